@@ -1,0 +1,82 @@
+/**
+ * The one store interface: etcd-shaped multi-version concurrency control (etcd v3 API, "KV" and "Watch").
+ *
+ * Words. A *revision* is a number that grows by one with each transaction that changes something; it is the cluster's
+ * resourceVersion. A *key* maps to bytes; its *modRevision* is the revision that last wrote it, its *createRevision* the one
+ * that made it. *Compaction* forgets versions older than a revision; reading below it throws `CompactedError`.
+ *
+ * Durability: when `txn` resolves, the change is on disk (backends that have one). Order: watches deliver whole
+ * transactions in revision order, and nothing twice. Bounds: `limits.ts`. Every backend passes `store.suite.ts`.
+ */
+export interface StoredValue { key: string; value: Uint8Array; createRevision: number; modRevision: number; lease?: number }
+
+export interface StoreEvent {
+  type: 'put' | 'delete';
+  key: string;
+  revision: number;
+  /** The new value; absent for a delete. */
+  value?: StoredValue;
+  /** The value before this event; absent for a create. */
+  previous?: StoredValue;
+}
+
+export type Compare =
+  | { key: string; modRevision: number } // 0: the key does not exist
+  | { key: string; createRevision: number };
+
+export type Operation =
+  | { type: 'put'; key: string; value: Uint8Array; lease?: number }
+  | { type: 'delete'; key: string };
+
+export interface TxnResult {
+  succeeded: boolean;
+  /** The revision of this change, or the current one where nothing changed. */
+  revision: number;
+  /** When a compare failed: what those keys hold now (absent keys left out). */
+  current: StoredValue[];
+}
+
+export interface ListOptions {
+  /** Read at this revision; now when absent. */
+  revision?: number;
+  /** At most this many values. */
+  limit?: number;
+  /** Start after this key (exclusive). */
+  after?: string;
+}
+
+export interface ListResult { values: StoredValue[]; revision: number; more: boolean; /** Keys in the prefix beyond this page. */ remaining: number }
+
+export interface StoreWatch extends AsyncIterable<StoreEvent[]> {
+  /** Batches are whole transactions in revision order. Ends by throwing `CompactedError` or on `close`. */
+  close(): void;
+}
+
+export interface Store extends AsyncDisposable {
+  get(key: string, revision?: number): Promise<StoredValue | undefined>;
+  list(prefix: string, options?: ListOptions): Promise<ListResult>;
+  txn(compares: Compare[], operations: Operation[]): Promise<TxnResult>;
+  /** Events after `fromRevision` (exclusive). `onProgress` hears of revisions that held nothing for this prefix. */
+  watch(prefix: string, fromRevision: number, onProgress?: (revision: number) => void): StoreWatch;
+  currentRevision(): number;
+  compactedRevision(): number;
+  compact(revision: number): Promise<void>;
+  grantLease(ttlSeconds: number): Promise<number>;
+  keepLeaseAlive(lease: number): Promise<void>;
+  revokeLease(lease: number): Promise<void>;
+}
+
+export class CompactedError extends Error {
+  readonly compactedRevision: number;
+  constructor(compactedRevision: number) {
+    super(`required revision has been compacted; the oldest kept is ${compactedRevision + 1}`);
+    this.compactedRevision = compactedRevision;
+  }
+}
+export class FutureRevisionError extends Error {
+  readonly currentRevision: number;
+  constructor(currentRevision: number) {
+    super(`required revision is newer than the current one, ${currentRevision}`);
+    this.currentRevision = currentRevision;
+  }
+}

@@ -1,0 +1,92 @@
+/** The structure of `src` against `src/deps.ts`: imports, cycles, and what only `os` may touch. */
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+import { readFileSync, readdirSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { deps } from '#deps.ts';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
+const src = join(root, 'src');
+
+interface Source { path: string; folder: string; text: string; isTest: boolean }
+
+function sources(): Source[] {
+  return readdirSync(src, { recursive: true, encoding: 'utf8' })
+    .filter((path) => path.endsWith('.ts') && path.includes('/'))
+    .map((path) => ({ path, folder: path.split('/')[0]!, text: readFileSync(join(src, path), 'utf8'), isTest: /\.(test|suite)\.ts$/.test(path) || path.includes('/testing/') }));
+}
+
+/** Import specifiers with their line numbers. Good enough for code whose imports stand alone on their lines. */
+function importsOf(source: Source): { specifier: string; line: number; typeOnly: boolean }[] {
+  const found: { specifier: string; line: number; typeOnly: boolean }[] = [];
+  const pattern = /^\s*(import|export)\s+(type\s)?[^'"\n;]*?(?:from\s*)?['"]([^'"]+)['"]|^\}\s*from\s*['"]([^'"]+)['"]|import\(\s*['"]([^'"]+)['"]\s*\)/gm;
+  for (const match of source.text.matchAll(pattern)) {
+    const specifier = match[3] ?? match[4] ?? match[5];
+    if (specifier === undefined) continue;
+    found.push({ specifier, line: source.text.slice(0, match.index).split('\n').length, typeOnly: match[2] !== undefined });
+  }
+  return found;
+}
+
+test('every import is allowed by src/deps.ts', () => {
+  const wrong: string[] = [];
+  for (const source of sources()) {
+    const rule = deps[source.folder];
+    if (rule === undefined) { wrong.push(`src/${source.path}: folder '${source.folder}' has no line in src/deps.ts`); continue; }
+    if (source.isTest) continue;
+    for (const { specifier, line } of importsOf(source)) {
+      const at = `src/${source.path}:${line}: imports ${specifier}`;
+      const edit = `edit the line '${source.folder}:' of src/deps.ts, or move the code`;
+      if (specifier.startsWith('#')) {
+        const folder = specifier.slice(1).split('/')[0]!;
+        if (folder !== source.folder && !rule.folders.includes(folder) && !rule.folders.includes('*')) wrong.push(`${at}; ${edit}`);
+      } else if (specifier.startsWith('.')) {
+        const target = relative(src, join(src, dirname(source.path), specifier));
+        if (target.split('/')[0] !== source.folder) wrong.push(`${at}; write '#${target}'`);
+      } else if (specifier.startsWith('node:')) {
+        if (!rule.builtins.includes(specifier) && !rule.builtins.includes('*')) wrong.push(`${at}; ${edit}`);
+      } else {
+        const name = specifier.startsWith('@') ? specifier.split('/').slice(0, 2).join('/') : specifier.split('/')[0]!;
+        if (!rule.packages.includes(name)) wrong.push(`${at}; ${edit}`);
+      }
+    }
+  }
+  assert.deepEqual(wrong, []);
+});
+
+test('the table of folders has no cycle', () => {
+  const state = new Map<string, 'open' | 'done'>();
+  const visit = (folder: string, path: string[]): void => {
+    if (state.get(folder) === 'done') return;
+    assert.notEqual(state.get(folder), 'open', `cycle: ${[...path, folder].join(' -> ')}`);
+    state.set(folder, 'open');
+    for (const next of deps[folder]?.folders ?? []) if (next !== '*') visit(next, [...path, folder]);
+    state.set(folder, 'done');
+  };
+  for (const folder of Object.keys(deps)) visit(folder, []);
+});
+
+/** What only `os` may call, with what to use instead. */
+const banned: [RegExp, string][] = [
+  [/\bDate\.now\(/, 'clock.now()'],
+  [/\bnew Date\(\)/, 'new Date(clock.now())'],
+  [/(?<![.\w])setTimeout\(/, 'clock.setTimer or clock.sleep'],
+  [/(?<![.\w])setInterval\(/, 'clock.setTimer'],
+  [/\bMath\.random\(/, 'random.float()'],
+  [/\brandomUUID\(/, 'random.uuid()'],
+  [/\brandomBytes\(/, 'random.bytes()'],
+  [/from 'node:child_process'/, '#os/process.ts'],
+];
+
+test('only os reads the clock, draws chance and spawns processes', () => {
+  const wrong: string[] = [];
+  for (const source of sources()) {
+    if (source.folder === 'os' || source.isTest) continue;
+    source.text.split('\n').forEach((line, index) => {
+      if (/^\s*(\/\/|\*|\/\*)/.test(line)) return;
+      for (const [pattern, instead] of banned) if (pattern.test(line)) wrong.push(`src/${source.path}:${index + 1}: ${pattern.source}; use ${instead}`);
+    });
+  }
+  assert.deepEqual(wrong, []);
+});
