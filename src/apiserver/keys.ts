@@ -1,0 +1,27 @@
+/**
+ * The key-ring of a cluster: everything secret that several API servers must share. It is plain data, so that `platform` can keep
+ * it in one file (mode 0600) and a simulation can make it from a seed. The first key of a list signs or encrypts; all of them verify
+ * or decrypt, which is how keys are rotated.
+ */
+import { createCertificateAuthority, createSigningKey } from '#base/x509.ts';
+import type { KeyPair, SigningKey } from '#base/x509.ts';
+import type { Clock, Random } from '#os/clock.ts';
+
+export interface EncryptionKey { id: string; /** 32 bytes, base64. */ key: string }
+
+export interface KeyRing {
+  format: 1;
+  /** Signs the API server's, the kubelets' and the clients' certificates. */
+  ca: KeyPair;
+  serviceAccount: SigningKey[];
+  encryption: EncryptionKey[];
+}
+
+export function createKeyRing(random: Random, clock: Clock): KeyRing {
+  return {
+    format: 1,
+    ca: createCertificateAuthority('tiphys-ca', random, clock),
+    serviceAccount: [createSigningKey(random)],
+    encryption: [{ id: 'key1', key: Buffer.from(random.bytes(32)).toString('base64') }],
+  };
+}

@@ -1,0 +1,163 @@
+/**
+ * Makes P-256 keys and X.509 v3 certificates (RFC 5280; EC keys as RFC 5480 and RFC 5915), which Node can read but not issue.
+ * Key material comes from the `Random` passed in and times from the `Clock`, so that a simulated cluster has the same keys for
+ * the same seed (its ECDSA signatures still differ: nothing may depend on their bytes). Does not do revocation or RSA.
+ */
+import { createECDH, createHash, createPrivateKey, sign, X509Certificate } from 'node:crypto';
+import type { Clock, Random } from '#os/clock.ts';
+import { bitString, boolean, explicit, fromPem, implicit, integer, objectId, octetString, sequence, setOf, time, tlv, toPem, utf8String } from './der.ts';
+import type { Der } from './der.ts';
+
+export interface KeyPair { certificatePem: string; keyPem: string }
+export interface SigningKey { privateKeyPem: string; publicKeyPem: string }
+
+export interface CertificateRequest {
+  commonName: string;
+  organizations?: string[];
+  dnsNames?: string[];
+  ipAddresses?: string[];
+  /** Extended key usages; a CA has neither. */
+  server?: boolean;
+  client?: boolean;
+  /** Validity; one year when absent. */
+  days?: number;
+}
+
+const oid = {
+  ecPublicKey: '1.2.840.10045.2.1', p256: '1.2.840.10045.3.1.7', ecdsaSha256: '1.2.840.10045.4.3.2', commonName: '2.5.4.3', organization: '2.5.4.10',
+  subjectKeyId: '2.5.29.14', keyUsage: '2.5.29.15', altName: '2.5.29.17', basicConstraints: '2.5.29.19', authorityKeyId: '2.5.29.35',
+  extendedKeyUsage: '2.5.29.37', serverAuth: '1.3.6.1.5.5.7.3.1', clientAuth: '1.3.6.1.5.5.7.3.2',
+};
+
+const curveAlgorithm = sequence(objectId(oid.ecPublicKey), objectId(oid.p256));
+const signatureAlgorithm = sequence(objectId(oid.ecdsaSha256));
+const dayMs = 86_400_000;
+
+interface RawKey { privateKeyPem: string; point: Uint8Array; publicKeyInfo: Der }
+
+function makeKey(random: Random): RawKey {
+  for (;;) {
+    const scalar = Buffer.from(random.bytes(32));
+    const ecdh = createECDH('prime256v1');
+    try { ecdh.setPrivateKey(scalar); } catch { continue; } // outside [1, n): draw again, about once in 2^32
+    const point = ecdh.getPublicKey();
+    const body = sequence(integer(1), octetString(scalar), explicit(0, objectId(oid.p256)), explicit(1, bitString(point)));
+    return { privateKeyPem: toPem('EC PRIVATE KEY', body), point, publicKeyInfo: sequence(curveAlgorithm, bitString(point)) };
+  }
+}
+
+/** A P-256 key for signing tokens. */
+export function createSigningKey(random: Random): SigningKey {
+  const key = makeKey(random);
+  return { privateKeyPem: key.privateKeyPem, publicKeyPem: toPem('PUBLIC KEY', key.publicKeyInfo) };
+}
+
+function nameOf(request: { commonName: string; organizations?: string[] }): Der {
+  const part = (id: string, text: string): Der => setOf(sequence(objectId(id), utf8String(text)));
+  return sequence(...(request.organizations ?? []).map((o) => part(oid.organization, o)), part(oid.commonName, request.commonName));
+}
+
+/** Address bytes of an IPv4 or IPv6 text. */
+export function ipBytes(address: string): Uint8Array {
+  if (!address.includes(':')) return Uint8Array.from(address.split('.').map(Number));
+  const v4 = /^(.*:)(\d+\.\d+\.\d+\.\d+)$/.exec(address);
+  if (v4 !== null) {
+    const [a = 0, b = 0, c = 0, d = 0] = v4[2]!.split('.').map(Number);
+    return ipBytes(`${v4[1]}${(a * 256 + b).toString(16)}:${(c * 256 + d).toString(16)}`);
+  }
+  const [left = '', right] = address.split('::');
+  const groups = (text: string | undefined): string[] => (text === undefined || text === '' ? [] : text.split(':'));
+  const head = groups(left);
+  const tail = groups(right);
+  const middle = right === undefined ? [] : new Array<string>(8 - head.length - tail.length).fill('0');
+  return Uint8Array.from([...head, ...middle, ...tail].flatMap((g) => { const n = parseInt(g, 16); return [n >> 8, n & 255]; }));
+}
+
+const keyIdOf = (point: Uint8Array): Uint8Array => createHash('sha1').update(point).digest();
+
+function extension(id: string, value: Der, critical = false): Der {
+  return critical ? sequence(objectId(id), boolean(true), octetString(value)) : sequence(objectId(id), octetString(value));
+}
+
+interface Issuer { name: Der; keyId: Uint8Array; keyPem: string }
+
+function extensionsFor(request: CertificateRequest, point: Uint8Array, issuerKeyId: Uint8Array, ca: boolean): Der {
+  const list: Der[] = [
+    // digitalSignature + keyEncipherment; a CA also signs certificates and lists
+    extension(oid.keyUsage, ca ? bitString(Uint8Array.of(0xa6), 1) : bitString(Uint8Array.of(0xa0), 5), true),
+    extension(oid.basicConstraints, ca ? sequence(boolean(true)) : sequence(), true),
+    extension(oid.authorityKeyId, sequence(implicit(0, issuerKeyId))),
+  ];
+  const usages = [...(request.server ? [objectId(oid.serverAuth)] : []), ...(request.client ? [objectId(oid.clientAuth)] : [])];
+  if (usages.length > 0) list.push(extension(oid.extendedKeyUsage, sequence(...usages)));
+  if (ca) list.push(extension(oid.subjectKeyId, octetString(keyIdOf(point))));
+  const names = [...(request.dnsNames ?? []).map((n) => implicit(2, Buffer.from(n))), ...(request.ipAddresses ?? []).map((a) => implicit(7, ipBytes(a)))];
+  if (names.length > 0) list.push(extension(oid.altName, sequence(...names)));
+  return explicit(3, sequence(...list));
+}
+
+function makeCertificate(request: CertificateRequest, publicKey: { point: Uint8Array; info: Der }, issuer: Issuer, ca: boolean, random: Random, clock: Clock): string {
+  const serial = Buffer.from(random.bytes(16));
+  serial[0] = (serial[0]! & 0x7f) | 0x40; // positive, and of full length
+  const start = clock.now() - 5 * 60_000; // clocks differ a little between machines
+  const body = sequence(
+    explicit(0, integer(2)), integer(serial), signatureAlgorithm, issuer.name,
+    sequence(time(start), time(start + (request.days ?? 365) * dayMs)),
+    nameOf(request), publicKey.info, extensionsFor(request, publicKey.point, issuer.keyId, ca),
+  );
+  const signature = sign('sha256', body, { key: issuer.keyPem, dsaEncoding: 'der' });
+  return toPem('CERTIFICATE', sequence(body, signatureAlgorithm, bitString(signature)));
+}
+
+/** A self-signed certificate authority. */
+export function createCertificateAuthority(commonName: string, random: Random, clock: Clock, days = 3650): KeyPair {
+  const key = makeKey(random);
+  const issuer: Issuer = { name: nameOf({ commonName }), keyId: keyIdOf(key.point), keyPem: key.privateKeyPem };
+  return { certificatePem: makeCertificate({ commonName, days }, { point: key.point, info: key.publicKeyInfo }, issuer, true, random, clock), keyPem: key.privateKeyPem };
+}
+
+function issuerOf(ca: KeyPair): Issuer {
+  const certificate = new X509Certificate(ca.certificatePem);
+  const point = createPublicPoint(ca.keyPem);
+  return { name: subjectDer(certificate.raw), keyId: keyIdOf(point), keyPem: ca.keyPem };
+}
+
+function createPublicPoint(keyPem: string): Uint8Array {
+  const jwk = createPrivateKey(keyPem).export({ format: 'jwk' });
+  return Buffer.concat([Uint8Array.of(4), Buffer.from(jwk.x!, 'base64url'), Buffer.from(jwk.y!, 'base64url')]);
+}
+
+/** Reads one TLV at `at`: where its content starts and where it ends. */
+function readTlv(bytes: Uint8Array, at: number): { content: number; end: number; tag: number } {
+  let length = bytes[at + 1]!;
+  let content = at + 2;
+  if (length & 0x80) {
+    const count = length & 0x7f;
+    length = 0;
+    for (let i = 0; i < count; i++) length = length * 256 + bytes[content + i]!;
+    content += count;
+  }
+  return { content, end: content + length, tag: bytes[at]! };
+}
+
+/** The subject of a certificate exactly as encoded, so that issuer and subject compare equal byte by byte. */
+function subjectDer(certificate: Uint8Array): Uint8Array {
+  let at = readTlv(certificate, readTlv(certificate, 0).content).content;
+  for (let skip = 0; skip < 5; skip++) at = readTlv(certificate, at).end; // version, serial, algorithm, issuer, validity
+  return certificate.subarray(at, readTlv(certificate, at).end);
+}
+
+/** A new key and its certificate signed by `ca`. */
+export function issueCertificate(request: CertificateRequest, ca: KeyPair, random: Random, clock: Clock): KeyPair {
+  const key = makeKey(random);
+  return { certificatePem: makeCertificate(request, { point: key.point, info: key.publicKeyInfo }, issuerOf(ca), false, random, clock), keyPem: key.privateKeyPem };
+}
+
+/** Signs the public key of a PKCS#10 request (PEM) for `request`'s names; the request's own signature must be checked before. */
+export function issueForPublicKey(publicKeyInfo: Uint8Array, request: CertificateRequest, ca: KeyPair, random: Random, clock: Clock): string {
+  return makeCertificate(request, { point: publicKeyInfo.subarray(-65), info: publicKeyInfo }, issuerOf(ca), false, random, clock);
+}
+
+/** Wraps DER content in a context tag that keeps it constructed; for callers that build extensions. */
+export const constructed = (number: number, content: Der): Der => tlv(0xa0 | number, content);
+export { fromPem };
