@@ -1,0 +1,124 @@
+/**
+ * Makes `data/*.json`, the structure of the built-in kinds, from the published OpenAPI v3 documents and protobuf definitions:
+ * names, types, numbers, merge keys, list types, required fields and the few defaults that the documents carry. Facts only, no descriptions.
+ *
+ * Run: node src/schema/generate.ts KUBERNETES_MODULE API_MODULE APIMACHINERY_MODULE [METRICS_MODULE]   (directories of the Go modules)
+ *
+ * One file per API package, one line per type. A field is a word list: its type, `!` when required, `#n` its protobuf number, then
+ * `merge=key`, `keys=a,b`, `list=map|set|atomic`, `map=atomic`, `strategy=…`, `default=json` where they apply. Types: `string`,
+ * `boolean`, `int32`, `int64`, `double`, `bytes`, `time`, `microtime`, `duration`, `quantity`, `intstr`, `any`, `@package/Type`,
+ * `[]T` lists, `{}T` maps. `types.ts` reads this.
+ */
+import { mkdirSync, readdirSync, readFileSync, existsSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+
+type Schema = { $ref?: string; allOf?: Schema[]; oneOf?: Schema[]; type?: string; format?: string; items?: Schema; additionalProperties?: Schema; properties?: Record<string, Schema>; required?: string[]; default?: unknown; [x: string]: unknown };
+
+const scalars: Record<string, string> = {
+  'io.k8s.apimachinery.pkg.api.resource.Quantity': 'quantity', 'io.k8s.apimachinery.pkg.util.intstr.IntOrString': 'intstr',
+  'io.k8s.apimachinery.pkg.apis.meta.v1.Time': 'time', 'io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime': 'microtime',
+  'io.k8s.apimachinery.pkg.apis.meta.v1.Duration': 'duration', 'io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1': 'any',
+  'io.k8s.apimachinery.pkg.runtime.RawExtension': 'any',
+  'io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON': 'any', 'io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrBool': 'any',
+  'io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrArray': 'any', 'io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrStringArray': 'any',
+};
+
+/** `io.k8s.api.apps.v1.Deployment` → `apps.v1`, `Deployment`. */
+function split(name: string): [string, string] {
+  const parts = name.split('.');
+  const type = parts.pop()!;
+  return [parts.slice(-2).join('.'), type];
+}
+
+function typeOf(schema: Schema): string {
+  const ref = schema.$ref ?? schema.allOf?.[0]?.$ref;
+  if (ref !== undefined) {
+    const name = ref.slice(ref.lastIndexOf('/') + 1);
+    const [pkg, type] = split(name);
+    return scalars[name] ?? `@${pkg}/${type}`;
+  }
+  switch (schema.type) {
+    case 'array': return `[]${typeOf(schema.items!)}`;
+    case 'object': return schema.additionalProperties === undefined ? 'any' : `{}${typeOf(schema.additionalProperties)}`;
+    case 'string': return schema.format === 'byte' ? 'bytes' : schema.format === 'date-time' ? 'time' : 'string';
+    case 'integer': return schema.format === 'int32' ? 'int32' : 'int64';
+    case 'number': return 'double';
+    case 'boolean': return 'boolean';
+    default: return 'any';
+  }
+}
+
+const isTrivial = (value: unknown): boolean => value === undefined || value === '' || value === 0 || value === false || (typeof value === 'object' && JSON.stringify(value) === '{}');
+
+function fieldText(schema: Schema, required: boolean, number: number | undefined): string {
+  const words = [typeOf(schema) + (required ? '!' : '')];
+  if (number !== undefined) words.push(`#${number}`);
+  const add = (word: string, value: unknown): void => { if (value !== undefined) words.push(`${word}=${Array.isArray(value) ? value.join(',') : String(value)}`); };
+  add('merge', schema['x-kubernetes-patch-merge-key']);
+  add('strategy', schema['x-kubernetes-patch-strategy']);
+  add('list', schema['x-kubernetes-list-type']);
+  add('keys', schema['x-kubernetes-list-map-keys']);
+  add('map', schema['x-kubernetes-map-type']);
+  if (!isTrivial(schema.default) && JSON.stringify(schema.default) !== '{}') add('default', JSON.stringify(schema.default));
+  return words.join(' ');
+}
+
+/** Field numbers of every message in a generated.proto: `Type.field` → number, and each message's own entry. */
+function readProto(file: string, into: Map<string, number>, pkg: string): void {
+  let message = '';
+  for (const line of readFileSync(file, 'utf8').split('\n')) {
+    const open = /^message (\w+) \{/.exec(line);
+    if (open !== null) { message = open[1]!; into.set(`${pkg}/${message}`, 0); }
+    const field = /^ {2}(?:optional|repeated|required)?\s*(?:map<[^>]+>|[\w.]+) (\w+) = (\d+);/.exec(line);
+    if (field !== null && message !== '') into.set(`${pkg}/${message}.${field[1]}`, Number(field[2]));
+  }
+}
+
+function readNumbers(dirs: string[]): Map<string, number> {
+  const numbers = new Map<string, number>();
+  const visit = (dir: string, depth: number): void => {
+    for (const entry of readdirSync(dir, { withFileTypes: true })) {
+      const path = join(dir, entry.name);
+      if (entry.isDirectory() && depth < 6 && entry.name !== 'testdata') visit(path, depth + 1);
+      else if (entry.name === 'generated.proto') readProto(path, numbers, dirname(path).split('/').slice(-2).join('.'));
+    }
+  };
+  for (const dir of dirs) if (existsSync(dir)) visit(dir, 0);
+  return numbers;
+}
+
+function main(): void {
+  const [kubernetes, ...protoDirs] = process.argv.slice(2);
+  if (kubernetes === undefined) throw new Error('which directory holds k8s.io/kubernetes?');
+  const numbers = readNumbers(protoDirs);
+  const packages = new Map<string, Map<string, Record<string, string>>>();
+  const dir = join(kubernetes, 'api/openapi-spec/v3');
+  for (const file of readdirSync(dir)) {
+    const document = JSON.parse(readFileSync(join(dir, file), 'utf8')) as { components?: { schemas?: Record<string, Schema> } };
+    for (const [name, schema] of Object.entries(document.components?.schemas ?? {})) addType(packages, numbers, name, schema);
+  }
+  const out = join(import.meta.dirname, 'data');
+  mkdirSync(out, { recursive: true });
+  for (const [pkg, types] of packages) {
+    const lines = [...types].sort(([a], [b]) => (a < b ? -1 : 1)).map(([type, fields]) => `${JSON.stringify(type)}:${JSON.stringify(fields)}`);
+    writeFileSync(join(out, `${pkg}.json`), `{\n${lines.join(',\n')}\n}\n`);
+  }
+}
+
+function addType(packages: Map<string, Map<string, Record<string, string>>>, numbers: Map<string, number>, name: string, schema: Schema): void {
+  if (scalars[name] !== undefined || name.endsWith('pkg.version.Info')) return;
+  const [pkg, type] = split(name);
+  const types = packages.get(pkg) ?? new Map<string, Record<string, string>>();
+  packages.set(pkg, types);
+  const fields: Record<string, string> = {};
+  if (schema['x-kubernetes-map-type'] !== undefined) fields.$ = `map=${String(schema['x-kubernetes-map-type'])}`;
+  const inProto = numbers.has(`${pkg}/${type}`);
+  for (const [field, property] of Object.entries(schema.properties ?? {})) {
+    const number = numbers.get(`${pkg}/${type}.${field}`);
+    if (inProto && number === undefined && field !== 'kind' && field !== 'apiVersion') process.stderr.write(`no number: ${pkg}/${type}.${field}\n`);
+    fields[field] = fieldText(property, schema.required?.includes(field) ?? false, number);
+  }
+  types.set(type, fields);
+}
+
+main();

@@ -1,0 +1,57 @@
+/**
+ * The memory backend: the MVCC state and nothing else. A transaction is committed as it is prepared, so that everything happens in the
+ * caller's turn of the event loop. `fork` copies on write: it costs pointers, not objects.
+ */
+import type { Clock } from '#os/clock.ts';
+import { Leases } from './leases.ts';
+import { transactionOperationsMax } from './limits.ts';
+import { Mvcc } from './mvcc.ts';
+import type { Compare, ListOptions, ListResult, Operation, Store, StoredValue, StoreWatch, TxnResult } from './store.ts';
+
+/** A store that can give an independent copy of its present state at once. */
+export interface ForkableStore extends Store { fork(): Store & ForkableStore }
+
+export class MemoryStore implements ForkableStore {
+  #mvcc: Mvcc;
+  #clock: Clock;
+  #leases: Leases;
+
+  constructor(clock: Clock, mvcc = new Mvcc()) {
+    this.#clock = clock;
+    this.#mvcc = mvcc;
+    this.#leases = new Leases(clock, (_lease, keys) => { void this.#deleteAll(keys); });
+  }
+
+  async #deleteAll(keys: string[]): Promise<void> {
+    for (let at = 0; at < keys.length; at += transactionOperationsMax) {
+      await this.txn([], keys.slice(at, at + transactionOperationsMax).map((key) => ({ type: 'delete', key })));
+    }
+  }
+
+  async get(key: string, revision?: number): Promise<StoredValue | undefined> { return this.#mvcc.get(key, revision); }
+  async list(prefix: string, options?: ListOptions): Promise<ListResult> { return this.#mvcc.list(prefix, options); }
+
+  async txn(compares: Compare[], operations: Operation[]): Promise<TxnResult> {
+    const prepared = this.#mvcc.prepare(compares, operations);
+    if (!prepared.succeeded) return prepared.result;
+    for (const operation of operations) if (operation.type === 'put' && operation.lease !== undefined) this.#leases.attach(operation.lease, operation.key);
+    this.#mvcc.commit(prepared.prepared);
+    return { succeeded: true, revision: prepared.prepared.revision, current: [] };
+  }
+
+  watch(prefix: string, fromRevision: number): StoreWatch { return this.#mvcc.watch(prefix, fromRevision); }
+  currentRevision(): number { return this.#mvcc.revision; }
+  compactedRevision(): number { return this.#mvcc.compactedRevision; }
+  async compact(revision: number): Promise<void> { this.#mvcc.compact(revision); }
+  async grantLease(ttlSeconds: number): Promise<number> { return this.#leases.grant(ttlSeconds * 1000); }
+  async keepLeaseAlive(lease: number): Promise<void> { this.#leases.keepAlive(lease); }
+  async revokeLease(lease: number): Promise<void> { this.#leases.revoke(lease); }
+  fork(clock: Clock = this.#clock): MemoryStore { return new MemoryStore(clock, this.#mvcc.fork()); }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#leases.close();
+    this.#mvcc.closeWatches();
+  }
+}
+
+export function createMemoryStore(clock: Clock): MemoryStore { return new MemoryStore(clock); }

@@ -1,0 +1,273 @@
+/**
+ * Multi-version state in memory, shared by the backends that keep everything in memory (memory, SQLite).
+ *
+ * Each key has a chain of versions, newest first; a delete is a version without a value. The log holds one entry per revision, so
+ * that the entry of revision r is `log[r - logStart]`. A transaction is *prepared* (compares evaluated against what earlier prepared ones
+ * will have done, revision assigned) and later *committed* (visible, delivered to watchers) in the same order; a backend with a disk syncs
+ * in between. `abandon` drops everything prepared and not committed. Compaction cuts chains and log.
+ * Invariant: readers and watchers never see a revision that is not committed.
+ */
+import { ApiError } from '#base/errors.ts';
+import { KeyTree } from './key-tree.ts';
+import { transactionBytesMax, transactionOperationsMax, watchQueueTransactionsMax } from './limits.ts';
+import { CompactedError, FutureRevisionError } from './store.ts';
+import type { Compare, ListOptions, ListResult, Operation, StoredValue, StoreEvent, StoreWatch, TxnResult } from './store.ts';
+
+/** A version of a key. */
+export interface Version { key: string; modRevision: number; stored: StoredValue | undefined; older: Version | undefined }
+
+export interface Prepared { revision: number; events: StoreEvent[] }
+
+export type PrepareResult = { succeeded: true; prepared: Prepared } | { succeeded: false; result: TxnResult; /** The failed compare saw what is not committed yet: answer after that revision is. */ after: number };
+
+export class Mvcc {
+  #tree: KeyTree<Version>;
+  #log: StoreEvent[][] = [];
+  #logStart: number;
+  #committed: number;
+  #prepared: number;
+  #pending = new Map<string, Version>();
+  #compacted: number;
+  #watchers = new Map<string, Set<MvccWatch>>();
+
+  constructor(revision = 0, tree = new KeyTree<Version>()) {
+    this.#tree = tree;
+    this.#committed = this.#prepared = this.#compacted = revision;
+    this.#logStart = revision + 1;
+  }
+
+  get revision(): number { return this.#committed; }
+  get compactedRevision(): number { return this.#compacted; }
+  get keyCount(): number { return this.#tree.size; }
+
+  /** Independent state that starts from what is committed here. */
+  fork(): Mvcc { return new Mvcc(this.#committed, this.#tree.clone()); }
+
+  #check(revision: number | undefined): number {
+    if (revision === undefined) return this.#committed;
+    if (revision < this.#compacted) throw new CompactedError(this.#compacted);
+    if (revision > this.#committed) throw new FutureRevisionError(this.#committed);
+    return revision;
+  }
+
+  get(key: string, revision?: number): StoredValue | undefined {
+    const at = this.#check(revision);
+    return versionAt(this.#tree.get(key), at)?.stored;
+  }
+
+  list(prefix: string, options: ListOptions = {}): ListResult {
+    const at = this.#check(options.revision);
+    const limit = options.limit ?? Infinity;
+    const values: StoredValue[] = [];
+    let remaining = 0;
+    this.#tree.scan(prefix, options.after, (version) => {
+      const stored = version.modRevision <= at ? version.stored : versionAt(version, at)?.stored;
+      if (stored === undefined) return;
+      if (values.length < limit) values.push(stored); else remaining++;
+    });
+    return { values, revision: at, more: remaining > 0, remaining };
+  }
+
+  #latest(key: string): StoredValue | undefined {
+    return (this.#pending.get(key) ?? this.#tree.get(key))?.stored;
+  }
+
+  prepare(compares: Compare[], operations: Operation[]): PrepareResult {
+    checkBounds(operations);
+    const holds = compares.every((c) => {
+      const now = this.#latest(c.key);
+      return 'modRevision' in c ? (now?.modRevision ?? 0) === c.modRevision : (now?.createRevision ?? 0) === c.createRevision;
+    });
+    if (!holds) {
+      const current = compares.flatMap((c) => this.#latest(c.key) ?? []);
+      return { succeeded: false, after: this.#prepared, result: { succeeded: false, revision: this.#prepared, current } };
+    }
+    const revision = this.#prepared + 1;
+    const events: StoreEvent[] = [];
+    for (const operation of operations) {
+      const previous = this.#latest(operation.key);
+      if (operation.type === 'delete') {
+        if (previous === undefined) continue;
+        events.push({ type: 'delete', key: operation.key, revision, previous });
+        this.#pending.set(operation.key, { key: operation.key, modRevision: revision, stored: undefined, older: undefined });
+        continue;
+      }
+      const value: StoredValue = { key: operation.key, value: operation.value, createRevision: previous?.createRevision ?? revision, modRevision: revision };
+      if (operation.lease !== undefined) value.lease = operation.lease;
+      events.push(previous === undefined ? { type: 'put', key: operation.key, revision, value } : { type: 'put', key: operation.key, revision, value, previous });
+      this.#pending.set(operation.key, { key: operation.key, modRevision: revision, stored: value, older: undefined });
+    }
+    if (events.length === 0) return { succeeded: false, after: this.#prepared, result: { succeeded: true, revision: this.#prepared, current: [] } };
+    this.#prepared = revision;
+    return { succeeded: true, prepared: { revision, events } };
+  }
+
+  /** Makes a prepared (or, at load, a recorded) transaction visible. Revisions arrive in order; a gap at load is filled with nothing. */
+  commit(prepared: Prepared): void {
+    while (this.#committed + 1 < prepared.revision) { this.#log.push([]); this.#committed++; }
+    for (const event of prepared.events) {
+      const older = this.#tree.get(event.key);
+      this.#tree.set(event.key, { key: event.key, modRevision: prepared.revision, stored: event.value, older });
+      if (this.#pending.get(event.key)?.modRevision === prepared.revision) this.#pending.delete(event.key);
+    }
+    this.#log.push(prepared.events);
+    this.#committed = prepared.revision;
+    if (this.#prepared < this.#committed) this.#prepared = this.#committed;
+    this.#notify(prepared.events);
+  }
+
+  abandon(): void {
+    this.#pending.clear();
+    this.#prepared = this.#committed;
+  }
+
+  #notify(events: StoreEvent[]): void {
+    if (events.length === 1) { this.#notifyKey(events[0]!.key, events); return; }
+    const wanted = new Map<MvccWatch, StoreEvent[]>();
+    for (const event of events) {
+      forPrefixes(event.key, (prefix) => {
+        for (const watcher of this.#watchers.get(prefix) ?? []) {
+          const list = wanted.get(watcher);
+          if (list === undefined) wanted.set(watcher, [event]); else list.push(event);
+        }
+      });
+    }
+    for (const [watcher, list] of wanted) watcher.push(list);
+  }
+
+  #notifyKey(key: string, events: StoreEvent[]): void {
+    forPrefixes(key, (prefix) => {
+      const set = this.#watchers.get(prefix);
+      if (set !== undefined) for (const watcher of set) watcher.push(events);
+    });
+  }
+
+  /** Committed transactions after `revision` that touch the prefix. */
+  history(prefix: string, revision: number): StoreEvent[][] {
+    if (revision < this.#compacted) throw new CompactedError(this.#compacted);
+    const out: StoreEvent[][] = [];
+    for (let at = revision + 1; at <= this.#committed; at++) {
+      const events = this.#log[at - this.#logStart]!;
+      if (events.length === 1) { if (events[0]!.key.startsWith(prefix)) out.push(events); continue; }
+      const some = events.filter((e) => e.key.startsWith(prefix));
+      if (some.length > 0) out.push(some);
+    }
+    return out;
+  }
+
+  watch(prefix: string, fromRevision: number): MvccWatch {
+    if (fromRevision > this.#committed) throw new FutureRevisionError(this.#committed);
+    const watcher = new MvccWatch(this, prefix, fromRevision);
+    const set = this.#watchers.get(prefix) ?? new Set();
+    this.#watchers.set(prefix, set);
+    set.add(watcher);
+    return watcher;
+  }
+
+  unwatch(watcher: MvccWatch): void {
+    const set = this.#watchers.get(watcher.prefix);
+    set?.delete(watcher);
+    if (set?.size === 0) this.#watchers.delete(watcher.prefix);
+  }
+
+  closeWatches(): void {
+    for (const set of this.#watchers.values()) for (const watcher of [...set]) watcher.close();
+  }
+
+  compact(revision: number): void {
+    const upTo = Math.min(revision, this.#committed);
+    if (upTo <= this.#compacted) return;
+    const drop = upTo - this.#logStart + 1;
+    for (const events of this.#log.splice(0, Math.max(0, drop))) {
+      for (const event of events) this.#cut(event.key, upTo);
+    }
+    this.#logStart = upTo + 1;
+    this.#compacted = upTo;
+  }
+
+  #cut(key: string, revision: number): void {
+    const newest = this.#tree.get(key);
+    const kept = versionAt(newest, revision);
+    if (kept === undefined) return;
+    kept.older = undefined;
+    if (kept === newest && kept.stored === undefined) this.#tree.delete(key);
+  }
+}
+
+function versionAt(version: Version | undefined, revision: number): Version | undefined {
+  let at = version;
+  while (at !== undefined && at.modRevision > revision) at = at.older;
+  return at;
+}
+
+/** Every prefix under which a watcher may have subscribed: each directory of the key, and the key. */
+function forPrefixes(key: string, visit: (prefix: string) => void): void {
+  for (let at = key.indexOf('/'); at >= 0; at = key.indexOf('/', at + 1)) visit(key.slice(0, at + 1));
+  if (!key.endsWith('/')) visit(key);
+}
+
+function checkBounds(operations: Operation[]): void {
+  if (operations.length > transactionOperationsMax) throw new ApiError('BadRequest', 'etcdserver: too many operations in txn request');
+  let bytes = 0;
+  for (const operation of operations) if (operation.type === 'put') bytes += operation.value.length;
+  if (bytes > transactionBytesMax) throw new ApiError('InternalError', 'etcdserver: request is too large');
+}
+
+/** A cursor over the log: queued transactions while it keeps up, history again when it has fallen behind. */
+export class MvccWatch implements StoreWatch {
+  readonly prefix: string;
+  #mvcc: Mvcc;
+  #seen: number;
+  #queue: StoreEvent[][] = [];
+  #behind = true;
+  #closed = false;
+  #wake: (() => void) | undefined;
+
+  constructor(mvcc: Mvcc, prefix: string, fromRevision: number) {
+    this.#mvcc = mvcc;
+    this.prefix = prefix;
+    this.#seen = fromRevision;
+  }
+
+  push(events: StoreEvent[]): void {
+    if (!this.#behind) {
+      if (this.#queue.length < watchQueueTransactionsMax) this.#queue.push(events);
+      else { this.#behind = true; this.#queue = []; }
+    }
+    const wake = this.#wake;
+    this.#wake = undefined;
+    wake?.();
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#mvcc.unwatch(this);
+    this.#wake?.();
+  }
+
+  /** Everything there is now, as one batch of events; undefined when there is nothing. Throws `CompactedError`. */
+  take(): StoreEvent[] | undefined {
+    if (this.#behind) {
+      this.#queue = this.#mvcc.history(this.prefix, this.#seen);
+      this.#behind = false;
+    }
+    const queue = this.#queue;
+    if (queue.length === 0) return undefined;
+    this.#queue = [];
+    this.#seen = queue[queue.length - 1]![0]!.revision;
+    return queue.length === 1 ? queue[0]! : queue.flat();
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<StoreEvent[]> {
+    try {
+      while (!this.#closed) {
+        const batch = this.take();
+        if (batch !== undefined) { yield batch; continue; }
+        await new Promise<void>((resolve) => { this.#wake = resolve; });
+      }
+    } finally {
+      this.close();
+    }
+  }
+}
