@@ -1,0 +1,35 @@
+/**
+ * Mounts. What may wait for a disk (unmounting writes back) runs in a worker, never on the caller's thread.
+ *
+ * `unmount` of what is not mounted is a no-op: undo code runs it blindly. Nothing here knows whose mount it is.
+ * mount(2), umount2(2), and Documentation/filesystems/overlayfs.rst of the kernel.
+ */
+export interface OverlayMount {
+  /** The worker's own working directory during the call: `lowers`, `upper` and `work` may be given relative to it, which keeps 500 of them under a page. */
+  directory: string;
+  /** Topmost first, at most 500. */
+  lowers: string[];
+  /** Absent: a read-only view. */
+  upper?: string;
+  work?: string;
+  /** Absolute. */
+  target: string;
+  /** Skips every sync of the upper layer; its content is worthless after a power loss. */
+  volatile?: boolean;
+}
+
+export interface BindMount { source: string; target: string; readOnly?: boolean; recursive?: boolean; propagation?: 'private' | 'slave' | 'shared' }
+
+export interface MountEntry { target: string; type: string; source: string; options: string }
+
+export interface Mounts {
+  mountOverlay(mount: OverlayMount): Promise<void>;
+  bind(mount: BindMount): Promise<void>;
+  mountTmpfs(target: string, options: { sizeBytes?: number; mode?: number }): Promise<void>;
+  /** Takes away every mount on exactly this path; detaches lazily when it is busy. No-op when nothing is mounted. */
+  unmount(target: string): Promise<void>;
+  /** Everything mounted at or below a path, deepest first. */
+  listBelow(path: string): Promise<MountEntry[]>;
+  /** Unmounts everything at or below a path, deepest first. */
+  unmountBelow(path: string): Promise<void>;
+}

@@ -1,0 +1,118 @@
+/**
+ * Links, addresses, routes and neighbours, as operations that are carried out by rtnetlink messages (rtnetlink(7)) in a named
+ * network namespace. Operations are data; `Netlink.run` carries out a list in order and stops at the first that fails.
+ *
+ * An operation that finds its work done (adding what is there, deleting what is not) succeeds only where it says `ignore`.
+ */
+export type NetOperation =
+  | { op: 'addBridge'; name: string; mac?: string; mtu?: number }
+  | { op: 'addDummy'; name: string }
+  | { op: 'addVeth'; name: string; mac?: string; mtu?: number; master?: string; peer: { name: string; mac?: string; index?: number; /** Path of a pinned network namespace. */ namespace?: string } }
+  | { op: 'addVxlan'; name: string; id: number; port: number; local: string; mac?: string; mtu?: number }
+  | { op: 'setLink'; name: string; up?: boolean; master?: string; noMaster?: boolean; mac?: string; mtu?: number; newName?: string; namespace?: string; hairpin?: boolean }
+  | { op: 'deleteLink'; name: string }
+  /** `address` with prefix length, e.g. `172.17.0.1/16`. */
+  | { op: 'addAddress'; link: string; address: string; broadcast?: string; scope?: 'global' | 'link' | 'host' }
+  | { op: 'deleteAddress'; link: string; address: string }
+  /** `destination` is `default` or a prefix. */
+  | { op: 'addRoute'; destination: string; link?: string; via?: string; source?: string; scope?: 'global' | 'link'; onLink?: boolean; replace?: boolean; metric?: number; kind?: 'unicast' | 'blackhole' }
+  | { op: 'deleteRoute'; destination: string; link?: string; via?: string }
+  /** `forwarding`: an entry of a VXLAN's forwarding table (mac → remote address) instead of a neighbour. */
+  | { op: 'addNeighbour'; link: string; address: string; mac: string; forwarding?: boolean }
+  | { op: 'deleteNeighbour'; link: string; address: string; mac?: string; forwarding?: boolean }
+  /** A file below /proc/sys, as seen from the namespace. A missing file is an error. */
+  | { op: 'sysctl'; path: string; value: string };
+
+export type NetStep = NetOperation & { /** Codes that count as success. */ ignore?: string[] };
+
+export interface NetProgram { /** Path of a pinned network namespace; absent: the host's. */ namespace?: string; steps: NetStep[] }
+
+export interface LinkInfo { index: number; name: string; up: boolean; mac: string; mtu: number; master: number; kind: string }
+export interface AddressInfo { linkIndex: number; address: string; prefix: number }
+export interface RouteInfo { destination: string; via: string; linkIndex: number; table: number }
+
+export interface Netlink {
+  run(programs: NetProgram[]): Promise<void>;
+  listLinks(namespace?: string): Promise<LinkInfo[]>;
+  listAddresses(namespace?: string): Promise<AddressInfo[]>;
+  listRoutes(namespace?: string): Promise<RouteInfo[]>;
+}
+
+/* Message encoding: struct nlmsghdr, family headers and attributes (netlink(7)). */
+
+export const messageType = { newLink: 16, delLink: 17, getLink: 18, setLink: 19, newAddress: 20, delAddress: 21, getAddress: 22, newRoute: 24, delRoute: 25, getRoute: 26, newNeighbour: 28, delNeighbour: 29 } as const;
+export const messageFlag = { request: 1, multi: 2, ack: 4, replace: 0x100, exclusive: 0x200, dump: 0x300, create: 0x400, append: 0x800 } as const;
+
+/** struct rtattr: length, type, payload, padded to four bytes. */
+export function attribute(type: number, ...payload: Uint8Array[]): Buffer {
+  const body = Buffer.concat(payload);
+  const out = Buffer.alloc((4 + body.length + 3) & ~3);
+  out.writeUInt16LE(4 + body.length, 0);
+  out.writeUInt16LE(type, 2);
+  body.copy(out, 4);
+  return out;
+}
+
+export function u32(value: number): Buffer { const out = Buffer.alloc(4); out.writeUInt32LE(value >>> 0); return out; }
+export function u16(value: number): Buffer { const out = Buffer.alloc(2); out.writeUInt16LE(value); return out; }
+export function u16be(value: number): Buffer { const out = Buffer.alloc(2); out.writeUInt16BE(value); return out; }
+export function u8(value: number): Buffer { return Buffer.from([value]); }
+export function text(value: string): Buffer { return Buffer.from(`${value}\0`); }
+export function macBytes(mac: string): Buffer { return Buffer.from(mac.replaceAll(':', ''), 'hex'); }
+
+export function addressBytes(address: string): Buffer {
+  if (!address.includes(':')) return Buffer.from(address.split('.').map(Number));
+  const [head = '', tail] = address.split('::');
+  const parse = (part: string): number[] => (part === '' ? [] : part.split(':').map((word) => Number.parseInt(word, 16)));
+  const left = parse(head);
+  const right = tail === undefined ? [] : parse(tail);
+  const words = tail === undefined ? left : [...left, ...new Array<number>(8 - left.length - right.length).fill(0), ...right];
+  const out = Buffer.alloc(16);
+  words.forEach((word, i) => out.writeUInt16BE(word, i * 2));
+  return out;
+}
+
+export function formatAddress(bytes: Uint8Array): string {
+  if (bytes.length === 4) return [...bytes].join('.');
+  const words = Array.from({ length: 8 }, (_, i) => ((bytes[i * 2]! << 8) | bytes[i * 2 + 1]!).toString(16));
+  return words.join(':');
+}
+
+/** struct nlmsghdr and what follows it. */
+export function message(type: number, flags: number, sequence: number, header: Uint8Array, attributes: Uint8Array[]): Buffer {
+  const body = Buffer.concat([header, ...attributes]);
+  const out = Buffer.alloc(16 + body.length);
+  out.writeUInt32LE(out.length, 0);
+  out.writeUInt16LE(type, 4);
+  out.writeUInt16LE(flags, 6);
+  out.writeUInt32LE(sequence, 8);
+  body.copy(out, 16);
+  return out;
+}
+
+/** struct ifinfomsg. */
+export function linkHeader(index: number, flags = 0, change = 0, family = 0): Buffer {
+  const out = Buffer.alloc(16);
+  out.writeUInt8(family, 0);
+  out.writeInt32LE(index, 4);
+  out.writeUInt32LE(flags, 8);
+  out.writeUInt32LE(change, 12);
+  return out;
+}
+
+/** Attributes of a message body, by type. */
+export function parseAttributes(bytes: Buffer): Map<number, Buffer> {
+  const out = new Map<number, Buffer>();
+  for (let at = 0; at + 4 <= bytes.length;) {
+    const length = bytes.readUInt16LE(at);
+    if (length < 4 || at + length > bytes.length) break;
+    out.set(bytes.readUInt16LE(at + 2) & 0x3fff, bytes.subarray(at + 4, at + length));
+    at += (length + 3) & ~3;
+  }
+  return out;
+}
+
+export function splitPrefix(prefix: string): { address: string; length: number } {
+  const [address = '', length] = prefix.split('/');
+  return { address, length: length === undefined ? (address.includes(':') ? 128 : 32) : Number(length) };
+}

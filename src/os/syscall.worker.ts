@@ -1,0 +1,74 @@
+/**
+ * The worker behind worker-call.linux.ts: one table of synchronous operations. The thread has a working directory of its
+ * own (unshare(CLONE_FS)) and comes back to its first network namespace after every operation.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { parentPort } from 'node:worker_threads';
+import { SystemError, call, cloneFlag, mountFlag, tryCall, errno } from './libc.linux.ts';
+import { createNamespaces, removeNamespace } from './namespaces.worker.ts';
+import { runNetlink } from './netlink.worker.ts';
+import { runNft } from './nft.worker.ts';
+import type { BindMount, OverlayMount } from './mount.ts';
+
+let ownDirectory = false;
+
+function mountOverlay(mount: OverlayMount): void {
+  if (!ownDirectory) { call('unshare', 'CLONE_FS', cloneFlag.fs); ownDirectory = true; }
+  call('chdir', mount.directory, mount.directory);
+  const options = [`lowerdir=${mount.lowers.map(escapeOption).join(':')}`];
+  if (mount.upper !== undefined) options.push(`upperdir=${escapeOption(mount.upper)}`, `workdir=${escapeOption(mount.work ?? '')}`);
+  if (mount.volatile === true) options.push('volatile');
+  mkdirSync(mount.target, { recursive: true });
+  const text = options.join(',');
+  if (text.length > 4095) throw new SystemError('mount', 36, `overlay with ${mount.lowers.length} layers`);
+  call('mount', `overlay on ${mount.target}`, 'overlay', mount.target, 'overlay', 0n, text);
+}
+
+function escapeOption(path: string): string {
+  return path.replace(/[\\:,]/g, (char) => `\\${char}`);
+}
+
+const propagationFlag = { private: mountFlag.private, slave: mountFlag.slave, shared: mountFlag.shared };
+
+function bind(mount: BindMount): void {
+  const deep = mount.recursive === true ? mountFlag.recursive : 0n;
+  call('mount', `bind ${mount.source} on ${mount.target}`, mount.source, mount.target, null, mountFlag.bind | deep, null);
+  if (mount.readOnly === true) call('mount', `read-only ${mount.target}`, null, mount.target, null, mountFlag.bind | mountFlag.remount | mountFlag.readOnly, null);
+  if (mount.propagation !== undefined) call('mount', `propagation of ${mount.target}`, null, mount.target, null, propagationFlag[mount.propagation] | deep, null);
+}
+
+function mountTmpfs(argument: { target: string; sizeBytes?: number; mode?: number }): void {
+  const options = [`mode=${(argument.mode ?? 0o1777).toString(8)}`];
+  if (argument.sizeBytes !== undefined) options.push(`size=${argument.sizeBytes}`);
+  mkdirSync(argument.target, { recursive: true });
+  call('mount', `tmpfs on ${argument.target}`, 'tmpfs', argument.target, 'tmpfs', 0n, options.join(','));
+}
+
+const detach = 2;
+const noFollow = 8;
+
+function unmount(argument: { target: string }): void {
+  for (let i = 0; i < 64; i++) {
+    let result = tryCall('umount2', argument.target, noFollow);
+    if (result === -errno.EBUSY) result = tryCall('umount2', argument.target, detach | noFollow);
+    if (result === -errno.EINVAL || result === -errno.ENOENT || result === -20) return;
+    if (result < 0) throw new SystemError('umount2', -result, argument.target);
+  }
+}
+
+function writeSysctls(argument: { values: Record<string, string> }): void {
+  for (const [path, value] of Object.entries(argument.values)) writeFileSync(path, value);
+}
+
+const operations = { mountOverlay, bind, mountTmpfs, unmount, createNamespaces, removeNamespace, runNetlink, runNft, writeSysctls };
+export type SyscallOperations = typeof operations;
+
+parentPort?.on('message', (message: { id: number; operation: keyof SyscallOperations; argument: never }) => {
+  try {
+    parentPort!.postMessage({ id: message.id, result: operations[message.operation](message.argument) });
+  } catch (error) {
+    const plain = error as Error & { code?: string; errno?: number; syscall?: string };
+    const detail = plain instanceof SystemError ? plain.message.slice(plain.syscall.length, plain.message.lastIndexOf(':')).trim() : undefined;
+    parentPort!.postMessage({ id: message.id, error: { message: plain.message, code: plain.code, errno: plain instanceof SystemError ? plain.errno : undefined, syscall: plain.syscall, detail } });
+  }
+});
