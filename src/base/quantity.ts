@@ -154,3 +154,8 @@ export function wholeOf(input: string | number | Quantity | undefined): number {
   const { nano } = asQuantity(input);
   return nano >= 0n ? Number(roundedUp(nano, nanoPerOne)) : -Number(roundedUp(-nano, nanoPerOne));
 }
+
+/** The value as a number, fractions kept: for ratios and files such as cgroup limits, not for sums. */
+export function quantityToNumber(quantity: Quantity): number {
+  return Number(quantity.nano) / 1e9;
+}

@@ -1,0 +1,349 @@
+/**
+ * Informers: a local, indexed copy of a kind, kept by one list and one watch that resumes where it broke off.
+ *
+ * Invariants. Objects are the client's own: shared and frozen. Handlers are called in the order of the changes, on the turn
+ * in which the copy changes, and must not wait: they put keys on queues. `absorb` puts the result of the caller's own write
+ * into the copy at once, so that a reconciler reads its writes and needs no expectations; the watch's later event for the
+ * same resourceVersion is then dropped. That leans on resourceVersions being comparable numbers, which Kubernetes promises
+ * since 1.35, and which Tiphys' own server always did.
+ *
+ * A watch that ends is resumed from the last version seen (bookmarks keep it fresh); 410 Gone lists again; other failures wait,
+ * doubling, with jitter. It does not poll or re-sync by time: reconcilers are level-triggered and set their own timers.
+ */
+import { ApiError, isReason, toApiError } from '#base/errors.ts';
+import type { KindRef, KubeObject, WatchEvent } from '#base/objects.ts';
+import type { Logger } from '#observe/log.ts';
+import type { Clock, Random } from '#os/clock.ts';
+import type { Client } from './client.ts';
+import { informerBackoffMs, informerBackoffMsMax } from './limits.ts';
+
+export interface InformerHandler<T extends KubeObject = KubeObject> {
+  added?(object: T): void;
+  updated?(object: T, previous: T): void;
+  deleted?(object: T): void;
+}
+
+export type IndexFunction<T extends KubeObject = KubeObject> = (object: T) => readonly string[] | string | undefined;
+
+export interface InformerOptions { namespace?: string; labelSelector?: string; fieldSelector?: string }
+
+export interface InformerDependencies { client: Client; clock: Clock; random: Random; log: Logger }
+
+/** The key of an object in its informer and on work queues: `namespace/name`, or `name` for cluster kinds. */
+export function keyOf(object: KubeObject): string {
+  const { namespace, name } = object.metadata;
+  return namespace === undefined || namespace === '' ? name! : `${namespace}/${name!}`;
+}
+
+/** The parts of a key; `namespace` is empty for cluster kinds. */
+export function splitKey(key: string): { namespace: string; name: string } {
+  const slash = key.indexOf('/');
+  return slash < 0 ? { namespace: '', name: key } : { namespace: key.slice(0, slash), name: key.slice(slash + 1) };
+}
+
+export const indexes = Object.freeze({
+  namespace: (object: KubeObject) => object.metadata.namespace,
+  /** UID of the controlling owner. */
+  controller: (object: KubeObject) => object.metadata.ownerReferences?.find((owner) => owner.controller === true)?.uid,
+  /** UIDs of all owners. */
+  owners: (object: KubeObject) => object.metadata.ownerReferences?.map((owner) => owner.uid),
+  /** `namespace/` of Pods that no controller owns: candidates for adoption. */
+  orphans: (object: KubeObject) => (object.metadata.ownerReferences?.some((owner) => owner.controller === true) === true ? undefined : (object.metadata.namespace ?? '')),
+  node: (object: KubeObject) => object.spec?.nodeName as string | undefined,
+  /** The value of one label. */
+  label: (key: string) => (object: KubeObject) => object.metadata.labels?.[key],
+});
+
+const versionOf = (object: { metadata: { resourceVersion?: string } }): number => Number(object.metadata.resourceVersion ?? 0);
+const nothing: ReadonlyMap<string, never> = new Map<string, never>();
+
+export class Informer<T extends KubeObject = KubeObject> {
+  readonly kind: KindRef;
+  readonly options: InformerOptions;
+  readonly #deps: InformerDependencies;
+  readonly #objects = new Map<string, T>();
+  readonly #indexes = new Map<string, { of: IndexFunction<T>; entries: Map<string, Map<string, T>> }>();
+  readonly #handlers = new Set<InformerHandler<T>>();
+  readonly #stop = new AbortController();
+  /** UIDs whose deletion was absorbed while older events of them may still come. */
+  readonly #tombstones = new Set<string>();
+  #version = 0;
+  #synced = false;
+  #running: Promise<void> | undefined;
+  readonly #firstSync = Promise.withResolvers<void>();
+
+  constructor(kind: KindRef, deps: InformerDependencies, options: InformerOptions = {}) {
+    this.kind = kind;
+    this.options = options;
+    this.#deps = deps;
+  }
+
+  get hasSynced(): boolean { return this.#synced; }
+  /** Resolves after the first list. */
+  get synced(): Promise<void> { return this.#firstSync.promise; }
+  get size(): number { return this.#objects.size; }
+  /** The newest resourceVersion that this copy is known to hold. */
+  get version(): number { return this.#version; }
+
+  get(key: string): T | undefined { return this.#objects.get(key); }
+  keys(): IterableIterator<string> { return this.#objects.keys(); }
+  values(): IterableIterator<T> { return this.#objects.values(); }
+  list(): T[] { return [...this.#objects.values()]; }
+
+  /** Objects with this value in the index, in the order they came. */
+  by(index: string, value: string): Iterable<T> { return (this.#indexes.get(index)?.entries.get(value) ?? nothing).values(); }
+  countBy(index: string, value: string): number { return this.#indexes.get(index)?.entries.get(value)?.size ?? 0; }
+
+  /** Adds an index; the same name is added once. */
+  addIndex(name: string, of: IndexFunction<T>): this {
+    if (this.#indexes.has(name)) return this;
+    this.#indexes.set(name, { of, entries: new Map() });
+    for (const [key, object] of this.#objects) this.#indexOne(name, key, undefined, object);
+    return this;
+  }
+
+  /** Objects that are already there are announced as added, at once. */
+  addHandler(handler: InformerHandler<T>): { remove(): void } {
+    this.#handlers.add(handler);
+    if (handler.added !== undefined) for (const object of [...this.#objects.values()]) handler.added(object);
+    return { remove: () => { this.#handlers.delete(handler); } };
+  }
+
+  start(): void {
+    this.#running ??= this.#run();
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    this.#firstSync.resolve();
+    await this.#running;
+  }
+
+  /** The result of the caller's own write. Ignored where the watch is already past it, or selectors may hide the object. */
+  absorb(object: T): void {
+    if (!this.#synced || this.options.labelSelector !== undefined || this.options.fieldSelector !== undefined) return;
+    if (versionOf(object) <= this.#version || this.#tombstones.has(object.metadata.uid ?? '')) return;
+    if (this.options.namespace !== undefined && object.metadata.namespace !== this.options.namespace) return;
+    this.#apply(object);
+  }
+
+  /** The object has been removed by the caller's own delete. */
+  absorbDeletion(object: T): void {
+    if (!this.#synced) return;
+    const key = keyOf(object);
+    const held = this.#objects.get(key);
+    if (held === undefined || held.metadata.uid !== object.metadata.uid) return;
+    this.#tombstones.add(object.metadata.uid ?? '');
+    this.#remove(key, object);
+  }
+
+  async #run(): Promise<void> {
+    const { clock, random, log } = this.#deps;
+    let backoffMs = informerBackoffMs;
+    let resume = false;
+    while (!this.#stop.signal.aborted) {
+      try {
+        if (!resume) await this.#list();
+        resume = true;
+        const before = this.#version;
+        await this.#watch();
+        if (this.#version > before) backoffMs = informerBackoffMs;
+        // An ordinary end of a watch; a server that ends each at once must not be hammered.
+        else await this.#pause(clock, backoffMs);
+      } catch (error) {
+        if (this.#stop.signal.aborted) return;
+        if (isReason(error, 'Gone', 'Expired')) resume = false;
+        // A kind that is not (or no longer) served: its objects are gone once it says so after having worked.
+        if (!isReason(error, 'Gone', 'Expired', 'NotFound', 'ServiceUnavailable')) log.warn(`watch of ${this.kind.resource} failed`, { error: toApiError(error).message });
+        if (isReason(error, 'Gone', 'Expired')) { continue; }
+        await this.#pause(clock, backoffMs * (0.5 + random.float()));
+        backoffMs = Math.min(backoffMs * 2, informerBackoffMsMax);
+      }
+    }
+  }
+
+  async #pause(clock: Clock, delayMs: number): Promise<void> {
+    try {
+      await clock.sleep(delayMs, this.#stop.signal);
+    } catch {
+      // Stopped.
+    }
+  }
+
+  async #list(): Promise<void> {
+    const list = await this.#deps.client.list<T>(this.kind, { ...this.options, resourceVersion: '0', signal: this.#stop.signal });
+    if (this.#stop.signal.aborted) return;
+    const listVersion = versionOf(list);
+    const apiVersion = this.kind.group === '' ? this.kind.version : `${this.kind.group}/${this.kind.version}`;
+    const seen = new Set<string>();
+    for (const item of list.items) {
+      // Lists leave kind and apiVersion out of their items.
+      const object = item.kind === undefined ? ({ ...item, apiVersion, kind: this.kind.kind } as T) : item;
+      const key = keyOf(object);
+      seen.add(key);
+      const held = this.#objects.get(key);
+      if (held === undefined || versionOf(held) < versionOf(object) || held.metadata.uid !== object.metadata.uid) this.#apply(object);
+    }
+    for (const [key, held] of [...this.#objects]) {
+      if (!seen.has(key) && versionOf(held) <= listVersion) this.#remove(key, held);
+    }
+    this.#tombstones.clear();
+    this.#version = Math.max(this.#version, listVersion);
+    this.#synced = true;
+    this.#firstSync.resolve();
+  }
+
+  async #watch(): Promise<void> {
+    const events = this.#deps.client.watch<T>(this.kind, { ...this.options, resourceVersion: String(this.#version), allowBookmarks: true, signal: this.#stop.signal });
+    for await (const event of events) {
+      if (this.#stop.signal.aborted) return;
+      this.#take(event);
+    }
+  }
+
+  #take(event: WatchEvent<T>): void {
+    if (event.type === 'ERROR') {
+      const status = event.object as unknown as { code?: number; message?: string };
+      throw new ApiError(status.code === 410 ? 'Expired' : 'InternalError', status.message ?? 'watch failed');
+    }
+    const { object } = event;
+    const version = versionOf(object);
+    if (event.type === 'DELETED') {
+      const key = keyOf(object);
+      const held = this.#objects.get(key);
+      this.#tombstones.delete(object.metadata.uid ?? '');
+      if (held !== undefined && (held.metadata.uid === object.metadata.uid || versionOf(held) < version)) this.#remove(key, object);
+    } else if (event.type !== 'BOOKMARK') {
+      const held = this.#objects.get(keyOf(object));
+      const stale = held !== undefined && versionOf(held) >= version;
+      if (!stale && !this.#tombstones.has(object.metadata.uid ?? '')) this.#apply(object);
+    }
+    if (version > this.#version) this.#version = version;
+  }
+
+  #apply(object: T): void {
+    const key = keyOf(object);
+    let previous = this.#objects.get(key);
+    if (previous !== undefined && previous.metadata.uid !== object.metadata.uid) {
+      // Deleted and made again while nobody looked: handlers must see both.
+      this.#remove(key, previous);
+      previous = undefined;
+    }
+    this.#objects.set(key, object);
+    for (const name of this.#indexes.keys()) this.#indexOne(name, key, previous, object);
+    for (const handler of this.#handlers) {
+      if (previous === undefined) handler.added?.(object);
+      else handler.updated?.(object, previous);
+    }
+  }
+
+  #remove(key: string, last: T): void {
+    const held = this.#objects.get(key);
+    if (held === undefined) return;
+    this.#objects.delete(key);
+    for (const name of this.#indexes.keys()) this.#indexOne(name, key, held, undefined);
+    for (const handler of this.#handlers) handler.deleted?.(last);
+  }
+
+  #indexOne(name: string, key: string, previous: T | undefined, object: T | undefined): void {
+    const { of, entries } = this.#indexes.get(name)!;
+    const before = previous === undefined ? undefined : of(previous);
+    const after = object === undefined ? undefined : of(object);
+    if (typeof before !== 'object' && before === after) {
+      // The common case: one value that did not change.
+      if (before !== undefined) entries.get(before)!.set(key, object!);
+      return;
+    }
+    for (const value of listOf(before)) {
+      const bucket = entries.get(value);
+      if (bucket === undefined || listOf(after).includes(value)) continue;
+      bucket.delete(key);
+      if (bucket.size === 0) entries.delete(value);
+    }
+    for (const value of listOf(after)) {
+      let bucket = entries.get(value);
+      if (bucket === undefined) entries.set(value, (bucket = new Map()));
+      bucket.set(key, object!);
+    }
+  }
+}
+
+function listOf(value: readonly string[] | string | undefined): readonly string[] {
+  return value === undefined ? [] : typeof value === 'string' ? [value] : value;
+}
+
+/** Informers shared by all who run in one process: one list and one watch per kind. */
+export class InformerFactory implements AsyncDisposable {
+  readonly #deps: InformerDependencies;
+  readonly #informers = new Map<string, Informer>();
+  #started = false;
+
+  constructor(deps: InformerDependencies) {
+    this.#deps = deps;
+  }
+
+  /** The shared informer of a kind; made, and started when the factory runs, on first use. */
+  informer<T extends KubeObject = KubeObject>(kind: KindRef, options: InformerOptions = {}): Informer<T> {
+    const id = `${kind.group}/${kind.version}/${kind.resource}?${options.namespace ?? ''}&${options.labelSelector ?? ''}&${options.fieldSelector ?? ''}`;
+    let informer = this.#informers.get(id);
+    if (informer === undefined) {
+      informer = new Informer(kind, this.#deps, options);
+      this.#informers.set(id, informer);
+      if (this.#started) informer.start();
+    }
+    return informer as unknown as Informer<T>;
+  }
+
+  start(): void {
+    this.#started = true;
+    for (const informer of this.#informers.values()) informer.start();
+  }
+
+  /** Resolves when every informer made so far has listed once. */
+  async synced(): Promise<void> {
+    await Promise.all([...this.#informers.values()].map((informer) => informer.synced));
+  }
+
+  get hasSynced(): boolean {
+    return [...this.#informers.values()].every((informer) => informer.hasSynced);
+  }
+
+  /** Puts the result of a write into the unfiltered copy of its kind, if there is one. */
+  absorb(kind: KindRef, object: KubeObject): void {
+    this.#informers.get(`${kind.group}/${kind.version}/${kind.resource}?&&`)?.absorb(object);
+  }
+
+  absorbDeletion(kind: KindRef, object: KubeObject): void {
+    this.#informers.get(`${kind.group}/${kind.version}/${kind.resource}?&&`)?.absorbDeletion(object);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all([...this.#informers.values()].map((informer) => informer.stop()));
+  }
+}
+
+/**
+ * A client whose writes show in the factory's copies before they return: reconcilers read their own writes.
+ * Status answers (bindings, evictions) and dry runs carry no object and are left out.
+ */
+export function readYourWrites(client: Client, factory: InformerFactory): Client {
+  const absorbed = <T extends KubeObject>(kind: KindRef, object: T, options?: { subresource?: string; dryRun?: boolean }): T => {
+    if (object.kind === kind.kind && options?.dryRun !== true) factory.absorb(kind, object);
+    return object;
+  };
+  return {
+    ...client,
+    create: async (kind, object, options) => absorbed(kind, await client.create(kind, object, options), options),
+    update: async (kind, object, options) => absorbed(kind, await client.update(kind, object, options), options),
+    patch: async (kind, name, namespace, type, patch, options) => absorbed(kind, await client.patch(kind, name, namespace, type, patch, options), options),
+    delete: async (kind, name, namespace, options) => {
+      const object = await client.delete(kind, name, namespace, options);
+      // A graceful deletion, or one that waits for finalizers, answers with the marked object; a removal with its last state or a Status.
+      if (object.kind !== kind.kind || options?.dryRun === true) return object;
+      const waits = object.metadata.deletionTimestamp !== undefined && ((object.metadata.finalizers?.length ?? 0) > 0 || (object.metadata.deletionGracePeriodSeconds ?? 0) > 0);
+      if (waits) factory.absorb(kind, object);
+      else factory.absorbDeletion(kind, object);
+      return object;
+    },
+  };
+}

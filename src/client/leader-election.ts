@@ -1,0 +1,108 @@
+/**
+ * Leader election on a Lease (coordination.k8s.io/v1): at most one holder acts at a time, as long as clocks run at about the
+ * same rate. A candidate trusts its own clock only: it takes a lease over when it has not seen it change for a whole duration.
+ * A leader that cannot renew within the deadline stops by itself before others may start.
+ */
+import { isReason } from '#base/errors.ts';
+import type { KubeObject } from '#base/objects.ts';
+import type { Logger } from '#observe/log.ts';
+import type { Clock, Random } from '#os/clock.ts';
+import type { Client } from './client.ts';
+import { microTimestamp } from './events.ts';
+import { kinds } from './kinds.ts';
+
+export interface LeaderElectionOptions {
+  client: Client;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  name: string;
+  namespace: string;
+  /** Unique per candidate. */
+  identity: string;
+  leaseDurationMs?: number;
+  renewDeadlineMs?: number;
+  retryPeriodMs?: number;
+  /** Runs while this candidate leads; must end soon after the signal. */
+  lead(signal: AbortSignal): Promise<void>;
+  signal: AbortSignal;
+}
+
+interface Observed { holder: string; version: string; atMs: number }
+
+class Candidate {
+  readonly #options: LeaderElectionOptions;
+  readonly #leaseDurationMs: number;
+  #observed: Observed | undefined;
+
+  constructor(options: LeaderElectionOptions) {
+    this.#options = options;
+    this.#leaseDurationMs = options.leaseDurationMs ?? 15_000;
+  }
+
+  /** Takes or renews the lease; true when this candidate holds it now. */
+  async tryHold(): Promise<boolean> {
+    const { client, clock, name, namespace, identity } = this.#options;
+    const now = microTimestamp(clock.now());
+    const leaseDurationSeconds = Math.ceil(this.#leaseDurationMs / 1000);
+    let lease: KubeObject;
+    try {
+      lease = await client.get(kinds.Lease, name, namespace);
+    } catch (error) {
+      if (!isReason(error, 'NotFound')) throw error;
+      const spec = { holderIdentity: identity, leaseDurationSeconds, acquireTime: now, renewTime: now, leaseTransitions: 0 };
+      return this.#saw(await client.create(kinds.Lease, { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: { name, namespace }, spec }));
+    }
+    const holder: string = lease.spec?.holderIdentity ?? '';
+    if (this.#observed?.version !== lease.metadata.resourceVersion) this.#saw(lease);
+    if (holder !== identity && holder !== '' && clock.monotonic() - this.#observed!.atMs < this.#leaseDurationMs) return false;
+    const taken = holder === identity ? {} : { acquireTime: now, leaseTransitions: (lease.spec?.leaseTransitions ?? 0) + 1 };
+    return this.#saw(await client.update(kinds.Lease, { ...lease, spec: { ...lease.spec, holderIdentity: identity, leaseDurationSeconds, renewTime: now, ...taken } }));
+  }
+
+  async release(): Promise<void> {
+    const { client, name, namespace, identity, clock } = this.#options;
+    const lease = await client.get(kinds.Lease, name, namespace);
+    if (lease.spec?.holderIdentity !== identity) return;
+    await client.update(kinds.Lease, { ...lease, spec: { ...lease.spec, holderIdentity: '', leaseDurationSeconds: 1, renewTime: microTimestamp(clock.now()) } });
+  }
+
+  #saw(lease: KubeObject): boolean {
+    const holder: string = lease.spec?.holderIdentity ?? '';
+    this.#observed = { holder, version: lease.metadata.resourceVersion ?? '', atMs: this.#options.clock.monotonic() };
+    return holder === this.#options.identity;
+  }
+}
+
+/** Campaigns until `signal`; leads again after each loss. */
+export async function runLeaderElection(options: LeaderElectionOptions): Promise<void> {
+  const { clock, random, log, signal } = options;
+  const retryPeriodMs = options.retryPeriodMs ?? 2_000;
+  const renewDeadlineMs = options.renewDeadlineMs ?? 10_000;
+  const candidate = new Candidate(options);
+  const hold = async (): Promise<boolean> => {
+    try {
+      return await candidate.tryHold();
+    } catch (error) {
+      if (!isReason(error, 'Conflict', 'AlreadyExists')) log.debug('lease not written', { name: options.name, error });
+      return false;
+    }
+  };
+  const pause = (): Promise<void> => clock.sleep(retryPeriodMs * (1 + random.float() * 0.2), signal).catch(() => undefined);
+  while (!signal.aborted) {
+    if (!(await hold())) { await pause(); continue; }
+    log.info('leading', { name: options.name, identity: options.identity });
+    const lost = new AbortController();
+    const leading = options.lead(AbortSignal.any([signal, lost.signal])).finally(() => lost.abort());
+    let renewedMs = clock.monotonic();
+    while (!signal.aborted && !lost.signal.aborted) {
+      await pause();
+      if (signal.aborted || lost.signal.aborted) break;
+      if (await hold()) renewedMs = clock.monotonic();
+      else if (clock.monotonic() - renewedMs >= renewDeadlineMs) lost.abort();
+    }
+    lost.abort();
+    await leading;
+    await candidate.release().catch(() => undefined);
+  }
+}

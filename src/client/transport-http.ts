@@ -1,0 +1,198 @@
+/**
+ * The transport between machines: HTTP/2 over TLS on one connection that is made again when it is lost, with a client
+ * certificate or a bearer token. A request that never reached a server fails as ServiceUnavailable; callers retry.
+ * Plain `http://` servers (a proxy, tests) are spoken to in HTTP/2 with prior knowledge.
+ */
+import http2 from 'node:http2';
+import { ApiError } from '#base/errors.ts';
+import type { KubeObject, KubeStatus, WatchEvent } from '#base/objects.ts';
+import type { Clock } from '#os/clock.ts';
+import { requestTimeoutMs, responseBodyBytesMax, watchEventBytesMax } from './limits.ts';
+import { errorOfStatus, type Transport, type TransportRequest } from './transport.ts';
+
+export interface HttpTransportOptions {
+  /** `https://host:port`, with an optional path prefix. */
+  server: string;
+  /** PEM. */
+  ca?: string;
+  certificate?: string;
+  key?: string;
+  /** Bearer token, or how to read the current one. */
+  token?: string | (() => string);
+  insecureSkipTlsVerify?: boolean;
+  serverName?: string;
+  userAgent?: string;
+  clock: Clock;
+}
+
+const { HTTP2_HEADER_METHOD, HTTP2_HEADER_PATH, HTTP2_HEADER_STATUS, NGHTTP2_CANCEL } = http2.constants;
+
+function unavailable(error: unknown): ApiError {
+  if (error instanceof ApiError) return error;
+  const made = new ApiError('ServiceUnavailable', error instanceof Error ? error.message : String(error));
+  made.cause = error;
+  return made;
+}
+
+class Connection {
+  readonly #options: HttpTransportOptions;
+  #session: http2.ClientHttp2Session | undefined;
+  #closed = false;
+  /** Streams under way keep the process alive; an idle connection does not. */
+  #streams = 0;
+
+  constructor(options: HttpTransportOptions) {
+    this.#options = options;
+  }
+
+  session(): http2.ClientHttp2Session {
+    if (this.#closed) throw new ApiError('ServiceUnavailable', 'the client is closed');
+    if (this.#session !== undefined && !this.#session.closed && !this.#session.destroyed) return this.#session;
+    const { server, ca, certificate, key, insecureSkipTlsVerify, serverName } = this.#options;
+    const session = http2.connect(new URL(server).origin, {
+      ...(ca === undefined ? {} : { ca }), ...(certificate === undefined ? {} : { cert: certificate }), ...(key === undefined ? {} : { key }),
+      ...(serverName === undefined ? {} : { servername: serverName }), rejectUnauthorized: insecureSkipTlsVerify !== true,
+      settings: { initialWindowSize: 4 * 1024 * 1024, enablePush: false },
+    });
+    session.setMaxListeners(0);
+    const forget = (): void => { if (this.#session === session) this.#session = undefined; };
+    session.on('error', forget);
+    session.on('goaway', forget);
+    session.on('close', forget);
+    session.unref();
+    this.#session = session;
+    return session;
+  }
+
+  open(headers: http2.OutgoingHttpHeaders, endStream: boolean): http2.ClientHttp2Stream {
+    const session = this.session();
+    const stream = session.request(headers, { endStream });
+    if (this.#streams++ === 0) session.ref();
+    stream.once('close', () => {
+      if (--this.#streams === 0 && !session.destroyed) session.unref();
+    });
+    return stream;
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#session?.destroy();
+  }
+}
+
+/** Read afresh: what aborts it happens while the watch waits. */
+function isAborted(signal: AbortSignal | undefined): boolean {
+  return signal?.aborted === true;
+}
+
+function openStream(connection: Connection, options: HttpTransportOptions, request: TransportRequest): http2.ClientHttp2Stream {
+  const prefix = new URL(options.server).pathname.replace(/\/$/, '');
+  const query = request.query === undefined || request.query.size === 0 ? '' : `?${request.query.toString()}`;
+  const headers: http2.OutgoingHttpHeaders = {
+    [HTTP2_HEADER_METHOD]: request.method, [HTTP2_HEADER_PATH]: `${prefix}${request.path}${query}`, accept: 'application/json', 'user-agent': options.userAgent ?? 'tiphys', ...request.headers,
+  };
+  const token = typeof options.token === 'function' ? options.token() : options.token;
+  if (token !== undefined) headers['authorization'] = `Bearer ${token}`;
+  const body = request.body === undefined ? undefined : JSON.stringify(request.body);
+  if (body !== undefined) headers['content-type'] = request.contentType ?? 'application/json';
+  const stream = connection.open(headers, body === undefined);
+  if (body !== undefined) stream.end(body);
+  return stream;
+}
+
+function statusOf(stream: http2.ClientHttp2Stream): Promise<number> {
+  return new Promise((resolve, reject) => {
+    stream.once('response', (headers) => resolve(Number(headers[HTTP2_HEADER_STATUS] ?? 0)));
+    stream.once('error', reject);
+    stream.once('close', () => reject(new Error('the connection was closed before an answer came')));
+  });
+}
+
+async function textOf(stream: http2.ClientHttp2Stream): Promise<string> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of stream as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    if (bytes > responseBodyBytesMax) throw new ApiError('RequestEntityTooLarge', `the answer is larger than ${responseBodyBytesMax} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8');
+}
+
+function parsed(text: string, code: number): KubeObject {
+  try {
+    return JSON.parse(text) as KubeObject;
+  } catch {
+    if (code >= 400) throw errorOfStatus(code, undefined, text.trim());
+    // `/healthz`, `/version` of other servers and logs answer in plain text.
+    return { apiVersion: 'v1', kind: 'Status', metadata: {}, status: 'Success', message: text };
+  }
+}
+
+async function* decodeEvents(stream: http2.ClientHttp2Stream): AsyncGenerator<WatchEvent> {
+  let pending: Buffer[] = [];
+  let pendingBytes = 0;
+  for await (const chunk of stream as AsyncIterable<Buffer>) {
+    let start = 0;
+    for (;;) {
+      const end = chunk.indexOf(10, start);
+      if (end < 0) break;
+      const line = Buffer.concat([...pending, chunk.subarray(start, end)]);
+      pending = [];
+      pendingBytes = 0;
+      start = end + 1;
+      if (line.length > 0) yield JSON.parse(line.toString('utf8')) as WatchEvent;
+    }
+    if (start < chunk.length) {
+      pending.push(chunk.subarray(start));
+      pendingBytes += chunk.length - start;
+      if (pendingBytes > watchEventBytesMax) throw new ApiError('RequestEntityTooLarge', `a watch event is larger than ${watchEventBytesMax} bytes`);
+    }
+  }
+}
+
+export function createHttpTransport(options: HttpTransportOptions): Transport {
+  const connection = new Connection(options);
+  return {
+    async send(request) {
+      try {
+        const stream = openStream(connection, options, request);
+        const timer = options.clock.setTimer(requestTimeoutMs, () => stream.destroy(new ApiError('Timeout', `no answer within ${requestTimeoutMs / 1000} s`)), { background: true });
+        const onAbort = (): void => { stream.close(NGHTTP2_CANCEL); };
+        request.signal?.addEventListener('abort', onAbort, { once: true });
+        try {
+          const code = await statusOf(stream);
+          const object = parsed(await textOf(stream), code);
+          if (code >= 400) throw errorOfStatus(code, object as unknown as KubeStatus);
+          return object;
+        } finally {
+          timer.cancel();
+          request.signal?.removeEventListener('abort', onAbort);
+        }
+      } catch (error) {
+        throw unavailable(error);
+      }
+    },
+    async *watch(request) {
+      const { signal } = request;
+      if (signal?.aborted === true) return;
+      let stream: http2.ClientHttp2Stream | undefined;
+      const onAbort = (): void => stream?.close(NGHTTP2_CANCEL);
+      signal?.addEventListener('abort', onAbort, { once: true });
+      try {
+        stream = openStream(connection, options, request);
+        const code = await statusOf(stream);
+        if (code >= 400) throw errorOfStatus(code, parsed(await textOf(stream), code) as unknown as KubeStatus);
+        yield* decodeEvents(stream);
+      } catch (error) {
+        if (!isAborted(signal)) throw unavailable(error);
+      } finally {
+        signal?.removeEventListener('abort', onAbort);
+        stream?.close(NGHTTP2_CANCEL);
+      }
+    },
+    async [Symbol.asyncDispose]() {
+      connection.close();
+    },
+  };
+}

@@ -1,0 +1,33 @@
+/**
+ * What a transport does for the client: one request and its answer, or a watch. `rest-client.ts` makes verbs of it.
+ * Failures are `ApiError`s: an answer of 400 and above as its Status says, no answer at all as ServiceUnavailable.
+ */
+import { ApiError, type ErrorDetails, type Reason } from '#base/errors.ts';
+import type { KubeObject, KubeStatus, WatchEvent } from '#base/objects.ts';
+
+export interface TransportRequest {
+  method: string;
+  path: string;
+  query?: URLSearchParams;
+  /** Parsed JSON to send. */
+  body?: unknown;
+  contentType?: string;
+  headers?: Record<string, string>;
+  signal?: AbortSignal;
+}
+
+export interface Transport extends AsyncDisposable {
+  send(request: TransportRequest): Promise<KubeObject>;
+  watch(request: TransportRequest): AsyncIterable<WatchEvent>;
+}
+
+const reasonByCode: Record<number, Reason> = {
+  400: 'BadRequest', 401: 'Unauthorized', 403: 'Forbidden', 404: 'NotFound', 405: 'MethodNotAllowed', 406: 'NotAcceptable', 409: 'Conflict', 410: 'Gone',
+  413: 'RequestEntityTooLarge', 415: 'UnsupportedMediaType', 422: 'Invalid', 429: 'TooManyRequests', 500: 'InternalError', 503: 'ServiceUnavailable', 504: 'Timeout',
+};
+
+/** The error that an answer of 400 and above stands for. */
+export function errorOfStatus(code: number, status: Partial<KubeStatus> | undefined, text?: string): ApiError {
+  const reason = (status?.reason ?? reasonByCode[code] ?? 'Unknown') as Reason;
+  return new ApiError(reason, status?.message ?? text ?? `the server answered ${code}`, status?.details as ErrorDetails | undefined, status?.code ?? code);
+}
