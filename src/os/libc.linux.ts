@@ -31,6 +31,8 @@ const libc = bindLibrary('libc.so.6', {
   eventfd: { arguments: ['u32', 'i32'], return: 'i32' },
   open: { arguments: ['string', 'i32', 'i32'], return: 'i32' },
   close: { arguments: ['i32'], return: 'i32' },
+  write: { arguments: ['i32', 'buffer', 'u64'], return: 'i64' },
+  read: { arguments: ['i32', 'buffer', 'u64'], return: 'i64' },
   ioctl: { arguments: ['i32', 'u64', 'buffer'], return: 'i32' },
   flock: { arguments: ['i32', 'i32'], return: 'i32' },
   mknod: { arguments: ['string', 'u32', 'u64'], return: 'i32' },

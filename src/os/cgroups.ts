@@ -1,0 +1,44 @@
+/**
+ * The control groups of this host behind one shape, whether it has version 1, version 2 or both (hybrid: the controllers are where the
+ * version 1 mounts are). Groups are named by absolute paths within the hierarchy (`/tiphys_1a2b/docker/ID`).
+ *
+ * What the host cannot do (a controller that is missing, a limit that it refuses) is skipped and told to `warn`.
+ * Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst of the kernel.
+ */
+export interface CgroupLimits {
+  cpuShares?: number; cpuQuotaUs?: number; cpuPeriodUs?: number; cpusetCpus?: string;
+  memoryLimitBytes?: number; memoryReservationBytes?: number; memorySwapBytes?: number; pidsMax?: number;
+}
+
+export interface CgroupStats {
+  cpuNanoseconds: number; cpuUserNanoseconds: number; cpuSystemNanoseconds: number; cpuPeriods: number; cpuThrottledPeriods: number; cpuThrottledNanoseconds: number;
+  memoryUsageBytes: number; memoryInactiveFileBytes: number; memoryLimitBytes: number; memoryMaxUsageBytes: number; memoryStat: Record<string, number>;
+  pids: number; pidsLimit: number;
+  blockIo: { major: number; minor: number; op: 'Read' | 'Write'; bytes: number; operations: number }[];
+}
+
+export type CgroupMode = 'v1' | 'v2' | 'hybrid';
+
+export interface Cgroups {
+  readonly mode: CgroupMode;
+  /** The version 2 mount of a hybrid host that holds a controller: crun refuses to create there. */
+  readonly hybridMount: string | undefined;
+  readonly controllers: readonly string[];
+  /** Makes a group in every hierarchy; what is there stays. */
+  create(path: string, limits?: CgroupLimits): void;
+  applyLimits(path: string, limits: CgroupLimits): void;
+  /** Undefined when there is no such group. */
+  stats(path: string): CgroupStats | undefined;
+  memoryUsageBytes(path: string): number;
+  /** Process ids in the group and below. */
+  pids(path: string): number[];
+  /** SIGKILL for everything in the group and below. */
+  killAll(path: string): void;
+  freeze(path: string, frozen: boolean): Promise<void>;
+  /** True when the kernel has killed for want of memory. */
+  oomKilled(path: string): boolean;
+  /** Removes the group and those below, in every hierarchy; false when something is still in it. */
+  remove(path: string): boolean;
+  /** Groups directly below, in any hierarchy. */
+  list(path: string): string[];
+}
