@@ -19,7 +19,7 @@ export const deps: Readonly<Record<string, FolderRule>> = {
   client: { folders: ['base', 'os', 'observe'], packages: ['js-yaml'], builtins: ['node:http2', 'node:https', 'node:http', 'node:tls', 'node:fs', 'node:path', 'node:buffer', 'node:stream', 'node:net', 'node:crypto'] },
   build: { folders: ['base', 'os', 'observe', 'content', 'engine'], packages: [], builtins: ['node:crypto', 'node:fs', 'node:fs/promises', 'node:path', 'node:stream', 'node:stream/promises', 'node:zlib', 'node:url', 'node:http', 'node:https'] },
   docker: { folders: ['base', 'os', 'observe', 'content', 'engine', 'build', 'registry'], packages: [], builtins: ['node:http', 'node:net', 'node:stream', 'node:stream/promises', 'node:url', 'node:path', 'node:crypto', 'node:zlib'] },
-  kubelet: { folders: ['base', 'os', 'observe', 'engine', 'client'], packages: ['ws'], builtins: ['node:http', 'node:https', 'node:net', 'node:tls', 'node:stream', 'node:path', 'node:crypto', 'node:fs', 'node:fs/promises', 'node:zlib', 'node:url', 'node:buffer'] },
+  kubelet: { folders: ['base', 'os', 'observe', 'engine', 'client'], packages: ['ws'], builtins: ['node:http', 'node:https', 'node:net', 'node:tls', 'node:stream', 'node:path', 'node:crypto', 'node:fs', 'node:fs/promises', 'node:zlib', 'node:url', 'node:buffer', 'node:http2'] },
   network: { folders: ['base', 'os', 'observe', 'net', 'client'], packages: ['dns-packet'], builtins: ['node:dgram', 'node:net', 'node:path', 'node:crypto', 'node:fs', 'node:fs/promises'] },
   scheduler: { folders: ['base', 'os', 'observe', 'client'], packages: [], builtins: [] },
   controllers: { folders: ['base', 'os', 'observe', 'client'], packages: ['croner'], builtins: ['node:crypto'] },

@@ -1,0 +1,28 @@
+/** Bounds of the kubelet. Units last. The figures are Kubernetes' own where it names one. */
+export const podsPerNodeMax = 110;
+export const leaseDurationSeconds = 40;
+export const leaseRenewMs = 10_000;
+export const nodeStatusIntervalMs = 300_000;
+export const restartBackOffInitialMs = 10_000;
+export const restartBackOffMaxMs = 300_000;
+/** A container that ran this long starts its back-off anew. */
+export const restartBackOffResetMs = 600_000;
+export const imageBackOffInitialMs = 10_000;
+export const imageBackOffMaxMs = 300_000;
+export const terminationMessageBytesMax = 4096;
+/** Bytes of log taken as the message under `FallbackToLogsOnError`, and the lines. */
+export const terminationLogBytesMax = 2048;
+export const terminationLogLinesMax = 80;
+export const hookOutputBytesMax = 4096;
+export const probeOutputBytesMax = 10_240;
+export const projectedRefreshMs = 60_000;
+export const logFileBytesMax = 10 * 1024 * 1024;
+export const logFilesMax = 5;
+export const syncErrorRetryMs = 2_000;
+export const syncErrorRetryMaxMs = 60_000;
+export const streamIdleMsMax = 4 * 3_600_000;
+/** Dead containers kept for each container of a Pod, so that `logs --previous` answers. */
+export const deadContainersKept = 1;
+export const imageGcHighPercent = 85;
+export const imageGcLowPercent = 80;
+export const imageGcIntervalMs = 300_000;

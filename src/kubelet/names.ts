@@ -1,0 +1,52 @@
+/** Labels by which the kubelet finds its containers and sandboxes again after a restart, and where a Pod's files lie. */
+import { join } from 'node:path';
+import type { KubeObject } from '#base/objects.ts';
+
+export const labelPodName = 'io.kubernetes.pod.name';
+export const labelPodNamespace = 'io.kubernetes.pod.namespace';
+export const labelPodUid = 'io.kubernetes.pod.uid';
+export const labelContainerName = 'io.kubernetes.container.name';
+export const labelContainerType = 'io.kubernetes.container.type';
+export const labelRestartCount = 'io.kubernetes.container.restartCount';
+export const labelContainerHash = 'io.kubernetes.container.hash';
+/** JSON of the hooks and grace period, so that a Pod deleted while the kubelet was down still gets its preStop. */
+export const labelTermination = 'tiphys.io/termination';
+
+export const runtimeName = 'tiphys';
+
+export function podKey(pod: KubeObject): string {
+  return `${pod.metadata.namespace}/${pod.metadata.name}`;
+}
+
+/** The name Kubernetes prints in messages: `web_default(uid)`. */
+export function podFullName(pod: KubeObject): string {
+  return `${pod.metadata.name}_${pod.metadata.namespace}(${pod.metadata.uid})`;
+}
+
+export function podLabels(pod: KubeObject): Record<string, string> {
+  return { [labelPodName]: pod.metadata.name!, [labelPodNamespace]: pod.metadata.namespace!, [labelPodUid]: pod.metadata.uid! };
+}
+
+export interface KubeletPaths {
+  /** On disk. */
+  podsDir: string;
+  /** A tmpfs: Secrets and tokens never reach a disk. */
+  secretsDir: string;
+  logsDir: string;
+}
+
+export function podDir(paths: KubeletPaths, uid: string): string {
+  return join(paths.podsDir, uid);
+}
+export function podSecretsDir(paths: KubeletPaths, uid: string): string {
+  return join(paths.secretsDir, uid);
+}
+export function podLogsDir(paths: KubeletPaths, pod: KubeObject): string {
+  return join(paths.logsDir, `${pod.metadata.namespace}_${pod.metadata.name}_${pod.metadata.uid}`);
+}
+export function containerLogPath(paths: KubeletPaths, pod: KubeObject, container: string, restartCount: number): string {
+  return join(podLogsDir(paths, pod), container, `${restartCount}.log`);
+}
+export function terminationMessagePath(paths: KubeletPaths, uid: string, container: string, restartCount: number): string {
+  return join(podDir(paths, uid), 'containers', container, `termination-${restartCount}`);
+}

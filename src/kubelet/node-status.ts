@@ -1,0 +1,60 @@
+/** The Node object that this kubelet reports: capacity, addresses, conditions. Pure but for what is passed in. */
+import type { Json } from '#base/objects.ts';
+import { podsPerNodeMax } from './limits.ts';
+import { rfc3339 } from './status.ts';
+
+export interface NodeFacts {
+  name: string; hostIp: string; hostname: string; kubeletPort: number;
+  cpus: number; memoryBytes: number; ephemeralBytes: number;
+  architecture: string; kernelVersion: string; osImage: string; machineId: string; bootId: string; systemUuid: string;
+  version: string; runtimeVersion: string;
+  labels: Record<string, string>; taints?: Json[];
+  podCidr: string;
+}
+
+/** Memory and CPU kept back from Pods for the node's own processes. */
+const systemReservedMemoryBytes = 100 * 1024 * 1024;
+
+export function allocatableOf(facts: NodeFacts): { cpu: number; memory: number; ephemeralStorage: number } {
+  return { cpu: facts.cpus, memory: Math.max(0, facts.memoryBytes - systemReservedMemoryBytes), ephemeralStorage: Math.floor(facts.ephemeralBytes * 0.9) };
+}
+
+export function nodeObject(facts: NodeFacts): Json {
+  const arch = facts.architecture === 'x64' ? 'amd64' : facts.architecture;
+  return {
+    apiVersion: 'v1', kind: 'Node',
+    metadata: {
+      name: facts.name,
+      labels: { 'kubernetes.io/hostname': facts.hostname, 'kubernetes.io/os': 'linux', 'kubernetes.io/arch': arch, 'beta.kubernetes.io/os': 'linux', 'beta.kubernetes.io/arch': arch, ...facts.labels },
+      annotations: { 'volumes.kubernetes.io/controller-managed-attach-detach': 'true' },
+    },
+    spec: { podCIDR: facts.podCidr, podCIDRs: [facts.podCidr], ...(facts.taints === undefined ? {} : { taints: facts.taints }) },
+  };
+}
+
+export function nodeStatus(facts: NodeFacts, images: { names: string[]; sizeBytes: number }[], previous: Json, nowMs: number, diskPressure: boolean): Json {
+  const allocatable = allocatableOf(facts);
+  const kib = (bytes: number): string => `${Math.floor(bytes / 1024)}Ki`;
+  const now = rfc3339(nowMs);
+  const condition = (type: string, status: string, reason: string, message: string): Json => {
+    const before = (previous?.conditions ?? []).find((entry: Json) => entry.type === type);
+    return { type, status, reason, message, lastHeartbeatTime: now, lastTransitionTime: before?.status === status ? before.lastTransitionTime : now };
+  };
+  return {
+    capacity: { cpu: String(facts.cpus), memory: kib(facts.memoryBytes), 'ephemeral-storage': kib(facts.ephemeralBytes), 'hugepages-1Gi': '0', 'hugepages-2Mi': '0', pods: String(podsPerNodeMax) },
+    allocatable: { cpu: String(allocatable.cpu), memory: kib(allocatable.memory), 'ephemeral-storage': String(allocatable.ephemeralStorage), 'hugepages-1Gi': '0', 'hugepages-2Mi': '0', pods: String(podsPerNodeMax) },
+    conditions: [
+      condition('MemoryPressure', 'False', 'KubeletHasSufficientMemory', 'kubelet has sufficient memory available'),
+      diskPressure ? condition('DiskPressure', 'True', 'KubeletHasDiskPressure', 'kubelet has disk pressure') : condition('DiskPressure', 'False', 'KubeletHasNoDiskPressure', 'kubelet has no disk pressure'),
+      condition('PIDPressure', 'False', 'KubeletHasSufficientPID', 'kubelet has sufficient PID available'),
+      condition('Ready', 'True', 'KubeletReady', 'kubelet is posting ready status'),
+    ],
+    addresses: [{ type: 'InternalIP', address: facts.hostIp }, { type: 'Hostname', address: facts.hostname }],
+    daemonEndpoints: { kubeletEndpoint: { Port: facts.kubeletPort } },
+    nodeInfo: {
+      machineID: facts.machineId, systemUUID: facts.systemUuid, bootID: facts.bootId, kernelVersion: facts.kernelVersion, osImage: facts.osImage,
+      containerRuntimeVersion: facts.runtimeVersion, kubeletVersion: facts.version, kubeProxyVersion: '', operatingSystem: 'linux', architecture: facts.architecture === 'x64' ? 'amd64' : facts.architecture,
+    },
+    images: images.slice(0, 50),
+  };
+}

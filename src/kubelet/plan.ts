@@ -1,0 +1,159 @@
+/**
+ * What to do next for one Pod: pure, from what is seen of its containers.
+ *
+ * Order: init containers one after the other (one with restartPolicy Always, a sidecar, needs only to have started), then all others.
+ * A container that exited starts again where its policy says so, after a back-off that doubles from 10 s to 5 min and begins anew after
+ * 10 minutes of running. When every main container is done, sidecars are stopped and the Pod is Succeeded or Failed.
+ * Rules: Kubernetes documentation, "Pod Lifecycle" and "Init Containers / Sidecar Containers".
+ */
+import type { Json, KubeObject } from '#base/objects.ts';
+import { restartBackOffInitialMs, restartBackOffMaxMs, restartBackOffResetMs } from './limits.ts';
+
+/** One attempt of a container, as the engine reports it. */
+export interface Attempt {
+  id: string;
+  restartCount: number;
+  state: 'created' | 'running' | 'exited';
+  exitCode: number;
+  oomKilled: boolean;
+  startedAtMs: number;
+  finishedAtMs: number;
+  imageId: string;
+  image: string;
+  /** Termination message, once it has exited. */
+  message: string;
+}
+
+/** Attempts of one container, newest first. */
+export type Observed = ReadonlyMap<string, readonly Attempt[]>;
+
+/** What the kubelet remembers of a container between two plans. Lost at a restart of the kubelet, which only shortens a back-off. */
+export interface ContainerMemory {
+  backOffMs: number;
+  /** The attempt whose end the back-off was counted from. */
+  backOffAttempt: number;
+  started: boolean;
+  ready: boolean;
+  /** A failed liveness or startup probe or postStart hook: the running attempt is to be killed. */
+  killBecause: { attempt: string; message: string } | undefined;
+  waiting: { reason: string; message: string } | undefined;
+}
+
+export type Memory = Map<string, ContainerMemory>;
+
+export function memoryOf(memory: Memory, name: string): ContainerMemory {
+  let found = memory.get(name);
+  if (found === undefined) {
+    found = { backOffMs: 0, backOffAttempt: -1, started: false, ready: false, killBecause: undefined, waiting: undefined };
+    memory.set(name, found);
+  }
+  return found;
+}
+
+export interface PodPlan {
+  /** Started one after the other, in this order. */
+  start: { container: Json; init: boolean; restartCount: number }[];
+  kill: { name: string; id: string; message: string }[];
+  /** Dead attempts that nothing needs any more. */
+  remove: string[];
+  /** Containers held back: name and milliseconds that are left. */
+  backOff: { name: string; leftMs: number; totalMs: number }[];
+  /** Set when the Pod has ended. */
+  phase: 'Succeeded' | 'Failed' | undefined;
+  /** Look again after this time. */
+  againAfterMs: number | undefined;
+}
+
+export function isSidecar(container: Json): boolean {
+  return container.restartPolicy === 'Always';
+}
+
+function shouldRestart(policy: string, attempt: Attempt): boolean {
+  if (policy === 'Always') return true;
+  return policy === 'OnFailure' && attempt.exitCode !== 0;
+}
+
+/** Milliseconds to wait before `attempt` may be followed by another one; moves the back-off on when a new end is seen. */
+function backOffLeft(memory: ContainerMemory, attempt: Attempt, nowMs: number): number {
+  if (memory.backOffAttempt !== attempt.restartCount) {
+    const ranMs = attempt.finishedAtMs - attempt.startedAtMs;
+    const resumed = memory.backOffAttempt === -1 && attempt.restartCount > 0;
+    if (attempt.restartCount === 0 || ranMs >= restartBackOffResetMs) memory.backOffMs = 0;
+    else if (resumed) memory.backOffMs = Math.min(restartBackOffMaxMs, restartBackOffInitialMs * 2 ** (attempt.restartCount - 1));
+    else memory.backOffMs = memory.backOffMs === 0 ? restartBackOffInitialMs : Math.min(restartBackOffMaxMs, memory.backOffMs * 2);
+    memory.backOffAttempt = attempt.restartCount;
+  }
+  return Math.max(0, attempt.finishedAtMs + memory.backOffMs - nowMs);
+}
+
+export function planPod(pod: KubeObject, observed: Observed, memory: Memory, nowMs: number): PodPlan {
+  const plan: PodPlan = { start: [], kill: [], remove: [], backOff: [], phase: undefined, againAfterMs: undefined };
+  const podPolicy: string = pod.spec.restartPolicy ?? 'Always';
+  const initContainers: Json[] = pod.spec.initContainers ?? [];
+  const containers: Json[] = pod.spec.containers ?? [];
+  for (const attempts of observed.values()) for (const old of attempts.slice(2)) if (old.state === 'exited') plan.remove.push(old.id);
+
+  const hold = (container: Json, attempt: Attempt, init: boolean): void => {
+    const state = memoryOf(memory, container.name);
+    const leftMs = backOffLeft(state, attempt, nowMs);
+    if (leftMs > 0) {
+      plan.backOff.push({ name: container.name, leftMs, totalMs: state.backOffMs });
+      plan.againAfterMs = Math.min(plan.againAfterMs ?? Infinity, leftMs);
+    } else {
+      plan.start.push({ container, init, restartCount: attempt.restartCount + 1 });
+    }
+  };
+  /** Kills an attempt whose probe or hook has failed; true when there was such. */
+  const killFailed = (container: Json, attempt: Attempt): void => {
+    const because = memory.get(container.name)?.killBecause;
+    if (because !== undefined && because.attempt === attempt.id) plan.kill.push({ name: container.name, id: attempt.id, message: because.message });
+  };
+
+  const mainStarted = containers.some((container) => (observed.get(container.name)?.length ?? 0) > 0);
+  let initialised = true;
+  for (const container of initContainers) {
+    const attempt = observed.get(container.name)?.[0];
+    if (isSidecar(container)) {
+      if (attempt === undefined || attempt.state === 'created') { plan.start.push({ container, init: true, restartCount: attempt?.restartCount ?? 0 }); initialised = mainStarted; if (!mainStarted) break; continue; }
+      if (attempt.state === 'running') {
+        killFailed(container, attempt);
+        if (!mainStarted && memoryOf(memory, container.name).started !== true) { initialised = false; break; }
+        continue;
+      }
+      hold(container, attempt, true);
+      if (!mainStarted) { initialised = false; break; }
+      continue;
+    }
+    if (mainStarted) continue;
+    if (attempt === undefined || attempt.state === 'created') { plan.start.push({ container, init: true, restartCount: attempt?.restartCount ?? 0 }); initialised = false; break; }
+    if (attempt.state === 'running') { killFailed(container, attempt); initialised = false; break; }
+    if (attempt.exitCode === 0) continue;
+    initialised = false;
+    if (podPolicy === 'Never') { finish(plan, initContainers, observed, 'Failed'); return plan; }
+    hold(container, attempt, true);
+    break;
+  }
+  if (!initialised) return plan;
+
+  let done = 0;
+  let failed = false;
+  for (const container of containers) {
+    const attempt = observed.get(container.name)?.[0];
+    if (attempt === undefined || attempt.state === 'created') plan.start.push({ container, init: false, restartCount: attempt?.restartCount ?? 0 });
+    else if (attempt.state === 'running') killFailed(container, attempt);
+    else if (shouldRestart(container.restartPolicy ?? podPolicy, attempt)) hold(container, attempt, false);
+    else { done += 1; failed ||= attempt.exitCode !== 0; }
+  }
+  if (done === containers.length && containers.length > 0) finish(plan, initContainers, observed, failed ? 'Failed' : 'Succeeded');
+  return plan;
+}
+
+/** The Pod has ended: nothing starts again, and sidecars are stopped before the phase is final. */
+function finish(plan: PodPlan, initContainers: Json[], observed: Observed, phase: 'Succeeded' | 'Failed'): void {
+  plan.start = [];
+  plan.backOff = [];
+  plan.againAfterMs = undefined;
+  const sidecars = initContainers.filter(isSidecar).map((container) => ({ container, attempt: observed.get(container.name)?.[0] }));
+  plan.kill = sidecars.filter(({ attempt }) => attempt?.state === 'running').map(({ container, attempt }) => ({ name: container.name, id: attempt!.id, message: `Stopping container ${container.name}` }));
+  plan.phase = phase;
+}

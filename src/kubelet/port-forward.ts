@@ -1,0 +1,65 @@
+/**
+ * Port-forward: pairs of a data and an error stream, each a TCP connection made inside the Pod's network namespace.
+ * Over SPDY directly, or SPDY inside WebSocket messages (`SPDY/3.1+portforward.k8s.io`), or the older one-channel-pair-a-port WebSocket form.
+ */
+import type { IncomingMessage } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { SpdyConnection, type SpdyStream } from '#base/spdy.ts';
+import { acceptSpdy, acceptWebSocket, isWebSocket } from './remote-command.ts';
+
+export type Dial = (port: number) => Promise<Duplex>;
+
+function forward(data: SpdyStream, error: SpdyStream | undefined, port: number, dial: Dial, podName: string): void {
+  dial(port).then((connection) => {
+    connection.on('error', (problem: Error) => { error?.end(`error forwarding port ${port} to pod ${podName}: ${problem.message}`); data.destroy(); });
+    data.on('error', () => connection.destroy());
+    data.on('close', () => connection.destroy());
+    data.pipe(connection);
+    connection.pipe(data);
+    connection.on('close', () => { if (error?.writableEnded === false) error.end(); });
+  }, (problem: Error) => {
+    error?.end(`error forwarding port ${port} to pod ${podName}, uid : failed to connect to localhost:${port} inside namespace "${podName}": ${problem.message}`);
+    data.end();
+  });
+}
+
+/** Pairs streams by `requestid`. */
+function pairing(dial: Dial, podName: string): (stream: SpdyStream) => void {
+  const errors = new Map<string, SpdyStream>();
+  return (stream) => {
+    const id = stream.headers['requestid'] ?? stream.headers['port'] ?? '';
+    if (stream.headers['streamtype'] === 'error') { errors.set(id, stream); return; }
+    const error = errors.get(id);
+    errors.delete(id);
+    forward(stream, error, Number(stream.headers['port']), dial, podName);
+  };
+}
+
+export async function acceptPortForward(request: IncomingMessage, socket: Duplex, head: Buffer, ports: number[], dial: Dial, podName: string): Promise<void> {
+  if (!isWebSocket(request)) { acceptSpdy(request, socket, head, ['portforward.k8s.io'], pairing(dial, podName)); return; }
+  const ws = await acceptWebSocket(request, socket, head);
+  ws.on('error', () => ws.terminate());
+  if (ws.protocol === 'SPDY/3.1+portforward.k8s.io') {
+    let drain: () => void = () => {};
+    const connection = new SpdyConnection({
+      send: (bytes) => { if (ws.readyState === ws.OPEN) ws.send(bytes, { binary: true }, () => { if (ws.bufferedAmount === 0) drain(); }); return ws.bufferedAmount < 1024 * 1024; },
+      onDrain: (run) => { drain = run; }, pause: () => ws.pause(), resume: () => ws.resume(), close: () => ws.close(),
+    }, pairing(dial, podName));
+    ws.on('message', (message: Buffer) => connection.receive(Buffer.from(message)));
+    ws.on('close', () => connection.close());
+    return;
+  }
+  // v4.channel.k8s.io: channel 2n is the data of the n-th port, 2n + 1 its errors; each begins with the port, little-endian.
+  for (const [index, port] of ports.entries()) {
+    const note = Buffer.alloc(3);
+    note.writeUInt16LE(port, 1);
+    for (const channel of [index * 2, index * 2 + 1]) { note[0] = channel; ws.send(Buffer.from(note)); }
+    const connection = await dial(port).catch((problem: Error) => { ws.send(Buffer.concat([Buffer.from([index * 2 + 1]), Buffer.from(problem.message)])); return undefined; });
+    if (connection === undefined) continue;
+    connection.on('data', (chunk: Buffer) => ws.send(Buffer.concat([Buffer.from([index * 2]), chunk])));
+    connection.on('close', () => ws.close());
+    connection.on('error', () => {});
+    ws.on('message', (message: Buffer) => { if (message[0] === index * 2) connection.write(message.subarray(1)); });
+    ws.on('close', () => connection.destroy());
+  }
+}

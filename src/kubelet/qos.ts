@@ -1,0 +1,102 @@
+/**
+ * Quality of service, cgroup placement and limits of a Pod.
+ * Rules: Kubernetes documentation, "Pod Quality of Service Classes" and "Node-pressure Eviction" (oom_score_adj).
+ */
+import { parseQuantity } from '#base/quantity.ts';
+import type { Json, KubeObject } from '#base/objects.ts';
+import type { Resources } from '#engine/engine.ts';
+
+export type QosClass = 'Guaranteed' | 'Burstable' | 'BestEffort';
+
+/** A quantity as a plain number (bytes, cores); undefined when absent. */
+export function amount(value: unknown): number | undefined {
+  return value === undefined ? undefined : Number(parseQuantity(String(value)).nano) / 1e9;
+}
+
+function containersOf(pod: KubeObject): Json[] {
+  return [...(pod.spec.initContainers ?? []), ...(pod.spec.containers ?? [])];
+}
+
+/** The class as the API server also reports it in `status.qosClass`. */
+export function qosClassOf(pod: KubeObject): QosClass {
+  let any = false;
+  let guaranteed = true;
+  for (const container of containersOf(pod)) {
+    for (const resource of ['cpu', 'memory']) {
+      const request = amount(container.resources?.requests?.[resource]);
+      const limit = amount(container.resources?.limits?.[resource]);
+      if ((request ?? 0) > 0 || (limit ?? 0) > 0) any = true;
+      if (limit === undefined || limit === 0 || (request !== undefined && request !== limit)) guaranteed = false;
+    }
+  }
+  if (!any) return 'BestEffort';
+  return guaranteed ? 'Guaranteed' : 'Burstable';
+}
+
+export function podCgroupParent(pod: KubeObject): string {
+  const qos = qosClassOf(pod);
+  const uid = pod.metadata.uid;
+  return qos === 'Guaranteed' ? `kubepods/pod${uid}` : `kubepods/${qos.toLowerCase()}/pod${uid}`;
+}
+
+/** CPU shares of a request in cores (1024 a core, at least 2). */
+export function cpuSharesOf(cores: number): number {
+  return Math.max(2, Math.min(262_144, Math.floor(cores * 1024)));
+}
+
+const cpuPeriodUs = 100_000;
+const cpuQuotaUsMin = 1_000;
+
+function limitsOf(cpuRequest: number, cpuLimit: number | undefined, memoryLimit: number | undefined): Resources {
+  return {
+    cpuShares: cpuSharesOf(cpuRequest),
+    ...(cpuLimit === undefined || cpuLimit === 0 ? {} : { cpuPeriodUs, cpuQuotaUs: Math.max(cpuQuotaUsMin, Math.floor(cpuLimit * cpuPeriodUs)) }),
+    ...(memoryLimit === undefined || memoryLimit === 0 ? {} : { memoryLimitBytes: memoryLimit }),
+  };
+}
+
+/** Limits of one container; a limit without a request is also the request. `nodeMemoryBytes` scales the OOM score of burstable Pods. */
+export function containerResources(pod: KubeObject, container: Json, nodeMemoryBytes: number): Resources {
+  const cpuLimit = amount(container.resources?.limits?.cpu);
+  const memoryLimit = amount(container.resources?.limits?.memory);
+  const cpuRequest = amount(container.resources?.requests?.cpu) ?? cpuLimit ?? 0;
+  const memoryRequest = amount(container.resources?.requests?.memory) ?? memoryLimit ?? 0;
+  return { ...limitsOf(cpuRequest, cpuLimit, memoryLimit), oomScoreAdj: oomScoreAdjust(pod, memoryRequest, nodeMemoryBytes) };
+}
+
+export function oomScoreAdjust(pod: KubeObject, memoryRequestBytes: number, nodeMemoryBytes: number): number {
+  if (pod.spec.priorityClassName === 'system-node-critical') return -997;
+  const qos = qosClassOf(pod);
+  if (qos === 'Guaranteed') return -997;
+  if (qos === 'BestEffort') return 1000;
+  const adjusted = 1000 - Math.floor((1000 * memoryRequestBytes) / nodeMemoryBytes);
+  return Math.min(999, Math.max(3, adjusted));
+}
+
+/** Limits of the Pod's own cgroup: set only where every container has one. */
+export function podResources(pod: KubeObject): Resources {
+  let cpuRequest = 0;
+  let cpuLimit: number | undefined = 0;
+  let memoryLimit: number | undefined = 0;
+  for (const container of pod.spec.containers ?? []) {
+    const limit = amount(container.resources?.limits?.cpu);
+    const memory = amount(container.resources?.limits?.memory);
+    cpuRequest += amount(container.resources?.requests?.cpu) ?? limit ?? 0;
+    cpuLimit = cpuLimit === undefined || limit === undefined ? undefined : cpuLimit + limit;
+    memoryLimit = memoryLimit === undefined || memory === undefined ? undefined : memoryLimit + memory;
+  }
+  for (const container of pod.spec.initContainers ?? []) {
+    const limit = amount(container.resources?.limits?.cpu);
+    const memory = amount(container.resources?.limits?.memory);
+    if (container.restartPolicy === 'Always') {
+      cpuLimit = cpuLimit === undefined || limit === undefined ? undefined : cpuLimit + limit;
+      memoryLimit = memoryLimit === undefined || memory === undefined ? undefined : memoryLimit + memory;
+      continue;
+    }
+    if (limit === undefined) cpuLimit = undefined;
+    else if (cpuLimit !== undefined) cpuLimit = Math.max(cpuLimit, limit);
+    if (memory === undefined) memoryLimit = undefined;
+    else if (memoryLimit !== undefined) memoryLimit = Math.max(memoryLimit, memory);
+  }
+  return limitsOf(cpuRequest, cpuLimit, memoryLimit);
+}

@@ -1,0 +1,183 @@
+/**
+ * The kubelet's HTTPS API: logs, exec, attach, port-forward, Pods, stats and metrics. Called by the API server with its client certificate;
+ * anyone else is refused. Paths are the kubelet's own (Kubernetes documentation, "Kubelet authentication/authorization").
+ */
+import { createServer, type Server } from 'node:https';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { TLSSocket } from 'node:tls';
+import type { Duplex } from 'node:stream';
+import type { Json, KubeObject } from '#base/objects.ts';
+import { ApiError, toApiError } from '#base/errors.ts';
+import type { ContainerStatus, Engine, LogLine } from '#engine/engine.ts';
+import type { Clock } from '#os/clock.ts';
+import type { Logger } from '#observe/log.ts';
+import type { Kubelet } from './kubelet.ts';
+import { labelContainerName, labelPodUid, labelRestartCount } from './names.ts';
+import { acceptPortForward } from './port-forward.ts';
+import { acceptRemoteCommand, exitStatus, failureStatus, success } from './remote-command.ts';
+import { resourceMetrics, statsSummary, type NodeUsage } from './stats.ts';
+
+export interface KubeletServerOptions {
+  kubelet: Kubelet; engine: Engine; clock: Clock; log: Logger; nodeName: string;
+  certificate: string; key: string; ca: string;
+  /** Subjects that may call: common names or organisations of client certificates. */
+  allowed: { commonNames: string[]; organizations: string[] };
+  nodeUsage(): Promise<NodeUsage>;
+}
+
+/** Attempts of a container, newest first. */
+export function attemptsOf(engine: Engine, podUid: string, container: string): ContainerStatus[] {
+  return engine.containers.list({ owner: 'kubelet', labels: { [labelPodUid]: podUid, [labelContainerName]: container } })
+    .sort((a, b) => Number(b.labels[labelRestartCount]) - Number(a.labels[labelRestartCount]) || b.createdAtMs - a.createdAtMs);
+}
+
+function mayCall(request: IncomingMessage, options: KubeletServerOptions): boolean {
+  const socket = request.socket as TLSSocket;
+  if (!socket.authorized) return false;
+  const subject = socket.getPeerCertificate().subject as { CN?: string; O?: string | string[] } | undefined;
+  const organizations = subject?.O === undefined ? [] : [subject.O].flat();
+  return options.allowed.commonNames.includes(subject?.CN ?? '') || organizations.some((name) => options.allowed.organizations.includes(name));
+}
+
+function findPod(options: KubeletServerOptions, namespace: string, name: string): KubeObject {
+  const pod = options.kubelet.podByName(namespace, name);
+  if (pod === undefined) throw new ApiError('NotFound', `pod does not exist`);
+  return pod;
+}
+
+function runningContainer(options: KubeletServerOptions, namespace: string, podName: string, container: string): ContainerStatus {
+  const pod = findPod(options, namespace, podName);
+  const attempt = attemptsOf(options.engine, pod.metadata.uid!, container).find((status) => status.state === 'running');
+  if (attempt === undefined) throw new ApiError('NotFound', `container not found ("${container}")`);
+  return attempt;
+}
+
+export async function startKubeletServer(options: KubeletServerOptions, host: string, port: number): Promise<Server> {
+  const server = createServer({ cert: options.certificate, key: options.key, ca: options.ca, requestCert: true, rejectUnauthorized: false });
+  server.on('request', (request, response) => {
+    void answer(options, request, response).catch((error: unknown) => {
+      const problem = toApiError(error);
+      if (!response.headersSent) response.writeHead(problem.code, { 'content-type': 'text/plain' });
+      response.end(`${problem.message}\n`);
+    });
+  });
+  server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+    socket.on('error', () => socket.destroy());
+    void upgrade(options, request, socket, head).catch((error: unknown) => {
+      const problem = toApiError(error);
+      const body = `${problem.message}\n`;
+      if (socket.writable) socket.end(`HTTP/1.1 ${problem.code} ${problem.reason}\r\nContent-Type: text/plain\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`);
+    });
+  });
+  server.on('tlsClientError', () => {});
+  await new Promise<void>((resolve, reject) => { server.once('error', reject); server.listen(port, host, resolve); });
+  return server;
+}
+
+async function answer(options: KubeletServerOptions, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const url = new URL(request.url ?? '/', 'https://kubelet');
+  if (url.pathname === '/healthz') { response.end('ok'); return; }
+  if (!mayCall(request, options)) throw new ApiError('Unauthorized', 'Unauthorized');
+  const parts = url.pathname.split('/').filter((part) => part !== '').map(decodeURIComponent);
+  const sendJson = (body: unknown): void => { response.writeHead(200, { 'content-type': 'application/json' }); response.end(JSON.stringify(body)); };
+  if (parts[0] === 'containerLogs' && parts.length === 4) { await sendLogs(options, response, parts[1]!, parts[2]!, parts[3]!, url.searchParams); return; }
+  if (url.pathname === '/pods' || url.pathname === '/runningpods/') { sendJson({ kind: 'PodList', apiVersion: 'v1', metadata: {}, items: options.kubelet.pods() }); return; }
+  if (url.pathname === '/stats/summary') { sendJson(await statsSummary(options)); return; }
+  if (url.pathname === '/metrics/resource') { response.writeHead(200, { 'content-type': 'text/plain; version=0.0.4' }); response.end(await resourceMetrics(options)); return; }
+  if (parts[0] === 'run' && parts.length >= 4) { await runOnce(options, response, parts, url.searchParams); return; }
+  throw new ApiError('NotFound', '404 page not found');
+}
+
+function formatLine(line: LogLine, timestamps: boolean): Uint8Array {
+  return timestamps ? Buffer.concat([Buffer.from(`${line.timestamp} `), line.data]) : line.data;
+}
+
+async function sendLogs(options: KubeletServerOptions, response: ServerResponse, namespace: string, podName: string, container: string, query: URLSearchParams): Promise<void> {
+  const pod = findPod(options, namespace, podName);
+  if (![...(pod.spec.containers ?? []), ...(pod.spec.initContainers ?? []), ...(pod.spec.ephemeralContainers ?? [])].some((entry: Json) => entry.name === container)) throw new ApiError('BadRequest', `container ${container} is not valid for pod ${podName}`);
+  const attempts = attemptsOf(options.engine, pod.metadata.uid!, container).filter((status) => status.state !== 'created');
+  const previous = query.get('previous') === 'true';
+  const attempt = attempts[previous ? 1 : 0];
+  if (attempt === undefined) {
+    const statuses: Json[] = [...(pod.status?.containerStatuses ?? []), ...(pod.status?.initContainerStatuses ?? [])];
+    const waiting = statuses.find((status) => status.name === container)?.state?.waiting;
+    if (previous) throw new ApiError('BadRequest', `previous terminated container "${container}" in pod "${podName}" not found`);
+    throw new ApiError('BadRequest', `container "${container}" in pod "${podName}" is waiting to start: ${waiting?.message ? waiting.reason === 'ErrImagePull' || waiting.reason === 'ImagePullBackOff' ? 'trying and failing to pull image' : waiting.reason : waiting?.reason ?? 'ContainerCreating'}`);
+  }
+  const number = (name: string): number | undefined => (query.get(name) === null ? undefined : Number(query.get(name)));
+  const sinceSeconds = number('sinceSeconds');
+  const sinceTime = query.get('sinceTime');
+  const sinceMs = sinceSeconds !== undefined ? options.clock.now() - sinceSeconds * 1000 : sinceTime === null ? undefined : Date.parse(sinceTime);
+  const stream = query.get('stream') ?? 'All';
+  const gone = new AbortController();
+  response.on('close', () => gone.abort(new Error('client went away')));
+  response.writeHead(200, { 'content-type': 'text/plain' });
+  response.flushHeaders();
+  let left = number('limitBytes') ?? Infinity;
+  const tailLines = number('tailLines');
+  const lines = options.engine.containers.logs(attempt.id, { stdout: stream !== 'Stderr', stderr: stream !== 'Stdout', follow: query.get('follow') === 'true', ...(sinceMs === undefined ? {} : { sinceMs }), ...(tailLines === undefined ? {} : { tailLines }), signal: gone.signal });
+  const timestamps = query.get('timestamps') === 'true';
+  let batch: Uint8Array[] = [];
+  let batchBytes = 0;
+  const flush = async (): Promise<void> => {
+    if (batchBytes === 0) return;
+    const chunk = Buffer.concat(batch);
+    batch = []; batchBytes = 0;
+    if (!response.write(chunk)) await new Promise<void>((resolve) => { response.once('drain', resolve); response.once('close', resolve); });
+  };
+  try {
+    for await (const line of lines) {
+      const bytes = formatLine(line, timestamps);
+      const cut = bytes.length > left ? bytes.subarray(0, left) : bytes;
+      left -= cut.length;
+      batch.push(cut); batchBytes += cut.length;
+      if (batchBytes > 32 * 1024 || query.get('follow') === 'true') await flush();
+      if (left <= 0 || gone.signal.aborted) break;
+    }
+  } catch (error) {
+    if (!gone.signal.aborted) throw error;
+  }
+  await flush();
+  response.end();
+}
+
+async function runOnce(options: KubeletServerOptions, response: ServerResponse, parts: string[], query: URLSearchParams): Promise<void> {
+  const container = runningContainer(options, parts[1]!, parts[2]!, parts.at(-1)!);
+  const { PassThrough } = await import('node:stream');
+  const output = new PassThrough();
+  output.pipe(response);
+  const code = await options.engine.containers.exec(container.id, { command: (query.get('cmd') ?? '').split(' '), tty: false }, { stdout: output, stderr: output });
+  output.end(code === 0 ? undefined : `\ncommand terminated with exit code ${code}`);
+}
+
+async function upgrade(options: KubeletServerOptions, request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+  if (!mayCall(request, options)) throw new ApiError('Unauthorized', 'Unauthorized');
+  const url = new URL(request.url ?? '/', 'https://kubelet');
+  const query = url.searchParams;
+  const parts = url.pathname.split('/').filter((part) => part !== '').map(decodeURIComponent);
+  const flag = (...names: string[]): boolean => names.some((name) => ['1', 'true'].includes(query.get(name) ?? ''));
+  const wanted = { stdin: flag('input', 'stdin'), stdout: flag('output', 'stdout'), stderr: flag('error', 'stderr'), tty: flag('tty') };
+  if (parts[0] === 'portForward') {
+    const pod = findPod(options, parts[1]!, parts[2]!);
+    const ports = (query.getAll('port').length > 0 ? query.getAll('port') : query.getAll('ports')).flatMap((text) => text.split(',')).map(Number);
+    const dial = (port: number): Promise<Duplex> => options.engine.sandboxes.connect(pod.metadata.uid!, port);
+    await acceptPortForward(request, socket, head, ports, dial, pod.metadata.name!);
+    return;
+  }
+  if (parts[0] !== 'exec' && parts[0] !== 'attach') throw new ApiError('NotFound', '404 page not found');
+  const container = runningContainer(options, parts[1]!, parts[2]!, parts.at(-1)!);
+  const session = await acceptRemoteCommand(request, socket, head, wanted, options.clock);
+  try {
+    if (parts[0] === 'attach') {
+      await options.engine.containers.attach(container.id, session.streams, session.signal);
+      session.finish(success);
+      return;
+    }
+    const command = query.getAll('command');
+    const code = await options.engine.containers.exec(container.id, { command, tty: wanted.tty, stdin: wanted.stdin }, session.streams, session.signal);
+    session.finish(exitStatus(code));
+  } catch (error) {
+    options.log.debug('remote command failed', { error: error as Error });
+    session.finish(failureStatus((error as Error).message));
+  }
+}

@@ -1,0 +1,158 @@
+/**
+ * A Pod's status from what is seen of its containers: phase, conditions, container states. Pure.
+ * Rules: Kubernetes documentation, "Pod Lifecycle" (phase, container states, conditions).
+ */
+import type { Json, KubeObject } from '#base/objects.ts';
+import { isSidecar, memoryOf, type Attempt, type Memory, type Observed, type PodPlan } from './plan.ts';
+import { qosClassOf } from './qos.ts';
+import { podFullName, runtimeName } from './names.ts';
+
+export interface StatusInput {
+  pod: KubeObject;
+  observed: Observed;
+  memory: Memory;
+  plan: PodPlan | undefined;
+  podIp: string;
+  hostIp: string;
+  nowMs: number;
+  /** The sandbox stands. */
+  sandboxReady: boolean;
+  startedAtMs: number;
+  /** Overrides for Pods that were refused or evicted. */
+  refused?: { reason: string; message: string };
+}
+
+export function rfc3339(ms: number): string {
+  return `${new Date(ms).toISOString().slice(0, 19)}Z`;
+}
+
+function terminated(attempt: Attempt): Json {
+  const reason = attempt.oomKilled ? 'OOMKilled' : attempt.exitCode === 0 ? 'Completed' : 'Error';
+  return {
+    exitCode: attempt.exitCode, reason,
+    ...(attempt.message === '' ? {} : { message: attempt.message }),
+    startedAt: rfc3339(attempt.startedAtMs), finishedAt: rfc3339(attempt.finishedAtMs), containerID: `${runtimeName}://${attempt.id}`,
+  };
+}
+
+function containerStatus(input: StatusInput, container: Json, init: boolean): Json {
+  const { pod, observed, memory, plan } = input;
+  const attempts = observed.get(container.name) ?? [];
+  const current = attempts[0];
+  const remembered = memoryOf(memory, container.name);
+  const ended = plan?.phase !== undefined || pod.metadata.deletionTimestamp !== undefined;
+  const backingOff = plan?.backOff.find((entry) => entry.name === container.name);
+  const startsNow = plan?.start.some((entry) => entry.container.name === container.name) === true;
+  const previous: Json | undefined = (pod.status?.[init ? 'initContainerStatuses' : 'containerStatuses'] ?? []).find((status: Json) => status.name === container.name);
+  const status: Json = { name: container.name, state: {}, lastState: {}, ready: false, restartCount: current?.restartCount ?? previous?.restartCount ?? 0, image: current?.image ?? container.image, imageID: current?.imageId ?? '', started: false };
+  if (current !== undefined) status.containerID = `${runtimeName}://${current.id}`;
+  const waits = (reason: string, message?: string): Json => ({ waiting: { reason, ...(message === undefined || message === '' ? {} : { message }) } });
+
+  if (current?.state === 'running') {
+    status.state = { running: { startedAt: rfc3339(current.startedAtMs) } };
+    status.started = remembered.started;
+    status.ready = init && !isSidecar(container) ? false : remembered.ready;
+  } else if (current?.state === 'exited') {
+    if (!ended && backingOff !== undefined) {
+      status.state = waits('CrashLoopBackOff', `back-off ${formatSeconds(backingOff.totalMs)} restarting failed container=${container.name} pod=${podFullName(pod)}`);
+      status.lastState = { terminated: terminated(current) };
+    } else if (!ended && startsNow && remembered.waiting !== undefined) {
+      status.state = waits(remembered.waiting.reason, remembered.waiting.message);
+      status.lastState = { terminated: terminated(current) };
+    } else {
+      status.state = { terminated: terminated(current) };
+      if (init && current.exitCode === 0) status.ready = true;
+    }
+  } else if (remembered.waiting !== undefined) {
+    status.state = waits(remembered.waiting.reason, remembered.waiting.message);
+  } else {
+    const initPending = !init && (pod.spec.initContainers ?? []).length > 0;
+    status.state = waits(initPending || init ? 'PodInitializing' : 'ContainerCreating');
+  }
+  const before = attempts[1];
+  if (status.lastState.terminated === undefined && before?.state === 'exited') status.lastState = { terminated: terminated(before) };
+  else if (status.lastState.terminated === undefined && previous?.lastState?.terminated !== undefined) status.lastState = previous.lastState;
+  return status;
+}
+
+function formatSeconds(ms: number): string {
+  const seconds = Math.round(ms / 1000);
+  const minutes = Math.floor(seconds / 60);
+  return minutes > 0 ? `${minutes}m${seconds % 60}s` : `${seconds}s`;
+}
+
+function phaseOf(input: StatusInput): string {
+  if (input.refused !== undefined) return 'Failed';
+  const settled = input.pod.status?.phase;
+  if (settled === 'Succeeded' || settled === 'Failed') return settled;
+  const containers: Json[] = input.pod.spec.containers ?? [];
+  const current = containers.map((container) => input.observed.get(container.name)?.[0]);
+  if (input.plan?.phase !== undefined && input.plan.kill.length === 0) return input.plan.phase;
+  if (input.pod.metadata.deletionTimestamp !== undefined && current.length > 0 && current.every((attempt) => attempt?.state === 'exited')) {
+    return current.every((attempt) => attempt!.exitCode === 0) ? 'Succeeded' : 'Failed';
+  }
+  if (current.every((attempt) => attempt !== undefined && attempt.state !== 'created')) return 'Running';
+  return settled === 'Running' ? 'Running' : 'Pending';
+}
+
+/** A condition with its transition time kept when its status did not change. */
+function condition(pod: KubeObject, type: string, ok: boolean, nowMs: number, reason?: string, message?: string): Json {
+  const status = ok ? 'True' : 'False';
+  const before = (pod.status?.conditions ?? []).find((entry: Json) => entry.type === type);
+  const observedGeneration = pod.metadata.generation;
+  return {
+    type, status, ...(observedGeneration === undefined ? {} : { observedGeneration }), lastProbeTime: null,
+    lastTransitionTime: before?.status === status ? before.lastTransitionTime : rfc3339(nowMs),
+    ...(reason === undefined ? {} : { reason }), ...(message === undefined ? {} : { message }),
+  };
+}
+
+function conditionsOf(input: StatusInput, phase: string, statuses: Json[], initStatuses: Json[]): Json[] {
+  const { pod, nowMs } = input;
+  const names = (list: Json[]): string => `[${list.map((status) => status.name).join(' ')}]`;
+  const initContainers: Json[] = pod.spec.initContainers ?? [];
+  const incomplete = initStatuses.filter((status, index) => isSidecar(initContainers[index]!) ? status.started !== true : status.ready !== true);
+  const mainSeen = statuses.some((status) => status.containerID !== undefined);
+  const initialised = phase === 'Succeeded' || mainSeen || incomplete.length === 0;
+  const sidecarStatuses = initStatuses.filter((_status, index) => isSidecar(initContainers[index]!));
+  const unready = [...sidecarStatuses, ...statuses].filter((status) => status.ready !== true);
+  const ended = phase === 'Succeeded' || phase === 'Failed';
+  const containersReady = !ended && unready.length === 0;
+  const readyReason = phase === 'Succeeded' ? 'PodCompleted' : phase === 'Failed' ? 'PodFailed' : 'ContainersNotReady';
+  const readyMessage = ended ? undefined : `containers with unready status: ${names(unready)}`;
+  const gates: Json[] = pod.spec.readinessGates ?? [];
+  const unmet = gates.filter((gate) => (pod.status?.conditions ?? []).find((entry: Json) => entry.type === gate.conditionType)?.status !== 'True');
+  const podReady = containersReady && unmet.length === 0;
+  const notReady: [string?, string?] = containersReady
+    ? (podReady ? [] : ['ReadinessGatesNotReady', `corresponding condition of pod readiness gate ${unmet.map((gate) => `"${gate.conditionType}"`).join(', ')} does not exist or is not "True".`])
+    : [readyReason, readyMessage];
+  const own = [
+    condition(pod, 'PodReadyToStartContainers', input.sandboxReady && !ended, nowMs),
+    condition(pod, 'Initialized', initialised, nowMs, ...(phase === 'Succeeded' ? ['PodCompleted'] : initialised ? [] : ['ContainersNotInitialized', `containers with incomplete status: ${names(incomplete)}`])),
+    condition(pod, 'Ready', podReady, nowMs, ...notReady),
+    condition(pod, 'ContainersReady', containersReady, nowMs, ...(containersReady ? [] : [readyReason, readyMessage] as [string, string?])),
+    condition(pod, 'PodScheduled', true, nowMs),
+  ];
+  const ownTypes = new Set(own.map((entry) => entry.type));
+  return [...own, ...(pod.status?.conditions ?? []).filter((entry: Json) => !ownTypes.has(entry.type))];
+}
+
+export function podStatus(input: StatusInput): Json {
+  const { pod } = input;
+  const phase = phaseOf(input);
+  const initStatuses = (pod.spec.initContainers ?? []).map((container: Json) => containerStatus(input, container, true));
+  const statuses = (pod.spec.containers ?? []).map((container: Json) => containerStatus(input, container, false));
+  const status: Json = {
+    phase,
+    ...(pod.metadata.generation === undefined ? {} : { observedGeneration: pod.metadata.generation }),
+    conditions: conditionsOf(input, phase, statuses, initStatuses),
+    hostIP: input.hostIp, hostIPs: [{ ip: input.hostIp }],
+    startTime: pod.status?.startTime ?? rfc3339(input.startedAtMs),
+    qosClass: pod.status?.qosClass ?? qosClassOf(pod),
+    containerStatuses: statuses,
+  };
+  if (initStatuses.length > 0) status.initContainerStatuses = initStatuses;
+  if (input.podIp !== '') { status.podIP = input.podIp; status.podIPs = [{ ip: input.podIp }]; }
+  if (input.refused !== undefined) { status.reason = input.refused.reason; status.message = input.refused.message; delete status.containerStatuses; }
+  return status;
+}
