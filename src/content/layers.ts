@@ -1,0 +1,222 @@
+/**
+ * Layers unpacked once, by diff id (the digest of the uncompressed archive), each on its own: an overlayfs lower directory `l/N`, whose short
+ * name keeps hundreds of them within one mount call.
+ *
+ * Invariants: a record in table `layers` means that the directory is whole. A directory without a record is half made and is removed at
+ * start. What was unpacked but perhaps not yet on disk carries the boot id; a record of another boot is dropped at start, and the layer is
+ * unpacked again from its blob, so unpacking never waits for the disk and a power loss never leaves a truncated file in use.
+ */
+import { mkdirSync, readFileSync, readdirSync } from 'node:fs';
+import { rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { ApiError } from '#base/errors.ts';
+import type { Logger } from '#observe/log.ts';
+import { DigestError } from './blobs.ts';
+import type { Blobs } from './blobs.ts';
+import type { LayerJob, LayerJobResult } from './layer-worker.ts';
+import type { Clock } from '#os/clock.ts';
+import { contentYouthMs, unpackConcurrencyMax } from './limits.ts';
+import type { Records } from './records.ts';
+
+export interface LayerRecord { n: number; sizeBytes: number; /** Boot during which it was written, while it is not known to be on disk. */ boot?: string }
+
+export interface PackedLayer { diffId: string; digest: string; blobBytes: number; expandedBytes: number; /** Nothing changed: no layer is needed. */ isEmpty: boolean }
+
+export interface Layers {
+  has(diffId: string): boolean;
+  sizeBytes(diffId: string): number;
+  /** Directory name relative to the content root: `l/3k`. Throws when it is not unpacked. */
+  directory(diffId: string): string;
+  /** Unpacks the blob unless that was done; the archive must have this diff id. */
+  ensure(diffId: string, blobDigest: string, signal?: AbortSignal): Promise<void>;
+  /** Packs an overlayfs upper directory as a gzip blob, and takes the directory over as the unpacked layer. */
+  commitUpper(upper: string): Promise<PackedLayer>;
+  /** Packs a tree into a blob and leaves the tree alone. */
+  packTree(directory: string, options?: { mtimeMs?: number; exclude?: string[] }): Promise<PackedLayer>;
+  list(): IterableIterator<[string, LayerRecord]>;
+  remove(diffId: string): Promise<void>;
+  /** Unpacks any archive blob or file into a directory, in a worker. */
+  unpackFile(path: string, directory: string, owner?: { uid: number; gid: number }): Promise<void>;
+  /** True when it was published so lately that its maker may not have named it yet. */
+  isYoung(diffId: string): boolean;
+  close(): Promise<void>;
+}
+
+/** Runs one job in a worker of its own; the worker's memory goes with it. */
+function runJob(job: LayerJob, signal?: AbortSignal): Promise<LayerJobResult> {
+  return new Promise((resolve, reject) => {
+    signal?.throwIfAborted();
+    const worker = new Worker(new URL(import.meta.url.endsWith('.js') ? './layer-worker.js' : './layer-worker.ts', import.meta.url), { workerData: job });
+    const abort = (): void => { void worker.terminate(); reject(signal!.reason); };
+    signal?.addEventListener('abort', abort, { once: true });
+    worker.once('message', (message: { result?: LayerJobResult; error?: { message: string; code?: string; name: string } }) => {
+      if (message.result !== undefined) resolve(message.result);
+      else reject(toError(message.error!));
+    });
+    worker.once('error', reject);
+    worker.once('exit', () => { signal?.removeEventListener('abort', abort); reject(new Error('the layer worker ended early')); });
+  });
+}
+
+function toError(from: { message: string; code?: string; name: string }): Error {
+  if (from.name === 'TarError' || from.name === 'ApiError') return new ApiError('BadRequest', from.message);
+  if (from.code?.startsWith('Z_') === true || from.code?.startsWith('ZSTD_') === true) return new ApiError('BadRequest', `failed to decompress: ${from.message}`);
+  return Object.assign(new Error(from.message), { code: from.code });
+}
+
+class Semaphore {
+  #free: number;
+  readonly #waiting: (() => void)[] = [];
+  constructor(count: number) { this.#free = count; }
+  async run<T>(task: () => Promise<T>): Promise<T> {
+    if (this.#free > 0) this.#free--; else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    try { return await task(); } finally { const next = this.#waiting.shift(); if (next === undefined) this.#free++; else next(); }
+  }
+}
+
+class OverlayLayers implements Layers {
+  readonly #root: string;
+  readonly #blobs: Blobs;
+  readonly #records: Records;
+  readonly #log: Logger;
+  readonly #boot: string;
+  readonly #clock: Clock;
+  readonly #young = new Map<string, number>();
+  readonly #slots = new Semaphore(unpackConcurrencyMax);
+  readonly #running = new Map<string, Promise<void>>();
+  #next = 1;
+  #syncing: Promise<void> | undefined;
+  #syncAgain = false;
+
+  constructor(root: string, blobs: Blobs, records: Records, log: Logger, boot: string, clock: Clock) {
+    this.#root = root; this.#blobs = blobs; this.#records = records; this.#log = log; this.#boot = boot; this.#clock = clock;
+  }
+
+  /** Removes what is half made and forgets what a power loss may have damaged. */
+  async recover(): Promise<void> {
+    mkdirSync(join(this.#root, 'l'), { recursive: true, mode: 0o700 });
+    const present = new Set(readdirSync(join(this.#root, 'l')));
+    const drop: string[] = [];
+    for (const [diffId, record] of this.#records.entries<LayerRecord>('layers')) {
+      const name = record.n.toString(36);
+      this.#next = Math.max(this.#next, record.n + 1);
+      if (!present.has(name) || (record.boot !== undefined && record.boot !== this.#boot)) { drop.push(diffId); continue; }
+      present.delete(name);
+    }
+    await this.#records.commit(drop.map((key) => ({ table: 'layers', key, value: undefined })));
+    for (const name of present) {
+      this.#next = Math.max(this.#next, Number.parseInt(name.split('.')[0]!, 36) + 1 || 1);
+      await rm(join(this.#root, 'l', name), { recursive: true, force: true });
+    }
+    this.#sync();
+  }
+
+  has(diffId: string): boolean { return this.#records.get('layers', diffId) !== undefined; }
+  sizeBytes(diffId: string): number { return this.#records.get<LayerRecord>('layers', diffId)?.sizeBytes ?? 0; }
+  directory(diffId: string): string {
+    const record = this.#records.get<LayerRecord>('layers', diffId);
+    if (record === undefined) throw new ApiError('NotFound', `layer ${diffId} is not unpacked`);
+    return `l/${record.n.toString(36)}`;
+  }
+
+  ensure(diffId: string, blobDigest: string, signal?: AbortSignal): Promise<void> {
+    if (this.has(diffId)) return Promise.resolve();
+    let running = this.#running.get(diffId);
+    if (running === undefined) {
+      running = this.#slots.run(() => this.#unpack(diffId, blobDigest, signal)).finally(() => this.#running.delete(diffId));
+      this.#running.set(diffId, running);
+    }
+    return running;
+  }
+
+  async #unpack(diffId: string, blobDigest: string, signal?: AbortSignal): Promise<void> {
+    const n = this.#next++;
+    const directory = join(this.#root, 'l', n.toString(36));
+    try {
+      const result = await runJob({ kind: 'unpack', blobPath: this.#blobs.path(blobDigest), directory, layer: true }, signal);
+      if (result.diffId !== diffId) throw new DigestError(`layer ${blobDigest} has diff id ${result.diffId}, its image says ${diffId}`);
+      await this.#publish(diffId, n, result.expandedBytes);
+    } catch (error) {
+      await rm(directory, { recursive: true, force: true });
+      throw error;
+    }
+  }
+
+  isYoung(diffId: string): boolean {
+    const at = this.#young.get(diffId);
+    if (at === undefined) return false;
+    if (this.#clock.monotonic() - at < contentYouthMs) return true;
+    this.#young.delete(diffId);
+    return false;
+  }
+
+  async #publish(diffId: string, n: number, sizeBytes: number): Promise<void> {
+    this.#young.set(diffId, this.#clock.monotonic());
+    await this.#records.commit([{ table: 'layers', key: diffId, value: { n, sizeBytes, boot: this.#boot } satisfies LayerRecord }]);
+    this.#sync();
+  }
+
+  /** In the background: once the filesystem was synced, the layers written before need no boot id any more. */
+  #sync(): void {
+    if (this.#syncing !== undefined) { this.#syncAgain = true; return; }
+    const pending = [...this.#records.entries<LayerRecord>('layers')].filter(([, record]) => record.boot !== undefined);
+    if (pending.length === 0) return;
+    this.#syncing = runJob({ kind: 'sync', directory: this.#root })
+      .then(() => this.#records.commit(pending.flatMap(([key, record]) => {
+        const now = this.#records.get<LayerRecord>('layers', key);
+        return now?.n === record.n ? [{ table: 'layers', key, value: { n: record.n, sizeBytes: record.sizeBytes } }] : [];
+      })))
+      .catch((error: unknown) => this.#log.warn('layers could not be synced', { error }))
+      .finally(() => { this.#syncing = undefined; if (this.#syncAgain) { this.#syncAgain = false; this.#sync(); } });
+  }
+
+  async #pack(directory: string, layer: boolean, options: { mtimeMs?: number; exclude?: string[] } = {}): Promise<PackedLayer> {
+    const target = this.#blobs.scratchPath();
+    try {
+      const packed = await runJob({ kind: 'pack', directory, target, layer, skipRoot: true, ...options });
+      if (packed.entriesEmpty) await rm(target, { force: true });
+      else await this.#blobs.adopt(target, packed.digest, packed.blobBytes);
+      return { diffId: packed.diffId, digest: packed.digest, blobBytes: packed.blobBytes, expandedBytes: packed.expandedBytes, isEmpty: packed.entriesEmpty };
+    } catch (error) {
+      await rm(target, { force: true });
+      throw error;
+    }
+  }
+
+  async commitUpper(upper: string): Promise<PackedLayer> {
+    const packed = await this.#pack(upper, true);
+    if (packed.isEmpty) return packed;
+    if (this.has(packed.diffId)) { this.#young.set(packed.diffId, this.#clock.monotonic()); return packed; }
+    const n = this.#next++;
+    await rename(upper, join(this.#root, 'l', n.toString(36)));
+    await this.#publish(packed.diffId, n, packed.expandedBytes);
+    return packed;
+  }
+
+  packTree(directory: string, options?: { mtimeMs?: number; exclude?: string[] }): Promise<PackedLayer> { return this.#pack(directory, false, options); }
+  list(): IterableIterator<[string, LayerRecord]> { return this.#records.entries<LayerRecord>('layers'); }
+
+  async remove(diffId: string): Promise<void> {
+    const record = this.#records.get<LayerRecord>('layers', diffId);
+    if (record === undefined) return;
+    await this.#records.commit([{ table: 'layers', key: diffId, value: undefined }]);
+    await rm(join(this.#root, 'l', record.n.toString(36)), { recursive: true, force: true });
+  }
+
+  async unpackFile(path: string, directory: string, owner?: { uid: number; gid: number }): Promise<void> {
+    await runJob({ kind: 'unpack', blobPath: path, directory, layer: false, ...(owner === undefined ? {} : { owner }) });
+  }
+
+  async close(): Promise<void> {
+    await Promise.allSettled(this.#running.values());
+    await this.#syncing;
+  }
+}
+
+export async function openLayers(root: string, blobs: Blobs, records: Records, log: Logger, clock: Clock): Promise<Layers> {
+  const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  const layers = new OverlayLayers(root, blobs, records, log, boot, clock);
+  await layers.recover();
+  return layers;
+}

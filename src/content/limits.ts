@@ -1,0 +1,34 @@
+/** Bounds of the content store. */
+
+/** Manifests, indexes and configurations are read whole; layers never are. The distribution specification asks for at least 4 MiB. */
+export const manifestBytesMax = 4 << 20;
+export const configBytesMax = 8 << 20;
+
+/** One record of the journal. */
+export const recordBytesMax = 16 << 20;
+/** The journal is written anew when it holds this many bytes and more than half are stale. */
+export const journalCompactBytesMin = 256 << 10;
+
+/** A half-made upload is given up after this long without a byte. */
+export const uploadIdleMs = 24 * 3600 * 1000;
+export const uploadsMax = 1000;
+
+/** Entries, expanded bytes and path depth of one layer. */
+export const layerEntriesMax = 2_000_000;
+export const layerExpandedBytesMax = 256 * 2 ** 30;
+export const layerPathDepthMax = 256;
+export const symlinkHopsMax = 40;
+
+/** Layers unpacked at a time. */
+export const unpackConcurrencyMax = 2;
+
+/** A blob or layer that was published this recently is not collected: its maker is about to name it. */
+export const contentYouthMs = 5000;
+
+/** overlayfs takes 500 lower directories at most. */
+export const layersPerImageMax = 480;
+
+/** Compressed transfers from registries. */
+export const downloadConcurrencyMax = 4;
+export const downloadAttemptsMax = 5;
+export const redirectsMax = 10;

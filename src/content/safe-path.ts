@@ -1,0 +1,84 @@
+/**
+ * Resolving paths of strangers inside a directory as if it were the root: `..` never leaves it, a symlink's absolute target starts at it.
+ * We are the only writer of the directory, so what was checked stays true; a cache of directories known to be real saves the look-ups.
+ */
+import { lstatSync, mkdirSync, readlinkSync } from 'node:fs';
+import type { Stats } from 'node:fs';
+import { ApiError } from '#base/errors.ts';
+import { layerPathDepthMax, symlinkHopsMax } from './limits.ts';
+
+export function lstatOrUndefined(path: string): Stats | undefined { return lstatSync(path, { throwIfNoEntry: false }); }
+
+/** Components of a path without `.`, empty ones and a leading slash; `..` is kept. */
+export function pathParts(path: string): string[] { return path.split('/').filter((part) => part !== '' && part !== '.'); }
+
+export class RootedDirectory {
+  readonly root: string;
+  readonly #known = new Set<string>();
+
+  constructor(root: string) { this.root = root; this.#known.add(root); }
+
+  /** Forgets what it knows of a path that was replaced. */
+  forget(path: string): void { for (const known of this.#known) if (known === path || known.startsWith(`${path}/`)) this.#known.delete(known); }
+
+  /**
+   * The real path of a directory, symlinks followed inside the root. `make` makes what is missing. undefined when it is missing.
+   * Throws ENOTDIR where a file is in the way.
+   */
+  directory(parts: string[], make?: (path: string) => void): string | undefined {
+    let here = this.root;
+    const queue = [...parts];
+    let hops = 0;
+    for (let steps = 0; queue.length > 0; steps++) {
+      if (steps > layerPathDepthMax * 4) throw new ApiError('BadRequest', 'path is too deep');
+      const part = queue.shift()!;
+      if (part === '..') { here = here === this.root ? here : here.slice(0, here.lastIndexOf('/')); continue; }
+      const next = `${here}/${part}`;
+      if (this.#known.has(next)) { here = next; continue; }
+      const info = lstatOrUndefined(next);
+      if (info === undefined) {
+        if (make === undefined) return undefined;
+        make(next);
+      } else if (info.isSymbolicLink()) {
+        if (++hops > symlinkHopsMax) throw new ApiError('BadRequest', `too many levels of symbolic links: ${parts.join('/')}`);
+        const target = readlinkSync(next);
+        queue.unshift(...pathParts(target));
+        if (target.startsWith('/')) here = this.root;
+        continue;
+      } else if (!info.isDirectory()) {
+        throw Object.assign(new ApiError('BadRequest', `${parts.join('/')}: not a directory`), { code: 'ENOTDIR' });
+      }
+      this.#known.add(next);
+      here = next;
+    }
+    return here;
+  }
+
+  /** Real path of the parent and the last name; the last component itself is not followed. undefined for the root. */
+  locate(parts: string[], make?: (path: string) => void): string | undefined {
+    const name = parts.at(-1);
+    if (name === undefined || name === '..') return undefined;
+    const parent = this.directory(parts.slice(0, -1), make);
+    return parent === undefined ? undefined : `${parent}/${name}`;
+  }
+
+  /** Follows symlinks of the last component too. undefined when it does not exist. */
+  resolve(parts: string[]): string | undefined {
+    let queue = parts;
+    for (let hops = 0; hops <= symlinkHopsMax; hops++) {
+      const normal: string[] = [];
+      for (const part of queue) if (part === '..') normal.pop(); else normal.push(part);
+      if (normal.length === 0) return this.root;
+      const path = this.locate(normal);
+      const info = path === undefined ? undefined : lstatOrUndefined(path);
+      if (path === undefined || info === undefined) return undefined;
+      if (!info.isSymbolicLink()) return path;
+      const target = readlinkSync(path);
+      const base = target.startsWith('/') ? [] : pathParts(path.slice(this.root.length)).slice(0, -1);
+      queue = [...base, ...pathParts(target)];
+    }
+    throw new ApiError('BadRequest', `too many levels of symbolic links: ${parts.join('/')}`);
+  }
+
+  makeDirectory(path: string, mode = 0o755): void { mkdirSync(path, { mode }); }
+}

@@ -1,0 +1,128 @@
+/**
+ * Root filesystems of containers: an overlay of the image's unpacked layers (below) and the container's own writable directory (above).
+ *
+ *   containers/ID/upper   what the container wrote; survives unmounting
+ *   containers/ID/work    overlayfs's scratch
+ *   containers/ID/root    mount point
+ *   containers/ID/image   JSON {imageId, layers}: keeps the layers from collection as long as the directory is there
+ *
+ * Mounting is one mount(2) call: layers are unpacked when the image is pulled. An image whose layers are not unpacked (kept data after a
+ * power loss) has them unpacked first. All calls are idempotent.
+ */
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ApiError } from '#base/errors.ts';
+import type { Mounts } from '#os/mount.ts';
+import type { Content } from './content.ts';
+import type { ImageLayer, ImageRecords } from './image-records.ts';
+
+export interface Snapshots {
+  mountContainerRoot(containerId: string, imageId: string): Promise<{ root: string }>;
+  unmountContainerRoot(containerId: string): Promise<void>;
+  removeContainerRoot(containerId: string): Promise<void>;
+  upperDir(containerId: string): string;
+}
+
+/** What the builder needs beyond containers: roots made of any layers, and an upper directory to take over. */
+export interface BuildSnapshots extends Snapshots {
+  mountLayers(id: string, layers: ImageLayer[]): Promise<{ root: string }>;
+  /** A read-only view of an image's files. */
+  mountReadOnly(id: string, layers: ImageLayer[]): Promise<{ root: string }>;
+  /** Unmounts and moves the upper directory away, leaving an empty one. */
+  detachUpper(id: string): Promise<string>;
+}
+
+interface Kept { imageId: string; layers: string[] }
+const idPattern = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$/;
+
+class OverlaySnapshots implements BuildSnapshots {
+  readonly #content: Content;
+  readonly #images: ImageRecords;
+  readonly #mounts: Mounts;
+  readonly #kept = new Map<string, Kept>();
+  readonly #base: string;
+
+  constructor(content: Content, images: ImageRecords, mounts: Mounts) {
+    this.#content = content; this.#images = images; this.#mounts = mounts;
+    this.#base = join(content.root, 'containers');
+    mkdirSync(this.#base, { recursive: true, mode: 0o711 });
+    for (const id of readdirSync(this.#base)) {
+      try { this.#kept.set(id, JSON.parse(readFileSync(join(this.#base, id, 'image'), 'utf8')) as Kept); } catch { /* Half made: its owner removes it or mounts again. */ }
+    }
+    content.addRoots(() => ({ blobs: [], layers: [...this.#kept.values()].flatMap((kept) => kept.layers) }));
+  }
+
+  #path(id: string, name = ''): string {
+    if (!idPattern.test(id)) throw new ApiError('BadRequest', `invalid container id: ${id}`);
+    return name === '' ? join(this.#base, id) : join(this.#base, id, name);
+  }
+
+  upperDir(containerId: string): string { return this.#path(containerId, 'upper'); }
+
+  async mountContainerRoot(containerId: string, imageId: string): Promise<{ root: string }> {
+    const record = this.#images.get(imageId);
+    const kept = this.#kept.get(containerId);
+    // The image may be gone by force while its container stays: the layers are still here.
+    if (record === undefined && kept?.imageId !== imageId) throw new ApiError('NotFound', `No such image: ${imageId}`);
+    if (record !== undefined) await this.#ensure(record.layers);
+    return this.#mount(containerId, imageId, record?.layers.map((layer) => layer.diffId) ?? kept!.layers);
+  }
+
+  mountLayers(id: string, layers: ImageLayer[]): Promise<{ root: string }> {
+    return this.#ensure(layers).then(() => this.#mount(id, '', layers.map((layer) => layer.diffId)));
+  }
+
+  async mountReadOnly(id: string, layers: ImageLayer[]): Promise<{ root: string }> { return this.mountLayers(id, layers); }
+
+  async #ensure(layers: ImageLayer[]): Promise<void> {
+    const missing = layers.filter((layer) => !this.#content.layers.has(layer.diffId));
+    if (missing.length === 0) return;
+    using hold = this.#content.hold();
+    for (const layer of missing) { hold.addBlob(layer.digest); hold.addLayer(layer.diffId); }
+    await Promise.all(missing.map((layer) => this.#content.layers.ensure(layer.diffId, layer.digest)));
+  }
+
+  async #mount(id: string, imageId: string, diffIds: string[]): Promise<{ root: string }> {
+    const root = this.#path(id, 'root');
+    const lowers = diffIds.map((diffId) => this.#content.layers.directory(diffId)).reverse();
+    if (!this.#kept.has(id)) {
+      const kept: Kept = { imageId, layers: diffIds };
+      this.#kept.set(id, kept);
+      mkdirSync(this.#path(id), { recursive: true, mode: 0o710 });
+      for (const name of ['upper', 'work', 'root']) mkdirSync(this.#path(id, name), { recursive: true, mode: name === 'upper' ? 0o755 : 0o700 });
+      writeFileSync(this.#path(id, 'image'), JSON.stringify(kept));
+    }
+    // An image without layers (FROM scratch) still needs something below.
+    if (lowers.length === 0) { mkdirSync(this.#path(id, 'empty'), { recursive: true, mode: 0o755 }); lowers.push(`containers/${id}/empty`); }
+    await this.#mounts.unmount(root);
+    await this.#mounts.mountOverlay({ directory: this.#content.root, lowers, upper: `containers/${id}/upper`, work: `containers/${id}/work`, target: root });
+    return { root };
+  }
+
+  async unmountContainerRoot(containerId: string): Promise<void> { await this.#mounts.unmount(this.#path(containerId, 'root')); }
+
+  async removeContainerRoot(containerId: string): Promise<void> {
+    const path = this.#path(containerId);
+    if (existsSync(path)) {
+      await this.unmountContainerRoot(containerId);
+      // Never through a mount that did not go: the image's files are below it.
+      await rm(join(path, 'image'), { force: true });
+      await rm(path, { recursive: true, force: true });
+    }
+    this.#kept.delete(containerId);
+  }
+
+  async detachUpper(id: string): Promise<string> {
+    await this.unmountContainerRoot(id);
+    const taken = this.#path(id, 'taken');
+    rmSync(taken, { recursive: true, force: true });
+    await rename(this.upperDir(id), taken);
+    mkdirSync(this.upperDir(id), { mode: 0o755 });
+    return taken;
+  }
+}
+
+export function createSnapshots(options: { content: Content; images: ImageRecords; mounts: Mounts }): BuildSnapshots {
+  return new OverlaySnapshots(options.content, options.images, options.mounts);
+}

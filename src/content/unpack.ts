@@ -1,0 +1,189 @@
+/**
+ * Unpacks tar archives into a directory: an image layer (whiteouts become overlayfs's own marks) or a plain archive (build contexts, `docker
+ * cp`). Synchronous file calls: run it in a worker (`layer-worker.ts`) when the archive is large.
+ *
+ * Invariants: nothing outside the directory is touched, whatever names, links and devices the archive holds; owners, modes, times, extended
+ * attributes, hard links and devices are kept; entry count, expanded bytes and depth are bounded.
+ *
+ * Specification: OCI image layer, "Applying Changesets"; overlayfs.rst, "whiteouts and opaque directories".
+ */
+import { chmodSync, chownSync, closeSync, constants, fchmodSync, fchownSync, ftruncateSync, futimesSync, lchownSync, linkSync, lutimesSync, openSync, rmSync, symlinkSync, utimesSync, writeSync } from 'node:fs';
+import { ApiError } from '#base/errors.ts';
+import { readTar } from '#base/tar.ts';
+import type { TarEntry, TarHeader } from '#base/tar.ts';
+import { makeSpecialFile, setXattr } from '#os/special-files.ts';
+import { layerEntriesMax, layerExpandedBytesMax, layerPathDepthMax } from './limits.ts';
+import { RootedDirectory, lstatOrUndefined, pathParts } from './safe-path.ts';
+
+export interface UnpackOptions {
+  /** Whiteout files become overlayfs marks; otherwise they are ordinary files. */
+  layer: boolean;
+  /** Owner of everything, in place of the archive's. */
+  owner?: { uid: number; gid: number };
+  /** Called for each entry; false leaves it out. */
+  filter?: (header: TarHeader) => boolean;
+  signal?: AbortSignal;
+}
+
+const opaqueXattr = 'trusted.overlay.opaque';
+const mark = Buffer.from('y');
+const openFlags = constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY | constants.O_NOFOLLOW;
+
+function refuse(kind: string, path: string, target = ''): never {
+  throw new ApiError('BadRequest', `invalid ${kind} "${path}"${target === '' ? '' : ` -> "${target}"`}`);
+}
+
+/** Refuses names that would climb out; what stays inside is normalised. */
+function safeParts(path: string): string[] {
+  const out: string[] = [];
+  for (const part of pathParts(path)) {
+    if (part !== '..') { out.push(part); continue; }
+    if (out.pop() === undefined) refuse('tar path, it escapes the root:', path);
+  }
+  if (out.length > layerPathDepthMax) refuse('tar path, it is too deep:', path.slice(0, 100));
+  return out;
+}
+
+class Unpacker {
+  readonly #root: RootedDirectory;
+  readonly #options: UnpackOptions;
+  readonly #directoryTimes = new Map<string, number>();
+  #written = 0;
+
+  constructor(directory: string, options: UnpackOptions) { this.#root = new RootedDirectory(directory); this.#options = options; }
+
+  #makeParent = (path: string): void => {
+    this.#root.makeDirectory(path);
+    const owner = this.#options.owner;
+    if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
+  };
+
+  async entry(entry: TarEntry): Promise<void> {
+    const { header } = entry;
+    const parts = safeParts(header.path);
+    if (parts.length === 0) {
+      if (header.type === 'directory') this.#finish(this.#root.root, header);
+      return;
+    }
+    const name = parts.at(-1)!;
+    if (this.#options.layer && name.startsWith('.wh.')) { this.#whiteout(parts, name); return; }
+    const path = this.#root.locate(parts, this.#makeParent)!;
+    const existing = lstatOrUndefined(path);
+    if (existing !== undefined && !(header.type === 'directory' && existing.isDirectory())) {
+      rmSync(path, { recursive: true, force: true });
+      this.#root.forget(path);
+      this.#directoryTimes.delete(path);
+    }
+    switch (header.type) {
+      case 'directory': if (existing?.isDirectory() !== true) this.#root.makeDirectory(path, 0o700); break;
+      case 'file': await this.#file(path, entry); return;
+      case 'symlink': this.#symlink(path, parts, header); break;
+      case 'link': this.#link(path, header); return;
+      case 'character': case 'block': case 'fifo': makeSpecialFile(path, header.type, header.mode, header.deviceMajor, header.deviceMinor); break;
+    }
+    this.#finish(path, header);
+  }
+
+  #whiteout(parts: string[], name: string): void {
+    const parent = this.#root.directory(parts.slice(0, -1), this.#makeParent)!;
+    if (name === '.wh..wh..opq') { setXattr(parent, opaqueXattr, mark); return; }
+    // Other names with this prefix are left-overs of aufs.
+    if (name.startsWith('.wh..wh.')) return;
+    const hidden = name.slice('.wh.'.length);
+    if (hidden === '' || hidden === '.' || hidden === '..') refuse('whiteout', parts.join('/'));
+    const path = `${parent}/${hidden}`;
+    if (lstatOrUndefined(path) === undefined) makeSpecialFile(path, 'character', 0, 0, 0);
+  }
+
+  #symlink(path: string, parts: string[], header: TarHeader): void {
+    if (!header.linkTarget.startsWith('/')) {
+      // A relative target that climbs out would still be caught when followed; docker refuses it at once, and so do we.
+      let depth = parts.length - 1;
+      for (const part of pathParts(header.linkTarget)) { depth += part === '..' ? -1 : 1; if (depth < 0) refuse('symlink', header.path, header.linkTarget); }
+    }
+    symlinkSync(header.linkTarget, path);
+  }
+
+  #link(path: string, header: TarHeader): void {
+    const target = this.#root.locate(safeParts(header.linkTarget));
+    if (target === undefined) refuse('hardlink', header.path, header.linkTarget);
+    if (lstatOrUndefined(target)?.isDirectory() === true) refuse('hardlink', header.path, header.linkTarget);
+    try { linkSync(target, path); } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') refuse('hardlink', header.path, header.linkTarget);
+      throw error;
+    }
+  }
+
+  async #file(path: string, entry: TarEntry): Promise<void> {
+    const { header, extents } = entry;
+    const fd = openSync(path, openFlags, 0o600);
+    try {
+      if (extents === undefined) for await (const chunk of entry.content) this.#put(fd, chunk, null);
+      else {
+        ftruncateSync(fd, header.sizeBytes);
+        let index = 0;
+        let inExtent = 0;
+        for await (let chunk of entry.content) {
+          while (chunk.length > 0) {
+            const extent = extents[index]!;
+            const part = chunk.subarray(0, extent.length - inExtent);
+            this.#put(fd, part, extent.offset + inExtent);
+            inExtent += part.length;
+            chunk = chunk.subarray(part.length);
+            if (inExtent === extent.length) { index++; inExtent = 0; }
+          }
+        }
+      }
+      const owner = this.#options.owner ?? header;
+      fchownSync(fd, owner.uid, owner.gid);
+      fchmodSync(fd, header.mode);
+      this.#setXattrs(path, header);
+      futimesSync(fd, header.mtimeMs / 1000, header.mtimeMs / 1000);
+    } finally { closeSync(fd); }
+  }
+
+  #put(fd: number, chunk: Uint8Array, position: number | null): void {
+    this.#written += chunk.length;
+    if (this.#written > layerExpandedBytesMax) throw new ApiError('RequestEntityTooLarge', 'the archive expands to more than the bound');
+    for (let at = 0; at < chunk.length;) at += writeSync(fd, chunk, at, chunk.length - at, position === null ? null : position + at);
+  }
+
+  #setXattrs(path: string, header: TarHeader): void {
+    for (const [name, value] of Object.entries(header.xattrs)) {
+      // A layer must not forge the overlay's own marks.
+      if (name.startsWith('trusted.overlay.') || name.startsWith('user.overlay.')) continue;
+      try { setXattr(path, name, value); } catch (error) {
+        const { code } = error as NodeJS.ErrnoException;
+        if (code !== 'EOPNOTSUPP' && code !== 'ENOTSUP' && code !== 'EPERM') throw error;
+      }
+    }
+  }
+
+  #finish(path: string, header: TarHeader): void {
+    const owner = this.#options.owner ?? header;
+    lchownSync(path, owner.uid, owner.gid);
+    if (header.type !== 'symlink') chmodSync(path, header.mode);
+    this.#setXattrs(path, header);
+    if (header.type === 'directory') this.#directoryTimes.set(path, header.mtimeMs);
+    else lutimesSync(path, header.mtimeMs / 1000, header.mtimeMs / 1000);
+  }
+
+  /** Directory times last: filling a directory changes them. */
+  close(): number {
+    for (const [path, timeMs] of this.#directoryTimes) utimesSync(path, timeMs / 1000, timeMs / 1000);
+    return this.#written;
+  }
+}
+
+/** Unpacks into an existing directory. Resolves with the bytes written. */
+export async function unpackTar(source: AsyncIterable<Uint8Array>, directory: string, options: UnpackOptions): Promise<number> {
+  const unpacker = new Unpacker(directory, options);
+  let entries = 0;
+  for await (const entry of readTar(source)) {
+    options.signal?.throwIfAborted();
+    if (++entries > layerEntriesMax) throw new ApiError('RequestEntityTooLarge', 'the archive has too many entries');
+    if (options.filter?.(entry.header) === false) continue;
+    await unpacker.entry(entry);
+  }
+  return unpacker.close();
+}
