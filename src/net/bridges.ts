@@ -1,0 +1,45 @@
+/**
+ * Bridges of docker networks and the veth pairs between them and containers, as programs for netlink. Everything here is pure; the
+ * engine runs the programs. The far side's index is chosen, so that nothing has to be asked back.
+ */
+import type { NetProgram, NetStep } from '#os/netlink.ts';
+import { numberToIp, parseSubnet } from './pools.ts';
+
+export interface BridgePlan { link: string; gateway: string; subnet: string; mtu?: number }
+
+export function planBridge(plan: BridgePlan): NetProgram {
+  const subnet = parseSubnet(plan.subnet);
+  const address = `${plan.gateway}/${subnet.length}`;
+  return { steps: [
+    { op: 'addBridge', name: plan.link, ...(plan.mtu === undefined ? {} : { mtu: plan.mtu }), ignore: ['EEXIST'] },
+    { op: 'addAddress', link: plan.link, address, broadcast: numberToIp(subnet.base + subnet.size - 1), ignore: ['EEXIST'] },
+    { op: 'sysctl', path: `net/ipv4/conf/${plan.link}/route_localnet`, value: '1' },
+    { op: 'sysctl', path: `net/ipv6/conf/${plan.link}/disable_ipv6`, value: '1', ignore: ['ENOENT'] },
+    { op: 'setLink', name: plan.link, up: true },
+  ] };
+}
+
+export interface EndpointPlan {
+  hostLink: string; bridge: string; namespace: string;
+  /** `eth0` is index 2, `eth1` 3. */
+  containerLink: string; index: number;
+  ip: string; subnet: string; mac: string;
+  /** Makes this endpoint the default route. */
+  gateway?: string; mtu?: number;
+}
+
+export function planEndpoint(plan: EndpointPlan): NetProgram[] {
+  const subnet = parseSubnet(plan.subnet);
+  const inside: NetStep[] = [
+    { op: 'addAddress', link: plan.containerLink, address: `${plan.ip}/${subnet.length}`, broadcast: numberToIp(subnet.base + subnet.size - 1) },
+    { op: 'setLink', name: plan.containerLink, up: true },
+  ];
+  if (plan.gateway !== undefined) inside.push({ op: 'addRoute', destination: 'default', via: plan.gateway, link: plan.containerLink, replace: true });
+  return [
+    { steps: [
+      { op: 'addVeth', name: plan.hostLink, master: plan.bridge, ...(plan.mtu === undefined ? {} : { mtu: plan.mtu }), peer: { name: plan.containerLink, index: plan.index, mac: plan.mac, namespace: plan.namespace } },
+      { op: 'setLink', name: plan.hostLink, hairpin: true, ignore: ['EOPNOTSUPP', 'EINVAL'] },
+    ] },
+    { namespace: plan.namespace, steps: inside },
+  ];
+}

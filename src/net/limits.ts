@@ -1,0 +1,7 @@
+/** Bounds of `src/net`. */
+/** Commands gathered into one nftables transaction; beyond it the rest waits for the next. */
+export const ruleBatchCommandsMax = 512;
+/** Tries to find a free dynamic host port before giving up. */
+export const portSearchTriesMax = 4096;
+/** Linux's own bound (IFNAMSIZ - 1). */
+export const linkNameLengthMax = 15;

@@ -1,0 +1,21 @@
+/**
+ * Names of everything that an instance puts into the kernel. All carry the instance's id, so that several instances live side by side and
+ * `removeAllOf` finds what is its own by name alone.
+ */
+import { linkNameLengthMax } from './limits.ts';
+
+/** `tph1a2b`: what every link of an instance begins with. */
+export function linkPrefix(instanceId: string): string { return `tph${instanceId}`; }
+
+/** `b` bridge, `v` host side of a container's veth, `p` host side of a Pod's veth. */
+export function linkName(instanceId: string, kind: 'b' | 'v' | 'p', id: string): string {
+  return `${linkPrefix(instanceId)}${kind}${id}`.slice(0, linkNameLengthMax);
+}
+
+export function tableName(instanceId: string): string { return `tiphys_${instanceId}`; }
+export function cgroupRoot(instanceId: string): string { return `/tiphys_${instanceId}`; }
+
+/** A stable local MAC address for an IPv4 address, as docker derives it. */
+export function macOfIp(ip: string): string {
+  return ['02', '42', ...ip.split('.').map((part) => Number(part).toString(16).padStart(2, '0'))].join(':');
+}
