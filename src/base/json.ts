@@ -1,0 +1,109 @@
+/**
+ * JSON as untrusted input. `scanJson` walks the text once and finds what `JSON.parse` hides or mangles: duplicate keys (with their paths), nesting
+ * beyond a bound and keys that would touch a prototype. `JSON.parse` is then the fast path. Copying and freezing of parsed values live here too.
+ */
+import { ApiError } from './errors.ts';
+
+export const jsonDepthMax = 500;
+
+export interface JsonFindings { duplicates: string[] }
+
+const quote = 34, backslash = 92, openBrace = 123, closeBrace = 125, openBracket = 91, closeBracket = 93, comma = 44;
+
+interface Frame { array: boolean; keys: Set<string> | undefined; name: string; index: number; last: string | undefined }
+
+/** Throws BadRequest beyond the depth bound. Assumes nothing of the text: what is not JSON is found by the parser afterwards. */
+export function scanJson(text: string): JsonFindings {
+  const duplicates: string[] = [];
+  const stack: Frame[] = [];
+  let expectKey = false;
+  let i = 0;
+  const end = text.length;
+  while (i < end) {
+    const c = text.charCodeAt(i);
+    if (c === quote) {
+      const start = i + 1;
+      i = closingQuote(text, start);
+      const frame = stack[stack.length - 1];
+      if (expectKey && frame !== undefined && !frame.array) {
+        const key = text.slice(start, i);
+        if (frame.last === undefined && frame.keys === undefined) frame.last = key;
+        else {
+          frame.keys ??= new Set([frame.last!]);
+          if (frame.keys.has(key)) duplicates.push(pathOf(stack, key));
+          frame.keys.add(key);
+          frame.last = key;
+        }
+        expectKey = false;
+      }
+    } else if (c === openBrace || c === openBracket) {
+      if (stack.length >= jsonDepthMax) throw new ApiError('BadRequest', 'error decoding: exceeded max depth');
+      stack.push({ array: c === openBracket, keys: undefined, name: '', index: 0, last: undefined });
+      expectKey = c === openBrace;
+    } else if (c === closeBrace || c === closeBracket) { stack.pop(); expectKey = false; }
+    else if (c === comma) {
+      const frame = stack[stack.length - 1];
+      if (frame !== undefined) { frame.index++; expectKey = !frame.array; }
+    }
+    i++;
+  }
+  return { duplicates };
+}
+
+function closingQuote(text: string, from: number): number {
+  let at = text.indexOf('"', from);
+  while (at > 0) {
+    let slashes = 0;
+    for (let back = at - 1; back >= from && text.charCodeAt(back) === backslash; back--) slashes++;
+    if (slashes % 2 === 0) return at;
+    at = text.indexOf('"', at + 1);
+  }
+  return text.length;
+}
+
+function pathOf(stack: Frame[], key: string): string {
+  let out = '';
+  stack.forEach((frame, depth) => {
+    if (frame.array) out += `[${frame.index}]`;
+    else { const name = depth === stack.length - 1 ? key : frame.last!; out += out === '' ? name : `.${name}`; }
+  });
+  return out;
+}
+
+// eslint-disable-next-line -- JSON values
+type Json = any;
+
+/** A deep copy of a JSON value. `__proto__` keys are left out. */
+export function copyJson<T>(value: T): T {
+  if (typeof value !== 'object' || value === null) return value;
+  if (Array.isArray(value)) {
+    const out: Json[] = new Array(value.length);
+    for (let i = 0; i < value.length; i++) out[i] = copyJson(value[i]);
+    return out as T;
+  }
+  const out: Record<string, Json> = {};
+  for (const key in value) { if (key !== '__proto__') { const v = (value as Json)[key]; if (v !== undefined) out[key] = copyJson(v); } }
+  return out as T;
+}
+
+export function freezeJson<T>(value: T): T {
+  if (typeof value !== 'object' || value === null || Object.isFrozen(value)) return value;
+  if (Array.isArray(value)) for (const item of value) freezeJson(item);
+  else for (const key in value) freezeJson((value as Json)[key]);
+  return Object.freeze(value);
+}
+
+/** Deep equality of JSON values; key order does not matter, an undefined property is an absent one. */
+export function equalJson(a: Json, b: Json): boolean {
+  if (a === b) return true;
+  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;
+  if (Array.isArray(a)) {
+    if (!Array.isArray(b) || a.length !== b.length) return false;
+    for (let i = 0; i < a.length; i++) if (!equalJson(a[i], b[i])) return false;
+    return true;
+  }
+  if (Array.isArray(b)) return false;
+  for (const key in a) if (!equalJson(a[key], b[key])) return false;
+  for (const key in b) if (b[key] !== undefined && a[key] === undefined) return false;
+  return true;
+}

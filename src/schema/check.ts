@@ -1,0 +1,132 @@
+/**
+ * Decoding against a schema: types as strict as a typed decoder's, fields that nobody declared found and dropped. Works in place on the
+ * parsed value. Null list items and null scalars follow Go's JSON: a null leaves the zero value, so the field is dropped.
+ */
+import type { Json } from '#base/objects.ts';
+import { isQuantity } from '#base/quantity.ts';
+import type { ObjectNode, TypeNode } from './types.ts';
+
+export interface CheckResult { unknown: string[]; error: string | undefined }
+
+/** Prunes the object to its schema; `unknown` lists the paths dropped, `error` is the first type error. */
+export function checkObject(object: Json, node: ObjectNode): CheckResult {
+  const result: CheckResult = { unknown: [], error: undefined };
+  checkFields(object, node, '', result);
+  return result;
+}
+
+function fail(result: CheckResult, path: string, found: Json, wanted: string, typeName: string | undefined): void {
+  const type = typeof found === 'object' ? (Array.isArray(found) ? 'array' : 'object') : typeof found === 'boolean' ? 'bool' : typeof found;
+  const owner = typeName === undefined ? '' : `${typeName.slice(typeName.indexOf('/') + 1)}.`;
+  result.error ??= `json: cannot unmarshal ${type} into Go struct field ${owner}${path} of type ${wanted}`;
+}
+
+const alwaysKnown = new Set(['apiVersion', 'kind', 'metadata']);
+
+function checkFields(object: Json, node: ObjectNode, path: string, result: CheckResult): void {
+  for (const key of Object.keys(object)) {
+    const field = node.fields.get(key);
+    const at = path === '' ? key : `${path}.${key}`;
+    if (field === undefined) {
+      if (node.preserveUnknown === true || (node.embedded === true && alwaysKnown.has(key))) continue;
+      result.unknown.push(at);
+      delete object[key];
+      continue;
+    }
+    const value = object[key];
+    if (value === null) { if (field.type.kind !== 'any' && field.type.kind !== 'time' && field.type.kind !== 'microtime') delete object[key]; continue; }
+    const replaced = checkValue(value, field.type, at, result, node.name);
+    if (replaced !== value) object[key] = replaced;
+  }
+}
+
+function checkValue(value: Json, type: TypeNode, at: string, result: CheckResult, owner: string | undefined): Json {
+  switch (type.kind) {
+    case 'any': return value;
+    case 'object':
+      if (typeof value !== 'object' || value === null || Array.isArray(value)) fail(result, at, value, type.name === undefined ? 'object' : type.name.replace('/', '.'), owner);
+      else checkFields(value, type, at, result);
+      return value;
+    case 'list': return checkList(value, type.item, at, result, owner);
+    case 'map': return checkMap(value, type.item, at, result, owner);
+    default: return checkScalar(value, type.kind, at, result, owner);
+  }
+}
+
+function checkList(value: Json, item: TypeNode, at: string, result: CheckResult, owner: string | undefined): Json {
+  if (!Array.isArray(value)) { fail(result, at, value, `[]${goName(item)}`, owner); return value; }
+  for (let i = 0; i < value.length; i++) {
+    if (value[i] === null) { value[i] = zeroOf(item); continue; }
+    const replaced = checkValue(value[i], item, `${at}[${i}]`, result, owner);
+    if (replaced !== value[i]) value[i] = replaced;
+  }
+  return value;
+}
+
+function checkMap(value: Json, item: TypeNode, at: string, result: CheckResult, owner: string | undefined): Json {
+  if (typeof value !== 'object' || Array.isArray(value)) { fail(result, at, value, `map[string]${goName(item)}`, owner); return value; }
+  for (const key of Object.keys(value)) {
+    if (value[key] === null) { value[key] = zeroOf(item); continue; }
+    const replaced = checkValue(value[key], item, `${at}.${key}`, result, owner);
+    if (replaced !== value[key]) value[key] = replaced;
+  }
+  return value;
+}
+
+function goName(node: TypeNode): string {
+  if (node.kind === 'object') return (node.name ?? 'object').replace('/', '.');
+  return node.kind === 'boolean' ? 'bool' : node.kind;
+}
+
+function zeroOf(node: TypeNode): Json {
+  switch (node.kind) {
+    case 'object': case 'map': return {};
+    case 'list': return [];
+    case 'boolean': return false;
+    case 'int32': case 'int64': case 'double': case 'intstr': return 0;
+    case 'any': return null;
+    default: return '';
+  }
+}
+
+function checkScalar(value: Json, kind: string, at: string, result: CheckResult, owner: string | undefined): Json {
+  const type = typeof value;
+  switch (kind) {
+    case 'boolean': if (type !== 'boolean') fail(result, at, value, 'bool', owner); return value;
+    case 'int32': case 'int64':
+      if (type !== 'number') fail(result, at, value, kind, owner);
+      else if (!Number.isInteger(value) || (kind === 'int32' && (value > 2_147_483_647 || value < -2_147_483_648))) result.error ??= `json: cannot unmarshal number ${value} into Go struct field ${owner === undefined ? '' : `${owner.slice(owner.indexOf('/') + 1)}.`}${at} of type ${kind}`;
+      return value;
+    case 'double': if (type !== 'number') fail(result, at, value, 'float64', owner); return value;
+    case 'intstr': if (type !== 'number' && type !== 'string') fail(result, at, value, 'intstr.IntOrString', owner); return value;
+    case 'quantity':
+      if (type === 'number') return String(value);
+      if (type !== 'string') fail(result, at, value, 'resource.Quantity', owner);
+      else if (!isQuantity(value)) result.error ??= "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+      return value;
+    case 'time': case 'microtime': return checkTime(value, kind, at, result, owner);
+    case 'bytes':
+      if (type !== 'string') fail(result, at, value, '[]uint8', owner);
+      else if (!/^[A-Za-z0-9+/\r\n]*={0,2}$/.test(value) || value.replace(/[\r\n]/g, '').length % 4 !== 0) result.error ??= `illegal base64 data at input byte ${badBase64At(value)}`;
+      return value;
+    default: if (type !== 'string') fail(result, at, value, kind === 'duration' ? 'v1.Duration' : 'string', owner); return value;
+  }
+}
+
+function badBase64At(text: string): number {
+  const at = text.search(/[^A-Za-z0-9+/\r\n]/);
+  return at < 0 ? Math.max(0, text.length - (text.length % 4)) : at;
+}
+
+const rfc3339 = /^(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})(\.\d+)?(Z|[+-]\d{2}:\d{2})$/;
+
+/** Times are stored in UTC, to the second; micro times with six digits. */
+function checkTime(value: Json, kind: string, at: string, result: CheckResult, owner: string | undefined): Json {
+  if (typeof value !== 'string') { fail(result, at, value, kind === 'time' ? 'v1.Time' : 'v1.MicroTime', owner); return value; }
+  const match = rfc3339.exec(value);
+  const ms = match === null ? NaN : Date.parse(value);
+  if (match === null || Number.isNaN(ms)) { result.error ??= `parsing time ${JSON.stringify(value)} as "2006-01-02T15:04:05Z07:00": cannot parse ${JSON.stringify(value)} as "2006"`; return value; }
+  if (kind === 'time') return match[2] === undefined && match[3] === 'Z' ? value : `${new Date(ms).toISOString().slice(0, 19)}Z`;
+  const micros = (match[2] ?? '.').slice(1).padEnd(6, '0').slice(0, 6);
+  return `${new Date(Math.floor(ms / 1000) * 1000).toISOString().slice(0, 19)}.${micros}Z`;
+}

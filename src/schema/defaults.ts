@@ -1,0 +1,132 @@
+/**
+ * Defaulting of Pods and what contains them, as the API reference documents it. A default is set where the field is absent, never where
+ * it is explicitly empty in a way that means something. Functions change the object in place; callers own it.
+ */
+import type { Json } from '#base/objects.ts';
+import { canonicalQuantity, isQuantity } from '#base/quantity.ts';
+
+/** Sets `object[field]` where it is absent or null. */
+export function setDefault(object: Json, field: string, value: unknown): void {
+  if (object[field] === undefined || object[field] === null) object[field] = value;
+}
+
+/** As setDefault, and also where the field is empty text: a Go string without a pointer. */
+export function setDefaultText(object: Json, field: string, value: string): void {
+  if (object[field] === undefined || object[field] === null || object[field] === '') object[field] = value;
+}
+
+function defaultProbe(probe: Json): void {
+  if (probe === undefined || probe === null) return;
+  for (const [field, value] of [['timeoutSeconds', 1], ['periodSeconds', 10], ['successThreshold', 1], ['failureThreshold', 3]] as const) if (!probe[field]) probe[field] = value;
+  defaultHandler(probe);
+  if (probe.grpc !== undefined && probe.grpc !== null) setDefault(probe.grpc, 'service', '');
+}
+
+function defaultHandler(handler: Json): void {
+  if (!handler?.httpGet) return;
+  setDefaultText(handler.httpGet, 'path', '/');
+  setDefaultText(handler.httpGet, 'scheme', 'HTTP');
+}
+
+export function defaultQuantities(list: Json): void {
+  if (list === undefined || list === null) return;
+  for (const [name, value] of Object.entries(list)) if (isQuantity(value)) list[name] = canonicalQuantity(value as string);
+}
+
+/** `:latest` and no tag at all mean Always. */
+export function defaultPullPolicy(image: string | undefined): string {
+  if (image === undefined || image === '') return 'IfNotPresent';
+  if (image.includes('@')) return 'IfNotPresent';
+  const tag = /:([^/:]+)$/.exec(image)?.[1];
+  return tag === undefined || tag === 'latest' ? 'Always' : 'IfNotPresent';
+}
+
+function defaultContainer(container: Json, hostNetwork: boolean): void {
+  setDefaultText(container, 'imagePullPolicy', defaultPullPolicy(container.image));
+  setDefaultText(container, 'terminationMessagePath', '/dev/termination-log');
+  setDefaultText(container, 'terminationMessagePolicy', 'File');
+  setDefault(container, 'resources', {});
+  defaultQuantities(container.resources.limits);
+  defaultQuantities(container.resources.requests);
+  // a limit without a request is also the request
+  for (const [name, value] of Object.entries(container.resources.limits ?? {})) {
+    container.resources.requests ??= {};
+    setDefault(container.resources.requests, name, value);
+  }
+  for (const port of container.ports ?? []) {
+    setDefaultText(port, 'protocol', 'TCP');
+    if (hostNetwork && !port.hostPort) port.hostPort = port.containerPort;
+  }
+  for (const env of container.env ?? []) if (env.valueFrom?.fieldRef) setDefaultText(env.valueFrom.fieldRef, 'apiVersion', 'v1');
+  for (const probe of ['livenessProbe', 'readinessProbe', 'startupProbe']) defaultProbe(container[probe]);
+  defaultHandler(container.lifecycle?.postStart);
+  defaultHandler(container.lifecycle?.preStop);
+  if (container.securityContext?.procMount === '') delete container.securityContext.procMount;
+}
+
+function defaultFieldRefs(items: Json[] | undefined): void {
+  for (const item of items ?? []) if (item.fieldRef) setDefaultText(item.fieldRef, 'apiVersion', 'v1');
+}
+
+function defaultVolume(volume: Json): void {
+  const sources = Object.keys(volume).filter((k) => k !== 'name');
+  if (sources.length === 0) volume.emptyDir = {};
+  if (volume.configMap) setDefault(volume.configMap, 'defaultMode', 0o644);
+  if (volume.secret) setDefault(volume.secret, 'defaultMode', 0o644);
+  if (volume.hostPath) setDefault(volume.hostPath, 'type', '');
+  if (volume.downwardAPI) { setDefault(volume.downwardAPI, 'defaultMode', 0o644); defaultFieldRefs(volume.downwardAPI.items); }
+  if (volume.projected) {
+    setDefault(volume.projected, 'defaultMode', 0o644);
+    for (const source of volume.projected.sources ?? []) {
+      defaultFieldRefs(source.downwardAPI?.items);
+      if (source.serviceAccountToken) setDefault(source.serviceAccountToken, 'expirationSeconds', 3600);
+    }
+  }
+  if (volume.image) setDefaultText(volume.image, 'pullPolicy', defaultPullPolicy(volume.image.reference));
+  if (volume.ephemeral?.volumeClaimTemplate) defaultClaim(volume.ephemeral.volumeClaimTemplate);
+  if (volume.iscsi) setDefaultText(volume.iscsi, 'iscsiInterface', 'default');
+}
+
+export function defaultClaim(claim: Json): void {
+  claim.spec ??= {};
+  setDefaultText(claim.spec, 'volumeMode', 'Filesystem');
+  defaultQuantities(claim.spec.resources?.requests);
+  defaultQuantities(claim.spec.resources?.limits);
+}
+
+export function defaultPodSpec(spec: Json): void {
+  if (spec === undefined || spec === null) return;
+  setDefaultText(spec, 'dnsPolicy', 'ClusterFirst');
+  setDefaultText(spec, 'restartPolicy', 'Always');
+  setDefault(spec, 'terminationGracePeriodSeconds', 30);
+  setDefault(spec, 'securityContext', {});
+  setDefaultText(spec, 'schedulerName', 'default-scheduler');
+  const hostNetwork = spec.hostNetwork === true;
+  for (const container of spec.containers ?? []) defaultContainer(container, hostNetwork);
+  for (const container of spec.initContainers ?? []) defaultContainer(container, hostNetwork);
+  for (const container of spec.ephemeralContainers ?? []) defaultContainer(container, false);
+  for (const volume of spec.volumes ?? []) defaultVolume(volume);
+  if (spec.serviceAccountName) setDefault(spec, 'serviceAccount', spec.serviceAccountName);
+  else if (spec.serviceAccount) spec.serviceAccountName = spec.serviceAccount;
+  for (const constraint of spec.topologySpreadConstraints ?? []) {
+    setDefaultText(constraint, 'whenUnsatisfiable', 'DoNotSchedule');
+  }
+  defaultQuantities(spec.overhead);
+}
+
+/** A Pod itself, not a template: these defaults would otherwise change templates that were stored before. */
+export function defaultPod(pod: Json): void {
+  pod.spec ??= {};
+  defaultPodSpec(pod.spec);
+  setDefault(pod.spec, 'enableServiceLinks', true);
+  pod.status ??= {};
+  setDefaultText(pod.status, 'phase', 'Pending');
+}
+
+export function defaultTemplate(template: Json): void {
+  if (template === undefined || template === null) return;
+  setDefault(template, 'metadata', {});
+  template.metadata.creationTimestamp ??= undefined;
+  template.spec ??= {};
+  defaultPodSpec(template.spec);
+}

@@ -1,0 +1,48 @@
+/**
+ * Field errors as an API server words them: `spec.containers[0].image: Required value`, collected into one Invalid status with a cause
+ * each (API conventions, "Status"). Paths are plain text.
+ */
+import { ApiError } from '#base/errors.ts';
+import type { StatusCause } from '#base/objects.ts';
+
+export class FieldErrors {
+  readonly causes: StatusCause[] = [];
+
+  #add(reason: string, field: string, text: string): void {
+    this.causes.push({ reason, message: text, field });
+  }
+
+  required(field: string, detail = ''): void { this.#add('FieldValueRequired', field, detail === '' ? 'Required value' : `Required value: ${detail}`); }
+  invalid(field: string, value: unknown, detail: string): void { this.#add('FieldValueInvalid', field, `Invalid value: ${show(value)}${detail === '' ? '' : `: ${detail}`}`); }
+  duplicate(field: string, value: unknown): void { this.#add('FieldValueDuplicate', field, `Duplicate value: ${show(value)}`); }
+  notFound(field: string, value: unknown): void { this.#add('FieldValueNotFound', field, `Not found: ${show(value)}`); }
+  forbidden(field: string, detail: string): void { this.#add('FieldValueForbidden', field, `Forbidden: ${detail}`); }
+  tooLong(field: string, max: number): void { this.#add('FieldValueTooLong', field, `Too long: may not be more than ${max} bytes`); }
+  tooMany(field: string, count: number, max: number): void { this.#add('FieldValueTooMany', field, `Too many: ${count}: must have at most ${max} items`); }
+  typeInvalid(field: string, value: unknown, detail: string): void { this.#add('FieldValueTypeInvalid', field, `Invalid value: ${show(value)}: ${detail}`); }
+  unsupported(field: string, value: unknown, supported: readonly string[]): void {
+    this.#add('FieldValueNotSupported', field, `Unsupported value: ${show(value)}: supported values: ${[...supported].sort().map((s) => JSON.stringify(s)).join(', ')}`);
+  }
+  internal(field: string, detail: string): void { this.#add('InternalError', field, `Internal error: ${detail}`); }
+
+  get any(): boolean { return this.causes.length > 0; }
+
+  /** Throws Invalid for the object when there are errors. */
+  throwIfAny(group: string, kind: string, name: string): void {
+    if (!this.any) return;
+    throw invalidError(group, kind, name, this.causes);
+  }
+}
+
+export function invalidError(group: string, kind: string, name: string, causes: StatusCause[]): ApiError {
+  const lines = causes.map((c) => `${c.field}: ${c.message}`);
+  const text = lines.length === 1 ? lines[0]! : `[${[...new Set(lines)].join(', ')}]`;
+  const qualified = group === '' ? kind : `${kind}.${group}`;
+  return new ApiError('Invalid', `${qualified} ${JSON.stringify(name)} is invalid: ${text}`, { name, ...(group === '' ? {} : { group }), kind, causes });
+}
+
+/** A value as the messages quote it: Go's `%q` for text, JSON for the rest. */
+function show(value: unknown): string {
+  if (value === undefined || value === null) return 'null';
+  return JSON.stringify(value);
+}

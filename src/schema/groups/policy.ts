@@ -1,0 +1,13 @@
+/** policy/v1. */
+import { column, columns, defineKind, statusSubresource } from '../kind.ts';
+import type { KindRecord } from '../kind.ts';
+import { resetStatus } from '../strategy.ts';
+
+export const policyKinds: readonly KindRecord[] = [
+  defineKind('policy', 'v1', 'PodDisruptionBudget', 'poddisruptionbudgets', {
+    shortNames: ['pdb'], subresources: { status: statusSubresource }, hasGeneration: true,
+    columns: columns(column('Min Available', (o) => String(o.spec?.minAvailable ?? 'N/A')), column('Max Unavailable', (o) => String(o.spec?.maxUnavailable ?? 'N/A')), column('Allowed Disruptions', (o) => o.status?.disruptionsAllowed ?? 0, { type: 'integer' })),
+    prepareCreate(o) { o.status = { disruptionsAllowed: 0, currentHealthy: 0, desiredHealthy: 0, expectedPods: 0 }; }, prepareUpdate: resetStatus,
+    validate(o, errors) { if (o.spec?.minAvailable !== undefined && o.spec?.maxUnavailable !== undefined) errors.invalid('spec', { minAvailable: o.spec.minAvailable, maxUnavailable: o.spec.maxUnavailable }, 'minAvailable and maxUnavailable cannot be both set'); },
+  }),
+];

@@ -1,0 +1,154 @@
+/**
+ * What the API server knows of a kind, as one declarative record. Each file in `groups/` lists the records of one API group; custom
+ * resources become records at run time (`apiserver/crd.ts`). Everything else - discovery, OpenAPI, tables, decoding, pruning, defaulting,
+ * validation, patches, apply - is derived from a record, so that adding a kind touches one file.
+ */
+import type { Json, KubeObject } from '#base/objects.ts';
+import type { FieldErrors } from './field-errors.ts';
+import { typeOf } from './types.ts';
+import type { ObjectNode } from './types.ts';
+
+export interface Column {
+  name: string;
+  type: 'string' | 'integer' | 'date' | 'number' | 'boolean';
+  format?: string;
+  /** 0: shown always; 1: with `-o wide`. */
+  priority?: number;
+  value(object: KubeObject, now: number): string | number | boolean | null | undefined;
+}
+
+export interface SubresourceRecord {
+  verbs: readonly string[];
+  /** What it answers with, where that is another kind. */
+  kind?: string; group?: string; version?: string; type?: string;
+}
+
+export interface KindRecord {
+  group: string;
+  version: string;
+  kind: string;
+  resource: string;
+  singular: string;
+  namespaced: boolean;
+  verbs: readonly string[];
+  shortNames: readonly string[];
+  categories: readonly string[];
+  subresources: Readonly<Record<string, SubresourceRecord>>;
+  columns: readonly Column[];
+  listKind: string;
+  /** The structure; read at first use. */
+  readonly type: ObjectNode;
+  /** Where objects are kept: shared by versions and groups that serve the same objects. */
+  storage: { group: string; resource: string; version: string; kind: string };
+  /** To and from the stored version, where this is another one. */
+  fromStored?(object: KubeObject): KubeObject;
+  toStored?(object: KubeObject): KubeObject;
+  /** Fields beyond `metadata.name` and `metadata.namespace` that a field selector may name, as paths or functions. */
+  selectableFields: Readonly<Record<string, (object: Json) => string>>;
+  /** `spec` changes increment `metadata.generation`. */
+  hasGeneration: boolean;
+  /** `status` is written through the status subresource only. */
+  hasStatus: boolean;
+  defaults?(object: Json): void;
+  /** Runs after defaulting of a new object: drops what clients may not set. */
+  prepareCreate?(object: Json): void;
+  prepareUpdate?(object: Json, old: Json): void;
+  validate?(object: Json, errors: FieldErrors, old: Json | undefined): void;
+  validateUpdate?(object: Json, old: Json, errors: FieldErrors): void;
+  validateStatus?(object: Json, old: Json, errors: FieldErrors): void;
+  /** Names: a DNS subdomain unless said otherwise. */
+  nameForm: 'subdomain' | 'label' | 'label1035' | 'path';
+  scale?: { specPath: string; statusPath: string; selectorPath: string };
+  custom?: boolean;
+}
+
+export const allVerbs = ['create', 'delete', 'deletecollection', 'get', 'list', 'patch', 'update', 'watch'] as const;
+const subresourceVerbs = ['get', 'patch', 'update'] as const;
+export const statusSubresource: SubresourceRecord = { verbs: subresourceVerbs };
+export const scaleSubresource: SubresourceRecord = { verbs: subresourceVerbs, kind: 'Scale', group: 'autoscaling', version: 'v1', type: 'autoscaling.v1/Scale' };
+
+export type KindOptions = Partial<Omit<KindRecord, 'type'>> & { type?: string; scoped?: 'Namespaced' | 'Cluster' };
+
+const ageColumn: Column = { name: 'Age', type: 'string', value: (o, now) => ageOf(o.metadata.creationTimestamp, now) };
+const nameColumn: Column = { name: 'Name', type: 'string', format: 'name', value: (o) => o.metadata.name };
+/** What a kind without columns of its own shows. */
+export const plainColumns: readonly Column[] = [nameColumn, { name: 'Created At', type: 'date', value: (o) => o.metadata.creationTimestamp }];
+
+export function columns(...middle: Column[]): Column[] {
+  const plain = middle.filter((c) => (c.priority ?? 0) === 0);
+  const wide = middle.filter((c) => (c.priority ?? 0) > 0);
+  return [nameColumn, ...plain, ageColumn, ...wide];
+}
+
+export function column(name: string, value: Column['value'], options: { wide?: boolean; type?: Column['type'] } = {}): Column {
+  return { name, type: options.type ?? 'string', priority: options.wide === true ? 1 : 0, value };
+}
+
+/** Fills what follows from the group, the kind and the conventions. */
+export function defineKind(group: string, version: string, kind: string, resource: string, options: KindOptions = {}): KindRecord {
+  const typeName = options.type ?? `${packageOf(group, version)}/${kind}`;
+  const { type: _type, scoped, ...rest } = options;
+  const subresources = options.subresources ?? {};
+  const record = {
+    group, version, kind, resource, singular: kind.toLowerCase(), namespaced: scoped !== 'Cluster', verbs: allVerbs, shortNames: [], categories: [],
+    columns: plainColumns, listKind: `${kind}List`, selectableFields: {}, hasGeneration: false, hasStatus: 'status' in subresources, nameForm: 'subdomain' as const,
+    storage: { group, resource, version, kind },
+    ...rest, subresources,
+  };
+  Object.defineProperty(record, 'type', { get: () => typeOf(typeName), enumerable: true });
+  return record as unknown as KindRecord;
+}
+
+/** `networking.k8s.io` v1 → `networking.v1`. */
+function packageOf(group: string, version: string): string {
+  if (group === '') return `core.${version}`;
+  return `${group.split('.')[0]}.${version}`;
+}
+
+/** A duration as tables show it: `5s`, `3m20s`, `4h`, `2d3h`, `40d`, `2y35d`. */
+export function shortDuration(ms: number): string {
+  const seconds = Math.floor(ms / 1000);
+  if (seconds < -1) return '<invalid>';
+  if (seconds < 0) return '0s';
+  if (seconds < 120) return `${seconds}s`;
+  const pair = (big: number, bigUnit: string, small: number, smallUnit: string): string => (small === 0 ? `${big}${bigUnit}` : `${big}${bigUnit}${small}${smallUnit}`);
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 10) return pair(minutes, 'm', seconds % 60, 's');
+  if (minutes < 180) return `${minutes}m`;
+  const hours = Math.floor(minutes / 60);
+  if (hours < 8) return pair(hours, 'h', minutes % 60, 'm');
+  if (hours < 48) return `${hours}h`;
+  const days = Math.floor(hours / 24);
+  if (hours < 192) return pair(days, 'd', hours % 24, 'h');
+  if (days < 730) return `${days}d`;
+  return days < 2920 ? pair(Math.floor(days / 365), 'y', days % 365, 'd') : `${Math.floor(days / 365)}y`;
+}
+
+export function ageOf(timestamp: string | undefined, now: number): string {
+  return timestamp === undefined || timestamp === null ? '<unknown>' : shortDuration(now - Date.parse(timestamp));
+}
+
+export const orNone = (text: string | undefined | null): string => (text === undefined || text === null || text === '' ? '<none>' : text);
+
+/** A reader of a dotted path as text. */
+export function pathText(path: string): (object: Json) => string {
+  const parts = path.split('.');
+  return (object) => {
+    let at = object;
+    for (const part of parts) { at = at?.[part]; if (at === undefined || at === null) return ''; }
+    return String(at);
+  };
+}
+
+export function formatSelector(selector: Json): string {
+  if (selector === undefined || selector === null) return '<none>';
+  const parts = Object.entries(selector.matchLabels ?? {}).map(([k, v]) => `${k}=${String(v)}`);
+  for (const e of selector.matchExpressions ?? []) {
+    if (e.operator === 'Exists') parts.push(e.key);
+    else if (e.operator === 'DoesNotExist') parts.push(`!${e.key}`);
+    else parts.push(`${e.key} ${e.operator === 'In' ? 'in' : 'notin'} (${(e.values ?? []).join(',')})`);
+  }
+  return orNone(parts.sort().join(','));
+}
+
+export const formatMap = (map: Record<string, string> | undefined): string => orNone(Object.entries(map ?? {}).map(([k, v]) => `${k}=${v}`).sort().join(','));

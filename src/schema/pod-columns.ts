@@ -1,0 +1,89 @@
+/** What `kubectl get pods` shows, computed from a Pod's status as the reference implementation's printers do. */
+import type { Json, KubeObject } from '#base/objects.ts';
+import { column, columns, orNone, shortDuration } from './kind.ts';
+import type { Column } from './kind.ts';
+
+const isRestartableInit = (pod: Json, name: string): boolean => (pod.spec?.initContainers ?? []).some((c: Json) => c.name === name && c.restartPolicy === 'Always');
+
+function initReason(pod: Json, status: Json, index: number): string | undefined {
+  const state = status.state ?? {};
+  if (state.terminated !== undefined) {
+    if (state.terminated.exitCode === 0) return undefined;
+    if (state.terminated.reason) return `Init:${state.terminated.reason}`;
+    return state.terminated.signal ? `Init:Signal:${state.terminated.signal}` : `Init:ExitCode:${state.terminated.exitCode}`;
+  }
+  if (isRestartableInit(pod, status.name) && status.started === true) return undefined;
+  if (state.waiting?.reason && state.waiting.reason !== 'PodInitializing') return `Init:${state.waiting.reason}`;
+  return `Init:${index}/${(pod.spec?.initContainers ?? []).length}`;
+}
+
+function containerReason(status: Json): string | undefined {
+  const state = status.state ?? {};
+  if (state.waiting?.reason) return state.waiting.reason;
+  if (state.terminated === undefined) return undefined;
+  if (state.terminated.reason) return state.terminated.reason;
+  return state.terminated.signal ? `Signal:${state.terminated.signal}` : `ExitCode:${state.terminated.exitCode ?? 0}`;
+}
+
+function isReady(pod: Json): boolean {
+  return (pod.status?.conditions ?? []).some((c: Json) => c.type === 'Ready' && c.status === 'True');
+}
+
+export function podStatusText(pod: Json): string {
+  const status = pod.status ?? {};
+  let reason: string = status.reason || status.phase || 'Unknown';
+  if ((status.conditions ?? []).some((c: Json) => c.type === 'PodScheduled' && c.reason === 'SchedulingGated')) reason = 'SchedulingGated';
+  const inits: Json[] = status.initContainerStatuses ?? [];
+  const initializing = inits.map((s, i) => initReason(pod, s, i)).find((r) => r !== undefined);
+  const initialized = (status.conditions ?? []).some((c: Json) => c.type === 'Initialized' && c.status === 'True');
+  if (initializing !== undefined && !(initialized && initializing.startsWith('Init:') && inits.every((s) => s.state?.terminated?.exitCode === 0))) reason = initializing;
+  else {
+    let running = false;
+    for (const container of [...(status.containerStatuses ?? [])].reverse()) {
+      const own = containerReason(container);
+      if (own !== undefined) reason = own;
+      else if (container.ready === true && container.state?.running !== undefined) running = true;
+    }
+    if (reason === 'Completed' && running) reason = isReady(pod) ? 'Running' : 'NotReady';
+  }
+  if (pod.metadata?.deletionTimestamp) {
+    if (status.reason === 'NodeLost') return 'Unknown';
+    if (status.phase !== 'Succeeded' && status.phase !== 'Failed') return 'Terminating';
+  }
+  return reason;
+}
+
+function restartText(pod: Json, now: number): string {
+  const inits: Json[] = pod.status?.initContainerStatuses ?? [];
+  const counted = [...(pod.status?.containerStatuses ?? []), ...inits.filter((s) => isRestartableInit(pod, s.name))];
+  const initializing = inits.length > 0 && (pod.status?.containerStatuses ?? []).every((s: Json) => s.state?.running === undefined && s.state?.terminated === undefined);
+  const list = initializing ? inits : counted;
+  const restarts = list.reduce((sum: number, s: Json) => sum + (s.restartCount ?? 0), 0);
+  const last = Math.max(0, ...list.map((s: Json) => Date.parse(s.lastState?.terminated?.finishedAt ?? '') || 0));
+  return restarts > 0 && last > 0 ? `${restarts} (${shortDuration(now - last)} ago)` : String(restarts);
+}
+
+function readyText(pod: Json): string {
+  const inits = (pod.spec?.initContainers ?? []).filter((c: Json) => c.restartPolicy === 'Always');
+  const total = (pod.spec?.containers ?? []).length + inits.length;
+  const ready = (pod.status?.containerStatuses ?? []).filter((s: Json) => s.ready === true && s.state?.running !== undefined).length
+    + (pod.status?.initContainerStatuses ?? []).filter((s: Json) => isRestartableInit(pod, s.name) && s.ready === true).length;
+  return `${ready}/${total}`;
+}
+
+function gatesText(pod: Json): string {
+  const gates: Json[] = pod.spec?.readinessGates ?? [];
+  if (gates.length === 0) return '<none>';
+  const met = gates.filter((g) => (pod.status?.conditions ?? []).some((c: Json) => c.type === g.conditionType && c.status === 'True')).length;
+  return `${met}/${gates.length}`;
+}
+
+export const podColumns: readonly Column[] = columns(
+  column('Ready', readyText),
+  column('Status', podStatusText),
+  column('Restarts', (o: KubeObject, now) => restartText(o, now)),
+  column('IP', (o) => orNone(o.status?.podIPs?.[0]?.ip ?? o.status?.podIP), { wide: true }),
+  column('Node', (o) => orNone(o.spec?.nodeName), { wide: true }),
+  column('Nominated Node', (o) => orNone(o.status?.nominatedNodeName), { wide: true }),
+  column('Readiness Gates', gatesText, { wide: true }),
+);

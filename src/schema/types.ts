@@ -1,0 +1,122 @@
+/**
+ * The structure of types: what fields an object may have, their types, numbers, merge keys and list types. Built-in types are read
+ * lazily, one package file at a time and one type at a time (`data/*.json`, made by `generate.ts`); those of custom resources are made from
+ * their structural schemas by `crd-schema.ts` as the same nodes, so that everything derived from a schema treats both alike.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+export type ScalarKind = 'string' | 'boolean' | 'int32' | 'int64' | 'double' | 'bytes' | 'time' | 'microtime' | 'duration' | 'quantity' | 'intstr' | 'any';
+export type TypeNode = ScalarNode | ObjectNode | ListNode | MapNode;
+
+export interface ScalarNode { kind: ScalarKind }
+
+export interface ObjectNode {
+  kind: 'object';
+  /** `apps.v1/Deployment`; absent for types of custom resources. */
+  name?: string;
+  fields: ReadonlyMap<string, Field>;
+  /** Fields that are not declared are kept (`x-kubernetes-preserve-unknown-fields`). */
+  preserveUnknown?: boolean;
+  /** Server-side apply treats the whole as one value. */
+  atomic?: boolean;
+  /** An object embedded in a custom resource: it has `apiVersion`, `kind` and `metadata` as well. */
+  embedded?: boolean;
+}
+
+export type ListType = 'atomic' | 'set' | 'map';
+export interface ListNode { kind: 'list'; item: TypeNode; listType?: ListType; keys?: readonly string[]; mergeKey?: string; strategies?: readonly string[] }
+export interface MapNode { kind: 'map'; item: TypeNode; atomic?: boolean }
+
+export interface Field {
+  name: string;
+  type: TypeNode;
+  required: boolean;
+  /** Protobuf field number. */
+  number?: number;
+  /** Strategic merge patch directives of the field: `merge`, `replace`, `retainKeys`. */
+  strategies?: readonly string[];
+  default?: unknown;
+}
+
+type PackageData = Record<string, Record<string, string>>;
+
+const packages = new Map<string, PackageData>();
+const types = new Map<string, ObjectNode>();
+const scalarNodes = new Map<string, ScalarNode>();
+
+function loadPackage(name: string): PackageData {
+  let data = packages.get(name);
+  if (data === undefined) {
+    data = JSON.parse(readFileSync(join(import.meta.dirname, 'data', `${name}.json`), 'utf8')) as PackageData;
+    packages.set(name, data);
+  }
+  return data;
+}
+
+/** The node of a built-in type by its name, `core.v1/Pod`. */
+export function typeOf(name: string): ObjectNode {
+  let node = types.get(name);
+  if (node !== undefined) return node;
+  const [pkg = '', type = ''] = name.split('/');
+  const raw = loadPackage(pkg)[type];
+  if (raw === undefined) throw new Error(`no type ${name}`);
+  let fields: Map<string, Field> | undefined;
+  node = {
+    kind: 'object', name,
+    get fields() {
+      if (fields === undefined) {
+        fields = new Map();
+        for (const [field, text] of Object.entries(raw)) if (field !== '$') fields.set(field, parseField(field, text));
+      }
+      return fields;
+    },
+  };
+  if (raw.$ === 'map=atomic') node.atomic = true;
+  types.set(name, node);
+  return node;
+}
+
+/** Every type of a package, for OpenAPI documents. */
+export function typeNamesOf(pkg: string): string[] {
+  return Object.keys(loadPackage(pkg)).map((type) => `${pkg}/${type}`);
+}
+
+export function scalarNode(kind: ScalarKind): ScalarNode {
+  let node = scalarNodes.get(kind);
+  if (node === undefined) scalarNodes.set(kind, (node = { kind }));
+  return node;
+}
+
+function parseType(text: string, options: Record<string, string>): TypeNode {
+  if (text.startsWith('@')) return typeOf(text.slice(1));
+  if (text.startsWith('{}')) return { kind: 'map', item: parseType(text.slice(2), {}), ...(options.map === 'atomic' ? { atomic: true } : {}) };
+  if (!text.startsWith('[]')) return scalarNode(text as ScalarKind);
+  const node: ListNode = { kind: 'list', item: parseType(text.slice(2), {}) };
+  if (options.list !== undefined) node.listType = options.list as ListType;
+  if (options.keys !== undefined) node.keys = options.keys.split(',');
+  if (options.merge !== undefined) node.mergeKey = options.merge;
+  if (options.strategy !== undefined) node.strategies = options.strategy.split(',');
+  return node;
+}
+
+function parseField(name: string, text: string): Field {
+  const cut = text.indexOf(' default=');
+  const words = (cut < 0 ? text : text.slice(0, cut)).split(' ');
+  const options: Record<string, string> = {};
+  let number: number | undefined;
+  for (const word of words.slice(1)) {
+    if (word.startsWith('#')) { number = Number(word.slice(1)); continue; }
+    const equals = word.indexOf('=');
+    options[word.slice(0, equals)] = word.slice(equals + 1);
+  }
+  const head = words[0]!;
+  const required = head.endsWith('!');
+  let type = parseType(required ? head.slice(0, -1) : head, options);
+  if (type.kind === 'object' && options.map === 'atomic' && type.atomic !== true) type = { kind: 'object', name: type.name!, fields: type.fields, atomic: true };
+  const field: Field = { name, type, required };
+  if (number !== undefined) field.number = number;
+  if (options.strategy !== undefined) field.strategies = options.strategy.split(',');
+  if (cut >= 0) field.default = JSON.parse(text.slice(cut + 9));
+  return field;
+}

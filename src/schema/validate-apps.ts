@@ -1,0 +1,159 @@
+/** Validation of apps, batch and autoscaling. */
+import type { Json } from '#base/objects.ts';
+import { matchesSelectorObject } from '#base/selectors.ts';
+import type { FieldErrors } from './field-errors.ts';
+import { nonNegative, sameJson, validateTemplate } from './validate-pod.ts';
+
+function validateSelector(spec: Json, errors: FieldErrors): void {
+  if (spec.selector === undefined || spec.selector === null) { errors.required('spec.selector'); return; }
+  validateLabelSelector(spec.selector, 'spec.selector', errors);
+  if (Object.keys(spec.selector.matchLabels ?? {}).length === 0 && (spec.selector.matchExpressions ?? []).length === 0) errors.invalid('spec.selector', spec.selector, 'empty selector is invalid for deployment');
+  else if (spec.template !== undefined && !errors.any && !matchesSelectorObject(spec.selector, spec.template?.metadata?.labels ?? {})) errors.invalid('spec.template.metadata.labels', spec.template?.metadata?.labels ?? null, '`selector` does not match template `labels`');
+}
+
+export function validateLabelSelector(selector: Json, at: string, errors: FieldErrors): void {
+  (selector?.matchExpressions ?? []).forEach((e: Json, i: number) => {
+    const path = `${at}.matchExpressions[${i}]`;
+    if (!e.key) errors.required(`${path}.key`);
+    if (e.operator === 'In' || e.operator === 'NotIn') { if ((e.values ?? []).length === 0) errors.required(`${path}.values`, "must be specified when `operator` is 'In' or 'NotIn'"); }
+    else if (e.operator === 'Exists' || e.operator === 'DoesNotExist') { if ((e.values ?? []).length > 0) errors.forbidden(`${path}.values`, "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"); }
+    else errors.invalid(`${path}.operator`, e.operator ?? '', 'not a valid selector operator');
+  });
+}
+
+function alwaysRestarts(spec: Json, errors: FieldErrors): void {
+  const policy = spec.template?.spec?.restartPolicy;
+  if (policy !== undefined && policy !== 'Always') errors.unsupported('spec.template.spec.restartPolicy', policy, ['Always']);
+  if (spec.template?.spec?.activeDeadlineSeconds !== undefined) errors.forbidden('spec.template.spec.activeDeadlineSeconds', 'activeDeadlineSeconds in ReplicaSet is not Supported');
+}
+
+export function validateIntOrPercent(value: unknown, at: string, errors: FieldErrors): void {
+  if (value === undefined || value === null) return;
+  if (typeof value === 'number') nonNegative(value, at, errors);
+  else if (!/^[0-9]+%$/.test(String(value))) errors.invalid(at, value, "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')");
+}
+
+const isZero = (value: unknown): boolean => value === 0 || value === '0%';
+
+function validateRolling(rolling: Json, at: string, errors: FieldErrors): void {
+  if (!rolling) return;
+  validateIntOrPercent(rolling.maxUnavailable, `${at}.maxUnavailable`, errors);
+  validateIntOrPercent(rolling.maxSurge, `${at}.maxSurge`, errors);
+  if (isZero(rolling.maxUnavailable) && isZero(rolling.maxSurge)) errors.invalid(`${at}.maxUnavailable`, rolling.maxUnavailable, 'may not be 0 when `maxSurge` is 0');
+  if (typeof rolling.maxUnavailable === 'string' && parseInt(rolling.maxUnavailable, 10) > 100) errors.invalid(`${at}.maxUnavailable`, rolling.maxUnavailable, 'must not be greater than 100%');
+}
+
+export function validateDeployment(o: Json, errors: FieldErrors): void {
+  const spec = o.spec ?? {};
+  nonNegative(spec.replicas, 'spec.replicas', errors);
+  nonNegative(spec.minReadySeconds, 'spec.minReadySeconds', errors);
+  nonNegative(spec.revisionHistoryLimit, 'spec.revisionHistoryLimit', errors);
+  validateSelector(spec, errors);
+  validateTemplate(spec.template, 'spec.template', errors);
+  alwaysRestarts(spec, errors);
+  const type = spec.strategy?.type;
+  if (!['Recreate', 'RollingUpdate'].includes(type)) errors.unsupported('spec.strategy.type', type ?? '', ['Recreate', 'RollingUpdate']);
+  if (type === 'Recreate' && spec.strategy.rollingUpdate) errors.forbidden('spec.strategy.rollingUpdate', "may not be specified when strategy `type` is 'Recreate'");
+  if (type === 'RollingUpdate') validateRolling(spec.strategy.rollingUpdate, 'spec.strategy.rollingUpdate', errors);
+  if (spec.progressDeadlineSeconds !== undefined && spec.progressDeadlineSeconds <= (spec.minReadySeconds ?? 0)) errors.invalid('spec.progressDeadlineSeconds', spec.progressDeadlineSeconds, 'must be greater than minReadySeconds');
+}
+
+export function validateReplicaSet(o: Json, errors: FieldErrors): void {
+  nonNegative(o.spec?.replicas, 'spec.replicas', errors);
+  nonNegative(o.spec?.minReadySeconds, 'spec.minReadySeconds', errors);
+  validateSelector(o.spec ?? {}, errors);
+  validateTemplate(o.spec?.template, 'spec.template', errors);
+  alwaysRestarts(o.spec ?? {}, errors);
+}
+
+export function validateDaemonSet(o: Json, errors: FieldErrors): void {
+  validateSelector(o.spec ?? {}, errors);
+  validateTemplate(o.spec?.template, 'spec.template', errors);
+  alwaysRestarts(o.spec ?? {}, errors);
+  nonNegative(o.spec?.minReadySeconds, 'spec.minReadySeconds', errors);
+  if (!['OnDelete', 'RollingUpdate'].includes(o.spec?.updateStrategy?.type)) errors.unsupported('spec.updateStrategy.type', o.spec?.updateStrategy?.type ?? '', ['OnDelete', 'RollingUpdate']);
+  else if (o.spec.updateStrategy.type === 'RollingUpdate') validateRolling(o.spec.updateStrategy.rollingUpdate, 'spec.updateStrategy.rollingUpdate', errors);
+}
+
+export function validateStatefulSet(o: Json, errors: FieldErrors): void {
+  const spec = o.spec ?? {};
+  nonNegative(spec.replicas, 'spec.replicas', errors);
+  nonNegative(spec.minReadySeconds, 'spec.minReadySeconds', errors);
+  if (!['OrderedReady', 'Parallel'].includes(spec.podManagementPolicy)) errors.invalid('spec.podManagementPolicy', spec.podManagementPolicy, "must be 'OrderedReady' or 'Parallel'");
+  if (!['OnDelete', 'RollingUpdate'].includes(spec.updateStrategy?.type)) errors.invalid('spec.updateStrategy', spec.updateStrategy, "must be 'RollingUpdate' or 'OnDelete'");
+  nonNegative(spec.updateStrategy?.rollingUpdate?.partition, 'spec.updateStrategy.rollingUpdate.partition', errors);
+  validateSelector(spec, errors);
+  validateTemplate(withClaims(spec), 'spec.template', errors);
+  alwaysRestarts(spec, errors);
+}
+
+/** The template with the claims' volumes, which the mounts may name. */
+function withClaims(spec: Json): Json {
+  if (!spec.template || (spec.volumeClaimTemplates ?? []).length === 0) return spec.template;
+  const names = new Set((spec.volumeClaimTemplates ?? []).map((c: Json) => c.metadata?.name));
+  const volumes = (spec.template.spec?.volumes ?? []).filter((v: Json) => !names.has(v.name));
+  return { ...spec.template, spec: { ...spec.template.spec, volumes: [...volumes, ...[...names].map((name) => ({ name, persistentVolumeClaim: { claimName: name } }))] } };
+}
+
+export function validateStatefulSetUpdate(o: Json, old: Json, errors: FieldErrors): void {
+  const part = ({ replicas: _r, template: _t, updateStrategy: _u, minReadySeconds: _m, persistentVolumeClaimRetentionPolicy: _p, ordinals: _o, revisionHistoryLimit: _h, ...rest }: Json): Json => rest;
+  if (!sameJson(part(o.spec), part(old.spec))) errors.forbidden('spec', "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden");
+}
+
+export function validateSelectorUnchanged(o: Json, old: Json, errors: FieldErrors): void {
+  if (!sameJson(o.spec?.selector, old.spec?.selector)) errors.invalid('spec.selector', o.spec?.selector, 'field is immutable');
+}
+
+export function validateJob(o: Json, errors: FieldErrors): void { validateJobSpec(o.spec ?? {}, 'spec', errors); }
+
+function validateJobSpec(spec: Json, at: string, errors: FieldErrors): void {
+  for (const field of ['parallelism', 'completions', 'activeDeadlineSeconds', 'backoffLimit', 'ttlSecondsAfterFinished', 'backoffLimitPerIndex', 'maxFailedIndexes']) nonNegative(spec[field], `${at}.${field}`, errors);
+  validateTemplate(spec.template, `${at}.template`, errors);
+  const policy = spec.template?.spec?.restartPolicy;
+  if (policy === 'Always') errors.required(`${at}.template.spec.restartPolicy`, 'valid values: "OnFailure", "Never"');
+  if (spec.completionMode !== undefined && !['Indexed', 'NonIndexed'].includes(spec.completionMode)) errors.unsupported(`${at}.completionMode`, spec.completionMode, ['Indexed', 'NonIndexed']);
+  if (spec.completionMode === 'Indexed' && spec.completions === undefined) errors.required(`${at}.completions`, 'when completion mode is Indexed');
+  if (spec.podFailurePolicy && policy !== 'Never') errors.invalid(`${at}.template.spec.restartPolicy`, policy, 'only "Never" is supported when podFailurePolicy is specified');
+}
+
+export function validateJobUpdate(o: Json, old: Json, errors: FieldErrors): void {
+  if (o.spec.completions !== old.spec.completions && o.spec.completionMode !== 'Indexed') errors.invalid('spec.completions', o.spec.completions ?? null, 'field is immutable');
+  for (const field of ['selector', 'completionMode', 'podFailurePolicy', 'backoffLimitPerIndex']) if (!sameJson(o.spec[field], old.spec[field])) errors.invalid(`spec.${field}`, o.spec[field] ?? null, 'field is immutable');
+  const part = (template: Json, suspended: boolean): Json => {
+    if (!suspended) return template;
+    const { nodeSelector: _n, affinity: _a, tolerations: _t, schedulingGates: _g, ...spec } = template?.spec ?? {};
+    return { spec };
+  };
+  const suspended = old.spec.suspend === true && old.status?.startTime === undefined;
+  if (!sameJson(part(o.spec.template, suspended), part(old.spec.template, suspended))) errors.invalid('spec.template', o.spec.template, 'field is immutable');
+}
+
+const cronField = /^(\*|\?|[0-9a-zA-Z]+(-[0-9a-zA-Z]+)?)(\/[0-9]+)?(,(\*|[0-9a-zA-Z]+(-[0-9a-zA-Z]+)?)(\/[0-9]+)?)*$/;
+
+export function validateCronJob(o: Json, errors: FieldErrors): void {
+  const spec = o.spec ?? {};
+  const schedule = String(spec.schedule ?? '');
+  if (schedule === '') errors.required('spec.schedule');
+  else if (/TZ=/.test(schedule)) errors.invalid('spec.schedule', schedule, 'cannot use TZ or CRON_TZ in schedule, use timeZone field instead');
+  else if (!/^@(yearly|annually|monthly|weekly|daily|midnight|hourly)$|^@every \S+$/.test(schedule)) {
+    const fields = schedule.trim().split(/\s+/);
+    if (fields.length !== 5) errors.invalid('spec.schedule', schedule, `expected exactly 5 fields, found ${fields.length}: [${fields.join(' ')}]`);
+    else { const bad = fields.find((f) => !cronField.test(f)); if (bad !== undefined) errors.invalid('spec.schedule', schedule, `failed to parse int from ${bad}: strconv.Atoi: parsing ${JSON.stringify(bad)}: invalid syntax`); }
+  }
+  if (typeof spec.timeZone === 'string') {
+    try { new Intl.DateTimeFormat('en', { timeZone: spec.timeZone }); } catch { errors.invalid('spec.timeZone', spec.timeZone, `unknown time zone ${spec.timeZone}`); }
+  }
+  if (!['Allow', 'Forbid', 'Replace'].includes(spec.concurrencyPolicy)) errors.unsupported('spec.concurrencyPolicy', spec.concurrencyPolicy ?? '', ['Allow', 'Forbid', 'Replace']);
+  for (const field of ['startingDeadlineSeconds', 'successfulJobsHistoryLimit', 'failedJobsHistoryLimit']) nonNegative(spec[field], `spec.${field}`, errors);
+  if (String(o.metadata?.name ?? '').length > 52) errors.invalid('metadata.name', o.metadata.name, 'must be no more than 52 characters');
+  validateJobSpec(spec.jobTemplate?.spec ?? {}, 'spec.jobTemplate.spec', errors);
+}
+
+export function validateAutoscaler(o: Json, errors: FieldErrors): void {
+  const spec = o.spec ?? {};
+  if (!(spec.maxReplicas > 0)) errors.invalid('spec.maxReplicas', spec.maxReplicas ?? 0, 'must be greater than 0');
+  if (spec.minReplicas !== undefined && spec.minReplicas < 1) errors.invalid('spec.minReplicas', spec.minReplicas, 'must be greater than or equal to 1');
+  if (spec.maxReplicas < (spec.minReplicas ?? 1)) errors.invalid('spec.maxReplicas', spec.maxReplicas, 'must be greater than or equal to `minReplicas`');
+  if (!spec.scaleTargetRef?.kind) errors.required('spec.scaleTargetRef.kind');
+  if (!spec.scaleTargetRef?.name) errors.required('spec.scaleTargetRef.name');
+}

@@ -1,0 +1,73 @@
+/** Validation of `metadata` that holds for every kind. */
+import type { Json } from '#base/objects.ts';
+import { labelValueProblems, qualifiedNameProblems } from '#base/selectors.ts';
+import type { FieldErrors } from './field-errors.ts';
+import type { KindRecord } from './kind.ts';
+import { labelProblem, nameProblem } from './names.ts';
+
+const annotationsBytesMax = 256 * 1024;
+
+export function validateLabels(labels: Json, at: string, errors: FieldErrors): void {
+  if (labels === undefined || labels === null) return;
+  for (const [key, value] of Object.entries(labels)) {
+    for (const problem of qualifiedNameProblems(key)) errors.invalid(at, key, problem);
+    for (const problem of labelValueProblems(String(value))) errors.invalid(at, value, problem);
+  }
+}
+
+export function validateAnnotations(annotations: Json, at: string, errors: FieldErrors): void {
+  if (annotations === undefined || annotations === null) return;
+  let bytes = 0;
+  for (const [key, value] of Object.entries(annotations)) {
+    for (const problem of qualifiedNameProblems(key.toLowerCase())) errors.invalid(at, key, problem);
+    bytes += key.length + String(value).length;
+  }
+  if (bytes > annotationsBytesMax) errors.tooLong(at, annotationsBytesMax);
+}
+
+/** `metadata` of an object of the kind. */
+export function validateMetadata(object: Json, kind: KindRecord, errors: FieldErrors): void {
+  const meta = object.metadata ?? {};
+  if (meta.generateName) { const problem = nameProblem[kind.nameForm](`${String(meta.generateName).replace(/-+$/, '')}`); if (problem !== '') errors.invalid('metadata.generateName', meta.generateName, problem); }
+  if (!meta.name) errors.required('metadata.name', 'name or generateName is required');
+  else { const problem = nameProblem[kind.nameForm](meta.name); if (problem !== '') errors.invalid('metadata.name', meta.name, problem); }
+  if (kind.namespaced) {
+    if (!meta.namespace) errors.required('metadata.namespace');
+    else { const problem = labelProblem(meta.namespace); if (problem !== '') errors.invalid('metadata.namespace', meta.namespace, problem); }
+  } else if (meta.namespace) errors.forbidden('metadata.namespace', 'not allowed on this type');
+  validateLabels(meta.labels, 'metadata.labels', errors);
+  validateAnnotations(meta.annotations, 'metadata.annotations', errors);
+  validateOwners(meta.ownerReferences, errors);
+  (meta.finalizers ?? []).forEach((f: string, i: number) => {
+    for (const problem of qualifiedNameProblems(f)) errors.invalid(`metadata.finalizers[${i}]`, f, problem);
+    if (!f.includes('/') && !standardFinalizers.has(f)) errors.invalid(`metadata.finalizers[${i}]`, f, 'name is neither a standard finalizer name nor is it fully qualified');
+  });
+}
+
+const standardFinalizers = new Set(['kubernetes', 'orphan', 'foregroundDeletion']);
+
+function validateOwners(owners: Json[] | undefined, errors: FieldErrors): void {
+  let controller: string | undefined;
+  (owners ?? []).forEach((owner, i) => {
+    const at = `metadata.ownerReferences[${i}]`;
+    if (!owner.apiVersion) errors.invalid(`${at}.apiVersion`, owner.apiVersion ?? '', 'version must not be empty');
+    if (!owner.kind) errors.invalid(`${at}.kind`, owner.kind ?? '', 'must not be empty');
+    if (!owner.name) errors.invalid(`${at}.name`, owner.name ?? '', 'must not be empty');
+    if (!owner.uid) errors.invalid(`${at}.uid`, owner.uid ?? '', 'must not be empty');
+    if (owner.controller !== true) return;
+    if (controller !== undefined) errors.invalid('metadata.ownerReferences', owners, `Only one reference can have Controller set to true. Found "true" in references for ${controller} and ${owner.kind}/${owner.name}`);
+    controller = `${owner.kind}/${owner.name}`;
+  });
+}
+
+/** What an update may not change in metadata. */
+export function validateMetadataUpdate(object: Json, old: Json, errors: FieldErrors): void {
+  for (const field of ['name', 'namespace', 'uid', 'creationTimestamp']) {
+    if ((object.metadata[field] ?? '') !== (old.metadata[field] ?? '')) errors.invalid(`metadata.${field}`, object.metadata[field] ?? '', 'field is immutable');
+  }
+  if (old.metadata.deletionTimestamp !== undefined) {
+    const before = new Set(old.metadata.finalizers ?? []);
+    const added = (object.metadata.finalizers ?? []).filter((f: string) => !before.has(f));
+    if (added.length > 0) errors.forbidden('metadata.finalizers', `no new finalizers can be added if the object is being deleted, found new finalizers ${JSON.stringify(added)}`);
+  }
+}
