@@ -44,6 +44,7 @@ export class WorkQueue {
   #timerDueMs = Infinity;
   #pumping = false;
   #stopped = false;
+  #paused = false;
   #processed = 0;
   #failed = 0;
   #drained: PromiseWithResolvers<void> | undefined;
@@ -81,6 +82,14 @@ export class WorkQueue {
     this.#arm();
   }
 
+  /** Keys gather and none is processed until `resume`. */
+  pause(): void { this.#paused = true; }
+
+  resume(): void {
+    this.#paused = false;
+    if (this.#ready.size > 0) this.#pump();
+  }
+
   /** Stops taking keys and waits for those under way. */
   async stop(): Promise<void> {
     this.#stopped = true;
@@ -114,7 +123,7 @@ export class WorkQueue {
 
   /** Workers start on a later turn, so that a burst of adds on one turn is one pass. */
   #pump(): void {
-    if (this.#pumping) return;
+    if (this.#pumping || this.#paused) return;
     this.#pumping = true;
     void Promise.resolve().then(() => {
       this.#pumping = false;

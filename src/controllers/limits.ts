@@ -1,0 +1,14 @@
+/** Bounds of the controllers. */
+/** Keys that one controller reconciles at once. */
+export const reconcileConcurrencyMax = 8;
+/** Writes that one reconciliation has under way at once. */
+export const writesInFlightMax = 32;
+/** Pods that one reconciliation of a ReplicaSet or Job creates or deletes at most; the rest follows in the next. */
+export const burstPodsMax = 500;
+/** Endpoints in one EndpointSlice, and in all of an Endpoints object. */
+export const endpointsPerSliceMax = 100;
+export const endpointsPerObjectMax = 1_000;
+/** Objects of the garbage collector handled at once. */
+export const collectorConcurrencyMax = 16;
+/** Terminated Pods kept before the oldest are collected. */
+export const terminatedPodsMax = 12_500;

@@ -1,0 +1,230 @@
+/**
+ * The ReplicaSet controller: as many active Pods that match the selector as `spec.replicas` says.
+ * Adopts matching Pods that have no controller, lets go of its own that no longer match, creates and deletes the difference
+ * (those that hurt least first), and counts. Spec: Kubernetes documentation, "ReplicaSet". It does not roll out templates.
+ */
+import { isReason } from '#base/errors.ts';
+import type { KubeObject } from '#base/objects.ts';
+import { type LabelSelector, matchesLabels, selectorOf } from '#base/selectors.ts';
+import type { EventRecorder } from '#client/events.ts';
+import { indexes, type Informer } from '#client/informer.ts';
+import { kinds } from '#client/kinds.ts';
+import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
+import { isEqual } from './equality.ts';
+import { burstPodsMax } from './limits.ts';
+import { byAge, type Condition, conditionOf, createdMs, isPodActive, isPodReady, podFromTemplate, untilAvailableMs, withCondition, withoutCondition } from './pods.ts';
+import { adopt, type Controller, type ControllerContext, createQueue, deleteIfPresent, enqueueController, enqueueEach, forEachBounded, ownedBy, recorderOf, release, slowStart, writeStatus } from './runtime.ts';
+
+export interface ReplicaSetObserved {
+  replicaSet: KubeObject;
+  /** Pods that this ReplicaSet controls, and Pods of its namespace that nothing controls. */
+  owned: KubeObject[];
+  orphans: KubeObject[];
+  /** Pods on a node that belong to ReplicaSets of the same owner: for spreading deletions. */
+  relatedOnNode?: (node: string) => number;
+  /** What went wrong in the last attempt to create or delete. */
+  failure?: { reason: 'FailedCreate' | 'FailedDelete'; message: string };
+}
+
+export interface ReplicaSetPlan {
+  adopt: KubeObject[];
+  release: KubeObject[];
+  create: number;
+  delete: KubeObject[];
+  status: Record<string, unknown>;
+  /** When a ready Pod becomes available by time alone. */
+  requeueAfterMs?: number;
+}
+
+export function planReplicaSet(observed: ReplicaSetObserved, nowMs: number): ReplicaSetPlan {
+  const { replicaSet, owned, orphans } = observed;
+  const { spec } = replicaSet;
+  const selector = selectorOf(spec.selector) ?? [];
+  const deleting = replicaSet.metadata.deletionTimestamp !== undefined;
+  const mine = owned.filter((pod) => matchesLabels(selector, pod.metadata.labels));
+  const adopted = deleting ? [] : orphans.filter((pod) => pod.metadata.deletionTimestamp === undefined && matchesLabels(selector, pod.metadata.labels) && isPodActive(pod));
+  const active = [...mine, ...adopted].filter(isPodActive);
+  const wanted: number = spec.replicas ?? 1;
+  const difference = deleting ? 0 : wanted - active.length;
+  const plan: ReplicaSetPlan = {
+    adopt: adopted,
+    release: deleting ? [] : owned.filter((pod) => pod.metadata.deletionTimestamp === undefined && !matchesLabels(selector, pod.metadata.labels)),
+    create: Math.min(Math.max(difference, 0), burstPodsMax),
+    delete: difference < 0 ? rankForDeletion(active, observed.relatedOnNode, nowMs).slice(0, Math.min(-difference, burstPodsMax)) : [],
+    ...planStatus(observed, active, nowMs),
+  };
+  return plan;
+}
+
+function planStatus({ replicaSet, failure }: ReplicaSetObserved, active: KubeObject[], nowMs: number): { status: Record<string, unknown>; requeueAfterMs?: number } {
+  const { spec } = replicaSet;
+  const templateLabels = Object.entries((spec.template?.metadata?.labels ?? {}) as Record<string, string>);
+  let [fullyLabeled, ready, available] = [0, 0, 0];
+  let requeueAfterMs: number | undefined;
+  for (const pod of active) {
+    const labels = pod.metadata.labels ?? {};
+    if (templateLabels.every(([key, value]) => labels[key] === value)) fullyLabeled++;
+    const waitMs = untilAvailableMs(pod, spec.minReadySeconds ?? 0, nowMs);
+    if (waitMs === undefined) continue;
+    ready++;
+    if (waitMs === 0) available++;
+    else requeueAfterMs = Math.min(requeueAfterMs ?? Infinity, waitMs);
+  }
+  const held = replicaSet['status']?.conditions as Condition[] | undefined;
+  const conditions = failure === undefined
+    ? withoutCondition(held, 'ReplicaFailure')
+    : withCondition(held, { type: 'ReplicaFailure', status: 'True', reason: failure.reason, message: failure.message }, nowMs);
+  return {
+    status: {
+      replicas: active.length, fullyLabeledReplicas: fullyLabeled, readyReplicas: ready, availableReplicas: available,
+      observedGeneration: replicaSet.metadata.generation, ...(conditions.length === 0 ? {} : { conditions }),
+    },
+    ...(requeueAfterMs === undefined ? {} : { requeueAfterMs }),
+  };
+}
+
+const phaseRank: Record<string, number> = { Pending: 0, Unknown: 1, Running: 2 };
+
+/** Pods to delete first come first: those not placed, not running, not ready, cheap, crowded, young. */
+export function rankForDeletion(pods: KubeObject[], relatedOnNode: ((node: string) => number) | undefined, nowMs: number): KubeObject[] {
+  const ranks = pods.map((pod) => {
+    const ready = isPodReady(pod);
+    const readyAt = conditionOf(pod, 'Ready')?.lastTransitionTime;
+    const restarts = ((pod['status']?.containerStatuses ?? []) as { restartCount?: number }[]).reduce((sum, status) => sum + (status.restartCount ?? 0), 0);
+    const node: string | undefined = pod['spec']?.nodeName;
+    const cost = Number(pod.metadata.annotations?.['controller.kubernetes.io/pod-deletion-cost'] ?? 0);
+    return {
+      pod,
+      keys: [
+        node === undefined ? 0 : 1, phaseRank[pod['status']?.phase ?? 'Pending'] ?? 1, ready ? 1 : 0, Number.isFinite(cost) ? cost : 0,
+        node === undefined || relatedOnNode === undefined ? 0 : -relatedOnNode(node),
+        // Recently ready before long ready, by order of magnitude only, so that zones of one rollout mix.
+        ready && readyAt !== undefined ? logarithmOf(nowMs - Date.parse(readyAt)) : 0, -restarts, logarithmOf(nowMs - createdMs(pod)),
+      ],
+    };
+  });
+  ranks.sort((a, b) => {
+    for (let i = 0; i < a.keys.length; i++) if (a.keys[i] !== b.keys[i]) return a.keys[i]! - b.keys[i]!;
+    return -byAge(a.pod, b.pod);
+  });
+  return ranks.map(({ pod }) => pod);
+}
+
+function logarithmOf(ageMs: number): number {
+  return Math.floor(Math.log2(Math.max(1, ageMs / 1000)));
+}
+
+class ReplicaSetController {
+  readonly #context: ControllerContext;
+  readonly #replicaSets: Informer;
+  readonly #pods: Informer;
+  readonly #recorder: EventRecorder;
+  readonly queue: WorkQueue;
+
+  constructor(context: ControllerContext) {
+    this.#context = context;
+    this.#recorder = recorderOf(context, 'replicaset-controller');
+    this.#replicaSets = context.informers.informer(kinds.ReplicaSet).addIndex('controller', indexes.controller).addIndex('namespace', indexes.namespace);
+    this.#pods = context.informers.informer(kinds.Pod).addIndex('controller', indexes.controller).addIndex('orphans', indexes.orphans);
+    this.queue = createQueue(context, 'replicaset', (key) => this.#reconcile(key));
+    enqueueEach(this.#replicaSets, this.queue);
+    enqueueController(this.#pods, 'ReplicaSet', this.queue);
+    this.#pods.addHandler({ added: (pod) => this.#enqueueMatching(pod), updated: (pod) => this.#enqueueMatching(pod) });
+  }
+
+  /** A Pod without a controller may be one to adopt. */
+  #enqueueMatching(pod: KubeObject): void {
+    if (indexes.controller(pod) !== undefined || pod.metadata.labels === undefined) return;
+    for (const replicaSet of this.#replicaSets.by('namespace', pod.metadata.namespace!)) {
+      if (matchesLabels(selectorOf(replicaSet['spec'].selector) ?? [], pod.metadata.labels)) this.queue.add(`${replicaSet.metadata.namespace}/${replicaSet.metadata.name}`);
+    }
+  }
+
+  async #reconcile(key: string): Promise<ReconcileResult | undefined> {
+    const replicaSet = this.#replicaSets.get(key);
+    if (replicaSet === undefined) return undefined;
+    const observed: ReplicaSetObserved = {
+      replicaSet, owned: [...this.#pods.by('controller', replicaSet.metadata.uid!)], orphans: this.#candidates(replicaSet), relatedOnNode: this.#relatedOnNode(replicaSet),
+    };
+    const plan = planReplicaSet(observed, this.#context.clock.now());
+    let failure: unknown;
+    try {
+      await this.#apply(replicaSet, plan);
+    } catch (error) {
+      failure = error;
+    }
+    await this.#writeStatus(key, plan, failure);
+    if (failure !== undefined) throw failure;
+    return plan.requeueAfterMs === undefined ? undefined : { requeueAfterMs: plan.requeueAfterMs };
+  }
+
+  #candidates(replicaSet: KubeObject): KubeObject[] {
+    const selector: LabelSelector = selectorOf(replicaSet['spec'].selector) ?? [];
+    return [...this.#pods.by('orphans', replicaSet.metadata.namespace!)].filter((pod) => matchesLabels(selector, pod.metadata.labels));
+  }
+
+  /** Counts lazily: most reconciliations delete nothing. */
+  #relatedOnNode(replicaSet: KubeObject): (node: string) => number {
+    let counts: Map<string, number> | undefined;
+    return (node) => {
+      if (counts === undefined) {
+        counts = new Map();
+        const owner = indexes.controller(replicaSet);
+        const related = owner === undefined ? [replicaSet] : this.#replicaSets.by('controller', owner);
+        for (const { metadata } of related) {
+          for (const pod of this.#pods.by('controller', metadata.uid!)) {
+            const on: string | undefined = pod['spec']?.nodeName;
+            if (on !== undefined && isPodActive(pod)) counts.set(on, (counts.get(on) ?? 0) + 1);
+          }
+        }
+      }
+      return counts.get(node) ?? 0;
+    };
+  }
+
+  async #apply(replicaSet: KubeObject, plan: ReplicaSetPlan): Promise<void> {
+    const { client } = this.#context;
+    const { namespace, name } = replicaSet.metadata;
+    if (plan.adopt.length > 0) {
+      // The cache may not know yet that this ReplicaSet is going away: then nothing may be adopted.
+      const fresh = await client.get(kinds.ReplicaSet, name!, namespace);
+      if (fresh.metadata.uid === replicaSet.metadata.uid && fresh.metadata.deletionTimestamp === undefined) {
+        await forEachBounded(plan.adopt, (pod) => adopt(this.#context, kinds.Pod, replicaSet, pod));
+      }
+    }
+    await forEachBounded(plan.release, (pod) => release(this.#context, kinds.Pod, replicaSet, pod));
+    await slowStart(plan.create, async () => {
+      try {
+        const pod = await client.create(kinds.Pod, podFromTemplate(replicaSet['spec'].template, namespace!, ownedBy(replicaSet), { generateName: `${name}-` }));
+        this.#recorder.event(replicaSet, 'Normal', 'SuccessfulCreate', `Created pod: ${pod.metadata.name}`);
+      } catch (error) {
+        if (!(isReason(error, 'Forbidden', 'NotFound') && error.message.includes('terminat'))) {
+          this.#recorder.event(replicaSet, 'Warning', 'FailedCreate', `Error creating: ${error instanceof Error ? error.message : String(error)}`);
+        }
+        throw Object.assign(error as Error, { replicaFailure: 'FailedCreate' });
+      }
+    });
+    await forEachBounded(plan.delete, async (pod) => {
+      await deleteIfPresent(this.#context, kinds.Pod, pod);
+      this.#recorder.event(replicaSet, 'Normal', 'SuccessfulDelete', `Deleted pod: ${pod.metadata.name}`);
+    });
+  }
+
+  async #writeStatus(key: string, plan: ReplicaSetPlan, failure: unknown): Promise<void> {
+    const current = this.#replicaSets.get(key);
+    if (current === undefined) return;
+    const observed: ReplicaSetObserved = { replicaSet: current, owned: [], orphans: [] };
+    if (failure instanceof Error) observed.failure = { reason: 'replicaFailure' in failure ? 'FailedCreate' : 'FailedDelete', message: failure.message };
+    const selector = selectorOf(current['spec'].selector) ?? [];
+    const active = [...this.#pods.by('controller', current.metadata.uid!)].filter((pod) => isPodActive(pod) && matchesLabels(selector, pod.metadata.labels));
+    const { status, requeueAfterMs } = planStatus(observed, active, this.#context.clock.now());
+    if (requeueAfterMs !== undefined) plan.requeueAfterMs = requeueAfterMs;
+    await writeStatus(this.#context, kinds.ReplicaSet, current, status, isEqual);
+  }
+}
+
+export function startReplicaSetController(context: ControllerContext): Controller {
+  const controller = new ReplicaSetController(context);
+  return { name: 'replicaset', queues: [controller.queue] };
+}
+

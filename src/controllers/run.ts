@@ -1,0 +1,68 @@
+/**
+ * Starts every controller on shared informers. What is running is this list; nothing registers itself.
+ */
+import type { Client } from '#client/client.ts';
+import { InformerFactory, readYourWrites } from '#client/informer.ts';
+import type { WorkQueueStats } from '#client/work-queue.ts';
+import type { Logger } from '#observe/log.ts';
+import type { Clock, Random } from '#os/clock.ts';
+import { startDeploymentController } from './deployment.ts';
+import { startEndpointSliceController } from './endpointslice.ts';
+import { startGarbageCollector } from './garbage-collector.ts';
+import { startNamespaceController } from './namespace.ts';
+import { startReplicaSetController } from './replicaset.ts';
+import type { Controller, ControllerContext } from './runtime.ts';
+import { startServiceAccountController } from './serviceaccount.ts';
+
+export interface ControllerOptions {
+  /** The cluster's CA in PEM, published to every Namespace as `kube-root-ca.crt`. */
+  rootCa?: string;
+  /** Controllers not to start, by name. */
+  disabled?: readonly string[];
+}
+
+export interface ControllersInput { client: Client; clock: Clock; random: Random; log: Logger; options?: ControllerOptions; /** Shared with others of the process (the scheduler); made and owned when absent. */ informers?: InformerFactory }
+
+export interface RunningControllers extends AsyncDisposable {
+  /** Lengths and counts of every queue, for metrics and for the simulator's checkers. */
+  queues(): WorkQueueStats[];
+  /** Nothing is ready or under way in any queue (delayed keys may wait). */
+  isIdle(): boolean;
+  informers: InformerFactory;
+}
+
+const starters: Record<string, (context: ControllerContext, options: ControllerOptions) => Controller> = {
+  serviceaccount: (context, options) => startServiceAccountController(context, options.rootCa ?? ''),
+  deployment: startDeploymentController,
+  replicaset: startReplicaSetController,
+  endpointslice: startEndpointSliceController,
+  namespace: startNamespaceController,
+  'garbage-collector': startGarbageCollector,
+};
+
+/** Resolves when every informer has listed once; controllers act from then on. */
+export async function runControllers({ client, clock, random, log, options = {}, informers: shared }: ControllersInput): Promise<RunningControllers> {
+  const informers = shared ?? new InformerFactory({ client, clock, random, log });
+  const context: ControllerContext = { client: readYourWrites(client, informers), informers, clock, random, log: log.child('controllers'), recorders: [] };
+  const controllers: Controller[] = [];
+  for (const [name, start] of Object.entries(starters)) {
+    if (options.disabled?.includes(name) !== true) controllers.push(start(context, options));
+  }
+  const queues = controllers.flatMap((controller) => controller.queues);
+  // A queue acts on a whole picture only: an owner that is merely not listed yet must not look gone.
+  for (const queue of queues) queue.pause();
+  informers.start();
+  await informers.synced();
+  for (const queue of queues) queue.resume();
+  return {
+    informers,
+    queues: () => queues.map((queue) => queue.stats),
+    isIdle: () => queues.every((queue) => queue.isIdle),
+    async [Symbol.asyncDispose]() {
+      for (const controller of controllers) controller.stop?.();
+      await Promise.all(queues.map((queue) => queue.stop()));
+      await Promise.all(context.recorders.map((recorder) => recorder.flush()));
+      if (shared === undefined) await informers[Symbol.asyncDispose]();
+    },
+  };
+}
