@@ -1,0 +1,184 @@
+/**
+ * Ingress on this node: keeps an HAProxy fed with the plan of `ingress-config.ts`. HAProxy starts with the first Ingress and is not there before.
+ * Changed endpoints go over its admin socket; changed routes or certificates by a reload that hands the listening sockets over, so that no
+ * connection is refused. HAProxy outlives this process, and the next one takes it up again.
+ */
+import { connect } from 'node:net';
+import { mkdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isReason } from '#base/errors.ts';
+import type { Json, KubeObject } from '#base/objects.ts';
+import type { Client } from '#client/client.ts';
+import type { InformerFactory } from '#client/informer.ts';
+import { kinds } from '#client/kinds.ts';
+import type { Clock, Timer } from '#os/clock.ts';
+import type { Processes } from '#os/processes.ts';
+import type { Logger } from '#observe/log.ts';
+import { haproxyConfig, planIngress, type IngressPlan } from './ingress-config.ts';
+import { ingressReloadDelayMs } from './limits.ts';
+import { servicePorts, usableEndpoints } from './service-rules.ts';
+
+export interface IngressOptions {
+  client: Client;
+  informers: InformerFactory;
+  processes: Processes;
+  clock: Clock;
+  log: Logger;
+  runDir: string;
+  nodeName: string;
+  /** `address:port` each. */
+  httpBinds: string[];
+  httpsBinds: string[];
+  /** Address written into the status of Ingresses; undefined on nodes that do not lead. */
+  statusAddress: string | undefined;
+  /** PEM of a certificate and its key for hosts that name none. */
+  defaultCertificate: string;
+}
+
+export const ingressClassName = 'tiphys';
+export const ingressController = 'tiphys.io/ingress';
+const defaultClassAnnotation = 'ingressclass.kubernetes.io/is-default-class';
+
+export function runIngress(options: IngressOptions): AsyncDisposable & { ready: Promise<void> } {
+  const { client, informers, clock, log, processes, runDir } = options;
+  const ingresses = informers.informer(kinds.Ingress);
+  const classes = informers.informer(kinds.IngressClass);
+  const services = informers.informer(kinds.Service);
+  const slices = informers.informer(kinds.EndpointSlice).addIndex('service', (slice: KubeObject) => `${slice.metadata.namespace}/${slice.metadata.labels?.['kubernetes.io/service-name'] ?? ''}`);
+  const secretsByName = new Map<string, { certificate: string; key: string } | undefined>();
+  let shape = '';
+  let slots = new Map<string, (string | undefined)[]>();
+  let timer: Timer | undefined;
+  let closed = false;
+  let work: Promise<void> = Promise.resolve();
+
+  const isOurs = (ingress: KubeObject): boolean => {
+    const name: string | undefined = ingress.spec.ingressClassName ?? ingress.metadata.annotations?.['kubernetes.io/ingress.class'];
+    if (name !== undefined) return classes.get(name)?.spec.controller === ingressController;
+    return classes.list().some((item) => item.spec.controller === ingressController && item.metadata.annotations?.[defaultClassAnnotation] === 'true');
+  };
+  const endpoints = (namespace: string, name: string, port: Json): { ip: string; port: number }[] => {
+    const service = services.get(`${namespace}/${name}`);
+    if (service === undefined) return [];
+    const wanted = (service.spec.ports ?? []).find((entry: Json) => (port.name !== undefined && port.name !== '' ? entry.name === port.name : entry.port === port.number));
+    if (wanted === undefined) return [];
+    // A headless Service has no virtual address, but its endpoints serve all the same.
+    const planned = servicePorts({ ...service, spec: { ...service.spec, clusterIP: service.spec.clusterIP === 'None' ? '0.0.0.0' : service.spec.clusterIP } }, slices.by('service', `${namespace}/${name}`), options.nodeName);
+    const match = planned.find((entry) => entry.port === wanted.port);
+    return match === undefined ? [] : usableEndpoints(match.endpoints, false).map((endpoint) => ({ ip: endpoint.ip, port: endpoint.port }));
+  };
+  const loadSecrets = async (list: KubeObject[]): Promise<void> => {
+    secretsByName.clear();
+    for (const ingress of list) for (const tls of ingress.spec.tls ?? []) {
+      if (tls.secretName === undefined) continue;
+      const secret = await client.get(kinds.Secret, tls.secretName, ingress.metadata.namespace).catch((error: unknown) => { if (isReason(error, 'NotFound')) return undefined; throw error; });
+      const text = (name: string): string => Buffer.from(secret?.data?.[name] ?? '', 'base64').toString('utf8');
+      secretsByName.set(`${ingress.metadata.namespace}/${tls.secretName}`, secret?.data?.['tls.crt'] === undefined ? undefined : { certificate: text('tls.crt'), key: text('tls.key') });
+    }
+  };
+
+  const sync = async (): Promise<void> => {
+    if (closed) return;
+    const list = ingresses.list().filter(isOurs);
+    if (list.length === 0 && shape === '' && await runningHaproxy(runDir) === undefined) return;
+    await loadSecrets(list);
+    const plan = planIngress(list, { endpoints, tlsSecret: (namespace, name) => secretsByName.get(`${namespace}/${name}`), slotsOf: (backend) => slots.get(backend)?.length ?? 0 });
+    const newShape = JSON.stringify([plan.routes, plan.backends.map((backend) => [backend.name, backend.slots]), plan.defaultBackend, plan.certificates]);
+    if (newShape !== shape || await runningHaproxy(runDir) === undefined) await reload(plan, newShape);
+    else await updateServers(plan);
+    if (options.statusAddress !== undefined) await reportStatus(list, options.statusAddress);
+  };
+
+  const reload = async (plan: IngressPlan, newShape: string): Promise<void> => {
+    await mkdir(join(runDir, 'certs'), { recursive: true, mode: 0o700 });
+    await writeFile(join(runDir, 'certs', 'default.pem'), options.defaultCertificate, { mode: 0o600 });
+    for (const certificate of plan.certificates) await writeFile(join(runDir, 'certs', certificate.file), certificate.pem, { mode: 0o600 });
+    await writeFile(join(runDir, 'crt-list'), [`${join(runDir, 'certs', 'default.pem')}`, ...plan.certificates.map((certificate) => `${join(runDir, 'certs', certificate.file)} ${certificate.hosts.join(' ')}`)].join('\n') + '\n');
+    const config = join(runDir, 'haproxy.cfg');
+    await writeFile(`${config}.new`, haproxyConfig(plan, { runDir, httpBinds: options.httpBinds, httpsBinds: options.httpsBinds }), { mode: 0o600 });
+    const check = await processes.run('haproxy', ['-c', '-f', `${config}.new`]);
+    if (check.code !== 0) { log.error('haproxy refuses the configuration; the last one stays', { stderr: check.stderr.slice(0, 2000) }); return; }
+    await rm(config, { force: true });
+    await import('node:fs/promises').then(({ rename }) => rename(`${config}.new`, config));
+    const old = await runningHaproxy(runDir);
+    const socket = join(runDir, 'haproxy.sock');
+    const started = await processes.run('haproxy', ['-D', '-f', config, '-p', join(runDir, 'haproxy.pid'), ...(old === undefined ? [] : ['-x', socket, '-sf', String(old)])]);
+    if (started.code !== 0) { log.error('haproxy did not start', { stderr: started.stderr.slice(0, 2000) }); schedule(2_000); return; }
+    shape = newShape;
+    slots = new Map(plan.backends.map((backend) => [backend.name, Array.from({ length: backend.slots }, (_unused, index) => { const server = backend.servers[index]; return server === undefined ? undefined : `${server.ip}:${server.port}`; })]));
+  };
+
+  /** New endpoints take free slots; endpoints that went are drained: what they serve is finished, nothing new comes. */
+  const updateServers = async (plan: IngressPlan): Promise<void> => {
+    const commands: string[] = [];
+    for (const backend of plan.backends) {
+      const held = slots.get(backend.name) ?? [];
+      const wanted = new Set(backend.servers.map((server) => `${server.ip}:${server.port}`));
+      held.forEach((address, index) => {
+        if (address === undefined || wanted.has(address)) return;
+        commands.push(`set server ${backend.name}/s${index + 1} state maint`);
+        held[index] = undefined;
+      });
+      for (const server of backend.servers) {
+        const address = `${server.ip}:${server.port}`;
+        if (held.includes(address)) continue;
+        const free = held.indexOf(undefined);
+        if (free < 0) { schedule(0); shape = ''; return; }
+        commands.push(`set server ${backend.name}/s${free + 1} addr ${server.ip} port ${server.port}`, `set server ${backend.name}/s${free + 1} state ready`);
+        held[free] = address;
+      }
+    }
+    for (const command of commands) {
+      const answer = await adminCommand(join(runDir, 'haproxy.sock'), command);
+      if (/No such|Invalid|error/i.test(answer)) { log.warn('haproxy refused a change; reloading', { command, answer }); shape = ''; schedule(0); return; }
+    }
+  };
+
+  const reportStatus = async (list: KubeObject[], address: string): Promise<void> => {
+    for (const ingress of list) {
+      if (ingress.status?.loadBalancer?.ingress?.[0]?.ip === address) continue;
+      await client.patch(kinds.Ingress, ingress.metadata.name!, ingress.metadata.namespace, 'merge', { status: { loadBalancer: { ingress: [{ ip: address }] } } }, { subresource: 'status' })
+        .catch((error: unknown) => { if (!isReason(error, 'NotFound', 'Conflict')) log.warn('ingress status', { error: error as Error }); });
+    }
+  };
+
+  const schedule = (delayMs = ingressReloadDelayMs): void => {
+    if (timer !== undefined || closed) return;
+    timer = clock.setTimer(delayMs, () => { timer = undefined; work = work.then(sync).catch((error: Error) => { log.error('ingress', { error }); schedule(2_000); }); });
+  };
+  const ready = (async () => {
+    await Promise.all([ingresses.synced, classes.synced, services.synced, slices.synced]);
+    const touch = { added: () => schedule(), updated: () => schedule(), deleted: () => schedule() };
+    for (const informer of [ingresses, classes]) informer.addHandler(touch);
+    // Endpoints matter at once: a Pod that ends must get no new request.
+    const touchSoon = { added: () => schedule(2), updated: () => schedule(2), deleted: () => schedule(2) };
+    for (const informer of [services, slices]) informer.addHandler({ added: () => { if (ingresses.size > 0) touchSoon.added(); }, updated: () => { if (ingresses.size > 0) touchSoon.updated(); }, deleted: () => { if (ingresses.size > 0) touchSoon.deleted(); } });
+  })();
+  return {
+    ready,
+    async [Symbol.asyncDispose]() {
+      closed = true;
+      timer?.cancel();
+      await work.catch(() => {});
+    },
+  };
+}
+
+/** The pid of this node's HAProxy, when it runs. */
+export async function runningHaproxy(runDir: string): Promise<number | undefined> {
+  const pid = Number((await readFile(join(runDir, 'haproxy.pid'), 'utf8').catch(() => '')).trim().split('\n').at(-1));
+  if (!Number.isInteger(pid) || pid <= 0) return undefined;
+  const program = await readlink(`/proc/${pid}/exe`).catch(() => '');
+  return program.includes('haproxy') ? pid : undefined;
+}
+
+function adminCommand(socketPath: string, command: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(socketPath);
+    let answer = '';
+    socket.on('error', reject);
+    socket.on('data', (chunk: Buffer) => { answer += chunk.toString('utf8'); });
+    socket.on('close', () => resolve(answer.trim()));
+    socket.write(`${command}\n`);
+  });
+}

@@ -1,0 +1,213 @@
+/**
+ * What the kernel must do for Services, as nftables text. Pure: from Services and EndpointSlices to a `RuleSet`, and from two
+ * rule sets to the commands that turn one into the other.
+ *
+ * A packet to a Service looks its address, protocol and port up in one verdict map, whatever the number of Services, and jumps to the port's
+ * chain, which picks an endpoint at random and rewrites the destination. Ports without endpoints are rejected, as Kubernetes does. Node ports
+ * have a map of their own that is asked for every local address, 127.0.0.1 included. Replies find their way by connection tracking.
+ * Sources: Kubernetes documentation, "Virtual IPs and Service Proxies"; nft(8).
+ */
+import { createHash } from 'node:crypto';
+import { compareText } from './order.ts';
+import type { Json, KubeObject } from '#base/objects.ts';
+
+export interface Endpoint { ip: string; port: number; local: boolean; ready: boolean; serving: boolean; terminating: boolean }
+
+/** One port of one Service, with where it may be reached and what answers. */
+export interface ServicePort {
+  /** `namespace/name:port`. */
+  id: string;
+  protocol: 'tcp' | 'udp' | 'sctp';
+  port: number;
+  clusterIps: string[];
+  /** External and load balancer addresses. */
+  externalIps: string[];
+  nodePort: number | undefined;
+  affinity: boolean;
+  /** Only endpoints of this node answer outside traffic, which keeps its source address. */
+  externalLocal: boolean;
+  internalLocal: boolean;
+  sourceRanges: string[];
+  endpoints: Endpoint[];
+}
+
+const protocols: Record<string, 'tcp' | 'udp' | 'sctp'> = { TCP: 'tcp', UDP: 'udp', SCTP: 'sctp' };
+
+function isIpv4(address: string): boolean {
+  return /^\d+\.\d+\.\d+\.\d+$/.test(address);
+}
+
+/** Ports of a Service that packets can reach; headless and ExternalName Services have none. */
+export function servicePorts(service: KubeObject, slices: Iterable<KubeObject>, nodeName: string): ServicePort[] {
+  const spec: Json = service.spec;
+  if (spec.type === 'ExternalName' || spec.clusterIP === undefined || spec.clusterIP === '' || spec.clusterIP === 'None') return [];
+  const all = [...slices].filter((slice) => slice.addressType === 'IPv4');
+  const balancer: Json[] = service.status?.loadBalancer?.ingress ?? [];
+  const externalIps: string[] = [...(spec.externalIPs ?? []), ...(spec.type === 'LoadBalancer' ? balancer.map((entry) => entry.ip) : [])].filter((ip) => typeof ip === 'string' && isIpv4(ip));
+  return (spec.ports ?? []).map((port: Json): ServicePort => ({
+    id: `${service.metadata.namespace}/${service.metadata.name}:${port.name ?? port.port}`,
+    protocol: protocols[port.protocol ?? 'TCP']!,
+    port: port.port,
+    clusterIps: ((spec.clusterIPs ?? [spec.clusterIP]) as string[]).filter(isIpv4),
+    externalIps: [...new Set(externalIps)],
+    nodePort: port.nodePort || undefined,
+    affinity: spec.sessionAffinity === 'ClientIP',
+    externalLocal: spec.externalTrafficPolicy === 'Local',
+    internalLocal: spec.internalTrafficPolicy === 'Local',
+    sourceRanges: (spec.loadBalancerSourceRanges ?? []).filter((range: string) => isIpv4(range.split('/')[0]!)),
+    endpoints: all.flatMap((slice) => endpointsOf(slice, port, nodeName)),
+  }));
+}
+
+function endpointsOf(slice: KubeObject, port: Json, nodeName: string): Endpoint[] {
+  const match = (slice.ports ?? []).find((entry: Json) => (entry.name ?? '') === (port.name ?? '') && (entry.protocol ?? 'TCP') === (port.protocol ?? 'TCP'));
+  if (match?.port === undefined) return [];
+  return (slice.endpoints ?? []).flatMap((endpoint: Json) => (endpoint.addresses ?? []).slice(0, 1).map((ip: string): Endpoint => ({
+    ip, port: match.port, local: endpoint.nodeName === nodeName,
+    ready: endpoint.conditions?.ready !== false, serving: endpoint.conditions?.serving ?? endpoint.conditions?.ready !== false, terminating: endpoint.conditions?.terminating === true,
+  })));
+}
+
+/** Endpoints that take new connections: the ready ones, or those that still serve while they end where no other is left. */
+export function usableEndpoints(endpoints: Endpoint[], localOnly: boolean): Endpoint[] {
+  const candidates = localOnly ? endpoints.filter((endpoint) => endpoint.local) : endpoints;
+  const ready = candidates.filter((endpoint) => endpoint.ready);
+  const chosen = ready.length > 0 ? ready : candidates.filter((endpoint) => endpoint.serving && endpoint.terminating);
+  const unique = new Map(chosen.map((endpoint) => [`${endpoint.ip}:${endpoint.port}`, endpoint]));
+  return [...unique.values()].sort((a, b) => compareText(a.ip, b.ip) || a.port - b.port);
+}
+
+/** The wanted state of the table: chains by name, elements of the maps and sets. */
+export interface RuleSet {
+  chains: Map<string, string[]>;
+  services: Map<string, string>;
+  nodePorts: Map<string, string>;
+  rejectedServices: Set<string>;
+  rejectedNodePorts: Set<string>;
+  /** `podIp . podIp`: a Pod that reaches itself through a Service needs another source address. */
+  hairpins: Set<string>;
+}
+
+export function emptyRuleSet(): RuleSet {
+  return { chains: new Map(), services: new Map(), nodePorts: new Map(), rejectedServices: new Set(), rejectedNodePorts: new Set(), hairpins: new Set() };
+}
+
+const masqueradeMark = '0x4000';
+
+function balance(port: ServicePort, endpoints: Endpoint[]): string {
+  if (endpoints.length === 1) return `meta l4proto ${port.protocol} dnat ip to ${endpoints[0]!.ip}:${endpoints[0]!.port}`;
+  const pick = port.affinity ? `jhash ip saddr mod ${endpoints.length}` : `numgen random mod ${endpoints.length}`;
+  const entries = endpoints.map((endpoint, index) => `${index} : ${endpoint.ip} . ${endpoint.port}`).join(', ');
+  return `meta l4proto ${port.protocol} dnat ip to ${pick} map { ${entries} }`;
+}
+
+function chainName(prefix: string, port: ServicePort): string {
+  return `${prefix}-${createHash('sha256').update(`${port.id}/${port.protocol}`).digest('hex').slice(0, 16)}`;
+}
+
+/** `podRange`: traffic from there keeps its source even through node ports. */
+export function planRules(ports: Iterable<ServicePort>, podRange: string): RuleSet {
+  const rules = emptyRuleSet();
+  for (const port of ports) addPort(rules, port, podRange);
+  return rules;
+}
+
+function addPort(rules: RuleSet, port: ServicePort, podRange: string): void {
+  const inside = usableEndpoints(port.endpoints, port.internalLocal);
+  const outside = usableEndpoints(port.endpoints, port.externalLocal);
+  const anyEndpoint = usableEndpoints(port.endpoints, false).length > 0;
+  for (const endpoint of [...inside, ...outside]) rules.hairpins.add(`${endpoint.ip} . ${endpoint.ip}`);
+  if (inside.length > 0) {
+    const name = chainName('svc', port);
+    rules.chains.set(name, [balance(port, inside)]);
+    for (const ip of port.clusterIps) rules.services.set(`${ip} . ${port.protocol} . ${port.port}`, `goto ${name}`);
+  } else if (!anyEndpoint || !port.internalLocal) {
+    for (const ip of port.clusterIps) rules.rejectedServices.add(`${ip} . ${port.protocol} . ${port.port}`);
+  }
+  if (port.externalIps.length === 0 && port.nodePort === undefined) return;
+  if (outside.length === 0) {
+    for (const ip of port.externalIps) rules.rejectedServices.add(`${ip} . ${port.protocol} . ${port.port}`);
+    if (port.nodePort !== undefined) rules.rejectedNodePorts.add(`${port.protocol} . ${port.nodePort}`);
+    return;
+  }
+  const name = chainName('ext', port);
+  const mark = port.externalLocal ? [] : [`ip saddr != ${podRange} meta mark set meta mark | ${masqueradeMark}`];
+  rules.chains.set(name, [...mark, 'ip saddr 127.0.0.0/8 meta mark set meta mark | 0x4000', balance(port, outside)]);
+  const ranged = port.sourceRanges.length === 0 ? name : chainName('rng', port);
+  if (port.sourceRanges.length > 0) rules.chains.set(ranged, [`ip saddr { ${port.sourceRanges.join(', ')}, ${podRange} } goto ${name}`]);
+  for (const ip of port.externalIps) rules.services.set(`${ip} . ${port.protocol} . ${port.port}`, `goto ${ranged}`);
+  if (port.nodePort !== undefined) rules.nodePorts.set(`${port.protocol} . ${port.nodePort}`, `goto ${name}`);
+}
+
+/** The table without any Service. Replaces what an earlier run left, in one transaction. */
+export function baseTable(table: string): string {
+  const services = 'ip daddr . meta l4proto . th dport';
+  return `
+table ip ${table} {}
+delete table ip ${table}
+table ip ${table} {
+  map services { type ipv4_addr . inet_proto . inet_service : verdict; }
+  map node-ports { type inet_proto . inet_service : verdict; }
+  set rejected-services { type ipv4_addr . inet_proto . inet_service; }
+  set rejected-node-ports { type inet_proto . inet_service; }
+  set hairpins { type ipv4_addr . ipv4_addr; }
+  chain reject-service { meta l4proto tcp reject with tcp reset; reject; }
+  chain check {
+    ${services} @rejected-services goto reject-service
+    fib daddr type local meta l4proto . th dport @rejected-node-ports goto reject-service
+  }
+  chain translate {
+    ${services} vmap @services
+    fib daddr type local meta l4proto . th dport vmap @node-ports
+  }
+  chain check-incoming { type filter hook prerouting priority -110; policy accept; ct state new jump check; }
+  chain check-outgoing { type filter hook output priority -110; policy accept; ct state new jump check; }
+  chain incoming { type nat hook prerouting priority -105; policy accept; jump translate; }
+  chain outgoing { type nat hook output priority -105; policy accept; jump translate; }
+  chain leaving {
+    type nat hook postrouting priority 95; policy accept;
+    meta mark & ${masqueradeMark} == ${masqueradeMark} meta mark set meta mark & 0xffffbfff masquerade
+    ip saddr . ip daddr @hairpins masquerade
+  }
+}
+`;
+}
+
+/** Commands that turn `before` into `after`: one transaction, in an order that never leaves a map pointing at nothing. */
+export function diffRules(table: string, before: RuleSet, after: RuleSet): string[] {
+  const out: string[] = [];
+  for (const [name, lines] of after.chains) {
+    const old = before.chains.get(name);
+    if (old !== undefined && old.join('\n') === lines.join('\n')) continue;
+    out.push(old === undefined ? `add chain ip ${table} ${name}` : `flush chain ip ${table} ${name}`);
+    for (const line of lines) out.push(`add rule ip ${table} ${name} ${line}`);
+  }
+  diffMap(out, table, 'services', before.services, after.services);
+  diffMap(out, table, 'node-ports', before.nodePorts, after.nodePorts);
+  diffSet(out, table, 'rejected-services', before.rejectedServices, after.rejectedServices);
+  diffSet(out, table, 'rejected-node-ports', before.rejectedNodePorts, after.rejectedNodePorts);
+  diffSet(out, table, 'hairpins', before.hairpins, after.hairpins);
+  const gone = [...before.chains.keys()].filter((name) => !after.chains.has(name)).sort((a, b) => rankOf(a) - rankOf(b));
+  for (const name of gone) out.push(`flush chain ip ${table} ${name}`);
+  for (const name of gone) out.push(`delete chain ip ${table} ${name}`);
+  return out;
+}
+
+/** Chains that point at others go first. */
+function rankOf(name: string): number {
+  return name.startsWith('rng-') ? 0 : 1;
+}
+
+function diffMap(out: string[], table: string, map: string, before: Map<string, string>, after: Map<string, string>): void {
+  const gone = [...before].filter(([key, value]) => after.get(key) !== value).map(([key]) => key);
+  const fresh = [...after].filter(([key, value]) => before.get(key) !== value).map(([key, value]) => `${key} : ${value}`);
+  if (gone.length > 0) out.push(`delete element ip ${table} ${map} { ${gone.join(', ')} }`);
+  if (fresh.length > 0) out.push(`add element ip ${table} ${map} { ${fresh.join(', ')} }`);
+}
+
+function diffSet(out: string[], table: string, set: string, before: Set<string>, after: Set<string>): void {
+  const gone = [...before].filter((key) => !after.has(key));
+  const fresh = [...after].filter((key) => !before.has(key));
+  if (gone.length > 0) out.push(`delete element ip ${table} ${set} { ${gone.join(', ')} }`);
+  if (fresh.length > 0) out.push(`add element ip ${table} ${set} { ${fresh.join(', ')} }`);
+}
