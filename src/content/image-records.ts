@@ -61,6 +61,8 @@ export interface ImageRecord {
   isIntermediate?: boolean;
   /** Known to the registry alone (pushed by a client): never listed by the engine. */
   isHidden?: boolean;
+  /** Came from another registry, so that a pull of its name asks there again. */
+  isPulled?: boolean;
   tagTimeMs?: number;
 }
 

@@ -29,7 +29,7 @@ export async function writeManifest(content: Content, record: ImageRecord, hold?
   const manifest: Manifest = {
     schemaVersion: 2, mediaType: mediaTypes.dockerManifest,
     config: { mediaType: mediaTypes.dockerConfig, size: content.blobs.size(record.id) ?? 0, digest: record.id },
-    layers: record.layers.map((layer) => ({ mediaType: mediaTypes.dockerLayer, size: layer.sizeBytes, digest: layer.digest })),
+    layers: record.layers.map((layer) => ({ mediaType: layer.mediaType, size: layer.sizeBytes, digest: layer.digest })),
   };
   const digest = await content.blobs.writeBytes(Buffer.from(JSON.stringify(manifest, undefined, 3)));
   hold?.addBlob(digest);

@@ -32,6 +32,8 @@ export interface Layers {
   ensure(diffId: string, blobDigest: string, signal?: AbortSignal): Promise<void>;
   /** Packs an overlayfs upper directory as a gzip blob, and takes the directory over as the unpacked layer. */
   commitUpper(upper: string): Promise<PackedLayer>;
+  /** Packs an overlayfs upper directory as a gzip blob and leaves the directory alone. */
+  packUpper(upper: string): Promise<PackedLayer>;
   /** Packs a tree into a blob and leaves the tree alone. */
   packTree(directory: string, options?: { mtimeMs?: number; exclude?: string[] }): Promise<PackedLayer>;
   list(): IterableIterator<[string, LayerRecord]>;
@@ -194,6 +196,7 @@ class OverlayLayers implements Layers {
     return packed;
   }
 
+  packUpper(upper: string): Promise<PackedLayer> { return this.#pack(upper, true); }
   packTree(directory: string, options?: { mtimeMs?: number; exclude?: string[] }): Promise<PackedLayer> { return this.#pack(directory, false, options); }
   list(): IterableIterator<[string, LayerRecord]> { return this.#records.entries<LayerRecord>('layers'); }
 

@@ -1,0 +1,238 @@
+/**
+ * Pulling: find who has the name, choose the manifest for this machine, fetch what is missing in parallel, unpack, record.
+ *
+ * Order (decision 13): content that this platform built or was given; the platform's registry on another node; mirrors; the registry that
+ * the name says. What is fetched is verified against its digest while it streams; a broken transfer goes on where it stopped.
+ * Progress lines are dockerd's.
+ */
+import { ApiError } from '#base/errors.ts';
+import { canonicalName, canonicalRepository, familiarName, familiarRepository } from '#base/reference.ts';
+import type { Reference } from '#base/reference.ts';
+import { DigestError } from '#content/blobs.ts';
+import type { Upload } from '#content/blobs.ts';
+import type { Hold } from '#content/content.ts';
+import { isImageFile, parseJson, parseManifest } from '#content/image-records.ts';
+import type { Descriptor, ImageRecord, Index, Manifest } from '#content/image-records.ts';
+import { configBytesMax, downloadAttemptsMax, downloadConcurrencyMax, manifestBytesMax } from '#content/limits.ts';
+import { RemoteError, RemoteRepository, UnreachableError, endpointUrlOf } from '#content/remote.ts';
+import type { Endpoint, RemoteManifest } from '#content/remote.ts';
+import type { RegistryCredential } from './engine.ts';
+import { shortId } from './images.ts';
+import type { ImagesOptions, Progress } from './images.ts';
+
+interface PullOptions { credential?: RegistryCredential; onProgress?: Progress; signal?: AbortSignal }
+interface Source { repository: RemoteRepository; manifest: RemoteManifest }
+
+/** Everybody who may have the name, in the order of asking. */
+function sourcesOf(options: ImagesOptions, reference: Reference, credential: RegistryCredential | undefined): { endpoint: Endpoint; path: string; isPlatform: boolean }[] {
+  const out: { endpoint: Endpoint; path: string; isPlatform: boolean }[] = [];
+  const platform = options.platformRegistry;
+  if (platform !== undefined) {
+    const isOwn = platform.domains.includes(reference.domain);
+    out.push({ endpoint: { url: platform.url, credential: platform.credential, ...(isOwn ? {} : { mirrorOf: reference.domain }) }, path: reference.path, isPlatform: true });
+    if (isOwn) return out;
+  }
+  if (reference.domain === 'docker.io') for (const url of options.mirrors ?? []) out.push({ endpoint: { url, mirrorOf: 'docker.io' }, path: reference.path, isPlatform: false });
+  const isInsecure = options.insecureRegistries?.includes(reference.domain) === true;
+  out.push({ endpoint: { url: isInsecure ? `http://${reference.domain}` : endpointUrlOf(reference.domain), ...(credential === undefined ? {} : { credential }) }, path: reference.path, isPlatform: false });
+  return out;
+}
+
+async function findManifest(options: ImagesOptions, reference: Reference, pull: PullOptions): Promise<Source> {
+  const wanted = reference.digest ?? reference.tag ?? 'latest';
+  let last: unknown;
+  for (const source of sourcesOf(options, reference, pull.credential)) {
+    const repository = new RemoteRepository(options.transport, source.endpoint, source.path, 'pull');
+    try {
+      return { repository, manifest: await repository.manifest(wanted, pull.signal) };
+    } catch (error) {
+      pull.signal?.throwIfAborted();
+      if (!(error instanceof RemoteError || error instanceof UnreachableError)) throw error;
+      last = error;
+    }
+  }
+  throw last;
+}
+
+/** The texts that docker's users know. */
+function dockerError(error: unknown, reference: Reference): unknown {
+  if (error instanceof RemoteError) {
+    if (error.status === 404 && /MANIFEST_UNKNOWN/i.test(error.code)) return new ApiError('NotFound', `manifest for ${familiarName(reference)} not found: ${error.message}`);
+    if (error.status === 404 || error.status === 401 || error.status === 403) {
+      return new ApiError('NotFound', `pull access denied for ${familiarRepository(reference)}, repository does not exist or may require 'docker login': ${error.message}`);
+    }
+    if (error.status === 429) return new ApiError('TooManyRequests', error.message);
+    return new ApiError('InternalError', `received unexpected HTTP status: ${error.status}: ${error.message}`);
+  }
+  if (error instanceof UnreachableError) return new ApiError('InternalError', error.message);
+  if (error instanceof DigestError) return new ApiError('InternalError', `filesystem layer verification failed: ${error.message}`);
+  return error;
+}
+
+function matchesMachine(descriptor: Descriptor): boolean {
+  const architecture = process.arch === 'x64' ? 'amd64' : process.arch;
+  return descriptor.platform?.os === 'linux' && descriptor.platform.architecture === architecture;
+}
+
+/** Bytes whose digest is known are checked before they are believed. */
+async function storeManifest(options: ImagesOptions, hold: Hold, manifest: RemoteManifest, expected: string | undefined): Promise<string> {
+  const digest = await options.content.blobs.writeBytes(manifest.bytes);
+  hold.addBlob(digest);
+  if (expected !== undefined && expected.startsWith('sha256:') && digest !== expected) throw new DigestError(`manifest verification failed for digest ${expected}`);
+  return digest;
+}
+
+async function chooseManifest(options: ImagesOptions, hold: Hold, source: Source, reference: Reference, signal?: AbortSignal): Promise<{ outer: string; digest: string; manifest: Manifest }> {
+  const outer = await storeManifest(options, hold, source.manifest, reference.digest);
+  const parsed = parseJson(source.manifest.bytes, 'manifest') as Index;
+  if (!Array.isArray(parsed?.manifests)) return { outer, digest: outer, manifest: parseManifest(source.manifest.bytes, outer) };
+  const chosen = parsed.manifests.find(matchesMachine);
+  if (chosen === undefined) throw new ApiError('NotFound', `no matching manifest for linux/${process.arch === 'x64' ? 'amd64' : process.arch} in the manifest list entries`);
+  const inner = options.content.blobs.has(chosen.digest)
+    ? { bytes: await options.content.blobs.readBytes(chosen.digest, manifestBytesMax), mediaType: chosen.mediaType, digest: chosen.digest }
+    : await source.repository.manifest(chosen.digest, signal);
+  const digest = await storeManifest(options, hold, inner, chosen.digest);
+  return { outer, digest, manifest: parseManifest(inner.bytes, digest) };
+}
+
+/** One blob, continued after a broken transfer, verified at its end. */
+async function fetchBlob(options: ImagesOptions, repository: RemoteRepository, descriptor: Descriptor, onBytes: (current: number) => void, signal?: AbortSignal): Promise<void> {
+  const { blobs } = options.content;
+  if (blobs.has(descriptor.digest)) return;
+  let upload: Upload | undefined = await blobs.upload();
+  try {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        const answer = await repository.blob(descriptor.digest, upload!.offset, signal);
+        if (answer.offset !== upload!.offset) { await upload!.cancel(); upload = await blobs.upload(); }
+        let current = upload!.offset;
+        const counted = async function* (): AsyncGenerator<Uint8Array> { for await (const chunk of answer.source) { current += chunk.length; onBytes(current); yield chunk; } };
+        await upload!.append(counted(), descriptor.size - upload!.offset);
+        if (upload!.offset < descriptor.size) throw new UnreachableError('unexpected EOF', undefined);
+        await upload!.finish({ digest: descriptor.digest, sizeBytes: descriptor.size });
+        upload = undefined;
+        return;
+      } catch (error) {
+        signal?.throwIfAborted();
+        const isTransient = error instanceof UnreachableError || ['ECONNRESET', 'ERR_STREAM_PREMATURE_CLOSE', 'EPIPE', 'ETIMEDOUT'].includes((error as NodeJS.ErrnoException).code ?? '') || (error as Error).message === 'aborted';
+        if (!isTransient || attempt >= downloadAttemptsMax) throw error;
+        await options.clock.sleep(200 * 2 ** attempt, signal);
+      }
+    }
+  } finally {
+    await upload?.cancel();
+  }
+}
+
+async function mapBounded<T>(items: T[], concurrency: number, run: (item: T) => Promise<void>): Promise<void> {
+  const queue = items.values();
+  await Promise.all(Array.from({ length: Math.min(concurrency, items.length) }, async () => { for (const item of queue) await run(item); }));
+}
+
+function bar(current: number, total: number): string {
+  const filled = total > 0 ? Math.min(50, Math.floor((current / total) * 50)) : 0;
+  const human = (bytes: number): string => {
+    const units = ['B', 'kB', 'MB', 'GB', 'TB'];
+    let value = bytes;
+    let unit = 0;
+    while (value >= 1000 && unit < units.length - 1) { value /= 1000; unit++; }
+    return `${Number(value.toPrecision(4))}${units[unit]}`;
+  };
+  return `[${'='.repeat(Math.max(0, filled - 1))}${filled > 0 ? '>' : ''}${' '.repeat(50 - filled)}]  ${human(current)}/${human(total)}`;
+}
+
+async function fetchLayers(options: ImagesOptions, hold: Hold, repository: RemoteRepository, manifest: Manifest, diffIds: string[], progress: Progress, signal?: AbortSignal): Promise<void> {
+  const { content, clock } = options;
+  const jobs = manifest.layers.map((layer, index) => ({ layer, diffId: diffIds[index]!, id: shortId(layer.digest) }));
+  for (const job of jobs) {
+    hold.addBlob(job.layer.digest);
+    hold.addLayer(job.diffId);
+    progress({ status: content.layers.has(job.diffId) && content.blobs.has(job.layer.digest) ? 'Already exists' : 'Pulling fs layer', progressDetail: {}, id: job.id });
+  }
+  await mapBounded(jobs, downloadConcurrencyMax, async ({ layer, diffId, id }) => {
+    if (content.layers.has(diffId) && content.blobs.has(layer.digest)) return;
+    if (!content.blobs.has(layer.digest)) {
+      let shownAtMs = 0;
+      await fetchBlob(options, repository, layer, (current) => {
+        if (clock.monotonic() - shownAtMs < 100) return;
+        shownAtMs = clock.monotonic();
+        progress({ status: 'Downloading', progressDetail: { current, total: layer.size }, progress: bar(current, layer.size), id });
+      }, signal);
+    }
+    progress({ status: 'Verifying Checksum', progressDetail: {}, id });
+    progress({ status: 'Download complete', progressDetail: {}, id });
+    progress({ status: 'Extracting', progressDetail: { current: layer.size, total: layer.size }, progress: bar(layer.size, layer.size), id });
+    await content.layers.ensure(diffId, layer.digest, signal);
+    progress({ status: 'Pull complete', progressDetail: {}, id });
+  });
+}
+
+async function pullFrom(options: ImagesOptions, source: Source, reference: Reference, pull: PullOptions): Promise<ImageRecord> {
+  const { content, records } = options;
+  const progress = pull.onProgress ?? ((): void => {});
+  using hold = content.hold();
+  const { outer, digest, manifest } = await chooseManifest(options, hold, source, reference, pull.signal);
+  if (manifest.config.size > configBytesMax) throw new ApiError('RequestEntityTooLarge', 'image configuration is too large');
+  hold.addBlob(manifest.config.digest);
+  await fetchBlob(options, source.repository, manifest.config, () => {}, pull.signal);
+  const file = parseJson(await content.blobs.readBytes(manifest.config.digest, configBytesMax), 'image configuration');
+  if (!isImageFile(file)) throw new ApiError('BadRequest', `unsupported media type ${manifest.config.mediaType}: not an image`);
+  if (file.rootfs.diff_ids.length !== manifest.layers.length) throw new ApiError('BadRequest', 'image configuration and manifest disagree on the number of layers');
+  await fetchLayers(options, hold, source.repository, manifest, file.rootfs.diff_ids, progress, pull.signal);
+  const known = records.get(manifest.config.digest);
+  const record = { ...(await records.recordFromManifest(digest)), ...(known?.parent === undefined ? {} : { parent: known.parent }), isPulled: true };
+  const changes = [records.repoDigestChange(`${canonicalRepository(reference)}@${outer}`, record.id)];
+  const wasSame = known !== undefined && (reference.tag === undefined || records.byName(canonicalName({ ...reference, digest: undefined } as unknown as Reference)) === record.id);
+  if (reference.digest === undefined) changes.push(records.nameChange(canonicalName(reference), record.id));
+  await records.put(record, changes);
+  progress({ status: `Digest: ${outer}` });
+  progress({ status: wasSame ? `Status: Image is up to date for ${familiarName(reference)}` : `Status: Downloaded newer image for ${familiarName(reference)}` });
+  return record;
+}
+
+/** Content that was built or loaded here is the newest there is of its name; what was pulled is asked for again. */
+function localImage(options: ImagesOptions, reference: Reference): ImageRecord | undefined {
+  const record = options.records.find(canonicalName(reference));
+  if (record === undefined || (record.isPulled === true && reference.digest === undefined)) return undefined;
+  return record;
+}
+
+export async function pullImage(options: ImagesOptions, reference: Reference, pull: PullOptions): Promise<ImageRecord> {
+  const progress = pull.onProgress ?? ((): void => {});
+  const local = localImage(options, reference);
+  if (local !== undefined) {
+    progress({ status: `Pulling from ${reference.path}`, id: reference.tag ?? reference.digest });
+    if (reference.digest === undefined && options.records.byName(canonicalName(reference)) === undefined) {
+      const named: ImageRecord = { ...local };
+      delete named.isHidden;
+      await options.records.put(named, [options.records.nameChange(canonicalName(reference), local.id), options.records.repoDigestChange(`${canonicalRepository(reference)}@${local.manifestDigest}`, local.id)]);
+    }
+    if (local.manifestDigest !== '') progress({ status: `Digest: ${local.manifestDigest}` });
+    progress({ status: `Status: Image is up to date for ${familiarName(reference)}` });
+    await ensureLayers(options, local);
+    return local;
+  }
+  if (options.localRegistry?.owns(reference.domain) === true) {
+    throw new ApiError('NotFound', `manifest for ${familiarName(reference)} not found: manifest unknown: manifest unknown`);
+  }
+  try {
+    const source = await findManifest(options, reference, pull);
+    progress({ status: `Pulling from ${reference.domain === 'docker.io' ? reference.path : familiarRepository(reference).slice(reference.domain.length + 1)}`, id: reference.tag ?? reference.digest });
+    return await pullFrom(options, source, reference, pull);
+  } catch (error) {
+    pull.signal?.throwIfAborted();
+    if (error instanceof UnreachableError || (error instanceof RemoteError && error.status >= 500) || (error instanceof RemoteError && error.status === 403)) {
+      // Kept from an earlier pull, or made here: better than nothing where no registry answers.
+      const known = options.records.find(canonicalName(reference)) ?? (await options.makeBaseImage?.(familiarName(reference), progress));
+      if (known !== undefined) {
+        progress({ status: `No registry could be reached; using the image ${familiarName(reference)} that is here` });
+        return known;
+      }
+    }
+    throw dockerError(error, reference);
+  }
+}
+
+async function ensureLayers(options: ImagesOptions, record: ImageRecord): Promise<void> {
+  await Promise.all(record.layers.filter((layer) => layer.digest !== '').map((layer) => options.content.layers.ensure(layer.diffId, layer.digest)));
+}
