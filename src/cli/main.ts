@@ -1,0 +1,79 @@
+/**
+ * The command line. One table of commands makes help and shell completion; each command's code is loaded when it is used.
+ * Exit codes: 0 done; 1 failed; 2 wrong usage, or this machine lacks something that the message names.
+ */
+import { Command, CommanderError, Option } from 'commander';
+import { ApiError } from '#base/errors.ts';
+import { completionScript } from './completion.ts';
+import { UsageError } from './output.ts';
+
+const program = new Command('tiphys');
+program
+  .description('Build, store, run and orchestrate containers: a Docker-compatible engine, an OCI registry and a Kubernetes cluster.')
+  .configureHelp({ sortSubcommands: false })
+  .exitOverride()
+  .showHelpAfterError('(tiphys --help lists commands)');
+
+const json = (): Option => new Option('--json', 'print JSON');
+const port = (text: string): number => {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1 || value > 65_535) throw new UsageError(`${JSON.stringify(text)} is not a port (1 to 65535)`);
+  return value;
+};
+const nodes = (text: string): number => {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1 || value > 16) throw new UsageError(`${JSON.stringify(text)} is not a number of nodes (1 to 16)`);
+  return value;
+};
+const collect = (value: string, before: string[]): string[] => [...before, value];
+
+function withPlatformOptions(command: Command): Command {
+  return command
+    .option('--nodes <number>', 'nodes on this machine; those after the first live in network namespaces', nodes)
+    .option('--data <dir>', 'data directory (default: $TIPHYS_HOME/data or /var/lib/tiphys)')
+    .option('--api-port <port>', 'port of the API server on 127.0.0.1 (default: 6443)', port)
+    .option('--registry-port <port>', 'port of the registry on 127.0.0.1 (default: 5000)', port)
+    .option('--http-port <port>', 'port for Ingress (default: 80, or 8080 where it is taken)', port)
+    .option('--https-port <port>', 'port for Ingress over TLS (default: 443, or 8443 where it is taken)', port)
+    .option('--registry-mirror <url>', 'mirror of docker.io; may be repeated', collect, []);
+}
+
+withPlatformOptions(program.command('demo').description('take an application through its whole life on this machine'))
+  .option('-y, --yes', 'do not ask before installing').option('--dry-run', 'only list what would be added').option('--keep-going', 'go on after a failed step')
+  .action(async (options) => { const { demo } = await import('./commands/demo.ts'); await demo(options); });
+withPlatformOptions(program.command('up').description('start the platform in the background'))
+  .option('--foreground', 'stay, and stop everything on Ctrl-C').option('-y, --yes', 'do not ask before installing').option('--dry-run', 'only list what would be added')
+  .action(async (options) => { const { up } = await import('./commands/up.ts'); await up(options); });
+program.command('down').description('stop everything; with --purge remove the data too').option('--purge', 'remove all data: images, volumes, cluster state').option('--data <dir>', 'data directory')
+  .action(async (options) => { const { down } = await import('./commands/down.ts'); await down(options); });
+program.command('status').description('show parts, versions, ports and memory').addOption(json())
+  .action(async (options) => { const { status } = await import('./commands/status.ts'); await status(options); });
+program.command('env').description('print DOCKER_HOST and KUBECONFIG for eval "$(tiphys env)"').addOption(json())
+  .action(async (options) => { const { env } = await import('./commands/env.ts'); env(options); });
+program.command('kubeconfig').description('print the administrator\'s kubeconfig')
+  .action(async () => { const { kubeconfig } = await import('./commands/env.ts'); kubeconfig(); });
+program.command('doctor').description('check kernel, cgroups, tools, ports and disk, and say how to mend each').addOption(json())
+  .action(async (options) => { const { doctor } = await import('./commands/doctor.ts'); await doctor(options); });
+program.command('login-registry').description('make a user of the registry, or change a password (read from standard input)').argument('<user>')
+  .action(async (user: string) => { const { addRegistryUser } = await import('./commands/registry-user.ts'); await addRegistryUser(user); });
+program.command('test').description('run the tests (npm test)').argument('[files...]')
+  .action(async (paths: string[]) => { const { runTests } = await import('./commands/test.ts'); await runTests(paths); });
+program.command('bench').description('measure side by side with the peers that are installed').argument('[names...]').addOption(json())
+  .action(async (names: string[], options) => { const { bench } = await import('./commands/bench.ts'); await bench(names, options); });
+program.command('uninstall').description('stop, and remove all that was added to this machine').option('-y, --yes', 'do not ask')
+  .action(async (options) => { const { uninstall } = await import('./commands/uninstall.ts'); await uninstall(options); });
+program.command('server', { hidden: true }).description('run the control plane process').action(async () => { const { runServer } = await import('#platform/server.ts'); await runServer(); });
+program.command('node', { hidden: true }).description('run one node process').argument('<number>').action(async (number: string) => { const { runNode } = await import('#platform/node.ts'); await runNode(Number(number)); });
+program.command('completion').description('print a completion script').argument('<shell>', 'bash, zsh or fish')
+  .action((shell: string) => { process.stdout.write(completionScript(program, shell)); });
+program.command('version').description('print the version').addOption(json())
+  .action(async (options) => { const { version } = await import('./commands/version.ts'); version(options); });
+
+try {
+  await program.parseAsync(process.argv);
+} catch (error) {
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
+  else if (error instanceof UsageError) { process.stderr.write(`tiphys: ${error.message}\n`); process.exitCode = 2; }
+  else if (error instanceof ApiError) { process.stderr.write(`tiphys: ${error.message}\n`); process.exitCode = 1; }
+  else { process.stderr.write(`tiphys: ${process.env['TIPHYS_DEBUG'] === undefined ? (error as Error).message : (error as Error).stack}\n`); process.exitCode = 1; }
+}

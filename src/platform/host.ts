@@ -1,0 +1,110 @@
+/**
+ * What an instance needs of the host before its processes start: directories, the dummy link that carries the node's and the DNS address, and for each
+ * further node a network namespace with a veth and routes. Everything is made when it is missing and left when it is there, so that this is also the repair
+ * after a reboot. `removeHost` takes all of it away.
+ */
+import { mkdirSync } from 'node:fs';
+import { hostname, networkInterfaces } from 'node:os';
+import type { Subnet } from '#net/pools.ts';
+import { linkPrefix } from '#net/names.ts';
+import type { Netlink, NetProgram } from '#os/netlink.ts';
+import type { Namespaces } from '#os/namespaces.ts';
+import { linuxPortHolder } from '#os/ports.ts';
+import { join } from 'node:path';
+import { clusterDnsAddress, nodePlan, type Instance, type NodePlan } from './instance.ts';
+import { files, type Paths } from './paths.ts';
+
+export function hostName(): string {
+  return hostname().toLowerCase().split('.')[0]!.replace(/[^a-z0-9-]/g, '-').replace(/^-+|-+$/g, '') || 'node';
+}
+
+/** IPv4 addresses of the host itself, without ours, docker's and loopback. */
+export function hostAddresses(): string[] {
+  return Object.entries(networkInterfaces()).filter(([name]) => !/^(lo|tph|docker|br-|veth|cni|flannel|virbr)/.test(name)).flatMap(([, list]) => (list ?? []).filter((entry) => entry.family === 'IPv4').map((entry) => entry.address));
+}
+
+/** Networks that addresses or routes of this host already use. */
+export async function usedSubnets(netlink: Netlink): Promise<Subnet[]> {
+  const [addresses, routes] = await Promise.all([netlink.listAddresses(), netlink.listRoutes()]);
+  const texts = [...addresses.filter((entry) => entry.address.includes('.')).map((entry) => `${entry.address}/${entry.prefix}`), ...routes.map((route) => route.destination).filter((destination) => destination.includes('.'))];
+  return texts.flatMap((text) => { try { return [networkOf(text)]; } catch { return []; } }).filter((subnet) => subnet.length > 0);
+}
+
+/** The network of an address with a prefix length: host bits are cut off. */
+function networkOf(text: string): Subnet {
+  const [address, length] = text.includes('/') ? text.split('/') as [string, string] : [text, '32'];
+  const bits = Number(length);
+  const value = address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
+  const size = 2 ** (32 - bits);
+  return { base: Math.floor(value / size) * size, length: bits, size };
+}
+
+export function portIsFree(port: number, address = '0.0.0.0'): boolean {
+  const held = linuxPortHolder.hold(address, port, 'tcp');
+  if ('code' in held) return false;
+  held.release();
+  return true;
+}
+
+export function dummyLink(node: NodePlan): string {
+  return `${linkPrefix(node.instanceId)}h`;
+}
+
+const serviceNamespace = (paths: Paths, node: NodePlan): string => join(files.nodeRun(paths, node.number), 'netns');
+
+/** The path of a node's network namespace; undefined for node 1, which is the host itself. */
+export function nodeNamespace(paths: Paths, node: NodePlan): string | undefined {
+  return node.number === 1 ? undefined : serviceNamespace(paths, node);
+}
+
+function addressProgram(instance: Instance, node: NodePlan, namespace: string | undefined): NetProgram {
+  const link = dummyLink(node);
+  return {
+    ...(namespace === undefined ? {} : { namespace }),
+    steps: [
+      { op: 'addDummy', name: link, ignore: ['EEXIST'] },
+      { op: 'addAddress', link, address: `${node.address}/32`, ignore: ['EEXIST'] },
+      { op: 'addAddress', link, address: `${clusterDnsAddress(instance)}/32`, ignore: ['EEXIST'] },
+      { op: 'setLink', name: link, up: true },
+      { op: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' },
+    ],
+  };
+}
+
+/** Veth between the host and a further node, with a route for the node's Pods on the host and a default route in the node. */
+function uplinkPrograms(instance: Instance, first: NodePlan, node: NodePlan, namespace: string): NetProgram[] {
+  const outside = `${linkPrefix(instance.id)}n${node.number}`;
+  return [
+    { steps: [
+      { op: 'addVeth', name: outside, peer: { name: 'up0', namespace }, ignore: ['EEXIST'] },
+      { op: 'setLink', name: outside, up: true },
+      { op: 'sysctl', path: `net/ipv4/conf/${outside}/route_localnet`, value: '1' },
+      { op: 'addRoute', destination: `${node.address}/32`, link: outside, source: first.address, replace: true },
+      { op: 'addRoute', destination: node.podRange, link: outside, via: node.address, source: first.address, onLink: true, replace: true },
+    ] },
+    { namespace, steps: [
+      { op: 'setLink', name: 'lo', up: true },
+      { op: 'setLink', name: 'up0', up: true },
+      { op: 'addRoute', destination: `${first.address}/32`, link: 'up0', source: node.address, replace: true },
+      { op: 'addRoute', destination: 'default', link: 'up0', via: first.address, source: node.address, onLink: true, replace: true },
+    ] },
+  ];
+}
+
+export async function prepareHost(instance: Instance, paths: Paths, doors: { netlink: Netlink; namespaces: Namespaces }): Promise<void> {
+  for (const directory of [paths.run, files.processes(paths), files.logs(paths), join(paths.run, 'ready')]) mkdirSync(directory, { recursive: true, mode: 0o755 });
+  const first = nodePlan(instance, 1, hostName());
+  for (let number = 1; number <= instance.nodes; number++) {
+    const node = nodePlan(instance, number, hostName());
+    mkdirSync(files.nodeData(paths, number), { recursive: true, mode: 0o711 });
+    mkdirSync(files.nodeRun(paths, number), { recursive: true, mode: 0o755 });
+    const namespace = nodeNamespace(paths, node);
+    if (namespace !== undefined && !await isNamespace(doors.netlink, namespace)) await doors.namespaces.create({ pins: { network: namespace } });
+    await doors.netlink.run([addressProgram(instance, node, namespace), ...(namespace === undefined ? [] : uplinkPrograms(instance, first, node, namespace))]);
+  }
+}
+
+async function isNamespace(netlink: Netlink, path: string): Promise<boolean> {
+  return netlink.listLinks(path).then((links) => links.length > 0, () => false);
+}
+

@@ -1,0 +1,68 @@
+/** Keys and certificates of an instance: the key-ring on disk (mode 0600), and what each process and the user's kubeconfig are given from it. */
+import { createKeyRing, type KeyRing } from '#apiserver/keys.ts';
+import { issueCertificate, type KeyPair } from '#base/x509.ts';
+import type { Clock, Random } from '#os/clock.ts';
+import { readIfExists, writeFileAtomic } from '#os/files.ts';
+import type { Instance, NodePlan } from './instance.ts';
+import { parseSubnet } from '#net/pools.ts';
+import { files, type Paths } from './paths.ts';
+
+export function loadKeyRing(paths: Paths): KeyRing {
+  const text = readIfExists(files.keys(paths));
+  if (text === undefined) throw new Error(`${files.keys(paths)} is missing`);
+  return JSON.parse(text) as KeyRing;
+}
+
+export function establishKeyRing(paths: Paths, random: Random, clock: Clock): KeyRing {
+  const text = readIfExists(files.keys(paths));
+  if (text !== undefined) return JSON.parse(text) as KeyRing;
+  const made = createKeyRing(random, clock);
+  writeFileAtomic(files.keys(paths), JSON.stringify(made), { sync: true, mode: 0o600 });
+  return made;
+}
+
+/** First address of the Service range: the API server's own Service. */
+export function apiServiceAddress(instance: Instance): string {
+  const subnet = parseSubnet(instance.serviceRange);
+  const value = subnet.base + 1;
+  return [24, 16, 8, 0].map((shift) => Math.floor(value / 2 ** shift) % 256).join('.');
+}
+
+export function serverCertificate(ring: KeyRing, instance: Instance, node: NodePlan, hostname: string, hostAddresses: string[], random: Random, clock: Clock): KeyPair {
+  return issueCertificate({
+    commonName: 'kube-apiserver', server: true,
+    dnsNames: ['localhost', hostname, 'kubernetes', 'kubernetes.default', 'kubernetes.default.svc', `kubernetes.default.svc.${instance.domain}`],
+    ipAddresses: [...new Set(['127.0.0.1', node.address, apiServiceAddress(instance), ...hostAddresses])],
+  }, ring.ca, random, clock);
+}
+
+export function clientCertificate(ring: KeyRing, commonName: string, organizations: string[], random: Random, clock: Clock): KeyPair {
+  return issueCertificate({ commonName, organizations, client: true }, ring.ca, random, clock);
+}
+
+export function kubeletCertificate(ring: KeyRing, node: NodePlan, random: Random, clock: Clock): KeyPair {
+  return issueCertificate({ commonName: `system:node:${node.name}`, organizations: ['system:nodes'], client: true, server: true, dnsNames: [node.name], ipAddresses: [node.address, '127.0.0.1'] }, ring.ca, random, clock);
+}
+
+export function kubeconfigText(instance: Instance, ring: KeyRing, user: KeyPair): string {
+  const data = (text: string): string => Buffer.from(text).toString('base64');
+  return `apiVersion: v1
+kind: Config
+clusters:
+- name: tiphys
+  cluster:
+    server: https://127.0.0.1:${instance.apiPort}
+    certificate-authority-data: ${data(ring.ca.certificatePem)}
+users:
+- name: tiphys
+  user:
+    client-certificate-data: ${data(user.certificatePem)}
+    client-key-data: ${data(user.keyPem)}
+contexts:
+- name: tiphys
+  context:
+    cluster: tiphys
+    user: tiphys
+current-context: tiphys
+`;
+}

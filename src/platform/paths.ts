@@ -1,0 +1,34 @@
+/**
+ * Where everything of an instance lies. `TIPHYS_HOME=DIR` puts data in `DIR/data` and sockets, kubeconfig, pids and logs in `DIR/run`;
+ * without it they are `/var/lib/tiphys` and `/run/tiphys`. A reboot may take the run directory away; `up` makes it again.
+ */
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export interface Paths { home: string | undefined; data: string; run: string }
+
+export function pathsOf(environment: Record<string, string | undefined>, dataOption?: string): Paths {
+  const home = environment['TIPHYS_HOME'];
+  if (home !== undefined && home !== '') {
+    const at = resolve(home);
+    return { home: at, data: dataOption === undefined ? join(at, 'data') : resolve(dataOption), run: join(at, 'run') };
+  }
+  return { home: undefined, data: dataOption === undefined ? '/var/lib/tiphys' : resolve(dataOption), run: '/run/tiphys' };
+}
+
+/** The package's own top directory: where `src` or `dist` is. */
+export const packageRoot: string = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
+
+export const files = {
+  instance: (paths: Paths) => join(paths.data, 'instance.json'),
+  keys: (paths: Paths) => join(paths.data, 'keys.json'),
+  database: (paths: Paths) => join(paths.data, 'cluster.db'),
+  adminConfig: (paths: Paths) => join(paths.run, 'admin.conf'),
+  dockerSocket: (paths: Paths) => join(paths.run, 'docker.sock'),
+  lock: (paths: Paths) => join(paths.run, 'up.lock'),
+  processes: (paths: Paths) => join(paths.run, 'processes'),
+  logs: (paths: Paths) => join(paths.run, 'logs'),
+  nodeData: (paths: Paths, node: number) => join(paths.data, 'nodes', String(node)),
+  nodeRun: (paths: Paths, node: number) => join(paths.run, `node-${node}`),
+  ready: (paths: Paths, part: string) => join(paths.run, 'ready', part),
+};

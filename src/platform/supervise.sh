@@ -1,0 +1,23 @@
+#!/bin/sh
+# Keeps one process of the platform running: starts it again when it ends, at once the first time and with a growing pause when it keeps ending.
+# Usage: supervise.sh NAME PROCESSES_DIR LOG COMMAND...
+# Stops when it gets SIGTERM: passes it on and waits. A shell, because it costs a megabyte and cannot leak.
+name=$1; dir=$2; log=$3; shift 3
+echo $$ > "$dir/$name.supervisor"
+pause=0; child=
+trap 'trap "" TERM; [ -n "$child" ] && kill -TERM "$child" 2>/dev/null; wait "$child" 2>/dev/null; rm -f "$dir/$name.supervisor" "$dir/$name.pid"; exit 0' TERM
+trap '' HUP INT
+while :; do
+  started=$(date +%s)
+  "$@" >> "$log" 2>&1 </dev/null &
+  child=$!
+  echo "$child" > "$dir/$name.pid"
+  wait "$child"; code=$?
+  # 64: the process says that starting it again is of no use.
+  [ "$code" = 64 ] && { rm -f "$dir/$name.supervisor" "$dir/$name.pid"; exit 64; }
+  ran=$(( $(date +%s) - started ))
+  echo "{\"level\":\"error\",\"part\":\"supervisor\",\"msg\":\"$name ended with $code after $ran s\"}" >> "$log"
+  if [ "$ran" -ge 10 ]; then pause=0; elif [ "$pause" = 0 ]; then pause=0.2; elif [ "$pause" = 0.2 ]; then pause=1; else pause=5; fi
+  # Waited for as a child, so that SIGTERM interrupts it.
+  sleep "$pause" & wait $!
+done
