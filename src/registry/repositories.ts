@@ -1,0 +1,170 @@
+/**
+ * Repositories: which tags, manifests and blobs each holds. The bytes are in the shared blob store; here are only the names, in the tables
+ * `registry-tags`, `registry-manifests` and `registry-blobs`. A repository exists while it holds anything.
+ *
+ * A manifest keeps its blobs, and a blob that was uploaded but is in no manifest yet is kept for a day. An image that a client pushed is
+ * recorded for the engine too, hidden from its lists, so that a Pod can run it at once.
+ */
+import { ApiError } from '#base/errors.ts';
+import type { Content, Roots } from '#content/content.ts';
+import { parseJson } from '#content/image-records.ts';
+import type { Descriptor, ImageRecords, Index, Manifest } from '#content/image-records.ts';
+import type { Change } from '#content/records.ts';
+import type { Logger } from '#observe/log.ts';
+import type { Clock } from '#os/clock.ts';
+import { RegistryError } from './errors.ts';
+import { unnamedBlobMs } from './limits.ts';
+
+export interface ManifestRecord {
+  mediaType: string; sizeBytes: number; blobs: string[]; manifests: string[];
+  subject?: string; artifactType?: string; annotations?: Record<string, string>;
+}
+interface TagRecord { digest: string }
+interface BlobRecord { atMs: number }
+
+export interface Repositories {
+  exists(path: string): boolean;
+  names(): string[];
+  tags(path: string): string[];
+  resolve(path: string, tagOrDigest: string): string | undefined;
+  manifest(path: string, digest: string): ManifestRecord | undefined;
+  hasBlob(path: string, digest: string): boolean;
+  addBlob(path: string, digest: string): Promise<void>;
+  removeBlob(path: string, digest: string): Promise<void>;
+  /** Checks and records a manifest whose bytes are in the blob store. */
+  putManifest(path: string, tags: string[], digest: string, bytes: Uint8Array, mediaType: string | undefined, options?: { linkBlobs?: boolean }): Promise<{ record: ManifestRecord; newBlobs: Set<string> }>;
+  removeTag(path: string, tag: string): Promise<boolean>;
+  removeManifest(path: string, digest: string): Promise<boolean>;
+  referrers(path: string, digest: string): { digest: string; record: ManifestRecord }[];
+}
+
+const isDescriptor = (value: unknown): value is Descriptor => typeof value === 'object' && value !== null && typeof (value as Descriptor).digest === 'string' && typeof (value as Descriptor).size === 'number';
+
+/** What a manifest refers to; an error when it is none. */
+export function inspectManifest(bytes: Uint8Array, contentType: string | undefined): ManifestRecord {
+  let parsed: (Manifest & Index) | null;
+  try { parsed = parseJson(bytes, 'manifest') as (Manifest & Index) | null; } catch { throw new RegistryError('MANIFEST_INVALID', 'manifest is not valid JSON'); }
+  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) throw new RegistryError('MANIFEST_INVALID');
+  const mediaType = (contentType ?? parsed.mediaType ?? '').split(';')[0]!.trim();
+  if (parsed.mediaType !== undefined && mediaType !== parsed.mediaType) throw new RegistryError('MANIFEST_INVALID', `media type in the manifest is ${String(parsed.mediaType)}, the request says ${mediaType}`);
+  if (mediaType === '' ) throw new RegistryError('MANIFEST_INVALID', 'the media type is missing');
+  if (parsed.schemaVersion !== 2) throw new RegistryError('MANIFEST_INVALID', 'unrecognized manifest schema version');
+  if (parsed.subject !== undefined && !isDescriptor(parsed.subject)) throw new RegistryError('MANIFEST_INVALID', 'subject is not a descriptor');
+  const isIndex = Array.isArray(parsed.manifests);
+  const blobs = isIndex ? [] : [parsed.config, ...(Array.isArray(parsed.layers) ? parsed.layers : [])];
+  const manifests = isIndex ? parsed.manifests : [];
+  if (!isIndex && (!isDescriptor(parsed.config) || !Array.isArray(parsed.layers))) throw new RegistryError('MANIFEST_INVALID');
+  if (![...blobs, ...manifests].every(isDescriptor)) throw new RegistryError('MANIFEST_INVALID');
+  const artifactType = parsed.artifactType ?? (isIndex ? undefined : parsed.config?.mediaType);
+  return {
+    mediaType, sizeBytes: bytes.length, blobs: blobs.filter((blob) => blob.urls === undefined || blob.urls.length === 0).map((blob) => blob.digest), manifests: manifests.map((each) => each.digest),
+    ...(parsed.subject === undefined ? {} : { subject: parsed.subject.digest }), ...(artifactType === undefined ? {} : { artifactType }),
+    ...(parsed.annotations === undefined ? {} : { annotations: parsed.annotations }),
+  };
+}
+
+class StoredRepositories implements Repositories {
+  readonly #content: Content;
+  readonly #images: ImageRecords;
+  readonly #clock: Clock;
+  readonly #log: Logger;
+
+  constructor(content: Content, images: ImageRecords, clock: Clock, log: Logger) { this.#content = content; this.#images = images; this.#clock = clock; this.#log = log; }
+
+  exists(path: string): boolean {
+    for (const table of ['registry-manifests', 'registry-blobs']) for (const [key] of this.#content.records.entries(table)) if (key.startsWith(`${path}@`)) return true;
+    return false;
+  }
+  names(): string[] {
+    const names = new Set<string>();
+    for (const [key] of this.#content.records.entries('registry-manifests')) names.add(key.slice(0, key.lastIndexOf('@')));
+    return [...names].sort();
+  }
+  tags(path: string): string[] {
+    const out: string[] = [];
+    for (const [key] of this.#content.records.entries('registry-tags')) if (key.startsWith(`${path}:`) && key.lastIndexOf(':') === path.length) out.push(key.slice(path.length + 1));
+    return out.sort((a, b) => (a.toLowerCase() < b.toLowerCase() ? -1 : a.toLowerCase() > b.toLowerCase() ? 1 : a < b ? -1 : 1));
+  }
+  resolve(path: string, tagOrDigest: string): string | undefined {
+    const digest = tagOrDigest.includes(':') ? tagOrDigest : this.#content.records.get<TagRecord>('registry-tags', `${path}:${tagOrDigest}`)?.digest;
+    return digest !== undefined && this.manifest(path, digest) !== undefined ? digest : undefined;
+  }
+  manifest(path: string, digest: string): ManifestRecord | undefined { return this.#content.records.get<ManifestRecord>('registry-manifests', `${path}@${digest}`); }
+  hasBlob(path: string, digest: string): boolean { return this.#content.blobs.has(digest) && this.#content.records.get('registry-blobs', `${path}@${digest}`) !== undefined; }
+  addBlob(path: string, digest: string): Promise<void> {
+    return this.#content.records.commit([{ table: 'registry-blobs', key: `${path}@${digest}`, value: { atMs: this.#clock.now() } satisfies BlobRecord }]);
+  }
+  removeBlob(path: string, digest: string): Promise<void> { return this.#content.records.commit([{ table: 'registry-blobs', key: `${path}@${digest}`, value: undefined }]); }
+
+  async putManifest(path: string, tags: string[], digest: string, bytes: Uint8Array, mediaType: string | undefined, options: { linkBlobs?: boolean } = {}): Promise<{ record: ManifestRecord; newBlobs: Set<string> }> {
+    const record = inspectManifest(bytes, mediaType);
+    const changes: Change[] = [];
+    const newBlobs = new Set<string>();
+    for (const blob of record.blobs) {
+      if (this.hasBlob(path, blob)) continue;
+      if (options.linkBlobs !== true || !this.#content.blobs.has(blob)) throw new RegistryError('MANIFEST_BLOB_UNKNOWN', `blob unknown to registry: ${blob}`);
+      newBlobs.add(blob);
+      changes.push({ table: 'registry-blobs', key: `${path}@${blob}`, value: { atMs: this.#clock.now() } satisfies BlobRecord });
+    }
+    for (const child of record.manifests) if (this.manifest(path, child) === undefined) throw new RegistryError('MANIFEST_BLOB_UNKNOWN', `manifest unknown to registry: ${child}`);
+    changes.push({ table: 'registry-manifests', key: `${path}@${digest}`, value: record });
+    for (const tag of tags) changes.push({ table: 'registry-tags', key: `${path}:${tag}`, value: { digest } satisfies TagRecord });
+    await this.#content.records.commit(changes);
+    await this.#recordImage(digest, record);
+    return { record, newBlobs };
+  }
+
+  /** Lets the engine find what was pushed. Anything that is not an image for this machine is none of its business. */
+  async #recordImage(digest: string, manifest: ManifestRecord): Promise<void> {
+    if (manifest.manifests.length > 0 || manifest.blobs.length === 0 || this.#images.list().some((image) => image.manifestDigest === digest)) return;
+    try {
+      const record = await this.#images.recordFromManifest(digest);
+      if (record.file.os !== 'linux' || this.#images.get(record.id) !== undefined) return;
+      await this.#images.put({ ...record, isHidden: true });
+    } catch (error) {
+      if (!(error instanceof ApiError)) this.#log.warn('a pushed manifest could not be read as an image', { digest, error });
+    }
+  }
+
+  async removeTag(path: string, tag: string): Promise<boolean> {
+    if (this.#content.records.get('registry-tags', `${path}:${tag}`) === undefined) return false;
+    await this.#content.records.commit([{ table: 'registry-tags', key: `${path}:${tag}`, value: undefined }]);
+    return true;
+  }
+
+  async removeManifest(path: string, digest: string): Promise<boolean> {
+    if (this.manifest(path, digest) === undefined) return false;
+    const changes: Change[] = [{ table: 'registry-manifests', key: `${path}@${digest}`, value: undefined }];
+    for (const [key, tag] of this.#content.records.entries<TagRecord>('registry-tags')) if (tag.digest === digest && key.startsWith(`${path}:`)) changes.push({ table: 'registry-tags', key, value: undefined });
+    const hidden = this.#images.list().find((image) => image.manifestDigest === digest && image.isHidden === true);
+    const isElsewhere = [...this.#content.records.entries('registry-manifests')].some(([key]) => key.endsWith(`@${digest}`) && key !== `${path}@${digest}`);
+    if (hidden !== undefined && !isElsewhere && this.#images.namesOf(hidden.id).length === 0 && this.#images.leasesOf(hidden.id).length === 0) changes.push({ table: 'images', key: hidden.id, value: undefined });
+    await this.#content.records.commit(changes);
+    return true;
+  }
+
+  referrers(path: string, digest: string): { digest: string; record: ManifestRecord }[] {
+    const out: { digest: string; record: ManifestRecord }[] = [];
+    for (const [key, record] of this.#content.records.entries<ManifestRecord>('registry-manifests')) {
+      if (record.subject === digest && key.startsWith(`${path}@`)) out.push({ digest: key.slice(path.length + 1), record });
+    }
+    return out;
+  }
+
+  roots(): Roots {
+    const blobs = new Set<string>();
+    for (const [key, record] of this.#content.records.entries<ManifestRecord>('registry-manifests')) {
+      blobs.add(key.slice(key.lastIndexOf('@') + 1));
+      for (const blob of record.blobs) blobs.add(blob);
+    }
+    const oldest = this.#clock.now() - unnamedBlobMs;
+    for (const [key, record] of this.#content.records.entries<BlobRecord>('registry-blobs')) if (record.atMs > oldest) blobs.add(key.slice(key.lastIndexOf('@') + 1));
+    return { blobs, layers: [] };
+  }
+}
+
+export function createRepositories(content: Content, images: ImageRecords, clock: Clock, log: Logger): Repositories {
+  const repositories = new StoredRepositories(content, images, clock, log);
+  content.addRoots(() => repositories.roots());
+  return repositories;
+}
