@@ -1,0 +1,129 @@
+/**
+ * The scheduler's picture of the cluster, kept by informer events: nodes, Pods placed on them, and Pods assumed there whose
+ * binding has not been seen yet. It is the `Snapshot` that plans read; plans run without a pause, so it needs no copies.
+ */
+import type { KubeObject } from '#base/objects.ts';
+import type { Informer } from '#client/informer.ts';
+import { addPod, describeNode, type NodeInfo, nodeInfoOf, removePod } from './node-info.ts';
+import { type PodInfo, podInfoOf } from './pod-info.ts';
+import type { Snapshot, VolumeView } from './snapshot.ts';
+
+export interface VolumeSources { claims: Informer; volumes: Informer; classes: Informer; namespaces: Informer }
+
+const noLabels: Record<string, string> = Object.freeze({});
+
+export class SchedulerCache implements Snapshot {
+  nodes: NodeInfo[] = [];
+  readonly byName = new Map<string, NodeInfo>();
+  readonly nominated = new Map<string, PodInfo[]>();
+  readonly volumes: VolumeView;
+  readonly assumedVolumes = new Set<string>();
+  readonly #sources: VolumeSources;
+  /** Where each known Pod is counted: its node's name. Nodes may come later than their Pods. */
+  readonly #placed = new Map<string, { info: PodInfo; node: string; assumed: boolean }>();
+  readonly #imageCounts = new Map<string, number>();
+  #withAffinity = 0;
+  #withRequiredAntiAffinity = 0;
+
+  constructor(sources: VolumeSources) {
+    this.#sources = sources;
+    sources.volumes.addIndex('class', (volume) => volume['spec']?.storageClassName ?? '');
+    this.volumes = {
+      claim: (namespace, name) => sources.claims.get(`${namespace}/${name}`),
+      volume: (name) => sources.volumes.get(name),
+      storageClass: (name) => sources.classes.get(name),
+      unboundVolumes: (name) => sources.volumes.by('class', name),
+      isAssumed: (name) => this.assumedVolumes.has(name),
+    };
+  }
+
+  get hasAffinity(): boolean { return this.#withAffinity > 0; }
+  get hasRequiredAntiAffinity(): boolean { return this.#withRequiredAntiAffinity > 0; }
+  namespaceLabels(namespace: string): Record<string, string> { return this.#sources.namespaces.get(namespace)?.metadata.labels ?? noLabels; }
+  imageNodes(image: string): number { return this.#imageCounts.get(image) ?? 0; }
+  isAssumed(key: string): boolean { return this.#placed.get(key)?.assumed === true; }
+  placedOn(key: string): string | undefined { return this.#placed.get(key)?.node; }
+
+  putNode(node: KubeObject): void {
+    const name = node.metadata.name!;
+    const held = this.byName.get(name);
+    if (held !== undefined) {
+      this.#countImages(held, -1);
+      describeNode(held, node);
+      this.#countImages(held, 1);
+      return;
+    }
+    const info = nodeInfoOf(node);
+    this.byName.set(name, info);
+    this.nodes.push(info);
+    this.#countImages(info, 1);
+    for (const { info: pod, node: on } of this.#placed.values()) if (on === name) this.#count(info, pod);
+  }
+
+  removeNode(name: string): void {
+    const held = this.byName.get(name);
+    if (held === undefined) return;
+    this.byName.delete(name);
+    this.nodes = this.nodes.filter((node) => node !== held);
+    this.#countImages(held, -1);
+    for (const pod of held.pods.values()) this.#countTerms(pod, -1);
+  }
+
+  #countImages(node: NodeInfo, by: 1 | -1): void {
+    for (const image of node.images.keys()) {
+      const next = (this.#imageCounts.get(image) ?? 0) + by;
+      if (next === 0) this.#imageCounts.delete(image);
+      else this.#imageCounts.set(image, next);
+    }
+  }
+
+  #countTerms(pod: PodInfo, by: 1 | -1): void {
+    if (pod.affinity.length + pod.antiAffinity.length + pod.preferredAffinity.length + pod.preferredAntiAffinity.length > 0) this.#withAffinity += by;
+    if (pod.antiAffinity.length > 0) this.#withRequiredAntiAffinity += by;
+  }
+
+  #count(node: NodeInfo, pod: PodInfo): void {
+    addPod(node, pod);
+    this.#countTerms(pod, 1);
+  }
+
+  /** A Pod that a node holds: its binding was seen. Finished Pods take nothing. */
+  putPod(pod: KubeObject): void {
+    this.#place(podInfoOf(pod), pod['spec'].nodeName, false);
+  }
+
+  /** A Pod that a decision puts on a node, until its binding is seen or fails. */
+  assume(pod: PodInfo, node: string): void {
+    this.#place(pod, node, true);
+  }
+
+  #place(info: PodInfo, node: string, assumed: boolean): void {
+    this.removePod(info.key);
+    this.#placed.set(info.key, { info, node, assumed });
+    const held = this.byName.get(node);
+    if (held !== undefined) this.#count(held, info);
+  }
+
+  removePod(key: string): void {
+    const placed = this.#placed.get(key);
+    if (placed === undefined) return;
+    this.#placed.delete(key);
+    const node = this.byName.get(placed.node);
+    const removed = node === undefined ? undefined : removePod(node, key);
+    if (removed !== undefined) this.#countTerms(removed, -1);
+  }
+
+  nominate(pod: PodInfo, node: string): void {
+    this.dropNomination(pod.key);
+    this.nominated.set(node, [...(this.nominated.get(node) ?? []), pod]);
+  }
+
+  dropNomination(key: string): void {
+    for (const [node, pods] of this.nominated) {
+      const left = pods.filter((pod) => pod.key !== key);
+      if (left.length === pods.length) continue;
+      if (left.length === 0) this.nominated.delete(node);
+      else this.nominated.set(node, left);
+    }
+  }
+}

@@ -1,0 +1,337 @@
+/**
+ * The scheduler: takes Pods without a node from the queue one at a time, decides on the spot (`planPod` is synchronous, so the
+ * cache cannot change under it), assumes the decision, and writes the binding in the background.
+ * It may die at any point: a Pod that is not bound is simply seen again. Events and the PodScheduled condition say why a Pod waits.
+ */
+import { isReason } from '#base/errors.ts';
+import type { KubeObject } from '#base/objects.ts';
+import type { Client } from '#client/client.ts';
+import { createEventRecorder, type EventRecorder, timestamp } from '#client/events.ts';
+import { type Informer, InformerFactory, keyOf, readYourWrites } from '#client/informer.ts';
+import { kinds } from '#client/kinds.ts';
+import type { Logger } from '#observe/log.ts';
+import type { Clock, Random } from '#os/clock.ts';
+import { SchedulerCache } from './cache.ts';
+import { bindingsInFlightMax, sliceMsMax, volumeBindingMs } from './limits.ts';
+import { type Failure, type Placement, planPod } from './plan.ts';
+import { podInfoOf } from './pod-info.ts';
+import { planPreemption, type Victims } from './preemption.ts';
+import { type QueuedPod, SchedulingQueue } from './queue.ts';
+import type { VolumeChoice } from './volumes.ts';
+
+export interface SchedulerInput { client: Client; clock: Clock; random: Random; log: Logger; informers?: InformerFactory; /** `spec.schedulerName` served; `default-scheduler` when absent. */ name?: string }
+
+export interface SchedulerStats { scheduled: number; failed: number; bindErrors: number; active: number; backoff: number; unschedulable: number; binding: number }
+
+export interface RunningScheduler extends AsyncDisposable { stats(): SchedulerStats; isIdle(): boolean }
+
+function isFinished(pod: KubeObject): boolean {
+  const phase = pod['status']?.phase;
+  return phase === 'Succeeded' || phase === 'Failed';
+}
+
+/** What of a node decides whether Pods fit; heartbeats change none of it. */
+function mayHelp(node: KubeObject, previous: KubeObject): boolean {
+  const same = (a: unknown, b: unknown): boolean => a === b || JSON.stringify(a) === JSON.stringify(b);
+  return !same(node['spec'], previous['spec']) || !same(node['status']?.allocatable, previous['status']?.allocatable) || !same(node.metadata.labels, previous.metadata.labels);
+}
+
+/** Whether two versions of a placed Pod count the same; status changes, the most frequent, do. */
+function takesTheSame(pod: KubeObject, previous: KubeObject): boolean {
+  const { generation, labels = {}, deletionTimestamp } = pod.metadata;
+  if (generation === undefined || generation !== previous.metadata.generation || deletionTimestamp !== previous.metadata.deletionTimestamp) return false;
+  const before = previous.metadata.labels ?? {};
+  for (const key in labels) if (labels[key] !== before[key]) return false;
+  for (const key in before) if (!(key in labels)) return false;
+  return true;
+}
+
+class Scheduler {
+  readonly #client: Client;
+  readonly #clock: Clock;
+  readonly #random: Random;
+  readonly #log: Logger;
+  readonly #name: string;
+  readonly #cache: SchedulerCache;
+  readonly #queue: SchedulingQueue;
+  readonly recorder: EventRecorder;
+  readonly #claims: Informer;
+  readonly #budgets: Informer;
+  readonly #pods: Informer;
+  readonly stopped = new AbortController();
+  #start = 0;
+  #binding = 0;
+  #bindingDone: PromiseWithResolvers<void> | undefined;
+  #running = false;
+  #started = false;
+  #scheduled = 0;
+  #failed = 0;
+  #bindErrors = 0;
+  /** Pods taken from the queue whose outcome is not written yet. */
+  readonly #inHand = new Set<string>();
+  readonly #claimWaiters = new Map<string, Set<() => void>>();
+
+  constructor({ client, clock, random, log, name = 'default-scheduler' }: SchedulerInput, informers: InformerFactory) {
+    this.#client = readYourWrites(client, informers);
+    this.#clock = clock;
+    this.#random = random;
+    this.#log = log.child('scheduler');
+    this.#name = name;
+    this.recorder = createEventRecorder({ client, clock, log, component: name });
+    this.#claims = informers.informer(kinds.PersistentVolumeClaim);
+    this.#budgets = informers.informer(kinds.PodDisruptionBudget);
+    this.#pods = informers.informer(kinds.Pod);
+    const [volumes, classes, namespaces] = [informers.informer(kinds.PersistentVolume), informers.informer(kinds.StorageClass), informers.informer(kinds.Namespace)];
+    this.#cache = new SchedulerCache({ claims: this.#claims, volumes, classes, namespaces });
+    this.#queue = new SchedulingQueue(clock, () => this.#wake());
+    this.#watchNodes(informers.informer(kinds.Node));
+    this.#watchPods();
+    const onVolume = { added: () => this.#queue.onEvent('VolumeChanged'), updated: () => this.#queue.onEvent('VolumeChanged') };
+    volumes.addHandler({ ...onVolume, updated: (volume) => { if (volume['spec'].claimRef !== undefined) this.#cache.assumedVolumes.delete(volume.metadata.name!); onVolume.updated(); } });
+    classes.addHandler(onVolume);
+    this.#claims.addHandler({ added: onVolume.added, updated: (claim) => { onVolume.updated(); this.#tellWaiters(keyOf(claim)); }, deleted: (claim) => this.#tellWaiters(keyOf(claim)) });
+    namespaces.addHandler({ updated: () => this.#queue.onEvent('NamespaceChanged') });
+  }
+
+  stats(): SchedulerStats {
+    return { scheduled: this.#scheduled, failed: this.#failed, bindErrors: this.#bindErrors, ...this.#queue.lengths, binding: this.#binding };
+  }
+
+  isIdle(): boolean { return this.#queue.lengths.active === 0 && this.#inHand.size === 0 && this.#binding === 0; }
+
+  start(): void {
+    this.#started = true;
+    this.#wake();
+  }
+
+  async stop(): Promise<void> {
+    this.stopped.abort();
+    this.#queue.stop();
+    await this.recorder.flush();
+  }
+
+  #watchNodes(nodes: Informer): void {
+    nodes.addHandler({
+      added: (node) => { this.#cache.putNode(node); this.#queue.onEvent('NodeChanged'); },
+      updated: (node, previous) => { this.#cache.putNode(node); if (mayHelp(node, previous)) this.#queue.onEvent('NodeChanged'); },
+      deleted: (node) => this.#cache.removeNode(node.metadata.name!),
+    });
+  }
+
+  #watchPods(): void {
+    const isOurs = (pod: KubeObject): boolean => (pod['spec'].schedulerName ?? 'default-scheduler') === this.#name;
+    const put = (pod: KubeObject, previous: KubeObject | undefined): void => {
+      const key = keyOf(pod);
+      const node: string | undefined = pod['spec'].nodeName;
+      if (isFinished(pod)) { this.#gone(key, node !== undefined); return; }
+      if (node !== undefined && node !== '') {
+        const isNew = this.#cache.placedOn(key) === undefined;
+        this.#queue.remove(key);
+        this.#cache.dropNomination(key);
+        // Status changes of a running Pod do not move what it takes.
+        if (previous === undefined || isNew || this.#cache.isAssumed(key) || !takesTheSame(pod, previous)) this.#cache.putPod(pod);
+        if (isNew) this.#queue.onEvent('PodAdded');
+        return;
+      }
+      if (!isOurs(pod)) return;
+      if (pod.metadata.deletionTimestamp !== undefined || (pod['spec'].schedulingGates?.length ?? 0) > 0) { this.#queue.remove(key); return; }
+      if (this.#cache.isAssumed(key) || this.#inHand.has(key)) return;
+      const changed = previous !== undefined && !takesTheSame(pod, previous) && JSON.stringify([previous['spec'], previous.metadata.labels]) !== JSON.stringify([pod['spec'], pod.metadata.labels]);
+      this.#queue.put(podInfoOf(pod), changed);
+    };
+    this.#pods.addHandler({ added: (pod) => put(pod, undefined), updated: put, deleted: (pod) => this.#gone(keyOf(pod), true) });
+  }
+
+  #gone(key: string, freed: boolean): void {
+    this.#queue.remove(key);
+    this.#cache.dropNomination(key);
+    this.#cache.removePod(key);
+    if (freed) this.#queue.onEvent('PodRemoved');
+  }
+
+  #wake(): void {
+    if (this.#running || !this.#started || this.stopped.signal.aborted) return;
+    this.#running = true;
+    void this.#run().catch((error: unknown) => this.#log.error('scheduling loop failed', { error })).finally(() => { this.#running = false; });
+  }
+
+  async #run(): Promise<void> {
+    // Off the turn of the event that woke us, so that a burst is one run.
+    await undefined;
+    let sliceStart = this.#clock.monotonic();
+    for (let entry = this.#queue.pop(); entry !== undefined && !this.stopped.signal.aborted; entry = this.#queue.pop()) {
+      this.#scheduleOne(entry);
+      while (this.#binding >= bindingsInFlightMax) await (this.#bindingDone ??= Promise.withResolvers()).promise;
+      if (this.#clock.monotonic() - sliceStart > sliceMsMax) {
+        await this.#clock.sleep(0);
+        sliceStart = this.#clock.monotonic();
+      }
+    }
+  }
+
+  #scheduleOne(entry: QueuedPod): void {
+    const { info } = entry;
+    const decision = planPod(info, this.#cache, this.#start, this.#random);
+    this.#inHand.add(info.key);
+    if (decision.type === 'placed') {
+      this.#start = decision.nextStart;
+      this.#cache.assume(info, decision.node.name);
+      for (const { volume } of decision.volumes?.bind ?? []) this.#cache.assumedVolumes.add(volume.metadata.name!);
+      this.#binding++;
+      void this.#bind(entry, decision).finally(() => {
+        this.#binding--;
+        this.#bindingDone?.resolve();
+        this.#bindingDone = undefined;
+      });
+      return;
+    }
+    this.#failed++;
+    const preemption = planPreemption(info, decision, this.#cache, this.#budgets.list());
+    this.#queue.putUnschedulable(entry, decision.plugins);
+    if (preemption.type === 'preempt') this.#cache.nominate(info, preemption.victims.node);
+    void this.#explain(entry, decision, preemption.type === 'preempt' ? preemption.victims : preemption.message).finally(() => this.#inHand.delete(info.key));
+  }
+
+  async #bind(entry: QueuedPod, { node, volumes }: Placement): Promise<void> {
+    const { info } = entry;
+    const { name, namespace, uid } = info.pod.metadata;
+    try {
+      if (volumes !== undefined) await this.#bindVolumes(info.key, node.name, volumes);
+      await this.#client.create(kinds.Pod, { apiVersion: 'v1', kind: 'Binding', metadata: { name: name!, namespace: namespace!, uid: uid! }, target: { apiVersion: 'v1', kind: 'Node', name: node.name } }, { subresource: 'binding' });
+      this.#scheduled++;
+      this.#inHand.delete(info.key);
+      this.recorder.event(info.pod, 'Normal', 'Scheduled', `Successfully assigned ${info.key} to ${node.name}`);
+    } catch (error) {
+      this.#bindErrors++;
+      this.#inHand.delete(info.key);
+      if (this.#cache.isAssumed(info.key)) {
+        this.#cache.removePod(info.key);
+        this.#queue.onEvent('PodRemoved');
+      }
+      for (const { volume } of volumes?.bind ?? []) this.#cache.assumedVolumes.delete(volume.metadata.name!);
+      const current = this.#pods.get(info.key);
+      if (current === undefined || current['spec'].nodeName !== undefined || current.metadata.deletionTimestamp !== undefined) return;
+      if (!isReason(error, 'NotFound', 'Conflict')) {
+        this.#log.warn('binding failed', { pod: info.key, node: node.name, error });
+        this.recorder.event(info.pod, 'Warning', 'FailedScheduling', error instanceof Error ? error.message : String(error));
+      }
+      this.#queue.putBackoff({ ...entry, info: podInfoOf(current) });
+    }
+  }
+
+  async #bindVolumes(podKey: string, node: string, { bind, provision }: VolumeChoice): Promise<void> {
+    for (const { claim, volume } of bind) {
+      const { namespace, name, uid, resourceVersion } = claim.metadata;
+      const claimRef = { kind: 'PersistentVolumeClaim', apiVersion: 'v1', namespace, name, uid, resourceVersion };
+      await this.#client.patch(kinds.PersistentVolume, volume.metadata.name!, undefined, 'merge', {
+        metadata: { resourceVersion: volume.metadata.resourceVersion, annotations: { 'pv.kubernetes.io/bound-by-controller': 'yes' } }, spec: { claimRef },
+      });
+    }
+    for (const claim of provision) {
+      if (claim.metadata.annotations?.['volume.kubernetes.io/selected-node'] === node) continue;
+      await this.#client.patch(kinds.PersistentVolumeClaim, claim.metadata.name!, claim.metadata.namespace, 'merge', { metadata: { uid: claim.metadata.uid, annotations: { 'volume.kubernetes.io/selected-node': node } } });
+    }
+    const waiting = [...bind.map(({ claim }) => claim), ...provision];
+    await Promise.all(waiting.map((claim) => this.#claimBound(podKey, keyOf(claim), claim.metadata.uid!, node)));
+  }
+
+  /** Resolves when the claim is bound; rejects when it cannot be, or takes too long. */
+  async #claimBound(podKey: string, key: string, uid: string, node: string): Promise<void> {
+    const deadline = this.#clock.monotonic() + volumeBindingMs;
+    for (;;) {
+      const claim = this.#claims.get(key);
+      if (claim === undefined || claim.metadata.uid !== uid) throw new Error(`persistentvolumeclaim "${key}" was deleted`);
+      if (claim.metadata.annotations?.['pv.kubernetes.io/bind-completed'] !== undefined) return;
+      if (claim.metadata.annotations?.['volume.kubernetes.io/selected-node'] === undefined && claim['spec'].volumeName === undefined && this.#clock.monotonic() > deadline - volumeBindingMs + 5_000) {
+        throw new Error(`provisioning of persistentvolumeclaim "${key}" on node "${node}" was given up`);
+      }
+      if (this.#pods.get(podKey) === undefined) throw new Error('the Pod was deleted');
+      const left = deadline - this.#clock.monotonic();
+      if (left <= 0) throw new Error(`timed out waiting for persistentvolumeclaim "${key}" to be bound`);
+      await this.#claimChanged(key, left);
+    }
+  }
+
+  #claimChanged(key: string, timeoutMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const waiters = this.#claimWaiters.get(key) ?? new Set();
+      this.#claimWaiters.set(key, waiters);
+      const done = (): void => {
+        timer.cancel();
+        waiters.delete(done);
+        if (waiters.size === 0) this.#claimWaiters.delete(key);
+        resolve();
+      };
+      const timer = this.#clock.setTimer(timeoutMs, done, { background: true });
+      waiters.add(done);
+    });
+  }
+
+  #tellWaiters(key: string): void {
+    for (const waiter of [...(this.#claimWaiters.get(key) ?? [])]) waiter();
+  }
+
+  /** Says on the Pod and in an event why it waits; carries out a preemption. */
+  async #explain({ info }: QueuedPod, failure: Failure, preemption: Victims | string): Promise<void> {
+    const pod = info.pod;
+    const suffix = typeof preemption === 'string' ? ` preemption: ${preemption}` : ` preemption: node ${preemption.node} is nominated.`;
+    const message = failure.rejections.size === 0 && failure.message.startsWith('no nodes') ? failure.message : failure.message + suffix;
+    this.recorder.event(pod, 'Warning', 'FailedScheduling', message);
+    try {
+      await this.#writeCondition(pod, message, typeof preemption === 'string' ? undefined : preemption.node);
+      if (typeof preemption !== 'string') await this.#evict(pod, preemption);
+    } catch (error) {
+      if (!isReason(error, 'NotFound', 'Conflict')) this.#log.warn('could not explain a failure', { pod: info.key, error });
+    }
+  }
+
+  async #writeCondition(pod: KubeObject, message: string, nominatedNodeName: string | undefined): Promise<void> {
+    const current = this.#pods.get(keyOf(pod));
+    if (current === undefined || current.metadata.uid !== pod.metadata.uid || current['spec'].nodeName !== undefined) return;
+    const conditions = (current['status']?.conditions ?? []) as { type: string; status?: string; reason?: string; message?: string; lastTransitionTime?: string }[];
+    const held = conditions.find(({ type }) => type === 'PodScheduled');
+    const nominated = nominatedNodeName ?? current['status']?.nominatedNodeName;
+    if (held?.status === 'False' && held.message === message && nominated === current['status']?.nominatedNodeName) return;
+    const lastTransitionTime = held?.status === 'False' ? held.lastTransitionTime : timestamp(this.#clock.now());
+    const made = { type: 'PodScheduled', status: 'False', reason: 'Unschedulable', message, lastProbeTime: null, lastTransitionTime, observedGeneration: current.metadata.generation };
+    await this.#client.patch(kinds.Pod, pod.metadata.name!, pod.metadata.namespace, 'strategic', {
+      metadata: { uid: pod.metadata.uid }, status: { conditions: [made], ...(nominated === undefined ? {} : { nominatedNodeName: nominated }) },
+    }, { subresource: 'status' });
+  }
+
+  async #evict(pod: KubeObject, { node, pods }: Victims): Promise<void> {
+    for (const victim of pods) {
+      const { name, namespace, uid } = victim.pod.metadata;
+      const current = this.#pods.get(victim.key);
+      if (current === undefined || current.metadata.deletionTimestamp !== undefined) continue;
+      const condition = {
+        type: 'DisruptionTarget', status: 'True', reason: 'PreemptionByScheduler', lastProbeTime: null, lastTransitionTime: timestamp(this.#clock.now()),
+        message: `${this.#name}: preempting to accommodate a higher priority pod`,
+      };
+      try {
+        await this.#client.patch(kinds.Pod, name!, namespace, 'strategic', { metadata: { uid }, status: { conditions: [condition] } }, { subresource: 'status' });
+        await this.#client.delete(kinds.Pod, name!, namespace, { preconditions: { uid: uid! } });
+        this.recorder.event(victim.pod, 'Normal', 'Preempted', `Preempted by pod ${pod.metadata.uid} on node ${node}`);
+      } catch (error) {
+        if (!isReason(error, 'NotFound', 'Conflict')) throw error;
+      }
+    }
+  }
+}
+
+/** Resolves when the scheduler has its picture and starts to place Pods. */
+export async function runScheduler(input: SchedulerInput): Promise<RunningScheduler> {
+  const informers = input.informers ?? new InformerFactory(input);
+  const scheduler = new Scheduler(input, informers);
+  informers.start();
+  await informers.synced();
+  scheduler.start();
+  return {
+    stats: () => scheduler.stats(),
+    isIdle: () => scheduler.isIdle(),
+    async [Symbol.asyncDispose]() {
+      await scheduler.stop();
+      if (input.informers === undefined) await informers[Symbol.asyncDispose]();
+    },
+  };
+}

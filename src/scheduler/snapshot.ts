@@ -1,0 +1,29 @@
+/** What one scheduling decision looks at: nodes with their Pods, claims and volumes, Namespaces, nominations. Read-only for plans. */
+import type { KubeObject } from '#base/objects.ts';
+import type { NodeInfo } from './node-info.ts';
+import type { PodInfo } from './pod-info.ts';
+
+export interface VolumeView {
+  claim(namespace: string, name: string): KubeObject | undefined;
+  volume(name: string): KubeObject | undefined;
+  storageClass(name: string): KubeObject | undefined;
+  /** Volumes that a claim of this class might bind. */
+  unboundVolumes(storageClass: string): Iterable<KubeObject>;
+  /** Volumes promised to claims by decisions whose writes are not seen yet. */
+  isAssumed(volume: string): boolean;
+}
+
+export interface Snapshot {
+  /** In a fixed order; sampling starts where the last decision ended. */
+  nodes: readonly NodeInfo[];
+  byName: ReadonlyMap<string, NodeInfo>;
+  /** Whether any Pod anywhere has affinity terms: most clusters have none, and then nothing is looked through. */
+  hasAffinity: boolean;
+  hasRequiredAntiAffinity: boolean;
+  namespaceLabels(namespace: string): Record<string, string>;
+  volumes: VolumeView;
+  /** Pods that were promised room on a node by preemption, by node. */
+  nominated: ReadonlyMap<string, readonly PodInfo[]>;
+  /** Nodes that hold an image, by image, for spreading the gain of locality. */
+  imageNodes(image: string): number;
+}
