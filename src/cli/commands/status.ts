@@ -1,0 +1,45 @@
+/** `tiphys status`: parts, ports, versions and the memory that is this instance's own share (proportional set size). */
+import { join } from 'node:path';
+import { listDirectory, readIfExists } from '#os/files.ts';
+import { loadInstance } from '#platform/instance.ts';
+import { knownParts, partStatus } from '#platform/launch.ts';
+import { files, pathsOf } from '#platform/paths.ts';
+import { kubernetesVersion, tiphysVersion } from '#platform/version.ts';
+import { bytes, print, table } from '../output.ts';
+
+/** Proportional set size of a process, bytes. */
+export function pssOf(pid: number): number {
+  const kib = /^Pss:\s+(\d+) kB/m.exec(readIfExists(`/proc/${pid}/smaps_rollup`) ?? '')?.[1];
+  return Number(kib ?? 0) * 1024;
+}
+
+/** A process and all that descend from it. */
+export function tree(pid: number): number[] {
+  const children = (readIfExists(join('/proc', String(pid), 'task', String(pid), 'children')) ?? '').trim().split(' ').filter((text) => text !== '').map(Number);
+  return [pid, ...children.flatMap(tree)];
+}
+
+export async function status(options: { json?: boolean }): Promise<void> {
+  const paths = pathsOf(process.env);
+  const instance = loadInstance(paths);
+  if (instance === undefined) {
+    if (options.json === true) print(JSON.stringify({ running: false, parts: [] }));
+    else print(`No instance in ${paths.data}. 'tiphys up' makes one.`);
+    process.exitCode = 1;
+    return;
+  }
+  const parts = knownParts(paths, instance).map((name) => partStatus(paths, name)).map((part) => ({
+    name: part.name, state: part.ready ? 'ready' : part.pid !== undefined ? 'starting' : part.supervisor !== undefined ? 'restarting' : 'down', pid: part.pid,
+    pssBytes: part.supervisor === undefined ? 0 : tree(part.supervisor).reduce((sum, pid) => sum + pssOf(pid), 0),
+  }));
+  const extra = listDirectory(paths.run).filter((name) => /^node-\d+$/.test(name)).map((name) => ({ name: `${name} haproxy`, pid: Number(readIfExists(join(paths.run, name, 'ingress/haproxy.pid'))?.trim()) })).filter((entry) => entry.pid > 0 && readIfExists(`/proc/${entry.pid}/comm`)?.trim() === 'haproxy');
+  const all = [...parts, ...extra.map((entry) => ({ name: entry.name, state: 'ready', pid: entry.pid, pssBytes: pssOf(entry.pid) }))];
+  const running = parts.every((part) => part.state === 'ready');
+  if (options.json === true) print(JSON.stringify({ running, instance, parts: all, versions: { tiphys: tiphysVersion(), kubernetes: kubernetesVersion }, dockerSocket: files.dockerSocket(paths), kubeconfig: files.adminConfig(paths) }));
+  else {
+    print(table([['PART', 'STATE', 'PID', 'MEMORY'], ...all.map((part) => [part.name, part.state, String(part.pid ?? '-'), bytes(part.pssBytes)]), ['total', '', '', bytes(all.reduce((sum, part) => sum + part.pssBytes, 0))]]));
+    print();
+    print(table([['Version', `${tiphysVersion()} (Kubernetes API ${kubernetesVersion})`], ['API server', `https://127.0.0.1:${instance.apiPort}`], ['Docker', files.dockerSocket(paths)], ['Registry', `127.0.0.1:${instance.registryPort}`], ['Ingress', `port ${instance.httpPort}, TLS ${instance.httpsPort}`], ['Pods, Services', `${instance.podRange}, ${instance.serviceRange}`], ['Data', paths.data], ['Logs', files.logs(paths)]]));
+  }
+  if (!running) process.exitCode = 1;
+}

@@ -1,0 +1,55 @@
+/**
+ * `tiphys test` (npm test): installs what the tests need, checks types, and runs every test. Without root the tests that need it are left out and
+ * named; with CI=true leaving anything out is a failure.
+ */
+import { existsSync, readdirSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { linuxProcesses } from '#os/processes.linux.ts';
+import { imageTools, installPackages, missingTools, tools } from '#platform/packages.ts';
+import { packageRoot, pathsOf } from '#platform/paths.ts';
+import { print, UsageError } from '../output.ts';
+
+const needsRoot = /\.root\.test\.ts$/;
+
+function testFiles(): string[] {
+  return ['src', 'test', 'examples', 'bench'].flatMap((top) => existsSync(join(packageRoot, top)) ? readdirSync(join(packageRoot, top), { recursive: true, encoding: 'utf8' }).filter((path) => path.endsWith('.test.ts') && !path.includes('node_modules')).map((path) => join(top, path)) : []).sort();
+}
+
+export async function runTests(paths: string[]): Promise<void> {
+  if (!existsSync(join(packageRoot, 'src'))) throw new UsageError('the packed program has no tests; run this in a checkout');
+  await installDevelopment();
+  const root = process.getuid?.() === 0;
+  if (root) await installPackages(linuxProcesses, pathsOf(process.env), missingTools(linuxProcesses, [...tools, ...imageTools]), print);
+  const all = paths.length > 0 ? paths : testFiles();
+  const left = root ? [] : all.filter((path) => needsRoot.test(path));
+  const run = all.filter((path) => !left.includes(path));
+  const environment = { ...process.env, NODE_DISABLE_COMPILE_CACHE: '' };
+  const stage = (file: string, args: string[]): number => spawnSync(file, args, { cwd: packageRoot, stdio: 'inherit', env: environment }).status ?? 1;
+  if (paths.length === 0 && stage(process.execPath, [join(packageRoot, 'node_modules/typescript/bin/tsc'), '-p', '.']) !== 0) { print('tiphys: the type check failed'); process.exitCode = 1; return; }
+  const plain = run.filter((path) => !needsRoot.test(path));
+  const rooted = run.filter((path) => needsRoot.test(path));
+  const options = ['--experimental-ffi', '--disable-warning=ExperimentalWarning', '--test', '--test-timeout=600000', ...(process.stdout.isTTY ? [] : ['--test-reporter=spec'])];
+  let failed = false;
+  if (plain.length > 0) failed = stage(process.execPath, [...options, '--test-concurrency=2', ...plain]) !== 0 || failed;
+  // Tests that use the kernel run one after the other: they share links, tables and cgroups.
+  if (rooted.length > 0) failed = stage(process.execPath, [...options, '--test-concurrency=1', ...rooted]) !== 0 || failed;
+  if (left.length > 0) {
+    print(`\nLeft out, because they need root:\n${left.map((path) => `  ${path}`).join('\n')}`);
+    if (process.env['CI'] === 'true') failed = true;
+  }
+  if (failed) process.exitCode = 1;
+}
+
+/** Libraries that only tests need: there when the checkout was installed whole. */
+async function installDevelopment(): Promise<void> {
+  if (existsSync(join(packageRoot, 'node_modules/typescript')) && existsSync(join(packageRoot, 'node_modules/fast-check'))) return;
+  if (linuxProcesses.find('npm') === undefined) throw new UsageError('npm is missing: apt-get install --no-install-recommends npm');
+  print('installing the libraries that the tests need');
+  const note = join(packageRoot, 'node_modules/.tiphys-packages');
+  const { readIfExists, writeFileAtomic } = await import('#os/files.ts');
+  const kept = readIfExists(note);
+  const done = spawnSync('npm', ['install', '--no-save', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error', '--include=dev'], { cwd: packageRoot, stdio: ['ignore', 'ignore', 'inherit'] });
+  if (kept !== undefined) writeFileAtomic(note, kept);
+  if (done.status !== 0) throw new Error('npm could not install the libraries of package-lock.json');
+}

@@ -1,0 +1,80 @@
+/** `tiphys up`. */
+import { realClock } from '#os/clock.real.ts';
+import { linuxProcesses } from '#os/processes.linux.ts';
+import type { InstanceChoices } from '#platform/instance.ts';
+import { knownParts, stopPart } from '#platform/launch.ts';
+import { installPackages, missingTools, tools } from '#platform/packages.ts';
+import { files, pathsOf, type Paths } from '#platform/paths.ts';
+import { bringUp } from '#platform/up.ts';
+import { confirm, print, seconds, UsageError } from '../output.ts';
+
+export interface PlatformOptions { nodes?: number; data?: string; apiPort?: number; registryPort?: number; httpPort?: number; httpsPort?: number; registryMirror?: string[]; yes?: boolean; dryRun?: boolean; foreground?: boolean }
+
+export function choicesOf(options: PlatformOptions): InstanceChoices {
+  return {
+    ...(options.nodes === undefined ? {} : { nodes: options.nodes }), ...(options.apiPort === undefined ? {} : { apiPort: options.apiPort }), ...(options.registryPort === undefined ? {} : { registryPort: options.registryPort }),
+    ...(options.httpPort === undefined ? {} : { httpPort: options.httpPort }), ...(options.httpsPort === undefined ? {} : { httpsPort: options.httpsPort }),
+    ...(options.registryMirror === undefined || options.registryMirror.length === 0 ? {} : { registryMirrors: options.registryMirror }),
+  };
+}
+
+export function requireRoot(what: string): void {
+  if (process.getuid?.() !== 0) throw new UsageError(`${what} needs root: it makes containers, networks and cgroups. Run it with sudo; 'tiphys doctor' checks the rest of this machine`);
+}
+
+/** What `up` adds to the machine, for the listing before the first time. */
+export function additions(paths: Paths, options: PlatformOptions): string[] {
+  const missing = missingTools(linuxProcesses, tools);
+  return [
+    ...missing.map((tool) => `package  ${tool.package}, by apt-get (${tool.why})`),
+    `files    ${paths.data} (data), ${paths.run} (sockets, logs, kubeconfig)`,
+    'files    contexts named tiphys in ~/.docker and ~/.kube/config; the current context stays',
+    'links    tph* (bridges and veths of containers), one dummy link with the node\'s addresses',
+    'rules    nftables tables tiphys_*; net.ipv4.ip_forward=1',
+    `ports    127.0.0.1:${options.apiPort ?? 6443} (API), 127.0.0.1:${options.registryPort ?? 5000} (registry); ${options.httpPort ?? 80} and ${options.httpsPort ?? 443} once an Ingress exists`,
+    'cgroups  tiphys_*',
+  ];
+}
+
+/** Lists, asks and installs. False: the user said no, or only wanted the list. */
+export async function prepareMachine(paths: Paths, options: PlatformOptions, extra: string[] = []): Promise<boolean> {
+  const missing = missingTools(linuxProcesses, tools);
+  if (options.dryRun === true || missing.length > 0 || extra.length > 0) {
+    print('This adds to the machine:');
+    for (const line of [...additions(paths, options), ...extra]) print(`  ${line}`);
+    print("'tiphys uninstall' removes all of it.");
+  }
+  if (options.dryRun === true) return false;
+  if (missing.length === 0 && extra.length === 0) return true;
+  if (options.yes !== true && !await confirm('Go ahead?')) return false;
+  await installPackages(linuxProcesses, paths, missing, (line) => print(`  ${line}`));
+  return true;
+}
+
+export async function up(options: PlatformOptions): Promise<void> {
+  requireRoot('tiphys up');
+  const paths = pathsOf(process.env, options.data);
+  if (!await prepareMachine(paths, options)) return;
+  const begun = realClock.monotonic();
+  const { instance, started, notes } = await bringUp(paths, choicesOf(options));
+  if (started.length === 0) print('Tiphys is already up.');
+  else print(`Tiphys is up after ${seconds(realClock.monotonic() - begun)}.`);
+  for (const note of notes) print(`  note: ${note}`);
+  print(`  API server  https://127.0.0.1:${instance.apiPort}   kubectl --context tiphys get nodes`);
+  print(`  Docker      ${files.dockerSocket(paths)}   docker --context tiphys ps`);
+  print(`  Registry    127.0.0.1:${instance.registryPort}`);
+  if (options.foreground === true) await stayInForeground(paths);
+}
+
+async function stayInForeground(paths: Paths): Promise<void> {
+  await new Promise<void>((resolve) => { process.once('SIGINT', resolve); process.once('SIGTERM', resolve); const keep = setIntervalForever(); keep(); });
+  const { loadInstance } = await import('#platform/instance.ts');
+  const instance = loadInstance(paths);
+  if (instance !== undefined) for (const name of knownParts(paths, instance).reverse()) await stopPart(paths, name, linuxProcesses, realClock);
+}
+
+/** Keeps the event loop alive while nothing else does. */
+function setIntervalForever(): () => void {
+  const tick = (): void => { realClock.setTimer(3_600_000, tick); };
+  return tick;
+}

@@ -1,0 +1,68 @@
+/**
+ * Stopping an instance: processes first, then containers, then everything the host was given - links, tables, namespaces, mounts, cgroups.
+ * Works from the instance's id alone, so that it also clears up after processes that were killed. Data stays unless it is to be purged.
+ */
+import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { removeAllOf } from '#net/remove-all.ts';
+import { realClock } from '#os/clock.real.ts';
+import { listDirectory } from '#os/files.ts';
+import { createMounts } from '#os/mount.linux.ts';
+import { linuxProcesses } from '#os/processes.linux.ts';
+import { createNetworkDoor } from '#os/network.linux.ts';
+import { createCgroups } from '#os/cgroups.linux.ts';
+import { silentLogger } from '#observe/log.ts';
+import { runningHaproxy } from '#network/ingress.ts';
+import { hostName } from './host.ts';
+import { loadInstance, nodePlan, type Instance } from './instance.ts';
+import { knownParts, stopPart, waitUntil } from './launch.ts';
+import { files, type Paths } from './paths.ts';
+import { withLock } from './up.ts';
+
+export interface DownOptions { purge: boolean }
+
+export async function takeDown(paths: Paths, options: DownOptions): Promise<{ stopped: string[] }> {
+  if (!existsSync(paths.data) && !existsSync(paths.run)) return { stopped: [] };
+  const result = await withLock(paths, async () => {
+    const instance = loadInstance(paths);
+    const stopped: string[] = [];
+    if (instance !== undefined) {
+      const parts = knownParts(paths, instance);
+      // Nodes first: a kubelet that is told to stop still reports to the API server.
+      await Promise.all(parts.filter((name) => name !== 'server').map((name) => stopPart(paths, name, linuxProcesses, realClock)));
+      if (parts.includes('server')) await stopPart(paths, 'server', linuxProcesses, realClock);
+      stopped.push(...parts);
+      await clearHost(instance, paths);
+    }
+    return { stopped };
+  });
+  rmSync(paths.run, { recursive: true, force: true });
+  if (options.purge) rmSync(paths.data, { recursive: true, force: true });
+  if (options.purge && paths.home !== undefined && listDirectory(paths.home).length === 0) rmSync(paths.home, { recursive: true, force: true });
+  return result;
+}
+
+async function clearHost(instance: Instance, paths: Paths): Promise<void> {
+  const door = createNetworkDoor();
+  const mounts = createMounts();
+  try {
+    const numbers = new Set([...Array.from({ length: instance.nodes }, (_unused, index) => index + 1), ...listDirectory(join(paths.data, 'nodes')).map(Number).filter((number) => number > 0)]);
+    for (const number of numbers) await stopHaproxy(join(files.nodeRun(paths, number), 'ingress'));
+    for (const number of [...numbers].sort((a, b) => b - a)) {
+      const node = nodePlan(instance, number, hostName());
+      await removeAllOf(node.instanceId, { processes: linuxProcesses, clock: realClock, mounts, cgroups: createCgroups(() => {}), log: silentLogger, ...door, directories: [files.nodeRun(paths, number), files.nodeData(paths, number)] });
+    }
+    await mounts.unmountBelow(paths.run);
+    await mounts.unmountBelow(paths.data);
+  } finally {
+    await door.close();
+  }
+}
+
+async function stopHaproxy(runDir: string): Promise<void> {
+  const pid = await runningHaproxy(runDir);
+  if (pid === undefined) return;
+  linuxProcesses.kill(pid, 'SIGTERM');
+  const gone = (): boolean => { try { return !readFileSync(`/proc/${pid}/comm`, 'utf8').includes('haproxy'); } catch { return true; } };
+  if (!await waitUntil(realClock, 3_000, gone, 20)) linuxProcesses.kill(pid, 'SIGKILL');
+}

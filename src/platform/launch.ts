@@ -1,0 +1,109 @@
+/**
+ * Starts and stops the platform's processes. Each has a supervisor of its own (`supervise.sh`) in a session of its own:
+ *
+ * | process  | runs                                                            | listens on |
+ * | server   | store, API server, controllers, scheduler                        | 127.0.0.1 and the first node's address, API port |
+ * | node-1   | content, engine, Docker API, registry, kubelet, Services, DNS, Ingress | docker.sock; registry port; kubelet 10250; DNS 53 |
+ * | node-N   | the same without a docker.sock of the user's, in a network namespace    | the node's address |
+ *
+ * Any of them may die alone and comes back; containers stay, because conmon and not these processes hold them.
+ */
+import { existsSync, openSync, closeSync, readFileSync, rmSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Clock } from '#os/clock.ts';
+import type { Processes } from '#os/processes.ts';
+import { listDirectory, readIfExists } from '#os/files.ts';
+import { hostName, nodeNamespace } from './host.ts';
+import { nodePlan, type Instance } from './instance.ts';
+import { files, packageRoot, type Paths } from './paths.ts';
+
+export interface PartStatus { name: string; supervisor: number | undefined; pid: number | undefined; ready: boolean }
+
+/** Names of the processes of an instance, in the order in which they start. */
+export function partNames(instance: Instance): string[] {
+  return ['server', ...Array.from({ length: instance.nodes }, (_unused, index) => `node-${index + 1}`)];
+}
+
+function pidIn(path: string): number | undefined {
+  const pid = Number(readIfExists(path)?.trim());
+  return Number.isInteger(pid) && pid > 0 ? pid : undefined;
+}
+
+/** The command line of a process, to tell ours from one that has taken over its pid. */
+function commandOf(pid: number): string {
+  try { return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' '); } catch { return ''; }
+}
+
+export function partStatus(paths: Paths, name: string): PartStatus {
+  const supervisor = pidIn(join(files.processes(paths), `${name}.supervisor`));
+  const pid = pidIn(join(files.processes(paths), `${name}.pid`));
+  const supervisorRuns = supervisor !== undefined && commandOf(supervisor).includes('supervise.sh') && commandOf(supervisor).includes(files.processes(paths));
+  const words = name === 'server' ? ' server' : ` node ${name.slice('node-'.length)}`;
+  const runs = pid !== undefined && commandOf(pid).includes(words);
+  const readyPid = Number(readIfExists(files.ready(paths, name))?.trim());
+  return { name, supervisor: supervisorRuns ? supervisor : undefined, pid: runs ? pid : undefined, ready: runs && readyPid === pid };
+}
+
+/** All parts that have left a trace, also those of a larger number of nodes before. */
+export function knownParts(paths: Paths, instance: Instance): string[] {
+  const traces = listDirectory(files.processes(paths)).map((file) => file.replace(/\.(supervisor|pid)$/, ''));
+  return [...new Set([...partNames(instance), ...traces])];
+}
+
+function entry(): { script: string; conditions: string[] } {
+  const source = join(packageRoot, 'src/cli/main.ts');
+  return existsSync(source) ? { script: source, conditions: [] } : { script: join(packageRoot, 'dist/cli/main.js'), conditions: ['--conditions=packed'] };
+}
+
+/** Heap limits keep an idle platform small: V8 collects young objects in a smaller space before it asks for more. */
+const nodeOptions = ['--experimental-ffi', '--disable-warning=ExperimentalWarning', '--max-semi-space-size=8'];
+
+export function startPart(instance: Instance, paths: Paths, name: string, processes: Processes): void {
+  mkdirSync(files.processes(paths), { recursive: true });
+  rmSync(files.ready(paths, name), { force: true });
+  const log = join(files.logs(paths), `${name}.log`);
+  const { script, conditions } = entry();
+  const words = name === 'server' ? ['server'] : ['node', name.slice('node-'.length)];
+  const number = name === 'server' ? 1 : Number(name.slice('node-'.length));
+  const namespace = nodeNamespace(paths, nodePlan(instance, number, hostName()));
+  const command = [...(namespace === undefined ? [] : ['nsenter', `--net=${namespace}`, '--']), process.execPath, ...nodeOptions, ...conditions, script, ...words];
+  const supervisor = join(packageRoot, 'src/platform/supervise.sh');
+  const output = openSync(log, 'a', 0o600);
+  const environment = Object.fromEntries(Object.entries(process.env).filter(([, value]) => value !== undefined)) as Record<string, string>;
+  processes.spawn('/bin/sh', [supervisor, name, files.processes(paths), log, ...command], {
+    detached: true, directory: '/', stdin: 'ignore', stdout: output, stderr: output,
+    env: { ...environment, TIPHYS_DATA: paths.data, TIPHYS_RUN: paths.run, ...(paths.home === undefined ? {} : { TIPHYS_HOME: paths.home }) },
+  });
+  closeSync(output);
+}
+
+/** The paths that a process started by `startPart` works in. */
+export function pathsOfPart(): Paths {
+  const { TIPHYS_DATA, TIPHYS_RUN, TIPHYS_HOME } = process.env;
+  if (TIPHYS_DATA === undefined || TIPHYS_RUN === undefined) throw new Error('this command is started by tiphys up');
+  return { home: TIPHYS_HOME, data: TIPHYS_DATA, run: TIPHYS_RUN };
+}
+
+export async function waitUntil(clock: Clock, timeoutMs: number, look: () => boolean, stepMs = 10): Promise<boolean> {
+  const deadline = clock.monotonic() + timeoutMs;
+  while (!look()) {
+    if (clock.monotonic() > deadline) return false;
+    await clock.sleep(stepMs);
+  }
+  return true;
+}
+
+/** Ends a part: its supervisor passes SIGTERM on. What does not end in time is killed. */
+export async function stopPart(paths: Paths, name: string, processes: Processes, clock: Clock, timeoutMs = 10_000): Promise<void> {
+  const status = partStatus(paths, name);
+  if (status.supervisor !== undefined) processes.kill(status.supervisor, 'SIGTERM');
+  else if (status.pid !== undefined) processes.kill(status.pid, 'SIGTERM');
+  const gone = (): boolean => { const now = partStatus(paths, name); return now.supervisor === undefined && now.pid === undefined; };
+  if (!await waitUntil(clock, timeoutMs, gone, 20)) {
+    const left = partStatus(paths, name);
+    for (const pid of [left.supervisor, left.pid]) if (pid !== undefined) processes.kill(pid, 'SIGKILL');
+    await waitUntil(clock, 2_000, gone, 20);
+  }
+  for (const file of [`${name}.supervisor`, `${name}.pid`]) rmSync(join(files.processes(paths), file), { force: true });
+  rmSync(files.ready(paths, name), { force: true });
+}

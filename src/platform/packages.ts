@@ -1,0 +1,48 @@
+/**
+ * The system packages that Tiphys stands on, and installing them by apt. What was installed is noted in the data directory, so that
+ * `uninstall` takes away only what Tiphys brought.
+ */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { readIfExists, writeFileAtomic } from '#os/files.ts';
+import type { Processes } from '#os/processes.ts';
+import type { Paths } from './paths.ts';
+
+export interface Tool { program: string; package: string; why: string }
+
+export const tools: readonly Tool[] = [
+  { program: 'crun', package: 'crun', why: 'starts containers' },
+  { program: 'conmon', package: 'conmon', why: 'holds a container\'s log and exit status' },
+  { program: 'nft', package: 'nftables', why: 'Services and published ports' },
+  { program: 'haproxy', package: 'haproxy', why: 'Ingress' },
+];
+/** Needed only where base images are made here because no public registry answers. */
+export const imageTools: readonly Tool[] = [{ program: 'debootstrap', package: 'debootstrap', why: 'makes debian:bookworm-slim where no public registry answers' }];
+
+export function missingTools(processes: Processes, wanted: readonly Tool[]): Tool[] {
+  return wanted.filter((tool) => processes.find(tool.program) === undefined);
+}
+
+function notePath(paths: Paths): string {
+  return join(paths.data, 'packages.json');
+}
+
+export function installedPackages(paths: Paths): string[] {
+  return JSON.parse(readIfExists(notePath(paths)) ?? '[]') as string[];
+}
+
+/** Installs packages; `onLine` hears one line for each. Throws with apt's own words. */
+export async function installPackages(processes: Processes, paths: Paths, wanted: readonly Tool[], onLine: (line: string) => void): Promise<void> {
+  if (wanted.length === 0) return;
+  if (processes.find('apt-get') === undefined) throw new Error(`missing: ${wanted.map((tool) => tool.program).join(', ')}. This system has no apt-get: install ${wanted.map((tool) => tool.package).join(', ')} with its package manager`);
+  const environment = { ...(process.env as Record<string, string>), DEBIAN_FRONTEND: 'noninteractive' };
+  const run = async (args: string[]): Promise<void> => {
+    const output = await processes.run('apt-get', args, { env: environment });
+    if (output.code !== 0) throw new Error(`apt-get ${args[0]} failed: ${output.stderr.trim().split('\n').slice(-5).join('\n') || output.stdout.trim().split('\n').slice(-5).join('\n')}`);
+  };
+  for (const tool of wanted) onLine(`installing ${tool.package} (${tool.why})`);
+  const names = wanted.map((tool) => tool.package);
+  try { await run(['install', '-y', '-q', '--no-install-recommends', ...names]); } catch { await run(['update', '-q']); await run(['install', '-y', '-q', '--no-install-recommends', ...names]); }
+  mkdirSync(paths.data, { recursive: true, mode: 0o711 });
+  writeFileAtomic(notePath(paths), JSON.stringify([...new Set([...installedPackages(paths), ...names])]), { sync: true, mode: 0o644 });
+}

@@ -1,0 +1,112 @@
+/**
+ * Starting an instance, or mending one: whatever is missing is made, whatever runs is left. Safe to repeat and to interrupt.
+ */
+import { existsSync, mkdirSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { ApiError } from '#base/errors.ts';
+import { realClock, realRandom } from '#os/clock.real.ts';
+import { tryLock, writeFileAtomic } from '#os/files.ts';
+import { linuxProcesses } from '#os/processes.linux.ts';
+import { createNetworkDoor } from '#os/network.linux.ts';
+import { addContexts } from './contexts.ts';
+import { portIsFree, prepareHost, usedSubnets } from './host.ts';
+import { clientCertificate, establishKeyRing, kubeconfigText } from './identity.ts';
+import { establishInstance, loadInstance, type Instance, type InstanceChoices } from './instance.ts';
+import { knownParts, partNames, partStatus, startPart, stopPart, waitUntil } from './launch.ts';
+import { files, type Paths } from './paths.ts';
+
+export interface UpResult { instance: Instance; started: string[]; notes: string[] }
+
+const startTimeoutMs = 60_000;
+const lockTimeoutMs = 60_000;
+
+/** Runs while nobody else starts or stops this instance. */
+export async function withLock<T>(paths: Paths, run: () => Promise<T>): Promise<T> {
+  mkdirSync(paths.run, { recursive: true, mode: 0o755 });
+  let lock = tryLock(files.lock(paths));
+  if (lock === undefined) {
+    process.stderr.write('tiphys: another tiphys command is starting or stopping this instance; waiting for it\n');
+    await waitUntil(realClock, lockTimeoutMs, () => (lock = tryLock(files.lock(paths))) !== undefined, 50);
+    if (lock === undefined) throw new ApiError('Conflict', `another tiphys command holds ${files.lock(paths)}; try again when it has ended`);
+  }
+  try { return await run(); } finally { lock.release(); }
+}
+
+export async function bringUp(paths: Paths, choices: InstanceChoices): Promise<UpResult> {
+  return withLock(paths, async () => {
+    const kept = loadInstance(paths);
+    if (kept !== undefined && isWhole(paths, kept) && !changes(kept, choices)) return { instance: kept, started: [], notes: [] };
+    const door = createNetworkDoor();
+    try {
+      const used = kept === undefined ? await usedSubnets(door.netlink) : [];
+      const instance = await establishInstance(paths, withFreePorts(paths, choices, kept), realRandom, { usedSubnets: used, freePort: (candidates) => candidates.find((port) => portIsFree(port)) ?? candidates[0]! });
+      if (kept !== undefined && needsRestart(kept, instance)) for (const name of knownParts(paths, kept)) await stopPart(paths, name, linuxProcesses, realClock);
+      checkPorts(paths, instance);
+      const ring = establishKeyRing(paths, realRandom, realClock);
+      await prepareHost(instance, paths, door);
+      if (!existsSync(files.adminConfig(paths))) writeFileAtomic(files.adminConfig(paths), kubeconfigText(instance, ring, clientCertificate(ring, 'tiphys-admin', ['system:masters'], realRandom, realClock)), { mode: 0o600 });
+      const started = startMissing(paths, instance);
+      const notes = addContexts(process.env['HOME'] ?? homedir(), paths);
+      await waitForParts(paths, instance);
+      return { instance, started, notes };
+    } finally {
+      await door.close();
+    }
+  });
+}
+
+function isWhole(paths: Paths, instance: Instance): boolean {
+  return existsSync(files.adminConfig(paths)) && partNames(instance).every((name) => { const status = partStatus(paths, name); return status.supervisor !== undefined && status.ready; });
+}
+
+function changes(kept: Instance, choices: InstanceChoices): boolean {
+  return Object.entries(choices).some(([key, value]) => value !== undefined && JSON.stringify((kept as unknown as Record<string, unknown>)[key]) !== JSON.stringify(value));
+}
+
+function needsRestart(before: Instance, after: Instance): boolean {
+  return JSON.stringify({ ...before, nodes: 0 }) !== JSON.stringify({ ...after, nodes: 0 });
+}
+
+/** An instance of its own home steps aside when the default port is taken; a port that the user names is taken or refused. */
+function withFreePorts(paths: Paths, choices: InstanceChoices, kept: Instance | undefined): InstanceChoices {
+  if (kept !== undefined || paths.home === undefined) return choices;
+  const free = (candidates: number[]): number | undefined => candidates.find((port) => portIsFree(port, '127.0.0.1'));
+  const out = { ...choices };
+  if (out.apiPort === undefined) { const port = free([6443, 6444, 6445, 6446, 16_443]); if (port !== undefined && port !== 6443) out.apiPort = port; }
+  if (out.registryPort === undefined) { const port = free([5000, 5001, 5002, 5003, 15_000]); if (port !== undefined && port !== 5000) out.registryPort = port; }
+  return out;
+}
+
+function checkPorts(paths: Paths, instance: Instance): void {
+  const check = (part: string, port: number, option: string): void => {
+    if (partStatus(paths, part).pid === undefined && !portIsFree(port, '127.0.0.1')) throw new ApiError('Conflict', `port ${port} on 127.0.0.1 is in use by another program; choose another one with ${option}, or stop that program`);
+  };
+  check('server', instance.apiPort, '--api-port');
+  check('node-1', instance.registryPort, '--registry-port');
+}
+
+function startMissing(paths: Paths, instance: Instance): string[] {
+  const started: string[] = [];
+  for (const name of partNames(instance)) {
+    const status = partStatus(paths, name);
+    if (status.supervisor !== undefined) continue;
+    // Its supervisor is dead: a process without one must not go on beside the new one.
+    if (status.pid !== undefined) linuxProcesses.kill(status.pid, 'SIGKILL');
+    startPart(instance, paths, name, linuxProcesses);
+    started.push(name);
+  }
+  return started;
+}
+
+async function waitForParts(paths: Paths, instance: Instance): Promise<void> {
+  const begun = realClock.monotonic();
+  const ok = await waitUntil(realClock, startTimeoutMs, () => partNames(instance).every((name) => partStatus(paths, name).ready) || (realClock.monotonic() - begun > 1_000 && hasGivenUp(paths, instance)), 5);
+  const missing = partNames(instance).filter((name) => !partStatus(paths, name).ready);
+  if (!ok || missing.length > 0) throw new ApiError('Timeout', `not ready: ${missing.join(', ')}. The reason is in ${missing.map((name) => `${files.logs(paths)}/${name}.log`).join(', ')}`);
+}
+
+/** A part's supervisor has ended: the process said that trying again is of no use. */
+function hasGivenUp(paths: Paths, instance: Instance): boolean {
+  return partNames(instance).some((name) => partStatus(paths, name).supervisor === undefined);
+}
+
