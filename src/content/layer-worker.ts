@@ -11,12 +11,15 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { createGzip } from 'node:zlib';
 import { syncFilesystem } from '#os/special-files.ts';
 import { decompress } from './compression.ts';
+import { copyFiles } from './copy.ts';
+import type { CopyAction } from './copy.ts';
 import { packTar } from './pack.ts';
 import { unpackTar } from './unpack.ts';
 
 export type LayerJob =
   | { kind: 'unpack'; blobPath: string; directory: string; layer: boolean; owner?: { uid: number; gid: number } }
   | { kind: 'pack'; directory: string; target: string; layer: boolean; skipRoot?: boolean; mtimeMs?: number; exclude?: string[] }
+  | { kind: 'copy'; root: string; actions: CopyAction[] }
   | { kind: 'sync'; directory: string };
 
 export interface LayerJobResult { diffId: string; digest: string; blobBytes: number; expandedBytes: number; entriesEmpty: boolean }
@@ -73,7 +76,8 @@ async function pack(job: LayerJob & { kind: 'pack' }): Promise<LayerJobResult> {
 async function run(job: LayerJob): Promise<LayerJobResult> {
   if (job.kind === 'unpack') return unpack(job);
   if (job.kind === 'pack') return pack(job);
-  syncFilesystem(job.directory);
+  if (job.kind === 'copy') copyFiles(job.root, job.actions);
+  else syncFilesystem(job.directory);
   return { diffId: '', digest: '', blobBytes: 0, expandedBytes: 0, entriesEmpty: true };
 }
 

@@ -14,6 +14,7 @@ import { ApiError } from '#base/errors.ts';
 import type { Logger } from '#observe/log.ts';
 import { DigestError } from './blobs.ts';
 import type { Blobs } from './blobs.ts';
+import type { CopyAction } from './copy.ts';
 import type { LayerJob, LayerJobResult } from './layer-worker.ts';
 import type { Clock } from '#os/clock.ts';
 import { contentYouthMs, unpackConcurrencyMax } from './limits.ts';
@@ -42,6 +43,8 @@ export interface Layers {
   unpackFile(path: string, directory: string, owner?: { uid: number; gid: number }): Promise<void>;
   /** True when it was published so lately that its maker may not have named it yet. */
   isYoung(diffId: string): boolean;
+  /** Runs copies into a mounted root, in a worker. */
+  copyInto(root: string, actions: CopyAction[], signal?: AbortSignal): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -210,6 +213,8 @@ class OverlayLayers implements Layers {
   async unpackFile(path: string, directory: string, owner?: { uid: number; gid: number }): Promise<void> {
     await runJob({ kind: 'unpack', blobPath: path, directory, layer: false, ...(owner === undefined ? {} : { owner }) });
   }
+
+  async copyInto(root: string, actions: CopyAction[], signal?: AbortSignal): Promise<void> { await runJob({ kind: 'copy', root, actions }, signal); }
 
   async close(): Promise<void> {
     await Promise.allSettled(this.#running.values());

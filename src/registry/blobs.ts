@@ -81,7 +81,7 @@ async function startUpload(call: Call): Promise<void> {
     const digest = decodeDigest(mount);
     const from = query.get('from');
     // Without `from` any repository will do ("automatic content discovery" of 1.1).
-    const isMountable = from === null ? call.content.blobs.has(digest) && call.repositories.names().some((name) => call.repositories.hasBlob(name, digest)) : isRepositoryPath(from) && call.repositories.hasBlob(from, digest);
+    const isMountable = from === null ? call.repositories.hasBlobAnywhere(digest) : isRepositoryPath(from) && call.repositories.hasBlob(from, digest);
     if (isMountable) { await created(call, digest); return; }
   }
   const algorithm = query.get('digest-algorithm');

@@ -29,6 +29,7 @@ export interface Repositories {
   resolve(path: string, tagOrDigest: string): string | undefined;
   manifest(path: string, digest: string): ManifestRecord | undefined;
   hasBlob(path: string, digest: string): boolean;
+  hasBlobAnywhere(digest: string): boolean;
   addBlob(path: string, digest: string): Promise<void>;
   removeBlob(path: string, digest: string): Promise<void>;
   /** Checks and records a manifest whose bytes are in the blob store. */
@@ -91,6 +92,11 @@ class StoredRepositories implements Repositories {
   }
   manifest(path: string, digest: string): ManifestRecord | undefined { return this.#content.records.get<ManifestRecord>('registry-manifests', `${path}@${digest}`); }
   hasBlob(path: string, digest: string): boolean { return this.#content.blobs.has(digest) && this.#content.records.get('registry-blobs', `${path}@${digest}`) !== undefined; }
+  hasBlobAnywhere(digest: string): boolean {
+    if (!this.#content.blobs.has(digest)) return false;
+    for (const [key] of this.#content.records.entries('registry-blobs')) if (key.endsWith(`@${digest}`)) return true;
+    return false;
+  }
   addBlob(path: string, digest: string): Promise<void> {
     return this.#content.records.commit([{ table: 'registry-blobs', key: `${path}@${digest}`, value: { atMs: this.#clock.now() } satisfies BlobRecord }]);
   }

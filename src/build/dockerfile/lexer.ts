@@ -1,0 +1,117 @@
+/**
+ * Lines of a Dockerfile: parser directives, comments, continuation lines and here-documents. Meaning is BuildKit's: comment lines inside a
+ * continued instruction vanish, an empty line inside one is taken (with BuildKit's warning left out), directives count only at the top, and a
+ * here-document belongs to RUN, COPY and ADD alone.
+ */
+import { ApiError } from '#base/errors.ts';
+import { dockerfileBytesMax, dockerfileLineBytesMax, heredocBytesMax, instructionsMax } from '../limits.ts';
+
+export interface Heredoc { name: string; content: string; /** `<<"EOF"`: nothing in it is expanded. */ isQuoted: boolean; /** `<<-`: leading tabs are cut. */ chompsTabs: boolean; fileDescriptor: number }
+export interface LogicalLine { /** 1-based. */ line: number; text: string; heredocs: Heredoc[] }
+export interface LexedFile { lines: LogicalLine[]; escape: '\\' | '`'; directives: Record<string, string> }
+
+export function parseError(line: number, message: string): ApiError { return new ApiError('BadRequest', `dockerfile parse error on line ${line}: ${message}`); }
+
+const directivePattern = /^#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$/;
+const knownDirectives = ['syntax', 'escape', 'check'];
+
+function readDirectives(lines: string[]): Record<string, string> {
+  const directives: Record<string, string> = {};
+  for (const [index, line] of lines.entries()) {
+    const match = directivePattern.exec(line);
+    const name = match?.[1]?.toLowerCase();
+    if (match === null || name === undefined || !knownDirectives.includes(name)) break;
+    if (directives[name] !== undefined) throw parseError(index + 1, `only one ${name} parser directive can be used`);
+    directives[name] = match[2]!;
+  }
+  return directives;
+}
+
+/** `<<EOF`, `<<-'EOF'`, `3<<EOF` as words of the line; not inside quotes. */
+export function findHeredocs(text: string): Heredoc[] {
+  const out: Heredoc[] = [];
+  let quote = '';
+  for (let at = 0; at < text.length; at++) {
+    const char = text[at]!;
+    if (quote !== '') { if (char === '\\' && quote === '"') at++; else if (char === quote) quote = ''; continue; }
+    if (char === '\\') { at++; continue; }
+    if (char === '"' || char === "'") { quote = char; continue; }
+    if (char !== '<' || text[at + 1] !== '<' || text[at + 2] === '<') { if (char === '<' && text.startsWith('<<<', at)) at += 2; continue; }
+    const before = /(?:^|\s)(\d*)$/.exec(text.slice(0, at));
+    if (before === null) { at++; continue; }
+    const match = /^<<(-?)\s*(?:(["'])([^"'\s<]+)\2|([a-zA-Z_][a-zA-Z0-9_.-]*))/.exec(text.slice(at));
+    if (match === null) { at++; continue; }
+    out.push({ name: match[3] ?? match[4]!, content: '', isQuoted: match[2] !== undefined, chompsTabs: match[1] === '-', fileDescriptor: before[1] === '' ? 0 : Number(before[1]) });
+    at += match[0].length - 1;
+  }
+  return out;
+}
+
+function takesHeredocs(text: string): boolean { return /^\s*(?:ONBUILD\s+)?(?:RUN|COPY|ADD)\s/i.test(text); }
+
+class Lexer {
+  readonly #lines: string[];
+  readonly #continuation: RegExp;
+  #at = 0;
+
+  constructor(lines: string[], escape: string) {
+    this.#lines = lines;
+    this.#continuation = new RegExp(`${escape === '\\' ? '\\\\' : '`'}[ \\t]*$`);
+  }
+
+  * run(): Generator<LogicalLine> {
+    while (this.#at < this.#lines.length) {
+      const line = this.#at + 1;
+      const first = this.#lines[this.#at++]!;
+      if (/^\s*(#|$)/.test(first)) continue;
+      let { text, isContinued } = this.#trim(first);
+      while (isContinued && this.#at < this.#lines.length) {
+        const next = this.#lines[this.#at++]!;
+        if (/^\s*#/.test(next) || /^\s*$/.test(next)) continue;
+        const part = this.#trim(next);
+        text += part.text;
+        ({ isContinued } = part);
+        if (text.length > dockerfileLineBytesMax) throw parseError(line, 'line is too long');
+      }
+      text = text.trim();
+      if (text === '') continue;
+      const heredocs = takesHeredocs(text) ? findHeredocs(text) : [];
+      for (const heredoc of heredocs) this.#readHeredoc(heredoc, line);
+      yield { line, text, heredocs };
+    }
+  }
+
+  #trim(line: string): { text: string; isContinued: boolean } {
+    const isContinued = this.#continuation.test(line);
+    return { text: isContinued ? line.replace(this.#continuation, '') : line, isContinued };
+  }
+
+  #readHeredoc(heredoc: Heredoc, line: number): void {
+    const content: string[] = [];
+    let length = 0;
+    for (;;) {
+      if (this.#at >= this.#lines.length) throw parseError(line, 'unterminated heredoc');
+      const raw = this.#lines[this.#at++]!;
+      const text = heredoc.chompsTabs ? raw.replace(/^\t+/, '') : raw;
+      if (text === heredoc.name) break;
+      length += text.length + 1;
+      if (length > heredocBytesMax) throw parseError(line, 'heredoc is too long');
+      content.push(`${text}\n`);
+    }
+    heredoc.content = content.join('');
+  }
+}
+
+export function lexDockerfile(source: string): LexedFile {
+  if (source.length > dockerfileBytesMax) throw new ApiError('BadRequest', `Dockerfile is larger than ${dockerfileBytesMax} bytes`);
+  const lines = source.replace(/^\uFEFF/, '').split(/\r?\n/);
+  const directives = readDirectives(lines);
+  const escape = directives['escape'] ?? '\\';
+  if (escape !== '\\' && escape !== '`') throw parseError(1, `invalid ESCAPE '${escape}'. Must be ' or \\`);
+  const out: LogicalLine[] = [];
+  for (const line of new Lexer(lines, escape).run()) {
+    out.push(line);
+    if (out.length > instructionsMax) throw parseError(line.line, 'too many instructions');
+  }
+  return { lines: out, escape, directives };
+}

@@ -1,0 +1,163 @@
+/**
+ * A Dockerfile as stages of instructions. Syntax is checked here, with BuildKit's messages; variables are expanded later (`plan.ts`), when
+ * they are known.
+ */
+import { ApiError } from '#base/errors.ts';
+import { lexDockerfile, parseError } from './lexer.ts';
+import type { Heredoc, LogicalLine } from './lexer.ts';
+
+export const keywords = ['ADD', 'ARG', 'CMD', 'COPY', 'ENTRYPOINT', 'ENV', 'EXPOSE', 'FROM', 'HEALTHCHECK', 'LABEL', 'MAINTAINER', 'ONBUILD', 'RUN', 'SHELL', 'STOPSIGNAL', 'USER', 'VOLUME', 'WORKDIR'] as const;
+export type Keyword = (typeof keywords)[number];
+
+export interface Instruction {
+  line: number;
+  keyword: Keyword;
+  /** As written, continuation lines joined, for `Step n/m : …`. */
+  original: string;
+  flags: Record<string, string[]>;
+  /** What follows keyword and flags. */
+  rest: string;
+  /** The rest as a JSON array of strings (exec form). */
+  json: string[] | undefined;
+  heredocs: Heredoc[];
+}
+
+export interface Stage {
+  index: number;
+  name: string | undefined;
+  /** Image or stage, unexpanded. */
+  base: string;
+  platform: string | undefined;
+  from: Instruction;
+  instructions: Instruction[];
+}
+
+export interface Dockerfile { escape: '\\' | '`'; /** ARGs before the first FROM. */ globalArgs: Instruction[]; stages: Stage[] }
+
+const flagsOf: Partial<Record<Keyword, { values: string[]; switches: string[] }>> = {
+  FROM: { values: ['platform'], switches: [] },
+  COPY: { values: ['from', 'chown', 'chmod', 'exclude'], switches: ['link', 'parents'] },
+  ADD: { values: ['chown', 'chmod', 'checksum', 'exclude'], switches: ['link', 'keep-git-dir', 'unpack'] },
+  RUN: { values: ['mount', 'network', 'security', 'device'], switches: [] },
+  HEALTHCHECK: { values: ['interval', 'timeout', 'start-period', 'start-interval', 'retries'], switches: [] },
+};
+
+/** Leading `--name[=value]` words. */
+function takeFlags(keyword: Keyword, text: string, line: number): { flags: Record<string, string[]>; rest: string } {
+  const flags: Record<string, string[]> = {};
+  let rest = text;
+  for (;;) {
+    const match = /^--(?:([a-zA-Z][a-zA-Z0-9-]*)(?:=((?:"(?:\\.|[^"\\])*"|'[^']*'|\\.|[^\s"'\\])*))?)?(?:\s+|$)/.exec(rest);
+    if (match === null) return { flags, rest };
+    if (match[1] === undefined) return { flags, rest: rest.slice(match[0].length) };
+    const allowed = flagsOf[keyword];
+    if (allowed === undefined || !(allowed.values.includes(match[1]) || allowed.switches.includes(match[1]))) {
+      if (allowed === undefined) return { flags, rest };
+      throw parseError(line, `unknown flag: ${match[1]}`);
+    }
+    if (allowed.values.includes(match[1]) && match[2] === undefined) throw parseError(line, `missing a value on flag: ${match[1]}`);
+    const value = match[2] ?? 'true';
+    if (allowed.switches.includes(match[1]) && value !== 'true' && value !== 'false') throw parseError(line, `invalid boolean value for flag ${match[1]}: ${value}`);
+    const isMany = ['mount', 'exclude', 'device'].includes(match[1]);
+    if (flags[match[1]] !== undefined && !isMany) throw parseError(line, `duplicate flag specified: ${match[1]}`);
+    (flags[match[1]] ??= []).push(value);
+    rest = rest.slice(match[0].length);
+  }
+}
+
+function parseJsonForm(text: string): string[] | undefined {
+  if (!text.startsWith('[')) return undefined;
+  try {
+    const value = JSON.parse(text) as unknown;
+    return Array.isArray(value) && value.every((item) => typeof item === 'string') ? value : undefined;
+  } catch { return undefined; }
+}
+
+/** The nearest keyword, for "did you mean". */
+function suggest(word: string): string {
+  const distance = (a: string, b: string): number => {
+    let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+    for (let i = 1; i <= a.length; i++) {
+      const next = [i];
+      for (let j = 1; j <= b.length; j++) next[j] = Math.min(next[j - 1]! + 1, row[j]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
+      row = next;
+    }
+    return row[b.length]!;
+  };
+  const best = [...keywords].sort((a, b) => distance(word, a) - distance(word, b))[0]!;
+  return distance(word, best) <= 2 ? ` (did you mean ${best}?)` : '';
+}
+
+/** Instructions that make no sense without arguments, and how BuildKit says so. */
+function checkArguments(instruction: Instruction): void {
+  const { keyword, rest, line, json } = instruction;
+  const words = rest.trim() === '' ? [] : rest.trim().split(/\s+/);
+  const fail = (message: string): never => { throw parseError(line, message); };
+  if (words.length === 0 && keyword !== 'CMD' && keyword !== 'ENTRYPOINT') fail(keyword === 'FROM' ? 'FROM requires either one or three arguments' : ['WORKDIR', 'USER', 'STOPSIGNAL', 'MAINTAINER'].includes(keyword) ? `${keyword} requires exactly one argument` : `${keyword} requires at least one argument`);
+  switch (keyword) {
+    case 'FROM': if (words.length !== 1 && !(words.length === 3 && words[1]!.toLowerCase() === 'as')) fail('FROM requires either one or three arguments'); break;
+    case 'COPY': case 'ADD':
+      if ((json ?? words).length < 2) fail(`${keyword} requires at least two arguments, but only one was provided. Destination could not be determined`);
+      break;
+    case 'SHELL': if (json === undefined || json.length === 0) fail('SHELL requires the arguments to be in JSON form'); break;
+    case 'USER': case 'STOPSIGNAL': if (words.length !== 1) fail(`${keyword} requires exactly one argument`); break;
+    case 'ONBUILD': {
+      const trigger = words[0]!.toUpperCase();
+      if (trigger === 'ONBUILD') fail("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed");
+      if (trigger === 'FROM' || trigger === 'MAINTAINER') fail(`${trigger} isn't allowed as an ONBUILD trigger`);
+      break;
+    }
+    case 'HEALTHCHECK': {
+      const type = words[0]!.toUpperCase();
+      if (type === 'NONE' && words.length > 1) fail('HEALTHCHECK NONE takes no arguments');
+      if (type !== 'NONE' && type !== 'CMD') fail(`Unknown type "${type}" in HEALTHCHECK (try CMD)`);
+      if (type === 'CMD' && words.length < 2) fail('Missing command after HEALTHCHECK CMD');
+      break;
+    }
+    default:
+  }
+}
+
+export function parseInstruction(source: LogicalLine): Instruction {
+  const match = /^(\S+)(?:\s+([\s\S]*))?$/.exec(source.text)!;
+  const word = match[1]!;
+  const keyword = word.toUpperCase() as Keyword;
+  if (!keywords.includes(keyword)) throw parseError(source.line, `unknown instruction: ${word}${suggest(keyword)}`);
+  const { flags, rest } = takeFlags(keyword, (match[2] ?? '').trim(), source.line);
+  const instruction: Instruction = {
+    line: source.line, keyword, original: `${keyword}${match[2] === undefined ? '' : ` ${match[2].trim()}`}`, flags, rest,
+    json: ['CMD', 'ENTRYPOINT', 'RUN', 'SHELL', 'COPY', 'ADD', 'VOLUME'].includes(keyword) ? parseJsonForm(rest) : undefined, heredocs: source.heredocs,
+  };
+  checkArguments(instruction);
+  return instruction;
+}
+
+/** A trigger of an image (`OnBuild`) as an instruction. */
+export function parseTrigger(text: string): Instruction {
+  const parsed = lexDockerfile(text);
+  const line = parsed.lines[0];
+  if (line === undefined || parsed.lines.length !== 1) throw new ApiError('BadRequest', `invalid ONBUILD trigger: ${text}`);
+  const instruction = parseInstruction(line);
+  if (instruction.keyword === 'ONBUILD' || instruction.keyword === 'FROM' || instruction.keyword === 'MAINTAINER') throw new ApiError('BadRequest', `${instruction.keyword} isn't allowed as an ONBUILD trigger`);
+  return instruction;
+}
+
+export function parseDockerfile(source: string): Dockerfile {
+  const { lines, escape } = lexDockerfile(source);
+  if (lines.length === 0) throw new ApiError('BadRequest', 'the Dockerfile cannot be empty');
+  const globalArgs: Instruction[] = [];
+  const stages: Stage[] = [];
+  for (const line of lines) {
+    const instruction = parseInstruction(line);
+    if (instruction.keyword === 'FROM') {
+      const words = instruction.rest.trim().split(/\s+/);
+      const name = words[2]?.toLowerCase();
+      if (name !== undefined && !/^[a-z][a-z0-9-_.]*$/.test(name)) throw parseError(line.line, `invalid name for build stage: "${words[2]}", name can't start with a number or contain symbols`);
+      stages.push({ index: stages.length, name, base: words[0]!, platform: instruction.flags['platform']?.[0], from: instruction, instructions: [] });
+    } else if (stages.length > 0) stages.at(-1)!.instructions.push(instruction);
+    else if (instruction.keyword === 'ARG') globalArgs.push(instruction);
+    else throw parseError(line.line, 'no build stage in current context');
+  }
+  if (stages.length === 0) throw new ApiError('BadRequest', 'no build stage in current context');
+  return { escape, globalArgs, stages };
+}

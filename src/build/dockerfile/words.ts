@@ -1,0 +1,208 @@
+/**
+ * Words of Dockerfile instructions: splitting, quotes and variables, with the meaning that BuildKit gives them (a POSIX shell's parameter
+ * expansion without commands, arithmetic and `~`). Single quotes keep everything; double quotes keep spaces; the escape character is the
+ * file's. Supported: `$a`, `${a}`, `${a:-w}`, `${a-w}`, `:+`, `+`, `:?`, `?`, `#`, `##`, `%`, `%%`, `/p/r`, `//p/r`.
+ */
+import { ApiError } from '#base/errors.ts';
+import { wordExpandedBytesMax } from '../limits.ts';
+
+export type Variables = (name: string) => string | undefined;
+
+const nameStart = /[a-zA-Z_]/;
+const nameChar = /[a-zA-Z0-9_]/;
+const specialName = /[@*#?\-$!0-9]/;
+
+/** A shell pattern as a regular expression source; `isGreedy` says how `*` matches. */
+function patternSource(pattern: string, isGreedy: boolean, escape: string): string {
+  let out = '';
+  for (let at = 0; at < pattern.length; at++) {
+    const char = pattern[at]!;
+    if (char === escape && at + 1 < pattern.length) out += pattern[++at]!.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
+    else if (char === '*') out += isGreedy ? '[\\s\\S]*' : '[\\s\\S]*?';
+    else if (char === '?') out += '[\\s\\S]';
+    else out += char.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
+  }
+  return out;
+}
+
+class Expander {
+  readonly #text: string;
+  readonly #variables: Variables;
+  readonly #escape: string;
+  readonly #isRaw: boolean;
+  #at = 0;
+  /** Finished words, and whether the current one exists though it may be empty (quotes). */
+  readonly words: string[] = [];
+  #word = '';
+  #hasWord = false;
+  #plain = '';
+
+  constructor(text: string, variables: Variables, escape: string, isRaw: boolean) { this.#text = text; this.#variables = variables; this.#escape = escape; this.#isRaw = isRaw; }
+
+  get plain(): string { return this.#plain; }
+
+  #fail(message: string): never { throw new ApiError('BadRequest', message); }
+
+  /** Adds text; unquoted spaces end a word. */
+  #add(text: string, isQuoted: boolean): void {
+    this.#plain += text;
+    if (this.#plain.length > wordExpandedBytesMax) this.#fail('an expanded word is too long');
+    if (isQuoted) { this.#word += text; this.#hasWord = true; return; }
+    for (const char of text) {
+      if (char === ' ' || char === '\t' || char === '\n' || char === '\r') this.#endWord();
+      else { this.#word += char; this.#hasWord = true; }
+    }
+  }
+  #endWord(): void { if (this.#hasWord) this.words.push(this.#word); this.#word = ''; this.#hasWord = false; }
+
+  run(stop = ''): void {
+    while (this.#at < this.#text.length) {
+      const char = this.#text[this.#at]!;
+      if (stop !== '' && char === stop) return;
+      if (char === "'") this.#single();
+      else if (char === '"') this.#double();
+      else if (char === '$') this.#add(this.#dollar(), false);
+      else if (char === this.#escape) {
+        this.#at++;
+        if (this.#isRaw) this.#add(this.#escape, true);
+        if (this.#at >= this.#text.length) { if (!this.#isRaw) this.#add(this.#escape, true); break; }
+        this.#add(this.#text[this.#at++]!, true);
+      } else { this.#add(char, false); this.#at++; }
+    }
+    if (stop === '') this.#endWord();
+  }
+
+  #single(): void {
+    const end = this.#text.indexOf("'", this.#at + 1);
+    if (end < 0) this.#fail('unexpected end of statement while looking for matching single-quote');
+    this.#add(this.#isRaw ? this.#text.slice(this.#at, end + 1) : this.#text.slice(this.#at + 1, end), true);
+    this.#at = end + 1;
+  }
+
+  #double(): void {
+    this.#at++;
+    let out = this.#isRaw ? '"' : '';
+    for (;;) {
+      const char = this.#text[this.#at];
+      if (char === undefined) this.#fail('unexpected end of statement while looking for matching double-quote');
+      if (char === '"') { this.#at++; break; }
+      if (char === '$') { out += this.#dollar(); continue; }
+      if (char === this.#escape) {
+        const next = this.#text[this.#at + 1];
+        if (next === undefined) this.#fail('unexpected end of statement while looking for matching double-quote');
+        const isSpecial = next === '"' || next === '$' || next === this.#escape;
+        out += isSpecial && !this.#isRaw ? next : this.#escape + next;
+        this.#at += 2;
+        continue;
+      }
+      out += char;
+      this.#at++;
+    }
+    this.#add(this.#isRaw ? `${out}"` : out, true);
+  }
+
+  #name(): string {
+    const first = this.#text[this.#at] ?? '';
+    if (specialName.test(first)) {
+      this.#at++;
+      let name = first;
+      if (/[0-9]/.test(first)) while (/[0-9]/.test(this.#text[this.#at] ?? '')) name += this.#text[this.#at++];
+      return name;
+    }
+    let name = '';
+    while (this.#at < this.#text.length && (name === '' ? nameStart : nameChar).test(this.#text[this.#at]!)) name += this.#text[this.#at++];
+    return name;
+  }
+
+  #dollar(): string {
+    this.#at++;
+    if (this.#text[this.#at] !== '{') {
+      const name = this.#name();
+      return name === '' ? '$' : (this.#variables(name) ?? '');
+    }
+    this.#at++;
+    if (this.#text[this.#at] === undefined) this.#fail("syntax error: missing '}'");
+    if (this.#text[this.#at] === '}') this.#fail('bad substitution');
+    const name = this.#name();
+    if (name === '') this.#fail('bad substitution');
+    const char = this.#text[this.#at];
+    if (char === '}') { this.#at++; return this.#variables(name) ?? ''; }
+    if (char === undefined) this.#fail("syntax error: missing '}'");
+    return this.#modifier(name);
+  }
+
+  /** The text up to the closing brace or another mark, expanded. */
+  #inner(stop: string): string {
+    const inner = new Expander(this.#text, this.#variables, this.#escape, false);
+    inner.#at = this.#at;
+    inner.run(stop);
+    this.#at = inner.#at;
+    return inner.#plain;
+  }
+  #close(): void {
+    if (this.#text[this.#at] !== '}') this.#fail("syntax error: missing '}'");
+    this.#at++;
+  }
+
+  #modifier(name: string): string {
+    let modifier = this.#text[this.#at++]!;
+    const value = this.#variables(name);
+    if (modifier === ':') {
+      const second = this.#text[this.#at++];
+      if (second !== '-' && second !== '+' && second !== '?') this.#fail(`unsupported modifier (${second ?? ''}) in substitution`);
+      modifier = `:${second}`;
+    }
+    if (modifier === '/' || modifier === '#' || modifier === '%') return this.#pattern(modifier, value ?? '');
+    const word = this.#inner('}');
+    this.#close();
+    const isSet = modifier.startsWith(':') ? value !== undefined && value !== '' : value !== undefined;
+    switch (modifier.at(-1)) {
+      case '-': return isSet ? value! : word;
+      case '+': return isSet ? word : '';
+      case '?': if (!isSet) this.#fail(`${name}: ${word === '' ? 'not allowed to be unset' : word}`); return value!;
+      default: return this.#fail(`unsupported modifier (${modifier}) in substitution`);
+    }
+  }
+
+  #pattern(kind: string, value: string): string {
+    let isDouble = false;
+    if (this.#text[this.#at] === kind) { isDouble = true; this.#at++; }
+    if (kind === '/') {
+      const pattern = this.#inner('/');
+      if (this.#text[this.#at] !== '/') this.#fail("syntax error: missing '/' in ${}");
+      this.#at++;
+      const replacement = this.#inner('}');
+      this.#close();
+      return pattern === '' ? value : value.replace(new RegExp(patternSource(pattern, true, this.#escape), isDouble ? 'g' : ''), () => replacement);
+    }
+    const pattern = this.#inner('}');
+    this.#close();
+    if (kind === '#') return value.replace(new RegExp(`^${patternSource(pattern, isDouble, this.#escape)}`), '');
+    // A suffix: the longest is what a scan from the left finds first, the shortest what one from the right does.
+    const whole = new RegExp(`^${patternSource(pattern, true, this.#escape)}$`);
+    const starts = Array.from({ length: value.length + 1 }, (_, index) => (isDouble ? index : value.length - index));
+    const cut = starts.find((start) => whole.test(value.slice(start)));
+    return cut === undefined ? value : value.slice(0, cut);
+  }
+}
+
+/** One word: quotes removed, variables expanded; spaces stay. */
+export function expandWord(text: string, variables: Variables, escape = '\\'): string {
+  const expander = new Expander(text, variables, escape, false);
+  expander.run();
+  return expander.plain;
+}
+
+/** Variables expanded, quotes and escapes kept: for a here-document or a command that a shell reads later. */
+export function expandRaw(text: string, variables: Variables, escape = '\\'): string {
+  const expander = new Expander(text, variables, escape, true);
+  expander.run();
+  return expander.plain;
+}
+
+/** Expands and splits at unquoted spaces. */
+export function expandWords(text: string, variables: Variables, escape = '\\'): string[] {
+  const expander = new Expander(text, variables, escape, false);
+  expander.run();
+  return expander.words;
+}

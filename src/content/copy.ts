@@ -1,0 +1,131 @@
+/**
+ * Copies files between rooted trees as `COPY` and `ADD` do: symlinks of the given paths are followed inside their roots, those found
+ * below are copied as they are; directories merge; owners, modes, times, extended attributes, devices and hard links are kept unless told
+ * otherwise. Synchronous: runs in a worker (`layer-worker.ts`).
+ *
+ * Invariant: neither root is left, whatever symlinks either tree holds. Specification: the Dockerfile reference, "COPY".
+ */
+import { chmodSync, chownSync, constants, copyFileSync, lchownSync, linkSync, lstatSync, lutimesSync, mkdirSync, readdirSync, readlinkSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import type { Stats } from 'node:fs';
+import { ApiError } from '#base/errors.ts';
+import { deviceParts, getXattr, listXattrs, makeSpecialFile, setXattr } from '#os/special-files.ts';
+import { RootedDirectory, lstatOrUndefined, pathParts } from './safe-path.ts';
+
+export type CopyAction =
+  /** `sources` are relative to `sourceRoot`. `isDirectory`: the target was written with a trailing slash or there are several sources. */
+  | { kind: 'copy'; sourceRoot: string; sources: string[]; target: string; isDirectory: boolean; owner?: Owner; mode?: number; exclude?: string[]; keepsParents?: boolean }
+  | { kind: 'file'; target: string; content: string; mode: number; owner?: Owner; isDirectory: boolean; name: string; mtimeMs: number }
+  | { kind: 'makeDirectory'; target: string; owner?: Owner };
+export interface Owner { uid: number; gid: number }
+
+class Copier {
+  readonly #target: RootedDirectory;
+  readonly #inodes = new Map<string, string>();
+  constructor(root: string) { this.#target = new RootedDirectory(root); }
+
+  #makeParents(owner: Owner | undefined): (path: string) => void {
+    return (path) => { mkdirSync(path, { mode: 0o755 }); if (owner !== undefined) chownSync(path, owner.uid, owner.gid); };
+  }
+
+  run(action: CopyAction): void {
+    if (action.kind === 'makeDirectory') { this.#target.directory(pathParts(action.target), this.#makeParents(action.owner)); return; }
+    if (action.kind === 'file') {
+      const path = this.#destination(action.target, action.isDirectory, action.name, action.owner);
+      this.#clear(path);
+      writeFileSync(path, action.content, { mode: action.mode });
+      chmodSync(path, action.mode);
+      chownSync(path, action.owner?.uid ?? 0, action.owner?.gid ?? 0);
+      utimesSync(path, action.mtimeMs / 1000, action.mtimeMs / 1000);
+      return;
+    }
+    const source = new RootedDirectory(action.sourceRoot);
+    const excluded = new Set(action.exclude ?? []);
+    for (const relative of action.sources) this.#copySource(source, relative, action, excluded);
+  }
+
+  #copySource(source: RootedDirectory, relative: string, action: CopyAction & { kind: 'copy' }, excluded: Set<string>): void {
+    const from = source.resolve(pathParts(relative));
+    if (from === undefined) throw new ApiError('NotFound', `COPY failed: stat ${relative}: file does not exist`);
+    const info = lstatSync(from);
+    const target = action.keepsParents === true ? `${action.target}/${pathParts(relative).slice(0, info.isDirectory() ? undefined : -1).join('/')}` : action.target;
+    if (info.isDirectory()) {
+      const into = this.#target.directory(pathParts(target), this.#makeParents(action.owner))!;
+      this.#children(from, into, pathParts(relative).join('/'), action, excluded);
+      return;
+    }
+    const path = this.#destination(target, action.isDirectory || action.keepsParents === true, pathParts(relative).at(-1) ?? '', action.owner);
+    this.#one(from, path, info, action, pathParts(relative).join('/'), excluded);
+  }
+
+  /** Where a single file goes: into the target when that is a directory, else the target itself (a symlink there is followed). */
+  #destination(target: string, isDirectory: boolean, name: string, owner: Owner | undefined): string {
+    const parts = pathParts(target);
+    if (isDirectory) return `${this.#target.directory(parts, this.#makeParents(owner))!}/${name}`;
+    const existing = parts.length === 0 ? this.#target.root : this.#target.resolve(parts);
+    if (existing !== undefined) return lstatSync(existing).isDirectory() ? `${existing}/${name}` : existing;
+    return this.#target.locate(parts, this.#makeParents(owner))!;
+  }
+
+  #clear(path: string): void {
+    const existing = lstatOrUndefined(path);
+    if (existing === undefined) return;
+    if (existing.isDirectory()) throw new ApiError('BadRequest', `cannot copy to non-directory: ${path.slice(this.#target.root.length)}`);
+    rmSync(path, { force: true });
+  }
+
+  #children(from: string, into: string, relative: string, action: CopyAction & { kind: 'copy' }, excluded: Set<string>): void {
+    for (const name of readdirSync(from).sort()) {
+      const child = relative === '' ? name : `${relative}/${name}`;
+      if (excluded.has(child)) continue;
+      this.#one(`${from}/${name}`, `${into}/${name}`, lstatSync(`${from}/${name}`), action, child, excluded);
+    }
+  }
+
+  #one(from: string, to: string, info: Stats, action: CopyAction & { kind: 'copy' }, relative: string, excluded: Set<string>): void {
+    if (info.isDirectory()) {
+      const existing = lstatOrUndefined(to);
+      // A symlink to a directory in the target is kept, as docker does.
+      const real = existing?.isSymbolicLink() === true ? this.#target.resolve(pathParts(to.slice(this.#target.root.length))) : to;
+      if (real === undefined || (existing !== undefined && !lstatSync(real).isDirectory())) { rmSync(to, { recursive: true, force: true }); this.#target.forget(to); }
+      const directory = real !== undefined && lstatOrUndefined(real)?.isDirectory() === true ? real : to;
+      if (lstatOrUndefined(directory) === undefined) mkdirSync(directory, { mode: 0o700 });
+      this.#children(from, directory, relative, action, excluded);
+      this.#attributes(from, directory, info, action);
+      return;
+    }
+    const existing = lstatOrUndefined(to);
+    if (existing !== undefined) { rmSync(to, { recursive: existing.isDirectory(), force: true }); this.#target.forget(to); }
+    if (info.isSymbolicLink()) symlinkSync(readlinkSync(from), to);
+    else if (info.isFile()) {
+      const inode = `${info.dev}:${info.ino}`;
+      const first = info.nlink > 1 ? this.#inodes.get(inode) : undefined;
+      if (first !== undefined) { linkSync(first, to); return; }
+      if (info.nlink > 1) this.#inodes.set(inode, to);
+      copyFileSync(from, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
+    } else if (info.isFIFO()) makeSpecialFile(to, 'fifo', info.mode);
+    else if (info.isCharacterDevice() || info.isBlockDevice()) {
+      const { major, minor } = deviceParts(info.rdev);
+      makeSpecialFile(to, info.isBlockDevice() ? 'block' : 'character', info.mode, major, minor);
+    } else return;
+    this.#attributes(from, to, info, action);
+  }
+
+  #attributes(from: string, to: string, info: Stats, action: CopyAction & { kind: 'copy' }): void {
+    const owner = action.owner ?? info;
+    lchownSync(to, owner.uid, owner.gid);
+    if (!info.isSymbolicLink()) {
+      chmodSync(to, action.mode ?? info.mode & 0o7777);
+      for (const name of listXattrs(from)) {
+        if (name.startsWith('trusted.overlay.') || name.startsWith('system.') || name === 'security.selinux') continue;
+        const value = getXattr(from, name);
+        if (value !== undefined) setXattr(to, name, value);
+      }
+    }
+    lutimesSync(to, info.mtimeMs / 1000, info.mtimeMs / 1000);
+  }
+}
+
+export function copyFiles(targetRoot: string, actions: CopyAction[]): void {
+  const copier = new Copier(targetRoot);
+  for (const action of actions) copier.run(action);
+}
