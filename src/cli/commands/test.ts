@@ -3,7 +3,6 @@
  * named; with CI=true leaving anything out is a failure.
  */
 import { existsSync, readdirSync } from 'node:fs';
-import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { imageTools, installPackages, missingTools, tools } from '#platform/packages.ts';
@@ -24,16 +23,16 @@ export async function runTests(paths: string[]): Promise<void> {
   const all = paths.length > 0 ? paths : testFiles();
   const left = root ? [] : all.filter((path) => needsRoot.test(path));
   const run = all.filter((path) => !left.includes(path));
-  const environment = { ...process.env, NODE_DISABLE_COMPILE_CACHE: '' };
-  const stage = (file: string, args: string[]): number => spawnSync(file, args, { cwd: packageRoot, stdio: 'inherit', env: environment }).status ?? 1;
-  if (paths.length === 0 && stage(process.execPath, [join(packageRoot, 'node_modules/typescript/bin/tsc'), '-p', '.']) !== 0) { print('tiphys: the type check failed'); process.exitCode = 1; return; }
+  const environment = process.env as Record<string, string>;
+  const stage = async (file: string, args: string[]): Promise<number> => (await linuxProcesses.spawn(file, args, { directory: packageRoot, env: environment, stdin: 'ignore', stdout: 1, stderr: 2 }).exit).code;
+  if (paths.length === 0 && await stage(process.execPath, [join(packageRoot, 'node_modules/typescript/bin/tsc'), '-p', '.']) !== 0) { print('tiphys: the type check failed'); process.exitCode = 1; return; }
   const plain = run.filter((path) => !needsRoot.test(path));
   const rooted = run.filter((path) => needsRoot.test(path));
   const options = ['--experimental-ffi', '--disable-warning=ExperimentalWarning', '--test', '--test-timeout=600000', ...(process.stdout.isTTY ? [] : ['--test-reporter=spec'])];
   let failed = false;
-  if (plain.length > 0) failed = stage(process.execPath, [...options, '--test-concurrency=2', ...plain]) !== 0 || failed;
+  if (plain.length > 0) failed = await stage(process.execPath, [...options, '--test-concurrency=2', ...plain]) !== 0 || failed;
   // Tests that use the kernel run one after the other: they share links, tables and cgroups.
-  if (rooted.length > 0) failed = stage(process.execPath, [...options, '--test-concurrency=1', ...rooted]) !== 0 || failed;
+  if (rooted.length > 0) failed = await stage(process.execPath, [...options, '--test-concurrency=1', ...rooted]) !== 0 || failed;
   if (left.length > 0) {
     print(`\nLeft out, because they need root:\n${left.map((path) => `  ${path}`).join('\n')}`);
     if (process.env['CI'] === 'true') failed = true;
@@ -49,7 +48,7 @@ async function installDevelopment(): Promise<void> {
   const note = join(packageRoot, 'node_modules/.tiphys-packages');
   const { readIfExists, writeFileAtomic } = await import('#os/files.ts');
   const kept = readIfExists(note);
-  const done = spawnSync('npm', ['install', '--no-save', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error', '--include=dev'], { cwd: packageRoot, stdio: ['ignore', 'ignore', 'inherit'] });
+  const done = await linuxProcesses.spawn('npm', ['install', '--no-save', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error', '--include=dev'], { directory: packageRoot, env: process.env as Record<string, string>, stdin: 'ignore', stdout: 'ignore', stderr: 2 }).exit;
   if (kept !== undefined) writeFileAtomic(note, kept);
-  if (done.status !== 0) throw new Error('npm could not install the libraries of package-lock.json');
+  if (done.code !== 0) throw new Error('npm could not install the libraries of package-lock.json');
 }
