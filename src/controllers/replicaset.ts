@@ -1,11 +1,12 @@
 /**
  * The ReplicaSet controller: as many active Pods that match the selector as `spec.replicas` says.
  * Adopts matching Pods that have no controller, lets go of its own that no longer match, creates and deletes the difference
- * (those that hurt least first), and counts. Spec: Kubernetes documentation, "ReplicaSet". It does not roll out templates.
+ * (those that hurt least first), and counts. It does not roll out templates. ReplicationControllers, the older form with a plain map as
+ * selector, are served by the same code. Spec: Kubernetes documentation, "ReplicaSet", "ReplicationController".
  */
 import { isReason } from '#base/errors.ts';
-import type { KubeObject } from '#base/objects.ts';
-import { type LabelSelector, matchesLabels, selectorOf } from '#base/selectors.ts';
+import type { KindRef, KubeObject } from '#base/objects.ts';
+import { type LabelSelector, matchesLabels, selectorOf, selectorOfMap } from '#base/selectors.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
@@ -26,6 +27,12 @@ export interface ReplicaSetObserved {
   failure?: { reason: 'FailedCreate' | 'FailedDelete'; message: string };
 }
 
+/** The selector of either form. */
+function selectorIn(replicaSet: KubeObject): LabelSelector {
+  const { selector } = replicaSet['spec'];
+  return replicaSet.kind === 'ReplicationController' ? selectorOfMap(selector ?? {}) : (selectorOf(selector) ?? []);
+}
+
 export interface ReplicaSetPlan {
   adopt: KubeObject[];
   release: KubeObject[];
@@ -39,7 +46,7 @@ export interface ReplicaSetPlan {
 export function planReplicaSet(observed: ReplicaSetObserved, nowMs: number): ReplicaSetPlan {
   const { replicaSet, owned, orphans } = observed;
   const { spec } = replicaSet;
-  const selector = selectorOf(spec.selector) ?? [];
+  const selector = selectorIn(replicaSet);
   const deleting = replicaSet.metadata.deletionTimestamp !== undefined;
   const mine = owned.filter((pod) => matchesLabels(selector, pod.metadata.labels));
   const adopted = deleting ? [] : orphans.filter((pod) => pod.metadata.deletionTimestamp === undefined && matchesLabels(selector, pod.metadata.labels) && isPodActive(pod));
@@ -116,19 +123,21 @@ function logarithmOf(ageMs: number): number {
 
 class ReplicaSetController {
   readonly #context: ControllerContext;
+  readonly #kind: KindRef;
   readonly #replicaSets: Informer;
   readonly #pods: Informer;
   readonly #recorder: EventRecorder;
   readonly queue: WorkQueue;
 
-  constructor(context: ControllerContext) {
+  constructor(context: ControllerContext, kind: KindRef, name: string) {
     this.#context = context;
-    this.#recorder = recorderOf(context, 'replicaset-controller');
-    this.#replicaSets = context.informers.informer(kinds.ReplicaSet).addIndex('controller', indexes.controller).addIndex('namespace', indexes.namespace);
+    this.#kind = kind;
+    this.#recorder = recorderOf(context, name.endsWith('-controller') ? name : `${name}-controller`);
+    this.#replicaSets = context.informers.informer(kind).addIndex('controller', indexes.controller).addIndex('namespace', indexes.namespace);
     this.#pods = context.informers.informer(kinds.Pod).addIndex('controller', indexes.controller).addIndex('orphans', indexes.orphans);
-    this.queue = createQueue(context, 'replicaset', (key) => this.#reconcile(key));
+    this.queue = createQueue(context, name, (key) => this.#reconcile(key));
     enqueueEach(this.#replicaSets, this.queue);
-    enqueueController(this.#pods, 'ReplicaSet', this.queue);
+    enqueueController(this.#pods, kind.kind, this.queue);
     this.#pods.addHandler({ added: (pod) => this.#enqueueMatching(pod), updated: (pod) => this.#enqueueMatching(pod) });
   }
 
@@ -136,7 +145,7 @@ class ReplicaSetController {
   #enqueueMatching(pod: KubeObject): void {
     if (indexes.controller(pod) !== undefined || pod.metadata.labels === undefined) return;
     for (const replicaSet of this.#replicaSets.by('namespace', pod.metadata.namespace!)) {
-      if (matchesLabels(selectorOf(replicaSet['spec'].selector) ?? [], pod.metadata.labels)) this.queue.add(`${replicaSet.metadata.namespace}/${replicaSet.metadata.name}`);
+      if (matchesLabels(selectorIn(replicaSet), pod.metadata.labels)) this.queue.add(`${replicaSet.metadata.namespace}/${replicaSet.metadata.name}`);
     }
   }
 
@@ -159,7 +168,7 @@ class ReplicaSetController {
   }
 
   #candidates(replicaSet: KubeObject): KubeObject[] {
-    const selector: LabelSelector = selectorOf(replicaSet['spec'].selector) ?? [];
+    const selector = selectorIn(replicaSet);
     return [...this.#pods.by('orphans', replicaSet.metadata.namespace!)].filter((pod) => matchesLabels(selector, pod.metadata.labels));
   }
 
@@ -187,7 +196,7 @@ class ReplicaSetController {
     const { namespace, name } = replicaSet.metadata;
     if (plan.adopt.length > 0) {
       // The cache may not know yet that this ReplicaSet is going away: then nothing may be adopted.
-      const fresh = await client.get(kinds.ReplicaSet, name!, namespace);
+      const fresh = await client.get(this.#kind, name!, namespace);
       if (fresh.metadata.uid === replicaSet.metadata.uid && fresh.metadata.deletionTimestamp === undefined) {
         await forEachBounded(plan.adopt, (pod) => adopt(this.#context, kinds.Pod, replicaSet, pod));
       }
@@ -215,16 +224,21 @@ class ReplicaSetController {
     if (current === undefined) return;
     const observed: ReplicaSetObserved = { replicaSet: current, owned: [], orphans: [] };
     if (failure instanceof Error) observed.failure = { reason: 'replicaFailure' in failure ? 'FailedCreate' : 'FailedDelete', message: failure.message };
-    const selector = selectorOf(current['spec'].selector) ?? [];
+    const selector = selectorIn(current);
     const active = [...this.#pods.by('controller', current.metadata.uid!)].filter((pod) => isPodActive(pod) && matchesLabels(selector, pod.metadata.labels));
     const { status, requeueAfterMs } = planStatus(observed, active, this.#context.clock.now());
     if (requeueAfterMs !== undefined) plan.requeueAfterMs = requeueAfterMs;
-    await writeStatus(this.#context, kinds.ReplicaSet, current, status, isEqual);
+    await writeStatus(this.#context, this.#kind, current, status, isEqual);
   }
 }
 
 export function startReplicaSetController(context: ControllerContext): Controller {
-  const controller = new ReplicaSetController(context);
+  const controller = new ReplicaSetController(context, kinds.ReplicaSet, 'replicaset');
   return { name: 'replicaset', queues: [controller.queue] };
+}
+
+export function startReplicationController(context: ControllerContext): Controller {
+  const controller = new ReplicaSetController(context, kinds.ReplicationController, 'replication-controller');
+  return { name: 'replicationcontroller', queues: [controller.queue] };
 }
 

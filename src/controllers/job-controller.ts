@@ -1,0 +1,144 @@
+/** Carries `planJob` out: status first, then finalizers, then Pods; and deletes finished Jobs whose time to live is over. */
+import { isReason } from '#base/errors.ts';
+import type { Json, KubeObject } from '#base/objects.ts';
+import { matchesLabels, selectorOf } from '#base/selectors.ts';
+import type { EventRecorder } from '#client/events.ts';
+import { indexes, type Informer, keyOf } from '#client/informer.ts';
+import { kinds } from '#client/kinds.ts';
+import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
+import { isEqual } from './equality.ts';
+import { indexAnnotation, indexOf, isJobFinished, jobFinalizer, type JobPlan, planJob } from './job.ts';
+import { type Condition, podFromTemplate } from './pods.ts';
+import { adopt, type Controller, type ControllerContext, controllerOf, createQueue, deleteIfPresent, enqueueController, enqueueEach, forEachBounded, ownedBy, recorderOf, slowStart } from './runtime.ts';
+
+export function jobPod(job: KubeObject, index: number | undefined, failures: number | undefined): KubeObject {
+  const { name, namespace } = job.metadata;
+  const pod = podFromTemplate(job['spec'].template, namespace!, ownedBy(job), { generateName: index === undefined ? `${name}-` : `${name}-${index}-` });
+  const labels: Record<string, string> = { ...pod.metadata.labels };
+  // The server puts these on the template; a Job that came without them must still find its Pods.
+  for (const key of ['controller-uid', 'batch.kubernetes.io/controller-uid']) labels[key] ??= job.metadata.uid!;
+  for (const key of ['job-name', 'batch.kubernetes.io/job-name']) labels[key] ??= name!;
+  pod.metadata.finalizers = [...(pod.metadata.finalizers ?? []), jobFinalizer];
+  if (index !== undefined) {
+    labels[indexAnnotation] = String(index);
+    pod.metadata.annotations = { ...pod.metadata.annotations, [indexAnnotation]: String(index), ...(failures === undefined ? {} : { 'batch.kubernetes.io/job-index-failure-count': String(failures) }) };
+    const variable = { name: 'JOB_COMPLETION_INDEX', valueFrom: { fieldRef: { apiVersion: 'v1', fieldPath: `metadata.labels['${indexAnnotation}']` } } };
+    const withIndex = (list: Json[] | undefined): Json[] | undefined => list?.map((container) => (((container.env ?? []) as Json[]).some((entry) => entry.name === variable.name) ? container : { ...container, env: [...(container.env ?? []), variable] }));
+    const initContainers = withIndex(pod['spec'].initContainers);
+    pod['spec'] = { ...pod['spec'], hostname: `${name}-${index}`, containers: withIndex(pod['spec'].containers), ...(initContainers === undefined ? {} : { initContainers }) };
+  }
+  pod.metadata.labels = labels;
+  return pod;
+}
+
+class JobController {
+  readonly #context: ControllerContext;
+  readonly #jobs: Informer;
+  readonly #pods: Informer;
+  readonly #recorder: EventRecorder;
+  readonly queue: WorkQueue;
+  readonly ttlQueue: WorkQueue;
+
+  constructor(context: ControllerContext) {
+    this.#context = context;
+    this.#recorder = recorderOf(context, 'job-controller');
+    this.#jobs = context.informers.informer(kinds.Job).addIndex('controller', indexes.controller);
+    this.#pods = context.informers.informer(kinds.Pod).addIndex('controller', indexes.controller).addIndex('orphans', indexes.orphans);
+    this.queue = createQueue(context, 'job', (key) => this.#reconcile(key));
+    this.ttlQueue = createQueue(context, 'ttl-after-finished', (key) => this.#expire(key));
+    enqueueEach(this.#jobs, this.queue);
+    enqueueController(this.#pods, 'Job', this.queue);
+    const onFinished = (job: KubeObject): void => { if (isJobFinished(job) && job['spec'].ttlSecondsAfterFinished !== undefined) this.ttlQueue.add(keyOf(job)); };
+    this.#jobs.addHandler({ added: onFinished, updated: onFinished });
+    // A Pod whose Job is gone must not be kept by the Job's finalizer.
+    const freeOrphan = (pod: KubeObject): void => {
+      const owner = controllerOf(pod);
+      if (pod.metadata.finalizers?.includes(jobFinalizer) !== true) return;
+      if (owner === undefined || (owner.kind === 'Job' && this.#jobs.hasSynced && this.#jobs.get(`${pod.metadata.namespace}/${owner.name}`)?.metadata.uid !== owner.uid)) this.ttlQueue.add(`pod:${keyOf(pod)}`);
+    };
+    this.#pods.addHandler({ added: freeOrphan, updated: freeOrphan });
+    this.#jobs.addHandler({ deleted: (job) => { for (const pod of this.#pods.by('controller', job.metadata.uid!)) freeOrphan(pod); } });
+  }
+
+  async #expire(key: string): Promise<ReconcileResult | undefined> {
+    if (key.startsWith('pod:')) {
+      const pod = this.#pods.get(key.slice(4));
+      const owner = pod === undefined ? undefined : controllerOf(pod);
+      if (pod !== undefined && (owner === undefined || this.#jobs.get(`${pod.metadata.namespace}/${owner.name}`)?.metadata.uid !== owner.uid)) await this.#dropFinalizer(pod);
+      return undefined;
+    }
+    const job = this.#jobs.get(key);
+    const ttlSeconds: number | undefined = job?.['spec'].ttlSecondsAfterFinished;
+    if (job === undefined || ttlSeconds === undefined || job.metadata.deletionTimestamp !== undefined || !isJobFinished(job)) return undefined;
+    const finished = ((job['status'].conditions ?? []) as Condition[]).find(({ type, status }) => (type === 'Complete' || type === 'Failed') && status === 'True');
+    const leftMs = Date.parse(finished?.lastTransitionTime ?? '') + ttlSeconds * 1000 - this.#context.clock.now();
+    if (leftMs > 0) return { requeueAfterMs: leftMs };
+    await deleteIfPresent(this.#context, kinds.Job, job, { propagationPolicy: 'Foreground' });
+    return undefined;
+  }
+
+  async #reconcile(key: string): Promise<ReconcileResult | undefined> {
+    const job = this.#jobs.get(key);
+    if (job === undefined || job['spec'].managedBy !== undefined && job['spec'].managedBy !== 'kubernetes.io/job-controller') return undefined;
+    const selector = selectorOf(job['spec'].selector);
+    if (job.metadata.deletionTimestamp === undefined && selector !== undefined) {
+      const orphans = [...this.#pods.by('orphans', job.metadata.namespace!)].filter((pod) => pod.metadata.deletionTimestamp === undefined && matchesLabels(selector, pod.metadata.labels));
+      await forEachBounded(orphans, (pod) => adopt(this.#context, kinds.Pod, job, pod));
+    }
+    const pods = [...this.#pods.by('controller', job.metadata.uid!)];
+    if (job.metadata.deletionTimestamp !== undefined) {
+      await forEachBounded(pods, (pod) => this.#dropFinalizer(pod));
+      return undefined;
+    }
+    const plan = planJob({ job, pods }, this.#context.clock.now());
+    await this.#apply(key, job, plan);
+    return plan.requeueAfterMs === undefined ? undefined : { requeueAfterMs: plan.requeueAfterMs };
+  }
+
+  async #apply(key: string, job: KubeObject, plan: JobPlan): Promise<void> {
+    const { client } = this.#context;
+    if (!isEqual(job['status'], plan.status)) await client.update(kinds.Job, { ...job, status: plan.status }, { subresource: 'status' });
+    for (const { type, reason, message } of plan.events) this.#recorder.event(job, type, reason, message);
+    const released = plan.releaseFinalizer.length > 0;
+    await forEachBounded(plan.releaseFinalizer, (pod) => this.#dropFinalizer(pod));
+    await forEachBounded(plan.delete, async (pod) => {
+      await deleteIfPresent(this.#context, kinds.Pod, pod);
+      this.#recorder.event(job, 'Normal', 'SuccessfulDelete', `Deleted pod: ${pod.metadata.name}`);
+    });
+    await slowStart(plan.create.length, async (at) => {
+      const index = plan.create[at];
+      try {
+        const pod = await client.create(kinds.Pod, jobPod(job, index, index === undefined || job['spec'].backoffLimitPerIndex === undefined ? undefined : this.#failuresOf(job, index)));
+        this.#recorder.event(job, 'Normal', 'SuccessfulCreate', `Created pod: ${pod.metadata.name}`);
+      } catch (error) {
+        this.#recorder.event(job, 'Warning', 'FailedCreate', `Error creating: ${error instanceof Error ? error.message : String(error)}`);
+        throw error;
+      }
+    });
+    // Finalizers are off: the UIDs can be counted. The watch would bring us back too; this does not wait for it.
+    if (released) this.queue.add(key);
+  }
+
+  #failuresOf(job: KubeObject, index: number): number {
+    let most = -1;
+    for (const pod of this.#pods.by('controller', job.metadata.uid!)) {
+      if (indexOf(pod) === index) most = Math.max(most, Number(pod.metadata.annotations?.['batch.kubernetes.io/job-index-failure-count'] ?? 0));
+    }
+    return most + 1;
+  }
+
+  async #dropFinalizer(pod: KubeObject): Promise<void> {
+    if (pod.metadata.finalizers?.includes(jobFinalizer) !== true) return;
+    const finalizers = pod.metadata.finalizers.filter((name) => name !== jobFinalizer);
+    try {
+      await this.#context.client.patch(kinds.Pod, pod.metadata.name!, pod.metadata.namespace, 'merge', { metadata: { uid: pod.metadata.uid, resourceVersion: pod.metadata.resourceVersion, finalizers: finalizers.length === 0 ? null : finalizers } });
+    } catch (error) {
+      if (!isReason(error, 'NotFound')) throw error;
+    }
+  }
+}
+
+export function startJobController(context: ControllerContext): Controller {
+  const controller = new JobController(context);
+  return { name: 'job', queues: [controller.queue, controller.ttlQueue] };
+}
