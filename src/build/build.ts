@@ -1,0 +1,230 @@
+/**
+ * A build: Dockerfile and context in, image out, with the classic builder's text (`Step 1/4 : FROM …`). Stages that the target does not need
+ * are not built; those that do not need each other are built at the same time, and their text comes out one stage after the other.
+ */
+import { ApiError } from '#base/errors.ts';
+import { canonicalName, familiarName, parseReference, withDefaultTag } from '#base/reference.ts';
+import type { ImageLayer, ImageRecord } from '#content/image-records.ts';
+import type { HttpTransport } from '#content/remote.ts';
+import { writeManifest } from '#content/image-writer.ts';
+import type { BuildContext } from './context.ts';
+import type { GraphContext } from './graph.ts';
+import { parseError } from './dockerfile/lexer.ts';
+import { parseDockerfile } from './dockerfile/parser.ts';
+import type { Dockerfile, Stage } from './dockerfile/parser.ts';
+import { splitWords } from './dockerfile/config.ts';
+import { StageBuilder } from './dockerfile/stage.ts';
+import type { BuildSettings, StageOutput, StageResult } from './dockerfile/stage.ts';
+import { platformArgs, predefinedArgs } from './dockerfile/variables.ts';
+import { expandWord } from './dockerfile/words.ts';
+
+export interface BuildRequest extends BuildSettings {
+  dockerfile: string;
+  context: BuildContext | undefined;
+  target?: string;
+  tags: string[];
+  platform?: string;
+  onEvent: (event: Record<string, unknown>) => void;
+}
+
+export interface BuilderParts extends GraphContext {
+  transport: HttpTransport;
+  /** Finds an image here, or pulls it (`always` even when it is here). */
+  pullImage: (reference: string, always: boolean, onEvent: (event: Record<string, unknown>) => void, signal: AbortSignal) => Promise<ImageRecord>;
+}
+
+/** One stage's text, held back until the stages before it are through. */
+class OrderedOutput {
+  readonly #emit: (event: Record<string, unknown>) => void;
+  readonly #held: Record<string, unknown>[][] = [];
+  readonly #done = new Set<number>();
+  #current = 0;
+  constructor(count: number, emit: (event: Record<string, unknown>) => void) { this.#emit = emit; for (let i = 0; i < count; i++) this.#held.push([]); }
+
+  of(index: number): StageOutput {
+    const event = (value: Record<string, unknown>): void => { if (index === this.#current) this.#emit(value); else this.#held[index]!.push(value); };
+    return { event, write: (text) => event({ stream: text }) };
+  }
+  finish(index: number): void {
+    this.#done.add(index);
+    while (this.#done.has(this.#current)) { this.#current++; this.#flush(); }
+  }
+  #flush(): void { for (const event of this.#held[this.#current]?.splice(0) ?? []) this.#emit(event); }
+}
+
+interface Plan { stages: Stage[]; target: Stage; globalArgs: Record<string, string>; bases: Map<Stage, string>; firstStep: Map<Stage, number>; total: number }
+
+function findStage(file: Dockerfile, name: string, before: number): Stage | undefined {
+  const candidates = file.stages.slice(0, before);
+  return candidates.findLast((stage) => stage.name === name.toLowerCase()) ?? (/^\d+$/.test(name) ? candidates[Number(name)] : undefined);
+}
+
+function planBuild(file: Dockerfile, request: BuildRequest, usedArgs: Set<string>, architecture: string): Plan {
+  const platform = platformArgs(architecture);
+  const globalArgs: Record<string, string> = {};
+  const lookUp = (name: string): string | undefined => globalArgs[name] ?? platform[name];
+  for (const instruction of file.globalArgs) {
+    for (const word of splitWords(instruction.rest, file.escape)) {
+      const equals = word.indexOf('=');
+      const name = equals < 0 ? word : word.slice(0, equals);
+      usedArgs.add(name);
+      const value = request.buildArgs[name] ?? (equals < 0 ? undefined : expandWord(word.slice(equals + 1), lookUp, file.escape));
+      if (value !== undefined) globalArgs[name] = value;
+    }
+  }
+  const target = request.target === undefined || request.target === '' ? file.stages.at(-1)! : findStage(file, request.target, file.stages.length);
+  if (target === undefined) throw new ApiError('BadRequest', `failed to reach build target ${request.target} in Dockerfile`);
+  const bases = new Map<Stage, string>();
+  for (const stage of file.stages) {
+    const base = expandWord(stage.base, lookUp, file.escape);
+    if (base === '') throw parseError(stage.from.line, `base name (${stage.base}) should not be blank`);
+    bases.set(stage, base);
+  }
+  const needed = new Set<Stage>();
+  const need = (stage: Stage): void => {
+    if (needed.has(stage)) return;
+    needed.add(stage);
+    const base = findStage(file, bases.get(stage)!, stage.index);
+    if (base !== undefined && base.name !== undefined && !/^\d+$/.test(bases.get(stage)!)) need(base);
+    for (const instruction of stage.instructions) {
+      const from = instruction.flags['from']?.[0];
+      const other = from === undefined ? undefined : findStage(file, expandWord(from, lookUp, file.escape), stage.index);
+      if (other !== undefined) need(other);
+    }
+  };
+  need(target);
+  const stages = file.stages.filter((stage) => needed.has(stage));
+  const firstStep = new Map<Stage, number>();
+  let total = 0;
+  for (const stage of stages) { firstStep.set(stage, total + 1); total += 1 + stage.instructions.length; }
+  return { stages, target, globalArgs, bases, firstStep, total: total + (Object.keys(request.labels).length > 0 ? 1 : 0) };
+}
+
+class Build {
+  readonly #parts: BuilderParts;
+  readonly #request: BuildRequest;
+  readonly #file: Dockerfile;
+  readonly #plan: Plan;
+  readonly #output: OrderedOutput;
+  readonly #usedArgs = new Set<string>();
+  readonly #results = new Map<Stage, Promise<StageResult>>();
+  readonly #pulled = new Map<string, Promise<ImageRecord>>();
+  readonly #architecture = process.arch === 'x64' ? 'amd64' : process.arch;
+
+  constructor(parts: BuilderParts, request: BuildRequest) {
+    this.#parts = parts;
+    this.#request = request;
+    this.#file = parseDockerfile(request.dockerfile);
+    this.#plan = planBuild(this.#file, request, this.#usedArgs, this.#architecture);
+    this.#output = new OrderedOutput(this.#plan.stages.length, request.onEvent);
+  }
+
+  async run(): Promise<StageResult> {
+    // One stage's failure stops the others; all have ended before the error is told.
+    const failed = new AbortController();
+    const signal = AbortSignal.any([this.#request.signal, failed.signal]);
+    for (const [index, stage] of this.#plan.stages.entries()) {
+      const result = this.#stage(stage, index, signal);
+      this.#results.set(stage, result);
+      result.catch((error: unknown) => failed.abort(error));
+    }
+    const settled = await Promise.allSettled(this.#results.values());
+    if (failed.signal.aborted) throw failed.signal.reason;
+    for (const each of settled) if (each.status === 'rejected') throw each.reason;
+    return this.#results.get(this.#plan.target)!;
+  }
+
+  get usedArgs(): Set<string> { return this.#usedArgs; }
+
+  #pull(name: string, output: StageOutput, signal: AbortSignal): Promise<ImageRecord> {
+    let pulled = this.#pulled.get(name);
+    if (pulled === undefined) this.#pulled.set(name, pulled = this.#parts.pullImage(name, this.#request.pull, (event) => output.event(event), signal));
+    return pulled;
+  }
+
+  async #base(stage: Stage, output: StageOutput, signal: AbortSignal): Promise<ImageRecord | StageResult | undefined> {
+    const name = this.#plan.bases.get(stage)!;
+    if (name === 'scratch') return undefined;
+    const other = this.#file.stages.slice(0, stage.index).findLast((each) => each.name === name.toLowerCase());
+    if (other !== undefined) return this.#results.get(other)!;
+    return this.#pull(name, output, signal);
+  }
+
+  async #from(name: string, stage: Stage, output: StageOutput, signal: AbortSignal): Promise<ImageLayer[]> {
+    const other = findStage(this.#file, name, stage.index);
+    if (other !== undefined) return (await this.#results.get(other)!).layers;
+    if (stage.name === name.toLowerCase()) throw new ApiError('BadRequest', `circular dependency detected on stage: ${name}`);
+    const later = this.#file.stages.find((each) => each.name === name.toLowerCase());
+    if (later !== undefined) throw new ApiError('BadRequest', `invalid from flag value ${name}: stage is defined later`);
+    const record = await this.#pull(name, output, signal);
+    await Promise.all(record.layers.map((layer) => this.#parts.content.layers.ensure(layer.diffId, layer.digest)));
+    return record.layers;
+  }
+
+  async #stage(stage: Stage, index: number, signal: AbortSignal): Promise<StageResult> {
+    const output = this.#output.of(index);
+    try {
+      let step = this.#plan.firstStep.get(stage)!;
+      const show = (text: string): void => output.write(`Step ${step++}/${this.#plan.total} : ${text}\n`);
+      show(stage.from.original);
+      const base = await this.#base(stage, output, signal);
+      const settings: BuildSettings = { ...this.#request, signal };
+      const builder = new StageBuilder({
+        graph: this.#parts, transport: this.#parts.transport, context: this.#request.context, settings, escape: this.#file.escape, globalArgs: this.#plan.globalArgs,
+        platformArgs: platformArgs(this.#architecture), usedArgs: this.#usedArgs, output, total: this.#plan.total, resolveFrom: (name) => this.#from(name, stage, output, signal),
+      }, base);
+      output.write(` ---> ${builder.result.imageId === '' ? '' : builder.result.imageId.slice(7, 19)}\n`);
+      const triggers = builder.takeTriggers();
+      if (triggers.length > 0) output.write(`# Executing ${triggers.length} build trigger${triggers.length === 1 ? '' : 's'}\n`);
+      for (const trigger of triggers) await builder.step(trigger);
+      for (const instruction of stage.instructions) { show(instruction.original); await builder.step(instruction); }
+      if (stage === this.#plan.target && Object.keys(this.#request.labels).length > 0) {
+        show(`LABEL ${Object.entries(this.#request.labels).map(([name, value]) => `${name}=${value}`).join(' ')}`);
+        await builder.label(this.#request.labels);
+      }
+      return builder.result;
+    } finally { this.#output.finish(index); }
+  }
+}
+
+/** The step becomes an image of its own: with a manifest, names, and a place in the lists. */
+async function publish(parts: BuilderParts, result: StageResult, tags: string[]): Promise<ImageRecord> {
+  const { images, content } = parts;
+  const found = images.get(result.imageId);
+  if (found === undefined) throw new ApiError('BadRequest', 'No image was generated. Is your Dockerfile empty?');
+  using hold = content.hold();
+  const record: ImageRecord = { ...found, tagTimeMs: parts.clock.now() };
+  delete record.isIntermediate;
+  delete record.isHidden;
+  if (record.manifestDigest === '') {
+    const manifest = await writeManifest(content, record, hold);
+    record.manifestDigest = manifest.digest;
+    record.manifestMediaType = manifest.mediaType;
+  }
+  await images.put(record, tags.map((tag) => images.nameChange(tag, record.id)));
+  return record;
+}
+
+/** Names are checked before anything is built. */
+export function parseTags(tags: string[]): string[] {
+  return tags.filter((tag) => tag !== '').map((tag) => {
+    const reference = parseReference(tag);
+    if (reference.digest !== undefined) throw new ApiError('BadRequest', 'build tag cannot contain a digest');
+    return canonicalName(withDefaultTag(reference));
+  });
+}
+
+export async function runBuild(parts: BuilderParts, request: BuildRequest): Promise<ImageRecord> {
+  const tags = parseTags(request.tags);
+  if (request.platform !== undefined && request.platform !== '' && !/^linux(?:\/|$)/.test(request.platform)) throw new ApiError('BadRequest', `operating system is not supported: ${request.platform}`);
+  const build = new Build(parts, request);
+  const result = await build.run();
+  if (result.imageId === '') throw new ApiError('BadRequest', 'No image was generated. Is your Dockerfile empty?');
+  const record = await publish(parts, result, tags);
+  const unused = Object.keys(request.buildArgs).filter((name) => !build.usedArgs.has(name) && !predefinedArgs.includes(name)).sort();
+  if (unused.length > 0) request.onEvent({ stream: `[Warning] One or more build-args [${unused.join(' ')}] were not consumed\n` });
+  request.onEvent({ aux: { ID: record.id } });
+  request.onEvent({ stream: `Successfully built ${record.id.slice(7, 19)}\n` });
+  for (const tag of tags) request.onEvent({ stream: `Successfully tagged ${familiarName(parseReference(tag))}\n` });
+  return record;
+}

@@ -1,0 +1,159 @@
+/**
+ * The build context: a tar stream, kept as it came and indexed on the way (type, mode, size and SHA-256 of each file), so that a build
+ * whose steps are all cached never unpacks it. `.dockerignore` is applied here too: API clients send everything.
+ */
+import { createHash } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import { open, rm } from 'node:fs/promises';
+import { ApiError } from '#base/errors.ts';
+import { readTar } from '#base/tar.ts';
+import { decompress } from '#content/compression.ts';
+import type { Content } from '#content/content.ts';
+import { contextBytesMax, dockerfileBytesMax } from './limits.ts';
+import { compilePattern, hasWildcard, parseIgnoreFile } from './patterns.ts';
+import type { IgnoreRules } from './patterns.ts';
+
+export interface ContextEntry { type: string; mode: number; sizeBytes: number; digest: string; linkTarget: string }
+
+export interface BuildContext extends AsyncDisposable {
+  entry(path: string): ContextEntry | undefined;
+  /** Text of a file of the context; undefined when it is not there. Small files only. */
+  text(path: string): string | undefined;
+  /** Paths that a COPY source names: itself, or what its wildcards match. Empty: nothing does. */
+  expand(source: string): string[];
+  /** Content address of paths and all below them; times do not count. */
+  digest(paths: string[], exclude?: IgnoreRules): string;
+  /** Paths below, for `--exclude`. */
+  below(path: string): string[];
+  /** Unpacked, owned by root. The same directory each time. */
+  directory(): Promise<string>;
+  /** What `.dockerignore` leaves out. */
+  readonly ignored: string[];
+}
+
+export function cleanContextPath(path: string): string {
+  const out: string[] = [];
+  for (const part of path.split('/')) { if (part === '' || part === '.') continue; if (part === '..') out.pop(); else out.push(part); }
+  return out.join('/');
+}
+
+class TarContext implements BuildContext {
+  readonly #content: Content;
+  readonly #spool: string;
+  readonly #entries: Map<string, ContextEntry>;
+  readonly #texts: Map<string, string>;
+  readonly #sorted: string[];
+  readonly ignored: string[];
+  #directory: Promise<string> | undefined;
+
+  constructor(content: Content, spool: string, entries: Map<string, ContextEntry>, texts: Map<string, string>, rules: IgnoreRules, keep: Set<string>) {
+    this.#content = content; this.#spool = spool; this.#entries = entries; this.#texts = texts;
+    this.ignored = rules.isEmpty ? [] : [...entries.keys()].filter((path) => !keep.has(path) && rules.ignores(path));
+    for (const path of this.ignored) if (!rules.hasExclusions || entries.get(path)!.type !== 'directory') entries.delete(path);
+    this.#sorted = [...entries.keys()].sort();
+  }
+
+  entry(path: string): ContextEntry | undefined { return path === '' ? { type: 'directory', mode: 0o755, sizeBytes: 0, digest: '', linkTarget: '' } : this.#entries.get(path); }
+  text(path: string): string | undefined { return this.#texts.get(cleanContextPath(path)); }
+
+  expand(source: string): string[] {
+    const path = cleanContextPath(source);
+    if (!hasWildcard(source)) return this.entry(path) === undefined && this.#throughLink(path) === undefined ? [] : [path];
+    const pattern = compilePattern(path, { doubleStar: true });
+    return this.#sorted.filter((each) => pattern.test(each));
+  }
+
+  /** A path below a symlink of the context. */
+  #throughLink(path: string): string | undefined {
+    const parts = path.split('/');
+    for (let count = 1; count <= parts.length; count++) {
+      const entry = this.#entries.get(parts.slice(0, count).join('/'));
+      if (entry?.type === 'symlink') return path;
+    }
+    return undefined;
+  }
+
+  below(path: string): string[] { return path === '' ? this.#sorted : this.#sorted.filter((each) => each.startsWith(`${path}/`)); }
+
+  digest(paths: string[], exclude?: IgnoreRules): string {
+    const hash = createHash('sha256');
+    const add = (path: string): void => {
+      const entry = this.#entries.get(path);
+      if (entry === undefined || exclude?.ignores(path) === true) return;
+      hash.update(`${path}\0${entry.type}\0${entry.mode}\0${entry.digest}\0${entry.linkTarget}\n`);
+    };
+    for (const path of paths) {
+      hash.update(`> ${path}\n`);
+      const entry = this.entry(path);
+      add(path);
+      // What a symlink leads to is not followed here: to be safe the whole context counts.
+      if (entry === undefined || entry.type === 'symlink') this.#sorted.forEach(add);
+      else if (entry.type === 'directory') this.below(path).forEach(add);
+    }
+    return hash.digest('hex');
+  }
+
+  directory(): Promise<string> {
+    this.#directory ??= (async () => {
+      const directory = `${this.#spool}.d`;
+      mkdirSync(directory, { recursive: true, mode: 0o755 });
+      await this.#content.layers.unpackFile(this.#spool, directory, { uid: 0, gid: 0 });
+      return directory;
+    })();
+    return this.#directory;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#directory?.catch(() => {});
+    await rm(this.#spool, { force: true });
+    await rm(`${this.#spool}.d`, { recursive: true, force: true });
+  }
+}
+
+/** Reads the stream to its end. `dockerfile`: its path in the context, whose text is kept. */
+export async function receiveContext(content: Content, source: AsyncIterable<Uint8Array>, dockerfile: string, signal?: AbortSignal): Promise<BuildContext> {
+  const spool = content.blobs.scratchPath();
+  const entries = new Map<string, ContextEntry>();
+  const texts = new Map<string, string>();
+  const wanted = new Set([cleanContextPath(dockerfile), '.dockerignore', `${cleanContextPath(dockerfile)}.dockerignore`]);
+  const file = await open(spool, 'wx', 0o600);
+  try {
+    let total = 0;
+    const expanded = await decompress(source);
+    const kept = async function* (): AsyncGenerator<Uint8Array> {
+      for await (const chunk of expanded) {
+        signal?.throwIfAborted();
+        total += chunk.length;
+        if (total > contextBytesMax) throw new ApiError('RequestEntityTooLarge', 'the build context is too large');
+        for (let at = 0; at < chunk.length;) at += (await file.write(chunk, at, chunk.length - at)).bytesWritten;
+        yield chunk;
+      }
+    };
+    for await (const { header, content: bytes } of readTar(kept())) {
+      const path = cleanContextPath(header.path);
+      if (path === '') continue;
+      let digest = '';
+      if (header.type === 'file') {
+        const hash = createHash('sha256');
+        const parts: Uint8Array[] | undefined = wanted.has(path) && header.sizeBytes <= dockerfileBytesMax ? [] : undefined;
+        for await (const chunk of bytes) { hash.update(chunk); parts?.push(Uint8Array.from(chunk)); }
+        digest = hash.digest('hex');
+        if (parts !== undefined) texts.set(path, Buffer.concat(parts).toString('utf8'));
+      }
+      const linked = header.type === 'link' ? entries.get(cleanContextPath(header.linkTarget)) : undefined;
+      entries.set(path, linked ?? { type: header.type, mode: header.mode, sizeBytes: header.sizeBytes, digest, linkTarget: header.type === 'symlink' ? header.linkTarget : '' });
+      const parts = path.split('/');
+      for (let count = 1; count < parts.length; count++) {
+        const parent = parts.slice(0, count).join('/');
+        if (!entries.has(parent)) entries.set(parent, { type: 'directory', mode: 0o755, sizeBytes: 0, digest: '', linkTarget: '' });
+      }
+    }
+  } catch (error) {
+    await file.close();
+    await rm(spool, { force: true });
+    throw error;
+  }
+  await file.close();
+  const ignore = texts.get(`${cleanContextPath(dockerfile)}.dockerignore`) ?? texts.get('.dockerignore') ?? '';
+  return new TarContext(content, spool, entries, texts, parseIgnoreFile(ignore), new Set());
+}

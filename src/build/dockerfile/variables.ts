@@ -1,0 +1,21 @@
+/**
+ * ARG and ENV scopes. Before the first FROM, ARGs are global and seen by FROM alone; a stage sees a global one only after `ARG name`. ENV hides
+ * ARG. Proxy arguments are predefined: usable without ARG, in the environment of RUN, but in no key and in no history.
+ */
+export const predefinedArgs = ['HTTP_PROXY', 'http_proxy', 'HTTPS_PROXY', 'https_proxy', 'FTP_PROXY', 'ftp_proxy', 'NO_PROXY', 'no_proxy', 'ALL_PROXY', 'all_proxy'];
+
+export function platformArgs(architecture: string): Record<string, string> {
+  const platform = `linux/${architecture}`;
+  return {
+    BUILDPLATFORM: platform, BUILDOS: 'linux', BUILDARCH: architecture, BUILDVARIANT: '', TARGETPLATFORM: platform, TARGETOS: 'linux', TARGETARCH: architecture, TARGETVARIANT: '',
+  };
+}
+
+/** `KEY=VALUE` lists as docker keeps them: order of first appearance. */
+export function setEnv(env: string[], name: string, value: string): string[] {
+  const entry = `${name}=${value}`;
+  const at = env.findIndex((each) => each.startsWith(`${name}=`));
+  return at < 0 ? [...env, entry] : env.map((each, index) => (index === at ? entry : each));
+}
+
+export function getEnv(env: string[], name: string): string | undefined { return env.find((each) => each.startsWith(`${name}=`))?.slice(name.length + 1); }

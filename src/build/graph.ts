@@ -1,0 +1,128 @@
+/**
+ * The build graph's operations, LLB-like: *source* (an image's layers, or nothing), *exec* (a command over a root), *file* (copies into a
+ * root). An operation's key is a digest of what it does and of the layers it does it to, so equal work is done once, whoever asks and in
+ * which build. `solve` gives the layer that an operation adds, or null when it changes nothing.
+ *
+ * Front ends (`dockerfile/convert.ts`) make operations; nothing here knows instructions.
+ */
+import { lstatSync, readdirSync, rmSync, rmdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Content } from '#content/content.ts';
+import type { CopyAction } from '#content/copy.ts';
+import type { ImageLayer, ImageRecords } from '#content/image-records.ts';
+import { toImageLayer, writeImage } from '#content/image-writer.ts';
+import type { BuildSnapshots } from '#content/snapshots.ts';
+import type { Clock, Random } from '#os/clock.ts';
+import { digestOf } from './cache.ts';
+import type { BuildCache } from './cache.ts';
+import type { BuildRunner, RunRequest } from './runner.ts';
+
+export type ExecOp = { kind: 'exec'; request: Omit<RunRequest, 'id' | 'imageId' | 'onOutput' | 'signal'>; /** Environment that must not change the key: proxies. */ hiddenEnv: string[]; hiddenMounts: RunRequest['mounts'] };
+/** `key` stands for the content that the actions read; `prepare` is called only when the work is done. */
+export type FileOp = { kind: 'file'; key: unknown; prepare: () => Promise<{ actions: CopyAction[]; release: () => Promise<void> }>; /** Apply to nothing rather than to the input (`--link`). */ isLinked: boolean };
+export type Operation = ExecOp | FileOp;
+
+export interface GraphContext { content: Content; images: ImageRecords; snapshots: BuildSnapshots; runner: BuildRunner; cache: BuildCache; clock: Clock; random: Random }
+
+export interface SolveOptions { noCache: boolean; signal: AbortSignal; onOutput: (bytes: Uint8Array) => void; onStart?: (containerId: string) => void; onEnd?: (containerId: string) => void; about: string }
+
+export class ExitError extends Error {
+  readonly exitCode: number;
+  constructor(exitCode: number) { super(`the command exited with ${exitCode}`); this.name = 'ExitError'; this.exitCode = exitCode; }
+}
+
+export function layersKey(layers: ImageLayer[]): string[] { return layers.map((layer) => layer.diffId); }
+
+export function operationKey(layers: ImageLayer[], op: Operation): string {
+  if (op.kind === 'file') return digestOf('file', op.isLinked ? [] : layersKey(layers), op.key);
+  const { command, env, user, workingDir, network, mounts, extraHosts } = op.request;
+  return digestOf('exec', layersKey(layers), { command, env, user, workingDir, network, mounts, extraHosts });
+}
+
+const running = new Map<string, Promise<ImageLayer | null>>();
+
+/** The layer that the operation adds to these layers. The same operation asked for twice at a time is done once. */
+export async function solve(context: GraphContext, layers: ImageLayer[], op: Operation, options: SolveOptions): Promise<{ layer: ImageLayer | null; isCached: boolean }> {
+  const key = operationKey(layers, op);
+  if (!options.noCache) {
+    const known = context.cache.op(key);
+    if (known !== undefined) return { layer: known, isCached: true };
+    const other = running.get(key);
+    if (other !== undefined) { const layer = await other.catch(() => undefined); if (layer !== undefined) return { layer, isCached: true }; }
+  }
+  const work = op.kind === 'exec' ? solveExec(context, layers, op, options) : solveFile(context, layers, op, options);
+  running.set(key, work);
+  try {
+    const layer = await work;
+    await context.cache.putOp(key, layer, options.about);
+    return { layer, isCached: false };
+  } finally { if (running.get(key) === work) running.delete(key); }
+}
+
+export function newContainerId(random: Random): string { return Buffer.from(random.bytes(32)).toString('hex'); }
+
+/** Takes what a container wrote as a layer. */
+async function takeLayer(context: GraphContext, id: string, layers: ImageLayer[]): Promise<ImageLayer | null> {
+  const upper = await context.snapshots.detachUpper(id);
+  removeMountPoints(context, upper, layers);
+  const packed = await context.content.layers.commitUpper(upper);
+  return packed.isEmpty ? null : toImageLayer(packed);
+}
+
+/** What the runtime made to mount over it is not the command's work. */
+function removeMountPoints(context: GraphContext, upper: string, layers: ImageLayer[]): void {
+  const isBelow = (path: string): string | undefined => [...layers].reverse().map((layer) => join(context.content.root, context.content.layers.directory(layer.diffId), path)).find((each) => lstatSync(each, { throwIfNoEntry: false }) !== undefined);
+  for (const path of ['etc/hosts', 'etc/hostname', 'etc/resolv.conf']) {
+    const info = lstatSync(join(upper, path), { throwIfNoEntry: false });
+    if (info?.isFile() === true && info.size === 0 && isBelow(path) === undefined) rmSync(join(upper, path));
+  }
+  for (const path of ['dev/pts', 'dev/shm', 'dev/mqueue', 'dev/console', 'dev', 'proc', 'sys/fs/cgroup', 'sys/fs', 'sys', 'etc']) {
+    const own = lstatSync(join(upper, path), { throwIfNoEntry: false });
+    if (own === undefined) continue;
+    if (own.isFile() && own.size === 0) { rmSync(join(upper, path)); continue; }
+    if (!own.isDirectory() || readdirSync(join(upper, path)).length > 0) continue;
+    const lower = isBelow(path);
+    const info = lower === undefined ? undefined : lstatSync(lower);
+    if (info === undefined ? path !== 'etc' : info.isDirectory() && info.mode === own.mode && info.uid === own.uid && info.gid === own.gid) rmdirSync(join(upper, path));
+  }
+}
+
+async function solveExec(context: GraphContext, layers: ImageLayer[], op: ExecOp, options: SolveOptions): Promise<ImageLayer | null> {
+  using hold = context.content.hold();
+  for (const layer of layers) { hold.addBlob(layer.digest); hold.addLayer(layer.diffId); }
+  // The command sees files, not the image's configuration: what it runs as is in the request.
+  const image = await writeImage(context.content, context.images, {
+    file: { architecture: process.arch === 'x64' ? 'amd64' : process.arch, os: 'linux', config: {}, rootfs: { type: 'layers', diff_ids: layersKey(layers) } },
+    layers, createdAtMs: context.clock.now(), isIntermediate: true,
+  });
+  const id = newContainerId(context.random);
+  options.onStart?.(id);
+  try {
+    const { env, mounts } = op.request;
+    const { exitCode } = await context.runner.run({ ...op.request, env: [...env, ...op.hiddenEnv], mounts: [...mounts, ...op.hiddenMounts], id, imageId: image.id, onOutput: options.onOutput, signal: options.signal });
+    options.signal.throwIfAborted();
+    if (exitCode !== 0) throw new ExitError(exitCode);
+    const layer = await takeLayer(context, id, layers);
+    if (layer !== null) { hold.addBlob(layer.digest); hold.addLayer(layer.diffId); }
+    return layer;
+  } finally {
+    await context.runner.remove(id);
+    await context.snapshots.removeContainerRoot(id);
+    if (context.images.get(image.id)?.isIntermediate === true && context.images.leasesOf(image.id).length === 0) await context.images.commit([{ table: 'images', key: image.id, value: undefined }]);
+    options.onEnd?.(id);
+  }
+}
+
+async function solveFile(context: GraphContext, layers: ImageLayer[], op: FileOp, options: SolveOptions): Promise<ImageLayer | null> {
+  const below = op.isLinked ? [] : layers;
+  const id = `build-${newContainerId(context.random).slice(0, 32)}`;
+  const { actions, release } = await op.prepare();
+  try {
+    const { root } = await context.snapshots.mountLayers(id, below);
+    await context.content.layers.copyInto(root, actions, options.signal);
+    return await takeLayer(context, id, below);
+  } finally {
+    await context.snapshots.removeContainerRoot(id);
+    await release();
+  }
+}

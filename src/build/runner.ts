@@ -1,0 +1,34 @@
+/**
+ * How a build runs a command. The builder knows no containers: it hands over an image and a command and gets an exit code; what the
+ * command wrote is then in the writable layer of `id` (`content/snapshots.ts`). `runner-containers.ts` does it with the engine.
+ */
+export interface RunRequest {
+  /** Container id, 64 hexadecimal digits, chosen by the builder. */
+  id: string;
+  imageId: string;
+  command: string[];
+  env: string[];
+  user: string;
+  workingDir: string;
+  network: string;
+  extraHosts: string[];
+  shmSizeBytes?: number;
+  memoryLimitBytes?: number;
+  memorySwapBytes?: number;
+  cpuShares?: number;
+  cpuQuotaUs?: number;
+  cpuPeriodUs?: number;
+  cpusetCpus?: string;
+  mounts: { type: 'bind' | 'tmpfs'; source: string; target: string; readOnly: boolean }[];
+  onOutput: (bytes: Uint8Array) => void;
+  signal: AbortSignal;
+}
+
+export interface BuildRunner {
+  /** Resolves when the command has ended; kills it when the signal aborts. */
+  run(request: RunRequest): Promise<{ exitCode: number }>;
+  /** Takes the container away; a no-op when it is gone. */
+  remove(id: string): Promise<void>;
+  /** Containers that an earlier process left behind. */
+  removeStale(): Promise<void>;
+}
