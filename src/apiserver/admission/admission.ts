@@ -1,0 +1,26 @@
+/** Admission: the mutating and the validating plug-ins as two visible lists, run in order (Kubernetes, "Admission Control in Kubernetes"). */
+import type { KubeObject } from '#base/objects.ts';
+import type { RequestContext } from '../context.ts';
+import { admitDefaultStorageClass, admitDefaultTolerations, admitPriority, admitServiceAccount, admitNamespaceLifecycle } from './built-in.ts';
+
+export interface AdmissionAttributes {
+  operation: 'CREATE' | 'UPDATE' | 'DELETE' | 'CONNECT';
+  /** In its stored version; a mutating plug-in changes it in place or replaces it. */
+  object: KubeObject;
+  old: KubeObject | undefined;
+  subresource: string;
+  dryRun: boolean;
+}
+
+export type Admission = (context: RequestContext, attributes: AdmissionAttributes) => Promise<void> | void;
+
+const mutating: readonly Admission[] = [admitNamespaceLifecycle, admitServiceAccount, admitDefaultTolerations, admitPriority, admitDefaultStorageClass];
+const validating: readonly Admission[] = [];
+
+export async function admitMutating(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
+  for (const admit of mutating) { const waits = admit(context, attributes); if (waits !== undefined) await waits; }
+}
+
+export async function admitValidating(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
+  for (const admit of validating) { const waits = admit(context, attributes); if (waits !== undefined) await waits; }
+}

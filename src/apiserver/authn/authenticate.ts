@@ -1,0 +1,79 @@
+/**
+ * Who is asking: a client certificate (the transport sets `request.user`), a ServiceAccount token, or nobody. The order and the names are Kubernetes'
+ * ("Authenticating"). A bearer token that is wrong is refused; only a request without credentials is anonymous.
+ */
+import { ApiError } from '#base/errors.ts';
+import type { ApiRequest, UserInfo } from '#base/api-request.ts';
+import type { Server } from '../context.ts';
+import { TokenSigner } from '../tokens.ts';
+import type { TokenClaims } from '../tokens.ts';
+
+export const anonymous: UserInfo = { name: 'system:anonymous', groups: ['system:unauthenticated'] };
+const verifiedTokensMax = 4096;
+
+export function signerOf(server: Server): TokenSigner {
+  let signer = server.caches.get('signer') as TokenSigner | undefined;
+  if (signer === undefined) server.caches.set('signer', (signer = new TokenSigner(server.options.keys.serviceAccount)));
+  return signer;
+}
+
+export function issuerOf(server: Server): string { return `https://kubernetes.default.svc.${server.options.domain ?? 'cluster.local'}`; }
+
+/** Signatures are checked once; what a token is bound to is checked each time. */
+function verified(server: Server, token: string): TokenClaims | undefined {
+  let cache = server.caches.get('tokens') as Map<string, TokenClaims> | undefined;
+  if (cache === undefined) server.caches.set('tokens', (cache = new Map<string, TokenClaims>()));
+  let claims = cache.get(token);
+  if (claims === undefined) {
+    claims = signerOf(server).verify(token);
+    if (claims === undefined) return undefined;
+    if (cache.size >= verifiedTokensMax) cache.clear();
+    cache.set(token, claims);
+  }
+  return claims;
+}
+
+export interface TokenIdentity { user: UserInfo; audiences: string[] }
+
+/** The identity that a token proves now; undefined when it proves none. */
+export async function identifyToken(server: Server, token: string, audiences: readonly string[]): Promise<TokenIdentity | undefined> {
+  const claims = verified(server, token);
+  if (claims === undefined || claims.iss !== issuerOf(server)) return undefined;
+  const seconds = server.clock.now() / 1000;
+  if (seconds >= claims.exp || seconds < claims.nbf - 60) return undefined;
+  const shared = claims.aud.filter((a) => audiences.includes(a));
+  if (shared.length === 0) return undefined;
+  const bound = claims['kubernetes.io'];
+  const namespace = bound.namespace as string;
+  const account = await server.store.get(`/registry/serviceaccounts/${namespace}/${bound.serviceaccount.name}`);
+  if (account === undefined || server.objects.view(account).metadata.uid !== bound.serviceaccount.uid) return undefined;
+  const extra: Record<string, string[]> = { 'authentication.kubernetes.io/credential-id': [`JTI=${claims.jti}`] };
+  for (const [field, prefix] of [['pod', `/registry/pods/${namespace}/`], ['secret', `/registry/secrets/${namespace}/`], ['node', '/registry/nodes/']] as const) {
+    const reference = bound[field];
+    if (reference === undefined) continue;
+    const found = await server.store.get(prefix + reference.name);
+    if (field !== 'node' && (found === undefined || server.objects.view(found).metadata.uid !== reference.uid)) return undefined;
+    if (field !== 'secret') { extra[`authentication.kubernetes.io/${field}-name`] = [reference.name]; extra[`authentication.kubernetes.io/${field}-uid`] = [reference.uid]; }
+  }
+  const user: UserInfo = { name: claims.sub, uid: bound.serviceaccount.uid, groups: ['system:serviceaccounts', `system:serviceaccounts:${namespace}`, 'system:authenticated'], extra };
+  return { user, audiences: shared };
+}
+
+export async function authenticate(server: Server, request: ApiRequest): Promise<UserInfo> {
+  if (request.user !== undefined) return request.user.groups.includes('system:authenticated') || request.user.name === anonymous.name ? request.user : { ...request.user, groups: [...request.user.groups, 'system:authenticated'] };
+  const header = request.headers.authorization ?? '';
+  const token = /^Bearer\s+(\S+)$/i.exec(header)?.[1] ?? websocketToken(request);
+  if (token !== undefined) {
+    const identity = await identifyToken(server, token, [issuerOf(server)]);
+    if (identity !== undefined) return identity.user;
+    throw new ApiError('Unauthorized', 'Unauthorized');
+  }
+  if (header !== '' || server.options.anonymous === false) throw new ApiError('Unauthorized', 'Unauthorized');
+  return anonymous;
+}
+
+/** Browsers cannot set headers on a WebSocket: the token comes as a subprotocol. */
+function websocketToken(request: ApiRequest): string | undefined {
+  const protocol = (request.headers['sec-websocket-protocol'] ?? '').split(',').map((p) => p.trim()).find((p) => p.startsWith('base64url.bearer.authorization.k8s.io.'));
+  return protocol === undefined ? undefined : Buffer.from(protocol.slice('base64url.bearer.authorization.k8s.io.'.length), 'base64url').toString();
+}

@@ -1,0 +1,67 @@
+/** What every cluster holds from its first moment: system namespaces, roles, priority classes, the `kubernetes` Service. Made through the write path, once. */
+import type { Json, KubeObject } from '#base/objects.ts';
+import { ApiError } from '#base/errors.ts';
+import { apiVersionOf } from '#base/objects.ts';
+import type { KindRecord } from '#schema/kind.ts';
+import { ipText, parseCidr, defaultServiceCidr } from './allocation.ts';
+import { bootstrapRoles } from './bootstrap-roles.ts';
+import type { RequestContext, Server } from './context.ts';
+import { storageKey } from './objects.ts';
+import { createObject, updateObject } from './write-path.ts';
+
+const user = { name: 'system:apiserver', groups: ['system:masters', 'system:authenticated'] };
+
+function contextFor(server: Server, kind: KindRecord, namespace: string): RequestContext {
+  const request = { method: 'POST', path: '', query: new URLSearchParams(), headers: {}, signal: new AbortController().signal, wantsObject: true };
+  return { server, request, user, kind, warnings: [], info: { isResource: true, verb: 'create', path: '', group: kind.group, version: kind.version, resource: kind.resource, subresource: '', namespace, name: '', rest: '' } };
+}
+
+async function ensure(server: Server, group: string, version: string, resource: string, body: Omit<KubeObject, 'apiVersion' | 'kind'> & Json): Promise<void> {
+  const kind = server.kinds.find(group, version, resource)!;
+  const namespace = body.metadata.namespace ?? '';
+  if (await server.store.get(storageKey(kind, namespace, body.metadata.name)) !== undefined) return;
+  try {
+    await createObject(contextFor(server, kind, namespace), { apiVersion: apiVersionOf(kind), kind: kind.kind, ...body } as KubeObject);
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.reason !== 'AlreadyExists') throw error; // another API server was first
+  }
+}
+
+const namespaces = ['kube-system', 'kube-public', 'kube-node-lease', 'default'];
+const priorities = [['system-cluster-critical', 2_000_000_000, 'Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.'], ['system-node-critical', 2_000_001_000, 'Used for system critical pods that must not be moved from their current node.']] as const;
+const marker = '/registry/tiphys/bootstrapped';
+const bootstrapFormat = 1;
+
+export async function bootstrap(server: Server): Promise<void> {
+  const stored = await server.store.get(marker);
+  const known = stored === undefined ? 0 : (JSON.parse(Buffer.from(stored.value).toString()) as { format: number }).format;
+  if (known < bootstrapFormat) {
+    for (const name of namespaces) await ensure(server, '', 'v1', 'namespaces', { metadata: { name } });
+    for (const [name, value, description] of priorities) await ensure(server, 'scheduling.k8s.io', 'v1', 'priorityclasses', { metadata: { name }, value, description });
+    for (const { resource, object } of bootstrapRoles()) await ensure(server, 'rbac.authorization.k8s.io', 'v1', resource, object);
+    await server.store.txn([], [{ type: 'put', key: marker, value: Buffer.from(JSON.stringify({ format: bootstrapFormat })) }]);
+  }
+  await ensureKubernetesService(server);
+}
+
+async function ensureKubernetesService(server: Server): Promise<void> {
+  const { base } = parseCidr(server.options.serviceCidr ?? defaultServiceCidr);
+  const advertise = server.options.advertise;
+  const port = advertise?.port ?? 6443;
+  const labels = { component: 'apiserver', provider: 'kubernetes' };
+  await ensure(server, '', 'v1', 'services', { metadata: { name: 'kubernetes', namespace: 'default', labels }, spec: { type: 'ClusterIP', clusterIP: ipText(base + 1), ports: [{ name: 'https', port: 443, protocol: 'TCP', targetPort: port }] } });
+  if (advertise === undefined) return;
+  const endpoints = { metadata: { name: 'kubernetes', namespace: 'default', labels: { 'endpointslice.kubernetes.io/skip-mirror': 'true' } }, subsets: [{ addresses: [{ ip: advertise.address }], ports: [{ name: 'https', port, protocol: 'TCP' }] }] };
+  const slice = { metadata: { name: 'kubernetes', namespace: 'default', labels: { 'kubernetes.io/service-name': 'kubernetes' } }, addressType: 'IPv4', endpoints: [{ addresses: [advertise.address], conditions: { ready: true } }], ports: [{ name: 'https', port, protocol: 'TCP' }] };
+  await ensure(server, '', 'v1', 'endpoints', endpoints);
+  await ensure(server, 'discovery.k8s.io', 'v1', 'endpointslices', slice);
+  await refresh(server, '', 'endpoints', (object) => { object.subsets = endpoints.subsets; });
+  await refresh(server, 'discovery.k8s.io', 'endpointslices', (object) => { object.endpoints = slice.endpoints; object.ports = slice.ports; });
+}
+
+/** The address may be another one after a restart. */
+async function refresh(server: Server, group: string, resource: string, change: (object: Json) => void): Promise<void> {
+  const context = contextFor(server, server.kinds.find(group, 'v1', resource)!, 'default');
+  context.info.name = 'kubernetes';
+  await updateObject(context, 'kubernetes', (current) => { change(current); delete current.metadata.resourceVersion; return current; });
+}

@@ -1,0 +1,75 @@
+/** What every step of a request works with. */
+import type { ApiRequest, ApiResponse, UserInfo } from '#base/api-request.ts';
+import type { Clock, Random } from '#os/clock.ts';
+import type { Logger } from '#observe/log.ts';
+import type { KindRecord } from '#schema/kind.ts';
+import type { Store } from '#store/store.ts';
+import type { KindTable } from './kind-table.ts';
+import type { KeyRing } from './keys.ts';
+import { storageKey } from './objects.ts';
+import type { Objects } from './objects.ts';
+import type { RequestInfo } from './request-info.ts';
+import type { KubeObject } from '#base/objects.ts';
+
+/** Usage of nodes and Pods, from the kubelets: what `metrics.k8s.io` serves. */
+export interface MetricsProvider {
+  nodes(): Promise<NodeUsage[]>;
+  pods(namespace: string | undefined): Promise<PodUsage[]>;
+}
+export interface NodeUsage { name: string; timestamp: string; windowSeconds: number; cpuNanoCores: number; memoryBytes: number; labels?: Record<string, string> }
+export interface PodUsage { name: string; namespace: string; timestamp: string; windowSeconds: number; labels?: Record<string, string>; containers: { name: string; cpuNanoCores: number; memoryBytes: number }[] }
+
+export interface ApiServerOptions {
+  store: Store;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  keys: KeyRing;
+  /** Cluster domain; `cluster.local` when absent. */
+  domain?: string;
+  serviceCidr?: string;
+  nodePortRange?: readonly [number, number];
+  /** Where clients inside reach the API server: what the `kubernetes` Service's endpoints name. */
+  advertise?: { address: string; port: number };
+  /** Version that `/version` reports. */
+  gitVersion?: string;
+  metrics?: MetricsProvider;
+  anonymous?: boolean;
+  /** How long history is kept for watches and paged lists; 0 turns the compaction loop off. */
+  historyKeepMs?: number;
+  /** The directory of a package that ships field descriptions, for `kubectl explain`. */
+  descriptionsFrom?: string;
+}
+
+export interface Server {
+  options: ApiServerOptions;
+  store: Store;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  kinds: KindTable;
+  objects: Objects;
+  /** The whole request chain, for handlers that call other handlers. */
+  handle(request: ApiRequest): Promise<ApiResponse>;
+  caches: Map<string, unknown>;
+}
+
+export interface RequestContext {
+  server: Server;
+  request: ApiRequest;
+  info: RequestInfo;
+  user: UserInfo;
+  /** Set for resource requests of a served kind. */
+  kind: KindRecord;
+  warnings: string[];
+}
+
+/** RFC 3339 to the second, as `metav1.Time` prints. */
+export function timestamp(ms: number): string { return `${new Date(ms).toISOString().slice(0, 19)}Z`; }
+export function microTimestamp(ms: number): string { return `${new Date(ms).toISOString().slice(0, 23)}000Z`; }
+
+/** Reads an object of a kind; undefined where there is none. */
+export async function readObject(server: Server, kind: KindRecord, namespace: string, name: string): Promise<KubeObject | undefined> {
+  const stored = await server.store.get(storageKey(kind, namespace, name));
+  return stored === undefined ? undefined : server.objects.view(stored);
+}

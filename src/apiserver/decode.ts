@@ -1,0 +1,78 @@
+/** Bodies: JSON or YAML into an object of the kind, checked against its schema (Kubernetes API concepts, "Server-side field validation"). */
+import { ApiError } from '#base/errors.ts';
+import { copyJson, scanJson } from '#base/json.ts';
+import { parseYaml as readYaml } from '#base/yaml.ts';
+import { apiVersionOf } from '#base/objects.ts';
+import type { Json, KubeObject } from '#base/objects.ts';
+import { checkObject } from '#schema/check.ts';
+import type { KindRecord } from '#schema/kind.ts';
+import type { ObjectNode } from '#schema/types.ts';
+import type { RequestContext } from './context.ts';
+import { requestBodyBytesMax } from './limits.ts';
+
+export type FieldValidation = 'Ignore' | 'Warn' | 'Strict';
+
+export function fieldValidation(context: RequestContext): FieldValidation {
+  const value = context.request.query.get('fieldValidation') ?? '';
+  if (value === '') return 'Warn';
+  if (value !== 'Ignore' && value !== 'Warn' && value !== 'Strict') throw new ApiError('Invalid', `CreateOptions.meta.k8s.io "" is invalid: fieldValidation: Unsupported value: ${JSON.stringify(value)}: supported values: "Ignore", "Strict", "Warn"`);
+  return value;
+}
+
+/** A body as a value; `duplicates` are paths of keys that were given twice. */
+export function parseBody(context: RequestContext, types: readonly string[] = ['application/json', 'application/yaml']): { value: Json; duplicates: string[] } {
+  const { request } = context;
+  if (request.object !== undefined) return { value: copyJson(request.object), duplicates: [] };
+  const body = request.body ?? new Uint8Array();
+  if (body.length > requestBodyBytesMax) throw new ApiError('RequestEntityTooLarge', `Request entity too large: limit is ${requestBodyBytesMax}`);
+  const type = (request.headers['content-type'] ?? 'application/json').split(';')[0]!.trim().toLowerCase() || 'application/json';
+  if (!types.includes(type)) throw new ApiError('UnsupportedMediaType', `the body of the request was in an unknown format - accepted media types include: ${types.join(', ')}`);
+  const text = Buffer.from(body.buffer, body.byteOffset, body.length).toString('utf8');
+  if (type.endsWith('yaml')) return { value: parseYaml(text), duplicates: [] };
+  const { duplicates } = scanJson(text);
+  try { return { value: JSON.parse(text), duplicates }; } catch (error) { throw new ApiError('BadRequest', jsonProblem(text, error as Error)); }
+}
+
+function jsonProblem(text: string, error: Error): string {
+  if (text.trim() === '') return 'unable to decode request body: EOF';
+  const at = /position (\d+)/.exec(error.message);
+  if (at === null || Number(at[1]) >= text.length) return 'error decoding request body: unexpected end of JSON input';
+  return `error decoding request body: invalid character ${JSON.stringify(text[Number(at[1])]).replaceAll('"', "'")} at offset ${at[1]}`;
+}
+
+export function parseYaml(text: string): Json {
+  try {
+    return readYaml(text);
+  } catch (error) {
+    throw new ApiError('BadRequest', `error converting YAML to JSON: yaml: ${(error as Error).message.split('\n')[0]}`);
+  }
+}
+
+/** Reports what is unknown or doubled as the request asked; throws what cannot be decoded. */
+export function checkDecoded(context: RequestContext, value: Json, node: ObjectNode, kind: { group: string; version: string; kind: string }, duplicates: readonly string[]): void {
+  const result = checkObject(value, node);
+  if (result.error !== undefined) throw new ApiError('BadRequest', `${kind.kind} in version ${JSON.stringify(kind.version)} cannot be handled as a ${kind.kind}: ${result.error}`);
+  const problems = [...duplicates.map((d) => `duplicate field ${JSON.stringify(d)}`), ...result.unknown.map((u) => `unknown field ${JSON.stringify(u)}`)];
+  if (problems.length === 0) return;
+  const mode = fieldValidation(context);
+  if (mode === 'Strict') throw new ApiError('BadRequest', `${kind.kind} in version ${JSON.stringify(kind.version)} cannot be handled as a ${kind.kind}: strict decoding error: ${problems.join(', ')}`);
+  if (mode === 'Warn') context.warnings.push(...problems);
+}
+
+/** Decodes a body as the kind (or a subresource's own). */
+export function decodeObject(context: RequestContext, kind: Pick<KindRecord, 'group' | 'version' | 'kind' | 'type'> = context.kind): KubeObject {
+  const { value, duplicates } = parseBody(context);
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new ApiError('BadRequest', `couldn't get version/kind; json parse error: json: cannot unmarshal ${Array.isArray(value) ? 'array' : typeof value} into Go value of type struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }`);
+  const wanted = apiVersionOf(kind);
+  value.apiVersion ??= wanted;
+  value.kind ??= kind.kind;
+  if (value.apiVersion !== wanted || value.kind !== kind.kind) {
+    if (value.kind !== kind.kind) throw new ApiError('BadRequest', `${value.kind} in version ${JSON.stringify(versionOnly(value.apiVersion))} cannot be handled as a ${kind.kind}: the object provided is unrecognized (must be of type ${kind.kind}): couldn't get version/kind`);
+    throw new ApiError('BadRequest', `the API version in the data (${value.apiVersion}) does not match the expected API version (${wanted})`);
+  }
+  checkDecoded(context, value, kind.type, kind, duplicates);
+  if (typeof value.metadata !== 'object' || value.metadata === null) value.metadata = {};
+  return value as KubeObject;
+}
+
+function versionOnly(apiVersion: string): string { return String(apiVersion).split('/').at(-1) ?? ''; }

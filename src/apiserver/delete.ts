@@ -1,0 +1,151 @@
+/**
+ * delete and deletecollection (Kubernetes, "Finalizers", "Garbage Collection", "Pod termination"). An object goes at once when nothing holds it; with
+ * finalizers, a grace period or a propagation that the garbage collector must carry out it is marked, and goes when the last of them is done.
+ */
+import { ApiError } from '#base/errors.ts';
+import type { ApiResponse } from '#base/api-request.ts';
+import { copyJson } from '#base/json.ts';
+import type { Json, KubeObject, KubeStatus } from '#base/objects.ts';
+import { typeOf } from '#schema/types.ts';
+import type { StoredValue } from '#store/store.ts';
+import { admitMutating, admitValidating } from './admission/admission.ts';
+import { releaseOperations } from './allocation.ts';
+import { timestamp } from './context.ts';
+import type { RequestContext } from './context.ts';
+import { checkDecoded, parseBody } from './decode.ts';
+import { storageKey } from './objects.ts';
+import { listPage, notFound } from './read.ts';
+import { answerObject, answerStatus, viewAs } from './respond.ts';
+import { Selection } from './selection.ts';
+import { conflict, isDryRun } from './write-path.ts';
+
+interface DeleteOptions { gracePeriodSeconds?: number; propagationPolicy?: string; orphanDependents?: boolean; preconditions?: { uid?: string; resourceVersion?: string }; dryRun?: string[] }
+
+function readOptions(context: RequestContext): DeleteOptions {
+  const { request } = context;
+  const empty = request.object === undefined && (request.body === undefined || request.body.length === 0);
+  const options: DeleteOptions & Json = empty ? {} : parseBody(context, ['application/json', 'application/yaml']).value ?? {};
+  if (!empty) checkDecoded(context, options, typeOf('meta.v1/DeleteOptions'), { group: '', version: 'v1', kind: 'DeleteOptions' }, []);
+  const query = request.query;
+  if (query.has('gracePeriodSeconds')) options.gracePeriodSeconds = Number(query.get('gracePeriodSeconds'));
+  if (query.has('propagationPolicy')) options.propagationPolicy = query.get('propagationPolicy')!;
+  if (query.has('orphanDependents')) options.orphanDependents = query.get('orphanDependents') === 'true';
+  if (options.propagationPolicy !== undefined && !['Background', 'Foreground', 'Orphan'].includes(options.propagationPolicy)) {
+    throw new ApiError('Invalid', `DeleteOptions.meta.k8s.io "" is invalid: propagationPolicy: Unsupported value: ${JSON.stringify(options.propagationPolicy)}: supported values: "Background", "Foreground", "Orphan", "nil"`);
+  }
+  for (const value of options.dryRun ?? []) query.append('dryRun', value);
+  return options;
+}
+
+/** Finalizers after the propagation policy has been taken into account. */
+function finalizersFor(context: RequestContext, object: KubeObject, options: DeleteOptions): string[] {
+  const kept = (object.metadata.finalizers ?? []).filter((f) => f !== 'orphan' && f !== 'foregroundDeletion');
+  const policy = options.propagationPolicy ?? (options.orphanDependents === true ? 'Orphan' : options.orphanDependents === false ? 'Background' : undefined);
+  if (policy === undefined) return [...(object.metadata.finalizers ?? [])];
+  if (context.kind.storage.group === '' && context.kind.storage.resource === 'namespaces') return kept;
+  if (policy === 'Orphan') kept.push('orphan');
+  if (policy === 'Foreground') kept.push('foregroundDeletion');
+  return kept;
+}
+
+function graceFor(context: RequestContext, object: KubeObject, options: DeleteOptions): number {
+  const { storage } = context.kind;
+  if (storage.group !== '' || storage.resource !== 'pods') return 0;
+  let grace = options.gracePeriodSeconds ?? object.spec?.terminationGracePeriodSeconds ?? 30;
+  if (grace < 0) grace = 1;
+  if (!object.spec?.nodeName || object.status?.phase === 'Failed' || object.status?.phase === 'Succeeded') return 0;
+  return grace;
+}
+
+type Deletion = { gone: true; object: KubeObject } | { gone: false; stored: StoredValue; object: KubeObject };
+
+/** Deletes or marks one object. */
+export async function deleteObject(context: RequestContext, namespace: string, name: string, options: DeleteOptions): Promise<Deletion> {
+  const { server, kind } = context;
+  const key = storageKey(kind, namespace, name);
+  for (;;) {
+    const before = await server.store.get(key);
+    if (before === undefined) throw notFound(kind, name);
+    const old = server.objects.view(before);
+    const wanted = options.preconditions;
+    if (wanted?.uid !== undefined && wanted.uid !== old.metadata.uid) throw conflict(kind, name, `Precondition failed: UID in precondition: ${wanted.uid}, UID in object meta: ${old.metadata.uid}`);
+    if (wanted?.resourceVersion !== undefined && wanted.resourceVersion !== old.metadata.resourceVersion) throw conflict(kind, name, `Precondition failed: ResourceVersion in precondition: ${wanted.resourceVersion}, ResourceVersion in object meta: ${old.metadata.resourceVersion}`);
+    const attributes = { operation: 'DELETE' as const, object: old, old, subresource: '', dryRun: isDryRun(context) };
+    await admitMutating(context, attributes);
+    await admitValidating(context, attributes);
+    const done = await deleteOnce(context, key, before, old, options);
+    if (done !== undefined) return done;
+  }
+}
+
+async function deleteOnce(context: RequestContext, key: string, before: StoredValue, old: KubeObject, options: DeleteOptions): Promise<Deletion | undefined> {
+  const { server, kind } = context;
+  const marked = markDeleted(context, old, options);
+  const holds = (marked.metadata.finalizers ?? []).length > 0 || (marked.metadata.deletionGracePeriodSeconds ?? 0) > 0 || isHeldNamespace(context, marked);
+  if (isDryRun(context)) return holds ? { gone: false, stored: before, object: marked } : { gone: true, object: old };
+  if (!holds) {
+    const result = await server.store.txn([{ key, modRevision: before.modRevision }], [{ type: 'delete', key }, ...releaseOperations(kind, old)]);
+    return result.succeeded ? { gone: true, object: old } : undefined;
+  }
+  const value = server.objects.encode(kind, key, marked);
+  if (Buffer.compare(value, before.value) === 0) return { gone: false, stored: before, object: old };
+  const result = await server.store.txn([{ key, modRevision: before.modRevision }], [{ type: 'put', key, value }]);
+  if (!result.succeeded) return undefined;
+  const stored = (await server.store.get(key, result.revision))!;
+  return { gone: false, stored, object: server.objects.view(stored) };
+}
+
+function isHeldNamespace(context: RequestContext, object: KubeObject): boolean {
+  return context.kind.storage.group === '' && context.kind.storage.resource === 'namespaces' && (object.spec?.finalizers ?? []).length > 0;
+}
+
+function markDeleted(context: RequestContext, old: KubeObject, options: DeleteOptions): KubeObject {
+  const { clock } = context.server;
+  const object = copyJson(old);
+  delete object.metadata.resourceVersion;
+  const finalizers = finalizersFor(context, old, options);
+  if (finalizers.length > 0) object.metadata.finalizers = finalizers; else delete object.metadata.finalizers;
+  const grace = graceFor(context, old, options);
+  const before = old.metadata.deletionGracePeriodSeconds;
+  if (old.metadata.deletionTimestamp === undefined) {
+    object.metadata.deletionTimestamp = timestamp(clock.now() + grace * 1000);
+    object.metadata.deletionGracePeriodSeconds = grace;
+    if (context.kind.hasGeneration && object.metadata.generation !== undefined) object.metadata.generation++;
+  } else if (before !== undefined && grace < before) {
+    // a later request may only shorten the period, counted from the first one
+    object.metadata.deletionTimestamp = timestamp(Date.parse(old.metadata.deletionTimestamp) + (grace - before) * 1000);
+    object.metadata.deletionGracePeriodSeconds = grace;
+  }
+  if (isHeldNamespace(context, object)) object.status = { ...(object.status ?? {}), phase: 'Terminating' };
+  return object;
+}
+
+export async function handleDelete(context: RequestContext): Promise<ApiResponse> {
+  const { info, kind } = context;
+  const options = readOptions(context);
+  const deletion = await deleteObject(context, info.namespace, info.name, options);
+  if (!deletion.gone) return answerObject(context, viewFor(context, deletion), deletion.object.metadata.deletionTimestamp !== undefined && (deletion.object.metadata.finalizers ?? []).length > 0 ? 200 : 200);
+  const status: KubeStatus = { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success', details: { name: info.name, ...(kind.group === '' ? {} : { group: kind.group }), kind: kind.resource, uid: deletion.object.metadata.uid! } };
+  if (kind.storage.resource === 'pods' && kind.group === '') return answerObject(context, deletion.object, 200);
+  return answerStatus(context, status, 200);
+}
+
+function viewFor(context: RequestContext, deletion: Extract<Deletion, { gone: false }>): KubeObject {
+  return isDryRun(context) ? deletion.object : viewAs(context, context.kind, deletion.stored);
+}
+
+export async function handleDeleteCollection(context: RequestContext): Promise<ApiResponse> {
+  const { kind, request } = context;
+  const options = readOptions(context);
+  const page = await listPage(context, new Selection(kind, request.query));
+  const items: KubeObject[] = [];
+  for (const stored of page.values) {
+    const view = viewAs(context, kind, stored);
+    items.push(view);
+    try { await deleteObject(context, view.metadata.namespace ?? '', view.metadata.name!, options); } catch (error) {
+      if (!(error instanceof ApiError) || error.reason !== 'NotFound') throw error;
+    }
+  }
+  const list = { kind: kind.listKind, apiVersion: kind.group === '' ? kind.version : `${kind.group}/${kind.version}`, metadata: { resourceVersion: String(context.server.store.currentRevision()) }, items } as unknown as KubeObject;
+  return answerObject(context, list, 200, undefined);
+}

@@ -1,0 +1,55 @@
+/** The kinds that are served now: built-in records and those of custom resource definitions. `generation` grows with every change. */
+import type { KindRecord } from '#schema/kind.ts';
+
+const groupOrder = (group: string): string => (group === '' ? '' : group);
+
+export class KindTable {
+  #byResource = new Map<string, KindRecord>();
+  #byKind = new Map<string, KindRecord>();
+  generation = 0;
+
+  constructor(kinds: readonly KindRecord[]) { for (const kind of kinds) this.add(kind); }
+
+  add(kind: KindRecord): void {
+    this.#byResource.set(`${kind.group}/${kind.version}/${kind.resource}`, kind);
+    this.#byKind.set(`${kind.group}/${kind.version}/${kind.kind}`, kind);
+    this.generation++;
+  }
+
+  remove(kind: KindRecord): void {
+    this.#byResource.delete(`${kind.group}/${kind.version}/${kind.resource}`);
+    this.#byKind.delete(`${kind.group}/${kind.version}/${kind.kind}`);
+    this.generation++;
+  }
+
+  find(group: string, version: string, resource: string): KindRecord | undefined { return this.#byResource.get(`${group}/${version}/${resource}`); }
+  findKind(group: string, version: string, kind: string): KindRecord | undefined { return this.#byKind.get(`${group}/${version}/${kind}`); }
+  findAnyVersion(group: string, resource: string): KindRecord | undefined { for (const k of this.all()) if (k.group === group && k.resource === resource) return k; return undefined; }
+  hasGroupVersion(group: string, version: string): boolean { for (const k of this.all()) if (k.group === group && k.version === version) return true; return false; }
+  all(): IterableIterator<KindRecord> { return this.#byResource.values(); }
+
+  /** Groups in the order of their first kind, with their versions in order of preference. */
+  groups(): { group: string; versions: { version: string; kinds: KindRecord[] }[] }[] {
+    const groups = new Map<string, Map<string, KindRecord[]>>();
+    for (const kind of this.all()) {
+      const versions = groups.get(groupOrder(kind.group)) ?? new Map<string, KindRecord[]>();
+      groups.set(kind.group, versions);
+      const list = versions.get(kind.version) ?? [];
+      versions.set(kind.version, list);
+      list.push(kind);
+    }
+    return [...groups].map(([group, versions]) => ({ group, versions: [...versions].map(([version, kinds]) => ({ version, kinds: [...kinds].sort((a, b) => (a.resource < b.resource ? -1 : 1)) })).sort((a, b) => compareVersions(a.version, b.version)) }));
+  }
+}
+
+/** `v2` before `v1` before `v1beta1` before `v1alpha1`. */
+export function compareVersions(a: string, b: string): number {
+  const rank = (v: string): [number, number, number] => {
+    const m = /^v(\d+)(?:(alpha|beta)(\d+))?$/.exec(v);
+    if (m === null) return [0, 0, 0];
+    return [m[2] === undefined ? 3 : m[2] === 'beta' ? 2 : 1, Number(m[1]), Number(m[3] ?? 0)];
+  };
+  const [x, y] = [rank(a), rank(b)];
+  for (let i = 0; i < 3; i++) if (x[i] !== y[i]) return y[i]! - x[i]!;
+  return a < b ? -1 : a > b ? 1 : 0;
+}

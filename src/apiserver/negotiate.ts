@@ -1,0 +1,52 @@
+/** Content negotiation: what form an answer takes (Kubernetes API concepts, "Alternate representations of resources", "Receiving resources as Tables"). */
+import { ApiError } from '#base/errors.ts';
+import type { ApiRequest } from '#base/api-request.ts';
+
+export type AnswerForm = 'object' | 'table' | 'partial';
+export type Encoding = 'json' | 'yaml' | 'protobuf';
+export interface Negotiated { form: AnswerForm; encoding: Encoding; version: string; pretty: boolean }
+
+interface Offer { type: string; parameters: Record<string, string>; q: number }
+
+const cache = new Map<string, Negotiated>();
+const cacheMax = 256;
+
+function parseAccept(header: string): Offer[] {
+  return header.split(',').map((part) => {
+    const [type = '', ...rest] = part.split(';').map((p) => p.trim());
+    const parameters: Record<string, string> = {};
+    for (const p of rest) { const [k = '', v = ''] = p.split('='); parameters[k] = v; }
+    return { type: type.toLowerCase(), parameters, q: parameters.q === undefined ? 1 : Number(parameters.q) };
+  });
+}
+
+const encodings: Record<string, Encoding> = { 'application/json': 'json', 'application/yaml': 'yaml', 'application/vnd.kubernetes.protobuf': 'protobuf', '*/*': 'json', 'application/*': 'json', '': 'json' };
+
+export function negotiate(request: ApiRequest, protobuf: boolean): Negotiated {
+  const header = request.headers.accept ?? '';
+  const key = `${protobuf ? 'p' : 'j'}${header}`;
+  const known = cache.get(key);
+  if (known !== undefined) return known;
+  const answer = choose(header, protobuf);
+  if (cache.size < cacheMax) cache.set(key, answer);
+  return answer;
+}
+
+function choose(header: string, protobuf: boolean): Negotiated {
+  if (header === '') return { form: 'object', encoding: 'json', version: 'v1', pretty: false };
+  const offers = parseAccept(header).sort((a, b) => b.q - a.q);
+  for (const offer of offers) {
+    const encoding = encodings[offer.type];
+    if (encoding === undefined || (encoding === 'protobuf' && !protobuf) || offer.parameters.stream !== undefined && offer.parameters.stream !== 'watch') continue;
+    const as = offer.parameters.as;
+    if (as === undefined) return { form: 'object', encoding, version: 'v1', pretty: false };
+    if (offer.parameters.g !== 'meta.k8s.io' || !['v1', 'v1beta1'].includes(offer.parameters.v ?? '')) continue;
+    if (as === 'Table' && encoding !== 'protobuf') return { form: 'table', encoding, version: offer.parameters.v!, pretty: false };
+    if (as === 'PartialObjectMetadata' || as === 'PartialObjectMetadataList') return { form: 'partial', encoding, version: offer.parameters.v!, pretty: false };
+  }
+  throw new ApiError('NotAcceptable', 'only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf, application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch');
+}
+
+export function mediaTypeOf(encoding: Encoding): string {
+  return encoding === 'json' ? 'application/json' : encoding === 'yaml' ? 'application/yaml' : 'application/vnd.kubernetes.protobuf';
+}

@@ -1,0 +1,35 @@
+/** Paths that are no resources: discovery, health, version, metrics, OpenAPI, keys. */
+import { ApiError } from '#base/errors.ts';
+import type { ApiRequest, ApiResponse } from '#base/api-request.ts';
+import { issuerOf, signerOf } from './authn/authenticate.ts';
+import type { Server } from './context.ts';
+import { serveApi, serveApis, serveGroup, serveGroupVersion } from './discovery.ts';
+import { answerJson, answerText } from './respond.ts';
+
+export const defaultGitVersion = 'v1.37.2';
+
+function serveVersion(server: Server): ApiResponse {
+  const gitVersion = server.options.gitVersion ?? defaultGitVersion;
+  const [, major, minor] = /^v(\d+)\.(\d+)/.exec(gitVersion) ?? ['', '1', '37'];
+  return answerJson({ major, minor, emulationMajor: major, emulationMinor: minor, minCompatibilityMajor: major, minCompatibilityMinor: String(Number(minor) - 1), gitVersion, gitCommit: '', gitTreeState: 'clean', buildDate: '1970-01-01T00:00:00Z', goVersion: '', compiler: '', platform: `linux/${process.arch === 'x64' ? 'amd64' : process.arch}` });
+}
+
+const health = ['/healthz', '/livez', '/readyz'];
+
+export async function serveNonResource(server: Server, request: ApiRequest): Promise<ApiResponse> {
+  const path = request.path.length > 1 ? request.path.replace(/\/+$/, '') : request.path;
+  const parts = path.split('/').filter((p) => p !== '');
+  if (health.some((h) => path === h || path.startsWith(`${h}/`))) return answerText(request.query.has('verbose') ? '[+]ping ok\n[+]store ok\n' + `${parts[0]} check passed\n` : 'ok');
+  if (path === '/version') return serveVersion(server);
+  if (path === '/api') return serveApi(server, request);
+  if (path === '/apis') return serveApis(server, request);
+  if (parts[0] === 'api' && parts.length === 2) return serveGroupVersion(server, '', parts[1]!);
+  if (parts[0] === 'apis' && parts.length === 2) return serveGroup(server, parts[1]!);
+  if (parts[0] === 'apis' && parts.length === 3) return serveGroupVersion(server, parts[1]!, parts[2]!);
+  if (parts[0] === 'openapi') return (await import('./openapi.ts')).serveOpenApi(server, request, parts);
+  if (path === '/metrics') return (await import('./metrics.ts')).serveMetrics(server);
+  if (path === '/.well-known/openid-configuration') return answerJson({ issuer: issuerOf(server), jwks_uri: `${issuerOf(server)}/openid/v1/jwks`, response_types_supported: ['id_token'], subject_types_supported: ['public'], id_token_signing_alg_values_supported: ['ES256'] });
+  if (path === '/openid/v1/jwks') return answerJson(signerOf(server).jwks(), 200, { 'content-type': 'application/jwk-set+json' });
+  if (path === '/') return answerJson({ paths: ['/api', '/api/v1', '/apis', ...server.kinds.groups().filter((g) => g.group !== '').flatMap((g) => [`/apis/${g.group}`, ...g.versions.map((v) => `/apis/${g.group}/${v.version}`)]), '/healthz', '/livez', '/metrics', '/openapi/v2', '/openapi/v3', '/readyz', '/version'] });
+  throw new ApiError('NotFound', 'the server could not find the requested resource', {});
+}

@@ -1,0 +1,119 @@
+/**
+ * Objects as stored: bytes without resourceVersion, beginning `{"apiVersion":…,"kind":…,"metadata":{`, so that the version is spliced in at an offset
+ * that the kind knows. Served as they are; parsed only when somebody must look inside. Views are frozen and shared, kept in two
+ * generations of a weak cache. Secrets are sealed with AES-256-GCM: first byte 1, then key id, nonce, ciphertext, tag; the store's key is authenticated with it.
+ */
+import { createCipheriv, createDecipheriv } from 'node:crypto';
+import { freezeJson } from '#base/json.ts';
+import { apiVersionOf } from '#base/objects.ts';
+import type { KubeObject } from '#base/objects.ts';
+import type { Random } from '#os/clock.ts';
+import type { KindRecord } from '#schema/kind.ts';
+import type { StoredValue } from '#store/store.ts';
+import { viewsMax } from './limits.ts';
+import type { EncryptionKey } from './keys.ts';
+
+export function storageKey(kind: KindRecord, namespace: string, name: string): string {
+  return `${storagePrefix(kind, namespace)}${name}`;
+}
+
+export function storagePrefix(kind: KindRecord, namespace = ''): string {
+  const { group, resource } = kind.storage;
+  return `/registry/${group === '' ? '' : `${group}/`}${resource}/${namespace === '' ? '' : `${namespace}/`}`;
+}
+
+export class Objects {
+  #keys: readonly EncryptionKey[];
+  #random: Random;
+  #young = new WeakMap<StoredValue, KubeObject>();
+  #old = new WeakMap<StoredValue, KubeObject>();
+  #youngCount = 0;
+  #plain = new WeakMap<StoredValue, Uint8Array>();
+
+  constructor(keys: readonly EncryptionKey[], random: Random) {
+    this.#keys = keys;
+    this.#random = random;
+  }
+
+  /** Bytes to store. The object is in its stored version; its resourceVersion is left out. */
+  encode(kind: KindRecord, key: string, object: KubeObject): Uint8Array {
+    const { apiVersion: _a, kind: _k, metadata, ...rest } = object;
+    const { resourceVersion: _r, ...meta } = metadata;
+    const text = JSON.stringify({ apiVersion: apiVersionOf(kind.storage), kind: kind.storage.kind, metadata: meta, ...rest });
+    const plain = Buffer.from(text);
+    return kind.storage.group === '' && kind.storage.resource === 'secrets' ? this.#seal(key, plain) : plain;
+  }
+
+  #seal(key: string, plain: Uint8Array): Uint8Array {
+    const first = this.#keys[0];
+    if (first === undefined) return plain;
+    const nonce = this.#random.bytes(12);
+    const cipher = createCipheriv('aes-256-gcm', Buffer.from(first.key, 'base64'), nonce);
+    cipher.setAAD(Buffer.from(key));
+    const id = Buffer.from(first.id);
+    return Buffer.concat([Uint8Array.of(1, id.length), id, nonce, cipher.update(plain), cipher.final(), cipher.getAuthTag()]);
+  }
+
+  #open(stored: StoredValue): Uint8Array {
+    const bytes = stored.value;
+    if (bytes[0] !== 1) return bytes;
+    const known = this.#plain.get(stored);
+    if (known !== undefined) return known;
+    const idEnd = 2 + bytes[1]!;
+    const id = Buffer.from(bytes.subarray(2, idEnd)).toString();
+    const key = this.#keys.find((k) => k.id === id);
+    if (key === undefined) throw new Error(`no encryption key ${id} for ${stored.key}`);
+    const decipher = createDecipheriv('aes-256-gcm', Buffer.from(key.key, 'base64'), bytes.subarray(idEnd, idEnd + 12));
+    decipher.setAAD(Buffer.from(stored.key));
+    decipher.setAuthTag(bytes.subarray(bytes.length - 16));
+    const plain = Buffer.concat([decipher.update(bytes.subarray(idEnd + 12, bytes.length - 16)), decipher.final()]);
+    this.#plain.set(stored, plain);
+    return plain;
+  }
+
+  /** The stored object as its parts around the place of the resourceVersion. */
+  #splice(stored: StoredValue): { plain: Uint8Array; at: number; insert: string } {
+    const plain = this.#open(stored);
+    const at = Buffer.from(plain.buffer, plain.byteOffset, Math.min(plain.length, 400)).indexOf('"metadata":{') + 12;
+    return { plain, at, insert: `"resourceVersion":"${stored.modRevision}",` };
+  }
+
+  /** JSON as served, in the stored version. */
+  bytes(stored: StoredValue): Buffer {
+    const { plain, at, insert } = this.#splice(stored);
+    const out = Buffer.allocUnsafe(plain.length + insert.length);
+    out.set(plain.subarray(0, at), 0);
+    out.write(insert, at, 'latin1');
+    out.set(plain.subarray(at), at + insert.length);
+    return out;
+  }
+
+  size(stored: StoredValue): number { return this.#open(stored).length + 24 + 16; }
+
+  /** Writes the object at `offset` of `target`; answers the offset behind it. */
+  write(stored: StoredValue, target: Buffer, offset: number): number {
+    const { plain, at, insert } = this.#splice(stored);
+    target.set(plain.subarray(0, at), offset);
+    target.write(insert, offset + at, 'latin1');
+    target.set(plain.subarray(at), offset + at + insert.length);
+    return offset + plain.length + insert.length;
+  }
+
+  /** The frozen object in its stored version, with its resourceVersion. */
+  view(stored: StoredValue): KubeObject {
+    const known = this.#young.get(stored) ?? this.#old.get(stored);
+    if (known !== undefined) return known;
+    const plain = this.#open(stored);
+    const object = JSON.parse(Buffer.from(plain.buffer, plain.byteOffset, plain.length).toString()) as KubeObject;
+    object.metadata.resourceVersion = String(stored.modRevision);
+    return this.remember(stored, object);
+  }
+
+  /** Keeps an object that the caller gives away as the view of what was just stored. */
+  remember(stored: StoredValue, object: KubeObject): KubeObject {
+    freezeJson(object);
+    if (this.#youngCount++ >= viewsMax) { this.#old = this.#young; this.#young = new WeakMap(); this.#youngCount = 1; }
+    this.#young.set(stored, object);
+    return object;
+  }
+}

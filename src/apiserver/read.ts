@@ -1,0 +1,164 @@
+/** get and list. */
+import { ApiError } from '#base/errors.ts';
+import type { ApiResponse } from '#base/api-request.ts';
+import { apiVersionOf } from '#base/objects.ts';
+import type { KindRecord } from '#schema/kind.ts';
+import { CompactedError, FutureRevisionError } from '#store/store.ts';
+import type { ListResult, StoredValue } from '#store/store.ts';
+import type { RequestContext } from './context.ts';
+import { negotiate } from './negotiate.ts';
+import { storageKey, storagePrefix } from './objects.ts';
+import { answerStored, encodeBody, headersFor, includeObject, viewAs } from './respond.ts';
+import { Selection } from './selection.ts';
+import { makeTable, partialMetadata } from './table.ts';
+
+export function notFound(kind: { group: string; resource: string }, name: string): ApiError {
+  const qualified = kind.group === '' ? kind.resource : `${kind.resource}.${kind.group}`;
+  return new ApiError('NotFound', `${qualified} ${JSON.stringify(name)} not found`, { name, ...(kind.group === '' ? {} : { group: kind.group }), kind: kind.resource });
+}
+
+export function expired(message: string): ApiError { return new ApiError('Expired', message); }
+
+export function tooLargeRevision(wanted: number, current: number): ApiError {
+  return new ApiError('Timeout', `Too large resource version: ${wanted}, current: ${current}`, { causes: [{ reason: 'ResourceVersionTooLarge', message: 'Too large resource version' }], retryAfterSeconds: 1 });
+}
+
+export function parseRevision(text: string | null): number | undefined {
+  if (text === null || text === '') return undefined;
+  if (!/^\d+$/.test(text)) throw new ApiError('BadRequest', `invalid resource version ${JSON.stringify(text)}: strconv.ParseUint: parsing ${JSON.stringify(text)}: invalid syntax`);
+  return Number(text);
+}
+
+export async function getStored(context: RequestContext): Promise<StoredValue> {
+  const { server, kind, info } = context;
+  const stored = await server.store.get(storageKey(kind, info.namespace, info.name));
+  if (stored === undefined) throw notFound(kind, info.name);
+  return stored;
+}
+
+export async function handleGet(context: RequestContext): Promise<ApiResponse> {
+  const wanted = parseRevision(context.request.query.get('resourceVersion'));
+  if (wanted !== undefined && wanted > context.server.store.currentRevision()) throw tooLargeRevision(wanted, context.server.store.currentRevision());
+  return answerStored(context, await getStored(context));
+}
+
+interface Continue { rv: number; start: string }
+
+function parseContinue(token: string): Continue {
+  try {
+    const value = JSON.parse(Buffer.from(token, 'base64url').toString()) as { v: string; rv: number; start: string };
+    if (value.v !== 'meta.k8s.io/v1' || typeof value.start !== 'string' || typeof value.rv !== 'number') throw new Error('form');
+    return value;
+  } catch { throw new ApiError('BadRequest', 'continue key is not valid: incorrect encoded continue key'); }
+}
+
+export interface Page { values: StoredValue[]; revision: number; continue?: string; remaining?: number }
+
+/** The objects that a list request asks for, with the revision they were read at. */
+export async function listPage(context: RequestContext, selection: Selection): Promise<Page> {
+  const { server, kind, info } = context;
+  const query = context.request.query;
+  const namespace = info.namespace !== '' ? info.namespace : selection.namespace ?? '';
+  const limit = Number(query.get('limit') ?? 0) || 0;
+  const token = query.get('continue') ?? '';
+  const wanted = parseRevision(query.get('resourceVersion'));
+  const match = query.get('resourceVersionMatch') ?? '';
+  checkListOptions(token, wanted, match, query);
+  const current = server.store.currentRevision();
+  let at: number | undefined;
+  let after: string | undefined;
+  const prefix = storagePrefix(kind, kind.namespaced ? namespace : '');
+  if (token !== '') {
+    const from = parseContinue(token);
+    at = from.rv < 0 ? undefined : from.rv;
+    after = prefix + from.start;
+  } else if (wanted !== undefined && wanted > current) throw tooLargeRevision(wanted, current);
+  else if (match === 'Exact') at = wanted;
+  if (selection.name !== undefined && (!kind.namespaced || namespace !== '') && token === '' && at === undefined) return readOne(context, namespace, selection, current);
+  try {
+    return await scan(context, prefix, selection, limit, at, after);
+  } catch (error) {
+    if (error instanceof CompactedError) {
+      throw expired(token === '' ? `too old resource version: ${at} (${error.compactedRevision})` : 'The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.');
+    }
+    if (error instanceof FutureRevisionError) throw tooLargeRevision(at ?? 0, error.currentRevision);
+    throw error;
+  }
+}
+
+function checkListOptions(token: string, wanted: number | undefined, match: string, query: URLSearchParams): void {
+  if (match !== '' && wanted === undefined && query.get('sendInitialEvents') === null) throw new ApiError('Invalid', 'ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided');
+  if (match !== '' && match !== 'Exact' && match !== 'NotOlderThan') throw new ApiError('Invalid', `ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Unsupported value: ${JSON.stringify(match)}: supported values: "Exact", "NotOlderThan", ""`);
+  if (match === 'Exact' && wanted === 0) throw new ApiError('Invalid', 'ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch "exact" is forbidden for resourceVersion "0"');
+  if (token !== '' && wanted !== undefined && wanted !== 0) throw new ApiError('BadRequest', 'specifying resource version is not allowed when using continue');
+}
+
+async function readOne(context: RequestContext, namespace: string, selection: Selection, revision: number): Promise<Page> {
+  const { server, kind } = context;
+  const stored = await server.store.get(storageKey(kind, namespace, selection.name!));
+  return { values: stored !== undefined && selection.matches(server.objects, stored) ? [stored] : [], revision };
+}
+
+async function scan(context: RequestContext, prefix: string, selection: Selection, limit: number, at: number | undefined, start: string | undefined): Promise<Page> {
+  const { server } = context;
+  const values: StoredValue[] = [];
+  let after = start;
+  let revision = at;
+  for (;;) {
+    const result: ListResult = await server.store.list(prefix, { ...(revision === undefined ? {} : { revision }), ...(limit > 0 ? { limit } : {}), ...(after === undefined ? {} : { after }) });
+    revision = result.revision;
+    if (selection.isEmpty) values.push(...result.values.length > 10_000 ? [] : result.values);
+    if (selection.isEmpty && result.values.length > 10_000) for (const v of result.values) values.push(v);
+    if (!selection.isEmpty) {
+      for (const stored of result.values) {
+        after = stored.key;
+        if (!selection.matches(server.objects, stored)) continue;
+        values.push(stored);
+        if (limit > 0 && values.length >= limit) break;
+      }
+    } else after = result.values.at(-1)?.key;
+    const more = result.more || (after !== undefined && after !== result.values.at(-1)?.key);
+    if (!more || after === undefined) return { values, revision };
+    if (limit > 0 && values.length >= limit) {
+      const page: Page = { values, revision, continue: Buffer.from(JSON.stringify({ v: 'meta.k8s.io/v1', rv: revision, start: after.slice(prefix.length) })).toString('base64url') };
+      if (selection.isEmpty) page.remaining = result.remaining;
+      return page;
+    }
+  }
+}
+
+export async function handleList(context: RequestContext): Promise<ApiResponse> {
+  const { server, kind, request } = context;
+  const selection = new Selection(kind, request.query);
+  const page = await listPage(context, selection);
+  const metadata = { resourceVersion: String(page.revision), ...(page.continue === undefined ? {} : { continue: page.continue }), ...(page.remaining === undefined ? {} : { remainingItemCount: page.remaining }) };
+  if (request.wantsObject === true) {
+    const items = page.values.map((v) => viewAs(context, kind, v));
+    return { status: 200, headers: {}, object: { apiVersion: apiVersionOf(kind), kind: kind.listKind, metadata, items } };
+  }
+  const wanted = negotiate(request, false);
+  if (wanted.form === 'object' && wanted.encoding === 'json' && kind.fromStored === undefined) return { status: 200, headers: headersFor(context, 'json'), body: concatenate(context, kind, page.values, metadata) };
+  const views = page.values.map((v) => viewAs(context, kind, v));
+  let shown: unknown;
+  if (wanted.form === 'table') shown = makeTable(kind, views, metadata, includeObject(context), server.clock.now(), wanted.version);
+  else if (wanted.form === 'partial') shown = { kind: 'PartialObjectMetadataList', apiVersion: `meta.k8s.io/${wanted.version}`, metadata, items: views.map((v) => partialMetadata(v, wanted.version)) };
+  else shown = { kind: kind.listKind, apiVersion: apiVersionOf(kind), metadata, items: views };
+  return { status: 200, headers: headersFor(context, wanted.encoding), body: encodeBody(shown, wanted.encoding) };
+}
+
+/** A list made of the stored bytes, without parsing any. */
+function concatenate(context: RequestContext, kind: KindRecord, values: readonly StoredValue[], metadata: unknown): Buffer {
+  const { objects } = context.server;
+  const head = Buffer.from(`{"kind":${JSON.stringify(kind.listKind)},"apiVersion":${JSON.stringify(apiVersionOf(kind))},"metadata":${JSON.stringify(metadata)},"items":[`);
+  let size = head.length + 3;
+  for (const stored of values) size += objects.size(stored) + 1;
+  const out = Buffer.allocUnsafe(size);
+  out.set(head, 0);
+  let at = head.length;
+  for (let i = 0; i < values.length; i++) {
+    if (i > 0) out[at++] = 44;
+    at = objects.write(values[i]!, out, at);
+  }
+  at += out.write(']}\n', at, 'latin1');
+  return out.subarray(0, at);
+}

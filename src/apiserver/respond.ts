@@ -1,0 +1,68 @@
+/** Answers: an object, stored or made, in the form and encoding that the client takes. */
+import { ApiError } from '#base/errors.ts';
+import type { ApiResponse } from '#base/api-request.ts';
+import { freezeJson } from '#base/json.ts';
+import { formatYaml } from '#base/yaml.ts';
+import type { KubeObject, KubeStatus } from '#base/objects.ts';
+import type { KindRecord } from '#schema/kind.ts';
+import type { StoredValue } from '#store/store.ts';
+import type { RequestContext } from './context.ts';
+import { mediaTypeOf, negotiate } from './negotiate.ts';
+import type { Encoding } from './negotiate.ts';
+import { makeTable, partialMetadata } from './table.ts';
+import type { IncludeObject } from './table.ts';
+
+const jsonHeaders = { 'content-type': 'application/json' } as const;
+
+export function encodeBody(object: unknown, encoding: Encoding): Buffer {
+  return encoding === 'yaml' ? Buffer.from(formatYaml(object)) : Buffer.from(`${JSON.stringify(object)}\n`);
+}
+
+export function headersFor(context: RequestContext, encoding: Encoding): Record<string, string> {
+  const headers: Record<string, string> = { ...jsonHeaders, 'content-type': mediaTypeOf(encoding), 'cache-control': 'no-cache, private' };
+  if (context.warnings.length > 0) headers.warning = context.warnings.map((w) => `299 - ${JSON.stringify(w)}`).join(', ');
+  return headers;
+}
+
+export function includeObject(context: RequestContext): IncludeObject {
+  const value = context.request.query.get('includeObject') ?? 'Metadata';
+  if (value !== 'None' && value !== 'Metadata' && value !== 'Object') throw new ApiError('BadRequest', `invalid includeObject value: ${JSON.stringify(value)}`);
+  return value;
+}
+
+/** The view of a stored value in the version of the request's kind. */
+export function viewAs(context: RequestContext, kind: KindRecord, stored: StoredValue): KubeObject {
+  const view = context.server.objects.view(stored);
+  return kind.fromStored === undefined ? view : freezeJson(kind.fromStored(view));
+}
+
+/** An object as it is stored; bytes go out untouched where nothing needs converting. */
+export function answerStored(context: RequestContext, stored: StoredValue, status = 200): ApiResponse {
+  const { request, kind, server } = context;
+  if (request.wantsObject === true) return { status, headers: headersFor(context, 'json'), object: viewAs(context, kind, stored) };
+  const wanted = negotiate(request, false);
+  if (wanted.form === 'object' && wanted.encoding === 'json' && kind.fromStored === undefined) return { status, headers: headersFor(context, 'json'), body: server.objects.bytes(stored) };
+  return answerObject(context, viewAs(context, kind, stored), status);
+}
+
+export function answerObject(context: RequestContext, object: KubeObject, status = 200, kind: KindRecord | undefined = context.kind): ApiResponse {
+  const { request } = context;
+  if (request.wantsObject === true) return { status, headers: headersFor(context, 'json'), object: freezeJson(object) };
+  const wanted = negotiate(request, false);
+  let shown: unknown = object;
+  if (wanted.form === 'table' && kind !== undefined) shown = makeTable(kind, [object], { resourceVersion: object.metadata.resourceVersion ?? '' }, includeObject(context), context.server.clock.now(), wanted.version);
+  else if (wanted.form === 'partial') shown = partialMetadata(object, wanted.version);
+  return { status, headers: headersFor(context, wanted.encoding), body: encodeBody(shown, wanted.encoding) };
+}
+
+export function answerJson(value: unknown, status = 200, headers: Record<string, string> = jsonHeaders): ApiResponse {
+  return { status, headers, body: Buffer.from(`${JSON.stringify(value)}\n`), object: value as KubeObject };
+}
+
+export function answerStatus(context: RequestContext | undefined, status: KubeStatus, code: number): ApiResponse {
+  return { status: code, headers: context === undefined ? { ...jsonHeaders } : headersFor(context, 'json'), body: Buffer.from(`${JSON.stringify(status)}\n`), object: status as unknown as KubeObject };
+}
+
+export function answerText(text: string, status = 200): ApiResponse {
+  return { status, headers: { 'content-type': 'text/plain; charset=utf-8' }, body: Buffer.from(text) };
+}

@@ -1,0 +1,51 @@
+/**
+ * The API server as a function from requests to answers. It owns no sockets (`http.ts` does) and no timers but those of the clock it is given.
+ * `createApiServer` is quick: kinds are records, their structure is read at first use.
+ */
+import type { ApiHandler } from '#base/api-request.ts';
+import { builtInKinds } from '#schema/kinds.ts';
+import { bootstrap } from './bootstrap.ts';
+import { runChain } from './chain.ts';
+import type { ApiServerOptions, Server } from './context.ts';
+import { runCustomResources } from './crd.ts';
+import { KindTable } from './kind-table.ts';
+import { historyKeepMs } from './limits.ts';
+import { Objects } from './objects.ts';
+
+export interface ApiServer extends AsyncDisposable {
+  handle: ApiHandler;
+  /** For the transport. */
+  server: Server;
+}
+
+export async function createApiServer(options: ApiServerOptions): Promise<ApiServer> {
+  const server: Server = {
+    options, store: options.store, clock: options.clock, random: options.random, log: options.log, kinds: new KindTable(builtInKinds),
+    objects: new Objects(options.keys.encryption, options.random), handle: (request) => runChain(server, request), caches: new Map(),
+  };
+  await bootstrap(server);
+  const stopCompaction = runCompaction(server);
+  const stopCustom = await runCustomResources(server);
+  return {
+    handle: server.handle, server,
+    async [Symbol.asyncDispose]() { stopCompaction(); stopCustom(); },
+  };
+}
+
+/** Forgets history older than `historyKeepMs`, in steps of half that time. */
+function runCompaction(server: Server): () => void {
+  const keep = server.options.historyKeepMs ?? historyKeepMs;
+  if (keep === 0) return () => undefined;
+  let mark = server.store.currentRevision();
+  let stopped = false;
+  let timer = { cancel(): void {} };
+  const arm = (): void => {
+    timer = server.clock.setTimer(keep, () => {
+      const upTo = mark;
+      mark = server.store.currentRevision();
+      server.store.compact(upTo).catch((error: unknown) => server.log.error('compaction failed', { error })).finally(() => { if (!stopped) arm(); });
+    }, { background: true });
+  };
+  arm();
+  return () => { stopped = true; timer.cancel(); };
+}

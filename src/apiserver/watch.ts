@@ -1,0 +1,261 @@
+/**
+ * watch (Kubernetes API concepts, "Efficient detection of changes", "Watch bookmarks", "Streaming lists").
+ *
+ * A watch reads the store's events of its prefix. What an event looks like on the wire is made once and shared by all watchers that want
+ * the same form, through a weak cache keyed by the event. With selectors, an object that begins or ceases to match is an ADDED or a DELETED.
+ */
+import { ApiError } from '#base/errors.ts';
+import type { ApiResponse } from '#base/api-request.ts';
+import { freezeJson } from '#base/json.ts';
+import { apiVersionOf } from '#base/objects.ts';
+import type { Json, KubeObject, WatchEvent, WatchEventType } from '#base/objects.ts';
+import type { Timer } from '#os/clock.ts';
+import type { KindRecord } from '#schema/kind.ts';
+import { CompactedError, FutureRevisionError } from '#store/store.ts';
+import type { StoredValue, StoreEvent, StoreWatch } from '#store/store.ts';
+import type { RequestContext } from './context.ts';
+import { watchBookmarkIntervalMs } from './limits.ts';
+import { negotiate } from './negotiate.ts';
+import type { Negotiated } from './negotiate.ts';
+import type { Objects } from './objects.ts';
+import { storagePrefix } from './objects.ts';
+import { parseRevision } from './read.ts';
+import { headersFor, includeObject } from './respond.ts';
+import { Selection } from './selection.ts';
+import { makeTable, partialMetadata } from './table.ts';
+import { encodeBody } from './respond.ts';
+
+interface Frames { ADDED?: Uint8Array; MODIFIED?: Uint8Array; DELETED?: Uint8Array; deleted?: KubeObject }
+const frames = new WeakMap<StoreEvent, Frames>();
+
+function framesOf(event: StoreEvent): Frames {
+  let found = frames.get(event);
+  if (found === undefined) frames.set(event, (found = {}));
+  return found;
+}
+
+/** What an event shows: the new object, or the last one with the revision of its deletion. */
+function eventObject(objects: Objects, event: StoreEvent): KubeObject {
+  if (event.value !== undefined) return objects.view(event.value);
+  const cached = framesOf(event);
+  if (cached.deleted === undefined) {
+    const last = objects.view(event.previous!);
+    cached.deleted = freezeJson({ ...last, metadata: { ...last.metadata, resourceVersion: String(event.revision) } });
+  }
+  return cached.deleted;
+}
+
+/** `ADDED`, `MODIFIED` or `DELETED` as this selection sees the event; undefined where it does not. */
+function typeFor(objects: Objects, selection: Selection, event: StoreEvent): 'ADDED' | 'MODIFIED' | 'DELETED' | undefined {
+  if (selection.isEmpty) return event.type === 'delete' ? 'DELETED' : event.previous === undefined ? 'ADDED' : 'MODIFIED';
+  const before = event.previous !== undefined && selection.matches(objects, event.previous);
+  const after = event.value !== undefined && selection.matches(objects, event.value);
+  if (after) return before ? 'MODIFIED' : 'ADDED';
+  return before ? 'DELETED' : undefined;
+}
+
+function frameOf(objects: Objects, event: StoreEvent, type: 'ADDED' | 'MODIFIED' | 'DELETED'): Uint8Array {
+  const cached = framesOf(event);
+  const known = cached[type];
+  if (known !== undefined) return known;
+  const body = event.value === undefined ? Buffer.from(JSON.stringify(eventObject(objects, event))) : objects.bytes(event.value);
+  return (cached[type] = Buffer.concat([Buffer.from(`{"type":"${type}","object":`), body, Buffer.from('}\n')]));
+}
+
+/** How a watch writes its events: as shared objects, as shared frames, or converted for this watcher. */
+interface Writer<T> {
+  initial(stored: StoredValue): T;
+  event(event: StoreEvent, type: 'ADDED' | 'MODIFIED' | 'DELETED'): T;
+  made(type: WatchEventType, object: Json): T;
+}
+
+function objectWriter(context: RequestContext, kind: KindRecord): Writer<WatchEvent> {
+  const { objects } = context.server;
+  const convert = (object: KubeObject): KubeObject => (kind.fromStored === undefined ? object : freezeJson(kind.fromStored(object)));
+  return {
+    initial: (stored) => ({ type: 'ADDED', object: convert(objects.view(stored)) }),
+    event: (event, type) => ({ type, object: convert(eventObject(objects, event)) }),
+    made: (type, object) => ({ type, object }),
+  };
+}
+
+function frameWriter(context: RequestContext): Writer<Uint8Array> {
+  const { objects } = context.server;
+  return {
+    initial: (stored) => Buffer.concat([Buffer.from('{"type":"ADDED","object":'), objects.bytes(stored), Buffer.from('}\n')]),
+    event: (event, type) => frameOf(objects, event, type),
+    made: (type, object) => Buffer.from(`${JSON.stringify({ type, object })}\n`),
+  };
+}
+
+/** Tables, partial metadata, other versions, YAML: made for this watcher alone. */
+function convertingWriter(context: RequestContext, kind: KindRecord, wanted: Negotiated): Writer<Uint8Array> {
+  const { objects, clock } = context.server;
+  const include = includeObject(context);
+  let first = true;
+  const shape = (object: KubeObject): Json => {
+    const converted = kind.fromStored === undefined ? object : kind.fromStored(object);
+    if (wanted.form === 'partial') return partialMetadata(converted, wanted.version);
+    if (wanted.form !== 'table') return converted;
+    const table = makeTable(kind, [converted], { resourceVersion: converted.metadata.resourceVersion }, include, clock.now(), wanted.version, first);
+    first = false;
+    return table;
+  };
+  const frame = (type: string, object: Json): Uint8Array => (wanted.encoding === 'yaml' ? Buffer.concat([Buffer.from('---\n'), encodeBody({ type, object }, 'yaml')]) : Buffer.from(`${JSON.stringify({ type, object })}\n`));
+  return {
+    initial: (stored) => frame('ADDED', shape(objects.view(stored))),
+    event: (event, type) => frame(type, shape(eventObject(objects, event))),
+    made: (type, object) => frame(type, type === 'BOOKMARK' && wanted.form !== 'object' ? bookmarkShape(object, wanted) : object),
+  };
+}
+
+function bookmarkShape(object: KubeObject, wanted: Negotiated): Json {
+  return wanted.form === 'partial' ? partialMetadata(object, wanted.version) : { kind: 'Table', apiVersion: `meta.k8s.io/${wanted.version}`, metadata: { resourceVersion: object.metadata.resourceVersion }, columnDefinitions: null, rows: [{ cells: [], object: { kind: 'PartialObjectMetadata', apiVersion: `meta.k8s.io/${wanted.version}`, metadata: object.metadata } }] };
+}
+
+interface WatchPlan { from: number; initial: StoredValue[] | undefined; endBookmark: boolean; bookmarks: boolean; expired: number | undefined }
+
+async function planWatch(context: RequestContext, selection: Selection, prefix: string): Promise<WatchPlan> {
+  const { server, request } = context;
+  const query = request.query;
+  const bookmarks = ['true', '1'].includes(query.get('allowWatchBookmarks') ?? '');
+  const sendInitial = query.get('sendInitialEvents');
+  if (sendInitial !== null && (query.get('resourceVersionMatch') ?? '') !== 'NotOlderThan') throw new ApiError('Invalid', 'ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan');
+  const revision = parseRevision(query.get('resourceVersion'));
+  const wantsInitial = sendInitial === 'true' || (sendInitial === null && (revision === undefined || revision === 0));
+  if (!wantsInitial) {
+    const from = revision === undefined || revision === 0 ? server.store.currentRevision() : revision;
+    return { from, initial: undefined, endBookmark: false, bookmarks, expired: from < server.store.compactedRevision() ? server.store.compactedRevision() : undefined };
+  }
+  if (revision !== undefined && revision > server.store.currentRevision()) throw new ApiError('Timeout', `Too large resource version: ${revision}, current: ${server.store.currentRevision()}`, { causes: [{ reason: 'ResourceVersionTooLarge', message: 'Too large resource version' }], retryAfterSeconds: 1 });
+  const list = await server.store.list(prefix);
+  return { from: list.revision, initial: list.values.filter((v) => selection.matches(server.objects, v)), endBookmark: sendInitial === 'true' && bookmarks, bookmarks, expired: undefined };
+}
+
+function statusObject(error: ApiError): Json { return error.toStatus(); }
+
+async function* runWatch<T>(context: RequestContext, kind: KindRecord, selection: Selection, prefix: string, plan: WatchPlan, writer: Writer<T>): AsyncGenerator<T[]> {
+  const { server, request } = context;
+  if (plan.expired !== undefined) { yield [writer.made('ERROR', statusObject(new ApiError('Expired', `too old resource version: ${plan.from} (${plan.expired})`)))]; return; }
+  const bookmark = (revision: number, annotations?: Record<string, string>): T => writer.made('BOOKMARK', { kind: kind.kind, apiVersion: apiVersionOf(kind), metadata: { resourceVersion: String(revision), creationTimestamp: null, ...(annotations === undefined ? {} : { annotations }) } });
+  let watch: StoreWatch;
+  try { watch = server.store.watch(prefix, plan.from); } catch (error) {
+    if (!(error instanceof FutureRevisionError)) throw error;
+    yield [writer.made('ERROR', statusObject(new ApiError('Timeout', `Too large resource version: ${plan.from}, current: ${error.currentRevision}`)))];
+    return;
+  }
+  const feed = new Feed(context, watch);
+  try {
+    if (plan.initial !== undefined) {
+      for (let at = 0; at < plan.initial.length; at += 500) yield plan.initial.slice(at, at + 500).map((v) => writer.initial(v));
+      if (plan.endBookmark) yield [bookmark(plan.from, { 'k8s.io/initial-events-end': 'true' })];
+    }
+    for (;;) {
+      const batch = await feed.next();
+      if (batch === 'closed' || request.signal.aborted) return;
+      if (typeof batch === 'number') { if (plan.bookmarks) yield [bookmark(batch)]; continue; }
+      const out: T[] = [];
+      for (const event of batch) {
+        const type = typeFor(server.objects, selection, event);
+        if (type !== undefined) out.push(writer.event(event, type));
+      }
+      if (out.length > 0) yield out;
+    }
+  } catch (error) {
+    if (!(error instanceof CompactedError)) throw error;
+    yield [writer.made('ERROR', statusObject(new ApiError('Expired', `too old resource version: ${plan.from} (${error.compactedRevision})`)))];
+  } finally {
+    feed.close();
+  }
+}
+
+/** Merges a store watch with the bookmark timer, the time-out and the client's going away. */
+class Feed {
+  #watch: StoreWatch;
+  #iterator: AsyncIterator<StoreEvent[]>;
+  #pending: Promise<void> | undefined;
+  #batches: StoreEvent[][] = [];
+  #ended = false;
+  #error: unknown;
+  #tick: number | undefined;
+  #wake: (() => void) | undefined;
+  #timers: Timer[] = [];
+  #context: RequestContext;
+
+  constructor(context: RequestContext, watch: StoreWatch) {
+    this.#context = context;
+    this.#watch = watch;
+    this.#iterator = watch[Symbol.asyncIterator]();
+    const { clock, random } = context.server;
+    const asked = Number(context.request.query.get('timeoutSeconds') ?? 0) || 0;
+    const seconds = asked > 0 ? asked : 1800 + Math.floor(random.float() * 1800);
+    this.#timers.push(clock.setTimer(seconds * 1000, () => this.#end(), { background: true }));
+    this.#armTick();
+    context.request.signal.addEventListener('abort', this.#end, { once: true });
+  }
+
+  #armTick(): void {
+    const { clock, store } = this.#context.server;
+    // What was committed up to now has reached the watch's queue; pulling it before the bookmark keeps the bookmark from overtaking an event.
+    this.#timers[1] = clock.setTimer(watchBookmarkIntervalMs, () => {
+      const revision = store.currentRevision();
+      this.#pull();
+      this.#timers[2] = clock.setTimer(5, () => { this.#tick = revision; this.#notify(); }, { background: true });
+      this.#armTick();
+    }, { background: true });
+  }
+
+  #end = (): void => { this.#ended = true; this.#notify(); };
+  #notify(): void { const wake = this.#wake; this.#wake = undefined; wake?.(); }
+
+  #pull(): void {
+    this.#pending ??= this.#iterator.next().then((result) => {
+      this.#pending = undefined;
+      if (result.done === true) this.#ended = true; else this.#batches.push(result.value);
+      this.#notify();
+    }, (error: unknown) => { this.#error = error; this.#notify(); });
+  }
+
+  async next(): Promise<StoreEvent[] | number | 'closed'> {
+    for (;;) {
+      const batch = this.#batches.shift();
+      if (batch !== undefined) return batch;
+      if (this.#error !== undefined) throw this.#error;
+      if (this.#ended) return 'closed';
+      if (this.#tick !== undefined) { const at = this.#tick; this.#tick = undefined; return at; }
+      this.#pull();
+      await new Promise<void>((resolve) => { this.#wake = resolve; });
+    }
+  }
+
+  close(): void {
+    for (const timer of this.#timers) timer.cancel();
+    this.#context.request.signal.removeEventListener('abort', this.#end);
+    this.#ended = true;
+    this.#watch.close();
+  }
+}
+
+async function* flatten(batches: AsyncGenerator<WatchEvent[]>): AsyncGenerator<WatchEvent> {
+  for await (const batch of batches) yield* batch;
+}
+
+async function* joined(batches: AsyncGenerator<Uint8Array[]>): AsyncGenerator<Uint8Array> {
+  for await (const batch of batches) yield batch.length === 1 ? batch[0]! : Buffer.concat(batch);
+}
+
+export async function handleWatch(context: RequestContext): Promise<ApiResponse> {
+  const { kind, info, request } = context;
+  const query = request.query;
+  if (info.name !== '' && !query.has('fieldSelector')) query.set('fieldSelector', `metadata.name=${info.name}`);
+  const selection = new Selection(kind, query);
+  const namespace = kind.namespaced ? info.namespace || selection.namespace || '' : '';
+  const prefix = storagePrefix(kind, namespace) + (selection.name !== undefined && (namespace !== '' || !kind.namespaced) ? selection.name : '');
+  const plan = await planWatch(context, selection, prefix);
+  if (request.wantsObject === true) return { status: 200, headers: {}, events: flatten(runWatch(context, kind, selection, prefix, plan, objectWriter(context, kind))) };
+  const wanted = negotiate(request, false);
+  const writer = wanted.form === 'object' && wanted.encoding === 'json' && kind.fromStored === undefined ? frameWriter(context) : convertingWriter(context, kind, wanted);
+  const headers = headersFor(context, wanted.encoding);
+  if (wanted.encoding === 'json') headers['content-type'] = 'application/json';
+  return { status: 200, headers, body: joined(runWatch(context, kind, selection, prefix, plan, writer)) };
+}

@@ -1,0 +1,268 @@
+/**
+ * The write path, top to bottom:
+ *
+ *   decode → patch → default → convert → mutate-admit → validate → validate-admit → commit
+ *
+ * The whole runs inside the store's conflict retry: where another writer was faster, everything after reading runs again on the new
+ * object. A caller that named a resourceVersion is told of the conflict and not retried.
+ */
+import { ApiError } from '#base/errors.ts';
+import { copyJson, equalJson } from '#base/json.ts';
+import type { Json, KubeObject } from '#base/objects.ts';
+import { randomSuffix } from '#os/clock.ts';
+import { FieldErrors } from '#schema/field-errors.ts';
+import type { KindRecord } from '#schema/kind.ts';
+import { validateMetadata, validateMetadataUpdate } from '#schema/validate-meta.ts';
+import type { Compare, Operation, StoredValue } from '#store/store.ts';
+import { admitMutating, admitValidating } from './admission/admission.ts';
+import type { AdmissionAttributes } from './admission/admission.ts';
+import { planAllocation, releaseOperations } from './allocation.ts';
+import { timestamp } from './context.ts';
+import type { RequestContext, Server } from './context.ts';
+import { conflictRetriesMax, eventTtlSeconds } from './limits.ts';
+import { storageKey } from './objects.ts';
+import { notFound } from './read.ts';
+import { trackManagedFields } from './managed-fields.ts';
+
+export function isDryRun(context: RequestContext): boolean {
+  const values = context.request.query.getAll('dryRun');
+  for (const value of values) if (value !== 'All') throw new ApiError('Invalid', `CreateOptions.meta.k8s.io "" is invalid: dryRun: Unsupported value: ${JSON.stringify(value)}: supported values: "All"`);
+  return values.length > 0;
+}
+
+export function alreadyExists(kind: KindRecord, name: string): ApiError {
+  const qualified = kind.group === '' ? kind.resource : `${kind.resource}.${kind.group}`;
+  return new ApiError('AlreadyExists', `${qualified} ${JSON.stringify(name)} already exists`, { name, ...(kind.group === '' ? {} : { group: kind.group }), kind: kind.resource });
+}
+
+export function conflict(kind: KindRecord, name: string, text = 'the object has been modified; please apply your changes to the latest version and try again'): ApiError {
+  const qualified = kind.group === '' ? kind.resource : `${kind.resource}.${kind.group}`;
+  return new ApiError('Conflict', `Operation cannot be fulfilled on ${qualified} ${JSON.stringify(name)}: ${text}`, { name, ...(kind.group === '' ? {} : { group: kind.group }), kind: kind.resource });
+}
+
+/** A stored value, or what it would have been for a dry run. */
+export interface Written { stored: StoredValue; created: boolean }
+
+function dryStored(context: RequestContext, key: string, object: KubeObject, revision: number): StoredValue {
+  const { objects } = context.server;
+  return { key, value: objects.encode(context.kind, key, object), createRevision: revision, modRevision: revision };
+}
+
+export function toStored(kind: KindRecord, object: KubeObject): KubeObject { return kind.toStored === undefined ? object : kind.toStored(object); }
+export function fromStored(kind: KindRecord, object: KubeObject): KubeObject { return kind.fromStored === undefined ? object : kind.fromStored(object); }
+
+/** Defaults apply to the stored version, whichever version the client wrote. */
+function storageKind(server: Server, kind: KindRecord): KindRecord {
+  return kind.toStored === undefined ? kind : server.kinds.findKind(kind.storage.group, kind.storage.version, kind.storage.kind) ?? kind;
+}
+
+function fillCreated(context: RequestContext, object: KubeObject): void {
+  const { server, kind, info } = context;
+  const meta = object.metadata;
+  if (kind.namespaced) {
+    if (meta.namespace !== undefined && meta.namespace !== '' && meta.namespace !== info.namespace) throw new ApiError('BadRequest', 'the namespace of the provided object does not match the namespace sent on the request');
+    meta.namespace = info.namespace;
+  } else delete meta.namespace;
+  if (info.name !== '' && meta.name === undefined) meta.name = info.name;
+  if ((meta.name === undefined || meta.name === '') && meta.generateName) meta.name = `${meta.generateName.slice(0, 58)}${randomSuffix(server.random)}`;
+  meta.uid = server.random.uuid();
+  meta.creationTimestamp = timestamp(server.clock.now());
+  delete meta.resourceVersion;
+  delete meta.deletionTimestamp;
+  delete meta.deletionGracePeriodSeconds;
+  if (kind.hasGeneration) meta.generation = 1; else delete meta.generation;
+}
+
+/** Creates a decoded object. */
+export async function createObject(context: RequestContext, decoded: KubeObject, options: { manager?: string; apply?: boolean } = {}): Promise<Written> {
+  const { server, kind } = context;
+  if (decoded.metadata.resourceVersion !== undefined && decoded.metadata.resourceVersion !== '' && options.apply !== true) throw new ApiError('BadRequest', 'resourceVersion should not be set on objects to be created');
+  const generated = !decoded.metadata.name && decoded.metadata.generateName !== undefined;
+  for (let attempt = 0; ; attempt++) {
+    const object = attempt === 0 && !generated ? decoded : copyJson(decoded);
+    try {
+      return await createOnce(context, object, options);
+    } catch (error) {
+      if (!(error instanceof RetryAllocation) && !(generated && error instanceof ApiError && error.reason === 'AlreadyExists')) throw error;
+      if (attempt >= 7) throw error instanceof RetryAllocation ? error.reason : error;
+      if (!generated && error instanceof RetryAllocation) { server.log.debug('allocation retried', { key: decoded.metadata.name }); }
+    }
+  }
+}
+
+/** Another writer took the address or port that was chosen; `reason` is what to say when it was asked for by name. */
+class RetryAllocation extends Error {
+  readonly reason: ApiError;
+  constructor(reason: ApiError) { super(reason.message); this.reason = reason; }
+}
+
+async function createOnce(context: RequestContext, received: KubeObject, options: { manager?: string; apply?: boolean }): Promise<Written> {
+  const { server, kind } = context;
+  const stored = storageKind(server, kind);
+  const dry = isDryRun(context);
+  const object = toStored(kind, received);
+  fillCreated(context, object);
+  stored.defaults?.(object);
+  stored.prepareCreate?.(object);
+  const attributes: AdmissionAttributes = { operation: 'CREATE', object, old: undefined, subresource: '', dryRun: dry };
+  await admitMutating(context, attributes);
+  const admitted = attributes.object;
+  const errors = new FieldErrors();
+  validateMetadata(admitted, kind, errors);
+  stored.validate?.(admitted, errors, undefined);
+  errors.throwIfAny(kind.group, kind.kind, admitted.metadata.name ?? '');
+  await admitValidating(context, attributes);
+  trackManagedFields(context, undefined, admitted, options);
+  const key = storageKey(kind, admitted.metadata.namespace ?? '', admitted.metadata.name!);
+  const allocation = await planAllocation(context, admitted, undefined);
+  if (dry) {
+    if (await server.store.get(key) !== undefined) throw alreadyExists(kind, admitted.metadata.name!);
+    return { stored: dryStored(context, key, admitted, server.store.currentRevision()), created: true };
+  }
+  const operation: Operation = { type: 'put', key, value: server.objects.encode(kind, key, admitted) };
+  if (kind.storage.group === '' && kind.storage.resource === 'events') operation.lease = await eventLease(server);
+  const result = await server.store.txn([{ key, modRevision: 0 }, ...allocation.compares], [operation, ...allocation.operations]);
+  if (!result.succeeded) {
+    if (result.current.some((c) => c.key === key)) throw alreadyExists(kind, admitted.metadata.name!);
+    throw new RetryAllocation(allocation.taken(result.current));
+  }
+  return { stored: await committed(server, kind, key, result.revision, admitted), created: true };
+}
+
+/** What a transaction stored; the object becomes its view. */
+async function committed(server: Server, _kind: KindRecord, key: string, revision: number, object: KubeObject): Promise<StoredValue> {
+  const stored = await server.store.get(key, revision);
+  if (stored === undefined) throw new Error(`${key} vanished at its own revision ${revision}`);
+  object.metadata.resourceVersion = String(revision);
+  server.objects.remember(stored, object);
+  return stored;
+}
+
+/** Events live an hour; those of one minute share a lease. */
+async function eventLease(server: Server): Promise<number> {
+  const minute = Math.floor(server.clock.now() / 60_000);
+  const known = server.caches.get('eventLease') as { minute: number; lease: Promise<number> } | undefined;
+  if (known?.minute === minute) return known.lease;
+  const lease = server.store.grantLease(eventTtlSeconds + 60);
+  server.caches.set('eventLease', { minute, lease });
+  return lease;
+}
+
+export interface UpdateOptions {
+  subresource?: string;
+  manager?: string;
+  apply?: boolean;
+  /** Preconditions other than the object's own resourceVersion. */
+  uid?: string;
+  /** Admission does not see what the system itself does, like removing a finalizer during deletion. */
+  operation?: 'UPDATE' | 'CREATE';
+  /** Changes nothing but what `change` returns: no defaulting by kind, for subresources with rules of their own. */
+  validate?: (object: Json, old: Json, errors: FieldErrors) => void;
+  /** The object is made when it is not there. */
+  createWhenMissing?: () => Promise<Written>;
+  /** The result replaces the status only. */
+  force?: boolean;
+}
+
+/** Reads, changes and writes an object; `change` receives a copy in the request's version and answers the wanted object. */
+export async function updateObject(context: RequestContext, name: string, change: (current: KubeObject) => KubeObject | Promise<KubeObject>, options: UpdateOptions = {}): Promise<Written> {
+  const { server, kind, info } = context;
+  const key = storageKey(kind, info.namespace, name);
+  for (let attempt = 0; ; attempt++) {
+    const before = await server.store.get(key);
+    if (before === undefined) {
+      if (options.createWhenMissing !== undefined) return options.createWhenMissing();
+      throw notFound(kind, name);
+    }
+    const old = server.objects.view(before);
+    const wanted = await change(copyJson(fromStored(kind, old)));
+    const asked = wanted.metadata.resourceVersion;
+    if (asked !== undefined && asked !== '' && asked !== '0' && asked !== old.metadata.resourceVersion) throw conflict(kind, name);
+    if (options.uid !== undefined && options.uid !== '' && options.uid !== old.metadata.uid) throw conflict(kind, name, `Precondition failed: UID in precondition: ${options.uid}, UID in object meta: ${old.metadata.uid}`);
+    const written = await updateOnce(context, key, before, old, wanted, options);
+    if (written !== undefined) return written;
+    if (attempt >= conflictRetriesMax) throw conflict(kind, name);
+  }
+}
+
+function keepMetadata(context: RequestContext, object: KubeObject, old: KubeObject, subresource: string): void {
+  const meta = object.metadata;
+  if (meta.name === undefined) meta.name = old.metadata.name!;
+  if (meta.name !== old.metadata.name) throw new ApiError('BadRequest', `the name of the object (${meta.name}) does not match the name on the URL (${old.metadata.name})`);
+  if (context.kind.namespaced) {
+    if (meta.namespace !== undefined && meta.namespace !== '' && meta.namespace !== old.metadata.namespace) throw new ApiError('BadRequest', 'the namespace of the provided object does not match the namespace sent on the request');
+    meta.namespace = old.metadata.namespace!;
+  }
+  if (meta.uid !== undefined && meta.uid !== '' && meta.uid !== old.metadata.uid) throw conflict(context.kind, meta.name!, `Precondition failed: UID in precondition: ${meta.uid}, UID in object meta: ${old.metadata.uid}`);
+  for (const field of ['uid', 'creationTimestamp', 'deletionTimestamp', 'deletionGracePeriodSeconds', 'generateName', 'generation'] as const) {
+    if (old.metadata[field] === undefined) delete meta[field]; else (meta as Json)[field] = old.metadata[field];
+  }
+  delete meta.resourceVersion;
+  if (subresource !== '' && subresource !== 'finalize' && context.kind.custom !== true) { /* labels and annotations may be written through status, as upstream allows */ }
+}
+
+/** One attempt; undefined where another writer was faster. */
+async function updateOnce(context: RequestContext, key: string, before: StoredValue, old: KubeObject, wanted: KubeObject, options: UpdateOptions): Promise<Written | undefined> {
+  const { server, kind } = context;
+  const stored = storageKind(server, kind);
+  const subresource = options.subresource ?? '';
+  const dry = isDryRun(context);
+  const object = toStored(kind, wanted);
+  keepMetadata(context, object, old, subresource);
+  if (subresource === '') {
+    stored.defaults?.(object);
+    stored.prepareUpdate?.(object, old);
+  } else if (subresource === 'status') stored.defaults?.(object);
+  if (kind.hasGeneration && !equalJson(specOf(object, kind), specOf(old, kind))) object.metadata.generation = (old.metadata.generation ?? 0) + 1;
+  const attributes: AdmissionAttributes = { operation: 'UPDATE', object, old, subresource, dryRun: dry };
+  await admitMutating(context, attributes);
+  const admitted = attributes.object;
+  const errors = new FieldErrors();
+  validateMetadata(admitted, kind, errors);
+  validateMetadataUpdate(admitted, old, errors);
+  if (options.validate !== undefined) options.validate(admitted, old, errors);
+  else if (subresource === '') { stored.validate?.(admitted, errors, old); stored.validateUpdate?.(admitted, old, errors); }
+  else if (subresource === 'status') stored.validateStatus?.(admitted, old, errors);
+  errors.throwIfAny(kind.group, kind.kind, admitted.metadata.name ?? '');
+  await admitValidating(context, attributes);
+  trackManagedFields(context, old, admitted, options);
+  const { resourceVersion: _r, ...oldMeta } = old.metadata;
+  if (equalJson({ ...admitted, metadata: withoutTimes(admitted.metadata) }, { ...old, metadata: withoutTimes(oldMeta) })) return { stored: before, created: false };
+  if (dry) return { stored: dryStored(context, key, admitted, before.modRevision), created: false };
+  const compare: Compare = { key, modRevision: before.modRevision };
+  if (isFinished(admitted)) return finishDeletion(context, key, before, admitted, compare);
+  const allocation = await planAllocation(context, admitted, old);
+  const operation: Operation = { type: 'put', key, value: server.objects.encode(kind, key, admitted) };
+  if (before.lease !== undefined) operation.lease = before.lease;
+  const result = await server.store.txn([compare, ...allocation.compares], [operation, ...allocation.operations]);
+  if (!result.succeeded) {
+    const mine = result.current.find((c) => c.key === key);
+    if (mine?.modRevision === before.modRevision) throw allocation.taken(result.current);
+    return undefined;
+  }
+  return { stored: await committed(server, kind, key, result.revision, admitted), created: false };
+}
+
+/** A write that changes nothing but the time at which a manager last wrote is no write. */
+function withoutTimes(meta: Json): Json {
+  if (meta.managedFields === undefined) return meta;
+  return { ...meta, managedFields: meta.managedFields.map(({ time: _t, ...entry }: Json) => entry) };
+}
+
+function specOf(object: KubeObject, kind: KindRecord): Json {
+  const { metadata: _m, status: _s, apiVersion: _a, kind: _k, ...rest } = object;
+  return kind.hasStatus || kind.subresources.status !== undefined ? rest : { ...rest, ...(object.status === undefined ? {} : { status: object.status }) };
+}
+
+/** Marked for deletion, nothing left to wait for. */
+function isFinished(object: KubeObject): boolean {
+  return object.metadata.deletionTimestamp !== undefined && (object.metadata.finalizers ?? []).length === 0 && (object.metadata.deletionGracePeriodSeconds ?? 0) === 0 && !(object.kind === 'Namespace' && object.apiVersion === 'v1' && (object.spec?.finalizers ?? []).length > 0);
+}
+
+async function finishDeletion(context: RequestContext, key: string, before: StoredValue, object: KubeObject, compare: Compare): Promise<Written | undefined> {
+  const { server } = context;
+  const result = await server.store.txn([compare], [{ type: 'delete', key }, ...releaseOperations(context.kind, object)]);
+  if (!result.succeeded) return undefined;
+  return { stored: { key, value: server.objects.encode(context.kind, key, object), createRevision: before.createRevision, modRevision: result.revision }, created: false };
+}
+
