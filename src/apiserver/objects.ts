@@ -19,7 +19,8 @@ export function storageKey(kind: KindRecord, namespace: string, name: string): s
 
 export function storagePrefix(kind: KindRecord, namespace = ''): string {
   const { group, resource } = kind.storage;
-  return `/registry/${group === '' ? '' : `${group}/`}${resource}/${namespace === '' ? '' : `${namespace}/`}`;
+  // The path of a Namespace names it twice: as object and as scope.
+  return `/registry/${group === '' ? '' : `${group}/`}${resource}/${namespace === '' || !kind.namespaced ? '' : `${namespace}/`}`;
 }
 
 export class Objects {
