@@ -26,5 +26,5 @@ export const deps: Readonly<Record<string, FolderRule>> = {
   cloud: { folders: ['base', 'os', 'observe', 'client'], packages: [], builtins: [] },
   sim: { folders: ['base', 'os', 'observe', 'store', 'schema', 'apiserver', 'client', 'scheduler', 'controllers', 'cloud'], packages: ['js-yaml'], builtins: ['*'] },
   platform: { folders: ['*'], packages: ['js-yaml'], builtins: ['*'] },
-  cli: { folders: ['*'], packages: ['commander', 'js-yaml'], builtins: ['*'] },
+  cli: { folders: ['*'], packages: ['commander', 'js-yaml', 'ws'], builtins: ['*'] },
 };

@@ -25,6 +25,10 @@ const nodes = (text: string): number => {
   if (!Number.isInteger(value) || value < 1 || value > 16) throw new UsageError(`${JSON.stringify(text)} is not a number of nodes (1 to 16)`);
   return value;
 };
+/** A process that could not start must not stay half made: its supervisor tries again. */
+async function endOnFailure(run: Promise<void>): Promise<void> {
+  await run.catch((error: Error) => { process.stdout.write(`${JSON.stringify({ level: 'error', part: 'start', msg: error.stack })}\n`); process.exit(1); });
+}
 const collect = (value: string, before: string[]): string[] => [...before, value];
 
 function withPlatformOptions(command: Command): Command {
@@ -62,8 +66,8 @@ program.command('bench').description('measure side by side with the peers that a
   .action(async (names: string[], options) => { const { bench } = await import('./commands/bench.ts'); await bench(names, options); });
 program.command('uninstall').description('stop, and remove all that was added to this machine').option('-y, --yes', 'do not ask')
   .action(async (options) => { const { uninstall } = await import('./commands/uninstall.ts'); await uninstall(options); });
-program.command('server', { hidden: true }).description('run the control plane process').action(async () => { const { runServer } = await import('#platform/server.ts'); await runServer(); });
-program.command('node', { hidden: true }).description('run one node process').argument('<number>').action(async (number: string) => { const { runNode } = await import('#platform/node.ts'); await runNode(Number(number)); });
+program.command('server', { hidden: true }).description('run the control plane process').action(async () => { const { runServer } = await import('#platform/server.ts'); await endOnFailure(runServer()); });
+program.command('node', { hidden: true }).description('run one node process').argument('<number>').action(async (number: string) => { const { runNode } = await import('#platform/node.ts'); await endOnFailure(runNode(Number(number))); });
 program.command('completion').description('print a completion script').argument('<shell>', 'bash, zsh or fish')
   .action((shell: string) => { process.stdout.write(completionScript(program, shell)); });
 program.command('version').description('print the version').addOption(json())

@@ -1,5 +1,5 @@
 /**
- * What an instance needs of the host before its processes start: directories, the dummy link that carries the node's and the DNS address, and for each
+ * What an instance needs of the host before its processes start: directories, the link that carries the node's and the DNS address (a bridge without ports: not every kernel has dummy links), and for each
  * further node a network namespace with a veth and routes. Everything is made when it is missing and left when it is there, so that this is also the repair
  * after a reboot. `removeHost` takes all of it away.
  */
@@ -46,7 +46,7 @@ export function portIsFree(port: number, address = '0.0.0.0'): boolean {
   return true;
 }
 
-export function dummyLink(node: NodePlan): string {
+export function addressLink(node: NodePlan): string {
   return `${linkPrefix(node.instanceId)}h`;
 }
 
@@ -58,11 +58,11 @@ export function nodeNamespace(paths: Paths, node: NodePlan): string | undefined 
 }
 
 function addressProgram(instance: Instance, node: NodePlan, namespace: string | undefined): NetProgram {
-  const link = dummyLink(node);
+  const link = addressLink(node);
   return {
     ...(namespace === undefined ? {} : { namespace }),
     steps: [
-      { op: 'addDummy', name: link, ignore: ['EEXIST'] },
+      { op: 'addBridge', name: link, ignore: ['EEXIST'] },
       { op: 'addAddress', link, address: `${node.address}/32`, ignore: ['EEXIST'] },
       { op: 'addAddress', link, address: `${clusterDnsAddress(instance)}/32`, ignore: ['EEXIST'] },
       { op: 'setLink', name: link, up: true },

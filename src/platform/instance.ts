@@ -34,7 +34,7 @@ export interface NodePlan {
   /** Links and tables of this node; node 1 has the instance's own. */
   instanceId: string;
   podRange: string;
-  /** First address of the Pod range, on the node's dummy link: where kubelet, API server and registry are reached from inside. */
+  /** First address of the Pod range, on a link of the node's own: where kubelet, API server and registry are reached from inside. */
   address: string;
 }
 

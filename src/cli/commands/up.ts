@@ -29,7 +29,7 @@ export function additions(paths: Paths, options: PlatformOptions): string[] {
     ...missing.map((tool) => `package  ${tool.package}, by apt-get (${tool.why})`),
     `files    ${paths.data} (data), ${paths.run} (sockets, logs, kubeconfig)`,
     'files    contexts named tiphys in ~/.docker and ~/.kube/config; the current context stays',
-    'links    tph* (bridges and veths of containers), one dummy link with the node\'s addresses',
+    'links    tph* (bridges and veths of containers), a link with the node\'s addresses',
     'rules    nftables tables tiphys_*; net.ipv4.ip_forward=1',
     `ports    127.0.0.1:${options.apiPort ?? 6443} (API), 127.0.0.1:${options.registryPort ?? 5000} (registry); ${options.httpPort ?? 80} and ${options.httpsPort ?? 443} once an Ingress exists`,
     'cgroups  tiphys_*',
