@@ -1,0 +1,172 @@
+/** Images of the Engine API: list, inspect, history, create (pull, import), push, tag, remove, save, load, prune. */
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { ApiError } from '#base/errors.ts';
+import { familiarName, parseReference, withDefaultTag } from '#base/reference.ts';
+import { applyChanges } from '#build/builder.ts';
+import type { ImageRecord } from '#content/image-records.ts';
+import type { RegistryCredential } from '#engine/engine.ts';
+import type { ImageStore } from '#engine/images.ts';
+import { lacksLabels, matchesLabels, parseFilters, parseTime } from './filters.ts';
+import { compileGlob } from './image-filters.ts';
+import { streamJson } from './json-stream.ts';
+import { queryFlag, reply } from './route.ts';
+import type { Route, RouteContext } from './route.ts';
+
+export interface ImageParts {
+  images: ImageStore;
+  /** Containers of any owner that were made from the image. */
+  countContainers?: (imageId: string) => number;
+}
+
+/** `X-Registry-Auth`: base64url of JSON. A malformed one counts as none, as in docker. */
+export function credentialOf(context: RouteContext): RegistryCredential | undefined {
+  const header = context.request.headers['x-registry-auth'];
+  if (typeof header !== 'string' || header === '') return undefined;
+  try {
+    const value = JSON.parse(Buffer.from(header, 'base64url').toString('utf8')) as { username?: string; password?: string; identitytoken?: string; auth?: string };
+    if (!value.username && !value.identitytoken) return undefined;
+    return { ...(value.username === undefined ? {} : { username: value.username }), ...(value.password === undefined ? {} : { password: value.password }), ...(value.identitytoken ? { identityToken: value.identitytoken } : {}) };
+  } catch { return undefined; }
+}
+
+export function isoNano(ms: number): string { return new Date(ms).toISOString().replace(/Z$/, '000000Z'); }
+
+const listFilters = ['dangling', 'label', 'label!', 'before', 'since', 'reference', 'until'];
+
+function listImages(parts: ImageParts, context: RouteContext): unknown {
+  const { images } = parts;
+  const { records, clock } = images.options;
+  const filters = parseFilters(context.query, listFilters);
+  const showsAll = queryFlag(context.query, 'all');
+  const timeOf = (name: string): number | undefined => { const value = filters.get(name)?.[0]; return value === undefined ? undefined : images.record(value).createdAtMs; };
+  const [before, since] = [timeOf('before'), timeOf('since')];
+  const until = filters.get('until')?.[0];
+  const untilMs = until === undefined ? undefined : parseTime(until, clock.now());
+  const dangling = filters.get('dangling')?.[0];
+  const patterns = filters.get('reference')?.map(compileGlob);
+  const out = records.list().flatMap((record) => {
+    if (record.isHidden === true || (record.isIntermediate === true && !showsAll)) return [];
+    const summary = images.summarize(record);
+    const isDangling = summary.names.length === 0;
+    if (dangling !== undefined && (['true', '1'].includes(dangling) !== isDangling || (isDangling && record.isIntermediate === true))) return [];
+    if (!matchesLabels(filters, summary.config.labels) || !lacksLabels(filters, summary.config.labels)) return [];
+    if ((before !== undefined && record.createdAtMs >= before) || (since !== undefined && record.createdAtMs <= since) || (untilMs !== undefined && record.createdAtMs >= untilMs)) return [];
+    const names = patterns === undefined ? summary.names : summary.names.filter((name) => patterns.some((matches) => matches(name)));
+    const digests = patterns === undefined ? summary.digests : summary.digests.filter((name) => patterns.some((matches) => matches(name)));
+    if (patterns !== undefined && names.length === 0 && digests.length === 0) return [];
+    const old = context.version[1] < 43;
+    return [{
+      Containers: -1, Created: Math.floor(record.createdAtMs / 1000), Id: record.id, Labels: Object.keys(summary.config.labels).length === 0 ? null : summary.config.labels, ParentId: record.parent ?? '',
+      RepoDigests: digests.length === 0 && isDangling && old ? ['<none>@<none>'] : digests, RepoTags: names.length === 0 && old ? ['<none>:<none>'] : names, SharedSize: -1, Size: summary.sizeBytes,
+      ...(context.version[1] < 44 ? { VirtualSize: summary.sizeBytes } : {}),
+    }];
+  });
+  return out.sort((a, b) => b.Created - a.Created);
+}
+
+export function inspectImage(parts: ImageParts, record: ImageRecord, version: [number, number]): unknown {
+  const { images } = parts;
+  const summary = images.summarize(record);
+  const config = record.file.config ?? {};
+  return {
+    Id: record.id, RepoTags: summary.names, RepoDigests: summary.digests, Parent: record.parent ?? '', Comment: record.file.comment ?? '', Created: record.file.created ?? isoNano(record.createdAtMs),
+    DockerVersion: record.file.docker_version ?? '', Author: record.file.author ?? '',
+    Config: {
+      Hostname: '', Domainname: '', User: config.User ?? '', AttachStdin: false, AttachStdout: false, AttachStderr: false, ...(config.ExposedPorts ? { ExposedPorts: config.ExposedPorts } : {}), Tty: false, OpenStdin: false, StdinOnce: false,
+      Env: config.Env ?? [], Cmd: config.Cmd ?? null, ...(config.Healthcheck === undefined ? {} : { Healthcheck: config.Healthcheck }), Image: '', Volumes: config.Volumes ?? null, WorkingDir: config.WorkingDir ?? '', Entrypoint: config.Entrypoint ?? null,
+      OnBuild: config.OnBuild ?? null, Labels: config.Labels ?? null, ...(config.StopSignal ? { StopSignal: config.StopSignal } : {}), ...(config.Shell ? { Shell: config.Shell } : {}),
+    },
+    Architecture: record.file.architecture, ...(record.file.variant ? { Variant: record.file.variant } : {}), Os: record.file.os, Size: summary.sizeBytes, ...(version[1] < 44 ? { VirtualSize: summary.sizeBytes } : {}),
+    GraphDriver: { Data: null, Name: 'overlay2' }, RootFS: { Type: 'layers', Layers: record.layers.map((layer) => layer.diffId) },
+    Metadata: { LastTagTime: isoNano(record.tagTimeMs ?? 0).replace(/^1970-01-01T00:00:00\.000/, '0001-01-01T00:00:00').replace(/^0001-01-01T00:00:00000000Z$/, '0001-01-01T00:00:00Z') },
+  };
+}
+
+async function createImage(parts: ImageParts, context: RouteContext): Promise<void> {
+  const { query, request, response, signal } = context;
+  const { images } = parts;
+  const fromSource = query.get('fromSrc');
+  if (fromSource !== null && fromSource !== '') {
+    const repo = query.get('repo') ?? '';
+    const name = repo === '' ? '' : `${repo}${query.get('tag') ? `:${query.get('tag')}` : ''}`;
+    if (name !== '') parseReference(name);
+    await streamJson(response, async (stream) => {
+      const source = fromSource === '-' ? (request as AsyncIterable<Uint8Array>) : await download(images, fromSource, signal);
+      if (fromSource !== '-') stream.write({ status: `Downloading from ${fromSource}` });
+      const record = await images.import(source, { name, message: query.get('message') ?? '', changes: applyChanges({}, query.getAll('changes')), platform: query.get('platform') ?? '' });
+      stream.write({ status: record.id });
+    });
+    return;
+  }
+  const image = query.get('fromImage') ?? '';
+  if (image === '') throw new ApiError('BadRequest', 'invalid reference format');
+  const tag = query.get('tag') ?? '';
+  const name = tag === '' ? image : /^[a-z0-9]+:/.test(tag) ? `${image}@${tag}` : `${image}:${tag}`;
+  const reference = familiarName(withDefaultTag(parseReference(name)));
+  const credential = credentialOf(context);
+  await streamJson(response, async (stream) => { await images.pull(reference, { onProgress: (event) => stream.write(event), signal, ...(credential === undefined ? {} : { credential }) }); });
+}
+
+async function download(images: ImageStore, url: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
+  let target: URL;
+  try { target = new URL(/^[a-z]+:\/\//i.test(url) ? url : `http://${url}`); } catch { throw new ApiError('BadRequest', `invalid url: ${url}`); }
+  if (target.protocol !== 'http:' && target.protocol !== 'https:') throw new ApiError('BadRequest', `unsupported protocol scheme: ${target.protocol}`);
+  const answer = await images.options.transport.call({ method: 'GET', url: target, signal });
+  if (answer.statusCode !== 200) { answer.resume(); throw new ApiError('InternalError', `Got HTTP status code >= 400: ${answer.statusCode} ${answer.statusMessage ?? ''}`); }
+  return answer;
+}
+
+async function sendArchive(parts: ImageParts, context: RouteContext, names: string[]): Promise<void> {
+  if (names.length === 0) throw new ApiError('BadRequest', 'no images named');
+  const archive = await parts.images.save(names);
+  context.response.writeHead(200, { 'Content-Type': 'application/x-tar' });
+  await pipeline(Readable.from(archive, { objectMode: false }), context.response);
+}
+
+async function removeImage(parts: ImageParts, context: RouteContext): Promise<unknown> {
+  const { untagged, deleted } = await parts.images.remove(context.params['name']!, { force: queryFlag(context.query, 'force'), owner: 'docker' });
+  return [...untagged.map((name) => ({ Untagged: name })), ...deleted.map((id) => ({ Deleted: id }))];
+}
+
+async function pruneImages(parts: ImageParts, context: RouteContext): Promise<unknown> {
+  const filters = parseFilters(context.query, ['dangling', 'label', 'label!', 'until']);
+  const until = filters.get('until')?.[0];
+  const onlyDangling = !['false', '0'].includes(filters.get('dangling')?.[0] ?? 'true');
+  const { deleted, freedBytes } = await parts.images.prune({
+    all: !onlyDangling, labels: (labels) => matchesLabels(filters, labels) && lacksLabels(filters, labels),
+    ...(until === undefined ? {} : { untilMs: parseTime(until, parts.images.options.clock.now()) }),
+  });
+  return { ImagesDeleted: deleted.length === 0 ? null : deleted.map((item) => ({ ...(item.untagged === undefined ? {} : { Untagged: item.untagged }), ...(item.deleted === undefined ? {} : { Deleted: item.deleted }) })), SpaceReclaimed: freedBytes };
+}
+
+export function imageRoutes(parts: ImageParts): Route[] {
+  const { images } = parts;
+  return [
+    { method: 'GET', path: '/images/json', handle: async (context) => listImages(parts, context) },
+    { method: 'GET', path: '/images/search', handle: async () => { throw new ApiError('ServiceUnavailable', 'searching registries is not supported'); } },
+    { method: 'GET', path: '/images/get', handle: (context) => sendArchive(parts, context, context.query.getAll('names')) },
+    { method: 'GET', path: '/images/{name*}/get', handle: (context) => sendArchive(parts, context, [context.params['name']!]) },
+    { method: 'GET', path: '/images/{name*}/json', handle: async (context) => inspectImage(parts, images.record(context.params['name']!), context.version) },
+    { method: 'GET', path: '/images/{name*}/history', handle: async (context) => images.history(context.params['name']!) },
+    { method: 'POST', path: '/images/create', handle: (context) => createImage(parts, context) },
+    { method: 'POST', path: '/images/load', handle: (context) => streamJson(context.response, (stream) => images.load(context.request as AsyncIterable<Uint8Array>, (event) => { if ('stream' in event || !queryFlag(context.query, 'quiet')) stream.write(event); })) },
+    { method: 'POST', path: '/images/prune', handle: (context) => pruneImages(parts, context) },
+    {
+      method: 'POST', path: '/images/{name*}/push', handle: (context) => {
+        const tag = context.query.get('tag') ?? '';
+        const credential = credentialOf(context);
+        const reference = parseReference(`${context.params['name']!}${tag === '' ? '' : `:${tag}`}`);
+        return streamJson(context.response, (stream) => images.push(familiarName(reference), { onProgress: (event) => stream.write(event), signal: context.signal, ...(credential === undefined ? {} : { credential }) }));
+      },
+    },
+    {
+      method: 'POST', path: '/images/{name*}/tag', handle: async (context) => {
+        const tag = context.query.get('tag') ?? '';
+        await images.tag(context.params['name']!, `${context.query.get('repo') ?? ''}${tag === '' ? '' : `:${tag}`}`);
+        return reply(201);
+      },
+    },
+    { method: 'DELETE', path: '/images/{name*}', handle: (context) => removeImage(parts, context) },
+  ];
+}
