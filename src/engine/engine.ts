@@ -13,7 +13,7 @@ import type { Readable, Writable } from 'node:stream';
 export type Owner = 'docker' | 'kubelet' | 'build';
 export type ContainerState = 'created' | 'running' | 'paused' | 'restarting' | 'removing' | 'exited' | 'dead';
 
-export interface Mount { type: 'bind' | 'tmpfs' | 'volume'; source: string; target: string; readOnly: boolean; propagation?: 'private' | 'rslave' | 'rshared' | 'rprivate'; tmpfsSizeBytes?: number; tmpfsMode?: number; /** Copy the image's content into an empty volume first. */ populate?: boolean }
+export interface Mount { type: 'bind' | 'tmpfs' | 'volume'; source: string; target: string; readOnly: boolean; propagation?: 'private' | 'rslave' | 'rshared' | 'rprivate'; tmpfsSizeBytes?: number; tmpfsMode?: number; /** Copy the image's content into an empty volume first. */ populate?: boolean; /** Make a missing source directory, as `docker -v` does. */ makeSource?: boolean }
 
 export interface Resources {
   cpuShares?: number; cpuQuotaUs?: number; cpuPeriodUs?: number; cpusetCpus?: string;
@@ -23,6 +23,7 @@ export interface Resources {
 }
 
 export interface Security {
+  /** Absent: docker's default profile. */
   privileged?: boolean; capAdd?: string[]; capDrop?: string[]; readOnlyRoot?: boolean; noNewPrivileges?: boolean;
   /** `default`, `unconfined`, or the JSON text of a profile. */
   seccomp?: string;
@@ -77,7 +78,24 @@ export interface ContainerSpec {
   autoRemove?: boolean;
   init?: boolean;
   shmSizeBytes?: number;
+  /** Seconds that a stop waits before SIGKILL, where the caller of `stop` does not say. */
+  stopTimeoutSeconds?: number;
+  domainname?: string;
+  /** Only with `network: {type: 'networks'}`. */
+  networks?: NetworkAttachment[];
+  ports?: PortBinding[];
+  dns?: { servers: string[]; search: string[]; options: string[] };
+  /** `name:address`, also `host-gateway` as the address. */
+  extraHosts?: string[];
+  /** `host` or `private`; absent: what fits the host's cgroup version. */
+  cgroupNamespace?: 'host' | 'private';
+  /** The façade's own request, kept to be shown by inspect; the engine does not read it. */
+  request?: Record<string, unknown>;
 }
+
+export interface NetworkAttachment { network: string; aliases: string[]; ip?: string; mac?: string }
+/** Host port 0: any free one; `hostPortEnd` makes it a choice from a range. */
+export interface PortBinding { hostIp: string; hostPort: number; hostPortEnd?: number; protocol: 'tcp' | 'udp' | 'sctp'; containerPort: number }
 
 export interface ContainerStatus {
   id: string; name: string; owner: Owner; image: string; imageId: string; state: ContainerState;

@@ -16,7 +16,7 @@ export interface PublishedPort { hostIp: string; hostPort: number; protocol: 'tc
 export interface RuleWriter {
   readonly table: string;
   /** Makes the table's own chains with these ports; chains of others are left alone. */
-  start(ports: PublishedPort[], masquerades: Masquerade[]): Promise<void>;
+  start(ports: PublishedPort[], masquerades: Masquerade[], unmasqueraded: string[]): Promise<void>;
   publish(ports: PublishedPort[]): Promise<void>;
   unpublish(ports: PublishedPort[]): Promise<void>;
   addMasquerade(rule: Masquerade): Promise<void>;
@@ -28,14 +28,14 @@ export interface RuleWriter {
 }
 
 /** Packets from `subnet` that leave by another link than `link` get the host's address; nothing enters or leaves an `internal` one. */
-export interface Masquerade { subnet: string; link: string; masquerade: boolean; internal: boolean; isolated: boolean }
+export interface Masquerade { /** Empty for Pods, which have a link each. */ link: string; subnet: string; masquerade: boolean; internal: boolean; isolated: boolean }
 
 export function createRuleWriter(options: { nft: Nft; instanceId: string; log: Logger }): RuleWriter {
   const table = tableName(options.instanceId);
   const apply = createBatcher(options.nft, options.log);
   return {
     table,
-    start: (ports, masquerades) => apply(planTable(table, linkPrefix(options.instanceId), ports, masquerades)),
+    start: (ports, masquerades, unmasqueraded) => apply(planTable(table, linkPrefix(options.instanceId), ports, masquerades, unmasqueraded)),
     publish: (ports) => (ports.length === 0 ? Promise.resolve() : apply(planPorts(table, 'add', ports))),
     // A port that was never there must not fail the others: `destroy` is newer than some hosts' nft, so add first.
     unpublish: (ports) => (ports.length === 0 ? Promise.resolve() : apply(planPorts(table, 'add', ports) + planPorts(table, 'delete', ports))),
@@ -83,7 +83,7 @@ export function planPorts(table: string, verb: 'add' | 'delete', ports: Publishe
 export function planMasquerade(table: string, verb: 'add' | 'delete', rule: Masquerade): string {
   const out: string[] = [];
   if (rule.masquerade && !rule.internal) out.push(`${verb} element ip ${table} masqueraded { ${rule.subnet} }`);
-  out.push(`${verb} element ip ${table} hairpinned { ${rule.link} . ${rule.link} }`);
+  if (rule.link !== '') out.push(`${verb} element ip ${table} hairpinned { ${rule.link} . ${rule.link} }`);
   if (rule.internal) out.push(`${verb} element ip ${table} internal_links { ${rule.link} }`);
   if (rule.isolated) out.push(`${verb} element ip ${table} isolated_links { ${rule.link} }`);
   return `${out.join('\n')}\n`;
@@ -96,17 +96,18 @@ const ownChains = ['publish', 'published_prerouting', 'published_output', 'masqu
  * where it sent the question. Loopback: a connection of the host's own to 127.0.0.1 leaves with the address of the bridge. The guard drops
  * what claims loopback addresses from outside, since `route_localnet` is on for our links.
  */
-export function planTable(table: string, prefix: string, ports: PublishedPort[], masquerades: Masquerade[]): string {
+export function planTable(table: string, prefix: string, ports: PublishedPort[], masquerades: Masquerade[], unmasqueraded: string[]): string {
   const maps = [
     `add table ip ${table}`,
     `add map ip ${table} published { type inet_proto . inet_service : ipv4_addr . inet_service; }`,
     `add map ip ${table} published_at { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }`,
     `add set ip ${table} masqueraded { type ipv4_addr; flags interval; }`,
+    `add set ip ${table} unmasqueraded { type ipv4_addr; flags interval; }`,
     `add set ip ${table} hairpinned { type ifname . ifname; }`,
     `add set ip ${table} internal_links { type ifname; }`,
     `add set ip ${table} isolated_links { type ifname; }`,
     ...['published', 'published_at'].map((name) => `flush map ip ${table} ${name}`),
-    ...['masqueraded', 'hairpinned', 'internal_links', 'isolated_links'].map((name) => `flush set ip ${table} ${name}`),
+    ...['masqueraded', 'unmasqueraded', 'hairpinned', 'internal_links', 'isolated_links'].map((name) => `flush set ip ${table} ${name}`),
   ];
   const chains = [
     `add chain ip ${table} publish`,
@@ -124,14 +125,17 @@ export function planTable(table: string, prefix: string, ports: PublishedPort[],
     ['published_output', 'meta l4proto { tcp, udp, sctp } fib daddr type local jump publish'],
     ['masquerading', `ip saddr 127.0.0.0/8 oifname "${prefix}*" masquerade`],
     ['masquerading', 'ct status dnat iifname . oifname @hairpinned masquerade'],
+    ['masquerading', 'ip daddr @unmasqueraded return'],
     ['masquerading', `ip saddr @masqueraded oifname != "${prefix}*" masquerade`],
     ['guard', `iifname "${prefix}*" ip daddr 127.0.0.0/8 drop`],
     ['isolation', 'ct state established,related accept'],
+    ['isolation', 'iifname . oifname @hairpinned accept'],
     ['isolation', 'iifname @internal_links oifname != @internal_links drop'],
     ['isolation', 'iifname != @internal_links oifname @internal_links drop'],
     ['isolation', 'ct status dnat accept'],
-    ['isolation', `iifname @isolated_links oifname != iifname oifname @isolated_links drop`],
+    ['isolation', 'iifname @isolated_links oifname @isolated_links drop'],
   ];
   const text = [...maps, ...chains, ...rules.map(([chain, rule]) => `add rule ip ${table} ${chain} ${rule}`)].join('\n');
-  return `${text}\n${planPorts(table, 'add', ports)}${masquerades.map((rule) => planMasquerade(table, 'add', rule)).join('')}`;
+  const kept = unmasqueraded.length === 0 ? '' : `add element ip ${table} unmasqueraded { ${unmasqueraded.join(', ')} }\n`;
+  return `${text}\n${kept}${planPorts(table, 'add', ports)}${masquerades.map((rule) => planMasquerade(table, 'add', rule)).join('')}`;
 }

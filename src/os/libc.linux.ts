@@ -24,6 +24,7 @@ const libc = bindLibrary('libc.so.6', {
   send: { arguments: ['i32', 'buffer', 'u64', 'i32'], return: 'i64' },
   recv: { arguments: ['i32', 'buffer', 'u64', 'i32'], return: 'i64' },
   recvmsg: { arguments: ['i32', 'buffer', 'i32'], return: 'i64' },
+  poll: { arguments: ['buffer', 'u64', 'i32'], return: 'i32' },
   shutdown: { arguments: ['i32', 'i32'], return: 'i32' },
   epoll_create1: { arguments: ['i32'], return: 'i32' },
   epoll_ctl: { arguments: ['i32', 'i32', 'i32', 'buffer'], return: 'i32' },

@@ -1,0 +1,37 @@
+/** `POST /containers/ID/attach`: the raw connection, with what was logged before when asked for. */
+import { ApiError } from '#base/errors.ts';
+import type { Readable } from 'node:stream';
+import type { DockerParts } from './context.ts';
+import { framedWriter, plainWriter } from './multiplex.ts';
+import { queryFlag } from './route.ts';
+import type { RouteContext } from './route.ts';
+
+// walk docker-run 4/8: the client is attached before the start, so that it misses nothing
+export async function attachContainer(parts: DockerParts, context: RouteContext): Promise<unknown> {
+  const { query } = context;
+  const { engine } = parts;
+  const container = engine.registry.get(context.params['id']!);
+  if (container.record.state === 'paused') throw new ApiError('Conflict', `container ${container.id} is paused, unpause the container before attach`);
+  if (container.record.state === 'restarting') throw new ApiError('Conflict', `container ${container.id} is restarting, wait until the container is running`);
+  const tty = container.record.spec.tty;
+  const multiplexed = !tty && context.version[1] >= 42;
+  const socket = await context.hijack(multiplexed ? 'application/vnd.docker.multiplexed-stream' : 'application/vnd.docker.raw-stream');
+  const stdout = tty ? plainWriter(socket) : framedWriter(socket, 1);
+  const stderr = tty ? plainWriter(socket) : framedWriter(socket, 2);
+  if (queryFlag(query, 'logs')) {
+    for await (const line of engine.containers.logs(container.id, { stdout: queryFlag(query, 'stdout'), stderr: queryFlag(query, 'stderr'), follow: false })) (line.stream === 'stdout' ? stdout : stderr).write(line.data);
+  }
+  if (!queryFlag(query, 'stream') || container.record.state === 'exited') { socket.end(); return undefined; }
+  const withStdin = queryFlag(query, 'stdin') && container.record.spec.openStdin;
+  if (!withStdin) drain(socket);
+  engine.events.emit({ type: 'container', action: 'attach', id: container.id, attributes: { ...container.record.spec.labels, image: container.record.spec.image, name: container.name }, owner: container.record.spec.owner });
+  await engine.containers.attach(container.id, {
+    ...(withStdin ? { stdin: socket } : {}), ...(queryFlag(query, 'stdout') ? { stdout } : {}), ...(queryFlag(query, 'stderr') ? { stderr } : {}),
+  }, context.signal);
+  for (const output of [stdout, stderr]) output.end();
+  await Promise.all([stdout, stderr].map((output) => new Promise<void>((resolve) => { if (output.closed) resolve(); else { output.once('finish', resolve); output.once('close', resolve); } })));
+  socket.end();
+  return undefined;
+}
+
+function drain(stream: Readable): void { stream.resume(); stream.on('error', () => undefined); }

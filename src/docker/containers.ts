@@ -1,0 +1,243 @@
+/** `/containers/…`: create, list, inspect, start, stop, kill, remove, wait, attach, logs and the rest of a container's life. */
+import { ApiError } from '#base/errors.ts';
+import type { Container } from '#engine/container.ts';
+import { readLogs } from '#engine/logs.ts';
+import { logPathOf } from '#engine/container-start.ts';
+import type { DockerParts } from './context.ts';
+import { ownContainer } from './context.ts';
+import { specFromRequest } from './create-request.ts';
+import { lacksLabels, matchesAny, matchesLabels, parseFilters, parseTime } from './filters.ts';
+import { showContainer, showSummary } from './inspect.ts';
+import { frame } from './multiplex.ts';
+import { attachContainer } from './attach.ts';
+import { queryFlag, reply } from './route.ts';
+import type { Filters, Route, RouteContext } from './route.ts';
+import { showTop } from './top.ts';
+import { updateContainer } from './update.ts';
+
+const listFilters = ['ancestor', 'before', 'expose', 'exited', 'health', 'id', 'isolation', 'is-task', 'label', 'label!', 'name', 'network', 'publish', 'since', 'status', 'volume'];
+const defaultStopTimeoutSeconds = 10;
+
+export function containerRoutes(parts: DockerParts): Route[] {
+  const { engine } = parts;
+  const own = (context: RouteContext, verb: string): Container => ownContainer(parts, context.params['id']!, verb);
+  return [
+    { method: 'GET', path: '/containers/json', handle: async (context) => listContainers(parts, context) },
+    { method: 'POST', path: '/containers/create', handle: (context) => createContainer(parts, context) },
+    { method: 'GET', path: '/containers/{id}/json', handle: async (context) => showContainer(parts, engine.registry.get(context.params['id']!), queryFlag(context.query, 'size')) },
+    { method: 'POST', path: '/containers/{id}/start', handle: async (context) => {
+      const container = own(context, 'start');
+      if (container.isRunning && container.record.state !== 'paused') return reply(304);
+      await engine.containers.start(container.id);
+      return reply(204);
+    } },
+    { method: 'POST', path: '/containers/{id}/stop', handle: async (context) => {
+      const container = own(context, 'stop');
+      if (!container.isRunning && container.record.state !== 'restarting') return reply(304);
+      await engine.containers.stop(container.id, stopTimeoutMs(context, container));
+      return reply(204);
+    } },
+    { method: 'POST', path: '/containers/{id}/restart', handle: async (context) => {
+      const container = own(context, 'restart');
+      await engine.containers.restart(container.id, stopTimeoutMs(context, container));
+      return reply(204);
+    } },
+    { method: 'POST', path: '/containers/{id}/kill', handle: async (context) => {
+      await engine.containers.kill(own(context, 'kill').id, context.query.get('signal') ?? 'SIGKILL');
+      return reply(204);
+    } },
+    { method: 'POST', path: '/containers/{id}/pause', handle: async (context) => { await engine.containers.pause(own(context, 'pause').id, true); return reply(204); } },
+    { method: 'POST', path: '/containers/{id}/unpause', handle: async (context) => { await engine.containers.pause(own(context, 'unpause').id, false); return reply(204); } },
+    { method: 'POST', path: '/containers/{id}/rename', handle: async (context) => { renameContainer(parts, own(context, 'rename'), context.query.get('name') ?? ''); return reply(204); } },
+    { method: 'POST', path: '/containers/{id}/update', handle: async (context) => updateContainer(parts, own(context, 'update'), await context.json()) },
+    { method: 'DELETE', path: '/containers/{id}', handle: async (context) => {
+      if (queryFlag(context.query, 'link')) throw new ApiError('BadRequest', 'links are not supported');
+      await engine.containers.remove(own(context, 'remove').id, { force: queryFlag(context.query, 'force'), volumes: queryFlag(context.query, 'v') });
+      return reply(204);
+    } },
+    { method: 'POST', path: '/containers/{id}/wait', handle: (context) => waitContainer(parts, context) },
+    { method: 'POST', path: '/containers/{id}/resize', handle: async (context) => {
+      const container = engine.registry.get(context.params['id']!);
+      if (!container.isRunning) throw new ApiError('Conflict', `Container ${container.id} is not running`);
+      engine.containers.resize(container.id, { width: Number(context.query.get('w') ?? 0), height: Number(context.query.get('h') ?? 0) });
+      return reply(200);
+    } },
+    { method: 'POST', path: '/containers/{id}/attach', handle: (context) => attachContainer(parts, context) },
+    { method: 'GET', path: '/containers/{id}/logs', handle: (context) => streamLogs(parts, context) },
+    { method: 'GET', path: '/containers/{id}/top', handle: async (context) => showTop(parts, engine.registry.get(context.params['id']!), context.query.get('ps_args') ?? '-ef') },
+    { method: 'POST', path: '/containers/prune', handle: (context) => pruneContainers(parts, context) },
+  ];
+}
+
+function stopTimeoutMs(context: RouteContext, container: Container): number {
+  const asked = context.query.get('t');
+  const seconds = asked === null ? (container.record.spec.stopTimeoutSeconds ?? defaultStopTimeoutSeconds) : Number(asked);
+  if (!Number.isFinite(seconds)) throw new ApiError('BadRequest', `strconv.Atoi: parsing "${asked}": invalid syntax`);
+  return seconds * 1000;
+}
+
+// walk docker-run 3/8: the façade turns docker's body into a container specification
+async function createContainer(parts: DockerParts, context: RouteContext): Promise<unknown> {
+  const body = await context.json();
+  const { engine } = parts;
+  const name = context.query.get('name')?.replace(/^\//, '') ?? '';
+  if (typeof body !== 'object' || body === null || body.Image === undefined || body.Image === '') throw new ApiError('BadRequest', 'config cannot be empty in order to create a container');
+  const image = engine.images.find(body.Image);
+  if (image === undefined) throw new ApiError('NotFound', `No such image: ${withTag(body.Image)}`);
+  const platform = context.query.get('platform');
+  if (platform !== null && platform !== '' && !platform.startsWith('linux')) throw new ApiError('NotFound', `image with reference ${String(body.Image)} was found but its platform (linux) does not match the specified platform (${platform})`);
+  const spec = specFromRequest(body, name === '' ? pickName(parts) : name, image.id);
+  spec.labels = { ...image.config.labels, ...spec.labels };
+  resolveReferences(parts, spec);
+  const id = await engine.containers.create(spec);
+  return reply(201, { Id: id, Warnings: warningsFor(parts, body.HostConfig ?? {}) });
+}
+
+function withTag(image: string): string { return image.includes('@') || image.slice(image.lastIndexOf('/') + 1).includes(':') ? image : `${image}:latest`; }
+
+/** Other containers are named by their ids in the record: a rename must not break what depends on them. */
+function resolveReferences(parts: DockerParts, spec: ReturnType<typeof specFromRequest>): void {
+  const resolve = (reference: string): string => parts.engine.registry.get(reference).id;
+  if (spec.network.type === 'container') spec.network = { type: 'container', containerId: resolve(spec.network.containerId) };
+  if (spec.pidMode?.type === 'container') spec.pidMode = { type: 'container', containerId: resolve(spec.pidMode.containerId) };
+  if (spec.ipcMode?.type === 'container') spec.ipcMode = { type: 'container', containerId: resolve(spec.ipcMode.containerId) };
+  const from = ((spec.request?.['HostConfig'] as { VolumesFrom?: string[] } | undefined)?.VolumesFrom ?? []);
+  for (const entry of from) {
+    const [reference = '', mode] = entry.split(':');
+    for (const mount of parts.engine.registry.get(reference).record.spec.mounts) {
+      if (!spec.mounts.some((other) => other.target === mount.target)) spec.mounts.push({ ...mount, readOnly: mount.readOnly || mode === 'ro', populate: false });
+    }
+  }
+}
+
+const adjectives = ['brave', 'calm', 'bright', 'eager', 'fair', 'glad', 'keen', 'kind', 'lucid', 'merry', 'noble', 'proud', 'quick', 'quiet', 'sharp', 'steady', 'swift', 'tidy', 'warm', 'wise'];
+const sailors = ['jason', 'orpheus', 'atalanta', 'heracles', 'castor', 'pollux', 'peleus', 'lynceus', 'argus', 'zetes', 'calais', 'idmon', 'mopsus', 'ancaeus', 'nauplius', 'euphemus', 'meleager', 'telamon', 'laertes', 'medea'];
+
+function pickName(parts: DockerParts): string {
+  const pick = <T>(list: T[]): T => list[Math.floor(parts.random.float() * list.length)]!;
+  for (let tries = 0; ; tries++) {
+    const name = `${pick(adjectives)}_${pick(sailors)}${tries < 6 ? '' : Math.floor(parts.random.float() * 100_000)}`;
+    if (parts.engine.registry.find(name) === undefined) return name;
+  }
+}
+
+function warningsFor(parts: DockerParts, host: Record<string, unknown>): string[] {
+  const { cgroups } = parts.engine.context.os;
+  const out: string[] = [];
+  const lacks = (name: string): boolean => !cgroups.controllers.includes(name);
+  if (Number(host['Memory'] ?? 0) > 0 && lacks('memory')) out.push('Your kernel does not support memory limit capabilities or the cgroup is not mounted. Limitation discarded.');
+  if (Number(host['NanoCpus'] ?? 0) > 0 && lacks('cpu')) out.push('Your kernel does not support CPU CFS quota or the cgroup is not mounted. Limitation discarded.');
+  if (Number(host['PidsLimit'] ?? 0) > 0 && lacks('pids')) out.push('Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded.');
+  return out;
+}
+
+function listContainers(parts: DockerParts, context: RouteContext): unknown {
+  const filters = parseFilters(context.query, listFilters);
+  const limit = Number(context.query.get('limit') ?? 0);
+  const all = queryFlag(context.query, 'all') || limit > 0 || filters.has('status') || filters.has('exited');
+  const found = parts.engine.registry.list().filter((container) => (all || container.isRunning || container.record.state === 'restarting') && matchesFilters(parts, container, filters));
+  found.sort((a, b) => b.record.createdAtMs - a.record.createdAtMs);
+  return found.slice(0, limit > 0 ? limit : undefined).map((container) => showSummary(parts, container, queryFlag(context.query, 'size')));
+}
+
+export function matchesFilters(parts: DockerParts, container: Container, filters: Filters): boolean {
+  const { record } = container;
+  const { engine } = parts;
+  const image = filters.has('ancestor') ? engine.images.find(record.spec.imageId) : undefined;
+  const order = (name: string, sign: 1 | -1): boolean => matchesAny(filters, name, (reference) => (record.createdAtMs - engine.registry.get(reference).record.createdAtMs) * sign > 0);
+  return matchesAny(filters, 'id', (value) => record.id.startsWith(value))
+    && matchesAny(filters, 'name', (value) => matchesName(container.name, value))
+    && matchesAny(filters, 'status', (value) => record.state === value)
+    && matchesAny(filters, 'exited', (value) => record.state === 'exited' && String(record.exitCode) === value)
+    && matchesAny(filters, 'health', (value) => (container.health?.status ?? 'none') === value)
+    && matchesAny(filters, 'ancestor', (value) => record.spec.image === value || engine.images.find(value)?.id === image?.id)
+    && matchesAny(filters, 'network', (value) => record.networks.some((attached) => attached.networkId.startsWith(value) || engine.networks.findExact(attached.networkId)?.name === value) || record.spec.network.type === value)
+    && matchesAny(filters, 'volume', (value) => record.spec.mounts.some((mount) => mount.source === value || mount.target === value))
+    && matchesAny(filters, 'publish', (value) => (record.run?.ports ?? []).some((port) => `${port.hostPort}/${port.protocol}` === (value.includes('/') ? value : `${value}/tcp`)))
+    && matchesLabels(filters, record.spec.labels) && lacksLabels(filters, record.spec.labels) && order('before', -1) && order('since', 1);
+}
+
+/** A name filter is a regular expression to docker; one that is none is taken literally. */
+function matchesName(name: string, pattern: string): boolean {
+  try { const expression = new RegExp(pattern); return expression.test(name) || expression.test(`/${name}`); } catch { return name.includes(pattern); }
+}
+
+function renameContainer(parts: DockerParts, container: Container, wanted: string): void {
+  const name = wanted.replace(/^\//, '');
+  const { registry, context, events } = parts.engine;
+  if (name === '') throw new ApiError('BadRequest', 'Neither old nor new names may be empty');
+  if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/.test(name)) throw new ApiError('BadRequest', `Invalid container name (${name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`);
+  if (name === container.name) throw new ApiError('BadRequest', 'Renaming a container with the same name as its current name');
+  const old = container.name;
+  registry.reserveName(name, container.id);
+  container.record.spec.name = name;
+  container.save(context);
+  registry.releaseName(old, container.id);
+  registry.names.forget(container.id);
+  registry.publishNames(container);
+  events.emit({ type: 'container', action: 'rename', id: container.id, attributes: { image: container.record.spec.image, name, oldName: `/${old}` }, owner: 'docker' });
+}
+
+async function waitContainer(parts: DockerParts, context: RouteContext): Promise<unknown> {
+  const condition = context.query.get('condition') ?? '';
+  if (!['', 'not-running', 'next-exit', 'removed'].includes(condition)) throw new ApiError('BadRequest', `invalid condition: "${condition}"`);
+  const container = parts.engine.registry.get(context.params['id']!);
+  const waiting = parts.engine.containers.waitCondition(container.id, condition === '' ? 'not-running' : (condition as 'removed'), context.signal);
+  waiting.catch(() => undefined);
+  // Clients start the container only once they have seen that the wait is in place.
+  context.response.writeHead(200, { 'Content-Type': 'application/json', 'Api-Version': '1.50', Ostype: 'linux' });
+  context.response.flushHeaders();
+  try {
+    const code = await waiting;
+    context.response.end(`${JSON.stringify({ StatusCode: code, ...(container.record.error === '' ? {} : { Error: { Message: container.record.error } }) })}\n`);
+  } catch { context.response.destroy(); }
+  return undefined;
+}
+
+async function streamLogs(parts: DockerParts, context: RouteContext): Promise<unknown> {
+  const { query, response } = context;
+  const { engine } = parts;
+  const container = engine.registry.get(context.params['id']!);
+  const wanted = { stdout: queryFlag(query, 'stdout'), stderr: queryFlag(query, 'stderr') };
+  if (!wanted.stdout && !wanted.stderr) throw new ApiError('BadRequest', 'Bad parameters: you must choose at least one stream');
+  const path = logPathOf(engine.registry, container);
+  if (path === undefined) throw new ApiError('InternalError', 'configured logging driver does not support reading', undefined, 501);
+  const now = parts.clock.now();
+  const time = (name: string): number | undefined => { const value = query.get(name); return value === null || value === '' || value === '0' ? undefined : parseTime(value, now); };
+  const tail = query.get('tail') ?? 'all';
+  const since = time('since');
+  const until = time('until');
+  const timestamps = queryFlag(query, 'timestamps');
+  const tty = container.record.spec.tty;
+  response.writeHead(200, { 'Content-Type': tty ? 'application/vnd.docker.raw-stream' : 'application/vnd.docker.multiplexed-stream', 'Api-Version': '1.50', Ostype: 'linux' });
+  response.flushHeaders();
+  const lines = readLogs({ path, isRunning: () => !container.removed && (container.isRunning || container.record.state === 'restarting'), onExit: (listener) => container.onExit(listener) }, {
+    ...wanted, follow: queryFlag(query, 'follow'), signal: context.signal, ...(since === undefined ? {} : { sinceMs: since }), ...(until === undefined ? {} : { untilMs: until }), ...(/^\d+$/.test(tail) ? { tailLines: Number(tail) } : {}),
+  });
+  let lineOpen = false;
+  for await (const line of lines) {
+    const stamp = timestamps && !lineOpen ? Buffer.from(`${line.timestamp} `) : Buffer.alloc(0);
+    lineOpen = line.partial;
+    const data = Buffer.concat([stamp, line.data]);
+    const full = !response.write(tty ? data : frame(line.stream === 'stderr' ? 2 : 1, data));
+    if (context.signal.aborted) return undefined;
+    if (full) await new Promise<void>((resolve) => { response.once('drain', resolve); response.once('close', resolve); });
+  }
+  response.end();
+  return undefined;
+}
+
+async function pruneContainers(parts: DockerParts, context: RouteContext): Promise<unknown> {
+  const filters = parseFilters(context.query, ['until', 'label', 'label!']);
+  const untilText = filters.get('until')?.[0];
+  const until = untilText === undefined ? Infinity : parseTime(untilText, parts.clock.now());
+  const deleted: string[] = [];
+  for (const container of parts.engine.registry.list()) {
+    const { record } = container;
+    // Only what is docker's own: Pods' containers are the cluster's to collect.
+    if (record.spec.owner !== 'docker' || container.isRunning || record.state === 'restarting' || record.createdAtMs > until) continue;
+    if (!matchesLabels(filters, record.spec.labels) || !lacksLabels(filters, record.spec.labels)) continue;
+    await parts.engine.containers.remove(record.id).then(() => deleted.push(record.id), () => undefined);
+  }
+  return { ContainersDeleted: deleted.length === 0 ? null : deleted, SpaceReclaimed: 0 };
+}

@@ -1,0 +1,26 @@
+/** What the resources of the Engine API stand on. */
+import type { DockerEngine } from '#engine/create-engine.ts';
+import type { Container } from '#engine/container.ts';
+import { ApiError } from '#base/errors.ts';
+import type { Clock, Random } from '#os/clock.ts';
+
+export interface DockerParts {
+  engine: DockerEngine;
+  clock: Clock;
+  random: Random;
+  /** Shown by `version` and `info`. */
+  platform: { version: string; dataDir: string; registries: string[] };
+  /** What `/_ping` tells of the builder: `1` classic (default), `2` BuildKit. */
+  builderVersion?: '1' | '2';
+}
+
+/** Containers of Pods are guests here: shown, never changed. */
+export function ownContainer(parts: DockerParts, reference: string, verb: string): Container {
+  const container = parts.engine.registry.get(reference);
+  if (container.record.spec.owner !== 'docker') throw new ApiError('Conflict', `cannot ${verb} container ${container.name}: it belongs to the ${container.record.spec.owner === 'kubelet' ? 'cluster' : container.record.spec.owner} and is managed there`);
+  return container;
+}
+
+export function isoTime(ms: number): string {
+  return ms === 0 ? '0001-01-01T00:00:00Z' : new Date(ms).toISOString().replace(/\.(\d{3})Z$/, '.$1000000Z');
+}

@@ -1,0 +1,106 @@
+/** `/containers/ID/exec` and `/exec/ID/…`. An exec is a note until it is started; ended ones are kept a while for `inspect`. */
+import { ApiError } from '#base/errors.ts';
+import type { ExecSpec } from '#engine/engine.ts';
+import { emitExec } from '#engine/exec.ts';
+import type { RunningExec } from '#engine/exec.ts';
+import type { DockerParts } from './context.ts';
+import { ownContainer } from './context.ts';
+import { framedWriter, plainWriter } from './multiplex.ts';
+import { reply } from './route.ts';
+import type { Route, RouteContext } from './route.ts';
+import { execKeepMs, execRecordsMax } from './server-limits.ts';
+
+interface ExecNote { id: string; containerId: string; spec: ExecSpec; attach: { stdin: boolean; stdout: boolean; stderr: boolean }; detachKeys: string; running: boolean; exitCode: number | null; pid: number; live: RunningExec | undefined; size: { width: number; height: number } | undefined }
+
+export function execRoutes(parts: DockerParts): Route[] {
+  const notes = new Map<string, ExecNote>();
+  const get = (id: string): ExecNote => {
+    const note = notes.get(id) ?? [...notes.values()].find((other) => id.length >= 12 && other.id.startsWith(id));
+    if (note === undefined) throw new ApiError('NotFound', `No such exec instance: ${id}`);
+    return note;
+  };
+  return [
+    { method: 'POST', path: '/containers/{id}/exec', handle: async (context) => reply(201, { Id: createExec(parts, notes, context.params['id']!, await context.json()).id }) },
+    { method: 'POST', path: '/exec/{id}/start', handle: (context) => startExec(parts, notes, get(context.params['id']!), context) },
+    { method: 'POST', path: '/exec/{id}/resize', handle: async (context) => {
+      const note = get(context.params['id']!);
+      note.size = { width: Number(context.query.get('w') ?? 0), height: Number(context.query.get('h') ?? 0) };
+      note.live?.resize(note.size);
+      return reply(200);
+    } },
+    { method: 'GET', path: '/exec/{id}/json', handle: async (context) => showExec(get(context.params['id']!)) },
+  ];
+}
+
+// eslint-disable-next-line -- docker's bodies are open
+function createExec(parts: DockerParts, notes: Map<string, ExecNote>, reference: string, body: any): ExecNote {
+  const container = parts.engine.registry.get(reference);
+  if (container.record.spec.owner !== 'docker') ownContainer(parts, reference, 'exec in');
+  const command = ((body.Cmd ?? []) as string[]).map(String);
+  if (command.length === 0) throw new ApiError('BadRequest', 'No exec command specified');
+  if (container.record.state === 'paused') throw new ApiError('Conflict', `Container ${container.id} is paused, unpause the container before exec`);
+  if (container.record.state === 'restarting') throw new ApiError('Conflict', `Container ${container.id} is restarting, wait until the container is running`);
+  if (!container.isRunning) throw new ApiError('Conflict', `container ${container.id} is not running`);
+  if (notes.size >= execRecordsMax) throw new ApiError('TooManyRequests', 'too many exec instances');
+  const note: ExecNote = {
+    id: Buffer.from(parts.random.bytes(32)).toString('hex'), containerId: container.id, attach: { stdin: body.AttachStdin === true, stdout: body.AttachStdout === true, stderr: body.AttachStderr === true }, detachKeys: body.DetachKeys ?? '',
+    spec: { command, env: body.Env ?? [], user: body.User ?? '', workingDir: body.WorkingDir ?? '', tty: body.Tty === true, privileged: body.Privileged === true, stdin: body.AttachStdin === true },
+    running: false, exitCode: null, pid: 0, live: undefined, size: undefined,
+  };
+  notes.set(note.id, note);
+  emitExec(parts.engine.registry, container, `exec_create: ${command.join(' ')}`, note.id);
+  return note;
+}
+
+async function startExec(parts: DockerParts, notes: Map<string, ExecNote>, note: ExecNote, context: RouteContext): Promise<unknown> {
+  const body = await context.json();
+  if (note.running) throw new ApiError('Conflict', `exec ${note.id} is already running`);
+  if (note.exitCode !== null) throw new ApiError('Conflict', `exec command has already run`);
+  const size = body.ConsoleSize as [number, number] | null | undefined;
+  if (size !== null && size !== undefined && size[0] > 0) note.size = { width: size[1], height: size[0] };
+  const container = parts.engine.registry.get(note.containerId);
+  if (!container.isRunning) throw new ApiError('Conflict', `container ${container.id} is not running`);
+  const track = (running: RunningExec): void => {
+    note.live = running;
+    if (note.size !== undefined) running.resize(note.size);
+    void running.pid.then((pid) => { note.pid = pid; });
+    const finish = (code: number): void => {
+      note.running = false;
+      note.exitCode = code;
+      note.live = undefined;
+      parts.clock.setTimer(execKeepMs, () => notes.delete(note.id), { background: true });
+    };
+    running.exit.then(finish, (error: Error) => finish(/not found|no such file/.test(error.message) ? 127 : 126));
+  };
+  note.running = true;
+  if (body.Detach === true) {
+    try { track(await parts.engine.containers.startExec(note.containerId, note.id, { ...note.spec, stdin: false }, {})); } catch (error) { note.running = false; throw error; }
+    return reply(200);
+  }
+  const multiplexed = !note.spec.tty && context.version[1] >= 42;
+  const socket = await context.hijack(multiplexed ? 'application/vnd.docker.multiplexed-stream' : 'application/vnd.docker.raw-stream');
+  const stdout = note.spec.tty ? plainWriter(socket) : framedWriter(socket, 1);
+  const stderr = note.spec.tty ? plainWriter(socket) : framedWriter(socket, 2);
+  if (!note.attach.stdin) socket.resume();
+  try {
+    const running = await parts.engine.containers.startExec(note.containerId, note.id, note.spec, { ...(note.attach.stdin ? { stdin: socket } : {}), ...(note.attach.stdout || note.spec.tty ? { stdout } : {}), ...(note.attach.stderr ? { stderr } : {}) });
+    track(running);
+    await running.exit;
+  } catch (error) {
+    note.running = false;
+    note.exitCode ??= /not found|no such file/.test((error as Error).message) ? 127 : 126;
+    (note.attach.stderr && !note.spec.tty ? stderr : stdout).write(`${(error as Error).message.replace(/^.*?OCI runtime create failed/, 'OCI runtime exec failed').replace('create failed', 'exec failed')}\r\n`);
+  }
+  for (const output of [stdout, stderr]) output.end();
+  await Promise.all([stdout, stderr].map((output) => new Promise<void>((resolve) => { if (output.closed) resolve(); else { output.once('finish', resolve); output.once('close', resolve); } })));
+  socket.end();
+  return undefined;
+}
+
+function showExec(note: ExecNote): unknown {
+  return {
+    ID: note.id, Running: note.running, ExitCode: note.exitCode,
+    ProcessConfig: { tty: note.spec.tty, entrypoint: note.spec.command[0], arguments: note.spec.command.slice(1), privileged: note.spec.privileged === true, ...(note.spec.user === '' ? {} : { user: note.spec.user }) },
+    OpenStdin: note.attach.stdin, OpenStderr: note.attach.stderr, OpenStdout: note.attach.stdout, CanRemove: false, ContainerID: note.containerId, DetachKeys: note.detachKeys, Pid: note.pid,
+  };
+}

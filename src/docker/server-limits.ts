@@ -1,0 +1,7 @@
+/** Bounds of the server itself. */
+export const jsonBodyBytesMax = 4 * 1024 * 1024;
+export const statsIntervalMs = 1_000;
+export const filtersBytesMax = 64 * 1024;
+export const execRecordsMax = 4096;
+/** How long an ended exec can still be inspected. */
+export const execKeepMs = 300_000;

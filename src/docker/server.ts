@@ -1,0 +1,208 @@
+/**
+ * Docker's Engine API on a unix socket: finds the route, negotiates the version, renders errors, hands over raw connections. No resource's
+ * logic is here; each has a file of its own with a table of routes (route.ts).
+ *
+ * Versions 1.24 to 1.50, as dockerd 28.2 speaks them. The socket is for root's group.
+ */
+import { createServer } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { ApiError, toApiError } from '#base/errors.ts';
+import type { Logger } from '#observe/log.ts';
+import { openSocketPath } from '#os/unix-socket.ts';
+import { jsonBodyBytesMax } from './server-limits.ts';
+import { compileRoutes, matchRoute } from './match.ts';
+import { Reply } from './route.ts';
+import type { Route, RouteContext } from './route.ts';
+
+export const apiVersion = '1.50';
+export const apiVersionMin = '1.24';
+
+export interface DockerServerOptions { socketPath: string; routes: Route[]; log: Logger; serverVersion: string }
+export interface DockerServer { readonly server: Server; close(): Promise<void> }
+
+export async function createDockerServer(options: DockerServerOptions): Promise<DockerServer> {
+  const routes = compileRoutes(options.routes);
+  const log = options.log.child('docker');
+  const handle = (request: IncomingMessage, response: ServerResponse | undefined, raw: { socket: Duplex; head: Buffer } | undefined): void => {
+    void serve({ request, response, raw, routes, log, serverVersion: options.serverVersion });
+  };
+  const server = createServer({ keepAliveTimeout: 60_000, requestTimeout: 0, headersTimeout: 60_000, highWaterMark: 64 * 1024 }, (request, response) => handle(request, response, undefined));
+  server.on('upgrade', (request, socket, head) => {
+    // What asks for HTTP/2 over the plain connection only offers it: it is answered as HTTP/1.
+    handle(request, undefined, { socket, head });
+  });
+  server.on('clientError', (_error, socket) => { if (!socket.destroyed) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n'); });
+  await openSocketPath(server, options.socketPath, { mode: 0o660 });
+  return {
+    server,
+    close: () => new Promise((resolve) => { server.close(() => resolve()); server.closeAllConnections(); }),
+  };
+}
+
+interface Exchange { request: IncomingMessage; response: ServerResponse | undefined; raw: { socket: Duplex; head: Buffer } | undefined; routes: ReturnType<typeof compileRoutes>; log: Logger; serverVersion: string }
+
+async function serve(exchange: Exchange): Promise<void> {
+  const { request, log } = exchange;
+  const url = new URL(request.url ?? '/', 'http://docker');
+  let context: RouteContext & { answered(): boolean } | undefined;
+  try {
+    const { path, version } = splitVersion(decodePath(url.pathname));
+    const found = matchRoute(exchange.routes, request.method ?? 'GET', path);
+    if (found === undefined) throw new ApiError('NotFound', 'page not found');
+    context = makeContext(exchange, found.params, url.searchParams, version);
+    const result = await found.route.handle(context);
+    if (!context.answered()) sendResult(exchange, result);
+  } catch (error) {
+    const known = toApiError(error);
+    if (known.code >= 500) log.warn('a request failed', { method: request.method, path: url.pathname, error });
+    if (context?.answered() === true) { abandon(exchange); return; }
+    sendJson(exchange, known.code, known.toDocker());
+  }
+}
+
+function decodePath(path: string): string {
+  try { return decodeURIComponent(path); } catch { throw new ApiError('BadRequest', 'invalid URL escape'); }
+}
+
+/** `/v1.41/containers/json`; without a version the newest is meant. */
+function splitVersion(path: string): { path: string; version: [number, number] } {
+  const match = /^\/v(\d+)\.(\d+)(\/.*)$/.exec(path);
+  if (match === null) return { path, version: [1, 50] };
+  const version: [number, number] = [Number(match[1]), Number(match[2])];
+  if (version[0] !== 1 || version[1] > 50) throw new ApiError('BadRequest', `client version ${version.join('.')} is too new. Maximum supported API version is ${apiVersion}`);
+  if (version[1] < 24) throw new ApiError('BadRequest', `client version ${version.join('.')} is too old. Minimum supported API version is ${apiVersionMin}, please upgrade your client to a newer version`);
+  return { path: match[3]!, version };
+}
+
+function headersOf(serverVersion: string): Record<string, string> {
+  return { 'Api-Version': apiVersion, 'Docker-Experimental': 'false', Ostype: 'linux', Server: `Docker/${serverVersion} (linux)` };
+}
+
+function makeContext(exchange: Exchange, params: Record<string, string>, query: URLSearchParams, version: [number, number]): RouteContext & { answered(): boolean } {
+  const { request, raw } = exchange;
+  const aborted = new AbortController();
+  let hijacked = false;
+  const connection = raw?.socket ?? request.socket;
+  connection.once('close', () => aborted.abort());
+  connection.on('error', () => aborted.abort());
+  const body = raw === undefined ? undefined : new RawBody(raw.socket, raw.head, Number(request.headers['content-length'] ?? 0));
+  return {
+    request, response: exchange.response ?? lazyResponse(exchange), params, query, version, signal: aborted.signal,
+    async json() {
+      const bytes = body === undefined ? await readBody(request) : await body.read();
+      return parseJson(bytes);
+    },
+    async hijack(contentType) {
+      if (body !== undefined) await body.read();
+      hijacked = true;
+      return hijackConnection(exchange, contentType ?? 'application/vnd.docker.raw-stream');
+    },
+    answered: () => hijacked || exchange.response?.headersSent === true,
+  };
+}
+
+/** A route that never hijacks may be asked with an upgrade header: its answer is an ordinary one. */
+function lazyResponse(exchange: Exchange): ServerResponse {
+  return new Proxy({} as ServerResponse, { get: () => { throw new ApiError('BadRequest', `cannot upgrade ${exchange.request.url ?? ''}`); } });
+}
+
+/** The body of an upgraded request, which Node leaves on the connection. */
+class RawBody {
+  readonly #socket: Duplex;
+  readonly #length: number;
+  #head: Buffer;
+  #done: Promise<Buffer> | undefined;
+  constructor(socket: Duplex, head: Buffer, length: number) { this.#socket = socket; this.#head = head; this.#length = length; }
+
+  read(): Promise<Buffer> { return (this.#done ??= this.#collect()); }
+
+  #collect(): Promise<Buffer> {
+    if (this.#length > jsonBodyBytesMax) return Promise.reject(new ApiError('RequestEntityTooLarge', 'request body too large'));
+    return new Promise((resolve, reject) => {
+      const check = (): boolean => {
+        if (this.#head.length < this.#length) return false;
+        this.#socket.off('data', onData);
+        this.#socket.pause();
+        const rest = this.#head.subarray(this.#length);
+        if (rest.length > 0) this.#socket.unshift(rest);
+        resolve(this.#head.subarray(0, this.#length));
+        return true;
+      };
+      const onData = (part: Buffer): void => { this.#head = Buffer.concat([this.#head, part]); check(); };
+      if (check()) return;
+      this.#socket.on('data', onData);
+      this.#socket.once('close', () => reject(new ApiError('BadRequest', 'unexpected EOF')));
+    });
+  }
+}
+
+function readBody(request: IncomingMessage): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const parts: Buffer[] = [];
+    let size = 0;
+    request.on('data', (part: Buffer) => {
+      size += part.length;
+      if (size > jsonBodyBytesMax) { reject(new ApiError('RequestEntityTooLarge', 'request body too large')); request.destroy(); return; }
+      parts.push(part);
+    });
+    request.once('end', () => resolve(Buffer.concat(parts)));
+    request.once('error', reject);
+  });
+}
+
+function parseJson(bytes: Buffer): unknown {
+  const text = bytes.toString('utf8').trim();
+  if (text === '') return {};
+  try {
+    return JSON.parse(text, (key, value: unknown) => (key === '__proto__' ? undefined : value));
+  } catch (error) { throw new ApiError('BadRequest', `invalid JSON: ${(error as Error).message}`); }
+}
+
+function hijackConnection(exchange: Exchange, contentType: string): Duplex {
+  const { request, raw, response } = exchange;
+  const socket = raw?.socket ?? request.socket;
+  const upgraded = raw !== undefined;
+  if (!upgraded) {
+    response!.detachSocket(request.socket);
+    request.socket.removeAllListeners('timeout');
+  }
+  const lines = upgraded
+    ? ['HTTP/1.1 101 UPGRADED', `Content-Type: ${contentType}`, 'Connection: Upgrade', `Upgrade: ${request.headers.upgrade ?? 'tcp'}`]
+    : ['HTTP/1.1 200 OK', `Content-Type: ${contentType}`];
+  socket.write(`${[...lines, `Api-Version: ${apiVersion}`, 'Ostype: linux', `Server: Docker/${exchange.serverVersion} (linux)`].join('\r\n')}\r\n\r\n`);
+  return socket;
+}
+
+function abandon(exchange: Exchange): void {
+  exchange.response?.destroy();
+  exchange.raw?.socket.destroy();
+}
+
+function sendResult(exchange: Exchange, result: unknown): void {
+  if (result instanceof Reply) {
+    if (typeof result.body === 'string') return sendText(exchange, result.status, result.body, { 'Content-Type': 'text/plain; charset=utf-8', ...result.headers });
+    return sendJson(exchange, result.status, result.body, result.headers);
+  }
+  if (result === undefined && exchange.response !== undefined) { if (!exchange.response.writableEnded) exchange.response.end(); return; }
+  sendJson(exchange, 200, result ?? {});
+}
+
+function sendJson(exchange: Exchange, status: number, body: unknown, headers: Record<string, string> = {}): void {
+  if (body === undefined || status === 204 || status === 304) return sendText(exchange, status, '', headers);
+  sendText(exchange, status, `${JSON.stringify(body)}\n`, { 'Content-Type': 'application/json', ...headers });
+}
+
+function sendText(exchange: Exchange, status: number, text: string, headers: Record<string, string>): void {
+  const all: Record<string, string> = { ...headersOf(exchange.serverVersion), ...headers };
+  if (exchange.response !== undefined) {
+    if (exchange.response.destroyed) return;
+    const bytes = Buffer.from(text);
+    exchange.response.writeHead(status, { ...all, ...(status === 204 || status === 304 ? {} : { 'Content-Length': bytes.length }) });
+    exchange.response.end(exchange.request.method === 'HEAD' ? undefined : bytes);
+    return;
+  }
+  const head = [`HTTP/1.1 ${status} ${status === 404 ? 'Not Found' : status === 409 ? 'Conflict' : status >= 500 ? 'Internal Server Error' : status >= 400 ? 'Bad Request' : 'OK'}`, ...Object.entries(all).map(([name, value]) => `${name}: ${value}`), `Content-Length: ${Buffer.byteLength(text)}`, 'Connection: close'];
+  exchange.raw!.socket.end(`${head.join('\r\n')}\r\n\r\n${text}`);
+}
+

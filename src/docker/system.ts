@@ -1,0 +1,86 @@
+/** `/_ping`, `/version`, `/info`, `/events`. (`/system/df` spans images too and is in images*.ts' hands where they offer it.) */
+import { arch, cpus, hostname, release, totalmem } from 'node:os';
+import type { EngineEvent } from '#engine/engine.ts';
+import { readIfExists } from '#os/files.ts';
+import type { DockerParts } from './context.ts';
+import { matchesAny, matchesLabels, parseFilters, parseTime } from './filters.ts';
+import { reply } from './route.ts';
+import type { Filters, Route, RouteContext } from './route.ts';
+import { apiVersion, apiVersionMin } from './server.ts';
+
+export function systemRoutes(parts: DockerParts): Route[] {
+  return [
+    { method: 'GET', path: '/_ping', handle: async () => reply(200, 'OK', { 'Builder-Version': parts.builderVersion ?? '1', Swarm: 'inactive', 'Cache-Control': 'no-cache, no-store, must-revalidate', Pragma: 'no-cache' }) },
+    { method: 'GET', path: '/version', handle: async () => showVersion(parts) },
+    { method: 'GET', path: '/info', handle: async () => showInfo(parts) },
+    { method: 'GET', path: '/events', handle: (context) => streamEvents(parts, context) },
+  ];
+}
+
+function architecture(): string { return arch() === 'x64' ? 'amd64' : arch(); }
+
+function showVersion(parts: DockerParts): unknown {
+  const { version } = parts.platform;
+  const details = { ApiVersion: apiVersion, Arch: architecture(), BuildTime: '', Experimental: 'false', GitCommit: '', GoVersion: '', KernelVersion: release(), MinAPIVersion: apiVersionMin, Os: 'linux' };
+  return {
+    Platform: { Name: 'Tiphys' }, Components: [{ Name: 'Engine', Version: version, Details: details }, { Name: parts.engine.context.runtime.name, Version: '', Details: {} }],
+    Version: version, ApiVersion: apiVersion, MinAPIVersion: apiVersionMin, GitCommit: '', GoVersion: '', Os: 'linux', Arch: architecture(), KernelVersion: release(), BuildTime: '',
+  };
+}
+
+function operatingSystem(): string {
+  return /^PRETTY_NAME="?([^"\n]*)"?/m.exec(readIfExists('/etc/os-release') ?? '')?.[1] ?? 'Linux';
+}
+
+function showInfo(parts: DockerParts): unknown {
+  const { engine } = parts;
+  const all = engine.registry.list();
+  const count = (...states: string[]): number => all.filter((container) => states.includes(container.record.state)).length;
+  const { cgroups } = engine.context.os;
+  const has = (name: string): boolean => cgroups.controllers.includes(name);
+  return {
+    ID: engine.context.instanceId, Containers: all.length, ContainersRunning: count('running', 'restarting'), ContainersPaused: count('paused'), ContainersStopped: count('created', 'exited', 'dead'), Images: engine.images.list().length,
+    Driver: 'overlay2', DriverStatus: [['Backing Filesystem', 'extfs'], ['Supports d_type', 'true']], Plugins: { Volume: ['local'], Network: ['bridge', 'host', 'null'], Authorization: null, Log: ['json-file', 'none'] },
+    MemoryLimit: has('memory'), SwapLimit: false, CpuCfsPeriod: has('cpu'), CpuCfsQuota: has('cpu'), CPUShares: has('cpu'), CPUSet: has('cpuset'), PidsLimit: has('pids'), IPv4Forwarding: true, Debug: false, NFd: 0, OomKillDisable: false, NGoroutines: 0,
+    SystemTime: new Date(parts.clock.now()).toISOString(), LoggingDriver: 'json-file', CgroupDriver: 'cgroupfs', CgroupVersion: cgroups.mode === 'v2' ? '2' : '1', NEventsListener: 0, KernelVersion: release(), OperatingSystem: operatingSystem(), OSVersion: '', OSType: 'linux',
+    Architecture: arch() === 'x64' ? 'x86_64' : 'aarch64', IndexServerAddress: 'https://index.docker.io/v1/', RegistryConfig: { AllowNondistributableArtifactsCIDRs: null, AllowNondistributableArtifactsHostnames: null, InsecureRegistryCIDRs: ['127.0.0.0/8'], IndexConfigs: {}, Mirrors: parts.platform.registries },
+    NCPU: cpus().length, MemTotal: totalmem(), GenericResources: null, DockerRootDir: parts.platform.dataDir, HttpProxy: '', HttpsProxy: '', NoProxy: '', Name: hostname(), Labels: [], ExperimentalBuild: false, ServerVersion: parts.platform.version,
+    Runtimes: { [engine.context.runtime.name]: { path: engine.context.runtime.name } }, DefaultRuntime: engine.context.runtime.name, Swarm: { NodeID: '', NodeAddr: '', LocalNodeState: 'inactive', ControlAvailable: false, Error: '', RemoteManagers: null },
+    LiveRestoreEnabled: true, Isolation: '', InitBinary: 'docker-init', ContainerdCommit: { ID: '' }, RuncCommit: { ID: '' }, InitCommit: { ID: '' }, SecurityOptions: ['name=seccomp,profile=builtin', ...(cgroups.mode === 'v2' ? ['name=cgroupns'] : [])], Warnings: null,
+  };
+}
+
+const eventFilters = ['config', 'container', 'daemon', 'event', 'image', 'label', 'network', 'node', 'plugin', 'scope', 'secret', 'service', 'type', 'volume'];
+
+export function showEvent(event: EngineEvent): Record<string, unknown> {
+  const seconds = Math.floor(event.timeMs / 1000);
+  const old = event.type === 'container' ? { status: event.action, id: event.id, from: event.attributes['image'] ?? '' } : event.type === 'image' ? { status: event.action, id: event.id } : {};
+  return { ...old, Type: event.type, Action: event.action, Actor: { ID: event.id, Attributes: event.attributes }, scope: 'local', time: seconds, timeNano: event.timeMs * 1_000_000 };
+}
+
+function matchesEvent(filters: Filters, event: EngineEvent): boolean {
+  const names = (value: string): boolean => event.id === value || event.id.startsWith(value) || event.attributes['name'] === value;
+  const ofType = (type: EngineEvent['type']): boolean => !filters.has(type) || (event.type === type && matchesAny(filters, type, (value) => names(value) || (type === 'image' && event.attributes['image'] === value)));
+  return matchesAny(filters, 'type', (value) => event.type === value) && matchesAny(filters, 'event', (value) => event.action === value || event.action.startsWith(`${value}:`) || event.action.startsWith(`${value}: `))
+    && matchesAny(filters, 'scope', (value) => value === 'local') && ofType('container') && ofType('image') && ofType('network') && ofType('volume') && matchesLabels(filters, event.attributes);
+}
+
+async function streamEvents(parts: DockerParts, context: RouteContext): Promise<unknown> {
+  const filters = parseFilters(context.query, eventFilters);
+  const now = parts.clock.now();
+  const time = (name: string): number | undefined => { const value = context.query.get(name); return value === null || value === '' ? undefined : parseTime(value, now); };
+  const since = time('since');
+  const until = time('until');
+  const { response } = context;
+  response.writeHead(200, { 'Content-Type': 'application/json', 'Api-Version': apiVersion, Ostype: 'linux' });
+  response.flushHeaders();
+  const send = (event: EngineEvent): void => { if (matchesEvent(filters, event) && (until === undefined || event.timeMs <= until)) response.write(`${JSON.stringify(showEvent(event))}\n`); };
+  if (since !== undefined) for (const event of parts.engine.events.history()) if (event.timeMs >= since) send(event);
+  if (until !== undefined && until <= now) { response.end(); return undefined; }
+  const stop = parts.engine.events.listen(send);
+  const timer = until === undefined ? undefined : parts.clock.setTimer(until - now, () => response.end(), { background: true });
+  await new Promise<void>((resolve) => { context.signal.addEventListener('abort', () => resolve(), { once: true }); response.once('finish', resolve); response.once('close', resolve); });
+  timer?.cancel();
+  stop();
+  return undefined;
+}

@@ -1,0 +1,91 @@
+/**
+ * Everyone attached to a container shares one connection to its monitor. A client may attach before the start; it then waits, and the
+ * connection is made between create and start, so that no byte is missed. The slowest client slows the container, as a full terminal would.
+ */
+import type { Readable, Writable } from 'node:stream';
+import type { AttachSocket, Poll } from '#os/poll.ts';
+import type { Streams } from './engine.ts';
+
+interface Client { streams: Streams; resolve: () => void; reject: (error: unknown) => void }
+
+export class AttachHub {
+  readonly #poll: Poll;
+  readonly #clients = new Set<Client>();
+  readonly #stdinOnce: boolean;
+  #socket: AttachSocket | undefined;
+  #connecting: Promise<void> | undefined;
+
+  constructor(poll: Poll, options: { stdinOnce: boolean }) {
+    this.#poll = poll;
+    this.#stdinOnce = options.stdinOnce;
+  }
+
+  get isEmpty(): boolean { return this.#clients.size === 0; }
+
+  /** Resolves when the container ends, the client's signal aborts, or its output is closed. */
+  attach(streams: Streams, signal?: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const leave = (): void => { this.#clients.delete(client); resolve(); };
+      const client: Client = { streams, resolve: leave, reject };
+      this.#clients.add(client);
+      signal?.addEventListener('abort', leave, { once: true });
+      for (const output of [streams.stdout, streams.stderr]) output?.once('close', leave);
+      if (streams.stdin !== undefined && this.#socket !== undefined) this.#pump(streams.stdin);
+    });
+  }
+
+  /** Connects to the monitor, if anybody is waiting. */
+  async connect(path: string): Promise<void> {
+    if (this.#socket !== undefined) return;
+    this.#connecting ??= this.#open(path);
+    await this.#connecting;
+  }
+
+  async #open(path: string): Promise<void> {
+    const socket = await this.#poll.connectAttach(path);
+    socket.onPacket = (packet, done) => this.#deliver(packet, done);
+    socket.onEnd = () => this.end();
+    this.#socket = socket;
+    for (const client of this.#clients) if (client.streams.stdin !== undefined) this.#pump(client.streams.stdin);
+  }
+
+  #deliver(packet: Buffer, done: () => void): void {
+    const data = packet.subarray(1);
+    const waits: Promise<void>[] = [];
+    for (const client of this.#clients) {
+      const output = packet[0] === 3 ? client.streams.stderr : client.streams.stdout;
+      if (output === undefined || output.destroyed || output.writableEnded) continue;
+      if (!output.write(data)) waits.push(drained(output));
+    }
+    if (waits.length === 0) done(); else void Promise.all(waits).then(done);
+  }
+
+  #pump(stdin: Readable): void {
+    const socket = this.#socket!;
+    stdin.on('data', (part: Buffer) => {
+      stdin.pause();
+      socket.write(part).then(() => stdin.resume(), () => stdin.destroy());
+    });
+    stdin.once('end', () => { if (this.#stdinOnce) socket.shutdown(); });
+    stdin.on('error', () => undefined);
+  }
+
+  /** The container has ended: everything it wrote has been delivered. */
+  end(): void {
+    this.#socket?.close();
+    this.#socket = undefined;
+    this.#connecting = undefined;
+    for (const client of [...this.#clients]) client.resolve();
+  }
+
+  /** The start failed: those who wait learn it. */
+  fail(): void { for (const client of [...this.#clients]) client.resolve(); }
+}
+
+function drained(output: Writable): Promise<void> {
+  return new Promise((resolve) => {
+    const finish = (): void => { output.off('drain', finish); output.off('close', finish); resolve(); };
+    output.once('drain', finish);
+    output.once('close', finish);
+  });
+}

@@ -1,0 +1,103 @@
+/** `create`: checks the request, makes volumes and the record. No process, no mount stays. Half-made things go with the undo stack. */
+import { mkdirSync } from 'node:fs';
+import { ApiError } from '#base/errors.ts';
+import { removeTree } from '#os/files.ts';
+import { Container, eventAttributes } from './container.ts';
+import { containerDirectory, recordFormat } from './container-record.ts';
+import type { ContainerRecord } from './container-record.ts';
+import type { EngineContext } from './context.ts';
+import type { ContainerSpec, Mount } from './engine.ts';
+import type { Networks } from './networks.ts';
+import { planCapabilities } from './runtime/capabilities.ts';
+import { resolveInRoot } from './runtime/root-path.ts';
+import type { Volumes } from './volumes.ts';
+
+export interface CreateParts { context: EngineContext; networks: Networks; volumes: Volumes }
+
+const namePattern = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/;
+
+/** The name is already reserved by the caller. */
+export async function createContainer(parts: CreateParts, wanted: ContainerSpec): Promise<Container> {
+  const { context, volumes } = parts;
+  const image = context.images.find(wanted.imageId) ?? context.images.find(wanted.image);
+  if (image === undefined) throw new ApiError('NotFound', `No such image: ${wanted.image}`);
+  const id = wanted.id ?? Buffer.from(context.random.bytes(32)).toString('hex');
+  validate(context, wanted);
+  const process = planProcess(wanted, image.config);
+  await using undo = new AsyncDisposableStack();
+  undo.defer(() => removeTree(containerDirectory(context.directories.data, id)));
+  mkdirSync(containerDirectory(context.directories.data, id), { recursive: true, mode: 0o710 });
+  const anonymousVolumes: string[] = [];
+  undo.defer(() => { for (const name of anonymousVolumes) volumes.remove(name); });
+  const mounts = resolveVolumes(volumes, wanted.mounts, image.config.volumes, anonymousVolumes);
+  const spec: ContainerSpec = { ...wanted, id, imageId: image.id, mounts };
+  if (mounts.some((mount) => mount.type === 'volume' && mount.populate === true)) await populateVolumes(context, volumes, id, spec);
+  const record: ContainerRecord = {
+    format: recordFormat, id, spec, state: 'created', createdAtMs: context.clock.now(), startedAtMs: 0, finishedAtMs: 0, exitCode: undefined, oomKilled: false, error: '', restartCount: 0,
+    stoppedByUser: false, anonymousVolumes, networks: planNetworks(parts.networks, spec), path: process[0]!, args: process.slice(1),
+  };
+  if (image.id !== '') await context.images.lease(spec.owner, image.id, `container/${id}`);
+  undo.defer(() => context.images.releaseLease(spec.owner, `container/${id}`));
+  const container = new Container(record);
+  container.save(context);
+  undo.move();
+  context.events.emit({ type: 'container', action: 'create', id, attributes: eventAttributes(container), owner: spec.owner });
+  return container;
+}
+
+/** Entrypoint and command by docker's rule: a new entrypoint drops the image's command. */
+function planProcess(spec: ContainerSpec, config: { entrypoint: string[]; command: string[] }): string[] {
+  const entrypoint = spec.entrypoint ?? config.entrypoint;
+  const command = spec.command ?? (spec.entrypoint === undefined ? config.command : []);
+  const process = [...entrypoint, ...command];
+  if (process.length === 0 || process[0] === '') throw new ApiError('BadRequest', 'no command specified');
+  return process;
+}
+
+function validate(context: EngineContext, spec: ContainerSpec): void {
+  if (spec.owner === 'docker' && !namePattern.test(spec.name)) throw new ApiError('BadRequest', `Invalid container name (${spec.name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`);
+  planCapabilities({ privileged: spec.security.privileged === true, add: spec.security.capAdd ?? [], drop: spec.security.capDrop ?? [], available: context.hostLimits.capabilities });
+  context.hostLimits.planRlimits(spec.resources.ulimits);
+  const { memoryLimitBytes: memory, memorySwapBytes: swap, memoryReservationBytes: reservation, cpuPeriodUs: period, cpuQuotaUs: quota } = spec.resources;
+  if (memory !== undefined && memory > 0 && memory < 6 * 1024 * 1024) throw new ApiError('BadRequest', 'Minimum memory limit allowed is 6MB');
+  if (swap !== undefined && swap > 0 && (memory === undefined || memory === 0)) throw new ApiError('BadRequest', 'You should always set the Memory limit when using Memoryswap limit, see usage');
+  if (swap !== undefined && swap > 0 && memory !== undefined && swap < memory) throw new ApiError('BadRequest', 'Minimum memoryswap limit should be larger than memory limit, see usage');
+  if (reservation !== undefined && reservation > 0 && memory !== undefined && memory > 0 && memory < reservation) throw new ApiError('BadRequest', 'Minimum memory limit can not be less than memory reservation limit, see usage');
+  if (period !== undefined && period > 0 && (period < 1000 || period > 1_000_000)) throw new ApiError('BadRequest', 'CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)');
+  if (quota !== undefined && quota > 0 && quota < 1000) throw new ApiError('BadRequest', 'CPU cfs quota can not be less than 1ms (i.e. 1000)');
+  if (spec.workingDir !== undefined && spec.workingDir !== '' && !spec.workingDir.startsWith('/')) throw new ApiError('BadRequest', `the working directory '${spec.workingDir}' is invalid, it needs to be an absolute path`);
+  const targets = new Set<string>();
+  for (const mount of spec.mounts) {
+    if (!mount.target.startsWith('/')) throw new ApiError('BadRequest', `invalid mount config for type "${mount.type}": invalid mount path: '${mount.target}' mount path must be absolute`);
+    if (targets.has(mount.target)) throw new ApiError('BadRequest', `Duplicate mount point: ${mount.target}`);
+    targets.add(mount.target);
+  }
+}
+
+/** Names for nameless volumes, and volumes that the image declares and nobody mounted. */
+function resolveVolumes(volumes: Volumes, wanted: Mount[], declared: string[], anonymous: string[]): Mount[] {
+  const taken = new Set(wanted.map((mount) => mount.target.replace(/\/+$/, '')));
+  const all: Mount[] = [...wanted, ...declared.filter((path) => !taken.has(path.replace(/\/+$/, ''))).map((target) => ({ type: 'volume' as const, source: '', target, readOnly: false, populate: true }))];
+  return all.map((mount) => {
+    if (mount.type !== 'volume') return mount;
+    const record = volumes.create({ name: mount.source });
+    if (mount.source === '') anonymous.push(record.name);
+    return { ...mount, source: record.name };
+  });
+}
+
+async function populateVolumes(context: EngineContext, volumes: Volumes, id: string, spec: ContainerSpec): Promise<void> {
+  const { root } = await context.snapshots.mountContainerRoot(id, spec.imageId);
+  try {
+    for (const mount of spec.mounts) if (mount.type === 'volume' && mount.populate === true) volumes.populate(mount.source, resolveInRoot(root, mount.target));
+  } finally { await context.snapshots.unmountContainerRoot(id); }
+}
+
+function planNetworks(networks: Networks, spec: ContainerSpec): ContainerRecord['networks'] {
+  if (spec.network.type !== 'networks') return [];
+  const wanted = spec.networks ?? [{ network: 'bridge', aliases: [] }];
+  return wanted.map((attachment) => {
+    const network = networks.find(attachment.network);
+    return { networkId: network.id, aliases: attachment.aliases, ...(attachment.ip === undefined ? {} : { ip: attachment.ip }), ...(attachment.mac === undefined ? {} : { mac: attachment.mac }) };
+  });
+}

@@ -1,0 +1,84 @@
+/**
+ * What happens when a container's process has ended: the exit code is read, what the run had is given back, and the restart policy decides.
+ * Runs under the container's lock. It is also what recovery calls for a container that ended while no engine lived.
+ */
+import { removeTree } from '#os/files.ts';
+import type { Container } from './container.ts';
+import { eventAttributes } from './container.ts';
+import { bundleDirectory } from './container-start.ts';
+import type { RunRecord } from './container-record.ts';
+import type { ContainerRegistry } from './registry.ts';
+import { restartDelayFirstMs, restartDelayMsMax, restartResetAfterMs } from './limits.ts';
+
+/** As docker has it for a container whose end nobody saw. */
+export const unknownExitCode = 255;
+
+/** Reads how a run ended. A monitor that was killed leaves no exit file: the code is unknown, and the error says so. */
+export function readExit(registry: ContainerRegistry, container: Container): { code: number; error: string; oomKilled: boolean } {
+  const { context } = registry;
+  const run = container.record.run!;
+  const code = context.runtime.exitCode(bundleDirectory(context.directories.run, container.id), container.id);
+  const oomKilled = context.os.cgroups.oomKilled(run.cgroup);
+  if (code !== undefined) return { code, error: '', oomKilled };
+  return { code: unknownExitCode, error: run.bootId === context.bootId ? 'the monitor of the container died; its exit code is unknown' : 'the machine was restarted', oomKilled };
+}
+
+/** Ends a run in the record; afterwards the container is `exited` and holds nothing. */
+export async function finishRun(registry: ContainerRegistry, container: Container): Promise<void> {
+  const { context } = registry;
+  const { record } = container;
+  const run = record.run!;
+  const exit = readExit(registry, container);
+  const manual = container.stopping;
+  Object.assign(record, { state: 'exited', exitCode: exit.code, error: exit.error, oomKilled: exit.oomKilled, finishedAtMs: context.clock.now(), stoppedByUser: record.stoppedByUser || manual });
+  delete record.run;
+  container.stopping = false;
+  container.health = undefined;
+  if (exit.oomKilled) context.events.emit({ type: 'container', action: 'oom', id: record.id, attributes: eventAttributes(container), owner: record.spec.owner });
+  context.events.emit({ type: 'container', action: 'die', id: record.id, attributes: { ...eventAttributes(container), exitCode: String(exit.code), execDuration: String(Math.floor((record.finishedAtMs - record.startedAtMs) / 1000)) }, owner: record.spec.owner });
+  container.hub?.end();
+  container.hub = undefined;
+  const restarts = willRestart(container);
+  if (restarts) record.state = 'restarting';
+  container.save(context);
+  const released = releaseRun(registry, container, run);
+  if (!restarts) container.tellExit(exit.code);
+  await released;
+}
+
+/** Gives back all that a run had in the kernel. Safe to repeat. */
+export async function releaseRun(registry: ContainerRegistry, container: Container, run: RunRecord): Promise<void> {
+  const { context } = registry;
+  registry.names.forget(container.id);
+  context.os.cgroups.killAll(run.cgroup);
+  for (const port of run.ports) context.ports.release(port);
+  const results = await Promise.allSettled([
+    context.rules.unpublish(run.ports),
+    run.networkNamespace === undefined ? Promise.resolve() : context.os.namespaces.remove(run.networkNamespace),
+    context.snapshots.unmountContainerRoot(container.id),
+  ]);
+  for (const result of results) if (result.status === 'rejected') context.log.warn('after the end of a container', { id: container.id, error: result.reason });
+  container.root = undefined;
+  for (const endpoint of run.endpoints) registry.networks.release(endpoint);
+  context.runtime.forget(container.id);
+  context.os.cgroups.remove(run.cgroup);
+  removeTree(bundleDirectory(context.directories.run, container.id));
+}
+
+/** The restart policy, as docker words it. */
+export function willRestart(container: Container): boolean {
+  const { record } = container;
+  const policy = record.spec.restartPolicy ?? { name: 'no' as const };
+  if (record.stoppedByUser || container.removed) return false;
+  if (policy.name === 'always' || policy.name === 'unless-stopped') return true;
+  if (policy.name !== 'on-failure' || record.exitCode === 0) return false;
+  const most = policy.maximumRetryCount ?? 0;
+  return most === 0 || record.restartCount < most;
+}
+
+/** 100 ms doubled with every failure up to a minute; a run of ten seconds starts over. */
+export function nextRestartDelayMs(container: Container): number {
+  const ran = container.record.finishedAtMs - container.record.startedAtMs;
+  container.restartDelayMs = container.restartDelayMs === 0 || ran >= restartResetAfterMs ? restartDelayFirstMs : Math.min(restartDelayMsMax, container.restartDelayMs * 2);
+  return container.restartDelayMs;
+}

@@ -1,0 +1,43 @@
+/** `remove`: the record goes first, so that a container whose removal was answered never comes back; its files follow. */
+import { ApiError } from '#base/errors.ts';
+import { removeTree } from '#os/files.ts';
+import { renameSync } from 'node:fs';
+import type { Container } from './container.ts';
+import { eventAttributes } from './container.ts';
+import { containerDirectory } from './container-record.ts';
+import { cancelRestart, killContainer } from './container-stop.ts';
+import type { ContainerRegistry } from './registry.ts';
+
+export async function removeContainer(registry: ContainerRegistry, container: Container, options: { force?: boolean; volumes?: boolean } = {}): Promise<void> {
+  const { context } = registry;
+  const { record } = container;
+  if (container.isRunning || record.state === 'restarting') {
+    if (options.force !== true) {
+      const state = record.state;
+      throw new ApiError('Conflict', `cannot remove container "${container.name}": container is ${state}: ${state === 'paused' ? 'unpause and then stop' : 'stop'} the container before removing or force remove`);
+    }
+    record.stoppedByUser = true;
+    cancelRestart(container, context);
+    if (container.isRunning) await killContainer(registry, container, 'SIGKILL');
+  }
+  await container.lock.run(async () => {
+    if (container.removed) return;
+    const gone = `${context.directories.data}/removed-${record.id}`;
+    container.removed = true;
+    renameSync(containerDirectory(context.directories.data, record.id), gone);
+    registry.delete(container);
+    const results = await Promise.allSettled([context.snapshots.removeContainerRoot(record.id), context.images.releaseLease(record.spec.owner, `container/${record.id}`)]);
+    for (const result of results) if (result.status === 'rejected') context.log.warn('removing a container', { id: record.id, error: result.reason });
+    if (options.volumes === true) removeVolumes(registry, container);
+    removeTree(gone);
+    context.events.emit({ type: 'container', action: 'destroy', id: record.id, attributes: eventAttributes(container), owner: record.spec.owner });
+    container.tellRemoved();
+  });
+}
+
+function removeVolumes(registry: ContainerRegistry, container: Container): void {
+  for (const name of container.record.anonymousVolumes) {
+    const used = registry.list().some((other) => other.record.spec.mounts.some((mount) => mount.type === 'volume' && mount.source === name));
+    if (!used && registry.volumes.find(name) !== undefined) registry.volumes.remove(name);
+  }
+}

@@ -1,0 +1,190 @@
+/**
+ * `start`: everything between a record and a running process. The slow parts go side by side:
+ *
+ *   root mounted ─┬─ bundle written ── monitor creates the process ─┐
+ *   namespace ────┴─ addresses, veth pairs ─────────────────────────┴─ record says running ─ gate opened ─ ports, names
+ *
+ * Whatever fails takes back what was made (undo stack). Should the engine die in between, recovery finds the bundle without a running
+ * record and takes it apart; after the record says `running`, the start is completed instead.
+ */
+import { mkdirSync } from 'node:fs';
+import { ApiError } from '#base/errors.ts';
+import { cgroupRoot } from '#net/names.ts';
+import { removeTree, writeFileAtomic } from '#os/files.ts';
+import type { Container } from './container.ts';
+import { eventAttributes } from './container.ts';
+import { containerDirectory } from './container-record.ts';
+import type { EndpointRecord, PublishedRecord, RunRecord } from './container-record.ts';
+import type { ContainerRegistry } from './registry.ts';
+import type { Mount } from './engine.ts';
+import { hostsFile, readHostResolver, resolverFile, writeEtcFiles } from './etc-files.ts';
+import { buildBundle } from './runtime/bundle.ts';
+
+export function bundleDirectory(run: string, id: string): string { return `${run}/c/${id}`; }
+export function networkNamespacePath(run: string, id: string): string { return `${run}/netns/${id}`; }
+
+interface Net { namespace: string | undefined; path: string | undefined; endpoints: EndpointRecord[]; ports: PublishedRecord[]; ready: Promise<void> }
+
+// walk docker-run 5/8: the engine mounts the root, makes the network and lets the monitor create the process, side by side
+export async function startContainer(registry: ContainerRegistry, container: Container): Promise<void> {
+  const { context } = registry;
+  const { record } = container;
+  const bundle = bundleDirectory(context.directories.run, record.id);
+  await using undo = new AsyncDisposableStack();
+  try {
+    removeTree(bundle);
+    mkdirSync(bundle, { recursive: true, mode: 0o700 });
+    undo.defer(() => removeTree(bundle));
+    const net = planNetwork(registry, container, undo);
+    const rooted = context.snapshots.mountContainerRoot(record.id, record.spec.imageId);
+    undo.defer(async () => { await rooted.then(() => context.snapshots.unmountContainerRoot(record.id), () => undefined); container.root = undefined; });
+    const [{ root }, mounts] = await Promise.all([rooted, resolveMounts(registry, container, net), net.ready.then(() => undefined)]);
+    container.root = root;
+    const cgroup = cgroupPath(context.instanceId, container);
+    if (record.spec.cgroupParent !== undefined) context.os.cgroups.create(record.spec.cgroupParent);
+    const spec = buildBundle(registry, container, { root, mounts, cgroup, network: net.namespace });
+    writeFileAtomic(`${bundle}/config.json`, JSON.stringify(spec));
+    const connected = connectEndpoints(registry, net);
+    connected.catch(() => undefined);
+    const process = await createProcess(registry, container, bundle, undo, cgroup);
+    await connected;
+    const run: RunRecord = {
+      bootId: context.bootId, pid: process.pid, pidStartTime: context.os.processes.startTime(process.pid) ?? '', monitorPid: process.monitorPid, monitorStartTime: context.os.processes.startTime(process.monitorPid) ?? '',
+      cgroup, ...(net.path === undefined ? {} : { networkNamespace: net.path }), endpoints: net.endpoints, ports: net.ports,
+    };
+    if (container.hub !== undefined && !container.hub.isEmpty) await container.hub.connect(`${bundle}/attach`);
+    await context.rules.publish(net.ports);
+    Object.assign(record, { run, state: 'running', startedAtMs: context.clock.now(), finishedAtMs: 0, exitCode: undefined, oomKilled: false, error: '', stoppedByUser: false });
+    container.save(context);
+    undo.move();
+  } catch (error) {
+    Object.assign(record, { error: (error as Error).message, exitCode: exitCodeOf(error as Error), state: record.startedAtMs === 0 ? 'created' : 'exited' });
+    container.save(context);
+    container.hub?.fail();
+    throw error;
+  }
+  registry.onStarted(container);
+  await context.runtime.start(record.id);
+  context.events.emit({ type: 'container', action: 'start', id: record.id, attributes: eventAttributes(container), owner: record.spec.owner });
+}
+
+/** As the shell has it, and docker: 127 not found, 126 not executable, else 128. */
+function exitCodeOf(error: Error): number {
+  if (/executable file not found|no such file or directory/i.test(error.message)) return 127;
+  if (/permission denied|is a directory/i.test(error.message)) return 126;
+  return 128;
+}
+
+async function createProcess(registry: ContainerRegistry, container: Container, bundle: string, undo: AsyncDisposableStack, cgroup: string): Promise<{ pid: number; monitorPid: number }> {
+  const { context } = registry;
+  const { record } = container;
+  context.runtime.forget(record.id);
+  undo.defer(() => { context.runtime.forget(record.id); context.os.cgroups.killAll(cgroup); context.os.cgroups.remove(cgroup); });
+  const process = await context.runtime.create({
+    id: record.id, name: record.spec.name, bundle, terminal: record.spec.tty, stdin: record.spec.openStdin, leaveStdinOpen: !record.spec.stdinOnce, logPath: logPathOf(registry, container),
+  });
+  undo.defer(() => { context.os.processes.kill(process.pid, 'SIGKILL'); context.os.processes.kill(process.monitorPid, 'SIGKILL'); });
+  return process;
+}
+
+export function logPathOf(registry: ContainerRegistry, container: Container): string | undefined {
+  if (container.record.spec.logPath === 'none') return undefined;
+  return container.record.spec.logPath ?? `${containerDirectory(registry.context.directories.data, container.id)}/container.log`;
+}
+
+export function cgroupPath(instanceId: string, container: Container): string {
+  const { spec, id } = container.record;
+  return `${spec.cgroupParent ?? `${cgroupRoot(instanceId)}/${spec.owner}`}/${id}`;
+}
+
+/** Chooses where the network comes from, and makes the namespace when it is the container's own. */
+function planNetwork(registry: ContainerRegistry, container: Container, undo: AsyncDisposableStack): Net {
+  const { context } = registry;
+  const { spec, id, networks } = container.record;
+  const joined = joinedNamespace(registry, container);
+  if (joined !== undefined) return { namespace: joined, path: undefined, endpoints: [], ports: [], ready: Promise.resolve() };
+  const path = networkNamespacePath(context.directories.run, id);
+  const endpoints: EndpointRecord[] = [];
+  const ports: PublishedRecord[] = [];
+  undo.defer(() => { for (const endpoint of endpoints) registry.networks.release(endpoint); for (const port of ports) context.ports.release(port); });
+  networks.forEach((network, index) => {
+    const found = registry.networks.findExact(network.networkId);
+    if (found === undefined) throw new ApiError('NotFound', `failed to set up container networking: network ${network.networkId} not found`);
+    if (found.driver === 'bridge') endpoints.push(registry.networks.reserve(network.networkId, index, { ...network, aliases: [spec.name, id.slice(0, 12), ...network.aliases] }));
+  });
+  const first = endpoints[0];
+  if (first !== undefined) for (const wanted of spec.ports ?? []) ports.push(reservePort(registry, container, first, wanted));
+  undo.defer(() => context.os.namespaces.remove(path));
+  const ready = context.os.namespaces.remove(path).then(() => context.os.namespaces.create({ pins: { network: path } }));
+  ready.catch(() => undefined);
+  return { namespace: path, path, endpoints, ports, ready };
+}
+
+function reservePort(registry: ContainerRegistry, container: Container, endpoint: EndpointRecord, wanted: { hostIp: string; hostPort: number; hostPortEnd?: number; protocol: 'tcp' | 'udp' | 'sctp'; containerPort: number }): PublishedRecord {
+  try {
+    return registry.context.ports.reserve({ ...wanted, port: wanted.containerPort }, endpoint.ip);
+  } catch (error) {
+    throw new ApiError('InternalError', `failed to set up container networking: driver failed programming external connectivity on endpoint ${container.name} (${endpoint.endpointId}): ${(error as Error).message}`);
+  }
+}
+
+/** A namespace that exists already: the host's, a sandbox's, another container's. Undefined: one of its own. */
+function joinedNamespace(registry: ContainerRegistry, container: Container): string | undefined {
+  const { network } = container.record.spec;
+  if (network.type === 'host') return 'host';
+  if (network.type === 'sandbox') return registry.sandboxNamespace(network.sandboxId, 'network');
+  if (network.type === 'container') {
+    const other = registry.get(network.containerId);
+    if (!other.isRunning) throw new ApiError('Conflict', `cannot join network of a non running container: ${other.id}`);
+    return `/proc/${other.record.run!.pid}/ns/net`;
+  }
+  if (network.type === 'networks' && container.record.networks.some((attached) => registry.networks.findExact(attached.networkId)?.driver === 'host')) return 'host';
+  return undefined;
+}
+
+async function connectEndpoints(registry: ContainerRegistry, net: Net): Promise<void> {
+  if (net.path === undefined || net.endpoints.length === 0) return;
+  const routed = net.endpoints.findIndex((endpoint) => !registry.networks.find(endpoint.networkId).internal);
+  await registry.context.os.netlink.run(net.endpoints.flatMap((endpoint, index) => registry.networks.plan(endpoint, net.path!, index === routed)));
+}
+
+/** Volumes as directories, binds checked, and the engine's own /etc files. */
+async function resolveMounts(registry: ContainerRegistry, container: Container, net: Net): Promise<Mount[]> {
+  const { spec } = container.record;
+  const out: Mount[] = [];
+  for (const mount of spec.mounts) {
+    if (mount.type === 'volume') out.push({ ...mount, source: await registry.volumes.use(mount.source) });
+    else {
+      if (mount.type === 'bind' && mount.makeSource === true) mkdirSync(mount.source, { recursive: true, mode: 0o755 });
+      out.push(mount);
+    }
+  }
+  const directory = containerDirectory(registry.context.directories.data, container.id);
+  return [...writeEtcFiles(directory, spec, etcTexts(registry, container, net.endpoints)), ...out];
+}
+
+export function etcTexts(registry: ContainerRegistry, container: Container, endpoints: EndpointRecord[]): { hosts: string; hostname: string; resolvConf: string } {
+  const { spec, id } = container.record;
+  const hostname = hostnameOf(registry, container);
+  const domain = spec.domainname === undefined || spec.domainname === '' ? [] : [`${hostname}.${spec.domainname}`];
+  const entries = endpoints.map((endpoint) => ({ ip: endpoint.ip, names: [...domain, hostname] }));
+  if (spec.network.type === 'none') entries.push({ ip: '127.0.1.1', names: [hostname] });
+  const gateway = registry.networks.findExact('bridge')?.gateway ?? '127.0.0.1';
+  const extra = (spec.extraHosts ?? []).map((entry) => {
+    const at = entry.search(/[:=]/);
+    const ip = entry.slice(at + 1);
+    return { name: entry.slice(0, at), ip: ip === 'host-gateway' ? gateway : ip };
+  });
+  return { hosts: hostsFile({ entries, extra }), hostname: `${hostname}\n`, resolvConf: resolverFile(registry.resolverOf(container, readHostResolver())) };
+}
+
+export function hostnameOf(registry: ContainerRegistry, container: Container): string {
+  const { spec, id } = container.record;
+  if (spec.hostname !== undefined && spec.hostname !== '') return spec.hostname;
+  if (joinedHostName(registry, container)) return registry.context.nodeName;
+  return id.slice(0, 12);
+}
+
+function joinedHostName(registry: ContainerRegistry, container: Container): boolean {
+  return container.record.spec.network.type === 'host' || container.record.networks.some((attached) => registry.networks.findExact(attached.networkId)?.driver === 'host');
+}

@@ -1,0 +1,90 @@
+/** `stop`, `kill`, `pause`, `unpause`: what a user does to a running container. The end itself is seen and handled elsewhere (container-exit.ts). */
+import { ApiError } from '#base/errors.ts';
+import type { Container } from './container.ts';
+import { eventAttributes } from './container.ts';
+import type { ContainerRegistry } from './registry.ts';
+import { parseSignal } from './signals.ts';
+
+const forcedEndWaitMs = 10_000;
+
+/** Resolves when it has exited, or at once when it does not run. */
+export async function stopContainer(registry: ContainerRegistry, container: Container, timeoutMs: number): Promise<void> {
+  const { context } = registry;
+  const { record } = container;
+  cancelRestart(container, context);
+  if (!container.isRunning) { record.stoppedByUser = true; container.save(context); return; }
+  if (record.state === 'paused') await setPaused(registry, container, false);
+  const image = context.images.find(record.spec.imageId);
+  const signal = parseSignal(firstOf(record.spec.stopSignal, image?.config.stopSignal) ?? 'SIGTERM');
+  container.stopping = true;
+  const ended = exited(container);
+  context.events.emit({ type: 'container', action: 'kill', id: record.id, attributes: { ...eventAttributes(container), signal: String(signal) }, owner: record.spec.owner });
+  context.os.processes.kill(record.run!.pid, signal);
+  if (!(await within(context.clock, ended, timeoutMs))) {
+    killAll(registry, container);
+    if (!(await within(context.clock, ended, forcedEndWaitMs))) throw new ApiError('InternalError', `cannot stop container: ${record.id}: tried to kill container, but did not receive an exit event`);
+  }
+  // What comes after the end of the process is part of stopping: a start right after it must find the way clear.
+  await container.lock.run(async () => undefined);
+  context.events.emit({ type: 'container', action: 'stop', id: record.id, attributes: eventAttributes(container), owner: record.spec.owner });
+}
+
+function firstOf(...values: (string | undefined)[]): string | undefined { return values.find((value) => value !== undefined && value !== ''); }
+
+export function exited(container: Container): Promise<void> {
+  if (!container.isRunning) return Promise.resolve();
+  return new Promise((resolve) => { container.onExit(() => resolve()); });
+}
+
+/** True when it came in time. A negative time is for ever. */
+async function within(clock: ContainerRegistry['context']['clock'], work: Promise<void>, timeoutMs: number): Promise<boolean> {
+  if (timeoutMs < 0) { await work; return true; }
+  const late = new AbortController();
+  try {
+    return await Promise.race([work.then(() => true), clock.sleep(timeoutMs, late.signal).then(() => false, () => false)]);
+  } finally { late.abort(); }
+}
+
+/** A restart that is due is called off; the container counts as stopped. */
+export function cancelRestart(container: Container, context: ContainerRegistry['context']): void {
+  container.restartTimer?.cancel();
+  container.restartTimer = undefined;
+  if (container.record.state !== 'restarting') return;
+  container.record.state = 'exited';
+  container.record.stoppedByUser = true;
+  container.save(context);
+  container.tellExit(container.record.exitCode ?? 0);
+}
+
+/** The process and everything beside it in its control group: with a shared PID namespace the others would live on. */
+function killAll(registry: ContainerRegistry, container: Container): void {
+  const run = container.record.run;
+  if (run === undefined) return;
+  registry.context.os.processes.kill(run.pid, 'SIGKILL');
+  registry.context.os.cgroups.killAll(run.cgroup);
+}
+
+export async function killContainer(registry: ContainerRegistry, container: Container, signalText: string): Promise<void> {
+  const { context } = registry;
+  const { record } = container;
+  const signal = parseSignal(signalText === '' ? 'SIGKILL' : signalText);
+  if (!container.isRunning) throw new ApiError('Conflict', `cannot kill container: ${container.name === '' ? container.id : container.name}: container ${record.id} is not running`);
+  if (record.state === 'paused' && signal === 9) await setPaused(registry, container, false);
+  const ended = exited(container);
+  if (signal === 9) { container.stopping = true; record.stoppedByUser = true; }
+  context.events.emit({ type: 'container', action: 'kill', id: record.id, attributes: { ...eventAttributes(container), signal: String(signal) }, owner: record.spec.owner });
+  if (signal === 9) { killAll(registry, container); await within(context.clock, ended, forcedEndWaitMs); return; }
+  context.os.processes.kill(record.run!.pid, signal);
+}
+
+export async function setPaused(registry: ContainerRegistry, container: Container, paused: boolean): Promise<void> {
+  const { context } = registry;
+  const { record } = container;
+  if (!container.isRunning) throw new ApiError('Conflict', `Container ${record.id} is not running`);
+  if (paused && record.state === 'paused') throw new ApiError('Conflict', `Container ${record.id} is already paused`);
+  if (!paused && record.state !== 'paused') throw new ApiError('Conflict', `Container ${record.id} is not paused`);
+  await context.os.cgroups.freeze(record.run!.cgroup, paused);
+  record.state = paused ? 'paused' : 'running';
+  container.save(context);
+  context.events.emit({ type: 'container', action: paused ? 'pause' : 'unpause', id: record.id, attributes: eventAttributes(container), owner: record.spec.owner });
+}

@@ -1,0 +1,208 @@
+/** `Containers`, the contract of engine.ts, and what docker asks beyond it. Each method finds the container and hands on to the file of its verb. */
+import { ApiError } from '#base/errors.ts';
+import type { Clock } from '#os/clock.ts';
+import { AttachHub } from './attach.ts';
+import { Container, eventAttributes } from './container.ts';
+import { createContainer } from './container-create.ts';
+import { finishRun, nextRestartDelayMs } from './container-exit.ts';
+import { removeContainer } from './container-remove.ts';
+import { bundleDirectory, logPathOf, startContainer } from './container-start.ts';
+import { killContainer, setPaused, stopContainer } from './container-stop.ts';
+import type { ContainerSpec, ContainerStats, ContainerStatus, Containers as ContainersContract, ExecSpec, LogLine, LogOptions, Owner, Streams } from './engine.ts';
+import { emitExec, startExec } from './exec.ts';
+import type { RunningExec } from './exec.ts';
+import { concurrentRemovalsMax, concurrentStartsMax } from './limits.ts';
+import { Gate } from './locks.ts';
+import { readLogs } from './logs.ts';
+import type { ContainerRegistry } from './registry.ts';
+import { readStats, summariseStats } from './stats.ts';
+
+export class Containers implements ContainersContract {
+  readonly registry: ContainerRegistry;
+  readonly #starts = new Gate(concurrentStartsMax);
+  readonly #removals = new Gate(concurrentRemovalsMax);
+  readonly #clock: Clock;
+  #closed = false;
+
+  constructor(registry: ContainerRegistry) {
+    this.registry = registry;
+    this.#clock = registry.context.clock;
+    registry.onStarted = (container) => this.watch(container);
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const container of this.registry.list()) container.restartTimer?.cancel();
+  }
+
+  async create(spec: ContainerSpec): Promise<string> {
+    const { context } = this.registry;
+    const id = spec.id ?? Buffer.from(context.random.bytes(32)).toString('hex');
+    this.registry.reserveName(spec.name, id);
+    try {
+      const container = await createContainer({ context, networks: this.registry.networks, volumes: this.registry.volumes }, { ...spec, id });
+      this.registry.add(container);
+      return id;
+    } catch (error) { this.registry.releaseName(spec.name, id); throw error; }
+  }
+
+  /** A no-op when it runs already. */
+  async start(id: string): Promise<void> {
+    const container = this.registry.get(id);
+    if (container.record.state === 'paused') throw new ApiError('Conflict', 'cannot start a paused container, try unpause instead');
+    if (container.record.state === 'restarting') { container.restartTimer?.cancel(); container.restartTimer = undefined; }
+    container.restartDelayMs = 0;
+    if (!container.isRunning) container.record.restartCount = 0;
+    await this.#startNow(container);
+  }
+
+  async #startNow(container: Container): Promise<void> {
+    await container.lock.run(async () => {
+      if (container.removed) throw new ApiError('NotFound', `No such container: ${container.id}`);
+      if (container.isRunning) return;
+      await this.#starts.run(() => startContainer(this.registry, container));
+    });
+  }
+
+  async stop(id: string, timeoutMs: number): Promise<void> {
+    const container = this.registry.get(id);
+    // A start that is under way ends first: stopping half a container would leave the other half.
+    await container.lock.run(async () => undefined);
+    await stopContainer(this.registry, container, timeoutMs);
+  }
+
+  async restart(id: string, timeoutMs: number): Promise<void> {
+    const container = this.registry.get(id);
+    if (container.isRunning) await stopContainer(this.registry, container, timeoutMs);
+    await this.start(container.id);
+    this.registry.context.events.emit({ type: 'container', action: 'restart', id: container.id, attributes: eventAttributes(container), owner: container.record.spec.owner });
+  }
+
+  async kill(id: string, signal: string): Promise<void> {
+    const container = this.registry.get(id);
+    await killContainer(this.registry, container, signal);
+    if (!container.isRunning) await container.lock.run(async () => undefined);
+  }
+
+  async remove(id: string, options: { force?: boolean; volumes?: boolean } = {}): Promise<void> {
+    const container = this.registry.get(id);
+    await this.#removals.run(() => removeContainer(this.registry, container, options));
+  }
+
+  async pause(id: string, paused: boolean): Promise<void> { await setPaused(this.registry, this.registry.get(id), paused); }
+
+  status(id: string): ContainerStatus | undefined { return this.registry.find(id)?.status(); }
+
+  list(filter: { owner?: Owner; labels?: Record<string, string> } = {}): ContainerStatus[] {
+    return this.registry.list().map((container) => container.status()).filter((status) => (filter.owner === undefined || status.owner === filter.owner) && Object.entries(filter.labels ?? {}).every(([key, value]) => status.labels[key] === value));
+  }
+
+  /** The code of this life's end; of the last one when it does not run. A created container is waited for, until it has run. */
+  wait(id: string, signal?: AbortSignal): Promise<number> {
+    const container = this.registry.get(id);
+    if (!container.isRunning && container.record.state !== 'restarting') return Promise.resolve(container.record.exitCode ?? 0);
+    return waitFor((listener) => container.onExit(listener), signal);
+  }
+
+  /** Docker's `wait` conditions. */
+  waitCondition(id: string, condition: 'not-running' | 'next-exit' | 'removed', signal?: AbortSignal): Promise<number> {
+    const container = this.registry.get(id);
+    if (condition === 'not-running') return this.wait(id, signal);
+    return waitFor((listener) => (condition === 'removed' ? container.onRemove(listener) : container.onExit(listener)), signal);
+  }
+
+  async exec(id: string, spec: ExecSpec, streams: Streams, signal?: AbortSignal): Promise<number> {
+    const running = await this.startExec(id, Buffer.from(this.registry.context.random.bytes(32)).toString('hex'), spec, streams);
+    const abort = (): void => running.kill();
+    signal?.addEventListener('abort', abort, { once: true });
+    try { return await running.exit; } finally { signal?.removeEventListener('abort', abort); }
+  }
+
+  async startExec(id: string, execId: string, spec: ExecSpec, streams: Streams): Promise<RunningExec> {
+    const container = this.registry.get(id);
+    emitExec(this.registry, container, `exec_start: ${spec.command.join(' ')}`, execId);
+    const running = await startExec(this.registry, container, execId, spec, streams);
+    running.exit.then((code) => emitExec(this.registry, container, 'exec_die', execId, { exitCode: String(code) }), () => undefined);
+    return running;
+  }
+
+  async attach(id: string, streams: Streams, signal?: AbortSignal): Promise<void> {
+    const container = this.registry.get(id);
+    const { context } = this.registry;
+    container.hub ??= new AttachHub(context.os.poll, { stdinOnce: container.record.spec.stdinOnce || container.record.spec.tty });
+    const attached = container.hub.attach(streams, signal);
+    if (container.isRunning) await container.hub.connect(`${bundleDirectory(context.directories.run, container.id)}/attach`).catch((error) => context.log.debug('attach', { id: container.id, error }));
+    if (streams.resizes !== undefined) void (async () => { for await (const size of streams.resizes!) this.resize(container.id, size); })().catch(() => undefined);
+    await attached;
+  }
+
+  resize(id: string, size: { width: number; height: number }): void {
+    const container = this.registry.get(id);
+    if (container.isRunning) this.registry.context.runtime.resize(bundleDirectory(this.registry.context.directories.run, container.id), size);
+  }
+
+  async *logs(id: string, options: LogOptions): AsyncGenerator<LogLine> {
+    const container = this.registry.get(id);
+    const path = logPathOf(this.registry, container);
+    if (path === undefined) throw new ApiError('InternalError', 'configured logging driver does not support reading', undefined, 501);
+    yield* readLogs({ path, isRunning: () => !container.removed && (container.isRunning || container.record.state === 'restarting'), onExit: (listener) => container.onExit(listener) }, options);
+  }
+
+  async stats(id: string): Promise<ContainerStats> {
+    const raw = readStats(this.registry, this.registry.get(id));
+    if (raw === undefined) throw new ApiError('Conflict', `container ${id} is not running`);
+    return summariseStats(raw);
+  }
+
+  async reopenLog(id: string): Promise<void> {
+    const container = this.registry.get(id);
+    if (container.isRunning) this.registry.context.runtime.reopenLog(bundleDirectory(this.registry.context.directories.run, container.id));
+  }
+
+  /** Waits for the end of a run by its monitor, which has written the exit file and the last of the log by then. */
+  watch(container: Container): void {
+    const run = container.record.run!;
+    const { context } = this.registry;
+    this.registry.publishNames(container);
+    void context.os.poll.waitExit(run.monitorPid).then(async () => {
+      if (this.#closed || container.record.run !== run) return;
+      if (context.runtime.exitCode(bundleDirectory(context.directories.run, container.id), container.id) === undefined && context.os.processes.startTime(run.pid) === run.pidStartTime) {
+        context.log.warn('the monitor of a container died; its process goes on unwatched', { id: container.id });
+        await context.os.poll.waitExit(run.pid);
+      }
+      await container.lock.run(async () => { if (!this.#closed && container.record.run === run) await finishRun(this.registry, container); });
+      await this.afterExit(container);
+    }).catch((error) => context.log.error('the end of a container', { id: container.id, error }));
+  }
+
+  /** Restart, removal of `--rm` containers, or nothing. */
+  async afterExit(container: Container): Promise<void> {
+    if (this.#closed || container.removed) return;
+    if (container.record.state === 'restarting') { this.#scheduleRestart(container); return; }
+    if (container.record.spec.autoRemove === true && container.record.state === 'exited') await this.remove(container.id, { volumes: true }).catch((error) => this.registry.context.log.warn('auto-remove', { id: container.id, error }));
+  }
+
+  #scheduleRestart(container: Container): void {
+    container.restartTimer = this.#clock.setTimer(nextRestartDelayMs(container), () => {
+      container.restartTimer = undefined;
+      if (container.record.state !== 'restarting' || container.removed) return;
+      container.record.restartCount++;
+      this.#startNow(container).catch(async (error) => {
+        this.registry.context.log.warn('a restart failed', { id: container.id, error });
+        container.record.finishedAtMs = this.#clock.now();
+        if (container.record.startedAtMs === 0) container.record.startedAtMs = this.#clock.now();
+        container.record.state = 'restarting';
+        container.save(this.registry.context);
+        this.#scheduleRestart(container);
+      });
+    });
+  }
+}
+
+function waitFor(listen: (listener: (code: number) => void) => () => void, signal?: AbortSignal): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const abort = (): void => { forget(); reject(signal!.reason as Error); };
+    const forget = listen((code) => { signal?.removeEventListener('abort', abort); resolve(code); });
+    signal?.addEventListener('abort', abort, { once: true });
+  });
+}

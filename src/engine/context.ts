@@ -1,0 +1,44 @@
+/** What every part of the engine is given: the doors to the system, the stores beside it, and where its files are. */
+import type { Snapshots } from '#content/snapshots.ts';
+import type { Ports } from '#net/ports.ts';
+import type { RuleWriter } from '#net/rules.ts';
+import type { Logger } from '#observe/log.ts';
+import type { Cgroups } from '#os/cgroups.ts';
+import type { Clock, Random } from '#os/clock.ts';
+import type { Mounts } from '#os/mount.ts';
+import type { Namespaces } from '#os/namespaces.ts';
+import type { Netlink } from '#os/netlink.ts';
+import type { Poll } from '#os/poll.ts';
+import type { Processes } from '#os/processes.ts';
+import type { Images } from './engine.ts';
+import type { Events } from './events.ts';
+import type { HostLimits } from './runtime/host-limits.ts';
+import type { Runtime } from './runtime/runtime.ts';
+
+export interface EngineDirectories {
+  /** Records and logs: `containers/ID`, `networks`, `volumes`, `sandboxes`. Kept over a reboot. */
+  data: string;
+  /** Bundles, namespaces, sockets. Gone after a reboot. */
+  run: string;
+}
+
+export interface SystemDoors { processes: Processes; poll: Poll; netlink: Netlink; namespaces: Namespaces; mounts: Mounts; cgroups: Cgroups }
+
+export interface EngineContext {
+  instanceId: string;
+  nodeName: string;
+  /** Changes with every boot of the machine: processes of another boot are gone. */
+  bootId: string;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  directories: EngineDirectories;
+  os: SystemDoors;
+  snapshots: Snapshots;
+  images: Images;
+  rules: RuleWriter;
+  ports: Ports;
+  events: Events;
+  runtime: Runtime;
+  hostLimits: HostLimits;
+}

@@ -1,0 +1,44 @@
+/** Copies a directory's content with owners, modes, times, links and special files. Both sides are trusted directories of the engine. */
+import { chmodSync, chownSync, constants, copyFileSync, lchownSync, linkSync, lstatSync, lutimesSync, mkdirSync, readdirSync, readlinkSync, symlinkSync, utimesSync } from 'node:fs';
+import { deviceParts, getXattr, listXattrs, makeSpecialFile, setXattr } from '#os/special-files.ts';
+
+/** `target` exists; it takes over owner and mode of `source`. */
+export function copyTree(source: string, target: string): void {
+  copyInto(source, target, new Map());
+}
+
+function copyInto(source: string, target: string, seen: Map<string, string>): void {
+  const stat = lstatSync(source);
+  for (const entry of readdirSync(source)) copyEntry(`${source}/${entry}`, `${target}/${entry}`, seen);
+  copyXattrs(source, target);
+  chownSync(target, stat.uid, stat.gid);
+  chmodSync(target, stat.mode & 0o7777);
+  utimesSync(target, stat.atime, stat.mtime);
+}
+
+function copyEntry(source: string, target: string, seen: Map<string, string>): void {
+  const stat = lstatSync(source);
+  const key = `${stat.dev}:${stat.ino}`;
+  const first = seen.get(key);
+  if (!stat.isDirectory() && stat.nlink > 1) {
+    if (first !== undefined) { linkSync(first, target); return; }
+    seen.set(key, target);
+  }
+  if (stat.isDirectory()) { mkdirSync(target); copyInto(source, target, seen); return; }
+  if (stat.isSymbolicLink()) symlinkSync(readlinkSync(source), target);
+  else if (stat.isFile()) copyFileSync(source, target, constants.COPYFILE_FICLONE);
+  else if (stat.isFIFO()) makeSpecialFile(target, 'fifo', stat.mode & 0o7777);
+  else if (stat.isCharacterDevice() || stat.isBlockDevice()) { const { major, minor } = deviceParts(stat.rdev); makeSpecialFile(target, stat.isBlockDevice() ? 'block' : 'character', stat.mode & 0o7777, major, minor); }
+  else return;
+  lchownSync(target, stat.uid, stat.gid);
+  if (!stat.isSymbolicLink()) { chmodSync(target, stat.mode & 0o7777); copyXattrs(source, target); }
+  lutimesSync(target, stat.atime, stat.mtime);
+}
+
+function copyXattrs(source: string, target: string): void {
+  for (const name of listXattrs(source)) {
+    if (name.startsWith('trusted.overlay.')) continue;
+    const value = getXattr(source, name);
+    if (value !== undefined) setXattr(target, name, value);
+  }
+}

@@ -1,0 +1,125 @@
+/**
+ * The engine, put together: doors to the system, networks, volumes, sandboxes, containers, recovery. Whoever composes the platform calls
+ * `createEngine` and gets what engine.ts promises, and what the docker façade needs beyond it.
+ */
+import { mkdirSync } from 'node:fs';
+import type { Snapshots } from '#content/snapshots.ts';
+import { Ports } from '#net/ports.ts';
+import { createRuleWriter } from '#net/rules.ts';
+import type { RuleWriter } from '#net/rules.ts';
+import { coverForward } from '#net/forward.ts';
+import type { Logger } from '#observe/log.ts';
+import { createCgroups } from '#os/cgroups.linux.ts';
+import type { Clock, Random } from '#os/clock.ts';
+import { readIfExists, tryLock } from '#os/files.ts';
+import { createMounts } from '#os/mount.linux.ts';
+import type { Mounts } from '#os/mount.ts';
+import { createNetworkDoor } from '#os/network.linux.ts';
+import type { Netlink } from '#os/netlink.ts';
+import { createPoll } from '#os/poll.linux.ts';
+import { linuxPortHolder } from '#os/ports.ts';
+import { linuxProcesses } from '#os/processes.linux.ts';
+import { ApiError } from '#base/errors.ts';
+import { Containers } from './containers.ts';
+import type { EngineContext } from './context.ts';
+import type { Engine, Images } from './engine.ts';
+import { Events } from './events.ts';
+import { NameServer } from './dns.ts';
+import { builtInNetworks, Networks } from './networks.ts';
+import { adoptAddresses, loadContainers, recoverContainers } from './recovery.ts';
+import { ContainerRegistry } from './registry.ts';
+import { readHostLimits } from './runtime/host-limits.ts';
+import { createRuntime } from './runtime/runtime.ts';
+import { Sandboxes } from './sandboxes.ts';
+import { Volumes } from './volumes.ts';
+
+export interface EngineOptions {
+  /** Kept: records, logs, volumes. */
+  dataDir: string;
+  /** Gone after a reboot: bundles, namespaces, sockets. Short, since sockets live below it. */
+  runDir: string;
+  /** Four hexadecimal digits; in the name of everything that the engine puts into the kernel. */
+  instanceId: string;
+  nodeName: string;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  images: Images;
+  snapshots: Snapshots;
+  /** The node's part of the Pod range, e.g. `10.244.1.0/24`; absent: no sandboxes with a network of their own. */
+  podCidr?: string;
+  podMtu?: number;
+  /** Packets of Pods to these prefixes keep their address; absent with `podCidr`: the range itself. */
+  clusterCidrs?: string[];
+  /** Shared with others in the process; absent: the engine's own. */
+  mounts?: Mounts;
+}
+
+/** What docker's façade uses beyond `Engine`. */
+export interface DockerEngine extends Engine {
+  readonly containers: Containers;
+  readonly sandboxes: Sandboxes;
+  readonly networks: Networks;
+  readonly volumes: Volumes;
+  readonly registry: ContainerRegistry;
+  readonly events: Events;
+  readonly context: EngineContext;
+  readonly rules: RuleWriter;
+  readonly netlink: Netlink;
+  readonly isLocked: true;
+}
+
+export async function createEngine(options: EngineOptions): Promise<DockerEngine> {
+  const { clock, random, images, snapshots, instanceId } = options;
+  const log = options.log.child('engine');
+  for (const directory of [`${options.dataDir}/containers`, `${options.runDir}/c`, `${options.runDir}/netns`, `${options.runDir}/sandboxes`, `${options.runDir}/runtime`]) mkdirSync(directory, { recursive: true, mode: 0o711 });
+  const lock = tryLock(`${options.dataDir}/engine.lock`);
+  if (lock === undefined) throw new ApiError('Conflict', `another engine works on ${options.dataDir}`);
+  await using undo = new AsyncDisposableStack();
+  undo.defer(() => lock.release());
+  const cgroups = createCgroups((message, fields) => log.warn(message, fields));
+  const network = createNetworkDoor();
+  undo.defer(() => network.close());
+  const poll = createPoll();
+  undo.defer(() => poll.close());
+  const ports = new Ports(linuxPortHolder);
+  undo.defer(() => ports.close());
+  const context: EngineContext = {
+    instanceId, nodeName: options.nodeName, bootId: (readIfExists('/proc/sys/kernel/random/boot_id') ?? '').trim(), clock, random, log, directories: { data: options.dataDir, run: options.runDir },
+    os: { processes: linuxProcesses, poll, netlink: network.netlink, namespaces: network.namespaces, mounts: options.mounts ?? createMounts(), cgroups },
+    snapshots, images, rules: createRuleWriter({ nft: network.nft, instanceId, log }), ports, events: new Events(clock),
+    runtime: createRuntime({ processes: linuxProcesses, cgroups, runDirectory: options.runDir }), hostLimits: readHostLimits(log),
+  };
+  const networks = new Networks(context);
+  const registry = new ContainerRegistry(context, networks, new Volumes(context));
+  registry.sandboxes = new Sandboxes(context, { ...(options.podCidr === undefined ? {} : { podCidr: options.podCidr }), ...(options.podMtu === undefined ? {} : { mtu: options.podMtu }) });
+  registry.names = new NameServer({ clock, log, random });
+  undo.defer(() => registry.names.close());
+  networks.onChange = (record, present) => {
+    if (builtInNetworks.has(record.name) || record.gateway === undefined) return;
+    if (present) registry.names.listen(record.id, record.gateway); else registry.names.unlisten(record.id);
+  };
+  const containers = new Containers(registry);
+  undo.defer(() => containers.close());
+  loadContainers(registry);
+  await prepareHost(context, options);
+  await networks.start();
+  await registry.sandboxes.start();
+  adoptAddresses(registry);
+  const running = registry.list().flatMap((container) => container.record.run?.ports ?? []);
+  const pods = options.podCidr === undefined ? [] : [{ subnet: options.podCidr, link: '', masquerade: true, internal: false, isolated: false }];
+  await context.rules.start(running, [...networks.masquerades(), ...pods], options.clusterCidrs ?? (options.podCidr === undefined ? [] : [options.podCidr]));
+  await recoverContainers(registry, containers);
+  const owned = undo.move();
+  return {
+    containers, sandboxes: registry.sandboxes, images, networks, volumes: registry.volumes, registry, events: context.events, context, rules: context.rules, netlink: context.os.netlink, isLocked: true,
+    onEvent: (listener) => context.events.listen(listener),
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+/** Forwarding on, and a way through a firewall that drops what it does not know. */
+async function prepareHost(context: EngineContext, options: EngineOptions): Promise<void> {
+  await context.os.netlink.run([{ steps: [{ op: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' }] }]);
+  await coverForward({ processes: context.os.processes, instanceId: options.instanceId, log: context.log });
+}

@@ -1,0 +1,146 @@
+/**
+ * The embedded resolver of user-defined networks: names and aliases of the containers on the network, everything else forwarded to the host's
+ * resolvers as it came. It listens on each network's gateway address; after a restart of the engine it is there again under the same address.
+ */
+import { createSocket } from 'node:dgram';
+import type { Socket } from 'node:dgram';
+import { createServer } from 'node:net';
+import type { Server, Socket as TcpSocket } from 'node:net';
+import { decode, encode } from 'dns-packet';
+import type { Answer, Packet, Question } from 'dns-packet';
+import type { Logger } from '#observe/log.ts';
+import type { Clock, Random } from '#os/clock.ts';
+import { readHostResolver } from './etc-files.ts';
+import { dnsInFlightMax, dnsMessageBytesMax, dnsUpstreamTimeoutMs } from './limits.ts';
+
+export interface NamedEndpoint { containerId: string; networkId: string; ip: string; names: string[] }
+
+const recordTtlSeconds = 600;
+const responseCode = { noError: 0, serverFailure: 2, nameError: 3 } as const;
+const authoritative = 0x0400 | 0x0080;
+
+export class NameServer {
+  readonly #clock: Clock;
+  readonly #log: Logger;
+  readonly #random: Random;
+  readonly #listeners = new Map<string, { udp: Socket; tcp: Server }>();
+  readonly #endpoints = new Map<string, NamedEndpoint[]>();
+  #inFlight = 0;
+
+  constructor(options: { clock: Clock; log: Logger; random: Random }) {
+    this.#clock = options.clock;
+    this.#log = options.log;
+    this.#random = options.random;
+  }
+
+  listen(networkId: string, address: string): void {
+    if (this.#listeners.has(networkId)) return;
+    const udp = createSocket({ type: 'udp4', reuseAddr: false });
+    const tcp = createServer((connection) => this.#serveTcp(networkId, connection));
+    this.#listeners.set(networkId, { udp, tcp });
+    udp.on('message', (message, from) => {
+      if (this.#inFlight >= dnsInFlightMax) return;
+      void this.#answer(networkId, message).then((answer) => { if (answer !== undefined) udp.send(answer, from.port, from.address); });
+    });
+    for (const server of [udp, tcp]) server.on('error', (error: Error) => this.#log.warn('the resolver of a network', { networkId, address, error: error.message }));
+    udp.bind(53, address);
+    tcp.listen(53, address);
+    udp.unref();
+    tcp.unref();
+  }
+
+  unlisten(networkId: string): void {
+    const found = this.#listeners.get(networkId);
+    this.#listeners.delete(networkId);
+    found?.udp.close();
+    found?.tcp.close();
+  }
+
+  add(endpoint: NamedEndpoint): void {
+    const others = (this.#endpoints.get(endpoint.networkId) ?? []).filter((other) => other.containerId !== endpoint.containerId);
+    this.#endpoints.set(endpoint.networkId, [...others, endpoint]);
+  }
+
+  /** Takes the names of a container away, on one network or on all. */
+  forget(containerId: string, networkId?: string): void {
+    for (const [id, endpoints] of this.#endpoints) {
+      if (networkId === undefined || networkId === id) this.#endpoints.set(id, endpoints.filter((endpoint) => endpoint.containerId !== containerId));
+    }
+  }
+
+  lookup(networkId: string, name: string): string[] {
+    const plain = name.toLowerCase().replace(/\.$/, '');
+    return (this.#endpoints.get(networkId) ?? []).filter((endpoint) => endpoint.names.some((known) => known.toLowerCase() === plain)).map((endpoint) => endpoint.ip);
+  }
+
+  /** The name of an address, for reverse look-ups. */
+  reverse(networkId: string, ip: string): string | undefined {
+    return (this.#endpoints.get(networkId) ?? []).find((endpoint) => endpoint.ip === ip)?.names[0];
+  }
+
+  close(): void { for (const id of [...this.#listeners.keys()]) this.unlisten(id); }
+
+  #serveTcp(networkId: string, connection: TcpSocket): void {
+    let left = Buffer.alloc(0);
+    connection.on('error', () => connection.destroy());
+    connection.setTimeout(dnsUpstreamTimeoutMs * 2, () => connection.destroy());
+    connection.on('data', (part: Buffer) => {
+      left = Buffer.concat([left, part]);
+      while (left.length >= 2 && left.length >= 2 + left.readUInt16BE(0)) {
+        const size = left.readUInt16BE(0);
+        const message = left.subarray(2, 2 + size);
+        left = left.subarray(2 + size);
+        void this.#answer(networkId, message).then((answer) => {
+          if (answer === undefined) return;
+          const head = Buffer.alloc(2);
+          head.writeUInt16BE(answer.length);
+          connection.write(Buffer.concat([head, answer]));
+        });
+      }
+    });
+  }
+
+  async #answer(networkId: string, message: Buffer): Promise<Buffer | undefined> {
+    let query: Packet & { questions?: Question[] };
+    try { query = decode(message); } catch { return undefined; }
+    const question = query.questions?.[0];
+    if (question === undefined || message.length > dnsMessageBytesMax) return undefined;
+    const reply = (answers: Answer[], code: number): Buffer => encode({ type: 'response', id: query.id ?? 0, flags: authoritative | ((query.flags ?? 0) & 0x0100) | code, questions: [question], answers });
+    const own = this.lookup(networkId, question.name);
+    if (own.length > 0) {
+      const shift = Math.floor(this.#random.float() * own.length);
+      const ordered = [...own.slice(shift), ...own.slice(0, shift)];
+      return reply(question.type === 'A' ? ordered.map((data) => ({ type: 'A', name: question.name, ttl: recordTtlSeconds, data })) : [], responseCode.noError);
+    }
+    const reversed = /^(\d+)\.(\d+)\.(\d+)\.(\d+)\.in-addr\.arpa\.?$/i.exec(question.name);
+    const named = reversed === null ? undefined : this.reverse(networkId, `${reversed[4]}.${reversed[3]}.${reversed[2]}.${reversed[1]}`);
+    if (named !== undefined) return reply([{ type: 'PTR', name: question.name, ttl: recordTtlSeconds, data: named }], responseCode.noError);
+    this.#inFlight++;
+    try { return await this.#forward(message); } catch { return reply([], responseCode.serverFailure); } finally { this.#inFlight--; }
+  }
+
+  /** Raw bytes to each resolver of the host in turn; the answer's bytes come back as they are. */
+  async #forward(message: Buffer): Promise<Buffer> {
+    const { servers } = readHostResolver();
+    let last: unknown = new Error('no resolver');
+    for (const server of servers.filter((address) => !address.includes(':'))) {
+      try { return await this.#ask(server, message); } catch (error) { last = error; }
+    }
+    throw last;
+  }
+
+  #ask(server: string, message: Buffer): Promise<Buffer> {
+    return new Promise((resolve, reject) => {
+      const socket = createSocket('udp4');
+      const timer = this.#clock.setTimer(dnsUpstreamTimeoutMs, () => finish(new Error('timeout')), { background: true });
+      const finish = (result: Buffer | Error): void => {
+        timer.cancel();
+        socket.close();
+        if (result instanceof Error) reject(result); else resolve(result);
+      };
+      socket.once('error', finish);
+      socket.on('message', (answer, from) => { if (from.address === server && answer.readUInt16BE(0) === message.readUInt16BE(0)) finish(answer); });
+      socket.connect(53, server, () => socket.send(message));
+    });
+  }
+}

@@ -1,0 +1,155 @@
+/**
+ * Commands in a running container. The runtime joins the container and runs them as our child; a terminal is handed over on a socket, so that
+ * its size can be set directly and no process copies bytes between. An exec does not outlive the engine.
+ */
+import { mkdirSync, openSync } from 'node:fs';
+import { PassThrough } from 'node:stream';
+import { ApiError } from '#base/errors.ts';
+import { readIfExists, removeTree, resizeTerminal, writeFileAtomic } from '#os/files.ts';
+import { openTerminalStream } from '#os/terminal.linux.ts';
+import type { Container } from './container.ts';
+import { eventAttributes } from './container.ts';
+import { bundleDirectory } from './container-start.ts';
+import type { ExecSpec, Streams } from './engine.ts';
+import { execsPerContainerMax } from './limits.ts';
+import type { ContainerRegistry } from './registry.ts';
+import { planEnvironment } from './runtime/bundle.ts';
+import { explainRuntimeError } from './runtime/runtime-errors.ts';
+import { resolveUser } from './runtime/user.ts';
+
+export interface RunningExec { pid: Promise<number>; exit: Promise<number>; resize(size: { width: number; height: number }): void; kill(): void }
+
+const errorTextBytesMax = 64 * 1024;
+
+export async function startExec(registry: ContainerRegistry, container: Container, execId: string, spec: ExecSpec, streams: Streams): Promise<RunningExec> {
+  const { context } = registry;
+  const { record } = container;
+  if (record.state === 'paused') throw new ApiError('Conflict', `Container ${record.id} is paused, unpause the container before exec`);
+  if (!container.isRunning) throw new ApiError('Conflict', `container ${record.id} is not running`);
+  if (spec.command.length === 0) throw new ApiError('BadRequest', 'No exec command specified');
+  if (container.execIds.size >= execsPerContainerMax) throw new ApiError('TooManyRequests', `container ${record.id} runs ${execsPerContainerMax} commands already`);
+  const directory = `${bundleDirectory(context.directories.run, record.id)}/x${execId.slice(0, 12)}`;
+  mkdirSync(directory, { mode: 0o700 });
+  container.execIds.add(execId);
+  const finish = (): void => { container.execIds.delete(execId); removeTree(directory); };
+  try {
+    writeFileAtomic(`${directory}/process.json`, JSON.stringify(planProcess(registry, container, spec)));
+    return spec.tty ? await startOnTerminal(registry, container, directory, streams, finish) : startOnPipes(registry, container, directory, spec, streams, finish);
+  } catch (error) { finish(); throw error; }
+}
+
+function planProcess(registry: ContainerRegistry, container: Container, spec: ExecSpec): Record<string, unknown> {
+  const { context } = registry;
+  const bundle = bundleDirectory(context.directories.run, container.id);
+  const config = JSON.parse(readIfExists(`${bundle}/config.json`)!) as { process: Record<string, unknown> & { env: string[]; user: unknown; cwd: string; capabilities: { bounding: string[] } }; hostname?: string };
+  const root = `/proc/${container.record.run!.pid}/root`;
+  const user = spec.user === undefined || spec.user === '' ? undefined : resolveUser(container.root ?? root, spec.user);
+  const env = planEnvironment({ env: [...(spec.tty ? ['TERM=xterm'] : []), ...(user === undefined ? [] : [`HOME=${user.home}`]), ...(spec.env ?? [])], tty: spec.tty }, config.process.env, '', '/').filter((entry) => entry !== 'HOSTNAME=');
+  const allCapabilities = [...context.hostLimits.capabilities].map((name) => `CAP_${name}`);
+  const bounding = spec.privileged === true ? allCapabilities : config.process.capabilities.bounding;
+  const uid = user?.uid ?? (config.process.user as { uid: number }).uid;
+  const held = uid === 0 || spec.privileged === true ? bounding : [];
+  return {
+    ...config.process, terminal: spec.tty, args: spec.command, env, cwd: spec.workingDir === undefined || spec.workingDir === '' ? config.process.cwd : spec.workingDir,
+    user: user === undefined ? config.process.user : { uid: user.uid, gid: user.gid, additionalGids: [user.gid, ...user.additionalGids] },
+    capabilities: { bounding, effective: held, permitted: held },
+  };
+}
+
+function startOnPipes(registry: ContainerRegistry, container: Container, directory: string, spec: ExecSpec, streams: Streams, finish: () => void): RunningExec {
+  const child = registry.context.runtime.exec(container.id, `${directory}/process.json`, { stdin: spec.stdin === true && streams.stdin !== undefined, pidFile: `${directory}/pid` });
+  const outputs = [forward(child.stdout!, streams.stdout), forwardErrors(child.stderr!, streams.stderr, `${directory}/pid`)];
+  if (child.stdin !== undefined) {
+    child.stdin.on('error', () => undefined);
+    streams.stdin?.pipe(child.stdin);
+  }
+  const exit = Promise.all([child.exit, ...outputs]).then(([end, , failure]) => {
+    const started = readIfExists(`${directory}/pid`) !== undefined;
+    finish();
+    streams.stdin?.unpipe();
+    if (!started && end.code !== 0) throw explainRuntimeError('crun', (failure as string | undefined) ?? '');
+    return end.code;
+  });
+  exit.catch(() => undefined);
+  return { pid: pidOf(registry, `${directory}/pid`, child.exit), exit, resize: () => undefined, kill: () => killExec(registry, `${directory}/pid`, child.pid) };
+}
+
+async function startOnTerminal(registry: ContainerRegistry, container: Container, directory: string, streams: Streams, finish: () => void): Promise<RunningExec> {
+  const { context } = registry;
+  const socket = `${directory}/tty`;
+  const directoryFd = openSync(directory, 'r');
+  const short = socket.length > 100 ? `/proc/self/fd/${directoryFd}/tty` : socket;
+  const terminal = await context.os.poll.receiveTerminal(short);
+  const child = context.runtime.exec(container.id, `${directory}/process.json`, { stdin: false, pidFile: `${directory}/pid`, consoleSocket: socket });
+  let errors = '';
+  child.stderr!.on('data', (part: Buffer) => { if (errors.length < errorTextBytesMax) errors += part.toString(); });
+  child.stdout!.resume();
+  const gone = child.exit.then((end) => { terminal.cancel(); throw explainRuntimeError('crun', errors === '' ? `exit ${end.code}` : errors); });
+  gone.catch(() => undefined);
+  let descriptor: number;
+  try { descriptor = await Promise.race([terminal.descriptor, gone]); } catch (error) { await child.exit; throw errors === '' ? error : explainRuntimeError('crun', errors); }
+  const stream = openTerminalStream(descriptor);
+  streams.stdin?.pipe(stream.input, { end: false });
+  const output = forward(stream.output, streams.stdout);
+  const resize = (size: { width: number; height: number }): void => { if (!stream.closed()) resizeTerminal(descriptor, size); };
+  if (streams.resizes !== undefined) void (async () => { for await (const size of streams.resizes!) resize(size); })().catch(() => undefined);
+  const exit = child.exit.then(async (end) => {
+    await Promise.race([output, context.clock.sleep(500)]);
+    streams.stdin?.unpipe(stream.input);
+    stream.close();
+    finish();
+    return end.code;
+  });
+  return { pid: pidOf(registry, `${directory}/pid`, child.exit), exit, resize, kill: () => killExec(registry, `${directory}/pid`, child.pid) };
+}
+
+function killExec(registry: ContainerRegistry, pidFile: string, runtimePid: number): void {
+  const pid = Number(readIfExists(pidFile) ?? 0);
+  registry.context.os.processes.kill(pid > 0 ? pid : runtimePid, 'SIGKILL');
+}
+
+async function pidOf(registry: ContainerRegistry, file: string, exit: Promise<unknown>): Promise<number> {
+  let ended = false;
+  exit.then(() => { ended = true; }, () => { ended = true; });
+  for (let tries = 0; tries < 200 && !ended; tries++) {
+    const text = readIfExists(file);
+    if (text !== undefined && text !== '') return Number(text);
+    await registry.context.clock.sleep(5);
+  }
+  return Number(readIfExists(file) ?? 0);
+}
+
+/** Copies to the end of the source, at the pace of the target, which stays open for its owner. */
+function forward(source: NodeJS.ReadableStream, target: NodeJS.WritableStream | undefined): Promise<string> {
+  return new Promise((resolve) => {
+    source.once('end', () => resolve(''));
+    source.once('close', () => resolve(''));
+    source.once('error', () => resolve(''));
+    if (target === undefined) { source.resume(); return; }
+    (target as PassThrough).once('close', () => { source.unpipe(target); source.resume(); });
+    target.on('error', () => undefined);
+    source.pipe(target, { end: false });
+  });
+}
+
+/** The runtime's own complaint goes to the caller as an error, not to the command's stderr: nothing was started then (no pid file). */
+function forwardErrors(source: NodeJS.ReadableStream, target: NodeJS.WritableStream | undefined, pidFile: string): Promise<string> {
+  let held = '';
+  let started = false;
+  return new Promise((resolve) => {
+    source.on('data', (part: Buffer) => {
+      started ||= readIfExists(pidFile) !== undefined;
+      if (!started) { if (held.length < errorTextBytesMax) held += part.toString(); return; }
+      if (target === undefined) return;
+      if (!(target as PassThrough).destroyed && !target.write(part)) { source.pause(); target.once('drain', () => source.resume()); target.once('close', () => source.resume()); }
+    });
+    source.once('close', () => {
+      if (held !== '' && readIfExists(pidFile) !== undefined) target?.write(held);
+      resolve(held);
+    });
+  });
+}
+
+export function emitExec(registry: ContainerRegistry, container: Container, action: string, execId: string, extra: Record<string, string> = {}): void {
+  registry.context.events.emit({ type: 'container', action, id: container.id, attributes: { ...eventAttributes(container), execID: execId, ...extra }, owner: container.record.spec.owner });
+}

@@ -1,0 +1,20 @@
+/** Bounds of `src/engine`. */
+/** Containers that are being started at once; more wait their turn, so that fifty Pods do not starve one another. */
+export const concurrentStartsMax = 6;
+export const concurrentRemovalsMax = 4;
+export const attachClientBufferBytesMax = 1024 * 1024;
+export const logReadChunkBytes = 64 * 1024;
+export const logLineBytesMax = 1024 * 1024;
+export const eventHistoryMax = 256;
+export const execsPerContainerMax = 256;
+export const recordBytesMax = 4 * 1024 * 1024;
+/** Docker's restart back-off: 100 ms doubled up to a minute; a run of ten seconds starts over. */
+export const restartDelayFirstMs = 100;
+export const restartDelayMsMax = 60_000;
+export const restartResetAfterMs = 10_000;
+export const logMaxBytesDefault = 64 * 1024 * 1024;
+export const logRotateCheckMs = 15_000;
+export const stopTimeoutMsDefault = 10_000;
+export const dnsMessageBytesMax = 4096;
+export const dnsUpstreamTimeoutMs = 4_000;
+export const dnsInFlightMax = 512;

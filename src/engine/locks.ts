@@ -1,0 +1,21 @@
+/** Waiting in order: a lock for one thing at a time, a gate for at most so many. Neither is re-entrant. */
+export class Gate {
+  readonly #max: number;
+  #running = 0;
+  readonly #waiting: (() => void)[] = [];
+
+  constructor(max: number) { this.#max = max; }
+
+  async run<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#running >= this.#max) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    else this.#running++;
+    try { return await work(); } finally {
+      const next = this.#waiting.shift();
+      if (next === undefined) this.#running--; else next();
+    }
+  }
+}
+
+export class Lock extends Gate {
+  constructor() { super(1); }
+}

@@ -1,0 +1,213 @@
+/**
+ * Docker's networks: records on disk, bridges in the kernel, addresses of endpoints. `bridge`, `host` and `none` always exist.
+ * An address is taken as long as a container's record names it (net/pools.ts).
+ */
+import { mkdirSync, rmSync } from 'node:fs';
+import { ApiError } from '#base/errors.ts';
+import { planBridge, planEndpoint } from '#net/bridges.ts';
+import { linkName, macOfIp } from '#net/names.ts';
+import { AddressPool, contains, findFreeSubnet, formatSubnet, numberToIp, overlaps, parseSubnet } from '#net/pools.ts';
+import type { Subnet } from '#net/pools.ts';
+import type { Masquerade } from '#net/rules.ts';
+import { listDirectory, readIfExists, writeFileAtomic } from '#os/files.ts';
+import type { NetProgram } from '#os/netlink.ts';
+import type { EndpointRecord } from './container-record.ts';
+import type { EngineContext } from './context.ts';
+
+export interface NetworkRecord {
+  format: number; id: string; name: string; driver: 'bridge' | 'host' | 'null'; createdAtMs: number;
+  internal: boolean; attachable: boolean; ingress: boolean; enableIpv6: boolean;
+  labels: Record<string, string>; options: Record<string, string>;
+  /** Absent for `host` and `none`. */
+  subnet?: string; gateway?: string; ipRange?: string; auxiliaryAddresses?: Record<string, string>;
+  link?: string;
+}
+
+export interface NetworkCreate {
+  name: string; driver?: string; internal?: boolean; attachable?: boolean; labels?: Record<string, string>; options?: Record<string, string>;
+  subnet?: string; gateway?: string; ipRange?: string; auxiliaryAddresses?: Record<string, string>; scope?: string; enableIpv6?: boolean;
+}
+
+export const builtInNetworks = new Set(['bridge', 'host', 'none']);
+
+export class Networks {
+  readonly #context: EngineContext;
+  readonly #records = new Map<string, NetworkRecord>();
+  readonly #pools = new Map<string, AddressPool>();
+  readonly #directory: string;
+  /** Called when a network with a resolver of its own comes and goes. */
+  onChange: (network: NetworkRecord, present: boolean) => void = () => undefined;
+
+  constructor(context: EngineContext) {
+    this.#context = context;
+    this.#directory = `${context.directories.data}/networks`;
+  }
+
+  /** Reads the records and makes sure that what they say is in the kernel. */
+  async start(): Promise<void> {
+    mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
+    for (const file of listDirectory(this.#directory)) {
+      if (!file.endsWith('.json')) continue;
+      const record = JSON.parse(readIfExists(`${this.#directory}/${file}`)!) as NetworkRecord;
+      this.#records.set(record.id, record);
+    }
+    for (const name of builtInNetworks) if (this.findExact(name) === undefined) await this.#addBuiltIn(name);
+    const bridges = this.list().filter((network) => network.link !== undefined);
+    for (const network of bridges) this.#openPool(network);
+    await this.#context.os.netlink.run(bridges.map((network) => planBridge(bridgePlan(network))));
+    for (const network of bridges) this.onChange(network, true);
+  }
+
+  masquerades(): Masquerade[] { return this.list().flatMap((network) => (network.link === undefined ? [] : [masqueradeOf(network)])); }
+
+  list(): NetworkRecord[] { return [...this.#records.values()]; }
+
+  findExact(name: string): NetworkRecord | undefined {
+    return this.#records.get(name) ?? this.list().find((network) => network.name === name);
+  }
+
+  /** By id, name or unique id prefix; throws as docker words it. */
+  find(reference: string): NetworkRecord {
+    const exact = this.findExact(reference === 'default' ? 'bridge' : reference);
+    if (exact !== undefined) return exact;
+    const matches = reference === '' ? [] : this.list().filter((network) => network.id.startsWith(reference));
+    if (matches.length > 1) throw new ApiError('BadRequest', `network ${reference} is ambiguous (${matches.length} matches found on ID prefix)`);
+    if (matches[0] === undefined) throw new ApiError('NotFound', `network ${reference} not found`);
+    return matches[0];
+  }
+
+  async create(wanted: NetworkCreate): Promise<NetworkRecord> {
+    validateCreate(wanted);
+    if (builtInNetworks.has(wanted.name)) throw new ApiError('Forbidden', `operation is not permitted on predefined ${wanted.name} network`);
+    if (this.list().some((network) => network.name === wanted.name)) throw new ApiError('Conflict', `network with name ${wanted.name} already exists`);
+    const used = await this.#usedSubnets();
+    const subnet = wanted.subnet === undefined ? findFreeSubnet(used.all) : formatSubnet(parseSubnet(wanted.subnet));
+    if (used.networks.some((other) => overlaps(other, parseSubnet(subnet)))) throw new ApiError('Forbidden', 'invalid pool request: Pool overlaps with other one on this address space');
+    const record = this.#makeRecord(wanted, subnet);
+    this.#records.set(record.id, record);
+    try {
+      await this.#context.os.netlink.run([planBridge(bridgePlan(record))]);
+      await this.#context.rules.addMasquerade(masqueradeOf(record));
+    } catch (error) {
+      this.#records.delete(record.id);
+      await this.#removeLink(record);
+      throw error;
+    }
+    this.#save(record);
+    this.#openPool(record);
+    this.onChange(record, true);
+    this.#context.events.emit({ type: 'network', action: 'create', id: record.id, attributes: { name: record.name, type: record.driver } });
+    return record;
+  }
+
+  /** The caller has made sure that no container uses it. */
+  async remove(reference: string): Promise<void> {
+    const record = this.find(reference);
+    if (builtInNetworks.has(record.name)) throw new ApiError('Forbidden', `${record.name} is a pre-defined network and cannot be removed`);
+    this.#records.delete(record.id);
+    this.#pools.delete(record.id);
+    this.onChange(record, false);
+    rmSync(`${this.#directory}/${record.id}.json`, { force: true });
+    await this.#context.rules.removeMasquerade(masqueradeOf(record)).catch((error) => this.#context.log.warn('rules of a network', { error }));
+    await this.#removeLink(record);
+    this.#context.events.emit({ type: 'network', action: 'destroy', id: record.id, attributes: { name: record.name, type: record.driver } });
+  }
+
+  /** An address and names for a new endpoint; nothing is in the kernel yet. */
+  reserve(networkId: string, index: number, wanted: { aliases: string[]; ip?: string; mac?: string }): EndpointRecord {
+    const network = this.find(networkId);
+    const pool = this.#pools.get(network.id);
+    if (pool === undefined) throw new ApiError('BadRequest', `network ${network.name} has no addresses`);
+    if (wanted.ip !== undefined) {
+      if (!contains(parseSubnet(network.subnet!), wanted.ip)) throw new ApiError('BadRequest', `invalid config for network ${network.name}: invalid endpoint settings:\nno configured subnet or ip-range contain the IP address ${wanted.ip}`);
+      if (!pool.take(wanted.ip)) throw new ApiError('Forbidden', 'Address already in use');
+    }
+    const ip = wanted.ip ?? pool.allocate();
+    const endpointId = Buffer.from(this.#context.random.bytes(32)).toString('hex');
+    return { networkId: network.id, endpointId, ip, mac: wanted.mac ?? macOfIp(ip), hostLink: linkName(this.#context.instanceId, 'v', endpointId), containerLink: `eth${index}`, aliases: wanted.aliases };
+  }
+
+  /** Takes the address of an endpoint that a record names. */
+  adopt(endpoint: EndpointRecord): void { this.#pools.get(endpoint.networkId)?.take(endpoint.ip); }
+  release(endpoint: EndpointRecord): void { this.#pools.get(endpoint.networkId)?.release(endpoint.ip); }
+
+  plan(endpoint: EndpointRecord, namespace: string, defaultRoute: boolean): NetProgram[] {
+    const network = this.find(endpoint.networkId);
+    const mtu = Number(network.options['com.docker.network.driver.mtu'] ?? 0);
+    return planEndpoint({
+      hostLink: endpoint.hostLink, bridge: network.link!, namespace, containerLink: endpoint.containerLink, index: Number(endpoint.containerLink.slice(3)) + 2,
+      ip: endpoint.ip, subnet: network.subnet!, mac: endpoint.mac, ...(defaultRoute && !network.internal ? { gateway: network.gateway! } : {}), ...(mtu > 0 ? { mtu } : {}),
+    });
+  }
+
+  async #usedSubnets(): Promise<{ all: Subnet[]; networks: Subnet[] }> {
+    const networks = this.list().flatMap((network) => (network.subnet === undefined ? [] : [parseSubnet(network.subnet)]));
+    const routes = await this.#context.os.netlink.listRoutes();
+    const host = routes.filter((route) => route.destination !== 'default' && route.table !== 255).map((route) => parseSubnet(route.destination));
+    return { all: [...networks, ...host], networks };
+  }
+
+  #makeRecord(wanted: NetworkCreate, subnetText: string): NetworkRecord {
+    const id = Buffer.from(this.#context.random.bytes(32)).toString('hex');
+    const subnet = parseSubnet(subnetText);
+    const range = wanted.ipRange === undefined ? subnet : parseSubnet(wanted.ipRange);
+    return {
+      format: 1, id, name: wanted.name, driver: 'bridge', createdAtMs: this.#context.clock.now(), internal: wanted.internal === true, attachable: wanted.attachable === true, ingress: false,
+      enableIpv6: false, labels: wanted.labels ?? {}, options: wanted.options ?? {}, subnet: subnetText, gateway: wanted.gateway ?? numberToIp(range.base + 1),
+      ...(wanted.ipRange === undefined ? {} : { ipRange: wanted.ipRange }), ...(wanted.auxiliaryAddresses === undefined ? {} : { auxiliaryAddresses: wanted.auxiliaryAddresses }),
+      link: wanted.options?.['com.docker.network.bridge.name'] ?? linkName(this.#context.instanceId, 'b', id),
+    };
+  }
+
+  async #addBuiltIn(name: string): Promise<void> {
+    const id = Buffer.from(this.#context.random.bytes(32)).toString('hex');
+    const common = { format: 1, id, name, createdAtMs: this.#context.clock.now(), internal: false, attachable: false, ingress: false, enableIpv6: false, labels: {}, options: {} };
+    if (name !== 'bridge') {
+      const record: NetworkRecord = { ...common, driver: name === 'host' ? 'host' : 'null' };
+      this.#records.set(id, record);
+      this.#save(record);
+      return;
+    }
+    const subnet = findFreeSubnet((await this.#usedSubnets()).all);
+    const link = linkName(this.#context.instanceId, 'b', '0');
+    const record: NetworkRecord = { ...common, driver: 'bridge', subnet, gateway: numberToIp(parseSubnet(subnet).base + 1), link, options: defaultBridgeOptions(link) };
+    this.#records.set(id, record);
+    this.#save(record);
+  }
+
+  #openPool(network: NetworkRecord): void {
+    const pool = new AddressPool(network.subnet!, network.ipRange === undefined ? {} : { range: network.ipRange });
+    pool.take(network.gateway!);
+    for (const address of Object.values(network.auxiliaryAddresses ?? {})) pool.take(address);
+    this.#pools.set(network.id, pool);
+  }
+
+  #save(record: NetworkRecord): void { writeFileAtomic(`${this.#directory}/${record.id}.json`, JSON.stringify(record), { sync: true }); }
+
+  async #removeLink(record: NetworkRecord): Promise<void> {
+    if (record.link !== undefined) await this.#context.os.netlink.run([{ steps: [{ op: 'deleteLink', name: record.link, ignore: ['ENODEV'] }] }]);
+  }
+}
+
+function defaultBridgeOptions(link: string): Record<string, string> {
+  return {
+    'com.docker.network.bridge.default_bridge': 'true', 'com.docker.network.bridge.enable_icc': 'true', 'com.docker.network.bridge.enable_ip_masquerade': 'true',
+    'com.docker.network.bridge.host_binding_ipv4': '0.0.0.0', 'com.docker.network.bridge.name': link, 'com.docker.network.driver.mtu': '1500',
+  };
+}
+
+function bridgePlan(network: NetworkRecord): Parameters<typeof planBridge>[0] {
+  return { link: network.link!, gateway: network.gateway!, subnet: network.subnet! };
+}
+
+function masqueradeOf(network: NetworkRecord): Masquerade {
+  return { subnet: network.subnet!, link: network.link!, masquerade: network.options['com.docker.network.bridge.enable_ip_masquerade'] !== 'false', internal: network.internal, isolated: true };
+}
+
+function validateCreate(wanted: NetworkCreate): void {
+  if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(wanted.name)) throw new ApiError('BadRequest', wanted.name.trim() === '' ? 'invalid network name: name is empty' : `invalid network name: "${wanted.name}": only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`);
+  const driver = wanted.driver ?? 'bridge';
+  if (driver !== 'bridge' && driver !== 'default') throw new ApiError('NotFound', driver === 'host' || driver === 'null' ? `only one instance of "${driver}" network is allowed` : `could not find plugin ${driver} in v1 plugin registry: plugin "${driver}" not found`, undefined, driver === 'host' || driver === 'null' ? 403 : 404);
+  if (wanted.gateway !== undefined && wanted.subnet !== undefined && !contains(parseSubnet(wanted.subnet), wanted.gateway)) throw new ApiError('BadRequest', `invalid network config:\ninvalid gateway ${wanted.gateway}: parent subnet is ${wanted.subnet}`);
+  if (wanted.ipRange !== undefined && wanted.subnet !== undefined && !contains(parseSubnet(wanted.subnet), wanted.ipRange.split('/')[0]!)) throw new ApiError('BadRequest', `invalid network config:\ninvalid ip-range ${wanted.ipRange}: parent subnet is ${wanted.subnet}`);
+}

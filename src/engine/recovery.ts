@@ -1,0 +1,120 @@
+/**
+ * What a new engine does with what the last one left. Records are the truth:
+ *
+ *   running, monitor alive      the container goes on; it is watched again, its address and ports are taken, a start cut short is completed
+ *   running, monitor gone       it ended meanwhile: the exit file has its code; everything is given back, the restart policy acts
+ *   not running, but a bundle   a start cut short before the record said so: its processes are killed and what it made is taken away
+ *   no record                   files, namespaces, links and groups that nobody names go
+ */
+import { removeTree, listDirectory, readIfExists } from '#os/files.ts';
+import { cgroupRoot, linkPrefix } from '#net/names.ts';
+import { Container } from './container.ts';
+import { finishRun, releaseRun, willRestart } from './container-exit.ts';
+import { containerDirectory, loadRecords } from './container-record.ts';
+import type { RunRecord } from './container-record.ts';
+import { bundleDirectory, cgroupPath, networkNamespacePath } from './container-start.ts';
+import type { Containers } from './containers.ts';
+import type { ContainerRegistry } from './registry.ts';
+
+export function loadContainers(registry: ContainerRegistry): void {
+  const { context } = registry;
+  const { records, broken } = loadRecords(context.directories.data, context.log);
+  for (const record of records) registry.add(new Container(record));
+  for (const id of broken) removeTree(containerDirectory(context.directories.data, id));
+  for (const name of listDirectory(context.directories.data)) if (name.startsWith('removed-')) removeTree(`${context.directories.data}/${name}`);
+}
+
+/** Before anything new may take an address: those of running containers are taken. */
+export function adoptAddresses(registry: ContainerRegistry): void {
+  for (const container of registry.list()) {
+    const run = container.record.run;
+    if (run === undefined || !isAlive(registry, run)) continue;
+    for (const endpoint of run.endpoints) registry.networks.adopt(endpoint);
+    for (const port of run.ports) registry.context.ports.adopt(port);
+  }
+}
+
+export function isAlive(registry: ContainerRegistry, run: RunRecord): boolean {
+  const { processes } = registry.context.os;
+  if (run.bootId !== registry.context.bootId) return false;
+  return processes.startTime(run.monitorPid) === run.monitorStartTime || processes.startTime(run.pid) === run.pidStartTime;
+}
+
+export async function recoverContainers(registry: ContainerRegistry, containers: Containers): Promise<void> {
+  const { context } = registry;
+  await Promise.all(registry.list().map((container) => container.lock.run(() => recoverOne(registry, containers, container)).catch((error) => context.log.error('a container could not be taken over', { id: container.id, error }))));
+  await sweep(registry);
+  // After everything is known: a container may be restarted, or removed, or share another's network.
+  for (const container of registry.list()) void containers.afterExit(container).catch((error) => context.log.warn('after recovery', { id: container.id, error }));
+}
+
+async function recoverOne(registry: ContainerRegistry, containers: Containers, container: Container): Promise<void> {
+  const { context } = registry;
+  const { record } = container;
+  if (record.run !== undefined && isAlive(registry, record.run)) {
+    if (record.state !== 'running' && record.state !== 'paused') record.state = 'running';
+    const gate = readIfExists(`${context.directories.run}/runtime/${record.id}/status`);
+    containers.watch(container);
+    if (gate !== undefined) await context.runtime.start(record.id).catch(() => undefined);
+    return;
+  }
+  if (record.run !== undefined) await finishRun(registry, container);
+  else await clearHalfStart(registry, container);
+  if (record.state === 'running' || record.state === 'paused' || record.state === 'removing') record.state = 'exited';
+  const policy = record.spec.restartPolicy?.name;
+  // `always` comes back with the engine even after a user stopped it; `unless-stopped` does not.
+  if (policy === 'always' && record.startedAtMs > 0 && !container.isRunning) { record.stoppedByUser = false; record.state = 'restarting'; }
+  if (record.state === 'restarting' && !willRestart(container)) record.state = 'exited';
+  container.save(context);
+}
+
+async function clearHalfStart(registry: ContainerRegistry, container: Container): Promise<void> {
+  const { context } = registry;
+  const bundle = bundleDirectory(context.directories.run, container.id);
+  if (listDirectory(bundle).length === 0) { await context.snapshots.unmountContainerRoot(container.id); return; }
+  for (const file of ['conmon.pid', 'pidfile']) {
+    const pid = Number(readIfExists(`${bundle}/${file}`) ?? 0);
+    if (pid > 0 && belongsTo(pid, container.id)) context.os.processes.kill(pid, 'SIGKILL');
+  }
+  await releaseRun(registry, container, {
+    bootId: context.bootId, pid: 0, pidStartTime: '', monitorPid: 0, monitorStartTime: '', cgroup: cgroupPath(context.instanceId, container),
+    networkNamespace: networkNamespacePath(context.directories.run, container.id), endpoints: [], ports: [],
+  });
+}
+
+/** A pid in a file may be another process by now; a monitor and a container's process name the container. */
+function belongsTo(pid: number, id: string): boolean {
+  return `${readIfExists(`/proc/${pid}/cmdline`) ?? ''}${readIfExists(`/proc/${pid}/cgroup`) ?? ''}`.includes(id);
+}
+
+/** What no record names. */
+async function sweep(registry: ContainerRegistry): Promise<void> {
+  const { context } = registry;
+  const { run } = context.directories;
+  const known = new Set(registry.list().filter((container) => container.isRunning).map((container) => container.id));
+  for (const name of listDirectory(`${run}/netns`)) if (!known.has(name)) await context.os.namespaces.remove(`${run}/netns/${name}`);
+  for (const name of listDirectory(`${run}/c`)) {
+    if (known.has(name)) continue;
+    const pid = Number(readIfExists(`${run}/c/${name}/conmon.pid`) ?? 0);
+    if (pid > 0 && belongsTo(pid, name)) context.os.processes.kill(pid, 'SIGKILL');
+    removeTree(`${run}/c/${name}`);
+  }
+  for (const name of listDirectory(`${run}/runtime`)) if (!known.has(name)) removeTree(`${run}/runtime/${name}`);
+  const root = cgroupRoot(context.instanceId);
+  for (const owner of ['docker', 'build']) {
+    for (const name of context.os.cgroups.list(`${root}/${owner}`)) {
+      if (known.has(name)) continue;
+      context.os.cgroups.killAll(`${root}/${owner}/${name}`);
+      context.os.cgroups.remove(`${root}/${owner}/${name}`);
+    }
+  }
+  await sweepLinks(registry);
+}
+
+async function sweepLinks(registry: ContainerRegistry): Promise<void> {
+  const { context } = registry;
+  const prefix = linkPrefix(context.instanceId);
+  const known = new Set([...registry.sandboxes.links(), ...registry.list().flatMap((container) => (container.record.run?.endpoints ?? []).map((endpoint) => endpoint.hostLink)), ...registry.networks.list().map((network) => network.link ?? '')]);
+  const links = (await context.os.netlink.listLinks()).filter((link) => (link.name.startsWith(`${prefix}v`) || link.name.startsWith(`${prefix}p`) || link.name.startsWith(`${prefix}b`)) && !known.has(link.name));
+  await context.os.netlink.run([{ steps: links.map((link) => ({ op: 'deleteLink' as const, name: link.name, ignore: ['ENODEV'] })) }]);
+}

@@ -1,0 +1,131 @@
+/** Gathers what an OCI configuration needs from image, root filesystem, host and other containers. The configuration itself is oci-spec.ts. */
+import { lstatSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { ApiError } from '#base/errors.ts';
+import { deviceParts } from '#os/special-files.ts';
+import type { Container } from '../container.ts';
+import { hostnameOf } from '../container-start.ts';
+import type { ContainerSpec, Mount } from '../engine.ts';
+import type { ContainerRegistry } from '../registry.ts';
+import { planCapabilities } from './capabilities.ts';
+import { buildOciSpec } from './oci-spec.ts';
+import type { OciDevice } from './oci-spec.ts';
+import { resolveInRoot } from './root-path.ts';
+import { planSeccomp } from './seccomp.ts';
+import { resolveUser } from './user.ts';
+
+const pathDefault = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+export interface BundleParts { root: string; mounts: Mount[]; cgroup: string; /** Path, `host`, or undefined for a new one. */ network: string | undefined }
+
+export function buildBundle(registry: ContainerRegistry, container: Container, parts: BundleParts): Record<string, unknown> {
+  const { context } = registry;
+  const { spec, path, args } = container.record;
+  const image = context.images.find(spec.imageId)?.config;
+  const user = resolveUser(parts.root, spec.user === undefined || spec.user === '' ? image?.user : spec.user, spec.groupAdd);
+  const workingDir = firstOf(spec.workingDir, image?.workingDir) ?? '/';
+  makeDirectory(parts.root, workingDir);
+  const hostname = hostnameOf(registry, container);
+  const sandbox = spec.network.type === 'sandbox' ? registry.sandboxes.get(spec.network.sandboxId) : undefined;
+  const shared = joinedNamespaces(registry, container);
+  for (const mount of parts.mounts) prepareTarget(parts.root, mount);
+  const capabilities = planCapabilities({ privileged: spec.security.privileged === true, add: spec.security.capAdd ?? [], drop: spec.security.capDrop ?? [], available: context.hostLimits.capabilities });
+  return buildOciSpec({
+    spec: withoutLost(spec, context.os.cgroups.controllers, context.os.cgroups.mode), root: parts.root, args: [path, ...args], env: planEnvironment(spec, image?.env ?? [], hostname, user.home), user, workingDir, hostname,
+    cgroupsPath: parts.cgroup, cgroupMode: context.os.cgroups.mode, capabilities,
+    seccomp: spec.security.privileged === true ? undefined : planSeccomp(spec.security.seccomp, capabilities),
+    mounts: parts.mounts, namespaces: { ...shared, ...(parts.network === undefined ? {} : { network: parts.network }), ...(parts.network === 'host' && shared.uts === undefined ? {} : {}) },
+    ...(spec.init === true ? { initPath: findInit(registry) } : {}),
+    ...optional('oomScoreAdj', context.hostLimits.clampOomScoreAdj(spec.resources.oomScoreAdj)),
+    rlimits: context.hostLimits.planRlimits(spec.resources.ulimits), hostDevices: planDevices(spec),
+    ...(sandbox?.shmPath === undefined ? {} : { shmPath: sandbox.shmPath }),
+  });
+}
+
+function optional<K extends string, V>(key: K, value: V | undefined): { [P in K]?: V } {
+  return value === undefined ? {} : ({ [key]: value } as { [P in K]?: V });
+}
+
+function firstOf(...values: (string | undefined)[]): string | undefined { return values.find((value) => value !== undefined && value !== ''); }
+
+/** Image, then request, later ones replacing earlier ones of the same name; docker's own variables first. */
+export function planEnvironment(spec: { env: string[]; tty: boolean }, image: string[], hostname: string, home: string): string[] {
+  const merged = new Map<string, string>();
+  const put = (entry: string): void => { const at = entry.indexOf('='); if (at > 0) merged.set(entry.slice(0, at), entry); else if (at < 0) merged.delete(entry); };
+  put(pathDefault);
+  put(`HOSTNAME=${hostname}`);
+  if (spec.tty) put('TERM=xterm');
+  for (const entry of image) put(entry);
+  for (const entry of spec.env) put(entry);
+  if (!merged.has('HOME')) put(`HOME=${home}`);
+  return [...merged.values()];
+}
+
+function makeDirectory(root: string, path: string): void {
+  const target = resolveInRoot(root, path);
+  const stat = statSync(target, { throwIfNoEntry: false });
+  if (stat === undefined) mkdirSync(target, { recursive: true, mode: 0o755 });
+  else if (!stat.isDirectory()) throw new ApiError('BadRequest', `failed to create task for container: cannot mkdir: ${path}: not a directory`);
+}
+
+/** A file is mounted on a file, a directory on a directory: what is missing in the root is made, as docker does. */
+function prepareTarget(root: string, mount: Mount): void {
+  const target = resolveInRoot(root, mount.target);
+  if (lstatSync(target, { throwIfNoEntry: false }) !== undefined) return;
+  const source = mount.type === 'tmpfs' ? undefined : statSync(mount.source, { throwIfNoEntry: false });
+  if (mount.type !== 'tmpfs' && source === undefined) throw new ApiError('BadRequest', `invalid mount config for type "bind": bind source path does not exist: ${mount.source}`);
+  mkdirSync(source === undefined || source.isDirectory() ? target : dirname(target), { recursive: true, mode: 0o755 });
+  if (source !== undefined && !source.isDirectory()) writeFileSync(target, '', { flag: 'a', mode: 0o755 });
+}
+
+function joinedNamespaces(registry: ContainerRegistry, container: Container): { ipc?: string; uts?: string; pid?: string } {
+  const { spec } = container.record;
+  const out: { ipc?: string; uts?: string; pid?: string } = {};
+  if (spec.network.type === 'sandbox') {
+    const sandbox = registry.sandboxes.get(spec.network.sandboxId);
+    Object.assign(out, { ipc: sandbox.spec.hostIpc === true ? 'host' : registry.sandboxNamespace(sandbox.spec.id, 'ipc'), uts: sandbox.spec.network === 'host' ? 'host' : registry.sandboxNamespace(sandbox.spec.id, 'uts') });
+    if (sandbox.spec.hostPid === true) out.pid = 'host';
+    else if (sandbox.initPid !== undefined) out.pid = `/proc/${sandbox.initPid}/ns/pid`;
+  }
+  if (spec.network.type === 'container') out.uts = `/proc/${runningPid(registry, spec.network.containerId, 'network')}/ns/uts`;
+  if (spec.pidMode?.type === 'host') out.pid = 'host';
+  if (spec.pidMode?.type === 'container') out.pid = `/proc/${runningPid(registry, spec.pidMode.containerId, 'PID namespace')}/ns/pid`;
+  if (spec.ipcMode?.type === 'host') out.ipc = 'host';
+  if (spec.ipcMode?.type === 'container') out.ipc = `/proc/${runningPid(registry, spec.ipcMode.containerId, 'IPC')}/ns/ipc`;
+  return out;
+}
+
+function runningPid(registry: ContainerRegistry, reference: string, what: string): number {
+  const other = registry.get(reference);
+  if (!other.isRunning) throw new ApiError('Conflict', `cannot join ${what} of a non running container: ${other.id}`);
+  return other.record.run!.pid;
+}
+
+function findInit(registry: ContainerRegistry): string {
+  const { processes } = registry.context.os;
+  const found = processes.find('docker-init') ?? processes.find('tini') ?? processes.find('catatonit');
+  if (found === undefined) throw new ApiError('InternalError', 'failed to create task for container: no init program (tini or catatonit) is installed');
+  return found;
+}
+
+function planDevices(spec: ContainerSpec): OciDevice[] {
+  return (spec.resources.devices ?? []).flatMap((device) => {
+    const stat = statSync(device.hostPath, { throwIfNoEntry: false });
+    if (stat === undefined) throw new ApiError('InternalError', `error gathering device information while adding custom device "${device.hostPath}": no such file or directory`);
+    if (!stat.isCharacterDevice() && !stat.isBlockDevice()) throw new ApiError('InternalError', `error gathering device information while adding custom device "${device.hostPath}": not a device node`);
+    const { major, minor } = deviceParts(stat.rdev);
+    return [{ path: device.containerPath, type: stat.isBlockDevice() ? 'b' as const : 'c' as const, major, minor, fileMode: stat.mode & 0o777, uid: stat.uid, gid: stat.gid, access: device.permissions === '' ? 'rwm' : device.permissions }];
+  });
+}
+
+/** Limits that no controller of this host can hold are left out, as the runtime would refuse the container. */
+function withoutLost(spec: ContainerSpec, controllers: readonly string[], mode: string): ContainerSpec {
+  const resources = { ...spec.resources };
+  const has = (name: string): boolean => controllers.includes(name);
+  if (!has('memory')) for (const key of ['memoryLimitBytes', 'memoryReservationBytes', 'memorySwapBytes'] as const) delete resources[key];
+  if (!has('cpu')) for (const key of ['cpuShares', 'cpuQuotaUs', 'cpuPeriodUs'] as const) delete resources[key];
+  if (!has('cpuset')) delete resources.cpusetCpus;
+  if (!has('pids')) delete resources.pidsMax;
+  if (mode !== 'v2' && statSync('/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes', { throwIfNoEntry: false }) === undefined) delete resources.memorySwapBytes;
+  return { ...spec, resources };
+}

@@ -1,0 +1,23 @@
+/** What crun and runc say when a container cannot be made, in the words and with the code that docker's clients look for. */
+import { ApiError } from '#base/errors.ts';
+
+const prefix = 'failed to create task for container: failed to create shim task: OCI runtime create failed';
+
+/** Clients turn `executable file not found` into exit code 127, and `permission denied` into 126. */
+export function explainRuntimeError(runtime: string, text: string): ApiError {
+  const message = lastMessage(text);
+  const missing = /executable file [`'"]?([^`'"]+?)[`'"]? not found in \$PATH/i.exec(message);
+  if (missing !== null) return new ApiError('BadRequest', `${prefix}: ${runtime} create failed: unable to start container process: exec: "${missing[1]}": executable file not found in $PATH: unknown`, undefined, 400);
+  const notThere = /exec[^`]*`([^`]+)`: No such file or directory/i.exec(message) ?? /open executable: No such file or directory/i.exec(message);
+  if (notThere !== null) return new ApiError('BadRequest', `${prefix}: ${runtime} create failed: unable to start container process: exec: "${notThere[1] ?? ''}": stat ${notThere[1] ?? ''}: no such file or directory: unknown`, undefined, 400);
+  const denied = /(open executable|exec[^`]*`[^`]+`|executable).*Permission denied/i.exec(message);
+  if (denied !== null) return new ApiError('BadRequest', `${prefix}: ${runtime} create failed: unable to start container process: ${message}: permission denied: unknown`, undefined, 400);
+  return new ApiError('InternalError', `${prefix}: ${runtime} create failed: ${message}: unknown`);
+}
+
+/** Runtimes log plain lines or JSON; the last line that says something is the cause. */
+function lastMessage(text: string): string {
+  const lines = text.split('\n').map((line) => line.trim()).filter(Boolean);
+  const last = lines.at(-1) ?? 'no reason given';
+  try { return (JSON.parse(last) as { msg?: string }).msg ?? last; } catch { return last.replace(/^time="[^"]*" level=\w+ msg="?/, '').replace(/"$/, ''); }
+}

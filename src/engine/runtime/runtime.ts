@@ -1,0 +1,121 @@
+/**
+ * The OCI runtime (crun, or runc) and the monitor (conmon) that holds each container's terminal, log and exit status.
+ *
+ *   create   conmon daemonises, calls `crun create` and tells the pid over a pipe; the container's first process waits at a fifo
+ *   start    writing to that fifo is all that `crun start` would do, so no process is needed for it (runc: `runc start`)
+ *   exit     conmon writes the exit code to BUNDLE/ID and ends; its end is what the engine waits for
+ *
+ * On hybrid hosts whose version 2 hierarchy holds a controller crun refuses to create: there it runs in a mount namespace of its own in which
+ * that mount is taken away, by a small script. conmon and the engine stay outside.
+ */
+import { closeSync, openSync, readFileSync, unlinkSync, writeSync, constants } from 'node:fs';
+import { ApiError } from '#base/errors.ts';
+import { readIfExists, removeTree, writeFileAtomic, writeFifo } from '#os/files.ts';
+import type { Cgroups } from '#os/cgroups.ts';
+import type { Child, Processes } from '#os/processes.ts';
+import { explainRuntimeError } from './runtime-errors.ts';
+
+export interface MonitorOptions { id: string; name: string; bundle: string; terminal: boolean; stdin: boolean; leaveStdinOpen: boolean; logPath: string | undefined }
+export interface CreatedProcess { pid: number; monitorPid: number }
+
+export interface Runtime {
+  readonly name: string;
+  create(options: MonitorOptions): Promise<CreatedProcess>;
+  start(id: string): Promise<void>;
+  /** Forgets a container that has ended; what is running stays. */
+  forget(id: string): void;
+  /** Starts a command in a running container by a process specification on disk. */
+  exec(id: string, processFile: string, options: { consoleSocket?: string; stdin: boolean; pidFile: string; detach?: boolean }): Child;
+  update(id: string, resources: Record<string, unknown>): Promise<void>;
+  /** `undefined` while it runs. */
+  exitCode(bundle: string, id: string): number | undefined;
+  resize(bundle: string, size: { width: number; height: number }): void;
+  reopenLog(bundle: string): void;
+}
+
+const runtimeEnvironment = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' };
+
+export function createRuntime(options: { processes: Processes; cgroups: Cgroups; runDirectory: string }): Runtime {
+  const { processes, cgroups, runDirectory } = options;
+  const conmon = processes.find('conmon');
+  const crun = processes.find('crun');
+  const binary = crun ?? processes.find('runc');
+  if (conmon === undefined || binary === undefined) throw new ApiError('ServiceUnavailable', `the engine needs conmon and crun (or runc): ${conmon === undefined ? 'conmon' : 'crun'} is not installed`);
+  const name = crun === undefined ? 'runc' : 'crun';
+  const stateRoot = `${runDirectory}/runtime`;
+  const creator = name === 'crun' && cgroups.hybridMount !== undefined ? writeHybridScript(runDirectory, binary, cgroups.hybridMount) : binary;
+  return {
+    name,
+    async create(monitor) {
+      const args = [
+        '--api-version', '1', '-c', monitor.id, '-u', monitor.id, '-n', monitor.name, '-r', creator, '-b', monitor.bundle,
+        '-p', `${monitor.bundle}/pidfile`, '-P', `${monitor.bundle}/conmon.pid`, '--exit-dir', monitor.bundle, '--full-attach', '--no-sync-log', '--log-level', 'error',
+        '-l', monitor.logPath === undefined ? 'none' : `k8s-file:${monitor.logPath}`, `--runtime-arg=--root=${stateRoot}`,
+        ...(monitor.terminal ? ['-t'] : []), ...(monitor.stdin ? ['-i'] : []), ...(monitor.stdin && monitor.leaveStdinOpen ? ['--leave-stdin-open'] : []),
+      ];
+      const child = processes.spawn(conmon, args, { detached: true, env: { ...runtimeEnvironment, _OCI_SYNCPIPE: '3' }, stderr: 'pipe', extra: ['pipe'] });
+      const answer = await readAnswer(child);
+      if (answer.pid <= 0) throw explainRuntimeError(name, answer.message);
+      return { pid: answer.pid, monitorPid: Number(readFileSync(`${monitor.bundle}/conmon.pid`, 'utf8')) };
+    },
+    async start(id) {
+      if (name === 'runc') {
+        const result = await processes.run(binary, [`--root=${stateRoot}`, 'start', id]);
+        if (result.code !== 0) throw explainRuntimeError(name, result.stderr);
+        return;
+      }
+      openGate(`${stateRoot}/${id}/exec.fifo`);
+    },
+    forget: (id) => removeTree(`${stateRoot}/${id}`),
+    exec(id, processFile, exec) {
+      const args = [`--root=${stateRoot}`, 'exec', '--process', processFile, '--pid-file', exec.pidFile, ...(exec.consoleSocket === undefined ? [] : ['--console-socket', exec.consoleSocket]), ...(exec.detach === true ? ['-d'] : []), id];
+      return processes.spawn(binary, args, { env: runtimeEnvironment, stdin: exec.stdin ? 'pipe' : 'ignore', stdout: 'pipe', stderr: 'pipe' });
+    },
+    async update(id, resources) {
+      const result = await processes.run(binary, [`--root=${stateRoot}`, 'update', '--resources', '-', id], { input: JSON.stringify(resources) });
+      if (result.code !== 0) throw new ApiError('InternalError', `Cannot update container ${id}: ${result.stderr.trim()}`);
+    },
+    exitCode(bundle, id) {
+      const text = readIfExists(`${bundle}/${id}`);
+      return text === undefined || text.trim() === '' ? undefined : Number(text);
+    },
+    resize: (bundle, size) => { writeFifo(`${bundle}/ctl`, `1 ${size.height} ${size.width}\n`); },
+    reopenLog: (bundle) => { writeFifo(`${bundle}/ctl`, '2 0 0\n'); },
+  };
+}
+
+/** The monitor's `{"pid": N, "message": …}`; or what it said on stderr when it died first. */
+async function readAnswer(child: Child): Promise<{ pid: number; message: string }> {
+  let errors = '';
+  let text = '';
+  child.stderr!.on('data', (part: Buffer) => { if (errors.length < 64 * 1024) errors += part.toString(); });
+  const pipe = child.extra[0]!;
+  return new Promise((resolve, reject) => {
+    child.exit.catch(reject);
+    pipe.on('data', (part: Buffer) => {
+      text += part.toString();
+      if (!text.includes('\n')) return;
+      pipe.destroy();
+      child.stderr!.destroy();
+      try {
+        const parsed = JSON.parse(text.slice(0, text.indexOf('\n'))) as { pid?: number; data?: number; message?: string };
+        resolve({ pid: parsed.data ?? parsed.pid ?? -1, message: parsed.message ?? errors });
+      } catch { resolve({ pid: -1, message: `${text}${errors}` }); }
+    });
+    pipe.on('end', () => { void child.exit.then(() => resolve({ pid: -1, message: errors === '' ? 'the monitor ended without a word' : errors })); });
+    pipe.on('error', reject);
+  });
+}
+
+/** The first process of a created container waits until somebody writes here. */
+function openGate(path: string): void {
+  const fd = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
+  try { writeSync(fd, '\0'); } finally { closeSync(fd); }
+  unlinkSync(path);
+}
+
+function writeHybridScript(runDirectory: string, binary: string, mount: string): string {
+  const path = `${runDirectory}/create`;
+  writeFileAtomic(path, `#!/bin/sh\nexec unshare -m --propagation private sh -c 'umount -l ${mount}; exec ${binary} "$@"' ${binary} "$@"\n`, { mode: 0o700 });
+  return path;
+}

@@ -1,0 +1,168 @@
+/**
+ * Pod sandboxes: network, IPC and UTS namespaces pinned by bind mounts, an address of the node's Pod range, a control group. No process, unless the
+ * Pod shares its PID namespace: then a small init holds it. One JSON record per sandbox, written before anything is made, so that what a
+ * death leaves half-made is found again.
+ */
+import { mkdirSync, rmSync } from 'node:fs';
+import type { Duplex } from 'node:stream';
+import { ApiError } from '#base/errors.ts';
+import { linkName, macOfIp } from '#net/names.ts';
+import { planPodLink } from '#net/pods.ts';
+import { AddressPool, numberToIp, parseSubnet } from '#net/pools.ts';
+import { listDirectory, readIfExists, removeTree, writeFileAtomic } from '#os/files.ts';
+import { connectInNamespace } from '#os/connect.linux.ts';
+import type { EngineContext } from './context.ts';
+import type { Sandboxes as SandboxContract, SandboxSpec, SandboxStatus } from './engine.ts';
+import { Lock } from './locks.ts';
+
+interface SandboxRecord { format: number; spec: SandboxSpec; createdAtMs: number; ip: string; hostLink: string; bootId: string; ready: boolean; initPid?: number; initStartTime?: string }
+export interface Sandbox { spec: SandboxSpec; ip: string; shmPath: string | undefined; initPid: number | undefined }
+
+const shmSizeBytes = 64 * 1024 * 1024;
+
+export class Sandboxes implements SandboxContract {
+  readonly #context: EngineContext;
+  readonly #records = new Map<string, SandboxRecord>();
+  readonly #locks = new Map<string, Lock>();
+  readonly #pool: AddressPool | undefined;
+  readonly #hostIp: string | undefined;
+  readonly #directory: string;
+  readonly #mtu: number | undefined;
+
+  constructor(context: EngineContext, options: { podCidr?: string; mtu?: number }) {
+    this.#context = context;
+    this.#directory = `${context.directories.data}/sandboxes`;
+    this.#mtu = options.mtu;
+    mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
+    if (options.podCidr === undefined) return;
+    this.#pool = new AddressPool(options.podCidr, { rotate: true });
+    // The first address is the node's own within the range: the source of what it sends to Pods.
+    this.#hostIp = numberToIp(parseSubnet(options.podCidr).base + 1);
+    this.#pool.take(this.#hostIp);
+  }
+
+  /** Reads the records; what an earlier boot or a death left is not ready any more. */
+  async start(): Promise<void> {
+    for (const file of listDirectory(this.#directory)) {
+      const text = file.endsWith('.json') ? readIfExists(`${this.#directory}/${file}`) : undefined;
+      if (text === undefined) continue;
+      const record = JSON.parse(text) as SandboxRecord;
+      this.#records.set(record.spec.id, record);
+      if (record.ip !== '') this.#pool?.take(record.ip);
+      if (record.bootId !== this.#context.bootId) record.ready = false;
+      if (!record.ready) await this.#takeApart(record);
+    }
+  }
+
+  async create(spec: SandboxSpec): Promise<SandboxStatus> {
+    return this.#lockOf(spec.id).run(async () => {
+      const known = this.#records.get(spec.id);
+      if (known?.ready === true) return statusOf(known);
+      if (known !== undefined) await this.#forget(known);
+      const isPod = spec.network === 'pod';
+      if (isPod && this.#pool === undefined) throw new ApiError('InternalError', 'this engine has no Pod address range');
+      const record: SandboxRecord = {
+        format: 1, spec, createdAtMs: this.#context.clock.now(), ip: isPod ? this.#pool!.allocate() : '', hostLink: linkName(this.#context.instanceId, 'p', Buffer.from(this.#context.random.bytes(5)).toString('hex')),
+        bootId: this.#context.bootId, ready: false,
+      };
+      this.#records.set(spec.id, record);
+      try {
+        this.#save(record);
+        await this.#build(record);
+        record.ready = true;
+        this.#save(record);
+      } catch (error) {
+        await this.#forget(record).catch((second) => this.#context.log.warn('taking apart a sandbox', { id: spec.id, error: second }));
+        throw error;
+      }
+      return statusOf(record);
+    });
+  }
+
+  // walk pod-ip 3/7: the engine pins the namespaces and gives the Pod its address
+  async #build(record: SandboxRecord): Promise<void> {
+    const { spec } = record;
+    const { os } = this.#context;
+    os.cgroups.create(spec.cgroupParent, spec.resources);
+    const isPod = spec.network === 'pod';
+    const pins = {
+      ...(isPod ? { network: this.#path(spec.id, 'network'), uts: this.#path(spec.id, 'uts') } : {}), ...(spec.hostIpc === true ? {} : { ipc: this.#path(spec.id, 'ipc') }),
+    };
+    const sysctls = Object.fromEntries(Object.entries(spec.sysctls ?? {}).map(([name, value]) => [name.replaceAll('.', '/'), value]));
+    if (Object.keys(pins).length > 0) await os.namespaces.create({ pins, hostname: spec.hostname, sysctls });
+    const links = isPod
+      ? os.netlink.run(planPodLink({ hostLink: record.hostLink, namespace: pins.network!, ip: record.ip, mac: macOfIp(record.ip), ...(this.#hostIp === undefined ? {} : { hostIp: this.#hostIp }), ...(this.#mtu === undefined ? {} : { mtu: this.#mtu }) }))
+      : Promise.resolve();
+    const shm = spec.hostIpc === true ? Promise.resolve() : os.mounts.mountTmpfs(this.#shmPath(spec.id), { sizeBytes: shmSizeBytes, mode: 0o1777 });
+    await Promise.all([links, shm]);
+  }
+
+  async remove(id: string): Promise<void> {
+    const record = this.#records.get(id);
+    if (record === undefined) return;
+    await this.#lockOf(id).run(() => this.#forget(record));
+    this.#locks.delete(id);
+  }
+
+  list(): SandboxStatus[] { return [...this.#records.values()].map(statusOf); }
+  status(id: string): SandboxStatus | undefined { const found = this.#records.get(id); return found === undefined ? undefined : statusOf(found); }
+
+  get(id: string): Sandbox {
+    const record = this.#records.get(id);
+    if (record === undefined || !record.ready) throw new ApiError('NotFound', `sandbox ${id} not found`);
+    return { spec: record.spec, ip: record.ip, shmPath: record.spec.hostIpc === true ? undefined : this.#shmPath(id), initPid: record.initPid };
+  }
+
+  /** The init that holds a shared PID namespace, made by create-engine's container machinery. */
+  setInit(id: string, pid: number | undefined): void {
+    const record = this.#records.get(id);
+    if (record === undefined) return;
+    if (pid === undefined) { delete record.initPid; delete record.initStartTime; } else { record.initPid = pid; record.initStartTime = this.#context.os.processes.startTime(pid) ?? ''; }
+    this.#save(record);
+  }
+
+  namespacePath(id: string, kind: 'network' | 'ipc' | 'uts'): string {
+    const { spec } = this.get(id);
+    if (spec.network === 'host' && kind !== 'ipc') return 'host';
+    return this.#path(id, kind);
+  }
+
+  connect(id: string, port: number): Promise<Duplex> {
+    const { spec } = this.get(id);
+    return connectInNamespace(spec.network === 'host' ? undefined : this.#path(id, 'network'), '127.0.0.1', port);
+  }
+
+  /** Links that belong to sandboxes, for the sweep after a crash. */
+  links(): Set<string> { return new Set([...this.#records.values()].filter((record) => record.ready).map((record) => record.hostLink)); }
+
+  async #forget(record: SandboxRecord): Promise<void> {
+    await this.#takeApart(record);
+    this.#records.delete(record.spec.id);
+    if (record.ip !== '') this.#pool?.release(record.ip);
+    rmSync(`${this.#directory}/${record.spec.id}.json`, { force: true });
+  }
+
+  async #takeApart(record: SandboxRecord): Promise<void> {
+    const { os } = this.#context;
+    const { id, cgroupParent } = record.spec;
+    os.cgroups.killAll(cgroupParent);
+    for (const kind of ['network', 'ipc', 'uts'] as const) await os.namespaces.remove(this.#path(id, kind));
+    await os.mounts.unmount(this.#shmPath(id));
+    removeTree(`${this.#context.directories.run}/sandboxes/${id}`);
+    for (let tries = 0; !os.cgroups.remove(cgroupParent) && tries < 50; tries++) await this.#context.clock.sleep(10);
+  }
+
+  #path(id: string, kind: string): string { return `${this.#context.directories.run}/sandboxes/${id}/${kind}`; }
+  #shmPath(id: string): string { return `${this.#context.directories.run}/sandboxes/${id}/shm`; }
+  #save(record: SandboxRecord): void { writeFileAtomic(`${this.#directory}/${record.spec.id}.json`, JSON.stringify(record)); }
+
+  #lockOf(id: string): Lock {
+    const known = this.#locks.get(id) ?? new Lock();
+    this.#locks.set(id, known);
+    return known;
+  }
+}
+
+function statusOf(record: SandboxRecord): SandboxStatus {
+  return { id: record.spec.id, name: record.spec.name, ready: record.ready, podIp: record.ip, createdAtMs: record.createdAtMs, labels: record.spec.labels, network: record.spec.network, cgroupParent: record.spec.cgroupParent };
+}

@@ -1,0 +1,90 @@
+/** Volumes of the `local` driver: a directory each, `volumes/NAME/_data`, with a record beside it. */
+import { lstatSync, mkdirSync, readdirSync } from 'node:fs';
+import { ApiError } from '#base/errors.ts';
+import { listDirectory, readIfExists, removeTree, writeFileAtomic } from '#os/files.ts';
+import type { EngineContext } from './context.ts';
+import { copyTree } from './copy-tree.ts';
+
+export interface VolumeRecord { format: number; name: string; driver: 'local'; createdAtMs: number; labels: Record<string, string>; options: Record<string, string>; anonymous: boolean }
+
+const namePattern = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/;
+
+export class Volumes {
+  readonly #context: EngineContext;
+  readonly #records = new Map<string, VolumeRecord>();
+  readonly #base: string;
+
+  constructor(context: EngineContext) {
+    this.#context = context;
+    this.#base = `${context.directories.data}/volumes`;
+    mkdirSync(this.#base, { recursive: true, mode: 0o701 });
+    for (const name of listDirectory(this.#base)) {
+      const text = readIfExists(`${this.#base}/${name}/volume.json`);
+      // A directory without a record is what a death during `create` left: nobody was told of it.
+      if (text === undefined) { removeTree(`${this.#base}/${name}`); continue; }
+      this.#records.set(name, JSON.parse(text) as VolumeRecord);
+    }
+  }
+
+  list(): VolumeRecord[] { return [...this.#records.values()]; }
+  find(name: string): VolumeRecord | undefined { return this.#records.get(name); }
+
+  get(name: string): VolumeRecord {
+    const found = this.#records.get(name);
+    if (found === undefined) throw new ApiError('NotFound', `get ${name}: no such volume`);
+    return found;
+  }
+
+  mountpoint(name: string): string { return `${this.#base}/${name}/_data`; }
+
+  /** What is there already is returned as it is, as docker does. */
+  create(wanted: { name?: string; driver?: string; labels?: Record<string, string>; options?: Record<string, string> }): VolumeRecord {
+    const driver = wanted.driver ?? '';
+    if (driver !== '' && driver !== 'local') throw new ApiError('NotFound', `error looking up volume plugin ${driver}: plugin "${driver}" not found`, undefined, 404);
+    const anonymous = wanted.name === undefined || wanted.name === '';
+    const name = anonymous ? Buffer.from(this.#context.random.bytes(32)).toString('hex') : wanted.name!;
+    if (!namePattern.test(name)) throw new ApiError('BadRequest', `create ${name}: "${name}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path`);
+    const existing = this.#records.get(name);
+    if (existing !== undefined) return existing;
+    const options = wanted.options ?? {};
+    const unknown = Object.keys(options).find((key) => !['type', 'o', 'device', 'size'].includes(key));
+    if (unknown !== undefined) throw new ApiError('BadRequest', `create ${name}: invalid option: ${JSON.stringify(unknown)}`);
+    const record: VolumeRecord = { format: 1, name, driver: 'local', createdAtMs: this.#context.clock.now(), labels: { ...(anonymous ? { 'com.docker.volume.anonymous': '' } : {}), ...wanted.labels }, options, anonymous };
+    mkdirSync(this.mountpoint(name), { recursive: true, mode: 0o755 });
+    writeFileAtomic(`${this.#base}/${name}/volume.json`, JSON.stringify(record), { sync: !anonymous });
+    this.#records.set(name, record);
+    this.#context.events.emit({ type: 'volume', action: 'create', id: name, attributes: { driver: 'local' } });
+    return record;
+  }
+
+  /** The caller has made sure that no container uses it. */
+  remove(name: string): void {
+    this.#records.delete(name);
+    removeTree(`${this.#base}/${name}`);
+    this.#context.events.emit({ type: 'volume', action: 'destroy', id: name, attributes: { driver: 'local' } });
+  }
+
+  /** The directory that a container sees. A volume with `type`/`device` options is a mount of its own, made on first use. */
+  async use(name: string): Promise<string> {
+    const record = this.get(name);
+    const target = this.mountpoint(name);
+    const { type, device, o } = record.options;
+    if (device !== undefined && (o?.split(',').includes('bind') === true || type === 'none')) {
+      if ((await this.#context.os.mounts.listBelow(target)).length === 0) await this.#context.os.mounts.bind({ source: device, target, recursive: true });
+    } else if (type === 'tmpfs' && (await this.#context.os.mounts.listBelow(target)).length === 0) await this.#context.os.mounts.mountTmpfs(target, {});
+    return target;
+  }
+
+  /** Copies the image's files below the mount point into an empty volume, with owner and mode of the directory itself. */
+  populate(name: string, source: string): void {
+    const target = this.mountpoint(name);
+    if (readdirSync(target).length > 0 || lstatSync(source, { throwIfNoEntry: false })?.isDirectory() !== true) return;
+    copyTree(source, target);
+  }
+
+  sizeBytes(name: string): number {
+    const walk = (path: string): number => readdirSync(path, { withFileTypes: true }).reduce((sum, entry) => sum + (entry.isDirectory() ? walk(`${path}/${entry.name}`) : lstatSync(`${path}/${entry.name}`).size), 0);
+    try { return walk(this.mountpoint(name)); } catch { return 0; }
+  }
+}
+

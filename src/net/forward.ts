@@ -1,0 +1,49 @@
+/**
+ * A dockerd beside us, now or earlier, leaves iptables' FORWARD policy at DROP; an accept in a table of our own does not override that. So
+ * two rules go to the top of FORWARD: accept what comes from our links and what goes to them. They are found again by their links' name.
+ */
+import type { Logger } from '#observe/log.ts';
+import type { Processes } from '#os/processes.ts';
+import { linkPrefix } from './names.ts';
+
+const variants = ['iptables-nft', 'iptables-legacy'];
+
+interface ForwardOptions { processes: Processes; instanceId: string; log: Logger }
+
+function rulesOf(instanceId: string): string[][] {
+  const links = `${linkPrefix(instanceId)}+`;
+  return [['-i', links, '-j', 'ACCEPT'], ['-o', links, '-j', 'ACCEPT']];
+}
+
+/** Does nothing where the policy is ACCEPT and no iptables rules are. */
+export async function coverForward(options: ForwardOptions): Promise<void> {
+  for (const program of variants) {
+    const path = options.processes.find(program);
+    if (path === undefined) continue;
+    const listed = await options.processes.run(path, ['-w', '-S', 'FORWARD']);
+    if (listed.code !== 0 || !needsCover(listed.stdout)) continue;
+    for (const rule of rulesOf(options.instanceId)) {
+      if ((await options.processes.run(path, ['-w', '-C', 'FORWARD', ...rule])).code === 0) continue;
+      const added = await options.processes.run(path, ['-w', '-I', 'FORWARD', '1', ...rule]);
+      if (added.code !== 0) options.log.warn('the host\'s firewall may drop packets of containers', { program, error: added.stderr.trim() });
+    }
+  }
+}
+
+/** `iptables -S FORWARD` of a chain that may drop: its policy, or a rule beyond it. */
+export function needsCover(listing: string): boolean {
+  const lines = listing.split('\n').filter(Boolean);
+  return lines.some((line) => line === '-P FORWARD DROP') || lines.some((line) => line.startsWith('-A '));
+}
+
+export async function uncoverForward(options: ForwardOptions): Promise<void> {
+  for (const program of variants) {
+    const path = options.processes.find(program);
+    if (path === undefined) continue;
+    const listed = await options.processes.run(path, ['-w', '-S', 'FORWARD']);
+    if (!listed.stdout.includes(`${linkPrefix(options.instanceId)}+`)) continue;
+    for (const rule of rulesOf(options.instanceId)) {
+      while ((await options.processes.run(path, ['-w', '-D', 'FORWARD', ...rule])).code === 0) { /* until none is left */ }
+    }
+  }
+}
