@@ -5,6 +5,7 @@ import { parseYaml as readYaml } from '#base/yaml.ts';
 import { apiVersionOf } from '#base/objects.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { checkObject } from '#schema/check.ts';
+import { decodeMessage, protobufMediaType, unwrapMessage } from '#schema/protobuf.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import type { ObjectNode } from '#schema/types.ts';
 import type { RequestContext } from './context.ts';
@@ -61,7 +62,7 @@ export function checkDecoded(context: RequestContext, value: Json, node: ObjectN
 
 /** Decodes a body as the kind (or a subresource's own). */
 export function decodeObject(context: RequestContext, kind: Pick<KindRecord, 'group' | 'version' | 'kind' | 'type'> = context.kind): KubeObject {
-  const { value, duplicates } = parseBody(context);
+  const { value, duplicates } = isProtobuf(context) ? { value: decodeProtobuf(context, kind), duplicates: [] } : parseBody(context);
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new ApiError('BadRequest', `couldn't get version/kind; json parse error: json: cannot unmarshal ${Array.isArray(value) ? 'array' : typeof value} into Go value of type struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }`);
   const wanted = apiVersionOf(kind);
   value.apiVersion ??= wanted;
@@ -73,6 +74,23 @@ export function decodeObject(context: RequestContext, kind: Pick<KindRecord, 'gr
   checkDecoded(context, value, kind.type, kind, duplicates);
   if (typeof value.metadata !== 'object' || value.metadata === null) value.metadata = {};
   return value as KubeObject;
+}
+
+export function isProtobuf(context: RequestContext): boolean {
+  return context.request.object === undefined && (context.request.headers['content-type'] ?? '').startsWith(protobufMediaType);
+}
+
+/** A protobuf body of the kind as the object that JSON would give. */
+export function decodeProtobuf(context: RequestContext, kind: { type: ObjectNode; custom?: boolean; kind: string }): Json {
+  const body = context.request.body ?? new Uint8Array();
+  if (body.length > requestBodyBytesMax) throw new ApiError('RequestEntityTooLarge', `Request entity too large: limit is ${requestBodyBytesMax}`);
+  if (kind.custom === true) throw new ApiError('UnsupportedMediaType', 'the body of the request was in an unknown format - accepted media types include: application/json, application/yaml');
+  try {
+    const { apiVersion, kind: name, message } = unwrapMessage(body);
+    return { apiVersion, kind: name, ...decodeMessage(kind.type, message) };
+  } catch (error) {
+    throw new ApiError('BadRequest', `error decoding request body: ${(error as Error).message}`);
+  }
 }
 
 function versionOnly(apiVersion: string): string { return String(apiVersion).split('/').at(-1) ?? ''; }

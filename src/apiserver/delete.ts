@@ -12,7 +12,7 @@ import { admitMutating, admitValidating } from './admission/admission.ts';
 import { releaseOperations } from './allocation.ts';
 import { timestamp } from './context.ts';
 import type { RequestContext } from './context.ts';
-import { checkDecoded, parseBody } from './decode.ts';
+import { checkDecoded, decodeProtobuf, isProtobuf, parseBody } from './decode.ts';
 import { storageKey } from './objects.ts';
 import { listPage, notFound } from './read.ts';
 import { answerObject, answerStatus, viewAs } from './respond.ts';
@@ -24,8 +24,9 @@ interface DeleteOptions { gracePeriodSeconds?: number; propagationPolicy?: strin
 function readOptions(context: RequestContext): DeleteOptions {
   const { request } = context;
   const empty = request.object === undefined && (request.body === undefined || request.body.length === 0);
-  const options: DeleteOptions & Json = empty ? {} : parseBody(context, ['application/json', 'application/yaml']).value ?? {};
-  if (!empty) checkDecoded(context, options, typeOf('meta.v1/DeleteOptions'), { group: '', version: 'v1', kind: 'DeleteOptions' }, []);
+  const type = typeOf('meta.v1/DeleteOptions');
+  const options: DeleteOptions & Json = empty ? {} : isProtobuf(context) ? decodeProtobuf(context, { type, kind: 'DeleteOptions' }) : parseBody(context, ['application/json', 'application/yaml']).value ?? {};
+  if (!empty) checkDecoded(context, options, type, { group: '', version: 'v1', kind: 'DeleteOptions' }, []);
   const query = request.query;
   if (query.has('gracePeriodSeconds')) options.gracePeriodSeconds = Number(query.get('gracePeriodSeconds'));
   if (query.has('propagationPolicy')) options.propagationPolicy = query.get('propagationPolicy')!;

@@ -10,7 +10,7 @@ import { nodeNameOf } from './authz/node.ts';
 import { forbiddenBy } from './admission/built-in.ts';
 import { timestamp } from './context.ts';
 import type { RequestContext } from './context.ts';
-import { checkDecoded, decodeObject, parseBody } from './decode.ts';
+import { checkDecoded, decodeObject, decodeProtobuf, isProtobuf, parseBody } from './decode.ts';
 import { deleteObject } from './delete.ts';
 import { handleConnect } from './connect.ts';
 import { admitEviction } from './eviction.ts';
@@ -73,9 +73,9 @@ async function handleBinding(context: RequestContext): Promise<ApiResponse> {
 /** `pods/eviction` (Kubernetes, "API-initiated Eviction"): a delete that disruption budgets may refuse. */
 async function handleEviction(context: RequestContext): Promise<ApiResponse> {
   const { server, info } = context;
-  const { value } = parseBody(context);
-  const eviction = value ?? {};
-  checkDecoded(context, eviction, typeOf('policy.v1/Eviction'), { group: 'policy', version: 'v1', kind: 'Eviction' }, []);
+  const type = typeOf('policy.v1/Eviction');
+  const eviction = isProtobuf(context) ? decodeProtobuf(context, { type, kind: 'Eviction' }) : parseBody(context).value ?? {};
+  checkDecoded(context, eviction, type, { group: 'policy', version: 'v1', kind: 'Eviction' }, []);
   for (const flag of eviction.deleteOptions?.dryRun ?? []) context.request.query.append('dryRun', flag);
   const pod = server.objects.view(await getStored(context));
   await admitEviction(context, pod);

@@ -5,12 +5,13 @@
  * Run: node src/schema/generate.ts KUBERNETES_MODULE API_MODULE APIMACHINERY_MODULE [METRICS_MODULE]   (directories of the Go modules)
  *
  * One file per API package, one line per type. A field is a word list: its type, `!` when required, `#n` its protobuf number, then
+ * (`#2.1`: field 1 of an embedded message that is field 2), `&` where the Go field is a pointer, so that a zero value is said and not left out, then
  * `merge=key`, `keys=a,b`, `list=map|set|atomic`, `map=atomic`, `strategy=…`, `default=json` where they apply. Types: `string`,
  * `boolean`, `int32`, `int64`, `double`, `bytes`, `time`, `microtime`, `duration`, `quantity`, `intstr`, `any`, `@package/Type`,
  * `[]T` lists, `{}T` maps. `types.ts` reads this.
  */
 import { mkdirSync, readdirSync, readFileSync, existsSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 
 type Schema = { $ref?: string; allOf?: Schema[]; oneOf?: Schema[]; type?: string; format?: string; items?: Schema; additionalProperties?: Schema; properties?: Record<string, Schema>; required?: string[]; default?: unknown; [x: string]: unknown };
 
@@ -50,9 +51,10 @@ function typeOf(schema: Schema): string {
 
 const isTrivial = (value: unknown): boolean => value === undefined || value === '' || value === 0 || value === false || (typeof value === 'object' && JSON.stringify(value) === '{}');
 
-function fieldText(schema: Schema, required: boolean, number: number | undefined): string {
+function fieldText(schema: Schema, required: boolean, number: string | undefined, pointer: boolean): string {
   const words = [typeOf(schema) + (required ? '!' : '')];
   if (number !== undefined) words.push(`#${number}`);
+  if (pointer) words.push('&');
   const add = (word: string, value: unknown): void => { if (value !== undefined) words.push(`${word}=${Array.isArray(value) ? value.join(',') : String(value)}`); };
   add('merge', schema['x-kubernetes-patch-merge-key']);
   add('strategy', schema['x-kubernetes-patch-strategy']);
@@ -63,39 +65,84 @@ function fieldText(schema: Schema, required: boolean, number: number | undefined
   return words.join(' ');
 }
 
-/** Field numbers of every message in a generated.proto: `Type.field` → number, and each message's own entry. */
-function readProto(file: string, into: Map<string, number>, pkg: string): void {
-  let message = '';
+interface ProtoField { number: number; type: string }
+type Protos = Map<string, Map<string, ProtoField>>;
+
+/** Fields of every message in a generated.proto by `package/Type`; types are named as the data files name them. */
+function readProto(file: string, into: Protos, pkg: string): void {
+  let fields: Map<string, ProtoField> | undefined;
   for (const line of readFileSync(file, 'utf8').split('\n')) {
     const open = /^message (\w+) \{/.exec(line);
-    if (open !== null) { message = open[1]!; into.set(`${pkg}/${message}`, 0); }
-    const field = /^ {2}(?:optional|repeated|required)?\s*(?:map<[^>]+>|[\w.]+) (\w+) = (\d+);/.exec(line);
-    if (field !== null && message !== '') into.set(`${pkg}/${message}.${field[1]}`, Number(field[2]));
+    if (open !== null) { fields = new Map(); into.set(`${pkg}/${open[1]!}`, fields); }
+    const field = /^ {2}(?:optional |repeated |required )?\s*(map<[^>]+>|[\w.]+) (\w+) = (\d+);/.exec(line);
+    if (field === null || fields === undefined) continue;
+    const type = field[1]!.startsWith('.') ? split(field[1]!).join('/') : `${pkg}/${field[1]!}`;
+    fields.set(field[2]!.toLowerCase(), { number: Number(field[3]), type });
   }
 }
 
-function readNumbers(dirs: string[]): Map<string, number> {
-  const numbers = new Map<string, number>();
+interface GoStruct { pointers: Set<string>; embeds: string[] }
+
+/** Which fields of a struct are pointers, by their JSON names. */
+function readGo(file: string, into: Map<string, GoStruct>, pkg: string): void {
+  let current: GoStruct | undefined;
+  for (const line of readFileSync(file, 'utf8').split('\n')) {
+    const open = /^type (\w+) struct \{/.exec(line);
+    if (open !== null) { current = { pointers: new Set(), embeds: [] }; into.set(`${pkg}/${open[1]!}`, current); }
+    const embed = /^\t([\w.]+)\s+`json:"(,inline)?"/.exec(line);
+    if (embed !== null) current?.embeds.push(embed[1]!);
+    const field = /^\t\w+\s+(\S+)\s+`.*json:"(\w+)/.exec(line);
+    if (field !== null && field[1]!.startsWith('*')) current?.pointers.add(field[2]!);
+  }
+}
+
+function isPointer(structs: ReadonlyMap<string, GoStruct>, name: string, field: string): boolean {
+  const found = structs.get(name);
+  if (found === undefined) return false;
+  const pkg = name.slice(0, name.indexOf('/'));
+  return found.pointers.has(field) || found.embeds.some((e) => isPointer(structs, `${pkg}/${e}`, field));
+}
+
+/** A field's number, through the embedded messages that JSON does not show: `2.1`. */
+function numberOf(protos: Protos, name: string, field: string, properties: ReadonlySet<string>, depth = 0): string | undefined {
+  const fields = protos.get(name);
+  const own = fields?.get(field.replace(/\W/g, '').toLowerCase());
+  if (own !== undefined) return String(own.number);
+  if (fields === undefined || depth > 3) return undefined;
+  for (const [other, entry] of fields) {
+    if (properties.has(other) || !protos.has(entry.type)) continue;
+    const inner = numberOf(protos, entry.type, field, properties, depth + 1);
+    if (inner !== undefined) return `${entry.number}.${inner}`;
+  }
+  return undefined;
+}
+
+interface Sources { protos: Protos; structs: Map<string, GoStruct> }
+
+function readSources(dirs: string[]): Sources {
+  const sources: Sources = { protos: new Map(), structs: new Map() };
   const visit = (dir: string, depth: number): void => {
+    const pkg = dir.split('/').slice(-2).join('.');
     for (const entry of readdirSync(dir, { withFileTypes: true })) {
       const path = join(dir, entry.name);
       if (entry.isDirectory() && depth < 6 && entry.name !== 'testdata') visit(path, depth + 1);
-      else if (entry.name === 'generated.proto') readProto(path, numbers, dirname(path).split('/').slice(-2).join('.'));
+      else if (entry.name === 'generated.proto') readProto(path, sources.protos, pkg);
+      else if (/types.*\.go$/.test(entry.name)) readGo(path, sources.structs, pkg);
     }
   };
   for (const dir of dirs) if (existsSync(dir)) visit(dir, 0);
-  return numbers;
+  return sources;
 }
 
 function main(): void {
   const [kubernetes, ...protoDirs] = process.argv.slice(2);
   if (kubernetes === undefined) throw new Error('which directory holds k8s.io/kubernetes?');
-  const numbers = readNumbers(protoDirs);
+  const sources = readSources(protoDirs);
   const packages = new Map<string, Map<string, Record<string, string>>>();
   const dir = join(kubernetes, 'api/openapi-spec/v3');
   for (const file of readdirSync(dir)) {
     const document = JSON.parse(readFileSync(join(dir, file), 'utf8')) as { components?: { schemas?: Record<string, Schema> } };
-    for (const [name, schema] of Object.entries(document.components?.schemas ?? {})) addType(packages, numbers, name, schema);
+    for (const [name, schema] of Object.entries(document.components?.schemas ?? {})) addType(packages, sources, name, schema);
   }
   const out = join(import.meta.dirname, 'data');
   mkdirSync(out, { recursive: true });
@@ -105,18 +152,19 @@ function main(): void {
   }
 }
 
-function addType(packages: Map<string, Map<string, Record<string, string>>>, numbers: Map<string, number>, name: string, schema: Schema): void {
+function addType(packages: Map<string, Map<string, Record<string, string>>>, sources: Sources, name: string, schema: Schema): void {
   if (scalars[name] !== undefined || name.endsWith('pkg.version.Info')) return;
   const [pkg, type] = split(name);
   const types = packages.get(pkg) ?? new Map<string, Record<string, string>>();
   packages.set(pkg, types);
   const fields: Record<string, string> = {};
   if (schema['x-kubernetes-map-type'] !== undefined) fields.$ = `map=${String(schema['x-kubernetes-map-type'])}`;
-  const inProto = numbers.has(`${pkg}/${type}`);
+  const full = `${pkg}/${type}`;
+  const properties = new Set(Object.keys(schema.properties ?? {}).map((p) => p.toLowerCase()));
   for (const [field, property] of Object.entries(schema.properties ?? {})) {
-    const number = numbers.get(`${pkg}/${type}.${field}`);
-    if (inProto && number === undefined && field !== 'kind' && field !== 'apiVersion') process.stderr.write(`no number: ${pkg}/${type}.${field}\n`);
-    fields[field] = fieldText(property, schema.required?.includes(field) ?? false, number);
+    const number = numberOf(sources.protos, full, field, properties);
+    if (sources.protos.has(full) && number === undefined && field !== 'kind' && field !== 'apiVersion') process.stderr.write(`no number: ${full}.${field}\n`);
+    fields[field] = fieldText(property, schema.required?.includes(field) ?? false, number, isPointer(sources.structs, full, field));
   }
   types.set(type, fields);
 }

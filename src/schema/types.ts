@@ -32,8 +32,10 @@ export interface Field {
   name: string;
   type: TypeNode;
   required: boolean;
-  /** Protobuf field number. */
-  number?: number;
+  /** Protobuf field numbers, from the outermost embedded message inwards. */
+  number?: readonly number[];
+  /** A pointer in the Go type: a zero value that is present means something. */
+  pointer: boolean;
   /** Strategic merge patch directives of the field: `merge`, `replace`, `retainKeys`. */
   strategies?: readonly string[];
   default?: unknown;
@@ -104,9 +106,11 @@ function parseField(name: string, text: string): Field {
   const cut = text.indexOf(' default=');
   const words = (cut < 0 ? text : text.slice(0, cut)).split(' ');
   const options: Record<string, string> = {};
-  let number: number | undefined;
+  let number: readonly number[] | undefined;
+  let pointer = false;
   for (const word of words.slice(1)) {
-    if (word.startsWith('#')) { number = Number(word.slice(1)); continue; }
+    if (word.startsWith('#')) { number = word.slice(1).split('.').map(Number); continue; }
+    if (word === '&') { pointer = true; continue; }
     const equals = word.indexOf('=');
     options[word.slice(0, equals)] = word.slice(equals + 1);
   }
@@ -114,7 +118,7 @@ function parseField(name: string, text: string): Field {
   const required = head.endsWith('!');
   let type = parseType(required ? head.slice(0, -1) : head, options);
   if (type.kind === 'object' && options.map === 'atomic' && type.atomic !== true) type = { kind: 'object', name: type.name!, fields: type.fields, atomic: true };
-  const field: Field = { name, type, required };
+  const field: Field = { name, type, required, pointer };
   if (number !== undefined) field.number = number;
   if (options.strategy !== undefined) field.strategies = options.strategy.split(',');
   if (cut >= 0) field.default = JSON.parse(text.slice(cut + 9));
