@@ -5,12 +5,32 @@
 import { ApiError } from '#base/errors.ts';
 import { ignoreFileBytesMax, ignorePatternsMax } from './limits.ts';
 
-function classEnd(pattern: string, at: number): number {
-  let end = at + 1;
-  if (pattern[end] === '^' || pattern[end] === '!') end++;
-  if (pattern[end] === ']') return -1;
-  for (; end < pattern.length; end++) { if (pattern[end] === '\\') end++; else if (pattern[end] === ']') return end; }
-  return -1;
+/** `[a-z]` from its bracket on, as Go reads it: no bare `-` or `]` at an end. undefined where it is malformed. */
+function compileClass(pattern: string, from: number): { source: string; end: number } | undefined {
+  let at = from + 1;
+  const isNegated = pattern[at] === '^';
+  if (isNegated) at++;
+  let source = '';
+  const take = (): string | undefined => {
+    let char = pattern[at];
+    if (char === undefined || char === '-' || char === ']') return undefined;
+    if (char === '\\') { char = pattern[++at]; if (char === undefined) return undefined; }
+    const point = String.fromCodePoint(pattern.codePointAt(at)!);
+    at += point.length;
+    return point.replace(/[\\\]^[-]/g, '\\$&');
+  };
+  for (let count = 0; ; count++) {
+    if (pattern[at] === ']' && count > 0) break;
+    const low = take();
+    if (low === undefined) return undefined;
+    source += low;
+    if (pattern[at] !== '-') continue;
+    at++;
+    const high = take();
+    if (high === undefined) return undefined;
+    source += `-${high}`;
+  }
+  return { source: `(?!/)[${isNegated ? '^' : ''}${source}]`, end: at };
 }
 
 /** A pattern as a regular expression over slash-separated paths. Throws `syntax error in pattern`. */
@@ -26,18 +46,17 @@ export function compilePattern(pattern: string, options: { doubleStar: boolean }
       } else out += '[^/]*';
     } else if (char === '?') out += '[^/]';
     else if (char === '[') {
-      const end = classEnd(pattern, at);
-      if (end < 0) throw new ApiError('BadRequest', `syntax error in pattern: ${pattern}`);
-      const inside = pattern.slice(at + 1, end);
-      out += `(?!/)[${inside.startsWith('^') ? `^${inside.slice(1).replace(/[[\]]/g, '\\$&')}` : inside.replace(/[[\]^]/g, '\\$&')}]`;
-      at = end;
+      const found = compileClass(pattern, at);
+      if (found === undefined) throw new ApiError('BadRequest', `syntax error in pattern: ${pattern}`);
+      out += found.source;
+      at = found.end;
     } else if (char === '\\') {
       at++;
       if (at >= pattern.length) throw new ApiError('BadRequest', `syntax error in pattern: ${pattern}`);
       out += pattern[at]!.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
     } else out += char.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
   }
-  try { return new RegExp(`${out}$`, 's'); } catch { throw new ApiError('BadRequest', `syntax error in pattern: ${pattern}`); }
+  try { return new RegExp(`${out}$`, 'su'); } catch { throw new ApiError('BadRequest', `syntax error in pattern: ${pattern}`); }
 }
 
 export function hasWildcard(text: string): boolean { return /(?:^|[^\\])[*?[]/.test(text); }

@@ -56,7 +56,9 @@ class Lexer {
 
   constructor(lines: string[], escape: string) {
     this.#lines = lines;
-    this.#continuation = new RegExp(`${escape === '\\' ? '\\\\' : '`'}[ \\t]*$`);
+    const mark = escape === '\\' ? '\\\\' : '`';
+    // Two of them are an escaped escape character, not a continuation.
+    this.#continuation = new RegExp(`(^|[^${mark}])${mark}[ \\t]*$`);
   }
 
   * run(): Generator<LogicalLine> {
@@ -83,7 +85,7 @@ class Lexer {
 
   #trim(line: string): { text: string; isContinued: boolean } {
     const isContinued = this.#continuation.test(line);
-    return { text: isContinued ? line.replace(this.#continuation, '') : line, isContinued };
+    return { text: isContinued ? line.replace(this.#continuation, '$1') : line, isContinued };
   }
 
   #readHeredoc(heredoc: Heredoc, line: number): void {

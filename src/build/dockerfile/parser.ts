@@ -65,12 +65,14 @@ function takeFlags(keyword: Keyword, text: string, line: number): { flags: Recor
   }
 }
 
-function parseJsonForm(text: string): string[] | undefined {
+/** undefined: not JSON, so the shell form is meant. */
+function parseJsonForm(text: string, line: number): string[] | undefined {
   if (!text.startsWith('[')) return undefined;
-  try {
-    const value = JSON.parse(text) as unknown;
-    return Array.isArray(value) && value.every((item) => typeof item === 'string') ? value : undefined;
-  } catch { return undefined; }
+  let value: unknown;
+  try { value = JSON.parse(text) as unknown; } catch { return undefined; }
+  if (!Array.isArray(value)) return undefined;
+  if (!value.every((item) => typeof item === 'string')) throw parseError(line, 'only string type is allowed in JSON array format');
+  return value;
 }
 
 /** The nearest keyword, for "did you mean". */
@@ -99,6 +101,7 @@ function checkArguments(instruction: Instruction): void {
     case 'COPY': case 'ADD':
       if ((json ?? words).length < 2) fail(`${keyword} requires at least two arguments, but only one was provided. Destination could not be determined`);
       break;
+    case 'ENV': case 'LABEL': if (words.length === 1 && !words[0]!.includes('=')) fail(`${keyword} must have two arguments`); break;
     case 'SHELL': if (json === undefined || json.length === 0) fail('SHELL requires the arguments to be in JSON form'); break;
     case 'USER': case 'STOPSIGNAL': if (words.length !== 1) fail(`${keyword} requires exactly one argument`); break;
     case 'ONBUILD': {
@@ -126,7 +129,7 @@ export function parseInstruction(source: LogicalLine): Instruction {
   const { flags, rest } = takeFlags(keyword, (match[2] ?? '').trim(), source.line);
   const instruction: Instruction = {
     line: source.line, keyword, original: `${keyword}${match[2] === undefined ? '' : ` ${match[2].trim()}`}`, flags, rest,
-    json: ['CMD', 'ENTRYPOINT', 'RUN', 'SHELL', 'COPY', 'ADD', 'VOLUME'].includes(keyword) ? parseJsonForm(rest) : undefined, heredocs: source.heredocs,
+    json: ['CMD', 'ENTRYPOINT', 'RUN', 'SHELL', 'COPY', 'ADD', 'VOLUME'].includes(keyword) ? parseJsonForm(rest, source.line) : undefined, heredocs: source.heredocs,
   };
   checkArguments(instruction);
   return instruction;

@@ -65,7 +65,7 @@ class Expander {
       else if (char === this.#escape) {
         this.#at++;
         if (this.#isRaw) this.#add(this.#escape, true);
-        if (this.#at >= this.#text.length) { if (!this.#isRaw) this.#add(this.#escape, true); break; }
+        if (this.#at >= this.#text.length) break;
         this.#add(this.#text[this.#at++]!, true);
       } else { this.#add(char, false); this.#at++; }
     }
