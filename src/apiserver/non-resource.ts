@@ -5,8 +5,9 @@ import { issuerOf, signerOf } from './authn/authenticate.ts';
 import type { Server } from './context.ts';
 import { serveApi, serveApis, serveGroup, serveGroupVersion } from './discovery.ts';
 import { answerJson, answerText } from './respond.ts';
+import { defaultGitVersion } from './version.ts';
 
-export const defaultGitVersion = 'v1.37.2';
+
 
 function serveVersion(server: Server): ApiResponse {
   const gitVersion = server.options.gitVersion ?? defaultGitVersion;

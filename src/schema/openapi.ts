@@ -1,0 +1,232 @@
+/**
+ * OpenAPI documents from kind records: version 3 per group and version, version 2 (Swagger) for all. Structure only; descriptions are added by
+ * the API server from a package that ships them, where there is one.
+ */
+import type { Json } from '#base/objects.ts';
+import type { KindRecord } from './kind.ts';
+import { typeOf } from './types.ts';
+import type { Field, ObjectNode, TypeNode } from './types.ts';
+
+const longPackage: Record<string, string> = {
+  meta: 'io.k8s.apimachinery.pkg.apis.meta', apiextensions: 'io.k8s.apiextensions-apiserver.pkg.apis.apiextensions', apiregistration: 'io.k8s.kube-aggregator.pkg.apis.apiregistration',
+};
+
+/** `core.v1/Pod` → `io.k8s.api.core.v1.Pod`. */
+export function definitionName(typeName: string): string {
+  const [pkg = '', type = ''] = typeName.split('/');
+  const [group = '', version = ''] = pkg.split('.');
+  return `${longPackage[group] ?? `io.k8s.api.${group}`}.${version}.${type}`;
+}
+
+const scalarDefinitions: Record<string, [string, Json]> = {
+  time: ['io.k8s.apimachinery.pkg.apis.meta.v1.Time', { type: 'string', format: 'date-time' }], microtime: ['io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime', { type: 'string', format: 'date-time' }],
+  quantity: ['io.k8s.apimachinery.pkg.api.resource.Quantity', { type: 'string' }], duration: ['io.k8s.apimachinery.pkg.apis.meta.v1.Duration', { type: 'string' }],
+};
+
+/** Collects the definitions that schemas refer to. */
+export class Definitions {
+  readonly #refPrefix: string;
+  readonly #version3: boolean;
+  readonly schemas = new Map<string, Json>();
+  readonly gvks = new Map<string, Json[]>();
+
+  constructor(version3: boolean) {
+    this.#version3 = version3;
+    this.#refPrefix = version3 ? '#/components/schemas/' : '#/definitions/';
+  }
+
+  ref(name: string): Json { return { $ref: this.#refPrefix + name }; }
+
+  addKind(kind: { group: string; version: string; kind: string; type: ObjectNode }): string {
+    const name = kind.type.name === undefined ? customName(kind) : definitionName(kind.type.name);
+    const gvk = { group: kind.group, kind: kind.kind, version: kind.version };
+    const known = this.gvks.get(name) ?? [];
+    if (!known.some((g: Json) => g.group === gvk.group && g.version === gvk.version && g.kind === gvk.kind)) known.push(gvk);
+    this.gvks.set(name, known);
+    if (kind.type.name !== undefined) this.object(kind.type);
+    return name;
+  }
+
+  object(node: ObjectNode): Json {
+    if (node.name === undefined) return this.#inline(node);
+    const name = definitionName(node.name);
+    if (!this.schemas.has(name)) {
+      const schema: Json = {};
+      this.schemas.set(name, schema);
+      Object.assign(schema, this.#inline(node));
+    }
+    return this.ref(name);
+  }
+
+  #inline(node: ObjectNode): Json {
+    const properties: Json = {};
+    const required: string[] = [];
+    for (const field of node.fields.values()) {
+      properties[field.name] = this.#field(field);
+      if (field.required) required.push(field.name);
+    }
+    return {
+      type: 'object', ...(Object.keys(properties).length > 0 ? { properties } : {}), ...(required.length > 0 ? { required: required.sort() } : {}),
+      ...(node.atomic === true ? { 'x-kubernetes-map-type': 'atomic' } : {}), ...(node.preserveUnknown === true ? { 'x-kubernetes-preserve-unknown-fields': true } : {}),
+    };
+  }
+
+  #field(field: Field): Json {
+    const schema = this.#type(field.type);
+    const out: Json = this.#version3 && schema.$ref !== undefined && (field.default !== undefined || field.strategies !== undefined) ? { allOf: [schema] } : { ...schema };
+    if (field.default !== undefined) out.default = field.default;
+    const type = field.type;
+    if (type.kind === 'list') {
+      if (type.listType !== undefined) out['x-kubernetes-list-type'] = type.listType;
+      if (type.keys !== undefined) out['x-kubernetes-list-map-keys'] = type.keys;
+      if (type.mergeKey !== undefined) out['x-kubernetes-patch-merge-key'] = type.mergeKey;
+      if (type.strategies !== undefined) out['x-kubernetes-patch-strategy'] = type.strategies.join(',');
+    } else if (field.strategies !== undefined) out['x-kubernetes-patch-strategy'] = field.strategies.join(',');
+    return out;
+  }
+
+  #type(type: TypeNode): Json {
+    switch (type.kind) {
+      case 'object': return this.object(type);
+      case 'list': return { type: 'array', items: this.#type(type.item) };
+      case 'map': return { type: 'object', additionalProperties: this.#type(type.item) };
+      case 'boolean': return { type: 'boolean' };
+      case 'int32': case 'int64': return { type: 'integer', format: type.kind };
+      case 'double': return { type: 'number', format: 'double' };
+      case 'bytes': return { type: 'string', format: 'byte' };
+      case 'any': return { type: 'object', ...(this.#version3 ? {} : {}) };
+      case 'intstr': return this.#scalar('io.k8s.apimachinery.pkg.util.intstr.IntOrString', this.#version3 ? { oneOf: [{ type: 'integer' }, { type: 'string' }], format: 'int-or-string' } : { type: 'string', format: 'int-or-string' });
+      case 'quantity': if (this.#version3) return this.#scalar(scalarDefinitions.quantity![0], { oneOf: [{ type: 'string' }, { type: 'number' }] }); break;
+      default: break;
+    }
+    const scalar = scalarDefinitions[type.kind];
+    return scalar === undefined ? { type: 'string' } : this.#scalar(scalar[0], scalar[1]);
+  }
+
+  #scalar(name: string, schema: Json): Json {
+    this.schemas.set(name, schema);
+    return this.ref(name);
+  }
+
+  /** All definitions, with the kinds that they are. */
+  build(): Json {
+    const out: Json = {};
+    for (const name of [...this.schemas.keys()].sort()) {
+      const gvks = this.gvks.get(name);
+      out[name] = gvks === undefined ? this.schemas.get(name) : { ...this.schemas.get(name), 'x-kubernetes-group-version-kind': gvks };
+    }
+    return out;
+  }
+}
+
+/** `stable.example.com` v1 CronTab → `com.example.stable.v1.CronTab`. */
+export function customName(kind: { group: string; version: string; kind: string }): string {
+  return `${kind.group.split('.').reverse().join('.')}.${kind.version}.${kind.kind}`;
+}
+
+const writeParameters = ['dryRun', 'fieldManager', 'fieldValidation'];
+const parametersOf: Record<string, readonly string[]> = {
+  post: writeParameters, put: writeParameters, patch: [...writeParameters, 'force'], delete: ['dryRun', 'gracePeriodSeconds', 'orphanDependents', 'propagationPolicy'], get: [],
+  list: ['allowWatchBookmarks', 'continue', 'fieldSelector', 'labelSelector', 'limit', 'resourceVersion', 'resourceVersionMatch', 'sendInitialEvents', 'timeoutSeconds', 'watch'],
+};
+const parameterTypes: Record<string, string> = { allowWatchBookmarks: 'boolean', limit: 'integer', sendInitialEvents: 'boolean', timeoutSeconds: 'integer', watch: 'boolean', force: 'boolean', gracePeriodSeconds: 'integer', orphanDependents: 'boolean' };
+
+interface Operation { method: string; action: string; body: boolean; id: string }
+
+function operationsOf(kind: KindRecord, item: boolean): Operation[] {
+  const has = (verb: string): boolean => kind.verbs.includes(verb);
+  const scope = kind.namespaced ? 'Namespaced' : '';
+  const gv = `${kind.group === '' ? 'Core' : kind.group.split('.')[0]![0]!.toUpperCase() + kind.group.split('.')[0]!.slice(1)}${kind.version[0]!.toUpperCase()}${kind.version.slice(1)}`;
+  const id = (verb: string): string => `${verb}${gv}${scope}${kind.kind}`;
+  const all: [boolean, Operation][] = item
+    ? [[has('get'), { method: 'get', action: 'get', body: false, id: id('read') }], [has('update'), { method: 'put', action: 'put', body: true, id: id('replace') }], [has('patch'), { method: 'patch', action: 'patch', body: true, id: id('patch') }], [has('delete'), { method: 'delete', action: 'delete', body: true, id: id('delete') }]]
+    : [[has('list'), { method: 'get', action: 'list', body: false, id: id('list') }], [has('create'), { method: 'post', action: 'post', body: true, id: id('create') }], [has('deletecollection'), { method: 'delete', action: 'deletecollection', body: true, id: id('deleteCollection') }]];
+  return all.filter(([yes]) => yes).map(([, o]) => o);
+}
+
+function parameter(name: string, where: string, version3: boolean): Json {
+  const type = parameterTypes[name] ?? 'string';
+  return version3 ? { in: where, name, ...(where === 'path' ? { required: true } : {}), schema: { type, uniqueItems: true } } : { in: where, name, type, uniqueItems: true, ...(where === 'path' ? { required: true } : {}) };
+}
+
+/** The paths of a kind. */
+export function pathsOf(kind: KindRecord, definitions: Definitions, version3: boolean): Json {
+  const root = kind.group === '' ? `/api/${kind.version}` : `/apis/${kind.group}/${kind.version}`;
+  const collection = kind.namespaced ? `${root}/namespaces/{namespace}/${kind.resource}` : `${root}/${kind.resource}`;
+  const name = definitions.addKind(kind);
+  const gvk = { group: kind.group, kind: kind.kind, version: kind.version };
+  const out: Json = {};
+  const place = (path: string, operations: Operation[], item: boolean): void => {
+    if (operations.length === 0) return;
+    const entry: Json = { parameters: [...(item ? [parameter('name', 'path', version3)] : []), ...(kind.namespaced ? [parameter('namespace', 'path', version3)] : []), parameter('pretty', 'query', version3)] };
+    for (const o of operations) entry[o.method] = operation(o, gvk, definitions.ref(name), version3);
+    out[path] = entry;
+  };
+  place(collection, operationsOf(kind, false), false);
+  place(`${collection}/{name}`, operationsOf(kind, true), true);
+  if (kind.namespaced && kind.verbs.includes('list')) {
+    const listing: Operation = { method: 'get', action: 'list', body: false, id: `${operationsOf(kind, false)[0]!.id.replace('Namespaced', '')}ForAllNamespaces` };
+    out[`${root}/${kind.resource}`] = { get: operation(listing, gvk, definitions.ref(name), version3), parameters: [parameter('pretty', 'query', version3)] };
+  }
+  return out;
+}
+
+const media = ['application/json', 'application/yaml', 'application/vnd.kubernetes.protobuf'];
+const patchMedia = ['application/apply-patch+yaml', 'application/json-patch+json', 'application/merge-patch+json', 'application/strategic-merge-patch+json'];
+
+function operation(o: Operation, gvk: Json, ref: Json, version3: boolean): Json {
+  const query = (parametersOf[o.action] ?? parametersOf.delete!).map((p) => parameter(p, 'query', version3));
+  const base = { operationId: o.id, 'x-kubernetes-action': o.action, 'x-kubernetes-group-version-kind': gvk };
+  const consumes = o.method === 'patch' ? patchMedia : ['*/*'];
+  if (!version3) return { ...base, consumes, produces: media, schemes: ['https'], parameters: [...(o.body ? [{ in: 'body', name: 'body', ...(o.method === 'delete' ? {} : { required: true }), schema: o.method === 'patch' || o.method === 'delete' ? { type: 'object' } : ref }] : []), ...query], responses: { 200: { description: 'OK', schema: ref }, 401: { description: 'Unauthorized' } } };
+  const content = Object.fromEntries(media.map((m) => [m, { schema: ref }]));
+  return {
+    ...base, parameters: query, ...(o.body ? { requestBody: { content: Object.fromEntries(consumes.map((m) => [m, { schema: o.method === 'patch' || o.method === 'delete' ? { type: 'object' } : ref }])) } } : {}),
+    responses: { 200: { description: 'OK', content }, 401: { description: 'Unauthorized' } },
+  };
+}
+
+const metaKinds = ['DeleteOptions', 'Status', 'WatchEvent', 'APIResourceList', 'APIGroup', 'APIGroupList'];
+
+/** The version 3 document of a group and version. */
+export function openApiV3(kinds: readonly KindRecord[], gitVersion: string): Json {
+  const definitions = new Definitions(true);
+  const paths: Json = {};
+  for (const kind of kinds) {
+    Object.assign(paths, pathsOf(kind, definitions, true));
+    addLists(kind, definitions);
+    if (kind.custom === true) definitions.schemas.set(customName(kind), customSchema(kind, definitions));
+    for (const s of Object.values(kind.subresources)) if (s.type !== undefined) definitions.object(typeOf(s.type));
+  }
+  for (const name of metaKinds) definitions.object(typeOf(`meta.v1/${name}`));
+  return { openapi: '3.0.0', info: { title: 'Kubernetes', version: gitVersion }, paths, components: { schemas: definitions.build(), securitySchemes: { BearerToken: { type: 'apiKey', name: 'authorization', in: 'header' } } } };
+}
+
+function addLists(kind: KindRecord, definitions: Definitions): void {
+  if (!kind.verbs.includes('list')) return;
+  const item = kind.custom === true ? customName(kind) : definitionName(kind.type.name!);
+  const name = item.slice(0, item.length - kind.kind.length) + kind.listKind;
+  const meta = definitions.object(typeOf('meta.v1/ListMeta'));
+  definitions.schemas.set(name, { type: 'object', required: ['items'], properties: { apiVersion: { type: 'string' }, kind: { type: 'string' }, metadata: meta, items: { type: 'array', items: definitions.ref(item) } } });
+  definitions.gvks.set(name, [{ group: kind.group, kind: kind.listKind, version: kind.version }]);
+}
+
+/** The schema of a custom resource as its definition published it, with the fields that every object has. */
+function customSchema(kind: KindRecord, definitions: Definitions): Json {
+  const published = (kind as KindRecord & { publishedSchema?: Json }).publishedSchema ?? { type: 'object', 'x-kubernetes-preserve-unknown-fields': true };
+  return { ...published, type: 'object', properties: { ...(published.properties ?? {}), apiVersion: { type: 'string' }, kind: { type: 'string' }, metadata: definitions.object(typeOf('meta.v1/ObjectMeta')) } };
+}
+
+/** The version 2 document of everything. */
+export function openApiV2(kinds: readonly KindRecord[], gitVersion: string): Json {
+  const definitions = new Definitions(false);
+  const paths: Json = {};
+  for (const kind of kinds) {
+    Object.assign(paths, pathsOf(kind, definitions, false));
+    addLists(kind, definitions);
+    if (kind.custom === true) definitions.schemas.set(customName(kind), customSchema(kind, definitions));
+  }
+  for (const name of metaKinds) definitions.object(typeOf(`meta.v1/${name}`));
+  return { swagger: '2.0', info: { title: 'Kubernetes', version: gitVersion }, paths, definitions: definitions.build() };
+}
+
