@@ -25,7 +25,7 @@ export class Leases {
   }
 
   has(lease: number): boolean { return this.#leases.has(lease); }
-  expiresAt(lease: number): number | undefined { return this.#leases.get(lease)?.expiresAt; }
+  describe(lease: number): { ttlMs: number; expiresAt: number } | undefined { return this.#leases.get(lease); }
 
   keepAlive(lease: number): void {
     const found = this.#leases.get(lease);

@@ -174,16 +174,31 @@ export class Mvcc {
     for (const set of this.#watchers.values()) for (const watcher of [...set]) watcher.close();
   }
 
-  compact(revision: number): void {
+  /** Forgets history up to the revision; answers the versions that nobody can read any more. */
+  compact(revision: number): { key: string; modRevision: number }[] {
     const upTo = Math.min(revision, this.#committed);
-    if (upTo <= this.#compacted) return;
+    const dropped: { key: string; modRevision: number }[] = [];
+    if (upTo <= this.#compacted) return dropped;
     const drop = upTo - this.#logStart + 1;
     for (const events of this.#log.splice(0, Math.max(0, drop))) {
-      for (const event of events) this.#cut(event.key, upTo);
+      for (const event of events) {
+        this.#cut(event.key, upTo);
+        if (event.previous !== undefined) dropped.push({ key: event.key, modRevision: event.previous.modRevision });
+        if (event.type === 'delete') dropped.push({ key: event.key, modRevision: event.revision });
+      }
     }
     this.#logStart = upTo + 1;
     this.#compacted = upTo;
+    return dropped;
   }
+
+  /** At load: what a key held when history was last compacted. */
+  restore(stored: StoredValue): void {
+    this.#tree.set(stored.key, { key: stored.key, modRevision: stored.modRevision, stored, older: undefined });
+  }
+
+  /** At load: what an event follows on. */
+  latest(key: string): StoredValue | undefined { return this.#latest(key); }
 
   #cut(key: string, revision: number): void {
     const newest = this.#tree.get(key);
