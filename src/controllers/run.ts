@@ -6,17 +6,34 @@ import { InformerFactory, readYourWrites } from '#client/informer.ts';
 import type { WorkQueueStats } from '#client/work-queue.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random } from '#os/clock.ts';
+import { startClusterRoleAggregation } from './clusterrole-aggregation.ts';
+import { startCronJobController } from './cronjob.ts';
+import { startDaemonSetController } from './daemonset.ts';
 import { startDeploymentController } from './deployment.ts';
+import { startDisruptionController } from './disruption.ts';
 import { startEndpointSliceController } from './endpointslice.ts';
+import { startEphemeralVolumeController } from './ephemeral-volume.ts';
 import { startGarbageCollector } from './garbage-collector.ts';
+import { startHpaController } from './hpa.ts';
+import { startJobController } from './job-controller.ts';
+import { type AddressProvider, startLoadBalancerController } from './load-balancer.ts';
 import { startNamespaceController } from './namespace.ts';
-import { startReplicaSetController } from './replicaset.ts';
+import { startNodeLifecycleController } from './node-lifecycle.ts';
+import { startPodCollector } from './pod-collector.ts';
+import { startReplicaSetController, startReplicationController } from './replicaset.ts';
+import { startResourceQuotaController } from './resource-quota.ts';
 import type { Controller, ControllerContext } from './runtime.ts';
 import { startServiceAccountController } from './serviceaccount.ts';
+import { startStatefulSetController } from './statefulset.ts';
+import { startVolumeBinder } from './volume-binder.ts';
 
 export interface ControllerOptions {
   /** The cluster's CA in PEM, published to every Namespace as `kube-root-ca.crt`. */
   rootCa?: string;
+  /** Directory on each node for volumes of the StorageClass `local-path`; `/var/lib/tiphys/volumes` when absent. */
+  volumeDirectory?: string;
+  /** Addresses for Services of type LoadBalancer; the nodes' own when absent. */
+  loadBalancerAddresses?: AddressProvider;
   /** Controllers not to start, by name. */
   disabled?: readonly string[];
 }
@@ -38,6 +55,20 @@ const starters: Record<string, (context: ControllerContext, options: ControllerO
   endpointslice: startEndpointSliceController,
   namespace: startNamespaceController,
   'garbage-collector': startGarbageCollector,
+  replicationcontroller: startReplicationController,
+  statefulset: startStatefulSetController,
+  daemonset: startDaemonSetController,
+  job: startJobController,
+  cronjob: startCronJobController,
+  hpa: startHpaController,
+  disruption: startDisruptionController,
+  'resource-quota': startResourceQuotaController,
+  'node-lifecycle': startNodeLifecycleController,
+  'pod-collector': startPodCollector,
+  'volume-binder': (context, options) => startVolumeBinder(context, { directory: options.volumeDirectory ?? '/var/lib/tiphys/volumes', createClass: true }),
+  'ephemeral-volume': startEphemeralVolumeController,
+  'load-balancer': (context, options) => startLoadBalancerController(context, options.loadBalancerAddresses),
+  'clusterrole-aggregation': startClusterRoleAggregation,
 };
 
 /** Resolves when every informer has listed once; controllers act from then on. */

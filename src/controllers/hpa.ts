@@ -1,0 +1,220 @@
+/**
+ * The HorizontalPodAutoscaler controller: every 15 s per autoscaler, reads usage from metrics.k8s.io (custom and external metrics where
+ * an API for them is registered) and sets the scale of its target. Without autoscalers it does nothing at all.
+ */
+import { isReason } from '#base/errors.ts';
+import type { Json, KindRef, KubeObject } from '#base/objects.ts';
+import { milliOf, wholeOf } from '#base/quantity.ts';
+import { matchesLabels, parseLabelSelector } from '#base/selectors.ts';
+import { type EventRecorder, timestamp } from '#client/events.ts';
+import { indexes, type Informer } from '#client/informer.ts';
+import { kindOf, kinds } from '#client/kinds.ts';
+import { pathOf } from '#client/rest-client.ts';
+import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
+import { discoverResources } from './discovery.ts';
+import { isEqual } from './equality.ts';
+import { emptyMemory, type HpaMemory, type MetricOutcome, planResourceMetric, planValueMetric, type PodUsage, stabilize } from './hpa-plan.ts';
+import { type Condition, withCondition } from './pods.ts';
+import { type Controller, type ControllerContext, createQueue, recorderOf } from './runtime.ts';
+
+const syncPeriodMs = 15_000;
+
+const scalable: Record<string, KindRef> = {
+  'apps/Deployment': kinds.Deployment, 'apps/StatefulSet': kinds.StatefulSet, 'apps/ReplicaSet': kinds.ReplicaSet, '/ReplicationController': kinds.ReplicationController,
+};
+
+class HpaController {
+  readonly #context: ControllerContext;
+  readonly #autoscalers: Informer;
+  readonly #pods: Informer;
+  readonly #recorder: EventRecorder;
+  readonly #memory = new Map<string, HpaMemory>();
+  readonly queue: WorkQueue;
+
+  constructor(context: ControllerContext) {
+    this.#context = context;
+    this.#recorder = recorderOf(context, 'horizontal-pod-autoscaler');
+    this.#autoscalers = context.informers.informer(kinds.HorizontalPodAutoscaler);
+    this.#pods = context.informers.informer(kinds.Pod).addIndex('namespace', indexes.namespace);
+    this.queue = createQueue(context, 'hpa', (key) => this.#reconcile(key));
+    this.#autoscalers.addHandler({
+      added: (o) => this.queue.add(`${o.metadata.namespace}/${o.metadata.name}`),
+      updated: (o, previous) => { if (o.metadata.generation !== previous.metadata.generation || !isEqual(o['spec'], previous['spec'])) this.queue.add(`${o.metadata.namespace}/${o.metadata.name}`); },
+      deleted: (o) => { this.#memory.delete(o.metadata.uid!); },
+    });
+  }
+
+  async #reconcile(key: string): Promise<ReconcileResult | undefined> {
+    const hpa = this.#autoscalers.get(key);
+    if (hpa === undefined || hpa.metadata.deletionTimestamp !== undefined) return undefined;
+    try {
+      await this.#scale(hpa, key);
+    } catch (error) {
+      if (!isReason(error, 'Conflict', 'NotFound')) this.#context.log.warn('autoscaling failed', { hpa: key, error });
+    }
+    return { requeueAfterMs: syncPeriodMs };
+  }
+
+  async #targetKind(reference: Json): Promise<KindRef> {
+    const [group, version] = reference.apiVersion?.includes('/') === true ? (reference.apiVersion.split('/') as [string, string]) : ['', reference.apiVersion ?? 'v1'];
+    const known = scalable[`${group}/${reference.kind}`];
+    if (known !== undefined) return known;
+    const { resources } = await discoverResources(this.#context.client);
+    const found = resources.find(({ kind }) => kind.group === group && kind.kind === reference.kind)?.kind;
+    return found === undefined ? kindOf(group, version, `${reference.kind.toLowerCase()}s`, reference.kind) : { ...found, version };
+  }
+
+  async #scale(hpa: KubeObject, key: string): Promise<void> {
+    const { client, clock } = this.#context;
+    const nowMs = clock.now();
+    let conditions: Condition[] = hpa['status']?.conditions ?? [];
+    const set = (type: string, status: string, reason: string, message: string): void => { conditions = withCondition(conditions, { type, status, reason, message }, nowMs); };
+    const namespace = hpa.metadata.namespace!;
+    const reference = hpa['spec'].scaleTargetRef;
+    const path = `${pathOf(await this.#targetKind(reference), namespace, reference.name)}/scale`;
+    let scale: KubeObject;
+    try {
+      scale = await client.raw('GET', path);
+    } catch (error) {
+      const message = `the HPA controller was unable to get the target's current scale: ${error instanceof Error ? error.message : String(error)}`;
+      set('AbleToScale', 'False', 'FailedGetScale', message);
+      this.#recorder.event(hpa, 'Warning', 'FailedGetScale', error instanceof Error ? error.message : String(error));
+      await this.#writeStatus(key, { ...hpa['status'], conditions });
+      return;
+    }
+    const current: number = scale['spec']?.replicas ?? 0;
+    set('AbleToScale', 'True', 'SucceededGetScale', "the HPA controller was able to get the target's current scale");
+    const memory = this.#memory.get(hpa.metadata.uid!) ?? emptyMemory();
+    let desired = current;
+    let metrics: Json[] = hpa['status']?.currentMetrics ?? [];
+    const [least, most]: [number, number] = [hpa['spec'].minReplicas ?? 1, hpa['spec'].maxReplicas];
+    if (current === 0 && least !== 0) {
+      set('ScalingActive', 'False', 'ScalingDisabled', 'scaling is disabled since the replica count of the target is zero');
+    } else if (current > most) {
+      desired = most;
+    } else if (current < least) {
+      desired = least;
+    } else {
+      const outcome = await this.#compute(hpa, scale, current, nowMs);
+      metrics = outcome.metrics;
+      if (outcome.error !== undefined) {
+        set('ScalingActive', 'False', outcome.error.reason, outcome.error.message);
+        this.#recorder.event(hpa, 'Warning', outcome.error.reason, outcome.error.message.replace(/^the HPA was unable to compute the replica count: /, ''));
+      } else {
+        set('ScalingActive', 'True', 'ValidMetricFound', `the HPA was able to successfully calculate a replica count from ${outcome.source}`);
+      }
+      if (outcome.replicas !== undefined && (outcome.error === undefined || outcome.replicas > current)) {
+        const verdict = stabilize(hpa, current, outcome.replicas, memory, nowMs);
+        desired = verdict.replicas;
+        this.#memory.set(hpa.metadata.uid!, verdict.memory);
+        set('AbleToScale', 'True', verdict.ableToScale.reason, verdict.ableToScale.message);
+        set('ScalingLimited', verdict.limited.status, verdict.limited.reason, verdict.limited.message);
+      }
+    }
+    let lastScaleTime: string | undefined = hpa['status']?.lastScaleTime;
+    if (desired !== current) {
+      await client.raw('PUT', path, { ...scale, spec: { ...scale['spec'], replicas: desired } });
+      lastScaleTime = timestamp(nowMs);
+      set('AbleToScale', 'True', 'SucceededRescale', `the HPA controller was able to update the target scale to ${desired}`);
+      const why = current > most ? 'Current number of replicas above Spec.MaxReplicas' : current < least ? 'Current number of replicas below Spec.MinReplicas' : desired > current ? `${describeMetric(hpa)} above target` : 'All metrics below target';
+      this.#recorder.event(hpa, 'Normal', 'SuccessfulRescale', `New size: ${desired}; reason: ${why}`);
+    }
+    await this.#writeStatus(key, {
+      ...(hpa.metadata.generation === undefined ? {} : { observedGeneration: hpa.metadata.generation }), ...(lastScaleTime === undefined ? {} : { lastScaleTime }),
+      currentReplicas: current, desiredReplicas: desired, ...(metrics.length === 0 ? {} : { currentMetrics: metrics }), conditions,
+    });
+  }
+
+  async #writeStatus(key: string, status: Json): Promise<void> {
+    const current = this.#autoscalers.get(key);
+    if (current === undefined || isEqual(current['status'], status)) return;
+    await this.#context.client.update(kinds.HorizontalPodAutoscaler, { ...current, status }, { subresource: 'status' });
+  }
+
+  /** The largest number that any metric asks for; with a failing metric only growing is allowed. */
+  async #compute(hpa: KubeObject, scale: KubeObject, current: number, nowMs: number): Promise<{ replicas?: number; metrics: Json[]; source: string; error?: { reason: string; message: string } }> {
+    const specs: Json[] = hpa['spec'].metrics ?? [{ type: 'Resource', resource: { name: 'cpu', target: { type: 'Utilization', averageUtilization: 80 } } }];
+    const selector = parseLabelSelector(scale['status']?.selector ?? '');
+    const pods = [...this.#pods.by('namespace', hpa.metadata.namespace!)].filter((pod) => matchesLabels(selector, pod.metadata.labels));
+    let replicas: number | undefined;
+    let error: { reason: string; message: string } | undefined;
+    let source = '';
+    const metrics: Json[] = [];
+    let usages: Map<string, PodUsage> | undefined;
+    for (const spec of specs) {
+      let outcome: MetricOutcome;
+      try {
+        if (spec.type === 'Resource' || spec.type === 'ContainerResource') usages ??= await this.#podUsages(hpa.metadata.namespace!, scale['status']?.selector ?? '');
+        outcome = await this.#one(hpa, spec, pods, usages ?? new Map(), scale, current, nowMs);
+      } catch (caught) {
+        outcome = { error: { reason: `FailedGet${spec.type}Metric`, message: `the HPA was unable to compute the replica count: ${caught instanceof Error ? caught.message : String(caught)}` } };
+      }
+      if (outcome.error !== undefined) { error ??= outcome.error; continue; }
+      metrics.push(outcome.current);
+      if (replicas === undefined || outcome.replicas > replicas) {
+        replicas = outcome.replicas;
+        source = describeSpec(spec);
+      }
+    }
+    return { metrics, source, ...(replicas === undefined ? {} : { replicas }), ...(error === undefined ? {} : { error }) };
+  }
+
+  async #podUsages(namespace: string, selector: string): Promise<Map<string, PodUsage>> {
+    const list = (await this.#context.client.raw('GET', `${pathOf(kinds.PodMetrics, namespace)}${selector === '' ? '' : `?labelSelector=${encodeURIComponent(selector)}`}`)) as Json;
+    const usages = new Map<string, PodUsage>();
+    for (const item of list.items ?? []) {
+      const containers: PodUsage['containers'] = {};
+      for (const { name, usage } of item.containers ?? []) containers[name] = Object.fromEntries(Object.entries(usage as Record<string, string>).map(([resource, amount]) => [resource, resource === 'cpu' ? milliOf(amount) : wholeOf(amount) * 1000]));
+      usages.set(item.metadata.name, { timestampMs: Date.parse(item.timestamp), containers });
+    }
+    return usages;
+  }
+
+  async #one(hpa: KubeObject, spec: Json, pods: readonly KubeObject[], usages: ReadonlyMap<string, PodUsage>, scale: KubeObject, current: number, nowMs: number): Promise<MetricOutcome> {
+    const namespace = hpa.metadata.namespace!;
+    if (spec.type === 'Resource' || spec.type === 'ContainerResource') {
+      const source = spec.type === 'Resource' ? spec.resource : spec.containerResource;
+      const outcome = planResourceMetric({ pods, usages, resource: source.name, ...(source.container === undefined ? {} : { container: source.container }), target: source.target, currentReplicas: current, nowMs });
+      if (outcome.error !== undefined) return outcome;
+      return { replicas: outcome.replicas, current: spec.type === 'Resource' ? { type: 'Resource', resource: { name: source.name, current: outcome.current } } : { type: 'ContainerResource', containerResource: { name: source.name, container: source.container, current: outcome.current } } };
+    }
+    if (spec.type === 'External') {
+      const { metric, target } = spec.external;
+      const list = (await this.#context.client.raw('GET', `/apis/external.metrics.k8s.io/v1beta1/namespaces/${namespace}/${metric.name}`)) as Json;
+      const total = ((list.items ?? []) as Json[]).reduce((sum, { value }) => sum + milliOf(value), 0);
+      const replicas = target.type === 'AverageValue' ? averageReplicas(total, milliOf(target.averageValue), current) : planValueMetric(total, milliOf(target.value), current);
+      return { replicas, current: { type: 'External', external: { metric, current: target.type === 'AverageValue' ? { averageValue: `${Math.round(total / Math.max(1, current))}m` } : { value: `${total}m` } } } };
+    }
+    const { metric, target, describedObject } = spec.type === 'Pods' ? spec.pods : spec.object;
+    const selector = encodeURIComponent(scale['status']?.selector ?? '');
+    const path = spec.type === 'Pods' ? `pods/*/${metric.name}?labelSelector=${selector}` : `${describedObject.kind.toLowerCase()}s/${describedObject.name}/${metric.name}`;
+    const list = (await this.#context.client.raw('GET', `/apis/custom.metrics.k8s.io/v1beta2/namespaces/${namespace}/${path}`)) as Json;
+    const values = ((list.items ?? []) as Json[]).map(({ value }) => milliOf(value));
+    const total = values.reduce((sum, value) => sum + value, 0);
+    if (spec.type === 'Pods') return { replicas: averageReplicas(total, milliOf(target.averageValue), Math.max(values.length, 1)), current: { type: 'Pods', pods: { metric, current: { averageValue: `${Math.round(total / Math.max(1, values.length))}m` } } } };
+    const replicas = target.type === 'AverageValue' ? averageReplicas(total, milliOf(target.averageValue), current) : planValueMetric(total, milliOf(target.value), current);
+    return { replicas, current: { type: 'Object', object: { metric, describedObject, current: { value: `${total}m` } } } };
+  }
+}
+
+function averageReplicas(total: number, target: number, current: number): number {
+  const ratio = total / (target * current);
+  return Math.abs(1 - ratio) <= 0.1 ? current : Math.ceil(total / target - 1e-9);
+}
+
+function describeSpec(spec: Json): string {
+  if (spec.type === 'Resource') return `${spec.resource.name} resource${spec.resource.target.type === 'Utilization' ? ' utilization (percentage of request)' : ''}`;
+  if (spec.type === 'ContainerResource') return `${spec.containerResource.name} container resource${spec.containerResource.target.type === 'Utilization' ? ' utilization (percentage of request)' : ''}`;
+  if (spec.type === 'External') return `external metric ${spec.external.metric.name}(${JSON.stringify(spec.external.metric.selector ?? null)})`;
+  return spec.type === 'Pods' ? `pods metric ${spec.pods.metric.name}` : `${spec.object.describedObject.kind} metric ${spec.object.metric.name}`;
+}
+
+function describeMetric(hpa: KubeObject): string {
+  const spec = (hpa['spec'].metrics as Json[] | undefined)?.[0];
+  return spec === undefined ? 'cpu resource utilization (percentage of request)' : describeSpec(spec);
+}
+
+export function startHpaController(context: ControllerContext): Controller {
+  const controller = new HpaController(context);
+  return { name: 'hpa', queues: [controller.queue] };
+}
