@@ -132,8 +132,9 @@ class DirectoryBlobs implements Blobs {
 
   async #create(): Promise<FileUpload> {
     const id = this.#random.uuid();
-    const upload = new FileUpload(this, id, join(this.#root, 'uploads', id), 0, () => this.#uploads.delete(id));
-    await upload.open();
+    const path = join(this.#root, 'uploads', id);
+    await (await open(path, 'wx', 0o600)).close();
+    const upload = new FileUpload(this, id, path, 0, () => this.#uploads.delete(id), this.#clock);
     this.#uploads.set(id, upload);
     return upload;
   }
@@ -151,7 +152,7 @@ class DirectoryBlobs implements Blobs {
       const { size } = await stat(path);
       const raced = this.#uploads.get(id);
       if (raced !== undefined) return raced;
-      const upload = new FileUpload(this, id, path, size, () => this.#uploads.delete(id));
+      const upload = new FileUpload(this, id, path, size, () => this.#uploads.delete(id), this.#clock);
       this.#uploads.set(id, upload);
       return upload;
     } catch (error) {
@@ -180,7 +181,8 @@ class DirectoryBlobs implements Blobs {
       const path = join(directory, id);
       // Scratch files have no session that could continue them.
       const isScratch = id.startsWith('scratch-');
-      if (this.#uploads.has(id)) continue;
+      const session = this.#uploads.get(id);
+      if (session !== undefined) { if (session.idleMs() > uploadIdleMs) await session.cancel(); continue; }
       const info = await stat(path).catch(() => undefined);
       if (info !== undefined && (isScratch || this.#clock.now() - info.mtimeMs > uploadIdleMs)) await rm(path, { force: true, recursive: true });
     }
@@ -195,17 +197,18 @@ class FileUpload implements Upload {
   readonly #path: string;
   readonly #gone: () => void;
   offset: number;
-  #file: FileHandle | undefined;
+  readonly #clock: Clock;
+  #usedAtMs: number;
   /** Undefined when bytes are there that this process did not hash. */
   #hash: Hash | undefined;
   #busy: Promise<unknown> = Promise.resolve();
 
-  constructor(blobs: DirectoryBlobs, id: string, path: string, offset: number, gone: () => void) {
-    this.#blobs = blobs; this.id = id; this.#path = path; this.offset = offset; this.#gone = gone;
+  constructor(blobs: DirectoryBlobs, id: string, path: string, offset: number, gone: () => void, clock: Clock) {
+    this.#blobs = blobs; this.id = id; this.#path = path; this.offset = offset; this.#gone = gone; this.#clock = clock; this.#usedAtMs = clock.monotonic();
     if (offset === 0) this.#hash = createHash('sha256');
   }
 
-  async open(): Promise<void> { this.#file ??= await open(this.#path, 'a', 0o600); }
+  idleMs(): number { return this.#clock.monotonic() - this.#usedAtMs; }
 
   #exclusive<T>(run: () => Promise<T>): Promise<T> {
     const result = this.#busy.then(run);
@@ -215,13 +218,14 @@ class FileUpload implements Upload {
 
   append(source: AsyncIterable<Uint8Array>, bytesMax = Number.MAX_SAFE_INTEGER): Promise<number> {
     return this.#exclusive(async () => {
-      await this.open();
+      // Open only while bytes come: sessions may wait for hours, descriptors should not.
+      const file = await open(this.#path, 'a', 0o600);
       let written = 0;
       try {
         for await (const chunk of source) {
           written += chunk.length;
           if (written > bytesMax) throw new DigestError(`content is longer than the ${bytesMax} bytes announced`);
-          await writeAll(this.#file!, chunk);
+          await writeAll(file, chunk);
           this.#hash?.update(chunk);
           this.offset += chunk.length;
         }
@@ -229,6 +233,9 @@ class FileUpload implements Upload {
         // A short write may have left bytes that were not hashed (disk full): go back to what is known.
         await truncate(this.#path, this.offset).catch(() => {});
         throw error;
+      } finally {
+        this.#usedAtMs = this.#clock.monotonic();
+        await file.close();
       }
       return this.offset;
     });
@@ -243,7 +250,6 @@ class FileUpload implements Upload {
 
   finish(expected: Expected & { algorithm?: string }): Promise<{ digest: string; sizeBytes: number }> {
     return this.#exclusive(async () => {
-      await this.open();
       const algorithm = expected.digest?.split(':')[0] ?? expected.algorithm ?? 'sha256';
       if (expected.sizeBytes !== undefined && expected.sizeBytes !== this.offset) {
         throw new DigestError(`unexpected commit size ${this.offset}, expected ${expected.sizeBytes}`);
@@ -254,9 +260,8 @@ class FileUpload implements Upload {
         throw new DigestError(`unexpected commit digest ${digest}, expected ${expected.digest}`);
       }
       const sizeBytes = this.offset;
-      await this.#file!.datasync();
-      await this.#file!.close();
-      this.#file = undefined;
+      const file = await open(this.#path, 'r+');
+      try { await file.datasync(); } finally { await file.close(); }
       this.#gone();
       await this.#blobs.adopt(this.#path, digest, sizeBytes);
       return { digest, sizeBytes };
@@ -265,8 +270,6 @@ class FileUpload implements Upload {
 
   async #drop(): Promise<void> {
     this.#gone();
-    await this.#file?.close();
-    this.#file = undefined;
     await rm(this.#path, { force: true });
   }
 

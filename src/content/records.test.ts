@@ -1,0 +1,74 @@
+import assert from 'node:assert/strict';
+import { appendFileSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { openRecords } from './records.ts';
+import { makeTestDirectory } from './testing.ts';
+
+test('what was committed is there after opening again, and removals too', async (t) => {
+  const path = join(makeTestDirectory(t, 'records'), 'records.log');
+  const records = await openRecords(path);
+  await Promise.all([records.commit([{ table: 'a', key: 'x', value: 1 }]), records.commit([{ table: 'a', key: 'y', value: { deep: [1] } }, { table: 'b', key: 'x', value: 'z' }])]);
+  await records.commit([{ table: 'a', key: 'x', value: undefined }]);
+  await records.close();
+  const again = await openRecords(path);
+  assert.equal(again.get('a', 'x'), undefined);
+  assert.deepEqual(again.get('a', 'y'), { deep: [1] });
+  assert.equal(again.get('b', 'x'), 'z');
+  await again.close();
+});
+
+test('a journal cut at any byte opens with a whole prefix of its commits', async (t) => {
+  const path = join(makeTestDirectory(t, 'records'), 'records.log');
+  const records = await openRecords(path);
+  for (let i = 0; i < 5; i++) await records.commit([{ table: 'a', key: 'first', value: i }, { table: 'a', key: 'second', value: i }]);
+  await records.close();
+  const whole = readFileSync(path);
+  const start = whole.indexOf(10) + 1;
+  let last = -1;
+  for (let length = start; length <= whole.length; length++) {
+    writeFileSync(path, whole.subarray(0, length));
+    const cut = await openRecords(path);
+    assert.equal(cut.get('a', 'first'), cut.get('a', 'second'), 'a commit is there as a whole');
+    const value = cut.get<number>('a', 'first') ?? -1;
+    assert.ok(value >= last);
+    last = value;
+    await cut.close();
+  }
+  assert.equal(last, 4);
+});
+
+test('a damaged last line is cut off and the journal goes on behind what is whole', async (t) => {
+  const path = join(makeTestDirectory(t, 'records'), 'records.log');
+  const records = await openRecords(path);
+  await records.commit([{ table: 'a', key: 'x', value: 1 }]);
+  await records.close();
+  const size = statSync(path).size;
+  appendFileSync(path, '00000000 [["a","x",2]]\n');
+  const again = await openRecords(path);
+  assert.equal(again.get('a', 'x'), 1);
+  assert.equal(statSync(path).size, size);
+  await again.commit([{ table: 'a', key: 'x', value: 3 }]);
+  await again.close();
+  const third = await openRecords(path);
+  assert.equal(third.get('a', 'x'), 3);
+  await third.close();
+});
+
+test('a journal of a newer format is refused', async (t) => {
+  const path = join(makeTestDirectory(t, 'records'), 'records.log');
+  writeFileSync(path, '{"format":999}\n');
+  await assert.rejects(openRecords(path), /format 999/);
+});
+
+test('a journal full of stale records is made anew and keeps what lives', async (t) => {
+  const path = join(makeTestDirectory(t, 'records'), 'records.log');
+  const records = await openRecords(path);
+  const value = 'v'.repeat(50_000);
+  for (let i = 0; i < 20; i++) await records.commit([{ table: 'a', key: 'x', value: `${value}${i}` }]);
+  assert.ok(statSync(path).size < 500_000);
+  await records.close();
+  const again = await openRecords(path);
+  assert.equal(again.get('a', 'x'), `${value}19`);
+  await again.close();
+});

@@ -1,0 +1,23 @@
+/** A content store in a directory of its own for tests; closed and removed when the test ends. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { realClock, realRandom } from '#os/clock.real.ts';
+import { silentLogger } from '#observe/log.ts';
+import { openContent } from './content.ts';
+import type { Content } from './content.ts';
+
+export interface TestScope { after(run: () => Promise<void> | void): void }
+
+export function makeTestDirectory(scope: TestScope, name: string): string {
+  const directory = mkdtempSync(`/tmp/tiphys-${name}-`);
+  scope.after(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+export async function openTestContent(scope: TestScope, root = makeTestDirectory(scope, 'content')): Promise<Content> {
+  const content = await openContent({ root, clock: realClock, random: realRandom, log: silentLogger });
+  let isClosed = false;
+  scope.after(async () => { if (!isClosed) { isClosed = true; await content.close().catch(() => {}); } });
+  return content;
+}
+
+export async function* bytesOf(...parts: (string | Uint8Array)[]): AsyncGenerator<Uint8Array> { for (const part of parts) yield Buffer.from(part); }

@@ -1,0 +1,73 @@
+import assert from 'node:assert/strict';
+import { existsSync, lstatSync, mkdirSync, readFileSync, readdirSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { encodeTarFile, encodeTarHeader, tarEnd } from '#base/tar.ts';
+import { getXattr } from '#os/special-files.ts';
+import { packTar } from './pack.ts';
+import { bytesOf, makeTestDirectory } from './testing.ts';
+import { unpackTar } from './unpack.ts';
+
+const directory = (path: string, mode = 0o755): Buffer => encodeTarHeader({ path, type: 'directory', mode });
+const file = (path: string, text = path): Buffer => encodeTarFile({ path }, text);
+const symlink = (path: string, linkTarget: string): Buffer => encodeTarHeader({ path, type: 'symlink', linkTarget });
+const link = (path: string, linkTarget: string): Buffer => encodeTarHeader({ path, type: 'link', linkTarget });
+
+test('nothing outside the directory is touched, whatever the archive says', async (t) => {
+  const top = makeTestDirectory(t, 'unpack');
+  writeFileSync(join(top, 'victim'), 'safe');
+  const cases: [string, Buffer[], RegExp | undefined][] = [
+    ['a name that climbs out', [file('../victim', 'bad')], /escapes the root/],
+    ['a name that climbs out later', [file('a/../../victim', 'bad')], /escapes the root/],
+    ['a relative symlink out', [symlink('l', '../victim')], /invalid symlink/],
+    ['a hard link out', [link('l', '../victim')], /escapes the root|invalid hardlink/],
+    ['a hard link to an absolute path', [link('l', '/victim')], /invalid hardlink/],
+    ['a hard link through a symlink out', [symlink('s', '/'), link('l', 's/etc/passwd')], /invalid hardlink/],
+    ['a whiteout of the parent', [file('.wh...', '')], /invalid whiteout/],
+    ['a whiteout of nothing', [file('.wh.', '')], /invalid whiteout/],
+    ['an absolute symlink, then a file below it', [symlink('s', top), file('s/victim', 'bad')], undefined],
+    ['an absolute name', [file('/victim', 'inside')], undefined],
+    ['a symlink replaced by writing to it', [symlink('s', `${top}/victim`), file('s', 'inside')], undefined],
+  ];
+  for (const [name, parts, error] of cases) {
+    const into = join(top, name.replaceAll(/\W/g, '-'));
+    mkdirSync(into);
+    const unpacked = unpackTar(bytesOf(...parts, tarEnd), into, { layer: true });
+    if (error === undefined) await unpacked; else await assert.rejects(unpacked, error, name);
+    assert.equal(readFileSync(join(top, 'victim'), 'utf8'), 'safe', name);
+  }
+});
+
+test('whiteouts become the overlay\'s marks, and packing turns them back', async (t) => {
+  const top = makeTestDirectory(t, 'unpack');
+  await unpackTar(bytesOf(directory('d'), file('d/.wh.gone', ''), directory('o'), file('o/.wh..wh..opq', ''), file('o/new'), tarEnd), top, { layer: true });
+  const gone = lstatSync(join(top, 'd/gone'));
+  assert.ok(gone.isCharacterDevice() && gone.rdev === 0);
+  assert.equal(Buffer.from(getXattr(join(top, 'o'), 'trusted.overlay.opaque')!).toString(), 'y');
+  const again = makeTestDirectory(t, 'unpack');
+  await unpackTar(bytesOf(...packTar(top, { layer: true, skipRoot: true })), again, { layer: true });
+  assert.ok(lstatSync(join(again, 'd/gone')).isCharacterDevice());
+  assert.equal(Buffer.from(getXattr(join(again, 'o'), 'trusted.overlay.opaque')!).toString(), 'y');
+  assert.deepEqual(readdirSync(join(again, 'o')), ['new']);
+});
+
+test('an archive cannot forge the overlay\'s marks by attributes', async (t) => {
+  const top = makeTestDirectory(t, 'unpack');
+  await unpackTar(bytesOf(encodeTarHeader({ path: 'd', type: 'directory', mode: 0o755, xattrs: { 'trusted.overlay.redirect': Buffer.from('/etc') } }), tarEnd), top, { layer: true });
+  assert.equal(getXattr(join(top, 'd'), 'trusted.overlay.redirect'), undefined);
+});
+
+test('owners, modes, times, hard links and devices are kept', async (t) => {
+  const top = makeTestDirectory(t, 'unpack');
+  await unpackTar(bytesOf(
+    encodeTarHeader({ path: 'd', type: 'directory', mode: 0o1750, uid: 12, gid: 34, mtimeMs: 1_000_000_000_000 }), encodeTarFile({ path: 'd/f', mode: 0o4711, uid: 1, gid: 2, mtimeMs: 1_500_000_000_000 }, 'x'),
+    link('d/h', 'd/f'), symlink('s', 'd/f'), encodeTarHeader({ path: 'n', type: 'character', mode: 0o666, deviceMajor: 1, deviceMinor: 3 }), tarEnd,
+  ), top, { layer: true });
+  const d = statSync(join(top, 'd'));
+  assert.deepEqual([d.mode & 0o7777, d.uid, d.gid, d.mtimeMs], [0o1750, 12, 34, 1_000_000_000_000]);
+  const f = statSync(join(top, 'd/f'));
+  assert.deepEqual([f.mode & 0o7777, f.uid, f.gid, f.mtimeMs, f.nlink], [0o4711, 1, 2, 1_500_000_000_000, 2]);
+  assert.equal(readlinkSync(join(top, 's')), 'd/f');
+  assert.equal(statSync(join(top, 'n')).rdev, statSync('/dev/null').rdev);
+  assert.ok(!existsSync(join(top, 'missing')));
+});
