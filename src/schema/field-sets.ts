@@ -1,0 +1,234 @@
+/**
+ * Sets of fields of an object, as `metadata.managedFields` keeps them (Kubernetes, "Server-Side Apply"; `meta/v1 FieldsV1`). A set is a tree whose edges are
+ * `f:name`, `k:{"key":value}` for an item of a keyed list, `v:value` for a member of a list that is a set; `.` marks the place itself as a member.
+ */
+import { equalJson } from '#base/json.ts';
+import type { Json } from '#base/objects.ts';
+import type { ListNode, TypeNode } from './types.ts';
+
+export interface FieldSet { self: boolean; children: Map<string, FieldSet> }
+
+export const emptySet = (): FieldSet => ({ self: false, children: new Map() });
+const leaf = (): FieldSet => ({ self: true, children: new Map() });
+export const isEmptySet = (set: FieldSet): boolean => !set.self && set.children.size === 0;
+
+const anyNode: TypeNode = { kind: 'any' };
+
+/** The node of a field; what no schema describes is taken as it looks: objects by field, lists as a whole. */
+export function childNode(node: TypeNode, name: string): TypeNode {
+  if (node.kind === 'object') return node.fields.get(name)?.type ?? anyNode;
+  return node.kind === 'map' ? node.item : anyNode;
+}
+
+export function isAtomic(node: TypeNode, value: Json): boolean {
+  if (Array.isArray(value)) return node.kind !== 'list' || node.listType === undefined || node.listType === 'atomic';
+  if (typeof value !== 'object' || value === null) return true;
+  return (node.kind === 'object' || node.kind === 'map') && node.atomic === true;
+}
+
+/** The edge of a list's item. */
+export function itemKey(node: ListNode, item: Json): string {
+  if (node.listType === 'set') return `v:${JSON.stringify(item)}`;
+  const key: Json = {};
+  for (const name of [...(node.keys ?? [])].sort()) {
+    const fallback = node.item.kind === 'object' ? node.item.fields.get(name)?.default : undefined;
+    const value = item?.[name] ?? fallback;
+    if (value !== undefined) key[name] = value;
+  }
+  return `k:${JSON.stringify(key)}`;
+}
+
+/** All fields that a value sets. */
+export function fieldsOf(value: Json, node: TypeNode, marks = false, created = false): FieldSet {
+  if (isAtomic(node, value)) return leaf();
+  const set = emptySet();
+  if (Array.isArray(value)) {
+    const list = node as ListNode;
+    if (marks && created) set.self = true;
+    for (const item of value) {
+      const child = list.listType === 'set' ? leaf() : fieldsOf(item, list.item, marks, true);
+      child.self = true;
+      set.children.set(itemKey(list, item), child);
+    }
+    if (value.length === 0) set.self = true;
+    return set;
+  }
+  const names = Object.keys(value).filter((k) => value[k] !== undefined);
+  if (names.length === 0) return leaf();
+  if (marks && created) set.self = true;
+  for (const name of names) set.children.set(`f:${name}`, fieldsOf(value[name], childNode(node, name), marks, marks && isOptional(node, name)));
+  return set;
+}
+
+/** A typed server's object always has its embedded structs; only pointers, maps and lists come into being. */
+function isOptional(node: TypeNode, name: string): boolean {
+  if (node.kind !== 'object') return true;
+  const field = node.fields.get(name);
+  return field === undefined || field.type.kind !== 'object' || field.pointer;
+}
+
+export interface Comparison { changed: FieldSet; removed: FieldSet }
+
+/** Fields that were added or modified, and fields that went, from `old` to `value`. */
+export function compareFields(old: Json, value: Json, node: TypeNode): Comparison {
+  const out: Comparison = { changed: emptySet(), removed: emptySet() };
+  compareInto(old, value, node, out.changed, out.removed);
+  return out;
+}
+
+function entriesOf(value: Json, node: TypeNode): Map<string, { value: Json; node: TypeNode; optional: boolean }> {
+  const out = new Map<string, { value: Json; node: TypeNode; optional: boolean }>();
+  if (Array.isArray(value)) for (const item of value) out.set(itemKey(node as ListNode, item), { value: item, node: (node as ListNode).item, optional: true });
+  else for (const name of Object.keys(value)) if (value[name] !== undefined) out.set(`f:${name}`, { value: value[name], node: childNode(node, name), optional: isOptional(node, name) });
+  return out;
+}
+
+function compareInto(old: Json, value: Json, node: TypeNode, changed: FieldSet, removed: FieldSet): void {
+  const before = entriesOf(old, node);
+  const after = entriesOf(value, node);
+  for (const [key, entry] of after) {
+    const was = before.get(key);
+    if (was === undefined) {
+      const set = fieldsOf(entry.value, entry.node, true, entry.optional);
+      if (key.startsWith('k:') || key.startsWith('v:')) set.self = true;
+      changed.children.set(key, set);
+    } else if (was.value !== entry.value) compareEntry(key, was.value, entry, changed, removed);
+  }
+  for (const [key, was] of before) {
+    if (after.has(key)) continue;
+    const set = fieldsOf(was.value, was.node, true, true);
+    set.self = true;
+    removed.children.set(key, set);
+  }
+}
+
+function compareEntry(key: string, was: Json, entry: { value: Json; node: TypeNode }, changed: FieldSet, removed: FieldSet): void {
+  const atomic = isAtomic(entry.node, entry.value) || isAtomic(entry.node, was) || Array.isArray(was) !== Array.isArray(entry.value);
+  if (atomic) { if (!equalJson(was, entry.value)) changed.children.set(key, leaf()); return; }
+  const inner = { changed: emptySet(), removed: emptySet() };
+  compareInto(was, entry.value, entry.node, inner.changed, inner.removed);
+  if (!isEmptySet(inner.changed)) changed.children.set(key, inner.changed);
+  if (!isEmptySet(inner.removed)) removed.children.set(key, inner.removed);
+}
+
+export function unionOf(a: FieldSet, b: FieldSet): FieldSet {
+  const out: FieldSet = { self: a.self || b.self, children: new Map(a.children) };
+  for (const [key, set] of b.children) { const mine = out.children.get(key); out.children.set(key, mine === undefined ? set : unionOf(mine, set)); }
+  return out;
+}
+
+/** Members of `a` that are not members of `b`. */
+export function differenceOf(a: FieldSet, b: FieldSet): FieldSet {
+  const out: FieldSet = { self: a.self && !b.self, children: new Map() };
+  for (const [key, set] of a.children) {
+    const other = b.children.get(key);
+    const rest = other === undefined ? set : differenceOf(set, other);
+    if (!isEmptySet(rest)) out.children.set(key, rest);
+  }
+  return out;
+}
+
+/** `a` without `b` and without everything below `b`'s members. */
+export function removeBelow(a: FieldSet, b: FieldSet): FieldSet {
+  const out: FieldSet = { self: a.self && !b.self, children: new Map() };
+  for (const [key, set] of a.children) {
+    const other = b.children.get(key);
+    if (other === undefined) { out.children.set(key, set); continue; }
+    if (other.self) continue;
+    const rest = removeBelow(set, other);
+    if (!isEmptySet(rest)) out.children.set(key, rest);
+  }
+  return out;
+}
+
+export function intersectionOf(a: FieldSet, b: FieldSet): FieldSet {
+  const out: FieldSet = { self: a.self && b.self, children: new Map() };
+  for (const [key, set] of a.children) {
+    const other = b.children.get(key);
+    if (other === undefined) continue;
+    const both = intersectionOf(set, other);
+    if (!isEmptySet(both)) out.children.set(key, both);
+  }
+  return out;
+}
+
+export function toFieldsV1(set: FieldSet): Json {
+  const out: Json = {};
+  if (set.self && set.children.size > 0) out['.'] = {};
+  for (const key of [...set.children.keys()].sort()) out[key] = toFieldsV1(set.children.get(key)!);
+  return out;
+}
+
+export function fromFieldsV1(fields: Json): FieldSet {
+  const set = emptySet();
+  for (const [key, value] of Object.entries(fields ?? {})) {
+    if (key === '.') { set.self = true; continue; }
+    const child = fromFieldsV1(value);
+    if (isEmptySet(child)) child.self = true;
+    set.children.set(key, child);
+  }
+  return set;
+}
+
+/** Members as messages name them: `.spec.containers[name="a"].image`. */
+export function pathsOfSet(set: FieldSet, prefix = ''): string[] {
+  const out: string[] = set.self && set.children.size === 0 ? [prefix] : [];
+  for (const [key, child] of set.children) {
+    const text = key.slice(2);
+    if (key.startsWith('f:')) out.push(...pathsOfSet(child, `${prefix}.${text}`));
+    else if (key.startsWith('k:')) out.push(...pathsOfSet(child, `${prefix}[${Object.entries(JSON.parse(text) as Json).map(([k, v]) => `${k}=${JSON.stringify(v)}`).join(',')}]`));
+    else out.push(...pathsOfSet(child, `${prefix}[=${text}]`));
+  }
+  return out;
+}
+
+/** The live value with an applied configuration merged in; neither is changed. */
+export function mergeApplied(live: Json, applied: Json, node: TypeNode): Json {
+  if (live === undefined || live === null || isAtomic(node, applied) || isAtomic(node, live) || Array.isArray(live) !== Array.isArray(applied)) return applied;
+  if (Array.isArray(applied)) return mergeLists(live, applied, node as ListNode);
+  const out: Json = { ...live };
+  for (const [name, value] of Object.entries(applied)) {
+    if (value === null) delete out[name]; else out[name] = mergeApplied(out[name], value, childNode(node, name));
+  }
+  return out;
+}
+
+/** Items in the applied order; what only the live list has keeps its place before its successor. */
+function mergeLists(live: Json[], applied: Json[], node: ListNode): Json[] {
+  const liveKeys = live.map((item) => itemKey(node, item));
+  const index = new Map(liveKeys.map((key, i) => [key, i]));
+  const wanted = new Set(applied.map((item) => itemKey(node, item)));
+  const out: Json[] = [];
+  let next = 0;
+  const takeUntil = (end: number): void => { for (; next < end; next++) if (!wanted.has(liveKeys[next]!)) out.push(live[next]); };
+  for (const item of applied) {
+    const at = index.get(itemKey(node, item));
+    if (at === undefined) { out.push(item); continue; }
+    if (at >= next) { takeUntil(at); next = at + 1; }
+    out.push(node.listType === 'set' ? item : mergeApplied(live[at], item, node.item));
+  }
+  takeUntil(live.length);
+  return out;
+}
+
+/** Takes out of `value` what `gone` names and `kept` does not; the value is changed in place. Answers undefined where nothing is left of it. */
+export function pruneFields(value: Json, node: TypeNode, gone: FieldSet, kept: FieldSet | undefined): Json {
+  if (typeof value !== 'object' || value === null || isAtomic(node, value)) return value;
+  if (Array.isArray(value)) {
+    const list = node as ListNode;
+    const out = value.filter((item) => { const key = itemKey(list, item); return !(gone.children.has(key) && kept?.children.get(key) === undefined && gone.children.get(key)!.self); })
+      .map((item) => { const key = itemKey(list, item); const below = gone.children.get(key); return below === undefined ? item : pruneFields(item, list.item, below, kept?.children.get(key)); });
+    return out.length === 0 && kept === undefined ? undefined : out;
+  }
+  for (const [key, below] of gone.children) {
+    const name = key.slice(2);
+    if (value[name] === undefined) continue;
+    const keep = kept?.children.get(key);
+    const child = childNode(node, name);
+    if (keep === undefined && (below.children.size === 0 || isAtomic(child, value[name]))) { delete value[name]; continue; }
+    const left = pruneFields(value[name], child, below, keep);
+    if (left === undefined || (keep === undefined && typeof left === 'object' && left !== null && Object.keys(left).length === 0 && child.kind !== 'object')) delete value[name]; else value[name] = left;
+  }
+  return value;
+}
+
