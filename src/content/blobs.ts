@@ -69,6 +69,8 @@ class DirectoryBlobs implements Blobs {
   readonly #sizes = new Map<string, number>();
   readonly #young = new Map<string, number>();
   readonly #uploads = new Map<string, FileUpload>();
+  /** Files that are being removed; one of the same digest that arrives meanwhile waits. */
+  readonly #removing = new Map<string, Promise<void>>();
 
   constructor(root: string, clock: Clock, random: Random) {
     this.#root = root; this.#clock = clock; this.#random = random;
@@ -119,6 +121,7 @@ class DirectoryBlobs implements Blobs {
   }
 
   async adopt(path: string, digest: string, sizeBytes: number): Promise<void> {
+    await this.#removing.get(digest);
     await rename(path, this.path(digest));
     await this.#syncDirectory(digest);
     this.#sizes.set(digest, sizeBytes);
@@ -172,7 +175,9 @@ class DirectoryBlobs implements Blobs {
   async remove(digest: string): Promise<void> {
     this.#sizes.delete(digest);
     this.#young.delete(digest);
-    await rm(this.path(digest), { force: true });
+    const removal = rm(this.path(digest), { force: true }).finally(() => this.#removing.delete(digest));
+    this.#removing.set(digest, removal);
+    await removal;
   }
 
   async removeStaleUploads(): Promise<void> {

@@ -23,6 +23,8 @@ export interface Endpoint {
   credential?: RegistryCredential;
   /** This endpoint mirrors another registry: its name goes along as `ns`. */
   mirrorOf?: string;
+  /** Sends the credential unasked: the platform's registry answers strangers too, only with less. */
+  isTrusted?: boolean;
   /** Certificates are not verified. */
   isInsecure?: boolean;
 }
@@ -127,6 +129,7 @@ export class RemoteRepository {
 
   constructor(transport: HttpTransport, endpoint: Endpoint, path: string, actions: 'pull' | 'pull,push') {
     this.#transport = transport; this.#endpoint = endpoint; this.#path = path; this.#scope = `repository:${path}:${actions}`;
+    if (endpoint.isTrusted === true && endpoint.credential !== undefined) this.#authorization = basic(endpoint.credential);
   }
 
   #url(suffix: string): URL {

@@ -29,7 +29,7 @@ function sourcesOf(options: ImagesOptions, reference: Reference, credential: Reg
   const platform = options.platformRegistry;
   if (platform !== undefined) {
     const isOwn = platform.domains.includes(reference.domain);
-    out.push({ endpoint: { url: platform.url, credential: platform.credential, ...(isOwn ? {} : { mirrorOf: reference.domain }) }, path: reference.path, isPlatform: true });
+    out.push({ endpoint: { url: platform.url, credential: platform.credential, isTrusted: true, ...(isOwn ? {} : { mirrorOf: reference.domain }) }, path: reference.path, isPlatform: true });
     if (isOwn) return out;
   }
   if (reference.domain === 'docker.io') for (const url of options.mirrors ?? []) out.push({ endpoint: { url, mirrorOf: 'docker.io' }, path: reference.path, isPlatform: false });

@@ -53,7 +53,7 @@ async function pushRemote(options: ImagesOptions, reference: Reference, record: 
   const isPlatform = platform?.domains.includes(reference.domain) === true;
   const isInsecure = options.insecureRegistries?.includes(reference.domain) === true;
   const endpoint = isPlatform
-    ? { url: platform!.url, credential: platform!.credential }
+    ? { url: platform!.url, credential: platform!.credential, isTrusted: true }
     : { url: isInsecure ? `http://${reference.domain}` : endpointUrlOf(reference.domain), ...(push.credential === undefined ? {} : { credential: push.credential }) };
   const repository = new RemoteRepository(options.transport, endpoint, reference.path, 'pull,push');
   const sisters = options.records.repoDigestsOf(record.id).map((each) => parseReference(each)).filter((each) => each.domain === reference.domain && each.path !== reference.path);

@@ -30,6 +30,8 @@ export interface LocalRegistry {
   owns(domain: string): boolean;
   /** Digest of a tag, undefined when it is not there. */
   resolve(path: string, tagOrDigest: string): string | undefined;
+  /** True while a repository holds this manifest. */
+  holds(manifestDigest: string): boolean;
   /** Puts a manifest, whose blobs are in the shared store, into a repository. Returns whether each blob was new to the repository. */
   publish(path: string, tag: string | undefined, manifestDigest: string): Promise<{ newBlobs: Set<string>; sizeBytes: number }>;
 }
@@ -262,6 +264,12 @@ class EngineImages implements ImageStore {
     const isHeld = (id: string): boolean => (containersOf?.(id) ?? []).some((user) => user.owner === 'docker') || records.leasesOf(id).length > 0;
     // Forced away from a stopped container: the names go, the image stays for it.
     if (isHeld(record.id) && untagged.length > 0) { await this.#untag(changes, untagged, record); return []; }
+    // The registry serves it still: the engine forgets its names, not the image.
+    if (record.manifestDigest !== '' && this.options.localRegistry?.holds(record.manifestDigest) === true) {
+      changes.push({ table: 'images', key: record.id, value: { ...record, isHidden: true } satisfies ImageRecord });
+      await this.#untag(changes, untagged, record);
+      return [];
+    }
     for (let at: ImageRecord | undefined = record; at !== undefined;) {
       changes.push({ table: 'images', key: at.id, value: undefined });
       deleted.push(at.id);

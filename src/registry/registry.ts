@@ -42,6 +42,7 @@ export interface Registry {
   readonly local: {
     owns(domain: string): boolean;
     resolve(path: string, tagOrDigest: string): string | undefined;
+    holds(manifestDigest: string): boolean;
     publish(path: string, tag: string | undefined, manifestDigest: string): Promise<{ newBlobs: Set<string>; sizeBytes: number }>;
   };
 }
@@ -96,6 +97,7 @@ class HttpRegistry implements Registry {
   readonly local = {
     owns: (domain: string): boolean => this.#options.domains.includes(domain),
     resolve: (path: string, tagOrDigest: string): string | undefined => this.repositories.resolve(path, tagOrDigest),
+    holds: (manifestDigest: string): boolean => this.repositories.holds(manifestDigest),
     publish: async (path: string, tag: string | undefined, manifestDigest: string): Promise<{ newBlobs: Set<string>; sizeBytes: number }> => {
       const bytes = await this.#options.content.blobs.readBytes(manifestDigest, manifestBytesMax);
       const { newBlobs, record } = await this.repositories.putManifest(path, tag === undefined ? [] : [tag], manifestDigest, bytes, undefined, { linkBlobs: true });

@@ -28,6 +28,8 @@ export interface Repositories {
   tags(path: string): string[];
   resolve(path: string, tagOrDigest: string): string | undefined;
   manifest(path: string, digest: string): ManifestRecord | undefined;
+  /** True while any repository has this manifest. */
+  holds(digest: string): boolean;
   hasBlob(path: string, digest: string): boolean;
   hasBlobAnywhere(digest: string): boolean;
   addBlob(path: string, digest: string): Promise<void>;
@@ -91,6 +93,10 @@ class StoredRepositories implements Repositories {
     return digest !== undefined && this.manifest(path, digest) !== undefined ? digest : undefined;
   }
   manifest(path: string, digest: string): ManifestRecord | undefined { return this.#content.records.get<ManifestRecord>('registry-manifests', `${path}@${digest}`); }
+  holds(digest: string): boolean {
+    for (const [key] of this.#content.records.entries('registry-manifests')) if (key.endsWith(`@${digest}`)) return true;
+    return false;
+  }
   hasBlob(path: string, digest: string): boolean { return this.#content.blobs.has(digest) && this.#content.records.get('registry-blobs', `${path}@${digest}`) !== undefined; }
   hasBlobAnywhere(digest: string): boolean {
     if (!this.#content.blobs.has(digest)) return false;
