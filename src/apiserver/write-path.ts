@@ -16,10 +16,11 @@ import { validateMetadata, validateMetadataUpdate } from '#schema/validate-meta.
 import type { Compare, Operation, StoredValue } from '#store/store.ts';
 import { admitMutating, admitValidating } from './admission/admission.ts';
 import type { AdmissionAttributes } from './admission/admission.ts';
+import { chargeQuotas, quotaConflict } from './admission/quota.ts';
 import { planAllocation, releaseOperations } from './allocation.ts';
 import { timestamp } from './context.ts';
 import type { RequestContext, Server } from './context.ts';
-import { conflictRetriesMax, eventTtlSeconds } from './limits.ts';
+import { conflictRetriesMax, createRetriesMax, eventTtlSeconds } from './limits.ts';
 import { storageKey } from './objects.ts';
 import { notFound } from './read.ts';
 import { trackManagedFields } from './managed-fields.ts';
@@ -79,12 +80,12 @@ export async function createObject(context: RequestContext, decoded: KubeObject,
   if (decoded.metadata.resourceVersion !== undefined && decoded.metadata.resourceVersion !== '' && options.apply !== true) throw new ApiError('BadRequest', 'resourceVersion should not be set on objects to be created');
   const generated = !decoded.metadata.name && decoded.metadata.generateName !== undefined;
   for (let attempt = 0; ; attempt++) {
-    const object = attempt === 0 && !generated ? decoded : copyJson(decoded);
+    const object = copyJson(decoded); // an attempt that fails must not leave its defaults behind
     try {
       return await createOnce(context, object, options);
     } catch (error) {
       if (!(error instanceof RetryAllocation) && !(generated && error instanceof ApiError && error.reason === 'AlreadyExists')) throw error;
-      if (attempt >= 7) throw error instanceof RetryAllocation ? error.reason : error;
+      if (attempt >= createRetriesMax) throw error instanceof RetryAllocation ? error.reason : error;
       if (!generated && error instanceof RetryAllocation) { server.log.debug('allocation retried', { key: decoded.metadata.name }); }
     }
   }
@@ -115,16 +116,17 @@ async function createOnce(context: RequestContext, received: KubeObject, options
   trackManagedFields(context, undefined, admitted, options);
   const key = storageKey(kind, admitted.metadata.namespace ?? '', admitted.metadata.name!);
   const allocation = await planAllocation(context, admitted, undefined);
+  const charge = await chargeQuotas(context, admitted, undefined);
   if (dry) {
     if (await server.store.get(key) !== undefined) throw alreadyExists(kind, admitted.metadata.name!);
     return { stored: dryStored(context, key, admitted, server.store.currentRevision()), created: true };
   }
   const operation: Operation = { type: 'put', key, value: server.objects.encode(kind, key, admitted) };
   if (kind.storage.group === '' && kind.storage.resource === 'events') operation.lease = await eventLease(server);
-  const result = await server.store.txn([{ key, modRevision: 0 }, ...allocation.compares], [operation, ...allocation.operations]);
+  const result = await server.store.txn([{ key, modRevision: 0 }, ...allocation.compares, ...charge.compares], [operation, ...allocation.operations, ...charge.operations]);
   if (!result.succeeded) {
     if (result.current.some((c) => c.key === key)) throw alreadyExists(kind, admitted.metadata.name!);
-    throw new RetryAllocation(allocation.taken(result.current));
+    throw result.current.some((c) => c.key.startsWith('/registry/ranges/')) ? new RetryAllocation(allocation.taken(result.current)) : new RetryAllocation(quotaConflict());
   }
   return { stored: await committed(server, kind, key, result.revision, admitted), created: true };
 }
@@ -232,12 +234,13 @@ async function updateOnce(context: RequestContext, key: string, before: StoredVa
   const compare: Compare = { key, modRevision: before.modRevision };
   if (isFinished(admitted)) return finishDeletion(context, key, before, admitted, compare);
   const allocation = await planAllocation(context, admitted, old);
+  const charge = await chargeQuotas(context, admitted, old);
   const operation: Operation = { type: 'put', key, value: server.objects.encode(kind, key, admitted) };
   if (before.lease !== undefined) operation.lease = before.lease;
-  const result = await server.store.txn([compare, ...allocation.compares], [operation, ...allocation.operations]);
+  const result = await server.store.txn([compare, ...allocation.compares, ...charge.compares], [operation, ...allocation.operations, ...charge.operations]);
   if (!result.succeeded) {
     const mine = result.current.find((c) => c.key === key);
-    if (mine?.modRevision === before.modRevision) throw allocation.taken(result.current);
+    if (mine?.modRevision === before.modRevision && result.current.some((c) => c.key.startsWith('/registry/ranges/'))) throw allocation.taken(result.current);
     return undefined;
   }
   return { stored: await committed(server, kind, key, result.revision, admitted), created: false };

@@ -1,6 +1,9 @@
 /** Admission: the mutating and the validating plug-ins as two visible lists, run in order (Kubernetes, "Admission Control in Kubernetes"). */
 import type { KubeObject } from '#base/objects.ts';
 import type { RequestContext } from '../context.ts';
+import { admitClaimResize, admitNodeRestriction, admitRbacEscalation } from './guards.ts';
+import { admitLimitBounds, admitLimitDefaults } from './limit-ranger.ts';
+import { admitPodSecurity } from './pod-security.ts';
 import { admitDefaultStorageClass, admitDefaultTolerations, admitPriority, admitServiceAccount, admitNamespaceLifecycle } from './built-in.ts';
 
 export interface AdmissionAttributes {
@@ -14,8 +17,8 @@ export interface AdmissionAttributes {
 
 export type Admission = (context: RequestContext, attributes: AdmissionAttributes) => Promise<void> | void;
 
-const mutating: readonly Admission[] = [admitNamespaceLifecycle, admitServiceAccount, admitDefaultTolerations, admitPriority, admitDefaultStorageClass];
-const validating: readonly Admission[] = [];
+const mutating: readonly Admission[] = [admitNamespaceLifecycle, admitLimitDefaults, admitServiceAccount, admitDefaultTolerations, admitPriority, admitDefaultStorageClass];
+const validating: readonly Admission[] = [admitNodeRestriction, admitLimitBounds, admitPodSecurity, admitRbacEscalation, admitClaimResize];
 
 export async function admitMutating(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   for (const admit of mutating) { const waits = admit(context, attributes); if (waits !== undefined) await waits; }
