@@ -1,0 +1,293 @@
+/**
+ * A whole cluster in one process and in virtual time: store, API server, every controller, the scheduler and simulated nodes.
+ *
+ * Time stands still while anything runs and moves only through `advance` and `runUntil` (or, with `listen`, along with the wall). All
+ * chance comes from one seed. `fork` takes a copy-on-write snapshot of the store; the copy's processes start on first use and find their
+ * state there, exactly as real ones do after a restart. Nothing here touches the disk or the network, but for `listen`.
+ */
+import { load, loadAll } from 'js-yaml';
+import { createApiServer, type ApiServer } from '#apiserver/server.ts';
+import { createKeyRing, type KeyRing } from '#apiserver/keys.ts';
+import type { ApiHandler } from '#base/api-request.ts';
+import type { Json, KubeObject } from '#base/objects.ts';
+import type { Client } from '#client/client.ts';
+import { InformerFactory } from '#client/informer.ts';
+import { kindOf } from '#client/kinds.ts';
+import { createClient } from '#client/rest-client.ts';
+import { createDirectTransport } from '#client/transport-direct.ts';
+import { discoverResources } from '#controllers/discovery.ts';
+import { type ControllerOptions, runControllers, type RunningControllers } from '#controllers/run.ts';
+import { createLogger, type Logger, type LogLevel, silentLogger } from '#observe/log.ts';
+import { settle, SimClock, SimRandom } from '#os/clock.sim.ts';
+import { type RunningScheduler, runScheduler } from '#scheduler/scheduler.ts';
+import { type ForkableStore, createMemoryStore } from '#store/memory.ts';
+import { type Duration, durationMs, formatDuration } from './duration.ts';
+import { ObservedStore } from './event-hash.ts';
+import { FaultyTransport } from './faults.ts';
+import { runUntilMsMax, timersPerInstantMax } from './limits.ts';
+import { metricsOf } from './metrics.ts';
+import { type NodeOptions, SimNodes } from './nodes.ts';
+import { type ExecResult, type ScriptRule, Scripts } from './pod-script.ts';
+
+export interface ClusterOptions {
+  /** How many nodes, or which; 3 when absent. */
+  nodes?: number | readonly NodeOptions[];
+  /** All chance; 1 when absent. */
+  seed?: number;
+  /** Virtual time at the start: RFC 3339 or milliseconds; 2026-01-01T00:00:00Z when absent. */
+  start?: string | number;
+  /** What Pods do, by label selector or function. */
+  scripts?: readonly ScriptRule[];
+  controllers?: ControllerOptions;
+  /** Events of kubelets (`Started`, `BackOff` …); true when absent. */
+  events?: boolean;
+  /** Keep a hash over all that is committed. */
+  hash?: boolean;
+  /** Lines of log to standard error from this level on; none when absent. */
+  log?: LogLevel;
+}
+
+export type Condition = () => boolean | Promise<boolean>;
+export type Part = 'controllers' | 'scheduler' | 'nodes' | 'client';
+
+const user = { name: 'system:admin', groups: ['system:masters', 'system:authenticated'] };
+const partUsers: Record<Part, typeof user> = {
+  client: user, controllers: { name: 'system:kube-controller-manager', groups: ['system:masters', 'system:authenticated'] }, scheduler: { name: 'system:kube-scheduler', groups: ['system:masters', 'system:authenticated'] },
+  nodes: { name: 'system:sim-nodes', groups: ['system:masters', 'system:authenticated'] },
+};
+
+/** Keys are made when somebody first needs them: most runs never do. */
+function lazyKeys(random: SimRandom, clock: SimClock): KeyRing {
+  let ring: KeyRing | undefined;
+  const made = (): KeyRing => (ring ??= { ...createKeyRing(random, clock), encryption: [] });
+  return { format: 1, get ca() { return made().ca; }, get serviceAccount() { return made().serviceAccount; }, encryption: [] };
+}
+
+interface Parts { api: ApiServer; controllers: RunningControllers | undefined; scheduler: RunningScheduler | undefined; nodes: SimNodes; nodeInformers: InformerFactory; controlInformers: InformerFactory }
+
+export class Cluster implements AsyncDisposable {
+  readonly clock: SimClock;
+  readonly random: SimRandom;
+  readonly options: ClusterOptions;
+  readonly store: ForkableStore;
+  readonly observed: ObservedStore;
+  readonly scripts: Scripts;
+  readonly keys: KeyRing;
+  readonly log: Logger;
+  /** As a cluster administrator. Objects that come back are frozen. */
+  readonly client: Client;
+  /** The network between each part and the API server. */
+  readonly networks: Record<Part, FaultyTransport>;
+  #parts: Parts | undefined;
+  #starting: Promise<Parts> | undefined;
+  #disposed = false;
+  readonly #startNodes: readonly (NodeOptions & { isDown?: boolean; isCut?: boolean })[];
+
+  constructor(options: ClusterOptions, from?: { store: ForkableStore; nowMs: number; random: SimRandom; nodes: readonly NodeOptions[]; scripts: Scripts }) {
+    this.options = options;
+    const start = options.start ?? '2026-01-01T00:00:00Z';
+    this.clock = new SimClock(from?.nowMs ?? (typeof start === 'number' ? start : Date.parse(start)));
+    this.random = from?.random ?? new SimRandom(options.seed ?? 1);
+    this.observed = new ObservedStore(options.hash === true);
+    this.store = this.observed.wrap(from?.store ?? createMemoryStore(this.clock));
+    this.scripts = from?.scripts ?? new Scripts(options.scripts ?? []);
+    this.keys = lazyKeys(this.random.split(), this.clock);
+    this.log = options.log === undefined ? silentLogger : createLogger(() => this.clock.now(), (line) => process.stderr.write(line), options.log);
+    this.#startNodes = from?.nodes ?? (typeof options.nodes === 'object' ? options.nodes : Array.from({ length: options.nodes ?? 3 }, () => ({})));
+    const handle: ApiHandler = async (request) => (this.#parts ?? (await this.#start())).api.handle(request);
+    const network = (part: Part): FaultyTransport => new FaultyTransport(createDirectTransport(handle, partUsers[part]), this.clock, this.random);
+    this.networks = { controllers: network('controllers'), scheduler: network('scheduler'), nodes: network('nodes'), client: network('client') };
+    this.client = createClient(this.networks.client, 'sim');
+  }
+
+  /** Virtual time, in milliseconds since 1970. */
+  get now(): number { return this.clock.now(); }
+  get nodes(): SimNodes { return this.#running.nodes; }
+  get controllers(): RunningControllers | undefined { return this.#running.controllers; }
+  get scheduler(): RunningScheduler | undefined { return this.#running.scheduler; }
+  get api(): ApiServer { return this.#running.api; }
+  /** Hash over everything committed so far (option `hash`). */
+  get hash(): string { return this.observed.digest(); }
+
+  get #running(): Parts {
+    if (this.#parts === undefined) throw new Error('the cluster has not started yet: await ready() or advance() first');
+    return this.#parts;
+  }
+
+  /** Resolves when every part runs; implied by every other method. */
+  async ready(): Promise<void> { await this.#start(); }
+
+  #start(): Promise<Parts> {
+    this.#starting ??= this.#startParts();
+    return this.#starting;
+  }
+
+  async #startParts(): Promise<Parts> {
+    const api = await this.#createApi();
+    // Other parts speak to the API server while they start.
+    const parts: Parts = { api, controllers: undefined, scheduler: undefined, ...this.#createNodes() };
+    this.#parts = parts;
+    await this.#runControl(parts);
+    parts.nodeInformers.start();
+    await parts.nodeInformers.synced();
+    await parts.nodes.add(this.#startNodes);
+    for (const { isDown, isCut, name } of this.#startNodes) {
+      if (isDown === true) parts.nodes.kill(name!);
+      if (isCut === true) parts.nodes.partition(name!);
+    }
+    return parts;
+  }
+
+  #createApi(): Promise<ApiServer> {
+    return createApiServer({ store: this.store, clock: this.clock, random: this.random, log: this.log.child('apiserver'), keys: this.keys, metrics: metricsOf(() => this.#running.nodes, () => this.clock.now()) });
+  }
+
+  #createNodes(): Pick<Parts, 'nodes' | 'nodeInformers' | 'controlInformers'> {
+    const { clock, random, log } = this;
+    const client = createClient(this.networks.nodes, 'kubelet');
+    const nodeInformers = new InformerFactory({ client, clock, random, log: log.child('nodes') });
+    const nodes = new SimNodes({ client, clock, random, log: log.child('nodes'), scripts: this.scripts, informers: nodeInformers, events: this.options.events !== false });
+    return { nodes, nodeInformers, controlInformers: new InformerFactory({ client: createClient(this.networks.controllers, 'kube-controller-manager'), clock, random, log }) };
+  }
+
+  async #runControl(parts: Parts): Promise<void> {
+    const { clock, random, log } = this;
+    parts.controllers = await runControllers({ client: createClient(this.networks.controllers, 'kube-controller-manager'), clock, random, log, informers: parts.controlInformers, options: { rootCa: 'simulated', ...this.options.controllers } });
+    parts.scheduler = await runScheduler({ client: createClient(this.networks.scheduler, 'kube-scheduler'), clock, random, log, informers: parts.controlInformers });
+  }
+
+  /** Lets everything that can happen now happen; time does not move. */
+  async settle(): Promise<void> {
+    await this.#start();
+    await settle();
+    const now = this.clock.now();
+    for (let count = 0; this.clock.fireNext(now); count++) {
+      if (count > timersPerInstantMax) throw new Error('time does not move: timers without delay set each other');
+      await settle();
+    }
+  }
+
+  /** Lets time pass: `'24h'`, `'90s'`, or milliseconds. */
+  async advance(duration: Duration): Promise<void> {
+    await this.#start();
+    await this.clock.advance(durationMs(duration));
+  }
+
+  /** Lets time pass until the condition holds, looking after each event; answers how long it took. Throws after `timeout` (24 h when absent). */
+  async runUntil(condition: Condition, { timeout = runUntilMsMax, every = 0 }: { timeout?: Duration; every?: Duration } = {}): Promise<number> {
+    await this.#start();
+    const start = this.clock.now();
+    const end = start + durationMs(timeout);
+    const stepMs = durationMs(every);
+    let nextCheck = start;
+    for (;;) {
+      await settle();
+      if (this.clock.now() >= nextCheck) {
+        if (await condition()) return this.clock.now() - start;
+        nextCheck = this.clock.now() + stepMs;
+        await settle();
+      }
+      if (!this.clock.fireNext(end)) throw new Error(`the condition did not hold within ${formatDuration(end - start)} of virtual time`);
+    }
+  }
+
+  /** Creates or replaces objects from YAML text or values; kinds are found by discovery. */
+  async apply(manifests: string | KubeObject | readonly KubeObject[], namespace = 'default'): Promise<KubeObject[]> {
+    const values = typeof manifests === 'string' ? (loadAll(manifests) as Json[]) : Array.isArray(manifests) ? (manifests as Json[]) : [manifests as Json];
+    const objects: KubeObject[] = values.flatMap((value) => (value === null || value === undefined ? [] : value.kind === 'List' ? value.items : [value]));
+    await this.#start();
+    const applied: KubeObject[] = [];
+    for (const object of objects) {
+      const { resources } = await discoverResources(this.client);
+      const [group, version] = object.apiVersion.includes('/') ? (object.apiVersion.split('/') as [string, string]) : ['', object.apiVersion];
+      const found = resources.find(({ kind }) => kind.group === group && kind.kind === object.kind)?.kind;
+      if (found === undefined) throw new Error(`no matches for kind "${object.kind}" in version "${object.apiVersion}"`);
+      const kind = kindOf(group, version, found.resource, found.kind, found.namespaced);
+      const scope = kind.namespaced ? (object.metadata.namespace ?? namespace) : undefined;
+      applied.push(await this.client.patch(kind, object.metadata.name!, scope, 'apply', object, { fieldManager: 'sim', force: true }));
+    }
+    return applied;
+  }
+
+  /** An independent copy as of now; it costs pointers, and its processes start on first use. */
+  fork({ seed }: { seed?: number } = {}): Cluster {
+    const nodes = this.#parts === undefined ? this.#startNodes : this.#parts.nodes.options().map((option) => {
+      const state = this.#parts!.nodes.get(option.name!)!;
+      return { ...option, isDown: !state.isUp, isCut: !state.isConnected };
+    });
+    const random = seed === undefined ? this.random.split() : new SimRandom(seed);
+    return new Cluster(this.options, { store: this.store.fork() as ForkableStore, nowMs: this.clock.now(), random, nodes, scripts: this.scripts });
+  }
+
+  /** What a Pod's container has logged. */
+  logs(namespace: string, name: string, container?: string): string[] {
+    const pod = this.nodes.find(`${namespace}/${name}`);
+    if (pod === undefined) throw new Error(`no Pod ${namespace}/${name} runs on a node`);
+    return pod.logs.get(container ?? pod.pod['spec'].containers[0].name) ?? [];
+  }
+
+  /** Runs a command in a Pod by its script. */
+  exec(namespace: string, name: string, command: readonly string[], container?: string): ExecResult {
+    const pod = this.nodes.find(`${namespace}/${name}`);
+    const target = container ?? (pod?.pod['spec'].containers[0].name as string | undefined);
+    if (pod === undefined || target === undefined || !pod.runningContainers().includes(target)) throw new Error(`container not running: ${namespace}/${name}`);
+    const context = pod.context(target);
+    return this.scripts.of(context).exec?.(command, context) ?? { exitCode: 127, stderr: `exec: ${JSON.stringify(command[0] ?? '')}: executable file not found in $PATH` };
+  }
+
+  /** Kills controllers and scheduler where they stand and starts new ones after `downtime`. */
+  async restartControllers(downtime: Duration = 0): Promise<void> {
+    const parts = await this.#start();
+    await this.#stopControl(parts);
+    await this.advance(downtime);
+    parts.controlInformers = new InformerFactory({ client: createClient(this.networks.controllers, 'kube-controller-manager'), clock: this.clock, random: this.random, log: this.log });
+    await this.#runControl(parts);
+  }
+
+  /** Stops the API server for `downtime`: requests fail, watches end, clients come back by themselves. */
+  async restartApiServer(downtime: Duration = '1s'): Promise<void> {
+    const parts = await this.#start();
+    for (const network of Object.values(this.networks)) network.cut();
+    await parts.api[Symbol.asyncDispose]();
+    await this.clock.advance(durationMs(downtime));
+    parts.api = await this.#createApi();
+    for (const network of Object.values(this.networks)) network.heal();
+  }
+
+  async #stopControl(parts: Parts): Promise<void> {
+    await parts.scheduler?.[Symbol.asyncDispose]();
+    await parts.controllers?.[Symbol.asyncDispose]();
+    await parts.controlInformers[Symbol.asyncDispose]();
+    parts.scheduler = undefined;
+    parts.controllers = undefined;
+  }
+
+  /** All queues empty and nothing on its way. */
+  isIdle(): boolean {
+    return this.#parts === undefined || ((this.#parts.controllers?.isIdle() ?? true) && (this.#parts.scheduler?.isIdle() ?? true));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    const parts = this.#starting === undefined ? undefined : await this.#starting.catch(() => undefined);
+    if (parts !== undefined) {
+      await parts.nodes[Symbol.asyncDispose]();
+      await parts.nodeInformers[Symbol.asyncDispose]();
+      await this.#stopControl(parts);
+      for (const network of Object.values(this.networks)) await network[Symbol.asyncDispose]();
+      await parts.api[Symbol.asyncDispose]();
+    }
+    await this.store[Symbol.asyncDispose]();
+  }
+}
+
+/** A running cluster. `await using cluster = await createCluster({ nodes: 3 })`. */
+export async function createCluster(options: ClusterOptions = {}): Promise<Cluster> {
+  const cluster = new Cluster(options);
+  await cluster.ready();
+  return cluster;
+}
+
+/** One object from YAML text. */
+export function parseManifest(text: string): KubeObject { return load(text) as KubeObject; }

@@ -1,0 +1,46 @@
+/** A running hash over everything that is committed: two runs of one seed must agree to the last byte. Wraps any store. */
+import { createHash, type Hash } from 'node:crypto';
+import type { Compare, Operation, Store, TxnResult } from '#store/store.ts';
+
+export interface CommittedOperation { revision: number; type: 'put' | 'delete'; key: string; value: Uint8Array | undefined }
+
+export class ObservedStore {
+  readonly #hash: Hash | undefined;
+  readonly #onCommit: ((operation: CommittedOperation) => void)[] = [];
+  transactions = 0;
+
+  constructor(withHash: boolean) {
+    if (withHash) this.#hash = createHash('sha1');
+  }
+
+  onCommit(listen: (operation: CommittedOperation) => void): void { this.#onCommit.push(listen); }
+
+  /** The hash so far. */
+  digest(): string { return this.#hash === undefined ? '' : this.#hash.copy().digest('hex'); }
+
+  wrap<T extends Store>(store: T): T {
+    return new Proxy(store, {
+      get: (target, property) => {
+        const value = Reflect.get(target, property, target) as unknown;
+        if (property === 'txn') return (compares: Compare[], operations: Operation[]) => this.#txn(target, compares, operations);
+        return typeof value === 'function' ? (value as (...args: unknown[]) => unknown).bind(target) : value;
+      },
+    });
+  }
+
+  async #txn(store: Store, compares: Compare[], operations: Operation[]): Promise<TxnResult> {
+    const result = await store.txn(compares, operations);
+    if (result.succeeded && operations.length > 0) {
+      this.transactions++;
+      for (const operation of operations) {
+        const value = operation.type === 'put' ? operation.value : undefined;
+        if (this.#hash !== undefined) {
+          this.#hash.update(`${result.revision} ${operation.type} ${operation.key}\n`);
+          if (value !== undefined) this.#hash.update(value);
+        }
+        for (const listen of this.#onCommit) listen({ revision: result.revision, type: operation.type, key: operation.key, value });
+      }
+    }
+    return result;
+  }
+}

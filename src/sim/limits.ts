@@ -1,0 +1,12 @@
+/** Bounds and defaults of the simulator. */
+/** Virtual time without any condition met before `runUntil` gives up. */
+export const runUntilMsMax = 24 * 3_600_000;
+/** Timers fired at one instant before the simulator says that time does not move. */
+export const timersPerInstantMax = 1_000_000;
+export const leaseRenewMs = 10_000;
+export const crashBackoffMs = 10_000;
+export const crashBackoffMsMax = 300_000;
+/** A container that ran this long starts its back-off anew. */
+export const crashBackoffResetMs = 600_000;
+/** Lines of a container's log that are kept. */
+export const logLinesMax = 10_000;
