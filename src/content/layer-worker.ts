@@ -1,5 +1,5 @@
 /**
- * A worker that does one slow piece of layer work and ends: unpack a blob into a directory, pack an upper directory into a blob, sync a
+ * A worker that does one slow piece of layer work at a time: unpack a blob into a directory, pack an upper directory into a blob, sync a
  * filesystem. In a worker because file calls are synchronous and hashing and compression would hold up the API's thread.
  */
 import { createHash } from 'node:crypto';
@@ -7,7 +7,7 @@ import { createReadStream, mkdirSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { parentPort, workerData } from 'node:worker_threads';
+import { parentPort } from 'node:worker_threads';
 import { createGzip } from 'node:zlib';
 import { syncFilesystem } from '#os/special-files.ts';
 import { decompress } from './compression.ts';
@@ -81,9 +81,13 @@ async function run(job: LayerJob): Promise<LayerJobResult> {
   return { diffId: '', digest: '', blobBytes: 0, expandedBytes: 0, entriesEmpty: true };
 }
 
-try {
-  parentPort?.postMessage({ result: await run(workerData as LayerJob) });
-} catch (error) {
-  const { message, code, name } = error as NodeJS.ErrnoException;
-  parentPort?.postMessage({ error: { message, code, name } });
-}
+// One job at a time: the pool hands out the next when this one was answered.
+parentPort?.on('message', (job: LayerJob) => {
+  run(job).then(
+    (result) => parentPort?.postMessage({ result }),
+    (error: unknown) => {
+      const { message, code, name } = error as NodeJS.ErrnoException;
+      parentPort?.postMessage({ error: { message, code, name } });
+    },
+  );
+});

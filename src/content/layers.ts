@@ -9,13 +9,12 @@
 import { mkdirSync, readFileSync, readdirSync } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Worker } from 'node:worker_threads';
 import { ApiError } from '#base/errors.ts';
 import type { Logger } from '#observe/log.ts';
 import { DigestError } from './blobs.ts';
 import type { Blobs } from './blobs.ts';
 import type { CopyAction } from './copy.ts';
-import type { LayerJob, LayerJobResult } from './layer-worker.ts';
+import { LayerPool } from './layer-pool.ts';
 import type { Clock } from '#os/clock.ts';
 import { contentYouthMs, unpackConcurrencyMax } from './limits.ts';
 import type { Records } from './records.ts';
@@ -48,28 +47,6 @@ export interface Layers {
   close(): Promise<void>;
 }
 
-/** Runs one job in a worker of its own; the worker's memory goes with it. */
-function runJob(job: LayerJob, signal?: AbortSignal): Promise<LayerJobResult> {
-  return new Promise((resolve, reject) => {
-    signal?.throwIfAborted();
-    const worker = new Worker(new URL(import.meta.url.endsWith('.js') ? './layer-worker.js' : './layer-worker.ts', import.meta.url), { workerData: job });
-    const abort = (): void => { void worker.terminate(); reject(signal!.reason); };
-    signal?.addEventListener('abort', abort, { once: true });
-    worker.once('message', (message: { result?: LayerJobResult; error?: { message: string; code?: string; name: string } }) => {
-      if (message.result !== undefined) resolve(message.result);
-      else reject(toError(message.error!));
-    });
-    worker.once('error', reject);
-    worker.once('exit', () => { signal?.removeEventListener('abort', abort); reject(new Error('the layer worker ended early')); });
-  });
-}
-
-function toError(from: { message: string; code?: string; name: string }): Error {
-  if (from.name === 'TarError' || from.name === 'ApiError') return new ApiError('BadRequest', from.message);
-  if (from.code?.startsWith('Z_') === true || from.code?.startsWith('ZSTD_') === true) return new ApiError('BadRequest', `failed to decompress: ${from.message}`);
-  return Object.assign(new Error(from.message), { code: from.code });
-}
-
 class Semaphore {
   #free: number;
   readonly #waiting: (() => void)[] = [];
@@ -88,6 +65,7 @@ class OverlayLayers implements Layers {
   readonly #boot: string;
   readonly #clock: Clock;
   readonly #young = new Map<string, number>();
+  readonly #pool: LayerPool;
   readonly #slots = new Semaphore(unpackConcurrencyMax);
   readonly #running = new Map<string, Promise<void>>();
   #next = 1;
@@ -95,7 +73,7 @@ class OverlayLayers implements Layers {
   #syncAgain = false;
 
   constructor(root: string, blobs: Blobs, records: Records, log: Logger, boot: string, clock: Clock) {
-    this.#root = root; this.#blobs = blobs; this.#records = records; this.#log = log; this.#boot = boot; this.#clock = clock;
+    this.#root = root; this.#blobs = blobs; this.#records = records; this.#log = log; this.#boot = boot; this.#clock = clock; this.#pool = new LayerPool(clock);
   }
 
   /** Removes what is half made and forgets what a power loss may have damaged. */
@@ -139,7 +117,7 @@ class OverlayLayers implements Layers {
     const n = this.#next++;
     const directory = join(this.#root, 'l', n.toString(36));
     try {
-      const result = await runJob({ kind: 'unpack', blobPath: this.#blobs.path(blobDigest), directory, layer: true }, signal);
+      const result = await this.#pool.run({ kind: 'unpack', blobPath: this.#blobs.path(blobDigest), directory, layer: true }, signal);
       if (result.diffId !== diffId) throw new DigestError(`layer ${blobDigest} has diff id ${result.diffId}, its image says ${diffId}`);
       await this.#publish(diffId, n, result.expandedBytes);
     } catch (error) {
@@ -167,7 +145,7 @@ class OverlayLayers implements Layers {
     if (this.#syncing !== undefined) { this.#syncAgain = true; return; }
     const pending = [...this.#records.entries<LayerRecord>('layers')].filter(([, record]) => record.boot !== undefined);
     if (pending.length === 0) return;
-    this.#syncing = runJob({ kind: 'sync', directory: this.#root })
+    this.#syncing = this.#pool.run({ kind: 'sync', directory: this.#root })
       .then(() => this.#records.commit(pending.flatMap(([key, record]) => {
         const now = this.#records.get<LayerRecord>('layers', key);
         return now?.n === record.n ? [{ table: 'layers', key, value: { n: record.n, sizeBytes: record.sizeBytes } }] : [];
@@ -179,7 +157,7 @@ class OverlayLayers implements Layers {
   async #pack(directory: string, layer: boolean, options: { mtimeMs?: number; exclude?: string[] } = {}): Promise<PackedLayer> {
     const target = this.#blobs.scratchPath();
     try {
-      const packed = await runJob({ kind: 'pack', directory, target, layer, skipRoot: true, ...options });
+      const packed = await this.#pool.run({ kind: 'pack', directory, target, layer, skipRoot: true, ...options });
       if (packed.entriesEmpty) await rm(target, { force: true });
       else await this.#blobs.adopt(target, packed.digest, packed.blobBytes);
       return { diffId: packed.diffId, digest: packed.digest, blobBytes: packed.blobBytes, expandedBytes: packed.expandedBytes, isEmpty: packed.entriesEmpty };
@@ -211,14 +189,15 @@ class OverlayLayers implements Layers {
   }
 
   async unpackFile(path: string, directory: string, owner?: { uid: number; gid: number }): Promise<void> {
-    await runJob({ kind: 'unpack', blobPath: path, directory, layer: false, ...(owner === undefined ? {} : { owner }) });
+    await this.#pool.run({ kind: 'unpack', blobPath: path, directory, layer: false, ...(owner === undefined ? {} : { owner }) });
   }
 
-  async copyInto(root: string, actions: CopyAction[], signal?: AbortSignal): Promise<void> { await runJob({ kind: 'copy', root, actions }, signal); }
+  async copyInto(root: string, actions: CopyAction[], signal?: AbortSignal): Promise<void> { await this.#pool.run({ kind: 'copy', root, actions }, signal); }
 
   async close(): Promise<void> {
     await Promise.allSettled(this.#running.values());
     await this.#syncing;
+    await this.#pool.close();
   }
 }
 

@@ -32,3 +32,6 @@ export const layersPerImageMax = 480;
 export const downloadConcurrencyMax = 4;
 export const downloadAttemptsMax = 5;
 export const redirectsMax = 10;
+
+/** A worker that unpacked or packed waits this long for more. */
+export const layerWorkerIdleMs = 5000;
