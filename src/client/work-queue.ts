@@ -73,6 +73,7 @@ export class WorkQueue {
   addAfter(key: string, delayMs: number): void {
     if (this.#stopped) return;
     if (delayMs <= 0) { this.add(key); return; }
+    if (this.#ready.has(key)) return;
     const dueMs = this.#options.clock.monotonic() + delayMs;
     const held = this.#delays.get(key);
     if (held !== undefined && held.dueMs <= dueMs) return;

@@ -47,12 +47,17 @@ export function enqueueEach(informer: Informer, queue: WorkQueue): void {
   informer.addHandler({ added: (o) => queue.add(keyOf(o)), updated: (o) => queue.add(keyOf(o)), deleted: (o) => queue.add(keyOf(o)) });
 }
 
-/** Changes of owned objects put the controlling owner's key on the queue, also the former owner's. */
+/** Owners of many are looked at less often: counting is O(owned), and changes come in bursts. Small ones wait for nothing. */
+export function coalesceMs(owned: number): number {
+  return owned <= 32 ? 0 : Math.min(250, owned >> 2);
+}
+
+/** Changes of owned objects put the controlling owner's key on the queue, also the former owner's. The informer needs the index `controller`. */
 export function enqueueController(informer: Informer, ownerKind: string, queue: WorkQueue): void {
   const enqueue = (object: KubeObject): string | undefined => {
     const owner = controllerOf(object);
     if (owner === undefined || owner.kind !== ownerKind) return undefined;
-    queue.add(`${object.metadata.namespace}/${owner.name}`);
+    queue.addAfter(`${object.metadata.namespace}/${owner.name}`, coalesceMs(informer.countBy('controller', owner.uid)));
     return owner.uid;
   };
   informer.addHandler({
