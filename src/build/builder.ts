@@ -3,6 +3,8 @@
  */
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { ApiError } from '#base/errors.ts';
 import type { Content } from '#content/content.ts';
 import type { ImageRecord, ImageRecords, RunConfig } from '#content/image-records.ts';
@@ -18,9 +20,10 @@ import type { BuildContext } from './context.ts';
 import { applyConfig } from './dockerfile/config.ts';
 import { parseTrigger } from './dockerfile/parser.ts';
 import { buildsInParallelMax } from './limits.ts';
+import type { Processes } from '#os/processes.ts';
 import type { BuildRunner } from './runner.ts';
 
-export interface BuilderOptions { content: Content; images: ImageStore; records: ImageRecords; snapshots: BuildSnapshots; runner: BuildRunner; clock: Clock; random: Random; hostEnvironment?: HostEnvironment }
+export interface BuilderOptions { content: Content; images: ImageStore; records: ImageRecords; snapshots: BuildSnapshots; runner: BuildRunner; clock: Clock; random: Random; /** Expands bzip2 and xz contexts by the host's programs. */ processes?: Processes; hostEnvironment?: HostEnvironment }
 
 /** What RUN steps may see of the host without the image keeping it. */
 export interface HostEnvironment {
@@ -61,7 +64,7 @@ class ClassicBuilder implements Builder {
     };
   }
 
-  receiveContext(source: AsyncIterable<Uint8Array>, dockerfile: string, signal?: AbortSignal): Promise<BuildContext> { return receiveContext(this.#options.content, source, dockerfile, signal); }
+  receiveContext(source: AsyncIterable<Uint8Array>, dockerfile: string, signal?: AbortSignal): Promise<BuildContext> { return receiveContext(this.#options.content, source, dockerfile, signal, expandWith(this.#options.processes)); }
 
   async build(request: Omit<BuildRequest, 'hiddenEnv' | 'hiddenMounts'>): Promise<ImageRecord> {
     if (this.#running >= buildsInParallelMax) throw new ApiError('TooManyRequests', 'too many builds at a time');
@@ -78,7 +81,22 @@ class ClassicBuilder implements Builder {
     for (const id of readdirSync(join(content.root, 'containers'))) if (id.startsWith('build-')) await snapshots.removeContainerRoot(id);
     const orphans = this.#options.records.list().filter((record) => record.isIntermediate === true && record.file.history === undefined);
     await this.#options.records.commit(orphans.map((record) => ({ table: 'images', key: record.id, value: undefined })));
+    // Every owner has registered by now: what none of them names is left over from a process that died.
+    await content.collect({ evenYoung: true });
   }
+}
+
+type ExpandOther = (kind: 'bzip2' | 'xz', source: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>;
+
+function expandWith(processes: Processes | undefined): ExpandOther | undefined {
+  if (processes === undefined) return undefined;
+  return (kind, source) => {
+    const program = processes.find(kind);
+    if (program === undefined) throw new ApiError('BadRequest', `the context is compressed with ${kind}, and ${kind} is not installed`);
+    const child = processes.spawn(program, ['-dc'], { stdin: 'pipe', stdout: 'pipe' });
+    pipeline(Readable.from(source, { objectMode: false }), child.stdin!).catch(() => {});
+    return child.stdout as AsyncIterable<Uint8Array>;
+  };
 }
 
 export function createBuilder(options: BuilderOptions): Builder { return new ClassicBuilder(options); }

@@ -111,7 +111,7 @@ class TarContext implements BuildContext {
 }
 
 /** Reads the stream to its end. `dockerfile`: its path in the context, whose text is kept. */
-export async function receiveContext(content: Content, source: AsyncIterable<Uint8Array>, dockerfile: string, signal?: AbortSignal): Promise<BuildContext> {
+export async function receiveContext(content: Content, source: AsyncIterable<Uint8Array>, dockerfile: string, signal?: AbortSignal, expandOther?: Parameters<typeof decompress>[1]): Promise<BuildContext> {
   const spool = content.blobs.scratchPath();
   const entries = new Map<string, ContextEntry>();
   const texts = new Map<string, string>();
@@ -119,7 +119,7 @@ export async function receiveContext(content: Content, source: AsyncIterable<Uin
   const file = await open(spool, 'wx', 0o600);
   try {
     let total = 0;
-    const expanded = await decompress(source);
+    const expanded = await decompress(source, expandOther);
     const kept = async function* (): AsyncGenerator<Uint8Array> {
       for await (const chunk of expanded) {
         signal?.throwIfAborted();

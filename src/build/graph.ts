@@ -5,12 +5,13 @@
  *
  * Front ends (`dockerfile/convert.ts`) make operations; nothing here knows instructions.
  */
-import { lstatSync, readdirSync, rmSync, rmdirSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Content } from '#content/content.ts';
 import type { CopyAction } from '#content/copy.ts';
 import type { ImageLayer, ImageRecords } from '#content/image-records.ts';
 import { toImageLayer, writeImage } from '#content/image-writer.ts';
+import { findMountPoints } from '#content/mount-points.ts';
 import type { BuildSnapshots } from '#content/snapshots.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import { digestOf } from './cache.ts';
@@ -64,27 +65,9 @@ export function newContainerId(random: Random): string { return Buffer.from(rand
 /** Takes what a container wrote as a layer. */
 async function takeLayer(context: GraphContext, id: string, layers: ImageLayer[]): Promise<ImageLayer | null> {
   const upper = await context.snapshots.detachUpper(id);
-  removeMountPoints(context, upper, layers);
+  for (const path of findMountPoints(context.content, upper, layers)) rmSync(join(upper, path), { recursive: true });
   const packed = await context.content.layers.commitUpper(upper);
   return packed.isEmpty ? null : toImageLayer(packed);
-}
-
-/** What the runtime made to mount over it is not the command's work. */
-function removeMountPoints(context: GraphContext, upper: string, layers: ImageLayer[]): void {
-  const isBelow = (path: string): string | undefined => [...layers].reverse().map((layer) => join(context.content.root, context.content.layers.directory(layer.diffId), path)).find((each) => lstatSync(each, { throwIfNoEntry: false }) !== undefined);
-  for (const path of ['etc/hosts', 'etc/hostname', 'etc/resolv.conf']) {
-    const info = lstatSync(join(upper, path), { throwIfNoEntry: false });
-    if (info?.isFile() === true && info.size === 0 && isBelow(path) === undefined) rmSync(join(upper, path));
-  }
-  for (const path of ['dev/pts', 'dev/shm', 'dev/mqueue', 'dev/console', 'dev', 'proc', 'sys/fs/cgroup', 'sys/fs', 'sys', 'etc']) {
-    const own = lstatSync(join(upper, path), { throwIfNoEntry: false });
-    if (own === undefined) continue;
-    if (own.isFile() && own.size === 0) { rmSync(join(upper, path)); continue; }
-    if (!own.isDirectory() || readdirSync(join(upper, path)).length > 0) continue;
-    const lower = isBelow(path);
-    const info = lower === undefined ? undefined : lstatSync(lower);
-    if (info === undefined ? path !== 'etc' : info.isDirectory() && info.mode === own.mode && info.uid === own.uid && info.gid === own.gid) rmdirSync(join(upper, path));
-  }
 }
 
 async function solveExec(context: GraphContext, layers: ImageLayer[], op: ExecOp, options: SolveOptions): Promise<ImageLayer | null> {

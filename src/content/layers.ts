@@ -33,7 +33,7 @@ export interface Layers {
   /** Packs an overlayfs upper directory as a gzip blob, and takes the directory over as the unpacked layer. */
   commitUpper(upper: string): Promise<PackedLayer>;
   /** Packs an overlayfs upper directory as a gzip blob and leaves the directory alone. */
-  packUpper(upper: string): Promise<PackedLayer>;
+  packUpper(upper: string, exclude?: string[]): Promise<PackedLayer>;
   /** Packs a tree into a blob and leaves the tree alone. */
   packTree(directory: string, options?: { mtimeMs?: number; exclude?: string[] }): Promise<PackedLayer>;
   list(): IterableIterator<[string, LayerRecord]>;
@@ -177,7 +177,7 @@ class OverlayLayers implements Layers {
     return packed;
   }
 
-  packUpper(upper: string): Promise<PackedLayer> { return this.#pack(upper, true); }
+  packUpper(upper: string, exclude: string[] = []): Promise<PackedLayer> { return this.#pack(upper, true, { exclude }); }
   packTree(directory: string, options?: { mtimeMs?: number; exclude?: string[] }): Promise<PackedLayer> { return this.#pack(directory, false, options); }
   list(): IterableIterator<[string, LayerRecord]> { return this.#records.entries<LayerRecord>('layers'); }
 

@@ -143,7 +143,7 @@ async function makeFakeRegistry(t: TestScope, source: Store, name: string, serve
       const { bytes, breaksAt } = serveBlob(digest, whole, from);
       response.writeHead(from > 0 ? 206 : 200, { 'content-length': bytes.length - from });
       if (breaksAt === undefined) { response.end(bytes.subarray(from)); return; }
-      response.write(bytes.subarray(from, breaksAt), () => response.destroy());
+      response.write(bytes.subarray(from, breaksAt), () => response.socket?.end());
     })().catch(() => response.destroy());
   });
   await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve); });

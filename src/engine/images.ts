@@ -11,6 +11,7 @@ import type { Reference } from '#base/reference.ts';
 import type { Content } from '#content/content.ts';
 import type { HistoryEntry, ImageFile, ImageLayer, ImageRecord, ImageRecords, RunConfig } from '#content/image-records.ts';
 import { toImageLayer, writeImage, writeManifest } from '#content/image-writer.ts';
+import { findMountPoints } from '#content/mount-points.ts';
 import type { Change } from '#content/records.ts';
 import type { HttpTransport } from '#content/remote.ts';
 import type { Logger } from '#observe/log.ts';
@@ -322,7 +323,7 @@ class EngineImages implements ImageStore {
     const layers: ImageLayer[] = [...(options.parent?.layers ?? [])];
     let isEmpty = true;
     if (options.upper !== undefined) {
-      const packed = await content.layers.packUpper(options.upper);
+      const packed = await content.layers.packUpper(options.upper, findMountPoints(content, options.upper, layers));
       isEmpty = packed.isEmpty;
       if (!packed.isEmpty) {
         hold.addBlob(packed.digest);

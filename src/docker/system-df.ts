@@ -1,0 +1,41 @@
+/** `GET /system/df`: what images, containers, volumes and the build cache take on disk. */
+import type { Builder } from '#build/builder.ts';
+import type { ImageStore } from '#engine/images.ts';
+import type { DockerParts } from './context.ts';
+import { isoNano } from './images.ts';
+import { showSummary } from './inspect.ts';
+import type { Route, RouteContext } from './route.ts';
+import { showVolume, usersOf } from './volumes.ts';
+
+function imagesUsage(parts: DockerParts, images: ImageStore): { list: unknown[]; layersSize: number } {
+  const { content, records } = images.options;
+  const shown = records.list().filter((record) => record.isHidden !== true && record.isIntermediate !== true);
+  const uses = new Map<string, number>();
+  for (const record of shown) for (const diffId of new Set(record.layers.map((layer) => layer.diffId))) uses.set(diffId, (uses.get(diffId) ?? 0) + 1);
+  const containers = parts.engine.registry.list();
+  const list = shown.map((record) => {
+    const summary = images.summarize(record);
+    const shared = record.layers.reduce((sum, layer) => sum + ((uses.get(layer.diffId) ?? 0) > 1 ? content.layers.sizeBytes(layer.diffId) : 0), 0);
+    return {
+      Containers: containers.filter((container) => container.record.spec.imageId === record.id).length, Created: Math.floor(record.createdAtMs / 1000), Id: record.id, Labels: summary.config.labels, ParentId: record.parent ?? '',
+      RepoDigests: summary.digests, RepoTags: summary.names, SharedSize: shared, Size: summary.sizeBytes,
+    };
+  });
+  return { list, layersSize: [...uses.keys()].reduce((sum, diffId) => sum + content.layers.sizeBytes(diffId), 0) };
+}
+
+function usage(parts: DockerParts, images: ImageStore, builder: Builder, context: RouteContext): unknown {
+  const types = context.query.getAll('type');
+  const wants = (type: string): boolean => types.length === 0 || types.includes(type);
+  const { list, layersSize } = imagesUsage(parts, images);
+  return {
+    LayersSize: wants('image') ? layersSize : 0, Images: wants('image') ? list : null,
+    Containers: wants('container') ? parts.engine.registry.list().filter((container) => container.record.spec.owner !== 'build').map((container) => showSummary(parts, container, true)) : null,
+    Volumes: wants('volume') ? parts.engine.volumes.list().map((volume) => ({ ...showVolume(parts, volume), UsageData: { RefCount: usersOf(parts, volume.name).length, Size: parts.engine.volumes.sizeBytes(volume.name) } })) : null,
+    BuildCache: wants('build-cache') ? builder.cache.list().map(({ id, record, sizeBytes, isInUse }) => ({ ID: id, Type: 'regular', Description: record.about, InUse: isInUse, Shared: isInUse, Size: sizeBytes, CreatedAt: isoNano(record.atMs), LastUsedAt: isoNano(record.atMs), UsageCount: 1 })) : null,
+  };
+}
+
+export function systemDfRoutes(parts: DockerParts, images: ImageStore, builder: Builder): Route[] {
+  return [{ method: 'GET', path: '/system/df', handle: async (context) => usage(parts, images, builder, context) }];
+}

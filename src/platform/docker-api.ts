@@ -1,0 +1,66 @@
+/** The Docker API of a node, put together from the engine's resources, images, builds and the registry's sides. */
+import { createBuilder } from '#build/builder.ts';
+import { createContainerRunner } from '#build/runner-containers.ts';
+import type { Content } from '#content/content.ts';
+import type { ImageRecords } from '#content/image-records.ts';
+import type { BuildSnapshots } from '#content/snapshots.ts';
+import { authRoutes } from '#docker/auth.ts';
+import { buildRoutes } from '#docker/build.ts';
+import { distributionRoutes } from '#docker/distribution.ts';
+import { imageRoutes } from '#docker/images.ts';
+import { engineRoutes } from '#docker/routes.ts';
+import { createDockerServer } from '#docker/server.ts';
+import { systemDfRoutes } from '#docker/system-df.ts';
+import type { DockerEngine } from '#engine/create-engine.ts';
+import type { ImageStore } from '#engine/images.ts';
+import type { Logger } from '#observe/log.ts';
+import { realClock, realRandom } from '#os/clock.real.ts';
+import { linuxProcesses } from '#os/processes.linux.ts';
+import type { Access } from '#registry/access.ts';
+import { tiphysVersion } from './version.ts';
+
+export interface DockerApiParts {
+  engine: DockerEngine; images: ImageStore; content: Content; records: ImageRecords; snapshots: BuildSnapshots; access: Access;
+  socketPath: string; dataDir: string; log: Logger; registryDomains: string[];
+}
+
+/** Proxies that the host uses and builds are to use too; they do not stay in the image. */
+function hostProxies(): string[] {
+  return Object.entries(process.env).filter(([name, value]) => /^(https?|no|ftp|all)_proxy$/i.test(name) && value !== undefined && value !== '').map(([name, value]) => `${name}=${value}`);
+}
+
+export async function startDockerApi(parts: DockerApiParts): Promise<AsyncDisposable> {
+  const { engine, images, content, records, snapshots, access } = parts;
+  const runner = createContainerRunner({ containers: engine.containers, onNetwork: (name) => ({ networks: [{ network: name, aliases: [] }] }) });
+  const builder = createBuilder({
+    content, records, images, snapshots, runner, clock: realClock, random: realRandom, processes: linuxProcesses,
+    hostEnvironment: { proxies: hostProxies() },
+  });
+  await builder.recover();
+  const counts = (imageId: string): number => engine.containers.list().filter((container) => container.imageId === imageId).length;
+  const server = await createDockerServer({
+    socketPath: parts.socketPath, log: parts.log, serverVersion: tiphysVersion(),
+    routes: [
+      ...engineRoutes({ engine, clock: realClock, random: realRandom, platform: { version: tiphysVersion(), dataDir: parts.dataDir, registries: parts.registryDomains } }),
+      ...imageRoutes({ images, countContainers: counts }), ...distributionRoutes(images), ...authRoutes({ images, registry: { access, domains: parts.registryDomains } }),
+      ...systemDfRoutes({ engine, clock: realClock, random: realRandom, platform: { version: tiphysVersion(), dataDir: parts.dataDir, registries: parts.registryDomains } }, images, builder),
+      ...buildRoutes({ builder, images, containerForCommit: (reference) => commitSource(parts, reference) }),
+    ],
+  });
+  return { [Symbol.asyncDispose]: () => server.close() };
+}
+
+/** A container as `docker commit` sees it. */
+function commitSource(parts: DockerApiParts, reference: string): { id: string; imageId: string; upper: string; config: import('#content/image-records.ts').RunConfig; pause(): Promise<void>; resume(): Promise<void> } {
+  const container = parts.engine.registry.get(reference);
+  const spec = container.record.spec;
+  const image = parts.records.find(spec.imageId);
+  const config = {
+    ...(image?.file.config ?? {}), Env: spec.env, ...(spec.command === undefined ? {} : { Cmd: spec.command }), ...(spec.entrypoint === undefined ? {} : { Entrypoint: spec.entrypoint }),
+    ...(spec.workingDir === undefined ? {} : { WorkingDir: spec.workingDir }), ...(spec.user === undefined ? {} : { User: spec.user }), Labels: spec.labels,
+  };
+  return {
+    id: container.id, imageId: spec.imageId, upper: parts.snapshots.upperDir(container.id), config,
+    pause: () => parts.engine.containers.pause(container.id, true), resume: () => parts.engine.containers.pause(container.id, false),
+  };
+}
