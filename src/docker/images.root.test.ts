@@ -143,7 +143,10 @@ async function makeFakeRegistry(t: TestScope, source: Store, name: string, serve
       const { bytes, breaksAt } = serveBlob(digest, whole, from);
       response.writeHead(from > 0 ? 206 : 200, { 'content-length': bytes.length - from });
       if (breaksAt === undefined) { response.end(bytes.subarray(from)); return; }
-      response.write(bytes.subarray(from, breaksAt), () => response.socket?.end());
+      response.write(bytes.subarray(from, breaksAt));
+      // What the client has not read when the connection breaks is lost to it; give it the time.
+      await realClock.sleep(150);
+      response.destroy();
     })().catch(() => response.destroy());
   });
   await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve); });
