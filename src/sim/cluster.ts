@@ -18,6 +18,7 @@ import { createDirectTransport } from '#client/transport-direct.ts';
 import { discoverResources } from '#controllers/discovery.ts';
 import { type ControllerOptions, runControllers, type RunningControllers } from '#controllers/run.ts';
 import { createLogger, type Logger, type LogLevel, silentLogger } from '#observe/log.ts';
+import { realClock } from '#os/clock.real.ts';
 import { settle, SimClock, SimRandom } from '#os/clock.sim.ts';
 import { type RunningScheduler, runScheduler } from '#scheduler/scheduler.ts';
 import { type ForkableStore, createMemoryStore } from '#store/memory.ts';
@@ -25,6 +26,7 @@ import { type Duration, durationMs, formatDuration } from './duration.ts';
 import { ObservedStore } from './event-hash.ts';
 import { FaultyTransport } from './faults.ts';
 import { runUntilMsMax, timersPerInstantMax } from './limits.ts';
+import { type Listening, type ListenOptions, listenCluster } from './listen.ts';
 import { metricsOf } from './metrics.ts';
 import { type NodeOptions, SimNodes } from './nodes.ts';
 import { type ExecResult, type ScriptRule, Scripts } from './pod-script.ts';
@@ -57,9 +59,10 @@ const partUsers: Record<Part, typeof user> = {
 };
 
 /** Keys are made when somebody first needs them: most runs never do. */
-function lazyKeys(random: SimRandom, clock: SimClock): KeyRing {
+function lazyKeys(random: SimRandom): KeyRing {
   let ring: KeyRing | undefined;
-  const made = (): KeyRing => (ring ??= { ...createKeyRing(random, clock), encryption: [] });
+  // Real clients judge certificates by the real time.
+  const made = (): KeyRing => (ring ??= { ...createKeyRing(random, realClock), encryption: [] });
   return { format: 1, get ca() { return made().ca; }, get serviceAccount() { return made().serviceAccount; }, encryption: [] };
 }
 
@@ -91,7 +94,7 @@ export class Cluster implements AsyncDisposable {
     this.observed = new ObservedStore(options.hash === true);
     this.store = this.observed.wrap(from?.store ?? createMemoryStore(this.clock));
     this.scripts = from?.scripts ?? new Scripts(options.scripts ?? []);
-    this.keys = lazyKeys(this.random.split(), this.clock);
+    this.keys = lazyKeys(this.random.split());
     this.log = options.log === undefined ? silentLogger : createLogger(() => this.clock.now(), (line) => process.stderr.write(line), options.log);
     this.#startNodes = from?.nodes ?? (typeof options.nodes === 'object' ? options.nodes : Array.from({ length: options.nodes ?? 3 }, () => ({})));
     const handle: ApiHandler = async (request) => (this.#parts ?? (await this.#start())).api.handle(request);
@@ -218,6 +221,9 @@ export class Cluster implements AsyncDisposable {
     const random = seed === undefined ? this.random.split() : new SimRandom(seed);
     return new Cluster(this.options, { store: this.store.fork() as ForkableStore, nowMs: this.clock.now(), random, nodes, scripts: this.scripts });
   }
+
+  /** Real HTTPS with a kubeconfig, for kubectl and for operators. Dispose it before the cluster. */
+  listen(options?: ListenOptions): Promise<Listening> { return listenCluster(this, options); }
 
   /** What a Pod's container has logged. */
   logs(namespace: string, name: string, container?: string): string[] {

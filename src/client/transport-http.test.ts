@@ -1,0 +1,91 @@
+import assert from 'node:assert/strict';
+import http2 from 'node:http2';
+import type { AddressInfo } from 'node:net';
+import { test } from 'node:test';
+import { ApiError } from '#base/errors.ts';
+import { realClock } from '#os/clock.real.ts';
+import { kinds } from './kinds.ts';
+import { createClient } from './rest-client.ts';
+import { createHttpTransport } from './transport-http.ts';
+
+interface Fake extends AsyncDisposable { url: string; sessions: number; dropAll(): void; requests: string[] }
+
+async function fakeServer(answer: (stream: http2.ServerHttp2Stream, path: string, body: string) => void): Promise<Fake> {
+  const server = http2.createServer();
+  const sessions = new Set<http2.ServerHttp2Session>();
+  const fake: Fake = {
+    url: '', sessions: 0, requests: [], dropAll: () => { for (const session of sessions) session.destroy(); },
+    [Symbol.asyncDispose]: () => new Promise<void>((resolve) => { for (const session of sessions) session.destroy(); server.close(() => resolve()); }),
+  };
+  server.on('session', (session) => { fake.sessions++; sessions.add(session); session.on('error', () => undefined); session.on('close', () => sessions.delete(session)); });
+  server.on('stream', (stream, headers) => {
+    let body = '';
+    stream.on('error', () => undefined);
+    stream.on('data', (chunk) => { body += String(chunk); });
+    stream.on('end', () => { fake.requests.push(`${headers[':method']} ${headers[':path']} ${headers['authorization'] ?? ''}`); answer(stream, String(headers[':path']), body); });
+  });
+  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve); });
+  fake.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return fake;
+}
+
+test('requests carry token, query and body, and failures become ApiErrors', async () => {
+  await using server = await fakeServer((stream, path, body) => {
+    stream.respond({ ':status': path.includes('missing') ? 404 : 200 });
+    stream.end(path.includes('missing') ? JSON.stringify({ kind: 'Status', reason: 'NotFound', message: 'pods "missing" not found', code: 404, details: { name: 'missing' } }) : JSON.stringify({ echoed: body === '' ? null : JSON.parse(body) }));
+  });
+  await using transport = createHttpTransport({ server: server.url, token: () => 'secret', clock: realClock });
+  const client = createClient(transport);
+  const made = await client.create(kinds.Pod, { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'a', namespace: 'x' } }, { fieldManager: 'me' });
+  assert.equal(made['echoed'].metadata.name, 'a');
+  assert.equal(server.requests[0], 'POST /api/v1/namespaces/x/pods?fieldManager=me Bearer secret');
+  await assert.rejects(client.get(kinds.Pod, 'missing', 'x'), (error) => error instanceof ApiError && error.reason === 'NotFound' && error.details?.name === 'missing');
+  assert.equal(server.sessions, 1);
+});
+
+test('watch events come through split chunks, and leaving the loop ends the stream', async () => {
+  let closed = false;
+  await using server = await fakeServer((stream) => {
+    stream.respond({ ':status': 200 });
+    stream.on('close', () => { closed = true; });
+    stream.write('{"type":"ADDED","object":{"metadata":{"name":"a"}}}\n{"type":"MODI');
+    stream.write('FIED","object":{"metadata":{"name":"b"}}}\n');
+  });
+  await using transport = createHttpTransport({ server: server.url, clock: realClock });
+  const names: string[] = [];
+  for await (const event of createClient(transport).watch(kinds.Pod, { resourceVersion: '1' })) {
+    names.push(`${event.type} ${event.object.metadata.name}`);
+    if (names.length === 2) break;
+  }
+  assert.deepEqual(names, ['ADDED a', 'MODIFIED b']);
+  await realClock.sleep(50);
+  assert.equal(closed, true);
+});
+
+test('a lost connection fails what is under way and is made again', async () => {
+  let hang = true;
+  await using server = await fakeServer((stream) => {
+    if (hang) { hang = false; server.dropAll(); return; }
+    stream.respond({ ':status': 200 });
+    stream.end('{}');
+  });
+  await using transport = createHttpTransport({ server: server.url, clock: realClock });
+  const client = createClient(transport);
+  await assert.rejects(client.get(kinds.Pod, 'a', 'x'), (error) => error instanceof ApiError && error.reason === 'ServiceUnavailable');
+  await client.get(kinds.Pod, 'a', 'x');
+  assert.equal(server.sessions, 2);
+});
+
+test('a server that is not there is ServiceUnavailable', async () => {
+  await using transport = createHttpTransport({ server: 'http://127.0.0.1:1', clock: realClock });
+  await assert.rejects(createClient(transport).get(kinds.Pod, 'a', 'x'), (error) => error instanceof ApiError && error.reason === 'ServiceUnavailable');
+});
+
+test('an aborted watch ends without an error', async () => {
+  await using server = await fakeServer((stream) => { stream.respond({ ':status': 200 }); stream.write('{"type":"ADDED","object":{"metadata":{"name":"a"}}}\n'); });
+  await using transport = createHttpTransport({ server: server.url, clock: realClock });
+  const stop = new AbortController();
+  let count = 0;
+  for await (const _event of createClient(transport).watch(kinds.Pod, { signal: stop.signal })) { count++; stop.abort(); }
+  assert.equal(count, 1);
+});

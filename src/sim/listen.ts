@@ -1,0 +1,90 @@
+/**
+ * Real HTTPS for a simulated cluster: kubectl and operators work against it. Time follows the wall (or a multiple of it), or stands still
+ * but for `advance`. Logs of simulated Pods are answered by a kubelet's endpoint that all nodes share.
+ */
+import { createServer, type Server } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { serveHttp } from '#apiserver/http.ts';
+import { issueCertificate } from '#base/x509.ts';
+import { kinds } from '#client/kinds.ts';
+import { realClock, realRandom } from '#os/clock.real.ts';
+import type { Timer } from '#os/clock.ts';
+import type { Cluster } from './cluster.ts';
+
+export interface ListenOptions {
+  port?: number;
+  /** `still` (the default): only `advance` moves time. `wall`: time follows the wall. A number: that many times as fast. */
+  time?: 'still' | 'wall' | number;
+}
+
+export interface Listening extends AsyncDisposable { /** `https://127.0.0.1:port`. */ url: string; /** For a file that KUBECONFIG names. */ kubeconfig: string }
+
+const stepMs = 20;
+
+function kubeconfigText(url: string, ca: string, certificate: string, key: string): string {
+  const data = (text: string): string => Buffer.from(text).toString('base64');
+  return [
+    'apiVersion: v1', 'kind: Config', 'current-context: sim', 'clusters:', '- name: sim', '  cluster:', `    server: ${url}`, `    certificate-authority-data: ${data(ca)}`,
+    'users:', '- name: sim', '  user:', `    client-certificate-data: ${data(certificate)}`, `    client-key-data: ${data(key)}`, 'contexts:', '- name: sim', '  context: {cluster: sim, user: sim}', '',
+  ].join('\n');
+}
+
+/** Answers `/containerLogs/NAMESPACE/POD/CONTAINER`. */
+async function serveKubelet(cluster: Cluster, key: string, certificate: string, ca: string): Promise<Server> {
+  const server = createServer({ key, cert: certificate, ca, requestCert: true, rejectUnauthorized: true }, (request, response) => {
+    const parts = new URL(request.url ?? '/', 'https://node').pathname.split('/').filter((part) => part !== '');
+    if (parts[0] !== 'containerLogs' || parts.length < 4) { response.writeHead(501).end('not simulated\n'); return; }
+    try {
+      const lines = cluster.logs(parts[1]!, parts[2]!, parts[3]);
+      response.writeHead(200, { 'content-type': 'text/plain' }).end(lines.map((line) => `${line}\n`).join(''));
+    } catch (error) {
+      response.writeHead(404).end(error instanceof Error ? error.message : String(error));
+    }
+  });
+  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve); });
+  return server;
+}
+
+/** Makes virtual time follow real time. */
+function followWall(cluster: Cluster, speed: number): { stop(): Promise<void> } {
+  let timer: Timer | undefined;
+  let stopped = false;
+  let running: Promise<void> = Promise.resolve();
+  let last = realClock.monotonic();
+  const arm = (): void => {
+    if (stopped) return;
+    timer = realClock.setTimer(stepMs, () => {
+      const now = realClock.monotonic();
+      const passedMs = (now - last) * speed;
+      last = now;
+      running = cluster.advance(passedMs).finally(arm);
+    }, { background: true });
+  };
+  arm();
+  return { stop: async () => { stopped = true; timer?.cancel(); await running; } };
+}
+
+export async function listenCluster(cluster: Cluster, { port = 0, time = 'still' }: ListenOptions = {}): Promise<Listening> {
+  await cluster.ready();
+  await using stack = new AsyncDisposableStack();
+  const { ca } = cluster.keys;
+  const addresses = { dnsNames: ['localhost', 'kubernetes.default.svc'], ipAddresses: ['127.0.0.1'] };
+  const serving = issueCertificate({ commonName: 'kube-apiserver', server: true, ...addresses }, ca, realRandom, realClock);
+  const kubelet = issueCertificate({ commonName: 'system:node:sim', organizations: ['system:nodes'], server: true, ...addresses }, ca, realRandom, realClock);
+  const kubeletClient = issueCertificate({ commonName: 'kube-apiserver-kubelet-client', client: true }, ca, realRandom, realClock);
+  const admin = issueCertificate({ commonName: 'admin', organizations: ['system:masters'], client: true }, ca, realRandom, realClock);
+  const nodeServer = await serveKubelet(cluster, kubelet.keyPem, kubelet.certificatePem, ca.certificatePem);
+  stack.defer(() => new Promise<void>((resolve) => { nodeServer.closeAllConnections(); nodeServer.close(() => resolve()); }));
+  const kubeletPort = (nodeServer.address() as AddressInfo).port;
+  for (const name of cluster.nodes.names()) {
+    await cluster.client.patch(kinds.Node, name, undefined, 'merge', { status: { addresses: [{ type: 'InternalIP', address: '127.0.0.1' }, { type: 'Hostname', address: name }], daemonEndpoints: { kubeletEndpoint: { Port: kubeletPort } } } }, { subresource: 'status' });
+  }
+  const server = stack.use(await serveHttp({ api: cluster.api, serving, clientCa: ca.certificatePem, kubeletClient, host: '127.0.0.1', port }));
+  if (time !== 'still') {
+    const follower = followWall(cluster, time === 'wall' ? 1 : time);
+    stack.defer(() => follower.stop());
+  }
+  const url = `https://127.0.0.1:${server.port}`;
+  const owned = stack.move();
+  return { url, kubeconfig: kubeconfigText(url, ca.certificatePem, admin.certificatePem, admin.keyPem), [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
