@@ -2,26 +2,19 @@
 import type { Json, KubeObject } from '#base/objects.ts';
 import { ApiError } from '#base/errors.ts';
 import { apiVersionOf } from '#base/objects.ts';
-import type { KindRecord } from '#schema/kind.ts';
 import { ipText, parseCidr, defaultServiceCidr } from './allocation.ts';
 import { bootstrapRoles } from './bootstrap-roles.ts';
-import type { RequestContext, Server } from './context.ts';
+import type { Server } from './context.ts';
+import { internalContext } from './internal.ts';
 import { storageKey } from './objects.ts';
 import { createObject, updateObject } from './write-path.ts';
-
-const user = { name: 'system:apiserver', groups: ['system:masters', 'system:authenticated'] };
-
-function contextFor(server: Server, kind: KindRecord, namespace: string): RequestContext {
-  const request = { method: 'POST', path: '', query: new URLSearchParams(), headers: {}, signal: new AbortController().signal, wantsObject: true };
-  return { server, request, user, kind, warnings: [], info: { isResource: true, verb: 'create', path: '', group: kind.group, version: kind.version, resource: kind.resource, subresource: '', namespace, name: '', rest: '' } };
-}
 
 async function ensure(server: Server, group: string, version: string, resource: string, body: Omit<KubeObject, 'apiVersion' | 'kind'> & Json): Promise<void> {
   const kind = server.kinds.find(group, version, resource)!;
   const namespace = body.metadata.namespace ?? '';
   if (await server.store.get(storageKey(kind, namespace, body.metadata.name)) !== undefined) return;
   try {
-    await createObject(contextFor(server, kind, namespace), { apiVersion: apiVersionOf(kind), kind: kind.kind, ...body } as KubeObject);
+    await createObject(internalContext(server, kind, namespace), { apiVersion: apiVersionOf(kind), kind: kind.kind, ...body } as KubeObject);
   } catch (error) {
     if (!(error instanceof ApiError) || error.reason !== 'AlreadyExists') throw error; // another API server was first
   }
@@ -61,7 +54,7 @@ async function ensureKubernetesService(server: Server): Promise<void> {
 
 /** The address may be another one after a restart. */
 async function refresh(server: Server, group: string, resource: string, change: (object: Json) => void): Promise<void> {
-  const context = contextFor(server, server.kinds.find(group, 'v1', resource)!, 'default');
+  const context = internalContext(server, server.kinds.find(group, 'v1', resource)!, 'default');
   context.info.name = 'kubernetes';
   await updateObject(context, 'kubernetes', (current) => { change(current); delete current.metadata.resourceVersion; return current; });
 }

@@ -1,4 +1,132 @@
-/** Custom resources: definitions become kinds. */
+/**
+ * Custom resource definitions at work: a definition is established (its names taken, its kinds served), follows changes, and when it is deleted takes its
+ * objects with it before its finalizer goes. One loop over the definitions' watch; any step may be repeated.
+ */
+import type { Json, KubeObject } from '#base/objects.ts';
+import { isReason } from '#base/errors.ts';
+import { kindsOfDefinition } from '#schema/crd-schema.ts';
+import type { KindRecord } from '#schema/kind.ts';
+import { timestamp } from './context.ts';
 import type { Server } from './context.ts';
+import { deleteObject } from './delete.ts';
+import { internalContext } from './internal.ts';
+import { storagePrefix } from './objects.ts';
+import { updateObject } from './write-path.ts';
 
-export async function runCustomResources(_server: Server): Promise<() => void> { return () => undefined; }
+const prefix = '/registry/apiextensions.k8s.io/customresourcedefinitions/';
+const cleanup = 'customresourcecleanup.apiextensions.k8s.io';
+
+class CustomResources {
+  #server: Server;
+  #served = new Map<string, { kinds: KindRecord[]; generation: number }>();
+
+  constructor(server: Server) { this.#server = server; }
+
+  get #definitions(): KindRecord { return this.#server.kinds.find('apiextensions.k8s.io', 'v1', 'customresourcedefinitions')!; }
+
+  /** Brings what is served in line with a definition. */
+  async sync(definition: KubeObject): Promise<void> {
+    const name = definition.metadata.name!;
+    if (definition.metadata.deletionTimestamp !== undefined) { await this.#finalize(definition); return; }
+    const conflict = this.#nameConflict(definition);
+    if (conflict === undefined) this.serve(definition);
+    const conditions = conditionsFor(definition, conflict, timestamp(this.#server.clock.now()));
+    const names = conflict === undefined ? definition.spec.names : definition.status?.acceptedNames;
+    const finalizers = definition.metadata.finalizers ?? [];
+    if (!finalizers.includes(cleanup)) await this.#update(name, '', (o) => { o.metadata.finalizers = [...new Set([...(o.metadata.finalizers ?? []), cleanup])]; });
+    await this.#update(name, 'status', (o) => {
+      const storage = (o.spec.versions ?? []).filter((v: Json) => v.storage === true).map((v: Json) => v.name);
+      o.status = { ...(o.status ?? {}), acceptedNames: names, conditions, storedVersions: [...new Set([...(o.status?.storedVersions ?? []), ...storage])] };
+    });
+  }
+
+  async #update(name: string, subresource: string, change: (object: KubeObject) => void): Promise<void> {
+    const context = internalContext(this.#server, this.#definitions, '', 'update', name, subresource);
+    try {
+      await updateObject(context, name, (current) => { change(current); delete current.metadata.resourceVersion; return current; }, { subresource });
+    } catch (error) { if (!isReason(error, 'NotFound')) throw error; }
+  }
+
+  serve(definition: KubeObject): void {
+    const name = definition.metadata.name!;
+    const known = this.#served.get(name);
+    const generation = definition.metadata.generation ?? 0;
+    if (known?.generation === generation) return;
+    this.drop(name);
+    const kinds = kindsOfDefinition(definition);
+    for (const kind of kinds) this.#server.kinds.add(kind);
+    this.#served.set(name, { kinds, generation });
+  }
+
+  drop(name: string): void {
+    for (const kind of this.#served.get(name)?.kinds ?? []) this.#server.kinds.remove(kind);
+    this.#served.delete(name);
+  }
+
+  #nameConflict(definition: KubeObject): string | undefined {
+    const { group, names } = definition.spec;
+    for (const kind of this.#server.kinds.all()) {
+      if (kind.group !== group || (kind.custom === true && kind.resource === names.plural)) continue;
+      if (kind.resource === names.plural || kind.kind === names.kind) return `"${names.kind}" is already in use`;
+    }
+    return undefined;
+  }
+
+  /** Deletes the objects; the definition goes when none is left. */
+  async #finalize(definition: KubeObject): Promise<void> {
+    const name = definition.metadata.name!;
+    if (!(definition.metadata.finalizers ?? []).includes(cleanup)) return;
+    this.serve(definition);
+    const kind = this.#served.get(name)?.kinds[0] ?? kindsOfDefinition({ ...definition, spec: { ...definition.spec, versions: definition.spec.versions.map((v: Json) => ({ ...v, served: true })) } } as KubeObject)[0]!;
+    const list = await this.#server.store.list(storagePrefix(kind));
+    for (const stored of list.values) {
+      const meta = this.#server.objects.view(stored).metadata;
+      try { await deleteObject(internalContext(this.#server, kind, meta.namespace ?? '', 'delete', meta.name), meta.namespace ?? '', meta.name!, {}); } catch (error) { if (!isReason(error, 'NotFound')) throw error; }
+    }
+    const left = await this.#server.store.list(storagePrefix(kind), { limit: 1 });
+    if (left.values.length > 0) { // finalizers hold some: look again when they may have gone
+      this.#server.clock.setTimer(1000, () => { void this.again(name); }, { background: true });
+      return;
+    }
+    this.drop(name);
+    await this.#update(name, '', (o) => { o.metadata.finalizers = (o.metadata.finalizers ?? []).filter((f) => f !== cleanup); });
+  }
+
+  async again(name: string): Promise<void> {
+    const stored = await this.#server.store.get(prefix + name);
+    if (stored !== undefined) await this.sync(this.#server.objects.view(stored)).catch((error: unknown) => this.#server.log.warn('custom resource definition', { name, error }));
+  }
+}
+
+function conditionsFor(definition: KubeObject, conflict: string | undefined, now: string): Json[] {
+  const before: Json[] = definition.status?.conditions ?? [];
+  const make = (type: string, status: string, reason: string, message: string): Json => {
+    const old = before.find((c) => c.type === type);
+    return { type, status, reason, message, lastTransitionTime: old?.status === status ? old.lastTransitionTime : now };
+  };
+  const accepted = conflict === undefined ? make('NamesAccepted', 'True', 'NoConflicts', 'no conflicts found') : make('NamesAccepted', 'False', 'KindConflict', conflict);
+  const established = conflict === undefined ? make('Established', 'True', 'InitialNamesAccepted', 'the initial names have been accepted') : make('Established', 'False', 'NotAccepted', 'not all names are accepted');
+  return [accepted, established];
+}
+
+/** Serves what is defined already, then follows changes. Answers how to stop. */
+export async function runCustomResources(server: Server): Promise<() => void> {
+  const custom = new CustomResources(server);
+  const list = await server.store.list(prefix);
+  for (const stored of list.values) {
+    const definition = server.objects.view(stored);
+    if ((definition.status?.conditions ?? []).some((c: Json) => c.type === 'Established' && c.status === 'True')) custom.serve(definition);
+  }
+  const watch = server.store.watch(prefix, list.revision);
+  const follow = async (): Promise<void> => {
+    for (const stored of list.values) await custom.again(stored.key.slice(prefix.length));
+    for await (const events of watch) {
+      for (const event of events) {
+        const name = event.key.slice(prefix.length);
+        if (event.type === 'delete') custom.drop(name); else await custom.again(name);
+      }
+    }
+  };
+  follow().catch((error: unknown) => server.log.error('custom resources stopped', { error }));
+  return () => watch.close();
+}

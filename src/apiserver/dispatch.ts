@@ -6,6 +6,7 @@ import { handleDelete, handleDeleteCollection } from './delete.ts';
 import { handleGet, handleList } from './read.ts';
 import { handleReview, isReview } from './reviews.ts';
 import { handleSubresource } from './subresources.ts';
+import { handleUsage } from './usage.ts';
 import { handleWatch } from './watch.ts';
 import { handleCreate, handlePatch, handleUpdate } from './write.ts';
 
@@ -28,6 +29,7 @@ export async function dispatch(context: RequestContext): Promise<ApiResponse> {
   if (!kind.verbs.includes(info.verb)) throw new ApiError('MethodNotAllowed', 'the server does not allow this method on the requested resource', {});
   if (info.verb === 'create' && info.name !== '') throw new ApiError('MethodNotAllowed', 'the server does not allow this method on the requested resource', {});
   if (isReview(kind)) return handleReview(context);
+  if (kind.group === 'metrics.k8s.io') return handleUsage(context);
   const handler = handlers[info.verb];
   if (handler === undefined) throw new ApiError('MethodNotAllowed', 'the server does not allow this method on the requested resource', {});
   return handler(context);

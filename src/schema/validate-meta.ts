@@ -40,7 +40,7 @@ export function validateMetadata(object: Json, kind: KindRecord, errors: FieldEr
   validateOwners(meta.ownerReferences, errors);
   (meta.finalizers ?? []).forEach((f: string, i: number) => {
     for (const problem of qualifiedNameProblems(f)) errors.invalid(`metadata.finalizers[${i}]`, f, problem);
-    if (!f.includes('/') && !standardFinalizers.has(f)) errors.invalid(`metadata.finalizers[${i}]`, f, 'name is neither a standard finalizer name nor is it fully qualified');
+    if (kind.group === '' && !f.includes('/') && !standardFinalizers.has(f)) errors.invalid(`metadata.finalizers[${i}]`, f, 'name is neither a standard finalizer name nor is it fully qualified');
   });
 }
 

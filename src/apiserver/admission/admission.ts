@@ -1,6 +1,7 @@
 /** Admission: the mutating and the validating plug-ins as two visible lists, run in order (Kubernetes, "Admission Control in Kubernetes"). */
 import type { KubeObject } from '#base/objects.ts';
 import type { RequestContext } from '../context.ts';
+import { admitDefinition } from '../crd-check.ts';
 import { admitClaimResize, admitNodeRestriction, admitRbacEscalation } from './guards.ts';
 import { admitLimitBounds, admitLimitDefaults } from './limit-ranger.ts';
 import { admitPodSecurity } from './pod-security.ts';
@@ -18,7 +19,7 @@ export interface AdmissionAttributes {
 export type Admission = (context: RequestContext, attributes: AdmissionAttributes) => Promise<void> | void;
 
 const mutating: readonly Admission[] = [admitNamespaceLifecycle, admitLimitDefaults, admitServiceAccount, admitDefaultTolerations, admitPriority, admitDefaultStorageClass];
-const validating: readonly Admission[] = [admitNodeRestriction, admitLimitBounds, admitPodSecurity, admitRbacEscalation, admitClaimResize];
+const validating: readonly Admission[] = [admitDefinition, admitNodeRestriction, admitLimitBounds, admitPodSecurity, admitRbacEscalation, admitClaimResize];
 
 export async function admitMutating(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   for (const admit of mutating) { const waits = admit(context, attributes); if (waits !== undefined) await waits; }

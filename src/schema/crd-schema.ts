@@ -1,0 +1,246 @@
+/**
+ * Custom resource definitions as kinds (Kubernetes, "Extend the Kubernetes API with CustomResourceDefinitions"): the structural schema becomes the same type
+ * nodes that built-in kinds have; defaults, validation and columns are read from the published schema. Expression rules (CEL) are not here.
+ */
+import { copyJson, equalJson } from '#base/json.ts';
+import type { Json, KubeObject } from '#base/objects.ts';
+import type { FieldErrors } from './field-errors.ts';
+import { ageOf, allVerbs, scaleSubresource, statusSubresource } from './kind.ts';
+import type { Column, KindRecord, SubresourceRecord } from './kind.ts';
+import { compileJsonPath } from './json-path.ts';
+import { scalarNode, typeOf } from './types.ts';
+import type { Field, ListNode, ObjectNode, TypeNode } from './types.ts';
+
+/** The type node of a structural schema. */
+export function nodeOfSchema(schema: Json): TypeNode {
+  if (schema === undefined || schema === null || typeof schema !== 'object') return scalarNode('any');
+  if (schema['x-kubernetes-int-or-string'] === true) return scalarNode('intstr');
+  switch (schema.type) {
+    case 'object': return objectNode(schema);
+    case 'array': {
+      const node: ListNode = { kind: 'list', item: nodeOfSchema(schema.items) };
+      if (schema['x-kubernetes-list-type'] !== undefined) node.listType = schema['x-kubernetes-list-type'];
+      if (schema['x-kubernetes-list-map-keys'] !== undefined) node.keys = schema['x-kubernetes-list-map-keys'];
+      return node;
+    }
+    default: return scalarNode('any'); // scalars are checked by the validator, with its own messages
+  }
+}
+
+function objectNode(schema: Json): TypeNode {
+  const atomic = schema['x-kubernetes-map-type'] === 'atomic';
+  if (schema.properties === undefined && typeof schema.additionalProperties === 'object') return { kind: 'map', item: nodeOfSchema(schema.additionalProperties), ...(atomic ? { atomic } : {}) };
+  if (schema.properties === undefined && schema.additionalProperties === true) return { kind: 'map', item: scalarNode('any'), ...(atomic ? { atomic } : {}) };
+  let fields: Map<string, Field> | undefined;
+  const node: ObjectNode = {
+    kind: 'object',
+    get fields() {
+      if (fields === undefined) {
+        fields = new Map();
+        for (const [name, property] of Object.entries((schema.properties ?? {}) as Record<string, Json>)) {
+          const field: Field = { name, type: nodeOfSchema(property), required: (schema.required ?? []).includes(name), pointer: true };
+          if (property.default !== undefined) field.default = property.default;
+          fields.set(name, field);
+        }
+      }
+      return fields;
+    },
+  };
+  if (schema['x-kubernetes-preserve-unknown-fields'] === true) node.preserveUnknown = true;
+  if (schema['x-kubernetes-embedded-resource'] === true) node.embedded = true;
+  if (atomic) node.atomic = true;
+  return node;
+}
+
+/** The root: what the schema says, and the fields of every object. */
+export function rootNode(schema: Json): ObjectNode {
+  const inner = schema === undefined ? undefined : nodeOfSchema({ ...schema, type: 'object', properties: schema.properties ?? {} }) as ObjectNode;
+  const fields = new Map<string, Field>(inner?.fields ?? []);
+  const common = (name: string, type: TypeNode): void => { fields.set(name, { name, type, required: false, pointer: false }); };
+  common('apiVersion', scalarNode('string'));
+  common('kind', scalarNode('string'));
+  common('metadata', typeOf('meta.v1/ObjectMeta'));
+  return { kind: 'object', fields, ...(inner === undefined || inner.preserveUnknown === true ? { preserveUnknown: true } : {}) };
+}
+
+/** Sets defaults, innermost last, in place. */
+export function applySchemaDefaults(value: Json, schema: Json): void {
+  if (typeof value !== 'object' || value === null || schema === undefined) return;
+  if (Array.isArray(value)) { if (schema.items) for (const item of value) applySchemaDefaults(item, schema.items); return; }
+  for (const [name, property] of Object.entries((schema.properties ?? {}) as Record<string, Json>)) {
+    if ((value[name] === undefined || (value[name] === null && property.nullable !== true)) && property.default !== undefined) value[name] = copyJson(property.default);
+    if (value[name] !== undefined) applySchemaDefaults(value[name], property);
+  }
+  if (typeof schema.additionalProperties === 'object') for (const [name, item] of Object.entries(value)) if (schema.properties?.[name] === undefined) applySchemaDefaults(item, schema.additionalProperties);
+}
+
+function typeName(value: Json): string {
+  if (value === null) return 'null';
+  if (Array.isArray(value)) return 'array';
+  if (typeof value === 'number') return Number.isInteger(value) ? 'integer' : 'number';
+  return typeof value;
+}
+
+const patterns = new Map<string, RegExp | undefined>();
+const patternsMax = 1000;
+function patternOf(text: string): RegExp | undefined {
+  if (!patterns.has(text)) {
+    if (patterns.size > patternsMax) patterns.clear();
+    let made: RegExp | undefined;
+    try { made = new RegExp(text, 'u'); } catch { try { made = new RegExp(text); } catch { made = undefined; } }
+    patterns.set(text, made);
+  }
+  return patterns.get(text);
+}
+
+const formats: Record<string, (text: string) => boolean> = {
+  'date-time': (t) => !Number.isNaN(Date.parse(t)) && /T/.test(t), date: (t) => /^\d{4}-\d{2}-\d{2}$/.test(t), uuid: (t) => /^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$/i.test(t),
+  ipv4: (t) => /^(\d{1,3}\.){3}\d{1,3}$/.test(t) && t.split('.').every((p) => Number(p) < 256), ipv6: (t) => t.includes(':') && /^[0-9a-f:.]+$/i.test(t), email: (t) => /^[^@\s]+@[^@\s]+$/.test(t), uri: (t) => URL.canParse(t), byte: (t) => /^[A-Za-z0-9+/]*={0,2}$/.test(t),
+};
+
+/** Validates a value against a schema as the reference implementation words it. */
+export function validateSchema(value: Json, schema: Json, path: string, errors: FieldErrors): void {
+  if (value === null && (schema.nullable === true || schema.type === undefined)) return;
+  if (!checkType(value, schema, path, errors)) return;
+  if (schema.enum !== undefined && !schema.enum.some((e: Json) => equalJson(e, value))) errors.unsupported(path, value, schema.enum.map((e: Json) => (typeof e === 'string' ? e : JSON.stringify(e))));
+  if (typeof value === 'string') checkText(value, schema, path, errors);
+  else if (typeof value === 'number') checkNumber(value, schema, path, errors);
+  else if (Array.isArray(value)) checkArray(value, schema, path, errors);
+  else if (typeof value === 'object') checkProperties(value, schema, path, errors);
+  checkCombinations(value, schema, path, errors);
+}
+
+function checkType(value: Json, schema: Json, path: string, errors: FieldErrors): boolean {
+  if (schema['x-kubernetes-int-or-string'] === true) {
+    if (typeof value === 'string' || Number.isInteger(value)) return true;
+    errors.invalid(path, typeName(value), `${path} in body must be of type integer,string: ${JSON.stringify(typeName(value))}`);
+    return false;
+  }
+  if (schema.type === undefined || schema.type === '') return true;
+  const actual = typeName(value);
+  if (actual === schema.type || (schema.type === 'number' && actual === 'integer')) return true;
+  errors.typeInvalid(path, actual, `${path} in body must be of type ${schema.type}: ${JSON.stringify(actual)}`);
+  return false;
+}
+
+function checkText(value: string, schema: Json, path: string, errors: FieldErrors): void {
+  const length = [...value].length;
+  if (schema.maxLength !== undefined && length > schema.maxLength) errors.invalid(path, value, `${path} in body should be at most ${schema.maxLength} chars long`);
+  if (schema.minLength !== undefined && length < schema.minLength) errors.invalid(path, value, `${path} in body should be at least ${schema.minLength} chars long`);
+  if (schema.pattern !== undefined && patternOf(schema.pattern)?.test(value) === false) errors.invalid(path, value, `${path} in body should match '${schema.pattern}'`);
+  const format = schema.format === undefined ? undefined : formats[schema.format];
+  if (format !== undefined && !format(value)) errors.invalid(path, value, `${path} in body must be of type ${schema.format}: ${JSON.stringify(value)}`);
+}
+
+function checkNumber(value: number, schema: Json, path: string, errors: FieldErrors): void {
+  if (schema.maximum !== undefined && (schema.exclusiveMaximum === true ? value >= schema.maximum : value > schema.maximum)) errors.invalid(path, value, `${path} in body should be less than ${schema.exclusiveMaximum === true ? '' : 'or equal to '}${schema.maximum}`);
+  if (schema.minimum !== undefined && (schema.exclusiveMinimum === true ? value <= schema.minimum : value < schema.minimum)) errors.invalid(path, value, `${path} in body should be greater than ${schema.exclusiveMinimum === true ? '' : 'or equal to '}${schema.minimum}`);
+  if (schema.multipleOf !== undefined && !Number.isInteger(value / schema.multipleOf)) errors.invalid(path, value, `${path} in body should be a multiple of ${schema.multipleOf}`);
+}
+
+function checkArray(value: Json[], schema: Json, path: string, errors: FieldErrors): void {
+  if (schema.maxItems !== undefined && value.length > schema.maxItems) errors.tooMany(path, value.length, schema.maxItems);
+  if (schema.minItems !== undefined && value.length < schema.minItems) errors.invalid(path, value.length, `${path} in body should have at least ${schema.minItems} items`);
+  if (schema.items !== undefined) value.forEach((item, i) => validateSchema(item, schema.items, `${path}[${i}]`, errors));
+  const type = schema['x-kubernetes-list-type'];
+  if (type !== 'set' && type !== 'map') return;
+  const seen = new Set<string>();
+  value.forEach((item, i) => {
+    const id = JSON.stringify(type === 'set' ? item : (schema['x-kubernetes-list-map-keys'] ?? []).map((k: string) => item?.[k] ?? null));
+    if (seen.has(id)) errors.duplicate(`${path}[${i}]`, type === 'set' ? item : Object.fromEntries((schema['x-kubernetes-list-map-keys'] ?? []).map((k: string) => [k, item?.[k]])));
+    seen.add(id);
+  });
+}
+
+const join = (path: string, name: string): string => (path === '' ? name : `${path}.${name}`);
+
+function checkProperties(value: Json, schema: Json, path: string, errors: FieldErrors): void {
+  for (const name of schema.required ?? []) if (value[name] === undefined) errors.required(join(path, name));
+  const names = Object.keys(value);
+  if (schema.maxProperties !== undefined && names.length > schema.maxProperties) errors.tooMany(path, names.length, schema.maxProperties);
+  if (schema.minProperties !== undefined && names.length < schema.minProperties) errors.invalid(path, names.length, `${path} in body should have at least ${schema.minProperties} properties`);
+  for (const name of names) {
+    const property = schema.properties?.[name] ?? (typeof schema.additionalProperties === 'object' ? schema.additionalProperties : undefined);
+    if (property !== undefined) validateSchema(value[name], property, join(path, name), errors);
+  }
+}
+
+function passes(value: Json, schema: Json, make: () => FieldErrors): boolean {
+  const inner = make();
+  validateSchema(value, schema, '', inner);
+  return !inner.any;
+}
+
+function checkCombinations(value: Json, schema: Json, path: string, errors: FieldErrors): void {
+  const make = (): FieldErrors => new (errors.constructor as new () => FieldErrors)();
+  for (const part of schema.allOf ?? []) validateSchema(value, part, path, errors);
+  if (schema.anyOf !== undefined && !schema.anyOf.some((s: Json) => passes(value, s, make))) errors.invalid(path, value, `${path === '' ? '""' : path} in body must validate at least one schema (anyOf)`);
+  if (schema.oneOf !== undefined) {
+    const count = schema.oneOf.filter((s: Json) => passes(value, s, make)).length;
+    if (count !== 1) errors.invalid(path, value, `${path === '' ? '""' : path} in body must validate one and only one schema (oneOf). Found ${count === 0 ? 'none valid' : `${count} valid alternatives`}`);
+  }
+  if (schema.not !== undefined && passes(value, schema.not, make)) errors.invalid(path, value, `${path === '' ? '""' : path} in body must not validate the schema (not)`);
+}
+
+function columnsOf(version: Json): Column[] {
+  const name: Column = { name: 'Name', type: 'string', format: 'name', value: (o) => o.metadata.name };
+  const declared: Json[] = version.additionalPrinterColumns ?? [];
+  if (declared.length === 0) return [name, { name: 'Age', type: 'date', value: (o, now) => ageOf(o.metadata.creationTimestamp, now) }];
+  return [name, ...declared.map((c): Column => {
+    const read = compileJsonPath(c.jsonPath);
+    return { name: c.name, type: c.type, ...(c.format === undefined ? {} : { format: c.format }), priority: c.priority ?? 0, value: (o, now) => cell(read(o), c.type, now) };
+  })];
+}
+
+function cell(values: Json[], type: string, now: number): string | number | boolean | null {
+  const value = values[0];
+  if (value === undefined || value === null) return null;
+  if (type === 'date') return ageOf(String(value), now);
+  if (type === 'integer' || type === 'number') return Number(value);
+  if (type === 'boolean') return value === true;
+  return typeof value === 'object' ? JSON.stringify(value) : values.length > 1 ? values.join(',') : String(value);
+}
+
+export interface CustomKind extends KindRecord { custom: true; publishedSchema: Json }
+
+/** The kinds of a definition: one for each served version. */
+export function kindsOfDefinition(definition: KubeObject): CustomKind[] {
+  const spec = definition.spec as Json;
+  const stored = spec.versions.find((v: Json) => v.storage === true) ?? spec.versions[0];
+  const served = spec.versions.filter((v: Json) => v.served === true);
+  return served.map((version: Json) => customKind(spec, version, stored.name, spec.versions.length > 1));
+}
+
+function customKind(spec: Json, version: Json, storageVersion: string, many: boolean): CustomKind {
+  const { names, group } = spec;
+  const schema = version.schema?.openAPIV3Schema;
+  const subresources: Record<string, SubresourceRecord> = {};
+  if (version.subresources?.status !== undefined) subresources.status = statusSubresource;
+  const scale = version.subresources?.scale;
+  if (scale !== undefined) subresources.scale = scaleSubresource;
+  let type: ObjectNode | undefined;
+  const hasStatus = subresources.status !== undefined;
+  const preserves = spec.preserveUnknownFields === true;
+  const rename = (to: string) => (o: KubeObject): KubeObject => (o.apiVersion === to ? o : { ...o, apiVersion: to });
+  return {
+    group, version: version.name, kind: names.kind, resource: names.plural, singular: names.singular ?? names.kind.toLowerCase(), namespaced: spec.scope === 'Namespaced', verbs: allVerbs, shortNames: names.shortNames ?? [], categories: names.categories ?? [],
+    subresources, columns: columnsOf(version), listKind: names.listKind ?? `${names.kind}List`, storage: { group, resource: names.plural, version: storageVersion, kind: names.kind },
+    get type() { return (type ??= preserves ? { ...rootNode(schema), preserveUnknown: true } : rootNode(schema)); },
+    selectableFields: Object.fromEntries((version.selectableFields ?? []).map((f: Json) => { const read = compileJsonPath(f.jsonPath); return [f.jsonPath.replace(/^\./, ''), (o: Json) => { const v = read(o)[0]; return v === undefined || v === null ? '' : String(v); }]; })),
+    hasGeneration: true, hasStatus, nameForm: 'subdomain', custom: true, publishedSchema: schema,
+    ...(many ? { fromStored: rename(`${group}/${version.name}`), toStored: rename(`${group}/${storageVersion}`) } : {}),
+    ...(scale === undefined ? {} : { scale: { specPath: scale.specReplicasPath, statusPath: scale.statusReplicasPath, selectorPath: scale.labelSelectorPath ?? '.status.\u0000' } }),
+    defaults(o) { if (schema !== undefined) applySchemaDefaults(o, schema); },
+    prepareCreate(o) { if (hasStatus) delete o.status; },
+    prepareUpdate(o, old) { if (hasStatus) { if (old.status === undefined) delete o.status; else o.status = copyJson(old.status); } },
+    validate(o, errors) { if (schema !== undefined) validateBody(o, schema, errors); },
+    validateStatus(o, _old, errors) { if (schema !== undefined) validateBody(o, schema, errors); },
+  };
+}
+
+/** The object's own metadata is validated as every object's is. */
+function validateBody(o: Json, schema: Json, errors: FieldErrors): void {
+  const { metadata: _m, apiVersion: _a, kind: _k, ...properties } = schema.properties ?? {};
+  const required = (schema.required ?? []).filter((n: string) => n !== 'metadata' && n !== 'apiVersion' && n !== 'kind');
+  validateSchema(o, { ...schema, type: 'object', properties, required }, '', errors);
+}
