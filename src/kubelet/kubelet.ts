@@ -10,7 +10,7 @@ import { isReason } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
 import { createEventRecorder, referenceTo } from '#client/events.ts';
-import type { InformerFactory } from '#client/informer.ts';
+import type { Informer, InformerFactory } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { Engine, RegistryCredential } from '#engine/engine.ts';
 import type { Mounts } from '#os/mount.ts';
@@ -30,8 +30,9 @@ import type { VolumeSources } from './volumes.ts';
 
 export interface KubeletOptions {
   client: Client;
-  /** Shared with the node's network part; holds Services. */
   informers: InformerFactory;
+  /** Shared with the node's network part. */
+  services: Informer;
   engine: Engine;
   mounts: Mounts;
   clock: Clock;
@@ -69,7 +70,7 @@ export async function runKubelet(options: KubeletOptions): Promise<Kubelet> {
   const workers = new Map<string, PodWorker>();
   const recorder = createEventRecorder({ client, clock, log, component: 'kubelet', host: facts.name });
   const objects = createObjectCache({ client, clock, log, onChange: (holders) => { for (const uid of holders) workers.get(uid)?.refreshVolumes(); } });
-  const services = options.informers.informer(kinds.Service);
+  const { services } = options;
   await Promise.all([mkdir(paths.podsDir, { recursive: true }), mkdir(paths.secretsDir, { recursive: true, mode: 0o700 }), mkdir(paths.logsDir, { recursive: true })]);
   if (!await isMountPoint(mounts, paths.secretsDir)) await mounts.mountTmpfs(paths.secretsDir, { sizeBytes: 256 * 1024 * 1024, mode: 0o700 }).catch((error: Error) => log.warn('secrets are kept on disk: no tmpfs', { error }));
 

@@ -15,7 +15,6 @@ import type { DockerEngine } from '#engine/create-engine.ts';
 import type { ImageStore } from '#engine/images.ts';
 import type { Logger } from '#observe/log.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
-import { linuxProcesses } from '#os/processes.linux.ts';
 import type { Access } from '#registry/access.ts';
 import { tiphysVersion } from './version.ts';
 
@@ -33,7 +32,7 @@ export async function startDockerApi(parts: DockerApiParts): Promise<AsyncDispos
   const { engine, images, content, records, snapshots, access } = parts;
   const runner = createContainerRunner({ containers: engine.containers, onNetwork: (name) => ({ networks: [{ network: name, aliases: [] }] }) });
   const builder = createBuilder({
-    content, records, images, snapshots, runner, clock: realClock, random: realRandom, processes: linuxProcesses,
+    content, records, images, snapshots, runner, clock: realClock, random: realRandom,
     hostEnvironment: { proxies: hostProxies() },
   });
   await builder.recover();

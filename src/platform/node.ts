@@ -7,10 +7,9 @@ import { createServer } from 'node:http';
 import { mkdirSync, readFileSync, statfsSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
-import { isReason } from '#base/errors.ts';
 import { canMakeBaseImage, makeBaseImage } from '#build/bootstrap/bootstrap.ts';
-import { issueCertificate } from '#base/x509.ts';
-import { InformerFactory } from '#client/informer.ts';
+import { issueCertificate, type KeyPair } from '#base/x509.ts';
+import { InformerFactory, type Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import { createClient } from '#client/rest-client.ts';
 import { createHttpTransport } from '#client/transport-http.ts';
@@ -37,7 +36,8 @@ import { createRegistry } from '#registry/registry.ts';
 import { tableName } from '#net/names.ts';
 import { startDockerApi } from './docker-api.ts';
 import { hostAddresses, hostName } from './host.ts';
-import { kubeletCertificate, loadKeyRing } from './identity.ts';
+import { networkGroup } from './cluster-defaults.ts';
+import { clientCertificate, kubeletCertificate, loadKeyRing } from './identity.ts';
 import { clusterDnsAddress, loadInstance, nodePlan, type Instance, type NodePlan } from './instance.ts';
 import { pathsOfPart } from './launch.ts';
 import { files, type Paths } from './paths.ts';
@@ -64,26 +64,27 @@ export async function runNode(number: number): Promise<void> {
   process.on('SIGTERM', () => end('SIGTERM'));
   process.on('SIGINT', () => end('SIGINT'));
 
-  const client = connect(paths, instance, node, stack);
-  const informers = new InformerFactory({ client, clock: realClock, random: realRandom, log });
-  stack.use(informers);
+  const ring = loadKeyRing(paths);
+  const client = connect(instance, node, ring.ca.certificatePem, kubeletCertificate(ring, node, realRandom, realClock), 'kubelet', stack);
+  const networkClient = connect(instance, node, ring.ca.certificatePem, clientCertificate(ring, `tiphys-network-${node.name}`, [networkGroup], realRandom, realClock), 'tiphys-network', stack);
+  const informers = stack.use(new InformerFactory({ client, clock: realClock, random: realRandom, log }));
+  const networkInformers = stack.use(new InformerFactory({ client: networkClient, clock: realClock, random: realRandom, log }));
   // Names and Services first: what Pods that still run miss most while this process was away.
-  const network = await startNetwork(instance, node, paths, client, informers, log, stack);
+  const network = await startNetwork(instance, node, paths, networkClient, networkInformers, log, stack);
   const engine = await startEngine(instance, node, paths, log, stack);
-  const kubelet = await startKubelet(instance, node, paths, client, informers, engine, log, stack);
+  const kubelet = await startKubelet(instance, node, paths, client, informers, networkInformers.informer(kinds.Service), engine, log, stack);
   informers.start();
-  await Promise.all([network.ready, kubelet.ready, number === 1 ? defaultServiceAccount(client) : undefined]);
+  networkInformers.start();
+  await Promise.all([network.ready, kubelet.ready]);
   writeFileAtomic(files.ready(paths, `node-${number}`), `${process.pid}\n`, { mode: 0o644 });
   log.info('ready', { node: node.name, sinceStartMs: Math.round(performance.now()) });
 }
 
-function connect(paths: Paths, instance: Instance, node: NodePlan, stack: AsyncDisposableStack): Client {
-  const ring = loadKeyRing(paths);
-  const identity = kubeletCertificate(ring, node, realRandom, realClock);
+function connect(instance: Instance, node: NodePlan, ca: string, identity: KeyPair, manager: string, stack: AsyncDisposableStack): Client {
   const address = node.number === 1 ? '127.0.0.1' : nodePlan(instance, 1, hostName()).address;
-  const transport = createHttpTransport({ server: `https://${address}:${instance.apiPort}`, ca: ring.ca.certificatePem, certificate: identity.certificatePem, key: identity.keyPem, userAgent: `tiphys-node/${tiphysVersion()}`, clock: realClock });
+  const transport = createHttpTransport({ server: `https://${address}:${instance.apiPort}`, ca, certificate: identity.certificatePem, key: identity.keyPem, userAgent: `tiphys-node/${tiphysVersion()}`, clock: realClock });
   stack.use(transport);
-  return createClient(transport, 'kubelet');
+  return createClient(transport, manager);
 }
 
 /** The host's resolver configuration; systemd-resolved's stub is of no use to others, its own upstreams are. */
@@ -157,7 +158,7 @@ async function startEngine(instance: Instance, node: NodePlan, paths: Paths, log
   });
   stack.use(engine);
   const socketPath = node.number === 1 ? files.dockerSocket(paths) : join(run, 'docker.sock');
-  stack.use(await startDockerApi({ engine, images, content, records, snapshots, access, socketPath, nodeName: node.name, dataDir: data, log: log.child('docker'), registryDomains: domains }));
+  stack.use(await startDockerApi({ engine, images, content, records, snapshots, access, socketPath, dataDir: data, log: log.child('docker'), registryDomains: domains }));
   return engine;
 }
 
@@ -174,12 +175,12 @@ function factsOf(instance: Instance, node: NodePlan, dataDir: string): NodeFacts
   };
 }
 
-async function startKubelet(instance: Instance, node: NodePlan, paths: Paths, client: Client, informers: InformerFactory, engine: DockerEngine, log: Logger, stack: AsyncDisposableStack): Promise<{ ready: Promise<void> }> {
+async function startKubelet(instance: Instance, node: NodePlan, paths: Paths, client: Client, informers: InformerFactory, services: Informer, engine: DockerEngine, log: Logger, stack: AsyncDisposableStack): Promise<{ ready: Promise<void> }> {
   const data = join(files.nodeData(paths, node.number), 'kubelet');
   mkdirSync(data, { recursive: true, mode: 0o711 });
   const facts = factsOf(instance, node, data);
   const kubelet = await runKubelet({
-    client, informers, engine, mounts: engine.context.os.mounts, clock: realClock, random: realRandom, log: log.child('kubelet'), facts,
+    client, informers, services, engine, mounts: engine.context.os.mounts, clock: realClock, random: realRandom, log: log.child('kubelet'), facts,
     paths: kubeletPaths(data, files.nodeRun(paths, node.number)), dns: { clusterDns: clusterDnsAddress(instance), clusterDomain: instance.domain, hostResolvConf: hostResolvConf() },
   });
   stack.use(kubelet);
@@ -201,14 +202,4 @@ async function nodeUsage(): Promise<{ cpuNanoseconds: number; memoryWorkingSetBy
   const memory = readFileSync('/proc/meminfo', 'utf8');
   const kib = (name: string): number => Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(memory)?.[1] ?? 0) * 1024;
   return { cpuNanoseconds: (total - idle) * 1e7, memoryWorkingSetBytes: kib('MemTotal') - kib('MemAvailable'), memoryAvailableBytes: kib('MemAvailable'), readAtMs: realClock.now() };
-}
-
-/** Pods of the default namespace can be made once its ServiceAccount is there. */
-async function defaultServiceAccount(client: Client): Promise<void> {
-  for (;;) {
-    try { await client.get(kinds.ServiceAccount, 'default', 'default'); return; } catch (error) {
-      if (!isReason(error, 'NotFound', 'ServiceUnavailable', 'Forbidden')) throw error;
-      await realClock.sleep(10);
-    }
-  }
 }

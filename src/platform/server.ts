@@ -2,8 +2,11 @@
  * The control-plane process: store, API server, controllers and scheduler, put together. Controllers and scheduler reach the API server through the
  * same chain as everybody, without a socket between.
  */
+import { isReason } from '#base/errors.ts';
 import { createApiServer } from '#apiserver/server.ts';
 import { serveHttp } from '#apiserver/http.ts';
+import type { Client } from '#client/client.ts';
+import { kinds } from '#client/kinds.ts';
 import { createClient } from '#client/rest-client.ts';
 import { InformerFactory } from '#client/informer.ts';
 import { createDirectTransport } from '#client/transport-direct.ts';
@@ -12,7 +15,7 @@ import { createLogger } from '#observe/log.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import { writeFileAtomic } from '#os/files.ts';
 import { runScheduler } from '#scheduler/scheduler.ts';
-import { createMemoryStore } from '#store/memory.ts';
+import { openSqliteStore } from '#store/sqlite.ts';
 import { applyClusterDefaults } from './cluster-defaults.ts';
 import { hostAddresses, hostName } from './host.ts';
 import { clientCertificate, loadKeyRing, serverCertificate } from './identity.ts';
@@ -39,7 +42,7 @@ export async function runServer(): Promise<void> {
 
   const ring = loadKeyRing(paths);
   const first = nodePlan(instance, 1, hostName());
-  const store = stack.use(createMemoryStore(realClock));
+  const store = stack.use(await openSqliteStore({ path: files.database(paths), clock: realClock, log: log.child('store') }));
   const kubeletClient = clientCertificate(ring, 'kube-apiserver-kubelet-client', ['system:masters'], realRandom, realClock);
   const metrics = createKubeletMetrics({ instance, hostname: hostName(), ca: ring.ca.certificatePem, client: kubeletClient, clock: realClock });
   const api = stack.use(await createApiServer({
@@ -47,7 +50,6 @@ export async function runServer(): Promise<void> {
     advertise: { address: first.address, port: instance.apiPort }, gitVersion: kubernetesVersion, metrics,
   }));
   stack.use(await serveHttp({ api, serving: serverCertificate(ring, instance, first, hostName(), hostAddresses(), realRandom, realClock), clientCa: ring.ca.certificatePem, kubeletClient, host: '127.0.0.1', port: instance.apiPort, alsoListen: [first.address] }));
-  writeFileAtomic(files.ready(paths, 'server'), `${process.pid}\n`, { mode: 0o644 });
 
   const clientFor = (name: string) => createClient(createDirectTransport(api.handle, { name, groups: ['system:masters', 'system:authenticated'] }), name);
   const informers = new InformerFactory({ client: clientFor('system:kube-controller-manager'), clock: realClock, random: realRandom, log });
@@ -55,5 +57,17 @@ export async function runServer(): Promise<void> {
   await applyClusterDefaults(clientFor('tiphys-platform'), log);
   stack.use(await runControllers({ client: clientFor('system:kube-controller-manager'), clock: realClock, random: realRandom, log, informers, options: { rootCa: ring.ca.certificatePem } }));
   stack.use(await runScheduler({ client: clientFor('system:kube-scheduler'), clock: realClock, random: realRandom, log, informers }));
+  await defaultServiceAccount(clientFor('tiphys-platform'));
+  writeFileAtomic(files.ready(paths, 'server'), `${process.pid}\n`, { mode: 0o644 });
   log.info('ready', { sinceStartMs: Math.round(performance.now()) });
+}
+
+/** Pods of the default namespace can be made once its ServiceAccount is there. */
+async function defaultServiceAccount(client: Client): Promise<void> {
+  for (;;) {
+    try { await client.get(kinds.ServiceAccount, 'default', 'default'); return; } catch (error) {
+      if (!isReason(error, 'NotFound')) throw error;
+      await realClock.sleep(5);
+    }
+  }
 }

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { readFileSync, readdirSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseSync } from 'oxc-parser';
 import { deps } from '#deps.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
@@ -17,16 +18,13 @@ function sources(): Source[] {
     .map((path) => ({ path, folder: path.split('/')[0]!, text: readFileSync(join(src, path), 'utf8'), isTest: /\.(test|suite)\.ts$/.test(path) || path.includes('/testing/') }));
 }
 
-/** Import specifiers with their line numbers. Good enough for code whose imports stand alone on their lines. */
-function importsOf(source: Source): { specifier: string; line: number; typeOnly: boolean }[] {
-  const found: { specifier: string; line: number; typeOnly: boolean }[] = [];
-  const pattern = /^\s*(import|export)\s+(type\s)?[^'"\n;]*?(?:from\s*)?['"]([^'"]+)['"]|^\}\s*from\s*['"]([^'"]+)['"]|import\(\s*['"]([^'"]+)['"]\s*\)/gm;
-  for (const match of source.text.matchAll(pattern)) {
-    const specifier = match[3] ?? match[4] ?? match[5];
-    if (specifier === undefined) continue;
-    found.push({ specifier, line: source.text.slice(0, match.index).split('\n').length, typeOnly: match[2] !== undefined });
-  }
-  return found;
+/** Import specifiers with their line numbers. */
+function importsOf(source: Source): { specifier: string; line: number }[] {
+  const parsed = parseSync(source.path, source.text);
+  const lineAt = (offset: number): number => source.text.slice(0, offset).split('\n').length;
+  const statics = [...parsed.module.staticImports.map((entry) => ({ specifier: entry.moduleRequest.value, line: lineAt(entry.start) })), ...parsed.module.staticExports.flatMap((entry) => entry.entries.filter((item) => item.moduleRequest !== null).map((item) => ({ specifier: item.moduleRequest!.value, line: lineAt(entry.start) })))];
+  const dynamics = parsed.module.dynamicImports.map((entry) => ({ specifier: source.text.slice(entry.moduleRequest.start, entry.moduleRequest.end), line: lineAt(entry.start) })).filter((entry) => /^['"]/.test(entry.specifier)).map((entry) => ({ ...entry, specifier: entry.specifier.slice(1, -1) }));
+  return [...statics, ...dynamics];
 }
 
 test('every import is allowed by src/deps.ts', () => {

@@ -1,0 +1,78 @@
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+import type { KubeObject } from '#base/objects.ts';
+import { memoryOf, planPod, type Attempt, type Memory } from './plan.ts';
+
+const now = 1_000_000;
+
+function pod(spec: Record<string, unknown>): KubeObject {
+  return { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'web', namespace: 'default', uid: 'u' }, spec: { containers: [{ name: 'main' }], restartPolicy: 'Always', ...spec } };
+}
+function attempt(over: Partial<Attempt>): Attempt {
+  return { id: `id-${over.restartCount ?? 0}`, restartCount: 0, state: 'running', exitCode: 0, oomKilled: false, startedAtMs: now - 1000, finishedAtMs: 0, imageId: '', image: '', message: '', ...over };
+}
+const exited = (exitCode: number, over: Partial<Attempt> = {}): Attempt => attempt({ state: 'exited', exitCode, finishedAtMs: now, ...over });
+const started = (plan: ReturnType<typeof planPod>): string[] => plan.start.map((entry) => `${entry.container.name}#${entry.restartCount}`);
+
+test('init containers run one after the other before the others start', () => {
+  const subject = pod({ initContainers: [{ name: 'one' }, { name: 'two' }] });
+  const memory: Memory = new Map();
+  assert.deepEqual(started(planPod(subject, new Map(), memory, now)), ['one#0']);
+  assert.deepEqual(started(planPod(subject, new Map([['one', [attempt({})]]]), memory, now)), []);
+  assert.deepEqual(started(planPod(subject, new Map([['one', [exited(0)]]]), memory, now)), ['two#0']);
+  assert.deepEqual(started(planPod(subject, new Map([['one', [exited(0)]], ['two', [exited(0)]]]), memory, now)), ['main#0']);
+});
+
+test('a failed init container of a Pod that never restarts fails the Pod', () => {
+  const plan = planPod(pod({ restartPolicy: 'Never', initContainers: [{ name: 'one' }] }), new Map([['one', [exited(2)]]]), new Map(), now);
+  assert.equal(plan.phase, 'Failed');
+  assert.deepEqual(plan.start, []);
+});
+
+test('a sidecar lets the others start when it has started, and is stopped when they are done', () => {
+  const subject = pod({ restartPolicy: 'Never', initContainers: [{ name: 'proxy', restartPolicy: 'Always' }] });
+  const memory: Memory = new Map();
+  assert.deepEqual(started(planPod(subject, new Map(), memory, now)), ['proxy#0']);
+  assert.deepEqual(started(planPod(subject, new Map([['proxy', [attempt({})]]]), memory, now)), []);
+  memoryOf(memory, 'proxy').started = true;
+  assert.deepEqual(started(planPod(subject, new Map([['proxy', [attempt({})]]]), memory, now)), ['main#0']);
+  const done = planPod(subject, new Map([['proxy', [attempt({})]], ['main', [exited(0)]]]), memory, now);
+  assert.equal(done.phase, 'Succeeded');
+  assert.deepEqual(done.kill.map((entry) => entry.name), ['proxy']);
+});
+
+test('restarts wait 0, 10, 20, 40 … 300 seconds, and begin anew after ten minutes of running', () => {
+  const subject = pod({});
+  const memory: Memory = new Map();
+  const waits: number[] = [];
+  for (let count = 0; count < 8; count++) {
+    const plan = planPod(subject, new Map([['main', [exited(1, { restartCount: count, startedAtMs: now - 1000 })]]]), memory, now);
+    waits.push(plan.backOff[0]?.leftMs ?? 0);
+  }
+  assert.deepEqual(waits, [0, 10_000, 20_000, 40_000, 80_000, 160_000, 300_000, 300_000]);
+  const rested = planPod(subject, new Map([['main', [exited(1, { restartCount: 8, startedAtMs: now - 700_000 })]]]), memory, now);
+  assert.deepEqual(started(rested), ['main#9']);
+});
+
+test('a new kubelet counts the back-off from the number of restarts', () => {
+  const plan = planPod(pod({}), new Map([['main', [exited(1, { restartCount: 3, startedAtMs: now - 1000 })]]]), new Map(), now);
+  assert.equal(plan.backOff[0]?.leftMs, 40_000);
+});
+
+test('OnFailure restarts only what failed; the Pod succeeds when all exited with 0', () => {
+  const subject = pod({ restartPolicy: 'OnFailure' });
+  assert.deepEqual(started(planPod(subject, new Map([['main', [exited(1)]]]), new Map(), now)), ['main#1']);
+  assert.equal(planPod(subject, new Map([['main', [exited(0)]]]), new Map(), now).phase, 'Succeeded');
+});
+
+test('a container that failed its liveness probe is killed, and only that attempt', () => {
+  const memory: Memory = new Map();
+  memoryOf(memory, 'main').killBecause = { attempt: 'id-0', message: 'failed liveness probe' };
+  assert.deepEqual(planPod(pod({}), new Map([['main', [attempt({})]]]), memory, now).kill.map((entry) => entry.id), ['id-0']);
+  assert.deepEqual(planPod(pod({}), new Map([['main', [attempt({ restartCount: 1 })]]]), memory, now).kill, []);
+});
+
+test('only the last two attempts are kept', () => {
+  const plan = planPod(pod({}), new Map([['main', [attempt({ restartCount: 3 }), exited(1, { restartCount: 2 }), exited(1, { restartCount: 1 }), exited(1)]]]), new Map(), now);
+  assert.deepEqual(plan.remove, ['id-1', 'id-0']);
+});

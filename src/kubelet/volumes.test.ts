@@ -1,0 +1,50 @@
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+import { mkdtemp, readFile, readlink, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { KubeObject } from '#base/objects.ts';
+import { mountVolumes, type VolumeContext } from './volumes.ts';
+
+async function inDirectory(run: (directory: string, context: (data: Record<string, string>) => VolumeContext) => Promise<void>): Promise<void> {
+  const directory = await mkdtemp(join(tmpdir(), 'volumes-'));
+  const context = (data: Record<string, string>): VolumeContext => ({
+    paths: { podsDir: join(directory, 'pods'), secretsDir: join(directory, 'secrets'), logsDir: join(directory, 'logs') }, downward: { nodeAllocatable: { cpu: 1, memory: 1, ephemeralStorage: 1 }, podIp: '10.244.0.2', hostIp: '10.0.0.1' }, nowMs: 1_700_000_000_000,
+    sources: {
+      configMap: async () => ({ apiVersion: 'v1', kind: 'ConfigMap', metadata: {}, data }), secret: async () => undefined, claim: async () => undefined, persistentVolume: async () => undefined,
+      token: async () => ({ token: 't', expiresAtMs: 1_700_003_600_000 }), mountTmpfs: async () => {}, unmount: async () => {}, isMounted: async () => false,
+    },
+  });
+  try { await run(directory, context); } finally { await rm(directory, { recursive: true, force: true }); }
+}
+const pod = (volumes: unknown[]): KubeObject => ({ apiVersion: 'v1', kind: 'Pod', metadata: { name: 'p', namespace: 'default', uid: 'u' }, spec: { containers: [], volumes } });
+
+test('a changed ConfigMap appears whole, by one swapped link', async () => {
+  await inDirectory(async (_directory, context) => {
+    const subject = pod([{ name: 'config', configMap: { name: 'c' } }]);
+    const path = (await mountVolumes(subject, context({ a: '1', b: '1' }))).get('config')!.path;
+    const first = await readlink(join(path, '..data'));
+    await mountVolumes(subject, context({ a: '1', b: '1' }));
+    assert.equal(await readlink(join(path, '..data')), first, 'the same content is not written again');
+    await mountVolumes(subject, context({ a: '2', c: '2' }));
+    assert.notEqual(await readlink(join(path, '..data')), first);
+    assert.equal(await readFile(join(path, 'a'), 'utf8'), '2');
+    await assert.rejects(stat(join(path, 'b')), 'a key that went takes its file with it');
+    await assert.rejects(stat(join(path, first)), 'the old directory is removed');
+  });
+});
+
+test('items choose keys, paths and modes, and no path leads out', async () => {
+  await inDirectory(async (_directory, context) => {
+    const path = (await mountVolumes(pod([{ name: 'v', configMap: { name: 'c', items: [{ key: 'a', path: 'sub/x', mode: 0o400 }] } }]), context({ a: '1' }))).get('v')!.path;
+    assert.equal((await stat(join(path, 'sub/x'))).mode & 0o777, 0o400);
+    await assert.rejects(mountVolumes(pod([{ name: 'v', configMap: { name: 'c', items: [{ key: 'a', path: '../../x' }] } }]), context({ a: '1' })), /MountVolume.SetUp failed for volume "v".*invalid path/);
+  });
+});
+
+test('a missing Secret is named, and an optional one is an empty volume', async () => {
+  await inDirectory(async (_directory, context) => {
+    await assert.rejects(mountVolumes(pod([{ name: 'v', secret: { secretName: 'gone' } }]), context({})), /secret "gone" not found/);
+    await mountVolumes(pod([{ name: 'v', secret: { secretName: 'gone', optional: true } }]), context({}));
+  });
+});

@@ -1,0 +1,29 @@
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+import type { KubeObject } from '#base/objects.ts';
+import { haproxyConfig, planIngress } from './ingress-config.ts';
+
+const path = (text: string, service: string, pathType = 'Prefix') => ({ path: text, pathType, backend: { service: { name: service, port: { number: 80 } } } });
+const ingress = (rules: unknown[]): KubeObject => ({ apiVersion: 'networking.k8s.io/v1', kind: 'Ingress', metadata: { name: 'i', namespace: 'default', creationTimestamp: '2026-01-01T00:00:00Z' }, spec: { rules } });
+const lookups = { endpoints: () => [{ ip: '10.244.0.2', port: 8080 }], tlsSecret: () => undefined, slotsOf: () => 0 };
+
+test('exact hosts go before wildcards and those before none; longer paths before shorter', () => {
+  const plan = planIngress([ingress([{ http: { paths: [path('/', 'a')] } }, { host: '*.example.org', http: { paths: [path('/', 'b')] } }, { host: 'www.example.org', http: { paths: [path('/', 'c'), path('/long', 'd'), path('/long', 'e', 'Exact')] } }])], lookups);
+  assert.deepEqual(plan.routes.map((route) => `${route.host} ${route.path} ${route.pathType}`), ['www.example.org /long Exact', 'www.example.org /long Prefix', 'www.example.org / Prefix', '*.example.org / Prefix', ' / Prefix']);
+});
+
+test('a prefix is matched by path elements', () => {
+  const config = haproxyConfig(planIngress([ingress([{ http: { paths: [path('/api/', 'a')] } }])], lookups), { runDir: '/run/x', httpBinds: [':80'], httpsBinds: [] });
+  assert.match(config, /if \{ path -m str \/api \} \|\| \{ path -m beg \/api\/ \}/);
+});
+
+test('there are more slots than endpoints, and they never shrink', () => {
+  const backend = planIngress([ingress([{ http: { paths: [path('/', 'a')] } }])], lookups).backends[0]!;
+  assert.equal(backend.slots, 8);
+  assert.equal(planIngress([ingress([{ http: { paths: [path('/', 'a')] } }])], { ...lookups, slotsOf: () => 24 }).backends[0]!.slots, 24);
+});
+
+test('text that could leave its line is refused', () => {
+  const plan = planIngress([ingress([{ host: 'a\n  server evil', http: { paths: [path('/', 'a')] } }])], lookups);
+  assert.throws(() => haproxyConfig(plan, { runDir: '/run/x', httpBinds: [], httpsBinds: [] }), /unsupported character/);
+});
