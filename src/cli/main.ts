@@ -7,6 +7,8 @@ import { ApiError } from '#base/errors.ts';
 import { completionScript } from './completion.ts';
 import { UsageError } from './output.ts';
 
+/** Set by the commands that are a process of the platform. */
+let stays = false;
 const program = new Command('tiphys');
 program
   .description('Build, store, run and orchestrate containers: a Docker-compatible engine, an OCI registry and a Kubernetes cluster.')
@@ -66,8 +68,8 @@ program.command('bench').description('measure side by side with the peers that a
   .action(async (names: string[], options) => { const { bench } = await import('./commands/bench.ts'); await bench(names, options); });
 program.command('uninstall').description('stop, and remove all that was added to this machine').option('-y, --yes', 'do not ask')
   .action(async (options) => { const { uninstall } = await import('./commands/uninstall.ts'); await uninstall(options); });
-program.command('server', { hidden: true }).description('run the control plane process').action(async () => { const { runServer } = await import('#platform/server.ts'); await endOnFailure(runServer()); });
-program.command('node', { hidden: true }).description('run one node process').argument('<number>').action(async (number: string) => { const { runNode } = await import('#platform/node.ts'); await endOnFailure(runNode(Number(number))); });
+program.command('server', { hidden: true }).description('run the control plane process').action(async () => { const { runServer } = await import('#platform/server.ts'); stays = true; await endOnFailure(runServer()); });
+program.command('node', { hidden: true }).description('run one node process').argument('<number>').action(async (number: string) => { const { runNode } = await import('#platform/node.ts'); stays = true; await endOnFailure(runNode(Number(number))); });
 program.command('completion').description('print a completion script').argument('<shell>', 'bash, zsh or fish')
   .action((shell: string) => { process.stdout.write(completionScript(program, shell)); });
 program.command('version').description('print the version').addOption(json())
@@ -81,3 +83,5 @@ try {
   else if (error instanceof ApiError) { process.stderr.write(`tiphys: ${error.message}\n`); process.exitCode = 1; }
   else { process.stderr.write(`tiphys: ${process.env['TIPHYS_DEBUG'] === undefined ? (error as Error).message : (error as Error).stack}\n`); process.exitCode = 1; }
 }
+// Supervisors that this command started are its children and would hold it; what it printed is out, since writes to pipes and files are synchronous.
+if (!stays) process.exit();

@@ -36,6 +36,8 @@ export async function makeContainerSpec(input: ContainerSpecInput): Promise<Cont
   const expand = (words: string[] | undefined): string[] | undefined => words?.map((word) => expandVariables(word, lookup));
   const security = containerSecurity(pod, container);
   const user = containerUser(pod, container, image);
+  const logPath = containerLogPath(input.paths, pod, container.name, input.restartCount);
+  await mkdir(dirname(logPath), { recursive: true });
   return {
     name: `k8s_${container.name}_${pod.metadata.name}_${pod.metadata.namespace}_${pod.metadata.uid}_${input.restartCount}`,
     owner: 'kubelet',
@@ -61,7 +63,7 @@ export async function makeContainerSpec(input: ContainerSpecInput): Promise<Cont
     ...(pod.spec.hostPID === true ? { pidMode: { type: 'host' as const } } : {}),
     ...(pod.spec.hostIPC === true ? { ipcMode: { type: 'host' as const } } : {}),
     cgroupParent: podCgroupParent(pod),
-    logPath: containerLogPath(input.paths, pod, container.name, input.restartCount),
+    logPath,
     logMaxBytes: logFileBytesMax,
     logMaxFiles: logFilesMax,
     ...(container.lifecycle?.stopSignal === undefined ? {} : { stopSignal: container.lifecycle.stopSignal }),

@@ -37,6 +37,8 @@ export interface ContainerMemory {
   /** A failed liveness or startup probe or postStart hook: the running attempt is to be killed. */
   killBecause: { attempt: string; message: string } | undefined;
   waiting: { reason: string; message: string } | undefined;
+  /** Starting it failed: not tried again before this time (ms since 1970). */
+  notBeforeMs: number;
 }
 
 export type Memory = Map<string, ContainerMemory>;
@@ -44,7 +46,7 @@ export type Memory = Map<string, ContainerMemory>;
 export function memoryOf(memory: Memory, name: string): ContainerMemory {
   let found = memory.get(name);
   if (found === undefined) {
-    found = { backOffMs: 0, backOffAttempt: -1, started: false, ready: false, killBecause: undefined, waiting: undefined };
+    found = { backOffMs: 0, backOffAttempt: -1, started: false, ready: false, killBecause: undefined, waiting: undefined, notBeforeMs: 0 };
     memory.set(name, found);
   }
   return found;

@@ -260,6 +260,12 @@ export class PodWorker {
     for (const entry of plan.start) {
       if (this.#stop.signal.aborted || this.#deleted || this.pod.metadata.deletionTimestamp !== undefined) return undefined;
       const remembered = memoryOf(this.#memory, entry.container.name);
+      const leftMs = remembered.notBeforeMs - this.#context.clock.now();
+      if (leftMs > 0) {
+        retryMs = Math.min(retryMs ?? Infinity, leftMs);
+        if (entry.init) break;
+        continue;
+      }
       try {
         await this.#startContainer(entry, sandbox, volumes, observed);
         remembered.waiting = undefined;
@@ -269,6 +275,7 @@ export class PodWorker {
         if (!(error instanceof WaitingError)) this.#events.event('Warning', 'Failed', `Error: ${waiting.message}`, entry.container.name);
         const delayMs = waiting.retryAfterMs ?? syncErrorRetryMs * 5;
         retryMs = Math.min(retryMs ?? Infinity, delayMs);
+        remembered.notBeforeMs = this.#context.clock.now() + delayMs;
         if (entry.init) break;
       }
     }
