@@ -3,6 +3,7 @@
  * What expires is deleted by ordinary transactions, at most `transactionOperationsMax` keys each.
  */
 import type { Clock, Timer } from '#os/clock.ts';
+import type { StoreEvent } from './store.ts';
 
 export class Leases {
   #clock: Clock;
@@ -34,7 +35,24 @@ export class Leases {
   }
 
   attach(lease: number, key: string): void { this.#leases.get(lease)?.keys.add(key); }
-  detach(lease: number, key: string): void { this.#leases.get(lease)?.keys.delete(key); }
+
+  /** Follows what committed events attach and let go. */
+  follow(events: readonly StoreEvent[]): void {
+    for (const { key, value, previous } of events) {
+      if (previous?.lease !== undefined && previous.lease !== value?.lease) this.#leases.get(previous.lease)?.keys.delete(key);
+      if (value?.lease !== undefined) this.attach(value.lease, key);
+    }
+  }
+
+  /** The same leases under another clock, for a fork. */
+  fork(clock: Clock, expire: (lease: number, keys: string[]) => void): Leases {
+    const copy = new Leases(clock, expire);
+    for (const [id, lease] of this.#leases) {
+      copy.grant(lease.ttlMs, id, lease.expiresAt);
+      for (const key of lease.keys) copy.attach(id, key);
+    }
+    return copy;
+  }
 
   revoke(lease: number): void {
     const found = this.#leases.get(lease);

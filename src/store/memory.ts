@@ -16,10 +16,11 @@ export class MemoryStore implements ForkableStore {
   #clock: Clock;
   #leases: Leases;
 
-  constructor(clock: Clock, mvcc = new Mvcc()) {
+  constructor(clock: Clock, mvcc = new Mvcc(), leases?: Leases) {
+    const expire = (_lease: number, keys: string[]): void => { void this.#deleteAll(keys); };
     this.#clock = clock;
     this.#mvcc = mvcc;
-    this.#leases = new Leases(clock, (_lease, keys) => { void this.#deleteAll(keys); });
+    this.#leases = leases === undefined ? new Leases(clock, expire) : leases.fork(clock, expire);
   }
 
   async #deleteAll(keys: string[]): Promise<void> {
@@ -34,8 +35,8 @@ export class MemoryStore implements ForkableStore {
   async txn(compares: Compare[], operations: Operation[]): Promise<TxnResult> {
     const prepared = this.#mvcc.prepare(compares, operations);
     if (!prepared.succeeded) return prepared.result;
-    for (const operation of operations) if (operation.type === 'put' && operation.lease !== undefined) this.#leases.attach(operation.lease, operation.key);
     this.#mvcc.commit(prepared.prepared);
+    this.#leases.follow(prepared.prepared.events);
     return { succeeded: true, revision: prepared.prepared.revision, current: [] };
   }
 
@@ -46,7 +47,7 @@ export class MemoryStore implements ForkableStore {
   async grantLease(ttlSeconds: number): Promise<number> { return this.#leases.grant(ttlSeconds * 1000); }
   async keepLeaseAlive(lease: number): Promise<void> { this.#leases.keepAlive(lease); }
   async revokeLease(lease: number): Promise<void> { this.#leases.revoke(lease); }
-  fork(clock: Clock = this.#clock): MemoryStore { return new MemoryStore(clock, this.#mvcc.fork()); }
+  fork(clock: Clock = this.#clock): MemoryStore { return new MemoryStore(clock, this.#mvcc.fork(), this.#leases); }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#leases.close();

@@ -66,7 +66,7 @@ export class SqliteStore implements ForkableStore {
   watch(prefix: string, fromRevision: number): StoreWatch { return this.#mvcc.watch(prefix, fromRevision); }
   currentRevision(): number { return this.#mvcc.revision; }
   compactedRevision(): number { return this.#mvcc.compactedRevision; }
-  fork(clock: Clock = this.#clock): MemoryStore { return new MemoryStore(clock, this.#mvcc.fork()); }
+  fork(clock: Clock = this.#clock): MemoryStore { return new MemoryStore(clock, this.#mvcc.fork(), this.#leases); }
 
   async txn(compares: Compare[], operations: Operation[]): Promise<TxnResult> {
     if (this.#closed) throw new ApiError('ServiceUnavailable', 'the store is closed');
@@ -111,10 +111,7 @@ export class SqliteStore implements ForkableStore {
   #synced(batch: readonly Waiting[]): void {
     for (const { prepared, resolve } of batch) {
       this.#mvcc.commit(prepared);
-      for (const event of prepared.events) {
-        if (event.previous?.lease !== undefined && event.previous.lease !== event.value?.lease) this.#leases.detach(event.previous.lease, event.key);
-        if (event.value?.lease !== undefined) this.#leases.attach(event.value.lease, event.key);
-      }
+      this.#leases.follow(prepared.events);
       resolve({ succeeded: true, revision: prepared.revision, current: [] });
     }
     const revision = this.#mvcc.revision;

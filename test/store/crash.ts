@@ -1,0 +1,46 @@
+/**
+ * Kills the process that holds the store, at random moments, and checks after each that nothing acknowledged is lost and nothing is half there.
+ * Run: node test/store/crash.ts [ROUNDS]   (200 by default; crash.test.ts runs a few).
+ */
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { checkStore, parseAcknowledged } from './check.ts';
+import type { Acknowledged } from './check.ts';
+
+/** Runs the writer for about `runMs` after its first acknowledgement, then kills it; answers its output. */
+async function runAndKill(path: string, runMs: number): Promise<string> {
+  const child = spawn(process.execPath, [join(import.meta.dirname, 'writer.ts'), path, 'FULL'], { stdio: ['ignore', 'pipe', 'inherit'] });
+  let output = '';
+  let armed = false;
+  child.stdout.setEncoding('utf8');
+  child.stdout.on('data', (text: string) => {
+    output += text;
+    if (!armed) { armed = true; setTimeout(() => child.kill('SIGKILL'), runMs); }
+  });
+  const early = Math.random() < 0.1 ? setTimeout(() => child.kill('SIGKILL'), Math.random() * 150) : undefined; // while it opens, too
+  await new Promise((resolve) => child.once('close', resolve));
+  clearTimeout(early);
+  return output;
+}
+
+export async function runCrashes(rounds: number, report: (line: string) => void): Promise<void> {
+  const dir = mkdtempSync(join(tmpdir(), 'tiphys-crash-'));
+  try {
+    let path = join(dir, '0.db');
+    let acknowledged: Acknowledged | undefined;
+    for (let round = 1; round <= rounds; round++) {
+      acknowledged = parseAcknowledged(await runAndKill(path, Math.random() * 120), acknowledged);
+      const problems = await checkStore(path, acknowledged);
+      if (problems.length > 0) throw new Error(`round ${round}: ${problems.join('; ')}`);
+      if (round % 20 === 0) { report(`${round} kills, ${acknowledged.revision} revisions acknowledged`); path = join(dir, `${round}.db`); acknowledged = undefined; }
+    }
+  } finally { rmSync(dir, { recursive: true, force: true }); }
+}
+
+if (process.argv[1] === import.meta.filename) {
+  const rounds = Number(process.argv[2] ?? 200);
+  await runCrashes(rounds, (line) => process.stdout.write(`${line}\n`));
+  process.stdout.write(`the process that holds the store was killed ${rounds} times: nothing acknowledged was lost\n`);
+}
