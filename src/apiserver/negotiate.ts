@@ -42,7 +42,7 @@ function choose(header: string, protobuf: boolean): Negotiated {
     if (as === undefined) return { form: 'object', encoding, version: 'v1', pretty: false };
     if (offer.parameters.g !== 'meta.k8s.io' || !['v1', 'v1beta1'].includes(offer.parameters.v ?? '')) continue;
     if (as === 'Table' && encoding !== 'protobuf') return { form: 'table', encoding, version: offer.parameters.v!, pretty: false };
-    if (as === 'PartialObjectMetadata' || as === 'PartialObjectMetadataList') return { form: 'partial', encoding, version: offer.parameters.v!, pretty: false };
+    if ((as === 'PartialObjectMetadata' || as === 'PartialObjectMetadataList') && encoding !== 'protobuf') return { form: 'partial', encoding, version: offer.parameters.v!, pretty: false };
   }
   throw new ApiError('NotAcceptable', 'only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf, application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch');
 }

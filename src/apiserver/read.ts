@@ -8,6 +8,7 @@ import type { ListResult, StoredValue } from '#store/store.ts';
 import type { RequestContext } from './context.ts';
 import { negotiate } from './negotiate.ts';
 import { storageKey, storagePrefix } from './objects.ts';
+import { encodeList, hasProtobuf } from './protobuf.ts';
 import { answerStored, encodeBody, headersFor, includeObject, viewAs } from './respond.ts';
 import { Selection } from './selection.ts';
 import { makeTable, partialMetadata } from './table.ts';
@@ -136,7 +137,8 @@ export async function handleList(context: RequestContext): Promise<ApiResponse> 
     const items = page.values.map((v) => viewAs(context, kind, v));
     return { status: 200, headers: {}, object: { apiVersion: apiVersionOf(kind), kind: kind.listKind, metadata, items } };
   }
-  const wanted = negotiate(request, false);
+  const wanted = negotiate(request, hasProtobuf(kind));
+  if (wanted.form === 'object' && wanted.encoding === 'protobuf') return { status: 200, headers: headersFor(context, 'protobuf'), body: encodeList(kind, page.values, (v) => viewAs(context, kind, v), metadata) };
   if (wanted.form === 'object' && wanted.encoding === 'json' && kind.fromStored === undefined) return { status: 200, headers: headersFor(context, 'json'), body: concatenate(context, kind, page.values, metadata) };
   const views = page.values.map((v) => viewAs(context, kind, v));
   let shown: unknown;

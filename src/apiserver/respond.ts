@@ -5,10 +5,12 @@ import { freezeJson } from '#base/json.ts';
 import { formatYaml } from '#base/yaml.ts';
 import type { KubeObject, KubeStatus } from '#base/objects.ts';
 import type { KindRecord } from '#schema/kind.ts';
+import { encodeObject } from '#schema/protobuf.ts';
 import type { StoredValue } from '#store/store.ts';
 import type { RequestContext } from './context.ts';
 import { mediaTypeOf, negotiate } from './negotiate.ts';
 import type { Encoding } from './negotiate.ts';
+import { encodeStored, hasProtobuf } from './protobuf.ts';
 import { makeTable, partialMetadata } from './table.ts';
 import type { IncludeObject } from './table.ts';
 
@@ -40,7 +42,8 @@ export function viewAs(context: RequestContext, kind: KindRecord, stored: Stored
 export function answerStored(context: RequestContext, stored: StoredValue, status = 200): ApiResponse {
   const { request, kind, server } = context;
   if (request.wantsObject === true) return { status, headers: headersFor(context, 'json'), object: viewAs(context, kind, stored) };
-  const wanted = negotiate(request, false);
+  const wanted = negotiate(request, hasProtobuf(kind));
+  if (wanted.encoding === 'protobuf' && wanted.form === 'object') return { status, headers: headersFor(context, 'protobuf'), body: encodeStored(kind, stored, () => viewAs(context, kind, stored)) };
   if (wanted.form === 'object' && wanted.encoding === 'json' && kind.fromStored === undefined) return { status, headers: headersFor(context, 'json'), body: server.objects.bytes(stored) };
   return answerObject(context, viewAs(context, kind, stored), status);
 }
@@ -48,7 +51,8 @@ export function answerStored(context: RequestContext, stored: StoredValue, statu
 export function answerObject(context: RequestContext, object: KubeObject, status = 200, kind: KindRecord | undefined = context.kind): ApiResponse {
   const { request } = context;
   if (request.wantsObject === true) return { status, headers: headersFor(context, 'json'), object: freezeJson(object) };
-  const wanted = negotiate(request, false);
+  const wanted = negotiate(request, hasProtobuf(kind) && kind.kind === object.kind);
+  if (wanted.encoding === 'protobuf' && wanted.form === 'object') return { status, headers: headersFor(context, 'protobuf'), body: encodeObject(kind!.type, object) };
   let shown: unknown = object;
   if (wanted.form === 'table' && kind !== undefined) shown = makeTable(kind, [object], { resourceVersion: object.metadata.resourceVersion ?? '' }, includeObject(context), context.server.clock.now(), wanted.version);
   else if (wanted.form === 'partial') shown = partialMetadata(object, wanted.version);

@@ -11,6 +11,7 @@ import { apiVersionOf } from '#base/objects.ts';
 import type { Json, KubeObject, WatchEvent, WatchEventType } from '#base/objects.ts';
 import type { Timer } from '#os/clock.ts';
 import type { KindRecord } from '#schema/kind.ts';
+import { encodeObject, protobufMediaType } from '#schema/protobuf.ts';
 import { CompactedError, FutureRevisionError } from '#store/store.ts';
 import type { StoredValue, StoreEvent, StoreWatch } from '#store/store.ts';
 import type { RequestContext } from './context.ts';
@@ -19,6 +20,7 @@ import { negotiate } from './negotiate.ts';
 import type { Negotiated } from './negotiate.ts';
 import type { Objects } from './objects.ts';
 import { storagePrefix } from './objects.ts';
+import { encodeFrame, encodeStatus, encodeStored, hasProtobuf } from './protobuf.ts';
 import { parseRevision } from './read.ts';
 import { headersFor, includeObject } from './respond.ts';
 import { Selection } from './selection.ts';
@@ -85,6 +87,17 @@ function frameWriter(context: RequestContext): Writer<Uint8Array> {
     initial: (stored) => Buffer.concat([Buffer.from('{"type":"ADDED","object":'), objects.bytes(stored), Buffer.from('}\n')]),
     event: (event, type) => frameOf(objects, event, type),
     made: (type, object) => Buffer.from(`${JSON.stringify({ type, object })}\n`),
+  };
+}
+
+/** Protobuf frames. The encoding of an object is shared; a frame is cheap to put around it. */
+function protobufWriter(context: RequestContext, kind: KindRecord): Writer<Uint8Array> {
+  const { objects } = context.server;
+  const shown = (object: KubeObject): KubeObject => (kind.fromStored === undefined ? object : kind.fromStored(object));
+  return {
+    initial: (stored) => encodeFrame('ADDED', encodeStored(kind, stored, () => shown(objects.view(stored)))),
+    event: (event, type) => encodeFrame(type, event.value === undefined ? encodeObject(kind.type, shown(eventObject(objects, event))) : encodeStored(kind, event.value, () => shown(objects.view(event.value!)))),
+    made: (type, object) => encodeFrame(type, type === 'ERROR' ? encodeStatus(object) : encodeObject(kind.type, object)),
   };
 }
 
@@ -253,7 +266,11 @@ export async function handleWatch(context: RequestContext): Promise<ApiResponse>
   const prefix = storagePrefix(kind, namespace) + (selection.name !== undefined && (namespace !== '' || !kind.namespaced) ? selection.name : '');
   const plan = await planWatch(context, selection, prefix);
   if (request.wantsObject === true) return { status: 200, headers: {}, events: flatten(runWatch(context, kind, selection, prefix, plan, objectWriter(context, kind))) };
-  const wanted = negotiate(request, false);
+  const wanted = negotiate(request, hasProtobuf(kind));
+  if (wanted.encoding === 'protobuf') {
+    const headers = { ...headersFor(context, 'protobuf'), 'content-type': `${protobufMediaType};stream=watch` };
+    return { status: 200, headers, body: joined(runWatch(context, kind, selection, prefix, plan, protobufWriter(context, kind))) };
+  }
   const writer = wanted.form === 'object' && wanted.encoding === 'json' && kind.fromStored === undefined ? frameWriter(context) : convertingWriter(context, kind, wanted);
   const headers = headersFor(context, wanted.encoding);
   if (wanted.encoding === 'json') headers['content-type'] = 'application/json';
