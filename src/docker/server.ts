@@ -32,11 +32,14 @@ export async function createDockerServer(options: DockerServerOptions): Promise<
     // What asks for HTTP/2 over the plain connection only offers it: it is answered as HTTP/1.
     handle(request, undefined, { socket, head });
   });
+  // Hijacked connections are no longer the server's own: they are ended by hand.
+  const sockets = new Set<Duplex>();
+  server.on('connection', (socket) => { sockets.add(socket); socket.once('close', () => sockets.delete(socket)); });
   server.on('clientError', (_error, socket) => { if (!socket.destroyed) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n'); });
   await openSocketPath(server, options.socketPath, { mode: 0o660 });
   return {
     server,
-    close: () => new Promise((resolve) => { server.close(() => resolve()); server.closeAllConnections(); }),
+    close: () => new Promise((resolve) => { server.close(() => resolve()); for (const socket of sockets) socket.destroy(); }),
   };
 }
 
@@ -86,15 +89,16 @@ function makeContext(exchange: Exchange, params: Record<string, string>, query: 
   const connection = raw?.socket ?? request.socket;
   connection.once('close', () => aborted.abort());
   connection.on('error', () => aborted.abort());
-  const body = raw === undefined ? undefined : new RawBody(raw.socket, raw.head, Number(request.headers['content-length'] ?? 0));
+  // Node hands over the body of an upgraded request with the request, and only what follows with the connection.
+  let body: Promise<Buffer> | undefined;
+  const readOnce = (): Promise<Buffer> => (body ??= readBody(request));
   return {
     request, response: exchange.response ?? lazyResponse(exchange), params, query, version, signal: aborted.signal,
     async json() {
-      const bytes = body === undefined ? await readBody(request) : await body.read();
-      return parseJson(bytes);
+      return parseJson(await readOnce());
     },
     async hijack(contentType) {
-      if (body !== undefined) await body.read();
+      if (raw !== undefined) await readOnce();
       hijacked = true;
       return hijackConnection(exchange, contentType ?? 'application/vnd.docker.raw-stream');
     },
@@ -105,36 +109,6 @@ function makeContext(exchange: Exchange, params: Record<string, string>, query: 
 /** A route that never hijacks may be asked with an upgrade header: its answer is an ordinary one. */
 function lazyResponse(exchange: Exchange): ServerResponse {
   return new Proxy({} as ServerResponse, { get: () => { throw new ApiError('BadRequest', `cannot upgrade ${exchange.request.url ?? ''}`); } });
-}
-
-/** The body of an upgraded request, which Node leaves on the connection. */
-class RawBody {
-  readonly #socket: Duplex;
-  readonly #length: number;
-  #head: Buffer;
-  #done: Promise<Buffer> | undefined;
-  constructor(socket: Duplex, head: Buffer, length: number) { this.#socket = socket; this.#head = head; this.#length = length; }
-
-  read(): Promise<Buffer> { return (this.#done ??= this.#collect()); }
-
-  #collect(): Promise<Buffer> {
-    if (this.#length > jsonBodyBytesMax) return Promise.reject(new ApiError('RequestEntityTooLarge', 'request body too large'));
-    return new Promise((resolve, reject) => {
-      const check = (): boolean => {
-        if (this.#head.length < this.#length) return false;
-        this.#socket.off('data', onData);
-        this.#socket.pause();
-        const rest = this.#head.subarray(this.#length);
-        if (rest.length > 0) this.#socket.unshift(rest);
-        resolve(this.#head.subarray(0, this.#length));
-        return true;
-      };
-      const onData = (part: Buffer): void => { this.#head = Buffer.concat([this.#head, part]); check(); };
-      if (check()) return;
-      this.#socket.on('data', onData);
-      this.#socket.once('close', () => reject(new ApiError('BadRequest', 'unexpected EOF')));
-    });
-  }
 }
 
 function readBody(request: IncomingMessage): Promise<Buffer> {
@@ -163,6 +137,7 @@ function hijackConnection(exchange: Exchange, contentType: string): Duplex {
   const { request, raw, response } = exchange;
   const socket = raw?.socket ?? request.socket;
   const upgraded = raw !== undefined;
+  if (raw !== undefined && raw.head.length > 0) socket.unshift(raw.head);
   if (!upgraded) {
     response!.detachSocket(request.socket);
     request.socket.removeAllListeners('timeout');
