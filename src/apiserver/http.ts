@@ -101,8 +101,7 @@ async function send(either: Response, answer: { status: number; headers: Record<
   const response = either as ServerResponse; // the HTTP/2 compatibility response has the same methods
   const body = answer.body;
   if (body === undefined || body instanceof Uint8Array) {
-    if (body !== undefined) answer.headers['content-length'] = String(body.length);
-    response.writeHead(answer.status, answer.headers);
+    response.writeHead(answer.status, body === undefined ? answer.headers : { ...answer.headers, 'content-length': String(body.length) });
     response.end(head ? undefined : body);
     return;
   }

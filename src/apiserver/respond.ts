@@ -14,7 +14,7 @@ import { encodeStored, hasProtobuf } from './protobuf.ts';
 import { makeTable, partialMetadata } from './table.ts';
 import type { IncludeObject } from './table.ts';
 
-const jsonHeaders = { 'content-type': 'application/json' } as const;
+const jsonHeaders = Object.freeze({ 'content-type': 'application/json' });
 
 export function encodeBody(object: unknown, encoding: Encoding): Buffer {
   return encoding === 'yaml' ? Buffer.from(formatYaml(object)) : Buffer.from(`${JSON.stringify(object)}\n`);
@@ -60,7 +60,7 @@ export function answerObject(context: RequestContext, object: KubeObject, status
 }
 
 export function answerJson(value: unknown, status = 200, headers: Record<string, string> = jsonHeaders): ApiResponse {
-  return { status, headers, body: Buffer.from(`${JSON.stringify(value)}\n`), object: value as KubeObject };
+  return { status, headers: { ...headers }, body: Buffer.from(`${JSON.stringify(value)}\n`), object: value as KubeObject };
 }
 
 export function answerStatus(context: RequestContext | undefined, status: KubeStatus, code: number): ApiResponse {
