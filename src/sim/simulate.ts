@@ -1,0 +1,136 @@
+/**
+ * One simulated run from a seed: a cluster, users, faults, then quiet, with every checker looking on. The same seed gives the same
+ * history to the last byte, so a failure is a seed. `describeFailure` says how to repeat it.
+ */
+import { Cluster } from './cluster.ts';
+import { addressesUnique } from './checkers/addresses-unique.ts';
+import { budgetsKept } from './checkers/budgets-kept.ts';
+import { comesToRest } from './checkers/comes-to-rest.ts';
+import { endpointsTrue } from './checkers/endpoints-true.ts';
+import { finalizersHonoured } from './checkers/finalizers-honoured.ts';
+import { identitiesUnique } from './checkers/identities-unique.ts';
+import { jobsExact } from './checkers/jobs-exact.ts';
+import { listEqualsWatch } from './checkers/list-equals-watch.ts';
+import { oneLeader } from './checkers/one-leader.ts';
+import { ownersAlive } from './checkers/owners-alive.ts';
+import { queuesBounded } from './checkers/queues-bounded.ts';
+import { quotasKept } from './checkers/quotas-kept.ts';
+import { revisionsGrow } from './checkers/revisions-grow.ts';
+import { rolloutBounds } from './checkers/rollout-bounds.ts';
+import { workloadsWhole } from './checkers/workloads-whole.ts';
+import { writesKept } from './checkers/writes-kept.ts';
+import { type Checker, type Violation, World } from './world.ts';
+import { counters, daemons, jobs, leaders, rollouts, stateful, tenants, type Workload } from './workloads/workloads.ts';
+
+export interface SimulationOptions {
+  seed: number;
+  /** Virtual minutes under faults; 5 when absent. */
+  minutes?: number;
+  nodes?: number;
+  /** Put in before the run starts: a bug on purpose, to see a checker fire. */
+  sabotage?: (world: World) => void;
+  log?: 'debug' | 'info' | 'warn' | 'error';
+}
+
+export interface SimulationResult { seed: number; hash: string; violations: Violation[]; transactions: number; timers: number; virtualMs: number; faults: string[] }
+
+const settleLimitMs = 30 * 60_000;
+const quietMs = 70_000;
+
+/** Lets virtual time pass while something asynchronous runs to its end. */
+async function during<T>(cluster: Cluster, work: Promise<T>): Promise<T> {
+  let done = false;
+  const watched = work.finally(() => { done = true; });
+  watched.catch(() => undefined);
+  for (let waited = 0; !done; waited++) {
+    if (waited > 100_000) throw new Error('a step of the simulation does not end');
+    await cluster.advance(100);
+  }
+  return watched;
+}
+
+/** One random fault; answers what it was. */
+async function fault(cluster: Cluster): Promise<string> {
+  const { random } = cluster;
+  const names = cluster.nodes.names();
+  const node = names[Math.floor(random.float() * names.length)]!;
+  const part = (['controllers', 'scheduler', 'nodes', 'client'] as const)[Math.floor(random.float() * 4)]!;
+  const network = cluster.networks[part];
+  switch (Math.floor(random.float() * 11)) {
+    case 0: cluster.nodes.kill(node); return `kill ${node}`;
+    case 1: cluster.nodes.boot(node); return `boot ${node}`;
+    case 2: cluster.nodes.partition(node); return `partition ${node}`;
+    case 3: cluster.nodes.heal(node); return `heal ${node}`;
+    case 4: network.faults.requestLoss = random.float() * 0.3; return `${part} lose requests`;
+    case 5: network.faults.replyLoss = random.float() * 0.3; return `${part} lose answers`;
+    case 6: network.faults.delayMsMax = random.float() * 500; return `${part} are slow`;
+    case 7: network.cut(); return `${part} are cut off`;
+    case 8: network.heal(); return `${part} are joined`;
+    case 9: await cluster.restartControllers(random.float() * 5_000); return 'restart controllers and scheduler';
+    default: {
+      const pods = [...cluster.nodes.running()];
+      const victim = pods[Math.floor(random.float() * pods.length)];
+      if (victim !== undefined) victim.pod.crash(1 + Math.floor(random.float() * 100));
+      return `crash ${victim?.pod.pod.metadata.name ?? 'nothing'}`;
+    }
+  }
+}
+
+function healAll(cluster: Cluster): void {
+  for (const network of Object.values(cluster.networks)) network.heal();
+  for (const name of cluster.nodes.names()) {
+    cluster.nodes.boot(name);
+    cluster.nodes.heal(name);
+  }
+}
+
+async function runFaults(world: World, workloads: readonly Workload[], endMs: number, faults: string[]): Promise<void> {
+  const { cluster } = world;
+  let nextFault = cluster.now + 20_000;
+  let nextAct = cluster.now + 3_000;
+  while (cluster.now < endMs) {
+    await cluster.advance(1_000);
+    await during(cluster, world.tick());
+    if (cluster.now >= nextAct) {
+      nextAct = cluster.now + cluster.random.float() * 8_000;
+      const workload = workloads[Math.floor(cluster.random.float() * workloads.length)]!;
+      await during(cluster, workload.act(world));
+    }
+    if (cluster.now >= nextFault) {
+      nextFault = cluster.now + cluster.random.float() * 25_000;
+      faults.push(`${Math.round(cluster.clock.monotonic() / 1000)}s ${await fault(cluster)}`);
+    }
+  }
+}
+
+export async function simulate({ seed, minutes = 5, nodes = 5, sabotage, log }: SimulationOptions): Promise<SimulationResult> {
+  const zones = ['a', 'b', 'c'];
+  await using cluster = new Cluster({ seed, hash: true, nodes: Array.from({ length: nodes }, (_, i) => ({ name: `node-${i}`, zone: zones[i % 3]! })), ...(log === undefined ? {} : { log }) });
+  const [leading, writes] = [oneLeader(), writesKept()];
+  const checkers: Checker[] = [
+    revisionsGrow(), listEqualsWatch(), finalizersHonoured(), identitiesUnique(), rolloutBounds(), budgetsKept(), quotasKept(), addressesUnique(), ownersAlive(), jobsExact(), workloadsWhole(), endpointsTrue(), leading, queuesBounded(),
+    comesToRest(), writes,
+  ];
+  const world = new World(cluster, checkers);
+  const workloads = [rollouts(), stateful(), jobs(), daemons(), tenants(), counters(writes), leaders(leading)];
+  await cluster.ready();
+  sabotage?.(world);
+  for (const workload of workloads) await during(cluster, workload.setUp(world));
+  const faults: string[] = [];
+  await runFaults(world, workloads, cluster.now + minutes * 60_000, faults);
+  healAll(cluster);
+  for (const workload of workloads) if (workload.end !== undefined) await during(cluster, workload.end(world));
+  const limit = cluster.now + settleLimitMs;
+  while (cluster.now < limit && cluster.now - world.lastChangeMs < quietMs) {
+    await cluster.advance(5_000);
+    await during(cluster, world.tick());
+  }
+  await during(cluster, world.rest());
+  return { seed, hash: cluster.hash, violations: world.violations, transactions: cluster.observed.transactions, timers: cluster.clock.fired, virtualMs: cluster.clock.monotonic(), faults };
+}
+
+/** What to print for a seed that failed. */
+export function describeFailure(result: SimulationResult, minutes: number): string {
+  const lines = result.violations.map(({ checker, message, revision, atMs }) => `  ${checker}: ${message} (revision ${revision}, ${new Date(atMs).toISOString()})`);
+  return [`seed ${result.seed} failed:`, ...lines, `  repeat: npm run simulate -- --seed ${result.seed} --minutes ${minutes}`].join('\n');
+}
