@@ -2,9 +2,9 @@
 # A small HTTP server with a fixed number of workers. GET / counts a visit in the store and answers JSON; GET /healthz answers at once.
 # After SIGTERM it finishes: every connection gets its answer, with "Connection: close", and idle ones are closed after two seconds.
 use strict; use warnings;
-use IO::Socket::INET; use IO::Select; use POSIX qw(:sys_wait_h); use Sys::Hostname;
+use IO::Socket::INET; use IO::Select; use POSIX qw(:sys_wait_h);
 
-my $port = $ENV{PORT} // 8080; my $workers = $ENV{WORKERS} // 24; my $version = $ENV{VERSION} // 'v1'; my $host = hostname();
+my $port = $ENV{PORT} // 8080; my $workers = $ENV{WORKERS} // 24; my $version = $ENV{VERSION} // 'v1'; my $host = do { open my $file, "<", "/etc/hostname"; my $name = <$file> // "unknown"; chomp $name; $name };
 my $greeting = $ENV{GREETING} // 'hello';
 my $listen = IO::Socket::INET->new(LocalPort => $port, Listen => 512, ReuseAddr => 1) or die "listen on $port: $!";
 my $ending = 0;
