@@ -7,7 +7,7 @@ export const watchTimeoutSecondsMax = 1800 * 2;
 export const watchBookmarkIntervalMs = 60_000;
 export const eventTtlSeconds = 3600;
 /** Retries of the whole write path when another writer was faster. */
-export const conflictRetriesMax = 20;
+export const conflictRetriesMax = 100;
 /** Attempts to create where an address, a generated name or a quota was taken meanwhile. */
 export const createRetriesMax = 50;
 export const historyKeepMs = 5 * 60_000;

@@ -1,13 +1,13 @@
 /** A clock for tests: time stands still until `advance`. */
 import type { Clock, Timer } from '#os/clock.ts';
 
-export interface TestClock extends Clock { advance(ms: number): void }
+export interface FakeClock extends Clock { advance(ms: number): void }
 
-export function createTestClock(startMs = Date.UTC(2030, 0, 1)): TestClock {
+export function createFakeClock(startMs = Date.UTC(2030, 0, 1)): FakeClock {
   let now = startMs;
   let order = 0;
   let timers: { at: number; order: number; run: () => void }[] = [];
-  const clock: TestClock = {
+  const clock: FakeClock = {
     now: () => now,
     monotonic: () => now - startMs,
     setTimer(delayMs, run): Timer {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import { createMemoryStore } from './memory.ts';
 import { runStoreSuite } from './store.suite.ts';
-import { createTestClock } from './fake-clock.ts';
+import { createFakeClock } from './fake-clock.ts';
 
 runStoreSuite('memory store', async (clock) => createMemoryStore(clock));
 runStoreSuite('fork of a memory store', async (clock) => {
@@ -12,7 +12,7 @@ runStoreSuite('fork of a memory store', async (clock) => {
 });
 
 it('a fork and its base go on independently', async () => {
-  const base = createMemoryStore(createTestClock());
+  const base = createMemoryStore(createFakeClock());
   for (let i = 0; i < 1000; i++) await base.txn([], [{ type: 'put', key: `/k/${i}`, value: Buffer.from('base') }]);
   const fork = base.fork();
   const at = base.currentRevision();

@@ -8,13 +8,13 @@ import { silentLogger } from '#observe/log.ts';
 import type { Clock } from '#os/clock.ts';
 import { openSqliteStore } from './sqlite.ts';
 import { runStoreSuite } from './store.suite.ts';
-import { createTestClock } from './fake-clock.ts';
+import { createFakeClock } from './fake-clock.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'tiphys-store-'));
 after(() => rmSync(dir, { recursive: true, force: true }));
 let files = 0;
 const fresh = (): string => join(dir, `${files++}.db`);
-const open = (path: string, clock: Clock = createTestClock()) => openSqliteStore({ path, clock, log: silentLogger });
+const open = (path: string, clock: Clock = createFakeClock()) => openSqliteStore({ path, clock, log: silentLogger });
 
 runStoreSuite('SQLite store', (clock) => open(fresh(), clock));
 
@@ -55,12 +55,12 @@ it('compaction removes what nobody can read from the file', async () => {
 
 it('a lease outlives the process that granted it', async () => {
   const path = fresh();
-  const clock = createTestClock();
+  const clock = createFakeClock();
   const first = await open(path, clock);
   const lease = await first.grantLease(60);
   await first.txn([], [{ ...put('/l', 'x'), lease }]);
   await first[Symbol.asyncDispose]();
-  const later = createTestClock(clock.now());
+  const later = createFakeClock(clock.now());
   await using second = await open(path, later);
   const gone = (async () => { for await (const batch of second.watch('/l', second.currentRevision())) return batch[0]!.type; return undefined; })();
   later.advance(61_000);

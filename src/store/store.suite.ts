@@ -5,8 +5,8 @@ import type { Clock } from '#os/clock.ts';
 import { transactionOperationsMax } from './limits.ts';
 import { CompactedError, FutureRevisionError } from './store.ts';
 import type { Store, StoreEvent } from './store.ts';
-import { createTestClock } from './fake-clock.ts';
-import type { TestClock } from './fake-clock.ts';
+import { createFakeClock } from './fake-clock.ts';
+import type { FakeClock } from './fake-clock.ts';
 
 const bytes = (text: string): Uint8Array => Buffer.from(text);
 const text = (value: Uint8Array | undefined): string | undefined => (value === undefined ? undefined : Buffer.from(value).toString());
@@ -19,8 +19,8 @@ async function take(watch: AsyncIterable<StoreEvent[]>, count: number): Promise<
 }
 
 export function runStoreSuite(name: string, make: (clock: Clock) => Promise<Store>): void {
-  const withStore = (run: (store: Store, clock: TestClock) => Promise<void>) => async (): Promise<void> => {
-    const clock = createTestClock();
+  const withStore = (run: (store: Store, clock: FakeClock) => Promise<void>) => async (): Promise<void> => {
+    const clock = createFakeClock();
     const store = await make(clock);
     try { await run(store, clock); } finally { await store[Symbol.asyncDispose](); }
   };

@@ -1,0 +1,131 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import type { Json } from '#base/objects.ts';
+import { createTestApi, podBody, pods } from './fixture.ts';
+import type { TestApi } from './fixture.ts';
+
+const withApi = (run: (t: TestApi) => Promise<void>) => async (): Promise<void> => { await using t = await createTestApi(); await run(t); };
+const sized = (name: string, cpu?: string): Json => podBody(name, { spec: { containers: [{ name: 'c', image: 'i', ...(cpu === undefined ? {} : { resources: { requests: { cpu } } }) }] } });
+const services = '/api/v1/namespaces/default/services';
+const service = (name: string, spec: Json = {}): Json => ({ metadata: { name }, spec: { ports: [{ port: 80 }], ...spec } });
+
+describe('quota', () => {
+  const quota = (hard: Json): Json => ({ metadata: { name: 'q' }, spec: { hard } });
+
+  it('holds under concurrent creates', withApi(async (t) => {
+    await t.make('/api/v1/namespaces/default/resourcequotas', quota({ pods: '5' }));
+    const answers = await Promise.all(Array.from({ length: 12 }, (_, i) => t.call('POST', pods, podBody(`p${i}`))));
+    assert.deepEqual([answers.filter((a) => a.status === 201).length, answers.filter((a) => a.status === 403).length], [5, 7]);
+    assert.equal(answers.find((a) => a.status === 403)!.body.message.replace(/p\d+/, 'p'), 'pods "p" is forbidden: exceeded quota: q, requested: pods=1, used: pods=5, limited: pods=5');
+    assert.equal((await t.call('GET', '/api/v1/namespaces/default/resourcequotas/q')).body.status.used.pods, '5');
+  }));
+
+  it('wants requests stated where it bounds them', withApi(async (t) => {
+    await t.make('/api/v1/namespaces/default/resourcequotas', quota({ 'requests.cpu': '1' }));
+    assert.match((await t.call('POST', pods, sized('a'))).body.message, /failed quota: q: must specify requests.cpu for: c/);
+    assert.equal((await t.call('POST', pods, sized('a', '600m'))).status, 201);
+    assert.match((await t.call('POST', pods, sized('b', '600m'))).body.message, /exceeded quota: q, requested: requests.cpu=600m, used: requests.cpu=600m, limited: requests.cpu=1/);
+  }));
+});
+
+describe('limit ranges and pod security', () => {
+  it('fills and bounds container resources', withApi(async (t) => {
+    await t.make('/api/v1/namespaces/default/limitranges', { metadata: { name: 'l' }, spec: { limits: [{ type: 'Container', max: { cpu: '1' }, min: { cpu: '100m' }, default: { cpu: '500m' }, defaultRequest: { cpu: '200m' } }] } });
+    assert.deepEqual((await t.make(pods, sized('a'))).spec.containers[0].resources, { limits: { cpu: '500m' }, requests: { cpu: '200m' } });
+    assert.match((await t.call('POST', pods, sized('b', '50m'))).body.message, /minimum cpu usage per Container is 100m, but request is 50m/);
+  }));
+
+  it('enforces the namespace\'s level', withApi(async (t) => {
+    await t.make('/api/v1/namespaces', { metadata: { name: 'r', labels: { 'pod-security.kubernetes.io/enforce': 'restricted' } } });
+    await t.make('/api/v1/namespaces/r/serviceaccounts', { metadata: { name: 'default' } });
+    const refused = await t.call('POST', '/api/v1/namespaces/r/pods', podBody('a'));
+    assert.equal(refused.status, 403);
+    assert.match(refused.body.message, /violates PodSecurity "restricted:latest": allowPrivilegeEscalation != false \(container "c" must set securityContext.allowPrivilegeEscalation=false\), unrestricted capabilities/);
+    const safe = { allowPrivilegeEscalation: false, runAsNonRoot: true, capabilities: { drop: ['ALL'] }, seccompProfile: { type: 'RuntimeDefault' } };
+    assert.equal((await t.call('POST', '/api/v1/namespaces/r/pods', podBody('a', { spec: { containers: [{ name: 'c', image: 'i', securityContext: safe }] } }))).status, 201);
+  }));
+});
+
+describe('Services', () => {
+  it('get an address and ports of their own, given back when they go', withApi(async (t) => {
+    const made = await t.make(services, service('a', { type: 'NodePort' }));
+    assert.match(made.spec.clusterIP, /^10\.96\.\d+\.\d+$/);
+    const { clusterIP } = made.spec;
+    const { nodePort } = made.spec.ports[0];
+    assert.ok(nodePort >= 30_000 && nodePort <= 32_767);
+    const taken = await t.call('POST', services, service('b', { clusterIP }));
+    assert.match(taken.body.message, /failed to allocate IP .*: provided IP is already allocated/);
+    assert.match((await t.call('POST', services, service('b', { type: 'NodePort', ports: [{ port: 80, nodePort }] }))).body.message, /provided port is already allocated/);
+    await t.call('DELETE', `${services}/a`);
+    assert.equal((await t.call('POST', services, service('b', { clusterIP, type: 'NodePort', ports: [{ port: 80, nodePort }] }))).status, 201);
+  }));
+
+  it('keep their address over updates and release ports they stop using', withApi(async (t) => {
+    const made = await t.make(services, service('a', { type: 'NodePort' }));
+    const { nodePort } = made.spec.ports[0];
+    const plain = await t.call('PUT', `${services}/a`, { ...made, spec: { ...made.spec, type: 'ClusterIP', externalTrafficPolicy: undefined, ports: [{ port: 80 }] } });
+    assert.deepEqual([plain.status, plain.body.spec.clusterIP, plain.body.spec.ports[0].nodePort], [200, made.spec.clusterIP, undefined]);
+    assert.equal((await t.call('POST', services, service('b', { type: 'NodePort', ports: [{ port: 80, nodePort }] }))).status, 201);
+  }));
+
+  it('never share an address among concurrent writers', withApi(async (t) => {
+    const made = await Promise.all(Array.from({ length: 40 }, (_, i) => t.make(services, service(`s${i}`, { type: 'NodePort' }))));
+    assert.equal(new Set(made.map((s) => s.spec.clusterIP)).size, 40);
+    assert.equal(new Set(made.map((s) => s.spec.ports[0].nodePort)).size, 40);
+  }));
+});
+
+describe('evictions and bindings', () => {
+  it('an eviction is refused while a budget allows no disruption', withApi(async (t) => {
+    await t.make(pods, podBody('a', { spec: { nodeName: 'n' } }));
+    await t.call('PATCH', `${pods}/a/status`, { status: { phase: 'Running', conditions: [{ type: 'Ready', status: 'True' }] } }, { headers: { 'content-type': 'application/merge-patch+json' } });
+    await t.make('/apis/policy/v1/namespaces/default/poddisruptionbudgets', { metadata: { name: 'b' }, spec: { minAvailable: 1, selector: { matchLabels: { app: 'a' } } } });
+    await t.call('PATCH', '/apis/policy/v1/namespaces/default/poddisruptionbudgets/b/status', { status: { observedGeneration: 1, disruptionsAllowed: 0, currentHealthy: 1, desiredHealthy: 1, expectedPods: 1 } }, { headers: { 'content-type': 'application/merge-patch+json' } });
+    const refused = await t.call('POST', `${pods}/a/eviction`, { metadata: { name: 'a' } });
+    assert.deepEqual([refused.status, refused.body.message], [429, "Cannot evict pod as it would violate the pod's disruption budget."]);
+    await t.call('PATCH', '/apis/policy/v1/namespaces/default/poddisruptionbudgets/b/status', { status: { disruptionsAllowed: 1 } }, { headers: { 'content-type': 'application/merge-patch+json' } });
+    assert.equal((await t.call('POST', `${pods}/a/eviction`, { metadata: { name: 'a' } })).status, 201);
+    assert.notEqual((await t.call('GET', `${pods}/a`)).body.metadata.deletionTimestamp, undefined);
+  }));
+
+  it('a Pod is bound once', withApi(async (t) => {
+    await t.make(pods, podBody('a'));
+    const bind = (node: string) => t.call('POST', `${pods}/a/binding`, { apiVersion: 'v1', kind: 'Binding', metadata: { name: 'a' }, target: { kind: 'Node', name: node } });
+    assert.equal((await bind('n1')).status, 201);
+    assert.match((await bind('n2')).body.message, /pod a is already assigned to node "n1"/);
+    const pod = (await t.call('GET', `${pods}/a`)).body;
+    assert.deepEqual([pod.spec.nodeName, pod.status.conditions[0].type], ['n1', 'PodScheduled']);
+  }));
+});
+
+describe('custom resources', () => {
+  const definition: Json = {
+    metadata: { name: 'crontabs.stable.example.com' },
+    spec: { group: 'stable.example.com', scope: 'Namespaced', names: { plural: 'crontabs', kind: 'CronTab', shortNames: ['ct'] }, versions: [{ name: 'v1', served: true, storage: true, subresources: { status: {} }, additionalPrinterColumns: [{ name: 'Image', type: 'string', jsonPath: '.spec.image' }], schema: { openAPIV3Schema: { type: 'object', properties: { spec: { type: 'object', required: ['image'], properties: { image: { type: 'string', maxLength: 5 }, replicas: { type: 'integer', minimum: 1, default: 3 }, free: { type: 'object', 'x-kubernetes-preserve-unknown-fields': true } } }, status: { type: 'object', properties: { ok: { type: 'boolean' } } } } } } }] },
+  };
+  const path = '/apis/stable.example.com/v1/namespaces/default/crontabs';
+  const established = async (t: TestApi): Promise<void> => {
+    await t.make('/apis/apiextensions.k8s.io/v1/customresourcedefinitions', definition);
+    for (let i = 0; i < 100 && t.api.server.kinds.find('stable.example.com', 'v1', 'crontabs') === undefined; i++) await new Promise((resolve) => setImmediate(resolve));
+  };
+
+  it('are served with their schema: defaults, pruning, validation, columns, status', withApi(async (t) => {
+    await established(t);
+    const made = await t.make(path, { apiVersion: 'stable.example.com/v1', kind: 'CronTab', metadata: { name: 'a' }, spec: { image: 'x', bogus: 1, free: { any: 'thing' } }, status: { ok: true } });
+    assert.deepEqual([made.spec, made.status], [{ image: 'x', replicas: 3, free: { any: 'thing' } }, undefined]);
+    const bad = await t.call('POST', path, { apiVersion: 'stable.example.com/v1', kind: 'CronTab', metadata: { name: 'b' }, spec: { image: 'toolong', replicas: 0 } });
+    assert.deepEqual(bad.body.details.causes.map((c: Json) => c.field), ['spec.image', 'spec.replicas']);
+    const table = (await t.call('GET', path, undefined, { headers: { accept: 'application/json;as=Table;v=v1;g=meta.k8s.io' } })).body;
+    assert.deepEqual(table.rows[0].cells, ['a', 'x']);
+    assert.ok((await t.call('GET', '/apis/stable.example.com/v1')).body.resources.some((r: Json) => r.name === 'crontabs/status'));
+  }));
+
+  it('go with their definition', withApi(async (t) => {
+    await established(t);
+    await t.make(path, { apiVersion: 'stable.example.com/v1', kind: 'CronTab', metadata: { name: 'a' }, spec: { image: 'x' } });
+    await t.call('DELETE', '/apis/apiextensions.k8s.io/v1/customresourcedefinitions/crontabs.stable.example.com');
+    for (let i = 0; i < 100 && t.api.server.kinds.find('stable.example.com', 'v1', 'crontabs') !== undefined; i++) await new Promise((resolve) => setImmediate(resolve));
+    assert.equal((await t.call('GET', path)).status, 404);
+    assert.equal((await t.api.server.store.list('/registry/stable.example.com/')).values.length, 0);
+  }));
+});
