@@ -1,5 +1,5 @@
 /**
- * The HorizontalPodAutoscaler controller: every 15 s per autoscaler, reads usage from metrics.k8s.io (custom and external metrics where
+ * The HorizontalPodAutoscaler controller: every 15 s (or as told) per autoscaler, reads usage from metrics.k8s.io (custom and external metrics where
  * an API for them is registered) and sets the scale of its target. Without autoscalers it does nothing at all.
  */
 import { isReason } from '#base/errors.ts';
@@ -17,8 +17,6 @@ import { emptyMemory, type HpaMemory, type MetricOutcome, planResourceMetric, pl
 import { type Condition, withCondition } from './pods.ts';
 import { type Controller, type ControllerContext, createQueue, recorderOf } from './runtime.ts';
 
-const syncPeriodMs = 15_000;
-
 const scalable: Record<string, KindRef> = {
   'apps/Deployment': kinds.Deployment, 'apps/StatefulSet': kinds.StatefulSet, 'apps/ReplicaSet': kinds.ReplicaSet, '/ReplicationController': kinds.ReplicationController,
 };
@@ -31,8 +29,11 @@ class HpaController {
   readonly #memory = new Map<string, HpaMemory>();
   readonly queue: WorkQueue;
 
-  constructor(context: ControllerContext) {
+  readonly #syncPeriodMs: number;
+
+  constructor(context: ControllerContext, syncPeriodMs: number) {
     this.#context = context;
+    this.#syncPeriodMs = syncPeriodMs;
     this.#recorder = recorderOf(context, 'horizontal-pod-autoscaler');
     this.#autoscalers = context.informers.informer(kinds.HorizontalPodAutoscaler);
     this.#pods = context.informers.informer(kinds.Pod).addIndex('namespace', indexes.namespace);
@@ -52,7 +53,7 @@ class HpaController {
     } catch (error) {
       if (!isReason(error, 'Conflict', 'NotFound')) this.#context.log.warn('autoscaling failed', { hpa: key, error });
     }
-    return { requeueAfterMs: syncPeriodMs };
+    return { requeueAfterMs: this.#syncPeriodMs };
   }
 
   async #targetKind(reference: Json): Promise<KindRef> {
@@ -214,7 +215,7 @@ function describeMetric(hpa: KubeObject): string {
   return spec === undefined ? 'cpu resource utilization (percentage of request)' : describeSpec(spec);
 }
 
-export function startHpaController(context: ControllerContext): Controller {
-  const controller = new HpaController(context);
+export function startHpaController(context: ControllerContext, syncPeriodMs = 15_000): Controller {
+  const controller = new HpaController(context, syncPeriodMs);
   return { name: 'hpa', queues: [controller.queue] };
 }

@@ -34,6 +34,8 @@ export interface ControllerOptions {
   volumeDirectory?: string;
   /** Addresses for Services of type LoadBalancer; the nodes' own when absent. */
   loadBalancerAddresses?: AddressProvider;
+  /** How often each HorizontalPodAutoscaler looks at its metrics; 15 s when absent. */
+  autoscalerPeriodMs?: number;
   /** Controllers not to start, by name. */
   disabled?: readonly string[];
 }
@@ -60,7 +62,7 @@ const starters: Record<string, (context: ControllerContext, options: ControllerO
   daemonset: startDaemonSetController,
   job: startJobController,
   cronjob: startCronJobController,
-  hpa: startHpaController,
+  hpa: (context, options) => startHpaController(context, options.autoscalerPeriodMs),
   disruption: startDisruptionController,
   'resource-quota': startResourceQuotaController,
   'node-lifecycle': startNodeLifecycleController,

@@ -65,7 +65,7 @@ export interface ContainerSpec {
   pidMode?: { type: 'host' } | { type: 'container'; containerId: string };
   ipcMode?: { type: 'host' } | { type: 'container'; containerId: string };
   sysctls?: Record<string, string>;
-  /** Under the platform's root cgroup; a Pod's containers share a parent. */
+  /** Absolute, below the cgroup root; a Pod's containers share a parent. Absent: the instance's own. */
   cgroupParent?: string;
   /** Where the log goes. `path`: the kubelet's CRI-format file; absent: the engine's own (docker json-file semantics). */
   logPath?: string;

@@ -27,6 +27,7 @@ export interface ContainerSpecInput {
   sandboxId: string;
   podIp: string;
   nodeMemoryBytes: number;
+  cgroupRoot: string;
   dns: DnsSettings;
 }
 
@@ -62,7 +63,7 @@ export async function makeContainerSpec(input: ContainerSpecInput): Promise<Cont
     network: { type: 'sandbox', sandboxId: input.sandboxId },
     ...(pod.spec.hostPID === true ? { pidMode: { type: 'host' as const } } : {}),
     ...(pod.spec.hostIPC === true ? { ipcMode: { type: 'host' as const } } : {}),
-    cgroupParent: podCgroupParent(pod),
+    cgroupParent: podCgroupParent(pod, input.cgroupRoot),
     logPath,
     logMaxBytes: logFileBytesMax,
     logMaxFiles: logFilesMax,

@@ -40,6 +40,8 @@ export interface KubeletOptions {
   log: Logger;
   facts: NodeFacts;
   paths: KubeletPaths;
+  /** Pods' cgroups lie below this one. */
+  cgroupRoot: string;
   dns: DnsSettings;
 }
 
@@ -75,7 +77,7 @@ export async function runKubelet(options: KubeletOptions): Promise<Kubelet> {
   if (!await isMountPoint(mounts, paths.secretsDir)) await mounts.mountTmpfs(paths.secretsDir, { sizeBytes: 256 * 1024 * 1024, mode: 0o700 }).catch((error: Error) => log.warn('secrets are kept on disk: no tmpfs', { error }));
 
   const context: WorkerContext = {
-    client, engine, clock, random: options.random, log: log.child('kubelet'), paths, hostIp: facts.hostIp, nodeMemoryBytes: facts.memoryBytes, nodeAllocatable: allocatableOf(facts), dns: options.dns,
+    client, engine, clock, random: options.random, log: log.child('kubelet'), paths, hostIp: facts.hostIp, nodeMemoryBytes: facts.memoryBytes, cgroupRoot: options.cgroupRoot, nodeAllocatable: allocatableOf(facts), dns: options.dns,
     images: createImageManager({ engine, clock, credentials: (pod, image) => pullCredentials(pod, image) }),
     volumeSources: (holder) => volumeSources(holder),
     services: () => services.list(),

@@ -35,6 +35,8 @@ export interface WorkerContext {
   paths: KubeletPaths;
   hostIp: string;
   nodeMemoryBytes: number;
+  /** The instance's own cgroup. */
+  cgroupRoot: string;
   nodeAllocatable: { cpu: number; memory: number; ephemeralStorage: number };
   dns: DnsSettings;
   images: ImageManager;
@@ -231,7 +233,7 @@ export class PodWorker {
         network: this.pod.spec.hostNetwork === true ? 'host' : 'pod',
         hostPid: this.pod.spec.hostPID === true, hostIpc: this.pod.spec.hostIPC === true, shareProcessNamespace: this.pod.spec.shareProcessNamespace === true,
         sysctls: Object.fromEntries((this.pod.spec.securityContext?.sysctls ?? []).map((entry: Json) => [entry.name, entry.value])),
-        cgroupParent: podCgroupParent(this.pod), resources: podResources(this.pod),
+        cgroupParent: podCgroupParent(this.pod, this.#context.cgroupRoot), resources: podResources(this.pod),
       });
     } catch (error) {
       this.#events.event('Warning', 'FailedCreatePodSandBox', `Failed to create pod sandbox: ${(error as Error).message}`);
@@ -283,7 +285,7 @@ export class PodWorker {
   }
 
   async #startContainer(entry: PodPlan['start'][number], sandbox: SandboxStatus, volumes: MountedVolumes, observed: Observed): Promise<void> {
-    const { engine, images, paths, dns, nodeMemoryBytes, nodeAllocatable, hostIp } = this.#context;
+    const { engine, images, paths, dns, nodeMemoryBytes, nodeAllocatable, hostIp, cgroupRoot } = this.#context;
     const { container, restartCount } = entry;
     const remembered = memoryOf(this.#memory, container.name);
     const leftover = observed.get(container.name)?.[0];
@@ -292,7 +294,7 @@ export class PodWorker {
     await engine.images.lease('kubelet', image.id, this.uid);
     const sources = this.#context.volumeSources(this.uid);
     const environment = await containerEnvironment({ pod: this.pod, container, objects: sources, services: this.#context.services(), podIp: sandbox.podIp, hostIp, nodeAllocatable });
-    const spec = await makeContainerSpec({ pod: this.pod, container, init: entry.init, restartCount, image, environment, volumes, paths, sandboxId: sandbox.id, podIp: sandbox.podIp, nodeMemoryBytes, dns });
+    const spec = await makeContainerSpec({ pod: this.pod, container, init: entry.init, restartCount, image, environment, volumes, paths, sandboxId: sandbox.id, podIp: sandbox.podIp, nodeMemoryBytes, cgroupRoot, dns });
     let id: string;
     try {
       id = await engine.containers.create(spec);

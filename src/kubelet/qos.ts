@@ -33,10 +33,11 @@ export function qosClassOf(pod: KubeObject): QosClass {
   return guaranteed ? 'Guaranteed' : 'Burstable';
 }
 
-export function podCgroupParent(pod: KubeObject): string {
+/** Below the instance's own cgroup, e.g. `/tiphys_1a2b`. */
+export function podCgroupParent(pod: KubeObject, root: string): string {
   const qos = qosClassOf(pod);
   const uid = pod.metadata.uid;
-  return qos === 'Guaranteed' ? `kubepods/pod${uid}` : `kubepods/${qos.toLowerCase()}/pod${uid}`;
+  return qos === 'Guaranteed' ? `${root}/kubepods/pod${uid}` : `${root}/kubepods/${qos.toLowerCase()}/pod${uid}`;
 }
 
 /** CPU shares of a request in cores (1024 a core, at least 2). */

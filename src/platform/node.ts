@@ -33,7 +33,7 @@ import { createMounts } from '#os/mount.linux.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { createAccess, hashInternalSecret, internalUser } from '#registry/access.ts';
 import { createRegistry } from '#registry/registry.ts';
-import { tableName } from '#net/names.ts';
+import { cgroupRoot, tableName } from '#net/names.ts';
 import { startDockerApi } from './docker-api.ts';
 import { hostAddresses, hostName } from './host.ts';
 import { networkGroup } from './cluster-defaults.ts';
@@ -180,7 +180,7 @@ async function startKubelet(instance: Instance, node: NodePlan, paths: Paths, cl
   mkdirSync(data, { recursive: true, mode: 0o711 });
   const facts = factsOf(instance, node, data);
   const kubelet = await runKubelet({
-    client, informers, services, engine, mounts: engine.context.os.mounts, clock: realClock, random: realRandom, log: log.child('kubelet'), facts,
+    client, informers, services, engine, mounts: engine.context.os.mounts, clock: realClock, random: realRandom, log: log.child('kubelet'), facts, cgroupRoot: cgroupRoot(node.instanceId),
     paths: kubeletPaths(data, files.nodeRun(paths, node.number)), dns: { clusterDns: clusterDnsAddress(instance), clusterDomain: instance.domain, hostResolvConf: hostResolvConf() },
   });
   stack.use(kubelet);

@@ -3,6 +3,7 @@
  * same chain as everybody, without a socket between.
  */
 import { isReason } from '#base/errors.ts';
+import { join } from 'node:path';
 import { createApiServer } from '#apiserver/server.ts';
 import { serveHttp } from '#apiserver/http.ts';
 import type { Client } from '#client/client.ts';
@@ -24,6 +25,9 @@ import { createKubeletMetrics } from './kubelet-metrics.ts';
 import { pathsOfPart } from './launch.ts';
 import { files } from './paths.ts';
 import { kubernetesVersion } from './version.ts';
+
+/** On one machine usage is at hand, so that autoscalers need not wait as long as in a large cluster. */
+const autoscalerPeriodMs = 3_000;
 
 export async function runServer(): Promise<void> {
   const paths = pathsOfPart();
@@ -55,7 +59,7 @@ export async function runServer(): Promise<void> {
   const informers = new InformerFactory({ client: clientFor('system:kube-controller-manager'), clock: realClock, random: realRandom, log });
   stack.use(informers);
   await applyClusterDefaults(clientFor('tiphys-platform'), log);
-  stack.use(await runControllers({ client: clientFor('system:kube-controller-manager'), clock: realClock, random: realRandom, log, informers, options: { rootCa: ring.ca.certificatePem } }));
+  stack.use(await runControllers({ client: clientFor('system:kube-controller-manager'), clock: realClock, random: realRandom, log, informers, options: { rootCa: ring.ca.certificatePem, volumeDirectory: join(paths.data, 'volumes'), autoscalerPeriodMs, loadBalancerAddresses: hostAddresses().slice(0, 1) } }));
   stack.use(await runScheduler({ client: clientFor('system:kube-scheduler'), clock: realClock, random: realRandom, log, informers }));
   await defaultServiceAccount(clientFor('tiphys-platform'));
   writeFileAtomic(files.ready(paths, 'server'), `${process.pid}\n`, { mode: 0o644 });

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { kinds } from '#client/kinds.ts';
 import { realClock } from '#os/clock.real.ts';
+import { linuxProcesses } from '#os/processes.linux.ts';
 import type { Demo } from './demo.ts';
 import { surviveKill } from './survive.ts';
 import { startLoad, type LoadResult } from './load.ts';
@@ -107,8 +108,9 @@ async function healItself(demo: Demo): Promise<string> {
   const pods = await readyPods(demo, 'web');
   const victim = pods[0]!;
   const before: number = victim.status.containerStatuses[0].restartCount;
-  await demo.kube.exec('demo', victim.metadata.name!, ['sh', '-c', 'kill -9 -1; kill -9 1; kill 1']).catch(() => '');
   const id = String(victim.status.containerStatuses[0].containerID).replace(/^.*:\/\//, '');
+  const { Pid } = (await demo.docker.inspect(id)).State;
+  if (!(Pid > 1) || !linuxProcesses.kill(Pid, 'SIGKILL')) throw new Error(`container ${id} has no process to kill`);
   await demo.until('the container to come back', 30_000, async () => {
     const pod = await demo.get(kinds.Pod, victim.metadata.name!);
     const status = pod?.status?.containerStatuses?.[0];
