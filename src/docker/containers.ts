@@ -189,7 +189,7 @@ async function waitContainer(parts: DockerParts, context: RouteContext): Promise
   context.response.flushHeaders();
   try {
     const code = await waiting;
-    context.response.end(`${JSON.stringify({ StatusCode: code, ...(container.record.error === '' ? {} : { Error: { Message: container.record.error } }) })}\n`);
+    context.response.end(`${JSON.stringify({ StatusCode: code })}\n`);
   } catch { context.response.destroy(); }
   return undefined;
 }

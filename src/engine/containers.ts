@@ -53,7 +53,12 @@ export class Containers implements ContainersContract {
     if (container.record.state === 'restarting') { container.restartTimer?.cancel(); container.restartTimer = undefined; }
     container.restartDelayMs = 0;
     if (!container.isRunning) container.record.restartCount = 0;
-    await this.#startNow(container);
+    try { await this.#startNow(container); } catch (error) {
+      // Whoever waits for the removal of a `--rm` container learns of the failure by it.
+      container.tellExit(container.record.exitCode ?? 128);
+      if (container.record.spec.autoRemove === true && !container.removed) void this.remove(container.id, { volumes: true }).catch((second) => this.registry.context.log.warn('auto-remove', { id: container.id, error: second }));
+      throw error;
+    }
   }
 
   async #startNow(container: Container): Promise<void> {

@@ -10,7 +10,7 @@ export function explainRuntimeError(runtime: string, text: string): ApiError {
   if (missing !== null) return new ApiError('BadRequest', `${prefix}: ${runtime} create failed: unable to start container process: exec: "${missing[1]}": executable file not found in $PATH: unknown`, undefined, 400);
   const notThere = /exec[^`]*`([^`]+)`: No such file or directory/i.exec(message) ?? /open executable: No such file or directory/i.exec(message);
   if (notThere !== null) return new ApiError('BadRequest', `${prefix}: ${runtime} create failed: unable to start container process: exec: "${notThere[1] ?? ''}": stat ${notThere[1] ?? ''}: no such file or directory: unknown`, undefined, 400);
-  const denied = /(open executable|exec[^`]*`[^`]+`|executable).*Permission denied/i.exec(message);
+  const denied = /(open executable|exec[^`]*`[^`]+`|executable).*(Permission denied|Operation not permitted|Is a directory)/i.exec(message);
   if (denied !== null) return new ApiError('BadRequest', `${prefix}: ${runtime} create failed: unable to start container process: ${message}: permission denied: unknown`, undefined, 400);
   return new ApiError('InternalError', `${prefix}: ${runtime} create failed: ${message}: unknown`);
 }
