@@ -32,6 +32,8 @@ export const layersPerImageMax = 480;
 export const downloadConcurrencyMax = 4;
 export const downloadAttemptsMax = 5;
 export const redirectsMax = 10;
+export const connectTimeoutMs = 10_000;
+export const answerTimeoutMs = 120_000;
 
 /** A worker that unpacked or packed waits this long for more. */
 export const layerWorkerIdleMs = 5000;

@@ -13,7 +13,7 @@ import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import { getCACertificates } from 'node:tls';
 import { ApiError } from '#base/errors.ts';
 import { mediaTypes } from './image-records.ts';
-import { manifestBytesMax, redirectsMax } from './limits.ts';
+import { answerTimeoutMs, connectTimeoutMs, manifestBytesMax, redirectsMax } from './limits.ts';
 
 export interface RegistryCredential { username?: string; password?: string; identityToken?: string }
 
@@ -75,7 +75,12 @@ export class HttpTransport {
         const { errors } = error as AggregateError;
         reject(new UnreachableError(`${call.method === 'GET' ? 'Get' : call.method[0] + call.method.slice(1).toLowerCase()} "${call.url.href}": ${errors?.[0]?.message ?? error.message}`, error));
       });
-      request.setTimeout(120_000, () => request.destroy(new Error('no answer within 120 s')));
+      let limitMs = connectTimeoutMs;
+      request.setTimeout(limitMs, () => request.destroy(new Error(`no answer within ${limitMs / 1000} s`)));
+      request.once('socket', (socket) => {
+        const connected = (): void => { limitMs = answerTimeoutMs; request.setTimeout(limitMs); };
+        if (socket.connecting) socket.once('connect', connected); else connected();
+      });
       const { body } = call;
       if (body === undefined) request.end();
       else if (body instanceof Uint8Array) request.end(body);
