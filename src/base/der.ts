@@ -65,7 +65,3 @@ export function toPem(label: string, der: Uint8Array): string {
   const text = Buffer.from(der).toString('base64').replace(/(.{64})(?=.)/g, '$1\n');
   return `-----BEGIN ${label}-----\n${text}\n-----END ${label}-----\n`;
 }
-
-export function fromPem(pem: string): Uint8Array {
-  return Buffer.from(pem.replace(/-----[^-]+-----/g, '').replace(/\s+/g, ''), 'base64');
-}

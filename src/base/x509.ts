@@ -4,9 +4,12 @@
  * the same seed (its ECDSA signatures still differ: nothing may depend on their bytes). Does not do revocation or RSA.
  */
 import { createECDH, createHash, createPrivateKey, sign, X509Certificate } from 'node:crypto';
-import type { Clock, Random } from '#os/clock.ts';
-import { bitString, boolean, explicit, fromPem, implicit, integer, objectId, octetString, sequence, setOf, time, tlv, toPem, utf8String } from './der.ts';
+import { bitString, boolean, explicit, implicit, integer, objectId, octetString, sequence, setOf, time, toPem, utf8String } from './der.ts';
 import type { Der } from './der.ts';
+
+/** The parts of `os`' Random and Clock that are needed; `base` imports nothing above it. */
+interface Random { bytes(count: number): Uint8Array }
+interface Clock { now(): number }
 
 export interface KeyPair { certificatePem: string; keyPem: string }
 export interface SigningKey { privateKeyPem: string; publicKeyPem: string }
@@ -157,7 +160,3 @@ export function issueCertificate(request: CertificateRequest, ca: KeyPair, rando
 export function issueForPublicKey(publicKeyInfo: Uint8Array, request: CertificateRequest, ca: KeyPair, random: Random, clock: Clock): string {
   return makeCertificate(request, { point: publicKeyInfo.subarray(-65), info: publicKeyInfo }, issuerOf(ca), false, random, clock);
 }
-
-/** Wraps DER content in a context tag that keeps it constructed; for callers that build extensions. */
-export const constructed = (number: number, content: Der): Der => tlv(0xa0 | number, content);
-export { fromPem };
