@@ -57,7 +57,7 @@ function serveV2(server: Server, request: ApiRequest): ApiResponse {
     documents.v2 = { json, protobuf: encodeOpenApiV2(document), hash: hashOf(json) };
   }
   const protobuf = (request.headers.accept ?? '').includes('proto-openapi.spec.v2');
-  const headers: Record<string, string> = { 'content-type': protobuf ? 'application/com.github.proto-openapi.spec.v2@v1.0+protobuf' : 'application/json', etag: `"${documents.v2.hash}${protobuf ? 'P' : ''}"`, vary: 'Accept' };
+  const headers: Record<string, string> = { 'content-type': protobuf ? 'application/com.github.proto-openapi.spec.v2.v1.0+protobuf' : 'application/json', etag: `"${documents.v2.hash}${protobuf ? 'P' : ''}"`, vary: 'Accept' };
   if (request.headers['if-none-match'] === headers.etag) return { status: 304, headers };
   return { status: 200, headers, body: protobuf ? documents.v2.protobuf : documents.v2.json };
 }

@@ -4,6 +4,7 @@ import { setDefault, setDefaultText, defaultQuantities } from '../defaults.ts';
 import { column, columns, defineKind, pathText, shortDuration, statusSubresource } from '../kind.ts';
 import type { KindRecord } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
+import { sameJson } from '../validate-pod.ts';
 import { validateEndpointSlice, validateStorageClass, validatePriorityClass } from '../validate-core.ts';
 
 const status = { status: statusSubresource };
@@ -159,3 +160,22 @@ export const flowcontrolKinds: readonly KindRecord[] = [
   defineKind('flowcontrol.apiserver.k8s.io', 'v1', 'FlowSchema', 'flowschemas', { scoped: 'Cluster', subresources: status, hasGeneration: true, columns: columns(column('PriorityLevel', (o) => o.spec?.priorityLevelConfiguration?.name), column('MatchingPrecedence', (o) => o.spec?.matchingPrecedence, { type: 'integer' })), defaults(o) { if (o.spec) setDefault(o.spec, 'matchingPrecedence', 1000); }, prepareUpdate: resetStatus }),
   defineKind('flowcontrol.apiserver.k8s.io', 'v1', 'PriorityLevelConfiguration', 'prioritylevelconfigurations', { scoped: 'Cluster', subresources: status, hasGeneration: true, columns: columns(column('Type', (o) => o.spec?.type)), prepareUpdate: resetStatus }),
 ];
+
+export const resourceKinds: readonly KindRecord[] = [
+  defineKind('resource.k8s.io', 'v1', 'DeviceClass', 'deviceclasses', { scoped: 'Cluster', hasGeneration: true }),
+  defineKind('resource.k8s.io', 'v1', 'ResourceClaim', 'resourceclaims', {
+    subresources: status, columns: columns(column('State', (o) => claimState(o))), prepareCreate(o) { o.status = {}; }, prepareUpdate: resetStatus,
+    defaults(o) { defaultRequests(o.spec?.devices); }, validateUpdate(o, old, errors) { if (!sameJson(o.spec, old.spec)) errors.invalid('spec', o.spec, 'field is immutable'); },
+  }),
+  defineKind('resource.k8s.io', 'v1', 'ResourceClaimTemplate', 'resourceclaimtemplates', { defaults(o) { defaultRequests(o.spec?.spec?.devices); } }),
+  defineKind('resource.k8s.io', 'v1', 'ResourceSlice', 'resourceslices', { scoped: 'Cluster', hasGeneration: true, columns: columns(column('Node', (o) => o.spec?.nodeName ?? ''), column('Driver', (o) => o.spec?.driver), column('Pool', (o) => o.spec?.pool?.name)), selectableFields: { 'spec.nodeName': pathText('spec.nodeName'), 'spec.driver': pathText('spec.driver') } }),
+];
+
+function claimState(o: Json): string {
+  const states = [...(o.metadata.deletionTimestamp ? ['deleted'] : []), ...(o.status?.allocation === undefined ? [] : ['allocated']), ...((o.status?.reservedFor ?? []).length > 0 ? ['reserved'] : [])];
+  return states.length === 0 ? 'pending' : states.join(',');
+}
+
+function defaultRequests(devices: Json): void {
+  for (const request of devices?.requests ?? []) if (request.exactly) { setDefaultText(request.exactly, 'allocationMode', 'ExactCount'); if (request.exactly.allocationMode === 'ExactCount') setDefault(request.exactly, 'count', 1); }
+}
