@@ -3,11 +3,11 @@
  * Pod shares its PID namespace: then a small init holds it. One JSON record per sandbox, written before anything is made, so that what a
  * death leaves half-made is found again.
  */
-import { mkdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import type { Duplex } from 'node:stream';
 import { ApiError } from '#base/errors.ts';
 import { linkName, macOfIp } from '#net/names.ts';
-import { planPodLink } from '#net/pods.ts';
+import { planNodeAddress, planPodLink } from '#net/pods.ts';
 import { AddressPool, numberToIp, parseSubnet } from '#net/pools.ts';
 import { listDirectory, readIfExists, removeTree, writeFileAtomic } from '#os/files.ts';
 import { connectInNamespace } from '#os/connect.linux.ts';
@@ -43,13 +43,15 @@ export class Sandboxes implements SandboxContract {
 
   /** Reads the records; what an earlier boot or a death left is not ready any more. */
   async start(): Promise<void> {
+    if (this.#hostIp !== undefined) await this.#context.os.netlink.run([planNodeAddress(linkName(this.#context.instanceId, 'n', '0'), this.#hostIp)]);
     for (const file of listDirectory(this.#directory)) {
       const text = file.endsWith('.json') ? readIfExists(`${this.#directory}/${file}`) : undefined;
       if (text === undefined) continue;
       const record = JSON.parse(text) as SandboxRecord;
       this.#records.set(record.spec.id, record);
       if (record.ip !== '') this.#pool?.take(record.ip);
-      if (record.bootId !== this.#context.bootId) record.ready = false;
+      // After a reboot, or after the platform was taken down, the pins are gone with the run directory.
+      if (record.bootId !== this.#context.bootId || !existsSync(`${this.#context.directories.run}/sandboxes/${record.spec.id}`)) record.ready = false;
       if (!record.ready) await this.#takeApart(record);
     }
   }

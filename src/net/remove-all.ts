@@ -1,0 +1,75 @@
+/**
+ * Takes away everything of one instance that is in the kernel: processes in its cgroup and their monitors, mounts below its directories, links, tables,
+ * firewall rules, cgroups. Works from names alone, in any state that a killed process may have left; what is gone already is no error.
+ */
+import { readFileSync, readdirSync } from 'node:fs';
+import type { Logger } from '#observe/log.ts';
+import type { Cgroups } from '#os/cgroups.ts';
+import type { Clock } from '#os/clock.ts';
+import type { Mounts } from '#os/mount.ts';
+import type { Netlink } from '#os/netlink.ts';
+import type { Nft } from '#os/nft.ts';
+import type { Processes } from '#os/processes.ts';
+import { uncoverForward } from './forward.ts';
+import { cgroupRoot, linkPrefix, tableName } from './names.ts';
+import { monitorWaitMs, removalStepMs, stopGraceMs } from './limits.ts';
+
+export interface RemovalDoors {
+  processes: Processes; clock: Clock; mounts: Mounts; cgroups: Cgroups; netlink: Netlink; nft: Nft; log: Logger;
+  /** Data and run directories: mounts below them go, files stay. */
+  directories: string[];
+}
+
+export async function removeAllOf(instanceId: string, doors: RemovalDoors): Promise<void> {
+  await endProcesses(cgroupRoot(instanceId), doors);
+  await endMonitors(doors);
+  for (const directory of doors.directories) await doors.mounts.unmountBelow(directory);
+  await removeTables(instanceId, doors.nft);
+  await uncoverForward({ processes: doors.processes, instanceId, log: doors.log });
+  await removeLinks(instanceId, doors.netlink);
+  await until(doors.clock, monitorWaitMs, () => doors.cgroups.remove(cgroupRoot(instanceId)));
+}
+
+async function until(clock: Clock, timeoutMs: number, look: () => boolean): Promise<boolean> {
+  const deadline = clock.monotonic() + timeoutMs;
+  while (!look()) {
+    if (clock.monotonic() > deadline) return false;
+    await clock.sleep(removalStepMs);
+  }
+  return true;
+}
+
+/** SIGTERM first, so that databases write their files; SIGKILL for what is left. */
+async function endProcesses(root: string, doors: RemovalDoors): Promise<void> {
+  const { cgroups, clock, processes } = doors;
+  for (const pid of cgroups.pids(root)) processes.kill(pid, 'SIGTERM');
+  await until(clock, stopGraceMs, () => cgroups.pids(root).length === 0);
+  await until(clock, monitorWaitMs, () => { cgroups.killAll(root); return cgroups.pids(root).length === 0; });
+}
+
+/** conmon processes that work in these directories: they end by themselves once their container has. */
+async function endMonitors(doors: RemovalDoors): Promise<void> {
+  const monitors = (): number[] => readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => {
+    try {
+      if (readFileSync(`/proc/${pid}/comm`, 'utf8').trim() !== 'conmon') return false;
+      const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+      return words.some((word) => doors.directories.some((directory) => word.startsWith(`${directory}/`)));
+    } catch { return false; }
+  });
+  if (await until(doors.clock, monitorWaitMs, () => monitors().length === 0)) return;
+  for (const pid of monitors()) doors.processes.kill(pid, 'SIGKILL');
+  await until(doors.clock, monitorWaitMs, () => monitors().length === 0);
+}
+
+async function removeTables(instanceId: string, nft: Nft): Promise<void> {
+  const listed = JSON.parse(await nft.list('list tables')) as { nftables: { table?: { family: string; name: string } }[] };
+  const own = listed.nftables.flatMap((entry) => (entry.table === undefined ? [] : [entry.table])).filter(({ name }) => name === tableName(instanceId) || name.startsWith(`${tableName(instanceId)}_`));
+  for (const { family, name } of own) await nft.run(`delete table ${family} ${name}`);
+}
+
+async function removeLinks(instanceId: string, netlink: Netlink): Promise<void> {
+  for (const link of await netlink.listLinks()) {
+    if (!link.name.startsWith(linkPrefix(instanceId))) continue;
+    await netlink.run([{ steps: [{ op: 'deleteLink', name: link.name, ignore: ['ENODEV'] }] }]);
+  }
+}
