@@ -7,8 +7,8 @@ import { linkNameLengthMax } from './limits.ts';
 /** `tph1a2b`: what every link of an instance begins with. */
 export function linkPrefix(instanceId: string): string { return `tph${instanceId}`; }
 
-/** `b` bridge, `v` host side of a container's veth, `p` host side of a Pod's veth. */
-export function linkName(instanceId: string, kind: 'b' | 'v' | 'p', id: string): string {
+/** `b` bridge, `v` host side of a container's veth, `p` host side of a Pod's veth, `n` the node's own address in its Pod range. */
+export function linkName(instanceId: string, kind: 'b' | 'v' | 'p' | 'n', id: string): string {
   return `${linkPrefix(instanceId)}${kind}${id}`.slice(0, linkNameLengthMax);
 }
 

@@ -31,3 +31,8 @@ export function planPodLink(plan: PodLinkPlan): NetProgram[] {
     ] },
   ];
 }
+
+/** A link (a bridge without ports: not every kernel has dummy links) that holds the node's own address in the range: the source of what the node sends to Pods. */
+export function planNodeAddress(link: string, ip: string): NetProgram {
+  return { steps: [{ op: 'addBridge', name: link, ignore: ['EEXIST'] }, { op: 'addAddress', link, address: `${ip}/32`, ignore: ['EEXIST'] }, { op: 'setLink', name: link, up: true }] };
+}
