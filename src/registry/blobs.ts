@@ -25,7 +25,7 @@ function parseRange(header: string | undefined, sizeBytes: number): { start: num
   }
   const start = Number(match[1]);
   const end = match[2] === '' ? sizeBytes - 1 : Math.min(Number(match[2]), sizeBytes - 1);
-  if (match[2] !== '' && Number(match[2]) < start) return undefined;
+  if (match[2] !== '' && Number(match[2]) < start) return unsatisfiable();
   return start >= sizeBytes ? unsatisfiable() : { start, end };
 }
 
