@@ -1,4 +1,5 @@
 /** Every route of the engine's own resources. Images, builds and the registry's sides bring tables of their own (images*.ts, build.ts, …). */
+import { archiveRoutes } from './archive.ts';
 import { containerRoutes } from './containers.ts';
 import type { DockerParts } from './context.ts';
 import { execRoutes } from './exec.ts';
@@ -9,5 +10,5 @@ import { systemRoutes } from './system.ts';
 import { volumeRoutes } from './volumes.ts';
 
 export function engineRoutes(parts: DockerParts): Route[] {
-  return [...systemRoutes(parts), ...containerRoutes(parts), ...execRoutes(parts), ...statsRoutes(parts), ...networkRoutes(parts), ...volumeRoutes(parts)];
+  return [...systemRoutes(parts), ...containerRoutes(parts), ...archiveRoutes(parts), ...execRoutes(parts), ...statsRoutes(parts), ...networkRoutes(parts), ...volumeRoutes(parts)];
 }

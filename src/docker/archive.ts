@@ -1,0 +1,56 @@
+/** `/containers/ID/archive`, `/export`, `/changes`. */
+import { ApiError } from '#base/errors.ts';
+import { exportRoot, readArchive, statPath, writeArchive } from '#engine/archive.ts';
+import type { PathStat } from '#engine/archive.ts';
+import { listChanges } from '#engine/changes.ts';
+import type { DockerParts } from './context.ts';
+import { ownContainer } from './context.ts';
+import { queryFlag, reply } from './route.ts';
+import type { Route, RouteContext } from './route.ts';
+
+const statHeader = 'X-Docker-Container-Path-Stat';
+
+function encode(stat: PathStat): string { return Buffer.from(JSON.stringify(stat)).toString('base64'); }
+
+function pathOf(context: RouteContext): string {
+  const path = context.query.get('path') ?? '';
+  if (path === '') throw new ApiError('BadRequest', 'bad parameter: the path cannot be empty');
+  return path;
+}
+
+function writerTo(context: RouteContext): (bytes: Uint8Array) => Promise<void> {
+  const { response, signal } = context;
+  return async (bytes) => {
+    if (signal.aborted) throw new ApiError('Timeout', 'the client went away');
+    if (!response.write(bytes)) await new Promise<void>((resolve) => { const go = (): void => { response.off('drain', go); response.off('close', go); resolve(); }; response.once('drain', go); response.once('close', go); });
+  };
+}
+
+export function archiveRoutes(parts: DockerParts): Route[] {
+  const { registry, context: engineContext } = parts.engine;
+  return [
+    { method: 'HEAD', path: '/containers/{id}/archive', handle: async (context) => reply(200, undefined, { [statHeader]: encode(await statPath(registry, registry.get(context.params['id']!), pathOf(context))) }) },
+    { method: 'GET', path: '/containers/{id}/archive', handle: async (context) => {
+      const container = registry.get(context.params['id']!);
+      await readArchive(registry, container, pathOf(context), (stat) => context.response.writeHead(200, { 'Content-Type': 'application/x-tar', [statHeader]: encode(stat) }), writerTo(context));
+      context.response.end();
+      return undefined;
+    } },
+    { method: 'PUT', path: '/containers/{id}/archive', handle: async (context) => {
+      const container = ownContainer(parts, context.params['id']!, 'copy into');
+      await writeArchive(registry, container, pathOf(context), context.request, { noOverwriteDirNonDir: queryFlag(context.query, 'noOverwriteDirNonDir'), copyOwner: queryFlag(context.query, 'copyUIDGID') });
+      return reply(200);
+    } },
+    { method: 'GET', path: '/containers/{id}/export', handle: async (context) => {
+      const container = registry.get(context.params['id']!);
+      context.response.writeHead(200, { 'Content-Type': 'application/octet-stream' });
+      await exportRoot(registry, container, writerTo(context));
+      context.response.end();
+      return undefined;
+    } },
+    { method: 'GET', path: '/containers/{id}/changes', handle: async (context) => {
+      const changes = listChanges(engineContext.snapshots.upperDir(registry.get(context.params['id']!).id));
+      return changes.length === 0 ? null : changes;
+    } },
+  ];
+}

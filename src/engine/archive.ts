@@ -1,0 +1,122 @@
+/**
+ * `docker cp` and `export`: files of a container in and out as tar. A running container is frozen while its files are walked, so that
+ * none of its processes can put a link where a directory was checked a moment before; a stopped one has its root mounted for the time.
+ */
+import { lstatSync, readlinkSync, statSync } from 'node:fs';
+import type { Stats } from 'node:fs';
+import { basename } from 'node:path';
+import { ApiError } from '#base/errors.ts';
+import { encodeTarHeader, tarEnd } from '#base/tar.ts';
+import { packTar, tarHeaderOf } from '#content/pack.ts';
+import { unpackTar } from '#content/unpack.ts';
+import { packFile } from './pack-file.ts';
+import type { Container } from './container.ts';
+import type { ContainerRegistry } from './registry.ts';
+import { resolveInRoot } from './runtime/root-path.ts';
+import { resolveUser } from './runtime/user.ts';
+
+export interface PathStat { name: string; size: number; mode: number; mtime: string; linkTarget: string }
+
+/** Go's os.FileMode, which docker's clients read: type bits at the top. */
+function goMode(stat: Stats): number {
+  const bits = stat.mode & 0o777;
+  const type = stat.isDirectory() ? 2 ** 31 : stat.isSymbolicLink() ? 2 ** 27 : stat.isFIFO() ? 2 ** 25 : stat.isSocket() ? 2 ** 24 : stat.isCharacterDevice() ? 2 ** 26 + 2 ** 21 : stat.isBlockDevice() ? 2 ** 26 : 0;
+  return bits + type + ((stat.mode & 0o4000) !== 0 ? 2 ** 23 : 0) + ((stat.mode & 0o2000) !== 0 ? 2 ** 22 : 0) + ((stat.mode & 0o1000) !== 0 ? 2 ** 20 : 0);
+}
+
+/** Runs with the container's tree at hand: its root, or the volume that holds the path. */
+async function withTree<T>(registry: ContainerRegistry, container: Container, path: string, run: (root: string, inner: string, readOnly: boolean) => Promise<T>): Promise<T> {
+  const { context } = registry;
+  const { record } = container;
+  const readOnlyRoot = record.spec.security.readOnlyRoot === true;
+  if (container.isRunning) {
+    const frozen = record.state === 'running';
+    if (frozen) await context.os.cgroups.freeze(record.run!.cgroup, true);
+    try {
+      const mount = mountOf(container, path);
+      return await run(`/proc/${record.run!.pid}/root`, path, mount === undefined ? readOnlyRoot : mount.readOnly);
+    } finally { if (frozen && container.isRunning) await context.os.cgroups.freeze(record.run!.cgroup, false); }
+  }
+  return container.lock.run(async () => {
+    const mount = mountOf(container, path);
+    if (mount !== undefined && mount.type !== 'tmpfs') {
+      const source = mount.type === 'volume' ? await registry.volumes.use(mount.source) : mount.source;
+      if (statSync(source, { throwIfNoEntry: false })?.isDirectory() === true) return run(source, path.slice(mount.target.length) || '/', mount.readOnly);
+    }
+    const { root } = await context.snapshots.mountContainerRoot(record.id, record.spec.imageId);
+    try { return await run(root, path, readOnlyRoot); } finally { await context.snapshots.unmountContainerRoot(record.id); }
+  });
+}
+
+function mountOf(container: Container, path: string): Container['record']['spec']['mounts'][number] | undefined {
+  const matching = container.record.spec.mounts.filter((mount) => path === mount.target || path.startsWith(`${mount.target}/`));
+  return matching.sort((a, b) => b.target.length - a.target.length)[0];
+}
+
+function normalise(path: string): string {
+  const parts: string[] = [];
+  for (const part of path.split('/')) {
+    if (part === '' || part === '.') continue;
+    if (part === '..') parts.pop(); else parts.push(part);
+  }
+  return `/${parts.join('/')}`;
+}
+
+function locate(container: Container, root: string, inner: string, asked: string): { path: string; stat: Stats } {
+  const followLast = asked.endsWith('/') || asked.endsWith('/.');
+  const path = resolveInRoot(root, inner, followLast);
+  const stat = lstatSync(path === root ? `${root}/` : path, { throwIfNoEntry: false });
+  if (stat === undefined) throw new ApiError('NotFound', `Could not find the file ${asked} in container ${container.name}`);
+  if (followLast && !stat.isDirectory()) throw new ApiError('BadRequest', `not a directory`);
+  return { path: path === root ? `${root}/` : path, stat };
+}
+
+function describe(path: string, asked: string, stat: Stats): PathStat {
+  return { name: basename(normalise(asked)) || '/', size: stat.size, mode: goMode(stat), mtime: stat.mtime.toISOString(), linkTarget: stat.isSymbolicLink() ? readlinkSync(path) : '' };
+}
+
+export function statPath(registry: ContainerRegistry, container: Container, asked: string): Promise<PathStat> {
+  return withTree(registry, container, normalise(asked), async (root, inner) => {
+    const { path, stat } = locate(container, root, inner, asked);
+    return describe(path, asked, stat);
+  });
+}
+
+/** Hands the archive's pieces to `write`, which answers when the client can take more. */
+export function readArchive(registry: ContainerRegistry, container: Container, asked: string, start: (stat: PathStat) => void, write: (bytes: Uint8Array) => Promise<void>): Promise<void> {
+  return withTree(registry, container, normalise(asked), async (root, inner) => {
+    const { path, stat } = locate(container, root, inner, asked);
+    const name = basename(normalise(asked));
+    start(describe(path, asked, stat));
+    if (stat.isDirectory()) {
+      if (name !== '') await write(encodeTarHeader({ ...tarHeaderOf(path, name, stat)!, path: `${name}/` }));
+      for (const bytes of packTar(path, { layer: false, skipRoot: true, prefix: name === '' ? '' : `${name}/` })) await write(bytes);
+      return;
+    }
+    for (const bytes of packFile(path, name, stat)) await write(bytes);
+    await write(tarEnd);
+  });
+}
+
+/** The whole root filesystem, without what is mounted in it. */
+export function exportRoot(registry: ContainerRegistry, container: Container, write: (bytes: Uint8Array) => Promise<void>): Promise<void> {
+  return container.lock.run(async () => {
+    const mounted = container.root;
+    const root = mounted ?? (await registry.context.snapshots.mountContainerRoot(container.id, container.record.spec.imageId)).root;
+    try { for (const bytes of packTar(root, { layer: false, skipRoot: true })) await write(bytes); } finally { if (mounted === undefined) await registry.context.snapshots.unmountContainerRoot(container.id); }
+  });
+}
+
+export interface WriteOptions { noOverwriteDirNonDir: boolean; copyOwner: boolean }
+
+export function writeArchive(registry: ContainerRegistry, container: Container, asked: string, source: AsyncIterable<Uint8Array>, options: WriteOptions): Promise<void> {
+  return withTree(registry, container, normalise(asked), async (root, inner, readOnly) => {
+    if (readOnly) throw new ApiError('Forbidden', mountOf(container, normalise(asked)) === undefined ? 'container rootfs is marked read-only' : 'mounted volume is marked read-only');
+    const path = resolveInRoot(root, inner);
+    const stat = lstatSync(path === root ? `${root}/` : path, { throwIfNoEntry: false });
+    if (stat === undefined) throw new ApiError('NotFound', `Could not find the file ${asked} in container ${container.name}`);
+    if (!stat.isDirectory()) throw new ApiError('BadRequest', 'extraction point is not a directory');
+    const user = options.copyOwner ? resolveUser(root, container.record.spec.user) : undefined;
+    await unpackTar(source, path, { layer: false, ...(user === undefined ? {} : { owner: { uid: user.uid, gid: user.gid } }) });
+  });
+}

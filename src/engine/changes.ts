@@ -1,0 +1,25 @@
+/**
+ * `docker diff`: what a container's writable layer holds, by overlayfs's own marks. A whiteout is a deletion; what was copied up from the image
+ * carries its origin and is a change; the rest was added.
+ */
+import { lstatSync, readdirSync } from 'node:fs';
+import { deviceParts, getXattr } from '#os/special-files.ts';
+
+export interface FileChange { Path: string; Kind: 0 | 1 | 2 }
+
+export function listChanges(upper: string): FileChange[] {
+  const out: FileChange[] = [];
+  const walk = (relative: string): void => {
+    for (const name of readdirSync(`${upper}${relative}`).sort()) {
+      const path = `${relative}/${name}`;
+      const stat = lstatSync(`${upper}${path}`);
+      const isWhiteout = stat.isCharacterDevice() && deviceParts(stat.rdev).major === 0 && deviceParts(stat.rdev).minor === 0;
+      if (isWhiteout) { out.push({ Path: path, Kind: 2 }); continue; }
+      const isCopy = getXattr(`${upper}${path}`, 'trusted.overlay.origin') !== undefined;
+      out.push({ Path: path, Kind: isCopy ? 0 : 1 });
+      if (stat.isDirectory()) walk(path);
+    }
+  };
+  try { walk(''); } catch (error) { if ((error as { code?: string }).code !== 'ENOENT') throw error; }
+  return out;
+}
