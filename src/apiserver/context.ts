@@ -9,6 +9,7 @@ import type { KeyRing } from './keys.ts';
 import { storageKey } from './objects.ts';
 import type { Objects } from './objects.ts';
 import type { RequestInfo } from './request-info.ts';
+import type { WebhookCaller } from './webhook-client.ts';
 import type { KubeObject } from '#base/objects.ts';
 
 /** Usage of nodes and Pods, from the kubelets: what `metrics.k8s.io` serves. */
@@ -54,6 +55,8 @@ export interface Server {
   /** The whole request chain, for handlers that call other handlers. */
   handle(request: ApiRequest): Promise<ApiResponse>;
   caches: Map<string, unknown>;
+  /** Set by a transport that can reach webhooks. */
+  callWebhook?: WebhookCaller;
 }
 
 export interface RequestContext {

@@ -16,6 +16,7 @@ import type { KeyPair } from '#base/x509.ts';
 import type { ApiServer } from './server.ts';
 import type { ConnectResponse, ConnectTarget } from './connect.ts';
 import { requestBodyBytesMax, upgradeConnectTimeoutMs } from './limits.ts';
+import { createWebhookCaller } from './webhook-client.ts';
 
 export interface HttpOptions {
   api: ApiServer;
@@ -251,6 +252,7 @@ function writeHttp1(socket: Duplex, status: number, headers: Record<string, stri
 
 /** Listens; resolves when connections are taken. */
 export async function serveHttp(options: HttpOptions): Promise<HttpServer> {
+  options.api.server.callWebhook ??= createWebhookCaller(options.api.server);
   const listener = new Listener(options);
   const servers: Http2SecureServer[] = [];
   let port = options.port;

@@ -5,6 +5,7 @@ import { admitDefinition } from '../crd-check.ts';
 import { admitClaimResize, admitNodeRestriction, admitRbacEscalation } from './guards.ts';
 import { admitLimitBounds, admitLimitDefaults } from './limit-ranger.ts';
 import { admitPodSecurity } from './pod-security.ts';
+import { admitMutatingWebhooks, admitValidatingWebhooks } from './webhooks.ts';
 import { admitDefaultStorageClass, admitDefaultTolerations, admitPriority, admitServiceAccount, admitNamespaceLifecycle } from './built-in.ts';
 
 export interface AdmissionAttributes {
@@ -18,8 +19,8 @@ export interface AdmissionAttributes {
 
 export type Admission = (context: RequestContext, attributes: AdmissionAttributes) => Promise<void> | void;
 
-const mutating: readonly Admission[] = [admitNamespaceLifecycle, admitLimitDefaults, admitServiceAccount, admitDefaultTolerations, admitPriority, admitDefaultStorageClass];
-const validating: readonly Admission[] = [admitDefinition, admitNodeRestriction, admitLimitBounds, admitPodSecurity, admitRbacEscalation, admitClaimResize];
+const mutating: readonly Admission[] = [admitNamespaceLifecycle, admitLimitDefaults, admitServiceAccount, admitDefaultTolerations, admitPriority, admitDefaultStorageClass, admitMutatingWebhooks];
+const validating: readonly Admission[] = [admitDefinition, admitNodeRestriction, admitLimitBounds, admitPodSecurity, admitRbacEscalation, admitClaimResize, admitValidatingWebhooks];
 
 export async function admitMutating(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   for (const admit of mutating) { const waits = admit(context, attributes); if (waits !== undefined) await waits; }

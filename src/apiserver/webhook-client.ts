@@ -1,0 +1,41 @@
+/** Calls webhooks over HTTPS: by URL, or through a Service's cluster address with the Service's name in the certificate. */
+import { request } from 'node:https';
+import type { Json } from '#base/objects.ts';
+import type { Server } from './context.ts';
+import { requestBodyBytesMax } from './limits.ts';
+
+export type WebhookCaller = (clientConfig: Json, body: Json, timeoutMs: number) => Promise<Json>;
+
+interface Target { host: string; port: number; path: string; servername: string }
+
+async function targetOf(server: Server, config: Json): Promise<Target> {
+  if (config.url) { const url = new URL(config.url); return { host: url.hostname, port: Number(url.port || 443), path: url.pathname + url.search, servername: url.hostname }; }
+  const { namespace, name, path, port } = config.service;
+  const stored = await server.store.get(`/registry/services/${namespace}/${name}`);
+  if (stored === undefined) throw new Error(`service ${JSON.stringify(name)} not found`);
+  const address = server.objects.view(stored).spec?.clusterIP as string | undefined;
+  if (!address || address === 'None') throw new Error(`service ${JSON.stringify(name)} has no cluster address`);
+  return { host: address, port: port ?? 443, path: path ?? '/', servername: `${name}.${namespace}.svc` };
+}
+
+export function createWebhookCaller(server: Server): WebhookCaller {
+  return async (config, body, timeoutMs) => {
+    const target = await targetOf(server, config);
+    const text = JSON.stringify(body);
+    const ca = config.caBundle ? Buffer.from(config.caBundle, 'base64').toString() : undefined;
+    return new Promise<Json>((resolve, reject) => {
+      const out = request({ host: target.host, port: target.port, path: target.path, method: 'POST', servername: target.servername, agent: false, signal: AbortSignal.timeout(timeoutMs), headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }, ...(ca === undefined ? {} : { ca }) }, (answer) => {
+        const parts: Buffer[] = [];
+        let size = 0;
+        answer.on('data', (part: Buffer) => { size += part.length; if (size > requestBodyBytesMax) out.destroy(new Error('response is too large')); else parts.push(part); });
+        answer.on('error', reject);
+        answer.on('end', () => {
+          if (answer.statusCode !== 200) { reject(new Error(`an error on the server (status ${answer.statusCode})`)); return; }
+          try { resolve(JSON.parse(Buffer.concat(parts).toString())); } catch (error) { reject(error as Error); }
+        });
+      });
+      out.on('error', (error) => reject(error.name === 'TimeoutError' || error.name === 'AbortError' ? new Error(`Post "https://${target.servername}:${target.port}${target.path}?timeout=${timeoutMs / 1000}s": context deadline exceeded`) : error));
+      out.end(text);
+    });
+  };
+}
