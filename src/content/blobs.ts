@@ -47,6 +47,8 @@ export interface Blobs {
   adopt(path: string, digest: string, sizeBytes: number): Promise<void>;
   /** A new upload, or a kept one by its id. */
   upload(id?: string): Promise<Upload | undefined>;
+  /** An upload that nobody can continue after this process: it is removed at the next start. */
+  transientUpload(): Promise<Upload>;
   list(): IterableIterator<[string, number]>;
   /** True when it was published so lately that its owner may not have named it yet. */
   isYoung(digest: string): boolean;
@@ -68,6 +70,8 @@ class DirectoryBlobs implements Blobs {
   readonly #random: Random;
   readonly #sizes = new Map<string, number>();
   readonly #young = new Map<string, number>();
+  /** Scratch files of an earlier process. Those of this one belong to operations that remove them themselves. */
+  readonly #leftScratch: Set<string>;
   readonly #uploads = new Map<string, FileUpload>();
   /** Files that are being removed; one of the same digest that arrives meanwhile waits. */
   readonly #removing = new Map<string, Promise<void>>();
@@ -75,6 +79,7 @@ class DirectoryBlobs implements Blobs {
   constructor(root: string, clock: Clock, random: Random) {
     this.#root = root; this.#clock = clock; this.#random = random;
     mkdirSync(join(root, 'uploads'), { recursive: true, mode: 0o700 });
+    this.#leftScratch = new Set(readdirSync(join(root, 'uploads')).filter((name) => name.startsWith('scratch-')));
     for (const algorithm of algorithms) {
       const directory = join(root, 'blobs', algorithm);
       mkdirSync(directory, { recursive: true, mode: 0o700 });
@@ -98,7 +103,7 @@ class DirectoryBlobs implements Blobs {
   }
 
   async write(source: AsyncIterable<Uint8Array>, expected: Expected = {}, bytesMax = Number.MAX_SAFE_INTEGER): Promise<{ digest: string; sizeBytes: number }> {
-    const upload = await this.#create();
+    const upload = await this.transientUpload();
     try {
       await upload.append(source, Math.min(bytesMax, expected.sizeBytes ?? bytesMax));
       return await upload.finish(expected);
@@ -133,8 +138,9 @@ class DirectoryBlobs implements Blobs {
     try { await directory.sync(); } finally { await directory.close(); }
   }
 
-  async #create(): Promise<FileUpload> {
-    const id = this.#random.uuid();
+  transientUpload(): Promise<FileUpload> { return this.#create(`scratch-${this.#random.uuid()}`); }
+
+  async #create(id: string): Promise<FileUpload> {
     const path = join(this.#root, 'uploads', id);
     await (await open(path, 'wx', 0o600)).close();
     const upload = new FileUpload(this, id, path, 0, () => this.#uploads.delete(id), this.#clock);
@@ -145,7 +151,7 @@ class DirectoryBlobs implements Blobs {
   async upload(id?: string): Promise<Upload | undefined> {
     if (id === undefined) {
       if (this.#uploads.size >= uploadsMax) throw new ApiError('TooManyRequests', 'too many uploads in progress');
-      return this.#create();
+      return this.#create(this.#random.uuid());
     }
     const known = this.#uploads.get(id);
     if (known !== undefined) return known;
@@ -184,12 +190,11 @@ class DirectoryBlobs implements Blobs {
     const directory = join(this.#root, 'uploads');
     for (const id of readdirSync(directory)) {
       const path = join(directory, id);
-      // Scratch files have no session that could continue them.
-      const isScratch = id.startsWith('scratch-');
       const session = this.#uploads.get(id);
-      if (session !== undefined) { if (session.idleMs() > uploadIdleMs) await session.cancel(); continue; }
+      if (session !== undefined && !id.startsWith('scratch-')) { if (session.idleMs() > uploadIdleMs) await session.cancel(); continue; }
+      if (id.startsWith('scratch-') && !this.#leftScratch.has(id)) continue;
       const info = await stat(path).catch(() => undefined);
-      if (info !== undefined && (isScratch || this.#clock.now() - info.mtimeMs > uploadIdleMs)) await rm(path, { force: true, recursive: true });
+      if (info !== undefined && (this.#leftScratch.has(id) || this.#clock.now() - info.mtimeMs > uploadIdleMs)) await rm(path, { force: true, recursive: true });
     }
   }
 

@@ -99,12 +99,12 @@ async function chooseManifest(options: ImagesOptions, hold: Hold, source: Source
 async function fetchBlob(options: ImagesOptions, repository: RemoteRepository, descriptor: Descriptor, onBytes: (current: number) => void, signal?: AbortSignal): Promise<void> {
   const { blobs } = options.content;
   if (blobs.has(descriptor.digest)) return;
-  let upload: Upload | undefined = await blobs.upload();
+  let upload: Upload | undefined = await blobs.transientUpload();
   try {
     for (let attempt = 1; ; attempt++) {
       try {
         const answer = await repository.blob(descriptor.digest, upload!.offset, signal);
-        if (answer.offset !== upload!.offset) { await upload!.cancel(); upload = await blobs.upload(); }
+        if (answer.offset !== upload!.offset) { await upload!.cancel(); upload = await blobs.transientUpload(); }
         let current = upload!.offset;
         const counted = async function* (): AsyncGenerator<Uint8Array> { for await (const chunk of answer.source) { current += chunk.length; onBytes(current); yield chunk; } };
         await upload!.append(counted(), descriptor.size - upload!.offset);
