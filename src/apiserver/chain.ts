@@ -1,9 +1,9 @@
 /**
  * The request chain, top to bottom:
  *
- *   parse request info → authenticate → audit → impersonate → fairness → authorise → handler
+ *   parse request info → fairness → authenticate → impersonate → authorise → handler
  *
- * Each step sees what the earlier ones found. An error thrown anywhere becomes a `Status` here and nowhere else.
+ * Fairness is one bound on what is under way; audit is not there yet. Each step sees what the earlier ones found. An error thrown anywhere becomes a `Status` here and nowhere else.
  */
 import { ApiError, toApiError } from '#base/errors.ts';
 import type { ApiRequest, ApiResponse, UserInfo } from '#base/api-request.ts';
@@ -11,6 +11,7 @@ import { authenticate } from './authn/authenticate.ts';
 import { authorize, forbidden, isAllowed } from './authz/authorize.ts';
 import type { RequestContext, Server } from './context.ts';
 import { dispatch } from './dispatch.ts';
+import { requestsInFlightMax } from './limits.ts';
 import { countsOf } from './metrics.ts';
 import { serveNonResource } from './non-resource.ts';
 import { parseRequestInfo } from './request-info.ts';
@@ -23,6 +24,7 @@ export async function runChain(server: Server, request: ApiRequest): Promise<Api
   counts.inFlight++;
   let code = 500;
   try {
+    if (counts.inFlight > requestsInFlightMax) throw new ApiError('TooManyRequests', 'Too many requests, please try again later.', { retryAfterSeconds: 1 });
     const user = await impersonate(server, request, await authenticate(server, request));
     if (info.isResource || !isOpen(info.path)) await authorize(server, user, info);
     if (!info.isResource) { const answer = await serveNonResource(server, request); code = answer.status; return answer; }

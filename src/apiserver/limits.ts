@@ -11,6 +11,13 @@ export const conflictRetriesMax = 100;
 /** Attempts to create where an address, a generated name or a quota was taken meanwhile. */
 export const createRetriesMax = 50;
 export const historyKeepMs = 5 * 60_000;
+export const historyStepsPerKeep = 10;
+/** Revisions kept at most, whatever their age. */
+export const historyRevisionsMax = 20_000;
+/** Watch frames kept for watchers that have not sent them yet. */
+export const watchFramesMax = 4096;
+/** Requests under way at one time, watches and streams not counted; more are told to come back. */
+export const requestsInFlightMax = 2000;
 export const tokenSecondsMin = 600;
 export const tokenSecondsMax = 2 ** 32;
 export const connectionsMax = 10_000;

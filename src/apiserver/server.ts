@@ -9,7 +9,7 @@ import { runChain } from './chain.ts';
 import type { ApiServerOptions, Server } from './context.ts';
 import { runCustomResources } from './crd.ts';
 import { KindTable } from './kind-table.ts';
-import { historyKeepMs } from './limits.ts';
+import { historyKeepMs, historyRevisionsMax, historyStepsPerKeep } from './limits.ts';
 import { Objects } from './objects.ts';
 
 export interface ApiServer extends AsyncDisposable {
@@ -32,18 +32,26 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
   };
 }
 
-/** Forgets history older than `historyKeepMs`, in steps of half that time. */
+/**
+ * Forgets history older than `historyKeepMs`, and at once what lies more than `historyRevisionsMax` back: a burst of writes must not fill the memory with
+ * old versions. Who resumes a watch from before that is told `Expired` and lists again.
+ */
 function runCompaction(server: Server): () => void {
   const keep = server.options.historyKeepMs ?? historyKeepMs;
   if (keep === 0) return () => undefined;
-  let mark = server.store.currentRevision();
+  const step = keep / historyStepsPerKeep;
+  let marks: { atMs: number; revision: number }[] = [];
   let stopped = false;
   let timer = { cancel(): void {} };
   const arm = (): void => {
-    timer = server.clock.setTimer(keep, () => {
-      const upTo = mark;
-      mark = server.store.currentRevision();
-      server.store.compact(upTo).catch((error: unknown) => server.log.error('compaction failed', { error })).finally(() => { if (!stopped) arm(); });
+    timer = server.clock.setTimer(step, () => {
+      const now = server.clock.monotonic();
+      const current = server.store.currentRevision();
+      const old = marks.filter((m) => m.atMs <= now - keep).at(-1)?.revision ?? 0;
+      marks = [...marks.filter((m) => m.atMs > now - keep), { atMs: now, revision: current }];
+      const upTo = Math.max(old, current - historyRevisionsMax);
+      const done = upTo > server.store.compactedRevision() ? server.store.compact(upTo) : Promise.resolve();
+      done.catch((error: unknown) => server.log.error('compaction failed', { error })).finally(() => { if (!stopped) arm(); });
     }, { background: true });
   };
   arm();

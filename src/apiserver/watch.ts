@@ -2,7 +2,7 @@
  * watch (Kubernetes API concepts, "Efficient detection of changes", "Watch bookmarks", "Streaming lists").
  *
  * A watch reads the store's events of its prefix. What an event looks like on the wire is made once and shared by all watchers that want
- * the same form, through a weak cache keyed by the event. With selectors, an object that begins or ceases to match is an ADDED or a DELETED.
+ * the same form, through a bounded cache keyed by the event. With selectors, an object that begins or ceases to match is an ADDED or a DELETED.
  */
 import { ApiError } from '#base/errors.ts';
 import type { ApiResponse } from '#base/api-request.ts';
@@ -15,7 +15,7 @@ import { encodeObject, protobufMediaType } from '#schema/protobuf.ts';
 import { CompactedError, FutureRevisionError } from '#store/store.ts';
 import type { StoredValue, StoreEvent, StoreWatch } from '#store/store.ts';
 import type { RequestContext } from './context.ts';
-import { watchBookmarkIntervalMs } from './limits.ts';
+import { watchBookmarkIntervalMs, watchFramesMax } from './limits.ts';
 import { negotiate } from './negotiate.ts';
 import type { Negotiated } from './negotiate.ts';
 import type { Objects } from './objects.ts';
@@ -28,11 +28,14 @@ import { makeTable, partialMetadata } from './table.ts';
 import { encodeBody } from './respond.ts';
 
 interface Frames { ADDED?: Uint8Array; MODIFIED?: Uint8Array; DELETED?: Uint8Array; deleted?: KubeObject }
-const frames = new WeakMap<StoreEvent, Frames>();
+const frames = new Map<StoreEvent, Frames>();
 
+/** The frames of the latest events; older ones are made again for the few watchers that are so far behind. */
 function framesOf(event: StoreEvent): Frames {
   let found = frames.get(event);
-  if (found === undefined) frames.set(event, (found = {}));
+  if (found !== undefined) return found;
+  frames.set(event, (found = {}));
+  if (frames.size > watchFramesMax) for (const oldest of frames.keys()) { frames.delete(oldest); break; }
   return found;
 }
 
