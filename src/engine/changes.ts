@@ -5,6 +5,9 @@
 import { lstatSync, readdirSync } from 'node:fs';
 import { deviceParts, getXattr } from '#os/special-files.ts';
 
+/** Empty files that the engine puts there to mount its own over. */
+const mountPoints = new Set(['/etc/hostname', '/etc/hosts', '/etc/resolv.conf']);
+
 export interface FileChange { Path: string; Kind: 0 | 1 | 2 }
 
 export function listChanges(upper: string): FileChange[] {
@@ -12,6 +15,7 @@ export function listChanges(upper: string): FileChange[] {
   const walk = (relative: string): void => {
     for (const name of readdirSync(`${upper}${relative}`).sort()) {
       const path = `${relative}/${name}`;
+      if (mountPoints.has(path)) continue;
       const stat = lstatSync(`${upper}${path}`);
       const isWhiteout = stat.isCharacterDevice() && deviceParts(stat.rdev).major === 0 && deviceParts(stat.rdev).minor === 0;
       if (isWhiteout) { out.push({ Path: path, Kind: 2 }); continue; }

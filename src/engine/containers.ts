@@ -4,6 +4,7 @@ import type { Clock } from '#os/clock.ts';
 import { AttachHub } from './attach.ts';
 import { Container, eventAttributes } from './container.ts';
 import { createContainer } from './container-create.ts';
+import { runHealthChecks } from './health.ts';
 import { finishRun, nextRestartDelayMs } from './container-exit.ts';
 import { removeContainer } from './container-remove.ts';
 import { bundleDirectory, logPathOf, startContainer } from './container-start.ts';
@@ -169,6 +170,7 @@ export class Containers implements ContainersContract {
     const run = container.record.run!;
     const { context } = this.registry;
     this.registry.publishNames(container);
+    void runHealthChecks(this, container).catch((error) => context.log.warn('health checks', { id: container.id, error }));
     void context.os.poll.waitExit(run.monitorPid).then(async () => {
       if (this.#closed || container.record.run !== run) return;
       if (context.runtime.exitCode(bundleDirectory(context.directories.run, container.id), container.id) === undefined && context.os.processes.startTime(run.pid) === run.pidStartTime) {

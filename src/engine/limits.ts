@@ -18,3 +18,7 @@ export const stopTimeoutMsDefault = 10_000;
 export const dnsMessageBytesMax = 4096;
 export const dnsUpstreamTimeoutMs = 4_000;
 export const dnsInFlightMax = 512;
+/** Where nothing was asked: four files of at most `logMaxBytesDefault`. */
+export const logFilesDefault = 4;
+export const healthLogEntriesMax = 5;
+export const healthOutputBytesMax = 4096;

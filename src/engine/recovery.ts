@@ -45,7 +45,7 @@ export async function recoverContainers(registry: ContainerRegistry, containers:
   await Promise.all(registry.list().map((container) => container.lock.run(() => recoverOne(registry, containers, container)).catch((error) => context.log.error('a container could not be taken over', { id: container.id, error }))));
   await sweep(registry);
   // After everything is known: a container may be restarted, or removed, or share another's network.
-  for (const container of registry.list()) void containers.afterExit(container).catch((error) => context.log.warn('after recovery', { id: container.id, error }));
+  for (const container of registry.list()) void (container.record.state === 'created' && container.record.spec.autoRemove === true ? containers.remove(container.id, { volumes: true }) : containers.afterExit(container)).catch((error) => context.log.warn('after recovery', { id: container.id, error }));
 }
 
 async function recoverOne(registry: ContainerRegistry, containers: Containers, container: Container): Promise<void> {
@@ -99,7 +99,7 @@ async function sweep(registry: ContainerRegistry): Promise<void> {
     if (pid > 0 && belongsTo(pid, name)) context.os.processes.kill(pid, 'SIGKILL');
     removeTree(`${run}/c/${name}`);
   }
-  for (const name of listDirectory(`${run}/runtime`)) if (!known.has(name)) removeTree(`${run}/runtime/${name}`);
+  for (const name of listDirectory(`${run}/runtime`)) if (!known.has(name) && !(name.startsWith('init-') && registry.sandboxes.status(name.slice(5))?.ready === true)) removeTree(`${run}/runtime/${name}`);
   const root = cgroupRoot(context.instanceId);
   for (const owner of ['docker', 'build']) {
     for (const name of context.os.cgroups.list(`${root}/${owner}`)) {

@@ -14,6 +14,7 @@ import { connectInNamespace } from '#os/connect.linux.ts';
 import type { EngineContext } from './context.ts';
 import type { Sandboxes as SandboxContract, SandboxSpec, SandboxStatus } from './engine.ts';
 import { Lock } from './locks.ts';
+import { startPidInit } from './runtime/pid-init.ts';
 
 interface SandboxRecord { format: number; spec: SandboxSpec; createdAtMs: number; ip: string; hostLink: string; bootId: string; ready: boolean; initPid?: number; initStartTime?: string }
 export interface Sandbox { spec: SandboxSpec; ip: string; shmPath: string | undefined; initPid: number | undefined }
@@ -97,6 +98,15 @@ export class Sandboxes implements SandboxContract {
       : Promise.resolve();
     const shm = spec.hostIpc === true ? Promise.resolve() : os.mounts.mountTmpfs(this.#shmPath(spec.id), { sizeBytes: shmSizeBytes, mode: 0o1777 });
     await Promise.all([links, shm]);
+    if (spec.shareProcessNamespace === true) await this.#startInit(record, pins);
+  }
+
+  async #startInit(record: SandboxRecord, pins: { network?: string; ipc?: string; uts?: string }): Promise<void> {
+    const { runtime, os } = this.#context;
+    const id = `init-${record.spec.id}`;
+    runtime.forget(id);
+    record.initPid = await startPidInit(runtime, os.processes, { id, directory: this.#path(record.spec.id, 'init'), cgroup: `${record.spec.cgroupParent}/init`, namespaces: pins });
+    record.initStartTime = os.processes.startTime(record.initPid) ?? '';
   }
 
   async remove(id: string): Promise<void> {
@@ -113,14 +123,6 @@ export class Sandboxes implements SandboxContract {
     const record = this.#records.get(id);
     if (record === undefined || !record.ready) throw new ApiError('NotFound', `sandbox ${id} not found`);
     return { spec: record.spec, ip: record.ip, shmPath: record.spec.hostIpc === true ? undefined : this.#shmPath(id), initPid: record.initPid };
-  }
-
-  /** The init that holds a shared PID namespace, made by create-engine's container machinery. */
-  setInit(id: string, pid: number | undefined): void {
-    const record = this.#records.get(id);
-    if (record === undefined) return;
-    if (pid === undefined) { delete record.initPid; delete record.initStartTime; } else { record.initPid = pid; record.initStartTime = this.#context.os.processes.startTime(pid) ?? ''; }
-    this.#save(record);
   }
 
   namespacePath(id: string, kind: 'network' | 'ipc' | 'uts'): string {
@@ -148,6 +150,7 @@ export class Sandboxes implements SandboxContract {
     const { os } = this.#context;
     const { id, cgroupParent } = record.spec;
     os.cgroups.killAll(cgroupParent);
+    this.#context.runtime.forget(`init-${id}`);
     for (const kind of ['network', 'ipc', 'uts'] as const) await os.namespaces.remove(this.#path(id, kind));
     await os.mounts.unmount(this.#shmPath(id));
     removeTree(`${this.#context.directories.run}/sandboxes/${id}`);

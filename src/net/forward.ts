@@ -3,6 +3,7 @@
  * two rules go to the top of FORWARD: accept what comes from our links and what goes to them. They are found again by their links' name.
  */
 import type { Logger } from '#observe/log.ts';
+import { readIfExists } from '#os/files.ts';
 import type { Processes } from '#os/processes.ts';
 import { linkPrefix } from './names.ts';
 
@@ -19,7 +20,8 @@ function rulesOf(instanceId: string): string[][] {
 export async function coverForward(options: ForwardOptions): Promise<void> {
   for (const program of variants) {
     const path = options.processes.find(program);
-    if (path === undefined) continue;
+    // Asking the older kind loads its modules: only where it is in use already.
+    if (path === undefined || (program === 'iptables-legacy' && !(readIfExists('/proc/net/ip_tables_names') ?? '').includes('filter'))) continue;
     const listed = await options.processes.run(path, ['-w', '-S', 'FORWARD']);
     if (listed.code !== 0 || !needsCover(listed.stdout)) continue;
     for (const rule of rulesOf(options.instanceId)) {
@@ -39,7 +41,7 @@ export function needsCover(listing: string): boolean {
 export async function uncoverForward(options: ForwardOptions): Promise<void> {
   for (const program of variants) {
     const path = options.processes.find(program);
-    if (path === undefined) continue;
+    if (path === undefined || (program === 'iptables-legacy' && !(readIfExists('/proc/net/ip_tables_names') ?? '').includes('filter'))) continue;
     const listed = await options.processes.run(path, ['-w', '-S', 'FORWARD']);
     if (!listed.stdout.includes(`${linkPrefix(options.instanceId)}+`)) continue;
     for (const rule of rulesOf(options.instanceId)) {

@@ -26,6 +26,8 @@ export interface Runtime {
   forget(id: string): void;
   /** Starts a command in a running container by a process specification on disk. */
   exec(id: string, processFile: string, options: { consoleSocket?: string; stdin: boolean; pidFile: string; detach?: boolean }): Child;
+  /** Creates and starts without a monitor. */
+  runDetached(id: string, bundle: string, pidFile: string): Promise<void>;
   update(id: string, resources: Record<string, unknown>): Promise<void>;
   /** `undefined` while it runs. */
   exitCode(bundle: string, id: string): number | undefined;
@@ -70,6 +72,10 @@ export function createRuntime(options: { processes: Processes; cgroups: Cgroups;
     exec(id, processFile, exec) {
       const args = [`--root=${stateRoot}`, 'exec', '--process', processFile, '--pid-file', exec.pidFile, ...(exec.consoleSocket === undefined ? [] : ['--console-socket', exec.consoleSocket]), ...(exec.detach === true ? ['-d'] : []), id];
       return processes.spawn(binary, args, { env: runtimeEnvironment, stdin: exec.stdin ? 'pipe' : 'ignore', stdout: 'pipe', stderr: 'pipe' });
+    },
+    async runDetached(id, bundle, pidFile) {
+      const result = await processes.run(creator, [`--root=${stateRoot}`, 'run', '-d', '--bundle', bundle, '--pid-file', pidFile, id]);
+      if (result.code !== 0) throw explainRuntimeError(name, result.stderr);
     },
     async update(id, resources) {
       const result = await processes.run(binary, [`--root=${stateRoot}`, 'update', '--resources', '-', id], { input: JSON.stringify(resources) });
