@@ -107,6 +107,7 @@ class Build {
   readonly #plan: Plan;
   readonly #output: OrderedOutput;
   readonly #usedArgs = new Set<string>();
+  readonly #builders: StageBuilder[] = [];
   readonly #results = new Map<Stage, Promise<StageResult>>();
   readonly #pulled = new Map<string, Promise<ImageRecord>>();
   readonly #architecture = process.arch === 'x64' ? 'amd64' : process.arch;
@@ -133,6 +134,9 @@ class Build {
     for (const each of settled) if (each.status === 'rejected') throw each.reason;
     return this.#results.get(this.#plan.target)!;
   }
+
+  /** Lets go of the images that the stages stand on. */
+  release(): void { for (const builder of this.#builders) builder.release(); }
 
   get usedArgs(): Set<string> { return this.#usedArgs; }
 
@@ -173,6 +177,7 @@ class Build {
         graph: this.#parts, transport: this.#parts.transport, context: this.#request.context, settings, escape: this.#file.escape, globalArgs: this.#plan.globalArgs,
         platformArgs: platformArgs(this.#architecture), usedArgs: this.#usedArgs, output, total: this.#plan.total, resolveFrom: (name) => this.#from(name, stage, output, signal),
       }, base);
+      this.#builders.push(builder);
       output.write(` ---> ${builder.result.imageId === '' ? '' : builder.result.imageId.slice(7, 19)}\n`);
       const triggers = builder.takeTriggers();
       if (triggers.length > 0) output.write(`# Executing ${triggers.length} build trigger${triggers.length === 1 ? '' : 's'}\n`);
@@ -218,9 +223,12 @@ export async function runBuild(parts: BuilderParts, request: BuildRequest): Prom
   const tags = parseTags(request.tags);
   if (request.platform !== undefined && request.platform !== '' && !/^linux(?:\/|$)/.test(request.platform)) throw new ApiError('BadRequest', `operating system is not supported: ${request.platform}`);
   const build = new Build(parts, request);
-  const result = await build.run();
-  if (result.imageId === '') throw new ApiError('BadRequest', 'No image was generated. Is your Dockerfile empty?');
-  const record = await publish(parts, result, tags);
+  let record: ImageRecord;
+  try {
+    const result = await build.run();
+    if (result.imageId === '') throw new ApiError('BadRequest', 'No image was generated. Is your Dockerfile empty?');
+    record = await publish(parts, result, tags);
+  } finally { build.release(); }
   const unused = Object.keys(request.buildArgs).filter((name) => !build.usedArgs.has(name) && !predefinedArgs.includes(name)).sort();
   if (unused.length > 0) request.onEvent({ stream: `[Warning] One or more build-args [${unused.join(' ')}] were not consumed\n` });
   request.onEvent({ aux: { ID: record.id } });

@@ -78,6 +78,9 @@ async function solveExec(context: GraphContext, layers: ImageLayer[], op: ExecOp
     file: { architecture: process.arch === 'x64' ? 'amd64' : process.arch, os: 'linux', config: {}, rootfs: { type: 'layers', diff_ids: layersKey(layers) } },
     layers, createdAtMs: context.clock.now(), isIntermediate: true,
   });
+  const pin = context.images.pin(image.id);
+  // Another build that ran over the same layers may just have removed its own.
+  if (context.images.get(image.id) === undefined) await context.images.put(image);
   const id = newContainerId(context.random);
   options.onStart?.(id);
   try {
@@ -91,6 +94,7 @@ async function solveExec(context: GraphContext, layers: ImageLayer[], op: ExecOp
   } finally {
     await context.runner.remove(id);
     await context.snapshots.removeContainerRoot(id);
+    pin[Symbol.dispose]();
     if (context.images.get(image.id)?.isIntermediate === true && context.images.leasesOf(image.id).length === 0) await context.images.commit([{ table: 'images', key: image.id, value: undefined }]);
     options.onEnd?.(id);
   }

@@ -89,6 +89,8 @@ export interface ImageRecords {
   addResolver(resolve: (reference: Reference) => string | undefined): void;
   lease(owner: string, holder: string, imageId: string): Promise<void>;
   releaseLease(owner: string, holder: string): Promise<void>;
+  /** As a lease, but only as long as this process holds it: a build in progress. */
+  pin(imageId: string): Disposable;
   leasesOf(imageId: string): { owner: string; holder: string }[];
   layerSizeBytes(record: ImageRecord): number;
 }
@@ -115,6 +117,7 @@ export function parseManifest(bytes: Uint8Array, digest: string): Manifest {
 
 class StoredImages implements ImageRecords {
   readonly #content: Content;
+  readonly #pins = new Map<string, number>();
   readonly #resolvers: ((reference: Reference) => string | undefined)[] = [];
   constructor(content: Content) { this.#content = content; }
 
@@ -196,11 +199,24 @@ class StoredImages implements ImageRecords {
   async releaseLease(owner: string, holder: string): Promise<void> {
     if (this.#content.records.get('leases', `${owner}/${holder}`) !== undefined) await this.commit([{ table: 'leases', key: `${owner}/${holder}`, value: undefined }]);
   }
+  pin(imageId: string): Disposable {
+    this.#pins.set(imageId, (this.#pins.get(imageId) ?? 0) + 1);
+    let isHeld = true;
+    return {
+      [Symbol.dispose]: () => {
+        if (!isHeld) return;
+        isHeld = false;
+        const left = this.#pins.get(imageId)! - 1;
+        if (left === 0) this.#pins.delete(imageId); else this.#pins.set(imageId, left);
+      },
+    };
+  }
   leasesOf(imageId: string): { owner: string; holder: string }[] {
-    return [...this.#content.records.entries<{ imageId: string }>('leases')].filter(([, lease]) => lease.imageId === imageId).map(([key]) => {
+    const pinned = this.#pins.has(imageId) ? [{ owner: 'build', holder: 'in progress' }] : [];
+    return [...pinned, ...[...this.#content.records.entries<{ imageId: string }>('leases')].filter(([, lease]) => lease.imageId === imageId).map(([key]) => {
       const slash = key.indexOf('/');
       return { owner: key.slice(0, slash), holder: key.slice(slash + 1) };
-    });
+    })];
   }
 
   layerSizeBytes(record: ImageRecord): number {

@@ -66,6 +66,8 @@ export class StageBuilder {
   /** ARGs declared in this stage. */
   readonly #args: Record<string, string> = {};
   #hasCommand = false;
+  /** Keeps the step's image from removal until the next one, or the finished build, stands for it. */
+  #pin: Disposable | undefined;
 
   constructor(parts: StageParts, base: ImageRecord | StageResult | undefined) {
     this.#parts = parts;
@@ -83,6 +85,8 @@ export class StageBuilder {
   get #scope(): { variables: (name: string) => string | undefined; escape: string } {
     return { escape: this.#parts.escape, variables: (name) => getEnv(this.#config.Env ?? [], name) ?? this.#args[name] };
   }
+
+  release(): void { this.#pin?.[Symbol.dispose](); this.#pin = undefined; }
 
   get result(): StageResult { return { imageId: this.#imageId, layers: this.#layers, file: this.#file, parent: this.#parent }; }
 
@@ -270,6 +274,9 @@ export class StageBuilder {
   }
 
   #take(record: ImageRecord): void {
+    const pin = this.#parts.graph.images.pin(record.id);
+    this.release();
+    this.#pin = pin;
     this.#parent = record.parent;
     this.#imageId = record.id;
     this.#layers = record.layers;
