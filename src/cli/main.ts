@@ -60,7 +60,7 @@ program.command('kubeconfig').description('print the administrator\'s kubeconfig
   .action(async () => { const { kubeconfig } = await import('./commands/env.ts'); kubeconfig(); });
 program.command('doctor').description('check kernel, cgroups, tools, ports and disk, and say how to mend each').addOption(json())
   .action(async (options) => { const { doctor } = await import('./commands/doctor.ts'); await doctor(options); });
-program.command('login-registry').description('make a user of the registry, or change a password (read from standard input)').argument('<user>')
+program.command('registry-user').description('make a user of the registry, or change a password (read from standard input)').argument('<user>')
   .action(async (user: string) => { const { addRegistryUser } = await import('./commands/registry-user.ts'); await addRegistryUser(user); });
 program.command('test').description('run the tests (npm test)').argument('[files...]')
   .action(async (paths: string[]) => { const { runTests } = await import('./commands/test.ts'); await runTests(paths); });

@@ -118,7 +118,7 @@ export async function runKubelet(options: KubeletOptions): Promise<Kubelet> {
 
   const writeStatus = async (pod: KubeObject, status: Json): Promise<KubeObject | undefined> => {
     try {
-      return await persist(clock, stop.signal, log, 'status', () => client.patch(kinds.Pod, pod.metadata.name!, pod.metadata.namespace, 'strategic', { metadata: { uid: pod.metadata.uid }, status }, { subresource: 'status' }));
+      return await persist(clock, stop.signal, log, 'status', () => client.patch(kinds.Pod, pod.metadata.name!, pod.metadata.namespace, 'strategic', { metadata: { uid: pod.metadata.uid }, status: replacingAddresses(status) }, { subresource: 'status' }));
     } catch (error) {
       if (isReason(error, 'NotFound', 'Conflict')) return undefined;
       throw error;
@@ -179,6 +179,12 @@ export async function runKubelet(options: KubeletOptions): Promise<Kubelet> {
       await recorder.flush().catch(() => {});
     },
   };
+}
+
+/** Lists of addresses merge by address: a Pod whose sandbox was made anew would keep the old one beside the new. */
+function replacingAddresses(status: Json): Json {
+  const replaced = (list: Json[] | undefined): Json[] => [...(list ?? []), { $patch: 'replace' }];
+  return { ...status, podIPs: replaced(status.podIPs), hostIPs: replaced(status.hostIPs) };
 }
 
 function orUndefined(error: unknown): undefined {

@@ -1,4 +1,5 @@
 /** The Docker API of a node, put together from the engine's resources, images, builds and the registry's sides. */
+import { ApiError } from '#base/errors.ts';
 import { createBuilder } from '#build/builder.ts';
 import { createContainerRunner } from '#build/runner-containers.ts';
 import type { Content } from '#content/content.ts';
@@ -9,6 +10,7 @@ import { buildRoutes } from '#docker/build.ts';
 import { distributionRoutes } from '#docker/distribution.ts';
 import { imageRoutes } from '#docker/images.ts';
 import { engineRoutes } from '#docker/routes.ts';
+import type { Route } from '#docker/route.ts';
 import { createDockerServer } from '#docker/server.ts';
 import { systemDfRoutes } from '#docker/system-df.ts';
 import type { DockerEngine } from '#engine/create-engine.ts';
@@ -43,10 +45,23 @@ export async function startDockerApi(parts: DockerApiParts): Promise<AsyncDispos
       ...engineRoutes({ engine, clock: realClock, random: realRandom, platform: { version: tiphysVersion(), dataDir: parts.dataDir, registries: parts.registryDomains } }),
       ...imageRoutes({ images, countContainers: counts }), ...distributionRoutes(images), ...authRoutes({ images, registry: { access, domains: parts.registryDomains } }),
       ...systemDfRoutes({ engine, clock: realClock, random: realRandom, platform: { version: tiphysVersion(), dataDir: parts.dataDir, registries: parts.registryDomains } }, images, builder),
-      ...buildRoutes({ builder, images, containerForCommit: (reference) => commitSource(parts, reference) }),
+      ...buildRoutes({ builder, images, containerForCommit: (reference) => commitSource(parts, reference) }), registryUserRoute(access),
     ],
   });
   return { [Symbol.asyncDispose]: () => server.close() };
+}
+
+/** Users of the registry are made by root, through the engine's socket; only a salted hash of the password is kept. */
+function registryUserRoute(access: Access): Route {
+  return {
+    method: 'POST', path: '/tiphys/registry-users', async handle(context) {
+      const { name, password } = await context.json() as { name?: unknown; password?: unknown };
+      if (typeof name !== 'string' || !/^[a-z0-9][a-z0-9._-]{0,63}$/.test(name)) throw new ApiError('BadRequest', 'a user\'s name has 1 to 64 of a-z, 0-9, dot, dash and underscore, and begins with a letter or digit');
+      if (typeof password !== 'string' || password.length < 8) throw new ApiError('BadRequest', 'a password has at least 8 characters');
+      await access.setUser(name, password);
+      return { name };
+    },
+  };
 }
 
 /** A container as `docker commit` sees it. */

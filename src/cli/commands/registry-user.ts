@@ -1,0 +1,21 @@
+/** `tiphys registry-user NAME`: makes a user of the registry, or gives one a new password, which is read from standard input. */
+import { request } from 'node:http';
+import { text } from 'node:stream/consumers';
+import { files, pathsOf } from '#platform/paths.ts';
+import { print, UsageError } from '../output.ts';
+
+export async function addRegistryUser(name: string): Promise<void> {
+  const socketPath = files.dockerSocket(pathsOf(process.env));
+  if (process.stdin.isTTY) process.stderr.write(`Password for ${name} (ends with Ctrl-D): `);
+  const password = (await text(process.stdin)).replace(/\r?\n$/, '');
+  const body = JSON.stringify({ name, password });
+  const answer = await new Promise<{ status: number; body: string }>((resolve, reject) => {
+    const call = request({ socketPath, method: 'POST', path: '/tiphys/registry-users', headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) } }, (response) => {
+      text(response).then((received) => resolve({ status: response.statusCode ?? 0, body: received }), reject);
+    });
+    call.on('error', (error: NodeJS.ErrnoException) => reject(error.code === 'ENOENT' || error.code === 'ECONNREFUSED' ? new UsageError(`nothing listens on ${socketPath}: run 'tiphys up' first`) : error));
+    call.end(body);
+  });
+  if (answer.status !== 200) throw new UsageError((JSON.parse(answer.body) as { message: string }).message);
+  print(`User ${name} may sign in: docker login, with this registry's address.`);
+}
