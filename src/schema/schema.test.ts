@@ -1,0 +1,159 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import type { Json } from '#base/objects.ts';
+import { checkObject } from './check.ts';
+import { compareFields, fieldsOf, fromFieldsV1, isEmptySet, mergeApplied, toFieldsV1 } from './field-sets.ts';
+import { compileJsonPath } from './json-path.ts';
+import { shortDuration } from './kind.ts';
+import { builtInKinds } from './kinds.ts';
+import { decodeMessage, encodeMessage, unwrapMessage, wrapMessage } from './protobuf.ts';
+import { qosClassOf } from './qos.ts';
+import { strategicMergePatch } from './strategic-merge.ts';
+import { typeOf } from './types.ts';
+import type { TypeNode } from './types.ts';
+
+/** Values of a type as a server would store them; depth is bounded because types refer to themselves. */
+function valuesOf(type: TypeNode, depth: number): fc.Arbitrary<Json> {
+  switch (type.kind) {
+    case 'string': return fc.string({ minLength: 1, maxLength: 12 });
+    case 'boolean': return fc.constant(true);
+    case 'int32': return fc.integer().filter((n) => n !== 0);
+    case 'int64': return fc.integer({ min: -1e15, max: 1e15 }).filter((n) => n !== 0);
+    case 'double': return fc.integer({ min: 1, max: 1000 }).map((n) => n / 8);
+    case 'bytes': return fc.uint8Array({ minLength: 1, maxLength: 20 }).map((b) => Buffer.from(b).toString('base64'));
+    case 'time': return fc.integer({ min: 1, max: 4e9 }).map((s) => `${new Date(s * 1000).toISOString().slice(0, 19)}Z`);
+    case 'microtime': return fc.integer({ min: 1, max: 4e9 }).map((s) => `${new Date(s * 1000).toISOString().slice(0, 19)}.123456Z`);
+    case 'duration': return fc.constantFrom('1m0s', '15s', '1h30m0s');
+    case 'quantity': return fc.constantFrom('1', '100m', '2Gi');
+    case 'intstr': return fc.oneof(fc.integer({ min: 1, max: 65535 }), fc.constantFrom('http', '25%'));
+    case 'any': return fc.constant({ any: ['thing', 1] });
+    case 'list': return fc.array(valuesOf(type.item, depth + 1), { minLength: 1, maxLength: 2 });
+    case 'map': return fc.dictionary(fc.string({ minLength: 1, maxLength: 5 }).filter((k) => k !== '__proto__'), valuesOf(type.item, depth + 1), { minKeys: 1, maxKeys: 2, noNullPrototype: true });
+    case 'object': {
+      const fields = [...type.fields.values()].filter((f) => f.number !== undefined && (depth < 3 || ['string', 'int32', 'boolean'].includes(f.type.kind)));
+      return fc.record(Object.fromEntries(fields.map((f) => [f.name, valuesOf(f.type, depth + 1)])), { requiredKeys: fields.filter((f) => f.required || !['object', 'list', 'map'].includes(f.type.kind)).map((f) => f.name), noNullPrototype: true }).filter((o) => Object.keys(o).length > 0 || fields.length === 0);
+    }
+  }
+}
+
+/** Without empty objects: where the Go field is no pointer, an empty one is the same as none. */
+function bare(value: Json): Json {
+  if (typeof value !== 'object' || value === null) return value;
+  if (Array.isArray(value)) return value.map(bare);
+  return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, bare(v)]).filter(([, v]) => typeof v !== 'object' || v === null || Array.isArray(v) || Object.keys(v).length > 0));
+}
+
+describe('protobuf', () => {
+  it('gives back what it was given, for every kind that can be stored', () => {
+    for (const kind of builtInKinds) {
+      if (!kind.verbs.includes('list') || kind.kind === 'CustomResourceDefinition') continue;
+      fc.assert(fc.property(valuesOf(kind.type, 0), (value) => { assert.deepEqual(bare(decodeMessage(kind.type, encodeMessage(kind.type, value))), bare(value)); }), { numRuns: 4, seed: 1 });
+    }
+  });
+
+  it('refuses what is no message', () => {
+    assert.throws(() => unwrapMessage(Buffer.from('{"kind":"Pod"}')), /expected prefix/);
+    assert.throws(() => unwrapMessage(wrapMessage('v1', 'Pod', Buffer.from('x')).subarray(0, 12)), /unexpected EOF/);
+    fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => { try { decodeMessage(typeOf('core.v1/Pod'), Buffer.from(bytes)); } catch (error) { assert.ok(error instanceof Error); } }));
+  });
+});
+
+describe('records', () => {
+  it('have types that exist, and names that clients can tell apart', () => {
+    const seen = new Set<string>();
+    for (const kind of builtInKinds) {
+      assert.ok(kind.type.fields.size > 0, kind.kind);
+      const key = `${kind.group}/${kind.version}/${kind.resource}`;
+      assert.ok(!seen.has(key), key);
+      seen.add(key);
+    }
+  });
+
+  it('have columns that cope with empty objects', () => {
+    for (const kind of builtInKinds) for (const column of kind.columns) column.value({ apiVersion: 'v1', kind: kind.kind, metadata: { name: 'x', creationTimestamp: '2030-01-01T00:00:00Z' } }, Date.UTC(2030, 0, 2));
+  });
+
+  it('default an empty object without failing', () => {
+    for (const kind of builtInKinds) kind.defaults?.({ apiVersion: 'v1', kind: kind.kind, metadata: {} });
+  });
+});
+
+describe('decoding', () => {
+  const check = (value: Json) => ({ value, ...checkObject(value, typeOf('core.v1/Pod')) });
+
+  it('prunes what is unknown and says where', () => {
+    const { unknown, value } = check({ metadata: { name: 'a', colour: 'red' }, spec: { containers: [{ name: 'c', zzz: 1 }], volumes: [{ name: 'v', emptyDir: null }] } });
+    assert.deepEqual([unknown, value], [['metadata.colour', 'spec.containers[0].zzz'], { metadata: { name: 'a' }, spec: { containers: [{ name: 'c' }], volumes: [{ name: 'v' }] } }]);
+  });
+
+  it('brings times and quantities into their form', () => {
+    const { value, error } = check({ metadata: { deletionTimestamp: '2030-01-01T01:00:00.5+01:00' }, spec: { containers: [{ resources: { limits: { cpu: 1 } } }] } });
+    assert.deepEqual([error, value.metadata.deletionTimestamp, value.spec.containers[0].resources.limits.cpu], [undefined, '2030-01-01T00:00:00Z', '1']);
+  });
+
+  it('names the field of a wrong type', () => {
+    assert.match(check({ spec: { containers: 'x' } }).error!, /cannot unmarshal string into Go struct field PodSpec\.spec\.containers of type \[\]core\.v1\.Container/);
+    assert.match(check({ spec: { activeDeadlineSeconds: 1.5 } }).error!, /cannot unmarshal number 1.5/);
+  });
+});
+
+describe('strategic merge patch', () => {
+  const pod = typeOf('core.v1/Pod');
+  const target = { spec: { containers: [{ name: 'a', image: '1', ports: [{ containerPort: 80 }] }, { name: 'b' }], tolerations: [{ key: 'x' }], nodeSelector: { a: 'b' } }, metadata: { finalizers: ['one', 'two'] } };
+
+  it('merges keyed lists, appends to sets, replaces atomic lists, and leaves the target alone', () => {
+    const before = structuredClone(target);
+    const out = strategicMergePatch(target, { spec: { containers: [{ name: 'b', image: '2' }, { name: 'c' }], tolerations: [{ key: 'y' }], nodeSelector: { a: null, c: 'd' } }, metadata: { finalizers: ['three'], '$deleteFromPrimitiveList/finalizers': ['one'] } }, pod);
+    assert.deepEqual(out, { spec: { containers: [{ name: 'a', image: '1', ports: [{ containerPort: 80 }] }, { name: 'b', image: '2' }, { name: 'c' }], tolerations: [{ key: 'y' }], nodeSelector: { c: 'd' } }, metadata: { finalizers: ['two', 'three'] } });
+    assert.deepEqual(target, before);
+  });
+
+  it('takes directives', () => {
+    assert.deepEqual(strategicMergePatch(target, { spec: { containers: [{ $patch: 'replace' }, { name: 'z' }] } }, pod).spec.containers, [{ name: 'z' }]);
+    assert.deepEqual(strategicMergePatch(target, { spec: { nodeSelector: { $patch: 'replace', q: 'r' } } }, pod).spec.nodeSelector, { q: 'r' });
+    assert.throws(() => strategicMergePatch(target, { spec: { containers: [{ image: 'no name' }] } }, pod), /does not contain declared merge key: name/);
+  });
+});
+
+describe('field sets', () => {
+  const node = typeOf('apps.v1/Deployment');
+  const value = { spec: { replicas: 1, template: { spec: { containers: [{ name: 'c', image: 'i', ports: [{ containerPort: 80 }], args: ['x'] }] } } } };
+
+  it('write and read the form of managedFields', () => {
+    const set = fieldsOf(value, node);
+    const json = toFieldsV1(set);
+    assert.deepEqual(json['f:spec']['f:template']['f:spec']['f:containers']['k:{"name":"c"}']['f:ports'], { 'k:{"containerPort":80,"protocol":"TCP"}': { '.': {}, 'f:containerPort': {} } });
+    assert.deepEqual(json['f:spec']['f:template']['f:spec']['f:containers']['k:{"name":"c"}']['f:args'], {});
+    assert.deepEqual(toFieldsV1(fromFieldsV1(json)), json);
+  });
+
+  it('compare finds nothing between equal values', () => {
+    const { changed, removed } = compareFields(value, structuredClone(value), node);
+    assert.ok(isEmptySet(changed) && isEmptySet(removed));
+  });
+
+  it('merging an applied configuration keeps the order it asks for', () => {
+    const live = { spec: { template: { spec: { containers: [{ name: 'a' }, { name: 'live' }, { name: 'b' }] } } } };
+    const merged = mergeApplied(live, { spec: { template: { spec: { containers: [{ name: 'b', image: '2' }, { name: 'new' }] } } } }, node);
+    assert.deepEqual(merged.spec.template.spec.containers, [{ name: 'a' }, { name: 'live' }, { name: 'b', image: '2' }, { name: 'new' }]);
+  });
+});
+
+describe('small things', () => {
+  it('durations are short', () => {
+    const cases: [number, string][] = [[5, '5s'], [119, '119s'], [125, '2m5s'], [600, '10m'], [10_800, '3h'], [11_000, '3h3m'], [172_799, '47h'], [172_800, '2d'], [86_400 * 9, '9d'], [86_400 * 800, '2y70d']];
+    for (const [seconds, text] of cases) assert.equal(shortDuration(seconds * 1000), text);
+  });
+
+  it('quality of service follows requests and limits', () => {
+    const pod = (resources: Json) => ({ containers: [{ resources }] });
+    assert.deepEqual([qosClassOf(pod({})), qosClassOf(pod({ requests: { cpu: '1' } })), qosClassOf(pod({ requests: { cpu: '1', memory: '1Gi' }, limits: { cpu: '1', memory: '1Gi' } }))], ['BestEffort', 'Burstable', 'Guaranteed']);
+  });
+
+  it('JSON paths of printer columns select values', () => {
+    const object = { spec: { a: { 'b.c': 1 } }, status: { conditions: [{ type: 'Ready', status: 'True' }, { type: 'Other', status: 'False' }], list: [1, 2] }, metadata: { annotations: { 'x.y/z': 'q' } } };
+    const read = (path: string) => compileJsonPath(path)(object);
+    assert.deepEqual([read('.spec.a.b\\.c'), read('.status.conditions[?(@.type=="Ready")].status'), read('.status.list[*]'), read('.status.list[-1]'), read(".metadata.annotations['x.y/z']"), read('.none.at.all')], [[1], ['True'], [1, 2], [2], ['q'], []]);
+  });
+});
