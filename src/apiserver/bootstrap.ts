@@ -4,6 +4,7 @@ import { ApiError } from '#base/errors.ts';
 import { apiVersionOf } from '#base/objects.ts';
 import { ipText, parseCidr, defaultServiceCidr } from './allocation.ts';
 import { bootstrapRoles } from './bootstrap-roles.ts';
+import { timestamp } from './context.ts';
 import type { Server } from './context.ts';
 import { internalContext } from './internal.ts';
 import { storageKey } from './objects.ts';
@@ -23,18 +24,31 @@ async function ensure(server: Server, group: string, version: string, resource: 
 const namespaces = ['kube-system', 'kube-public', 'kube-node-lease', 'default'];
 const priorities = [['system-cluster-critical', 2_000_000_000, 'Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.'], ['system-node-critical', 2_000_001_000, 'Used for system critical pods that must not be moved from their current node.']] as const;
 const marker = '/registry/tiphys/bootstrapped';
-const bootstrapFormat = 1;
+const bootstrapFormat = 2;
 
 export async function bootstrap(server: Server): Promise<void> {
   const stored = await server.store.get(marker);
   const known = stored === undefined ? 0 : (JSON.parse(Buffer.from(stored.value).toString()) as { format: number }).format;
   if (known < bootstrapFormat) {
-    for (const name of namespaces) await ensure(server, '', 'v1', 'namespaces', { metadata: { name } });
-    for (const [name, value, description] of priorities) await ensure(server, 'scheduling.k8s.io', 'v1', 'priorityclasses', { metadata: { name }, value, description });
-    for (const { resource, object } of bootstrapRoles()) await ensure(server, 'rbac.authorization.k8s.io', 'v1', resource, object);
+    await Promise.all(namespaces.map((name) => ensure(server, '', 'v1', 'namespaces', { metadata: { name } })));
+    // the rest at once, so that a store with a disk syncs a few times and not a hundred
+    await Promise.all([
+      ...priorities.map(([name, value, description]) => ensure(server, 'scheduling.k8s.io', 'v1', 'priorityclasses', { metadata: { name }, value, description })),
+      ...bootstrapRoles().map(({ resource, object }) => ensure(server, 'rbac.authorization.k8s.io', 'v1', resource, object)),
+      ...localServices(server).map((object) => ensure(server, 'apiregistration.k8s.io', 'v1', 'apiservices', object)),
+    ]);
     await server.store.txn([], [{ type: 'put', key: marker, value: Buffer.from(JSON.stringify({ format: bootstrapFormat })) }]);
   }
   await ensureKubernetesService(server);
+}
+
+/** The groups that this server serves itself, as the API lists them. */
+function localServices(server: Server): Json[] {
+  const condition = { type: 'Available', status: 'True', reason: 'Local', message: 'Local APIServices are always available', lastTransitionTime: timestamp(server.clock.now()) };
+  return server.kinds.groups().flatMap(({ group, versions }) => versions.map(({ version }, i) => ({
+    metadata: { name: `${version}.${group}`, labels: { 'kube-aggregator.kubernetes.io/automanaged': 'onstart' } },
+    spec: { ...(group === '' ? {} : { group }), version, groupPriorityMinimum: group === '' ? 18_000 : 17_000, versionPriority: 15 - i }, status: { conditions: [condition] },
+  })));
 }
 
 async function ensureKubernetesService(server: Server): Promise<void> {

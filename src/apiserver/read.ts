@@ -108,8 +108,7 @@ async function scan(context: RequestContext, prefix: string, selection: Selectio
   for (;;) {
     const result: ListResult = await server.store.list(prefix, { ...(revision === undefined ? {} : { revision }), ...(limit > 0 ? { limit } : {}), ...(after === undefined ? {} : { after }) });
     revision = result.revision;
-    if (selection.isEmpty) values.push(...result.values.length > 10_000 ? [] : result.values);
-    if (selection.isEmpty && result.values.length > 10_000) for (const v of result.values) values.push(v);
+    if (selection.isEmpty) for (const stored of result.values) values.push(stored);
     if (!selection.isEmpty) {
       for (const stored of result.values) {
         after = stored.key;

@@ -6,7 +6,7 @@ import { admitClaimResize, admitNodeRestriction, admitRbacEscalation } from './g
 import { admitLimitBounds, admitLimitDefaults } from './limit-ranger.ts';
 import { admitPodSecurity } from './pod-security.ts';
 import { admitMutatingWebhooks, admitValidatingWebhooks } from './webhooks.ts';
-import { admitDefaultStorageClass, admitDefaultTolerations, admitPriority, admitServiceAccount, admitNamespaceLifecycle } from './built-in.ts';
+import { admitCertificateRequester, admitDefaultStorageClass, admitDefaultTolerations, admitPriority, admitServiceAccount, admitNamespaceLifecycle } from './built-in.ts';
 
 export interface AdmissionAttributes {
   operation: 'CREATE' | 'UPDATE' | 'DELETE' | 'CONNECT';
@@ -19,7 +19,7 @@ export interface AdmissionAttributes {
 
 export type Admission = (context: RequestContext, attributes: AdmissionAttributes) => Promise<void> | void;
 
-const mutating: readonly Admission[] = [admitNamespaceLifecycle, admitLimitDefaults, admitServiceAccount, admitDefaultTolerations, admitPriority, admitDefaultStorageClass, admitMutatingWebhooks];
+const mutating: readonly Admission[] = [admitNamespaceLifecycle, admitLimitDefaults, admitServiceAccount, admitDefaultTolerations, admitPriority, admitDefaultStorageClass, admitCertificateRequester, admitMutatingWebhooks];
 const validating: readonly Admission[] = [admitDefinition, admitNodeRestriction, admitLimitBounds, admitPodSecurity, admitRbacEscalation, admitClaimResize, admitValidatingWebhooks];
 
 export async function admitMutating(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {

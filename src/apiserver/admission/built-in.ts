@@ -115,3 +115,11 @@ export async function admitDefaultStorageClass(context: RequestContext, attribut
   defaults.sort((a, b) => (a.metadata.creationTimestamp! < b.metadata.creationTimestamp! ? 1 : -1));
   if (defaults[0] !== undefined) claim.spec.storageClassName = defaults[0].metadata.name;
 }
+
+/** Who asks for a certificate is what the server knows, not what the request says. */
+export function admitCertificateRequester(context: RequestContext, attributes: AdmissionAttributes): void {
+  if (!isKind(context, 'certificates.k8s.io', 'certificatesigningrequests') || attributes.operation !== 'CREATE') return;
+  const { user } = context;
+  const { username: _u, uid: _i, groups: _g, extra: _e, ...spec } = attributes.object.spec as Json;
+  attributes.object.spec = { ...spec, username: user.name, ...(user.uid === undefined ? {} : { uid: user.uid }), groups: [...user.groups], ...(user.extra === undefined ? {} : { extra: structuredClone(user.extra) }) };
+}

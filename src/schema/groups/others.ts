@@ -92,9 +92,9 @@ export const apiextensionsKinds: readonly KindRecord[] = [
 ];
 export const apiregistrationKinds: readonly KindRecord[] = [
   defineKind('apiregistration.k8s.io', 'v1', 'APIService', 'apiservices', {
-    scoped: 'Cluster', categories: api, subresources: status,
+    scoped: 'Cluster', categories: api, subresources: status, nameForm: 'path',
     columns: columns(column('Service', (o) => (o.spec?.service ? `${o.spec.service.namespace}/${o.spec.service.name}` : 'Local')), column('Available', (o) => { const c = (o.status?.conditions ?? []).find((x: Json) => x.type === 'Available'); return c === undefined ? 'Unknown' : c.status === 'True' ? 'True' : `${c.status} (${c.reason})`; })),
-    defaults(o) { if (o.spec?.service) setDefault(o.spec.service, 'port', 443); }, prepareCreate(o) { o.status = {}; }, prepareUpdate: resetStatus,
+    defaults(o) { if (o.spec?.service) setDefault(o.spec.service, 'port', 443); }, prepareCreate(o) { if (o.spec?.service) o.status = {}; }, prepareUpdate: resetStatus, // one without a Service is local: available from the start
   }),
 ];
 
