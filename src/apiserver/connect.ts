@@ -38,6 +38,7 @@ function containerOf(pod: KubeObject, asked: string | null): string {
   throw new ApiError('BadRequest', `a container name must be specified for pod ${pod.metadata.name}, choose one of: [${containers.map((c) => c.name).join(' ')}]${inits.length > 0 ? ` or one of the init containers: [${inits.map((c) => c.name).join(' ')}]` : ''}`);
 }
 
+// walk exec-stream 1/5: the API server authorises and finds the node's kubelet.
 async function connectPod(context: RequestContext): Promise<ConnectResponse> {
   const { server, info, request } = context;
   const pod = server.objects.view(await getStored(context));

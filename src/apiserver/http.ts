@@ -76,6 +76,7 @@ async function readBody(request: Request): Promise<Uint8Array> {
   return parts.length === 1 ? parts[0]! : Buffer.concat(parts);
 }
 
+// walk kubectl-apply 1/8: a message of HTTP/2 or 1.1 becomes an `ApiRequest`, with the client certificate as its user.
 function toApiRequest(request: Request, body: Uint8Array | undefined, signal: AbortSignal): ApiRequest {
   const url = request.url ?? '/';
   const cut = url.indexOf('?');
@@ -239,6 +240,7 @@ function withoutHop(raw: string[]): string[] {
   return out;
 }
 
+// walk exec-stream 2/5: the upgraded connection is passed on as bytes, both ways.
 function writeHead(socket: Duplex, status: number, raw: readonly string[]): void {
   let text = `HTTP/1.1 ${status} ${status === 101 ? 'Switching Protocols' : 'Answer'}\r\n`;
   for (let i = 0; i < raw.length; i += 2) text += `${raw[i]}: ${raw[i + 1]}\r\n`;

@@ -166,6 +166,7 @@ export interface UpdateOptions {
   force?: boolean;
 }
 
+// walk kubectl-apply 4/8: the write path: default, admit, validate, commit, again on conflict.
 /** Reads, changes and writes an object; `change` receives a copy in the request's version and answers the wanted object. */
 export async function updateObject(context: RequestContext, name: string, change: (current: KubeObject) => KubeObject | Promise<KubeObject>, options: UpdateOptions = {}): Promise<Written> {
   const { server, kind, info } = context;

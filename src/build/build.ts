@@ -59,6 +59,7 @@ function findStage(file: Dockerfile, name: string, before: number): Stage | unde
   return candidates.findLast((stage) => stage.name === name.toLowerCase()) ?? (/^\d+$/.test(name) ? candidates[Number(name)] : undefined);
 }
 
+// walk image-build 3/6: stages and instructions become operations; what no stage needs is left out.
 function planBuild(file: Dockerfile, request: BuildRequest, usedArgs: Set<string>, architecture: string): Plan {
   const platform = platformArgs(architecture);
   const globalArgs: Record<string, string> = {};
@@ -192,6 +193,7 @@ class Build {
   }
 }
 
+// walk image-build 6/6: configuration and manifest are written, and the names point at them.
 /** The step becomes an image of its own: with a manifest, names, and a place in the lists. */
 async function publish(parts: BuilderParts, result: StageResult, tags: string[]): Promise<ImageRecord> {
   const { images, content } = parts;

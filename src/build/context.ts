@@ -110,6 +110,7 @@ class TarContext implements BuildContext {
   }
 }
 
+// walk image-build 2/6: the context is unpacked path by path, `.dockerignore` applied, every file digested.
 /** Reads the stream to its end. `dockerfile`: its path in the context, whose text is kept. */
 export async function receiveContext(content: Content, source: AsyncIterable<Uint8Array>, dockerfile: string, signal?: AbortSignal, expandOther?: Parameters<typeof decompress>[1]): Promise<BuildContext> {
   const spool = content.blobs.scratchPath();

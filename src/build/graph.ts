@@ -42,6 +42,7 @@ export function operationKey(layers: ImageLayer[], op: Operation): string {
 
 const running = new Map<string, Promise<ImageLayer | null>>();
 
+// walk image-build 4/6: an operation on layers has a key of their digests: the cache answers, or it is carried out.
 /** The layer that the operation adds to these layers. The same operation asked for twice at a time is done once. */
 export async function solve(context: GraphContext, layers: ImageLayer[], op: Operation, options: SolveOptions): Promise<{ layer: ImageLayer | null; isCached: boolean }> {
   const key = operationKey(layers, op);
@@ -70,6 +71,7 @@ async function takeLayer(context: GraphContext, id: string, layers: ImageLayer[]
   return packed.isEmpty ? null : toImageLayer(packed);
 }
 
+// walk image-build 5/6: RUN is a container of owner `build`; its upper directory becomes a layer blob.
 async function solveExec(context: GraphContext, layers: ImageLayer[], op: ExecOp, options: SolveOptions): Promise<ImageLayer | null> {
   using hold = context.content.hold();
   for (const layer of layers) { hold.addBlob(layer.digest); hold.addLayer(layer.diffId); }

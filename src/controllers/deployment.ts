@@ -279,6 +279,7 @@ class DeploymentController {
   }
 }
 
+// walk kubectl-apply 6/8: the controller hears of it by its informer and makes a ReplicaSet, which makes Pods.
 export function startDeploymentController(context: ControllerContext): Controller {
   const controller = new DeploymentController(context);
   return { name: 'deployment', queues: [controller.queue] };

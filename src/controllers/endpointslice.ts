@@ -269,6 +269,7 @@ class EndpointSliceController {
   }
 }
 
+// walk service-packet 1/4: ready Pods become endpoints.
 export function startEndpointSliceController(context: ControllerContext): Controller {
   const controller = new EndpointSliceController(context);
   return { name: 'endpointslice', queues: [controller.queue] };

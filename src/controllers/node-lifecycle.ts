@@ -30,6 +30,7 @@ const pressureTaints: Record<string, string> = {
 const ownKeys = new Set([unreachable, notReady, 'node.kubernetes.io/unschedulable', ...Object.values(pressureTaints)]);
 const kubeletConditions = ['Ready', 'MemoryPressure', 'DiskPressure', 'PIDPressure'];
 
+// walk node-dies 2/5: a lease that is not renewed makes the node not ready, and taints it.
 /** Conditions and taints that a node shall have; undefined where they are right already. */
 export function planNode(node: KubeObject, isLost: boolean, nowMs: number): NodePlan {
   let conditions: Condition[] = node['status']?.conditions ?? [];
@@ -66,6 +67,7 @@ function planTaints(node: KubeObject, conditions: readonly Condition[], nowMs: n
   return [...held.filter((taint) => !ownKeys.has(taint.key)), ...wanted];
 }
 
+// walk node-dies 3/5: Pods go when their toleration ends.
 /** When a Pod must leave its node: now (0), after so many milliseconds, or never (undefined). */
 export function evictionDelayMs(pod: KubeObject, taints: readonly Taint[], nowMs: number): number | undefined {
   const evicting = taints.filter(({ effect }) => effect === 'NoExecute');

@@ -36,6 +36,7 @@ function numberParameter(query: URLSearchParams, name: string): number | undefin
 /** One field of the request under the name that the builder knows it by, left out where it is not given. */
 function optional<K extends string>(key: K, value: number | undefined): Partial<Record<K, number>> { return value === undefined ? {} : { [key]: value } as Record<K, number>; }
 
+// walk image-build 1/6: `POST /build`: parameters and the tar stream.
 async function build(parts: BuildRouteParts, context: RouteContext): Promise<void> {
   const { query, request, response, signal } = context;
   if (query.get('version') === '2') throw new ApiError('BadRequest', 'BuildKit builds are not supported yet; use the classic builder (DOCKER_BUILDKIT=0)');

@@ -45,6 +45,7 @@ export async function createDockerServer(options: DockerServerOptions): Promise<
 
 interface Exchange { request: IncomingMessage; response: ServerResponse | undefined; raw: { socket: Duplex; head: Buffer } | undefined; routes: ReturnType<typeof compileRoutes>; log: Logger; serverVersion: string }
 
+// walk docker-run 1/7: the request is matched to a route, and whatever is thrown becomes docker's `{message}`.
 async function serve(exchange: Exchange): Promise<void> {
   const { request, log } = exchange;
   const url = new URL(request.url ?? '/', 'http://docker');

@@ -16,6 +16,7 @@ export interface CreateParts { context: EngineContext; networks: Networks; volum
 
 const namePattern = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/;
 
+// walk docker-run 3/7: the record is checked, given volumes and networks, and written; nothing runs yet.
 /** The name is already reserved by the caller. */
 export async function createContainer(parts: CreateParts, wanted: ContainerSpec): Promise<Container> {
   const { context, volumes } = parts;

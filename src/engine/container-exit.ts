@@ -23,6 +23,7 @@ export function readExit(registry: ContainerRegistry, container: Container): { c
   return { code: unknownExitCode, error: run.bootId === context.bootId ? 'the monitor of the container died; its exit code is unknown' : 'the machine was restarted', oomKilled };
 }
 
+// walk docker-run 7/7: the monitor is gone: the exit code is read from its file, also by an engine that was not there.
 /** Ends a run in the record; afterwards the container is `exited` and holds nothing. */
 export async function finishRun(registry: ContainerRegistry, container: Container): Promise<void> {
   const { context } = registry;

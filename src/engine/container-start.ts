@@ -26,6 +26,7 @@ export function networkNamespacePath(run: string, id: string): string { return `
 interface Net { namespace: string | undefined; path: string | undefined; endpoints: EndpointRecord[]; ports: PublishedRecord[]; ready: Promise<void> }
 
 // walk docker-run 5/8: the engine mounts the root, makes the network and lets the monitor create the process, side by side
+// walk docker-run 4/7: `POST /start`: root, network and ports are made, each with its undo, and the record of the run is written.
 export async function startContainer(registry: ContainerRegistry, container: Container): Promise<void> {
   const { context } = registry;
   const { record } = container;
@@ -75,6 +76,7 @@ function exitCodeOf(error: Error): number {
   return 128;
 }
 
+// walk docker-run 6/7: conmon starts crun and stays as the monitor: it holds log and exit status.
 async function createProcess(registry: ContainerRegistry, container: Container, bundle: string, undo: AsyncDisposableStack, cgroup: string): Promise<{ pid: number; monitorPid: number }> {
   const { context } = registry;
   const { record } = container;
@@ -142,6 +144,7 @@ function joinedNamespace(registry: ContainerRegistry, container: Container): str
   return undefined;
 }
 
+// walk docker-run 5/7: veths, addresses and the default route, by netlink messages, while crun creates.
 async function connectEndpoints(registry: ContainerRegistry, net: Net): Promise<void> {
   if (net.path === undefined || net.endpoints.length === 0) return;
   const routed = net.endpoints.findIndex((endpoint) => !registry.networks.find(endpoint.networkId).internal);

@@ -117,6 +117,7 @@ export class Containers implements ContainersContract {
     return waitFor((listener) => (condition === 'removed' ? container.onRemove(listener) : container.onExit(listener)), signal);
   }
 
+  // walk exec-stream 5/5: the engine runs the command beside the container's own process.
   async exec(id: string, spec: ExecSpec, streams: Streams, signal?: AbortSignal): Promise<number> {
     const running = await this.startExec(id, Buffer.from(this.registry.context.random.bytes(32)).toString('hex'), spec, streams);
     const abort = (): void => running.kill();

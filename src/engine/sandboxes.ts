@@ -57,6 +57,7 @@ export class Sandboxes implements SandboxContract {
     }
   }
 
+  // walk pod-ip 3/5: an address is taken from the node's range and written into the sandbox's record.
   async create(spec: SandboxSpec): Promise<SandboxStatus> {
     return this.#lockOf(spec.id).run(async () => {
       const known = this.#records.get(spec.id);

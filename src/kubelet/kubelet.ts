@@ -66,6 +66,7 @@ async function persist<T>(clock: Clock, signal: AbortSignal, log: Logger, what: 
   }
 }
 
+// walk kubectl-apply 8/8: the node's kubelet sees the bound Pod and gives it a worker.
 export async function runKubelet(options: KubeletOptions): Promise<Kubelet> {
   const { client, engine, mounts, clock, log, facts, paths } = options;
   const stop = new AbortController();
@@ -215,6 +216,7 @@ async function reportNode(client: Client, facts: NodeFacts, engine: Engine, cloc
 
 interface HeartbeatOptions { client: Client; clock: Clock; log: Logger; facts: NodeFacts; engine: Engine; dataDir: string; signal: AbortSignal; onRefresh(): void }
 
+// walk node-dies 1/5: a living kubelet renews its lease every ten seconds.
 /** Lease every 10 s, node status every 5 min, tokens looked at every minute. Returns the timers that stand now. */
 function startHeartbeats(options: HeartbeatOptions): () => Timer[] {
   const { client, clock, log, facts, signal } = options;
@@ -247,6 +249,7 @@ function startHeartbeats(options: HeartbeatOptions): () => Timer[] {
   return () => [...timers.values()];
 }
 
+// walk node-dies 5/5: a node that comes back ends the containers of Pods that went meanwhile.
 /** Containers, sandboxes and files of Pods that went away while no kubelet ran. */
 async function removeOrphans(context: WorkerContext, known: Set<string>, workers: Map<string, PodWorker>, paths: KubeletPaths): Promise<void> {
   const orphans = new Map<string, { namespace: string; name: string }>();

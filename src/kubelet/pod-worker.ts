@@ -219,6 +219,7 @@ export class PodWorker {
 
   // ---- start --------------------------------------------------------------------------------------------------
 
+  // walk pod-ip 2/5: the Pod's worker asks the engine for a sandbox.
   async #ensureSandbox(sandbox: SandboxStatus | undefined, observed: Observed): Promise<SandboxStatus> {
     if (sandbox?.ready === true) return sandbox;
     if (sandbox !== undefined || observed.size > 0) {

@@ -69,6 +69,7 @@ export function acceptWebSocket(request: IncomingMessage, socket: Duplex, head: 
   return new Promise((resolve) => server.handleUpgrade(request, socket, head, (ws) => resolve(ws)));
 }
 
+// walk exec-stream 4/5: WebSocket or SPDY become the same streams.
 export async function acceptRemoteCommand(request: IncomingMessage, socket: Duplex, head: Buffer, wanted: WantedStreams, clock: Clock): Promise<RemoteCommand> {
   return isWebSocket(request) ? acceptOverWebSocket(request, socket, head, wanted) : acceptOverSpdy(request, socket, head, wanted, clock);
 }

@@ -150,6 +150,7 @@ async function runOnce(options: KubeletServerOptions, response: ServerResponse, 
   output.end(code === 0 ? undefined : `\ncommand terminated with exit code ${code}`);
 }
 
+// walk exec-stream 3/5: the kubelet finds the running container.
 async function upgrade(options: KubeletServerOptions, request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
   if (!mayCall(request, options)) throw new ApiError('Unauthorized', 'Unauthorized');
   const url = new URL(request.url ?? '/', 'https://kubelet');

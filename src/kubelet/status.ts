@@ -137,6 +137,7 @@ function conditionsOf(input: StatusInput, phase: string, statuses: Json[], initS
   return [...own, ...(pod.status?.conditions ?? []).filter((entry: Json) => !ownTypes.has(entry.type))];
 }
 
+// walk pod-ip 5/5: the address is reported as `status.podIP`.
 export function podStatus(input: StatusInput): Json {
   const { pod } = input;
   const phase = phaseOf(input);

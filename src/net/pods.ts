@@ -11,6 +11,7 @@ const gatewayMac = 'ee:ee:ee:ee:ee:ee';
 
 export interface PodLinkPlan { hostLink: string; namespace: string; ip: string; mac: string; mtu?: number; hostIp?: string }
 
+// walk pod-ip 4/5: a veth with the address as /32, a link-local gateway, and a route on the host.
 export function planPodLink(plan: PodLinkPlan): NetProgram[] {
   return [
     { steps: [

@@ -112,6 +112,7 @@ export function planRules(ports: Iterable<ServicePort>, podRange: string): RuleS
   return rules;
 }
 
+// walk service-packet 3/4: a port becomes a chain that picks an endpoint, and elements of the verdict maps.
 function addPort(rules: RuleSet, port: ServicePort, podRange: string): void {
   const inside = usableEndpoints(port.endpoints, port.internalLocal);
   const outside = usableEndpoints(port.endpoints, port.externalLocal);
@@ -139,6 +140,7 @@ function addPort(rules: RuleSet, port: ServicePort, podRange: string): void {
   if (port.nodePort !== undefined) rules.nodePorts.set(`${port.protocol} . ${port.nodePort}`, `goto ${name}`);
 }
 
+// walk service-packet 4/4: the kernel looks a destination up in one map and rewrites it; nothing of ours is on the way.
 /** The table without any Service. Replaces what an earlier run left, in one transaction. */
 export function baseTable(table: string): string {
   const services = 'ip daddr . meta l4proto . th dport';

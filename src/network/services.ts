@@ -36,6 +36,7 @@ function serviceKeyOf(slice: KubeObject): string {
   return `${slice.metadata.namespace}/${slice.metadata.labels?.[labelService] ?? ''}`;
 }
 
+// walk service-packet 2/4: each node watches Services and EndpointSlices and plans the difference.
 export function runServiceProxy(options: ServiceProxyOptions): ServiceProxy {
   const { informers, nft, clock, log, table } = options;
   const services = informers.informer(kinds.Service);

@@ -58,7 +58,7 @@ function registryUserRoute(access: Access): Route {
       const { name, password } = await context.json() as { name?: unknown; password?: unknown };
       if (typeof name !== 'string' || !/^[a-z0-9][a-z0-9._-]{0,63}$/.test(name)) throw new ApiError('BadRequest', 'a user\'s name has 1 to 64 of a-z, 0-9, dot, dash and underscore, and begins with a letter or digit');
       if (typeof password !== 'string' || password.length < 8) throw new ApiError('BadRequest', 'a password has at least 8 characters');
-      await access.setUser(name, password);
+      await access.setUser(name, password, true);
       return { name };
     },
   };

@@ -47,6 +47,7 @@ export function clusterDnsAddress(instance: Instance): string {
   return ip(parseSubnet(instance.serviceRange), 10);
 }
 
+// walk pod-ip 1/5: each node has a /24 of the instance's Pod range.
 export function nodePlan(instance: Instance, number: number, hostname: string): NodePlan {
   const whole = parseSubnet(instance.podRange);
   const range: Subnet = { base: whole.base + (number - 1) * 256, length: 24, size: 256 };

@@ -319,6 +319,7 @@ class Scheduler {
   }
 }
 
+// walk kubectl-apply 7/8: each Pod is bound to a node.
 /** Resolves when the scheduler has its picture and starts to place Pods. */
 export async function runScheduler(input: SchedulerInput): Promise<RunningScheduler> {
   const informers = input.informers ?? new InformerFactory(input);

@@ -25,6 +25,7 @@ interface Waiting { prepared: Prepared; resolve(result: TxnResult): void; reject
 /** Work for the writer that is no transaction; keeps its place among them. */
 interface Task { message: ToWriter; resolve(): void; reject(error: unknown): void }
 
+// walk kubectl-apply 5/8: the transaction is synced by the writer before it is acknowledged.
 export class SqliteStore implements ForkableStore {
   #mvcc: Mvcc;
   #writer: Worker;

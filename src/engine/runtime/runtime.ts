@@ -74,8 +74,9 @@ export function createRuntime(options: { processes: Processes; cgroups: Cgroups;
       return processes.spawn(binary, args, { env: runtimeEnvironment, stdin: exec.stdin ? 'pipe' : 'ignore', stdout: 'pipe', stderr: 'pipe' });
     },
     async runDetached(id, bundle, pidFile) {
-      const result = await processes.run(creator, [`--root=${stateRoot}`, 'run', '-d', '--bundle', bundle, '--pid-file', pidFile, id]);
-      if (result.code !== 0) throw explainRuntimeError(name, result.stderr);
+      // No pipes: the process would inherit them, and their end would never come.
+      const child = processes.spawn(creator, [`--root=${stateRoot}`, '--log', `${bundle}/runtime.log`, 'run', '-d', '--bundle', bundle, '--pid-file', pidFile, id]);
+      if ((await child.exit).code !== 0) throw explainRuntimeError(name, readIfExists(`${bundle}/runtime.log`) ?? '');
     },
     async update(id, resources) {
       const result = await processes.run(binary, [`--root=${stateRoot}`, 'update', '--resources', '-', id], { input: JSON.stringify(resources) });
