@@ -55,7 +55,8 @@ export function createRuntime(options: { processes: Processes; cgroups: Cgroups;
         '-l', monitor.logPath === undefined ? 'none' : `k8s-file:${monitor.logPath}`, `--runtime-arg=--root=${stateRoot}`,
         ...(monitor.terminal ? ['-t'] : []), ...(monitor.stdin ? ['-i'] : []), ...(monitor.stdin && monitor.leaveStdinOpen ? ['--leave-stdin-open'] : []),
       ];
-      const child = processes.spawn(conmon, args, { detached: true, env: { ...runtimeEnvironment, _OCI_SYNCPIPE: '3' }, stderr: 'pipe', extra: ['pipe'] });
+      // Its own directory: it leaves a file `oom` where it stands.
+      const child = processes.spawn(conmon, args, { detached: true, directory: monitor.bundle, env: { ...runtimeEnvironment, _OCI_SYNCPIPE: '3' }, stderr: 'pipe', extra: ['pipe'] });
       const answer = await readAnswer(child);
       if (answer.pid <= 0) throw explainRuntimeError(name, answer.message);
       return { pid: answer.pid, monitorPid: Number(readFileSync(`${monitor.bundle}/conmon.pid`, 'utf8')) };

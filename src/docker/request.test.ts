@@ -1,0 +1,67 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { parsePort, specFromRequest } from './create-request.ts';
+import { matchesLabels, parseFilters, parseTime } from './filters.ts';
+import { humanDuration } from './inspect.ts';
+import { compileRoutes, matchRoute } from './match.ts';
+import type { Route } from './route.ts';
+
+const make = (host: Record<string, unknown>, more: Record<string, unknown> = {}): ReturnType<typeof specFromRequest> => specFromRequest({ Image: 'x', HostConfig: host, ...more }, 'n', 'sha256:1');
+
+test('a bind makes its missing directory, a name is a volume', () => {
+  const { mounts } = make({ Binds: ['/a:/b:ro', 'data:/c', '/only'] });
+  assert.deepEqual(mounts.map(({ type, source, target, readOnly }) => ({ type, source, target, readOnly })), [
+    { type: 'bind', source: '/a', target: '/b', readOnly: true }, { type: 'volume', source: 'data', target: '/c', readOnly: false }, { type: 'volume', source: '', target: '/only', readOnly: false },
+  ]);
+});
+
+test('a bind onto the root is refused', () => {
+  assert.throws(() => make({ Binds: ['/a:/'] }), /destination can't be '\/'/);
+});
+
+test('ports are single, ranges, and any', () => {
+  const { ports } = make({ PortBindings: { '80/tcp': [{ HostPort: '8080' }, { HostIp: '127.0.0.1', HostPort: '9000-9010' }], '53/udp': [{}] } });
+  assert.deepEqual(ports, [
+    { hostIp: '', hostPort: 8080, protocol: 'tcp', containerPort: 80 }, { hostIp: '127.0.0.1', hostPort: 9000, hostPortEnd: 9010, protocol: 'tcp', containerPort: 80 }, { hostIp: '', hostPort: 0, protocol: 'udp', containerPort: 53 },
+  ]);
+  assert.throws(() => parsePort('x'), /invalid port specification/);
+});
+
+test('part of a processor is a quota', () => {
+  assert.deepEqual([make({ NanoCpus: 500_000_000 }).resources.cpuQuotaUs, make({ NanoCpus: 500_000_000 }).resources.cpuPeriodUs], [50_000, 100_000]);
+});
+
+test('a restart policy does not go with automatic removal', () => {
+  assert.throws(() => make({ AutoRemove: true, RestartPolicy: { Name: 'always' } }), /can't create 'AutoRemove' container with restart policy/);
+});
+
+test('an empty entrypoint takes the image\'s away', () => {
+  assert.deepEqual(make({}, { Entrypoint: [''] }).entrypoint, []);
+});
+
+test('filters come as lists or as the old objects', () => {
+  assert.deepEqual(parseFilters(new URLSearchParams({ filters: '{"name":["a"]}' }), ['name']).get('name'), ['a']);
+  assert.deepEqual(parseFilters(new URLSearchParams({ filters: '{"name":{"a":true}}' }), ['name']).get('name'), ['a']);
+  assert.throws(() => parseFilters(new URLSearchParams({ filters: '{"x":["a"]}' }), ['name']), /invalid filter 'x'/);
+});
+
+test('label filters hold all together', () => {
+  assert.ok(matchesLabels(new Map([['label', ['a', 'b=1']]]), { a: '', b: '1' }));
+  assert.ok(!matchesLabels(new Map([['label', ['a', 'b=2']]]), { a: '', b: '1' }));
+});
+
+test('times are seconds, durations or dates', () => {
+  assert.deepEqual([parseTime('10.5', 0), parseTime('1m', 100_000), parseTime('1970-01-01T00:00:01Z', 0)], [10_500, 40_000, 1000]);
+});
+
+test('durations are told as docker does', () => {
+  assert.deepEqual([500, 1000, 59_000, 60_000, 3_600_000, 86_400_000].map(humanDuration), ['Less than a second', '1 second', '59 seconds', 'About a minute', 'About an hour', '24 hours']);
+});
+
+test('a literal path wins over a parameter', () => {
+  const route = (path: string): Route => ({ method: 'GET', path, handle: async () => undefined });
+  const routes = compileRoutes([route('/containers/{id}/json'), route('/containers/json'), route('/images/{name*}/json')]);
+  assert.equal(matchRoute(routes, 'GET', '/containers/json')?.route.path, '/containers/json');
+  assert.equal(matchRoute(routes, 'GET', '/images/a/b:c/json')?.params['name'], 'a/b:c');
+  assert.equal(matchRoute(routes, 'POST', '/containers/json'), undefined);
+});
