@@ -35,6 +35,7 @@ export async function bootstrap(server: Server): Promise<void> {
     await Promise.all([
       ...priorities.map(([name, value, description]) => ensure(server, 'scheduling.k8s.io', 'v1', 'priorityclasses', { metadata: { name }, value, description })),
       ...bootstrapRoles().map(({ resource, object }) => ensure(server, 'rbac.authorization.k8s.io', 'v1', resource, object)),
+      ensure(server, 'networking.k8s.io', 'v1', 'servicecidrs', { metadata: { name: 'kubernetes' }, spec: { cidrs: [server.options.serviceCidr ?? defaultServiceCidr] }, status: { conditions: [{ type: 'Ready', status: 'True', reason: '', message: '', lastTransitionTime: timestamp(server.clock.now()) }] } }),
       ...localServices(server).map((object) => ensure(server, 'apiregistration.k8s.io', 'v1', 'apiservices', object)),
     ]);
     await server.store.txn([], [{ type: 'put', key: marker, value: Buffer.from(JSON.stringify({ format: bootstrapFormat })) }]);

@@ -2,8 +2,6 @@
 export const requestBodyBytesMax = 3 * 1024 * 1024;
 /** Parsed views kept per generation; two generations live at a time. */
 export const viewsMax = 10_000;
-export const listChunkBytesMax = 4 * 1024 * 1024;
-export const watchTimeoutSecondsMax = 1800 * 2;
 export const watchBookmarkIntervalMs = 60_000;
 export const eventTtlSeconds = 3600;
 /** Retries of the whole write path when another writer was faster. */
@@ -19,6 +17,4 @@ export const watchFramesMax = 4096;
 /** Requests under way at one time, watches and streams not counted; more are told to come back. */
 export const requestsInFlightMax = 2000;
 export const tokenSecondsMin = 600;
-export const tokenSecondsMax = 2 ** 32;
-export const connectionsMax = 10_000;
 export const upgradeConnectTimeoutMs = 15_000;

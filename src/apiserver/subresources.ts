@@ -14,6 +14,7 @@ import { checkDecoded, decodeObject, decodeProtobuf, isProtobuf, parseBody } fro
 import { deleteObject } from './delete.ts';
 import { handleConnect } from './connect.ts';
 import { admitEviction } from './eviction.ts';
+import { tokenSecondsMin } from './limits.ts';
 import { storageKey } from './objects.ts';
 import { getStored, handleGet } from './read.ts';
 import { answerObject, answerStatus, viewAs } from './respond.ts';
@@ -93,7 +94,7 @@ async function handleToken(context: RequestContext): Promise<ApiResponse> {
   const request = decodeObject(context, kind);
   const spec: Json = request.spec ?? {};
   const seconds = spec.expirationSeconds ?? tokenSecondsDefault;
-  if (seconds < 600) throw new ApiError('Invalid', `TokenRequest.authentication.k8s.io "" is invalid: spec.expirationSeconds: Invalid value: ${seconds}: may not specify a duration less than 10 minutes`, { group: 'authentication.k8s.io', kind: 'TokenRequest', causes: [{ reason: 'FieldValueInvalid', message: `Invalid value: ${seconds}: may not specify a duration less than 10 minutes`, field: 'spec.expirationSeconds' }] });
+  if (seconds < tokenSecondsMin) throw new ApiError('Invalid', `TokenRequest.authentication.k8s.io "" is invalid: spec.expirationSeconds: Invalid value: ${seconds}: may not specify a duration less than 10 minutes`, { group: 'authentication.k8s.io', kind: 'TokenRequest', causes: [{ reason: 'FieldValueInvalid', message: `Invalid value: ${seconds}: may not specify a duration less than 10 minutes`, field: 'spec.expirationSeconds' }] });
   const audiences: string[] = (spec.audiences ?? []).length > 0 ? spec.audiences : [issuerOf(server)];
   const bound = await boundObjects(context, spec.boundObjectRef);
   if (nodeNameOf(user) !== undefined && bound.pod === undefined) throw forbiddenBy(context, info.name, `node requested token not bound to a pod`);

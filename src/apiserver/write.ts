@@ -1,6 +1,7 @@
 /** create, update and patch as requests. */
 import { ApiError } from '#base/errors.ts';
 import type { ApiResponse } from '#base/api-request.ts';
+import { copyJson } from '#base/json.ts';
 import { apiVersionOf } from '#base/objects.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { jsonPatch, mergePatch } from '#base/patch.ts';
@@ -58,7 +59,7 @@ export async function handleUpdate(context: RequestContext, extra: UpdateOptions
   const decoded = decodeObject(context);
   if (decoded.metadata.name === undefined || decoded.metadata.name === '') decoded.metadata.name = info.name;
   if (decoded.metadata.name !== info.name) throw new ApiError('BadRequest', `the name of the object (${decoded.metadata.name}) does not match the name on the URL (${info.name})`);
-  const written = await updateObject(context, info.name, (current) => mergeSubresource(info.subresource, current, structuredClone(decoded)), { subresource: info.subresource, ...extra });
+  const written = await updateObject(context, info.name, (current) => mergeSubresource(info.subresource, current, copyJson(decoded)), { subresource: info.subresource, ...extra });
   return answerWritten(context, written);
 }
 
