@@ -56,8 +56,11 @@ export interface Store extends AsyncDisposable {
   get(key: string, revision?: number): Promise<StoredValue | undefined>;
   list(prefix: string, options?: ListOptions): Promise<ListResult>;
   txn(compares: Compare[], operations: Operation[]): Promise<TxnResult>;
-  /** Events after `fromRevision` (exclusive). `onProgress` hears of revisions that held nothing for this prefix. */
-  watch(prefix: string, fromRevision: number, onProgress?: (revision: number) => void): StoreWatch;
+  /**
+   * Events after `fromRevision` (exclusive) of keys that begin with the prefix: a directory (`/registry/pods/`) or one whole key. When nothing is queued, the
+   * watch has delivered everything up to `currentRevision()`.
+   */
+  watch(prefix: string, fromRevision: number): StoreWatch;
   currentRevision(): number;
   compactedRevision(): number;
   compact(revision: number): Promise<void>;
