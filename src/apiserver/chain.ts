@@ -17,7 +17,6 @@ import { serveNonResource } from './non-resource.ts';
 import { parseRequestInfo } from './request-info.ts';
 import { answerStatus } from './respond.ts';
 
-// walk kubectl-apply 2/6: the request chain
 // walk kubectl-apply 2/8: the request chain, top to bottom: authenticate, impersonate, authorise, dispatch.
 export async function runChain(server: Server, request: ApiRequest): Promise<ApiResponse> {
   const info = parseRequestInfo(request);
