@@ -6,7 +6,6 @@ import { framedWriter, plainWriter } from './multiplex.ts';
 import { queryFlag } from './route.ts';
 import type { RouteContext } from './route.ts';
 
-// walk docker-run 4/8: the client is attached before the start, so that it misses nothing
 export async function attachContainer(parts: DockerParts, context: RouteContext): Promise<unknown> {
   const { query } = context;
   const { engine } = parts;

@@ -76,7 +76,6 @@ function stopTimeoutMs(context: RouteContext, container: Container): number {
   return seconds * 1000;
 }
 
-// walk docker-run 3/8: the façade turns docker's body into a container specification
 // walk docker-run 2/7: the body of `POST /containers/create` becomes a `ContainerSpec`.
 async function createContainer(parts: DockerParts, context: RouteContext): Promise<unknown> {
   const body = await context.json();

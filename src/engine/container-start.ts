@@ -25,7 +25,6 @@ export function networkNamespacePath(run: string, id: string): string { return `
 
 interface Net { namespace: string | undefined; path: string | undefined; endpoints: EndpointRecord[]; ports: PublishedRecord[]; ready: Promise<void> }
 
-// walk docker-run 5/8: the engine mounts the root, makes the network and lets the monitor create the process, side by side
 // walk docker-run 4/7: `POST /start`: root, network and ports are made, each with its undo, and the record of the run is written.
 export async function startContainer(registry: ContainerRegistry, container: Container): Promise<void> {
   const { context } = registry;

@@ -83,7 +83,6 @@ export class Sandboxes implements SandboxContract {
     });
   }
 
-  // walk pod-ip 3/7: the engine pins the namespaces and gives the Pod its address
   async #build(record: SandboxRecord): Promise<void> {
     const { spec } = record;
     const { os } = this.#context;
