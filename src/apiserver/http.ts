@@ -145,7 +145,6 @@ class Listener {
     return server;
   }
 
-  // walk kubectl-apply 1/7: a message from a socket becomes an ApiRequest
   async #serve(request: Request, response: Response): Promise<void> {
     const abort = new AbortController();
     response.once('close', () => abort.abort());

@@ -150,7 +150,6 @@ async function planWatch(context: RequestContext, selection: Selection, prefix: 
 
 function statusObject(error: ApiError): Json { return error.toStatus(); }
 
-// walk kubectl-apply 7/7: every watcher of the kind is told, controllers first of all
 async function* runWatch<T>(context: RequestContext, kind: KindRecord, selection: Selection, prefix: string, plan: WatchPlan, writer: Writer<T>): AsyncGenerator<T[]> {
   const { server, request } = context;
   if (plan.expired !== undefined) { yield [writer.made('ERROR', statusObject(new ApiError('Expired', `too old resource version: ${plan.from} (${plan.expired})`)))]; return; }

@@ -204,7 +204,6 @@ function keepMetadata(context: RequestContext, object: KubeObject, old: KubeObje
   if (subresource !== '' && subresource !== 'finalize' && context.kind.custom !== true) { /* labels and annotations may be written through status, as upstream allows */ }
 }
 
-// walk kubectl-apply 4/7: default, admit, validate, track who owns which field, commit - again from the start when another writer was faster
 /** One attempt; undefined where another writer was faster. */
 async function updateOnce(context: RequestContext, key: string, before: StoredValue, old: KubeObject, wanted: KubeObject, options: UpdateOptions): Promise<Written | undefined> {
   const { server, kind } = context;

@@ -66,7 +66,6 @@ export async function handleUpdate(context: RequestContext, extra: UpdateOptions
 const patchTypes = ['application/json-patch+json', 'application/merge-patch+json', 'application/strategic-merge-patch+json', 'application/apply-patch+yaml', 'application/apply-patch+cbor'] as const;
 
 // walk kubectl-apply 3/8: the patch is applied to what is stored, or a create follows where nothing is.
-// walk kubectl-apply 3/7: the patch is decoded; what it means depends on its media type
 export async function handlePatch(context: RequestContext, extra: UpdateOptions = {}): Promise<ApiResponse> {
   const { request, kind, info } = context;
   const type = (request.headers['content-type'] ?? '').split(';')[0]!.trim().toLowerCase();

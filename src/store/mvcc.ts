@@ -72,7 +72,6 @@ export class Mvcc {
     return (this.#pending.get(key) ?? this.#tree.get(key))?.stored;
   }
 
-  // walk kubectl-apply 5/7: the transaction gets its revision
   prepare(compares: Compare[], operations: Operation[]): PrepareResult {
     checkBounds(operations);
     const holds = compares.every((c) => {

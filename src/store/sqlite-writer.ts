@@ -67,7 +67,6 @@ function transaction(run: () => void): void {
   }
 }
 
-// walk kubectl-apply 6/7: the batch is appended and synced; only then is anything acknowledged or seen
 function append(transactions: readonly WrittenTransaction[]): void {
   for (const { revision, rows } of transactions) {
     rows.forEach((row, n) => insert.run(revision * rowsPerRevision + n, row.key, row.value ?? null, row.createRevision, row.lease));
