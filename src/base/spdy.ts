@@ -17,7 +17,7 @@ const frameGoAway = 7;
 const frameHeaders = 8;
 const frameWindowUpdate = 9;
 const flagFin = 1;
-const frameBytesMax = 16 * 1024 * 1024;
+const frameBytesMax = 4 * 1024 * 1024;
 const streamsMax = 1_000;
 const dataBytesMax = 32 * 1024;
 
