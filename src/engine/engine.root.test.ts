@@ -1,0 +1,183 @@
+import assert from 'node:assert/strict';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { connect } from 'node:net';
+import { PassThrough } from 'node:stream';
+import { after, before, describe, test } from 'node:test';
+import { removeAllOf } from '#net/remove-all.ts';
+import { silentLogger } from '#observe/log.ts';
+import { createCgroups } from '#os/cgroups.linux.ts';
+import { realClock, realRandom } from '#os/clock.real.ts';
+import { createMounts } from '#os/mount.linux.ts';
+import { createNetworkDoor } from '#os/network.linux.ts';
+import { linuxProcesses } from '#os/processes.linux.ts';
+import { createEngine } from './create-engine.ts';
+import type { DockerEngine } from './create-engine.ts';
+import type { ContainerSpec, Images, ImageSummary } from './engine.ts';
+
+const imageId = `sha256:${'ab'.repeat(32)}`;
+const instanceId = Buffer.from(realRandom.bytes(2)).toString('hex');
+const isRoot = process.getuid?.() === 0;
+
+describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () => {
+  const home = mkdtempSync('/tmp/tiphys-engine-');
+  const mounts = createMounts();
+  let engine: DockerEngine;
+
+  const image: ImageSummary = { id: imageId, names: ['busybox:latest'], digests: [], sizeBytes: 1, createdAtMs: 0, config: { user: '', env: [], entrypoint: [], command: ['sh'], workingDir: '', volumes: [], exposedPorts: [], stopSignal: '', labels: {} } };
+  const images = { find: (name: string) => (name === 'busybox' || name === imageId ? image : undefined), list: () => [image], lease: async () => undefined, releaseLease: async () => undefined } as unknown as Images;
+  const snapshots = {
+    async mountContainerRoot(id: string) {
+      const base = `${home}/data/snap/${id}`;
+      for (const name of ['upper', 'work', 'root']) mkdirSync(`${base}/${name}`, { recursive: true });
+      if ((await mounts.listBelow(`${base}/root`)).length === 0) await mounts.mountOverlay({ directory: base, lowers: [`${home}/image`], upper: 'upper', work: 'work', target: `${base}/root` });
+      return { root: `${base}/root` };
+    },
+    unmountContainerRoot: (id: string) => mounts.unmount(`${home}/data/snap/${id}/root`),
+    async removeContainerRoot(id: string) { await mounts.unmount(`${home}/data/snap/${id}/root`); rmSync(`${home}/data/snap/${id}`, { recursive: true, force: true }); },
+    upperDir: (id: string) => `${home}/data/snap/${id}/upper`,
+  };
+  const open = (): Promise<DockerEngine> => createEngine({ dataDir: `${home}/data/engine`, runDir: `${home}/run`, instanceId, nodeName: 'test', clock: realClock, random: realRandom, log: silentLogger, images, snapshots, podCidr: '10.253.77.0/24', mounts });
+  const spec = (name: string, command: string[], more: Partial<ContainerSpec> = {}): ContainerSpec => ({
+    name, owner: 'docker', image: 'busybox', imageId, command, env: [], tty: false, openStdin: false, stdinOnce: false, labels: {}, mounts: [], resources: {}, security: {}, network: { type: 'networks' }, ...more,
+  });
+  const logsOf = async (id: string, stream: 'stdout' | 'stderr' = 'stdout'): Promise<string> => {
+    let out = '';
+    for await (const line of engine.containers.logs(id, { stdout: stream === 'stdout', stderr: stream === 'stderr', follow: true })) out += Buffer.from(line.data).toString();
+    return out;
+  };
+  const run = async (name: string, command: string[], more: Partial<ContainerSpec> = {}): Promise<{ id: string; code: number }> => {
+    const id = await engine.containers.create(spec(name, command, more));
+    await engine.containers.start(id);
+    return { id, code: await engine.containers.wait(id) };
+  };
+  const execIn = async (id: string, command: string[]): Promise<{ code: number; text: string }> => {
+    const out = new PassThrough();
+    let text = '';
+    out.on('data', (part: Buffer) => { text += part.toString(); });
+    return { code: await engine.containers.exec(id, { command, tty: false }, { stdout: out, stderr: out }), text };
+  };
+
+  before(async () => {
+    mkdirSync(`${home}/image/bin`, { recursive: true });
+    for (const name of ['proc', 'sys', 'dev', 'etc', 'tmp']) mkdirSync(`${home}/image/${name}`);
+    copyFileSync('/bin/busybox', `${home}/image/bin/busybox`);
+    for (const name of ['sh', 'sleep', 'cat', 'echo', 'true', 'hostname', 'nc', 'ip', 'ping', 'id', 'mount']) symlinkSync('busybox', `${home}/image/bin/${name}`);
+    engine = await open();
+  });
+
+  after(async () => {
+    await engine[Symbol.asyncDispose]();
+    const door = createNetworkDoor();
+    await removeAllOf(instanceId, { ...door, processes: linuxProcesses, clock: realClock, mounts, cgroups: createCgroups(() => undefined), log: silentLogger, directories: [home] });
+    const left = (await door.netlink.listLinks()).filter((link) => link.name.startsWith(`tph${instanceId}`));
+    await door.close();
+    const mounted = readFileSync('/proc/self/mountinfo', 'utf8').includes(home);
+    rmSync(home, { recursive: true, force: true });
+    assert.deepEqual(left, []);
+    assert.equal(mounted, false);
+  });
+
+  test('a container\'s output and exit code are exact, also when it ends at once', async () => {
+    const { id, code } = await run('exact', ['sh', '-c', 'echo out; echo err >&2; exit 7']);
+    assert.equal(code, 7);
+    assert.equal(await logsOf(id), 'out\n');
+    assert.equal(await logsOf(id, 'stderr'), 'err\n');
+  });
+
+  test('who attaches before the start misses no byte', async () => {
+    const id = await engine.containers.create(spec('attached', ['sh', '-c', 'echo first; cat'], { openStdin: true, stdinOnce: true }));
+    const stdin = new PassThrough();
+    const stdout = new PassThrough();
+    let text = '';
+    stdout.on('data', (part: Buffer) => { text += part.toString(); });
+    const attached = engine.containers.attach(id, { stdin, stdout });
+    await engine.containers.start(id);
+    stdin.end('second\n');
+    await attached;
+    assert.equal(text, 'first\nsecond\n');
+  });
+
+  test('a program that is missing fails the start with docker\'s words and leaves the container', async () => {
+    const id = await engine.containers.create(spec('missing', ['nosuch']));
+    await assert.rejects(engine.containers.start(id), /executable file not found in \$PATH/);
+    assert.equal(engine.containers.status(id)?.state, 'created');
+    assert.equal(engine.containers.status(id)?.exitCode, 127);
+  });
+
+  test('a command run in a container has its own exit code, and sees the container', async () => {
+    const id = await engine.containers.create(spec('execs', ['sleep', '60'], { hostname: 'inner' }));
+    await engine.containers.start(id);
+    assert.deepEqual(await execIn(id, ['sh', '-c', 'hostname; exit 9']), { code: 9, text: 'inner\n' });
+    await assert.rejects(execIn(id, ['nosuch']), /executable file not found/);
+    await engine.containers.remove(id, { force: true });
+  });
+
+  test('the default profile refuses a mount, a privileged container may', async () => {
+    assert.notEqual((await run('refused', ['mount', '-t', 'tmpfs', 'x', '/tmp'])).code, 0);
+    assert.equal((await run('allowed', ['mount', '-t', 'tmpfs', 'x', '/tmp'], { security: { privileged: true } })).code, 0);
+  });
+
+  test('a published port answers on loopback, and is free again afterwards', async () => {
+    const id = await engine.containers.create(spec('served', ['sh', '-c', 'while true; do echo hello | nc -l -p 80; done'], { ports: [{ hostIp: '', hostPort: 0, protocol: 'tcp', containerPort: 80 }] }));
+    await engine.containers.start(id);
+    const port = engine.registry.get(id).record.run!.ports[0]!.hostPort;
+    let answer = '';
+    for (let tries = 0; tries < 100 && answer === ''; tries++) {
+      answer = await new Promise<string>((resolve) => { let text = ''; connect(port, '127.0.0.1').on('data', (part) => { text += part.toString(); }).on('close', () => resolve(text)).on('error', () => resolve('')); });
+      if (answer === '') await realClock.sleep(20);
+    }
+    assert.equal(answer, 'hello\n');
+    await engine.containers.remove(id, { force: true });
+    await run('served-again', ['true'], { ports: [{ hostIp: '', hostPort: port, protocol: 'tcp', containerPort: 80 }] });
+  });
+
+  test('containers of a Pod share an address and a host name, and reach the node', async () => {
+    await engine.sandboxes.create({ id: 'pod1', name: 'pod1', hostname: 'podname', labels: {}, network: 'pod', cgroupParent: `/tiphys_${instanceId}/pods/pod1`, shareProcessNamespace: true });
+    const make = (name: string): Promise<string> => engine.containers.create({ ...spec(name, ['sleep', '60']), owner: 'kubelet', network: { type: 'sandbox', sandboxId: 'pod1' }, cgroupParent: `/tiphys_${instanceId}/pods/pod1` });
+    const [one, two] = [await make('c1'), await make('c2')];
+    await Promise.all([engine.containers.start(one), engine.containers.start(two)]);
+    const address = (await execIn(one, ['ip', '-4', 'addr', 'show', 'eth0'])).text;
+    assert.ok(address.includes(`${engine.sandboxes.status('pod1')!.podIp}/32`));
+    assert.equal((await execIn(two, ['hostname'])).text, 'podname\n');
+    assert.equal((await execIn(two, ['ping', '-c1', '-W2', '10.253.77.1'])).code, 0);
+    assert.match((await execIn(two, ['sh', '-c', 'cat /proc/[0-9]*/cmdline'])).text, /sleep.*sleep/s);
+    for (const id of [one, two]) await engine.containers.remove(id, { force: true });
+    await engine.sandboxes.remove('pod1');
+    assert.ok(!existsSync(`${home}/run/sandboxes/pod1`));
+  });
+
+  test('containers outlive the engine: one goes on without a gap in its log, one that ended has its exact code, and restarts act', async () => {
+    const counter = await engine.containers.create(spec('counter', ['sh', '-c', 'i=0; while [ $i -lt 100 ]; do echo $i; i=$((i+1)); sleep 0.02; done']));
+    const ends = await engine.containers.create(spec('ends', ['sh', '-c', 'sleep 0.3; exit 42']));
+    const again = await engine.containers.create(spec('again', ['sh', '-c', 'sleep 0.3; exit 3'], { restartPolicy: { name: 'on-failure', maximumRetryCount: 1 } }));
+    for (const id of [counter, ends, again]) await engine.containers.start(id);
+    const pid = engine.containers.status(counter)!.pid;
+    await engine[Symbol.asyncDispose]();
+    await realClock.sleep(600);
+    engine = await open();
+    assert.equal(engine.containers.status(counter)?.pid, pid);
+    assert.equal(engine.containers.status(ends)?.exitCode, 42);
+    assert.equal(await engine.containers.wait(counter), 0);
+    assert.equal(await logsOf(counter), Array.from({ length: 100 }, (_, i) => `${i}\n`).join(''));
+    assert.equal(await engine.containers.wait(again), 3);
+    assert.equal(engine.containers.status(again)?.restartCount, 1);
+  });
+
+  test('a monitor that is killed is noticed, and the exit is reported as unknown', async () => {
+    const id = await engine.containers.create(spec('orphan', ['sleep', '60']));
+    await engine.containers.start(id);
+    const run = engine.registry.get(id).record.run!;
+    process.kill(run.monitorPid, 'SIGKILL');
+    await realClock.sleep(100);
+    assert.equal(engine.containers.status(id)?.state, 'running');
+    process.kill(run.pid, 'SIGKILL');
+    assert.equal(await engine.containers.wait(id), 255);
+    assert.match(engine.containers.status(id)!.error, /monitor of the container died/);
+  });
+
+  test('memory beyond the limit is told as such', async () => {
+    const { id, code } = await run('greedy', ['sh', '-c', 'cat /dev/zero > /dev/shm/x'], { resources: { memoryLimitBytes: 16 * 1024 * 1024 }, shmSizeBytes: 1024 ** 3 });
+    assert.notEqual(code, 0);
+    assert.equal(engine.containers.status(id)?.oomKilled, true);
+  });
+});
