@@ -4,7 +4,7 @@ import type { KubeObject } from '#base/objects.ts';
 import { fieldValueOf, matchesFields, matchesLabels, parseFieldSelector, parseLabelSelector } from '#base/selectors.ts';
 import type { FieldSelector, LabelSelector } from '#base/selectors.ts';
 import type { KindRecord } from '#schema/kind.ts';
-import type { StoredValue } from '#store/store.ts';
+import type { StoredValue, WatchRoute } from '#store/store.ts';
 import type { Objects } from './objects.ts';
 
 interface IndexRecord { labels: Readonly<Record<string, string>> | undefined; fields: Map<string, string> }
@@ -32,10 +32,23 @@ export class Selection {
   get name(): string | undefined { return fieldValueOf(this.#fields, 'metadata.name'); }
   get namespace(): string | undefined { return fieldValueOf(this.#fields, 'metadata.namespace'); }
 
-  matches(objects: Objects, stored: StoredValue): boolean {
-    if (this.isEmpty) return true;
+  /** For a selector that pins `spec.nodeName`, as kubelets do: the store wakes this watcher for that node's events alone. */
+  route(objects: Objects): WatchRoute | undefined {
+    const value = fieldValueOf(this.#fields, 'spec.nodeName');
+    if (value === undefined || this.#kind.selectableFields['spec.nodeName'] === undefined) return undefined;
+    const nodeOf = (stored: StoredValue | undefined): string[] => (stored === undefined ? [] : [this.#field(objects, stored, this.#record(objects, stored), 'spec.nodeName')]);
+    return { name: 'spec.nodeName', value, valuesOf: (event) => [...nodeOf(event.value), ...nodeOf(event.previous)] };
+  }
+
+  #record(objects: Objects, stored: StoredValue): IndexRecord {
     let record = records.get(stored);
     if (record === undefined) records.set(stored, (record = { labels: objects.view(stored).metadata.labels, fields: new Map() }));
+    return record;
+  }
+
+  matches(objects: Objects, stored: StoredValue): boolean {
+    if (this.isEmpty) return true;
+    const record = this.#record(objects, stored);
     if (this.#labels.length > 0 && !matchesLabels(this.#labels, record.labels)) return false;
     return this.#fields.length === 0 || matchesFields(this.#fields, (field) => this.#field(objects, stored, record, field));
   }

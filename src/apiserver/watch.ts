@@ -155,12 +155,12 @@ async function* runWatch<T>(context: RequestContext, kind: KindRecord, selection
   if (plan.expired !== undefined) { yield [writer.made('ERROR', statusObject(new ApiError('Expired', `too old resource version: ${plan.from} (${plan.expired})`)))]; return; }
   const bookmark = (revision: number, annotations?: Record<string, string>): T => writer.made('BOOKMARK', { kind: kind.kind, apiVersion: apiVersionOf(kind), metadata: { resourceVersion: String(revision), creationTimestamp: null, ...(annotations === undefined ? {} : { annotations }) } });
   let watch: StoreWatch;
-  try { watch = server.store.watch(prefix, plan.from); } catch (error) {
+  try { watch = server.store.watch(prefix, plan.from, selection.route(server.objects)); } catch (error) {
     if (!(error instanceof FutureRevisionError)) throw error;
     yield [writer.made('ERROR', statusObject(new ApiError('Timeout', `Too large resource version: ${plan.from}, current: ${error.currentRevision}`)))];
     return;
   }
-  const feed = new Feed(context, watch);
+  const feed = new Feed(context, watch, plan.bookmarks);
   try {
     if (plan.initial !== undefined) {
       for (let at = 0; at < plan.initial.length; at += 500) yield plan.initial.slice(at, at + 500).map((v) => writer.initial(v));
@@ -198,7 +198,7 @@ class Feed {
   #timers: Timer[] = [];
   #context: RequestContext;
 
-  constructor(context: RequestContext, watch: StoreWatch) {
+  constructor(context: RequestContext, watch: StoreWatch, bookmarks: boolean) {
     this.#context = context;
     this.#watch = watch;
     this.#iterator = watch[Symbol.asyncIterator]();
@@ -206,7 +206,7 @@ class Feed {
     const asked = Number(context.request.query.get('timeoutSeconds') ?? 0) || 0;
     const seconds = asked > 0 ? asked : 1800 + Math.floor(random.float() * 1800);
     this.#timers.push(clock.setTimer(seconds * 1000, () => this.#end(), { background: true }));
-    this.#armTick();
+    if (bookmarks) this.#armTick();
     context.request.signal.addEventListener('abort', this.#end, { once: true });
   }
 

@@ -6,7 +6,7 @@ import type { Clock } from '#os/clock.ts';
 import { Leases } from './leases.ts';
 import { transactionOperationsMax } from './limits.ts';
 import { Mvcc } from './mvcc.ts';
-import type { Compare, ListOptions, ListResult, Operation, Store, StoredValue, StoreWatch, TxnResult } from './store.ts';
+import type { Compare, ListOptions, ListResult, Operation, Store, StoredValue, StoreWatch, TxnResult, WatchRoute } from './store.ts';
 
 /** A store that can give an independent copy of its present state at once. */
 export interface ForkableStore extends Store { fork(): Store & ForkableStore }
@@ -40,7 +40,7 @@ export class MemoryStore implements ForkableStore {
     return { succeeded: true, revision: prepared.prepared.revision, current: [] };
   }
 
-  watch(prefix: string, fromRevision: number): StoreWatch { return this.#mvcc.watch(prefix, fromRevision); }
+  watch(prefix: string, fromRevision: number, route?: WatchRoute): StoreWatch { return this.#mvcc.watch(prefix, fromRevision, route); }
   currentRevision(): number { return this.#mvcc.revision; }
   compactedRevision(): number { return this.#mvcc.compactedRevision; }
   async compact(revision: number): Promise<void> { this.#mvcc.compact(revision); }

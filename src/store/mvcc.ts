@@ -11,10 +11,13 @@ import { ApiError } from '#base/errors.ts';
 import { KeyTree } from './key-tree.ts';
 import { transactionBytesMax, transactionOperationsMax, watchQueueTransactionsMax } from './limits.ts';
 import { CompactedError, FutureRevisionError } from './store.ts';
-import type { Compare, ListOptions, ListResult, Operation, StoredValue, StoreEvent, StoreWatch, TxnResult } from './store.ts';
+import type { Compare, ListOptions, ListResult, Operation, StoredValue, StoreEvent, StoreWatch, TxnResult, WatchRoute } from './store.ts';
 
 /** A version of a key. */
 export interface Version { key: string; modRevision: number; stored: StoredValue | undefined; older: Version | undefined }
+
+/** Watchers of one prefix that are told apart by a value of the event. */
+interface Router { valuesOf(event: StoreEvent): readonly string[]; byValue: Map<string, Set<MvccWatch>> }
 
 export interface Prepared { revision: number; events: StoreEvent[] }
 
@@ -29,6 +32,7 @@ export class Mvcc {
   #pending = new Map<string, Version>();
   #compacted: number;
   #watchers = new Map<string, Set<MvccWatch>>();
+  #routed = new Map<string, Map<string, Router>>();
 
   constructor(revision = 0, tree = new KeyTree<Version>()) {
     this.#tree = tree;
@@ -122,23 +126,24 @@ export class Mvcc {
   }
 
   #notify(events: StoreEvent[]): void {
-    if (events.length === 1) { this.#notifyKey(events[0]!.key, events); return; }
+    if (events.length === 1) { this.#forWatchers(events[0]!, (watcher) => watcher.push(events)); return; }
     const wanted = new Map<MvccWatch, StoreEvent[]>();
     for (const event of events) {
-      forPrefixes(event.key, (prefix) => {
-        for (const watcher of this.#watchers.get(prefix) ?? []) {
-          const list = wanted.get(watcher);
-          if (list === undefined) wanted.set(watcher, [event]); else list.push(event);
-        }
+      this.#forWatchers(event, (watcher) => {
+        const list = wanted.get(watcher);
+        if (list === undefined) wanted.set(watcher, [event]); else list.push(event);
       });
     }
     for (const [watcher, list] of wanted) watcher.push(list);
   }
 
-  #notifyKey(key: string, events: StoreEvent[]): void {
-    forPrefixes(key, (prefix) => {
+  #forWatchers(event: StoreEvent, visit: (watcher: MvccWatch) => void): void {
+    forPrefixes(event.key, (prefix) => {
       const set = this.#watchers.get(prefix);
-      if (set !== undefined) for (const watcher of set) watcher.push(events);
+      if (set !== undefined) for (const watcher of set) visit(watcher);
+      const routers = this.#routed.get(prefix);
+      if (routers === undefined) return;
+      for (const router of routers.values()) for (const value of new Set(router.valuesOf(event))) for (const watcher of router.byValue.get(value) ?? []) visit(watcher);
     });
   }
 
@@ -155,23 +160,46 @@ export class Mvcc {
     return out;
   }
 
-  watch(prefix: string, fromRevision: number): MvccWatch {
+  watch(prefix: string, fromRevision: number, route?: WatchRoute): MvccWatch {
     if (fromRevision > this.#committed) throw new FutureRevisionError(this.#committed);
-    const watcher = new MvccWatch(this, prefix, fromRevision);
+    const watcher = new MvccWatch(this, prefix, fromRevision, route);
+    if (route !== undefined) { this.#addRouted(watcher, route); return watcher; }
     const set = this.#watchers.get(prefix) ?? new Set();
     this.#watchers.set(prefix, set);
     set.add(watcher);
     return watcher;
   }
 
+  #addRouted(watcher: MvccWatch, route: WatchRoute): void {
+    const routers = this.#routed.get(watcher.prefix) ?? new Map<string, Router>();
+    this.#routed.set(watcher.prefix, routers);
+    const router = routers.get(route.name) ?? { valuesOf: route.valuesOf, byValue: new Map<string, Set<MvccWatch>>() };
+    routers.set(route.name, router);
+    const set = router.byValue.get(route.value) ?? new Set();
+    router.byValue.set(route.value, set);
+    set.add(watcher);
+  }
+
+  #removeRouted(watcher: MvccWatch, route: WatchRoute): void {
+    const routers = this.#routed.get(watcher.prefix);
+    const router = routers?.get(route.name);
+    const set = router?.byValue.get(route.value);
+    set?.delete(watcher);
+    if (set?.size === 0) router!.byValue.delete(route.value);
+    if (router?.byValue.size === 0) routers!.delete(route.name);
+    if (routers?.size === 0) this.#routed.delete(watcher.prefix);
+  }
+
   unwatch(watcher: MvccWatch): void {
+    if (watcher.route !== undefined) { this.#removeRouted(watcher, watcher.route); return; }
     const set = this.#watchers.get(watcher.prefix);
     set?.delete(watcher);
     if (set?.size === 0) this.#watchers.delete(watcher.prefix);
   }
 
   closeWatches(): void {
-    for (const set of this.#watchers.values()) for (const watcher of [...set]) watcher.close();
+    for (const set of [...this.#watchers.values()]) for (const watcher of [...set]) watcher.close();
+    for (const routers of [...this.#routed.values()]) for (const router of [...routers.values()]) for (const set of [...router.byValue.values()]) for (const watcher of [...set]) watcher.close();
   }
 
   /** Forgets history up to the revision; answers the versions that nobody can read any more. */
@@ -231,6 +259,7 @@ function checkBounds(operations: Operation[]): void {
 /** A cursor over the log: queued transactions while it keeps up, history again when it has fallen behind. */
 export class MvccWatch implements StoreWatch {
   readonly prefix: string;
+  readonly route: WatchRoute | undefined;
   #mvcc: Mvcc;
   #seen: number;
   #queue: StoreEvent[][] = [];
@@ -238,8 +267,9 @@ export class MvccWatch implements StoreWatch {
   #closed = false;
   #wake: (() => void) | undefined;
 
-  constructor(mvcc: Mvcc, prefix: string, fromRevision: number) {
+  constructor(mvcc: Mvcc, prefix: string, fromRevision: number, route?: WatchRoute) {
     this.#mvcc = mvcc;
+    this.route = route;
     this.prefix = prefix;
     this.#seen = fromRevision;
   }

@@ -17,7 +17,7 @@ import type { ForkableStore } from './memory.ts';
 import { Mvcc } from './mvcc.ts';
 import type { Prepared } from './mvcc.ts';
 import type { FromWriter, LoadedRow, ToWriter, WriterOptions } from './sqlite-messages.ts';
-import type { Compare, ListOptions, ListResult, Operation, StoredValue, StoreEvent, StoreWatch, TxnResult } from './store.ts';
+import type { Compare, ListOptions, ListResult, Operation, StoredValue, StoreEvent, StoreWatch, TxnResult, WatchRoute } from './store.ts';
 
 export interface SqliteOptions { path: string; clock: Clock; log: Logger; /** For tests of durability alone. */ synchronous?: 'FULL' | 'OFF' }
 
@@ -64,7 +64,7 @@ export class SqliteStore implements ForkableStore {
 
   async get(key: string, revision?: number): Promise<StoredValue | undefined> { return this.#mvcc.get(key, revision); }
   async list(prefix: string, options?: ListOptions): Promise<ListResult> { return this.#mvcc.list(prefix, options); }
-  watch(prefix: string, fromRevision: number): StoreWatch { return this.#mvcc.watch(prefix, fromRevision); }
+  watch(prefix: string, fromRevision: number, route?: WatchRoute): StoreWatch { return this.#mvcc.watch(prefix, fromRevision, route); }
   currentRevision(): number { return this.#mvcc.revision; }
   compactedRevision(): number { return this.#mvcc.compactedRevision; }
   fork(clock: Clock = this.#clock): MemoryStore { return new MemoryStore(clock, this.#mvcc.fork(), this.#leases); }

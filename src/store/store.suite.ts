@@ -117,6 +117,17 @@ export function runStoreSuite(name: string, make: (clock: Clock) => Promise<Stor
       assert.equal(new Set(events.map((e) => e.revision)).size, 5000);
     }));
 
+    it('delivers to a routed watcher every event of its value, before and after it came there', withStore(async (store) => {
+      const valuesOf = (event: StoreEvent): string[] => [text(event.value?.value), text(event.previous?.value)].filter((v) => v !== undefined);
+      const mine = take(store.watch('/r/', store.currentRevision(), { name: 'value', value: 'one', valuesOf }), 3);
+      await put(store, '/r/a', 'two');
+      await put(store, '/r/b', 'one');
+      await put(store, '/r/b', 'two');
+      await put(store, '/r/a', 'one');
+      const events = (await mine).filter((e) => valuesOf(e).includes('one'));
+      assert.deepEqual(events.slice(0, 3).map((e) => [e.key, text(e.value?.value)]), [['/r/b', 'one'], ['/r/b', 'two'], ['/r/a', 'one']]);
+    }));
+
     it('ends a watch that is closed', withStore(async (store) => {
       const watch = store.watch('/c/', store.currentRevision());
       const done = take(watch, 1);

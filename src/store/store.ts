@@ -52,6 +52,12 @@ export interface StoreWatch extends AsyncIterable<StoreEvent[]> {
   close(): void;
 }
 
+/**
+ * A hint that a watcher wants only events for which `valuesOf` holds `value`: with a thousand watchers, one per node, an event then wakes one and not
+ * all. A backend may deliver others as well; `name` says which routes share `valuesOf`.
+ */
+export interface WatchRoute { name: string; value: string; valuesOf(event: StoreEvent): readonly string[] }
+
 export interface Store extends AsyncDisposable {
   get(key: string, revision?: number): Promise<StoredValue | undefined>;
   list(prefix: string, options?: ListOptions): Promise<ListResult>;
@@ -60,7 +66,7 @@ export interface Store extends AsyncDisposable {
    * Events after `fromRevision` (exclusive) of keys that begin with the prefix: a directory (`/registry/pods/`) or one whole key. When nothing is queued, the
    * watch has delivered everything up to `currentRevision()`.
    */
-  watch(prefix: string, fromRevision: number): StoreWatch;
+  watch(prefix: string, fromRevision: number, route?: WatchRoute): StoreWatch;
   currentRevision(): number;
   compactedRevision(): number;
   compact(revision: number): Promise<void>;
