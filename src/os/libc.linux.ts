@@ -2,7 +2,9 @@
  * The C library functions that the platform calls, and the error that they throw. Each wrapper names its system call
  * in the error, as `strace` would. Structures are laid out by hand for 64-bit Linux (x86-64 and arm64 agree on all used here).
  */
+import { closeSync, constants as flags, openSync } from 'node:fs';
 import { constants } from 'node:os';
+import { basename, dirname } from 'node:path';
 import { bindLibrary, readInt32At } from './ffi.linux.ts';
 import type { CArgument } from './ffi.linux.ts';
 
@@ -95,10 +97,19 @@ export const mountFlag = {
 
 export const cloneFlag = { fs: 0x200, newNs: 0x20000, newUts: 0x4000000, newIpc: 0x8000000, newPid: 0x20000000, newNet: 0x40000000 } as const;
 
-/** `struct sockaddr_un` for a path of at most 107 bytes. */
-export function unixAddress(path: string): Buffer {
+/** `struct sockaddr_un` holds 107 bytes of path. */
+const unixPathBytesMax = 107;
+
+/** Runs with the `struct sockaddr_un` of a path; one that is too long is reached through its directory's descriptor (unix(7), proc(5)). */
+export function withUnixAddress<T>(path: string, run: (address: Buffer) => T): T {
+  if (Buffer.byteLength(path) <= unixPathBytesMax) return run(unixAddress(path));
+  const directory = openSync(dirname(path), flags.O_RDONLY | flags.O_DIRECTORY);
+  try { return run(unixAddress(`/proc/self/fd/${directory}/${basename(path)}`)); } finally { closeSync(directory); }
+}
+
+function unixAddress(path: string): Buffer {
   const name = Buffer.from(path);
-  if (name.length > 107) throw new SystemError('connect', 36, path);
+  if (name.length > unixPathBytesMax) throw new SystemError('connect', 36, path);
   const out = Buffer.alloc(2 + name.length + 1);
   out.writeUInt16LE(1, 0);
   name.copy(out, 2);

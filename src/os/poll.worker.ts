@@ -4,7 +4,7 @@
  */
 import { unlinkSync } from 'node:fs';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { SystemError, call, errno, openPidfd, tryCall, unixAddress } from './libc.linux.ts';
+import { SystemError, call, errno, openPidfd, tryCall, withUnixAddress } from './libc.linux.ts';
 import { addressOf } from './ffi.linux.ts';
 import type { PollCommand, PollEvent } from './poll.linux.ts';
 
@@ -62,15 +62,13 @@ function command(message: PollCommand): boolean {
       else add(message.id, fd, 'pid');
     } else if (message.op === 'attach') {
       const fd = call('socket', 'attach', 1, 5 | 0x80800, 0);
-      const address = unixAddress(message.path);
-      const result = tryCall('connect', fd, address, address.length);
+      const result = withUnixAddress(message.path, (address) => tryCall('connect', fd, address, address.length));
       if (result < 0) { tryCall('close', fd); throw new SystemError('connect', -result, message.path); }
       add(message.id, fd, 'attach');
       outbox.push({ kind: 'ready', id: message.id });
     } else if (message.op === 'terminal') {
       const fd = call('socket', 'terminal', 1, 1 | 0x80800, 0);
-      const address = unixAddress(message.path);
-      call('bind', message.path, fd, address, address.length);
+      withUnixAddress(message.path, (address) => call('bind', message.path, fd, address, address.length));
       call('listen', message.path, fd, 1);
       add(message.id, fd, 'listener', message.path);
       outbox.push({ kind: 'ready', id: message.id });
