@@ -21,8 +21,9 @@ export interface RemovalDoors {
 }
 
 export async function removeAllOf(instanceId: string, doors: RemovalDoors): Promise<void> {
+  const monitors = monitorsOf(doors.directories);
   await endProcesses(cgroupRoot(instanceId), doors);
-  await endMonitors(doors);
+  await endMonitors(monitors, doors);
   for (const directory of doors.directories) await doors.mounts.unmountBelow(directory);
   await removeTables(instanceId, doors.nft);
   await uncoverForward({ processes: doors.processes, instanceId, log: doors.log });
@@ -47,18 +48,23 @@ async function endProcesses(root: string, doors: RemovalDoors): Promise<void> {
   await until(clock, monitorWaitMs, () => { cgroups.killAll(root); return cgroups.pids(root).length === 0; });
 }
 
-/** conmon processes that work in these directories: they end by themselves once their container has. */
-async function endMonitors(doors: RemovalDoors): Promise<void> {
-  const monitors = (): number[] => readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => {
+/** conmon processes that work in these directories. */
+function monitorsOf(directories: string[]): number[] {
+  return readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => {
     try {
       if (readFileSync(`/proc/${pid}/comm`, 'utf8').trim() !== 'conmon') return false;
       const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-      return words.some((word) => doors.directories.some((directory) => word.startsWith(`${directory}/`)));
+      return words.some((word) => directories.some((directory) => word.includes(`${directory}/`)));
     } catch { return false; }
   });
-  if (await until(doors.clock, monitorWaitMs, () => monitors().length === 0)) return;
-  for (const pid of monitors()) doors.processes.kill(pid, 'SIGKILL');
-  await until(doors.clock, monitorWaitMs, () => monitors().length === 0);
+}
+
+/** Monitors end by themselves once their container has; they are gone when also init has taken note of it. */
+async function endMonitors(monitors: number[], doors: RemovalDoors): Promise<void> {
+  const left = (): number[] => monitors.filter((pid) => { try { return readFileSync(`/proc/${pid}/comm`, 'utf8').trim() === 'conmon'; } catch { return false; } });
+  if (await until(doors.clock, monitorWaitMs, () => left().length === 0)) return;
+  for (const pid of left()) doors.processes.kill(pid, 'SIGKILL');
+  await until(doors.clock, monitorWaitMs, () => left().length === 0);
 }
 
 async function removeTables(instanceId: string, nft: Nft): Promise<void> {
