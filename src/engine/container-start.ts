@@ -10,7 +10,7 @@
 import { mkdirSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { cgroupRoot } from '#net/names.ts';
-import { removeTree, writeFileAtomic } from '#os/files.ts';
+import { removeTree } from '#os/files.ts';
 import type { Container } from './container.ts';
 import { eventAttributes } from './container.ts';
 import { containerDirectory } from './container-record.ts';
@@ -43,10 +43,9 @@ export async function startContainer(registry: ContainerRegistry, container: Con
     const cgroup = cgroupPath(context.instanceId, container);
     if (record.spec.cgroupParent !== undefined) context.os.cgroups.create(record.spec.cgroupParent);
     const spec = buildBundle(registry, container, { root, mounts, cgroup, network: net.namespace });
-    writeFileAtomic(`${bundle}/config.json`, JSON.stringify(spec));
     const connected = connectEndpoints(registry, net);
     connected.catch(() => undefined);
-    const process = await createProcess(registry, container, bundle, undo, cgroup);
+    const process = await createProcess(registry, container, bundle, spec, undo, cgroup);
     await connected;
     const run: RunRecord = {
       bootId: context.bootId, pid: process.pid, pidStartTime: context.os.processes.startTime(process.pid) ?? '', monitorPid: process.monitorPid, monitorStartTime: context.os.processes.startTime(process.monitorPid) ?? '',
@@ -76,14 +75,14 @@ function exitCodeOf(error: Error): number {
 }
 
 // walk docker-run 6/7: conmon starts crun and stays as the monitor: it holds log and exit status.
-async function createProcess(registry: ContainerRegistry, container: Container, bundle: string, undo: AsyncDisposableStack, cgroup: string): Promise<{ pid: number; monitorPid: number }> {
+async function createProcess(registry: ContainerRegistry, container: Container, bundle: string, configuration: Record<string, unknown>, undo: AsyncDisposableStack, cgroup: string): Promise<{ pid: number; monitorPid: number }> {
   const { context } = registry;
   const { record } = container;
   context.runtime.forget(record.id);
   undo.defer(() => { context.runtime.forget(record.id); context.os.cgroups.killAll(cgroup); context.os.cgroups.remove(cgroup); });
   const process = await context.runtime.create({
     id: record.id, name: record.spec.name, bundle, terminal: record.spec.tty, stdin: record.spec.openStdin, leaveStdinOpen: !record.spec.stdinOnce, logPath: logPathOf(registry, container),
-  });
+  }, configuration);
   undo.defer(() => { context.os.processes.kill(process.pid, 'SIGKILL'); context.os.processes.kill(process.monitorPid, 'SIGKILL'); });
   return process;
 }

@@ -22,3 +22,6 @@ export const dnsInFlightMax = 512;
 export const logFilesDefault = 4;
 export const healthLogEntriesMax = 5;
 export const healthOutputBytesMax = 4096;
+export const seccompFiltersMax = 64;
+/** BPF_MAXINSNS (4096) filters of eight bytes. */
+export const seccompFilterBytesMax = 32 * 1024;

@@ -13,6 +13,7 @@ import { ApiError } from '#base/errors.ts';
 import { readIfExists, removeTree, writeFileAtomic, writeFifo } from '#os/files.ts';
 import type { Cgroups } from '#os/cgroups.ts';
 import type { Child, Processes } from '#os/processes.ts';
+import { SeccompCache } from './seccomp-cache.ts';
 import { explainRuntimeError } from './runtime-errors.ts';
 
 export interface MonitorOptions { id: string; name: string; bundle: string; terminal: boolean; stdin: boolean; leaveStdinOpen: boolean; logPath: string | undefined }
@@ -20,7 +21,8 @@ export interface CreatedProcess { pid: number; monitorPid: number }
 
 export interface Runtime {
   readonly name: string;
-  create(options: MonitorOptions): Promise<CreatedProcess>;
+  /** Writes the configuration into the bundle and lets the monitor create the process. */
+  create(options: MonitorOptions, configuration: Record<string, unknown>): Promise<CreatedProcess>;
   start(id: string): Promise<void>;
   /** Forgets a container that has ended; what is running stays. */
   forget(id: string): void;
@@ -45,10 +47,13 @@ export function createRuntime(options: { processes: Processes; cgroups: Cgroups;
   if (conmon === undefined || binary === undefined) throw new ApiError('ServiceUnavailable', `the engine needs conmon and crun (or runc): ${conmon === undefined ? 'conmon' : 'crun'} is not installed`);
   const name = crun === undefined ? 'runc' : 'crun';
   const stateRoot = `${runDirectory}/runtime`;
+  const filters = name === 'crun' ? new SeccompCache(runDirectory, stateRoot) : undefined;
   const creator = name === 'crun' && cgroups.hybridMount !== undefined ? writeHybridScript(runDirectory, binary, cgroups.hybridMount) : binary;
   return {
     name,
-    async create(monitor) {
+    async create(monitor, configuration) {
+      const learning = filters?.apply(configuration);
+      writeFileAtomic(`${monitor.bundle}/config.json`, JSON.stringify(configuration));
       const args = [
         '--api-version', '1', '-c', monitor.id, '-u', monitor.id, '-n', monitor.name, '-r', creator, '-b', monitor.bundle,
         '-p', `${monitor.bundle}/pidfile`, '-P', `${monitor.bundle}/conmon.pid`, '--exit-dir', monitor.bundle, '--full-attach', '--no-sync-log', '--log-level', 'error',
@@ -59,6 +64,7 @@ export function createRuntime(options: { processes: Processes; cgroups: Cgroups;
       const child = processes.spawn(conmon, args, { detached: true, directory: monitor.bundle, env: { ...runtimeEnvironment, _OCI_SYNCPIPE: '3' }, stderr: 'pipe', extra: ['pipe'] });
       const answer = await readAnswer(child);
       if (answer.pid <= 0) throw explainRuntimeError(name, answer.message);
+      if (learning !== undefined) filters!.learn(learning, monitor.id);
       return { pid: answer.pid, monitorPid: Number(readFileSync(`${monitor.bundle}/conmon.pid`, 'utf8')) };
     },
     async start(id) {
