@@ -2,7 +2,7 @@
 import { Worker } from 'node:worker_threads';
 import { call, tryCall } from './libc.linux.ts';
 import type { AttachSocket, Poll } from './poll.ts';
-import { siblingUrl } from './worker-call.linux.ts';
+import { siblingUrl, workerMemory } from './worker-call.linux.ts';
 
 export type PollCommand =
   | { op: 'watch'; id: number; pid: number } | { op: 'attach'; id: number; path: string } | { op: 'terminal'; id: number; path: string }
@@ -18,7 +18,7 @@ export function createPoll(): Poll {
   one.writeUInt32LE(1);
   let nextId = 1;
   let stopped = false;
-  const worker = new Worker(siblingUrl(import.meta.url, 'poll.worker'), { name: 'poll', workerData: { wake }, execArgv: ['--no-warnings'] });
+  const worker = new Worker(siblingUrl(import.meta.url, 'poll.worker'), { name: 'poll', workerData: { wake }, execArgv: ['--no-warnings'], resourceLimits: workerMemory });
   worker.on('message', (events: PollEvent[]) => { for (const event of events) listeners.get(event.id)?.(event); });
   worker.unref();
   const send = (command: PollCommand): void => {

@@ -11,6 +11,9 @@ import type { SyscallOperations } from './syscall.worker.ts';
 
 interface Answer { id: number; result?: unknown; error?: { message: string; code?: string; errno?: number; syscall?: string; detail?: string } }
 
+/** These threads hold next to nothing: a small heap keeps an idle node small. */
+export const workerMemory = { maxYoungGenerationSizeMb: 1, maxOldGenerationSizeMb: 48 };
+
 export interface SyscallWorker {
   call<K extends keyof SyscallOperations>(name: K, argument: Parameters<SyscallOperations[K]>[0]): Promise<ReturnType<SyscallOperations[K]>>;
   close(): Promise<void>;
@@ -31,7 +34,7 @@ export function startSyscallWorker(name: string): SyscallWorker {
     worker = undefined;
   };
   const start = (): Worker => {
-    const started = new Worker(siblingUrl(import.meta.url, 'syscall.worker'), { name, execArgv: ['--no-warnings'], stdout: false });
+    const started = new Worker(siblingUrl(import.meta.url, 'syscall.worker'), { name, execArgv: ['--no-warnings'], resourceLimits: workerMemory });
     started.unref();
     started.on('message', (answer: Answer) => {
       const entry = waiting.get(answer.id);
