@@ -83,7 +83,7 @@ export function planPorts(table: string, verb: 'add' | 'delete', ports: Publishe
 export function planMasquerade(table: string, verb: 'add' | 'delete', rule: Masquerade): string {
   const out: string[] = [];
   if (rule.masquerade && !rule.internal) out.push(`${verb} element ip ${table} masqueraded { ${rule.subnet} }`);
-  if (rule.link !== '') out.push(`${verb} element ip ${table} hairpinned { ${rule.link} . ${rule.link} }`);
+  if (rule.link !== '') out.push(`${verb} element ip ${table} hairpinned { ${rule.link} . ${rule.link} }`, `${verb} element ip ${table} hairpinned_sources { ${rule.subnet} . ${rule.link} }`);
   if (rule.internal) out.push(`${verb} element ip ${table} internal_links { ${rule.link} }`);
   if (rule.isolated) out.push(`${verb} element ip ${table} isolated_links { ${rule.link} }`);
   return `${out.join('\n')}\n`;
@@ -104,10 +104,11 @@ export function planTable(table: string, prefix: string, ports: PublishedPort[],
     `add set ip ${table} masqueraded { type ipv4_addr; flags interval; }`,
     `add set ip ${table} unmasqueraded { type ipv4_addr; flags interval; }`,
     `add set ip ${table} hairpinned { type ifname . ifname; }`,
+    `add set ip ${table} hairpinned_sources { type ipv4_addr . ifname; flags interval; }`,
     `add set ip ${table} internal_links { type ifname; }`,
     `add set ip ${table} isolated_links { type ifname; }`,
     ...['published', 'published_at'].map((name) => `flush map ip ${table} ${name}`),
-    ...['masqueraded', 'unmasqueraded', 'hairpinned', 'internal_links', 'isolated_links'].map((name) => `flush set ip ${table} ${name}`),
+    ...['masqueraded', 'unmasqueraded', 'hairpinned', 'hairpinned_sources', 'internal_links', 'isolated_links'].map((name) => `flush set ip ${table} ${name}`),
   ];
   const chains = [
     `add chain ip ${table} publish`,
@@ -124,7 +125,8 @@ export function planTable(table: string, prefix: string, ports: PublishedPort[],
     ['published_prerouting', 'meta l4proto { tcp, udp, sctp } fib daddr type local jump publish'],
     ['published_output', 'meta l4proto { tcp, udp, sctp } fib daddr type local jump publish'],
     ['masquerading', `ip saddr 127.0.0.0/8 oifname "${prefix}*" masquerade`],
-    ['masquerading', 'ct status dnat iifname . oifname @hairpinned masquerade'],
+    // At this hook the way in is no longer known: the subnet of the source stands for it.
+    ['masquerading', 'ct status dnat ip saddr . oifname @hairpinned_sources masquerade'],
     ['masquerading', 'ip daddr @unmasqueraded return'],
     ['masquerading', `ip saddr @masqueraded oifname != "${prefix}*" masquerade`],
     ['guard', `iifname "${prefix}*" ip daddr 127.0.0.0/8 drop`],
