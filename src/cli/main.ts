@@ -70,6 +70,7 @@ program.command('uninstall').description('stop, and remove all that was added to
   .action(async (options) => { const { uninstall } = await import('./commands/uninstall.ts'); await uninstall(options); });
 program.command('server', { hidden: true }).description('run the control plane process').action(async () => { const { runServer } = await import('#platform/server.ts'); stays = true; await endOnFailure(runServer()); });
 program.command('node', { hidden: true }).description('run one node process').argument('<number>').action(async (number: string) => { const { runNode } = await import('#platform/node.ts'); stays = true; await endOnFailure(runNode(Number(number))); });
+program.command('build-package', { hidden: true }).description('make dist for npm pack').action(async () => { const { buildPackage } = await import('./commands/build-package.ts'); buildPackage(); });
 program.command('completion').description('print a completion script').argument('<shell>', 'bash, zsh or fish')
   .action((shell: string) => { process.stdout.write(completionScript(program, shell)); });
 program.command('version').description('print the version').addOption(json())

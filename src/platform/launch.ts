@@ -50,9 +50,10 @@ export function knownParts(paths: Paths, instance: Instance): string[] {
   return [...new Set([...partNames(instance), ...traces])];
 }
 
-function entry(): { script: string; conditions: string[] } {
+/** The command line's own file: source in a checkout, stripped of types in a package. */
+function entry(): string {
   const source = join(packageRoot, 'src/cli/main.ts');
-  return existsSync(source) ? { script: source, conditions: [] } : { script: join(packageRoot, 'dist/cli/main.js'), conditions: ['--conditions=packed'] };
+  return existsSync(source) ? source : join(packageRoot, 'dist/cli/main.js');
 }
 
 /** Heap limits keep an idle platform small: V8 collects young objects in a smaller space before it asks for more. */
@@ -62,12 +63,11 @@ export function startPart(instance: Instance, paths: Paths, name: string, proces
   mkdirSync(files.processes(paths), { recursive: true });
   rmSync(files.ready(paths, name), { force: true });
   const log = join(files.logs(paths), `${name}.log`);
-  const { script, conditions } = entry();
   const words = name === 'server' ? ['server'] : ['node', name.slice('node-'.length)];
   const number = name === 'server' ? 1 : Number(name.slice('node-'.length));
   const namespace = nodeNamespace(paths, nodePlan(instance, number, hostName()));
-  const command = [...(namespace === undefined ? [] : ['nsenter', `--net=${namespace}`, '--']), process.execPath, ...nodeOptions, ...conditions, script, ...words];
-  const supervisor = join(packageRoot, 'src/platform/supervise.sh');
+  const command = [...(namespace === undefined ? [] : ['nsenter', `--net=${namespace}`, '--']), process.execPath, ...nodeOptions, entry(), ...words];
+  const supervisor = join(import.meta.dirname, 'supervise.sh');
   const output = openSync(log, 'a', 0o600);
   const environment = Object.fromEntries(Object.entries(process.env).filter(([, value]) => value !== undefined)) as Record<string, string>;
   processes.spawn('/bin/sh', [supervisor, name, files.processes(paths), log, ...command], {
