@@ -2,6 +2,7 @@
 import { ApiError } from '#base/errors.ts';
 import type { Readable } from 'node:stream';
 import type { DockerParts } from './context.ts';
+import { parseDetachKeys, watchDetachKeys } from './detach.ts';
 import { framedWriter, plainWriter } from './multiplex.ts';
 import { queryFlag } from './route.ts';
 import type { RouteContext } from './route.ts';
@@ -13,6 +14,8 @@ export async function attachContainer(parts: DockerParts, context: RouteContext)
   if (container.record.state === 'paused') throw new ApiError('Conflict', `container ${container.id} is paused, unpause the container before attach`);
   if (container.record.state === 'restarting') throw new ApiError('Conflict', `container ${container.id} is restarting, wait until the container is running`);
   const tty = container.record.spec.tty;
+  const keys = parseDetachKeys(query.get('detachKeys') ?? '');
+  const detached = new AbortController();
   const multiplexed = !tty && context.version[1] >= 42;
   const socket = await context.hijack(multiplexed ? 'application/vnd.docker.multiplexed-stream' : 'application/vnd.docker.raw-stream');
   const stdout = tty ? plainWriter(socket) : framedWriter(socket, 1);
@@ -25,8 +28,9 @@ export async function attachContainer(parts: DockerParts, context: RouteContext)
   if (!withStdin) drain(socket);
   engine.events.emit({ type: 'container', action: 'attach', id: container.id, attributes: { ...container.record.spec.labels, image: container.record.spec.image, name: container.name }, owner: container.record.spec.owner });
   await engine.containers.attach(container.id, {
-    ...(withStdin ? { stdin: socket } : {}), ...(queryFlag(query, 'stdout') ? { stdout } : {}), ...(queryFlag(query, 'stderr') ? { stderr } : {}),
-  }, context.signal);
+    ...(withStdin ? { stdin: tty ? watchDetachKeys(socket, keys, () => detached.abort()) : socket } : {}), ...(queryFlag(query, 'stdout') ? { stdout } : {}), ...(queryFlag(query, 'stderr') ? { stderr } : {}),
+  }, AbortSignal.any([context.signal, detached.signal]));
+  if (detached.signal.aborted) engine.events.emit({ type: 'container', action: 'detach', id: container.id, attributes: { ...container.record.spec.labels, image: container.record.spec.image, name: container.name }, owner: container.record.spec.owner });
   for (const output of [stdout, stderr]) output.end();
   await Promise.all([stdout, stderr].map((output) => new Promise<void>((resolve) => { if (output.closed) resolve(); else { output.once('finish', resolve); output.once('close', resolve); } })));
   socket.end();

@@ -2,7 +2,7 @@
  * Everyone attached to a container shares one connection to its monitor. A client may attach before the start; it then waits, and the
  * connection is made between create and start, so that no byte is missed. The slowest client slows the container, as a full terminal would.
  */
-import type { Readable, Writable } from 'node:stream';
+import type { Writable } from 'node:stream';
 import type { AttachSocket, Poll } from '#os/poll.ts';
 import type { Streams } from './engine.ts';
 
@@ -30,7 +30,7 @@ export class AttachHub {
       this.#clients.add(client);
       signal?.addEventListener('abort', leave, { once: true });
       for (const output of [streams.stdout, streams.stderr]) output?.once('close', leave);
-      if (streams.stdin !== undefined && this.#socket !== undefined) this.#pump(streams.stdin);
+      if (this.#socket !== undefined) this.#pump(client);
     });
   }
 
@@ -46,7 +46,7 @@ export class AttachHub {
     socket.onPacket = (packet, done) => this.#deliver(packet, done);
     socket.onEnd = () => this.end();
     this.#socket = socket;
-    for (const client of this.#clients) if (client.streams.stdin !== undefined) this.#pump(client.streams.stdin);
+    for (const client of this.#clients) this.#pump(client);
   }
 
   #deliver(packet: Buffer, done: () => void): void {
@@ -60,13 +60,17 @@ export class AttachHub {
     if (waits.length === 0) done(); else void Promise.all(waits).then(done);
   }
 
-  #pump(stdin: Readable): void {
+  #pump(client: Client): void {
     const socket = this.#socket!;
+    const { stdin } = client.streams;
+    if (stdin === undefined) return;
     stdin.on('data', (part: Buffer) => {
+      if (!this.#clients.has(client)) return;
       stdin.pause();
       socket.write(part).then(() => stdin.resume(), () => stdin.destroy());
     });
-    stdin.once('end', () => { if (this.#stdinOnce) socket.shutdown(); });
+    // Who has detached leaves the container's input open.
+    stdin.once('end', () => { if (this.#stdinOnce && this.#clients.has(client)) socket.shutdown(); });
     stdin.on('error', () => undefined);
   }
 
