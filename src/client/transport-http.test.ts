@@ -22,7 +22,7 @@ async function fakeServer(answer: (stream: http2.ServerHttp2Stream, path: string
     let body = '';
     stream.on('error', () => undefined);
     stream.on('data', (chunk) => { body += String(chunk); });
-    stream.on('end', () => { fake.requests.push(`${headers[':method']} ${headers[':path']} ${headers['authorization'] ?? ''}`); answer(stream, String(headers[':path']), body); });
+    stream.on('end', () => { fake.requests.push(`${headers[':method']} ${headers[':path']} ${headers['authorization'] ?? ''}`); answer(stream as http2.ServerHttp2Stream, String(headers[':path']), body); });
   });
   await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve); });
   fake.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
@@ -37,7 +37,7 @@ test('requests carry token, query and body, and failures become ApiErrors', asyn
   await using transport = createHttpTransport({ server: server.url, token: () => 'secret', clock: realClock });
   const client = createClient(transport);
   const made = await client.create(kinds.Pod, { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'a', namespace: 'x' } }, { fieldManager: 'me' });
-  assert.equal(made['echoed'].metadata.name, 'a');
+  assert.equal((made as unknown as { echoed: { metadata: { name: string } } }).echoed.metadata.name, 'a');
   assert.equal(server.requests[0], 'POST /api/v1/namespaces/x/pods?fieldManager=me Bearer secret');
   await assert.rejects(client.get(kinds.Pod, 'missing', 'x'), (error) => error instanceof ApiError && error.reason === 'NotFound' && error.details?.name === 'missing');
   assert.equal(server.sessions, 1);
