@@ -147,15 +147,17 @@ function execOverWebSocket(kubeconfig: string, namespace: string, pod: string, c
   return new Promise((resolve, reject) => {
     const ws = new WebSocket(`${config.server.replace(/^http/, 'ws')}/api/v1/namespaces/${namespace}/pods/${pod}/exec?${query.toString()}`, 'v5.channel.k8s.io', { ca: config.ca, cert: config.certificate, key: config.key });
     const output: Buffer[] = [];
+    let problems = '';
     let status: Json;
     ws.on('message', (message: Buffer) => {
       if (message[0] === 1) output.push(message.subarray(1));
+      else if (message[0] === 2) problems += message.subarray(1).toString('utf8');
       else if (message[0] === 3) status = JSON.parse(message.subarray(1).toString('utf8'));
     });
     ws.on('error', reject);
     ws.on('close', () => {
       if (status?.status === 'Success') resolve(Buffer.concat(output).toString('utf8'));
-      else reject(new Error(status?.message ?? 'the connection was lost'));
+      else reject(new Error(`${command.join(' ')}: ${status?.message ?? 'the connection was lost'}${problems === '' ? '' : `: ${problems.trim()}`}`));
     });
   });
 }
