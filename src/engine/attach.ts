@@ -69,7 +69,7 @@ export class AttachHub {
       stdin.pause();
       socket.write(part).then(() => stdin.resume(), () => stdin.destroy());
     });
-    // Who has detached leaves the container's input open.
+    // Who has detached leaves the container's input open; a terminal stays open for the next one in any case.
     stdin.once('end', () => { if (this.#stdinOnce && this.#clients.has(client)) socket.shutdown(); });
     stdin.on('error', () => undefined);
   }

@@ -81,7 +81,7 @@ async function createProcess(registry: ContainerRegistry, container: Container, 
   context.runtime.forget(record.id);
   undo.defer(() => { context.runtime.forget(record.id); context.os.cgroups.killAll(cgroup); context.os.cgroups.remove(cgroup); });
   const process = await context.runtime.create({
-    id: record.id, name: record.spec.name, bundle, terminal: record.spec.tty, stdin: record.spec.openStdin, leaveStdinOpen: !record.spec.stdinOnce, logPath: logPathOf(registry, container),
+    id: record.id, name: record.spec.name, bundle, terminal: record.spec.tty, stdin: record.spec.openStdin, leaveStdinOpen: !record.spec.stdinOnce || record.spec.tty, logPath: logPathOf(registry, container),
   }, configuration);
   undo.defer(() => { context.os.processes.kill(process.pid, 'SIGKILL'); context.os.processes.kill(process.monitorPid, 'SIGKILL'); });
   return process;

@@ -136,7 +136,7 @@ export class Containers implements ContainersContract {
   async attach(id: string, streams: Streams, signal?: AbortSignal): Promise<void> {
     const container = this.registry.get(id);
     const { context } = this.registry;
-    container.hub ??= new AttachHub(context.os.poll, { stdinOnce: container.record.spec.stdinOnce || container.record.spec.tty });
+    container.hub ??= new AttachHub(context.os.poll, { stdinOnce: container.record.spec.stdinOnce && !container.record.spec.tty });
     const attached = container.hub.attach(streams, signal);
     if (container.isRunning) await container.hub.connect(`${bundleDirectory(context.directories.run, container.id)}/attach`).catch((error) => context.log.debug('attach', { id: container.id, error }));
     if (streams.resizes !== undefined) void (async () => { for await (const size of streams.resizes!) this.resize(container.id, size); })().catch(() => undefined);
