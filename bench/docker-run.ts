@@ -1,0 +1,85 @@
+/** `docker run --rm busybox true` on the default bridge with the default seccomp profile, from exec of the client to its end; sides take turns. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { command, find, fileSizeMb, logTail, median, daemon, ratioOf, stop, timed, until } from './harness.ts';
+import type { Bench, Result, Run, Sample } from './harness.ts';
+import { requireTools, startTiphys, tiphysVersion } from './tiphys.ts';
+
+const defaultRounds = 20;
+const warmUps = 2;
+
+interface Side { name: string; words: string[]; env: Record<string, string>; version: string }
+
+export const dockerRun: Bench = { name: 'docker-run', about: 'docker run --rm busybox true, default bridge, default seccomp', run };
+
+async function run(current: Run): Promise<Result> {
+  requireTools('docker');
+  const skipped: string[] = [];
+  const { tiphys, busybox } = await startTiphys(current);
+  const crun = (await command(['crun', '--version'])).stdout.split('\n')[0]!;
+  const sides: Side[] = [{ name: 'Tiphys', words: ['docker', 'run', '--rm', 'busybox', 'true'], env: tiphys.env, version: `${tiphysVersion()} with ${crun}` }];
+  for (const start of [startDockerd, startPodman]) {
+    const side = await start(current, busybox);
+    if (typeof side === 'string') { skipped.push(side); current.say(side); } else sides.push(side);
+  }
+  const samples: Sample[] = sides.map((side) => ({ name: side.name, unit: 'ms', values: [] }));
+  const rounds = current.rounds ?? defaultRounds;
+  for (let round = -warmUps; round < rounds; round++) {
+    for (const [index, side] of sides.entries()) {
+      const ms = await timed(side.words, side.env);
+      if (round >= 0) samples[index]!.values.push(ms);
+    }
+    if (round % 5 === 4) current.say(`round ${round + 1} of ${rounds}: ${samples.map((sample) => `${sample.name} ${median(sample.values).toFixed(0)} ms`).join(', ')}`);
+  }
+  const of = (name: string): number[] | undefined => samples.find((sample) => sample.name === name)?.values;
+  return {
+    bench: dockerRun.name, about: dockerRun.about, samples, skipped, versions: Object.fromEntries(sides.map((side) => [side.name, side.version])),
+    goals: [{ text: 'Tiphys / dockerd', atMost: 0.35, value: ratioOf(of('Tiphys')!, of('dockerd')) }, ...(of('podman') === undefined ? [] : [{ text: 'Tiphys / podman', atMost: 1, value: ratioOf(of('Tiphys')!, of('podman')) }])],
+  };
+}
+
+/** dockerd with data, state, socket and bridge of its own; what it adds to iptables is taken away again. */
+async function startDockerd(current: Run, busybox: string): Promise<Side | string> {
+  const program = find('dockerd');
+  if (program === undefined) return 'dockerd is not installed: apt-get install docker.io';
+  if (existsSync('/var/run/docker.pid') || existsSync('/sys/class/net/docker0')) return 'another dockerd uses docker0: stop it, and delete the bridge, to compare';
+  const root = join(current.scratch, 'dockerd');
+  const socket = `unix://${root}/docker.sock`;
+  const policy = /^-P FORWARD (\S+)/m.exec((await command(['iptables', '-S', 'FORWARD'], { allowFailure: true })).stdout)?.[1] ?? 'ACCEPT';
+  current.defer(() => removeDockerdTraces(policy));
+  current.say('starting dockerd');
+  const child = daemon(current, 'dockerd', [program, '--data-root', `${root}/data`, '--exec-root', `${root}/exec`, '--pidfile', `${root}/pid`, '-H', socket, '--bip', '172.30.251.1/24']);
+  const env = { DOCKER_HOST: socket, DOCKER_CONTEXT: '' };
+  try {
+    await until('dockerd', 30_000, async () => child.exitCode === null && (await command(['docker', 'version'], { env, allowFailure: true })).code === 0, 200);
+  } catch { await stop(child); return `dockerd does not start here: ${logTail(current, 'dockerd', 3)}`; }
+  await command(['docker', 'load', '-q', '-i', busybox], { env });
+  const version = (await command(['docker', 'version', '-f', '{{.Server.Version}}'], { env })).stdout.trim();
+  const runc = (await command(['runc', '--version'], { allowFailure: true })).stdout.split('\n')[0]!;
+  return { name: 'dockerd', words: ['docker', 'run', '--rm', 'busybox', 'true'], env, version: `${version} (${fileSizeMb(program)}) with ${runc} (${fileSizeMb(find('runc'))})` };
+}
+
+async function removeDockerdTraces(policy: string): Promise<void> {
+  const quietly = (words: string[]): Promise<unknown> => command(words, { allowFailure: true });
+  await quietly(['ip', 'link', 'delete', 'docker0']);
+  for (const table of ['filter', 'nat']) {
+    const rules = (await command(['iptables', '-t', table, '-S'], { allowFailure: true })).stdout.split('\n');
+    for (const rule of rules) if (rule.startsWith('-A') && /DOCKER|docker0|172\.30\.251\./.test(rule)) await quietly(['iptables', '-t', table, '-D', ...rule.slice(3).split(' ')]);
+    for (const rule of rules) if (rule.startsWith('-N DOCKER')) await quietly(['iptables', '-t', table, '-X', rule.slice(3)]);
+  }
+  await quietly(['iptables', '-P', 'FORWARD', policy]);
+}
+
+async function startPodman(current: Run, busybox: string): Promise<Side | string> {
+  const program = find('podman');
+  if (program === undefined) return 'podman is not installed: apt-get install podman';
+  const root = join(current.scratch, 'podman');
+  const words = [program, '--root', `${root}/data`, '--runroot', `${root}/run`, '--cgroup-manager', 'cgroupfs', '--events-backend', 'none'];
+  current.defer(() => command([...words, 'system', 'reset', '--force'], { allowFailure: true }));
+  const env = {};
+  const loaded = await command([...words, 'load', '-q', '-i', busybox], { env, allowFailure: true });
+  const first = loaded.code === 0 ? await command([...words, 'run', '--rm', 'docker.io/library/busybox', 'true'], { env, allowFailure: true }) : loaded;
+  if (first.code !== 0) return `podman does not run here: ${first.stderr.trim().split('\n').at(-1)}`;
+  const info = JSON.parse((await command([...words, 'info', '--format', 'json'], { env })).stdout) as { version: { Version: string }; host: { ociRuntime: { name: string } } };
+  return { name: 'podman', words: [...words, 'run', '--rm', 'docker.io/library/busybox', 'true'], env, version: `${info.version.Version} (${fileSizeMb(program)}) with ${info.host.ociRuntime.name}` };
+}
