@@ -23,7 +23,7 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
   const mounts = createMounts();
   let engine: DockerEngine;
 
-  const image: ImageSummary = { id: imageId, names: ['busybox:latest'], digests: [], sizeBytes: 1, createdAtMs: 0, config: { user: '', env: [], entrypoint: [], command: ['sh'], workingDir: '', volumes: [], exposedPorts: [], stopSignal: '', labels: {} } };
+  const image: ImageSummary = { id: imageId, names: ['busybox:latest'], digests: [], sizeBytes: 1, createdAtMs: 0, isCollectable: false, config: { user: '', env: [], entrypoint: [], command: ['sh'], workingDir: '', volumes: [], exposedPorts: [], stopSignal: '', labels: {} } };
   const images = { find: (name: string) => (name === 'busybox' || name === imageId ? image : undefined), list: () => [image], lease: async () => undefined, releaseLease: async () => undefined } as unknown as Images;
   const snapshots = {
     async mountContainerRoot(id: string) {
