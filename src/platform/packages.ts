@@ -19,6 +19,9 @@ export const tools: readonly Tool[] = [
 /** Needed only where base images are made here because no public registry answers. */
 export const imageTools: readonly Tool[] = [{ program: 'debootstrap', package: 'debootstrap', why: 'makes debian:bookworm-slim where no public registry answers' }];
 
+/** Needed by the tests alone: a program that runs in any root filesystem. */
+export const testTools: readonly Tool[] = [{ program: 'busybox', package: 'busybox-static', why: 'what containers of the tests run' }, { program: 'mkfs.ext4', package: 'e2fsprogs', why: 'disks that the tests fill and cut off' }];
+
 export function missingTools(processes: Processes, wanted: readonly Tool[]): Tool[] {
   return wanted.filter((tool) => processes.find(tool.program) === undefined);
 }

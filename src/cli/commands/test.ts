@@ -1,15 +1,17 @@
 /**
- * `tiphys test` (npm test): installs what the tests need, checks types, and runs every test. Without root the tests that need it are left out and
- * named; with CI=true leaving anything out is a failure.
+ * `tiphys test` (npm test): installs what the tests need, checks types, and runs every test. Tests that need root, or the real
+ * docker and kubectl, are left out and named where there are none; with CI=true leaving anything out is a failure.
  */
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { linuxProcesses } from '#os/processes.linux.ts';
-import { imageTools, installPackages, missingTools, tools } from '#platform/packages.ts';
+import { imageTools, installPackages, missingTools, testTools, tools } from '#platform/packages.ts';
 import { packageRoot, pathsOf } from '#platform/paths.ts';
 import { print, UsageError } from '../output.ts';
 
 const needsRoot = /\.root\.test\.ts$/;
+/** Judged by the real docker and kubectl: Tiphys does not install other people's clients. */
+const needsClients = /\.clients\.root\.test\.ts$/;
 
 function testFiles(): string[] {
   return ['src', 'test', 'examples', 'bench'].flatMap((top) => existsSync(join(packageRoot, top)) ? readdirSync(join(packageRoot, top), { recursive: true, encoding: 'utf8' }).filter((path) => path.endsWith('.test.ts') && !path.includes('node_modules')).map((path) => join(top, path)) : []).sort();
@@ -19,9 +21,10 @@ export async function runTests(paths: string[]): Promise<void> {
   if (!existsSync(join(packageRoot, 'src'))) throw new UsageError('the packed program has no tests; run this in a checkout');
   await installDevelopment();
   const root = process.getuid?.() === 0;
-  if (root) await installPackages(linuxProcesses, pathsOf(process.env), missingTools(linuxProcesses, [...tools, ...imageTools]), print);
+  if (root) await installPackages(linuxProcesses, pathsOf(process.env), missingTools(linuxProcesses, [...tools, ...imageTools, ...testTools]), print);
   const all = paths.length > 0 ? paths : testFiles();
-  const left = root ? [] : all.filter((path) => needsRoot.test(path));
+  const clients = ['docker', 'kubectl'].every((program) => linuxProcesses.find(program) !== undefined);
+  const left = all.filter((path) => (!root && needsRoot.test(path)) || (!clients && needsClients.test(path)));
   const run = all.filter((path) => !left.includes(path));
   const environment = process.env as Record<string, string>;
   const stage = async (file: string, args: string[]): Promise<number> => (await linuxProcesses.spawn(file, args, { directory: packageRoot, env: environment, stdin: 'ignore', stdout: 1, stderr: 2 }).exit).code;
@@ -34,7 +37,7 @@ export async function runTests(paths: string[]): Promise<void> {
   // Tests that use the kernel run one after the other: they share links, tables and cgroups.
   if (rooted.length > 0) failed = await stage(process.execPath, [...options, '--test-concurrency=1', ...rooted]) !== 0 || failed;
   if (left.length > 0) {
-    print(`\nLeft out, because they need root:\n${left.map((path) => `  ${path}`).join('\n')}`);
+    print(`\nLeft out:\n${left.map((path) => `  ${path} (needs ${!root ? 'root' : 'docker and kubectl'})`).join('\n')}`);
     if (process.env['CI'] === 'true') failed = true;
   }
   if (failed) process.exitCode = 1;
