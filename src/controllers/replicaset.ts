@@ -78,7 +78,9 @@ function planStatus({ replicaSet, failure }: ReplicaSetObserved, active: KubeObj
     else requeueAfterMs = Math.min(requeueAfterMs ?? Infinity, waitMs);
   }
   const held = replicaSet['status']?.conditions as Condition[] | undefined;
-  const conditions = failure === undefined
+  // The first failure's words stay: each attempt's would differ (they name the Pod that was not made), and every write would bring the next attempt.
+  const already = failure !== undefined && held?.some(({ type, reason }) => type === 'ReplicaFailure' && reason === failure.reason) === true;
+  const conditions = already ? held! : failure === undefined
     ? withoutCondition(held, 'ReplicaFailure')
     : withCondition(held, { type: 'ReplicaFailure', status: 'True', reason: failure.reason, message: failure.message }, nowMs);
   return {

@@ -31,7 +31,8 @@ export class SimClock implements Clock {
   get pending(): number { return this.#heap.length - this.#cancelled; }
 
   setTimer(delayMs: number, run: () => void): Timer {
-    const entry: Entry = { dueMs: this.#nowMs + Math.max(0, delayMs), order: this.#order++, run };
+    // Whole milliseconds, as real timers have: with fractions, sums of delays would miss their own due time by a rounding.
+    const entry: Entry = { dueMs: this.#nowMs + Math.ceil(Math.max(0, delayMs)), order: this.#order++, run };
     this.#push(entry);
     return {
       cancel: () => {

@@ -24,7 +24,7 @@ import { type RunningScheduler, runScheduler } from '#scheduler/scheduler.ts';
 import { type ForkableStore, createMemoryStore } from '#store/memory.ts';
 import { type Duration, durationMs, formatDuration } from './duration.ts';
 import { ObservedStore } from './event-hash.ts';
-import { FaultyTransport } from './faults.ts';
+import { FaultyTransport, ProcessTransport } from './faults.ts';
 import { runUntilMsMax, timersPerInstantMax } from './limits.ts';
 import { type Listening, type ListenOptions, listenCluster } from './listen.ts';
 import { metricsOf } from './metrics.ts';
@@ -66,7 +66,9 @@ function lazyKeys(random: SimRandom): KeyRing {
   return { format: 1, get ca() { return made().ca; }, get serviceAccount() { return made().serviceAccount; }, encryption: [] };
 }
 
-interface Parts { api: ApiServer; controllers: RunningControllers | undefined; scheduler: RunningScheduler | undefined; nodes: SimNodes; nodeInformers: InformerFactory; controlInformers: InformerFactory }
+interface Parts { api: ApiServer; controllers: RunningControllers | undefined; scheduler: RunningScheduler | undefined; nodes: SimNodes; nodeInformers: InformerFactory; control: ControlProcess | undefined }
+/** Controllers and scheduler are one process, as on a real server: they live and die together. */
+interface ControlProcess { informers: InformerFactory; transports: ProcessTransport[] }
 
 export class Cluster implements AsyncDisposable {
   readonly clock: SimClock;
@@ -84,6 +86,7 @@ export class Cluster implements AsyncDisposable {
   #parts: Parts | undefined;
   #starting: Promise<Parts> | undefined;
   #disposed = false;
+  #restart: object | undefined;
   readonly #startNodes: readonly (NodeOptions & { isDown?: boolean; isCut?: boolean })[];
 
   constructor(options: ClusterOptions, from?: { store: ForkableStore; nowMs: number; random: SimRandom; nodes: readonly NodeOptions[]; scripts: Scripts }) {
@@ -128,7 +131,7 @@ export class Cluster implements AsyncDisposable {
   async #startParts(): Promise<Parts> {
     const api = await this.#createApi();
     // Other parts speak to the API server while they start.
-    const parts: Parts = { api, controllers: undefined, scheduler: undefined, ...this.#createNodes() };
+    const parts: Parts = { api, controllers: undefined, scheduler: undefined, control: undefined, ...this.#createNodes() };
     this.#parts = parts;
     await this.#runControl(parts);
     parts.nodeInformers.start();
@@ -145,18 +148,24 @@ export class Cluster implements AsyncDisposable {
     return createApiServer({ store: this.store, clock: this.clock, random: this.random, log: this.log.child('apiserver'), keys: this.keys, metrics: metricsOf(() => this.#running.nodes, () => this.clock.now()) });
   }
 
-  #createNodes(): Pick<Parts, 'nodes' | 'nodeInformers' | 'controlInformers'> {
+  #createNodes(): Pick<Parts, 'nodes' | 'nodeInformers'> {
     const { clock, random, log } = this;
     const client = createClient(this.networks.nodes, 'kubelet');
     const nodeInformers = new InformerFactory({ client, clock, random, log: log.child('nodes') });
     const nodes = new SimNodes({ client, clock, random, log: log.child('nodes'), scripts: this.scripts, informers: nodeInformers, events: this.options.events !== false });
-    return { nodes, nodeInformers, controlInformers: new InformerFactory({ client: createClient(this.networks.controllers, 'kube-controller-manager'), clock, random, log }) };
+    return { nodes, nodeInformers };
   }
 
   async #runControl(parts: Parts): Promise<void> {
     const { clock, random, log } = this;
-    parts.controllers = await runControllers({ client: createClient(this.networks.controllers, 'kube-controller-manager'), clock, random, log, informers: parts.controlInformers, options: { rootCa: 'simulated', ...this.options.controllers } });
-    parts.scheduler = await runScheduler({ client: createClient(this.networks.scheduler, 'kube-scheduler'), clock, random, log, informers: parts.controlInformers });
+    const transports = [new ProcessTransport(this.networks.controllers), new ProcessTransport(this.networks.scheduler)];
+    const [controllers, scheduler] = [createClient(transports[0]!, 'kube-controller-manager'), createClient(transports[1]!, 'kube-scheduler')];
+    const informers = new InformerFactory({ client: controllers, clock, random, log });
+    parts.control = { informers, transports };
+    const started = await runControllers({ client: controllers, clock, random, log, informers, options: { rootCa: 'simulated', ...this.options.controllers } });
+    if (parts.control?.informers !== informers) return;
+    parts.controllers = started;
+    parts.scheduler = await runScheduler({ client: scheduler, clock, random, log, informers });
   }
 
   /** Lets everything that can happen now happen; time does not move. */
@@ -241,13 +250,14 @@ export class Cluster implements AsyncDisposable {
     return this.scripts.of(context).exec?.(command, context) ?? { exitCode: 127, stderr: `exec: ${JSON.stringify(command[0] ?? '')}: executable file not found in $PATH` };
   }
 
-  /** Kills controllers and scheduler where they stand and starts new ones after `downtime`. */
+  /** Kills controllers and scheduler where they stand; new ones start after `downtime`, in the course of virtual time. */
   async restartControllers(downtime: Duration = 0): Promise<void> {
     const parts = await this.#start();
-    await this.#stopControl(parts);
-    await this.advance(downtime);
-    parts.controlInformers = new InformerFactory({ client: createClient(this.networks.controllers, 'kube-controller-manager'), clock: this.clock, random: this.random, log: this.log });
-    await this.#runControl(parts);
+    for (const transport of parts.control?.transports ?? []) transport.kill();
+    void this.#stopControl(parts);
+    const mark = {};
+    this.#restart = mark;
+    this.clock.setTimer(durationMs(downtime), () => { if (this.#restart === mark && !this.#disposed) void this.#runControl(parts); });
   }
 
   /** Stops the API server for `downtime`: requests fail, watches end, clients come back by themselves. */
@@ -261,11 +271,13 @@ export class Cluster implements AsyncDisposable {
   }
 
   async #stopControl(parts: Parts): Promise<void> {
-    await parts.scheduler?.[Symbol.asyncDispose]();
-    await parts.controllers?.[Symbol.asyncDispose]();
-    await parts.controlInformers[Symbol.asyncDispose]();
+    const { scheduler, controllers, control } = parts;
     parts.scheduler = undefined;
     parts.controllers = undefined;
+    parts.control = undefined;
+    await scheduler?.[Symbol.asyncDispose]();
+    await controllers?.[Symbol.asyncDispose]();
+    await control?.informers[Symbol.asyncDispose]();
   }
 
   /** All queues empty and nothing on its way. */
@@ -278,9 +290,11 @@ export class Cluster implements AsyncDisposable {
     this.#disposed = true;
     const parts = this.#starting === undefined ? undefined : await this.#starting.catch(() => undefined);
     if (parts !== undefined) {
+      // Whatever still waits for time to pass fails at once instead.
+      for (const transport of parts.control?.transports ?? []) transport.kill();
       await parts.nodes[Symbol.asyncDispose]();
       await parts.nodeInformers[Symbol.asyncDispose]();
-      await this.#stopControl(parts);
+      void this.#stopControl(parts);
       for (const network of Object.values(this.networks)) await network[Symbol.asyncDispose]();
       await parts.api[Symbol.asyncDispose]();
     }

@@ -83,3 +83,28 @@ export class FaultyTransport implements Transport {
     await this.#inner[Symbol.asyncDispose]();
   }
 }
+
+/** The connection of one process: when it is killed, nothing that it still does reaches anybody. */
+export class ProcessTransport implements Transport {
+  readonly #inner: Transport;
+  readonly #death = new AbortController();
+
+  constructor(inner: Transport) {
+    this.#inner = inner;
+  }
+
+  kill(): void { this.#death.abort(); }
+
+  async send(request: TransportRequest): Promise<KubeObject> {
+    if (this.#death.signal.aborted) throw lost();
+    const answer = await this.#inner.send(request);
+    if (this.#death.signal.aborted) throw lost();
+    return answer;
+  }
+
+  watch(request: TransportRequest): AsyncIterable<WatchEvent> {
+    return this.#inner.watch({ ...request, signal: request.signal === undefined ? this.#death.signal : AbortSignal.any([request.signal, this.#death.signal]) });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> { this.kill(); }
+}

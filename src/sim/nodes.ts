@@ -8,6 +8,7 @@ import type { Client } from '#client/client.ts';
 import { createEventRecorder, type EventRecorder, microTimestamp, timestamp } from '#client/events.ts';
 import { indexes, type Informer, InformerFactory, keyOf } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
+import { conditionOf } from '#controllers/pods.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random, Timer } from '#os/clock.ts';
 import { type Duration, durationMs } from './duration.ts';
@@ -46,6 +47,7 @@ class SimNode implements SimNodeState {
   isConnected = true;
   #leaseTimer: Timer | undefined;
   #nextIp = 1;
+  #reporting = false;
   readonly #dirty = new Set<SimPod>();
   readonly #gone = new Set<SimPod>();
   readonly #writing = new Set<SimPod>();
@@ -120,7 +122,12 @@ class SimNode implements SimNodeState {
     if (!this.#acts) return;
     const key = keyOf(pod);
     const held = this.running.get(key);
-    if (held !== undefined && held.pod.metadata.uid === pod.metadata.uid) { held.update(pod); return; }
+    if (held !== undefined && held.pod.metadata.uid === pod.metadata.uid) {
+      held.update(pod);
+      // Somebody else marked it not ready (this node was thought lost): the kubelet knows better.
+      if (conditionOf(pod, 'Ready')?.status === 'False' && held.isReady && pod.metadata.deletionTimestamp === undefined) { this.#dirty.add(held); this.#flush(held); }
+      return;
+    }
     held?.dispose();
     const made = new SimPod(pod, {
       ...this.#fleet.deps, recorder: this.recorder, hostIp: this.hostIp, allocateIp: () => this.#allocateIp(),
@@ -128,6 +135,25 @@ class SimNode implements SimNodeState {
     });
     this.running.set(key, made);
     made.start();
+  }
+
+  /** The node's own object says that it is lost, which it is not. */
+  seeSelf(node: KubeObject): void {
+    if (!this.#acts || conditionOf(node, 'Ready')?.status === 'True' || this.#reporting) return;
+    this.#reporting = true;
+    const { client, clock } = this.#fleet.deps;
+    void (async () => {
+      for (;;) {
+        try {
+          await this.#renew();
+          await client.patch(kinds.Node, this.name, undefined, 'strategic', { status: { conditions: this.#conditions() } }, { subresource: 'status' });
+          return;
+        } catch (error) {
+          if (isReason(error, 'NotFound') || !this.#acts) return;
+          await clock.sleep(2_000);
+        }
+      }
+    })().finally(() => { this.#reporting = false; });
   }
 
   unsee(pod: KubeObject): void {
@@ -209,11 +235,8 @@ class SimNode implements SimNodeState {
   /** Back in touch: reports itself, drops Pods that are gone, takes up new ones, writes what changed meanwhile. */
   #catchUp(): void {
     if (!this.#acts) return;
-    const { client, log } = this.#fleet.deps;
-    void (async () => {
-      await this.#renew();
-      await client.patch(kinds.Node, this.name, undefined, 'strategic', { status: { conditions: this.#conditions() } }, { subresource: 'status' });
-    })().catch((error: unknown) => { if (!isReason(error, 'NotFound')) log.warn('node did not report', { node: this.name, error }); });
+    const self = this.#fleet.deps.informers.informer(kinds.Node).get(this.name);
+    if (self !== undefined) this.seeSelf(self);
     const present = new Map([...this.#fleet.pods.by('node', this.name)].map((pod) => [keyOf(pod), pod]));
     for (const [key, held] of [...this.running]) {
       if (present.get(key)?.metadata.uid === held.pod.metadata.uid) continue;
@@ -240,6 +263,8 @@ export class SimNodes implements AsyncDisposable {
     this.deps = deps;
     this.pods = deps.informers.informer(kinds.Pod).addIndex('node', indexes.node);
     const see = (pod: KubeObject): void => { this.#nodes.get(pod['spec']?.nodeName ?? '')?.see(pod); };
+    const seeSelf = (node: KubeObject): void => { this.#nodes.get(node.metadata.name!)?.seeSelf(node); };
+    deps.informers.informer(kinds.Node).addHandler({ added: seeSelf, updated: seeSelf });
     this.pods.addHandler({ added: see, updated: see, deleted: (pod) => { this.#nodes.get(pod['spec']?.nodeName ?? '')?.unsee(pod); } });
   }
 

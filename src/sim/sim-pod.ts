@@ -64,6 +64,7 @@ export class SimPod {
 
   get phase(): string { return phaseOf({ pod: this.pod, containers: this.#containers, initContainers: this.#initContainers }); }
   get isFinished(): boolean { return this.phase === 'Succeeded' || this.phase === 'Failed'; }
+  get isReady(): boolean { return this.#containers.every(({ ready }) => ready); }
   get ip(): string | undefined { return this.#ip; }
   status(): Json {
     return podStatus({ pod: this.pod, containers: this.#containers, initContainers: this.#initContainers, ip: this.#ip, hostIp: this.#host.hostIp, startMs: this.#startMs, sandbox: this.#sandbox }, this.#host.clock.now());

@@ -11,7 +11,8 @@ export function jobsExact(): Checker {
     let pods = outcomes.get(owner.uid);
     if (pods === undefined) outcomes.set(owner.uid, (pods = new Map()));
     const phase = pod['status']?.phase;
-    if (phase === 'Succeeded') pods.set(pod.metadata.uid!, 'succeeded');
+    // A surplus Pod that is told to stop may end well: it no longer counts.
+    if (phase === 'Succeeded' && (pod.metadata.deletionTimestamp === undefined || pods.get(pod.metadata.uid!) === 'succeeded')) pods.set(pod.metadata.uid!, 'succeeded');
     else if (phase === 'Failed' && pods.get(pod.metadata.uid!) !== 'succeeded') pods.set(pod.metadata.uid!, 'failed');
   };
   return {

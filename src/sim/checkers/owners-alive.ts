@@ -9,6 +9,7 @@ export function ownersAlive(): Checker {
     onCommit({ object, previous, key }, world) {
       // A ReplicaSet's removal is the collector's (or a user's) act: its Deployment must be gone, or be over its history limit.
       if (object !== undefined || previous === undefined || !key.startsWith('/registry/apps/replicasets/')) return;
+      for (const namespace of world.of('namespaces')) if (namespace.metadata.name === previous.metadata.namespace && namespace.metadata.deletionTimestamp !== undefined) return;
       if ((previous['spec'].replicas ?? 1) === 0 && (previous['status']?.replicas ?? 0) === 0) return;
       const owner = previous.metadata.ownerReferences?.find(({ controller }) => controller === true);
       for (const deployment of world.of('apps/deployments')) {
