@@ -136,7 +136,7 @@ async function startEngine(instance: Instance, node: NodePlan, paths: Paths, log
   const first = nodePlan(instance, 1, hostName());
   const port = instance.registryPort;
   const domains = [`127.0.0.1:${port}`, `localhost:${port}`, `${first.address}:${port}`];
-  const registry = node.number === 1 ? createRegistry({ content, images: records, access, log: log.child('registry'), clock: realClock, domains }) : undefined;
+  const registry = node.number === 1 ? createRegistry({ content, images: records, access, log: log.child('registry'), clock: realClock, domains, bring: (name) => images.pull(name, { owner: 'kubelet' }) }) : undefined;
   if (registry !== undefined) {
     for (const address of ['127.0.0.1', node.address]) {
       const server = createServer((request, response) => registry.handle(request, response));

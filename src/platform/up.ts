@@ -14,6 +14,7 @@ import { clientCertificate, establishKeyRing, kubeconfigText } from './identity.
 import { establishInstance, loadInstance, type Instance, type InstanceChoices } from './instance.ts';
 import { knownParts, partNames, partStatus, startPart, stopPart, waitUntil } from './launch.ts';
 import { files, type Paths } from './paths.ts';
+import { installUnit } from './systemd.ts';
 
 export interface UpResult { instance: Instance; started: string[]; notes: string[] }
 
@@ -47,6 +48,7 @@ export async function bringUp(paths: Paths, choices: InstanceChoices): Promise<U
       if (!existsSync(files.adminConfig(paths))) writeFileAtomic(files.adminConfig(paths), kubeconfigText(instance, ring, clientCertificate(ring, 'tiphys-admin', ['system:masters'], realRandom, realClock)), { mode: 0o600 });
       const started = startMissing(paths, instance);
       const notes = addContexts(process.env['HOME'] ?? homedir(), paths);
+      if (await installUnit(paths, linuxProcesses)) notes.push('systemd will start Tiphys at boot (tiphys.service)');
       await waitForParts(paths, instance);
       return { instance, started, notes };
     } finally {

@@ -1,4 +1,5 @@
 /** `tiphys up`. */
+import { existsSync } from 'node:fs';
 import { realClock } from '#os/clock.real.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import type { InstanceChoices } from '#platform/instance.ts';
@@ -33,6 +34,7 @@ export function additions(paths: Paths, options: PlatformOptions): string[] {
     'rules    nftables tables tiphys_*; net.ipv4.ip_forward=1',
     `ports    127.0.0.1:${options.apiPort ?? 6443} (API), 127.0.0.1:${options.registryPort ?? 5000} (registry); ${options.httpPort ?? 80} and ${options.httpsPort ?? 443} once an Ingress exists`,
     'cgroups  tiphys_*',
+    ...(paths.home === undefined && existsSync('/run/systemd/system') ? ['unit     tiphys.service, so that it comes back after a boot'] : []),
   ];
 }
 
