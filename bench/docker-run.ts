@@ -78,8 +78,8 @@ async function startPodman(current: Run, busybox: string): Promise<Side | string
   current.defer(() => command([...words, 'system', 'reset', '--force'], { allowFailure: true }));
   const env = {};
   const loaded = await command([...words, 'load', '-q', '-i', busybox], { env, allowFailure: true });
-  const first = loaded.code === 0 ? await command([...words, 'run', '--rm', 'docker.io/library/busybox', 'true'], { env, allowFailure: true }) : loaded;
+  const first = loaded.code === 0 ? await command([...words, 'run', '--rm', '--ulimit', 'host', 'docker.io/library/busybox', 'true'], { env, allowFailure: true }) : loaded;
   if (first.code !== 0) return `podman does not run here: ${first.stderr.trim().split('\n').at(-1)}`;
   const info = JSON.parse((await command([...words, 'info', '--format', 'json'], { env })).stdout) as { version: { Version: string }; host: { ociRuntime: { name: string } } };
-  return { name: 'podman', words: [...words, 'run', '--rm', 'docker.io/library/busybox', 'true'], env, version: `${info.version.Version} (${fileSizeMb(program)}) with ${info.host.ociRuntime.name}` };
+  return { name: 'podman', words: [...words, 'run', '--rm', '--ulimit', 'host', 'docker.io/library/busybox', 'true'], env, version: `${info.version.Version} (${fileSizeMb(program)}) with ${info.host.ociRuntime.name}` };
 }

@@ -64,7 +64,7 @@ program.command('registry-user').description('make a user of the registry, or ch
   .action(async (user: string) => { const { addRegistryUser } = await import('./commands/registry-user.ts'); await addRegistryUser(user); });
 program.command('test').description('run the tests (npm test)').argument('[files...]')
   .action(async (paths: string[]) => { const { runTests } = await import('./commands/test.ts'); await runTests(paths); });
-program.command('bench').description('measure side by side with the peers that are installed').argument('[names...]').addOption(json())
+program.command('bench').description('measure side by side with the peers that are installed').argument('[names...]').addOption(json()).option('--rounds <number>', 'rounds of each measurement').option('--list', 'list the benchmarks')
   .action(async (names: string[], options) => { const { bench } = await import('./commands/bench.ts'); await bench(names, options); });
 program.command('uninstall').description('stop, and remove all that was added to this machine').option('-y, --yes', 'do not ask')
   .action(async (options) => { const { uninstall } = await import('./commands/uninstall.ts'); await uninstall(options); });
