@@ -63,6 +63,8 @@ export interface ImageRecord {
   isHidden?: boolean;
   /** Came from another registry, so that a pull of its name asks there again. */
   isPulled?: boolean;
+  /** Came because a Pod needed it, and no user has named it since: the kubelet may remove it again. */
+  isKubelets?: boolean;
   tagTimeMs?: number;
 }
 
@@ -88,6 +90,7 @@ export interface ImageRecords {
   /** Images are found by name too where this hook knows more names (the registry's tags). */
   addResolver(resolve: (reference: Reference) => string | undefined): void;
   lease(owner: string, holder: string, imageId: string): Promise<void>;
+  /** Also gives up what `holder/…` holds. */
   releaseLease(owner: string, holder: string): Promise<void>;
   /** As a lease, but only as long as this process holds it: a build in progress. */
   pin(imageId: string): Disposable;
@@ -197,7 +200,9 @@ class StoredImages implements ImageRecords {
     return this.commit([{ table: 'leases', key: `${owner}/${holder}`, value: { imageId } }]);
   }
   async releaseLease(owner: string, holder: string): Promise<void> {
-    if (this.#content.records.get('leases', `${owner}/${holder}`) !== undefined) await this.commit([{ table: 'leases', key: `${owner}/${holder}`, value: undefined }]);
+    const key = `${owner}/${holder}`;
+    const held = [...this.#content.records.entries('leases')].map(([each]) => each).filter((each) => each === key || each.startsWith(`${key}/`));
+    if (held.length > 0) await this.commit(held.map((each) => ({ table: 'leases', key: each, value: undefined })));
   }
   pin(imageId: string): Disposable {
     this.#pins.set(imageId, (this.#pins.get(imageId) ?? 0) + 1);

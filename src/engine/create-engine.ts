@@ -109,7 +109,7 @@ export async function createEngine(options: EngineOptions): Promise<DockerEngine
   adoptAddresses(registry);
   const running = registry.list().flatMap((container) => container.record.run?.ports ?? []);
   const pods = options.podCidr === undefined ? [] : [{ subnet: options.podCidr, link: '', masquerade: true, internal: false, isolated: false }];
-  await context.rules.start(running, [...networks.masquerades(), ...pods], options.clusterCidrs ?? (options.podCidr === undefined ? [] : [options.podCidr]));
+  await context.rules.start([...running, ...registry.sandboxes.publishedPorts()], [...networks.masquerades(), ...pods], options.clusterCidrs ?? (options.podCidr === undefined ? [] : [options.podCidr]));
   await recoverContainers(registry, containers);
   const ending = new AbortController();
   undo.defer(() => ending.abort());

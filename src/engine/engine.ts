@@ -111,6 +111,8 @@ export interface SandboxSpec {
   network: 'pod' | 'host';
   hostPid?: boolean; hostIpc?: boolean; shareProcessNamespace?: boolean;
   sysctls?: Record<string, string>;
+  /** Host ports that lead to the Pod; only with a network of its own. */
+  ports?: PortBinding[];
   cgroupParent: string;
   /** Applied to `cgroupParent` as a whole. */
   resources?: Resources;
@@ -157,7 +159,11 @@ export interface Sandboxes {
   connect(id: string, port: number): Promise<import('node:stream').Duplex>;
 }
 
-export interface ImageSummary { id: string; names: string[]; digests: string[]; sizeBytes: number; createdAtMs: number; config: ImageConfig }
+export interface ImageSummary {
+  id: string; names: string[]; digests: string[]; sizeBytes: number; createdAtMs: number; config: ImageConfig;
+  /** Only the kubelet brought it here, no user tagged it, and neither a lease nor a container needs it: the kubelet may remove it. */
+  isCollectable: boolean;
+}
 export interface ImageConfig { user: string; env: string[]; entrypoint: string[]; command: string[]; workingDir: string; volumes: string[]; exposedPorts: string[]; stopSignal: string; labels: Record<string, string> }
 export interface RegistryCredential { username?: string; password?: string; identityToken?: string }
 
@@ -166,7 +172,7 @@ export interface Images {
   find(reference: string): ImageSummary | undefined;
   list(): ImageSummary[];
   /** Local first, then the platform's registry, mirrors, upstream. Throws ApiError NotFound as docker words it. */
-  pull(reference: string, options?: { credential?: RegistryCredential; onProgress?: (event: Record<string, unknown>) => void; signal?: AbortSignal }): Promise<ImageSummary>;
+  pull(reference: string, options?: { credential?: RegistryCredential; onProgress?: (event: Record<string, unknown>) => void; signal?: AbortSignal; /** Who asks; absent: a user. */ owner?: Owner }): Promise<ImageSummary>;
   remove(reference: string, options?: { force?: boolean; owner?: Owner }): Promise<{ untagged: string[]; deleted: string[] }>;
   /** Keeps an image from collection while a lease of this owner names it. */
   lease(owner: Owner, imageId: string, holder: string): Promise<void>;

@@ -16,11 +16,11 @@ import type { Descriptor, ImageRecord, Index, Manifest } from '#content/image-re
 import { configBytesMax, downloadAttemptsMax, downloadConcurrencyMax, manifestBytesMax } from '#content/limits.ts';
 import { RemoteError, RemoteRepository, UnreachableError, endpointUrlOf } from '#content/remote.ts';
 import type { Endpoint, RemoteManifest } from '#content/remote.ts';
-import type { RegistryCredential } from './engine.ts';
+import type { Owner, RegistryCredential } from './engine.ts';
 import { shortId } from './images.ts';
 import type { ImagesOptions, Progress } from './images.ts';
 
-interface PullOptions { credential?: RegistryCredential; onProgress?: Progress; signal?: AbortSignal }
+interface PullOptions { credential?: RegistryCredential; onProgress?: Progress; signal?: AbortSignal; owner?: Owner }
 interface Source { repository: RemoteRepository; manifest: RemoteManifest }
 
 /** Everybody who may have the name, in the order of asking. */
@@ -180,7 +180,7 @@ async function pullFrom(options: ImagesOptions, source: Source, reference: Refer
   if (file.rootfs.diff_ids.length !== manifest.layers.length) throw new ApiError('BadRequest', 'image configuration and manifest disagree on the number of layers');
   await fetchLayers(options, hold, source.repository, manifest, file.rootfs.diff_ids, progress, pull.signal);
   const known = records.get(manifest.config.digest);
-  const record = { ...(await records.recordFromManifest(digest)), ...(known?.parent === undefined ? {} : { parent: known.parent }), isPulled: true };
+  const record = { ...(await records.recordFromManifest(digest)), ...(known?.parent === undefined ? {} : { parent: known.parent }), isPulled: true, ...(pull.owner === 'kubelet' && (known === undefined || known.isKubelets === true) ? { isKubelets: true } : {}) };
   const changes = [records.repoDigestChange(`${canonicalRepository(reference)}@${outer}`, record.id)];
   const wasSame = known !== undefined && (reference.tag === undefined || records.byName(canonicalName({ ...reference, digest: undefined } as unknown as Reference)) === record.id);
   if (reference.digest === undefined) changes.push(records.nameChange(canonicalName(reference), record.id));

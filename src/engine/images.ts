@@ -121,10 +121,11 @@ class EngineImages implements ImageStore {
     return {
       id: record.id, names: records.namesOf(record.id).map(familiar), digests: records.repoDigestsOf(record.id).map(familiar),
       sizeBytes: records.layerSizeBytes(record), createdAtMs: record.createdAtMs, config: toImageConfig(record.file.config),
+      isCollectable: record.isKubelets === true && records.leasesOf(record.id).length === 0 && (this.options.containersOf?.(record.id) ?? []).length === 0,
     };
   }
 
-  pull(reference: string, options: { credential?: RegistryCredential; onProgress?: Progress; signal?: AbortSignal } = {}): Promise<ImageSummary> {
+  pull(reference: string, options: { credential?: RegistryCredential; onProgress?: Progress; signal?: AbortSignal; owner?: Owner } = {}): Promise<ImageSummary> {
     const wanted = withDefaultTag(parseReference(reference));
     const key = canonicalName(wanted);
     // Pods that start together ask for the same image together; one that reports progress or brings a credential pulls for itself.
@@ -138,8 +139,10 @@ class EngineImages implements ImageStore {
     return running;
   }
 
-  async #pull(reference: Reference, options: { credential?: RegistryCredential; onProgress?: Progress; signal?: AbortSignal }): Promise<ImageSummary> {
+  async #pull(reference: Reference, options: { credential?: RegistryCredential; onProgress?: Progress; signal?: AbortSignal; owner?: Owner }): Promise<ImageSummary> {
     const record = await pullImage(this.options, reference, options);
+    // A user who pulls what the kubelet brought wants to keep it.
+    if (options.owner !== 'kubelet' && record.isKubelets === true) { const kept = { ...record }; delete kept.isKubelets; await this.options.records.put(kept, []); }
     this.#emit('pull', familiarName(reference), { name: familiarRepository(reference), ...record.file.config?.Labels });
     return this.summarize(record);
   }
@@ -168,6 +171,7 @@ class EngineImages implements ImageStore {
     const named: ImageRecord = { ...record, tagTimeMs: this.options.clock.now() };
     delete named.isIntermediate;
     delete named.isHidden;
+    delete named.isKubelets;
     if (named.manifestDigest === '') {
       const manifest = await writeManifest(content, named, hold);
       named.manifestDigest = manifest.digest;

@@ -9,6 +9,7 @@ import { ApiError } from '#base/errors.ts';
 import { linkName, macOfIp } from '#net/names.ts';
 import { planNodeAddress, planPodLink } from '#net/pods.ts';
 import { AddressPool, numberToIp, parseSubnet } from '#net/pools.ts';
+import type { PublishedPort } from '#net/rules.ts';
 import { listDirectory, readIfExists, removeTree, writeFileAtomic } from '#os/files.ts';
 import { connectInNamespace } from '#os/connect.linux.ts';
 import type { EngineContext } from './context.ts';
@@ -16,7 +17,7 @@ import type { Sandboxes as SandboxContract, SandboxSpec, SandboxStatus } from '.
 import { Lock } from './locks.ts';
 import { startPidInit } from './runtime/pid-init.ts';
 
-interface SandboxRecord { format: number; spec: SandboxSpec; createdAtMs: number; ip: string; hostLink: string; bootId: string; ready: boolean; initPid?: number; initStartTime?: string }
+interface SandboxRecord { /** Host ports that lead to this Pod. */ ports?: PublishedPort[]; format: number; spec: SandboxSpec; createdAtMs: number; ip: string; hostLink: string; bootId: string; ready: boolean; initPid?: number; initStartTime?: string }
 export interface Sandbox { spec: SandboxSpec; ip: string; shmPath: string | undefined; initPid: number | undefined }
 
 const shmSizeBytes = 64 * 1024 * 1024;
@@ -53,7 +54,8 @@ export class Sandboxes implements SandboxContract {
       if (record.ip !== '') this.#pool?.take(record.ip);
       // After a reboot, or after the platform was taken down, the pins are gone with the run directory.
       if (record.bootId !== this.#context.bootId || !existsSync(`${this.#context.directories.run}/sandboxes/${record.spec.id}`)) record.ready = false;
-      if (!record.ready) await this.#takeApart(record);
+      if (!record.ready) { delete record.ports; await this.#takeApart(record); }
+      for (const port of record.ports ?? []) this.#context.ports.adopt(port);
     }
   }
 
@@ -99,6 +101,17 @@ export class Sandboxes implements SandboxContract {
     const shm = spec.hostIpc === true ? Promise.resolve() : os.mounts.mountTmpfs(this.#shmPath(spec.id), { sizeBytes: shmSizeBytes, mode: 0o1777 });
     await Promise.all([links, shm]);
     if (spec.shareProcessNamespace === true) await this.#startInit(record, pins);
+    if (isPod) await this.#publish(record);
+  }
+
+  async #publish(record: SandboxRecord): Promise<void> {
+    const { ports, rules } = this.#context;
+    const wanted = record.spec.ports ?? [];
+    if (wanted.length === 0) return;
+    record.ports = [];
+    // One by one, so that those that could be taken are given back when the next one cannot.
+    for (const port of wanted) record.ports.push(ports.reserve({ ...port, port: port.containerPort }, record.ip));
+    await rules.publish(record.ports);
   }
 
   async #startInit(record: SandboxRecord, pins: { network?: string; ipc?: string; uts?: string }): Promise<void> {
@@ -139,6 +152,9 @@ export class Sandboxes implements SandboxContract {
   /** Links that belong to sandboxes, for the sweep after a crash. */
   links(): Set<string> { return new Set([...this.#records.values()].filter((record) => record.ready).map((record) => record.hostLink)); }
 
+  /** Ports of sandboxes that stand, for the table that a new engine makes. */
+  publishedPorts(): PublishedPort[] { return [...this.#records.values()].flatMap((record) => (record.ready ? record.ports ?? [] : [])); }
+
   async #forget(record: SandboxRecord): Promise<void> {
     await this.#takeApart(record);
     this.#records.delete(record.spec.id);
@@ -149,6 +165,10 @@ export class Sandboxes implements SandboxContract {
   async #takeApart(record: SandboxRecord): Promise<void> {
     const { os } = this.#context;
     const { id, cgroupParent } = record.spec;
+    const published = record.ports ?? [];
+    await this.#context.rules.unpublish(published);
+    for (const port of published) this.#context.ports.release(port);
+    delete record.ports;
     os.cgroups.killAll(cgroupParent);
     this.#context.runtime.forget(`init-${id}`);
     for (const kind of ['network', 'ipc', 'uts'] as const) await os.namespaces.remove(this.#path(id, kind));

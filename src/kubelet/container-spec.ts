@@ -6,7 +6,7 @@ import { lstat, mkdir, realpath, writeFile } from 'node:fs/promises';
 import { dirname, join, sep } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
-import type { ContainerSpec, ImageSummary, Mount, Security } from '#engine/engine.ts';
+import type { ContainerSpec, ImageSummary, Mount, PortBinding, Security } from '#engine/engine.ts';
 import { expandVariables } from './env.ts';
 import { logFileBytesMax, logFilesMax } from './limits.ts';
 import { containerLogPath, labelContainerName, labelContainerType, labelRestartCount, labelTermination, podDir, podLabels, terminationMessagePath, type KubeletPaths } from './names.ts';
@@ -25,6 +25,8 @@ export interface ContainerSpecInput {
   volumes: MountedVolumes;
   paths: KubeletPaths;
   sandboxId: string;
+  /** An ephemeral container may see the processes of another one. */
+  targetContainerId?: string;
   podIp: string;
   nodeMemoryBytes: number;
   cgroupRoot: string;
@@ -61,7 +63,7 @@ export async function makeContainerSpec(input: ContainerSpecInput): Promise<Cont
     resources: containerResources(pod, container, input.nodeMemoryBytes),
     security,
     network: { type: 'sandbox', sandboxId: input.sandboxId },
-    ...(pod.spec.hostPID === true ? { pidMode: { type: 'host' as const } } : {}),
+    ...(input.targetContainerId !== undefined ? { pidMode: { type: 'container' as const, containerId: input.targetContainerId } } : pod.spec.hostPID === true ? { pidMode: { type: 'host' as const } } : {}),
     ...(pod.spec.hostIPC === true ? { ipcMode: { type: 'host' as const } } : {}),
     cgroupParent: podCgroupParent(pod, input.cgroupRoot),
     logPath,
@@ -161,6 +163,13 @@ async function etcFiles(input: ContainerSpecInput): Promise<{ hosts?: string; ho
   const hostname = join(directory, 'hostname');
   await writeFile(hostname, `${podHostname(pod)}\n`);
   return { hosts, hostname, resolvConf };
+}
+
+/** Ports of the host that lead to the Pod. With the host's network there is nothing to lead. */
+export function hostPorts(pod: KubeObject): PortBinding[] {
+  if (pod.spec.hostNetwork === true) return [];
+  return [...(pod.spec.containers ?? []), ...(pod.spec.initContainers ?? [])].flatMap((container: Json) => (container.ports ?? []) as Json[]).filter((port) => port.hostPort > 0)
+    .map((port) => ({ hostIp: port.hostIP ?? '', hostPort: port.hostPort, protocol: String(port.protocol ?? 'TCP').toLowerCase() as PortBinding['protocol'], containerPort: port.containerPort }));
 }
 
 export function podHostname(pod: KubeObject): string {

@@ -42,7 +42,7 @@ export function createImageManager(options: { engine: Engine; clock: Clock; cred
     let last: unknown;
     for (const credential of credentials.length === 0 ? [undefined] : credentials) {
       try {
-        return await engine.images.pull(image, { ...(credential === undefined ? {} : { credential }), signal });
+        return await engine.images.pull(image, { ...(credential === undefined ? {} : { credential }), signal, owner: 'kubelet' });
       } catch (error) { last = error; }
     }
     throw last;

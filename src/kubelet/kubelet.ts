@@ -18,8 +18,9 @@ import type { Clock, Random, Timer } from '#os/clock.ts';
 import type { Logger } from '#observe/log.ts';
 import type { DnsSettings } from './container-spec.ts';
 import { admitPod } from './admit.ts';
+import { createImageCollector } from './image-collection.ts';
 import { createImageManager } from './images.ts';
-import { leaseDurationSeconds, leaseRenewMs, nodeStatusIntervalMs, projectedRefreshMs, syncErrorRetryMs } from './limits.ts';
+import { imageGcIntervalMs, leaseDurationSeconds, leaseRenewMs, nodeStatusIntervalMs, projectedRefreshMs, syncErrorRetryMs } from './limits.ts';
 import { labelPodName, labelPodNamespace, labelPodUid, type KubeletPaths } from './names.ts';
 import { allocatableOf, nodeObject, nodeStatus, type NodeFacts } from './node-status.ts';
 import { createObjectCache } from './objects.ts';
@@ -157,7 +158,7 @@ export async function runKubelet(options: KubeletOptions): Promise<Kubelet> {
   });
 
   await persist(clock, stop.signal, log, 'node registration', () => registerNode(client, facts, engine, clock));
-  const timers = startHeartbeats({ client, clock, log, facts, engine, dataDir: paths.podsDir, signal: stop.signal, onRefresh: () => { for (const worker of workers.values()) worker.refreshVolumes(); } });
+  const timers = startHeartbeats({ client, clock, log, facts, engine, dataDir: paths.podsDir, signal: stop.signal, warn: (reason, message) => recorder.event({ apiVersion: 'v1', kind: 'Node', name: facts.name, uid: facts.name }, 'Warning', reason, message), onRefresh: () => { for (const worker of workers.values()) worker.refreshVolumes(); } });
   const ready = (async () => {
     pods.start();
     await Promise.all([services.synced, pods.synced]);
@@ -214,7 +215,7 @@ async function reportNode(client: Client, facts: NodeFacts, engine: Engine, cloc
   await client.patch(kinds.Node, facts.name, undefined, 'strategic', { status: nodeStatus(facts, images, node?.status, clock.now(), diskPressure) }, { subresource: 'status' });
 }
 
-interface HeartbeatOptions { client: Client; clock: Clock; log: Logger; facts: NodeFacts; engine: Engine; dataDir: string; signal: AbortSignal; onRefresh(): void }
+interface HeartbeatOptions { client: Client; clock: Clock; log: Logger; facts: NodeFacts; engine: Engine; dataDir: string; signal: AbortSignal; onRefresh(): void; warn(reason: string, message: string): void }
 
 // walk node-dies 1/5: a living kubelet renews its lease every ten seconds.
 /** Lease every 10 s, node status every 5 min, tokens looked at every minute. Returns the timers that stand now. */
@@ -244,6 +245,12 @@ function startHeartbeats(options: HeartbeatOptions): () => Timer[] {
     const disk = await statfs(options.dataDir);
     const pressure = disk.bavail / disk.blocks < 0.05;
     await reportNode(client, facts, options.engine, clock, await client.get(kinds.Node, facts.name), pressure);
+  });
+  const collector = createImageCollector(options.engine, log);
+  every('image collection', imageGcIntervalMs, async () => {
+    const disk = await statfs(options.dataDir);
+    const warning = await collector.collect({ totalBytes: disk.blocks * disk.bsize, availableBytes: disk.bavail * disk.bsize });
+    if (warning !== undefined) options.warn('FreeDiskSpaceFailed', warning);
   });
   every('volume refresh', projectedRefreshMs, () => options.onRefresh());
   return () => [...timers.values()];

@@ -18,6 +18,8 @@ export const probeOutputBytesMax = 10_240;
 export const projectedRefreshMs = 60_000;
 export const logFileBytesMax = 10 * 1024 * 1024;
 export const logFilesMax = 5;
+/** A pass that starts containers reports what it waits for after this time. */
+export const interimStatusMs = 300;
 export const syncErrorRetryMs = 2_000;
 export const syncErrorRetryMaxMs = 60_000;
 export const streamIdleMsMax = 4 * 3_600_000;

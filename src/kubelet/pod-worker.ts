@@ -12,10 +12,10 @@ import type { Client } from '#client/client.ts';
 import type { ContainerStatus, Engine, SandboxStatus } from '#engine/engine.ts';
 import type { Clock, Random, Timer } from '#os/clock.ts';
 import type { Logger } from '#observe/log.ts';
-import { makeContainerSpec, podHostname, type DnsSettings } from './container-spec.ts';
+import { hostPorts, makeContainerSpec, podHostname, type DnsSettings } from './container-spec.ts';
 import { containerEnvironment } from './env.ts';
 import { WaitingError, type ImageManager } from './images.ts';
-import { syncErrorRetryMaxMs, syncErrorRetryMs, terminationLogBytesMax, terminationLogLinesMax, terminationMessageBytesMax } from './limits.ts';
+import { interimStatusMs, syncErrorRetryMaxMs, syncErrorRetryMs, terminationLogBytesMax, terminationLogLinesMax, terminationMessageBytesMax } from './limits.ts';
 import { labelContainerName, labelPodUid, labelRestartCount, labelTermination, podDir, podFullName, podLabels, podLogsDir, podSecretsDir, terminationMessagePath, type KubeletPaths } from './names.ts';
 import { isSidecar, memoryOf, planPod, type Attempt, type Memory, type Observed, type PodPlan } from './plan.ts';
 import { runAction, startProbe } from './probes.ts';
@@ -160,7 +160,8 @@ export class PodWorker {
     let sandbox = this.#context.engine.sandboxes.status(this.uid);
     if (plan.phase === undefined) sandbox = await this.#ensureSandbox(sandbox, observed);
     if (this.#volumesStale && this.#volumes !== undefined) { this.#volumesStale = false; await this.#mountVolumes(sandbox!); }
-    const retryMs = plan.start.length === 0 ? undefined : await this.#startAll(plan, sandbox!, observed);
+    this.#addEphemeral(plan, observed);
+    const retryMs = plan.start.length === 0 ? undefined : await this.#startAllAndReport(plan, sandbox!, observed);
     observed = await this.#observe();
     plan = planPod(this.pod, observed, this.#memory, this.#context.clock.now());
     this.#manageProbes(observed, sandbox);
@@ -214,7 +215,7 @@ export class PodWorker {
   }
 
   #containerNamed(name: string): Json | undefined {
-    return [...(this.pod.spec.initContainers ?? []), ...(this.pod.spec.containers ?? [])].find((container: Json) => container.name === name);
+    return [...(this.pod.spec.initContainers ?? []), ...(this.pod.spec.containers ?? []), ...(this.pod.spec.ephemeralContainers ?? [])].find((container: Json) => container.name === name);
   }
 
   // ---- start --------------------------------------------------------------------------------------------------
@@ -234,7 +235,7 @@ export class PodWorker {
         network: this.pod.spec.hostNetwork === true ? 'host' : 'pod',
         hostPid: this.pod.spec.hostPID === true, hostIpc: this.pod.spec.hostIPC === true, shareProcessNamespace: this.pod.spec.shareProcessNamespace === true,
         sysctls: Object.fromEntries((this.pod.spec.securityContext?.sysctls ?? []).map((entry: Json) => [entry.name, entry.value])),
-        cgroupParent: podCgroupParent(this.pod, this.#context.cgroupRoot), resources: podResources(this.pod),
+        cgroupParent: podCgroupParent(this.pod, this.#context.cgroupRoot), resources: podResources(this.pod), ports: hostPorts(this.pod),
       });
     } catch (error) {
       this.#events.event('Warning', 'FailedCreatePodSandBox', `Failed to create pod sandbox: ${(error as Error).message}`);
@@ -247,6 +248,29 @@ export class PodWorker {
     await Promise.all([mkdir(podDir(paths, this.uid), { recursive: true }), mkdir(podSecretsDir(paths, this.uid), { recursive: true }), mkdir(podLogsDir(paths, this.pod), { recursive: true })]);
     this.#volumes = await mountVolumes(this.pod, { paths, sources: this.#context.volumeSources(this.uid), downward: { nodeAllocatable, podIp: sandbox.podIp, hostIp }, nowMs: clock.now() });
     return this.#volumes;
+  }
+
+  /** Ephemeral containers start once, whatever the others do, and never again. */
+  #addEphemeral(plan: PodPlan, observed: Observed): void {
+    if (plan.phase !== undefined) return;
+    for (const container of (this.pod.spec.ephemeralContainers ?? []) as Json[]) {
+      const attempt = observed.get(container.name)?.[0];
+      if (attempt === undefined || attempt.state === 'created') plan.start.push({ container, init: false, restartCount: 0 });
+    }
+  }
+
+  /** As `#startAll`; when it takes long (an image is pulled), what is waited for is reported meanwhile. */
+  async #startAllAndReport(plan: PodPlan, sandbox: SandboxStatus, observed: Observed): Promise<number | undefined> {
+    let interim: Promise<void> = Promise.resolve();
+    const timer = this.#context.clock.setTimer(interimStatusMs, () => {
+      interim = this.#observe().then((seen) => this.#report(seen, { ...plan, start: [] }, sandbox)).catch((error: Error) => this.#context.log.debug('interim status', { error: error.message }));
+    }, { background: true });
+    try {
+      return await this.#startAll(plan, sandbox, observed);
+    } finally {
+      timer.cancel();
+      await interim;
+    }
   }
 
   /** Starts what the plan says, in order. Resolves with how long to wait when something was not possible yet. */
@@ -292,10 +316,11 @@ export class PodWorker {
     const leftover = observed.get(container.name)?.[0];
     if (leftover?.state === 'created') await engine.containers.remove(leftover.id, { force: true });
     const image = await images.ensure(this.pod, container, this.#events, this.#stop.signal);
-    await engine.images.lease('kubelet', image.id, this.uid);
+    await engine.images.lease('kubelet', image.id, `${this.uid}/${container.name}`);
     const sources = this.#context.volumeSources(this.uid);
     const environment = await containerEnvironment({ pod: this.pod, container, objects: sources, services: this.#context.services(), podIp: sandbox.podIp, hostIp, nodeAllocatable });
-    const spec = await makeContainerSpec({ pod: this.pod, container, init: entry.init, restartCount, image, environment, volumes, paths, sandboxId: sandbox.id, podIp: sandbox.podIp, nodeMemoryBytes, cgroupRoot, dns });
+    const target = container.targetContainerName === undefined ? undefined : observed.get(container.targetContainerName)?.find((attempt) => attempt.state === 'running')?.id;
+    const spec = await makeContainerSpec({ ...(target === undefined ? {} : { targetContainerId: target }), pod: this.pod, container, init: entry.init, restartCount, image, environment, volumes, paths, sandboxId: sandbox.id, podIp: sandbox.podIp, nodeMemoryBytes, cgroupRoot, dns });
     let id: string;
     try {
       id = await engine.containers.create(spec);
@@ -499,18 +524,18 @@ export class PodWorker {
     this.#events.event('Normal', 'DeadlineExceeded', 'Pod was active on the node longer than the specified deadline');
     const observed = await this.#observe();
     await this.#killAll(this.#graceSeconds() * 1000, observed);
-    this.#refused = { reason: 'DeadlineExceeded', message: 'Pod was active on the node longer than the specified deadline' };
-    await this.#report(await this.#observe(), undefined, undefined);
+    await this.#report(await this.#observe(), undefined, undefined, { reason: 'DeadlineExceeded', message: 'Pod was active on the node longer than the specified deadline' });
+    this.#again = true;
   }
 
   // ---- report -------------------------------------------------------------------------------------------------
 
-  async #report(observed: Observed, plan: PodPlan | undefined, sandbox: SandboxStatus | undefined): Promise<void> {
+  async #report(observed: Observed, plan: PodPlan | undefined, sandbox: SandboxStatus | undefined, failed = this.#refused): Promise<void> {
     const { hostIp, clock } = this.#context;
     const status = podStatus({
       pod: this.pod, observed, memory: this.#memory, plan, hostIp, nowMs: clock.now(), startedAtMs: this.#startedAtMs, sandboxReady: sandbox?.ready === true,
       podIp: this.pod.spec.hostNetwork === true ? hostIp : sandbox?.podIp ?? this.pod.status?.podIP ?? '',
-      ...(this.#refused === undefined ? {} : { refused: this.#refused }),
+      ...(failed === undefined ? {} : { refused: failed }),
     });
     const text = JSON.stringify(status);
     if (text === this.#lastStatus) return;

@@ -35,23 +35,23 @@ function terminated(attempt: Attempt): Json {
   };
 }
 
-function containerStatus(input: StatusInput, container: Json, init: boolean): Json {
+function containerStatus(input: StatusInput, container: Json, init: boolean, ephemeral = false): Json {
   const { pod, observed, memory, plan } = input;
   const attempts = observed.get(container.name) ?? [];
   const current = attempts[0];
   const remembered = memoryOf(memory, container.name);
-  const ended = plan?.phase !== undefined || pod.metadata.deletionTimestamp !== undefined;
+  const ended = plan?.phase !== undefined || pod.metadata.deletionTimestamp !== undefined || input.refused !== undefined;
   const backingOff = plan?.backOff.find((entry) => entry.name === container.name);
   const startsNow = plan?.start.some((entry) => entry.container.name === container.name) === true;
-  const previous: Json | undefined = (pod.status?.[init ? 'initContainerStatuses' : 'containerStatuses'] ?? []).find((status: Json) => status.name === container.name);
+  const previous: Json | undefined = (pod.status?.[ephemeral ? 'ephemeralContainerStatuses' : init ? 'initContainerStatuses' : 'containerStatuses'] ?? []).find((status: Json) => status.name === container.name);
   const status: Json = { name: container.name, state: {}, lastState: {}, ready: false, restartCount: current?.restartCount ?? previous?.restartCount ?? 0, image: current?.image ?? container.image, imageID: current?.imageId ?? '', started: false };
   if (current !== undefined) status.containerID = `${runtimeName}://${current.id}`;
   const waits = (reason: string, message?: string): Json => ({ waiting: { reason, ...(message === undefined || message === '' ? {} : { message }) } });
 
   if (current?.state === 'running') {
     status.state = { running: { startedAt: rfc3339(current.startedAtMs) } };
-    status.started = remembered.started;
-    status.ready = init && !isSidecar(container) ? false : remembered.ready;
+    if (ephemeral) delete status.started; else status.started = remembered.started;
+    status.ready = ephemeral || (init && !isSidecar(container)) ? false : remembered.ready;
   } else if (current?.state === 'exited') {
     if (!ended && backingOff !== undefined) {
       status.state = waits('CrashLoopBackOff', `back-off ${formatSeconds(backingOff.totalMs)} restarting failed container=${container.name} pod=${podFullName(pod)}`);
@@ -139,7 +139,7 @@ function conditionsOf(input: StatusInput, phase: string, statuses: Json[], initS
 
 // walk pod-ip 5/5: the address is reported as `status.podIP`.
 export function podStatus(input: StatusInput): Json {
-  const { pod } = input;
+  const { pod, observed } = input;
   const phase = phaseOf(input);
   const initStatuses = (pod.spec.initContainers ?? []).map((container: Json) => containerStatus(input, container, true));
   const statuses = (pod.spec.containers ?? []).map((container: Json) => containerStatus(input, container, false));
@@ -153,7 +153,9 @@ export function podStatus(input: StatusInput): Json {
     containerStatuses: statuses,
   };
   if (initStatuses.length > 0) status.initContainerStatuses = initStatuses;
+  const ephemeral: Json[] = pod.spec.ephemeralContainers ?? [];
+  if (ephemeral.length > 0) status.ephemeralContainerStatuses = ephemeral.map((container) => containerStatus(input, container, false, true));
   if (input.podIp !== '') { status.podIP = input.podIp; status.podIPs = [{ ip: input.podIp }]; }
-  if (input.refused !== undefined) { status.reason = input.refused.reason; status.message = input.refused.message; delete status.containerStatuses; }
+  if (input.refused !== undefined) { status.reason = input.refused.reason; status.message = input.refused.message; if (observed.size === 0) delete status.containerStatuses; }
   return status;
 }

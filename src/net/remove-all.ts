@@ -40,11 +40,21 @@ async function until(clock: Clock, timeoutMs: number, look: () => boolean): Prom
   return true;
 }
 
+/** True for the first process of a PID namespace without a handler for SIGTERM: the kernel does not deliver it, and waiting would be for nothing. */
+function isDeaf(pid: number): boolean {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+    const inner = /^NSpid:(.*)$/m.exec(status)?.[1]?.trim().split(/\s+/).at(-1);
+    const caught = BigInt(`0x${/^SigCgt:\s*([0-9a-f]+)/m.exec(status)?.[1] ?? '0'}`);
+    return inner === '1' && (caught & (1n << 14n)) === 0n;
+  } catch { return true; }
+}
+
 /** SIGTERM first, so that databases write their files; SIGKILL for what is left. */
 async function endProcesses(root: string, doors: RemovalDoors): Promise<void> {
   const { cgroups, clock, processes } = doors;
   for (const pid of cgroups.pids(root)) processes.kill(pid, 'SIGTERM');
-  await until(clock, stopGraceMs, () => cgroups.pids(root).length === 0);
+  await until(clock, stopGraceMs, () => cgroups.pids(root).every(isDeaf));
   await until(clock, monitorWaitMs, () => { cgroups.killAll(root); return cgroups.pids(root).length === 0; });
 }
 

@@ -48,10 +48,10 @@ async function clearHost(instance: Instance, paths: Paths): Promise<void> {
   try {
     const numbers = new Set([...Array.from({ length: instance.nodes }, (_unused, index) => index + 1), ...listDirectory(join(paths.data, 'nodes')).map(Number).filter((number) => number > 0)]);
     for (const number of numbers) await stopHaproxy(join(files.nodeRun(paths, number), 'ingress'));
-    for (const number of [...numbers].sort((a, b) => b - a)) {
+    await Promise.all([...numbers].map(async (number) => {
       const node = nodePlan(instance, number, hostName());
       await removeAllOf(node.instanceId, { processes: linuxProcesses, clock: realClock, mounts, cgroups: createCgroups(() => {}), log: silentLogger, ...door, directories: [files.nodeRun(paths, number), files.nodeData(paths, number)] });
-    }
+    }));
     await mounts.unmountBelow(paths.run);
     await mounts.unmountBelow(paths.data);
   } finally {

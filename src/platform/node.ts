@@ -149,7 +149,7 @@ async function startEngine(instance: Instance, node: NodePlan, paths: Paths, log
     content, records, clock: realClock, log: log.child('images'), transport: new HttpTransport(process.env), mirrors: instance.registryMirrors,
     emit: (event) => engine?.events.emit(event),
     ...(registry === undefined ? { platformRegistry: { url: `http://${first.address}:${port}`, credential: { username: internalUser, password: secret }, domains } } : { localRegistry: registry.local }),
-    makeBaseImage: async (name, progress) => (canMakeBaseImage(name) ? makeBaseImage({ content, images: records, processes: linuxProcesses, clock: realClock, environment: process.env as Record<string, string>, onProgress: (line) => progress({ status: line }) }, name) : undefined),
+    makeBaseImage: onceAtATime(async (name, progress) => (canMakeBaseImage(name) ? makeBaseImage({ content, images: records, processes: linuxProcesses, clock: realClock, environment: process.env as Record<string, string>, onProgress: (line) => progress({ status: line }) }, name) : undefined)),
     containersOf: (imageId) => (engine?.containers.list() ?? []).filter((container) => container.imageId === imageId).map((container) => ({ id: container.id, isRunning: container.state === 'running', owner: container.owner })),
   });
   engine = await createEngine({
@@ -160,6 +160,16 @@ async function startEngine(instance: Instance, node: NodePlan, paths: Paths, log
   const socketPath = node.number === 1 ? files.dockerSocket(paths) : join(run, 'docker.sock');
   stack.use(await startDockerApi({ engine, images, content, records, snapshots, access, socketPath, dataDir: data, log: log.child('docker'), registryDomains: domains }));
   return engine;
+}
+
+/** Pods that start together ask for the same base image together; it is made in one place on disk. */
+function onceAtATime<P extends unknown[], T>(run: (name: string, ...more: P) => Promise<T>): (name: string, ...more: P) => Promise<T> {
+  const running = new Map<string, Promise<T>>();
+  return (name, ...more) => {
+    let made = running.get(name);
+    if (made === undefined) { made = run(name, ...more).finally(() => running.delete(name)); running.set(name, made); }
+    return made;
+  };
 }
 
 function factsOf(instance: Instance, node: NodePlan, dataDir: string): NodeFacts {

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { canonicalName, isDigest, isTag } from '#base/reference.ts';
 import { mediaTypes } from '#content/image-records.ts';
+import type { ImageRecord } from '#content/image-records.ts';
 import { writeManifest } from '#content/image-writer.ts';
 import { manifestBytesMax } from '#content/limits.ts';
 import { decodeDigest } from './blobs.ts';
@@ -26,7 +27,9 @@ async function resolveMirror(call: Call, reference: string): Promise<{ digest: s
   if (call.mirrorOf === undefined) return undefined;
   const { images, content } = call;
   const name = canonicalName({ domain: call.mirrorOf, path: call.path, ...(isDigest(reference) ? { digest: reference } : { tag: reference }) });
-  const record = images.find(name) ?? (isDigest(reference) ? images.list().find((each) => each.manifestDigest === reference) : undefined);
+  const look = (): ImageRecord | undefined => images.find(name) ?? (isDigest(reference) ? images.list().find((each) => each.manifestDigest === reference) : undefined);
+  if (look() === undefined) await call.bring?.(name).catch(() => {});
+  const record = look();
   if (record === undefined) return undefined;
   if (record.manifestDigest !== '') return { digest: record.manifestDigest, mediaType: record.manifestMediaType };
   const made = await writeManifest(content, record);

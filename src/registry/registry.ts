@@ -32,6 +32,8 @@ export interface RegistryOptions {
   clock: Clock;
   /** Names under which clients know this registry: `127.0.0.1:5000`, `localhost:5000`, `10.0.0.5:5000`. */
   domains: string[];
+  /** Brings a name that an engine of the platform asks for and that is not here, from where this node would take it; rejects when it cannot. */
+  bring?: (canonicalName: string) => Promise<unknown>;
 }
 
 export interface Registry {
@@ -59,6 +61,7 @@ export interface Call {
   repositories: Repositories;
   /** Set for an engine of the platform that asks on behalf of another registry's name. */
   mirrorOf: string | undefined;
+  bring: ((canonicalName: string) => Promise<unknown>) | undefined;
 }
 
 const route = /^\/v2\/(.+)\/(blobs\/uploads|blobs|manifests|tags|referrers)\/([^/]*)$/;
@@ -160,7 +163,7 @@ class HttpRegistry implements Registry {
     const [, path, kind, rest] = match as unknown as [string, string, string, string];
     if (!isRepositoryPath(path)) throw new RegistryError('NAME_INVALID');
     const mirrorOf = identity?.isInternal === true ? (url.searchParams.get('ns') ?? undefined) : undefined;
-    const call: Call = { request, response, url, method, path, identity, content: this.#options.content, images: this.#options.images, repositories: this.repositories, mirrorOf };
+    const call: Call = { request, response, url, method, path, identity, content: this.#options.content, images: this.#options.images, repositories: this.repositories, mirrorOf, bring: this.#options.bring };
     switch (kind) {
       case 'manifests': await handleManifest(call, decodeURIComponent(rest)); break;
       case 'blobs': if (rest === 'uploads') await handleUpload(call, ''); else await handleBlob(call, rest); break;
