@@ -24,6 +24,18 @@ export function noFaults(): NetworkFaults {
 
 const lost = (): ApiError => new ApiError('ServiceUnavailable', 'the server is currently unable to handle the request (simulated network)');
 
+/** A controller that aborts with any of the signals. `AbortSignal.any` would do, but when it lets go is the collector's choice. */
+function linked(...signals: (AbortSignal | undefined)[]): { controller: AbortController; unlink(): void } {
+  const controller = new AbortController();
+  const abort = (): void => { unlink(); controller.abort(); };
+  const unlink = (): void => { for (const signal of signals) signal?.removeEventListener('abort', abort); };
+  for (const signal of signals) {
+    if (signal?.aborted === true) controller.abort();
+    else signal?.addEventListener('abort', abort, { once: true });
+  }
+  return { controller, unlink };
+}
+
 export class FaultyTransport implements Transport {
   readonly faults: NetworkFaults = noFaults();
   readonly #inner: Transport;
@@ -49,17 +61,22 @@ export class FaultyTransport implements Transport {
 
   watch(request: TransportRequest): AsyncIterable<WatchEvent> {
     if (this.faults.cut) return { [Symbol.asyncIterator]: () => ({ next: () => Promise.reject(lost()) }) };
-    const broken = new AbortController();
+    const { controller: broken, unlink } = linked(request.signal);
     this.#watches.add(broken);
-    const signal = request.signal === undefined ? broken.signal : AbortSignal.any([request.signal, broken.signal]);
-    const events = this.#inner.watch({ ...request, signal })[Symbol.asyncIterator]();
+    const events = this.#inner.watch({ ...request, signal: broken.signal })[Symbol.asyncIterator]();
+    const release = (): void => { unlink(); this.#watches.delete(broken); };
     const next = async (): Promise<IteratorResult<WatchEvent>> => {
-      const result = await events.next();
-      if (this.faults.delayMsMax > 0 && result.done !== true) await this.#clock.sleep(this.#random.float() * this.faults.delayMsMax);
-      if (result.done === true) this.#watches.delete(broken);
-      return result;
+      try {
+        const result = await events.next();
+        if (this.faults.delayMsMax > 0 && result.done !== true) await this.#clock.sleep(this.#random.float() * this.faults.delayMsMax);
+        if (result.done === true) release();
+        return result;
+      } catch (error) {
+        release();
+        throw error;
+      }
     };
-    return { [Symbol.asyncIterator]: () => ({ next: () => (this.faults.delayMsMax === 0 ? events.next() : next()), return: async () => { this.#watches.delete(broken); broken.abort(); await events.return?.(); return { done: true, value: undefined }; } }) };
+    return { [Symbol.asyncIterator]: () => ({ next, return: async () => { release(); broken.abort(); await events.return?.(); return { done: true, value: undefined }; } }) };
   }
 
   /** Ends every watch, as a restarting server does. */
@@ -103,7 +120,8 @@ export class ProcessTransport implements Transport {
   }
 
   watch(request: TransportRequest): AsyncIterable<WatchEvent> {
-    return this.#inner.watch({ ...request, signal: request.signal === undefined ? this.#death.signal : AbortSignal.any([request.signal, this.#death.signal]) });
+    // The links live as long as this process: what it watches, it watches until it dies.
+    return this.#inner.watch({ ...request, signal: linked(request.signal, this.#death.signal).controller.signal });
   }
 
   async [Symbol.asyncDispose](): Promise<void> { this.kill(); }
