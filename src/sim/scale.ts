@@ -1,0 +1,52 @@
+/** How cost grows: nodes with 30 Pods each through create, roll-out, node loss and delete; times are real, the cluster's own are virtual. */
+import { kinds } from '#client/kinds.ts';
+import { realClock } from '#os/clock.real.ts';
+import { type Cluster, createCluster } from './cluster.ts';
+
+const podsPerDeployment = 300;
+
+async function allDeployments(cluster: Cluster, holds: (status: Record<string, number>, replicas: number, generation: number) => boolean): Promise<boolean> {
+  const { items } = await cluster.client.list(kinds.Deployment, { namespace: 'default' });
+  return items.every(({ status, spec, metadata }) => holds(status ?? {}, spec.replicas, metadata.generation ?? 0));
+}
+
+export async function runScale(nodes: number, podsPerNode: number): Promise<string[]> {
+  const lines: string[] = [];
+  let startMs = realClock.monotonic();
+  let cpu = process.cpuUsage();
+  await using cluster = await createCluster({ nodes: Array.from({ length: nodes }, (_, i) => ({ zone: `zone-${i % 3}` })), events: false });
+  let transactions = 0;
+  const lap = (what: string, pods: number): void => {
+    const seconds = (realClock.monotonic() - startMs) / 1000;
+    const used = process.cpuUsage(cpu);
+    const done = cluster.observed.transactions - transactions;
+    lines.push(`${String(nodes).padStart(5)} nodes ${what.padEnd(10)} ${seconds.toFixed(2).padStart(8)} s  ${((used.user + used.system) / 1e6).toFixed(1).padStart(6)} CPU s  ${Math.round(process.memoryUsage.rss() / 1e6)} MB  ${done} transactions (${((seconds * 1000) / Math.max(1, done)).toFixed(3)} ms each)${pods === 0 ? '' : `  ${Math.round(pods / seconds)} Pods/s`}`);
+    startMs = realClock.monotonic();
+    cpu = process.cpuUsage();
+    transactions = cluster.observed.transactions;
+  };
+  lap('start', 0);
+  const total = nodes * podsPerNode;
+  const count = Math.max(1, Math.round(total / podsPerDeployment));
+  for (let i = 0; i < count; i++) {
+    await cluster.client.create(kinds.Deployment, {
+      apiVersion: 'apps/v1', kind: 'Deployment', metadata: { name: `app-${i}`, namespace: 'default' },
+      spec: { replicas: total / count, selector: { matchLabels: { app: `app-${i}` } }, template: { metadata: { labels: { app: `app-${i}` } }, spec: { containers: [{ name: 'c', image: 'app:1', resources: { requests: { cpu: '100m', memory: '128Mi' } } }] } } },
+    });
+  }
+  await cluster.runUntil(() => allDeployments(cluster, (status, replicas) => status['availableReplicas'] === replicas), { every: '500ms' });
+  lap('create', total);
+  for (let i = 0; i < count; i++) await cluster.client.patch(kinds.Deployment, `app-${i}`, 'default', 'strategic', { spec: { template: { spec: { containers: [{ name: 'c', image: 'app:2' }] } } } });
+  await cluster.runUntil(() => allDeployments(cluster, (status, replicas, generation) => status['observedGeneration'] === generation && status['updatedReplicas'] === replicas && status['replicas'] === replicas && status['availableReplicas'] === replicas), { every: '500ms' });
+  lap('roll-out', total);
+  const lost = Math.max(1, Math.floor(nodes / 20));
+  for (let i = 0; i < lost; i++) cluster.nodes.kill(`node-${i}`);
+  await cluster.advance('50s');
+  await cluster.runUntil(() => allDeployments(cluster, (status, replicas) => status['availableReplicas'] === replicas), { every: '5s' });
+  lap('node loss', lost * podsPerNode);
+  for (let i = 0; i < count; i++) await cluster.client.delete(kinds.Deployment, `app-${i}`, 'default');
+  for (let i = 0; i < lost; i++) cluster.nodes.boot(`node-${i}`);
+  await cluster.runUntil(async () => (await cluster.client.list(kinds.Pod, { namespace: 'default', limit: 1 })).items.length === 0, { every: '1s' });
+  lap('delete', total);
+  return lines;
+}
