@@ -15,7 +15,7 @@ import type { ApiRequest, UserInfo } from '#base/api-request.ts';
 import type { KeyPair } from '#base/x509.ts';
 import type { ApiServer } from './server.ts';
 import type { ConnectResponse, ConnectTarget } from './connect.ts';
-import { requestBodyBytesMax, upgradeConnectTimeoutMs } from './limits.ts';
+import { kubeletErrorCharsMax, requestBodyBytesMax, upgradeConnectTimeoutMs } from './limits.ts';
 import { createWebhookCaller } from './webhook-client.ts';
 
 export interface HttpOptions {
@@ -179,6 +179,7 @@ class Listener {
     const make = target.scheme === 'https' ? httpsRequest : httpRequest;
     const out = make({ host: target.host, port: target.port, path: target.path, method: from.method, headers: { ...forwardHeaders(from.headers), host: `${target.host}:${target.port}` }, ...(target.scheme === 'https' ? { agent: target.kubelet ? this.#kubeletAgent : this.#plainAgent } : {}), signal: from.signal });
     out.on('response', (answer) => {
+      if (target.kubelet && target.path.startsWith('/containerLogs/') && (answer.statusCode ?? 500) >= 400) { void this.#failAsKubelet(response, answer); return; }
       const headers: Record<string, string> = {};
       for (const [name, value] of Object.entries(answer.headers)) if (value !== undefined && !hopHeaders.has(name)) headers[name] = Array.isArray(value) ? value.join(', ') : value;
       response.writeHead(answer.statusCode ?? 502, headers);
@@ -188,6 +189,14 @@ class Listener {
     });
     out.on('error', (error) => { if (!from.signal.aborted) this.#fail(response, new ApiError(target.kubelet ? 'InternalError' : 'ServiceUnavailable', target.kubelet ? `Get "https://${target.host}:${target.port}${target.path}": ${error.message}` : `error trying to reach service: ${error.message}`)); });
     if (from.method === 'GET' || from.method === 'HEAD') out.end(); else request.pipe(out);
+  }
+
+  /** A kubelet refuses logs in plain words; clients get them as a Status. */
+  async #failAsKubelet(response: ServerResponse, answer: IncomingMessage): Promise<void> {
+    let text = '';
+    try { for await (const chunk of answer as AsyncIterable<Buffer>) if (text.length < kubeletErrorCharsMax) text += chunk.toString('utf8'); } catch { /* what came is enough */ }
+    const reason = answer.statusCode === 400 ? 'BadRequest' : answer.statusCode === 404 ? 'NotFound' : answer.statusCode === 403 ? 'Forbidden' : 'InternalError';
+    this.#fail(response, new ApiError(reason, text.trim().slice(0, kubeletErrorCharsMax)));
   }
 
   /** An upgrade: the target's answer and everything after it goes through untouched, in both directions. */

@@ -18,3 +18,5 @@ export const watchFramesMax = 4096;
 export const requestsInFlightMax = 2000;
 export const tokenSecondsMin = 600;
 export const upgradeConnectTimeoutMs = 15_000;
+/** Words of a kubelet's refusal that are passed on. */
+export const kubeletErrorCharsMax = 4096;
