@@ -38,10 +38,11 @@ async function run(current: Run): Promise<Result> {
   const samples: Sample[] = [];
   const of = (name: string, unit: string): Sample => { let found = samples.find((one) => one.name === name); if (found === undefined) samples.push(found = { name, unit, values: [] }); return found; };
   for (const side of sides) await prepare(side);
-  const measures: [string, string, number, (side: Side, round: number) => Promise<Rate>][] = [
+  const all: [string, string, number, (side: Side, round: number) => Promise<Rate>][] = [
     ['create', 'requests/s', 2, (side, round) => create(current, side, round)], ['get', 'requests/s', 2, (side) => get(side)],
     ['list', 'objects/s', 4, (side) => list(side)], ['watch', 'events/s', 2, (side, round) => watch(current, side, round)],
   ];
+  const measures = all.filter(([name]) => current.parts === undefined || current.parts.includes(name));
   for (const [name, unit, , measure] of measures) {
     for (let round = 0; round < (current.rounds ?? defaultRounds); round++) {
       for (const side of sides) {

@@ -21,6 +21,8 @@ export interface Run {
   defer(undo: () => unknown): void;
   say(text: string): void;
   rounds: number | undefined;
+  /** What `name/part` asked for; undefined: everything. */
+  parts: string[] | undefined;
   peersDirectory: string;
 }
 

@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- NAME…] [--json] [--rounds=N] [--list]`: ratios against peers measured in the same run, with the raw figures. README.md says what each means.
+ * `npm run bench [-- NAME[/PART]…] [--json] [--rounds=N] [--list]`: ratios against peers measured in the same run, with the raw figures. README.md says what each means.
  * Results go to standard output, progress to standard error. Exits with 1 when a goal that could be measured is missed, 2 when a benchmark failed.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -40,11 +40,11 @@ function print(result: Result): void {
   process.stdout.write(`${lines.join('\n')}\n`);
 }
 
-async function runOne(bench: Bench, rounds: number | undefined): Promise<Result> {
+async function runOne(bench: Bench, rounds: number | undefined, parts: string[]): Promise<Result> {
   const scratch = mkdtempSync(join(tmpdir(), 'tiphys-bench-'));
   const undo: (() => unknown)[] = [];
   const run: Run = {
-    scratch, rounds, defer: (action) => { undo.push(action); }, say: (text) => process.stderr.write(`[${bench.name}] ${text}\n`),
+    scratch, rounds, parts: parts.length === 0 ? undefined : parts, defer: (action) => { undo.push(action); }, say: (text) => process.stderr.write(`[${bench.name}] ${text}\n`),
     peersDirectory: process.env['TIPHYS_BENCH_PEERS'] ?? '/var/cache/tiphys-bench',
   };
   const interrupted = (): void => { void undoAll(undo, run).finally(() => process.exit(130)); };
@@ -66,14 +66,14 @@ async function main(): Promise<void> {
   const json = words.includes('--json');
   const rounds = words.find((word) => word.startsWith('--rounds='));
   const names = words.filter((word) => !word.startsWith('-'));
-  const unknown = names.filter((name) => !benches.some((bench) => bench.name === name));
+  const unknown = names.filter((name) => !benches.some((bench) => bench.name === name.split('/')[0]));
   if (unknown.length > 0) { process.stderr.write(`no such benchmark: ${unknown.join(', ')}; there are ${benches.map((bench) => bench.name).join(', ')}\n`); process.exitCode = 64; return; }
   const machine = `${cpus().length} × ${cpus()[0]?.model ?? 'processor'}, ${(totalmem() / 2 ** 30).toFixed(0)} GiB, Linux ${release()}, Node ${process.version}`;
   if (!json) process.stdout.write(`${machine}\n`);
   const results: Result[] = [];
-  for (const bench of benches.filter((one) => names.length === 0 || names.includes(one.name))) {
+  for (const bench of benches.filter((one) => names.length === 0 || names.some((name) => name.split('/')[0] === one.name))) {
     try {
-      const result = await runOne(bench, rounds === undefined ? undefined : Number(rounds.slice('--rounds='.length)));
+      const result = await runOne(bench, rounds === undefined ? undefined : Number(rounds.slice('--rounds='.length)), names.flatMap((name) => (name.startsWith(`${bench.name}/`) ? [name.slice(bench.name.length + 1)] : [])));
       results.push(result);
       if (!json) print(result);
       if (result.goals.some((goal) => met(goal) === false)) process.exitCode ??= 1;

@@ -256,8 +256,20 @@ async function* flatten(batches: AsyncGenerator<WatchEvent[]>): AsyncGenerator<W
   for await (const batch of batches) yield* batch;
 }
 
+/** The last frames that were put together: watchers that keep pace with each other all send the same ones. */
+let lastJoined: { parts: Uint8Array[]; bytes: Uint8Array } = { parts: [], bytes: new Uint8Array(0) };
+
+function joinFrames(parts: Uint8Array[]): Uint8Array {
+  if (parts.length === 1) return parts[0]!;
+  const last = lastJoined.parts;
+  if (last.length === parts.length && parts.every((part, index) => part === last[index])) return lastJoined.bytes;
+  const bytes = Buffer.concat(parts);
+  lastJoined = { parts, bytes };
+  return bytes;
+}
+
 async function* joined(batches: AsyncGenerator<Uint8Array[]>): AsyncGenerator<Uint8Array> {
-  for await (const batch of batches) yield batch.length === 1 ? batch[0]! : Buffer.concat(batch);
+  for await (const batch of batches) yield joinFrames(batch);
 }
 
 export async function handleWatch(context: RequestContext): Promise<ApiResponse> {
