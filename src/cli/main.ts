@@ -66,6 +66,8 @@ program.command('test').description('run the tests (npm test)').argument('[files
   .action(async (paths: string[]) => { const { runTests } = await import('./commands/test.ts'); await runTests(paths); });
 program.command('bench').description('measure side by side with the peers that are installed').argument('[names...]').addOption(json()).option('--rounds <number>', 'rounds of each measurement').option('--list', 'list the benchmarks')
   .action(async (names: string[], options) => { const { bench } = await import('./commands/bench.ts'); await bench(names, options); });
+program.command('simulate').description('run the whole cluster in virtual time from seeds, under faults (npm run simulate)').allowUnknownOption().allowExcessArguments().argument('[words...]', '--seeds N, --seed S, --minutes M, --twice, --scale [NODES...]')
+  .action(async () => { const { runSimulateCommand } = await import('#sim/simulate.main.ts'); process.exitCode = await runSimulateCommand(process.argv.slice(3)); });
 program.command('uninstall').description('stop, and remove all that was added to this machine').option('-y, --yes', 'do not ask')
   .action(async (options) => { const { uninstall } = await import('./commands/uninstall.ts'); await uninstall(options); });
 program.command('server', { hidden: true }).description('run the control plane process').action(async () => { const { runServer } = await import('#platform/server.ts'); stays = true; await endOnFailure(runServer()); });
