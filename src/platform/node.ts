@@ -71,10 +71,10 @@ export async function runNode(number: number): Promise<void> {
   const networkInformers = stack.use(new InformerFactory({ client: networkClient, clock: realClock, random: realRandom, log }));
   // Names and Services first: what Pods that still run miss most while this process was away.
   const network = await startNetwork(instance, node, paths, networkClient, networkInformers, log, stack);
+  networkInformers.start();
   const engine = await startEngine(instance, node, paths, log, stack);
   const kubelet = await startKubelet(instance, node, paths, client, informers, networkInformers.informer(kinds.Service), engine, log, stack);
   informers.start();
-  networkInformers.start();
   await Promise.all([network.ready, kubelet.ready]);
   writeFileAtomic(files.ready(paths, `node-${number}`), `${process.pid}\n`, { mode: 0o644 });
   log.info('ready', { node: node.name, sinceStartMs: Math.round(performance.now()) });
