@@ -75,7 +75,8 @@ export async function startNode(current: Run, plane: ControlPlane, images: strin
   if (plugins === undefined) return 'CNI plugins are not installed: apt-get install containernetworking-plugins';
   const { directory, kubeconfig } = plane;
   current.say('starting containerd, kubelet, kube-scheduler and kube-controller-manager');
-  current.defer(() => removeNodeTraces(current, directory));
+  const namespaces = new Set(namespacesNow());
+  current.defer(() => removeNodeTraces(directory, namespaces));
   const socket = `${directory}/containerd/containerd.sock`;
   mkdirSync(`${directory}/cni`, { recursive: true });
   mkdirSync(`${directory}/containerd`, { recursive: true });
@@ -89,6 +90,8 @@ address = "${socket}"
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "${pauseImage}"
 disable_apparmor = true
+# A root without CAP_SYS_RESOURCE may not lower a score, and runc then fails.
+restrict_oom_score_adj = true
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "${plugins}"
 conf_dir = "${directory}/cni"
@@ -124,7 +127,7 @@ conf_dir = "${directory}/cni"
   return { pids: [containerd.pid!, manager.pid!, scheduler.pid!, kubelet.pid!], versions: { kubelet: `${kubeletVersion} (${fileSizeMb(program(current, 'kubelet'))})`, containerd: `${containerdVersion} (${fileSizeMb(find('containerd'))})` } };
 }
 
-const controllers = (): string[] => (existsSync('/sys/fs/cgroup/cgroup.procs') ? [''] : readdirSync('/sys/fs/cgroup'));
+const controllers = (): string[] => (existsSync('/sys/fs/cgroup/cgroup.procs') ? [''] : readdirSync('/sys/fs/cgroup').filter((name) => existsSync(`/sys/fs/cgroup/${name}/cgroup.procs`)));
 
 function makeCgroup(): void {
   for (const controller of controllers()) {
@@ -136,7 +139,7 @@ function makeCgroup(): void {
 }
 
 /** What is left when kubelet and containerd have been stopped: shims, namespaces, mounts, the bridge, cgroups. Only what carries the scratch directory's name. */
-async function removeNodeTraces(current: Run, directory: string): Promise<void> {
+async function removeNodeTraces(directory: string, before: Set<string>): Promise<void> {
   for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
     let words = '';
     try { words = readFileSync(`/proc/${pid}/cmdline`, 'utf8'); } catch { continue; }
@@ -145,8 +148,12 @@ async function removeNodeTraces(current: Run, directory: string): Promise<void> 
   for (const controller of controllers()) await emptyCgroup(join('/sys/fs/cgroup', controller, cgroup));
   const mounts = readFileSync('/proc/self/mounts', 'utf8').split('\n').map((line) => line.split(' ')[1] ?? '');
   for (const path of mounts.filter((one) => one.startsWith(directory)).reverse()) await command(['umount', '-l', path], { allowFailure: true });
-  for (const name of readdirSync('/var/run/netns').filter((one) => one.startsWith('cni-'))) if (current.scratch !== '') await command(['ip', 'netns', 'delete', name], { allowFailure: true });
+  for (const name of namespacesNow()) if (name.startsWith('cni-') && !before.has(name)) await command(['ip', 'netns', 'delete', name], { allowFailure: true });
   await command(['ip', 'link', 'delete', bridge], { allowFailure: true });
+}
+
+function namespacesNow(): string[] {
+  try { return readdirSync('/var/run/netns'); } catch { return []; }
 }
 
 async function emptyCgroup(path: string): Promise<void> {

@@ -13,7 +13,8 @@ import type { Tiphys } from './tiphys.ts';
 
 const defaultRounds = 10;
 const atOnce = 50;
-const burstRounds = 2;
+const burstRounds = 3;
+const settleMs = 5_000;
 const image = 'docker.io/library/busybox:latest';
 const pauseImage = 'docker.io/library/bench-pause:1';
 const namespace = 'default';
@@ -56,7 +57,8 @@ async function run(current: Run): Promise<Result> {
       burst[index]!.values.push(Math.max(...times));
       middle[index]!.values.push(quantile(times, 0.5));
       current.say(`${atOnce} at once, ${side.name}: p50 ${quantile(times, 0.5).toFixed(0)} ms, last ${Math.max(...times).toFixed(0)} ms`);
-      await sleep(500);
+      // What one side takes apart behind its answer must not fall on the other.
+      await sleep(settleMs);
     }
   }
   return {
@@ -84,7 +86,7 @@ async function pauseArchive(current: Run, tiphys: Tiphys): Promise<string> {
   return archive;
 }
 
-/** Makes the Pods at once and resolves with the milliseconds that each took to run; deletes them and waits until they are gone. */
+/** Makes the Pods at once and resolves with the milliseconds that each took to run; deletes them and waits until the node has confirmed that they ended. */
 async function measure(side: Side, names: string[]): Promise<number[]> {
   const path = `/api/v1/namespaces/${namespace}/pods`;
   const { metadata } = await side.client.ask('GET', `${path}?limit=1`);
@@ -106,7 +108,7 @@ async function measure(side: Side, names: string[]): Promise<number[]> {
     const begun = performance.now();
     await Promise.all(names.map((name) => side.client.ask('POST', path, podOf(name))));
     await reached(() => running.size, 'run');
-    await Promise.all(names.map((name) => side.client.ask('DELETE', `${path}/${name}?gracePeriodSeconds=0`)));
+    await Promise.all(names.map((name) => side.client.ask('DELETE', `${path}/${name}?gracePeriodSeconds=1`)));
     await reached(() => gone.size, 'are gone');
     return names.map((name) => running.get(name)! - begun);
   } finally { close(); }
