@@ -27,7 +27,14 @@ export type IndexFunction<T extends KubeObject = KubeObject> = (object: T) => re
 
 export interface InformerOptions { namespace?: string; labelSelector?: string; fieldSelector?: string }
 
-export interface InformerDependencies { client: Client; clock: Clock; random: Random; log: Logger }
+export interface InformerDependencies {
+  client: Client;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  /** Ask for bookmarks, so that a quiet watch can be resumed after history was forgotten; true when absent. A simulation saves them. */
+  bookmarks?: boolean;
+}
 
 /** The key of an object in its informer and on work queues: `namespace/name`, or `name` for cluster kinds. */
 export function keyOf(object: KubeObject): string {
@@ -194,7 +201,7 @@ export class Informer<T extends KubeObject = KubeObject> {
   }
 
   async #watch(): Promise<void> {
-    const events = this.#deps.client.watch<T>(this.kind, { ...this.options, resourceVersion: String(this.#version), allowBookmarks: true, signal: this.#stop.signal });
+    const events = this.#deps.client.watch<T>(this.kind, { ...this.options, resourceVersion: String(this.#version), allowBookmarks: this.#deps.bookmarks !== false, signal: this.#stop.signal });
     for await (const event of events) {
       if (this.#stop.signal.aborted) return;
       this.#take(event);

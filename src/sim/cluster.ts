@@ -151,7 +151,7 @@ export class Cluster implements AsyncDisposable {
   #createNodes(): Pick<Parts, 'nodes' | 'nodeInformers'> {
     const { clock, random, log } = this;
     const client = createClient(this.networks.nodes, 'kubelet');
-    const nodeInformers = new InformerFactory({ client, clock, random, log: log.child('nodes') });
+    const nodeInformers = new InformerFactory({ client, clock, random, log: log.child('nodes'), bookmarks: false });
     const nodes = new SimNodes({ client, clock, random, log: log.child('nodes'), scripts: this.scripts, informers: nodeInformers, events: this.options.events !== false });
     return { nodes, nodeInformers };
   }
@@ -160,7 +160,7 @@ export class Cluster implements AsyncDisposable {
     const { clock, random, log } = this;
     const transports = [new ProcessTransport(this.networks.controllers), new ProcessTransport(this.networks.scheduler)];
     const [controllers, scheduler] = [createClient(transports[0]!, 'kube-controller-manager'), createClient(transports[1]!, 'kube-scheduler')];
-    const informers = new InformerFactory({ client: controllers, clock, random, log });
+    const informers = new InformerFactory({ client: controllers, clock, random, log, bookmarks: false });
     parts.control = { informers, transports };
     const started = await runControllers({ client: controllers, clock, random, log, informers, options: { rootCa: 'simulated', ...this.options.controllers } });
     if (parts.control?.informers !== informers) return;

@@ -1,0 +1,127 @@
+/** Each checker is shown to fire: a bug is put in on purpose, and the checker of that invariant must name it. The table is in README.md. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Json, KubeObject, WatchEvent } from '#base/objects.ts';
+import { kinds } from '#client/kinds.ts';
+import { addressesUnique } from '#sim/checkers/addresses-unique.ts';
+import { budgetsKept } from '#sim/checkers/budgets-kept.ts';
+import { comesToRest } from '#sim/checkers/comes-to-rest.ts';
+import { endpointsTrue } from '#sim/checkers/endpoints-true.ts';
+import { finalizersHonoured } from '#sim/checkers/finalizers-honoured.ts';
+import { identitiesUnique } from '#sim/checkers/identities-unique.ts';
+import { jobsExact } from '#sim/checkers/jobs-exact.ts';
+import { listEqualsWatch } from '#sim/checkers/list-equals-watch.ts';
+import { oneLeader } from '#sim/checkers/one-leader.ts';
+import { ownersAlive } from '#sim/checkers/owners-alive.ts';
+import { queuesBounded } from '#sim/checkers/queues-bounded.ts';
+import { quotasKept } from '#sim/checkers/quotas-kept.ts';
+import { revisionsGrow } from '#sim/checkers/revisions-grow.ts';
+import { rolloutBounds } from '#sim/checkers/rollout-bounds.ts';
+import { workloadsWhole } from '#sim/checkers/workloads-whole.ts';
+import { writesKept } from '#sim/checkers/writes-kept.ts';
+import { Cluster } from '#sim/cluster.ts';
+import { type Checker, World } from '#sim/world.ts';
+
+const encode = (object: unknown): Uint8Array => new TextEncoder().encode(JSON.stringify(object));
+
+const workload = (kind: 'Deployment' | 'StatefulSet', extra: Json = {}): KubeObject => ({
+  apiVersion: 'apps/v1', kind, metadata: { name: 'app', namespace: 'default' },
+  spec: { replicas: 2, ...(kind === 'StatefulSet' ? { serviceName: 'app' } : {}), selector: { matchLabels: { app: 'app' } }, template: { metadata: { labels: { app: 'app' } }, spec: { containers: [{ name: 'c', image: 'i' }] } }, ...extra },
+});
+
+/** Runs a small cluster with one checker, puts the bug in, and answers what the checker says; nothing may be said before. */
+async function watching(checker: Checker, setUp: (cluster: Cluster) => Promise<void>, bug: (world: World) => Promise<void>): Promise<string[]> {
+  await using cluster = new Cluster({ nodes: 2 });
+  const world = new World(cluster, [checker]);
+  await cluster.ready();
+  await setUp(cluster);
+  await cluster.advance('5s');
+  await world.tick();
+  await cluster.advance('2m');
+  assert.deepEqual(world.violations, []);
+  await bug(world);
+  await world.tick();
+  await world.rest();
+  return world.violations.map(({ message }) => message);
+}
+
+const none = async (): Promise<void> => undefined;
+/** A write behind everybody's back. */
+async function put(world: World, key: string, object: KubeObject): Promise<void> { await world.cluster.store.txn([], [{ type: 'put', key, value: encode(object) }]); }
+const podsOf = (world: World): KubeObject[] => [...world.of('pods')];
+
+const cases: Record<string, () => Promise<string[]>> = {
+  'revisions-grow: a commit comes with an old revision': () => watching(revisionsGrow(), none, async (world) => { world.revision = 1_000_000; await put(world, '/registry/configmaps/default/x', { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'x', namespace: 'default' } }); }),
+  'list-equals-watch: a watch loses an event': () => watching(listEqualsWatch(), none, async (world) => {
+    const { client } = world.cluster.networks;
+    const watch = client.watch.bind(client);
+    client.watch = (request) => {
+      const events = watch(request)[Symbol.asyncIterator]();
+      const next = async (): Promise<IteratorResult<WatchEvent>> => {
+        const result = await events.next();
+        return result.done !== true && result.value.object.metadata.name === 'unseen' ? next() : result;
+      };
+      return { [Symbol.asyncIterator]: () => ({ next, return: () => events.return!() }) };
+    };
+    client.breakWatches();
+    await world.cluster.advance('2s');
+    await world.cluster.client.create(kinds.ConfigMap, { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'unseen', namespace: 'default' } });
+    await world.cluster.advance('1s');
+  }),
+  'finalizers-honoured: an object goes with its finalizers': () => watching(finalizersHonoured(), async ({ client }) => { await client.create(kinds.ConfigMap, { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'held', namespace: 'default', finalizers: ['example.com/hold'] } }); }, async (world) => { await world.cluster.store.txn([], [{ type: 'delete', key: '/registry/configmaps/default/held' }]); }),
+  'identities-unique: a Pod is forced away while its node is cut off and runs on': () => watching(identitiesUnique(), async ({ client }) => { await client.create(kinds.StatefulSet, workload('StatefulSet', { replicas: 1 })); }, async (world) => {
+    const pod = podsOf(world)[0]!;
+    world.cluster.nodes.partition(pod['spec'].nodeName);
+    await world.cluster.client.patch(kinds.Node, pod['spec'].nodeName, undefined, 'merge', { spec: { unschedulable: true } });
+    await world.cluster.client.delete(kinds.Pod, 'app-0', 'default', { gracePeriodSeconds: 0 });
+    await world.cluster.advance('10s');
+  }),
+  'rollout-bounds: a ReplicaSet grows beyond the surge': () => watching(rolloutBounds(), async ({ client }) => { await client.create(kinds.Deployment, workload('Deployment')); }, async (world) => {
+    const set = [...world.of('apps/replicasets')][0]!;
+    await world.cluster.client.patch(kinds.ReplicaSet, set.metadata.name!, 'default', 'merge', { spec: { replicas: 9 } });
+  }),
+  'budgets-kept: an eviction is granted that the budget does not allow': () => watching(budgetsKept(), async ({ client }) => { await client.create(kinds.PodDisruptionBudget, { apiVersion: 'policy/v1', kind: 'PodDisruptionBudget', metadata: { name: 'b', namespace: 'default' }, spec: { minAvailable: 1, selector: { matchLabels: { app: 'app' } } } }); }, async (world) => {
+    const budget = [...world.of('policy/poddisruptionbudgets')][0]!;
+    await put(world, '/registry/policy/poddisruptionbudgets/default/b', { ...budget, status: { ...budget['status'], disruptedPods: { 'app-x': '2026-01-01T00:00:00Z' } } });
+  }),
+  'quotas-kept: a Pod is made past admission': () => watching(quotasKept(), async ({ client }) => { await client.create(kinds.ResourceQuota, { apiVersion: 'v1', kind: 'ResourceQuota', metadata: { name: 'q', namespace: 'default' }, spec: { hard: { pods: '0' } } }); }, async (world) => { await put(world, '/registry/pods/default/p', { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'p', namespace: 'default', uid: 'p' }, spec: { containers: [] }, status: {} }); }),
+  'addresses-unique: two Pods get one address': () => watching(addressesUnique(), async ({ client }) => { await client.create(kinds.Deployment, workload('Deployment')); }, async (world) => {
+    const [one, two] = podsOf(world) as [KubeObject, KubeObject];
+    await put(world, `/registry/pods/default/${two.metadata.name}`, { ...two, status: { ...two['status'], podIP: one['status'].podIP } });
+  }),
+  'owners-alive: a dependent is left behind': () => watching(ownersAlive(), none, async (world) => { await put(world, '/registry/pods/default/left', { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'left', namespace: 'default', uid: 'l', ownerReferences: [{ apiVersion: 'apps/v1', kind: 'ReplicaSet', name: 'gone', uid: 'gone' }] }, spec: { containers: [] }, status: { phase: 'Failed' } }); }),
+  'jobs-exact: a Job counts a success twice': () => watching(jobsExact(), async (cluster) => {
+    cluster.scripts.add({ selector: 'job-name=j', script: { exitAfter: '1s' } });
+    await cluster.client.create(kinds.Job, { apiVersion: 'batch/v1', kind: 'Job', metadata: { name: 'j', namespace: 'default' }, spec: { template: { spec: { restartPolicy: 'Never', containers: [{ name: 'c', image: 'i' }] } } } });
+  }, async (world) => {
+    const job = [...world.of('batch/jobs')][0]!;
+    await put(world, '/registry/batch/jobs/default/j', { ...job, status: { ...job['status'], succeeded: 2 } });
+  }),
+  'workloads-whole: a node stays down': () => watching(workloadsWhole(), async ({ client }) => { await client.create(kinds.StatefulSet, workload('StatefulSet')); }, async (world) => {
+    for (const name of world.cluster.nodes.names()) world.cluster.nodes.kill(name);
+    await world.cluster.advance('2m');
+  }),
+  'endpoints-true: a slice names an address that is gone': () => watching(endpointsTrue(), async ({ client }) => { await client.create(kinds.Deployment, workload('Deployment')); await client.create(kinds.Service, { apiVersion: 'v1', kind: 'Service', metadata: { name: 'app', namespace: 'default' }, spec: { selector: { app: 'app' }, ports: [{ port: 80 }] } }); }, async (world) => {
+    const [key, slice] = [...world.objects].find(([name]) => name.startsWith('/registry/discovery.k8s.io/endpointslices/default/app-'))!;
+    await put(world, key, { ...slice, endpoints: [{ ...slice['endpoints'][0], addresses: ['10.9.9.9'] }] });
+  }),
+  'queues-bounded: a queue grows without end': () => watching(queuesBounded(-1_000_000), none, none).catch((error: unknown) => [String(error)]),
+  'comes-to-rest: something goes on writing': () => watching(comesToRest(), none, async (world) => { await world.cluster.client.create(kinds.ConfigMap, { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'late', namespace: 'default' } }); }),
+  'writes-kept: an acknowledged write is lost': () => { const checker = writesKept(); return watching(checker, none, async () => { checker.acknowledged('write-0', 7); }); },
+};
+
+for (const [name, run] of Object.entries(cases)) {
+  test(`a checker fires on its bug - ${name}`, async () => {
+    const messages = await run();
+    assert.ok(messages.length > 0, 'the checker said nothing');
+  });
+}
+
+test('a checker fires on its bug - one-leader: two candidates lead at once', async () => {
+  await using cluster = new Cluster({ nodes: 1 });
+  const checker = oneLeader();
+  const world = new World(cluster, [checker]);
+  checker.started(world, 'a');
+  checker.started(world, 'b');
+  assert.deepEqual(world.violations.map(({ message }) => message), ['b leads while a does']);
+});
