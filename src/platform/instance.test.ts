@@ -1,0 +1,45 @@
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseSubnet } from '#net/pools.ts';
+import { clusterDnsAddress, establishInstance, loadInstance, nodePlan } from './instance.ts';
+import type { Paths } from './paths.ts';
+
+const random = { float: () => 0.5, bytes: (count: number) => new Uint8Array(count).fill(0xab), uuid: () => '' };
+const host = (used: string[]) => ({ usedSubnets: used.map(parseSubnet), freePort: (candidates: number[]) => candidates[0]! });
+
+async function inDirectory(run: (paths: Paths) => Promise<void>): Promise<void> {
+  const top = mkdtempSync(join(tmpdir(), 'instance-'));
+  try { await run({ home: top, data: join(top, 'data'), run: join(top, 'run') }); } finally { rmSync(top, { recursive: true, force: true }); }
+}
+
+test('a new instance takes ranges that the host does not use, and keeps them', async () => {
+  await inDirectory(async (paths) => {
+    const made = await establishInstance(paths, {}, random, host(['10.244.7.0/24', '10.96.0.0/12']));
+    assert.equal(made.podRange, '10.245.0.0/16');
+    assert.ok(!['10.96', '10.97', '10.98', '10.99', '10.100', '10.101'].some((start) => made.serviceRange.startsWith(`${start}.`)), made.serviceRange);
+    assert.deepEqual(await establishInstance(paths, {}, random, host([])), made);
+    assert.equal((await establishInstance(paths, { nodes: 3 }, random, host([]))).nodes, 3);
+  });
+});
+
+test('nodes have ranges, addresses and ids of their own', async () => {
+  await inDirectory(async (paths) => {
+    const instance = await establishInstance(paths, {}, random, host([]));
+    const [first, second] = [nodePlan(instance, 1, 'box'), nodePlan(instance, 2, 'box')];
+    assert.deepEqual([first.name, first.podRange, first.address], ['box', '10.244.0.0/24', '10.244.0.1']);
+    assert.deepEqual([second.name, second.podRange, second.address], ['box-2', '10.244.1.0/24', '10.244.1.1']);
+    assert.notEqual(first.instanceId, second.instanceId);
+    assert.equal(clusterDnsAddress(instance), '10.96.0.10');
+  });
+});
+
+test('data of a newer version is refused, not touched', async () => {
+  await inDirectory(async (paths) => {
+    const instance = await establishInstance(paths, {}, random, host([]));
+    writeFileSync(join(paths.data, 'instance.json'), JSON.stringify({ ...instance, format: 99 }));
+    assert.throws(() => loadInstance(paths), /written by a newer version of Tiphys \(format 99/);
+  });
+});
