@@ -5,6 +5,7 @@ import { readLogs } from '#engine/logs.ts';
 import { logPathOf } from '#engine/container-start.ts';
 import type { DockerParts } from './context.ts';
 import { ownContainer } from './context.ts';
+import { checkHealthTimes, checkPlatform, mergeHealthCheck } from './create-checks.ts';
 import { specFromRequest } from './create-request.ts';
 import { lacksLabels, matchesAny, matchesLabels, parseFilters, parseTime } from './filters.ts';
 import { showContainer, showSummary } from './inspect.ts';
@@ -84,8 +85,10 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
   if (typeof body !== 'object' || body === null || body.Image === undefined || body.Image === '') throw new ApiError('BadRequest', 'config cannot be empty in order to create a container');
   const image = engine.images.find(body.Image);
   if (image === undefined) throw new ApiError('NotFound', `No such image: ${withTag(body.Image)}`);
-  const platform = context.query.get('platform');
-  if (platform !== null && platform !== '' && !platform.startsWith('linux')) throw new ApiError('NotFound', `image with reference ${String(body.Image)} was found but its platform (linux) does not match the specified platform (${platform})`);
+  checkPlatform(context.query.get('platform'), String(body.Image));
+  const health = mergeHealthCheck(body.Healthcheck, image.config.healthcheck);
+  checkHealthTimes(health);
+  if (health !== undefined) body.Healthcheck = health;
   const spec = specFromRequest(body, name === '' ? pickName(parts) : name, image.id);
   spec.labels = { ...image.config.labels, ...spec.labels };
   resolveReferences(parts, spec);
@@ -98,7 +101,8 @@ function withTag(image: string): string { return image.includes('@') || image.sl
 /** Other containers are named by their ids in the record: a rename must not break what depends on them. */
 function resolveReferences(parts: DockerParts, spec: ReturnType<typeof specFromRequest>): void {
   const resolve = (reference: string): string => parts.engine.registry.get(reference).id;
-  if (spec.network.type === 'container') spec.network = { type: 'container', containerId: resolve(spec.network.containerId) };
+  // As in docker, whose network is joined is asked at the start.
+  if (spec.network.type === 'container') spec.network = { type: 'container', containerId: parts.engine.registry.find(spec.network.containerId)?.id ?? spec.network.containerId };
   if (spec.pidMode?.type === 'container') spec.pidMode = { type: 'container', containerId: resolve(spec.pidMode.containerId) };
   if (spec.ipcMode?.type === 'container') spec.ipcMode = { type: 'container', containerId: resolve(spec.ipcMode.containerId) };
   const from = ((spec.request?.['HostConfig'] as { VolumesFrom?: string[] } | undefined)?.VolumesFrom ?? []);

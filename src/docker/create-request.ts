@@ -4,6 +4,7 @@
  */
 import { statSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
+import { checkHostConfig, checkStopSignal } from './create-checks.ts';
 import type { ContainerSpec, Mount, NetworkAttachment, NetworkMode, PortBinding, Resources, Security } from '#engine/engine.ts';
 
 // eslint-disable-next-line -- docker's bodies are open
@@ -13,6 +14,8 @@ export interface HostConfigBody { [key: string]: Body }
 
 export function specFromRequest(body: Body, name: string, imageId: string): ContainerSpec {
   const host: HostConfigBody = body.HostConfig ?? {};
+  checkHostConfig(host);
+  checkStopSignal(body.StopSignal);
   const network = planNetwork(host, body);
   const timeout = body.StopTimeout as number | undefined;
   return {
@@ -32,6 +35,7 @@ export function specFromRequest(body: Body, name: string, imageId: string): Cont
     ...(host['ShmSize'] > 0 ? { shmSizeBytes: Number(host['ShmSize']) } : {}),
     dns: { servers: host['Dns'] ?? [], search: host['DnsSearch'] ?? [], options: host['DnsOptions'] ?? [] }, extraHosts: host['ExtraHosts'] ?? [],
     ...(host['CgroupnsMode'] === 'host' || host['CgroupnsMode'] === 'private' ? { cgroupNamespace: host['CgroupnsMode'] } : {}),
+    ...(host['UTSMode'] === 'host' ? { hostUts: true } : {}), ...(network.mode.type === 'networks' && (host['Links'] ?? []).length > 0 ? { links: host['Links'] as string[] } : {}),
     request: body,
   };
 }
@@ -78,9 +82,9 @@ function pidMode(mode: string | undefined): { pidMode?: ContainerSpec['pidMode']
 }
 
 function ipcMode(mode: string | undefined): { ipcMode?: ContainerSpec['ipcMode'] & object } {
-  if (mode === 'host') return { ipcMode: { type: 'host' } };
+  if (mode === 'host' || mode === 'shareable' || mode === 'none') return { ipcMode: { type: mode } };
   if (mode?.startsWith('container:') === true) return { ipcMode: { type: 'container', containerId: mode.slice(10) } };
-  if (mode !== undefined && !['', 'private', 'shareable', 'none'].includes(mode)) throw new ApiError('BadRequest', `invalid IPC mode: ${mode}`);
+  if (mode !== undefined && !['', 'private'].includes(mode)) throw new ApiError('BadRequest', `invalid IPC mode: ${mode}`);
   return {};
 }
 
@@ -95,6 +99,10 @@ function planNetwork(host: HostConfigBody, body: Body): { mode: NetworkMode; att
     return { mode: { type: 'container', containerId: mode.slice(10) }, attachments: [] };
   }
   const first = mode === 'default' || mode === '' ? 'bridge' : mode;
+  const settings = wanted[first] ?? wanted['default'] ?? {};
+  const bad = (reason: string): never => { throw new ApiError('BadRequest', `invalid config for network ${first}: invalid endpoint settings:\n${reason}`); };
+  if (first === 'bridge' && settings.IPAMConfig?.IPv4Address) bad('user specified IP address is supported on user defined networks only');
+  if (first === 'bridge' && (settings.Aliases ?? []).length > 0) bad('network-scoped aliases are only supported for user-defined networks');
   const names = [first, ...Object.keys(wanted).filter((name) => name !== first && name !== 'default')];
   return { mode: { type: 'networks' }, attachments: names.map((name) => attachmentFrom(name, wanted[name] ?? (name === 'bridge' ? wanted['default'] : undefined) ?? {}, body.MacAddress)) };
 }
@@ -103,7 +111,7 @@ export function attachmentFrom(network: string, endpoint: Body, mac?: string): N
   const ip = endpoint.IPAMConfig?.IPv4Address as string | undefined;
   const address = (endpoint.MacAddress ?? mac) as string | undefined;
   if (address !== undefined && address !== '' && !/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(address)) throw new ApiError('BadRequest', `invalid MAC address: ${address}`);
-  return { network, aliases: endpoint.Aliases ?? [], ...(ip === undefined || ip === '' ? {} : { ip }), ...(address === undefined || address === '' ? {} : { mac: address.toLowerCase() }) };
+  return { network, aliases: endpoint.Aliases ?? [], ...(ip === undefined || ip === '' ? {} : { ip }), ...(address === undefined || address === '' ? {} : { mac: address.toLowerCase() }), ...((endpoint.Links ?? []).length === 0 ? {} : { links: endpoint.Links as string[] }) };
 }
 
 export function parsePort(text: string): { port: number; end: number; protocol: 'tcp' | 'udp' | 'sctp' } {
@@ -121,8 +129,11 @@ function planPorts(host: HostConfigBody, exposed: Record<string, unknown>): Port
     for (const binding of list === null || list.length === 0 ? [{}] : list) {
       const range = parsePort(binding.HostPort === undefined || binding.HostPort === '' ? '0' : binding.HostPort);
       const hostIp = binding.HostIp ?? '';
-      // Addresses of version 6 have no way here: `::` stands for any, which the rules for version 4 cover.
-      if (hostIp.includes(':') && hostIp !== '::') continue;
+      // Addresses of version 6 have no way here: `::` stands for any, which the rules for version 4 cover; others are refused unless they only repeat a binding.
+      if (hostIp.includes(':') && hostIp !== '::') {
+        if ((list ?? []).every((other) => (other.HostIp ?? '').includes(':'))) throw new ApiError('BadRequest', `cannot publish ${key} on ${hostIp}: IPv6 addresses are not supported by this engine`);
+        continue;
+      }
       out.push({ hostIp: hostIp === '::' ? '' : hostIp, hostPort: range.port, ...(range.end === range.port ? {} : { hostPortEnd: range.end }), protocol, containerPort: port });
     }
   }
@@ -177,8 +188,13 @@ function planMount(mount: Body): Mount {
     return { type: 'bind', source: mount.Source, target, readOnly: mount.ReadOnly === true, ...(make ? { makeSource: true } : {}), ...(mount.BindOptions?.Propagation ? { propagation: mount.BindOptions.Propagation } : {}) };
   }
   if (type === 'tmpfs') return { type: 'tmpfs', source: '', target, readOnly: mount.ReadOnly === true, ...(mount.TmpfsOptions?.SizeBytes > 0 ? { tmpfsSizeBytes: mount.TmpfsOptions.SizeBytes } : {}), ...(mount.TmpfsOptions?.Mode === undefined ? {} : { tmpfsMode: mount.TmpfsOptions.Mode }) };
-  if (type === 'volume') return { type: 'volume', source: mount.Source ?? '', target, readOnly: mount.ReadOnly === true, populate: mount.VolumeOptions?.NoCopy !== true };
+  if (type === 'volume') return { type: 'volume', source: mount.Source ?? '', target, readOnly: mount.ReadOnly === true, populate: mount.VolumeOptions?.NoCopy !== true, ...(mount.VolumeOptions?.Subpath ? { subPath: checkSubPath(String(mount.VolumeOptions.Subpath), fail) } : {}) };
   return fail('mount type unknown');
+}
+
+function checkSubPath(path: string, fail: (reason: string) => never): string {
+  if (path.startsWith('/') || path.split('/').includes('..')) fail('subpath must be a relative path within the volume');
+  return path;
 }
 
 function parseTmpfs(target: string, options: string): Mount {

@@ -70,7 +70,7 @@ async function startExec(parts: DockerParts, notes: Map<string, ExecNote>, note:
       note.live = undefined;
       parts.clock.setTimer(execKeepMs, () => notes.delete(note.id), { background: true });
     };
-    running.exit.then(finish, (error: Error) => finish(/not found|no such file/.test(error.message) ? 127 : 126));
+    running.exit.then(finish, (error: Error) => finish(/not found|no such file/i.test(error.message) ? 127 : 126));
   };
   note.running = true;
   if (body.Detach === true) {
@@ -88,7 +88,7 @@ async function startExec(parts: DockerParts, notes: Map<string, ExecNote>, note:
     await running.exit;
   } catch (error) {
     note.running = false;
-    note.exitCode ??= /not found|no such file/.test((error as Error).message) ? 127 : 126;
+    note.exitCode ??= /not found|no such file/i.test((error as Error).message) ? 127 : 126;
     (note.attach.stderr && !note.spec.tty ? stderr : stdout).write(`${(error as Error).message.replace(/^.*?OCI runtime create failed/, 'OCI runtime exec failed').replace('create failed', 'exec failed')}\r\n`);
   }
   for (const output of [stdout, stderr]) output.end();

@@ -1,4 +1,5 @@
 /** A container as `docker inspect` and `docker ps` show it. Pure functions of records. */
+import { writtenBytes } from '#engine/changes.ts';
 import type { Container } from '#engine/container.ts';
 import { hostnameOf, logPathOf } from '#engine/container-start.ts';
 import { defaultMaskedPaths, defaultReadonlyPaths } from '#engine/runtime/oci-spec.ts';
@@ -24,10 +25,10 @@ export function showEndpoints(parts: DockerParts, container: Container): Record<
   return out;
 }
 
-function showEndpoint(network: NetworkRecord | undefined, endpoint: EndpointRecord | undefined, aliases: string[], container: Container, attached?: { ip?: string }): Shown {
+function showEndpoint(network: NetworkRecord | undefined, endpoint: EndpointRecord | undefined, aliases: string[], container: Container, attached?: { ip?: string; links?: string[] }): Shown {
   const userDefined = network !== undefined && !['bridge', 'host', 'none'].includes(network.name);
   return {
-    IPAMConfig: attached?.ip === undefined ? (userDefined ? {} : null) : { IPv4Address: attached.ip }, Links: null, Aliases: userDefined ? aliases : null, MacAddress: endpoint?.mac ?? '', DriverOpts: null, GwPriority: 0,
+    IPAMConfig: attached?.ip === undefined ? (userDefined ? {} : null) : { IPv4Address: attached.ip }, Links: attached?.links ?? null, Aliases: userDefined ? aliases : null, MacAddress: endpoint?.mac ?? '', DriverOpts: null, GwPriority: 0,
     NetworkID: network?.id ?? '', EndpointID: endpoint?.endpointId ?? '', Gateway: endpoint === undefined ? '' : (network?.gateway ?? ''), IPAddress: endpoint?.ip ?? '',
     IPPrefixLen: endpoint === undefined ? 0 : Number(network?.subnet?.split('/')[1] ?? 0), IPv6Gateway: '', GlobalIPv6Address: '', GlobalIPv6PrefixLen: 0,
     DNSNames: userDefined ? [...new Set([container.name, ...aliases, container.id.slice(0, 12)])] : null,
@@ -35,7 +36,9 @@ function showEndpoint(network: NetworkRecord | undefined, endpoint: EndpointReco
 }
 
 export function showMounts(parts: DockerParts, container: Container): Shown[] {
-  return container.record.spec.mounts.map((mount) => {
+  // Those of `--tmpfs` are shown with the host's configuration alone.
+  const ofFlag = ((container.record.spec.request?.['HostConfig'] as { Tmpfs?: Record<string, string> } | undefined)?.Tmpfs) ?? {};
+  return container.record.spec.mounts.filter((mount) => mount.type !== 'tmpfs' || ofFlag[mount.target] === undefined).map((mount) => {
     const common = { Destination: mount.target, Mode: mount.readOnly ? 'ro' : mount.type === 'volume' ? 'z' : '', RW: !mount.readOnly };
     if (mount.type === 'volume') return { Type: 'volume', Name: mount.source, Source: parts.engine.volumes.mountpoint(mount.source), ...common, Driver: 'local', Propagation: '' };
     if (mount.type === 'tmpfs') return { Type: 'tmpfs', Source: '', ...common, Propagation: '' };
@@ -100,9 +103,14 @@ export function showSummary(parts: DockerParts, container: Container, size: bool
   return {
     Id: record.id, Names: [`/${container.name}`], Image: record.spec.image, ImageID: record.spec.imageId, Command: commandLine([record.path, ...record.args]), Created: Math.floor(record.createdAtMs / 1000),
     Ports: record.run === undefined ? [] : shown, Labels: { ...record.spec.labels, ...(record.spec.owner === 'docker' ? {} : { 'io.tiphys.owner': record.spec.owner }) }, State: record.state, Status: describeState(parts, container),
-    ...(size ? { SizeRw: 0, SizeRootFs: parts.engine.images.find(record.spec.imageId)?.sizeBytes ?? 0 } : {}),
+    ...(size ? sizesOf(parts, container) : {}),
     HostConfig: { NetworkMode: networkMode(container) }, NetworkSettings: { Networks: showEndpoints(parts, container) }, Mounts: showMounts(parts, container),
   };
+}
+
+function sizesOf(parts: DockerParts, container: Container): Shown {
+  const written = writtenBytes(parts.engine.context.snapshots.upperDir(container.id));
+  return { SizeRw: written, SizeRootFs: written + (parts.engine.images.find(container.record.spec.imageId)?.sizeBytes ?? 0) };
 }
 
 function commandLine(words: string[]): string {
@@ -128,7 +136,7 @@ export function showContainer(parts: DockerParts, container: Container, size: bo
     Id: record.id, Created: isoTime(record.createdAtMs), Path: record.path, Args: record.args, State: showState(container), Image: record.spec.imageId, ResolvConfPath: `${directory}/resolv.conf`, HostnamePath: `${directory}/hostname`,
     HostsPath: `${directory}/hosts`, LogPath: logPathOf(engine.registry, container) ?? '', Name: `/${container.name}`, RestartCount: record.restartCount, Driver: 'overlay2', Platform: 'linux', MountLabel: '', ProcessLabel: '', AppArmorProfile: '',
     ExecIDs: container.execIds.size === 0 ? null : [...container.execIds], HostConfig: showHostConfig(container), GraphDriver: { Name: 'overlay2', Data: { UpperDir: engine.context.snapshots.upperDir(record.id), ...(container.root === undefined ? {} : { MergedDir: container.root }) } },
-    ...(size ? { SizeRw: 0, SizeRootFs: image?.sizeBytes ?? 0 } : {}), Mounts: showMounts(parts, container), Config: showConfig(parts, container),
+    ...(size ? sizesOf(parts, container) : {}), Mounts: showMounts(parts, container), Config: showConfig(parts, container),
     NetworkSettings: {
       Bridge: '', SandboxID: record.run?.networkNamespace === undefined ? '' : record.id, SandboxKey: record.run?.networkNamespace ?? '', Ports: record.run === undefined ? {} : showPorts(record.run.ports, exposedPorts(parts, container)),
       HairpinMode: false, LinkLocalIPv6Address: '', LinkLocalIPv6PrefixLen: 0, SecondaryIPAddresses: null, SecondaryIPv6Addresses: null, EndpointID: bridge['EndpointID'] ?? '', Gateway: bridge['Gateway'] ?? '', GlobalIPv6Address: '', GlobalIPv6PrefixLen: 0,
@@ -169,7 +177,7 @@ function showHostConfig(container: Container): Shown {
   return {
     Binds: null, ContainerIDFile: '', LogConfig: { Type: 'json-file', Config: {} }, PortBindings: {}, VolumeDriver: '', VolumesFrom: null, ConsoleSize: [0, 0], CapAdd: null, CapDrop: null, CgroupnsMode: spec.cgroupNamespace ?? 'host', Dns: [], DnsOptions: [], DnsSearch: [],
     ExtraHosts: null, GroupAdd: null, IpcMode: 'private', Cgroup: '', Links: null, OomScoreAdj: 0, PidMode: '', Privileged: security.privileged === true, PublishAllPorts: false, ReadonlyRootfs: security.readOnlyRoot === true, SecurityOpt: null, UTSMode: '', UsernsMode: '',
-    ...asked, ShmSize: spec.shmSizeBytes ?? 67_108_864, Runtime: 'runc', Isolation: '', NetworkMode: networkMode(container),
+    ...Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== null && value !== '')), ShmSize: spec.shmSizeBytes ?? 67_108_864, Runtime: 'runc', Isolation: '', NetworkMode: networkMode(container),
     RestartPolicy: { Name: spec.restartPolicy?.name ?? 'no', MaximumRetryCount: spec.restartPolicy?.maximumRetryCount ?? 0 }, AutoRemove: spec.autoRemove === true, CgroupParent: spec.cgroupParent ?? '',
     CpuShares: resources.cpuShares ?? 0, Memory: resources.memoryLimitBytes ?? 0, NanoCpus: (asked['NanoCpus'] as number | undefined) ?? 0, CpuPeriod: asked['NanoCpus'] ? 0 : (resources.cpuPeriodUs ?? 0), CpuQuota: asked['NanoCpus'] ? 0 : (resources.cpuQuotaUs ?? 0),
     CpusetCpus: resources.cpusetCpus ?? '', CpusetMems: '', Devices: asked['Devices'] ?? [], MemoryReservation: resources.memoryReservationBytes ?? 0, MemorySwap: resources.memorySwapBytes ?? 0, MemorySwappiness: null, OomKillDisable: false, PidsLimit: resources.pidsMax ?? null,

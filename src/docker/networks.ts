@@ -1,7 +1,7 @@
 /** `/networks/…`. */
 import { ApiError } from '#base/errors.ts';
 import type { NetworkRecord } from '#engine/networks.ts';
-import { builtInNetworks } from '#engine/networks.ts';
+import { assertRemovable, builtInNetworks } from '#engine/networks.ts';
 import { connectNetwork, disconnectNetwork } from '#engine/network-connect.ts';
 import type { DockerParts } from './context.ts';
 import { isoTime, ownContainer } from './context.ts';
@@ -23,6 +23,7 @@ export function networkRoutes(parts: DockerParts): Route[] {
     { method: 'POST', path: '/networks/create', handle: async (context) => reply(201, await createNetwork(parts, await context.json())) },
     { method: 'DELETE', path: '/networks/{id}', handle: async (context) => {
       const network = engine.networks.find(context.params['id']!);
+      assertRemovable(network);
       const users = usersOf(parts, network).filter((container) => container.isRunning);
       if (users.length > 0) throw new ApiError('Forbidden', `error while removing network: network ${network.name} has active endpoints (${users.map((container) => `name:"${container.name}" id:"${container.record.run!.endpoints.find((endpoint) => endpoint.networkId === network.id)!.endpointId.slice(0, 12)}"`).join(', ')})`);
       await engine.networks.remove(network.id);
@@ -85,7 +86,7 @@ async function createNetwork(parts: DockerParts, body: any): Promise<unknown> {
   const ipam = (body.IPAM?.Config ?? []).find((config: { Subnet?: string }) => !(config.Subnet ?? '').includes(':')) ?? {};
   const optional = <K extends string>(key: K, value: unknown): { [P in K]?: string } => (typeof value === 'string' && value !== '' ? ({ [key]: value } as { [P in K]?: string }) : {});
   const network = await parts.engine.networks.create({
-    name: String(body.Name ?? ''), driver: body.Driver === undefined || body.Driver === '' ? 'bridge' : body.Driver, internal: body.Internal === true, attachable: body.Attachable === true, labels: body.Labels ?? {}, options: body.Options ?? {},
+    name: String(body.Name ?? ''), driver: body.Driver === undefined || body.Driver === '' ? 'bridge' : body.Driver, enableIpv6: body.EnableIPv6 === true, internal: body.Internal === true, attachable: body.Attachable === true, labels: body.Labels ?? {}, options: body.Options ?? {},
     ...optional('subnet', ipam.Subnet), ...optional('gateway', ipam.Gateway), ...optional('ipRange', ipam.IPRange), ...(ipam.AuxiliaryAddresses === undefined || ipam.AuxiliaryAddresses === null ? {} : { auxiliaryAddresses: ipam.AuxiliaryAddresses }),
   });
   return { Id: network.id, Warning: '' };

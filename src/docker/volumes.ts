@@ -25,7 +25,7 @@ export function volumeRoutes(parts: DockerParts): Route[] {
       const volume = volumes.get(name);
       const users = usersOf(parts, volume.name);
       if (users.length > 0) throw new ApiError('Conflict', `remove ${name}: volume is in use - [${users.join(', ')}]`);
-      volumes.remove(name);
+      await volumes.remove(name);
       return reply(204);
     } },
     { method: 'POST', path: '/volumes/prune', handle: async (context) => {
@@ -37,7 +37,7 @@ export function volumeRoutes(parts: DockerParts): Route[] {
       for (const volume of volumes.list()) {
         if ((!all && !volume.anonymous) || usersOf(parts, volume.name).length > 0 || !matchesLabels(filters, volume.labels) || !lacksLabels(filters, volume.labels)) continue;
         space += volumes.sizeBytes(volume.name);
-        volumes.remove(volume.name);
+        await volumes.remove(volume.name);
         deleted.push(volume.name);
       }
       return { VolumesDeleted: deleted.length === 0 ? null : deleted, SpaceReclaimed: space };

@@ -29,7 +29,7 @@ export async function createContainer(parts: CreateParts, wanted: ContainerSpec)
   undo.defer(() => removeTree(containerDirectory(context.directories.data, id)));
   mkdirSync(containerDirectory(context.directories.data, id), { recursive: true, mode: 0o710 });
   const anonymousVolumes: string[] = [];
-  undo.defer(() => { for (const name of anonymousVolumes) volumes.remove(name); });
+  undo.defer(async () => { for (const name of anonymousVolumes) await volumes.remove(name); });
   const mounts = resolveVolumes(volumes, wanted.mounts, image.config.volumes, anonymousVolumes);
   const spec: ContainerSpec = { ...wanted, id, imageId: image.id, mounts };
   if (mounts.some((mount) => mount.type === 'volume' && mount.populate === true)) await populateVolumes(context, volumes, id, spec);
@@ -98,7 +98,8 @@ function planNetworks(networks: Networks, spec: ContainerSpec): ContainerRecord[
   if (spec.network.type !== 'networks') return [];
   const wanted = spec.networks ?? [{ network: 'bridge', aliases: [] }];
   return wanted.map((attachment) => {
-    const network = networks.find(attachment.network);
-    return { networkId: network.id, aliases: attachment.aliases, ...(attachment.ip === undefined ? {} : { ip: attachment.ip }), ...(attachment.mac === undefined ? {} : { mac: attachment.mac }) };
+    // As in docker a network may be missing until the start.
+    const network = networks.findIfAny(attachment.network);
+    return { networkId: network?.id ?? attachment.network, aliases: attachment.aliases, ...(attachment.links === undefined ? {} : { links: attachment.links }), ...(attachment.ip === undefined ? {} : { ip: attachment.ip }), ...(attachment.mac === undefined ? {} : { mac: attachment.mac }) };
   });
 }

@@ -5,7 +5,7 @@
 import { removeTree } from '#os/files.ts';
 import type { Container } from './container.ts';
 import { eventAttributes } from './container.ts';
-import { bundleDirectory } from './container-start.ts';
+import { bundleDirectory, shmPath } from './container-start.ts';
 import type { RunRecord } from './container-record.ts';
 import type { ContainerRegistry } from './registry.ts';
 import { restartDelayFirstMs, restartDelayMsMax, restartResetAfterMs } from './limits.ts';
@@ -57,6 +57,7 @@ export async function releaseRun(registry: ContainerRegistry, container: Contain
     context.rules.unpublish(run.ports),
     run.networkNamespace === undefined ? Promise.resolve() : context.os.namespaces.remove(run.networkNamespace),
     context.snapshots.unmountContainerRoot(container.id),
+    container.record.spec.ipcMode?.type === 'shareable' ? context.os.mounts.unmount(shmPath(context.directories.run, container.id)) : Promise.resolve(),
   ]);
   for (const result of results) if (result.status === 'rejected') context.log.warn('after the end of a container', { id: container.id, error: result.reason });
   container.root = undefined;
@@ -64,6 +65,7 @@ export async function releaseRun(registry: ContainerRegistry, container: Contain
   context.runtime.forget(container.id);
   context.os.cgroups.remove(run.cgroup);
   removeTree(bundleDirectory(context.directories.run, container.id));
+  if (container.record.spec.ipcMode?.type === 'shareable') removeTree(shmPath(context.directories.run, container.id));
 }
 
 /** The restart policy, as docker words it. */

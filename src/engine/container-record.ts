@@ -41,7 +41,7 @@ export interface ContainerRecord {
   /** Volumes made for this container alone; removed with it when asked. */
   anonymousVolumes: string[];
   /** Networks it belongs to, whether it runs or not. */
-  networks: { networkId: string; aliases: string[]; ip?: string; mac?: string }[];
+  networks: { networkId: string; aliases: string[]; ip?: string; mac?: string; /** `container:alias`, known to this container alone. */ links?: string[] }[];
   /** The process as the image and the request together give it; shown by inspect. */
   path: string; args: string[];
   run?: RunRecord;

@@ -28,16 +28,16 @@ export async function removeContainer(registry: ContainerRegistry, container: Co
     registry.delete(container);
     const results = await Promise.allSettled([context.snapshots.removeContainerRoot(record.id), context.images.releaseLease(record.spec.owner, `container/${record.id}`)]);
     for (const result of results) if (result.status === 'rejected') context.log.warn('removing a container', { id: record.id, error: result.reason });
-    if (options.volumes === true) removeVolumes(registry, container);
+    if (options.volumes === true) await removeVolumes(registry, container);
     removeTree(gone);
     context.events.emit({ type: 'container', action: 'destroy', id: record.id, attributes: eventAttributes(container), owner: record.spec.owner });
     container.tellRemoved();
   });
 }
 
-function removeVolumes(registry: ContainerRegistry, container: Container): void {
+async function removeVolumes(registry: ContainerRegistry, container: Container): Promise<void> {
   for (const name of container.record.anonymousVolumes) {
     const used = registry.list().some((other) => other.record.spec.mounts.some((mount) => mount.type === 'volume' && mount.source === name));
-    if (!used && registry.volumes.find(name) !== undefined) registry.volumes.remove(name);
+    if (!used && registry.volumes.find(name) !== undefined) await registry.volumes.remove(name);
   }
 }

@@ -7,7 +7,7 @@
  * Whatever fails takes back what was made (undo stack). Should the engine die in between, recovery finds the bundle without a running
  * record and takes it apart; after the record says `running`, the start is completed instead.
  */
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, statSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { cgroupRoot } from '#net/names.ts';
 import { removeTree } from '#os/files.ts';
@@ -18,7 +18,10 @@ import type { EndpointRecord, PublishedRecord, RunRecord } from './container-rec
 import type { ContainerRegistry } from './registry.ts';
 import type { Mount } from './engine.ts';
 import { hostsFile, readHostResolver, resolverFile, writeEtcFiles } from './etc-files.ts';
+import { linkHosts } from './links.ts';
 import { buildBundle } from './runtime/bundle.ts';
+import { shmSizeBytesDefault } from './runtime/oci-spec.ts';
+import { resolveInRoot } from './runtime/root-path.ts';
 
 export function bundleDirectory(run: string, id: string): string { return `${run}/c/${id}`; }
 export function networkNamespacePath(run: string, id: string): string { return `${run}/netns/${id}`; }
@@ -42,7 +45,8 @@ export async function startContainer(registry: ContainerRegistry, container: Con
     container.root = root;
     const cgroup = cgroupPath(context.instanceId, container);
     if (record.spec.cgroupParent !== undefined) context.os.cgroups.create(record.spec.cgroupParent);
-    const spec = buildBundle(registry, container, { root, mounts, cgroup, network: net.namespace });
+    const shmPath = await prepareShm(registry, container, undo);
+    const spec = buildBundle(registry, container, { root, mounts, cgroup, network: net.namespace, ...(shmPath === undefined ? {} : { shmPath }) });
     const connected = connectEndpoints(registry, net);
     connected.catch(() => undefined);
     const process = await createProcess(registry, container, bundle, spec, undo, cgroup);
@@ -65,6 +69,22 @@ export async function startContainer(registry: ContainerRegistry, container: Con
   registry.onStarted(container);
   await context.runtime.start(record.id);
   context.events.emit({ type: 'container', action: 'start', id: record.id, attributes: eventAttributes(container), owner: record.spec.owner });
+}
+
+export function shmPath(run: string, id: string): string { return `${run}/shm/${id}`; }
+
+/** Where /dev/shm comes from when it is not the container's alone: a tmpfs outside that others bind too, the host's, another's. */
+async function prepareShm(registry: ContainerRegistry, container: Container, undo: AsyncDisposableStack): Promise<string | undefined> {
+  const { context } = registry;
+  const mode = container.record.spec.ipcMode;
+  if (mode?.type === 'host') return '/dev/shm';
+  if (mode?.type === 'container') return registry.get(mode.containerId).record.spec.ipcMode?.type === 'host' ? '/dev/shm' : shmPath(context.directories.run, registry.get(mode.containerId).id);
+  if (mode?.type !== 'shareable') return undefined;
+  const path = shmPath(context.directories.run, container.id);
+  mkdirSync(path, { recursive: true, mode: 0o700 });
+  undo.defer(async () => { await context.os.mounts.unmount(path); removeTree(path); });
+  await context.os.mounts.mountTmpfs(path, { sizeBytes: container.record.spec.shmSizeBytes ?? shmSizeBytesDefault, mode: 0o1777 });
+  return path;
 }
 
 /** As the shell has it, and docker: 127 not found, 126 not executable, else 128. */
@@ -110,6 +130,7 @@ function planNetwork(registry: ContainerRegistry, container: Container, undo: As
   networks.forEach((network, index) => {
     const found = registry.networks.findExact(network.networkId);
     if (found === undefined) throw new ApiError('NotFound', `failed to set up container networking: network ${network.networkId} not found`);
+    network.networkId = found.id;
     if (found.driver === 'bridge') endpoints.push(registry.networks.reserve(network.networkId, index, { ...network, aliases: [spec.name, id.slice(0, 12), ...network.aliases] }));
   });
   const first = endpoints[0];
@@ -154,7 +175,7 @@ async function resolveMounts(registry: ContainerRegistry, container: Container, 
   const { spec } = container.record;
   const out: Mount[] = [];
   for (const mount of spec.mounts) {
-    if (mount.type === 'volume') out.push({ ...mount, source: await registry.volumes.use(mount.source) });
+    if (mount.type === 'volume') out.push({ ...mount, source: subDirectory(await registry.volumes.use(mount.source), mount) });
     else {
       if (mount.type === 'bind' && mount.makeSource === true) mkdirSync(mount.source, { recursive: true, mode: 0o755 });
       out.push(mount);
@@ -162,6 +183,13 @@ async function resolveMounts(registry: ContainerRegistry, container: Container, 
   }
   const directory = containerDirectory(registry.context.directories.data, container.id);
   return [...writeEtcFiles(directory, spec, etcTexts(registry, container, net.endpoints)), ...out];
+}
+
+function subDirectory(volume: string, mount: Mount): string {
+  if (mount.subPath === undefined) return volume;
+  const path = resolveInRoot(volume, mount.subPath);
+  if (statSync(path, { throwIfNoEntry: false }) === undefined) throw new ApiError('InternalError', `cannot access path ${path}: lstat ${path}: no such file or directory`);
+  return path;
 }
 
 export function etcTexts(registry: ContainerRegistry, container: Container, endpoints: EndpointRecord[]): { hosts: string; hostname: string; resolvConf: string } {
@@ -176,7 +204,7 @@ export function etcTexts(registry: ContainerRegistry, container: Container, endp
     const ip = entry.slice(at + 1);
     return { name: entry.slice(0, at), ip: ip === 'host-gateway' ? gateway : ip };
   });
-  return { hosts: hostsFile({ entries, extra }), hostname: `${hostname}\n`, resolvConf: resolverFile(registry.resolverOf(container, readHostResolver())) };
+  return { hosts: hostsFile({ entries, extra: [...extra, ...linkHosts(registry, container)] }), hostname: `${hostname}\n`, resolvConf: resolverFile(registry.resolverOf(container, readHostResolver())) };
 }
 
 export function hostnameOf(registry: ContainerRegistry, container: Container): string {
@@ -187,5 +215,5 @@ export function hostnameOf(registry: ContainerRegistry, container: Container): s
 }
 
 function joinedHostName(registry: ContainerRegistry, container: Container): boolean {
-  return container.record.spec.network.type === 'host' || container.record.networks.some((attached) => registry.networks.findExact(attached.networkId)?.driver === 'host');
+  return container.record.spec.network.type === 'host' || container.record.spec.hostUts === true || container.record.networks.some((attached) => registry.networks.findExact(attached.networkId)?.driver === 'host');
 }

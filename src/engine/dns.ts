@@ -1,6 +1,7 @@
 /**
  * The embedded resolver of user-defined networks: names and aliases of the containers on the network, everything else forwarded to the host's
  * resolvers as it came. It listens on each network's gateway address; after a restart of the engine it is there again under the same address.
+ * Who asks is known by its address: a container on several networks is answered for all of them, and its links and resolvers are its own.
  */
 import { createSocket } from 'node:dgram';
 import type { Socket } from 'node:dgram';
@@ -13,7 +14,7 @@ import type { Clock, Random } from '#os/clock.ts';
 import { readHostResolver } from './etc-files.ts';
 import { dnsInFlightMax, dnsMessageBytesMax, dnsUpstreamTimeoutMs } from './limits.ts';
 
-export interface NamedEndpoint { containerId: string; networkId: string; ip: string; names: string[] }
+export interface NamedEndpoint { containerId: string; networkId: string; ip: string; names: string[]; /** Further names of other containers that this one alone knows, as `name:alias`. */ links?: string[]; /** Resolvers asked instead of the host's. */ servers?: string[] }
 
 const recordTtlSeconds = 600;
 const responseCode = { noError: 0, serverFailure: 2, nameError: 3 } as const;
@@ -40,7 +41,7 @@ export class NameServer {
     this.#listeners.set(networkId, { udp, tcp });
     udp.on('message', (message, from) => {
       if (this.#inFlight >= dnsInFlightMax) return;
-      void this.#answer(networkId, message).then((answer) => { if (answer !== undefined) udp.send(answer, from.port, from.address); });
+      void this.#answer(networkId, from.address, message).then((answer) => { if (answer !== undefined) udp.send(answer, from.port, from.address); });
     });
     for (const server of [udp, tcp]) server.on('error', (error: Error) => this.#log.warn('the resolver of a network', { networkId, address, error: error.message }));
     udp.bind(53, address);
@@ -73,6 +74,23 @@ export class NameServer {
     return (this.#endpoints.get(networkId) ?? []).filter((endpoint) => endpoint.names.some((known) => known.toLowerCase() === plain)).map((endpoint) => endpoint.ip);
   }
 
+  /** As a container sees it: its links first, then every network that it is on, the one asked through before the others. */
+  lookupFor(networkId: string, from: string, name: string): string[] {
+    const asker = this.#endpointAt(networkId, from);
+    const own = this.lookup(networkId, name);
+    if (asker === undefined) return own;
+    const plain = name.toLowerCase().replace(/\.$/, '');
+    for (const id of [networkId, ...this.#endpoints.keys()]) {
+      const mine = this.#endpoints.get(id)?.find((endpoint) => endpoint.containerId === asker.containerId);
+      const linked = mine?.links?.find((link) => link.slice(link.indexOf(':') + 1).toLowerCase() === plain);
+      const found = mine === undefined ? [] : this.lookup(id, linked === undefined ? name : linked.slice(0, linked.indexOf(':')));
+      if (found.length > 0) return found;
+    }
+    return own;
+  }
+
+  #endpointAt(networkId: string, ip: string): NamedEndpoint | undefined { return this.#endpoints.get(networkId)?.find((endpoint) => endpoint.ip === ip); }
+
   /** The name of an address, for reverse look-ups. */
   reverse(networkId: string, ip: string): string | undefined {
     return (this.#endpoints.get(networkId) ?? []).find((endpoint) => endpoint.ip === ip)?.names[0];
@@ -90,7 +108,7 @@ export class NameServer {
         const size = left.readUInt16BE(0);
         const message = left.subarray(2, 2 + size);
         left = left.subarray(2 + size);
-        void this.#answer(networkId, message).then((answer) => {
+        void this.#answer(networkId, connection.remoteAddress ?? '', message).then((answer) => {
           if (answer === undefined) return;
           const head = Buffer.alloc(2);
           head.writeUInt16BE(answer.length);
@@ -100,13 +118,13 @@ export class NameServer {
     });
   }
 
-  async #answer(networkId: string, message: Buffer): Promise<Buffer | undefined> {
+  async #answer(networkId: string, from: string, message: Buffer): Promise<Buffer | undefined> {
     let query: Packet & { questions?: Question[] };
     try { query = decode(message); } catch { return undefined; }
     const question = query.questions?.[0];
     if (question === undefined || message.length > dnsMessageBytesMax) return undefined;
     const reply = (answers: Answer[], code: number): Buffer => encode({ type: 'response', id: query.id ?? 0, flags: authoritative | ((query.flags ?? 0) & 0x0100) | code, questions: [question], answers });
-    const own = this.lookup(networkId, question.name);
+    const own = this.lookupFor(networkId, from, question.name);
     if (own.length > 0) {
       const shift = Math.floor(this.#random.float() * own.length);
       const ordered = [...own.slice(shift), ...own.slice(0, shift)];
@@ -116,12 +134,12 @@ export class NameServer {
     const named = reversed === null ? undefined : this.reverse(networkId, `${reversed[4]}.${reversed[3]}.${reversed[2]}.${reversed[1]}`);
     if (named !== undefined) return reply([{ type: 'PTR', name: question.name, ttl: recordTtlSeconds, data: named }], responseCode.noError);
     this.#inFlight++;
-    try { return await this.#forward(message); } catch { return reply([], responseCode.serverFailure); } finally { this.#inFlight--; }
+    try { return await this.#forward(message, this.#endpointAt(networkId, from)?.servers ?? []); } catch { return reply([], responseCode.serverFailure); } finally { this.#inFlight--; }
   }
 
-  /** Raw bytes to each resolver of the host in turn; the answer's bytes come back as they are. */
-  async #forward(message: Buffer): Promise<Buffer> {
-    const { servers } = readHostResolver();
+  /** Raw bytes to each resolver in turn, of the container or else of the host; the answer's bytes come back as they are. */
+  async #forward(message: Buffer, own: string[]): Promise<Buffer> {
+    const servers = own.length > 0 ? own : readHostResolver().servers;
     let last: unknown = new Error('no resolver');
     for (const server of servers.filter((address) => !address.includes(':'))) {
       try { return await this.#ask(server, message); } catch (error) { last = error; }

@@ -13,7 +13,7 @@ import type { Readable, Writable } from 'node:stream';
 export type Owner = 'docker' | 'kubelet' | 'build';
 export type ContainerState = 'created' | 'running' | 'paused' | 'restarting' | 'removing' | 'exited' | 'dead';
 
-export interface Mount { type: 'bind' | 'tmpfs' | 'volume'; source: string; target: string; readOnly: boolean; propagation?: 'private' | 'rslave' | 'rshared' | 'rprivate'; tmpfsSizeBytes?: number; tmpfsMode?: number; /** Copy the image's content into an empty volume first. */ populate?: boolean; /** Make a missing source directory, as `docker -v` does. */ makeSource?: boolean }
+export interface Mount { type: 'bind' | 'tmpfs' | 'volume'; source: string; target: string; readOnly: boolean; propagation?: 'private' | 'rslave' | 'rshared' | 'rprivate'; tmpfsSizeBytes?: number; tmpfsMode?: number; /** Copy the image's content into an empty volume first. */ populate?: boolean; /** Make a missing source directory, as `docker -v` does. */ makeSource?: boolean; /** Of a volume: this directory in it. */ subPath?: string }
 
 export interface Resources {
   cpuShares?: number; cpuQuotaUs?: number; cpuPeriodUs?: number; cpusetCpus?: string;
@@ -63,7 +63,12 @@ export interface ContainerSpec {
   security: Security;
   network: NetworkMode;
   pidMode?: { type: 'host' } | { type: 'container'; containerId: string };
-  ipcMode?: { type: 'host' } | { type: 'container'; containerId: string };
+  /** `shareable`: others may join; absent: its own, which nobody may join. */
+  ipcMode?: { type: 'host' | 'shareable' | 'none' } | { type: 'container'; containerId: string };
+  /** Sees and names the host as itself. */
+  hostUts?: boolean;
+  /** `container:alias` on the default bridge: names in /etc/hosts, and docker's old variables. */
+  links?: string[];
   sysctls?: Record<string, string>;
   /** Absolute, below the cgroup root; a Pod's containers share a parent. Absent: the instance's own. */
   cgroupParent?: string;
@@ -93,7 +98,7 @@ export interface ContainerSpec {
   request?: Record<string, unknown>;
 }
 
-export interface NetworkAttachment { network: string; aliases: string[]; ip?: string; mac?: string }
+export interface NetworkAttachment { network: string; aliases: string[]; ip?: string; mac?: string; /** `container:alias`, known to this container alone. */ links?: string[] }
 /** Host port 0: any free one; `hostPortEnd` makes it a choice from a range. */
 export interface PortBinding { hostIp: string; hostPort: number; hostPortEnd?: number; protocol: 'tcp' | 'udp' | 'sctp'; containerPort: number }
 
@@ -164,7 +169,11 @@ export interface ImageSummary {
   /** Only the kubelet brought it here, no user tagged it, and neither a lease nor a container needs it: the kubelet may remove it. */
   isCollectable: boolean;
 }
-export interface ImageConfig { user: string; env: string[]; entrypoint: string[]; command: string[]; workingDir: string; volumes: string[]; exposedPorts: string[]; stopSignal: string; labels: Record<string, string> }
+export interface ImageConfig {
+  user: string; env: string[]; entrypoint: string[]; command: string[]; workingDir: string; volumes: string[]; exposedPorts: string[]; stopSignal: string; labels: Record<string, string>;
+  /** As the image has it: times in nanoseconds. */
+  healthcheck?: { Test?: string[]; Interval?: number; Timeout?: number; StartPeriod?: number; StartInterval?: number; Retries?: number };
+}
 export interface RegistryCredential { username?: string; password?: string; identityToken?: string }
 
 export interface Images {

@@ -34,7 +34,7 @@ export async function startExec(registry: ContainerRegistry, container: Containe
   const finish = (): void => { container.execIds.delete(execId); removeTree(directory); };
   try {
     writeFileAtomic(`${directory}/process.json`, JSON.stringify(planProcess(registry, container, spec)));
-    return spec.tty ? await startOnTerminal(registry, container, directory, streams, finish) : startOnPipes(registry, container, directory, spec, streams, finish);
+    return spec.tty ? await startOnTerminal(registry, container, directory, spec, streams, finish) : startOnPipes(registry, container, directory, spec, streams, finish);
   } catch (error) { finish(); throw error; }
 }
 
@@ -67,14 +67,14 @@ function startOnPipes(registry: ContainerRegistry, container: Container, directo
     const started = readIfExists(`${directory}/pid`) !== undefined;
     finish();
     streams.stdin?.unpipe();
-    if (!started && end.code !== 0) throw explainRuntimeError('crun', (failure as string | undefined) ?? '');
+    if (!started && end.code !== 0) throw explainRuntimeError(registry.context.runtime.name, (failure as string | undefined) ?? '', spec.command[0]);
     return end.code;
   });
   exit.catch(() => undefined);
   return { pid: pidOf(registry, `${directory}/pid`, child.exit), exit, resize: () => undefined, kill: () => killExec(registry, `${directory}/pid`, child.pid) };
 }
 
-async function startOnTerminal(registry: ContainerRegistry, container: Container, directory: string, streams: Streams, finish: () => void): Promise<RunningExec> {
+async function startOnTerminal(registry: ContainerRegistry, container: Container, directory: string, spec: ExecSpec, streams: Streams, finish: () => void): Promise<RunningExec> {
   const { context } = registry;
   const socket = `${directory}/tty`;
   const directoryFd = openSync(directory, 'r');
@@ -84,10 +84,10 @@ async function startOnTerminal(registry: ContainerRegistry, container: Container
   let errors = '';
   child.stderr!.on('data', (part: Buffer) => { if (errors.length < errorTextBytesMax) errors += part.toString(); });
   child.stdout!.resume();
-  const gone = child.exit.then((end) => { terminal.cancel(); throw explainRuntimeError('crun', errors === '' ? `exit ${end.code}` : errors); });
+  const gone = child.exit.then((end) => { terminal.cancel(); throw explainRuntimeError(context.runtime.name, errors === '' ? `exit ${end.code}` : errors, spec.command[0]); });
   gone.catch(() => undefined);
   let descriptor: number;
-  try { descriptor = await Promise.race([terminal.descriptor, gone]); } catch (error) { await child.exit; throw errors === '' ? error : explainRuntimeError('crun', errors); }
+  try { descriptor = await Promise.race([terminal.descriptor, gone]); } catch (error) { await child.exit; throw errors === '' ? error : explainRuntimeError(registry.context.runtime.name, errors, spec.command[0]); }
   const stream = openTerminalStream(descriptor);
   streams.stdin?.pipe(stream.input, { end: false });
   const output = forward(stream.output, streams.stdout);

@@ -79,6 +79,7 @@ export function toImageConfig(config: RunConfig | undefined): ImageConfig {
   return {
     user: config?.User ?? '', env: config?.Env ?? [], entrypoint: config?.Entrypoint ?? [], command: config?.Cmd ?? [], workingDir: config?.WorkingDir ?? '',
     volumes: Object.keys(config?.Volumes ?? {}), exposedPorts: Object.keys(config?.ExposedPorts ?? {}), stopSignal: config?.StopSignal ?? '', labels: config?.Labels ?? {},
+    ...(config?.Healthcheck === undefined || config.Healthcheck === null ? {} : { healthcheck: config.Healthcheck }),
   };
 }
 

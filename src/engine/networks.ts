@@ -76,6 +76,10 @@ export class Networks {
     return matches[0];
   }
 
+  findIfAny(reference: string): NetworkRecord | undefined {
+    try { return this.find(reference); } catch (error) { if (error instanceof ApiError && error.code === 404) return undefined; throw error; }
+  }
+
   async create(wanted: NetworkCreate): Promise<NetworkRecord> {
     validateCreate(wanted);
     if (builtInNetworks.has(wanted.name)) throw new ApiError('Forbidden', `operation is not permitted on predefined ${wanted.name} network`);
@@ -103,7 +107,7 @@ export class Networks {
   /** The caller has made sure that no container uses it. */
   async remove(reference: string): Promise<void> {
     const record = this.find(reference);
-    if (builtInNetworks.has(record.name)) throw new ApiError('Forbidden', `${record.name} is a pre-defined network and cannot be removed`);
+    assertRemovable(record);
     this.#records.delete(record.id);
     this.#pools.delete(record.id);
     this.onChange(record, false);
@@ -120,7 +124,7 @@ export class Networks {
     if (pool === undefined) throw new ApiError('BadRequest', `network ${network.name} has no addresses`);
     if (wanted.ip !== undefined) {
       if (!contains(parseSubnet(network.subnet!), wanted.ip)) throw new ApiError('BadRequest', `invalid config for network ${network.name}: invalid endpoint settings:\nno configured subnet or ip-range contain the IP address ${wanted.ip}`);
-      if (!pool.take(wanted.ip)) throw new ApiError('Forbidden', 'Address already in use');
+      if (!pool.take(wanted.ip)) throw new ApiError('Forbidden', 'failed to set up container networking: Address already in use');
     }
     const ip = wanted.ip ?? pool.allocate();
     const endpointId = Buffer.from(this.#context.random.bytes(32)).toString('hex');
@@ -204,9 +208,14 @@ function masqueradeOf(network: NetworkRecord): Masquerade {
   return { subnet: network.subnet!, link: network.link!, masquerade: network.options['com.docker.network.bridge.enable_ip_masquerade'] !== 'false', internal: network.internal, isolated: true };
 }
 
+export function assertRemovable(record: NetworkRecord): void {
+  if (builtInNetworks.has(record.name)) throw new ApiError('Forbidden', `${record.name} is a pre-defined network and cannot be removed`);
+}
+
 function validateCreate(wanted: NetworkCreate): void {
   if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(wanted.name)) throw new ApiError('BadRequest', wanted.name.trim() === '' ? 'invalid network name: name is empty' : `invalid network name: "${wanted.name}": only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`);
   const driver = wanted.driver ?? 'bridge';
+  if (wanted.enableIpv6 === true || wanted.subnet?.includes(':') === true) throw new ApiError('InternalError', 'IPv6 is not supported on networks of this engine: leave --ipv6 and subnets of version 6 away', undefined, 501);
   if (driver !== 'bridge' && driver !== 'default') throw new ApiError('NotFound', driver === 'host' || driver === 'null' ? `only one instance of "${driver}" network is allowed` : `could not find plugin ${driver} in v1 plugin registry: plugin "${driver}" not found`, undefined, driver === 'host' || driver === 'null' ? 403 : 404);
   if (wanted.gateway !== undefined && wanted.subnet !== undefined && !contains(parseSubnet(wanted.subnet), wanted.gateway)) throw new ApiError('BadRequest', `invalid network config:\ninvalid gateway ${wanted.gateway}: parent subnet is ${wanted.subnet}`);
   if (wanted.ipRange !== undefined && wanted.subnet !== undefined && !contains(parseSubnet(wanted.subnet), wanted.ipRange.split('/')[0]!)) throw new ApiError('BadRequest', `invalid network config:\ninvalid ip-range ${wanted.ipRange}: parent subnet is ${wanted.subnet}`);

@@ -93,6 +93,7 @@ async function sweep(registry: ContainerRegistry): Promise<void> {
   const { run } = context.directories;
   const known = new Set(registry.list().filter((container) => container.isRunning).map((container) => container.id));
   for (const name of listDirectory(`${run}/netns`)) if (!known.has(name)) await context.os.namespaces.remove(`${run}/netns/${name}`);
+  for (const name of listDirectory(`${run}/shm`)) if (!known.has(name)) { await context.os.mounts.unmount(`${run}/shm/${name}`); removeTree(`${run}/shm/${name}`); }
   for (const name of listDirectory(`${run}/c`)) {
     if (known.has(name)) continue;
     const pid = Number(readIfExists(`${run}/c/${name}/conmon.pid`) ?? 0);

@@ -67,7 +67,13 @@ export class ContainerRegistry {
 
   /** Tells the resolvers of its networks where a running container is. */
   publishNames(container: Container): void {
-    for (const endpoint of container.record.run?.endpoints ?? []) this.names.add({ containerId: container.id, networkId: endpoint.networkId, ip: endpoint.ip, names: [container.name, ...endpoint.aliases] });
+    for (const endpoint of container.record.run?.endpoints ?? []) this.names.add({ containerId: container.id, networkId: endpoint.networkId, ip: endpoint.ip, names: [container.name, ...endpoint.aliases], ...this.#askerOptions(container, endpoint.networkId) });
+  }
+
+  #askerOptions(container: Container, networkId: string): { links?: string[]; servers?: string[] } {
+    const links = container.record.networks.find((attached) => attached.networkId === networkId)?.links ?? [];
+    const servers = container.record.spec.dns?.servers ?? [];
+    return { ...(links.length === 0 ? {} : { links }), ...(servers.length === 0 ? {} : { servers }) };
   }
 
   list(): Container[] { return [...this.byId.values()]; }

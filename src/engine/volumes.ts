@@ -58,8 +58,10 @@ export class Volumes {
   }
 
   /** The caller has made sure that no container uses it. */
-  remove(name: string): void {
+  async remove(name: string): Promise<void> {
     this.#records.delete(name);
+    // What is mounted there is somebody else's and must not be emptied.
+    await this.#context.os.mounts.unmountBelow(this.mountpoint(name));
     removeTree(`${this.#base}/${name}`);
     this.#context.events.emit({ type: 'volume', action: 'destroy', id: name, attributes: { driver: 'local' } });
   }

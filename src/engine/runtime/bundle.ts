@@ -7,6 +7,7 @@ import type { Container } from '../container.ts';
 import { hostnameOf } from '../container-start.ts';
 import type { ContainerSpec, Mount } from '../engine.ts';
 import type { ContainerRegistry } from '../registry.ts';
+import { linkEnvironment } from '../links.ts';
 import { planCapabilities } from './capabilities.ts';
 import { buildOciSpec } from './oci-spec.ts';
 import type { OciDevice } from './oci-spec.ts';
@@ -16,7 +17,7 @@ import { resolveUser } from './user.ts';
 
 const pathDefault = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
-export interface BundleParts { root: string; mounts: Mount[]; cgroup: string; /** Path, `host`, or undefined for a new one. */ network: string | undefined }
+export interface BundleParts { root: string; mounts: Mount[]; cgroup: string; /** /dev/shm from elsewhere. */ shmPath?: string; /** Path, `host`, or undefined for a new one. */ network: string | undefined }
 
 export function buildBundle(registry: ContainerRegistry, container: Container, parts: BundleParts): Record<string, unknown> {
   const { context } = registry;
@@ -31,14 +32,14 @@ export function buildBundle(registry: ContainerRegistry, container: Container, p
   for (const mount of parts.mounts) prepareTarget(parts.root, mount);
   const capabilities = planCapabilities({ privileged: spec.security.privileged === true, add: spec.security.capAdd ?? [], drop: spec.security.capDrop ?? [], available: context.hostLimits.capabilities });
   return buildOciSpec({
-    spec: withoutLost(spec, context.os.cgroups.controllers, context.os.cgroups.mode), root: parts.root, args: [path, ...args], env: planEnvironment(spec, image?.env ?? [], hostname, user.home), user, workingDir, hostname,
+    spec: withoutLost(spec, context.os.cgroups.controllers, context.os.cgroups.mode), root: parts.root, args: [path, ...args], env: planEnvironment(spec, [...linkEnvironment(registry, container), ...(image?.env ?? [])], hostname, user.home), user, workingDir, hostname,
     cgroupsPath: parts.cgroup, cgroupMode: context.os.cgroups.mode, capabilities,
     seccomp: spec.security.privileged === true ? undefined : planSeccomp(spec.security.seccomp, capabilities),
     mounts: parts.mounts, namespaces: { ...shared, ...(parts.network === undefined ? {} : { network: parts.network }), ...(parts.network === 'host' && shared.uts === undefined ? {} : {}) },
     ...(spec.init === true ? { initPath: findInit(registry) } : {}),
     ...optional('oomScoreAdj', context.hostLimits.clampOomScoreAdj(spec.resources.oomScoreAdj)),
     rlimits: context.hostLimits.planRlimits(spec.resources.ulimits), hostDevices: planDevices(spec),
-    ...(sandbox?.shmPath === undefined ? {} : { shmPath: sandbox.shmPath }),
+    ...optional('shmPath', sandbox?.shmPath ?? parts.shmPath), hasHostMqueue: statSync('/dev/mqueue', { throwIfNoEntry: false }) !== undefined,
   });
 }
 
@@ -91,7 +92,13 @@ function joinedNamespaces(registry: ContainerRegistry, container: Container): { 
   if (spec.pidMode?.type === 'host') out.pid = 'host';
   if (spec.pidMode?.type === 'container') out.pid = `/proc/${runningPid(registry, spec.pidMode.containerId, 'PID namespace')}/ns/pid`;
   if (spec.ipcMode?.type === 'host') out.ipc = 'host';
-  if (spec.ipcMode?.type === 'container') out.ipc = `/proc/${runningPid(registry, spec.ipcMode.containerId, 'IPC')}/ns/ipc`;
+  if (spec.hostUts === true) out.uts = 'host';
+  if (spec.ipcMode?.type === 'container') {
+    const donor = registry.get(spec.ipcMode.containerId);
+    const mode = donor.record.spec.ipcMode?.type;
+    if (mode !== 'shareable' && mode !== 'host') throw new ApiError('InternalError', `can't join IPC of container ${donor.id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)`);
+    out.ipc = mode === 'host' ? 'host' : `/proc/${runningPid(registry, donor.id, 'IPC')}/ns/ipc`;
+  }
   return out;
 }
 

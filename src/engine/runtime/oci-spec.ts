@@ -27,6 +27,7 @@ export interface OciInput {
   hostDevices: OciDevice[];
   /** The container's own /dev/shm when it shares another's IPC namespace. */
   shmPath?: string;
+  hasHostMqueue: boolean;
 }
 export interface OciDevice { path: string; type: 'c' | 'b'; major: number; minor: number; fileMode: number; uid: number; gid: number; access: string }
 
@@ -36,7 +37,7 @@ const readonlyPaths = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc
 export const defaultMaskedPaths: readonly string[] = maskedPaths;
 export const defaultReadonlyPaths: readonly string[] = readonlyPaths;
 
-const shmSizeBytesDefault = 64 * 1024 * 1024;
+export const shmSizeBytesDefault = 64 * 1024 * 1024;
 
 /** Devices that every container may use: null, zero, full, tty, urandom, random, console, ptmx and terminals; nodes may be made of any. */
 const deviceRules: [string, number | undefined, number | undefined, string][] = [
@@ -68,7 +69,7 @@ export function buildOciSpec(input: OciInput): Record<string, unknown> {
       cgroupsPath: input.cgroupsPath,
       namespaces: planNamespaces(input),
       resources: planResources(input, privileged),
-      sysctl: spec.sysctls ?? {},
+      sysctl: { ...networkSysctls(input), ...spec.sysctls },
       ...(input.seccomp === undefined ? {} : { seccomp: input.seccomp }),
       devices: input.hostDevices.map((device) => ({ path: device.path, type: device.type, major: device.major, minor: device.minor, fileMode: device.fileMode, uid: device.uid, gid: device.gid })),
       maskedPaths: spec.security.maskedPaths ?? (privileged ? [] : maskedPaths),
@@ -76,6 +77,12 @@ export function buildOciSpec(input: OciInput): Record<string, unknown> {
       rootfsPropagation: input.mounts.some((mount) => mount.propagation === 'rshared') ? 'rshared' : input.mounts.some((mount) => mount.propagation === 'rslave') ? 'rslave' : 'rprivate',
     },
   };
+}
+
+/** As docker has it: in a network of its own a container needs no right for low ports and for ping. */
+function networkSysctls(input: OciInput): Record<string, string> {
+  if (input.spec.network.type !== 'networks' && input.spec.network.type !== 'none') return {};
+  return input.namespaces.network === 'host' ? {} : { 'net.ipv4.ip_unprivileged_port_start': '0', 'net.ipv4.ping_group_range': '0 2147483647' };
 }
 
 function planNamespaces(input: OciInput): { type: string; path?: string }[] {
@@ -104,7 +111,7 @@ function planMounts(input: OciInput, privileged: boolean): OciMount[] {
   const shm: OciMount = input.shmPath !== undefined
     ? { destination: '/dev/shm', type: 'bind', source: input.shmPath, options: ['rbind', 'nosuid', 'noexec', 'nodev'] }
     : { destination: '/dev/shm', type: 'tmpfs', source: 'shm', options: ['nosuid', 'noexec', 'nodev', 'mode=1777', `size=${spec.shmSizeBytes ?? shmSizeBytesDefault}`] };
-  const mqueue: OciMount = input.namespaces.ipc === 'host'
+  const mqueue: OciMount = input.namespaces.ipc === 'host' && input.hasHostMqueue
     ? { destination: '/dev/mqueue', type: 'bind', source: '/dev/mqueue', options: ['rbind', 'nosuid', 'noexec', 'nodev'] }
     : { destination: '/dev/mqueue', type: 'mqueue', source: 'mqueue', options: ['nosuid', 'noexec', 'nodev'] };
   const base: OciMount[] = [
@@ -113,7 +120,7 @@ function planMounts(input: OciInput, privileged: boolean): OciMount[] {
       : { destination: '/proc', type: 'proc', source: 'proc', options: ['nosuid', 'noexec', 'nodev'] },
     { destination: '/dev', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'strictatime', 'mode=755', 'size=65536k'] },
     { destination: '/dev/pts', type: 'devpts', source: 'devpts', options: ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5'] },
-    sys, cgroup, mqueue, shm,
+    sys, cgroup, mqueue, ...(spec.ipcMode?.type === 'none' ? [] : [shm]),
   ];
   const wanted = input.mounts.map((mount) => planMount(mount));
   if (input.initPath !== undefined) wanted.push({ destination: '/sbin/docker-init', type: 'bind', source: input.initPath, options: ['bind', 'ro'] });

@@ -4,14 +4,17 @@ import { ApiError } from '#base/errors.ts';
 const prefix = 'failed to create task for container: failed to create shim task: OCI runtime create failed';
 
 /** Clients turn `executable file not found` into exit code 127, and `permission denied` into 126. */
-export function explainRuntimeError(runtime: string, text: string): ApiError {
+/** `program`: what was to be run; the runtime does not always say it. */
+export function explainRuntimeError(runtime: string, text: string, program = ''): ApiError {
   const message = lastMessage(text);
   const missing = /executable file [`'"]?([^`'"]+?)[`'"]? not found in \$PATH/i.exec(message);
   if (missing !== null) return new ApiError('BadRequest', `${prefix}: ${runtime} create failed: unable to start container process: exec: "${missing[1]}": executable file not found in $PATH: unknown`, undefined, 400);
   const notThere = /exec[^`]*`([^`]+)`: No such file or directory/i.exec(message) ?? /open executable: No such file or directory/i.exec(message);
-  if (notThere !== null) return new ApiError('BadRequest', `${prefix}: ${runtime} create failed: unable to start container process: exec: "${notThere[1] ?? ''}": stat ${notThere[1] ?? ''}: no such file or directory: unknown`, undefined, 400);
+  if (notThere !== null) return new ApiError('BadRequest', `${prefix}: ${runtime} create failed: unable to start container process: exec: "${notThere[1] ?? program}": stat ${notThere[1] ?? program}: no such file or directory: unknown`, undefined, 400);
   const denied = /(open executable|exec[^`]*`[^`]+`|executable).*(Permission denied|Operation not permitted|Is a directory)/i.exec(message);
-  if (denied !== null) return new ApiError('BadRequest', `${prefix}: ${runtime} create failed: unable to start container process: ${message}: permission denied: unknown`, undefined, 400);
+  if (denied !== null) return new ApiError('BadRequest', `${prefix}: ${runtime} create failed: unable to start container process: ${program === '' ? message : `exec: "${program}"`}: permission denied: unknown`, undefined, 400);
+  const directory = /chdir[^`'"]*[`'"]([^`'"]+)[`'"].*no such file/i.exec(message);
+  if (directory !== null) return new ApiError('BadRequest', `${prefix}: ${runtime} create failed: unable to start container process: chdir to cwd ("${directory[1]}") set in config.json failed: no such file or directory: unknown`, undefined, 400);
   return new ApiError('InternalError', `${prefix}: ${runtime} create failed: ${message}: unknown`);
 }
 

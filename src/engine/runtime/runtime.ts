@@ -63,7 +63,7 @@ export function createRuntime(options: { processes: Processes; cgroups: Cgroups;
       // Its own directory: it leaves a file `oom` where it stands.
       const child = processes.spawn(conmon, args, { detached: true, directory: monitor.bundle, env: { ...runtimeEnvironment, _OCI_SYNCPIPE: '3' }, stderr: 'pipe', extra: ['pipe'] });
       const answer = await readAnswer(child);
-      if (answer.pid <= 0) throw explainRuntimeError(name, answer.message);
+      if (answer.pid <= 0) throw explainRuntimeError(name, answer.message, programOf(configuration));
       if (learning !== undefined) filters!.learn(learning, monitor.id);
       return { pid: answer.pid, monitorPid: Number(readFileSync(`${monitor.bundle}/conmon.pid`, 'utf8')) };
     },
@@ -120,6 +120,8 @@ async function readAnswer(child: Child): Promise<{ pid: number; message: string 
     pipe.on('error', reject);
   });
 }
+
+function programOf(configuration: Record<string, unknown>): string { return (configuration['process'] as { args?: string[] } | undefined)?.args?.[0] ?? ''; }
 
 /** The first process of a created container waits until somebody writes here. */
 function openGate(path: string): void {

@@ -1,0 +1,65 @@
+/** What docker refuses before a container is made, in its words, and what an image gives to a request. The rest of the body is create-request.ts'. */
+import { cpus } from 'node:os';
+import { ApiError } from '#base/errors.ts';
+import type { ImageConfig } from '#engine/engine.ts';
+import { parseSignal } from '#engine/signals.ts';
+import type { HostConfigBody } from './create-request.ts';
+
+const logDrivers = new Set(['', 'json-file', 'local', 'none']);
+const logOptions = new Set(['max-file', 'max-size', 'labels', 'labels-regex', 'env', 'env-regex', 'tag', 'compress', 'mode', 'max-buffer-size']);
+/** Every name under which the runtime that is here is asked for. */
+const runtimes = new Set(['', 'runc', 'crun', 'io.containerd.runc.v2']);
+
+export function checkHostConfig(host: HostConfigBody): void {
+  checkLog(host['LogConfig'] ?? {});
+  const runtime = String(host['Runtime'] ?? '');
+  if (!runtimes.has(runtime)) throw new ApiError('BadRequest', `unknown or invalid runtime name: ${runtime}`);
+  const request = (host['DeviceRequests'] ?? [])[0] as { Driver?: string; Capabilities?: string[][] } | undefined;
+  if (request !== undefined) throw new ApiError('InternalError', `could not select device driver "${request.Driver ?? ''}" with capabilities: [${(request.Capabilities ?? []).map((all) => `[${all.join(' ')}]`).join(' ')}]`);
+  const nano = Number(host['NanoCpus'] ?? 0);
+  const most = cpus().length;
+  if (nano < 0 || nano > most * 1e9) throw new ApiError('BadRequest', `range of CPUs is from 0.01 to ${most}.00, as there are only ${most} CPUs available`);
+  const uts = String(host['UTSMode'] ?? '');
+  if (uts !== '' && uts !== 'host') throw new ApiError('BadRequest', `invalid UTS mode: ${uts}`);
+}
+
+function checkLog(log: { Type?: string; Config?: Record<string, string> | null }): void {
+  const type = log.Type ?? '';
+  if (!logDrivers.has(type)) throw new ApiError('InternalError', `failed to initialize logging driver: logger: no log driver named '${type}' is registered`);
+  for (const [key, value] of Object.entries(log.Config ?? {})) {
+    if (!logOptions.has(key)) throw new ApiError('BadRequest', `unknown log opt '${key}' for ${type === '' ? 'json-file' : type} log driver`);
+    if (key === 'max-size' && value !== '-1' && !/^\d+(\.\d+)?\s?([kmgt]i?)?b?$/i.test(value)) throw new ApiError('BadRequest', `invalid size: '${value}'`);
+    if (key === 'max-file' && !(Number(value) >= 1)) throw new ApiError('BadRequest', 'max-file cannot be less than 1');
+  }
+}
+
+export function checkStopSignal(signal: unknown): void { if (typeof signal === 'string' && signal !== '') parseSignal(signal); }
+
+type HealthBody = NonNullable<ImageConfig['healthcheck']>;
+
+/** The image's check, with what the request says in its place; a request without a test of its own only changes times. */
+export function mergeHealthCheck(asked: HealthBody | null | undefined, image: HealthBody | undefined): HealthBody | undefined {
+  if (asked === undefined || asked === null) return image;
+  if ((asked.Test ?? []).length > 0 && image === undefined) return asked;
+  const given = Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== 0 && value !== null && !(Array.isArray(value) && value.length === 0)));
+  return { ...image, ...given };
+}
+
+/** Times may be left out, but below a millisecond they are a mistake. */
+export function checkHealthTimes(health: HealthBody | undefined): void {
+  const names = { Interval: 'Interval', Timeout: 'Timeout', StartPeriod: 'StartPeriod', StartInterval: 'StartInterval' } as const;
+  for (const key of Object.keys(names) as (keyof typeof names)[]) {
+    const value = health?.[key] ?? 0;
+    if (value !== 0 && value < 1_000_000) throw new ApiError('BadRequest', `${key} in Healthcheck cannot be less than 1ms`);
+  }
+  if ((health?.Retries ?? 0) < 0) throw new ApiError('BadRequest', 'Retries in Healthcheck cannot be negative');
+}
+
+export function checkPlatform(asked: string | null, reference: string): void {
+  if (asked === null || asked === '') return;
+  const [os = '', architecture = ''] = asked.split('/');
+  const own = process.arch === 'x64' ? 'amd64' : process.arch;
+  if (os !== 'linux' || (architecture !== '' && architecture !== own && !(architecture === 'x86_64' && own === 'amd64'))) {
+    throw new ApiError('NotFound', `image with reference ${reference} was found but its platform (linux/${own}) does not match the specified platform (${asked})`);
+  }
+}
