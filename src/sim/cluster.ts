@@ -25,7 +25,7 @@ import { type ForkableStore, createMemoryStore } from '#store/memory.ts';
 import { type Duration, durationMs, formatDuration } from './duration.ts';
 import { ObservedStore } from './event-hash.ts';
 import { FaultyTransport, ProcessTransport } from './faults.ts';
-import { runUntilMsMax, timersPerInstantMax } from './limits.ts';
+import { historyTransactionsMax, runUntilMsMax, timersPerInstantMax } from './limits.ts';
 import { type Listening, type ListenOptions, listenCluster } from './listen.ts';
 import { metricsOf } from './metrics.ts';
 import { type NodeOptions, SimNodes } from './nodes.ts';
@@ -96,6 +96,13 @@ export class Cluster implements AsyncDisposable {
     this.random = from?.random ?? new SimRandom(options.seed ?? 1);
     this.observed = new ObservedStore(options.hash === true);
     this.store = this.observed.wrap(from?.store ?? createMemoryStore(this.clock));
+    // History is forgotten by number, not only by age: much can happen while virtual time stands still.
+    let sinceCompaction = 0;
+    this.observed.onCommit(({ revision }) => {
+      if (++sinceCompaction < historyTransactionsMax) return;
+      sinceCompaction = 0;
+      void this.store.compact(Math.max(0, revision - historyTransactionsMax)).catch(() => undefined);
+    });
     this.scripts = from?.scripts ?? new Scripts(options.scripts ?? []);
     this.keys = lazyKeys(this.random.split());
     this.log = options.log === undefined ? silentLogger : createLogger(() => this.clock.now(), (line) => process.stderr.write(line), options.log);

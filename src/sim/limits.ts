@@ -10,3 +10,5 @@ export const crashBackoffMsMax = 300_000;
 export const crashBackoffResetMs = 600_000;
 /** Lines of a container's log that are kept. */
 export const logLinesMax = 10_000;
+/** Committed operations of history that are kept for watches. */
+export const historyTransactionsMax = 10_000;
