@@ -14,6 +14,7 @@ import type { Clock } from '#os/clock.ts';
 import type { Processes } from '#os/processes.ts';
 import { listDirectory, readIfExists } from '#os/files.ts';
 import { hostName, nodeNamespace } from './host.ts';
+import { mountNamespaceOf } from './chroot.ts';
 import { nodePlan, type Instance } from './instance.ts';
 import { files, packageRoot, type Paths } from './paths.ts';
 
@@ -66,7 +67,9 @@ export function startPart(instance: Instance, paths: Paths, name: string, proces
   const words = name === 'server' ? ['server'] : ['node', name.slice('node-'.length)];
   const number = name === 'server' ? 1 : Number(name.slice('node-'.length));
   const namespace = nodeNamespace(paths, nodePlan(instance, number, hostName()));
-  const command = [...(namespace === undefined ? [] : ['nsenter', `--net=${namespace}`, '--']), process.execPath, ...nodeOptions, entry(), ...words];
+  const mountNamespace = mountNamespaceOf(paths);
+  const entered = [...(mountNamespace === undefined ? [] : [`--mount=${mountNamespace}`]), ...(namespace === undefined ? [] : [`--net=${namespace}`])];
+  const command = [...(entered.length === 0 ? [] : ['nsenter', ...entered, '--']), process.execPath, ...nodeOptions, entry(), ...words];
   const supervisor = join(import.meta.dirname, 'supervise.sh');
   const output = openSync(log, 'a', 0o600);
   const environment = Object.fromEntries(Object.entries(process.env).filter(([, value]) => value !== undefined)) as Record<string, string>;

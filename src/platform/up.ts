@@ -8,6 +8,7 @@ import { realClock, realRandom } from '#os/clock.real.ts';
 import { tryLock, writeFileAtomic } from '#os/files.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { createNetworkDoor } from '#os/network.linux.ts';
+import { ensureMountNamespace } from './chroot.ts';
 import { addContexts } from './contexts.ts';
 import { portIsFree, prepareHost, usedSubnets } from './host.ts';
 import { clientCertificate, establishKeyRing, kubeconfigText } from './identity.ts';
@@ -45,6 +46,7 @@ export async function bringUp(paths: Paths, choices: InstanceChoices): Promise<U
       checkPorts(paths, instance);
       const ring = establishKeyRing(paths, realRandom, realClock);
       await prepareHost(instance, paths, door);
+      await ensureMountNamespace(paths, linuxProcesses);
       if (!existsSync(files.adminConfig(paths))) writeFileAtomic(files.adminConfig(paths), kubeconfigText(instance, ring, clientCertificate(ring, 'tiphys-admin', ['system:masters'], realRandom, realClock)), { mode: 0o600 });
       const started = startMissing(paths, instance);
       const notes = addContexts(process.env['HOME'] ?? homedir(), paths);
