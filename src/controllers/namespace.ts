@@ -11,7 +11,7 @@ import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { discoverResources } from './discovery.ts';
 import { isEqual } from './equality.ts';
 import { type Condition, withCondition } from './pods.ts';
-import { type Controller, type ControllerContext, createQueue, enqueueEach, forEachBounded } from './runtime.ts';
+import { type Controller, type ControllerContext, createQueue, forEachBounded } from './runtime.ts';
 
 export interface Remaining { resource: string; count: number; finalizers: Record<string, number> }
 export interface NamespaceObserved { namespace: KubeObject; remaining: Remaining[]; failedGroups: string[]; failures: string[] }
@@ -34,19 +34,27 @@ export function planNamespace({ namespace, remaining, failedGroups, failures }: 
   return { conditions, finalize: left.length === 0 && failedGroups.length === 0 && failures.length === 0 };
 }
 
-/** How soon to look again when content remains: soon at first, as most of it goes at once. */
+/** How soon to look again when content remains: soon at first, as most of it goes at once, and less and less often. */
 const recheckMs = 1_000;
+const recheckMsMax = 30_000;
 
 class NamespaceController {
   readonly #context: ControllerContext;
   readonly #namespaces: Informer;
+  /** How often each Namespace has been looked at without becoming empty. */
+  readonly #looks = new Map<string, number>();
   readonly queue: WorkQueue;
 
   constructor(context: ControllerContext) {
     this.#context = context;
     this.#namespaces = context.informers.informer(kinds.Namespace);
     this.queue = createQueue(context, 'namespace', (key) => this.#reconcile(key));
-    enqueueEach(this.#namespaces, this.queue);
+    // Our own status writes must not bring us back at once: while something fails they differ each time.
+    const enqueue = (namespace: KubeObject): void => { if (namespace.metadata.deletionTimestamp !== undefined) this.queue.add(namespace.metadata.name!); };
+    this.#namespaces.addHandler({
+      added: enqueue, deleted: (namespace) => { this.#looks.delete(namespace.metadata.uid!); },
+      updated: (namespace, previous) => { if (previous.metadata.deletionTimestamp === undefined || !isEqual(namespace['spec'], previous['spec'])) enqueue(namespace); },
+    });
     // The last Pod's end is the usual thing to wait for.
     context.informers.informer(kinds.Pod).addHandler({
       deleted: (pod) => { if (this.#namespaces.get(pod.metadata.namespace!)?.metadata.deletionTimestamp !== undefined) this.queue.addAfter(pod.metadata.namespace!, 10); },
@@ -72,7 +80,11 @@ class NamespaceController {
     if (!isEqual(current['status']?.conditions, plan.conditions) && !plan.finalize) {
       await client.update(kinds.Namespace, { ...current, status: { ...current['status'], phase: 'Terminating', conditions: plan.conditions } }, { subresource: 'status' });
     }
-    if (!plan.finalize) return { requeueAfterMs: recheckMs };
+    if (!plan.finalize) {
+      const looks = this.#looks.get(namespace.metadata.uid!) ?? 0;
+      this.#looks.set(namespace.metadata.uid!, looks + 1);
+      return { requeueAfterMs: Math.min(recheckMs * 1.5 ** Math.min(looks, 20), recheckMsMax) };
+    }
     const fresh = await client.get(kinds.Namespace, key);
     const finalizers = ((fresh['spec']?.finalizers ?? []) as string[]).filter((name) => name !== 'kubernetes');
     await client.update(kinds.Namespace, { ...fresh, spec: { ...fresh['spec'], finalizers } }, { subresource: 'finalize' });
