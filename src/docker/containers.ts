@@ -11,8 +11,9 @@ import { lacksLabels, matchesAny, matchesLabels, parseFilters, parseTime } from 
 import { showContainer, showSummary } from './inspect.ts';
 import { frame } from './multiplex.ts';
 import { attachContainer } from './attach.ts';
-import { queryFlag, reply } from './route.ts';
+import { queryFlag, queryNumber, reply } from './route.ts';
 import type { Filters, Route, RouteContext } from './route.ts';
+import { checkShape, createShape, updateShape } from './shapes.ts';
 import { showTop } from './top.ts';
 import { updateContainer } from './update.ts';
 
@@ -50,7 +51,12 @@ export function containerRoutes(parts: DockerParts): Route[] {
     { method: 'POST', path: '/containers/{id}/pause', handle: async (context) => { await engine.containers.pause(own(context, 'pause').id, true); return reply(204); } },
     { method: 'POST', path: '/containers/{id}/unpause', handle: async (context) => { await engine.containers.pause(own(context, 'unpause').id, false); return reply(204); } },
     { method: 'POST', path: '/containers/{id}/rename', handle: async (context) => { renameContainer(parts, own(context, 'rename'), context.query.get('name') ?? ''); return reply(204); } },
-    { method: 'POST', path: '/containers/{id}/update', handle: async (context) => updateContainer(parts, own(context, 'update'), await context.json()) },
+    { method: 'POST', path: '/containers/{id}/update', handle: async (context) => {
+      const container = own(context, 'update');
+      const body = await context.json();
+      checkShape(body, updateShape, 'UpdateConfig');
+      return updateContainer(parts, container, body);
+    } },
     { method: 'DELETE', path: '/containers/{id}', handle: async (context) => {
       if (queryFlag(context.query, 'link')) throw new ApiError('BadRequest', 'links are not supported');
       await engine.containers.remove(own(context, 'remove').id, { force: queryFlag(context.query, 'force'), volumes: queryFlag(context.query, 'v') });
@@ -60,7 +66,7 @@ export function containerRoutes(parts: DockerParts): Route[] {
     { method: 'POST', path: '/containers/{id}/resize', handle: async (context) => {
       const container = engine.registry.get(context.params['id']!);
       if (!container.isRunning) throw new ApiError('Conflict', `Container ${container.id} is not running`);
-      engine.containers.resize(container.id, { width: Number(context.query.get('w') ?? 0), height: Number(context.query.get('h') ?? 0) });
+      engine.containers.resize(container.id, { width: queryNumber(context.query, 'w'), height: queryNumber(context.query, 'h') });
       return reply(200);
     } },
     { method: 'POST', path: '/containers/{id}/attach', handle: (context) => attachContainer(parts, context) },
@@ -80,6 +86,7 @@ function stopTimeoutMs(context: RouteContext, container: Container): number {
 // walk docker-run 2/7: the body of `POST /containers/create` becomes a `ContainerSpec`.
 async function createContainer(parts: DockerParts, context: RouteContext): Promise<unknown> {
   const body = await context.json();
+  checkShape(body, createShape, 'CreateRequest');
   const { engine } = parts;
   const name = context.query.get('name')?.replace(/^\//, '') ?? '';
   if (typeof body !== 'object' || body === null || body.Image === undefined || body.Image === '') throw new ApiError('BadRequest', 'config cannot be empty in order to create a container');
@@ -137,7 +144,9 @@ function warningsFor(parts: DockerParts, host: Record<string, unknown>): string[
 
 function listContainers(parts: DockerParts, context: RouteContext): unknown {
   const filters = parseFilters(context.query, listFilters);
-  const limit = Number(context.query.get('limit') ?? 0);
+  const limit = queryNumber(context.query, 'limit');
+  const states = ['created', 'running', 'paused', 'restarting', 'removing', 'exited', 'dead'];
+  for (const state of filters.get('status') ?? []) if (!states.includes(state)) throw new ApiError('BadRequest', `invalid filter 'status=${state}'`);
   const all = queryFlag(context.query, 'all') || limit > 0 || filters.has('status') || filters.has('exited');
   const found = parts.engine.registry.list().filter((container) => (all || container.isRunning || container.record.state === 'restarting') && matchesFilters(parts, container, filters));
   found.sort((a, b) => b.record.createdAtMs - a.record.createdAtMs);

@@ -64,7 +64,7 @@ function planLog(config: Record<string, string>): { logMaxBytes?: number; logMax
   return { ...(match === null ? {} : { logMaxBytes: Number(match[1]) * units[match[2]!.toLowerCase()]! }), ...(config['max-file'] === undefined ? {} : { logMaxFiles: Number(config['max-file']) }) };
 }
 
-function planRestart(policy: { Name?: string; MaximumRetryCount?: number }, autoRemove: boolean): NonNullable<ContainerSpec['restartPolicy']> {
+export function planRestart(policy: { Name?: string; MaximumRetryCount?: number }, autoRemove: boolean): NonNullable<ContainerSpec['restartPolicy']> {
   const name = policy.Name === undefined || policy.Name === '' ? 'no' : policy.Name;
   if (!['no', 'always', 'unless-stopped', 'on-failure'].includes(name)) throw new ApiError('BadRequest', `invalid restart policy: unknown policy '${name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'`);
   if (autoRemove && name !== 'no') throw new ApiError('BadRequest', 'can\'t create \'AutoRemove\' container with restart policy');
@@ -94,6 +94,7 @@ function planNetwork(host: HostConfigBody, body: Body): { mode: NetworkMode; att
   if (mode === 'host') return { mode: { type: 'host' }, attachments: [] };
   if (mode === 'none') return { mode: { type: 'none' }, attachments: [] };
   if (mode.startsWith('container:')) {
+    if (mode === 'container:') throw new ApiError('BadRequest', 'invalid container format container:<name|id>');
     if (Object.keys(host['PortBindings'] ?? {}).length > 0) throw new ApiError('BadRequest', 'conflicting options: port publishing and the container type network mode');
     if (typeof body.Hostname === 'string' && body.Hostname !== '') throw new ApiError('BadRequest', 'conflicting options: hostname and the network mode');
     return { mode: { type: 'container', containerId: mode.slice(10) }, attachments: [] };

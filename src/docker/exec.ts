@@ -6,8 +6,9 @@ import type { RunningExec } from '#engine/exec.ts';
 import type { DockerParts } from './context.ts';
 import { ownContainer } from './context.ts';
 import { framedWriter, plainWriter } from './multiplex.ts';
-import { reply } from './route.ts';
+import { queryNumber, reply } from './route.ts';
 import type { Route, RouteContext } from './route.ts';
+import { checkShape, execShape } from './shapes.ts';
 import { execKeepMs, execRecordsMax } from './server-limits.ts';
 
 interface ExecNote { id: string; containerId: string; spec: ExecSpec; attach: { stdin: boolean; stdout: boolean; stderr: boolean }; detachKeys: string; running: boolean; exitCode: number | null; pid: number; live: RunningExec | undefined; size: { width: number; height: number } | undefined }
@@ -24,7 +25,7 @@ export function execRoutes(parts: DockerParts): Route[] {
     { method: 'POST', path: '/exec/{id}/start', handle: (context) => startExec(parts, notes, get(context.params['id']!), context) },
     { method: 'POST', path: '/exec/{id}/resize', handle: async (context) => {
       const note = get(context.params['id']!);
-      note.size = { width: Number(context.query.get('w') ?? 0), height: Number(context.query.get('h') ?? 0) };
+      note.size = { width: queryNumber(context.query, 'w'), height: queryNumber(context.query, 'h') };
       note.live?.resize(note.size);
       return reply(200);
     } },
@@ -34,9 +35,10 @@ export function execRoutes(parts: DockerParts): Route[] {
 
 // eslint-disable-next-line -- docker's bodies are open
 function createExec(parts: DockerParts, notes: Map<string, ExecNote>, reference: string, body: any): ExecNote {
+  checkShape(body, execShape, 'ExecOptions');
   const container = parts.engine.registry.get(reference);
   if (container.record.spec.owner !== 'docker') ownContainer(parts, reference, 'exec in');
-  const command = ((body.Cmd ?? []) as string[]).map(String);
+  const command = typeof body.Cmd === 'string' ? [body.Cmd] : ((body.Cmd ?? []) as string[]);
   if (command.length === 0) throw new ApiError('BadRequest', 'No exec command specified');
   if (container.record.state === 'paused') throw new ApiError('Conflict', `Container ${container.id} is paused, unpause the container before exec`);
   if (container.record.state === 'restarting') throw new ApiError('Conflict', `Container ${container.id} is restarting, wait until the container is running`);
@@ -54,6 +56,7 @@ function createExec(parts: DockerParts, notes: Map<string, ExecNote>, reference:
 
 async function startExec(parts: DockerParts, notes: Map<string, ExecNote>, note: ExecNote, context: RouteContext): Promise<unknown> {
   const body = await context.json();
+  checkShape(body, execShape, 'ExecStartOptions');
   if (note.running) throw new ApiError('Conflict', `exec ${note.id} is already running`);
   if (note.exitCode !== null) throw new ApiError('Conflict', `exec command has already run`);
   const size = body.ConsoleSize as [number, number] | null | undefined;

@@ -8,6 +8,7 @@ import { isoTime, ownContainer } from './context.ts';
 import { attachmentFrom } from './create-request.ts';
 import { lacksLabels, matchesAny, matchesLabels, parseFilters, parseTime } from './filters.ts';
 import { reply } from './route.ts';
+import { checkShape, connectShape, networkShape } from './shapes.ts';
 import type { Filters, Route } from './route.ts';
 
 const listFilters = ['dangling', 'driver', 'id', 'label', 'name', 'scope', 'type'];
@@ -31,12 +32,14 @@ export function networkRoutes(parts: DockerParts): Route[] {
     } },
     { method: 'POST', path: '/networks/{id}/connect', handle: async (context) => {
       const body = await context.json();
+      checkShape(body, connectShape, 'ConnectOptions');
       const network = engine.networks.find(context.params['id']!);
       await connectNetwork(engine.registry, ownContainer(parts, String(body.Container ?? ''), 'connect'), attachmentFrom(network.id, body.EndpointConfig ?? {}));
       return reply(200);
     } },
     { method: 'POST', path: '/networks/{id}/disconnect', handle: async (context) => {
       const body = await context.json();
+      checkShape(body, connectShape, 'DisconnectOptions');
       const network = engine.networks.find(context.params['id']!);
       await disconnectNetwork(engine.registry, ownContainer(parts, String(body.Container ?? ''), 'disconnect'), network.id, body.Force === true);
       return reply(200);
@@ -83,6 +86,7 @@ export function showNetwork(parts: DockerParts, network: NetworkRecord, withCont
 
 // eslint-disable-next-line -- docker's bodies are open
 async function createNetwork(parts: DockerParts, body: any): Promise<unknown> {
+  checkShape(body, networkShape, 'CreateRequest');
   const ipam = (body.IPAM?.Config ?? []).find((config: { Subnet?: string }) => !(config.Subnet ?? '').includes(':')) ?? {};
   const optional = <K extends string>(key: K, value: unknown): { [P in K]?: string } => (typeof value === 'string' && value !== '' ? ({ [key]: value } as { [P in K]?: string }) : {});
   const network = await parts.engine.networks.create({

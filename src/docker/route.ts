@@ -5,6 +5,7 @@
  * The server (server.ts) finds the route, negotiates the version and renders thrown errors: an ApiError becomes its code and
  * `{message}`, anything else a 500. A handler that writes to `response` itself returns undefined.
  */
+import { ApiError } from '#base/errors.ts';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 
@@ -53,6 +54,14 @@ export function reply(status: number, body?: unknown, headers?: Record<string, s
 export function queryFlag(query: URLSearchParams, name: string): boolean {
   const value = (query.get(name) ?? '').trim().toLowerCase();
   return !(value === '' || value === '0' || value === 'no' || value === 'false' || value === 'none');
+}
+
+/** Docker's numbers in queries: 0 when absent. */
+export function queryNumber(query: URLSearchParams, name: string): number {
+  const text = query.get(name) ?? '';
+  if (text === '') return 0;
+  if (!/^[+-]?\d+$/.test(text)) throw new ApiError('BadRequest', `strconv.Atoi: parsing ${JSON.stringify(text)}: invalid syntax`);
+  return Number(text);
 }
 
 /**

@@ -96,7 +96,9 @@ function makeContext(exchange: Exchange, params: Record<string, string>, query: 
   return {
     request, response: exchange.response ?? lazyResponse(exchange), params, query, version, signal: aborted.signal,
     async json() {
-      return parseJson(await readOnce());
+      const body = parseJson(await readOnce(), request.headers['content-type']);
+      if (typeof body !== 'object' || body === null || Array.isArray(body)) throw new ApiError('BadRequest', body === null ? 'invalid JSON: got null' : `invalid JSON: json: cannot unmarshal ${Array.isArray(body) ? 'array' : typeof body} into Go value of type struct`);
+      return body;
     },
     async hijack(contentType) {
       if (raw !== undefined) await readOnce();
@@ -118,7 +120,7 @@ function readBody(request: IncomingMessage): Promise<Buffer> {
     let size = 0;
     request.on('data', (part: Buffer) => {
       size += part.length;
-      if (size > jsonBodyBytesMax) { reject(new ApiError('RequestEntityTooLarge', 'request body too large')); request.destroy(); return; }
+      if (size > jsonBodyBytesMax) { parts.length = 0; reject(new ApiError('RequestEntityTooLarge', 'http: request body too large')); return; }
       parts.push(part);
     });
     request.once('end', () => resolve(Buffer.concat(parts)));
@@ -126,12 +128,21 @@ function readBody(request: IncomingMessage): Promise<Buffer> {
   });
 }
 
-function parseJson(bytes: Buffer): unknown {
+function parseJson(bytes: Buffer, type: string | undefined): unknown {
   const text = bytes.toString('utf8').trim();
   if (text === '') return {};
+  if (type !== undefined && !/^application\/json\b/i.test(type)) throw new ApiError('BadRequest', `unsupported Content-Type header (${type}): must be 'application/json'`);
   try {
     return JSON.parse(text, (key, value: unknown) => (key === '__proto__' ? undefined : value));
-  } catch (error) { throw new ApiError('BadRequest', `invalid JSON: ${(error as Error).message}`); }
+  } catch (error) { throw new ApiError('BadRequest', `invalid JSON: ${wordSyntaxError(text, (error as Error).message)}`); }
+}
+
+/** What the parser found wrong, in the words of docker's decoder. */
+function wordSyntaxError(text: string, message: string): string {
+  const at = Number(/position (\d+)/.exec(message)?.[1] ?? text.length);
+  if (at >= text.length) return 'unexpected EOF';
+  if (/after JSON/.test(message)) return 'unexpected content after JSON';
+  return `invalid character '${text[at]}' looking for beginning of ${/property name|double-quoted/.test(message) ? 'object key string' : 'value'}`;
 }
 
 function hijackConnection(exchange: Exchange, contentType: string): Duplex {
@@ -174,7 +185,9 @@ function sendText(exchange: Exchange, status: number, text: string, headers: Rec
   if (exchange.response !== undefined) {
     if (exchange.response.destroyed) return;
     const bytes = Buffer.from(text);
-    exchange.response.writeHead(status, { ...all, ...(status === 204 || status === 304 ? {} : { 'Content-Length': bytes.length }) });
+    // What is still to come of the body is not read: the connection ends with the answer.
+    const rest = status === 413 ? { Connection: 'close' } : {};
+    exchange.response.writeHead(status, { ...all, ...rest, ...(status === 204 || status === 304 ? {} : { 'Content-Length': bytes.length }) });
     exchange.response.end(exchange.request.method === 'HEAD' ? undefined : bytes);
     return;
   }

@@ -2,7 +2,7 @@
 import { ApiError } from '#base/errors.ts';
 import type { Container } from '#engine/container.ts';
 import { cgroupLimits } from '#engine/cgroup-limits.ts';
-import { planResources } from './create-request.ts';
+import { planResources, planRestart } from './create-request.ts';
 import type { HostConfigBody } from './create-request.ts';
 import type { DockerParts } from './context.ts';
 
@@ -20,6 +20,7 @@ export function updateContainer(parts: DockerParts, container: Container, body: 
   if (merged.memoryLimitBytes !== undefined && merged.memoryLimitBytes > 0 && merged.memoryLimitBytes < 6 * 1024 * 1024) throw new ApiError('BadRequest', 'Minimum memory limit allowed is 6MB');
   const policy = body['RestartPolicy'] as { Name?: string; MaximumRetryCount?: number } | undefined;
   if (policy?.Name !== undefined && policy.Name !== '') {
+    planRestart(policy, false);
     if (record.spec.autoRemove === true && policy.Name !== 'no') throw new ApiError('BadRequest', 'Restart policy cannot be updated because AutoRemove is enabled for the container');
     record.spec.restartPolicy = { name: policy.Name as 'no', maximumRetryCount: policy.MaximumRetryCount ?? 0 };
   }

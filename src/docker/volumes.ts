@@ -6,6 +6,7 @@ import { isoTime } from './context.ts';
 import { lacksLabels, matchesAny, matchesLabels, parseFilters } from './filters.ts';
 import { queryFlag, reply } from './route.ts';
 import type { Filters, Route } from './route.ts';
+import { checkShape, volumeShape } from './shapes.ts';
 
 export function volumeRoutes(parts: DockerParts): Route[] {
   const { volumes } = parts.engine;
@@ -17,6 +18,7 @@ export function volumeRoutes(parts: DockerParts): Route[] {
     { method: 'GET', path: '/volumes/{name}', handle: async (context) => showVolume(parts, volumes.get(context.params['name']!)) },
     { method: 'POST', path: '/volumes/create', handle: async (context) => {
       const body = await context.json();
+      checkShape(body, volumeShape, 'VolumeCreateRequest');
       return reply(201, showVolume(parts, volumes.create({ name: body.Name ?? '', driver: body.Driver ?? '', labels: body.Labels ?? {}, options: body.DriverOpts ?? {} })));
     } },
     { method: 'DELETE', path: '/volumes/{name}', handle: async (context) => {

@@ -60,7 +60,7 @@ function validate(context: EngineContext, spec: ContainerSpec): void {
   planCapabilities({ privileged: spec.security.privileged === true, add: spec.security.capAdd ?? [], drop: spec.security.capDrop ?? [], available: context.hostLimits.capabilities });
   context.hostLimits.planRlimits(spec.resources.ulimits);
   const { memoryLimitBytes: memory, memorySwapBytes: swap, memoryReservationBytes: reservation, cpuPeriodUs: period, cpuQuotaUs: quota } = spec.resources;
-  if (memory !== undefined && memory > 0 && memory < 6 * 1024 * 1024) throw new ApiError('BadRequest', 'Minimum memory limit allowed is 6MB');
+  if (memory !== undefined && memory !== 0 && memory < 6 * 1024 * 1024) throw new ApiError('BadRequest', 'Minimum memory limit allowed is 6MB');
   if (swap !== undefined && swap > 0 && (memory === undefined || memory === 0)) throw new ApiError('BadRequest', 'You should always set the Memory limit when using Memoryswap limit, see usage');
   if (swap !== undefined && swap > 0 && memory !== undefined && swap < memory) throw new ApiError('BadRequest', 'Minimum memoryswap limit should be larger than memory limit, see usage');
   if (reservation !== undefined && reservation > 0 && memory !== undefined && memory > 0 && memory < reservation) throw new ApiError('BadRequest', 'Minimum memory limit can not be less than memory reservation limit, see usage');

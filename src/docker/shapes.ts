@@ -1,0 +1,84 @@
+/**
+ * The types of request bodies, as data. What is of another type is refused with the words of docker's decoder; fields that are not named
+ * here are passed over, as docker passes over what it does not know. Values are checked where they are used.
+ */
+import { ApiError } from '#base/errors.ts';
+
+/** `string`, `int`, `bool`, `any`; `[…]` a list of that; `{…}` a map of that; `words` a string or a list of strings. */
+export type Shape = 'string' | 'int' | 'bool' | 'any' | 'words' | { list: Shape } | { map: Shape } | { fields: Record<string, Shape> };
+
+const list = (of: Shape): Shape => ({ list: of });
+const map = (of: Shape): Shape => ({ map: of });
+const fields = (of: Record<string, Shape>): Shape => ({ fields: of });
+const each = (type: Shape, names: string): Record<string, Shape> => Object.fromEntries(names.split(' ').map((name) => [name, type]));
+
+const health = fields({ Test: list('string'), ...each('int', 'Interval Timeout StartPeriod StartInterval Retries') });
+const endpoint = fields({ IPAMConfig: fields(each('string', 'IPv4Address IPv6Address')), ...each(list('string'), 'Aliases Links'), ...each('string', 'NetworkID MacAddress'), DriverOpts: map('string') });
+const restart = fields({ Name: 'string', MaximumRetryCount: 'int' });
+const mount = fields({
+  ...each('string', 'Type Source Target Consistency'), ReadOnly: 'bool', BindOptions: fields({ Propagation: 'string', ...each('bool', 'NonRecursive CreateMountpoint') }),
+  VolumeOptions: fields({ ...each('bool', 'NoCopy'), Labels: map('string'), Subpath: 'string', DriverConfig: fields({ Name: 'string', Options: map('string') }) }), TmpfsOptions: fields(each('int', 'SizeBytes Mode')),
+});
+const resources: Record<string, Shape> = {
+  ...each('int', 'CpuShares Memory MemoryReservation MemorySwap MemorySwappiness NanoCpus CpuPeriod CpuQuota CpuRealtimePeriod CpuRealtimeRuntime PidsLimit BlkioWeight'), ...each('string', 'CpusetCpus CpusetMems CgroupParent'), OomKillDisable: 'bool',
+  Devices: list(fields(each('string', 'PathOnHost PathInContainer CgroupPermissions'))), Ulimits: list(fields({ Name: 'string', ...each('int', 'Soft Hard') })), DeviceRequests: list(fields({ Driver: 'string', Capabilities: list(list('string')) })),
+};
+const host = fields({
+  ...resources, ...each(list('string'), 'Binds VolumesFrom CapAdd CapDrop Dns DnsOptions DnsSearch ExtraHosts GroupAdd Links SecurityOpt MaskedPaths ReadonlyPaths'), ...each('bool', 'Privileged PublishAllPorts ReadonlyRootfs AutoRemove Init'),
+  ...each('string', 'NetworkMode IpcMode PidMode UTSMode UsernsMode CgroupnsMode Runtime VolumeDriver ContainerIDFile Isolation'), ...each('int', 'OomScoreAdj ShmSize'), ...each(map('string'), 'Tmpfs Sysctls StorageOpt Annotations'),
+  PortBindings: map(list(fields(each('string', 'HostIp HostPort')))), RestartPolicy: restart, LogConfig: fields({ Type: 'string', Config: map('string') }), Mounts: list(mount),
+});
+
+export const createShape = fields({
+  ...each('string', 'Hostname Domainname User Image WorkingDir StopSignal MacAddress'), ...each('bool', 'AttachStdin AttachStdout AttachStderr Tty OpenStdin StdinOnce NetworkDisabled'), ...each('words', 'Cmd Entrypoint Shell'), ...each(map('any'), 'ExposedPorts Volumes'),
+  Env: list('string'), Labels: map('string'), StopTimeout: 'int', Healthcheck: health, HostConfig: host, NetworkingConfig: fields({ EndpointsConfig: map(endpoint) }),
+});
+export const updateShape = fields({ ...resources, RestartPolicy: restart });
+export const execShape = fields({ ...each('string', 'User DetachKeys WorkingDir'), ...each('bool', 'Privileged Tty AttachStdin AttachStdout AttachStderr Detach'), Env: list('string'), Cmd: 'words', ConsoleSize: list('int') });
+export const networkShape = fields({
+  ...each('string', 'Name Driver Scope'), ...each('bool', 'Internal Attachable Ingress EnableIPv4 EnableIPv6 ConfigOnly CheckDuplicate'), ...each(map('string'), 'Options Labels'),
+  IPAM: fields({ Driver: 'string', Options: map('string'), Config: list(fields({ ...each('string', 'Subnet IPRange Gateway'), AuxiliaryAddresses: map('string') })) }),
+});
+export const connectShape = fields({ Container: 'string', EndpointConfig: endpoint, Force: 'bool' });
+export const volumeShape = fields({ ...each('string', 'Name Driver'), ...each(map('string'), 'DriverOpts Labels') });
+
+/** `name`: of the whole body, as docker's error calls it. */
+export function checkShape(value: unknown, shape: Shape, name: string): void {
+  const wrong = misfit(value, shape, '');
+  if (wrong !== undefined) throw new ApiError('BadRequest', `invalid JSON: json: cannot unmarshal ${wrong.found} into Go ${wrong.path === '' ? 'value' : `struct field ${name}${wrong.path}`} of type ${wrong.wanted}`);
+}
+
+interface Misfit { path: string; found: string; wanted: string }
+
+function kindOf(value: unknown): string {
+  if (Array.isArray(value)) return 'array';
+  if (typeof value === 'number') return Number.isInteger(value) ? 'number' : `number ${value}`;
+  return typeof value === 'boolean' ? 'bool' : typeof value;
+}
+
+function goType(shape: Shape): string {
+  if (typeof shape === 'string') return shape === 'int' ? 'int64' : shape === 'words' ? '[]string' : shape === 'any' ? 'interface {}' : shape;
+  if ('list' in shape) return `[]${goType(shape.list)}`;
+  return 'map' in shape ? `map[string]${goType(shape.map)}` : 'struct';
+}
+
+function misfit(value: unknown, shape: Shape, path: string): Misfit | undefined {
+  if (value === null || value === undefined || shape === 'any') return undefined;
+  const bad: Misfit = { path, found: kindOf(value), wanted: goType(shape) };
+  if (shape === 'string') return typeof value === 'string' ? undefined : bad;
+  if (shape === 'bool') return typeof value === 'boolean' ? undefined : bad;
+  if (shape === 'int') return Number.isInteger(value) ? undefined : bad;
+  if (shape === 'words') return typeof value === 'string' ? undefined : misfit(value, { list: 'string' }, path);
+  if ('list' in shape) {
+    if (!Array.isArray(value)) return bad;
+    for (const entry of value) { const wrong = entry === null ? { path, found: 'null', wanted: goType(shape.list) } : misfit(entry, shape.list, path); if (wrong !== undefined) return wrong; }
+    return undefined;
+  }
+  if (typeof value !== 'object' || Array.isArray(value)) return bad;
+  for (const [key, entry] of Object.entries(value)) {
+    const inner = 'map' in shape ? shape.map : shape.fields[key];
+    const wrong = inner === undefined ? undefined : misfit(entry, inner, `${path}.${key}`);
+    if (wrong !== undefined) return wrong;
+  }
+  return undefined;
+}
