@@ -8,6 +8,8 @@ import { join } from 'node:path';
 import type { Processes } from '#os/processes.ts';
 import type { Paths } from './paths.ts';
 
+const pinTriesMax = 50;
+
 function pinPath(paths: Paths): string {
   return join(paths.run, 'mount-namespace');
 }
@@ -31,13 +33,16 @@ export async function ensureMountNamespace(paths: Paths, processes: Processes): 
   if (mountNamespaceOf(paths) !== undefined || !await isChrooted(processes)) return;
   const pin = pinPath(paths);
   writeFileSync(pin, '');
-  const run = async (file: string, args: string[]): Promise<void> => {
+  const run = async (file: string, args: string[], tries = 1): Promise<void> => {
     const output = await processes.run(file, args);
-    if (output.code !== 0) throw new Error(`${file} ${args.join(' ')}: ${output.stderr.trim()}; Tiphys cannot run in this chroot`);
+    if (output.code === 0) return;
+    if (tries > 1 && output.stderr.includes('Invalid argument')) { await run(file, args, tries - 1); return; }
+    throw new Error(`${file} ${args.join(' ')}: ${output.stderr.trim()}; Tiphys cannot run in this chroot`);
   };
   // Namespaces are pinned on private mounts only.
   await run('mount', ['--bind', paths.run, paths.run]);
   await run('mount', ['--make-private', paths.run]);
   // Inside: from the namespace's root, with the chroot as working directory, the chroot becomes the root and the machine's files go out of sight.
-  await run('unshare', [`--mount=${pin}`, '--propagation', 'private', '--', 'nsenter', '--mount=/proc/self/ns/mnt', '--wd=/', '--', '/bin/sh', '-c', 'pivot_root . . && umount -l .']);
+  // A namespace can be pinned only in one with a smaller number, and recent kernels (6.18) give numbers out for each processor: another try lands on another one.
+  await run('unshare', [`--mount=${pin}`, '--propagation', 'private', '--', 'nsenter', '--mount=/proc/self/ns/mnt', '--wd=/', '--', '/bin/sh', '-c', 'pivot_root . . && umount -l .'], pinTriesMax);
 }
