@@ -1,6 +1,7 @@
 /** `/containers/…`: create, list, inspect, start, stop, kill, remove, wait, attach, logs and the rest of a container's life. */
 import { ApiError } from '#base/errors.ts';
 import type { Container } from '#engine/container.ts';
+import { writtenBytes } from '#engine/changes.ts';
 import { readLogs } from '#engine/logs.ts';
 import { logPathOf } from '#engine/container-start.ts';
 import type { DockerParts } from './context.ts';
@@ -245,12 +246,14 @@ async function pruneContainers(parts: DockerParts, context: RouteContext): Promi
   const untilText = filters.get('until')?.[0];
   const until = untilText === undefined ? Infinity : parseTime(untilText, parts.clock.now());
   const deleted: string[] = [];
+  let reclaimed = 0;
   for (const container of parts.engine.registry.list()) {
     const { record } = container;
     // Only what is docker's own: Pods' containers are the cluster's to collect.
     if (record.spec.owner !== 'docker' || container.isRunning || record.state === 'restarting' || record.createdAtMs > until) continue;
     if (!matchesLabels(filters, record.spec.labels) || !lacksLabels(filters, record.spec.labels)) continue;
-    await parts.engine.containers.remove(record.id).then(() => deleted.push(record.id), () => undefined);
+    const bytes = writtenBytes(parts.engine.context.snapshots.upperDir(record.id));
+    await parts.engine.containers.remove(record.id).then(() => { deleted.push(record.id); reclaimed += bytes; }, () => undefined);
   }
-  return { ContainersDeleted: deleted.length === 0 ? null : deleted, SpaceReclaimed: 0 };
+  return { ContainersDeleted: deleted.length === 0 ? null : deleted, SpaceReclaimed: reclaimed };
 }

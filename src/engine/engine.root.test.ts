@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { after, before, describe, test } from 'node:test';
@@ -12,6 +12,7 @@ import { createNetworkDoor } from '#os/network.linux.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { createEngine } from './create-engine.ts';
 import type { DockerEngine } from './create-engine.ts';
+import { rotateIfLarge } from './log-rotation.ts';
 import type { ContainerSpec, Images, ImageSummary } from './engine.ts';
 
 const imageId = `sha256:${'ab'.repeat(32)}`;
@@ -161,6 +162,36 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
     assert.equal(await logsOf(counter), Array.from({ length: 100 }, (_, i) => `${i}\n`).join(''));
     assert.equal(await engine.containers.wait(again), 3);
     assert.equal(engine.containers.status(again)?.restartCount, 1);
+  });
+
+  test('a log that is rotated while it is written loses no line', async () => {
+    const id = await engine.containers.create(spec('rotated', ['sh', '-c', 'i=0; while [ $i -lt 60 ]; do echo $i; i=$((i+1)); sleep 0.01; done'], { logMaxBytes: 100, logMaxFiles: 100 }));
+    await engine.containers.start(id);
+    let rotations = 0;
+    while (engine.registry.get(id).isRunning) { if (rotateIfLarge(engine.registry, engine.registry.get(id))) rotations++; await realClock.sleep(20); }
+    assert.ok(rotations > 2);
+    assert.equal(await logsOf(id), Array.from({ length: 60 }, (_, i) => `${i}\n`).join(''));
+  });
+
+  test('a directory that a volume only shows outlives the volume', async () => {
+    mkdirSync(`${home}/kept`);
+    writeFileSync(`${home}/kept/file`, 'x');
+    engine.volumes.create({ name: 'shown', options: { type: 'none', o: 'bind', device: `${home}/kept` } });
+    const { id, code } = await run('shows', ['cat', '/v/file'], { mounts: [{ type: 'volume', source: 'shown', target: '/v', readOnly: false }] });
+    assert.equal(code, 0);
+    await engine.containers.remove(id);
+    await engine.volumes.remove('shown');
+    assert.ok(existsSync(`${home}/kept/file`));
+  });
+
+  test('who joins another\'s IPC shares its memory, where that is offered', async () => {
+    const donor = await engine.containers.create(spec('donor', ['sh', '-c', 'echo shared > /dev/shm/x; sleep 60'], { ipcMode: { type: 'shareable' } }));
+    await engine.containers.start(donor);
+    const joined = await run('joins', ['sh', '-c', 'while [ ! -s /dev/shm/x ]; do sleep 0.02; done; cat /dev/shm/x'], { ipcMode: { type: 'container', containerId: donor } });
+    assert.equal(await logsOf(joined.id), 'shared\n');
+    await assert.rejects(run('refused-ipc', ['true'], { ipcMode: { type: 'container', containerId: joined.id } }), /non-shareable IPC/);
+    await engine.containers.remove(donor, { force: true });
+    assert.deepEqual(readdirSync(`${home}/run/shm`), []);
   });
 
   test('a monitor that is killed is noticed, and the exit is reported as unknown', async () => {
