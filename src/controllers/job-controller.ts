@@ -91,8 +91,18 @@ class JobController {
       return undefined;
     }
     const plan = planJob({ job, pods }, this.#context.clock.now());
+    if (isJobFinished({ ...job, status: plan.status }) && !isJobFinished(job) && (await this.#hasUnseenPods(job, pods))) return { requeueAfterMs: 10 };
     await this.#apply(key, job, plan);
     return plan.requeueAfterMs === undefined ? undefined : { requeueAfterMs: plan.requeueAfterMs };
+  }
+
+  /** Before the verdict: a Pod whose creation was answered by nobody may be known to the server only, and must be counted too. */
+  async #hasUnseenPods(job: KubeObject, pods: readonly KubeObject[]): Promise<boolean> {
+    const list = await this.#context.client.list(kinds.Pod, { namespace: job.metadata.namespace!, labelSelector: `batch.kubernetes.io/controller-uid=${job.metadata.uid}` });
+    const known = new Map(pods.map((pod) => [pod.metadata.uid, pod.metadata.resourceVersion]));
+    const unseen = list.items.filter((pod) => controllerOf(pod)?.uid === job.metadata.uid && known.get(pod.metadata.uid) !== pod.metadata.resourceVersion);
+    for (const pod of unseen) this.#context.informers.absorb(kinds.Pod, pod.kind === undefined ? { ...pod, apiVersion: 'v1', kind: 'Pod' } : pod);
+    return unseen.length > 0;
   }
 
   async #apply(key: string, job: KubeObject, plan: JobPlan): Promise<void> {

@@ -268,10 +268,16 @@ export class SimPod {
     for (const run of [...this.#initContainers, ...this.#containers]) {
       if (run.state !== 'running') continue;
       Object.assign(run, { state: 'terminated', exitCode: 255, reason: 'Unknown', finishedMs: this.#host.clock.now(), ready: false });
-      if (!run.isInit || run.isSidecar) this.#scheduleRestart(run);
+      const policy: string = run.isSidecar ? 'Always' : (this.pod['spec'].restartPolicy ?? 'Always');
+      // An init container that was cut off is started again by `#advance`; others as their policy says.
+      if (run.isInit && !run.isSidecar) run.state = 'waiting';
+      else if (policy !== 'Never') this.#scheduleRestart(run);
     }
     if (!this.#sandbox) this.start();
-    else this.#host.changed(this);
+    else {
+      this.#advance();
+      this.#host.changed(this);
+    }
     if (this.pod.metadata.deletionTimestamp !== undefined) { this.#stopping = undefined; this.stop(); }
   }
 
