@@ -12,12 +12,22 @@ export interface PortHolder {
 
 const names = new Map(Object.entries(constants.errno).map(([name, number]) => [number as number, name]));
 
+function setReuse(fd: number, value: 0 | 1): void {
+  call('setsockopt', 'SO_REUSEADDR', fd, 1, 2, Buffer.from([value, 0, 0, 0]), 4);
+}
+
 export const linuxPortHolder: PortHolder = {
   hold(ip, port, protocol) {
     if (protocol === 'sctp') return { release: () => undefined };
     const fd = call('socket', protocol, 2, (protocol === 'tcp' ? 1 : 2) | 0x80000, 0);
     const address = inetAddress(ip, port);
-    const result = tryCall('bind', fd, address, address.length);
+    let result = tryCall('bind', fd, address, address.length);
+    // Connections of a server that was killed a moment ago may still linger on its port. Once bound, the socket conflicts with others again.
+    if (result < 0 && protocol === 'tcp' && names.get(-result) === 'EADDRINUSE') {
+      setReuse(fd, 1);
+      result = tryCall('bind', fd, address, address.length);
+      setReuse(fd, 0);
+    }
     if (result === 0) return { release: () => closeSync(fd) };
     closeSync(fd);
     return { code: names.get(-result) ?? `E${-result}` };
