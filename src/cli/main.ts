@@ -45,7 +45,7 @@ function withPlatformOptions(command: Command): Command {
 }
 
 withPlatformOptions(program.command('demo').description('take an application through its whole life on this machine'))
-  .option('-y, --yes', 'do not ask before installing').option('--dry-run', 'only list what would be added').option('--keep-going', 'go on after a failed step')
+  .option('-y, --yes', 'do not ask before installing').option('--dry-run', 'only list what would be added').option('--keep-going', 'go on after a failed step').option('--own-clients', 'use Tiphys\' own clients even where docker and kubectl are installed')
   .action(async (options) => { const { demo } = await import('./commands/demo.ts'); await demo(options); });
 withPlatformOptions(program.command('up').description('start the platform in the background'))
   .option('--foreground', 'stay, and stop everything on Ctrl-C').option('-y, --yes', 'do not ask before installing').option('--dry-run', 'only list what would be added')
@@ -68,6 +68,11 @@ program.command('bench').description('measure side by side with the peers that a
   .action(async (names: string[], options) => { const { bench } = await import('./commands/bench.ts'); await bench(names, options); });
 program.command('simulate').description('run the whole cluster in virtual time from seeds, under faults (npm run simulate)').allowUnknownOption().allowExcessArguments().argument('[words...]', '--seeds N, --seed S, --minutes M, --twice, --scale [NODES...]')
   .action(async () => { const { runSimulateCommand } = await import('#sim/simulate.main.ts'); process.exitCode = await runSimulateCommand(process.argv.slice(3)); });
+program.command('rehearse').description('run your manifests in virtual time under faults, and say what would become unavailable')
+  .option('-f, --file <path>', 'manifests: a file or directory; may be repeated', collect, []).option('--from-kubeconfig [path]', 'a copy of a live cluster\'s objects and nodes instead')
+  .option('--nodes <number>', 'simulated nodes (default: 3)', nodes).option('--kill-node <time>', 'a node dies at this time, like 10m; may be repeated', collect, []).option('--drain <time>', 'a node is drained at this time; may be repeated', collect, [])
+  .option('--slow-pull <time>', 'images take this long to pull from the first fault on').option('--for <time>', 'how long to look (default: 2h)').option('--seeds <number>', 'how many seeds (default: 1)').option('--seed <number>', 'this seed alone').addOption(json())
+  .action(async (options) => { const { rehearseCommand } = await import('./commands/rehearse.ts'); await rehearseCommand(options); });
 program.command('uninstall').description('stop, and remove all that was added to this machine').option('-y, --yes', 'do not ask')
   .action(async (options) => { const { uninstall } = await import('./commands/uninstall.ts'); await uninstall(options); });
 program.command('server', { hidden: true }).description('run the control plane process').action(async () => { const { runServer } = await import('#platform/server.ts'); stays = true; await endOnFailure(runServer()); });

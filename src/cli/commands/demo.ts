@@ -11,7 +11,7 @@ import { steps } from '../demo/steps.ts';
 import { print, seconds, table } from '../output.ts';
 import { choicesOf, prepareMachine, requireRoot, type PlatformOptions } from './up.ts';
 
-export async function demo(options: PlatformOptions & { keepGoing?: boolean }): Promise<void> {
+export async function demo(options: PlatformOptions & { keepGoing?: boolean; ownClients?: boolean }): Promise<void> {
   requireRoot('tiphys demo');
   const paths = pathsOf(process.env, options.data);
   const extra = missingTools(linuxProcesses, imageTools);
@@ -47,7 +47,7 @@ export async function demo(options: PlatformOptions & { keepGoing?: boolean }): 
     for (const note of notes) print(`  note: ${note}`);
     const results = join(paths.run, 'demo');
     mkdirSync(results, { recursive: true });
-    world = await createDemo({ instance, paths, results, examples: join(packageRoot, 'examples/demo'), choices: choicesOf(options) });
+    world = await createDemo({ instance, paths, results, examples: join(packageRoot, 'examples/demo'), choices: choicesOf(options), ownClients: options.ownClients === true });
     return `${instance.nodes} node${instance.nodes === 1 ? '' : 's'}; through ${world.docker.name} and ${world.kube.name}`;
   });
   if (upOk && world !== undefined) for (const step of steps) if (!await timed(step.title, () => step.run(world!))) break;

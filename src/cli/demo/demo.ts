@@ -40,13 +40,13 @@ export interface Demo extends AsyncDisposable {
   fetch(url: string, timeoutMs?: number): Promise<{ status: number; body: string }>;
 }
 
-export async function createDemo(input: { instance: Instance; paths: Paths; results: string; examples: string; choices: InstanceChoices }): Promise<Demo> {
+export async function createDemo(input: { instance: Instance; paths: Paths; results: string; examples: string; choices: InstanceChoices; ownClients: boolean }): Promise<Demo> {
   const { instance, paths } = input;
   const socket = files.dockerSocket(paths);
   const kubeconfig = files.adminConfig(paths);
   const transport: Transport = createHttpTransport({ ...loadKubeconfig(kubeconfig), clock: realClock });
   const client = createClient(transport, 'tiphys-demo');
-  const has = (program: string): boolean => linuxProcesses.find(program) !== undefined;
+  const has = (program: string): boolean => !input.ownClients && linuxProcesses.find(program) !== undefined;
   const look = async (kind: KindRef, name: string): Promise<KubeObject | undefined> => client.get(kind, name, namespace).catch((error: unknown) => { if (isReason(error, 'NotFound')) return undefined; throw error; });
   return {
     ...input, client, get: look, apiNodePort: 0, webNodePort: 0,

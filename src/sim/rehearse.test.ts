@@ -1,0 +1,33 @@
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+import { rehearse } from './rehearse.ts';
+
+const deployment = (name: string, replicas: number, pod: Record<string, unknown> = {}) => ({
+  apiVersion: 'apps/v1', kind: 'Deployment', metadata: { name, namespace: 'default' },
+  spec: { replicas, selector: { matchLabels: { app: name } }, template: { metadata: { labels: { app: name } }, spec: { containers: [{ name: 'main', image: 'x', ...pod }], topologySpreadConstraints: [{ maxSkew: 1, topologyKey: 'kubernetes.io/hostname', whenUnsatisfiable: 'DoNotSchedule', labelSelector: { matchLabels: { app: name } } }] } } },
+});
+const budget = { apiVersion: 'policy/v1', kind: 'PodDisruptionBudget', metadata: { name: 'web', namespace: 'default' }, spec: { minAvailable: 2, selector: { matchLabels: { app: 'web' } } } };
+const hour = 3_600_000;
+
+test('a node that dies degrades what is spread over three, and makes a single Pod unavailable', async () => {
+  const options = { manifests: [deployment('web', 3), deployment('lonely', 1)], nodes: 3, faults: [{ kind: 'kill-node' as const, atMs: 600_000 }, { kind: 'kill-node' as const, atMs: 1_800_000 }], forMs: hour, seeds: [1, 2] };
+  const [first, second] = await rehearse(options);
+  const web = first!.workloads.find((report) => report.name === 'Deployment default/web')!;
+  assert.ok(web.lowestReady >= 1 && web.belowSeconds > 300, JSON.stringify(web));
+  assert.equal(web.downSeconds, 0);
+  assert.ok([first!, second!].some((result) => result.workloads.some((report) => report.name === 'Deployment default/lonely' && report.downSeconds > 300)), 'in one of two seeds the lonely Pod is hit');
+  assert.deepEqual((await rehearse(options))[1], second, 'the same seed tells the same story');
+});
+
+test('a drain waits for the disruption budget, and keeps it', async () => {
+  const [result] = await rehearse({ manifests: [deployment('web', 3), budget], nodes: 4, faults: [{ kind: 'drain', atMs: 600_000 }], forMs: hour, seeds: [1] });
+  assert.deepEqual(result!.budgets, [{ name: 'default/web', brokenSeconds: 0 }]);
+  assert.equal(result!.workloads[0]!.lowestReady, 2);
+  assert.equal(result!.workloads[0]!.verdict, 'degraded');
+});
+
+test('what can never run is named with the scheduler\'s reason', async () => {
+  const [result] = await rehearse({ manifests: [deployment('big', 1, { resources: { requests: { cpu: '1000' } } })], nodes: 2, faults: [], forMs: 60_000, seeds: [1] });
+  assert.equal(result!.workloads[0]!.verdict, 'never ran');
+  assert.match(result!.workloads[0]!.stuck[0]!.why, /0\/2 nodes are available: 2 Insufficient cpu/);
+});
