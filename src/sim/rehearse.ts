@@ -102,7 +102,7 @@ class Deficit {
     if (below && this.#since === undefined) this.#since = nowMs;
     else if (!below && this.#since !== undefined) { this.#totalMs += nowMs - this.#since; this.#since = undefined; }
   }
-  seconds(nowMs: number): number { return Math.round((this.#totalMs + (this.#since === undefined ? 0 : nowMs - this.#since)) / 1000); }
+  seconds(nowMs: number): number { return Math.ceil((this.#totalMs + (this.#since === undefined ? 0 : nowMs - this.#since)) / 1000); }
 }
 
 interface Tracked { lowest: number; below: Deficit; down: Deficit; wasWhole: boolean; last: number | undefined }
