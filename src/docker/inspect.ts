@@ -163,12 +163,14 @@ function showConfig(parts: DockerParts, container: Container): Shown {
     Hostname: hostnameOf(parts.engine.registry, container), Domainname: spec.domainname ?? '', User: spec.user ?? image?.user ?? '', AttachStdin: request['AttachStdin'] === true, AttachStdout: request['AttachStdout'] !== false, AttachStderr: request['AttachStderr'] !== false,
     ExposedPorts: Object.fromEntries(exposedPorts(parts, container).map((port) => [port, {}])), Tty: spec.tty, OpenStdin: spec.openStdin, StdinOnce: spec.stdinOnce,
     Env: [...spec.env, ...(image?.env ?? []).filter((entry) => !names.has(entry.split('=')[0]))], Cmd: spec.command ?? (spec.entrypoint === undefined ? (image?.command ?? null) : null), Image: spec.image,
-    Volumes: request['Volumes'] ?? (image === undefined || image.volumes.length === 0 ? null : Object.fromEntries(image.volumes.map((path) => [path, {}]))), WorkingDir: spec.workingDir ?? image?.workingDir ?? '',
+    Volumes: orNull({ ...Object.fromEntries((image?.volumes ?? []).map((path) => [path, {}])), ...(request['Volumes'] as object | null | undefined) }), WorkingDir: spec.workingDir ?? image?.workingDir ?? '',
     Entrypoint: spec.entrypoint ?? (image === undefined || image.entrypoint.length === 0 ? null : image.entrypoint), OnBuild: null, Labels: { ...image?.labels, ...spec.labels },
     ...(request['Healthcheck'] === undefined || request['Healthcheck'] === null ? {} : { Healthcheck: request['Healthcheck'] }),
-    ...(spec.stopSignal === undefined ? {} : { StopSignal: spec.stopSignal }), ...(spec.stopTimeoutSeconds === undefined ? {} : { StopTimeout: spec.stopTimeoutSeconds }),
+    ...((spec.stopSignal ?? image?.stopSignal ?? '') === '' ? {} : { StopSignal: spec.stopSignal ?? image?.stopSignal }), ...(spec.stopTimeoutSeconds === undefined ? {} : { StopTimeout: spec.stopTimeoutSeconds }),
   };
 }
+
+function orNull(value: Shown): Shown | null { return Object.keys(value).length === 0 ? null : value; }
 
 function showHostConfig(container: Container): Shown {
   const { spec } = container.record;

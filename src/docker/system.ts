@@ -38,15 +38,17 @@ function showInfo(parts: DockerParts): unknown {
   const count = (...states: string[]): number => all.filter((container) => states.includes(container.record.state)).length;
   const { cgroups } = engine.context.os;
   const has = (name: string): boolean => cgroups.controllers.includes(name);
+  const hasSwap = has('memory') && (cgroups.mode === 'v2' || readIfExists('/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes') !== undefined);
+  const warnings = [...(has('memory') ? [] : ['WARNING: No memory limit support']), ...(hasSwap ? [] : ['WARNING: No swap limit support']), ...(has('cpu') ? [] : ['WARNING: No cpu cfs quota support', 'WARNING: No cpu shares support']), ...(has('cpuset') ? [] : ['WARNING: No cpuset support']), ...(has('pids') ? [] : ['WARNING: No pids limit support'])];
   return {
     ID: engine.context.instanceId, Containers: all.length, ContainersRunning: count('running', 'restarting'), ContainersPaused: count('paused'), ContainersStopped: count('created', 'exited', 'dead'), Images: engine.images.list().length,
     Driver: 'overlay2', DriverStatus: [['Backing Filesystem', 'extfs'], ['Supports d_type', 'true']], Plugins: { Volume: ['local'], Network: ['bridge', 'host', 'null'], Authorization: null, Log: ['json-file', 'none'] },
-    MemoryLimit: has('memory'), SwapLimit: false, CpuCfsPeriod: has('cpu'), CpuCfsQuota: has('cpu'), CPUShares: has('cpu'), CPUSet: has('cpuset'), PidsLimit: has('pids'), IPv4Forwarding: true, Debug: false, NFd: 0, OomKillDisable: false, NGoroutines: 0,
+    MemoryLimit: has('memory'), SwapLimit: hasSwap, CpuCfsPeriod: has('cpu'), CpuCfsQuota: has('cpu'), CPUShares: has('cpu'), CPUSet: has('cpuset'), PidsLimit: has('pids'), IPv4Forwarding: true, Debug: false, NFd: 0, OomKillDisable: false, NGoroutines: 0,
     SystemTime: new Date(parts.clock.now()).toISOString(), LoggingDriver: 'json-file', CgroupDriver: 'cgroupfs', CgroupVersion: cgroups.mode === 'v2' ? '2' : '1', NEventsListener: 0, KernelVersion: release(), OperatingSystem: operatingSystem(), OSVersion: '', OSType: 'linux',
     Architecture: arch() === 'x64' ? 'x86_64' : 'aarch64', IndexServerAddress: 'https://index.docker.io/v1/', RegistryConfig: { AllowNondistributableArtifactsCIDRs: null, AllowNondistributableArtifactsHostnames: null, InsecureRegistryCIDRs: ['127.0.0.0/8'], IndexConfigs: {}, Mirrors: parts.platform.registries },
     NCPU: cpus().length, MemTotal: totalmem(), GenericResources: null, DockerRootDir: parts.platform.dataDir, HttpProxy: '', HttpsProxy: '', NoProxy: '', Name: hostname(), Labels: [], ExperimentalBuild: false, ServerVersion: parts.platform.version,
     Runtimes: { [engine.context.runtime.name]: { path: engine.context.runtime.name } }, DefaultRuntime: engine.context.runtime.name, Swarm: { NodeID: '', NodeAddr: '', LocalNodeState: 'inactive', ControlAvailable: false, Error: '', RemoteManagers: null },
-    LiveRestoreEnabled: true, Isolation: '', InitBinary: 'docker-init', ContainerdCommit: { ID: '' }, RuncCommit: { ID: '' }, InitCommit: { ID: '' }, SecurityOptions: ['name=seccomp,profile=builtin', ...(cgroups.mode === 'v2' ? ['name=cgroupns'] : [])], Warnings: null,
+    LiveRestoreEnabled: true, Isolation: '', InitBinary: 'docker-init', ContainerdCommit: { ID: '' }, RuncCommit: { ID: '' }, InitCommit: { ID: '' }, SecurityOptions: ['name=seccomp,profile=builtin', ...(cgroups.mode === 'v2' ? ['name=cgroupns'] : [])], Warnings: warnings.length === 0 ? null : warnings,
   };
 }
 
@@ -58,11 +60,16 @@ export function showEvent(event: EngineEvent): Record<string, unknown> {
   return { ...old, Type: event.type, Action: event.action, Actor: { ID: event.id, Attributes: event.attributes }, scope: 'local', time: seconds, timeNano: event.timeMs * 1_000_000 };
 }
 
+function untagged(name: string): string { const at = name.lastIndexOf(':'); return at > name.lastIndexOf('/') ? name.slice(0, at) : name; }
+
 function matchesEvent(filters: Filters, event: EngineEvent): boolean {
   const names = (value: string): boolean => event.id === value || event.id.startsWith(value) || event.attributes['name'] === value;
-  const ofType = (type: EngineEvent['type']): boolean => !filters.has(type) || (event.type === type && matchesAny(filters, type, (value) => names(value) || (type === 'image' && event.attributes['image'] === value)));
+  const ofType = (type: EngineEvent['type']): boolean => !filters.has(type) || (event.type === type && matchesAny(filters, type, names));
+  // An image is meant wherever it has a part: in its own events and in those of its containers.
+  const image = event.type === 'image' ? event.attributes['name'] ?? '' : event.attributes['image'] ?? '';
+  const ofImage = !filters.has('image') || matchesAny(filters, 'image', (value) => (event.type === 'image' && event.id === value) || (image !== '' && (image === value || untagged(image) === value)));
   return matchesAny(filters, 'type', (value) => event.type === value) && matchesAny(filters, 'event', (value) => event.action === value || event.action.startsWith(`${value}:`) || event.action.startsWith(`${value}: `))
-    && matchesAny(filters, 'scope', (value) => value === 'local') && ofType('container') && ofType('image') && ofType('network') && ofType('volume') && matchesLabels(filters, event.attributes);
+    && matchesAny(filters, 'scope', (value) => value === 'local') && ofType('container') && ofImage && ofType('network') && ofType('volume') && matchesLabels(filters, event.attributes);
 }
 
 async function streamEvents(parts: DockerParts, context: RouteContext): Promise<unknown> {

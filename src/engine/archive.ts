@@ -71,8 +71,14 @@ function locate(container: Container, root: string, inner: string, asked: string
   return { path: path === root ? `${root}/` : path, stat };
 }
 
+/** In a running container's view of its root; not its files. */
+const kernelFiles = /^(proc|sys|dev)\/./;
+
+/** What the archive's entries begin with: `.` when the contents alone are asked for (`dir/.`). */
+function lastElement(asked: string): string { return asked.endsWith('/.') || asked === '.' ? '.' : basename(normalise(asked)) || '/'; }
+
 function describe(path: string, asked: string, stat: Stats): PathStat {
-  return { name: basename(normalise(asked)) || '/', size: stat.size, mode: goMode(stat), mtime: stat.mtime.toISOString(), linkTarget: stat.isSymbolicLink() ? readlinkSync(path) : '' };
+  return { name: lastElement(asked), size: stat.size, mode: goMode(stat), mtime: stat.mtime.toISOString(), linkTarget: stat.isSymbolicLink() ? readlinkSync(path) : '' };
 }
 
 export function statPath(registry: ContainerRegistry, container: Container, asked: string): Promise<PathStat> {
@@ -86,11 +92,12 @@ export function statPath(registry: ContainerRegistry, container: Container, aske
 export function readArchive(registry: ContainerRegistry, container: Container, asked: string, start: (stat: PathStat) => void, write: (bytes: Uint8Array) => Promise<void>): Promise<void> {
   return withTree(registry, container, normalise(asked), async (root, inner) => {
     const { path, stat } = locate(container, root, inner, asked);
-    const name = basename(normalise(asked));
+    const last = lastElement(asked);
+    const name = last === '/' ? '' : last;
     start(describe(path, asked, stat));
     if (stat.isDirectory()) {
       if (name !== '') await write(encodeTarHeader({ ...tarHeaderOf(path, name, stat)!, path: `${name}/` }));
-      for (const bytes of packTar(path, { layer: false, skipRoot: true, prefix: name === '' ? '' : `${name}/` })) await write(bytes);
+      for (const bytes of packTar(path, { layer: false, skipRoot: true, prefix: name === '' ? '' : `${name}/`, filter: (entry) => !kernelFiles.test(`${path}/${entry}`.slice(root.length).replace(/^\/+/, '')) })) await write(bytes);
       return;
     }
     for (const bytes of packFile(path, name, stat)) await write(bytes);

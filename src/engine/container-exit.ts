@@ -5,7 +5,7 @@
 import { removeTree } from '#os/files.ts';
 import type { Container } from './container.ts';
 import { eventAttributes } from './container.ts';
-import { bundleDirectory, shmPath } from './container-start.ts';
+import { bundleDirectory, emitNetwork, shmPath } from './container-start.ts';
 import type { RunRecord } from './container-record.ts';
 import type { ContainerRegistry } from './registry.ts';
 import { restartDelayFirstMs, restartDelayMsMax, restartResetAfterMs } from './limits.ts';
@@ -37,6 +37,7 @@ export async function finishRun(registry: ContainerRegistry, container: Containe
   container.health = undefined;
   if (exit.oomKilled) context.events.emit({ type: 'container', action: 'oom', id: record.id, attributes: eventAttributes(container), owner: record.spec.owner });
   context.events.emit({ type: 'container', action: 'die', id: record.id, attributes: { ...eventAttributes(container), exitCode: String(exit.code), execDuration: String(Math.floor((record.finishedAtMs - record.startedAtMs) / 1000)) }, owner: record.spec.owner });
+  emitNetwork(registry, container, run.endpoints, 'disconnect');
   container.hub?.end();
   container.hub = undefined;
   const restarts = willRestart(container);

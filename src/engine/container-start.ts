@@ -66,6 +66,7 @@ export async function startContainer(registry: ContainerRegistry, container: Con
     container.hub?.fail();
     throw error;
   }
+  emitNetwork(registry, container, container.record.run?.endpoints ?? [], 'connect');
   registry.onStarted(container);
   await context.runtime.start(record.id);
   context.events.emit({ type: 'container', action: 'start', id: record.id, attributes: eventAttributes(container), owner: record.spec.owner });
@@ -85,6 +86,15 @@ async function prepareShm(registry: ContainerRegistry, container: Container, und
   undo.defer(async () => { await context.os.mounts.unmount(path); removeTree(path); });
   await context.os.mounts.mountTmpfs(path, { sizeBytes: container.record.spec.shmSizeBytes ?? shmSizeBytesDefault, mode: 0o1777 });
   return path;
+}
+
+/** Docker tells of each network when a container comes on it and goes. */
+export function emitNetwork(registry: ContainerRegistry, container: Container, endpoints: EndpointRecord[], action: 'connect' | 'disconnect'): void {
+  if (container.record.spec.owner !== 'docker') return;
+  for (const endpoint of endpoints) {
+    const network = registry.networks.findExact(endpoint.networkId);
+    if (network !== undefined) registry.context.events.emit({ type: 'network', action, id: network.id, attributes: { container: container.id, name: network.name, type: network.driver } });
+  }
 }
 
 /** As the shell has it, and docker: 127 not found, 126 not executable, else 128. */

@@ -65,4 +65,6 @@ test('a capability opens its system calls', () => {
 
 test('a missing program is told in the words that make clients exit with 127', () => {
   assert.match(explainRuntimeError('crun', 'executable file `x` not found in $PATH: No such file or directory').message, /exec: "x": executable file not found in \$PATH/);
+  assert.match(explainRuntimeError('runc', 'time="x" level=error msg="runc create failed: unable to start container process: exec: \\"x\\": executable file not found in $PATH"').message, /: runc create failed: unable to start container process: exec: "x": executable file not found in \$PATH: unknown$/);
+  assert.match(explainRuntimeError('crun', 'open executable: Permission denied', '/etc').message, /exec: "\/etc": permission denied: unknown$/);
 });

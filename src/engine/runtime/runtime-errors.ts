@@ -22,5 +22,11 @@ export function explainRuntimeError(runtime: string, text: string, program = '')
 function lastMessage(text: string): string {
   const lines = text.split('\n').map((line) => line.trim()).filter(Boolean);
   const last = lines.at(-1) ?? 'no reason given';
-  try { return (JSON.parse(last) as { msg?: string }).msg ?? last; } catch { return last.replace(/^time="[^"]*" level=\w+ msg="?/, '').replace(/"$/, ''); }
+  try { return plain((JSON.parse(last) as { msg?: string }).msg ?? last); } catch {
+    const quoted = /^time="[^"]*" level=\w+ msg="(.*)"$/.exec(last)?.[1];
+    return plain(quoted === undefined ? last.replace(/^time="[^"]*" level=\w+ msg=/, '') : quoted.replaceAll('\\"', '"'));
+  }
 }
+
+/** Without what the prefix says already. */
+function plain(message: string): string { return message.replace(/^(runc create failed|exec failed|runc run failed): /, '').replace(/^unable to start container process: (?=.*(permission denied|is a directory))/, ''); }
