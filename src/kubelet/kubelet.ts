@@ -230,6 +230,7 @@ function startHeartbeats(options: HeartbeatOptions): () => Timer[] {
     };
     timers.set(name, clock.setTimer(0, tick, { background: true }));
   };
+  let renewedMs = clock.monotonic();
   every('lease', leaseRenewMs, async () => {
     const spec = { holderIdentity: facts.name, leaseDurationSeconds, renewTime: new Date(clock.now()).toISOString().replace('Z', '000Z') };
     try {
@@ -238,6 +239,9 @@ function startHeartbeats(options: HeartbeatOptions): () => Timer[] {
       if (!isReason(error, 'NotFound')) throw error;
       await client.create(kinds.Lease, { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: { name: facts.name, namespace: 'kube-node-lease' }, spec });
     }
+    // Out of touch for so long that the node was taken for lost: say at once that it is ready again.
+    if (clock.monotonic() - renewedMs > leaseDurationSeconds * 1000) await reportNode(client, facts, options.engine, clock, await client.get(kinds.Node, facts.name), false);
+    renewedMs = clock.monotonic();
   });
   let first = true;
   every('node status', nodeStatusIntervalMs, async () => {
