@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { command, find, fileSizeMb, logTail, median, daemon, ratioOf, stop, timed, until } from './harness.ts';
 import type { Bench, Result, Run, Sample } from './harness.ts';
+import { rememberIptables } from './iptables.ts';
 import { requireTools, startTiphys, tiphysVersion } from './tiphys.ts';
 
 const defaultRounds = 20;
@@ -45,8 +46,9 @@ async function startDockerd(current: Run, busybox: string): Promise<Side | strin
   if (existsSync('/var/run/docker.pid') || existsSync('/sys/class/net/docker0')) return 'another dockerd uses docker0: stop it, and delete the bridge, to compare';
   const root = join(current.scratch, 'dockerd');
   const socket = `unix://${root}/docker.sock`;
-  const policy = /^-P FORWARD (\S+)/m.exec((await command(['iptables', '-S', 'FORWARD'], { allowFailure: true })).stdout)?.[1] ?? 'ACCEPT';
-  current.defer(() => removeDockerdTraces(policy));
+  const restore = await rememberIptables(/docker0|172\.30\.251\./);
+  current.defer(restore);
+  current.defer(() => command(['ip', 'link', 'delete', 'docker0'], { allowFailure: true }));
   current.say('starting dockerd');
   const child = daemon(current, 'dockerd', [program, '--data-root', `${root}/data`, '--exec-root', `${root}/exec`, '--pidfile', `${root}/pid`, '-H', socket, '--bip', '172.30.251.1/24']);
   const env = { DOCKER_HOST: socket, DOCKER_CONTEXT: '' };
@@ -59,22 +61,13 @@ async function startDockerd(current: Run, busybox: string): Promise<Side | strin
   return { name: 'dockerd', words: ['docker', 'run', '--rm', 'busybox', 'true'], env, version: `${version} (${fileSizeMb(program)}) with ${runc} (${fileSizeMb(find('runc'))})` };
 }
 
-async function removeDockerdTraces(policy: string): Promise<void> {
-  const quietly = (words: string[]): Promise<unknown> => command(words, { allowFailure: true });
-  await quietly(['ip', 'link', 'delete', 'docker0']);
-  for (const table of ['filter', 'nat']) {
-    const rules = (await command(['iptables', '-t', table, '-S'], { allowFailure: true })).stdout.split('\n');
-    for (const rule of rules) if (rule.startsWith('-A') && /DOCKER|docker0|172\.30\.251\./.test(rule)) await quietly(['iptables', '-t', table, '-D', ...rule.slice(3).split(' ')]);
-    for (const rule of rules) if (rule.startsWith('-N DOCKER')) await quietly(['iptables', '-t', table, '-X', rule.slice(3)]);
-  }
-  await quietly(['iptables', '-P', 'FORWARD', policy]);
-}
-
 async function startPodman(current: Run, busybox: string): Promise<Side | string> {
   const program = find('podman');
   if (program === undefined) return 'podman is not installed: apt-get install podman';
   const root = join(current.scratch, 'podman');
   const words = [program, '--root', `${root}/data`, '--runroot', `${root}/run`, '--cgroup-manager', 'cgroupfs', '--events-backend', 'none'];
+  current.defer(await rememberIptables(/cni-podman0|CNI-/));
+  for (const bridge of ['cni-podman0', 'podman0']) if (!existsSync(`/sys/class/net/${bridge}`)) current.defer(() => command(['ip', 'link', 'delete', bridge], { allowFailure: true }));
   current.defer(() => command([...words, 'system', 'reset', '--force'], { allowFailure: true }));
   const env = {};
   const loaded = await command([...words, 'load', '-q', '-i', busybox], { env, allowFailure: true });

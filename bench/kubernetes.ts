@@ -109,7 +109,7 @@ conf_dir = "${directory}/cni"
   writeFileSync(`${directory}/kubelet.yaml`, JSON.stringify({
     apiVersion: 'kubelet.config.k8s.io/v1beta1', kind: 'KubeletConfiguration', authentication: { anonymous: { enabled: true }, webhook: { enabled: false } }, authorization: { mode: 'AlwaysAllow' },
     cgroupDriver: 'cgroupfs', cgroupRoot: `/${cgroup}`, failCgroupV1: false, failSwapOn: false, port: 16_650, healthzPort: 16_648, readOnlyPort: 0, containerRuntimeEndpoint: `unix://${socket}`,
-    evictionHard: { 'nodefs.available': '1%', 'imagefs.available': '1%' }, maxPods: 110, resolvConf: '/etc/resolv.conf', enforceNodeAllocatable: [], localStorageCapacityIsolation: false, registerNode: true,
+    evictionHard: { 'nodefs.available': '1%', 'imagefs.available': '1%' }, maxPods: 110, resolvConf: '/etc/resolv.conf', enforceNodeAllocatable: [], localStorageCapacityIsolation: false, registerNode: true, makeIPTablesUtilChains: false,
     podLogsDir: `${directory}/pod-logs`,
   }));
   makeCgroup();

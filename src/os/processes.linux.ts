@@ -3,13 +3,18 @@ import { spawn } from 'node:child_process';
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import type { Readable, Writable } from 'node:stream';
-import type { Child, Exit, Output, Processes } from './processes.ts';
+import type { Child, Exit, Output, Processes, SpawnOptions } from './processes.ts';
+import { spawnSession } from './spawn.linux.ts';
 
 const outputBytesMax = 1024 * 1024;
 const searchPath = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'];
 
 export const linuxProcesses: Processes = {
   spawn(file, args, options = {}): Child {
+    if (isSession(options)) {
+      const child = spawnSession(file, args, options);
+      if (child !== undefined) return child;
+    }
     const child = spawn(file, args, {
       env: options.env ?? { PATH: searchPath.join(':') }, detached: options.detached === true, ...(options.directory === undefined ? {} : { cwd: options.directory }),
       stdio: [options.stdin ?? 'ignore', options.stdout ?? 'ignore', options.stderr ?? 'ignore', ...(options.extra ?? [])],
@@ -51,6 +56,11 @@ export const linuxProcesses: Processes = {
     return [...searchPath, ...(process.env['PATH'] ?? '').split(':')].map((directory) => `${directory}/${program}`).find(executable);
   },
 };
+
+/** What posix_spawn does here: a session with its errors and one more pipe to read. */
+function isSession(options: SpawnOptions): options is SpawnOptions & { env: Record<string, string>; directory: string } {
+  return options.detached === true && options.env !== undefined && options.directory !== undefined && options.stdin === undefined && options.stdout === undefined && options.stderr === 'pipe' && options.extra?.length === 1 && options.extra[0] === 'pipe';
+}
 
 function executable(path: string): boolean {
   try { accessSync(path, constants.X_OK); return true; } catch { return false; }

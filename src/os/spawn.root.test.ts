@@ -1,0 +1,41 @@
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import type { Readable } from 'node:stream';
+import { linuxProcesses } from './processes.linux.ts';
+
+async function textOf(stream: Readable | undefined): Promise<string> {
+  let text = '';
+  for await (const part of stream as AsyncIterable<Buffer>) text += part.toString();
+  return text;
+}
+
+function start(script: string) {
+  return linuxProcesses.spawn('/bin/sh', ['-c', script], { detached: true, directory: '/tmp', env: { PATH: '/bin:/usr/bin', NAME: 'a value' }, stderr: 'pipe', extra: ['pipe'] });
+}
+
+test('a session starts in its directory with its environment, both pipes and its exit code', async () => {
+  const child = start('pwd >&3; echo "$NAME" >&2; exit 7');
+  const [errors, extra, exit] = await Promise.all([textOf(child.stderr), textOf(child.extra[0]), child.exit]);
+  assert.equal(errors, 'a value\n');
+  assert.equal(extra, '/tmp\n');
+  assert.deepEqual(exit, { code: 7, signal: undefined });
+});
+
+test('a session has default signals, none blocked, and is its own leader', async () => {
+  const child = start('cat /proc/self/status >&3; cut -d" " -f6 /proc/$$/stat >&2');
+  const [errors, extra] = await Promise.all([textOf(child.stderr), textOf(child.extra[0]), child.exit]);
+  assert.equal(Number(errors), child.pid);
+  assert.match(extra, /^SigBlk:\s+0{16}$/m);
+  assert.match(extra, /^SigIgn:\s+0{16}$/m);
+});
+
+test('a program that is not there is refused by the name of its error', () => {
+  assert.throws(() => linuxProcesses.spawn('/nowhere/program', [], { detached: true, directory: '/tmp', env: {}, stderr: 'pipe', extra: ['pipe'] }), { code: 'ENOENT' });
+});
+
+test('a session ended by a signal says so', async () => {
+  const child = start('kill -KILL $$');
+  child.stderr!.resume();
+  child.extra[0]!.resume();
+  assert.equal((await child.exit).code, 137);
+});
