@@ -16,7 +16,7 @@ const read = ['get', 'list', 'watch'];
 const defaults: [KindRef, KubeObject][] = [
   [kinds.IngressClass, { apiVersion: 'networking.k8s.io/v1', kind: 'IngressClass', metadata: { name: ingressClassName, annotations: { 'ingressclass.kubernetes.io/is-default-class': 'true' } }, spec: { controller: ingressController } }],
   [kinds.ClusterRole, { apiVersion: 'rbac.authorization.k8s.io/v1', kind: 'ClusterRole', metadata: { name: networkGroup }, rules: [
-    { apiGroups: [''], resources: ['services', 'namespaces'], verbs: read },
+    { apiGroups: [''], resources: ['services', 'namespaces', 'persistentvolumes'], verbs: read },
     { apiGroups: ['discovery.k8s.io'], resources: ['endpointslices'], verbs: read },
     { apiGroups: ['networking.k8s.io'], resources: ['ingresses', 'ingressclasses', 'networkpolicies'], verbs: read },
     { apiGroups: ['networking.k8s.io'], resources: ['ingresses/status'], verbs: ['patch', 'update'] },

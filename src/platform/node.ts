@@ -40,6 +40,7 @@ import { networkGroup } from './cluster-defaults.ts';
 import { clientCertificate, kubeletCertificate, loadKeyRing } from './identity.ts';
 import { clusterDnsAddress, loadInstance, nodePlan, type Instance, type NodePlan } from './instance.ts';
 import { pathsOfPart } from './launch.ts';
+import { removeUnusedVolumes } from './local-volumes.ts';
 import { files, type Paths } from './paths.ts';
 import { kubernetesVersion, tiphysVersion } from './version.ts';
 
@@ -71,6 +72,7 @@ export async function runNode(number: number): Promise<void> {
   const networkInformers = stack.use(new InformerFactory({ client: networkClient, clock: realClock, random: realRandom, log }));
   // Names and Services first: what Pods that still run miss most while this process was away.
   const network = await startNetwork(instance, node, paths, networkClient, networkInformers, log, stack);
+  if (number === 1) removeUnusedVolumes(networkInformers, files.volumes(paths), log).ready.catch((error: Error) => log.error('volumes', { error }));
   networkInformers.start();
   const engine = await startEngine(instance, node, paths, log, stack);
   const kubelet = await startKubelet(instance, node, paths, client, informers, networkInformers.informer(kinds.Service), engine, log, stack);

@@ -28,6 +28,7 @@ export const files = {
   lock: (paths: Paths) => join(paths.run, 'up.lock'),
   processes: (paths: Paths) => join(paths.run, 'processes'),
   logs: (paths: Paths) => join(paths.run, 'logs'),
+  volumes: (paths: Paths) => join(paths.data, 'volumes'),
   nodeData: (paths: Paths, node: number) => join(paths.data, 'nodes', String(node)),
   nodeRun: (paths: Paths, node: number) => join(paths.run, `node-${node}`),
   ready: (paths: Paths, part: string) => join(paths.run, 'ready', part),

@@ -3,7 +3,6 @@
  * same chain as everybody, without a socket between.
  */
 import { isReason } from '#base/errors.ts';
-import { join } from 'node:path';
 import { createApiServer } from '#apiserver/server.ts';
 import { serveHttp } from '#apiserver/http.ts';
 import type { Client } from '#client/client.ts';
@@ -59,7 +58,7 @@ export async function runServer(): Promise<void> {
   const informers = new InformerFactory({ client: clientFor('system:kube-controller-manager'), clock: realClock, random: realRandom, log });
   stack.use(informers);
   await applyClusterDefaults(clientFor('tiphys-platform'), log);
-  stack.use(await runControllers({ client: clientFor('system:kube-controller-manager'), clock: realClock, random: realRandom, log, informers, options: { rootCa: ring.ca.certificatePem, volumeDirectory: join(paths.data, 'volumes'), autoscalerPeriodMs, loadBalancerAddresses: () => hostAddresses().slice(0, 1) } }));
+  stack.use(await runControllers({ client: clientFor('system:kube-controller-manager'), clock: realClock, random: realRandom, log, informers, options: { rootCa: ring.ca.certificatePem, volumeDirectory: files.volumes(paths), autoscalerPeriodMs, loadBalancerAddresses: () => hostAddresses().slice(0, 1) } }));
   stack.use(await runScheduler({ client: clientFor('system:kube-scheduler'), clock: realClock, random: realRandom, log, informers }));
   await defaultServiceAccount(clientFor('tiphys-platform'));
   writeFileAtomic(files.ready(paths, 'server'), `${process.pid}\n`, { mode: 0o644 });

@@ -5,7 +5,7 @@ import { existsSync, mkdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { ApiError } from '#base/errors.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
-import { tryLock, writeFileAtomic } from '#os/files.ts';
+import { tryLock, tryLockNetwork, writeFileAtomic } from '#os/files.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { createNetworkDoor } from '#os/network.linux.ts';
 import { ensureMountNamespace } from './chroot.ts';
@@ -34,11 +34,20 @@ export async function withLock<T>(paths: Paths, run: () => Promise<T>): Promise<
   try { return await run(); } finally { lock.release(); }
 }
 
+/** Held until the instance listens where it chose to. Without it after a while: a clash is then found by the process that cannot listen. */
+async function lockChoices(): Promise<Disposable> {
+  let lock = tryLockNetwork();
+  if (lock === undefined) await waitUntil(realClock, lockTimeoutMs, () => (lock = tryLockNetwork()) !== undefined, 20);
+  return { [Symbol.dispose]: () => lock?.release() };
+}
+
 export async function bringUp(paths: Paths, choices: InstanceChoices): Promise<UpResult> {
   return withLock(paths, async () => {
     const kept = loadInstance(paths);
     if (kept !== undefined && isWhole(paths, kept) && !changes(kept, choices)) return { instance: kept, started: [], notes: [] };
     const door = createNetworkDoor();
+    // A new instance chooses free ranges and ports, and others that choose at the same time must see them taken.
+    using _choosing = kept === undefined ? await lockChoices() : undefined;
     try {
       const used = kept === undefined ? await usedSubnets(door.netlink) : [];
       const instance = await establishInstance(paths, withFreePorts(paths, choices, kept), realRandom, { usedSubnets: used, freePort: (candidates) => candidates.find((port) => portIsFree(port)) ?? candidates[0]! });
