@@ -43,7 +43,15 @@ export function removeTree(path: string): void {
 
 /** Takes an exclusive lock that goes with the process; undefined when another holds it. */
 export function tryLock(path: string): { release(): void } | undefined {
-  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
+  return lockOpened(openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600));
+}
+
+/** As `tryLock`, of the network namespace that this process is in: one chooses addresses and ports there at a time. Leaves no file. */
+export function tryLockNetwork(): { release(): void } | undefined {
+  return lockOpened(openSync('/proc/self/ns/net', constants.O_RDONLY));
+}
+
+function lockOpened(fd: number): { release(): void } | undefined {
   const result = tryCall('flock', fd, 2 | 4);
   if (result < 0) { closeSync(fd); return undefined; }
   return { release: () => closeSync(fd) };

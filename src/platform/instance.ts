@@ -76,9 +76,12 @@ export async function establishInstance(paths: Paths, choices: InstanceChoices, 
   else {
     const podRange = pickRange(['10.244.0.0/16', '10.245.0.0/16', '10.246.0.0/16', '10.247.0.0/16', '10.248.0.0/16', '10.249.0.0/16'], host.usedSubnets) ?? pick('10.128.0.0/9', 16, host.usedSubnets);
     const serviceRange = pickRange(['10.96.0.0/16', '10.97.0.0/16', '10.98.0.0/16', '10.99.0.0/16', '10.100.0.0/16', '10.101.0.0/16'], host.usedSubnets) ?? pick('10.64.0.0/10', 16, [...host.usedSubnets, parseSubnet(podRange)]);
+    // Ingress ports are listened on only once there is an Ingress: another instance's may look free. The API port tells how many there are before this one.
+    const before = Math.min(4, Math.max(0, (choices.apiPort ?? 6443) - 6443));
+    const rotated = (ports: number[]): number[] => [...ports.slice(before), ...ports.slice(0, before)];
     instance = {
       format: instanceFormat, id: Buffer.from(random.bytes(2)).toString('hex'), podRange, serviceRange, domain: 'cluster.local',
-      apiPort: 6443, registryPort: 5000, httpPort: host.freePort([80, 8080, 8081, 8082, 8090]), httpsPort: host.freePort([443, 8443, 8444, 8445, 9443]), nodes: 1, registryMirrors: [], ...given,
+      apiPort: 6443, registryPort: 5000, httpPort: host.freePort(rotated([80, 8080, 8081, 8082, 8090])), httpsPort: host.freePort(rotated([443, 8443, 8444, 8445, 9443])), nodes: 1, registryMirrors: [], ...given,
     };
   }
   if (JSON.stringify(instance) !== JSON.stringify(kept)) writeFileAtomic(files.instance(paths), `${JSON.stringify(instance, null, 2)}\n`, { sync: true, mode: 0o644 });

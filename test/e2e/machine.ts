@@ -18,6 +18,7 @@ export function run(file: string, args: string[], environment: Record<string, st
     child.stderr.on('data', (chunk: Buffer) => { stderr += chunk.toString(); });
     child.on('error', reject);
     child.on('close', (code) => done({ code: code ?? -1, stdout, stderr }));
+    child.stdin.on('error', () => { /* a program that does not read its input */ });
     child.stdin.end(options.input ?? '');
   });
 }
