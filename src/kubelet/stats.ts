@@ -8,20 +8,20 @@ import type { Clock } from '#os/clock.ts';
 import type { Kubelet } from './kubelet.ts';
 import { labelContainerName, labelPodName, labelPodNamespace, labelPodUid } from './names.ts';
 
-export interface NodeUsage { cpuNanoseconds: number; memoryWorkingSetBytes: number; memoryAvailableBytes: number; readAtMs: number }
+export interface NodeUsage { cpuNanoseconds: number; memoryWorkingSetBytes: number; memoryAvailableBytes: number; readAtMs: number; bootedAtMs: number }
 export interface StatsOptions { kubelet: Kubelet; engine: Engine; clock: Clock; nodeName: string; nodeUsage(): Promise<NodeUsage> }
 
 interface Reading { atMs: number; cpuNanoseconds: number }
 const readings = new WeakMap<object, Map<string, Reading[]>>();
 
-/** Nanocores since an earlier reading of the same thing; keeps the last two. */
-function rateOf(owner: object, key: string, now: Reading): number {
+/** Nanocores since an earlier reading of the same thing, or on average since it began where there is none; keeps the last few. */
+function rateOf(owner: object, key: string, now: Reading, beganMs: number): number {
   let byKey = readings.get(owner);
   if (byKey === undefined) { byKey = new Map(); readings.set(owner, byKey); }
   const kept = byKey.get(key) ?? [];
   const base = kept.find((reading) => now.atMs - reading.atMs >= 500);
   byKey.set(key, [now, ...kept].filter((reading, index) => index === 0 || now.atMs - reading.atMs < 120_000).slice(0, 4));
-  if (base === undefined) return 0;
+  if (base === undefined) return now.atMs - beganMs < 100 ? 0 : Math.round(now.cpuNanoseconds / ((now.atMs - beganMs) / 1000));
   return Math.max(0, Math.round((now.cpuNanoseconds - base.cpuNanoseconds) / ((now.atMs - base.atMs) / 1000)));
 }
 
@@ -31,7 +31,7 @@ async function usages(options: StatsOptions): Promise<Usage[]> {
   const running = options.engine.containers.list({ owner: 'kubelet' }).filter((container) => container.state === 'running');
   const read = await Promise.all(running.map(async (container) => {
     const stats = await options.engine.containers.stats(container.id).catch(() => undefined);
-    return stats === undefined ? undefined : { container, stats, nanoCores: rateOf(options.engine, container.id, { atMs: stats.readAtMs, cpuNanoseconds: stats.cpuNanoseconds }) };
+    return stats === undefined ? undefined : { container, stats, nanoCores: rateOf(options.engine, container.id, { atMs: stats.readAtMs, cpuNanoseconds: stats.cpuNanoseconds }, container.startedAtMs) };
   }));
   return read.filter((entry) => entry !== undefined);
 }
@@ -39,7 +39,7 @@ async function usages(options: StatsOptions): Promise<Usage[]> {
 export async function statsSummary(options: StatsOptions): Promise<Json> {
   const [all, node] = await Promise.all([usages(options), options.nodeUsage()]);
   const time = (ms: number): string => new Date(ms).toISOString();
-  const nodeCores = rateOf(options.engine, 'node', { atMs: node.readAtMs, cpuNanoseconds: node.cpuNanoseconds });
+  const nodeCores = rateOf(options.engine, 'node', { atMs: node.readAtMs, cpuNanoseconds: node.cpuNanoseconds }, node.bootedAtMs);
   const byPod = new Map<string, Usage[]>();
   for (const usage of all) { const uid = usage.container.labels[labelPodUid]!; byPod.set(uid, [...(byPod.get(uid) ?? []), usage]); }
   return {

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 import { mkdirSync, readFileSync, statfsSync } from 'node:fs';
-import { cpus, release, totalmem } from 'node:os';
+import { cpus, release, totalmem, uptime } from 'node:os';
 import { join } from 'node:path';
 import { canMakeBaseImage, makeBaseImage } from '#build/bootstrap/bootstrap.ts';
 import { issueCertificate, type KeyPair } from '#base/x509.ts';
@@ -207,11 +207,11 @@ async function startKubelet(instance: Instance, node: NodePlan, paths: Paths, cl
 }
 
 /** Use of processor and memory by the whole machine since boot. */
-async function nodeUsage(): Promise<{ cpuNanoseconds: number; memoryWorkingSetBytes: number; memoryAvailableBytes: number; readAtMs: number }> {
+async function nodeUsage(): Promise<{ cpuNanoseconds: number; memoryWorkingSetBytes: number; memoryAvailableBytes: number; readAtMs: number; bootedAtMs: number }> {
   const ticks = readFileSync('/proc/stat', 'utf8').split('\n')[0]!.split(/\s+/).slice(1).map(Number);
   const idle = (ticks[3] ?? 0) + (ticks[4] ?? 0);
   const total = ticks.slice(0, 8).reduce((sum, value) => sum + value, 0);
   const memory = readFileSync('/proc/meminfo', 'utf8');
   const kib = (name: string): number => Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(memory)?.[1] ?? 0) * 1024;
-  return { cpuNanoseconds: (total - idle) * 1e7, memoryWorkingSetBytes: kib('MemTotal') - kib('MemAvailable'), memoryAvailableBytes: kib('MemAvailable'), readAtMs: realClock.now() };
+  return { cpuNanoseconds: (total - idle) * 1e7, memoryWorkingSetBytes: kib('MemTotal') - kib('MemAvailable'), memoryAvailableBytes: kib('MemAvailable'), readAtMs: realClock.now(), bootedAtMs: realClock.now() - uptime() * 1000 };
 }
