@@ -92,12 +92,12 @@ export function statPath(registry: ContainerRegistry, container: Container, aske
 export function readArchive(registry: ContainerRegistry, container: Container, asked: string, start: (stat: PathStat) => void, write: (bytes: Uint8Array) => Promise<void>): Promise<void> {
   return withTree(registry, container, normalise(asked), async (root, inner) => {
     const { path, stat } = locate(container, root, inner, asked);
-    const last = lastElement(asked);
-    const name = last === '/' ? '' : last;
+    const name = lastElement(asked);
+    const prefix = name === '/' ? '/' : `${name}/`;
     start(describe(path, asked, stat));
     if (stat.isDirectory()) {
-      if (name !== '') await write(encodeTarHeader({ ...tarHeaderOf(path, name, stat)!, path: `${name}/` }));
-      for (const bytes of packTar(path, { layer: false, skipRoot: true, prefix: name === '' ? '' : `${name}/`, filter: (entry) => !kernelFiles.test(`${path}/${entry}`.slice(root.length).replace(/^\/+/, '')) })) await write(bytes);
+      await write(encodeTarHeader({ ...tarHeaderOf(path, name, stat)!, path: prefix }));
+      for (const bytes of packTar(path, { layer: false, skipRoot: true, prefix, filter: (entry) => !kernelFiles.test(`${path}/${entry}`.slice(root.length).replace(/^\/+/, '')) })) await write(bytes);
       return;
     }
     for (const bytes of packFile(path, name, stat)) await write(bytes);

@@ -27,6 +27,7 @@ import { Events } from './events.ts';
 import { NameServer } from './dns.ts';
 import { builtInNetworks, Networks } from './networks.ts';
 import { adoptAddresses, loadContainers, recoverContainers } from './recovery.ts';
+import { lockRetryMs, lockWaitMsMax } from './limits.ts';
 import { runLogRotation } from './log-rotation.ts';
 import { ContainerRegistry } from './registry.ts';
 import { readHostLimits } from './runtime/host-limits.ts';
@@ -74,8 +75,7 @@ export async function createEngine(options: EngineOptions): Promise<DockerEngine
   const { clock, random, images, snapshots, instanceId } = options;
   const log = options.log.child('engine');
   for (const directory of [`${options.dataDir}/containers`, `${options.runDir}/c`, `${options.runDir}/netns`, `${options.runDir}/sandboxes`, `${options.runDir}/runtime`]) mkdirSync(directory, { recursive: true, mode: 0o711 });
-  const lock = tryLock(`${options.dataDir}/engine.lock`);
-  if (lock === undefined) throw new ApiError('Conflict', `another engine works on ${options.dataDir}`);
+  const lock = await lockData(options.dataDir, clock);
   await using undo = new AsyncDisposableStack();
   undo.defer(() => lock.release());
   const cgroups = createCgroups((message, fields) => log.warn(message, fields));
@@ -120,6 +120,17 @@ export async function createEngine(options: EngineOptions): Promise<DockerEngine
     onEvent: (listener) => context.events.listen(listener),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
+}
+
+/** A child of a killed engine that was just about to become another program holds its lock for a moment longer. */
+async function lockData(directory: string, clock: Clock): Promise<{ release(): void }> {
+  const deadline = clock.monotonic() + lockWaitMsMax;
+  for (;;) {
+    const lock = tryLock(`${directory}/engine.lock`);
+    if (lock !== undefined) return lock;
+    if (clock.monotonic() > deadline) throw new ApiError('Conflict', `another engine works on ${directory}`);
+    await clock.sleep(lockRetryMs);
+  }
 }
 
 /** Forwarding on, and a way through a firewall that drops what it does not know. */

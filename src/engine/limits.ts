@@ -25,3 +25,6 @@ export const healthOutputBytesMax = 4096;
 export const seccompFiltersMax = 64;
 /** BPF_MAXINSNS (4096) filters of eight bytes. */
 export const seccompFilterBytesMax = 32 * 1024;
+/** How long a new engine waits for the lock of one that was killed. */
+export const lockWaitMsMax = 1_500;
+export const lockRetryMs = 20;
