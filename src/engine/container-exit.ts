@@ -3,6 +3,7 @@
  * Runs under the container's lock. It is also what recovery calls for a container that ended while no engine lived.
  */
 import { removeTree } from '#os/files.ts';
+import { forgetUdpFlows } from './udp-flows.ts';
 import type { Container } from './container.ts';
 import { eventAttributes } from './container.ts';
 import { bundleDirectory, emitNetwork, shmPath } from './container-start.ts';
@@ -55,7 +56,7 @@ export async function releaseRun(registry: ContainerRegistry, container: Contain
   context.os.cgroups.killAll(run.cgroup);
   for (const port of run.ports) context.ports.release(port);
   const results = await Promise.allSettled([
-    context.rules.unpublish(run.ports),
+    context.rules.unpublish(run.ports).then(() => forgetUdpFlows(context, run.ports)),
     run.networkNamespace === undefined ? Promise.resolve() : context.os.namespaces.remove(run.networkNamespace),
     context.snapshots.unmountContainerRoot(container.id),
     container.record.spec.ipcMode?.type === 'shareable' ? context.os.mounts.unmount(shmPath(context.directories.run, container.id)) : Promise.resolve(),

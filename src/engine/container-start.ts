@@ -20,6 +20,7 @@ import type { Mount } from './engine.ts';
 import { hostsFile, readHostResolver, resolverFile, writeEtcFiles } from './etc-files.ts';
 import { linkHosts } from './links.ts';
 import { buildBundle } from './runtime/bundle.ts';
+import { forgetUdpFlows } from './udp-flows.ts';
 import { shmSizeBytesDefault } from './runtime/oci-spec.ts';
 import { resolveInRoot } from './runtime/root-path.ts';
 
@@ -57,6 +58,7 @@ export async function startContainer(registry: ContainerRegistry, container: Con
     };
     if (container.hub !== undefined && !container.hub.isEmpty) await container.hub.connect(`${bundle}/attach`);
     await context.rules.publish(net.ports);
+    await forgetUdpFlows(context, net.ports);
     Object.assign(record, { run, state: 'running', startedAtMs: context.clock.now(), finishedAtMs: 0, exitCode: undefined, oomKilled: false, error: '', stoppedByUser: false });
     container.save(context);
     undo.move();

@@ -5,6 +5,7 @@ import type { Container } from './container.ts';
 import { containerDirectory } from './container-record.ts';
 import { etcTexts } from './container-start.ts';
 import type { NetworkAttachment } from './engine.ts';
+import { forgetUdpFlows } from './udp-flows.ts';
 import type { ContainerRegistry } from './registry.ts';
 
 export async function connectNetwork(registry: ContainerRegistry, container: Container, attachment: NetworkAttachment): Promise<void> {
@@ -55,6 +56,7 @@ export async function disconnectNetwork(registry: ContainerRegistry, container: 
       await context.os.netlink.run([{ steps: [{ op: 'deleteLink', name: endpoint.hostLink, ignore: ['ENODEV'] }] }]);
       const ports = record.run!.ports.filter((port) => port.ip === endpoint.ip);
       await context.rules.unpublish(ports);
+      await forgetUdpFlows(context, ports);
       for (const port of ports) context.ports.release(port);
       record.run!.ports = record.run!.ports.filter((port) => port.ip !== endpoint.ip);
       record.run!.endpoints = record.run!.endpoints.filter((other) => other !== endpoint);

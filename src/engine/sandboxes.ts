@@ -16,6 +16,7 @@ import type { EngineContext } from './context.ts';
 import type { Sandboxes as SandboxContract, SandboxSpec, SandboxStatus } from './engine.ts';
 import { Lock } from './locks.ts';
 import { startPidInit } from './runtime/pid-init.ts';
+import { forgetUdpFlows } from './udp-flows.ts';
 
 interface SandboxRecord { /** Host ports that lead to this Pod. */ ports?: PublishedPort[]; format: number; spec: SandboxSpec; createdAtMs: number; ip: string; hostLink: string; bootId: string; ready: boolean; initPid?: number; initStartTime?: string }
 export interface Sandbox { spec: SandboxSpec; ip: string; shmPath: string | undefined; initPid: number | undefined }
@@ -112,6 +113,7 @@ export class Sandboxes implements SandboxContract {
     // One by one, so that those that could be taken are given back when the next one cannot.
     for (const port of wanted) record.ports.push(ports.reserve({ ...port, port: port.containerPort }, record.ip));
     await rules.publish(record.ports);
+    await forgetUdpFlows(this.#context, record.ports);
   }
 
   async #startInit(record: SandboxRecord, pins: { network?: string; ipc?: string; uts?: string }): Promise<void> {
@@ -167,6 +169,7 @@ export class Sandboxes implements SandboxContract {
     const { id, cgroupParent } = record.spec;
     const published = record.ports ?? [];
     await this.#context.rules.unpublish(published);
+    await forgetUdpFlows(this.#context, published);
     for (const port of published) this.#context.ports.release(port);
     delete record.ports;
     os.cgroups.killAll(cgroupParent);

@@ -21,6 +21,8 @@ export type NetOperation =
   | { op: 'addNeighbour'; link: string; address: string; mac: string; forwarding?: boolean }
   | { op: 'deleteNeighbour'; link: string; address: string; mac?: string; forwarding?: boolean }
   /** A file below /proc/sys, as seen from the namespace. A missing file is an error. */
+  /** The kernel forgets the flows to these UDP ports, so that the next packet of each goes by the rules of now. */
+  | { op: 'forgetUdpFlows'; ports: number[] }
   | { op: 'sysctl'; path: string; value: string };
 
 export type NetStep = NetOperation & { /** Codes that count as success. */ ignore?: string[] };

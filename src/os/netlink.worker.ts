@@ -8,13 +8,14 @@ import { addressBytes, attribute, formatAddress, linkHeader, macBytes, message, 
 import type { AddressInfo, LinkInfo, NetProgram, NetStep, RouteInfo } from './netlink.ts';
 
 const { request, ack, create, exclusive, replace, dump, append } = messageFlag;
+const protocolNumber = { route: 0, netfilter: 12 } as const;
 const receiveBuffer = Buffer.alloc(256 * 1024);
 
 class Socket {
   #fd: number;
   #sequence = 1;
-  constructor() {
-    this.#fd = call('socket', 'netlink', 16, 3 | 0x80000, 0);
+  constructor(protocol: number = protocolNumber.route) {
+    this.#fd = call('socket', 'netlink', 16, 3 | 0x80000, protocol);
     const extendedAck = u32(1);
     call('setsockopt', 'netlink', this.#fd, 270, 11, extendedAck, 4);
   }
@@ -100,6 +101,7 @@ function runStep(socket: Socket, step: NetStep): void {
     case 'deleteRoute': return changeRoute(socket, step, messageType.delRoute, 0);
     case 'addNeighbour': return changeNeighbour(socket, step, messageType.newNeighbour, step.forwarding === true ? create | append : create | replace);
     case 'deleteNeighbour': return changeNeighbour(socket, step, messageType.delNeighbour, 0);
+    case 'forgetUdpFlows': return forgetUdpFlows(new Set(step.ports));
     case 'sysctl': writeFileSync(`/proc/sys/${step.path}`, step.value); return;
   }
 }
@@ -199,6 +201,23 @@ function changeNeighbour(socket: Socket, step: { link: string; address: string; 
   const attributes = [attribute(1, bytes)];
   if (step.mac !== undefined) attributes.push(attribute(2, macBytes(step.mac)));
   socket.exchange(`neighbour ${step.address} on ${step.link}`, type, flags, header, attributes);
+}
+
+/** Message types of connection tracking (nfnetlink_conntrack): subsystem 1. */
+const flowMessage = { get: 0x101, delete: 0x102 } as const;
+const udp = 17;
+
+function forgetUdpFlows(ports: Set<number>): void {
+  const socket = new Socket(protocolNumber.netfilter);
+  try {
+    const header = Buffer.from([2, 0, 0, 0]);
+    for (const part of socket.exchange('flows', flowMessage.get, dump, header, [])) {
+      const tuple = parseAttributes(part.subarray(header.length)).get(1);
+      const protocol = parseAttributes(parseAttributes(tuple ?? Buffer.alloc(0)).get(2) ?? Buffer.alloc(0));
+      if (tuple === undefined || protocol.get(1)?.[0] !== udp || !ports.has(protocol.get(3)?.readUInt16BE(0) ?? 0)) continue;
+      try { socket.exchange('a flow', flowMessage.delete, 0, header, [attribute(1 | 0x8000, tuple)]); } catch (error) { if ((error as { code?: string }).code !== 'ENOENT') throw error; }
+    }
+  } finally { socket.close(); }
 }
 
 function listLinks(socket: Socket): LinkInfo[] {
