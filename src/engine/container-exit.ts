@@ -9,7 +9,8 @@ import { eventAttributes } from './container.ts';
 import { bundleDirectory, emitNetwork, shmPath } from './container-start.ts';
 import type { RunRecord } from './container-record.ts';
 import type { ContainerRegistry } from './registry.ts';
-import { restartDelayFirstMs, restartDelayMsMax, restartResetAfterMs } from './limits.ts';
+import type { EngineContext } from './context.ts';
+import { restartDelayFirstMs, restartDelayMsMax, restartResetAfterMs, saveRetryMs } from './limits.ts';
 
 /** As docker has it for a container whose end nobody saw. */
 export const unknownExitCode = 255;
@@ -43,10 +44,19 @@ export async function finishRun(registry: ContainerRegistry, container: Containe
   container.hub = undefined;
   const restarts = willRestart(container);
   if (restarts) record.state = 'restarting';
-  container.save(context);
+  saveOrRetry(context, container);
   const released = releaseRun(registry, container, run);
   if (!restarts) container.tellExit(exit.code);
   await released;
+}
+
+/** On a full disk the end of a container is still told to those who wait for it, and written down as soon as there is space. */
+function saveOrRetry(context: EngineContext, container: Container): void {
+  if (container.removed) return;
+  try { container.save(context); } catch (error) {
+    context.log.warn('the end of a container could not be written down; trying again', { id: container.id, error: error as Error });
+    context.clock.setTimer(saveRetryMs, () => saveOrRetry(context, container), { background: true });
+  }
 }
 
 /** Gives back all that a run had in the kernel. Safe to repeat. */

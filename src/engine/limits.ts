@@ -28,3 +28,5 @@ export const seccompFilterBytesMax = 32 * 1024;
 /** How long a new engine waits for the lock of one that was killed. */
 export const lockWaitMsMax = 1_500;
 export const lockRetryMs = 20;
+/** Between two tries to write a record on a full disk. */
+export const saveRetryMs = 2_000;

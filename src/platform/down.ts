@@ -38,8 +38,15 @@ export async function takeDown(paths: Paths, options: DownOptions): Promise<{ st
   });
   rmSync(paths.run, { recursive: true, force: true });
   if (options.purge) rmSync(paths.data, { recursive: true, force: true });
-  if (options.purge && paths.home !== undefined && listDirectory(paths.home).length === 0) rmSync(paths.home, { recursive: true, force: true });
+  if (options.purge && paths.home !== undefined && listDirectory(paths.home).length === 0) removeHome(paths.home);
   return result;
+}
+
+/** An empty home goes too, unless it is a mount of its own. */
+function removeHome(home: string): void {
+  try { rmSync(home, { recursive: true, force: true }); } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EBUSY') throw error;
+  }
 }
 
 async function clearHost(instance: Instance, paths: Paths): Promise<void> {

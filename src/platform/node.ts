@@ -39,7 +39,7 @@ import { hostAddresses, hostName } from './host.ts';
 import { networkGroup } from './cluster-defaults.ts';
 import { clientCertificate, kubeletCertificate, loadKeyRing } from './identity.ts';
 import { clusterDnsAddress, loadInstance, nodePlan, type Instance, type NodePlan } from './instance.ts';
-import { pathsOfPart } from './launch.ts';
+import { pathsOfPart, writeLogLine } from './launch.ts';
 import { removeUnusedVolumes } from './local-volumes.ts';
 import { files, type Paths } from './paths.ts';
 import { kubernetesVersion, tiphysVersion } from './version.ts';
@@ -50,7 +50,7 @@ export async function runNode(number: number): Promise<void> {
   const paths = pathsOfPart();
   const instance = loadInstance(paths);
   if (instance === undefined) throw new Error(`no instance in ${paths.data}`);
-  const log = createLogger(() => realClock.now(), (line) => process.stdout.write(line), process.env['TIPHYS_DEBUG'] === undefined ? 'info' : 'debug', `node-${number}`);
+  const log = createLogger(() => realClock.now(), writeLogLine, process.env['TIPHYS_DEBUG'] === undefined ? 'info' : 'debug', `node-${number}`);
   process.on('unhandledRejection', (error) => log.error('unhandled rejection', { error: error as Error }));
   const node = nodePlan(instance, number, hostName());
   const stack = new AsyncDisposableStack();

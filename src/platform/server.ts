@@ -21,7 +21,7 @@ import { hostAddresses, hostName } from './host.ts';
 import { clientCertificate, loadKeyRing, serverCertificate } from './identity.ts';
 import { loadInstance, nodePlan } from './instance.ts';
 import { createKubeletMetrics } from './kubelet-metrics.ts';
-import { pathsOfPart } from './launch.ts';
+import { pathsOfPart, writeLogLine } from './launch.ts';
 import { files } from './paths.ts';
 import { kubernetesVersion } from './version.ts';
 
@@ -32,7 +32,7 @@ export async function runServer(): Promise<void> {
   const paths = pathsOfPart();
   const instance = loadInstance(paths);
   if (instance === undefined) throw new Error(`no instance in ${paths.data}`);
-  const log = createLogger(() => realClock.now(), (line) => process.stdout.write(line), process.env['TIPHYS_DEBUG'] === undefined ? 'info' : 'debug', 'server');
+  const log = createLogger(() => realClock.now(), writeLogLine, process.env['TIPHYS_DEBUG'] === undefined ? 'info' : 'debug', 'server');
   process.on('unhandledRejection', (error) => log.error('unhandled rejection', { error: error as Error }));
   const stack = new AsyncDisposableStack();
   const end = (signal: string): void => {
