@@ -49,6 +49,15 @@ export interface ContainerRecord {
 
 export function containerDirectory(data: string, id: string): string { return `${data}/containers/${id}`; }
 
+/** Where the directory of a container lies while the rest of it is taken away. */
+export function removedPath(data: string, id: string): string { return `${data}/removed-${id}`; }
+export function removedId(name: string): string | undefined { return /^removed-(.+)$/.exec(name)?.[1]; }
+
+/** The record in a directory; undefined when there is none that can be read. */
+export function readRecord(directory: string): ContainerRecord | undefined {
+  try { return JSON.parse(readIfExists(`${directory}/container.json`) ?? '') as ContainerRecord; } catch { return undefined; }
+}
+
 export function saveRecord(data: string, record: ContainerRecord, options: { sync?: boolean } = {}): void {
   const directory = containerDirectory(data, record.id);
   mkdirSync(directory, { recursive: true, mode: 0o710 });

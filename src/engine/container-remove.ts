@@ -4,7 +4,7 @@ import { removeTree } from '#os/files.ts';
 import { renameSync } from 'node:fs';
 import type { Container } from './container.ts';
 import { eventAttributes } from './container.ts';
-import { containerDirectory } from './container-record.ts';
+import { containerDirectory, removedPath } from './container-record.ts';
 import { cancelRestart, killContainer } from './container-stop.ts';
 import type { ContainerRegistry } from './registry.ts';
 
@@ -22,7 +22,7 @@ export async function removeContainer(registry: ContainerRegistry, container: Co
   }
   await container.lock.run(async () => {
     if (container.removed) return;
-    const gone = `${context.directories.data}/removed-${record.id}`;
+    const gone = removedPath(context.directories.data, record.id);
     container.removed = true;
     renameSync(containerDirectory(context.directories.data, record.id), gone);
     registry.delete(container);

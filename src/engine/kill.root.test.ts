@@ -90,6 +90,8 @@ describe('an engine that is killed at any moment', { skip: process.getuid?.() !=
     const list = (path: string): string[] => (existsSync(path) ? readdirSync(path) : []);
     for (const kind of ['c', 'netns', 'shm', 'runtime']) assert.deepEqual(strays(list(`${home}/run/${kind}`)), [], kind);
     assert.deepEqual(list(`${home}/data`).filter((name) => name.startsWith('removed-')), []);
+    const records = new Set(engine.registry.list().map((container) => container.id));
+    assert.deepEqual(list(`${home}/snap`).filter((id) => !records.has(id)), [], 'roots');
     const mounted = [...readFileSync('/proc/self/mountinfo', 'utf8').matchAll(/\/snap\/([0-9a-f]{64})\/root/g)].map((match) => match[1]!).filter((id) => existsSync(`${home}/snap/${id}`));
     assert.deepEqual(strays(mounted), [], 'mounts');
     assert.deepEqual(strays(engine.context.os.cgroups.list(`${cgroupRoot(instanceId)}/docker`)), [], 'cgroups');

@@ -6,11 +6,12 @@
  *   not running, but a bundle   a start cut short before the record said so: its processes are killed and what it made is taken away
  *   no record                   files, namespaces, links and groups that nobody names go
  */
+import { renameSync } from 'node:fs';
 import { removeTree, listDirectory, readIfExists } from '#os/files.ts';
 import { cgroupRoot, linkPrefix } from '#net/names.ts';
 import { Container } from './container.ts';
 import { finishRun, releaseRun, willRestart } from './container-exit.ts';
-import { containerDirectory, loadRecords } from './container-record.ts';
+import { containerDirectory, loadRecords, readRecord, removedId, removedPath } from './container-record.ts';
 import type { RunRecord } from './container-record.ts';
 import { bundleDirectory, cgroupPath, networkNamespacePath } from './container-start.ts';
 import type { Containers } from './containers.ts';
@@ -20,9 +21,29 @@ export function loadContainers(registry: ContainerRegistry): void {
   const { context } = registry;
   const { records, broken } = loadRecords(context.directories.data, context.log);
   for (const record of records) registry.add(new Container(record));
-  for (const id of broken) removeTree(containerDirectory(context.directories.data, id));
-  for (const name of listDirectory(context.directories.data)) if (name.startsWith('removed-')) removeTree(`${context.directories.data}/${name}`);
+  // Names of what is to be taken away stay on disk until it is.
+  for (const id of broken) renameSync(containerDirectory(context.directories.data, id), removedPath(context.directories.data, id));
 }
+
+/** Removals that a death cut short, and creations of which nobody was told: what they have outside their directory, then that. */
+async function finishRemovals(registry: ContainerRegistry): Promise<void> {
+  const { context, volumes } = registry;
+  for (const name of listDirectory(context.directories.data)) {
+    const id = removedId(name);
+    if (id === undefined) continue;
+    const path = `${context.directories.data}/${name}`;
+    try {
+      const record = readRecord(path);
+      await context.snapshots.removeContainerRoot(id);
+      for (const owner of record === undefined ? (['docker', 'kubelet'] as const) : [record.spec.owner]) await context.images.releaseLease(owner, `container/${id}`);
+      // Whether the volumes were to go is not known; those of a container that was to vanish by itself were.
+      if (record?.spec.autoRemove === true) for (const volume of record.anonymousVolumes) if (volumes.find(volume) !== undefined && !isUsed(registry, volume)) await volumes.remove(volume);
+      removeTree(path);
+    } catch (error) { context.log.warn('finishing a removal', { id, error }); }
+  }
+}
+
+function isUsed(registry: ContainerRegistry, volume: string): boolean { return registry.list().some((container) => container.record.spec.mounts.some((mount) => mount.type === 'volume' && mount.source === volume)); }
 
 /** Before anything new may take an address: those of running containers are taken. */
 export function adoptAddresses(registry: ContainerRegistry): void {
@@ -44,6 +65,7 @@ export async function recoverContainers(registry: ContainerRegistry, containers:
   const { context } = registry;
   await Promise.all(registry.list().map((container) => container.lock.run(() => recoverOne(registry, containers, container)).catch((error) => context.log.error('a container could not be taken over', { id: container.id, error }))));
   await sweep(registry);
+  await finishRemovals(registry);
   // After everything is known: a container may be restarted, or removed, or share another's network.
   for (const container of registry.list()) void (container.record.state === 'created' && container.record.spec.autoRemove === true ? containers.remove(container.id, { volumes: true }) : containers.afterExit(container)).catch((error) => context.log.warn('after recovery', { id: container.id, error }));
 }
