@@ -65,14 +65,16 @@ async function startPodman(current: Run, busybox: string): Promise<Side | string
   const program = find('podman');
   if (program === undefined) return 'podman is not installed: apt-get install podman';
   const root = join(current.scratch, 'podman');
-  const words = [program, '--root', `${root}/data`, '--runroot', `${root}/run`, '--cgroup-manager', 'cgroupfs', '--events-backend', 'none'];
+  const words = [program, '--root', `${root}/data`, '--runroot', `${root}/run`, '--cgroup-manager', 'cgroupfs', '--events-backend', 'none', ...(find('runc') === undefined ? [] : ['--runtime', 'runc'])];
   current.defer(await rememberIptables(/cni-podman0|CNI-/));
   for (const bridge of ['cni-podman0', 'podman0']) if (!existsSync(`/sys/class/net/${bridge}`)) current.defer(() => command(['ip', 'link', 'delete', bridge], { allowFailure: true }));
   current.defer(() => command([...words, 'system', 'reset', '--force'], { allowFailure: true }));
   const env = {};
+  // Its own defaults are above what a root without CAP_SYS_RESOURCE may set.
+  const limits = ['--ulimit', 'nofile=1024:1024', '--ulimit', 'nproc=1024:1024'];
   const loaded = await command([...words, 'load', '-q', '-i', busybox], { env, allowFailure: true });
-  const first = loaded.code === 0 ? await command([...words, 'run', '--rm', '--ulimit', 'host', 'docker.io/library/busybox', 'true'], { env, allowFailure: true }) : loaded;
+  const first = loaded.code === 0 ? await command([...words, 'run', '--rm', ...limits, 'docker.io/library/busybox', 'true'], { env, allowFailure: true }) : loaded;
   if (first.code !== 0) return `podman does not run here: ${first.stderr.trim().split('\n').at(-1)}`;
   const info = JSON.parse((await command([...words, 'info', '--format', 'json'], { env })).stdout) as { version: { Version: string }; host: { ociRuntime: { name: string } } };
-  return { name: 'podman', words: [...words, 'run', '--rm', '--ulimit', 'host', 'docker.io/library/busybox', 'true'], env, version: `${info.version.Version} (${fileSizeMb(program)}) with ${info.host.ociRuntime.name}` };
+  return { name: 'podman', words: [...words, 'run', '--rm', ...limits, 'docker.io/library/busybox', 'true'], env, version: `${info.version.Version} (${fileSizeMb(program)}) with ${info.host.ociRuntime.name}` };
 }

@@ -19,8 +19,8 @@ export async function rememberIptables(ownRule: RegExp): Promise<() => Promise<v
       const chains = now.filter((rule) => rule.startsWith('-N ') && !known.has(rule)).map((rule) => rule.slice(3));
       const run = (...words: string[]): Promise<unknown> => command(['iptables', '-t', table, ...words], { allowFailure: true });
       for (const rule of now) {
-        const words = rule.split(' ');
-        if (words[0] === '-A' && !known.has(rule) && (ownRule.test(rule) || chains.some((chain) => words[1] !== chain && words.includes(chain)))) await run('-D', ...words.slice(1).map((word) => word.replaceAll('"', '')));
+        const words = (rule.match(/"[^"]*"|\S+/g) ?? []).map((word) => word.replaceAll('"', ''));
+        if (words[0] === '-A' && !known.has(rule) && (ownRule.test(rule) || chains.some((chain) => words[1] !== chain && words.includes(chain)))) await run('-D', ...words.slice(1));
       }
       for (const chain of chains) await run('-F', chain);
       for (const chain of chains) await run('-X', chain);
