@@ -16,7 +16,7 @@ export async function connectNetwork(registry: ContainerRegistry, container: Con
   if (record.spec.network.type !== 'networks') throw new ApiError('Forbidden', record.spec.network.type === 'none' ? 'container cannot be connected to multiple networks with one of the networks in private (none) mode' : 'container sharing network namespace with another container or host cannot be connected to any other network');
   await container.lock.run(async () => {
     if (record.networks.some((attached) => attached.networkId === network.id)) throw new ApiError('Forbidden', `endpoint with name ${container.name} already exists in network ${network.name}`);
-    const attached = { networkId: network.id, aliases: attachment.aliases, ...(attachment.ip === undefined ? {} : { ip: attachment.ip }), ...(attachment.mac === undefined ? {} : { mac: attachment.mac }) };
+    const attached = { networkId: network.id, aliases: attachment.aliases, ...(attachment.ip === undefined ? {} : { ip: attachment.ip }), ...(attachment.mac === undefined ? {} : { mac: attachment.mac }), ...(attachment.links === undefined ? {} : { links: attachment.links }) };
     const run = record.run;
     if (run?.networkNamespace !== undefined && container.isRunning) {
       const used = new Set(run.endpoints.map((endpoint) => endpoint.containerLink));
@@ -32,10 +32,10 @@ export async function connectNetwork(registry: ContainerRegistry, container: Con
         networks.release(endpoint);
         throw error;
       }
-      registry.publishNames(container);
     }
     record.networks.push(attached);
     container.save(context);
+    registry.publishNames(container);
     refreshHosts(registry, container);
   });
   context.events.emit({ type: 'network', action: 'connect', id: network.id, attributes: { container: record.id, name: network.name, type: network.driver } });
