@@ -201,3 +201,23 @@ test('what a Pod leases is neither removed nor pruned, by whatever force', async
   await store.images.releaseLease('kubelet', 'pod/1');
   assert.equal((await store.images.prune({ all: true, labels: () => true })).deleted.length, 2);
 });
+
+test('the kubelet may collect what it alone brought, and nothing that a Pod leases or a user named', async (t) => {
+  const site = await makeSite(t);
+  for (const name of ['only', 'leased', 'named', 'wanted']) await site.images.import(root(`collect ${name}`), { name });
+  const node = await makeStore(t, { platformRegistry: { url: site.url, credential: { username: internalUser, password: site.secret }, domains: [site.domain] } });
+  const own = await node.images.import(root('collect own'), { name: 'own' });
+  const ids = new Map<string, string>();
+  for (const name of ['only', 'leased', 'named', 'wanted']) ids.set(name, (await node.images.pull(name, { owner: 'kubelet' })).id);
+  await node.images.lease('kubelet', ids.get('leased')!, 'pod/c');
+  await node.images.lease('kubelet', ids.get('only')!, 'gone/a');
+  await node.images.lease('kubelet', ids.get('only')!, 'gone/b');
+  await node.images.tag('named', 'mine:1');
+  await node.images.pull('wanted');
+  const collectable = (): string[] => node.images.list().filter((image) => image.isCollectable).map((image) => image.id);
+  assert.deepEqual(collectable(), []);
+  await node.images.releaseLease('kubelet', 'gone');
+  assert.deepEqual(collectable(), [ids.get('only')]);
+  await node.images.remove(ids.get('only')!, { owner: 'kubelet' });
+  assert.deepEqual(node.images.list().map((image) => image.id).sort(), [own.id, ids.get('leased'), ids.get('named'), ids.get('wanted')].sort());
+});
