@@ -2,4 +2,4 @@
 import { existsSync } from 'node:fs';
 
 const source = new URL('./src/sim/testing.ts', import.meta.url);
-export const { Cluster, createCluster, durationMs, kindOf, kinds, parseManifest } = await import(existsSync(source) ? source.href : './dist/sim/testing.js');
+export const { Cluster, createCluster, durationMs, kindOf, kinds, parseManifest, runLeaderElection } = await import(existsSync(source) ? source.href : './dist/sim/testing.js');

@@ -68,7 +68,10 @@ function asCompared(object: KubeObject | undefined): Json {
 /** After every write but apply. */
 export function trackManagedFields(context: RequestContext, old: KubeObject | undefined, object: KubeObject, options: { manager?: string; apply?: boolean; subresource?: string }): void {
   if (options.apply === true) return;
-  if (context.server.options.trackFields === false) { delete object.metadata.managedFields; return; }
+  if (context.server.options.trackFields === false) {
+    if (old?.metadata.managedFields === undefined) delete object.metadata.managedFields; else object.metadata.managedFields = old.metadata.managedFields;
+    return;
+  }
   const node: ObjectNode = context.kind.type;
   const subresource = options.subresource ?? '';
   const before = asCompared(old);

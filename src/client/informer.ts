@@ -34,6 +34,8 @@ export interface InformerDependencies {
   log: Logger;
   /** Ask for bookmarks, so that a quiet watch can be resumed after history was forgotten; true when absent. A simulation saves them. */
   bookmarks?: boolean;
+  /** How long the server shall keep each watch; its own choice when absent. */
+  watchSeconds?: number;
 }
 
 /** The key of an object in its informer and on work queues: `namespace/name`, or `name` for cluster kinds. */
@@ -201,7 +203,7 @@ export class Informer<T extends KubeObject = KubeObject> {
   }
 
   async #watch(): Promise<void> {
-    const events = this.#deps.client.watch<T>(this.kind, { ...this.options, resourceVersion: String(this.#version), allowBookmarks: this.#deps.bookmarks !== false, signal: this.#stop.signal });
+    const events = this.#deps.client.watch<T>(this.kind, { ...this.options, resourceVersion: String(this.#version), allowBookmarks: this.#deps.bookmarks !== false, ...(this.#deps.watchSeconds === undefined ? {} : { timeoutSeconds: this.#deps.watchSeconds }), signal: this.#stop.signal });
     for await (const event of events) {
       if (this.#stop.signal.aborted) return;
       this.#take(event);

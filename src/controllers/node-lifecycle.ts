@@ -20,6 +20,13 @@ export const nodeGraceMs = 40_000;
 const startupGraceMs = 60_000;
 
 export interface Taint { key: string; value?: string; effect: string; timeAdded?: string }
+/** Signs of life other than Leases: a simulation, where nothing is wrong, saves itself the writing. */
+export interface Heartbeats {
+  /** It is heard of all the time, for now. */
+  isBeating(node: string): boolean;
+  /** Called when a node is no longer (or again) beating, with how long ago it last did. */
+  listen(changed: (node: string, agoMs: number) => void): void;
+}
 export interface NodePlan { conditions: Condition[] | undefined; taints: Taint[] | undefined; /** Its kubelet is lost. */ lost: boolean; becameLost: boolean }
 
 const unreachable = 'node.kubernetes.io/unreachable';
@@ -89,6 +96,7 @@ export function evictionDelayMs(pod: KubeObject, taints: readonly Taint[], nowMs
 
 class NodeLifecycle {
   readonly #context: ControllerContext;
+  readonly #heartbeats: Heartbeats | undefined;
   readonly #nodes: Informer;
   readonly #pods: Informer;
   readonly #leases: Informer;
@@ -98,8 +106,10 @@ class NodeLifecycle {
   readonly queue: WorkQueue;
   readonly evictionQueue: WorkQueue;
 
-  constructor(context: ControllerContext) {
+  constructor(context: ControllerContext, heartbeats: Heartbeats | undefined) {
     this.#context = context;
+    this.#heartbeats = heartbeats;
+    heartbeats?.listen((node, agoMs) => { this.#hear(node, '', agoMs); this.queue.add(node); });
     this.#recorder = recorderOf(context, 'node-controller');
     this.#nodes = context.informers.informer(kinds.Node);
     this.#pods = context.informers.informer(kinds.Pod).addIndex('node', indexes.node);
@@ -119,10 +129,10 @@ class NodeLifecycle {
     });
   }
 
-  #hear(name: string, renewTime: string): void {
+  #hear(name: string, renewTime: string, agoMs = 0): void {
     const held = this.#heard.get(name);
-    if (held?.renewTime === renewTime) return;
-    const now = this.#context.clock.monotonic();
+    if (held?.renewTime === renewTime && renewTime !== '') return;
+    const now = this.#context.clock.monotonic() - agoMs;
     const wasLost = held !== undefined && now - held.atMs >= held.graceMs;
     if (held === undefined) this.#heard.set(name, { atMs: now, renewTime, graceMs: nodeGraceMs });
     else Object.assign(held, { atMs: now, renewTime, graceMs: nodeGraceMs });
@@ -152,7 +162,8 @@ class NodeLifecycle {
     const heard = this.#heard.get(name);
     if (node === undefined || heard === undefined) return undefined;
     const { client, clock } = this.#context;
-    const silentMs = clock.monotonic() - heard.atMs;
+    const isBeating = this.#heartbeats?.isBeating(name) === true;
+    const silentMs = isBeating ? 0 : clock.monotonic() - heard.atMs;
     const isLost = silentMs >= heard.graceMs;
     const plan = planNode(node, isLost, clock.now());
     if (plan.conditions !== undefined) await client.update(kinds.Node, { ...node, status: { ...node['status'], conditions: plan.conditions } }, { subresource: 'status' });
@@ -163,7 +174,7 @@ class NodeLifecycle {
     if (plan.becameLost) this.#recorder.event(node, 'Normal', 'NodeNotReady', `Node ${name} status is now: NodeNotReady`);
     const ready = (plan.conditions ?? (node['status']?.conditions as Condition[] | undefined) ?? []).find(({ type }) => type === 'Ready');
     if (ready !== undefined && ready.status !== 'True') await this.#markPodsNotReady(name);
-    return isLost ? undefined : { requeueAfterMs: heard.graceMs - silentMs };
+    return isLost || isBeating ? undefined : { requeueAfterMs: heard.graceMs - silentMs };
   }
 
   /** Services must not send to Pods of which nothing is known. */
@@ -210,7 +221,7 @@ function states(node: KubeObject): Record<string, string> {
   return Object.fromEntries(((node['status']?.conditions ?? []) as Condition[]).map(({ type, status }) => [type, status]));
 }
 
-export function startNodeLifecycleController(context: ControllerContext): Controller {
-  const controller = new NodeLifecycle(context);
+export function startNodeLifecycleController(context: ControllerContext, heartbeats?: Heartbeats): Controller {
+  const controller = new NodeLifecycle(context, heartbeats);
   return { name: 'node-lifecycle', queues: [controller.queue, controller.evictionQueue] };
 }

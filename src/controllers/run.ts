@@ -18,7 +18,7 @@ import { startHpaController } from './hpa.ts';
 import { startJobController } from './job-controller.ts';
 import { type AddressProvider, startLoadBalancerController } from './load-balancer.ts';
 import { startNamespaceController } from './namespace.ts';
-import { startNodeLifecycleController } from './node-lifecycle.ts';
+import { type Heartbeats, startNodeLifecycleController } from './node-lifecycle.ts';
 import { startPodCollector } from './pod-collector.ts';
 import { startReplicaSetController, startReplicationController } from './replicaset.ts';
 import { startResourceQuotaController } from './resource-quota.ts';
@@ -36,6 +36,8 @@ export interface ControllerOptions {
   loadBalancerAddresses?: AddressProvider;
   /** How often each HorizontalPodAutoscaler looks at its metrics; 15 s when absent. */
   autoscalerPeriodMs?: number;
+  /** Signs of life of nodes beside their Leases. */
+  heartbeats?: Heartbeats;
   /** Controllers not to start, by name. */
   disabled?: readonly string[];
 }
@@ -65,7 +67,7 @@ const starters: Record<string, (context: ControllerContext, options: ControllerO
   hpa: (context, options) => startHpaController(context, options.autoscalerPeriodMs),
   disruption: startDisruptionController,
   'resource-quota': startResourceQuotaController,
-  'node-lifecycle': startNodeLifecycleController,
+  'node-lifecycle': (context, options) => startNodeLifecycleController(context, options.heartbeats),
   'pod-collector': startPodCollector,
   'volume-binder': (context, options) => startVolumeBinder(context, { directory: options.volumeDirectory ?? '/var/lib/tiphys/volumes', createClass: true }),
   'ephemeral-volume': startEphemeralVolumeController,

@@ -152,20 +152,25 @@ class Scheduler {
   #wake(): void {
     if (this.#running || !this.#started || this.stopped.signal.aborted) return;
     this.#running = true;
-    void this.#run().catch((error: unknown) => this.#log.error('scheduling loop failed', { error })).finally(() => { this.#running = false; });
+    void this.#run().catch((error: unknown) => this.#log.error('scheduling loop failed', { error }));
   }
 
   async #run(): Promise<void> {
     // Off the turn of the event that woke us, so that a burst is one run.
     await undefined;
-    let sliceStart = this.#clock.monotonic();
-    for (let entry = this.#queue.pop(); entry !== undefined && !this.stopped.signal.aborted; entry = this.#queue.pop()) {
-      this.#scheduleOne(entry);
-      while (this.#binding >= bindingsInFlightMax) await (this.#bindingDone ??= Promise.withResolvers()).promise;
-      if (this.#clock.monotonic() - sliceStart > sliceMsMax) {
-        await this.#clock.sleep(0);
-        sliceStart = this.#clock.monotonic();
+    try {
+      let sliceStart = this.#clock.monotonic();
+      for (let entry = this.#queue.pop(); entry !== undefined && !this.stopped.signal.aborted; entry = this.#queue.pop()) {
+        this.#scheduleOne(entry);
+        while (this.#binding >= bindingsInFlightMax) await (this.#bindingDone ??= Promise.withResolvers()).promise;
+        if (this.#clock.monotonic() - sliceStart > sliceMsMax) {
+          await this.#clock.sleep(0);
+          sliceStart = this.#clock.monotonic();
+        }
       }
+    } finally {
+      // On the turn that saw the queue empty: a Pod that comes on the next one must find nobody running.
+      this.#running = false;
     }
   }
 

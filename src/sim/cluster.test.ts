@@ -26,6 +26,17 @@ test('a Deployment becomes available, rolls out, and its Service follows', async
   assert.equal(slices.items.flatMap((slice) => slice['endpoints']).filter(({ conditions }: Json) => conditions.ready).length, 4);
 });
 
+test('every Pod of a Deployment finds its node, whichever number is asked for', async () => {
+  for (let replicas = 3; replicas <= 40; replicas += 3) {
+    await using cluster = await createCluster({ nodes: 1, managedFields: false });
+    await cluster.apply(deployment('web', 2));
+    await cluster.advance('5s');
+    await cluster.client.patch(kinds.Deployment, 'web', 'default', 'merge', { spec: { replicas } });
+    await cluster.advance('5s');
+    assert.equal((await cluster.client.get(kinds.Deployment, 'web', 'default'))['status'].readyReplicas, replicas);
+  }
+});
+
 test('a day of a CronJob passes in a moment, in its time zone and over a daylight-saving change', async () => {
   // Berlin goes from 02:00 to 03:00 on 29 March 2026: 02:30 does not exist that day.
   await using cluster = await createCluster({ nodes: 1, start: '2026-03-27T12:00:00Z', scripts: [{ selector: 'job=nightly', script: { exitAfter: '30s' } }] });

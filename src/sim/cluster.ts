@@ -25,7 +25,7 @@ import { type ForkableStore, createMemoryStore } from '#store/memory.ts';
 import { type Duration, durationMs, formatDuration } from './duration.ts';
 import { ObservedStore } from './event-hash.ts';
 import { FaultyTransport, ProcessTransport } from './faults.ts';
-import { historyTransactionsMax, runUntilMsMax, timersPerInstantMax } from './limits.ts';
+import { historyTransactionsMax, runUntilMsMax, timersPerInstantMax, watchSecondsMax } from './limits.ts';
 import { type Listening, type ListenOptions, listenCluster } from './listen.ts';
 import { metricsOf } from './metrics.ts';
 import { type NodeOptions, SimNodes } from './nodes.ts';
@@ -43,6 +43,10 @@ export interface ClusterOptions {
   controllers?: ControllerOptions;
   /** Events of kubelets (`Started`, `BackOff` …); true when absent. */
   events?: boolean;
+  /** Nodes write every renewal of their Leases. Otherwise they do so only while something is wrong: an idle year then costs little. */
+  leases?: boolean;
+  /** Keep track of who set which field; true when absent. Off, only what was applied is known. */
+  managedFields?: boolean;
   /** Keep a hash over all that is committed. */
   hash?: boolean;
   /** Lines of log to standard error from this level on; none when absent. */
@@ -66,7 +70,7 @@ function lazyKeys(random: SimRandom): KeyRing {
   return { format: 1, get ca() { return made().ca; }, get serviceAccount() { return made().serviceAccount; }, encryption: [] };
 }
 
-interface Parts { api: ApiServer; controllers: RunningControllers | undefined; scheduler: RunningScheduler | undefined; nodes: SimNodes; nodeInformers: InformerFactory; control: ControlProcess | undefined }
+interface Parts { controllers: RunningControllers | undefined; scheduler: RunningScheduler | undefined; nodes: SimNodes; nodeInformers: InformerFactory; control: ControlProcess | undefined }
 /** Controllers and scheduler are one process, as on a real server: they live and die together. */
 interface ControlProcess { informers: InformerFactory; transports: ProcessTransport[] }
 
@@ -83,19 +87,22 @@ export class Cluster implements AsyncDisposable {
   readonly client: Client;
   /** The network between each part and the API server. */
   readonly networks: Record<Part, FaultyTransport>;
+  readonly #connections: FaultyTransport[] = [];
   #parts: Parts | undefined;
   #starting: Promise<Parts> | undefined;
+  #apiServer: ApiServer | undefined;
+  #apiStarting: Promise<ApiServer> | undefined;
   #disposed = false;
   #restart: object | undefined;
   readonly #startNodes: readonly (NodeOptions & { isDown?: boolean; isCut?: boolean })[];
 
-  constructor(options: ClusterOptions, from?: { store: ForkableStore; nowMs: number; random: SimRandom; nodes: readonly NodeOptions[]; scripts: Scripts }) {
+  constructor(options: ClusterOptions, from?: { store: (clock: SimClock) => ForkableStore; nowMs: number; random: SimRandom; nodes: readonly NodeOptions[]; scripts: Scripts }) {
     this.options = options;
     const start = options.start ?? '2026-01-01T00:00:00Z';
     this.clock = new SimClock(from?.nowMs ?? (typeof start === 'number' ? start : Date.parse(start)));
     this.random = from?.random ?? new SimRandom(options.seed ?? 1);
     this.observed = new ObservedStore(options.hash === true);
-    this.store = this.observed.wrap(from?.store ?? createMemoryStore(this.clock));
+    this.store = this.observed.wrap(from?.store(this.clock) ?? createMemoryStore(this.clock));
     // History is forgotten by number, not only by age: much can happen while virtual time stands still.
     let sinceCompaction = 0;
     this.observed.onCommit(({ revision }) => {
@@ -107,10 +114,15 @@ export class Cluster implements AsyncDisposable {
     this.keys = lazyKeys(this.random.split());
     this.log = options.log === undefined ? silentLogger : createLogger(() => this.clock.now(), (line) => process.stderr.write(line), options.log);
     this.#startNodes = from?.nodes ?? (typeof options.nodes === 'object' ? options.nodes : Array.from({ length: options.nodes ?? 3 }, () => ({})));
-    const handle: ApiHandler = async (request) => (this.#parts ?? (await this.#start())).api.handle(request);
-    const network = (part: Part): FaultyTransport => new FaultyTransport(createDirectTransport(handle, partUsers[part]), this.clock, this.random);
-    this.networks = { controllers: network('controllers'), scheduler: network('scheduler'), nodes: network('nodes'), client: network('client') };
+    this.networks = { controllers: this.#network('controllers'), scheduler: this.#network('scheduler'), nodes: this.#network('nodes'), client: this.#network('client') };
     this.client = createClient(this.networks.client, 'sim');
+  }
+
+  #network(part: Part): FaultyTransport {
+    const handle: ApiHandler = async (request) => (this.#apiServer ?? (await this.#startApi())).handle(request);
+    const network = new FaultyTransport(createDirectTransport(handle, partUsers[part]), this.clock, this.random);
+    network.onChange = () => this.#parts?.nodes.setQuiet(Object.values(this.networks).every(({ isHealthy }) => isHealthy));
+    return network;
   }
 
   /** Virtual time, in milliseconds since 1970. */
@@ -118,7 +130,10 @@ export class Cluster implements AsyncDisposable {
   get nodes(): SimNodes { return this.#running.nodes; }
   get controllers(): RunningControllers | undefined { return this.#running.controllers; }
   get scheduler(): RunningScheduler | undefined { return this.#running.scheduler; }
-  get api(): ApiServer { return this.#running.api; }
+  get api(): ApiServer {
+    if (this.#apiServer === undefined) throw new Error('the API server has not started yet: await ready() first');
+    return this.#apiServer;
+  }
   /** Hash over everything committed so far (option `hash`). */
   get hash(): string { return this.observed.digest(); }
 
@@ -127,7 +142,7 @@ export class Cluster implements AsyncDisposable {
     return this.#parts;
   }
 
-  /** Resolves when every part runs; implied by every other method. */
+  /** Resolves when every part runs; implied by whatever lets time pass. */
   async ready(): Promise<void> { await this.#start(); }
 
   #start(): Promise<Parts> {
@@ -136,9 +151,9 @@ export class Cluster implements AsyncDisposable {
   }
 
   async #startParts(): Promise<Parts> {
-    const api = await this.#createApi();
+    await this.#startApi();
     // Other parts speak to the API server while they start.
-    const parts: Parts = { api, controllers: undefined, scheduler: undefined, control: undefined, ...this.#createNodes() };
+    const parts: Parts = { controllers: undefined, scheduler: undefined, control: undefined, ...this.#createNodes() };
     this.#parts = parts;
     await this.#runControl(parts);
     parts.nodeInformers.start();
@@ -151,15 +166,21 @@ export class Cluster implements AsyncDisposable {
     return parts;
   }
 
+  /** The API server comes up with the first request; the other parts when time shall pass. So a fork that only reads costs little. */
+  #startApi(): Promise<ApiServer> {
+    this.#apiStarting ??= this.#createApi().then((api) => (this.#apiServer = api));
+    return this.#apiStarting;
+  }
+
   #createApi(): Promise<ApiServer> {
-    return createApiServer({ store: this.store, clock: this.clock, random: this.random, log: this.log.child('apiserver'), keys: this.keys, metrics: metricsOf(() => this.#running.nodes, () => this.clock.now()) });
+    return createApiServer({ trackFields: this.options.managedFields !== false, historyKeepMs: 0, store: this.store, clock: this.clock, random: this.random, log: this.log.child('apiserver'), keys: this.keys, metrics: metricsOf(() => this.#running.nodes, () => this.clock.now()) });
   }
 
   #createNodes(): Pick<Parts, 'nodes' | 'nodeInformers'> {
     const { clock, random, log } = this;
     const client = createClient(this.networks.nodes, 'kubelet');
-    const nodeInformers = new InformerFactory({ client, clock, random, log: log.child('nodes'), bookmarks: false });
-    const nodes = new SimNodes({ client, clock, random, log: log.child('nodes'), scripts: this.scripts, informers: nodeInformers, events: this.options.events !== false });
+    const nodeInformers = new InformerFactory({ client, clock, random, log: log.child('nodes'), bookmarks: false, watchSeconds: watchSecondsMax });
+    const nodes = new SimNodes({ client, clock, random, log: log.child('nodes'), scripts: this.scripts, informers: nodeInformers, events: this.options.events !== false, writesLeases: this.options.leases === true });
     return { nodes, nodeInformers };
   }
 
@@ -167,9 +188,9 @@ export class Cluster implements AsyncDisposable {
     const { clock, random, log } = this;
     const transports = [new ProcessTransport(this.networks.controllers), new ProcessTransport(this.networks.scheduler)];
     const [controllers, scheduler] = [createClient(transports[0]!, 'kube-controller-manager'), createClient(transports[1]!, 'kube-scheduler')];
-    const informers = new InformerFactory({ client: controllers, clock, random, log, bookmarks: false });
+    const informers = new InformerFactory({ client: controllers, clock, random, log, bookmarks: false, watchSeconds: watchSecondsMax });
     parts.control = { informers, transports };
-    const started = await runControllers({ client: controllers, clock, random, log, informers, options: { rootCa: 'simulated', ...this.options.controllers } });
+    const started = await runControllers({ client: controllers, clock, random, log, informers, options: { rootCa: 'simulated', heartbeats: parts.nodes, ...this.options.controllers } });
     if (parts.control?.informers !== informers) return;
     parts.controllers = started;
     parts.scheduler = await runScheduler({ client: scheduler, clock, random, log, informers });
@@ -235,7 +256,14 @@ export class Cluster implements AsyncDisposable {
       return { ...option, isDown: !state.isUp, isCut: !state.isConnected };
     });
     const random = seed === undefined ? this.random.split() : new SimRandom(seed);
-    return new Cluster(this.options, { store: this.store.fork() as ForkableStore, nowMs: this.clock.now(), random, nodes, scripts: this.scripts });
+    return new Cluster(this.options, { store: (clock) => this.store.fork(clock), nowMs: this.clock.now(), random, nodes, scripts: this.scripts });
+  }
+
+  /** A client with a network of its own, to cut and to slow: for an operator under test. */
+  connect(userAgent: string): { client: Client; network: FaultyTransport } {
+    const network = this.#network('client');
+    this.#connections.push(network);
+    return { client: createClient(network, userAgent), network };
   }
 
   /** Real HTTPS with a kubeconfig, for kubectl and for operators. Dispose it before the cluster. */
@@ -269,12 +297,13 @@ export class Cluster implements AsyncDisposable {
 
   /** Stops the API server for `downtime`: requests fail, watches end, clients come back by themselves. */
   async restartApiServer(downtime: Duration = '1s'): Promise<void> {
-    const parts = await this.#start();
-    for (const network of Object.values(this.networks)) network.cut();
-    await parts.api[Symbol.asyncDispose]();
+    await this.#start();
+    const connections = [...Object.values(this.networks), ...this.#connections];
+    for (const network of connections) network.cut();
+    await this.api[Symbol.asyncDispose]();
     await this.clock.advance(durationMs(downtime));
-    parts.api = await this.#createApi();
-    for (const network of Object.values(this.networks)) network.heal();
+    this.#apiServer = await this.#createApi();
+    for (const network of connections) network.heal();
   }
 
   async #stopControl(parts: Parts): Promise<void> {
@@ -302,9 +331,10 @@ export class Cluster implements AsyncDisposable {
       await parts.nodes[Symbol.asyncDispose]();
       await parts.nodeInformers[Symbol.asyncDispose]();
       void this.#stopControl(parts);
-      for (const network of Object.values(this.networks)) await network[Symbol.asyncDispose]();
-      await parts.api[Symbol.asyncDispose]();
     }
+    for (const network of [...Object.values(this.networks), ...this.#connections]) await network[Symbol.asyncDispose]();
+    await (await this.#apiStarting?.catch(() => undefined))?.[Symbol.asyncDispose]();
+    await this.#apiServer?.[Symbol.asyncDispose]();
     await this.store[Symbol.asyncDispose]();
   }
 }

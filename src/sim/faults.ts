@@ -37,7 +37,10 @@ function linked(...signals: (AbortSignal | undefined)[]): { controller: AbortCon
 }
 
 export class FaultyTransport implements Transport {
-  readonly faults: NetworkFaults = noFaults();
+  readonly faults: NetworkFaults;
+  /** Called when what is wrong changes. */
+  onChange: (() => void) | undefined;
+  readonly #faults = noFaults();
   readonly #inner: Transport;
   readonly #clock: Clock;
   readonly #random: Random;
@@ -47,20 +50,26 @@ export class FaultyTransport implements Transport {
     this.#inner = inner;
     this.#clock = clock;
     this.#random = random;
+    this.faults = new Proxy(this.#faults, { set: (target, name, value) => { const done = Reflect.set(target, name, value); this.onChange?.(); return done; } });
+  }
+
+  get isHealthy(): boolean {
+    const { cut, delayMsMax, requestLoss, replyLoss } = this.#faults;
+    return !cut && delayMsMax === 0 && requestLoss === 0 && replyLoss === 0;
   }
 
   async send(request: TransportRequest): Promise<KubeObject> {
-    const { faults } = this;
+    const faults = this.#faults;
     if (faults.cut || (faults.requestLoss > 0 && this.#random.float() < faults.requestLoss)) throw lost();
     if (faults.delayMsMax > 0) await this.#clock.sleep(this.#random.float() * faults.delayMsMax);
     const answer = await this.#inner.send(request);
     if (faults.delayMsMax > 0) await this.#clock.sleep(this.#random.float() * faults.delayMsMax);
-    if (this.faults.cut || (faults.replyLoss > 0 && this.#random.float() < faults.replyLoss)) throw lost();
+    if (faults.cut || (faults.replyLoss > 0 && this.#random.float() < faults.replyLoss)) throw lost();
     return answer;
   }
 
   watch(request: TransportRequest): AsyncIterable<WatchEvent> {
-    if (this.faults.cut) return { [Symbol.asyncIterator]: () => ({ next: () => Promise.reject(lost()) }) };
+    if (this.#faults.cut) return { [Symbol.asyncIterator]: () => ({ next: () => Promise.reject(lost()) }) };
     const { controller: broken, unlink } = linked(request.signal);
     this.#watches.add(broken);
     const events = this.#inner.watch({ ...request, signal: broken.signal })[Symbol.asyncIterator]();
@@ -68,7 +77,7 @@ export class FaultyTransport implements Transport {
     const next = async (): Promise<IteratorResult<WatchEvent>> => {
       try {
         const result = await events.next();
-        if (this.faults.delayMsMax > 0 && result.done !== true) await this.#clock.sleep(this.#random.float() * this.faults.delayMsMax);
+        if (this.#faults.delayMsMax > 0 && result.done !== true) await this.#clock.sleep(this.#random.float() * this.#faults.delayMsMax);
         if (result.done === true) release();
         return result;
       } catch (error) {

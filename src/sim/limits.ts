@@ -12,3 +12,5 @@ export const crashBackoffResetMs = 600_000;
 export const logLinesMax = 10_000;
 /** Committed operations of history that are kept for watches. */
 export const historyTransactionsMax = 10_000;
+/** Watches of the cluster's own parts do not end by themselves: each would have to be opened anew every virtual hour. */
+export const watchSecondsMax = 10 * 365 * 86_400;

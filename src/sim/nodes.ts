@@ -9,6 +9,7 @@ import { createEventRecorder, type EventRecorder, microTimestamp, timestamp } fr
 import { indexes, type Informer, InformerFactory, keyOf } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import { conditionOf } from '#controllers/pods.ts';
+import type { Heartbeats } from '#controllers/node-lifecycle.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random, Timer } from '#os/clock.ts';
 import { type Duration, durationMs } from './duration.ts';
@@ -32,7 +33,7 @@ export interface NodeOptions {
 
 export interface SimNodeState { readonly name: string; readonly isUp: boolean; readonly isConnected: boolean; readonly pods: readonly string[] }
 
-interface Dependencies { client: Client; clock: Clock; random: Random; log: Logger; scripts: Scripts; informers: InformerFactory; /** Events of kubelets; off for scale runs. */ events: boolean }
+interface Dependencies { client: Client; clock: Clock; random: Random; log: Logger; scripts: Scripts; informers: InformerFactory; /** Events of kubelets; off for scale runs. */ events: boolean; /** Leases are written always, not only when something is wrong. */ writesLeases: boolean }
 
 const silentRecorder: EventRecorder = { event() {}, flush: async () => undefined };
 
@@ -46,6 +47,9 @@ class SimNode implements SimNodeState {
   isUp = true;
   isConnected = true;
   #leaseTimer: Timer | undefined;
+  /** When in each period the Lease falls due. */
+  #phaseMs = 0;
+  #wasBeating = false;
   #nextIp = 1;
   #reporting = false;
   readonly #dirty = new Set<SimPod>();
@@ -87,7 +91,19 @@ class SimNode implements SimNodeState {
     }
     await this.#renew();
     // Leases of many nodes must not fall due at one instant.
-    this.#leaseTimer = clock.setTimer(Math.floor(this.#fleet.deps.random.float() * leaseRenewMs), () => this.#onLease());
+    this.#phaseMs = (clock.monotonic() + Math.floor(this.#fleet.deps.random.float() * leaseRenewMs)) % leaseRenewMs;
+    this.heartbeatsChanged();
+  }
+
+  get isBeating(): boolean { return this.#acts && this.#fleet.isQuiet; }
+
+  /** Starts or ends writing Leases: where nothing is wrong, they are renewed in thought only. */
+  heartbeatsChanged(): void {
+    const agoMs = (((this.#fleet.deps.clock.monotonic() - this.#phaseMs) % leaseRenewMs) + leaseRenewMs) % leaseRenewMs;
+    this.#leaseTimer?.cancel();
+    this.#leaseTimer = this.#fleet.isQuiet ? undefined : this.#fleet.deps.clock.setTimer(leaseRenewMs - agoMs, () => this.#onLease());
+    if (this.#wasBeating && !this.isBeating) this.#fleet.tellHeartbeat(this.name, agoMs);
+    this.#wasBeating = this.isBeating;
   }
 
   #conditions(): unknown[] {
@@ -214,22 +230,34 @@ class SimNode implements SimNodeState {
   /** Power off: no lease, no reports, containers gone. */
   down(): void {
     this.isUp = false;
+    this.heartbeatsChanged();
     for (const pod of this.running.values()) pod.suspend();
   }
 
   up(): void {
     if (this.isUp) return;
     this.isUp = true;
+    this.#returned();
     for (const pod of this.running.values()) pod.reboot();
     this.#catchUp();
   }
 
-  cut(): void { this.isConnected = false; }
+  cut(): void {
+    this.isConnected = false;
+    this.heartbeatsChanged();
+  }
 
   heal(): void {
     if (this.isConnected) return;
     this.isConnected = true;
+    this.#returned();
     this.#catchUp();
+  }
+
+  #returned(): void {
+    this.heartbeatsChanged();
+    // The first sign of life is a written one.
+    if (this.isBeating) void this.#renew().catch(() => undefined);
   }
 
   /** Back in touch: reports itself, drops Pods that are gone, takes up new ones, writes what changed meanwhile. */
@@ -253,19 +281,35 @@ class SimNode implements SimNodeState {
   }
 }
 
-export class SimNodes implements AsyncDisposable {
+export class SimNodes implements AsyncDisposable, Heartbeats {
   readonly deps: Dependencies;
   readonly pods: Informer;
   readonly #nodes = new Map<string, SimNode>();
   isStopped = false;
+  #isQuiet: boolean;
+  #heard: ((node: string, agoMs: number) => void) | undefined;
 
   constructor(deps: Dependencies) {
     this.deps = deps;
+    this.#isQuiet = !deps.writesLeases;
     this.pods = deps.informers.informer(kinds.Pod).addIndex('node', indexes.node);
     const see = (pod: KubeObject): void => { this.#nodes.get(pod['spec']?.nodeName ?? '')?.see(pod); };
     const seeSelf = (node: KubeObject): void => { this.#nodes.get(node.metadata.name!)?.seeSelf(node); };
     deps.informers.informer(kinds.Node).addHandler({ added: seeSelf, updated: seeSelf });
     this.pods.addHandler({ added: see, updated: see, deleted: (pod) => { this.#nodes.get(pod['spec']?.nodeName ?? '')?.unsee(pod); } });
+  }
+
+  /** Nothing is wrong with any network: Leases need not be written to be known. */
+  get isQuiet(): boolean { return this.#isQuiet; }
+  isBeating(node: string): boolean { return this.#nodes.get(node)?.isBeating === true; }
+  listen(heard: (node: string, agoMs: number) => void): void { this.#heard = heard; }
+  tellHeartbeat(node: string, agoMs: number): void { this.#heard?.(node, agoMs); }
+
+  setQuiet(isQuiet: boolean): void {
+    const next = isQuiet && !this.deps.writesLeases;
+    if (next === this.#isQuiet) return;
+    this.#isQuiet = next;
+    for (const node of this.#nodes.values()) node.heartbeatsChanged();
   }
 
   /** Adds nodes and waits until they are registered. `existing` nodes (a fork) take up what they already run. */

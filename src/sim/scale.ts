@@ -14,7 +14,7 @@ export async function runScale(nodes: number, podsPerNode: number): Promise<stri
   const lines: string[] = [];
   let startMs = realClock.monotonic();
   let cpu = process.cpuUsage();
-  await using cluster = await createCluster({ nodes: Array.from({ length: nodes }, (_, i) => ({ zone: `zone-${i % 3}` })), events: false });
+  await using cluster = await createCluster({ nodes: Array.from({ length: nodes }, (_, i) => ({ zone: `zone-${i % 3}` })), events: false, managedFields: false });
   let transactions = 0;
   const lap = (what: string, pods: number): void => {
     const seconds = (realClock.monotonic() - startMs) / 1000;

@@ -105,7 +105,7 @@ async function runFaults(world: World, workloads: readonly Workload[], endMs: nu
 
 export async function simulate({ seed, minutes = 5, nodes = 5, sabotage, log }: SimulationOptions): Promise<SimulationResult> {
   const zones = ['a', 'b', 'c'];
-  await using cluster = new Cluster({ seed, hash: true, nodes: Array.from({ length: nodes }, (_, i) => ({ name: `node-${i}`, zone: zones[i % 3]! })), ...(log === undefined ? {} : { log }) });
+  await using cluster = new Cluster({ seed, hash: true, leases: true, nodes: Array.from({ length: nodes }, (_, i) => ({ name: `node-${i}`, zone: zones[i % 3]! })), ...(log === undefined ? {} : { log }) });
   const [leading, writes] = [oneLeader(), writesKept()];
   const checkers: Checker[] = [
     revisionsGrow(), listEqualsWatch(), finalizersHonoured(), identitiesUnique(), rolloutBounds(), budgetsKept(), quotasKept(), addressesUnique(), ownersAlive(), jobsExact(), workloadsWhole(), endpointsTrue(), leading, queuesBounded(),

@@ -4,4 +4,5 @@ export { type Duration, durationMs } from './duration.ts';
 export type { NodeOptions } from './nodes.ts';
 export type { ContainerContext, ExecResult, PodScript, ScriptRule, ScriptSource } from './pod-script.ts';
 export { kindOf, kinds } from '#client/kinds.ts';
+export { runLeaderElection } from '#client/leader-election.ts';
 export type { Client } from '#client/client.ts';

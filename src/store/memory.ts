@@ -9,7 +9,7 @@ import { Mvcc } from './mvcc.ts';
 import type { Compare, ListOptions, ListResult, Operation, Store, StoredValue, StoreWatch, TxnResult, WatchRoute } from './store.ts';
 
 /** A store that can give an independent copy of its present state at once. */
-export interface ForkableStore extends Store { fork(): Store & ForkableStore }
+export interface ForkableStore extends Store { /** Leases of the copy run on `clock`. */ fork(clock?: Clock): ForkableStore }
 
 export class MemoryStore implements ForkableStore {
   #mvcc: Mvcc;

@@ -1,0 +1,1 @@
+export * from './src/sim/testing.ts';
