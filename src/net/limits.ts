@@ -8,4 +8,5 @@ export const linkNameLengthMax = 15;
 /** Taking an instance down: time that processes have after SIGTERM, that monitors have after their containers, and between two looks. */
 export const stopGraceMs = 2_500;
 export const monitorWaitMs = 5_000;
+export const monitorEndMs = 1_000;
 export const removalStepMs = 20;

@@ -12,7 +12,7 @@ import type { Nft } from '#os/nft.ts';
 import type { Processes } from '#os/processes.ts';
 import { uncoverForward } from './forward.ts';
 import { cgroupRoot, linkPrefix, tableName } from './names.ts';
-import { monitorWaitMs, removalStepMs, stopGraceMs } from './limits.ts';
+import { monitorEndMs, monitorWaitMs, removalStepMs, stopGraceMs } from './limits.ts';
 
 export interface RemovalDoors {
   processes: Processes; clock: Clock; mounts: Mounts; cgroups: Cgroups; netlink: Netlink; nft: Nft; log: Logger;
@@ -72,7 +72,8 @@ function monitorsOf(directories: string[]): number[] {
 /** Monitors end by themselves once their container has; they are gone when also init has taken note of it. */
 async function endMonitors(monitors: number[], doors: RemovalDoors): Promise<void> {
   const left = (): number[] => monitors.filter((pid) => { try { return readFileSync(`/proc/${pid}/comm`, 'utf8').trim() === 'conmon'; } catch { return false; } });
-  if (await until(doors.clock, monitorWaitMs, () => left().length === 0)) return;
+  // Their containers are dead: a monitor has only to write an exit code.
+  if (await until(doors.clock, monitorEndMs, () => left().length === 0)) return;
   for (const pid of left()) doors.processes.kill(pid, 'SIGKILL');
   await until(doors.clock, monitorWaitMs, () => left().length === 0);
 }

@@ -3,8 +3,9 @@
  * Changed endpoints go over its admin socket; changed routes or certificates by a reload that hands the listening sockets over, so that no
  * connection is refused. HAProxy outlives this process, and the next one takes it up again.
  */
+import { existsSync } from 'node:fs';
 import { connect } from 'node:net';
-import { mkdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, readdir, readlink, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isReason } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
@@ -102,7 +103,7 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
     await import('node:fs/promises').then(({ rename }) => rename(`${config}.new`, config));
     const old = await runningHaproxy(runDir);
     const socket = join(runDir, 'haproxy.sock');
-    const started = await processes.run('haproxy', ['-D', '-f', config, '-p', join(runDir, 'haproxy.pid'), ...(old === undefined ? [] : ['-x', socket, '-sf', String(old)])]);
+    const started = await processes.run('haproxy', ['-D', '-f', config, '-p', join(runDir, 'haproxy.pid'), ...(old === undefined ? [] : existsSync(socket) ? ['-x', socket, '-sf', String(old)] : ['-st', String(old)])]);
     if (started.code !== 0) { log.error('haproxy did not start', { stderr: started.stderr.slice(0, 2000) }); schedule(2_000); return; }
     shape = newShape;
     slots = new Map(plan.backends.map((backend) => [backend.name, Array.from({ length: backend.slots }, (_unused, index) => { const server = backend.servers[index]; return server === undefined ? undefined : `${server.ip}:${server.port}`; })]));
@@ -167,9 +168,18 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
 /** The pid of this node's HAProxy, when it runs. */
 export async function runningHaproxy(runDir: string): Promise<number | undefined> {
   const pid = Number((await readFile(join(runDir, 'haproxy.pid'), 'utf8').catch(() => '')).trim().split('\n').at(-1));
-  if (!Number.isInteger(pid) || pid <= 0) return undefined;
-  const program = await readlink(`/proc/${pid}/exe`).catch(() => '');
-  return program.includes('haproxy') ? pid : undefined;
+  if (Number.isInteger(pid) && pid > 0 && (await readlink(`/proc/${pid}/exe`).catch(() => '')).includes('haproxy')) return pid;
+  return findHaproxy(join(runDir, 'haproxy.cfg'));
+}
+
+/** By its command line: the run directory, and the note of its pid with it, may have been removed under a proxy that still listens. */
+async function findHaproxy(config: string): Promise<number | undefined> {
+  for (const name of await readdir('/proc')) {
+    if (!/^\d+$/.test(name)) continue;
+    const words = (await readFile(`/proc/${name}/cmdline`, 'utf8').catch(() => '')).split('\0');
+    if (words[0]?.endsWith('haproxy') === true && words.includes(config)) return Number(name);
+  }
+  return undefined;
 }
 
 function adminCommand(socketPath: string, command: string): Promise<string> {

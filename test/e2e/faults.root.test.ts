@@ -80,7 +80,8 @@ test('one process is killed alone', { timeout: 180_000 }, async (t) => {
     // What a reboot does to the kernel's side is done by `down`; the run directory goes with it.
     assert.equal((await machine.tiphys(['down'])).code, 0);
     rmSync(`${machine.home}/run`, { recursive: true, force: true });
-    assert.equal((await machine.tiphys(['up'])).code, 0);
+    const up = await machine.tiphys(['up']);
+    assert.equal(up.code, 0, up.stderr);
     await machine.kube('rollout', 'status', 'deployment/web', '--timeout=60s');
     await machine.until('the Service', async () => { const requests = load(`http://${address}/`); await pause(100); return String((await requests.stop()).failed.length); }, /^0$/);
   });
