@@ -2,7 +2,7 @@
  * Stopping an instance: processes first, then containers, then everything the host was given - links, tables, namespaces, mounts, cgroups.
  * Works from the instance's id alone, so that it also clears up after processes that were killed. Data stays unless it is to be purged.
  */
-import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readlinkSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { removeAllOf } from '#net/remove-all.ts';
 import { realClock } from '#os/clock.real.ts';
@@ -70,6 +70,6 @@ async function stopHaproxy(runDir: string): Promise<void> {
   const pid = await runningHaproxy(runDir);
   if (pid === undefined) return;
   linuxProcesses.kill(pid, 'SIGTERM');
-  const gone = (): boolean => { try { return !readFileSync(`/proc/${pid}/comm`, 'utf8').includes('haproxy'); } catch { return true; } };
+  const gone = (): boolean => { try { return !readlinkSync(`/proc/${pid}/exe`).includes('haproxy'); } catch { return true; } };
   if (!await waitUntil(realClock, 3_000, gone, 20)) linuxProcesses.kill(pid, 'SIGKILL');
 }
