@@ -195,15 +195,23 @@ class SimNode implements SimNodeState {
   #flush(which: SimPod): void {
     if (this.#writing.has(which) || !this.#acts) return;
     this.#writing.add(which);
-    void this.#write(which).finally(() => {
-      this.#writing.delete(which);
-    });
+    void this.#write(which);
   }
 
   async #write(which: SimPod): Promise<void> {
-    const { client, clock, log } = this.#fleet.deps;
     // What changes on one turn is one write.
     await undefined;
+    try {
+      await this.#writeAll(which);
+    } finally {
+      this.#writing.delete(which);
+      // What changed while this came to its end.
+      if ((this.#dirty.has(which) || this.#gone.has(which)) && this.#acts) this.#flush(which);
+    }
+  }
+
+  async #writeAll(which: SimPod): Promise<void> {
+    const { client, clock, log } = this.#fleet.deps;
     while ((this.#dirty.has(which) || this.#gone.has(which)) && this.#acts) {
       const wasDirty = this.#dirty.delete(which);
       const isGone = this.#gone.has(which);

@@ -10,8 +10,7 @@ async function allDeployments(cluster: Cluster, holds: (status: Record<string, n
   return items.every(({ status, spec, metadata }) => holds(status ?? {}, spec.replicas, metadata.generation ?? 0));
 }
 
-export async function runScale(nodes: number, podsPerNode: number): Promise<string[]> {
-  const lines: string[] = [];
+export async function runScale(nodes: number, podsPerNode: number, print: (line: string) => void): Promise<void> {
   let startMs = realClock.monotonic();
   let cpu = process.cpuUsage();
   await using cluster = await createCluster({ nodes: Array.from({ length: nodes }, (_, i) => ({ zone: `zone-${i % 3}` })), events: false, managedFields: false });
@@ -20,7 +19,7 @@ export async function runScale(nodes: number, podsPerNode: number): Promise<stri
     const seconds = (realClock.monotonic() - startMs) / 1000;
     const used = process.cpuUsage(cpu);
     const done = cluster.observed.transactions - transactions;
-    lines.push(`${String(nodes).padStart(5)} nodes ${what.padEnd(10)} ${seconds.toFixed(2).padStart(8)} s  ${((used.user + used.system) / 1e6).toFixed(1).padStart(6)} CPU s  ${Math.round(process.memoryUsage.rss() / 1e6)} MB  ${done} transactions (${((seconds * 1000) / Math.max(1, done)).toFixed(3)} ms each)${pods === 0 ? '' : `  ${Math.round(pods / seconds)} Pods/s`}`);
+    print(`${String(nodes).padStart(5)} nodes ${what.padEnd(10)} ${seconds.toFixed(2).padStart(8)} s  ${((used.user + used.system) / 1e6).toFixed(1).padStart(6)} CPU s  ${Math.round(process.memoryUsage.rss() / 1e6)} MB  ${done} transactions (${((seconds * 1000) / Math.max(1, done)).toFixed(3)} ms each)${pods === 0 ? '' : `  ${Math.round(pods / seconds)} Pods/s`}`);
     startMs = realClock.monotonic();
     cpu = process.cpuUsage();
     transactions = cluster.observed.transactions;
@@ -48,5 +47,4 @@ export async function runScale(nodes: number, podsPerNode: number): Promise<stri
   for (let i = 0; i < lost; i++) cluster.nodes.boot(`node-${i}`);
   await cluster.runUntil(async () => (await cluster.client.list(kinds.Pod, { namespace: 'default', limit: 1 })).items.length === 0, { every: '1s' });
   lap('delete', total);
-  return lines;
 }

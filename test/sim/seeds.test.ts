@@ -1,17 +1,31 @@
-/** Seeds under faults; more with `npm run simulate -- --seeds N --minutes M`. */
+/** A hundred seeds under faults, short runs; more and longer with `npm run simulate -- --seeds N --minutes M`. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { describeFailure, simulate } from '#sim/simulate.ts';
+import { linuxProcesses } from '#os/processes.linux.ts';
+import { runSeeds } from '#sim/seeds.ts';
+import { describeFailure, type SimulationResult } from '#sim/simulate.ts';
 
-const minutes = 2;
+const minutes = 0.75;
+const seeds = Array.from({ length: 100 }, (_, at) => at + 1);
 
-for (let seed = 1; seed <= 12; seed++) {
-  test(`every invariant holds under faults with seed ${seed}`, async () => {
-    const result = await simulate({ seed, minutes });
-    assert.equal(result.violations.length, 0, describeFailure(result, minutes));
-  });
+async function hashes(which: readonly number[], workers: number): Promise<string[]> {
+  const found: string[] = [];
+  await runSeeds(which, { minutes }, workers, (result) => { found.push(result.hash); });
+  return found;
 }
 
-test('a seed gives one history', async () => {
-  assert.equal((await simulate({ seed: 3, minutes: 1 })).hash, (await simulate({ seed: 3, minutes: 1 })).hash);
+test('every invariant holds under faults with each of 100 seeds, and a seed gives one history in any worker and process', async () => {
+  const results: SimulationResult[] = [];
+  await runSeeds(seeds, { minutes }, 2, (result) => { results.push(result); });
+  const failures = results.filter(({ violations }) => violations.length > 0);
+  assert.equal(failures.length, 0, failures.map((result) => describeFailure(result, minutes)).join('\n'));
+  assert.equal(results.length, seeds.length);
+  assert.equal(new Set(results.map(({ hash }) => hash)).size, seeds.length, 'each seed has a history of its own');
+
+  const some = results.slice(0, 4).map(({ hash }) => hash);
+  assert.deepEqual(await hashes([1, 2, 3, 4], 1), some, 'one worker');
+  assert.deepEqual(await hashes([1, 2, 3, 4], 3), some, 'three workers');
+  const program = new URL('../../src/sim/simulate.main.ts', import.meta.url).pathname;
+  const { stdout } = await linuxProcesses.run(process.execPath, [program, '--seeds', '4', '--minutes', String(minutes), '--workers', '1']);
+  assert.deepEqual([...stdout.matchAll(/hash (\w+)/g)].map(([, hash]) => hash), some.map((hash) => hash.slice(0, 12)), 'another process');
 });

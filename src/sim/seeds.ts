@@ -1,0 +1,43 @@
+/**
+ * Many seeds at once: each is a run of its own, so they are shared out over worker threads, one seed at a time to whoever is free. A seed
+ * gives the same history in whichever worker it runs; results come in the order of the seeds.
+ */
+import { isMainThread, parentPort, Worker } from 'node:worker_threads';
+import { simulate, type SimulationOptions, type SimulationResult } from './simulate.ts';
+
+export type SeedOptions = Omit<SimulationOptions, 'seed' | 'sabotage'>;
+
+/** Calls `done` for each seed, in order. */
+export async function runSeeds(seeds: readonly number[], options: SeedOptions, workersMax: number, done: (result: SimulationResult) => void | Promise<void>): Promise<void> {
+  const results = seeds.map(() => Promise.withResolvers<SimulationResult>());
+  for (const { promise } of results) promise.catch(() => undefined);
+  let next = 0;
+  const workers = Array.from({ length: Math.min(workersMax, seeds.length) }, () => {
+    const worker = new Worker(new URL(import.meta.url));
+    let at = -1;
+    const give = (): void => {
+      at = next++;
+      if (at < seeds.length) worker.postMessage({ ...options, seed: seeds[at]! });
+    };
+    worker.on('message', (result: SimulationResult | { failed: string }) => {
+      if ('failed' in result) results[at]!.reject(new Error(`seed ${seeds[at]}: ${result.failed}`));
+      else results[at]!.resolve(result);
+      give();
+    });
+    worker.on('error', (error) => { for (const { reject } of results) reject(error); });
+    give();
+    return worker;
+  });
+  try {
+    for (const { promise } of results) await done(await promise);
+  } finally {
+    await Promise.all(workers.map((worker) => worker.terminate()));
+  }
+}
+
+if (!isMainThread && parentPort !== null) {
+  const port = parentPort;
+  port.on('message', (options: SimulationOptions) => {
+    void simulate(options).then((result) => port.postMessage(result), (error: unknown) => port.postMessage({ failed: error instanceof Error ? (error.stack ?? error.message) : String(error) }));
+  });
+}
