@@ -5,7 +5,7 @@
  * where the last one stopped, whichever line that was. Memory (back-off, probe results) is declared in `plan.ts` and may be lost.
  * A pass may fail anywhere; the next pass starts from what is there. Terminating is a pass too, and safe to repeat.
  */
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { ApiError } from '#base/errors.ts';
 import type { Client } from '#client/client.ts';
@@ -15,12 +15,13 @@ import type { Logger } from '#observe/log.ts';
 import { hostPorts, makeContainerSpec, podHostname, type DnsSettings } from './container-spec.ts';
 import { containerEnvironment } from './env.ts';
 import { WaitingError, type ImageManager } from './images.ts';
-import { interimStatusMs, syncErrorRetryMaxMs, syncErrorRetryMs, terminationLogBytesMax, terminationLogLinesMax, terminationMessageBytesMax } from './limits.ts';
+import { interimStatusMs, syncErrorRetryMaxMs, syncErrorRetryMs } from './limits.ts';
 import { labelContainerName, labelPodUid, labelRestartCount, labelTermination, podDir, podFullName, podLabels, podLogsDir, podSecretsDir, terminationMessagePath, type KubeletPaths } from './names.ts';
 import { isSidecar, memoryOf, planPod, type Attempt, type Memory, type Observed, type PodPlan } from './plan.ts';
 import { runAction, startProbe } from './probes.ts';
 import { podCgroupParent, podResources } from './qos.ts';
 import { podStatus } from './status.ts';
+import { readTerminationMessage } from './termination-message.ts';
 import { mountVolumes, removePodFiles, type MountedVolumes, type VolumeSources } from './volumes.ts';
 
 export interface PodEvents { event(type: 'Normal' | 'Warning', reason: string, message: string, container?: string): void }
@@ -202,14 +203,8 @@ export class PodWorker {
   async #terminationMessage(name: string, status: ContainerStatus, restartCount: number): Promise<string> {
     const known = this.#messages.get(status.id);
     if (known !== undefined) return known;
-    const container = this.#containerNamed(name);
-    let text = (await readFile(terminationMessagePath(this.#context.paths, this.uid, name, restartCount)).catch(() => Buffer.alloc(0))).subarray(0, terminationMessageBytesMax).toString('utf8');
-    if (text === '' && container?.terminationMessagePolicy === 'FallbackToLogsOnError' && status.exitCode !== 0) {
-      const lines: Uint8Array[] = [];
-      for await (const line of this.#context.engine.containers.logs(status.id, { stdout: true, stderr: true, follow: false, tailLines: terminationLogLinesMax })) lines.push(line.data);
-      text = Buffer.concat(lines).subarray(-terminationLogBytesMax).toString('utf8');
-    }
-    if (text === '' && status.error !== '') text = status.error;
+    const { engine, paths } = this.#context;
+    const text = await readTerminationMessage(engine, terminationMessagePath(paths, this.uid, name, restartCount), this.#containerNamed(name), status);
     this.#messages.set(status.id, text);
     return text;
   }
@@ -478,7 +473,7 @@ export class PodWorker {
     await engine.sandboxes.remove(this.uid);
     await engine.images.releaseLease('kubelet', this.uid);
     await removePodFiles(paths, this.uid, this.#context.volumeSources(this.uid));
-    await import('node:fs/promises').then(({ rm }) => rm(podLogsDir(paths, this.pod), { recursive: true, force: true }));
+    await rm(podLogsDir(paths, this.pod), { recursive: true, force: true });
     if (!this.#deleted) await this.#context.confirmDeleted(this.pod);
     this.close();
     this.#context.onGone(this.uid);
