@@ -123,7 +123,7 @@ test('Pods and kubectl', { timeout: 240_000 }, async (t) => {
       assert.match(failing.stderr, /^err\ncommand terminated with exit code 5/);
       const large = 'x'.repeat(300_000);
       assert.equal((await run(binary, ['exec', '-i', 'full', '-c', 'c', '--', 'cat'], environment, { input: large })).stdout, large);
-      const terminal = await run('script', ['-qc', `${binary} exec -it full -c c -- sh -c 'tty; exit 3'`, '/dev/null'], environment);
+      const terminal = await run('sh', ['-c', `sleep 1 | script -qc "${binary} exec -it full -c c -- sh -c 'tty; exit 3'" /dev/null`], environment); // Its input stays open: script hangs up at its end.
       assert.match(terminal.stdout, /\/dev\/pts\/\d+/);
       const file = machine.file('copied.txt', large);
       assert.equal((await run(binary, ['cp', file, 'full:/data/copied', '-c', 'c'], environment)).code, 0);
