@@ -19,11 +19,17 @@ export class ObservedStore {
   digest(): string { return this.#hash === undefined ? '' : this.#hash.copy().digest('hex'); }
 
   wrap<T extends Store>(store: T): T {
+    // Every request comes through here several times: what was bound once stays bound.
+    const bound = new Map<string | symbol, unknown>([['txn', (compares: Compare[], operations: Operation[]) => this.#txn(store, compares, operations)]]);
     return new Proxy(store, {
       get: (target, property) => {
+        const known = bound.get(property);
+        if (known !== undefined) return known;
         const value = Reflect.get(target, property, target) as unknown;
-        if (property === 'txn') return (compares: Compare[], operations: Operation[]) => this.#txn(target, compares, operations);
-        return typeof value === 'function' ? (value as (...args: unknown[]) => unknown).bind(target) : value;
+        if (typeof value !== 'function') return value;
+        const method = (value as (...args: unknown[]) => unknown).bind(target);
+        bound.set(property, method);
+        return method;
       },
     });
   }
