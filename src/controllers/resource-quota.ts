@@ -127,8 +127,16 @@ class ResourceQuotaController {
   async #reconcile(key: string): Promise<void> {
     const quota = this.#quotas.get(key);
     if (quota === undefined || quota.metadata.deletionTimestamp !== undefined) return;
-    const used = planQuotaUsage(quota, (resource) => this.#informers.get(resource)!.by('namespace', quota.metadata.namespace!));
-    const status = { hard: quota['spec'].hard ?? {}, used };
+    const namespace = quota.metadata.namespace!;
+    const asked = new Set<string>();
+    const seen = planQuotaUsage(quota, (resource) => { asked.add(resource); return this.#informers.get(resource)!.by('namespace', namespace); });
+    const hard = quota['spec'].hard ?? {};
+    if (isEqual(quota['status'], { hard, used: seen })) return;
+    // The copies come by watches of their own: this quota may already be charged for an object that its informer does not show yet, and what
+    // is forgotten here could be spent twice. A list made after the quota was read has all that it was charged for; a later charge makes the update a conflict.
+    const lists = new Map<string, readonly KubeObject[]>();
+    for (const resource of asked) lists.set(resource, (await this.#context.client.list(counted[resource]!, { namespace })).items);
+    const status = { hard, used: planQuotaUsage(quota, (resource) => lists.get(resource)!) };
     if (!isEqual(quota['status'], status)) await this.#context.client.update(kinds.ResourceQuota, { ...quota, status }, { subresource: 'status' });
   }
 }
