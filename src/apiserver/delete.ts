@@ -93,7 +93,9 @@ async function deleteOnce(context: RequestContext, key: string, before: StoredVa
   const result = await server.store.txn([{ key, modRevision: before.modRevision }], [{ type: 'put', key, value }]);
   if (!result.succeeded) return undefined;
   const stored = (await server.store.get(key, result.revision))!;
-  return { gone: false, stored, object: server.objects.view(stored) };
+  // What was just written out need not be read back.
+  marked.metadata.resourceVersion = String(result.revision);
+  return { gone: false, stored, object: server.objects.remember(stored, marked) };
 }
 
 function isHeldNamespace(context: RequestContext, object: KubeObject): boolean {
