@@ -77,7 +77,7 @@ export function createMachine(): Machine {
   // Ports of its own: one that is down for a moment must find them free again, whatever other instances start meanwhile.
   const ports = [0, 1].map((index) => 20_000 + index * 5_000 + Math.floor(Math.random() * 5_000));
   const tiphys = async (args: string[], timeoutMs?: number): Promise<Output> => {
-    const output = await run('./tiphys', args[0] === 'up' && !args.includes('--api-port') ? [...args, '--api-port', String(ports[0]), '--registry-port', String(ports[1])] : args, environment, { ...(timeoutMs === undefined ? {} : { timeoutMs }) });
+    const output = await run('./tiphys', ['up', 'demo'].includes(args[0]!) && !args.includes('--api-port') ? [...args, '--api-port', String(ports[0]), '--registry-port', String(ports[1])] : args, environment, { ...(timeoutMs === undefined ? {} : { timeoutMs }) });
     try {
       const { id, nodes } = JSON.parse(readFileSync(join(home, 'data/instance.json'), 'utf8')) as { id: string; nodes: number };
       // Further nodes carry ids of their own (platform/instance.ts).
