@@ -15,6 +15,7 @@ export const tools: readonly Tool[] = [
   { program: 'conmon', package: 'conmon', why: 'holds a container\'s log and exit status' },
   { program: 'nft', package: 'nftables', why: 'Services and published ports' },
   { program: 'haproxy', package: 'haproxy', why: 'Ingress' },
+  { program: 'catatonit', package: 'catatonit', why: 'init of containers and Pods that share processes' },
 ];
 /** Needed only where base images are made here because no public registry answers. */
 export const imageTools: readonly Tool[] = [{ program: 'debootstrap', package: 'debootstrap', why: 'makes debian:bookworm-slim where no public registry answers' }];

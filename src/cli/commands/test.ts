@@ -51,7 +51,8 @@ async function installDevelopment(): Promise<void> {
   const note = join(packageRoot, 'node_modules/.tiphys-packages');
   const { readIfExists, writeFileAtomic } = await import('#os/files.ts');
   const kept = readIfExists(note);
-  const done = await linuxProcesses.spawn('npm', ['install', '--no-save', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error', '--include=dev'], { directory: packageRoot, env: process.env as Record<string, string>, stdin: 'ignore', stdout: 'ignore', stderr: 2 }).exit;
+  const done = await linuxProcesses.spawn('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'], { directory: packageRoot, env: process.env as Record<string, string>, stdin: 'ignore', stdout: 'ignore', stderr: 2 }).exit;
+  // npm ci begins with an empty node_modules, this very program's included; the file it runs from is there again when it ends.
   if (kept !== undefined) writeFileAtomic(note, kept);
   if (done.code !== 0) throw new Error('npm could not install the libraries of package-lock.json');
 }
