@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { readFileSync, readdirSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseSync } from 'oxc-parser';
+import { parseSource, walk } from './parse.ts';
 import { deps } from '#deps.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
@@ -18,13 +18,16 @@ function sources(): Source[] {
     .map((path) => ({ path, folder: path.split('/')[0]!, text: readFileSync(join(src, path), 'utf8'), isTest: /\.(test|suite)\.ts$/.test(path) || path.includes('/testing/') }));
 }
 
-/** Import specifiers with their line numbers. */
+/** Import specifiers with their line numbers: those that run from the parsed code, those of types alone from the text. */
 function importsOf(source: Source): { specifier: string; line: number }[] {
-  const parsed = parseSync(source.path, source.text);
   const lineAt = (offset: number): number => source.text.slice(0, offset).split('\n').length;
-  const statics = [...parsed.module.staticImports.map((entry) => ({ specifier: entry.moduleRequest.value, line: lineAt(entry.start) })), ...parsed.module.staticExports.flatMap((entry) => entry.entries.filter((item) => item.moduleRequest !== null).map((item) => ({ specifier: item.moduleRequest!.value, line: lineAt(entry.start) })))];
-  const dynamics = parsed.module.dynamicImports.map((entry) => ({ specifier: source.text.slice(entry.moduleRequest.start, entry.moduleRequest.end), line: lineAt(entry.start) })).filter((entry) => /^['"]/.test(entry.specifier)).map((entry) => ({ ...entry, specifier: entry.specifier.slice(1, -1) }));
-  return [...statics, ...dynamics];
+  const found: { specifier: string; line: number }[] = [];
+  for (const node of walk(parseSource(source.text))) {
+    const from = node['source'] as { value?: unknown } | null | undefined;
+    if (['ImportDeclaration', 'ImportExpression', 'ExportNamedDeclaration', 'ExportAllDeclaration'].includes(node.type) && typeof from?.value === 'string') found.push({ specifier: from.value, line: lineAt(node.start) });
+  }
+  for (const match of source.text.matchAll(/^import type [^'"]*? from '([^']+)'/gm)) found.push({ specifier: match[1]!, line: lineAt(match.index) });
+  return found;
 }
 
 test('every import is allowed by src/deps.ts', () => {

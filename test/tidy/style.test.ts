@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { readFileSync, readdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseSync } from 'oxc-parser';
+import { parseSource, walk, type SyntaxNode } from './parse.ts';
 
 const root = resolve(fileURLToPath(import.meta.url), '../../..');
 const fileLinesMax = 550;
@@ -13,14 +13,9 @@ const functionLinesMax = 90;
 const sources = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' }).filter((path) => path.endsWith('.ts')).map((path) => ({ path: `src/${path}`, text: readFileSync(join(root, 'src', path), 'utf8') }));
 const code = sources.filter(({ path }) => !/\.(test|suite)\.ts$/.test(path));
 
-interface Node { type: string; start: number; end: number; [key: string]: unknown }
-
-function* functionsIn(node: unknown): Generator<Node> {
-  if (Array.isArray(node)) { for (const item of node) yield* functionsIn(item); return; }
-  if (node === null || typeof node !== 'object') return;
-  const found = node as Node;
-  if (['FunctionDeclaration', 'FunctionExpression', 'ArrowFunctionExpression'].includes(found.type)) yield found;
-  for (const value of Object.values(found)) if (typeof value === 'object') yield* functionsIn(value);
+const functionTypes = ['FunctionDeclaration', 'FunctionExpression', 'ArrowFunctionExpression'];
+function* functionsIn(node: unknown): Generator<SyntaxNode> {
+  for (const found of walk(node)) if (functionTypes.includes(found.type)) yield found;
 }
 
 test('no file is too long to read', () => {
@@ -32,9 +27,9 @@ test('no function is too long to see whole, but for those that put a process tog
   const long: string[] = [];
   for (const { path, text } of code) {
     if (path.startsWith('src/platform/') || path.startsWith('src/schema/groups/')) continue;
-    for (const found of functionsIn(parseSync(path, text).program)) {
+    for (const found of functionsIn(parseSource(text))) {
       // A factory's closure holds functions of its own, which count by themselves.
-      const inner = [...functionsIn(found.body)].reduce((sum, item) => sum + text.slice(item.start, item.end).split('\n').length - 1, 0);
+      const inner = [...functionsIn(found['body'])].reduce((sum, item) => sum + text.slice(item.start, item.end).split('\n').length - 1, 0);
       const lines = text.slice(found.start, found.end).split('\n').length - inner;
       if (lines > functionLinesMax) long.push(`${path}:${text.slice(0, found.start).split('\n').length}: ${lines} lines`);
     }
