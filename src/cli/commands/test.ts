@@ -2,9 +2,10 @@
  * `tiphys test` (npm test): installs what the tests need, checks types, and runs every test. Tests that need root, or the real
  * docker and kubectl, are left out and named where there are none; with CI=true leaving anything out is a failure.
  */
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { linuxProcesses } from '#os/processes.linux.ts';
+import { ensureMountNamespace, mountNamespaceOf } from '#platform/chroot.ts';
 import { imageTools, installPackages, missingTools, testTools, tools } from '#platform/packages.ts';
 import { packageRoot, pathsOf } from '#platform/paths.ts';
 import { print, UsageError } from '../output.ts';
@@ -27,20 +28,39 @@ export async function runTests(paths: string[]): Promise<void> {
   const left = all.filter((path) => (!root && needsRoot.test(path)) || (!clients && needsClients.test(path)));
   const run = all.filter((path) => !left.includes(path));
   const environment = process.env as Record<string, string>;
-  const stage = async (file: string, args: string[]): Promise<number> => (await linuxProcesses.spawn(file, args, { directory: packageRoot, env: environment, stdin: 'ignore', stdout: 1, stderr: 2 }).exit).code;
-  if (paths.length === 0 && await stage(process.execPath, [join(packageRoot, 'node_modules/typescript/bin/tsc'), '-p', '.']) !== 0) { print('tiphys: the type check failed'); process.exitCode = 1; return; }
-  const plain = run.filter((path) => !needsRoot.test(path));
-  const rooted = run.filter((path) => needsRoot.test(path));
-  const options = ['--experimental-ffi', '--disable-warning=ExperimentalWarning', '--test', '--test-timeout=600000', ...(process.stdout.isTTY ? [] : ['--test-reporter=spec'])];
-  let failed = false;
-  if (plain.length > 0) failed = await stage(process.execPath, [...options, '--test-concurrency=2', ...plain]) !== 0 || failed;
-  // Tests that use the kernel run one after the other: they share links, tables and cgroups.
-  if (rooted.length > 0) failed = await stage(process.execPath, [...options, '--test-concurrency=1', ...rooted]) !== 0 || failed;
+  let failed = await withOwnRoot(root, async (entered) => {
+    const stage = async (args: string[]): Promise<boolean> => (await linuxProcesses.spawn(...entered(process.execPath, args), { directory: packageRoot, env: environment, stdin: 'ignore', stdout: 1, stderr: 2 }).exit).code !== 0;
+    if (paths.length === 0 && await stage([join(packageRoot, 'node_modules/typescript/bin/tsc'), '-p', '.'])) { print('tiphys: the type check failed'); return true; }
+    const options = ['--experimental-ffi', '--disable-warning=ExperimentalWarning', '--test', '--test-timeout=600000', ...(process.stdout.isTTY ? [] : ['--test-reporter=spec'])];
+    const plain = run.filter((path) => !needsRoot.test(path));
+    const rooted = run.filter((path) => needsRoot.test(path));
+    const plainFailed = plain.length > 0 && await stage([...options, '--test-concurrency=2', ...plain]);
+    // Tests that use the kernel run one after the other: they share links, tables and cgroups.
+    const rootedFailed = rooted.length > 0 && await stage([...options, '--test-concurrency=1', ...rooted]);
+    return plainFailed || rootedFailed;
+  });
   if (left.length > 0) {
     print(`\nLeft out:\n${left.map((path) => `  ${path} (needs ${!root ? 'root' : 'docker and kubectl'})`).join('\n')}`);
     if (process.env['CI'] === 'true') failed = true;
   }
   if (failed) process.exitCode = 1;
+}
+
+type Enter = (file: string, args: string[]) => [string, string[]];
+
+/** In a chroot the tests too need a mount namespace whose root they are, like the platform itself (`platform/chroot.ts`). */
+async function withOwnRoot(root: boolean, run: (enter: Enter) => Promise<boolean>): Promise<boolean> {
+  const scratch = mkdtempSync('/var/tmp/tiphys-test-');
+  const paths = { home: undefined, data: scratch, run: scratch };
+  try {
+    if (root) await ensureMountNamespace(paths, linuxProcesses);
+    const namespace = mountNamespaceOf(paths);
+    return await run((file, args) => (namespace === undefined ? [file, args] : ['nsenter', [`--mount=${namespace}`, `--wdns=${packageRoot}`, '--', file, ...args]]));
+  } finally {
+    const namespace = mountNamespaceOf(paths);
+    if (namespace !== undefined) { await linuxProcesses.run('umount', [namespace]); await linuxProcesses.run('umount', [scratch]); }
+    rmSync(scratch, { recursive: true, force: true });
+  }
 }
 
 /** Libraries that only tests need: there when the checkout was installed whole. */
