@@ -5,6 +5,7 @@
  * that doubles per key; results may ask for a later look. One timer serves all delays, so that an idle queue costs nothing.
  * Bound: a queue holds keys of existing (or just deleted) objects only, each once, so the store bounds it; `length` is a metric.
  */
+import { heapPop, heapPush } from '#base/heap.ts';
 import { toApiError } from '#base/errors.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Timer } from '#os/clock.ts';
@@ -79,7 +80,7 @@ export class WorkQueue {
     if (held !== undefined && held.dueMs <= dueMs) return;
     const entry: Delayed = { key, dueMs, order: this.#order++ };
     this.#delays.set(key, entry);
-    heapPush(this.#heap, entry);
+    heapPush(this.#heap, entry, before);
     this.#arm();
   }
 
@@ -114,7 +115,7 @@ export class WorkQueue {
     this.#timer = undefined;
     const now = this.#options.clock.monotonic();
     for (let next = this.#heap[0]; next !== undefined && next.dueMs <= now; next = this.#heap[0]) {
-      heapPop(this.#heap);
+      heapPop(this.#heap, before);
       if (this.#delays.get(next.key) !== next) continue;
       this.#delays.delete(next.key);
       this.add(next.key);
@@ -170,30 +171,4 @@ export class WorkQueue {
 
 function before(a: Delayed, b: Delayed): boolean {
   return a.dueMs < b.dueMs || (a.dueMs === b.dueMs && a.order < b.order);
-}
-
-function heapPush(heap: Delayed[], entry: Delayed): void {
-  let at = heap.push(entry) - 1;
-  while (at > 0) {
-    const parent = (at - 1) >> 1;
-    if (!before(entry, heap[parent]!)) break;
-    heap[at] = heap[parent]!;
-    at = parent;
-  }
-  heap[at] = entry;
-}
-
-function heapPop(heap: Delayed[]): void {
-  const last = heap.pop();
-  if (heap.length === 0 || last === undefined) return;
-  let at = 0;
-  for (;;) {
-    let child = at * 2 + 1;
-    if (child >= heap.length) break;
-    if (child + 1 < heap.length && before(heap[child + 1]!, heap[child]!)) child++;
-    if (!before(heap[child]!, last)) break;
-    heap[at] = heap[child]!;
-    at = child;
-  }
-  heap[at] = last;
 }

@@ -5,7 +5,7 @@
 import { createServer, type Server } from 'node:https';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TLSSocket } from 'node:tls';
-import type { Duplex } from 'node:stream';
+import { PassThrough, type Duplex } from 'node:stream';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { ApiError, toApiError } from '#base/errors.ts';
 import type { ContainerStatus, Engine, LogLine } from '#engine/engine.ts';
@@ -143,7 +143,6 @@ async function sendLogs(options: KubeletServerOptions, response: ServerResponse,
 
 async function runOnce(options: KubeletServerOptions, response: ServerResponse, parts: string[], query: URLSearchParams): Promise<void> {
   const container = runningContainer(options, parts[1]!, parts[2]!, parts.at(-1)!);
-  const { PassThrough } = await import('node:stream');
   const output = new PassThrough();
   output.pipe(response);
   const code = await options.engine.containers.exec(container.id, { command: (query.get('cmd') ?? '').split(' '), tty: false }, { stdout: output, stderr: output });

@@ -5,7 +5,7 @@
  */
 import { existsSync } from 'node:fs';
 import { connect } from 'node:net';
-import { mkdir, readFile, readdir, readlink, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, readdir, readlink, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isReason } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
@@ -100,7 +100,7 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
     const check = await processes.run('haproxy', ['-c', '-f', `${config}.new`]);
     if (check.code !== 0) { log.error('haproxy refuses the configuration; the last one stays', { stderr: check.stderr.slice(0, 2000) }); return; }
     await rm(config, { force: true });
-    await import('node:fs/promises').then(({ rename }) => rename(`${config}.new`, config));
+    await rename(`${config}.new`, config);
     const old = await runningHaproxy(runDir);
     const socket = join(runDir, 'haproxy.sock');
     const started = await processes.run('haproxy', ['-D', '-f', config, '-p', join(runDir, 'haproxy.pid'), ...(old === undefined ? [] : existsSync(socket) ? ['-x', socket, '-sf', String(old)] : ['-st', String(old)])]);

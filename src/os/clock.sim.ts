@@ -3,6 +3,7 @@
  * between two timers every promise that can settle has settled (one turn of the real event loop drains them, as nothing
  * under simulation does real I/O). Timers due at the same moment fire in the order they were set, so a run repeats exactly.
  */
+import { heapPop, heapPush } from '#base/heap.ts';
 import type { Clock, Random, Timer } from './clock.ts';
 
 interface Entry { dueMs: number; order: number; run: (() => void) | undefined }
@@ -33,7 +34,7 @@ export class SimClock implements Clock {
   setTimer(delayMs: number, run: () => void): Timer {
     // Whole milliseconds, as real timers have: with fractions, sums of delays would miss their own due time by a rounding.
     const entry: Entry = { dueMs: this.#nowMs + Math.ceil(Math.max(0, delayMs)), order: this.#order++, run };
-    this.#push(entry);
+    heapPush(this.#heap, entry, isBefore);
     return {
       cancel: () => {
         if (entry.run === undefined) return;
@@ -64,7 +65,7 @@ export class SimClock implements Clock {
     this.#dropCancelled();
     const next = this.#heap[0];
     if (next === undefined || next.dueMs > limitMs) return false;
-    this.#pop();
+    heapPop(this.#heap, isBefore);
     if (next.dueMs > this.#nowMs) this.#nowMs = next.dueMs;
     const { run } = next;
     next.run = undefined;
@@ -88,7 +89,7 @@ export class SimClock implements Clock {
 
   #dropCancelled(): void {
     while (this.#heap.length > 0 && this.#heap[0]!.run === undefined) {
-      this.#pop();
+      heapPop(this.#heap, isBefore);
       this.#cancelled--;
     }
   }
@@ -97,35 +98,7 @@ export class SimClock implements Clock {
     const kept = this.#heap.filter((entry) => entry.run !== undefined);
     this.#heap.length = 0;
     this.#cancelled = 0;
-    for (const entry of kept) this.#push(entry);
-  }
-
-  #push(entry: Entry): void {
-    const heap = this.#heap;
-    let at = heap.push(entry) - 1;
-    while (at > 0) {
-      const parent = (at - 1) >> 1;
-      if (!isBefore(entry, heap[parent]!)) break;
-      heap[at] = heap[parent]!;
-      at = parent;
-    }
-    heap[at] = entry;
-  }
-
-  #pop(): void {
-    const heap = this.#heap;
-    const last = heap.pop();
-    if (last === undefined || heap.length === 0) return;
-    let at = 0;
-    for (;;) {
-      let child = at * 2 + 1;
-      if (child >= heap.length) break;
-      if (child + 1 < heap.length && isBefore(heap[child + 1]!, heap[child]!)) child++;
-      if (!isBefore(heap[child]!, last)) break;
-      heap[at] = heap[child]!;
-      at = child;
-    }
-    heap[at] = last;
+    for (const entry of kept) heapPush(this.#heap, entry, isBefore);
   }
 }
 

@@ -2,6 +2,7 @@
  * Pods that wait for a node: active (by priority, then age), backing off, and unschedulable until an event may help.
  * Which events help is known by the filters that rejected the Pod. One timer serves back-off and the five-minute net.
  */
+import { heapPop, heapPush } from '#base/heap.ts';
 import type { Clock, Timer } from '#os/clock.ts';
 import { podBackoffMs, podBackoffMsMax, unschedulableMsMax } from './limits.ts';
 import type { PodInfo } from './pod-info.ts';
@@ -68,7 +69,7 @@ export class SchedulingQueue {
   }
 
   pop(): QueuedPod | undefined {
-    for (let next = this.#popHeap(); next !== undefined; next = this.#popHeap()) {
+    for (let next = heapPop(this.#active, isBefore); next !== undefined; next = heapPop(this.#active, isBefore)) {
       if (this.#activeKeys.get(next.info.key) !== next) continue;
       this.#activeKeys.delete(next.info.key);
       next.attempts++;
@@ -119,7 +120,7 @@ export class SchedulingQueue {
 
   #activate(entry: QueuedPod): void {
     this.#activeKeys.set(entry.info.key, entry);
-    this.#pushHeap(entry);
+    heapPush(this.#active, entry, isBefore);
     this.#onReady();
   }
 
@@ -149,35 +150,5 @@ export class SchedulingQueue {
       } else next = Math.min(next, end);
     }
     if (next !== Infinity) this.#arm(next);
-  }
-
-  #pushHeap(entry: QueuedPod): void {
-    const heap = this.#active;
-    let at = heap.push(entry) - 1;
-    while (at > 0) {
-      const parent = (at - 1) >> 1;
-      if (!isBefore(entry, heap[parent]!)) break;
-      heap[at] = heap[parent]!;
-      at = parent;
-    }
-    heap[at] = entry;
-  }
-
-  #popHeap(): QueuedPod | undefined {
-    const heap = this.#active;
-    const top = heap[0];
-    const last = heap.pop();
-    if (heap.length === 0 || last === undefined) return top;
-    let at = 0;
-    for (;;) {
-      let child = at * 2 + 1;
-      if (child >= heap.length) break;
-      if (child + 1 < heap.length && isBefore(heap[child + 1]!, heap[child]!)) child++;
-      if (!isBefore(heap[child]!, last)) break;
-      heap[at] = heap[child]!;
-      at = child;
-    }
-    heap[at] = last;
-    return top;
   }
 }
