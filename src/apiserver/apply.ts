@@ -103,10 +103,10 @@ export async function applyObject(context: RequestContext, options: UpdateOption
   const create = async (): Promise<Written> => {
     if (info.subresource !== '') throw new ApiError('NotFound', `${kind.group === '' ? kind.resource : `${kind.resource}.${kind.group}`} ${JSON.stringify(info.name)} not found`, { name: info.name, kind: kind.resource });
     if (configuration.metadata.uid !== undefined && configuration.metadata.uid !== '') throw new ApiError('Conflict', `uid mismatch: the provided object specified uid ${configuration.metadata.uid}, and no existing object was found`);
-    const object = copyJson(configuration);
+    const object = { ...configuration, metadata: { ...configuration.metadata } };
     const set = restrict(context, stripSystem(fieldsOf(configuration, kind.type)));
     writeManagers(object, [{ name, operation: 'Apply', apiVersion: apiVersionOf(kind), subresource: '', time: timestamp(context.server.clock.now()), set }]);
-    return createObject(context, object, { apply: true });
+    return createObject(context, () => copyJson(object), { apply: true });
   };
   return updateObject(context, info.name, (live) => {
     const merged = mergeInto(context, live, configuration, name, force);

@@ -1,6 +1,7 @@
 /** What every cluster holds from its first moment: system namespaces, roles, priority classes, the `kubernetes` Service. Made through the write path, once. */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { ApiError } from '#base/errors.ts';
+import { copyJson } from '#base/json.ts';
 import { apiVersionOf } from '#base/objects.ts';
 import { ipText, parseCidr, defaultServiceCidr } from './allocation.ts';
 import { bootstrapRoles } from './bootstrap-roles.ts';
@@ -15,7 +16,7 @@ async function ensure(server: Server, group: string, version: string, resource: 
   const namespace = body.metadata.namespace ?? '';
   if (await server.store.get(storageKey(kind, namespace, body.metadata.name)) !== undefined) return;
   try {
-    await createObject(internalContext(server, kind, namespace), { apiVersion: apiVersionOf(kind), kind: kind.kind, ...body } as KubeObject);
+    await createObject(internalContext(server, kind, namespace), () => copyJson({ apiVersion: apiVersionOf(kind), kind: kind.kind, ...body } as KubeObject));
   } catch (error) {
     if (!(error instanceof ApiError) || error.reason !== 'AlreadyExists') throw error; // another API server was first
   }

@@ -4,7 +4,6 @@
  */
 import { ApiError } from '#base/errors.ts';
 import type { ApiResponse } from '#base/api-request.ts';
-import { copyJson } from '#base/json.ts';
 import type { Json, KubeObject, KubeStatus } from '#base/objects.ts';
 import { typeOf } from '#schema/types.ts';
 import type { StoredValue } from '#store/store.ts';
@@ -104,8 +103,8 @@ function isHeldNamespace(context: RequestContext, object: KubeObject): boolean {
 
 function markDeleted(context: RequestContext, old: KubeObject, options: DeleteOptions): KubeObject {
   const { clock } = context.server;
-  const object = copyJson(old);
-  delete object.metadata.resourceVersion;
+  const { resourceVersion: _r, ...metadata } = old.metadata;
+  const object: KubeObject = { ...old, metadata };
   const finalizers = finalizersFor(context, old, options);
   if (finalizers.length > 0) object.metadata.finalizers = finalizers; else delete object.metadata.finalizers;
   const grace = graceFor(context, old, options);

@@ -23,10 +23,9 @@ export async function admitEviction(context: RequestContext, pod: KubeObject): P
     if ((current.status?.observedGeneration ?? 0) < (current.metadata.generation ?? 0)) throw tooMany('Cannot evict pod as it would violate the pod\'s disruption budget.', `The disruption budget ${current.metadata.name} is still being processed by the server.`, 10);
     const allowed = current.status?.disruptionsAllowed ?? 0;
     if (allowed <= 0) throw tooMany("Cannot evict pod as it would violate the pod's disruption budget.", `The disruption budget ${current.metadata.name} needs ${current.status?.desiredHealthy ?? 0} healthy pods and has ${current.status?.currentHealthy ?? 0} currently`);
-    current.status = { ...current.status, disruptionsAllowed: allowed - 1, disruptedPods: { ...(current.status?.disruptedPods ?? {}), [pod.metadata.name!]: timestamp(server.clock.now()) } };
-    delete current.metadata.resourceVersion;
-    return current;
-  }, { subresource: 'status' });
+    const { resourceVersion: _r, ...metadata } = current.metadata;
+    return { ...current, metadata, status: { ...current.status, disruptionsAllowed: allowed - 1, disruptedPods: { ...current.status?.disruptedPods, [pod.metadata.name!]: timestamp(server.clock.now()) } } };
+  }, { subresource: 'status', sharesCurrent: true });
 }
 
 function tooMany(message: string, cause: string, retryAfterSeconds?: number): ApiError {

@@ -54,14 +54,14 @@ export async function bindPod(context: RequestContext, binding: KubeObject, podN
     if (pod.metadata.deletionTimestamp !== undefined) throw conflict(pods, podName, `pod ${podName} is being deleted, cannot be assigned to a host`);
     if (pod.spec.nodeName) throw conflict(pods, podName, `pod ${podName} is already assigned to node ${JSON.stringify(pod.spec.nodeName)}`);
     if ((pod.spec.schedulingGates ?? []).length > 0) throw conflict(pods, podName, `pod ${podName} has non-empty .spec.schedulingGates`);
-    pod.spec.nodeName = node;
-    pod.metadata.annotations = { ...(pod.metadata.annotations ?? {}), ...(binding.metadata.annotations ?? {}) };
-    if (Object.keys(pod.metadata.annotations).length === 0) delete pod.metadata.annotations;
+    const { resourceVersion: _r, annotations: held, ...metadata } = pod.metadata;
+    const annotations = { ...held, ...binding.metadata.annotations };
     const conditions: Json[] = (pod.status?.conditions ?? []).filter((c: Json) => c.type !== 'PodScheduled');
-    pod.status = { ...(pod.status ?? {}), conditions: [...conditions, { type: 'PodScheduled', status: 'True', lastProbeTime: null, lastTransitionTime: timestamp(server.clock.now()) }] };
-    delete pod.metadata.resourceVersion;
-    return pod;
-  }, { subresource: 'binding', ...(binding.metadata.uid === undefined ? {} : { uid: binding.metadata.uid }), validate: () => undefined });
+    return {
+      ...pod, metadata: Object.keys(annotations).length === 0 ? metadata : { ...metadata, annotations }, spec: { ...pod.spec, nodeName: node },
+      status: { ...pod.status, conditions: [...conditions, { type: 'PodScheduled', status: 'True', lastProbeTime: null, lastTransitionTime: timestamp(server.clock.now()) }] },
+    };
+  }, { subresource: 'binding', sharesCurrent: true, ...(binding.metadata.uid === undefined ? {} : { uid: binding.metadata.uid }), validate: () => undefined });
   return answerStatus(context, success(), 201);
 }
 

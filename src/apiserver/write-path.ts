@@ -74,19 +74,21 @@ function fillCreated(context: RequestContext, object: KubeObject): void {
   if (kind.hasGeneration) meta.generation = 1; else delete meta.generation;
 }
 
-/** Creates a decoded object. */
-export async function createObject(context: RequestContext, decoded: KubeObject, options: { manager?: string; apply?: boolean } = {}): Promise<Written> {
+/** Creates an object. Each attempt asks `make` for one of its own and changes it in place: an attempt that fails leaves no defaults behind. */
+export async function createObject(context: RequestContext, make: () => KubeObject, options: { manager?: string; apply?: boolean } = {}): Promise<Written> {
   const { server, kind } = context;
+  let decoded = make();
   if (decoded.metadata.resourceVersion !== undefined && decoded.metadata.resourceVersion !== '' && options.apply !== true) throw new ApiError('BadRequest', 'resourceVersion should not be set on objects to be created');
   const generated = !decoded.metadata.name && decoded.metadata.generateName !== undefined;
   for (let attempt = 0; ; attempt++) {
-    const object = copyJson(decoded); // an attempt that fails must not leave its defaults behind
     try {
-      return await createOnce(context, object, options);
+      return await createOnce(context, decoded, options);
     } catch (error) {
       if (!(error instanceof RetryAllocation) && !(generated && error instanceof ApiError && error.reason === 'AlreadyExists')) throw error;
       if (attempt >= createRetriesMax) throw error instanceof RetryAllocation ? error.reason : error;
       if (!generated && error instanceof RetryAllocation) { server.log.debug('allocation retried', { key: decoded.metadata.name }); }
+      decoded = make();
+      context.warnings = [...new Set(context.warnings)];
     }
   }
 }
@@ -162,12 +164,12 @@ export interface UpdateOptions {
   validate?: (object: Json, old: Json, errors: FieldErrors) => void;
   /** The object is made when it is not there. */
   createWhenMissing?: () => Promise<Written>;
-  /** The result replaces the status only. */
-  force?: boolean;
+  /** `change` writes nothing into what it is given: what it takes over stays shared with the stored view, and is neither copied nor compared. */
+  sharesCurrent?: boolean;
 }
 
 // walk kubectl-apply 4/8: the write path: default, admit, validate, commit, again on conflict.
-/** Reads, changes and writes an object; `change` receives a copy in the request's version and answers the wanted object. */
+/** Reads, changes and writes an object; `change` receives a copy (with `sharesCurrent` the frozen view itself) in the request's version and answers the wanted object. */
 export async function updateObject(context: RequestContext, name: string, change: (current: KubeObject) => KubeObject | Promise<KubeObject>, options: UpdateOptions = {}): Promise<Written> {
   const { server, kind, info } = context;
   const key = storageKey(kind, info.namespace, name);
@@ -178,7 +180,7 @@ export async function updateObject(context: RequestContext, name: string, change
       throw notFound(kind, name);
     }
     const old = server.objects.view(before);
-    const wanted = await change(copyJson(fromStored(kind, old)));
+    const wanted = await change(options.sharesCurrent === true && kind.fromStored === undefined ? old : copyJson(fromStored(kind, old)));
     const asked = wanted.metadata.resourceVersion;
     if (asked !== undefined && asked !== '' && asked !== '0' && asked !== old.metadata.resourceVersion) throw conflict(kind, name);
     if (options.uid !== undefined && options.uid !== '' && options.uid !== old.metadata.uid) throw conflict(kind, name, `Precondition failed: UID in precondition: ${options.uid}, UID in object meta: ${old.metadata.uid}`);
@@ -215,7 +217,10 @@ async function updateOnce(context: RequestContext, key: string, before: StoredVa
   if (subresource === '') {
     stored.defaults?.(object);
     stored.prepareUpdate?.(object, old);
-  } else if (subresource === 'status') stored.defaults?.(object);
+  } else if (subresource === 'status') {
+    if (stored.custom === true) stored.defaults?.(object);
+    else if (object.status !== undefined && object.status !== null) stored.defaultStatus?.(object.status);
+  }
   if (kind.hasGeneration && !equalJson(specOf(object, kind), specOf(old, kind))) object.metadata.generation = (old.metadata.generation ?? 0) + 1;
   const attributes: AdmissionAttributes = { operation: 'UPDATE', object, old, subresource, dryRun: dry };
   await admitMutating(context, attributes);

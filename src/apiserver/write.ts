@@ -1,7 +1,6 @@
 /** create, update and patch as requests. */
 import { ApiError } from '#base/errors.ts';
 import type { ApiResponse } from '#base/api-request.ts';
-import { copyJson } from '#base/json.ts';
 import { apiVersionOf } from '#base/objects.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { jsonPatch, mergePatch } from '#base/patch.ts';
@@ -28,7 +27,7 @@ function withoutVersion(meta: KubeObject['metadata']): KubeObject['metadata'] {
 }
 
 export async function handleCreate(context: RequestContext): Promise<ApiResponse> {
-  return answerWritten(context, await createObject(context, decodeObject(context)));
+  return answerWritten(context, await createObject(context, () => decodeObject(context)));
 }
 
 /** What a subresource may change; the rest of what was sent is ignored. */
@@ -55,11 +54,21 @@ function resizeSpec(current: Json, wanted: Json): Json {
 }
 
 export async function handleUpdate(context: RequestContext, extra: UpdateOptions = {}): Promise<ApiResponse> {
-  const { info } = context;
-  const decoded = decodeObject(context);
-  if (decoded.metadata.name === undefined || decoded.metadata.name === '') decoded.metadata.name = info.name;
-  if (decoded.metadata.name !== info.name) throw new ApiError('BadRequest', `the name of the object (${decoded.metadata.name}) does not match the name on the URL (${info.name})`);
-  const written = await updateObject(context, info.name, (current) => mergeSubresource(info.subresource, current, copyJson(decoded)), { subresource: info.subresource, ...extra });
+  const { info, kind } = context;
+  const decode = (): KubeObject => {
+    const decoded = decodeObject(context);
+    if (decoded.metadata.name === undefined || decoded.metadata.name === '') decoded.metadata.name = info.name;
+    if (decoded.metadata.name !== info.name) throw new ApiError('BadRequest', `the name of the object (${decoded.metadata.name}) does not match the name on the URL (${info.name})`);
+    context.warnings = [...new Set(context.warnings)];
+    return decoded;
+  };
+  // The first attempt has what was sent, which it changes; another one decodes again.
+  let first: KubeObject | undefined = decode();
+  const written = await updateObject(context, info.name, (current) => {
+    const decoded = first ?? decode();
+    first = undefined;
+    return mergeSubresource(info.subresource, current, decoded);
+  }, { subresource: info.subresource, sharesCurrent: kind.custom !== true, ...extra });
   return answerWritten(context, written);
 }
 

@@ -50,6 +50,8 @@ export interface KindRecord {
   /** `status` is written through the status subresource only. */
   hasStatus: boolean;
   defaults?(object: Json): void;
+  /** What `defaults` does within `status`, for writes that change nothing else. */
+  defaultStatus?(status: Json): void;
   /** Runs after defaulting of a new object: drops what clients may not set. */
   prepareCreate?(object: Json): void;
   prepareUpdate?(object: Json, old: Json): void;

@@ -27,7 +27,7 @@ const pods = define('Pod', 'pods', {
     'spec.serviceAccountName': pathText('spec.serviceAccountName'), 'spec.hostNetwork': (o) => String(o.spec?.hostNetwork === true), 'status.phase': pathText('status.phase'),
     'status.podIP': pathText('status.podIP'), 'status.podIPs': pathText('status.podIP'), 'status.nominatedNodeName': pathText('status.nominatedNodeName'),
   },
-  defaults: defaultPod,
+  defaults: defaultPod, defaultStatus(status) { setDefaultText(status, 'phase', 'Pending'); },
   prepareCreate(pod) {
     pod.status = { phase: 'Pending', qosClass: qosClassOf(pod.spec) };
     if ((pod.spec.schedulingGates ?? []).length > 0) pod.status.conditions = [{ type: 'PodScheduled', status: 'False', reason: 'SchedulingGated', message: 'Scheduling is blocked due to non-empty scheduling gates' }];
@@ -93,6 +93,18 @@ function nodeRoles(node: Json): string {
 
 const nodeAddress = (type: string) => (node: Json): string => orNone((node.status?.addresses ?? []).find((a: Json) => a.type === type)?.address);
 
+function defaultNodeStatus(status: Json): void {
+  defaultQuantities(status.capacity);
+  setDefault(status, 'allocatable', status.capacity);
+  if (status.allocatable === undefined) delete status.allocatable;
+  defaultQuantities(status.allocatable);
+}
+
+function defaultQuotaStatus(status: Json): void {
+  defaultQuantities(status?.hard);
+  defaultQuantities(status?.used);
+}
+
 const nodes = define('Node', 'nodes', {
   scoped: 'Cluster', shortNames: ['no'], subresources: { status: statusSubresource, proxy: connect('NodeProxyOptions', proxyVerbs) },
   selectableFields: { 'spec.unschedulable': (o) => String(o.spec?.unschedulable === true) },
@@ -101,7 +113,7 @@ const nodes = define('Node', 'nodes', {
     column('Internal-IP', nodeAddress('InternalIP'), { wide: true }), column('External-IP', nodeAddress('ExternalIP'), { wide: true }), column('OS-Image', (o) => o.status?.nodeInfo?.osImage || '<unknown>', { wide: true }),
     column('Kernel-Version', (o) => o.status?.nodeInfo?.kernelVersion || '<unknown>', { wide: true }), column('Container-Runtime', (o) => o.status?.nodeInfo?.containerRuntimeVersion || '<unknown>', { wide: true }),
   ).map((c, i, all) => (c.name === 'Age' ? all[i + 1]! : all[i - 1]?.name === 'Age' && c.name === 'Version' ? all[i - 1]! : c)),
-  defaults(o) { o.spec ??= {}; o.status ??= {}; defaultQuantities(o.status.capacity); setDefault(o.status, 'allocatable', o.status.capacity); if (o.status.allocatable === undefined) delete o.status.allocatable; defaultQuantities(o.status.allocatable); },
+  defaults(o) { o.spec ??= {}; o.status ??= {}; defaultNodeStatus(o.status); }, defaultStatus: defaultNodeStatus,
   prepareUpdate: resetStatus, validate: validateNode,
 });
 
@@ -202,7 +214,7 @@ export const coreKinds: readonly KindRecord[] = [
   define('ResourceQuota', 'resourcequotas', {
     shortNames: ['quota'], subresources: status, validate: validateQuota,
     columns: columns(column('Request', (o) => quotaText(o, (k) => !k.startsWith('limits.'))), column('Limit', (o) => quotaText(o, (k) => k.startsWith('limits.')))),
-    defaults(o) { defaultQuantities(o.spec?.hard); defaultQuantities(o.status?.hard); defaultQuantities(o.status?.used); }, prepareCreate(o) { o.status = {}; }, prepareUpdate: resetStatus,
+    defaults(o) { defaultQuantities(o.spec?.hard); defaultQuotaStatus(o.status); }, defaultStatus: defaultQuotaStatus, prepareCreate(o) { o.status = {}; }, prepareUpdate: resetStatus,
   }),
   define('Secret', 'secrets', {
     columns: columns(column('Type', (o) => o.type), column('Data', (o) => Object.keys(o.data ?? {}).length, { type: 'integer' })), selectableFields: field('type'), validate: validateSecret,
