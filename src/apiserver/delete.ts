@@ -4,6 +4,7 @@
  */
 import { ApiError } from '#base/errors.ts';
 import type { ApiResponse } from '#base/api-request.ts';
+import { equalJson } from '#base/json.ts';
 import type { Json, KubeObject, KubeStatus } from '#base/objects.ts';
 import { typeOf } from '#schema/types.ts';
 import type { StoredValue } from '#store/store.ts';
@@ -87,9 +88,8 @@ async function deleteOnce(context: RequestContext, key: string, before: StoredVa
     const result = await server.store.txn([{ key, modRevision: before.modRevision }], [{ type: 'delete', key }, ...releaseOperations(kind, old)]);
     return result.succeeded ? { gone: true, object: old } : undefined;
   }
-  const value = server.objects.encode(kind, key, marked);
-  if (Buffer.compare(value, before.value) === 0) return { gone: false, stored: before, object: old };
-  const result = await server.store.txn([{ key, modRevision: before.modRevision }], [{ type: 'put', key, value }]);
+  if (equalJson(marked, { ...old, metadata: { ...old.metadata, resourceVersion: undefined } })) return { gone: false, stored: before, object: old };
+  const result = await server.store.txn([{ key, modRevision: before.modRevision }], [{ type: 'put', key, value: server.objects.encodeLate(kind, key, marked) }]);
   if (!result.succeeded) return undefined;
   const stored = (await server.store.get(key, result.revision))!;
   // What was just written out need not be read back.

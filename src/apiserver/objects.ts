@@ -4,12 +4,12 @@
  * generations of a weak cache. Secrets are sealed with AES-256-GCM: first byte 1, then key id, nonce, ciphertext, tag; the store's key is authenticated with it.
  */
 import { createCipheriv, createDecipheriv } from 'node:crypto';
-import { freezeJson } from '#base/json.ts';
+import { freezeJson, jsonLengthMax } from '#base/json.ts';
 import { apiVersionOf } from '#base/objects.ts';
 import type { KubeObject } from '#base/objects.ts';
 import type { Random } from '#os/clock.ts';
 import type { KindRecord } from '#schema/kind.ts';
-import type { StoredValue } from '#store/store.ts';
+import type { LateBytes, StoredValue } from '#store/store.ts';
 import { viewsMax } from './limits.ts';
 import type { EncryptionKey } from './keys.ts';
 
@@ -25,6 +25,42 @@ export function storagePrefix(kind: KindRecord, namespace = ''): string {
 
 const metadataOpening = '"metadata":{';
 const copy = Buffer.prototype.copy as (this: Uint8Array, target: Uint8Array, targetStart: number, sourceStart: number, sourceEnd: number) => number;
+
+function encodePlain(kind: KindRecord, object: KubeObject): Buffer {
+  const { apiVersion: _a, kind: _k, metadata, ...rest } = object;
+  const { resourceVersion: _r, ...meta } = metadata;
+  return Buffer.from(JSON.stringify({ apiVersion: apiVersionOf(kind.storage), kind: kind.storage.kind, metadata: meta, ...rest }));
+}
+
+function isSealed(kind: KindRecord): boolean { return kind.storage.group === '' && kind.storage.resource === 'secrets'; }
+
+/** An object that is its own view and becomes bytes when it must leave the process. */
+class LateObject implements LateBytes {
+  readonly lengthMax: number;
+  readonly #kind: KindRecord;
+  #object: KubeObject;
+  #seen = false;
+  #bytes: Buffer | undefined;
+
+  constructor(kind: KindRecord, object: KubeObject) {
+    this.#kind = kind;
+    this.#object = object;
+    this.lengthMax = jsonLengthMax(object);
+  }
+
+  bytes(): Uint8Array { return this.#bytes ??= encodePlain(this.#kind, this.#object); }
+
+  view(revision: number): KubeObject {
+    if (this.#seen) return this.#object;
+    const { apiVersion: _a, kind: _k, metadata, ...rest } = this.#object;
+    return this.become(freezeJson({ apiVersion: apiVersionOf(this.#kind.storage), kind: this.#kind.storage.kind, metadata: { ...metadata, resourceVersion: String(revision) }, ...rest }));
+  }
+
+  become(view: KubeObject): KubeObject {
+    this.#seen = true;
+    return this.#object = view;
+  }
+}
 
 export class Objects {
   #keys: readonly EncryptionKey[];
@@ -42,11 +78,13 @@ export class Objects {
 
   /** Bytes to store. The object is in its stored version; its resourceVersion is left out. */
   encode(kind: KindRecord, key: string, object: KubeObject): Uint8Array {
-    const { apiVersion: _a, kind: _k, metadata, ...rest } = object;
-    const { resourceVersion: _r, ...meta } = metadata;
-    const text = JSON.stringify({ apiVersion: apiVersionOf(kind.storage), kind: kind.storage.kind, metadata: meta, ...rest });
-    const plain = Buffer.from(text);
-    return kind.storage.group === '' && kind.storage.resource === 'secrets' ? this.#seal(key, plain) : plain;
+    const plain = encodePlain(kind, object);
+    return isSealed(kind) ? this.#seal(key, plain) : plain;
+  }
+
+  /** As `encode`, when somebody asks for the bytes. The object is given away: nobody changes it, but for its resourceVersion. */
+  encodeLate(kind: KindRecord, key: string, object: KubeObject): Uint8Array | LateBytes {
+    return isSealed(kind) ? this.encode(kind, key, object) : new LateObject(kind, object);
   }
 
   #seal(key: string, plain: Uint8Array): Uint8Array {
@@ -106,6 +144,8 @@ export class Objects {
 
   /** The frozen object in its stored version, with its resourceVersion. */
   view(stored: StoredValue): KubeObject {
+    const { late } = stored;
+    if (late instanceof LateObject) return late.view(stored.modRevision);
     const known = this.#young.get(stored) ?? this.#old.get(stored);
     if (known !== undefined) return known;
     const plain = this.#open(stored);
@@ -117,6 +157,7 @@ export class Objects {
   /** Keeps an object that the caller gives away as the view of what was just stored. */
   remember(stored: StoredValue, object: KubeObject): KubeObject {
     freezeJson(object);
+    if (stored.late instanceof LateObject) return stored.late.become(object);
     if (this.#youngCount++ >= viewsMax) { this.#old = this.#young; this.#young = new WeakMap(); this.#youngCount = 1; }
     this.#young.set(stored, object);
     return object;

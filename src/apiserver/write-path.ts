@@ -123,7 +123,7 @@ async function createOnce(context: RequestContext, received: KubeObject, options
     if (await server.store.get(key) !== undefined) throw alreadyExists(kind, admitted.metadata.name!);
     return { stored: dryStored(context, key, admitted, server.store.currentRevision()), created: true };
   }
-  const operation: Operation = { type: 'put', key, value: server.objects.encode(kind, key, admitted) };
+  const operation: Operation = { type: 'put', key, value: server.objects.encodeLate(kind, key, admitted) };
   if (kind.storage.group === '' && kind.storage.resource === 'events') operation.lease = await eventLease(server);
   const result = await server.store.txn([{ key, modRevision: 0 }, ...allocation.compares, ...charge.compares], [operation, ...allocation.operations, ...charge.operations]);
   if (!result.succeeded) {
@@ -241,7 +241,7 @@ async function updateOnce(context: RequestContext, key: string, before: StoredVa
   if (isFinished(admitted)) return finishDeletion(context, key, before, admitted, compare);
   const allocation = await planAllocation(context, admitted, old);
   const charge = await chargeQuotas(context, admitted, old);
-  const operation: Operation = { type: 'put', key, value: server.objects.encode(kind, key, admitted) };
+  const operation: Operation = { type: 'put', key, value: server.objects.encodeLate(kind, key, admitted) };
   if (before.lease !== undefined) operation.lease = before.lease;
   const result = await server.store.txn([compare, ...allocation.compares, ...charge.compares], [operation, ...allocation.operations, ...charge.operations]);
   if (!result.succeeded) {

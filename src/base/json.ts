@@ -93,6 +93,16 @@ export function freezeJson<T>(value: T): T {
   return Object.freeze(value);
 }
 
+/** No fewer bytes than the JSON text has: a character is at most six (an escape). */
+export function jsonLengthMax(value: Json): number {
+  if (typeof value === 'string') return 2 + 6 * value.length;
+  if (typeof value !== 'object' || value === null) return 24;
+  let sum = 2;
+  if (Array.isArray(value)) for (const item of value) sum += 1 + jsonLengthMax(item);
+  else for (const key in value) sum += 4 + 6 * key.length + jsonLengthMax(value[key]);
+  return sum;
+}
+
 /** Deep equality of JSON values; key order does not matter, an undefined property is an absent one. */
 export function equalJson(a: Json, b: Json): boolean {
   if (a === b) return true;

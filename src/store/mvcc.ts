@@ -10,8 +10,8 @@
 import { ApiError } from '#base/errors.ts';
 import { KeyTree } from './key-tree.ts';
 import { transactionBytesMax, transactionOperationsMax, watchQueueTransactionsMax } from './limits.ts';
-import { CompactedError, FutureRevisionError } from './store.ts';
-import type { Compare, ListOptions, ListResult, Operation, StoredValue, StoreEvent, StoreWatch, TxnResult, WatchRoute } from './store.ts';
+import { CompactedError, FutureRevisionError, bytesOf } from './store.ts';
+import type { Compare, LateBytes, ListOptions, ListResult, Operation, StoredValue, StoreEvent, StoreWatch, TxnResult, WatchRoute } from './store.ts';
 
 /** A version of a key. */
 export interface Version { key: string; modRevision: number; stored: StoredValue | undefined; older: Version | undefined }
@@ -96,7 +96,8 @@ export class Mvcc {
         this.#pending.set(operation.key, { key: operation.key, modRevision: revision, stored: undefined, older: undefined });
         continue;
       }
-      const value: StoredValue = { key: operation.key, value: operation.value, createRevision: previous?.createRevision ?? revision, modRevision: revision };
+      const created = previous?.createRevision ?? revision;
+      const value: StoredValue = operation.value instanceof Uint8Array ? { key: operation.key, value: operation.value, createRevision: created, modRevision: revision } : new LateValue(operation.key, operation.value, created, revision);
       if (operation.lease !== undefined) value.lease = operation.lease;
       events.push(previous === undefined ? { type: 'put', key: operation.key, revision, value } : { type: 'put', key: operation.key, revision, value, previous });
       this.#pending.set(operation.key, { key: operation.key, modRevision: revision, stored: value, older: undefined });
@@ -251,9 +252,25 @@ function forPrefixes(key: string, visit: (prefix: string) => void): void {
 
 function checkBounds(operations: Operation[]): void {
   if (operations.length > transactionOperationsMax) throw new ApiError('BadRequest', 'etcdserver: too many operations in txn request');
-  let bytes = 0;
-  for (const operation of operations) if (operation.type === 'put') bytes += operation.value.length;
-  if (bytes > transactionBytesMax) throw new ApiError('InternalError', 'etcdserver: request is too large');
+  const sum = (length: (value: Uint8Array | LateBytes) => number): number => operations.reduce((total, o) => o.type === 'put' ? total + length(o.value) : total, 0);
+  if (sum((v) => v instanceof Uint8Array ? v.length : v.lengthMax) > transactionBytesMax && sum((v) => bytesOf(v).length) > transactionBytesMax) throw new ApiError('InternalError', 'etcdserver: request is too large');
+}
+
+class LateValue implements StoredValue {
+  readonly key: string;
+  readonly late: LateBytes;
+  readonly createRevision: number;
+  readonly modRevision: number;
+  lease?: number;
+
+  constructor(key: string, late: LateBytes, createRevision: number, modRevision: number) {
+    this.key = key;
+    this.late = late;
+    this.createRevision = createRevision;
+    this.modRevision = modRevision;
+  }
+
+  get value(): Uint8Array { return this.late.bytes(); }
 }
 
 /** A cursor over the log: queued transactions while it keeps up, history again when it has fallen behind. */

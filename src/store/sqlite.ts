@@ -17,6 +17,7 @@ import type { ForkableStore } from './memory.ts';
 import { Mvcc } from './mvcc.ts';
 import type { Prepared } from './mvcc.ts';
 import type { FromWriter, LoadedRow, ToWriter, WriterOptions } from './sqlite-messages.ts';
+import { bytesOf } from './store.ts';
 import type { Compare, ListOptions, ListResult, Operation, StoredValue, StoreEvent, StoreWatch, TxnResult, WatchRoute } from './store.ts';
 
 export interface SqliteOptions { path: string; clock: Clock; log: Logger; /** For tests of durability alone. */ synchronous?: 'FULL' | 'OFF' }
@@ -71,7 +72,7 @@ export class SqliteStore implements ForkableStore {
 
   async txn(compares: Compare[], operations: Operation[]): Promise<TxnResult> {
     if (this.#closed) throw new ApiError('ServiceUnavailable', 'the store is closed');
-    const result = this.#mvcc.prepare(compares, operations);
+    const result = this.#mvcc.prepare(compares, operations.map((o) => o.type === 'put' ? { ...o, value: bytesOf(o.value) } : o));
     if (!result.succeeded) {
       if (result.after > this.#mvcc.revision) await new Promise<void>((resolve, reject) => this.#after.push({ revision: result.after, resolve, reject }));
       return result.result;

@@ -8,7 +8,13 @@
  * Durability: when `txn` resolves, the change is on disk (backends that have one). Order: watches deliver whole
  * transactions in revision order, and nothing twice. Bounds: `limits.ts`. Every backend passes `store.suite.ts`.
  */
-export interface StoredValue { key: string; value: Uint8Array; createRevision: number; modRevision: number; lease?: number }
+export interface StoredValue { key: string; value: Uint8Array; createRevision: number; modRevision: number; lease?: number; /** Where the bytes come from, while nobody needed them. */ late?: LateBytes }
+
+/** Bytes that are made when somebody asks. A backend without a disk does not, so that a writer who keeps the object it wrote as its own reading copy need not encode it. */
+export interface LateBytes { /** No fewer than the bytes are. */ readonly lengthMax: number; bytes(): Uint8Array }
+
+/** The bytes, made now if they were not yet. */
+export function bytesOf(value: Uint8Array | LateBytes): Uint8Array { return value instanceof Uint8Array ? value : value.bytes(); }
 
 export interface StoreEvent {
   type: 'put' | 'delete';
@@ -25,7 +31,7 @@ export type Compare =
   | { key: string; createRevision: number };
 
 export type Operation =
-  | { type: 'put'; key: string; value: Uint8Array; lease?: number }
+  | { type: 'put'; key: string; value: Uint8Array | LateBytes; lease?: number }
   | { type: 'delete'; key: string };
 
 export interface TxnResult {
