@@ -69,10 +69,6 @@ export interface RequestContext {
   warnings: string[];
 }
 
-/** RFC 3339 to the second, as `metav1.Time` prints. */
-export function timestamp(ms: number): string { return `${new Date(ms).toISOString().slice(0, 19)}Z`; }
-export function microTimestamp(ms: number): string { return `${new Date(ms).toISOString().slice(0, 23)}000Z`; }
-
 /** Reads an object of a kind; undefined where there is none. */
 export async function readObject(server: Server, kind: KindRecord, namespace: string, name: string): Promise<KubeObject | undefined> {
   const stored = await server.store.get(storageKey(kind, namespace, name));

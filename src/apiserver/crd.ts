@@ -4,9 +4,9 @@
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { isReason } from '#base/errors.ts';
+import { timestamp } from '#base/timestamp.ts';
 import { kindsOfDefinition } from '#schema/crd-schema.ts';
 import type { KindRecord } from '#schema/kind.ts';
-import { timestamp } from './context.ts';
 import type { Server } from './context.ts';
 import { deleteObject } from './delete.ts';
 import { internalContext } from './internal.ts';

@@ -2,7 +2,7 @@
 import { ApiError } from '#base/errors.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
-import { timestamp } from './context.ts';
+import { timestamp } from '#base/timestamp.ts';
 import type { RequestContext } from './context.ts';
 import { isDryRun, updateObject } from './write-path.ts';
 

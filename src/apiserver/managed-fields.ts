@@ -4,10 +4,10 @@
  */
 import type { Json, KubeObject, ManagedFieldsEntry } from '#base/objects.ts';
 import { apiVersionOf } from '#base/objects.ts';
+import { timestamp } from '#base/timestamp.ts';
 import { compareFields, emptySet, fromFieldsV1, isEmptySet, removeBelow, toFieldsV1, unionOf } from '#schema/field-sets.ts';
 import type { FieldSet } from '#schema/field-sets.ts';
 import type { ObjectNode } from '#schema/types.ts';
-import { timestamp } from './context.ts';
 import type { RequestContext } from './context.ts';
 
 export interface Manager { name: string; operation: 'Apply' | 'Update'; apiVersion: string; subresource: string; time: string; set: FieldSet }

@@ -21,7 +21,7 @@ const verbOf: Record<string, string> = { POST: 'create', PUT: 'update', PATCH: '
 export function parseRequestInfo(request: ApiRequest): RequestInfo {
   const path = request.path;
   const none: RequestInfo = { isResource: false, verb: request.method.toLowerCase(), path, group: '', version: '', resource: '', subresource: '', namespace: '', name: '', rest: '' };
-  const parts = path.split('/').filter((p) => p !== '').map(decode);
+  const parts = partsOf(path);
   let at: number;
   const info = { ...none };
   if (parts[0] === 'api' && parts.length >= 3) { info.version = parts[1]!; at = 2; }
@@ -45,6 +45,18 @@ export function parseRequestInfo(request: ApiRequest): RequestInfo {
   }
   if (info.verb === 'delete' && info.name === '') info.verb = 'deletecollection';
   return info;
+}
+
+function partsOf(path: string): string[] {
+  const parts: string[] = [];
+  const escaped = path.includes('%');
+  for (let from = 0; from < path.length;) {
+    let to = path.indexOf('/', from);
+    if (to < 0) to = path.length;
+    if (to > from) parts.push(escaped ? decode(path.slice(from, to)) : path.slice(from, to));
+    from = to + 1;
+  }
+  return parts;
 }
 
 function decode(part: string): string {

@@ -2,6 +2,7 @@
 import { ApiError } from '#base/errors.ts';
 import type { ApiResponse, UserInfo } from '#base/api-request.ts';
 import type { Json } from '#base/objects.ts';
+import { timestamp } from '#base/timestamp.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import { issuerOf, identifyToken } from './authn/authenticate.ts';
 import { isAllowed } from './authz/authorize.ts';
@@ -11,7 +12,6 @@ import type { RequestContext } from './context.ts';
 import { decodeObject } from './decode.ts';
 import { answerObject } from './respond.ts';
 import { bindPod } from './subresources.ts';
-import { timestamp } from './context.ts';
 
 const reviews = new Set(['SelfSubjectReview', 'TokenReview', 'LocalSubjectAccessReview', 'SelfSubjectAccessReview', 'SelfSubjectRulesReview', 'SubjectAccessReview', 'Binding', 'ComponentStatus']);
 

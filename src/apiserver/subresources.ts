@@ -8,7 +8,6 @@ import { qosClassOf } from '#schema/qos.ts';
 import { issuerOf, signerOf } from './authn/authenticate.ts';
 import { nodeNameOf } from './authz/node.ts';
 import { forbiddenBy } from './admission/built-in.ts';
-import { timestamp } from './context.ts';
 import type { RequestContext } from './context.ts';
 import { checkDecoded, decodeObject, decodeProtobuf, isProtobuf, parseBody } from './decode.ts';
 import { deleteObject } from './delete.ts';
@@ -22,6 +21,7 @@ import { handlePatch, handleUpdate, applyPatchType } from './write.ts';
 import { conflict, updateObject } from './write-path.ts';
 import type { UpdateOptions } from './write-path.ts';
 import { formatLabelSelector, selectorOf, selectorOfMap } from '#base/selectors.ts';
+import { timestamp } from '#base/timestamp.ts';
 
 type Handler = (context: RequestContext) => Promise<ApiResponse>;
 

@@ -9,6 +9,7 @@
 import { ApiError } from '#base/errors.ts';
 import { copyJson, equalJson } from '#base/json.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
+import { timestamp } from '#base/timestamp.ts';
 import { randomSuffix } from '#os/clock.ts';
 import { FieldErrors } from '#schema/field-errors.ts';
 import type { KindRecord } from '#schema/kind.ts';
@@ -18,7 +19,6 @@ import { admitMutating, admitValidating } from './admission/admission.ts';
 import type { AdmissionAttributes } from './admission/admission.ts';
 import { chargeQuotas, quotaConflict } from './admission/quota.ts';
 import { planAllocation, releaseOperations } from './allocation.ts';
-import { timestamp } from './context.ts';
 import type { RequestContext, Server } from './context.ts';
 import { conflictRetriesMax, createRetriesMax, eventTtlSeconds } from './limits.ts';
 import { storageKey } from './objects.ts';

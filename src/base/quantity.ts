@@ -5,7 +5,7 @@
  * Source: Kubernetes reference, "Quantity". Pure; `milliOf` and `wholeOf` are the fast paths for schedulers.
  */
 export type QuantityFormat = 'DecimalSI' | 'BinarySI' | 'DecimalExponent';
-export interface Quantity { nano: bigint; format: QuantityFormat }
+export interface Quantity { readonly nano: bigint; readonly format: QuantityFormat }
 
 const nanoPerOne = 1_000_000_000n;
 const nanoMax = (2n ** 63n - 1n) * nanoPerOne;
@@ -31,8 +31,22 @@ function roundedUp(numerator: bigint, denominator: bigint): bigint {
   return numerator % denominator === 0n ? whole : whole + 1n;
 }
 
-/** Parses a quantity; throws `QuantityError` with the message that an API server gives. JSON numbers are accepted as they are in YAML. */
+/** A cluster writes the same few quantities over and over. */
+const parsed = new Map<string | number, Quantity>();
+const parsedMax = 4096;
+
+/** Parses a quantity (frozen); throws `QuantityError` with the message that an API server gives. JSON numbers are accepted as they are in YAML. */
 export function parseQuantity(input: string | number): Quantity {
+  let known = parsed.get(input);
+  if (known === undefined) {
+    known = Object.freeze(parseText(input));
+    if (parsed.size >= parsedMax) parsed.clear();
+    parsed.set(input, known);
+  }
+  return known;
+}
+
+function parseText(input: string | number): Quantity {
   const text = typeof input === 'number' ? String(input) : input;
   if (typeof text !== 'string' || text.length > quantityTextCharactersMax) throw malformed();
   const match = quantityPattern.exec(text);

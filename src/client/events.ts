@@ -7,6 +7,7 @@
  */
 import { isReason } from '#base/errors.ts';
 import type { KubeObject } from '#base/objects.ts';
+import { timestamp } from '#base/timestamp.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock } from '#os/clock.ts';
 import type { Client } from './client.ts';
@@ -142,16 +143,6 @@ class Recorder implements EventRecorder {
     });
     remember(this.#seen, key, { name, namespace, count: 1 });
   }
-}
-
-/** A timestamp as `metadata.creationTimestamp` has it: RFC 3339 in whole seconds. */
-export function timestamp(atMs: number): string {
-  return `${new Date(atMs).toISOString().slice(0, 19)}Z`;
-}
-
-/** RFC 3339 with microseconds: leases and events.k8s.io. */
-export function microTimestamp(atMs: number): string {
-  return `${new Date(atMs).toISOString().slice(0, 23)}000Z`;
 }
 
 export function createEventRecorder(options: EventRecorderOptions): EventRecorder {

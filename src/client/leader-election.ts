@@ -5,10 +5,10 @@
  */
 import { isReason } from '#base/errors.ts';
 import type { KubeObject } from '#base/objects.ts';
+import { microTimestamp } from '#base/timestamp.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import type { Client } from './client.ts';
-import { microTimestamp } from './events.ts';
 import { kinds } from './kinds.ts';
 
 export interface LeaderElectionOptions {

@@ -6,7 +6,8 @@
 import { Cron } from 'croner';
 import { isReason } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
-import { type EventRecorder, timestamp } from '#client/events.ts';
+import { timestamp } from '#base/timestamp.ts';
+import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';

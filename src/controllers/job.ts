@@ -7,7 +7,7 @@
  * Spec: Kubernetes documentation, "Jobs" (completion modes, back-off, failure and success policies, suspension).
  */
 import type { Json, KubeObject } from '#base/objects.ts';
-import { timestamp } from '#client/events.ts';
+import { timestamp } from '#base/timestamp.ts';
 import { parseIndexes, formatIndexes } from './job-indexes.ts';
 import { failureActionOf, successOf } from './job-policy.ts';
 import { burstPodsMax } from './limits.ts';

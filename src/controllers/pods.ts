@@ -1,6 +1,6 @@
 /** What controllers ask about Pods and conditions (Kubernetes documentation, "Pod Lifecycle"). Pure. */
 import type { Json, KubeObject } from '#base/objects.ts';
-import { timestamp } from '#client/events.ts';
+import { timestamp } from '#base/timestamp.ts';
 
 export interface Condition { type: string; status: string; reason?: string; message?: string; lastTransitionTime?: string; lastUpdateTime?: string; lastProbeTime?: string | null; observedGeneration?: number }
 

@@ -48,14 +48,19 @@ export function planReplicaSet(observed: ReplicaSetObserved, nowMs: number): Rep
   const { spec } = replicaSet;
   const selector = selectorIn(replicaSet);
   const deleting = replicaSet.metadata.deletionTimestamp !== undefined;
-  const mine = owned.filter((pod) => matchesLabels(selector, pod.metadata.labels));
+  const active: KubeObject[] = [];
+  const released: KubeObject[] = [];
+  for (const pod of owned) {
+    if (matchesLabels(selector, pod.metadata.labels)) { if (isPodActive(pod)) active.push(pod); }
+    else if (!deleting && pod.metadata.deletionTimestamp === undefined) released.push(pod);
+  }
   const adopted = deleting ? [] : orphans.filter((pod) => pod.metadata.deletionTimestamp === undefined && matchesLabels(selector, pod.metadata.labels) && isPodActive(pod));
-  const active = [...mine, ...adopted].filter(isPodActive);
+  active.push(...adopted);
   const wanted: number = spec.replicas ?? 1;
   const difference = deleting ? 0 : wanted - active.length;
   const plan: ReplicaSetPlan = {
     adopt: adopted,
-    release: deleting ? [] : owned.filter((pod) => pod.metadata.deletionTimestamp === undefined && !matchesLabels(selector, pod.metadata.labels)),
+    release: released,
     create: Math.min(Math.max(difference, 0), burstPodsMax),
     delete: difference < 0 ? rankForDeletion(active, observed.relatedOnNode, nowMs).slice(0, Math.min(-difference, burstPodsMax)) : [],
     ...planStatus(observed, active, nowMs),
@@ -164,7 +169,7 @@ class ReplicaSetController {
     } catch (error) {
       failure = error;
     }
-    await this.#writeStatus(key, plan, failure);
+    await this.#writeStatus(key, replicaSet, plan, failure);
     if (failure !== undefined) throw failure;
     return plan.requeueAfterMs === undefined ? undefined : { requeueAfterMs: plan.requeueAfterMs };
   }
@@ -221,9 +226,14 @@ class ReplicaSetController {
     });
   }
 
-  async #writeStatus(key: string, plan: ReplicaSetPlan, failure: unknown): Promise<void> {
+  async #writeStatus(key: string, replicaSet: KubeObject, plan: ReplicaSetPlan, failure: unknown): Promise<void> {
     const current = this.#replicaSets.get(key);
     if (current === undefined) return;
+    // Where nothing was done since, the plan's count stands.
+    if (failure === undefined && current === replicaSet && plan.create + plan.delete.length + plan.adopt.length + plan.release.length === 0) {
+      await writeStatus(this.#context, this.#kind, current, plan.status, isEqual);
+      return;
+    }
     const observed: ReplicaSetObserved = { replicaSet: current, owned: [], orphans: [] };
     if (failure instanceof Error) observed.failure = { reason: 'replicaFailure' in failure ? 'FailedCreate' : 'FailedDelete', message: failure.message };
     const selector = selectorIn(current);

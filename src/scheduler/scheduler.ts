@@ -5,8 +5,9 @@
  */
 import { isReason } from '#base/errors.ts';
 import type { KubeObject } from '#base/objects.ts';
+import { timestamp } from '#base/timestamp.ts';
 import type { Client } from '#client/client.ts';
-import { createEventRecorder, type EventRecorder, timestamp } from '#client/events.ts';
+import { createEventRecorder, type EventRecorder } from '#client/events.ts';
 import { type Informer, InformerFactory, keyOf, readYourWrites } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { Logger } from '#observe/log.ts';

@@ -1,6 +1,6 @@
 /** Usage of simulated nodes and Pods for metrics.k8s.io, from the scripts' functions of time. */
+import { timestamp } from '#base/timestamp.ts';
 import type { MetricsProvider, NodeUsage, PodUsage } from '#apiserver/context.ts';
-import { timestamp } from '#client/events.ts';
 import type { SimNodes } from './nodes.ts';
 
 const idleCpu = 1;

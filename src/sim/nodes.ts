@@ -4,8 +4,9 @@
  */
 import { isReason } from '#base/errors.ts';
 import type { KubeObject } from '#base/objects.ts';
+import { microTimestamp, timestamp } from '#base/timestamp.ts';
 import type { Client } from '#client/client.ts';
-import { createEventRecorder, type EventRecorder, microTimestamp, timestamp } from '#client/events.ts';
+import { createEventRecorder, type EventRecorder } from '#client/events.ts';
 import { indexes, type Informer, InformerFactory, keyOf } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import { conditionOf } from '#controllers/pods.ts';
@@ -182,13 +183,17 @@ class SimNode implements SimNodeState {
   }
 
   #allocateIp(): string {
-    const inUse = new Set([...this.running.values()].map(({ ip }) => ip));
     for (;;) {
       const host = this.#nextIp;
       this.#nextIp = (this.#nextIp % 254) + 1;
       const ip = `10.${64 + (this.index >> 8)}.${this.index & 255}.${host}`;
-      if (!inUse.has(ip)) return ip;
+      if (!this.#isInUse(ip)) return ip;
     }
+  }
+
+  #isInUse(ip: string): boolean {
+    for (const pod of this.running.values()) if (pod.ip === ip) return true;
+    return false;
   }
 
   /** Writes a Pod's status; one write at a time per Pod, the newest state each. */

@@ -1,6 +1,6 @@
 /** The status that a kubelet reports for a Pod, from the states of its containers (Kubernetes documentation, "Pod Lifecycle"). Pure. */
 import type { Json, KubeObject } from '#base/objects.ts';
-import { timestamp } from '#client/events.ts';
+import { timestamp } from '#base/timestamp.ts';
 
 export interface ContainerRun {
   name: string;
