@@ -1,9 +1,9 @@
 /** A running hash over everything that is committed: two runs of one seed must agree to the last byte. Wraps any store. */
 import { createHash, type Hash } from 'node:crypto';
 import { bytesOf } from '#store/store.ts';
-import type { Compare, Operation, Store, TxnResult } from '#store/store.ts';
+import type { Compare, LateBytes, Operation, Store, TxnResult } from '#store/store.ts';
 
-export interface CommittedOperation { revision: number; type: 'put' | 'delete'; key: string; value: Uint8Array | undefined }
+export interface CommittedOperation { revision: number; type: 'put' | 'delete'; key: string; value: Uint8Array | LateBytes | undefined }
 
 export class ObservedStore {
   readonly #hash: Hash | undefined;
@@ -39,12 +39,11 @@ export class ObservedStore {
     const result = await store.txn(compares, operations);
     if (result.succeeded && operations.length > 0) {
       this.transactions++;
-      if (this.#hash === undefined && this.#onCommit.length === 0) return result;
       for (const operation of operations) {
-        const value = operation.type === 'put' ? bytesOf(operation.value) : undefined;
+        const value = operation.type === 'put' ? operation.value : undefined;
         if (this.#hash !== undefined) {
           this.#hash.update(`${result.revision} ${operation.type} ${operation.key}\n`);
-          if (value !== undefined) this.#hash.update(value);
+          if (value !== undefined) this.#hash.update(bytesOf(value));
         }
         for (const listen of this.#onCommit) listen({ revision: result.revision, type: operation.type, key: operation.key, value });
       }

@@ -4,6 +4,7 @@
  */
 import type { KubeObject } from '#base/objects.ts';
 import type { Cluster } from './cluster.ts';
+import { bytesOf } from '#store/store.ts';
 import type { CommittedOperation } from './event-hash.ts';
 
 export interface Commit { revision: number; key: string; atMs: number; object: KubeObject | undefined; previous: KubeObject | undefined }
@@ -55,7 +56,8 @@ export class World {
     if (!key.startsWith('/registry/')) return;
     const previous = this.objects.get(key);
     let object: KubeObject | undefined;
-    if (value !== undefined && value[0] === 0x7b) object = JSON.parse(decoder.decode(value)) as KubeObject;
+    const bytes = value === undefined ? undefined : bytesOf(value);
+    if (bytes?.[0] === 0x7b) object = JSON.parse(decoder.decode(bytes)) as KubeObject;
     if (object?.metadata === undefined) object = undefined;
     if (object === undefined) this.objects.delete(key);
     else this.objects.set(key, object);
