@@ -25,7 +25,8 @@ export async function runChain(server: Server, request: ApiRequest): Promise<Api
   let code = 500;
   try {
     if (counts.inFlight > requestsInFlightMax) throw new ApiError('TooManyRequests', 'Too many requests, please try again later.', { retryAfterSeconds: 1 });
-    const user = await impersonate(server, request, await authenticate(server, request));
+    const authenticated = await authenticate(server, request);
+    const user = isImpersonating(request) ? await impersonate(server, request, authenticated) : authenticated;
     if (info.isResource || !isOpen(info.path)) await authorize(server, user, info);
     if (!info.isResource) { const answer = await serveNonResource(server, request); code = answer.status; return answer; }
     const kind = server.kinds.find(info.group, info.version, info.resource);
@@ -53,13 +54,15 @@ export async function runChain(server: Server, request: ApiRequest): Promise<Api
 const openPaths = new Set(['/healthz', '/livez', '/readyz', '/version', '/version/']);
 function isOpen(path: string): boolean { return openPaths.has(path); }
 
+function isImpersonating(request: ApiRequest): boolean {
+  for (const header in request.headers) if (header.startsWith('impersonate-')) return true;
+  return false;
+}
+
 /** `Impersonate-*` headers (Kubernetes, "User impersonation"). */
 async function impersonate(server: Server, request: ApiRequest, user: UserInfo): Promise<UserInfo> {
   const name = request.headers['impersonate-user'];
-  if (name === undefined) {
-    if (Object.keys(request.headers).some((h) => h.startsWith('impersonate-'))) throw new ApiError('InternalError', 'Internal Server Error: requested impersonation without impersonating a user');
-    return user;
-  }
+  if (name === undefined) throw new ApiError('InternalError', 'Internal Server Error: requested impersonation without impersonating a user');
   const groups = (request.headers['impersonate-group'] ?? '').split(',').map((g) => g.trim()).filter((g) => g !== '');
   const check = async (group: string, resource: string, subject: string, namespace = ''): Promise<void> => {
     const attributes = { user, verb: 'impersonate', isResource: true, group, version: 'v1', resource, subresource: '', namespace, name: subject, path: request.path };

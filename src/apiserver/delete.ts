@@ -89,7 +89,7 @@ async function deleteOnce(context: RequestContext, key: string, before: StoredVa
     return result.succeeded ? { gone: true, object: old } : undefined;
   }
   if (equalJson(marked, { ...old, metadata: { ...old.metadata, resourceVersion: undefined } })) return { gone: false, stored: before, object: old };
-  const result = await server.store.txn([{ key, modRevision: before.modRevision }], [{ type: 'put', key, value: server.objects.encodeLate(kind, key, marked) }]);
+  const result = await server.store.txn([{ key, modRevision: before.modRevision }], [{ type: 'put', key, value: server.objects.encodeLate(kind, key, marked, before) }]);
   if (!result.succeeded) return undefined;
   const stored = (await server.store.get(key, result.revision))!;
   // What was just written out need not be read back.

@@ -4,12 +4,13 @@
  * generations of a weak cache. Secrets are sealed with AES-256-GCM: first byte 1, then key id, nonce, ciphertext, tag; the store's key is authenticated with it.
  */
 import { createCipheriv, createDecipheriv } from 'node:crypto';
-import { freezeJson, jsonLengthMax } from '#base/json.ts';
+import { freezeJson, freshLengthMax } from '#base/json.ts';
 import { apiVersionOf } from '#base/objects.ts';
 import type { KubeObject } from '#base/objects.ts';
 import type { Random } from '#os/clock.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import type { LateBytes, StoredValue } from '#store/store.ts';
+import { transactionBytesMax } from '#store/limits.ts';
 import { viewsMax } from './limits.ts';
 import type { EncryptionKey } from './keys.ts';
 
@@ -42,10 +43,12 @@ class LateObject implements LateBytes {
   #seen = false;
   #bytes: Buffer | undefined;
 
-  constructor(kind: KindRecord, object: KubeObject) {
+  /** What of `object` is frozen is part of `before` too. */
+  constructor(kind: KindRecord, object: KubeObject, before: StoredValue | undefined) {
     this.#kind = kind;
     this.#object = object;
-    this.lengthMax = jsonLengthMax(object);
+    const lengthMax = (before === undefined ? 0 : before.late?.lengthMax ?? before.value.length) + freshLengthMax(object);
+    this.lengthMax = lengthMax < transactionBytesMax ? lengthMax : this.bytes().length;
   }
 
   bytes(): Uint8Array { return this.#bytes ??= encodePlain(this.#kind, this.#object); }
@@ -82,9 +85,9 @@ export class Objects {
     return isSealed(kind) ? this.#seal(key, plain) : plain;
   }
 
-  /** As `encode`, when somebody asks for the bytes. The object is given away: nobody changes it, but for its resourceVersion. */
-  encodeLate(kind: KindRecord, key: string, object: KubeObject): Uint8Array | LateBytes {
-    return isSealed(kind) ? this.encode(kind, key, object) : new LateObject(kind, object);
+  /** As `encode`, when somebody asks for the bytes. The object is given away: nobody changes it, but for its resourceVersion. It shares nothing frozen but with `before`, which it replaces. */
+  encodeLate(kind: KindRecord, key: string, object: KubeObject, before?: StoredValue): Uint8Array | LateBytes {
+    return isSealed(kind) ? this.encode(kind, key, object) : new LateObject(kind, object, before);
   }
 
   #seal(key: string, plain: Uint8Array): Uint8Array {

@@ -241,7 +241,7 @@ async function updateOnce(context: RequestContext, key: string, before: StoredVa
   if (isFinished(admitted)) return finishDeletion(context, key, before, admitted, compare);
   const allocation = await planAllocation(context, admitted, old);
   const charge = await chargeQuotas(context, admitted, old);
-  const operation: Operation = { type: 'put', key, value: server.objects.encodeLate(kind, key, admitted) };
+  const operation: Operation = { type: 'put', key, value: server.objects.encodeLate(kind, key, admitted, before) };
   if (before.lease !== undefined) operation.lease = before.lease;
   const result = await server.store.txn([compare, ...allocation.compares, ...charge.compares], [operation, ...allocation.operations, ...charge.operations]);
   if (!result.succeeded) {

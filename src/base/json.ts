@@ -93,13 +93,14 @@ export function freezeJson<T>(value: T): T {
   return Object.freeze(value);
 }
 
-/** No fewer bytes than the JSON text has: a character is at most six (an escape). */
-export function jsonLengthMax(value: Json): number {
+/** No fewer bytes than the JSON text has, but for what is frozen, which is not counted: a character is at most six (an escape). */
+export function freshLengthMax(value: Json): number {
   if (typeof value === 'string') return 2 + 6 * value.length;
   if (typeof value !== 'object' || value === null) return 24;
+  if (Object.isFrozen(value)) return 0;
   let sum = 2;
-  if (Array.isArray(value)) for (const item of value) sum += 1 + jsonLengthMax(item);
-  else for (const key in value) sum += 4 + 6 * key.length + jsonLengthMax(value[key]);
+  if (Array.isArray(value)) for (const item of value) sum += 1 + freshLengthMax(item);
+  else for (const key in value) sum += 4 + 6 * key.length + freshLengthMax(value[key]);
   return sum;
 }
 

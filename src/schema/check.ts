@@ -120,13 +120,23 @@ function badBase64At(text: string): number {
 
 const rfc3339 = /^(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})(\.\d+)?(Z|[+-]\d{2}:\d{2})$/;
 
+/** The last times that were good as they are: one object says the same time many times over. */
+const goodTimes = new Set<Json>();
+const goodTimesMax = 256;
+
 /** Times are stored in UTC, to the second; micro times with six digits. */
 function checkTime(value: Json, kind: string, at: string, result: CheckResult, owner: string | undefined): Json {
+  if (kind === 'time' && goodTimes.has(value)) return value;
   if (typeof value !== 'string') { fail(result, at, value, kind === 'time' ? 'v1.Time' : 'v1.MicroTime', owner); return value; }
   const match = rfc3339.exec(value);
   const ms = match === null ? NaN : Date.parse(value);
   if (match === null || Number.isNaN(ms)) { result.error ??= `parsing time ${JSON.stringify(value)} as "2006-01-02T15:04:05Z07:00": cannot parse ${JSON.stringify(value)} as "2006"`; return value; }
-  if (kind === 'time') return match[2] === undefined && match[3] === 'Z' ? value : `${new Date(ms).toISOString().slice(0, 19)}Z`;
+  if (kind === 'time' && match[2] === undefined && match[3] === 'Z') {
+    if (goodTimes.size >= goodTimesMax) goodTimes.clear();
+    goodTimes.add(value);
+    return value;
+  }
+  if (kind === 'time') return `${new Date(ms).toISOString().slice(0, 19)}Z`;
   const micros = (match[2] ?? '.').slice(1).padEnd(6, '0').slice(0, 6);
   return `${new Date(Math.floor(ms / 1000) * 1000).toISOString().slice(0, 19)}.${micros}Z`;
 }

@@ -124,7 +124,7 @@ export async function chargeQuotas(context: RequestContext, object: KubeObject, 
     const changed = copyJson(quota);
     changed.status = { ...(changed.status ?? {}), hard: changed.status?.hard ?? changed.spec.hard, used: { ...(changed.status?.used ?? {}), ...used } };
     charge.compares.push({ key: stored.key, modRevision: stored.modRevision });
-    charge.operations.push({ type: 'put', key: stored.key, value: server.objects.encodeLate(quotas, stored.key, changed) });
+    charge.operations.push({ type: 'put', key: stored.key, value: server.objects.encodeLate(quotas, stored.key, changed, stored) });
   }
   return charge;
 }
