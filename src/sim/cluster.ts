@@ -256,7 +256,7 @@ export class Cluster implements AsyncDisposable {
       return { ...option, isDown: !state.isUp, isCut: !state.isConnected };
     });
     const random = seed === undefined ? this.random.split() : new SimRandom(seed);
-    return new Cluster(this.options, { store: (clock) => this.store.fork(clock), nowMs: this.clock.now(), random, nodes, scripts: this.scripts });
+    return new Cluster(this.options, { store: (clock) => this.store.fork(clock), nowMs: this.clock.now(), random, nodes, scripts: this.scripts.copy() });
   }
 
   /** A client with a network of its own, to cut and to slow: for an operator under test. */

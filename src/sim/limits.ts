@@ -6,6 +6,8 @@ export const timersPerInstantMax = 1_000_000;
 export const leaseRenewMs = 10_000;
 export const crashBackoffMs = 10_000;
 export const crashBackoffMsMax = 300_000;
+/** How often a kubelet tries again to make containers whose configuration is missing. */
+export const createRetryMs = 10_000;
 /** A container that ran this long starts its back-off anew. */
 export const crashBackoffResetMs = 600_000;
 /** Lines of a container's log that are kept. */

@@ -28,6 +28,8 @@ export interface PodScript {
   livenessFailsAfter?: Duration;
   /** The image cannot be pulled. */
   imagePullFails?: boolean;
+  /** The containers cannot be made, for this reason (CreateContainerConfigError): tried again every few seconds. */
+  cannotCreate?: string;
   /** How long a container takes to stop after the signal; never beyond the grace period, then it is killed (137). */
   stopAfter?: Duration;
   /** Exit code on an orderly stop; 0 when absent. */
@@ -45,7 +47,7 @@ export interface PodScript {
 export type ScriptSource = PodScript | ((context: ContainerContext) => PodScript | undefined);
 export interface ScriptRule { selector?: string; namespace?: string; script: ScriptSource }
 
-export interface ResolvedScript { startMs: number; readyMs: number; exitMs: number | undefined; exitCode: number; stopMs: number; stopExitCode: number; initMs: number; oomMs: number | undefined; livenessMs: number | undefined; imagePullFails: boolean; script: PodScript }
+export interface ResolvedScript { startMs: number; readyMs: number; exitMs: number | undefined; exitCode: number; stopMs: number; stopExitCode: number; initMs: number; oomMs: number | undefined; livenessMs: number | undefined; imagePullFails: boolean; cannotCreate: string | undefined; script: PodScript }
 
 const nothing: PodScript = Object.freeze({});
 
@@ -54,6 +56,13 @@ export class Scripts {
 
   constructor(rules: readonly ScriptRule[]) {
     for (const rule of rules) this.add(rule);
+  }
+
+  /** An independent list of the same rules. */
+  copy(): Scripts {
+    const copy = new Scripts([]);
+    copy.#rules.push(...this.#rules);
+    return copy;
   }
 
   /** Later rules are asked first. */
@@ -83,7 +92,7 @@ export class Scripts {
       exitMs: exits ? durationMs(script.exitAfter!) : undefined, exitCode: script.failures === undefined ? (script.exitCode ?? 0) : failing ? (script.exitCode ?? 1) : 0,
       stopMs: durationMs(script.stopAfter ?? 100), stopExitCode: script.stopExitCode ?? 0, initMs: durationMs(script.initAfter ?? 100),
       oomMs: script.leakBytesPerSecond === undefined || limit === 0 ? undefined : (limit / script.leakBytesPerSecond) * 1000,
-      livenessMs: script.livenessFailsAfter === undefined ? undefined : durationMs(script.livenessFailsAfter), imagePullFails: script.imagePullFails === true, script,
+      livenessMs: script.livenessFailsAfter === undefined ? undefined : durationMs(script.livenessFailsAfter), imagePullFails: script.imagePullFails === true, cannotCreate: script.cannotCreate, script,
     };
   }
 }

@@ -6,7 +6,7 @@
 import type { Json, KubeObject } from '#base/objects.ts';
 import type { EventRecorder } from '#client/events.ts';
 import type { Clock, Random, Timer } from '#os/clock.ts';
-import { crashBackoffMs, crashBackoffMsMax, crashBackoffResetMs, logLinesMax } from './limits.ts';
+import { crashBackoffMs, crashBackoffMsMax, crashBackoffResetMs, createRetryMs, logLinesMax } from './limits.ts';
 import type { ContainerContext, ResolvedScript, Scripts } from './pod-script.ts';
 import { type ContainerRun, phaseOf, podStatus, terminatedState } from './pod-status.ts';
 
@@ -86,7 +86,7 @@ export class SimPod {
       if (!recorded) this.#host.changed(this);
       const script = this.#script(this.#containers[0]!);
       if (script.imagePullFails) { this.#failPull(0); return; }
-      this.#after('sandbox', script.startMs, () => this.#onSandbox());
+      this.#after('sandbox', script.startMs, () => this.#create());
     }
     if (this.pod.metadata.deletionTimestamp !== undefined) this.stop();
   }
@@ -100,8 +100,25 @@ export class SimPod {
     this.#host.changed(this);
     this.#after('sandbox', backingOff ? Math.min(crashBackoffMs * 2 ** Math.floor(attempt / 2), crashBackoffMsMax) : 1_000, () => {
       if (this.#script(run).imagePullFails) this.#failPull(attempt + 1);
-      else { delete run.message; this.#onSandbox(); }
+      else this.#create();
     });
+  }
+
+  /** Images are there; what the containers are configured with may not be. */
+  #create(): void {
+    const run = this.#containers[0]!;
+    const { cannotCreate } = this.#script(run);
+    if (cannotCreate === undefined) {
+      delete run.message;
+      this.#onSandbox();
+      return;
+    }
+    if (run.message !== cannotCreate) {
+      Object.assign(run, { reason: 'CreateContainerConfigError', message: cannotCreate });
+      this.#host.recorder.event(this.pod, 'Warning', 'Failed', `Error: ${cannotCreate}`);
+      this.#host.changed(this);
+    }
+    this.#after('sandbox', createRetryMs, () => this.#create());
   }
 
   #script(run: ContainerRun): ResolvedScript { return this.#host.scripts.resolve({ ...this.context(run.name), attempt: run.restarts }); }

@@ -1,96 +1,132 @@
-/** `tiphys rehearse`: reads manifests (or a live cluster's objects), runs them under faults in virtual time, prints timeline and verdicts. */
-import { readFileSync, readdirSync, statSync } from 'node:fs';
-import { join } from 'node:path';
-import { loadAll } from 'js-yaml';
-import type { Json, KindRef, KubeObject } from '#base/objects.ts';
-import { loadKubeconfig } from '#client/kubeconfig.ts';
-import { kinds } from '#client/kinds.ts';
+/**
+ * `tiphys rehearse`: manifests (or a live cluster's state) in virtual time under faults; prints timeline and verdicts. Exit status 0: nothing worse than
+ * `--fail-on` allows; 1: something is; 2: nothing was rehearsed, because an option or a manifest is wrong or the live cluster cannot be read.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { ApiError } from '#base/errors.ts';
+import { isQuantity } from '#base/quantity.ts';
+import { type KubeconfigContext, loadKubeconfig } from '#client/kubeconfig.ts';
 import { createClient } from '#client/rest-client.ts';
 import { createHttpTransport } from '#client/transport-http.ts';
 import { realClock } from '#os/clock.real.ts';
-import { durationMs, type Duration } from '#sim/duration.ts';
-import type { NodeOptions } from '#sim/nodes.ts';
-import { badness, rehearse, type Fault, type Rehearsal } from '#sim/rehearse.ts';
-import { print, seconds, table, UsageError } from '../output.ts';
+import { nodesOf } from '#sim/rehearse/setup.ts';
+import { severityNames } from '#sim/rehearse/severity.ts';
+import { runRehearsals } from '#sim/rehearse/threads.ts';
+import { type Change, RehearsalError, type RehearsalNode, type RehearseOptions } from '#sim/rehearse/types.ts';
+import { print, UsageError } from '../output.ts';
+import { readDuration, readFaults, readMoment } from '../rehearse/faults.ts';
+import { readCluster } from '../rehearse/live.ts';
+import { type ManifestSet, readManifests, type ReadOptions } from '../rehearse/manifests.ts';
+import { printResult } from '../rehearse/print.ts';
+import { failedSeeds, jsonResult } from '../rehearse/summary.ts';
 
-export interface RehearseCommandOptions { file?: string[]; nodes?: number; fromKubeconfig?: string | true; killNode?: string[]; drain?: string[]; slowPull?: string; for?: string; seeds?: string; seed?: string; json?: boolean }
-
-function manifestFiles(paths: string[]): string[] {
-  return paths.flatMap((path) => (statSync(path).isDirectory() ? readdirSync(path).filter((name) => /\.(ya?ml|json)$/.test(name)).sort().map((name) => join(path, name)) : [path]));
+export interface RehearseCommandOptions {
+  file?: string[]; recursive?: boolean; namespace?: string; fromKubeconfig?: string | true; context?: string; nodes?: string; nodeCpu?: string; nodeMemory?: string; then?: string[];
+  killNode?: string[]; killZone?: string[]; drain?: string[]; apiDown?: string[]; slowPull?: string; for?: string; start?: string; seeds?: string; seed?: string; failOn?: string; json?: boolean;
 }
 
-function readManifests(paths: string[]): KubeObject[] {
-  const objects: KubeObject[] = [];
-  for (const path of manifestFiles(paths)) {
-    let values: Json[];
-    try { values = loadAll(readFileSync(path, 'utf8')) as Json[]; } catch (error) { throw new UsageError(`${path}: ${(error as Error).message}`); }
-    for (const value of values) {
-      if (value === null || value === undefined) continue;
-      const list: Json[] = value.kind === 'List' ? value.items : [value];
-      for (const object of list) {
-        if (typeof object?.kind !== 'string' || typeof object.apiVersion !== 'string' || typeof object.metadata?.name !== 'string') throw new UsageError(`${path}: an object needs apiVersion, kind and metadata.name`);
-        objects.push(object);
-      }
-    }
+const seedsMax = 100_000;
+
+/** The first file that has the context; `KUBECONFIG` may name several. */
+function kubeconfigOf(path: string | true, context: string | undefined): KubeconfigContext {
+  const paths = path === true ? (process.env['KUBECONFIG'] ?? join(process.env['HOME'] ?? '/root', '.kube/config')).split(delimiter).filter((one) => one !== '') : [path];
+  const present = paths.filter((one) => existsSync(one));
+  if (present.length === 0) throw new UsageError(`--from-kubeconfig: there is no file ${paths.join(', ')}`);
+  let failure: Error | undefined;
+  for (const one of present) {
+    try { return loadKubeconfig(one, context); } catch (error) { failure ??= new Error(`${one}: ${(error as Error).message}`); }
   }
-  if (objects.length === 0) throw new UsageError(`no manifests in ${paths.join(', ')}`);
-  return objects;
+  throw new UsageError(`--from-kubeconfig: ${failure!.message}`);
 }
 
-const copied: KindRef[] = [kinds.Namespace, kinds.PriorityClass, kinds.StorageClass, kinds.LimitRange, kinds.ResourceQuota, kinds.ConfigMap, kinds.ServiceAccount, kinds.Service, kinds.PersistentVolumeClaim, kinds.Deployment, kinds.StatefulSet, kinds.DaemonSet, kinds.CronJob, kinds.PodDisruptionBudget, kinds.HorizontalPodAutoscaler];
-
-/** A live cluster's objects without what it has added, and its nodes. Secrets are left out: nothing here needs them. */
-async function readCluster(path: string): Promise<{ manifests: KubeObject[]; nodes: NodeOptions[] }> {
-  await using transport = createHttpTransport({ ...loadKubeconfig(path), clock: realClock });
-  const client = createClient(transport, 'tiphys-rehearse');
-  const manifests: KubeObject[] = [];
-  for (const kind of copied) {
-    for (const object of (await client.list(kind)).items) {
-      if (object.metadata.ownerReferences !== undefined || object.metadata.namespace?.startsWith('kube-') === true || object.metadata.name?.startsWith('system-') === true || object.metadata.name?.startsWith('kube-') === true) continue;
-      const { name, namespace, labels, annotations } = object.metadata;
-      const spec = structuredClone(object.spec);
-      if (kind === kinds.Service) for (const field of ['clusterIP', 'clusterIPs']) if (spec[field] !== 'None' && spec[field]?.[0] !== 'None') delete spec[field];
-      if (kind === kinds.PersistentVolumeClaim) delete spec.volumeName;
-      const { status: _status, ...rest } = object;
-      manifests.push({ ...rest, apiVersion: kind.group === '' ? 'v1' : `${kind.group}/${kind.version}`, kind: kind.kind, metadata: { name: name!, ...(namespace === undefined ? {} : { namespace }), ...(labels === undefined ? {} : { labels }), ...(annotations === undefined ? {} : { annotations }) }, ...(spec === undefined ? {} : { spec }) });
-    }
+async function readLive(path: string | true, context: string | undefined): Promise<ManifestSet> {
+  const chosen = kubeconfigOf(path, context);
+  await using transport = createHttpTransport({ ...chosen, clock: realClock });
+  try {
+    return await readCluster(createClient(transport, 'tiphys-rehearse'), `cluster ${chosen.context}`);
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    const hint = ['Unauthorized', 'Forbidden'].includes(error.reason) && chosen.certificate === undefined && chosen.token === undefined ? '; this kubeconfig has neither certificate nor token (programs that fetch one are not run: kubectl get -o yaml writes files that -f takes)' : '';
+    throw new UsageError(`cannot read the cluster of context ${chosen.context} at ${chosen.server}: ${error.message}${hint}`);
   }
-  const nodes = (await client.list(kinds.Node)).items.map((node): NodeOptions => ({ name: node.metadata.name!, cpu: node.status.allocatable.cpu, memory: node.status.allocatable.memory, labels: node.metadata.labels ?? {}, ...(node.spec.taints === undefined ? {} : { taints: node.spec.taints }) }));
-  return { manifests, nodes };
 }
 
-function faultsOf(options: RehearseCommandOptions): Fault[] {
-  const at = (text: string): number => { try { return durationMs(text as Duration); } catch { throw new UsageError(`${JSON.stringify(text)} is not a time like 10m or 2h`); } };
-  return [...(options.killNode ?? []).map((text): Fault => ({ kind: 'kill-node', atMs: at(text) })), ...(options.drain ?? []).map((text): Fault => ({ kind: 'drain', atMs: at(text) }))];
+function nodesFor(options: RehearseCommandOptions, given: readonly RehearsalNode[]): readonly RehearsalNode[] {
+  const { nodeCpu: cpu, nodeMemory: memory } = options;
+  for (const [name, value] of [['--node-cpu', cpu], ['--node-memory', memory]] as const) if (value !== undefined && !isQuantity(value)) throw new UsageError(`${name}: ${JSON.stringify(value)} is not an amount like 4 or 16Gi`);
+  const count = options.nodes === undefined ? undefined : Number(options.nodes);
+  if (count !== undefined && (!Number.isInteger(count) || count < 1 || count > 5_000)) throw new UsageError(`--nodes: ${JSON.stringify(options.nodes)} is not a number of nodes (1 to 5000)`);
+  const nodes = count === undefined && given.length > 0 ? given : nodesOf(count ?? 3);
+  return nodes.map((node) => ({ ...node, ...(cpu === undefined ? {} : { cpu }), ...(memory === undefined ? {} : { memory }) }));
 }
 
-function printResult(worst: Rehearsal, all: Rehearsal[], tookMs: number): void {
-  const clock = (total: number): string => `${String(Math.floor(total / 3600)).padStart(2, '0')}:${String(Math.floor(total / 60) % 60).padStart(2, '0')}:${String(total % 60).padStart(2, '0')}`;
-  print(`Timeline of seed ${worst.seed}${all.length > 1 ? `, the worst of ${all.length}` : ''}:`);
-  for (const entry of worst.timeline.slice(0, 200)) print(`  ${clock(entry.atSeconds)}  ${entry.what}`);
-  if (worst.timeline.length > 200) print(`  … and ${worst.timeline.length - 200} more (--json has all)`);
-  print();
-  print(table([['WORKLOAD', 'WANTED', 'LOWEST', 'BELOW', 'DOWN', 'RESTARTS', 'VERDICT'], ...worst.workloads.map((report) => [report.name, String(report.wanted), String(report.lowestReady), `${report.belowSeconds} s`, `${report.downSeconds} s`, String(report.restarts), report.verdict])]));
-  for (const report of worst.workloads) for (const { pod, why } of report.stuck) print(`  ${pod}: ${why}`);
-  for (const budget of worst.budgets) print(`  disruption budget ${budget.name}: ${budget.brokenSeconds === 0 ? 'kept' : `undercut for ${budget.brokenSeconds} s`}`);
-  const bad = all.filter((result) => isBad(result)).length;
-  print(`\n${all.length} seed${all.length === 1 ? '' : 's'} of ${clock(worst.virtualSeconds)} each in ${seconds(tookMs)}; ${bad === 0 ? 'nothing was unavailable' : `${bad} with a workload that was unavailable, did not come back or never ran; the worst again: --seed ${worst.seed}`}.`);
+function seedsOf({ seeds, seed }: RehearseCommandOptions): number[] {
+  const whole = (option: string, text: string): number => {
+    const value = Number(text);
+    if (!Number.isInteger(value) || value < 1 || value > seedsMax) throw new UsageError(`${option}: ${JSON.stringify(text)} is not a whole number from 1 to ${seedsMax}`);
+    return value;
+  };
+  if (seed !== undefined && seeds !== undefined) throw new UsageError('--seeds and --seed exclude each other');
+  return seed !== undefined ? [whole('--seed', seed)] : Array.from({ length: whole('--seeds', seeds ?? '1') }, (_unused, index) => index + 1);
 }
 
-function isBad(result: Rehearsal): boolean {
-  return result.workloads.some((report) => report.verdict !== 'ok' && report.verdict !== 'degraded');
+/** The command that repeats one seed, from the words that were given. */
+export function repeatCommand(words: readonly string[], seed: number): string {
+  const kept = words.filter((word, index) => !/^--seeds?(=|$)/.test(word) && !/^--seeds?$/.test(words[index - 1] ?? '') && word !== '--json');
+  const quoted = kept.map((word) => (/^[\w./:=@%+,~-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`));
+  return ['tiphys', ...quoted, '--seed', String(seed)].join(' ');
 }
 
-export async function rehearseCommand(options: RehearseCommandOptions): Promise<void> {
-  if ((options.file === undefined || options.file.length === 0) === (options.fromKubeconfig === undefined)) throw new UsageError('name manifests with -f, or a live cluster with --from-kubeconfig');
-  const live = options.fromKubeconfig === undefined ? undefined : await readCluster(options.fromKubeconfig === true ? process.env['KUBECONFIG'] ?? join(process.env['HOME'] ?? '/root', '.kube/config') : options.fromKubeconfig);
-  const manifests = live?.manifests ?? readManifests(options.file!);
-  const seeds = options.seed !== undefined ? [Number(options.seed)] : Array.from({ length: Number(options.seeds ?? 1) }, (_unused, index) => index + 1);
-  if (seeds.length === 0 || seeds.some((seed) => !Number.isInteger(seed) || seed < 1)) throw new UsageError('--seeds and --seed take whole numbers from 1');
+async function optionsOf(options: RehearseCommandOptions): Promise<{ rehearse: RehearseOptions; notes: string[] }> {
+  const files = options.file ?? [];
+  if (files.length === 0 && options.fromKubeconfig === undefined) throw new UsageError('name manifests with -f, a live cluster with --from-kubeconfig, or both');
+  if (options.context !== undefined && options.fromKubeconfig === undefined) throw new UsageError('--context needs --from-kubeconfig');
+  const forMs = readDuration('--for', options.for ?? '2h');
+  if (forMs < 1_000) throw new UsageError('--for: at least 1s');
+  if (options.start !== undefined && Number.isNaN(Date.parse(options.start))) throw new UsageError(`--start: ${JSON.stringify(options.start)} is not a time like 2026-03-29T00:30:00Z`);
+  const faults = [...readFaults('kill-node', options.killNode, forMs), ...readFaults('kill-zone', options.killZone, forMs), ...readFaults('drain', options.drain, forMs), ...readFaults('api-down', options.apiDown, forMs)];
+  const reading: ReadOptions = { recursive: options.recursive === true, namespace: options.namespace, readInput: () => readFileSync(0, 'utf8') };
+  const changes = (options.then ?? []).map((text): Change => {
+    const { atMs, target, ...other } = readMoment('--then', text);
+    if (target === undefined || Object.keys(other).length > 0) throw new UsageError(`--then: ${JSON.stringify(text)} is not written TIME=PATH, such as 20m=next/`);
+    if (atMs >= forMs) throw new UsageError(`--then ${text}: that is not before the end (--for)`);
+    return { atMs, label: target, manifests: readManifests([target], reading).manifests };
+  });
+  const given = readManifests(files, reading);
+  const live = options.fromKubeconfig === undefined ? undefined : await readLive(options.fromKubeconfig, options.context);
+  const nodes = nodesFor(options, given.nodes.length > 0 ? given.nodes : live?.nodes ?? []);
+  const slowPullMs = options.slowPull === undefined ? undefined : readDuration('--slow-pull', options.slowPull);
+  return {
+    rehearse: { manifests: [...(live?.manifests ?? []), ...given.manifests], nodes, faults, changes, forMs, ...(slowPullMs === undefined ? {} : { slowPullMs }), ...(options.start === undefined ? {} : { start: options.start }) },
+    notes: [...(live?.notes ?? []), ...given.notes],
+  };
+}
+
+/** `words` are the command line's, without the program. */
+export async function rehearseCommand(options: RehearseCommandOptions, words: readonly string[]): Promise<void> {
+  const failOn = options.failOn ?? 'unavailable';
+  if (!(failOn in severityNames)) throw new UsageError(`--fail-on: ${JSON.stringify(failOn)} is none of ${Object.keys(severityNames).join(', ')}`);
+  const severity = severityNames[failOn as keyof typeof severityNames];
+  const seeds = seedsOf(options);
   const begun = realClock.monotonic();
-  const results = await rehearse({ manifests, nodes: options.nodes ?? live?.nodes ?? 3, faults: faultsOf(options), forMs: durationMs((options.for ?? '2h') as Duration), seeds, ...(options.slowPull === undefined ? {} : { slowPullMs: durationMs(options.slowPull as Duration) }) });
-  const worst = results.reduce((a, b) => (badness(b) > badness(a) ? b : a));
-  if (options.json === true) print(JSON.stringify({ worst: worst.seed, seeds: results }));
-  else printResult(worst, results, realClock.monotonic() - begun);
-  if (results.some(isBad)) process.exitCode = 1;
+  const { rehearse, notes } = await optionsOf(options);
+  let done;
+  try {
+    done = await runRehearsals(rehearse, seeds, availableParallelism());
+  } catch (error) {
+    if (error instanceof RehearsalError) throw new UsageError(error.message);
+    throw error;
+  }
+  const repeat = (seed: number): string => repeatCommand(words, seed);
+  const failed = failedSeeds(done.rehearsals, severity);
+  const allNotes = [...notes, ...done.notes];
+  if (options.json === true) print(JSON.stringify(jsonResult(done.rehearsals, { name: failOn, severity }, repeat, allNotes)));
+  else {
+    for (const note of allNotes) print(`note: ${note}`);
+    if (allNotes.length > 0) print();
+    printResult(done.rehearsals, failed, failOn, repeat, realClock.monotonic() - begun);
+  }
+  if (failed.length > 0) process.exitCode = 1;
 }

@@ -1,0 +1,71 @@
+/** Applies manifests to a rehearsed cluster in an order that works (what others need first), as `kubectl apply --server-side` would; a refusal names the manifest. */
+import { ApiError, isReason } from '#base/errors.ts';
+import type { KindRef, KubeObject } from '#base/objects.ts';
+import type { Client } from '#client/client.ts';
+import { kindOf } from '#client/kinds.ts';
+import { discoverResources } from '#controllers/discovery.ts';
+import { checkScript } from './script.ts';
+import { type Manifest, RehearsalError } from './types.ts';
+
+/** What comes early, in this order; everything else follows as it was given. */
+const early = ['Namespace', 'CustomResourceDefinition', 'PriorityClass', 'RuntimeClass', 'StorageClass', 'IngressClass', 'ResourceQuota', 'LimitRange', 'ServiceAccount', 'ConfigMap', 'Secret', 'PersistentVolume', 'PersistentVolumeClaim', 'Service', 'PodDisruptionBudget'];
+/** After these, others take note before anything else comes. */
+const settledAfter = new Set(['Namespace', 'CustomResourceDefinition']);
+
+function rankOf({ object }: Manifest): number {
+  const rank = early.indexOf(object.kind);
+  return rank < 0 ? early.length : rank;
+}
+
+export class Applier {
+  readonly #client: Client;
+  readonly #settle: () => Promise<void>;
+  readonly #kinds = new Map<string, KindRef>();
+
+  /** `settle` lets what was made take effect. */
+  constructor(client: Client, settle: () => Promise<void>) {
+    this.#client = client;
+    this.#settle = settle;
+  }
+
+  /** Answers what was applied and whether its spec is another than before. */
+  async apply(manifests: readonly Manifest[]): Promise<{ object: KubeObject; changed: boolean }[]> {
+    for (const { object, origin } of manifests) checkScript(object, origin);
+    const applied: { object: KubeObject; changed: boolean }[] = [];
+    let last: string | undefined;
+    for (const manifest of [...manifests].sort((a, b) => rankOf(a) - rankOf(b))) {
+      if (last !== undefined && last !== manifest.object.kind && settledAfter.has(last)) await this.#settle();
+      last = manifest.object.kind;
+      applied.push(await this.#applyOne(manifest));
+    }
+    return applied;
+  }
+
+  async #applyOne({ object, origin, lenient }: Manifest): Promise<{ object: KubeObject; changed: boolean }> {
+    const kind = await this.#kindOf(object, origin);
+    const { name } = object.metadata;
+    const namespace = kind.namespaced ? object.metadata.namespace ?? 'default' : undefined;
+    const label = `${object.kind} ${namespace === undefined ? '' : `${namespace}/`}${name}`;
+    try {
+      const before = await this.#client.get(kind, name!, namespace).catch((error: unknown) => { if (isReason(error, 'NotFound')) return undefined; throw error; });
+      const made = await this.#client.patch(kind, name!, namespace, 'apply', object, { fieldManager: 'rehearse', force: true, fieldValidation: lenient === true ? 'Ignore' : 'Strict' });
+      return { object: made.kind === undefined ? { ...made, kind: object.kind } : made, changed: before?.metadata.generation !== made.metadata.generation };
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.reason === 'ServiceUnavailable') throw error;
+      throw new RehearsalError(`${origin}: ${label}: ${error.message}`);
+    }
+  }
+
+  async #kindOf(object: KubeObject, origin: string): Promise<KindRef> {
+    const id = `${object.apiVersion} ${object.kind}`;
+    const known = this.#kinds.get(id);
+    if (known !== undefined) return known;
+    const { resources } = await discoverResources(this.#client);
+    const [group, version] = object.apiVersion.includes('/') ? (object.apiVersion.split('/') as [string, string]) : ['', object.apiVersion];
+    const found = resources.find(({ kind }) => kind.group === group && kind.kind === object.kind)?.kind;
+    if (found === undefined) throw new RehearsalError(`${origin}: no matches for kind "${object.kind}" in version "${object.apiVersion}" (is its CustomResourceDefinition among the manifests?)`);
+    const kind = kindOf(group, version, found.resource, found.kind, found.namespaced);
+    this.#kinds.set(id, kind);
+    return kind;
+  }
+}

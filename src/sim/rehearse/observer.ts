@@ -1,0 +1,137 @@
+/**
+ * Looks on while a cluster is rehearsed: informers on a connection of their own (no fault touches it), whose events go to those who judge. It changes
+ * nothing that controllers do.
+ */
+import type { Json, KubeObject } from '#base/objects.ts';
+import { indexes, InformerFactory, type Informer, keyOf } from '#client/informer.ts';
+import { kinds } from '#client/kinds.ts';
+import type { Cluster } from '../cluster.ts';
+import { watchSecondsMax } from '../limits.ts';
+import { Budgets } from './budgets.ts';
+import { Jobs } from './jobs.ts';
+import { isServing, nameOf, Servers } from './servers.ts';
+import type { Rehearsal, TimelineEntry } from './types.ts';
+import { whyNotReady, whyNotScheduled } from './why.ts';
+
+export const serverKinds = [kinds.Deployment, kinds.StatefulSet, kinds.DaemonSet, kinds.ReplicaSet, kinds.ReplicationController];
+
+function ownerOf(object: KubeObject): { kind: string; name: string; uid: string } | undefined {
+  return object.metadata.ownerReferences?.find(({ controller }) => controller === true);
+}
+
+export class Observer {
+  readonly timeline: TimelineEntry[] = [];
+  readonly servers: Servers;
+  readonly jobs: Jobs;
+  readonly budgets: Budgets;
+  readonly startMs: number;
+  readonly pods: Informer;
+  readonly #cluster: Cluster;
+  readonly #informers: InformerFactory;
+  readonly #sets: Informer;
+  /** The scheduler's last words on each Pod. */
+  readonly #unscheduled = new Map<string, string>();
+  /** The last failure to make a Pod, by workload. */
+  readonly #failures = new Map<string, string>();
+
+  constructor(cluster: Cluster) {
+    this.#cluster = cluster;
+    this.startMs = cluster.now;
+    const { client } = cluster.connect('rehearsal');
+    this.#informers = new InformerFactory({ client, clock: cluster.clock, random: cluster.random.split(), log: cluster.log, bookmarks: false, watchSeconds: watchSecondsMax });
+    this.pods = this.#informers.informer(kinds.Pod).addIndex('node', indexes.node);
+    this.#sets = this.#informers.informer(kinds.ReplicaSet);
+    const now = (): number => cluster.now;
+    const note = (what: string): void => this.note(what);
+    this.servers = new Servers(now, note, this.isUp);
+    this.jobs = new Jobs(now, note);
+    this.budgets = new Budgets(now, note, this.isUp);
+  }
+
+  readonly isUp = (node: string): boolean => this.#cluster.nodes.get(node)?.isUp === true;
+
+  async start(): Promise<void> {
+    const informer = (kind: typeof kinds.Pod): Informer => this.#informers.informer(kind);
+    const watched = [...serverKinds, kinds.Job, kinds.CronJob, kinds.PodDisruptionBudget, kinds.Event].map(informer);
+    this.#informers.start();
+    await this.#cluster.settle();
+    await this.#informers.synced();
+    const [servers, [jobs, cronJobs, budgets, events]] = [watched.slice(0, serverKinds.length), watched.slice(serverKinds.length) as [Informer, Informer, Informer, Informer]];
+    for (const one of servers) this.#follow(one, (object) => { if (ownerOf(object) === undefined) this.servers.see(object); }, (object) => this.servers.unsee(object));
+    this.#follow(jobs, (job) => this.jobs.see(job), (job) => this.jobs.unsee(job));
+    this.#follow(cronJobs, (cronJob) => this.jobs.seeCronJob(cronJob), (cronJob) => this.jobs.unseeCronJob(cronJob));
+    this.#follow(this.pods, (pod) => this.#seePod(pod), (pod) => this.#unseePod(pod));
+    this.#follow(budgets, (budget) => this.budgets.see(budget, this.pods.values()), (budget) => this.budgets.unsee(budget));
+    this.#follow(events, (event) => this.#seeEvent(event), () => undefined);
+  }
+
+  #follow(informer: Informer, see: (object: KubeObject) => void, unsee: (object: KubeObject) => void): void {
+    // Lists leave out what kind their items are.
+    const whole = (object: KubeObject): KubeObject => (object.kind === undefined ? { ...object, kind: informer.kind.kind } : object);
+    informer.addHandler({ added: (object) => see(whole(object)), updated: (object) => see(whole(object)), deleted: (object) => unsee(whole(object)) });
+  }
+
+  isServer({ kind }: KubeObject): boolean { return serverKinds.some((server) => server.kind === kind); }
+
+  note(what: string): void {
+    this.timeline.push({ atSeconds: Math.round((this.#cluster.now - this.startMs) / 1000), what });
+  }
+
+  /** A node went down or came back: what runs there counts anew. */
+  nodeChanged(node: string): void {
+    for (const pod of [...this.pods.by('node', node)]) this.#seePod({ ...pod, kind: 'Pod' });
+  }
+
+  /** `Deployment default/web`, through the ReplicaSet that stands between. */
+  #workloadOf(pod: KubeObject): string {
+    const owner = ownerOf(pod);
+    if (owner === undefined) return nameOf(pod);
+    const key = `${pod.metadata.namespace}/${owner.name}`;
+    const above = owner.kind === 'ReplicaSet' ? ownerOf(this.#sets.get(key) ?? pod) : owner;
+    return above === undefined ? `${owner.kind} ${key}` : `${above.kind} ${pod.metadata.namespace}/${above.name}`;
+  }
+
+  #seePod(pod: KubeObject): void {
+    const owner = ownerOf(pod);
+    if (owner?.kind === 'Job') this.jobs.seePod(owner.uid, pod);
+    else if (owner === undefined && (pod['spec'].restartPolicy ?? 'Always') !== 'Always') this.jobs.see(pod);
+    else {
+      if (owner === undefined) this.servers.see(pod);
+      this.servers.seePod(this.#workloadOf(pod), pod);
+    }
+    this.budgets.seePod(pod);
+    const why = pod.metadata.deletionTimestamp === undefined ? whyNotScheduled(pod) : undefined;
+    if (why !== undefined && this.#unscheduled.get(pod.metadata.uid!) !== why) this.note(`Pod ${keyOf(pod)} finds no node: ${why}`);
+    if (why !== undefined) this.#unscheduled.set(pod.metadata.uid!, why);
+  }
+
+  #unseePod(pod: KubeObject): void {
+    const owner = ownerOf(pod);
+    this.#unscheduled.delete(pod.metadata.uid!);
+    this.budgets.unseePod(pod);
+    if (owner?.kind === 'Job') this.jobs.unseePod(owner.uid, pod);
+    else if (owner !== undefined) this.servers.unseePod(this.#workloadOf(pod), pod);
+    else if ((pod['spec'].restartPolicy ?? 'Always') === 'Always') this.servers.unsee(pod);
+    else this.jobs.unsee(pod);
+  }
+
+  #seeEvent(event: KubeObject): void {
+    if (event['reason'] !== 'FailedCreate') return;
+    const { kind, namespace, name } = event['involvedObject'] as Json;
+    const above = kind === 'ReplicaSet' ? ownerOf(this.#sets.get(`${namespace}/${name}`) ?? event) : undefined;
+    const workload = above === undefined ? `${kind} ${namespace}/${name}` : `${above.kind} ${namespace}/${above.name}`;
+    if (!this.#failures.has(workload)) this.note(`${workload}: a Pod cannot be made: ${event['message']}`);
+    this.#failures.set(workload, event['message']);
+  }
+
+  report(): Pick<Rehearsal, 'virtualSeconds' | 'workloads' | 'jobs' | 'cronJobs' | 'budgets' | 'rollouts' | 'timeline'> {
+    const why = (pod: KubeObject): string => whyNotReady(pod, this.isUp);
+    const whyPod = (key: string): string | undefined => { const pod = this.pods.get(key); return pod === undefined || isServing(pod, this.isUp) ? undefined : why(pod); };
+    const { workloads, rollouts } = this.servers.report(this.startMs, { pod: whyPod, workload: (name) => this.#failures.get(name) });
+    return {
+      virtualSeconds: Math.round((this.#cluster.now - this.startMs) / 1000), workloads, rollouts, jobs: this.jobs.reportJobs(why), cronJobs: this.jobs.reportCronJobs(this.startMs), budgets: this.budgets.report(), timeline: this.timeline,
+    };
+  }
+
+  async stop(): Promise<void> { await this.#informers[Symbol.asyncDispose](); }
+}

@@ -1,0 +1,118 @@
+/**
+ * What Pods do in a rehearsal. Their programs are not there; annotations of the Pod (or of its template) say what matters of them:
+ *
+ *   rehearse.tiphys.io/ready-after  from a container's start to its readiness          (0)
+ *   rehearse.tiphys.io/run-for      how long a container runs, then ends by itself     (30s where restartPolicy is not Always; for ever otherwise)
+ *   rehearse.tiphys.io/stop-after   how long it takes to end when it is told to        (100ms; never beyond the grace period)
+ *   rehearse.tiphys.io/fails        share of runs that end with exit code 1, `20%`     (0%)
+ *
+ * Images are pulled once per node, one after the other, each in the time that `--slow-pull` says. Pods whose autoscaler looks at CPU use as much as it
+ * aims at, so that it keeps what it has: nobody knows their load.
+ */
+import type { Json, KubeObject } from '#base/objects.ts';
+import { milliOf } from '#base/quantity.ts';
+import { matchesSelectorObject } from '#base/selectors.ts';
+import { durationMs } from '../duration.ts';
+import type { ContainerContext, PodScript, ScriptRule } from '../pod-script.ts';
+import { RehearsalError } from './types.ts';
+
+const prefix = 'rehearse.tiphys.io/';
+const durations = ['ready-after', 'run-for', 'stop-after'];
+const defaultRunFor = '30s';
+
+function shareOf(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)%$/.exec(text);
+  if (match === null || Number(match[1]) > 100) throw new Error(`not a share: ${JSON.stringify(text)} (write 20%)`);
+  return Number(match[1]) / 100;
+}
+
+function checkAnnotations(annotations: Record<string, string>): void {
+  for (const [key, value] of Object.entries(annotations)) {
+    if (!key.startsWith(prefix)) continue;
+    const name = key.slice(prefix.length);
+    if (durations.includes(name)) durationMs(value);
+    else if (name === 'fails') shareOf(value);
+    else throw new Error(`there is no annotation ${key} (known: ${[...durations, 'fails'].map((known) => prefix + known).join(', ')})`);
+  }
+}
+
+/** Refuses annotations that cannot be read, wherever a Pod's metadata is in the object. */
+export function checkScript(object: KubeObject, origin: string): void {
+  const { spec } = object;
+  for (const metadata of [object.metadata, spec?.template?.metadata, spec?.jobTemplate?.spec?.template?.metadata]) {
+    try { checkAnnotations(metadata?.annotations ?? {}); } catch (error) { throw new RehearsalError(`${origin}: ${object.kind} ${object.metadata.name}: ${(error as Error).message}`); }
+  }
+}
+
+/** Evenly spread over [0, 1), the same however often it is asked: from the Pod's uid, which the seed has chosen. */
+function chanceOf(pod: KubeObject, attempt: number): number {
+  const digits = pod.metadata.uid!.replaceAll('-', '');
+  const at = (attempt * 8) % 24;
+  return (parseInt(digits.slice(at, at + 6), 16) + attempt * 0x9e37) % 0x1000000 / 0x1000000;
+}
+
+/** Which image is on which node, from when. */
+export class Images {
+  readonly #pullMs: number | undefined;
+  readonly #presentMs = new Map<string, number>();
+
+  constructor(pullMs: number | undefined, present: Iterable<{ node: string; image: string }>) {
+    this.#pullMs = pullMs;
+    for (const { node, image } of present) this.#presentMs.set(`${node} ${image}`, 0);
+  }
+
+  /** How long a Pod that comes to its node now waits for its images; undefined when pulls take no time worth mentioning. */
+  pullFor(pod: KubeObject, nowMs: number): number | undefined {
+    if (this.#pullMs === undefined) return undefined;
+    let readyMs = nowMs;
+    for (const { image } of [...(pod['spec'].initContainers ?? []), ...pod['spec'].containers] as Json[]) {
+      const key = `${pod['spec'].nodeName} ${image}`;
+      const present = this.#presentMs.get(key);
+      readyMs = present === undefined ? readyMs + this.#pullMs : Math.max(readyMs, present);
+      this.#presentMs.set(key, Math.min(present ?? Infinity, readyMs));
+    }
+    return readyMs === nowMs ? undefined : readyMs - nowMs;
+  }
+}
+
+/** Autoscalers' aims, as millicores per container of the Pods they look at. */
+export interface Aim { namespace: string; selector: Json; cpuOf(container: Json, containers: number): number | undefined }
+
+export function aimsOf(autoscalers: readonly KubeObject[], targets: readonly KubeObject[]): Aim[] {
+  return autoscalers.flatMap((autoscaler) => {
+    const { scaleTargetRef, metrics = [] } = autoscaler['spec'];
+    const target = targets.find(({ kind, metadata }) => kind === scaleTargetRef.kind && metadata.name === scaleTargetRef.name && metadata.namespace === autoscaler.metadata.namespace);
+    const cpu: Json = (metrics as Json[]).map((metric) => metric.resource ?? metric.containerResource).find((resource) => resource?.name === 'cpu')?.target;
+    if (target === undefined || cpu === undefined) return [];
+    const cpuOf = (container: Json, containers: number): number | undefined => (cpu.averageUtilization === undefined ? milliOf(cpu.averageValue ?? cpu.value) / containers : milliOf(container.resources?.requests?.cpu) * cpu.averageUtilization / 100);
+    return [{ namespace: target.metadata.namespace!, selector: target['spec'].selector, cpuOf }];
+  });
+}
+
+function usageOf({ pod, container }: ContainerContext, aims: readonly Aim[]): number | undefined {
+  const aim = aims.find(({ namespace, selector }) => namespace === pod.metadata.namespace && matchesSelectorObject(selector, pod.metadata.labels));
+  const containers = pod['spec'].containers as Json[];
+  return aim?.cpuOf(containers.find(({ name }) => name === container) ?? {}, containers.length);
+}
+
+/** The one rule by which all Pods of a rehearsal live. `missing` says what configuration a Pod needs that is not there. */
+export function scriptRule(images: Images, aims: () => readonly Aim[], missing: (pod: KubeObject) => string | undefined): ScriptRule {
+  return { script: (context) => scriptFor(context, images, aims, missing) };
+}
+
+function scriptFor(context: ContainerContext, images: Images, aims: () => readonly Aim[], missing: (pod: KubeObject) => string | undefined): PodScript {
+  const { pod, container, attempt, nowMs, random } = context;
+  const said = (name: string): string | undefined => pod.metadata.annotations?.[prefix + name];
+  const isMain = (pod['spec'].containers as Json[]).some(({ name }) => name === container);
+  const runFor = said('run-for') ?? ((pod['spec'].restartPolicy ?? 'Always') === 'Always' ? undefined : defaultRunFor);
+  const [readyAfter, stopAfter, fails] = [said('ready-after'), said('stop-after'), said('fails')];
+  // Only what has not started yet waits for anything.
+  const isNew = (pod['status']?.containerStatuses ?? []).every((status: Json) => status.state?.waiting !== undefined) && pod['spec'].nodeName !== undefined;
+  const pullMs = isNew ? images.pullFor(pod, nowMs) : undefined;
+  const cannotCreate = isNew ? missing(pod) : undefined;
+  return {
+    ...(pullMs === undefined ? {} : { startAfter: pullMs + 200 + Math.floor(random.float() * 300) }), ...(readyAfter === undefined ? {} : { readyAfter }), ...(stopAfter === undefined ? {} : { stopAfter }),
+    ...(runFor === undefined || !isMain ? {} : { exitAfter: runFor, exitCode: fails !== undefined && chanceOf(pod, attempt) < shareOf(fails) ? 1 : 0 }),
+    ...(cannotCreate === undefined ? {} : { cannotCreate }), cpu: (asked) => usageOf(asked, aims()) ?? 1,
+  };
+}
