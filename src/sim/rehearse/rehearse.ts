@@ -50,7 +50,8 @@ export class Stage implements AsyncDisposable {
   async run(seed: number): Promise<Rehearsal> {
     const { cluster: base } = await this.#base(seed);
     await using cluster = base.fork({ seed });
-    return runSeed(cluster, this.#options, seed);
+    // Awaited here: the fork must not be taken down before.
+    return await runSeed(cluster, this.#options, seed);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
