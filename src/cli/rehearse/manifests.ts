@@ -34,10 +34,17 @@ function hintOf(text: string): string {
   return line < 0 ? '' : ` (line ${line + 1} looks like a template's: render it first, with helm template or kubectl kustomize)`;
 }
 
+/** `shop/web.yaml:12:3: bad indentation`, as editors find it: the reader ends its message's first line with `(12:3)`. */
+function placed(path: string, error: Error): string {
+  const [first = ''] = error.message.split('\n');
+  const match = /^(.*) \((\d+:\d+)\)$/.exec(first);
+  return match === null ? `${path}: ${first}` : `${path}:${match[2]}: ${match[1]}`;
+}
+
 /** The objects of one text; lists are taken apart. */
 function objectsOf(text: string, path: string): { object: KubeObject; origin: string }[] {
   let documents: unknown[];
-  try { documents = parseYamlDocuments(text); } catch (error) { throw new UsageError(`${path}: ${(error as Error).message.split('\n')[0]}${hintOf(text)}`); }
+  try { documents = parseYamlDocuments(text); } catch (error) { throw new UsageError(`${placed(path, error as Error)}${hintOf(text)}`); }
   return documents.flatMap((document, index) => {
     const origin = documents.length === 1 ? path : `${path}, document ${index + 1}`;
     const value = document as Json;

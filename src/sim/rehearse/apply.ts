@@ -1,6 +1,6 @@
 /** Applies manifests to a rehearsed cluster in an order that works (what others need first), as `kubectl apply --server-side` would; a refusal names the manifest. */
 import { ApiError, isReason } from '#base/errors.ts';
-import type { KindRef, KubeObject } from '#base/objects.ts';
+import { apiVersionOf, type Json, type KindRef, type KubeObject } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
 import { kindOf } from '#client/kinds.ts';
 import { discoverResources } from '#controllers/discovery.ts';
@@ -56,6 +56,17 @@ export class Applier {
     }
   }
 
+  /** Discovery has told of the group's preferred version only. */
+  async #serves(apiVersion: string, resource: string): Promise<boolean> {
+    try {
+      const { resources } = (await this.#client.raw('GET', apiVersion.includes('/') ? `/apis/${apiVersion}` : `/api/${apiVersion}`)) as Json;
+      return ((resources ?? []) as Json[]).some(({ name }) => name === resource);
+    } catch (error) {
+      if (isReason(error, 'NotFound')) return false;
+      throw error;
+    }
+  }
+
   async #kindOf(object: KubeObject, origin: string): Promise<KindRef> {
     const id = `${object.apiVersion} ${object.kind}`;
     const known = this.#kinds.get(id);
@@ -63,7 +74,10 @@ export class Applier {
     const { resources } = await discoverResources(this.#client);
     const [group, version] = object.apiVersion.includes('/') ? (object.apiVersion.split('/') as [string, string]) : ['', object.apiVersion];
     const found = resources.find(({ kind }) => kind.group === group && kind.kind === object.kind)?.kind;
-    if (found === undefined) throw new RehearsalError(`${origin}: no matches for kind "${object.kind}" in version "${object.apiVersion}" (is its CustomResourceDefinition among the manifests?)`);
+    if (found === undefined || !await this.#serves(object.apiVersion, found.resource)) {
+      const others = resources.filter((other) => other.kind.kind === object.kind).map((other) => apiVersionOf(other.kind));
+      throw new RehearsalError(`${origin}: no matches for kind "${object.kind}" in version "${object.apiVersion}" (${others.length > 0 ? `there is ${others.join(', ')}` : 'is its CustomResourceDefinition among the manifests?'})`);
+    }
     const kind = kindOf(group, version, found.resource, found.kind, found.namespaced);
     this.#kinds.set(id, kind);
     return kind;

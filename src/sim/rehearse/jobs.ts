@@ -12,7 +12,7 @@ const scheduledAnnotation = 'batch.kubernetes.io/cronjob-scheduled-timestamp';
 /** A run that falls due so shortly before the end is not waited for. */
 const lastRunMs = 10_000;
 
-interface Run { object: KubeObject; isGone: boolean; cronJob: string | undefined; failedPods: Set<string>; livePods: Map<string, KubeObject> }
+interface Run { object: KubeObject; isGone: boolean; /** A Pod that was told to stop before it was done: however it then ends. */ isLost: boolean; cronJob: string | undefined; failedPods: Set<string>; livePods: Map<string, KubeObject> }
 
 function endMsOf({ object }: Run): number | undefined {
   if (object.kind === 'Pod') {
@@ -23,9 +23,9 @@ function endMsOf({ object }: Run): number | undefined {
   return at === undefined ? undefined : Date.parse(at);
 }
 
-function outcomeOf({ object, isGone }: Run): 'succeeded' | 'failed' | 'lost' | undefined {
+function outcomeOf({ object, isGone, isLost }: Run): 'succeeded' | 'failed' | 'lost' | undefined {
   const phase: string | undefined = object['status']?.phase;
-  if (object.kind === 'Pod') return phase === 'Succeeded' ? 'succeeded' : phase === 'Failed' ? 'failed' : isGone || object.metadata.deletionTimestamp !== undefined ? 'lost' : undefined;
+  if (object.kind === 'Pod') return isLost ? 'lost' : phase === 'Succeeded' ? 'succeeded' : phase === 'Failed' ? 'failed' : isGone ? 'lost' : undefined;
   if (conditionOf(object, 'Complete')?.status === 'True') return 'succeeded';
   return conditionOf(object, 'Failed')?.status === 'True' ? 'failed' : isGone ? 'lost' : undefined;
 }
@@ -48,18 +48,23 @@ export class Jobs {
   see(object: KubeObject): void {
     const uid = object.metadata.uid!;
     const owner = object.metadata.ownerReferences?.find(({ controller }) => controller === true);
-    const run = this.#runs.get(uid) ?? { object, isGone: false, cronJob: owner?.kind === 'CronJob' ? `${object.metadata.namespace}/${owner.name}` : undefined, failedPods: new Set<string>(), livePods: new Map<string, KubeObject>() };
+    const run = this.#runs.get(uid) ?? { object, isGone: false, isLost: false, cronJob: owner?.kind === 'CronJob' ? `${object.metadata.namespace}/${owner.name}` : undefined, failedPods: new Set<string>(), livePods: new Map<string, KubeObject>() };
     const before = outcomeOf(run);
     run.object = object;
     this.#runs.set(uid, run);
+    if (object.kind === 'Pod' && before === undefined && object.metadata.deletionTimestamp !== undefined && !['Succeeded', 'Failed'].includes(object['status']?.phase)) {
+      run.isLost = true;
+      this.#note(`Pod ${keyOf(object)} is deleted before it was done: nothing makes it again`);
+    }
     if (before === undefined && outcomeOf(run) === 'failed') this.#note(`${object.kind} ${keyOf(object)} failed${object.kind === 'Job' ? `: ${conditionOf(object, 'Failed')?.reason ?? ''}` : ''}`);
   }
 
   unsee(object: KubeObject): void {
     const run = this.#runs.get(object.metadata.uid!);
     if (run === undefined) return;
+    const before = outcomeOf(run);
     run.isGone = true;
-    if (object.kind === 'Pod' && outcomeOf(run) === 'lost') this.#note(`Pod ${keyOf(object)} is gone before it was done: nothing makes it again`);
+    if (object.kind === 'Pod' && before === undefined) this.#note(`Pod ${keyOf(object)} is gone before it was done: nothing makes it again`);
   }
 
   /** A Pod of a Job came or changed. */
@@ -91,7 +96,7 @@ export class Jobs {
       const runs = pods.some((pod) => pod['status']?.phase === 'Running') || object['spec'].suspend === true;
       const verdict: JobVerdict = outcome === 'succeeded' ? (failures > 0 ? 'done after failures' : 'done') : outcome ?? (runs ? 'running' : 'stuck');
       const failed = conditionOf(object, 'Failed');
-      const reason = verdict === 'failed' && object.kind === 'Job' ? `${failed?.reason}: ${failed?.message}` : verdict === 'lost' ? 'gone before it was done, and nothing makes it again' : verdict === 'stuck' ? (pods[0] === undefined ? 'it has no Pod' : why(pods[0])) : undefined;
+      const reason = verdict === 'failed' ? (object.kind === 'Job' ? `${failed?.reason}: ${failed?.message}` : whyFailed(object)) : verdict === 'lost' ? 'gone before it was done, and nothing makes it again' : verdict === 'stuck' ? (pods[0] === undefined ? 'it has no Pod' : why(pods[0])) : undefined;
       return { kind: object.kind, namespace: object.metadata.namespace!, name: object.metadata.name!, failedPods: failures, seconds: Math.ceil(Math.max(0, (endMsOf(run) ?? this.#now()) - startMs) / 1000), ...(reason === undefined ? {} : { why: reason }), verdict };
     }).sort((a, b) => (`${a.kind} ${a.namespace}/${a.name}` < `${b.kind} ${b.namespace}/${b.name}` ? -1 : 1));
   }
@@ -110,6 +115,13 @@ export class Jobs {
       return { namespace: cronJob.metadata.namespace!, name: cronJob.metadata.name!, due: due.length, started: started.length, succeeded, failed, missed, longestSeconds: Math.ceil(longestMs / 1000), verdict };
     });
   }
+}
+
+function whyFailed(pod: KubeObject): string {
+  const { reason, message, containerStatuses = [] } = pod['status'] as Json;
+  const exited = (containerStatuses as Json[]).find(({ state }) => (state?.terminated?.exitCode ?? 0) !== 0);
+  if (reason !== undefined) return message === undefined ? reason : `${reason}: ${message}`;
+  return exited === undefined ? 'failed' : `container ${exited.name} ended with exit code ${exited.state.terminated.exitCode}`;
 }
 
 /** When runs fall due after `startMs`, or after it was made, and before `endMs`. */

@@ -29,8 +29,8 @@ export class Observer {
   readonly #cluster: Cluster;
   readonly #informers: InformerFactory;
   readonly #sets: Informer;
-  /** The scheduler's last words on each Pod. */
-  readonly #unscheduled = new Map<string, string>();
+  /** Pods of which the scheduler has said that they find no node: its later words differ in numbers only. */
+  readonly #unscheduled = new Set<string>();
   /** The last failure to make a Pod, by workload. */
   readonly #failures = new Map<string, string>();
 
@@ -101,8 +101,9 @@ export class Observer {
     }
     this.budgets.seePod(pod);
     const why = pod.metadata.deletionTimestamp === undefined ? whyNotScheduled(pod) : undefined;
-    if (why !== undefined && this.#unscheduled.get(pod.metadata.uid!) !== why) this.note(`Pod ${keyOf(pod)} finds no node: ${why}`);
-    if (why !== undefined) this.#unscheduled.set(pod.metadata.uid!, why);
+    if (why === undefined || this.#unscheduled.has(pod.metadata.uid!)) return;
+    this.#unscheduled.add(pod.metadata.uid!);
+    this.note(`Pod ${keyOf(pod)} finds no node: ${why}`);
   }
 
   #unseePod(pod: KubeObject): void {

@@ -105,7 +105,10 @@ export class Servers {
 
   #wanted({ object, pods }: Server): number {
     const all = wantedOf(object);
-    return object.kind === 'DaemonSet' ? all - [...pods.values()].filter((pod) => pod['spec'].nodeName !== undefined && !this.#isUp(pod['spec'].nodeName)).length : all;
+    if (object.kind !== 'DaemonSet') return all;
+    // Once a dead node is tainted the controller no longer wants a Pod there, and calls the one that is left misscheduled.
+    const down = [...pods.values()].filter((pod) => pod['spec'].nodeName !== undefined && !this.#isUp(pod['spec'].nodeName)).length;
+    return all - Math.max(0, down - (object['status']?.numberMisscheduled ?? 0));
   }
 
   #look(name: string): void {
@@ -114,7 +117,7 @@ export class Servers {
     const [now, wanted, ready] = [this.#now(), this.#wanted(server), server.ready.size];
     if (ready >= wanted && (wanted > 0 || server.object['status']?.observedGeneration !== undefined)) server.wasWhole = true;
     if (!server.wasWhole) return;
-    server.lowest = Math.min(server.lowest, ready, wanted);
+    server.lowest = Math.min(server.lowest, ready);
     server.below.set(ready < wanted, now);
     server.down.set(ready === 0 && wanted > 0, now);
     if (server.last !== ready && (ready < wanted || (server.last ?? wanted) < wanted)) this.#note(`${name}: ${ready} of ${wanted} ready`);
@@ -131,7 +134,7 @@ export class Servers {
       if (server.isGone) stuck.push({ pod: keyOf(server.object), why: 'gone for good: nothing makes a Pod again that no controller owns' });
       else if (missing !== undefined) stuck.push({ pod: `${keyOf(server.object)} (${wanted - server.pods.size} not made)`, why: missing });
       const [belowSeconds, downSeconds] = [server.below.seconds(now), server.down.seconds(now)];
-      return { kind: server.object.kind, namespace: server.object.metadata.namespace!, name: server.object.metadata.name!, wanted, lowestReady: server.wasWhole ? server.lowest : server.ready.size, belowSeconds, downSeconds, restarts: server.restarts, stuck, verdict: verdictOf(server, wanted, belowSeconds, downSeconds) };
+      return { kind: server.object.kind, namespace: server.object.metadata.namespace!, name: server.object.metadata.name!, wanted, lowestReady: server.wasWhole ? Math.min(server.lowest, wanted) : server.ready.size, belowSeconds, downSeconds, restarts: server.restarts, stuck, verdict: verdictOf(server, wanted, belowSeconds, downSeconds) };
     });
     const rollouts = this.#rollouts.map(({ name, startedMs, endedMs }): RolloutReport => {
       const [kind, key] = name.split(' ') as [string, string];
