@@ -2,11 +2,12 @@
  * `tiphys rehearse`: manifests (or a live cluster's state) in virtual time under faults; prints timeline and verdicts. Exit status 0: nothing worse than
  * `--fail-on` allows; 1: something is; 2: nothing was rehearsed, because an option or a manifest is wrong or the live cluster cannot be read.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { isQuantity } from '#base/quantity.ts';
+import { formatYaml } from '#base/yaml.ts';
 import { type KubeconfigContext, loadKubeconfig } from '#client/kubeconfig.ts';
 import { createClient } from '#client/rest-client.ts';
 import { createHttpTransport } from '#client/transport-http.ts';
@@ -16,6 +17,7 @@ import { severityNames } from '#sim/rehearse/severity.ts';
 import { runRehearsals } from '#sim/rehearse/threads.ts';
 import { type Change, RehearsalError, type RehearsalNode, type RehearseOptions } from '#sim/rehearse/types.ts';
 import { print, UsageError } from '../output.ts';
+import { nodeManifest } from '../rehearse/clean.ts';
 import { readDuration, readFaults, readMoment } from '../rehearse/faults.ts';
 import { readCluster } from '../rehearse/live.ts';
 import { type ManifestSet, readManifests, type ReadOptions } from '../rehearse/manifests.ts';
@@ -23,7 +25,7 @@ import { printResult } from '../rehearse/print.ts';
 import { failedSeeds, jsonResult } from '../rehearse/summary.ts';
 
 export interface RehearseCommandOptions {
-  file?: string[]; recursive?: boolean; namespace?: string; fromKubeconfig?: string | true; context?: string; nodes?: string; nodeCpu?: string; nodeMemory?: string; then?: string[];
+  file?: string[]; recursive?: boolean; namespace?: string; fromKubeconfig?: string | true; context?: string; save?: string; nodes?: string; nodeCpu?: string; nodeMemory?: string; then?: string[];
   killNode?: string[]; killZone?: string[]; drain?: string[]; apiDown?: string[]; slowPull?: string; for?: string; start?: string; seeds?: string; seed?: string; failOn?: string; json?: boolean;
 }
 
@@ -72,9 +74,28 @@ function seedsOf({ seeds, seed }: RehearseCommandOptions): number[] {
   return seed !== undefined ? [whole('--seed', seed)] : Array.from({ length: whole('--seeds', seeds ?? '1') }, (_unused, index) => index + 1);
 }
 
-/** The command that repeats one seed, from the words that were given. */
+/** Writes a live cluster's copy as manifests. They keep a uid, by which a reader knows that they come from a server of whatever version. */
+function saveCopy(path: string, { manifests, nodes }: ManifestSet): void {
+  const items = [...nodes.map(nodeManifest), ...manifests.map(({ object }, index) => ({ ...object, metadata: { ...object.metadata, uid: `copy-${index}` } }))];
+  try { writeFileSync(path, formatYaml({ apiVersion: 'v1', kind: 'List', items }), { mode: 0o600 }); } catch (error) { throw new UsageError(`--save: ${(error as Error).message}`); }
+}
+
+/** The command that repeats one seed, from the words that were given; of a live cluster, whose state moves on, from the copy that was saved. */
 export function repeatCommand(words: readonly string[], seed: number): string {
-  const kept = words.filter((word, index) => !/^--seeds?(=|$)/.test(word) && !/^--seeds?$/.test(words[index - 1] ?? '') && word !== '--json');
+  const takesWord = /^--(seeds?|save|context)$/;
+  const isSaved = words.some((word) => /^--save(=|$)/.test(word));
+  const dropped = isSaved ? /^--(seeds?|save|context|from-kubeconfig)(=|$)/ : /^--seeds?(=|$)/;
+  const kept: string[] = [];
+  for (let at = 0; at < words.length; at++) {
+    const word = words[at]!;
+    if (word === '--json') continue;
+    if (!dropped.test(word)) { kept.push(word); continue; }
+    const next = words[at + 1];
+    // Files of the user's own come on top of the copy.
+    if (word.startsWith('--save')) kept.splice(1, 0, '-f', word.startsWith('--save=') ? word.slice('--save='.length) : next!);
+    // The path of --from-kubeconfig may be absent.
+    if (takesWord.test(word) || (word === '--from-kubeconfig' && next !== undefined && !next.startsWith('-'))) at += 1;
+  }
   const quoted = kept.map((word) => (/^[\w./:=@%+,~-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`));
   return ['tiphys', ...quoted, '--seed', String(seed)].join(' ');
 }
@@ -83,6 +104,7 @@ async function optionsOf(options: RehearseCommandOptions): Promise<{ rehearse: R
   const files = options.file ?? [];
   if (files.length === 0 && options.fromKubeconfig === undefined) throw new UsageError('name manifests with -f, a live cluster with --from-kubeconfig, or both');
   if (options.context !== undefined && options.fromKubeconfig === undefined) throw new UsageError('--context needs --from-kubeconfig');
+  if (options.save !== undefined && options.fromKubeconfig === undefined) throw new UsageError('--save needs --from-kubeconfig');
   const forMs = readDuration('--for', options.for ?? '2h');
   if (forMs < 1_000) throw new UsageError('--for: at least 1s');
   if (options.start !== undefined && Number.isNaN(Date.parse(options.start))) throw new UsageError(`--start: ${JSON.stringify(options.start)} is not a time like 2026-03-29T00:30:00Z`);
@@ -96,6 +118,7 @@ async function optionsOf(options: RehearseCommandOptions): Promise<{ rehearse: R
   });
   const given = readManifests(files, reading);
   const live = options.fromKubeconfig === undefined ? undefined : await readLive(options.fromKubeconfig, options.context);
+  if (options.save !== undefined && live !== undefined) saveCopy(options.save, live);
   const nodes = nodesFor(options, given.nodes.length > 0 ? given.nodes : live?.nodes ?? []);
   const slowPullMs = options.slowPull === undefined ? undefined : readDuration('--slow-pull', options.slowPull);
   return {

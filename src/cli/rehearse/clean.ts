@@ -84,6 +84,15 @@ export function simulatedNode(node: KubeObject, taken: { cpu?: string; memory?: 
   };
 }
 
+/** A simulated node as a manifest, from which `simulatedNode` makes the same again. */
+export function nodeManifest({ name, labels, cpu, memory, pods, extended, taints, images, unschedulable, isDown }: RehearsalNode): KubeObject {
+  const amounts = { ...extended, ...(cpu === undefined ? {} : { cpu }), ...(memory === undefined ? {} : { memory }), ...(pods === undefined ? {} : { pods: String(pods) }) };
+  return {
+    apiVersion: 'v1', kind: 'Node', metadata: { name: name!, labels: labels ?? {} }, spec: { ...(taints === undefined ? {} : { taints }), ...(unschedulable === true ? { unschedulable: true } : {}) },
+    status: { allocatable: amounts, conditions: [{ type: 'Ready', status: isDown === true ? 'Unknown' : 'True' }], ...(images === undefined ? {} : { images: [{ names: images }] }) },
+  };
+}
+
 /** What Pods that are not copied take of each node: static Pods, and those of controllers that do not run here. */
 export function takenByNode(pods: readonly KubeObject[]): Map<string, { cpu?: string; memory?: string }[]> {
   const taken = new Map<string, { cpu?: string; memory?: string }[]>();

@@ -14,20 +14,31 @@ const lastRunMs = 10_000;
 
 interface Run { object: KubeObject; isGone: boolean; /** A Pod that was told to stop before it was done: however it then ends. */ isLost: boolean; cronJob: string | undefined; failedPods: Set<string>; livePods: Map<string, KubeObject> }
 
+/** A Job's end is announced first; the last word waits for Pods that are still terminating, on a dead node for ever (documentation, "Jobs": terminal conditions). */
+function endOf(job: KubeObject): Json {
+  return ['SuccessCriteriaMet', 'FailureTarget', 'Complete', 'Failed'].map((type) => conditionOf(job, type)).find((condition) => condition?.status === 'True');
+}
+
+/** When the last word was said: until then a CronJob takes its run for active. */
+function finalMsOf({ object }: Run): number {
+  const final = ['Complete', 'Failed'].map((type) => conditionOf(object, type) as Json).find((condition) => condition?.status === 'True');
+  return final === undefined ? Infinity : Date.parse(final.lastTransitionTime);
+}
+
 function endMsOf({ object }: Run): number | undefined {
   if (object.kind === 'Pod') {
     const ended = (object['status']?.containerStatuses ?? []).map((status: Json) => Date.parse(status.state?.terminated?.finishedAt ?? '')).filter((ms: number) => !Number.isNaN(ms));
     return ['Succeeded', 'Failed'].includes(object['status']?.phase) && ended.length > 0 ? Math.max(...ended) : undefined;
   }
-  const at = object['status']?.completionTime ?? (conditionOf(object, 'Failed')?.status === 'True' ? conditionOf(object, 'Failed')?.lastTransitionTime : undefined);
-  return at === undefined ? undefined : Date.parse(at);
+  const end = endOf(object);
+  return end === undefined ? undefined : Date.parse(end.lastTransitionTime);
 }
 
 function outcomeOf({ object, isGone, isLost }: Run): 'succeeded' | 'failed' | 'lost' | undefined {
   const phase: string | undefined = object['status']?.phase;
   if (object.kind === 'Pod') return isLost ? 'lost' : phase === 'Succeeded' ? 'succeeded' : phase === 'Failed' ? 'failed' : isGone ? 'lost' : undefined;
-  if (conditionOf(object, 'Complete')?.status === 'True') return 'succeeded';
-  return conditionOf(object, 'Failed')?.status === 'True' ? 'failed' : isGone ? 'lost' : undefined;
+  const end = endOf(object)?.type;
+  return end === undefined ? (isGone ? 'lost' : undefined) : end === 'Complete' || end === 'SuccessCriteriaMet' ? 'succeeded' : 'failed';
 }
 
 export class Jobs {
@@ -56,7 +67,7 @@ export class Jobs {
       run.isLost = true;
       this.#note(`Pod ${keyOf(object)} is deleted before it was done: nothing makes it again`);
     }
-    if (before === undefined && outcomeOf(run) === 'failed') this.#note(`${object.kind} ${keyOf(object)} failed${object.kind === 'Job' ? `: ${conditionOf(object, 'Failed')?.reason ?? ''}` : ''}`);
+    if (before === undefined && outcomeOf(run) === 'failed') this.#note(`${object.kind} ${keyOf(object)} failed: ${object.kind === 'Job' ? endOf(object).reason : whyFailed(object)}`);
   }
 
   unsee(object: KubeObject): void {
@@ -95,8 +106,7 @@ export class Jobs {
       const pods = object.kind === 'Pod' ? [object] : [...livePods.values()];
       const runs = pods.some((pod) => pod['status']?.phase === 'Running') || object['spec'].suspend === true;
       const verdict: JobVerdict = outcome === 'succeeded' ? (failures > 0 ? 'done after failures' : 'done') : outcome ?? (runs ? 'running' : 'stuck');
-      const failed = conditionOf(object, 'Failed');
-      const reason = verdict === 'failed' ? (object.kind === 'Job' ? `${failed?.reason}: ${failed?.message}` : whyFailed(object)) : verdict === 'lost' ? 'gone before it was done, and nothing makes it again' : verdict === 'stuck' ? (pods[0] === undefined ? 'it has no Pod' : why(pods[0])) : undefined;
+      const reason = verdict === 'failed' ? (object.kind === 'Job' ? `${endOf(object).reason}: ${endOf(object).message}` : whyFailed(object)) : verdict === 'lost' ? 'gone before it was done, and nothing makes it again' : verdict === 'stuck' ? (pods[0] === undefined ? 'it has no Pod' : why(pods[0])) : undefined;
       return { kind: object.kind, namespace: object.metadata.namespace!, name: object.metadata.name!, failedPods: failures, seconds: Math.ceil(Math.max(0, (endMsOf(run) ?? this.#now()) - startMs) / 1000), ...(reason === undefined ? {} : { why: reason }), verdict };
     }).sort((a, b) => (`${a.kind} ${a.namespace}/${a.name}` < `${b.kind} ${b.namespace}/${b.name}` ? -1 : 1));
   }
@@ -135,6 +145,6 @@ function dueTimes(cronJob: KubeObject, startMs: number, endMs: number): number[]
 
 function whyMissed(cronJob: KubeObject, runs: readonly Run[], atMs: number): string {
   const { concurrencyPolicy, startingDeadlineSeconds } = cronJob['spec'];
-  if (concurrencyPolicy === 'Forbid' && runs.some((run) => createdMs(run.object) < atMs && (endMsOf(run) ?? Infinity) > atMs)) return 'the run before was still going (concurrencyPolicy Forbid)';
+  if (concurrencyPolicy === 'Forbid' && runs.some((run) => createdMs(run.object) < atMs && finalMsOf(run) > atMs)) return 'the run before was still going (concurrencyPolicy Forbid)';
   return startingDeadlineSeconds === undefined ? 'the controllers could not start it in time, and a later run took its place' : `not started within startingDeadlineSeconds (${startingDeadlineSeconds} s)`;
 }

@@ -10,6 +10,8 @@ import { networkClass, surround, unknownClasses } from './surroundings.ts';
 import { type Fault, type Manifest, RehearsalError, type RehearsalNode, type RehearseOptions } from './types.ts';
 
 const restMsMax = 15 * 60_000;
+/** Where so long nothing is written, all has become what it can: what is not whole by then will not be. */
+const quietMs = 60_000;
 /** Until a node that is down from the beginning is known to be lost. */
 const lostMs = 60_000;
 const zones = ['zone-a', 'zone-b', 'zone-c'];
@@ -54,7 +56,7 @@ export async function setUp(options: RehearseOptions, seed: number): Promise<{ c
     if (options.manifests.some(({ object }) => object.kind === 'StorageClass')) await replaceDefaultClass(cluster, options.manifests);
     const applier = new Applier(cluster.client, () => cluster.settle());
     await applier.apply([...objects.map((object) => ({ object, origin: 'added' })), ...options.manifests]);
-    await cluster.runUntil(() => isWhole(cluster), { timeout: restMsMax, every: '5s' }).catch(() => undefined);
+    await comeToRest(cluster);
     return { cluster, notes };
   } catch (error) {
     await cluster[Symbol.asyncDispose]();
@@ -76,6 +78,17 @@ async function replaceDefaultClass(cluster: Cluster, manifests: readonly Manifes
   await cluster.runUntil(async () => (await cluster.client.list(kinds.StorageClass)).items.length > 0, { timeout: '1m' });
   if (classes.some(({ metadata }) => metadata.name === 'local-path')) await cluster.client.delete(kinds.StorageClass, 'local-path');
   else if (classes.some(({ metadata }) => metadata.annotations?.[annotation] === 'true')) await cluster.client.patch(kinds.StorageClass, 'local-path', undefined, 'merge', { metadata: { annotations: { [annotation]: 'false' } } });
+}
+
+/** Until all is whole or nothing happens any more. Some manifests never rest (a container that ends again and again): then long enough. */
+async function comeToRest(cluster: Cluster): Promise<void> {
+  let last = { version: '', atMs: cluster.now };
+  const isAtRest = async (): Promise<boolean> => {
+    const version = (await cluster.client.list(kinds.Pod, { limit: 1 })).metadata.resourceVersion!;
+    if (version !== last.version) last = { version, atMs: cluster.now };
+    return cluster.now - last.atMs >= quietMs || await isWhole(cluster);
+  };
+  await cluster.runUntil(isAtRest, { timeout: restMsMax, every: '5s' }).catch(() => undefined);
 }
 
 async function isWhole(cluster: Cluster): Promise<boolean> {
