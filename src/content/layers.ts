@@ -10,6 +10,7 @@ import { mkdirSync, readFileSync, readdirSync } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ApiError } from '#base/errors.ts';
+import { Gate } from '#base/gate.ts';
 import type { Logger } from '#observe/log.ts';
 import { DigestError } from './blobs.ts';
 import type { Blobs } from './blobs.ts';
@@ -47,16 +48,6 @@ export interface Layers {
   close(): Promise<void>;
 }
 
-class Semaphore {
-  #free: number;
-  readonly #waiting: (() => void)[] = [];
-  constructor(count: number) { this.#free = count; }
-  async run<T>(task: () => Promise<T>): Promise<T> {
-    if (this.#free > 0) this.#free--; else await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    try { return await task(); } finally { const next = this.#waiting.shift(); if (next === undefined) this.#free++; else next(); }
-  }
-}
-
 class OverlayLayers implements Layers {
   readonly #root: string;
   readonly #blobs: Blobs;
@@ -66,7 +57,7 @@ class OverlayLayers implements Layers {
   readonly #clock: Clock;
   readonly #young = new Map<string, number>();
   readonly #pool: LayerPool;
-  readonly #slots = new Semaphore(unpackConcurrencyMax);
+  readonly #slots = new Gate(unpackConcurrencyMax);
   readonly #running = new Map<string, Promise<void>>();
   #next = 1;
   #syncing: Promise<void> | undefined;

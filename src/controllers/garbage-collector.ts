@@ -12,7 +12,7 @@ import { type KindRef, type KubeObject, type OwnerReference } from '#base/object
 import { kinds } from '#client/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { discoverResources } from './discovery.ts';
-import { collectorConcurrencyMax } from './limits.ts';
+import { absentOwnersMax, collectorConcurrencyMax } from './limits.ts';
 import { type Controller, type ControllerContext, createQueue, forEachBounded } from './runtime.ts';
 
 const orphanFinalizer = 'orphan';
@@ -53,6 +53,8 @@ export function planCollection(node: { finalizers: readonly string[]; hasDepende
 class GarbageCollector {
   readonly #context: ControllerContext;
   readonly #nodes = new Map<string, GraphNode>();
+  /** Owners that the API server said are not there, by namespace and UID: a UID does not come back, and what they leave behind comes in hundreds. */
+  readonly #absent = new Set<string>();
   readonly #dependents = new Map<string, Set<string>>();
   /** Informers by `group/resource`; the handler that feeds the graph is on each. */
   readonly #monitored = new Map<string, { kind: KindRef; remove(): void }>();
@@ -191,14 +193,22 @@ class GarbageCollector {
     // A kind that the server does not serve: it may be on its way, so nothing is deleted for it.
     if (kind === undefined) return 'solid';
     if (kind.namespaced && dependent.namespace === '') return 'solid';
+    const absence = `${dependent.namespace} ${owner.uid}`;
+    if (this.#absent.has(absence)) return 'dangling';
     try {
       const object = await this.#context.client.get(kind.version === version ? kind : { ...kind, version }, owner.name, kind.namespaced ? dependent.namespace : undefined);
-      if (object.metadata.uid !== owner.uid) return 'dangling';
+      if (object.metadata.uid !== owner.uid) return this.#isAbsent(absence);
       return object.metadata.deletionTimestamp !== undefined && (object.metadata.finalizers ?? []).includes(foregroundFinalizer) && owner.blockOwnerDeletion === true ? 'waiting' : 'solid';
     } catch (error) {
-      if (isReason(error, 'NotFound')) return 'dangling';
+      if (isReason(error, 'NotFound')) return this.#isAbsent(absence);
       throw error;
     }
+  }
+
+  #isAbsent(absence: string): 'dangling' {
+    if (this.#absent.size >= absentOwnersMax) this.#absent.clear();
+    this.#absent.add(absence);
+    return 'dangling';
   }
 
   /** `--cascade=orphan`: dependents lose their reference to the owner before it goes. */

@@ -12,3 +12,5 @@ export const endpointsPerObjectMax = 1_000;
 export const collectorConcurrencyMax = 16;
 /** Terminated Pods kept before the oldest are collected. */
 export const terminatedPodsMax = 12_500;
+/** Owners known to be gone that the garbage collector remembers. */
+export const absentOwnersMax = 500;

@@ -7,7 +7,7 @@ import { saveRecord } from './container-record.ts';
 import type { ContainerRecord } from './container-record.ts';
 import type { EngineContext } from './context.ts';
 import type { ContainerStatus } from './engine.ts';
-import { Lock } from './locks.ts';
+import { Lock } from '#base/gate.ts';
 import type { Timer } from '#os/clock.ts';
 
 export interface HealthState { status: 'starting' | 'healthy' | 'unhealthy'; failingStreak: number; log: { Start: string; End: string; ExitCode: number; Output: string }[] }

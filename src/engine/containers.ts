@@ -13,7 +13,7 @@ import type { ContainerSpec, ContainerStats, ContainerStatus, Containers as Cont
 import { emitExec, startExec } from './exec.ts';
 import type { RunningExec } from './exec.ts';
 import { concurrentRemovalsMax, concurrentStartsMax } from './limits.ts';
-import { Gate } from './locks.ts';
+import { Gate } from '#base/gate.ts';
 import { readLogs } from './logs.ts';
 import type { ContainerRegistry } from './registry.ts';
 import { readStats, summariseStats } from './stats.ts';

@@ -14,7 +14,7 @@ import { listDirectory, readIfExists, removeTree, writeFileAtomic } from '#os/fi
 import { connectInNamespace } from '#os/connect.linux.ts';
 import type { EngineContext } from './context.ts';
 import type { Sandboxes as SandboxContract, SandboxSpec, SandboxStatus } from './engine.ts';
-import { Lock } from './locks.ts';
+import { Lock } from '#base/gate.ts';
 import { startPidInit } from './runtime/pid-init.ts';
 import { forgetUdpFlows } from './udp-flows.ts';
 

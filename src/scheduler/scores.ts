@@ -64,18 +64,26 @@ function fill(nodes: readonly NodeInfo[], of: (node: NodeInfo) => number): Float
 /** Pods of one owner go apart, by node and by zone, where no constraint says otherwise. */
 function ownerCosts(owner: string, nodes: readonly NodeInfo[]): Float64Array {
   const zones = new Map<string, number>();
-  for (const node of nodes) {
-    if (node.zone === undefined) continue;
-    const count = node.byOwner.get(owner);
-    if (count !== undefined) zones.set(node.zone, (zones.get(node.zone) ?? 0) + count);
+  const costs = new Float64Array(nodes.length);
+  for (let i = 0; i < nodes.length; i++) {
+    const { byOwner, zone } = nodes[i]!;
+    const count = byOwner.get(owner);
+    if (count === undefined) continue;
+    costs[i] = count;
+    if (zone !== undefined) zones.set(zone, (zones.get(zone) ?? 0) + count);
   }
-  let most = 0;
-  for (const count of zones.values()) most = Math.max(most, count);
-  return fill(nodes, (node) => (node.byOwner.get(owner) ?? 0) + (node.zone === undefined || most === 0 ? 0 : (2 * (zones.get(node.zone) ?? 0)) / most));
+  if (zones.size === 0) return costs;
+  const most = Math.max(...zones.values());
+  for (let i = 0; i < nodes.length; i++) {
+    const { zone } = nodes[i]!;
+    if (zone !== undefined) costs[i]! += (2 * (zones.get(zone) ?? 0)) / most;
+  }
+  return costs;
 }
 
 export function scoreNodes(pod: PodInfo, nodes: readonly NodeInfo[], snapshot: Snapshot): Float64Array {
-  const totals = fill(nodes, (node) => resourceScore(pod, node));
+  const totals = new Float64Array(nodes.length);
+  for (let i = 0; i < nodes.length; i++) totals[i] = resourceScore(pod, nodes[i]!) + imageScore(pod, nodes[i]!, snapshot);
   if (nodes.some((node) => node.taints.length > 0)) {
     addScaled(totals, fill(nodes, (node) => {
       let count = 0;
@@ -95,6 +103,5 @@ export function scoreNodes(pod: PodInfo, nodes: readonly NodeInfo[], snapshot: S
   else if (pod.spread.length === 0 && pod.owner !== undefined) addScaled(totals, ownerCosts(pod.owner, nodes), 2, true);
   const weights = preparePreferences(pod, snapshot);
   if (weights !== undefined) addScaled(totals, fill(nodes, (node) => preferenceOf(weights, node)), 2, false);
-  for (let i = 0; i < nodes.length; i++) totals[i]! += imageScore(pod, nodes[i]!, snapshot);
   return totals;
 }

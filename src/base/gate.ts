@@ -2,7 +2,8 @@
 export class Gate {
   readonly #max: number;
   #running = 0;
-  readonly #waiting: (() => void)[] = [];
+  #waiting: (() => void)[] = [];
+  #first = 0;
 
   constructor(max: number) { this.#max = max; }
 
@@ -10,9 +11,16 @@ export class Gate {
     if (this.#running >= this.#max) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     else this.#running++;
     try { return await work(); } finally {
-      const next = this.#waiting.shift();
+      const next = this.#next();
       if (next === undefined) this.#running--; else next();
     }
+  }
+
+  #next(): (() => void) | undefined {
+    if (this.#first < this.#waiting.length) return this.#waiting[this.#first++];
+    this.#waiting = [];
+    this.#first = 0;
+    return undefined;
   }
 }
 
