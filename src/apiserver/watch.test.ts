@@ -78,6 +78,24 @@ describe('watch', () => {
     assert.deepEqual(events.map((e) => e.type), ['ADDED', 'BOOKMARK']);
   });
 
+  it('never sends a bookmark that is older than an event before it', async () => {
+    await using t = await createTestApi();
+    const from = t.api.server.store.currentRevision();
+    const answer = await t.raw('GET', `${pods}?watch=1&allowWatchBookmarks=true&timeoutSeconds=100&resourceVersion=${from}`, { wantsObject: true });
+    const events: WatchEvent[] = [];
+    const reading = (async () => { for await (const event of answer.events!) events.push(event); })();
+    t.clock.advance(60_000);
+    // The bookmark is due, and not sent yet.
+    await t.make(pods, podBody('a'));
+    await new Promise((resolve) => setImmediate(resolve));
+    t.clock.advance(10);
+    await new Promise((resolve) => setImmediate(resolve));
+    t.clock.advance(60_000);
+    await reading;
+    assert.deepEqual(events.map(({ type }) => type), ['ADDED', 'BOOKMARK']);
+    assert.ok(Number(events[1]!.object.metadata.resourceVersion) >= Number(events[0]!.object.metadata.resourceVersion));
+  });
+
   it('gives all watchers the same bytes', async () => {
     await using t = await createTestApi();
     const from = t.api.server.store.currentRevision();

@@ -194,6 +194,8 @@ class Feed {
   #ended = false;
   #error: unknown;
   #tick: number | undefined;
+  /** The revision of the last event handed out. */
+  #delivered = 0;
   #wake: (() => void) | undefined;
   #timers: Timer[] = [];
   #context: RequestContext;
@@ -235,10 +237,18 @@ class Feed {
   async next(): Promise<StoreEvent[] | number | 'closed'> {
     for (;;) {
       const batch = this.#batches.shift();
-      if (batch !== undefined) return batch;
+      if (batch !== undefined) {
+        this.#delivered = batch.at(-1)?.revision ?? this.#delivered;
+        return batch;
+      }
       if (this.#error !== undefined) throw this.#error;
       if (this.#ended) return 'closed';
-      if (this.#tick !== undefined) { const at = this.#tick; this.#tick = undefined; return at; }
+      if (this.#tick !== undefined) {
+        // Events that came since the bookmark fell due have gone out: a client must never be sent back to before them.
+        const at = Math.max(this.#tick, this.#delivered);
+        this.#tick = undefined;
+        return at;
+      }
       this.#pull();
       await new Promise<void>((resolve) => { this.#wake = resolve; });
     }

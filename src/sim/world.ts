@@ -3,23 +3,52 @@
  * last change was; and the cluster itself. Violations are collected, each once.
  */
 import type { KubeObject } from '#base/objects.ts';
-import type { Cluster } from './cluster.ts';
+import type { TransportRequest } from '#client/transport.ts';
 import { bytesOf } from '#store/store.ts';
+import type { Cluster, Part } from './cluster.ts';
 import type { CommittedOperation } from './event-hash.ts';
 
 export interface Commit { revision: number; key: string; atMs: number; object: KubeObject | undefined; previous: KubeObject | undefined }
 export interface Violation { checker: string; message: string; atMs: number; revision: number }
 
-/** One invariant. `onCommit` sees every change; `onTick` runs each virtual second; `atRest` after faults have stopped and all is quiet. */
+/** One invariant. `onCommit` sees every change; `onRequest` what a part asks of the API server, before it is answered (a voluntary act is its part's); `onTick` runs each virtual second; `atRest` after faults have stopped and all is quiet. */
 export interface Checker {
   readonly name: string;
   onCommit?(commit: Commit, world: World): void;
+  onRequest?(part: Part, request: TransportRequest, world: World): void;
   onTick?(world: World): void | Promise<void>;
   atRest?(world: World): void | Promise<void>;
 }
 
 const decoder = new TextDecoder();
 const violationsMax = 100;
+const noObjects: ReadonlyMap<string, KubeObject> = new Map();
+
+/** `pods` or `apps/replicasets`: the group stands in the key where the object has one. */
+function resourceOf(key: string, object: KubeObject): string {
+  const first = key.indexOf('/', 10);
+  return object.apiVersion.includes('/') ? key.slice(10, key.indexOf('/', first + 1)) : key.slice(10, first);
+}
+
+/** Keys by something that objects name: a owner's UID, a node. */
+class KeyIndex {
+  readonly #keys = new Map<string, Set<string>>();
+  readonly #namesOf: (object: KubeObject) => readonly string[];
+
+  constructor(namesOf: (object: KubeObject) => readonly string[]) { this.#namesOf = namesOf; }
+
+  change(key: string, object: KubeObject | undefined, previous: KubeObject | undefined): void {
+    const [before, now] = [previous === undefined ? [] : this.#namesOf(previous), object === undefined ? [] : this.#namesOf(object)];
+    for (const name of before) if (!now.includes(name) && this.#keys.get(name)?.delete(key) === true && this.#keys.get(name)!.size === 0) this.#keys.delete(name);
+    for (const name of now) {
+      const set = this.#keys.get(name);
+      if (set === undefined) this.#keys.set(name, new Set([key]));
+      else set.add(key);
+    }
+  }
+
+  of(name: string): Iterable<string> { return this.#keys.get(name) ?? []; }
+}
 
 export class World {
   readonly cluster: Cluster;
@@ -30,19 +59,43 @@ export class World {
   revision = 0;
   /** When something other than a lease or an event last changed. */
   lastChangeMs: number;
+  /** The revision that last wrote each present object. */
+  readonly revisions = new Map<string, number>();
   readonly #reported = new Set<string>();
+  readonly #resources = new Map<string, Map<string, KubeObject>>();
+  readonly #byOwner = new KeyIndex(({ metadata }) => metadata.ownerReferences?.map(({ uid }) => uid) ?? []);
+  readonly #byNode = new KeyIndex((object) => (object.kind === 'Pod' && typeof object['spec']?.nodeName === 'string' ? [object['spec'].nodeName] : []));
+  readonly #byUid = new KeyIndex(({ metadata }) => (metadata.uid === undefined ? [] : [metadata.uid]));
 
   constructor(cluster: Cluster, checkers: readonly Checker[]) {
     this.cluster = cluster;
     this.checkers = checkers;
     this.lastChangeMs = cluster.now;
     cluster.observed.onCommit((operation) => this.#onCommit(operation));
+    this.#listen();
+  }
+
+  #listen(): void {
+    const listeners = this.checkers.filter(({ onRequest }) => onRequest !== undefined);
+    if (listeners.length === 0) return;
+    for (const [part, network] of Object.entries(this.cluster.networks) as [Part, Cluster['networks'][Part]][]) {
+      const send = network.send.bind(network);
+      network.send = (request) => {
+        for (const checker of listeners) checker.onRequest!(part, request, this);
+        return send(request);
+      };
+    }
   }
 
   /** Objects of a kind, by its path in the store: `pods`, `apps/replicasets`. */
-  *of(resource: string): Iterable<KubeObject> {
-    const prefix = `/registry/${resource}/`;
-    for (const [key, object] of this.objects) if (key.startsWith(prefix)) yield object;
+  of(resource: string): Iterable<KubeObject> { return this.entriesOf(resource).values(); }
+  entriesOf(resource: string): ReadonlyMap<string, KubeObject> { return this.#resources.get(resource) ?? noObjects; }
+  /** Objects that name this UID among their owners. */
+  ownedBy(uid: string): KubeObject[] { return [...this.#byOwner.of(uid)].map((key) => this.objects.get(key)!); }
+  podsOn(node: string): KubeObject[] { return [...this.#byNode.of(node)].map((key) => this.objects.get(key)!); }
+  byUid(uid: string): KubeObject | undefined {
+    for (const key of this.#byUid.of(uid)) return this.objects.get(key);
+    return undefined;
   }
 
   report(checker: string, message: string): void {
@@ -59,12 +112,26 @@ export class World {
     const bytes = value === undefined ? undefined : bytesOf(value);
     if (bytes?.[0] === 0x7b) object = JSON.parse(decoder.decode(bytes)) as KubeObject;
     if (object?.metadata === undefined) object = undefined;
-    if (object === undefined) this.objects.delete(key);
-    else this.objects.set(key, object);
+    this.#set(key, object, previous, revision);
     const commit: Commit = { revision, key, atMs: this.cluster.now, object, previous };
     for (const checker of this.checkers) checker.onCommit?.(commit, this);
     this.revision = Math.max(this.revision, revision);
     if (!key.startsWith('/registry/coordination.k8s.io/') && !key.startsWith('/registry/events')) this.lastChangeMs = this.cluster.now;
+  }
+
+  #set(key: string, object: KubeObject | undefined, previous: KubeObject | undefined, revision: number): void {
+    const known = object ?? previous;
+    if (known === undefined) return;
+    const resource = resourceOf(key, known);
+    let held = this.#resources.get(resource);
+    if (held === undefined) this.#resources.set(resource, (held = new Map()));
+    for (const map of [this.objects, held]) {
+      if (object === undefined) map.delete(key);
+      else map.set(key, object);
+    }
+    if (object === undefined) this.revisions.delete(key);
+    else this.revisions.set(key, revision);
+    for (const index of [this.#byOwner, this.#byNode, this.#byUid]) index.change(key, object, previous);
   }
 
   async tick(): Promise<void> {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Json, KubeObject, WatchEvent } from '#base/objects.ts';
 import { kinds } from '#client/kinds.ts';
+import type { TransportRequest } from '#client/transport.ts';
 import { addressesUnique } from '#sim/checkers/addresses-unique.ts';
 import { budgetsKept } from '#sim/checkers/budgets-kept.ts';
 import { comesToRest } from '#sim/checkers/comes-to-rest.ts';
@@ -20,6 +21,7 @@ import { rolloutBounds } from '#sim/checkers/rollout-bounds.ts';
 import { workloadsWhole } from '#sim/checkers/workloads-whole.ts';
 import { writesKept } from '#sim/checkers/writes-kept.ts';
 import { Cluster } from '#sim/cluster.ts';
+import { settle } from '#os/clock.sim.ts';
 import { type Checker, World } from '#sim/world.ts';
 
 const encode = (object: unknown): Uint8Array => new TextEncoder().encode(JSON.stringify(object));
@@ -29,45 +31,97 @@ const workload = (kind: 'Deployment' | 'StatefulSet', extra: Json = {}): KubeObj
   spec: { replicas: 2, ...(kind === 'StatefulSet' ? { serviceName: 'app' } : {}), selector: { matchLabels: { app: 'app' } }, template: { metadata: { labels: { app: 'app' } }, spec: { containers: [{ name: 'c', image: 'i' }] } }, ...extra },
 });
 
+/** Lets time pass while a checker looks: it may wait between two questions. */
+async function during(cluster: Cluster, work: Promise<void>): Promise<void> {
+  let done = false;
+  const watched = work.finally(() => { done = true; });
+  watched.catch(() => undefined);
+  for (await settle(); !done; await settle()) await cluster.advance(50);
+  await watched;
+}
+
 /** Runs a small cluster with one checker, puts the bug in, and answers what the checker says; nothing may be said before. */
-async function watching(checker: Checker, setUp: (cluster: Cluster) => Promise<void>, bug: (world: World) => Promise<void>): Promise<string[]> {
+async function watching(checker: Checker, setUp: (cluster: Cluster) => Promise<void>, bug: (world: World) => Promise<void>, looks = 1): Promise<string[]> {
   await using cluster = new Cluster({ nodes: 2 });
   const world = new World(cluster, [checker]);
   await cluster.ready();
   await setUp(cluster);
   await cluster.advance('5s');
-  await world.tick();
-  await cluster.advance('2m');
+  for (let at = 0; at < 60; at++) {
+    await during(cluster, world.tick());
+    await cluster.advance('2s');
+  }
   assert.deepEqual(world.violations, []);
   await bug(world);
-  await world.tick();
-  await world.rest();
+  for (let at = 0; at < looks && world.violations.length === 0; at++) {
+    if (at > 0) await cluster.advance('1s');
+    await during(cluster, world.tick());
+  }
+  await during(cluster, world.rest());
   return world.violations.map(({ message }) => message);
 }
 
 const none = async (): Promise<void> => undefined;
 /** A write behind everybody's back. */
 async function put(world: World, key: string, object: KubeObject): Promise<void> { await world.cluster.store.txn([], [{ type: 'put', key, value: encode(object) }]); }
+/** Controllers that would put things right are stopped first. */
+const withoutControllers = (world: World): Promise<void> => world.cluster.restartControllers('1h');
 const podsOf = (world: World): KubeObject[] => [...world.of('pods')];
+
+interface Tampering { list?(list: KubeObject, request: TransportRequest): KubeObject; query?(query: URLSearchParams): void; event?(event: WatchEvent): KubeObject | undefined }
+
+/** What list-equals-watch says about an API server that answers wrongly once the bug is in. */
+function tampered({ list, query, event }: Tampering, act: (world: World) => Promise<void>): Promise<string[]> {
+  let on = false;
+  const asked = (request: TransportRequest): TransportRequest => {
+    if (!on || query === undefined || request.query === undefined) return request;
+    const changed = new URLSearchParams(request.query);
+    query(changed);
+    return { ...request, query: changed };
+  };
+  return watching(listEqualsWatch(), async (cluster) => {
+    const connect = cluster.connect.bind(cluster);
+    cluster.connect = (userAgent) => {
+      const connection = connect(userAgent);
+      const { network } = connection;
+      const [send, watch] = [network.send.bind(network), network.watch.bind(network)];
+      network.send = async (request) => {
+        const answer = await send(asked(request));
+        return on && list !== undefined && Array.isArray(answer['items']) ? list(answer, request) : answer;
+      };
+      network.watch = (request) => {
+        const events = watch(asked(request))[Symbol.asyncIterator]();
+        const next = async (): Promise<IteratorResult<WatchEvent>> => {
+          const result = await events.next();
+          if (!on || event === undefined || result.done === true) return result;
+          const object = event(result.value);
+          return object === undefined ? next() : { done: false, value: { ...result.value, object } };
+        };
+        return { [Symbol.asyncIterator]: () => ({ next, return: () => events.return!() }) };
+      };
+      return connection;
+    };
+    await cluster.client.create(kinds.Deployment, workload('Deployment'));
+  }, async (world) => {
+    on = true;
+    await act(world);
+    await world.cluster.advance('1s');
+  }, 300);
+}
+
+const unseen = async (world: World): Promise<void> => { await world.cluster.client.create(kinds.ConfigMap, { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'unseen', namespace: 'default' } }); };
 
 const cases: Record<string, () => Promise<string[]>> = {
   'revisions-grow: a commit comes with an old revision': () => watching(revisionsGrow(), none, async (world) => { world.revision = 1_000_000; await put(world, '/registry/configmaps/default/x', { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'x', namespace: 'default' } }); }),
-  'list-equals-watch: a watch loses an event': () => watching(listEqualsWatch(), none, async (world) => {
-    const { client } = world.cluster.networks;
-    const watch = client.watch.bind(client);
-    client.watch = (request) => {
-      const events = watch(request)[Symbol.asyncIterator]();
-      const next = async (): Promise<IteratorResult<WatchEvent>> => {
-        const result = await events.next();
-        return result.done !== true && result.value.object.metadata.name === 'unseen' ? next() : result;
-      };
-      return { [Symbol.asyncIterator]: () => ({ next, return: () => events.return!() }) };
-    };
-    client.breakWatches();
-    await world.cluster.advance('2s');
-    await world.cluster.client.create(kinds.ConfigMap, { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'unseen', namespace: 'default' } });
-    await world.cluster.advance('1s');
-  }),
+  'list-equals-watch: a watch loses an event': () => tampered({ event: ({ object }) => (object.metadata.name === 'unseen' ? undefined : object) }, unseen),
+  'list-equals-watch: a list leaves an object out': () => tampered({ list: (list) => ({ ...list, items: list['items'].filter(({ metadata }: KubeObject) => metadata.name !== 'unseen') }) }, unseen),
+  'list-equals-watch: pages show the world as it goes on': () => tampered({ list: (list, { query }) => (query?.get('continue') == null ? list : { ...list, metadata: { ...list.metadata, resourceVersion: String(Number(list.metadata.resourceVersion) + 1) } }) }, none),
+  'list-equals-watch: an exact list shows the present': () => tampered({ query: (query) => { if (query.get('resourceVersionMatch') === 'Exact') { query.delete('resourceVersion'); query.delete('resourceVersionMatch'); } } }, none),
+  'list-equals-watch: a list that is not older is older': () => tampered({ list: (list, { query }) => (query?.get('resourceVersionMatch') === 'NotOlderThan' ? { ...list, metadata: { ...list.metadata, resourceVersion: '1' } } : list) }, none),
+  'list-equals-watch: a watch from an older revision begins now': () => tampered({ query: (query) => { if (query.get('watch') === 'true') query.delete('resourceVersion'); } }, none),
+  'list-equals-watch: a selector is not heeded': () => tampered({ query: (query) => { query.delete('labelSelector'); query.delete('fieldSelector'); } }, none),
+  'list-equals-watch: a bookmark is older than an event before it': () => tampered({ event: ({ type, object }) => (type === 'BOOKMARK' ? { ...object, metadata: { ...object.metadata, resourceVersion: '1' } } : object) }, none),
+  'list-equals-watch: an object is listed as nobody wrote it': () => tampered({ list: (list) => ({ ...list, items: list['items'].map((object: KubeObject) => (object.kind === 'Node' ? { ...object, spec: {} } : object)) }) }, none),
   'finalizers-honoured: an object goes with its finalizers': () => watching(finalizersHonoured(), async ({ client }) => { await client.create(kinds.ConfigMap, { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'held', namespace: 'default', finalizers: ['example.com/hold'] } }); }, async (world) => { await world.cluster.store.txn([], [{ type: 'delete', key: '/registry/configmaps/default/held' }]); }),
   'identities-unique: a Pod is forced away while its node is cut off and runs on': () => watching(identitiesUnique(), async ({ client }) => { await client.create(kinds.StatefulSet, workload('StatefulSet', { replicas: 1 })); }, async (world) => {
     const pod = podsOf(world)[0]!;
@@ -89,7 +143,7 @@ const cases: Record<string, () => Promise<string[]>> = {
     const [one, two] = podsOf(world) as [KubeObject, KubeObject];
     await put(world, `/registry/pods/default/${two.metadata.name}`, { ...two, status: { ...two['status'], podIP: one['status'].podIP } });
   }),
-  'owners-alive: a dependent is left behind': () => watching(ownersAlive(), none, async (world) => { await put(world, '/registry/pods/default/left', { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'left', namespace: 'default', uid: 'l', ownerReferences: [{ apiVersion: 'apps/v1', kind: 'ReplicaSet', name: 'gone', uid: 'gone' }] }, spec: { containers: [] }, status: { phase: 'Failed' } }); }),
+  'owners-alive: a dependent is left behind': () => watching(ownersAlive(), none, async (world) => { await withoutControllers(world); await put(world, '/registry/pods/default/left', { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'left', namespace: 'default', uid: 'l', ownerReferences: [{ apiVersion: 'apps/v1', kind: 'ReplicaSet', name: 'gone', uid: 'gone' }] }, spec: { containers: [] }, status: { phase: 'Failed' } }); }),
   'jobs-exact: a Job counts a success twice': () => watching(jobsExact(), async (cluster) => {
     cluster.scripts.add({ selector: 'job-name=j', script: { exitAfter: '1s' } });
     await cluster.client.create(kinds.Job, { apiVersion: 'batch/v1', kind: 'Job', metadata: { name: 'j', namespace: 'default' }, spec: { template: { spec: { restartPolicy: 'Never', containers: [{ name: 'c', image: 'i' }] } } } });
@@ -102,6 +156,7 @@ const cases: Record<string, () => Promise<string[]>> = {
     await world.cluster.advance('2m');
   }),
   'endpoints-true: a slice names an address that is gone': () => watching(endpointsTrue(), async ({ client }) => { await client.create(kinds.Deployment, workload('Deployment')); await client.create(kinds.Service, { apiVersion: 'v1', kind: 'Service', metadata: { name: 'app', namespace: 'default' }, spec: { selector: { app: 'app' }, ports: [{ port: 80 }] } }); }, async (world) => {
+    await withoutControllers(world);
     const [key, slice] = [...world.objects].find(([name]) => name.startsWith('/registry/discovery.k8s.io/endpointslices/default/app-'))!;
     await put(world, key, { ...slice, endpoints: [{ ...slice['endpoints'][0], addresses: ['10.9.9.9'] }] });
   }),
