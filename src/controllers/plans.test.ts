@@ -53,6 +53,9 @@ test('a StatefulSet goes in order up and down, and updates from the top', () => 
   assert.deepEqual(plan(set(2), [of('s-0'), of('s-1')], 'r2'), [[], ['s-1 update']]);
   assert.deepEqual(plan(set(2), [of('s-0'), of('s-1', 'r2', { ready: false })], 'r2'), [[], []]);
   assert.deepEqual(plan(set(2, { updateStrategy: { type: 'RollingUpdate', rollingUpdate: { partition: 2 } } }), [of('s-0'), of('s-1')], 'r2'), [[], []]);
+  // In parallel too one at a time: the one that is being made again is down.
+  assert.deepEqual(plan(set(3, { podManagementPolicy: 'Parallel' }), [of('s-0'), of('s-1')], 'r2'), [['2@r2'], []]);
+  assert.deepEqual(plan(set(3, { podManagementPolicy: 'Parallel' }), [of('s-0'), of('s-1'), of('s-2', 'r2')], 'r2'), [[], ['s-1 update']]);
   assert.deepEqual(plan(set(2, { updateStrategy: { type: 'OnDelete' } }), [of('s-0'), of('s-1')], 'r2'), [[], []]);
   assert.deepEqual(plan(set(2), [of('s-0', 'r1', { phase: 'Failed' }), of('s-1')]), [[], ['s-0 failed']]);
   assert.deepEqual(plan(set(2, { ordinals: { start: 5 } }), []), [['5@r1'], []]);

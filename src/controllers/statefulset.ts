@@ -76,8 +76,9 @@ export function planStatefulSet({ set, pods, currentRevision, updateRevision }: 
 function planUpdates(set: KubeObject, byOrdinal: ReadonlyMap<number, KubeObject>, updateRevision: KubeObject, first: number, end: number, healthy: (pod: KubeObject) => boolean, plan: StatefulSetPlan): void {
   const rolling = set['spec'].updateStrategy?.rollingUpdate;
   const most = rolling?.maxUnavailable === undefined ? 1 : Math.max(1, resolveIntOrPercent(rolling.maxUnavailable, set['spec'].replicas ?? 1, true));
-  let unavailable = 0;
-  for (const pod of byOrdinal.values()) if (!healthy(pod)) unavailable++;
+  // One that is just being made again is as unavailable as one that is broken.
+  let unavailable: number = set['spec'].replicas ?? 1;
+  for (const pod of byOrdinal.values()) if (healthy(pod)) unavailable--;
   for (let ordinal = end - 1; ordinal >= first && unavailable < most; ordinal--) {
     const pod = byOrdinal.get(ordinal);
     if (pod === undefined || pod.metadata.deletionTimestamp !== undefined || revisionOf(pod) === hashOf(updateRevision)) continue;

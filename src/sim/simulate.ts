@@ -17,6 +17,7 @@ import { queuesBounded } from './checkers/queues-bounded.ts';
 import { quotasKept } from './checkers/quotas-kept.ts';
 import { revisionsGrow } from './checkers/revisions-grow.ts';
 import { rolloutBounds } from './checkers/rollout-bounds.ts';
+import { updatesOrdered } from './checkers/updates-ordered.ts';
 import { workloadsWhole } from './checkers/workloads-whole.ts';
 import { writesKept } from './checkers/writes-kept.ts';
 import { type Checker, type Violation, World } from './world.ts';
@@ -108,7 +109,7 @@ export async function simulate({ seed, minutes = 5, nodes = 5, sabotage, log }: 
   await using cluster = new Cluster({ seed, hash: true, leases: true, nodes: Array.from({ length: nodes }, (_, i) => ({ name: `node-${i}`, zone: zones[i % 3]! })), ...(log === undefined ? {} : { log }) });
   const [leading, writes] = [oneLeader(), writesKept()];
   const checkers: Checker[] = [
-    revisionsGrow(), listEqualsWatch(), finalizersHonoured(), identitiesUnique(), rolloutBounds(), budgetsKept(), quotasKept(), addressesUnique(), ownersAlive(), jobsExact(), workloadsWhole(), endpointsTrue(), leading, queuesBounded(),
+    revisionsGrow(), listEqualsWatch(), finalizersHonoured(), identitiesUnique(), rolloutBounds(), updatesOrdered(), budgetsKept(), quotasKept(), addressesUnique(), ownersAlive(), jobsExact(), workloadsWhole(), endpointsTrue(), leading, queuesBounded(),
     comesToRest(), writes,
   ];
   const world = new World(cluster, checkers);

@@ -16,12 +16,18 @@ export interface Checker {
   readonly name: string;
   onCommit?(commit: Commit, world: World): void;
   onRequest?(part: Part, request: TransportRequest, world: World): void;
+  /** A part was told of a failure - or nothing: what it asked for may still have been done. */
+  onFailure?(part: Part, request: TransportRequest, failure: unknown, world: World): void;
   onTick?(world: World): void | Promise<void>;
   atRest?(world: World): void | Promise<void>;
 }
 
 const decoder = new TextDecoder();
 const violationsMax = 100;
+/** When the controllers' network has been undisturbed for this long, their informers watch again (they wait up to 45 s between two attempts) and lag by nothing. */
+const catchUpMs = 60_000;
+/** A decision may be this old when its write arrives. */
+const inFlightMs = 2_000;
 const noObjects: ReadonlyMap<string, KubeObject> = new Map();
 
 /** `pods` or `apps/replicasets`: the group stands in the key where the object has one. */
@@ -61,6 +67,11 @@ export class World {
   lastChangeMs: number;
   /** The revision that last wrote each present object. */
   readonly revisions = new Map<string, number>();
+  /** Everything committed up to here the controllers have certainly seen; later things perhaps. */
+  controllersKnowMs = 0;
+  #disturbedMs: number;
+  #controllers: Cluster['controllers'];
+  #tickMs = 0;
   readonly #reported = new Set<string>();
   readonly #resources = new Map<string, Map<string, KubeObject>>();
   readonly #byOwner = new KeyIndex(({ metadata }) => metadata.ownerReferences?.map(({ uid }) => uid) ?? []);
@@ -71,18 +82,28 @@ export class World {
     this.cluster = cluster;
     this.checkers = checkers;
     this.lastChangeMs = cluster.now;
+    // At the start all of them have just read everything.
+    this.#disturbedMs = cluster.now - catchUpMs;
+    const network = cluster.networks.controllers;
+    const { onChange } = network;
+    network.onChange = () => { this.#disturbedMs = cluster.now; onChange?.(); };
     cluster.observed.onCommit((operation) => this.#onCommit(operation));
     this.#listen();
   }
 
   #listen(): void {
-    const listeners = this.checkers.filter(({ onRequest }) => onRequest !== undefined);
-    if (listeners.length === 0) return;
+    const [askers, hearers] = [this.checkers.filter(({ onRequest }) => onRequest !== undefined), this.checkers.filter(({ onFailure }) => onFailure !== undefined)];
+    if (askers.length + hearers.length === 0) return;
     for (const [part, network] of Object.entries(this.cluster.networks) as [Part, Cluster['networks'][Part]][]) {
       const send = network.send.bind(network);
-      network.send = (request) => {
-        for (const checker of listeners) checker.onRequest!(part, request, this);
-        return send(request);
+      network.send = async (request) => {
+        for (const checker of askers) checker.onRequest!(part, request, this);
+        try {
+          return await send(request);
+        } catch (error) {
+          for (const checker of hearers) checker.onFailure!(part, request, error, this);
+          throw error;
+        }
       };
     }
   }
@@ -114,7 +135,10 @@ export class World {
     if (object?.metadata === undefined) object = undefined;
     this.#set(key, object, previous, revision);
     const commit: Commit = { revision, key, atMs: this.cluster.now, object, previous };
-    for (const checker of this.checkers) checker.onCommit?.(commit, this);
+    for (const checker of this.checkers) {
+      // The commit has happened: an error here must not reach the one who made it.
+      try { checker.onCommit?.(commit, this); } catch (error) { this.report(checker.name, `failed: ${error instanceof Error ? error.stack : String(error)}`); }
+    }
     this.revision = Math.max(this.revision, revision);
     if (!key.startsWith('/registry/coordination.k8s.io/') && !key.startsWith('/registry/events')) this.lastChangeMs = this.cluster.now;
   }
@@ -134,7 +158,20 @@ export class World {
     for (const index of [this.#byOwner, this.#byNode, this.#byUid]) index.change(key, object, previous);
   }
 
+  /** Are the controllers in touch: what they do rests on what is. */
+  get controllersKnow(): boolean { return this.controllersKnowMs >= this.cluster.now - 2 * inFlightMs; }
+
+  #noteKnowledge(): void {
+    const { now, networks, controllers } = this.cluster;
+    if (networks.controllers.isHealthy && now - this.#disturbedMs >= catchUpMs) this.controllersKnowMs = now - inFlightMs;
+    // New ones have read everything anew.
+    if (controllers !== undefined && controllers !== this.#controllers) this.controllersKnowMs = Math.max(this.controllersKnowMs, this.#tickMs);
+    this.#controllers = controllers;
+    this.#tickMs = now;
+  }
+
   async tick(): Promise<void> {
+    this.#noteKnowledge();
     for (const checker of this.checkers) await checker.onTick?.(this);
   }
 

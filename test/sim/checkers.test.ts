@@ -18,6 +18,7 @@ import { queuesBounded } from '#sim/checkers/queues-bounded.ts';
 import { quotasKept } from '#sim/checkers/quotas-kept.ts';
 import { revisionsGrow } from '#sim/checkers/revisions-grow.ts';
 import { rolloutBounds } from '#sim/checkers/rollout-bounds.ts';
+import { updatesOrdered } from '#sim/checkers/updates-ordered.ts';
 import { workloadsWhole } from '#sim/checkers/workloads-whole.ts';
 import { writesKept } from '#sim/checkers/writes-kept.ts';
 import { Cluster } from '#sim/cluster.ts';
@@ -40,6 +41,8 @@ async function during(cluster: Cluster, work: Promise<void>): Promise<void> {
   await watched;
 }
 
+const daemonSet = (): KubeObject => ({ apiVersion: 'apps/v1', kind: 'DaemonSet', metadata: { name: 'agent', namespace: 'default' }, spec: { selector: { matchLabels: { app: 'agent' } }, template: { metadata: { labels: { app: 'agent' } }, spec: { containers: [{ name: 'c', image: 'i' }] } } } });
+
 /** Runs a small cluster with one checker, puts the bug in, and answers what the checker says; nothing may be said before. */
 async function watching(checker: Checker, setUp: (cluster: Cluster) => Promise<void>, bug: (world: World) => Promise<void>, looks = 1): Promise<string[]> {
   await using cluster = new Cluster({ nodes: 2 });
@@ -60,6 +63,9 @@ async function watching(checker: Checker, setUp: (cluster: Cluster) => Promise<v
   await during(cluster, world.rest());
   return world.violations.map(({ message }) => message);
 }
+
+/** Only what it says of this claim. */
+const about = async (claim: RegExp, run: Promise<string[]>): Promise<string[]> => (await run).filter((message) => claim.test(message));
 
 const none = async (): Promise<void> => undefined;
 /** A write behind everybody's back. */
@@ -111,6 +117,35 @@ function tampered({ list, query, event }: Tampering, act: (world: World) => Prom
 
 const unseen = async (world: World): Promise<void> => { await world.cluster.client.create(kinds.ConfigMap, { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'unseen', namespace: 'default' } }); };
 
+async function pass(world: World, seconds: number): Promise<void> {
+  for (let at = 0; at < seconds; at++) {
+    await world.cluster.advance('1s');
+    await during(world.cluster, world.tick());
+  }
+}
+
+const jobKey = '/registry/batch/jobs/default/j';
+
+/** What jobs-exact says of a Job whose Pods end well after a time, once the controllers are stopped and the bug is in. */
+function withJob(spec: Json, exitAfter: string, bug: (world: World, job: KubeObject) => Promise<void>): Promise<string[]> {
+  return watching(jobsExact(), async (cluster) => {
+    cluster.scripts.add({ selector: 'job-name=j', script: { exitAfter } });
+    await cluster.client.create(kinds.Job, { apiVersion: 'batch/v1', kind: 'Job', metadata: { name: 'j', namespace: 'default' }, spec: { ...spec, template: { spec: { restartPolicy: 'Never', containers: [{ name: 'c', image: 'i' }] } } } });
+  }, async (world) => {
+    await withoutControllers(world);
+    await bug(world, world.objects.get(jobKey)!);
+  });
+}
+
+async function secondPod(world: World, job: KubeObject): Promise<void> {
+  await put(world, '/registry/pods/default/second', { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'second', namespace: 'default', uid: 'second', ownerReferences: [{ apiVersion: 'batch/v1', kind: 'Job', name: 'j', uid: job.metadata.uid!, controller: true }] }, spec: { containers: [] }, status: {} });
+}
+
+/** The controllers ask for a Pod's deletion. */
+async function takeDown(world: World, name: string): Promise<void> {
+  await world.cluster.networks.controllers.send({ method: 'DELETE', path: `/api/v1/namespaces/default/pods/${name}`, body: {} });
+}
+
 const cases: Record<string, () => Promise<string[]>> = {
   'revisions-grow: a commit comes with an old revision': () => watching(revisionsGrow(), none, async (world) => { world.revision = 1_000_000; await put(world, '/registry/configmaps/default/x', { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'x', namespace: 'default' } }); }),
   'list-equals-watch: a watch loses an event': () => tampered({ event: ({ object }) => (object.metadata.name === 'unseen' ? undefined : object) }, unseen),
@@ -134,6 +169,32 @@ const cases: Record<string, () => Promise<string[]>> = {
     const set = [...world.of('apps/replicasets')][0]!;
     await world.cluster.client.patch(kinds.ReplicaSet, set.metadata.name!, 'default', 'merge', { spec: { replicas: 9 } });
   }),
+  'rollout-bounds: a ReplicaSet shrinks below what must stay available': () => about(/shrank from 2 to 0/, watching(rolloutBounds(), async ({ client }) => { await client.create(kinds.Deployment, workload('Deployment')); }, async (world) => {
+    await world.cluster.client.patch(kinds.ReplicaSet, [...world.of('apps/replicasets')][0]!.metadata.name!, 'default', 'merge', { spec: { replicas: 0 } });
+  })),
+  'updates-ordered: a StatefulSet takes a Pod down that nothing is wrong with': () => watching(updatesOrdered(), async ({ client }) => { await client.create(kinds.StatefulSet, workload('StatefulSet')); }, (world) => takeDown(world, 'app-1')),
+  'updates-ordered: a StatefulSet updates from below': () => watching(updatesOrdered(), async ({ client }) => { await client.create(kinds.StatefulSet, workload('StatefulSet', { updateStrategy: { type: 'RollingUpdate', rollingUpdate: { partition: 5 } } })); }, async (world) => {
+    await withoutControllers(world);
+    const revision = [...world.of('apps/controllerrevisions')][0]!;
+    await put(world, '/registry/apps/controllerrevisions/default/app-new', { ...revision, metadata: { ...revision.metadata, name: 'app-new', uid: 'new', labels: {} }, revision: 2 });
+    await world.cluster.client.patch(kinds.StatefulSet, 'app', 'default', 'merge', { spec: { updateStrategy: { rollingUpdate: { partition: 0 } } } });
+    await takeDown(world, 'app-0');
+  }),
+  'updates-ordered: a StatefulSet updates below its partition': () => watching(updatesOrdered(), async ({ client }) => { await client.create(kinds.StatefulSet, workload('StatefulSet', { updateStrategy: { type: 'RollingUpdate', rollingUpdate: { partition: 2 } } })); }, async (world) => {
+    await world.cluster.client.patch(kinds.StatefulSet, 'app', 'default', 'strategic', { spec: { template: { spec: { containers: [{ name: 'c', image: 'new' }] } } } });
+    await pass(world, 10);
+    await takeDown(world, 'app-1');
+  }),
+  'updates-ordered: a StatefulSet makes a Pod before those below it': () => about(/was made before/, watching(updatesOrdered(), async ({ client }) => { await client.create(kinds.StatefulSet, workload('StatefulSet')); }, async (world) => {
+    await withoutControllers(world);
+    const pod = podsOf(world)[0]!;
+    await put(world, '/registry/pods/default/app-3', { ...pod, metadata: { ...pod.metadata, name: 'app-3', uid: 'third' } });
+  })),
+  'updates-ordered: a DaemonSet takes down two at a time': () => watching(updatesOrdered(), async ({ client, scripts }) => { scripts.add({ selector: 'app=agent', script: { readyAfter: '1m' } }); await client.create(kinds.DaemonSet, daemonSet()); }, async (world) => {
+    await world.cluster.client.patch(kinds.DaemonSet, 'agent', 'default', 'strategic', { spec: { template: { spec: { containers: [{ name: 'c', image: 'new' }] } } } });
+    await pass(world, 10);
+    await takeDown(world, podsOf(world).find(({ metadata }) => metadata.deletionTimestamp === undefined)!.metadata.name!);
+  }),
   'budgets-kept: an eviction is granted that the budget does not allow': () => watching(budgetsKept(), async ({ client }) => { await client.create(kinds.PodDisruptionBudget, { apiVersion: 'policy/v1', kind: 'PodDisruptionBudget', metadata: { name: 'b', namespace: 'default' }, spec: { minAvailable: 1, selector: { matchLabels: { app: 'app' } } } }); }, async (world) => {
     const budget = [...world.of('policy/poddisruptionbudgets')][0]!;
     await put(world, '/registry/policy/poddisruptionbudgets/default/b', { ...budget, status: { ...budget['status'], disruptedPods: { 'app-x': '2026-01-01T00:00:00Z' } } });
@@ -144,13 +205,22 @@ const cases: Record<string, () => Promise<string[]>> = {
     await put(world, `/registry/pods/default/${two.metadata.name}`, { ...two, status: { ...two['status'], podIP: one['status'].podIP } });
   }),
   'owners-alive: a dependent is left behind': () => watching(ownersAlive(), none, async (world) => { await withoutControllers(world); await put(world, '/registry/pods/default/left', { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'left', namespace: 'default', uid: 'l', ownerReferences: [{ apiVersion: 'apps/v1', kind: 'ReplicaSet', name: 'gone', uid: 'gone' }] }, spec: { containers: [] }, status: { phase: 'Failed' } }); }),
-  'jobs-exact: a Job counts a success twice': () => watching(jobsExact(), async (cluster) => {
-    cluster.scripts.add({ selector: 'job-name=j', script: { exitAfter: '1s' } });
-    await cluster.client.create(kinds.Job, { apiVersion: 'batch/v1', kind: 'Job', metadata: { name: 'j', namespace: 'default' }, spec: { template: { spec: { restartPolicy: 'Never', containers: [{ name: 'c', image: 'i' }] } } } });
-  }, async (world) => {
-    const job = [...world.of('batch/jobs')][0]!;
-    await put(world, '/registry/batch/jobs/default/j', { ...job, status: { ...job['status'], succeeded: 2 } });
-  }),
+  'jobs-exact: a Job counts a success twice': () => about(/counts 2 succeeded, it noted 1/, withJob({}, '1s', async (world, job) => { await put(world, jobKey, { ...job, status: { ...job['status'], succeeded: 2 } }); })),
+  'jobs-exact: a Job counts a failure too many': () => about(/counts 3 failed, it noted 0/, withJob({}, '1s', async (world, job) => { await put(world, jobKey, { ...job, status: { ...job['status'], failed: 3 } }); })),
+  'jobs-exact: a Pod is noted both ways': () => about(/as failed and as the other/, withJob({}, '1h', async (world, job) => {
+    const pod = podsOf(world)[0]!;
+    await put(world, `/registry/pods/default/${pod.metadata.name}`, { ...pod, metadata: { ...pod.metadata, deletionTimestamp: '2026-01-01T00:00:00Z' }, status: { ...pod['status'], phase: 'Succeeded' } });
+    await put(world, jobKey, { ...job, status: { ...job['status'], uncountedTerminatedPods: { succeeded: [pod.metadata.uid], failed: [pod.metadata.uid] } } });
+  })),
+  'jobs-exact: a Pod that runs is noted as succeeded': () => about(/as succeeded, which it has not/, withJob({}, '1h', async (world, job) => { await put(world, jobKey, { ...job, status: { ...job['status'], uncountedTerminatedPods: { succeeded: [podsOf(world)[0]!.metadata.uid] } } }); })),
+  'jobs-exact: a Job ends before its Pod is counted': () => about(/has not counted Pod/, withJob({}, '1h', async (world, job) => { await put(world, jobKey, { ...job, status: { conditions: [{ type: 'Failed', status: 'True', reason: 'DeadlineExceeded' }] } }); })),
+  'jobs-exact: a Job ends while Pods run': () => about(/ended with 1 active/, withJob({}, '1h', async (world, job) => { await put(world, jobKey, { ...job, status: { active: 1, conditions: [{ type: 'Failed', status: 'True', reason: 'DeadlineExceeded' }] } }); })),
+  'jobs-exact: a Job is complete too early': () => about(/is called complete with 0 of 1/, withJob({}, '1h', async (world, job) => { await put(world, jobKey, { ...job, status: { conditions: [{ type: 'Complete', status: 'True', reason: 'CompletionsReached' }] } }); })),
+  'jobs-exact: a Job gives up too early': () => about(/has failed after 0 failures, its limit is 6/, withJob({}, '1h', async (world, job) => { await put(world, jobKey, { ...job, status: { conditions: [{ type: 'FailureTarget', status: 'True', reason: 'BackoffLimitExceeded' }] } }); })),
+  'jobs-exact: a Pod starts after the end': () => about(/was made after the end/, withJob({}, '1s', secondPod)),
+  'jobs-exact: more Pods run than may': () => about(/runs 2 Pods, its parallelism is 1/, withJob({}, '1h', secondPod)),
+  'jobs-exact: an index is complete without a Pod': () => about(/calls index 1 complete/, withJob({ completionMode: 'Indexed', completions: 2 }, '1h', async (world, job) => { await put(world, jobKey, { ...job, status: { ...job['status'], succeeded: 1, completedIndexes: '1' } }); })),
+  'jobs-exact: a complete index is forgotten': () => about(/has forgotten that index 0/, withJob({ completionMode: 'Indexed', completions: 1 }, '1s', async (world, job) => { await put(world, jobKey, { ...job, status: { ...job['status'], completedIndexes: '' } }); })),
   'workloads-whole: a node stays down': () => watching(workloadsWhole(), async ({ client }) => { await client.create(kinds.StatefulSet, workload('StatefulSet')); }, async (world) => {
     for (const name of world.cluster.nodes.names()) world.cluster.nodes.kill(name);
     await world.cluster.advance('2m');

@@ -1,36 +1,143 @@
-/** Jobs count each Pod exactly once: at the end their counters equal what the store saw their Pods do. */
-import type { KubeObject } from '#base/objects.ts';
-import type { Checker } from '../world.ts';
+/**
+ * Jobs count each Pod exactly once (Kubernetes documentation, "Jobs", and "Job termination and cleanup"): at every status that is written the counters
+ * are the Pods ever noted as ended, no Pod is noted both ways, and each was seen to end that way; a finished Job has noted every Pod that carried
+ * its finalizer, and nothing is left to be counted. Indexed Jobs name exactly the indexes that a Pod succeeded for. Never do more Pods run than
+ * `parallelism` (but for those whose creation nobody answered), no Pod is made once the end is decided, and it is decided by the limit that was set.
+ */
+import type { Json, KubeObject } from '#base/objects.ts';
+import { indexOf, jobFinalizer } from '#controllers/job.ts';
+import { parseIndexes } from '#controllers/job-indexes.ts';
+import { isPodActive } from '#controllers/pods.ts';
+import type { Checker, World } from '../world.ts';
+
+/** What the store saw a Pod do. */
+interface PodHistory { name: string; index: number | undefined; tracked: boolean; succeeded: boolean; failed: boolean; deleted: boolean }
+interface JobHistory { pods: Map<string, PodHistory>; noted: { succeeded: Set<string>; failed: Set<string> }; unanswered: number; indexes: Set<number>; decided: boolean; finished: boolean }
+
+const outcomes = ['succeeded', 'failed'] as const;
+const conditionOf = (job: KubeObject, ...types: string[]): Json => (job['status']?.conditions ?? []).find(({ type, status }: Json) => types.includes(type) && status === 'True');
+
+class Ledger {
+  readonly #jobs = new Map<string, JobHistory>();
+  readonly #world: World;
+  readonly #report: (message: string) => void;
+
+  constructor(world: World, name: string) {
+    this.#world = world;
+    this.#report = (message) => world.report(name, message);
+  }
+
+  #of(uid: string): JobHistory {
+    let history = this.#jobs.get(uid);
+    if (history === undefined) this.#jobs.set(uid, (history = { pods: new Map(), noted: { succeeded: new Set(), failed: new Set() }, unanswered: 0, indexes: new Set(), decided: false, finished: false }));
+    return history;
+  }
+
+  seeUnanswered(uid: string): void { this.#of(uid).unanswered++; }
+  forget(uid: string): void { this.#jobs.delete(uid); }
+
+  seePod(pod: KubeObject, owner: string, isNew: boolean, isGone: boolean): void {
+    const job = this.#of(owner);
+    const uid = pod.metadata.uid!;
+    const held = job.pods.get(uid) ?? { name: pod.metadata.name!, index: indexOf(pod), tracked: false, succeeded: false, failed: false, deleted: false };
+    const phase = pod['status']?.phase;
+    held.tracked ||= pod.metadata.finalizers?.includes(jobFinalizer) === true;
+    held.succeeded ||= phase === 'Succeeded';
+    held.failed ||= phase === 'Failed';
+    held.deleted ||= isGone || pod.metadata.deletionTimestamp !== undefined;
+    job.pods.set(uid, held);
+    if (isNew) this.#seeStart(pod, owner, job);
+  }
+
+  #seeStart(pod: KubeObject, owner: string, history: JobHistory): void {
+    const job = this.#world.byUid(owner);
+    if (job === undefined) return;
+    if (history.decided) this.#report(`Pod ${pod.metadata.name} was made after the end of its Job was decided`);
+    const parallelism: number = job['spec'].parallelism ?? 1;
+    const active = this.#world.ownedBy(owner).filter((other) => other.kind === 'Pod' && isPodActive(other)).length;
+    if (active > parallelism + history.unanswered) this.#report(`Job ${job.metadata.name} runs ${active} Pods, its parallelism is ${parallelism}`);
+    const index = indexOf(pod);
+    if (index !== undefined && history.indexes.has(index)) this.#report(`Pod ${pod.metadata.name} was made for index ${index}, which is complete`);
+  }
+
+  seeJob(job: KubeObject): void {
+    const { metadata, spec, status = {} } = job;
+    const history = this.#of(metadata.uid!);
+    const indexed = spec.completionMode === 'Indexed';
+    const uncounted = status.uncountedTerminatedPods ?? {};
+    for (const outcome of outcomes) {
+      for (const uid of (uncounted[outcome] ?? []) as string[]) {
+        const pod = history.pods.get(uid);
+        history.noted[outcome].add(uid);
+        if (pod === undefined || !(outcome === 'succeeded' ? pod.succeeded : pod.failed || pod.deleted)) this.#report(`Job ${metadata.name} notes Pod ${pod?.name ?? uid} as ${outcome}, which it has not`);
+        if (history.noted[outcome === 'failed' ? 'succeeded' : 'failed'].has(uid)) this.#report(`Job ${metadata.name} notes Pod ${pod?.name} as ${outcome} and as the other`);
+      }
+      if (indexed && outcome === 'succeeded') continue;
+      const count: number = (status[outcome] ?? 0) + (uncounted[outcome] ?? []).length;
+      if (count !== history.noted[outcome].size) this.#report(`Job ${metadata.name} counts ${count} ${outcome}, it noted ${history.noted[outcome].size}`);
+    }
+    if (indexed) this.#seeIndexes(job, history);
+    if (conditionOf(job, 'SuccessCriteriaMet', 'FailureTarget', 'Complete', 'Failed') !== undefined && !history.decided) {
+      history.decided = true;
+      this.#seeDecision(job, history);
+    }
+    if (conditionOf(job, 'Complete', 'Failed') !== undefined && !history.finished) {
+      history.finished = true;
+      this.#seeEnd(job, history);
+    }
+  }
+
+  #seeIndexes({ metadata, spec, status = {} }: KubeObject, history: JobHistory): void {
+    const named = parseIndexes(status.completedIndexes, Infinity);
+    const reached = new Set([...history.pods.values()].filter(({ succeeded }) => succeeded).map(({ index }) => index));
+    for (const index of named) if (!reached.has(index) || index >= spec.completions) this.#report(`Job ${metadata.name} calls index ${index} complete, no Pod succeeded for it`);
+    for (const index of history.indexes) if (!named.has(index)) this.#report(`Job ${metadata.name} has forgotten that index ${index} is complete`);
+    if ((status.succeeded ?? 0) !== named.size) this.#report(`Job ${metadata.name} counts ${status.succeeded ?? 0} succeeded, its complete indexes are ${status.completedIndexes}`);
+    history.indexes = named;
+  }
+
+  #seeDecision(job: KubeObject, history: JobHistory): void {
+    const { metadata, spec } = job;
+    const { reason } = conditionOf(job, 'SuccessCriteriaMet', 'FailureTarget', 'Complete', 'Failed');
+    const succeeded = spec.completionMode === 'Indexed' ? history.indexes.size : history.noted.succeeded.size;
+    const failed = history.noted.failed.size;
+    if (reason === 'CompletionsReached' && succeeded < (spec.completions ?? 1)) this.#report(`Job ${metadata.name} is called complete with ${succeeded} of ${spec.completions}`);
+    if (reason === 'BackoffLimitExceeded' && failed <= (spec.backoffLimit ?? 6) && spec.template.spec.restartPolicy !== 'OnFailure') this.#report(`Job ${metadata.name} has failed after ${failed} failures, its limit is ${spec.backoffLimit}`);
+    if (reason !== 'BackoffLimitExceeded' && spec.backoffLimitPerIndex === undefined && failed > (spec.backoffLimit ?? 6)) this.#report(`Job ${metadata.name} ended as ${reason} after ${failed} failures, its limit is ${spec.backoffLimit}`);
+  }
+
+  #seeEnd({ metadata, spec, status }: KubeObject, history: JobHistory): void {
+    const indexed = spec.completionMode === 'Indexed';
+    const left = outcomes.flatMap((outcome) => (status.uncountedTerminatedPods?.[outcome] ?? []) as string[]);
+    if (left.length > 0) this.#report(`Job ${metadata.name} ended with ${left.length} Pods uncounted`);
+    if ((status.active ?? 0) > 0 || (status.terminating ?? 0) > 0) this.#report(`Job ${metadata.name} ended with ${status.active ?? 0} active and ${status.terminating ?? 0} terminating`);
+    if (spec.podFailurePolicy !== undefined) return;
+    for (const [uid, pod] of history.pods) {
+      if (!pod.tracked || history.noted.succeeded.has(uid) || history.noted.failed.has(uid) || (indexed && pod.succeeded && history.indexes.has(pod.index!))) continue;
+      this.#report(`Job ${metadata.name} ended and has not counted Pod ${pod.name}`);
+    }
+  }
+}
 
 export function jobsExact(): Checker {
   const name = 'jobs-exact';
-  const outcomes = new Map<string, Map<string, 'succeeded' | 'failed'>>();
-  const note = (pod: KubeObject): void => {
-    const owner = pod.metadata.ownerReferences?.find(({ kind, controller }) => kind === 'Job' && controller === true);
-    if (owner === undefined) return;
-    let pods = outcomes.get(owner.uid);
-    if (pods === undefined) outcomes.set(owner.uid, (pods = new Map()));
-    const phase = pod['status']?.phase;
-    // A surplus Pod that is told to stop may end well: it no longer counts.
-    if (phase === 'Succeeded' && (pod.metadata.deletionTimestamp === undefined || pods.get(pod.metadata.uid!) === 'succeeded')) pods.set(pod.metadata.uid!, 'succeeded');
-    else if (phase === 'Failed' && pods.get(pod.metadata.uid!) !== 'succeeded') pods.set(pod.metadata.uid!, 'failed');
-  };
+  let ledger: Ledger | undefined;
+  const ownerOf = (object: KubeObject | undefined): string | undefined => object?.metadata.ownerReferences?.find(({ kind, controller }) => kind === 'Job' && controller === true)?.uid;
   return {
     name,
-    onCommit({ object, key }) { if (object !== undefined && key.startsWith('/registry/pods/')) note(object); },
-    atRest(world) {
-      for (const job of world.of('batch/jobs')) {
-        const finished = (job['status']?.conditions ?? []).some(({ type, status }: { type: string; status: string }) => (type === 'Complete' || type === 'Failed') && status === 'True');
-        if (!finished || job['spec'].completionMode === 'Indexed') continue;
-        const pods = [...(outcomes.get(job.metadata.uid!)?.values() ?? [])];
-        const seen = pods.filter((outcome) => outcome === 'succeeded').length;
-        if ((job['status'].succeeded ?? 0) !== seen) world.report(name, `Job ${job.metadata.name} counts ${job['status'].succeeded ?? 0} successes, ${seen} Pods succeeded`);
-        const failed = pods.length - seen;
-        // Pods that were deleted while they ran count as failed too, and end as what they end as.
-        if ((job['status'].failed ?? 0) > pods.length + 50) world.report(name, `Job ${job.metadata.name} counts ${job['status'].failed} failures of ${failed} failed Pods`);
-        const complete = (job['status'].conditions ?? []).some(({ type, status }: { type: string; status: string }) => type === 'Complete' && status === 'True');
-        if (complete && seen < (job['spec'].completions ?? 1)) world.report(name, `Job ${job.metadata.name} is complete with ${seen} of ${job['spec'].completions} successes`);
+    onCommit({ object, previous, key }, world) {
+      ledger ??= new Ledger(world, name);
+      if (key.startsWith('/registry/pods/')) {
+        const owner = ownerOf(object ?? previous);
+        if (owner !== undefined) ledger.seePod((object ?? previous)!, owner, previous === undefined, object === undefined);
+      } else if (key.startsWith('/registry/batch/jobs/')) {
+        if (object === undefined) ledger.forget(previous?.metadata.uid ?? '');
+        else ledger.seeJob(object);
       }
+    },
+    onFailure(_part, { method, body, path }) {
+      const owner = method === 'POST' && path.endsWith('/pods') ? ownerOf(body as KubeObject) : undefined;
+      if (owner !== undefined) ledger?.seeUnanswered(owner);
     },
   };
 }
