@@ -30,6 +30,14 @@ test('a finished Pod is first noted, then released, then counted', () => {
   assert.equal(planJob({ job: job({}, second.status), pods: [pod('a', 'Succeeded', { counted: true }), pod('b', 'Running')] }, now).status.succeeded, 1);
 });
 
+test('a Pod that was noted as failed when it was deleted is not noted again when it ends well', () => {
+  for (const mode of ['NonIndexed', 'Indexed']) {
+    const noted = { startTime: '2026-01-01T00:59:00Z', uncountedTerminatedPods: { failed: ['a'] } };
+    const plan = planJob({ job: job({ completionMode: mode }, noted), pods: [pod('a', 'Succeeded', { index: 0 })] }, now);
+    assert.deepEqual([plan.status.uncountedTerminatedPods, plan.status.succeeded, plan.status.completedIndexes ?? ''], [{ failed: ['a'] }, undefined, '']);
+  }
+});
+
 test('as many run as are wanted and may', () => {
   assert.equal(planJob({ job: job({ completions: 5, parallelism: 3 }), pods: [] }, now).create.length, 3);
   assert.equal(planJob({ job: job({ completions: 2, parallelism: 3 }, { succeeded: 1, startTime: '2026-01-01T00:59:00Z' }), pods: [] }, now).create.length, 1);

@@ -83,15 +83,17 @@ function countPods({ job, pods }: JobObserved, tally: Tally, indexed: boolean): 
       } else counted[outcome]++;
     }
   }
+  // Noted once is noted for good: a Pod that counts as failed because it was deleted may end well before its finalizer is off.
+  const isNoted = ({ metadata }: KubeObject): boolean => held.succeeded.has(metadata.uid!) || held.failed.has(metadata.uid!);
   for (const pod of tally.succeeded) {
     const index = indexOf(pod);
-    if (!hasFinalizer(pod) || held.succeeded.has(pod.metadata.uid!)) continue;
+    if (!hasFinalizer(pod) || isNoted(pod)) continue;
     counted.release.push(pod);
     if (!indexed) counted.uncounted.succeeded.push(pod.metadata.uid!);
     else if (index !== undefined && index < completions) counted.completed.add(index);
   }
   for (const pod of tally.failed) {
-    if (!hasFinalizer(pod) || held.failed.has(pod.metadata.uid!)) continue;
+    if (!hasFinalizer(pod) || isNoted(pod)) continue;
     const action = isPodTerminal(pod) || job['spec'].podFailurePolicy === undefined ? failureActionOf(job, pod) : { action: 'Count' as const };
     counted.release.push(pod);
     if (action.action === 'Ignore') { counted.ignored++; continue; }

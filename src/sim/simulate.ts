@@ -21,6 +21,7 @@ import { updatesOrdered } from './checkers/updates-ordered.ts';
 import { workloadsWhole } from './checkers/workloads-whole.ts';
 import { writesKept } from './checkers/writes-kept.ts';
 import { type Checker, type Violation, World } from './world.ts';
+import { cascades, placements, services } from './workloads/cascades.ts';
 import { counters, daemons, jobs, leaders, rollouts, stateful, tenants, type Workload } from './workloads/workloads.ts';
 
 export interface SimulationOptions {
@@ -113,7 +114,7 @@ export async function simulate({ seed, minutes = 5, nodes = 5, sabotage, log }: 
     comesToRest(), writes,
   ];
   const world = new World(cluster, checkers);
-  const workloads = [rollouts(), stateful(), jobs(), daemons(), tenants(), counters(writes), leaders(leading)];
+  const workloads = [rollouts(), stateful(), jobs(), daemons(), tenants(), cascades(), services(), placements(), counters(writes), leaders(leading)];
   await cluster.ready();
   sabotage?.(world);
   for (const workload of workloads) await during(cluster, workload.setUp(world));

@@ -56,6 +56,36 @@ class KeyIndex {
   of(name: string): Iterable<string> { return this.#keys.get(name) ?? []; }
 }
 
+type Knowing = 'controllers' | 'scheduler';
+
+/** How far the copies of a part reach, as far as one can tell from its network. */
+class Knowledge {
+  untilMs = 0;
+  sinceMs = Infinity;
+  readonly #network: Cluster['networks'][Part];
+  #disturbedMs: number;
+
+  constructor(cluster: Cluster, part: Knowing) {
+    this.#network = cluster.networks[part];
+    // At the start all of them have just read everything.
+    this.#disturbedMs = cluster.now - catchUpMs;
+    const { onChange } = this.#network;
+    this.#network.onChange = () => {
+      if (!this.#network.isHealthy) this.#disturbedMs = cluster.now;
+      onChange?.();
+    };
+  }
+
+  note(nowMs: number, runs: boolean, startedMs: number | undefined): void {
+    if (!this.#network.isHealthy) this.#disturbedMs = nowMs;
+    const isInTouch = runs && nowMs - this.#disturbedMs >= catchUpMs;
+    if (isInTouch) this.untilMs = nowMs - inFlightMs;
+    if (startedMs !== undefined) this.untilMs = Math.max(this.untilMs, startedMs);
+    if (!isInTouch) this.sinceMs = Infinity;
+    else if (this.sinceMs === Infinity) this.sinceMs = nowMs;
+  }
+}
+
 export class World {
   readonly cluster: Cluster;
   readonly checkers: readonly Checker[];
@@ -67,11 +97,12 @@ export class World {
   lastChangeMs: number;
   /** The revision that last wrote each present object. */
   readonly revisions = new Map<string, number>();
-  /** Everything committed up to here the controllers have certainly seen; later things perhaps. */
-  controllersKnowMs = 0;
-  #disturbedMs: number;
-  #controllers: Cluster['controllers'];
+  /** What controllers and scheduler know of the world. */
+  readonly #knowledge: Record<Knowing, Knowledge>;
+  #control: Cluster['controllers'];
   #tickMs = 0;
+  /** How often controllers and scheduler have been started. */
+  controlStarts = 0;
   readonly #reported = new Set<string>();
   readonly #resources = new Map<string, Map<string, KubeObject>>();
   readonly #byOwner = new KeyIndex(({ metadata }) => metadata.ownerReferences?.map(({ uid }) => uid) ?? []);
@@ -82,11 +113,7 @@ export class World {
     this.cluster = cluster;
     this.checkers = checkers;
     this.lastChangeMs = cluster.now;
-    // At the start all of them have just read everything.
-    this.#disturbedMs = cluster.now - catchUpMs;
-    const network = cluster.networks.controllers;
-    const { onChange } = network;
-    network.onChange = () => { this.#disturbedMs = cluster.now; onChange?.(); };
+    this.#knowledge = { controllers: new Knowledge(cluster, 'controllers'), scheduler: new Knowledge(cluster, 'scheduler') };
     cluster.observed.onCommit((operation) => this.#onCommit(operation));
     this.#listen();
   }
@@ -158,15 +185,19 @@ export class World {
     for (const index of [this.#byOwner, this.#byNode, this.#byUid]) index.change(key, object, previous);
   }
 
-  /** Are the controllers in touch: what they do rests on what is. */
-  get controllersKnow(): boolean { return this.controllersKnowMs >= this.cluster.now - 2 * inFlightMs; }
+  /** Everything committed up to this time that part has certainly seen; later things perhaps. */
+  knownMs(part: Knowing): number { return this.#knowledge[part].untilMs; }
+  /** Since when a part has been in touch without a break, so that what it does rests on what is; Infinity while it is not. */
+  inTouchSinceMs(part: Knowing): number { return this.#knowledge[part].sinceMs; }
+  isInTouch(part: Knowing): boolean { return this.#knowledge[part].sinceMs <= this.cluster.now; }
 
   #noteKnowledge(): void {
-    const { now, networks, controllers } = this.cluster;
-    if (networks.controllers.isHealthy && now - this.#disturbedMs >= catchUpMs) this.controllersKnowMs = now - inFlightMs;
-    // New ones have read everything anew.
-    if (controllers !== undefined && controllers !== this.#controllers) this.controllersKnowMs = Math.max(this.controllersKnowMs, this.#tickMs);
-    this.#controllers = controllers;
+    const { now, controllers } = this.cluster;
+    // New ones read everything anew.
+    const started = controllers !== undefined && controllers !== this.#control;
+    if (started) this.controlStarts++;
+    for (const knowledge of Object.values(this.#knowledge)) knowledge.note(now, controllers !== undefined, started ? this.#tickMs : undefined);
+    this.#control = controllers;
     this.#tickMs = now;
   }
 

@@ -117,6 +117,9 @@ function tampered({ list, query, event }: Tampering, act: (world: World) => Prom
 
 const unseen = async (world: World): Promise<void> => { await world.cluster.client.create(kinds.ConfigMap, { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'unseen', namespace: 'default' } }); };
 
+const quota = (what: string, limit: string): KubeObject => ({ apiVersion: 'v1', kind: 'ResourceQuota', metadata: { name: 'q', namespace: 'default' }, spec: { hard: { [what]: limit } } });
+const serviceOf = (name: string): KubeObject => ({ apiVersion: 'v1', kind: 'Service', metadata: { name, namespace: 'default' }, spec: { type: 'ClusterIP', selector: { app: 'app' }, ports: [{ port: 80 }] } });
+
 async function pass(world: World, seconds: number): Promise<void> {
   for (let at = 0; at < seconds; at++) {
     await world.cluster.advance('1s');
@@ -199,12 +202,49 @@ const cases: Record<string, () => Promise<string[]>> = {
     const budget = [...world.of('policy/poddisruptionbudgets')][0]!;
     await put(world, '/registry/policy/poddisruptionbudgets/default/b', { ...budget, status: { ...budget['status'], disruptedPods: { 'app-x': '2026-01-01T00:00:00Z' } } });
   }),
-  'quotas-kept: a Pod is made past admission': () => watching(quotasKept(), async ({ client }) => { await client.create(kinds.ResourceQuota, { apiVersion: 'v1', kind: 'ResourceQuota', metadata: { name: 'q', namespace: 'default' }, spec: { hard: { pods: '0' } } }); }, async (world) => { await put(world, '/registry/pods/default/p', { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'p', namespace: 'default', uid: 'p' }, spec: { containers: [] }, status: {} }); }),
+  ...Object.fromEntries(([['pods', '0'], ['requests.cpu', '50m'], ['count/pods', '0']] as const).map(([what, limit]) => [`quotas-kept: a Pod is made past admission (${what})`, () => watching(quotasKept(), async ({ client }) => { await client.create(kinds.ResourceQuota, quota(what, limit)); }, async (world) => { await put(world, '/registry/pods/default/p', { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'p', namespace: 'default', uid: 'p' }, spec: { containers: [{ resources: { requests: { cpu: '100m' } } }] }, status: {} }); })])),
+  'quotas-kept: a Service is made past admission': () => watching(quotasKept(), async ({ client }) => { await client.create(kinds.ResourceQuota, quota('services', '1')); await client.create(kinds.Service, serviceOf('one')).catch(() => undefined); }, async (world) => { await put(world, '/registry/services/default/x', { ...serviceOf('x'), metadata: { name: 'x', namespace: 'default', uid: 'x' } }); }),
+  'quotas-kept: the status forgets what is used': () => about(/says that 5 pods/, watching(quotasKept(), async ({ client }) => { await client.create(kinds.ResourceQuota, quota('pods', '9')); }, async (world) => {
+    await withoutControllers(world);
+    await put(world, '/registry/resourcequotas/default/q', { ...world.objects.get('/registry/resourcequotas/default/q')!, status: { hard: { pods: '9' }, used: { pods: '5' } } });
+  })),
   'addresses-unique: two Pods get one address': () => watching(addressesUnique(), async ({ client }) => { await client.create(kinds.Deployment, workload('Deployment')); }, async (world) => {
     const [one, two] = podsOf(world) as [KubeObject, KubeObject];
     await put(world, `/registry/pods/default/${two.metadata.name}`, { ...two, status: { ...two['status'], podIP: one['status'].podIP } });
   }),
+  'addresses-unique: a Pod has an address of another node': () => about(/its node/, watching(addressesUnique(), async ({ client }) => { await client.create(kinds.Deployment, workload('Deployment')); }, async (world) => {
+    const pod = podsOf(world)[0]!;
+    await put(world, `/registry/pods/default/${pod.metadata.name}`, { ...pod, status: { ...pod['status'], podIP: '10.200.0.1' } });
+  })),
+  'addresses-unique: two nodes have one range': () => about(/both have the range/, watching(addressesUnique(), none, async (world) => {
+    const [one, two] = [...world.of('nodes')] as [KubeObject, KubeObject];
+    await put(world, `/registry/nodes/${two.metadata.name}`, { ...two, spec: { ...two['spec'], podCIDR: one['spec'].podCIDR } });
+  })),
+  'addresses-unique: two Services get one address': () => about(/both have serviceips/, watching(addressesUnique(), async ({ client }) => { await client.create(kinds.Service, serviceOf('one')); }, async (world) => {
+    const one = world.objects.get('/registry/services/default/one')!;
+    await put(world, '/registry/services/default/two', { ...one, metadata: { ...one.metadata, name: 'two', uid: 'two' } });
+  })),
+  'addresses-unique: the allocator keeps what a Service gave back': () => about(/is held for default\/one, which does not have it/, watching(addressesUnique(), async ({ client }) => { await client.create(kinds.Service, serviceOf('one')); }, async (world) => { await world.cluster.store.txn([], [{ type: 'delete', key: '/registry/services/default/one' }]); })),
+  'addresses-unique: the allocator forgets what a Service has': () => about(/is not held for it/, watching(addressesUnique(), async ({ client }) => { await client.create(kinds.Service, serviceOf('one')); }, async (world) => {
+    await world.cluster.store.txn([], [{ type: 'delete', key: `/registry/ranges/serviceips/${world.objects.get('/registry/services/default/one')!['spec'].clusterIP}` }]);
+  })),
   'owners-alive: a dependent is left behind': () => watching(ownersAlive(), none, async (world) => { await withoutControllers(world); await put(world, '/registry/pods/default/left', { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'left', namespace: 'default', uid: 'l', ownerReferences: [{ apiVersion: 'apps/v1', kind: 'ReplicaSet', name: 'gone', uid: 'gone' }] }, spec: { containers: [] }, status: { phase: 'Failed' } }); }),
+  'owners-alive: one of two owners is gone and still named': () => watching(ownersAlive(), async ({ client }) => { await client.create(kinds.Deployment, workload('Deployment')); }, async (world) => {
+    await withoutControllers(world);
+    const set = [...world.of('apps/replicasets')][0]!;
+    await put(world, `/registry/apps/replicasets/default/${set.metadata.name}`, { ...set, metadata: { ...set.metadata, ownerReferences: [...set.metadata.ownerReferences!, { apiVersion: 'v1', kind: 'ConfigMap', name: 'gone', uid: 'gone' }] } });
+  }),
+  'owners-alive: an object is collected while its owner lives': () => about(/is collected while Deployment app lives/, watching(ownersAlive(), async ({ client }) => { await client.create(kinds.Deployment, workload('Deployment')); }, async (world) => {
+    const { uid, resourceVersion, name } = (await world.cluster.client.list(kinds.ReplicaSet)).items[0]!.metadata;
+    await world.cluster.networks.controllers.send({ method: 'DELETE', path: `/apis/apps/v1/namespaces/default/replicasets/${name}`, body: { propagationPolicy: 'Background', preconditions: { uid, resourceVersion } } });
+  })),
+  ...Object.fromEntries((['foregroundDeletion', 'orphan'] as const).map((finalizer) => [`owners-alive: an owner goes before its dependents (${finalizer})`, () => about(finalizer === 'orphan' ? /was to orphan ReplicaSet/ : /goes in the foreground before ReplicaSet/, watching(ownersAlive(), async ({ client }) => { await client.create(kinds.Deployment, workload('Deployment')); }, async (world) => {
+    const deployment = [...world.of('apps/deployments')][0]!;
+    await withoutControllers(world);
+    await put(world, '/registry/apps/deployments/default/app', { ...deployment, metadata: { ...deployment.metadata, deletionTimestamp: '2026-01-01T00:00:00Z', finalizers: [finalizer] } });
+    await world.cluster.networks.controllers.send({ method: 'PATCH', path: '/apis/apps/v1/namespaces/default/deployments/app', contentType: 'application/merge-patch+json', body: { metadata: { uid: deployment.metadata.uid, finalizers: [] } } });
+  }))])),
+  'owners-alive: a ReplicaSet with Pods is cleared away': () => about(/was removed at size 2/, watching(ownersAlive(), async ({ client }) => { await client.create(kinds.Deployment, workload('Deployment')); }, async (world) => { await world.cluster.store.txn([], [{ type: 'delete', key: `/registry/apps/replicasets/default/${[...world.of('apps/replicasets')][0]!.metadata.name}` }]); })),
   'jobs-exact: a Job counts a success twice': () => about(/counts 2 succeeded, it noted 1/, withJob({}, '1s', async (world, job) => { await put(world, jobKey, { ...job, status: { ...job['status'], succeeded: 2 } }); })),
   'jobs-exact: a Job counts a failure too many': () => about(/counts 3 failed, it noted 0/, withJob({}, '1s', async (world, job) => { await put(world, jobKey, { ...job, status: { ...job['status'], failed: 3 } }); })),
   'jobs-exact: a Pod is noted both ways': () => about(/as failed and as the other/, withJob({}, '1h', async (world, job) => {
@@ -225,11 +265,17 @@ const cases: Record<string, () => Promise<string[]>> = {
     for (const name of world.cluster.nodes.names()) world.cluster.nodes.kill(name);
     await world.cluster.advance('2m');
   }),
-  'endpoints-true: a slice names an address that is gone': () => watching(endpointsTrue(), async ({ client }) => { await client.create(kinds.Deployment, workload('Deployment')); await client.create(kinds.Service, { apiVersion: 'v1', kind: 'Service', metadata: { name: 'app', namespace: 'default' }, spec: { selector: { app: 'app' }, ports: [{ port: 80 }] } }); }, async (world) => {
+  ...Object.fromEntries(([
+    ['a slice names an address that is gone', /is still named/, (endpoints: Json[]) => [{ ...endpoints[0], addresses: ['10.9.9.9'] }, endpoints[1]]],
+    ['a slice lacks a Pod', /lacks/, (endpoints: Json[]) => endpoints.slice(1)],
+    ['a Pod is named twice', /named twice/, (endpoints: Json[]) => [...endpoints, endpoints[0]]],
+    ['a Pod that is ready is called not ready', /is called ready false/, (endpoints: Json[]) => endpoints.map((endpoint) => ({ ...endpoint, conditions: { ...endpoint.conditions, ready: false } }))],
+    ['a slice is too long', /holds 102 endpoints/, (endpoints: Json[]) => [...endpoints, ...Array.from({ length: 100 }, () => endpoints[0])]],
+  ] as const).map(([bug, claim, change]) => [`endpoints-true: ${bug}`, () => about(claim, watching(endpointsTrue(), async ({ client }) => { await client.create(kinds.Deployment, workload('Deployment')); await client.create(kinds.Service, serviceOf('app')); }, async (world) => {
     await withoutControllers(world);
     const [key, slice] = [...world.objects].find(([name]) => name.startsWith('/registry/discovery.k8s.io/endpointslices/default/app-'))!;
-    await put(world, key, { ...slice, endpoints: [{ ...slice['endpoints'][0], addresses: ['10.9.9.9'] }] });
-  }),
+    await put(world, key, { ...slice, endpoints: change(slice['endpoints']) });
+  }))])),
   'queues-bounded: a queue grows without end': () => watching(queuesBounded(-1_000_000), none, none).catch((error: unknown) => [String(error)]),
   'comes-to-rest: something goes on writing': () => watching(comesToRest(), none, async (world) => { await world.cluster.client.create(kinds.ConfigMap, { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'late', namespace: 'default' } }); }),
   'writes-kept: an acknowledged write is lost': () => { const checker = writesKept(); return watching(checker, none, async () => { checker.acknowledged('write-0', 7); }); },

@@ -1,30 +1,87 @@
-/** No two live Pods have one address, no two Services one cluster address or node port. */
+/**
+ * Addresses and ports: no two live Pods have one address, and each has one of its node's range; no two nodes have one range; no two Services have one
+ * cluster address or node port; and what the allocator holds is exactly what Services have, for the Services that have it.
+ */
+import type { Json, KubeObject } from '#base/objects.ts';
+import { ipNumber, parseCidr } from '#apiserver/allocation.ts';
 import { isPodTerminal } from '#controllers/pods.ts';
-import type { Checker } from '../world.ts';
+import type { Checker, World } from '../world.ts';
+
+const rangesPrefix = '/registry/ranges/';
+/** The allocator is looked at each so many ticks. */
+const allocatorTicks = 10;
+const decoder = new TextDecoder();
+
+function judgePods(name: string, world: World): void {
+  const pods = new Map<string, string>();
+  const ranges = new Map<string, string>();
+  for (const { metadata, spec } of world.of('nodes')) {
+    const range: string | undefined = spec?.podCIDR;
+    if (range === undefined) continue;
+    if (ranges.has(range)) world.report(name, `nodes ${ranges.get(range)} and ${metadata.name} both have the range ${range}`);
+    ranges.set(range, metadata.name!);
+  }
+  for (const pod of world.of('pods')) {
+    const ip: string | undefined = pod['status']?.podIP;
+    if (ip === undefined || pod['spec'].hostNetwork === true) continue;
+    const range: string | undefined = world.objects.get(`/registry/nodes/${pod['spec'].nodeName}`)?.['spec']?.podCIDR;
+    if (range !== undefined && !isWithin(ip, range)) world.report(name, `Pod ${pod.metadata.name} has ${ip}, its node ${pod['spec'].nodeName} has ${range}`);
+    if (isPodTerminal(pod) || world.cluster.nodes.get(pod['spec'].nodeName)?.isUp !== true) continue;
+    const other = pods.get(ip);
+    if (other !== undefined) world.report(name, `Pods ${other} and ${pod.metadata.name} both have ${ip}`);
+    pods.set(ip, pod.metadata.name!);
+  }
+}
+
+function isWithin(ip: string, cidr: string): boolean {
+  const { base, size } = parseCidr(cidr);
+  return ipNumber(ip) >= base && ipNumber(ip) < base + size;
+}
+
+/** Keys of the allocator that a Service must hold, by what the documentation of Services says it has. */
+function rangesOf({ spec }: KubeObject): string[] {
+  const addresses: string[] = spec.type === 'ExternalName' ? [] : (spec.clusterIPs ?? [spec.clusterIP]).filter((ip: string | undefined) => ip !== undefined && ip !== '' && ip !== 'None');
+  const ports = new Set<number>((spec.ports ?? []).flatMap(({ nodePort }: Json) => (nodePort === undefined ? [] : [nodePort])));
+  if (spec.healthCheckNodePort !== undefined) ports.add(spec.healthCheckNodePort);
+  return [...addresses.map((ip) => `${rangesPrefix}serviceips/${ip}`), ...[...ports].map((port) => `${rangesPrefix}servicenodeports/${port}`)];
+}
+
+function judgeServices(name: string, world: World): Map<string, KubeObject> {
+  const services = new Map<string, KubeObject>();
+  for (const service of world.of('services')) {
+    for (const key of rangesOf(service)) {
+      const other = services.get(key);
+      if (other !== undefined) world.report(name, `Services ${other.metadata.name} and ${service.metadata.name} both have ${key.slice(rangesPrefix.length)}`);
+      services.set(key, service);
+    }
+  }
+  return services;
+}
+
+async function judgeAllocator(name: string, world: World): Promise<void> {
+  const list = await world.cluster.store.list(rangesPrefix);
+  if (list.revision !== world.revision) return;
+  const wanted = judgeServices(name, world);
+  for (const { key, value } of list.values) {
+    const held = JSON.parse(decoder.decode(value)) as { namespace: string; name: string; uid: string };
+    const service = wanted.get(key);
+    if (service === undefined) world.report(name, `${key.slice(rangesPrefix.length)} is held for ${held.namespace}/${held.name}, which does not have it`);
+    else if (held.uid !== service.metadata.uid) world.report(name, `${key.slice(rangesPrefix.length)} is held for ${held.namespace}/${held.name}, and ${service.metadata.namespace}/${service.metadata.name} has it`);
+    wanted.delete(key);
+  }
+  for (const [key, { metadata }] of wanted) world.report(name, `${key.slice(rangesPrefix.length)} of Service ${metadata.namespace}/${metadata.name} is not held for it`);
+}
 
 export function addressesUnique(): Checker {
   const name = 'addresses-unique';
+  let ticks = 0;
   return {
     name,
-    onTick(world) {
-      const pods = new Map<string, string>();
-      for (const pod of world.of('pods')) {
-        const ip: string | undefined = pod['status']?.podIP;
-        if (ip === undefined || isPodTerminal(pod) || pod['spec'].hostNetwork === true || world.cluster.nodes.get(pod['spec'].nodeName)?.isUp !== true) continue;
-        const other = pods.get(ip);
-        if (other !== undefined) world.report(name, `Pods ${other} and ${pod.metadata.name} both have ${ip}`);
-        pods.set(ip, pod.metadata.name!);
-      }
-      const services = new Map<string, string>();
-      for (const service of world.of('services')) {
-        const taken = [service['spec'].clusterIP, ...(service['spec'].ports ?? []).flatMap(({ nodePort, protocol }: { nodePort?: number; protocol?: string }) => (nodePort === undefined ? [] : [`port ${protocol ?? 'TCP'}/${nodePort}`]))];
-        for (const one of taken) {
-          if (one === undefined || one === 'None' || one === '') continue;
-          const other = services.get(one);
-          if (other !== undefined) world.report(name, `Services ${other} and ${service.metadata.name} both have ${one}`);
-          services.set(one, service.metadata.name!);
-        }
-      }
+    async onTick(world) {
+      judgePods(name, world);
+      judgeServices(name, world);
+      if (ticks++ % allocatorTicks === 0) await judgeAllocator(name, world);
     },
+    async atRest(world) { await judgeAllocator(name, world); },
   };
 }

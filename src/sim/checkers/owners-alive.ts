@@ -1,29 +1,66 @@
-/** At rest nothing is left whose owners are gone, and nothing was collected while its owner lives: each owner has what it wants. */
-import type { Checker } from '../world.ts';
+/**
+ * The garbage collector (Kubernetes documentation, "Garbage Collection", "Use Cascading Deletion") takes nothing early and leaves nothing behind.
+ *
+ * - What it asks to delete (it alone names UID and resourceVersion) has no owner that is there - but one that goes in the foreground and is blocked by it.
+ * - While in touch it lets an owner that goes in the foreground go only after every dependent that blocks it, and one that orphans only after none names
+ *   it any more (a user's second deletion with another policy takes the finalizer off as well).
+ * - No ReplicaSet is cleared away while it has Pods and its Deployment lives. At rest no object names an owner that is not there.
+ */
+import type { KubeObject } from '#base/objects.ts';
+import type { TransportRequest } from '#client/transport.ts';
+import type { Checker, World } from '../world.ts';
+
+const foregroundFinalizer = 'foregroundDeletion';
+const orphanFinalizer = 'orphan';
+const describe = (objects: readonly KubeObject[]): string => objects.map(({ kind, metadata }) => `${kind} ${metadata.name}`).join(', ');
+
+function judgeCollection(name: string, { method, body }: TransportRequest, world: World): void {
+  const { uid, resourceVersion } = (method === 'DELETE' ? (body as { preconditions?: { uid?: string; resourceVersion?: string } } | undefined)?.preconditions : undefined) ?? {};
+  if (uid === undefined || resourceVersion === undefined) return;
+  const object = world.byUid(uid);
+  const alive = (object?.metadata.ownerReferences ?? []).flatMap((reference) => {
+    const owner = world.byUid(reference.uid);
+    if (owner === undefined) return [];
+    const waits = owner.metadata.deletionTimestamp !== undefined && owner.metadata.finalizers?.includes(foregroundFinalizer) === true && reference.blockOwnerDeletion === true;
+    return waits ? [] : [owner];
+  });
+  if (alive.length > 0) world.report(name, `${object!.kind} ${object!.metadata.name} is collected while ${describe(alive)} lives`);
+}
+
+/** The request that takes the collector's finalizer off. */
+function judgeRelease(name: string, { method, body }: TransportRequest, world: World): void {
+  const { uid, finalizers } = (method === 'PATCH' ? (body as { metadata?: { uid?: string; finalizers?: string[] } } | undefined)?.metadata : undefined) ?? {};
+  const owner = uid === undefined || finalizers === undefined ? undefined : world.byUid(uid);
+  const released = (owner?.metadata.finalizers ?? []).filter((finalizer) => !finalizers!.includes(finalizer));
+  if (owner === undefined || released.length === 0) return;
+  const dependents = world.ownedBy(uid!);
+  const blocking = dependents.filter(({ metadata }) => metadata.ownerReferences!.some((reference) => reference.uid === uid && reference.blockOwnerDeletion === true));
+  if (released.includes(foregroundFinalizer) && blocking.length > 0) world.report(name, `${owner.kind} ${owner.metadata.name} goes in the foreground before ${describe(blocking)}`);
+  if (released.includes(orphanFinalizer) && dependents.length > 0) world.report(name, `${owner.kind} ${owner.metadata.name} was to orphan ${describe(dependents)}, which it still owns`);
+}
+
+function judgeRemoval(name: string, removed: KubeObject, key: string, world: World): void {
+  if (!key.startsWith('/registry/apps/replicasets/') || ((removed['spec'].replicas ?? 1) === 0 && (removed['status']?.replicas ?? 0) === 0)) return;
+  const owner = removed.metadata.ownerReferences?.find(({ controller }) => controller === true);
+  const deployment = owner === undefined ? undefined : world.byUid(owner.uid);
+  const isLeaving = removed.metadata.deletionTimestamp !== undefined || world.objects.get(`/registry/namespaces/${removed.metadata.namespace}`)?.metadata.deletionTimestamp !== undefined;
+  if (deployment !== undefined && deployment.metadata.deletionTimestamp === undefined && !isLeaving) world.report(name, `${removed.metadata.name} was removed at size ${removed['spec'].replicas} while Deployment ${owner!.name} lives`);
+}
 
 export function ownersAlive(): Checker {
   const name = 'owners-alive';
-  const collectors = new Map<string, string>();
   return {
     name,
-    onCommit({ object, previous, key }, world) {
-      // A ReplicaSet's removal is the collector's (or a user's) act: its Deployment must be gone, or be over its history limit.
-      if (object !== undefined || previous === undefined || !key.startsWith('/registry/apps/replicasets/')) return;
-      for (const namespace of world.of('namespaces')) if (namespace.metadata.name === previous.metadata.namespace && namespace.metadata.deletionTimestamp !== undefined) return;
-      if ((previous['spec'].replicas ?? 1) === 0 && (previous['status']?.replicas ?? 0) === 0) return;
-      const owner = previous.metadata.ownerReferences?.find(({ controller }) => controller === true);
-      for (const deployment of world.of('apps/deployments')) {
-        if (deployment.metadata.uid === owner?.uid && deployment.metadata.deletionTimestamp === undefined) collectors.set(key, `${previous.metadata.name} was removed at size ${previous['spec'].replicas} while Deployment ${owner?.name} lives`);
-      }
-      const message = collectors.get(key);
-      if (message !== undefined) world.report(name, message);
+    onRequest(part, request, world) {
+      if (part !== 'controllers') return;
+      judgeCollection(name, request, world);
+      if (world.isInTouch('controllers')) judgeRelease(name, request, world);
     },
+    onCommit({ object, previous, key }, world) { if (object === undefined && previous !== undefined) judgeRemoval(name, previous, key, world); },
     atRest(world) {
-      const uids = new Set<string>();
-      for (const object of world.objects.values()) if (object.metadata.uid !== undefined) uids.add(object.metadata.uid);
-      for (const [key, object] of world.objects) {
-        const owners = object.metadata.ownerReferences ?? [];
-        if (owners.length > 0 && !owners.some(({ uid }) => uids.has(uid))) world.report(name, `${key} is left, its owners ${owners.map(({ kind, name: owner }) => `${kind} ${owner}`).join(', ')} are gone`);
+      for (const [key, { metadata }] of world.objects) {
+        const gone = (metadata.ownerReferences ?? []).filter(({ uid }) => world.byUid(uid) === undefined);
+        if (gone.length > 0) world.report(name, `${key} is left, its owners ${gone.map(({ kind, name: owner }) => `${kind} ${owner}`).join(', ')} are gone`);
       }
     },
   };

@@ -42,7 +42,7 @@ export function rolloutBounds(): Checker {
   /** By UID of the ReplicaSet: how many were available, until when. */
   const counts = new Map<string, { available: number; untilMs: number }[]>();
   const seenCounts = (uid: string | undefined, world: World): number[] => {
-    const known = (counts.get(uid ?? '') ?? []).filter(({ untilMs }) => untilMs >= world.controllersKnowMs);
+    const known = (counts.get(uid ?? '') ?? []).filter(({ untilMs }) => untilMs >= world.knownMs('controllers'));
     return known.length === 0 ? [0] : known.map(({ available }) => available);
   };
 
@@ -85,7 +85,7 @@ export function rolloutBounds(): Checker {
       const uid = object.metadata.uid!;
       const owner = ownerUid(object);
       if (owner !== undefined) judge(commit, object, owner, world);
-      const held = sizeOf(previous) === sizeOf(object) ? (counts.get(uid) ?? []).filter(({ untilMs }) => untilMs >= world.controllersKnowMs) : [];
+      const held = sizeOf(previous) === sizeOf(object) ? (counts.get(uid) ?? []).filter(({ untilMs }) => untilMs >= world.knownMs('controllers')) : [];
       const last = held.at(-1);
       if (last?.available === availableOf(object)) return;
       if (last !== undefined) last.untilMs = commit.atMs;

@@ -151,7 +151,7 @@ class Order {
     const node = nodeOf(pod) ?? '';
     const isLost = (this.#taintedMs.get(node) ?? -Infinity) >= Date.parse(pod.metadata.creationTimestamp ?? '') || !this.#world.objects.has(`/registry/nodes/${node}`);
     const isLeaving = this.#world.objects.get(`/registry/namespaces/${pod.metadata.namespace}`)?.metadata.deletionTimestamp !== undefined;
-    if (!isLost && !isLeaving && (this.#freeUntilMs.get(pod.metadata.uid!) ?? -1) < this.#world.controllersKnowMs) this.#report(`${owner.kind} ${set.metadata.name} took down ${pod.metadata.name} out of turn`);
+    if (!isLost && !isLeaving && (this.#freeUntilMs.get(pod.metadata.uid!) ?? -1) < this.#world.knownMs('controllers')) this.#report(`${owner.kind} ${set.metadata.name} took down ${pod.metadata.name} out of turn`);
   }
 }
 
@@ -161,6 +161,6 @@ export function updatesOrdered(): Checker {
   return {
     name,
     onCommit(commit, world) { (order ??= new Order(world, name)).see(commit); },
-    onRequest(part, request, world) { if (part === 'controllers' && world.controllersKnow) order?.asked(request); },
+    onRequest(part, request, world) { if (part === 'controllers' && world.isInTouch('controllers')) order?.asked(request); },
   };
 }

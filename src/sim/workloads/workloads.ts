@@ -14,11 +14,11 @@ import type { World } from '../world.ts';
 
 export interface Workload { name: string; setUp(world: World): Promise<void>; /** One random change. */ act(world: World): Promise<void>; /** No more changes will come. */ end?(world: World): Promise<void> }
 
-const pick = <T>(cluster: Cluster, list: readonly T[]): T => list[Math.floor(cluster.random.float() * list.length)]!;
-const between = (cluster: Cluster, least: number, most: number): number => least + Math.floor(cluster.random.float() * (most - least + 1));
+export const pick = <T>(cluster: Cluster, list: readonly T[]): T => list[Math.floor(cluster.random.float() * list.length)]!;
+export const between = (cluster: Cluster, least: number, most: number): number => least + Math.floor(cluster.random.float() * (most - least + 1));
 
 /** Faults make requests fail: a user tries again another time. */
-async function attempt(run: () => Promise<unknown>): Promise<boolean> {
+export async function attempt(run: () => Promise<unknown>): Promise<boolean> {
   try {
     await run();
     return true;
@@ -29,17 +29,17 @@ async function attempt(run: () => Promise<unknown>): Promise<boolean> {
 }
 
 /** Set-up repeats until it succeeds. */
-async function ensure(cluster: Cluster, kind: KindRef, object: KubeObject): Promise<void> {
+export async function ensure(cluster: Cluster, kind: KindRef, object: KubeObject): Promise<void> {
   while (!(await attempt(async () => {
     try { await cluster.client.create(kind, object); } catch (error) { if (!isReason(error, 'AlreadyExists')) throw error; }
   }))) await cluster.clock.sleep(1_000);
 }
 
-function template(app: string, extra: Json = {}): Json {
+export function template(app: string, extra: Json = {}): Json {
   return { metadata: { labels: { app } }, spec: { terminationGracePeriodSeconds: 5, containers: [{ name: 'c', image: 'app:1', resources: { requests: { cpu: '100m', memory: '64Mi' } } }], ...extra } };
 }
 
-const image = (n: number): Json => ({ spec: { template: { spec: { containers: [{ name: 'c', image: `app:${n}` }] } } } });
+export const image = (n: number): Json => ({ spec: { template: { spec: { containers: [{ name: 'c', image: `app:${n}` }] } } } });
 
 export function rollouts(): Workload {
   return {
@@ -129,9 +129,12 @@ export function tenants(): Workload {
       const name = `tenant-${count++}`;
       await attempt(async () => {
         await cluster.client.create(kinds.Namespace, { apiVersion: 'v1', kind: 'Namespace', metadata: { name } });
-        await cluster.client.create(kinds.ResourceQuota, { apiVersion: 'v1', kind: 'ResourceQuota', metadata: { name: 'q', namespace: name }, spec: { hard: { pods: '3' } } });
+        await cluster.client.create(kinds.ResourceQuota, { apiVersion: 'v1', kind: 'ResourceQuota', metadata: { name: 'q', namespace: name }, spec: { hard: { pods: '3', 'requests.cpu': '350m', 'count/configmaps': '3', services: '1', 'services.nodeports': '1' } } });
         await cluster.client.create(kinds.Deployment, { apiVersion: 'apps/v1', kind: 'Deployment', metadata: { name: 'app', namespace: name }, spec: { replicas: between(cluster, 1, 3), selector: { matchLabels: { app: 'app' } }, strategy: { type: 'Recreate' }, template: template('app') } });
       });
+      const some = `tenant-${between(cluster, Math.max(0, count - 3), count - 1)}`;
+      if (cluster.random.float() < 0.6) await attempt(() => cluster.client.create(kinds.ConfigMap, { apiVersion: 'v1', kind: 'ConfigMap', metadata: { generateName: 'c-', namespace: some } }));
+      if (cluster.random.float() < 0.6) await attempt(() => cluster.client.create(kinds.Service, { apiVersion: 'v1', kind: 'Service', metadata: { generateName: 's-', namespace: some }, spec: { type: pick(cluster, ['ClusterIP', 'NodePort']), selector: { app: 'app' }, ports: [{ port: 80 }] } }));
       const old = `tenant-${count - 3}`;
       if (count >= 3) await attempt(() => cluster.client.delete(kinds.Namespace, old));
       // What a failed request left half made must still be able to become whole: it is.
