@@ -11,12 +11,15 @@ import { finalizersHonoured } from './checkers/finalizers-honoured.ts';
 import { identitiesUnique } from './checkers/identities-unique.ts';
 import { jobsExact } from './checkers/jobs-exact.ts';
 import { listEqualsWatch } from './checkers/list-equals-watch.ts';
+import { lostNodes } from './checkers/lost-nodes.ts';
 import { oneLeader } from './checkers/one-leader.ts';
 import { ownersAlive } from './checkers/owners-alive.ts';
+import { placesRight } from './checkers/places-right.ts';
 import { queuesBounded } from './checkers/queues-bounded.ts';
 import { quotasKept } from './checkers/quotas-kept.ts';
 import { revisionsGrow } from './checkers/revisions-grow.ts';
 import { rolloutBounds } from './checkers/rollout-bounds.ts';
+import { statusSettled } from './checkers/status-settled.ts';
 import { updatesOrdered } from './checkers/updates-ordered.ts';
 import { workloadsWhole } from './checkers/workloads-whole.ts';
 import { writesKept } from './checkers/writes-kept.ts';
@@ -110,7 +113,7 @@ export async function simulate({ seed, minutes = 5, nodes = 5, sabotage, log }: 
   await using cluster = new Cluster({ seed, hash: true, leases: true, nodes: Array.from({ length: nodes }, (_, i) => ({ name: `node-${i}`, zone: zones[i % 3]! })), ...(log === undefined ? {} : { log }) });
   const [leading, writes] = [oneLeader(), writesKept()];
   const checkers: Checker[] = [
-    revisionsGrow(), listEqualsWatch(), finalizersHonoured(), identitiesUnique(), rolloutBounds(), updatesOrdered(), budgetsKept(), quotasKept(), addressesUnique(), ownersAlive(), jobsExact(), workloadsWhole(), endpointsTrue(), leading, queuesBounded(),
+    revisionsGrow(), listEqualsWatch(), finalizersHonoured(), identitiesUnique(), rolloutBounds(), updatesOrdered(), placesRight(), budgetsKept(), quotasKept(), addressesUnique(), ownersAlive(), jobsExact(), lostNodes(), workloadsWhole(), statusSettled(), endpointsTrue(), leading, queuesBounded(),
     comesToRest(), writes,
   ];
   const world = new World(cluster, checkers);

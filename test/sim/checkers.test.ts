@@ -12,12 +12,15 @@ import { finalizersHonoured } from '#sim/checkers/finalizers-honoured.ts';
 import { identitiesUnique } from '#sim/checkers/identities-unique.ts';
 import { jobsExact } from '#sim/checkers/jobs-exact.ts';
 import { listEqualsWatch } from '#sim/checkers/list-equals-watch.ts';
+import { lostNodes } from '#sim/checkers/lost-nodes.ts';
 import { oneLeader } from '#sim/checkers/one-leader.ts';
 import { ownersAlive } from '#sim/checkers/owners-alive.ts';
+import { placesRight } from '#sim/checkers/places-right.ts';
 import { queuesBounded } from '#sim/checkers/queues-bounded.ts';
 import { quotasKept } from '#sim/checkers/quotas-kept.ts';
 import { revisionsGrow } from '#sim/checkers/revisions-grow.ts';
 import { rolloutBounds } from '#sim/checkers/rollout-bounds.ts';
+import { statusSettled } from '#sim/checkers/status-settled.ts';
 import { updatesOrdered } from '#sim/checkers/updates-ordered.ts';
 import { workloadsWhole } from '#sim/checkers/workloads-whole.ts';
 import { writesKept } from '#sim/checkers/writes-kept.ts';
@@ -120,6 +123,29 @@ const unseen = async (world: World): Promise<void> => { await world.cluster.clie
 const quota = (what: string, limit: string): KubeObject => ({ apiVersion: 'v1', kind: 'ResourceQuota', metadata: { name: 'q', namespace: 'default' }, spec: { hard: { [what]: limit } } });
 const serviceOf = (name: string): KubeObject => ({ apiVersion: 'v1', kind: 'Service', metadata: { name, namespace: 'default' }, spec: { type: 'ClusterIP', selector: { app: 'app' }, ports: [{ port: 80 }] } });
 
+const budgetKey = '/registry/policy/poddisruptionbudgets/default/b';
+
+/** What budgets-kept says of two Pods of which one must stay, once the controllers are stopped and the bug is in. */
+function withBudget(bug: (world: World, budget: KubeObject) => Promise<void>): Promise<string[]> {
+  return watching(budgetsKept(), async ({ client }) => {
+    await client.create(kinds.Deployment, workload('Deployment'));
+    await client.create(kinds.PodDisruptionBudget, { apiVersion: 'policy/v1', kind: 'PodDisruptionBudget', metadata: { name: 'b', namespace: 'default' }, spec: { minAvailable: 1, selector: { matchLabels: { app: 'app' } } } });
+  }, async (world) => {
+    await withoutControllers(world);
+    await bug(world, world.objects.get(budgetKey)!);
+  });
+}
+
+/** What lost-nodes says of a Deployment, one of whose nodes has been lost for some seconds when the bug comes. */
+function lostFor(seconds: number, bug: (world: World) => Promise<void>): Promise<string[]> {
+  return watching(lostNodes(), async ({ client }) => { await client.create(kinds.Deployment, workload('Deployment')); }, async (world) => {
+    world.cluster.nodes.kill(podsOf(world)[0]!['spec'].nodeName);
+    await pass(world, seconds);
+    assert.deepEqual(world.violations, []);
+    await bug(world);
+  });
+}
+
 async function pass(world: World, seconds: number): Promise<void> {
   for (let at = 0; at < seconds; at++) {
     await world.cluster.advance('1s');
@@ -198,10 +224,61 @@ const cases: Record<string, () => Promise<string[]>> = {
     await pass(world, 10);
     await takeDown(world, podsOf(world).find(({ metadata }) => metadata.deletionTimestamp === undefined)!.metadata.name!);
   }),
-  'budgets-kept: an eviction is granted that the budget does not allow': () => watching(budgetsKept(), async ({ client }) => { await client.create(kinds.PodDisruptionBudget, { apiVersion: 'policy/v1', kind: 'PodDisruptionBudget', metadata: { name: 'b', namespace: 'default' }, spec: { minAvailable: 1, selector: { matchLabels: { app: 'app' } } } }); }, async (world) => {
-    const budget = [...world.of('policy/poddisruptionbudgets')][0]!;
-    await put(world, '/registry/policy/poddisruptionbudgets/default/b', { ...budget, status: { ...budget['status'], disruptedPods: { 'app-x': '2026-01-01T00:00:00Z' } } });
-  }),
+  'budgets-kept: an eviction is granted that the budget does not allow': () => about(/where 0 were allowed/, withBudget(async (world, budget) => { await put(world, budgetKey, { ...budget, status: { ...budget['status'], disruptionsAllowed: 0 } }); await put(world, budgetKey, { ...budget, status: { ...budget['status'], disruptedPods: { 'app-x': '2026-01-01T00:00:00Z' } } }); })),
+  'budgets-kept: evictions in a row leave too few': () => about(/0 healthy Pods are left, 1 are wanted/, withBudget(async (world, budget) => {
+    const [one, two] = podsOf(world).map(({ metadata }) => metadata.name!) as [string, string];
+    const status = { ...budget['status'], disruptionsAllowed: 5, disruptedPods: { [one]: '2026-01-01T00:00:00Z' } };
+    await put(world, budgetKey, { ...budget, status });
+    await put(world, budgetKey, { ...budget, status: { ...status, disruptedPods: { ...status.disruptedPods, [two]: '2026-01-01T00:00:00Z' } } });
+  })),
+  'budgets-kept: the status forgets a Pod': () => about(/the status of b is/, withBudget(async (world, budget) => { await put(world, budgetKey, { ...budget, status: { ...budget['status'], currentHealthy: 1 } }); })),
+  ...Object.fromEntries(([
+    ['a node is tainted', /taint mine:NoSchedule/, {}, { spec: { taints: [{ key: 'mine', effect: 'NoSchedule' }] } }],
+    ['a node lacks a label', /its disk is not fast/, { nodeSelector: { disk: 'fast' } }, {}],
+    ['a node is full', /has 8 cpu, its Pods ask for 9/, { containers: [{ resources: { requests: { cpu: '9' } } }] }, {}],
+    ['a Pod is there that it shuns', /which it shuns/, { affinity: { podAntiAffinity: { requiredDuringSchedulingIgnoredDuringExecution: [{ topologyKey: 'kubernetes.io/hostname', labelSelector: { matchLabels: { app: 'app' } } }] } } }, {}],
+    ['the Pods of its kind are not spread', /has 2 of its kind, the emptiest 0/, { topologySpreadConstraints: [{ maxSkew: 1, whenUnsatisfiable: 'DoNotSchedule', topologyKey: 'kubernetes.io/hostname', labelSelector: { matchLabels: { app: 'mine' } } }] }, {}],
+    ['the node is not there', /which is not there/, { nodeName: 'nowhere' }, {}],
+  ] as const).map(([bug, claim, spec, node]) => [`places-right: ${bug}`, () => about(claim, watching(placesRight(), async ({ client }) => { await client.create(kinds.Deployment, workload('Deployment')); }, async (world) => {
+    await put(world, '/registry/nodes/node-0', { ...world.objects.get('/registry/nodes/node-0')!, ...node });
+    await pass(world, 5);
+    for (const name of ['one', 'two']) {
+      const pod = { apiVersion: 'v1', kind: 'Pod', metadata: { name, namespace: 'default', uid: name, labels: { app: 'mine' } }, spec: { containers: [], ...spec, nodeName: undefined }, status: {} };
+      await put(world, `/registry/pods/default/${name}`, pod);
+      await put(world, `/registry/pods/default/${name}`, { ...pod, spec: { containers: [], nodeName: podsOf(world)[0]!['spec'].nodeName, ...(bug === 'a node is tainted' ? { nodeName: 'node-0' } : {}), ...spec } });
+    }
+  }))])),
+  'lost-nodes: a StatefulSet replaces a Pod whose node may still run it': () => about(/may run it/, watching(lostNodes(), async ({ client }) => { await client.create(kinds.StatefulSet, workload('StatefulSet')); }, async (world) => {
+    world.cluster.nodes.partition(podsOf(world)[0]!['spec'].nodeName);
+    await pass(world, 10);
+    await world.cluster.store.txn([], [{ type: 'delete', key: '/registry/pods/default/app-0' }]);
+  })),
+  'lost-nodes: Pods of a lost node stay': () => about(/still counts on/, lostFor(500, async (world) => {
+    // Whatever is made not to count any more counts again.
+    for (const [key, pod] of [...world.entriesOf('pods')]) if (pod.metadata.deletionTimestamp !== undefined) await put(world, key, { ...pod, metadata: { ...pod.metadata, deletionTimestamp: undefined } });
+  })),
+  'lost-nodes: Pods of a lost node are not replaced': () => about(/others were lost with/, watching(lostNodes(), async ({ client }) => { await client.create(kinds.Deployment, workload('Deployment')); }, async (world) => {
+    const { controllers } = world.cluster.networks;
+    const send = controllers.send.bind(controllers);
+    controllers.send = (request) => (request.method === 'POST' && request.path.endsWith('/pods') ? new Promise(() => undefined) : send(request));
+    world.cluster.nodes.kill(podsOf(world)[0]!['spec'].nodeName);
+    await pass(world, 500);
+  })),
+  ...Object.fromEntries(([
+    ['a status is behind its specification', /its status of 0/, 'apps/statefulsets', (object: KubeObject) => ({ ...object, status: { ...object['status'], observedGeneration: 0 } })],
+    ['a ReplicaSet counts wrongly', /says 2 replicas, 1 ready/, 'apps/replicasets', (object: KubeObject) => ({ ...object, status: { ...object['status'], readyReplicas: 1 } })],
+    ['a Deployment that is whole is not called available', /is not called available/, 'apps/deployments', (object: KubeObject) => ({ ...object, status: { ...object['status'], conditions: [] } })],
+    ['a Deployment that is whole is called progressing', /is called ReplicaSetUpdated/, 'apps/deployments', (object: KubeObject) => ({ ...object, status: { ...object['status'], conditions: [{ type: 'Progressing', reason: 'ReplicaSetUpdated' }] } })],
+    ['a claim is not bound', /runs without its claim/, 'persistentvolumeclaims', (object: KubeObject) => ({ ...object, status: { phase: 'Pending' } })],
+    ['a claim has another one\'s volume', /is bound to/, 'persistentvolumeclaims', (object: KubeObject) => ({ ...object, spec: { ...object['spec'], volumeName: 'nothing' } })],
+  ] as const).map(([bug, claim, resource, change]) => [`status-settled: ${bug}`, () => about(claim, watching(statusSettled(), async ({ client }) => {
+    await client.create(kinds.Deployment, workload('Deployment'));
+    await client.create(kinds.StatefulSet, workload('StatefulSet', { volumeClaimTemplates: [{ metadata: { name: 'data' }, spec: { accessModes: ['ReadWriteOnce'], resources: { requests: { storage: '1Gi' } } } }] }));
+  }, async (world) => {
+    await withoutControllers(world);
+    const [key, object] = [...world.entriesOf(resource)][0]!;
+    await put(world, key, change(object));
+  }))])),
   ...Object.fromEntries(([['pods', '0'], ['requests.cpu', '50m'], ['count/pods', '0']] as const).map(([what, limit]) => [`quotas-kept: a Pod is made past admission (${what})`, () => watching(quotasKept(), async ({ client }) => { await client.create(kinds.ResourceQuota, quota(what, limit)); }, async (world) => { await put(world, '/registry/pods/default/p', { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'p', namespace: 'default', uid: 'p' }, spec: { containers: [{ resources: { requests: { cpu: '100m' } } }] }, status: {} }); })])),
   'quotas-kept: a Service is made past admission': () => watching(quotasKept(), async ({ client }) => { await client.create(kinds.ResourceQuota, quota('services', '1')); await client.create(kinds.Service, serviceOf('one')).catch(() => undefined); }, async (world) => { await put(world, '/registry/services/default/x', { ...serviceOf('x'), metadata: { name: 'x', namespace: 'default', uid: 'x' } }); }),
   'quotas-kept: the status forgets what is used': () => about(/says that 5 pods/, watching(quotasKept(), async ({ client }) => { await client.create(kinds.ResourceQuota, quota('pods', '9')); }, async (world) => {
