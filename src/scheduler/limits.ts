@@ -11,6 +11,9 @@ export const feasibleNodesMin = 100;
 export const feasiblePercentMin = 5;
 /** How long claims of a placed Pod may take to be bound. */
 export const volumeBindingMs = 600_000;
+/** A binding that nobody answered is looked up after this time, doubled up to the bound. */
+export const bindingCheckMs = 100;
+export const bindingCheckMsMax = 10_000;
 /** Preemption dry runs: share of nodes in percent, and the least number. */
 export const preemptionCandidatesPercent = 10;
 export const preemptionCandidatesMin = 100;

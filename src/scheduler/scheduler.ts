@@ -13,9 +13,9 @@ import { kinds } from '#client/kinds.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import { SchedulerCache } from './cache.ts';
-import { bindingsInFlightMax, sliceMsMax, volumeBindingMs } from './limits.ts';
+import { bindingCheckMs, bindingCheckMsMax, bindingsInFlightMax, sliceMsMax, volumeBindingMs } from './limits.ts';
 import { type Failure, type Placement, planPod } from './plan.ts';
-import { podInfoOf } from './pod-info.ts';
+import { type PodInfo, podInfoOf } from './pod-info.ts';
 import { planPreemption, type Victims } from './preemption.ts';
 import { type QueuedPod, SchedulingQueue } from './queue.ts';
 import type { VolumeChoice } from './volumes.ts';
@@ -46,6 +46,9 @@ function takesTheSame(pod: KubeObject, previous: KubeObject): boolean {
   for (const key in before) if (!(key in labels)) return false;
   return true;
 }
+
+/** Answers that say a binding was not made. */
+const refusals = ['NotFound', 'Conflict', 'Invalid', 'BadRequest', 'Forbidden', 'Unauthorized', 'TooManyRequests', 'MethodNotAllowed', 'RequestEntityTooLarge'] as const;
 
 class Scheduler {
   readonly #client: Client;
@@ -201,14 +204,17 @@ class Scheduler {
   async #bind(entry: QueuedPod, { node, volumes }: Placement): Promise<void> {
     const { info } = entry;
     const { name, namespace, uid } = info.pod.metadata;
+    let isAsked = false;
     try {
       if (volumes !== undefined) await this.#bindVolumes(info.key, node.name, volumes);
+      isAsked = true;
       await this.#client.create(kinds.Pod, { apiVersion: 'v1', kind: 'Binding', metadata: { name: name!, namespace: namespace!, uid: uid! }, target: { apiVersion: 'v1', kind: 'Node', name: node.name } }, { subresource: 'binding' });
       this.#scheduled++;
       this.#inHand.delete(info.key);
       this.recorder.event(info.pod, 'Normal', 'Scheduled', `Successfully assigned ${info.key} to ${node.name}`);
     } catch (error) {
       this.#bindErrors++;
+      if (isAsked && !isReason(error, ...refusals) && (await this.#isBoundAfterAll(info))) return;
       this.#inHand.delete(info.key);
       if (this.#cache.isAssumed(info.key)) {
         this.#cache.removePod(info.key);
@@ -223,6 +229,25 @@ class Scheduler {
       }
       this.#queue.putBackoff({ ...entry, info: podInfoOf(current) });
     }
+  }
+
+  /** Nobody answered: the Pod may be bound, so its place stays taken until one knows. The copy of the Pods may lag; the server is asked. */
+  async #isBoundAfterAll({ key, pod: { metadata: { name, namespace, uid } } }: PodInfo): Promise<boolean> {
+    for (let delayMs = bindingCheckMs; !this.stopped.signal.aborted; delayMs = Math.min(delayMs * 2, bindingCheckMsMax)) {
+      // The watch has told meanwhile.
+      if (!this.#cache.isAssumed(key)) break;
+      try {
+        const pod = await this.#client.get(kinds.Pod, name!, namespace);
+        if (pod.metadata.uid !== uid || (pod['spec'].nodeName ?? '') === '') return false;
+        if (this.#cache.isAssumed(key) && !isFinished(pod)) this.#cache.putPod(pod);
+        break;
+      } catch (error) {
+        if (isReason(error, 'NotFound')) return false;
+        await this.#clock.sleep(delayMs, this.stopped.signal).catch(() => undefined);
+      }
+    }
+    this.#inHand.delete(key);
+    return true;
   }
 
   async #bindVolumes(podKey: string, node: string, { bind, provision }: VolumeChoice): Promise<void> {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Json } from '#base/objects.ts';
+import { ApiError } from '#base/errors.ts';
+import type { Json, WatchEvent } from '#base/objects.ts';
 import { createCluster, kinds } from './testing.ts';
 
 const deployment = (name: string, replicas: number, extra: Json = {}): string => JSON.stringify({
@@ -35,6 +36,42 @@ test('every Pod of a Deployment finds its node, whichever number is asked for', 
     await cluster.advance('5s');
     assert.equal((await cluster.client.get(kinds.Deployment, 'web', 'default'))['status'].readyReplicas, replicas);
   }
+});
+
+test('a Pod whose binding nobody answered keeps its place until it is known', async () => {
+  await using cluster = await createCluster({ nodes: [{ name: 'only', cpu: '1' }] });
+  const { scheduler, controllers } = cluster.networks;
+  const send = scheduler.send.bind(scheduler);
+  let lost = 0;
+  scheduler.send = async (request) => {
+    const answer = await send(request);
+    if (!request.path.endsWith('/binding') || lost++ > 0) return answer;
+    throw new ApiError('ServiceUnavailable', 'the answer is lost');
+  };
+  // Nor does a watch tell: what happens comes to the scheduler minutes later.
+  const watch = controllers.watch.bind(controllers);
+  controllers.watch = (request) => {
+    const events = watch(request)[Symbol.asyncIterator]();
+    const next = async (): Promise<IteratorResult<WatchEvent>> => {
+      const result = await events.next();
+      if (result.done !== true && result.value.object['spec']?.nodeName !== undefined) await cluster.clock.sleep(120_000);
+      return result;
+    };
+    return { [Symbol.asyncIterator]: () => ({ next, return: () => events.return!() }) };
+  };
+  controllers.breakWatches();
+  await cluster.advance('5s');
+  // The controllers tell of Pods that they make themselves.
+  for (const name of ['one', 'two']) {
+    await cluster.apply(deployment(name, 1, { resources: { requests: { cpu: '600m' } } }));
+    await cluster.advance(200);
+  }
+  await cluster.advance('1m');
+  const { items } = await cluster.client.list(kinds.Pod, { namespace: 'default' });
+  assert.equal(lost > 0, true);
+  assert.equal(items.filter(({ spec }) => spec.nodeName !== undefined).length, 1);
+  await cluster.advance('10m');
+  assert.equal(cluster.scheduler!.isIdle(), true);
 });
 
 test('a day of a CronJob passes in a moment, in its time zone and over a daylight-saving change', async () => {

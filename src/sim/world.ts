@@ -207,6 +207,7 @@ export class World {
   }
 
   async rest(): Promise<void> {
-    for (const checker of this.checkers) await checker.atRest?.(this);
+    // All look at the same moment: with time the next timer comes, a Job's next attempt say.
+    await Promise.all(this.checkers.map((checker) => checker.atRest?.(this)));
   }
 }
