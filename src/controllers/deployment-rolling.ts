@@ -29,7 +29,8 @@ export function rollingBounds(deployment: KubeObject): RollingBounds {
 }
 
 const sizeOf = (replicaSet: KubeObject): number => replicaSet['spec'].replicas ?? 1;
-const availableOf = (replicaSet: KubeObject): number => replicaSet['status']?.availableReplicas ?? 0;
+/** A status may still count Pods that the size no longer includes: they are on their way out. */
+const availableOf = (replicaSet: KubeObject): number => Math.min(replicaSet['status']?.availableReplicas ?? 0, sizeOf(replicaSet));
 const sum = (list: readonly KubeObject[], of: (replicaSet: KubeObject) => number): number => list.reduce((total, item) => total + of(item), 0);
 
 /** The size that the newest ReplicaSet may have now. */

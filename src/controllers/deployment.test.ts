@@ -36,6 +36,8 @@ test('each step of a rolling update keeps both bounds', () => {
     [4, { maxSurge: 0, maxUnavailable: 2 }, [0, 0], [2, 2], [['new', 2]]],
     [4, { maxSurge: 1, maxUnavailable: 1 }, [2, 2], [3, 1], [['old', 1]]],
     [2, { maxSurge: 1, maxUnavailable: 0 }, [5, 5], [0, 0], [['new', 2]]],
+    // The old status still counts a Pod that is on its way out.
+    [4, { maxSurge: 2, maxUnavailable: 0 }, [4, 3], [2, 3], [['old', 1]]],
   ];
   for (const [replicas, rollingUpdate, fresh, old, expected] of cases) {
     const steps = planRolling(deployment(replicas, { strategy: { type: 'RollingUpdate', rollingUpdate } }), replicaSet('new', ...fresh, 'v2'), [replicaSet('old', ...old, 'v1')]);

@@ -50,6 +50,8 @@ export function planCollection(node: { finalizers: readonly string[]; hasDepende
   return { type: 'delete', propagationPolicy: 'Background' };
 }
 
+const groupOf = (apiVersion: string): string => (apiVersion.includes('/') ? apiVersion.slice(0, apiVersion.indexOf('/')) : '');
+
 class GarbageCollector {
   readonly #context: ControllerContext;
   readonly #nodes = new Map<string, GraphNode>();
@@ -75,16 +77,19 @@ class GarbageCollector {
   async #discover(): Promise<ReconcileResult | undefined> {
     const { resources, failed } = await discoverResources(this.#context.client);
     const seen = new Set<string>();
+    const added = new Set<string>();
     for (const { kind, verbs } of resources) {
       if (ignoredGroups.has(kind.group) || (kind.group === '' && kind.resource === 'events') || !['list', 'watch', 'delete'].every((verb) => verbs.includes(verb))) continue;
       const id = `${kind.group}/${kind.resource}`;
       seen.add(id);
+      if (!this.#kindByName.has(`${kind.group}/${kind.kind}`)) added.add(`${kind.group}/${kind.kind}`);
       this.#kindByName.set(`${kind.group}/${kind.kind}`, kind);
       if (this.#monitored.has(id)) continue;
       const informer = this.#context.informers.informer(kind);
       const handle = informer.addHandler({ added: (o) => this.#put(kind, o), updated: (o) => this.#put(kind, o), deleted: (o) => this.#remove(o) });
       this.#monitored.set(id, { kind, remove: () => handle.remove() });
     }
+    this.#lookAgain(added);
     if (failed.length > 0) return { requeueAfterMs: 30_000 };
     for (const [id, monitor] of this.#monitored) {
       if (seen.has(id)) continue;
@@ -93,6 +98,13 @@ class GarbageCollector {
       for (const node of [...this.#nodes.values()]) if (node.kind.group === monitor.kind.group && node.kind.resource === monitor.kind.resource) this.#drop(node);
     }
     return undefined;
+  }
+
+  /** Owners of these kinds could not be looked for before: what they may have left behind was spared. */
+  #lookAgain(kindNames: ReadonlySet<string>): void {
+    if (kindNames.size === 0) return;
+    const isOfThem = ({ apiVersion, kind }: OwnerReference): boolean => kindNames.has(`${groupOf(apiVersion)}/${kind}`);
+    for (const node of this.#nodes.values()) if (node.owners.some((owner) => isOfThem(owner) && this.#isSuspect(owner.uid))) this.queue.add(node.uid);
   }
 
   #put(kind: KindRef, object: KubeObject): void {
@@ -188,9 +200,9 @@ class GarbageCollector {
     if (known !== undefined && (known.namespace === '' || known.namespace === dependent.namespace)) {
       return known.deleting && known.finalizers.includes(foregroundFinalizer) && owner.blockOwnerDeletion === true ? 'waiting' : 'solid';
     }
-    const [group, version] = owner.apiVersion.includes('/') ? (owner.apiVersion.split('/') as [string, string]) : ['', owner.apiVersion];
-    const kind = this.#kindByName.get(`${group}/${owner.kind}`);
-    // A kind that the server does not serve: it may be on its way, so nothing is deleted for it.
+    const version = owner.apiVersion.slice(owner.apiVersion.indexOf('/') + 1);
+    const kind = this.#kindByName.get(`${groupOf(owner.apiVersion)}/${owner.kind}`);
+    // A kind that the server does not serve, as far as it could say: it may be on its way, so nothing is deleted for it until it is.
     if (kind === undefined) return 'solid';
     if (kind.namespaced && dependent.namespace === '') return 'solid';
     const absence = `${dependent.namespace} ${owner.uid}`;

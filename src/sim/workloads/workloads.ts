@@ -142,17 +142,49 @@ export function tenants(): Workload {
   };
 }
 
+/** ConfigMaps that are written, added to by many at once, made and deleted; the checker is told what was acknowledged. */
 export function counters(writes: Writes): Workload {
   let value = 0;
+  let made = 0;
+  const configMap = (name: string): KubeObject => ({ apiVersion: 'v1', kind: 'ConfigMap', metadata: { name, namespace: 'default' }, data: { value: '0' } });
+  const present = new Map<string, string>();
+  const add = async ({ client }: Cluster): Promise<void> => {
+    const held = await client.get(kinds.ConfigMap, 'sum', 'default').catch(() => undefined);
+    if (held === undefined) return;
+    try {
+      await client.update(kinds.ConfigMap, { ...held, data: { value: String(Number(held['data'].value) + 1) } });
+      writes.added('sum', true);
+    } catch (error) {
+      if (!isReason(error, 'Conflict', 'ServiceUnavailable', 'Timeout')) throw error;
+      if (!isReason(error, 'Conflict')) writes.added('sum', undefined);
+    }
+  };
   return {
     name: 'counters',
     async setUp({ cluster }) {
-      for (let at = 0; at < 3; at++) await ensure(cluster, kinds.ConfigMap, { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: `write-${at}`, namespace: 'default' }, data: { value: '0' } });
+      for (const name of ['write-0', 'write-1', 'write-2', 'sum']) await ensure(cluster, kinds.ConfigMap, configMap(name));
     },
     async act({ cluster }) {
+      const { client } = cluster;
+      await Promise.all(Array.from({ length: between(cluster, 0, 3) }, () => add(cluster)));
+      const temporary = `temporary-${made++}`;
+      await attempt(async () => {
+        const { uid } = (await client.create(kinds.ConfigMap, configMap(temporary))).metadata;
+        present.set(temporary, uid!);
+        writes.made(temporary, uid!);
+      });
+      const [oldest] = present;
+      if (oldest !== undefined && present.size > 3) {
+        writes.leaving(oldest[0]);
+        // Without an answer the next attempt tells.
+        if (await attempt(() => client.delete(kinds.ConfigMap, oldest[0], 'default').catch((error: unknown) => { if (!isReason(error, 'NotFound')) throw error; }))) {
+          present.delete(oldest[0]);
+          writes.deleted(...oldest);
+        }
+      }
       const name = `write-${between(cluster, 0, 2)}`;
       const next = ++value;
-      if (await attempt(() => cluster.client.patch(kinds.ConfigMap, name, 'default', 'merge', { data: { value: String(next) } }))) writes.acknowledged(name, next);
+      if (await attempt(() => client.patch(kinds.ConfigMap, name, 'default', 'merge', { data: { value: String(next) } }))) writes.acknowledged(name, next);
     },
   };
 }
