@@ -9,6 +9,7 @@ import { load, loadAll } from 'js-yaml';
 import { createApiServer, type ApiServer } from '#apiserver/server.ts';
 import { createKeyRing, type KeyRing } from '#apiserver/keys.ts';
 import type { ApiHandler } from '#base/api-request.ts';
+import { ApiError } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
 import { InformerFactory } from '#client/informer.ts';
@@ -22,6 +23,7 @@ import { realClock } from '#os/clock.real.ts';
 import { settle, SimClock, SimRandom } from '#os/clock.sim.ts';
 import { type RunningScheduler, runScheduler } from '#scheduler/scheduler.ts';
 import { type ForkableStore, createMemoryStore } from '#store/memory.ts';
+import { SimDisk } from './disk.ts';
 import { type Duration, durationMs, formatDuration } from './duration.ts';
 import { ObservedStore } from './event-hash.ts';
 import { FaultyTransport, ProcessTransport } from './faults.ts';
@@ -47,6 +49,8 @@ export interface ClusterOptions {
   leases?: boolean;
   /** Keep track of who set which field; true when absent. Off, only what was applied is known. */
   managedFields?: boolean;
+  /** The store keeps its log on a simulated disk: writes take time, and what is not safe yet is lost in `crashApiServer` and `losePower`. */
+  disk?: boolean;
   /** Keep a hash over all that is committed. */
   hash?: boolean;
   /** Lines of log to standard error from this level on; none when absent. */
@@ -70,6 +74,25 @@ function lazyKeys(random: SimRandom): KeyRing {
   return { format: 1, get ca() { return made().ca; }, get serviceAccount() { return made().serviceAccount; }, encryption: [] };
 }
 
+const unreachable = (): ApiError => new ApiError('ServiceUnavailable', 'the server is currently unable to handle the request (it is down)');
+
+class ServerLife {
+  readonly #underWay = new Set<(error: unknown) => void>();
+
+  run<T>(work: Promise<T>): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      this.#underWay.add(reject);
+      work.then(resolve, reject).finally(() => this.#underWay.delete(reject));
+    });
+  }
+
+  /** Ends this life; answers the next. */
+  next(): ServerLife {
+    for (const reject of this.#underWay) reject(unreachable());
+    return new ServerLife();
+  }
+}
+
 interface Parts { controllers: RunningControllers | undefined; scheduler: RunningScheduler | undefined; nodes: SimNodes; nodeInformers: InformerFactory; control: ControlProcess | undefined }
 /** Controllers and scheduler are one process, as on a real server: they live and die together. */
 interface ControlProcess { informers: InformerFactory; transports: ProcessTransport[] }
@@ -78,7 +101,7 @@ export class Cluster implements AsyncDisposable {
   readonly clock: SimClock;
   readonly random: SimRandom;
   readonly options: ClusterOptions;
-  readonly store: ForkableStore;
+  readonly disk: SimDisk | undefined;
   readonly observed: ObservedStore;
   readonly scripts: Scripts;
   readonly keys: KeyRing;
@@ -92,17 +115,23 @@ export class Cluster implements AsyncDisposable {
   #starting: Promise<Parts> | undefined;
   #apiServer: ApiServer | undefined;
   #apiStarting: Promise<ApiServer> | undefined;
+  #store: ForkableStore;
+  /** One life of the API server's process: requests under way when it ends are never answered. */
+  #life = new ServerLife();
+  #isServerDown = false;
   #disposed = false;
   #restart: object | undefined;
   readonly #startNodes: readonly (NodeOptions & { isDown?: boolean; isCut?: boolean })[];
 
-  constructor(options: ClusterOptions, from?: { store: (clock: SimClock) => ForkableStore; nowMs: number; random: SimRandom; nodes: readonly NodeOptions[]; scripts: Scripts }) {
+  constructor(options: ClusterOptions, from?: { store: (clock: SimClock) => ForkableStore; disk: SimDisk | undefined; nowMs: number; random: SimRandom; nodes: readonly NodeOptions[]; scripts: Scripts }) {
     this.options = options;
     const start = options.start ?? '2026-01-01T00:00:00Z';
     this.clock = new SimClock(from?.nowMs ?? (typeof start === 'number' ? start : Date.parse(start)));
     this.random = from?.random ?? new SimRandom(options.seed ?? 1);
     this.observed = new ObservedStore(options.hash === true);
-    this.store = this.observed.wrap(from?.store(this.clock) ?? createMemoryStore(this.clock));
+    this.log = options.log === undefined ? silentLogger : createLogger(() => this.clock.now(), (line) => process.stderr.write(line), options.log);
+    if (options.disk === true) this.disk = from?.disk?.fork(this.clock, this.random.split()) ?? new SimDisk(this.clock, this.random.split());
+    this.#store = this.observed.wrap(this.disk?.open(this.log.child('store')) ?? from?.store(this.clock) ?? createMemoryStore(this.clock));
     // History is forgotten by number, not only by age: much can happen while virtual time stands still.
     let sinceCompaction = 0;
     this.observed.onCommit(({ revision }) => {
@@ -112,19 +141,25 @@ export class Cluster implements AsyncDisposable {
     });
     this.scripts = from?.scripts ?? new Scripts(options.scripts ?? []);
     this.keys = lazyKeys(this.random.split());
-    this.log = options.log === undefined ? silentLogger : createLogger(() => this.clock.now(), (line) => process.stderr.write(line), options.log);
     this.#startNodes = from?.nodes ?? (typeof options.nodes === 'object' ? options.nodes : Array.from({ length: options.nodes ?? 3 }, () => ({})));
     this.networks = { controllers: this.#network('controllers'), scheduler: this.#network('scheduler'), nodes: this.#network('nodes'), client: this.#network('client') };
     this.client = createClient(this.networks.client, 'sim');
   }
 
   #network(part: Part): FaultyTransport {
-    const handle: ApiHandler = async (request) => (this.#apiServer ?? (await this.#startApi())).handle(request);
+    const handle: ApiHandler = async (request) => {
+      if (this.#isServerDown) throw unreachable();
+      const api = this.#apiServer ?? (await this.#startApi());
+      return this.disk === undefined ? api.handle(request) : this.#life.run(api.handle(request));
+    };
     const network = new FaultyTransport(createDirectTransport(handle, partUsers[part]), this.clock, this.random);
-    network.onChange = () => this.#parts?.nodes.setQuiet(Object.values(this.networks).every(({ isHealthy }) => isHealthy));
+    network.onChange = () => this.#noteQuiet();
     return network;
   }
 
+  #noteQuiet(): void { this.#parts?.nodes.setQuiet(!this.#isServerDown && Object.values(this.networks).every(({ isHealthy }) => isHealthy)); }
+
+  get store(): ForkableStore { return this.#store; }
   /** Virtual time, in milliseconds since 1970. */
   get now(): number { return this.clock.now(); }
   get nodes(): SimNodes { return this.#running.nodes; }
@@ -256,7 +291,7 @@ export class Cluster implements AsyncDisposable {
       return { ...option, isDown: !state.isUp, isCut: !state.isConnected };
     });
     const random = seed === undefined ? this.random.split() : new SimRandom(seed);
-    return new Cluster(this.options, { store: (clock) => this.store.fork(clock), nowMs: this.clock.now(), random, nodes, scripts: this.scripts.copy() });
+    return new Cluster(this.options, { store: (clock) => this.store.fork(clock), disk: this.disk, nowMs: this.clock.now(), random, nodes, scripts: this.scripts.copy() });
   }
 
   /** A client with a network of its own, to cut and to slow: for an operator under test. */
@@ -297,13 +332,46 @@ export class Cluster implements AsyncDisposable {
 
   /** Stops the API server for `downtime`: requests fail, watches end, clients come back by themselves. */
   async restartApiServer(downtime: Duration = '1s'): Promise<void> {
-    await this.#start();
-    const connections = [...Object.values(this.networks), ...this.#connections];
-    for (const network of connections) network.cut();
-    await this.api[Symbol.asyncDispose]();
+    await this.crashApiServer(downtime);
     await this.clock.advance(durationMs(downtime));
-    this.#apiServer = await this.#createApi();
-    for (const network of connections) network.heal();
+    while (this.#isServerDown && !this.#disposed) await this.clock.advance(1);
+  }
+
+  /**
+   * Kills the API server and its store where they stand: nobody hears of the requests that were under way, and with a disk (option `disk`) what it had not
+   * synced may be lost. A new one starts after `downtime`, in the course of virtual time.
+   */
+  async crashApiServer(downtime: Duration = 0): Promise<void> {
+    await this.#start();
+    const dead = this.#apiServer;
+    const life = (this.#life = this.#life.next());
+    this.#isServerDown = true;
+    this.#apiServer = this.#apiStarting = undefined;
+    for (const network of [...Object.values(this.networks), ...this.#connections]) network.breakWatches();
+    this.#noteQuiet();
+    this.disk?.cut();
+    void dead?.[Symbol.asyncDispose]();
+    this.clock.setTimer(durationMs(downtime), () => { if (life === this.#life && !this.#disposed) void this.#recover(life); });
+  }
+
+  /** The machine of the control plane loses power: API server, store, controllers and scheduler, all at once. */
+  async losePower(downtime: Duration = 0): Promise<void> {
+    await this.crashApiServer(downtime);
+    await this.restartControllers(downtime);
+  }
+
+  async #recover(life: ServerLife): Promise<void> {
+    if (this.disk !== undefined) {
+      const store = this.disk.open(this.log.child('store'));
+      this.#store = this.observed.wrap(store);
+      await this.observed.catchUp(store);
+    }
+    this.#apiStarting = this.#createApi();
+    const api = await this.#apiStarting;
+    if (life !== this.#life) return;
+    this.#apiServer = api;
+    this.#isServerDown = false;
+    this.#noteQuiet();
   }
 
   async #stopControl(parts: Parts): Promise<void> {
@@ -324,6 +392,7 @@ export class Cluster implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
+    this.disk?.finish();
     const parts = this.#starting === undefined ? undefined : await this.#starting.catch(() => undefined);
     if (parts !== undefined) {
       // Whatever still waits for time to pass fails at once instead.

@@ -9,6 +9,7 @@ export class ObservedStore {
   readonly #hash: Hash | undefined;
   readonly #onCommit: ((operation: CommittedOperation) => void)[] = [];
   transactions = 0;
+  #revision = 0;
 
   constructor(withHash: boolean) {
     if (withHash) this.#hash = createHash('sha1');
@@ -39,15 +40,28 @@ export class ObservedStore {
     const result = await store.txn(compares, operations);
     if (result.succeeded && operations.length > 0) {
       this.transactions++;
-      for (const operation of operations) {
-        const value = operation.type === 'put' ? operation.value : undefined;
-        if (this.#hash !== undefined) {
-          this.#hash.update(`${result.revision} ${operation.type} ${operation.key}\n`);
-          if (value !== undefined) this.#hash.update(bytesOf(value));
-        }
-        for (const listen of this.#onCommit) listen({ revision: result.revision, type: operation.type, key: operation.key, value });
-      }
+      this.#revision = result.revision;
+      for (const operation of operations) this.#see(result.revision, operation.type, operation.key, operation.type === 'put' ? operation.value : undefined);
     }
     return result;
+  }
+
+  #see(revision: number, type: 'put' | 'delete', key: string, value: Uint8Array | LateBytes | undefined): void {
+    if (this.#hash !== undefined) {
+      this.#hash.update(`${revision} ${type} ${key}\n`);
+      if (value !== undefined) this.#hash.update(bytesOf(value));
+    }
+    for (const listen of this.#onCommit) listen({ revision, type, key, value });
+  }
+
+  /** A store that came up again may hold what was written and never answered. */
+  async catchUp(store: Store): Promise<void> {
+    const until = store.currentRevision();
+    if (until <= this.#revision) return;
+    for await (const events of store.watch('/', this.#revision)) {
+      for (const { revision, type, key, value } of events) this.#see(revision, type, key, value?.value);
+      this.#revision = events.at(-1)!.revision;
+      if (this.#revision >= until) break;
+    }
   }
 }

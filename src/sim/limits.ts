@@ -16,3 +16,5 @@ export const logLinesMax = 10_000;
 export const historyTransactionsMax = 10_000;
 /** Watches of the cluster's own parts do not end by themselves: each would have to be opened anew every virtual hour. */
 export const watchSecondsMax = 10 * 365 * 86_400;
+/** A write of the simulated disk is safe after at most this long. */
+export const diskSyncMsMax = 4;

@@ -7,8 +7,8 @@
  */
 import { DatabaseSync } from 'node:sqlite';
 import { parentPort, workerData } from 'node:worker_threads';
-import { rowsPerRevision } from './sqlite-messages.ts';
-import type { FromWriter, LoadedRow, ToWriter, WriterOptions, WrittenTransaction } from './sqlite-messages.ts';
+import { rowsPerRevision } from './log-messages.ts';
+import type { FromWriter, LoadedRow, ToWriter, WriterOptions, WrittenTransaction } from './log-messages.ts';
 
 const fileFormat = 1;
 const loadRowsPerMessage = 2000;

@@ -1,192 +1,43 @@
-/**
- * The SQLite backend: MVCC in memory, the log in SQLite (`sqlite-writer.ts`, in a worker, because a synced commit takes milliseconds in which the event
- * loop must not stand still). A transaction is prepared in memory, sent to the writer with whatever else is waiting (group commit) and becomes
- * visible and acknowledged when the writer has synced it. One batch is under way at a time; the next one gathers meanwhile.
- *
- * When a write fails (disk full), everything prepared is abandoned and refused with ServiceUnavailable; what was acknowledged stays. Reads go on. Writes are
- * tried again with the next request.
- */
+/** The SQLite backend: a log store whose writer (`sqlite-writer.ts`) is a worker, because a synced commit takes milliseconds in which the event loop must not stand still. */
 import { Worker } from 'node:worker_threads';
-import { ApiError } from '#base/errors.ts';
-import type { Clock } from '#os/clock.ts';
-import type { Logger } from '#observe/log.ts';
-import { Leases } from './leases.ts';
-import { groupCommitTransactionsMax, transactionOperationsMax } from './limits.ts';
-import { MemoryStore } from './memory.ts';
-import type { ForkableStore } from './memory.ts';
-import { Mvcc } from './mvcc.ts';
-import type { Prepared } from './mvcc.ts';
-import type { FromWriter, LoadedRow, ToWriter, WriterOptions } from './sqlite-messages.ts';
-import { bytesOf } from './store.ts';
-import type { Compare, ListOptions, ListResult, Operation, StoredValue, StoreEvent, StoreWatch, TxnResult, WatchRoute } from './store.ts';
+import type { FromWriter, LoadedRow, ToWriter, WriterOptions } from './log-messages.ts';
+import { type LogStoreOptions, LogStore, type LogWriter } from './log-store.ts';
 
-export interface SqliteOptions { path: string; clock: Clock; log: Logger; /** For tests of durability alone. */ synchronous?: 'FULL' | 'OFF' }
+export interface SqliteOptions extends LogStoreOptions { path: string; /** For tests of durability alone. */ synchronous?: 'FULL' | 'OFF' }
 
-interface Waiting { prepared: Prepared; resolve(result: TxnResult): void; reject(error: unknown): void }
-/** Work for the writer that is no transaction; keeps its place among them. */
-interface Task { message: ToWriter; resolve(): void; reject(error: unknown): void }
+class SqliteWriter implements LogWriter {
+  readonly #worker: Worker;
+  #answered: ((answer: FromWriter) => void) | undefined;
 
-// walk kubectl-apply 5/8: the transaction is synced by the writer before it is acknowledged.
-export class SqliteStore implements ForkableStore {
-  #mvcc: Mvcc;
-  #writer: Worker;
-  #clock: Clock;
-  #log: Logger;
-  #leases: Leases;
-  #waiting: Waiting[] = [];
-  #tasks: Task[] = [];
-  /** Answers for transactions whose compare failed on what is not synced yet. */
-  #after: { revision: number; resolve(): void; reject(error: unknown): void }[] = [];
-  #busy: ((message: FromWriter) => void) | undefined;
-  #closed = false;
-
-  constructor(writer: Worker, mvcc: Mvcc, options: SqliteOptions) {
-    this.#writer = writer;
-    this.#mvcc = mvcc;
-    this.#clock = options.clock;
-    this.#log = options.log;
-    this.#leases = new Leases(options.clock, (lease, keys) => { void this.#expire(lease, keys); });
-    writer.on('message', (message: FromWriter) => { const busy = this.#busy; this.#busy = undefined; busy?.(message); });
-    writer.on('error', (error: Error) => this.#busy?.({ type: 'failed', message: error.message }));
-    writer.unref();
+  constructor(worker: Worker) {
+    this.#worker = worker;
+    worker.on('message', (answer: FromWriter) => this.#answer(answer));
+    worker.on('error', (error: Error) => this.#answer({ type: 'failed', message: error.message }));
+    worker.unref();
   }
 
-  restoreLeases(leases: readonly { id: number; ttlMs: number; expiresAt: number }[], keys: readonly StoredValue[]): void {
-    for (const lease of leases) this.#leases.grant(lease.ttlMs, lease.id, lease.expiresAt);
-    for (const value of keys) if (value.lease !== undefined) this.#leases.attach(value.lease, value.key);
+  send(message: ToWriter, answered: (answer: FromWriter) => void): void {
+    this.#answered = answered;
+    this.#worker.ref();
+    this.#worker.postMessage(message);
   }
 
-  async #expire(lease: number, keys: string[]): Promise<void> {
-    try {
-      for (let at = 0; at < keys.length; at += transactionOperationsMax) await this.txn([], keys.slice(at, at + transactionOperationsMax).map((key) => ({ type: 'delete', key })));
-      await this.#run({ type: 'unlease', id: lease });
-    } catch (error) { if (!this.#closed) this.#log.warn('lease was not cleaned up', { lease, error }); }
+  #answer(answer: FromWriter): void {
+    const answered = this.#answered;
+    this.#answered = undefined;
+    answered?.(answer);
+    // Only what is under way keeps the process.
+    if (this.#answered === undefined) this.#worker.unref();
   }
 
-  async get(key: string, revision?: number): Promise<StoredValue | undefined> { return this.#mvcc.get(key, revision); }
-  async list(prefix: string, options?: ListOptions): Promise<ListResult> { return this.#mvcc.list(prefix, options); }
-  watch(prefix: string, fromRevision: number, route?: WatchRoute): StoreWatch { return this.#mvcc.watch(prefix, fromRevision, route); }
-  currentRevision(): number { return this.#mvcc.revision; }
-  compactedRevision(): number { return this.#mvcc.compactedRevision; }
-  fork(clock: Clock = this.#clock): MemoryStore { return new MemoryStore(clock, this.#mvcc.fork(), this.#leases); }
-
-  async txn(compares: Compare[], operations: Operation[]): Promise<TxnResult> {
-    if (this.#closed) throw new ApiError('ServiceUnavailable', 'the store is closed');
-    const result = this.#mvcc.prepare(compares, operations.map((o) => o.type === 'put' ? { ...o, value: bytesOf(o.value) } : o));
-    if (!result.succeeded) {
-      if (result.after > this.#mvcc.revision) await new Promise<void>((resolve, reject) => this.#after.push({ revision: result.after, resolve, reject }));
-      return result.result;
-    }
-    return new Promise<TxnResult>((resolve, reject) => {
-      this.#waiting.push({ prepared: result.prepared, resolve, reject });
-      this.#pump();
-    });
+  async close(): Promise<void> {
+    await new Promise<void>((resolve) => { this.#worker.once('exit', () => resolve()); this.send({ type: 'close' }, () => resolve()); });
+    await this.#worker.terminate();
   }
-
-  #run(message: ToWriter): Promise<void> {
-    return new Promise<void>((resolve, reject) => { this.#tasks.push({ message, resolve, reject }); this.#pump(); });
-  }
-
-  /** Sends the next batch when the writer is idle. */
-  #pump(): void {
-    if (this.#busy !== undefined) return;
-    const task = this.#tasks.shift();
-    if (task !== undefined) {
-      this.#send(task.message, (answer) => {
-        if (answer.type === 'failed') task.reject(new ApiError('ServiceUnavailable', `the store could not write: ${answer.message}`)); else task.resolve();
-        this.#pump();
-      });
-      return;
-    }
-    if (this.#waiting.length === 0) return;
-    const batch = this.#waiting.splice(0, groupCommitTransactionsMax);
-    const transactions = batch.map(({ prepared }) => ({ revision: prepared.revision, rows: prepared.events.map(rowOf) }));
-    this.#send({ type: 'commit', transactions }, (answer) => { if (answer.type === 'synced') this.#synced(batch); else this.#failed(batch, answer.type === 'failed' ? answer.message : answer.type); });
-  }
-
-  #send(message: ToWriter, answered: (answer: FromWriter) => void): void {
-    this.#busy = answered;
-    this.#writer.ref();
-    this.#writer.postMessage(message);
-  }
-
-  #synced(batch: readonly Waiting[]): void {
-    for (const { prepared, resolve } of batch) {
-      this.#mvcc.commit(prepared);
-      this.#leases.follow(prepared.events);
-      resolve({ succeeded: true, revision: prepared.revision, current: [] });
-    }
-    const revision = this.#mvcc.revision;
-    while (this.#after[0] !== undefined && this.#after[0].revision <= revision) this.#after.shift()!.resolve();
-    this.#pump();
-    if (this.#busy === undefined) this.#writer.unref();
-  }
-
-  #failed(batch: readonly Waiting[], message: string): void {
-    this.#log.error('the store could not write', { error: message });
-    this.#mvcc.abandon();
-    const error = new ApiError('ServiceUnavailable', `the store could not write: ${message}`, { retryAfterSeconds: 1 });
-    const waiting = this.#waiting.splice(0);
-    for (const { reject } of [...batch, ...waiting]) reject(error);
-    for (const { reject } of this.#after.splice(0)) reject(error);
-    this.#pump();
-  }
-
-  async compact(revision: number): Promise<void> {
-    const upTo = Math.min(revision, this.#mvcc.revision);
-    if (upTo <= this.#mvcc.compactedRevision) return;
-    await this.#run({ type: 'compact', revision: upTo, dropped: this.#mvcc.compact(upTo) });
-  }
-
-  async grantLease(ttlSeconds: number): Promise<number> {
-    const ttlMs = ttlSeconds * 1000;
-    const id = this.#leases.grant(ttlMs);
-    await this.#run({ type: 'lease', id, ttlMs, expiresAt: this.#clock.now() + ttlMs });
-    return id;
-  }
-
-  async keepLeaseAlive(lease: number): Promise<void> {
-    this.#leases.keepAlive(lease);
-    const { ttlMs, expiresAt } = this.#leases.describe(lease)!;
-    await this.#run({ type: 'lease', id: lease, ttlMs, expiresAt });
-  }
-
-  async revokeLease(lease: number): Promise<void> { this.#leases.revoke(lease); }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#closed) return;
-    while (this.#waiting.length > 0 || this.#tasks.length > 0 || this.#busy !== undefined) await this.#run({ type: 'unlease', id: -1 }).catch(() => undefined);
-    this.#closed = true;
-    this.#leases.close();
-    this.#mvcc.closeWatches();
-    await new Promise<void>((resolve) => { this.#writer.once('exit', () => resolve()); this.#send({ type: 'close' }, () => resolve()); });
-    await this.#writer.terminate();
-  }
-}
-
-function rowOf(event: StoreEvent): { key: string; value: Uint8Array | undefined; createRevision: number; lease: number } {
-  return { key: event.key, value: event.value?.value, createRevision: event.value?.createRevision ?? event.previous?.createRevision ?? event.revision, lease: event.value?.lease ?? 0 };
-}
-
-/** Rebuilds the MVCC state from the log's rows. */
-function rebuild(rows: readonly LoadedRow[], compacted: number, revision: number): Mvcc {
-  const mvcc = new Mvcc(compacted);
-  let events: StoreEvent[] = [];
-  const flush = (): void => { if (events.length > 0) mvcc.commit({ revision: events[0]!.revision, events }); events = []; };
-  for (const row of rows) {
-    const value: StoredValue | undefined = row.value === null ? undefined : { key: row.key, value: row.value, createRevision: row.createRevision, modRevision: row.revision, ...(row.lease === 0 ? {} : { lease: row.lease }) };
-    if (row.revision <= compacted) { if (value !== undefined) mvcc.restore(value); continue; }
-    if (events.length > 0 && events[0]!.revision !== row.revision) flush();
-    const previous = mvcc.latest(row.key);
-    events.push({ type: value === undefined ? 'delete' : 'put', key: row.key, revision: row.revision, ...(value === undefined ? {} : { value }), ...(previous === undefined ? {} : { previous }) });
-  }
-  flush();
-  if (mvcc.revision < revision) mvcc.commit({ revision, events: [] });
-  return mvcc;
 }
 
 /** Opens or makes the file; resolves when all of it is in memory. Rejects when another process holds it or its format is newer. */
-export async function openSqliteStore(options: SqliteOptions): Promise<SqliteStore> {
+export async function openSqliteStore(options: SqliteOptions): Promise<LogStore> {
   const workerData: WriterOptions = { path: options.path, synchronous: options.synchronous ?? 'FULL' };
   const writer = new Worker(new URL(import.meta.url.endsWith('.ts') ? './sqlite-writer.ts' : './sqlite-writer.js', import.meta.url), { workerData });
   const rows: LoadedRow[] = [];
@@ -198,8 +49,5 @@ export async function openSqliteStore(options: SqliteOptions): Promise<SqliteSto
     };
     writer.on('message', onMessage);
   });
-  const mvcc = rebuild(rows, ready.compacted, ready.revision);
-  const store = new SqliteStore(writer, mvcc, options);
-  if (ready.leases.length > 0) store.restoreLeases(ready.leases, mvcc.list('').values);
-  return store;
+  return new LogStore(new SqliteWriter(writer), { rows, ...ready }, options);
 }

@@ -1,4 +1,4 @@
-/** What the SQLite backend and its writer say to each other. Values cross as bytes; their buffers are moved, not copied, at load. */
+/** What a log store and its writer say to each other. Values cross as bytes; their buffers are moved, not copied, at load. */
 export interface WrittenRow { key: string; /** Absent: deleted. */ value: Uint8Array | undefined; createRevision: number; lease: number }
 export interface WrittenTransaction { revision: number; rows: WrittenRow[] }
 
