@@ -4,15 +4,19 @@ export const runUntilMsMax = 24 * 3_600_000;
 /** Timers fired at one instant before the simulator says that time does not move. */
 export const timersPerInstantMax = 1_000_000;
 export const leaseRenewMs = 10_000;
-export const crashBackoffMs = 10_000;
-export const crashBackoffMsMax = 300_000;
-/** How often a kubelet tries again to make containers whose configuration is missing. */
-export const createRetryMs = 10_000;
-/** A container that ran this long starts its back-off anew. */
-export const crashBackoffResetMs = 600_000;
 /** Lines of a container's log that are kept. */
 export const logLinesMax = 10_000;
 /** Committed operations of history that are kept for watches. */
 export const historyTransactionsMax = 10_000;
 /** Watches of the cluster's own parts do not end by themselves: each would have to be opened anew every virtual hour. */
 export const watchSecondsMax = 10 * 365 * 86_400;
+/** A ConfigMap or Secret that a node has seen is believed to be there for this long. */
+export const referenceBelievedMs = 60_000;
+export const referencesRememberedMax = 1_000;
+/** A container that has ended is started again this much later at the earliest: a kubelet looks once a second. */
+export const endSeenMs = 1_000;
+/** Memory of a container that no script speaks of. */
+export const idleMemoryBytes = 16 * 1024 * 1024;
+/** What a node under memory or disk pressure is said to have left, and its thresholds: the kubelet's defaults (100Mi; 10 % of the disk). */
+export const memoryThresholdBytes = 100 * 1024 * 1024;
+export const diskBytes = 100 * 1024 * 1024 * 1024;
