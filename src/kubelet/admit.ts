@@ -1,8 +1,9 @@
 /**
  * May this Pod run here at all? The scheduler has asked before, but a Pod can name its node itself, two schedulers can race, and the node
- * may have run short since. Reasons and messages are the kubelet's: `OutOfcpu`, `OutOfmemory`, `OutOfpods`, `NodePorts`, `NodeAffinity`,
- * and `Evicted` while the node is under pressure. Pure.
- * Rules: Kubernetes documentation, "Resource Management", "Node-pressure Eviction / Node conditions".
+ * may have run short since. Reasons and messages are the kubelet's, in the order in which it looks: `Evicted` while the node is under
+ * pressure, `UnexpectedAdmissionError` where devices are missing, `OutOfpods`, `OutOfcpu`, `OutOfmemory`, `NodeAffinity`, `NodePorts`,
+ * `TaintToleration`. Pure.
+ * Rules: Kubernetes documentation, "Resource Management", "Node-pressure Eviction / Node conditions", "Device Plugins", "Taints and Tolerations".
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { type LabelRequirement, matchesLabels } from '#base/selectors.ts';
@@ -17,8 +18,8 @@ export type Demand = ReadonlyMap<string, number>;
 /** What a Pod takes of its node, or several together. */
 export interface PodDemand { pods: number; resources: Demand; hostPorts: readonly string[] }
 
-/** What the node has to give and what it is. Resources without an entry are somebody else's to count; labels that are not known are not asked for. */
-export interface NodeRoom { name: string; labels: Readonly<Record<string, string>> | undefined; pods: number; allocatable: Demand; pressure: Pressure }
+/** What the node has to give and what it is. Resources without an entry are somebody else's to count; labels and taints that are not known are not asked for. */
+export interface NodeRoom { name: string; labels: Readonly<Record<string, string>> | undefined; taints: readonly Json[] | undefined; pods: number; allocatable: Demand; pressure: Pressure }
 
 function requestsOf(container: Json): Map<string, number> {
   const requests = new Map<string, number>();
@@ -96,34 +97,61 @@ function matchesNode(pod: KubeObject, { labels, name }: NodeRoom): boolean {
     && matchesLabels(requirementsOf(matchExpressions), labels) && matchesLabels(requirementsOf(matchFields), { 'metadata.name': name }));
 }
 
-function underPressure(pod: KubeObject, pressure: Pressure): Refusal | undefined {
-  if ((!pressure.disk && !pressure.memory) || isCritical(pod)) return undefined;
-  const refuse = (condition: string): Refusal => ({ reason: 'Evicted', message: `Pod was rejected: The node had condition: [${condition}]. ` });
-  if (pressure.disk) return refuse('DiskPressure');
-  const tolerates = (pod.spec.tolerations ?? []).some(({ key, operator, effect }: Json) => (key === 'node.kubernetes.io/memory-pressure' || (key === undefined && operator === 'Exists')) && (effect === undefined || effect === 'NoSchedule'));
-  return qosClassOf(pod) === 'BestEffort' && !tolerates ? refuse('MemoryPressure') : undefined;
+/** Of a toleration and a taint; the seconds for which it is tolerated do not matter here. */
+function tolerates({ key, operator, value, effect }: Json, taint: Json): boolean {
+  if (effect !== undefined && effect !== '' && effect !== taint.effect) return false;
+  if (key === undefined || key === '') return operator === 'Exists';
+  return key === taint.key && (operator === 'Exists' || (value ?? '') === (taint.value ?? ''));
 }
 
-/** `taken`: by the Pods that hold their place on the node; those that have ended do not. */
-export function admitPod(pod: KubeObject, own: PodDemand, taken: PodDemand, room: NodeRoom): Refusal | undefined {
-  const refused = underPressure(pod, room.pressure);
-  if (refused !== undefined) return refused;
-  if (!matchesNode(pod, room)) return { reason: 'NodeAffinity', message: "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector" };
+function isTolerated(pod: KubeObject, taint: Json): boolean {
+  return ((pod.spec.tolerations ?? []) as Json[]).some((toleration) => tolerates(toleration, taint));
+}
+
+function underPressure(pod: KubeObject, pressure: Pressure): Refusal | undefined {
+  if ((!pressure.disk && !pressure.memory) || isCritical(pod)) return undefined;
+  const isSpared = !pressure.disk && (qosClassOf(pod) !== 'BestEffort' || isTolerated(pod, { key: 'node.kubernetes.io/memory-pressure', effect: 'NoSchedule' }));
+  if (isSpared) return undefined;
+  const conditions = [...(pressure.memory ? ['MemoryPressure'] : []), ...(pressure.disk ? ['DiskPressure'] : [])];
+  return rejected('Evicted', `The node had condition: [${conditions.join(' ')}]. `);
+}
+
+function rejected(reason: string, message: string): Refusal {
+  return { reason, message: `Pod was rejected: ${message}` };
+}
+
+/** Resources of device plugins; they are allotted before all others are counted. */
+function isDevice(resource: string): boolean {
+  return resource.includes('/') && !resource.includes('kubernetes.io/');
+}
+
+function shortOf(own: PodDemand, taken: PodDemand, room: NodeRoom): Refusal | undefined {
   const outOf = (resource: string, want: number, have: number, capacity: number): Refusal => {
     const scale = resource === 'cpu' ? 1000 : 1;
-    return { reason: `OutOf${resource}`, message: `Pod was rejected: Node didn't have enough resource: ${resource}, requested: ${Math.round(want * scale)}, used: ${Math.round(have * scale)}, capacity: ${Math.round(capacity * scale)}` };
+    return rejected(`OutOf${resource}`, `Node didn't have enough resource: ${resource}, requested: ${Math.round(want * scale)}, used: ${Math.round(have * scale)}, capacity: ${Math.round(capacity * scale)}`);
   };
-  if (taken.pods >= room.pods) return outOf('pods', 1, taken.pods, room.pods);
+  let first: Refusal | undefined = taken.pods >= room.pods ? outOf('pods', 1, taken.pods, room.pods) : undefined;
   for (const [resource, want] of own.resources) {
     const capacity = room.allocatable.get(resource);
     if (want === 0 || capacity === undefined) continue;
     const have = taken.resources.get(resource) ?? 0;
     // Sums of decimal fractions may be off in the last place.
-    if (have + want > capacity + 1e-9) return outOf(resource, want, have, capacity);
+    if (have + want <= capacity + 1e-9) continue;
+    if (isDevice(resource)) return rejected('UnexpectedAdmissionError', `Allocate failed due to requested number of devices unavailable for ${resource}. Requested: ${want}, Available: ${Math.max(0, capacity - have)}, which is unexpected`);
+    first ??= outOf(resource, want, have, capacity);
   }
+  return first;
+}
+
+/** `taken`: by the Pods that hold their place on the node; those that have ended do not. */
+export function admitPod(pod: KubeObject, own: PodDemand, taken: PodDemand, room: NodeRoom): Refusal | undefined {
+  const refused = underPressure(pod, room.pressure) ?? shortOf(own, taken, room);
+  if (refused !== undefined) return refused;
+  if (!matchesNode(pod, room)) return rejected('NodeAffinity', "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector");
   if (own.hostPorts.length > 0) {
     const ports = new Set(taken.hostPorts);
-    if (own.hostPorts.some((port) => ports.has(port))) return { reason: 'NodePorts', message: "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports" };
+    if (own.hostPorts.some((port) => ports.has(port))) return rejected('NodePorts', "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports");
   }
-  return undefined;
+  const untolerated = (room.taints ?? []).some((taint) => taint.effect === 'NoExecute' && !isTolerated(pod, taint));
+  return untolerated ? rejected('TaintToleration', "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate") : undefined;
 }

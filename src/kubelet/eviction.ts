@@ -4,6 +4,7 @@
  * first, then by priority, then by how far their use exceeds the request. System-critical Pods are not chosen.
  */
 import type { KubeObject } from '#base/objects.ts';
+import { formatQuantity } from '#base/quantity.ts';
 import { isCritical } from './admit.ts';
 
 export interface EvictionCandidate {
@@ -23,10 +24,13 @@ export function rankForEviction<T extends EvictionCandidate>(candidates: readonl
   return candidates.filter(({ pod }) => !isCritical(pod)).sort((a, b) => exceeds(a) - exceeds(b) || (a.pod.spec.priority ?? 0) - (b.pod.spec.priority ?? 0) || (b.usage - b.request) - (a.usage - a.request));
 }
 
-const kibibytes = (bytes: number): string => `${Math.round(bytes / 1024)}Ki`;
+/** Bytes as a quantity prints them: `100Mi`, `0`. */
+const quantity = (bytes: number): string => formatQuantity({ nano: BigInt(Math.round(bytes)) * 1_000_000_000n, format: 'BinarySI' });
+/** Usage as the kubelet measures it: in whole KiB. */
+const kibibytes = (bytes: number): string => (bytes === 0 ? '0' : `${Math.round(bytes / 1024)}Ki`);
 
 /** The message of an evicted Pod and of its event. Amounts in bytes. */
 export function evictionMessage(resource: Starved, thresholdBytes: number, availableBytes: number, { containers }: EvictionCandidate): string {
-  const larger = containers.filter(({ usage, request }) => usage > request).map(({ name, usage, request }) => `Container ${name} was using ${kibibytes(usage)}, request is ${request === 0 ? '0' : kibibytes(request)}, has larger consumption of ${resource}. `);
-  return `The node was low on resource: ${resource}. Threshold quantity: ${thresholdBytes}, available: ${kibibytes(availableBytes)}. ${larger.join('')}`;
+  const larger = containers.filter(({ usage, request }) => usage > request).map(({ name, usage, request }) => `Container ${name} was using ${kibibytes(usage)}, request is ${quantity(request)}, has larger consumption of ${resource}. `);
+  return `The node was low on resource: ${resource}. Threshold quantity: ${quantity(thresholdBytes)}, available: ${kibibytes(availableBytes)}. ${larger.join('')}`;
 }

@@ -34,21 +34,21 @@ export interface ImageBackOff { delayMs: number; untilMs: number; message: strin
 
 type EventArguments = [type: 'Normal' | 'Warning', reason: string, message: string];
 /** What to do about an image, with what to tell users; `wait` is thrown. */
-export type ImagePlan = { action: 'use' | 'pull'; event: EventArguments } | { action: 'wait'; event: EventArguments; error: WaitingError };
+export type ImagePlan = { events: EventArguments[] } & ({ action: 'use' | 'pull' } | { action: 'wait'; error: WaitingError });
 
 /** Pure: `isPresent` on this node, `backOff` after a pull that failed. */
 export function planImage(container: Json, isPresent: boolean, backOff: ImageBackOff | undefined, nowMs: number): ImagePlan {
   const image: string = container.image;
   const policy = pullPolicyOf(container);
-  if (isPresent && policy !== 'Always') return { action: 'use', event: ['Normal', 'Pulled', `Container image "${image}" already present on machine`] };
+  if (isPresent && policy !== 'Always') return { action: 'use', events: [['Normal', 'Pulled', `Container image "${image}" already present on machine`]] };
   if (policy === 'Never') {
     const text = `Container image "${image}" is not present with pull policy of Never`;
-    return { action: 'wait', event: ['Warning', 'ErrImageNeverPull', text], error: new WaitingError('ErrImageNeverPull', text) };
+    return { action: 'wait', events: [['Warning', 'ErrImageNeverPull', text], ['Warning', 'Failed', 'Error: ErrImageNeverPull']], error: new WaitingError('ErrImageNeverPull', text) };
   }
   if (backOff !== undefined && nowMs < backOff.untilMs) {
-    return { action: 'wait', event: ['Normal', 'BackOff', `Back-off pulling image "${image}"`], error: new WaitingError('ImagePullBackOff', `Back-off pulling image "${image}": ${backOff.message}`, backOff.untilMs - nowMs) };
+    return { action: 'wait', events: [['Normal', 'BackOff', `Back-off pulling image "${image}"`], ['Warning', 'Failed', 'Error: ImagePullBackOff']], error: new WaitingError('ImagePullBackOff', `Back-off pulling image "${image}": ${backOff.message}`, backOff.untilMs - nowMs) };
   }
-  return { action: 'pull', event: ['Normal', 'Pulling', `Pulling image "${image}"`] };
+  return { action: 'pull', events: [['Normal', 'Pulling', `Pulling image "${image}"`]] };
 }
 
 export function pulledEvent(image: string, tookMs: number, sizeBytes: number): EventArguments {
@@ -100,7 +100,7 @@ export function createImageManager(options: { engine: Engine; clock: Clock; cred
       const key = `${pod.metadata.uid}/${image}`;
       const backOff = backOffs.get(key);
       const plan = planImage(container, found !== undefined, backOff, clock.now());
-      events.event(...plan.event, container.name);
+      for (const event of plan.events) events.event(...event, container.name);
       if (plan.action === 'wait') throw plan.error;
       if (plan.action === 'use') return found!;
       const startedMs = clock.monotonic();

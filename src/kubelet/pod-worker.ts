@@ -506,7 +506,7 @@ export class PodWorker {
     this.#events.event('Normal', 'DeadlineExceeded', 'Pod was active on the node longer than the specified deadline');
     const observed = await this.#observe();
     await this.#killAll(this.#graceSeconds() * 1000, observed);
-    await this.#report(await this.#observe(), undefined, undefined, { reason: 'DeadlineExceeded', message: 'Pod was active on the node longer than the specified deadline' });
+    await this.#report(await this.#observe(), undefined, undefined, { reason: 'DeadlineExceeded', message: 'Pod was active on the node longer than the specified deadline' }, true);
     this.#again = true;
   }
 

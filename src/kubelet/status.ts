@@ -198,6 +198,6 @@ export function podStatus(input: StatusInput): Json {
   const ephemeral: Json[] = pod.spec.ephemeralContainers ?? [];
   if (ephemeral.length > 0) status.ephemeralContainerStatuses = ephemeral.map((container) => containerStatus(input, container, false, true));
   if (input.podIp !== '') { status.podIP = input.podIp; status.podIPs = [{ ip: input.podIp }]; }
-  if (input.refused !== undefined) { status.reason = input.refused.reason; status.message = input.refused.message; if (observed.size === 0) { delete status.containerStatuses; delete status.initContainerStatuses; } }
+  if (input.refused !== undefined) { status.reason = input.refused.reason; status.message = input.refused.message; if (observed.size === 0 && pod.status?.containerStatuses === undefined) { delete status.containerStatuses; delete status.initContainerStatuses; } }
   return status;
 }

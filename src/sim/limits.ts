@@ -17,6 +17,12 @@ export const referencesRememberedMax = 1_000;
 export const endSeenMs = 1_000;
 /** Memory of a container that no script speaks of. */
 export const idleMemoryBytes = 16 * 1024 * 1024;
-/** What a node under memory or disk pressure is said to have left, and its thresholds: the kubelet's defaults (100Mi; 10 % of the disk). */
-export const memoryThresholdBytes = 100 * 1024 * 1024;
+/** A node's disk, and what it is short of when less is left: the kubelet's defaults (100Mi of memory, 10 % of the disk). */
 export const diskBytes = 100 * 1024 * 1024 * 1024;
+export const memoryThresholdBytes = 100 * 1024 * 1024;
+export const diskThresholdBytes = diskBytes / 10;
+/** A healthy server stops this soon after the signal; and it gets this long for it whatever its preStop hook has used up of the grace period. */
+export const stopMsDefault = 100;
+export const signalGraceMinMs = 2_000;
+/** What a full disk answers to whoever writes. */
+export const diskFullProblem = 'write /var/lib/tiphys: no space left on device';

@@ -33,6 +33,9 @@ export class NodeImages {
     return tookMs;
   }
 
+  /** A pull has failed. */
+  remove(image: string): void { this.#images.delete(image); }
+
   /** The machine went down. */
   forgetPulls(nowMs: number): void {
     for (const [name, { readyMs }] of this.#images) if (readyMs > nowMs) this.#images.delete(name);

@@ -5,6 +5,7 @@ import type { KubeObject } from '#base/objects.ts';
 import { indexes, type Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { Heartbeats } from '#controllers/node-lifecycle.ts';
+import { type Duration, durationMs } from './duration.ts';
 import { References } from './references.ts';
 import { type Fleet, type NodeDependencies, type NodeSnapshot, SimNode, type SimNodeState } from './sim-node.ts';
 import type { SimPod } from './sim-pod.ts';
@@ -69,11 +70,18 @@ export class SimNodes implements AsyncDisposable, Heartbeats, Fleet {
   heal(name: string): void { this.#of(name).heal(); }
   /** A running container of a Pod dies with this code. */
   crashPod(namespace: string, name: string, exitCode = 1): void { this.find(`${namespace}/${name}`)?.crash(exitCode); }
-  /** The node's clock is off by this many milliseconds from now on (0: right again): its Leases and the times it reports are. */
-  skewClock(name: string, ms: number): void { this.#of(name).skewMs = ms; }
-  /** Every image pull on the node takes this much longer from now on (0: as ever). */
-  slowPulls(name: string, ms: number): void { this.#of(name).pullDelayMs = ms; }
-  /** The node's disk is full: DiskPressure, unused images go, new Pods are refused (`Evicted`), and every 10 s one Pod is evicted. */
+  /** The node's clock is off by this many milliseconds from now on, behind when negative (0: right again): its Leases and the times it reports are. */
+  skewClock(name: string, ms: number): void {
+    if (!Number.isFinite(ms)) throw new Error(`not a number of milliseconds: ${ms}`);
+    this.#of(name).skewClock(ms);
+  }
+  /** Every image pull on the node takes this much longer from now on (0: as ever); those on their way are not changed. */
+  slowPulls(name: string, delay: Duration): void {
+    const ms = durationMs(delay);
+    if (!Number.isFinite(ms) || ms < 0) throw new Error(`a pull cannot take ${ms} ms longer`);
+    this.#of(name).pullDelayMs = ms;
+  }
+  /** The node's disk is full: DiskPressure, unused images go, image pulls fail, new Pods are refused (`Evicted`), and every 10 s one Pod is evicted. */
   fillDisk(name: string): void { this.#of(name).starve('ephemeral-storage'); }
   /** There is room again; the condition holds for 5 minutes more, as a kubelet's does. */
   freeDisk(name: string): void { this.#of(name).relieve('ephemeral-storage'); }

@@ -39,9 +39,9 @@ export interface PodScript {
   imagePullFails?: boolean;
   /** The containers cannot be made, for this reason (CreateContainerConfigError): tried again every few seconds. */
   cannotCreate?: string;
-  /** How long a container takes to stop after the signal; never beyond the grace period, then it is killed (137). */
+  /** How long a container takes to stop after the signal, 100 ms when absent; never beyond the grace period, then it is killed (137). After a failed probe, a container without this hangs: it does not hear the signal. */
   stopAfter?: Duration;
-  /** Exit code when it is told to stop; 0 when absent, and 137 after a failed probe: what hangs does not hear the signal. */
+  /** Exit code when it stops in time; 0 when absent. */
   stopExitCode?: number;
   /** Init containers take this long each … */
   initAfter?: Duration;
@@ -60,7 +60,7 @@ export interface ScriptRule { selector?: string; namespace?: string; script: Scr
 
 /** Times of one container run in milliseconds from its start, and codes. */
 export interface ResolvedScript {
-  startedMs: number; readyMs: number; unreadyMs: number | undefined; exitMs: number | undefined; exitCode: number; stopMs: number; stopExitCode: number | undefined;
+  startedMs: number; readyMs: number; unreadyMs: number | undefined; exitMs: number | undefined; exitCode: number;
   initMs: number; initExitCode: number; oomMs: number | undefined; livenessMs: number | undefined; script: PodScript;
 }
 
@@ -105,7 +105,7 @@ export class Scripts {
     return {
       readyMs, startedMs: script.startedAfter === undefined ? readyMs : durationMs(script.startedAfter), unreadyMs: optionalMs(script.readinessFailsAfter),
       exitMs: exits ? durationMs(script.exitAfter!) : undefined, exitCode: script.failures === undefined ? (script.exitCode ?? 0) : failing ? (script.exitCode ?? 1) : 0,
-      stopMs: durationMs(script.stopAfter ?? 100), stopExitCode: script.stopExitCode, initMs: durationMs(script.initAfter ?? 100), initExitCode: script.initExitCode ?? 0,
+      initMs: durationMs(script.initAfter ?? 100), initExitCode: script.initExitCode ?? 0,
       oomMs: script.leakBytesPerSecond === undefined || limit === 0 ? undefined : (limit / script.leakBytesPerSecond) * 1000, livenessMs: optionalMs(script.livenessFailsAfter), script,
     };
   }

@@ -11,19 +11,21 @@ import { type Informer, type InformerFactory, keyOf } from '#client/informer.ts'
 import { kinds } from '#client/kinds.ts';
 import { conditionOf } from '#controllers/pods.ts';
 import { admitPod, type PodDemand, sumOfDemands } from '#kubelet/admit.ts';
-import { evictionMessage, rankForEviction, type Starved } from '#kubelet/eviction.ts';
-import { evictionIntervalMs, leaseDurationSeconds, leaseRenewMs, pressureTransitionMs } from '#kubelet/limits.ts';
+import type { Starved } from '#kubelet/eviction.ts';
+import { leaseDurationSeconds, leaseRenewMs } from '#kubelet/limits.ts';
 import { nodeConditions, type Pressure } from '#kubelet/node-status.ts';
 import { amount } from '#kubelet/qos.ts';
 import type { Refusal } from '#kubelet/status.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random, Timer } from '#os/clock.ts';
 import { type Duration, durationMs } from './duration.ts';
-import { diskBytes, memoryThresholdBytes } from './limits.ts';
+import { diskBytes, diskFullProblem } from './limits.ts';
 import { imageSizeBytes, NodeImages } from './node-images.ts';
+import { NodePressure } from './node-pressure.ts';
 import type { Scripts } from './pod-script.ts';
 import type { References } from './references.ts';
 import { SimPod } from './sim-pod.ts';
+import { StatusWriter } from './status-writer.ts';
 
 export interface NodeOptions {
   name?: string;
@@ -41,6 +43,8 @@ export interface NodeOptions {
   /** How far this node's clock is off. */
   clockSkew?: Duration;
 }
+
+const noPressure: Pressure = Object.freeze({ disk: false, memory: false });
 
 /** What a copy of a node starts from: its options and the faults it is under. */
 export interface NodeSnapshot extends NodeOptions { isDown?: boolean; isCut?: boolean; starved?: readonly Starved[]; pressure?: Pressure }
@@ -74,11 +78,8 @@ export class SimNode implements SimNodeState {
   isConnected = true;
   skewMs: number;
   pullDelayMs: number;
-  /** What it is short of right now, and what its conditions say, which is longer. */
-  readonly starved = new Set<Starved>();
-  pressure: Pressure = { disk: false, memory: false };
-  readonly #pressureTimers = new Map<Starved, Timer>();
-  #evictionTimer: Timer | undefined;
+  readonly #pressure: NodePressure;
+  readonly #statuses: StatusWriter;
   #leaseTimer: Timer | undefined;
   /** When in each period the Lease falls due. */
   #phaseMs = 0;
@@ -88,11 +89,8 @@ export class SimNode implements SimNodeState {
   /** What all of `running` would take together, ended Pods included: enough to see that there is room. */
   #taken: PodDemand = { pods: 0, resources: new Map(), hostPorts: [] };
   readonly #ips = new Set<string>();
-  readonly #dirty = new Set<SimPod>();
-  readonly #gone = new Set<SimPod>();
-  readonly #writing = new Set<SimPod>();
 
-  constructor(fleet: Fleet, index: number, { isDown: _down, isCut: _cut, starved = [], pressure, ...options }: NodeSnapshot) {
+  constructor(fleet: Fleet, index: number, { isDown: _down, isCut: _cut, starved = [], pressure = noPressure, ...options }: NodeSnapshot) {
     this.#fleet = fleet;
     this.index = index;
     this.options = options;
@@ -105,17 +103,26 @@ export class SimNode implements SimNodeState {
     this.#amounts = { cpu, memory, pods: String(pods), 'ephemeral-storage': String(diskBytes), ...extended };
     this.#allocatable = new Map(Object.entries(this.#amounts).map(([name, value]) => [name, amount(value) ?? 0]));
     this.#recorder = fleet.deps.events ? createEventRecorder({ ...fleet.deps, component: 'kubelet', host: this.name }) : undefined;
-    if (pressure !== undefined) this.pressure = pressure;
-    for (const resource of starved) this.starved.add(resource);
+    this.#statuses = new StatusWriter(fleet.deps, () => this.#acts);
+    this.#pressure = this.#makePressure(starved, pressure);
+  }
+
+  #makePressure(starved: readonly Starved[], conditions: Pressure): NodePressure {
+    const [isUp, isStopped] = [(): boolean => this.isUp, (): boolean => this.#fleet.isStopped];
+    return new NodePressure({
+      clock: this.#fleet.deps.clock, images: this.images, running: this.running, get isUp() { return isUp(); }, get isStopped() { return isStopped(); },
+      report: () => { this.#report(); }, evicted: ({ pod }, message) => { this.#recorder?.event(pod, 'Warning', 'Evicted', message); },
+    }, starved, conditions);
   }
 
   get pods(): readonly string[] { return [...this.running.keys()]; }
+  get pressure(): Pressure { return this.#pressure.conditions; }
   get #acts(): boolean { return this.isUp && this.isConnected && !this.#fleet.isStopped; }
   #now(): number { return this.#fleet.deps.clock.now() + this.skewMs; }
 
   /** As its copy would have to start. */
   snapshot(): NodeSnapshot {
-    return { ...this.options, name: this.name, clockSkew: this.skewMs, pullDelay: this.pullDelayMs, images: this.images.names(this.#fleet.deps.clock.now()), isDown: !this.isUp, isCut: !this.isConnected, starved: [...this.starved], pressure: this.pressure };
+    return { ...this.options, name: this.name, clockSkew: this.skewMs, pullDelay: this.pullDelayMs, images: this.images.names(this.#fleet.deps.clock.now()), isDown: !this.isUp, isCut: !this.isConnected, starved: this.#pressure.starved, pressure: this.pressure };
   }
 
   // ---- the Node and its Lease ---------------------------------------------------------------------------------
@@ -147,8 +154,7 @@ export class SimNode implements SimNodeState {
     // Leases of many nodes must not fall due at one instant.
     this.#phaseMs = (clock.monotonic() + Math.floor(this.#fleet.deps.random.float() * leaseRenewMs)) % leaseRenewMs;
     this.heartbeatsChanged();
-    if (this.starved.size > 0) this.#watchPressure();
-    this.#endPressureLater();
+    this.#pressure.begin();
   }
 
   get isBeating(): boolean { return this.#acts && this.#fleet.isQuiet; }
@@ -220,7 +226,7 @@ export class SimNode implements SimNodeState {
     if (held !== undefined && held.pod.metadata.uid === pod.metadata.uid) {
       held.update(pod);
       // Somebody else marked it not ready (this node was thought lost), or a readiness gate changed.
-      if (held.pod === pod && held.disagreesWith(pod)) this.#onChanged(held);
+      if (held.pod === pod && held.disagreesWith(pod)) this.#statuses.changed(held);
       return;
     }
     if (held !== undefined) this.#drop(key, held);
@@ -236,8 +242,8 @@ export class SimNode implements SimNodeState {
     const of = (name: string): number => this.#allocatable.get(name)!;
     return new SimPod(pod, {
       clock, random, scripts, recorder: this.#recorder, references: this.#fleet.references, images: this.images, hostIp: this.hostIp, allocatable: { cpu: of('cpu'), memory: of('memory'), ephemeralStorage: of('ephemeral-storage') },
-      skewMs: () => this.skewMs, pullDelayMs: () => this.pullDelayMs, allocateIp: () => this.#allocateIp(),
-      changed: (which) => { this.#onChanged(which); }, stopped: (which) => { this.#gone.add(which); this.#flush(which); }, starved: () => { this.#onStarved(); },
+      skewMs: () => this.skewMs, pullDelayMs: () => this.pullDelayMs, diskProblem: () => (this.#pressure.isShortOf('ephemeral-storage') ? diskFullProblem : undefined), allocateIp: () => this.#allocateIp(),
+      changed: (which) => { this.#statuses.changed(which); }, stopped: (which) => { this.#statuses.stopped(which); }, starved: () => { this.#pressure.peak(); },
     });
   }
 
@@ -264,7 +270,8 @@ export class SimNode implements SimNodeState {
 
   /** Why the Pod may not run here; undefined when it may. */
   #admit(pod: SimPod): Refusal | undefined {
-    const room = { name: this.name, labels: this.#self()?.metadata.labels ?? {}, pods: this.#allocatable.get('pods')!, allocatable: this.#allocatable, pressure: this.pressure };
+    const self = this.#self();
+    const room = { name: this.name, labels: self?.metadata.labels ?? {}, taints: self?.['spec']?.taints ?? [], pods: this.#allocatable.get('pods')!, allocatable: this.#allocatable, pressure: this.pressure };
     if (admitPod(pod.pod, pod.demand, this.#taken, room) === undefined) return undefined;
     return admitPod(pod.pod, pod.demand, sumOfDemands([...this.running.values()].filter(({ isFinished }) => !isFinished).map(({ demand }) => demand)), room);
   }
@@ -286,66 +293,6 @@ export class SimNode implements SimNodeState {
       this.#ips.add(ip);
       return ip;
     }
-  }
-
-  #onChanged(which: SimPod): void {
-    this.#dirty.add(which);
-    this.#flush(which);
-  }
-
-  /** Writes a Pod's status; one write at a time per Pod, the newest state each. */
-  #flush(which: SimPod): void {
-    if (this.#writing.has(which) || !this.#acts) return;
-    this.#writing.add(which);
-    void this.#write(which);
-  }
-
-  async #write(which: SimPod): Promise<void> {
-    // What changes on one turn is one write.
-    await undefined;
-    try {
-      await this.#writeAll(which);
-    } finally {
-      this.#writing.delete(which);
-      // What changed while this came to its end.
-      if ((this.#dirty.has(which) || this.#gone.has(which)) && this.#acts) this.#flush(which);
-    }
-  }
-
-  async #writeAll(which: SimPod): Promise<void> {
-    const { client, clock, log } = this.#fleet.deps;
-    while ((this.#dirty.has(which) || this.#gone.has(which)) && this.#acts) {
-      this.#dirty.delete(which);
-      const isGone = this.#gone.has(which);
-      const { name, namespace, uid, resourceVersion } = which.pod.metadata;
-      try {
-        // Conditions of others are kept as this Pod's newest known version has them, so it must be the newest.
-        which.update(await client.update(kinds.Pod, { apiVersion: 'v1', kind: 'Pod', metadata: { name: name!, namespace: namespace!, uid: uid!, resourceVersion: resourceVersion! }, status: which.status() }, { subresource: 'status' }));
-        if (!isGone) continue;
-        await client.delete(kinds.Pod, name!, namespace, { gracePeriodSeconds: 0, preconditions: { uid: uid! } });
-        this.#gone.delete(which);
-      } catch (error) {
-        if (isReason(error, 'NotFound')) { this.#gone.delete(which); return; }
-        this.#dirty.add(which);
-        if (isReason(error, 'Conflict') && (await this.#catchUpWith(which))) continue;
-        if (!isReason(error, 'ServiceUnavailable', 'Timeout', 'ServerTimeout', 'Conflict')) log.warn('pod status not written', { pod: keyOf(which.pod), error });
-        await clock.sleep(1_000);
-      }
-    }
-  }
-
-  /** Reads a Pod that changed before the node could write. False when that cannot be done now. */
-  async #catchUpWith(which: SimPod): Promise<boolean> {
-    const { name, namespace, uid } = which.pod.metadata;
-    try {
-      const current = await this.#fleet.deps.client.get(kinds.Pod, name!, namespace);
-      if (current.metadata.uid === uid) { which.update(current); return true; }
-    } catch (error) {
-      if (!isReason(error, 'NotFound')) return false;
-    }
-    this.#dirty.delete(which);
-    this.#gone.delete(which);
-    return true;
   }
 
   // ---- faults -------------------------------------------------------------------------------------------------
@@ -394,72 +341,23 @@ export class SimNode implements SimNodeState {
       this.#drop(key, held);
     }
     for (const pod of present.values()) this.see(pod);
-    for (const held of this.running.values()) this.#onChanged(held);
+    for (const held of this.running.values()) this.#statuses.changed(held);
   }
 
-  // ---- pressure -----------------------------------------------------------------------------------------------
-
-  /** The node runs short of something until `relieve`: it says so, refuses new Pods and evicts one Pod after the other. */
-  starve(resource: Starved): void {
-    if (this.starved.has(resource)) return;
-    this.starved.add(resource);
-    this.#setPressure(resource, true);
-    if (resource === 'ephemeral-storage') this.images.keepOnly(new Set([...this.running.values()].filter(({ isFinished }) => !isFinished).flatMap((pod) => pod.images())));
-    this.#watchPressure();
+  /** The node's clock is off by this much from now on. */
+  skewClock(ms: number): void {
+    const jumpMs = ms - this.skewMs;
+    this.skewMs = ms;
+    for (const pod of this.running.values()) pod.shiftClock(jumpMs);
   }
 
-  relieve(resource: Starved): void {
-    this.starved.delete(resource);
-    this.#endPressureLater();
-  }
-
-  #setPressure(resource: Starved, holds: boolean): void {
-    this.pressure = resource === 'memory' ? { ...this.pressure, memory: holds } : { ...this.pressure, disk: holds };
-    this.#pressureTimers.get(resource)?.cancel();
-    this.#pressureTimers.delete(resource);
-    this.#report();
-  }
-
-  /** Conditions fall back only after a while without a sign of what they say. */
-  #endPressureLater(): void {
-    for (const [resource, holds] of [['memory', this.pressure.memory], ['ephemeral-storage', this.pressure.disk]] as const) {
-      if (!holds || this.starved.has(resource) || this.#pressureTimers.has(resource)) continue;
-      this.#pressureTimers.set(resource, this.#fleet.deps.clock.setTimer(pressureTransitionMs, () => this.#setPressure(resource, false)));
-    }
-  }
-
-  #watchPressure(): void {
-    this.#evictionTimer?.cancel();
-    this.#evictionTimer = this.#fleet.deps.clock.setTimer(evictionIntervalMs, () => {
-      if (this.starved.size === 0) return;
-      // Memory first, as the kubelet looks at it first.
-      if (this.isUp) this.#evictOne(this.starved.has('memory') ? 'memory' : 'ephemeral-storage');
-      this.#watchPressure();
-    });
-  }
-
-  /** A leak has come to its end: the first to be evicted goes at once, and the node has memory again. */
-  #onStarved(): void {
-    this.#setPressure('memory', true);
-    this.#evictOne('memory');
-    this.#endPressureLater();
-  }
-
-  #evictOne(resource: Starved): void {
-    const candidates = [...this.running.values()].filter((pod) => !pod.isFinished && !pod.isStopping).map((which) => {
-      const containers = resource === 'memory' ? which.memoryUse() : [];
-      const sum = (of: (each: { usage: number; request: number }) => number): number => containers.reduce((total, each) => total + of(each), 0);
-      return { which, pod: which.pod, usage: sum(({ usage }) => usage), request: resource === 'memory' ? sum(({ request }) => request) : (which.demand.resources.get(resource) ?? 0), containers };
-    });
-    const first = rankForEviction(candidates)[0];
-    if (first === undefined) return;
-    const message = resource === 'memory' ? evictionMessage(resource, memoryThresholdBytes, 0, first) : evictionMessage(resource, diskBytes / 10, 0, first);
-    this.#recorder?.event(first.pod, 'Warning', 'Evicted', message);
-    first.which.fail({ reason: 'Evicted', message, disrupted: true }, 0);
-  }
+  /** The node runs short of something until `relieve`. */
+  starve(resource: Starved): void { this.#pressure.starve(resource); }
+  relieve(resource: Starved): void { this.#pressure.relieve(resource); }
 
   stop(): void {
-    for (const timer of [this.#leaseTimer, this.#evictionTimer, ...this.#pressureTimers.values()]) timer?.cancel();
+    this.#leaseTimer?.cancel();
+    this.#pressure.stop();
     for (const pod of this.running.values()) pod.dispose();
   }
 }

@@ -10,19 +10,20 @@
 import type { Json, KubeObject } from '#base/objects.ts';
 import { type EventRecorder, referenceTo } from '#client/events.ts';
 import { type PodDemand, podDemandOf } from '#kubelet/admit.ts';
-import { type ImageBackOff, invalidImageName, planFailedPull, planImage, pulledEvent, WaitingError } from '#kubelet/images.ts';
-import { syncErrorRetryMaxMs, syncErrorRetryMs, terminationLogBytesMax, terminationLogLinesMax } from '#kubelet/limits.ts';
+import { terminationLogBytesMax, terminationLogLinesMax } from '#kubelet/limits.ts';
 import { addEphemeral, isSidecar, memoryFromStatus, memoryOf, type Memory, newBackOffs, planPod, type PodPlan } from '#kubelet/plan.ts';
 import { amount } from '#kubelet/qos.ts';
 import { backOffMessage, podStatus, type Refusal, unmetGates } from '#kubelet/status.ts';
 import type { Clock, Random } from '#os/clock.ts';
+import { ContainerStarter } from './container-starter.ts';
 import { durationMs } from './duration.ts';
 import { endSeenMs, idleMemoryBytes, logLinesMax } from './limits.ts';
-import { imageNameProblem, imageSizeBytes, type NodeImages } from './node-images.ts';
+import type { NodeImages } from './node-images.ts';
 import type { ContainerContext, ResolvedScript, Scripts } from './pod-script.ts';
 import { probeFailure } from './probe-times.ts';
-import { hasReferences, type References, volumeNeeds } from './references.ts';
-import { attemptsFromStatus, type Ending, type SimAttempt, SimRuntime, type Timers } from './sim-runtime.ts';
+import type { References } from './references.ts';
+import { attemptsFromStatus, type Ending, type SimAttempt, SimRuntime } from './sim-runtime.ts';
+import type { Timers } from './timers.ts';
 
 export interface SimPodHost {
   clock: Clock;
@@ -38,6 +39,8 @@ export interface SimPodHost {
   skewMs(): number;
   /** Each pull takes this long more. */
   pullDelayMs(): number;
+  /** Why nothing can be written to the node's disk; undefined when it can. */
+  diskProblem(): string | undefined;
   allocateIp(): string;
   /** The status changed: write it. */
   changed(pod: SimPod): void;
@@ -55,17 +58,16 @@ export class SimPod {
   readonly #runtime: SimRuntime;
   readonly #timers: Timers;
   readonly #memory: Memory;
-  readonly #backOffs = new Map<string, ImageBackOff>();
+  readonly #starter: ContainerStarter;
   readonly #startMs: number;
   readonly logs = new Map<string, string[]>();
   #plan: PodPlan = nothingPlanned;
   #demand: PodDemand | undefined;
   #ip: string;
   #sandbox: boolean;
-  /** Volumes are there. */
-  #mounted = false;
-  #mountRetryMs = 0;
   #starting = false;
+  /** It was running when this node took it up: in a forked cluster, it may be stopping. */
+  readonly #isTakenOver: boolean;
   /** Told to go; by the cluster's clock. */
   #stopDueMs: number | undefined;
   /** The Pod fails by the node's will, once its containers have stopped. */
@@ -84,8 +86,14 @@ export class SimPod {
     this.#runtime = new SimRuntime({ clock: host.clock, now: () => this.#now(), nodeMemoryBytes: host.allocatable.memory, onEnding: (attempt, how) => this.#onEnding(attempt, how) }, attemptsFromStatus(pod, host.skewMs()));
     this.#timers = this.#runtime.timers;
     this.#ip = status.podIP ?? '';
+    this.#isTakenOver = !this.#runtime.isIdle;
     this.#sandbox = this.#ip !== '' && (pod['spec'].hostNetwork !== true || this.#runtime.attempts.size > 0);
-    this.#mounted = this.#runtime.attempts.size > 0;
+    const getPod = (): KubeObject => this.pod;
+    const getIp = (): string => this.#ip;
+    this.#starter = new ContainerStarter({
+      get pod() { return getPod(); }, get ip() { return getIp(); }, host, memory: this.#memory, timers: this.#timers, now: () => this.#now(),
+      scriptOf: (container, restartCount) => this.#script(container, restartCount).script, event: (...event) => { this.#event(...event); },
+    }, this.#runtime.attempts.size > 0);
     this.#startMs = status.startTime === undefined ? this.#now() : Date.parse(status.startTime);
   }
 
@@ -140,7 +148,7 @@ export class SimPod {
     const refused = this.#failed;
     return podStatus({
       pod: this.pod, observed: this.#runtime.attempts, memory: this.#memory, plan: this.#plan, podIp: this.pod['spec'].hostNetwork === true ? this.#host.hostIp : this.#ip, hostIp: this.#host.hostIp, nowMs: this.#now(),
-      sandboxReady: this.#sandbox && !this.#ended, startedAtMs: this.#startMs, terminal: this.#ended, ...(refused === undefined ? {} : { refused }),
+      sandboxReady: this.#sandbox && !this.#ended, startedAtMs: this.#startMs, terminal: this.#ended || refused !== undefined, ...(refused === undefined ? {} : { refused }),
     });
   }
 
@@ -168,9 +176,19 @@ export class SimPod {
       this.#probe(attempt);
     }
     if (this.pod['status']?.startTime === undefined) this.#host.changed(this);
+    this.#watchDeadline();
+    this.#pass();
+  }
+
+  #watchDeadline(): void {
     const { activeDeadlineSeconds } = this.pod['spec'];
     if (activeDeadlineSeconds !== undefined && !this.#isTerminal) this.#timers.set('deadline', this.#startMs + activeDeadlineSeconds * 1000 - this.#now(), () => this.#exceedDeadline());
-    this.#pass();
+  }
+
+  /** The node's clock has jumped: what the kubelet itself waits for takes as long as before. */
+  shiftClock(ms: number): void {
+    for (const remembered of this.#memory.values()) remembered.notBeforeMs += ms;
+    this.#starter.shiftClock(ms);
   }
 
   /** The node does not take the Pod. */
@@ -201,7 +219,9 @@ export class SimPod {
     const { generation } = this.pod.metadata;
     this.pod = pod;
     const isStopping = this.#stopDueMs !== undefined || this.#failed !== undefined;
-    if (pod.metadata.deletionTimestamp !== undefined || (!isStopping && (this.#isTerminal || pod.metadata.generation !== generation))) this.#pass();
+    const isChanged = !isStopping && pod.metadata.generation !== generation;
+    if (isChanged && pod.metadata.deletionTimestamp === undefined) this.#watchDeadline();
+    if (pod.metadata.deletionTimestamp !== undefined || isChanged || (!isStopping && this.#isTerminal)) this.#pass();
   }
 
   /** A container dies by itself: a fault. */
@@ -222,7 +242,8 @@ export class SimPod {
     this.#suspended = false;
     if (this.#ended) return;
     this.#runtime.lose();
-    for (const remembered of this.#memory.values()) Object.assign(remembered, { ready: false, started: false, killBecause: undefined });
+    this.#memory.clear();
+    this.#starter.forget();
     if (this.isFinished && this.pod.metadata.deletionTimestamp === undefined) return;
     if (this.#sandbox) this.#event('Normal', 'SandboxChanged', 'Pod sandbox changed, it will be killed and re-created.');
     this.#sandbox = false;
@@ -253,16 +274,18 @@ export class SimPod {
     if (this.#isTerminal) { this.#settle(); return; }
     const plan = this.#planNow();
     if (plan.phase !== undefined) { this.#stopSidecar(plan); return; }
-    for (const { name, message } of plan.kill) this.#kill(this.#runtime.current(name)!, this.#host.clock.now() + this.#probeGraceMs(name), message, 137);
+    for (const { name, message } of plan.kill) this.#kill(this.#runtime.current(name)!, this.#host.clock.now() + this.#probeGraceMs(name), message, true);
     if (plan.kill.length > 0) return;
     if (!this.#sandbox) this.#makeSandbox();
     else if (plan.start.length > 0) void this.#startAll();
-    if (plan.againAfterMs !== undefined) this.#timers.set('again', plan.againAfterMs, () => { this.#pass(); });
+    if (plan.againAfterMs !== undefined) this.#passAfter('again', plan.againAfterMs);
   }
+
+  #passAfter(id: 'start' | 'again', delayMs: number): void { this.#timers.set(id, delayMs, () => { this.#pass(); }); }
 
   /** All main containers are done: sidecars go one after the other, each pass the next. */
   #stopSidecar({ kill: [next] }: PodPlan): void {
-    if (next !== undefined) this.#kill(this.#runtime.current(next.name)!, this.#host.clock.now() + this.#graceMs, next.message, 0);
+    if (next !== undefined) this.#kill(this.#runtime.current(next.name)!, this.#host.clock.now() + this.#graceMs, next.message);
   }
 
   #planNow(): PodPlan {
@@ -312,19 +335,20 @@ export class SimPod {
     if (this.#starting) return;
     this.#starting = true;
     const epoch = this.#epoch;
-    if (!this.#mounted && !(await this.#mount(epoch))) { if (epoch === this.#epoch) this.#starting = false; return; }
+    const isVoid = (): boolean => epoch !== this.#epoch;
+    if (!this.#starter.isMounted && !(await this.#mount(isVoid))) return;
     let retryMs = Infinity;
     for (;;) {
-      const nowMs = this.#now();
       let attempted = false;
       retryMs = Infinity;
-      for (const entry of this.#plan.start) {
-        const leftMs = memoryOf(this.#memory, entry.container.name).notBeforeMs - nowMs;
-        if (leftMs > 0) { retryMs = Math.min(retryMs, leftMs); if (entry.init) break; continue; }
+      for (const { container, init, restartCount } of this.#plan.start) {
+        const leftMs = memoryOf(this.#memory, container.name).notBeforeMs - this.#now();
+        if (leftMs > 0) { retryMs = Math.min(retryMs, leftMs); if (init) break; continue; }
         attempted = true;
-        const started = await this.#startContainer(entry, epoch);
-        if (epoch !== this.#epoch) return;
-        if (!started && entry.init) break;
+        const isPrepared = await this.#starter.prepare(container, restartCount, isVoid, () => { this.#host.changed(this); });
+        if (isVoid()) return;
+        if (isPrepared) this.#run(container, restartCount);
+        else if (init) break;
       }
       if (!attempted) break;
       this.#planNow();
@@ -332,79 +356,18 @@ export class SimPod {
     }
     this.#starting = false;
     this.#host.changed(this);
-    if (this.#plan.start.length > 0 && retryMs !== Infinity) this.#timers.set('start', retryMs, () => { this.#pass(); });
-    if (this.#plan.againAfterMs !== undefined) this.#timers.set('again', this.#plan.againAfterMs, () => { this.#pass(); });
+    if (this.#plan.start.length > 0 && retryMs !== Infinity) this.#passAfter('start', retryMs);
+    if (this.#plan.againAfterMs !== undefined) this.#passAfter('again', this.#plan.againAfterMs);
   }
 
-  async #mount(epoch: number): Promise<boolean> {
-    const { references } = this.#host;
-    const needs = volumeNeeds(this.pod);
-    let problem: string | undefined;
-    if (!references.areKnown(this.pod, needs)) problem = await references.volumeProblem(this.pod, needs).catch((error: Error) => error.message);
-    if (epoch !== this.#epoch) return false;
-    this.#mounted = problem === undefined;
-    if (problem === undefined) { this.#mountRetryMs = 0; return true; }
-    if (this.#mountRetryMs === 0) this.#host.changed(this);
-    this.#event('Warning', 'FailedMount', problem);
-    this.#mountRetryMs = Math.min(syncErrorRetryMaxMs, this.#mountRetryMs === 0 ? syncErrorRetryMs / 2 : this.#mountRetryMs * 2);
-    this.#timers.set('start', this.#mountRetryMs, () => { this.#pass(); });
+  async #mount(isVoid: () => boolean): Promise<boolean> {
+    const retryMs = await this.#starter.mount(isVoid);
+    if (isVoid()) return false;
+    if (retryMs === undefined) return true;
+    this.#starting = false;
+    this.#host.changed(this);
+    this.#passAfter('start', retryMs);
     return false;
-  }
-
-  /** False when the container must wait; why is in its memory. */
-  async #startContainer({ container, restartCount }: PodPlan['start'][number], epoch: number): Promise<boolean> {
-    const remembered = memoryOf(this.#memory, container.name);
-    try {
-      const pulledMs = this.#beginPull(container, restartCount);
-      if (pulledMs > 0) {
-        this.#host.changed(this);
-        await new Promise<void>((resolve) => { this.#timers.set(`pull ${container.name}`, pulledMs, resolve); });
-        if (epoch !== this.#epoch) return false;
-      }
-      if (pulledMs >= 0) this.#endPull(container, restartCount, pulledMs);
-      if (hasReferences(container)) {
-        await this.#host.references.checkEnvironment({ pod: this.pod, container, podIp: this.#ip, hostIp: this.#host.hostIp, nodeAllocatable: this.#host.allocatable });
-        if (epoch !== this.#epoch) return false;
-      }
-    } catch (error) {
-      if (epoch !== this.#epoch) return false;
-      const waiting = error instanceof WaitingError ? error : new WaitingError('CreateContainerConfigError', (error as Error).message);
-      remembered.waiting = { reason: waiting.reason, message: waiting.message };
-      remembered.notBeforeMs = this.#now() + (waiting.retryAfterMs ?? syncErrorRetryMs * 5);
-      if (!(error instanceof WaitingError)) this.#event('Warning', 'Failed', `Error: ${waiting.message}`, container.name);
-      return false;
-    }
-    remembered.waiting = undefined;
-    this.#run(container, restartCount);
-    return true;
-  }
-
-  /** Milliseconds until the image is there, -1 when it is already; throws where it cannot be had. */
-  #beginPull(container: Json, restartCount: number): number {
-    const { images, clock } = this.#host;
-    const image: string = container.image;
-    const problem = imageNameProblem(image);
-    if (problem !== undefined) throw invalidImageName(image, problem);
-    const { imagePullFails, pullAfter } = this.#script(container, restartCount).script;
-    const isPresent = images.isPresent(image, clock.now());
-    const plan = planImage(container, isPresent && imagePullFails !== true, this.#backOffs.get(image), this.#now());
-    this.#event(...plan.event, container.name);
-    if (plan.action === 'wait') throw plan.error;
-    if (plan.action === 'use') return -1;
-    const tookMs = this.#host.pullDelayMs() + (isPresent ? 0 : durationMs(pullAfter ?? 0));
-    return imagePullFails === true ? tookMs : images.pull(image, tookMs, clock.now());
-  }
-
-  #endPull(container: Json, restartCount: number, tookMs: number): void {
-    const image: string = container.image;
-    if (this.#script(container, restartCount).script.imagePullFails === true) {
-      const failed = planFailedPull(image, 'not found', this.#backOffs.get(image), this.#now());
-      this.#backOffs.set(image, failed.backOff);
-      for (const event of failed.events) this.#event(...event, container.name);
-      throw failed.error;
-    }
-    this.#backOffs.delete(image);
-    this.#event(...pulledEvent(image, tookMs, imageSizeBytes), container.name);
   }
 
   #run(container: Json, restartCount: number): void {
@@ -451,18 +414,20 @@ export class SimPod {
     return own === undefined ? this.#graceMs : own * 1000;
   }
 
-  #kill(attempt: SimAttempt, dueMs: number, message: string, unheardExitCode: number): void {
+  /** `hangs`: it does not hear the signal, unless its script says how it stops. */
+  #kill(attempt: SimAttempt, dueMs: number, message: string, hangs = false): void {
     if (attempt.stopping === undefined) this.#event('Normal', 'Killing', message, attempt.name);
     const hookMs = (this.#container(attempt.name)?.lifecycle?.preStop?.sleep?.seconds ?? 0) * 1000;
     this.#timers.cancel(`probe ${attempt.name}`);
-    this.#runtime.stop(attempt, dueMs, hookMs, unheardExitCode);
+    this.#runtime.stop(attempt, dueMs, hookMs, hangs);
   }
 
-  /** The Pod was asked to go: orderly within the grace period; a later, shorter period counts. */
+  /** The Pod was asked to go: orderly within the grace period, counted from when it is seen (of one taken over while it stops, from when it was asked); a later, shorter period counts. */
   #terminate(): void {
-    const { metadata } = this.pod;
+    const { deletionTimestamp, deletionGracePeriodSeconds } = this.pod.metadata;
     const nowMs = this.#host.clock.now();
-    const dueMs = metadata.deletionGracePeriodSeconds === 0 ? nowMs : Math.max(nowMs, Date.parse(metadata.deletionTimestamp!) || nowMs);
+    const graceMs = deletionGracePeriodSeconds === undefined ? this.#graceMs : deletionGracePeriodSeconds * 1000;
+    const dueMs = this.#isTakenOver ? Math.min(nowMs + graceMs, Math.max(nowMs, Date.parse(deletionTimestamp!) || 0)) : nowMs + graceMs;
     if (this.#stopDueMs !== undefined && dueMs >= this.#stopDueMs) return;
     this.#epoch++;
     this.#starting = false;
@@ -483,7 +448,7 @@ export class SimPod {
     const sidecars = new Set(((this.pod['spec'].initContainers ?? []) as Json[]).filter(isSidecar).map(({ name }) => name));
     const others = [...this.#runtime.running()].filter(({ name }) => !sidecars.has(name));
     const next = others.length > 0 ? others : [...sidecars].reverse().map((name) => this.#runtime.current(name)).filter((attempt) => attempt?.state === 'running').slice(0, 1);
-    for (const attempt of next) this.#kill(attempt!, dueMs, `Stopping container ${attempt!.name}`, 0);
+    for (const attempt of next) this.#kill(attempt!, dueMs, `Stopping container ${attempt!.name}`);
     if (next.length === 0) this.#onStopped();
   }
 

@@ -7,11 +7,14 @@
 import type { Json, KubeObject } from '#base/objects.ts';
 import type { Attempt } from '#kubelet/plan.ts';
 import { runtimeName } from '#kubelet/names.ts';
-import type { Clock, Timer } from '#os/clock.ts';
+import type { Clock } from '#os/clock.ts';
+import { durationMs } from './duration.ts';
+import { signalGraceMinMs, stopMsDefault } from './limits.ts';
 import type { ResolvedScript } from './pod-script.ts';
 import { type ProbeTimes, probeTimes } from './probe-times.ts';
+import { Timers } from './timers.ts';
 
-interface Stopping { /** When it would end by itself after the signal. */ naturalMs: number; exitCode: number; /** When it is killed. */ dueMs: number }
+interface Stopping { /** When it would end by itself after the signal. */ naturalMs: number; exitCode: number; /** Until when it was told to have ended. */ askedMs: number; /** When it is killed. */ dueMs: number }
 
 export interface SimAttempt extends Attempt {
   readonly name: string;
@@ -25,33 +28,6 @@ export interface SimAttempt extends Attempt {
 export type Ending = 'exit' | 'oom' | 'starved' | 'unhealthy';
 /** Attempts kept of each container: the one that runs or ended last, and the one before it. */
 const attemptsKept = 2;
-
-/** Timers by name: setting one anew replaces it. */
-export class Timers {
-  readonly #clock: Clock;
-  readonly #timers = new Map<string, Timer>();
-
-  constructor(clock: Clock) { this.#clock = clock; }
-
-  set(id: string, delayMs: number, run: () => void): void {
-    this.#timers.get(id)?.cancel();
-    this.#timers.set(id, this.#clock.setTimer(Math.max(0, delayMs), () => { this.#timers.delete(id); run(); }));
-  }
-
-  has(id: string): boolean { return this.#timers.has(id); }
-
-  cancel(id: string): void {
-    const timer = this.#timers.get(id);
-    if (timer === undefined) return;
-    timer.cancel();
-    this.#timers.delete(id);
-  }
-
-  clear(): void {
-    for (const timer of this.#timers.values()) timer.cancel();
-    this.#timers.clear();
-  }
-}
 
 /** When and how an attempt ends by itself; undefined when it runs until it is stopped. */
 export function endingOf(container: Json, isPlainInit: boolean, script: ResolvedScript, probes: ProbeTimes, nodeMemoryBytes: number): { atMs: number; how: Ending } | undefined {
@@ -156,16 +132,22 @@ export class SimRuntime {
     this.#host.onEnding(attempt, how);
   }
 
-  /** Signals an attempt; it is killed (137) at `dueMs` by the cluster's clock unless it has ended by then. A later, earlier `dueMs` counts. */
-  stop(attempt: SimAttempt, dueMs: number, hookMs: number, unheardExitCode: number): void {
+  /** Runs the hook (`hookMs`) and signals an attempt; it is killed (137) at `dueMs` by the cluster's clock unless it has ended by then. A later, earlier `dueMs` counts. */
+  stop(attempt: SimAttempt, dueMs: number, hookMs: number, hangs: boolean): void {
     if (attempt.state !== 'running') return;
     const nowMs = this.#host.clock.now();
-    if (attempt.stopping !== undefined && dueMs >= attempt.stopping.dueMs) return;
-    attempt.stopping ??= { naturalMs: nowMs + hookMs + (attempt.script?.stopMs ?? 0), exitCode: attempt.script?.stopExitCode ?? unheardExitCode, dueMs };
-    attempt.stopping.dueMs = dueMs;
-    const { naturalMs, exitCode } = attempt.stopping;
-    const endMs = Math.min(naturalMs, dueMs);
-    this.timers.set(`end ${attempt.name}`, endMs - nowMs, () => this.exit(attempt, naturalMs <= dueMs ? exitCode : 137));
+    if (attempt.stopping === undefined) {
+      const graceMs = Math.max(0, dueMs - nowMs);
+      const hookedMs = Math.min(hookMs, graceMs);
+      const { stopAfter, stopExitCode = 0 } = attempt.script?.script ?? {};
+      const stopMs = stopAfter !== undefined ? durationMs(stopAfter) : hangs ? Infinity : stopMsDefault;
+      // A hook may use up the grace period; a moment for the signal is left all the same.
+      attempt.stopping = { naturalMs: nowMs + hookedMs + stopMs, exitCode: stopExitCode, askedMs: dueMs, dueMs: nowMs + hookedMs + Math.min(graceMs, Math.max(signalGraceMinMs, graceMs - hookedMs)) };
+    } else if (dueMs < attempt.stopping.askedMs) {
+      Object.assign(attempt.stopping, { askedMs: dueMs, dueMs: Math.min(dueMs, attempt.stopping.dueMs) });
+    } else return;
+    const { naturalMs, exitCode, dueMs: killMs } = attempt.stopping;
+    this.timers.set(`end ${attempt.name}`, Math.min(naturalMs, killMs) - nowMs, () => this.exit(attempt, naturalMs <= killMs ? exitCode : 137));
   }
 
   /** The machine went down and came back: what ran is gone. */
