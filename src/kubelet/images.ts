@@ -30,6 +30,7 @@ export interface ImageManager {
   ensure(pod: KubeObject, container: Json, events: PodEvents, signal: AbortSignal): Promise<ImageSummary>;
 }
 
+/** `untilMs` on the monotonic clock, as is `nowMs` below: a clock that is set must not hold up a pull. */
 export interface ImageBackOff { delayMs: number; untilMs: number; message: string }
 
 type EventArguments = [type: 'Normal' | 'Warning', reason: string, message: string];
@@ -99,7 +100,7 @@ export function createImageManager(options: { engine: Engine; clock: Clock; cred
       }
       const key = `${pod.metadata.uid}/${image}`;
       const backOff = backOffs.get(key);
-      const plan = planImage(container, found !== undefined, backOff, clock.now());
+      const plan = planImage(container, found !== undefined, backOff, clock.monotonic());
       for (const event of plan.events) events.event(...event, container.name);
       if (plan.action === 'wait') throw plan.error;
       if (plan.action === 'use') return found!;
@@ -118,7 +119,7 @@ export function createImageManager(options: { engine: Engine; clock: Clock; cred
         return summary;
       } catch (error) {
         const message = error instanceof ApiError ? error.message : (error as Error).message;
-        const failed = planFailedPull(image, message, backOff, clock.now());
+        const failed = planFailedPull(image, message, backOff, clock.monotonic());
         backOffs.set(key, failed.backOff);
         for (const event of failed.events) events.event(...event, container.name);
         throw failed.error;

@@ -39,7 +39,9 @@ export interface ContainerMemory {
   /** A failed liveness or startup probe or postStart hook: the running attempt is to be killed. */
   killBecause: { attempt: string; message: string } | undefined;
   waiting: { reason: string; message: string } | undefined;
-  /** Starting it failed: not tried again before this time (ms since 1970). */
+  /** When that back-off ends (ms since 1970). */
+  backOffUntilMs: number;
+  /** Starting it failed: not tried again before this time (on the monotonic clock). */
   notBeforeMs: number;
   /** The attempt whose back-off users have been told of. */
   announcedAttempt: number;
@@ -50,7 +52,7 @@ export type Memory = Map<string, ContainerMemory>;
 export function memoryOf(memory: Memory, name: string): ContainerMemory {
   let found = memory.get(name);
   if (found === undefined) {
-    found = { backOffMs: 0, backOffAttempt: -1, started: false, ready: false, killBecause: undefined, waiting: undefined, notBeforeMs: 0, announcedAttempt: -1 };
+    found = { backOffMs: 0, backOffAttempt: -1, backOffUntilMs: 0, started: false, ready: false, killBecause: undefined, waiting: undefined, notBeforeMs: 0, announcedAttempt: -1 };
     memory.set(name, found);
   }
   return found;
@@ -106,8 +108,11 @@ function backOffLeft(memory: ContainerMemory, attempt: Attempt, nowMs: number): 
     else if (resumed) memory.backOffMs = Math.min(restartBackOffMaxMs, restartBackOffInitialMs * 2 ** (attempt.restartCount - 1));
     else memory.backOffMs = memory.backOffMs === 0 ? restartBackOffInitialMs : Math.min(restartBackOffMaxMs, memory.backOffMs * 2);
     memory.backOffAttempt = attempt.restartCount;
+    memory.backOffUntilMs = attempt.finishedAtMs + memory.backOffMs;
   }
-  return Math.max(0, attempt.finishedAtMs + memory.backOffMs - nowMs);
+  // A clock that was set back must not hold the container for as long as the jump.
+  memory.backOffUntilMs = Math.min(memory.backOffUntilMs, nowMs + memory.backOffMs);
+  return Math.max(0, memory.backOffUntilMs - nowMs);
 }
 
 export function planPod(pod: KubeObject, observed: Observed, memory: Memory, nowMs: number): PodPlan {

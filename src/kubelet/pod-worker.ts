@@ -269,7 +269,7 @@ export class PodWorker {
     for (const entry of plan.start) {
       if (this.#stop.signal.aborted || this.#deleted || this.pod.metadata.deletionTimestamp !== undefined) return undefined;
       const remembered = memoryOf(this.#memory, entry.container.name);
-      const leftMs = remembered.notBeforeMs - this.#context.clock.now();
+      const leftMs = remembered.notBeforeMs - this.#context.clock.monotonic();
       if (leftMs > 0) {
         retryMs = Math.min(retryMs ?? Infinity, leftMs);
         if (entry.init) break;
@@ -284,7 +284,7 @@ export class PodWorker {
         if (!(error instanceof WaitingError)) this.#events.event('Warning', 'Failed', `Error: ${waiting.message}`, entry.container.name);
         const delayMs = waiting.retryAfterMs ?? syncErrorRetryMs * 5;
         retryMs = Math.min(retryMs ?? Infinity, delayMs);
-        remembered.notBeforeMs = this.#context.clock.now() + delayMs;
+        remembered.notBeforeMs = this.#context.clock.monotonic() + delayMs;
         if (entry.init) break;
       }
     }

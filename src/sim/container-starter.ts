@@ -21,8 +21,6 @@ export interface StartingPod {
   readonly host: SimPodHost;
   readonly memory: Memory;
   readonly timers: Timers;
-  /** By the node's clock. */
-  now(): number;
   scriptOf(container: Json, restartCount: number): PodScript;
   event(type: 'Normal' | 'Warning', reason: string, message: string, container?: string): void;
 }
@@ -44,11 +42,6 @@ export class ContainerStarter {
     this.#mountRetryMs = 0;
   }
 
-  /** The node's clock has jumped: what the kubelet waits for takes as long as before. */
-  shiftClock(ms: number): void {
-    for (const backOff of this.#backOffs.values()) backOff.untilMs += ms;
-  }
-
   get isMounted(): boolean { return this.#isMounted; }
 
   /** Milliseconds until the next try when the volumes cannot be mounted; undefined when they are. */
@@ -67,7 +60,7 @@ export class ContainerStarter {
 
   /** Brings image and environment; false when the container must wait: why and for how long is in its memory. `onWait` before time passes. */
   async prepare(container: Json, restartCount: number, isVoid: () => boolean, onWait: () => void): Promise<boolean> {
-    const { host, memory, timers, now, event } = this.#of;
+    const { host, memory, timers, event } = this.#of;
     const remembered = memoryOf(memory, container.name);
     try {
       const pull = this.#beginPull(container, restartCount);
@@ -85,7 +78,7 @@ export class ContainerStarter {
       if (isVoid()) return false;
       const waiting = error instanceof WaitingError ? error : new WaitingError('CreateContainerConfigError', (error as Error).message);
       remembered.waiting = { reason: waiting.reason, message: waiting.message };
-      remembered.notBeforeMs = now() + (waiting.retryAfterMs ?? syncErrorRetryMs * 5);
+      remembered.notBeforeMs = host.clock.monotonic() + (waiting.retryAfterMs ?? syncErrorRetryMs * 5);
       if (!(error instanceof WaitingError)) event('Warning', 'Failed', `Error: ${waiting.message}`, container.name);
       return false;
     }
@@ -95,7 +88,7 @@ export class ContainerStarter {
 
   /** Undefined when the image is there; throws where it cannot be had now. `isNew`: it has to be written to the disk. */
   #beginPull(container: Json, restartCount: number): { tookMs: number; isNew: boolean; isRefused: boolean } | undefined {
-    const { host, now, event } = this.#of;
+    const { host, event } = this.#of;
     const { images, clock } = host;
     const image: string = container.image;
     const problem = imageNameProblem(image);
@@ -103,7 +96,7 @@ export class ContainerStarter {
     const { imagePullFails, pullAfter } = this.#of.scriptOf(container, restartCount);
     const isRefused = imagePullFails === true;
     const isPresent = images.isPresent(image, clock.now());
-    const plan = planImage(container, isPresent && !isRefused, this.#backOffs.get(image), now());
+    const plan = planImage(container, isPresent && !isRefused, this.#backOffs.get(image), host.clock.monotonic());
     for (const each of plan.events) event(...each, container.name);
     if (plan.action === 'wait') throw plan.error;
     if (plan.action === 'use') return undefined;
@@ -112,7 +105,7 @@ export class ContainerStarter {
   }
 
   #endPull(container: Json, { tookMs, isNew, isRefused }: { tookMs: number; isNew: boolean; isRefused: boolean }): void {
-    const { host, now, event } = this.#of;
+    const { host, event } = this.#of;
     const image: string = container.image;
     const problem = isRefused ? 'not found' : isNew ? host.diskProblem() : undefined;
     if (problem === undefined) {
@@ -121,7 +114,7 @@ export class ContainerStarter {
       return;
     }
     if (!isRefused) host.images.remove(image);
-    const failed = planFailedPull(image, problem, this.#backOffs.get(image), now());
+    const failed = planFailedPull(image, problem, this.#backOffs.get(image), host.clock.monotonic());
     this.#backOffs.set(image, failed.backOff);
     for (const each of failed.events) event(...each, container.name);
     throw failed.error;

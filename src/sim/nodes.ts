@@ -73,7 +73,7 @@ export class SimNodes implements AsyncDisposable, Heartbeats, Fleet {
   /** The node's clock is off by this many milliseconds from now on, behind when negative (0: right again): its Leases and the times it reports are. */
   skewClock(name: string, ms: number): void {
     if (!Number.isFinite(ms)) throw new Error(`not a number of milliseconds: ${ms}`);
-    this.#of(name).skewClock(ms);
+    this.#of(name).skewMs = ms;
   }
   /** Every image pull on the node takes this much longer from now on (0: as ever); those on their way are not changed. */
   slowPulls(name: string, delay: Duration): void {

@@ -344,13 +344,6 @@ export class SimNode implements SimNodeState {
     for (const held of this.running.values()) this.#statuses.changed(held);
   }
 
-  /** The node's clock is off by this much from now on. */
-  skewClock(ms: number): void {
-    const jumpMs = ms - this.skewMs;
-    this.skewMs = ms;
-    for (const pod of this.running.values()) pod.shiftClock(jumpMs);
-  }
-
   /** The node runs short of something until `relieve`. */
   starve(resource: Starved): void { this.#pressure.starve(resource); }
   relieve(resource: Starved): void { this.#pressure.relieve(resource); }

@@ -91,7 +91,7 @@ export class SimPod {
     const getPod = (): KubeObject => this.pod;
     const getIp = (): string => this.#ip;
     this.#starter = new ContainerStarter({
-      get pod() { return getPod(); }, get ip() { return getIp(); }, host, memory: this.#memory, timers: this.#timers, now: () => this.#now(),
+      get pod() { return getPod(); }, get ip() { return getIp(); }, host, memory: this.#memory, timers: this.#timers,
       scriptOf: (container, restartCount) => this.#script(container, restartCount).script, event: (...event) => { this.#event(...event); },
     }, this.#runtime.attempts.size > 0);
     this.#startMs = status.startTime === undefined ? this.#now() : Date.parse(status.startTime);
@@ -183,12 +183,6 @@ export class SimPod {
   #watchDeadline(): void {
     const { activeDeadlineSeconds } = this.pod['spec'];
     if (activeDeadlineSeconds !== undefined && !this.#isTerminal) this.#timers.set('deadline', this.#startMs + activeDeadlineSeconds * 1000 - this.#now(), () => this.#exceedDeadline());
-  }
-
-  /** The node's clock has jumped: what the kubelet itself waits for takes as long as before. */
-  shiftClock(ms: number): void {
-    for (const remembered of this.#memory.values()) remembered.notBeforeMs += ms;
-    this.#starter.shiftClock(ms);
   }
 
   /** The node does not take the Pod. */
@@ -314,7 +308,7 @@ export class SimPod {
     const container = this.#container(attempt.name);
     if (container?.terminationMessagePolicy === 'FallbackToLogsOnError' && attempt.message === '' && attempt.exitCode !== 0) attempt.message = (this.logs.get(attempt.name) ?? []).slice(-terminationLogLinesMax).map((line) => `${line}\n`).join('').slice(-terminationLogBytesMax);
     this.#timers.cancel(`probe ${attempt.name}`);
-    memoryOf(this.#memory, attempt.name).notBeforeMs = this.#now() + endSeenMs;
+    memoryOf(this.#memory, attempt.name).notBeforeMs = this.#host.clock.monotonic() + endSeenMs;
     this.#host.changed(this);
     if (this.#stopDueMs !== undefined) this.#stopContainers(this.#stopDueMs);
     else this.#pass();
@@ -342,7 +336,7 @@ export class SimPod {
       let attempted = false;
       retryMs = Infinity;
       for (const { container, init, restartCount } of this.#plan.start) {
-        const leftMs = memoryOf(this.#memory, container.name).notBeforeMs - this.#now();
+        const leftMs = memoryOf(this.#memory, container.name).notBeforeMs - this.#host.clock.monotonic();
         if (leftMs > 0) { retryMs = Math.min(retryMs, leftMs); if (init) break; continue; }
         attempted = true;
         const isPrepared = await this.#starter.prepare(container, restartCount, isVoid, () => { this.#host.changed(this); });
