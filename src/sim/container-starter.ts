@@ -70,6 +70,8 @@ export class ContainerStarter {
         if (isVoid()) return false;
       }
       if (pull !== undefined) this.#endPull(container, pull);
+      const { cannotCreate } = this.#of.scriptOf(container, restartCount);
+      if (cannotCreate !== undefined) throw new Error(cannotCreate);
       if (hasReferences(container)) {
         await host.references.checkEnvironment({ pod: this.#of.pod, container, podIp: this.#of.ip, hostIp: host.hostIp, nodeAllocatable: host.allocatable });
         if (isVoid()) return false;
