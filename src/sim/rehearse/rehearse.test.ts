@@ -32,8 +32,9 @@ test('a node that dies degrades what is spread over three, and makes a single Po
   const web = workload(results[0], 'Deployment', 'web');
   assert.ok(web.lowestReady >= 1 && web.belowSeconds > 300, JSON.stringify(web));
   assert.equal(web.downSeconds, 0);
-  const hit = results.map((result) => workload(result, 'Deployment', 'lonely')).filter(({ downSeconds }) => downSeconds > 0);
-  assert.ok(hit.length > 0 && hit.every(({ downSeconds }) => downSeconds > 330 && downSeconds < 420), 'lost after 40 s, evicted 300 s later, made again elsewhere');
+  // Its node may be among the killed once, twice or never.
+  const hits = results.map((result) => ({ times: said(result, /^Deployment default\/lonely: 0 of 1 ready/).length, seconds: workload(result, 'Deployment', 'lonely').downSeconds })).filter(({ times }) => times > 0);
+  assert.ok(hits.length > 0 && hits.every(({ times, seconds }) => seconds > 330 * times && seconds < 420 * times), 'lost after 40 s, evicted 300 s later, made again elsewhere');
 });
 
 test('a seed tells the same story alone, among others and in whichever thread', async () => {
