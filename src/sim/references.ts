@@ -12,13 +12,19 @@ import type { Clock } from '#os/clock.ts';
 import { referenceBelievedMs, referencesRememberedMax } from './limits.ts';
 
 type Referenced = 'ConfigMap' | 'Secret';
-interface Need { volume: string; kind: Referenced; name: string }
+/** `keys`: those that must be in it. */
+interface Need { volume: string; kind: Referenced; name: string; keys: readonly string[] }
+
+/** Type of a Secret that was copied without what it holds: every key is taken to be in it. */
+export const copiedSecretType = 'rehearse.tiphys.io/copied';
+/** Every key, with nothing behind it. */
+const anyKey: Json = new Proxy({}, { get: () => '' });
 
 /** ConfigMaps and Secrets that the volumes cannot do without. */
 export function volumeNeeds(pod: KubeObject): Need[] {
   const needs: Need[] = [];
   const add = (volume: string, kind: Referenced, source: Json, name: string | undefined): void => {
-    if (source !== undefined && source.optional !== true && name !== undefined) needs.push({ volume, kind, name });
+    if (source !== undefined && source.optional !== true && name !== undefined) needs.push({ volume, kind, name, keys: ((source.items ?? []) as Json[]).map(({ key }) => key) });
   };
   for (const volume of (pod['spec'].volumes ?? []) as Json[]) {
     add(volume.name, 'ConfigMap', volume.configMap, volume.configMap?.name);
@@ -34,6 +40,10 @@ export function volumeNeeds(pod: KubeObject): Need[] {
 /** Whether a container's environment is made from other objects. */
 export function hasReferences(container: Json): boolean {
   return container.envFrom !== undefined || (container.env ?? []).some(({ valueFrom }: Json) => valueFrom !== undefined);
+}
+
+function absentKey(object: KubeObject, keys: readonly string[]): string | undefined {
+  return keys.find((key) => object['data']?.[key] === undefined && object['binaryData']?.[key] === undefined);
 }
 
 export class References {
@@ -55,7 +65,8 @@ export class References {
     const known = this.#known(kind, namespace, name);
     if (known !== undefined) return known;
     try {
-      const object = await this.#client.get(kinds[kind], name, namespace);
+      const found = await this.#client.get(kinds[kind], name, namespace);
+      const object = found['type'] === copiedSecretType ? { ...found, data: anyKey } : found;
       if (this.#found.size >= referencesRememberedMax) this.#found.clear();
       this.#found.set(`${kind}/${namespace}/${name}`, { object, untilMs: this.#clock.now() + referenceBelievedMs });
       return object;
@@ -67,13 +78,18 @@ export class References {
 
   /** True when all that the volumes need was seen of late: nothing has to be asked. */
   areKnown(pod: KubeObject, needs: readonly Need[]): boolean {
-    return needs.every(({ kind, name }) => this.#known(kind, pod.metadata.namespace!, name) !== undefined);
+    return needs.every(({ kind, name, keys }) => { const object = this.#known(kind, pod.metadata.namespace!, name); return object !== undefined && absentKey(object, keys) === undefined; });
   }
 
   /** What keeps the volumes from being mounted; undefined when nothing does. Throws when the API server cannot be asked. */
   async volumeProblem(pod: KubeObject, needs: readonly Need[]): Promise<string | undefined> {
-    for (const { volume, kind, name } of needs) {
-      if (await this.#get(kind, pod.metadata.namespace!, name) === undefined) return `MountVolume.SetUp failed for volume "${volume}" : ${kind.toLowerCase()} "${name}" not found`;
+    for (const { volume, kind, name, keys } of needs) {
+      const object = await this.#get(kind, pod.metadata.namespace!, name);
+      const absent = object === undefined ? undefined : absentKey(object, keys);
+      const problem = object === undefined ? `${kind.toLowerCase()} "${name}" not found` : absent === undefined ? undefined : `references non-existent ${kind === 'Secret' ? 'secret' : 'config'} key: ${absent}`;
+      if (problem === undefined) continue;
+      this.#found.delete(`${kind}/${pod.metadata.namespace!}/${name}`);
+      return `MountVolume.SetUp failed for volume "${volume}" : ${problem}`;
     }
     return undefined;
   }
@@ -81,6 +97,12 @@ export class References {
   /** Throws where the container's environment cannot be made, as the real kubelet does. */
   async checkEnvironment(context: Omit<EnvContext, 'objects' | 'services'>): Promise<void> {
     const objects = { configMap: (namespace: string, name: string) => this.#get('ConfigMap', namespace, name), secret: (namespace: string, name: string) => this.#get('Secret', namespace, name) };
-    await containerEnvironment({ ...context, objects, services: [] });
+    try {
+      await containerEnvironment({ ...context, objects, services: [] });
+    } catch (error) {
+      // What lacks a key may have it the next time.
+      this.#found.clear();
+      throw error;
+    }
   }
 }

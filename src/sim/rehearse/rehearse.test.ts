@@ -68,13 +68,14 @@ test('a dead node undercuts a budget, which no eviction can', async () => {
   assert.equal(workload(result, 'Deployment', 'web').verdict, 'not whole at the end');
 });
 
-test('what can never run is named with its reason: no room, no Secret, a quota', async () => {
+test('what can never run is named with its reason: no room, no Secret, no ConfigMap for a volume, a quota', async () => {
   const nothing = { apiVersion: 'v1', kind: 'ResourceQuota', metadata: { name: 'none', namespace: 'shut' }, spec: { hard: { pods: '0' } } };
   const shut = { ...deployment('shut', 1), metadata: { name: 'shut', namespace: 'shut' } };
-  const result = await one([deployment('big', 1, { resources: { requests: { cpu: '1000' } } }), deployment('keyless', 1, { envFrom: [{ secretRef: { name: 'key' } }] }), nothing, shut], [], { nodes: 2, forMs: minute });
+  const result = await one([deployment('big', 1, { resources: { requests: { cpu: '1000' } } }), deployment('keyless', 1, { envFrom: [{ secretRef: { name: 'key' } }] }), set('Deployment', 'page', { replicas: 1 }, template('page', podSpec({}, { volumes: [{ name: 'page', configMap: { name: 'page' } }] }))), nothing, shut], [], { nodes: 2, forMs: minute });
   const whyOf = (name: string): string => { const report = workload(result, 'Deployment', name); assert.equal(report.verdict, 'never ran'); return report.stuck.map(({ why }) => why).join(); };
   assert.match(whyOf('big'), /0\/2 nodes are available: 2 Insufficient cpu/);
   assert.match(whyOf('keyless'), /CreateContainerConfigError: secret "key" not found/);
+  assert.match(whyOf('page'), /ContainerCreating: configmap "page" not found/);
   assert.match(whyOf('shut'), /exceeded quota: none/);
 });
 
