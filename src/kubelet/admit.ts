@@ -1,45 +1,157 @@
 /**
- * May this Pod run here at all? The scheduler has asked before, but a Pod can name its node itself, and two schedulers can race.
- * Reasons and messages are the kubelet's: `OutOfcpu`, `OutOfmemory`, `OutOfpods`, `NodePorts`, `NodeAffinity`.
+ * May this Pod run here at all? The scheduler has asked before, but a Pod can name its node itself, two schedulers can race, and the node
+ * may have run short since. Reasons and messages are the kubelet's, in the order in which it looks: `Evicted` while the node is under
+ * pressure, `UnexpectedAdmissionError` where devices are missing, `OutOfpods`, `OutOfcpu`, `OutOfmemory`, `NodeAffinity`, `NodePorts`,
+ * `TaintToleration`. Pure.
+ * Rules: Kubernetes documentation, "Resource Management", "Node-pressure Eviction / Node conditions", "Device Plugins", "Taints and Tolerations".
  */
 import type { Json, KubeObject } from '#base/objects.ts';
-import { podsPerNodeMax } from './limits.ts';
-import { allocatableOf, type NodeFacts } from './node-status.ts';
-import { amount } from './qos.ts';
+import { type LabelRequirement, matchesLabels } from '#base/selectors.ts';
+import { criticalPriorityMin } from './limits.ts';
+import type { Pressure } from './node-status.ts';
+import { amount, qosClassOf } from './qos.ts';
+import type { Refusal } from './status.ts';
 
-interface Demand { cpu: number; memory: number }
+/** Amounts by resource: cores, bytes, counts. */
+export type Demand = ReadonlyMap<string, number>;
 
-/** Requests of a Pod: the sum of its containers, or the largest init container where that is more. */
-export function demandOf(pod: KubeObject): Demand {
-  const of = (container: Json): Demand => ({
-    cpu: amount(container.resources?.requests?.cpu ?? container.resources?.limits?.cpu) ?? 0,
-    memory: amount(container.resources?.requests?.memory ?? container.resources?.limits?.memory) ?? 0,
-  });
-  const total: Demand = { cpu: 0, memory: 0 };
-  for (const container of pod.spec.containers ?? []) { const demand = of(container); total.cpu += demand.cpu; total.memory += demand.memory; }
-  for (const container of pod.spec.initContainers ?? []) {
-    const demand = of(container);
-    if (container.restartPolicy === 'Always') { total.cpu += demand.cpu; total.memory += demand.memory; }
-    else { total.cpu = Math.max(total.cpu, demand.cpu); total.memory = Math.max(total.memory, demand.memory); }
+/** What a Pod takes of its node, or several together. */
+export interface PodDemand { pods: number; resources: Demand; hostPorts: readonly string[] }
+
+/** What the node has to give and what it is. Resources without an entry are somebody else's to count; labels and taints that are not known are not asked for. */
+export interface NodeRoom { name: string; labels: Readonly<Record<string, string>> | undefined; taints: readonly Json[] | undefined; pods: number; allocatable: Demand; pressure: Pressure }
+
+function requestsOf(container: Json): Map<string, number> {
+  const requests = new Map<string, number>();
+  for (const list of [container.resources?.limits, container.resources?.requests] as (Record<string, string> | undefined)[]) {
+    if (list !== undefined) for (const [name, value] of Object.entries(list)) requests.set(name, amount(value) ?? 0);
   }
-  return total;
+  return requests;
+}
+
+function merge(into: Map<string, number>, from: Demand, of: (a: number, b: number) => number): void {
+  for (const [name, value] of from) into.set(name, of(into.get(name) ?? 0, value));
+}
+
+const plus = (a: number, b: number): number => a + b;
+
+/** Requests of a Pod: containers and sidecars together, or an init container beside the sidecars before it where that is more. */
+export function demandOf(pod: KubeObject): Demand {
+  const running = new Map<string, number>();
+  for (const container of pod.spec.containers ?? []) merge(running, requestsOf(container), plus);
+  if (pod.spec.initContainers !== undefined) {
+    const sidecars = new Map<string, number>();
+    const starting = new Map<string, number>();
+    for (const container of pod.spec.initContainers as Json[]) {
+      const requests = requestsOf(container);
+      if (container.restartPolicy === 'Always') { merge(running, requests, plus); merge(sidecars, requests, plus); merge(starting, sidecars, Math.max); continue; }
+      merge(requests, sidecars, plus);
+      merge(starting, requests, Math.max);
+    }
+    merge(running, starting, Math.max);
+  }
+  for (const [name, value] of Object.entries((pod.spec.resources?.requests ?? {}) as Record<string, string>)) running.set(name, amount(value) ?? 0);
+  for (const [name, value] of Object.entries((pod.spec.overhead ?? {}) as Record<string, string>)) running.set(name, (running.get(name) ?? 0) + (amount(value) ?? 0));
+  return running;
 }
 
 function hostPortsOf(pod: KubeObject): string[] {
-  return [...(pod.spec.containers ?? []), ...(pod.spec.initContainers ?? [])].flatMap((container: Json) => (container.ports ?? []).filter((port: Json) => port.hostPort).map((port: Json) => `${port.protocol ?? 'TCP'}/${port.hostIP ?? '0.0.0.0'}/${port.hostPort}`));
+  const ports: string[] = [];
+  for (const list of [pod.spec.containers, pod.spec.initContainers] as (Json[] | undefined)[]) {
+    for (const container of list ?? []) for (const port of (container.ports ?? []) as Json[]) if (port.hostPort) ports.push(`${port.protocol ?? 'TCP'}/${port.hostIP ?? '0.0.0.0'}/${port.hostPort}`);
+  }
+  return ports;
 }
 
-export function admitPod(pod: KubeObject, others: readonly KubeObject[], facts: NodeFacts): { reason: string; message: string } | undefined {
-  const active = others.filter((other) => other.status?.phase !== 'Succeeded' && other.status?.phase !== 'Failed');
-  const allocatable = allocatableOf(facts);
-  if (active.length >= podsPerNodeMax) return { reason: 'OutOfpods', message: `Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: ${active.length}, capacity: ${podsPerNodeMax}` };
-  const wanted = demandOf(pod);
-  const used = active.map(demandOf).reduce((sum, demand) => ({ cpu: sum.cpu + demand.cpu, memory: sum.memory + demand.memory }), { cpu: 0, memory: 0 });
-  const outOf = (resource: string, want: number, have: number, capacity: number, scale: number): { reason: string; message: string } =>
-    ({ reason: `OutOf${resource}`, message: `Pod was rejected: Node didn't have enough resource: ${resource}, requested: ${Math.round(want * scale)}, used: ${Math.round(have * scale)}, capacity: ${Math.round(capacity * scale)}` });
-  if (wanted.cpu > 0 && used.cpu + wanted.cpu > allocatable.cpu + 1e-9) return outOf('cpu', wanted.cpu, used.cpu, allocatable.cpu, 1000);
-  if (wanted.memory > 0 && used.memory + wanted.memory > allocatable.memory) return outOf('memory', wanted.memory, used.memory, allocatable.memory, 1);
-  const taken = new Set(active.flatMap(hostPortsOf));
-  if (hostPortsOf(pod).some((port) => taken.has(port))) return { reason: 'NodePorts', message: 'Pod was rejected: Predicate NodePorts failed: node(s) didn\'t have free ports for the requested pod ports' };
-  return undefined;
+export function podDemandOf(pod: KubeObject): PodDemand {
+  return { pods: 1, resources: demandOf(pod), hostPorts: hostPortsOf(pod) };
+}
+
+export function sumOfDemands(demands: readonly PodDemand[]): PodDemand {
+  const resources = new Map<string, number>();
+  const hostPorts: string[] = [];
+  let pods = 0;
+  for (const demand of demands) {
+    pods += demand.pods;
+    merge(resources, demand.resources, plus);
+    hostPorts.push(...demand.hostPorts);
+  }
+  return { pods, resources, hostPorts };
+}
+
+/** System-critical Pods run whatever the node is short of. */
+export function isCritical(pod: KubeObject): boolean {
+  return (pod.spec.priority ?? 0) >= criticalPriorityMin || pod.metadata.annotations?.['kubernetes.io/config.mirror'] !== undefined;
+}
+
+function requirementsOf(list: Json[] | undefined): LabelRequirement[] {
+  return (list ?? []).map(({ key, operator, values }) => ({ key, operator, values: values ?? [] }));
+}
+
+function matchesNode(pod: KubeObject, { labels, name }: NodeRoom): boolean {
+  if (labels === undefined) return true;
+  const selector: Record<string, string> = pod.spec.nodeSelector ?? {};
+  for (const key in selector) if (labels[key] !== selector[key]) return false;
+  const terms: Json[] | undefined = pod.spec.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms;
+  return terms === undefined || terms.some(({ matchExpressions, matchFields }) => (matchExpressions?.length ?? 0) + (matchFields?.length ?? 0) > 0
+    && matchesLabels(requirementsOf(matchExpressions), labels) && matchesLabels(requirementsOf(matchFields), { 'metadata.name': name }));
+}
+
+/** Of a toleration and a taint; the seconds for which it is tolerated do not matter here. */
+function tolerates({ key, operator, value, effect }: Json, taint: Json): boolean {
+  if (effect !== undefined && effect !== '' && effect !== taint.effect) return false;
+  if (key === undefined || key === '') return operator === 'Exists';
+  return key === taint.key && (operator === 'Exists' || (value ?? '') === (taint.value ?? ''));
+}
+
+function isTolerated(pod: KubeObject, taint: Json): boolean {
+  return ((pod.spec.tolerations ?? []) as Json[]).some((toleration) => tolerates(toleration, taint));
+}
+
+function underPressure(pod: KubeObject, pressure: Pressure): Refusal | undefined {
+  if ((!pressure.disk && !pressure.memory) || isCritical(pod)) return undefined;
+  const isSpared = !pressure.disk && (qosClassOf(pod) !== 'BestEffort' || isTolerated(pod, { key: 'node.kubernetes.io/memory-pressure', effect: 'NoSchedule' }));
+  if (isSpared) return undefined;
+  const conditions = [...(pressure.memory ? ['MemoryPressure'] : []), ...(pressure.disk ? ['DiskPressure'] : [])];
+  return rejected('Evicted', `The node had condition: [${conditions.join(' ')}]. `);
+}
+
+function rejected(reason: string, message: string): Refusal {
+  return { reason, message: `Pod was rejected: ${message}` };
+}
+
+/** Resources of device plugins; they are allotted before all others are counted. */
+function isDevice(resource: string): boolean {
+  return resource.includes('/') && !resource.includes('kubernetes.io/');
+}
+
+function shortOf(own: PodDemand, taken: PodDemand, room: NodeRoom): Refusal | undefined {
+  const outOf = (resource: string, want: number, have: number, capacity: number): Refusal => {
+    const scale = resource === 'cpu' ? 1000 : 1;
+    return rejected(`OutOf${resource}`, `Node didn't have enough resource: ${resource}, requested: ${Math.round(want * scale)}, used: ${Math.round(have * scale)}, capacity: ${Math.round(capacity * scale)}`);
+  };
+  let first: Refusal | undefined = taken.pods >= room.pods ? outOf('pods', 1, taken.pods, room.pods) : undefined;
+  for (const [resource, want] of own.resources) {
+    const capacity = room.allocatable.get(resource);
+    if (want === 0 || capacity === undefined) continue;
+    const have = taken.resources.get(resource) ?? 0;
+    // Sums of decimal fractions may be off in the last place.
+    if (have + want <= capacity + 1e-9) continue;
+    if (isDevice(resource)) return rejected('UnexpectedAdmissionError', `Allocate failed due to requested number of devices unavailable for ${resource}. Requested: ${want}, Available: ${Math.max(0, capacity - have)}, which is unexpected`);
+    first ??= outOf(resource, want, have, capacity);
+  }
+  return first;
+}
+
+/** `taken`: by the Pods that hold their place on the node; those that have ended do not. */
+export function admitPod(pod: KubeObject, own: PodDemand, taken: PodDemand, room: NodeRoom): Refusal | undefined {
+  const refused = underPressure(pod, room.pressure) ?? shortOf(own, taken, room);
+  if (refused !== undefined) return refused;
+  if (!matchesNode(pod, room)) return rejected('NodeAffinity', "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector");
+  if (own.hostPorts.length > 0) {
+    const ports = new Set(taken.hostPorts);
+    if (own.hostPorts.some((port) => ports.has(port))) return rejected('NodePorts', "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports");
+  }
+  const untolerated = (room.taints ?? []).some((taint) => taint.effect === 'NoExecute' && !isTolerated(pod, taint));
+  return untolerated ? rejected('TaintToleration', "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate") : undefined;
 }

@@ -6,7 +6,7 @@ import { ApiError, isReason } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import type { Engine, ImageSummary, RegistryCredential } from '#engine/engine.ts';
 import type { Clock } from '#os/clock.ts';
-import { imageBackOffInitialMs, imageBackOffMaxMs } from './limits.ts';
+import { imageBackOffInitialMs, imageBackOffMaxMs, imageErrorShownMs } from './limits.ts';
 import type { PodEvents } from './pod-worker.ts';
 
 /** A container cannot start yet; `reason` is what `kubectl get pods` shows. */
@@ -30,11 +30,51 @@ export interface ImageManager {
   ensure(pod: KubeObject, container: Json, events: PodEvents, signal: AbortSignal): Promise<ImageSummary>;
 }
 
-interface BackOff { delayMs: number; untilMs: number; message: string }
+/** `untilMs` on the monotonic clock, as is `nowMs` below: a clock that is set must not hold up a pull. */
+export interface ImageBackOff { delayMs: number; untilMs: number; message: string }
+
+type EventArguments = [type: 'Normal' | 'Warning', reason: string, message: string];
+/** What to do about an image, with what to tell users; `wait` is thrown. */
+export type ImagePlan = { events: EventArguments[] } & ({ action: 'use' | 'pull' } | { action: 'wait'; error: WaitingError });
+
+/** Pure: `isPresent` on this node, `backOff` after a pull that failed. */
+export function planImage(container: Json, isPresent: boolean, backOff: ImageBackOff | undefined, nowMs: number): ImagePlan {
+  const image: string = container.image;
+  const policy = pullPolicyOf(container);
+  if (isPresent && policy !== 'Always') return { action: 'use', events: [['Normal', 'Pulled', `Container image "${image}" already present on machine`]] };
+  if (policy === 'Never') {
+    const text = `Container image "${image}" is not present with pull policy of Never`;
+    return { action: 'wait', events: [['Warning', 'ErrImageNeverPull', text], ['Warning', 'Failed', 'Error: ErrImageNeverPull']], error: new WaitingError('ErrImageNeverPull', text) };
+  }
+  if (backOff !== undefined && nowMs < backOff.untilMs) {
+    return { action: 'wait', events: [['Normal', 'BackOff', `Back-off pulling image "${image}"`], ['Warning', 'Failed', 'Error: ImagePullBackOff']], error: new WaitingError('ImagePullBackOff', `Back-off pulling image "${image}": ${backOff.message}`, backOff.untilMs - nowMs) };
+  }
+  return { action: 'pull', events: [['Normal', 'Pulling', `Pulling image "${image}"`]] };
+}
+
+export function pulledEvent(image: string, tookMs: number, sizeBytes: number): EventArguments {
+  const took = `${(tookMs / 1000).toFixed(3)}s`;
+  return ['Normal', 'Pulled', `Successfully pulled image "${image}" in ${took} (${took} including waiting). Image size: ${sizeBytes} bytes.`];
+}
+
+/** After a pull that failed: the next back-off, what to tell users, and what the container waits for. Soon looked at again, so that the waiting shows as ImagePullBackOff. */
+export function planFailedPull(image: string, message: string, before: ImageBackOff | undefined, nowMs: number): { backOff: ImageBackOff; events: EventArguments[]; error: WaitingError } {
+  const delayMs = Math.min(imageBackOffMaxMs, before === undefined ? imageBackOffInitialMs : before.delayMs * 2);
+  const text = `failed to pull image "${image}": ${message}`;
+  return {
+    backOff: { delayMs, untilMs: nowMs + delayMs, message: `ErrImagePull: ${text}` },
+    events: [['Warning', 'Failed', `Failed to pull image "${image}": ${message}`], ['Warning', 'Failed', 'Error: ErrImagePull']],
+    error: new WaitingError('ErrImagePull', text, Math.min(delayMs, imageErrorShownMs)),
+  };
+}
+
+export function invalidImageName(image: string, problem: string): WaitingError {
+  return new WaitingError('InvalidImageName', `Failed to apply default image tag "${image}": couldn't parse image name "${image}": ${problem}`);
+}
 
 export function createImageManager(options: { engine: Engine; clock: Clock; credentials(pod: KubeObject, image: string): Promise<RegistryCredential[]> }): ImageManager {
   const { engine, clock } = options;
-  const backOffs = new Map<string, BackOff>();
+  const backOffs = new Map<string, ImageBackOff>();
   const pulls = new Map<string, Promise<ImageSummary>>();
 
   const pull = async (pod: KubeObject, image: string, signal: AbortSignal): Promise<ImageSummary> => {
@@ -51,29 +91,19 @@ export function createImageManager(options: { engine: Engine; clock: Clock; cred
   return {
     async ensure(pod, container, events, signal) {
       const image: string = container.image;
-      const policy = pullPolicyOf(container);
       let found: ImageSummary | undefined;
       try {
         found = engine.images.find(image);
       } catch (error) {
         if (!isReason(error, 'BadRequest', 'Invalid')) throw error;
-        throw new WaitingError('InvalidImageName', `Failed to apply default image tag "${image}": couldn't parse image name "${image}": ${(error as Error).message}`);
-      }
-      if (found !== undefined && policy !== 'Always') {
-        events.event('Normal', 'Pulled', `Container image "${image}" already present on machine`, container.name);
-        return found;
-      }
-      if (policy === 'Never') {
-        events.event('Warning', 'ErrImageNeverPull', `Container image "${image}" is not present with pull policy of Never`, container.name);
-        throw new WaitingError('ErrImageNeverPull', `Container image "${image}" is not present with pull policy of Never`);
+        throw invalidImageName(image, (error as Error).message);
       }
       const key = `${pod.metadata.uid}/${image}`;
       const backOff = backOffs.get(key);
-      if (backOff !== undefined && clock.now() < backOff.untilMs) {
-        events.event('Normal', 'BackOff', `Back-off pulling image "${image}"`, container.name);
-        throw new WaitingError('ImagePullBackOff', `Back-off pulling image "${image}": ${backOff.message}`, backOff.untilMs - clock.now());
-      }
-      events.event('Normal', 'Pulling', `Pulling image "${image}"`, container.name);
+      const plan = planImage(container, found !== undefined, backOff, clock.monotonic());
+      for (const event of plan.events) events.event(...event, container.name);
+      if (plan.action === 'wait') throw plan.error;
+      if (plan.action === 'use') return found!;
       const startedMs = clock.monotonic();
       try {
         const credentialKey = (pod.spec.imagePullSecrets ?? []).map((entry: Json) => entry.name).join(',');
@@ -85,17 +115,14 @@ export function createImageManager(options: { engine: Engine; clock: Clock; cred
         }
         const summary = await pulling;
         backOffs.delete(key);
-        const took = `${((clock.monotonic() - startedMs) / 1000).toFixed(3)}s`;
-        events.event('Normal', 'Pulled', `Successfully pulled image "${image}" in ${took} (${took} including waiting). Image size: ${summary.sizeBytes} bytes.`, container.name);
+        events.event(...pulledEvent(image, clock.monotonic() - startedMs, summary.sizeBytes), container.name);
         return summary;
       } catch (error) {
         const message = error instanceof ApiError ? error.message : (error as Error).message;
-        const delayMs = Math.min(imageBackOffMaxMs, backOff === undefined ? imageBackOffInitialMs : backOff.delayMs * 2);
-        const text = `failed to pull image "${image}": ${message}`;
-        backOffs.set(key, { delayMs, untilMs: clock.now() + delayMs, message: `ErrImagePull: ${text}` });
-        events.event('Warning', 'Failed', `Failed to pull image "${image}": ${message}`, container.name);
-        events.event('Warning', 'Failed', 'Error: ErrImagePull', container.name);
-        throw new WaitingError('ErrImagePull', text, delayMs);
+        const failed = planFailedPull(image, message, backOff, clock.monotonic());
+        backOffs.set(key, failed.backOff);
+        for (const event of failed.events) events.event(...event, container.name);
+        throw failed.error;
       }
     },
   };

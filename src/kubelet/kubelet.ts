@@ -17,10 +17,10 @@ import type { Mounts } from '#os/mount.ts';
 import type { Clock, Random, Timer } from '#os/clock.ts';
 import type { Logger } from '#observe/log.ts';
 import type { DnsSettings } from './container-spec.ts';
-import { admitPod } from './admit.ts';
+import { admitPod, type NodeRoom, type PodDemand, podDemandOf, sumOfDemands } from './admit.ts';
 import { createImageCollector } from './image-collection.ts';
 import { createImageManager } from './images.ts';
-import { imageGcIntervalMs, leaseDurationSeconds, leaseRenewMs, nodeStatusIntervalMs, projectedRefreshMs, syncErrorRetryMs } from './limits.ts';
+import { imageGcIntervalMs, leaseDurationSeconds, leaseRenewMs, nodeStatusIntervalMs, podsPerNodeMax, projectedRefreshMs, syncErrorRetryMs } from './limits.ts';
 import { labelPodName, labelPodNamespace, labelPodUid, type KubeletPaths } from './names.ts';
 import { allocatableOf, nodeObject, nodeStatus, type NodeFacts } from './node-status.ts';
 import { createObjectCache } from './objects.ts';
@@ -136,14 +136,19 @@ export async function runKubelet(options: KubeletOptions): Promise<Kubelet> {
   };
 
   const pods = options.informers.informer(kinds.Pod, { fieldSelector: `spec.nodeName=${facts.name}` });
+  const { cpu, memory, ephemeralStorage } = allocatableOf(facts);
+  // Labels and taints can be added by anybody: the scheduler knows them, this kubelet does not follow its Node object.
+  const room: NodeRoom = { name: facts.name, labels: undefined, taints: undefined, pods: podsPerNodeMax, allocatable: new Map([['cpu', cpu], ['memory', memory], ['ephemeral-storage', ephemeralStorage]]), pressure: { disk: false, memory: false } };
+  /** What Pods that have not ended take, but for one. */
+  const taken = (uid: string): PodDemand => sumOfDemands([...workers.values()].filter((worker) => worker.uid !== uid && worker.pod.status?.phase !== 'Succeeded' && worker.pod.status?.phase !== 'Failed').map((worker) => podDemandOf(worker.pod)));
   const onPod = (pod: KubeObject): void => {
     const uid = pod.metadata.uid!;
     const known = workers.get(uid);
     if (known !== undefined) { known.update(pod); return; }
     const worker = new PodWorker(pod, context);
     workers.set(uid, worker);
-    const refusal = admitPod(pod, [...workers.values()].filter((other) => other !== worker).map((other) => other.pod), facts);
-    if (refusal !== undefined && pod.status?.startTime === undefined) {
+    const refusal = pod.status?.startTime === undefined ? admitPod(pod, podDemandOf(pod), taken(uid), room) : undefined;
+    if (refusal !== undefined) {
       context.eventsFor(pod).event('Warning', refusal.reason, refusal.message);
       worker.refuse(refusal.reason, refusal.message);
     } else {

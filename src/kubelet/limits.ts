@@ -9,6 +9,8 @@ export const restartBackOffMaxMs = 300_000;
 export const restartBackOffResetMs = 600_000;
 export const imageBackOffInitialMs = 10_000;
 export const imageBackOffMaxMs = 300_000;
+/** ErrImagePull is shown for this long, then ImagePullBackOff until the next pull. */
+export const imageErrorShownMs = 2_000;
 export const terminationMessageBytesMax = 4096;
 /** Bytes of log taken as the message under `FallbackToLogsOnError`, and the lines. */
 export const terminationLogBytesMax = 2048;
@@ -23,6 +25,15 @@ export const interimStatusMs = 300;
 export const syncErrorRetryMs = 2_000;
 export const syncErrorRetryMaxMs = 60_000;
 export const streamIdleMsMax = 4 * 3_600_000;
+/** Pods of at least this priority (system-cluster-critical) are neither refused nor evicted when the node is short of something. */
+export const criticalPriorityMin = 2_000_000_000;
+/** A node stays under pressure for this long after the last sign of it, and is looked at this often (Node-pressure Eviction). */
+export const pressureTransitionMs = 300_000;
+export const evictionIntervalMs = 10_000;
+/** Quantities whose value is remembered: the same few are written again and again. */
+export const quantitiesRememberedMax = 4_096;
+/** Moments whose text is remembered. */
+export const timesRememberedMax = 256;
 /** Dead containers kept for each container of a Pod, so that `logs --previous` answers. */
 export const deadContainersKept = 1;
 export const imageGcHighPercent = 85;

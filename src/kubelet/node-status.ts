@@ -32,23 +32,32 @@ export function nodeObject(facts: NodeFacts): Json {
   };
 }
 
-export function nodeStatus(facts: NodeFacts, images: { names: string[]; sizeBytes: number }[], previous: Json, nowMs: number, diskPressure: boolean): Json {
-  const allocatable = allocatableOf(facts);
-  const kib = (bytes: number): string => `${Math.floor(bytes / 1024)}Ki`;
+/** What the node is short of. */
+export interface Pressure { readonly disk: boolean; readonly memory: boolean }
+
+/** The conditions of a node that works; transition times change with the status only. */
+export function nodeConditions(previous: Json | undefined, nowMs: number, pressure: Pressure): Json[] {
   const now = rfc3339(nowMs);
-  const condition = (type: string, status: string, reason: string, message: string): Json => {
+  const condition = (type: string, isTrue: boolean, reason: string, message: string): Json => {
+    const status = isTrue ? 'True' : 'False';
     const before = (previous?.conditions ?? []).find((entry: Json) => entry.type === type);
     return { type, status, reason, message, lastHeartbeatTime: now, lastTransitionTime: before?.status === status ? before.lastTransitionTime : now };
   };
+  return [
+    pressure.memory ? condition('MemoryPressure', true, 'KubeletHasInsufficientMemory', 'kubelet has insufficient memory available') : condition('MemoryPressure', false, 'KubeletHasSufficientMemory', 'kubelet has sufficient memory available'),
+    pressure.disk ? condition('DiskPressure', true, 'KubeletHasDiskPressure', 'kubelet has disk pressure') : condition('DiskPressure', false, 'KubeletHasNoDiskPressure', 'kubelet has no disk pressure'),
+    condition('PIDPressure', false, 'KubeletHasSufficientPID', 'kubelet has sufficient PID available'),
+    condition('Ready', true, 'KubeletReady', 'kubelet is posting ready status'),
+  ];
+}
+
+export function nodeStatus(facts: NodeFacts, images: { names: string[]; sizeBytes: number }[], previous: Json, nowMs: number, diskPressure: boolean): Json {
+  const allocatable = allocatableOf(facts);
+  const kib = (bytes: number): string => `${Math.floor(bytes / 1024)}Ki`;
   return {
     capacity: { cpu: String(facts.cpus), memory: kib(facts.memoryBytes), 'ephemeral-storage': kib(facts.ephemeralBytes), 'hugepages-1Gi': '0', 'hugepages-2Mi': '0', pods: String(podsPerNodeMax) },
     allocatable: { cpu: String(allocatable.cpu), memory: kib(allocatable.memory), 'ephemeral-storage': String(allocatable.ephemeralStorage), 'hugepages-1Gi': '0', 'hugepages-2Mi': '0', pods: String(podsPerNodeMax) },
-    conditions: [
-      condition('MemoryPressure', 'False', 'KubeletHasSufficientMemory', 'kubelet has sufficient memory available'),
-      diskPressure ? condition('DiskPressure', 'True', 'KubeletHasDiskPressure', 'kubelet has disk pressure') : condition('DiskPressure', 'False', 'KubeletHasNoDiskPressure', 'kubelet has no disk pressure'),
-      condition('PIDPressure', 'False', 'KubeletHasSufficientPID', 'kubelet has sufficient PID available'),
-      condition('Ready', 'True', 'KubeletReady', 'kubelet is posting ready status'),
-    ],
+    conditions: nodeConditions(previous, nowMs, { disk: diskPressure, memory: false }),
     addresses: [{ type: 'InternalIP', address: facts.hostIp }, { type: 'Hostname', address: facts.hostname }],
     daemonEndpoints: { kubeletEndpoint: { Port: facts.kubeletPort } },
     nodeInfo: {

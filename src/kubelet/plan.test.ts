@@ -76,3 +76,14 @@ test('only the last two attempts are kept', () => {
   const plan = planPod(pod({}), new Map([['main', [attempt({ restartCount: 3 }), exited(1, { restartCount: 2 }), exited(1, { restartCount: 1 }), exited(1)]]]), new Map(), now);
   assert.deepEqual(plan.remove, ['id-1', 'id-0']);
 });
+
+test('a clock that was set back holds a container for no longer than its back-off', () => {
+  const memory: Memory = new Map();
+  const subject = pod({});
+  const hourMs = 3_600_000;
+  assert.deepEqual(started(planPod(subject, new Map([['main', [exited(1)]]]), memory, now - hourMs)), ['main#1'], 'the first restart comes at once');
+  const second = new Map([['main', [exited(1, { restartCount: 1 })]]]);
+  assert.equal(planPod(subject, second, memory, now - hourMs).againAfterMs, 10_000);
+  assert.equal(planPod(subject, second, memory, now - hourMs + 4_000).againAfterMs, 6_000);
+  assert.deepEqual(started(planPod(subject, second, memory, now - hourMs + 10_000)), ['main#2']);
+});

@@ -22,6 +22,8 @@ export interface Attempt {
   image: string;
   /** Termination message, once it has exited. */
   message: string;
+  /** Why it ended, where the runtime says so itself (`StartError`, `Unknown` after the machine went down); else the exit code says it. */
+  reason?: string;
 }
 
 /** Attempts of one container, newest first. */
@@ -37,8 +39,12 @@ export interface ContainerMemory {
   /** A failed liveness or startup probe or postStart hook: the running attempt is to be killed. */
   killBecause: { attempt: string; message: string } | undefined;
   waiting: { reason: string; message: string } | undefined;
-  /** Starting it failed: not tried again before this time (ms since 1970). */
+  /** When that back-off ends (ms since 1970). */
+  backOffUntilMs: number;
+  /** Starting it failed: not tried again before this time (on the monotonic clock). */
   notBeforeMs: number;
+  /** The attempt whose back-off users have been told of. */
+  announcedAttempt: number;
 }
 
 export type Memory = Map<string, ContainerMemory>;
@@ -46,10 +52,23 @@ export type Memory = Map<string, ContainerMemory>;
 export function memoryOf(memory: Memory, name: string): ContainerMemory {
   let found = memory.get(name);
   if (found === undefined) {
-    found = { backOffMs: 0, backOffAttempt: -1, started: false, ready: false, killBecause: undefined, waiting: undefined, notBeforeMs: 0 };
+    found = { backOffMs: 0, backOffAttempt: -1, backOffUntilMs: 0, started: false, ready: false, killBecause: undefined, waiting: undefined, notBeforeMs: 0, announcedAttempt: -1 };
     memory.set(name, found);
   }
   return found;
+}
+
+/** What a kubelet that has just started knows: a container that still runs keeps the readiness it had, so that a restart takes no endpoint away. */
+export function memoryFromStatus(pod: KubeObject): Memory {
+  const memory: Memory = new Map();
+  for (const list of [pod.status?.initContainerStatuses, pod.status?.containerStatuses] as (Json[] | undefined)[]) {
+    for (const status of list ?? []) {
+      const remembered = memoryOf(memory, status.name);
+      remembered.ready = status.ready === true;
+      remembered.started = status.started === true;
+    }
+  }
+  return memory;
 }
 
 export interface PodPlan {
@@ -70,9 +89,14 @@ export function isSidecar(container: Json): boolean {
   return container.restartPolicy === 'Always';
 }
 
-function shouldRestart(policy: string, attempt: Attempt): boolean {
-  if (policy === 'Always') return true;
-  return policy === 'OnFailure' && attempt.exitCode !== 0;
+/** The first rule of the container that its exit code meets decides, then its own policy, then the Pod's. */
+function shouldRestart(container: Json, podPolicy: string, attempt: Attempt): boolean {
+  for (const { action, exitCodes } of (container.restartPolicyRules ?? []) as Json[]) {
+    const isListed = (exitCodes?.values ?? []).includes(attempt.exitCode);
+    if (exitCodes !== undefined && (exitCodes.operator === 'NotIn' ? !isListed : isListed)) return action === 'Restart';
+  }
+  const policy: string = container.restartPolicy ?? podPolicy;
+  return policy === 'Always' || (policy === 'OnFailure' && attempt.exitCode !== 0);
 }
 
 /** Milliseconds to wait before `attempt` may be followed by another one; moves the back-off on when a new end is seen. */
@@ -84,8 +108,11 @@ function backOffLeft(memory: ContainerMemory, attempt: Attempt, nowMs: number): 
     else if (resumed) memory.backOffMs = Math.min(restartBackOffMaxMs, restartBackOffInitialMs * 2 ** (attempt.restartCount - 1));
     else memory.backOffMs = memory.backOffMs === 0 ? restartBackOffInitialMs : Math.min(restartBackOffMaxMs, memory.backOffMs * 2);
     memory.backOffAttempt = attempt.restartCount;
+    memory.backOffUntilMs = attempt.finishedAtMs + memory.backOffMs;
   }
-  return Math.max(0, attempt.finishedAtMs + memory.backOffMs - nowMs);
+  // A clock that was set back must not hold the container for as long as the jump.
+  memory.backOffUntilMs = Math.min(memory.backOffUntilMs, nowMs + memory.backOffMs);
+  return Math.max(0, memory.backOffUntilMs - nowMs);
 }
 
 export function planPod(pod: KubeObject, observed: Observed, memory: Memory, nowMs: number): PodPlan {
@@ -131,7 +158,7 @@ export function planPod(pod: KubeObject, observed: Observed, memory: Memory, now
     if (attempt.state === 'running') { killFailed(container, attempt); initialised = false; break; }
     if (attempt.exitCode === 0) continue;
     initialised = false;
-    if (podPolicy === 'Never') { finish(plan, initContainers, observed, 'Failed'); return plan; }
+    if (!shouldRestart(container, podPolicy, attempt)) { finish(plan, initContainers, observed, 'Failed'); return plan; }
     hold(container, attempt, true);
     break;
   }
@@ -143,11 +170,32 @@ export function planPod(pod: KubeObject, observed: Observed, memory: Memory, now
     const attempt = observed.get(container.name)?.[0];
     if (attempt === undefined || attempt.state === 'created') plan.start.push({ container, init: false, restartCount: attempt?.restartCount ?? 0 });
     else if (attempt.state === 'running') killFailed(container, attempt);
-    else if (shouldRestart(container.restartPolicy ?? podPolicy, attempt)) hold(container, attempt, false);
+    else if (shouldRestart(container, podPolicy, attempt)) hold(container, attempt, false);
     else { done += 1; failed ||= attempt.exitCode !== 0; }
   }
   if (done === containers.length && containers.length > 0) finish(plan, initContainers, observed, failed ? 'Failed' : 'Succeeded');
   return plan;
+}
+
+/** Ephemeral containers start once, whatever the others do, and never again. */
+export function addEphemeral(plan: PodPlan, pod: KubeObject, observed: Observed): void {
+  if (plan.phase !== undefined || pod.spec.ephemeralContainers === undefined) return;
+  for (const container of pod.spec.ephemeralContainers as Json[]) {
+    const attempt = observed.get(container.name)?.[0];
+    if (attempt === undefined || attempt.state === 'created') plan.start.push({ container, init: false, restartCount: 0 });
+  }
+}
+
+/** Containers whose back-off has just begun: users are told once for each end. */
+export function newBackOffs(plan: PodPlan, memory: Memory): string[] {
+  const names: string[] = [];
+  for (const { name } of plan.backOff) {
+    const remembered = memoryOf(memory, name);
+    if (remembered.announcedAttempt === remembered.backOffAttempt) continue;
+    remembered.announcedAttempt = remembered.backOffAttempt;
+    names.push(name);
+  }
+  return names;
 }
 
 /** The Pod has ended: nothing starts again, and sidecars are stopped before the phase is final. */
@@ -155,7 +203,8 @@ function finish(plan: PodPlan, initContainers: Json[], observed: Observed, phase
   plan.start = [];
   plan.backOff = [];
   plan.againAfterMs = undefined;
-  const sidecars = initContainers.filter(isSidecar).map((container) => ({ container, attempt: observed.get(container.name)?.[0] }));
+  // Last first: a sidecar may need those that started before it.
+  const sidecars = initContainers.filter(isSidecar).reverse().map((container) => ({ container, attempt: observed.get(container.name)?.[0] }));
   plan.kill = sidecars.filter(({ attempt }) => attempt?.state === 'running').map(({ container, attempt }) => ({ name: container.name, id: attempt!.id, message: `Stopping container ${container.name}` }));
   plan.phase = phase;
 }

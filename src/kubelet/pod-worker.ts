@@ -17,10 +17,10 @@ import { containerEnvironment } from './env.ts';
 import { WaitingError, type ImageManager } from './images.ts';
 import { interimStatusMs, syncErrorRetryMaxMs, syncErrorRetryMs } from './limits.ts';
 import { labelContainerName, labelPodUid, labelRestartCount, labelTermination, podDir, podFullName, podLabels, podLogsDir, podSecretsDir, terminationMessagePath, type KubeletPaths } from './names.ts';
-import { isSidecar, memoryOf, planPod, type Attempt, type Memory, type Observed, type PodPlan } from './plan.ts';
+import { addEphemeral, isSidecar, memoryFromStatus, memoryOf, newBackOffs, planPod, type Attempt, type Memory, type Observed, type PodPlan } from './plan.ts';
 import { runAction, startProbe } from './probes.ts';
 import { podCgroupParent, podResources } from './qos.ts';
-import { podStatus } from './status.ts';
+import { backOffMessage, podStatus, type Refusal } from './status.ts';
 import { readTerminationMessage } from './termination-message.ts';
 import { mountVolumes, removePodFiles, type MountedVolumes, type VolumeSources } from './volumes.ts';
 
@@ -58,7 +58,7 @@ export class PodWorker {
   readonly uid: string;
   readonly #context: WorkerContext;
   readonly #events: PodEvents;
-  readonly #memory: Memory = new Map();
+  readonly #memory: Memory;
   readonly #probes = new Map<string, RunningProbes>();
   readonly #messages = new Map<string, string>();
   readonly #hooked = new Set<string>();
@@ -73,7 +73,7 @@ export class PodWorker {
   #lastStatus = '';
   #terminating: { graceMs: number; deadline: number } | undefined;
   #deleted = false;
-  #refused: { reason: string; message: string } | undefined;
+  #refused: Refusal | undefined;
 
   constructor(pod: KubeObject, context: WorkerContext) {
     this.pod = pod;
@@ -81,12 +81,7 @@ export class PodWorker {
     this.#context = context;
     this.#events = context.eventsFor(pod);
     this.#startedAtMs = context.clock.now();
-    for (const status of [...(pod.status?.initContainerStatuses ?? []), ...(pod.status?.containerStatuses ?? [])] as Json[]) {
-      // A container that still runs keeps the readiness it had, so that a restart of the kubelet takes no endpoint away.
-      const remembered = memoryOf(this.#memory, status.name);
-      remembered.ready = status.ready === true;
-      remembered.started = status.started === true;
-    }
+    this.#memory = memoryFromStatus(pod);
   }
 
   /** A newer version of the Pod; also when only its deletion was asked for. */
@@ -161,11 +156,12 @@ export class PodWorker {
     let sandbox = this.#context.engine.sandboxes.status(this.uid);
     if (plan.phase === undefined) sandbox = await this.#ensureSandbox(sandbox, observed);
     if (this.#volumesStale && this.#volumes !== undefined) { this.#volumesStale = false; await this.#mountVolumes(sandbox!); }
-    this.#addEphemeral(plan, observed);
+    addEphemeral(plan, this.pod, observed);
     const retryMs = plan.start.length === 0 ? undefined : await this.#startAllAndReport(plan, sandbox!, observed);
     observed = await this.#observe();
     plan = planPod(this.pod, observed, this.#memory, this.#context.clock.now());
     this.#manageProbes(observed, sandbox);
+    for (const name of newBackOffs(plan, this.#memory)) this.#events.event('Warning', 'BackOff', backOffMessage(this.pod, name), name);
     await this.#report(observed, plan, sandbox);
     const waits = [plan.againAfterMs, retryMs, this.#deadlineLeft()].filter((ms): ms is number => ms !== undefined);
     if (retryMs === undefined && plan.start.length > 0 && !plan.start.some((entry) => memoryOf(this.#memory, entry.container.name).waiting !== undefined)) this.#again = true;
@@ -245,15 +241,6 @@ export class PodWorker {
     return this.#volumes;
   }
 
-  /** Ephemeral containers start once, whatever the others do, and never again. */
-  #addEphemeral(plan: PodPlan, observed: Observed): void {
-    if (plan.phase !== undefined) return;
-    for (const container of (this.pod.spec.ephemeralContainers ?? []) as Json[]) {
-      const attempt = observed.get(container.name)?.[0];
-      if (attempt === undefined || attempt.state === 'created') plan.start.push({ container, init: false, restartCount: 0 });
-    }
-  }
-
   /** As `#startAll`; when it takes long (an image is pulled), what is waited for is reported meanwhile. */
   async #startAllAndReport(plan: PodPlan, sandbox: SandboxStatus, observed: Observed): Promise<number | undefined> {
     let interim: Promise<void> = Promise.resolve();
@@ -282,7 +269,7 @@ export class PodWorker {
     for (const entry of plan.start) {
       if (this.#stop.signal.aborted || this.#deleted || this.pod.metadata.deletionTimestamp !== undefined) return undefined;
       const remembered = memoryOf(this.#memory, entry.container.name);
-      const leftMs = remembered.notBeforeMs - this.#context.clock.now();
+      const leftMs = remembered.notBeforeMs - this.#context.clock.monotonic();
       if (leftMs > 0) {
         retryMs = Math.min(retryMs ?? Infinity, leftMs);
         if (entry.init) break;
@@ -297,7 +284,7 @@ export class PodWorker {
         if (!(error instanceof WaitingError)) this.#events.event('Warning', 'Failed', `Error: ${waiting.message}`, entry.container.name);
         const delayMs = waiting.retryAfterMs ?? syncErrorRetryMs * 5;
         retryMs = Math.min(retryMs ?? Infinity, delayMs);
-        remembered.notBeforeMs = this.#context.clock.now() + delayMs;
+        remembered.notBeforeMs = this.#context.clock.monotonic() + delayMs;
         if (entry.init) break;
       }
     }
@@ -468,7 +455,7 @@ export class PodWorker {
     try { await finished; } finally { watchdog.cancel(); }
     const after = await this.#observe();
     for (const name of [...this.#probes.keys()]) this.#cancelProbes(name);
-    if (!this.#deleted) await this.#report(after, { start: [], kill: [], remove: [], backOff: [], phase: undefined, againAfterMs: undefined }, engine.sandboxes.status(this.uid));
+    if (!this.#deleted) await this.#report(after, { start: [], kill: [], remove: [], backOff: [], phase: undefined, againAfterMs: undefined }, engine.sandboxes.status(this.uid), this.#refused, true);
     for (const attempts of after.values()) for (const attempt of attempts) await engine.containers.remove(attempt.id, { force: true });
     await engine.sandboxes.remove(this.uid);
     await engine.images.releaseLease('kubelet', this.uid);
@@ -519,18 +506,18 @@ export class PodWorker {
     this.#events.event('Normal', 'DeadlineExceeded', 'Pod was active on the node longer than the specified deadline');
     const observed = await this.#observe();
     await this.#killAll(this.#graceSeconds() * 1000, observed);
-    await this.#report(await this.#observe(), undefined, undefined, { reason: 'DeadlineExceeded', message: 'Pod was active on the node longer than the specified deadline' });
+    await this.#report(await this.#observe(), undefined, undefined, { reason: 'DeadlineExceeded', message: 'Pod was active on the node longer than the specified deadline' }, true);
     this.#again = true;
   }
 
   // ---- report -------------------------------------------------------------------------------------------------
 
-  async #report(observed: Observed, plan: PodPlan | undefined, sandbox: SandboxStatus | undefined, failed = this.#refused): Promise<void> {
+  async #report(observed: Observed, plan: PodPlan | undefined, sandbox: SandboxStatus | undefined, failed = this.#refused, terminal = false): Promise<void> {
     const { hostIp, clock } = this.#context;
     const status = podStatus({
       pod: this.pod, observed, memory: this.#memory, plan, hostIp, nowMs: clock.now(), startedAtMs: this.#startedAtMs, sandboxReady: sandbox?.ready === true,
       podIp: this.pod.spec.hostNetwork === true ? hostIp : sandbox?.podIp ?? this.pod.status?.podIP ?? '',
-      ...(failed === undefined ? {} : { refused: failed }),
+      ...(failed === undefined ? {} : { refused: failed }), terminal,
     });
     const text = JSON.stringify(status);
     if (text === this.#lastStatus) return;

@@ -5,12 +5,23 @@
 import { parseQuantity } from '#base/quantity.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import type { Resources } from '#engine/engine.ts';
+import { quantitiesRememberedMax } from './limits.ts';
 
 export type QosClass = 'Guaranteed' | 'Burstable' | 'BestEffort';
 
+const amounts = new Map<string, number>();
+
 /** A quantity as a plain number (bytes, cores); undefined when absent. */
 export function amount(value: unknown): number | undefined {
-  return value === undefined ? undefined : Number(parseQuantity(String(value)).nano) / 1e9;
+  if (value === undefined) return undefined;
+  const text = String(value);
+  let known = amounts.get(text);
+  if (known === undefined) {
+    known = Number(parseQuantity(text).nano) / 1e9;
+    if (amounts.size >= quantitiesRememberedMax) amounts.clear();
+    amounts.set(text, known);
+  }
+  return known;
 }
 
 function containersOf(pod: KubeObject): Json[] {

@@ -4,6 +4,7 @@
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { isSidecar, memoryOf, type Attempt, type Memory, type Observed, type PodPlan } from './plan.ts';
+import { timesRememberedMax } from './limits.ts';
 import { qosClassOf } from './qos.ts';
 import { podFullName, runtimeName } from './names.ts';
 
@@ -18,21 +19,43 @@ export interface StatusInput {
   /** The sandbox stands. */
   sandboxReady: boolean;
   startedAtMs: number;
-  /** Overrides for Pods that were refused or evicted. */
-  refused?: { reason: string; message: string };
+  /** Overrides for Pods that were refused or evicted; `disrupted` where the node took the Pod's place away (condition DisruptionTarget). */
+  refused?: Refusal;
+  /** Everything has stopped for good: the last report before the Pod goes. */
+  terminal?: boolean;
 }
 
+export interface Refusal { reason: string; message: string; disrupted?: boolean }
+
+/** The last texts by second: a status tells few moments many times. */
+const texts = new Map<number, string>();
+
 export function rfc3339(ms: number): string {
-  return `${new Date(ms).toISOString().slice(0, 19)}Z`;
+  const second = Math.floor(ms / 1000);
+  let text = texts.get(second);
+  if (text === undefined) {
+    text = `${new Date(second * 1000).toISOString().slice(0, 19)}Z`;
+    if (texts.size >= timesRememberedMax) texts.clear();
+    texts.set(second, text);
+  }
+  return text;
 }
 
 function terminated(attempt: Attempt): Json {
-  const reason = attempt.oomKilled ? 'OOMKilled' : attempt.exitCode === 0 ? 'Completed' : 'Error';
+  const reason = attempt.reason ?? (attempt.oomKilled ? 'OOMKilled' : attempt.exitCode === 0 ? 'Completed' : 'Error');
   return {
     exitCode: attempt.exitCode, reason,
     ...(attempt.message === '' ? {} : { message: attempt.message }),
     startedAt: rfc3339(attempt.startedAtMs), finishedAt: rfc3339(attempt.finishedAtMs), containerID: `${runtimeName}://${attempt.id}`,
   };
+}
+
+/** What a container that never ended is said to have come to, once its Pod is over. */
+const neverSeen: Json = Object.freeze({ exitCode: 137, reason: 'ContainerStatusUnknown', message: 'The container could not be located when the pod was terminated', startedAt: null, finishedAt: null });
+
+/** `Back-off restarting failed container …`, as its event says. */
+export function backOffMessage(pod: KubeObject, container: string): string {
+  return `Back-off restarting failed container ${container} in pod ${podFullName(pod)}`;
 }
 
 function containerStatus(input: StatusInput, container: Json, init: boolean, ephemeral = false): Json {
@@ -63,6 +86,8 @@ function containerStatus(input: StatusInput, container: Json, init: boolean, eph
       status.state = { terminated: terminated(current) };
       if (init && current.exitCode === 0) status.ready = true;
     }
+  } else if (input.terminal === true && !init && !ephemeral && isInitialised(input)) {
+    status.state = { terminated: neverSeen };
   } else if (remembered.waiting !== undefined) {
     status.state = waits(remembered.waiting.reason, remembered.waiting.message);
   } else {
@@ -73,6 +98,14 @@ function containerStatus(input: StatusInput, container: Json, init: boolean, eph
   if (status.lastState.terminated === undefined && before?.state === 'exited') status.lastState = { terminated: terminated(before) };
   else if (status.lastState.terminated === undefined && previous?.lastState?.terminated !== undefined) status.lastState = previous.lastState;
   return status;
+}
+
+/** Every init container has done its part (the last one stands for all: they run in order). */
+function isInitialised({ pod, observed, memory }: StatusInput): boolean {
+  const last: Json | undefined = pod.spec.initContainers?.at(-1);
+  if (last === undefined) return true;
+  const attempt = observed.get(last.name)?.[0];
+  return isSidecar(last) ? attempt !== undefined && memory.get(last.name)?.started === true : attempt?.state === 'exited' && attempt.exitCode === 0;
 }
 
 function formatSeconds(ms: number): string {
@@ -88,9 +121,7 @@ function phaseOf(input: StatusInput): string {
   const containers: Json[] = input.pod.spec.containers ?? [];
   const current = containers.map((container) => input.observed.get(container.name)?.[0]);
   if (input.plan?.phase !== undefined && input.plan.kill.length === 0) return input.plan.phase;
-  if (input.pod.metadata.deletionTimestamp !== undefined && current.length > 0 && current.every((attempt) => attempt?.state === 'exited')) {
-    return current.every((attempt) => attempt!.exitCode === 0) ? 'Succeeded' : 'Failed';
-  }
+  if (input.terminal === true) return current.every((attempt) => attempt?.state === 'exited' && attempt.exitCode === 0) ? 'Succeeded' : 'Failed';
   if (current.every((attempt) => attempt !== undefined && attempt.state !== 'created')) return 'Running';
   return settled === 'Running' ? 'Running' : 'Pending';
 }
@@ -107,6 +138,16 @@ function condition(pod: KubeObject, type: string, ok: boolean, nowMs: number, re
   };
 }
 
+/** Why a Pod whose containers are ready is not: a sentence for each readiness gate that does not hold. */
+export function unmetGates(pod: KubeObject): string[] {
+  if (pod.spec.readinessGates === undefined) return [];
+  return (pod.spec.readinessGates as Json[]).flatMap(({ conditionType }) => {
+    const held = (pod.status?.conditions ?? []).find((entry: Json) => entry.type === conditionType);
+    if (held === undefined) return [`corresponding condition of pod readiness gate "${conditionType}" does not exist.`];
+    return held.status === 'True' ? [] : [`the status of pod readiness gate "${conditionType}" is not "True", but ${held.status}`];
+  });
+}
+
 function conditionsOf(input: StatusInput, phase: string, statuses: Json[], initStatuses: Json[]): Json[] {
   const { pod, nowMs } = input;
   const names = (list: Json[]): string => `[${list.map((status) => status.name).join(' ')}]`;
@@ -120,18 +161,19 @@ function conditionsOf(input: StatusInput, phase: string, statuses: Json[], initS
   const containersReady = !ended && unready.length === 0;
   const readyReason = phase === 'Succeeded' ? 'PodCompleted' : phase === 'Failed' ? 'PodFailed' : 'ContainersNotReady';
   const readyMessage = ended ? undefined : `containers with unready status: ${names(unready)}`;
-  const gates: Json[] = pod.spec.readinessGates ?? [];
-  const unmet = gates.filter((gate) => (pod.status?.conditions ?? []).find((entry: Json) => entry.type === gate.conditionType)?.status !== 'True');
+  const unmet = unmetGates(pod);
   const podReady = containersReady && unmet.length === 0;
   const notReady: [string?, string?] = containersReady
-    ? (podReady ? [] : ['ReadinessGatesNotReady', `corresponding condition of pod readiness gate ${unmet.map((gate) => `"${gate.conditionType}"`).join(', ')} does not exist or is not "True".`])
+    ? (podReady ? [] : ['ReadinessGatesNotReady', unmet.join(', ')])
     : [readyReason, readyMessage];
+  const disrupted = input.refused?.disrupted === true;
   const own = [
     condition(pod, 'PodReadyToStartContainers', input.sandboxReady && !ended, nowMs),
     condition(pod, 'Initialized', initialised, nowMs, ...(phase === 'Succeeded' ? ['PodCompleted'] : initialised ? [] : ['ContainersNotInitialized', `containers with incomplete status: ${names(incomplete)}`])),
     condition(pod, 'Ready', podReady, nowMs, ...notReady),
     condition(pod, 'ContainersReady', containersReady, nowMs, ...(containersReady ? [] : [readyReason, readyMessage] as [string, string?])),
     condition(pod, 'PodScheduled', true, nowMs),
+    ...(disrupted ? [condition(pod, 'DisruptionTarget', true, nowMs, 'TerminationByKubelet', input.refused!.message)] : []),
   ];
   const ownTypes = new Set(own.map((entry) => entry.type));
   return [...own, ...(pod.status?.conditions ?? []).filter((entry: Json) => !ownTypes.has(entry.type))];
@@ -156,6 +198,6 @@ export function podStatus(input: StatusInput): Json {
   const ephemeral: Json[] = pod.spec.ephemeralContainers ?? [];
   if (ephemeral.length > 0) status.ephemeralContainerStatuses = ephemeral.map((container) => containerStatus(input, container, false, true));
   if (input.podIp !== '') { status.podIP = input.podIp; status.podIPs = [{ ip: input.podIp }]; }
-  if (input.refused !== undefined) { status.reason = input.refused.reason; status.message = input.refused.message; if (observed.size === 0) delete status.containerStatuses; }
+  if (input.refused !== undefined) { status.reason = input.refused.reason; status.message = input.refused.message; if (observed.size === 0 && pod.status?.containerStatuses === undefined) { delete status.containerStatuses; delete status.initContainerStatuses; } }
   return status;
 }

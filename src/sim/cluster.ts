@@ -30,8 +30,9 @@ import { FaultyTransport, ProcessTransport } from './faults.ts';
 import { historyTransactionsMax, runUntilMsMax, timersPerInstantMax, watchSecondsMax } from './limits.ts';
 import { type Listening, type ListenOptions, listenCluster } from './listen.ts';
 import { metricsOf } from './metrics.ts';
-import { type NodeOptions, SimNodes } from './nodes.ts';
+import { SimNodes } from './nodes.ts';
 import { type ExecResult, type ScriptRule, Scripts } from './pod-script.ts';
+import type { NodeOptions, NodeSnapshot } from './sim-node.ts';
 
 export interface ClusterOptions {
   /** How many nodes, or which; 3 when absent. */
@@ -121,9 +122,9 @@ export class Cluster implements AsyncDisposable {
   #isServerDown = false;
   #disposed = false;
   #restart: object | undefined;
-  readonly #startNodes: readonly (NodeOptions & { isDown?: boolean; isCut?: boolean })[];
+  readonly #startNodes: readonly NodeSnapshot[];
 
-  constructor(options: ClusterOptions, from?: { store: (clock: SimClock) => ForkableStore; disk: SimDisk | undefined; nowMs: number; random: SimRandom; nodes: readonly NodeOptions[]; scripts: Scripts }) {
+  constructor(options: ClusterOptions, from?: { store: (clock: SimClock) => ForkableStore; disk: SimDisk | undefined; nowMs: number; random: SimRandom; nodes: readonly NodeSnapshot[]; scripts: Scripts }) {
     this.options = options;
     const start = options.start ?? '2026-01-01T00:00:00Z';
     this.clock = new SimClock(from?.nowMs ?? (typeof start === 'number' ? start : Date.parse(start)));
@@ -194,10 +195,6 @@ export class Cluster implements AsyncDisposable {
     parts.nodeInformers.start();
     await parts.nodeInformers.synced();
     await parts.nodes.add(this.#startNodes);
-    for (const { isDown, isCut, name } of this.#startNodes) {
-      if (isDown === true) parts.nodes.kill(name!);
-      if (isCut === true) parts.nodes.partition(name!);
-    }
     return parts;
   }
 
@@ -286,10 +283,7 @@ export class Cluster implements AsyncDisposable {
 
   /** An independent copy as of now; it costs pointers, and its processes start on first use. */
   fork({ seed }: { seed?: number } = {}): Cluster {
-    const nodes = this.#parts === undefined ? this.#startNodes : this.#parts.nodes.options().map((option) => {
-      const state = this.#parts!.nodes.get(option.name!)!;
-      return { ...option, isDown: !state.isUp, isCut: !state.isConnected };
-    });
+    const nodes = this.#parts === undefined ? this.#startNodes : this.#parts.nodes.options();
     const random = seed === undefined ? this.random.split() : new SimRandom(seed);
     return new Cluster(this.options, { store: (clock) => this.store.fork(clock), disk: this.disk, nowMs: this.clock.now(), random, nodes, scripts: this.scripts.copy() });
   }

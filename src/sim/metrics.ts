@@ -4,7 +4,6 @@ import type { MetricsProvider, NodeUsage, PodUsage } from '#apiserver/context.ts
 import type { SimNodes } from './nodes.ts';
 
 const idleCpu = 1;
-const idleMemory = 16 * 1024 * 1024;
 
 export function metricsOf(nodes: () => SimNodes, now: () => number): MetricsProvider {
   const usageOfPods = (namespace: string | undefined): (PodUsage & { node: string })[] => {
@@ -15,7 +14,7 @@ export function metricsOf(nodes: () => SimNodes, now: () => number): MetricsProv
       const containers = pod.runningContainers().map((name) => {
         const context = pod.context(name);
         const script = nodes().deps.scripts.of(context);
-        return { name, cpuNanoCores: Math.round((script.cpu?.(context) ?? idleCpu) * 1e6), memoryBytes: Math.round(script.memory?.(context) ?? idleMemory) };
+        return { name, cpuNanoCores: Math.round((script.cpu?.(context) ?? idleCpu) * 1e6), memoryBytes: Math.round(pod.memoryBytes(name)) };
       });
       if (containers.length > 0) usages.push({ node, name: metadata.name!, namespace: metadata.namespace!, timestamp: timestamp(now()), windowSeconds: 15, ...(metadata.labels === undefined ? {} : { labels: metadata.labels }), containers });
     }

@@ -4,6 +4,7 @@
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { matchesLabels, parseLabelSelector } from '#base/selectors.ts';
+import { amount } from '#kubelet/qos.ts';
 import type { Random } from '#os/clock.ts';
 import { type Duration, durationMs } from './duration.ts';
 
@@ -12,30 +13,40 @@ export interface ContainerContext { pod: KubeObject; container: string; /** Star
 export interface ExecResult { stdout?: string; stderr?: string; exitCode?: number }
 
 export interface PodScript {
-  /** From the node's acceptance to the first container's start: image pull and sandbox. */
+  /** From the node's acceptance to the first container's start, an ordinary image pull included; 200 to 500 ms when absent. */
   startAfter?: Duration;
+  /** Pulling the image takes this long more: once for each node and image, as it is kept there. */
+  pullAfter?: Duration;
   /** From a container's start to its readiness (a readiness probe adds its own delay). */
   readyAfter?: Duration;
+  /** A startup probe fails until this time after the start; `readyAfter` when absent. */
+  startedAfter?: Duration;
+  /** The container is no longer ready from this time after its start. */
+  readinessFailsAfter?: Duration;
   /** The container ends by itself after this time … */
   exitAfter?: Duration;
   /** … with this code; 0 when absent. */
   exitCode?: number;
   /** The container fails this many times (by `exitCode`, 1 when absent) and then runs well. */
   failures?: number;
-  /** Memory grows by this much a second until the limit: the container is killed with 137, OOMKilled. */
+  /** What it leaves to say when it ends by itself: its termination message. */
+  terminationMessage?: string;
+  /** Memory grows by this much a second until the limit: the container is killed with 137, OOMKilled. Without a limit the node runs short and evicts. */
   leakBytesPerSecond?: number;
-  /** The liveness probe fails from this time after the start: the container is restarted. */
+  /** The liveness probe fails from this time after the start (at once, where there is no probe): the container is restarted. */
   livenessFailsAfter?: Duration;
   /** The image cannot be pulled. */
   imagePullFails?: boolean;
   /** The containers cannot be made, for this reason (CreateContainerConfigError): tried again every few seconds. */
   cannotCreate?: string;
-  /** How long a container takes to stop after the signal; never beyond the grace period, then it is killed (137). */
+  /** How long a container takes to stop after the signal, 100 ms when absent; never beyond the grace period, then it is killed (137). After a failed probe, a container without this hangs: it does not hear the signal. */
   stopAfter?: Duration;
-  /** Exit code on an orderly stop; 0 when absent. */
+  /** Exit code when it stops in time; 0 when absent. */
   stopExitCode?: number;
-  /** Init containers take this long each. */
+  /** Init containers take this long each … */
   initAfter?: Duration;
+  /** … and end with this code; 0 when absent. */
+  initExitCode?: number;
   /** Usage for metrics.k8s.io: CPU in thousandths of a core, memory in bytes. */
   cpu?(context: ContainerContext): number;
   memory?(context: ContainerContext): number;
@@ -47,7 +58,11 @@ export interface PodScript {
 export type ScriptSource = PodScript | ((context: ContainerContext) => PodScript | undefined);
 export interface ScriptRule { selector?: string; namespace?: string; script: ScriptSource }
 
-export interface ResolvedScript { startMs: number; readyMs: number; exitMs: number | undefined; exitCode: number; stopMs: number; stopExitCode: number; initMs: number; oomMs: number | undefined; livenessMs: number | undefined; imagePullFails: boolean; cannotCreate: string | undefined; script: PodScript }
+/** Times of one container run in milliseconds from its start, and codes. */
+export interface ResolvedScript {
+  startedMs: number; readyMs: number; unreadyMs: number | undefined; exitMs: number | undefined; exitCode: number;
+  initMs: number; initExitCode: number; oomMs: number | undefined; livenessMs: number | undefined; script: PodScript;
+}
 
 const nothing: PodScript = Object.freeze({});
 
@@ -80,27 +95,20 @@ export class Scripts {
     return nothing;
   }
 
-  /** Times and codes of one container run. */
-  resolve(context: ContainerContext): ResolvedScript {
+  /** Times and codes of one run of the container `spec`. */
+  resolve(context: ContainerContext, spec: Json): ResolvedScript {
     const script = this.of(context);
-    const spec = (context.pod['spec'].containers as Json[]).find(({ name }) => name === context.container) ?? {};
-    const limit = Number(memoryLimitOf(spec) ?? 0);
+    const limit = amount(spec.resources?.limits?.memory) ?? 0;
     const failing = script.failures !== undefined && context.attempt < script.failures;
-    const exits = script.exitAfter !== undefined && (script.failures === undefined || failing || context.pod['spec'].restartPolicy !== 'Always');
+    const exits = script.exitAfter !== undefined && (script.failures === undefined || failing || (spec.restartPolicy ?? context.pod['spec'].restartPolicy) !== 'Always');
+    const readyMs = durationMs(script.readyAfter ?? 0);
     return {
-      startMs: script.startAfter === undefined ? 200 + Math.floor(context.random.float() * 300) : durationMs(script.startAfter), readyMs: durationMs(script.readyAfter ?? 0),
+      readyMs, startedMs: script.startedAfter === undefined ? readyMs : durationMs(script.startedAfter), unreadyMs: optionalMs(script.readinessFailsAfter),
       exitMs: exits ? durationMs(script.exitAfter!) : undefined, exitCode: script.failures === undefined ? (script.exitCode ?? 0) : failing ? (script.exitCode ?? 1) : 0,
-      stopMs: durationMs(script.stopAfter ?? 100), stopExitCode: script.stopExitCode ?? 0, initMs: durationMs(script.initAfter ?? 100),
-      oomMs: script.leakBytesPerSecond === undefined || limit === 0 ? undefined : (limit / script.leakBytesPerSecond) * 1000,
-      livenessMs: script.livenessFailsAfter === undefined ? undefined : durationMs(script.livenessFailsAfter), imagePullFails: script.imagePullFails === true, cannotCreate: script.cannotCreate, script,
+      initMs: durationMs(script.initAfter ?? 100), initExitCode: script.initExitCode ?? 0,
+      oomMs: script.leakBytesPerSecond === undefined || limit === 0 ? undefined : (limit / script.leakBytesPerSecond) * 1000, livenessMs: optionalMs(script.livenessFailsAfter), script,
     };
   }
 }
 
-const suffixBytes: Record<string, number> = { Ki: 2 ** 10, Mi: 2 ** 20, Gi: 2 ** 30, k: 1e3, M: 1e6, G: 1e9 };
-
-function memoryLimitOf(container: Json): number | undefined {
-  const text: string | undefined = container.resources?.limits?.memory;
-  const match = text === undefined ? null : /^(\d+(?:\.\d+)?)(Ki|Mi|Gi|k|M|G)?$/.exec(text);
-  return match === null ? undefined : Number(match[1]) * (match[2] === undefined ? 1 : suffixBytes[match[2]]!);
-}
+function optionalMs(duration: Duration | undefined): number | undefined { return duration === undefined ? undefined : durationMs(duration); }

@@ -1,311 +1,462 @@
 /**
- * One Pod on a simulated node: a small state machine over timers that does what a kubelet would - sandbox, init containers, start, readiness,
- * exits and restarts with back-off, liveness, graceful stop - and reports each change. It takes a running Pod over from its
- * status (a kubelet that restarts, a forked cluster) without starting anything anew.
+ * One Pod on a simulated node, as its kubelet sees it: observe → plan → apply, with the real kubelet's own `planPod` and `podStatus`, over
+ * containers that follow scripts (`sim-runtime.ts`). What is simulated is what the containers do and how long things take; what follows
+ * from it - order, restarts and their back-off, phases, conditions, reasons - is decided by the code that decides it on a real node.
+ *
+ * A pass is synchronous; only the starting of containers may wait (for a pull, for a ConfigMap). Whatever happens meanwhile asks for another
+ * pass. `#epoch` grows when all that was under way is void: the node went down, the Pod stops. A Pod that runs already is taken over from
+ * its status (a kubelet that restarts, a forked cluster) without starting anything anew.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
-import type { EventRecorder } from '#client/events.ts';
-import type { Clock, Random, Timer } from '#os/clock.ts';
-import { crashBackoffMs, crashBackoffMsMax, crashBackoffResetMs, createRetryMs, logLinesMax } from './limits.ts';
+import { type EventRecorder, referenceTo } from '#client/events.ts';
+import { type PodDemand, podDemandOf } from '#kubelet/admit.ts';
+import { terminationLogBytesMax, terminationLogLinesMax } from '#kubelet/limits.ts';
+import { addEphemeral, isSidecar, memoryFromStatus, memoryOf, type Memory, newBackOffs, planPod, type PodPlan } from '#kubelet/plan.ts';
+import { amount } from '#kubelet/qos.ts';
+import { backOffMessage, podStatus, type Refusal, unmetGates } from '#kubelet/status.ts';
+import type { Clock, Random } from '#os/clock.ts';
+import { ContainerStarter } from './container-starter.ts';
+import { durationMs } from './duration.ts';
+import { endSeenMs, idleMemoryBytes, logLinesMax } from './limits.ts';
+import type { NodeImages } from './node-images.ts';
 import type { ContainerContext, ResolvedScript, Scripts } from './pod-script.ts';
-import { type ContainerRun, phaseOf, podStatus, terminatedState } from './pod-status.ts';
+import { probeFailure } from './probe-times.ts';
+import type { References } from './references.ts';
+import { attemptsFromStatus, type Ending, type SimAttempt, SimRuntime } from './sim-runtime.ts';
+import type { Timers } from './timers.ts';
 
 export interface SimPodHost {
   clock: Clock;
   random: Random;
   scripts: Scripts;
-  recorder: EventRecorder;
+  /** Absent where nobody wants events. */
+  recorder: EventRecorder | undefined;
+  references: References;
+  images: NodeImages;
   hostIp: string;
+  allocatable: { cpu: number; memory: number; ephemeralStorage: number };
+  /** How far the node's clock is ahead of the cluster's. */
+  skewMs(): number;
+  /** Each pull takes this long more. */
+  pullDelayMs(): number;
+  /** Why nothing can be written to the node's disk; undefined when it can. */
+  diskProblem(): string | undefined;
   allocateIp(): string;
   /** The status changed: write it. */
   changed(pod: SimPod): void;
   /** All containers have stopped after a deletion: remove the object. */
   stopped(pod: SimPod): void;
+  /** A container without a limit has used up the node's memory. */
+  starved(): void;
 }
 
-function newRun(spec: Json, isInit: boolean, held: Json | undefined): ContainerRun {
-  const run: ContainerRun = {
-    name: spec.name, image: spec.image ?? '', isInit, isSidecar: isInit && spec.restartPolicy === 'Always', restarts: held?.restartCount ?? 0, state: 'waiting', reason: isInit ? 'PodInitializing' : 'ContainerCreating',
-    startedMs: 0, finishedMs: 0, exitCode: 0, ready: false, id: held?.containerID ?? '', last: held?.lastState,
-  };
-  const { running, terminated } = held?.state ?? {};
-  if (running !== undefined) Object.assign(run, { state: 'running', reason: '', startedMs: Date.parse(running.startedAt), ready: held.ready === true });
-  else if (terminated !== undefined) Object.assign(run, { state: 'terminated', reason: terminated.reason, exitCode: terminated.exitCode, startedMs: Date.parse(terminated.startedAt), finishedMs: Date.parse(terminated.finishedAt) });
-  else if (held?.state?.waiting !== undefined) run.reason = held.state.waiting.reason;
-  return run;
-}
+const nothingPlanned: PodPlan = Object.freeze({ start: [], kill: [], remove: [], backOff: [], phase: undefined, againAfterMs: undefined });
 
 export class SimPod {
   pod: KubeObject;
   readonly #host: SimPodHost;
-  readonly #containers: ContainerRun[];
-  readonly #initContainers: ContainerRun[];
-  readonly #timers = new Map<string, Timer>();
+  readonly #runtime: SimRuntime;
+  readonly #timers: Timers;
+  readonly #memory: Memory;
+  readonly #starter: ContainerStarter;
+  readonly #startMs: number;
   readonly logs = new Map<string, string[]>();
-  #ip: string | undefined;
-  #startMs: number;
-  #sandbox = false;
-  #stopping: number | undefined;
+  #plan: PodPlan = nothingPlanned;
+  #demand: PodDemand | undefined;
+  #ip: string;
+  #sandbox: boolean;
+  #starting = false;
+  /** It was running when this node took it up: in a forked cluster, it may be stopping. */
+  readonly #isTakenOver: boolean;
+  /** Told to go; by the cluster's clock. */
+  #stopDueMs: number | undefined;
+  /** The Pod fails by the node's will, once its containers have stopped. */
+  #failing: Refusal | undefined;
+  #failed: Refusal | undefined;
   #ended = false;
   /** Frozen while the node is down. */
   #suspended = false;
+  #epoch = 0;
 
   constructor(pod: KubeObject, host: SimPodHost) {
     this.pod = pod;
     this.#host = host;
     const status = pod['status'] ?? {};
-    const find = (list: Json[] | undefined, name: string): Json | undefined => list?.find((entry) => entry.name === name);
-    this.#containers = (pod['spec'].containers as Json[]).map((spec) => newRun(spec, false, find(status.containerStatuses, spec.name)));
-    this.#initContainers = ((pod['spec'].initContainers ?? []) as Json[]).map((spec) => newRun(spec, true, find(status.initContainerStatuses, spec.name)));
-    this.#ip = status.podIP;
-    this.#startMs = status.startTime === undefined ? host.clock.now() : Date.parse(status.startTime);
-    this.#sandbox = this.#ip !== undefined;
+    this.#memory = memoryFromStatus(pod);
+    this.#runtime = new SimRuntime({ clock: host.clock, now: () => this.#now(), nodeMemoryBytes: host.allocatable.memory, onEnding: (attempt, how) => this.#onEnding(attempt, how) }, attemptsFromStatus(pod, host.skewMs()));
+    this.#timers = this.#runtime.timers;
+    this.#ip = status.podIP ?? '';
+    this.#isTakenOver = !this.#runtime.isIdle;
+    this.#sandbox = this.#ip !== '' && (pod['spec'].hostNetwork !== true || this.#runtime.attempts.size > 0);
+    const getPod = (): KubeObject => this.pod;
+    const getIp = (): string => this.#ip;
+    this.#starter = new ContainerStarter({
+      get pod() { return getPod(); }, get ip() { return getIp(); }, host, memory: this.#memory, timers: this.#timers,
+      scriptOf: (container, restartCount) => this.#script(container, restartCount).script, event: (...event) => { this.#event(...event); },
+    }, this.#runtime.attempts.size > 0);
+    this.#startMs = status.startTime === undefined ? this.#now() : Date.parse(status.startTime);
   }
 
-  get phase(): string { return phaseOf({ pod: this.pod, containers: this.#containers, initContainers: this.#initContainers }); }
-  get isFinished(): boolean { return this.phase === 'Succeeded' || this.phase === 'Failed'; }
-  get isReady(): boolean { return this.#containers.every(({ ready }) => ready); }
-  get ip(): string | undefined { return this.#ip; }
-  status(): Json {
-    return podStatus({ pod: this.pod, containers: this.#containers, initContainers: this.#initContainers, ip: this.#ip, hostIp: this.#host.hostIp, startMs: this.#startMs, sandbox: this.#sandbox }, this.#host.clock.now());
+  // ---- what others ask ----------------------------------------------------------------------------------------
+
+  get ip(): string { return this.#ip; }
+  /** Nothing of it runs or will. */
+  get isFinished(): boolean { return this.#ended || this.#failed !== undefined || this.#isTerminal || (this.#plan.phase !== undefined && this.#runtime.isIdle); }
+  get isStopping(): boolean { return this.#stopDueMs !== undefined; }
+  get #isTerminal(): boolean { const phase = this.pod['status']?.phase; return phase === 'Succeeded' || phase === 'Failed'; }
+  /** All main containers and sidecars run and are ready. */
+  get isReady(): boolean {
+    const { spec } = this.pod;
+    const isReady = ({ name }: Json): boolean => this.#runtime.current(name)?.state === 'running' && this.#memory.get(name)?.ready === true;
+    return spec.containers.every(isReady) && (spec.initContainers === undefined || (spec.initContainers as Json[]).every((container) => !isSidecar(container) || isReady(container)));
   }
+  /** What it takes of its node. */
+  get demand(): PodDemand { return (this.#demand ??= podDemandOf(this.pod)); }
+
+  /** Somebody has written what this node knows better, or something came that the status depends on. */
+  disagreesWith(pod: KubeObject): boolean {
+    if (this.isFinished || pod.metadata.deletionTimestamp !== undefined) return false;
+    const { conditions, observedGeneration } = pod['status'] ?? {};
+    const ready = (conditions ?? []).find(({ type }: Json) => type === 'Ready');
+    if (ready === undefined) return false;
+    return (ready.status === 'True') !== (this.isReady && unmetGates(pod).length === 0) || (pod.metadata.generation !== undefined && observedGeneration !== undefined && observedGeneration < pod.metadata.generation);
+  }
+
   context(container: string): ContainerContext {
-    const run = this.#containers.find(({ name }) => name === container);
-    return { pod: this.pod, container, attempt: run?.restarts ?? 0, nowMs: this.#host.clock.now(), random: this.#host.random };
-  }
-  runningContainers(): string[] { return this.#containers.filter(({ state }) => state === 'running').map(({ name }) => name); }
-
-  /** Starts a new Pod, or takes up one that already runs. */
-  start(): void {
-    const recorded = (this.pod['status']?.containerStatuses ?? []).length > 0;
-    if (this.isFinished) { if (this.pod.metadata.deletionTimestamp !== undefined) this.stop(); return; }
-    if (recorded && this.#sandbox) {
-      for (const run of [...this.#initContainers, ...this.#containers]) if (run.state === 'running') this.#arm(run, run.startedMs);
-      this.#advance();
-    } else {
-      if (!recorded) this.#host.changed(this);
-      const script = this.#script(this.#containers[0]!);
-      if (script.imagePullFails) { this.#failPull(0); return; }
-      this.#after('sandbox', script.startMs, () => this.#create());
-    }
-    if (this.pod.metadata.deletionTimestamp !== undefined) this.stop();
+    return { pod: this.pod, container, attempt: this.#runtime.current(container)?.restartCount ?? 0, nowMs: this.#host.clock.now(), random: this.#host.random };
   }
 
-  #failPull(attempt: number): void {
-    const run = this.#containers[0]!;
-    const backingOff = attempt % 2 === 1;
-    run.reason = backingOff ? 'ImagePullBackOff' : 'ErrImagePull';
-    run.message = backingOff ? `Back-off pulling image "${run.image}"` : `failed to pull image "${run.image}": not found`;
-    this.#host.recorder.event(this.pod, 'Warning', 'Failed', backingOff ? 'Error: ImagePullBackOff' : `Failed to pull image "${run.image}": not found`);
-    this.#host.changed(this);
-    this.#after('sandbox', backingOff ? Math.min(crashBackoffMs * 2 ** Math.floor(attempt / 2), crashBackoffMsMax) : 1_000, () => {
-      if (this.#script(run).imagePullFails) this.#failPull(attempt + 1);
-      else this.#create();
+  runningContainers(): string[] { return this.#containers().filter(({ name }) => this.#runtime.current(name)?.state === 'running').map(({ name }) => name); }
+  images(): string[] { return this.#containers().map(({ image }) => image); }
+
+  /** Memory that a running container uses, in bytes: as its script says, or what has leaked. */
+  memoryBytes(container: string): number {
+    const context = this.context(container);
+    const { memory, leakBytesPerSecond } = this.#host.scripts.of(context);
+    const attempt = this.#runtime.current(container);
+    if (memory !== undefined) return memory(context);
+    return leakBytesPerSecond === undefined || attempt === undefined ? idleMemoryBytes : Math.round((leakBytesPerSecond * (context.nowMs - attempt.beganMs)) / 1000);
+  }
+
+  /** Use and request of memory by container, for the choice whom to evict. */
+  memoryUse(): { name: string; usage: number; request: number }[] {
+    const running = new Set(this.runningContainers());
+    return this.#containers().filter(({ name }) => running.has(name)).map(({ name, resources }) => ({ name, usage: this.memoryBytes(name), request: amount(resources?.requests?.memory) ?? 0 }));
+  }
+
+  status(): Json {
+    const refused = this.#failed;
+    return podStatus({
+      pod: this.pod, observed: this.#runtime.attempts, memory: this.#memory, plan: this.#plan, podIp: this.pod['spec'].hostNetwork === true ? this.#host.hostIp : this.#ip, hostIp: this.#host.hostIp, nowMs: this.#now(),
+      sandboxReady: this.#sandbox && !this.#ended, startedAtMs: this.#startMs, terminal: this.#ended || refused !== undefined, ...(refused === undefined ? {} : { refused }),
     });
   }
 
-  /** Images are there; what the containers are configured with may not be. */
-  #create(): void {
-    const run = this.#containers[0]!;
-    const { cannotCreate } = this.#script(run);
-    if (cannotCreate === undefined) {
-      delete run.message;
-      this.#onSandbox();
-      return;
-    }
-    if (run.message !== cannotCreate) {
-      Object.assign(run, { reason: 'CreateContainerConfigError', message: cannotCreate });
-      this.#host.recorder.event(this.pod, 'Warning', 'Failed', `Error: ${cannotCreate}`);
-      this.#host.changed(this);
-    }
-    this.#after('sandbox', createRetryMs, () => this.#create());
-  }
+  #now(): number { return this.#host.clock.now() + this.#host.skewMs(); }
+  #containers(): Json[] { const { spec } = this.pod; return spec.initContainers === undefined && spec.ephemeralContainers === undefined ? spec.containers : [...(spec.initContainers ?? []), ...spec.containers, ...(spec.ephemeralContainers ?? [])]; }
+  #container(name: string): Json { return this.#containers().find((container) => container.name === name); }
+  #isPlainInit(container: Json): boolean { return !isSidecar(container) && (this.pod['spec'].initContainers ?? []).some(({ name }: Json) => name === container.name); }
+  #script(container: Json, attempt: number): ResolvedScript { return this.#host.scripts.resolve({ ...this.context(container.name), attempt }, container); }
 
-  #script(run: ContainerRun): ResolvedScript { return this.#host.scripts.resolve({ ...this.context(run.name), attempt: run.restarts }); }
-
-  #after(id: string, delayMs: number, run: () => void): void {
-    this.#timers.get(id)?.cancel();
-    this.#timers.set(id, this.#host.clock.setTimer(Math.max(0, delayMs), () => { this.#timers.delete(id); if (!this.#ended && !this.#suspended) run(); }));
-  }
-
-  #onSandbox(): void {
-    this.#sandbox = true;
-    this.#ip ??= this.pod['spec'].hostNetwork === true ? this.#host.hostIp : this.#host.allocateIp();
-    this.#advance();
-    this.#host.changed(this);
-  }
-
-  /** Starts what may start now: init containers one after the other, then all the others. */
-  #advance(): void {
-    for (const run of this.#initContainers) {
-      if (run.isSidecar) {
-        if (run.state === 'waiting' && run.restarts === 0) this.#startRun(run);
-        continue;
-      }
-      if (run.state === 'terminated' && run.exitCode === 0) continue;
-      if (run.state === 'waiting' && !this.#timers.has(`restart ${run.name}`)) this.#startRun(run);
-      return;
-    }
-    for (const run of this.#containers) if (run.state === 'waiting' && !this.#timers.has(`restart ${run.name}`)) this.#startRun(run);
-  }
-
-  #startRun(run: ContainerRun): void {
-    const { clock, random, recorder } = this.#host;
-    Object.assign(run, { state: 'running', reason: '', startedMs: clock.now(), ready: false, id: `sim://${random.uuid()}` });
-    delete run.message;
-    recorder.event(this.pod, 'Normal', 'Started', `Container started`);
-    this.#log(run);
-    this.#arm(run, clock.now());
-  }
-
-  #log(run: ContainerRun): void {
-    const { script } = this.#script(run);
-    const lines = typeof script.logs === 'function' ? script.logs(this.context(run.name)) : (script.logs ?? []);
-    if (lines.length === 0) return;
-    const kept = [...(this.logs.get(run.name) ?? []), ...lines];
-    this.logs.set(run.name, kept.slice(-logLinesMax));
-  }
-
-  /** Sets the timers of a running container, counted from its start. */
-  #arm(run: ContainerRun, startedMs: number): void {
-    const now = this.#host.clock.now();
-    const script = this.#script(run);
-    const left = (ms: number): number => startedMs + ms - now;
-    if (run.isInit && !run.isSidecar) {
-      this.#after(`exit ${run.name}`, left(script.initMs), () => this.#onExit(run, 0, 'Completed'));
-      return;
-    }
-    if (!run.ready) {
-      const readyMs = this.#readyMs(run, script);
-      if (left(readyMs) <= 0) run.ready = true;
-      else this.#after(`ready ${run.name}`, left(readyMs), () => { run.ready = true; this.#host.changed(this); });
-    }
-    const ends: { atMs: number; end: () => void }[] = [];
-    if (script.exitMs !== undefined) ends.push({ atMs: script.exitMs, end: () => this.#onExit(run, script.exitCode, script.exitCode === 0 ? 'Completed' : 'Error') });
-    if (script.oomMs !== undefined) ends.push({ atMs: script.oomMs, end: () => this.#onExit(run, 137, 'OOMKilled') });
-    if (script.livenessMs !== undefined) ends.push({ atMs: script.livenessMs, end: () => this.#onUnhealthy(run) });
-    const first = ends.sort((a, b) => a.atMs - b.atMs)[0];
-    if (first !== undefined) this.#after(`exit ${run.name}`, left(first.atMs), first.end);
-  }
-
-  #readyMs(run: ContainerRun, script: ResolvedScript): number {
-    const probe = ((run.isInit ? this.pod['spec'].initContainers : this.pod['spec'].containers) as Json[]).find(({ name }) => name === run.name)?.readinessProbe;
-    if (probe === undefined) return script.readyMs;
-    const periodMs = (probe.periodSeconds ?? 10) * 1000;
-    const firstMs = (probe.initialDelaySeconds ?? 0) * 1000;
-    const probes = Math.max(0, Math.ceil((script.readyMs - firstMs) / periodMs)) + (probe.successThreshold ?? 1) - 1;
-    return firstMs + probes * periodMs;
-  }
-
-  #onUnhealthy(run: ContainerRun): void {
-    this.#host.recorder.event(this.pod, 'Warning', 'Unhealthy', 'Liveness probe failed');
-    this.#host.recorder.event(this.pod, 'Normal', 'Killing', `Container ${run.name} failed liveness probe, will be restarted`);
-    this.#onExit(run, 137, 'Error');
-  }
-
-  #onExit(run: ContainerRun, exitCode: number, reason: string): void {
-    const { clock } = this.#host;
-    for (const timer of [`ready ${run.name}`, `exit ${run.name}`]) { this.#timers.get(timer)?.cancel(); this.#timers.delete(timer); }
-    Object.assign(run, { state: 'terminated', exitCode, reason, finishedMs: clock.now(), ready: false });
-    if (this.#stopping !== undefined) { this.#host.changed(this); this.#finishStop(); return; }
-    const policy: string = run.isSidecar ? 'Always' : (this.pod['spec'].restartPolicy ?? 'Always');
-    const again = run.isInit && !run.isSidecar ? exitCode !== 0 && policy !== 'Never' : policy === 'Always' || (policy === 'OnFailure' && exitCode !== 0);
-    if (again) this.#scheduleRestart(run);
-    else if (run.isInit) this.#advance();
-    this.#host.changed(this);
-  }
-
-  #scheduleRestart(run: ContainerRun): void {
+  #event(type: 'Normal' | 'Warning', reason: string, message: string, container?: string): void {
     const { recorder } = this.#host;
-    const ranMs = run.finishedMs - run.startedMs;
-    const failures = ranMs >= crashBackoffResetMs ? 0 : run.restarts;
-    const delayMs = failures === 0 ? 0 : Math.min(crashBackoffMs * 2 ** (failures - 1), crashBackoffMsMax);
-    const restart = (): void => {
-      run.last = terminatedState(run);
-      run.restarts++;
-      this.#startRun(run);
-      this.#host.changed(this);
-    };
-    if (delayMs === 0) { this.#after(`restart ${run.name}`, 1_000, restart); return; }
-    // The exit is seen for a moment, then the waiting.
-    this.#after(`restart ${run.name}`, delayMs, restart);
-    const ended = terminatedState(run);
-    Object.assign(run, { last: ended, state: 'waiting', reason: 'CrashLoopBackOff', message: `back-off ${Math.round(delayMs / 1000)}s restarting failed container=${run.name} pod=${this.pod.metadata.name}_${this.pod.metadata.namespace}(${this.pod.metadata.uid})` });
-    recorder.event(this.pod, 'Warning', 'BackOff', `Back-off restarting failed container ${run.name} in pod ${this.pod.metadata.name}_${this.pod.metadata.namespace}(${this.pod.metadata.uid})`);
+    if (recorder === undefined) return;
+    const list = container === undefined ? undefined : (this.pod['spec'].initContainers ?? []).some(({ name }: Json) => name === container) ? 'initContainers' : 'containers';
+    recorder.event(referenceTo(this.pod, list === undefined ? undefined : `spec.${list}{${container}}`), type, reason, message);
   }
 
-  /** A new version of the object. */
+  // ---- what happens to it -------------------------------------------------------------------------------------
+
+  /** Starts a new Pod, or takes up one that already runs. */
+  start(): void {
+    for (const attempt of this.#runtime.running()) {
+      const container = this.#container(attempt.name);
+      if (container === undefined) continue;
+      this.#runtime.follow(container, attempt, this.#isPlainInit(container), this.#script(container, attempt.restartCount));
+      this.#probe(attempt);
+    }
+    if (this.pod['status']?.startTime === undefined) this.#host.changed(this);
+    this.#watchDeadline();
+    this.#pass();
+  }
+
+  #watchDeadline(): void {
+    const { activeDeadlineSeconds } = this.pod['spec'];
+    if (activeDeadlineSeconds !== undefined && !this.#isTerminal) this.#timers.set('deadline', this.#startMs + activeDeadlineSeconds * 1000 - this.#now(), () => this.#exceedDeadline());
+  }
+
+  /** The node does not take the Pod. */
+  refuse(refusal: Refusal): void {
+    this.#failed = refusal;
+    this.#event('Warning', refusal.reason, refusal.message);
+    this.#host.changed(this);
+  }
+
+  /** The node takes the Pod's place away: its containers are killed and the Pod fails. `graceMs` as the kubelet's for what it does itself. */
+  fail(refusal: Refusal, graceMs: number): void {
+    if (this.isFinished || this.#failing !== undefined || this.#stopDueMs !== undefined) return;
+    this.#failing = refusal;
+    this.#abandon();
+    this.#stopContainers(this.#host.clock.now() + graceMs);
+  }
+
+  #exceedDeadline(): void {
+    const message = 'Pod was active on the node longer than the specified deadline';
+    if (this.isFinished || this.#failing !== undefined || this.#stopDueMs !== undefined) return;
+    this.#event('Normal', 'DeadlineExceeded', message);
+    this.fail({ reason: 'DeadlineExceeded', message }, this.#graceMs);
+  }
+
+  /** A version of the object; one older than what is known says nothing. */
   update(pod: KubeObject): void {
+    if (Number(pod.metadata.resourceVersion) < Number(this.pod.metadata.resourceVersion)) return;
+    const { generation } = this.pod.metadata;
     this.pod = pod;
-    if (pod.metadata.deletionTimestamp !== undefined) this.stop();
+    const isStopping = this.#stopDueMs !== undefined || this.#failed !== undefined;
+    const isChanged = !isStopping && pod.metadata.generation !== generation;
+    if (isChanged && pod.metadata.deletionTimestamp === undefined) this.#watchDeadline();
+    if (pod.metadata.deletionTimestamp !== undefined || isChanged || (!isStopping && this.#isTerminal)) this.#pass();
   }
 
-  /** Orderly stop within the grace period; a later, shorter period counts. */
-  stop(): void {
-    if (this.#ended) return;
-    const { clock } = this.#host;
-    const graceMs = (this.pod.metadata.deletionGracePeriodSeconds ?? 30) * 1000;
-    const dueMs = Math.max(clock.now(), Date.parse(this.pod.metadata.deletionTimestamp ?? '') || clock.now());
-    if (this.#stopping !== undefined && graceMs > 0) {
-      if (dueMs >= this.#stopping) return;
-      this.#stopping = dueMs;
-    } else this.#stopping = dueMs;
-    for (const id of [...this.#timers.keys()]) { this.#timers.get(id)!.cancel(); this.#timers.delete(id); }
-    const live = [...this.#containers, ...this.#initContainers].filter(({ state }) => state === 'running');
-    for (const run of live) {
-      const { stopMs, stopExitCode } = this.#script(run);
-      const leftMs = dueMs - clock.now();
-      const killed = stopMs > leftMs;
-      this.#after(`exit ${run.name}`, killed ? leftMs : stopMs, () => this.#onExit(run, killed ? 137 : stopExitCode, killed || stopExitCode !== 0 ? 'Error' : 'Completed'));
-    }
-    this.#finishStop();
-  }
-
-  #finishStop(): void {
-    if (this.#ended || [...this.#containers, ...this.#initContainers].some(({ state }) => state === 'running')) return;
-    for (const run of this.#containers) {
-      // What never ran is reported as killed before it could.
-      if (run.state === 'waiting') Object.assign(run, { state: 'terminated', exitCode: 137, reason: 'ContainerStatusUnknown', startedMs: this.#host.clock.now(), finishedMs: this.#host.clock.now(), ready: false });
-    }
-    this.#ended = true;
-    this.#host.stopped(this);
+  /** A container dies by itself: a fault. */
+  crash(exitCode: number): void {
+    if (this.#stopDueMs !== undefined) return;
+    const victim = ((this.pod['spec'].containers ?? []) as Json[]).map(({ name }) => this.#runtime.current(name)).find((attempt) => attempt?.state === 'running' && attempt.stopping === undefined);
+    if (victim !== undefined) this.#runtime.exit(victim, exitCode);
   }
 
   /** The node went down: nothing happens any more. */
   suspend(): void {
     this.#suspended = true;
-    for (const timer of this.#timers.values()) timer.cancel();
-    this.#timers.clear();
+    this.#abandon();
   }
 
-  /** The machine came back: containers that ran are gone and start again. */
+  /** The machine came back: containers that ran are gone, and the Pod needs a new sandbox. */
   reboot(): void {
     this.#suspended = false;
-    if (this.isFinished) return;
-    for (const run of [...this.#initContainers, ...this.#containers]) {
-      if (run.state !== 'running') continue;
-      Object.assign(run, { state: 'terminated', exitCode: 255, reason: 'Unknown', finishedMs: this.#host.clock.now(), ready: false });
-      const policy: string = run.isSidecar ? 'Always' : (this.pod['spec'].restartPolicy ?? 'Always');
-      // An init container that was cut off is started again by `#advance`; others as their policy says.
-      if (run.isInit && !run.isSidecar) run.state = 'waiting';
-      else if (policy !== 'Never') this.#scheduleRestart(run);
-    }
-    if (!this.#sandbox) this.start();
-    else {
-      this.#advance();
-      this.#host.changed(this);
-    }
-    if (this.pod.metadata.deletionTimestamp !== undefined) { this.#stopping = undefined; this.stop(); }
-  }
-
-  /** A container dies by itself: a fault. */
-  crash(exitCode: number): void {
-    const run = this.#containers.find(({ state }) => state === 'running');
-    if (run !== undefined && this.#stopping === undefined) this.#onExit(run, exitCode, 'Error');
+    if (this.#ended) return;
+    this.#runtime.lose();
+    this.#memory.clear();
+    this.#starter.forget();
+    if (this.isFinished && this.pod.metadata.deletionTimestamp === undefined) return;
+    if (this.#sandbox) this.#event('Normal', 'SandboxChanged', 'Pod sandbox changed, it will be killed and re-created.');
+    this.#sandbox = false;
+    this.#stopDueMs = undefined;
+    this.#failing = undefined;
+    this.#host.changed(this);
+    this.start();
   }
 
   dispose(): void {
     this.#ended = true;
-    this.suspend();
+    this.#abandon();
+  }
+
+  /** What is under way is void. */
+  #abandon(): void {
+    this.#epoch++;
+    this.#starting = false;
+    this.#timers.clear();
+  }
+
+  // ---- observe, plan, apply -----------------------------------------------------------------------------------
+
+  #pass(): void {
+    if (this.#ended || this.#suspended) return;
+    if (this.pod.metadata.deletionTimestamp !== undefined) { this.#terminate(); return; }
+    if (this.#failing !== undefined || this.#failed !== undefined) return;
+    if (this.#isTerminal) { this.#settle(); return; }
+    const plan = this.#planNow();
+    if (plan.phase !== undefined) { this.#stopSidecar(plan); return; }
+    for (const { name, message } of plan.kill) this.#kill(this.#runtime.current(name)!, this.#host.clock.now() + this.#probeGraceMs(name), message, true);
+    if (plan.kill.length > 0) return;
+    if (!this.#sandbox) this.#makeSandbox();
+    else if (plan.start.length > 0) void this.#startAll();
+    if (plan.againAfterMs !== undefined) this.#passAfter('again', plan.againAfterMs);
+  }
+
+  #passAfter(id: 'start' | 'again', delayMs: number): void { this.#timers.set(id, delayMs, () => { this.#pass(); }); }
+
+  /** All main containers are done: sidecars go one after the other, each pass the next. */
+  #stopSidecar({ kill: [next] }: PodPlan): void {
+    if (next !== undefined) this.#kill(this.#runtime.current(next.name)!, this.#host.clock.now() + this.#graceMs, next.message);
+  }
+
+  #planNow(): PodPlan {
+    const plan = planPod(this.pod, this.#runtime.attempts, this.#memory, this.#now());
+    addEphemeral(plan, this.pod, this.#runtime.attempts);
+    this.#plan = plan;
+    if (plan.backOff.length > 0) for (const name of newBackOffs(plan, this.#memory)) this.#event('Warning', 'BackOff', backOffMessage(this.pod, name), name);
+    return plan;
+  }
+
+  #makeSandbox(): void {
+    if (this.#timers.has('sandbox')) return;
+    const { startAfter } = this.#host.scripts.of(this.context(this.pod['spec'].containers[0].name));
+    const delayMs = startAfter === undefined ? 200 + Math.floor(this.#host.random.float() * 300) : durationMs(startAfter);
+    this.#timers.set('sandbox', delayMs, () => {
+      this.#sandbox = true;
+      if (this.#ip === '') this.#ip = this.pod['spec'].hostNetwork === true ? this.#host.hostIp : this.#host.allocateIp();
+      this.#pass();
+    });
+  }
+
+  #onEnding(attempt: SimAttempt, how: Ending): void {
+    if (this.#ended || this.#suspended) return;
+    if (how === 'starved') { this.#host.starved(); return; }
+    if (how === 'unhealthy') { this.#onUnhealthy(attempt); return; }
+    const container = this.#container(attempt.name);
+    if (container?.terminationMessagePolicy === 'FallbackToLogsOnError' && attempt.message === '' && attempt.exitCode !== 0) attempt.message = (this.logs.get(attempt.name) ?? []).slice(-terminationLogLinesMax).map((line) => `${line}\n`).join('').slice(-terminationLogBytesMax);
+    this.#timers.cancel(`probe ${attempt.name}`);
+    memoryOf(this.#memory, attempt.name).notBeforeMs = this.#host.clock.monotonic() + endSeenMs;
+    this.#host.changed(this);
+    if (this.#stopDueMs !== undefined) this.#stopContainers(this.#stopDueMs);
+    else this.#pass();
+  }
+
+  #onUnhealthy(attempt: SimAttempt): void {
+    const container = this.#container(attempt.name);
+    const probe = attempt.probes?.kill?.probe ?? 'Liveness';
+    this.#event('Warning', 'Unhealthy', `${probe} probe failed: ${probeFailure(probe === 'Startup' ? container.startupProbe : container.livenessProbe, this.#ip)}`, attempt.name);
+    memoryOf(this.#memory, attempt.name).killBecause = { attempt: attempt.id, message: `Container ${attempt.name} failed ${probe.toLowerCase()} probe, will be restarted` };
+    this.#pass();
+  }
+
+  // ---- start --------------------------------------------------------------------------------------------------
+
+  /** Starts what may start, in order, until nothing more can for now; then reports and waits for what was not possible yet. */
+  async #startAll(): Promise<void> {
+    if (this.#starting) return;
+    this.#starting = true;
+    const epoch = this.#epoch;
+    const isVoid = (): boolean => epoch !== this.#epoch;
+    if (!this.#starter.isMounted && !(await this.#mount(isVoid))) return;
+    let retryMs = Infinity;
+    for (;;) {
+      let attempted = false;
+      retryMs = Infinity;
+      for (const { container, init, restartCount } of this.#plan.start) {
+        const leftMs = memoryOf(this.#memory, container.name).notBeforeMs - this.#host.clock.monotonic();
+        if (leftMs > 0) { retryMs = Math.min(retryMs, leftMs); if (init) break; continue; }
+        attempted = true;
+        const isPrepared = await this.#starter.prepare(container, restartCount, isVoid, () => { this.#host.changed(this); });
+        if (isVoid()) return;
+        if (isPrepared) this.#run(container, restartCount);
+        else if (init) break;
+      }
+      if (!attempted) break;
+      this.#planNow();
+      if (this.#plan.start.length === 0) break;
+    }
+    this.#starting = false;
+    this.#host.changed(this);
+    if (this.#plan.start.length > 0 && retryMs !== Infinity) this.#passAfter('start', retryMs);
+    if (this.#plan.againAfterMs !== undefined) this.#passAfter('again', this.#plan.againAfterMs);
+  }
+
+  async #mount(isVoid: () => boolean): Promise<boolean> {
+    const retryMs = await this.#starter.mount(isVoid);
+    if (isVoid()) return false;
+    if (retryMs === undefined) return true;
+    this.#starting = false;
+    this.#host.changed(this);
+    this.#passAfter('start', retryMs);
+    return false;
+  }
+
+  #run(container: Json, restartCount: number): void {
+    const script = this.#script(container, restartCount);
+    const isPlainInit = this.#isPlainInit(container);
+    const remembered = memoryOf(this.#memory, container.name);
+    Object.assign(remembered, { started: false, ready: false, killBecause: undefined });
+    const attempt = this.#runtime.start(container, this.#host.random.uuid(), restartCount, this.#host.images.idOf(container.image), isPlainInit, script);
+    this.#event('Normal', 'Created', 'Container created', container.name);
+    this.#event('Normal', 'Started', 'Container started', container.name);
+    this.#log(container.name, script);
+    if (!isPlainInit) this.#probe(attempt);
+  }
+
+  #log(name: string, { script }: ResolvedScript): void {
+    const lines = typeof script.logs === 'function' ? script.logs(this.context(name)) : (script.logs ?? []);
+    if (lines.length === 0) return;
+    const kept = [...(this.logs.get(name) ?? []), ...lines];
+    this.logs.set(name, kept.slice(-logLinesMax));
+  }
+
+  /** Brings started and ready of a running container up to date and looks again when that will change. */
+  #probe(attempt: SimAttempt): void {
+    const { probes } = attempt;
+    if (probes === undefined || attempt.state !== 'running') return;
+    const elapsedMs = this.#host.clock.now() - attempt.beganMs;
+    const remembered = memoryOf(this.#memory, attempt.name);
+    remembered.started ||= elapsedMs >= probes.startedMs;
+    const isUnready = probes.unreadyMs !== undefined && elapsedMs >= probes.unreadyMs;
+    if (isUnready && remembered.ready) this.#event('Warning', 'Unhealthy', `Readiness probe failed: ${probeFailure(this.#container(attempt.name)?.readinessProbe, this.#ip)}`, attempt.name);
+    remembered.ready = !isUnready && remembered.started && (remembered.ready || elapsedMs >= probes.readyMs);
+    let nextMs = Infinity;
+    for (const atMs of [probes.startedMs, probes.readyMs, probes.unreadyMs]) if (atMs !== undefined && atMs > elapsedMs) nextMs = Math.min(nextMs, atMs);
+    if (nextMs !== Infinity) this.#timers.set(`probe ${attempt.name}`, nextMs - elapsedMs, () => { this.#probe(attempt); this.#host.changed(this); this.#pass(); });
+  }
+
+  // ---- stop ---------------------------------------------------------------------------------------------------
+
+  get #graceMs(): number { return (this.pod['spec'].terminationGracePeriodSeconds ?? 30) * 1000; }
+
+  #probeGraceMs(name: string): number {
+    const probe = this.#runtime.current(name)?.probes?.kill?.probe === 'Startup' ? 'startupProbe' : 'livenessProbe';
+    const own: number | undefined = this.#container(name)?.[probe]?.terminationGracePeriodSeconds;
+    return own === undefined ? this.#graceMs : own * 1000;
+  }
+
+  /** `hangs`: it does not hear the signal, unless its script says how it stops. */
+  #kill(attempt: SimAttempt, dueMs: number, message: string, hangs = false): void {
+    if (attempt.stopping === undefined) this.#event('Normal', 'Killing', message, attempt.name);
+    const hookMs = (this.#container(attempt.name)?.lifecycle?.preStop?.sleep?.seconds ?? 0) * 1000;
+    this.#timers.cancel(`probe ${attempt.name}`);
+    this.#runtime.stop(attempt, dueMs, hookMs, hangs);
+  }
+
+  /** The Pod was asked to go: orderly within the grace period, counted from when it is seen (of one taken over while it stops, from when it was asked); a later, shorter period counts. */
+  #terminate(): void {
+    const { deletionTimestamp, deletionGracePeriodSeconds } = this.pod.metadata;
+    const nowMs = this.#host.clock.now();
+    const graceMs = deletionGracePeriodSeconds === undefined ? this.#graceMs : deletionGracePeriodSeconds * 1000;
+    const dueMs = this.#isTakenOver ? Math.min(nowMs + graceMs, Math.max(nowMs, Date.parse(deletionTimestamp!) || 0)) : nowMs + graceMs;
+    if (this.#stopDueMs !== undefined && dueMs >= this.#stopDueMs) return;
+    this.#epoch++;
+    this.#starting = false;
+    for (const id of ['sandbox', 'start', 'again', 'deadline']) this.#timers.cancel(id);
+    this.#stopContainers(dueMs);
+  }
+
+  /** The Pod is over, by its own status: what still runs is stopped. */
+  #settle(): void {
+    if (this.#runtime.isIdle || this.#stopDueMs !== undefined) return;
+    this.#abandon();
+    this.#stopContainers(this.#host.clock.now() + this.#graceMs);
+  }
+
+  /** Main containers first, then sidecars one after the other, last first (Kubernetes documentation, "Sidecar Containers"). Goes on at each end. */
+  #stopContainers(dueMs: number): void {
+    this.#stopDueMs = dueMs;
+    const sidecars = new Set(((this.pod['spec'].initContainers ?? []) as Json[]).filter(isSidecar).map(({ name }) => name));
+    const others = [...this.#runtime.running()].filter(({ name }) => !sidecars.has(name));
+    const next = others.length > 0 ? others : [...sidecars].reverse().map((name) => this.#runtime.current(name)).filter((attempt) => attempt?.state === 'running').slice(0, 1);
+    for (const attempt of next) this.#kill(attempt!, dueMs, `Stopping container ${attempt!.name}`);
+    if (next.length === 0) this.#onStopped();
+  }
+
+  #onStopped(): void {
+    this.#abandon();
+    this.#failed ??= this.#failing;
+    this.#failing = undefined;
+    if (this.pod.metadata.deletionTimestamp === undefined) {
+      this.#stopDueMs = undefined;
+      this.#host.changed(this);
+      return;
+    }
+    this.#plan = nothingPlanned;
+    this.#ended = true;
+    this.#host.stopped(this);
   }
 }

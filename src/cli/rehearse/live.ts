@@ -6,7 +6,8 @@ import { apiVersionOf, type KindRef, type KubeObject } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
 import { kindOf, kinds } from '#client/kinds.ts';
 import { pathOf } from '#client/rest-client.ts';
-import { copiedSecretType, secretsNeeded } from '#sim/rehearse/config-refs.ts';
+import { copiedSecretType } from '#sim/references.ts';
+import { secretsNeeded } from '#sim/rehearse/config-refs.ts';
 import { cleaned, simulatedNode, takenByNode } from './clean.ts';
 import type { ManifestSet } from './manifests.ts';
 

@@ -1,8 +1,6 @@
-/** ConfigMaps and Secrets that a Pod needs and that are not there: its containers are not made (Kubernetes documentation, "ConfigMaps", "Secrets"). Pure. */
+/** ConfigMaps and Secrets that a Pod needs and that are not there: what keeps its containers from being made (Kubernetes documentation, "ConfigMaps", "Secrets"). Pure. */
 import type { Json, KubeObject } from '#base/objects.ts';
-
-/** Type of a Secret that was copied without what it holds: every key is taken to be in it. */
-export const copiedSecretType = 'rehearse.tiphys.io/copied';
+import { copiedSecretType } from '../references.ts';
 
 export interface ConfigSource { configMap(key: string): KubeObject | undefined; secret(key: string): KubeObject | undefined }
 interface Reference { kind: 'configMap' | 'secret'; name: string; keys: string[] }

@@ -8,6 +8,7 @@ import { kinds } from '#client/kinds.ts';
 import type { Cluster } from '../cluster.ts';
 import { watchSecondsMax } from '../limits.ts';
 import { Budgets } from './budgets.ts';
+import { missingConfig } from './config-refs.ts';
 import { Jobs } from './jobs.ts';
 import { isServing, nameOf, Servers } from './servers.ts';
 import type { Rehearsal, TimelineEntry } from './types.ts';
@@ -29,6 +30,8 @@ export class Observer {
   readonly #cluster: Cluster;
   readonly #informers: InformerFactory;
   readonly #sets: Informer;
+  readonly #configMaps: Informer;
+  readonly #secrets: Informer;
   /** Pods of which the scheduler has said that they find no node: its later words differ in numbers only. */
   readonly #unscheduled = new Set<string>();
   /** The last failure to make a Pod, by workload. */
@@ -40,7 +43,7 @@ export class Observer {
     const { client } = cluster.connect('rehearsal');
     this.#informers = new InformerFactory({ client, clock: cluster.clock, random: cluster.random.split(), log: cluster.log, bookmarks: false, watchSeconds: watchSecondsMax });
     this.pods = this.#informers.informer(kinds.Pod).addIndex('node', indexes.node);
-    this.#sets = this.#informers.informer(kinds.ReplicaSet);
+    [this.#sets, this.#configMaps, this.#secrets] = [kinds.ReplicaSet, kinds.ConfigMap, kinds.Secret].map((kind) => this.#informers.informer(kind)) as [Informer, Informer, Informer];
     const now = (): number => cluster.now;
     const note = (what: string): void => this.note(what);
     this.servers = new Servers(now, note, this.isUp);
@@ -126,7 +129,8 @@ export class Observer {
   }
 
   report(): Pick<Rehearsal, 'virtualSeconds' | 'workloads' | 'jobs' | 'cronJobs' | 'budgets' | 'rollouts' | 'timeline'> {
-    const why = (pod: KubeObject): string => whyNotReady(pod, this.isUp);
+    const source = { configMap: (key: string) => this.#configMaps.get(key), secret: (key: string) => this.#secrets.get(key) };
+    const why = (pod: KubeObject): string => whyNotReady(pod, this.isUp, () => missingConfig(pod, source));
     const whyPod = (key: string): string | undefined => { const pod = this.pods.get(key); return pod === undefined || isServing(pod, this.isUp) ? undefined : why(pod); };
     const { workloads, rollouts } = this.servers.report(this.startMs, { pod: whyPod, workload: (name) => this.#failures.get(name) });
     return {

@@ -32,8 +32,9 @@ test('a node that dies degrades what is spread over three, and makes a single Po
   const web = workload(results[0], 'Deployment', 'web');
   assert.ok(web.lowestReady >= 1 && web.belowSeconds > 300, JSON.stringify(web));
   assert.equal(web.downSeconds, 0);
-  const hit = results.map((result) => workload(result, 'Deployment', 'lonely')).filter(({ downSeconds }) => downSeconds > 0);
-  assert.ok(hit.length > 0 && hit.every(({ downSeconds }) => downSeconds > 330 && downSeconds < 420), 'lost after 40 s, evicted 300 s later, made again elsewhere');
+  // Its node may be among the killed once, twice or never.
+  const hits = results.map((result) => ({ times: said(result, /^Deployment default\/lonely: 0 of 1 ready/).length, seconds: workload(result, 'Deployment', 'lonely').downSeconds })).filter(({ times }) => times > 0);
+  assert.ok(hits.length > 0 && hits.every(({ times, seconds }) => seconds > 330 * times && seconds < 420 * times), 'lost after 40 s, evicted 300 s later, made again elsewhere');
 });
 
 test('a seed tells the same story alone, among others and in whichever thread', async () => {
@@ -67,13 +68,14 @@ test('a dead node undercuts a budget, which no eviction can', async () => {
   assert.equal(workload(result, 'Deployment', 'web').verdict, 'not whole at the end');
 });
 
-test('what can never run is named with its reason: no room, no Secret, a quota', async () => {
+test('what can never run is named with its reason: no room, no Secret, no ConfigMap for a volume, a quota', async () => {
   const nothing = { apiVersion: 'v1', kind: 'ResourceQuota', metadata: { name: 'none', namespace: 'shut' }, spec: { hard: { pods: '0' } } };
   const shut = { ...deployment('shut', 1), metadata: { name: 'shut', namespace: 'shut' } };
-  const result = await one([deployment('big', 1, { resources: { requests: { cpu: '1000' } } }), deployment('keyless', 1, { envFrom: [{ secretRef: { name: 'key' } }] }), nothing, shut], [], { nodes: 2, forMs: minute });
+  const result = await one([deployment('big', 1, { resources: { requests: { cpu: '1000' } } }), deployment('keyless', 1, { envFrom: [{ secretRef: { name: 'key' } }] }), set('Deployment', 'page', { replicas: 1 }, template('page', podSpec({}, { volumes: [{ name: 'page', configMap: { name: 'page' } }] }))), nothing, shut], [], { nodes: 2, forMs: minute });
   const whyOf = (name: string): string => { const report = workload(result, 'Deployment', name); assert.equal(report.verdict, 'never ran'); return report.stuck.map(({ why }) => why).join(); };
   assert.match(whyOf('big'), /0\/2 nodes are available: 2 Insufficient cpu/);
   assert.match(whyOf('keyless'), /CreateContainerConfigError: secret "key" not found/);
+  assert.match(whyOf('page'), /ContainerCreating: configmap "page" not found/);
   assert.match(whyOf('shut'), /exceeded quota: none/);
 });
 

@@ -6,7 +6,7 @@
  *   rehearse.tiphys.io/stop-after   how long it takes to end when it is told to        (100ms; never beyond the grace period)
  *   rehearse.tiphys.io/fails        share of runs that end with exit code 1, `20%`     (0%)
  *
- * Images are pulled once per node, one after the other, each in the time that `--slow-pull` says. Pods whose autoscaler looks at CPU use as much as it
+ * Images are pulled once per node, each in the time that `--slow-pull` says. Pods whose autoscaler looks at CPU use as much as it
  * aims at, so that it keeps what it has: nobody knows their load.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
@@ -51,30 +51,6 @@ function chanceOf(pod: KubeObject, attempt: number): number {
   return (parseInt(digits.slice(at, at + 6), 16) + attempt * 0x9e37) % 0x1000000 / 0x1000000;
 }
 
-/** Which image is on which node, from when. */
-export class Images {
-  readonly #pullMs: number | undefined;
-  readonly #presentMs = new Map<string, number>();
-
-  constructor(pullMs: number | undefined, present: Iterable<{ node: string; image: string }>) {
-    this.#pullMs = pullMs;
-    for (const { node, image } of present) this.#presentMs.set(`${node} ${image}`, 0);
-  }
-
-  /** How long a Pod that comes to its node now waits for its images; undefined when pulls take no time worth mentioning. */
-  pullFor(pod: KubeObject, nowMs: number): number | undefined {
-    if (this.#pullMs === undefined) return undefined;
-    let readyMs = nowMs;
-    for (const { image } of [...(pod['spec'].initContainers ?? []), ...pod['spec'].containers] as Json[]) {
-      const key = `${pod['spec'].nodeName} ${image}`;
-      const present = this.#presentMs.get(key);
-      readyMs = present === undefined ? readyMs + this.#pullMs : Math.max(readyMs, present);
-      this.#presentMs.set(key, Math.min(present ?? Infinity, readyMs));
-    }
-    return readyMs === nowMs ? undefined : readyMs - nowMs;
-  }
-}
-
 /** Autoscalers' aims, as millicores per container of the Pods they look at. */
 export interface Aim { namespace: string; selector: Json; cpuOf(container: Json, containers: number): number | undefined }
 
@@ -95,24 +71,19 @@ function usageOf({ pod, container }: ContainerContext, aims: readonly Aim[]): nu
   return aim?.cpuOf(containers.find(({ name }) => name === container) ?? {}, containers.length);
 }
 
-/** The one rule by which all Pods of a rehearsal live. `missing` says what configuration a Pod needs that is not there. */
-export function scriptRule(images: Images, aims: () => readonly Aim[], missing: (pod: KubeObject) => string | undefined): ScriptRule {
-  return { script: (context) => scriptFor(context, images, aims, missing) };
+/** The one rule by which all Pods of a rehearsal live; `pullMs` for every image that is not on the node. */
+export function scriptRule(pullMs: number, aims: () => readonly Aim[]): ScriptRule {
+  return { script: (context) => scriptFor(context, pullMs, aims) };
 }
 
-function scriptFor(context: ContainerContext, images: Images, aims: () => readonly Aim[], missing: (pod: KubeObject) => string | undefined): PodScript {
-  const { pod, container, attempt, nowMs, random } = context;
+function scriptFor({ pod, container, attempt }: ContainerContext, pullMs: number, aims: () => readonly Aim[]): PodScript {
   const said = (name: string): string | undefined => pod.metadata.annotations?.[prefix + name];
   const isMain = (pod['spec'].containers as Json[]).some(({ name }) => name === container);
   const runFor = said('run-for') ?? ((pod['spec'].restartPolicy ?? 'Always') === 'Always' ? undefined : defaultRunFor);
   const [readyAfter, stopAfter, fails] = [said('ready-after'), said('stop-after'), said('fails')];
-  // Only what has not started yet waits for anything.
-  const isNew = (pod['status']?.containerStatuses ?? []).every((status: Json) => status.state?.waiting !== undefined) && pod['spec'].nodeName !== undefined;
-  const pullMs = isNew ? images.pullFor(pod, nowMs) : undefined;
-  const cannotCreate = isNew ? missing(pod) : undefined;
   return {
-    ...(pullMs === undefined ? {} : { startAfter: pullMs + 200 + Math.floor(random.float() * 300) }), ...(readyAfter === undefined ? {} : { readyAfter }), ...(stopAfter === undefined ? {} : { stopAfter }),
+    ...(pullMs === 0 ? {} : { pullAfter: pullMs }), ...(readyAfter === undefined ? {} : { readyAfter }), ...(stopAfter === undefined ? {} : { stopAfter }),
     ...(runFor === undefined || !isMain ? {} : { exitAfter: runFor, exitCode: fails !== undefined && chanceOf(pod, attempt) < shareOf(fails) ? 1 : 0 }),
-    ...(cannotCreate === undefined ? {} : { cannotCreate }), cpu: (asked) => usageOf(asked, aims()) ?? 1,
+    cpu: (asked) => usageOf(asked, aims()) ?? 1,
   };
 }

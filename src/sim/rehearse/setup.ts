@@ -50,7 +50,7 @@ export async function setUp(options: RehearseOptions, seed: number): Promise<{ c
   checkFaults(options.faults, nodes);
   const cluster = await createCluster({ nodes, seed, events: false, ...(options.start === undefined ? {} : { start: options.start }) });
   try {
-    await using _life = await surround(cluster, undefined);
+    await using _life = await surround(cluster);
     await prepareNodes(cluster, nodes);
     const { objects, notes } = takenForGranted([...options.manifests, ...(options.changes ?? []).flatMap(({ manifests }) => manifests)]);
     if (options.manifests.some(({ object }) => object.kind === 'StorageClass')) await replaceDefaultClass(cluster, options.manifests);

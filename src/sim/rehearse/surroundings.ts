@@ -10,8 +10,7 @@ import { localPathProvisioner } from '#controllers/volume-binder.ts';
 import type { Client } from '#client/client.ts';
 import type { Cluster } from '../cluster.ts';
 import { watchSecondsMax } from '../limits.ts';
-import { missingConfig } from './config-refs.ts';
-import { aimsOf, Images, scriptRule } from './script.ts';
+import { aimsOf, scriptRule } from './script.ts';
 import { zoneLabel } from './strike.ts';
 
 const selectedNode = 'volume.kubernetes.io/selected-node';
@@ -59,25 +58,22 @@ class NetworkStorage {
   }
 }
 
-/** Surrounds a cluster; `slowPullMs` counts for images that run nowhere on a node yet. */
-export async function surround(cluster: Cluster, slowPullMs: number | undefined): Promise<AsyncDisposable> {
+/** Surrounds a cluster; `slowPullMs` counts for images that are not on a node yet. */
+export async function surround(cluster: Cluster, slowPullMs = 0): Promise<AsyncDisposable> {
   const { client } = cluster.connect('surroundings');
   const informers = new InformerFactory({ client, clock: cluster.clock, random: cluster.random.split(), log: cluster.log, bookmarks: false, watchSeconds: watchSecondsMax });
-  const [configMaps, secrets, pods, autoscalers] = [kinds.ConfigMap, kinds.Secret, kinds.Pod, kinds.HorizontalPodAutoscaler].map((kind) => informers.informer(kind)) as [Informer, Informer, Informer, Informer];
+  const autoscalers = informers.informer(kinds.HorizontalPodAutoscaler);
   const targets = [kinds.Deployment, kinds.StatefulSet].map((kind) => ({ kind, informer: informers.informer(kind) }));
   new NetworkStorage(client, informers);
   informers.start();
   await informers.synced();
-  const present = pods.list().flatMap((pod) => (pod['status']?.phase === 'Pending' ? [] : [...(pod['spec'].initContainers ?? []), ...pod['spec'].containers].map(({ image }) => ({ node: pod['spec'].nodeName as string, image: image as string }))));
-  const held = (await client.list(kinds.Node)).items.flatMap((node) => ((node['status']?.images ?? []) as { names?: string[] }[]).flatMap(({ names = [] }) => names.map((image) => ({ node: node.metadata.name!, image }))));
   let aims: { key: string; list: ReturnType<typeof aimsOf> } = { key: '', list: [] };
   const currentAims = (): ReturnType<typeof aimsOf> => {
     const key = `${autoscalers.version} ${targets.map(({ informer }) => informer.size).join(' ')}`;
     if (aims.key !== key) aims = { key, list: aimsOf(autoscalers.list(), targets.flatMap(({ kind, informer }) => informer.list().map((object) => ({ ...object, kind: kind.kind })))) };
     return aims.list;
   };
-  const source = { configMap: (key: string) => configMaps.get(key), secret: (key: string) => secrets.get(key) };
-  cluster.scripts.add(scriptRule(new Images(slowPullMs, [...present, ...held]), currentAims, (pod) => missingConfig(pod, source)));
+  cluster.scripts.add(scriptRule(slowPullMs, currentAims));
   return { [Symbol.asyncDispose]: () => informers[Symbol.asyncDispose]() };
 }
 

@@ -1,6 +1,6 @@
 /** The words of a rehearsal: what is asked (all plain data, so that it can be given to a thread) and what is answered (the JSON that `tiphys rehearse --json` prints). */
 import type { KubeObject } from '#base/objects.ts';
-import type { NodeOptions } from '../nodes.ts';
+import type { NodeOptions } from '../sim-node.ts';
 
 /** An object to apply, and where it comes from: `shop/web.yaml, document 2`. Unknown fields are refused unless `lenient` (a copy of another version's cluster). */
 export interface Manifest { object: KubeObject; origin: string; lenient?: boolean }

@@ -16,14 +16,15 @@ function whyLeaving(pod: KubeObject, isUp: (node: string) => boolean): string {
   return owner?.kind === 'StatefulSet' ? `${held}; a StatefulSet never makes a second Pod of one name (the node must come back, or be deleted, or "kubectl delete pod --force")` : held;
 }
 
-/** Why a Pod is not ready now. */
-export function whyNotReady(pod: KubeObject, isUp: (node: string) => boolean): string {
+/** Why a Pod is not ready now. `missing` says what its volumes need that is not there: the status does not. */
+export function whyNotReady(pod: KubeObject, isUp: (node: string) => boolean, missing: () => string | undefined): string {
   if (pod.metadata.deletionTimestamp !== undefined) return whyLeaving(pod, isUp);
   const unscheduled = whyNotScheduled(pod);
   if (unscheduled !== undefined) return unscheduled;
   const waiting = [...(pod['status']?.initContainerStatuses ?? []), ...(pod['status']?.containerStatuses ?? [])].map((status: Json) => status.state?.waiting).find((state: Json) => state !== undefined);
   const node: string = pod['spec'].nodeName ?? 'no node';
   if (pod['spec'].nodeName !== undefined && !isUp(node)) return `its node ${node} is down`;
-  if (waiting !== undefined) return `${waiting.reason}${waiting.message === undefined ? '' : `: ${waiting.message}`} on ${node}`;
+  const message: string | undefined = waiting === undefined ? undefined : waiting.message ?? missing();
+  if (waiting !== undefined) return `${waiting.reason}${message === undefined ? '' : `: ${message}`} on ${node}`;
   return `${pod['status']?.phase ?? 'Pending'} on ${node}, not ready`;
 }

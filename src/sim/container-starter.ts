@@ -1,0 +1,124 @@
+/**
+ * What has to be there before a container of a simulated Pod can start - volumes, image, environment - and how long that takes. Which
+ * container starts when is not decided here (`sim-pod.ts`), nor what users are told while an image is missing (the real kubelet's
+ * `planImage`). All that waits ends when the caller's work is void (`isVoid`): the node went down, the Pod stops.
+ */
+import type { Json, KubeObject } from '#base/objects.ts';
+import { type ImageBackOff, invalidImageName, planFailedPull, planImage, pulledEvent, WaitingError } from '#kubelet/images.ts';
+import { syncErrorRetryMaxMs, syncErrorRetryMs } from '#kubelet/limits.ts';
+import { memoryOf, type Memory } from '#kubelet/plan.ts';
+import { durationMs } from './duration.ts';
+import { imageNameProblem, imageSizeBytes } from './node-images.ts';
+import type { PodScript } from './pod-script.ts';
+import { hasReferences, volumeNeeds } from './references.ts';
+import type { SimPodHost } from './sim-pod.ts';
+import type { Timers } from './timers.ts';
+
+/** The Pod that starts, as far as its containers need it. */
+export interface StartingPod {
+  readonly pod: KubeObject;
+  readonly ip: string;
+  readonly host: SimPodHost;
+  readonly memory: Memory;
+  readonly timers: Timers;
+  scriptOf(container: Json, restartCount: number): PodScript;
+  event(type: 'Normal' | 'Warning', reason: string, message: string, container?: string): void;
+}
+
+export class ContainerStarter {
+  readonly #of: StartingPod;
+  readonly #backOffs = new Map<string, ImageBackOff>();
+  #isMounted: boolean;
+  #mountRetryMs = 0;
+
+  constructor(of: StartingPod, isMounted: boolean) {
+    this.#of = of;
+    this.#isMounted = isMounted;
+  }
+
+  /** The kubelet starts anew: it has forgotten its back-offs. */
+  forget(): void {
+    this.#backOffs.clear();
+    this.#mountRetryMs = 0;
+  }
+
+  get isMounted(): boolean { return this.#isMounted; }
+
+  /** Milliseconds until the next try when the volumes cannot be mounted; undefined when they are. */
+  async mount(isVoid: () => boolean): Promise<number | undefined> {
+    const { pod, host, event } = this.#of;
+    const needs = volumeNeeds(pod);
+    let problem: string | undefined;
+    if (!host.references.areKnown(pod, needs)) problem = await host.references.volumeProblem(pod, needs).catch((error: Error) => error.message);
+    if (isVoid()) return undefined;
+    this.#isMounted = problem === undefined;
+    if (problem === undefined) { this.#mountRetryMs = 0; return undefined; }
+    event('Warning', 'FailedMount', problem);
+    this.#mountRetryMs = Math.min(syncErrorRetryMaxMs, this.#mountRetryMs === 0 ? syncErrorRetryMs / 2 : this.#mountRetryMs * 2);
+    return this.#mountRetryMs;
+  }
+
+  /** Brings image and environment; false when the container must wait: why and for how long is in its memory. `onWait` before time passes. */
+  async prepare(container: Json, restartCount: number, isVoid: () => boolean, onWait: () => void): Promise<boolean> {
+    const { host, memory, timers, event } = this.#of;
+    const remembered = memoryOf(memory, container.name);
+    try {
+      const pull = this.#beginPull(container, restartCount);
+      if (pull !== undefined && pull.tookMs > 0) {
+        onWait();
+        await new Promise<void>((resolve) => { timers.set(`pull ${container.name}`, pull.tookMs, resolve); });
+        if (isVoid()) return false;
+      }
+      if (pull !== undefined) this.#endPull(container, pull);
+      const { cannotCreate } = this.#of.scriptOf(container, restartCount);
+      if (cannotCreate !== undefined) throw new Error(cannotCreate);
+      if (hasReferences(container)) {
+        await host.references.checkEnvironment({ pod: this.#of.pod, container, podIp: this.#of.ip, hostIp: host.hostIp, nodeAllocatable: host.allocatable });
+        if (isVoid()) return false;
+      }
+    } catch (error) {
+      if (isVoid()) return false;
+      const waiting = error instanceof WaitingError ? error : new WaitingError('CreateContainerConfigError', (error as Error).message);
+      remembered.waiting = { reason: waiting.reason, message: waiting.message };
+      remembered.notBeforeMs = host.clock.monotonic() + (waiting.retryAfterMs ?? syncErrorRetryMs * 5);
+      if (!(error instanceof WaitingError)) event('Warning', 'Failed', `Error: ${waiting.message}`, container.name);
+      return false;
+    }
+    remembered.waiting = undefined;
+    return true;
+  }
+
+  /** Undefined when the image is there; throws where it cannot be had now. `isNew`: it has to be written to the disk. */
+  #beginPull(container: Json, restartCount: number): { tookMs: number; isNew: boolean; isRefused: boolean } | undefined {
+    const { host, event } = this.#of;
+    const { images, clock } = host;
+    const image: string = container.image;
+    const problem = imageNameProblem(image);
+    if (problem !== undefined) throw invalidImageName(image, problem);
+    const { imagePullFails, pullAfter } = this.#of.scriptOf(container, restartCount);
+    const isRefused = imagePullFails === true;
+    const isPresent = images.isPresent(image, clock.now());
+    const plan = planImage(container, isPresent && !isRefused, this.#backOffs.get(image), host.clock.monotonic());
+    for (const each of plan.events) event(...each, container.name);
+    if (plan.action === 'wait') throw plan.error;
+    if (plan.action === 'use') return undefined;
+    const tookMs = host.pullDelayMs() + (isPresent ? 0 : durationMs(pullAfter ?? 0));
+    return { tookMs: isPresent || isRefused ? tookMs : images.pull(image, tookMs, clock.now()), isNew: !isPresent, isRefused };
+  }
+
+  #endPull(container: Json, { tookMs, isNew, isRefused }: { tookMs: number; isNew: boolean; isRefused: boolean }): void {
+    const { host, event } = this.#of;
+    const image: string = container.image;
+    const problem = isRefused ? 'not found' : isNew ? host.diskProblem() : undefined;
+    if (problem === undefined) {
+      this.#backOffs.delete(image);
+      event(...pulledEvent(image, tookMs, imageSizeBytes), container.name);
+      return;
+    }
+    if (!isRefused) host.images.remove(image);
+    const failed = planFailedPull(image, problem, this.#backOffs.get(image), host.clock.monotonic());
+    this.#backOffs.set(image, failed.backOff);
+    for (const each of failed.events) event(...each, container.name);
+    throw failed.error;
+  }
+}

@@ -1,0 +1,69 @@
+/** Longer lives of simulated Pods: sidecars to their end, a machine that restarts, scripts that hold a container up. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Json } from '#base/objects.ts';
+import type { Cluster } from './cluster.ts';
+import type { PodScript } from './pod-script.ts';
+import { createCluster, kinds } from './testing.ts';
+
+async function clusterWith(spec: Json, script: (container: string, attempt: number) => PodScript): Promise<Cluster> {
+  const cluster = await createCluster({ nodes: 1, scripts: [{ script: ({ container, attempt }) => script(container, attempt) }] });
+  await cluster.client.create(kinds.Pod, { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'it', namespace: 'default' }, spec: { containers: [{ name: 'main', image: 'app:1' }], ...spec } });
+  return cluster;
+}
+
+const statusOf = async (cluster: Cluster): Promise<Json> => (await cluster.client.get(kinds.Pod, 'it', 'default'))['status'];
+const containerOf = (status: Json, name: string): Json => [...(status.initContainerStatuses ?? []), ...status.containerStatuses].find((each: Json) => each.name === name);
+
+test('sidecars start in order before the containers and end after them, the last first', async () => {
+  const sidecar = (name: string, more: Json = {}): Json => ({ name, image: `${name}:1`, restartPolicy: 'Always', ...more });
+  const spec = { restartPolicy: 'Never', initContainers: [sidecar('proxy', { startupProbe: { tcpSocket: { port: 1 }, periodSeconds: 1, failureThreshold: 30 } }), { name: 'prepare', image: 'q' }, sidecar('logs')] };
+  await using cluster = await clusterWith(spec, (name) => (name === 'main' ? { exitAfter: '20s' } : name === 'proxy' ? { startedAfter: '4s', stopAfter: '3s' } : { initAfter: '2s', stopAfter: '2s' }));
+  await cluster.advance('3s');
+  const early = await statusOf(cluster);
+  assert.deepEqual(['proxy', 'prepare', 'logs'].map((name) => Object.keys(containerOf(early, name).state)[0]), ['running', 'waiting', 'waiting']);
+  assert.equal(containerOf(early, 'proxy').started, false);
+  await cluster.advance('7s');
+  const running = await statusOf(cluster);
+  assert.deepEqual([running.phase, ...['proxy', 'prepare', 'logs'].map((name) => [containerOf(running, name).started, containerOf(running, name).ready])], ['Running', [true, true], [false, true], [true, true]]);
+  await cluster.advance('30s');
+  const ended = await statusOf(cluster);
+  const end = (name: string): number => Date.parse(containerOf(ended, name).state.terminated.finishedAt);
+  assert.equal(ended.phase, 'Succeeded');
+  assert.ok(end('main') < end('logs') && end('logs') < end('proxy'));
+});
+
+test('a sidecar that ends is started again while the Pod runs, whatever the policy of the Pod', async () => {
+  await using cluster = await clusterWith({ restartPolicy: 'Never', initContainers: [{ name: 'proxy', image: 'p', restartPolicy: 'Always' }] }, (name, attempt) => (name === 'proxy' && attempt === 0 ? { exitAfter: '5s', exitCode: 1 } : {}));
+  await cluster.advance('10s');
+  const status = await statusOf(cluster);
+  const { restartCount, ready, lastState } = containerOf(status, 'proxy');
+  assert.deepEqual([status.phase, restartCount, ready, lastState.terminated.exitCode, containerOf(status, 'main').restartCount], ['Running', 1, true, 1, 0]);
+});
+
+test('a machine that restarts gives its Pods new sandboxes; the runs it has lost ended with 255, Unknown', async () => {
+  await using cluster = await clusterWith({}, () => ({}));
+  await cluster.advance('5s');
+  const before = await statusOf(cluster);
+  cluster.nodes.kill('node-0');
+  await cluster.advance('5s');
+  cluster.nodes.boot('node-0');
+  await cluster.advance('30s');
+  const after = await statusOf(cluster);
+  const { restartCount, ready, lastState, containerID } = containerOf(after, 'main');
+  assert.deepEqual([after.phase, restartCount, ready, lastState.terminated.exitCode, lastState.terminated.reason, after.startTime], ['Running', 1, true, 255, 'Unknown', before.startTime]);
+  assert.notEqual(containerID, containerOf(before, 'main').containerID);
+});
+
+test('what a script says cannot be made waits in CreateContainerConfigError until the script says otherwise', async () => {
+  let reason: string | undefined = 'secret "keys" not found';
+  await using cluster = await clusterWith({}, () => (reason === undefined ? {} : { cannotCreate: reason }));
+  await cluster.advance('30s');
+  const status = await statusOf(cluster);
+  assert.deepEqual([status.phase, containerOf(status, 'main').state], ['Pending', { waiting: { reason: 'CreateContainerConfigError', message: 'secret "keys" not found' } }]);
+  const events = (await cluster.client.list(kinds.Event, { namespace: 'default' })).items.map((event) => `${event['reason']}: ${event['message']}`);
+  assert.ok(events.includes('Failed: Error: secret "keys" not found'), events.join('\n'));
+  reason = undefined;
+  await cluster.advance('15s');
+  assert.equal((await statusOf(cluster)).phase, 'Running');
+});
