@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ApiError } from '#base/errors.ts';
 import { createCluster, kinds } from './testing.ts';
 
 const deployment = { apiVersion: 'apps/v1', kind: 'Deployment', metadata: { name: 'web', namespace: 'default' }, spec: { replicas: 2, selector: { matchLabels: { app: 'web' } }, template: { metadata: { labels: { app: 'web' } }, spec: { containers: [{ name: 'c', image: 'app:1' }] } } } };
@@ -24,21 +23,4 @@ test('controllers that are killed in the middle of their work are replaced by on
   await cluster.advance('1m');
   const { items } = await cluster.client.list(kinds.Deployment, { namespace: 'default' });
   assert.deepEqual(items.map(({ status }) => status.availableReplicas), [2, 2, 2, 2, 2]);
-});
-
-test('what an owner left behind goes once its kind can be looked for', async () => {
-  await using cluster = await createCluster({ nodes: 1 });
-  const { client, networks: { controllers } } = cluster;
-  const send = controllers.send.bind(controllers);
-  let isHidden = true;
-  controllers.send = (request) => (isHidden && request.path === '/apis/apps/v1' ? Promise.reject(new ApiError('ServiceUnavailable', 'not now')) : send(request));
-  await cluster.restartControllers();
-  const ownerReferences = [{ apiVersion: 'apps/v1', kind: 'Deployment', name: 'gone', uid: 'gone' }];
-  await client.create(kinds.ConfigMap, { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'left', namespace: 'default', ownerReferences } });
-  const names = async (): Promise<string[]> => (await client.list(kinds.ConfigMap, { namespace: 'default' })).items.map(({ metadata }) => metadata.name!);
-  await cluster.advance('1m');
-  assert.ok((await names()).includes('left'), 'nobody knows whether the owner is there');
-  isHidden = false;
-  await cluster.advance('1m');
-  assert.ok(!(await names()).includes('left'));
 });
