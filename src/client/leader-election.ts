@@ -1,13 +1,14 @@
 /**
  * Leader election on a Lease (coordination.k8s.io/v1): at most one holder acts at a time, as long as clocks run at about the
  * same rate. A candidate trusts its own clock only: it takes a lease over when it has not seen it change for a whole duration.
- * A leader that cannot renew within the deadline stops by itself before others may start.
+ * A leader that cannot renew within the deadline stops by itself before others may start. The deadline counts from when the renewal was sent -
+ * others may count from when it arrived, and the answer may be late - and is kept while an answer is still awaited.
  */
 import { isReason } from '#base/errors.ts';
 import type { KubeObject } from '#base/objects.ts';
 import { microTimestamp } from '#base/timestamp.ts';
 import type { Logger } from '#observe/log.ts';
-import type { Clock, Random } from '#os/clock.ts';
+import type { Clock, Random, Timer } from '#os/clock.ts';
 import type { Client } from './client.ts';
 import { kinds } from './kinds.ts';
 
@@ -27,6 +28,8 @@ export interface LeaderElectionOptions {
   lead(signal: AbortSignal): Promise<void>;
   signal: AbortSignal;
 }
+
+const leaseRenewDeadlineMs = 10_000;
 
 interface Observed { holder: string; version: string; atMs: number }
 
@@ -78,7 +81,7 @@ class Candidate {
 export async function runLeaderElection(options: LeaderElectionOptions): Promise<void> {
   const { clock, random, log, signal } = options;
   const retryPeriodMs = options.retryPeriodMs ?? 2_000;
-  const renewDeadlineMs = options.renewDeadlineMs ?? 10_000;
+  const renewDeadlineMs = options.renewDeadlineMs ?? leaseRenewDeadlineMs;
   const candidate = new Candidate(options);
   const hold = async (): Promise<boolean> => {
     try {
@@ -88,21 +91,41 @@ export async function runLeaderElection(options: LeaderElectionOptions): Promise
       return false;
     }
   };
-  const pause = (): Promise<void> => clock.sleep(retryPeriodMs * (1 + random.float() * 0.2), signal).catch(() => undefined);
+  const pause = (until = signal): Promise<void> => clock.sleep(retryPeriodMs * (1 + random.float() * 0.2), until).catch(() => undefined);
   while (!signal.aborted) {
+    const askedMs = clock.monotonic();
     if (!(await hold())) { await pause(); continue; }
-    log.info('leading', { name: options.name, identity: options.identity });
-    const lost = new AbortController();
-    const leading = options.lead(AbortSignal.any([signal, lost.signal])).finally(() => lost.abort());
-    let renewedMs = clock.monotonic();
-    while (!signal.aborted && !lost.signal.aborted) {
-      await pause();
-      if (signal.aborted || lost.signal.aborted) break;
-      if (await hold()) renewedMs = clock.monotonic();
-      else if (clock.monotonic() - renewedMs >= renewDeadlineMs) lost.abort();
+    // After an answer that took longer than a term another may lead already; then this one rather gives others the turn.
+    const isLate = clock.monotonic() - askedMs >= renewDeadlineMs;
+    if (!isLate) {
+      log.info('leading', { name: options.name, identity: options.identity });
+      await leadTerm(options, askedMs, hold, pause);
     }
-    lost.abort();
-    await leading;
     await candidate.release().catch(() => undefined);
+    if (isLate) await pause();
   }
+}
+
+/** Leads until the lease is lost, `lead` ends or the candidate stops. The lease was taken by a request sent at `askedMs` (monotonic). */
+async function leadTerm(options: LeaderElectionOptions, askedMs: number, hold: () => Promise<boolean>, pause: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  const { clock, signal, lead, renewDeadlineMs = leaseRenewDeadlineMs } = options;
+  const over = new AbortController();
+  const end = (): void => over.abort();
+  if (signal.aborted) end();
+  signal.addEventListener('abort', end, { once: true });
+  const armed = (sentMs: number): Timer => clock.setTimer(Math.max(0, sentMs + renewDeadlineMs - clock.monotonic()), end);
+  let deadline = armed(askedMs);
+  const leading = lead(over.signal).finally(end);
+  leading.catch(() => undefined);
+  while (!over.signal.aborted) {
+    await pause(over.signal);
+    if (over.signal.aborted) break;
+    const sentMs = clock.monotonic();
+    if (!(await hold()) || over.signal.aborted) continue;
+    deadline.cancel();
+    deadline = armed(sentMs);
+  }
+  deadline.cancel();
+  signal.removeEventListener('abort', end);
+  await leading;
 }

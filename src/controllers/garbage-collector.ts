@@ -197,9 +197,9 @@ class GarbageCollector {
 
   async #stateOf(owner: OwnerReference, dependent: GraphNode): Promise<OwnerState> {
     const known = this.#nodes.get(owner.uid);
-    if (known !== undefined && (known.namespace === '' || known.namespace === dependent.namespace)) {
-      return known.deleting && known.finalizers.includes(foregroundFinalizer) && owner.blockOwnerDeletion === true ? 'waiting' : 'solid';
-    }
+    // What is kept may be kept by a copy that lags. What goes may not: the owner may have been told to orphan meanwhile.
+    const isSolid = known !== undefined && !(known.deleting && known.finalizers.includes(foregroundFinalizer) && owner.blockOwnerDeletion === true);
+    if (isSolid && (known.namespace === '' || known.namespace === dependent.namespace)) return 'solid';
     const version = owner.apiVersion.slice(owner.apiVersion.indexOf('/') + 1);
     const kind = this.#kindByName.get(`${groupOf(owner.apiVersion)}/${owner.kind}`);
     // A kind that the server does not serve, as far as it could say: it may be on its way, so nothing is deleted for it until it is.

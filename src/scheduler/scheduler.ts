@@ -123,27 +123,36 @@ class Scheduler {
   }
 
   #watchPods(): void {
-    const isOurs = (pod: KubeObject): boolean => (pod['spec'].schedulerName ?? 'default-scheduler') === this.#name;
-    const put = (pod: KubeObject, previous: KubeObject | undefined): void => {
-      const key = keyOf(pod);
-      const node: string | undefined = pod['spec'].nodeName;
-      if (isFinished(pod)) { this.#gone(key, node !== undefined); return; }
-      if (node !== undefined && node !== '') {
-        const isNew = this.#cache.placedOn(key) === undefined;
-        this.#queue.remove(key);
-        this.#cache.dropNomination(key);
-        // Status changes of a running Pod do not move what it takes.
-        if (previous === undefined || isNew || this.#cache.isAssumed(key) || !takesTheSame(pod, previous)) this.#cache.putPod(pod);
-        if (isNew) this.#queue.onEvent('PodAdded');
-        return;
-      }
-      if (!isOurs(pod)) return;
-      if (pod.metadata.deletionTimestamp !== undefined || (pod['spec'].schedulingGates?.length ?? 0) > 0) { this.#queue.remove(key); return; }
-      if (this.#cache.isAssumed(key) || this.#inHand.has(key)) return;
-      const changed = previous !== undefined && !takesTheSame(pod, previous) && JSON.stringify([previous['spec'], previous.metadata.labels]) !== JSON.stringify([pod['spec'], pod.metadata.labels]);
-      this.#queue.put(podInfoOf(pod), changed);
-    };
+    const put = (pod: KubeObject, previous: KubeObject | undefined): void => this.#putPod(pod, previous);
     this.#pods.addHandler({ added: (pod) => put(pod, undefined), updated: put, deleted: (pod) => this.#gone(keyOf(pod), true) });
+  }
+
+  #putPod(pod: KubeObject, previous: KubeObject | undefined): void {
+    const key = keyOf(pod);
+    const node: string | undefined = pod['spec'].nodeName;
+    if (isFinished(pod)) { this.#gone(key, node !== undefined); return; }
+    if (node !== undefined && node !== '') {
+      const isNew = this.#cache.placedOn(key) === undefined;
+      this.#queue.remove(key);
+      this.#cache.dropNomination(key);
+      // Status changes of a running Pod do not move what it takes.
+      if (previous === undefined || isNew || this.#cache.isAssumed(key) || !takesTheSame(pod, previous)) this.#cache.putPod(pod);
+      if (isNew) this.#queue.onEvent('PodAdded');
+      return;
+    }
+    if ((pod['spec'].schedulerName ?? 'default-scheduler') !== this.#name) return;
+    if (pod.metadata.deletionTimestamp !== undefined || (pod['spec'].schedulingGates?.length ?? 0) > 0) { this.#queue.remove(key); return; }
+    if (this.#cache.isAssumed(key) || this.#inHand.has(key)) return;
+    const changed = previous !== undefined && !takesTheSame(pod, previous) && JSON.stringify([previous['spec'], previous.metadata.labels]) !== JSON.stringify([pod['spec'], pod.metadata.labels]);
+    this.#queue.put(podInfoOf(pod), changed);
+  }
+
+  /** The outcome of this Pod is known. What came under its name meanwhile was passed over: a change, or the next Pod of that name. */
+  #letGo({ key, pod }: PodInfo): void {
+    this.#inHand.delete(key);
+    const current = this.#pods.get(key);
+    if (current === undefined || current === pod || (current['spec'].nodeName ?? '') !== '') return;
+    this.#putPod(current, current.metadata.uid === pod.metadata.uid ? pod : undefined);
   }
 
   #gone(key: string, freed: boolean): void {
@@ -198,7 +207,7 @@ class Scheduler {
     const preemption = planPreemption(info, decision, this.#cache, this.#budgets.list());
     this.#queue.putUnschedulable(entry, decision.plugins);
     if (preemption.type === 'preempt') this.#cache.nominate(info, preemption.victims.node);
-    void this.#explain(entry, decision, preemption.type === 'preempt' ? preemption.victims : preemption.message).finally(() => this.#inHand.delete(info.key));
+    void this.#explain(entry, decision, preemption.type === 'preempt' ? preemption.victims : preemption.message).finally(() => this.#letGo(info));
   }
 
   async #bind(entry: QueuedPod, { node, volumes }: Placement): Promise<void> {
@@ -210,7 +219,7 @@ class Scheduler {
       isAsked = true;
       await this.#client.create(kinds.Pod, { apiVersion: 'v1', kind: 'Binding', metadata: { name: name!, namespace: namespace!, uid: uid! }, target: { apiVersion: 'v1', kind: 'Node', name: node.name } }, { subresource: 'binding' });
       this.#scheduled++;
-      this.#inHand.delete(info.key);
+      this.#letGo(info);
       this.recorder.event(info.pod, 'Normal', 'Scheduled', `Successfully assigned ${info.key} to ${node.name}`);
     } catch (error) {
       this.#bindErrors++;
@@ -227,12 +236,14 @@ class Scheduler {
         this.#log.warn('binding failed', { pod: info.key, node: node.name, error });
         this.recorder.event(info.pod, 'Warning', 'FailedScheduling', error instanceof Error ? error.message : String(error));
       }
-      this.#queue.putBackoff({ ...entry, info: podInfoOf(current) });
+      if (current.metadata.uid === uid) this.#queue.putBackoff({ ...entry, info: podInfoOf(current) });
+      else this.#putPod(current, undefined);
     }
   }
 
   /** Nobody answered: the Pod may be bound, so its place stays taken until one knows. The copy of the Pods may lag; the server is asked. */
-  async #isBoundAfterAll({ key, pod: { metadata: { name, namespace, uid } } }: PodInfo): Promise<boolean> {
+  async #isBoundAfterAll(info: PodInfo): Promise<boolean> {
+    const { key, pod: { metadata: { name, namespace, uid } } } = info;
     for (let delayMs = bindingCheckMs; !this.stopped.signal.aborted; delayMs = Math.min(delayMs * 2, bindingCheckMsMax)) {
       // The watch has told meanwhile.
       if (!this.#cache.isAssumed(key)) break;
@@ -246,7 +257,7 @@ class Scheduler {
         await this.#clock.sleep(delayMs, this.stopped.signal).catch(() => undefined);
       }
     }
-    this.#inHand.delete(key);
+    this.#letGo(info);
     return true;
   }
 

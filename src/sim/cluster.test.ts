@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ApiError } from '#base/errors.ts';
-import type { Json, WatchEvent } from '#base/objects.ts';
+import type { Json, KubeObject, WatchEvent } from '#base/objects.ts';
 import { createCluster, kinds } from './testing.ts';
 
 const deployment = (name: string, replicas: number, extra: Json = {}): string => JSON.stringify({
@@ -72,6 +72,30 @@ test('a Pod whose binding nobody answered keeps its place until it is known', as
   assert.equal(items.filter(({ spec }) => spec.nodeName !== undefined).length, 1);
   await cluster.advance('10m');
   assert.equal(cluster.scheduler!.isIdle(), true);
+});
+
+test('a Pod that takes the name of one that the scheduler has in hand is placed in its turn', async () => {
+  const pod = (extra: Json = {}): KubeObject => ({ apiVersion: 'v1', kind: 'Pod', metadata: { name: 'p', namespace: 'default' }, spec: { containers: [{ name: 'c', image: 'i', ...extra }] } });
+  const lost = new ApiError('ServiceUnavailable', 'the answer is lost');
+  for (const [what, first, answers] of [['/binding', pod(), true], ['/binding', pod(), false], ['/status', pod({ resources: { requests: { cpu: '1k' } } }), true]] as const) {
+    await using cluster = await createCluster({ nodes: 1 });
+    const { client, clock, networks: { scheduler } } = cluster;
+    const send = scheduler.send.bind(scheduler);
+    let count = 0;
+    scheduler.send = async (request) => {
+      if (!request.path.endsWith(what) || count++ > 0) return send(request);
+      const answer = await send(request);
+      await client.delete(kinds.Pod, 'p', 'default', { gracePeriodSeconds: 0 });
+      await client.create(kinds.Pod, pod());
+      await clock.sleep(1_000);
+      if (!answers) throw lost;
+      return answer;
+    };
+    await client.create(kinds.Pod, first);
+    await cluster.advance('1m');
+    assert.ok(count > 0);
+    assert.equal((await client.get(kinds.Pod, 'p', 'default'))['spec'].nodeName, 'node-0', `${what} ${answers}`);
+  }
 });
 
 test('a day of a CronJob passes in a moment, in its time zone and over a daylight-saving change', async () => {

@@ -27,7 +27,7 @@ const violationsMax = 100;
 /** When the controllers' network has been undisturbed for this long, their informers watch again (they wait up to 45 s between two attempts) and lag by nothing. */
 const catchUpMs = 60_000;
 /** A decision may be this old when its write arrives. */
-const inFlightMs = 2_000;
+export const inFlightMs = 2_000;
 const noObjects: ReadonlyMap<string, KubeObject> = new Map();
 
 /** `pods` or `apps/replicasets`: the group stands in the key where the object has one. */

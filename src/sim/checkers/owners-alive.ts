@@ -1,28 +1,29 @@
 /**
  * The garbage collector (Kubernetes documentation, "Garbage Collection", "Use Cascading Deletion") takes nothing early and leaves nothing behind.
  *
- * - What it asks to delete (it alone names UID and resourceVersion) has no owner that is there - but one that goes in the foreground and is blocked by it.
+ * - What it asks to delete (it alone names UID and resourceVersion) has no owner that is there - but one that goes in the foreground and is blocked by it,
+ *   or did so until a moment ago: no transaction spans two objects, so an owner may be told to orphan between the collector's last look and its request.
  * - While in touch it lets an owner that goes in the foreground go only after every dependent that blocks it, and one that orphans only after none names
  *   it any more (a user's second deletion with another policy takes the finalizer off as well).
  * - No ReplicaSet is cleared away while it has Pods and its Deployment lives. At rest no object names an owner that is not there.
  */
 import type { KubeObject } from '#base/objects.ts';
 import type { TransportRequest } from '#client/transport.ts';
-import type { Checker, World } from '../world.ts';
+import { type Checker, inFlightMs, type World } from '../world.ts';
 
 const foregroundFinalizer = 'foregroundDeletion';
 const orphanFinalizer = 'orphan';
+const isForeground = ({ metadata }: KubeObject): boolean => metadata.deletionTimestamp !== undefined && metadata.finalizers?.includes(foregroundFinalizer) === true;
 const describe = (objects: readonly KubeObject[]): string => objects.map(({ kind, metadata }) => `${kind} ${metadata.name}`).join(', ');
 
-function judgeCollection(name: string, { method, body }: TransportRequest, world: World): void {
+function judgeCollection(name: string, { method, body }: TransportRequest, turned: ReadonlyMap<string, number>, world: World): void {
   const { uid, resourceVersion } = (method === 'DELETE' ? (body as { preconditions?: { uid?: string; resourceVersion?: string } } | undefined)?.preconditions : undefined) ?? {};
   if (uid === undefined || resourceVersion === undefined) return;
   const object = world.byUid(uid);
   const alive = (object?.metadata.ownerReferences ?? []).flatMap((reference) => {
     const owner = world.byUid(reference.uid);
     if (owner === undefined) return [];
-    const waits = owner.metadata.deletionTimestamp !== undefined && owner.metadata.finalizers?.includes(foregroundFinalizer) === true && reference.blockOwnerDeletion === true;
-    return waits ? [] : [owner];
+    return reference.blockOwnerDeletion === true && (isForeground(owner) || world.cluster.now - (turned.get(reference.uid) ?? -Infinity) <= inFlightMs) ? [] : [owner];
   });
   if (alive.length > 0) world.report(name, `${object!.kind} ${object!.metadata.name} is collected while ${describe(alive)} lives`);
 }
@@ -49,14 +50,19 @@ function judgeRemoval(name: string, removed: KubeObject, key: string, world: Wor
 
 export function ownersAlive(): Checker {
   const name = 'owners-alive';
+  /** When owners that went in the foreground were last told otherwise, by UID. */
+  const turned = new Map<string, number>();
   return {
     name,
     onRequest(part, request, world) {
       if (part !== 'controllers') return;
-      judgeCollection(name, request, world);
+      judgeCollection(name, request, turned, world);
       if (world.isInTouch('controllers')) judgeRelease(name, request, world);
     },
-    onCommit({ object, previous, key }, world) { if (object === undefined && previous !== undefined) judgeRemoval(name, previous, key, world); },
+    onCommit({ object, previous, key, atMs }, world) {
+      if (object === undefined && previous !== undefined) judgeRemoval(name, previous, key, world);
+      if (object !== undefined && previous !== undefined && isForeground(previous) && !isForeground(object)) turned.set(object.metadata.uid!, atMs);
+    },
     atRest(world) {
       for (const [key, { metadata }] of world.objects) {
         const gone = (metadata.ownerReferences ?? []).filter(({ uid }) => world.byUid(uid) === undefined);

@@ -10,6 +10,7 @@ import { silentLogger } from '#observe/log.ts';
 import type { Leaders } from '../checkers/one-leader.ts';
 import type { Writes } from '../checkers/writes-kept.ts';
 import type { Cluster } from '../cluster.ts';
+import type { FaultyTransport } from '../faults.ts';
 import type { World } from '../world.ts';
 
 export interface Workload { name: string; setUp(world: World): Promise<void>; /** One random change. */ act(world: World): Promise<void>; /** No more changes will come. */ end?(world: World): Promise<void> }
@@ -189,15 +190,19 @@ export function counters(writes: Writes): Workload {
   };
 }
 
+/** Candidates on networks of their own, each of which is cut, slow (longer than a lease lasts) or well; the checker is told who leads. */
 export function leaders(checker: Leaders): Workload {
   const stop = new AbortController();
+  const networks: FaultyTransport[] = [];
   return {
     name: 'leaders',
     async setUp(world) {
       const { cluster } = world;
       for (const identity of ['a', 'b', 'c']) {
+        const { client, network } = cluster.connect(`candidate-${identity}`);
+        networks.push(network);
         void runLeaderElection({
-          client: cluster.client, clock: cluster.clock, random: cluster.random, log: silentLogger, name: 'election', namespace: 'default', identity, signal: stop.signal,
+          client, clock: cluster.clock, random: cluster.random, log: silentLogger, name: 'election', namespace: 'default', identity, signal: stop.signal,
           lead: async (signal) => {
             checker.started(world, identity);
             await new Promise<void>((resolve) => { signal.addEventListener('abort', () => resolve(), { once: true }); });
@@ -206,7 +211,17 @@ export function leaders(checker: Leaders): Workload {
         }).catch(() => undefined);
       }
     },
-    async act() { /* They campaign by themselves. */ },
-    async end() { stop.abort(); },
+    async act({ cluster }) {
+      const network = pick(cluster, networks);
+      const fault = between(cluster, 0, 3);
+      network.heal();
+      if (fault === 0) network.cut();
+      else if (fault === 1) network.faults.delayMsMax = between(cluster, 1, 30) * 1_000;
+      else if (fault === 2) network.faults.replyLoss = cluster.random.float();
+    },
+    async end() {
+      for (const network of networks) network.heal();
+      stop.abort();
+    },
   };
 }
