@@ -182,8 +182,17 @@ export class Cluster implements AsyncDisposable {
   async ready(): Promise<void> { await this.#start(); }
 
   #start(): Promise<Parts> {
-    this.#starting ??= this.#startParts();
+    this.#starting ??= this.disk === undefined ? this.#startParts() : this.#meanwhile(this.#startParts());
     return this.#starting;
+  }
+
+  /** A disk takes time: it passes until the work is done. */
+  async #meanwhile<T>(work: Promise<T>): Promise<T> {
+    let isDone = false;
+    const watched = work.finally(() => { isDone = true; });
+    watched.catch(() => undefined);
+    for (await settle(); !isDone; await settle()) if (!this.clock.fireNext(Infinity)) throw new Error('the cluster does not start: nothing more would happen');
+    return watched;
   }
 
   async #startParts(): Promise<Parts> {

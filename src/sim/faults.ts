@@ -6,6 +6,7 @@ import { ApiError } from '#base/errors.ts';
 import type { KubeObject, WatchEvent } from '#base/objects.ts';
 import type { Transport, TransportRequest } from '#client/transport.ts';
 import type { Clock, Random } from '#os/clock.ts';
+import { lateMsMax } from './limits.ts';
 
 export interface NetworkFaults {
   /** Nothing gets through. */
@@ -16,10 +17,14 @@ export interface NetworkFaults {
   requestLoss: number;
   /** Share of answers that never come back. */
   replyLoss: number;
+  /** Share of requests that are held up for as long as `lateMsMax` while later ones pass. */
+  reorder: number;
+  /** Share of requests that arrive a second time, as late as that; nobody waits for the second answer. */
+  duplication: number;
 }
 
 export function noFaults(): NetworkFaults {
-  return { cut: false, delayMsMax: 0, requestLoss: 0, replyLoss: 0 };
+  return { cut: false, delayMsMax: 0, requestLoss: 0, replyLoss: 0, reorder: 0, duplication: 0 };
 }
 
 const lost = (): ApiError => new ApiError('ServiceUnavailable', 'the server is currently unable to handle the request (simulated network)');
@@ -54,18 +59,24 @@ export class FaultyTransport implements Transport {
   }
 
   get isHealthy(): boolean {
-    const { cut, delayMsMax, requestLoss, replyLoss } = this.#faults;
-    return !cut && delayMsMax === 0 && requestLoss === 0 && replyLoss === 0;
+    const { cut, ...shares } = this.#faults;
+    return !cut && Object.values(shares).every((share) => share === 0);
   }
 
   async send(request: TransportRequest): Promise<KubeObject> {
     const faults = this.#faults;
     if (faults.cut || (faults.requestLoss > 0 && this.#random.float() < faults.requestLoss)) throw lost();
+    if (faults.duplication > 0 && request.method !== 'GET' && this.#random.float() < faults.duplication) this.#sendAgain(request);
     if (faults.delayMsMax > 0) await this.#clock.sleep(this.#random.float() * faults.delayMsMax);
+    if (faults.reorder > 0 && this.#random.float() < faults.reorder) await this.#clock.sleep(this.#random.float() * lateMsMax);
     const answer = await this.#inner.send(request);
     if (faults.delayMsMax > 0) await this.#clock.sleep(this.#random.float() * faults.delayMsMax);
     if (faults.cut || (faults.replyLoss > 0 && this.#random.float() < faults.replyLoss)) throw lost();
     return answer;
+  }
+
+  #sendAgain(request: TransportRequest): void {
+    this.#clock.setTimer(this.#random.float() * lateMsMax, () => { void this.#inner.send(request).catch(() => undefined); });
   }
 
   watch(request: TransportRequest): AsyncIterable<WatchEvent> {

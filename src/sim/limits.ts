@@ -28,3 +28,5 @@ export const stopMsDefault = 100;
 export const signalGraceMinMs = 2_000;
 /** What a full disk answers to whoever writes. */
 export const diskFullProblem = 'write /var/lib/tiphys: no space left on device';
+/** How late a request is at most that others overtake, or that arrives a second time. */
+export const lateMsMax = 2_000;

@@ -23,6 +23,7 @@ import { statusSettled } from './checkers/status-settled.ts';
 import { updatesOrdered } from './checkers/updates-ordered.ts';
 import { workloadsWhole } from './checkers/workloads-whole.ts';
 import { writesKept } from './checkers/writes-kept.ts';
+import { healAll, randomFault } from './random-fault.ts';
 import { type Checker, type Violation, World } from './world.ts';
 import { cascades, placements, services } from './workloads/cascades.ts';
 import { counters, daemons, jobs, leaders, rollouts, stateful, tenants, type Workload } from './workloads/workloads.ts';
@@ -54,41 +55,6 @@ async function during<T>(cluster: Cluster, work: Promise<T>): Promise<T> {
   return watched;
 }
 
-/** One random fault; answers what it was. */
-async function fault(cluster: Cluster): Promise<string> {
-  const { random } = cluster;
-  const names = cluster.nodes.names();
-  const node = names[Math.floor(random.float() * names.length)]!;
-  const part = (['controllers', 'scheduler', 'nodes', 'client'] as const)[Math.floor(random.float() * 4)]!;
-  const network = cluster.networks[part];
-  switch (Math.floor(random.float() * 11)) {
-    case 0: cluster.nodes.kill(node); return `kill ${node}`;
-    case 1: cluster.nodes.boot(node); return `boot ${node}`;
-    case 2: cluster.nodes.partition(node); return `partition ${node}`;
-    case 3: cluster.nodes.heal(node); return `heal ${node}`;
-    case 4: network.faults.requestLoss = random.float() * 0.3; return `${part} lose requests`;
-    case 5: network.faults.replyLoss = random.float() * 0.3; return `${part} lose answers`;
-    case 6: network.faults.delayMsMax = random.float() * 500; return `${part} are slow`;
-    case 7: network.cut(); return `${part} are cut off`;
-    case 8: network.heal(); return `${part} are joined`;
-    case 9: await cluster.restartControllers(random.float() * 5_000); return 'restart controllers and scheduler';
-    default: {
-      const pods = [...cluster.nodes.running()];
-      const victim = pods[Math.floor(random.float() * pods.length)];
-      if (victim !== undefined) victim.pod.crash(1 + Math.floor(random.float() * 100));
-      return `crash ${victim?.pod.pod.metadata.name ?? 'nothing'}`;
-    }
-  }
-}
-
-function healAll(cluster: Cluster): void {
-  for (const network of Object.values(cluster.networks)) network.heal();
-  for (const name of cluster.nodes.names()) {
-    cluster.nodes.boot(name);
-    cluster.nodes.heal(name);
-  }
-}
-
 async function runFaults(world: World, workloads: readonly Workload[], endMs: number, faults: string[]): Promise<void> {
   const { cluster } = world;
   let nextFault = cluster.now + 20_000;
@@ -103,14 +69,14 @@ async function runFaults(world: World, workloads: readonly Workload[], endMs: nu
     }
     if (cluster.now >= nextFault) {
       nextFault = cluster.now + cluster.random.float() * 25_000;
-      faults.push(`${Math.round(cluster.clock.monotonic() / 1000)}s ${await fault(cluster)}`);
+      faults.push(`${Math.round(cluster.clock.monotonic() / 1000)}s ${await randomFault(cluster)}`);
     }
   }
 }
 
 export async function simulate({ seed, minutes = 5, nodes = 5, sabotage, log }: SimulationOptions): Promise<SimulationResult> {
   const zones = ['a', 'b', 'c'];
-  await using cluster = new Cluster({ seed, hash: true, leases: true, nodes: Array.from({ length: nodes }, (_, i) => ({ name: `node-${i}`, zone: zones[i % 3]! })), ...(log === undefined ? {} : { log }) });
+  await using cluster = new Cluster({ seed, hash: true, leases: true, disk: true, nodes: Array.from({ length: nodes }, (_, i) => ({ name: `node-${i}`, zone: zones[i % 3]! })), ...(log === undefined ? {} : { log }) });
   const [leading, writes] = [oneLeader(), writesKept()];
   const checkers: Checker[] = [
     revisionsGrow(), listEqualsWatch(), finalizersHonoured(), identitiesUnique(), rolloutBounds(), updatesOrdered(), placesRight(), budgetsKept(), quotasKept(), addressesUnique(), ownersAlive(), jobsExact(), lostNodes(), workloadsWhole(), statusSettled(), endpointsTrue(), leading, queuesBounded(),

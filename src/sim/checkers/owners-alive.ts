@@ -30,9 +30,9 @@ function judgeCollection(name: string, { method, body }: TransportRequest, turne
 
 /** The request that takes the collector's finalizer off. */
 function judgeRelease(name: string, { method, body }: TransportRequest, world: World): void {
-  const { uid, finalizers } = (method === 'PATCH' ? (body as { metadata?: { uid?: string; finalizers?: string[] } } | undefined)?.metadata : undefined) ?? {};
+  const { uid, finalizers } = (method === 'PATCH' ? (body as { metadata?: { uid?: string; finalizers?: string[] | null } } | undefined)?.metadata : undefined) ?? {};
   const owner = uid === undefined || finalizers === undefined ? undefined : world.byUid(uid);
-  const released = (owner?.metadata.finalizers ?? []).filter((finalizer) => !finalizers!.includes(finalizer));
+  const released = (owner?.metadata.finalizers ?? []).filter((finalizer) => finalizers?.includes(finalizer) !== true);
   if (owner === undefined || released.length === 0) return;
   const dependents = world.ownedBy(uid!);
   const blocking = dependents.filter(({ metadata }) => metadata.ownerReferences!.some((reference) => reference.uid === uid && reference.blockOwnerDeletion === true));
