@@ -9,7 +9,7 @@ import { syncErrorRetryMaxMs, syncErrorRetryMs } from '#kubelet/limits.ts';
 import { memoryOf, type Memory } from '#kubelet/plan.ts';
 import { durationMs } from './duration.ts';
 import { imageNameProblem, imageSizeBytes } from './node-images.ts';
-import type { PodScript } from './pod-script.ts';
+import type { PodContainers } from './pod-containers.ts';
 import { hasReferences, volumeNeeds } from './references.ts';
 import type { SimPodHost } from './sim-pod.ts';
 import type { Timers } from './timers.ts';
@@ -19,10 +19,9 @@ export interface StartingPod {
   readonly pod: KubeObject;
   readonly ip: string;
   readonly host: SimPodHost;
+  readonly containers: PodContainers;
   readonly memory: Memory;
   readonly timers: Timers;
-  scriptOf(container: Json, restartCount: number): PodScript;
-  event(type: 'Normal' | 'Warning', reason: string, message: string, container?: string): void;
 }
 
 export class ContainerStarter {
@@ -46,21 +45,21 @@ export class ContainerStarter {
 
   /** Milliseconds until the next try when the volumes cannot be mounted; undefined when they are. */
   async mount(isVoid: () => boolean): Promise<number | undefined> {
-    const { pod, host, event } = this.#of;
+    const { pod, host, containers } = this.#of;
     const needs = volumeNeeds(pod);
     let problem: string | undefined;
     if (!host.references.areKnown(pod, needs)) problem = await host.references.volumeProblem(pod, needs).catch((error: Error) => error.message);
     if (isVoid()) return undefined;
     this.#isMounted = problem === undefined;
     if (problem === undefined) { this.#mountRetryMs = 0; return undefined; }
-    event('Warning', 'FailedMount', problem);
+    containers.event('Warning', 'FailedMount', problem);
     this.#mountRetryMs = Math.min(syncErrorRetryMaxMs, this.#mountRetryMs === 0 ? syncErrorRetryMs / 2 : this.#mountRetryMs * 2);
     return this.#mountRetryMs;
   }
 
   /** Brings image and environment; false when the container must wait: why and for how long is in its memory. `onWait` before time passes. */
   async prepare(container: Json, restartCount: number, isVoid: () => boolean, onWait: () => void): Promise<boolean> {
-    const { host, memory, timers, event } = this.#of;
+    const { host, containers, memory, timers } = this.#of;
     const remembered = memoryOf(memory, container.name);
     try {
       const pull = this.#beginPull(container, restartCount);
@@ -70,7 +69,7 @@ export class ContainerStarter {
         if (isVoid()) return false;
       }
       if (pull !== undefined) this.#endPull(container, pull);
-      const { cannotCreate } = this.#of.scriptOf(container, restartCount);
+      const { cannotCreate } = containers.script(container, restartCount).script;
       if (cannotCreate !== undefined) throw new Error(cannotCreate);
       if (hasReferences(container)) {
         await host.references.checkEnvironment({ pod: this.#of.pod, container, podIp: this.#of.ip, hostIp: host.hostIp, nodeAllocatable: host.allocatable });
@@ -81,7 +80,7 @@ export class ContainerStarter {
       const waiting = error instanceof WaitingError ? error : new WaitingError('CreateContainerConfigError', (error as Error).message);
       remembered.waiting = { reason: waiting.reason, message: waiting.message };
       remembered.notBeforeMs = host.clock.monotonic() + (waiting.retryAfterMs ?? syncErrorRetryMs * 5);
-      if (!(error instanceof WaitingError)) event('Warning', 'Failed', `Error: ${waiting.message}`, container.name);
+      if (!(error instanceof WaitingError)) containers.event('Warning', 'Failed', `Error: ${waiting.message}`, container.name);
       return false;
     }
     remembered.waiting = undefined;
@@ -90,16 +89,16 @@ export class ContainerStarter {
 
   /** Undefined when the image is there; throws where it cannot be had now. `isNew`: it has to be written to the disk. */
   #beginPull(container: Json, restartCount: number): { tookMs: number; isNew: boolean; isRefused: boolean } | undefined {
-    const { host, event } = this.#of;
+    const { host, containers } = this.#of;
     const { images, clock } = host;
     const image: string = container.image;
     const problem = imageNameProblem(image);
     if (problem !== undefined) throw invalidImageName(image, problem);
-    const { imagePullFails, pullAfter } = this.#of.scriptOf(container, restartCount);
+    const { imagePullFails, pullAfter } = containers.script(container, restartCount).script;
     const isRefused = imagePullFails === true;
     const isPresent = images.isPresent(image, clock.now());
     const plan = planImage(container, isPresent && !isRefused, this.#backOffs.get(image), host.clock.monotonic());
-    for (const each of plan.events) event(...each, container.name);
+    for (const each of plan.events) containers.event(...each, container.name);
     if (plan.action === 'wait') throw plan.error;
     if (plan.action === 'use') return undefined;
     const tookMs = host.pullDelayMs() + (isPresent ? 0 : durationMs(pullAfter ?? 0));
@@ -107,18 +106,18 @@ export class ContainerStarter {
   }
 
   #endPull(container: Json, { tookMs, isNew, isRefused }: { tookMs: number; isNew: boolean; isRefused: boolean }): void {
-    const { host, event } = this.#of;
+    const { host, containers } = this.#of;
     const image: string = container.image;
     const problem = isRefused ? 'not found' : isNew ? host.diskProblem() : undefined;
     if (problem === undefined) {
       this.#backOffs.delete(image);
-      event(...pulledEvent(image, tookMs, imageSizeBytes), container.name);
+      containers.event(...pulledEvent(image, tookMs, imageSizeBytes), container.name);
       return;
     }
     if (!isRefused) host.images.remove(image);
     const failed = planFailedPull(image, problem, this.#backOffs.get(image), host.clock.monotonic());
     this.#backOffs.set(image, failed.backOff);
-    for (const each of failed.events) event(...each, container.name);
+    for (const each of failed.events) containers.event(...each, container.name);
     throw failed.error;
   }
 }

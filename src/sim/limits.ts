@@ -3,7 +3,6 @@
 export const runUntilMsMax = 24 * 3_600_000;
 /** Timers fired at one instant before the simulator says that time does not move. */
 export const timersPerInstantMax = 1_000_000;
-export const leaseRenewMs = 10_000;
 /** Lines of a container's log that are kept. */
 export const logLinesMax = 10_000;
 /** Committed operations of history that are kept for watches. */
@@ -30,3 +29,5 @@ export const signalGraceMinMs = 2_000;
 export const diskFullProblem = 'write /var/lib/tiphys: no space left on device';
 /** How late a request is at most that others overtake, or that arrives a second time. */
 export const lateMsMax = 2_000;
+/** A node that could not say how it is says it again after this time. */
+export const reportRetryMs = 2_000;

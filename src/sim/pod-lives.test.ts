@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import type { Json } from '#base/objects.ts';
 import type { Cluster } from './cluster.ts';
 import type { PodScript } from './pod-script.ts';
+import { copiedSecretType } from './references.ts';
 import { createCluster, kinds } from './testing.ts';
 
 async function clusterWith(spec: Json, script: (container: string, attempt: number) => PodScript): Promise<Cluster> {
@@ -64,6 +65,25 @@ test('what a script says cannot be made waits in CreateContainerConfigError unti
   const events = (await cluster.client.list(kinds.Event, { namespace: 'default' })).items.map((event) => `${event['reason']}: ${event['message']}`);
   assert.ok(events.includes('Failed: Error: secret "keys" not found'), events.join('\n'));
   reason = undefined;
+  await cluster.advance('15s');
+  assert.equal((await statusOf(cluster)).phase, 'Running');
+});
+
+test('a volume waits for its ConfigMap and for each key that it names; a Secret copied without what it holds has every key', async () => {
+  const volumes = [{ name: 'page', configMap: { name: 'page', items: [{ key: 'index', path: 'index.html' }] } }];
+  const containers = [{ name: 'main', image: 'app:1', env: [{ name: 'TOKEN', valueFrom: { secretKeyRef: { name: 'copied', key: 'token' } } }] }];
+  await using cluster = await clusterWith({ volumes, containers }, () => ({}));
+  const messages = async (reason: string): Promise<string[]> => (await cluster.client.list(kinds.Event, { namespace: 'default' })).items.filter((event) => event['reason'] === reason).map((event) => event['message'] as string);
+  await cluster.advance('2s');
+  await cluster.client.create(kinds.ConfigMap, { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'page', namespace: 'default' }, data: { other: '' } });
+  await cluster.advance('10s');
+  assert.deepEqual(containerOf(await statusOf(cluster), 'main').state, { waiting: { reason: 'ContainerCreating' } });
+  const prefix = 'MountVolume.SetUp failed for volume "page" : ';
+  assert.deepEqual([...new Set(await messages('FailedMount'))], [`${prefix}configmap "page" not found`, `${prefix}references non-existent config key: index`]);
+  await cluster.client.patch(kinds.ConfigMap, 'page', 'default', 'merge', { data: { index: 'hello' } });
+  await cluster.advance('20s');
+  assert.deepEqual(containerOf(await statusOf(cluster), 'main').state, { waiting: { reason: 'CreateContainerConfigError', message: 'secret "copied" not found' } });
+  await cluster.client.create(kinds.Secret, { apiVersion: 'v1', kind: 'Secret', metadata: { name: 'copied', namespace: 'default' }, type: copiedSecretType });
   await cluster.advance('15s');
   assert.equal((await statusOf(cluster)).phase, 'Running');
 });

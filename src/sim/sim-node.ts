@@ -1,27 +1,23 @@
 /**
- * One simulated node: registers itself, renews its Lease, admits and runs its Pods by script, writes their status, and evicts them when it
- * runs short. A node that is down or cut off does not act on what it would have seen, and catches up when it is back.
+ * One simulated node: admits and runs its Pods by script. What it says of itself (`node-reporter.ts`) and of its Pods (`status-writer.ts`) and
+ * what it does when it runs short (`node-pressure.ts`) are parts of it. A node that is down or cut off does not act on what it would have seen, and catches up when it is back.
  */
-import { isReason } from '#base/errors.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
-import { microTimestamp } from '#base/timestamp.ts';
+import type { KubeObject } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
 import { createEventRecorder, type EventRecorder } from '#client/events.ts';
 import { type Informer, type InformerFactory, keyOf } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
-import { conditionOf } from '#controllers/pods.ts';
 import { admitPod, type PodDemand, sumOfDemands } from '#kubelet/admit.ts';
 import type { Starved } from '#kubelet/eviction.ts';
-import { leaseDurationSeconds, leaseRenewMs } from '#kubelet/limits.ts';
 import { nodeConditions, type Pressure } from '#kubelet/node-status.ts';
 import { amount } from '#kubelet/qos.ts';
 import type { Refusal } from '#kubelet/status.ts';
 import type { Logger } from '#observe/log.ts';
-import type { Clock, Random, Timer } from '#os/clock.ts';
+import type { Clock, Random } from '#os/clock.ts';
 import { type Duration, durationMs } from './duration.ts';
 import { diskBytes, diskFullProblem } from './limits.ts';
 import { imageSizeBytes, NodeImages } from './node-images.ts';
 import { NodePressure } from './node-pressure.ts';
+import { NodeReporter } from './node-reporter.ts';
 import type { Scripts } from './pod-script.ts';
 import type { References } from './references.ts';
 import { SimPod } from './sim-pod.ts';
@@ -80,12 +76,8 @@ export class SimNode implements SimNodeState {
   pullDelayMs: number;
   readonly #pressure: NodePressure;
   readonly #statuses: StatusWriter;
-  #leaseTimer: Timer | undefined;
-  /** When in each period the Lease falls due. */
-  #phaseMs = 0;
-  #wasBeating = false;
+  readonly #reporter: NodeReporter;
   #nextIp = 1;
-  #reporting = false;
   /** What all of `running` would take together, ended Pods included: enough to see that there is room. */
   #taken: PodDemand = { pods: 0, resources: new Map(), hostPorts: [] };
   readonly #ips = new Set<string>();
@@ -105,14 +97,20 @@ export class SimNode implements SimNodeState {
     this.#recorder = fleet.deps.events ? createEventRecorder({ ...fleet.deps, component: 'kubelet', host: this.name }) : undefined;
     this.#statuses = new StatusWriter(fleet.deps, () => this.#acts);
     this.#pressure = this.#makePressure(starved, pressure);
+    this.#reporter = this.#makeReporter();
   }
 
   #makePressure(starved: readonly Starved[], conditions: Pressure): NodePressure {
     const [isUp, isStopped] = [(): boolean => this.isUp, (): boolean => this.#fleet.isStopped];
     return new NodePressure({
       clock: this.#fleet.deps.clock, images: this.images, running: this.running, get isUp() { return isUp(); }, get isStopped() { return isStopped(); },
-      report: () => { this.#report(); }, evicted: ({ pod }, message) => { this.#recorder?.event(pod, 'Warning', 'Evicted', message); },
+      report: () => { this.#reporter.report(); }, evicted: ({ pod }, message) => { this.#recorder?.event(pod, 'Warning', 'Evicted', message); },
     }, starved, conditions);
+  }
+
+  #makeReporter(): NodeReporter {
+    const [acts, now, pressure] = [(): boolean => this.#acts, (): number => this.#now(), (): Pressure => this.pressure];
+    return new NodeReporter({ name: this.name, get acts() { return acts(); }, get nowMs() { return now(); }, get pressure() { return pressure(); } }, this.#fleet);
   }
 
   get pods(): readonly string[] { return [...this.running.keys()]; }
@@ -125,12 +123,11 @@ export class SimNode implements SimNodeState {
     return { ...this.options, name: this.name, clockSkew: this.skewMs, pullDelay: this.pullDelayMs, images: this.images.names(this.#fleet.deps.clock.now()), isDown: !this.isUp, isCut: !this.isConnected, starved: this.#pressure.starved, pressure: this.pressure };
   }
 
-  // ---- the Node and its Lease ---------------------------------------------------------------------------------
+  // ---- the Node -----------------------------------------------------------------------------------------------
 
   async register(): Promise<void> {
-    const { client } = this.#fleet.deps;
     const { labels, zone, taints, images } = this.options;
-    const node: KubeObject = {
+    await this.#reporter.register({
       apiVersion: 'v1', kind: 'Node',
       metadata: { name: this.name, labels: { 'kubernetes.io/hostname': this.name, 'kubernetes.io/os': 'linux', 'kubernetes.io/arch': 'amd64', ...(zone === undefined ? {} : { 'topology.kubernetes.io/zone': zone }), ...labels } },
       spec: { podCIDR: `10.${64 + (this.index >> 8)}.${this.index & 255}.0/24`, ...(taints === undefined ? {} : { taints }) },
@@ -139,82 +136,18 @@ export class SimNode implements SimNodeState {
         nodeInfo: { kubeletVersion: 'v1.37.2', osImage: 'simulated', operatingSystem: 'linux', architecture: 'amd64', kernelVersion: 'sim', containerRuntimeVersion: 'sim://1', bootID: '', machineID: '', systemUUID: '', kubeProxyVersion: '' },
         ...(images === undefined ? {} : { images: images.map((name) => ({ names: [name], sizeBytes: imageSizeBytes })) }),
       },
-    };
-    try {
-      await client.create(kinds.Node, node);
-    } catch (error) {
-      if (!isReason(error, 'AlreadyExists')) throw error;
-      await this.#writeConditions();
-    }
-    await this.#renew();
+    });
   }
 
   beginHeartbeats(): void {
-    const { clock } = this.#fleet.deps;
-    // Leases of many nodes must not fall due at one instant.
-    this.#phaseMs = (clock.monotonic() + Math.floor(this.#fleet.deps.random.float() * leaseRenewMs)) % leaseRenewMs;
-    this.heartbeatsChanged();
+    this.#reporter.begin();
     this.#pressure.begin();
   }
 
-  get isBeating(): boolean { return this.#acts && this.#fleet.isQuiet; }
-
-  /** Starts or ends writing Leases: where nothing is wrong, they are renewed in thought only. */
-  heartbeatsChanged(): void {
-    const agoMs = (((this.#fleet.deps.clock.monotonic() - this.#phaseMs) % leaseRenewMs) + leaseRenewMs) % leaseRenewMs;
-    this.#leaseTimer?.cancel();
-    this.#leaseTimer = this.#fleet.isQuiet ? undefined : this.#fleet.deps.clock.setTimer(leaseRenewMs - agoMs, () => this.#onLease());
-    if (this.#wasBeating && !this.isBeating) this.#fleet.tellHeartbeat(this.name, agoMs);
-    this.#wasBeating = this.isBeating;
-  }
-
-  #onLease(): void {
-    this.#leaseTimer = this.#fleet.deps.clock.setTimer(leaseRenewMs, () => this.#onLease());
-    if (this.#acts) void this.#renew().catch(() => undefined);
-  }
-
-  async #renew(): Promise<void> {
-    const { client } = this.#fleet.deps;
-    const spec = { holderIdentity: this.name, leaseDurationSeconds, renewTime: microTimestamp(this.#now()) };
-    const lease: KubeObject = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: { name: this.name, namespace: 'kube-node-lease' }, spec };
-    try {
-      await client.update(kinds.Lease, lease);
-    } catch (error) {
-      if (isReason(error, 'NotFound')) await client.create(kinds.Lease, lease).catch(() => undefined);
-    }
-  }
-
-  #self(): KubeObject | undefined { return this.#fleet.deps.informers.informer(kinds.Node).get(this.name); }
-
-  async #writeConditions(): Promise<void> {
-    await this.#fleet.deps.client.patch(kinds.Node, this.name, undefined, 'strategic', { status: { conditions: nodeConditions(this.#self()?.['status'], this.#now(), this.pressure) } }, { subresource: 'status' });
-  }
-
-  /** The node's own object says something of it that is not so: that it is lost, or that it has room. */
-  seeSelf(node: KubeObject): void {
-    if (!this.#acts || this.#reporting) return;
-    const says = (type: string, holds: boolean): boolean => conditionOf(node, type)?.status === (holds ? 'True' : 'False');
-    if (says('Ready', true) && says('DiskPressure', this.pressure.disk) && says('MemoryPressure', this.pressure.memory)) return;
-    this.#reporting = true;
-    const { clock } = this.#fleet.deps;
-    void (async () => {
-      for (;;) {
-        try {
-          await this.#renew();
-          await this.#writeConditions();
-          return;
-        } catch (error) {
-          if (isReason(error, 'NotFound') || !this.#acts) return;
-          await clock.sleep(2_000);
-        }
-      }
-    })().finally(() => { this.#reporting = false; });
-  }
-
-  #report(): void {
-    const self = this.#self();
-    if (self !== undefined) this.seeSelf(self);
-  }
+  get isBeating(): boolean { return this.#reporter.isBeating; }
+  heartbeatsChanged(): void { this.#reporter.changed(); }
+  /** A version of the node's own object. */
+  seeSelf(node: KubeObject): void { this.#reporter.report(node); }
 
   // ---- Pods ---------------------------------------------------------------------------------------------------
 
@@ -270,7 +203,7 @@ export class SimNode implements SimNodeState {
 
   /** Why the Pod may not run here; undefined when it may. */
   #admit(pod: SimPod): Refusal | undefined {
-    const self = this.#self();
+    const { self } = this.#reporter;
     const room = { name: this.name, labels: self?.metadata.labels ?? {}, taints: self?.['spec']?.taints ?? [], pods: this.#allocatable.get('pods')!, allocatable: this.#allocatable, pressure: this.pressure };
     if (admitPod(pod.pod, pod.demand, this.#taken, room) === undefined) return undefined;
     return admitPod(pod.pod, pod.demand, sumOfDemands([...this.running.values()].filter(({ isFinished }) => !isFinished).map(({ demand }) => demand)), room);
@@ -301,40 +234,34 @@ export class SimNode implements SimNodeState {
   down(): void {
     this.isUp = false;
     this.images.forgetPulls(this.#fleet.deps.clock.now());
-    this.heartbeatsChanged();
+    this.#reporter.changed();
     for (const pod of this.running.values()) pod.suspend();
   }
 
   up(): void {
     if (this.isUp) return;
     this.isUp = true;
-    this.#returned();
+    this.#reporter.returned();
     for (const pod of this.running.values()) pod.reboot();
     this.#catchUp();
   }
 
   cut(): void {
     this.isConnected = false;
-    this.heartbeatsChanged();
+    this.#reporter.changed();
   }
 
   heal(): void {
     if (this.isConnected) return;
     this.isConnected = true;
-    this.#returned();
+    this.#reporter.returned();
     this.#catchUp();
-  }
-
-  #returned(): void {
-    this.heartbeatsChanged();
-    // The first sign of life is a written one.
-    if (this.isBeating) void this.#renew().catch(() => undefined);
   }
 
   /** Back in touch: reports itself, drops Pods that are gone, takes up new ones, writes what changed meanwhile. */
   #catchUp(): void {
     if (!this.#acts) return;
-    this.#report();
+    this.#reporter.report();
     const present = new Map([...this.#fleet.pods.by('node', this.name)].map((pod) => [keyOf(pod), pod]));
     for (const [key, held] of [...this.running]) {
       if (present.get(key)?.metadata.uid === held.pod.metadata.uid) continue;
@@ -349,7 +276,7 @@ export class SimNode implements SimNodeState {
   relieve(resource: Starved): void { this.#pressure.relieve(resource); }
 
   stop(): void {
-    this.#leaseTimer?.cancel();
+    this.#reporter.stop();
     this.#pressure.stop();
     for (const pod of this.running.values()) pod.dispose();
   }

@@ -8,19 +8,18 @@
  * its status (a kubelet that restarts, a forked cluster) without starting anything anew.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
-import { type EventRecorder, referenceTo } from '#client/events.ts';
+import type { EventRecorder } from '#client/events.ts';
 import { type PodDemand, podDemandOf } from '#kubelet/admit.ts';
-import { terminationLogBytesMax, terminationLogLinesMax } from '#kubelet/limits.ts';
 import { addEphemeral, isSidecar, memoryFromStatus, memoryOf, type Memory, newBackOffs, planPod, type PodPlan } from '#kubelet/plan.ts';
-import { amount } from '#kubelet/qos.ts';
 import { backOffMessage, podStatus, type Refusal, unmetGates } from '#kubelet/status.ts';
 import type { Clock, Random } from '#os/clock.ts';
+import { ContainerProbes } from './container-probes.ts';
 import { ContainerStarter } from './container-starter.ts';
 import { durationMs } from './duration.ts';
-import { endSeenMs, idleMemoryBytes, logLinesMax } from './limits.ts';
+import { endSeenMs } from './limits.ts';
 import type { NodeImages } from './node-images.ts';
-import type { ContainerContext, ResolvedScript, Scripts } from './pod-script.ts';
-import { probeFailure } from './probe-times.ts';
+import type { ContainerContext, Scripts } from './pod-script.ts';
+import { PodContainers } from './pod-containers.ts';
 import type { References } from './references.ts';
 import { attemptsFromStatus, type Ending, type SimAttempt, SimRuntime } from './sim-runtime.ts';
 import type { Timers } from './timers.ts';
@@ -58,9 +57,10 @@ export class SimPod {
   readonly #runtime: SimRuntime;
   readonly #timers: Timers;
   readonly #memory: Memory;
+  readonly #containers: PodContainers;
+  readonly #probes: ContainerProbes;
   readonly #starter: ContainerStarter;
   readonly #startMs: number;
-  readonly logs = new Map<string, string[]>();
   #plan: PodPlan = nothingPlanned;
   #demand: PodDemand | undefined;
   #ip: string;
@@ -85,14 +85,14 @@ export class SimPod {
     this.#memory = memoryFromStatus(pod);
     this.#runtime = new SimRuntime({ clock: host.clock, now: () => this.#now(), nodeMemoryBytes: host.allocatable.memory, onEnding: (attempt, how) => this.#onEnding(attempt, how) }, attemptsFromStatus(pod, host.skewMs()));
     this.#timers = this.#runtime.timers;
+    this.#containers = new PodContainers(() => this.pod, host, this.#runtime);
+    this.#probes = new ContainerProbes(this.#containers, this.#memory, this.#timers, { clock: host.clock, podIp: () => this.#ip, changed: () => { host.changed(this); this.#pass(); }, failed: () => { this.#pass(); } });
     this.#ip = status.podIP ?? '';
     this.#isTakenOver = !this.#runtime.isIdle;
     this.#sandbox = this.#ip !== '' && (pod['spec'].hostNetwork !== true || this.#runtime.attempts.size > 0);
-    const getPod = (): KubeObject => this.pod;
-    const getIp = (): string => this.#ip;
+    const [getPod, getIp] = [(): KubeObject => this.pod, (): string => this.#ip];
     this.#starter = new ContainerStarter({
-      get pod() { return getPod(); }, get ip() { return getIp(); }, host, memory: this.#memory, timers: this.#timers,
-      scriptOf: (container, restartCount) => this.#script(container, restartCount).script, event: (...event) => { this.#event(...event); },
+      get pod() { return getPod(); }, get ip() { return getIp(); }, host, containers: this.#containers, memory: this.#memory, timers: this.#timers,
     }, this.#runtime.attempts.size > 0);
     this.#startMs = status.startTime === undefined ? this.#now() : Date.parse(status.startTime);
   }
@@ -122,27 +122,13 @@ export class SimPod {
     return (ready.status === 'True') !== (this.isReady && unmetGates(pod).length === 0) || (pod.metadata.generation !== undefined && observedGeneration !== undefined && observedGeneration < pod.metadata.generation);
   }
 
-  context(container: string): ContainerContext {
-    return { pod: this.pod, container, attempt: this.#runtime.current(container)?.restartCount ?? 0, nowMs: this.#host.clock.now(), random: this.#host.random };
-  }
-
-  runningContainers(): string[] { return this.#containers().filter(({ name }) => this.#runtime.current(name)?.state === 'running').map(({ name }) => name); }
-  images(): string[] { return this.#containers().map(({ image }) => image); }
-
-  /** Memory that a running container uses, in bytes: as its script says, or what has leaked. */
-  memoryBytes(container: string): number {
-    const context = this.context(container);
-    const { memory, leakBytesPerSecond } = this.#host.scripts.of(context);
-    const attempt = this.#runtime.current(container);
-    if (memory !== undefined) return memory(context);
-    return leakBytesPerSecond === undefined || attempt === undefined ? idleMemoryBytes : Math.round((leakBytesPerSecond * (context.nowMs - attempt.beganMs)) / 1000);
-  }
-
-  /** Use and request of memory by container, for the choice whom to evict. */
-  memoryUse(): { name: string; usage: number; request: number }[] {
-    const running = new Set(this.runningContainers());
-    return this.#containers().filter(({ name }) => running.has(name)).map(({ name, resources }) => ({ name, usage: this.memoryBytes(name), request: amount(resources?.requests?.memory) ?? 0 }));
-  }
+  context(container: string): ContainerContext { return this.#containers.context(container); }
+  runningContainers(): string[] { return this.#containers.runningNames(); }
+  images(): string[] { return this.#containers.all().map(({ image }) => image); }
+  /** Memory that a running container uses, in bytes. */
+  memoryBytes(container: string): number { return this.#containers.memoryBytes(container); }
+  memoryUse(): { name: string; usage: number; request: number }[] { return this.#containers.memoryUse(); }
+  get logs(): ReadonlyMap<string, string[]> { return this.#containers.logs; }
 
   status(): Json {
     const refused = this.#failed;
@@ -153,27 +139,15 @@ export class SimPod {
   }
 
   #now(): number { return this.#host.clock.now() + this.#host.skewMs(); }
-  #containers(): Json[] { const { spec } = this.pod; return spec.initContainers === undefined && spec.ephemeralContainers === undefined ? spec.containers : [...(spec.initContainers ?? []), ...spec.containers, ...(spec.ephemeralContainers ?? [])]; }
-  #container(name: string): Json { return this.#containers().find((container) => container.name === name); }
-  #isPlainInit(container: Json): boolean { return !isSidecar(container) && (this.pod['spec'].initContainers ?? []).some(({ name }: Json) => name === container.name); }
-  #script(container: Json, attempt: number): ResolvedScript { return this.#host.scripts.resolve({ ...this.context(container.name), attempt }, container); }
-
-  #event(type: 'Normal' | 'Warning', reason: string, message: string, container?: string): void {
-    const { recorder } = this.#host;
-    if (recorder === undefined) return;
-    const list = container === undefined ? undefined : (this.pod['spec'].initContainers ?? []).some(({ name }: Json) => name === container) ? 'initContainers' : 'containers';
-    recorder.event(referenceTo(this.pod, list === undefined ? undefined : `spec.${list}{${container}}`), type, reason, message);
-  }
-
   // ---- what happens to it -------------------------------------------------------------------------------------
 
   /** Starts a new Pod, or takes up one that already runs. */
   start(): void {
     for (const attempt of this.#runtime.running()) {
-      const container = this.#container(attempt.name);
+      const container = this.#containers.named(attempt.name);
       if (container === undefined) continue;
-      this.#runtime.follow(container, attempt, this.#isPlainInit(container), this.#script(container, attempt.restartCount));
-      this.#probe(attempt);
+      this.#runtime.follow(container, attempt, this.#containers.isPlainInit(container), this.#containers.script(container, attempt.restartCount));
+      this.#probes.look(attempt);
     }
     if (this.pod['status']?.startTime === undefined) this.#host.changed(this);
     this.#watchDeadline();
@@ -188,7 +162,7 @@ export class SimPod {
   /** The node does not take the Pod. */
   refuse(refusal: Refusal): void {
     this.#failed = refusal;
-    this.#event('Warning', refusal.reason, refusal.message);
+    this.#containers.event('Warning', refusal.reason, refusal.message);
     this.#host.changed(this);
   }
 
@@ -203,7 +177,7 @@ export class SimPod {
   #exceedDeadline(): void {
     const message = 'Pod was active on the node longer than the specified deadline';
     if (this.isFinished || this.#failing !== undefined || this.#stopDueMs !== undefined) return;
-    this.#event('Normal', 'DeadlineExceeded', message);
+    this.#containers.event('Normal', 'DeadlineExceeded', message);
     this.fail({ reason: 'DeadlineExceeded', message }, this.#graceMs);
   }
 
@@ -239,7 +213,7 @@ export class SimPod {
     this.#memory.clear();
     this.#starter.forget();
     if (this.isFinished && this.pod.metadata.deletionTimestamp === undefined) return;
-    if (this.#sandbox) this.#event('Normal', 'SandboxChanged', 'Pod sandbox changed, it will be killed and re-created.');
+    if (this.#sandbox) this.#containers.event('Normal', 'SandboxChanged', 'Pod sandbox changed, it will be killed and re-created.');
     this.#sandbox = false;
     this.#stopDueMs = undefined;
     this.#failing = undefined;
@@ -268,7 +242,10 @@ export class SimPod {
     if (this.#isTerminal) { this.#settle(); return; }
     const plan = this.#planNow();
     if (plan.phase !== undefined) { this.#stopSidecar(plan); return; }
-    for (const { name, message } of plan.kill) this.#kill(this.#runtime.current(name)!, this.#host.clock.now() + this.#probeGraceMs(name), message, true);
+    for (const { name, message } of plan.kill) {
+      const attempt = this.#runtime.current(name)!;
+      this.#kill(attempt, this.#host.clock.now() + (this.#probes.graceMs(attempt) ?? this.#graceMs), message, true);
+    }
     if (plan.kill.length > 0) return;
     if (!this.#sandbox) this.#makeSandbox();
     else if (plan.start.length > 0) void this.#startAll();
@@ -286,7 +263,7 @@ export class SimPod {
     const plan = planPod(this.pod, this.#runtime.attempts, this.#memory, this.#now());
     addEphemeral(plan, this.pod, this.#runtime.attempts);
     this.#plan = plan;
-    if (plan.backOff.length > 0) for (const name of newBackOffs(plan, this.#memory)) this.#event('Warning', 'BackOff', backOffMessage(this.pod, name), name);
+    if (plan.backOff.length > 0) for (const name of newBackOffs(plan, this.#memory)) this.#containers.event('Warning', 'BackOff', backOffMessage(this.pod, name), name);
     return plan;
   }
 
@@ -304,22 +281,14 @@ export class SimPod {
   #onEnding(attempt: SimAttempt, how: Ending): void {
     if (this.#ended || this.#suspended) return;
     if (how === 'starved') { this.#host.starved(); return; }
-    if (how === 'unhealthy') { this.#onUnhealthy(attempt); return; }
-    const container = this.#container(attempt.name);
-    if (container?.terminationMessagePolicy === 'FallbackToLogsOnError' && attempt.message === '' && attempt.exitCode !== 0) attempt.message = (this.logs.get(attempt.name) ?? []).slice(-terminationLogLinesMax).map((line) => `${line}\n`).join('').slice(-terminationLogBytesMax);
-    this.#timers.cancel(`probe ${attempt.name}`);
+    if (how === 'unhealthy') { this.#probes.kill(attempt); return; }
+    const container = this.#containers.named(attempt.name);
+    if (container?.terminationMessagePolicy === 'FallbackToLogsOnError' && attempt.message === '' && attempt.exitCode !== 0) attempt.message = this.#containers.lastWords(attempt.name);
+    this.#probes.end(attempt);
     memoryOf(this.#memory, attempt.name).notBeforeMs = this.#host.clock.monotonic() + endSeenMs;
     this.#host.changed(this);
     if (this.#stopDueMs !== undefined) this.#stopContainers(this.#stopDueMs);
     else this.#pass();
-  }
-
-  #onUnhealthy(attempt: SimAttempt): void {
-    const container = this.#container(attempt.name);
-    const probe = attempt.probes?.kill?.probe ?? 'Liveness';
-    this.#event('Warning', 'Unhealthy', `${probe} probe failed: ${probeFailure(probe === 'Startup' ? container.startupProbe : container.livenessProbe, this.#ip)}`, attempt.name);
-    memoryOf(this.#memory, attempt.name).killBecause = { attempt: attempt.id, message: `Container ${attempt.name} failed ${probe.toLowerCase()} probe, will be restarted` };
-    this.#pass();
   }
 
   // ---- start --------------------------------------------------------------------------------------------------
@@ -365,54 +334,26 @@ export class SimPod {
   }
 
   #run(container: Json, restartCount: number): void {
-    const script = this.#script(container, restartCount);
-    const isPlainInit = this.#isPlainInit(container);
+    const script = this.#containers.script(container, restartCount);
+    const isPlainInit = this.#containers.isPlainInit(container);
     const remembered = memoryOf(this.#memory, container.name);
     Object.assign(remembered, { started: false, ready: false, killBecause: undefined });
     const attempt = this.#runtime.start(container, this.#host.random.uuid(), restartCount, this.#host.images.idOf(container.image), isPlainInit, script);
-    this.#event('Normal', 'Created', 'Container created', container.name);
-    this.#event('Normal', 'Started', 'Container started', container.name);
-    this.#log(container.name, script);
-    if (!isPlainInit) this.#probe(attempt);
-  }
-
-  #log(name: string, { script }: ResolvedScript): void {
-    const lines = typeof script.logs === 'function' ? script.logs(this.context(name)) : (script.logs ?? []);
-    if (lines.length === 0) return;
-    const kept = [...(this.logs.get(name) ?? []), ...lines];
-    this.logs.set(name, kept.slice(-logLinesMax));
-  }
-
-  /** Brings started and ready of a running container up to date and looks again when that will change. */
-  #probe(attempt: SimAttempt): void {
-    const { probes } = attempt;
-    if (probes === undefined || attempt.state !== 'running') return;
-    const elapsedMs = this.#host.clock.now() - attempt.beganMs;
-    const remembered = memoryOf(this.#memory, attempt.name);
-    remembered.started ||= elapsedMs >= probes.startedMs;
-    const isUnready = probes.unreadyMs !== undefined && elapsedMs >= probes.unreadyMs;
-    if (isUnready && remembered.ready) this.#event('Warning', 'Unhealthy', `Readiness probe failed: ${probeFailure(this.#container(attempt.name)?.readinessProbe, this.#ip)}`, attempt.name);
-    remembered.ready = !isUnready && remembered.started && (remembered.ready || elapsedMs >= probes.readyMs);
-    let nextMs = Infinity;
-    for (const atMs of [probes.startedMs, probes.readyMs, probes.unreadyMs]) if (atMs !== undefined && atMs > elapsedMs) nextMs = Math.min(nextMs, atMs);
-    if (nextMs !== Infinity) this.#timers.set(`probe ${attempt.name}`, nextMs - elapsedMs, () => { this.#probe(attempt); this.#host.changed(this); this.#pass(); });
+    this.#containers.event('Normal', 'Created', 'Container created', container.name);
+    this.#containers.event('Normal', 'Started', 'Container started', container.name);
+    this.#containers.log(container.name, script);
+    if (!isPlainInit) this.#probes.look(attempt);
   }
 
   // ---- stop ---------------------------------------------------------------------------------------------------
 
   get #graceMs(): number { return (this.pod['spec'].terminationGracePeriodSeconds ?? 30) * 1000; }
 
-  #probeGraceMs(name: string): number {
-    const probe = this.#runtime.current(name)?.probes?.kill?.probe === 'Startup' ? 'startupProbe' : 'livenessProbe';
-    const own: number | undefined = this.#container(name)?.[probe]?.terminationGracePeriodSeconds;
-    return own === undefined ? this.#graceMs : own * 1000;
-  }
-
   /** `hangs`: it does not hear the signal, unless its script says how it stops. */
   #kill(attempt: SimAttempt, dueMs: number, message: string, hangs = false): void {
-    if (attempt.stopping === undefined) this.#event('Normal', 'Killing', message, attempt.name);
-    const hookMs = (this.#container(attempt.name)?.lifecycle?.preStop?.sleep?.seconds ?? 0) * 1000;
-    this.#timers.cancel(`probe ${attempt.name}`);
+    if (attempt.stopping === undefined) this.#containers.event('Normal', 'Killing', message, attempt.name);
+    const hookMs = (this.#containers.named(attempt.name)?.lifecycle?.preStop?.sleep?.seconds ?? 0) * 1000;
+    this.#probes.end(attempt);
     this.#runtime.stop(attempt, dueMs, hookMs, hangs);
   }
 
