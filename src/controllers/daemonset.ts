@@ -10,11 +10,12 @@ import { kinds } from '#client/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { resolveIntOrPercent } from './deployment-rolling.ts';
 import { isEqual } from './equality.ts';
+import { failureBackoffMs, failureBackoffMsMax, failuresRememberedMax } from './limits.ts';
 import { byAge, isPodReady, isPodTerminal, podFromTemplate, untilAvailableMs } from './pods.ts';
 import { applyRevisions, planRevisions, revisionHashLabel, revisionsOf, truncateHistory } from './revisions.ts';
 import { adopt, type Controller, type ControllerContext, createQueue, deleteIfPresent, enqueueController, enqueueEach, forEachBounded, ownedBy, recorderOf, release, slowStart } from './runtime.ts';
 
-export interface DaemonSetObserved { set: KubeObject; nodes: KubeObject[]; pods: KubeObject[]; /** `controller-revision-hash` of the present template. */ hash: string }
+export interface DaemonSetObserved { set: KubeObject; nodes: KubeObject[]; pods: KubeObject[]; /** `controller-revision-hash` of the present template. */ hash: string; /** How long the failed Pod of a node is left there yet; 0 when absent. */ failedWaitMs?: (node: string) => number }
 export interface DaemonSetPlan { create: string[]; delete: { pod: KubeObject; reason: 'failed' | 'excess' | 'update' }[]; status: Record<string, unknown>; requeueAfterMs?: number }
 
 /** Tolerations that every daemon Pod gets: it belongs to a node in any state. */
@@ -83,7 +84,9 @@ export function planDaemonSet(observed: DaemonSetObserved, nowMs: number): Daemo
   };
   for (const { node, run, stay, pods: here } of placements) {
     const live = here.filter((pod) => pod.metadata.deletionTimestamp === undefined);
-    for (const pod of live) if (isPodTerminal(pod)) remove(pod, 'failed');
+    const waitMs = live.some(isPodTerminal) ? (observed.failedWaitMs?.(node.metadata.name!) ?? 0) : 0;
+    if (waitMs > 0) plan.requeueAfterMs = Math.min(plan.requeueAfterMs ?? Infinity, waitMs);
+    else for (const pod of live) if (isPodTerminal(pod)) remove(pod, 'failed');
     const running = live.filter((pod) => !isPodTerminal(pod));
     if (!run && !stay) for (const pod of running) remove(pod, 'excess');
     else if (running.length === 0 && run && here.length === 0) plan.create.push(node.metadata.name!);
@@ -178,6 +181,28 @@ export function daemonPod(set: KubeObject, node: string, hash: string): KubeObje
   return pod;
 }
 
+/** A node that refuses or loses a daemon's Pods gets the next one later and later: 1 s, doubled up to 15 min, from the start again after twice that without one. */
+class FailureBackoff {
+  readonly #last = new Map<string, { atMs: number; delayMs: number }>();
+
+  #key(set: KubeObject, node: string): string { return `${set.metadata.uid}/${set.metadata.generation}/${node}`; }
+
+  /** How long a failed Pod must still be left where it is. */
+  waitMs(set: KubeObject, node: string, nowMs: number): number {
+    const last = this.#last.get(this.#key(set, node));
+    return last === undefined ? 0 : Math.max(0, last.atMs + last.delayMs - nowMs);
+  }
+
+  /** A failed Pod is being replaced. */
+  note(set: KubeObject, node: string, nowMs: number): void {
+    if (this.#last.size >= failuresRememberedMax) for (const [key, { atMs }] of this.#last) if (nowMs - atMs > 2 * failureBackoffMsMax) this.#last.delete(key);
+    const key = this.#key(set, node);
+    const last = this.#last.get(key);
+    const isFresh = last === undefined || nowMs - last.atMs > 2 * failureBackoffMsMax;
+    this.#last.set(key, { atMs: nowMs, delayMs: isFresh ? failureBackoffMs : Math.min(last.delayMs * 2, failureBackoffMsMax) });
+  }
+}
+
 class DaemonSetController {
   readonly #context: ControllerContext;
   readonly #sets: Informer;
@@ -185,6 +210,7 @@ class DaemonSetController {
   readonly #nodes: Informer;
   readonly #revisions: Informer;
   readonly #recorder: EventRecorder;
+  readonly #failures = new FailureBackoff();
   readonly queue: WorkQueue;
 
   constructor(context: ControllerContext) {
@@ -221,7 +247,7 @@ class DaemonSetController {
       return undefined;
     }
     const hash = revision.metadata.labels?.[revisionHashLabel] ?? '';
-    const observe = (current: KubeObject): DaemonSetObserved => ({ set: current, nodes: this.#nodes.list(), pods: [...this.#pods.by('controller', current.metadata.uid!)], hash });
+    const observe = (current: KubeObject): DaemonSetObserved => ({ set: current, nodes: this.#nodes.list(), pods: [...this.#pods.by('controller', current.metadata.uid!)], hash, failedWaitMs: (node) => this.#failures.waitMs(current, node, this.#context.clock.now()) });
     const plan = planDaemonSet(observe(set), this.#context.clock.now());
     let failure: unknown;
     try {
@@ -242,6 +268,7 @@ class DaemonSetController {
 
   async #apply(set: KubeObject, plan: DaemonSetPlan, hash: string): Promise<void> {
     await forEachBounded(plan.delete, async ({ pod, reason }) => {
+      if (reason === 'failed') this.#failures.note(set, nodeOf(pod) ?? '', this.#context.clock.now());
       if (reason === 'failed') this.#recorder.event(set, 'Warning', 'FailedDaemonPod', `Found failed daemon pod ${pod.metadata.namespace}/${pod.metadata.name} on node ${nodeOf(pod)}, will try to kill it`);
       await deleteIfPresent(this.#context, kinds.Pod, pod);
       this.#recorder.event(set, 'Normal', 'SuccessfulDelete', `Deleted pod: ${pod.metadata.name}`);

@@ -14,3 +14,8 @@ export const collectorConcurrencyMax = 16;
 export const terminatedPodsMax = 12_500;
 /** Owners known to be gone that the garbage collector remembers. */
 export const absentOwnersMax = 500;
+/** How long the failed Pod of a DaemonSet is left where it is: at first, and at most. */
+export const failureBackoffMs = 1_000;
+export const failureBackoffMsMax = 900_000;
+/** Nodes and DaemonSets whose failures are remembered before the old ones are forgotten. */
+export const failuresRememberedMax = 1_000;

@@ -70,6 +70,10 @@ test('a DaemonSet has one Pod on each node that suits it', () => {
   assert.deepEqual(nodeSuits(daemon, node('c', { taints: [{ key: 'node.kubernetes.io/unreachable', effect: 'NoExecute' }] })), { run: true, stay: true });
   const plan = planDaemonSet({ set: daemon, nodes: [node('a'), tainted, node('c')], pods: [of('x', 'h', { node: 'c' })], hash: 'h' }, now);
   assert.deepEqual([plan.create, plan.delete.length, plan.status['desiredNumberScheduled'], plan.status['numberReady']], [['a'], 0, 2, 1]);
+  const failed = { ...of('f', 'h', { node: 'a' }), status: { phase: 'Failed', reason: 'Evicted' } };
+  const waiting = planDaemonSet({ set: daemon, nodes: [node('a')], pods: [failed], hash: 'h', failedWaitMs: () => 700 }, now);
+  assert.deepEqual([waiting.create, waiting.delete, waiting.requeueAfterMs], [[], [], 700], 'a node that refuses Pods is not offered the next one at once');
+  assert.deepEqual(planDaemonSet({ set: daemon, nodes: [node('a')], pods: [failed], hash: 'h', failedWaitMs: () => 0 }, now).delete.map(({ reason }) => reason), ['failed']);
   const update = planDaemonSet({ set: daemon, nodes: [node('a'), node('c')], pods: [of('x', 'old', { node: 'a' }), of('y', 'old', { node: 'c' })], hash: 'h' }, now);
   assert.deepEqual(update.delete.map(({ reason }) => reason), ['update']);
 });

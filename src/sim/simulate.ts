@@ -21,6 +21,7 @@ import { revisionsGrow } from './checkers/revisions-grow.ts';
 import { rolloutBounds } from './checkers/rollout-bounds.ts';
 import { statusSettled } from './checkers/status-settled.ts';
 import { updatesOrdered } from './checkers/updates-ordered.ts';
+import { workBounded } from './checkers/work-bounded.ts';
 import { workloadsWhole } from './checkers/workloads-whole.ts';
 import { writesKept } from './checkers/writes-kept.ts';
 import { healAll, randomFault } from './random-fault.ts';
@@ -79,7 +80,7 @@ export async function simulate({ seed, minutes = 5, nodes = 5, sabotage, log }: 
   await using cluster = new Cluster({ seed, hash: true, leases: true, disk: true, nodes: Array.from({ length: nodes }, (_, i) => ({ name: `node-${i}`, zone: zones[i % 3]! })), ...(log === undefined ? {} : { log }) });
   const [leading, writes] = [oneLeader(), writesKept()];
   const checkers: Checker[] = [
-    revisionsGrow(), listEqualsWatch(), finalizersHonoured(), identitiesUnique(), rolloutBounds(), updatesOrdered(), placesRight(), budgetsKept(), quotasKept(), addressesUnique(), ownersAlive(), jobsExact(), lostNodes(), workloadsWhole(), statusSettled(), endpointsTrue(), leading, queuesBounded(),
+    revisionsGrow(), listEqualsWatch(), finalizersHonoured(), identitiesUnique(), rolloutBounds(), updatesOrdered(), placesRight(), budgetsKept(), quotasKept(), addressesUnique(), ownersAlive(), jobsExact(), lostNodes(), workloadsWhole(), statusSettled(), endpointsTrue(), leading, queuesBounded(), workBounded(),
     comesToRest(), writes,
   ];
   const world = new World(cluster, checkers);

@@ -23,6 +23,7 @@ import { revisionsGrow } from '#sim/checkers/revisions-grow.ts';
 import { rolloutBounds } from '#sim/checkers/rollout-bounds.ts';
 import { statusSettled } from '#sim/checkers/status-settled.ts';
 import { updatesOrdered } from '#sim/checkers/updates-ordered.ts';
+import { workBounded } from '#sim/checkers/work-bounded.ts';
 import { workloadsWhole } from '#sim/checkers/workloads-whole.ts';
 import { writesKept } from '#sim/checkers/writes-kept.ts';
 import { Cluster } from '#sim/cluster.ts';
@@ -187,6 +188,9 @@ const cases: Record<string, () => Promise<string[]>> = {
   'list-equals-watch: a selector is not heeded': () => tampered({ query: (query) => { query.delete('labelSelector'); query.delete('fieldSelector'); } }, none),
   'list-equals-watch: a bookmark is older than an event before it': () => tampered({ event: ({ type, object }) => (type === 'BOOKMARK' ? { ...object, metadata: { ...object.metadata, resourceVersion: '1' } } : object) }, none),
   'list-equals-watch: an object is listed as nobody wrote it': () => tampered({ list: (list) => ({ ...list, items: list['items'].map((object: KubeObject) => (object.kind === 'Node' ? { ...object, spec: {} } : object)) }) }, none),
+  'work-bounded: an owner makes Pods without pause': () => about(/more than 100 Pods within a minute/, watching(workBounded(), none, async (world) => {
+    for (let i = 0; i <= 100; i++) await put(world, `/registry/pods/default/p-${i}`, { apiVersion: 'v1', kind: 'Pod', metadata: { name: `p-${i}`, namespace: 'default', uid: `p-${i}`, ownerReferences: [{ apiVersion: 'apps/v1', kind: 'DaemonSet', name: 'd', uid: 'd', controller: true }] } });
+  })),
   'finalizers-honoured: an object goes with its finalizers': () => watching(finalizersHonoured(), async ({ client }) => { await client.create(kinds.ConfigMap, { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'held', namespace: 'default', finalizers: ['example.com/hold'] } }); }, async (world) => { await world.cluster.store.txn([], [{ type: 'delete', key: '/registry/configmaps/default/held' }]); }),
   'identities-unique: a Pod is forced away while its node is cut off and runs on': () => watching(identitiesUnique(), async ({ client }) => { await client.create(kinds.StatefulSet, workload('StatefulSet', { replicas: 1 })); }, async (world) => {
     const pod = podsOf(world)[0]!;
