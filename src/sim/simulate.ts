@@ -2,6 +2,7 @@
  * One simulated run from a seed: a cluster, users, faults, then quiet, with every checker looking on. The same seed gives the same
  * history to the last byte, so a failure is a seed. `describeFailure` says how to repeat it.
  */
+import { pressureTransitionMs } from '#kubelet/limits.ts';
 import { Cluster } from './cluster.ts';
 import { addressesUnique } from './checkers/addresses-unique.ts';
 import { budgetsKept } from './checkers/budgets-kept.ts';
@@ -91,9 +92,12 @@ export async function simulate({ seed, minutes = 5, nodes = 5, sabotage, log }: 
   const faults: string[] = [];
   await runFaults(world, workloads, cluster.now + minutes * 60_000, faults);
   healAll(cluster);
+  const healed = cluster.now;
   for (const workload of workloads) if (workload.end !== undefined) await during(cluster, workload.end(world));
   const limit = cluster.now + settleLimitMs;
-  while (cluster.now < limit && cluster.now - world.lastChangeMs < quietMs) {
+  // A node says for five minutes that it was short of disk; a daemon that it refused comes back after as long as it was refused, at most twice.
+  const patienceMs = faults.some((text) => text.endsWith('is full')) ? pressureTransitionMs + Math.max(quietMs, 2 * minutes * 60_000) : 0;
+  while (cluster.now < limit && (cluster.now - world.lastChangeMs < quietMs || cluster.now - healed < patienceMs)) {
     await cluster.advance(5_000);
     await during(cluster, world.tick());
   }
