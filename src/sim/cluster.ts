@@ -52,6 +52,8 @@ export interface ClusterOptions {
   managedFields?: boolean;
   /** The store keeps its log on a simulated disk: writes take time, and what is not safe yet is lost in `crashApiServer` and `losePower`. */
   disk?: boolean;
+  /** Wraps the API server's handler of requests, to measure it. */
+  observe?: (handle: ApiHandler) => ApiHandler;
   /** Keep a hash over all that is committed. */
   hash?: boolean;
   /** Lines of log to standard error from this level on; none when absent. */
@@ -148,11 +150,12 @@ export class Cluster implements AsyncDisposable {
   }
 
   #network(part: Part): FaultyTransport {
-    const handle: ApiHandler = async (request) => {
+    const { observe = (handle: ApiHandler): ApiHandler => handle } = this.options;
+    const handle = observe(async (request) => {
       if (this.#isServerDown) throw unreachable();
       const api = this.#apiServer ?? (await this.#startApi());
       return this.disk === undefined ? api.handle(request) : this.#life.run(api.handle(request));
-    };
+    });
     const network = new FaultyTransport(createDirectTransport(handle, partUsers[part]), this.clock, this.random);
     network.onChange = () => this.#noteQuiet();
     return network;

@@ -27,6 +27,11 @@ export function noFaults(): NetworkFaults {
   return { cut: false, delayMsMax: 0, requestLoss: 0, replyLoss: 0, reorder: 0, duplication: 0 };
 }
 
+/** Nothing in Kubernetes' API tells the second create of a generated name from the first: that one no client may send twice. */
+function isRepeatable({ method, body }: TransportRequest): boolean {
+  return method !== 'GET' && (body as KubeObject | undefined)?.metadata?.generateName === undefined;
+}
+
 const lost = (): ApiError => new ApiError('ServiceUnavailable', 'the server is currently unable to handle the request (simulated network)');
 
 /** A controller that aborts with any of the signals. `AbortSignal.any` would do, but when it lets go is the collector's choice. */
@@ -66,7 +71,7 @@ export class FaultyTransport implements Transport {
   async send(request: TransportRequest): Promise<KubeObject> {
     const faults = this.#faults;
     if (faults.cut || (faults.requestLoss > 0 && this.#random.float() < faults.requestLoss)) throw lost();
-    if (faults.duplication > 0 && request.method !== 'GET' && this.#random.float() < faults.duplication) this.#sendAgain(request);
+    if (faults.duplication > 0 && isRepeatable(request) && this.#random.float() < faults.duplication) this.#sendAgain(request);
     if (faults.delayMsMax > 0) await this.#clock.sleep(this.#random.float() * faults.delayMsMax);
     if (faults.reorder > 0 && this.#random.float() < faults.reorder) await this.#clock.sleep(this.#random.float() * lateMsMax);
     const answer = await this.#inner.send(request);

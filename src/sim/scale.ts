@@ -1,9 +1,42 @@
 /** How cost grows: nodes with 30 Pods each through create, roll-out, node loss and delete; times are real, the cluster's own are virtual. */
+import type { ApiHandler } from '#base/api-request.ts';
 import { kinds } from '#client/kinds.ts';
 import { realClock } from '#os/clock.real.ts';
 import { type Cluster, createCluster } from './cluster.ts';
 
 const podsPerDeployment = 300;
+const verbs: Record<string, string> = { POST: 'create', PUT: 'update', PATCH: 'patch', DELETE: 'delete' };
+
+/** Real time from a request's arrival to its answer, watches left out, and how many Pods were bound to nodes. */
+class Latencies {
+  #byVerb = new Map<string, number[]>();
+  bound = 0;
+
+  readonly observe = (handle: ApiHandler): ApiHandler => async (request) => {
+    const start = realClock.monotonic();
+    const answer = await handle(request);
+    const isList = request.method === 'GET' && !/\/[^/]+\/[^/]+$/.test(request.path.slice(request.path.indexOf('/v1') + 3));
+    if (answer.events !== undefined || answer.status >= 400) return answer;
+    if (request.path.endsWith('/binding')) this.bound++;
+    const verb = verbs[request.method] ?? (isList ? 'list' : 'get');
+    const held = this.#byVerb.get(verb);
+    if (held === undefined) this.#byVerb.set(verb, [realClock.monotonic() - start]);
+    else held.push(realClock.monotonic() - start);
+    return answer;
+  };
+
+  /** `verb count p50/p99 ms`, and begins anew. */
+  take(): string {
+    const at = (sorted: Float64Array, share: number): string => sorted[Math.floor((sorted.length - 1) * share)]!.toFixed(2);
+    const text = [...this.#byVerb].sort(([a], [b]) => (a < b ? -1 : 1)).map(([verb, times]) => {
+      const sorted = Float64Array.from(times).sort();
+      return `${verb} ${at(sorted, 0.5)}/${at(sorted, 0.99)} (${sorted.length})`;
+    }).join(', ');
+    this.#byVerb = new Map();
+    this.bound = 0;
+    return text;
+  }
+}
 
 async function allDeployments(cluster: Cluster, holds: (status: Record<string, number>, replicas: number, generation: number) => boolean): Promise<boolean> {
   const { items } = await cluster.client.list(kinds.Deployment, { namespace: 'default' });
@@ -13,13 +46,16 @@ async function allDeployments(cluster: Cluster, holds: (status: Record<string, n
 export async function runScale(nodes: number, podsPerNode: number, print: (line: string) => void): Promise<void> {
   let startMs = realClock.monotonic();
   let cpu = process.cpuUsage();
-  await using cluster = await createCluster({ nodes: Array.from({ length: nodes }, (_, i) => ({ zone: `zone-${i % 3}` })), events: false, managedFields: false });
+  const latencies = new Latencies();
+  await using cluster = await createCluster({ nodes: Array.from({ length: nodes }, (_, i) => ({ zone: `zone-${i % 3}` })), events: false, managedFields: false, observe: latencies.observe });
   let transactions = 0;
   const lap = (what: string, pods: number): void => {
     const seconds = (realClock.monotonic() - startMs) / 1000;
     const used = process.cpuUsage(cpu);
     const done = cluster.observed.transactions - transactions;
-    print(`${String(nodes).padStart(5)} nodes ${what.padEnd(10)} ${seconds.toFixed(2).padStart(8)} s  ${((used.user + used.system) / 1e6).toFixed(1).padStart(6)} CPU s  ${Math.round(process.memoryUsage.rss() / 1e6)} MB  ${done} transactions (${((seconds * 1000) / Math.max(1, done)).toFixed(3)} ms each)${pods === 0 ? '' : `  ${Math.round(pods / seconds)} Pods/s`}`);
+    print(`${String(nodes).padStart(5)} nodes ${what.padEnd(10)} ${seconds.toFixed(2).padStart(8)} s  ${((used.user + used.system) / 1e6).toFixed(1).padStart(6)} CPU s  ${Math.round(process.memoryUsage.rss() / 1e6)} MB  ${done} transactions (${((seconds * 1000) / Math.max(1, done)).toFixed(3)} ms each)${pods === 0 ? '' : `  ${Math.round(pods / seconds)} Pods/s`}${latencies.bound === 0 ? '' : `  ${Math.round(latencies.bound / seconds)} scheduled/s`}`);
+    if (pods > 0) print(`              ms p50/p99: ${latencies.take()}`);
+    latencies.bound = 0;
     startMs = realClock.monotonic();
     cpu = process.cpuUsage();
     transactions = cluster.observed.transactions;

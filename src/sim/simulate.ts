@@ -38,12 +38,17 @@ export interface SimulationOptions {
   /** Put in before the run starts: a bug on purpose, to see a checker fire. */
   sabotage?: (world: World) => void;
   log?: 'debug' | 'info' | 'warn' | 'error';
+  /** Ends the run, unjudged, in the second in which this revision is committed … */
+  stopAt?: number;
+  /** … and shows the cluster as it is then, before it goes away. */
+  stopped?: (cluster: Cluster) => Promise<void>;
 }
 
 export interface SimulationResult { seed: number; hash: string; violations: Violation[]; transactions: number; timers: number; virtualMs: number; faults: string[] }
 
 const settleLimitMs = 30 * 60_000;
 const quietMs = 70_000;
+const eventsBeforeFailure = 50;
 
 /** Lets virtual time pass while something asynchronous runs to its end. */
 async function during<T>(cluster: Cluster, work: Promise<T>): Promise<T> {
@@ -57,14 +62,14 @@ async function during<T>(cluster: Cluster, work: Promise<T>): Promise<T> {
   return watched;
 }
 
-async function runFaults(world: World, workloads: readonly Workload[], endMs: number, faults: string[]): Promise<void> {
+async function runFaults(world: World, workloads: readonly Workload[], endMs: number, faults: string[], stopAt: number): Promise<void> {
   const { cluster } = world;
   let nextFault = cluster.now + 20_000;
   let nextAct = cluster.now + 3_000;
-  while (cluster.now < endMs) {
+  while (cluster.now < endMs && world.revision < stopAt) {
     await cluster.advance(1_000);
     await during(cluster, world.tick());
-    if (cluster.now >= nextAct) {
+    if (cluster.now >= nextAct && workloads.length > 0) {
       nextAct = cluster.now + cluster.random.float() * 8_000;
       const workload = workloads[Math.floor(cluster.random.float() * workloads.length)]!;
       await during(cluster, workload.act(world));
@@ -76,13 +81,28 @@ async function runFaults(world: World, workloads: readonly Workload[], endMs: nu
   }
 }
 
-export async function simulate({ seed, minutes = 5, nodes = 5, sabotage, log }: SimulationOptions): Promise<SimulationResult> {
+/** Nothing goes wrong any more: the cluster gets the time it needs to come to rest, and is judged. */
+async function runQuiet(world: World, minutes: number, faults: readonly string[], workloads: readonly Workload[], stopAt: number): Promise<void> {
+  const { cluster } = world;
+  healAll(cluster);
+  const healed = cluster.now;
+  for (const workload of workloads) if (workload.end !== undefined) await during(cluster, workload.end(world));
+  const limit = cluster.now + settleLimitMs;
+  // A node says for five minutes that it was short of disk; a daemon that it refused comes back after as long as it was refused, at most twice.
+  const patienceMs = faults.some((text) => text.endsWith('is full')) ? pressureTransitionMs + Math.max(quietMs, 2 * minutes * 60_000) : 0;
+  while (cluster.now < limit && world.revision < stopAt && (cluster.now - world.lastChangeMs < quietMs || cluster.now - healed < patienceMs)) {
+    await cluster.advance(5_000);
+    await during(cluster, world.tick());
+  }
+  if (world.revision < stopAt) await during(cluster, world.rest());
+}
+
+export async function simulate({ seed, minutes = 5, nodes = 5, sabotage, log, stopAt = Infinity, stopped }: SimulationOptions): Promise<SimulationResult> {
   const zones = ['a', 'b', 'c'];
   await using cluster = new Cluster({ seed, hash: true, leases: true, disk: true, nodes: Array.from({ length: nodes }, (_, i) => ({ name: `node-${i}`, zone: zones[i % 3]! })), ...(log === undefined ? {} : { log }) });
   const [leading, writes] = [oneLeader(), writesKept()];
   const checkers: Checker[] = [
-    revisionsGrow(), listEqualsWatch(), finalizersHonoured(), identitiesUnique(), rolloutBounds(), updatesOrdered(), placesRight(), budgetsKept(), quotasKept(), addressesUnique(), ownersAlive(), jobsExact(), lostNodes(), workloadsWhole(), statusSettled(), endpointsTrue(), leading, queuesBounded(), workBounded(),
-    comesToRest(), writes,
+    ...stateCheckers(), revisionsGrow(), listEqualsWatch(), identitiesUnique(), rolloutBounds(), updatesOrdered(), placesRight(), budgetsKept(), quotasKept(), ownersAlive(), jobsExact(), lostNodes(), leading, queuesBounded(), workBounded(), writes,
   ];
   const world = new World(cluster, checkers);
   const workloads = [rollouts(), stateful(), jobs(), daemons(), tenants(), cascades(), services(), placements(), counters(writes), leaders(leading)];
@@ -90,23 +110,47 @@ export async function simulate({ seed, minutes = 5, nodes = 5, sabotage, log }: 
   sabotage?.(world);
   for (const workload of workloads) await during(cluster, workload.setUp(world));
   const faults: string[] = [];
-  await runFaults(world, workloads, cluster.now + minutes * 60_000, faults);
-  healAll(cluster);
-  const healed = cluster.now;
-  for (const workload of workloads) if (workload.end !== undefined) await during(cluster, workload.end(world));
-  const limit = cluster.now + settleLimitMs;
-  // A node says for five minutes that it was short of disk; a daemon that it refused comes back after as long as it was refused, at most twice.
-  const patienceMs = faults.some((text) => text.endsWith('is full')) ? pressureTransitionMs + Math.max(quietMs, 2 * minutes * 60_000) : 0;
-  while (cluster.now < limit && (cluster.now - world.lastChangeMs < quietMs || cluster.now - healed < patienceMs)) {
-    await cluster.advance(5_000);
-    await during(cluster, world.tick());
-  }
-  await during(cluster, world.rest());
-  return { seed, hash: cluster.hash, violations: world.violations, transactions: cluster.observed.transactions, timers: cluster.clock.fired, virtualMs: cluster.clock.monotonic(), faults };
+  await runFaults(world, workloads, cluster.now + minutes * 60_000, faults, stopAt);
+  if (world.revision < stopAt) await runQuiet(world, minutes, faults, workloads, stopAt);
+  await stopped?.(cluster);
+  return resultOf(seed, world, faults);
 }
 
-/** What to print for a seed that failed. */
-export function describeFailure(result: SimulationResult, minutes: number): string {
+function resultOf(seed: number, { cluster, violations }: World, faults: string[]): SimulationResult {
+  return { seed, hash: cluster.hash, violations, transactions: cluster.observed.transactions, timers: cluster.clock.fired, virtualMs: cluster.clock.monotonic(), faults };
+}
+
+/** What can be judged by the present alone, without having seen what went before. */
+function stateCheckers(): Checker[] {
+  return [finalizersHonoured(), addressesUnique(), workloadsWhole(), statusSettled(), endpointsTrue(), comesToRest()];
+}
+
+/**
+ * Resumes near a failure: runs the seed until `fromEvent` (a revision) is committed, and from there as many forks as asked for, each with faults and a seed of
+ * its own (1, 2 …) for a minute and then in quiet. What a fork shows is judged by the present alone.
+ */
+export async function resumeNear(options: SimulationOptions, fromEvent: number, forks: number, done: (result: SimulationResult) => void): Promise<void> {
+  await simulate({
+    ...options, stopAt: fromEvent,
+    async stopped(origin) {
+      for (let seed = 1; seed <= forks; seed++) {
+        await using cluster = origin.fork({ seed });
+        const world = new World(cluster, stateCheckers());
+        await cluster.ready();
+        await world.adopt();
+        const faults: string[] = [];
+        await runFaults(world, [], cluster.now + 60_000, faults, Infinity);
+        await runQuiet(world, options.minutes ?? 5, faults, [], Infinity);
+        done(resultOf(seed, world, faults));
+      }
+    },
+  });
+}
+
+/** What to print for a seed that failed; `commit` is that of the program. */
+export function describeFailure(result: SimulationResult, minutes: number, commit: string): string {
   const lines = result.violations.map(({ checker, message, revision, atMs }) => `  ${checker}: ${message} (revision ${revision}, ${new Date(atMs).toISOString()})`);
-  return [`seed ${result.seed} failed:`, ...lines, `  repeat: npm run simulate -- --seed ${result.seed} --minutes ${minutes}`].join('\n');
+  const command = `npm run simulate -- --seed ${result.seed} --minutes ${minutes}`;
+  const near = Math.max(1, (result.violations[0]?.revision ?? 1) - eventsBeforeFailure);
+  return [`seed ${result.seed} failed at commit ${commit}:`, ...lines, `  repeat: ${command}`, `  near it: ${command} --from-event ${near}`].join('\n');
 }

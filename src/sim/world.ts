@@ -153,6 +153,17 @@ export class World {
     this.violations.push({ checker, message, atMs: this.cluster.now, revision: this.revision });
   }
 
+  /** Takes in what a fork found: as if it had always been so. */
+  async adopt(): Promise<void> {
+    const { values } = await this.cluster.store.list('/registry/');
+    for (const { key, value, modRevision } of values) if (value[0] === 0x7b) this.#adopt(key, JSON.parse(decoder.decode(value)) as KubeObject, modRevision);
+    this.revision = this.cluster.store.currentRevision();
+  }
+
+  #adopt(key: string, object: KubeObject, revision: number): void {
+    if (object.metadata !== undefined) this.#set(key, object, this.objects.get(key), revision);
+  }
+
   #onCommit({ revision, key, value }: CommittedOperation): void {
     if (!key.startsWith('/registry/')) return;
     const previous = this.objects.get(key);
