@@ -88,8 +88,8 @@ async function runQuiet(world: World, minutes: number, faults: readonly string[]
   const healed = cluster.now;
   for (const workload of workloads) if (workload.end !== undefined) await during(cluster, workload.end(world));
   const limit = cluster.now + settleLimitMs;
-  // A node says for five minutes that it was short of disk; a daemon that it refused comes back after as long as it was refused, at most twice.
-  const patienceMs = faults.some((text) => text.endsWith('is full')) ? pressureTransitionMs + Math.max(quietMs, 2 * minutes * 60_000) : 0;
+  // A node refuses Pods for five minutes after it was short of disk; a daemon comes back after at most as long again as it was refused.
+  const patienceMs = faults.some((text) => text.endsWith('is full')) ? 2 * (pressureTransitionMs + minutes * 60_000) + quietMs : 0;
   while (cluster.now < limit && world.revision < stopAt && (cluster.now - world.lastChangeMs < quietMs || cluster.now - healed < patienceMs)) {
     await cluster.advance(5_000);
     await during(cluster, world.tick());
