@@ -1,17 +1,17 @@
 /**
- * What has to be there before a container of a simulated Pod can start - volumes, image, environment - and how long that takes. Which
- * container starts when is not decided here (`sim-pod.ts`), nor what users are told while an image is missing (the real kubelet's
- * `planImage`). All that waits ends when the caller's work is void (`isVoid`): the node went down, the Pod stops.
+ * Starts what the plan of a simulated Pod says, in its order, once what a container needs is there - volumes, image, environment - and knows
+ * how long that takes. Which container starts when is not decided here (`planPod`), nor what users are told while an image is missing
+ * (`planImage`). `#epoch` grows when all that waits is void: the node went down, the Pod stops.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { type ImageBackOff, invalidImageName, planFailedPull, planImage, pulledEvent, WaitingError } from '#kubelet/images.ts';
 import { syncErrorRetryMaxMs, syncErrorRetryMs } from '#kubelet/limits.ts';
-import { memoryOf, type Memory } from '#kubelet/plan.ts';
+import { memoryOf, type Memory, type PodPlan } from '#kubelet/plan.ts';
 import { durationMs } from './duration.ts';
 import { imageNameProblem, imageSizeBytes } from './node-images.ts';
 import type { PodContainers } from './pod-containers.ts';
 import { hasReferences, volumeNeeds } from './references.ts';
-import type { SimPodHost } from './sim-pod.ts';
+import type { SimPodHost } from './sim-pod-host.ts';
 import type { Timers } from './timers.ts';
 
 /** The Pod that starts, as far as its containers need it. */
@@ -22,6 +22,13 @@ export interface StartingPod {
   readonly containers: PodContainers;
   readonly memory: Memory;
   readonly timers: Timers;
+  plan(): PodPlan;
+  replan(): PodPlan;
+  /** All that the container needs is there. */
+  run(container: Json, restartCount: number): void;
+  /** The status changed. */
+  changed(): void;
+  passAfter(id: 'start' | 'again', delayMs: number): void;
 }
 
 export class ContainerStarter {
@@ -29,6 +36,8 @@ export class ContainerStarter {
   readonly #backOffs = new Map<string, ImageBackOff>();
   #isMounted: boolean;
   #mountRetryMs = 0;
+  #isStarting = false;
+  #epoch = 0;
 
   constructor(of: StartingPod, isMounted: boolean) {
     this.#of = of;
@@ -41,30 +50,67 @@ export class ContainerStarter {
     this.#mountRetryMs = 0;
   }
 
-  get isMounted(): boolean { return this.#isMounted; }
+  /** What is under way is void. */
+  abandon(): void {
+    this.#epoch++;
+    this.#isStarting = false;
+  }
 
-  /** Milliseconds until the next try when the volumes cannot be mounted; undefined when they are. */
-  async mount(isVoid: () => boolean): Promise<number | undefined> {
-    const { pod, host, containers } = this.#of;
+  /** Starts what may start until nothing more can for now; then reports, and asks for a pass when what was not possible yet may be. */
+  async startAll(): Promise<void> {
+    if (this.#isStarting) return;
+    this.#isStarting = true;
+    const { host, memory, plan, replan, run, changed, passAfter } = this.#of;
+    const epoch = this.#epoch;
+    const isVoid = (): boolean => epoch !== this.#epoch;
+    if (!this.#isMounted && !(await this.#mount(isVoid))) return;
+    let retryMs = Infinity;
+    for (;;) {
+      let attempted = false;
+      retryMs = Infinity;
+      for (const { container, init, restartCount } of plan().start) {
+        const leftMs = memoryOf(memory, container.name).notBeforeMs - host.clock.monotonic();
+        if (leftMs > 0) { retryMs = Math.min(retryMs, leftMs); if (init) break; continue; }
+        attempted = true;
+        const isPrepared = await this.#prepare(container, restartCount, isVoid);
+        if (isVoid()) return;
+        if (isPrepared) run(container, restartCount);
+        else if (init) break;
+      }
+      if (!attempted || replan().start.length === 0) break;
+    }
+    this.#isStarting = false;
+    changed();
+    const { start, againAfterMs } = plan();
+    if (start.length > 0 && retryMs !== Infinity) passAfter('start', retryMs);
+    if (againAfterMs !== undefined) passAfter('again', againAfterMs);
+  }
+
+  /** False when the volumes cannot be mounted; a pass is asked for then. */
+  async #mount(isVoid: () => boolean): Promise<boolean> {
+    const { pod, host, containers, changed, passAfter } = this.#of;
     const needs = volumeNeeds(pod);
     let problem: string | undefined;
     if (!host.references.areKnown(pod, needs)) problem = await host.references.volumeProblem(pod, needs).catch((error: Error) => error.message);
-    if (isVoid()) return undefined;
+    if (isVoid()) return false;
     this.#isMounted = problem === undefined;
-    if (problem === undefined) { this.#mountRetryMs = 0; return undefined; }
+    if (problem === undefined) { this.#mountRetryMs = 0; return true; }
     containers.event('Warning', 'FailedMount', problem);
     this.#mountRetryMs = Math.min(syncErrorRetryMaxMs, this.#mountRetryMs === 0 ? syncErrorRetryMs / 2 : this.#mountRetryMs * 2);
-    return this.#mountRetryMs;
+    this.#isStarting = false;
+    changed();
+    passAfter('start', this.#mountRetryMs);
+    return false;
   }
 
-  /** Brings image and environment; false when the container must wait: why and for how long is in its memory. `onWait` before time passes. */
-  async prepare(container: Json, restartCount: number, isVoid: () => boolean, onWait: () => void): Promise<boolean> {
-    const { host, containers, memory, timers } = this.#of;
+  /** Brings image and environment; false when the container must wait: why and for how long is in its memory. */
+  async #prepare(container: Json, restartCount: number, isVoid: () => boolean): Promise<boolean> {
+    const { host, containers, memory, timers, changed } = this.#of;
     const remembered = memoryOf(memory, container.name);
     try {
       const pull = this.#beginPull(container, restartCount);
       if (pull !== undefined && pull.tookMs > 0) {
-        onWait();
+        changed();
         await new Promise<void>((resolve) => { timers.set(`pull ${container.name}`, pull.tookMs, resolve); });
         if (isVoid()) return false;
       }

@@ -87,3 +87,24 @@ test('a volume waits for its ConfigMap and for each key that it names; a Secret 
   await cluster.advance('15s');
   assert.equal((await statusOf(cluster)).phase, 'Running');
 });
+
+test('a Pod whose container is being killed, and hangs, still comes to its end by deadline, by eviction and by deletion', async () => {
+  const hangs = { startAfter: '1s', livenessFailsAfter: '5s' };
+  await using late = await clusterWith({ activeDeadlineSeconds: 10 }, () => hangs);
+  await late.advance('20s');
+  assert.equal((await statusOf(late)).phase, 'Running', 'the grace period of the probe is not over');
+  await late.advance('20s');
+  const failed = await statusOf(late);
+  assert.deepEqual([failed.phase, failed.reason, containerOf(failed, 'main').state.terminated.exitCode], ['Failed', 'DeadlineExceeded', 137]);
+  assert.equal(Date.parse(containerOf(failed, 'main').state.terminated.finishedAt) - Date.parse(failed.startTime), 36_000, 'whoever asked first');
+  await using starved = await clusterWith({}, () => hangs);
+  await starved.advance('10s');
+  starved.nodes.fillDisk('node-0');
+  await starved.advance('11s');
+  assert.equal((await statusOf(starved)).reason, 'Evicted');
+  await using gone = await clusterWith({}, () => hangs);
+  await gone.advance('10s');
+  await gone.client.delete(kinds.Pod, 'it', 'default');
+  await gone.advance('27s');
+  assert.deepEqual((await gone.client.list(kinds.Pod, { namespace: 'default' })).items, []);
+});

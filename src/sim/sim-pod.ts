@@ -3,51 +3,23 @@
  * containers that follow scripts (`sim-runtime.ts`). What is simulated is what the containers do and how long things take; what follows
  * from it - order, restarts and their back-off, phases, conditions, reasons - is decided by the code that decides it on a real node.
  *
- * A pass is synchronous; only the starting of containers may wait (for a pull, for a ConfigMap). Whatever happens meanwhile asks for another
- * pass. `#epoch` grows when all that was under way is void: the node went down, the Pod stops. A Pod that runs already is taken over from
+ * A pass is synchronous; only the starting of containers may wait (`container-starter.ts`: for a pull, for a ConfigMap). Whatever happens
+ * meanwhile asks for another pass. A Pod that runs already is taken over from
  * its status (a kubelet that restarts, a forked cluster) without starting anything anew.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
-import type { EventRecorder } from '#client/events.ts';
 import { type PodDemand, podDemandOf } from '#kubelet/admit.ts';
 import { addEphemeral, isSidecar, memoryFromStatus, memoryOf, type Memory, newBackOffs, planPod, type PodPlan } from '#kubelet/plan.ts';
 import { backOffMessage, podStatus, type Refusal, unmetGates } from '#kubelet/status.ts';
-import type { Clock, Random } from '#os/clock.ts';
 import { ContainerProbes } from './container-probes.ts';
 import { ContainerStarter } from './container-starter.ts';
 import { durationMs } from './duration.ts';
 import { endSeenMs } from './limits.ts';
-import type { NodeImages } from './node-images.ts';
-import type { ContainerContext, Scripts } from './pod-script.ts';
+import type { ContainerContext } from './pod-script.ts';
 import { PodContainers } from './pod-containers.ts';
-import type { References } from './references.ts';
+import type { SimPodHost } from './sim-pod-host.ts';
 import { attemptsFromStatus, type Ending, type SimAttempt, SimRuntime } from './sim-runtime.ts';
 import type { Timers } from './timers.ts';
-
-export interface SimPodHost {
-  clock: Clock;
-  random: Random;
-  scripts: Scripts;
-  /** Absent where nobody wants events. */
-  recorder: EventRecorder | undefined;
-  references: References;
-  images: NodeImages;
-  hostIp: string;
-  allocatable: { cpu: number; memory: number; ephemeralStorage: number };
-  /** How far the node's clock is ahead of the cluster's. */
-  skewMs(): number;
-  /** Each pull takes this long more. */
-  pullDelayMs(): number;
-  /** Why nothing can be written to the node's disk; undefined when it can. */
-  diskProblem(): string | undefined;
-  allocateIp(): string;
-  /** The status changed: write it. */
-  changed(pod: SimPod): void;
-  /** All containers have stopped after a deletion: remove the object. */
-  stopped(pod: SimPod): void;
-  /** A container without a limit has used up the node's memory. */
-  starved(): void;
-}
 
 const nothingPlanned: PodPlan = Object.freeze({ start: [], kill: [], remove: [], backOff: [], phase: undefined, againAfterMs: undefined });
 
@@ -65,7 +37,6 @@ export class SimPod {
   #demand: PodDemand | undefined;
   #ip: string;
   #sandbox: boolean;
-  #starting = false;
   /** It was running when this node took it up: in a forked cluster, it may be stopping. */
   readonly #isTakenOver: boolean;
   /** Told to go; by the cluster's clock. */
@@ -76,7 +47,6 @@ export class SimPod {
   #ended = false;
   /** Frozen while the node is down. */
   #suspended = false;
-  #epoch = 0;
 
   constructor(pod: KubeObject, host: SimPodHost) {
     this.pod = pod;
@@ -93,6 +63,7 @@ export class SimPod {
     const [getPod, getIp] = [(): KubeObject => this.pod, (): string => this.#ip];
     this.#starter = new ContainerStarter({
       get pod() { return getPod(); }, get ip() { return getIp(); }, host, containers: this.#containers, memory: this.#memory, timers: this.#timers,
+      plan: () => this.#plan, replan: () => this.#planNow(), run: (container, restartCount) => { this.#run(container, restartCount); }, changed: () => { host.changed(this); }, passAfter: (id, delayMs) => { this.#passAfter(id, delayMs); },
     }, this.#runtime.attempts.size > 0);
     this.#startMs = status.startTime === undefined ? this.#now() : Date.parse(status.startTime);
   }
@@ -139,6 +110,7 @@ export class SimPod {
   }
 
   #now(): number { return this.#host.clock.now() + this.#host.skewMs(); }
+
   // ---- what happens to it -------------------------------------------------------------------------------------
 
   /** Starts a new Pod, or takes up one that already runs. */
@@ -228,8 +200,7 @@ export class SimPod {
 
   /** What is under way is void. */
   #abandon(): void {
-    this.#epoch++;
-    this.#starting = false;
+    this.#starter.abandon();
     this.#timers.clear();
   }
 
@@ -248,7 +219,7 @@ export class SimPod {
     }
     if (plan.kill.length > 0) return;
     if (!this.#sandbox) this.#makeSandbox();
-    else if (plan.start.length > 0) void this.#startAll();
+    else if (plan.start.length > 0) void this.#starter.startAll();
     if (plan.againAfterMs !== undefined) this.#passAfter('again', plan.againAfterMs);
   }
 
@@ -291,48 +262,6 @@ export class SimPod {
     else this.#pass();
   }
 
-  // ---- start --------------------------------------------------------------------------------------------------
-
-  /** Starts what may start, in order, until nothing more can for now; then reports and waits for what was not possible yet. */
-  async #startAll(): Promise<void> {
-    if (this.#starting) return;
-    this.#starting = true;
-    const epoch = this.#epoch;
-    const isVoid = (): boolean => epoch !== this.#epoch;
-    if (!this.#starter.isMounted && !(await this.#mount(isVoid))) return;
-    let retryMs = Infinity;
-    for (;;) {
-      let attempted = false;
-      retryMs = Infinity;
-      for (const { container, init, restartCount } of this.#plan.start) {
-        const leftMs = memoryOf(this.#memory, container.name).notBeforeMs - this.#host.clock.monotonic();
-        if (leftMs > 0) { retryMs = Math.min(retryMs, leftMs); if (init) break; continue; }
-        attempted = true;
-        const isPrepared = await this.#starter.prepare(container, restartCount, isVoid, () => { this.#host.changed(this); });
-        if (isVoid()) return;
-        if (isPrepared) this.#run(container, restartCount);
-        else if (init) break;
-      }
-      if (!attempted) break;
-      this.#planNow();
-      if (this.#plan.start.length === 0) break;
-    }
-    this.#starting = false;
-    this.#host.changed(this);
-    if (this.#plan.start.length > 0 && retryMs !== Infinity) this.#passAfter('start', retryMs);
-    if (this.#plan.againAfterMs !== undefined) this.#passAfter('again', this.#plan.againAfterMs);
-  }
-
-  async #mount(isVoid: () => boolean): Promise<boolean> {
-    const retryMs = await this.#starter.mount(isVoid);
-    if (isVoid()) return false;
-    if (retryMs === undefined) return true;
-    this.#starting = false;
-    this.#host.changed(this);
-    this.#passAfter('start', retryMs);
-    return false;
-  }
-
   #run(container: Json, restartCount: number): void {
     const script = this.#containers.script(container, restartCount);
     const isPlainInit = this.#containers.isPlainInit(container);
@@ -364,8 +293,7 @@ export class SimPod {
     const graceMs = deletionGracePeriodSeconds === undefined ? this.#graceMs : deletionGracePeriodSeconds * 1000;
     const dueMs = this.#isTakenOver ? Math.min(nowMs + graceMs, Math.max(nowMs, Date.parse(deletionTimestamp!) || 0)) : nowMs + graceMs;
     if (this.#stopDueMs !== undefined && dueMs >= this.#stopDueMs) return;
-    this.#epoch++;
-    this.#starting = false;
+    this.#starter.abandon();
     for (const id of ['sandbox', 'start', 'again', 'deadline']) this.#timers.cancel(id);
     this.#stopContainers(dueMs);
   }

@@ -145,7 +145,8 @@ export class SimRuntime {
       attempt.stopping = { naturalMs: nowMs + hookedMs + stopMs, exitCode: stopExitCode, askedMs: dueMs, dueMs: nowMs + hookedMs + Math.min(graceMs, Math.max(signalGraceMinMs, graceMs - hookedMs)) };
     } else if (dueMs < attempt.stopping.askedMs) {
       Object.assign(attempt.stopping, { askedMs: dueMs, dueMs: Math.min(dueMs, attempt.stopping.dueMs) });
-    } else return;
+    }
+    // Set anew in any case: who stops the whole Pod has cleared all timers.
     const { naturalMs, exitCode, dueMs: killMs } = attempt.stopping;
     this.timers.set(`end ${attempt.name}`, Math.min(naturalMs, killMs) - nowMs, () => this.exit(attempt, naturalMs <= killMs ? exitCode : 137));
   }
