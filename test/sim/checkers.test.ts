@@ -25,7 +25,7 @@ import { statusSettled } from '#sim/checkers/status-settled.ts';
 import { updatesOrdered } from '#sim/checkers/updates-ordered.ts';
 import { workBounded } from '#sim/checkers/work-bounded.ts';
 import { workloadsWhole } from '#sim/checkers/workloads-whole.ts';
-import { writesKept } from '#sim/checkers/writes-kept.ts';
+import { type Writes, writesKept } from '#sim/checkers/writes-kept.ts';
 import { Cluster } from '#sim/cluster.ts';
 import { settle } from '#os/clock.sim.ts';
 import { type Checker, World } from '#sim/world.ts';
@@ -47,6 +47,8 @@ async function during(cluster: Cluster, work: Promise<void>): Promise<void> {
 }
 
 const daemonSet = (): KubeObject => ({ apiVersion: 'apps/v1', kind: 'DaemonSet', metadata: { name: 'agent', namespace: 'default' }, spec: { selector: { matchLabels: { app: 'agent' } }, template: { metadata: { labels: { app: 'agent' } }, spec: { containers: [{ name: 'c', image: 'i' }] } } } });
+
+const homeless = (): KubeObject => ({ apiVersion: 'v1', kind: 'Pod', metadata: { name: 'p', namespace: 'default' }, spec: { nodeSelector: { no: 'node' }, containers: [{ name: 'c', image: 'i' }] } });
 
 /** Runs a small cluster with one checker, puts the bug in, and answers what the checker says; nothing may be said before. */
 async function watching(checker: Checker, setUp: (cluster: Cluster) => Promise<void>, bug: (world: World) => Promise<void>, looks = 1): Promise<string[]> {
@@ -75,6 +77,7 @@ const about = async (claim: RegExp, run: Promise<string[]>): Promise<string[]> =
 const none = async (): Promise<void> => undefined;
 /** A write behind everybody's back. */
 async function put(world: World, key: string, object: KubeObject): Promise<void> { await world.cluster.store.txn([], [{ type: 'put', key, value: encode(object) }]); }
+const putValue = (world: World, value: string): Promise<void> => put(world, '/registry/configmaps/default/write', { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'write', namespace: 'default', uid: 'write' }, data: { value } });
 /** Controllers that would put things right are stopped first. */
 const withoutControllers = (world: World): Promise<void> => world.cluster.restartControllers('1h');
 const podsOf = (world: World): KubeObject[] => [...world.of('pods')];
@@ -179,6 +182,18 @@ async function takeDown(world: World, name: string): Promise<void> {
 
 const cases: Record<string, () => Promise<string[]>> = {
   'revisions-grow: a commit comes with an old revision': () => watching(revisionsGrow(), none, async (world) => { world.revision = 1_000_000; await put(world, '/registry/configmaps/default/x', { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'x', namespace: 'default' } }); }),
+  'revisions-grow: a key is committed twice at one revision': () => about(/committed twice/, watching(revisionsGrow(), none, async ({ cluster: { store } }) => {
+    const value = encode({ apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'x', namespace: 'default' } });
+    await store.txn([], [{ type: 'put', key: '/registry/configmaps/default/x', value }, { type: 'put', key: '/registry/configmaps/default/x', value }]);
+  })),
+  ...Object.fromEntries(([
+    ['a generation falls', /fell from 1 to 0/, { generation: 0 }],
+    ['an object turns into another', /turned from/, { uid: 'other' }],
+    ['an object was made at another time', /was made at/, { creationTimestamp: '2025-01-01T00:00:00Z' }],
+  ] as const).map(([bug, claim, change]) => [`revisions-grow: ${bug}`, () => about(claim, watching(revisionsGrow(), async ({ client }) => { await client.create(kinds.Deployment, workload('Deployment')); }, async (world) => {
+    const deployment = [...world.of('apps/deployments')][0]!;
+    await put(world, '/registry/apps/deployments/default/app', { ...deployment, metadata: { ...deployment.metadata, ...change } });
+  }))])),
   'list-equals-watch: a watch loses an event': () => tampered({ event: ({ object }) => (object.metadata.name === 'unseen' ? undefined : object) }, unseen),
   'list-equals-watch: a list leaves an object out': () => tampered({ list: (list) => ({ ...list, items: list['items'].filter(({ metadata }: KubeObject) => metadata.name !== 'unseen') }) }, unseen),
   'list-equals-watch: pages show the world as it goes on': () => tampered({ list: (list, { query }) => (query?.get('continue') == null ? list : { ...list, metadata: { ...list.metadata, resourceVersion: String(Number(list.metadata.resourceVersion) + 1) } }) }, none),
@@ -192,6 +207,18 @@ const cases: Record<string, () => Promise<string[]>> = {
     for (let i = 0; i <= 100; i++) await put(world, `/registry/pods/default/p-${i}`, { apiVersion: 'v1', kind: 'Pod', metadata: { name: `p-${i}`, namespace: 'default', uid: `p-${i}`, ownerReferences: [{ apiVersion: 'apps/v1', kind: 'DaemonSet', name: 'd', uid: 'd', controller: true }] } });
   })),
   'finalizers-honoured: an object goes with its finalizers': () => watching(finalizersHonoured(), async ({ client }) => { await client.create(kinds.ConfigMap, { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'held', namespace: 'default', finalizers: ['example.com/hold'] } }); }, async (world) => { await world.cluster.store.txn([], [{ type: 'delete', key: '/registry/configmaps/default/held' }]); }),
+  'finalizers-honoured: a Namespace goes before it is emptied': () => about(/spec kubernetes/, watching(finalizersHonoured(), none, async (world) => { await world.cluster.store.txn([], [{ type: 'delete', key: '/registry/namespaces/default' }]); })),
+  ...Object.fromEntries(([
+    ['what is being deleted is not any more', /is not any more/, { deletionTimestamp: undefined }],
+    ['a deletion is put off', /was put off/, { deletionTimestamp: '2036-01-01T00:00:00Z' }],
+    ['what is being deleted gets a finalizer', /got finalizer example.com\/late/, { finalizers: ['example.com/hold', 'example.com/late'] }],
+  ] as [string, RegExp, Json][]).map(([bug, claim, change]) => [`finalizers-honoured: ${bug}`, () => about(claim, watching(finalizersHonoured(), async ({ client }) => {
+    await client.create(kinds.ConfigMap, { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'held', namespace: 'default', finalizers: ['example.com/hold'] } });
+    await client.delete(kinds.ConfigMap, 'held', 'default');
+  }, async (world) => {
+    const held = world.objects.get('/registry/configmaps/default/held')!;
+    await put(world, '/registry/configmaps/default/held', { ...held, metadata: { ...held.metadata, ...change } });
+  }))])),
   'identities-unique: a Pod is forced away while its node is cut off and runs on': () => watching(identitiesUnique(), async ({ client }) => { await client.create(kinds.StatefulSet, workload('StatefulSet', { replicas: 1 })); }, async (world) => {
     const pod = podsOf(world)[0]!;
     world.cluster.nodes.partition(pod['spec'].nodeName);
@@ -205,6 +232,15 @@ const cases: Record<string, () => Promise<string[]>> = {
   }),
   'rollout-bounds: a ReplicaSet shrinks below what must stay available': () => about(/shrank from 2 to 0/, watching(rolloutBounds(), async ({ client }) => { await client.create(kinds.Deployment, workload('Deployment')); }, async (world) => {
     await world.cluster.client.patch(kinds.ReplicaSet, [...world.of('apps/replicasets')][0]!.metadata.name!, 'default', 'merge', { spec: { replicas: 0 } });
+  })),
+  'rollout-bounds: a Deployment that recreates begins before the old Pods have ended': () => about(/its Deployment recreates/, watching(rolloutBounds(), async ({ client }) => { await client.create(kinds.Deployment, workload('Deployment', { strategy: { type: 'Recreate' } })); }, async (world) => {
+    await withoutControllers(world);
+    const set = [...world.of('apps/replicasets')][0]!;
+    await put(world, '/registry/apps/replicasets/default/app-new', { ...set, metadata: { ...set.metadata, name: 'app-new', uid: 'new' }, spec: { ...set['spec'], template: { ...set['spec'].template, metadata: { labels: { app: 'app', 'pod-template-hash': 'new' } } } } });
+  })),
+  'rollout-bounds: a ReplicaSet makes a Pod too many': () => about(/is one of 3, its ReplicaSet was asked for 2/, watching(rolloutBounds(), async ({ client }) => { await client.create(kinds.Deployment, workload('Deployment')); }, async (world) => {
+    const pod = podsOf(world)[0]!;
+    await put(world, '/registry/pods/default/third', { ...pod, metadata: { ...pod.metadata, name: 'third', uid: 'third' } });
   })),
   'updates-ordered: a StatefulSet takes a Pod down that nothing is wrong with': () => watching(updatesOrdered(), async ({ client }) => { await client.create(kinds.StatefulSet, workload('StatefulSet')); }, (world) => takeDown(world, 'app-1')),
   'updates-ordered: a StatefulSet updates from below': () => watching(updatesOrdered(), async ({ client }) => { await client.create(kinds.StatefulSet, workload('StatefulSet', { updateStrategy: { type: 'RollingUpdate', rollingUpdate: { partition: 5 } } })); }, async (world) => {
@@ -306,6 +342,10 @@ const cases: Record<string, () => Promise<string[]>> = {
     const one = world.objects.get('/registry/services/default/one')!;
     await put(world, '/registry/services/default/two', { ...one, metadata: { ...one.metadata, name: 'two', uid: 'two' } });
   })),
+  'addresses-unique: two Services get one port of the nodes': () => about(/both have servicenodeports/, watching(addressesUnique(), async ({ client }) => { for (const name of ['one', 'two']) await client.create(kinds.Service, { ...serviceOf(name), spec: { ...serviceOf(name)['spec'], type: 'NodePort' } }); }, async (world) => {
+    const [one, two] = ['one', 'two'].map((name) => world.objects.get(`/registry/services/default/${name}`)!) as [KubeObject, KubeObject];
+    await put(world, '/registry/services/default/two', { ...two, spec: { ...two['spec'], ports: one['spec'].ports } });
+  })),
   'addresses-unique: the allocator keeps what a Service gave back': () => about(/is held for default\/one, which does not have it/, watching(addressesUnique(), async ({ client }) => { await client.create(kinds.Service, serviceOf('one')); }, async (world) => { await world.cluster.store.txn([], [{ type: 'delete', key: '/registry/services/default/one' }]); })),
   'addresses-unique: the allocator forgets what a Service has': () => about(/is not held for it/, watching(addressesUnique(), async ({ client }) => { await client.create(kinds.Service, serviceOf('one')); }, async (world) => {
     await world.cluster.store.txn([], [{ type: 'delete', key: `/registry/ranges/serviceips/${world.objects.get('/registry/services/default/one')!['spec'].clusterIP}` }]);
@@ -327,6 +367,8 @@ const cases: Record<string, () => Promise<string[]>> = {
     await world.cluster.networks.controllers.send({ method: 'PATCH', path: '/apis/apps/v1/namespaces/default/deployments/app', contentType: 'application/merge-patch+json', body: { metadata: { uid: deployment.metadata.uid, finalizers: [] } } });
   }))])),
   'owners-alive: a ReplicaSet with Pods is cleared away': () => about(/was removed at size 2/, watching(ownersAlive(), async ({ client }) => { await client.create(kinds.Deployment, workload('Deployment')); }, async (world) => { await world.cluster.store.txn([], [{ type: 'delete', key: `/registry/apps/replicasets/default/${[...world.of('apps/replicasets')][0]!.metadata.name}` }]); })),
+  'owners-alive: a Namespace goes before what is in it': () => about(/Namespace default went before/, watching(ownersAlive(), none, async (world) => { await world.cluster.store.txn([], [{ type: 'delete', key: '/registry/namespaces/default' }]); })),
+  'owners-alive: an object is left in a Namespace that is gone': () => about(/its Namespace is gone/, watching(ownersAlive(), none, async (world) => { await put(world, '/registry/configmaps/nowhere/left', { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'left', namespace: 'nowhere', uid: 'left' } }); })),
   'jobs-exact: a Job counts a success twice': () => about(/counts 2 succeeded, it noted 1/, withJob({}, '1s', async (world, job) => { await put(world, jobKey, { ...job, status: { ...job['status'], succeeded: 2 } }); })),
   'jobs-exact: a Job counts a failure too many': () => about(/counts 3 failed, it noted 0/, withJob({}, '1s', async (world, job) => { await put(world, jobKey, { ...job, status: { ...job['status'], failed: 3 } }); })),
   'jobs-exact: a Pod is noted both ways': () => about(/as failed and as the other/, withJob({}, '1h', async (world, job) => {
@@ -374,9 +416,48 @@ const cases: Record<string, () => Promise<string[]>> = {
       await cluster.advance('30s');
     });
   },
-  'queues-bounded: a queue grows without end': () => watching(queuesBounded(-1_000_000), none, none).catch((error: unknown) => [String(error)]),
-  'comes-to-rest: something goes on writing': () => watching(comesToRest(), none, async (world) => { await world.cluster.client.create(kinds.ConfigMap, { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'late', namespace: 'default' } }); }),
-  'writes-kept: an acknowledged write is lost': () => { const checker = writesKept(); return watching(checker, none, async () => { checker.acknowledged('write-0', 7); }); },
+  'queues-bounded: a controller keeps keys of what is gone': () => about(/queue garbage-collector holds/, watching(queuesBounded(0), none, async (world) => {
+    const { cluster } = world;
+    const names = Array.from({ length: 300 }, (_, at) => `/registry/configmaps/default/gone-${at}`);
+    cluster.networks.controllers.faults.requestLoss = 1;
+    for (const key of names) await put(world, key, { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: key.split('/').at(-1)!, namespace: 'default', uid: key, ownerReferences: [{ apiVersion: 'v1', kind: 'ConfigMap', name: 'gone', uid: 'gone' }] } });
+    await cluster.advance('1s');
+    cluster.networks.controllers.cut();
+    for (const key of names) await cluster.store.txn([], [{ type: 'delete', key }]);
+  })),
+  'queues-bounded: the scheduler keeps a Pod that is gone': () => about(/the scheduler holds 1 Pods; 0 have no node/, watching(queuesBounded(0), async ({ client }) => { await client.create(kinds.Pod, homeless()); }, async (world) => {
+    world.cluster.networks.scheduler.cut();
+    await world.cluster.store.txn([], [{ type: 'delete', key: '/registry/pods/default/p' }]);
+  })),
+  'queues-bounded: more bindings are under way than may': () => about(/1000000 bindings/, watching(queuesBounded(), none, async ({ cluster: { scheduler } }) => {
+    const stats = scheduler!.stats();
+    scheduler!.stats = () => ({ ...stats, binding: 1_000_000 });
+  })),
+  'comes-to-rest: something goes on writing': () => about(/was written 0 s ago/, watching(comesToRest(), none, async (world) => { await world.cluster.client.create(kinds.ConfigMap, { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'late', namespace: 'default' } }); })),
+  'comes-to-rest: a controller asks again and again for what fails': () => about(/was asked for 11 times/, watching(comesToRest(), none, async ({ cluster }) => {
+    for (let at = 0; at < 12; at++) {
+      await cluster.networks.controllers.send({ method: 'GET', path: '/api/v1/namespaces/default/configmaps/none' }).catch(() => undefined);
+      await cluster.advance('1s');
+    }
+  })),
+  'comes-to-rest: something is still going away': () => about(/held is still going away/, watching(comesToRest(), none, async (world) => { await put(world, '/registry/configmaps/default/held', { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'held', namespace: 'default', uid: 'held', deletionTimestamp: '2026-01-01T00:00:00Z', finalizers: ['example.com/hold'] } }); })),
+  'comes-to-rest: a Pod finds no node': () => about(/is still Pending on no node/, watching(comesToRest(), async ({ client }) => { await client.create(kinds.Pod, homeless()); }, none)),
+  ...Object.fromEntries(([
+    ['a ConfigMap that was acknowledged is lost', /write is not there/, (checker) => { checker.acknowledged('write', 7); }],
+    ['a value that was acknowledged is lost', /write was read as 1; 7 was acknowledged/, async (checker, world) => { await putValue(world, '1'); checker.acknowledged('write', 7); }],
+    ['what was made is lost', /write was made and is not there/, (checker) => { checker.made('write', 'uid'); }],
+    ['what was deleted is back', /write was deleted and is there/, async (checker, world) => { await putValue(world, '1'); checker.deleted('write', 'write'); }],
+    ['one addition overwrites another', /holds 1 after 2 additions/, async (checker, world) => { await putValue(world, '1'); checker.added('write', true); checker.added('write', true); }],
+    ['an addition is made twice', /holds 3 after 1 additions and 1/, async (checker, world) => { await putValue(world, '3'); checker.added('write', true); checker.added('write', undefined); }],
+    ['a read goes back in time', /was read at 1 after/, async (checker, world) => {
+      await putValue(world, '1');
+      checker.acknowledged('write', 1);
+      await pass(world, 4);
+      const send = world.cluster.networks.client.send.bind(world.cluster.networks.client);
+      world.cluster.networks.client.send = async (request) => { const answer = await send(request); return { ...answer, metadata: { ...answer.metadata, resourceVersion: '1' } }; };
+      await pass(world, 4);
+    }],
+  ] as [string, RegExp, (checker: Writes, world: World) => void | Promise<void>][]).map(([bug, claim, act]) => [`writes-kept: ${bug}`, () => { const checker = writesKept(); return about(claim, watching(checker, none, async (world) => { await act(checker, world); })); }])),
 };
 
 for (const [name, run] of Object.entries(cases)) {

@@ -6,6 +6,7 @@
  * - While in touch it lets an owner that goes in the foreground go only after every dependent that blocks it, and one that orphans only after none names
  *   it any more (a user's second deletion with another policy takes the finalizer off as well).
  * - No ReplicaSet is cleared away while it has Pods and its Deployment lives. At rest no object names an owner that is not there.
+ * - A Namespace goes after all that is in it ("Namespaces"): nothing is left of it, and at rest no object is in one that is not there.
  */
 import type { KubeObject } from '#base/objects.ts';
 import type { TransportRequest } from '#client/transport.ts';
@@ -48,6 +49,11 @@ function judgeRemoval(name: string, removed: KubeObject, key: string, world: Wor
   if (deployment !== undefined && deployment.metadata.deletionTimestamp === undefined && !isLeaving) world.report(name, `${removed.metadata.name} was removed at size ${removed['spec'].replicas} while Deployment ${owner!.name} lives`);
 }
 
+function judgeNamespace(name: string, namespace: string, world: World): void {
+  const left = [...world.objects].filter(([, { metadata }]) => metadata.namespace === namespace).map(([key]) => key);
+  if (left.length > 0) world.report(name, `Namespace ${namespace} went before ${left.join(', ')}`);
+}
+
 export function ownersAlive(): Checker {
   const name = 'owners-alive';
   /** When owners that went in the foreground were last told otherwise, by UID. */
@@ -61,11 +67,13 @@ export function ownersAlive(): Checker {
     },
     onCommit({ object, previous, key, atMs }, world) {
       if (object === undefined && previous !== undefined) judgeRemoval(name, previous, key, world);
+      if (object === undefined && previous?.kind === 'Namespace') judgeNamespace(name, previous.metadata.name!, world);
       if (object !== undefined && previous !== undefined && isForeground(previous) && !isForeground(object)) turned.set(object.metadata.uid!, atMs);
     },
     atRest(world) {
       for (const [key, { metadata }] of world.objects) {
         const gone = (metadata.ownerReferences ?? []).filter(({ uid }) => world.byUid(uid) === undefined);
+        if (metadata.namespace !== undefined && metadata.namespace !== '' && !world.objects.has(`/registry/namespaces/${metadata.namespace}`)) world.report(name, `${key} is left, its Namespace is gone`);
         if (gone.length > 0) world.report(name, `${key} is left, its owners ${gone.map(({ kind, name: owner }) => `${kind} ${owner}`).join(', ')} are gone`);
       }
     },

@@ -6,24 +6,41 @@
  * copy) and since the controllers were last certainly up to date.
  * - Surge: whoever makes a ReplicaSet larger leaves no more Pods asked for together than replicas + surge.
  * - Unavailability: whoever makes one smaller leaves `replicas - maxUnavailable` available ones, or takes away none that is available.
+ *   (Both are worked out here again: surge rounds up, unavailability down, and where both are nothing one Pod may be unavailable.)
  *   Nodes that are lost and containers that crash are not its doing, and scaling by the user spreads sizes regardless of availability ("Proportional scaling").
+ * - Recreate: no ReplicaSet grows while Pods of another one, made before the controllers last certainly knew all, have not ended.
+ * - A ReplicaSet never has more Pods than it was asked for, but for those whose creation nobody answered, or that a network which doubles may have asked for twice.
  */
-import type { KubeObject } from '#base/objects.ts';
-import { rollingBounds } from '#controllers/deployment-rolling.ts';
+import type { Json, KubeObject } from '#base/objects.ts';
+import type { TransportRequest } from '#client/transport.ts';
+import { isPodActive, isPodTerminal } from '#controllers/pods.ts';
 import type { Checker, Commit, World } from '../world.ts';
 
-interface Version { generation: number; replicas: number; most: number; least: number; bounded: boolean }
+interface Version { generation: number; replicas: number; most: number; least: number; bounded: boolean; recreate: boolean }
 
 const desiredAnnotation = 'deployment.kubernetes.io/desired-replicas';
 const sizeOf = (replicaSet: KubeObject | undefined): number => (replicaSet === undefined ? 0 : (replicaSet['spec'].replicas ?? 1));
 const availableOf = (replicaSet: KubeObject): number => replicaSet['status']?.availableReplicas ?? 0;
 const ownerUid = (object: KubeObject): string | undefined => object.metadata.ownerReferences?.find(({ controller }) => controller === true)?.uid;
 
+/** A number, or a percentage of the replicas. */
+function shareOf(value: Json, replicas: number, round: (share: number) => number): number {
+  return typeof value === 'string' ? round((Number.parseInt(value, 10) * replicas) / 100) : value;
+}
+
+function boundsOf({ strategy = {} }: Json, replicas: number): { surge: number; unavailable: number } {
+  if (strategy.type === 'Recreate') return { surge: 0, unavailable: replicas };
+  const surge = shareOf(strategy.rollingUpdate?.maxSurge ?? '25%', replicas, Math.ceil);
+  const unavailable = shareOf(strategy.rollingUpdate?.maxUnavailable ?? '25%', replicas, Math.floor);
+  return { surge, unavailable: surge === 0 && unavailable === 0 ? 1 : unavailable };
+}
+
 function versionOf(deployment: KubeObject): Version {
   const { spec, metadata } = deployment;
   const replicas: number = spec.replicas ?? 1;
-  const { maxSurge, maxUnavailable } = rollingBounds(deployment);
-  return { generation: metadata.generation ?? 1, replicas, most: replicas + maxSurge, least: replicas - maxUnavailable, bounded: spec.strategy?.type !== 'Recreate' && spec.paused !== true && metadata.deletionTimestamp === undefined };
+  const { surge, unavailable } = boundsOf(spec, replicas);
+  const recreate = spec.strategy?.type === 'Recreate';
+  return { generation: metadata.generation ?? 1, replicas, recreate, most: replicas + surge, least: replicas - unavailable, bounded: !recreate && spec.paused !== true && metadata.deletionTimestamp === undefined };
 }
 
 /** Sizes of a Deployment's ReplicaSets before this commit do not fit its replicas: it is being scaled. */
@@ -64,6 +81,7 @@ export function rolloutBounds(): Checker {
     if (now > before) {
       const most = Math.max(...known.map((version) => version.most));
       if (total > most) world.report(name, `${who} grew from ${before} to ${now}: the ReplicaSets ask for ${total} Pods together, ${most} are allowed`);
+      if (known.every(({ recreate }) => recreate)) judgeRecreate(who, replicaSet, all, world);
       return;
     }
     if (now >= Math.min(...seenCounts(replicaSet.metadata.uid, world))) return;
@@ -72,16 +90,57 @@ export function rolloutBounds(): Checker {
     if (!may) world.report(name, `${who} shrank from ${before} to ${now}: at best ${left} Pods are left available, ${Math.min(...known.map(({ least }) => least))} are wanted`);
   };
 
+  const judgeRecreate = (who: string, replicaSet: KubeObject, all: readonly KubeObject[], world: World): void => {
+    for (const other of all) {
+      if (other.metadata.uid === replicaSet.metadata.uid || other['spec'].template.metadata?.labels?.['pod-template-hash'] === replicaSet['spec'].template.metadata?.labels?.['pod-template-hash']) continue;
+      const left = world.ownedBy(other.metadata.uid!).filter((pod) => pod.kind === 'Pod' && !isPodTerminal(pod) && Date.parse(pod.metadata.creationTimestamp!) < world.knownMs('controllers'));
+      if (left.length > 0) world.report(name, `${who} grew while Pod ${left[0]!.metadata.name} of ${other.metadata.name} had not ended: its Deployment recreates`);
+    }
+  };
+
+  /** By UID of the ReplicaSet: creations that nobody answered, or that may arrive twice. */
+  const unanswered = new Map<string, number>();
+  /** By UID of the ReplicaSet: the sizes that its controller may act by, until when. */
+  const sizes = new Map<string, { size: number; untilMs: number }[]>();
+  const noteSize = (replicaSet: KubeObject, atMs: number, world: World): void => {
+    const uid = replicaSet.metadata.uid!;
+    const held = (sizes.get(uid) ?? []).filter(({ untilMs }) => untilMs >= world.knownMs('controllers'));
+    const last = held.at(-1);
+    if (last?.size === sizeOf(replicaSet)) return;
+    if (last !== undefined) last.untilMs = atMs;
+    sizes.set(uid, [...held, { size: sizeOf(replicaSet), untilMs: Infinity }]);
+  };
+  const judgePod = (pod: KubeObject, world: World): void => {
+    const uid = ownerUid(pod);
+    const known = sizes.get(uid ?? '');
+    if (known === undefined) return;
+    const most = Math.max(...known.map(({ size }) => size)) + (unanswered.get(uid!) ?? 0);
+    const active = world.ownedBy(uid!).filter((other) => other.kind === 'Pod' && isPodActive(other)).length;
+    if (active > most) world.report(name, `Pod ${pod.metadata.name} is one of ${active}, its ReplicaSet was asked for ${most}`);
+  };
+
+  const allowOneMore = ({ method, body, path }: TransportRequest): void => {
+    const uid = method === 'POST' && path.endsWith('/pods') ? ownerUid(body as KubeObject) : undefined;
+    if (uid !== undefined) unanswered.set(uid, (unanswered.get(uid) ?? 0) + 1);
+  };
+
   return {
     name,
+    onRequest(part, request, world) { if (world.cluster.networks[part].faults.duplication > 0) allowOneMore(request); },
+    onFailure(_part, request) { allowOneMore(request); },
     onCommit(commit, world) {
       const { object, previous, key } = commit;
       if (key.startsWith('/registry/apps/deployments/')) {
         if (object === undefined) versions.delete(previous?.metadata.uid ?? '');
         else noteDeployment(object);
       }
+      if (key.startsWith('/registry/pods/') && previous === undefined && object !== undefined) judgePod(object, world);
       if (!key.startsWith('/registry/apps/replicasets/')) return;
-      if (object === undefined) { counts.delete(previous?.metadata.uid ?? ''); return; }
+      if (object === undefined) {
+        for (const map of [counts, sizes, unanswered]) map.delete(previous?.metadata.uid ?? '');
+        return;
+      }
+      noteSize(object, commit.atMs, world);
       const uid = object.metadata.uid!;
       const owner = ownerUid(object);
       if (owner !== undefined) judge(commit, object, owner, world);
