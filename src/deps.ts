@@ -23,7 +23,7 @@ export const deps: Readonly<Record<string, FolderRule>> = {
   network: { folders: ['base', 'os', 'observe', 'net', 'client'], packages: ['dns-packet'], builtins: ['node:dgram', 'node:net', 'node:path', 'node:crypto', 'node:fs', 'node:fs/promises'] },
   scheduler: { folders: ['base', 'os', 'observe', 'client'], packages: [], builtins: [] },
   controllers: { folders: ['base', 'os', 'observe', 'client'], packages: ['croner'], builtins: ['node:crypto'] },
-  sim: { folders: ['base', 'os', 'observe', 'store', 'schema', 'apiserver', 'client', 'scheduler', 'controllers', 'kubelet'], packages: ['js-yaml'], builtins: ['*'] },
+  sim: { folders: ['base', 'os', 'observe', 'store', 'schema', 'apiserver', 'client', 'scheduler', 'controllers', 'engine', 'kubelet'], packages: ['js-yaml'], builtins: ['*'] },
   platform: { folders: ['*'], packages: ['js-yaml'], builtins: ['*'] },
   cli: { folders: ['*'], packages: ['commander', 'js-yaml', 'ws'], builtins: ['*'] },
 };

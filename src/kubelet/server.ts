@@ -6,29 +6,21 @@ import { createServer, type Server } from 'node:https';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TLSSocket } from 'node:tls';
 import { PassThrough, type Duplex } from 'node:stream';
-import type { Json, KubeObject } from '#base/objects.ts';
 import { ApiError, toApiError } from '#base/errors.ts';
-import type { ContainerStatus, Engine, LogLine } from '#engine/engine.ts';
+import type { LogLine } from '#engine/engine.ts';
 import type { Clock } from '#os/clock.ts';
 import type { Logger } from '#observe/log.ts';
-import type { Kubelet } from './kubelet.ts';
-import { labelContainerName, labelPodUid, labelRestartCount } from './names.ts';
 import { acceptPortForward } from './port-forward.ts';
 import { acceptRemoteCommand, exitStatus, failureStatus, success } from './remote-command.ts';
+import { findPod, loggedContainer, runningContainer, type Served } from './serving.ts';
 import { resourceMetrics, statsSummary, type NodeUsage } from './stats.ts';
 
-export interface KubeletServerOptions {
-  kubelet: Kubelet; engine: Engine; clock: Clock; log: Logger; nodeName: string;
+export interface KubeletServerOptions extends Served {
+  clock: Clock; log: Logger; nodeName: string;
   certificate: string; key: string; ca: string;
   /** Subjects that may call: common names or organisations of client certificates. */
   allowed: { commonNames: string[]; organizations: string[] };
   nodeUsage(): Promise<NodeUsage>;
-}
-
-/** Attempts of a container, newest first. */
-export function attemptsOf(engine: Engine, podUid: string, container: string): ContainerStatus[] {
-  return engine.containers.list({ owner: 'kubelet', labels: { [labelPodUid]: podUid, [labelContainerName]: container } })
-    .sort((a, b) => Number(b.labels[labelRestartCount]) - Number(a.labels[labelRestartCount]) || b.createdAtMs - a.createdAtMs);
 }
 
 function mayCall(request: IncomingMessage, options: KubeletServerOptions): boolean {
@@ -37,19 +29,6 @@ function mayCall(request: IncomingMessage, options: KubeletServerOptions): boole
   const subject = socket.getPeerCertificate().subject as { CN?: string; O?: string | string[] } | undefined;
   const organizations = subject?.O === undefined ? [] : [subject.O].flat();
   return options.allowed.commonNames.includes(subject?.CN ?? '') || organizations.some((name) => options.allowed.organizations.includes(name));
-}
-
-function findPod(options: KubeletServerOptions, namespace: string, name: string): KubeObject {
-  const pod = options.kubelet.podByName(namespace, name);
-  if (pod === undefined) throw new ApiError('NotFound', `pod does not exist`);
-  return pod;
-}
-
-function runningContainer(options: KubeletServerOptions, namespace: string, podName: string, container: string): ContainerStatus {
-  const pod = findPod(options, namespace, podName);
-  const attempt = attemptsOf(options.engine, pod.metadata.uid!, container).find((status) => status.state === 'running');
-  if (attempt === undefined) throw new ApiError('NotFound', `container not found ("${container}")`);
-  return attempt;
 }
 
 export async function startKubeletServer(options: KubeletServerOptions, host: string, port: number): Promise<Server> {
@@ -93,17 +72,7 @@ function formatLine(line: LogLine, timestamps: boolean): Uint8Array {
 }
 
 async function sendLogs(options: KubeletServerOptions, response: ServerResponse, namespace: string, podName: string, container: string, query: URLSearchParams): Promise<void> {
-  const pod = findPod(options, namespace, podName);
-  if (![...(pod.spec.containers ?? []), ...(pod.spec.initContainers ?? []), ...(pod.spec.ephemeralContainers ?? [])].some((entry: Json) => entry.name === container)) throw new ApiError('BadRequest', `container ${container} is not valid for pod ${podName}`);
-  const attempts = attemptsOf(options.engine, pod.metadata.uid!, container).filter((status) => status.state !== 'created');
-  const previous = query.get('previous') === 'true';
-  const attempt = attempts[previous ? 1 : 0];
-  if (attempt === undefined) {
-    const statuses: Json[] = [...(pod.status?.containerStatuses ?? []), ...(pod.status?.initContainerStatuses ?? [])];
-    const waiting = statuses.find((status) => status.name === container)?.state?.waiting;
-    if (previous) throw new ApiError('BadRequest', `previous terminated container "${container}" in pod "${podName}" not found`);
-    throw new ApiError('BadRequest', `container "${container}" in pod "${podName}" is waiting to start: ${waiting?.message ? waiting.reason === 'ErrImagePull' || waiting.reason === 'ImagePullBackOff' ? 'trying and failing to pull image' : waiting.reason : waiting?.reason ?? 'ContainerCreating'}`);
-  }
+  const attempt = loggedContainer(options, namespace, podName, container, query.get('previous') === 'true');
   const number = (name: string): number | undefined => (query.get(name) === null ? undefined : Number(query.get(name)));
   const sinceSeconds = number('sinceSeconds');
   const sinceTime = query.get('sinceTime');

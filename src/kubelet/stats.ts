@@ -3,13 +3,13 @@
  * CPU rates come from two readings of the kernel's counters; between requests nothing is read.
  */
 import type { Json } from '#base/objects.ts';
-import type { ContainerStats, ContainerStatus, Engine } from '#engine/engine.ts';
+import type { ContainerStats, ContainerStatus } from '#engine/engine.ts';
 import type { Clock } from '#os/clock.ts';
-import type { Kubelet } from './kubelet.ts';
 import { labelContainerName, labelPodName, labelPodNamespace, labelPodUid } from './names.ts';
+import type { Served } from './serving.ts';
 
 export interface NodeUsage { cpuNanoseconds: number; memoryWorkingSetBytes: number; memoryAvailableBytes: number; readAtMs: number; bootedAtMs: number }
-export interface StatsOptions { kubelet: Kubelet; engine: Engine; clock: Clock; nodeName: string; nodeUsage(): Promise<NodeUsage> }
+export interface StatsOptions extends Served { clock: Clock; nodeName: string; nodeUsage(): Promise<NodeUsage> }
 
 interface Reading { atMs: number; cpuNanoseconds: number }
 const readings = new WeakMap<object, Map<string, Reading[]>>();

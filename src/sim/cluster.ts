@@ -31,7 +31,8 @@ import { historyTransactionsMax, runUntilMsMax, timersPerInstantMax, watchSecond
 import { type Listening, type ListenOptions, listenCluster } from './listen.ts';
 import { metricsOf } from './metrics.ts';
 import { SimNodes } from './nodes.ts';
-import { type ExecResult, type ScriptRule, Scripts } from './pod-script.ts';
+import { type ExecAnswer, type ExecOptions, execCommand, type LogsOptions, readLogs } from './in-process.ts';
+import { type ScriptRule, Scripts } from './pod-script.ts';
 import type { NodeOptions, NodeSnapshot } from './sim-node.ts';
 
 export interface ClusterOptions {
@@ -310,21 +311,11 @@ export class Cluster implements AsyncDisposable {
   /** Real HTTPS with a kubeconfig, for kubectl and for operators. Dispose it before the cluster. */
   listen(options?: ListenOptions): Promise<Listening> { return listenCluster(this, options); }
 
-  /** What a Pod's container has logged. */
-  logs(namespace: string, name: string, container?: string): string[] {
-    const pod = this.nodes.find(`${namespace}/${name}`);
-    if (pod === undefined) throw new Error(`no Pod ${namespace}/${name} runs on a node`);
-    return pod.logs.get(container ?? pod.pod['spec'].containers[0].name) ?? [];
-  }
+  /** What the newest run of a container has logged, or with `previous` the one before it: lines as `kubectl logs` prints them. Throws what kubectl says where there is nothing. */
+  logs(namespace: string, name: string, container?: string, options: LogsOptions = {}): string[] { return readLogs(this, namespace, name, container, options); }
 
-  /** Runs a command in a Pod by its script. */
-  exec(namespace: string, name: string, command: readonly string[], container?: string): ExecResult {
-    const pod = this.nodes.find(`${namespace}/${name}`);
-    const target = container ?? (pod?.pod['spec'].containers[0].name as string | undefined);
-    if (pod === undefined || target === undefined || !pod.runningContainers().includes(target)) throw new Error(`container not running: ${namespace}/${name}`);
-    const context = pod.context(target);
-    return this.scripts.of(context).exec?.(command, context) ?? { exitCode: 127, stderr: `exec: ${JSON.stringify(command[0] ?? '')}: executable file not found in $PATH` };
-  }
+  /** Runs a command in a container by its script, as `kubectl exec` does; a script that waits needs time to pass meanwhile. */
+  exec(namespace: string, name: string, command: readonly string[], container?: string, options: ExecOptions = {}): Promise<ExecAnswer> { return execCommand(this, namespace, name, command, container, options); }
 
   /** Kills controllers and scheduler where they stand; new ones start after `downtime`, in the course of virtual time. */
   async restartControllers(downtime: Duration = 0): Promise<void> {

@@ -1,15 +1,13 @@
 /**
  * Real HTTPS for a simulated cluster: kubectl and operators work against it. Time follows the wall (or a multiple of it), or stands still
- * but for `advance`. Logs of simulated Pods are answered by a kubelet's endpoint that all nodes share.
+ * but for `advance`. Each node's kubelet answers too (`kubelet-servers.ts`): logs, exec, attach, port-forward.
  */
-import { createServer, type Server } from 'node:https';
-import type { AddressInfo } from 'node:net';
 import { serveHttp } from '#apiserver/http.ts';
 import { issueCertificate } from '#base/x509.ts';
-import { kinds } from '#client/kinds.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import type { Timer } from '#os/clock.ts';
 import type { Cluster } from './cluster.ts';
+import { kubeletClientName, KubeletServers } from './kubelet-servers.ts';
 
 export interface ListenOptions {
   port?: number;
@@ -27,22 +25,6 @@ function kubeconfigText(url: string, ca: string, certificate: string, key: strin
     'apiVersion: v1', 'kind: Config', 'current-context: sim', 'clusters:', '- name: sim', '  cluster:', `    server: ${url}`, `    certificate-authority-data: ${data(ca)}`,
     'users:', '- name: sim', '  user:', `    client-certificate-data: ${data(certificate)}`, `    client-key-data: ${data(key)}`, 'contexts:', '- name: sim', '  context: {cluster: sim, user: sim}', '',
   ].join('\n');
-}
-
-/** Answers `/containerLogs/NAMESPACE/POD/CONTAINER`. */
-async function serveKubelet(cluster: Cluster, key: string, certificate: string, ca: string): Promise<Server> {
-  const server = createServer({ key, cert: certificate, ca, requestCert: true, rejectUnauthorized: true }, (request, response) => {
-    const parts = new URL(request.url ?? '/', 'https://node').pathname.split('/').filter((part) => part !== '');
-    if (parts[0] !== 'containerLogs' || parts.length < 4) { response.writeHead(501).end('not simulated\n'); return; }
-    try {
-      const lines = cluster.logs(parts[1]!, parts[2]!, parts[3]);
-      response.writeHead(200, { 'content-type': 'text/plain' }).end(lines.map((line) => `${line}\n`).join(''));
-    } catch (error) {
-      response.writeHead(404).end(error instanceof Error ? error.message : String(error));
-    }
-  });
-  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve); });
-  return server;
 }
 
 /** Makes virtual time follow real time. */
@@ -70,15 +52,9 @@ export async function listenCluster(cluster: Cluster, { port = 0, time = 'still'
   const { ca } = cluster.keys;
   const addresses = { dnsNames: ['localhost', 'kubernetes.default.svc'], ipAddresses: ['127.0.0.1'] };
   const serving = issueCertificate({ commonName: 'kube-apiserver', server: true, ...addresses }, ca, realRandom, realClock);
-  const kubelet = issueCertificate({ commonName: 'system:node:sim', organizations: ['system:nodes'], server: true, ...addresses }, ca, realRandom, realClock);
-  const kubeletClient = issueCertificate({ commonName: 'kube-apiserver-kubelet-client', client: true }, ca, realRandom, realClock);
+  const kubeletClient = issueCertificate({ commonName: kubeletClientName, client: true }, ca, realRandom, realClock);
   const admin = issueCertificate({ commonName: 'admin', organizations: ['system:masters'], client: true }, ca, realRandom, realClock);
-  const nodeServer = await serveKubelet(cluster, kubelet.keyPem, kubelet.certificatePem, ca.certificatePem);
-  stack.defer(() => new Promise<void>((resolve) => { nodeServer.closeAllConnections(); nodeServer.close(() => resolve()); }));
-  const kubeletPort = (nodeServer.address() as AddressInfo).port;
-  for (const name of cluster.nodes.names()) {
-    await cluster.client.patch(kinds.Node, name, undefined, 'merge', { status: { addresses: [{ type: 'InternalIP', address: '127.0.0.1' }, { type: 'Hostname', address: name }], daemonEndpoints: { kubeletEndpoint: { Port: kubeletPort } } } }, { subresource: 'status' });
-  }
+  await stack.use(new KubeletServers(cluster, ca)).start();
   const server = stack.use(await serveHttp({ api: cluster.api, serving, clientCa: ca.certificatePem, kubeletClient, host: '127.0.0.1', port }));
   if (time !== 'still') {
     const follower = followWall(cluster, time === 'wall' ? 1 : time);

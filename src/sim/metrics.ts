@@ -2,8 +2,12 @@
 import { timestamp } from '#base/timestamp.ts';
 import type { MetricsProvider, NodeUsage, PodUsage } from '#apiserver/context.ts';
 import type { SimNodes } from './nodes.ts';
+import type { ContainerContext, PodScript } from './pod-script.ts';
 
 const idleCpu = 1;
+
+/** What a container uses of processors now, in billionths of one. */
+export function cpuNanoCoresOf(script: PodScript, context: ContainerContext): number { return Math.round((script.cpu?.(context) ?? idleCpu) * 1e6); }
 
 export function metricsOf(nodes: () => SimNodes, now: () => number): MetricsProvider {
   const usageOfPods = (namespace: string | undefined): (PodUsage & { node: string })[] => {
@@ -13,8 +17,7 @@ export function metricsOf(nodes: () => SimNodes, now: () => number): MetricsProv
       if (namespace !== undefined && metadata.namespace !== namespace) continue;
       const containers = pod.runningContainers().map((name) => {
         const context = pod.context(name);
-        const script = nodes().deps.scripts.of(context);
-        return { name, cpuNanoCores: Math.round((script.cpu?.(context) ?? idleCpu) * 1e6), memoryBytes: Math.round(pod.memoryBytes(name)) };
+        return { name, cpuNanoCores: cpuNanoCoresOf(nodes().deps.scripts.of(context), context), memoryBytes: Math.round(pod.memoryBytes(name)) };
       });
       if (containers.length > 0) usages.push({ node, name: metadata.name!, namespace: metadata.namespace!, timestamp: timestamp(now()), windowSeconds: 15, ...(metadata.labels === undefined ? {} : { labels: metadata.labels }), containers });
     }

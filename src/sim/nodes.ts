@@ -17,6 +17,7 @@ export class SimNodes implements AsyncDisposable, Heartbeats, Fleet {
   readonly #nodes = new Map<string, SimNode>();
   isStopped = false;
   #isQuiet: boolean;
+  readonly #reachListeners = new Set<(node: string) => void>();
   #heard: ((node: string, agoMs: number) => void) | undefined;
 
   constructor(deps: NodeDependencies) {
@@ -63,11 +64,18 @@ export class SimNodes implements AsyncDisposable, Heartbeats, Fleet {
   names(): string[] { return [...this.#nodes.keys()]; }
   get(name: string): SimNodeState | undefined { return this.#nodes.get(name); }
   /** Power off and on. */
-  kill(name: string): void { this.#of(name).down(); }
-  boot(name: string): void { this.#of(name).up(); }
+  kill(name: string): void { this.#of(name).down(); this.#tellReach(name); }
+  boot(name: string): void { this.#of(name).up(); this.#tellReach(name); }
   /** Cuts a node off from the API server and joins it again; its containers go on. */
-  partition(name: string): void { this.#of(name).cut(); }
-  heal(name: string): void { this.#of(name).heal(); }
+  partition(name: string): void { this.#of(name).cut(); this.#tellReach(name); }
+  heal(name: string): void { this.#of(name).heal(); this.#tellReach(name); }
+  /** Calls back when a node may have come within reach of the API server, or out of it; until the answer is called. */
+  onReach(listener: (node: string) => void): () => void {
+    this.#reachListeners.add(listener);
+    return () => { this.#reachListeners.delete(listener); };
+  }
+  #tellReach(node: string): void { for (const listener of this.#reachListeners) listener(node); }
+  isReachable(name: string): boolean { const node = this.#nodes.get(name); return node !== undefined && node.isUp && node.isConnected; }
   /** A running container of a Pod dies with this code. */
   crashPod(namespace: string, name: string, exitCode = 1): void { this.find(`${namespace}/${name}`)?.crash(exitCode); }
   /** The node's clock is off by this many milliseconds from now on, behind when negative (0: right again): its Leases and the times it reports are. */

@@ -5,12 +5,12 @@ import { terminationLogBytesMax, terminationLogLinesMax } from '#kubelet/limits.
 import { isSidecar } from '#kubelet/plan.ts';
 import { amount } from '#kubelet/qos.ts';
 import type { Clock, Random } from '#os/clock.ts';
-import { idleMemoryBytes, logLinesMax } from './limits.ts';
+import { ContainerLog, logStart, printedBytes } from './container-log.ts';
+import { idleMemoryBytes } from './limits.ts';
 import type { ContainerContext, ResolvedScript, Scripts } from './pod-script.ts';
-import type { SimRuntime } from './sim-runtime.ts';
+import type { SimAttempt, SimRuntime } from './sim-runtime.ts';
 
 export class PodContainers {
-  readonly logs = new Map<string, string[]>();
   readonly #pod: () => KubeObject;
   readonly #deps: { clock: Clock; random: Random; scripts: Scripts; recorder: EventRecorder | undefined };
   readonly #runtime: SimRuntime;
@@ -61,14 +61,20 @@ export class PodContainers {
     return this.all().filter(({ name }) => running.has(name)).map(({ name, resources }) => ({ name, usage: this.memoryBytes(name), request: amount(resources?.requests?.memory) ?? 0 }));
   }
 
-  /** Adds what a run that has just started logs. */
-  log(name: string, { script }: ResolvedScript): void {
-    const lines = typeof script.logs === 'function' ? script.logs(this.context(name)) : (script.logs ?? []);
-    if (lines.length > 0) this.logs.set(name, [...(this.logs.get(name) ?? []), ...lines].slice(-logLinesMax));
+  /** What a run has logged. That of a run taken over from its status is made anew from its script. */
+  logOf(attempt: SimAttempt): ContainerLog {
+    if (attempt.log !== undefined) return attempt.log;
+    const beganMs = attempt.beganMs === 0 ? attempt.startedAtMs : attempt.beganMs;
+    const context = { ...this.context(attempt.name), attempt: attempt.restartCount, nowMs: beganMs };
+    const { logs = [] } = attempt.script?.script ?? this.#deps.scripts.of(context);
+    attempt.log = new ContainerLog(typeof logs === 'function' ? logs(context) : logs, beganMs, attempt.startedAtMs - beganMs);
+    if (attempt.state !== 'running') attempt.log.end(attempt.finishedAtMs - attempt.log.skewMs);
+    return attempt.log;
   }
 
   /** The end of its log, as a termination message under `FallbackToLogsOnError`. */
-  lastWords(name: string): string {
-    return (this.logs.get(name) ?? []).slice(-terminationLogLinesMax).map((line) => `${line}\n`).join('').slice(-terminationLogBytesMax);
+  lastWords(attempt: SimAttempt): string {
+    const { lines } = this.logOf(attempt).read(logStart, this.#deps.clock.now());
+    return lines.slice(-terminationLogLinesMax).map(printedBytes).join('').slice(-terminationLogBytesMax);
   }
 }

@@ -2,15 +2,32 @@
  * What a simulated Pod does. Scripts are chosen by label selector or by a function; what they do not say happens as a small
  * healthy server would: pulled and started within a moment, ready at once, running until it is told to stop.
  */
+import type { Readable, Writable } from 'node:stream';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { matchesLabels, parseLabelSelector } from '#base/selectors.ts';
 import { amount } from '#kubelet/qos.ts';
 import type { Random } from '#os/clock.ts';
+import type { LogEntry } from './container-log.ts';
 import { type Duration, durationMs } from './duration.ts';
+import type { PortScript } from './pod-ports.ts';
 
 export interface ContainerContext { pod: KubeObject; container: string; /** Starts at 0; grows with each restart. */ attempt: number; nowMs: number; random: Random }
 
-export interface ExecResult { stdout?: string; stderr?: string; exitCode?: number }
+export interface ExecResult { stdout?: string | Uint8Array; stderr?: string | Uint8Array; /** 0 when absent. */ exitCode?: number }
+
+/** A command that runs in a container, and its client. */
+export interface ExecContext extends ContainerContext {
+  tty: boolean;
+  /** What the client sends, as bytes; it has ended from the start where nothing is sent. With a terminal it comes line by line. */
+  stdin: Readable;
+  /** For what shall be shown at once; what the answer says comes after it. */
+  stdout: Writable;
+  stderr: Writable;
+  /** Aborts when the client leaves, the container ends or, on a terminal, Ctrl-C is typed. */
+  signal: AbortSignal;
+  /** Resolves when so much virtual time has passed; rejects when `signal` aborts. */
+  sleep(duration: Duration): Promise<void>;
+}
 
 export interface PodScript {
   /** From the node's acceptance to the first container's start, an ordinary image pull included; 200 to 500 ms when absent. */
@@ -50,9 +67,17 @@ export interface PodScript {
   /** Usage for metrics.k8s.io: CPU in thousandths of a core, memory in bytes. */
   cpu?(context: ContainerContext): number;
   memory?(context: ContainerContext): number;
-  logs?: readonly string[] | ((context: ContainerContext) => readonly string[]);
-  exec?(command: readonly string[], context: ContainerContext): ExecResult;
+  /** What it prints: at its start, or at times counted from it (`{ text, after, every, stream }`). A function is called once for each start. */
+  logs?: ScriptedLogs | ((context: ContainerContext) => ScriptedLogs);
+  /** What a command says; undefined when there is no such program. */
+  exec?(command: readonly string[], context: ExecContext): ExecResult | undefined | Promise<ExecResult | undefined>;
+  /** What it prints when this is typed to it (`attach --stdin`; the container must have `stdin: true`); an empty text is the end of a `stdinOnce` input. */
+  input?(text: string, context: ContainerContext): string | undefined;
+  /** What answers on its ports, for `port-forward`. */
+  ports?: Readonly<Record<number, PortScript>>;
 }
+
+export type ScriptedLogs = readonly (string | LogEntry)[];
 
 /** A function may decide per container run, so that a second start behaves unlike the first. */
 export type ScriptSource = PodScript | ((context: ContainerContext) => PodScript | undefined);

@@ -45,7 +45,7 @@ const noPressure: Pressure = Object.freeze({ disk: false, memory: false });
 /** What a copy of a node starts from: its options and the faults it is under. */
 export interface NodeSnapshot extends NodeOptions { isDown?: boolean; isCut?: boolean; starved?: readonly Starved[]; pressure?: Pressure }
 
-export interface SimNodeState { readonly name: string; readonly isUp: boolean; readonly isConnected: boolean; readonly pods: readonly string[]; /** What it is short of, as its conditions say. */ readonly pressure: Pressure }
+export interface SimNodeState { readonly name: string; readonly isUp: boolean; readonly isConnected: boolean; readonly pods: readonly string[]; /** What it is short of, as its conditions say. */ readonly pressure: Pressure; /** By `namespace/name`. */ readonly running: ReadonlyMap<string, SimPod>; readonly skewMs: number; readonly memoryBytes: number }
 
 export interface NodeDependencies { client: Client; clock: Clock; random: Random; log: Logger; scripts: Scripts; informers: InformerFactory; /** Events of kubelets; off for scale runs. */ events: boolean; /** Leases are written always, not only when something is wrong. */ writesLeases: boolean }
 
@@ -114,6 +114,7 @@ export class SimNode implements SimNodeState {
   }
 
   get pods(): readonly string[] { return [...this.running.keys()]; }
+  get memoryBytes(): number { return this.#allocatable.get('memory')!; }
   get pressure(): Pressure { return this.#pressure.conditions; }
   get #acts(): boolean { return this.isUp && this.isConnected && !this.#fleet.isStopped; }
   #now(): number { return this.#fleet.deps.clock.now() + this.skewMs; }

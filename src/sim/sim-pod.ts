@@ -11,6 +11,7 @@ import type { Json, KubeObject } from '#base/objects.ts';
 import { type PodDemand, podDemandOf } from '#kubelet/admit.ts';
 import { addEphemeral, isSidecar, memoryFromStatus, memoryOf, type Memory, newBackOffs, planPod, type PodPlan } from '#kubelet/plan.ts';
 import { backOffMessage, podStatus, type Refusal, unmetGates } from '#kubelet/status.ts';
+import type { ContainerLog } from './container-log.ts';
 import { ContainerProbes } from './container-probes.ts';
 import { ContainerStarter } from './container-starter.ts';
 import { durationMs } from './duration.ts';
@@ -99,7 +100,8 @@ export class SimPod {
   /** Memory that a running container uses, in bytes. */
   memoryBytes(container: string): number { return this.#containers.memoryBytes(container); }
   memoryUse(): { name: string; usage: number; request: number }[] { return this.#containers.memoryUse(); }
-  get logs(): ReadonlyMap<string, string[]> { return this.#containers.logs; }
+  get attempts(): ReadonlyMap<string, readonly SimAttempt[]> { return this.#runtime.attempts; }
+  logOf(attempt: SimAttempt): ContainerLog { return this.#containers.logOf(attempt); }
 
   status(): Json {
     const refused = this.#failed;
@@ -174,6 +176,7 @@ export class SimPod {
   /** The node went down: nothing happens any more. */
   suspend(): void {
     this.#suspended = true;
+    this.#runtime.silence();
     this.#abandon();
   }
 
@@ -195,6 +198,7 @@ export class SimPod {
 
   dispose(): void {
     this.#ended = true;
+    this.#runtime.silence();
     this.#abandon();
   }
 
@@ -254,7 +258,7 @@ export class SimPod {
     if (how === 'starved') { this.#host.starved(); return; }
     if (how === 'unhealthy') { this.#probes.kill(attempt); return; }
     const container = this.#containers.named(attempt.name);
-    if (container?.terminationMessagePolicy === 'FallbackToLogsOnError' && attempt.message === '' && attempt.exitCode !== 0) attempt.message = this.#containers.lastWords(attempt.name);
+    if (container?.terminationMessagePolicy === 'FallbackToLogsOnError' && attempt.message === '' && attempt.exitCode !== 0) attempt.message = this.#containers.lastWords(attempt);
     this.#probes.end(attempt);
     memoryOf(this.#memory, attempt.name).notBeforeMs = this.#host.clock.monotonic() + endSeenMs;
     this.#host.changed(this);
@@ -270,7 +274,7 @@ export class SimPod {
     const attempt = this.#runtime.start(container, this.#host.random.uuid(), restartCount, this.#host.images.idOf(container.image), isPlainInit, script);
     this.#containers.event('Normal', 'Created', 'Container created', container.name);
     this.#containers.event('Normal', 'Started', 'Container started', container.name);
-    this.#containers.log(container.name, script);
+    this.#containers.logOf(attempt);
     if (!isPlainInit) this.#probes.look(attempt);
   }
 

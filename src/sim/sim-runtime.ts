@@ -8,6 +8,7 @@ import type { Json, KubeObject } from '#base/objects.ts';
 import type { Attempt } from '#kubelet/plan.ts';
 import { runtimeName } from '#kubelet/names.ts';
 import type { Clock } from '#os/clock.ts';
+import type { ContainerLog } from './container-log.ts';
 import { durationMs } from './duration.ts';
 import { signalGraceMinMs, stopMsDefault } from './limits.ts';
 import type { ResolvedScript } from './pod-script.ts';
@@ -23,6 +24,8 @@ export interface SimAttempt extends Attempt {
   script: ResolvedScript | undefined;
   probes: ProbeTimes | undefined;
   stopping: Stopping | undefined;
+  /** Made at its start, or when somebody asks (`PodContainers.logOf`). */
+  log?: ContainerLog;
 }
 
 export type Ending = 'exit' | 'oom' | 'starved' | 'unhealthy';
@@ -129,6 +132,7 @@ export class SimRuntime {
     if (attempt.state !== 'running') return;
     this.timers.cancel(`end ${attempt.name}`);
     Object.assign(attempt, { state: 'exited', exitCode, message, finishedAtMs: this.#host.now() });
+    attempt.log?.end(this.#host.clock.now());
     this.#host.onEnding(attempt, how);
   }
 
@@ -150,6 +154,9 @@ export class SimRuntime {
     const { naturalMs, exitCode, dueMs: killMs } = attempt.stopping;
     this.timers.set(`end ${attempt.name}`, Math.min(naturalMs, killMs) - nowMs, () => this.exit(attempt, naturalMs <= killMs ? exitCode : 137));
   }
+
+  /** What runs will not go on: nothing is logged any more, and whoever speaks to it is cut off. */
+  silence(): void { for (const attempt of this.running()) attempt.log?.end(this.#host.clock.now()); }
 
   /** The machine went down and came back: what ran is gone. */
   lose(): void {
