@@ -10,6 +10,10 @@ export class KeyTree<T> {
   #leaves: Leaf<T>[] = [];
   #owner = {};
   size = 0;
+  /** Where the last key that was looked for is, or would be: a transaction asks for the same one several times. */
+  #last: string | undefined;
+  #lastLeaf = 0;
+  #lastAt = 0;
 
   clone(): KeyTree<T> {
     const copy = new KeyTree<T>();
@@ -41,11 +45,18 @@ export class KeyTree<T> {
     return low;
   }
 
+  #locate(key: string): void {
+    if (key === this.#last) return;
+    this.#lastLeaf = this.#leafIndex(key);
+    this.#lastAt = this.#position(this.#leaves[this.#lastLeaf]!, key);
+    this.#last = key;
+  }
+
   get(key: string): T | undefined {
     if (this.#leaves.length === 0) return undefined;
-    const leaf = this.#leaves[this.#leafIndex(key)]!;
-    const at = this.#position(leaf, key);
-    return leaf.keys[at] === key ? leaf.values[at] : undefined;
+    this.#locate(key);
+    const leaf = this.#leaves[this.#lastLeaf]!;
+    return leaf.keys[this.#lastAt] === key ? leaf.values[this.#lastAt] : undefined;
   }
 
   #writable(index: number): Leaf<T> {
@@ -56,14 +67,16 @@ export class KeyTree<T> {
 
   set(key: string, value: T): void {
     if (this.#leaves.length === 0) this.#leaves.push({ keys: [], values: [], owner: this.#owner });
-    const index = this.#leafIndex(key);
+    this.#locate(key);
+    const index = this.#lastLeaf;
+    const at = this.#lastAt;
     const leaf = this.#writable(index);
-    const at = this.#position(leaf, key);
     if (leaf.keys[at] === key) { leaf.values[at] = value; return; }
     leaf.keys.splice(at, 0, key);
     leaf.values.splice(at, 0, value);
     this.size++;
     if (leaf.keys.length <= treeLeafKeysMax) return;
+    this.#last = undefined;
     // keys mostly arrive in order: split near the end there, in the middle otherwise
     const cut = at === leaf.keys.length - 1 ? treeLeafKeysMax - 8 : leaf.keys.length >> 1;
     this.#leaves.splice(index + 1, 0, { keys: leaf.keys.splice(cut), values: leaf.values.splice(cut), owner: this.#owner });
@@ -71,10 +84,11 @@ export class KeyTree<T> {
 
   delete(key: string): void {
     if (this.#leaves.length === 0) return;
-    const index = this.#leafIndex(key);
-    const found = this.#leaves[index]!;
-    const at = this.#position(found, key);
-    if (found.keys[at] !== key) return;
+    this.#locate(key);
+    const index = this.#lastLeaf;
+    const at = this.#lastAt;
+    if (this.#leaves[index]!.keys[at] !== key) return;
+    this.#last = undefined;
     const leaf = this.#writable(index);
     leaf.keys.splice(at, 1);
     leaf.values.splice(at, 1);
