@@ -49,7 +49,7 @@ export function enqueueEach(informer: Informer, queue: WorkQueue): void {
 
 /** Owners of many are looked at less often: counting is O(owned), and changes come in bursts. Small ones wait for nothing. */
 export function coalesceMs(owned: number): number {
-  return owned <= 32 ? 0 : Math.min(250, owned);
+  return owned <= 32 ? 0 : Math.min(250, owned >> 1);
 }
 
 /** Changes of owned objects put the controlling owner's key on the queue, also the former owner's. The informer needs the index `controller`. */
