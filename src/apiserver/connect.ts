@@ -6,6 +6,7 @@ import { ApiError } from '#base/errors.ts';
 import type { ApiResponse } from '#base/api-request.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import type { RequestContext, Server } from './context.ts';
+import { checkLogOptions } from './log-options.ts';
 import { getStored } from './read.ts';
 
 /** Where the transport connects to. */
@@ -39,15 +40,17 @@ function containerOf(pod: KubeObject, asked: string | null): string {
 }
 
 // walk exec-stream 1/5: the API server authorises and finds the node's kubelet.
-async function connectPod(context: RequestContext): Promise<ConnectResponse> {
+async function connectPod(context: RequestContext): Promise<ApiResponse> {
   const { server, info, request } = context;
   const pod = server.objects.view(await getStored(context));
   const { subresource } = info;
   if (subresource === 'proxy') return connectAddress(context, pod.status?.podIP, pod);
+  if (subresource === 'log') checkLogOptions(info.name, request.query);
   const container = subresource === 'portforward' ? '' : containerOf(pod, request.query.get('container'));
   const node = pod.spec?.nodeName as string | undefined;
   if (!node) {
-    if (subresource === 'log') throw new ApiError('BadRequest', `pod ${pod.metadata.name} does not have a host assigned`);
+    // Nothing can have been logged yet; whoever follows asks again.
+    if (subresource === 'log') return { status: 200, headers: { 'content-type': 'text/plain' }, body: new Uint8Array() };
     throw new ApiError('BadRequest', `pod ${pod.metadata.name} does not have a host assigned`);
   }
   if ((subresource === 'exec' || subresource === 'attach' || subresource === 'portforward') && ['Succeeded', 'Failed'].includes(pod.status?.phase)) throw new ApiError('BadRequest', `cannot ${subresource} a container in a completed pod; current phase is ${pod.status?.phase}`);

@@ -187,7 +187,7 @@ class Listener {
       answer.pipe(response);
       answer.on('error', () => response.destroy());
     });
-    out.on('error', (error) => { if (!from.signal.aborted) this.#fail(response, new ApiError(target.kubelet ? 'InternalError' : 'ServiceUnavailable', target.kubelet ? `Get "https://${target.host}:${target.port}${target.path}": ${error.message}` : `error trying to reach service: ${error.message}`)); });
+    out.on('error', (error) => { if (!from.signal.aborted) this.#fail(response, new ApiError(target.kubelet ? 'Unknown' : 'ServiceUnavailable', target.kubelet ? `Get "https://${target.host}:${target.port}${target.path}": ${error.message}` : `error trying to reach service: ${error.message}`)); });
     if (from.method === 'GET' || from.method === 'HEAD') out.end(); else request.pipe(out);
   }
 

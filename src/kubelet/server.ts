@@ -147,6 +147,6 @@ async function upgrade(options: KubeletServerOptions, request: IncomingMessage, 
     session.finish(exitStatus(code));
   } catch (error) {
     options.log.debug('remote command failed', { error: error as Error });
-    session.finish(failureStatus((error as Error).message));
+    session.finish(failureStatus(`Internal error occurred: error ${parts[0] === 'exec' ? 'executing command in' : 'attaching to'} container: ${(error as Error).message}`));
   }
 }

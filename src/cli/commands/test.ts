@@ -12,7 +12,7 @@ import { print, UsageError } from '../output.ts';
 
 const needsRoot = /\.root\.test\.ts$/;
 /** Judged by the real docker and kubectl: Tiphys does not install other people's clients. */
-const needsClients = /\.clients\.root\.test\.ts$/;
+const needsClients = /\.clients\.(root\.)?test\.ts$/;
 
 function testFiles(): string[] {
   return ['src', 'test', 'examples', 'bench'].flatMap((top) => existsSync(join(packageRoot, top)) ? readdirSync(join(packageRoot, top), { recursive: true, encoding: 'utf8' }).filter((path) => path.endsWith('.test.ts') && !path.includes('node_modules')).map((path) => join(top, path)) : []).sort();
