@@ -16,7 +16,8 @@ function forward(data: SpdyStream, error: SpdyStream | undefined, port: number, 
     data.on('close', () => connection.destroy());
     data.pipe(connection);
     connection.pipe(data);
-    connection.on('close', () => { if (error?.writableEnded === false) error.end(); });
+    // Also of one that was cut off without an end of its own: the client would wait for ever.
+    connection.on('close', () => { for (const stream of [data, error]) if (stream?.writableEnded === false && !stream.destroyed) stream.end(); });
   }, (problem: Error) => {
     error?.end(`error forwarding port ${port} to pod ${podName}, uid : failed to connect to localhost:${port} inside namespace "${podName}": ${problem.message}`);
     data.end();

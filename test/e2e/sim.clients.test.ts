@@ -1,7 +1,9 @@
 /** The real kubectl against a simulated cluster: logs, exec, attach, cp, port-forward and top, through the API server and the kubelet's own server. */
 import assert from 'node:assert/strict';
 import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { type IncomingMessage, request } from 'node:http';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -257,6 +259,42 @@ test('kubectl cp goes by tar, where the script has one', async () => {
   const without = await bench.kubectl('cp', join(bench.directory, 'file'), 'bare:/there');
   assert.notEqual(without.code, 0);
   assert.match(without.stderr, /exec: "tar": executable file not found/);
+});
+
+test('kubectl port-forward reaches what the script has on a port, and says when nothing listens', async () => {
+  await using bench = await createBench({ web: { startAfter: 0, ports: {
+    8080: async (asked, { container }) => (asked.method === 'POST' ? `${container} ${await asked.text()}` : new Response(new URL(asked.url).pathname, { status: 404, headers: { 'x-y': 'z' } })),
+    8081: () => { throw new Error('out of order'); },
+    25: { accept: (connection) => { connection.write('welcome\n'); } },
+    5432: { accept: (connection) => { connection.on('data', (chunk: Buffer) => { connection.end(`echo ${chunk.toString()}`); }); } },
+  } } });
+  const { cluster } = bench;
+  await cluster.apply(pod('web'));
+  await cluster.advance('2s');
+  await using forward = bench.start('port-forward', '--address=127.0.0.1', 'pod/web', ':8080', ':8081', ':5432', ':25');
+  const portOf = async (port: number): Promise<number> => Number((await forward.until(new RegExp(`127.0.0.1:(\\d+) -> ${port}\n`)))[1]);
+  const url = `http://127.0.0.1:${await portOf(8080)}`;
+  const missing = await fetch(`${url}/a/b?c`);
+  assert.deepEqual([missing.status, missing.headers.get('x-y'), await missing.text()], [404, 'z', '/a/b']);
+  assert.equal(await (await fetch(url, { method: 'POST', body: 'hello' })).text(), 'c hello');
+  const broken = await fetch(`http://127.0.0.1:${await portOf(8081)}`);
+  assert.deepEqual([broken.status, await broken.text()], [500, 'out of order\n']);
+  const socket = connect(await portOf(5432), '127.0.0.1');
+  socket.write('ping');
+  assert.equal(await text(socket), 'echo ping');
+  const open = connect(await portOf(25), '127.0.0.1');
+  const isCut = new Promise((resolve) => { open.once('close', resolve); });
+  open.on('error', () => undefined);
+  assert.equal(String((await once(open, 'data'))[0]), 'welcome\n');
+  await using refused = bench.start('port-forward', '--address=127.0.0.1', 'pod/web', ':81');
+  const dead = Number((await refused.until(/127.0.0.1:(\d+) -> 81\n/))[1]);
+  await assert.rejects(fetch(`http://127.0.0.1:${dead}`));
+  await refused.until(/error forwarding port 81 to pod web, uid : failed to connect to localhost:81 inside namespace .*: dial tcp4 127.0.0.1:81: connect: connection refused/);
+  cluster.nodes.crashPod('default', 'web');
+  await isCut;
+  await cluster.advance('20s');
+  const again = await new Promise<IncomingMessage>((resolve, reject) => { request(url, { method: 'POST', agent: false }, resolve).on('error', reject).end('again'); });
+  assert.equal(await text(again), 'c again');
 });
 
 test('kubectl top shows what the scripts use', async () => {
