@@ -20,7 +20,8 @@ import { informerBackoffMs, informerBackoffMsMax } from './limits.ts';
 export interface InformerHandler<T extends KubeObject = KubeObject> {
   added?(object: T): void;
   updated?(object: T, previous: T): void;
-  deleted?(object: T): void;
+  /** With its last state, and what the copy held of it. */
+  deleted?(object: T, held: T): void;
 }
 
 export type IndexFunction<T extends KubeObject = KubeObject> = (object: T) => readonly string[] | string | undefined;
@@ -251,7 +252,7 @@ export class Informer<T extends KubeObject = KubeObject> {
     if (held === undefined) return;
     this.#objects.delete(key);
     for (const name of this.#indexes.keys()) this.#indexOne(name, key, held, undefined);
-    for (const handler of this.#handlers) handler.deleted?.(last);
+    for (const handler of this.#handlers) handler.deleted?.(last, held);
   }
 
   #indexOne(name: string, key: string, previous: T | undefined, object: T | undefined): void {

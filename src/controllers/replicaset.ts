@@ -8,24 +8,28 @@ import { isReason } from '#base/errors.ts';
 import type { KindRef, KubeObject } from '#base/objects.ts';
 import { type LabelSelector, matchesLabels, selectorOf, selectorOfMap } from '#base/selectors.ts';
 import type { EventRecorder } from '#client/events.ts';
-import { indexes, type Informer } from '#client/informer.ts';
+import { indexes, type Informer, keyOf } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { isEqual } from './equality.ts';
 import { burstPodsMax } from './limits.ts';
+import { type PodCounts, PodTally } from './pod-tally.ts';
 import { byAge, type Condition, conditionOf, createdMs, isPodActive, isPodReady, podFromTemplate, untilAvailableMs, withCondition, withoutCondition } from './pods.ts';
 import { adopt, type Controller, type ControllerContext, createQueue, deleteIfPresent, enqueueController, enqueueEach, forEachBounded, ownedBy, recorderOf, release, slowStart, writeStatus } from './runtime.ts';
 
 export interface ReplicaSetObserved {
   replicaSet: KubeObject;
   /** Pods that this ReplicaSet controls, and Pods of its namespace that nothing controls. */
-  owned: KubeObject[];
+  owned: Iterable<KubeObject>;
   orphans: KubeObject[];
+  /** Of `owned`, where it is kept. */
+  counts?: PodCounts;
   /** Pods on a node that belong to ReplicaSets of the same owner: for spreading deletions. */
   relatedOnNode?: (node: string) => number;
-  /** What went wrong in the last attempt to create or delete. */
-  failure?: { reason: 'FailedCreate' | 'FailedDelete'; message: string };
 }
+
+/** What went wrong in the last attempt to create or delete. */
+interface ReplicaFailure { reason: 'FailedCreate' | 'FailedDelete'; message: string }
 
 /** The selector of either form. */
 function selectorIn(replicaSet: KubeObject): LabelSelector {
@@ -47,40 +51,44 @@ export function planReplicaSet(observed: ReplicaSetObserved, nowMs: number): Rep
   const { replicaSet, owned, orphans } = observed;
   const { spec } = replicaSet;
   const selector = selectorIn(replicaSet);
+  const matches = (pod: KubeObject): boolean => matchesLabels(selector, pod.metadata.labels);
   const deleting = replicaSet.metadata.deletionTimestamp !== undefined;
-  const active: KubeObject[] = [];
-  const released: KubeObject[] = [];
-  for (const pod of owned) {
-    if (matchesLabels(selector, pod.metadata.labels)) { if (isPodActive(pod)) active.push(pod); }
-    else if (!deleting && pod.metadata.deletionTimestamp === undefined) released.push(pod);
-  }
-  const adopted = deleting ? [] : orphans.filter((pod) => pod.metadata.deletionTimestamp === undefined && matchesLabels(selector, pod.metadata.labels) && isPodActive(pod));
-  active.push(...adopted);
-  const wanted: number = spec.replicas ?? 1;
-  const difference = deleting ? 0 : wanted - active.length;
-  const plan: ReplicaSetPlan = {
+  const counts = observed.counts ?? tallyOf(replicaSet, owned);
+  const adopted = deleting ? [] : orphans.filter((pod) => pod.metadata.deletionTimestamp === undefined && matches(pod) && isPodActive(pod));
+  const all = adopted.length === 0 ? counts : sum(counts, tallyOf(replicaSet, adopted));
+  // Only who must choose among the Pods goes through them.
+  const active = (): KubeObject[] => [...[...owned].filter((pod) => isPodActive(pod) && matches(pod)), ...adopted];
+  const difference = deleting ? 0 : (spec.replicas ?? 1) - all.active;
+  return {
     adopt: adopted,
-    release: released,
+    release: deleting || counts.strays === 0 ? [] : [...owned].filter((pod) => pod.metadata.deletionTimestamp === undefined && !matches(pod)),
     create: Math.min(Math.max(difference, 0), burstPodsMax),
-    delete: difference < 0 ? rankForDeletion(active, observed.relatedOnNode, nowMs).slice(0, Math.min(-difference, burstPodsMax)) : [],
-    ...planStatus(observed, active, nowMs),
+    delete: difference < 0 ? rankForDeletion(active(), observed.relatedOnNode, nowMs).slice(0, Math.min(-difference, burstPodsMax)) : [],
+    ...planStatus(replicaSet, all, active, undefined, nowMs),
   };
-  return plan;
 }
 
-function planStatus({ replicaSet, failure }: ReplicaSetObserved, active: KubeObject[], nowMs: number): { status: Record<string, unknown>; requeueAfterMs?: number } {
-  const { spec } = replicaSet;
-  const templateLabels = Object.entries((spec.template?.metadata?.labels ?? {}) as Record<string, string>);
-  let [fullyLabeled, ready, available] = [0, 0, 0];
+function tallyOf(replicaSet: KubeObject, pods: Iterable<KubeObject>): PodTally {
+  const tally = new PodTally(selectorIn(replicaSet), replicaSet['spec'].template?.metadata?.labels ?? {});
+  for (const pod of pods) tally.put(keyOf(pod), pod);
+  return tally;
+}
+
+function sum(a: PodCounts, b: PodCounts): PodCounts {
+  return { active: a.active + b.active, fullyLabeled: a.fullyLabeled + b.fullyLabeled, ready: a.ready + b.ready, strays: a.strays + b.strays };
+}
+
+function planStatus(replicaSet: KubeObject, counts: PodCounts, active: () => KubeObject[], failure: ReplicaFailure | undefined, nowMs: number): { status: Record<string, unknown>; requeueAfterMs?: number } {
+  const minReadySeconds: number = replicaSet['spec'].minReadySeconds ?? 0;
+  let available = counts.ready;
   let requeueAfterMs: number | undefined;
-  for (const pod of active) {
-    const labels = pod.metadata.labels ?? {};
-    if (templateLabels.every(([key, value]) => labels[key] === value)) fullyLabeled++;
-    const waitMs = untilAvailableMs(pod, spec.minReadySeconds ?? 0, nowMs);
-    if (waitMs === undefined) continue;
-    ready++;
-    if (waitMs === 0) available++;
-    else requeueAfterMs = Math.min(requeueAfterMs ?? Infinity, waitMs);
+  if (minReadySeconds > 0 && counts.ready > 0) {
+    available = 0;
+    for (const pod of active()) {
+      const waitMs = untilAvailableMs(pod, minReadySeconds, nowMs);
+      if (waitMs === 0) available++;
+      else if (waitMs !== undefined) requeueAfterMs = Math.min(requeueAfterMs ?? Infinity, waitMs);
+    }
   }
   const held = replicaSet['status']?.conditions as Condition[] | undefined;
   // The first failure's words stay: each attempt's would differ (they name the Pod that was not made), and every write would bring the next attempt.
@@ -90,7 +98,7 @@ function planStatus({ replicaSet, failure }: ReplicaSetObserved, active: KubeObj
     : withCondition(held, { type: 'ReplicaFailure', status: 'True', reason: failure.reason, message: failure.message }, nowMs);
   return {
     status: {
-      replicas: active.length, fullyLabeledReplicas: fullyLabeled, readyReplicas: ready, availableReplicas: available,
+      replicas: counts.active, fullyLabeledReplicas: counts.fullyLabeled, readyReplicas: counts.ready, availableReplicas: available,
       observedGeneration: replicaSet.metadata.generation, ...(conditions.length === 0 ? {} : { conditions }),
     },
     ...(requeueAfterMs === undefined ? {} : { requeueAfterMs }),
@@ -134,6 +142,8 @@ class ReplicaSetController {
   readonly #replicaSets: Informer;
   readonly #pods: Informer;
   readonly #recorder: EventRecorder;
+  /** By UID of the ReplicaSet, each for one generation of it. */
+  readonly #tallies = new Map<string, { generation: number | undefined; tally: PodTally }>();
   readonly queue: WorkQueue;
 
   constructor(context: ControllerContext, kind: KindRef, name: string) {
@@ -143,9 +153,31 @@ class ReplicaSetController {
     this.#replicaSets = context.informers.informer(kind).addIndex('controller', indexes.controller).addIndex('namespace', indexes.namespace);
     this.#pods = context.informers.informer(kinds.Pod).addIndex('controller', indexes.controller).addIndex('orphans', indexes.orphans);
     this.queue = createQueue(context, name, (key) => this.#reconcile(key));
+    this.#pods.addHandler({ added: (pod) => this.#count(pod), updated: (pod, previous) => this.#count(pod, previous), deleted: (_pod, held) => this.#uncount(held) });
+    this.#replicaSets.addHandler({ deleted: ({ metadata }) => { this.#tallies.delete(metadata.uid!); } });
     enqueueEach(this.#replicaSets, this.queue);
     enqueueController(this.#pods, kind.kind, this.queue);
     this.#pods.addHandler({ added: (pod) => this.#enqueueMatching(pod), updated: (pod) => this.#enqueueMatching(pod) });
+  }
+
+  #count(pod: KubeObject, previous?: KubeObject): void {
+    const owner = indexes.controller(pod);
+    if (previous !== undefined && pod.metadata.ownerReferences !== previous.metadata.ownerReferences && indexes.controller(previous) !== owner) this.#uncount(previous);
+    if (owner !== undefined) this.#tallies.get(owner)?.tally.put(keyOf(pod), pod);
+  }
+
+  #uncount(pod: KubeObject): void {
+    this.#tallies.get(indexes.controller(pod) ?? '')?.tally.remove(keyOf(pod));
+  }
+
+  #countsOf(replicaSet: KubeObject): PodCounts {
+    const { uid, generation } = replicaSet.metadata;
+    let held = this.#tallies.get(uid!);
+    if (held === undefined || held.generation !== generation) {
+      held = { generation, tally: tallyOf(replicaSet, this.#pods.by('controller', uid!)) };
+      this.#tallies.set(uid!, held);
+    }
+    return held.tally;
   }
 
   /** A Pod without a controller may be one to adopt. */
@@ -160,7 +192,7 @@ class ReplicaSetController {
     const replicaSet = this.#replicaSets.get(key);
     if (replicaSet === undefined) return undefined;
     const observed: ReplicaSetObserved = {
-      replicaSet, owned: [...this.#pods.by('controller', replicaSet.metadata.uid!)], orphans: this.#candidates(replicaSet), relatedOnNode: this.#relatedOnNode(replicaSet),
+      replicaSet, owned: this.#owned(replicaSet), counts: this.#countsOf(replicaSet), orphans: this.#candidates(replicaSet), relatedOnNode: this.#relatedOnNode(replicaSet),
     };
     const plan = planReplicaSet(observed, this.#context.clock.now());
     let failure: unknown;
@@ -172,6 +204,10 @@ class ReplicaSetController {
     await this.#writeStatus(key, replicaSet, plan, failure);
     if (failure !== undefined) throw failure;
     return plan.requeueAfterMs === undefined ? undefined : { requeueAfterMs: plan.requeueAfterMs };
+  }
+
+  #owned(replicaSet: KubeObject): Iterable<KubeObject> {
+    return { [Symbol.iterator]: () => this.#pods.by('controller', replicaSet.metadata.uid!)[Symbol.iterator]() };
   }
 
   #candidates(replicaSet: KubeObject): KubeObject[] {
@@ -234,11 +270,10 @@ class ReplicaSetController {
       await writeStatus(this.#context, this.#kind, current, plan.status, isEqual);
       return;
     }
-    const observed: ReplicaSetObserved = { replicaSet: current, owned: [], orphans: [] };
-    if (failure instanceof Error) observed.failure = { reason: 'replicaFailure' in failure ? 'FailedCreate' : 'FailedDelete', message: failure.message };
+    const failed: ReplicaFailure | undefined = failure instanceof Error ? { reason: 'replicaFailure' in failure ? 'FailedCreate' : 'FailedDelete', message: failure.message } : undefined;
     const selector = selectorIn(current);
-    const active = [...this.#pods.by('controller', current.metadata.uid!)].filter((pod) => isPodActive(pod) && matchesLabels(selector, pod.metadata.labels));
-    const { status, requeueAfterMs } = planStatus(observed, active, this.#context.clock.now());
+    const active = (): KubeObject[] => [...this.#owned(current)].filter((pod) => isPodActive(pod) && matchesLabels(selector, pod.metadata.labels));
+    const { status, requeueAfterMs } = planStatus(current, this.#countsOf(current), active, failed, this.#context.clock.now());
     if (requeueAfterMs !== undefined) plan.requeueAfterMs = requeueAfterMs;
     await writeStatus(this.#context, this.#kind, current, status, isEqual);
   }

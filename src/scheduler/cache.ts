@@ -4,7 +4,7 @@
  */
 import type { KubeObject } from '#base/objects.ts';
 import type { Informer } from '#client/informer.ts';
-import { addPod, describeNode, type NodeInfo, nodeInfoOf, removePod } from './node-info.ts';
+import { addPod, bump, hasTerms, NodeInfo, NodeTable, removePod } from './node-info.ts';
 import { type PodInfo, podInfoOf } from './pod-info.ts';
 import type { Snapshot, VolumeView } from './snapshot.ts';
 
@@ -22,6 +22,8 @@ export class SchedulerCache implements Snapshot {
   /** Where each known Pod is counted: its node's name. Nodes may come later than their Pods. */
   readonly #placed = new Map<string, { info: PodInfo; node: string; assumed: boolean }>();
   readonly #imageCounts = new Map<string, number>();
+  readonly #table = new NodeTable();
+  readonly #byOwner = new Map<string, Map<number, number>>();
   #withAffinity = 0;
   #withRequiredAntiAffinity = 0;
 
@@ -40,6 +42,7 @@ export class SchedulerCache implements Snapshot {
   get hasAffinity(): boolean { return this.#withAffinity > 0; }
   get hasRequiredAntiAffinity(): boolean { return this.#withRequiredAntiAffinity > 0; }
   namespaceLabels(namespace: string): Record<string, string> { return this.#sources.namespaces.get(namespace)?.metadata.labels ?? noLabels; }
+  ownedPods(owner: string): ReadonlyMap<number, number> | undefined { return this.#byOwner.get(owner); }
   imageNodes(image: string): number { return this.#imageCounts.get(image) ?? 0; }
   isAssumed(key: string): boolean { return this.#placed.get(key)?.assumed === true; }
   placedOn(key: string): string | undefined { return this.#placed.get(key)?.node; }
@@ -49,11 +52,11 @@ export class SchedulerCache implements Snapshot {
     const held = this.byName.get(name);
     if (held !== undefined) {
       this.#countImages(held, -1);
-      describeNode(held, node);
+      held.describe(node);
       this.#countImages(held, 1);
       return;
     }
-    const info = nodeInfoOf(node);
+    const info = new NodeInfo(node, this.#table);
     this.byName.set(name, info);
     this.nodes.push(info);
     this.#countImages(info, 1);
@@ -66,25 +69,28 @@ export class SchedulerCache implements Snapshot {
     this.byName.delete(name);
     this.nodes = this.nodes.filter((node) => node !== held);
     this.#countImages(held, -1);
-    for (const pod of held.pods.values()) this.#countTerms(pod, -1);
+    for (const pod of held.pods.values()) this.#countBeside(held, pod, -1);
+    this.#table.release(held.row);
   }
 
   #countImages(node: NodeInfo, by: 1 | -1): void {
-    for (const image of node.images.keys()) {
-      const next = (this.#imageCounts.get(image) ?? 0) + by;
-      if (next === 0) this.#imageCounts.delete(image);
-      else this.#imageCounts.set(image, next);
-    }
+    for (const image of node.images.keys()) bump(this.#imageCounts, image, by);
   }
 
-  #countTerms(pod: PodInfo, by: 1 | -1): void {
-    if (pod.affinity.length + pod.antiAffinity.length + pod.preferredAffinity.length + pod.preferredAntiAffinity.length > 0) this.#withAffinity += by;
+  /** What is counted of a node's Pod for all nodes together. */
+  #countBeside(node: NodeInfo, pod: PodInfo, by: 1 | -1): void {
+    if (hasTerms(pod)) this.#withAffinity += by;
     if (pod.antiAffinity.length > 0) this.#withRequiredAntiAffinity += by;
+    if (pod.owner === undefined) return;
+    let owned = this.#byOwner.get(pod.owner);
+    if (owned === undefined) this.#byOwner.set(pod.owner, owned = new Map());
+    bump(owned, node.row, by);
+    if (owned.size === 0) this.#byOwner.delete(pod.owner);
   }
 
   #count(node: NodeInfo, pod: PodInfo): void {
     addPod(node, pod);
-    this.#countTerms(pod, 1);
+    this.#countBeside(node, pod, 1);
   }
 
   /** A Pod that a node holds: its binding was seen. Finished Pods take nothing. */
@@ -110,7 +116,7 @@ export class SchedulerCache implements Snapshot {
     this.#placed.delete(key);
     const node = this.byName.get(placed.node);
     const removed = node === undefined ? undefined : removePod(node, key);
-    if (removed !== undefined) this.#countTerms(removed, -1);
+    if (removed !== undefined) this.#countBeside(node!, removed, -1);
   }
 
   nominate(pod: PodInfo, node: string): void {

@@ -55,7 +55,7 @@ function hasPortConflict(ports: readonly HostPort[], used: ReadonlyMap<string, n
 /** Reasons why the requests do not fit beside what is there and what is promised to `nominated`. */
 export function fitProblems(pod: PodInfo, node: NodeInfo, nominated: readonly PodInfo[] | undefined): Rejection | undefined {
   let { cpu, memory, ephemeral } = node;
-  let pods = node.pods.size;
+  let pods = node.podCount;
   if (nominated !== undefined) {
     for (const other of nominated) {
       if (other.uid === pod.uid || other.priority < pod.priority) continue;
@@ -66,10 +66,8 @@ export function fitProblems(pod: PodInfo, node: NodeInfo, nominated: readonly Po
     }
   }
   const { requests } = pod;
-  const { allocatable } = node;
-  const scalarsFit = requests.scalars === undefined;
-  if (pods < node.podsMax && (requests.cpu === 0 || requests.cpu <= allocatable.cpu - cpu) && (requests.memory === 0 || requests.memory <= allocatable.memory - memory)
-    && (requests.ephemeral === 0 || requests.ephemeral <= allocatable.ephemeral - ephemeral) && scalarsFit) return undefined;
+  if (pods < node.podsMax && (requests.cpu === 0 || requests.cpu <= node.cpuMax - cpu) && (requests.memory === 0 || requests.memory <= node.memoryMax - memory)
+    && (requests.ephemeral === 0 || requests.ephemeral <= node.ephemeralMax - ephemeral) && requests.scalars === undefined) return undefined;
   const reasons: string[] = [];
   let resolvable = true;
   const check = (name: string, wanted: number, has: number, used: number): void => {
@@ -78,12 +76,12 @@ export function fitProblems(pod: PodInfo, node: NodeInfo, nominated: readonly Po
     if (wanted > has) resolvable = false;
   };
   if (pods >= node.podsMax) reasons.push('Too many pods');
-  check('cpu', requests.cpu, allocatable.cpu, cpu);
-  check('memory', requests.memory, allocatable.memory, memory);
-  check('ephemeral-storage', requests.ephemeral, allocatable.ephemeral, ephemeral);
+  check('cpu', requests.cpu, node.cpuMax, cpu);
+  check('memory', requests.memory, node.memoryMax, memory);
+  check('ephemeral-storage', requests.ephemeral, node.ephemeralMax, ephemeral);
   for (const [name, wanted] of requests.scalars ?? []) {
     const promised = (nominated ?? []).reduce((sum, other) => sum + (other.uid === pod.uid || other.priority < pod.priority ? 0 : (other.requests.scalars?.get(name) ?? 0)), 0);
-    check(name, wanted, allocatable.scalars?.get(name) ?? 0, (node.scalars.get(name) ?? 0) + promised);
+    check(name, wanted, node.allocatableScalars?.get(name) ?? 0, (node.scalars.get(name) ?? 0) + promised);
   }
   return reasons.length === 0 ? undefined : { plugin: 'NodeResourcesFit', reasons, resolvable };
 }

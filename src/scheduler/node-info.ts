@@ -1,91 +1,143 @@
 /**
- * What the scheduler knows of a node: what it has, what its Pods (placed or assumed) take, and counts by owner for spreading.
+ * What the scheduler knows of a node: what it has and what its Pods (placed or assumed) take.
  * Mutable and owned by the cache; `cloneNode` gives preemption a copy to try things on.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { wholeOf } from '#base/quantity.ts';
-import { parseResources, type PodInfo, type Resources, type Taint } from './pod-info.ts';
+import { parseResources, type PodInfo, type Taint } from './pod-info.ts';
 
-export interface NodeInfo {
-  name: string;
-  node: KubeObject;
-  labels: Record<string, string>;
-  zone: string | undefined;
-  unschedulable: boolean;
-  taints: readonly Taint[];
-  allocatable: Resources;
-  podsMax: number;
-  cpu: number;
-  memory: number;
-  ephemeral: number;
-  scalars: Map<string, number>;
-  scoredCpu: number;
-  scoredMemory: number;
-  pods: Map<string, PodInfo>;
-  /** Pods with terms of their own that others must respect. */
-  withAffinity: Set<PodInfo>;
-  withRequiredAntiAffinity: Set<PodInfo>;
-  ports: Map<string, number>;
-  byOwner: Map<string, number>;
-  /** Sizes of images on the node, by name. */
-  images: ReadonlyMap<string, number>;
+/** Amounts of a node, by their place in its row. */
+const amount = { cpu: 0, memory: 1, ephemeral: 2, scoredCpu: 3, scoredMemory: 4, pods: 5, cpuMax: 6, memoryMax: 7, ephemeralMax: 8, podsMax: 9 } as const;
+const rowLength = 10;
+
+/** A row of amounts for each node, side by side in memory: for each Pod the search reads those of hundreds of nodes. */
+export class NodeTable {
+  values = new Float64Array(rowLength);
+  readonly #free: number[] = [];
+  #rows = 0;
+
+  /** The number of a row of zeros. */
+  take(): number {
+    const row = this.#free.pop() ?? this.#rows++;
+    if (this.#rows * rowLength > this.values.length) {
+      const grown = new Float64Array(2 * this.values.length);
+      grown.set(this.values);
+      this.values = grown;
+    }
+    return row;
+  }
+
+  release(row: number): void {
+    this.values.fill(0, row * rowLength, (row + 1) * rowLength);
+    this.#free.push(row);
+  }
 }
 
 const noTaints: readonly Taint[] = Object.freeze([]);
+const noImages: ReadonlyMap<string, number> = new Map();
 
 function imagesOf(node: KubeObject): ReadonlyMap<string, number> {
+  const listed: Json[] = node['status']?.images ?? [];
+  if (listed.length === 0) return noImages;
   const images = new Map<string, number>();
-  for (const { names, sizeBytes } of (node['status']?.images ?? []) as Json[]) for (const name of names ?? []) images.set(name, sizeBytes ?? 0);
+  for (const { names, sizeBytes } of listed) for (const name of names ?? []) images.set(name, sizeBytes ?? 0);
   return images;
 }
 
-function described(node: KubeObject): Pick<NodeInfo, 'node' | 'labels' | 'zone' | 'unschedulable' | 'taints' | 'allocatable' | 'podsMax' | 'images'> {
-  const labels = node.metadata.labels ?? {};
-  const allocatable = node['status']?.allocatable ?? {};
-  return {
-    node, labels, zone: labels['topology.kubernetes.io/zone'], unschedulable: node['spec']?.unschedulable === true,
-    taints: node['spec']?.taints ?? noTaints, allocatable: parseResources(allocatable), podsMax: wholeOf(allocatable.pods ?? '0'), images: imagesOf(node),
-  };
-}
+export class NodeInfo {
+  readonly #table: NodeTable;
+  readonly #start: number;
+  unschedulable = false;
+  taints: readonly Taint[] = noTaints;
+  zone: string | undefined;
+  /** Sizes of images on the node, by name. */
+  images: ReadonlyMap<string, number> = noImages;
+  readonly name: string;
+  /** Its place in the table: small, and no other node's at the same time. */
+  readonly row: number;
+  node!: KubeObject;
+  labels!: Record<string, string>;
+  allocatableScalars: ReadonlyMap<string, number> | undefined;
+  scalars = new Map<string, number>();
+  pods = new Map<string, PodInfo>();
+  /** Pods with terms of their own that others must respect. */
+  withAffinity = new Set<PodInfo>();
+  withRequiredAntiAffinity = new Set<PodInfo>();
+  ports = new Map<string, number>();
 
-export function nodeInfoOf(node: KubeObject): NodeInfo {
-  return {
-    name: node.metadata.name!, ...described(node), cpu: 0, memory: 0, ephemeral: 0, scalars: new Map(), scoredCpu: 0, scoredMemory: 0,
-    pods: new Map(), withAffinity: new Set(), withRequiredAntiAffinity: new Set(), ports: new Map(), byOwner: new Map(),
-  };
-}
+  constructor(node: KubeObject, table: NodeTable) {
+    this.#table = table;
+    this.row = table.take();
+    this.#start = this.row * rowLength;
+    this.name = node.metadata.name!;
+    this.describe(node);
+  }
 
-/** Takes over a new version of the node; its Pods stay. */
-export function describeNode(info: NodeInfo, node: KubeObject): void {
-  Object.assign(info, described(node));
+  /** Takes over a version of the node; its Pods stay. */
+  describe(node: KubeObject): void {
+    const allocatable = node['status']?.allocatable ?? {};
+    const has = parseResources(allocatable);
+    this.node = node;
+    this.labels = node.metadata.labels ?? {};
+    this.zone = this.labels['topology.kubernetes.io/zone'];
+    this.unschedulable = node['spec']?.unschedulable === true;
+    this.taints = node['spec']?.taints ?? noTaints;
+    this.images = imagesOf(node);
+    this.allocatableScalars = has.scalars;
+    const { values } = this.#table;
+    values[this.#start + amount.cpuMax] = has.cpu;
+    values[this.#start + amount.memoryMax] = has.memory;
+    values[this.#start + amount.ephemeralMax] = has.ephemeral;
+    values[this.#start + amount.podsMax] = wholeOf(allocatable.pods ?? '0');
+  }
+
+  // Requested by its Pods: CPU in thousandths, bytes, a count.
+  get cpu(): number { return this.#table.values[this.#start + amount.cpu]!; }
+  get memory(): number { return this.#table.values[this.#start + amount.memory]!; }
+  get ephemeral(): number { return this.#table.values[this.#start + amount.ephemeral]!; }
+  get podCount(): number { return this.#table.values[this.#start + amount.pods]!; }
+  /** With defaults for Pods that request nothing. */
+  get scoredCpu(): number { return this.#table.values[this.#start + amount.scoredCpu]!; }
+  get scoredMemory(): number { return this.#table.values[this.#start + amount.scoredMemory]!; }
+  // Allocatable.
+  get cpuMax(): number { return this.#table.values[this.#start + amount.cpuMax]!; }
+  get memoryMax(): number { return this.#table.values[this.#start + amount.memoryMax]!; }
+  get ephemeralMax(): number { return this.#table.values[this.#start + amount.ephemeralMax]!; }
+  get podsMax(): number { return this.#table.values[this.#start + amount.podsMax]!; }
+
+  count(pod: PodInfo, sign: 1 | -1): void {
+    const { values } = this.#table;
+    values[this.#start + amount.cpu]! += sign * pod.requests.cpu;
+    values[this.#start + amount.memory]! += sign * pod.requests.memory;
+    values[this.#start + amount.ephemeral]! += sign * pod.requests.ephemeral;
+    values[this.#start + amount.scoredCpu]! += sign * pod.scoredCpu;
+    values[this.#start + amount.scoredMemory]! += sign * pod.scoredMemory;
+    values[this.#start + amount.pods]! += sign;
+    if (pod.requests.scalars !== undefined) for (const [name, wanted] of pod.requests.scalars) this.scalars.set(name, (this.scalars.get(name) ?? 0) + sign * wanted);
+    for (const { protocol, ip, port } of pod.ports) bump(this.ports, portKey(protocol, ip, port), sign);
+  }
 }
 
 export function portKey(protocol: string, ip: string, port: number): string {
   return `${protocol}/${ip}/${port}`;
 }
 
-function count(info: NodeInfo, pod: PodInfo, sign: 1 | -1): void {
-  info.cpu += sign * pod.requests.cpu;
-  info.memory += sign * pod.requests.memory;
-  info.ephemeral += sign * pod.requests.ephemeral;
-  info.scoredCpu += sign * pod.scoredCpu;
-  info.scoredMemory += sign * pod.scoredMemory;
-  if (pod.requests.scalars !== undefined) for (const [name, amount] of pod.requests.scalars) info.scalars.set(name, (info.scalars.get(name) ?? 0) + sign * amount);
-  for (const { protocol, ip, port } of pod.ports) bump(info.ports, portKey(protocol, ip, port), sign);
-  if (pod.owner !== undefined) bump(info.byOwner, pod.owner, sign);
-}
-
-function bump(map: Map<string, number>, key: string, by: number): void {
+/** Adds to a count; those that come to nothing are gone. */
+export function bump<K>(map: Map<K, number>, key: K, by: number): void {
   const next = (map.get(key) ?? 0) + by;
   if (next === 0) map.delete(key);
   else map.set(key, next);
 }
 
+export function hasTerms(pod: PodInfo): boolean {
+  return pod.affinity.length + pod.antiAffinity.length + pod.preferredAffinity.length + pod.preferredAntiAffinity.length > 0;
+}
+
 export function addPod(info: NodeInfo, pod: PodInfo): void {
   if (info.pods.has(pod.key)) removePod(info, pod.key);
   info.pods.set(pod.key, pod);
-  count(info, pod, 1);
-  if (pod.affinity.length + pod.antiAffinity.length + pod.preferredAffinity.length + pod.preferredAntiAffinity.length > 0) info.withAffinity.add(pod);
+  info.count(pod, 1);
+  if (hasTerms(pod)) info.withAffinity.add(pod);
   if (pod.antiAffinity.length > 0) info.withRequiredAntiAffinity.add(pod);
 }
 
@@ -93,15 +145,14 @@ export function removePod(info: NodeInfo, key: string): PodInfo | undefined {
   const pod = info.pods.get(key);
   if (pod === undefined) return undefined;
   info.pods.delete(key);
-  count(info, pod, -1);
+  info.count(pod, -1);
   info.withAffinity.delete(pod);
   info.withRequiredAntiAffinity.delete(pod);
   return pod;
 }
 
 export function cloneNode(info: NodeInfo): NodeInfo {
-  return {
-    ...info, scalars: new Map(info.scalars), pods: new Map(info.pods), withAffinity: new Set(info.withAffinity),
-    withRequiredAntiAffinity: new Set(info.withRequiredAntiAffinity), ports: new Map(info.ports), byOwner: new Map(info.byOwner),
-  };
+  const clone = new NodeInfo(info.node, new NodeTable());
+  for (const pod of info.pods.values()) addPod(clone, pod);
+  return clone;
 }

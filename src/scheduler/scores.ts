@@ -19,11 +19,11 @@ function fractionOf(used: number, has: number): number {
 
 /** Least allocated plus balanced allocation: what every Pod is scored by. */
 export function resourceScore(pod: PodInfo, node: NodeInfo): number {
-  const { allocatable } = node;
-  const cpu = fractionOf(node.scoredCpu + pod.scoredCpu, allocatable.cpu);
-  const memory = fractionOf(node.scoredMemory + pod.scoredMemory, allocatable.memory);
+  const { cpuMax, memoryMax } = node;
+  const cpu = fractionOf(node.scoredCpu + pod.scoredCpu, cpuMax);
+  const memory = fractionOf(node.scoredMemory + pod.scoredMemory, memoryMax);
   const least = ((1 - cpu) * 100 + (1 - memory) * 100) / 2;
-  const balance = (1 - Math.abs(fractionOf(node.cpu + pod.requests.cpu, allocatable.cpu) - fractionOf(node.memory + pod.requests.memory, allocatable.memory)) / 2) * 100;
+  const balance = (1 - Math.abs(fractionOf(node.cpu + pod.requests.cpu, cpuMax) - fractionOf(node.memory + pod.requests.memory, memoryMax)) / 2) * 100;
   return least + balance;
 }
 
@@ -62,13 +62,13 @@ function fill(nodes: readonly NodeInfo[], of: (node: NodeInfo) => number): Float
 }
 
 /** Pods of one owner go apart, by node and by zone, where no constraint says otherwise. */
-function ownerCosts(owner: string, nodes: readonly NodeInfo[]): Float64Array {
+function ownerCosts(owned: ReadonlyMap<number, number>, nodes: readonly NodeInfo[]): Float64Array {
   const zones = new Map<string, number>();
   const costs = new Float64Array(nodes.length);
   for (let i = 0; i < nodes.length; i++) {
-    const { byOwner, zone } = nodes[i]!;
-    const count = byOwner.get(owner);
+    const count = owned.get(nodes[i]!.row);
     if (count === undefined) continue;
+    const { zone } = nodes[i]!;
     costs[i] = count;
     if (zone !== undefined) zones.set(zone, (zones.get(zone) ?? 0) + count);
   }
@@ -100,7 +100,10 @@ export function scoreNodes(pod: PodInfo, nodes: readonly NodeInfo[], snapshot: S
   }
   const soft = prepareSpread(pod, snapshot, false);
   if (soft !== undefined) addScaled(totals, fill(nodes, (node) => spreadCost(soft, node)), 2, true);
-  else if (pod.spread.length === 0 && pod.owner !== undefined) addScaled(totals, ownerCosts(pod.owner, nodes), 2, true);
+  else if (pod.spread.length === 0 && pod.owner !== undefined) {
+    const owned = snapshot.ownedPods(pod.owner);
+    if (owned !== undefined) addScaled(totals, ownerCosts(owned, nodes), 2, true);
+  }
   const weights = preparePreferences(pod, snapshot);
   if (weights !== undefined) addScaled(totals, fill(nodes, (node) => preferenceOf(weights, node)), 2, false);
   return totals;

@@ -24,6 +24,8 @@ export interface Snapshot {
   volumes: VolumeView;
   /** Pods that were promised room on a node by preemption, by node. */
   nominated: ReadonlyMap<string, readonly PodInfo[]>;
+  /** How many Pods of an owner each node holds, by the node's row; undefined: none anywhere. */
+  ownedPods(owner: string): ReadonlyMap<number, number> | undefined;
   /** Nodes that hold an image, by image, for spreading the gain of locality. */
   imageNodes(image: string): number;
 }
