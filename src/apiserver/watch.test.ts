@@ -11,7 +11,7 @@ async function watch(t: TestApi, query: string, count: number, act: () => Promis
   const abort = new AbortController();
   const answer = await t.raw('GET', `${pods}?watch=1&${query}`, { wantsObject: true, signal: abort.signal });
   const events: WatchEvent[] = [];
-  const reading = (async () => { for await (const event of answer.events!) { events.push(event); if (events.length >= count) break; } })();
+  const reading = (async () => { for await (const batch of answer.events!) { events.push(...batch); if (events.length >= count) break; } })();
   await act();
   await reading;
   abort.abort();
@@ -69,7 +69,7 @@ describe('watch', () => {
     const from = t.api.server.store.currentRevision();
     const answer = await t.raw('GET', `${pods}?watch=1&allowWatchBookmarks=true&timeoutSeconds=100&resourceVersion=${from}`, { wantsObject: true });
     const events: WatchEvent[] = [];
-    const reading = (async () => { for await (const event of answer.events!) events.push(event); })();
+    const reading = (async () => { for await (const batch of answer.events!) events.push(...batch); })();
     await t.make(pods, podBody('a'));
     t.clock.advance(60_010);
     await new Promise((resolve) => setImmediate(resolve));
@@ -83,7 +83,7 @@ describe('watch', () => {
     const from = t.api.server.store.currentRevision();
     const answer = await t.raw('GET', `${pods}?watch=1&allowWatchBookmarks=true&timeoutSeconds=100&resourceVersion=${from}`, { wantsObject: true });
     const events: WatchEvent[] = [];
-    const reading = (async () => { for await (const event of answer.events!) events.push(event); })();
+    const reading = (async () => { for await (const batch of answer.events!) events.push(...batch); })();
     t.clock.advance(60_000);
     // The bookmark is due, and not sent yet.
     await t.make(pods, podBody('a'));

@@ -262,33 +262,6 @@ class Feed {
   }
 }
 
-/** The events of batches, one by one; those at hand cost no turn of a generator. */
-class Flat implements AsyncIterableIterator<WatchEvent> {
-  readonly #batches: AsyncGenerator<WatchEvent[]>;
-  #batch: WatchEvent[] = [];
-  #at = 0;
-
-  constructor(batches: AsyncGenerator<WatchEvent[]>) { this.#batches = batches; }
-
-  async next(): Promise<IteratorResult<WatchEvent>> {
-    while (this.#at >= this.#batch.length) {
-      const { value, done } = await this.#batches.next();
-      if (done === true) return { value: undefined, done: true };
-      this.#batch = value;
-      this.#at = 0;
-    }
-    return { value: this.#batch[this.#at++]!, done: false };
-  }
-
-  async return(): Promise<IteratorResult<WatchEvent>> {
-    this.#batch = [];
-    await this.#batches.return(undefined);
-    return { value: undefined, done: true };
-  }
-
-  [Symbol.asyncIterator](): this { return this; }
-}
-
 /** The last frames that were put together: watchers that keep pace with each other all send the same ones. */
 let lastJoined: { parts: Uint8Array[]; bytes: Uint8Array } = { parts: [], bytes: new Uint8Array(0) };
 
@@ -313,7 +286,7 @@ export async function handleWatch(context: RequestContext): Promise<ApiResponse>
   const namespace = kind.namespaced ? info.namespace || selection.namespace || '' : '';
   const prefix = storagePrefix(kind, namespace) + (selection.name !== undefined && (namespace !== '' || !kind.namespaced) ? selection.name : '');
   const plan = await planWatch(context, selection, prefix);
-  if (request.wantsObject === true) return { status: 200, headers: {}, events: new Flat(runWatch(context, kind, selection, prefix, plan, objectWriter(context, kind))) };
+  if (request.wantsObject === true) return { status: 200, headers: {}, events: runWatch(context, kind, selection, prefix, plan, objectWriter(context, kind)) };
   const wanted = negotiate(request, hasProtobuf(kind));
   if (wanted.encoding === 'protobuf') {
     const headers = { ...headersFor(context, 'protobuf'), 'content-type': `${protobufMediaType};stream=watch` };

@@ -32,7 +32,8 @@ export interface ApiResponse {
   /** Whole body, or a stream of chunks; each chunk of a watch holds whole events. */
   body?: Uint8Array | AsyncIterable<Uint8Array>;
   object?: KubeObject;
-  events?: AsyncIterable<WatchEvent>;
+  /** Of a watch, those that are there together in one go. */
+  events?: AsyncIterable<WatchEvent[]>;
 }
 
 export type ApiHandler = (request: ApiRequest) => Promise<ApiResponse>;

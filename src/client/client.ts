@@ -21,6 +21,8 @@ export interface Client {
   delete(kind: KindRef, name: string, namespace?: string, options?: DeleteOptions): Promise<KubeObject>;
   deleteCollection(kind: KindRef, options?: ListOptions & DeleteOptions): Promise<void>;
   watch<T extends KubeObject = KubeObject>(kind: KindRef, options: WatchOptions): AsyncIterable<WatchEvent<T>>;
+  /** The same, those that have come together in one go: for whoever would fall behind if each cost a turn. */
+  watchBatches<T extends KubeObject = KubeObject>(kind: KindRef, options: WatchOptions): AsyncIterable<WatchEvent<T>[]>;
   /** Any path: tokens, bindings, reviews, discovery. */
   raw(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<KubeObject>;
 }

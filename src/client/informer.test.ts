@@ -17,17 +17,17 @@ class FakeServer {
   objects: KubeObject[] = [];
   version = 1;
   lists = 0;
-  watches: { from: string | undefined; queue: AsyncQueue<WatchEvent> }[] = [];
+  watches: { from: string | undefined; queue: AsyncQueue<WatchEvent[]> }[] = [];
   client = {
     list: async () => { this.lists++; return { apiVersion: 'v1', kind: 'PodList', metadata: { resourceVersion: String(this.version) }, items: [...this.objects] }; },
-    watch: (_kind: unknown, options: { resourceVersion?: string; signal?: AbortSignal }) => {
-      const queue = new AsyncQueue<WatchEvent>(100);
+    watchBatches: (_kind: unknown, options: { resourceVersion?: string; signal?: AbortSignal }) => {
+      const queue = new AsyncQueue<WatchEvent[]>(100);
       options.signal?.addEventListener('abort', () => queue.close());
       this.watches.push({ from: options.resourceVersion, queue });
       return queue;
     },
   } as unknown as Client;
-  send(type: WatchEvent['type'], object: KubeObject): void { this.watches.at(-1)!.queue.push({ type, object }); }
+  send(type: WatchEvent['type'], object: KubeObject): void { this.watches.at(-1)!.queue.push([{ type, object }]); }
 }
 
 function setUp(): { server: FakeServer; clock: SimClock; informer: Informer; seen: string[] } {

@@ -204,10 +204,12 @@ export class Informer<T extends KubeObject = KubeObject> {
   }
 
   async #watch(): Promise<void> {
-    const events = this.#deps.client.watch<T>(this.kind, { ...this.options, resourceVersion: String(this.#version), allowBookmarks: this.#deps.bookmarks !== false, ...(this.#deps.watchSeconds === undefined ? {} : { timeoutSeconds: this.#deps.watchSeconds }), signal: this.#stop.signal });
-    for await (const event of events) {
-      if (this.#stop.signal.aborted) return;
-      this.#take(event);
+    const batches = this.#deps.client.watchBatches<T>(this.kind, { ...this.options, resourceVersion: String(this.#version), allowBookmarks: this.#deps.bookmarks !== false, ...(this.#deps.watchSeconds === undefined ? {} : { timeoutSeconds: this.#deps.watchSeconds }), signal: this.#stop.signal });
+    for await (const batch of batches) {
+      for (const event of batch) {
+        if (this.#stop.signal.aborted) return;
+        this.#take(event);
+      }
     }
   }
 

@@ -50,11 +50,22 @@ function deleteBody(options: DeleteOptions): Record<string, unknown> {
   };
 }
 
+async function* oneByOne<T>(batches: AsyncIterable<T[]>): AsyncGenerator<T> {
+  for await (const batch of batches) yield* batch;
+}
+
 export function createClient(transport: Transport, fieldManager?: string): Client {
   const withManager = (options: WriteOptions | undefined): WriteOptions | undefined =>
     fieldManager === undefined || options?.fieldManager !== undefined ? options : { ...options, fieldManager };
   const named = (kind: KindRef, object: KubeObject): KubeObject =>
     object.kind === undefined || object.apiVersion === undefined ? { ...object, apiVersion: apiVersionOf(kind), kind: kind.kind } : object;
+  const watchBatches = <T extends KubeObject>(kind: KindRef, options: WatchOptions): AsyncIterable<WatchEvent<T>[]> => {
+    const query = selectionQuery(options);
+    query.set('watch', 'true');
+    if (options.allowBookmarks === true) query.set('allowWatchBookmarks', 'true');
+    if (options.timeoutSeconds !== undefined) query.set('timeoutSeconds', String(options.timeoutSeconds));
+    return transport.watch({ method: 'GET', path: pathOf(kind, options.namespace), query, ...(options.signal === undefined ? {} : { signal: options.signal }) }) as AsyncIterable<WatchEvent<T>[]>;
+  };
   return {
     get: async <T extends KubeObject>(kind: KindRef, name: string, namespace?: string, subresource?: string) =>
       (await transport.send({ method: 'GET', path: pathOf(kind, namespace, name, subresource) })) as T,
@@ -78,13 +89,8 @@ export function createClient(transport: Transport, fieldManager?: string): Clien
     deleteCollection: async (kind, options = {}) => {
       await transport.send({ method: 'DELETE', path: pathOf(kind, options.namespace), query: selectionQuery(options), body: deleteBody(options) });
     },
-    watch: <T extends KubeObject>(kind: KindRef, options: WatchOptions) => {
-      const query = selectionQuery(options);
-      query.set('watch', 'true');
-      if (options.allowBookmarks === true) query.set('allowWatchBookmarks', 'true');
-      if (options.timeoutSeconds !== undefined) query.set('timeoutSeconds', String(options.timeoutSeconds));
-      return transport.watch({ method: 'GET', path: pathOf(kind, options.namespace), query, ...(options.signal === undefined ? {} : { signal: options.signal }) }) as AsyncIterable<WatchEvent<T>>;
-    },
+    watch: <T extends KubeObject>(kind: KindRef, options: WatchOptions) => oneByOne(watchBatches<T>(kind, options)),
+    watchBatches,
     raw: async (method, path, body, headers) => {
       const [pathname, search] = path.split('?', 2);
       const { 'content-type': contentType, ...others } = headers ?? {};

@@ -24,24 +24,25 @@ async function objectOf(response: ApiResponse): Promise<KubeObject> {
 }
 
 /** Events of a watch that came as bytes: one JSON value a line. */
-async function* eventsOf(body: AsyncIterable<Uint8Array>): AsyncGenerator<WatchEvent> {
+async function* eventsOf(body: AsyncIterable<Uint8Array>): AsyncGenerator<WatchEvent[]> {
   let rest = '';
   for await (const chunk of body) {
     rest += decoder.decode(chunk, { stream: true });
     const lines = rest.split('\n');
     rest = lines.pop()!;
-    for (const line of lines) if (line !== '') yield JSON.parse(line) as WatchEvent;
+    const events = lines.filter((line) => line !== '').map((line) => JSON.parse(line) as WatchEvent);
+    if (events.length > 0) yield events;
   }
 }
 
-/** A watch whose `next` is the API server's own: a generator in between would cost each event several turns. */
-class DirectWatch implements AsyncIterable<WatchEvent>, AsyncIterator<WatchEvent> {
-  readonly #open: () => Promise<AsyncIterator<WatchEvent> | undefined>;
+/** A watch whose `next` is the API server's own: a generator in between would cost several turns. */
+class DirectWatch implements AsyncIterable<WatchEvent[]>, AsyncIterator<WatchEvent[]> {
+  readonly #open: () => Promise<AsyncIterator<WatchEvent[]> | undefined>;
   readonly #stop = new AbortController();
   readonly #signals: AbortSignal[];
   readonly #onAbort = (): void => { void this.return(); };
-  #inner: AsyncIterator<WatchEvent> | undefined;
-  #opening: Promise<AsyncIterator<WatchEvent> | undefined> | undefined;
+  #inner: AsyncIterator<WatchEvent[]> | undefined;
+  #opening: Promise<AsyncIterator<WatchEvent[]> | undefined> | undefined;
 
   constructor(call: (request: TransportRequest) => Promise<ApiResponse>, request: TransportRequest, closed: AbortSignal) {
     this.#signals = request.signal === undefined ? [closed] : [closed, request.signal];
@@ -57,7 +58,7 @@ class DirectWatch implements AsyncIterable<WatchEvent>, AsyncIterator<WatchEvent
     };
   }
 
-  async #first(): Promise<IteratorResult<WatchEvent>> {
+  async #first(): Promise<IteratorResult<WatchEvent[]>> {
     if (this.#stop.signal.aborted) return { value: undefined, done: true };
     this.#opening ??= this.#open();
     try {
@@ -73,7 +74,7 @@ class DirectWatch implements AsyncIterable<WatchEvent>, AsyncIterator<WatchEvent
     return this.#inner.next();
   }
 
-  next(): Promise<IteratorResult<WatchEvent>> {
+  next(): Promise<IteratorResult<WatchEvent[]>> {
     return this.#inner === undefined ? this.#first() : this.#inner.next();
   }
 
@@ -82,7 +83,7 @@ class DirectWatch implements AsyncIterable<WatchEvent>, AsyncIterator<WatchEvent
     this.#stop.abort();
   }
 
-  async return(): Promise<IteratorResult<WatchEvent>> {
+  async return(): Promise<IteratorResult<WatchEvent[]>> {
     this.#release();
     await this.#inner?.return?.();
     return { value: undefined, done: true };

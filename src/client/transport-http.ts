@@ -129,11 +129,12 @@ function parsed(text: string, code: number): KubeObject {
   }
 }
 
-async function* decodeEvents(stream: http2.ClientHttp2Stream): AsyncGenerator<WatchEvent> {
+async function* decodeEvents(stream: http2.ClientHttp2Stream): AsyncGenerator<WatchEvent[]> {
   let pending: Buffer[] = [];
   let pendingBytes = 0;
   for await (const chunk of stream as AsyncIterable<Buffer>) {
     let start = 0;
+    const events: WatchEvent[] = [];
     for (;;) {
       const end = chunk.indexOf(10, start);
       if (end < 0) break;
@@ -141,8 +142,9 @@ async function* decodeEvents(stream: http2.ClientHttp2Stream): AsyncGenerator<Wa
       pending = [];
       pendingBytes = 0;
       start = end + 1;
-      if (line.length > 0) yield JSON.parse(line.toString('utf8')) as WatchEvent;
+      if (line.length > 0) events.push(JSON.parse(line.toString('utf8')) as WatchEvent);
     }
+    if (events.length > 0) yield events;
     if (start < chunk.length) {
       pending.push(chunk.subarray(start));
       pendingBytes += chunk.length - start;

@@ -18,7 +18,8 @@ export interface TransportRequest {
 
 export interface Transport extends AsyncDisposable {
   send(request: TransportRequest): Promise<KubeObject>;
-  watch(request: TransportRequest): AsyncIterable<WatchEvent>;
+  /** Events that have come together are handed over together. */
+  watch(request: TransportRequest): AsyncIterable<WatchEvent[]>;
 }
 
 const reasonByCode: Record<number, Reason> = {

@@ -52,9 +52,9 @@ test('a Pod whose binding nobody answered keeps its place until it is known', as
   const watch = controllers.watch.bind(controllers);
   controllers.watch = (request) => {
     const events = watch(request)[Symbol.asyncIterator]();
-    const next = async (): Promise<IteratorResult<WatchEvent>> => {
+    const next = async (): Promise<IteratorResult<WatchEvent[]>> => {
       const result = await events.next();
-      if (result.done !== true && result.value.object['spec']?.nodeName !== undefined) await cluster.clock.sleep(120_000);
+      if (result.done !== true && result.value.some(({ object }) => object['spec']?.nodeName !== undefined)) await cluster.clock.sleep(120_000);
       return result;
     };
     return { [Symbol.asyncIterator]: () => ({ next, return: () => events.return!() }) };

@@ -30,9 +30,9 @@ test('an owner that was to go in the foreground and is told to orphan keeps its 
   controllers.send = (request) => (!mayDelete && request.method === 'DELETE' ? Promise.reject(new ApiError('ServiceUnavailable', 'not now')) : send(request));
   controllers.watch = (request) => {
     const events = watch(request)[Symbol.asyncIterator]();
-    const next = async (): Promise<IteratorResult<WatchEvent>> => {
+    const next = async (): Promise<IteratorResult<WatchEvent[]>> => {
       const result = await events.next();
-      if (result.done !== true && result.value.object.metadata.finalizers?.includes('orphan') === true) await cluster.clock.sleep(120_000);
+      if (result.done !== true && result.value.some(({ object }) => object.metadata.finalizers?.includes('orphan') === true)) await cluster.clock.sleep(120_000);
       return result;
     };
     return { [Symbol.asyncIterator]: () => ({ next, return: () => events.return!() }) };

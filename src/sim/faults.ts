@@ -84,13 +84,13 @@ export class FaultyTransport implements Transport {
     this.#clock.setTimer(this.#random.float() * lateMsMax, () => { void this.#inner.send(request).catch(() => undefined); });
   }
 
-  watch(request: TransportRequest): AsyncIterable<WatchEvent> {
+  watch(request: TransportRequest): AsyncIterable<WatchEvent[]> {
     if (this.#faults.cut) return { [Symbol.asyncIterator]: () => ({ next: () => Promise.reject(lost()) }) };
     const { controller: broken, unlink } = linked(request.signal);
     this.#watches.add(broken);
     const events = this.#inner.watch({ ...request, signal: broken.signal })[Symbol.asyncIterator]();
     const release = (): void => { unlink(); this.#watches.delete(broken); };
-    const next = async (): Promise<IteratorResult<WatchEvent>> => {
+    const next = async (): Promise<IteratorResult<WatchEvent[]>> => {
       try {
         const result = await events.next();
         if (this.#faults.delayMsMax > 0 && result.done !== true) await this.#clock.sleep(this.#random.float() * this.#faults.delayMsMax);
@@ -144,7 +144,7 @@ export class ProcessTransport implements Transport {
     return answer;
   }
 
-  watch(request: TransportRequest): AsyncIterable<WatchEvent> {
+  watch(request: TransportRequest): AsyncIterable<WatchEvent[]> {
     // The links live as long as this process: what it watches, it watches until it dies.
     return this.#inner.watch({ ...request, signal: linked(request.signal, this.#death.signal).controller.signal });
   }

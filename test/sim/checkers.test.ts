@@ -105,11 +105,11 @@ function tampered({ list, query, event }: Tampering, act: (world: World) => Prom
       };
       network.watch = (request) => {
         const events = watch(asked(request))[Symbol.asyncIterator]();
-        const next = async (): Promise<IteratorResult<WatchEvent>> => {
+        const next = async (): Promise<IteratorResult<WatchEvent[]>> => {
           const result = await events.next();
           if (!on || event === undefined || result.done === true) return result;
-          const object = event(result.value);
-          return object === undefined ? next() : { done: false, value: { ...result.value, object } };
+          const value = result.value.flatMap((each) => { const object = event(each); return object === undefined ? [] : [{ ...each, object }]; });
+          return value.length === 0 ? next() : { done: false, value };
         };
         return { [Symbol.asyncIterator]: () => ({ next, return: () => events.return!() }) };
       };
