@@ -2,13 +2,13 @@
  * The garbage collector: objects whose owners are gone are deleted; owners that are deleted in the foreground wait for their
  * dependents, and those that orphan them have themselves taken off first.
  *
- * It keeps a graph of every object of every kind that can be listed and deleted: coordinates, owners, finalizers, no content.
- * The graph is a hint: before anything is deleted for lack of owners, each owner is read from the server, so that a stale or
- * incomplete graph never costs an object. Kinds come and go with discovery. Events and what only reviews are left out.
+ * It keeps a graph of every object of every kind that can be listed and deleted, over the copies of the informers.
+ * The graph is a hint: before anything is deleted for lack of owners, each owner is read from the server, and what goes is
+ * exactly the version that was judged, so that a stale or incomplete graph never costs an object. Kinds come and go with discovery. Events and what only reviews are left out.
  * Spec: Kubernetes documentation, "Garbage Collection" and "Use Cascading Deletion".
  */
 import { isReason } from '#base/errors.ts';
-import { type KindRef, type KubeObject, type OwnerReference } from '#base/objects.ts';
+import type { KindRef, KubeObject, ObjectMeta, OwnerReference } from '#base/objects.ts';
 import { kinds } from '#client/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { discoverResources } from './discovery.ts';
@@ -19,9 +19,12 @@ const orphanFinalizer = 'orphan';
 const foregroundFinalizer = 'foregroundDeletion';
 const ignoredGroups = new Set(['events.k8s.io', 'metrics.k8s.io', 'authentication.k8s.io', 'authorization.k8s.io']);
 const noOwners: readonly OwnerReference[] = [];
+const noFinalizers: readonly string[] = [];
 
 interface GraphNode {
   kind: KindRef;
+  /** As last seen. */
+  object: KubeObject;
   namespace: string;
   name: string;
   uid: string;
@@ -108,11 +111,15 @@ class GarbageCollector {
   }
 
   #put(kind: KindRef, object: KubeObject): void {
-    const { uid, ownerReferences, finalizers, deletionTimestamp } = object.metadata;
+    const { uid, ownerReferences: owners = noOwners, finalizers = noFinalizers, deletionTimestamp } = object.metadata;
     if (uid === undefined) return;
     const held = this.#nodes.get(uid);
-    const owners = ownerReferences ?? noOwners;
-    const node: GraphNode = { kind, namespace: object.metadata.namespace ?? '', name: object.metadata.name!, uid, owners, finalizers: finalizers ?? [], deleting: deletionTimestamp !== undefined };
+    const deleting = deletionTimestamp !== undefined;
+    if (held !== undefined && held.owners === owners && held.finalizers === finalizers && held.deleting === deleting) {
+      held.object = object;
+      return;
+    }
+    const node: GraphNode = { kind, object, namespace: object.metadata.namespace ?? '', name: object.metadata.name!, uid, owners, finalizers, deleting };
     this.#nodes.set(uid, node);
     if (held?.owners !== owners) {
       for (const owner of held?.owners ?? noOwners) if (!owners.some((other) => other.uid === owner.uid)) this.#unlink(owner.uid, uid);
@@ -170,29 +177,33 @@ class GarbageCollector {
     return this.#collect(node);
   }
 
-  async #collect(node: GraphNode): Promise<ReconcileResult | undefined> {
+  async #collect(node: GraphNode): Promise<undefined> {
     const { client } = this.#context;
-    let fresh: KubeObject;
     try {
-      fresh = await client.get(node.kind, node.name, node.namespace);
-    } catch (error) {
-      if (isReason(error, 'NotFound')) return undefined;
-      throw error;
-    }
-    if (fresh.metadata.uid !== node.uid || fresh.metadata.deletionTimestamp !== undefined) return undefined;
-    const states: { uid: string; state: OwnerState }[] = [];
-    for (const owner of fresh.metadata.ownerReferences ?? []) states.push({ uid: owner.uid, state: await this.#stateOf(owner, node) });
-    const action = planCollection({ finalizers: fresh.metadata.finalizers ?? [], hasDependents: this.#dependents.has(node.uid) }, states);
-    if (action.type === 'dropOwners') {
-      await this.#writeOwners(node, fresh, (owner) => !action.uids.includes(owner.uid));
-    } else if (action.type === 'delete') {
       try {
-        await client.delete(node.kind, node.name, node.namespace, { propagationPolicy: action.propagationPolicy, preconditions: { uid: node.uid, resourceVersion: fresh.metadata.resourceVersion! } });
+        await this.#collectAsSeen(node, node.object);
       } catch (error) {
-        if (!isReason(error, 'NotFound')) throw error;
+        if (!isReason(error, 'Conflict')) throw error;
+        // The copy lags behind.
+        const fresh = await client.get(node.kind, node.name, node.namespace);
+        if (fresh.metadata.uid === node.uid && fresh.metadata.deletionTimestamp === undefined) await this.#collectAsSeen(node, fresh);
       }
+    } catch (error) {
+      if (!isReason(error, 'NotFound')) throw error;
     }
     return undefined;
+  }
+
+  /** Collects this version of the object, or throws Conflict. */
+  async #collectAsSeen(node: GraphNode, { metadata }: KubeObject): Promise<void> {
+    const states: { uid: string; state: OwnerState }[] = [];
+    for (const owner of metadata.ownerReferences ?? []) states.push({ uid: owner.uid, state: await this.#stateOf(owner, node) });
+    const action = planCollection({ finalizers: metadata.finalizers ?? [], hasDependents: this.#dependents.has(node.uid) }, states);
+    if (action.type === 'dropOwners') {
+      await this.#writeOwners(node, metadata, (owner) => !action.uids.includes(owner.uid));
+    } else if (action.type === 'delete') {
+      await this.#context.client.delete(node.kind, node.name, node.namespace, { propagationPolicy: action.propagationPolicy, preconditions: { uid: node.uid, resourceVersion: metadata.resourceVersion! } });
+    }
   }
 
   async #stateOf(owner: OwnerReference, dependent: GraphNode): Promise<OwnerState> {
@@ -229,7 +240,7 @@ class GarbageCollector {
     await forEachBounded(dependents, async (dependent) => {
       try {
         const fresh = await this.#context.client.get(dependent.kind, dependent.name, dependent.namespace);
-        await this.#writeOwners(dependent, fresh, (owner) => owner.uid !== node.uid);
+        await this.#writeOwners(dependent, fresh.metadata, (owner) => owner.uid !== node.uid);
       } catch (error) {
         if (!isReason(error, 'NotFound')) throw error;
       }
@@ -254,9 +265,8 @@ class GarbageCollector {
     return [...(this.#dependents.get(node.uid) ?? [])].flatMap((uid) => this.#nodes.get(uid) ?? []);
   }
 
-  async #writeOwners(node: GraphNode, fresh: KubeObject, keep: (owner: OwnerReference) => boolean): Promise<void> {
-    const ownerReferences = (fresh.metadata.ownerReferences ?? []).filter(keep);
-    await this.#context.client.patch(node.kind, node.name, node.namespace, 'merge', { metadata: { uid: node.uid, resourceVersion: fresh.metadata.resourceVersion, ownerReferences } });
+  async #writeOwners(node: GraphNode, { resourceVersion, ownerReferences }: ObjectMeta, keep: (owner: OwnerReference) => boolean): Promise<void> {
+    await this.#context.client.patch(node.kind, node.name, node.namespace, 'merge', { metadata: { uid: node.uid, resourceVersion, ownerReferences: (ownerReferences ?? []).filter(keep) } });
   }
 
   async #removeFinalizer(node: GraphNode, finalizer: string): Promise<void> {
