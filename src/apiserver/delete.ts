@@ -4,7 +4,6 @@
  */
 import { ApiError } from '#base/errors.ts';
 import type { ApiResponse } from '#base/api-request.ts';
-import { equalJson } from '#base/json.ts';
 import type { Json, KubeObject, KubeStatus } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { typeOf } from '#schema/types.ts';
@@ -17,7 +16,7 @@ import { storageKey } from './objects.ts';
 import { listPage, notFound } from './read.ts';
 import { answerObject, answerStatus, viewAs } from './respond.ts';
 import { Selection } from './selection.ts';
-import { conflict, isDryRun } from './write-path.ts';
+import { conflict, isDryRun, isSame } from './write-path.ts';
 
 interface DeleteOptions { gracePeriodSeconds?: number; propagationPolicy?: string; orphanDependents?: boolean; preconditions?: { uid?: string; resourceVersion?: string }; dryRun?: string[] }
 
@@ -88,7 +87,7 @@ async function deleteOnce(context: RequestContext, key: string, before: StoredVa
     const result = await server.store.txn([{ key, modRevision: before.modRevision }], [{ type: 'delete', key }, ...releaseOperations(kind, old)]);
     return result.succeeded ? { gone: true, object: old } : undefined;
   }
-  if (equalJson(marked, { ...old, metadata: { ...old.metadata, resourceVersion: undefined } })) return { gone: false, stored: before, object: old };
+  if (isSame(marked, old)) return { gone: false, stored: before, object: old };
   const result = await server.store.txn([{ key, modRevision: before.modRevision }], [{ type: 'put', key, value: server.objects.encodeLate(kind, key, marked, before) }]);
   if (!result.succeeded) return undefined;
   const stored = (await server.store.get(key, result.revision))!;
@@ -106,7 +105,8 @@ function markDeleted(context: RequestContext, old: KubeObject, options: DeleteOp
   const { resourceVersion: _r, ...metadata } = old.metadata;
   const object: KubeObject = { ...old, metadata };
   const finalizers = finalizersFor(context, old, options);
-  if (finalizers.length > 0) object.metadata.finalizers = finalizers; else delete object.metadata.finalizers;
+  if (finalizers.length > 0) object.metadata.finalizers = finalizers;
+  else if (old.metadata.finalizers !== undefined) delete object.metadata.finalizers;
   const grace = graceFor(context, old, options);
   const before = old.metadata.deletionGracePeriodSeconds;
   if (old.metadata.deletionTimestamp === undefined) {

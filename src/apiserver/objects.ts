@@ -4,9 +4,9 @@
  * generations of a weak cache. Secrets are sealed with AES-256-GCM: first byte 1, then key id, nonce, ciphertext, tag; the store's key is authenticated with it.
  */
 import { createCipheriv, createDecipheriv } from 'node:crypto';
-import { freezeJson, freshLengthMax } from '#base/json.ts';
+import { freezeFresh, freezeJson } from '#base/json.ts';
 import { apiVersionOf } from '#base/objects.ts';
-import type { KubeObject } from '#base/objects.ts';
+import type { Json, KubeObject } from '#base/objects.ts';
 import type { Random } from '#os/clock.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import type { LateBytes, StoredValue } from '#store/store.ts';
@@ -35,6 +35,13 @@ function encodePlain(kind: KindRecord, object: KubeObject): Buffer {
 
 function isSealed(kind: KindRecord): boolean { return kind.storage.group === '' && kind.storage.resource === 'secrets'; }
 
+/** Freezes all of an object but itself and its metadata, which are still to get its version; answers as `freezeFresh`. */
+function freezeParts(object: Json): number {
+  let sum = 2;
+  for (const key in object) sum += 4 + 6 * key.length + (key === 'metadata' ? freezeParts(object.metadata) : freezeFresh(object[key]));
+  return sum;
+}
+
 /** An object that is its own view and becomes bytes when it must leave the process. */
 class LateObject implements LateBytes {
   readonly lengthMax: number;
@@ -47,7 +54,7 @@ class LateObject implements LateBytes {
   constructor(kind: KindRecord, object: KubeObject, before: StoredValue | undefined) {
     this.#kind = kind;
     this.#object = object;
-    const lengthMax = (before === undefined ? 0 : before.late?.lengthMax ?? before.value.length) + freshLengthMax(object);
+    const lengthMax = (before === undefined ? 0 : before.late?.lengthMax ?? before.value.length) + freezeParts(object);
     this.lengthMax = lengthMax < transactionBytesMax ? lengthMax : this.bytes().length;
   }
 

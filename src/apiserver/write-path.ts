@@ -7,7 +7,7 @@
  * object. A caller that named a resourceVersion is told of the conflict and not retried.
  */
 import { ApiError } from '#base/errors.ts';
-import { copyJson, equalJson } from '#base/json.ts';
+import { copyJson, equalButFor } from '#base/json.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { randomSuffix } from '#os/clock.ts';
@@ -200,9 +200,11 @@ function keepMetadata(context: RequestContext, object: KubeObject, old: KubeObje
   }
   if (meta.uid !== undefined && meta.uid !== '' && meta.uid !== old.metadata.uid) throw conflict(context.kind, meta.name!, `Precondition failed: UID in precondition: ${meta.uid}, UID in object meta: ${old.metadata.uid}`);
   for (const field of ['uid', 'creationTimestamp', 'deletionTimestamp', 'deletionGracePeriodSeconds', 'generateName', 'generation'] as const) {
-    if (old.metadata[field] === undefined) delete meta[field]; else (meta as Json)[field] = old.metadata[field];
+    if (old.metadata[field] !== undefined) (meta as Json)[field] = old.metadata[field];
+    else if (meta[field] !== undefined) delete meta[field];
   }
-  delete meta.resourceVersion;
+  // A `delete` would make a slow dictionary of it, for as long as the object and its copies live.
+  meta.resourceVersion = undefined;
   if (subresource !== '' && subresource !== 'finalize' && context.kind.custom !== true) { /* labels and annotations may be written through status, as upstream allows */ }
 }
 
@@ -221,12 +223,12 @@ async function updateOnce(context: RequestContext, key: string, before: StoredVa
     if (stored.custom === true) stored.defaults?.(object);
     else if (object.status !== undefined && object.status !== null) stored.defaultStatus?.(object.status);
   }
-  if (kind.hasGeneration && !equalJson(specOf(object, kind), specOf(old, kind))) object.metadata.generation = (old.metadata.generation ?? 0) + 1;
+  if (kind.hasGeneration && !isSameSpec(object, old, kind)) object.metadata.generation = (old.metadata.generation ?? 0) + 1;
   const attributes: AdmissionAttributes = { operation: 'UPDATE', object, old, subresource, dryRun: dry };
   await admitMutating(context, attributes);
   const admitted = attributes.object;
   const errors = new FieldErrors();
-  validateMetadata(admitted, kind, errors);
+  validateMetadata(admitted, kind, errors, old);
   validateMetadataUpdate(admitted, old, errors);
   if (options.validate !== undefined) options.validate(admitted, old, errors);
   else if (subresource === '') { stored.validate?.(admitted, errors, old); stored.validateUpdate?.(admitted, old, errors); }
@@ -234,8 +236,7 @@ async function updateOnce(context: RequestContext, key: string, before: StoredVa
   errors.throwIfAny(kind.group, kind.kind, admitted.metadata.name ?? '');
   await admitValidating(context, attributes);
   trackManagedFields(context, old, admitted, options);
-  const { resourceVersion: _r, ...oldMeta } = old.metadata;
-  if (equalJson({ ...admitted, metadata: withoutTimes(admitted.metadata) }, { ...old, metadata: withoutTimes(oldMeta) })) return { stored: before, created: false };
+  if (isSame(withoutTimes(admitted), withoutTimes(old))) return { stored: before, created: false };
   if (dry) return { stored: dryStored(context, key, admitted, before.modRevision), created: false };
   const compare: Compare = { key, modRevision: before.modRevision };
   if (isFinished(admitted)) return finishDeletion(context, key, before, admitted, compare);
@@ -253,14 +254,20 @@ async function updateOnce(context: RequestContext, key: string, before: StoredVa
 }
 
 /** A write that changes nothing but the time at which a manager last wrote is no write. */
-function withoutTimes(meta: Json): Json {
-  if (meta.managedFields === undefined) return meta;
-  return { ...meta, managedFields: meta.managedFields.map(({ time: _t, ...entry }: Json) => entry) };
+function withoutTimes(object: KubeObject): KubeObject {
+  const { metadata } = object;
+  if (metadata.managedFields === undefined) return object;
+  return { ...object, metadata: { ...metadata, managedFields: metadata.managedFields.map(({ time: _t, ...entry }) => entry) } };
 }
 
-function specOf(object: KubeObject, kind: KindRecord): Json {
-  const { metadata: _m, status: _s, apiVersion: _a, kind: _k, ...rest } = object;
-  return kind.hasStatus || kind.subresources.status !== undefined ? rest : { ...rest, ...(object.status === undefined ? {} : { status: object.status }) };
+/** Nothing differs but their versions. */
+export function isSame(object: KubeObject, old: KubeObject): boolean {
+  return equalButFor(object, old, ['metadata']) && equalButFor(object.metadata, old.metadata, ['resourceVersion']);
+}
+
+/** Where a kind has no status of its own, a field of that name is part of what is wanted. */
+function isSameSpec(object: KubeObject, old: KubeObject, kind: KindRecord): boolean {
+  return equalButFor(object, old, kind.hasStatus || kind.subresources.status !== undefined ? ['metadata', 'apiVersion', 'kind', 'status'] : ['metadata', 'apiVersion', 'kind']);
 }
 
 /** Marked for deletion, nothing left to wait for. */

@@ -93,14 +93,15 @@ export function freezeJson<T>(value: T): T {
   return Object.freeze(value);
 }
 
-/** No fewer bytes than the JSON text has, but for what is frozen, which is not counted: a character is at most six (an escape). */
-export function freshLengthMax(value: Json): number {
+/** Freezes, and answers no fewer bytes than the JSON text has, but for what was frozen before, which is not counted: a character is at most six (an escape). */
+export function freezeFresh(value: Json): number {
   if (typeof value === 'string') return 2 + 6 * value.length;
   if (typeof value !== 'object' || value === null) return 24;
   if (Object.isFrozen(value)) return 0;
   let sum = 2;
-  if (Array.isArray(value)) for (const item of value) sum += 1 + freshLengthMax(item);
-  else for (const key in value) sum += 4 + 6 * key.length + freshLengthMax(value[key]);
+  if (Array.isArray(value)) for (const item of value) sum += 1 + freezeFresh(item);
+  else for (const key in value) sum += 4 + 6 * key.length + freezeFresh(value[key]);
+  Object.freeze(value);
   return sum;
 }
 
@@ -116,5 +117,12 @@ export function equalJson(a: Json, b: Json): boolean {
   if (Array.isArray(b)) return false;
   for (const key in a) if (!equalJson(a[key], b[key])) return false;
   for (const key in b) if (b[key] !== undefined && a[key] === undefined) return false;
+  return true;
+}
+
+/** Deep equality of two objects, but for these properties of theirs. */
+export function equalButFor(a: Json, b: Json, except: readonly string[]): boolean {
+  for (const key in a) if (!equalJson(a[key], b[key]) && !except.includes(key)) return false;
+  for (const key in b) if (b[key] !== undefined && a[key] === undefined && !except.includes(key)) return false;
   return true;
 }

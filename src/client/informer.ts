@@ -15,6 +15,7 @@ import type { KindRef, KubeObject, WatchEvent } from '#base/objects.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import type { Client } from './client.ts';
+import { IndexedObjects, type IndexFunction } from './indexed-objects.ts';
 import { informerBackoffMs, informerBackoffMsMax } from './limits.ts';
 
 export interface InformerHandler<T extends KubeObject = KubeObject> {
@@ -23,8 +24,6 @@ export interface InformerHandler<T extends KubeObject = KubeObject> {
   /** With its last state, and what the copy held of it. */
   deleted?(object: T, held: T): void;
 }
-
-export type IndexFunction<T extends KubeObject = KubeObject> = (object: T) => readonly string[] | string | undefined;
 
 export interface InformerOptions { namespace?: string; labelSelector?: string; fieldSelector?: string }
 
@@ -65,14 +64,12 @@ export const indexes = Object.freeze({
 });
 
 const versionOf = (object: { metadata: { resourceVersion?: string } }): number => Number(object.metadata.resourceVersion ?? 0);
-const nothing: ReadonlyMap<string, never> = new Map<string, never>();
 
 export class Informer<T extends KubeObject = KubeObject> {
   readonly kind: KindRef;
   readonly options: InformerOptions;
   readonly #deps: InformerDependencies;
-  readonly #objects = new Map<string, T>();
-  readonly #indexes = new Map<string, { of: IndexFunction<T>; entries: Map<string, Map<string, T>> }>();
+  readonly #objects = new IndexedObjects<T>();
   readonly #handlers = new Set<InformerHandler<T>>();
   readonly #stop = new AbortController();
   /** UIDs whose deletion was absorbed while older events of them may still come. */
@@ -101,14 +98,12 @@ export class Informer<T extends KubeObject = KubeObject> {
   list(): T[] { return [...this.#objects.values()]; }
 
   /** Objects with this value in the index, in the order they came. */
-  by(index: string, value: string): Iterable<T> { return (this.#indexes.get(index)?.entries.get(value) ?? nothing).values(); }
-  countBy(index: string, value: string): number { return this.#indexes.get(index)?.entries.get(value)?.size ?? 0; }
+  by(index: string, value: string): Iterable<T> { return this.#objects.by(index, value); }
+  countBy(index: string, value: string): number { return this.#objects.countBy(index, value); }
 
   /** Adds an index; the same name is added once. */
   addIndex(name: string, of: IndexFunction<T>): this {
-    if (this.#indexes.has(name)) return this;
-    this.#indexes.set(name, { of, entries: new Map() });
-    for (const [key, object] of this.#objects) this.#indexOne(name, key, undefined, object);
+    this.#objects.addIndex(name, of);
     return this;
   }
 
@@ -134,7 +129,7 @@ export class Informer<T extends KubeObject = KubeObject> {
     if (!this.#synced || this.options.labelSelector !== undefined || this.options.fieldSelector !== undefined) return;
     if (versionOf(object) <= this.#version || this.#tombstones.has(object.metadata.uid ?? '')) return;
     if (this.options.namespace !== undefined && object.metadata.namespace !== this.options.namespace) return;
-    this.#apply(object);
+    this.#apply(keyOf(object), object);
   }
 
   /** The object has been removed by the caller's own delete. */
@@ -192,9 +187,10 @@ export class Informer<T extends KubeObject = KubeObject> {
       const key = keyOf(object);
       seen.add(key);
       const held = this.#objects.get(key);
-      if (held === undefined || versionOf(held) < versionOf(object) || held.metadata.uid !== object.metadata.uid) this.#apply(object);
+      if (held === undefined || versionOf(held) < versionOf(object) || held.metadata.uid !== object.metadata.uid) this.#apply(key, object);
     }
-    for (const [key, held] of [...this.#objects]) {
+    for (const held of this.list()) {
+      const key = keyOf(held);
       if (!seen.has(key) && versionOf(held) <= listVersion) this.#remove(key, held);
     }
     this.#tombstones.clear();
@@ -220,29 +216,23 @@ export class Informer<T extends KubeObject = KubeObject> {
     }
     const { object } = event;
     const version = versionOf(object);
-    if (event.type === 'DELETED') {
+    if (event.type !== 'BOOKMARK') {
       const key = keyOf(object);
       const held = this.#objects.get(key);
-      this.#tombstones.delete(object.metadata.uid ?? '');
-      if (held !== undefined && (held.metadata.uid === object.metadata.uid || versionOf(held) < version)) this.#remove(key, object);
-    } else if (event.type !== 'BOOKMARK') {
-      const held = this.#objects.get(keyOf(object));
-      const stale = held !== undefined && versionOf(held) >= version;
-      if (!stale && !this.#tombstones.has(object.metadata.uid ?? '')) this.#apply(object);
+      const isNewer = held === undefined || versionOf(held) < version;
+      if (event.type === 'DELETED') {
+        this.#tombstones.delete(object.metadata.uid ?? '');
+        if (isNewer || held.metadata.uid === object.metadata.uid) this.#remove(key, object);
+      } else if (isNewer && !this.#tombstones.has(object.metadata.uid ?? '')) this.#apply(key, object);
     }
     if (version > this.#version) this.#version = version;
   }
 
-  #apply(object: T): void {
-    const key = keyOf(object);
-    let previous = this.#objects.get(key);
-    if (previous !== undefined && previous.metadata.uid !== object.metadata.uid) {
-      // Deleted and made again while nobody looked: handlers must see both.
-      this.#remove(key, previous);
-      previous = undefined;
-    }
-    this.#objects.set(key, object);
-    for (const name of this.#indexes.keys()) this.#indexOne(name, key, previous, object);
+  #apply(key: string, object: T): void {
+    const held = this.#objects.get(key);
+    // Deleted and made again while nobody looked: handlers must see both.
+    if (held !== undefined && held.metadata.uid !== object.metadata.uid) this.#remove(key, held);
+    const previous = this.#objects.set(key, object);
     for (const handler of this.#handlers) {
       if (previous === undefined) handler.added?.(object);
       else handler.updated?.(object, previous);
@@ -250,38 +240,10 @@ export class Informer<T extends KubeObject = KubeObject> {
   }
 
   #remove(key: string, last: T): void {
-    const held = this.#objects.get(key);
+    const held = this.#objects.delete(key);
     if (held === undefined) return;
-    this.#objects.delete(key);
-    for (const name of this.#indexes.keys()) this.#indexOne(name, key, held, undefined);
     for (const handler of this.#handlers) handler.deleted?.(last, held);
   }
-
-  #indexOne(name: string, key: string, previous: T | undefined, object: T | undefined): void {
-    const { of, entries } = this.#indexes.get(name)!;
-    const before = previous === undefined ? undefined : of(previous);
-    const after = object === undefined ? undefined : of(object);
-    if (typeof before !== 'object' && before === after) {
-      // The common case: one value that did not change.
-      if (before !== undefined) entries.get(before)!.set(key, object!);
-      return;
-    }
-    for (const value of listOf(before)) {
-      const bucket = entries.get(value);
-      if (bucket === undefined || listOf(after).includes(value)) continue;
-      bucket.delete(key);
-      if (bucket.size === 0) entries.delete(value);
-    }
-    for (const value of listOf(after)) {
-      let bucket = entries.get(value);
-      if (bucket === undefined) entries.set(value, (bucket = new Map()));
-      bucket.set(key, object!);
-    }
-  }
-}
-
-function listOf(value: readonly string[] | string | undefined): readonly string[] {
-  return value === undefined ? [] : typeof value === 'string' ? [value] : value;
 }
 
 /** Informers shared by all who run in one process: one list and one watch per kind. */

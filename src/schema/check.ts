@@ -8,66 +8,82 @@ import type { ObjectNode, TypeNode } from './types.ts';
 
 export interface CheckResult { unknown: string[]; error: string | undefined }
 
+/** What has been found, and where the check is: put into words only where something is wrong. */
+interface Check extends CheckResult { path: (string | number)[] }
+
 /** Prunes the object to its schema; `unknown` lists the paths dropped, `error` is the first type error. */
 export function checkObject(object: Json, node: ObjectNode): CheckResult {
-  const result: CheckResult = { unknown: [], error: undefined };
-  checkFields(object, node, '', result);
-  return result;
+  const check: Check = { unknown: [], error: undefined, path: [] };
+  checkFields(object, node, check);
+  return { unknown: check.unknown, error: check.error };
 }
 
-function fail(result: CheckResult, path: string, found: Json, wanted: string, typeName: string | undefined): void {
+/** `spec.containers[0].name` */
+function pathOf({ path }: Check): string {
+  return path.map((part, at) => (typeof part === 'number' ? `[${part}]` : at === 0 ? part : `.${part}`)).join('');
+}
+
+function fail(check: Check, found: Json, wanted: string, typeName: string | undefined): void {
   const type = typeof found === 'object' ? (Array.isArray(found) ? 'array' : 'object') : typeof found === 'boolean' ? 'bool' : typeof found;
   const owner = typeName === undefined ? '' : `${typeName.slice(typeName.indexOf('/') + 1)}.`;
-  result.error ??= `json: cannot unmarshal ${type} into Go struct field ${owner}${path} of type ${wanted}`;
+  check.error ??= `json: cannot unmarshal ${type} into Go struct field ${owner}${pathOf(check)} of type ${wanted}`;
 }
 
 const alwaysKnown = new Set(['apiVersion', 'kind', 'metadata']);
 
-function checkFields(object: Json, node: ObjectNode, path: string, result: CheckResult): void {
-  for (const key of Object.keys(object)) {
+function checkFields(object: Json, node: ObjectNode, check: Check): void {
+  const { path } = check;
+  for (const key in object) {
     const field = node.fields.get(key);
-    const at = path === '' ? key : `${path}.${key}`;
     if (field === undefined) {
       if (node.preserveUnknown === true || (node.embedded === true && alwaysKnown.has(key))) continue;
-      result.unknown.push(at);
+      path.push(key);
+      check.unknown.push(pathOf(check));
+      path.pop();
       delete object[key];
       continue;
     }
     const value = object[key];
     if (value === null) { if (field.type.kind !== 'any' && field.type.kind !== 'time' && field.type.kind !== 'microtime') delete object[key]; continue; }
-    const replaced = checkValue(value, field.type, at, result, node.name);
+    path.push(key);
+    const replaced = checkValue(value, field.type, check, node.name);
+    path.pop();
     if (replaced !== value) object[key] = replaced;
   }
 }
 
-function checkValue(value: Json, type: TypeNode, at: string, result: CheckResult, owner: string | undefined): Json {
+function checkValue(value: Json, type: TypeNode, check: Check, owner: string | undefined): Json {
   switch (type.kind) {
     case 'any': return value;
     case 'object':
-      if (typeof value !== 'object' || value === null || Array.isArray(value)) fail(result, at, value, type.name === undefined ? 'object' : type.name.replace('/', '.'), owner);
-      else checkFields(value, type, at, result);
+      if (typeof value !== 'object' || value === null || Array.isArray(value)) fail(check, value, type.name === undefined ? 'object' : type.name.replace('/', '.'), owner);
+      else checkFields(value, type, check);
       return value;
-    case 'list': return checkList(value, type.item, at, result, owner);
-    case 'map': return checkMap(value, type.item, at, result, owner);
-    default: return checkScalar(value, type.kind, at, result, owner);
+    case 'list': return checkList(value, type.item, check, owner);
+    case 'map': return checkMap(value, type.item, check, owner);
+    default: return checkScalar(value, type.kind, check, owner);
   }
 }
 
-function checkList(value: Json, item: TypeNode, at: string, result: CheckResult, owner: string | undefined): Json {
-  if (!Array.isArray(value)) { fail(result, at, value, `[]${goName(item)}`, owner); return value; }
+function checkList(value: Json, item: TypeNode, check: Check, owner: string | undefined): Json {
+  if (!Array.isArray(value)) { fail(check, value, `[]${goName(item)}`, owner); return value; }
   for (let i = 0; i < value.length; i++) {
     if (value[i] === null) { value[i] = zeroOf(item); continue; }
-    const replaced = checkValue(value[i], item, `${at}[${i}]`, result, owner);
+    check.path.push(i);
+    const replaced = checkValue(value[i], item, check, owner);
+    check.path.pop();
     if (replaced !== value[i]) value[i] = replaced;
   }
   return value;
 }
 
-function checkMap(value: Json, item: TypeNode, at: string, result: CheckResult, owner: string | undefined): Json {
-  if (typeof value !== 'object' || Array.isArray(value)) { fail(result, at, value, `map[string]${goName(item)}`, owner); return value; }
-  for (const key of Object.keys(value)) {
+function checkMap(value: Json, item: TypeNode, check: Check, owner: string | undefined): Json {
+  if (typeof value !== 'object' || Array.isArray(value)) { fail(check, value, `map[string]${goName(item)}`, owner); return value; }
+  for (const key in value) {
     if (value[key] === null) { value[key] = zeroOf(item); continue; }
-    const replaced = checkValue(value[key], item, `${at}.${key}`, result, owner);
+    check.path.push(key);
+    const replaced = checkValue(value[key], item, check, owner);
+    check.path.pop();
     if (replaced !== value[key]) value[key] = replaced;
   }
   return value;
@@ -89,27 +105,27 @@ function zeroOf(node: TypeNode): Json {
   }
 }
 
-function checkScalar(value: Json, kind: string, at: string, result: CheckResult, owner: string | undefined): Json {
+function checkScalar(value: Json, kind: string, check: Check, owner: string | undefined): Json {
   const type = typeof value;
   switch (kind) {
-    case 'boolean': if (type !== 'boolean') fail(result, at, value, 'bool', owner); return value;
+    case 'boolean': if (type !== 'boolean') fail(check, value, 'bool', owner); return value;
     case 'int32': case 'int64':
-      if (type !== 'number') fail(result, at, value, kind, owner);
-      else if (!Number.isInteger(value) || (kind === 'int32' && (value > 2_147_483_647 || value < -2_147_483_648))) result.error ??= `json: cannot unmarshal number ${value} into Go struct field ${owner === undefined ? '' : `${owner.slice(owner.indexOf('/') + 1)}.`}${at} of type ${kind}`;
+      if (type !== 'number') fail(check, value, kind, owner);
+      else if (!Number.isInteger(value) || (kind === 'int32' && (value > 2_147_483_647 || value < -2_147_483_648))) check.error ??= `json: cannot unmarshal number ${value} into Go struct field ${owner === undefined ? '' : `${owner.slice(owner.indexOf('/') + 1)}.`}${pathOf(check)} of type ${kind}`;
       return value;
-    case 'double': if (type !== 'number') fail(result, at, value, 'float64', owner); return value;
-    case 'intstr': if (type !== 'number' && type !== 'string') fail(result, at, value, 'intstr.IntOrString', owner); return value;
+    case 'double': if (type !== 'number') fail(check, value, 'float64', owner); return value;
+    case 'intstr': if (type !== 'number' && type !== 'string') fail(check, value, 'intstr.IntOrString', owner); return value;
     case 'quantity':
       if (type === 'number') return String(value);
-      if (type !== 'string') fail(result, at, value, 'resource.Quantity', owner);
-      else if (!isQuantity(value)) result.error ??= "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+      if (type !== 'string') fail(check, value, 'resource.Quantity', owner);
+      else if (!isQuantity(value)) check.error ??= "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
       return value;
-    case 'time': case 'microtime': return checkTime(value, kind, at, result, owner);
+    case 'time': case 'microtime': return checkTime(value, kind, check, owner);
     case 'bytes':
-      if (type !== 'string') fail(result, at, value, '[]uint8', owner);
-      else if (!/^[A-Za-z0-9+/\r\n]*={0,2}$/.test(value) || value.replace(/[\r\n]/g, '').length % 4 !== 0) result.error ??= `illegal base64 data at input byte ${badBase64At(value)}`;
+      if (type !== 'string') fail(check, value, '[]uint8', owner);
+      else if (!/^[A-Za-z0-9+/\r\n]*={0,2}$/.test(value) || value.replace(/[\r\n]/g, '').length % 4 !== 0) check.error ??= `illegal base64 data at input byte ${badBase64At(value)}`;
       return value;
-    default: if (type !== 'string') fail(result, at, value, kind === 'duration' ? 'v1.Duration' : 'string', owner); return value;
+    default: if (type !== 'string') fail(check, value, kind === 'duration' ? 'v1.Duration' : 'string', owner); return value;
   }
 }
 
@@ -125,12 +141,12 @@ const goodTimes = new Set<Json>();
 const goodTimesMax = 256;
 
 /** Times are stored in UTC, to the second; micro times with six digits. */
-function checkTime(value: Json, kind: string, at: string, result: CheckResult, owner: string | undefined): Json {
+function checkTime(value: Json, kind: string, check: Check, owner: string | undefined): Json {
   if (kind === 'time' && goodTimes.has(value)) return value;
-  if (typeof value !== 'string') { fail(result, at, value, kind === 'time' ? 'v1.Time' : 'v1.MicroTime', owner); return value; }
+  if (typeof value !== 'string') { fail(check, value, kind === 'time' ? 'v1.Time' : 'v1.MicroTime', owner); return value; }
   const match = rfc3339.exec(value);
   const ms = match === null ? NaN : Date.parse(value);
-  if (match === null || Number.isNaN(ms)) { result.error ??= `parsing time ${JSON.stringify(value)} as "2006-01-02T15:04:05Z07:00": cannot parse ${JSON.stringify(value)} as "2006"`; return value; }
+  if (match === null || Number.isNaN(ms)) { check.error ??= `parsing time ${JSON.stringify(value)} as "2006-01-02T15:04:05Z07:00": cannot parse ${JSON.stringify(value)} as "2006"`; return value; }
   if (kind === 'time' && match[2] === undefined && match[3] === 'Z') {
     if (goodTimes.size >= goodTimesMax) goodTimes.clear();
     goodTimes.add(value);

@@ -25,9 +25,18 @@ export function validateAnnotations(annotations: Json, at: string, errors: Field
   if (bytes > annotationsBytesMax) errors.tooLong(at, annotationsBytesMax);
 }
 
-/** `metadata` of an object of the kind. */
-export function validateMetadata(object: Json, kind: KindRecord, errors: FieldErrors): void {
+/** `metadata` of an object of the kind. What it shares with `old`, which has passed, is not looked at again. */
+export function validateMetadata(object: Json, kind: KindRecord, errors: FieldErrors, old?: Json): void {
   const meta = object.metadata ?? {};
+  const before = old?.metadata ?? {};
+  if (old === undefined || meta.name !== before.name || meta.namespace !== before.namespace || meta.generateName !== before.generateName) validateNames(meta, kind, errors);
+  if (meta.labels !== before.labels) validateLabels(meta.labels, 'metadata.labels', errors);
+  if (meta.annotations !== before.annotations) validateAnnotations(meta.annotations, 'metadata.annotations', errors);
+  if (meta.ownerReferences !== before.ownerReferences) validateOwners(meta.ownerReferences, errors);
+  if (meta.finalizers !== before.finalizers) validateFinalizers(meta.finalizers, kind, errors);
+}
+
+function validateNames(meta: Json, kind: KindRecord, errors: FieldErrors): void {
   if (meta.generateName) { const problem = nameProblem[kind.nameForm](`${String(meta.generateName).replace(/-+$/, '')}`); if (problem !== '') errors.invalid('metadata.generateName', meta.generateName, problem); }
   if (!meta.name) errors.required('metadata.name', 'name or generateName is required');
   else { const problem = nameProblem[kind.nameForm](meta.name); if (problem !== '') errors.invalid('metadata.name', meta.name, problem); }
@@ -35,10 +44,10 @@ export function validateMetadata(object: Json, kind: KindRecord, errors: FieldEr
     if (!meta.namespace) errors.required('metadata.namespace');
     else { const problem = labelProblem(meta.namespace); if (problem !== '') errors.invalid('metadata.namespace', meta.namespace, problem); }
   } else if (meta.namespace) errors.forbidden('metadata.namespace', 'not allowed on this type');
-  validateLabels(meta.labels, 'metadata.labels', errors);
-  validateAnnotations(meta.annotations, 'metadata.annotations', errors);
-  validateOwners(meta.ownerReferences, errors);
-  (meta.finalizers ?? []).forEach((f: string, i: number) => {
+}
+
+function validateFinalizers(finalizers: Json, kind: KindRecord, errors: FieldErrors): void {
+  (finalizers ?? []).forEach((f: string, i: number) => {
     for (const problem of qualifiedNameProblems(f)) errors.invalid(`metadata.finalizers[${i}]`, f, problem);
     if (kind.group === '' && !f.includes('/') && !standardFinalizers.has(f)) errors.invalid(`metadata.finalizers[${i}]`, f, 'name is neither a standard finalizer name nor is it fully qualified');
   });

@@ -110,7 +110,9 @@ export async function admitMutatingWebhooks(context: RequestContext, attributes:
 
 export async function admitValidatingWebhooks(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   if (exempt.has(context.kind.kind)) return;
-  await Promise.all((await hooksOf(context.server, 'validating')).map(async (hook) => {
+  const hooks = await hooksOf(context.server, 'validating');
+  if (hooks.length === 0) return;
+  await Promise.all(hooks.map(async (hook) => {
     if (!await matches(hook, context, attributes)) return;
     const response = await call(context, hook, attributes);
     if (response !== undefined) checkAllowed(context, hook, response);
