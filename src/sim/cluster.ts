@@ -123,6 +123,7 @@ export class Cluster implements AsyncDisposable {
   /** One life of the API server's process: requests under way when it ends are never answered. */
   #life = new ServerLife();
   #isServerDown = false;
+  #serverUpMs = 0;
   #disposed = false;
   #restart: object | undefined;
   readonly #startNodes: readonly NodeSnapshot[];
@@ -343,6 +344,7 @@ export class Cluster implements AsyncDisposable {
     const dead = this.#apiServer;
     const life = (this.#life = this.#life.next());
     this.#isServerDown = true;
+    this.#serverUpMs = Infinity;
     this.#apiServer = this.#apiStarting = undefined;
     for (const network of [...Object.values(this.networks), ...this.#connections]) network.breakWatches();
     this.#noteQuiet();
@@ -368,6 +370,7 @@ export class Cluster implements AsyncDisposable {
     if (life !== this.#life) return;
     this.#apiServer = api;
     this.#isServerDown = false;
+    this.#serverUpMs = this.now;
     this.#noteQuiet();
   }
 
@@ -380,6 +383,9 @@ export class Cluster implements AsyncDisposable {
     await controllers?.[Symbol.asyncDispose]();
     await control?.informers[Symbol.asyncDispose]();
   }
+
+  /** When the API server last came up again (ms since 1970, virtual); Infinity while it is down. */
+  get serverUpMs(): number { return this.#serverUpMs; }
 
   /** All queues empty and nothing on its way. */
   isIdle(): boolean {

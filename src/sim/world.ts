@@ -62,10 +62,12 @@ type Knowing = 'controllers' | 'scheduler';
 class Knowledge {
   untilMs = 0;
   sinceMs = Infinity;
+  readonly #cluster: Cluster;
   readonly #network: Cluster['networks'][Part];
   #disturbedMs: number;
 
   constructor(cluster: Cluster, part: Knowing) {
+    this.#cluster = cluster;
     this.#network = cluster.networks[part];
     // At the start all of them have just read everything.
     this.#disturbedMs = cluster.now - catchUpMs;
@@ -78,6 +80,7 @@ class Knowledge {
 
   note(nowMs: number, runs: boolean, startedMs: number | undefined): void {
     if (!this.#network.isHealthy) this.#disturbedMs = nowMs;
+    this.#disturbedMs = Math.max(this.#disturbedMs, Math.min(nowMs, this.#cluster.serverUpMs));
     const isInTouch = runs && nowMs - this.#disturbedMs >= catchUpMs;
     if (isInTouch) this.untilMs = nowMs - inFlightMs;
     if (startedMs !== undefined) this.untilMs = Math.max(this.untilMs, startedMs);

@@ -1,4 +1,7 @@
-/** No controller goes round in circles: however Pods end, their owner does not get new ones without pause (each has a back-off, or a reason to stop). */
+/**
+ * No controller goes round in circles: however Pods end, their owner does not get new ones without pause (each has a back-off, or a reason to stop). Controllers
+ * that do not know yet that a node is under pressure cannot taint it, and a ReplicaSet then goes on giving it Pods, which it refuses - as in Kubernetes.
+ */
 import type { Checker } from '../world.ts';
 
 const podsPerMinuteMax = 100;
@@ -10,7 +13,7 @@ export function workBounded(): Checker {
   return {
     name,
     onCommit({ key, object, previous, atMs }, world) {
-      if (!key.startsWith('/registry/pods/') || object === undefined || previous !== undefined) return;
+      if (!key.startsWith('/registry/pods/') || object === undefined || previous !== undefined || !world.isInTouch('controllers')) return;
       const now = Math.floor(atMs / 60_000);
       if (now !== minute) { made.clear(); minute = now; }
       const owner = object.metadata.ownerReferences?.find(({ controller }) => controller === true);
