@@ -228,7 +228,10 @@ class DeploymentController {
     await forEachBounded(plan.delete, (replicaSet) => deleteIfPresent(this.#context, kinds.ReplicaSet, replicaSet));
   }
 
-  /** Size and annotations of one ReplicaSet change in one write: a death in between must not forget that a scaling was under way. */
+  /**
+   * Size and annotations of one ReplicaSet change in one write: a death in between must not forget that a scaling was under way. It holds for the version
+   * that was planned with: a request that a network delivers late, or again, must not undo a later one.
+   */
   async #patchReplicaSets(deployment: KubeObject, plan: DeploymentPlan): Promise<void> {
     const { client } = this.#context;
     for (const replicaSet of new Set([...plan.scale.map((step) => step.replicaSet), ...plan.annotate.map((step) => step.replicaSet)])) {
@@ -236,7 +239,7 @@ class DeploymentController {
       const annotate = plan.annotate.find((step) => step.replicaSet === replicaSet);
       const removed = annotate === undefined ? {} : Object.fromEntries(Object.keys(replicaSet.metadata.annotations ?? {}).filter((key) => !(key in annotate.annotations)).map((key) => [key, null]));
       await client.patch(kinds.ReplicaSet, replicaSet.metadata.name!, replicaSet.metadata.namespace, 'merge', {
-        metadata: { uid: replicaSet.metadata.uid, ...(annotate === undefined ? {} : { annotations: { ...removed, ...annotate.annotations } }) },
+        metadata: { uid: replicaSet.metadata.uid, resourceVersion: replicaSet.metadata.resourceVersion, ...(annotate === undefined ? {} : { annotations: { ...removed, ...annotate.annotations } }) },
         spec: { ...(replicas === undefined ? {} : { replicas }), ...(annotate === undefined ? {} : { minReadySeconds: annotate.minReadySeconds }) },
       });
       const before: number = replicaSet['spec'].replicas ?? 1;

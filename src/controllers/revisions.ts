@@ -60,7 +60,7 @@ export async function applyRevisions(context: ControllerContext, plan: RevisionP
   }
   if (plan.renumber !== undefined) {
     const { revision, number } = plan.renumber;
-    return client.patch(kinds.ControllerRevision, revision.metadata.name!, revision.metadata.namespace, 'merge', { revision: number });
+    return client.patch(kinds.ControllerRevision, revision.metadata.name!, revision.metadata.namespace, 'merge', { metadata: { resourceVersion: revision.metadata.resourceVersion }, revision: number });
   }
   return plan.update;
 }

@@ -129,9 +129,8 @@ export async function adopt(context: ControllerContext, kind: KindRef, owner: Ku
 
 /** Takes this owner off an object that no longer matches. An object that is gone needs nothing. */
 export async function release(context: ControllerContext, kind: KindRef, owner: KubeObject, object: KubeObject): Promise<void> {
-  const ownerReferences = (object.metadata.ownerReferences ?? []).filter((reference) => reference.uid !== owner.metadata.uid);
   try {
-    await context.client.patch(kind, object.metadata.name!, object.metadata.namespace, 'merge', { metadata: { uid: object.metadata.uid, ownerReferences } });
+    await context.client.patch(kind, object.metadata.name!, object.metadata.namespace, 'strategic', { metadata: { uid: object.metadata.uid, ownerReferences: [{ $patch: 'delete', uid: owner.metadata.uid }] } });
   } catch (error) {
     if (!isReason(error, 'NotFound', 'Invalid', 'Conflict')) throw error;
   }

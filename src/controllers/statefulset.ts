@@ -274,7 +274,7 @@ class StatefulSetController {
         const reference = (owner: KubeObject): Json => ({ apiVersion: owner.apiVersion, kind: owner.kind, name: owner.metadata.name, uid: owner.metadata.uid });
         const ownerReferences = wanted === 'none' ? others : [...others, reference(wanted === 'set' ? set : pod)];
         if (isEqual(ownerReferences, claim.metadata.ownerReferences)) continue;
-        await this.#context.client.patch(kinds.PersistentVolumeClaim, claim.metadata.name!, claim.metadata.namespace, 'merge', { metadata: { uid: claim.metadata.uid, ownerReferences } });
+        await this.#context.client.patch(kinds.PersistentVolumeClaim, claim.metadata.name!, claim.metadata.namespace, 'merge', { metadata: { uid: claim.metadata.uid, resourceVersion: claim.metadata.resourceVersion, ownerReferences } });
       }
     }
   }

@@ -210,7 +210,7 @@ class VolumeBinder {
     if (node === undefined) {
       this.#recorder.event(claim, 'Warning', 'ProvisioningFailed', `failed to provision volume with StorageClass "${storageClass.metadata.name}": node ${JSON.stringify(selected ?? '')} not found`);
       // The scheduler is to choose again.
-      if (selected !== undefined) await this.#context.client.patch(kinds.PersistentVolumeClaim, claim.metadata.name!, claim.metadata.namespace, 'merge', { metadata: { uid: claim.metadata.uid, annotations: { [selectedNode]: null } } });
+      if (selected !== undefined) await this.#context.client.patch(kinds.PersistentVolumeClaim, claim.metadata.name!, claim.metadata.namespace, 'merge', { metadata: { uid: claim.metadata.uid, resourceVersion: claim.metadata.resourceVersion, annotations: { [selectedNode]: null } } });
       return;
     }
     const directory = storageClass['parameters']?.path ?? this.#options.directory;

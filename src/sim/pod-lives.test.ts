@@ -1,7 +1,7 @@
 /** Longer lives of simulated Pods: sidecars to their end, a machine that restarts, scripts that hold a container up. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Json } from '#base/objects.ts';
+import type { Json, KubeObject } from '#base/objects.ts';
 import type { Cluster } from './cluster.ts';
 import type { PodScript } from './pod-script.ts';
 import { copiedSecretType } from './references.ts';
@@ -107,4 +107,13 @@ test('a Pod whose container is being killed, and hangs, still comes to its end b
   await gone.client.delete(kinds.Pod, 'it', 'default');
   await gone.advance('27s');
   assert.deepEqual((await gone.client.list(kinds.Pod, { namespace: 'default' })).items, []);
+});
+
+test('without a script the Pod of a Job does its work and ends; one that is to run on does', async () => {
+  await using cluster = await createCluster({ nodes: 1, scripts: [{ selector: 'run=on', script: { exitAfter: Infinity } }] });
+  const job = (name: string, labels: Record<string, string>): KubeObject => ({ apiVersion: 'batch/v1', kind: 'Job', metadata: { name, namespace: 'default' }, spec: { completions: 2, template: { metadata: { labels }, spec: { restartPolicy: 'Never', containers: [{ name: 'c', image: 'i' }] } } } });
+  for (const each of [job('done', {}), job('endless', { run: 'on' })]) await cluster.client.create(kinds.Job, each);
+  await cluster.advance('1h');
+  const { items } = await cluster.client.list(kinds.Job, { namespace: 'default' });
+  assert.deepEqual(items.map(({ metadata, status }) => [metadata.name, status.succeeded ?? 0, status.active ?? 0]), [['done', 2, 0], ['endless', 0, 1]]);
 });

@@ -1,6 +1,6 @@
 /**
  * What a simulated Pod does. Scripts are chosen by label selector or by a function; what they do not say happens as a small
- * healthy server would: pulled and started within a moment, ready at once, running until it is told to stop.
+ * healthy server would: pulled and started within a moment, ready at once, running until it is told to stop. The Pod of a Job does its work in a second.
  */
 import type { Readable, Writable } from 'node:stream';
 import type { Json, KubeObject } from '#base/objects.ts';
@@ -10,6 +10,8 @@ import type { Random } from '#os/clock.ts';
 import type { LogEntry } from './container-log.ts';
 import { type Duration, durationMs } from './duration.ts';
 import type { PortScript } from './pod-ports.ts';
+
+const jobMs = 1_000;
 
 export interface ContainerContext { pod: KubeObject; container: string; /** Starts at 0; grows with each restart. */ attempt: number; nowMs: number; random: Random }
 
@@ -40,7 +42,7 @@ export interface PodScript {
   startedAfter?: Duration;
   /** The container is no longer ready from this time after its start. */
   readinessFailsAfter?: Duration;
-  /** The container ends by itself after this time … */
+  /** The container ends by itself after this time, Infinity for never; a second for the Pod of a Job, and never for others, when absent … */
   exitAfter?: Duration;
   /** … with this code; 0 when absent. */
   exitCode?: number;
@@ -125,15 +127,21 @@ export class Scripts {
     const script = this.of(context);
     const limit = amount(spec.resources?.limits?.memory) ?? 0;
     const failing = script.failures !== undefined && context.attempt < script.failures;
-    const exits = script.exitAfter !== undefined && (script.failures === undefined || failing || (spec.restartPolicy ?? context.pod['spec'].restartPolicy) !== 'Always');
+    const exitMs = optionalMs(script.exitAfter) ?? (isWork(context.pod, spec, script) ? jobMs : Infinity);
+    const exits = exitMs < Infinity && (script.failures === undefined || failing || (spec.restartPolicy ?? context.pod['spec'].restartPolicy) !== 'Always');
     const readyMs = durationMs(script.readyAfter ?? 0);
     return {
       readyMs, startedMs: script.startedAfter === undefined ? readyMs : durationMs(script.startedAfter), unreadyMs: optionalMs(script.readinessFailsAfter),
-      exitMs: exits ? durationMs(script.exitAfter!) : undefined, exitCode: script.failures === undefined ? (script.exitCode ?? 0) : failing ? (script.exitCode ?? 1) : 0,
+      exitMs: exits ? exitMs : undefined, exitCode: script.failures === undefined ? (script.exitCode ?? 0) : failing ? (script.exitCode ?? 1) : 0,
       initMs: durationMs(script.initAfter ?? 100), initExitCode: script.initExitCode ?? 0,
       oomMs: script.leakBytesPerSecond === undefined || limit === 0 ? undefined : (limit / script.leakBytesPerSecond) * 1000, livenessMs: optionalMs(script.livenessFailsAfter), script,
     };
   }
+}
+
+/** Of a Job, and nothing is said of how else it ends. */
+function isWork(pod: KubeObject, container: Json, { leakBytesPerSecond, livenessFailsAfter }: PodScript): boolean {
+  return leakBytesPerSecond === undefined && livenessFailsAfter === undefined && container.restartPolicy !== 'Always' && pod.metadata.ownerReferences?.some(({ kind, controller }) => kind === 'Job' && controller === true) === true;
 }
 
 function optionalMs(duration: Duration | undefined): number | undefined { return duration === undefined ? undefined : durationMs(duration); }

@@ -24,3 +24,26 @@ test('controllers that are killed in the middle of their work are replaced by on
   const { items } = await cluster.client.list(kinds.Deployment, { namespace: 'default' });
   assert.deepEqual(items.map(({ status }) => status.availableReplicas), [2, 2, 2, 2, 2]);
 });
+
+test('a request of the Deployment controller that arrives again, late, undoes no later one', async () => {
+  await using cluster = await createCluster({ nodes: 3, scripts: [{ selector: 'app=web', script: { readyAfter: '300ms' } }] });
+  const spec = { ...deployment.spec, replicas: 8, strategy: { rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } } };
+  await cluster.client.create(kinds.Deployment, { ...deployment, spec });
+  await cluster.advance('10s');
+  const sizes = new Map<string, number[]>();
+  const stop = new AbortController();
+  const watching = (async () => {
+    for await (const { object } of cluster.client.watch(kinds.ReplicaSet, { namespace: 'default', signal: stop.signal })) {
+      const held = sizes.get(object.metadata.name!) ?? [];
+      if (held.at(-1) !== object['spec'].replicas) sizes.set(object.metadata.name!, [...held, object['spec'].replicas]);
+    }
+  })();
+  cluster.networks.controllers.faults.duplication = 1;
+  await cluster.client.patch(kinds.Deployment, 'web', 'default', 'merge', { spec: { template: { spec: { containers: [{ name: 'c', image: 'app:2' }] } } } });
+  await cluster.advance('1m');
+  stop.abort();
+  await watching;
+  const [old, current] = [[...sizes.values()].find((all) => all.at(-1) === 0), [...sizes.values()].find((all) => all.at(-1) === 8)];
+  assert.deepEqual(old, [8, 7, 6, 5, 4, 3, 2, 1, 0]);
+  assert.deepEqual(current, [1, 2, 3, 4, 5, 6, 7, 8]);
+});
