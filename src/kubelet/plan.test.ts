@@ -87,3 +87,27 @@ test('a clock that was set back holds a container for no longer than its back-of
   assert.equal(planPod(subject, second, memory, now - hourMs + 4_000).againAfterMs, 6_000);
   assert.deepEqual(started(planPod(subject, second, memory, now - hourMs + 10_000)), ['main#2']);
 });
+
+test('a container that runs while the Pod names another image is stopped and starts anew, whatever its policy', () => {
+  const subject = pod({ restartPolicy: 'Never', containers: [{ name: 'main', image: 'app:2' }], initContainers: [{ name: 'set-up', image: 'tool:2' }, { name: 'proxy', image: 'proxy:2', restartPolicy: 'Always' }] });
+  const memory: Memory = new Map();
+  const ran = (specImage: string, over: Partial<Attempt> = {}): Attempt => attempt({ specImage, ...over });
+  const finished = [exited(0, { specImage: 'tool:1' })];
+  const plan = planPod(subject, new Map([['set-up', finished], ['proxy', [ran('proxy:1', { id: 'p' })]], ['main', [ran('app:1', { id: 'm' })]]]), memory, now);
+  assert.deepEqual(plan.kill, [{ name: 'proxy', id: 'p', message: 'Init container proxy definition changed' }, { name: 'main', id: 'm', message: 'Container main definition changed, will be restarted' }]);
+  const after = planPod(subject, new Map([['set-up', finished], ['proxy', [exited(0, { id: 'p', specImage: 'proxy:1', restartCount: 3 })]], ['main', [exited(137, { id: 'm', specImage: 'app:1', restartCount: 3 })]]]), memory, now);
+  assert.deepEqual([started(after), after.phase, after.backOff], [['proxy#4', 'main#4'], undefined, []]);
+  const again = planPod(subject, new Map([['set-up', finished], ['proxy', [ran('proxy:2')]], ['main', [exited(1, { id: 'n', specImage: 'app:2', restartCount: 4 })]]]), memory, now);
+  assert.deepEqual([started(again), again.kill.map(({ name }) => name), again.phase], [[], ['proxy'], 'Failed'], 'what fails by itself is left as its policy says');
+});
+
+test('another image ends the back-off of the one before; one that ended by itself stays ended', () => {
+  const memory: Memory = new Map();
+  const failed = (specImage: string, restartCount: number): Map<string, Attempt[]> => new Map([['main', [exited(1, { specImage, restartCount })]]]);
+  const named = (image: string, restartPolicy: string): KubeObject => pod({ restartPolicy, containers: [{ name: 'main', image }] });
+  assert.deepEqual(started(planPod(named('app:1', 'Always'), failed('app:1', 3), memory, now)), []);
+  assert.deepEqual(started(planPod(named('app:2', 'Always'), failed('app:1', 3), memory, now)), ['main#4']);
+  assert.equal(planPod(named('app:2', 'Always'), failed('app:2', 4), memory, now).backOff[0]!.totalMs, 10_000, 'counted anew');
+  assert.equal(planPod(named('app:2', 'Never'), failed('app:1', 0), new Map(), now).phase, 'Failed');
+  assert.deepEqual(planPod(named('app:2', 'Always'), new Map([['main', [attempt({})]]]), new Map(), now).kill, [], 'with what it began is not known');
+});

@@ -3,7 +3,7 @@
  *
  * Order: init containers one after the other (one with restartPolicy Always, a sidecar, needs only to have started), then all others.
  * A container that exited starts again where its policy says so, after a back-off that doubles from 10 s to 5 min and begins anew after
- * 10 minutes of running. When every main container is done, sidecars are stopped and the Pod is Succeeded or Failed.
+ * 10 minutes of running. One that runs while the Pod is told another image is stopped and starts anew with that, whatever its policy. When every main container is done, sidecars are stopped and the Pod is Succeeded or Failed.
  * Rules: Kubernetes documentation, "Pod Lifecycle" and "Init Containers / Sidecar Containers".
  */
 import type { Json, KubeObject } from '#base/objects.ts';
@@ -20,6 +20,8 @@ export interface Attempt {
   finishedAtMs: number;
   imageId: string;
   image: string;
+  /** The image as the Pod named it at the start; absent where that is not known. */
+  specImage?: string | undefined;
   /** Termination message, once it has exited. */
   message: string;
   /** Why it ended, where the runtime says so itself (`StartError`, `Unknown` after the machine went down); else the exit code says it. */
@@ -38,6 +40,8 @@ export interface ContainerMemory {
   ready: boolean;
   /** A failed liveness or startup probe or postStart hook: the running attempt is to be killed. */
   killBecause: { attempt: string; message: string } | undefined;
+  /** The attempt that was to go because the Pod was told another image: one more follows at once. */
+  replaced: string;
   waiting: { reason: string; message: string } | undefined;
   /** When that back-off ends (ms since 1970). */
   backOffUntilMs: number;
@@ -52,7 +56,7 @@ export type Memory = Map<string, ContainerMemory>;
 export function memoryOf(memory: Memory, name: string): ContainerMemory {
   let found = memory.get(name);
   if (found === undefined) {
-    found = { backOffMs: 0, backOffAttempt: -1, backOffUntilMs: 0, started: false, ready: false, killBecause: undefined, waiting: undefined, notBeforeMs: 0, announcedAttempt: -1 };
+    found = { backOffMs: 0, backOffAttempt: -1, backOffUntilMs: 0, started: false, ready: false, killBecause: undefined, replaced: '', waiting: undefined, notBeforeMs: 0, announcedAttempt: -1 };
     memory.set(name, found);
   }
   return found;
@@ -115,6 +119,11 @@ function backOffLeft(memory: ContainerMemory, attempt: Attempt, nowMs: number): 
   return Math.max(0, memory.backOffUntilMs - nowMs);
 }
 
+/** Of what a running container may be told, the image alone makes it start anew (Kubernetes documentation, "Pods / Pod update and replacement"). */
+function isChanged(container: Json, { specImage }: Attempt): boolean {
+  return specImage !== undefined && specImage !== container.image;
+}
+
 export function planPod(pod: KubeObject, observed: Observed, memory: Memory, nowMs: number): PodPlan {
   const plan: PodPlan = { start: [], kill: [], remove: [], backOff: [], phase: undefined, againAfterMs: undefined };
   const podPolicy: string = pod.spec.restartPolicy ?? 'Always';
@@ -125,17 +134,22 @@ export function planPod(pod: KubeObject, observed: Observed, memory: Memory, now
   const hold = (container: Json, attempt: Attempt, init: boolean): void => {
     const state = memoryOf(memory, container.name);
     const leftMs = backOffLeft(state, attempt, nowMs);
-    if (leftMs > 0) {
+    // Another image has not failed yet.
+    if (isChanged(container, attempt)) state.backOffMs = 0;
+    if (state.backOffMs > 0 && leftMs > 0) {
       plan.backOff.push({ name: container.name, leftMs, totalMs: state.backOffMs });
       plan.againAfterMs = Math.min(plan.againAfterMs ?? Infinity, leftMs);
     } else {
       plan.start.push({ container, init, restartCount: attempt.restartCount + 1 });
     }
   };
-  /** Kills an attempt whose probe or hook has failed; true when there was such. */
-  const killFailed = (container: Json, attempt: Attempt): void => {
-    const because = memory.get(container.name)?.killBecause;
-    if (because !== undefined && because.attempt === attempt.id) plan.kill.push({ name: container.name, id: attempt.id, message: because.message });
+  /** Kills an attempt that may not go on: the Pod names another image, or a probe or hook has failed. */
+  const killUnfit = (container: Json, attempt: Attempt, message: string | undefined): void => {
+    const state = memoryOf(memory, container.name);
+    if (message !== undefined && isChanged(container, attempt)) {
+      state.replaced = attempt.id;
+      plan.kill.push({ name: container.name, id: attempt.id, message });
+    } else if (state.killBecause?.attempt === attempt.id) plan.kill.push({ name: container.name, id: attempt.id, message: state.killBecause.message });
   };
 
   const mainStarted = containers.some((container) => (observed.get(container.name)?.length ?? 0) > 0);
@@ -145,7 +159,7 @@ export function planPod(pod: KubeObject, observed: Observed, memory: Memory, now
     if (isSidecar(container)) {
       if (attempt === undefined || attempt.state === 'created') { plan.start.push({ container, init: true, restartCount: attempt?.restartCount ?? 0 }); initialised = mainStarted; if (!mainStarted) break; continue; }
       if (attempt.state === 'running') {
-        killFailed(container, attempt);
+        killUnfit(container, attempt, `Init container ${container.name} definition changed`);
         if (!mainStarted && memoryOf(memory, container.name).started !== true) { initialised = false; break; }
         continue;
       }
@@ -155,7 +169,7 @@ export function planPod(pod: KubeObject, observed: Observed, memory: Memory, now
     }
     if (mainStarted) continue;
     if (attempt === undefined || attempt.state === 'created') { plan.start.push({ container, init: true, restartCount: attempt?.restartCount ?? 0 }); initialised = false; break; }
-    if (attempt.state === 'running') { killFailed(container, attempt); initialised = false; break; }
+    if (attempt.state === 'running') { killUnfit(container, attempt, undefined); initialised = false; break; }
     if (attempt.exitCode === 0) continue;
     initialised = false;
     if (!shouldRestart(container, podPolicy, attempt)) { finish(plan, initContainers, observed, 'Failed'); return plan; }
@@ -169,7 +183,8 @@ export function planPod(pod: KubeObject, observed: Observed, memory: Memory, now
   for (const container of containers) {
     const attempt = observed.get(container.name)?.[0];
     if (attempt === undefined || attempt.state === 'created') plan.start.push({ container, init: false, restartCount: attempt?.restartCount ?? 0 });
-    else if (attempt.state === 'running') killFailed(container, attempt);
+    else if (attempt.state === 'running') killUnfit(container, attempt, `Container ${container.name} definition changed, will be restarted`);
+    else if (memoryOf(memory, container.name).replaced === attempt.id) plan.start.push({ container, init: false, restartCount: attempt.restartCount + 1 });
     else if (shouldRestart(container, podPolicy, attempt)) hold(container, attempt, false);
     else { done += 1; failed ||= attempt.exitCode !== 0; }
   }

@@ -191,7 +191,7 @@ export class PodWorker {
       state: exited ? 'exited' : status.state === 'created' ? 'created' : 'running',
       exitCode: status.exitCode ?? 0, oomKilled: status.oomKilled,
       startedAtMs: status.startedAtMs === 0 ? status.createdAtMs : status.startedAtMs, finishedAtMs: status.finishedAtMs,
-      imageId: status.imageId, image: status.image,
+      imageId: status.imageId, image: status.image, specImage: status.image,
       message: exited ? await this.#terminationMessage(name, status, restartCount) : '',
     };
   }

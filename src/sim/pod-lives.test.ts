@@ -117,3 +117,19 @@ test('without a script the Pod of a Job does its work and ends; one that is to r
   const { items } = await cluster.client.list(kinds.Job, { namespace: 'default' });
   assert.deepEqual(items.map(({ metadata, status }) => [metadata.name, status.succeeded ?? 0, status.active ?? 0]), [['done', 2, 0], ['endless', 0, 1]]);
 });
+
+test('a Pod that is told another image starts its container anew with it', async () => {
+  await using cluster = await clusterWith({ restartPolicy: 'Never' }, () => ({ stopAfter: '2s' }));
+  await cluster.advance('10s');
+  await cluster.client.patch(kinds.Pod, 'it', 'default', 'strategic', { spec: { containers: [{ name: 'main', image: 'app:2' }] } });
+  await cluster.advance('1s');
+  assert.equal((await statusOf(cluster)).containerStatuses[0].image, 'app:1');
+  await using fork = cluster.fork();
+  for (const each of [cluster, fork]) {
+    await each.advance('10s');
+    const { phase, containerStatuses: [main] } = await statusOf(each);
+    assert.deepEqual([phase, main.image, main.restartCount, main.ready, main.lastState.terminated.exitCode], ['Running', 'app:2', 1, true, 0]);
+  }
+  const { items } = await cluster.client.list(kinds.Event, { namespace: 'default', fieldSelector: 'reason=Killing' });
+  assert.deepEqual(items.map(({ message }) => message), ['Container main definition changed, will be restarted']);
+});

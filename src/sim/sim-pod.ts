@@ -219,7 +219,8 @@ export class SimPod {
     if (plan.phase !== undefined) { this.#stopSidecar(plan); return; }
     for (const { name, message } of plan.kill) {
       const attempt = this.#runtime.current(name)!;
-      this.#kill(attempt, this.#host.clock.now() + (this.#probes.graceMs(attempt) ?? this.#graceMs), message, true);
+      const isUnhealthy = memoryOf(this.#memory, name).killBecause?.attempt === attempt.id;
+      this.#kill(attempt, this.#host.clock.now() + ((isUnhealthy ? this.#probes.graceMs(attempt) : undefined) ?? this.#graceMs), message, isUnhealthy);
     }
     if (plan.kill.length > 0) return;
     if (!this.#sandbox) this.#makeSandbox();

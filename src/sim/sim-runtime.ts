@@ -52,7 +52,7 @@ function ended(name: string, id: string, restartCount: number, status: Json, ter
   };
 }
 
-/** The attempts that a Pod's status tells of: what a kubelet that takes the Pod over finds. Times come in whole seconds. */
+/** The attempts that a Pod's status tells of: what a kubelet that takes the Pod over finds. Times come in whole seconds. Runtimes other than this one write images in their own way. */
 export function attemptsFromStatus(pod: KubeObject, skewMs: number): Map<string, SimAttempt[]> {
   const found = new Map<string, SimAttempt[]>();
   const { initContainerStatuses, containerStatuses, ephemeralContainerStatuses } = pod['status'] ?? {};
@@ -69,6 +69,7 @@ export function attemptsFromStatus(pod: KubeObject, skewMs: number): Map<string,
       const isCurrent = attempts.length === 0;
       attempts.push(ended(name, isCurrent ? id : String(lastState.terminated.containerID ?? ''), isCurrent ? restartCount : restartCount - 1, status, lastState.terminated));
     }
+    if (String(status.containerID).startsWith(`${runtimeName}://`)) for (const attempt of attempts) attempt.specImage = status.image;
     if (attempts.length > 0) found.set(name, attempts);
   }
   return found;
@@ -107,7 +108,7 @@ export class SimRuntime {
 
   start(container: Json, id: string, restartCount: number, imageId: string, isPlainInit: boolean, script: ResolvedScript): SimAttempt {
     const attempt: SimAttempt = {
-      name: container.name, id, restartCount, state: 'running', exitCode: 0, oomKilled: false, startedAtMs: this.#host.now(), finishedAtMs: 0, imageId, image: container.image ?? '', message: '',
+      name: container.name, id, restartCount, state: 'running', exitCode: 0, oomKilled: false, startedAtMs: this.#host.now(), finishedAtMs: 0, imageId, image: container.image ?? '', specImage: container.image, message: '',
       beganMs: this.#host.clock.now(), script: undefined, probes: undefined, stopping: undefined,
     };
     this.attempts.set(attempt.name, [attempt, ...(this.attempts.get(attempt.name) ?? [])].slice(0, attemptsKept));
