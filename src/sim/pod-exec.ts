@@ -1,6 +1,7 @@
 /** Commands in simulated containers, and terminals attached to them: a script answers, between the client's streams and virtual time. */
 import { PassThrough, type Readable, Writable } from 'node:stream';
 import { finished } from 'node:stream/promises';
+import { StringDecoder } from 'node:string_decoder';
 import { ApiError } from '#base/errors.ts';
 import type { ExecSpec, Streams } from '#engine/engine.ts';
 import type { Clock } from '#os/clock.ts';
@@ -29,9 +30,14 @@ function write(target: Writable | undefined, data: string | Uint8Array): Promise
   });
 }
 
-/** What a program writes to. A terminal shows both of its streams as one. */
+/** As a terminal shows them: byte by byte, so that a character may come in two pieces. */
+function cookedBytes(bytes: Buffer): Buffer { return Buffer.from(cooked(bytes.toString('latin1')), 'latin1'); }
+
+/** What a program writes to. A terminal shows both of its streams as one. What comes after its end is for nobody. */
 function output(target: Writable | undefined, tty: boolean): Writable {
-  return new Writable({ write: (chunk: Buffer, _encoding, done) => { void write(target, tty ? cooked(chunk.toString('utf8')) : chunk).then(() => done(), done); } });
+  const program = new Writable({ write: (chunk: Buffer, _encoding, done) => { void write(target, tty ? cookedBytes(chunk) : chunk).then(() => done(), done); } });
+  program.on('error', () => undefined);
+  return program;
 }
 
 /** What the program reads: the client's bytes, or with a terminal the lines typed there. */
@@ -40,8 +46,9 @@ function input(stdin: Readable | undefined, tty: boolean, show: (text: string) =
   if (stdin === undefined) { program.end(); return program; }
   stdin.on('error', () => { program.end(); });
   if (!tty) { stdin.pipe(program); return program; }
+  const decoder = new StringDecoder('utf8');
   const terminal = new Terminal({ show, line: (text) => { program.write(text); }, end: () => { program.end(); }, interrupt: interrupted });
-  stdin.on('data', (keys: Buffer) => { if (!program.writableEnded) terminal.type(keys.toString('utf8')); });
+  stdin.on('data', (keys: Buffer) => { if (!program.writableEnded) terminal.type(decoder.write(keys)); });
   stdin.on('end', () => { program.end(); });
   return program;
 }
@@ -53,9 +60,12 @@ export async function runExec({ script, context, log }: Spoken, { command, tty }
   const stopped = Promise.withResolvers<number>();
   const end = (code: number, why: string): void => { stopped.resolve(code); stop.abort(new Error(why)); };
   const forget = log.onEnd(() => { end(killedCode, 'the container has ended'); });
-  const leave = (): void => { end(killedCode, 'the client went away'); };
-  signal?.addEventListener('abort', leave, { once: true });
   const [stdout, stderr] = [output(streams.stdout, tty), output(tty ? streams.stdout : streams.stderr, tty)];
+  const leave = (): void => {
+    end(killedCode, 'the client went away');
+    for (const stream of [stdout, stderr]) stream.destroy();
+  };
+  signal?.addEventListener('abort', leave, { once: true });
   const stdin = input(streams.stdin, tty, (text) => { stdout.write(text.replaceAll('\r\n', '\n')); }, () => { end(interruptedCode, 'interrupted'); });
   try {
     const sleep = (duration: number | string): Promise<void> => clock.sleep(durationMs(duration), stop.signal);
@@ -72,8 +82,10 @@ export async function runExec({ script, context, log }: Spoken, { command, tty }
     signal?.removeEventListener('abort', leave);
     stdout.end();
     stderr.end();
-    await Promise.all([finished(stdout), finished(stderr)]);
+    await Promise.allSettled([finished(stdout), finished(stderr)]);
     stdin.destroy();
+    // What the client still sends is read by nobody, and must not hold it up.
+    streams.stdin?.resume();
   }
 }
 
@@ -81,12 +93,18 @@ export async function runExec({ script, context, log }: Spoken, { command, tty }
 export async function runAttach({ script, context, log, tty, openStdin, stdinOnce }: Spoken, streams: Streams, clock: Clock, signal?: AbortSignal): Promise<void> {
   const print = (text: string): void => { log.print(text, 'stdout', clock.now()); };
   const hear = (text: string): void => { print(script.input?.(text, { ...context, nowMs: clock.now() }) ?? ''); };
+  let heard: Readable | undefined;
+  // Who detaches leaves the input open for the next one, unless it is for one only.
+  let isOpen = stdinOnce;
+  const close = (): void => {
+    if (isOpen && !log.hasEnded) hear('');
+    isOpen = false;
+  };
   if (streams.stdin !== undefined && openStdin) {
-    const heard = input(streams.stdin, tty, (text) => { print(text.replaceAll('\r\n', '\n')); }, () => undefined);
-    heard.on('data', (data: Buffer) => { hear(data.toString('utf8')); });
-    // Who detaches leaves the input open for the next one, unless it is for one only.
-    heard.on('end', () => { if (stdinOnce) hear(''); });
-  }
+    heard = input(streams.stdin, tty, (text) => { print(text.replaceAll('\r\n', '\n')); }, () => undefined);
+    heard.setEncoding('utf8').on('data', hear);
+    heard.on('end', close);
+  } else streams.stdin?.resume();
   const left = new AbortController();
   const leave = (): void => { left.abort(); };
   signal?.addEventListener('abort', leave, { once: true });
@@ -96,5 +114,9 @@ export async function runAttach({ script, context, log, tty, openStdin, stdinOnc
       const target = line.stream === 'stdout' || tty ? streams.stdout : streams.stderr;
       await write(target, tty ? cooked(printedBytes(line)) : printedBytes(line));
     }
-  } finally { signal?.removeEventListener('abort', leave); }
+  } finally {
+    signal?.removeEventListener('abort', leave);
+    if (heard !== undefined) { close(); heard.destroy(); }
+    streams.stdin?.resume();
+  }
 }

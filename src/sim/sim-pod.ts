@@ -275,7 +275,8 @@ export class SimPod {
     const attempt = this.#runtime.start(container, this.#host.random.uuid(), restartCount, this.#host.images.idOf(container.image), isPlainInit, script);
     this.#containers.event('Normal', 'Created', 'Container created', container.name);
     this.#containers.event('Normal', 'Started', 'Container started', container.name);
-    this.#containers.logOf(attempt);
+    // What only stands in the script is put together when somebody asks for it.
+    if (typeof script.script.logs === 'function') this.#containers.logOf(attempt);
     if (!isPlainInit) this.#probes.look(attempt);
   }
 

@@ -55,6 +55,7 @@ ${pod('nonroot', 'command: [sleep, "1000"]', 'securityContext: {runAsNonRoot: tr
 ${pod('unwell', 'command: [sleep, "1000"], livenessProbe: {exec: {command: [sh, -c, "echo nope; exit 1"]}, periodSeconds: 1, failureThreshold: 2}', 'terminationGracePeriodSeconds: 0, ')}
 ${pod('missing', 'command: [sleep, "1"], env: [{name: A, valueFrom: {configMapKeyRef: {name: nope, key: a}}}]')}
 ${pod('shared', 'command: [sleep, "1001"]}, {name: d, image: busybox, imagePullPolicy: IfNotPresent, command: [sleep, "1002"]', 'shareProcessNamespace: true, ')}
+${pod('turned', 'command: [sh, -c, "trap \'exit 0\' TERM; while true; do sleep 0.1; done"]', 'restartPolicy: Never, ')}
 ${pod('host', 'command: [sleep, "1003"]', 'hostNetwork: true, hostPID: true, ')}
 ---
 apiVersion: v1
@@ -107,6 +108,14 @@ test('Pods and kubectl', { timeout: 240_000 }, async (t) => {
     assert.match(await machine.kube('exec', 'shared', '-c', 'c', '--', 'ps'), /sleep 1002/);
     assert.match(await machine.kube('exec', 'host', '--', 'ps'), /kthreadd|init|systemd/);
     assert.match(await state('host', '.status'), /"hostIP":"([\d.]+)".*"podIP":"\1"/);
+  });
+  await t.test('a Pod that is told another image starts its container anew with it', async () => {
+    await machine.until('it runs', () => state('turned'), /"running"/);
+    assert.equal((await machine.docker('tag', 'busybox', 'turned:2')).code, 0);
+    await machine.kube('set', 'image', 'pod/turned', 'c=turned:2');
+    const status = await machine.until('the other image', () => state('turned'), /"image":"turned:2"/);
+    assert.match(status, /"exitCode":0.*"restartCount":1/);
+    await machine.until('events', () => machine.kube('get', 'events'), /Container c definition changed, will be restarted/);
   });
   await t.test('an ephemeral container sees the processes of its target and its end is reported', async () => {
     await machine.kube('debug', 'full', '--image=busybox', '--target=c', '--container=look', '--profile=general', '--attach=false', '--', 'sh', '-c', 'ps; exit 4');
