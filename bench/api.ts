@@ -18,7 +18,7 @@ const watchedEvents = 1_000;
 const watchTimeoutSeconds = 300;
 
 interface Side { name: string; client: KubeClient; headers: string[]; pids: number[]; version: string }
-interface Rate { perSecond: number; cpuPerThousand: number }
+interface Rate { perSecond: number; cpuPerThousand: number; /** Share of the events that reached their watchers; 1 when absent. */ delivered?: number }
 
 export const api: Bench = { name: 'api', about: `create, get, list of ${listedObjects} objects, watch events to ${watchers} watchers`, run };
 
@@ -47,7 +47,9 @@ async function run(current: Run): Promise<Result> {
     for (let round = 0; round < (current.rounds ?? defaultRounds); round++) {
       for (const side of sides) {
         const rate = await measure(side, round);
-        of(`${name}, ${side.name}`, unit).values.push(rate.perSecond);
+        const sample = of(`${name}, ${side.name}`, unit);
+        sample.values.push(rate.perSecond);
+        if (rate.delivered !== undefined && rate.delivered < 1) sample.note = `it ended watches that fell behind; a round delivered ${Math.floor(rate.delivered * 100)} % of the events, and only those count`;
         of(`${name}, ${side.name}, CPU`, `CPU s per 1,000 ${unit.split('/')[0]}`).values.push(rate.cpuPerThousand);
       }
     }
@@ -118,11 +120,13 @@ async function watch(current: Run, side: Side, round: number): Promise<Rate> {
   const { metadata } = await side.client.ask('GET', `/api/v1/namespaces/${namespace}/configmaps`);
   const path = `/api/v1/namespaces/${namespace}/configmaps?watch=1&resourceVersion=${metadata.resourceVersion}&timeoutSeconds=${watchTimeoutSeconds}`;
   const watching = spawn(find('h2load')!, ['-n', String(watchers), '-c', String(watchers), '-m', '1', '-w', '24', '-W', '24', ...side.headers, `${side.client.target.server}${path}`], { stdio: 'ignore' });
+  // It ends by itself when the server has ended every watch.
+  const ended = new Promise((resolve) => watching.once('exit', resolve));
   try {
     await sleep(2_000);
     const body = join(current.scratch, 'watch.json');
     writeFileSync(body, JSON.stringify(configMap({ generateName: 'seen-' })));
-    const readBefore = readBytes(watching.pid!);
+    const readBefore = readBytes(watching.pid!, 0);
     const cpu = cpuSeconds(side.pids);
     const begun = performance.now();
     const made = h2load(side, ['-n', String(watchedEvents), '-c', '4', '-m', '8', '-d', body, '-H', 'content-type: application/json'], `/api/v1/namespaces/${namespace}/configmaps`);
@@ -132,24 +136,30 @@ async function watch(current: Run, side: Side, round: number): Promise<Rate> {
     void made.then(() => { createdAt = performance.now(); }, () => undefined);
     while (performance.now() - Math.max(lastAt, createdAt) < 1_000 || createdAt === Number.POSITIVE_INFINITY) {
       await sleep(10);
-      const now = readBytes(watching.pid!);
+      const now = readBytes(watching.pid!, last);
       if (now > last) { last = now; lastAt = performance.now(); }
       if (createdAt === Number.POSITIVE_INFINITY && performance.now() - begun > 120_000) throw new Error(`${side.name}: creating does not end`);
     }
     await made;
     const used = cpuSeconds(side.pids) - cpu;
-    // One object's event as this server writes it, so that bytes can be checked against events.
-    const least = (last - readBefore) / watchers / watchedEvents;
-    if (least < 900) throw new Error(`${side.name}: watchers read ${last - readBefore} bytes, less than ${watchers} × ${watchedEvents} events have`);
-    const count = watchers * watchedEvents;
-    return { perSecond: count / ((lastAt - begun) / 1000), cpuPerThousand: used / count * 1000 };
+    // One event as this server writes it (an object of a list lacks its kind); frames and encryption make what is read a little more.
+    const { items: [one] } = await side.client.ask('GET', `/api/v1/namespaces/${namespace}/configmaps?limit=1`);
+    const eventBytes = JSON.stringify({ type: 'ADDED', object: { kind: 'ConfigMap', apiVersion: 'v1', ...one } }).length + 1;
+    const delivered = Math.min(1, (last - readBefore) / (watchers * watchedEvents * eventBytes));
+    if (delivered < 1 && side.name === 'Tiphys') throw new Error(`Tiphys: watchers read ${last - readBefore} bytes, less than ${watchers} × ${watchedEvents} events of ${eventBytes} bytes`);
+    const count = watchers * watchedEvents * delivered;
+    return { perSecond: count / ((lastAt - begun) / 1000), cpuPerThousand: used / count * 1000, delivered };
   } finally {
-    const ended = new Promise((resolve) => watching.once('exit', resolve));
     watching.kill('SIGKILL');
     await ended;
   }
 }
 
-function readBytes(pid: number): number {
-  return Number(/^rchar: (\d+)/m.exec(readFileSync(`/proc/${pid}/io`, 'utf8'))?.[1] ?? 0);
+/** `known` once the process has ended. */
+function readBytes(pid: number, known: number): number {
+  try {
+    return Number(/^rchar: (\d+)/m.exec(readFileSync(`/proc/${pid}/io`, 'utf8'))?.[1] ?? known);
+  } catch {
+    return known;
+  }
 }

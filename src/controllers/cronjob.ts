@@ -17,6 +17,7 @@ import { byAge, type Condition, conditionOf } from './pods.ts';
 import { type Controller, type ControllerContext, createQueue, deleteIfPresent, enqueueController, enqueueEach, forEachBounded, ownedBy, recorderOf } from './runtime.ts';
 
 const missedTimesMax = 100;
+const parsedSchedulesMax = 1_000;
 /** The far end of what is searched for the next run: a schedule such as 30 February never comes. */
 const minuteMs = 60_000;
 
@@ -33,8 +34,35 @@ function everyMs(text: string): number {
   return Math.floor(total / 1_000) * 1_000;
 }
 
+/** Remembers the last answer: it holds until the time that it names. */
+function remembering({ next }: Schedule): Schedule {
+  let [from, until] = [Infinity, -Infinity];
+  return {
+    next(afterMs) {
+      if (afterMs >= from && afterMs < until) return until;
+      const found = next(afterMs);
+      if (found !== undefined) [from, until] = [afterMs, found];
+      return found;
+    },
+  };
+}
+
+/** Those that were good, by zone and text: a CronJob is looked at several times for each of its runs. */
+const parsed = new Map<string, Schedule>();
+
 /** Parses a schedule; throws on one that Kubernetes refuses. `?` means `*`; day of month and day of week together mean either. */
 export function parseSchedule(text: string, timeZone: string | undefined): Schedule {
+  const key = `${timeZone ?? ''} ${text}`;
+  let schedule = parsed.get(key);
+  if (schedule === undefined) {
+    schedule = parse(text, timeZone);
+    if (parsed.size >= parsedSchedulesMax) parsed.clear();
+    parsed.set(key, schedule);
+  }
+  return schedule;
+}
+
+function parse(text: string, timeZone: string | undefined): Schedule {
   let spec = text.trim();
   let zone = timeZone ?? 'UTC';
   const prefix = /^(?:CRON_)?TZ=(\S+)\s+(.*)$/.exec(spec);
@@ -49,7 +77,7 @@ export function parseSchedule(text: string, timeZone: string | undefined): Sched
   const expression = descriptors[spec] ?? spec;
   if (expression.split(/\s+/).length !== 5) throw new Error(`expected exactly 5 fields, found ${expression.split(/\s+/).length}: [${text}]`);
   const cron = new Cron(expression.replaceAll('?', '*'), { timezone: zone, paused: true, legacyMode: true });
-  return { next: (afterMs) => cron.nextRun(new Date(afterMs))?.getTime() };
+  return remembering({ next: (afterMs) => cron.nextRun(new Date(afterMs))?.getTime() });
 }
 
 export interface CronJobObserved { cronJob: KubeObject; jobs: KubeObject[] }

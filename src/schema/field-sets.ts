@@ -76,37 +76,50 @@ export function compareFields(old: Json, value: Json, node: TypeNode): Compariso
   return out;
 }
 
-function entriesOf(value: Json, node: TypeNode): Map<string, { value: Json; node: TypeNode; optional: boolean }> {
-  const out = new Map<string, { value: Json; node: TypeNode; optional: boolean }>();
-  if (Array.isArray(value)) for (const item of value) out.set(itemKey(node as ListNode, item), { value: item, node: (node as ListNode).item, optional: true });
-  else for (const name of Object.keys(value)) if (value[name] !== undefined) out.set(`f:${name}`, { value: value[name], node: childNode(node, name), optional: isOptional(node, name) });
-  return out;
-}
-
 function compareInto(old: Json, value: Json, node: TypeNode, changed: FieldSet, removed: FieldSet): void {
-  const before = entriesOf(old, node);
-  const after = entriesOf(value, node);
-  for (const [key, entry] of after) {
-    const was = before.get(key);
-    if (was === undefined) {
-      const set = fieldsOf(entry.value, entry.node, true, entry.optional);
-      if (key.startsWith('k:') || key.startsWith('v:')) set.self = true;
-      changed.children.set(key, set);
-    } else if (was.value !== entry.value) compareEntry(key, was.value, entry, changed, removed);
+  if (Array.isArray(old) || Array.isArray(value)) compareLists(old, value, node as ListNode, changed, removed);
+  else compareObjects(old, value, node, changed, removed);
+}
+
+/** What is the same in both costs nothing but a look. */
+function compareObjects(old: Json, value: Json, node: TypeNode, changed: FieldSet, removed: FieldSet): void {
+  for (const name of Object.keys(value)) {
+    const [was, is] = [old[name], value[name]];
+    if (is === undefined || is === was) continue;
+    if (was === undefined) changed.children.set(`f:${name}`, fieldsOf(is, childNode(node, name), true, isOptional(node, name)));
+    else compareEntry(`f:${name}`, was, is, childNode(node, name), changed, removed);
   }
-  for (const [key, was] of before) {
-    if (after.has(key)) continue;
-    const set = fieldsOf(was.value, was.node, true, true);
-    set.self = true;
-    removed.children.set(key, set);
+  for (const name of Object.keys(old)) {
+    if (old[name] !== undefined && value[name] === undefined) setRemoved(`f:${name}`, old[name], childNode(node, name), removed);
   }
 }
 
-function compareEntry(key: string, was: Json, entry: { value: Json; node: TypeNode }, changed: FieldSet, removed: FieldSet): void {
-  const atomic = isAtomic(entry.node, entry.value) || isAtomic(entry.node, was) || Array.isArray(was) !== Array.isArray(entry.value);
-  if (atomic) { if (!equalJson(was, entry.value)) changed.children.set(key, leaf()); return; }
+function compareLists(old: Json[], value: Json[], node: ListNode, changed: FieldSet, removed: FieldSet): void {
+  const [before, after] = [old, value].map((list) => new Map(list.map((item) => [itemKey(node, item), item])));
+  for (const [key, is] of after!) {
+    const was = before!.get(key);
+    if (before!.has(key)) {
+      if (was !== is) compareEntry(key, was, is, node.item, changed, removed);
+      continue;
+    }
+    const set = fieldsOf(is, node.item, true, true);
+    set.self = true;
+    changed.children.set(key, set);
+  }
+  for (const [key, was] of before!) if (!after!.has(key)) setRemoved(key, was, node.item, removed);
+}
+
+function setRemoved(key: string, was: Json, node: TypeNode, removed: FieldSet): void {
+  const set = fieldsOf(was, node, true, true);
+  set.self = true;
+  removed.children.set(key, set);
+}
+
+function compareEntry(key: string, was: Json, is: Json, node: TypeNode, changed: FieldSet, removed: FieldSet): void {
+  const atomic = isAtomic(node, is) || isAtomic(node, was) || Array.isArray(was) !== Array.isArray(is);
+  if (atomic) { if (!equalJson(was, is)) changed.children.set(key, leaf()); return; }
   const inner = { changed: emptySet(), removed: emptySet() };
-  compareInto(was, entry.value, entry.node, inner.changed, inner.removed);
+  compareInto(was, is, node, inner.changed, inner.removed);
   if (!isEmptySet(inner.changed)) changed.children.set(key, inner.changed);
   if (!isEmptySet(inner.removed)) removed.children.set(key, inner.removed);
 }
