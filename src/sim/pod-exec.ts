@@ -53,6 +53,9 @@ function input(stdin: Readable | undefined, tty: boolean, show: (text: string) =
   return program;
 }
 
+/** What the client still sends is read by nobody, and must not hold it up. */
+function drain(stdin: Readable | undefined): void { stdin?.unpipe().resume(); }
+
 /** Runs a command; answers its exit code. It dies with its container (137), by Ctrl-C (130), and when its client leaves. */
 export async function runExec({ script, context, log }: Spoken, { command, tty }: ExecSpec, streams: Streams, clock: Clock, signal?: AbortSignal): Promise<number> {
   if (script.exec === undefined) throw notFound(command[0] ?? '');
@@ -84,8 +87,7 @@ export async function runExec({ script, context, log }: Spoken, { command, tty }
     stderr.end();
     await Promise.allSettled([finished(stdout), finished(stderr)]);
     stdin.destroy();
-    // What the client still sends is read by nobody, and must not hold it up.
-    streams.stdin?.resume();
+    drain(streams.stdin);
   }
 }
 
@@ -104,7 +106,7 @@ export async function runAttach({ script, context, log, tty, openStdin, stdinOnc
     heard = input(streams.stdin, tty, (text) => { print(text.replaceAll('\r\n', '\n')); }, () => undefined);
     heard.setEncoding('utf8').on('data', hear);
     heard.on('end', close);
-  } else streams.stdin?.resume();
+  } else drain(streams.stdin);
   const left = new AbortController();
   const leave = (): void => { left.abort(); };
   signal?.addEventListener('abort', leave, { once: true });
@@ -117,6 +119,6 @@ export async function runAttach({ script, context, log, tty, openStdin, stdinOnc
   } finally {
     signal?.removeEventListener('abort', leave);
     if (heard !== undefined) { close(); heard.destroy(); }
-    streams.stdin?.resume();
+    drain(streams.stdin);
   }
 }
