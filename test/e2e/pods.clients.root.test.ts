@@ -132,20 +132,21 @@ test('Pods and kubectl', { timeout: 240_000 }, async (t) => {
       assert.match(failing.stderr, /^err\ncommand terminated with exit code 5/);
       const large = 'x'.repeat(300_000);
       assert.equal((await run(binary, ['exec', '-i', 'full', '-c', 'c', '--', 'cat'], environment, { input: large })).stdout, large);
-      const terminal = await run('sh', ['-c', `sleep 1 | script -qc "${binary} exec -it full -c c -- sh -c 'tty; exit 3'" /dev/null`], environment); // Its input stays open: script hangs up at its end.
+      // Its input stays open until it is done, however long that takes: script hangs up at the end of its input.
+      const terminal = await run('sh', ['-c', `mkfifo ${machine.home}/keys; sleep 100 > ${machine.home}/keys & script -qc "${binary} exec -it full -c c -- sh -c 'tty; exit 3'" /dev/null < ${machine.home}/keys; kill $!; rm ${machine.home}/keys`], environment);
       assert.match(terminal.stdout, /\/dev\/pts\/\d+/);
       const file = machine.file('copied.txt', large);
       assert.equal((await run(binary, ['cp', file, 'full:/data/copied', '-c', 'c'], environment)).code, 0);
       assert.equal((await run(binary, ['cp', 'full:/data/copied', `${file}.back`, '-c', 'c'], environment)).code, 0);
       assert.equal((await run('cmp', [file, `${file}.back`])).code, 0);
-      const forward = await run('sh', ['-c', `${binary} port-forward pod/full 0:80 > ${machine.home}/forward & pid=$!; for i in $(seq 50); do sleep 0.1; port=$(sed -n 's/.*127.0.0.1:\\([0-9]*\\) .*/\\1/p' ${machine.home}/forward | head -1); [ -n "$port" ] && break; done; curl -s --max-time 5 127.0.0.1:$port/f; curl -s --max-time 5 127.0.0.1:$port/post; kill $pid`], environment);
+      const forward = await run('sh', ['-c', `${binary} port-forward pod/full 0:80 > ${machine.home}/forward & pid=$!; for i in $(seq 300); do sleep 0.1; port=$(sed -n 's/.*127.0.0.1:\\([0-9]*\\) .*/\\1/p' ${machine.home}/forward | head -1); [ -n "$port" ] && break; done; curl -s --max-time 20 127.0.0.1:$port/f; curl -s --max-time 20 127.0.0.1:$port/post; kill $pid`], environment);
       assert.equal(forward.stdout, 'init\npost\n');
     });
   }
   await t.test('logs: --tail, --timestamps, --previous, -f', async () => {
     assert.match(await machine.kube('logs', 'full', '-c', 'c', '--tail=2', '--timestamps'), /^(\d{4}-\d\d-\d\dT\S+ tick\n){2}$/);
     assert.equal(await machine.kube('logs', 'crash', '--previous'), 'out\n');
-    assert.match((await run('timeout', ['3', 'kubectl', 'logs', '-f', 'full', '-c', 'c', '--tail=1'], machine.environment)).stdout, /^(tick\n){2,}/);
+    assert.match((await run('sh', ['-c', 'timeout 60 kubectl logs -f full -c c --tail=1 | head -n 3'], machine.environment)).stdout, /^(tick\n){3}$/);
     assert.match((await machine.kubectl('logs', 'full', '-c', 'none')).stderr, /container none is not valid for pod full/);
   });
   await t.test('manifests that are wrong are refused in Kubernetes\' words', async () => {
