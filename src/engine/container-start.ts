@@ -19,6 +19,7 @@ import type { ContainerRegistry } from './registry.ts';
 import type { Mount } from './engine.ts';
 import { hostsFile, readHostResolver, resolverFile, writeEtcFiles } from './etc-files.ts';
 import { linkHosts } from './links.ts';
+import { bridgeOptionsOf } from './network-options.ts';
 import { buildBundle } from './runtime/bundle.ts';
 import { forgetUdpFlows } from './udp-flows.ts';
 import { shmSizeBytesDefault } from './runtime/oci-spec.ts';
@@ -155,7 +156,8 @@ function planNetwork(registry: ContainerRegistry, container: Container, undo: As
 
 function reservePort(registry: ContainerRegistry, container: Container, endpoint: EndpointRecord, wanted: { hostIp: string; hostPort: number; hostPortEnd?: number; protocol: 'tcp' | 'udp' | 'sctp'; containerPort: number }): PublishedRecord {
   try {
-    return registry.context.ports.reserve({ ...wanted, port: wanted.containerPort }, endpoint.ip);
+    const binding = bridgeOptionsOf(registry.networks.find(endpoint.networkId).options).bindingIp;
+    return registry.context.ports.reserve({ ...wanted, ...(wanted.hostIp === '' && binding !== undefined ? { hostIp: binding } : {}), port: wanted.containerPort }, endpoint.ip);
   } catch (error) {
     throw new ApiError('InternalError', `failed to set up container networking: driver failed programming external connectivity on endpoint ${container.name} (${endpoint.endpointId}): ${(error as Error).message}`);
   }

@@ -103,13 +103,14 @@ export async function createEngine(options: EngineOptions): Promise<DockerEngine
   const containers = new Containers(registry);
   undo.defer(() => containers.close());
   loadContainers(registry);
-  await prepareHost(context, options);
+  await context.os.netlink.run([{ steps: [{ op: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' }] }]);
   await networks.start();
+  await coverForward({ processes: context.os.processes, instanceId, log, links: networks.namedLinks() });
   await registry.sandboxes.start();
   adoptAddresses(registry);
   const running = registry.list().flatMap((container) => container.record.run?.ports ?? []);
-  const pods = options.podCidr === undefined ? [] : [{ subnet: options.podCidr, link: '', masquerade: true, internal: false, isolated: false }];
-  await context.rules.start([...running, ...registry.sandboxes.publishedPorts()], [...networks.masquerades(), ...pods], options.clusterCidrs ?? (options.podCidr === undefined ? [] : [options.podCidr]));
+  const pods = options.podCidr === undefined ? [] : [{ subnet: options.podCidr, link: '', masquerade: true, internal: false, together: true, guarded: false }];
+  await context.rules.start([...running, ...registry.sandboxes.publishedPorts()], [...networks.rules(), ...pods], options.clusterCidrs ?? (options.podCidr === undefined ? [] : [options.podCidr]));
   await recoverContainers(registry, containers);
   const ending = new AbortController();
   undo.defer(() => ending.abort());
@@ -131,10 +132,4 @@ async function lockData(directory: string, clock: Clock): Promise<{ release(): v
     if (clock.monotonic() > deadline) throw new ApiError('Conflict', `another engine works on ${directory}`);
     await clock.sleep(lockRetryMs);
   }
-}
-
-/** Forwarding on, and a way through a firewall that drops what it does not know. */
-async function prepareHost(context: EngineContext, options: EngineOptions): Promise<void> {
-  await context.os.netlink.run([{ steps: [{ op: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' }] }]);
-  await coverForward({ processes: context.os.processes, instanceId: options.instanceId, log: context.log });
 }

@@ -19,9 +19,9 @@ export async function connectNetwork(registry: ContainerRegistry, container: Con
     const attached = { networkId: network.id, aliases: attachment.aliases, ...(attachment.ip === undefined ? {} : { ip: attachment.ip }), ...(attachment.mac === undefined ? {} : { mac: attachment.mac }), ...(attachment.links === undefined ? {} : { links: attachment.links }) };
     const run = record.run;
     if (run?.networkNamespace !== undefined && container.isRunning) {
-      const used = new Set(run.endpoints.map((endpoint) => endpoint.containerLink));
+      const used = new Set(run.endpoints.map((endpoint) => Number(/\d+$/.exec(endpoint.containerLink)![0])));
       let index = 0;
-      while (used.has(`eth${index}`)) index++;
+      while (used.has(index)) index++;
       const endpoint = networks.reserve(network.id, index, { ...attached, aliases: [container.name, record.id.slice(0, 12), ...attachment.aliases] });
       try {
         run.endpoints.push(endpoint);
