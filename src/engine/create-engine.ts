@@ -25,7 +25,7 @@ import type { EngineContext } from './context.ts';
 import type { Engine, Images } from './engine.ts';
 import { Events } from './events.ts';
 import { NameServer } from './dns.ts';
-import { builtInNetworks, Networks } from './networks.ts';
+import { Networks } from './networks.ts';
 import { adoptAddresses, loadContainers, recoverContainers } from './recovery.ts';
 import { lockRetryMs, lockWaitMsMax } from './limits.ts';
 import { runLogRotation } from './log-rotation.ts';
@@ -94,12 +94,8 @@ export async function createEngine(options: EngineOptions): Promise<DockerEngine
   const networks = new Networks(context);
   const registry = new ContainerRegistry(context, networks, new Volumes(context));
   registry.sandboxes = new Sandboxes(context, { ...(options.podCidr === undefined ? {} : { podCidr: options.podCidr }), ...(options.podMtu === undefined ? {} : { mtu: options.podMtu }) });
-  registry.names = new NameServer({ clock, log, random });
+  registry.names = new NameServer({ clock, log, random, nft: network.nft });
   undo.defer(() => registry.names.close());
-  networks.onChange = (record, present) => {
-    if (builtInNetworks.has(record.name) || record.gateway === undefined) return;
-    if (present) registry.names.listen(record.id, record.gateway); else registry.names.unlisten(record.id);
-  };
   const containers = new Containers(registry);
   undo.defer(() => containers.close());
   loadContainers(registry);

@@ -42,8 +42,6 @@ export class Networks {
   readonly #directory: string;
   /** One change at a time: what is looked at (names, subnets, bridges) still holds when the record is made. */
   readonly #changes = new Lock();
-  /** Called when a network with a resolver of its own comes and goes. */
-  onChange: (network: NetworkRecord, present: boolean) => void = () => undefined;
 
   constructor(context: EngineContext) {
     this.#context = context;
@@ -62,7 +60,6 @@ export class Networks {
     const bridges = this.list().filter((network) => network.link !== undefined);
     for (const network of bridges) this.#openPool(network);
     await this.#context.os.netlink.run(bridges.map((network) => planBridge(this.#bridgePlan(network))));
-    for (const network of bridges) this.onChange(network, true);
   }
 
   rules(): NetworkRules[] { return this.list().flatMap((network) => (network.link === undefined ? [] : [rulesOf(network)])); }
@@ -94,7 +91,6 @@ export class Networks {
     validateCreate(wanted);
     if (builtInNetworks.has(wanted.name)) throw new ApiError('Forbidden', `operation is not permitted on predefined ${wanted.name} network`);
     const record = await this.#changes.run(() => this.#create(wanted));
-    this.onChange(record, true);
     this.#context.events.emit({ type: 'network', action: 'create', id: record.id, attributes: { name: record.name, type: record.driver } });
     return record;
   }
@@ -144,7 +140,6 @@ export class Networks {
       assertRemovable(record);
       this.#records.delete(record.id);
       this.#pools.delete(record.id);
-      this.onChange(record, false);
       rmSync(`${this.#directory}/${record.id}.json`, { force: true });
       await this.#removeLink(record);
       await this.#context.rules.removeNetwork(rulesOf(record)).catch((error) => this.#context.log.warn('rules of a network', { error }));
