@@ -46,7 +46,7 @@ export async function finishRun(registry: ContainerRegistry, container: Containe
   if (restarts) record.state = 'restarting';
   saveOrRetry(context, container);
   const released = releaseRun(registry, container, run);
-  if (!restarts) container.tellExit(exit.code);
+  if (!restarts || registry.shuttingDown) container.tellExit(exit.code);
   await released;
 }
 
