@@ -2,12 +2,10 @@
 /** Containers that are being started at once; more wait their turn, so that fifty Pods do not starve one another. */
 export const concurrentStartsMax = 6;
 export const concurrentRemovalsMax = 4;
-export const attachClientBufferBytesMax = 1024 * 1024;
 export const logReadChunkBytes = 64 * 1024;
 export const logLineBytesMax = 1024 * 1024;
 export const eventHistoryMax = 256;
 export const execsPerContainerMax = 256;
-export const recordBytesMax = 4 * 1024 * 1024;
 /** Docker's restart back-off: 100 ms doubled up to a minute; a run of ten seconds starts over. */
 export const restartDelayFirstMs = 100;
 export const restartDelayMsMax = 60_000;

@@ -15,7 +15,6 @@ export const terminationMessageBytesMax = 4096;
 /** Bytes of log taken as the message under `FallbackToLogsOnError`, and the lines. */
 export const terminationLogBytesMax = 2048;
 export const terminationLogLinesMax = 80;
-export const hookOutputBytesMax = 4096;
 export const probeOutputBytesMax = 10_240;
 export const projectedRefreshMs = 60_000;
 export const logFileBytesMax = 10 * 1024 * 1024;
@@ -24,7 +23,6 @@ export const logFilesMax = 5;
 export const interimStatusMs = 300;
 export const syncErrorRetryMs = 2_000;
 export const syncErrorRetryMaxMs = 60_000;
-export const streamIdleMsMax = 4 * 3_600_000;
 /** Pods of at least this priority (system-cluster-critical) are neither refused nor evicted when the node is short of something. */
 export const criticalPriorityMin = 2_000_000_000;
 /** A node stays under pressure for this long after the last sign of it, and is looked at this often (Node-pressure Eviction). */
@@ -39,3 +37,5 @@ export const deadContainersKept = 1;
 export const imageGcHighPercent = 85;
 export const imageGcLowPercent = 80;
 export const imageGcIntervalMs = 300_000;
+/** A WebSocket message of exec, attach or port-forward, as the real kubelet's library has it. */
+export const webSocketMessageBytesMax = 32 * 1024 * 1024;

@@ -7,7 +7,7 @@
  * Rules: Kubernetes documentation, "Pod Lifecycle" and "Init Containers / Sidecar Containers".
  */
 import type { Json, KubeObject } from '#base/objects.ts';
-import { restartBackOffInitialMs, restartBackOffMaxMs, restartBackOffResetMs } from './limits.ts';
+import { deadContainersKept, restartBackOffInitialMs, restartBackOffMaxMs, restartBackOffResetMs } from './limits.ts';
 
 /** One attempt of a container, as the engine reports it. */
 export interface Attempt {
@@ -129,7 +129,7 @@ export function planPod(pod: KubeObject, observed: Observed, memory: Memory, now
   const podPolicy: string = pod.spec.restartPolicy ?? 'Always';
   const initContainers: Json[] = pod.spec.initContainers ?? [];
   const containers: Json[] = pod.spec.containers ?? [];
-  for (const attempts of observed.values()) for (const old of attempts.slice(2)) if (old.state === 'exited') plan.remove.push(old.id);
+  for (const attempts of observed.values()) for (const old of attempts.slice(1 + deadContainersKept)) if (old.state === 'exited') plan.remove.push(old.id);
 
   const hold = (container: Json, attempt: Attempt, init: boolean): void => {
     const state = memoryOf(memory, container.name);

@@ -84,7 +84,7 @@ function containerStatus(input: StatusInput, container: Json, init: boolean, eph
       status.lastState = { terminated: terminated(current) };
     } else {
       status.state = { terminated: terminated(current) };
-      if (init && current.exitCode === 0) status.ready = true;
+      if (init && !isSidecar(container) && current.exitCode === 0) status.ready = true;
     }
   } else if (input.terminal === true && !init && !ephemeral && isInitialised(input)) {
     status.state = { terminated: neverSeen };
