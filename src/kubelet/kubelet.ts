@@ -78,7 +78,7 @@ export async function runKubelet(options: KubeletOptions): Promise<Kubelet> {
   const recorder = createEventRecorder({ client, clock, log, component: 'kubelet', host: facts.name });
   const objects = createObjectCache({ client, clock, log, onChange: (holders) => { for (const uid of holders) workers.get(uid)?.refreshVolumes(); } });
   const { services } = options;
-  await Promise.all([mkdir(paths.podsDir, { recursive: true }), mkdir(paths.secretsDir, { recursive: true, mode: 0o700 }), mkdir(paths.logsDir, { recursive: true })]);
+  await Promise.all([mkdir(paths.podsDir, { recursive: true, mode: 0o700 }), mkdir(paths.secretsDir, { recursive: true, mode: 0o700 }), mkdir(paths.logsDir, { recursive: true, mode: 0o700 })]);
   if (!await isMountPoint(mounts, paths.secretsDir)) await mounts.mountTmpfs(paths.secretsDir, { sizeBytes: 256 * 1024 * 1024, mode: 0o700 }).catch((error: Error) => log.warn('secrets are kept on disk: no tmpfs', { error }));
 
   const context: WorkerContext = {

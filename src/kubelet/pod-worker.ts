@@ -253,7 +253,7 @@ export class PodWorker {
 
   async #mountVolumes(sandbox: SandboxStatus): Promise<MountedVolumes> {
     const { paths, nodeAllocatable, hostIp, clock } = this.#context;
-    await Promise.all([mkdir(podDir(paths, this.uid), { recursive: true }), mkdir(podSecretsDir(paths, this.uid), { recursive: true }), mkdir(podLogsDir(paths, this.pod), { recursive: true })]);
+    await Promise.all([mkdir(podDir(paths, this.uid), { recursive: true, mode: 0o750 }), mkdir(podSecretsDir(paths, this.uid), { recursive: true, mode: 0o750 }), mkdir(podLogsDir(paths, this.pod), { recursive: true, mode: 0o750 })]);
     this.#volumes = await mountVolumes(this.pod, { paths, sources: this.#context.volumeSources(this.uid), downward: { nodeAllocatable, podIp: sandbox.podIp, hostIp }, nowMs: clock.now() });
     return this.#volumes;
   }

@@ -193,7 +193,7 @@ function factsOf(instance: Instance, node: NodePlan, dataDir: string): NodeFacts
 
 async function startKubelet(instance: Instance, node: NodePlan, paths: Paths, client: Client, informers: InformerFactory, services: Informer, engine: DockerEngine, log: Logger, stack: AsyncDisposableStack): Promise<Kubelet> {
   const data = join(files.nodeData(paths, node.number), 'kubelet');
-  mkdirSync(data, { recursive: true, mode: 0o711 });
+  mkdirSync(data, { recursive: true, mode: 0o700 });
   const facts = factsOf(instance, node, data);
   const kubelet = await runKubelet({
     client, informers, services, engine, mounts: engine.context.os.mounts, clock: realClock, random: realRandom, log: log.child('kubelet'), facts, cgroupRoot: cgroupRoot(node.instanceId, engine.context.os.cgroups.top),

@@ -13,4 +13,9 @@ export const cases: FoundCase[] = [
   { id: 'K11', behaviour: 'Answers are compressed; what does not fit is cut between records', file: 'src/net/dns-message.test.ts', title: 'twenty addresses of a long name fit without EDNS, as names are compressed' },
   { id: 'H9', behaviour: 'The embedded resolver is at 127.0.0.11', file: 'src/engine/names.root.test.ts', title: 'it is at 127.0.0.11, also where the container names resolvers' },
   { id: 'D28', behaviour: 'A container is known by name, aliases, short id and hostname', file: 'src/engine/names.root.test.ts', title: 'a container is known by its name, alias, short id and hostname, each with the name of the network too' },
+  { id: 'B3', behaviour: 'Header blocks of SPDY inflate with a bound', file: 'test/hostile/node.rows.ts', title: 'SPDY inflates a header block' },
+  { id: 'K41', behaviour: 'A sidecar that has ended is not ready', file: 'src/kubelet/status.test.ts', title: 'an init container that is done is ready, a sidecar that has ended is not' },
+  { id: 'K47', behaviour: 'A client of the older WebSocket form of port-forward gets the end', file: 'src/kubelet/port-forward.test.ts', title: 'a client of the older WebSocket form gets the data, then the end' },
+  { id: 'R3', behaviour: 'No other user of the host enters what containers write', file: 'test/e2e/up.clients.root.test.ts', title: 'two ups at once make one platform, on two nodes, that comes back with its data' },
+  { id: 'R4', behaviour: 'Database and log are for their owner alone', file: 'src/store/sqlite.test.ts', title: 'the file, its log and its index are for their owner alone, also where they were made otherwise' },
 ];
