@@ -18,4 +18,5 @@ export const cases: FoundCase[] = [
   { id: 'K47', behaviour: 'A client of the older WebSocket form of port-forward gets the end', file: 'src/kubelet/port-forward.test.ts', title: 'a client of the older WebSocket form gets the data, then the end' },
   { id: 'R3', behaviour: 'No other user of the host enters what containers write', file: 'test/e2e/up.clients.root.test.ts', title: 'two ups at once make one platform, on two nodes, that comes back with its data' },
   { id: 'R4', behaviour: 'Database and log are for their owner alone', file: 'src/store/sqlite.test.ts', title: 'the file, its log and its index are for their owner alone, also where they were made otherwise' },
+  { id: 'K42', behaviour: 'wget of the busybox image takes a timeout instead of crashing', file: 'src/build/bootstrap/busybox.test.ts', title: 'wget of the image takes -T in every form and leaves all other words as they are' },
 ];

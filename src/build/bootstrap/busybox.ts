@@ -16,6 +16,44 @@ const directories: [string, number][] = [
   ['usr/bin', 0o755], ['usr/sbin', 0o755], ['var', 0o755], ['var/spool', 0o755], ['var/spool/mail', 0o755], ['var/www', 0o755],
 ];
 
+/**
+ * Debian builds wget without its timeouts, and then `-T` writes through a null pointer: the first thing that many try in a cluster dies of SIGSEGV. So the
+ * option is taken out here and done by `timeout`, for the whole of the download and with wget's own words.
+ */
+export const wgetScript = `#!/bin/sh
+# busybox of Debian crashes on -T: it bounds the whole download here.
+limit=
+next=
+for word do
+  shift
+  if [ "$next" = limit ]; then limit=$word; next=; continue; fi
+  if [ "$next" = other ]; then set -- "$@" "$word"; next=; continue; fi
+  case $word in
+    --timeout=*) limit=\${word#*=} ;;
+    --timeout) next=limit ;;
+    --header|--post-data|--post-file) set -- "$@" "$word"; next=other ;;
+    --*) set -- "$@" "$word" ;;
+    -?*)
+      rest=\${word#-} kept=
+      while [ -n "$rest" ]; do
+        letter=\${rest%"\${rest#?}"} rest=\${rest#?}
+        case $letter in
+          T) if [ -n "$rest" ]; then limit=$rest; else next=limit; fi; rest= ;;
+          [OoPUYt]) kept=$kept$letter$rest; [ -n "$rest" ] || next=other; rest= ;;
+          *) kept=$kept$letter ;;
+        esac
+      done
+      [ -z "$kept" ] || set -- "$@" "-$kept" ;;
+    *) set -- "$@" "$word" ;;
+  esac
+done
+[ -n "$limit" ] && [ "$limit" != 0 ] || exec busybox wget "$@"
+timeout "$limit" busybox wget "$@"
+code=$?
+case $code in 124|143) echo 'wget: download timed out' >&2; exit 1 ;; esac
+exit $code
+`;
+
 export async function makeBusyboxRoot(context: BootstrapContext, root: string, scratch: string): Promise<{ source: string; mtimeMs: number }> {
   const packages = join(scratch, 'packages');
   mkdirSync(packages, { mode: 0o755 });
@@ -35,8 +73,10 @@ export async function makeBusyboxRoot(context: BootstrapContext, root: string, s
   copyFileSync(program, join(root, 'bin/busybox'));
   chmodSync(join(root, 'bin/busybox'), 0o755);
   for (const applet of (await runTool(context, program, ['--list'])).split('\n')) {
-    if (applet !== '' && applet !== 'busybox' && !applet.includes('/')) linkSync(join(root, 'bin/busybox'), join(root, 'bin', applet));
+    if (applet !== '' && applet !== 'busybox' && applet !== 'wget' && !applet.includes('/')) linkSync(join(root, 'bin/busybox'), join(root, 'bin', applet));
   }
+  writeFileSync(join(root, 'bin/wget'), wgetScript);
+  chmodSync(join(root, 'bin/wget'), 0o755);
   symlinkSync('/bin/env', join(root, 'usr/bin/env'));
   symlinkSync('bin', join(root, 'sbin'));
   return { source: `Debian's busybox-static ${version}`, mtimeMs };
