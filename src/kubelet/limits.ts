@@ -39,3 +39,5 @@ export const imageGcLowPercent = 80;
 export const imageGcIntervalMs = 300_000;
 /** A WebSocket message of exec, attach or port-forward, as the real kubelet's library has it. */
 export const webSocketMessageBytesMax = 32 * 1024 * 1024;
+/** Of a container whose process could not be started. */
+export const startErrorExitCode = 128;

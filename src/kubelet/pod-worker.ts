@@ -13,6 +13,7 @@ import type { ContainerStatus, Engine, SandboxStatus } from '#engine/engine.ts';
 import type { Clock, Random, Timer } from '#os/clock.ts';
 import type { Logger } from '#observe/log.ts';
 import { hostPorts, makeContainerSpec, podHostname, type DnsSettings } from './container-spec.ts';
+import { attemptOf, hasExited } from './attempts.ts';
 import { containerEnvironment } from './env.ts';
 import { WaitingError, type ImageManager } from './images.ts';
 import { interimStatusMs, syncErrorRetryMaxMs, syncErrorRetryMs } from './limits.ts';
@@ -193,24 +194,11 @@ export class PodWorker {
       if (status.state === 'removing') continue;
       const name = status.labels[labelContainerName]!;
       const attempts = byName.get(name) ?? [];
-      attempts.push(await this.#attemptOf(name, status));
+      attempts.push(attemptOf(status, hasExited(status) ? await this.#terminationMessage(name, status, Number(status.labels[labelRestartCount] ?? 0)) : ''));
       byName.set(name, attempts);
     }
     for (const attempts of byName.values()) attempts.sort((a, b) => b.restartCount - a.restartCount || b.startedAtMs - a.startedAtMs);
     return byName;
-  }
-
-  async #attemptOf(name: string, status: ContainerStatus): Promise<Attempt> {
-    const exited = status.state === 'exited' || status.state === 'dead';
-    const restartCount = Number(status.labels[labelRestartCount] ?? 0);
-    return {
-      id: status.id, restartCount,
-      state: exited ? 'exited' : status.state === 'created' ? 'created' : 'running',
-      exitCode: status.exitCode ?? 0, oomKilled: status.oomKilled,
-      startedAtMs: status.startedAtMs === 0 ? status.createdAtMs : status.startedAtMs, finishedAtMs: status.finishedAtMs,
-      imageId: status.imageId, image: status.image, specImage: status.image,
-      message: exited ? await this.#terminationMessage(name, status, restartCount) : '',
-    };
   }
 
   async #terminationMessage(name: string, status: ContainerStatus, restartCount: number): Promise<string> {
@@ -334,10 +322,10 @@ export class PodWorker {
     try {
       await engine.containers.start(id);
     } catch (error) {
+      // It counts as an attempt that has ended (see `failedStart`): what follows is for restartPolicy to say.
       this.#events.event('Warning', 'Failed', `Error: ${(error as Error).message}`, container.name);
-      const status = engine.containers.status(id);
-      if (status?.state === 'exited' || status?.state === 'dead') { this.#messages.set(id, (error as Error).message); return; }
-      throw new WaitingError('RunContainerError', (error as Error).message);
+      if (engine.containers.status(id) === undefined) throw new WaitingError('RunContainerError', (error as Error).message);
+      return;
     }
     this.#events.event('Normal', 'Started', `Container started`, container.name);
     if (container.lifecycle?.postStart !== undefined) await this.#postStart(container, id, sandbox);

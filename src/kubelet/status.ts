@@ -46,7 +46,7 @@ function terminated(attempt: Attempt): Json {
   return {
     exitCode: attempt.exitCode, reason,
     ...(attempt.message === '' ? {} : { message: attempt.message }),
-    startedAt: rfc3339(attempt.startedAtMs), finishedAt: rfc3339(attempt.finishedAtMs), containerID: `${runtimeName}://${attempt.id}`,
+    startedAt: rfc3339(attempt.reason === 'StartError' ? 0 : attempt.startedAtMs), finishedAt: rfc3339(attempt.finishedAtMs), containerID: `${runtimeName}://${attempt.id}`,
   };
 }
 

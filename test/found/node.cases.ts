@@ -19,4 +19,6 @@ export const cases: FoundCase[] = [
   { id: 'R3', behaviour: 'No other user of the host enters what containers write', file: 'test/e2e/up.clients.root.test.ts', title: 'two ups at once make one platform, on two nodes, that comes back with its data' },
   { id: 'R4', behaviour: 'Database and log are for their owner alone', file: 'src/store/sqlite.test.ts', title: 'the file, its log and its index are for their owner alone, also where they were made otherwise' },
   { id: 'K42', behaviour: 'wget of the busybox image takes a timeout instead of crashing', file: 'src/build/bootstrap/busybox.test.ts', title: 'wget of the image takes -T in every form and leaves all other words as they are' },
+  { id: 'K01', behaviour: 'The token belongs to the one user of all containers; a group reads what is projected', file: 'src/kubelet/volumes.root.test.ts', title: 'the token belongs to the one user of all containers, and to nobody else' },
+  { id: 'K02', behaviour: 'A container that cannot be started is governed by restartPolicy', file: 'src/kubelet/attempts.test.ts', title: 'a container that cannot be started is over, and its Pod fails where nothing is to be tried again' },
 ];
