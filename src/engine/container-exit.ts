@@ -63,6 +63,7 @@ function saveOrRetry(context: EngineContext, container: Container): void {
 export async function releaseRun(registry: ContainerRegistry, container: Container, run: RunRecord): Promise<void> {
   const { context } = registry;
   registry.names.forget(container.id);
+  await registry.names.detach(container.id);
   context.os.cgroups.killAll(run.cgroup);
   for (const port of run.ports) context.ports.release(port);
   const results = await Promise.allSettled([

@@ -15,9 +15,6 @@ export const restartResetAfterMs = 10_000;
 export const logMaxBytesDefault = 64 * 1024 * 1024;
 export const logRotateCheckMs = 15_000;
 export const stopTimeoutMsDefault = 10_000;
-export const dnsMessageBytesMax = 4096;
-export const dnsUpstreamTimeoutMs = 4_000;
-export const dnsInFlightMax = 512;
 /** Where nothing was asked: four files of at most `logMaxBytesDefault`. */
 export const logFilesDefault = 4;
 export const healthLogEntriesMax = 5;
@@ -30,3 +27,5 @@ export const lockWaitMsMax = 1_500;
 export const lockRetryMs = 20;
 /** Between two tries to write a record on a full disk. */
 export const saveRetryMs = 2_000;
+/** Ports that are tried for the resolver in a container's namespace. */
+export const resolverPortTriesMax = 16;

@@ -101,7 +101,7 @@ function hostResolvConf(): string {
 
 async function startNetwork(instance: Instance, node: NodePlan, paths: Paths, client: Client, informers: InformerFactory, log: Logger, stack: AsyncDisposableStack): Promise<{ ready: Promise<unknown> }> {
   const ring = loadKeyRing(paths);
-  const dns = await runDns({ informers, clock: realClock, log: log.child('dns'), addresses: [clusterDnsAddress(instance)], domain: instance.domain, upstreams: upstreamsOf(hostResolvConf()) });
+  const dns = await runDns({ informers, clock: realClock, random: realRandom, log: log.child('dns'), addresses: [clusterDnsAddress(instance)], domain: instance.domain, upstreams: upstreamsOf(hostResolvConf()) });
   stack.use(dns);
   const { createNetworkDoor } = await import('#os/network.linux.ts');
   const door = createNetworkDoor();
