@@ -19,6 +19,7 @@ import type { ContainerRegistry } from './registry.ts';
 import type { Mount } from './engine.ts';
 import { hostsFile, readHostResolver, resolverFile, writeEtcFiles } from './etc-files.ts';
 import { linkHosts } from './links.ts';
+import { logBoundOf, monitorBytes } from './log-rotation.ts';
 import { buildBundle } from './runtime/bundle.ts';
 import { forgetUdpFlows } from './udp-flows.ts';
 import { shmSizeBytesDefault } from './runtime/oci-spec.ts';
@@ -114,6 +115,7 @@ async function createProcess(registry: ContainerRegistry, container: Container, 
   undo.defer(() => { context.runtime.forget(record.id); context.os.cgroups.killAll(cgroup); context.os.cgroups.remove(cgroup); });
   const process = await context.runtime.create({
     id: record.id, name: record.spec.name, bundle, terminal: record.spec.tty, stdin: record.spec.openStdin, leaveStdinOpen: !record.spec.stdinOnce || record.spec.tty, logPath: logPathOf(registry, container),
+    logBytesMax: monitorBytes(logBoundOf(record.spec)),
   }, configuration);
   undo.defer(() => { context.os.processes.kill(process.pid, 'SIGKILL'); context.os.processes.kill(process.monitorPid, 'SIGKILL'); });
   return process;

@@ -14,6 +14,7 @@ import { emitExec, startExec } from './exec.ts';
 import type { RunningExec } from './exec.ts';
 import { concurrentRemovalsMax, concurrentStartsMax } from './limits.ts';
 import { Gate } from '#base/gate.ts';
+import { keepLog } from './log-rotation.ts';
 import { readLogs } from './logs.ts';
 import type { ContainerRegistry } from './registry.ts';
 import { readStats, summariseStats } from './stats.ts';
@@ -33,7 +34,10 @@ export class Containers implements ContainersContract {
 
   close(): void {
     this.#closed = true;
-    for (const container of this.registry.list()) container.restartTimer?.cancel();
+    for (const container of this.registry.list()) {
+      container.restartTimer?.cancel();
+      container.keptLog?.stop();
+    }
   }
 
   async create(spec: ContainerSpec): Promise<string> {
@@ -171,6 +175,7 @@ export class Containers implements ContainersContract {
     const run = container.record.run!;
     const { context } = this.registry;
     this.registry.publishNames(container);
+    container.keptLog = keepLog(context, container, logPathOf(this.registry, container), () => context.runtime.reopenLog(bundleDirectory(context.directories.run, container.id)));
     void runHealthChecks(this, container).catch((error) => context.log.warn('health checks', { id: container.id, error }));
     void context.os.poll.waitExit(run.monitorPid).then(async () => {
       if (this.#closed || container.record.run !== run) return;

@@ -43,7 +43,7 @@ export interface ImagesOptions {
   clock: Clock;
   log: Logger;
   transport: HttpTransport;
-  emit: (event: EngineEvent) => void;
+  emit: (event: Omit<EngineEvent, 'timeNs'>) => void;
   /** URLs of mirrors of docker.io, tried before it. */
   mirrors?: string[];
   insecureRegistries?: string[];
@@ -153,7 +153,7 @@ class EngineImages implements ImageStore {
   }
 
   #emit(action: string, id: string, attributes: Record<string, string>): void {
-    this.options.emit({ type: 'image', action, id, attributes, timeMs: this.options.clock.now() });
+    this.options.emit({ type: 'image', action, id, attributes });
   }
 
   async tag(source: string, target: string): Promise<void> {
