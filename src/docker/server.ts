@@ -172,7 +172,7 @@ function sendResult(exchange: Exchange, result: unknown): void {
     return sendJson(exchange, result.status, result.body, result.headers);
   }
   if (result === undefined && exchange.response !== undefined) { if (!exchange.response.writableEnded) exchange.response.end(); return; }
-  sendJson(exchange, 200, result ?? {});
+  sendJson(exchange, 200, result === undefined ? {} : result);
 }
 
 function sendJson(exchange: Exchange, status: number, body: unknown, headers: Record<string, string> = {}): void {

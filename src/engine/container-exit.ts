@@ -37,6 +37,7 @@ export async function finishRun(registry: ContainerRegistry, container: Containe
   Object.assign(record, { state: 'exited', exitCode: exit.code, error: exit.error, oomKilled: exit.oomKilled, finishedAtMs: context.clock.now(), stoppedByUser: record.stoppedByUser || manual });
   delete record.run;
   container.stopping = false;
+  container.stillFor = 0;
   container.health = undefined;
   if (exit.oomKilled) context.events.emit({ type: 'container', action: 'oom', id: record.id, attributes: eventAttributes(container), owner: record.spec.owner });
   context.events.emit({ type: 'container', action: 'die', id: record.id, attributes: { ...eventAttributes(container), exitCode: String(exit.code), execDuration: String(Math.floor((record.finishedAtMs - record.startedAtMs) / 1000)) }, owner: record.spec.owner });

@@ -26,6 +26,8 @@ export class Container {
   stopping = false;
   removed = false;
   health: HealthState | undefined;
+  /** How many works want it to stand still now (freeze.ts). */
+  stillFor = 0;
   /** While it runs. */
   keptLog: KeptLog | undefined;
   readonly execIds = new Set<string>();

@@ -341,7 +341,7 @@ class EngineImages implements ImageStore {
     const base = options.parent?.file;
     const entry: HistoryEntry = { created, created_by: options.createdBy ?? '', ...(options.author ? { author: options.author } : {}), ...(options.comment ? { comment: options.comment } : {}), ...(isEmpty ? { empty_layer: true } : {}) };
     const file: ImageFile = {
-      architecture: base?.architecture ?? (process.arch === 'x64' ? 'amd64' : process.arch), os: base?.os ?? 'linux', created, ...(options.author ? { author: options.author } : {}),
+      architecture: base?.architecture ?? (process.arch === 'x64' ? 'amd64' : process.arch), os: base?.os ?? 'linux', created, ...(options.author ? { author: options.author } : {}), ...(options.comment ? { comment: options.comment } : {}),
       config: options.config, rootfs: { type: 'layers', diff_ids: layers.map((layer) => layer.diffId) }, history: [...(base?.history ?? []), entry],
     };
     const names = options.name === undefined || options.name === '' ? [] : [canonicalName(withDefaultTag(parseReference(options.name)))];

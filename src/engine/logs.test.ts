@@ -131,3 +131,12 @@ test('following goes on after the last record read when its file was cut up mean
   }
   assert.deepEqual(seen, ['1', '2', '3', '4', '5']);
 }));
+
+test('a line is as old as its first piece, and is given whole or not at all', () => withLog(async (path) => {
+  const piece = (text: string, index: number): string => line(text, { tag: 'P', at: at(index) });
+  writeFileSync(path, piece('a', 1) + line('b', { at: at(2) }) + line('c', { at: at(2) }) + piece('d', 3) + line('x', { at: at(4), stream: 'stderr' }) + line('e', { at: at(4) }) + line('f', { at: at(4) }));
+  assert.equal((await collect(path, { ...both, sinceNs: ns(at(2)), untilNs: ns(at(3)) })).join('|'), 'c\n|d|e\n');
+  assert.equal((await collect(path, { ...both, sinceNs: ns(at(2)), untilNs: ns(at(3)), tailLines: 1 })).join('|'), 'd|e\n');
+  assert.equal((await collect(path, { ...both, sinceNs: ns(at(2)), tailLines: 4 })).join('|'), 'c\n|d|x\n|e\n|f\n');
+  assert.equal((await collect(path, { ...both, sinceNs: ns(at(2)), tailLines: 5 })).join('|'), 'c\n|d|x\n|e\n|f\n');
+}));

@@ -35,12 +35,39 @@ class Wanted {
   isTooNew(time: string): boolean { return this.until !== undefined && time > this.until; }
 }
 
+/** Whole lines by the time of their first piece. */
+class LineFilter {
+  readonly #wanted: Wanted;
+  /** Of a line whose rest may follow: whether it is wanted. */
+  readonly #open: Record<StreamName, boolean | undefined> = { stdout: undefined, stderr: undefined };
+  #bytesAfter = 0;
+
+  constructor(wanted: Wanted) { this.#wanted = wanted; }
+
+  take(line: LogLine): 'take' | 'skip' | 'stop' {
+    const { stream, timestamp, partial } = line;
+    const known = this.#open[stream];
+    const isNew = known === undefined;
+    const tooNew = this.#wanted.isTooNew(timestamp);
+    const takes = known ?? (this.#wanted.stream(stream) && !tooNew && !this.#wanted.isTooOld(timestamp));
+    this.#open[stream] = partial ? takes : undefined;
+    if (tooNew) {
+      // Lines that began in time are waited for, but not without end.
+      this.#bytesAfter += line.data.length;
+      const waits = this.#open.stdout === true || this.#open.stderr === true;
+      if ((!waits && (isNew || !takes)) || this.#bytesAfter > logLookBackBytesMax) return 'stop';
+    }
+    return takes ? 'take' : 'skip';
+  }
+}
+
 export async function* readLogs(source: LogSource, options: LogOptions): AsyncGenerator<LogLine> {
   const wanted = new Wanted(options);
   const change = watchForChange(source, options);
   const isGone = (): boolean => options.signal?.aborted === true;
   const parts = openParts(source.path, wanted);
   const seen = new Seen();
+  const filter = new LineFilter(wanted);
   try {
     const begin = options.tailLines === undefined ? undefined : await findTail(parts, options.tailLines, wanted, isGone);
     let index = begin === undefined ? 0 : Math.min(begin.stdout.file, begin.stderr.file);
@@ -54,8 +81,9 @@ export async function* readLogs(source: LogSource, options: LogOptions): AsyncGe
           if (line === undefined) continue;
           seen.note(line);
           if (begin !== undefined && isBefore({ file: index, at }, begin[line.stream])) continue;
-          if (wanted.isTooNew(line.timestamp)) return;
-          if (wanted.stream(line.stream) && !wanted.isTooOld(line.timestamp)) yield line;
+          const verdict = filter.take(line);
+          if (verdict === 'stop') return;
+          if (verdict === 'take') yield line;
         }
         await giveWay();
         if (isGone()) return;
@@ -63,7 +91,7 @@ export async function* readLogs(source: LogSource, options: LogOptions): AsyncGe
     }
     if (!options.follow) return;
     const last = parts.pop();
-    yield* follow(source, { wanted, change, isGone, seen, current: last?.file });
+    yield* follow(source, { filter, change, isGone, seen, current: last?.file });
   } finally {
     for (const { file } of parts) file.close();
     change.close();
@@ -128,7 +156,12 @@ class TailSearch {
     if (head === undefined || !wanted.stream(head.stream)) return false;
     if (wanted.since !== undefined || wanted.until !== undefined) {
       const time = timeOf(record.bytes);
-      if (wanted.isTooOld(time) || wanted.isTooNew(time)) return false;
+      if (wanted.isTooNew(time)) return false;
+      if (wanted.isTooOld(time)) {
+        // The beginning of a line that was counted: the line is too old, as the filter will find.
+        if (head.partial && this.#open[head.stream]) this.begin[head.stream] = { file, at: record.at };
+        return false;
+      }
     }
     const { stream, partial } = head;
     const endsAnother = !partial || !this.#touched[stream];
@@ -167,10 +200,10 @@ class Seen {
   }
 }
 
-interface Following { wanted: Wanted; change: Change; isGone: () => boolean; seen: Seen; current: LogFile | undefined }
+interface Following { filter: LineFilter; change: Change; isGone: () => boolean; seen: Seen; current: LogFile | undefined }
 
 async function* follow(source: LogSource, state: Following): AsyncGenerator<LogLine> {
-  const { wanted, change, isGone, seen } = state;
+  const { filter, change, isGone, seen } = state;
   let current = state.current;
   /** The rest of the file is known by `seen` and not by its place. */
   let resuming = false;
@@ -188,8 +221,9 @@ async function* follow(source: LogSource, state: Following): AsyncGenerator<LogL
           if (line === undefined || (resuming && seen.has(line))) continue;
           resuming = false;
           seen.note(line);
-          if (wanted.isTooNew(line.timestamp)) return;
-          if (wanted.stream(line.stream) && !wanted.isTooOld(line.timestamp)) yield line;
+          const verdict = filter.take(line);
+          if (verdict === 'stop') return;
+          if (verdict === 'take') yield line;
         }
         await giveWay();
         if (isGone()) return;

@@ -15,6 +15,7 @@ import { containerDirectory, loadRecords, readRecord, removedId, removedPath } f
 import type { RunRecord } from './container-record.ts';
 import { bundleDirectory, cgroupPath, networkNamespacePath } from './container-start.ts';
 import type { Containers } from './containers.ts';
+import { thaw } from './freeze.ts';
 import type { ContainerRegistry } from './registry.ts';
 
 export function loadContainers(registry: ContainerRegistry): void {
@@ -76,6 +77,7 @@ async function recoverOne(registry: ContainerRegistry, containers: Containers, c
   if (record.run !== undefined && isAlive(registry, record.run)) {
     if (record.state !== 'running' && record.state !== 'paused') record.state = 'running';
     const gate = readIfExists(`${context.directories.run}/runtime/${record.id}/status`);
+    await thaw(registry, container).catch((error) => context.log.warn('thawing a container', { id: container.id, error }));
     containers.watch(container);
     if (gate !== undefined) await context.runtime.start(record.id).catch(() => undefined);
     return;
