@@ -1,5 +1,6 @@
 /** `docker logs`: lines of a container's log, as a stream of frames or, of a terminal, of bytes. */
 import { ApiError } from '#base/errors.ts';
+import { whenDrained } from '#base/streams.ts';
 import { logPathOf } from '#engine/container-start.ts';
 import type { DockerParts } from './context.ts';
 import { parseTimeNs } from './filters.ts';
@@ -40,20 +41,8 @@ export async function streamLogs(parts: DockerParts, context: RouteContext): Pro
     const data = head === '' ? Buffer.from(line.data) : Buffer.concat([Buffer.from(head), line.data]);
     const full = !response.write(tty ? data : frame(line.stream === 'stderr' ? 2 : 1, data));
     if (context.signal.aborted) return undefined;
-    if (full) await drained(response);
+    if (full) await whenDrained(response);
   }
   response.end();
   return undefined;
-}
-
-function drained(response: RouteContext['response']): Promise<void> {
-  return new Promise((resolve) => {
-    const finish = (): void => {
-      response.off('drain', finish);
-      response.off('close', finish);
-      resolve();
-    };
-    response.once('drain', finish);
-    response.once('close', finish);
-  });
 }

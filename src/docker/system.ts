@@ -1,5 +1,6 @@
 /** `/_ping`, `/version`, `/info`, `/events`. (`/system/df` spans images too and is in images*.ts' hands where they offer it.) */
 import { arch, cpus, hostname, release, totalmem } from 'node:os';
+import { onceAborted, whenFinished } from '#base/streams.ts';
 import type { EngineEvent } from '#engine/engine.ts';
 import { readIfExists } from '#os/files.ts';
 import type { DockerParts } from './context.ts';
@@ -92,7 +93,7 @@ async function streamEvents(parts: DockerParts, context: RouteContext): Promise<
   if (leftMs !== undefined && leftMs <= 0) { response.end(); return undefined; }
   const stop = parts.engine.events.listen(send);
   const timer = leftMs === undefined ? undefined : parts.clock.setTimer(leftMs, () => response.end(), { background: true });
-  await new Promise<void>((resolve) => { context.signal.addEventListener('abort', () => resolve(), { once: true }); response.once('finish', resolve); response.once('close', resolve); });
+  await Promise.race([new Promise<void>((resolve) => { onceAborted(context.signal, resolve); }), whenFinished(response)]);
   timer?.cancel();
   stop();
   return undefined;

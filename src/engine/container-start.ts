@@ -191,12 +191,26 @@ async function resolveMounts(registry: ContainerRegistry, container: Container, 
   for (const mount of spec.mounts) {
     if (mount.type === 'volume') out.push({ ...mount, source: subDirectory(await registry.volumes.use(mount.source), mount) });
     else {
-      if (mount.type === 'bind' && mount.makeSource === true) mkdirSync(mount.source, { recursive: true, mode: 0o755 });
+      if (mount.type === 'bind' && mount.makeSource === true) makeSource(mount.source);
       out.push(mount);
     }
   }
   const directory = containerDirectory(registry.context.directories.data, container.id);
   return [...writeEtcFiles(directory, spec, etcTexts(registry, container, net.endpoints)), ...out];
+}
+
+/** A directory where nothing is; what is there, of whatever kind, is what is meant. */
+function makeSource(path: string): void {
+  if (statSync(path, { throwIfNoEntry: false }) !== undefined) return;
+  try { mkdirSync(path, { recursive: true, mode: 0o755 }); } catch (error) {
+    throw new ApiError('InternalError', `error while creating mount source path '${path}': mkdir ${path}: ${lowerReason(error)}`);
+  }
+}
+
+/** The system's words, as Go writes them. */
+function lowerReason(error: unknown): string {
+  const reason = /^[A-Z]+: ([^,]*)/.exec((error as Error).message)?.[1];
+  return reason ?? (error as Error).message;
 }
 
 function subDirectory(volume: string, mount: Mount): string {

@@ -15,6 +15,7 @@ import { emitExec, startExec } from './exec.ts';
 import type { RunningExec } from './exec.ts';
 import { concurrentRemovalsMax, concurrentStartsMax } from './limits.ts';
 import { Gate } from '#base/gate.ts';
+import { onceAborted } from '#base/streams.ts';
 import { keepLog } from './log-rotation.ts';
 import { readLogs } from './logs.ts';
 import type { ContainerRegistry } from './registry.ts';
@@ -125,9 +126,8 @@ export class Containers implements ContainersContract {
   // walk exec-stream 5/5: the engine runs the command beside the container's own process.
   async exec(id: string, spec: ExecSpec, streams: Streams, signal?: AbortSignal): Promise<number> {
     const running = await this.startExec(id, Buffer.from(this.registry.context.random.bytes(32)).toString('hex'), spec, streams);
-    const abort = (): void => running.kill();
-    signal?.addEventListener('abort', abort, { once: true });
-    try { return await running.exit; } finally { signal?.removeEventListener('abort', abort); }
+    const forget = onceAborted(signal, () => running.kill());
+    try { return await running.exit; } finally { forget(); }
   }
 
   async startExec(id: string, execId: string, spec: ExecSpec, streams: Streams): Promise<RunningExec> {
@@ -215,8 +215,13 @@ export class Containers implements ContainersContract {
 
 function waitFor(listen: (listener: (code: number) => void) => () => void, signal?: AbortSignal): Promise<number> {
   return new Promise((resolve, reject) => {
-    const abort = (): void => { forget(); reject(signal!.reason as Error); };
-    const forget = listen((code) => { signal?.removeEventListener('abort', abort); resolve(code); });
-    signal?.addEventListener('abort', abort, { once: true });
+    const forgetSignal = onceAborted(signal, () => {
+      forget();
+      reject(signal!.reason as Error);
+    });
+    const forget = listen((code) => {
+      forgetSignal();
+      resolve(code);
+    });
   });
 }

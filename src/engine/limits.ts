@@ -42,3 +42,9 @@ export const lockWaitMsMax = 1_500;
 export const lockRetryMs = 20;
 /** Between two tries to write a record on a full disk. */
 export const saveRetryMs = 2_000;
+/** What the kernel may hold of a command's output when it has ended: a socket's buffers, and what Node read ahead. */
+export const execPipeBytesMax = 512 * 1024;
+/** An output that stays open after its process, and gave nothing for so long, holds nothing of it. */
+export const execIdleWaitMs = 100;
+/** Of what the runtime complains. */
+export const execErrorBytesMax = 64 * 1024;

@@ -9,6 +9,7 @@ import { PassThrough, type Duplex } from 'node:stream';
 import { ApiError, toApiError } from '#base/errors.ts';
 import type { LogLine } from '#engine/engine.ts';
 import type { Clock } from '#os/clock.ts';
+import { onceClosed, whenDrained } from '#base/streams.ts';
 import { parseRfc3339 } from '#base/timestamp.ts';
 import type { Logger } from '#observe/log.ts';
 import { acceptPortForward } from './port-forward.ts';
@@ -80,7 +81,7 @@ async function sendLogs(options: KubeletServerOptions, response: ServerResponse,
   const sinceNs = sinceSeconds !== undefined ? BigInt(options.clock.now() - sinceSeconds * 1000) * 1_000_000n : sinceTime === null ? undefined : parseRfc3339(sinceTime);
   const stream = query.get('stream') ?? 'All';
   const gone = new AbortController();
-  response.on('close', () => gone.abort(new Error('client went away')));
+  onceClosed(response, () => gone.abort(new Error('client went away')));
   response.writeHead(200, { 'content-type': 'text/plain' });
   response.flushHeaders();
   let left = number('limitBytes') ?? Infinity;
@@ -95,7 +96,7 @@ async function sendLogs(options: KubeletServerOptions, response: ServerResponse,
     if (batchBytes === 0) return;
     const chunk = Buffer.concat(batch);
     batch = []; batchBytes = 0;
-    if (!response.write(chunk)) await new Promise<void>((resolve) => { response.once('drain', resolve); response.once('close', resolve); });
+    if (!response.write(chunk)) await whenDrained(response);
   };
   try {
     for await (const line of lines) {

@@ -78,7 +78,7 @@ export function createRuntime(options: { processes: Processes; cgroups: Cgroups;
     forget: (id) => removeTree(`${stateRoot}/${id}`),
     exec(id, processFile, exec) {
       const args = [`--root=${stateRoot}`, 'exec', '--process', processFile, '--pid-file', exec.pidFile, ...(exec.consoleSocket === undefined ? [] : ['--console-socket', exec.consoleSocket]), ...(exec.detach === true ? ['-d'] : []), id];
-      return processes.spawn(binary, args, { env: runtimeEnvironment, stdin: exec.stdin ? 'pipe' : 'ignore', stdout: 'pipe', stderr: 'pipe' });
+      return processes.spawn(binary, args, { env: runtimeEnvironment, stdin: exec.stdin ? 'fifo' : 'ignore', stdout: 'fifo', stderr: 'fifo' });
     },
     async runDetached(id, bundle, pidFile) {
       // No pipes: the process would inherit them, and their end would never come.
