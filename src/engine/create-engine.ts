@@ -29,7 +29,6 @@ import { NameServer } from './dns.ts';
 import { Networks } from './networks.ts';
 import { adoptAddresses, loadContainers, recoverContainers } from './recovery.ts';
 import { lockRetryMs, lockWaitMsMax } from './limits.ts';
-import { runLogRotation } from './log-rotation.ts';
 import { ContainerRegistry } from './registry.ts';
 import { readHostLimits } from './runtime/host-limits.ts';
 import { createRuntime } from './runtime/runtime.ts';
@@ -110,9 +109,6 @@ export async function createEngine(options: EngineOptions): Promise<DockerEngine
   const pods = options.podCidr === undefined ? [] : [{ subnet: options.podCidr, link: '', masquerade: true, internal: false, together: true, guarded: false }];
   await context.rules.start([...running, ...registry.sandboxes.publishedPorts()], [...networks.rules(), ...pods], options.clusterCidrs ?? (options.podCidr === undefined ? [] : [options.podCidr]));
   await recoverContainers(registry, containers);
-  const ending = new AbortController();
-  undo.defer(() => ending.abort());
-  void runLogRotation(registry, ending.signal);
   const owned = undo.move();
   return {
     containers, sandboxes: registry.sandboxes, images, networks, volumes: registry.volumes, registry, events: context.events, context, rules: context.rules, netlink: context.os.netlink, isLocked: true,
