@@ -10,8 +10,11 @@ export const recordBytesMax = 16 << 20;
 export const journalCompactBytesMin = 256 << 10;
 
 /** A half-made upload is given up after this long without a byte. */
-export const uploadIdleMs = 24 * 3600 * 1000;
+export const uploadIdleMs = 3600 * 1000;
+/** Uploads in progress, of all users and of one. Where there are more, one that had no byte for so long makes room. */
 export const uploadsMax = 1000;
+export const uploadsPerUserMax = 100;
+export const uploadEvictableIdleMs = 60_000;
 
 /** Entries, expanded bytes and path depth of one layer. */
 export const layerEntriesMax = 2_000_000;
