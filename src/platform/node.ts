@@ -127,7 +127,7 @@ function registrySecret(paths: Paths): string {
 async function startEngine(instance: Instance, node: NodePlan, paths: Paths, log: Logger, stack: AsyncDisposableStack): Promise<DockerEngine> {
   const data = files.nodeData(paths, node.number);
   const run = files.nodeRun(paths, node.number);
-  const content = await openContent({ root: join(data, 'content'), clock: realClock, random: realRandom, log: log.child('content') });
+  const content = await openContent({ root: join(data, 'content'), clock: realClock, random: realRandom, log: log.child('content'), processes: linuxProcesses });
   stack.defer(() => content.close());
   const records = createImageRecords(content);
   const mounts = createMounts();

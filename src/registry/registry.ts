@@ -48,6 +48,8 @@ export interface Registry {
   readonly local: {
     owns(domain: string): boolean;
     resolve(path: string, tagOrDigest: string): string | undefined;
+    tags(path: string): string[];
+    mediaType(path: string, digest: string): string | undefined;
     holds(manifestDigest: string): boolean;
     publish(path: string, tag: string | undefined, manifestDigest: string): Promise<{ newBlobs: Set<string>; sizeBytes: number }>;
   };
@@ -109,6 +111,8 @@ class HttpRegistry implements Registry {
   readonly local = {
     owns: (domain: string): boolean => this.#options.domains.includes(domain),
     resolve: (path: string, tagOrDigest: string): string | undefined => this.repositories.resolve(path, tagOrDigest),
+    tags: (path: string): string[] => this.repositories.tags(path),
+    mediaType: (path: string, digest: string): string | undefined => this.repositories.manifest(path, digest)?.mediaType,
     holds: (manifestDigest: string): boolean => this.repositories.holds(manifestDigest),
     publish: async (path: string, tag: string | undefined, manifestDigest: string): Promise<{ newBlobs: Set<string>; sizeBytes: number }> => {
       const bytes = await this.#options.content.blobs.readBytes(manifestDigest, manifestBytesMax);
