@@ -2,6 +2,7 @@
 import { ApiError } from '#base/errors.ts';
 import type { Container } from '#engine/container.ts';
 import { writtenBytes } from '#engine/changes.ts';
+import { stopTimeoutMsDefault } from '#engine/limits.ts';
 import { readLogs } from '#engine/logs.ts';
 import { logPathOf } from '#engine/container-start.ts';
 import type { DockerParts } from './context.ts';
@@ -19,7 +20,6 @@ import { showTop } from './top.ts';
 import { updateContainer } from './update.ts';
 
 const listFilters = ['ancestor', 'before', 'expose', 'exited', 'health', 'id', 'isolation', 'is-task', 'label', 'label!', 'name', 'network', 'publish', 'since', 'status', 'volume'];
-const defaultStopTimeoutSeconds = 10;
 
 export function containerRoutes(parts: DockerParts): Route[] {
   const { engine } = parts;
@@ -79,7 +79,7 @@ export function containerRoutes(parts: DockerParts): Route[] {
 
 function stopTimeoutMs(context: RouteContext, container: Container): number {
   const asked = context.query.get('t');
-  const seconds = asked === null ? (container.record.spec.stopTimeoutSeconds ?? defaultStopTimeoutSeconds) : Number(asked);
+  const seconds = asked === null ? (container.record.spec.stopTimeoutSeconds ?? stopTimeoutMsDefault / 1000) : Number(asked);
   if (!Number.isFinite(seconds)) throw new ApiError('BadRequest', `strconv.Atoi: parsing "${asked}": invalid syntax`);
   return seconds * 1000;
 }

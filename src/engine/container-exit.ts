@@ -33,7 +33,7 @@ export async function finishRun(registry: ContainerRegistry, container: Containe
   const run = record.run!;
   const exit = readExit(registry, container);
   const manual = container.stopping;
-  Object.assign(record, { state: 'exited', exitCode: exit.code, error: exit.error, oomKilled: exit.oomKilled, finishedAtMs: context.clock.now(), stoppedByUser: record.stoppedByUser || manual });
+  Object.assign(record, { state: 'exited', exitCode: exit.code, error: exit.error, oomKilled: exit.oomKilled, finishedAtMs: context.clock.now(), stoppedByUser: record.stoppedByUser || (manual && !registry.shuttingDown) });
   delete record.run;
   container.stopping = false;
   container.health = undefined;
@@ -46,7 +46,7 @@ export async function finishRun(registry: ContainerRegistry, container: Containe
   if (restarts) record.state = 'restarting';
   saveOrRetry(context, container);
   const released = releaseRun(registry, container, run);
-  if (!restarts) container.tellExit(exit.code);
+  if (!restarts || registry.shuttingDown) container.tellExit(exit.code);
   await released;
 }
 

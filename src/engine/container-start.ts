@@ -9,12 +9,13 @@
  */
 import { mkdirSync, statSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
-import { cgroupRoot } from '#net/names.ts';
+import { cgroupRoot, monitorsCgroup } from '#net/names.ts';
 import { removeTree } from '#os/files.ts';
 import type { Container } from './container.ts';
 import { eventAttributes } from './container.ts';
 import { containerDirectory } from './container-record.ts';
 import type { EndpointRecord, PublishedRecord, RunRecord } from './container-record.ts';
+import type { EngineContext } from './context.ts';
 import type { ContainerRegistry } from './registry.ts';
 import type { Mount } from './engine.ts';
 import { hostsFile, readHostResolver, resolverFile, writeEtcFiles } from './etc-files.ts';
@@ -44,7 +45,7 @@ export async function startContainer(registry: ContainerRegistry, container: Con
     undo.defer(async () => { await rooted.then(() => context.snapshots.unmountContainerRoot(record.id), () => undefined); container.root = undefined; });
     const [{ root }, mounts] = await Promise.all([rooted, resolveMounts(registry, container, net), net.ready.then(() => undefined)]);
     container.root = root;
-    const cgroup = cgroupPath(context.instanceId, container);
+    const cgroup = cgroupPath(context, container);
     if (record.spec.cgroupParent !== undefined) context.os.cgroups.create(record.spec.cgroupParent);
     const shmPath = await prepareShm(registry, container, undo);
     const spec = buildBundle(registry, container, { root, mounts, cgroup, network: net.namespace, ...(shmPath === undefined ? {} : { shmPath }) });
@@ -115,6 +116,8 @@ async function createProcess(registry: ContainerRegistry, container: Container, 
   const process = await context.runtime.create({
     id: record.id, name: record.spec.name, bundle, terminal: record.spec.tty, stdin: record.spec.openStdin, leaveStdinOpen: !record.spec.stdinOnce || record.spec.tty, logPath: logPathOf(registry, container),
   }, configuration);
+  // Not awaited: the kernel may take its time to move a process, and nothing depends on it.
+  if (context.os.cgroups.top !== '') void context.os.cgroups.enter(monitorsCgroup(context.instanceId, context.os.cgroups.top), process.monitorPid);
   undo.defer(() => { context.os.processes.kill(process.pid, 'SIGKILL'); context.os.processes.kill(process.monitorPid, 'SIGKILL'); });
   return process;
 }
@@ -124,9 +127,9 @@ export function logPathOf(registry: ContainerRegistry, container: Container): st
   return container.record.spec.logPath ?? `${containerDirectory(registry.context.directories.data, container.id)}/container.log`;
 }
 
-export function cgroupPath(instanceId: string, container: Container): string {
+export function cgroupPath(context: EngineContext, container: Container): string {
   const { spec, id } = container.record;
-  return `${spec.cgroupParent ?? `${cgroupRoot(instanceId)}/${spec.owner}`}/${id}`;
+  return `${spec.cgroupParent ?? `${cgroupRoot(context.instanceId, context.os.cgroups.top)}/${spec.owner}`}/${id}`;
 }
 
 /** Chooses where the network comes from, and makes the namespace when it is the container's own. */

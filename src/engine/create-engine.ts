@@ -8,6 +8,7 @@ import { Ports } from '#net/ports.ts';
 import { createRuleWriter } from '#net/rules.ts';
 import type { RuleWriter } from '#net/rules.ts';
 import { coverForward } from '#net/forward.ts';
+import { monitorsCgroup } from '#net/names.ts';
 import type { Logger } from '#observe/log.ts';
 import { createCgroups } from '#os/cgroups.linux.ts';
 import type { Clock, Random } from '#os/clock.ts';
@@ -79,6 +80,7 @@ export async function createEngine(options: EngineOptions): Promise<DockerEngine
   await using undo = new AsyncDisposableStack();
   undo.defer(() => lock.release());
   const cgroups = createCgroups((message, fields) => log.warn(message, fields));
+  if (cgroups.top !== '') cgroups.create(monitorsCgroup(instanceId, cgroups.top));
   const network = createNetworkDoor();
   undo.defer(() => network.close());
   const poll = createPoll();

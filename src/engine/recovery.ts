@@ -99,7 +99,7 @@ async function clearHalfStart(registry: ContainerRegistry, container: Container)
     if (pid > 0 && belongsTo(pid, container.id)) context.os.processes.kill(pid, 'SIGKILL');
   }
   await releaseRun(registry, container, {
-    bootId: context.bootId, pid: 0, pidStartTime: '', monitorPid: 0, monitorStartTime: '', cgroup: cgroupPath(context.instanceId, container),
+    bootId: context.bootId, pid: 0, pidStartTime: '', monitorPid: 0, monitorStartTime: '', cgroup: cgroupPath(context, container),
     networkNamespace: networkNamespacePath(context.directories.run, container.id), endpoints: [], ports: [],
   });
 }
@@ -123,7 +123,7 @@ async function sweep(registry: ContainerRegistry): Promise<void> {
     removeTree(`${run}/c/${name}`);
   }
   for (const name of listDirectory(`${run}/runtime`)) if (!known.has(name) && !(name.startsWith('init-') && registry.sandboxes.status(name.slice(5))?.ready === true)) removeTree(`${run}/runtime/${name}`);
-  const root = cgroupRoot(context.instanceId);
+  const root = cgroupRoot(context.instanceId, context.os.cgroups.top);
   for (const owner of ['docker', 'build']) {
     for (const name of context.os.cgroups.list(`${root}/${owner}`)) {
       if (known.has(name)) continue;

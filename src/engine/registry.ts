@@ -21,6 +21,8 @@ export class ContainerRegistry {
   names!: NameServer;
   readonly byId = new Map<string, Container>();
   readonly #byName = new Map<string, string>();
+  /** The platform or the machine goes down (shutdown.ts): what stops now was not stopped by a user, and nothing starts any more. */
+  shuttingDown = false;
   /** Set by create-engine: watches a container that runs. */
   onStarted: (container: Container) => void = () => undefined;
 
