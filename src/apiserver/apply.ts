@@ -25,7 +25,7 @@ function parseApplied(text: string): Json {
     if (duplicates.length > 0) throw new ApiError('BadRequest', `error decoding YAML: key ${JSON.stringify(duplicates[0])} already set in map`);
     try { return JSON.parse(text); } catch { /* a flow mapping of YAML begins alike */ }
   }
-  try { return parseYaml(text); } catch (error) { throw new ApiError('BadRequest', `error decoding YAML: ${(error as Error).message.split('\n')[0]}`); }
+  try { return JSON.parse(JSON.stringify(parseYaml(text) ?? null)); } catch (error) { throw new ApiError('BadRequest', `error decoding YAML: ${(error as Error).message.split('\n')[0]}`); }
 }
 
 function readConfiguration(context: RequestContext): KubeObject {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { parseYaml, parseYamlDocuments } from './yaml.ts';
+import { formatYaml, parseYaml, parseYamlDocuments } from './yaml.ts';
 
 describe('YAML', () => {
   it('expands aliases to twice the text and a megabyte, and no further', () => {
@@ -18,5 +18,11 @@ describe('YAML', () => {
     for (const text of ['a: .inf', 'a: -.inf', 'a: .nan']) assert.throws(() => parseYaml(text), /is no number that JSON has/);
     for (const text of ['a: 9007199254740993', 'a: -9007199254740993', 'a: 0x20000000000001', 'a: 0400000000000000001']) assert.throws(() => parseYaml(text), /cannot be kept exactly/, text);
     assert.deepEqual(parseYaml('a: 9007199254740991\nb: 0644\nc: 0x1F\nd: "9007199254740993"'), { a: 9_007_199_254_740_991, b: 420, c: 31, d: '9007199254740993' });
+  });
+
+  it('writes what it reads back, whatever the text looks like', () => {
+    const value = { list: ['yes', 'No', 'on', '0755', '1_000', '0b1', '0o7', '1e3', '1'.repeat(400), '~', 'null', '<<', '2020-01-01', '1:30', '', ' a', '- b', '*c', '{', 'a: b'], numbers: [1, -2, 1.5, 1e21], none: null, flag: true, empty: {}, nothing: [] };
+    assert.deepEqual(parseYaml(formatYaml(value)), value);
+    for (const text of ['yes', 'off', '0755', '1_000', '0x1F']) assert.match(formatYaml(text), /^["']/, text);
   });
 });

@@ -4,7 +4,8 @@
  */
 import { isExactInteger } from './json.ts';
 import { yamlAliasSizeMax, yamlDepthMax } from './limits.ts';
-import { boolYaml11Tag, defineScalarTag, dump, FAILSAFE_SCHEMA, floatCoreTag, load, loadAll, mergeTag, NOT_RESOLVED, nullYaml11Tag, Schema } from 'js-yaml';
+import { boolYaml11Tag, DUMP_SCHEMA, defineScalarTag, dump, FAILSAFE_SCHEMA, floatCoreTag, intCoreTag, intYaml11Tag, load, loadAll, mergeTag, NOT_RESOLVED, nullYaml11Tag, Schema } from 'js-yaml';
+
 
 /** Integers that a number cannot hold are refused, never changed. */
 function exactly(source: string, digits: string, sign: number): number {
@@ -22,17 +23,24 @@ const integerTag = defineScalarTag('tag:yaml.org,2002:int', {
     const text = source.replaceAll('_', '');
     const sign = text.startsWith('-') ? -1 : 1;
     const digits = text.replace(/^[-+]/, '');
-    if (/^(0|[1-9][0-9]*)$/.test(digits)) return exactly(source, digits, sign);
-    if (/^0x[0-9a-fA-F]+$/.test(digits)) return exactly(source, digits, sign);
-    if (/^0b[01]+$/.test(digits)) return exactly(source, digits, sign);
-    if (/^0o?[0-7]+$/.test(digits)) return exactly(source, `0o${digits.replace(/^0o?/, '')}`, sign);
-    return NOT_RESOLVED;
+    if (/^(0|[1-9][0-9]*|0x[0-9a-fA-F]+|0b[01]+)$/.test(digits)) return exactly(source, digits, sign);
+    return /^0o?[0-7]+$/.test(digits) ? exactly(source, `0o${digits.replace(/^0o?/, '')}`, sign) : NOT_RESOLVED;
   },
   identify: (value: unknown) => Number.isInteger(value),
   represent: (value: unknown) => String(value),
 });
 
 const schema = new Schema([...FAILSAFE_SCHEMA.tags, nullYaml11Tag, boolYaml11Tag, integerTag, floatCoreTag, mergeTag]);
+
+/** The library's own choice for writing quotes all that any YAML takes for something else than text, but for digits without end. */
+const writtenSchema = DUMP_SCHEMA.withTags({
+  ...intYaml11Tag,
+  resolve(source: string, isExplicit: boolean, tagName: string) {
+    if (/^[-+]?[0-9][0-9_]*$/.test(source)) return 0;
+    const result = intYaml11Tag.resolve(source, isExplicit, tagName);
+    return result === NOT_RESOLVED ? intCoreTag.resolve(source, isExplicit, tagName) : result;
+  },
+});
 
 /**
  * Throws where aliases make the document larger than its text and `yamlAliasSizeMax` allow, where one names what it is part of, and where a number is none that
@@ -69,4 +77,5 @@ export function parseYamlDocuments(text: string): unknown[] {
   return documents;
 }
 
-export function formatYaml(value: unknown): string { return dump(value, { lineWidth: -1, noRefs: true }); }
+/** Text that other readers would take for something else (`yes`, `0755`, `1e3`) is quoted. */
+export function formatYaml(value: unknown): string { return dump(value, { lineWidth: -1, noRefs: true, schema: writtenSchema }); }

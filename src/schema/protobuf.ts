@@ -173,6 +173,25 @@ export function wrapMessage(apiVersion: string, kind: string, message: Uint8Arra
   return Buffer.concat([protobufMagic, writer.finish()]);
 }
 
+/** Bytes of a length in front of what it measures. */
+export function varintBytes(value: number): number {
+  let bytes = 1;
+  for (let left = value; left > 0x7f; left = Math.floor(left / 128)) bytes++;
+  return bytes;
+}
+
+/** The envelope of a message of so many bytes, for one that is written in pieces: what comes before and what after it. */
+export function envelopeOf(apiVersion: string, kind: string, length: number): { head: Buffer; tail: Buffer } {
+  const head = new ProtobufWriter();
+  head.message(1, () => { head.string(1, apiVersion); head.string(2, kind); });
+  head.tag(2, 2);
+  head.varint(length);
+  const tail = new ProtobufWriter();
+  tail.string(3, '');
+  tail.string(4, '');
+  return { head: Buffer.concat([protobufMagic, head.finish()]), tail: tail.finish() };
+}
+
 export function encodeObject(node: ObjectNode, object: KubeObject): Buffer { return wrapMessage(object.apiVersion, object.kind, encodeMessage(node, object)); }
 
 class Reader {

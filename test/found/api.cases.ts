@@ -10,4 +10,8 @@ export const cases: FoundCase[] = [
   { id: 'K05', behaviour: 'What a second manager applies comes behind the items that are there', file: 'src/schema/schema.test.ts', title: 'the order of merged lists' },
   { id: 'K06', behaviour: 'A strategic merge patch puts what it adds in front, and follows partial orders', file: 'src/schema/schema.test.ts', title: 'puts what a patch adds in front, unless the patch or the live list says where it goes' },
   { id: 'K07', behaviour: 'An apply starts again when the object came or went meanwhile', file: 'src/apiserver/patch-apply.test.ts', title: 'never fails since the object came or went meanwhile' },
+  { id: 'K03', behaviour: 'Pods that the Job controller itself takes away are no failures', file: 'src/controllers/job.test.ts', title: 'Pods that the Job itself takes away are no failures' },
+  { id: 'K04', behaviour: 'Eviction through the API writes DisruptionTarget on the Pod', file: 'src/apiserver/admission.test.ts', title: 'an evicted Pod says that it is disrupted, unless it has ended' },
+  { id: 'K25', behaviour: 'An object that leaves a selector is shown as it last matched, with the version that ended it', file: 'src/apiserver/watch.test.ts', title: 'shows objects that begin and cease to match a selector as added and deleted' },
+  { id: 'R11', behaviour: 'A large list goes out in pieces, in every form', file: 'src/apiserver/objects.test.ts', title: 'goes out in pieces when it is large, in every form' },
 ];
