@@ -7,7 +7,7 @@ import type { Snapshots } from '#content/snapshots.ts';
 import { Ports } from '#net/ports.ts';
 import { createRuleWriter } from '#net/rules.ts';
 import type { RuleWriter } from '#net/rules.ts';
-import { coverForward } from '#net/forward.ts';
+import { coverForward } from '#net/firewall.ts';
 import { monitorsCgroup } from '#net/names.ts';
 import type { Logger } from '#observe/log.ts';
 import { createCgroups } from '#os/cgroups.linux.ts';

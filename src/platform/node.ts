@@ -32,6 +32,7 @@ import { createMounts } from '#os/mount.linux.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { createAccess, hashInternalSecret, internalUser } from '#registry/access.ts';
 import { createRegistry, createRegistryServer } from '#registry/registry.ts';
+import { coverInput, type NodeServices } from '#net/firewall.ts';
 import { cgroupRoot, tableName } from '#net/names.ts';
 import { startDockerApi } from './docker-api.ts';
 import { hostAddresses, hostName } from './host.ts';
@@ -105,6 +106,8 @@ async function startNetwork(instance: Instance, node: NodePlan, paths: Paths, cl
   const { createNetworkDoor } = await import('#os/network.linux.ts');
   const door = createNetworkDoor();
   stack.defer(() => door.close());
+  const services: NodeServices = { addresses: [node.address, clusterDnsAddress(instance)], tcpPorts: [53, instance.apiPort, instance.registryPort, kubeletPort], udpPorts: [53] };
+  if (node.number === 1) await coverInput({ processes: linuxProcesses, instanceId: node.instanceId, log: log.child('firewall') }, services);
   const conntrack = linuxProcesses.find('conntrack');
   const proxy = runServiceProxy({
     informers, nft: door.nft, clock: realClock, log: log.child('services'), nodeName: node.name, table: `${tableName(node.instanceId)}_services`, podRange: instance.podRange,
