@@ -20,6 +20,7 @@ import type { ContainerRegistry } from './registry.ts';
 import type { ContainerSpec, Mount } from './engine.ts';
 import { hostsFile, readHostResolver, resolverFile, writeEtcFiles } from './etc-files.ts';
 import { linkHosts } from './links.ts';
+import { logBoundOf, monitorBytes } from './log-rotation.ts';
 import { bridgeOptionsOf } from './network-options.ts';
 import { buildBundle } from './runtime/bundle.ts';
 import { forgetUdpFlows } from './udp-flows.ts';
@@ -117,6 +118,7 @@ async function createProcess(registry: ContainerRegistry, container: Container, 
   undo.defer(() => { context.runtime.forget(record.id); context.os.cgroups.killAll(cgroup); context.os.cgroups.remove(cgroup); });
   const process = await context.runtime.create({
     id: record.id, name: record.spec.name, bundle, terminal: record.spec.tty, stdin: record.spec.openStdin, leaveStdinOpen: !record.spec.stdinOnce || record.spec.tty, logPath: logPathOf(registry, container),
+    logBytesMax: monitorBytes(logBoundOf(record.spec)),
   }, configuration);
   // Not awaited: the kernel may take its time to move a process, and nothing depends on it.
   if (context.os.cgroups.top !== '') void context.os.cgroups.enter(monitorsCgroup(context.instanceId, context.os.cgroups.top), process.monitorPid);
@@ -196,7 +198,7 @@ async function resolveMounts(registry: ContainerRegistry, container: Container, 
   for (const mount of spec.mounts) {
     if (mount.type === 'volume') out.push({ ...mount, source: subDirectory(await registry.volumes.use(mount.source), mount) });
     else {
-      if (mount.type === 'bind' && mount.makeSource === true) mkdirSync(mount.source, { recursive: true, mode: 0o755 });
+      if (mount.type === 'bind' && mount.makeSource === true) makeSource(mount.source);
       out.push(mount);
     }
   }
@@ -211,6 +213,20 @@ function sharedEtcFiles(registry: ContainerRegistry, container: Container): Cont
   const other = registry.get(network.containerId);
   const directory = containerDirectory(registry.context.directories.data, other.id);
   return sharedEtcFiles(registry, other) ?? { hosts: `${directory}/hosts`, hostname: `${directory}/hostname`, resolvConf: `${directory}/resolv.conf`, ...other.record.spec.etcFiles };
+}
+
+/** A directory where nothing is; what is there, of whatever kind, is what is meant. */
+function makeSource(path: string): void {
+  if (statSync(path, { throwIfNoEntry: false }) !== undefined) return;
+  try { mkdirSync(path, { recursive: true, mode: 0o755 }); } catch (error) {
+    throw new ApiError('InternalError', `error while creating mount source path '${path}': mkdir ${path}: ${lowerReason(error)}`);
+  }
+}
+
+/** The system's words, as Go writes them. */
+function lowerReason(error: unknown): string {
+  const reason = /^[A-Z]+: ([^,]*)/.exec((error as Error).message)?.[1];
+  return reason ?? (error as Error).message;
 }
 
 function subDirectory(volume: string, mount: Mount): string {

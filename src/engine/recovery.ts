@@ -16,6 +16,7 @@ import type { RunRecord } from './container-record.ts';
 import { bundleDirectory, cgroupPath, networkNamespacePath } from './container-start.ts';
 import { refreshHosts } from './network-connect.ts';
 import type { Containers } from './containers.ts';
+import { thaw } from './freeze.ts';
 import type { ContainerRegistry } from './registry.ts';
 
 export function loadContainers(registry: ContainerRegistry): void {
@@ -77,6 +78,7 @@ async function recoverOne(registry: ContainerRegistry, containers: Containers, c
   if (record.run !== undefined && isAlive(registry, record.run)) {
     if (record.state !== 'running' && record.state !== 'paused') record.state = 'running';
     const gate = readIfExists(`${context.directories.run}/runtime/${record.id}/status`);
+    await thaw(registry, container).catch((error) => context.log.warn('thawing a container', { id: container.id, error }));
     containers.watch(container);
     if (record.run.networkNamespace !== undefined) await resumeNames(registry, container).catch((error) => context.log.warn('the resolver of a container', { id: record.id, error: error as Error }));
     if (gate !== undefined) await context.runtime.start(record.id).catch(() => undefined);

@@ -5,6 +5,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { WebSocket } from 'ws';
+import { onceClosed } from '#base/streams.ts';
 import { SpdyConnection, type SpdyStream } from '#base/spdy.ts';
 import { acceptSpdy, acceptWebSocket, isWebSocket } from './remote-command.ts';
 
@@ -14,7 +15,8 @@ function forward(data: SpdyStream, error: SpdyStream | undefined, port: number, 
   dial(port).then((connection) => {
     connection.on('error', (problem: Error) => { error?.end(`error forwarding port ${port} to pod ${podName}: ${problem.message}`); data.destroy(); });
     data.on('error', () => connection.destroy());
-    data.on('close', () => connection.destroy());
+    // The client may have gone while the connection was made.
+    onceClosed(data, () => connection.destroy());
     data.pipe(connection);
     connection.pipe(data);
     // Also of one that was cut off without an end of its own: the client would wait for ever.

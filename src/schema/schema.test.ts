@@ -107,8 +107,22 @@ describe('strategic merge patch', () => {
   it('merges keyed lists, appends to sets, replaces atomic lists, and leaves the target alone', () => {
     const before = structuredClone(target);
     const out = strategicMergePatch(target, { spec: { containers: [{ name: 'b', image: '2' }, { name: 'c' }], tolerations: [{ key: 'y' }], nodeSelector: { a: null, c: 'd' } }, metadata: { finalizers: ['three'], '$deleteFromPrimitiveList/finalizers': ['one'] } }, pod);
-    assert.deepEqual(out, { spec: { containers: [{ name: 'a', image: '1', ports: [{ containerPort: 80 }] }, { name: 'b', image: '2' }, { name: 'c' }], tolerations: [{ key: 'y' }], nodeSelector: { c: 'd' } }, metadata: { finalizers: ['two', 'three'] } });
+    assert.deepEqual(out, { spec: { containers: [{ name: 'a', image: '1', ports: [{ containerPort: 80 }] }, { name: 'b', image: '2' }, { name: 'c' }], tolerations: [{ key: 'y' }], nodeSelector: { c: 'd' } }, metadata: { finalizers: ['three', 'two'] } });
     assert.deepEqual(target, before);
+  });
+
+  it('puts what a patch adds in front, unless the patch or the live list says where it goes', () => {
+    const names = (current: string[], patch: Json[], order?: string[]): string => strategicMergePatch({ spec: { containers: current.map((name) => ({ name })) } }, {
+      spec: { containers: patch.map((item) => (typeof item === 'string' ? { name: item } : item)), ...(order === undefined ? {} : { '$setElementOrder/containers': order.map((name) => ({ name })) }) },
+    }, pod).spec.containers.map((c: Json) => c.name).join('');
+    assert.equal(names(['c'], ['n']), 'nc');
+    assert.equal(names(['a', 'b', 'c'], ['n', 'b']), 'nabc');
+    assert.equal(names(['a', 'b', 'c'], ['b', 'n']), 'abnc');
+    assert.equal(names(['a', 'b', 'c'], [{ name: 'b', $patch: 'delete' }, 'n']), 'nac');
+    assert.equal(names(['a', 'b', 'c'], ['n'], ['c', 'n', 'a']), 'bcna');
+    assert.equal(names(['a', 'b', 'c'], [], ['c', 'a']), 'bca');
+    assert.throws(() => names(['a'], ['n', 'a'], ['a', 'n']), /doesn't match \$setElementOrder/);
+    assert.throws(() => names(['a'], ['n'], ['a']), /doesn't match \$setElementOrder/);
   });
 
   it('takes directives', () => {
@@ -139,6 +153,29 @@ describe('field sets', () => {
     const live = { spec: { template: { spec: { containers: [{ name: 'a' }, { name: 'live' }, { name: 'b' }] } } } };
     const merged = mergeApplied(live, { spec: { template: { spec: { containers: [{ name: 'b', image: '2' }, { name: 'new' }] } } } }, node);
     assert.deepEqual(merged.spec.template.spec.containers, [{ name: 'a' }, { name: 'live' }, { name: 'b', image: '2' }, { name: 'new' }]);
+  });
+});
+
+describe('the order of merged lists', () => {
+  const node = typeOf('core.v1/Pod');
+  const names = (live: string[], applied: string[]): string => mergeApplied({ spec: { containers: live.map((name) => ({ name })) } }, { spec: { containers: applied.map((name) => ({ name })) } }, node).spec.containers.map((c: Json) => c.name).join('');
+
+  it('puts what another manager applies behind what is there, and lets the applied list order what both have', () => {
+    assert.equal(names(['a', 'b'], ['z']), 'abz');
+    assert.equal(names(['a', 'b', 'c'], ['c', 'a']), 'bca');
+    assert.equal(names(['a', 'b', 'c'], ['b', 'n', 'c']), 'abnc');
+    assert.equal(names(['a', 'b', 'c'], ['n', 'a']), 'nabc');
+    assert.equal(names([], ['b', 'a']), 'ba');
+    assert.equal(names(['a', 'b'], ['b', 'a']), 'ba');
+  });
+
+  it('names each item once, whatever both lists hold', () => {
+    const list = fc.uniqueArray(fc.constantFrom(...'abcdefgh'), { maxLength: 8 });
+    fc.assert(fc.property(list, list, (live, applied) => {
+      const out = names(live, applied);
+      assert.deepEqual([...out].sort(), [...new Set([...live, ...applied])].sort());
+      assert.deepEqual([...out].filter((name) => applied.includes(name)), applied);
+    }));
   });
 });
 
