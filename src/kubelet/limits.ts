@@ -1,5 +1,7 @@
 /** Bounds of the kubelet. Units last. The figures are Kubernetes' own where it names one. */
-export const podsPerNodeMax = 110;
+/** Where the node's owner has not said otherwise; and what the node's part of the Pod range has addresses for. */
+export const podsPerNodeDefault = 110;
+export const podsPerNodeMax = 250;
 export const leaseDurationSeconds = 40;
 export const leaseRenewMs = 10_000;
 export const nodeStatusIntervalMs = 300_000;
@@ -41,3 +43,9 @@ export const imageGcIntervalMs = 300_000;
 export const webSocketMessageBytesMax = 32 * 1024 * 1024;
 /** Of a container whose process could not be started. */
 export const startErrorExitCode = 128;
+/** Less free than this of the node's file system, and the node is under pressure. */
+export const diskFreeMinPercent = 5;
+export const inodesFreeMinPercent = 5;
+export const diskCheckMs = 10_000;
+/** Of the processes that the host can have, what all Pods together may; the rest is the node's own. */
+export const podProcessesMaxPercent = 90;

@@ -24,6 +24,8 @@ export interface Instance {
   httpsPort: number;
   nodes: number;
   registryMirrors: string[];
+  /** Pods on each node at once; absent: as a kubelet has it. */
+  maxPods?: number;
 }
 
 export interface NodePlan {
@@ -62,7 +64,7 @@ export function loadInstance(paths: Paths): Instance | undefined {
   return instance;
 }
 
-export interface InstanceChoices { apiPort?: number; registryPort?: number; httpPort?: number; httpsPort?: number; nodes?: number; registryMirrors?: string[] }
+export interface InstanceChoices { apiPort?: number; registryPort?: number; httpPort?: number; httpsPort?: number; nodes?: number; registryMirrors?: string[]; maxPods?: number }
 
 /** The instance of a data directory: what is kept there, changed by what the user says now; or a new one in ranges that nobody on this host uses. */
 export async function establishInstance(paths: Paths, choices: InstanceChoices, random: Random, host: { usedSubnets: Subnet[]; freePort(candidates: number[]): number }): Promise<Instance> {

@@ -40,7 +40,7 @@ export function buildBundle(registry: ContainerRegistry, container: Container, p
     seccomp: spec.security.privileged === true ? undefined : planSeccomp(spec.security.seccomp, capabilities),
     mounts: parts.mounts, namespaces: { ...shared, ...(parts.network === undefined ? {} : { network: parts.network }), ...(parts.network === 'host' && shared.uts === undefined ? {} : {}) },
     ...(spec.init === true ? { initPath: findInit(registry) } : {}),
-    ...optional('oomScoreAdj', context.hostLimits.clampOomScoreAdj(spec.resources.oomScoreAdj)),
+    ...optional('oomScoreAdj', context.hostLimits.clampOomScoreAdj(spec.resources.oomScoreAdj ?? 0)),
     rlimits: context.hostLimits.planRlimits(spec.resources.ulimits), hostDevices: planDevices(spec),
     ...optional('shmPath', sandbox?.shmPath ?? parts.shmPath), hasHostMqueue: statSync('/dev/mqueue', { throwIfNoEntry: false }) !== undefined,
   });
