@@ -22,7 +22,7 @@ import { nextDiskPressure, type DiskPressure } from './disk-pressure.ts';
 import { createImageCollector } from './image-collection.ts';
 import { createImageManager } from './images.ts';
 import { diskCheckMs, imageGcIntervalMs, leaseDurationSeconds, leaseRenewMs, nodeStatusIntervalMs, projectedRefreshMs, syncErrorRetryMs } from './limits.ts';
-import { labelPodName, labelPodNamespace, labelPodUid, type KubeletPaths } from './names.ts';
+import { labelPodName, labelPodNamespace, labelPodUid, seccompDir, type KubeletPaths } from './names.ts';
 import { allocatableOf, nodeObject, nodeStatus, type NodeFacts } from './node-status.ts';
 import { createObjectCache } from './objects.ts';
 import { PodWorker, type WorkerContext } from './pod-worker.ts';
@@ -79,7 +79,7 @@ export async function runKubelet(options: KubeletOptions): Promise<Kubelet> {
   const recorder = createEventRecorder({ client, clock, log, component: 'kubelet', host: facts.name });
   const objects = createObjectCache({ client, clock, log, onChange: (holders) => { for (const uid of holders) workers.get(uid)?.refreshVolumes(); } });
   const { services } = options;
-  await Promise.all([mkdir(paths.podsDir, { recursive: true, mode: 0o700 }), mkdir(paths.secretsDir, { recursive: true, mode: 0o700 }), mkdir(paths.logsDir, { recursive: true, mode: 0o700 })]);
+  await Promise.all([mkdir(paths.podsDir, { recursive: true, mode: 0o700 }), mkdir(paths.secretsDir, { recursive: true, mode: 0o700 }), mkdir(paths.logsDir, { recursive: true, mode: 0o700 }), mkdir(seccompDir(paths), { recursive: true, mode: 0o700 })]);
   if (!await isMountPoint(mounts, paths.secretsDir)) await mounts.mountTmpfs(paths.secretsDir, { sizeBytes: 256 * 1024 * 1024, mode: 0o700 }).catch((error: Error) => log.warn('secrets are kept on disk: no tmpfs', { error }));
 
   const context: WorkerContext = {

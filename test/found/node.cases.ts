@@ -21,4 +21,7 @@ export const cases: FoundCase[] = [
   { id: 'K42', behaviour: 'wget of the busybox image takes a timeout instead of crashing', file: 'src/build/bootstrap/busybox.test.ts', title: 'wget of the image takes -T in every form and leaves all other words as they are' },
   { id: 'K01', behaviour: 'The token belongs to the one user of all containers; a group reads what is projected', file: 'src/kubelet/volumes.root.test.ts', title: 'the token belongs to the one user of all containers, and to nobody else' },
   { id: 'K02', behaviour: 'A container that cannot be started is governed by restartPolicy', file: 'src/kubelet/attempts.test.ts', title: 'a container that cannot be started is over, and its Pod fails where nothing is to be tried again' },
+  { id: 'R16', behaviour: 'Commands run in containers are as dear to the kernel as these; the platform goes last', file: 'src/engine/isolation.root.test.ts', title: 'a command that is run in a container is as dear to the kernel as the container' },
+  { id: 'R12b', behaviour: 'DiskPressure follows what the file system has left', file: 'src/kubelet/disk-pressure.test.ts', title: 'pressure is told at once, and its end when no sign of it was seen for a while' },
+  { id: 'B14', behaviour: 'A seccomp profile of the node is followed or refused, never replaced by the default', file: 'src/kubelet/container-spec.test.ts', title: 'a seccomp profile that is not there or leads out is refused, never replaced by the default' },
 ];
