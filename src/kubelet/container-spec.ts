@@ -9,7 +9,7 @@ import type { Json, KubeObject } from '#base/objects.ts';
 import type { ContainerSpec, ImageSummary, Mount, PortBinding, Security } from '#engine/engine.ts';
 import { expandVariables } from './env.ts';
 import { WaitingError } from './images.ts';
-import { logFileBytesMax, logFilesMax } from './limits.ts';
+import { hostnameBytesMax, logFileBytesMax, logFilesMax } from './limits.ts';
 import { containerLogPath, labelContainerName, labelContainerType, labelRestartCount, labelTermination, podDir, podLabels, seccompDir, terminationMessagePath, type KubeletPaths } from './names.ts';
 import { containerResources, podCgroupParent } from './qos.ts';
 import type { MountedVolumes } from './volumes.ts';
@@ -53,6 +53,7 @@ export async function makeContainerSpec(input: ContainerSpecInput): Promise<Cont
     ...(container.workingDir === undefined || container.workingDir === '' ? {} : { workingDir: container.workingDir }),
     ...(user === undefined ? {} : { user }),
     groupAdd: [...(pod.spec.securityContext?.supplementalGroups ?? []), ...(pod.spec.securityContext?.fsGroup === undefined ? [] : [pod.spec.securityContext.fsGroup])].map(String),
+    ...(pod.spec.securityContext?.supplementalGroupsPolicy === 'Strict' ? { strictGroups: true } : {}),
     tty: container.tty === true,
     openStdin: container.stdin === true,
     stdinOnce: container.stdinOnce === true,
@@ -159,7 +160,7 @@ async function containerMounts(input: ContainerSpecInput): Promise<Mount[]> {
       ? volumeMount.subPath ?? '' : expandVariables(volumeMount.subPathExpr, (name) => environment.get(name));
     const source = subPath === '' ? volume.path : await subPathOf(volume.path, subPath);
     const propagation = volumeMount.mountPropagation === 'Bidirectional' ? 'rshared' : volumeMount.mountPropagation === 'HostToContainer' ? 'rslave' : 'rprivate';
-    mounts.push({ type: 'bind', source, target: volumeMount.mountPath, readOnly: volumeMount.readOnly === true || volume.readOnly, propagation });
+    mounts.push({ type: 'bind', source, target: volumeMount.mountPath, readOnly: volumeMount.readOnly === true || volume.readOnly, ...(['Enabled', 'IfPossible'].includes(volumeMount.recursiveReadOnly) ? { recursiveReadOnly: true } : {}), propagation });
   }
   const messagePath = terminationMessagePath(paths, pod.metadata.uid!, container.name, input.restartCount);
   await mkdir(dirname(messagePath), { recursive: true });
@@ -179,7 +180,7 @@ async function etcFiles(input: ContainerSpecInput): Promise<{ hosts?: string; ho
   await writeFile(hosts, hostsText(pod, podIp, dns.clusterDomain));
   if (pod.spec.hostNetwork === true) return { hosts: (pod.spec.hostAliases ?? []).length === 0 ? '/etc/hosts' : hosts, resolvConf };
   const hostname = join(directory, 'hostname');
-  await writeFile(hostname, `${podHostname(pod)}\n`);
+  await writeFile(hostname, `${podHostname(pod, dns.clusterDomain)}\n`);
   return { hosts, hostname, resolvConf };
 }
 
@@ -190,14 +191,25 @@ export function hostPorts(pod: KubeObject): PortBinding[] {
     .map((port) => ({ hostIp: port.hostIP ?? '', hostPort: port.hostPort, protocol: String(port.protocol ?? 'TCP').toLowerCase() as PortBinding['protocol'], containerPort: port.containerPort }));
 }
 
-export function podHostname(pod: KubeObject): string {
+/** `hostname` of the spec or the Pod's name, cut to what a label may have. */
+function shortHostname(pod: KubeObject): string {
   return String(pod.spec.hostname ?? pod.metadata.name).slice(0, 63).replace(/[-.]+$/, '');
+}
+
+/** What `hostname` says inside: an override, the full name where the Pod wants it (setHostnameAsFQDN), or the short one. Throws when the full name is too long for Linux. */
+export function podHostname(pod: KubeObject, domain: string): string {
+  const { hostnameOverride, subdomain, setHostnameAsFQDN } = pod.spec;
+  if (hostnameOverride) return String(hostnameOverride);
+  if (setHostnameAsFQDN !== true || subdomain === undefined || subdomain === '') return shortHostname(pod);
+  const name = `${shortHostname(pod)}.${subdomain}.${pod.metadata.namespace}.svc.${domain}`;
+  if (name.length > hostnameBytesMax) throw new Error(`Failed to construct FQDN from Pod hostname and cluster domain, FQDN ${name} is too long (${hostnameBytesMax} characters is the max, ${name.length} characters requested)`);
+  return name;
 }
 
 export function hostsText(pod: KubeObject, podIp: string, domain: string): string {
   const lines = ['# Kubernetes-managed hosts file.', '127.0.0.1\tlocalhost', '::1\tlocalhost ip6-localhost ip6-loopback', 'fe00::0\tip6-localnet', 'fe00::0\tip6-mcastprefix', 'fe00::1\tip6-allnodes', 'fe00::2\tip6-allrouters'];
-  const hostname = podHostname(pod);
-  const subdomain: string | undefined = pod.spec.subdomain;
+  const hostname = pod.spec.hostnameOverride || shortHostname(pod);
+  const subdomain: string | undefined = pod.spec.hostnameOverride ? undefined : pod.spec.subdomain;
   if (podIp !== '') lines.push(subdomain === undefined || subdomain === '' ? `${podIp}\t${hostname}` : `${podIp}\t${hostname}.${subdomain}.${pod.metadata.namespace}.svc.${domain}\t${hostname}`);
   const aliases: Json[] = pod.spec.hostAliases ?? [];
   if (aliases.length > 0) lines.push('', '# Entries added by HostAliases.', ...aliases.map((alias) => `${alias.ip}\t${(alias.hostnames ?? []).join('\t')}`));

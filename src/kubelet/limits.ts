@@ -49,3 +49,5 @@ export const inodesFreeMinPercent = 5;
 export const diskCheckMs = 10_000;
 /** Of the processes that the host can have, what all Pods together may; the rest is the node's own. */
 export const podProcessesMaxPercent = 90;
+/** `HOST_NAME_MAX` of Linux. */
+export const hostnameBytesMax = 64;

@@ -21,8 +21,10 @@ import { labelContainerName, labelPodUid, labelRestartCount, labelTermination, p
 import { addEphemeral, isSidecar, memoryFromStatus, memoryOf, newBackOffs, planPod, type Attempt, type Memory, type Observed, type PodPlan } from './plan.ts';
 import { runAction, startProbe } from './probes.ts';
 import { podCgroupParent, podResources } from './qos.ts';
+import { checkRuntimeClass } from './runtime-class.ts';
 import { backOffMessage, podStatus, type Refusal } from './status.ts';
 import { readTerminationMessage } from './termination-message.ts';
+import { ignoredFields, resizedContainers } from './unsupported.ts';
 import { mountVolumes, removePodFiles, type MountedVolumes, type VolumeSources } from './volumes.ts';
 
 export interface PodEvents { event(type: 'Normal' | 'Warning', reason: string, message: string, container?: string): void }
@@ -88,6 +90,7 @@ export class PodWorker {
 
   /** A newer version of the Pod; also when only its deletion was asked for. */
   update(pod: KubeObject): void {
+    for (const name of resizedContainers(this.pod, pod)) this.#events.event('Warning', 'ResizeInfeasible', 'resources of a running container are not changed by this node; a new Pod has the new ones', name);
     this.pod = pod;
     this.wake();
   }
@@ -168,7 +171,7 @@ export class PodWorker {
     if (this.#pastDeadline()) { await this.#exceedDeadline(); return; }
     let observed = await this.#observe();
     let plan = planPod(this.pod, observed, this.#memory, this.#context.clock.now());
-    for (const victim of plan.kill) await this.#killContainer(victim.name, victim.id, victim.message);
+    for (const victim of plan.kill) await this.#killContainer(victim.name, victim.id, victim.message, victim.graceSeconds === undefined ? undefined : victim.graceSeconds * 1000);
     for (const id of plan.remove) await this.#context.engine.containers.remove(id, { force: true }).catch(() => {});
     if (plan.kill.length > 0) { observed = await this.#observe(); plan = planPod(this.pod, observed, this.#memory, this.#context.clock.now()); }
     let sandbox = this.#context.engine.sandboxes.status(this.uid);
@@ -225,9 +228,11 @@ export class PodWorker {
       for (const attempts of observed.values()) for (const attempt of attempts) if (attempt.state === 'running') await this.#context.engine.containers.stop(attempt.id, 0).catch(() => {});
       await this.#context.engine.sandboxes.remove(this.uid);
     }
+    for (const text of ignoredFields(this.pod)) this.#events.event('Warning', 'FieldIgnored', text);
     try {
+      await checkRuntimeClass(this.pod, this.#context.client);
       return await this.#context.engine.sandboxes.create({
-        id: this.uid, name: `${this.pod.metadata.namespace}/${this.pod.metadata.name}`, hostname: podHostname(this.pod), labels: podLabels(this.pod),
+        id: this.uid, name: `${this.pod.metadata.namespace}/${this.pod.metadata.name}`, hostname: podHostname(this.pod, this.#context.dns.clusterDomain), labels: podLabels(this.pod),
         network: this.pod.spec.hostNetwork === true ? 'host' : 'pod',
         hostPid: this.pod.spec.hostPID === true, hostIpc: this.pod.spec.hostIPC === true, shareProcessNamespace: this.pod.spec.shareProcessNamespace === true,
         sysctls: Object.fromEntries((this.pod.spec.securityContext?.sysctls ?? []).map((entry: Json) => [entry.name, entry.value])),
@@ -380,13 +385,13 @@ export class PodWorker {
         onVerdict: ({ ok, message }) => { onVerdict(ok, message); this.wake(); } }));
     };
     const startOthers = (): void => {
-      if (container.livenessProbe !== undefined) start('Liveness', container.livenessProbe, (ok) => { if (!ok) remembered.killBecause = { attempt: attempt.id, message: `Container ${container.name} failed liveness probe, will be restarted` }; });
+      if (container.livenessProbe !== undefined) start('Liveness', container.livenessProbe, (ok) => { if (!ok) remembered.killBecause = { attempt: attempt.id, message: `Container ${container.name} failed liveness probe, will be restarted`, graceSeconds: container.livenessProbe.terminationGracePeriodSeconds }; });
       if (container.readinessProbe !== undefined) start('Readiness', container.readinessProbe, (ok) => { remembered.ready = ok; });
     };
     if (container.startupProbe !== undefined && !remembered.started) {
       const startup = { ...container.startupProbe };
       start('Startup', startup, (ok) => {
-        if (!ok) { remembered.killBecause = { attempt: attempt.id, message: `Container ${container.name} failed startup probe, will be restarted` }; return; }
+        if (!ok) { remembered.killBecause = { attempt: attempt.id, message: `Container ${container.name} failed startup probe, will be restarted`, graceSeconds: container.startupProbe.terminationGracePeriodSeconds }; return; }
         if (remembered.started) return;
         remembered.started = true;
         remembered.ready = container.readinessProbe === undefined;

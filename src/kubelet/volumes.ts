@@ -57,10 +57,10 @@ async function mountVolume(pod: KubeObject, volume: Json, context: VolumeContext
   const fsGroup: number | undefined = pod.spec.securityContext?.fsGroup;
   if (volume.hostPath !== undefined) return { path: await checkHostPath(volume.hostPath), readOnly: false };
   if (volume.emptyDir !== undefined) return { path: await makeEmptyDir(pod, volume, context), readOnly: false };
-  if (volume.persistentVolumeClaim !== undefined) {
-    const path = await claimPath(pod, volume.persistentVolumeClaim, context);
+  if (volume.persistentVolumeClaim !== undefined || volume.ephemeral !== undefined) {
+    const path = await claimPath(pod, volume, context);
     if (fsGroup !== undefined) await giveToGroup(path, fsGroup, pod.spec.securityContext.fsGroupChangePolicy === 'OnRootMismatch');
-    return { path, readOnly: volume.persistentVolumeClaim.readOnly === true };
+    return { path, readOnly: volume.persistentVolumeClaim?.readOnly === true };
   }
   const source = projectedSources(volume);
   if (source === undefined) throw new ApiError('BadRequest', `no volume plugin matched name: ${Object.keys(volume).filter((key) => key !== 'name').join(', ')}`);
@@ -90,6 +90,7 @@ async function projectFiles(pod: KubeObject, sources: Json[], defaultMode: numbe
     else if (source.secret !== undefined) files.push(...await configFiles(pod, source.secret, defaultMode, 'secret', context));
     else if (source.downwardAPI !== undefined) files.push(...downwardFiles(pod, source.downwardAPI, defaultMode, context));
     else if (source.serviceAccountToken !== undefined) files.push(await tokenFile(pod, source.serviceAccountToken, defaultMode, context, directory));
+    else throw new ApiError('BadRequest', `projected sources of this kind are not supported by this node: ${Object.keys(source).join(', ') || 'none'}`);
   }
   return files;
 }
@@ -200,6 +201,8 @@ async function sameContent(directory: string, files: ProjectedFile[]): Promise<b
 
 async function makeEmptyDir(pod: KubeObject, volume: Json, context: VolumeContext): Promise<string> {
   const path = join(podDir(context.paths, pod.metadata.uid!), 'volumes', 'kubernetes.io~empty-dir', volume.name);
+  const medium: string = volume.emptyDir.medium ?? '';
+  if (medium !== '' && medium !== 'Memory') throw new ApiError('BadRequest', `medium ${JSON.stringify(medium)} of an emptyDir is not supported by this node`);
   await mkdir(path, { recursive: true });
   if (volume.emptyDir.medium === 'Memory' && !await context.sources.isMounted(path)) {
     const size = amount(volume.emptyDir.sizeLimit);
@@ -229,11 +232,14 @@ async function checkHostPath(source: Json): Promise<string> {
   return source.path;
 }
 
-async function claimPath(pod: KubeObject, reference: Json, context: VolumeContext): Promise<string> {
+/** Of a claim that the volume names, or of the one that was made for this very Pod (a generic ephemeral volume). */
+async function claimPath(pod: KubeObject, source: Json, context: VolumeContext): Promise<string> {
   const namespace = pod.metadata.namespace!;
-  const claim = await context.sources.claim(namespace, reference.claimName);
-  if (claim === undefined) throw new ApiError('NotFound', `persistentvolumeclaim "${reference.claimName}" not found`);
-  if (claim.status?.phase !== 'Bound') throw new ApiError('Conflict', `persistentvolumeclaim "${reference.claimName}" is not bound`);
+  const name: string = source.persistentVolumeClaim?.claimName ?? `${pod.metadata.name}-${source.name}`;
+  const claim = await context.sources.claim(namespace, name);
+  if (claim === undefined) throw new ApiError('NotFound', `persistentvolumeclaim "${name}" not found`);
+  if (source.ephemeral !== undefined && !(claim.metadata.ownerReferences ?? []).some((owner) => owner.controller === true && owner.uid === pod.metadata.uid)) throw new ApiError('Conflict', `PVC ${namespace}/${name} was not created for pod ${namespace}/${pod.metadata.name} (pod is not owner)`);
+  if (claim.status?.phase !== 'Bound') throw new ApiError('Conflict', `persistentvolumeclaim "${name}" is not bound`);
   const volume = await context.sources.persistentVolume(claim.spec.volumeName);
   if (volume === undefined) throw new ApiError('NotFound', `persistentvolume "${claim.spec.volumeName}" not found`);
   const path: string | undefined = volume.spec.local?.path ?? volume.spec.hostPath?.path;

@@ -24,7 +24,7 @@ export function buildBundle(registry: ContainerRegistry, container: Container, p
   const { context } = registry;
   const { spec, path, args } = container.record;
   const image = context.images.find(spec.imageId)?.config;
-  const user = resolveUser(parts.root, spec.user === undefined || spec.user === '' ? image?.user : spec.user, spec.groupAdd);
+  const user = resolveUser(parts.root, spec.user === undefined || spec.user === '' ? image?.user : spec.user, spec.groupAdd, spec.strictGroups);
   const workingDir = firstOf(spec.workingDir, image?.workingDir) ?? '/';
   makeDirectory(parts.root, workingDir);
   const hostname = hostnameOf(registry, container);
