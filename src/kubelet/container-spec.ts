@@ -202,7 +202,7 @@ export function podHostname(pod: KubeObject, domain: string): string {
   if (hostnameOverride) return String(hostnameOverride);
   if (setHostnameAsFQDN !== true || subdomain === undefined || subdomain === '') return shortHostname(pod);
   const name = `${shortHostname(pod)}.${subdomain}.${pod.metadata.namespace}.svc.${domain}`;
-  if (name.length > hostnameBytesMax) throw new Error(`Failed to construct FQDN from Pod hostname and cluster domain, FQDN ${name} is too long (${hostnameBytesMax} characters is the max, ${name.length} characters requested)`);
+  if (name.length > hostnameBytesMax) throw new ApiError('BadRequest', `Failed to construct FQDN from Pod hostname and cluster domain, FQDN ${name} is too long (${hostnameBytesMax} characters is the max, ${name.length} characters requested)`);
   return name;
 }
 

@@ -291,7 +291,7 @@ export class PodWorker {
       } catch (error) {
         const waiting = error instanceof WaitingError ? error : new WaitingError(error instanceof ApiError && error.reason !== 'InternalError' ? 'CreateContainerConfigError' : 'RunContainerError', (error as Error).message);
         remembered.waiting = { reason: waiting.reason, message: waiting.message };
-        if (!(error instanceof WaitingError)) this.#events.event('Warning', 'Failed', `Error: ${waiting.message}`, entry.container.name);
+        if (!(error instanceof WaitingError) || waiting.reason === 'CreateContainerError') this.#events.event('Warning', 'Failed', `Error: ${waiting.message}`, entry.container.name);
         const delayMs = waiting.retryAfterMs ?? syncErrorRetryMs * 5;
         retryMs = Math.min(retryMs ?? Infinity, delayMs);
         remembered.notBeforeMs = this.#context.clock.monotonic() + delayMs;

@@ -1,6 +1,6 @@
 /** A Pod's RuntimeClass: this node has one runtime, and a Pod that asks for another one (a sandbox of virtual machines, say) must not run without it. */
 import type { KubeObject } from '#base/objects.ts';
-import { isReason } from '#base/errors.ts';
+import { ApiError, isReason } from '#base/errors.ts';
 import type { Client } from '#client/client.ts';
 import { kinds } from '#client/kinds.ts';
 
@@ -11,7 +11,7 @@ export async function checkRuntimeClass(pod: KubeObject, client: Pick<Client, 'g
   const name: string | undefined = pod.spec.runtimeClassName;
   if (name === undefined || name === '') return;
   const found = await client.get(kinds.RuntimeClass, name).catch((error: unknown) => { if (isReason(error, 'NotFound')) return undefined; throw error; });
-  if (found === undefined) throw new Error(`failed to get sandbox runtime: RuntimeClass "${name}" not found`);
+  if (found === undefined) throw new ApiError('NotFound', `failed to get sandbox runtime: RuntimeClass "${name}" not found`);
   const handler = String((found as KubeObject & { handler?: string }).handler ?? '');
-  if (!handlers.has(handler)) throw new Error(`failed to get sandbox runtime: no runtime for "${handler}" is configured`);
+  if (!handlers.has(handler)) throw new ApiError('BadRequest', `failed to get sandbox runtime: no runtime for "${handler}" is configured`);
 }
