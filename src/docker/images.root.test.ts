@@ -1,12 +1,17 @@
 /** Images between stores and registries: two data directories, one registry, real connections. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { readFileSync, readdirSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
+import { hostPlatform } from '#base/platform.ts';
+import type { Platform } from '#base/platform.ts';
 import { encodeTarFile, encodeTarHeader, tarEnd } from '#base/tar.ts';
 import type { Content } from '#content/content.ts';
-import { createImageRecords } from '#content/image-records.ts';
+import { createImageRecords, mediaTypes } from '#content/image-records.ts';
 import type { ImageRecords } from '#content/image-records.ts';
 import { HttpTransport, RemoteError, RemoteRepository } from '#content/remote.ts';
 import { bytesOf, openTestContent } from '#content/testing.ts';
@@ -220,4 +225,107 @@ test('the kubelet may collect what it alone brought, and nothing that a Pod leas
   assert.deepEqual(collectable(), [ids.get('only')]);
   await node.images.remove(ids.get('only')!, { owner: 'kubelet' });
   assert.deepEqual(node.images.list().map((image) => image.id).sort(), [own.id, ids.get('leased'), ids.get('named'), ids.get('wanted')].sort());
+});
+
+const textOf = async (run: () => Promise<unknown>): Promise<string> => { try { await run(); return 'nothing was wrong'; } catch (error) { return (error as Error).message; } };
+
+/** An OCI layout of images that differ in their platform. `edit` may spoil a file. */
+async function ociLayout(images: { platform: Platform; named?: Platform | undefined; name?: string }[], edit: (path: string, bytes: Buffer) => Buffer = (_path, bytes) => bytes): Promise<Buffer> {
+  const parts: Buffer[] = [];
+  const seen = new Set<string>();
+  const put = (bytes: Buffer): { digest: string; size: number } => {
+    const hex = createHash('sha256').update(bytes).digest('hex');
+    if (!seen.has(hex)) parts.push(encodeTarFile({ path: `blobs/sha256/${hex}` }, edit(`blobs/sha256/${hex}`, bytes)));
+    seen.add(hex);
+    return { digest: `sha256:${hex}`, size: bytes.length };
+  };
+  const layer = Buffer.concat([encodeTarFile({ path: 'f' }, 'x'), tarEnd]);
+  const manifests = images.map(({ platform, named, name }) => {
+    const config = put(Buffer.from(JSON.stringify({ ...platform, rootfs: { type: 'layers', diff_ids: [`sha256:${createHash('sha256').update(layer).digest('hex')}`] }, config: {} })));
+    const manifest = put(Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.ociManifest, config: { mediaType: mediaTypes.ociConfig, ...config }, layers: [{ mediaType: mediaTypes.ociLayer, ...put(layer) }] })));
+    return { mediaType: mediaTypes.ociManifest, ...manifest, ...(named === undefined ? {} : { platform: named }), ...(name === undefined ? {} : { annotations: { 'io.containerd.image.name': name } }) };
+  });
+  return Buffer.concat([encodeTarFile({ path: 'oci-layout' }, '{"imageLayoutVersion":"1.0.0"}'), ...parts, encodeTarFile({ path: 'index.json' }, JSON.stringify({ schemaVersion: 2, manifests })), tarEnd]);
+}
+
+test('a compressed archive is loaded as well, and one that ends without its end mark', async (t) => {
+  const source = await makeStore(t);
+  const record = await source.images.import(root('packed'), { name: 'packed:1' });
+  const parts: Uint8Array[] = [];
+  for await (const part of await source.images.save(['packed:1'])) parts.push(part);
+  const archive = Buffer.concat(parts);
+  const forms = { plain: archive, short: archive.subarray(0, -1024), gzip: gzipSync(archive), zstd: zstdCompressSync(archive), xz: execFileSync('xz', ['-c'], { input: archive }), bzip2: execFileSync('bzip2', ['-c'], { input: archive }) };
+  for (const [form, bytes] of Object.entries(forms)) {
+    const store = await makeStore(t);
+    await store.images.load(bytesOf(bytes), () => {});
+    assert.equal(store.images.find('packed:1')?.id, record.id, form);
+  }
+});
+
+test('a load that loads nothing, or whose content is not what its name says, is an error', async (t) => {
+  const arm = { os: 'linux', architecture: 'arm64' };
+  const load = async (bytes: Buffer, platform?: Platform): Promise<string> => { const store = await makeStore(t); return textOf(() => store.images.load(bytesOf(bytes), () => {}, platform)); };
+  assert.match(await load(await ociLayout([{ platform: arm, named: arm }])), /no image for linux\/amd64 in the archive, which has linux\/arm64/);
+  assert.equal(await load(await ociLayout([{ platform: arm, named: arm, name: 'x:1' }]), arm), 'nothing was wrong');
+  assert.match(await load(await ociLayout([{ platform: hostPlatform() }], (path, bytes) => (bytes.includes('schemaVersion') ? Buffer.concat([bytes, Buffer.from(' ')]) : bytes))), /unexpected commit digest/);
+  assert.match(await load(await ociLayout([{ platform: hostPlatform() }], (path, bytes) => (bytes.includes('ustar') ? Buffer.concat([bytes, Buffer.alloc(512)]) : bytes))), /unexpected commit digest/);
+  assert.match(await load(await ociLayout([])), /holds no image/);
+  assert.match(await load(Buffer.concat([encodeTarFile({ path: 'manifest.json' }, '[]'), tarEnd])), /holds no image/);
+  for (const manifest of ['{}', 'null', '[null]', '[{"Config":"x"}]', '[{"Config":"x","Layers":[5]}]', '[{"Config":"x","Layers":[],"RepoTags":[{}]}]', '[{"Config":"x","Layers":[]}]']) assert.match(await load(Buffer.concat([encodeTarFile({ path: 'manifest.json' }, manifest), tarEnd])), /invalid archive/, manifest);
+  assert.match(await load(Buffer.concat([encodeTarFile({ path: 'index.json' }, `{"manifests":[{"digest":"sha256:${'0'.repeat(64)}"}]}`), tarEnd])), /not found/);
+  const both = await makeStore(t);
+  await both.images.load(bytesOf(await ociLayout([{ platform: arm, named: arm, name: 'two:1' }, { platform: hostPlatform(), named: hostPlatform(), name: 'two:1' }])), () => {});
+  assert.equal(both.records.find('two:1')!.file.architecture, hostPlatform().architecture);
+});
+
+/** An index of two platforms and an attestation, and an artifact, pushed by a client. */
+async function pushIndex(site: Site, path: string): Promise<{ host: string; arm: string }> {
+  const layer = Buffer.concat([encodeTarFile({ path: 'f' }, 'x'), tarEnd]);
+  const transport = new HttpTransport({});
+  const repository = new RemoteRepository(transport, { url: site.url, credential: ann }, path, 'pull,push');
+  const digestOf = (bytes: Buffer): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+  const put = async (bytes: Buffer): Promise<{ digest: string; size: number }> => { await repository.putBlob(digestOf(bytes), bytes.length, () => bytesOf(bytes)); return { digest: digestOf(bytes), size: bytes.length }; };
+  const ids: string[] = [];
+  const image = async (platform: Platform, configType: string = mediaTypes.ociConfig): Promise<{ mediaType: string; digest: string; size: number; platform: Platform }> => {
+    const config = await put(Buffer.from(JSON.stringify({ ...platform, rootfs: { type: 'layers', diff_ids: [digestOf(layer)] }, config: {} })));
+    ids.push(config.digest);
+    const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.ociManifest, config: { mediaType: configType, ...config }, layers: [{ mediaType: mediaTypes.ociLayer, ...await put(layer) }] }));
+    await repository.putManifest(digestOf(bytes), bytes, mediaTypes.ociManifest);
+    return { mediaType: mediaTypes.ociManifest, digest: digestOf(bytes), size: bytes.length, platform };
+  };
+  const manifests = [await image({ os: 'linux', architecture: 'arm64' }), await image({ os: 'unknown', architecture: 'unknown' }), await image(hostPlatform())];
+  const artifact = await image({ os: 'linux', architecture: 'chart' }, 'application/vnd.cncf.helm.config.v1+json');
+  const index = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests }));
+  await repository.putManifest('1', index, mediaTypes.ociIndex);
+  await repository.putManifest('artifact', (await site.content.blobs.readBytes(artifact.digest, 1 << 20)), mediaTypes.ociManifest);
+  transport.close();
+  return { arm: ids[0]!, host: ids[2]! };
+}
+
+test('an index with an attestation is pulled for this machine or another, from the registry of the process and over the wire', async (t) => {
+  const site = await makeSite(t);
+  const { host, arm } = await pushIndex(site, 'att/x');
+  const name = `${site.domain}/att/x:1`;
+  for (const images of [site.images, (await makeStore(t)).images]) {
+    assert.equal((await images.pull(name)).id, host);
+    assert.equal((await images.pull(name, { platform: { os: 'linux', architecture: 'arm64' } })).id, arm);
+    assert.equal((await images.pull(name)).id, host);
+    assert.match(await textOf(() => images.pull(name, { platform: { os: 'linux', architecture: 's390x' } })), /no matching manifest for linux\/s390x in the manifest list entries/);
+    assert.match(await textOf(() => images.pull(`${site.domain}/att/x:artifact`)), /Encountered remote "application\/vnd.cncf.helm.config.v1\+json"\(unknown\) when fetching/);
+    const lines: string[] = [];
+    await images.pull(`${site.domain}/att/x@${images.options.records.get(host)!.manifestDigest}`, { platform: { os: 'linux', architecture: 'arm64' }, onProgress: (event) => lines.push(String(event['status'])) });
+    assert.match(lines.at(-1)!, /WARNING: image with reference .* does not match the specified platform \(linux\/arm64\)/);
+  }
+});
+
+test('what was pushed since to the registry of the process is what a pull of its name gives', async (t) => {
+  const site = await makeSite(t);
+  const store = await makeStore(t);
+  const name = `${site.domain}/again:1`;
+  await store.images.import(root('first'), { name });
+  await store.images.push(name, { credential: ann });
+  await site.images.pull(name);
+  const second = await store.images.import(root('second'), { name });
+  await store.images.push(name, { credential: ann });
+  assert.equal((await site.images.pull(name)).id, second.id);
 });

@@ -49,6 +49,8 @@ export interface StageParts {
   /** Layers of the stage or image with this name. */
   resolveFrom: (name: string) => Promise<ImageLayer[]>;
   total: number;
+  /** Counts the bytes of a step's configuration; throws when the build has made too many. */
+  countConfig: (bytes: number) => void;
 }
 
 export interface StageResult { imageId: string; layers: ImageLayer[]; file: ImageFile; parent: string | undefined }
@@ -274,6 +276,7 @@ export class StageBuilder {
     const entry: HistoryEntry = { created, created_by: createdBy, ...(layer === null ? { empty_layer: true } : {}) };
     const file: ImageFile = { ...this.#file, created, config, rootfs: { type: 'layers', diff_ids: layers.map((each) => each.diffId) }, history: [...(this.#file.history ?? []), entry] };
     const record = await writeImage(graph.content, graph.images, { file, layers, createdAtMs, isIntermediate: true, ...(this.#imageId === '' ? {} : { parent: this.#imageId }) });
+    this.#parts.countConfig(graph.content.blobs.size(record.id) ?? 0);
     await graph.images.commit([graph.cache.putStep(key, record.id, createdBy)]);
     this.#take(record);
   }
