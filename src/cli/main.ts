@@ -48,7 +48,7 @@ withPlatformOptions(program.command('demo').description('take an application thr
   .option('-y, --yes', 'do not ask before installing').option('--dry-run', 'only list what would be added').option('--keep-going', 'go on after a failed step').option('--own-clients', 'use Tiphys\' own clients even where docker and kubectl are installed')
   .action(async (options) => { const { demo } = await import('./commands/demo.ts'); await demo(options); });
 withPlatformOptions(program.command('up').description('start the platform in the background'))
-  .option('--foreground', 'stay, and stop everything on Ctrl-C').option('-y, --yes', 'do not ask before installing').option('--dry-run', 'only list what would be added')
+  .option('--foreground', 'stay, and stop everything on Ctrl-C').option('--replace', 'end the platform\'s own processes and start them anew; containers go on').option('-y, --yes', 'do not ask before installing').option('--dry-run', 'only list what would be added')
   .action(async (options) => { const { up } = await import('./commands/up.ts'); await up(options); });
 program.command('down').description('stop everything; with --purge remove the data too').option('--purge', 'remove all data: images, volumes, cluster state').option('--data <dir>', 'data directory')
   .action(async (options) => { const { down } = await import('./commands/down.ts'); await down(options); });

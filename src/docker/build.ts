@@ -1,12 +1,10 @@
-/** `POST /build` of the classic builder, `/build/prune`, and `/commit`. */
+/** `POST /build` of the classic builder, and `/build/prune`. */
 import { ApiError } from '#base/errors.ts';
 import { encodeTarFile, looksLikeTar, tarEnd } from '#base/tar.ts';
-import { applyChanges } from '#build/builder.ts';
 import type { Builder } from '#build/builder.ts';
 import { cleanContextPath } from '#build/context.ts';
 import { dockerfileBytesMax } from '#build/limits.ts';
 import { detectCompression, peek } from '#content/compression.ts';
-import type { RunConfig } from '#content/image-records.ts';
 import { readAll } from '#content/remote.ts';
 import type { ImageStore } from '#engine/images.ts';
 import { parseBuildRequest } from './build-request.ts';
@@ -19,8 +17,6 @@ import type { Route, RouteContext } from './route.ts';
 export interface BuildRouteParts {
   builder: Builder;
   images: ImageStore;
-  /** What `commit` needs of a container; throws NotFound. */
-  containerForCommit?: (reference: string) => { id: string; imageId: string; upper: string; config: RunConfig; pause(): Promise<void>; resume(): Promise<void> };
 }
 
 /** A context that the engine is to fetch: an archive, or one file that is the Dockerfile. */
@@ -71,34 +67,11 @@ async function prune(parts: BuildRouteParts, context: RouteContext): Promise<unk
   return { CachesDeleted: ids.length === 0 ? null : ids, SpaceReclaimed: freedBytes };
 }
 
-async function commit(parts: BuildRouteParts, context: RouteContext): Promise<unknown> {
-  const { query } = context;
-  const reference = query.get('container') ?? '';
-  if (reference === '' || parts.containerForCommit === undefined) throw new ApiError('NotFound', `No such container: ${reference}`);
-  const container = parts.containerForCommit(reference);
-  const body = await context.json() as RunConfig;
-  const given: RunConfig = Object.fromEntries(Object.entries(body).filter(([name, value]) => ['User', 'ExposedPorts', 'Env', 'Entrypoint', 'Cmd', 'Volumes', 'WorkingDir', 'Labels', 'StopSignal', 'Healthcheck', 'Shell', 'OnBuild'].includes(name) && value !== null && value !== ''));
-  const config = applyChanges({ ...container.config, ...given }, query.getAll('changes').flatMap((each) => each.split('\n')).filter((each) => each !== ''));
-  const repo = query.get('repo') ?? '';
-  const tag = query.get('tag') ?? '';
-  const pauses = query.get('pause') === null || queryFlag(query, 'pause');
-  if (pauses) await container.pause();
-  try {
-    const parent = parts.images.options.records.get(container.imageId);
-    const record = await parts.images.commit({
-      upper: container.upper, config, comment: query.get('comment') ?? '', author: query.get('author') ?? '', createdBy: (container.config.Cmd ?? []).join(' '),
-      ...(parent === undefined ? {} : { parent }), ...(repo === '' ? {} : { name: `${repo}${tag === '' ? '' : `:${tag}`}` }),
-    });
-    return reply(201, { Id: record.id });
-  } finally { if (pauses) await container.resume(); }
-}
-
 export function buildRoutes(parts: BuildRouteParts): Route[] {
   const running = new Map<string, AbortController>();
   return [
     { method: 'POST', path: '/build', handle: (context) => build(parts, context, running) },
     { method: 'POST', path: '/build/prune', handle: (context) => prune(parts, context) },
     { method: 'POST', path: '/build/cancel', handle: async (context) => cancelBuild(context, running) },
-    { method: 'POST', path: '/commit', handle: (context) => commit(parts, context) },
   ];
 }

@@ -9,6 +9,7 @@ import { ApiError } from '#base/errors.ts';
 import { encodeTarHeader, tarEnd } from '#base/tar.ts';
 import { packTar, tarHeaderOf } from '#content/pack.ts';
 import { unpackTar } from '#content/unpack.ts';
+import { whileStill } from './freeze.ts';
 import { lstatOrUndefined, readlinkSync } from '#os/named-files.ts';
 import { packFile } from './pack-file.ts';
 import type { Container } from './container.ts';
@@ -27,17 +28,18 @@ function goMode(stat: Stats): number {
 
 /** Runs with the container's tree at hand: its root, or the volume that holds the path. */
 async function withTree<T>(registry: ContainerRegistry, container: Container, path: string, run: (root: string, inner: string, readOnly: boolean) => Promise<T>): Promise<T> {
-  const { context } = registry;
   const { record } = container;
   const readOnlyRoot = record.spec.security.readOnlyRoot === true;
-  if (container.isRunning) {
-    const frozen = record.state === 'running';
-    if (frozen) await context.os.cgroups.freeze(record.run!.cgroup, true);
-    try {
-      const mount = mountOf(container, path);
-      return await run(`/proc/${record.run!.pid}/root`, path, mount === undefined ? readOnlyRoot : mount.readOnly);
-    } finally { if (frozen && container.isRunning) await context.os.cgroups.freeze(record.run!.cgroup, false); }
-  }
+  return whileStill(registry, container, async (frozen) => {
+    if (!frozen) return withStoppedTree(registry, container, path, run);
+    const mount = mountOf(container, path);
+    return run(`/proc/${record.run!.pid}/root`, path, mount === undefined ? readOnlyRoot : mount.readOnly);
+  });
+}
+
+async function withStoppedTree<T>(registry: ContainerRegistry, container: Container, path: string, run: (root: string, inner: string, readOnly: boolean) => Promise<T>): Promise<T> {
+  const { context } = registry;
+  const { record } = container;
   return container.lock.run(async () => {
     const mount = mountOf(container, path);
     if (mount !== undefined && mount.type !== 'tmpfs') {
@@ -45,7 +47,7 @@ async function withTree<T>(registry: ContainerRegistry, container: Container, pa
       if (statSync(source, { throwIfNoEntry: false })?.isDirectory() === true) return run(source, path.slice(mount.target.length) || '/', mount.readOnly);
     }
     const { root } = await context.snapshots.mountContainerRoot(record.id, record.spec.imageId);
-    try { return await run(root, path, readOnlyRoot); } finally { await context.snapshots.unmountContainerRoot(record.id); }
+    try { return await run(root, path, record.spec.security.readOnlyRoot === true); } finally { await context.snapshots.unmountContainerRoot(record.id); }
   });
 }
 

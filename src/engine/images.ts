@@ -50,7 +50,7 @@ export interface ImagesOptions {
   clock: Clock;
   log: Logger;
   transport: HttpTransport;
-  emit: (event: EngineEvent) => void;
+  emit: (event: Omit<EngineEvent, 'timeNs'>) => void;
   /** URLs of mirrors of docker.io, tried before it. */
   mirrors?: string[];
   insecureRegistries?: string[];
@@ -163,7 +163,7 @@ class EngineImages implements ImageStore {
   }
 
   #emit(action: string, id: string, attributes: Record<string, string>): void {
-    this.options.emit({ type: 'image', action, id, attributes, timeMs: this.options.clock.now() });
+    this.options.emit({ type: 'image', action, id, attributes });
   }
 
   async tag(source: string, target: string): Promise<void> {
@@ -350,7 +350,7 @@ class EngineImages implements ImageStore {
     const base = options.parent?.file;
     const entry: HistoryEntry = { created, created_by: options.createdBy ?? '', ...(options.author ? { author: options.author } : {}), ...(options.comment ? { comment: options.comment } : {}), ...(isEmpty ? { empty_layer: true } : {}) };
     const file: ImageFile = {
-      architecture: base?.architecture ?? (process.arch === 'x64' ? 'amd64' : process.arch), os: base?.os ?? 'linux', created, ...(options.author ? { author: options.author } : {}),
+      architecture: base?.architecture ?? (process.arch === 'x64' ? 'amd64' : process.arch), os: base?.os ?? 'linux', created, ...(options.author ? { author: options.author } : {}), ...(options.comment ? { comment: options.comment } : {}),
       config: options.config, rootfs: { type: 'layers', diff_ids: layers.map((layer) => layer.diffId) }, history: [...(base?.history ?? []), entry],
     };
     const names = options.name === undefined || options.name === '' ? [] : [canonicalName(withDefaultTag(parseReference(options.name)))];

@@ -37,6 +37,7 @@ const libc = bindLibrary('libc.so.6', {
   write: { arguments: ['i32', 'buffer', 'u64'], return: 'i64' },
   read: { arguments: ['i32', 'buffer', 'u64'], return: 'i64' },
   ioctl: { arguments: ['i32', 'u64', 'buffer'], return: 'i32' },
+  pipe2: { arguments: ['buffer', 'i32'], return: 'i32' },
   flock: { arguments: ['i32', 'i32'], return: 'i32' },
   mknod: { arguments: ['buffer', 'u32', 'u64'], return: 'i32' },
   mkfifo: { arguments: ['string', 'u32'], return: 'i32' },

@@ -7,6 +7,8 @@ import type { ImageRecords } from '#content/image-records.ts';
 import type { BuildSnapshots } from '#content/snapshots.ts';
 import { authRoutes } from '#docker/auth.ts';
 import { buildRoutes } from '#docker/build.ts';
+import { commitRoutes } from '#docker/commit.ts';
+import type { DockerParts } from '#docker/context.ts';
 import { distributionRoutes } from '#docker/distribution.ts';
 import { imageRoutes } from '#docker/images.ts';
 import { engineRoutes } from '#docker/routes.ts';
@@ -39,13 +41,14 @@ export async function startDockerApi(parts: DockerApiParts): Promise<AsyncDispos
   });
   await builder.recover();
   const counts = (imageId: string): number => engine.containers.list().filter((container) => container.imageId === imageId).length;
+  const docker: DockerParts = { engine, clock: realClock, random: realRandom, platform: { version: tiphysVersion(), dataDir: parts.dataDir, registries: parts.registryDomains } };
   const server = await createDockerServer({
     socketPath: parts.socketPath, log: parts.log, serverVersion: tiphysVersion(),
     routes: [
-      ...engineRoutes({ engine, clock: realClock, random: realRandom, platform: { version: tiphysVersion(), dataDir: parts.dataDir, registries: parts.registryDomains } }),
+      ...engineRoutes(docker),
       ...imageRoutes({ images, countContainers: counts }), ...distributionRoutes(images), ...authRoutes({ images, registry: { access, domains: parts.registryDomains } }),
-      ...systemDfRoutes({ engine, clock: realClock, random: realRandom, platform: { version: tiphysVersion(), dataDir: parts.dataDir, registries: parts.registryDomains } }, images, builder),
-      ...buildRoutes({ builder, images, containerForCommit: (reference) => commitSource(parts, reference) }), registryUserRoute(access),
+      ...systemDfRoutes(docker, images, builder),
+      ...buildRoutes({ builder, images }), ...commitRoutes(docker, images), registryUserRoute(access),
     ],
   });
   return { [Symbol.asyncDispose]: () => server.close() };
@@ -62,20 +65,5 @@ function registryUserRoute(access: Access): Route {
       const { isAdministrator } = await access.setUser(name, password, true, administrator);
       return { name, administrator: isAdministrator };
     },
-  };
-}
-
-/** A container as `docker commit` sees it. */
-function commitSource(parts: DockerApiParts, reference: string): { id: string; imageId: string; upper: string; config: import('#content/image-records.ts').RunConfig; pause(): Promise<void>; resume(): Promise<void> } {
-  const container = parts.engine.registry.get(reference);
-  const spec = container.record.spec;
-  const image = parts.records.find(spec.imageId);
-  const config = {
-    ...(image?.file.config ?? {}), Env: spec.env, ...(spec.command === undefined ? {} : { Cmd: spec.command }), ...(spec.entrypoint === undefined ? {} : { Entrypoint: spec.entrypoint }),
-    ...(spec.workingDir === undefined ? {} : { WorkingDir: spec.workingDir }), ...(spec.user === undefined ? {} : { User: spec.user }), Labels: spec.labels,
-  };
-  return {
-    id: container.id, imageId: spec.imageId, upper: parts.snapshots.upperDir(container.id), config,
-    pause: () => parts.engine.containers.pause(container.id, true), resume: () => parts.engine.containers.pause(container.id, false),
   };
 }

@@ -19,7 +19,7 @@ import { HttpTransport } from '#content/remote.ts';
 import { createSnapshots } from '#content/snapshots.ts';
 import { createEngine, type DockerEngine } from '#engine/create-engine.ts';
 import { createImages } from '#engine/images.ts';
-import { kubeletPaths, runKubelet } from '#kubelet/kubelet.ts';
+import { kubeletPaths, runKubelet, type Kubelet } from '#kubelet/kubelet.ts';
 import type { NodeFacts } from '#kubelet/node-status.ts';
 import { startKubeletServer } from '#kubelet/server.ts';
 import { runDns, upstreamsOf } from '#network/dns.ts';
@@ -39,6 +39,7 @@ import { networkGroup } from './cluster-defaults.ts';
 import { clientCertificate, kubeletCertificate, loadKeyRing } from './identity.ts';
 import { clusterDnsAddress, loadInstance, nodePlan, type Instance, type NodePlan } from './instance.ts';
 import { pathsOfPart, writeLogLine } from './launch.ts';
+import { answerShutdown, shutdownSignal } from './shutdown.ts';
 import { removeUnusedVolumes } from './local-volumes.ts';
 import { files, type Paths } from './paths.ts';
 import { kubernetesVersion, tiphysVersion } from './version.ts';
@@ -63,6 +64,8 @@ export async function runNode(number: number): Promise<void> {
   };
   process.on('SIGTERM', () => end('SIGTERM'));
   process.on('SIGINT', () => end('SIGINT'));
+  let workloads: Parameters<typeof answerShutdown>[2];
+  process.on(shutdownSignal, () => void answerShutdown(paths, `node-${number}`, workloads, log));
 
   const ring = loadKeyRing(paths);
   const client = connect(instance, node, ring.ca.certificatePem, kubeletCertificate(ring, node, realRandom, realClock), 'kubelet', stack);
@@ -75,6 +78,7 @@ export async function runNode(number: number): Promise<void> {
   networkInformers.start();
   const engine = await startEngine(instance, node, paths, log, stack);
   const kubelet = await startKubelet(instance, node, paths, client, informers, networkInformers.informer(kinds.Service), engine, log, stack);
+  workloads = { engine, kubelet };
   informers.start();
   await Promise.all([network.ready, kubelet.ready]);
   writeFileAtomic(files.ready(paths, `node-${number}`), `${process.pid}\n`, { mode: 0o644 });
@@ -96,7 +100,7 @@ function hostResolvConf(): string {
 
 async function startNetwork(instance: Instance, node: NodePlan, paths: Paths, client: Client, informers: InformerFactory, log: Logger, stack: AsyncDisposableStack): Promise<{ ready: Promise<unknown> }> {
   const ring = loadKeyRing(paths);
-  const dns = await runDns({ informers, clock: realClock, log: log.child('dns'), addresses: [clusterDnsAddress(instance)], domain: instance.domain, upstreams: upstreamsOf(hostResolvConf()) });
+  const dns = await runDns({ informers, clock: realClock, random: realRandom, log: log.child('dns'), addresses: [clusterDnsAddress(instance)], domain: instance.domain, upstreams: upstreamsOf(hostResolvConf()) });
   stack.use(dns);
   const { createNetworkDoor } = await import('#os/network.linux.ts');
   const door = createNetworkDoor();
@@ -186,12 +190,12 @@ function factsOf(instance: Instance, node: NodePlan, dataDir: string): NodeFacts
   };
 }
 
-async function startKubelet(instance: Instance, node: NodePlan, paths: Paths, client: Client, informers: InformerFactory, services: Informer, engine: DockerEngine, log: Logger, stack: AsyncDisposableStack): Promise<{ ready: Promise<void> }> {
+async function startKubelet(instance: Instance, node: NodePlan, paths: Paths, client: Client, informers: InformerFactory, services: Informer, engine: DockerEngine, log: Logger, stack: AsyncDisposableStack): Promise<Kubelet> {
   const data = join(files.nodeData(paths, node.number), 'kubelet');
   mkdirSync(data, { recursive: true, mode: 0o711 });
   const facts = factsOf(instance, node, data);
   const kubelet = await runKubelet({
-    client, informers, services, engine, mounts: engine.context.os.mounts, clock: realClock, random: realRandom, log: log.child('kubelet'), facts, cgroupRoot: cgroupRoot(node.instanceId),
+    client, informers, services, engine, mounts: engine.context.os.mounts, clock: realClock, random: realRandom, log: log.child('kubelet'), facts, cgroupRoot: cgroupRoot(node.instanceId, engine.context.os.cgroups.top),
     paths: kubeletPaths(data, files.nodeRun(paths, node.number)), dns: { clusterDns: clusterDnsAddress(instance), clusterDomain: instance.domain, hostResolvConf: hostResolvConf() },
   });
   stack.use(kubelet);
