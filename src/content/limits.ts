@@ -33,6 +33,10 @@ export const programErrorBytesMax = 2000;
 export const xzMemoryMibMax = 512;
 export const symlinkHopsMax = 40;
 
+/** Pieces in which a layer is deflated, and how many of them at a time. */
+export const gzipPieceBytes = 1 << 20;
+export const gzipPiecesInParallelMax = 4;
+
 /** Layers unpacked at a time. */
 export const unpackConcurrencyMax = 2;
 
