@@ -23,7 +23,7 @@ export type LayerJob =
   | { kind: 'copy'; root: string; actions: CopyAction[] }
   | { kind: 'sync'; directory: string };
 
-export interface LayerJobResult { diffId: string; digest: string; blobBytes: number; expandedBytes: number; entriesEmpty: boolean }
+export interface LayerJobResult { diffId: string; digest: string; blobBytes: number; expandedBytes: number; entriesEmpty: boolean; implied?: string[] }
 
 async function unpack(job: LayerJob & { kind: 'unpack' }): Promise<LayerJobResult> {
   const hash = createHash('sha256');
@@ -31,9 +31,9 @@ async function unpack(job: LayerJob & { kind: 'unpack' }): Promise<LayerJobResul
   async function* hashed(): AsyncGenerator<Uint8Array> { for await (const chunk of expanded) { hash.update(chunk); yield chunk; } }
   const source = job.layer ? hashed() : expanded;
   mkdirSync(job.directory, { recursive: true });
-  const expandedBytes = await unpackTar(source, job.directory, { layer: job.layer, ...(job.owner === undefined ? {} : { owner: job.owner }) });
+  const { expandedBytes, implied } = await unpackTar(source, job.directory, { layer: job.layer, ...(job.owner === undefined ? {} : { owner: job.owner }) });
   // Only a layer has a name to be checked.
-  return { diffId: job.layer ? `sha256:${hash.digest('hex')}` : '', digest: '', blobBytes: 0, expandedBytes, entriesEmpty: false };
+  return { diffId: job.layer ? `sha256:${hash.digest('hex')}` : '', digest: '', blobBytes: 0, expandedBytes, entriesEmpty: false, implied };
 }
 
 async function pack(job: LayerJob & { kind: 'pack' }): Promise<LayerJobResult> {

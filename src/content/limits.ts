@@ -27,6 +27,8 @@ export const uploadEvictableIdleMs = 60_000;
 export const layerEntriesMax = 2_000_000;
 export const layerExpandedBytesMax = 256 * 2 ** 30;
 export const layerPathDepthMax = 256;
+/** Directories that a layer has files in without naming them; each is remembered. */
+export const impliedDirectoriesMax = 20_000;
 /** What a program that decompresses says when it fails. */
 export const programErrorBytesMax = 2000;
 /** The dictionary that an xz stream may ask for; the program's highest preset needs 65 MiB. */

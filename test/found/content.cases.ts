@@ -23,4 +23,6 @@ export const cases: FoundCase[] = [
   { id: 'H3', behaviour: 'docker load takes archives compressed with gzip, xz, bzip2 and zstd.', file: 'src/docker/images.root.test.ts', title: 'a compressed archive is loaded as well, and one that ends without its end mark' },
   { id: 'H4', behaviour: 'What .dockerignore keeps out of an ignored directory is in the context.', file: 'src/build/build.root.test.ts', title: 'what is kept out of an ignored directory is copied, and nothing else of it' },
   { id: 'H11', behaviour: 'docker pull --platform fetches another platform though one is here.', file: 'src/docker/images.root.test.ts', title: 'an index with an attestation is pulled for this machine or another, from the registry of the process and over the wire' },
+  { id: 'D39', behaviour: 'A directory that a layer does not name stays as the layers below have it.', file: 'src/content/implied-directories.root.test.ts', title: 'a directory that a layer does not name stays as it was below' },
+  { id: 'H16', behaviour: 'What does not become smaller is stored in layers, and the rest is deflated on several threads.', file: 'src/content/gzip.test.ts', title: 'what does not become smaller is stored, what does is deflated' },
 ];

@@ -11,7 +11,7 @@ import { realRandom } from '#os/clock.real.ts';
 import { SimClock, SimRandom, settle } from '#os/clock.sim.ts';
 import { openBlobs } from '#content/blobs.ts';
 import { uploadsMax, uploadsPerUserMax } from '#content/limits.ts';
-import { archiveBytesMax, archiveEntriesMax, archiveManifestsMax, layerPathDepthMax, remoteTagsMax, xzMemoryMibMax } from '#content/limits.ts';
+import { archiveBytesMax, archiveEntriesMax, archiveManifestsMax, impliedDirectoriesMax, layerPathDepthMax, remoteTagsMax, xzMemoryMibMax } from '#content/limits.ts';
 import { decompress } from '#content/compression.ts';
 import { createImageRecords } from '#content/image-records.ts';
 import { HttpTransport, RemoteRepository } from '#content/remote.ts';
@@ -189,5 +189,9 @@ export const rows: HostileRow[] = [
       const transport = new HttpTransport({});
       try { return await text(async () => (await new RemoteRepository(transport, { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` }, 'x', 'pull').tags()).length > remoteTagsMax); } finally { transport.close(); server.closeAllConnections(); server.close(); }
     },
+  },
+  {
+    name: 'Directories that a layer does not name', input: `${impliedDirectoriesMax + 1} files, each in a directory of its own`, bound: 'src/content/limits.ts#impliedDirectoriesMax', answer: /leaves out more than 20000 directories/,
+    run: () => withDirectory((directory) => text(() => unpackTar((async function* () { for (let count = 0; count <= impliedDirectoriesMax; count++) yield encodeTarFile({ path: `${count % 100}/${count}/f` }, ''); })(), directory, { layer: true }))),
   },
 ];
