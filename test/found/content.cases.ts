@@ -25,4 +25,5 @@ export const cases: FoundCase[] = [
   { id: 'H11', behaviour: 'docker pull --platform fetches another platform though one is here.', file: 'src/docker/images.root.test.ts', title: 'an index with an attestation is pulled for this machine or another, from the registry of the process and over the wire' },
   { id: 'D39', behaviour: 'A directory that a layer does not name stays as the layers below have it.', file: 'src/content/implied-directories.root.test.ts', title: 'a directory that a layer does not name stays as it was below' },
   { id: 'H16', behaviour: 'What does not become smaller is stored in layers, and the rest is deflated on several threads.', file: 'src/content/gzip.test.ts', title: 'what does not become smaller is stored, what does is deflated' },
+  { id: 'H10', behaviour: 'docker build --ulimit and every other parameter of a build is carried out, refused or warned about.', file: 'src/docker/image-parameters.test.ts', title: 'every parameter of a build is carried out, refused or warned about' },
 ];
