@@ -329,3 +329,11 @@ test('what was pushed since to the registry of the process is what a pull of its
   await store.images.push(name, { credential: ann });
   assert.equal((await site.images.pull(name)).id, second.id);
 });
+
+test('a letter is a name where a name is meant, and the beginning of an id where docker takes one', async (t) => {
+  const store = await makeStore(t);
+  const record = await store.images.import(root('prefix'), { name: 'named' });
+  const letter = record.id.slice(7, 8);
+  assert.equal(store.images.find(letter)?.id, record.id);
+  assert.deepEqual([store.images.find(letter, { isWhole: true }), store.images.find(record.id.slice(7), { isWhole: true })?.id, store.images.find('named', { isWhole: true })?.id], [undefined, record.id, record.id]);
+});

@@ -187,7 +187,8 @@ export interface RegistryCredential { username?: string; password?: string; iden
 
 export interface Images {
   /** By name (normalised as docker does), id, id prefix or digest; undefined when it is not here. */
-  find(reference: string): ImageSummary | undefined;
+  /** `isWhole`: a name or a whole id is meant, not the beginning of one. */
+  find(reference: string, options?: { isWhole?: boolean }): ImageSummary | undefined;
   list(): ImageSummary[];
   /** Local first, then the platform's registry, mirrors, upstream. Throws ApiError NotFound as docker words it. */
   pull(reference: string, options?: { credential?: RegistryCredential; onProgress?: (event: Record<string, unknown>) => void; signal?: AbortSignal; /** Who asks; absent: a user. */ owner?: Owner }): Promise<ImageSummary>;

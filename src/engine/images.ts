@@ -112,8 +112,8 @@ class EngineImages implements ImageStore {
     }
   }
 
-  find(reference: string): ImageSummary | undefined {
-    const record = this.options.records.find(reference);
+  find(reference: string, options: { isWhole?: boolean } = {}): ImageSummary | undefined {
+    const record = this.options.records.find(reference, options.isWhole === true ? { idPrefixMin: 64 } : {});
     return record === undefined ? undefined : this.summarize(record);
   }
 

@@ -141,7 +141,7 @@ class HttpRegistry implements Registry {
     if (error instanceof UploadGoneError) return new RegistryError('BLOB_UPLOAD_UNKNOWN');
     if (error instanceof DigestError) return new RegistryError(error.message.includes('size') || error.message.includes('longer') ? 'SIZE_INVALID' : 'DIGEST_INVALID');
     if (error instanceof ApiError) {
-      if (error.reason === 'TooManyRequests') return new RegistryError('TOOMANYREQUESTS', error.message);
+      if (error.reason === 'TooManyRequests') return new RegistryError('TOOMANYREQUESTS', error.message, { headers: { 'retry-after': '1' } });
       if (error.reason === 'RequestEntityTooLarge') return new RegistryError('MANIFEST_INVALID', error.message, { status: 413 });
       if (error.reason === 'NotFound') return new RegistryError('BLOB_UNKNOWN', error.message);
       if (error.reason === 'BadRequest') return new RegistryError('DIGEST_INVALID', error.message);
