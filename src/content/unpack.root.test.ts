@@ -118,3 +118,12 @@ test('a socket is in no layer, neither in the packed one nor in the directory th
   const packed = await content.layers.commitUpper(upper);
   assert.deepEqual(readdirSync(join(content.root, content.layers.directory(packed.diffId), 'run')), ['file']);
 });
+
+test('where kinds are to be kept, a directory is not replaced by a file, nor a file by a directory', async (t) => {
+  const top = makeTestDirectory(t, 'unpack');
+  await unpackTar(bytesOf(directory('d'), file('f'), tarEnd), top, { layer: false });
+  await assert.rejects(unpackTar(bytesOf(file('d', 'x'), tarEnd), top, { layer: false, keepsKinds: true }), /cannot overwrite directory "\/d" with non-directory "d"/);
+  await assert.rejects(unpackTar(bytesOf(directory('f'), tarEnd), top, { layer: false, keepsKinds: true }), /cannot overwrite non-directory "\/f" with directory "f\/"/);
+  await unpackTar(bytesOf(file('f', 'new'), directory('d'), tarEnd), top, { layer: false, keepsKinds: true });
+  assert.equal(readFileSync(join(top, 'f'), 'utf8'), 'new');
+});

@@ -21,6 +21,8 @@ export interface UnpackOptions {
   layer: boolean;
   /** Owner of everything, in place of the archive's. */
   owner?: { uid: number; gid: number };
+  /** A directory is not replaced by something else, nor the other way round: an ApiError instead. */
+  keepsKinds?: boolean;
   /** Called for each entry; false leaves it out. */
   filter?: (header: TarHeader) => boolean;
   signal?: AbortSignal;
@@ -74,6 +76,10 @@ class Unpacker {
     if (this.#options.layer && name.startsWith('.wh.')) { this.#whiteout(parts, name); return; }
     const path = this.#root.locate(parts, this.#makeParent)!;
     const existing = lstatOrUndefined(path);
+    if (this.#options.keepsKinds === true && existing !== undefined && existing.isDirectory() !== (header.type === 'directory')) {
+      const [there, comes] = existing.isDirectory() ? ['directory', 'non-directory'] : ['non-directory', 'directory'];
+      throw new ApiError('BadRequest', `cannot overwrite ${there} ${JSON.stringify(`/${parts.join('/')}`)} with ${comes} ${JSON.stringify(header.path)}`);
+    }
     if (existing !== undefined && !(header.type === 'directory' && existing.isDirectory())) {
       rmSync(path, { recursive: true, force: true });
       this.#root.forget(path);

@@ -129,7 +129,9 @@ class EngineImages implements ImageStore {
 
   summarize(record: ImageRecord): ImageSummary {
     const { records } = this.options;
+    const { os, architecture, variant } = record.file;
     return {
+      platform: { os, architecture, ...(variant === undefined ? {} : { variant }) },
       id: record.id, names: records.namesOf(record.id).map(familiar), digests: records.repoDigestsOf(record.id).map(familiar),
       sizeBytes: records.layerSizeBytes(record), createdAtMs: record.createdAtMs, config: toImageConfig(record.file.config),
       isCollectable: record.isKubelets === true && records.leasesOf(record.id).length === 0 && (this.options.containersOf?.(record.id) ?? []).length === 0,

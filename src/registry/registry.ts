@@ -24,7 +24,7 @@ import type { Access, Identity } from './access.ts';
 import { handleBlob, handleUpload } from './blobs.ts';
 import { RegistryError } from './errors.ts';
 import { handleManifest, handleReferrers } from './manifests.ts';
-import { connectionIdleMs, connectionsMax, pageItemsMax, requestHeadersMs } from './limits.ts';
+import { connectionIdleMs, connectionsMax, connectionsPerSourceMax, pageItemsMax, requestHeadersMs } from './limits.ts';
 import { createRepositories } from './repositories.ts';
 import type { Repositories } from './repositories.ts';
 
@@ -236,6 +236,15 @@ class HttpRegistry implements Registry {
 export function createRegistryServer(registry: Registry): Server {
   const server = createServer({ requestTimeout: 0, headersTimeout: requestHeadersMs }, (request, response) => registry.handle(request, response));
   server.maxConnections = connectionsMax;
+  // One address cannot take all of them.
+  const counts = new Map<string, number>();
+  server.on('connection', (socket) => {
+    const address = socket.remoteAddress ?? '';
+    const count = (counts.get(address) ?? 0) + 1;
+    if (count > connectionsPerSourceMax) { socket.destroy(); return; }
+    counts.set(address, count);
+    socket.once('close', () => { const left = counts.get(address)! - 1; if (left === 0) counts.delete(address); else counts.set(address, left); });
+  });
   server.setTimeout(connectionIdleMs);
   return server;
 }

@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { connect } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { crc32, gzipSync, zstdCompressSync } from 'node:zlib';
 import { createBuilder } from '#build/builder.ts';
@@ -30,7 +31,9 @@ import { silentLogger } from '#observe/log.ts';
 import { realClock } from '#os/clock.real.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { inspectManifest } from '#registry/inspect-manifest.ts';
-import { manifestEntriesMax, passwordWaitersMax } from '#registry/limits.ts';
+import { connectionsPerSourceMax, manifestEntriesMax, passwordWaitersMax } from '#registry/limits.ts';
+import { createRegistryServer } from '#registry/registry.ts';
+import type { Registry } from '#registry/registry.ts';
 import { PasswordChecks } from '#registry/password-checks.ts';
 import type { HostileRow } from './row.ts';
 
@@ -193,5 +196,18 @@ export const rows: HostileRow[] = [
   {
     name: 'Directories that a layer does not name', input: `${impliedDirectoriesMax + 1} files, each in a directory of its own`, bound: 'src/content/limits.ts#impliedDirectoriesMax', answer: /leaves out more than 20000 directories/,
     run: () => withDirectory((directory) => text(() => unpackTar((async function* () { for (let count = 0; count <= impliedDirectoriesMax; count++) yield encodeTarFile({ path: `${count % 100}/${count}/f` }, ''); })(), directory, { layer: true }))),
+  },
+  {
+    name: 'Connections to the registry from one address', input: `${connectionsPerSourceMax + 50} of them, which say nothing`, bound: 'src/registry/limits.ts#connectionsPerSourceMax', answer: /^256 open, 50 closed$/,
+    async run() {
+      const server = createRegistryServer({ handle: () => {} } as unknown as Registry);
+      await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve); });
+      const sockets = Array.from({ length: connectionsPerSourceMax + 50 }, () => connect((server.address() as AddressInfo).port, '127.0.0.1'));
+      let closed = 0;
+      try {
+        await new Promise<void>((resolve) => { for (const socket of sockets) socket.on('error', () => {}).on('close', () => { if (++closed === 50) resolve(); }); });
+        return `${await new Promise<number>((resolve, reject) => { server.getConnections((error, count) => { if (error === null) resolve(count); else reject(error); }); })} open, ${closed} closed`;
+      } finally { for (const socket of sockets) socket.destroy(); server.closeAllConnections(); server.close(); }
+    },
   },
 ];
