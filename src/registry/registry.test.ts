@@ -145,7 +145,7 @@ test('a finished upload is finished once, whoever else comes at the same moment'
 
 test('escapes that are none are wrong names, not failures', async (t) => {
   const bench = await makeBench(t);
-  const paths = ['/v2/r/manifests/%zz', '/v2/r/manifests/%', '/v2/r/blobs/%zz', '/v2/r/blobs/uploads/%zz', '/v2/r/referrers/%zz', '/v2/%zz/tags/list', '/v2/r/tags/%zz', '/v2/_catalog?last=%zz'];
+  const paths = ['/v2/r/manifests/%zz', '/v2/r/manifests/%', '/v2/r/blobs/%zz', '/v2/r/blobs/uploads/%zz', '/v2/r/referrers/%zz', '/v2/%zz/tags/list', '/v2/r/tags/%zz', '/v2/_catalog?last=%zz', '//', '//v2/', '/v2//tags/list'];
   const statuses: [string, number][] = [];
   for (const path of paths) statuses.push([path, (await bench.call('GET', path)).status]);
   assert.deepEqual(statuses.filter(([, status]) => status >= 500), []);

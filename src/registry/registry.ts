@@ -187,7 +187,8 @@ class HttpRegistry implements Registry {
   }
 
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const url = new URL(request.url ?? '/', 'http://registry');
+    // Joined as text: `//x` is a path here and no host.
+    const url = new URL(`http://registry${request.url?.startsWith('/') === true ? request.url : '/'}`);
     const method = request.method ?? 'GET';
     if (!url.pathname.startsWith('/v2')) { send(response, url.pathname === '/' ? 200 : 404); return; }
     if (url.pathname === '/v2/token') { await this.#token(request, response); return; }
