@@ -73,6 +73,7 @@ test('an upload belongs to its user and repository', async (t) => {
   const statuses = [];
   for (const [user, repository] of [['bob', 'bob/x'], ['root', 'ann/x'], ['ann', 'ann/y']] as const) statuses.push((await bench.call('DELETE', `/v2/${repository}/blobs/uploads/${id}`, { user })).status);
   assert.deepEqual(statuses, [404, 404, 404]);
+  assert.deepEqual([(await bench.call('GET', location)).status, (await bench.call('GET', location, { user: 'ann' })).status], [401, 204]);
   assert.equal((await bench.call('PUT', `${location}?digest=${digestOf('x')}`, { user: 'ann', body: 'x' })).status, 201);
 });
 

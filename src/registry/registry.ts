@@ -158,12 +158,13 @@ class HttpRegistry implements Registry {
   }
 
   /** Who asks; undefined for somebody who may pull without a name. */
-  async #authorize(request: IncomingMessage, path: string | undefined): Promise<Identity | undefined> {
+  async #authorize(request: IncomingMessage, path: string | undefined, isUpload = false): Promise<Identity | undefined> {
     const header = request.headers.authorization;
     const address = request.socket.remoteAddress;
     const identity = await this.#options.access.identify(header, address);
     if (identity !== undefined && identity !== 'anonymous') return identity;
-    const isRead = request.method === 'GET' || request.method === 'HEAD';
+    // How far an upload is, is its user's business.
+    const isRead = !isUpload && (request.method === 'GET' || request.method === 'HEAD');
     // Who has asked `/v2/` and was told to get a token has one, if only that of nobody.
     const isTold = path !== undefined || identity === 'anonymous';
     if ((header === undefined || identity === 'anonymous') && isRead && isTold && this.#options.access.mayPullAnonymously(address)) return undefined;
@@ -200,7 +201,7 @@ class HttpRegistry implements Registry {
       return;
     }
     const match = route.exec(url.pathname);
-    const identity = await this.#authorize(request, match?.[1] ?? '');
+    const identity = await this.#authorize(request, match?.[1] ?? '', match?.[2] === 'blobs/uploads');
     if (url.pathname === '/v2/_catalog') {
       if (!isRead) throw new RegistryError('UNSUPPORTED');
       const { items, headers } = page({ url }, this.repositories.names());
