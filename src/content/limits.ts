@@ -29,6 +29,10 @@ export const layerExpandedBytesMax = 256 * 2 ** 30;
 export const layerPathDepthMax = 256;
 /** Directories that a layer has files in without naming them; each is remembered. */
 export const impliedDirectoriesMax = 20_000;
+/** Rows of layers of which it is remembered that they need nothing on top. */
+export const plainChainsKeptMax = 1000;
+/** A layer or configuration that a registry announces. */
+export const remoteBlobBytesMax = 256 * 2 ** 30;
 /** What a program that decompresses says when it fails. */
 export const programErrorBytesMax = 2000;
 /** The dictionary that an xz stream may ask for; the program's highest preset needs 65 MiB. */

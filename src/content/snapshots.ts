@@ -17,6 +17,7 @@ import { ApiError } from '#base/errors.ts';
 import type { Mounts } from '#os/mount.ts';
 import type { Content } from './content.ts';
 import { makeParents } from './implied-directories.ts';
+import { plainChainsKeptMax } from './limits.ts';
 import type { ImageLayer, ImageRecords } from './image-records.ts';
 
 export interface Snapshots {
@@ -44,6 +45,7 @@ class OverlaySnapshots implements BuildSnapshots {
   readonly #mounts: Mounts;
   readonly #kept = new Map<string, Kept>();
   readonly #base: string;
+  readonly #plainChains = new Set<string>();
 
   constructor(content: Content, images: ImageRecords, mounts: Mounts) {
     this.#content = content; this.#images = images; this.#mounts = mounts;
@@ -107,11 +109,16 @@ class OverlaySnapshots implements BuildSnapshots {
   async #layParents(id: string, diffIds: string[]): Promise<boolean> {
     const { layers, root } = this.#content;
     const trees = diffIds.map((diffId) => ({ directory: join(root, layers.directory(diffId)), implied: layers.implied(diffId) })).reverse();
-    if (trees.every((tree) => tree.implied.size === 0)) return false;
+    const chain = diffIds.join();
+    if (trees.every((tree) => tree.implied.size === 0) || this.#plainChains.has(chain)) return false;
     const parents = this.#path(id, 'parents');
     await rm(parents, { recursive: true, force: true });
     mkdirSync(parents, { mode: 0o755 });
-    return makeParents(trees, parents);
+    if (makeParents(trees, parents)) return true;
+    // Looked through once: nothing lies below what these layers leave out.
+    if (this.#plainChains.size >= plainChainsKeptMax) this.#plainChains.clear();
+    this.#plainChains.add(chain);
+    return false;
   }
 
   async unmountContainerRoot(containerId: string): Promise<void> { await this.#mounts.unmount(this.#path(containerId, 'root')); }

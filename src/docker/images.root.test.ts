@@ -9,10 +9,10 @@ import { test } from 'node:test';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { hostPlatform } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
-import { encodeTarFile, encodeTarHeader, tarEnd } from '#base/tar.ts';
+import { encodeTarFile, encodeTarHeader, readTar, tarEnd } from '#base/tar.ts';
 import type { Content } from '#content/content.ts';
 import { createImageRecords, mediaTypes } from '#content/image-records.ts';
-import type { ImageRecords } from '#content/image-records.ts';
+import type { ImageRecords, Index } from '#content/image-records.ts';
 import { HttpTransport, RemoteError, RemoteRepository } from '#content/remote.ts';
 import { bytesOf, openTestContent } from '#content/testing.ts';
 import type { TestScope } from '#content/testing.ts';
@@ -192,6 +192,14 @@ test('what was saved is loaded with the same id and names', async (t) => {
   await store.images.load(await source.images.save(['a/b:1', 'c:2']), (event) => { if (typeof event['stream'] === 'string') lines.push(event['stream']); });
   assert.deepEqual(lines, ['Loaded image: a/b:1\n', 'Loaded image: c:2\n']);
   assert.deepEqual([store.images.find('c:2')!.id, store.images.find('a/b:1')!.names], [record.id, ['a/b:1', 'c:2']]);
+  assert.equal(store.records.get(record.id)!.manifestDigest, source.records.get(record.id)!.manifestDigest);
+  // Readers of OCI layouts know OCI's types alone.
+  for await (const entry of readTar(await source.images.save(['c:2']))) {
+    if (entry.header.path !== 'index.json') continue;
+    const parts: Uint8Array[] = [];
+    for await (const part of entry.content) parts.push(Uint8Array.from(part));
+    assert.deepEqual((JSON.parse(Buffer.concat(parts).toString()) as Index).manifests.map((each) => each.mediaType), [mediaTypes.ociManifest]);
+  }
   await assert.rejects(store.images.load(bytesOf(encodeTarFile({ path: 'x' }, 'y'), tarEnd), () => {}), /does not contain a manifest.json/);
   await assert.rejects(store.images.load(bytesOf(encodeTarFile({ path: 'manifest.json' }, '[{"Config":"../../x","Layers":[]}]'), tarEnd), () => {}), /outside of it|missing/);
 });
@@ -336,4 +344,26 @@ test('a letter is a name where a name is meant, and the beginning of an id where
   const letter = record.id.slice(7, 8);
   assert.equal(store.images.find(letter)?.id, record.id);
   assert.deepEqual([store.images.find(letter, { isWhole: true }), store.images.find(record.id.slice(7), { isWhole: true })?.id, store.images.find('named', { isWhole: true })?.id], [undefined, record.id, record.id]);
+});
+
+test('what a registry answers wrongly is told as its mistake', async (t) => {
+  const image = { schemaVersion: 2, config: { digest: `sha256:${'0'.repeat(64)}`, size: 2 }, layers: [] as object[] };
+  const answers: [string, number, Record<string, string>, string, RegExp][] = [
+    ['realm', 401, { 'www-authenticate': 'Bearer realm="::no"' }, '', /invalid address: "::no"/],
+    ['scheme', 401, { 'www-authenticate': 'Bearer realm="file:///etc/passwd"' }, '', /invalid address: "file/],
+    ['redirect', 302, { location: 'http://[' }, '', /invalid address/],
+    ['loop', 302, { location: '/v2/loop/manifests/1' }, '', /stopped after 10 redirects/],
+    ['json', 200, {}, '{', /not valid JSON/], ['null', 200, {}, 'null', /is not an image manifest/], ['old', 200, {}, '{"schemaVersion":1}', /schema version 1, which is not supported/],
+    ['size', 200, {}, JSON.stringify({ ...image, config: { ...image.config, size: -1 } }), /is not an image manifest/], ['huge', 200, {}, JSON.stringify({ ...image, layers: [{ ...image.config, size: 1e30 }] }), /is not an image manifest/],
+    ['digest', 200, {}, JSON.stringify({ ...image, layers: [{ digest: 'sha256:../../x', size: 1 }] }), /is not an image manifest/], ['index', 200, {}, '{"schemaVersion":2,"manifests":[null,{"digest":5},{}]}', /no matching manifest/],
+  ];
+  const server = createServer((request, response) => {
+    const [, status, headers, body] = answers.find(([name]) => request.url!.startsWith(`/v2/${name}/`))!;
+    response.writeHead(status, headers);
+    response.end(body);
+  });
+  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve); });
+  t.after(() => { server.closeAllConnections(); server.close(); });
+  const { images } = await makeStore(t);
+  for (const [name, , , , expected] of answers) assert.match(await textOf(() => images.pull(`127.0.0.1:${(server.address() as AddressInfo).port}/${name}:1`)), expected, name);
 });

@@ -7,6 +7,7 @@ import type { Platform } from '#base/platform.ts';
 import { familiarName, parseReference } from '#base/reference.ts';
 import { applyChanges } from '#build/builder.ts';
 import type { ImageLayer, ImageRecord } from '#content/image-records.ts';
+import { redirectsMax } from '#content/limits.ts';
 import type { RegistryCredential } from '#engine/engine.ts';
 import type { ImageStore } from '#engine/images.ts';
 import { isForPlatform, listTags } from '#engine/images-pull.ts';
@@ -155,7 +156,13 @@ export async function download(images: ImageStore, url: string, signal: AbortSig
   let target: URL;
   try { target = new URL(/^[a-z]+:\/\//i.test(url) ? url : `http://${url}`); } catch { throw new ApiError('BadRequest', `invalid url: ${url}`); }
   if (target.protocol !== 'http:' && target.protocol !== 'https:') throw new ApiError('BadRequest', `unsupported protocol scheme: ${target.protocol}`);
-  const answer = await images.options.transport.call({ method: 'GET', url: target, signal });
+  let answer = await images.options.transport.call({ method: 'GET', url: target, signal });
+  for (let hops = 0; hops < redirectsMax && [301, 302, 303, 307, 308].includes(answer.statusCode ?? 0) && answer.headers.location !== undefined; hops++) {
+    answer.resume();
+    try { target = new URL(answer.headers.location, target); } catch { throw new ApiError('BadRequest', `invalid url: ${answer.headers.location}`); }
+    if (target.protocol !== 'http:' && target.protocol !== 'https:') throw new ApiError('BadRequest', `unsupported protocol scheme: ${target.protocol}`);
+    answer = await images.options.transport.call({ method: 'GET', url: target, signal });
+  }
   if (answer.statusCode !== 200) { answer.resume(); throw new ApiError('InternalError', `Got HTTP status code >= 400: ${answer.statusCode} ${answer.statusMessage ?? ''}`); }
   return answer;
 }
