@@ -6,7 +6,8 @@ import { formatPlatform, normalizePlatform, parsePlatform } from '#base/platform
 import type { Platform } from '#base/platform.ts';
 import { familiarName, parseReference } from '#base/reference.ts';
 import { applyChanges } from '#build/builder.ts';
-import type { ImageRecord } from '#content/image-records.ts';
+import type { ImageLayer, ImageRecord } from '#content/image-records.ts';
+import { redirectsMax } from '#content/limits.ts';
 import type { RegistryCredential } from '#engine/engine.ts';
 import type { ImageStore } from '#engine/images.ts';
 import { isForPlatform, listTags } from '#engine/images-pull.ts';
@@ -61,6 +62,15 @@ export function isoNano(ms: number): string { return new Date(ms).toISOString().
 
 const listFilters = ['dangling', 'label', 'label!', 'before', 'since', 'reference', 'until'];
 
+/** Bytes of an image's layers that other images in the list have too. */
+function sharedSizes(images: ImageStore): (record: ImageRecord) => number {
+  const { records, content } = images.options;
+  const uses = new Map<string, number>();
+  for (const record of records.list()) if (record.isHidden !== true && record.isIntermediate !== true) for (const diffId of new Set(record.layers.map((layer) => layer.diffId))) uses.set(diffId, (uses.get(diffId) ?? 0) + 1);
+  const sizeOf = (layer: ImageLayer): number => (content.layers.has(layer.diffId) ? content.layers.sizeBytes(layer.diffId) : layer.sizeBytes);
+  return (record) => record.layers.reduce((sum, layer) => sum + ((uses.get(layer.diffId) ?? 0) > 1 ? sizeOf(layer) : 0), 0);
+}
+
 function listImages(parts: ImageParts, context: RouteContext): unknown {
   const { images } = parts;
   const { records, clock } = images.options;
@@ -72,6 +82,7 @@ function listImages(parts: ImageParts, context: RouteContext): unknown {
   const untilMs = until === undefined ? undefined : parseTime(until, clock.now());
   const dangling = filters.get('dangling')?.[0];
   const patterns = filters.get('reference')?.map(compileGlob);
+  const sharedBytes = queryFlag(context.query, 'shared-size') ? sharedSizes(images) : undefined;
   const out = records.list().flatMap((record) => {
     if (record.isHidden === true || (record.isIntermediate === true && !showsAll)) return [];
     const summary = images.summarize(record);
@@ -85,7 +96,7 @@ function listImages(parts: ImageParts, context: RouteContext): unknown {
     const old = context.version[1] < 43;
     return [{
       Containers: -1, Created: Math.floor(record.createdAtMs / 1000), Id: record.id, Labels: Object.keys(summary.config.labels).length === 0 ? null : summary.config.labels, ParentId: record.parent ?? '',
-      RepoDigests: digests.length === 0 && isDangling && old ? ['<none>@<none>'] : digests, RepoTags: names.length === 0 && old ? ['<none>:<none>'] : names, SharedSize: -1, Size: summary.sizeBytes,
+      RepoDigests: digests.length === 0 && isDangling && old ? ['<none>@<none>'] : digests, RepoTags: names.length === 0 && old ? ['<none>:<none>'] : names, SharedSize: sharedBytes?.(record) ?? -1, Size: summary.sizeBytes,
       ...(context.version[1] < 44 ? { VirtualSize: summary.sizeBytes } : {}),
     }];
   });
@@ -145,7 +156,13 @@ export async function download(images: ImageStore, url: string, signal: AbortSig
   let target: URL;
   try { target = new URL(/^[a-z]+:\/\//i.test(url) ? url : `http://${url}`); } catch { throw new ApiError('BadRequest', `invalid url: ${url}`); }
   if (target.protocol !== 'http:' && target.protocol !== 'https:') throw new ApiError('BadRequest', `unsupported protocol scheme: ${target.protocol}`);
-  const answer = await images.options.transport.call({ method: 'GET', url: target, signal });
+  let answer = await images.options.transport.call({ method: 'GET', url: target, signal });
+  for (let hops = 0; hops < redirectsMax && [301, 302, 303, 307, 308].includes(answer.statusCode ?? 0) && answer.headers.location !== undefined; hops++) {
+    answer.resume();
+    try { target = new URL(answer.headers.location, target); } catch { throw new ApiError('BadRequest', `invalid url: ${answer.headers.location}`); }
+    if (target.protocol !== 'http:' && target.protocol !== 'https:') throw new ApiError('BadRequest', `unsupported protocol scheme: ${target.protocol}`);
+    answer = await images.options.transport.call({ method: 'GET', url: target, signal });
+  }
   if (answer.statusCode !== 200) { answer.resume(); throw new ApiError('InternalError', `Got HTTP status code >= 400: ${answer.statusCode} ${answer.statusMessage ?? ''}`); }
   return answer;
 }
