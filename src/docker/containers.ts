@@ -1,13 +1,13 @@
 /** `/containers/…`: create, list, inspect, start, stop, kill, remove, wait, attach, logs and the rest of a container's life. */
 import { ApiError } from '#base/errors.ts';
 import type { Container } from '#engine/container.ts';
-import { writtenBytes } from '#engine/changes.ts';
+import { treeBytes } from '#engine/tree-size.ts';
 import type { DockerParts } from './context.ts';
 import { ownContainer } from './context.ts';
 import { checkHealthTimes, checkPlatform, mergeHealthCheck } from './create-checks.ts';
 import { specFromRequest } from './create-request.ts';
 import { lacksLabels, matchesAny, matchesLabels, parseFilters, parseTime } from './filters.ts';
-import { showContainer, showSummary } from './inspect.ts';
+import { showContainer, showSummary, sizesOf } from './inspect.ts';
 import { streamLogs } from './logs.ts';
 import { attachContainer } from './attach.ts';
 import { queryFlag, queryNumber, reply } from './route.ts';
@@ -25,7 +25,10 @@ export function containerRoutes(parts: DockerParts): Route[] {
   return [
     { method: 'GET', path: '/containers/json', handle: async (context) => listContainers(parts, context) },
     { method: 'POST', path: '/containers/create', handle: (context) => createContainer(parts, context) },
-    { method: 'GET', path: '/containers/{id}/json', handle: async (context) => showContainer(parts, engine.registry.get(context.params['id']!), queryFlag(context.query, 'size')) },
+    { method: 'GET', path: '/containers/{id}/json', handle: async (context) => {
+      const container = engine.registry.get(context.params['id']!);
+      return showContainer(parts, container, queryFlag(context.query, 'size') ? await sizesOf(parts, container) : undefined);
+    } },
     { method: 'POST', path: '/containers/{id}/start', handle: async (context) => {
       const container = own(context, 'start');
       if (container.isRunning && container.record.state !== 'paused') return reply(304);
@@ -141,7 +144,7 @@ function warningsFor(parts: DockerParts, host: Record<string, unknown>): string[
   return out;
 }
 
-function listContainers(parts: DockerParts, context: RouteContext): unknown {
+async function listContainers(parts: DockerParts, context: RouteContext): Promise<unknown> {
   const filters = parseFilters(context.query, listFilters);
   const limit = queryNumber(context.query, 'limit');
   const states = ['created', 'running', 'paused', 'restarting', 'removing', 'exited', 'dead'];
@@ -149,7 +152,8 @@ function listContainers(parts: DockerParts, context: RouteContext): unknown {
   const all = queryFlag(context.query, 'all') || limit > 0 || filters.has('status') || filters.has('exited');
   const found = parts.engine.registry.list().filter((container) => (all || container.isRunning || container.record.state === 'restarting') && matchesFilters(parts, container, filters));
   found.sort((a, b) => b.record.createdAtMs - a.record.createdAtMs);
-  return found.slice(0, limit > 0 ? limit : undefined).map((container) => showSummary(parts, container, queryFlag(context.query, 'size')));
+  const shown = found.slice(0, limit > 0 ? limit : undefined);
+  return Promise.all(shown.map(async (container) => showSummary(parts, container, queryFlag(context.query, 'size') ? await sizesOf(parts, container) : undefined)));
 }
 
 export function matchesFilters(parts: DockerParts, container: Container, filters: Filters): boolean {
@@ -217,7 +221,7 @@ async function pruneContainers(parts: DockerParts, context: RouteContext): Promi
     // Only what is docker's own: Pods' containers are the cluster's to collect.
     if (record.spec.owner !== 'docker' || container.isRunning || record.state === 'restarting' || record.createdAtMs > until) continue;
     if (!matchesLabels(filters, record.spec.labels) || !lacksLabels(filters, record.spec.labels)) continue;
-    const bytes = writtenBytes(parts.engine.context.snapshots.upperDir(record.id));
+    const bytes = await treeBytes(parts.engine.context.snapshots.upperDir(record.id));
     await parts.engine.containers.remove(record.id).then(() => { deleted.push(record.id); reclaimed += bytes; }, () => undefined);
   }
   return { ContainersDeleted: deleted.length === 0 ? null : deleted, SpaceReclaimed: reclaimed };

@@ -5,6 +5,7 @@
 import { statSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { checkHostConfig, checkStopSignal } from './create-checks.ts';
+import { mergeTmpfsOptions } from '#engine/tmpfs-options.ts';
 import type { ContainerSpec, Mount, NetworkAttachment, NetworkMode, PortBinding, Resources, Security } from '#engine/engine.ts';
 
 // eslint-disable-next-line -- docker's bodies are open
@@ -188,7 +189,13 @@ function planMount(mount: Body): Mount {
     if (!make && statSync(mount.Source, { throwIfNoEntry: false }) === undefined) fail(`bind source path does not exist: ${String(mount.Source)}`);
     return { type: 'bind', source: mount.Source, target, readOnly: mount.ReadOnly === true, ...(make ? { makeSource: true } : {}), ...(mount.BindOptions?.Propagation ? { propagation: mount.BindOptions.Propagation } : {}) };
   }
-  if (type === 'tmpfs') return { type: 'tmpfs', source: '', target, readOnly: mount.ReadOnly === true, ...(mount.TmpfsOptions?.SizeBytes > 0 ? { tmpfsSizeBytes: mount.TmpfsOptions.SizeBytes } : {}), ...(mount.TmpfsOptions?.Mode === undefined ? {} : { tmpfsMode: mount.TmpfsOptions.Mode }) };
+  if (type === 'tmpfs') {
+    if (mount.Source !== undefined && mount.Source !== '') fail('field Source must not be specified');
+    const { SizeBytes: size = 0, Mode: mode = 0, Options: options = [] } = mount.TmpfsOptions ?? {};
+    if (size < 0) fail('invalid tmpfs size');
+    const words = [...(size > 0 ? [`size=${size}`] : []), ...(mode > 0 ? [`mode=${Number(mode).toString(8)}`] : []), ...(options as string[][]).map((words) => words.join('=')), ...(mount.ReadOnly === true ? ['ro'] : [])];
+    return { type: 'tmpfs', source: '', target, readOnly: mount.ReadOnly === true, tmpfsOptions: mergeTmpfsOptions(words) };
+  }
   if (type === 'volume') return { type: 'volume', source: mount.Source ?? '', target, readOnly: mount.ReadOnly === true, populate: mount.VolumeOptions?.NoCopy !== true, ...(mount.VolumeOptions?.Subpath ? { subPath: checkSubPath(String(mount.VolumeOptions.Subpath), fail) } : {}) };
   return fail('mount type unknown');
 }
@@ -199,24 +206,22 @@ function checkSubPath(path: string, fail: (reason: string) => never): string {
 }
 
 function parseTmpfs(target: string, options: string): Mount {
-  const out: Mount = { type: 'tmpfs', source: '', target, readOnly: false };
-  for (const option of options.split(',').filter(Boolean)) {
-    const [key, value = ''] = option.split('=');
-    const size = /^(\d+)([kmg]?)$/i.exec(value);
-    if (key === 'ro') out.readOnly = true;
-    else if (key === 'size' && size !== null) out.tmpfsSizeBytes = Number(size[1]) * ({ '': 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 }[size[2]!.toLowerCase()] ?? 1);
-    else if (key === 'mode') out.tmpfsMode = Number.parseInt(value, 8);
-  }
-  return out;
+  const clean = checkTarget(target, target);
+  const merged = mergeTmpfsOptions(options.split(',').filter(Boolean));
+  return { type: 'tmpfs', source: '', target: clean, readOnly: merged.includes('ro'), tmpfsOptions: merged };
 }
 
 export function planResources(host: HostConfigBody): Resources {
-  const number = (key: string): number | undefined => (typeof host[key] === 'number' && host[key] !== 0 ? (host[key] as number) : undefined);
+  // What is beyond the integers that a double holds is beyond every machine, too.
+  const number = (key: string): number | undefined => {
+    const value = host[key] as unknown;
+    return typeof value === 'number' && value !== 0 ? Math.min(Number.MAX_SAFE_INTEGER, Math.max(Number.MIN_SAFE_INTEGER, value)) : undefined;
+  };
   const nano = number('NanoCpus');
   if (nano !== undefined && (number('CpuQuota') !== undefined || number('CpuPeriod') !== undefined)) throw new ApiError('BadRequest', 'Conflicting options: Nano CPUs and CPU Period cannot both be set');
   const out: Record<string, unknown> = {
     cpuShares: number('CpuShares'), cpuQuotaUs: nano === undefined ? number('CpuQuota') : Math.round(nano / 10_000), cpuPeriodUs: nano === undefined ? number('CpuPeriod') : 100_000,
-    cpusetCpus: host['CpusetCpus'] === '' ? undefined : host['CpusetCpus'], memoryLimitBytes: number('Memory'), memoryReservationBytes: number('MemoryReservation'),
+    cpusetCpus: host['CpusetCpus'] === '' ? undefined : host['CpusetCpus'], cpusetMems: host['CpusetMems'] === '' ? undefined : host['CpusetMems'], memoryLimitBytes: number('Memory'), memoryReservationBytes: number('MemoryReservation'),
     // Docker's default: as much swap again as memory.
     memorySwapBytes: number('MemorySwap') ?? (number('Memory') === undefined ? undefined : number('Memory')! * 2),
     pidsMax: number('PidsLimit'), oomScoreAdj: number('OomScoreAdj'),

@@ -54,9 +54,12 @@ interface Misfit { path: string; found: string; wanted: string }
 
 function kindOf(value: unknown): string {
   if (Array.isArray(value)) return 'array';
-  if (typeof value === 'number') return Number.isInteger(value) ? 'number' : `number ${value}`;
+  if (typeof value === 'number') return Number.isSafeInteger(value) ? 'number' : `number ${value}`;
   return typeof value === 'boolean' ? 'bool' : typeof value;
 }
+
+/** The server has turned integers of more bits into what is none (`readValue`); these are those that come as exponents. */
+function isInt64(value: unknown): boolean { return Number.isInteger(value) && Math.abs(value as number) <= 2 ** 63; }
 
 function goType(shape: Shape): string {
   if (typeof shape === 'string') return shape === 'int' ? 'int64' : shape === 'words' ? '[]string' : shape === 'any' ? 'interface {}' : shape;
@@ -69,7 +72,7 @@ function misfit(value: unknown, shape: Shape, path: string): Misfit | undefined 
   const bad: Misfit = { path, found: kindOf(value), wanted: goType(shape) };
   if (shape === 'string') return typeof value === 'string' ? undefined : bad;
   if (shape === 'bool') return typeof value === 'boolean' ? undefined : bad;
-  if (shape === 'int') return Number.isInteger(value) ? undefined : bad;
+  if (shape === 'int') return isInt64(value) ? undefined : bad;
   if (shape === 'words') return typeof value === 'string' ? undefined : misfit(value, { list: 'string' }, path);
   if ('list' in shape) {
     if (!Array.isArray(value)) return bad;
@@ -78,7 +81,7 @@ function misfit(value: unknown, shape: Shape, path: string): Misfit | undefined 
   }
   if (typeof value !== 'object' || Array.isArray(value)) return bad;
   for (const [key, entry] of Object.entries(value)) {
-    const inner = 'map' in shape ? shape.map : shape.fields[key];
+    const inner = 'map' in shape ? shape.map : Object.hasOwn(shape.fields, key) ? shape.fields[key] : undefined;
     const wrong = inner === undefined ? undefined : misfit(entry, inner, `${path}.${key}`);
     if (wrong !== undefined) return wrong;
   }

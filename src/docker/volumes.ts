@@ -1,5 +1,6 @@
 /** `/volumes/…`. */
 import { ApiError } from '#base/errors.ts';
+import { treeBytes } from '#engine/tree-size.ts';
 import type { VolumeRecord } from '#engine/volumes.ts';
 import type { DockerParts } from './context.ts';
 import { isoTime } from './context.ts';
@@ -38,7 +39,7 @@ export function volumeRoutes(parts: DockerParts): Route[] {
       let space = 0;
       for (const volume of volumes.list()) {
         if ((!all && !volume.anonymous) || usersOf(parts, volume.name).length > 0 || !matchesLabels(filters, volume.labels) || !lacksLabels(filters, volume.labels)) continue;
-        space += volumes.sizeBytes(volume.name);
+        space += await treeBytes(volumes.mountpoint(volume.name));
         await volumes.remove(volume.name);
         deleted.push(volume.name);
       }

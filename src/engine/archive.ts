@@ -125,7 +125,9 @@ export function writeArchive(registry: ContainerRegistry, container: Container, 
     const stat = lstatSync(path === root ? `${root}/` : path, { throwIfNoEntry: false });
     if (stat === undefined) throw new ApiError('NotFound', `Could not find the file ${asked} in container ${container.name}`);
     if (!stat.isDirectory()) throw new ApiError('BadRequest', 'extraction point is not a directory');
-    const user = options.copyOwner ? resolveUser(root, container.record.spec.user) : undefined;
+    // Without a user of its own a container keeps the owners that the archive names.
+    const own = container.record.spec.user ?? registry.context.images.find(container.record.spec.imageId)?.config.user ?? '';
+    const user = options.copyOwner && own !== '' ? resolveUser(root, own) : undefined;
     await unpackTar(source, path, { layer: false, ...(user === undefined ? {} : { owner: { uid: user.uid, gid: user.gid } }) });
   });
 }

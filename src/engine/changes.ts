@@ -32,13 +32,3 @@ export function listChanges(upper: string): FileChange[] {
   try { walk(''); } catch (error) { if ((error as { code?: string }).code !== 'ENOENT') throw error; }
   return out;
 }
-
-/** Bytes of the files in a container's writable layer. */
-export function writtenBytes(upper: string): number {
-  let names: string[];
-  try { names = readdirSync(upper); } catch { return 0; }
-  return names.reduce((sum, name) => {
-    const stat = lstatSync(`${upper}/${name}`, { throwIfNoEntry: false });
-    return sum + (stat === undefined ? 0 : stat.isDirectory() ? writtenBytes(`${upper}/${name}`) : stat.size);
-  }, 0);
-}

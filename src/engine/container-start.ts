@@ -239,6 +239,8 @@ export function hostnameOf(registry: ContainerRegistry, container: Container): s
   const { spec, id } = container.record;
   if (spec.hostname !== undefined && spec.hostname !== '') return spec.hostname;
   if (joinedHostName(registry, container)) return registry.context.nodeName;
+  const sandbox = spec.network.type === 'sandbox' ? registry.sandboxes.find(spec.network.sandboxId) : undefined;
+  if (sandbox !== undefined) return sandbox.network === 'host' || sandbox.hostname === '' ? registry.context.nodeName : sandbox.hostname;
   return id.slice(0, 12);
 }
 

@@ -13,10 +13,24 @@ import type { Readable, Writable } from 'node:stream';
 export type Owner = 'docker' | 'kubelet' | 'build';
 export type ContainerState = 'created' | 'running' | 'paused' | 'restarting' | 'removing' | 'exited' | 'dead';
 
-export interface Mount { type: 'bind' | 'tmpfs' | 'volume'; source: string; target: string; readOnly: boolean; propagation?: 'private' | 'rslave' | 'rshared' | 'rprivate'; tmpfsSizeBytes?: number; tmpfsMode?: number; /** Copy the image's content into an empty volume first. */ populate?: boolean; /** Make a missing source directory, as `docker -v` does. */ makeSource?: boolean; /** Of a volume: this directory in it. */ subPath?: string }
+export interface Mount {
+  type: 'bind' | 'tmpfs' | 'volume'; source: string; target: string; readOnly: boolean;
+  propagation?: 'private' | 'rslave' | 'rshared' | 'rprivate' | 'slave' | 'shared';
+  tmpfsSizeBytes?: number; tmpfsMode?: number;
+  /** Checked options for the kernel, in place of the usual ones (tmpfs-options.ts). */
+  tmpfsOptions?: string[];
+  /** Copy the image's content into an empty volume first. */
+  populate?: boolean;
+  /** Make a missing source directory, as `docker -v` does. */
+  makeSource?: boolean;
+  /** Of a volume: this directory in it. */
+  subPath?: string;
+  /** Of a bind: what is mounted below the source does not come along. */
+  nonRecursive?: boolean;
+}
 
 export interface Resources {
-  cpuShares?: number; cpuQuotaUs?: number; cpuPeriodUs?: number; cpusetCpus?: string;
+  cpuShares?: number; cpuQuotaUs?: number; cpuPeriodUs?: number; cpusetCpus?: string; cpusetMems?: string;
   memoryLimitBytes?: number; memoryReservationBytes?: number; memorySwapBytes?: number; pidsMax?: number; oomScoreAdj?: number;
   devices?: { hostPath: string; containerPath: string; permissions: string }[];
   ulimits?: { name: string; soft: number; hard: number }[];

@@ -90,8 +90,12 @@ function shared(layout: Layout, main: string): Pick<Cgroups, 'pids' | 'remove' |
   };
 }
 
-function write(warn: Warn, path: string, value: string): void {
-  try { writeFileSync(path, value); } catch (error) { warn('the host refused a limit', { path, value, error: (error as Error).message }); }
+/** Undefined, or why the host did not take it. */
+function write(warn: Warn, path: string, value: string): string | undefined {
+  try { writeFileSync(path, value); return undefined; } catch (error) {
+    warn('the host refused a limit', { path, value, error: (error as Error).message });
+    return `${path.slice(path.lastIndexOf('/') + 1)}=${value}: ${(error as { code?: string }).code ?? (error as Error).message}`;
+  }
 }
 
 function createLegacy(layout: Layout, warn: Warn): Cgroups {
@@ -99,18 +103,26 @@ function createLegacy(layout: Layout, warn: Warn): Cgroups {
   const has = (controller: string): boolean => layout.byController.has(controller);
   const common = shared(layout, layout.byController.get('pids') ?? layout.byController.get('memory') ?? layout.roots[0]!);
   const unifiedControllers = layout.unified === undefined ? '' : (read(`${layout.unified}/cgroup.controllers`) ?? '');
-  const applyLimits = (path: string, limits: CgroupLimits): void => {
+  const applyLimits = (path: string, limits: CgroupLimits): string[] => {
+    const refused: string[] = [];
     const set = (controller: string, file: string, value: number | string | undefined): void => {
-      if (value !== undefined && has(controller)) write(warn, `${at(controller, path)}/${file}`, String(value));
+      const reason = value !== undefined && has(controller) ? write(warn, `${at(controller, path)}/${file}`, String(value)) : undefined;
+      if (reason !== undefined) refused.push(reason);
     };
     set('cpu', 'cpu.shares', limits.cpuShares);
     set('cpu', 'cpu.cfs_period_us', limits.cpuPeriodUs);
     set('cpu', 'cpu.cfs_quota_us', limits.cpuQuotaUs);
     set('cpuset', 'cpuset.cpus', limits.cpusetCpus);
+    set('cpuset', 'cpuset.mems', limits.cpusetMems);
+    const swap = exists(`${at('memory', path)}/memory.memsw.limit_in_bytes`) ? limits.memorySwapBytes : undefined;
+    // Memory never exceeds memory and swap together: what grows, the sum, goes first.
+    const grows = swap !== undefined && (swap < 0 || swap > readNumber(`${at('memory', path)}/memory.memsw.limit_in_bytes`));
+    if (grows) set('memory', 'memory.memsw.limit_in_bytes', swap);
     set('memory', 'memory.limit_in_bytes', limits.memoryLimitBytes);
+    if (!grows) set('memory', 'memory.memsw.limit_in_bytes', swap);
     set('memory', 'memory.soft_limit_in_bytes', limits.memoryReservationBytes);
-    if (limits.memorySwapBytes !== undefined && exists(`${at('memory', path)}/memory.memsw.limit_in_bytes`)) set('memory', 'memory.memsw.limit_in_bytes', limits.memorySwapBytes);
     set('pids', 'pids.max', limits.pidsMax === undefined ? undefined : limits.pidsMax <= 0 ? 'max' : limits.pidsMax);
+    return refused;
   };
   const create = (path: string, limits?: CgroupLimits): void => {
     for (const root of layout.roots) {
@@ -180,15 +192,21 @@ function createUnified(layout: Layout, warn: Warn): Cgroups {
   const root = layout.roots[0]!;
   const controllers = (read(`${root}/cgroup.controllers`) ?? '').split(' ').filter(Boolean);
   const common = shared(layout, root);
-  const applyLimits = (path: string, limits: CgroupLimits): void => {
-    const set = (file: string, value: number | string | undefined): void => { if (value !== undefined) write(warn, `${root}${path}/${file}`, String(value)); };
+  const applyLimits = (path: string, limits: CgroupLimits): string[] => {
+    const refused: string[] = [];
+    const set = (file: string, value: number | string | undefined): void => {
+      const reason = value === undefined ? undefined : write(warn, `${root}${path}/${file}`, String(value));
+      if (reason !== undefined) refused.push(reason);
+    };
     set('cpu.weight', limits.cpuShares === undefined ? undefined : weightOfShares(limits.cpuShares));
     if (limits.cpuQuotaUs !== undefined) set('cpu.max', `${limits.cpuQuotaUs <= 0 ? 'max' : limits.cpuQuotaUs} ${limits.cpuPeriodUs ?? 100_000}`);
     set('cpuset.cpus', limits.cpusetCpus);
+    set('cpuset.mems', limits.cpusetMems);
     set('memory.max', limits.memoryLimitBytes === undefined ? undefined : limits.memoryLimitBytes <= 0 ? 'max' : limits.memoryLimitBytes);
     set('memory.low', limits.memoryReservationBytes);
     if (limits.memorySwapBytes !== undefined) set('memory.swap.max', limits.memorySwapBytes < 0 ? 'max' : Math.max(0, limits.memorySwapBytes - (limits.memoryLimitBytes ?? 0)));
     set('pids.max', limits.pidsMax === undefined ? undefined : limits.pidsMax <= 0 ? 'max' : limits.pidsMax);
+    return refused;
   };
   const create = (path: string, limits?: CgroupLimits): void => {
     let at = root;

@@ -6,7 +6,7 @@
  * Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst of the kernel.
  */
 export interface CgroupLimits {
-  cpuShares?: number; cpuQuotaUs?: number; cpuPeriodUs?: number; cpusetCpus?: string;
+  cpuShares?: number; cpuQuotaUs?: number; cpuPeriodUs?: number; cpusetCpus?: string; cpusetMems?: string;
   memoryLimitBytes?: number; memoryReservationBytes?: number; memorySwapBytes?: number; pidsMax?: number;
 }
 
@@ -26,7 +26,8 @@ export interface Cgroups {
   readonly controllers: readonly string[];
   /** Makes a group in every hierarchy; what is there stays. */
   create(path: string, limits?: CgroupLimits): void;
-  applyLimits(path: string, limits: CgroupLimits): void;
+  /** What the host refused, in words; empty when all holds. */
+  applyLimits(path: string, limits: CgroupLimits): string[];
   /** Undefined when there is no such group. */
   stats(path: string): CgroupStats | undefined;
   memoryUsageBytes(path: string): number;

@@ -3,6 +3,7 @@
  * the host or the image comes in as arguments. What the host forbids is already clamped by the caller (host-limits.ts).
  */
 import type { ContainerSpec, Mount } from '../engine.ts';
+import { pidsMaxMax } from '../limits.ts';
 import type { ResolvedUser } from './user.ts';
 
 export interface OciInput {
@@ -58,7 +59,7 @@ export function buildOciSpec(input: OciInput): Record<string, unknown> {
       user: { uid: input.user.uid, gid: input.user.gid, additionalGids: [input.user.gid, ...input.user.additionalGids.filter((gid) => gid !== input.user.gid)] },
       args, env: input.env, cwd: input.workingDir,
       capabilities: { bounding: capabilities, effective: held, permitted: held },
-      rlimits: input.rlimits,
+      rlimits: input.rlimits.map(({ type, hard, soft }) => ({ type, hard: unsigned64(hard), soft: unsigned64(soft) })),
       noNewPrivileges: spec.security.noNewPrivileges === true,
       ...(input.oomScoreAdj === undefined ? {} : { oomScoreAdj: input.oomScoreAdj }),
     },
@@ -74,9 +75,19 @@ export function buildOciSpec(input: OciInput): Record<string, unknown> {
       devices: input.hostDevices.map((device) => ({ path: device.path, type: device.type, major: device.major, minor: device.minor, fileMode: device.fileMode, uid: device.uid, gid: device.gid })),
       maskedPaths: spec.security.maskedPaths ?? (privileged ? [] : maskedPaths),
       readonlyPaths: spec.security.readonlyPaths ?? (privileged ? [] : readonlyPaths),
-      rootfsPropagation: input.mounts.some((mount) => mount.propagation === 'rshared') ? 'rshared' : input.mounts.some((mount) => mount.propagation === 'rslave') ? 'rslave' : 'rprivate',
+      rootfsPropagation: rootPropagation(input.mounts),
     },
   };
+}
+
+function rootPropagation(mounts: readonly Mount[]): string {
+  const has = (...kinds: string[]): boolean => mounts.some((mount) => kinds.includes(mount.propagation ?? ''));
+  return has('rshared', 'shared') ? 'rshared' : has('rslave', 'slave') ? 'rslave' : 'rprivate';
+}
+
+/** No limit is 2^64 - 1 to the runtime, which is no number of JavaScript's. */
+function unsigned64(value: number): unknown {
+  return Number.isSafeInteger(value) ? value : (JSON as unknown as { rawJSON(text: string): unknown }).rawJSON('18446744073709551615');
 }
 
 /** As docker has it: in a network of its own a container needs no right for low ports and for ping. */
@@ -132,11 +143,15 @@ function planMounts(input: OciInput, privileged: boolean): OciMount[] {
 function depth(path: string): number { return path.split('/').filter(Boolean).length; }
 
 function planMount(mount: Mount): OciMount {
+  if (mount.type === 'tmpfs' && mount.tmpfsOptions !== undefined) {
+    const mode = mount.tmpfsOptions.some((option) => option.startsWith('mode=')) ? [] : ['mode=1777'];
+    return { destination: mount.target, type: 'tmpfs', source: 'tmpfs', options: [...mount.tmpfsOptions, ...mode] };
+  }
   if (mount.type === 'tmpfs') {
     const size = mount.tmpfsSizeBytes === undefined ? [] : [`size=${mount.tmpfsSizeBytes}`];
     return { destination: mount.target, type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'nodev', 'noexec', `mode=${(mount.tmpfsMode ?? 0o1777).toString(8)}`, ...size, ...(mount.readOnly ? ['ro'] : [])] };
   }
-  return { destination: mount.target, type: 'bind', source: mount.source, options: ['rbind', mount.propagation ?? 'rprivate', ...(mount.readOnly ? ['ro'] : ['rw'])] };
+  return { destination: mount.target, type: 'bind', source: mount.source, options: [mount.nonRecursive === true ? 'bind' : 'rbind', mount.propagation ?? 'rprivate', ...(mount.readOnly ? ['ro'] : ['rw'])] };
 }
 
 function planResources(input: OciInput, privileged: boolean): Record<string, unknown> {
@@ -149,12 +164,12 @@ function planResources(input: OciInput, privileged: boolean): Record<string, unk
       ...input.hostDevices.map((device) => ({ allow: true, type: device.type, major: device.major, minor: device.minor, access: device.access })),
     ];
   const memory = clean({ limit: limits.memoryLimitBytes, reservation: limits.memoryReservationBytes, swap: limits.memorySwapBytes });
-  const cpu = clean({ shares: limits.cpuShares, quota: limits.cpuQuotaUs, period: limits.cpuPeriodUs, cpus: limits.cpusetCpus });
+  const cpu = clean({ shares: limits.cpuShares, quota: limits.cpuQuotaUs, period: limits.cpuPeriodUs, cpus: limits.cpusetCpus, mems: limits.cpusetMems });
   return {
     devices,
     ...(memory === undefined ? {} : { memory }),
     ...(cpu === undefined ? {} : { cpu }),
-    ...(limits.pidsMax === undefined || limits.pidsMax <= 0 ? {} : { pids: { limit: limits.pidsMax } }),
+    ...(limits.pidsMax === undefined || limits.pidsMax <= 0 || limits.pidsMax > pidsMaxMax ? {} : { pids: { limit: limits.pidsMax } }),
   };
 }
 
