@@ -10,10 +10,11 @@ import { dockerRun } from './docker-run.ts';
 import { median } from './harness.ts';
 import type { Bench, Goal, Result, Run } from './harness.ts';
 import { idle } from './idle.ts';
+import { memory } from './memory.ts';
 import { pods } from './pods.ts';
 import { up } from './up.ts';
 
-const benches: Bench[] = [dockerRun, up, api, pods, idle];
+const benches: Bench[] = [dockerRun, up, api, pods, idle, memory];
 
 function met(goal: Goal): boolean | undefined {
   if (goal.value === undefined || Number.isNaN(goal.value)) return undefined;

@@ -6,7 +6,7 @@
 export interface FolderRule { folders: readonly string[]; packages: readonly string[]; builtins: readonly string[] }
 
 export const deps: Readonly<Record<string, FolderRule>> = {
-  base: { folders: [], packages: ['rfc6902', 'js-yaml'], builtins: ['node:crypto', 'node:zlib', 'node:stream', 'node:buffer', 'node:util'] },
+  base: { folders: [], packages: ['rfc6902', 'js-yaml', 're2js'], builtins: ['node:crypto', 'node:zlib', 'node:stream', 'node:buffer', 'node:util'] },
   os: { folders: ['base'], packages: [], builtins: ['*'] },
   observe: { folders: ['base', 'os'], packages: [], builtins: [] },
   store: { folders: ['base', 'os', 'observe'], packages: [], builtins: ['node:sqlite', 'node:worker_threads', 'node:buffer', 'node:fs'] },

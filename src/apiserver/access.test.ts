@@ -61,6 +61,32 @@ describe('authorisation', () => {
     assert.equal((await t.call('GET', pods, undefined, { headers })).status, 403);
     assert.match((await t.call('GET', pods, undefined, { headers, user: jane })).body.message, /cannot impersonate resource "users"/);
   }));
+
+  it('checks each part of an impersonation', withApi(async (t) => {
+    const allow = async (name: string, rules: unknown[]): Promise<void> => {
+      await t.make(`${rbac}/clusterroles`, role(name, rules));
+      await t.make(`${rbac}/clusterrolebindings`, binding(name, name, 'ClusterRole'));
+    };
+    const who = async (headers: Record<string, string>) => t.call('POST', '/apis/authentication.k8s.io/v1/selfsubjectreviews', {}, { headers, user: jane });
+    const all = { 'impersonate-user': 'joe', 'impersonate-group': 'dev\nops,1', 'impersonate-uid': 'u-1', 'impersonate-extra-example.com%2fscopes': 'view\nedit', 'impersonate-extra-reason': 'x' };
+    const expectForbidden = async (resource: string): Promise<void> => {
+      const answer = await who(all);
+      assert.deepEqual([answer.status, answer.body.message.includes(`cannot impersonate resource "${resource}"`)], [403, true], answer.text);
+    };
+    await expectForbidden('users');
+    await allow('users', [{ verbs: ['impersonate'], apiGroups: [''], resources: ['users'] }]);
+    await expectForbidden('groups');
+    await allow('groups', [{ verbs: ['impersonate'], apiGroups: [''], resources: ['groups'], resourceNames: ['dev', 'ops,1'] }]);
+    await expectForbidden('userextras/example.com/scopes');
+    await allow('some', [{ verbs: ['impersonate'], apiGroups: ['authentication.k8s.io'], resources: ['userextras/example.com/scopes'], resourceNames: ['view'] }]);
+    await expectForbidden('userextras/example.com/scopes');
+    await allow('extras', [{ verbs: ['impersonate'], apiGroups: ['authentication.k8s.io'], resources: ['userextras/example.com/scopes', 'userextras/reason'] }]);
+    await expectForbidden('uids');
+    await allow('uids', [{ verbs: ['impersonate'], apiGroups: ['authentication.k8s.io'], resources: ['uids'], resourceNames: ['u-1'] }]);
+    const joe = (await who(all)).body.status.userInfo;
+    assert.deepEqual(joe, { username: 'joe', uid: 'u-1', groups: ['dev', 'ops,1', 'system:authenticated'], extra: { 'example.com/scopes': ['view', 'edit'], reason: ['x'] } });
+    for (const part of ['impersonate-group', 'impersonate-uid', 'impersonate-extra-x']) assert.match((await who({ [part]: 'a' })).body.message, /without impersonating a user/);
+  }));
 });
 
 describe('authentication', () => {

@@ -88,6 +88,22 @@ describe('evictions and bindings', () => {
     assert.notEqual((await t.call('GET', `${pods}/a`)).body.metadata.deletionTimestamp, undefined);
   }));
 
+  it('an evicted Pod says that it is disrupted, unless it has ended', withApi(async (t) => {
+    const evict = (name: string, extra: Json = {}) => t.call('POST', `${pods}/${name}/eviction`, { apiVersion: 'policy/v1', kind: 'Eviction', metadata: { name }, ...extra });
+    const phase = (name: string, value: string) => t.call('PATCH', `${pods}/${name}/status`, { status: { phase: value } }, { headers: { 'content-type': 'application/merge-patch+json' } });
+    for (const name of ['a', 'done']) await t.make(pods, podBody(name, { metadata: { finalizers: ['x.io/hold'] }, spec: { nodeName: 'n1' } }));
+    await phase('a', 'Running');
+    await phase('done', 'Succeeded');
+    assert.equal((await evict('a', { deleteOptions: { dryRun: ['All'] } })).status, 201);
+    assert.equal((await t.call('GET', `${pods}/a`)).body.status.conditions, undefined);
+    assert.equal((await evict('a', { deleteOptions: { preconditions: { uid: 'another' } } })).status, 409);
+    assert.equal((await evict('a')).status, 201);
+    const { metadata, status } = (await t.call('GET', `${pods}/a`)).body;
+    assert.deepEqual([metadata.deletionTimestamp !== undefined, status.conditions.map((c: Json) => [c.type, c.status, c.reason, c.message])], [true, [['DisruptionTarget', 'True', 'EvictionByEvictionAPI', 'Eviction API: evicting']]]);
+    assert.equal((await evict('done')).status, 201);
+    assert.equal((await t.call('GET', `${pods}/done`)).body.status.conditions, undefined);
+  }));
+
   it('a Pod is bound once', withApi(async (t) => {
     await t.make(pods, podBody('a'));
     const bind = (node: string) => t.call('POST', `${pods}/a/binding`, { apiVersion: 'v1', kind: 'Binding', metadata: { name: 'a' }, target: { kind: 'Node', name: node } });

@@ -2,6 +2,7 @@
  * Cluster addresses and node ports of Services. What is taken is a key in the store, written in the same transaction as the Service, so that
  * two API servers never hand out the same one and nothing is kept in memory. A random start spreads concurrent writers.
  */
+import { ownBytes } from '#base/bytes.ts';
 import { ApiError } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { invalidError } from '#schema/field-errors.ts';
@@ -111,7 +112,7 @@ async function fillPorts(server: Server, service: KubeObject, old: KubeObject | 
 
 function take(allocation: Allocation, key: string, service: KubeObject): void {
   allocation.compares.push({ key, modRevision: 0 });
-  allocation.operations.push({ type: 'put', key, value: Buffer.from(JSON.stringify({ namespace: service.metadata.namespace, name: service.metadata.name, uid: service.metadata.uid })) });
+  allocation.operations.push({ type: 'put', key, value: ownBytes(JSON.stringify({ namespace: service.metadata.namespace, name: service.metadata.name, uid: service.metadata.uid })) });
 }
 
 async function freeAddress(server: Server): Promise<string> {

@@ -1,4 +1,5 @@
 /** What every cluster holds from its first moment: system namespaces, roles, priority classes, the `kubernetes` Service. Made through the write path, once. */
+import { ownBytes } from '#base/bytes.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { ApiError } from '#base/errors.ts';
 import { copyJson } from '#base/json.ts';
@@ -39,7 +40,7 @@ export async function bootstrap(server: Server): Promise<void> {
       ensure(server, 'networking.k8s.io', 'v1', 'servicecidrs', { metadata: { name: 'kubernetes' }, spec: { cidrs: [server.options.serviceCidr ?? defaultServiceCidr] }, status: { conditions: [{ type: 'Ready', status: 'True', reason: '', message: '', lastTransitionTime: timestamp(server.clock.now()) }] } }),
       ...localServices(server).map((object) => ensure(server, 'apiregistration.k8s.io', 'v1', 'apiservices', object)),
     ]);
-    await server.store.txn([], [{ type: 'put', key: marker, value: Buffer.from(JSON.stringify({ format: bootstrapFormat })) }]);
+    await server.store.txn([], [{ type: 'put', key: marker, value: ownBytes(JSON.stringify({ format: bootstrapFormat })) }]);
   }
   await ensureKubernetesService(server);
 }

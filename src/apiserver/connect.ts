@@ -2,9 +2,11 @@
  * Connections through the API server: to the kubelet for logs, exec, attach and port-forward, to a node, Pod or Service for `proxy`. Here is only decided
  * where a connection goes; `ApiResponse.connect` carries that to the transport, which pipes bytes (`http.ts`). In-process callers cannot upgrade.
  */
+import { BlockList } from 'node:net';
 import { ApiError } from '#base/errors.ts';
 import type { ApiResponse } from '#base/api-request.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
+import { isIp } from '#schema/names.ts';
 import type { RequestContext, Server } from './context.ts';
 import { checkLogOptions } from './log-options.ts';
 import { getStored } from './read.ts';
@@ -15,10 +17,14 @@ export interface ConnectResponse extends ApiResponse { connect: ConnectTarget }
 
 function answerConnect(connect: ConnectTarget): ConnectResponse { return { status: 200, headers: {}, connect }; }
 
-async function kubeletOf(server: Server, name: string): Promise<{ host: string; port: number }> {
+async function nodeOf(server: Server, name: string): Promise<KubeObject | undefined> {
   const stored = await server.store.get(`/registry/nodes/${name}`);
-  if (stored === undefined) throw new ApiError('InternalError', `nodes ${JSON.stringify(name)} not found`);
-  const node = server.objects.view(stored);
+  return stored === undefined ? undefined : server.objects.view(stored);
+}
+
+async function kubeletOf(server: Server, name: string): Promise<{ host: string; port: number }> {
+  const node = await nodeOf(server, name);
+  if (node === undefined) throw new ApiError('InternalError', `nodes ${JSON.stringify(name)} not found`);
   const addresses: Json[] = node.status?.addresses ?? [];
   const address = ['InternalIP', 'Hostname', 'ExternalIP'].map((type) => addresses.find((a) => a.type === type)?.address).find((a) => a !== undefined);
   if (address === undefined) throw new ApiError('InternalError', `no preferred addresses found; known addresses: []`);
@@ -44,7 +50,6 @@ async function connectPod(context: RequestContext): Promise<ApiResponse> {
   const { server, info, request } = context;
   const pod = server.objects.view(await getStored(context));
   const { subresource } = info;
-  if (subresource === 'proxy') return connectAddress(context, pod.status?.podIP, pod);
   if (subresource === 'log') checkLogOptions(info.name, request.query);
   const container = subresource === 'portforward' ? '' : containerOf(pod, request.query.get('container'));
   const node = pod.spec?.nodeName as string | undefined;
@@ -73,11 +78,12 @@ function kubeletQuery(subresource: string, query: URLSearchParams): string {
   return out.toString();
 }
 
-function splitName(name: string): { scheme: string; name: string; port: string } {
-  const parts = name.split(':');
-  if (parts.length === 3) return { scheme: parts[0]!, name: parts[1]!, port: parts[2]! };
-  if (parts.length === 2) return { scheme: '', name: parts[0]!, port: parts[1]! };
-  return { scheme: '', name, port: '' };
+/** `[SCHEME:]NAME[:PORT]`. Throws BadRequest for any other form. */
+function splitName(what: string, text: string): { scheme: string; name: string; port: string } {
+  const parts = text.split(':');
+  const [scheme, name, port] = parts.length === 3 ? parts as [string, string, string] : ['', parts[0]!, parts[1] ?? ''];
+  if (parts.length > 3 || name === '' || !['', 'http', 'https'].includes(scheme)) throw new ApiError('BadRequest', `invalid ${what} request ${JSON.stringify(text)}`);
+  return { scheme, name, port };
 }
 
 function proxyPath(context: RequestContext): string {
@@ -85,40 +91,99 @@ function proxyPath(context: RequestContext): string {
   return `/${context.info.rest}${query === '' ? '' : `?${query}`}`;
 }
 
-function connectAddress(context: RequestContext, host: string | undefined, pod: KubeObject): ConnectResponse {
-  const asked = splitName(context.info.name);
-  if (!host) throw new ApiError('ServiceUnavailable', `address not allowed: pod ${pod.metadata.name} has no IP`);
-  const port = asked.port !== '' ? Number(asked.port) : (pod.spec?.containers ?? []).flatMap((c: Json) => c.ports ?? [])[0]?.containerPort ?? 80;
+/**
+ * Addresses that nobody is led to through the API server: its own host's loopback, link-local and multicast ones, as upstream decides, in every notation. A name
+ * is no address either: it could mean any.
+ */
+function checkProxyable(host: string): void {
+  if (!isIp(host)) throw new ApiError('BadRequest', `address not allowed: ${JSON.stringify(host)} is no IP address`);
+  if (unproxyable.check(host, host.includes(':') ? 'ipv6' : 'ipv4')) throw new ApiError('BadRequest', 'address not allowed');
+}
+
+const unproxyable = new BlockList();
+for (const [network, prefix] of [['0.0.0.0', 8], ['127.0.0.0', 8], ['169.254.0.0', 16], ['224.0.0.0', 4], ['255.255.255.255', 32]] as const) unproxyable.addSubnet(network, prefix, 'ipv4');
+for (const [network, prefix] of [['::', 128], ['::1', 128], ['fe80::', 10], ['ff00::', 8]] as const) unproxyable.addSubnet(network, prefix, 'ipv6');
+
+/** Addresses of the control plane and of the nodes, which no Pod has but one in its node's network. */
+async function checkOwnAddress(server: Server, pod: KubeObject, host: string): Promise<void> {
+  const addressesOf = (node: KubeObject): string[] => (node.status?.addresses ?? []).map((a: Json) => a.address);
+  if (pod.spec?.hostNetwork === true) {
+    const node = await nodeOf(server, pod.spec.nodeName ?? '');
+    if (node === undefined || !addressesOf(node).includes(host)) throw new ApiError('BadRequest', `address not allowed: ${host} is not an address of the Pod's node`);
+    return;
+  }
+  const nodes = await server.store.list('/registry/nodes/');
+  if (host === server.options.advertise?.address || nodes.values.some((stored) => addressesOf(server.objects.view(stored)).includes(host))) {
+    throw new ApiError('BadRequest', `address not allowed: ${host} is an address of a node or of the API server`);
+  }
+}
+
+async function connectAddress(context: RequestContext, host: string | undefined, pod: KubeObject, asked: { scheme: string; port: string }): Promise<ConnectResponse> {
+  if (!host) throw new ApiError('BadRequest', `address not allowed: pod ${pod.metadata.name} has no IP`);
+  checkProxyable(host);
+  await checkOwnAddress(context.server, pod, host);
+  const port = asked.port !== '' ? portOf(asked.port) : (pod.spec?.containers ?? []).flatMap((c: Json) => c.ports ?? [])[0]?.containerPort ?? 80;
   return answerConnect({ scheme: asked.scheme === 'https' ? 'https' : 'http', host, port, path: proxyPath(context), kubelet: false });
+}
+
+function portOf(text: string): number {
+  const port = Number(text);
+  if (!/^\d{1,5}$/.test(text) || port < 1 || port > 65_535) throw new ApiError('BadRequest', `invalid port ${JSON.stringify(text)}`);
+  return port;
+}
+
+/** The Service's endpoints that are Pods and have the address they are said to have: what somebody wrote by hand could lead anywhere. */
+async function endpointsOf(context: RequestContext, service: string, portName: string): Promise<{ host: string; port: number; pod: KubeObject }[]> {
+  const { server, info } = context;
+  const slices = await server.store.list(`/registry/discovery.k8s.io/endpointslices/${info.namespace}/`);
+  const found: { host: string; port: number; pod: KubeObject }[] = [];
+  for (const stored of slices.values) {
+    const slice = server.objects.view(stored);
+    if (slice.metadata.labels?.['kubernetes.io/service-name'] !== service) continue;
+    const port = (slice.ports ?? []).find((p: Json) => (p.name ?? '') === portName)?.port;
+    if (port === undefined) continue;
+    for (const endpoint of slice.endpoints ?? []) {
+      if (endpoint.conditions?.ready === false || endpoint.targetRef?.kind !== 'Pod') continue;
+      const target = await server.store.get(`/registry/pods/${info.namespace}/${endpoint.targetRef.name}`);
+      if (target === undefined) continue;
+      const pod = server.objects.view(target);
+      const own = new Set([pod.status?.podIP, ...(pod.status?.podIPs ?? []).map((p: Json) => p.ip)]);
+      for (const host of endpoint.addresses ?? []) if (own.has(host)) found.push({ host, port, pod });
+    }
+  }
+  return found;
 }
 
 async function connectService(context: RequestContext): Promise<ConnectResponse> {
   const { server, info } = context;
-  const asked = splitName(info.name);
+  const asked = splitName('service', info.name);
   const service = server.objects.view(await getStored({ ...context, info: { ...info, name: asked.name } }));
   const ports: Json[] = service.spec?.ports ?? [];
   const port = asked.port === '' ? ports[0] : ports.find((p) => p.name === asked.port || String(p.port) === asked.port);
   if (port === undefined) throw new ApiError('ServiceUnavailable', `no service port ${JSON.stringify(asked.port)} found for service ${JSON.stringify(asked.name)}`);
-  const slices = await server.store.list(`/registry/discovery.k8s.io/endpointslices/${info.namespace}/`);
-  const found: { host: string; port: number }[] = [];
-  for (const stored of slices.values) {
-    const slice = server.objects.view(stored);
-    if (slice.metadata.labels?.['kubernetes.io/service-name'] !== asked.name) continue;
-    const number = (slice.ports ?? []).find((p: Json) => (p.name ?? '') === (port.name ?? ''))?.port;
-    for (const endpoint of slice.endpoints ?? []) if (endpoint.conditions?.ready !== false && number !== undefined) for (const host of endpoint.addresses ?? []) found.push({ host, port: number });
-  }
+  const found = await endpointsOf(context, asked.name, port.name ?? '');
   const chosen = found[Math.floor(server.random.float() * found.length)];
   if (chosen === undefined) throw new ApiError('ServiceUnavailable', `no endpoints available for service ${JSON.stringify(info.name)}`);
-  return answerConnect({ scheme: asked.scheme === 'https' ? 'https' : 'http', ...chosen, path: proxyPath(context), kubelet: false });
+  checkProxyable(chosen.host);
+  await checkOwnAddress(server, chosen.pod, chosen.host);
+  return answerConnect({ scheme: asked.scheme === 'https' ? 'https' : 'http', host: chosen.host, port: chosen.port, path: proxyPath(context), kubelet: false });
+}
+
+/** A node's kubelet, or another port of the node without the API server's certificate. */
+async function connectNode(context: RequestContext): Promise<ConnectResponse> {
+  const asked = splitName('node', context.info.name);
+  const target = await kubeletOf(context.server, asked.name);
+  if (asked.port === '' || asked.port === String(target.port)) return answerConnect({ scheme: 'https', ...target, path: proxyPath(context), kubelet: true });
+  checkProxyable(target.host);
+  return answerConnect({ scheme: asked.scheme === 'https' ? 'https' : 'http', host: target.host, port: portOf(asked.port), path: proxyPath(context), kubelet: false });
 }
 
 export async function handleConnect(context: RequestContext): Promise<ApiResponse> {
-  const { kind, info, server } = context;
+  const { kind, info } = context;
   if (kind.resource === 'services') return connectService(context);
-  if (kind.resource === 'nodes') {
-    const target = await kubeletOf(server, splitName(info.name).name);
-    return answerConnect({ scheme: 'https', ...target, path: proxyPath(context), kubelet: true });
-  }
-  if (info.subresource === 'proxy') return connectPod({ ...context, info: { ...info, name: splitName(info.name).name } });
-  return connectPod(context);
+  if (kind.resource === 'nodes') return connectNode(context);
+  if (info.subresource !== 'proxy') return connectPod(context);
+  const asked = splitName('pod', info.name);
+  const pod = context.server.objects.view(await getStored({ ...context, info: { ...info, name: asked.name } }));
+  return connectAddress(context, pod.status?.podIP, pod, asked);
 }

@@ -55,6 +55,8 @@ export interface Server {
   /** The whole request chain, for handlers that call other handlers. */
   handle(request: ApiRequest): Promise<ApiResponse>;
   caches: Map<string, unknown>;
+  /** Told of each write that was stored, for bounds that cannot wait for a timer. */
+  onWritten?: () => void;
   /** Set by a transport that can reach webhooks. */
   callWebhook?: WebhookCaller;
 }

@@ -1,22 +1,91 @@
-/** What a custom resource definition must be, beyond its own schema. */
+/** What a custom resource definition must be, beyond its own schema (Kubernetes, "CustomResourceDefinition v1"). */
 import type { Json, KubeObject } from '#base/objects.ts';
-import { invalidError } from '#schema/field-errors.ts';
+import { equalJson } from '#base/json.ts';
+import { FieldErrors } from '#schema/field-errors.ts';
+import { label1035Problem, subdomainProblem } from '#schema/names.ts';
+import { checkStructuralSchema } from '#schema/structural-schema.ts';
 import type { RequestContext } from './context.ts';
 
-/** What a definition must be, beyond its own schema. */
-function checkDefinition(definition: KubeObject): void {
+const columnTypes = ['boolean', 'date', 'integer', 'number', 'string'];
+
+function checkDefinition(definition: KubeObject, errors: FieldErrors): void {
   const spec = definition.spec as Json;
-  const causes: Json[] = [];
-  const add = (reason: string, field: string, message: string): void => { causes.push({ reason, field, message }); };
-  if (!spec.group) add('FieldValueRequired', 'spec.group', 'Required value');
-  if (definition.metadata.name !== `${spec.names?.plural}.${spec.group}`) add('FieldValueInvalid', 'metadata.name', `Invalid value: ${JSON.stringify(definition.metadata.name)}: must be spec.names.plural+"."+spec.group`);
-  if (!['Cluster', 'Namespaced'].includes(spec.scope)) add('FieldValueNotSupported', 'spec.scope', `Unsupported value: ${JSON.stringify(spec.scope ?? '')}: supported values: "Cluster", "Namespaced"`);
+  checkNames(definition, errors);
+  if (!['Cluster', 'Namespaced'].includes(spec.scope)) errors.unsupported('spec.scope', spec.scope ?? '', ['Cluster', 'Namespaced']);
   const versions: Json[] = spec.versions ?? [];
-  if (versions.filter((v) => v.storage === true).length !== 1) add('FieldValueInvalid', 'spec.versions', `Invalid value: ${JSON.stringify(versions.map((v) => v.name))}: must have exactly one version marked as storage version`);
-  versions.forEach((v, i) => { if (v.schema?.openAPIV3Schema === undefined) add('FieldValueRequired', `spec.versions[${i}].schema.openAPIV3Schema`, 'Required value: schemas are required'); else if (v.schema.openAPIV3Schema.type !== 'object') add('FieldValueInvalid', `spec.versions[${i}].schema.openAPIV3Schema.type`, `Invalid value: ${JSON.stringify(v.schema.openAPIV3Schema.type ?? '')}: must be object at the root`); });
-  if (causes.length > 0) throw invalidError('apiextensions.k8s.io', 'CustomResourceDefinition', definition.metadata.name ?? '', causes);
+  if (versions.length === 0) errors.required('spec.versions', 'must have at least one version');
+  const names = versions.map((v) => v.name);
+  if (new Set(names).size !== names.length) errors.invalid('spec.versions', names, 'must contain unique version names');
+  if (versions.filter((v) => v.storage === true).length !== 1) errors.invalid('spec.versions', names, 'must have exactly one version marked as storage version');
+  // One schema for all versions is named once, as upstream does.
+  const [first] = versions;
+  const isShared = versions.every((v) => equalJson(v.schema, first.schema));
+  versions.forEach((version, i) => {
+    const at = `spec.versions[${i}]`;
+    const problem = label1035Problem(version.name ?? '');
+    if (problem !== '') errors.invalid(`${at}.name`, version.name ?? '', problem);
+    const schema = version.schema?.openAPIV3Schema;
+    if (schema === undefined) errors.required(`${at}.schema.openAPIV3Schema`, 'schemas are required');
+    else if (!isShared || i === 0) checkStructuralSchema(schema, isShared ? 'spec.validation.openAPIV3Schema' : `${at}.schema.openAPIV3Schema`, errors);
+    checkColumns(version, at, errors);
+    checkScale(version.subresources?.scale, `${at}.subresources.scale`, errors);
+  });
+  if (spec.conversion?.strategy === 'Webhook' && spec.conversion.webhook === undefined) errors.required('spec.conversion.webhook', 'required when strategy is set to Webhook, but not specified');
+  if (!['None', 'Webhook'].includes(spec.conversion?.strategy ?? 'None')) errors.unsupported('spec.conversion.strategy', spec.conversion.strategy, ['None', 'Webhook']);
+  if (spec.preserveUnknownFields === true) errors.invalid('spec.preserveUnknownFields', true, 'cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead');
 }
 
-export function admitDefinition(context: RequestContext, attributes: { operation: string; object: KubeObject; subresource: string }): void {
-  if (context.kind.kind === 'CustomResourceDefinition' && context.kind.group === 'apiextensions.k8s.io' && attributes.operation !== 'DELETE' && attributes.subresource === '') checkDefinition(attributes.object);
+function checkNames(definition: KubeObject, errors: FieldErrors): void {
+  const { group, names = {} } = definition.spec as Json;
+  if (!group) errors.required('spec.group');
+  else if (subdomainProblem(group) !== '') errors.invalid('spec.group', group, subdomainProblem(group));
+  else if (!group.includes('.')) errors.invalid('spec.group', group, 'should be a domain with at least one dot');
+  if (definition.metadata.name !== `${names.plural}.${group}`) errors.invalid('metadata.name', definition.metadata.name, 'must be spec.names.plural+"."+spec.group');
+  if (!names.kind) errors.required('spec.names.kind');
+  const labels: [string, Json][] = [['plural', names.plural ?? ''], ['singular', names.singular], ['kind', names.kind?.toLowerCase()], ['listKind', names.listKind?.toLowerCase()]];
+  for (const [field, value] of labels) if (value !== undefined && label1035Problem(value) !== '') errors.invalid(`spec.names.${field}`, names[field] ?? '', label1035Problem(value));
+  if (names.kind !== undefined && names.kind === names.listKind) errors.invalid('spec.names.listKind', names.listKind, 'kind and listKind may not be the same');
+  for (const field of ['shortNames', 'categories']) (names[field] ?? []).forEach((name: string, i: number) => { if (label1035Problem(name) !== '') errors.invalid(`spec.names.${field}[${i}]`, name, label1035Problem(name)); });
+}
+
+function checkColumns(version: Json, at: string, errors: FieldErrors): void {
+  (version.additionalPrinterColumns ?? []).forEach((column: Json, i: number) => {
+    const path = `${at}.additionalPrinterColumns[${i}]`;
+    if (!column.name) errors.required(`${path}.name`);
+    if (!column.type) errors.required(`${path}.type`, `must be one of ${columnTypes.join(',')}`);
+    else if (!columnTypes.includes(column.type)) errors.invalid(`${path}.type`, column.type, `must be one of ${columnTypes.join(',')}`);
+    if (!column.jsonPath) errors.required(`${path}.JSONPath`);
+    else if (!/^[.{[]/.test(column.jsonPath)) errors.invalid(`${path}.jsonPath`, column.jsonPath, 'must be a simple json path starting with .');
+  });
+}
+
+function checkScale(scale: Json, at: string, errors: FieldErrors): void {
+  if (scale === undefined || scale === null) return;
+  const paths: [string, string, boolean][] = [['specReplicasPath', '.spec.', true], ['statusReplicasPath', '.status.', true], ['labelSelectorPath', '', false]];
+  for (const [field, start, needed] of paths) {
+    const value = scale[field] ?? '';
+    if (value === '') { if (needed) errors.required(`${at}.${field}`); continue; }
+    const fits = start === '' ? /^\.(spec|status)\./.test(value) : value.startsWith(start);
+    if (!fits || value.includes('[')) errors.invalid(`${at}.${field}`, value, start === '' ? 'should be a json path under either .spec or .status' : `should be a json path under ${start.slice(0, -1)}`);
+  }
+}
+
+/** What other objects and clients rely on once the definition is served. */
+function checkUpdate(definition: KubeObject, old: KubeObject, errors: FieldErrors): void {
+  if (!(old.status?.conditions ?? []).some((c: Json) => c.type === 'Established' && c.status === 'True')) return;
+  for (const path of ['group', 'scope', 'names.plural', 'names.kind']) {
+    const read = (o: KubeObject): Json => path.split('.').reduce((at: Json, name) => at?.[name], o.spec);
+    if (read(definition) !== read(old)) errors.invalid(`spec.${path}`, read(definition) ?? '', 'field is immutable');
+  }
+}
+
+export function admitDefinition(context: RequestContext, attributes: { operation: string; object: KubeObject; old?: KubeObject | undefined; subresource: string }): void {
+  if (context.kind.kind !== 'CustomResourceDefinition' || context.kind.group !== 'apiextensions.k8s.io' || attributes.operation === 'DELETE' || attributes.subresource !== '') return;
+  const { object, old } = attributes;
+  // What was let in once, by whatever rules, may be written again as it is: finalizers of a definition that goes must not hang on them.
+  if (old !== undefined && equalJson(object.spec, old.spec)) return;
+  const errors = new FieldErrors();
+  checkDefinition(object, errors);
+  if (old !== undefined) checkUpdate(object, old, errors);
+  errors.throwIfAny('apiextensions.k8s.io', 'CustomResourceDefinition', object.metadata.name ?? '');
 }

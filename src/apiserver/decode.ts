@@ -41,9 +41,10 @@ function jsonProblem(text: string, error: Error): string {
   return `error decoding request body: invalid character ${JSON.stringify(text[Number(at[1])]).replaceAll('"', "'")} at offset ${at[1]}`;
 }
 
+/** Aliases become copies, and texts let go of the document that they were cut from: what is read is changed in place and kept. */
 export function parseYaml(text: string): Json {
   try {
-    return readYaml(text);
+    return JSON.parse(JSON.stringify(readYaml(text) ?? null));
   } catch (error) {
     throw new ApiError('BadRequest', `error converting YAML to JSON: yaml: ${(error as Error).message.split('\n')[0]}`);
   }

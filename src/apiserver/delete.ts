@@ -12,6 +12,7 @@ import { admitMutating, admitValidating } from './admission/admission.ts';
 import { releaseOperations } from './allocation.ts';
 import type { RequestContext } from './context.ts';
 import { checkDecoded, decodeProtobuf, isProtobuf, parseBody } from './decode.ts';
+import { conflictRetriesMax } from './limits.ts';
 import { storageKey } from './objects.ts';
 import { listPage, notFound } from './read.ts';
 import { answerObject, answerStatus, viewAs } from './respond.ts';
@@ -63,9 +64,10 @@ type Deletion = { gone: true; object: KubeObject } | { gone: false; stored: Stor
 export async function deleteObject(context: RequestContext, namespace: string, name: string, options: DeleteOptions): Promise<Deletion> {
   const { server, kind } = context;
   const key = storageKey(kind, namespace, name);
-  for (;;) {
+  for (let attempt = 0; ; attempt++) {
     const before = await server.store.get(key);
     if (before === undefined) throw notFound(kind, name);
+    if (attempt > conflictRetriesMax) throw conflict(kind, name);
     const old = server.objects.view(before);
     const wanted = options.preconditions;
     if (wanted?.uid !== undefined && wanted.uid !== old.metadata.uid) throw conflict(kind, name, `Precondition failed: UID in precondition: ${wanted.uid}, UID in object meta: ${old.metadata.uid}`);
@@ -126,7 +128,7 @@ export async function handleDelete(context: RequestContext): Promise<ApiResponse
   const { info, kind } = context;
   const options = readOptions(context);
   const deletion = await deleteObject(context, info.namespace, info.name, options);
-  if (!deletion.gone) return answerObject(context, viewFor(context, deletion), deletion.object.metadata.deletionTimestamp !== undefined && (deletion.object.metadata.finalizers ?? []).length > 0 ? 200 : 200);
+  if (!deletion.gone) return answerObject(context, viewFor(context, deletion));
   const status: KubeStatus = { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success', details: { name: info.name, ...(kind.group === '' ? {} : { group: kind.group }), kind: kind.resource, uid: deletion.object.metadata.uid! } };
   if (kind.storage.resource === 'pods' && kind.group === '') return answerObject(context, deletion.object, 200);
   return answerStatus(context, status, 200);

@@ -31,3 +31,20 @@ export async function admitEviction(context: RequestContext, pod: KubeObject): P
 function tooMany(message: string, cause: string, retryAfterSeconds?: number): ApiError {
   return new ApiError('TooManyRequests', message, { causes: [{ reason: 'DisruptionBudget', message: cause }], ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }) });
 }
+
+/**
+ * Says on the Pod that it is disrupted (condition DisruptionTarget), so that whoever counts its end knows why: a Job's failure policy, for one. Answers the version
+ * that the deletion must find. A Pod that has ended or goes already is left as it is.
+ */
+export async function markDisrupted(context: RequestContext, name: string): Promise<KubeObject> {
+  const { server } = context;
+  const target = { ...context, info: { ...context.info, name, subresource: 'status' } };
+  const written = await updateObject(target, name, (current) => {
+    const { resourceVersion: _r, ...metadata } = current.metadata;
+    if (['Succeeded', 'Failed'].includes(current.status?.phase) || metadata.deletionTimestamp !== undefined) return { ...current, metadata };
+    const others = (current.status?.conditions ?? []).filter((c: Json) => c.type !== 'DisruptionTarget');
+    const condition = { type: 'DisruptionTarget', status: 'True', reason: 'EvictionByEvictionAPI', message: 'Eviction API: evicting', lastTransitionTime: timestamp(server.clock.now()) };
+    return { ...current, metadata, status: { ...current.status, conditions: [...others, condition] } };
+  }, { subresource: 'status', sharesCurrent: true });
+  return server.objects.view(written.stored);
+}

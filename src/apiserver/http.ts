@@ -13,9 +13,10 @@ import type { TLSSocket } from 'node:tls';
 import { ApiError } from '#base/errors.ts';
 import type { ApiRequest, UserInfo } from '#base/api-request.ts';
 import type { KeyPair } from '#base/x509.ts';
+import type { Clock } from '#os/clock.ts';
 import type { ApiServer } from './server.ts';
 import type { ConnectResponse, ConnectTarget } from './connect.ts';
-import { kubeletErrorCharsMax, requestBodyBytesMax, upgradeConnectTimeoutMs } from './limits.ts';
+import { kubeletErrorCharsMax, requestBodiesBytesMax, requestBodiesOfUserBytesMax, requestBodyBytesMax, requestBodyMsMax, upgradeConnectTimeoutMs } from './limits.ts';
 import { createWebhookCaller } from './webhook-client.ts';
 
 export interface HttpOptions {
@@ -55,36 +56,73 @@ function userOf(socket: Socket | undefined): UserInfo | undefined {
   return user ?? undefined;
 }
 
-function plainHeaders(headers: IncomingHttpHeaders): Record<string, string | undefined> {
+function plainHeaders(request: Request): Record<string, string | undefined> {
+  const headers: IncomingHttpHeaders = request.headers;
   const out: Record<string, string | undefined> = {};
+  let impersonates = false;
   for (const name in headers) {
     if (name.charCodeAt(0) === 58) continue; // HTTP/2 pseudo headers
     const value = headers[name];
     out[name] = Array.isArray(value) ? value.join(', ') : value;
+    impersonates ||= name.startsWith('impersonate-');
+  }
+  if (impersonates) Object.assign(out, impersonationLines(request.rawHeaders));
+  return out;
+}
+
+/** What was sent in several headers of one name is handed over as lines, since names of groups may hold commas. */
+function impersonationLines(raw: readonly string[]): Record<string, string> {
+  const out: Record<string, string> = {};
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = raw[i]!.toLowerCase();
+    if (name.startsWith('impersonate-')) out[name] = out[name] === undefined ? raw[i + 1]! : `${out[name]}\n${raw[i + 1]}`;
   }
   return out;
 }
 
-async function readBody(request: Request): Promise<Uint8Array> {
-  const parts: Buffer[] = [];
-  let size = 0;
-  for await (const part of request as AsyncIterable<Buffer>) {
-    size += part.length;
-    if (size > requestBodyBytesMax) throw new ApiError('RequestEntityTooLarge', `Request entity too large: limit is ${requestBodyBytesMax}`);
-    parts.push(part);
+/** Bodies that are held in memory: by everybody, and by each user. */
+class BodyBudget {
+  #held = 0;
+  readonly #byUser = new Map<string, number>();
+
+  /** Reads a body, piece by piece against the bounds; `release` gives back what it took. Throws RequestEntityTooLarge, TooManyRequests, Timeout. */
+  async read(request: Request, user: string, clock: Clock, release: (give: () => void) => void): Promise<Uint8Array> {
+    let taken = 0;
+    release(() => { this.#add(user, -taken); taken = 0; });
+    const announced = Number(request.headers['content-length'] ?? 0);
+    if (announced > requestBodyBytesMax) throw tooLarge();
+    const late = clock.setTimer(requestBodyMsMax, () => { request.destroy(new ApiError('Timeout', `the request's body did not arrive within ${requestBodyMsMax / 1000} s`)); }, { background: true });
+    const parts: Buffer[] = [];
+    try {
+      for await (const part of request as AsyncIterable<Buffer>) {
+        taken += part.length;
+        this.#add(user, part.length);
+        if (taken > requestBodyBytesMax) throw tooLarge();
+        if (this.#held > requestBodiesBytesMax || this.#byUser.get(user)! > requestBodiesOfUserBytesMax) throw new ApiError('TooManyRequests', 'Too many requests, please try again later.', { retryAfterSeconds: 1 });
+        parts.push(part);
+      }
+    } finally { late.cancel(); }
+    return parts.length === 1 ? parts[0]! : Buffer.concat(parts);
   }
-  return parts.length === 1 ? parts[0]! : Buffer.concat(parts);
+
+  #add(user: string, bytes: number): void {
+    this.#held += bytes;
+    const now = (this.#byUser.get(user) ?? 0) + bytes;
+    if (now === 0) this.#byUser.delete(user); else this.#byUser.set(user, now);
+  }
 }
 
+function tooLarge(): ApiError { return new ApiError('RequestEntityTooLarge', `Request entity too large: limit is ${requestBodyBytesMax}`); }
+
 // walk kubectl-apply 1/8: a message of HTTP/2 or 1.1 becomes an `ApiRequest`, with the client certificate as its user.
-function toApiRequest(request: Request, body: Uint8Array | undefined, signal: AbortSignal): ApiRequest {
+function toApiRequest(request: Request, readBody: ApiRequest['readBody'], signal: AbortSignal): ApiRequest {
   const url = request.url ?? '/';
   const cut = url.indexOf('?');
   const socket = (request as Http2ServerRequest).stream?.session?.socket ?? request.socket;
   const user = userOf(rawSocket(request));
   return {
-    method: request.method ?? 'GET', path: cut < 0 ? url : url.slice(0, cut), query: new URLSearchParams(cut < 0 ? '' : url.slice(cut + 1)), headers: plainHeaders(request.headers),
-    ...(body === undefined ? {} : { body }), ...(user === undefined ? {} : { user }), remoteAddress: socket?.remoteAddress ?? '', signal,
+    method: request.method ?? 'GET', path: cut < 0 ? url : url.slice(0, cut), query: new URLSearchParams(cut < 0 ? '' : url.slice(cut + 1)), headers: plainHeaders(request),
+    ...(readBody === undefined ? {} : { readBody }), ...(user === undefined ? {} : { user }), remoteAddress: socket?.remoteAddress ?? '', signal,
   };
 }
 
@@ -129,6 +167,7 @@ class Listener {
   readonly #kubeletAgent: Agent;
   readonly #plainAgent = new Agent({ rejectUnauthorized: false });
   readonly #sockets = new Set<Socket>();
+  readonly #bodies = new BodyBudget();
 
   constructor(options: HttpOptions) {
     this.#options = options;
@@ -149,19 +188,18 @@ class Listener {
     const abort = new AbortController();
     response.once('close', () => abort.abort());
     response.on('error', () => undefined);
+    let release = (): void => undefined;
     try {
       const method = request.method ?? 'GET';
-      const streams = method === 'GET' || method === 'HEAD';
-      const needsStream = !streams && /\/proxy(\/|$|\?)/.test(request.url ?? '');
-      let body: Uint8Array | undefined;
-      if (!streams && !needsStream) body = await readBody(request);
-      const apiRequest = toApiRequest(request, body, abort.signal);
+      const hasBody = method !== 'GET' && method !== 'HEAD';
+      const readBody = (user: UserInfo): Promise<Uint8Array> => this.#bodies.read(request, user.name, this.#options.api.server.clock, (give) => { release = give; });
+      const apiRequest = toApiRequest(request, hasBody ? readBody : undefined, abort.signal);
       const answer = await this.#options.api.handle(apiRequest) as ConnectResponse;
       if (answer.connect !== undefined) { this.#forward(answer.connect, apiRequest, request, response); return; }
       await send(response, answer, method === 'HEAD');
     } catch (error) {
       this.#fail(response, error);
-    }
+    } finally { release(); }
   }
 
   #fail(either: Response, error: unknown): void {
@@ -218,6 +256,8 @@ class Listener {
     const make = target.scheme === 'https' ? httpsRequest : httpRequest;
     const headers = { ...forwardHeaders(from.headers), host: `${target.host}:${target.port}`, connection: 'Upgrade', upgrade: request.headers.upgrade ?? '' };
     const out = make({ host: target.host, port: target.port, path: target.path, method: from.method, headers, timeout: upgradeConnectTimeoutMs, ...(target.scheme === 'https' ? { agent: target.kubelet ? this.#kubeletAgent : this.#plainAgent } : {}) });
+    out.on('timeout', () => out.destroy(new Error('i/o timeout')));
+    socket.once('close', () => out.destroy());
     out.on('upgrade', (answer, peer, peerHead) => {
       writeHead(socket, 101, answer.rawHeaders);
       peer.setTimeout?.(0);

@@ -2,21 +2,47 @@
 export const requestBodyBytesMax = 3 * 1024 * 1024;
 /** Parsed views kept per generation; two generations live at a time. */
 export const viewsMax = 10_000;
+/** Bytes of the values whose views one generation keeps; a view takes some five times as much. */
+export const viewsBytesMax = 32 * 1024 * 1024;
 export const watchBookmarkIntervalMs = 60_000;
 export const eventTtlSeconds = 3600;
 /** Retries of the whole write path when another writer was faster. */
 export const conflictRetriesMax = 100;
+/** Turns of an apply between creating and updating, while others create and delete the object. */
+export const applyRetriesMax = 100;
 /** Attempts to create where an address, a generated name or a quota was taken meanwhile. */
 export const createRetriesMax = 50;
 export const historyKeepMs = 5 * 60_000;
 export const historyStepsPerKeep = 10;
 /** Revisions kept at most, whatever their age. */
 export const historyRevisionsMax = 20_000;
-/** Watch frames kept for watchers that have not sent them yet. */
+/** Bytes of old values kept at most, whatever their age; what is beyond is forgotten at once, down to half of it. */
+export const historyBytesMax = 64 * 1024 * 1024;
+/** Objects that a watch of the same process hands over at once when it begins: each may have to be parsed. */
+export const watchInitialObjectsMax = 500;
+/** Bytes that a watch hands to its connection at once. */
+export const watchPieceBytesMax = 256 * 1024;
+/** Watch frames kept for watchers that have not sent them yet, and their bytes. */
 export const watchFramesMax = 4096;
+export const watchFramesBytesMax = 32 * 1024 * 1024;
 /** Requests under way at one time, watches and streams not counted; more are told to come back. */
 export const requestsInFlightMax = 2000;
 export const tokenSecondsMin = 600;
 export const upgradeConnectTimeoutMs = 15_000;
 /** Words of a kubelet's refusal that are passed on. */
 export const kubeletErrorCharsMax = 4096;
+/** One warning of an answer, and all of them. */
+export const warningCharsMax = 256;
+export const warningsCharsMax = 4096;
+/** Bodies that are being read or worked on, of everybody and of one user; who comes beyond it is told to come back. */
+export const requestBodiesBytesMax = 256 * 1024 * 1024;
+export const requestBodiesOfUserBytesMax = 64 * 1024 * 1024;
+/** How long a body may take to arrive. */
+export const requestBodyMsMax = 60_000;
+/** A list up to this size is one buffer with its length told; a larger one goes out in pieces. */
+export const listWholeBytesMax = 4 * 1024 * 1024;
+export const listPieceBytesMax = 256 * 1024;
+/** Objects that a paged list with a selector looks at in one go. */
+export const scanPageMax = 1_000;
+/** Bytes of encodings (protobuf, decrypted Secrets) that are kept beside the values they were made of, before they are let go. */
+export const encodingsBytesMax = 32 * 1024 * 1024;

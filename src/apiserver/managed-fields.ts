@@ -5,7 +5,7 @@
 import type { Json, KubeObject, ManagedFieldsEntry } from '#base/objects.ts';
 import { apiVersionOf } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
-import { compareFields, emptySet, fromFieldsV1, isEmptySet, removeBelow, toFieldsV1, unionOf } from '#schema/field-sets.ts';
+import { compareFields, emptySet, fromFieldsV1, isEmptySet, isFieldsV1, removeBelow, toFieldsV1, unionOf } from '#schema/field-sets.ts';
 import type { FieldSet } from '#schema/field-sets.ts';
 import type { ObjectNode } from '#schema/types.ts';
 import type { RequestContext } from './context.ts';
@@ -55,7 +55,8 @@ function startingManagers(old: KubeObject | undefined, object: KubeObject): Mana
   if (old === undefined) return [];
   if (sent === undefined || sent === null) return readManagers(old.metadata.managedFields);
   if (sent.length === 0 || (sent.length === 1 && Object.keys(sent[0]!).length === 0)) return [];
-  return readManagers(sent);
+  // As upstream: what cannot be read leaves those that are stored.
+  return sent.every((entry) => entry.fieldsV1 === undefined || isFieldsV1(entry.fieldsV1)) ? readManagers(sent) : readManagers(old.metadata.managedFields);
 }
 
 function asCompared(object: KubeObject | undefined): Json {

@@ -1,6 +1,7 @@
 /** `/metrics`: request counts and the store's size, in Prometheus' text format with Kubernetes' names. */
 import type { ApiResponse } from '#base/api-request.ts';
 import type { Server } from './context.ts';
+import type { RequestInfo } from './request-info.ts';
 
 export interface RequestCounts { byVerbAndCode: Map<string, number>; inFlight: number }
 
@@ -8,6 +9,16 @@ export function countsOf(server: Server): RequestCounts {
   let counts = server.caches.get('counts') as RequestCounts | undefined;
   if (counts === undefined) server.caches.set('counts', (counts = { byVerbAndCode: new Map(), inFlight: 0 }));
   return counts;
+}
+
+const countedVerbs = new Set(['get', 'list', 'watch', 'create', 'update', 'patch', 'delete', 'deletecollection', 'post', 'put', 'head', 'options']);
+
+/** Counts an answer. What is asked for is a label only where it is served, and methods that are none are one: strangers choose both. */
+export function countRequest(server: Server, info: RequestInfo, code: number): void {
+  const { byVerbAndCode } = countsOf(server);
+  const resource = info.isResource && server.kinds.find(info.group, info.version, info.resource) !== undefined ? info.resource : '';
+  const key = `${countedVerbs.has(info.verb) ? info.verb : 'other'} ${resource} ${code}`;
+  byVerbAndCode.set(key, (byVerbAndCode.get(key) ?? 0) + 1);
 }
 
 export function serveMetrics(server: Server): ApiResponse {

@@ -1,5 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import type { Json } from '#base/objects.ts';
+import { parseYaml } from '#base/yaml.ts';
+import { decodeMessage, unwrapMessage } from '#schema/protobuf.ts';
+import { typeOf } from '#schema/types.ts';
 import { createTestApi, podBody, pods } from './fixture.ts';
 import type { TestApi } from './fixture.ts';
 
@@ -117,6 +121,31 @@ describe('list', () => {
     await t.api.server.store.compact(t.api.server.store.currentRevision());
     const rest = await t.call('GET', `${pods}?limit=1&continue=${first.body.metadata.continue}`);
     assert.deepEqual([rest.status, rest.body.reason], [410, 'Expired']);
+  }));
+
+  it('goes out in pieces when it is large, in every form', withApi(async (t) => {
+    const path = '/api/v1/namespaces/default/configmaps';
+    const tableType = 'application/json;as=Table;v=v1;g=meta.k8s.io';
+    for (let i = 0; i < 12; i++) await t.make(path, { metadata: { name: `c${i}` }, data: { text: String(i % 10).repeat(500_000) } });
+    const read = async (accept: string, query = ''): Promise<Buffer> => {
+      const answer = await t.raw('GET', `${path}${query}`, { headers: { accept } });
+      assert.ok(!(answer.body instanceof Uint8Array), accept);
+      const pieces: Uint8Array[] = [];
+      for await (const piece of answer.body!) pieces.push(piece);
+      assert.ok(pieces.length > 5 && pieces.every((piece) => piece.length < 1_100_000), accept);
+      return Buffer.concat(pieces);
+    };
+    const items = JSON.parse((await read('application/json')).toString()).items as Json[];
+    assert.equal(items.length, 12);
+    for (const item of items) assert.deepEqual(item, (await t.call('GET', `${path}/${item.metadata.name}`)).body);
+    const yaml = parseYaml((await read('application/yaml')).toString()) as Json;
+    assert.deepEqual([yaml.kind, yaml.items], ['ConfigMapList', items]);
+    const table = JSON.parse((await read(tableType, '?includeObject=Object')).toString());
+    assert.deepEqual([table.kind, table.columnDefinitions.length, table.rows.map((row: Json) => row.object)], ['Table', 3, items]);
+    assert.ok((await t.raw('GET', path, { headers: { accept: tableType } })).body instanceof Uint8Array, 'a table of names is small');
+    const { kind, message } = unwrapMessage(await read('application/vnd.kubernetes.protobuf'));
+    const decoded = decodeMessage(typeOf('core.v1/ConfigMapList'), message) as Json;
+    assert.deepEqual([kind, decoded.items.map((i: Json) => i.data)], ['ConfigMapList', items.map((i) => i.data)]);
   }));
 
   it('selects by labels and fields', withApi(async (t) => {

@@ -4,6 +4,7 @@
  * generations of a weak cache. Secrets are sealed with AES-256-GCM: first byte 1, then key id, nonce, ciphertext, tag; the store's key is authenticated with it.
  */
 import { createCipheriv, createDecipheriv } from 'node:crypto';
+import { joinOwn, ownBytes, ownCopy } from '#base/bytes.ts';
 import { freezeFresh, freezeJson } from '#base/json.ts';
 import { apiVersionOf } from '#base/objects.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
@@ -11,7 +12,7 @@ import type { Random } from '#os/clock.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import type { LateBytes, StoredValue } from '#store/store.ts';
 import { transactionBytesMax } from '#store/limits.ts';
-import { viewsMax } from './limits.ts';
+import { encodingsBytesMax, viewsBytesMax, viewsMax } from './limits.ts';
 import type { EncryptionKey } from './keys.ts';
 
 export function storageKey(kind: KindRecord, namespace: string, name: string): string {
@@ -30,7 +31,7 @@ const copy = Buffer.prototype.copy as (this: Uint8Array, target: Uint8Array, tar
 function encodePlain(kind: KindRecord, object: KubeObject): Buffer {
   const { apiVersion: _a, kind: _k, metadata, ...rest } = object;
   const { resourceVersion: _r, ...meta } = metadata;
-  return Buffer.from(JSON.stringify({ apiVersion: apiVersionOf(kind.storage), kind: kind.storage.kind, metadata: meta, ...rest }));
+  return ownBytes(JSON.stringify({ apiVersion: apiVersionOf(kind.storage), kind: kind.storage.kind, metadata: meta, ...rest }));
 }
 
 function isSealed(kind: KindRecord): boolean { return kind.storage.group === '' && kind.storage.resource === 'secrets'; }
@@ -78,7 +79,9 @@ export class Objects {
   #young = new WeakMap<StoredValue, KubeObject>();
   #old = new WeakMap<StoredValue, KubeObject>();
   #youngCount = 0;
+  #youngBytes = 0;
   #plain = new WeakMap<StoredValue, Uint8Array>();
+  #plainBytes = 0;
   #lastHead: Buffer = Buffer.alloc(0);
 
   constructor(keys: readonly EncryptionKey[], random: Random) {
@@ -104,7 +107,7 @@ export class Objects {
     const cipher = createCipheriv('aes-256-gcm', Buffer.from(first.key, 'base64'), nonce);
     cipher.setAAD(Buffer.from(key));
     const id = Buffer.from(first.id);
-    return Buffer.concat([Uint8Array.of(1, id.length), id, nonce, cipher.update(plain), cipher.final(), cipher.getAuthTag()]);
+    return joinOwn([Uint8Array.of(1, id.length), id, nonce, cipher.update(plain), cipher.final(), cipher.getAuthTag()]);
   }
 
   #open(stored: StoredValue): Uint8Array {
@@ -119,7 +122,12 @@ export class Objects {
     const decipher = createDecipheriv('aes-256-gcm', Buffer.from(key.key, 'base64'), bytes.subarray(idEnd, idEnd + 12));
     decipher.setAAD(Buffer.from(stored.key));
     decipher.setAuthTag(bytes.subarray(bytes.length - 16));
-    const plain = Buffer.concat([decipher.update(bytes.subarray(idEnd + 12, bytes.length - 16)), decipher.final()]);
+    const plain = joinOwn([decipher.update(bytes.subarray(idEnd + 12, bytes.length - 16)), decipher.final()]);
+    this.#plainBytes += plain.length;
+    if (this.#plainBytes > encodingsBytesMax) {
+      this.#plain = new WeakMap();
+      this.#plainBytes = plain.length;
+    }
     this.#plain.set(stored, plain);
     return plain;
   }
@@ -130,24 +138,27 @@ export class Objects {
     if (known.length > 0 && plain.length > known.length && known.compare(plain, 0, known.length) === 0) return known.length;
     const head = Buffer.from(plain.buffer, plain.byteOffset, Math.min(plain.length, 400));
     const place = head.indexOf(metadataOpening) + metadataOpening.length;
-    this.#lastHead = Buffer.from(head.subarray(0, place));
+    this.#lastHead = ownCopy(head.subarray(0, place));
     return place;
   }
 
-  /** JSON as served, in the stored version. */
-  bytes(stored: StoredValue): Buffer {
+  /** JSON as served, in the stored version; with another resourceVersion where one is named, as the event of a deletion has it. */
+  bytes(stored: StoredValue, revision = stored.modRevision): Buffer {
     const out = Buffer.allocUnsafe(this.size(stored));
-    return out.subarray(0, this.write(stored, out, 0));
+    return out.subarray(0, this.write(stored, out, 0, revision));
   }
 
-  size(stored: StoredValue): number { return this.#open(stored).length + 24 + 16; }
+  size(stored: StoredValue): number { return this.#sizeOpen(stored) + 24 + 16; }
+
+  /** What is sealed is longer than what it holds by its key's name, nonce and tag, so nobody need open it to know. */
+  #sizeOpen(stored: StoredValue): number { return stored.value.length; }
 
   /** Writes the object at `offset` of `target`; answers the offset behind it. Copies without a view of either part: a list does this for each object. */
-  write(stored: StoredValue, target: Buffer, offset: number): number {
+  write(stored: StoredValue, target: Buffer, offset: number, revision = stored.modRevision): number {
     const plain = this.#open(stored);
     const at = this.#place(plain);
     copy.call(plain, target, offset, 0, at);
-    const rest = offset + at + target.write(`"resourceVersion":"${stored.modRevision}",`, offset + at, 'latin1');
+    const rest = offset + at + target.write(`"resourceVersion":"${revision}",`, offset + at, 'latin1');
     copy.call(plain, target, rest, at, plain.length);
     return rest + plain.length - at;
   }
@@ -164,11 +175,20 @@ export class Objects {
     return this.remember(stored, object);
   }
 
+  #turn(): void {
+    this.#old = this.#young;
+    this.#young = new WeakMap();
+    this.#youngCount = 1;
+    this.#youngBytes = 0;
+  }
+
   /** Keeps an object that the caller gives away as the view of what was just stored. */
   remember(stored: StoredValue, object: KubeObject): KubeObject {
     freezeJson(object);
     if (stored.late instanceof LateObject) return stored.late.become(object);
-    if (this.#youngCount++ >= viewsMax) { this.#old = this.#young; this.#young = new WeakMap(); this.#youngCount = 1; }
+    this.#youngCount++;
+    this.#youngBytes += stored.value.length;
+    if (this.#youngCount > viewsMax || this.#youngBytes > viewsBytesMax) this.#turn();
     this.#young.set(stored, object);
     return object;
   }

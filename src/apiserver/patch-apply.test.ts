@@ -95,6 +95,18 @@ describe('server-side apply', () => {
     assert.deepEqual([forced.body.spec.replicas, forced.body.metadata.managedFields.map((m: Json) => m.manager)], [2, ['me']]);
   }));
 
+  it('never fails since the object came or went meanwhile', withApi(async (t) => {
+    const statuses: number[] = [];
+    let left = 8;
+    const applier = async (id: number): Promise<void> => {
+      for (let round = 0; round < 15; round++) statuses.push((await apply(t, `m${id}`, { ...deployment(), metadata: { name: 'web', annotations: { [`a${id}`]: String(round) } } }, '&force=true')).status);
+      left--;
+    };
+    const deleter = async (): Promise<void> => { while (left > 0) { await t.call('DELETE', `${path}/web`); await new Promise<void>((resolve) => { setImmediate(resolve); }); } };
+    await Promise.all([...Array.from({ length: 8 }, (_unused, id) => applier(id)), deleter()]);
+    assert.deepEqual([...new Set(statuses)].sort(), [200, 201]);
+  }));
+
   it('shares a field that two managers set to the same value', withApi(async (t) => {
     await apply(t, 'me', deployment());
     const shared = await apply(t, 'you', { apiVersion: 'apps/v1', kind: 'Deployment', metadata: { name: 'web' }, spec: { replicas: 2 } });

@@ -6,12 +6,13 @@ import type { KindRecord } from '#schema/kind.ts';
 import { CompactedError, FutureRevisionError } from '#store/store.ts';
 import type { ListResult, StoredValue } from '#store/store.ts';
 import type { RequestContext } from './context.ts';
+import { scanPageMax } from './limits.ts';
+import { listBody } from './list-body.ts';
 import { negotiate } from './negotiate.ts';
 import { storageKey, storagePrefix } from './objects.ts';
-import { encodeList, hasProtobuf } from './protobuf.ts';
-import { answerStored, encodeBody, headersFor, includeObject, viewAs } from './respond.ts';
+import { hasProtobuf } from './protobuf.ts';
+import { answerStored, headersFor, viewAs } from './respond.ts';
 import { Selection } from './selection.ts';
-import { makeTable, partialMetadata } from './table.ts';
 
 export function notFound(kind: { group: string; resource: string }, name: string): ApiError {
   const qualified = kind.group === '' ? kind.resource : `${kind.resource}.${kind.group}`;
@@ -100,13 +101,14 @@ async function readOne(context: RequestContext, namespace: string, selection: Se
   return { values: stored !== undefined && selection.matches(server.objects, stored) ? [stored] : [], revision };
 }
 
+/** A selector may find one in thousands: pages of the store are then larger than the client's, as each page costs a look at what is behind it. */
 async function scan(context: RequestContext, prefix: string, selection: Selection, limit: number, at: number | undefined, start: string | undefined): Promise<Page> {
   const { server } = context;
   const values: StoredValue[] = [];
   let after = start;
   let revision = at;
   for (;;) {
-    const result: ListResult = await server.store.list(prefix, { ...(revision === undefined ? {} : { revision }), ...(limit > 0 ? { limit } : {}), ...(after === undefined ? {} : { after }) });
+    const result: ListResult = await server.store.list(prefix, { ...(revision === undefined ? {} : { revision }), ...(limit > 0 ? { limit: selection.isEmpty ? limit : Math.max(limit, scanPageMax) } : {}), ...(after === undefined ? {} : { after }) });
     revision = result.revision;
     if (selection.isEmpty) for (const stored of result.values) values.push(stored);
     if (!selection.isEmpty) {
@@ -128,7 +130,7 @@ async function scan(context: RequestContext, prefix: string, selection: Selectio
 }
 
 export async function handleList(context: RequestContext): Promise<ApiResponse> {
-  const { server, kind, request } = context;
+  const { kind, request } = context;
   const selection = new Selection(kind, request.query);
   const page = await listPage(context, selection);
   const metadata = { resourceVersion: String(page.revision), ...(page.continue === undefined ? {} : { continue: page.continue }), ...(page.remaining === undefined ? {} : { remainingItemCount: page.remaining }) };
@@ -137,29 +139,5 @@ export async function handleList(context: RequestContext): Promise<ApiResponse> 
     return { status: 200, headers: {}, object: { apiVersion: apiVersionOf(kind), kind: kind.listKind, metadata, items } };
   }
   const wanted = negotiate(request, hasProtobuf(kind));
-  if (wanted.form === 'object' && wanted.encoding === 'protobuf') return { status: 200, headers: headersFor(context, 'protobuf'), body: encodeList(kind, page.values, (v) => viewAs(context, kind, v), metadata) };
-  if (wanted.form === 'object' && wanted.encoding === 'json' && kind.fromStored === undefined) return { status: 200, headers: headersFor(context, 'json'), body: concatenate(context, kind, page.values, metadata) };
-  const views = page.values.map((v) => viewAs(context, kind, v));
-  let shown: unknown;
-  if (wanted.form === 'table') shown = makeTable(kind, views, metadata, includeObject(context), server.clock.now(), wanted.version);
-  else if (wanted.form === 'partial') shown = { kind: 'PartialObjectMetadataList', apiVersion: `meta.k8s.io/${wanted.version}`, metadata, items: views.map((v) => partialMetadata(v, wanted.version)) };
-  else shown = { kind: kind.listKind, apiVersion: apiVersionOf(kind), metadata, items: views };
-  return { status: 200, headers: headersFor(context, wanted.encoding), body: encodeBody(shown, wanted.encoding) };
-}
-
-/** A list made of the stored bytes, without parsing any. */
-function concatenate(context: RequestContext, kind: KindRecord, values: readonly StoredValue[], metadata: unknown): Buffer {
-  const { objects } = context.server;
-  const head = Buffer.from(`{"kind":${JSON.stringify(kind.listKind)},"apiVersion":${JSON.stringify(apiVersionOf(kind))},"metadata":${JSON.stringify(metadata)},"items":[`);
-  let size = head.length + 3;
-  for (const stored of values) size += objects.size(stored) + 1;
-  const out = Buffer.allocUnsafe(size);
-  out.set(head, 0);
-  let at = head.length;
-  for (let i = 0; i < values.length; i++) {
-    if (i > 0) out[at++] = 44;
-    at = objects.write(values[i]!, out, at);
-  }
-  at += out.write(']}\n', at, 'latin1');
-  return out.subarray(0, at);
+  return { status: 200, headers: headersFor(context, wanted.encoding), body: listBody(context, page.values, metadata, wanted) };
 }

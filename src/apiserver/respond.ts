@@ -8,6 +8,7 @@ import type { KindRecord } from '#schema/kind.ts';
 import { encodeObject } from '#schema/protobuf.ts';
 import type { StoredValue } from '#store/store.ts';
 import type { RequestContext } from './context.ts';
+import { warningCharsMax, warningsCharsMax } from './limits.ts';
 import { mediaTypeOf, negotiate } from './negotiate.ts';
 import type { Encoding } from './negotiate.ts';
 import { encodeStored, hasProtobuf } from './protobuf.ts';
@@ -22,8 +23,22 @@ export function encodeBody(object: unknown, encoding: Encoding): Buffer {
 
 export function headersFor(context: RequestContext, encoding: Encoding): Record<string, string> {
   const headers: Record<string, string> = { ...jsonHeaders, 'content-type': mediaTypeOf(encoding), 'cache-control': 'no-cache, private' };
-  if (context.warnings.length > 0) headers.warning = context.warnings.map((w) => `299 - ${JSON.stringify(w)}`).join(', ');
+  if (context.warnings.length > 0) headers.warning = warningHeader(context.warnings);
   return headers;
+}
+
+/** Warnings as one header (RFC 7234, 5.5): each once, cut to what a header may hold; control characters and what is no Latin 1 have no place in one. */
+export function warningHeader(warnings: readonly string[]): string {
+  const out: string[] = [];
+  let left = warningsCharsMax;
+  for (const warning of new Set(warnings)) {
+    const clean = warning.replace(/[^\x20-\x7e]/g, '?');
+    const text = JSON.stringify(clean.length > warningCharsMax ? `${clean.slice(0, warningCharsMax)}...` : clean);
+    left -= text.length;
+    if (left < 0) break;
+    out.push(`299 - ${text}`);
+  }
+  return out.join(', ');
 }
 
 export function includeObject(context: RequestContext): IncludeObject {

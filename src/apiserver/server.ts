@@ -9,8 +9,9 @@ import { runChain } from './chain.ts';
 import type { ApiServerOptions, Server } from './context.ts';
 import { runCustomResources } from './crd.ts';
 import { KindTable } from './kind-table.ts';
-import { historyKeepMs, historyRevisionsMax, historyStepsPerKeep } from './limits.ts';
+import { historyBytesMax, historyKeepMs, historyRevisionsMax, historyStepsPerKeep } from './limits.ts';
 import { Objects } from './objects.ts';
+import { forgetFrames } from './watch-frames.ts';
 
 export interface ApiServer extends AsyncDisposable {
   handle: ApiHandler;
@@ -33,8 +34,8 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
 }
 
 /**
- * Forgets history older than `historyKeepMs`, and at once what lies more than `historyRevisionsMax` back: a burst of writes must not fill the memory with
- * old versions. Who resumes a watch from before that is told `Expired` and lists again.
+ * Forgets history older than `historyKeepMs`, what lies more than `historyRevisionsMax` back, and at once what is more than `historyBytesMax`: a burst of writes
+ * must not fill the memory with old versions. Who resumes a watch from before that is told `Expired` and lists again.
  */
 function runCompaction(server: Server): () => void {
   const keep = server.options.historyKeepMs ?? historyKeepMs;
@@ -49,11 +50,19 @@ function runCompaction(server: Server): () => void {
       const current = server.store.currentRevision();
       const old = marks.filter((m) => m.atMs <= now - keep).at(-1)?.revision ?? 0;
       marks = [...marks.filter((m) => m.atMs > now - keep), { atMs: now, revision: current }];
+      forgetFrames();
       const upTo = Math.max(old, current - historyRevisionsMax);
       const done = upTo > server.store.compactedRevision() ? server.store.compact(upTo) : Promise.resolve();
       done.catch((error: unknown) => server.log.error('compaction failed', { error })).finally(() => { if (!stopped) arm(); });
     }, { background: true });
   };
   arm();
+  // Large values come faster than the timer: each write that leaves too much history behind asks for less.
+  let under = false;
+  server.onWritten = () => {
+    if (under || server.store.historyBytes() <= historyBytesMax) return;
+    under = true;
+    server.store.compact(server.store.revisionKeeping(historyBytesMax / 2)).catch((error: unknown) => server.log.error('compaction failed', { error })).finally(() => { under = false; });
+  };
   return () => { stopped = true; timer.cancel(); };
 }

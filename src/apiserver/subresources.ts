@@ -12,13 +12,13 @@ import type { RequestContext } from './context.ts';
 import { checkDecoded, decodeObject, decodeProtobuf, isProtobuf, parseBody } from './decode.ts';
 import { deleteObject } from './delete.ts';
 import { handleConnect } from './connect.ts';
-import { admitEviction } from './eviction.ts';
+import { admitEviction, markDisrupted } from './eviction.ts';
 import { tokenSecondsMin } from './limits.ts';
 import { storageKey } from './objects.ts';
 import { getStored, handleGet } from './read.ts';
 import { answerObject, answerStatus, viewAs } from './respond.ts';
 import { handlePatch, handleUpdate, applyPatchType } from './write.ts';
-import { conflict, updateObject } from './write-path.ts';
+import { conflict, isDryRun, updateObject } from './write-path.ts';
 import type { UpdateOptions } from './write-path.ts';
 import { formatLabelSelector, selectorOf, selectorOfMap } from '#base/selectors.ts';
 import { timestamp } from '#base/timestamp.ts';
@@ -79,8 +79,18 @@ async function handleEviction(context: RequestContext): Promise<ApiResponse> {
   checkDecoded(context, eviction, type, { group: 'policy', version: 'v1', kind: 'Eviction' }, []);
   for (const flag of eviction.deleteOptions?.dryRun ?? []) context.request.query.append('dryRun', flag);
   const pod = server.objects.view(await getStored(context));
+  const options: Json = eviction.deleteOptions ?? {};
+  const asked = options.preconditions;
+  if (asked?.uid !== undefined && asked.uid !== pod.metadata.uid) throw conflict(context.kind, info.name, `Precondition failed: UID in precondition: ${asked.uid}, UID in object meta: ${pod.metadata.uid}`);
+  if (asked?.resourceVersion !== undefined && asked.resourceVersion !== pod.metadata.resourceVersion) throw conflict(context.kind, info.name);
   await admitEviction(context, pod);
-  await deleteObject(context, info.namespace, info.name, eviction.deleteOptions ?? {});
+  if (isDryRun(context)) {
+    await deleteObject(context, info.namespace, info.name, options);
+    return answerStatus(context, success(), 201);
+  }
+  // The Pod that was let go is the one that goes, in whatever version; another one of its name is not.
+  await markDisrupted(context, info.name);
+  await deleteObject(context, info.namespace, info.name, { ...options, preconditions: { uid: pod.metadata.uid! } });
   return answerStatus(context, success(), 201);
 }
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { WatchEvent } from '#base/objects.ts';
+import type { Json } from '#base/objects.ts';
 import { createTestApi, podBody, pods } from './fixture.ts';
 import type { TestApi } from './fixture.ts';
 
@@ -53,6 +54,15 @@ describe('watch', () => {
       await label(t, 'a', { on: 'no' });
     });
     assert.deepEqual(seen.map((s) => s.type), ['ADDED', 'MODIFIED', 'DELETED']);
+    // What ceases to match is shown as it last matched, with the version that ended it.
+    const answer = await t.raw('GET', `${pods}?watch=1&timeoutSeconds=1&resourceVersion=${start.metadata.resourceVersion}&labelSelector=on%3Dyes`);
+    const lines: Json[] = [];
+    const reading = (async () => { for await (const chunk of answer.body as AsyncIterable<Uint8Array>) lines.push(...Buffer.from(chunk).toString().trim().split('\n').map((line) => JSON.parse(line))); })();
+    await new Promise((resolve) => setImmediate(resolve));
+    t.clock.advance(2_000);
+    await reading;
+    const now = (await t.call('GET', `${pods}/a`)).body;
+    assert.deepEqual([lines.at(-1)!.type, lines.at(-1)!.object.metadata.labels, lines.at(-1)!.object.metadata.resourceVersion], ['DELETED', { app: 'a', on: 'yes', more: 'x' }, now.metadata.resourceVersion]);
   });
 
   it('says Expired in the stream for a version that is compacted', async () => {

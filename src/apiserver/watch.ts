@@ -15,40 +15,17 @@ import { encodeObject, protobufMediaType } from '#schema/protobuf.ts';
 import { CompactedError, FutureRevisionError } from '#store/store.ts';
 import type { StoredValue, StoreEvent, StoreWatch } from '#store/store.ts';
 import type { RequestContext } from './context.ts';
-import { watchBookmarkIntervalMs, watchFramesMax } from './limits.ts';
+import { watchBookmarkIntervalMs, watchInitialObjectsMax, watchPieceBytesMax } from './limits.ts';
 import { negotiate } from './negotiate.ts';
 import type { Negotiated } from './negotiate.ts';
 import type { Objects } from './objects.ts';
 import { storagePrefix } from './objects.ts';
 import { encodeFrame, encodeStatus, encodeStored, hasProtobuf } from './protobuf.ts';
 import { parseRevision } from './read.ts';
-import { headersFor, includeObject } from './respond.ts';
+import { encodeBody, headersFor, includeObject } from './respond.ts';
 import { Selection } from './selection.ts';
 import { makeTable, partialMetadata } from './table.ts';
-import { encodeBody } from './respond.ts';
-
-interface Frames { ADDED?: Uint8Array; MODIFIED?: Uint8Array; DELETED?: Uint8Array; deleted?: KubeObject }
-const frames = new Map<StoreEvent, Frames>();
-
-/** The frames of the latest events; older ones are made again for the few watchers that are so far behind. */
-function framesOf(event: StoreEvent): Frames {
-  let found = frames.get(event);
-  if (found !== undefined) return found;
-  frames.set(event, (found = {}));
-  if (frames.size > watchFramesMax) for (const oldest of frames.keys()) { frames.delete(oldest); break; }
-  return found;
-}
-
-/** What an event shows: the new object, or the last one with the revision of its deletion. */
-function eventObject(objects: Objects, event: StoreEvent): KubeObject {
-  if (event.value !== undefined) return objects.view(event.value);
-  const cached = framesOf(event);
-  if (cached.deleted === undefined) {
-    const last = objects.view(event.previous!);
-    cached.deleted = freezeJson({ ...last, metadata: { ...last.metadata, resourceVersion: String(event.revision) } });
-  }
-  return cached.deleted;
-}
+import { eventObject, frameOf } from './watch-frames.ts';
 
 /** `ADDED`, `MODIFIED` or `DELETED` as this selection sees the event; undefined where it does not. */
 function typeFor(objects: Objects, selection: Selection, event: StoreEvent): 'ADDED' | 'MODIFIED' | 'DELETED' | undefined {
@@ -57,14 +34,6 @@ function typeFor(objects: Objects, selection: Selection, event: StoreEvent): 'AD
   const after = event.value !== undefined && selection.matches(objects, event.value);
   if (after) return before ? 'MODIFIED' : 'ADDED';
   return before ? 'DELETED' : undefined;
-}
-
-function frameOf(objects: Objects, event: StoreEvent, type: 'ADDED' | 'MODIFIED' | 'DELETED'): Uint8Array {
-  const cached = framesOf(event);
-  const known = cached[type];
-  if (known !== undefined) return known;
-  const body = event.value === undefined ? Buffer.from(JSON.stringify(eventObject(objects, event))) : objects.bytes(event.value);
-  return (cached[type] = Buffer.concat([Buffer.from(`{"type":"${type}","object":`), body, Buffer.from('}\n')]));
 }
 
 /** How a watch writes its events: as shared objects, as shared frames, or converted for this watcher. */
@@ -79,7 +48,7 @@ function objectWriter(context: RequestContext, kind: KindRecord): Writer<WatchEv
   const convert = (object: KubeObject): KubeObject => (kind.fromStored === undefined ? object : freezeJson(kind.fromStored(object)));
   return {
     initial: (stored) => ({ type: 'ADDED', object: convert(objects.view(stored)) }),
-    event: (event, type) => ({ type, object: convert(eventObject(objects, event)) }),
+    event: (event, type) => ({ type, object: convert(eventObject(objects, event, type)) }),
     made: (type, object) => ({ type, object }),
   };
 }
@@ -99,7 +68,7 @@ function protobufWriter(context: RequestContext, kind: KindRecord): Writer<Uint8
   const shown = (object: KubeObject): KubeObject => (kind.fromStored === undefined ? object : kind.fromStored(object));
   return {
     initial: (stored) => encodeFrame('ADDED', encodeStored(kind, stored, () => shown(objects.view(stored)))),
-    event: (event, type) => encodeFrame(type, event.value === undefined ? encodeObject(kind.type, shown(eventObject(objects, event))) : encodeStored(kind, event.value, () => shown(objects.view(event.value!)))),
+    event: (event, type) => encodeFrame(type, type === 'DELETED' ? encodeObject(kind.type, shown(eventObject(objects, event, type))) : encodeStored(kind, event.value!, () => shown(objects.view(event.value!)))),
     made: (type, object) => encodeFrame(type, type === 'ERROR' ? encodeStatus(object) : encodeObject(kind.type, object)),
   };
 }
@@ -120,7 +89,7 @@ function convertingWriter(context: RequestContext, kind: KindRecord, wanted: Neg
   const frame = (type: string, object: Json): Uint8Array => (wanted.encoding === 'yaml' ? Buffer.concat([Buffer.from('---\n'), encodeBody({ type, object }, 'yaml')]) : Buffer.from(`${JSON.stringify({ type, object })}\n`));
   return {
     initial: (stored) => frame('ADDED', shape(objects.view(stored))),
-    event: (event, type) => frame(type, shape(eventObject(objects, event))),
+    event: (event, type) => frame(type, shape(eventObject(objects, event, type))),
     made: (type, object) => frame(type, type === 'BOOKMARK' && wanted.form !== 'object' ? bookmarkShape(object, wanted) : object),
   };
 }
@@ -148,6 +117,23 @@ async function planWatch(context: RequestContext, selection: Selection, prefix: 
   return { from: list.revision, initial: list.values.filter((v) => selection.matches(server.objects, v)), endBookmark: sendInitial === 'true' && bookmarks, bookmarks, expired: undefined };
 }
 
+/** What is written for each, handed over in pieces: the next one is made when the connection has taken the last. */
+function* pieces<S, T>(sources: readonly S[], write: (source: S) => T | undefined, itemsMax = Infinity): Generator<T[]> {
+  let out: T[] = [];
+  let bytes = 0;
+  for (const source of sources) {
+    const written = write(source);
+    if (written === undefined) continue;
+    out.push(written);
+    if (written instanceof Uint8Array) bytes += written.length;
+    if (bytes < watchPieceBytesMax && out.length < itemsMax) continue;
+    yield out;
+    out = [];
+    bytes = 0;
+  }
+  if (out.length > 0) yield out;
+}
+
 function statusObject(error: ApiError): Json { return error.toStatus(); }
 
 async function* runWatch<T>(context: RequestContext, kind: KindRecord, selection: Selection, prefix: string, plan: WatchPlan, writer: Writer<T>): AsyncGenerator<T[]> {
@@ -163,19 +149,18 @@ async function* runWatch<T>(context: RequestContext, kind: KindRecord, selection
   const feed = new Feed(context, watch, plan.bookmarks);
   try {
     if (plan.initial !== undefined) {
-      for (let at = 0; at < plan.initial.length; at += 500) yield plan.initial.slice(at, at + 500).map((v) => writer.initial(v));
+      yield* pieces(plan.initial, (stored) => writer.initial(stored), watchInitialObjectsMax);
+      plan.initial = undefined;
       if (plan.endBookmark) yield [bookmark(plan.from, { 'k8s.io/initial-events-end': 'true' })];
     }
     for (;;) {
       const batch = await feed.next();
       if (batch === 'closed' || request.signal.aborted) return;
       if (typeof batch === 'number') { if (plan.bookmarks) yield [bookmark(batch)]; continue; }
-      const out: T[] = [];
-      for (const event of batch) {
+      yield* pieces(batch, (event) => {
         const type = typeFor(server.objects, selection, event);
-        if (type !== undefined) out.push(writer.event(event, type));
-      }
-      if (out.length > 0) yield out;
+        return type === undefined ? undefined : writer.event(event, type);
+      });
     }
   } catch (error) {
     if (!(error instanceof CompactedError)) throw error;

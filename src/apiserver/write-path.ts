@@ -139,6 +139,7 @@ async function committed(server: Server, _kind: KindRecord, key: string, revisio
   if (stored === undefined) throw new Error(`${key} vanished at its own revision ${revision}`);
   object.metadata.resourceVersion = String(revision);
   server.objects.remember(stored, object);
+  server.onWritten?.();
   return stored;
 }
 
@@ -205,7 +206,6 @@ function keepMetadata(context: RequestContext, object: KubeObject, old: KubeObje
   }
   // A `delete` would make a slow dictionary of it, for as long as the object and its copies live.
   meta.resourceVersion = undefined;
-  if (subresource !== '' && subresource !== 'finalize' && context.kind.custom !== true) { /* labels and annotations may be written through status, as upstream allows */ }
 }
 
 /** One attempt; undefined where another writer was faster. */

@@ -14,6 +14,8 @@ export interface ApiRequest {
   /** Names in lower case. */
   headers: Record<string, string | undefined>;
   body?: Uint8Array;
+  /** Reads the body once the caller is known and allowed, for a transport that has not yet. Throws RequestEntityTooLarge and TooManyRequests. */
+  readBody?(user: UserInfo): Promise<Uint8Array>;
   /** In-process callers pass an already parsed body; the chain copies before it changes anything. */
   object?: unknown;
   /** Set by the transport from a client certificate, or by an in-process caller. Absent: the chain authenticates by headers. */

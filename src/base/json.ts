@@ -1,21 +1,25 @@
 /**
  * JSON as untrusted input. `scanJson` walks the text once and finds what `JSON.parse` hides or mangles: duplicate keys (with their paths), nesting
- * beyond a bound and keys that would touch a prototype. `JSON.parse` is then the fast path. Copying and freezing of parsed values live here too.
+ * beyond a bound, numbers that would be changed. `JSON.parse` is then the fast path. Copying and freezing of parsed values live here too.
  */
 import { ApiError } from './errors.ts';
+import { integerDigitsMax, jsonContainersMax, jsonDepthMax, jsonDuplicatesMax, jsonPathCharsMax } from './limits.ts';
 
-export const jsonDepthMax = 500;
-
+/** Paths of keys given twice: the first `jsonDuplicatesMax`. */
 export interface JsonFindings { duplicates: string[] }
 
 const quote = 34, backslash = 92, openBrace = 123, closeBrace = 125, openBracket = 91, closeBracket = 93, comma = 44;
 
 interface Frame { array: boolean; keys: Set<string> | undefined; name: string; index: number; last: string | undefined }
 
-/** Throws BadRequest beyond the depth bound. Assumes nothing of the text: what is not JSON is found by the parser afterwards. */
+/**
+ * Throws BadRequest beyond the bounds of depth and of containers, and for a number that a double cannot hold. Assumes nothing of the text: what is not JSON is
+ * found by the parser afterwards.
+ */
 export function scanJson(text: string): JsonFindings {
   const duplicates: string[] = [];
   const stack: Frame[] = [];
+  let containers = 0;
   let expectKey = false;
   let i = 0;
   const end = text.length;
@@ -30,7 +34,7 @@ export function scanJson(text: string): JsonFindings {
         if (frame.last === undefined && frame.keys === undefined) frame.last = key;
         else {
           frame.keys ??= new Set([frame.last!]);
-          if (frame.keys.has(key)) duplicates.push(pathOf(stack, key));
+          if (frame.keys.has(key) && duplicates.length < jsonDuplicatesMax) duplicates.push(pathOf(stack, key));
           frame.keys.add(key);
           frame.last = key;
         }
@@ -38,16 +42,58 @@ export function scanJson(text: string): JsonFindings {
       }
     } else if (c === openBrace || c === openBracket) {
       if (stack.length >= jsonDepthMax) throw new ApiError('BadRequest', 'error decoding: exceeded max depth');
+      if (++containers > jsonContainersMax) throw new ApiError('RequestEntityTooLarge', `error decoding: more than ${jsonContainersMax} objects and lists`);
       stack.push({ array: c === openBracket, keys: undefined, name: '', index: 0, last: undefined });
       expectKey = c === openBrace;
     } else if (c === closeBrace || c === closeBracket) { stack.pop(); expectKey = false; }
     else if (c === comma) {
       const frame = stack[stack.length - 1];
       if (frame !== undefined) { frame.index++; expectKey = !frame.array; }
+    } else if (c >= digit0 && c <= digit9) {
+      const start = i;
+      i = numberEnd(text, i);
+      if (i - start >= 16 || (i - start >= 4 && hasExponent(text, start, i))) checkNumber(text.slice(start, i));
+      continue;
     }
     i++;
   }
   return { duplicates };
+}
+
+const digit0 = 48, digit9 = 57;
+
+function hasExponent(text: string, from: number, to: number): boolean {
+  for (let at = from; at < to; at++) if ((text.charCodeAt(at) | 32) === 101) return true;
+  return false;
+}
+
+/** Behind a number's last character, its exponent included. */
+function numberEnd(text: string, from: number): number {
+  let at = from;
+  for (; at < text.length; at++) {
+    const c = text.charCodeAt(at);
+    if ((c < digit0 || c > digit9) && c !== 46) break;
+  }
+  const mark = text.charCodeAt(at) | 32;
+  if (mark !== 101) return at;
+  const sign = text.charCodeAt(at + 1);
+  at += sign === 43 || sign === 45 ? 2 : 1;
+  while (at < text.length && text.charCodeAt(at) >= digit0 && text.charCodeAt(at) <= digit9) at++;
+  return at;
+}
+
+/** Whether a number holds an integer's text exactly: beyond 2^53 not all are there. */
+export function isExactInteger(text: string): boolean {
+  const value = Number(text);
+  return Number.isSafeInteger(value) || (text.length <= integerDigitsMax && Number.isFinite(value) && BigInt(value) === BigInt(text));
+}
+
+/** `JSON.parse` rounds integers beyond 2^53 and makes infinities of what is larger than any double. */
+function checkNumber(text: string): void {
+  const shown = text.length > 40 ? `${text.slice(0, 40)}…` : text;
+  if (/^\d+$/.test(text)) {
+    if (!isExactInteger(text)) throw new ApiError('BadRequest', `error decoding: integer ${shown} is beyond ±(2^53-1) and cannot be kept exactly`);
+  } else if (!Number.isFinite(Number(text))) throw new ApiError('BadRequest', `error decoding: number ${shown} is beyond what a double holds`);
 }
 
 function closingQuote(text: string, from: number): number {
@@ -66,6 +112,7 @@ function pathOf(stack: Frame[], key: string): string {
   stack.forEach((frame, depth) => {
     if (frame.array) out += `[${frame.index}]`;
     else { const name = depth === stack.length - 1 ? key : frame.last!; out += out === '' ? name : `.${name}`; }
+    if (out.length > jsonPathCharsMax) out = `${out.slice(0, jsonPathCharsMax)}…`;
   });
   return out;
 }
@@ -102,6 +149,16 @@ export function freezeFresh(value: Json): number {
   if (Array.isArray(value)) for (const item of value) sum += 1 + freezeFresh(item);
   else for (const key in value) sum += 4 + 6 * key.length + freezeFresh(value[key]);
   Object.freeze(value);
+  return sum;
+}
+
+/** Bytes of the JSON text of a value, about: escapes count as one. */
+export function jsonBytes(value: Json): number {
+  if (typeof value === 'string') return 2 + value.length;
+  if (typeof value !== 'object' || value === null) return 4;
+  let sum = 2;
+  if (Array.isArray(value)) for (const item of value) sum += 1 + jsonBytes(item);
+  else for (const key in value) sum += 4 + key.length + jsonBytes(value[key]);
   return sum;
 }
 

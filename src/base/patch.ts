@@ -1,7 +1,8 @@
 /** JSON Merge Patch (RFC 7386) and JSON Patch (RFC 6902). The strategic form needs a schema and lives in `schema/strategic-merge.ts`. */
-import { applyPatch } from 'rfc6902';
+import { Pointer, applyPatch } from 'rfc6902';
 import { ApiError } from './errors.ts';
-import { copyJson } from './json.ts';
+import { copyJson, equalJson, jsonBytes } from './json.ts';
+import { patchCopyBytesMax, patchMovedItemsMax, patchOperationsMax } from './limits.ts';
 
 // eslint-disable-next-line -- JSON values
 type Json = any;
@@ -17,25 +18,59 @@ export function mergePatch(target: Json, patch: Json): Json {
   return out;
 }
 
-const operationsMax = 10_000;
-
-/** The target with the operations applied to a copy. Throws what an API server answers: BadRequest for a malformed patch, Invalid for one that does not apply. */
+/**
+ * The target with the operations applied to a copy. What `copy` adds and what insertions move aside is bounded, so that a small patch stays small work.
+ * Throws what an API server answers: BadRequest for a malformed patch, Invalid for one that does not apply or copies too much.
+ */
 export function jsonPatch(target: Json, patch: Json): Json {
   if (!Array.isArray(patch)) throw new ApiError('BadRequest', 'error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch');
-  if (patch.length > operationsMax) throw new ApiError('RequestEntityTooLarge', `The allowed maximum operations in a JSON patch is ${operationsMax}, got ${patch.length}`);
+  if (patch.length > patchOperationsMax) throw new ApiError('RequestEntityTooLarge', `The allowed maximum operations in a JSON patch is ${patchOperationsMax}, got ${patch.length}`);
   for (const operation of patch) {
     if (typeof operation !== 'object' || operation === null || typeof operation.path !== 'string') throw new ApiError('BadRequest', 'error decoding patch: operation lacks a path');
-    if (/(^|\/)(__proto__|constructor|prototype)(\/|$)/.test(operation.path)) throw new ApiError('BadRequest', `error decoding patch: path ${operation.path} is not allowed`);
+    for (const path of [operation.path, operation.from]) {
+      if (typeof path === 'string' && /(^|\/)(__proto__|constructor|prototype)(\/|$)/.test(path)) throw new ApiError('BadRequest', `error decoding patch: path ${path} is not allowed`);
+    }
   }
-  const out = copyJson(target);
-  const results = applyPatch(out, copyJson(patch));
-  const failed = results.findIndex((r) => r !== null);
-  if (failed >= 0) throw patchError(patch[failed], results[failed]!);
-  return out;
+  const out = { root: copyJson(target) };
+  const work = { copied: 0, moved: 0 };
+  for (const operation of copyJson(patch) as Json[]) applyOne(out, operation, work);
+  return out.root;
 }
 
-function patchError(operation: Json, error: Error): ApiError {
-  const missing = { remove: 'remove', replace: 'replace', test: 'testing value', copy: 'copy', move: 'move', add: 'add' }[operation.op as string] ?? operation.op;
-  const text = error.name === 'TestError' ? `testing value ${operation.path} failed: test failed` : `${missing} operation does not apply: doc is missing ${operation.op === 'add' ? 'path' : 'key'}: ${operation.path}: missing value`;
-  return new ApiError('Invalid', `the server rejected our request due to an error in our request: ${text}`);
+function applyOne(out: { root: Json }, operation: Json, work: { copied: number; moved: number }): void {
+  if (operation.op === 'copy') {
+    work.copied += jsonBytes(at(out.root, operation.from));
+    if (work.copied > patchCopyBytesMax) throw refused(`Unable to complete the copy, the accumulated size increase of copy is ${work.copied}, exceeding the limit ${patchCopyBytesMax}`);
+  }
+  if (operation.op === 'test') {
+    if (!equalJson(at(out.root, operation.path) ?? null, operation.value ?? null)) throw refused(`testing value ${operation.path} failed: test failed`);
+    return;
+  }
+  for (const path of [operation.path, operation.from]) work.moved += itemsBehind(out.root, path);
+  if (work.moved > patchMovedItemsMax) throw refused(`the operations move more than ${patchMovedItemsMax} list items aside`);
+  // The document itself may be the target: the pointer `` names what `root` holds.
+  const [failed] = applyPatch(out, [{ ...operation, path: `/root${operation.path}`, ...(typeof operation.from === 'string' ? { from: `/root${operation.from}` } : {}) }]);
+  if (failed !== null && failed !== undefined) throw patchError(operation);
+}
+
+/** The value at a pointer; undefined where there is none. */
+function at(root: Json, path: unknown): Json {
+  if (typeof path !== 'string') return undefined;
+  try { return Pointer.fromJSON(path).get(root); } catch { return undefined; }
+}
+
+/** How many items an insertion or removal at the pointer moves. */
+function itemsBehind(root: Json, path: unknown): number {
+  if (typeof path !== 'string') return 0;
+  const cut = path.lastIndexOf('/');
+  if (cut < 0) return 0;
+  const list = at(root, path.slice(0, cut));
+  const index = Number(path.slice(cut + 1));
+  return Array.isArray(list) && Number.isInteger(index) ? Math.max(0, list.length - index) : 0;
+}
+
+function refused(text: string): ApiError { return new ApiError('Invalid', `the server rejected our request due to an error in our request: ${text}`); }
+
+function patchError(operation: Json): ApiError {
+  return refused(`${operation.op} operation does not apply: doc is missing ${operation.op === 'add' ? 'path' : 'key'}: ${operation.path}: missing value`);
 }

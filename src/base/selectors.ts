@@ -6,6 +6,7 @@
  * (a selector that is absent in a spec) is `undefined` and the caller's business, except in `selectorOf`.
  */
 import { ApiError } from './errors.ts';
+import { selectorValuesScannedMax } from './limits.ts';
 
 export type LabelOperator = 'In' | 'NotIn' | 'Exists' | 'DoesNotExist' | 'Gt' | 'Lt';
 export interface LabelRequirement { key: string; operator: LabelOperator; values: readonly string[] }
@@ -119,7 +120,7 @@ class SelectorParser {
       case 'notin': return checkedValues({ key, operator: 'NotIn', values: this.#valueList() });
       case '>': case '<': {
         const value = this.#exactValue();
-        if (!/^[+-]?\d+$/.test(value)) throw new SelectorError(`values[0]: Invalid value: ${JSON.stringify(value)}: for 'Gt', 'Lt' operators, the value must be an integer`, true);
+        if (!/^[+-]?\d{1,19}$/.test(value)) throw new SelectorError(`values[0]: Invalid value: ${JSON.stringify(value)}: for 'Gt', 'Lt' operators, the value must be an integer`, true);
         return { key, operator: operator.kind === '>' ? 'Gt' : 'Lt', values: [value] };
       }
       default:
@@ -212,17 +213,27 @@ export function selectorOfMap(map: Labels): LabelRequirement[] {
   return Object.entries(map).map(([key, value]) => ({ key, operator: 'In', values: [value] }));
 }
 
+const valueSets = new WeakMap<readonly string[], ReadonlySet<string>>();
+
+/** Whether a value is among those of a requirement; many are looked up, so that a long list costs each object no walk. */
+function isAmong(values: readonly string[], value: string): boolean {
+  if (values.length <= selectorValuesScannedMax) return values.includes(value);
+  let set = valueSets.get(values);
+  if (set === undefined) valueSets.set(values, (set = new Set(values)));
+  return set.has(value);
+}
+
 /** Whether one requirement holds. `NotIn` and `DoesNotExist` hold where the key is absent. */
 export function matchesRequirement(requirement: LabelRequirement, labels: Labels | undefined): boolean {
   const value = labels !== undefined && Object.hasOwn(labels, requirement.key) ? labels[requirement.key] : undefined;
   switch (requirement.operator) {
-    case 'In': return value !== undefined && requirement.values.includes(value);
-    case 'NotIn': return value === undefined || !requirement.values.includes(value);
+    case 'In': return value !== undefined && isAmong(requirement.values, value);
+    case 'NotIn': return value === undefined || !isAmong(requirement.values, value);
     case 'Exists': return value !== undefined;
     case 'DoesNotExist': return value === undefined;
     case 'Gt': case 'Lt': {
       const bound = requirement.values[0];
-      if (value === undefined || bound === undefined || !/^[+-]?\d+$/.test(value) || !/^[+-]?\d+$/.test(bound)) return false;
+      if (value === undefined || bound === undefined || !/^[+-]?\d{1,19}$/.test(value) || !/^[+-]?\d{1,19}$/.test(bound)) return false;
       return requirement.operator === 'Gt' ? BigInt(value) > BigInt(bound) : BigInt(value) < BigInt(bound);
     }
   }

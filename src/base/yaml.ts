@@ -2,7 +2,19 @@
  * YAML as Kubernetes reads it: YAML 1.1 booleans, octal integers with a leading zero, no base-60 numbers and no dates (they stay text),
  * merge keys. Depth is bounded by the reader; aliases by the size of what they expand to.
  */
-import { boolYaml11Tag, defineScalarTag, dump, FAILSAFE_SCHEMA, floatCoreTag, load, loadAll, mergeTag, NOT_RESOLVED, nullYaml11Tag, Schema } from 'js-yaml';
+import { isExactInteger } from './json.ts';
+import { yamlAliasSizeMax, yamlDepthMax } from './limits.ts';
+import { boolYaml11Tag, DUMP_SCHEMA, defineScalarTag, dump, FAILSAFE_SCHEMA, floatCoreTag, intCoreTag, intYaml11Tag, load, loadAll, mergeTag, NOT_RESOLVED, nullYaml11Tag, Schema } from 'js-yaml';
+
+
+/** Integers that a number cannot hold are refused, never changed. */
+function exactly(source: string, digits: string, sign: number): number {
+  if (!isExactInteger(digits)) throw new YamlError(`integer ${source.slice(0, 40)} is beyond ±(2^53-1) and cannot be kept exactly`);
+  return sign * Number(digits);
+}
+
+/** What is wrong with a document beyond its syntax. */
+export class YamlError extends Error {}
 
 const integerTag = defineScalarTag('tag:yaml.org,2002:int', {
   implicit: true,
@@ -11,11 +23,8 @@ const integerTag = defineScalarTag('tag:yaml.org,2002:int', {
     const text = source.replaceAll('_', '');
     const sign = text.startsWith('-') ? -1 : 1;
     const digits = text.replace(/^[-+]/, '');
-    if (/^(0|[1-9][0-9]*)$/.test(digits)) return sign * Number(digits);
-    if (/^0x[0-9a-fA-F]+$/.test(digits)) return sign * parseInt(digits.slice(2), 16);
-    if (/^0b[01]+$/.test(digits)) return sign * parseInt(digits.slice(2), 2);
-    if (/^0o?[0-7]+$/.test(digits)) return sign * parseInt(digits.replace(/^0o?/, ''), 8);
-    return NOT_RESOLVED;
+    if (/^(0|[1-9][0-9]*|0x[0-9a-fA-F]+|0b[01]+)$/.test(digits)) return exactly(source, digits, sign);
+    return /^0o?[0-7]+$/.test(digits) ? exactly(source, `0o${digits.replace(/^0o?/, '')}`, sign) : NOT_RESOLVED;
   },
   identify: (value: unknown) => Number.isInteger(value),
   represent: (value: unknown) => String(value),
@@ -23,12 +32,50 @@ const integerTag = defineScalarTag('tag:yaml.org,2002:int', {
 
 const schema = new Schema([...FAILSAFE_SCHEMA.tags, nullYaml11Tag, boolYaml11Tag, integerTag, floatCoreTag, mergeTag]);
 
-/** One document. Throws the reader's error. */
-export function parseYaml(text: string): unknown { return load(text, { schema }); }
+/** The library's own choice for writing quotes all that any YAML takes for something else than text, but for digits without end. */
+const writtenSchema = DUMP_SCHEMA.withTags({
+  ...intYaml11Tag,
+  resolve(source: string, isExplicit: boolean, tagName: string) {
+    if (/^[-+]?[0-9][0-9_]*$/.test(source)) return 0;
+    const result = intYaml11Tag.resolve(source, isExplicit, tagName);
+    return result === NOT_RESOLVED ? intCoreTag.resolve(source, isExplicit, tagName) : result;
+  },
+});
 
-/** Every document, empty ones left out. */
-export function parseYamlDocuments(text: string): unknown[] {
-  return loadAll(text, { schema }).filter((document: unknown) => document !== null && document !== undefined);
+/**
+ * Throws where aliases make the document larger than its text and `yamlAliasSizeMax` allow, where one names what it is part of, and where a number is none that
+ * JSON can write.
+ */
+function checkSize(documents: readonly unknown[], text: string): void {
+  let left = 2 * text.length + yamlAliasSizeMax;
+  const visit = (value: unknown, depth: number): void => {
+    left -= typeof value === 'string' ? 1 + value.length : 1;
+    if (left < 0) throw new YamlError('document contains excessive aliasing');
+    if (typeof value === 'number' && !Number.isFinite(value)) throw new YamlError(`${value} is no number that JSON has`);
+    if (typeof value !== 'object' || value === null) return;
+    if (depth > yamlDepthMax) throw new YamlError(`nesting exceeded maxDepth (${yamlDepthMax})`);
+    if (Array.isArray(value)) { for (const item of value) visit(item, depth + 1); return; }
+    for (const key in value) {
+      left -= key.length;
+      visit((value as Record<string, unknown>)[key], depth + 1);
+    }
+  };
+  for (const document of documents) visit(document, 0);
 }
 
-export function formatYaml(value: unknown): string { return dump(value, { lineWidth: -1, noRefs: true }); }
+/** One document. Throws the reader's error, or `YamlError` for what is too large once aliases are written out. */
+export function parseYaml(text: string): unknown {
+  const document = load(text, { schema, maxDepth: yamlDepthMax });
+  checkSize([document], text);
+  return document;
+}
+
+/** Every document, empty ones left out. Throws as `parseYaml`; the bound holds for all together. */
+export function parseYamlDocuments(text: string): unknown[] {
+  const documents = loadAll(text, { schema, maxDepth: yamlDepthMax }).filter((document: unknown) => document !== null && document !== undefined);
+  checkSize(documents, text);
+  return documents;
+}
+
+/** Text that other readers would take for something else (`yes`, `0755`, `1e3`) is quoted. */
+export function formatYaml(value: unknown): string { return dump(value, { lineWidth: -1, noRefs: true, schema: writtenSchema }); }

@@ -48,7 +48,7 @@ withPlatformOptions(program.command('demo').description('take an application thr
   .option('-y, --yes', 'do not ask before installing').option('--dry-run', 'only list what would be added').option('--keep-going', 'go on after a failed step').option('--own-clients', 'use Tiphys\' own clients even where docker and kubectl are installed')
   .action(async (options) => { const { demo } = await import('./commands/demo.ts'); await demo(options); });
 withPlatformOptions(program.command('up').description('start the platform in the background'))
-  .option('--foreground', 'stay, and stop everything on Ctrl-C').option('-y, --yes', 'do not ask before installing').option('--dry-run', 'only list what would be added')
+  .option('--foreground', 'stay, and stop everything on Ctrl-C').option('--replace', 'end the platform\'s own processes and start them anew; containers go on').option('-y, --yes', 'do not ask before installing').option('--dry-run', 'only list what would be added')
   .action(async (options) => { const { up } = await import('./commands/up.ts'); await up(options); });
 program.command('down').description('stop everything; with --purge remove the data too').option('--purge', 'remove all data: images, volumes, cluster state').option('--data <dir>', 'data directory')
   .action(async (options) => { const { down } = await import('./commands/down.ts'); await down(options); });
@@ -61,7 +61,8 @@ program.command('kubeconfig').description('print the administrator\'s kubeconfig
 program.command('doctor').description('check kernel, cgroups, tools, ports and disk, and say how to mend each').addOption(json())
   .action(async (options) => { const { doctor } = await import('./commands/doctor.ts'); await doctor(options); });
 program.command('registry-user').description('make a user of the registry, or change a password (read from standard input)').argument('<user>')
-  .action(async (user: string) => { const { addRegistryUser } = await import('./commands/registry-user.ts'); await addRegistryUser(user); });
+  .option('--administrator', 'may push to every repository, as the first user may; others push below their own name').option('--no-administrator', 'pushes below the own name only')
+  .action(async (user: string, options: { administrator?: boolean }) => { const { addRegistryUser } = await import('./commands/registry-user.ts'); await addRegistryUser(user, options); });
 program.command('test').description('run the tests (npm test)').argument('[files...]')
   .action(async (paths: string[]) => { const { runTests } = await import('./commands/test.ts'); await runTests(paths); });
 program.command('bench').description('measure side by side with the peers that are installed').argument('[names...]').addOption(json()).option('--rounds <number>', 'rounds of each measurement').option('--list', 'list the benchmarks')

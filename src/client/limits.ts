@@ -1,6 +1,4 @@
 /** Bounds of the client. */
-/** Events of one watch that its consumer has not taken yet; beyond it the watch fails and is started over. */
-export const watchBufferEventsMax = 100_000;
 /** One watch event's or answer's bytes over HTTP. */
 export const responseBodyBytesMax = 512 * 1024 * 1024;
 export const watchEventBytesMax = 16 * 1024 * 1024;

@@ -36,6 +36,8 @@ class JobController {
   readonly #jobs: Informer;
   readonly #pods: Informer;
   readonly #recorder: EventRecorder;
+  /** Pods that were taken away uncounted and are not gone yet. */
+  readonly #takenAway = new Set<string>();
   readonly queue: WorkQueue;
   readonly ttlQueue: WorkQueue;
 
@@ -50,6 +52,7 @@ class JobController {
     enqueueController(this.#pods, 'Job', this.queue);
     const onFinished = (job: KubeObject): void => { if (isJobFinished(job) && job['spec'].ttlSecondsAfterFinished !== undefined) this.ttlQueue.add(keyOf(job)); };
     this.#jobs.addHandler({ added: onFinished, updated: onFinished });
+    this.#pods.addHandler({ deleted: (pod) => { this.#takenAway.delete(pod.metadata.uid!); } });
     // A Pod whose Job is gone must not be kept by the Job's finalizer.
     const freeOrphan = (pod: KubeObject): void => {
       const owner = controllerOf(pod);
@@ -90,7 +93,7 @@ class JobController {
       await forEachBounded(pods, (pod) => this.#dropFinalizer(pod));
       return undefined;
     }
-    const plan = planJob({ job, pods }, this.#context.clock.now());
+    const plan = planJob({ job, pods, takenAway: this.#takenAway }, this.#context.clock.now());
     if (isJobFinished({ ...job, status: plan.status }) && !isJobFinished(job) && (await this.#hasUnseenPods(job, pods))) return { requeueAfterMs: 10 };
     await this.#apply(key, job, plan);
     return plan.requeueAfterMs === undefined ? undefined : { requeueAfterMs: plan.requeueAfterMs };
@@ -112,6 +115,11 @@ class JobController {
     const released = plan.releaseFinalizer.length > 0;
     await forEachBounded(plan.releaseFinalizer, (pod) => this.#dropFinalizer(pod));
     await forEachBounded(plan.delete, async (pod) => {
+      if (plan.deleteUncounted) {
+        // It holds for the version that was looked at: one that has ended meanwhile is counted.
+        await this.#dropFinalizer(pod);
+        if (this.#pods.get(keyOf(pod))?.metadata.uid === pod.metadata.uid) this.#takenAway.add(pod.metadata.uid!);
+      }
       await deleteIfPresent(this.#context, kinds.Pod, pod);
       this.#recorder.event(job, 'Normal', 'SuccessfulDelete', `Deleted pod: ${pod.metadata.name}`);
     });

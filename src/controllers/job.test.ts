@@ -19,6 +19,8 @@ function pod(name: string, phase: string, extra: Json = {}): KubeObject {
   };
 }
 
+const reasonOf = (plan: { status: Json }, type: string): string | undefined => plan.status.conditions?.find((condition: Json) => condition.type === type)?.reason;
+
 test('a finished Pod is first noted, then released, then counted', () => {
   const first = planJob({ job: job(), pods: [pod('a', 'Succeeded'), pod('b', 'Running')] }, now);
   assert.deepEqual(first.status.uncountedTerminatedPods, { succeeded: ['a'] });
@@ -54,7 +56,6 @@ test('after a failure the next Pod waits, longer each time', () => {
 });
 
 test('a Job ends for its reason, and only when its Pods have', () => {
-  const reasonOf = (plan: { status: Json }, type: string): string | undefined => plan.status.conditions?.find((condition: Json) => condition.type === type)?.reason;
   const failing = planJob({ job: job({ backoffLimit: 0 }), pods: [pod('a', 'Failed'), pod('b', 'Running')] }, now);
   assert.equal(reasonOf(failing, 'FailureTarget'), 'BackoffLimitExceeded');
   assert.equal(reasonOf(failing, 'Failed'), undefined);
@@ -81,6 +82,28 @@ test('the failure policy ignores, counts or ends by exit code', () => {
   const fatal = planJob({ job: job(policy), pods: [pod('a', 'Failed', { exitCode: 42 })] }, now);
   assert.equal(fatal.status.conditions[0].message, 'Container c for pod n/a failed with exit code 42 matching FailJob rule at index 0');
   assert.deepEqual(planJob({ job: job(policy), pods: [pod('a', 'Failed', { exitCode: 7 })] }, now).status.uncountedTerminatedPods, {});
+});
+
+test('Pods that the Job itself takes away are no failures', () => {
+  const running = ['a', 'b', 'c'].map((name, index) => pod(name, 'Running', { index }));
+  for (const spec of [{ parallelism: 1, completions: 3 }, { suspend: true }]) {
+    const plan = planJob({ job: job({ backoffLimit: 0, ...spec }), pods: running }, now);
+    assert.deepEqual([plan.deleteUncounted, plan.delete.length, plan.status.uncountedTerminatedPods], [true, spec.suspend === true ? 3 : 2, {}]);
+    // Their finalizers are off and they end: nothing is counted, and nothing waits for them.
+    const going = running.map((p) => ({ ...p, metadata: { ...p.metadata, finalizers: [], deletionTimestamp: '2026-01-01T00:59:59Z' } }));
+    const after = planJob({ job: job({ backoffLimit: 0, parallelism: 3, completions: 3 }, plan.status), pods: going, takenAway: new Set(['a', 'b', 'c']) }, now);
+    assert.deepEqual([after.status.failed, reasonOf(after, 'FailureTarget'), after.create.length, after.requeueAfterMs], [undefined, undefined, 3, undefined]);
+  }
+  assert.equal(planJob({ job: job({ activeDeadlineSeconds: 30 }), pods: running.slice(0, 1) }, now).deleteUncounted, false);
+});
+
+test('a Pod whose index is gone or taken goes uncounted', () => {
+  const indexed = (completions: number): KubeObject => job({ completionMode: 'Indexed', completions, parallelism: completions });
+  const running = ['a', 'b', 'c'].map((name, index) => pod(name, 'Running', { index }));
+  const fewer = planJob({ job: indexed(2), pods: running }, now);
+  assert.deepEqual([fewer.delete.map((p) => p.metadata.name), fewer.deleteUncounted], [['c'], true]);
+  const twice = planJob({ job: indexed(3), pods: [pod('a', 'Running', { index: 0 }), pod('b', 'Running', { index: 0 })] }, now);
+  assert.deepEqual([twice.delete.map((p) => p.metadata.name), twice.create], [['b'], []]);
 });
 
 test('schedules mean what five fields mean, in their zone', () => {

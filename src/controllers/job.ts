@@ -18,7 +18,12 @@ export const indexAnnotation = 'batch.kubernetes.io/job-completion-index';
 const backoffFirstMs = 10_000;
 const backoffMsMax = 360_000;
 
-export interface JobObserved { job: KubeObject; pods: KubeObject[] }
+export interface JobObserved {
+  job: KubeObject;
+  pods: KubeObject[];
+  /** Pods (UIDs) that the controller itself took away, uncounted: they are no failures that the next Pod waits for. */
+  takenAway?: ReadonlySet<string>;
+}
 export interface JobPlan {
   /** The status to write first; undefined when it is as it should be. */
   status: Json;
@@ -26,6 +31,8 @@ export interface JobPlan {
   releaseFinalizer: KubeObject[];
   create: (number | undefined)[];
   delete: KubeObject[];
+  /** The finalizer of those to delete goes first: the Job itself takes them away (suspended, fewer wanted), so they are no failures. */
+  deleteUncounted: boolean;
   requeueAfterMs?: number;
   events: { type: 'Normal' | 'Warning'; reason: string; message: string }[];
 }
@@ -47,16 +54,17 @@ function finishedMs(pod: KubeObject): number {
 interface Tally { active: KubeObject[]; succeeded: KubeObject[]; failed: KubeObject[]; terminating: number }
 
 /** With the default policy a Pod that is being deleted has failed; with `podReplacementPolicy: Failed` only when it has ended. */
-function tallyPods({ job, pods }: JobObserved): Tally {
+function tallyPods({ job, pods, takenAway }: JobObserved): Tally {
   const waitForEnd = job['spec'].podReplacementPolicy === 'Failed' || job['spec'].podFailurePolicy !== undefined;
   const tally: Tally = { active: [], succeeded: [], failed: [], terminating: 0 };
   for (const pod of pods) {
     const phase = pod['status']?.phase;
     if (phase === 'Succeeded') tally.succeeded.push(pod);
+    else if (phase === 'Failed' && takenAway?.has(pod.metadata.uid!) === true) continue;
     else if (phase === 'Failed') tally.failed.push(pod);
     else if (pod.metadata.deletionTimestamp !== undefined) {
       tally.terminating++;
-      if (!waitForEnd) tally.failed.push(pod);
+      if (!waitForEnd && takenAway?.has(pod.metadata.uid!) !== true) tally.failed.push(pod);
     } else tally.active.push(pod);
   }
   return tally;
@@ -142,7 +150,7 @@ export function planJob(observed: JobObserved, nowMs: number): JobPlan {
   const { spec } = job;
   const indexed = spec.completionMode === 'Indexed';
   const before = job['status'] ?? {};
-  const plan: JobPlan = { status: before, releaseFinalizer: [], create: [], delete: [], events: [] };
+  const plan: JobPlan = { status: before, releaseFinalizer: [], create: [], delete: [], deleteUncounted: false, events: [] };
   if (isJobFinished(job)) {
     plan.releaseFinalizer = pods.filter(hasFinalizer);
     return plan;
@@ -164,7 +172,10 @@ export function planJob(observed: JobObserved, nowMs: number): JobPlan {
     plan.events.push({ type: 'Normal', reason: 'Resumed', message: 'Job resumed' });
   }
   const ending = pendingEnding(conditions) ?? (suspended ? undefined : endingOf({ ...job, status: { ...before, startTime } }, tally, counted, nowMs));
-  if (ending !== undefined || suspended) plan.delete = tally.active;
+  if (ending !== undefined || suspended) {
+    plan.delete = tally.active;
+    plan.deleteUncounted = ending === undefined;
+  }
   else planRunning(observed, tally, counted, indexed, nowMs, plan);
   const active = tally.active.length - plan.delete.length;
   let completionTime: string | undefined;
@@ -213,10 +224,13 @@ function planRunning({ job, pods }: JobObserved, tally: Tally, counted: Counted,
   let wanted: number;
   if (spec.completions === undefined || spec.completions === null) wanted = succeeded > 0 ? tally.active.length : parallelism;
   else wanted = Math.min(parallelism, Math.max(0, spec.completions - succeeded));
-  const surplus = tally.active.length - wanted;
+  const misplaced = indexed ? misplacedPods(job, tally) : [];
+  const surplus = Math.max(tally.active.length - wanted, misplaced.length);
   if (surplus > 0) {
-    // Those that run least go first.
-    plan.delete = tally.active.toSorted((a, b) => Number(isPodReady(a)) - Number(isPodReady(b)) || -byAge(a, b)).slice(0, surplus);
+    // Those that have no place go first, then those that run least.
+    const order = (pod: KubeObject): number => (misplaced.includes(pod) ? 0 : isPodReady(pod) ? 2 : 1);
+    plan.delete = tally.active.toSorted((a, b) => order(a) - order(b) || -byAge(a, b)).slice(0, surplus);
+    plan.deleteUncounted = true;
     return;
   }
   const missing = Math.min(wanted - tally.active.length - waiting, burstPodsMax);
@@ -225,6 +239,17 @@ function planRunning({ job, pods }: JobObserved, tally: Tally, counted: Counted,
   const delayMs = backoffMsFor([...tally.succeeded, ...tally.failed], nowMs);
   if (delayMs > 0) { plan.requeueAfterMs = delayMs; return; }
   plan.create = indexed ? freeIndexes(job, tally, counted, missing) : Array.from({ length: missing }, () => undefined);
+}
+
+/** Active Pods of an index that there is no more, or that an older Pod has as well. */
+function misplacedPods(job: KubeObject, tally: Tally): KubeObject[] {
+  const held = new Set<number>();
+  return tally.active.toSorted(byAge).filter((pod) => {
+    const index = indexOf(pod);
+    if (index === undefined || index >= job['spec'].completions || held.has(index)) return true;
+    held.add(index);
+    return false;
+  });
 }
 
 function freeIndexes(job: KubeObject, tally: Tally, counted: Counted, count: number): number[] {

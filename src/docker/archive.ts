@@ -1,6 +1,7 @@
 /** `/containers/ID/archive`, `/export`, `/changes`. */
 import { ApiError } from '#base/errors.ts';
 import { whenDrained } from '#base/streams.ts';
+import { decodeQueryName } from '#base/file-names.ts';
 import { exportRoot, readArchive, statPath, writeArchive } from '#engine/archive.ts';
 import type { PathStat } from '#engine/archive.ts';
 import { listChanges } from '#engine/changes.ts';
@@ -14,7 +15,9 @@ const statHeader = 'X-Docker-Container-Path-Stat';
 function encode(stat: PathStat): string { return Buffer.from(JSON.stringify(stat)).toString('base64'); }
 
 function pathOf(context: RouteContext): string {
-  const path = context.query.get('path') ?? '';
+  // Names are bytes, which the query's own reading would replace.
+  const raw = /[?&]path=([^&]*)/.exec(context.request.url ?? '')?.[1];
+  const path = (raw === undefined ? undefined : decodeQueryName(raw)) ?? context.query.get('path') ?? '';
   if (path === '') throw new ApiError('BadRequest', 'bad parameter: the path cannot be empty');
   return path;
 }

@@ -1,14 +1,17 @@
 /** `/containers/…`: create, list, inspect, start, stop, kill, remove, wait, attach, logs and the rest of a container's life. */
 import { ApiError } from '#base/errors.ts';
+import { compilePattern } from '#base/pattern.ts';
 import type { Container } from '#engine/container.ts';
 import { treeBytes } from '#engine/tree-size.ts';
+import { stopTimeoutMsDefault } from '#engine/limits.ts';
 import type { DockerParts } from './context.ts';
 import { ownContainer } from './context.ts';
 import { checkHealthTimes, checkPlatform, mergeHealthCheck } from './create-checks.ts';
 import { specFromRequest } from './create-request.ts';
 import { lacksLabels, matchesAny, matchesLabels, parseFilters, parseTime } from './filters.ts';
-import { showContainer, showSummary, sizesOf } from './inspect.ts';
+import { exposedPorts, showContainer, showSummary, sizesOf } from './inspect.ts';
 import { streamLogs } from './logs.ts';
+import { splitTarget } from './ports.ts';
 import { attachContainer } from './attach.ts';
 import { queryFlag, queryNumber, reply } from './route.ts';
 import type { Filters, Route, RouteContext } from './route.ts';
@@ -17,7 +20,6 @@ import { showTop } from './top.ts';
 import { updateContainer } from './update.ts';
 
 const listFilters = ['ancestor', 'before', 'expose', 'exited', 'health', 'id', 'isolation', 'is-task', 'label', 'label!', 'name', 'network', 'publish', 'since', 'status', 'volume'];
-const defaultStopTimeoutSeconds = 10;
 
 export function containerRoutes(parts: DockerParts): Route[] {
   const { engine } = parts;
@@ -80,7 +82,7 @@ export function containerRoutes(parts: DockerParts): Route[] {
 
 function stopTimeoutMs(context: RouteContext, container: Container): number {
   const asked = context.query.get('t');
-  const seconds = asked === null ? (container.record.spec.stopTimeoutSeconds ?? defaultStopTimeoutSeconds) : Number(asked);
+  const seconds = asked === null ? (container.record.spec.stopTimeoutSeconds ?? stopTimeoutMsDefault / 1000) : Number(asked);
   if (!Number.isFinite(seconds)) throw new ApiError('BadRequest', `strconv.Atoi: parsing "${asked}": invalid syntax`);
   return seconds * 1000;
 }
@@ -169,13 +171,28 @@ export function matchesFilters(parts: DockerParts, container: Container, filters
     && matchesAny(filters, 'ancestor', (value) => record.spec.image === value || engine.images.find(value)?.id === image?.id)
     && matchesAny(filters, 'network', (value) => record.networks.some((attached) => attached.networkId.startsWith(value) || engine.networks.findExact(attached.networkId)?.name === value) || record.spec.network.type === value)
     && matchesAny(filters, 'volume', (value) => record.spec.mounts.some((mount) => mount.source === value || mount.target === value))
-    && matchesAny(filters, 'publish', (value) => (record.run?.ports ?? []).some((port) => `${port.hostPort}/${port.protocol}` === (value.includes('/') ? value : `${value}/tcp`)))
+    && matchesAny(filters, 'publish', portFilter((record.run?.ports ?? []).map((port) => ({ port: port.hostPort, protocol: port.protocol }))))
+    && matchesAny(filters, 'expose', portFilter([...exposedPorts(parts, container).map(splitTarget), ...(record.run?.ports ?? [])]))
+    && matchesAny(filters, 'is-task', (value) => /^(0|f|false)$/i.test(value)) && matchesAny(filters, 'isolation', (value) => value === '' || value === 'default')
     && matchesLabels(filters, record.spec.labels) && lacksLabels(filters, record.spec.labels) && order('before', -1) && order('since', 1);
 }
 
-/** A name filter is a regular expression to docker; one that is none is taken literally. */
+/** `80`, `80/udp`, `8000-8010/tcp`; without a protocol tcp. */
+function portFilter(ports: { port: number; protocol: string }[]): (value: string) => boolean {
+  return (value) => {
+    const match = /^(\d{1,5})(?:-(\d{1,5}))?(?:\/(tcp|udp|sctp))?$/i.exec(value);
+    if (match === null) throw new ApiError('BadRequest', `invalid port filter '${value}': invalid containerPort`);
+    const [from, to, protocol] = [Number(match[1]), Number(match[2] ?? match[1]), (match[3] ?? 'tcp').toLowerCase()];
+    return ports.some((port) => port.protocol === protocol && port.port >= from && port.port <= to);
+  };
+}
+
+/** A name filter is a regular expression (RE2) to docker; one that is none is taken literally. */
 function matchesName(name: string, pattern: string): boolean {
-  try { const expression = new RegExp(pattern); return expression.test(name) || expression.test(`/${name}`); } catch { return name.includes(pattern); }
+  try {
+    const expression = compilePattern(pattern);
+    return expression.test(name) || expression.test(`/${name}`);
+  } catch { return name.includes(pattern); }
 }
 
 function renameContainer(parts: DockerParts, container: Container, wanted: string): void {

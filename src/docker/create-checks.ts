@@ -1,6 +1,7 @@
 /** What docker refuses before a container is made, in its words, and what an image gives to a request. The rest of the body is create-request.ts'. */
 import { cpus } from 'node:os';
 import { ApiError } from '#base/errors.ts';
+import { compilePattern } from '#base/pattern.ts';
 import type { ImageConfig } from '#engine/engine.ts';
 import { parseSignal } from '#engine/signals.ts';
 import type { HostConfigBody } from './create-request.ts';
@@ -8,12 +9,12 @@ import type { HostConfigBody } from './create-request.ts';
 const logDrivers = new Set(['', 'json-file', 'local', 'none']);
 const logOptions = new Set(['max-file', 'max-size', 'labels', 'labels-regex', 'env', 'env-regex', 'tag', 'compress', 'mode', 'max-buffer-size']);
 /** Every name under which the runtime that is here is asked for. */
-const runtimes = new Set(['', 'runc', 'crun', 'io.containerd.runc.v2']);
+export const runtimeNames = ['runc', 'crun', 'io.containerd.runc.v2'];
 
 export function checkHostConfig(host: HostConfigBody): void {
   checkLog(host['LogConfig'] ?? {});
   const runtime = String(host['Runtime'] ?? '');
-  if (!runtimes.has(runtime)) throw new ApiError('BadRequest', `unknown or invalid runtime name: ${runtime}`);
+  if (runtime !== '' && !runtimeNames.includes(runtime)) throw new ApiError('BadRequest', `unknown or invalid runtime name: ${runtime}`);
   const request = (host['DeviceRequests'] ?? [])[0] as { Driver?: string; Capabilities?: string[][] } | undefined;
   if (request !== undefined) throw new ApiError('InternalError', `could not select device driver "${request.Driver ?? ''}" with capabilities: [${(request.Capabilities ?? []).map((all) => `[${all.join(' ')}]`).join(' ')}]`);
   const nano = Number(host['NanoCpus'] ?? 0);
@@ -29,7 +30,10 @@ function checkLog(log: { Type?: string; Config?: Record<string, string> | null }
   for (const [key, value] of Object.entries(log.Config ?? {})) {
     if (!logOptions.has(key)) throw new ApiError('BadRequest', `unknown log opt '${key}' for ${type === '' ? 'json-file' : type} log driver`);
     if (key === 'max-size' && value !== '-1' && !/^\d+(\.\d+)?\s?([kmgt]i?)?b?$/i.test(value)) throw new ApiError('BadRequest', `invalid size: '${value}'`);
-    if (key === 'max-file' && !(Number(value) >= 1)) throw new ApiError('BadRequest', 'max-file cannot be less than 1');
+    if (key === 'max-size' && Number.parseFloat(value) === 0) throw new ApiError('BadRequest', 'max-size must be a positive number');
+    if (key === 'max-file' && !/^[+-]?\d{1,9}$/.test(value)) throw new ApiError('BadRequest', `strconv.Atoi: parsing ${JSON.stringify(value)}: invalid syntax`);
+    if (key === 'max-file' && Number(value) < 1) throw new ApiError('BadRequest', 'max-file cannot be less than 1');
+    if (key.endsWith('-regex')) try { compilePattern(value); } catch (error) { throw new ApiError('BadRequest', `invalid log opt '${key}': ${(error as Error).message}`); }
   }
 }
 

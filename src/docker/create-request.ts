@@ -59,10 +59,11 @@ function checkEnvironment(env: string[]): string[] {
   return env;
 }
 
+/** Sizes as docker reads them: a number, a fraction too, with a unit of 1024s; `-1` is no bound. */
 function planLog(config: Record<string, string>): { logMaxBytes?: number; logMaxFiles?: number } {
-  const units: Record<string, number> = { '': 1, b: 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 };
-  const match = /^(\d+)([bkmg]?)$/i.exec(config['max-size'] ?? '');
-  return { ...(match === null ? {} : { logMaxBytes: Number(match[1]) * units[match[2]!.toLowerCase()]! }), ...(config['max-file'] === undefined ? {} : { logMaxFiles: Number(config['max-file']) }) };
+  const match = /^(\d+(?:\.\d+)?)\s?([kmgt]?)i?b?$/i.exec(config['max-size'] ?? '');
+  const bytes = config['max-size'] === '-1' ? Number.MAX_SAFE_INTEGER : match === null ? undefined : Math.max(1, Math.floor(Number(match[1]) * 1024 ** ' kmgt'.indexOf(match[2]!.toLowerCase() || ' ')));
+  return { ...(bytes === undefined ? {} : { logMaxBytes: bytes }), ...(config['max-file'] === undefined ? {} : { logMaxFiles: Number(config['max-file']) }) };
 }
 
 export function planRestart(policy: { Name?: string; MaximumRetryCount?: number }, autoRemove: boolean): NonNullable<ContainerSpec['restartPolicy']> {

@@ -38,7 +38,7 @@ export const commitShape = fields(config);
 export const updateShape = fields({ ...resources, RestartPolicy: restart });
 export const execShape = fields({ ...each('string', 'User DetachKeys WorkingDir'), ...each('bool', 'Privileged Tty AttachStdin AttachStdout AttachStderr Detach'), Env: list('string'), Cmd: 'words', ConsoleSize: list('int') });
 export const networkShape = fields({
-  ...each('string', 'Name Driver Scope'), ...each('bool', 'Internal Attachable Ingress EnableIPv4 EnableIPv6 ConfigOnly CheckDuplicate'), ...each(map('string'), 'Options Labels'),
+  ...each('string', 'Name Driver Scope'), ...each('bool', 'Internal Attachable Ingress EnableIPv4 EnableIPv6 ConfigOnly CheckDuplicate'), ConfigFrom: fields({ Network: 'string' }), ...each(map('string'), 'Options Labels'),
   IPAM: fields({ Driver: 'string', Options: map('string'), Config: list(fields({ ...each('string', 'Subnet IPRange Gateway'), AuxiliaryAddresses: map('string') })) }),
 });
 export const connectShape = fields({ Container: 'string', EndpointConfig: endpoint, Force: 'bool' });

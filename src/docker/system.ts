@@ -1,10 +1,14 @@
 /** `/_ping`, `/version`, `/info`, `/events`. (`/system/df` spans images too and is in images*.ts' hands where they offer it.) */
+import { statSync, statfsSync } from 'node:fs';
 import { arch, cpus, hostname, release, totalmem } from 'node:os';
+import { fileURLToPath } from 'node:url';
 import { onceAborted, whenFinished } from '#base/streams.ts';
 import type { EngineEvent } from '#engine/engine.ts';
 import { readIfExists } from '#os/files.ts';
 import type { DockerParts } from './context.ts';
 import { matchesAny, matchesLabels, parseFilters, parseTimeNs } from './filters.ts';
+import { programsOf } from './programs.ts';
+import { runtimeNames } from './create-checks.ts';
 import { reply } from './route.ts';
 import type { Filters, Route, RouteContext } from './route.ts';
 import { apiVersion, apiVersionMin } from './server.ts';
@@ -12,28 +16,48 @@ import { apiVersion, apiVersionMin } from './server.ts';
 export function systemRoutes(parts: DockerParts): Route[] {
   return [
     { method: 'GET', path: '/_ping', handle: async () => reply(200, 'OK', { 'Builder-Version': parts.builderVersion ?? '1', Swarm: 'inactive', 'Cache-Control': 'no-cache, no-store, must-revalidate', Pragma: 'no-cache' }) },
-    { method: 'GET', path: '/version', handle: async () => showVersion(parts) },
-    { method: 'GET', path: '/info', handle: async () => showInfo(parts) },
+    { method: 'GET', path: '/version', handle: () => showVersion(parts) },
+    { method: 'GET', path: '/info', handle: () => showInfo(parts) },
     { method: 'GET', path: '/events', handle: (context) => streamEvents(parts, context) },
   ];
 }
 
 function architecture(): string { return arch() === 'x64' ? 'amd64' : arch(); }
 
-function showVersion(parts: DockerParts): unknown {
+/** When this program was put here. */
+function buildTime(): string {
+  try { return new Date(statSync(fileURLToPath(new URL('../../package.json', import.meta.url))).mtimeMs).toISOString().replace('Z', '000000+00:00'); } catch { return ''; }
+}
+
+async function showVersion(parts: DockerParts): Promise<unknown> {
   const { version } = parts.platform;
-  const details = { ApiVersion: apiVersion, Arch: architecture(), BuildTime: '', Experimental: 'false', GitCommit: '', GoVersion: '', KernelVersion: release(), MinAPIVersion: apiVersionMin, Os: 'linux' };
+  // What runs the engine stands where docker names its language.
+  const common = { GitCommit: `v${version}`, GoVersion: `node ${process.version}`, KernelVersion: release(), BuildTime: buildTime() };
+  const details = { ApiVersion: apiVersion, Arch: architecture(), Experimental: 'false', MinAPIVersion: apiVersionMin, Os: 'linux', ...common };
+  const programs = await programsOf(parts);
   return {
-    Platform: { Name: 'Tiphys' }, Components: [{ Name: 'Engine', Version: version, Details: details }, { Name: parts.engine.context.runtime.name, Version: '', Details: {} }],
-    Version: version, ApiVersion: apiVersion, MinAPIVersion: apiVersionMin, GitCommit: '', GoVersion: '', Os: 'linux', Arch: architecture(), KernelVersion: release(), BuildTime: '',
+    Platform: { Name: 'Tiphys' }, Components: [{ Name: 'Engine', Version: version, Details: details }, ...programs.map((program) => ({ Name: program.name, Version: program.version, Details: { GitCommit: program.commit } }))],
+    Version: version, ApiVersion: apiVersion, MinAPIVersion: apiVersionMin, Os: 'linux', Arch: architecture(), ...common,
   };
+}
+
+/** Names of file systems as docker has them, by what statfs(2) says. */
+const fileSystems: Readonly<Record<number, string>> = { 0xef53: 'extfs', 0x58465342: 'xfs', 0x9123683e: 'btrfs', 0x01021994: 'tmpfs', 0x794c7630: 'overlayfs', 0x2fc12fc1: 'zfs', 0xf2f52010: 'f2fs' };
+
+function fileSystemOf(path: string): string {
+  try { return fileSystems[statfsSync(path).type] ?? '<unknown>'; } catch { return '<unknown>'; }
 }
 
 function operatingSystem(): string {
   return /^PRETTY_NAME="?([^"\n]*)"?/m.exec(readIfExists('/etc/os-release') ?? '')?.[1] ?? 'Linux';
 }
 
-function showInfo(parts: DockerParts): unknown {
+async function showInfo(parts: DockerParts): Promise<unknown> {
+  const programs = await programsOf(parts);
+  const program = (...names: string[]): { ID: string } => {
+    const found = programs.find((one) => names.includes(one.name));
+    return { ID: found === undefined ? '' : found.commit === '' ? `v${found.version}` : found.commit };
+  };
   const { engine } = parts;
   const all = engine.registry.list();
   const count = (...states: string[]): number => all.filter((container) => states.includes(container.record.state)).length;
@@ -43,13 +67,13 @@ function showInfo(parts: DockerParts): unknown {
   const warnings = [...(has('memory') ? [] : ['WARNING: No memory limit support']), ...(hasSwap ? [] : ['WARNING: No swap limit support']), ...(has('cpu') ? [] : ['WARNING: No cpu cfs quota support', 'WARNING: No cpu shares support']), ...(has('cpuset') ? [] : ['WARNING: No cpuset support']), ...(has('pids') ? [] : ['WARNING: No pids limit support'])];
   return {
     ID: engine.context.instanceId, Containers: all.length, ContainersRunning: count('running', 'restarting'), ContainersPaused: count('paused'), ContainersStopped: count('created', 'exited', 'dead'), Images: engine.images.list().length,
-    Driver: 'overlay2', DriverStatus: [['Backing Filesystem', 'extfs'], ['Supports d_type', 'true']], Plugins: { Volume: ['local'], Network: ['bridge', 'host', 'null'], Authorization: null, Log: ['json-file', 'none'] },
-    MemoryLimit: has('memory'), SwapLimit: hasSwap, CpuCfsPeriod: has('cpu'), CpuCfsQuota: has('cpu'), CPUShares: has('cpu'), CPUSet: has('cpuset'), PidsLimit: has('pids'), IPv4Forwarding: true, Debug: false, NFd: 0, OomKillDisable: false, NGoroutines: 0,
+    Driver: 'overlay2', DriverStatus: [['Backing Filesystem', fileSystemOf(parts.platform.dataDir)], ['Supports d_type', 'true']], Plugins: { Volume: ['local'], Network: ['bridge', 'host', 'null'], Authorization: null, Log: ['json-file', 'none'] },
+    MemoryLimit: has('memory'), SwapLimit: hasSwap, CpuCfsPeriod: has('cpu'), CpuCfsQuota: has('cpu'), CPUShares: has('cpu'), CPUSet: has('cpuset'), PidsLimit: has('pids'), IPv4Forwarding: readIfExists('/proc/sys/net/ipv4/ip_forward')?.trim() === '1', Debug: false, NFd: 0, OomKillDisable: false, NGoroutines: 0,
     SystemTime: new Date(parts.clock.now()).toISOString(), LoggingDriver: 'json-file', CgroupDriver: 'cgroupfs', CgroupVersion: cgroups.mode === 'v2' ? '2' : '1', NEventsListener: 0, KernelVersion: release(), OperatingSystem: operatingSystem(), OSVersion: '', OSType: 'linux',
     Architecture: arch() === 'x64' ? 'x86_64' : 'aarch64', IndexServerAddress: 'https://index.docker.io/v1/', RegistryConfig: { AllowNondistributableArtifactsCIDRs: null, AllowNondistributableArtifactsHostnames: null, InsecureRegistryCIDRs: ['127.0.0.0/8'], IndexConfigs: {}, Mirrors: parts.platform.registries },
     NCPU: cpus().length, MemTotal: totalmem(), GenericResources: null, DockerRootDir: parts.platform.dataDir, HttpProxy: '', HttpsProxy: '', NoProxy: '', Name: hostname(), Labels: [], ExperimentalBuild: false, ServerVersion: parts.platform.version,
-    Runtimes: { [engine.context.runtime.name]: { path: engine.context.runtime.name } }, DefaultRuntime: engine.context.runtime.name, Swarm: { NodeID: '', NodeAddr: '', LocalNodeState: 'inactive', ControlAvailable: false, Error: '', RemoteManagers: null },
-    LiveRestoreEnabled: true, Isolation: '', InitBinary: 'docker-init', ContainerdCommit: { ID: '' }, RuncCommit: { ID: '' }, InitCommit: { ID: '' }, SecurityOptions: ['name=seccomp,profile=builtin', ...(cgroups.mode === 'v2' ? ['name=cgroupns'] : [])], Warnings: warnings.length === 0 ? null : warnings,
+    Runtimes: Object.fromEntries(runtimeNames.map((name) => [name, { path: programs.find((one) => one.name === engine.context.runtime.name)?.path ?? engine.context.runtime.name }])), DefaultRuntime: 'runc', Swarm: { NodeID: '', NodeAddr: '', LocalNodeState: 'inactive', ControlAvailable: false, Error: '', RemoteManagers: null },
+    LiveRestoreEnabled: true, Isolation: '', InitBinary: 'docker-init', ContainerdCommit: program('conmon'), RuncCommit: program('crun', 'runc'), InitCommit: program('tini', 'catatonit'), SecurityOptions: ['name=seccomp,profile=builtin', ...(cgroups.mode === 'v2' ? ['name=cgroupns'] : [])], Warnings: warnings.length === 0 ? null : warnings,
   };
 }
 

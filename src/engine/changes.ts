@@ -2,11 +2,11 @@
  * `docker diff`: what a container's writable layer holds, by overlayfs's own marks. A whiteout is a deletion; what was copied up from the image
  * carries its origin and is a change; the rest was added.
  */
-import { lstatSync, readdirSync } from 'node:fs';
+import { lstatOrUndefined, lstatSync, readdirSync } from '#os/named-files.ts';
 import { deviceParts, getXattr } from '#os/special-files.ts';
 
 /** Empty files that the engine puts there to mount its own over. */
-const mountPoints = new Set(['/etc/hostname', '/etc/hosts', '/etc/resolv.conf']);
+const mountPoints = new Set(['/etc/hostname', '/etc/hosts', '/etc/resolv.conf', '/.dockerenv']);
 
 export interface FileChange { Path: string; Kind: 0 | 1 | 2 }
 
@@ -21,9 +21,9 @@ export function listChanges(upper: string): FileChange[] {
       if (mountPoints.has(path)) { own = true; continue; }
       const stat = lstatSync(`${upper}${path}`);
       const isWhiteout = stat.isCharacterDevice() && deviceParts(stat.rdev).major === 0 && deviceParts(stat.rdev).minor === 0;
-      if (isWhiteout) { out.push({ Path: path, Kind: 2 }); continue; }
+      if (isWhiteout) { out.push({ Path: path.toWellFormed(), Kind: 2 }); continue; }
       const isCopy = getXattr(`${upper}${path}`, 'trusted.overlay.origin') !== undefined;
-      const at = out.push({ Path: path, Kind: isCopy ? 0 : 1 });
+      const at = out.push({ Path: path.toWellFormed(), Kind: isCopy ? 0 : 1 });
       // The directory was only copied up to put the engine's files into it.
       if (stat.isDirectory() && !walk(path) && isCopy) out.splice(at - 1, 1);
     }

@@ -34,7 +34,7 @@ export async function finishRun(registry: ContainerRegistry, container: Containe
   const run = record.run!;
   const exit = readExit(registry, container);
   const manual = container.stopping;
-  Object.assign(record, { state: 'exited', exitCode: exit.code, error: exit.error, oomKilled: exit.oomKilled, finishedAtMs: context.clock.now(), stoppedByUser: record.stoppedByUser || manual });
+  Object.assign(record, { state: 'exited', exitCode: exit.code, error: exit.error, oomKilled: exit.oomKilled, finishedAtMs: context.clock.now(), stoppedByUser: record.stoppedByUser || (manual && !registry.shuttingDown) });
   delete record.run;
   container.stopping = false;
   container.stillFor = 0;
@@ -48,7 +48,7 @@ export async function finishRun(registry: ContainerRegistry, container: Containe
   if (restarts) record.state = 'restarting';
   saveOrRetry(context, container);
   const released = Promise.all([releaseRun(registry, container, run), endLog(registry, container)]);
-  if (!restarts) container.tellExit(exit.code);
+  if (!restarts || registry.shuttingDown) container.tellExit(exit.code);
   await released;
 }
 
@@ -74,6 +74,7 @@ function saveOrRetry(context: EngineContext, container: Container): void {
 export async function releaseRun(registry: ContainerRegistry, container: Container, run: RunRecord): Promise<void> {
   const { context } = registry;
   registry.names.forget(container.id);
+  await registry.names.detach(container.id);
   context.os.cgroups.killAll(run.cgroup);
   for (const port of run.ports) context.ports.release(port);
   const results = await Promise.allSettled([

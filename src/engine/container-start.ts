@@ -9,17 +9,20 @@
  */
 import { mkdirSync, statSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
-import { cgroupRoot } from '#net/names.ts';
-import { removeTree } from '#os/files.ts';
+import { cgroupRoot, monitorsCgroup } from '#net/names.ts';
+import { readIfExists, removeTree } from '#os/files.ts';
 import type { Container } from './container.ts';
 import { eventAttributes } from './container.ts';
 import { containerDirectory } from './container-record.ts';
 import type { EndpointRecord, PublishedRecord, RunRecord } from './container-record.ts';
+import type { EngineContext } from './context.ts';
 import type { ContainerRegistry } from './registry.ts';
-import type { Mount } from './engine.ts';
+import type { ContainerSpec, Mount } from './engine.ts';
 import { hostsFile, readHostResolver, resolverFile, writeEtcFiles } from './etc-files.ts';
 import { linkHosts } from './links.ts';
 import { logBoundOf, monitorBytes } from './log-rotation.ts';
+import { bridgeOptionsOf } from './network-options.ts';
+import { checkPropagation } from './propagation.ts';
 import { buildBundle } from './runtime/bundle.ts';
 import { forgetUdpFlows } from './udp-flows.ts';
 import { shmSizeBytesDefault } from './runtime/oci-spec.ts';
@@ -45,11 +48,12 @@ export async function startContainer(registry: ContainerRegistry, container: Con
     undo.defer(async () => { await rooted.then(() => context.snapshots.unmountContainerRoot(record.id), () => undefined); container.root = undefined; });
     const [{ root }, mounts] = await Promise.all([rooted, resolveMounts(registry, container, net), net.ready.then(() => undefined)]);
     container.root = root;
-    const cgroup = cgroupPath(context.instanceId, container);
+    const cgroup = cgroupPath(context, container);
     if (record.spec.cgroupParent !== undefined) context.os.cgroups.create(record.spec.cgroupParent);
     const shmPath = await prepareShm(registry, container, undo);
     const spec = buildBundle(registry, container, { root, mounts, cgroup, network: net.namespace, ...(shmPath === undefined ? {} : { shmPath }) });
-    const connected = connectEndpoints(registry, net);
+    const connected = connectEndpoints(registry, container, net);
+    undo.defer(() => connected.catch(() => undefined).then(() => registry.names.detach(record.id)));
     connected.catch(() => undefined);
     const process = await createProcess(registry, container, bundle, spec, undo, cgroup);
     await connected;
@@ -117,6 +121,8 @@ async function createProcess(registry: ContainerRegistry, container: Container, 
     id: record.id, name: record.spec.name, bundle, terminal: record.spec.tty, stdin: record.spec.openStdin, leaveStdinOpen: !record.spec.stdinOnce || record.spec.tty, logPath: logPathOf(registry, container),
     logBytesMax: monitorBytes(logBoundOf(record.spec)),
   }, configuration);
+  // Not awaited: the kernel may take its time to move a process, and nothing depends on it.
+  if (context.os.cgroups.top !== '') void context.os.cgroups.enter(monitorsCgroup(context.instanceId, context.os.cgroups.top), process.monitorPid);
   undo.defer(() => { context.os.processes.kill(process.pid, 'SIGKILL'); context.os.processes.kill(process.monitorPid, 'SIGKILL'); });
   return process;
 }
@@ -126,9 +132,9 @@ export function logPathOf(registry: ContainerRegistry, container: Container): st
   return container.record.spec.logPath ?? `${containerDirectory(registry.context.directories.data, container.id)}/container.log`;
 }
 
-export function cgroupPath(instanceId: string, container: Container): string {
+export function cgroupPath(context: EngineContext, container: Container): string {
   const { spec, id } = container.record;
-  return `${spec.cgroupParent ?? `${cgroupRoot(instanceId)}/${spec.owner}`}/${id}`;
+  return `${spec.cgroupParent ?? `${cgroupRoot(context.instanceId, context.os.cgroups.top)}/${spec.owner}`}/${id}`;
 }
 
 /** Chooses where the network comes from, and makes the namespace when it is the container's own. */
@@ -145,7 +151,7 @@ function planNetwork(registry: ContainerRegistry, container: Container, undo: As
     const found = registry.networks.findExact(network.networkId);
     if (found === undefined) throw new ApiError('NotFound', `failed to set up container networking: network ${network.networkId} not found`);
     network.networkId = found.id;
-    if (found.driver === 'bridge') endpoints.push(registry.networks.reserve(network.networkId, index, { ...network, aliases: [spec.name, id.slice(0, 12), ...network.aliases] }));
+    if (found.driver === 'bridge') endpoints.push(registry.networks.reserve(network.networkId, index, network));
   });
   const first = endpoints[0];
   if (first !== undefined) for (const wanted of spec.ports ?? []) ports.push(reservePort(registry, container, first, wanted));
@@ -157,7 +163,8 @@ function planNetwork(registry: ContainerRegistry, container: Container, undo: As
 
 function reservePort(registry: ContainerRegistry, container: Container, endpoint: EndpointRecord, wanted: { hostIp: string; hostPort: number; hostPortEnd?: number; protocol: 'tcp' | 'udp' | 'sctp'; containerPort: number }): PublishedRecord {
   try {
-    return registry.context.ports.reserve({ ...wanted, port: wanted.containerPort }, endpoint.ip);
+    const binding = bridgeOptionsOf(registry.networks.find(endpoint.networkId).options).bindingIp;
+    return registry.context.ports.reserve({ ...wanted, ...(wanted.hostIp === '' && binding !== undefined ? { hostIp: binding } : {}), port: wanted.containerPort }, endpoint.ip);
   } catch (error) {
     throw new ApiError('InternalError', `failed to set up container networking: driver failed programming external connectivity on endpoint ${container.name} (${endpoint.endpointId}): ${(error as Error).message}`);
   }
@@ -178,10 +185,11 @@ function joinedNamespace(registry: ContainerRegistry, container: Container): str
 }
 
 // walk docker-run 5/7: veths, addresses and the default route, by netlink messages, while crun creates.
-async function connectEndpoints(registry: ContainerRegistry, net: Net): Promise<void> {
+async function connectEndpoints(registry: ContainerRegistry, container: Container, net: Net): Promise<void> {
   if (net.path === undefined || net.endpoints.length === 0) return;
   const routed = net.endpoints.findIndex((endpoint) => !registry.networks.find(endpoint.networkId).internal);
   await registry.context.os.netlink.run(net.endpoints.flatMap((endpoint, index) => registry.networks.plan(endpoint, net.path!, index === routed)));
+  await registry.serveNames(container, net.path, net.endpoints);
 }
 
 /** Volumes as directories, binds checked, and the engine's own /etc files. */
@@ -192,11 +200,22 @@ async function resolveMounts(registry: ContainerRegistry, container: Container, 
     if (mount.type === 'volume') out.push({ ...mount, source: subDirectory(await registry.volumes.use(mount.source), mount) });
     else {
       if (mount.type === 'bind' && mount.makeSource === true) makeSource(mount.source);
+      // A Pod's volumes are where the kubelet put them; what the host does not share it cannot.
+      if (spec.owner === 'docker' && statSync(mount.source, { throwIfNoEntry: false }) !== undefined) checkPropagation(mount, () => readIfExists('/proc/self/mountinfo') ?? '');
       out.push(mount);
     }
   }
   const directory = containerDirectory(registry.context.directories.data, container.id);
-  return [...writeEtcFiles(directory, spec, etcTexts(registry, container, net.endpoints)), ...out];
+  return [...writeEtcFiles(directory, { ...spec, etcFiles: sharedEtcFiles(registry, container) ?? spec.etcFiles }, etcTexts(registry, container, net.endpoints)), ...out];
+}
+
+/** Whoever shares another's network shares its names, too: the very files, so that what is written there later holds for both. */
+function sharedEtcFiles(registry: ContainerRegistry, container: Container): ContainerSpec['etcFiles'] {
+  const { network } = container.record.spec;
+  if (network.type !== 'container') return undefined;
+  const other = registry.get(network.containerId);
+  const directory = containerDirectory(registry.context.directories.data, other.id);
+  return sharedEtcFiles(registry, other) ?? { hosts: `${directory}/hosts`, hostname: `${directory}/hostname`, resolvConf: `${directory}/resolv.conf`, ...other.record.spec.etcFiles };
 }
 
 /** A directory where nothing is; what is there, of whatever kind, is what is meant. */
@@ -238,6 +257,8 @@ export function etcTexts(registry: ContainerRegistry, container: Container, endp
 export function hostnameOf(registry: ContainerRegistry, container: Container): string {
   const { spec, id } = container.record;
   if (spec.hostname !== undefined && spec.hostname !== '') return spec.hostname;
+  const donor = spec.network.type === 'container' ? registry.find(spec.network.containerId) : undefined;
+  if (donor !== undefined && donor !== container) return hostnameOf(registry, donor);
   if (joinedHostName(registry, container)) return registry.context.nodeName;
   const sandbox = spec.network.type === 'sandbox' ? registry.sandboxes.find(spec.network.sandboxId) : undefined;
   if (sandbox !== undefined) return sandbox.network === 'host' || sandbox.hostname === '' ? registry.context.nodeName : sandbox.hostname;

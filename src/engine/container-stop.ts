@@ -1,5 +1,6 @@
 /** `stop` and `kill`: what a user does to a running container. The end itself is seen and handled elsewhere (container-exit.ts). */
 import { ApiError } from '#base/errors.ts';
+import { wouldHeed } from '#os/signal-handling.ts';
 import type { Container } from './container.ts';
 import { eventAttributes } from './container.ts';
 import type { ContainerRegistry } from './registry.ts';
@@ -22,7 +23,9 @@ export async function stopContainer(registry: ContainerRegistry, container: Cont
   const ended = exited(container);
   context.events.emit({ type: 'container', action: 'kill', id: record.id, attributes: { ...eventAttributes(container), signal: String(signal) }, owner: record.spec.owner });
   context.os.processes.kill(record.run!.pid, signal);
-  if (!(await within(context.clock, ended, timeoutMs))) {
+  // While everything stops nobody waits for a process that the signal cannot reach.
+  const graceMs = registry.shuttingDown && !wouldHeed(record.run!.pid, signal) ? 0 : timeoutMs;
+  if (!(await within(context.clock, ended, graceMs))) {
     killAll(registry, container);
     if (!(await within(context.clock, ended, forcedEndWaitMs))) throw new ApiError('InternalError', `cannot stop container: ${record.id}: tried to kill container, but did not receive an exit event`);
   }

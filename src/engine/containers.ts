@@ -72,6 +72,7 @@ export class Containers implements ContainersContract {
     await container.lock.run(async () => {
       if (container.removed) throw new ApiError('NotFound', `No such container: ${container.id}`);
       if (container.isRunning) return;
+      if (this.registry.shuttingDown) throw new ApiError('ServiceUnavailable', 'the engine is shutting down');
       await this.#starts.run(() => startContainer(this.registry, container));
     });
   }
@@ -196,7 +197,7 @@ export class Containers implements ContainersContract {
   /** Restart, removal of `--rm` containers, or nothing. */
   async afterExit(container: Container): Promise<void> {
     if (this.#closed || container.removed) return;
-    if (container.record.state === 'restarting') { this.#scheduleRestart(container); return; }
+    if (container.record.state === 'restarting') { if (!this.registry.shuttingDown) this.#scheduleRestart(container); return; }
     if (container.record.spec.autoRemove === true && container.record.state === 'exited' && !container.isRestarting) await this.remove(container.id, { volumes: true }).catch((error) => this.registry.context.log.warn('auto-remove', { id: container.id, error }));
   }
 

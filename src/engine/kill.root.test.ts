@@ -103,7 +103,7 @@ describe('an engine that is killed at any moment', { skip: process.getuid?.() !=
     assert.deepEqual(list(`${home}/snap`).filter((id) => !records.has(id)), [], 'roots');
     const mounted = [...readFileSync('/proc/self/mountinfo', 'utf8').matchAll(/\/snap\/([0-9a-f]{64})\/root/g)].map((match) => match[1]!).filter((id) => existsSync(`${home}/snap/${id}`));
     assert.deepEqual(strays(mounted), [], 'mounts');
-    assert.deepEqual(strays(engine.context.os.cgroups.list(`${cgroupRoot(instanceId)}/docker`)), [], 'cgroups');
+    assert.deepEqual(strays(engine.context.os.cgroups.list(`${cgroupRoot(instanceId, engine.context.os.cgroups.top)}/docker`)), [], 'cgroups');
     const wanted = engine.registry.list().flatMap((container) => container.record.run?.endpoints ?? []).map((endpoint) => endpoint.hostLink).sort();
     const links = (await engine.netlink.listLinks()).map((link) => link.name).filter((name) => name.startsWith(`${linkPrefix(instanceId)}v`)).sort();
     assert.deepEqual(links, wanted, 'links');

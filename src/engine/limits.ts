@@ -27,9 +27,6 @@ export const logReopenMsMax = 2_000;
 /** The monitor begins a file anew at this many bytes, or at all that the log may hold where that is more: the bound while no engine runs. */
 export const logMonitorBytesMin = 64 * 1024 * 1024;
 export const stopTimeoutMsDefault = 10_000;
-export const dnsMessageBytesMax = 4096;
-export const dnsUpstreamTimeoutMs = 4_000;
-export const dnsInFlightMax = 512;
 /** Where nothing was asked: four files of at most `logMaxBytesDefault`. */
 export const logFilesDefault = 4;
 export const healthLogEntriesMax = 5;
@@ -42,6 +39,8 @@ export const lockWaitMsMax = 1_500;
 export const lockRetryMs = 20;
 /** Between two tries to write a record on a full disk. */
 export const saveRetryMs = 2_000;
+/** Ports that are tried for the resolver in a container's namespace. */
+export const resolverPortTriesMax = 16;
 /** What the kernel may hold of a command's output when it has ended: a socket's buffers, and what Node read ahead. */
 export const execPipeBytesMax = 512 * 1024;
 /** An output that stays open after its process, and gave nothing for so long, holds nothing of it. */

@@ -24,7 +24,7 @@ export function logBoundOf(spec: Pick<ContainerSpec, 'logMaxBytes' | 'logMaxFile
   return { bytes: spec.logMaxBytes ?? logMaxBytesDefault, files: Math.max(1, spec.logMaxFiles ?? (spec.logMaxBytes === undefined ? logFilesDefault : 1)) };
 }
 
-export function monitorBytes({ bytes, files }: LogBound): number { return Math.max(logMonitorBytesMin, bytes * files); }
+export function monitorBytes({ bytes, files }: LogBound): number { return Math.min(Number.MAX_SAFE_INTEGER, Math.max(logMonitorBytesMin, bytes * files)); }
 
 /** Keeps one log within its bound, from the start of a run to its end. One at a time for a path. */
 export class LogKeeper {

@@ -14,6 +14,7 @@ import { finishRun, releaseRun, willRestart } from './container-exit.ts';
 import { containerDirectory, loadRecords, readRecord, removedId, removedPath } from './container-record.ts';
 import type { RunRecord } from './container-record.ts';
 import { bundleDirectory, cgroupPath, networkNamespacePath } from './container-start.ts';
+import { refreshHosts } from './network-connect.ts';
 import type { Containers } from './containers.ts';
 import { thaw } from './freeze.ts';
 import type { ContainerRegistry } from './registry.ts';
@@ -79,6 +80,7 @@ async function recoverOne(registry: ContainerRegistry, containers: Containers, c
     const gate = readIfExists(`${context.directories.run}/runtime/${record.id}/status`);
     await thaw(registry, container).catch((error) => context.log.warn('thawing a container', { id: container.id, error }));
     containers.watch(container);
+    if (record.run.networkNamespace !== undefined) await resumeNames(registry, container).catch((error) => context.log.warn('the resolver of a container', { id: record.id, error: error as Error }));
     if (gate !== undefined) await context.runtime.start(record.id).catch(() => undefined);
     return;
   }
@@ -92,6 +94,14 @@ async function recoverOne(registry: ContainerRegistry, containers: Containers, c
   container.save(context);
 }
 
+/** The sockets of the resolver went with the engine before. A container of an older engine was told another address: its file is written anew. */
+async function resumeNames(registry: ContainerRegistry, container: Container): Promise<void> {
+  const run = container.record.run!;
+  await registry.serveNames(container, run.networkNamespace!, run.endpoints);
+  const told = readIfExists(`${containerDirectory(registry.context.directories.data, container.id)}/resolv.conf`) ?? '';
+  if (run.endpoints.some((endpoint) => told.includes(`nameserver ${registry.networks.findExact(endpoint.networkId)?.gateway ?? ''}\n`))) refreshHosts(registry, container);
+}
+
 async function clearHalfStart(registry: ContainerRegistry, container: Container): Promise<void> {
   const { context } = registry;
   const bundle = bundleDirectory(context.directories.run, container.id);
@@ -101,7 +111,7 @@ async function clearHalfStart(registry: ContainerRegistry, container: Container)
     if (pid > 0 && belongsTo(pid, container.id)) context.os.processes.kill(pid, 'SIGKILL');
   }
   await releaseRun(registry, container, {
-    bootId: context.bootId, pid: 0, pidStartTime: '', monitorPid: 0, monitorStartTime: '', cgroup: cgroupPath(context.instanceId, container),
+    bootId: context.bootId, pid: 0, pidStartTime: '', monitorPid: 0, monitorStartTime: '', cgroup: cgroupPath(context, container),
     networkNamespace: networkNamespacePath(context.directories.run, container.id), endpoints: [], ports: [],
   });
 }
@@ -125,7 +135,7 @@ async function sweep(registry: ContainerRegistry): Promise<void> {
     removeTree(`${run}/c/${name}`);
   }
   for (const name of listDirectory(`${run}/runtime`)) if (!known.has(name) && !(name.startsWith('init-') && registry.sandboxes.status(name.slice(5))?.ready === true)) removeTree(`${run}/runtime/${name}`);
-  const root = cgroupRoot(context.instanceId);
+  const root = cgroupRoot(context.instanceId, context.os.cgroups.top);
   for (const owner of ['docker', 'build']) {
     for (const name of context.os.cgroups.list(`${root}/${owner}`)) {
       if (known.has(name)) continue;

@@ -1,11 +1,11 @@
 /** How much a directory's files take: a file with several names once (its first), what is mounted below it not at all. Other work has its turn in between. */
-import { lstatSync, readdirSync } from 'node:fs';
+import { lstatOrUndefined, readdirSync } from '#os/named-files.ts';
 import { giveWay } from '#os/turn.ts';
 import { treeEntriesPerTurn } from './limits.ts';
 
 /** Bytes of the files below; 0 when there is no such directory. What goes away meanwhile is not counted. */
 export async function treeBytes(directory: string): Promise<number> {
-  const top = lstatSync(directory, { throwIfNoEntry: false });
+  const top = lstatOrUndefined(directory);
   if (top === undefined) return 0;
   const linked = new Set<string>();
   const pending = [directory];
@@ -13,7 +13,7 @@ export async function treeBytes(directory: string): Promise<number> {
   let entries = 0;
   for (let path = pending.pop(); path !== undefined; path = pending.pop()) {
     for (const name of namesIn(path)) {
-      const stat = lstatSync(`${path}/${name}`, { throwIfNoEntry: false });
+      const stat = lstatOrUndefined(`${path}/${name}`);
       if (++entries % treeEntriesPerTurn === 0) await giveWay();
       if (stat === undefined || stat.dev !== top.dev) continue;
       if (stat.isDirectory()) { pending.push(`${path}/${name}`); continue; }

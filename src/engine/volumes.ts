@@ -1,6 +1,7 @@
 /** Volumes of the `local` driver: a directory each, `volumes/NAME/_data`, with a record beside it. */
 import { lstatSync, mkdirSync, readdirSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
+import { Lock } from '#base/gate.ts';
 import { listDirectory, readIfExists, removeTree, writeFileAtomic } from '#os/files.ts';
 import type { EngineContext } from './context.ts';
 import { copyTree } from './copy-tree.ts';
@@ -22,6 +23,8 @@ export class Volumes {
   readonly #context: EngineContext;
   readonly #records = new Map<string, VolumeRecord>();
   readonly #base: string;
+  /** Containers that start together look at the same volume: the first mounts it, the others find it mounted. */
+  readonly #mounting = new Lock();
 
   constructor(context: EngineContext) {
     this.#context = context;
@@ -84,16 +87,17 @@ export class Volumes {
     const record = this.get(name);
     const target = this.mountpoint(name);
     const { type = '', device = '', o = '' } = record.options;
-    const { mounts, processes } = this.#context.os;
-    if (device === '' || (await mounts.listBelow(target)).length > 0) return target;
+    if (device === '') return target;
     const words = o.split(',').filter(Boolean);
     const isBind = words.some((word) => word === 'bind' || word === 'rbind');
-    if (isBind && lstatSync(device, { throwIfNoEntry: false }) === undefined) throw volumeMountError(name, device, 'no such file or directory');
-    if (isBind && words.length === 1) await mounts.bind({ source: device, target, recursive: true });
-    else {
+    await this.#mounting.run(async () => {
+      const { mounts, processes } = this.#context.os;
+      if ((await mounts.listBelow(target)).length > 0) return;
+      if (isBind && lstatSync(device, { throwIfNoEntry: false }) === undefined) throw volumeMountError(name, device, 'no such file or directory');
+      if (isBind && words.length === 1) { await mounts.bind({ source: device, target, recursive: true }); return; }
       const result = await processes.run('mount', [...(isBind || type === 'none' || type === '' ? [] : ['-t', type]), ...(words.length === 0 ? [] : ['-o', words.join(',')]), '--', device, target]);
       if (result.code !== 0) throw volumeMountError(name, device, result.stderr.trim().replaceAll('\n', ' '));
-    }
+    });
     return target;
   }
 

@@ -27,6 +27,7 @@ import { createObjectCache } from './objects.ts';
 import { PodWorker, type WorkerContext } from './pod-worker.ts';
 import { rfc3339 } from './status.ts';
 import { matchCredentials } from './pull-secrets.ts';
+import { shutDownPods, type ShutdownOptions } from './shutdown.ts';
 import type { VolumeSources } from './volumes.ts';
 
 export interface KubeletOptions {
@@ -52,6 +53,8 @@ export interface Kubelet extends AsyncDisposable {
   podByName(namespace: string, name: string): KubeObject | undefined;
   /** Resolves when the node is registered and its Pods are known. */
   ready: Promise<void>;
+  /** Stops every Pod for good or until the next kubelet: see `shutdown.ts`. */
+  shutDown(options: ShutdownOptions): Promise<void>;
 }
 
 /** Retries what the API server could not take just now, for as long as the kubelet runs. */
@@ -177,6 +180,7 @@ export async function runKubelet(options: KubeletOptions): Promise<Kubelet> {
     podByName: (namespace, name) => [...workers.values()].map((worker) => worker.pod).find((pod) => pod.metadata.namespace === namespace && pod.metadata.name === name && pod.metadata.deletionTimestamp === undefined)
       ?? [...workers.values()].map((worker) => worker.pod).find((pod) => pod.metadata.namespace === namespace && pod.metadata.name === name),
     ready,
+    shutDown: (wanted) => shutDownPods({ client, clock, log, nodeName: facts.name, workers: () => [...workers.values()] }, wanted),
     async [Symbol.asyncDispose]() {
       stop.abort();
       unsubscribe();

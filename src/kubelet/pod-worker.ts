@@ -65,6 +65,7 @@ export class PodWorker {
   readonly #stop = new AbortController();
   readonly #startedAtMs: number;
   #running = false;
+  #shuttingDown = false;
   #again = false;
   #timer: Timer | undefined;
   #errorRetryMs = 0;
@@ -107,7 +108,23 @@ export class PodWorker {
     this.wake();
   }
 
+  /**
+   * The platform or the machine goes down: containers end by their hooks and grace periods (at most `graceMsMax`), nothing starts any more. What stays on disk and in
+   * the API is what the next kubelet goes on from. With `farewell` the Pod is over (Failed, DisruptionTarget), and its controller makes another one.
+   */
+  async shutDown(graceMsMax: number, farewell: Refusal | undefined): Promise<void> {
+    this.#shuttingDown = true;
+    this.#stop.abort();
+    this.#timer?.cancel();
+    const phase: string | undefined = this.pod.status?.phase;
+    if (phase === 'Succeeded' || phase === 'Failed') return;
+    await this.#killAll(Math.min(graceMsMax, this.#graceSeconds() * 1000), await this.#observe());
+    for (const name of [...this.#probes.keys()]) this.#cancelProbes(name);
+    if (farewell !== undefined && this.pod.metadata.deletionTimestamp === undefined) await this.#report(await this.#observe(), undefined, this.#context.engine.sandboxes.status(this.uid), farewell, true);
+  }
+
   wake(): void {
+    if (this.#shuttingDown) return;
     if (this.#running) { this.#again = true; return; }
     this.#running = true;
     void this.#loop();

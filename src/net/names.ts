@@ -12,8 +12,14 @@ export function linkName(instanceId: string, kind: 'b' | 'v' | 'p' | 'n', id: st
   return `${linkPrefix(instanceId)}${kind}${id}`.slice(0, linkNameLengthMax);
 }
 
+/** What stands on a link (ifalias) whose name the instance has not chosen. */
+export function linkMark(instanceId: string): string { return `tiphys ${instanceId}`; }
+
 export function tableName(instanceId: string): string { return `tiphys_${instanceId}`; }
-export function cgroupRoot(instanceId: string): string { return `/tiphys_${instanceId}`; }
+/** `top` is where this program may make groups: `Cgroups.top`. */
+export function cgroupRoot(instanceId: string, top: string): string { return `${top}/tiphys_${instanceId}`; }
+/** conmon processes, which must not end with the platform's own. */
+export function monitorsCgroup(instanceId: string, top: string): string { return `${cgroupRoot(instanceId, top)}/monitors`; }
 
 /** A stable local MAC address for an IPv4 address, as docker derives it. */
 export function macOfIp(ip: string): string {

@@ -10,8 +10,9 @@ import type { Mounts } from '#os/mount.ts';
 import type { Netlink } from '#os/netlink.ts';
 import type { Nft } from '#os/nft.ts';
 import type { Processes } from '#os/processes.ts';
+import { wouldHeed } from '#os/signal-handling.ts';
 import { uncoverForward } from './forward.ts';
-import { cgroupRoot, linkPrefix, tableName } from './names.ts';
+import { cgroupRoot, linkMark, linkPrefix, tableName } from './names.ts';
 import { monitorEndMs, monitorWaitMs, removalStepMs, stopGraceMs } from './limits.ts';
 
 export interface RemovalDoors {
@@ -22,13 +23,16 @@ export interface RemovalDoors {
 
 export async function removeAllOf(instanceId: string, doors: RemovalDoors): Promise<void> {
   const monitors = monitorsOf(doors.directories);
-  await endProcesses(cgroupRoot(instanceId), doors);
+  // Also what was made before the machine, or its systemd, gave a unit for it.
+  const roots = [...new Set(['', doors.cgroups.top])].map((top) => cgroupRoot(instanceId, top));
+  await Promise.all(roots.map((root) => endProcesses(root, doors)));
   await endMonitors(monitors, doors);
   for (const directory of doors.directories) await doors.mounts.unmountBelow(directory);
   await removeTables(instanceId, doors.nft);
-  await uncoverForward({ processes: doors.processes, instanceId, log: doors.log });
-  await removeLinks(instanceId, doors.netlink);
-  await until(doors.clock, monitorWaitMs, () => doors.cgroups.remove(cgroupRoot(instanceId)));
+  const links = (await doors.netlink.listLinks()).filter((link) => link.name.startsWith(linkPrefix(instanceId)) || link.alias === linkMark(instanceId)).map((link) => link.name);
+  await uncoverForward({ processes: doors.processes, instanceId, log: doors.log, links });
+  await removeLinks(links, doors.netlink);
+  await until(doors.clock, monitorWaitMs, () => roots.map((root) => doors.cgroups.remove(root)).every(Boolean));
 }
 
 async function until(clock: Clock, timeoutMs: number, look: () => boolean): Promise<boolean> {
@@ -40,21 +44,11 @@ async function until(clock: Clock, timeoutMs: number, look: () => boolean): Prom
   return true;
 }
 
-/** True for the first process of a PID namespace without a handler for SIGTERM: the kernel does not deliver it, and waiting would be for nothing. */
-function isDeaf(pid: number): boolean {
-  try {
-    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-    const inner = /^NSpid:(.*)$/m.exec(status)?.[1]?.trim().split(/\s+/).at(-1);
-    const caught = BigInt(`0x${/^SigCgt:\s*([0-9a-f]+)/m.exec(status)?.[1] ?? '0'}`);
-    return inner === '1' && (caught & (1n << 14n)) === 0n;
-  } catch { return true; }
-}
-
 /** SIGTERM first, so that databases write their files; SIGKILL for what is left. */
 async function endProcesses(root: string, doors: RemovalDoors): Promise<void> {
   const { cgroups, clock, processes } = doors;
   for (const pid of cgroups.pids(root)) processes.kill(pid, 'SIGTERM');
-  await until(clock, stopGraceMs, () => cgroups.pids(root).every(isDeaf));
+  await until(clock, stopGraceMs, () => cgroups.pids(root).every((pid) => !wouldHeed(pid, 'SIGTERM')));
   await until(clock, monitorWaitMs, () => { cgroups.killAll(root); return cgroups.pids(root).length === 0; });
 }
 
@@ -84,9 +78,6 @@ async function removeTables(instanceId: string, nft: Nft): Promise<void> {
   for (const { family, name } of own) await nft.run(`delete table ${family} ${name}`);
 }
 
-async function removeLinks(instanceId: string, netlink: Netlink): Promise<void> {
-  for (const link of await netlink.listLinks()) {
-    if (!link.name.startsWith(linkPrefix(instanceId))) continue;
-    await netlink.run([{ steps: [{ op: 'deleteLink', name: link.name, ignore: ['ENODEV'] }] }]);
-  }
+async function removeLinks(links: string[], netlink: Netlink): Promise<void> {
+  for (const name of links) await netlink.run([{ steps: [{ op: 'deleteLink', name, ignore: ['ENODEV'] }] }]);
 }

@@ -1,6 +1,8 @@
 /** `Cgroups` by the files of /sys/fs/cgroup. The contract is in cgroups.ts. */
 import { mkdirSync, readFileSync, readdirSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { delegatedGroup } from './cgroups.ts';
 import type { CgroupLimits, CgroupMode, CgroupStats, Cgroups } from './cgroups.ts';
 import { parseMountInfo } from './mount.linux.ts';
 
@@ -50,7 +52,8 @@ export function weightOfShares(shares: number): number {
 
 export function createCgroups(warn: Warn): Cgroups {
   const layout = findLayout();
-  return layout.mode === 'v2' ? createUnified(layout, warn) : createLegacy(layout, warn);
+  if (layout.mode !== 'v2') return createLegacy(layout, warn);
+  return createUnified(layout, warn, exists(layout.roots[0]! + delegatedGroup) ? delegatedGroup : '');
 }
 
 function exists(path: string): boolean {
@@ -73,7 +76,7 @@ function pidsBelow(path: string): number[] {
   return [...own, ...below(path).flatMap((name) => pidsBelow(`${path}/${name}`))];
 }
 
-function shared(layout: Layout, main: string): Pick<Cgroups, 'pids' | 'remove' | 'list' | 'killAll'> {
+function shared(layout: Layout, main: string): Pick<Cgroups, 'pids' | 'remove' | 'list' | 'killAll' | 'enter'> {
   const kill = (path: string): void => {
     // Twice over: what forks while the list is read is caught by the next round.
     for (let round = 0; round < 5; round++) {
@@ -84,6 +87,7 @@ function shared(layout: Layout, main: string): Pick<Cgroups, 'pids' | 'remove' |
   };
   return {
     pids: (path) => pidsBelow(main + path),
+    async enter(path, pid) { await Promise.allSettled(layout.roots.map((root) => writeFile(`${root}${path}/cgroup.procs`, String(pid)))); },
     killAll: kill,
     remove: (path) => layout.roots.map((root) => removeBelow(root + path)).every(Boolean),
     list: (path) => [...new Set(layout.roots.flatMap((root) => below(root + path)))],
@@ -133,7 +137,7 @@ function createLegacy(layout: Layout, warn: Warn): Cgroups {
     if (limits !== undefined) applyLimits(path, limits);
   };
   return {
-    mode: layout.mode, controllers: [...layout.byController.keys()], create, applyLimits, ...common,
+    mode: layout.mode, top: '', controllers: [...layout.byController.keys()], create, applyLimits, ...common,
     hybridMount: layout.mode === 'hybrid' && unifiedControllers !== '' ? layout.unified : undefined,
     stats: (path) => (exists(at(has('memory') ? 'memory' : 'pids', path)) ? legacyStats((controller) => at(controller, path)) : undefined),
     memoryUsageBytes: (path) => readNumber(`${at('memory', path)}/memory.usage_in_bytes`),
@@ -188,7 +192,7 @@ function legacyBlockIo(bytes: string, operations: string): CgroupStats['blockIo'
   });
 }
 
-function createUnified(layout: Layout, warn: Warn): Cgroups {
+function createUnified(layout: Layout, warn: Warn, top: string): Cgroups {
   const root = layout.roots[0]!;
   const controllers = (read(`${root}/cgroup.controllers`) ?? '').split(' ').filter(Boolean);
   const common = shared(layout, root);
@@ -209,9 +213,11 @@ function createUnified(layout: Layout, warn: Warn): Cgroups {
     return refused;
   };
   const create = (path: string, limits?: CgroupLimits): void => {
-    let at = root;
+    // Above a delegated unit controllers are systemd's to hand down.
+    const isBelowTop = top !== '' && path.startsWith(`${top}/`);
+    let at = isBelowTop ? root + top : root;
     const wanted = controllers.map((name) => `+${name}`);
-    for (const part of path.split('/').filter(Boolean)) {
+    for (const part of (isBelowTop ? path.slice(top.length) : path).split('/').filter(Boolean)) {
       // One controller that the host refuses must not take the others with it.
       try { writeFileSync(`${at}/cgroup.subtree_control`, wanted.join(' ')); } catch { for (const one of wanted) try { writeFileSync(`${at}/cgroup.subtree_control`, one); } catch { /* not delegated */ } }
       at = `${at}/${part}`;
@@ -220,7 +226,7 @@ function createUnified(layout: Layout, warn: Warn): Cgroups {
     if (limits !== undefined) applyLimits(path, limits);
   };
   return {
-    mode: 'v2', controllers, hybridMount: undefined, create, applyLimits, ...common,
+    mode: 'v2', top, controllers, hybridMount: undefined, create, applyLimits, ...common,
     killAll(path) { try { writeFileSync(`${root}${path}/cgroup.kill`, '1'); } catch { common.killAll(path); } },
     stats: (path) => (exists(root + path) ? unifiedStats(root + path) : undefined),
     memoryUsageBytes: (path) => readNumber(`${root}${path}/memory.current`),

@@ -17,6 +17,10 @@ export interface CgroupStats {
   blockIo: { major: number; minor: number; op: 'Read' | 'Write'; bytes: number; operations: number }[];
 }
 
+/** The delegated unit of all containers where systemd runs, and its path in the hierarchy (`platform/systemd.ts` makes it). */
+export const containersUnit = 'tiphys-containers.service';
+export const delegatedGroup = `/tiphys.slice/${containersUnit}`;
+
 export type CgroupMode = 'v1' | 'v2' | 'hybrid';
 
 export interface Cgroups {
@@ -24,10 +28,14 @@ export interface Cgroups {
   /** The version 2 mount of a hybrid host that holds a controller: crun refuses to create there. */
   readonly hybridMount: string | undefined;
   readonly controllers: readonly string[];
+  /** Where groups are made: empty for the hierarchy's own top, else the path of the unit that systemd has delegated. */
+  readonly top: string;
   /** Makes a group in every hierarchy; what is there stays. */
   create(path: string, limits?: CgroupLimits): void;
   /** What the host refused, in words; empty when all holds. */
   applyLimits(path: string, limits: CgroupLimits): string[];
+  /** Moves a process into a group, in every hierarchy; a process that is gone is no error. */
+  enter(path: string, pid: number): Promise<void>;
   /** Undefined when there is no such group. */
   stats(path: string): CgroupStats | undefined;
   memoryUsageBytes(path: string): number;

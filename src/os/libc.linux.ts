@@ -39,13 +39,13 @@ const libc = bindLibrary('libc.so.6', {
   ioctl: { arguments: ['i32', 'u64', 'buffer'], return: 'i32' },
   pipe2: { arguments: ['buffer', 'i32'], return: 'i32' },
   flock: { arguments: ['i32', 'i32'], return: 'i32' },
-  mknod: { arguments: ['string', 'u32', 'u64'], return: 'i32' },
+  mknod: { arguments: ['buffer', 'u32', 'u64'], return: 'i32' },
   mkfifo: { arguments: ['string', 'u32'], return: 'i32' },
   syscall: { arguments: ['i64', 'i64', 'i64', 'i64', 'i64'], return: 'i64' },
   if_nametoindex: { arguments: ['string'], return: 'i32' },
-  lsetxattr: { arguments: ['string', 'string', 'buffer', 'u64', 'i32'], return: 'i32' },
-  lgetxattr: { arguments: ['string', 'string', 'buffer', 'u64'], return: 'i64' },
-  llistxattr: { arguments: ['string', 'buffer', 'u64'], return: 'i64' },
+  lsetxattr: { arguments: ['buffer', 'buffer', 'buffer', 'u64', 'i32'], return: 'i32' },
+  lgetxattr: { arguments: ['buffer', 'buffer', 'buffer', 'u64'], return: 'i64' },
+  llistxattr: { arguments: ['buffer', 'buffer', 'u64'], return: 'i64' },
   syncfs: { arguments: ['i32'], return: 'i32' },
 });
 

@@ -17,29 +17,41 @@ import { hostName } from './host.ts';
 import { loadInstance, nodePlan, type Instance } from './instance.ts';
 import { knownParts, stopPart, waitUntil } from './launch.ts';
 import { files, type Paths } from './paths.ts';
+import { stopWorkloads } from './shutdown.ts';
+import { hostGoesDown, isInsideUnit, removeContainersUnit, removeUnit, stopUnit, unitOf } from './systemd.ts';
 import { withLock } from './up.ts';
 
 export interface DownOptions { purge: boolean }
 
 export async function takeDown(paths: Paths, options: DownOptions): Promise<{ stopped: string[] }> {
   if (!existsSync(paths.data) && !existsSync(paths.run)) return { stopped: [] };
-  const result = await withLock(paths, async () => {
-    const instance = loadInstance(paths);
-    const stopped: string[] = [];
-    if (instance !== undefined) {
-      const parts = knownParts(paths, instance);
-      // Nodes first: a kubelet that is told to stop still reports to the API server.
-      await Promise.all(parts.filter((name) => name !== 'server').map((name) => stopPart(paths, name, linuxProcesses, realClock)));
-      if (parts.includes('server')) await stopPart(paths, 'server', linuxProcesses, realClock);
-      stopped.push(...parts);
-      await clearHost(instance, paths);
-    }
-    return { stopped };
-  });
+  const instance = loadInstance(paths);
+  const unit = instance === undefined ? undefined : unitOf(paths, instance.id);
+  const parts = instance === undefined ? [] : knownParts(paths, instance);
+  // Where systemd holds the processes, it is told to stop them, and calls this again from inside.
+  const stopped = unit !== undefined && await stopUnit(unit, linuxProcesses) ? parts : await stopInstance(paths);
+  if (!isInsideUnit()) await removeContainersUnit(linuxProcesses);
+  if (unit !== undefined && !unit.isKept && !isInsideUnit()) await removeUnit(unit, linuxProcesses);
   rmSync(paths.run, { recursive: true, force: true });
   if (options.purge) rmSync(paths.data, { recursive: true, force: true });
   if (options.purge && paths.home !== undefined && listDirectory(paths.home).length === 0) removeHome(paths.home);
-  return result;
+  return { stopped };
+}
+
+async function stopInstance(paths: Paths): Promise<string[]> {
+  return withLock(paths, async () => {
+    const instance = loadInstance(paths);
+    if (instance === undefined) return [];
+    const parts = knownParts(paths, instance);
+    const nodes = parts.filter((name) => name !== 'server');
+    await stopWorkloads(paths, nodes, await hostGoesDown(linuxProcesses), linuxProcesses, realClock);
+    // Nodes first: a kubelet that is told to stop still reports to the API server.
+    await Promise.all(nodes.map((name) => stopPart(paths, name, linuxProcesses, realClock)));
+    if (parts.includes('server')) await stopPart(paths, 'server', linuxProcesses, realClock);
+    await clearHost(instance, paths);
+    if (isInsideUnit()) await removeContainersUnit(linuxProcesses);
+    return parts;
+  });
 }
 
 /** An empty home goes too, unless it is a mount of its own. */

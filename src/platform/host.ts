@@ -9,7 +9,10 @@ import type { Subnet } from '#net/pools.ts';
 import { linkPrefix } from '#net/names.ts';
 import type { Netlink, NetProgram } from '#os/netlink.ts';
 import type { Namespaces } from '#os/namespaces.ts';
+import { ApiError } from '#base/errors.ts';
+import { readIfExists } from '#os/files.ts';
 import { linuxPortHolder } from '#os/ports.ts';
+import type { Processes } from '#os/processes.ts';
 import { join } from 'node:path';
 import { clusterDnsAddress, nodePlan, type Instance, type NodePlan } from './instance.ts';
 import { files, type Paths } from './paths.ts';
@@ -44,6 +47,13 @@ export function portIsFree(port: number, address = '0.0.0.0'): boolean {
   if ('code' in held) return false;
   held.release();
   return true;
+}
+
+/** What the kernel loads only when it is named: filesystems. Links, tables and sockets bring their modules by themselves. */
+export async function loadModules(processes: Processes): Promise<void> {
+  if (/\boverlay$/m.test(readIfExists('/proc/filesystems') ?? '')) return;
+  const done = await processes.run('modprobe', ['overlay']).catch((error: Error) => ({ code: 1, stderr: error.message, stdout: '' }));
+  if (done.code !== 0) throw new ApiError('InternalError', `this kernel has no overlay filesystem, and it could not be loaded (modprobe overlay: ${done.stderr.trim()})`);
 }
 
 export function addressLink(node: NodePlan): string {

@@ -3,7 +3,6 @@
  * It may be killed at any line: containers, rules and addresses stay in the kernel, and the next process takes them up from disk.
  */
 import { createHash } from 'node:crypto';
-import { createServer } from 'node:http';
 import { mkdirSync, readFileSync, statfsSync } from 'node:fs';
 import { cpus, release, totalmem, uptime } from 'node:os';
 import { join } from 'node:path';
@@ -20,7 +19,7 @@ import { HttpTransport } from '#content/remote.ts';
 import { createSnapshots } from '#content/snapshots.ts';
 import { createEngine, type DockerEngine } from '#engine/create-engine.ts';
 import { createImages } from '#engine/images.ts';
-import { kubeletPaths, runKubelet } from '#kubelet/kubelet.ts';
+import { kubeletPaths, runKubelet, type Kubelet } from '#kubelet/kubelet.ts';
 import type { NodeFacts } from '#kubelet/node-status.ts';
 import { startKubeletServer } from '#kubelet/server.ts';
 import { runDns, upstreamsOf } from '#network/dns.ts';
@@ -32,7 +31,7 @@ import { readIfExists, writeFileAtomic } from '#os/files.ts';
 import { createMounts } from '#os/mount.linux.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { createAccess, hashInternalSecret, internalUser } from '#registry/access.ts';
-import { createRegistry } from '#registry/registry.ts';
+import { createRegistry, createRegistryServer } from '#registry/registry.ts';
 import { cgroupRoot, tableName } from '#net/names.ts';
 import { startDockerApi } from './docker-api.ts';
 import { hostAddresses, hostName } from './host.ts';
@@ -40,6 +39,7 @@ import { networkGroup } from './cluster-defaults.ts';
 import { clientCertificate, kubeletCertificate, loadKeyRing } from './identity.ts';
 import { clusterDnsAddress, loadInstance, nodePlan, type Instance, type NodePlan } from './instance.ts';
 import { pathsOfPart, writeLogLine } from './launch.ts';
+import { answerShutdown, shutdownSignal } from './shutdown.ts';
 import { removeUnusedVolumes } from './local-volumes.ts';
 import { files, type Paths } from './paths.ts';
 import { kubernetesVersion, tiphysVersion } from './version.ts';
@@ -64,6 +64,8 @@ export async function runNode(number: number): Promise<void> {
   };
   process.on('SIGTERM', () => end('SIGTERM'));
   process.on('SIGINT', () => end('SIGINT'));
+  let workloads: Parameters<typeof answerShutdown>[2];
+  process.on(shutdownSignal, () => void answerShutdown(paths, `node-${number}`, workloads, log));
 
   const ring = loadKeyRing(paths);
   const client = connect(instance, node, ring.ca.certificatePem, kubeletCertificate(ring, node, realRandom, realClock), 'kubelet', stack);
@@ -76,6 +78,7 @@ export async function runNode(number: number): Promise<void> {
   networkInformers.start();
   const engine = await startEngine(instance, node, paths, log, stack);
   const kubelet = await startKubelet(instance, node, paths, client, informers, networkInformers.informer(kinds.Service), engine, log, stack);
+  workloads = { engine, kubelet };
   informers.start();
   await Promise.all([network.ready, kubelet.ready]);
   writeFileAtomic(files.ready(paths, `node-${number}`), `${process.pid}\n`, { mode: 0o644 });
@@ -97,7 +100,7 @@ function hostResolvConf(): string {
 
 async function startNetwork(instance: Instance, node: NodePlan, paths: Paths, client: Client, informers: InformerFactory, log: Logger, stack: AsyncDisposableStack): Promise<{ ready: Promise<unknown> }> {
   const ring = loadKeyRing(paths);
-  const dns = await runDns({ informers, clock: realClock, log: log.child('dns'), addresses: [clusterDnsAddress(instance)], domain: instance.domain, upstreams: upstreamsOf(hostResolvConf()) });
+  const dns = await runDns({ informers, clock: realClock, random: realRandom, log: log.child('dns'), addresses: [clusterDnsAddress(instance)], domain: instance.domain, upstreams: upstreamsOf(hostResolvConf()) });
   stack.use(dns);
   const { createNetworkDoor } = await import('#os/network.linux.ts');
   const door = createNetworkDoor();
@@ -128,7 +131,7 @@ function registrySecret(paths: Paths): string {
 async function startEngine(instance: Instance, node: NodePlan, paths: Paths, log: Logger, stack: AsyncDisposableStack): Promise<DockerEngine> {
   const data = files.nodeData(paths, node.number);
   const run = files.nodeRun(paths, node.number);
-  const content = await openContent({ root: join(data, 'content'), clock: realClock, random: realRandom, log: log.child('content') });
+  const content = await openContent({ root: join(data, 'content'), clock: realClock, random: realRandom, log: log.child('content'), processes: linuxProcesses });
   stack.defer(() => content.close());
   const records = createImageRecords(content);
   const mounts = createMounts();
@@ -141,7 +144,7 @@ async function startEngine(instance: Instance, node: NodePlan, paths: Paths, log
   const registry = node.number === 1 ? createRegistry({ content, images: records, access, log: log.child('registry'), clock: realClock, domains, bring: (name) => images.pull(name, { owner: 'kubelet' }) }) : undefined;
   if (registry !== undefined) {
     for (const address of ['127.0.0.1', node.address]) {
-      const server = createServer((request, response) => registry.handle(request, response));
+      const server = createRegistryServer(registry);
       await new Promise<void>((resolve, reject) => { server.once('error', reject); server.listen(port, address, () => resolve()); });
       stack.defer(() => new Promise<void>((done) => { server.close(() => done()); server.closeAllConnections(); }));
     }
@@ -187,12 +190,12 @@ function factsOf(instance: Instance, node: NodePlan, dataDir: string): NodeFacts
   };
 }
 
-async function startKubelet(instance: Instance, node: NodePlan, paths: Paths, client: Client, informers: InformerFactory, services: Informer, engine: DockerEngine, log: Logger, stack: AsyncDisposableStack): Promise<{ ready: Promise<void> }> {
+async function startKubelet(instance: Instance, node: NodePlan, paths: Paths, client: Client, informers: InformerFactory, services: Informer, engine: DockerEngine, log: Logger, stack: AsyncDisposableStack): Promise<Kubelet> {
   const data = join(files.nodeData(paths, node.number), 'kubelet');
   mkdirSync(data, { recursive: true, mode: 0o711 });
   const facts = factsOf(instance, node, data);
   const kubelet = await runKubelet({
-    client, informers, services, engine, mounts: engine.context.os.mounts, clock: realClock, random: realRandom, log: log.child('kubelet'), facts, cgroupRoot: cgroupRoot(node.instanceId),
+    client, informers, services, engine, mounts: engine.context.os.mounts, clock: realClock, random: realRandom, log: log.child('kubelet'), facts, cgroupRoot: cgroupRoot(node.instanceId, engine.context.os.cgroups.top),
     paths: kubeletPaths(data, files.nodeRun(paths, node.number)), dns: { clusterDns: clusterDnsAddress(instance), clusterDomain: instance.domain, hostResolvConf: hostResolvConf() },
   });
   stack.use(kubelet);

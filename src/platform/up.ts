@@ -10,12 +10,12 @@ import { linuxProcesses } from '#os/processes.linux.ts';
 import { createNetworkDoor } from '#os/network.linux.ts';
 import { ensureMountNamespace } from './chroot.ts';
 import { addContexts } from './contexts.ts';
-import { portIsFree, prepareHost, usedSubnets } from './host.ts';
+import { loadModules, portIsFree, prepareHost, usedSubnets } from './host.ts';
 import { clientCertificate, establishKeyRing, kubeconfigText } from './identity.ts';
 import { establishInstance, loadInstance, type Instance, type InstanceChoices } from './instance.ts';
 import { knownParts, partNames, partStatus, startPart, stopPart, waitUntil } from './launch.ts';
 import { files, type Paths } from './paths.ts';
-import { installUnit } from './systemd.ts';
+import { ensureContainersUnit, installUnit, isInsideUnit, startUnit, systemdRuns, unitOf } from './systemd.ts';
 
 export interface UpResult { instance: Instance; started: string[]; notes: string[] }
 
@@ -41,31 +41,66 @@ async function lockChoices(): Promise<Disposable> {
   return { [Symbol.dispose]: () => lock?.release() };
 }
 
-export async function bringUp(paths: Paths, choices: InstanceChoices): Promise<UpResult> {
+export interface UpOptions { /** End the platform's processes and start them anew; containers stay. */ replace?: boolean }
+
+export async function bringUp(paths: Paths, choices: InstanceChoices, options: UpOptions = {}): Promise<UpResult> {
+  return systemdRuns() && !isInsideUnit() ? bringUpByUnit(paths, choices, options) : bringUpHere(paths, choices, options);
+}
+
+/** Starts the processes as children of this one. */
+async function bringUpHere(paths: Paths, choices: InstanceChoices, options: UpOptions): Promise<UpResult> {
   return withLock(paths, async () => {
     const kept = loadInstance(paths);
-    if (kept !== undefined && isWhole(paths, kept) && !changes(kept, choices)) return { instance: kept, started: [], notes: [] };
+    if (kept !== undefined && options.replace !== true && isWhole(paths, kept) && !changes(kept, choices)) return { instance: kept, started: [], notes: [] };
     const door = createNetworkDoor();
     // A new instance chooses free ranges and ports, and others that choose at the same time must see them taken.
     using _choosing = kept === undefined ? await lockChoices() : undefined;
     try {
-      const used = kept === undefined ? await usedSubnets(door.netlink) : [];
-      const instance = await establishInstance(paths, withFreePorts(paths, choices, kept), realRandom, { usedSubnets: used, freePort: (candidates) => candidates.find((port) => portIsFree(port)) ?? candidates[0]! });
-      if (kept !== undefined && needsRestart(kept, instance)) for (const name of knownParts(paths, kept)) await stopPart(paths, name, linuxProcesses, realClock);
+      const instance = await chooseInstance(paths, choices, kept, door);
+      if (kept !== undefined && (options.replace === true || needsRestart(kept, instance))) for (const name of knownParts(paths, kept)) await stopPart(paths, name, linuxProcesses, realClock);
       checkPorts(paths, instance);
       const ring = establishKeyRing(paths, realRandom, realClock);
+      await ensureContainersUnit(linuxProcesses);
+      await loadModules(linuxProcesses);
       await prepareHost(instance, paths, door);
       await ensureMountNamespace(paths, linuxProcesses);
       if (!existsSync(files.adminConfig(paths))) writeFileAtomic(files.adminConfig(paths), kubeconfigText(instance, ring, clientCertificate(ring, 'tiphys-admin', ['system:masters'], realRandom, realClock)), { mode: 0o600 });
       const started = startMissing(paths, instance);
-      const notes = addContexts(process.env['HOME'] ?? homedir(), paths);
-      if (await installUnit(paths, linuxProcesses)) notes.push('systemd will start Tiphys at boot (tiphys.service)');
+      // In its unit the home is root's, or nobody's; whoever called `up` has got the contexts.
+      const notes = isInsideUnit() ? [] : addContexts(process.env['HOME'] ?? homedir(), paths);
       await waitForParts(paths, instance);
       return { instance, started, notes };
     } finally {
       await door.close();
     }
   });
+}
+
+/** Chooses what the instance is, as `bringUpHere` would, and has systemd start it: the processes must not belong to this login session. */
+async function bringUpByUnit(paths: Paths, choices: InstanceChoices, options: UpOptions): Promise<UpResult> {
+  const chosen = await withLock(paths, async () => {
+    const kept = loadInstance(paths);
+    if (kept !== undefined && options.replace !== true && isWhole(paths, kept) && !changes(kept, choices)) return { instance: kept, whole: true, notes: [] };
+    const door = createNetworkDoor();
+    using _choosing = kept === undefined ? await lockChoices() : undefined;
+    try {
+      const instance = await chooseInstance(paths, choices, kept, door);
+      if (kept === undefined) checkPorts(paths, instance);
+      const notes = await installUnit(paths, unitOf(paths, instance.id), process.env, linuxProcesses) && paths.home === undefined ? ['systemd will start Tiphys at boot (tiphys.service)'] : [];
+      return { instance, whole: false, notes };
+    } finally {
+      await door.close();
+    }
+  });
+  const { instance, notes } = chosen;
+  if (chosen.whole) return { instance, started: [], notes };
+  await startUnit(unitOf(paths, instance.id), linuxProcesses);
+  return { instance, started: partNames(instance), notes: [...notes, ...addContexts(process.env['HOME'] ?? homedir(), paths)] };
+}
+
+async function chooseInstance(paths: Paths, choices: InstanceChoices, kept: Instance | undefined, door: ReturnType<typeof createNetworkDoor>): Promise<Instance> {
+  const used = kept === undefined ? await usedSubnets(door.netlink) : [];
+  return establishInstance(paths, withFreePorts(paths, choices, kept), realRandom, { usedSubnets: used, freePort: (candidates) => candidates.find((port) => portIsFree(port)) ?? candidates[0]! });
 }
 
 function isWhole(paths: Paths, instance: Instance): boolean {

@@ -4,6 +4,7 @@
  */
 import type { Json } from '#base/objects.ts';
 import { isQuantity } from '#base/quantity.ts';
+import { shownValueCharsMax, unknownFieldsMax } from './limits.ts';
 import type { ObjectNode, TypeNode } from './types.ts';
 
 export interface CheckResult { unknown: string[]; error: string | undefined }
@@ -11,7 +12,7 @@ export interface CheckResult { unknown: string[]; error: string | undefined }
 /** What has been found, and where the check is: put into words only where something is wrong. */
 interface Check extends CheckResult { path: (string | number)[] }
 
-/** Prunes the object to its schema; `unknown` lists the paths dropped, `error` is the first type error. */
+/** Prunes the object to its schema; `unknown` lists the paths dropped (the first `unknownFieldsMax`), `error` is the first type error. */
 export function checkObject(object: Json, node: ObjectNode): CheckResult {
   const check: Check = { unknown: [], error: undefined, path: [] };
   checkFields(object, node, check);
@@ -20,7 +21,8 @@ export function checkObject(object: Json, node: ObjectNode): CheckResult {
 
 /** `spec.containers[0].name` */
 function pathOf({ path }: Check): string {
-  return path.map((part, at) => (typeof part === 'number' ? `[${part}]` : at === 0 ? part : `.${part}`)).join('');
+  const text = path.map((part, at) => (typeof part === 'number' ? `[${part}]` : at === 0 ? part : `.${part}`)).join('');
+  return text.length > shownValueCharsMax ? `${text.slice(0, shownValueCharsMax)}…` : text;
 }
 
 function fail(check: Check, found: Json, wanted: string, typeName: string | undefined): void {
@@ -37,9 +39,11 @@ function checkFields(object: Json, node: ObjectNode, check: Check): void {
     const field = node.fields.get(key);
     if (field === undefined) {
       if (node.preserveUnknown === true || (node.embedded === true && alwaysKnown.has(key))) continue;
-      path.push(key);
-      check.unknown.push(pathOf(check));
-      path.pop();
+      if (check.unknown.length < unknownFieldsMax) {
+        path.push(key);
+        check.unknown.push(pathOf(check));
+        path.pop();
+      }
       delete object[key];
       continue;
     }

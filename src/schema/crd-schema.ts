@@ -3,8 +3,11 @@
  * nodes that built-in kinds have; defaults, validation and columns are read from the published schema. Expression rules (CEL) are not here.
  */
 import { copyJson, equalJson } from '#base/json.ts';
+import { PatternError, compilePattern } from '#base/pattern.ts';
+import { patternStepsMax } from '#base/limits.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import type { FieldErrors } from './field-errors.ts';
+import { schemaStepsMax } from './limits.ts';
 import { ageOf, allVerbs, scaleSubresource, statusSubresource } from './kind.ts';
 import type { Column, KindRecord, SubresourceRecord } from './kind.ts';
 import { compileJsonPath } from './json-path.ts';
@@ -81,18 +84,6 @@ function typeName(value: Json): string {
   return typeof value;
 }
 
-const patterns = new Map<string, RegExp | undefined>();
-const patternsMax = 1000;
-function patternOf(text: string): RegExp | undefined {
-  if (!patterns.has(text)) {
-    if (patterns.size > patternsMax) patterns.clear();
-    let made: RegExp | undefined;
-    try { made = new RegExp(text, 'u'); } catch { try { made = new RegExp(text); } catch { made = undefined; } }
-    patterns.set(text, made);
-  }
-  return patterns.get(text);
-}
-
 const formats: Record<string, (text: string) => boolean> = {
   'date-time': (t) => !Number.isNaN(Date.parse(t)) && /T/.test(t), date: (t) => /^\d{4}-\d{2}-\d{2}$/.test(t), uuid: (t) => /^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$/i.test(t),
   ipv4: (t) => /^(\d{1,3}\.){3}\d{1,3}$/.test(t) && t.split('.').every((p) => Number(p) < 256), ipv6: (t) => t.includes(':') && /^[0-9a-f:.]+$/i.test(t), email: (t) => /^[^@\s]+@[^@\s]+$/.test(t), uri: (t) => URL.canParse(t), byte: (t) => /^[A-Za-z0-9+/]*={0,2}$/.test(t),
@@ -101,6 +92,7 @@ const formats: Record<string, (text: string) => boolean> = {
 /** Validates a value against a schema as the reference implementation words it. */
 export function validateSchema(value: Json, schema: Json, path: string, errors: FieldErrors): void {
   if (value === null && (schema.nullable === true || schema.type === undefined)) return;
+  if (errors.full || isSpent(schema, errors)) return;
   if (!checkType(value, schema, path, errors)) return;
   if (schema.enum !== undefined && !schema.enum.some((e: Json) => equalJson(e, value))) errors.unsupported(path, value, schema.enum.map((e: Json) => (typeof e === 'string' ? e : JSON.stringify(e))));
   if (typeof value === 'string') checkText(value, schema, path, errors);
@@ -108,6 +100,11 @@ export function validateSchema(value: Json, schema: Json, path: string, errors: 
   else if (Array.isArray(value)) checkArray(value, schema, path, errors);
   else if (typeof value === 'object') checkProperties(value, schema, path, errors);
   checkCombinations(value, schema, path, errors);
+}
+
+/** Whether the object's validation has cost what it may; `validateBody` says so. */
+function isSpent(schema: Json, errors: FieldErrors): boolean {
+  return (errors.work.stepsLeft -= 1 + (schema.enum?.length ?? 0) + (schema.required?.length ?? 0)) < 0;
 }
 
 function checkType(value: Json, schema: Json, path: string, errors: FieldErrors): boolean {
@@ -127,9 +124,19 @@ function checkText(value: string, schema: Json, path: string, errors: FieldError
   const length = [...value].length;
   if (schema.maxLength !== undefined && length > schema.maxLength) errors.invalid(path, value, `${path} in body should be at most ${schema.maxLength} chars long`);
   if (schema.minLength !== undefined && length < schema.minLength) errors.invalid(path, value, `${path} in body should be at least ${schema.minLength} chars long`);
-  if (schema.pattern !== undefined && patternOf(schema.pattern)?.test(value) === false) errors.invalid(path, value, `${path} in body should match '${schema.pattern}'`);
+  if (schema.pattern !== undefined) checkPattern(value, schema.pattern, path, errors);
   const format = schema.format === undefined ? undefined : formats[schema.format];
   if (format !== undefined && !format(value)) errors.invalid(path, value, `${path} in body must be of type ${schema.format}: ${JSON.stringify(value)}`);
+}
+
+/** Patterns are RE2's, and match anywhere in the text. One that does not compile lets nothing through: a definition with such a pattern is refused when it is written. */
+function checkPattern(value: string, pattern: string, path: string, errors: FieldErrors): void {
+  try {
+    if (!errors.work.patterns.test(compilePattern(pattern), value)) errors.invalid(path, value, `${path} in body should match '${pattern}'`);
+  } catch (error) {
+    if (!(error instanceof PatternError)) throw error;
+    errors.invalid(path, value, `${path} in body could not be matched against '${pattern}': ${error.message}`);
+  }
 }
 
 function checkNumber(value: number, schema: Json, path: string, errors: FieldErrors): void {
@@ -165,21 +172,20 @@ function checkProperties(value: Json, schema: Json, path: string, errors: FieldE
   }
 }
 
-function passes(value: Json, schema: Json, make: () => FieldErrors): boolean {
-  const inner = make();
+function passes(value: Json, schema: Json, errors: FieldErrors): boolean {
+  const inner = errors.fork();
   validateSchema(value, schema, '', inner);
   return !inner.any;
 }
 
 function checkCombinations(value: Json, schema: Json, path: string, errors: FieldErrors): void {
-  const make = (): FieldErrors => new (errors.constructor as new () => FieldErrors)();
   for (const part of schema.allOf ?? []) validateSchema(value, part, path, errors);
-  if (schema.anyOf !== undefined && !schema.anyOf.some((s: Json) => passes(value, s, make))) errors.invalid(path, value, `${path === '' ? '""' : path} in body must validate at least one schema (anyOf)`);
+  if (schema.anyOf !== undefined && !schema.anyOf.some((s: Json) => passes(value, s, errors))) errors.invalid(path, value, `${path === '' ? '""' : path} in body must validate at least one schema (anyOf)`);
   if (schema.oneOf !== undefined) {
-    const count = schema.oneOf.filter((s: Json) => passes(value, s, make)).length;
+    const count = schema.oneOf.filter((s: Json) => passes(value, s, errors)).length;
     if (count !== 1) errors.invalid(path, value, `${path === '' ? '""' : path} in body must validate one and only one schema (oneOf). Found ${count === 0 ? 'none valid' : `${count} valid alternatives`}`);
   }
-  if (schema.not !== undefined && passes(value, schema.not, make)) errors.invalid(path, value, `${path === '' ? '""' : path} in body must not validate the schema (not)`);
+  if (schema.not !== undefined && passes(value, schema.not, errors)) errors.invalid(path, value, `${path === '' ? '""' : path} in body must not validate the schema (not)`);
 }
 
 function columnsOf(version: Json): Column[] {
@@ -243,4 +249,7 @@ function validateBody(o: Json, schema: Json, errors: FieldErrors): void {
   const { metadata: _m, apiVersion: _a, kind: _k, ...properties } = schema.properties ?? {};
   const required = (schema.required ?? []).filter((n: string) => n !== 'metadata' && n !== 'apiVersion' && n !== 'kind');
   validateSchema(o, { ...schema, type: 'object', properties, required }, '', errors);
+  // Within `not`, what could not be looked at any more would pass.
+  if (errors.work.stepsLeft < 0) errors.invalid('', null, `validation costs more than ${schemaStepsMax} steps: the object or its schema is too large`);
+  if (errors.work.patterns.left < 0) errors.invalid('', null, `validation costs more than ${patternStepsMax} steps of patterns: texts and patterns are too long together`);
 }

@@ -4,26 +4,54 @@
  */
 import { ApiError } from '#base/errors.ts';
 import type { StatusCause } from '#base/objects.ts';
+import { PatternBudget } from '#base/pattern.ts';
+import { fieldErrorsCharsMax, fieldErrorsMax, schemaStepsMax, shownValueCharsMax } from './limits.ts';
+
+/** What validating one object may cost altogether; alternatives that are tried share it. */
+export class ValidationWork {
+  readonly patterns = new PatternBudget();
+  stepsLeft = schemaStepsMax;
+}
 
 export class FieldErrors {
   readonly causes: StatusCause[] = [];
+  readonly work: ValidationWork;
+  #characters = 0;
+  #full = false;
 
-  #add(reason: string, field: string, text: string): void {
-    this.causes.push({ reason, message: text, field });
+  constructor(work: ValidationWork = new ValidationWork()) { this.work = work; }
+
+  /** Errors of an alternative that is only tried. */
+  fork(): FieldErrors { return new FieldErrors(this.work); }
+
+  /** Whether there are as many errors as one answer names: whoever would find more may stop. */
+  get full(): boolean { return this.#full; }
+
+  /** `text` is made only where it will be shown. */
+  #add(reason: string, field: string, text: () => string): void {
+    if (this.#full) return;
+    if (this.causes.length >= fieldErrorsMax || this.#characters >= fieldErrorsCharsMax) {
+      this.#full = true;
+      this.causes.push({ reason: 'FieldValueInvalid', field: '', message: 'too many errors: the others are not shown' });
+      return;
+    }
+    const cause = { reason, message: text(), field: field.length > shownValueCharsMax ? `${field.slice(0, shownValueCharsMax)}…` : field };
+    this.#characters += cause.message.length + cause.field.length;
+    this.causes.push(cause);
   }
 
-  required(field: string, detail = ''): void { this.#add('FieldValueRequired', field, detail === '' ? 'Required value' : `Required value: ${detail}`); }
-  invalid(field: string, value: unknown, detail: string): void { this.#add('FieldValueInvalid', field, `Invalid value: ${show(value)}${detail === '' ? '' : `: ${detail}`}`); }
-  duplicate(field: string, value: unknown): void { this.#add('FieldValueDuplicate', field, `Duplicate value: ${show(value)}`); }
-  notFound(field: string, value: unknown): void { this.#add('FieldValueNotFound', field, `Not found: ${show(value)}`); }
-  forbidden(field: string, detail: string): void { this.#add('FieldValueForbidden', field, `Forbidden: ${detail}`); }
-  tooLong(field: string, max: number): void { this.#add('FieldValueTooLong', field, `Too long: may not be more than ${max} bytes`); }
-  tooMany(field: string, count: number, max: number): void { this.#add('FieldValueTooMany', field, `Too many: ${count}: must have at most ${max} items`); }
-  typeInvalid(field: string, value: unknown, detail: string): void { this.#add('FieldValueTypeInvalid', field, `Invalid value: ${show(value)}: ${detail}`); }
+  required(field: string, detail = ''): void { this.#add('FieldValueRequired', field, () => detail === '' ? 'Required value' : `Required value: ${detail}`); }
+  invalid(field: string, value: unknown, detail: string): void { this.#add('FieldValueInvalid', field, () => `Invalid value: ${show(value)}${detail === '' ? '' : `: ${detail}`}`); }
+  duplicate(field: string, value: unknown): void { this.#add('FieldValueDuplicate', field, () => `Duplicate value: ${show(value)}`); }
+  notFound(field: string, value: unknown): void { this.#add('FieldValueNotFound', field, () => `Not found: ${show(value)}`); }
+  forbidden(field: string, detail: string): void { this.#add('FieldValueForbidden', field, () => `Forbidden: ${detail}`); }
+  tooLong(field: string, max: number): void { this.#add('FieldValueTooLong', field, () => `Too long: may not be more than ${max} bytes`); }
+  tooMany(field: string, count: number, max: number): void { this.#add('FieldValueTooMany', field, () => `Too many: ${count}: must have at most ${max} items`); }
+  typeInvalid(field: string, value: unknown, detail: string): void { this.#add('FieldValueTypeInvalid', field, () => `Invalid value: ${show(value)}: ${detail}`); }
   unsupported(field: string, value: unknown, supported: readonly string[]): void {
-    this.#add('FieldValueNotSupported', field, `Unsupported value: ${show(value)}: supported values: ${[...supported].sort().map((s) => JSON.stringify(s)).join(', ')}`);
+    this.#add('FieldValueNotSupported', field, () => `Unsupported value: ${show(value)}: supported values: ${[...supported].sort().map((s) => JSON.stringify(s)).join(', ')}`);
   }
-  internal(field: string, detail: string): void { this.#add('InternalError', field, `Internal error: ${detail}`); }
+  internal(field: string, detail: string): void { this.#add('InternalError', field, () => `Internal error: ${detail}`); }
 
   get any(): boolean { return this.causes.length > 0; }
 
@@ -44,5 +72,6 @@ export function invalidError(group: string, kind: string, name: string, causes: 
 /** A value as the messages quote it: Go's `%q` for text, JSON for the rest. */
 function show(value: unknown): string {
   if (value === undefined || value === null) return 'null';
-  return JSON.stringify(value);
+  const text = JSON.stringify(value);
+  return text.length > shownValueCharsMax ? `${text.slice(0, shownValueCharsMax)}…` : text;
 }

@@ -4,6 +4,7 @@
  */
 import { equalJson } from '#base/json.ts';
 import type { Json } from '#base/objects.ts';
+import { setPathsMax, shownValueCharsMax } from './limits.ts';
 import type { ListNode, TypeNode } from './types.ts';
 
 export interface FieldSet { self: boolean; children: Map<string, FieldSet> }
@@ -183,16 +184,53 @@ export function fromFieldsV1(fields: Json): FieldSet {
   return set;
 }
 
-/** Members as messages name them: `.spec.containers[name="a"].image`. */
-export function pathsOfSet(set: FieldSet, prefix = ''): string[] {
-  const out: string[] = set.self && set.children.size === 0 ? [prefix] : [];
-  for (const [key, child] of set.children) {
-    const text = key.slice(2);
-    if (key.startsWith('f:')) out.push(...pathsOfSet(child, `${prefix}.${text}`));
-    else if (key.startsWith('k:')) out.push(...pathsOfSet(child, `${prefix}[${Object.entries(JSON.parse(text) as Json).map(([k, v]) => `${k}=${JSON.stringify(v)}`).join(',')}]`));
-    else out.push(...pathsOfSet(child, `${prefix}[=${text}]`));
+/** Whether both have the same members. */
+export function equalSets(a: FieldSet, b: FieldSet): boolean {
+  if (a.self !== b.self || a.children.size !== b.children.size) return false;
+  for (const [key, set] of a.children) {
+    const other = b.children.get(key);
+    if (other === undefined || !equalSets(set, other)) return false;
   }
+  return true;
+}
+
+/** Whether a value is a set's JSON form: what a client sends may be anything. */
+export function isFieldsV1(fields: Json): boolean {
+  if (typeof fields !== 'object' || fields === null || Array.isArray(fields)) return false;
+  for (const [key, value] of Object.entries(fields)) {
+    if (key !== '.' && !isEdge(key)) return false;
+    if (!isFieldsV1(value)) return false;
+  }
+  return true;
+}
+
+function isEdge(key: string): boolean {
+  if (key.startsWith('f:')) return true;
+  if (!key.startsWith('k:') && !key.startsWith('v:')) return key.startsWith('i:') && /^\d{1,9}$/.test(key.slice(2));
+  try {
+    const value: unknown = JSON.parse(key.slice(2));
+    return key.startsWith('v:') || (typeof value === 'object' && value !== null && !Array.isArray(value));
+  } catch { return false; }
+}
+
+/** Members as messages name them: `.spec.containers[name="a"].image`. At most `setPathsMax`, since a path may be as long as the set. */
+export function pathsOfSet(set: FieldSet): string[] {
+  const out: string[] = [];
+  addPaths(set, '', out);
   return out;
+}
+
+function addPaths(set: FieldSet, prefix: string, out: string[]): void {
+  if (out.length >= setPathsMax) return;
+  if (set.self && set.children.size === 0) out.push(prefix);
+  for (const [key, child] of set.children) addPaths(child, prefix.length > shownValueCharsMax ? prefix : prefix + edgeText(key), out);
+}
+
+function edgeText(key: string): string {
+  const text = key.slice(2);
+  if (key.startsWith('f:')) return `.${text}`;
+  if (!key.startsWith('k:')) return `[=${text}]`;
+  return `[${Object.entries(JSON.parse(text) as Json).map(([k, v]) => `${k}=${JSON.stringify(v)}`).join(',')}]`;
 }
 
 /** The live value with an applied configuration merged in; neither is changed. */
@@ -206,21 +244,37 @@ export function mergeApplied(live: Json, applied: Json, node: TypeNode): Json {
   return out;
 }
 
-/** Items in the applied order; what only the live list has keeps its place before its successor. */
+/**
+ * Two cursors over the live and the applied list. What only the live list has goes out when the live cursor meets it; what both have follows the applied order;
+ * what is new goes out behind the live items that were passed by then. So a second manager's items come behind those that are there.
+ */
 function mergeLists(live: Json[], applied: Json[], node: ListNode): Json[] {
   const liveKeys = live.map((item) => itemKey(node, item));
-  const index = new Map(liveKeys.map((key, i) => [key, i]));
-  const wanted = new Set(applied.map((item) => itemKey(node, item)));
+  const appliedKeys = applied.map((item) => itemKey(node, item));
+  const places = new Map(liveKeys.map((key, i) => [key, i]));
+  const wanted = new Set(appliedKeys);
+  const shared = appliedKeys.filter((key) => places.has(key));
   const out: Json[] = [];
-  let next = 0;
-  const takeUntil = (end: number): void => { for (; next < end; next++) if (!wanted.has(liveKeys[next]!)) out.push(live[next]); };
-  for (const item of applied) {
-    const at = index.get(itemKey(node, item));
-    if (at === undefined) { out.push(item); continue; }
-    if (at >= next) { takeUntil(at); next = at + 1; }
-    out.push(node.listType === 'set' ? item : mergeApplied(live[at], item, node.item));
+  let [l, a, s] = [0, 0, 0];
+  const taken = new Set<string>();
+  const takeApplied = (): void => {
+    const key = appliedKeys[a]!;
+    const at = places.get(key);
+    out.push(at === undefined || node.listType === 'set' ? applied[a] : mergeApplied(live[at], applied[a], node.item));
+    taken.add(key);
+    if (shared[s] === key) s++;
+    a++;
+  };
+  while (l < live.length || a < applied.length) {
+    const key = liveKeys[l];
+    if (key === undefined) takeApplied();
+    else if (!wanted.has(key)) out.push(live[l++]);
+    else if (key === appliedKeys[a]) {
+      takeApplied();
+      l++;
+    } else if (taken.has(key) || (a < applied.length && shared[s] !== undefined && shared[s] !== key)) l++;
+    else takeApplied();
   }
-  takeUntil(live.length);
   return out;
 }
 

@@ -4,7 +4,9 @@
  *
  * Decoding gives the object that JSON would have given: zero values of fields that are neither pointers nor required are left out, as `omitempty` does.
  */
+import { scanJson } from '#base/json.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
+import { protobufDepthMax, protobufItemsMax } from './limits.ts';
 import type { Field, ObjectNode, TypeNode } from './types.ts';
 
 export const protobufMagic = Uint8Array.of(0x6b, 0x38, 0x73, 0x00);
@@ -171,13 +173,37 @@ export function wrapMessage(apiVersion: string, kind: string, message: Uint8Arra
   return Buffer.concat([protobufMagic, writer.finish()]);
 }
 
+/** Bytes of a length in front of what it measures. */
+export function varintBytes(value: number): number {
+  let bytes = 1;
+  for (let left = value; left > 0x7f; left = Math.floor(left / 128)) bytes++;
+  return bytes;
+}
+
+/** The envelope of a message of so many bytes, for one that is written in pieces: what comes before and what after it. */
+export function envelopeOf(apiVersion: string, kind: string, length: number): { head: Buffer; tail: Buffer } {
+  const head = new ProtobufWriter();
+  head.message(1, () => { head.string(1, apiVersion); head.string(2, kind); });
+  head.tag(2, 2);
+  head.varint(length);
+  const tail = new ProtobufWriter();
+  tail.string(3, '');
+  tail.string(4, '');
+  return { head: Buffer.concat([protobufMagic, head.finish()]), tail: tail.finish() };
+}
+
 export function encodeObject(node: ObjectNode, object: KubeObject): Buffer { return wrapMessage(object.apiVersion, object.kind, encodeMessage(node, object)); }
 
 class Reader {
   readonly bytes: Buffer;
   at: number;
   readonly end: number;
-  constructor(bytes: Buffer, at = 0, end = bytes.length) { this.bytes = bytes; this.at = at; this.end = end; }
+  /** What the whole body may still hold; shared by the readers of its parts. */
+  readonly work: { itemsLeft: number; depth: number };
+  constructor(bytes: Buffer, at = 0, end = bytes.length, work = { itemsLeft: protobufItemsMax, depth: 0 }) { this.bytes = bytes; this.at = at; this.end = end; this.work = work; }
+
+  /** Each message and list item; an empty one takes two bytes and becomes sixty. */
+  countItem(): void { if (--this.work.itemsLeft < 0) throw new Error(`proto: more than ${protobufItemsMax} messages and list items`); }
 
   varint(): number | bigint {
     let value = 0;
@@ -201,7 +227,14 @@ class Reader {
     return length;
   }
 
-  slice(): Reader { const length = this.length(); const reader = new Reader(this.bytes, this.at, this.at + length); this.at += length; return reader; }
+  slice(): Reader {
+    this.countItem();
+    const length = this.length();
+    const reader = new Reader(this.bytes, this.at, this.at + length, this.work);
+    this.at += length;
+    return reader;
+  }
+
   text(): string { const length = this.length(); const text = this.bytes.toString('utf8', this.at, this.at + length); this.at += length; return text; }
   data(): Buffer { const length = this.length(); const data = this.bytes.subarray(this.at, this.at + length); this.at += length; return data; }
 
@@ -214,7 +247,13 @@ class Reader {
   }
 }
 
-function signed(value: number | bigint): number { return typeof value === 'number' ? value : Number(BigInt.asIntN(64, value)); }
+/** Throws for an integer that a number cannot hold. */
+function signed(value: number | bigint): number {
+  if (typeof value === 'number') return value;
+  const whole = BigInt.asIntN(64, value);
+  if (BigInt(Number(whole)) !== whole) throw new Error(`proto: integer ${whole} is beyond ±(2^53-1) and cannot be kept exactly`);
+  return Number(whole);
+}
 
 /** Calls `visit` with each field number and wire type; it must consume the value or answer false. */
 function eachField(reader: Reader, visit: (field: number, wire: number) => boolean): void {
@@ -248,6 +287,11 @@ function readScalar(reader: Reader, kind: string): Json {
   }
 }
 
+function parseRaw(text: string): Json {
+  scanJson(text);
+  return JSON.parse(text);
+}
+
 function readWrapped(reader: Reader, kind: string): Json {
   let type = 0;
   let number = 0;
@@ -258,7 +302,7 @@ function readWrapped(reader: Reader, kind: string): Json {
     if (kind === 'duration' && field === 1) { nanos = BigInt.asIntN(64, BigInt(reader.varint())); return true; }
     if (kind === 'quantity' && field === 1) { text = reader.text(); return true; }
     if (kind === 'intstr') { if (field === 3) text = reader.text(); else { const v = signed(reader.varint()); if (field === 1) type = v; else number = v; } return true; }
-    if (kind === 'any' && field === 1 && wire === 2) { const data = reader.data().toString(); raw = data === '' ? null : JSON.parse(data); return true; }
+    if (kind === 'any' && field === 1 && wire === 2) { const data = reader.data().toString(); raw = data === '' ? null : parseRaw(data); return true; }
     return false;
   });
   if (kind === 'duration') return durationText(nanos);
@@ -284,8 +328,10 @@ function zeroOf(node: TypeNode): Json {
 }
 
 function readMessage(reader: Reader, node: ObjectNode): Json {
+  if (++reader.work.depth > protobufDepthMax) throw new Error(`proto: more than ${protobufDepthMax} messages within each other`);
   const out: Json = {};
   readLevel(reader, treeOf(node), out);
+  reader.work.depth--;
   return out;
 }
 
@@ -304,7 +350,13 @@ function readField(reader: Reader, field: Field, wire: number, out: Json): void 
   if (type.kind === 'map') { readEntry(reader.slice(), type.item, (out[name] ??= {})); return; }
   if (type.kind === 'list') {
     const list = (out[name] ??= []) as Json[];
-    if (wire === 2 && ['int32', 'int64', 'boolean'].includes(type.item.kind)) { const packed = reader.slice(); while (packed.at < packed.end) list.push(readScalar(packed, type.item.kind)); } else list.push(readValue(reader, type.item));
+    if (wire === 2 && ['int32', 'int64', 'boolean'].includes(type.item.kind)) {
+      const packed = reader.slice();
+      while (packed.at < packed.end) { packed.countItem(); list.push(readScalar(packed, type.item.kind)); }
+      return;
+    }
+    if (type.item.kind !== 'object') reader.countItem();
+    list.push(readValue(reader, type.item));
     return;
   }
   const value = readValue(reader, type);

@@ -3,6 +3,7 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import type { Json } from '#base/objects.ts';
 import { checkObject } from './check.ts';
+import { FieldErrors } from './field-errors.ts';
 import { compareFields, fieldsOf, fromFieldsV1, isEmptySet, mergeApplied, toFieldsV1 } from './field-sets.ts';
 import { compileJsonPath } from './json-path.ts';
 import { shortDuration } from './kind.ts';
@@ -12,6 +13,7 @@ import { qosClassOf } from './qos.ts';
 import { strategicMergePatch } from './strategic-merge.ts';
 import { typeOf } from './types.ts';
 import type { TypeNode } from './types.ts';
+import { validatePodSpec } from './validate-pod.ts';
 
 /** Values of a type as a server would store them; depth is bounded because types refer to themselves. */
 function valuesOf(type: TypeNode, depth: number): fc.Arbitrary<Json> {
@@ -105,8 +107,22 @@ describe('strategic merge patch', () => {
   it('merges keyed lists, appends to sets, replaces atomic lists, and leaves the target alone', () => {
     const before = structuredClone(target);
     const out = strategicMergePatch(target, { spec: { containers: [{ name: 'b', image: '2' }, { name: 'c' }], tolerations: [{ key: 'y' }], nodeSelector: { a: null, c: 'd' } }, metadata: { finalizers: ['three'], '$deleteFromPrimitiveList/finalizers': ['one'] } }, pod);
-    assert.deepEqual(out, { spec: { containers: [{ name: 'a', image: '1', ports: [{ containerPort: 80 }] }, { name: 'b', image: '2' }, { name: 'c' }], tolerations: [{ key: 'y' }], nodeSelector: { c: 'd' } }, metadata: { finalizers: ['two', 'three'] } });
+    assert.deepEqual(out, { spec: { containers: [{ name: 'a', image: '1', ports: [{ containerPort: 80 }] }, { name: 'b', image: '2' }, { name: 'c' }], tolerations: [{ key: 'y' }], nodeSelector: { c: 'd' } }, metadata: { finalizers: ['three', 'two'] } });
     assert.deepEqual(target, before);
+  });
+
+  it('puts what a patch adds in front, unless the patch or the live list says where it goes', () => {
+    const names = (current: string[], patch: Json[], order?: string[]): string => strategicMergePatch({ spec: { containers: current.map((name) => ({ name })) } }, {
+      spec: { containers: patch.map((item) => (typeof item === 'string' ? { name: item } : item)), ...(order === undefined ? {} : { '$setElementOrder/containers': order.map((name) => ({ name })) }) },
+    }, pod).spec.containers.map((c: Json) => c.name).join('');
+    assert.equal(names(['c'], ['n']), 'nc');
+    assert.equal(names(['a', 'b', 'c'], ['n', 'b']), 'nabc');
+    assert.equal(names(['a', 'b', 'c'], ['b', 'n']), 'abnc');
+    assert.equal(names(['a', 'b', 'c'], [{ name: 'b', $patch: 'delete' }, 'n']), 'nac');
+    assert.equal(names(['a', 'b', 'c'], ['n'], ['c', 'n', 'a']), 'bcna');
+    assert.equal(names(['a', 'b', 'c'], [], ['c', 'a']), 'bca');
+    assert.throws(() => names(['a'], ['n', 'a'], ['a', 'n']), /doesn't match \$setElementOrder/);
+    assert.throws(() => names(['a'], ['n'], ['a']), /doesn't match \$setElementOrder/);
   });
 
   it('takes directives', () => {
@@ -140,6 +156,29 @@ describe('field sets', () => {
   });
 });
 
+describe('the order of merged lists', () => {
+  const node = typeOf('core.v1/Pod');
+  const names = (live: string[], applied: string[]): string => mergeApplied({ spec: { containers: live.map((name) => ({ name })) } }, { spec: { containers: applied.map((name) => ({ name })) } }, node).spec.containers.map((c: Json) => c.name).join('');
+
+  it('puts what another manager applies behind what is there, and lets the applied list order what both have', () => {
+    assert.equal(names(['a', 'b'], ['z']), 'abz');
+    assert.equal(names(['a', 'b', 'c'], ['c', 'a']), 'bca');
+    assert.equal(names(['a', 'b', 'c'], ['b', 'n', 'c']), 'abnc');
+    assert.equal(names(['a', 'b', 'c'], ['n', 'a']), 'nabc');
+    assert.equal(names([], ['b', 'a']), 'ba');
+    assert.equal(names(['a', 'b'], ['b', 'a']), 'ba');
+  });
+
+  it('names each item once, whatever both lists hold', () => {
+    const list = fc.uniqueArray(fc.constantFrom(...'abcdefgh'), { maxLength: 8 });
+    fc.assert(fc.property(list, list, (live, applied) => {
+      const out = names(live, applied);
+      assert.deepEqual([...out].sort(), [...new Set([...live, ...applied])].sort());
+      assert.deepEqual([...out].filter((name) => applied.includes(name)), applied);
+    }));
+  });
+});
+
 describe('small things', () => {
   it('durations are short', () => {
     const cases: [number, string][] = [[5, '5s'], [119, '119s'], [125, '2m5s'], [600, '10m'], [10_800, '3h'], [11_000, '3h3m'], [172_799, '47h'], [172_800, '2d'], [86_400 * 9, '9d'], [86_400 * 800, '2y70d']];
@@ -155,5 +194,21 @@ describe('small things', () => {
     const object = { spec: { a: { 'b.c': 1 } }, status: { conditions: [{ type: 'Ready', status: 'True' }, { type: 'Other', status: 'False' }], list: [1, 2] }, metadata: { annotations: { 'x.y/z': 'q' } } };
     const read = (path: string) => compileJsonPath(path)(object);
     assert.deepEqual([read('.spec.a.b\\.c'), read('.status.conditions[?(@.type=="Ready")].status'), read('.status.list[*]'), read('.status.list[-1]'), read(".metadata.annotations['x.y/z']"), read('.none.at.all')], [[1], ['True'], [1, 2], [2], ['q'], []]);
+  });
+});
+
+describe('sysctls of a Pod', () => {
+  it('are checked for their form, for doubles, and for the host\'s namespaces', () => {
+    const problems = (names: string[], spec: Json = {}): string[] => {
+      const errors = new FieldErrors();
+      validatePodSpec({ containers: [{ name: 'c', image: 'i' }], securityContext: { sysctls: names.map((name) => ({ name, value: '1' })) }, ...spec }, 'spec', errors);
+      return errors.causes.map(({ field, message }) => `${field}: ${message}`);
+    };
+    assert.deepEqual(problems(['kernel.msgmax', 'net/ipv4/ip_forward']), [], 'which a node allows is not the API server\'s to say');
+    assert.match(problems(['Bad Name'])[0]!, /^spec\.securityContext\.sysctls\[0\]\.name: Invalid value: "Bad Name": must have at most 253 characters and match regex \^/);
+    assert.match(problems(['a', 'a'])[0]!, /sysctls\[1\]\.name: Duplicate value: "a"/);
+    assert.match(problems([''])[0]!, /Required value/);
+    assert.match(problems(['net.ipv4.tcp_syncookies'], { hostNetwork: true })[0]!, /may not be specified when 'hostNetwork' is true/);
+    assert.match(problems(['kernel.sem'], { hostIPC: true })[0]!, /may not be specified when 'hostIPC' is true/);
   });
 });

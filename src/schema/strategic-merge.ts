@@ -3,7 +3,7 @@
  * `$patch: replace|delete|merge`, `$retainKeys`, `$deleteFromPrimitiveList/f`, `$setElementOrder/f`.
  */
 import { ApiError } from '#base/errors.ts';
-import { copyJson, equalJson } from '#base/json.ts';
+import { copyJson } from '#base/json.ts';
 import type { Json } from '#base/objects.ts';
 import type { ListNode, TypeNode } from './types.ts';
 
@@ -24,7 +24,10 @@ export function strategicMergePatch(target: Json, patch: Json, node: TypeNode | 
   if (patch.$patch === 'delete') return {};
   if (patch.$patch !== undefined && patch.$patch !== 'merge') throw new ApiError('BadRequest', `unknown patch type ${JSON.stringify(patch.$patch)} in map`);
   let out: Json = typeof target === 'object' && target !== null && !Array.isArray(target) ? { ...target } : {};
-  if (Array.isArray(patch.$retainKeys)) out = Object.fromEntries(Object.entries(out).filter(([key]) => patch.$retainKeys.includes(key)));
+  if (Array.isArray(patch.$retainKeys)) {
+    const kept = new Set(patch.$retainKeys);
+    out = Object.fromEntries(Object.entries(out).filter(([key]) => kept.has(key)));
+  }
   for (const [key, value] of Object.entries(patch)) {
     if (key === '$patch' || key === '$retainKeys' || key === '__proto__' || key.startsWith(setOrder)) continue;
     if (key.startsWith(deletePrimitive)) { removePrimitives(out, key.slice(deletePrimitive.length), value); continue; }
@@ -38,7 +41,11 @@ export function strategicMergePatch(target: Json, patch: Json, node: TypeNode | 
     if (!key.startsWith(setOrder) || patch[key.slice(setOrder.length)] !== undefined) continue;
     const name = key.slice(setOrder.length);
     const type = fieldNode(node, name).type;
-    if (Array.isArray(out[name])) out[name] = reorder(out[name], order as Json[], type?.kind === 'list' ? type.mergeKey : undefined);
+    if (!Array.isArray(out[name])) continue;
+    if (!Array.isArray(order)) throw new ApiError('BadRequest', 'the order directive must be a list');
+    const mergeKey = type?.kind === 'list' ? type.mergeKey : undefined;
+    const idOf: IdOf = (item) => (mergeKey === undefined ? item : item?.[mergeKey]);
+    out[name] = inOrder(out[name], order.map(idOf), out[name], idOf);
   }
   return out;
 }
@@ -49,45 +56,82 @@ function without(object: Json, key: string): Json {
 }
 
 function removePrimitives(out: Json, name: string, values: Json): void {
-  if (Array.isArray(out[name])) out[name] = out[name].filter((v: Json) => !(values as Json[]).includes(v));
+  if (!Array.isArray(values)) throw new ApiError('BadRequest', `invalid value for ${deletePrimitive}${name}: expected a list`);
+  const gone = new Set(values);
+  if (Array.isArray(out[name])) out[name] = out[name].filter((v: Json) => !gone.has(v));
 }
 
-function mergeList(target: Json, patch: Json[], node: ListNode | undefined, order: Json[] | undefined, removed: Json[] | undefined): Json[] {
+/** What an item is known by: itself, or its merge key. */
+type IdOf = (item: Json) => Json;
+
+function mergeList(target: Json, patch: Json[], node: ListNode | undefined, order: Json, removed: Json): Json[] {
   const replaces = patch.some((item) => item?.$patch === 'replace');
   if (node === undefined || !(node.strategies ?? []).includes('merge') || replaces) return copyJson(patch.filter((item) => item?.$patch !== 'replace'));
-  const current: Json[] = Array.isArray(target) ? [...target] : [];
+  const current: Json[] = Array.isArray(target) ? target : [];
   const key = node.mergeKey;
+  const idOf: IdOf = (item) => (key === undefined ? item : item?.[key]);
   const merged = key === undefined ? mergePrimitives(current, patch, removed) : mergeByKey(current, patch, node, key);
-  return order === undefined ? merged : reorder(merged, order, key);
+  if (order === undefined) return merged;
+  checkOrder(patch, order, idOf);
+  return inOrder(merged, order.map(idOf), current, idOf);
 }
 
-function mergePrimitives(current: Json[], patch: Json[], removed: Json[] | undefined): Json[] {
-  const out = current.filter((v) => !(removed ?? []).includes(v));
-  for (const item of patch) if (!out.some((v) => equalJson(v, item))) out.push(copyJson(item));
-  return out;
+/** The patch's own items must follow the order that it asks for. */
+function checkOrder(patch: readonly Json[], order: Json, idOf: IdOf): asserts order is Json[] {
+  if (!Array.isArray(order)) throw new ApiError('BadRequest', 'the order directive must be a list');
+  const ranks = new Map(order.map((item, i) => [idOf(item), i]));
+  let last = -1;
+  for (const item of patch) {
+    if (item?.$patch === 'delete') continue;
+    const rank = ranks.get(idOf(item));
+    if (rank === undefined || rank < last) throw new ApiError('BadRequest', "The order in patch list doesn't match $setElementOrder list");
+    last = rank;
+  }
 }
 
-function mergeByKey(current: Json[], patch: Json[], node: ListNode, key: string): Json[] {
-  let out = current;
+function mergePrimitives(current: readonly Json[], patch: readonly Json[], removed: Json): Json[] {
+  const gone = new Set(Array.isArray(removed) ? removed : []);
+  const kept = current.filter((v) => !gone.has(v));
+  return inOrder([...new Set([...kept, ...patch])], patch, kept, (item) => item);
+}
+
+function mergeByKey(current: readonly Json[], patch: readonly Json[], node: ListNode, key: string): Json[] {
+  const gone = new Set<Json>();
+  const wanted: Json[] = [];
   for (const item of patch) {
     if (typeof item !== 'object' || item === null) throw new ApiError('BadRequest', `expected objects in a list merged by ${key}`);
-    const id = item[key];
-    if (id === undefined) throw new ApiError('BadRequest', `map: ${JSON.stringify(item)} does not contain declared merge key: ${key}`);
-    if (item.$patch === 'delete') { out = out.filter((v) => v?.[key] !== id); continue; }
-    const at = out.findIndex((v) => v?.[key] === id);
-    if (at < 0) out = [...out, strategicMergePatch({}, item, node.item)];
-    else out = out.map((v, i) => (i === at ? strategicMergePatch(v, item, node.item) : v));
+    if (item[key] === undefined) throw new ApiError('BadRequest', `map: ${JSON.stringify(item).slice(0, 1000)} does not contain declared merge key: ${key}`);
+    if (item.$patch === 'delete') gone.add(item[key]); else wanted.push(item);
   }
-  return out;
+  const kept = current.filter((v) => !gone.has(v?.[key]));
+  const out = [...kept];
+  const places = new Map<Json, number>();
+  out.forEach((item, i) => { if (!places.has(item?.[key])) places.set(item?.[key], i); });
+  for (const item of wanted) {
+    const at = places.get(item[key]);
+    if (at !== undefined) { out[at] = strategicMergePatch(out[at], item, node.item); continue; }
+    places.set(item[key], out.length);
+    out.push(strategicMergePatch({}, item, node.item));
+  }
+  return inOrder(out, wanted.map((item) => item[key]), kept, (item) => item?.[key]);
 }
 
-/** Items in the order given; those that it does not name keep their place relative to their neighbours. */
-function reorder(list: Json[], order: Json[], key: string | undefined): Json[] {
-  const idOf = (item: Json): Json => (key === undefined ? item : item?.[key]);
-  const rank = new Map(order.map((item, i) => [idOf(item), i]));
+/**
+ * The list in a new order: items that `order` names follow it, the others keep the order they had. Where the live list has both, it says who goes first;
+ * else the named one does. So what a patch adds goes to the front, unless it says where else.
+ */
+function inOrder(list: readonly Json[], order: readonly Json[], live: readonly Json[], idOf: IdOf): Json[] {
+  const rank = new Map(order.map((id, i) => [id, i]));
+  const place = new Map(live.map((item, i) => [idOf(item), i]));
   const named = list.filter((item) => rank.has(idOf(item))).sort((a, b) => rank.get(idOf(a))! - rank.get(idOf(b))!);
+  const others = list.filter((item) => !rank.has(idOf(item)));
   const out: Json[] = [];
   let next = 0;
-  for (const item of list) out.push(rank.has(idOf(item)) ? named[next++] : item);
+  for (const item of named) {
+    const at = place.get(idOf(item));
+    if (at !== undefined) for (; next < others.length && (place.get(idOf(others[next])) ?? Infinity) < at; next++) out.push(others[next]);
+    out.push(item);
+  }
+  for (; next < others.length; next++) out.push(others[next]);
   return out;
 }

@@ -72,6 +72,8 @@ export class LogStore implements ForkableStore {
   watch(prefix: string, fromRevision: number, route?: WatchRoute): StoreWatch { return this.#mvcc.watch(prefix, fromRevision, route); }
   currentRevision(): number { return this.#mvcc.revision; }
   compactedRevision(): number { return this.#mvcc.compactedRevision; }
+  historyBytes(): number { return this.#mvcc.historyBytes; }
+  revisionKeeping(historyBytes: number): number { return this.#mvcc.revisionKeeping(historyBytes); }
   fork(clock: Clock = this.#clock): MemoryStore { return new MemoryStore(clock, this.#mvcc.fork(), this.#leases); }
 
   async txn(compares: Compare[], operations: Operation[]): Promise<TxnResult> {

@@ -43,6 +43,8 @@ export class MemoryStore implements ForkableStore {
   watch(prefix: string, fromRevision: number, route?: WatchRoute): StoreWatch { return this.#mvcc.watch(prefix, fromRevision, route); }
   currentRevision(): number { return this.#mvcc.revision; }
   compactedRevision(): number { return this.#mvcc.compactedRevision; }
+  historyBytes(): number { return this.#mvcc.historyBytes; }
+  revisionKeeping(historyBytes: number): number { return this.#mvcc.revisionKeeping(historyBytes); }
   async compact(revision: number): Promise<void> { this.#mvcc.compact(revision); }
   async grantLease(ttlSeconds: number): Promise<number> { return this.#leases.grant(ttlSeconds * 1000); }
   async keepLeaseAlive(lease: number): Promise<void> { this.#leases.keepAlive(lease); }

@@ -9,7 +9,7 @@
  */
 import { ApiError } from '#base/errors.ts';
 import { KeyTree } from './key-tree.ts';
-import { transactionBytesMax, transactionOperationsMax, watchQueueTransactionsMax } from './limits.ts';
+import { transactionBytesMax, transactionOperationsMax, watchQueueBytesMax, watchQueueTransactionsMax } from './limits.ts';
 import { CompactedError, FutureRevisionError, bytesOf } from './store.ts';
 import type { Compare, LateBytes, ListOptions, ListResult, Operation, StoredValue, StoreEvent, StoreWatch, TxnResult, WatchRoute } from './store.ts';
 
@@ -31,6 +31,7 @@ export class Mvcc {
   #prepared: number;
   #pending = new Map<string, Version>();
   #compacted: number;
+  #historyBytes = 0;
   #watchers = new Map<string, Set<MvccWatch>>();
   #routed = new Map<string, Map<string, Router>>();
 
@@ -43,6 +44,17 @@ export class Mvcc {
   get revision(): number { return this.#committed; }
   get compactedRevision(): number { return this.#compacted; }
   get keyCount(): number { return this.#tree.size; }
+  /** Bytes of values that were replaced or deleted and are still in the log. */
+  get historyBytes(): number { return this.#historyBytes; }
+
+  revisionKeeping(bytes: number): number {
+    let sum = 0;
+    for (let at = this.#committed; at > this.#compacted; at--) {
+      for (const event of this.#log[at - this.#logStart]!) sum += lengthOf(event.previous);
+      if (sum > bytes) return at;
+    }
+    return this.#compacted;
+  }
 
   /** Independent state that starts from what is committed here. */
   fork(): Mvcc { return new Mvcc(this.#committed, this.#tree.clone()); }
@@ -112,6 +124,7 @@ export class Mvcc {
     while (this.#committed + 1 < prepared.revision) { this.#log.push([]); this.#committed++; }
     for (const event of prepared.events) {
       const older = this.#tree.get(event.key);
+      this.#historyBytes += lengthOf(event.previous);
       this.#tree.set(event.key, { key: event.key, modRevision: prepared.revision, stored: event.value, older });
       if (this.#pending.get(event.key)?.modRevision === prepared.revision) this.#pending.delete(event.key);
     }
@@ -127,7 +140,9 @@ export class Mvcc {
   }
 
   #notify(events: StoreEvent[]): void {
-    if (events.length === 1) { this.#forWatchers(events[0]!, (watcher) => watcher.push(events)); return; }
+    let bytes = 0;
+    for (const event of events) bytes += lengthOf(event.value) + lengthOf(event.previous);
+    if (events.length === 1) { this.#forWatchers(events[0]!, (watcher) => watcher.push(events, bytes)); return; }
     const wanted = new Map<MvccWatch, StoreEvent[]>();
     for (const event of events) {
       this.#forWatchers(event, (watcher) => {
@@ -135,7 +150,7 @@ export class Mvcc {
         if (list === undefined) wanted.set(watcher, [event]); else list.push(event);
       });
     }
-    for (const [watcher, list] of wanted) watcher.push(list);
+    for (const [watcher, list] of wanted) watcher.push(list, bytes);
   }
 
   #forWatchers(event: StoreEvent, visit: (watcher: MvccWatch) => void): void {
@@ -211,6 +226,7 @@ export class Mvcc {
     const drop = upTo - this.#logStart + 1;
     for (const events of this.#log.splice(0, Math.max(0, drop))) {
       for (const event of events) {
+        this.#historyBytes -= lengthOf(event.previous);
         this.#cut(event.key, upTo);
         if (event.previous !== undefined) dropped.push({ key: event.key, modRevision: event.previous.modRevision });
         if (event.type === 'delete') dropped.push({ key: event.key, modRevision: event.revision });
@@ -236,6 +252,11 @@ export class Mvcc {
     kept.older = undefined;
     if (kept === newest && kept.stored === undefined) this.#tree.delete(key);
   }
+}
+
+/** A value's bytes, or no fewer than they will be where they were not made yet. */
+function lengthOf(stored: StoredValue | undefined): number {
+  return stored === undefined ? 0 : stored.late?.lengthMax ?? stored.value.length;
 }
 
 function versionAt(version: Version | undefined, revision: number): Version | undefined {
@@ -280,6 +301,7 @@ export class MvccWatch implements StoreWatch {
   #mvcc: Mvcc;
   #seen: number;
   #queue: StoreEvent[][] = [];
+  #queueBytes = 0;
   #behind = true;
   #closed = false;
   #wake: (() => void) | undefined;
@@ -291,10 +313,15 @@ export class MvccWatch implements StoreWatch {
     this.#seen = fromRevision;
   }
 
-  push(events: StoreEvent[]): void {
+  /** `bytes`: what the events keep from being forgotten. */
+  push(events: StoreEvent[], bytes: number): void {
     if (!this.#behind) {
-      if (this.#queue.length < watchQueueTransactionsMax) this.#queue.push(events);
-      else { this.#behind = true; this.#queue = []; }
+      this.#queueBytes += bytes;
+      if (this.#queue.length < watchQueueTransactionsMax && this.#queueBytes <= watchQueueBytesMax) this.#queue.push(events);
+      else {
+        this.#behind = true;
+        this.#queue = [];
+      }
     }
     const wake = this.#wake;
     this.#wake = undefined;
@@ -312,11 +339,13 @@ export class MvccWatch implements StoreWatch {
   take(): StoreEvent[] | undefined {
     if (this.#behind) {
       this.#queue = this.#mvcc.history(this.prefix, this.#seen);
+      this.#queueBytes = 0;
       this.#behind = false;
     }
     const queue = this.#queue;
     if (queue.length === 0) return undefined;
     this.#queue = [];
+    this.#queueBytes = 0;
     this.#seen = queue[queue.length - 1]![0]!.revision;
     return queue.length === 1 ? queue[0]! : queue.flat();
   }

@@ -76,6 +76,10 @@ export interface Store extends AsyncDisposable {
   currentRevision(): number;
   compactedRevision(): number;
   compact(revision: number): Promise<void>;
+  /** Bytes of values that only history still holds. */
+  historyBytes(): number;
+  /** The oldest revision to keep so that history holds no more than so many bytes. */
+  revisionKeeping(historyBytes: number): number;
   grantLease(ttlSeconds: number): Promise<number>;
   keepLeaseAlive(lease: number): Promise<void>;
   revokeLease(lease: number): Promise<void>;

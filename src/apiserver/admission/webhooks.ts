@@ -4,6 +4,7 @@
  * failure policy decides. Match conditions (CEL) are not evaluated: a webhook that has them is called whenever its rules match.
  */
 import { ApiError } from '#base/errors.ts';
+import { scanJson } from '#base/json.ts';
 import { jsonPatch } from '#base/patch.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
@@ -102,7 +103,9 @@ export async function admitMutatingWebhooks(context: RequestContext, attributes:
     if (response.patch === undefined || attributes.operation === 'DELETE') continue;
     const { kind } = context;
     const shown = kind.fromStored === undefined ? attributes.object : kind.fromStored(attributes.object);
-    const patched = jsonPatch(shown, JSON.parse(Buffer.from(String(response.patch), 'base64').toString())) as KubeObject;
+    const text = Buffer.from(String(response.patch), 'base64').toString();
+    scanJson(text);
+    const patched = jsonPatch(shown, JSON.parse(text)) as KubeObject;
     attributes.object = kind.toStored === undefined ? patched : kind.toStored(patched);
     context.server.kinds.findKind(kind.storage.group, kind.storage.version, kind.storage.kind)?.defaults?.(attributes.object);
   }

@@ -8,7 +8,7 @@ import { removeContexts } from '#platform/contexts.ts';
 import { takeDown } from '#platform/down.ts';
 import { installedPackages } from '#platform/packages.ts';
 import { packageRoot, pathsOf } from '#platform/paths.ts';
-import { removeUnit } from '#platform/systemd.ts';
+import { removeUnit, unitOf } from '#platform/systemd.ts';
 import { confirm, print } from '../output.ts';
 import { requireRoot } from './up.ts';
 
@@ -25,7 +25,7 @@ export async function uninstall(options: { yes?: boolean }): Promise<void> {
   if (options.yes !== true && !await confirm('Go ahead?')) return;
   removeContexts(process.env['HOME'] ?? homedir(), paths);
   await takeDown(paths, { purge: true });
-  await removeUnit(linuxProcesses);
+  await removeUnit(unitOf(paths, ''), linuxProcesses);
   if (packages.length > 0) {
     const removed = await linuxProcesses.run('apt-get', ['purge', '-y', '-q', '--auto-remove', ...packages], { env: { ...(process.env as Record<string, string>), DEBIAN_FRONTEND: 'noninteractive' } });
     if (removed.code !== 0) print(`  apt-get could not remove them: ${removed.stderr.trim().split('\n').at(-1)}`);

@@ -9,7 +9,7 @@ import { files, pathsOf, type Paths } from '#platform/paths.ts';
 import { bringUp } from '#platform/up.ts';
 import { confirm, print, seconds, UsageError } from '../output.ts';
 
-export interface PlatformOptions { nodes?: number; data?: string; apiPort?: number; registryPort?: number; httpPort?: number; httpsPort?: number; registryMirror?: string[]; yes?: boolean; dryRun?: boolean; foreground?: boolean }
+export interface PlatformOptions { nodes?: number; data?: string; apiPort?: number; registryPort?: number; httpPort?: number; httpsPort?: number; registryMirror?: string[]; yes?: boolean; dryRun?: boolean; foreground?: boolean; replace?: boolean }
 
 export function choicesOf(options: PlatformOptions): InstanceChoices {
   return {
@@ -58,7 +58,7 @@ export async function up(options: PlatformOptions): Promise<void> {
   const paths = pathsOf(process.env, options.data);
   if (!await prepareMachine(paths, options)) return;
   const begun = realClock.monotonic();
-  const { instance, started, notes } = await bringUp(paths, choicesOf(options));
+  const { instance, started, notes } = await bringUp(paths, choicesOf(options), { replace: options.replace === true });
   if (started.length === 0) print('Tiphys is already up.');
   else print(`Tiphys is up after ${seconds(realClock.monotonic() - begun)}.`);
   for (const note of notes) print(`  note: ${note}`);

@@ -35,6 +35,7 @@ export function buildBundle(registry: ContainerRegistry, container: Container, p
   checkNul('environment variable of the image', image?.env ?? []);
   checkNul('argument', [path, ...args, workingDir]);
   for (const mount of parts.mounts) prepareTarget(parts.root, mount);
+  if (spec.owner === 'docker') markRoot(parts.root);
   const capabilities = planCapabilities({ privileged: spec.security.privileged === true, add: spec.security.capAdd ?? [], drop: spec.security.capDrop ?? [], available: context.hostLimits.capabilities });
   return buildOciSpec({
     spec: withoutLost(spec, context.os.cgroups.controllers, context.os.cgroups.mode), root: parts.root, args: [path, ...args], env: planEnvironment(spec, [...linkEnvironment(registry, container), ...(image?.env ?? [])], hostname, user.home), user, workingDir, hostname,
@@ -88,6 +89,11 @@ function prepareTarget(root: string, mount: Mount): void {
   if (mount.type !== 'tmpfs' && source === undefined) throw new ApiError('BadRequest', `invalid mount config for type "bind": bind source path does not exist: ${mount.source}`);
   mkdirSync(source === undefined || source.isDirectory() ? target : dirname(target), { recursive: true, mode: 0o755 });
   if (source !== undefined && !source.isDirectory()) writeFileSync(target, '', { flag: 'a', mode: 0o755 });
+}
+
+/** By this file programs know that they run in a container of docker's. */
+function markRoot(root: string): void {
+  if (lstatSync(`${root}/.dockerenv`, { throwIfNoEntry: false }) === undefined) writeFileSync(`${root}/.dockerenv`, '', { mode: 0o755 });
 }
 
 function joinedNamespaces(registry: ContainerRegistry, container: Container): { ipc?: string; uts?: string; pid?: string } {

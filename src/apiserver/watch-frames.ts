@@ -1,0 +1,70 @@
+/**
+ * What an event of a watch looks like: as an object, and as a frame of JSON. Both are made once and shared by all watchers that want the same form, through a
+ * cache that is bounded in frames and in bytes. Older ones are made again for the few watchers that are so far behind.
+ *
+ * An object that is deleted, or ceases to match a watcher's selector, is shown as it last was (as it last matched), with the version of the event.
+ */
+import { joinOwn } from '#base/bytes.ts';
+import { freezeJson } from '#base/json.ts';
+import type { KubeObject } from '#base/objects.ts';
+import type { StoreEvent } from '#store/store.ts';
+import { watchFramesBytesMax, watchFramesMax } from './limits.ts';
+import type { Objects } from './objects.ts';
+
+export type EventType = 'ADDED' | 'MODIFIED' | 'DELETED';
+
+interface Frames { ADDED?: Uint8Array; MODIFIED?: Uint8Array; DELETED?: Uint8Array; deleted?: KubeObject; bytes: number }
+
+const frames = new Map<StoreEvent, Frames>();
+let framesBytes = 0;
+
+function framesOf(event: StoreEvent): Frames {
+  let found = frames.get(event);
+  if (found === undefined) frames.set(event, (found = { bytes: 0 }));
+  return found;
+}
+
+function dropOldest(): void {
+  for (const [oldest, { bytes }] of frames) {
+    if (frames.size <= watchFramesMax && framesBytes <= watchFramesBytesMax) return;
+    frames.delete(oldest);
+    framesBytes -= bytes;
+  }
+}
+
+/** Lets go of everything: what keeps pace has been sent by now. */
+export function forgetFrames(): void {
+  frames.clear();
+  framesBytes = 0;
+}
+
+/** What an event of this type shows. */
+export function eventObject(objects: Objects, event: StoreEvent, type: EventType): KubeObject {
+  if (type !== 'DELETED') return objects.view(event.value!);
+  const cached = framesOf(event);
+  if (cached.deleted === undefined) {
+    const last = objects.view(event.previous!);
+    cached.deleted = freezeJson({ ...last, metadata: { ...last.metadata, resourceVersion: String(event.revision) } });
+    dropOldest();
+  }
+  return cached.deleted;
+}
+
+const endOfFrame = Buffer.from('}\n');
+const starts = { ADDED: Buffer.from('{"type":"ADDED","object":'), MODIFIED: Buffer.from('{"type":"MODIFIED","object":'), DELETED: Buffer.from('{"type":"DELETED","object":') };
+
+export function frameOf(objects: Objects, event: StoreEvent, type: EventType): Uint8Array {
+  const cached = framesOf(event);
+  const known = cached[type];
+  if (known !== undefined) return known;
+  const body = type === 'DELETED' ? objects.bytes(event.previous!, event.revision) : objects.bytes(event.value!);
+  const frame = joinOwn([starts[type], body, endOfFrame]);
+  cached[type] = frame;
+  // An entry that was dropped meanwhile is held by nobody and counts nothing.
+  if (frames.get(event) === cached) {
+    cached.bytes += frame.length;
+    framesBytes += frame.length;
+    dropOldest();
+  }
+  return frame;
+}

@@ -1,0 +1,17 @@
+/** Bounds of the work that objects and schemas cost. */
+
+/** Field errors that one answer names, and their characters; what is beyond is said in one line. */
+export const fieldErrorsMax = 500;
+export const fieldErrorsCharsMax = 131_072;
+/** Characters of a value that a message shows. */
+export const shownValueCharsMax = 4_096;
+/** Fields that nobody declared which one answer names; all are dropped. */
+export const unknownFieldsMax = 100;
+/** Schema nodes that one object's validation visits: alternatives and items multiply. */
+export const schemaStepsMax = 2_000_000;
+/** Nested messages of one protobuf body. */
+export const protobufDepthMax = 100;
+/** Messages and list items of one protobuf body: an empty one takes two bytes. */
+export const protobufItemsMax = 250_000;
+/** Paths of a field set that a message names. */
+export const setPathsMax = 500;
