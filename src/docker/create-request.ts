@@ -30,7 +30,7 @@ export function specFromRequest(body: Body, name: string, imageId: string): Cont
     network: network.mode, networks: network.attachments, ports: planPorts(host, body.ExposedPorts ?? {}),
     ...pidMode(host['PidMode']), ...ipcMode(host['IpcMode']), sysctls: host['Sysctls'] ?? {}, ...text('stopSignal', body.StopSignal),
     ...(timeout === undefined || timeout === null ? {} : { stopTimeoutSeconds: timeout }),
-    ...(host['CgroupParent'] === undefined || host['CgroupParent'] === '' ? {} : { cgroupParent: `/${String(host['CgroupParent']).replace(/^\/+/, '')}` }),
+    ...(host['CgroupParent'] === undefined || host['CgroupParent'] === '' ? {} : { cgroupParent: planCgroupParent(String(host['CgroupParent'])) }),
     ...(host['LogConfig']?.Type === 'none' ? { logPath: 'none' } : {}), ...planLog(host['LogConfig']?.Config ?? {}),
     restartPolicy: planRestart(host['RestartPolicy'] ?? {}, host['AutoRemove'] === true), autoRemove: host['AutoRemove'] === true, init: host['Init'] === true,
     ...(host['ShmSize'] > 0 ? { shmSizeBytes: Number(host['ShmSize']) } : {}),
@@ -43,6 +43,13 @@ export function specFromRequest(body: Body, name: string, imageId: string): Cont
 
 function text<K extends string>(key: K, value: unknown): { [P in K]?: string } {
   return typeof value === 'string' && value !== '' ? ({ [key]: value } as { [P in K]?: string }) : {};
+}
+
+/** Below the hierarchy's top, whether it begins with a slash or not; the way up is closed. */
+function planCgroupParent(text: string): string {
+  const parts = text.split('/').filter((part) => part !== '' && part !== '.');
+  if (parts.length === 0 || parts.includes('..')) throw new ApiError('BadRequest', `invalid cgroup parent: ${JSON.stringify(text)}`);
+  return `/${parts.join('/')}`;
 }
 
 /** Docker takes a string where a list is meant. */

@@ -49,7 +49,7 @@ async function searchThere(images: ImageStore, domain: string, words: string, li
   url.searchParams.set('q', words);
   url.searchParams.set('n', String(limit));
   const fail = (reason: string): never => { throw new ApiError('InternalError', `Get ${JSON.stringify(url.href)}: ${reason}`); };
-  const answer = await images.options.transport.call({ method: 'GET', url, signal }).catch((error: Error) => fail(error.message));
+  const answer = await images.options.transport.call({ method: 'GET', url, signal }).catch((error: Error) => (error.message.startsWith('Get ') ? Promise.reject(new ApiError('InternalError', error.message)) : fail(error.message)));
   const parts: Buffer[] = [];
   let size = 0;
   for await (const part of answer as AsyncIterable<Buffer>) {

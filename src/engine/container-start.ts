@@ -49,7 +49,12 @@ export async function startContainer(registry: ContainerRegistry, container: Con
     const [{ root }, mounts] = await Promise.all([rooted, resolveMounts(registry, container, net), net.ready.then(() => undefined)]);
     container.root = root;
     const cgroup = cgroupPath(context, container);
-    if (record.spec.cgroupParent !== undefined) context.os.cgroups.create(record.spec.cgroupParent);
+    if (record.spec.cgroupParent !== undefined && record.spec.owner === 'kubelet') context.os.cgroups.create(record.spec.cgroupParent);
+    else if (record.spec.cgroupParent !== undefined) {
+      const parent = record.spec.cgroupParent;
+      context.cgroupParents.enter(parent, record.id);
+      undo.defer(() => context.cgroupParents.leave(parent, record.id));
+    }
     const shmPath = await prepareShm(registry, container, undo);
     const spec = buildBundle(registry, container, { root, mounts, cgroup, network: net.namespace, ...(shmPath === undefined ? {} : { shmPath }) });
     const connected = connectEndpoints(registry, container, net);
