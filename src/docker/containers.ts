@@ -1,4 +1,5 @@
 /** `/containers/…`: create, list, inspect, start, stop, kill, remove, wait, attach, logs and the rest of a container's life. */
+import { cpus } from 'node:os';
 import { ApiError } from '#base/errors.ts';
 import { compilePattern } from '#base/pattern.ts';
 import type { Container } from '#engine/container.ts';
@@ -10,6 +11,7 @@ import { checkHealthTimes, checkPlatform, mergeHealthCheck } from './create-chec
 import { specFromRequest } from './create-request.ts';
 import { lacksLabels, matchesAny, matchesLabels, parseFilters, parseTime } from './filters.ts';
 import { exposedPorts, showContainer, showSummary, sizesOf } from './inspect.ts';
+import { hostFacts } from './host-facts.ts';
 import { streamLogs } from './logs.ts';
 import { splitTarget } from './ports.ts';
 import { attachContainer } from './attach.ts';
@@ -100,11 +102,12 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
   const health = mergeHealthCheck(body.Healthcheck, image.config.healthcheck);
   checkHealthTimes(health);
   if (health !== undefined) body.Healthcheck = health;
-  const spec = specFromRequest(body, name === '' ? pickName(parts) : name, image.id);
+  const warnings: string[] = [];
+  const spec = specFromRequest(body, name === '' ? pickName(parts) : name, image.id, hostFacts(parts, cpus().length, warnings));
   spec.labels = { ...image.config.labels, ...spec.labels };
   resolveReferences(parts, spec);
   const id = await engine.containers.create(spec);
-  return reply(201, { Id: id, Warnings: warningsFor(parts, body.HostConfig ?? {}) });
+  return reply(201, { Id: id, Warnings: warnings });
 }
 
 function withTag(image: string): string { return image.includes('@') || image.slice(image.lastIndexOf('/') + 1).includes(':') ? image : `${image}:latest`; }
@@ -134,16 +137,6 @@ function pickName(parts: DockerParts): string {
     const name = `${pick(adjectives)}_${pick(sailors)}${tries < 6 ? '' : Math.floor(parts.random.float() * 100_000)}`;
     if (parts.engine.registry.find(name) === undefined) return name;
   }
-}
-
-function warningsFor(parts: DockerParts, host: Record<string, unknown>): string[] {
-  const { cgroups } = parts.engine.context.os;
-  const out: string[] = [];
-  const lacks = (name: string): boolean => !cgroups.controllers.includes(name);
-  if (Number(host['Memory'] ?? 0) > 0 && lacks('memory')) out.push('Your kernel does not support memory limit capabilities or the cgroup is not mounted. Limitation discarded.');
-  if (Number(host['NanoCpus'] ?? 0) > 0 && lacks('cpu')) out.push('Your kernel does not support CPU CFS quota or the cgroup is not mounted. Limitation discarded.');
-  if (Number(host['PidsLimit'] ?? 0) > 0 && lacks('pids')) out.push('Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded.');
-  return out;
 }
 
 async function listContainers(parts: DockerParts, context: RouteContext): Promise<unknown> {

@@ -4,18 +4,22 @@
  */
 import { statSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
-import { checkHostConfig, checkStopSignal } from './create-checks.ts';
+import { checkHostConfig, checkStopSignal, warnEndpoints } from './create-checks.ts';
+import { planResources, planSecurity } from './create-resources.ts';
+import { anyHost } from './host-facts.ts';
+import type { HostFacts } from './host-facts.ts';
 import { mergeTmpfsOptions } from '#engine/tmpfs-options.ts';
-import type { ContainerSpec, Mount, NetworkAttachment, NetworkMode, PortBinding, Resources, Security } from '#engine/engine.ts';
+import type { ContainerSpec, Mount, NetworkAttachment, NetworkMode, PortBinding } from '#engine/engine.ts';
 
 // eslint-disable-next-line -- docker's bodies are open
 type Body = any;
 
 export interface HostConfigBody { [key: string]: Body }
 
-export function specFromRequest(body: Body, name: string, imageId: string): ContainerSpec {
+export function specFromRequest(body: Body, name: string, imageId: string, facts: HostFacts = anyHost): ContainerSpec {
   const host: HostConfigBody = body.HostConfig ?? {};
-  checkHostConfig(host);
+  checkHostConfig(host, facts);
+  warnEndpoints(body.NetworkingConfig?.EndpointsConfig ?? {}, facts);
   checkStopSignal(body.StopSignal);
   const network = planNetwork(host, body);
   const timeout = body.StopTimeout as number | undefined;
@@ -26,7 +30,7 @@ export function specFromRequest(body: Body, name: string, imageId: string): Cont
     env: checkEnvironment(body.Env ?? []), ...text('workingDir', body.WorkingDir), ...text('user', body.User), groupAdd: host['GroupAdd'] ?? [],
     ...text('hostname', body.Hostname), ...text('domainname', body.Domainname),
     tty: body.Tty === true, openStdin: body.OpenStdin === true, stdinOnce: body.StdinOnce === true, labels: body.Labels ?? {},
-    mounts: planMounts(host, body.Volumes ?? {}), resources: planResources(host), security: planSecurity(host),
+    mounts: planMounts(host, body.Volumes ?? {}), resources: planResources(host, facts), security: planSecurity(host, facts),
     network: network.mode, networks: network.attachments, ports: planPorts(host, body.ExposedPorts ?? {}),
     ...pidMode(host['PidMode']), ...ipcMode(host['IpcMode']), sysctls: host['Sysctls'] ?? {}, ...text('stopSignal', body.StopSignal),
     ...(timeout === undefined || timeout === null ? {} : { stopTimeoutSeconds: timeout }),
@@ -37,6 +41,7 @@ export function specFromRequest(body: Body, name: string, imageId: string): Cont
     dns: { servers: host['Dns'] ?? [], search: host['DnsSearch'] ?? [], options: host['DnsOptions'] ?? [] }, extraHosts: host['ExtraHosts'] ?? [],
     ...(host['CgroupnsMode'] === 'host' || host['CgroupnsMode'] === 'private' ? { cgroupNamespace: host['CgroupnsMode'] } : {}),
     ...(host['UTSMode'] === 'host' ? { hostUts: true } : {}), ...(network.mode.type === 'networks' && (host['Links'] ?? []).length > 0 ? { links: host['Links'] as string[] } : {}),
+    ...(Object.keys(host['Annotations'] ?? {}).length > 0 ? { annotations: host['Annotations'] as Record<string, string> } : {}), ...consoleSize(host['ConsoleSize']),
     request: body,
   };
 }
@@ -50,6 +55,12 @@ function planCgroupParent(text: string): string {
   const parts = text.split('/').filter((part) => part !== '' && part !== '.');
   if (parts.length === 0 || parts.includes('..')) throw new ApiError('BadRequest', `invalid cgroup parent: ${JSON.stringify(text)}`);
   return `/${parts.join('/')}`;
+}
+
+/** `[height, width]`; zeros say nothing. */
+function consoleSize(size: unknown): { consoleSize?: { width: number; height: number } } {
+  const [height = 0, width = 0] = Array.isArray(size) ? (size as number[]) : [];
+  return height > 0 && width > 0 ? { consoleSize: { width, height } } : {};
 }
 
 /** Docker takes a string where a list is meant. */
@@ -100,6 +111,7 @@ function ipcMode(mode: string | undefined): { ipcMode?: ContainerSpec['ipcMode']
 function planNetwork(host: HostConfigBody, body: Body): { mode: NetworkMode; attachments: NetworkAttachment[] } {
   const mode = String(host['NetworkMode'] ?? 'default');
   const wanted: Record<string, Body> = body.NetworkingConfig?.EndpointsConfig ?? {};
+  if (body.NetworkDisabled === true) return { mode: { type: 'none' }, attachments: [] };
   if (mode === 'host') return { mode: { type: 'host' }, attachments: [] };
   if (mode === 'none') return { mode: { type: 'none' }, attachments: [] };
   if (mode.startsWith('container:')) {
@@ -155,11 +167,15 @@ function planPorts(host: HostConfigBody, exposed: Record<string, unknown>): Port
 
 function planMounts(host: HostConfigBody, declared: Record<string, unknown>): Mount[] {
   const out: Mount[] = [];
-  for (const bind of (host['Binds'] ?? []) as string[]) out.push(parseBind(bind));
+  const driver = String(host['VolumeDriver'] ?? '');
+  for (const bind of (host['Binds'] ?? []) as string[]) {
+    const mount = parseBind(bind);
+    out.push(mount.type === 'volume' && driver !== '' ? { ...mount, volume: { driver } } : mount);
+  }
   for (const mount of (host['Mounts'] ?? []) as Body[]) out.push(planMount(mount));
   for (const [target, options] of Object.entries((host['Tmpfs'] ?? {}) as Record<string, string>)) out.push(parseTmpfs(target, options));
   const taken = new Set(out.map((mount) => mount.target));
-  for (const target of Object.keys(declared)) if (!taken.has(target)) out.push({ type: 'volume', source: '', target, readOnly: false, populate: true });
+  for (const target of Object.keys(declared)) if (!taken.has(target)) out.push({ type: 'volume', source: '', target, readOnly: false, populate: true, ...(driver === '' ? {} : { volume: { driver } }) });
   return out;
 }
 
@@ -175,7 +191,7 @@ function parseBind(text: string): Mount {
   const readOnly = flags.includes('ro');
   if (!source.startsWith('/')) return { type: 'volume', source, target: checkTarget(text, target), readOnly, populate: !flags.includes('nocopy') };
   const propagation = flags.find((flag) => /^r?(shared|slave|private)$/.test(flag));
-  return { type: 'bind', source, target: checkTarget(text, target), readOnly, makeSource: true, ...(propagation === undefined ? {} : { propagation: (propagation.startsWith('r') ? propagation : `r${propagation}`) as 'rslave' }) };
+  return { type: 'bind', source, target: checkTarget(text, target), readOnly, makeSource: true, ...(readOnly && (propagation === undefined || propagation.endsWith('private')) ? { readOnlyBelow: 'may' as const } : {}), ...(propagation === undefined ? {} : { propagation: propagation as 'rslave' }) };
 }
 
 function checkTarget(text: string, target: string): string {
@@ -195,7 +211,15 @@ function planMount(mount: Body): Mount {
     if (!String(mount.Source).startsWith('/')) fail(`invalid mount path: '${String(mount.Source)}' mount path must be absolute`);
     const make = mount.BindOptions?.CreateMountpoint === true;
     if (!make && statSync(mount.Source, { throwIfNoEntry: false }) === undefined) fail(`bind source path does not exist: ${String(mount.Source)}`);
-    return { type: 'bind', source: mount.Source, target, readOnly: mount.ReadOnly === true, ...(make ? { makeSource: true } : {}), ...(mount.BindOptions?.Propagation ? { propagation: mount.BindOptions.Propagation } : {}) };
+    const { Propagation: propagation, NonRecursive: nonRecursive, ReadOnlyNonRecursive: shallow, ReadOnlyForceRecursive: deep } = mount.BindOptions ?? {};
+    if (propagation && !['private', 'rprivate', 'shared', 'rshared', 'slave', 'rslave'].includes(propagation)) fail(`invalid propagation mode: ${propagation}`);
+    if ((shallow === true || deep === true) && mount.ReadOnly !== true) fail(`mount must be read-only to use ${shallow === true ? 'ReadOnlyNonRecursive' : 'ReadOnlyForceRecursive'}`);
+    if (shallow === true && deep === true) fail('ReadOnlyForceRecursive conflicts with ReadOnlyNonRecursive');
+    if (deep === true && propagation && propagation !== 'rprivate') fail('ReadOnlyForceRecursive requires BindOptions.Propagation to be rprivate');
+    return {
+      type: 'bind', source: mount.Source, target, readOnly: mount.ReadOnly === true, ...(make ? { makeSource: true } : {}), ...(propagation ? { propagation } : {}), ...(nonRecursive === true ? { nonRecursive } : {}),
+      ...(mount.ReadOnly === true && shallow !== true && nonRecursive !== true && (!propagation || propagation === 'rprivate') ? { readOnlyBelow: deep === true ? 'must' as const : 'may' as const } : {}),
+    };
   }
   if (type === 'tmpfs') {
     if (mount.Source !== undefined && mount.Source !== '') fail('field Source must not be specified');
@@ -204,8 +228,15 @@ function planMount(mount: Body): Mount {
     const words = [...(size > 0 ? [`size=${size}`] : []), ...(mode > 0 ? [`mode=${Number(mode).toString(8)}`] : []), ...(options as string[][]).map((words) => words.join('=')), ...(mount.ReadOnly === true ? ['ro'] : [])];
     return { type: 'tmpfs', source: '', target, readOnly: mount.ReadOnly === true, tmpfsOptions: mergeTmpfsOptions(words) };
   }
-  if (type === 'volume') return { type: 'volume', source: mount.Source ?? '', target, readOnly: mount.ReadOnly === true, populate: mount.VolumeOptions?.NoCopy !== true, ...(mount.VolumeOptions?.Subpath ? { subPath: checkSubPath(String(mount.VolumeOptions.Subpath), fail) } : {}) };
+  if (type === 'volume') return { type: 'volume', source: mount.Source ?? '', target, readOnly: mount.ReadOnly === true, populate: mount.VolumeOptions?.NoCopy !== true, ...planVolume(mount.VolumeOptions ?? {}), ...(mount.VolumeOptions?.Subpath ? { subPath: checkSubPath(String(mount.VolumeOptions.Subpath), fail) } : {}) };
   return fail('mount type unknown');
+}
+
+/** What a volume is made with, where there is none of that name. */
+function planVolume(options: Body): Pick<Mount, 'volume'> {
+  const { Labels: labels, DriverConfig: driver } = options;
+  const out = { ...(labels ? { labels: labels as Record<string, string> } : {}), ...(driver?.Name ? { driver: String(driver.Name) } : {}), ...(driver?.Options ? { options: driver.Options as Record<string, string> } : {}) };
+  return Object.keys(out).length === 0 ? {} : { volume: out };
 }
 
 function checkSubPath(path: string, fail: (reason: string) => never): string {
@@ -217,39 +248,4 @@ function parseTmpfs(target: string, options: string): Mount {
   const clean = checkTarget(target, target);
   const merged = mergeTmpfsOptions(options.split(',').filter(Boolean));
   return { type: 'tmpfs', source: '', target: clean, readOnly: merged.includes('ro'), tmpfsOptions: merged };
-}
-
-export function planResources(host: HostConfigBody): Resources {
-  // What is beyond the integers that a double holds is beyond every machine, too.
-  const number = (key: string): number | undefined => {
-    const value = host[key] as unknown;
-    return typeof value === 'number' && value !== 0 ? Math.min(Number.MAX_SAFE_INTEGER, Math.max(Number.MIN_SAFE_INTEGER, value)) : undefined;
-  };
-  const nano = number('NanoCpus');
-  if (nano !== undefined && (number('CpuQuota') !== undefined || number('CpuPeriod') !== undefined)) throw new ApiError('BadRequest', 'Conflicting options: Nano CPUs and CPU Period cannot both be set');
-  const out: Record<string, unknown> = {
-    cpuShares: number('CpuShares'), cpuQuotaUs: nano === undefined ? number('CpuQuota') : Math.round(nano / 10_000), cpuPeriodUs: nano === undefined ? number('CpuPeriod') : 100_000,
-    cpusetCpus: host['CpusetCpus'] === '' ? undefined : host['CpusetCpus'], cpusetMems: host['CpusetMems'] === '' ? undefined : host['CpusetMems'], memoryLimitBytes: number('Memory'), memoryReservationBytes: number('MemoryReservation'),
-    // Docker's default: as much swap again as memory.
-    memorySwapBytes: number('MemorySwap') ?? (number('Memory') === undefined ? undefined : number('Memory')! * 2),
-    pidsMax: number('PidsLimit'), oomScoreAdj: number('OomScoreAdj'),
-    devices: ((host['Devices'] ?? []) as Body[]).map((device) => ({ hostPath: device.PathOnHost, containerPath: device.PathInContainer ?? device.PathOnHost, permissions: device.CgroupPermissions ?? 'rwm' })),
-    ulimits: ((host['Ulimits'] ?? []) as Body[]).map((limit) => ({ name: limit.Name, soft: limit.Soft, hard: limit.Hard })),
-  };
-  return Object.fromEntries(Object.entries(out).filter(([, value]) => value !== undefined)) as Resources;
-}
-
-function planSecurity(host: HostConfigBody): Security {
-  const out: Security = { privileged: host['Privileged'] === true, capAdd: host['CapAdd'] ?? [], capDrop: host['CapDrop'] ?? [], readOnlyRoot: host['ReadonlyRootfs'] === true };
-  for (const option of (host['SecurityOpt'] ?? []) as string[]) {
-    const at = option.search(/[=:]/);
-    const [key, value] = at < 0 ? [option, ''] : [option.slice(0, at), option.slice(at + 1)];
-    if (key === 'seccomp') out.seccomp = value;
-    else if (key === 'no-new-privileges') out.noNewPrivileges = value === '' || value === 'true';
-    else if (!['apparmor', 'label', 'systempaths', 'writable-cgroups'].includes(key)) throw new ApiError('BadRequest', `invalid --security-opt 2: "${option}"`);
-    else if (key === 'systempaths' && value === 'unconfined') { out.maskedPaths = []; out.readonlyPaths = []; }
-  }
-  if (host['MaskedPaths'] !== undefined && host['MaskedPaths'] !== null) out.maskedPaths = host['MaskedPaths'];
-  if (host['ReadonlyPaths'] !== undefined && host['ReadonlyPaths'] !== null) out.readonlyPaths = host['ReadonlyPaths'];
-  return out;
 }

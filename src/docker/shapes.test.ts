@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { checkHealthTimes, checkHostConfig, mergeHealthCheck } from './create-checks.ts';
+import { anyHost } from './host-facts.ts';
 import { checkShape, createShape, networkShape } from './shapes.ts';
 
 const refuse = (body: unknown, pattern: RegExp): void => assert.throws(() => checkShape(body, createShape, 'CreateRequest'), (error: Error & { code?: number }) => error.code === 400 && pattern.test(error.message));
@@ -29,6 +30,6 @@ test('what this engine does not have is refused, not passed over', () => {
   for (const [host, pattern] of [
     [{ LogConfig: { Type: 'syslog' } }, /no log driver named 'syslog'/], [{ LogConfig: { Type: 'json-file', Config: { foo: '1' } } }, /unknown log opt 'foo' for json-file log driver/], [{ Runtime: 'foo' }, /unknown or invalid runtime name: foo/],
     [{ DeviceRequests: [{ Capabilities: [['gpu']] }] }, /could not select device driver "" with capabilities: \[\[gpu\]\]/], [{ NanoCpus: 1e15 }, /range of CPUs is from 0\.01 to/],
-  ] as const) assert.throws(() => checkHostConfig(host), pattern);
+  ] as const) assert.throws(() => checkHostConfig(host, { ...anyHost, processors: 2 }), pattern);
   checkHostConfig({ LogConfig: { Type: 'json-file', Config: { 'max-size': '10m', 'max-file': '3' } }, Runtime: 'runc' });
 });

@@ -20,6 +20,7 @@ export function volumeRoutes(parts: DockerParts): Route[] {
     { method: 'POST', path: '/volumes/create', handle: async (context) => {
       const body = await context.json();
       checkShape(body, volumeShape, 'VolumeCreateRequest');
+      if (body.ClusterVolumeSpec !== undefined && body.ClusterVolumeSpec !== null) throw new ApiError('ServiceUnavailable', 'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.');
       return reply(201, showVolume(parts, volumes.create({ name: body.Name ?? '', driver: body.Driver ?? '', labels: body.Labels ?? {}, options: body.DriverOpts ?? {} })));
     } },
     { method: 'DELETE', path: '/volumes/{name}', handle: async (context) => {

@@ -77,7 +77,7 @@ function resolveVolumes(volumes: Volumes, wanted: Mount[], declared: string[], a
   const all: Mount[] = [...wanted, ...declared.filter((path) => !taken.has(path.replace(/\/+$/, ''))).map((target) => ({ type: 'volume' as const, source: '', target, readOnly: false, populate: true }))];
   return all.map((mount) => {
     if (mount.type !== 'volume') return mount;
-    const record = volumes.create({ name: mount.source });
+    const record = volumes.create({ name: mount.source, ...mount.volume });
     if (mount.source === '') anonymous.push(record.name);
     return { ...mount, source: record.name };
   });

@@ -62,6 +62,7 @@ export async function startContainer(registry: ContainerRegistry, container: Con
     connected.catch(() => undefined);
     const process = await createProcess(registry, container, bundle, spec, undo, cgroup);
     await connected;
+    applyWeight(registry, container, cgroup);
     const run: RunRecord = {
       bootId: context.bootId, pid: process.pid, pidStartTime: context.os.processes.startTime(process.pid) ?? '', monitorPid: process.monitorPid, monitorStartTime: context.os.processes.startTime(process.monitorPid) ?? '',
       cgroup, ...(net.path === undefined ? {} : { networkNamespace: net.path }), endpoints: net.endpoints, ports: net.ports,
@@ -82,6 +83,12 @@ export async function startContainer(registry: ContainerRegistry, container: Con
   registry.onStarted(container);
   await context.runtime.start(record.id);
   context.events.emit({ type: 'container', action: 'start', id: record.id, attributes: eventAttributes(container), owner: record.spec.owner });
+}
+
+function applyWeight({ context }: ContainerRegistry, { record }: Container, cgroup: string): void {
+  const weight = record.spec.resources.blockIo?.weight ?? 0;
+  const refused = weight === 0 ? [] : context.os.cgroups.applyLimits(cgroup, { blockIoWeight: weight });
+  if (refused.length > 0) throw new ApiError('InternalError', `failed to set the weight of block devices: ${refused.join(', ')}`);
 }
 
 export function shmPath(run: string, id: string): string { return `${run}/shm/${id}`; }

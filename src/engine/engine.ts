@@ -25,14 +25,25 @@ export interface Mount {
   makeSource?: boolean;
   /** Of a volume: this directory in it. */
   subPath?: string;
+  /** What is mounted below a read-only source is read-only too: where the kernel can, or not at all. */
+  readOnlyBelow?: 'may' | 'must';
+  /** Of a volume that has to be made. */
+  volume?: { driver?: string; labels?: Record<string, string>; options?: Record<string, string> };
   /** Of a bind: what is mounted below the source does not come along. */
   nonRecursive?: boolean;
 }
+
+export interface DeviceRate { major: number; minor: number; rate: number }
 
 export interface Resources {
   cpuShares?: number; cpuQuotaUs?: number; cpuPeriodUs?: number; cpusetCpus?: string; cpusetMems?: string;
   memoryLimitBytes?: number; memoryReservationBytes?: number; memorySwapBytes?: number; pidsMax?: number; oomScoreAdj?: number;
   devices?: { hostPath: string; containerPath: string; permissions: string }[];
+  /** Devices that may be used without being put into /dev; `a` is both kinds, an absent number any. */
+  deviceRules?: { type: 'a' | 'b' | 'c'; major?: number; minor?: number; access: string }[];
+  memorySwappiness?: number; oomKillDisable?: boolean; tcpMemoryBytes?: number; cpuRealtimePeriodUs?: number; cpuRealtimeRuntimeUs?: number;
+  /** Weight 0 is the kernel's default; rates are bytes or operations a second. */
+  blockIo?: { weight: number; weights: { major: number; minor: number; weight: number }[]; readBps: DeviceRate[]; writeBps: DeviceRate[]; readIops: DeviceRate[]; writeIops: DeviceRate[] };
   ulimits?: { name: string; soft: number; hard: number }[];
 }
 
@@ -42,6 +53,10 @@ export interface Security {
   /** `default`, `unconfined`, or the JSON text of a profile. */
   seccomp?: string;
   maskedPaths?: string[]; readonlyPaths?: string[];
+  /** A profile's name, or `unconfined`; absent: the host's own rule. */
+  appArmor?: string;
+  /** Its own control group may be written to, by the container itself. */
+  writableCgroups?: boolean;
 }
 
 /** Where a container's network comes from. */
@@ -100,6 +115,10 @@ export interface ContainerSpec {
   /** Seconds that a stop waits before SIGKILL, where the caller of `stop` does not say. */
   stopTimeoutSeconds?: number;
   domainname?: string;
+  /** Of the runtime's configuration, as they come. */
+  annotations?: Record<string, string>;
+  /** The terminal's size at the start. */
+  consoleSize?: { width: number; height: number };
   /** Only with `network: {type: 'networks'}`. */
   networks?: NetworkAttachment[];
   ports?: PortBinding[];

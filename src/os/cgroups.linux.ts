@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync, readdirSync, rmdirSync, statSync, writeFileSyn
 import { writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { delegatedGroup } from './cgroups.ts';
-import type { CgroupLimits, CgroupMode, CgroupStats, Cgroups } from './cgroups.ts';
+import type { CgroupFeature, CgroupLimits, CgroupMode, CgroupStats, Cgroups } from './cgroups.ts';
 import { parseMountInfo } from './mount.linux.ts';
 
 type Warn = (message: string, fields?: Record<string, unknown>) => void;
@@ -102,6 +102,20 @@ function write(warn: Warn, path: string, value: string): string | undefined {
   }
 }
 
+/** Files of a group that is not the top one, which has fewer, and by which each limit is known. */
+const featureFiles: Readonly<Record<CgroupFeature, readonly [controller: string, ...files: string[]]>> = {
+  blockIoWeight: ['blkio', 'blkio.weight', 'blkio.bfq.weight', 'io.weight', 'io.bfq.weight'], blockIoWeightDevice: ['blkio', 'blkio.weight_device', 'io.bfq.weight'], blockIoThrottle: ['blkio', 'blkio.throttle.read_bps_device', 'io.max'], swappiness: ['memory', 'memory.swappiness'],
+  oomKillDisable: ['memory', 'memory.oom_control'], realtime: ['cpu', 'cpu.rt_runtime_us'], tcpMemory: ['memory', 'memory.kmem.tcp.limit_in_bytes'],
+};
+
+function offers(directory: (controller: string) => string | undefined, feature: CgroupFeature): boolean {
+  const [controller, ...files] = featureFiles[feature];
+  const root = directory(controller);
+  if (root === undefined) return false;
+  const places = [root, ...below(root).slice(0, 1).map((name) => `${root}/${name}`)];
+  return places.some((place) => files.some((file) => exists(`${place}/${file}`)));
+}
+
 function createLegacy(layout: Layout, warn: Warn): Cgroups {
   const at = (controller: string, path: string): string => `${layout.byController.get(controller) ?? '/nonexistent'}${path}`;
   const has = (controller: string): boolean => layout.byController.has(controller);
@@ -125,6 +139,7 @@ function createLegacy(layout: Layout, warn: Warn): Cgroups {
     set('memory', 'memory.limit_in_bytes', limits.memoryLimitBytes);
     if (!grows) set('memory', 'memory.memsw.limit_in_bytes', swap);
     set('memory', 'memory.soft_limit_in_bytes', limits.memoryReservationBytes);
+    set('blkio', exists(`${at('blkio', path)}/blkio.weight`) ? 'blkio.weight' : 'blkio.bfq.weight', limits.blockIoWeight);
     set('pids', 'pids.max', limits.pidsMax === undefined ? undefined : limits.pidsMax <= 0 ? 'max' : limits.pidsMax);
     return refused;
   };
@@ -137,6 +152,7 @@ function createLegacy(layout: Layout, warn: Warn): Cgroups {
     if (limits !== undefined) applyLimits(path, limits);
   };
   return {
+    offers: (feature) => offers((controller) => layout.byController.get(controller), feature),
     mode: layout.mode, top: '', controllers: [...layout.byController.keys()], create, applyLimits, ...common,
     hybridMount: layout.mode === 'hybrid' && unifiedControllers !== '' ? layout.unified : undefined,
     stats: (path) => (exists(at(has('memory') ? 'memory' : 'pids', path)) ? legacyStats((controller) => at(controller, path)) : undefined),
@@ -208,6 +224,10 @@ function createUnified(layout: Layout, warn: Warn, top: string): Cgroups {
     set('cpuset.mems', limits.cpusetMems);
     set('memory.max', limits.memoryLimitBytes === undefined ? undefined : limits.memoryLimitBytes <= 0 ? 'max' : limits.memoryLimitBytes);
     set('memory.low', limits.memoryReservationBytes);
+    if (limits.blockIoWeight !== undefined) {
+      if (exists(`${root}${path}/io.bfq.weight`)) set('io.bfq.weight', limits.blockIoWeight);
+      else set('io.weight', `default ${Math.floor(1 + ((limits.blockIoWeight - 10) * 9999) / 990)}`);
+    }
     if (limits.memorySwapBytes !== undefined) set('memory.swap.max', limits.memorySwapBytes < 0 ? 'max' : Math.max(0, limits.memorySwapBytes - (limits.memoryLimitBytes ?? 0)));
     set('pids.max', limits.pidsMax === undefined ? undefined : limits.pidsMax <= 0 ? 'max' : limits.pidsMax);
     return refused;
@@ -226,6 +246,7 @@ function createUnified(layout: Layout, warn: Warn, top: string): Cgroups {
     if (limits !== undefined) applyLimits(path, limits);
   };
   return {
+    offers: (feature) => offers(() => root + top, feature),
     mode: 'v2', top, controllers, hybridMount: undefined, create, applyLimits, ...common,
     killAll(path) { try { writeFileSync(`${root}${path}/cgroup.kill`, '1'); } catch { common.killAll(path); } },
     stats: (path) => (exists(root + path) ? unifiedStats(root + path) : undefined),

@@ -13,7 +13,7 @@ import { planCapabilities } from './capabilities.ts';
 import { buildOciSpec } from './oci-spec.ts';
 import type { OciDevice } from './oci-spec.ts';
 import { resolveInRoot } from './root-path.ts';
-import { planSeccomp } from './seccomp.ts';
+import { kernelAtLeast, planSeccomp } from './seccomp.ts';
 import { checkNul } from '../spec-checks.ts';
 import { resolveUser } from './user.ts';
 
@@ -45,7 +45,7 @@ export function buildBundle(registry: ContainerRegistry, container: Container, p
     ...(spec.init === true ? { initPath: findInit(registry) } : {}),
     ...optional('oomScoreAdj', context.hostLimits.clampOomScoreAdj(spec.resources.oomScoreAdj)),
     rlimits: context.hostLimits.planRlimits(spec.resources.ulimits), hostDevices: spec.security.privileged === true ? allDevices() : planDevices(spec),
-    ...optional('shmPath', sandbox?.shmPath ?? parts.shmPath), hasHostMqueue: statSync('/dev/mqueue', { throwIfNoEntry: false }) !== undefined,
+    ...optional('shmPath', sandbox?.shmPath ?? parts.shmPath), hasHostMqueue: statSync('/dev/mqueue', { throwIfNoEntry: false }) !== undefined, canLockBelow: kernelAtLeast('5.12'),
   });
 }
 
