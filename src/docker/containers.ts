@@ -113,7 +113,7 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
 function withTag(image: string): string { return image.includes('@') || image.slice(image.lastIndexOf('/') + 1).includes(':') ? image : `${image}:latest`; }
 
 /** Other containers are named by their ids in the record: a rename must not break what depends on them. */
-function resolveReferences(parts: DockerParts, spec: ReturnType<typeof specFromRequest>): void {
+export function resolveReferences(parts: DockerParts, spec: ReturnType<typeof specFromRequest>): void {
   const resolve = (reference: string): string => parts.engine.registry.get(reference).id;
   // As in docker, whose network is joined is asked at the start.
   if (spec.network.type === 'container') spec.network = { type: 'container', containerId: parts.engine.registry.find(spec.network.containerId)?.id ?? spec.network.containerId };

@@ -206,6 +206,8 @@ function planMount(mount: Body): Mount {
   const target = String(mount.Target ?? '');
   const fail = (reason: string): never => { throw new ApiError('BadRequest', `invalid mount config for type "${type}": ${reason}`); };
   if (target === '') fail('field Target must not be empty');
+  const own = { bind: 'BindOptions', volume: 'VolumeOptions', tmpfs: 'TmpfsOptions', image: 'ImageOptions' }[type];
+  for (const name of ['BindOptions', 'VolumeOptions', 'TmpfsOptions', 'ImageOptions']) if (name !== own && mount[name] !== undefined && mount[name] !== null) fail(`field ${name} must not be specified`);
   if (type === 'bind') {
     if (mount.Source === undefined || mount.Source === '') fail('field Source must not be empty');
     if (!String(mount.Source).startsWith('/')) fail(`invalid mount path: '${String(mount.Source)}' mount path must be absolute`);
