@@ -162,7 +162,7 @@ async function cut(path: string, index: number, bound: LogBound): Promise<void> 
       const from = end <= bound.bytes ? 0 : file.firstEnd(end - bound.bytes);
       if (from >= end) break;
       const name = `${path}.cut-${pieces.length}`;
-      const fd = openSync(name, 'w', 0o640);
+      const fd = openSync(name, 'w', 0o600);
       try { await file.copy(from, end, async (bytes) => { writeSync(fd, bytes); await giveWay(); }); } finally { closeSync(fd); }
       pieces.push(name);
       end = from;
