@@ -9,3 +9,5 @@ export const execKeepMs = 300_000;
 export const searchResultsDefault = 25;
 export const searchResultsMax = 100;
 export const searchAnswerBytesMax = 4 * 1024 * 1024;
+/** Of events that a client has not taken: who reads no more is let go. */
+export const eventClientBufferBytesMax = 4 * 1024 * 1024;

@@ -33,3 +33,13 @@ test('what this engine does not have is refused, not passed over', () => {
   ] as const) assert.throws(() => checkHostConfig(host, { ...anyHost, processors: 2 }), pattern);
   checkHostConfig({ LogConfig: { Type: 'json-file', Config: { 'max-size': '10m', 'max-file': '3' } }, Runtime: 'runc' });
 });
+
+test('a field named as something of the language is passed over', () => {
+  for (const name of ['constructor', 'toString', '__proto__', 'hasOwnProperty']) checkShape(JSON.parse(`{"HostConfig":{"${name}":{"prototype":1}},"Labels":{"${name}":"x"}}`), createShape, 'CreateRequest');
+  refuse(JSON.parse('{"Labels":{"constructor":1}}'), /cannot unmarshal number into Go struct field CreateRequest\.Labels\.constructor of type string/);
+});
+
+test('integers have 64 bits', () => {
+  for (const value of [1e30, -1e30, 2 ** 64, Infinity]) refuse({ HostConfig: { Memory: value } }, /cannot unmarshal number .*into Go struct field CreateRequest\.HostConfig\.Memory of type int64/);
+  checkShape({ HostConfig: { Memory: 2 ** 53, PidsLimit: -1 } }, createShape, 'CreateRequest');
+});

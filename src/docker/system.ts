@@ -12,6 +12,7 @@ import { runtimeNames } from './create-checks.ts';
 import { reply } from './route.ts';
 import type { Filters, Route, RouteContext } from './route.ts';
 import { apiVersion, apiVersionMin } from './server.ts';
+import { eventClientBufferBytesMax } from './server-limits.ts';
 
 export function systemRoutes(parts: DockerParts): Route[] {
   return [
@@ -80,7 +81,7 @@ async function showInfo(parts: DockerParts): Promise<unknown> {
 const eventFilters = ['config', 'container', 'daemon', 'event', 'image', 'label', 'network', 'node', 'plugin', 'scope', 'secret', 'service', 'type', 'volume'];
 
 /** One line of JSON. The nanoseconds are beyond a double's exact integers, so they are written by hand. */
-export function showEvent(event: EngineEvent): string {
+function showEvent(event: EngineEvent): string {
   const old = event.type === 'container' ? { status: event.action, id: event.id, from: event.attributes['image'] ?? '' } : event.type === 'image' ? { status: event.action, id: event.id } : {};
   const shown = JSON.stringify({ ...old, Type: event.type, Action: event.action, Actor: { ID: event.id, Attributes: event.attributes }, scope: 'local', time: Number(event.timeNs / 1_000_000_000n) });
   return `${shown.slice(0, -1)},"timeNano":${event.timeNs}}\n`;
@@ -98,7 +99,8 @@ function matchesEvent(filters: Filters, event: EngineEvent): boolean {
     && matchesAny(filters, 'scope', (value) => value === 'local') && ofType('container') && ofImage && ofType('network') && ofType('volume') && matchesLabels(filters, event.attributes);
 }
 
-async function streamEvents(parts: DockerParts, context: RouteContext): Promise<unknown> {
+/** Exported for tests. */
+export async function streamEvents(parts: DockerParts, context: RouteContext): Promise<unknown> {
   const filters = parseFilters(context.query, eventFilters);
   const now = parts.clock.now();
   const time = (name: string): bigint | undefined => {
@@ -110,7 +112,10 @@ async function streamEvents(parts: DockerParts, context: RouteContext): Promise<
   const { response } = context;
   response.writeHead(200, { 'Content-Type': 'application/json', 'Api-Version': apiVersion, Ostype: 'linux' });
   response.flushHeaders();
-  const send = (event: EngineEvent): void => { if (matchesEvent(filters, event) && (until === undefined || event.timeNs <= until)) response.write(showEvent(event)); };
+  const write = (text: string): void => {
+    if (response.writableLength > eventClientBufferBytesMax) response.destroy(); else response.write(text);
+  };
+  const send = (event: EngineEvent): void => { if (matchesEvent(filters, event) && (until === undefined || event.timeNs <= until)) write(showEvent(event)); };
   // As in docker, `until` alone asks for what was before it, too.
   if (since !== undefined || until !== undefined) for (const event of parts.engine.events.history()) if (event.timeNs >= (since ?? 0n)) send(event);
   const leftMs = until === undefined ? undefined : Number(until / 1_000_000n) - now;

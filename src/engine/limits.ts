@@ -2,7 +2,6 @@
 /** Containers that are being started at once; more wait their turn, so that fifty Pods do not starve one another. */
 export const concurrentStartsMax = 6;
 export const concurrentRemovalsMax = 4;
-export const attachClientBufferBytesMax = 1024 * 1024;
 export const logReadChunkBytes = 64 * 1024;
 /** A record of the monitor holds at most one of its reads (8 KiB) and a head; what is longer was not written by it and is passed over. */
 export const logRecordBytesMax = 1024 * 1024;
@@ -53,3 +52,7 @@ export const memoryLimitBytesMin = 6 * 1024 * 1024;
 export const pidsMaxMax = 4 * 1024 * 1024;
 /** Files looked at before other work has its turn. */
 export const treeEntriesPerTurn = 1000;
+/** Links followed on the way to one path, as the kernel's own bound is 40. */
+export const pathLinksMax = 255;
+/** Files of a container's root that are read whole: /etc/passwd and /etc/group. */
+export const rootTextBytesMax = 4 * 1024 * 1024;

@@ -96,7 +96,7 @@ test('the first hour with docker', { timeout: 300_000 }, async (t) => {
       await good('rm', '-f', 'brief');
     }
   });
-  await t.test('tmpfs takes the kernel\'s options and no others', async () => {
+  await t.test('tmpfs takes the options of the kernel and no others', async () => {
     assert.match(await good('run', '--rm', '--tmpfs', '/t:size=1m,mode=1770,uid=5,gid=6', 'busybox', 'sh', '-c', 'ls -ldn /t; grep " /t " /proc/mounts'), /drwxrwx--T +2 5 +6 [^]*noexec[^]*size=1024k/);
     const mounts = await good('run', '--rm', '--tmpfs', '/t:exec,nr_inodes=77', 'busybox', 'grep', ' /t ', '/proc/mounts');
     assert.match(mounts, /nosuid,nodev,.*nr_inodes=77/);
@@ -112,7 +112,7 @@ test('the first hour with docker', { timeout: 300_000 }, async (t) => {
     assert.equal((await run('mount', ['-t', 'tmpfs', 'tmpfs', `${machine.home}/outer/inner`])).code, 0);
     try { await bad(/Read-only file system/, 'run', '--rm', '-v', `${machine.home}/outer:/o:ro`, 'busybox', 'touch', '/o/inner/x'); } finally { await run('umount', [`${machine.home}/outer/inner`]); }
   });
-  await t.test('privileged has the host\'s devices, and the seccomp profile that was named', async () => {
+  await t.test('privileged has the devices of the host, and the seccomp profile that was named', async () => {
     const devices = Number(await good('run', '--rm', '--privileged', 'busybox', 'sh', '-c', 'ls /dev | wc -l'));
     assert.ok(devices >= readdirSync('/dev', { withFileTypes: true }).filter((entry) => entry.isCharacterDevice() || entry.isBlockDevice()).length, `${devices}`);
     const profile = machine.file('profile.json', '{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO"}]}');
@@ -188,11 +188,11 @@ test('the first hour with docker', { timeout: 300_000 }, async (t) => {
       await bad(/is mounted on .* but it is not a shared/, 'run', '--rm', '-v', `${shared}:/m:rslave`, 'busybox', 'true');
     } finally { await run('sh', ['-c', `umount ${shared}/inner; umount ${shared}`]); }
   });
-  await t.test('a volume\'s size counts a file with several names once', async () => {
+  await t.test('the size of a volume counts a file with several names once', async () => {
     await good('run', '--rm', '-v', 'linked:/v', 'busybox', 'sh', '-c', 'head -c 1000000 /dev/zero > /v/a; ln /v/a /v/b; ln /v/a /v/c');
     assert.match(await good('system', 'df', '-v', '--format', '{{range .Volumes}}{{.Name}} {{.Size}};{{end}}'), /linked 1MB;/);
   });
-  await t.test('in a Pod $HOSTNAME is the Pod\'s', async () => {
+  await t.test('in a Pod $HOSTNAME is that of the Pod', async () => {
     await machine.kube('run', 'named-0', '--image=busybox', '--image-pull-policy=IfNotPresent', '--', 'sleep', '1000');
     await machine.kube('wait', '--for=condition=Ready', 'pod/named-0', '--timeout=60s');
     assert.equal((await machine.kube('exec', 'named-0', '--', 'sh', '-c', 'echo $HOSTNAME')).trim(), 'named-0');
