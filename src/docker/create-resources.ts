@@ -143,7 +143,7 @@ export function planSecurity(host: HostConfigBody, facts: HostFacts): Security {
     else if (key === 'no-new-privileges') out.noNewPrivileges = flag();
     else if (key === 'writable-cgroups') out.writableCgroups = flag();
     else if (key === 'apparmor') {
-      if (facts.hasAppArmor) out.appArmor = value;
+      if (facts.hasAppArmor) out.apparmor = value;
       else if (value !== 'unconfined') facts.warn(`AppArmor is not enabled on this host. The profile ${value} is discarded.`);
     } else if (key === 'label') {
       if (value !== 'disable' && !facts.hasSeLinux) facts.warn(`SELinux is not enabled on this host. The label ${value} is discarded.`);

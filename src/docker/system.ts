@@ -74,7 +74,7 @@ async function showInfo(parts: DockerParts): Promise<unknown> {
     Architecture: arch() === 'x64' ? 'x86_64' : 'aarch64', IndexServerAddress: 'https://index.docker.io/v1/', RegistryConfig: { AllowNondistributableArtifactsCIDRs: null, AllowNondistributableArtifactsHostnames: null, InsecureRegistryCIDRs: ['127.0.0.0/8'], IndexConfigs: {}, Mirrors: parts.platform.registries },
     NCPU: cpus().length, MemTotal: totalmem(), GenericResources: null, DockerRootDir: parts.platform.dataDir, HttpProxy: '', HttpsProxy: '', NoProxy: '', Name: hostname(), Labels: [], ExperimentalBuild: false, ServerVersion: parts.platform.version,
     Runtimes: Object.fromEntries(runtimeNames.map((name) => [name, { path: programs.find((one) => one.name === engine.context.runtime.name)?.path ?? engine.context.runtime.name }])), DefaultRuntime: 'runc', Swarm: { NodeID: '', NodeAddr: '', LocalNodeState: 'inactive', ControlAvailable: false, Error: '', RemoteManagers: null },
-    LiveRestoreEnabled: true, Isolation: '', InitBinary: 'docker-init', ContainerdCommit: program('conmon'), RuncCommit: program('crun', 'runc'), InitCommit: program('tini', 'catatonit'), SecurityOptions: ['name=seccomp,profile=builtin', ...(cgroups.mode === 'v2' ? ['name=cgroupns'] : [])], Warnings: warnings.length === 0 ? null : warnings,
+    LiveRestoreEnabled: true, Isolation: '', InitBinary: 'docker-init', ContainerdCommit: program('conmon'), RuncCommit: program('crun', 'runc'), InitCommit: program('tini', 'catatonit'), SecurityOptions: [...(parts.engine.context.apparmorDefault === undefined ? [] : ['name=apparmor']), 'name=seccomp,profile=builtin', ...(cgroups.mode === 'v2' ? ['name=cgroupns'] : [])], Warnings: warnings.length === 0 ? null : warnings,
   };
 }
 

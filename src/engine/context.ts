@@ -43,4 +43,6 @@ export interface EngineContext {
   runtime: Runtime;
   cgroupParents: CgroupParents;
   hostLimits: HostLimits;
+  /** The AppArmor profile of containers that ask for none; undefined where the host has no AppArmor. */
+  apparmorDefault: string | undefined;
 }

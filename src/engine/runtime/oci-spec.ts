@@ -20,6 +20,7 @@ export interface OciInput {
   cgroupMode: 'v1' | 'v2' | 'hybrid';
   capabilities: string[];
   seccomp: unknown;
+  apparmorProfile?: string;
   /** Binds that the engine adds: volumes resolved to directories, /etc files, /dev/shm's size is apart. */
   mounts: Mount[];
   /** Existing namespaces to join; `host`: none of its own. Absent: new. */
@@ -54,19 +55,19 @@ export function buildOciSpec(input: OciInput): Record<string, unknown> {
   const privileged = spec.security.privileged === true;
   const args = input.initPath === undefined ? input.args : ['/sbin/docker-init', '--', ...input.args];
   const capabilities = input.capabilities;
-  const { appArmor } = spec.security;
   // As in docker: a user other than root starts with no effective capabilities, but may regain the bounding set by setuid programs.
   const held = input.user.uid === 0 ? capabilities : [];
   return {
     ociVersion: '1.0.2',
     ...(spec.annotations === undefined ? {} : { annotations: spec.annotations }),
     process: {
-      terminal: spec.tty, ...(spec.tty && spec.consoleSize !== undefined ? { consoleSize: spec.consoleSize } : {}), ...(appArmor === undefined ? {} : { apparmorProfile: appArmor }),
+      terminal: spec.tty, ...(spec.tty && spec.consoleSize !== undefined ? { consoleSize: spec.consoleSize } : {}),
       user: { uid: input.user.uid, gid: input.user.gid, additionalGids: [input.user.gid, ...input.user.additionalGids.filter((gid) => gid !== input.user.gid)] },
       args, env: input.env, cwd: input.workingDir,
       capabilities: { bounding: capabilities, effective: held, permitted: held },
       rlimits: input.rlimits.map(({ type, hard, soft }) => ({ type, hard: unsigned64(hard), soft: unsigned64(soft) })),
       noNewPrivileges: spec.security.noNewPrivileges === true,
+      ...(input.apparmorProfile === undefined ? {} : { apparmorProfile: input.apparmorProfile }),
       ...(input.oomScoreAdj === undefined ? {} : { oomScoreAdj: input.oomScoreAdj }),
     },
     root: { path: input.root, readonly: spec.security.readOnlyRoot === true },
