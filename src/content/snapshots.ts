@@ -25,6 +25,8 @@ export interface Snapshots {
   unmountContainerRoot(containerId: string): Promise<void>;
   removeContainerRoot(containerId: string): Promise<void>;
   upperDir(containerId: string): string;
+  /** Where the parts of a container's root are, mounted or not, as docker names them; `LowerDir` topmost first, joined by colons. */
+  directories(containerId: string, imageId: string): { LowerDir: string; MergedDir: string; UpperDir: string; WorkDir: string };
 }
 
 /** What the builder needs beyond containers: roots made of any layers, and an upper directory to take over. */
@@ -63,6 +65,12 @@ class OverlaySnapshots implements BuildSnapshots {
   }
 
   upperDir(containerId: string): string { return this.#path(containerId, 'upper'); }
+
+  directories(containerId: string, imageId: string): { LowerDir: string; MergedDir: string; UpperDir: string; WorkDir: string } {
+    const diffIds = this.#kept.get(containerId)?.layers ?? this.#images.get(imageId)?.layers.map((layer) => layer.diffId) ?? [];
+    const lowers = diffIds.map((diffId) => join(this.#content.root, this.#content.layers.directory(diffId))).reverse();
+    return { LowerDir: lowers.join(':'), MergedDir: this.#path(containerId, 'root'), UpperDir: this.upperDir(containerId), WorkDir: this.#path(containerId, 'work') };
+  }
 
   async mountContainerRoot(containerId: string, imageId: string): Promise<{ root: string }> {
     const record = this.#images.get(imageId);

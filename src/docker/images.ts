@@ -13,6 +13,7 @@ import type { ImageStore } from '#engine/images.ts';
 import { isForPlatform, listTags } from '#engine/images-pull.ts';
 import { lacksLabels, matchesLabels, parseFilters, parseTime } from './filters.ts';
 import { compileGlob } from './image-filters.ts';
+import { searchImages } from './search.ts';
 import { streamJson } from './json-stream.ts';
 import type { JsonStream } from './json-stream.ts';
 import { queryFlag, reply } from './route.ts';
@@ -103,6 +104,13 @@ function listImages(parts: ImageParts, context: RouteContext): unknown {
   return out.sort((a, b) => b.Created - a.Created);
 }
 
+/** Where an image's layers are unpacked: the topmost alone, those below it joined. Null of an image without layers. */
+function layerDirectories(images: ImageStore, record: ImageRecord): Record<string, string> | null {
+  const { content } = images.options;
+  const [top, ...below] = record.layers.map((layer) => `${content.root}/${content.layers.directory(layer.diffId)}`).reverse();
+  return top === undefined ? null : { ...(below.length === 0 ? {} : { LowerDir: below.join(':') }), UpperDir: top };
+}
+
 export function inspectImage(parts: ImageParts, record: ImageRecord, version: [number, number]): unknown {
   const { images } = parts;
   const summary = images.summarize(record);
@@ -116,7 +124,7 @@ export function inspectImage(parts: ImageParts, record: ImageRecord, version: [n
       OnBuild: config.OnBuild ?? null, Labels: config.Labels ?? null, ...(config.StopSignal ? { StopSignal: config.StopSignal } : {}), ...(config.Shell ? { Shell: config.Shell } : {}),
     },
     Architecture: record.file.architecture, ...(record.file.variant ? { Variant: record.file.variant } : {}), Os: record.file.os, Size: summary.sizeBytes, ...(version[1] < 44 ? { VirtualSize: summary.sizeBytes } : {}),
-    GraphDriver: { Data: null, Name: 'overlay2' }, RootFS: { Type: 'layers', Layers: record.layers.map((layer) => layer.diffId) },
+    GraphDriver: { Data: layerDirectories(images, record), Name: 'overlay2' }, RootFS: { Type: 'layers', Layers: record.layers.map((layer) => layer.diffId) },
     Metadata: { LastTagTime: isoNano(record.tagTimeMs ?? 0).replace(/^1970-01-01T00:00:00\.000/, '0001-01-01T00:00:00').replace(/^0001-01-01T00:00:00000000Z$/, '0001-01-01T00:00:00Z') },
   };
 }
@@ -204,7 +212,7 @@ export function imageRoutes(parts: ImageParts): Route[] {
   const { images } = parts;
   return [
     { method: 'GET', path: '/images/json', handle: async (context) => listImages(parts, context) },
-    { method: 'GET', path: '/images/search', handle: async () => { throw new ApiError('ServiceUnavailable', 'searching registries is not supported'); } },
+    { method: 'GET', path: '/images/search', handle: (context) => searchImages(parts.images, context) },
     { method: 'GET', path: '/images/get', handle: (context) => sendArchive(parts, context, context.query.getAll('names')) },
     { method: 'GET', path: '/images/{name*}/get', handle: (context) => sendArchive(parts, context, [context.params['name']!]) },
     { method: 'GET', path: '/images/{name*}/json', handle: async (context) => { const record = images.record(context.params['name']!); checkPlatforms(record, context.params['name']!, platformsOf(context.query)); return inspectImage(parts, record, context.version); } },

@@ -128,7 +128,9 @@ export function writeArchive(registry: ContainerRegistry, container: Container, 
     const stat = lstatOrUndefined(path === root ? `${root}/` : path);
     if (stat === undefined) throw new ApiError('NotFound', `Could not find the file ${asked} in container ${container.name}`);
     if (!stat.isDirectory()) throw new ApiError('BadRequest', 'extraction point is not a directory');
-    const user = options.copyOwner ? resolveUser(root, container.record.spec.user) : undefined;
+    // Without a user of its own a container keeps the owners that the archive names.
+    const own = container.record.spec.user ?? registry.context.images.find(container.record.spec.imageId)?.config.user ?? '';
+    const user = options.copyOwner && own !== '' ? resolveUser(root, own) : undefined;
     // Plain or compressed in any way, as docker takes it.
     const expanded = await decompress(source, { bytesMax: layerExpandedBytesMax, processes: registry.context.os.processes });
     await unpackTar(expanded, path, { layer: false, keepsKinds: options.noOverwriteDirNonDir, ...(user === undefined ? {} : { owner: { uid: user.uid, gid: user.gid } }) });
