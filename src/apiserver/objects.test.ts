@@ -218,3 +218,17 @@ describe('delete', () => {
     assert.equal((await t.call('DELETE', '/api/v1/namespaces/default')).status, 403);
   }));
 });
+
+describe('health', () => {
+  it('fails while no write succeeds, and says no more than that', withApi(async (t) => {
+    const ask = (path: string) => t.call('GET', path, undefined, { user: null });
+    assert.deepEqual([(await ask('/readyz')).text, (await ask('/livez?verbose')).text], ['ok', '[+]ping ok\n[+]log ok\n[+]etcd ok\nlivez check passed\n']);
+    t.api.server.store.health = async () => 'database or disk is full';
+    for (const endpoint of ['readyz', 'livez', 'healthz']) {
+      const answer = await ask(`/${endpoint}`);
+      assert.deepEqual([answer.status, answer.text], [500, `[+]ping ok\n[+]log ok\n[-]etcd failed: reason withheld\n${endpoint} check failed\n`]);
+    }
+    assert.equal((await ask('/readyz?exclude=etcd')).text, 'ok');
+    assert.deepEqual([(await t.call('GET', '/readyz/etcd')).status, (await t.call('GET', '/readyz/ping')).text, (await t.call('GET', '/readyz/none')).status], [500, 'ok', 404]);
+  }));
+});
