@@ -6,10 +6,13 @@
  *
  * Invariants: the input is hostile. Every size that is read is bounded before memory is reserved; a sparse file is never expanded here (its
  * extents are handed out, because a kilobyte may claim an exabyte of zeros); a checksum that is wrong ends the archive with an error; a
- * stream that ends inside an entry is an error. Paths are handed out as written: whoever touches a disk must resolve them safely.
+ * stream that ends inside an entry's bytes is an error; one that ends after them is an archive without its end mark, as real writers leave it
+ * (docker's client, `tar` cut by a pipe), and is taken. Names are bytes (`file-names.ts`). Paths are handed out as written: whoever touches a
+ * disk must resolve them safely.
  *
  * Does not: write sparse files, compress, touch the disk.
  */
+import { decodeFileName, encodeFileName } from './file-names.ts';
 import { tarMetadataBytesMax, tarPathBytesMax, tarSparseExtentsMax } from './limits.ts';
 
 export type TarType = 'file' | 'directory' | 'symlink' | 'link' | 'character' | 'block' | 'fifo';
@@ -22,7 +25,7 @@ export interface TarHeader {
   gid: number;
   userName: string;
   groupName: string;
-  /** Milliseconds since 1970, may be fractional. */
+  /** Milliseconds since 1970, may be fractional and negative. */
   mtimeMs: number;
   /** Size of the file as a reader sees it; for a sparse file the expanded size. */
   sizeBytes: number;
@@ -102,12 +105,21 @@ class ByteReader {
     }
   }
 
+  /** As `skip`, but what ends here ends well. */
+  async skipPadding(count: number): Promise<void> {
+    for (let left = count; left > 0;) {
+      const part = await this.readSome(left);
+      if (part === undefined) return;
+      left -= part.length;
+    }
+  }
+
   async close(): Promise<void> { this.#ended = true; await this.#source.return?.(); }
 }
 
 function textOf(field: Buffer): string {
   const end = field.indexOf(0);
-  return field.toString('utf8', 0, end < 0 ? field.length : end);
+  return decodeFileName(end < 0 ? field : field.subarray(0, end));
 }
 
 /** Octal with padding, or GNU base-256. Values beyond 2^53 are refused. */
@@ -138,6 +150,12 @@ function verifyChecksum(block: Buffer): void {
   if (stated !== unsigned && stated !== signed) throw new TarError('archive/tar: invalid tar header');
 }
 
+/** Whether these first bytes of a file are a header block. */
+export function looksLikeTar(head: Uint8Array): boolean {
+  if (head.length < blockBytes || head[0] === 0) return false;
+  try { verifyChecksum(Buffer.from(head.subarray(0, blockBytes))); return true; } catch { return false; }
+}
+
 /** `LENGTH KEY=VALUE\n` records. GNU sparse 0.0 repeats keys, so a list and not a map. */
 function parsePaxRecords(data: Buffer): [string, Buffer][] {
   const records: [string, Buffer][] = [];
@@ -150,7 +168,7 @@ function parsePaxRecords(data: Buffer): [string, Buffer][] {
     if (length < 5 || end > data.length || data[end - 1] !== 0x0a) throw new TarError('archive/tar: invalid tar header');
     const equals = data.indexOf(0x3d, space + 1);
     if (equals < 0 || equals >= end) throw new TarError('archive/tar: invalid tar header');
-    records.push([data.toString('utf8', space + 1, equals), data.subarray(equals + 1, end - 1)]);
+    records.push([decodeFileName(data.subarray(space + 1, equals)), data.subarray(equals + 1, end - 1)]);
     at = end;
   }
   return records;
@@ -201,7 +219,7 @@ function parseHeader(block: Buffer, pending: Pending): Layout {
   if (layout.storedBytes < 0 || header.sizeBytes < 0) throw new TarError('archive/tar: invalid tar header');
   if (header.type !== 'file') header.sizeBytes = 0;
   if (header.path.includes('\0') || header.linkTarget.includes('\0')) throw new TarError('archive/tar: invalid tar header');
-  if (Buffer.byteLength(header.path) > tarPathBytesMax || Buffer.byteLength(header.linkTarget) > tarPathBytesMax) throw new TarError('archive/tar: path is too long');
+  if (encodeFileName(header.path).length > tarPathBytesMax || encodeFileName(header.linkTarget).length > tarPathBytesMax) throw new TarError('archive/tar: path is too long');
   return layout;
 }
 
@@ -214,15 +232,15 @@ function applyPax(layout: Layout, records: [string, Buffer][]): void {
   for (const [key, value] of records) {
     if (key.startsWith('SCHILY.xattr.')) { header.xattrs[key.slice('SCHILY.xattr.'.length)] = Uint8Array.from(value); continue; }
     switch (key) {
-      case 'path': header.path = value.toString(); break;
-      case 'linkpath': header.linkTarget = value.toString(); break;
+      case 'path': header.path = decodeFileName(value); break;
+      case 'linkpath': header.linkTarget = decodeFileName(value); break;
       case 'size': header.sizeBytes = layout.storedBytes = paxNumber(value); break;
       case 'uid': header.uid = paxNumber(value); break;
       case 'gid': header.gid = paxNumber(value); break;
-      case 'uname': header.userName = value.toString(); break;
-      case 'gname': header.groupName = value.toString(); break;
+      case 'uname': header.userName = decodeFileName(value); break;
+      case 'gname': header.groupName = decodeFileName(value); break;
       case 'mtime': header.mtimeMs = paxNumber(value) * 1000; break;
-      case 'GNU.sparse.name': sparseName = value.toString(); break;
+      case 'GNU.sparse.name': sparseName = decodeFileName(value); break;
       case 'GNU.sparse.size': case 'GNU.sparse.realsize': sparse = true; realSize = paxNumber(value); break;
       case 'GNU.sparse.major': sparse = true; layout.sparseMapInData = paxNumber(value) === 1; break;
       case 'GNU.sparse.offset': sparse = true; extents.push({ offset: paxNumber(value), length: 0 }); break;
@@ -297,7 +315,7 @@ async function readMetadata(reader: ByteReader, size: number): Promise<Buffer> {
   const data = size === 0 ? Buffer.alloc(0) : await reader.readExact(size);
   if (data === undefined) throw new TarError('unexpected EOF');
   const own = Buffer.from(data);
-  await reader.skip(paddingOf(size));
+  await reader.skipPadding(paddingOf(size));
   return own;
 }
 
@@ -343,7 +361,8 @@ export async function* readTar(source: AsyncIterable<Uint8Array>): AsyncGenerato
         },
       };
       yield { header: layout.header, content, ...(layout.extents === undefined ? {} : { extents: layout.extents }) };
-      await reader.skip(left + padding);
+      await reader.skip(left);
+      await reader.skipPadding(padding);
     }
     finished = true;
   } finally {
@@ -351,7 +370,7 @@ export async function* readTar(source: AsyncIterable<Uint8Array>): AsyncGenerato
   }
 }
 
-function putText(block: Buffer, text: string, offset: number, length: number): void { block.write(text, offset, length, 'utf8'); }
+function putText(block: Buffer, text: string, offset: number, length: number): void { encodeFileName(text).copy(block, offset, 0, length); }
 
 /** Octal in `length - 1` digits; false where it does not fit. */
 function putNumber(block: Buffer, value: number, offset: number, length: number): boolean {
@@ -362,7 +381,7 @@ function putNumber(block: Buffer, value: number, offset: number, length: number)
 }
 
 function paxRecord(key: string, value: Uint8Array | string): Buffer {
-  const body = Buffer.concat([Buffer.from(` ${key}=`), typeof value === 'string' ? Buffer.from(value) : value, Buffer.from('\n')]);
+  const body = Buffer.concat([encodeFileName(` ${key}=`), typeof value === 'string' ? encodeFileName(value) : value, Buffer.from('\n')]);
   let length = body.length + String(body.length).length;
   if (String(length).length + body.length !== length) length = body.length + String(length).length;
   return Buffer.concat([Buffer.from(String(length)), body]);
@@ -418,7 +437,7 @@ export function encodeTarHeader(partial: Partial<TarHeader> & { path: string }):
   if (records.length === 0) return sealBlock(block);
   const data = Buffer.concat(records);
   const base = header.path.replace(/\/$/, '').split('/').pop() ?? '';
-  const extended = rawHeader({ ...headerDefaults, path: `PaxHeaders.0/${Buffer.from(base, 'utf8').toString('latin1').replace(/[^ -~]/g, '_').slice(0, 80)}` }, 'x', data.length).block;
+  const extended = rawHeader({ ...headerDefaults, path: `PaxHeaders.0/${encodeFileName(base).toString('latin1').replace(/[^ -~]/g, '_').slice(0, 80)}` }, 'x', data.length).block;
   return Buffer.concat([sealBlock(extended), data, Buffer.alloc(paddingOf(data.length)), sealBlock(block)]);
 }
 

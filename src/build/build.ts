@@ -3,8 +3,11 @@
  * are not built; those that do not need each other are built at the same time, and their text comes out one stage after the other.
  */
 import { ApiError } from '#base/errors.ts';
+import { formatPlatform, hostPlatform, parsePlatform } from '#base/platform.ts';
+import type { Platform } from '#base/platform.ts';
 import { canonicalName, familiarName, parseReference, withDefaultTag } from '#base/reference.ts';
 import type { ImageLayer, ImageRecord } from '#content/image-records.ts';
+import type { RegistryCredential } from '#engine/engine.ts';
 import type { HttpTransport } from '#content/remote.ts';
 import { writeManifest } from '#content/image-writer.ts';
 import type { BuildContext } from './context.ts';
@@ -23,14 +26,16 @@ export interface BuildRequest extends BuildSettings {
   context: BuildContext | undefined;
   target?: string;
   tags: string[];
-  platform?: string;
+  platform?: Platform;
+  /** By domain, for images that stages start from. */
+  credentials?: ReadonlyMap<string, RegistryCredential>;
   onEvent: (event: Record<string, unknown>) => void;
 }
 
 export interface BuilderParts extends GraphContext {
   transport: HttpTransport;
   /** Finds an image here, or pulls it (`always` even when it is here). */
-  pullImage: (reference: string, always: boolean, onEvent: (event: Record<string, unknown>) => void, signal: AbortSignal) => Promise<ImageRecord>;
+  pullImage: (reference: string, options: { always: boolean; platform: Platform | undefined; credentials: ReadonlyMap<string, RegistryCredential> | undefined; onEvent: (event: Record<string, unknown>) => void; signal: AbortSignal }) => Promise<ImageRecord>;
 }
 
 /** One stage's text, held back until the stages before it are through. */
@@ -52,7 +57,7 @@ class OrderedOutput {
   #flush(): void { for (const event of this.#held[this.#current]?.splice(0) ?? []) this.#emit(event); }
 }
 
-interface Plan { stages: Stage[]; target: Stage; globalArgs: Record<string, string>; bases: Map<Stage, string>; firstStep: Map<Stage, number>; total: number }
+interface Plan { stages: Stage[]; target: Stage; globalArgs: Record<string, string>; bases: Map<Stage, string>; platforms: Map<Stage, Platform | undefined>; firstStep: Map<Stage, number>; total: number }
 
 function findStage(file: Dockerfile, name: string, before: number): Stage | undefined {
   const candidates = file.stages.slice(0, before);
@@ -60,8 +65,8 @@ function findStage(file: Dockerfile, name: string, before: number): Stage | unde
 }
 
 // walk image-build 3/6: stages and instructions become operations; what no stage needs is left out.
-function planBuild(file: Dockerfile, request: BuildRequest, usedArgs: Set<string>, architecture: string): Plan {
-  const platform = platformArgs(architecture);
+function planBuild(file: Dockerfile, request: BuildRequest, usedArgs: Set<string>): Plan {
+  const platform = platformArgs(hostPlatform(), request.platform ?? hostPlatform());
   const globalArgs: Record<string, string> = {};
   const lookUp = (name: string): string | undefined => globalArgs[name] ?? platform[name];
   for (const instruction of file.globalArgs) {
@@ -76,10 +81,13 @@ function planBuild(file: Dockerfile, request: BuildRequest, usedArgs: Set<string
   const target = request.target === undefined || request.target === '' ? file.stages.at(-1)! : findStage(file, request.target, file.stages.length);
   if (target === undefined) throw new ApiError('BadRequest', `failed to reach build target ${request.target} in Dockerfile`);
   const bases = new Map<Stage, string>();
+  const platforms = new Map<Stage, Platform | undefined>();
   for (const stage of file.stages) {
     const base = expandWord(stage.base, lookUp, file.escape);
     if (base === '') throw parseError(stage.from.line, `base name (${stage.base}) should not be blank`);
     bases.set(stage, base);
+    const asked = stage.platform === undefined ? '' : expandWord(stage.platform, lookUp, file.escape);
+    platforms.set(stage, asked === '' ? request.platform : parsePlatform(asked));
   }
   const needed = new Set<Stage>();
   const need = (stage: Stage): void => {
@@ -98,7 +106,7 @@ function planBuild(file: Dockerfile, request: BuildRequest, usedArgs: Set<string
   const firstStep = new Map<Stage, number>();
   let total = 0;
   for (const stage of stages) { firstStep.set(stage, total + 1); total += 1 + stage.instructions.length; }
-  return { stages, target, globalArgs, bases, firstStep, total: total + (Object.keys(request.labels).length > 0 ? 1 : 0) };
+  return { stages, target, globalArgs, bases, platforms, firstStep, total: total + (Object.keys(request.labels).length > 0 ? 1 : 0) };
 }
 
 class Build {
@@ -111,13 +119,12 @@ class Build {
   readonly #builders: StageBuilder[] = [];
   readonly #results = new Map<Stage, Promise<StageResult>>();
   readonly #pulled = new Map<string, Promise<ImageRecord>>();
-  readonly #architecture = process.arch === 'x64' ? 'amd64' : process.arch;
 
   constructor(parts: BuilderParts, request: BuildRequest) {
     this.#parts = parts;
     this.#request = request;
     this.#file = parseDockerfile(request.dockerfile);
-    this.#plan = planBuild(this.#file, request, this.#usedArgs, this.#architecture);
+    this.#plan = planBuild(this.#file, request, this.#usedArgs);
     this.#output = new OrderedOutput(this.#plan.stages.length, request.onEvent);
   }
 
@@ -141,9 +148,10 @@ class Build {
 
   get usedArgs(): Set<string> { return this.#usedArgs; }
 
-  #pull(name: string, output: StageOutput, signal: AbortSignal): Promise<ImageRecord> {
-    let pulled = this.#pulled.get(name);
-    if (pulled === undefined) this.#pulled.set(name, pulled = this.#parts.pullImage(name, this.#request.pull, (event) => output.event(event), signal));
+  #pull(name: string, platform: Platform | undefined, output: StageOutput, signal: AbortSignal): Promise<ImageRecord> {
+    const key = `${name} ${platform === undefined ? '' : formatPlatform(platform)}`;
+    let pulled = this.#pulled.get(key);
+    if (pulled === undefined) this.#pulled.set(key, pulled = this.#parts.pullImage(name, { always: this.#request.pull, platform, credentials: this.#request.credentials, onEvent: (event) => output.event(event), signal }));
     return pulled;
   }
 
@@ -152,7 +160,7 @@ class Build {
     if (name === 'scratch') return undefined;
     const other = this.#file.stages.slice(0, stage.index).findLast((each) => each.name === name.toLowerCase());
     if (other !== undefined) return this.#results.get(other)!;
-    return this.#pull(name, output, signal);
+    return this.#pull(name, this.#plan.platforms.get(stage), output, signal);
   }
 
   async #from(name: string, stage: Stage, output: StageOutput, signal: AbortSignal): Promise<ImageLayer[]> {
@@ -161,7 +169,9 @@ class Build {
     if (stage.name === name.toLowerCase()) throw new ApiError('BadRequest', `circular dependency detected on stage: ${name}`);
     const later = this.#file.stages.find((each) => each.name === name.toLowerCase());
     if (later !== undefined) throw new ApiError('BadRequest', `invalid from flag value ${name}: stage is defined later`);
-    const record = await this.#pull(name, output, signal);
+    // A number means a stage and nothing else.
+    if (/^\d+$/.test(name)) throw new ApiError('BadRequest', `invalid from flag value ${name}: ${Number(name) === stage.index ? 'refers to current build stage' : 'index out of bounds'}`);
+    const record = await this.#pull(name, this.#request.platform, output, signal);
     await Promise.all(record.layers.map((layer) => this.#parts.content.layers.ensure(layer.diffId, layer.digest)));
     return record.layers;
   }
@@ -176,7 +186,7 @@ class Build {
       const settings: BuildSettings = { ...this.#request, signal };
       const builder = new StageBuilder({
         graph: this.#parts, transport: this.#parts.transport, context: this.#request.context, settings, escape: this.#file.escape, globalArgs: this.#plan.globalArgs,
-        platformArgs: platformArgs(this.#architecture), usedArgs: this.#usedArgs, output, total: this.#plan.total, resolveFrom: (name) => this.#from(name, stage, output, signal),
+        platformArgs: platformArgs(hostPlatform(), this.#plan.platforms.get(stage) ?? hostPlatform()), usedArgs: this.#usedArgs, output, total: this.#plan.total, resolveFrom: (name) => this.#from(name, stage, output, signal),
       }, base);
       this.#builders.push(builder);
       output.write(` ---> ${builder.result.imageId === '' ? '' : builder.result.imageId.slice(7, 19)}\n`);
@@ -223,7 +233,7 @@ export function parseTags(tags: string[]): string[] {
 
 export async function runBuild(parts: BuilderParts, request: BuildRequest): Promise<ImageRecord> {
   const tags = parseTags(request.tags);
-  if (request.platform !== undefined && request.platform !== '' && !/^linux(?:\/|$)/.test(request.platform)) throw new ApiError('BadRequest', `operating system is not supported: ${request.platform}`);
+  if (request.platform !== undefined && request.platform.os !== 'linux') throw new ApiError('BadRequest', `operating system is not supported: ${request.platform.os}`);
   const build = new Build(parts, request);
   let record: ImageRecord;
   try {

@@ -3,13 +3,13 @@
  */
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
 import { ApiError } from '#base/errors.ts';
+import { parseReference } from '#base/reference.ts';
 import type { Content } from '#content/content.ts';
 import type { ImageRecord, ImageRecords, RunConfig } from '#content/image-records.ts';
 import type { BuildSnapshots } from '#content/snapshots.ts';
 import type { ImageStore } from '#engine/images.ts';
+import { isForPlatform } from '#engine/images-pull.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import { runBuild } from './build.ts';
 import type { BuilderParts, BuildRequest } from './build.ts';
@@ -20,10 +20,9 @@ import type { BuildContext } from './context.ts';
 import { applyConfig } from './dockerfile/config.ts';
 import { parseTrigger } from './dockerfile/parser.ts';
 import { buildsInParallelMax } from './limits.ts';
-import type { Processes } from '#os/processes.ts';
 import type { BuildRunner } from './runner.ts';
 
-export interface BuilderOptions { content: Content; images: ImageStore; records: ImageRecords; snapshots: BuildSnapshots; runner: BuildRunner; clock: Clock; random: Random; /** Expands bzip2 and xz contexts by the host's programs. */ processes?: Processes; hostEnvironment?: HostEnvironment }
+export interface BuilderOptions { content: Content; images: ImageStore; records: ImageRecords; snapshots: BuildSnapshots; runner: BuildRunner; clock: Clock; random: Random; hostEnvironment?: HostEnvironment }
 
 /** What RUN steps may see of the host without the image keeping it. */
 export interface HostEnvironment {
@@ -56,15 +55,19 @@ class ClassicBuilder implements Builder {
     this.#parts = {
       content: options.content, images: options.records, snapshots: options.snapshots, runner: options.runner, cache: this.cache, clock: options.clock, random: options.random,
       transport: options.images.options.transport,
-      pullImage: async (reference, always, onEvent, signal) => {
-        const known = always ? undefined : options.records.find(reference);
-        if (known === undefined) await options.images.pull(reference, { onProgress: onEvent, signal });
-        return options.images.record(reference);
+      pullImage: async (reference, { always, platform, credentials, onEvent, signal }) => {
+        // By name or by an id as docker prints it: one letter of an id is not what a Dockerfile means.
+        const find = (): ImageRecord | undefined => options.records.find(reference, { idPrefixMin: 12 });
+        const known = always ? undefined : find();
+        if (known !== undefined && (platform === undefined || isForPlatform(known, platform))) return known;
+        const credential = credentials?.get(parseReference(reference).domain);
+        const pulled = await options.images.pull(reference, { onProgress: onEvent, signal, ...(platform === undefined ? {} : { platform }), ...(credential === undefined ? {} : { credential }) });
+        return options.images.record(pulled.id);
       },
     };
   }
 
-  receiveContext(source: AsyncIterable<Uint8Array>, dockerfile: string, signal?: AbortSignal): Promise<BuildContext> { return receiveContext(this.#options.content, source, dockerfile, signal, expandWith(this.#options.processes)); }
+  receiveContext(source: AsyncIterable<Uint8Array>, dockerfile: string, signal?: AbortSignal): Promise<BuildContext> { return receiveContext(this.#options.content, source, dockerfile, signal); }
 
   async build(request: Omit<BuildRequest, 'hiddenEnv' | 'hiddenMounts'>): Promise<ImageRecord> {
     if (this.#running >= buildsInParallelMax) throw new ApiError('TooManyRequests', 'too many builds at a time');
@@ -84,19 +87,6 @@ class ClassicBuilder implements Builder {
     // Every owner has registered by now: what none of them names is left over from a process that died.
     await content.collect({ evenYoung: true });
   }
-}
-
-type ExpandOther = (kind: 'bzip2' | 'xz', source: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>;
-
-function expandWith(processes: Processes | undefined): ExpandOther | undefined {
-  if (processes === undefined) return undefined;
-  return (kind, source) => {
-    const program = processes.find(kind);
-    if (program === undefined) throw new ApiError('BadRequest', `the context is compressed with ${kind}, and ${kind} is not installed`);
-    const child = processes.spawn(program, ['-dc'], { stdin: 'pipe', stdout: 'pipe' });
-    pipeline(Readable.from(source, { objectMode: false }), child.stdin!).catch(() => {});
-    return child.stdout as AsyncIterable<Uint8Array>;
-  };
 }
 
 export function createBuilder(options: BuilderOptions): Builder { return new ClassicBuilder(options); }

@@ -6,10 +6,11 @@ import { createHash } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { open, rm } from 'node:fs/promises';
 import { ApiError } from '#base/errors.ts';
+import { decodeFileName, encodeFileName } from '#base/file-names.ts';
 import { readTar } from '#base/tar.ts';
-import { decompress } from '#content/compression.ts';
 import type { Content } from '#content/content.ts';
-import { contextBytesMax, dockerfileBytesMax } from './limits.ts';
+import { layerPathDepthMax } from '#content/limits.ts';
+import { contextBytesMax, contextEntriesMax, dockerfileBytesMax } from './limits.ts';
 import { compilePattern, hasWildcard, parseIgnoreFile } from './patterns.ts';
 import type { IgnoreRules } from './patterns.ts';
 
@@ -46,10 +47,20 @@ class TarContext implements BuildContext {
   readonly ignored: string[];
   #directory: Promise<string> | undefined;
 
-  constructor(content: Content, spool: string, entries: Map<string, ContextEntry>, texts: Map<string, string>, rules: IgnoreRules, keep: Set<string>) {
+  constructor(content: Content, spool: string, entries: Map<string, ContextEntry>, texts: Map<string, string>, rules: IgnoreRules) {
     this.#content = content; this.#spool = spool; this.#entries = entries; this.#texts = texts;
-    this.ignored = rules.isEmpty ? [] : [...entries.keys()].filter((path) => !keep.has(path) && rules.ignores(path));
-    for (const path of this.ignored) if (!rules.hasExclusions || entries.get(path)!.type !== 'directory') entries.delete(path);
+    const isIgnored = (path: string): boolean => rules.ignores(path);
+    const ignored = rules.isEmpty ? [] : [...entries.keys()].filter(isIgnored);
+    // A directory out of which something is kept (`d`, `!d/keep`) is there for it.
+    const needed = new Set<string>();
+    if (rules.hasExclusions && ignored.length > 0) {
+      for (const path of entries.keys()) {
+        if (isIgnored(path)) continue;
+        for (let at = path.lastIndexOf('/'); at > 0 && !needed.has(path.slice(0, at)); at = path.lastIndexOf('/', at - 1)) needed.add(path.slice(0, at));
+      }
+    }
+    this.ignored = ignored.filter((path) => !needed.has(path));
+    for (const path of this.ignored) entries.delete(path);
     this.#sorted = [...entries.keys()].sort();
   }
 
@@ -80,10 +91,10 @@ class TarContext implements BuildContext {
     const add = (path: string): void => {
       const entry = this.#entries.get(path);
       if (entry === undefined || exclude?.ignores(path) === true) return;
-      hash.update(`${path}\0${entry.type}\0${entry.mode}\0${entry.digest}\0${entry.linkTarget}\n`);
+      hash.update(encodeFileName(`${path}\0${entry.type}\0${entry.mode}\0${entry.digest}\0${entry.linkTarget}\n`));
     };
     for (const path of paths) {
-      hash.update(`> ${path}\n`);
+      hash.update(encodeFileName(`> ${path}\n`));
       const entry = this.entry(path);
       add(path);
       // What a symlink leads to is not followed here: to be safe the whole context counts.
@@ -112,38 +123,37 @@ class TarContext implements BuildContext {
 
 // walk image-build 2/6: the context is unpacked path by path, `.dockerignore` applied, every file digested.
 /** Reads the stream to its end. `dockerfile`: its path in the context, whose text is kept. */
-export async function receiveContext(content: Content, source: AsyncIterable<Uint8Array>, dockerfile: string, signal?: AbortSignal, expandOther?: Parameters<typeof decompress>[1]): Promise<BuildContext> {
+export async function receiveContext(content: Content, source: AsyncIterable<Uint8Array>, dockerfile: string, signal?: AbortSignal): Promise<BuildContext> {
   const spool = content.blobs.scratchPath();
   const entries = new Map<string, ContextEntry>();
   const texts = new Map<string, string>();
   const wanted = new Set([cleanContextPath(dockerfile), '.dockerignore', `${cleanContextPath(dockerfile)}.dockerignore`]);
   const file = await open(spool, 'wx', 0o600);
   try {
-    let total = 0;
-    const expanded = await decompress(source, expandOther);
-    const kept = async function* (): AsyncGenerator<Uint8Array> {
+    const expanded = await content.decompress(source, contextBytesMax);
+    const spooled = async function* (): AsyncGenerator<Uint8Array> {
       for await (const chunk of expanded) {
         signal?.throwIfAborted();
-        total += chunk.length;
-        if (total > contextBytesMax) throw new ApiError('RequestEntityTooLarge', 'the build context is too large');
         for (let at = 0; at < chunk.length;) at += (await file.write(chunk, at, chunk.length - at)).bytesWritten;
         yield chunk;
       }
     };
-    for await (const { header, content: bytes } of readTar(kept())) {
+    for await (const { header, content: bytes } of readTar(spooled())) {
       const path = cleanContextPath(header.path);
       if (path === '') continue;
+      const parts = path.split('/');
+      if (parts.length > layerPathDepthMax) throw new ApiError('BadRequest', `invalid tar path, it is too deep: ${path.slice(0, 100)}`);
+      if (entries.size + parts.length > contextEntriesMax) throw new ApiError('RequestEntityTooLarge', `the build context has more than ${contextEntriesMax} entries`);
       let digest = '';
       if (header.type === 'file') {
         const hash = createHash('sha256');
-        const parts: Uint8Array[] | undefined = wanted.has(path) && header.sizeBytes <= dockerfileBytesMax ? [] : undefined;
-        for await (const chunk of bytes) { hash.update(chunk); parts?.push(Uint8Array.from(chunk)); }
+        const kept: Uint8Array[] | undefined = wanted.has(path) && header.sizeBytes <= dockerfileBytesMax ? [] : undefined;
+        for await (const chunk of bytes) { hash.update(chunk); kept?.push(Uint8Array.from(chunk)); }
         digest = hash.digest('hex');
-        if (parts !== undefined) texts.set(path, Buffer.concat(parts).toString('utf8'));
+        if (kept !== undefined) texts.set(path, decodeFileName(Buffer.concat(kept)));
       }
       const linked = header.type === 'link' ? entries.get(cleanContextPath(header.linkTarget)) : undefined;
       entries.set(path, linked ?? { type: header.type, mode: header.mode, sizeBytes: header.sizeBytes, digest, linkTarget: header.type === 'symlink' ? header.linkTarget : '' });
-      const parts = path.split('/');
       for (let count = 1; count < parts.length; count++) {
         const parent = parts.slice(0, count).join('/');
         if (!entries.has(parent)) entries.set(parent, { type: 'directory', mode: 0o755, sizeBytes: 0, digest: '', linkTarget: '' });
@@ -156,5 +166,5 @@ export async function receiveContext(content: Content, source: AsyncIterable<Uin
   }
   await file.close();
   const ignore = texts.get(`${cleanContextPath(dockerfile)}.dockerignore`) ?? texts.get('.dockerignore') ?? '';
-  return new TarContext(content, spool, entries, texts, parseIgnoreFile(ignore), new Set());
+  return new TarContext(content, spool, entries, texts, parseIgnoreFile(ignore));
 }

@@ -34,10 +34,15 @@ export class ExitError extends Error {
 
 export function layersKey(layers: ImageLayer[]): string[] { return layers.map((layer) => layer.diffId); }
 
+/** What of a command decides its result: its bounds do not. */
+export function executionKey(request: ExecOp['request']): object {
+  const { command, env, user, workingDir, network, mounts, extraHosts } = request;
+  return { command, env, user, workingDir, network, mounts, extraHosts };
+}
+
 export function operationKey(layers: ImageLayer[], op: Operation): string {
   if (op.kind === 'file') return digestOf('file', op.isLinked ? [] : layersKey(layers), op.key);
-  const { command, env, user, workingDir, network, mounts, extraHosts } = op.request;
-  return digestOf('exec', layersKey(layers), { command, env, user, workingDir, network, mounts, extraHosts });
+  return digestOf('exec', layersKey(layers), executionKey(op.request));
 }
 
 const running = new Map<string, Promise<ImageLayer | null>>();

@@ -13,19 +13,17 @@ export interface ContainerRunnerOptions {
 function networkOf(name: string): NetworkMode {
   if (name === 'host') return { type: 'host' };
   if (name === 'none') return { type: 'none' };
+  if (name.startsWith('container:')) return { type: 'container', containerId: name.slice('container:'.length) };
   return { type: 'networks' };
 }
 
 function toSpec(request: RunRequest, options: ContainerRunnerOptions): ContainerSpec {
-  const isBridge = !['host', 'none'].includes(request.network);
+  const isBridge = !['host', 'none'].includes(request.network) && !request.network.startsWith('container:');
   return {
     id: request.id, name: `build-${request.id.slice(0, 12)}`, owner: 'build', image: request.imageId, imageId: request.imageId, entrypoint: [], command: request.command, env: request.env,
     workingDir: request.workingDir, user: request.user, tty: false, openStdin: false, stdinOnce: false, labels: {}, network: networkOf(request.network),
     mounts: request.mounts.map((mount) => ({ type: mount.type, source: mount.source, target: mount.target, readOnly: mount.readOnly })),
-    resources: {
-      ...(request.memoryLimitBytes ? { memoryLimitBytes: request.memoryLimitBytes } : {}), ...(request.memorySwapBytes ? { memorySwapBytes: request.memorySwapBytes } : {}), ...(request.cpuShares ? { cpuShares: request.cpuShares } : {}),
-      ...(request.cpuQuotaUs ? { cpuQuotaUs: request.cpuQuotaUs } : {}), ...(request.cpuPeriodUs ? { cpuPeriodUs: request.cpuPeriodUs } : {}), ...(request.cpusetCpus ? { cpusetCpus: request.cpusetCpus } : {}),
-    },
+    resources: request.resources ?? {}, ...(request.cgroupParent === undefined ? {} : { cgroupParent: request.cgroupParent }),
     security: {}, ...(request.shmSizeBytes ? { shmSizeBytes: request.shmSizeBytes } : {}), ...(request.extraHosts.length > 0 ? { extraHosts: request.extraHosts } : {}),
     ...(isBridge ? options.onNetwork?.(request.network === 'default' || request.network === '' ? 'bridge' : request.network) : {}),
   };

@@ -2,6 +2,8 @@
  * How a build runs a command. The builder knows no containers: it hands over an image and a command and gets an exit code; what the
  * command wrote is then in the writable layer of `id` (`content/snapshots.ts`). `runner-containers.ts` does it with the engine.
  */
+import type { Resources } from '#engine/engine.ts';
+
 export interface RunRequest {
   /** Container id, 64 hexadecimal digits, chosen by the builder. */
   id: string;
@@ -13,12 +15,9 @@ export interface RunRequest {
   network: string;
   extraHosts: string[];
   shmSizeBytes?: number;
-  memoryLimitBytes?: number;
-  memorySwapBytes?: number;
-  cpuShares?: number;
-  cpuQuotaUs?: number;
-  cpuPeriodUs?: number;
-  cpusetCpus?: string;
+  /** Bounds of the step: memory, processors, ulimits. They do not count for the cache. */
+  resources?: Resources;
+  cgroupParent?: string;
   mounts: { type: 'bind' | 'tmpfs'; source: string; target: string; readOnly: boolean }[];
   onOutput: (bytes: Uint8Array) => void;
   signal: AbortSignal;

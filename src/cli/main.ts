@@ -61,7 +61,8 @@ program.command('kubeconfig').description('print the administrator\'s kubeconfig
 program.command('doctor').description('check kernel, cgroups, tools, ports and disk, and say how to mend each').addOption(json())
   .action(async (options) => { const { doctor } = await import('./commands/doctor.ts'); await doctor(options); });
 program.command('registry-user').description('make a user of the registry, or change a password (read from standard input)').argument('<user>')
-  .action(async (user: string) => { const { addRegistryUser } = await import('./commands/registry-user.ts'); await addRegistryUser(user); });
+  .option('--administrator', 'may push to every repository, as the first user may; others push below their own name').option('--no-administrator', 'pushes below the own name only')
+  .action(async (user: string, options: { administrator?: boolean }) => { const { addRegistryUser } = await import('./commands/registry-user.ts'); await addRegistryUser(user, options); });
 program.command('test').description('run the tests (npm test)').argument('[files...]')
   .action(async (paths: string[]) => { const { runTests } = await import('./commands/test.ts'); await runTests(paths); });
 program.command('bench').description('measure side by side with the peers that are installed').argument('[names...]').addOption(json()).option('--rounds <number>', 'rounds of each measurement').option('--list', 'list the benchmarks')

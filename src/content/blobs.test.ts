@@ -7,6 +7,7 @@ import { realClock, realRandom } from '#os/clock.real.ts';
 import { openBlobs } from './blobs.ts';
 import { bytesOf, makeTestDirectory } from './testing.ts';
 
+const owner = { user: 'ann', repository: 'ann/x' };
 const digestOf = (text: string): string => `sha256:${createHash('sha256').update(text).digest('hex')}`;
 
 test('a blob is published only when its digest and size are right', async (t) => {
@@ -23,18 +24,18 @@ test('a blob is published only when its digest and size are right', async (t) =>
 
 test('an upload goes on in another process where it stopped', async (t) => {
   const root = makeTestDirectory(t, 'blobs');
-  const first = await openBlobs(root, realClock, realRandom).upload();
-  await first!.append(bytesOf('hello '));
-  const second = await openBlobs(root, realClock, realRandom).upload(first!.id);
+  const first = await openBlobs(root, realClock, realRandom).startUpload(owner);
+  await first.append(bytesOf('hello '));
+  const second = await openBlobs(root, realClock, realRandom).upload(first.id, owner);
   assert.equal(second!.offset, 6);
   await second!.append(bytesOf('world'));
   assert.equal((await second!.finish({ digest: digestOf('hello world') })).sizeBytes, 11);
-  assert.equal(await openBlobs(root, realClock, realRandom).upload('../../etc/passwd'), undefined);
+  assert.equal(await openBlobs(root, realClock, realRandom).upload('../../etc/passwd', owner), undefined);
 });
 
 test('a source that fails in the middle leaves the upload at a known offset', async (t) => {
   const blobs = openBlobs(makeTestDirectory(t, 'blobs'), realClock, realRandom);
-  const upload = (await blobs.upload())!;
+  const upload = await blobs.startUpload(owner);
   async function* failing(): AsyncGenerator<Uint8Array> { yield Buffer.from('abc'); throw new Error('connection lost'); }
   await assert.rejects(upload.append(failing()), /connection lost/);
   assert.equal(upload.offset, 3);

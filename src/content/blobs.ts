@@ -13,12 +13,20 @@ import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { ApiError } from '#base/errors.ts';
 import { isDigest } from '#base/reference.ts';
-import type { Clock, Random } from '#os/clock.ts';
-import { contentYouthMs, uploadIdleMs, uploadsMax } from './limits.ts';
+import type { Clock, Random, Timer } from '#os/clock.ts';
+import { contentYouthMs, uploadEvictableIdleMs, uploadIdleMs, uploadsMax, uploadsPerUserMax } from './limits.ts';
 
 export class DigestError extends Error {
   constructor(message: string) { super(message); this.name = 'DigestError'; }
 }
+
+/** The upload was finished or given up, perhaps by another request at the same moment. */
+export class UploadGoneError extends Error {
+  constructor() { super('the upload is finished or was given up'); this.name = 'UploadGoneError'; }
+}
+
+/** Who began an upload, and for what: nobody else continues it, and only the same user's uploads are given up for a new one of his. */
+export interface UploadOwner { user: string; repository: string }
 
 export interface Expected { digest?: string; sizeBytes?: number }
 
@@ -45,8 +53,13 @@ export interface Blobs {
   writeBytes(bytes: Uint8Array): Promise<string>;
   /** Takes over a finished file of the same filesystem whose digest the caller computed. */
   adopt(path: string, digest: string, sizeBytes: number): Promise<void>;
-  /** A new upload, or a kept one by its id. */
-  upload(id?: string): Promise<Upload | undefined>;
+  /**
+   * A new upload, which also another process can continue. Where the user, or all together, have too many, the one that is idle for longest is
+   * given up for it; an ApiError TooManyRequests when all of them are in use.
+   */
+  startUpload(owner: UploadOwner): Promise<Upload>;
+  /** A kept one, when this is its owner. */
+  upload(id: string, owner: UploadOwner): Upload | undefined;
   /** An upload that nobody can continue after this process: it is removed at the next start. */
   transientUpload(): Promise<Upload>;
   list(): IterableIterator<[string, number]>;
@@ -60,6 +73,11 @@ export interface Blobs {
 
 const algorithms = ['sha256', 'sha512'];
 
+/** What the ids of uploads end with: their owner, in a form that needs no record and that another process reads too. */
+const markOf = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 12);
+const userMark = (owner: UploadOwner): string => `-${markOf(`user ${owner.user}`)}`;
+const uploadPattern = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}-[0-9a-f]{12}-[0-9a-f]{12}$/;
+
 async function writeAll(file: FileHandle, chunk: Uint8Array): Promise<void> {
   for (let at = 0; at < chunk.length;) at += (await file.write(chunk, at, chunk.length - at)).bytesWritten;
 }
@@ -70,6 +88,7 @@ class DirectoryBlobs implements Blobs {
   readonly #random: Random;
   readonly #sizes = new Map<string, number>();
   readonly #young = new Map<string, number>();
+  #expiry: Timer | undefined;
   /** Scratch files of an earlier process. Those of this one belong to operations that remove them themselves. */
   readonly #leftScratch: Set<string>;
   readonly #uploads = new Map<string, FileUpload>();
@@ -79,7 +98,13 @@ class DirectoryBlobs implements Blobs {
   constructor(root: string, clock: Clock, random: Random) {
     this.#root = root; this.#clock = clock; this.#random = random;
     mkdirSync(join(root, 'uploads'), { recursive: true, mode: 0o700 });
-    this.#leftScratch = new Set(readdirSync(join(root, 'uploads')).filter((name) => name.startsWith('scratch-')));
+    this.#leftScratch = new Set();
+    for (const name of readdirSync(join(root, 'uploads'))) {
+      if (!uploadPattern.test(name)) { this.#leftScratch.add(name); continue; }
+      const { size, mtimeMs } = statSync(join(root, 'uploads', name));
+      this.#uploads.set(name, new FileUpload(this, name, join(root, 'uploads', name), size, () => this.#uploads.delete(name), clock, Math.max(0, clock.now() - mtimeMs)));
+    }
+    if (this.#uploads.size > 0) this.#arm();
     for (const algorithm of algorithms) {
       const directory = join(root, 'blobs', algorithm);
       mkdirSync(directory, { recursive: true, mode: 0o700 });
@@ -148,26 +173,36 @@ class DirectoryBlobs implements Blobs {
     return upload;
   }
 
-  async upload(id?: string): Promise<Upload | undefined> {
-    if (id === undefined) {
-      if (this.#uploads.size >= uploadsMax) throw new ApiError('TooManyRequests', 'too many uploads in progress');
-      return this.#create(this.#random.uuid());
-    }
-    const known = this.#uploads.get(id);
-    if (known !== undefined) return known;
-    if (!/^[0-9a-zA-Z-]{8,64}$/.test(id)) return undefined;
-    const path = join(this.#root, 'uploads', id);
-    try {
-      const { size } = await stat(path);
-      const raced = this.#uploads.get(id);
-      if (raced !== undefined) return raced;
-      const upload = new FileUpload(this, id, path, size, () => this.#uploads.delete(id), this.#clock);
-      this.#uploads.set(id, upload);
-      return upload;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-      throw error;
-    }
+  async startUpload(owner: UploadOwner): Promise<Upload> {
+    await this.#expire();
+    await this.#makeRoom(uploadsPerUserMax, userMark(owner));
+    await this.#makeRoom(uploadsMax, '');
+    this.#arm();
+    return this.#create(`${this.#random.uuid()}${userMark(owner)}-${markOf(owner.repository)}`);
+  }
+
+  upload(id: string, owner: UploadOwner): Upload | undefined {
+    return id.endsWith(`${userMark(owner)}-${markOf(owner.repository)}`) ? this.#uploads.get(id) : undefined;
+  }
+
+  #sessions(mark: string): FileUpload[] { return [...this.#uploads.values()].filter((upload) => uploadPattern.test(upload.id) && upload.id.includes(mark)); }
+
+  async #makeRoom(countMax: number, mark: string): Promise<void> {
+    const sessions = this.#sessions(mark);
+    if (sessions.length < countMax) return;
+    const oldest = sessions.reduce((a, b) => (b.idleMs() > a.idleMs() ? b : a));
+    if (oldest.idleMs() < uploadEvictableIdleMs) throw new ApiError('TooManyRequests', 'too many uploads in progress');
+    await oldest.cancel();
+  }
+
+  async #expire(): Promise<void> { for (const upload of this.#sessions('')) if (upload.idleMs() > uploadIdleMs) await upload.cancel(); }
+
+  /** Abandoned uploads go also where nobody pushes any more. */
+  #arm(): void {
+    this.#expiry ??= this.#clock.setTimer(uploadIdleMs / 4, () => {
+      this.#expiry = undefined;
+      void this.#expire().catch(() => {}).then(() => { if (this.#sessions('').length > 0) this.#arm(); });
+    }, { background: true });
   }
 
   list(): IterableIterator<[string, number]> { return this.#sizes.entries(); }
@@ -187,15 +222,9 @@ class DirectoryBlobs implements Blobs {
   }
 
   async removeStaleUploads(): Promise<void> {
-    const directory = join(this.#root, 'uploads');
-    for (const id of readdirSync(directory)) {
-      const path = join(directory, id);
-      const session = this.#uploads.get(id);
-      if (session !== undefined && !id.startsWith('scratch-')) { if (session.idleMs() > uploadIdleMs) await session.cancel(); continue; }
-      if (id.startsWith('scratch-') && !this.#leftScratch.has(id)) continue;
-      const info = await stat(path).catch(() => undefined);
-      if (info !== undefined && (this.#leftScratch.has(id) || this.#clock.now() - info.mtimeMs > uploadIdleMs)) await rm(path, { force: true, recursive: true });
-    }
+    await this.#expire();
+    for (const id of this.#leftScratch) await rm(join(this.#root, 'uploads', id), { force: true, recursive: true });
+    this.#leftScratch.clear();
   }
 
   scratchPath(): string { return join(this.#root, 'uploads', `scratch-${this.#random.uuid()}`); }
@@ -212,16 +241,24 @@ class FileUpload implements Upload {
   /** Undefined when bytes are there that this process did not hash. */
   #hash: Hash | undefined;
   #busy: Promise<unknown> = Promise.resolve();
+  #users = 0;
+  #isGone = false;
 
-  constructor(blobs: DirectoryBlobs, id: string, path: string, offset: number, gone: () => void, clock: Clock) {
-    this.#blobs = blobs; this.id = id; this.#path = path; this.offset = offset; this.#gone = gone; this.#clock = clock; this.#usedAtMs = clock.monotonic();
+  constructor(blobs: DirectoryBlobs, id: string, path: string, offset: number, gone: () => void, clock: Clock, idleMs = 0) {
+    this.#blobs = blobs; this.id = id; this.#path = path; this.offset = offset; this.#gone = gone; this.#clock = clock; this.#usedAtMs = clock.monotonic() - idleMs;
     if (offset === 0) this.#hash = createHash('sha256');
   }
 
-  idleMs(): number { return this.#clock.monotonic() - this.#usedAtMs; }
+  /** 0 while bytes come. */
+  idleMs(): number { return this.#users > 0 ? 0 : this.#clock.monotonic() - this.#usedAtMs; }
 
+  /** One at a time. Whoever waited while another finished or gave up the upload is told so. */
   #exclusive<T>(run: () => Promise<T>): Promise<T> {
-    const result = this.#busy.then(run);
+    this.#users++;
+    const result = this.#busy.then(() => {
+      if (this.#isGone) throw new UploadGoneError();
+      return run();
+    }).finally(() => { this.#users--; this.#usedAtMs = this.#clock.monotonic(); });
     this.#busy = result.catch(() => {});
     return result;
   }
@@ -243,10 +280,7 @@ class FileUpload implements Upload {
         // A short write may have left bytes that were not hashed (disk full): go back to what is known.
         await truncate(this.#path, this.offset).catch(() => {});
         throw error;
-      } finally {
-        this.#usedAtMs = this.#clock.monotonic();
-        await file.close();
-      }
+      } finally { await file.close(); }
       return this.offset;
     });
   }
@@ -272,18 +306,22 @@ class FileUpload implements Upload {
       const sizeBytes = this.offset;
       const file = await open(this.#path, 'r+');
       try { await file.datasync(); } finally { await file.close(); }
-      this.#gone();
       await this.#blobs.adopt(this.#path, digest, sizeBytes);
+      this.#leave();
       return { digest, sizeBytes };
     });
   }
 
+  #leave(): void { this.#isGone = true; this.#gone(); }
+
   async #drop(): Promise<void> {
-    this.#gone();
+    this.#leave();
     await rm(this.#path, { force: true });
   }
 
-  cancel(): Promise<void> { return this.#exclusive(() => this.#drop()); }
+  async cancel(): Promise<void> {
+    try { await this.#exclusive(() => this.#drop()); } catch (error) { if (!(error instanceof UploadGoneError)) throw error; }
+  }
 }
 
 export function openBlobs(root: string, clock: Clock, random: Random): Blobs { return new DirectoryBlobs(root, clock, random); }

@@ -14,6 +14,8 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random } from '#os/clock.ts';
+import type { Processes } from '#os/processes.ts';
+import { decompress } from './compression.ts';
 import { openBlobs } from './blobs.ts';
 import type { Blobs } from './blobs.ts';
 import { openLayers } from './layers.ts';
@@ -33,12 +35,14 @@ export interface Content {
   readonly records: Records;
   addRoots(provider: () => Roots): void;
   hold(): Hold;
+  /** Expanded bytes of a stream, whatever its compression; at most `bytesMax` (ApiError RequestEntityTooLarge). */
+  decompress(source: AsyncIterable<Uint8Array>, bytesMax: number): Promise<AsyncIterable<Uint8Array>>;
   /** Removes what nothing names. Returns the bytes freed. `evenYoung`: at start, when no operation runs. */
   collect(options?: { evenYoung?: boolean }): Promise<number>;
   close(): Promise<void>;
 }
 
-export interface ContentOptions { root: string; clock: Clock; random: Random; log: Logger }
+export interface ContentOptions { root: string; clock: Clock; random: Random; log: Logger; /** Starts the programs that undo bzip2 and xz. */ processes: Processes }
 
 class DirectoryContent implements Content {
   readonly root: string;
@@ -46,15 +50,17 @@ class DirectoryContent implements Content {
   readonly layers: Layers;
   readonly records: Records;
   readonly #log: Logger;
+  readonly #processes: Processes;
   readonly #providers: (() => Roots)[] = [];
   readonly #holds = new Set<{ blobs: Set<string>; layers: Set<string> }>();
   #collecting: Promise<number> | undefined;
 
-  constructor(root: string, blobs: Blobs, layers: Layers, records: Records, log: Logger) {
-    this.root = root; this.blobs = blobs; this.layers = layers; this.records = records; this.#log = log;
+  constructor(root: string, blobs: Blobs, layers: Layers, records: Records, log: Logger, processes: Processes) {
+    this.root = root; this.blobs = blobs; this.layers = layers; this.records = records; this.#log = log; this.#processes = processes;
   }
 
   addRoots(provider: () => Roots): void { this.#providers.push(provider); }
+  decompress(source: AsyncIterable<Uint8Array>, bytesMax: number): Promise<AsyncIterable<Uint8Array>> { return decompress(source, { bytesMax, processes: this.#processes }); }
 
   hold(): Hold {
     const held = { blobs: new Set<string>(), layers: new Set<string>() };
@@ -116,5 +122,5 @@ export async function openContent(options: ContentOptions): Promise<Content> {
   const records = await openRecords(join(options.root, 'records.log'));
   const blobs = openBlobs(options.root, options.clock, options.random);
   const layers = await openLayers(options.root, blobs, records, options.log.child('content'), options.clock);
-  return new DirectoryContent(options.root, blobs, layers, records, options.log.child('content'));
+  return new DirectoryContent(options.root, blobs, layers, records, options.log.child('content'), options.processes);
 }

@@ -5,11 +5,13 @@
  *
  * Invariant: neither root is left, whatever symlinks either tree holds. Specification: the Dockerfile reference, "COPY".
  */
-import { chmodSync, chownSync, constants, copyFileSync, lchownSync, linkSync, lstatSync, lutimesSync, mkdirSync, readdirSync, readlinkSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import { constants } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
+import { encodeFileName } from '#base/file-names.ts';
+import { chmodSync, chownSync, copyFileSync, lchownSync, linkSync, lstatOrUndefined, lstatSync, mkdirSync, readdirSync, readlinkSync, rmSync, setTimes, symlinkSync, writeFileSync } from '#os/named-files.ts';
 import { deviceParts, getXattr, listXattrs, makeSpecialFile, setXattr } from '#os/special-files.ts';
-import { RootedDirectory, lstatOrUndefined, pathParts } from './safe-path.ts';
+import { RootedDirectory, pathParts } from './safe-path.ts';
 
 export type CopyAction =
   /** `sources` are relative to `sourceRoot`. `isDirectory`: the target was written with a trailing slash or there are several sources. */
@@ -32,10 +34,10 @@ class Copier {
     if (action.kind === 'file') {
       const path = this.#destination(action.target, action.isDirectory, action.name, action.owner);
       this.#clear(path);
-      writeFileSync(path, action.content, { mode: action.mode });
+      writeFileSync(path, encodeFileName(action.content), { mode: action.mode });
       chmodSync(path, action.mode);
       chownSync(path, action.owner?.uid ?? 0, action.owner?.gid ?? 0);
-      utimesSync(path, action.mtimeMs / 1000, action.mtimeMs / 1000);
+      setTimes(path, action.mtimeMs, action.mtimeMs);
       return;
     }
     const source = new RootedDirectory(action.sourceRoot);
@@ -121,7 +123,7 @@ class Copier {
         if (value !== undefined) setXattr(to, name, value);
       }
     }
-    lutimesSync(to, info.mtimeMs / 1000, info.mtimeMs / 1000);
+    setTimes(to, info.mtimeMs, info.mtimeMs);
   }
 }
 

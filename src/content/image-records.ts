@@ -79,8 +79,11 @@ export interface ImageRecords {
   namesOf(id: string): string[];
   repoDigestsOf(id: string): string[];
   byName(canonical: string): string | undefined;
-  /** Name, repo digest, id or a unique id prefix, as docker resolves. An ApiError where a prefix is ambiguous. */
-  find(text: string): ImageRecord | undefined;
+  /**
+   * Name, repo digest, id or a unique id prefix, as docker resolves. An ApiError where a prefix is ambiguous. `idPrefixMin`: letters that a
+   * prefix has at least; where a name is meant, a short one is a name.
+   */
+  find(text: string, options?: { idPrefixMin?: number }): ImageRecord | undefined;
   put(record: ImageRecord, more?: Change[]): Promise<void>;
   /** Reads a manifest and its configuration out of the blob store and makes a record; blobs must be here. */
   recordFromManifest(manifestDigest: string): Promise<ImageRecord>;
@@ -134,7 +137,7 @@ class StoredImages implements ImageRecords {
   }
   byName(canonical: string): string | undefined { return this.#content.records.get<NameRecord>('names', canonical)?.imageId; }
 
-  find(text: string): ImageRecord | undefined {
+  find(text: string, options: { idPrefixMin?: number } = {}): ImageRecord | undefined {
     if (text.startsWith('sha256:') && text.length === 71) return this.get(text) ?? this.#byManifest(text);
     if (/^[0-9a-f]{64}$/.test(text)) return this.get(`sha256:${text}`);
     let reference: Reference | undefined;
@@ -143,7 +146,7 @@ class StoredImages implements ImageRecords {
       const id = this.#byReference(reference);
       if (id !== undefined) return this.get(id);
     }
-    return this.#byPrefix(text);
+    return this.#byPrefix(text, options.idPrefixMin ?? 1);
   }
 
   #byReference(reference: Reference): string | undefined {
@@ -165,9 +168,9 @@ class StoredImages implements ImageRecords {
 
   #byManifest(digest: string): ImageRecord | undefined { return this.list().find((record) => record.manifestDigest === digest); }
 
-  #byPrefix(text: string): ImageRecord | undefined {
+  #byPrefix(text: string, lengthMin: number): ImageRecord | undefined {
     const hex = digestPrefix.exec(text)?.[1];
-    if (hex === undefined) return undefined;
+    if (hex === undefined || hex.length < lengthMin) return undefined;
     const matches = this.list().filter((record) => record.id.startsWith(`sha256:${hex}`) && record.isHidden !== true);
     if (matches.length > 1) throw new ApiError('BadRequest', `Multiple IDs found with provided prefix: ${text}`);
     return matches[0];

@@ -9,16 +9,19 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { parentPort } from 'node:worker_threads';
 import { createGzip } from 'node:zlib';
+import { rmSync } from '#os/named-files.ts';
+import { linuxProcesses } from '#os/processes.linux.ts';
 import { syncFilesystem } from '#os/special-files.ts';
 import { decompress } from './compression.ts';
 import { copyFiles } from './copy.ts';
 import type { CopyAction } from './copy.ts';
+import { layerExpandedBytesMax } from './limits.ts';
 import { packTar } from './pack.ts';
 import { unpackTar } from './unpack.ts';
 
 export type LayerJob =
   | { kind: 'unpack'; blobPath: string; directory: string; layer: boolean; owner?: { uid: number; gid: number } }
-  | { kind: 'pack'; directory: string; target: string; layer: boolean; skipRoot?: boolean; mtimeMs?: number; exclude?: string[] }
+  | { kind: 'pack'; directory: string; target: string; layer: boolean; skipRoot?: boolean; mtimeMs?: number; exclude?: string[]; /** What has no place in an archive goes: the directory becomes what was packed. */ removesSkipped?: boolean }
   | { kind: 'copy'; root: string; actions: CopyAction[] }
   | { kind: 'sync'; directory: string };
 
@@ -26,7 +29,7 @@ export interface LayerJobResult { diffId: string; digest: string; blobBytes: num
 
 async function unpack(job: LayerJob & { kind: 'unpack' }): Promise<LayerJobResult> {
   const hash = createHash('sha256');
-  const expanded = await decompress(createReadStream(job.blobPath, { highWaterMark: 1 << 20 }));
+  const expanded = await decompress(createReadStream(job.blobPath, { highWaterMark: 1 << 20 }), { bytesMax: layerExpandedBytesMax, processes: linuxProcesses });
   async function* hashed(): AsyncGenerator<Uint8Array> { for await (const chunk of expanded) { hash.update(chunk); yield chunk; } }
   mkdirSync(job.directory, { recursive: true });
   const expandedBytes = await unpackTar(hashed(), job.directory, { layer: job.layer, ...(job.owner === undefined ? {} : { owner: job.owner }) });
@@ -52,7 +55,7 @@ async function pack(job: LayerJob & { kind: 'pack' }): Promise<LayerJobResult> {
   let blobBytes = 0;
   const excluded = new Set(job.exclude ?? []);
   const source = packTar(job.directory, {
-    layer: job.layer, filter: (path) => !excluded.has(path),
+    layer: job.layer, filter: (path) => !excluded.has(path), ...(job.removesSkipped === true ? { onSkipped: (path: string) => rmSync(path) } : {}),
     ...(job.skipRoot === undefined ? {} : { skipRoot: job.skipRoot }), ...(job.mtimeMs === undefined ? {} : { mtimeMs: job.mtimeMs }),
   });
   function* hashed(): Generator<Uint8Array> {

@@ -145,7 +145,7 @@ class OverlayLayers implements Layers {
       .finally(() => { this.#syncing = undefined; if (this.#syncAgain) { this.#syncAgain = false; this.#sync(); } });
   }
 
-  async #pack(directory: string, layer: boolean, options: { mtimeMs?: number; exclude?: string[] } = {}): Promise<PackedLayer> {
+  async #pack(directory: string, layer: boolean, options: { mtimeMs?: number; exclude?: string[]; removesSkipped?: boolean } = {}): Promise<PackedLayer> {
     const target = this.#blobs.scratchPath();
     try {
       const packed = await this.#pool.run({ kind: 'pack', directory, target, layer, skipRoot: true, ...options });
@@ -159,7 +159,7 @@ class OverlayLayers implements Layers {
   }
 
   async commitUpper(upper: string): Promise<PackedLayer> {
-    const packed = await this.#pack(upper, true);
+    const packed = await this.#pack(upper, true, { removesSkipped: true });
     if (packed.isEmpty) return packed;
     if (this.has(packed.diffId)) { this.#young.set(packed.diffId, this.#clock.monotonic()); return packed; }
     const n = this.#next++;

@@ -3,6 +3,13 @@
 /** Manifests, indexes and configurations are read whole; layers never are. The distribution specification asks for at least 4 MiB. */
 export const manifestBytesMax = 4 << 20;
 export const configBytesMax = 8 << 20;
+/** Indexes within indexes. */
+export const indexDepthMax = 3;
+/** Manifests that an archive's indexes name. */
+export const archiveManifestsMax = 10_000;
+/** Files of an image archive, and bytes of all of them, expanded. */
+export const archiveEntriesMax = 100_000;
+export const archiveBytesMax = 256 * 2 ** 30;
 
 /** One record of the journal. */
 export const recordBytesMax = 16 << 20;
@@ -10,13 +17,20 @@ export const recordBytesMax = 16 << 20;
 export const journalCompactBytesMin = 256 << 10;
 
 /** A half-made upload is given up after this long without a byte. */
-export const uploadIdleMs = 24 * 3600 * 1000;
+export const uploadIdleMs = 3600 * 1000;
+/** Uploads in progress, of all users and of one. Where there are more, one that had no byte for so long makes room. */
 export const uploadsMax = 1000;
+export const uploadsPerUserMax = 100;
+export const uploadEvictableIdleMs = 60_000;
 
 /** Entries, expanded bytes and path depth of one layer. */
 export const layerEntriesMax = 2_000_000;
 export const layerExpandedBytesMax = 256 * 2 ** 30;
 export const layerPathDepthMax = 256;
+/** What a program that decompresses says when it fails. */
+export const programErrorBytesMax = 2000;
+/** The dictionary that an xz stream may ask for; the program's highest preset needs 65 MiB. */
+export const xzMemoryMibMax = 512;
 export const symlinkHopsMax = 40;
 
 /** Layers unpacked at a time. */
@@ -32,6 +46,8 @@ export const layersPerImageMax = 480;
 export const downloadConcurrencyMax = 4;
 export const downloadAttemptsMax = 5;
 export const redirectsMax = 10;
+/** Tags that one pull of all of them takes. */
+export const remoteTagsMax = 10_000;
 export const connectTimeoutMs = 10_000;
 export const answerTimeoutMs = 120_000;
 

@@ -2,10 +2,11 @@
  * Packs a directory as tar: an overlayfs upper directory as an image layer (its marks become whiteout files) or a plain tree (`docker cp`,
  * `docker export`, a root made by debootstrap). Order is by name, so that equal trees give equal archives.
  */
-import { closeSync, fstatSync, lstatSync, openSync, readSync, readdirSync, readlinkSync } from 'node:fs';
+import { closeSync, fstatSync, readSync } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { encodeTarHeader, encodeTarPadding, tarEnd } from '#base/tar.ts';
 import type { TarHeader } from '#base/tar.ts';
+import { lstatSync, openSync, readdirSync, readlinkSync } from '#os/named-files.ts';
 import { deviceParts, getXattr, listXattrs } from '#os/special-files.ts';
 
 export interface PackOptions {
@@ -17,6 +18,8 @@ export interface PackOptions {
   filter?: (path: string) => boolean;
   /** No entry for the directory itself. */
   skipRoot?: boolean;
+  /** Hears of what has no place in an archive: sockets. */
+  onSkipped?: (path: string) => void;
   /** Replaces every modification time (reproducible images). */
   mtimeMs?: number;
 }
@@ -36,7 +39,7 @@ function xattrsOf(path: string): Record<string, Uint8Array> {
 
 export function tarHeaderOf(path: string, name: string, info: Stats): TarHeader | undefined {
   const base = {
-    path: name, mode: info.mode & 0o7777, uid: info.uid, gid: info.gid, userName: '', groupName: '', mtimeMs: Math.max(0, info.mtimeMs),
+    path: name, mode: info.mode & 0o7777, uid: info.uid, gid: info.gid, userName: '', groupName: '', mtimeMs: info.mtimeMs,
     sizeBytes: 0, linkTarget: '', deviceMajor: 0, deviceMinor: 0, xattrs: info.isSymbolicLink() ? {} : xattrsOf(path),
   };
   if (info.isFile()) return { ...base, type: 'file', sizeBytes: info.size };
@@ -99,7 +102,7 @@ class Packer {
       return;
     }
     const header = tarHeaderOf(path, this.#name(relative), info);
-    if (header === undefined) return;
+    if (header === undefined) { this.#options.onSkipped?.(path); return; }
     if (this.#options.mtimeMs !== undefined) header.mtimeMs = this.#options.mtimeMs;
     if (header.type === 'file' && info.nlink > 1) {
       const inode = `${info.dev}:${info.ino}`;

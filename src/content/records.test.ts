@@ -2,7 +2,9 @@ import assert from 'node:assert/strict';
 import { appendFileSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { open } from 'node:fs/promises';
 import { openRecords } from './records.ts';
+import type { JournalFile } from './records.ts';
 import { makeTestDirectory } from './testing.ts';
 
 test('what was committed is there after opening again, and removals too', async (t) => {
@@ -70,5 +72,42 @@ test('a journal full of stale records is made anew and keeps what lives', async 
   await records.close();
   const again = await openRecords(path);
   assert.equal(again.get('a', 'x'), `${value}19`);
+  await again.close();
+});
+
+test('a rejected commit leaves nothing, whatever came before and after it to the same keys', async (t) => {
+  const path = join(makeTestDirectory(t, 'records'), 'records.log');
+  let late: Promise<void> | undefined;
+  const records = await openRecords(path, async (name): Promise<JournalFile> => {
+    const file = await open(name, 'a', 0o600);
+    return {
+      async appendFile(bytes) {
+        if (!Buffer.from(bytes).includes('rejected')) { await file.appendFile(bytes); return; }
+        // While the batch fails, of which the first line reaches the disk, another commit to the same key waits its turn.
+        late = records.commit([{ table: 'a', key: 'late', value: 'kept' }, { table: 'a', key: 'both', value: 'kept' }]);
+        await file.appendFile(bytes.subarray(0, bytes.indexOf(10) + 1));
+        throw new Error('disk full');
+      },
+      datasync: () => file.datasync(), truncate: (bytes) => file.truncate(bytes), close: () => file.close(),
+    };
+  });
+  await records.commit([{ table: 'a', key: 'k', value: 'old' }, { table: 'a', key: 'both', value: 'old' }]);
+  // The first is being written while the next two are put in; they share a write.
+  const lead = records.commit([{ table: 'a', key: 'lead', value: 1 }]);
+  const batch = [
+    records.commit([{ table: 'a', key: 'k', value: 'rejected 1' }, { table: 'a', key: 'both', value: 'rejected' }]),
+    records.commit([{ table: 'a', key: 'k', value: 'rejected 2' }, { table: 'a', key: 'k', value: 'rejected 3' }]),
+  ];
+  await lead;
+  assert.deepEqual((await Promise.allSettled(batch)).map((each) => each.status), ['rejected', 'rejected']);
+  const onDisk = await openRecords(path);
+  assert.equal(onDisk.get('a', 'k'), 'old', 'nothing of it comes back with a start');
+  await onDisk.close();
+  await late;
+  assert.deepEqual(['k', 'both', 'late'].map((key) => records.get('a', key)), ['old', 'kept', 'kept']);
+  await records.commit([{ table: 'a', key: 'last', value: 1 }]);
+  await records.close();
+  const again = await openRecords(path);
+  assert.deepEqual(['k', 'both', 'late', 'last'].map((key) => again.get('a', key)), ['old', 'kept', 'kept', 1]);
   await again.close();
 });

@@ -6,13 +6,13 @@
  * process went, and was never acknowledged, so it is cut off at start. Compaction writes a new file and renames it over the old one.
  *
  * Invariants: `commit` resolves after fdatasync, so what was acknowledged survives loss of power; commits that arrive while one is being
- * written share the next write. Memory shows a change at once, before it is durable.
+ * written share the next write. Memory shows a change at once, before it is durable. When a write fails, everything that is not durable is undone,
+ * the latest first, and what only waited its turn is done again on top of what is left: a rejected value is neither seen nor ever written.
  *
  * Does not: order scans (callers sort), lock against a second process (the owner of the data directory does).
  */
 import { closeSync, fdatasyncSync, fsyncSync, openSync, readFileSync, renameSync, truncateSync, writeSync } from 'node:fs';
 import { open } from 'node:fs/promises';
-import type { FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { journalCompactBytesMin, recordBytesMax } from './limits.ts';
@@ -83,19 +83,32 @@ function rewrite(path: string, content: Buffer): void {
   syncDirectory(dirname(path));
 }
 
+/** What is asked of the journal's file. */
+export interface JournalFile { appendFile(bytes: Uint8Array): Promise<void>; datasync(): Promise<void>; truncate(bytes: number): Promise<void>; close(): Promise<void> }
+type OpenFile = (path: string) => Promise<JournalFile>;
+const openForAppend: OpenFile = (path) => open(path, 'a', 0o600);
+
+interface Pending {
+  line: Buffer; changes: [string, string, unknown][];
+  /** What the keys held before, in the order of the changes. */
+  before: [string, string, unknown][];
+  resolve: () => void; reject: (error: unknown) => void;
+}
+
 class JournalRecords implements Records {
   readonly #path: string;
   readonly #tables: Tables;
-  #file: FileHandle;
+  readonly #open: OpenFile;
+  #file: JournalFile;
   #sizeBytes: number;
   #liveBytes: number;
-  #queue: { line: Buffer; resolve: () => void; reject: (error: unknown) => void }[] = [];
+  #queue: Pending[] = [];
   #writing: Promise<void> | undefined;
   /** Set when a write failed: the file's end is unknown, so the next write starts by making the file anew. */
   #broken = false;
 
-  constructor(path: string, tables: Tables, file: FileHandle, sizeBytes: number) {
-    this.#path = path; this.#tables = tables; this.#file = file; this.#sizeBytes = sizeBytes; this.#liveBytes = sizeBytes;
+  constructor(path: string, tables: Tables, openFile: OpenFile, file: JournalFile, sizeBytes: number) {
+    this.#path = path; this.#open = openFile; this.#tables = tables; this.#file = file; this.#sizeBytes = sizeBytes; this.#liveBytes = sizeBytes;
   }
 
   get<T>(table: string, key: string): T | undefined { return this.#tables.get(table)?.get(key) as T | undefined; }
@@ -106,17 +119,28 @@ class JournalRecords implements Records {
     if (changes.length === 0) return;
     const list = changes.map((change): [string, string, unknown] => [change.table, change.key, change.value ?? null]);
     const line = encodeLine(list);
-    const before = list.map(([table, key]): [string, string, unknown] => [table, key, this.get(table, key) ?? null]);
-    apply(this.#tables, list);
-    try {
-      await new Promise<void>((resolve, reject) => {
-        this.#queue.push({ line, resolve, reject });
-        this.#writing ??= this.#run();
-      });
-    } catch (error) {
-      apply(this.#tables, before);
-      throw error;
-    }
+    await new Promise<void>((resolve, reject) => {
+      const item: Pending = { line, changes: list, before: [], resolve, reject };
+      this.#show(item);
+      this.#queue.push(item);
+      this.#writing ??= this.#run();
+    });
+  }
+
+  #show(item: Pending): void {
+    // One change after the other: a list may change a key twice.
+    item.before = item.changes.map((change): [string, string, unknown] => {
+      const [table, key] = change;
+      const old: [string, string, unknown] = [table, key, this.get(table, key) ?? null];
+      apply(this.#tables, [change]);
+      return old;
+    });
+  }
+
+  #undo(failed: Pending[]): void {
+    const waiting = this.#queue;
+    for (const item of [...failed, ...waiting].reverse()) apply(this.#tables, item.before.reverse());
+    for (const item of waiting) this.#show(item);
   }
 
   async #run(): Promise<void> {
@@ -135,6 +159,9 @@ class JournalRecords implements Records {
         }
         for (const item of batch) item.resolve();
       } catch (error) {
+        this.#undo(batch);
+        // What reached the file of it must not come back with the next start.
+        await this.#file.truncate(this.#sizeBytes).catch(() => {});
         for (const item of batch) item.reject(error);
       }
     }
@@ -145,7 +172,7 @@ class JournalRecords implements Records {
     const content = snapshotLines(this.#tables);
     rewrite(this.#path, content);
     await this.#file.close();
-    this.#file = await open(this.#path, 'a', 0o600);
+    this.#file = await this.#open(this.#path);
     this.#sizeBytes = this.#liveBytes = content.length;
     this.#broken = false;
   }
@@ -154,13 +181,12 @@ class JournalRecords implements Records {
 }
 
 /** Opens or makes the journal at `path`. Throws where a newer version wrote it. */
-export async function openRecords(path: string): Promise<Records> {
+export async function openRecords(path: string, openFile = openForAppend): Promise<Records> {
   const tables: Tables = new Map();
   let data: Buffer = Buffer.alloc(0);
   try { data = readFileSync(path); } catch (error) { if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error; }
   const whole = load(data, tables, path);
   if (whole === 0) rewrite(path, snapshotLines(tables));
   else if (whole < data.length) truncateSync(path, whole);
-  const file = await open(path, 'a', 0o600);
-  return new JournalRecords(path, tables, file, Math.max(whole, 0));
+  return new JournalRecords(path, tables, openFile, await openFile(path), Math.max(whole, 0));
 }

@@ -13,7 +13,8 @@ import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import { getCACertificates } from 'node:tls';
 import { ApiError } from '#base/errors.ts';
 import { mediaTypes } from './image-records.ts';
-import { answerTimeoutMs, connectTimeoutMs, manifestBytesMax, redirectsMax } from './limits.ts';
+import { isTag } from '#base/reference.ts';
+import { answerTimeoutMs, connectTimeoutMs, manifestBytesMax, redirectsMax, remoteTagsMax } from './limits.ts';
 
 export interface RegistryCredential { username?: string; password?: string; identityToken?: string }
 
@@ -111,7 +112,7 @@ export async function readAll(message: AsyncIterable<Uint8Array>, bytesMax: numb
 export function parseChallenge(header: string): { scheme: string; parameters: Record<string, string> } {
   const scheme = /^\s*([A-Za-z]+)/.exec(header)?.[1]?.toLowerCase() ?? '';
   const parameters: Record<string, string> = {};
-  for (const match of header.matchAll(/([A-Za-z_]+)="([^"]*)"/g)) parameters[match[1]!.toLowerCase()] = match[2]!;
+  for (const match of header.matchAll(/(?<![A-Za-z_])([A-Za-z_]+)="([^"]*)"/g)) parameters[match[1]!.toLowerCase()] = match[2]!;
   return { scheme, parameters };
 }
 
@@ -198,6 +199,22 @@ export class RemoteRepository {
     const answer = await this.#call('GET', this.#url(`manifests/${reference}`), { headers: { accept: manifestAccept }, accept: [200], ...(signal === undefined ? {} : { signal }) });
     const digest = answer.headers['docker-content-digest'];
     return { bytes: await readAll(answer, manifestBytesMax), mediaType: (answer.headers['content-type'] ?? '').split(';')[0]!.trim(), digest: typeof digest === 'string' ? digest : undefined };
+  }
+
+  /** All of its tags, page by page. */
+  async tags(signal?: AbortSignal): Promise<string[]> {
+    const out: string[] = [];
+    let pages = 0;
+    for (let url: URL | undefined = this.#url('tags/list'); url !== undefined && pages < remoteTagsMax; pages++) {
+      const answer: IncomingMessage = await this.#call('GET', url, { accept: [200], ...(signal === undefined ? {} : { signal }) });
+      const body = JSON.parse((await readAll(answer, manifestBytesMax)).toString('utf8')) as { tags?: unknown } | null;
+      if (Array.isArray(body?.tags)) out.push(...body.tags.filter((tag): tag is string => typeof tag === 'string' && isTag(tag)));
+      if (out.length > remoteTagsMax) throw new RemoteError(0, '', `the repository has more than ${remoteTagsMax} tags`);
+      const next: string | undefined = /^\s*<([^>]*)>\s*;\s*rel="?next"?/.exec(String(answer.headers['link'] ?? ''))?.[1];
+      const following: URL | undefined = next === undefined ? undefined : new URL(next, url);
+      url = following?.href === url.href || following?.host !== url.host ? undefined : following;
+    }
+    return out;
   }
 
   async hasManifest(reference: string, signal?: AbortSignal): Promise<string | undefined> {

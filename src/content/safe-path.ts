@@ -2,24 +2,28 @@
  * Resolving paths of strangers inside a directory as if it were the root: `..` never leaves it, a symlink's absolute target starts at it.
  * We are the only writer of the directory, so what was checked stays true; a cache of directories known to be real saves the look-ups.
  */
-import { lstatSync, mkdirSync, readlinkSync } from 'node:fs';
-import type { Stats } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
+import { lstatOrUndefined, mkdirSync, readlinkSync } from '#os/named-files.ts';
 import { layerPathDepthMax, symlinkHopsMax } from './limits.ts';
-
-export function lstatOrUndefined(path: string): Stats | undefined { return lstatSync(path, { throwIfNoEntry: false }); }
 
 /** Components of a path without `.`, empty ones and a leading slash; `..` is kept. */
 export function pathParts(path: string): string[] { return path.split('/').filter((part) => part !== '' && part !== '.'); }
 
 export class RootedDirectory {
   readonly root: string;
-  readonly #known = new Set<string>();
+  /** Directories known to be real, each with those below it. */
+  readonly #known = new Map<string, string[]>();
 
-  constructor(root: string) { this.root = root; this.#known.add(root); }
+  constructor(root: string) { this.root = root; this.#known.set(root, []); }
 
-  /** Forgets what it knows of a path that was replaced. */
-  forget(path: string): void { for (const known of this.#known) if (known === path || known.startsWith(`${path}/`)) this.#known.delete(known); }
+  /** Forgets what it knows of a path that was replaced, and of all below: as much work as was put in. */
+  forget(path: string): void {
+    const todo = [path];
+    for (let each = todo.pop(); each !== undefined; each = todo.pop()) {
+      for (const below of this.#known.get(each) ?? []) todo.push(below);
+      this.#known.delete(each);
+    }
+  }
 
   /**
    * The real path of a directory, symlinks followed inside the root. `make` makes what is missing. undefined when it is missing.
@@ -48,7 +52,8 @@ export class RootedDirectory {
       } else if (!info.isDirectory()) {
         throw Object.assign(new ApiError('BadRequest', `${parts.join('/')}: not a directory`), { code: 'ENOTDIR' });
       }
-      this.#known.add(next);
+      this.#known.set(next, []);
+      this.#known.get(here)?.push(next);
       here = next;
     }
     return here;

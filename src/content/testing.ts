@@ -1,6 +1,8 @@
 /** A content store in a directory of its own for tests; closed and removed when the test ends. */
 import { mkdtempSync, rmSync } from 'node:fs';
+import { linuxProcesses } from '#os/processes.linux.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
+import type { Clock } from '#os/clock.ts';
 import { silentLogger } from '#observe/log.ts';
 import { openContent } from './content.ts';
 import type { Content } from './content.ts';
@@ -13,8 +15,8 @@ export function makeTestDirectory(scope: TestScope, name: string): string {
   return directory;
 }
 
-export async function openTestContent(scope: TestScope, root = makeTestDirectory(scope, 'content')): Promise<Content> {
-  const content = await openContent({ root, clock: realClock, random: realRandom, log: silentLogger });
+export async function openTestContent(scope: TestScope, root = makeTestDirectory(scope, 'content'), clock: Clock = realClock): Promise<Content> {
+  const content = await openContent({ root, clock, random: realRandom, log: silentLogger, processes: linuxProcesses });
   let isClosed = false;
   scope.after(async () => { if (!isClosed) { isClosed = true; await content.close().catch(() => {}); } });
   return content;

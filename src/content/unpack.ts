@@ -7,13 +7,14 @@
  *
  * Specification: OCI image layer, "Applying Changesets"; overlayfs.rst, "whiteouts and opaque directories".
  */
-import { chmodSync, chownSync, closeSync, constants, fchmodSync, fchownSync, ftruncateSync, futimesSync, lchownSync, linkSync, lutimesSync, openSync, rmSync, symlinkSync, utimesSync, writeSync } from 'node:fs';
+import { closeSync, constants, fchmodSync, fchownSync, ftruncateSync, writeSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { readTar } from '#base/tar.ts';
 import type { TarEntry, TarHeader } from '#base/tar.ts';
+import { chmodSync, chownSync, lchownSync, linkSync, lstatOrUndefined, openSync, rmSync, setOpenFileTimes, setTimes, symlinkSync } from '#os/named-files.ts';
 import { makeSpecialFile, setXattr } from '#os/special-files.ts';
 import { layerEntriesMax, layerExpandedBytesMax, layerPathDepthMax } from './limits.ts';
-import { RootedDirectory, lstatOrUndefined, pathParts } from './safe-path.ts';
+import { RootedDirectory, pathParts } from './safe-path.ts';
 
 export interface UnpackOptions {
   /** Whiteout files become overlayfs marks; otherwise they are ordinary files. */
@@ -138,7 +139,7 @@ class Unpacker {
       fchownSync(fd, owner.uid, owner.gid);
       fchmodSync(fd, header.mode);
       this.#setXattrs(path, header);
-      futimesSync(fd, header.mtimeMs / 1000, header.mtimeMs / 1000);
+      setOpenFileTimes(fd, header.mtimeMs);
     } finally { closeSync(fd); }
   }
 
@@ -151,7 +152,7 @@ class Unpacker {
   #setXattrs(path: string, header: TarHeader): void {
     for (const [name, value] of Object.entries(header.xattrs)) {
       // A layer must not forge the overlay's own marks.
-      if (name.startsWith('trusted.overlay.') || name.startsWith('user.overlay.')) continue;
+      if (name === '' || name.includes('\0') || name.startsWith('trusted.overlay.') || name.startsWith('user.overlay.')) continue;
       try { setXattr(path, name, value); } catch (error) {
         const { code } = error as NodeJS.ErrnoException;
         if (code !== 'EOPNOTSUPP' && code !== 'ENOTSUP' && code !== 'EPERM') throw error;
@@ -165,12 +166,12 @@ class Unpacker {
     if (header.type !== 'symlink') chmodSync(path, header.mode);
     this.#setXattrs(path, header);
     if (header.type === 'directory') this.#directoryTimes.set(path, header.mtimeMs);
-    else lutimesSync(path, header.mtimeMs / 1000, header.mtimeMs / 1000);
+    else setTimes(path, header.mtimeMs, header.mtimeMs);
   }
 
   /** Directory times last: filling a directory changes them. */
   close(): number {
-    for (const [path, timeMs] of this.#directoryTimes) utimesSync(path, timeMs / 1000, timeMs / 1000);
+    for (const [path, timeMs] of this.#directoryTimes) setTimes(path, timeMs, timeMs);
     return this.#written;
   }
 }

@@ -1,5 +1,7 @@
 /** `/containers/ID/archive`, `/export`, `/changes`. */
 import { ApiError } from '#base/errors.ts';
+import { whenDrained } from '#base/streams.ts';
+import { decodeQueryName } from '#base/file-names.ts';
 import { exportRoot, readArchive, statPath, writeArchive } from '#engine/archive.ts';
 import type { PathStat } from '#engine/archive.ts';
 import { listChanges } from '#engine/changes.ts';
@@ -13,7 +15,9 @@ const statHeader = 'X-Docker-Container-Path-Stat';
 function encode(stat: PathStat): string { return Buffer.from(JSON.stringify(stat)).toString('base64'); }
 
 function pathOf(context: RouteContext): string {
-  const path = context.query.get('path') ?? '';
+  // Names are bytes, which the query's own reading would replace.
+  const raw = /[?&]path=([^&]*)/.exec(context.request.url ?? '')?.[1];
+  const path = (raw === undefined ? undefined : decodeQueryName(raw)) ?? context.query.get('path') ?? '';
   if (path === '') throw new ApiError('BadRequest', 'bad parameter: the path cannot be empty');
   return path;
 }
@@ -22,7 +26,7 @@ function writerTo(context: RouteContext): (bytes: Uint8Array) => Promise<void> {
   const { response, signal } = context;
   return async (bytes) => {
     if (signal.aborted) throw new ApiError('Timeout', 'the client went away');
-    if (!response.write(bytes)) await new Promise<void>((resolve) => { const go = (): void => { response.off('drain', go); response.off('close', go); resolve(); }; response.once('drain', go); response.once('close', go); });
+    if (!response.write(bytes)) await whenDrained(response);
   };
 }
 
@@ -50,6 +54,7 @@ export function archiveRoutes(parts: DockerParts): Route[] {
     } },
     { method: 'GET', path: '/containers/{id}/changes', handle: async (context) => {
       const changes = listChanges(engineContext.snapshots.upperDir(registry.get(context.params['id']!).id));
+      // As docker's: `null`, which its client takes for an empty list.
       return changes.length === 0 ? null : changes;
     } },
   ];

@@ -1,5 +1,6 @@
 /** `POST /containers/ID/attach`: the raw connection, with what was logged before when asked for. */
 import { ApiError } from '#base/errors.ts';
+import { whenFinished } from '#base/streams.ts';
 import type { Readable } from 'node:stream';
 import type { DockerParts } from './context.ts';
 import { parseDetachKeys, watchDetachKeys } from './detach.ts';
@@ -32,7 +33,7 @@ export async function attachContainer(parts: DockerParts, context: RouteContext)
   }, AbortSignal.any([context.signal, detached.signal]));
   if (detached.signal.aborted) engine.events.emit({ type: 'container', action: 'detach', id: container.id, attributes: { ...container.record.spec.labels, image: container.record.spec.image, name: container.name }, owner: container.record.spec.owner });
   for (const output of [stdout, stderr]) output.end();
-  await Promise.all([stdout, stderr].map((output) => new Promise<void>((resolve) => { if (output.closed) resolve(); else { output.once('finish', resolve); output.once('close', resolve); } })));
+  await Promise.all([stdout, stderr].map(whenFinished));
   socket.end();
   return undefined;
 }

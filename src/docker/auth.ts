@@ -15,8 +15,8 @@ export function authRoutes(parts: AuthParts): Route[] {
       const { username = '', password = '' } = body;
       const denied = (): never => { throw new ApiError('Unauthorized', `Get "${endpointUrlOf(address)}/v2/": unauthorized: incorrect username or password`); };
       if (parts.registry?.domains.includes(address) === true) {
-        const identity = await parts.registry.access.identify(`Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`);
-        if (identity === undefined) denied();
+        const identity = await parts.registry.access.identify(`Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`, 'docker socket');
+        if (identity === undefined || identity === 'anonymous') denied();
         return { Status: 'Login Succeeded', IdentityToken: '' };
       }
       try {

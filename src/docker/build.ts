@@ -1,12 +1,15 @@
-/** `POST /build` of the classic builder, `/build/prune`, and `/commit`. */
+/** `POST /build` of the classic builder, and `/build/prune`. */
 import { ApiError } from '#base/errors.ts';
-import { parseTags } from '#build/build.ts';
-import { applyChanges } from '#build/builder.ts';
+import { encodeTarFile, looksLikeTar, tarEnd } from '#base/tar.ts';
 import type { Builder } from '#build/builder.ts';
 import { cleanContextPath } from '#build/context.ts';
-import type { RunConfig } from '#content/image-records.ts';
+import { dockerfileBytesMax } from '#build/limits.ts';
+import { detectCompression, peek } from '#content/compression.ts';
+import { readAll } from '#content/remote.ts';
 import type { ImageStore } from '#engine/images.ts';
+import { parseBuildRequest } from './build-request.ts';
 import { parseFilters, parseTime } from './filters.ts';
+import { download } from './images.ts';
 import { streamJson } from './json-stream.ts';
 import { queryFlag, reply } from './route.ts';
 import type { Route, RouteContext } from './route.ts';
@@ -14,57 +17,47 @@ import type { Route, RouteContext } from './route.ts';
 export interface BuildRouteParts {
   builder: Builder;
   images: ImageStore;
-  /** What `commit` needs of a container; throws NotFound. */
-  containerForCommit?: (reference: string) => { id: string; imageId: string; upper: string; config: RunConfig; pause(): Promise<void>; resume(): Promise<void> };
 }
 
-function jsonParameter<T>(query: URLSearchParams, name: string, fallback: T): T {
-  const text = query.get(name) ?? '';
-  if (text === '' || text === 'null') return fallback;
-  try {
-    const value = JSON.parse(text) as T;
-    if (typeof value !== 'object' || value === null) throw new Error('not an object');
-    return value;
-  } catch { throw new ApiError('BadRequest', `error reading ${name}: invalid JSON`); }
+/** A context that the engine is to fetch: an archive, or one file that is the Dockerfile. */
+async function fetchContext(parts: BuildRouteParts, url: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
+  if (/^(?:git|ssh):\/\/|^git@|^github\.com\/|\.git(?:#.*)?$/i.test(url)) throw new ApiError('BadRequest', 'git repositories are not fetched by this engine: docker\'s client clones them itself, or send the context as the body');
+  const { head, whole } = await peek(await download(parts.images, url, signal), 512);
+  if (detectCompression(head) !== 'none' || looksLikeTar(head)) return whole;
+  const text = await readAll(whole, dockerfileBytesMax);
+  return (async function* () { yield Buffer.concat([encodeTarFile({ path: 'Dockerfile' }, text), tarEnd]); })();
 }
-
-function numberParameter(query: URLSearchParams, name: string): number | undefined {
-  const text = query.get(name) ?? '';
-  return text === '' || text === '0' ? undefined : Number.isFinite(Number(text)) ? Number(text) : undefined;
-}
-
-/** One field of the request under the name that the builder knows it by, left out where it is not given. */
-function optional<K extends string>(key: K, value: number | undefined): Partial<Record<K, number>> { return value === undefined ? {} : { [key]: value } as Record<K, number>; }
 
 // walk image-build 1/6: `POST /build`: parameters and the tar stream.
-async function build(parts: BuildRouteParts, context: RouteContext): Promise<void> {
-  const { query, request, response, signal } = context;
-  if (query.get('version') === '2') throw new ApiError('BadRequest', 'BuildKit builds are not supported yet; use the classic builder (DOCKER_BUILDKIT=0)');
-  if ((query.get('remote') ?? '') !== '' && query.get('remote') !== 'client-session') throw new ApiError('BadRequest', 'remote build contexts are not supported: send the context as the body');
-  const dockerfile = query.get('dockerfile') || 'Dockerfile';
-  const tags = query.getAll('t');
-  parseTags(tags);
-  const buildArgs = jsonParameter<Record<string, string | null>>(query, 'buildargs', {});
-  const labels = jsonParameter<Record<string, string>>(query, 'labels', {});
-  const isQuiet = queryFlag(query, 'q');
-  if (queryFlag(query, 'squash')) throw new ApiError('BadRequest', 'squash is only supported with experimental mode');
-  await streamJson(response, async (stream) => {
-    await using buildContext = await parts.builder.receiveContext(request as AsyncIterable<Uint8Array>, dockerfile, signal);
-    const text = buildContext.text(dockerfile);
-    if (text === undefined) throw new ApiError('InternalError', `Cannot locate specified Dockerfile: ${cleanContextPath(dockerfile)}`, undefined, 500);
-    const record = await parts.builder.build({
-      dockerfile: text, context: buildContext, tags, buildArgs, labels, noCache: queryFlag(query, 'nocache'), pull: queryFlag(query, 'pull'), signal,
-      ...(query.get('target') ? { target: query.get('target')! } : {}), ...(query.get('platform') ? { platform: query.get('platform')! } : {}),
-      run: {
-        network: query.get('networkmode') || 'default', extraHosts: query.getAll('extrahosts').flatMap((each) => each.split(',')).filter((each) => each !== ''),
-        ...optional('shmSizeBytes', numberParameter(query, 'shmsize')), ...optional('memoryLimitBytes', numberParameter(query, 'memory')), ...optional('memorySwapBytes', numberParameter(query, 'memswap')),
-        ...optional('cpuShares', numberParameter(query, 'cpushares')), ...optional('cpuQuotaUs', numberParameter(query, 'cpuquota')), ...optional('cpuPeriodUs', numberParameter(query, 'cpuperiod')),
-        ...(query.get('cpusetcpus') ? { cpusetCpus: query.get('cpusetcpus')! } : {}),
-      },
-      onEvent: (event) => { if (!isQuiet) stream.write(event); },
+async function build(parts: BuildRouteParts, context: RouteContext, running: Map<string, AbortController>): Promise<void> {
+  const { request, response } = context;
+  const { dockerfile, remote, isQuiet, buildId, warnings, request: asked } = parseBuildRequest(context);
+  const cancel = new AbortController();
+  const signal = AbortSignal.any([context.signal, cancel.signal]);
+  if (buildId !== '') {
+    if (running.has(buildId)) throw new ApiError('Conflict', `a build with the ID ${buildId.slice(0, 100)} is running`);
+    running.set(buildId, cancel);
+  }
+  try {
+    await streamJson(response, async (stream) => {
+      const source = remote === '' || remote === 'client-session' ? (request as AsyncIterable<Uint8Array>) : await fetchContext(parts, remote, signal);
+      await using buildContext = await parts.builder.receiveContext(source, dockerfile, signal);
+      const text = buildContext.text(dockerfile);
+      if (text === undefined) throw new ApiError('InternalError', `Cannot locate specified Dockerfile: ${cleanContextPath(dockerfile)}`, undefined, 500);
+      const onEvent = (event: Record<string, unknown>): void => { if (!isQuiet) stream.write(event); };
+      for (const warning of warnings) onEvent({ stream: `${warning}\n` });
+      const record = await parts.builder.build({ ...asked, dockerfile: text, context: buildContext, signal, onEvent });
+      if (isQuiet) stream.write({ stream: `${record.id}\n` });
     });
-    if (isQuiet) stream.write({ stream: `${record.id}\n` });
-  });
+  } finally { if (running.get(buildId) === cancel) running.delete(buildId); }
+}
+
+/** Ends a build that was begun with this `buildid`. */
+function cancelBuild(context: RouteContext, running: Map<string, AbortController>): unknown {
+  const id = context.query.get('id') ?? '';
+  if (id === '') throw new ApiError('BadRequest', 'build ID not provided');
+  running.get(id)?.abort(new ApiError('Conflict', 'the build was cancelled'));
+  return reply(204);
 }
 
 async function prune(parts: BuildRouteParts, context: RouteContext): Promise<unknown> {
@@ -74,33 +67,11 @@ async function prune(parts: BuildRouteParts, context: RouteContext): Promise<unk
   return { CachesDeleted: ids.length === 0 ? null : ids, SpaceReclaimed: freedBytes };
 }
 
-async function commit(parts: BuildRouteParts, context: RouteContext): Promise<unknown> {
-  const { query } = context;
-  const reference = query.get('container') ?? '';
-  if (reference === '' || parts.containerForCommit === undefined) throw new ApiError('NotFound', `No such container: ${reference}`);
-  const container = parts.containerForCommit(reference);
-  const body = await context.json() as RunConfig;
-  const given: RunConfig = Object.fromEntries(Object.entries(body).filter(([name, value]) => ['User', 'ExposedPorts', 'Env', 'Entrypoint', 'Cmd', 'Volumes', 'WorkingDir', 'Labels', 'StopSignal', 'Healthcheck', 'Shell', 'OnBuild'].includes(name) && value !== null && value !== ''));
-  const config = applyChanges({ ...container.config, ...given }, query.getAll('changes').flatMap((each) => each.split('\n')).filter((each) => each !== ''));
-  const repo = query.get('repo') ?? '';
-  const tag = query.get('tag') ?? '';
-  const pauses = query.get('pause') === null || queryFlag(query, 'pause');
-  if (pauses) await container.pause();
-  try {
-    const parent = parts.images.options.records.get(container.imageId);
-    const record = await parts.images.commit({
-      upper: container.upper, config, comment: query.get('comment') ?? '', author: query.get('author') ?? '', createdBy: (container.config.Cmd ?? []).join(' '),
-      ...(parent === undefined ? {} : { parent }), ...(repo === '' ? {} : { name: `${repo}${tag === '' ? '' : `:${tag}`}` }),
-    });
-    return reply(201, { Id: record.id });
-  } finally { if (pauses) await container.resume(); }
-}
-
 export function buildRoutes(parts: BuildRouteParts): Route[] {
+  const running = new Map<string, AbortController>();
   return [
-    { method: 'POST', path: '/build', handle: (context) => build(parts, context) },
+    { method: 'POST', path: '/build', handle: (context) => build(parts, context, running) },
     { method: 'POST', path: '/build/prune', handle: (context) => prune(parts, context) },
-    { method: 'POST', path: '/build/cancel', handle: async () => reply(204) },
-    { method: 'POST', path: '/commit', handle: (context) => commit(parts, context) },
+    { method: 'POST', path: '/build/cancel', handle: async (context) => cancelBuild(context, running) },
   ];
 }

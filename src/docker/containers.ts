@@ -3,15 +3,13 @@ import { ApiError } from '#base/errors.ts';
 import type { Container } from '#engine/container.ts';
 import { writtenBytes } from '#engine/changes.ts';
 import { stopTimeoutMsDefault } from '#engine/limits.ts';
-import { readLogs } from '#engine/logs.ts';
-import { logPathOf } from '#engine/container-start.ts';
 import type { DockerParts } from './context.ts';
 import { ownContainer } from './context.ts';
 import { checkHealthTimes, checkPlatform, mergeHealthCheck } from './create-checks.ts';
 import { specFromRequest } from './create-request.ts';
 import { lacksLabels, matchesAny, matchesLabels, parseFilters, parseTime } from './filters.ts';
 import { showContainer, showSummary } from './inspect.ts';
-import { frame } from './multiplex.ts';
+import { streamLogs } from './logs.ts';
 import { attachContainer } from './attach.ts';
 import { queryFlag, queryNumber, reply } from './route.ts';
 import type { Filters, Route, RouteContext } from './route.ts';
@@ -205,39 +203,6 @@ async function waitContainer(parts: DockerParts, context: RouteContext): Promise
     const code = await waiting;
     context.response.end(`${JSON.stringify({ StatusCode: code })}\n`);
   } catch { context.response.destroy(); }
-  return undefined;
-}
-
-async function streamLogs(parts: DockerParts, context: RouteContext): Promise<unknown> {
-  const { query, response } = context;
-  const { engine } = parts;
-  const container = engine.registry.get(context.params['id']!);
-  const wanted = { stdout: queryFlag(query, 'stdout'), stderr: queryFlag(query, 'stderr') };
-  if (!wanted.stdout && !wanted.stderr) throw new ApiError('BadRequest', 'Bad parameters: you must choose at least one stream');
-  const path = logPathOf(engine.registry, container);
-  if (path === undefined) throw new ApiError('InternalError', 'configured logging driver does not support reading', undefined, 501);
-  const now = parts.clock.now();
-  const time = (name: string): number | undefined => { const value = query.get(name); return value === null || value === '' || value === '0' ? undefined : parseTime(value, now); };
-  const tail = query.get('tail') ?? 'all';
-  const since = time('since');
-  const until = time('until');
-  const timestamps = queryFlag(query, 'timestamps');
-  const tty = container.record.spec.tty;
-  response.writeHead(200, { 'Content-Type': tty ? 'application/vnd.docker.raw-stream' : 'application/vnd.docker.multiplexed-stream', 'Api-Version': '1.50', Ostype: 'linux' });
-  response.flushHeaders();
-  const lines = readLogs({ path, isRunning: () => !container.removed && (container.isRunning || container.record.state === 'restarting'), onExit: (listener) => container.onExit(listener) }, {
-    ...wanted, follow: queryFlag(query, 'follow'), signal: context.signal, ...(since === undefined ? {} : { sinceMs: since }), ...(until === undefined ? {} : { untilMs: until }), ...(/^\d+$/.test(tail) ? { tailLines: Number(tail) } : {}),
-  });
-  let lineOpen = false;
-  for await (const line of lines) {
-    const stamp = timestamps && !lineOpen ? Buffer.from(`${line.timestamp} `) : Buffer.alloc(0);
-    lineOpen = line.partial;
-    const data = Buffer.concat([stamp, line.data]);
-    const full = !response.write(tty ? data : frame(line.stream === 'stderr' ? 2 : 1, data));
-    if (context.signal.aborted) return undefined;
-    if (full) await new Promise<void>((resolve) => { response.once('drain', resolve); response.once('close', resolve); });
-  }
-  response.end();
   return undefined;
 }
 

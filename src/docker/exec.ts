@@ -1,10 +1,12 @@
 /** `/containers/ID/exec` and `/exec/ID/…`. An exec is a note until it is started; ended ones are kept a while for `inspect`. */
 import { ApiError } from '#base/errors.ts';
+import { onceAborted, whenFinished } from '#base/streams.ts';
 import type { ExecSpec } from '#engine/engine.ts';
 import { emitExec } from '#engine/exec.ts';
 import type { RunningExec } from '#engine/exec.ts';
 import type { DockerParts } from './context.ts';
 import { ownContainer } from './context.ts';
+import { parseDetachKeys, watchDetachKeys } from './detach.ts';
 import { framedWriter, plainWriter } from './multiplex.ts';
 import { queryNumber, reply } from './route.ts';
 import type { Route, RouteContext } from './route.ts';
@@ -45,13 +47,18 @@ function createExec(parts: DockerParts, notes: Map<string, ExecNote>, reference:
   if (!container.isRunning) throw new ApiError('Conflict', `container ${container.id} is not running`);
   if (notes.size >= execRecordsMax) throw new ApiError('TooManyRequests', 'too many exec instances');
   const note: ExecNote = {
-    id: Buffer.from(parts.random.bytes(32)).toString('hex'), containerId: container.id, attach: { stdin: body.AttachStdin === true, stdout: body.AttachStdout === true, stderr: body.AttachStderr === true }, detachKeys: body.DetachKeys ?? '',
+    id: Buffer.from(parts.random.bytes(32)).toString('hex'), containerId: container.id, attach: { stdin: body.AttachStdin === true, stdout: body.AttachStdout === true, stderr: body.AttachStderr === true }, detachKeys: checkKeys(body.DetachKeys ?? ''),
     spec: { command, env: body.Env ?? [], user: body.User ?? '', workingDir: body.WorkingDir ?? '', tty: body.Tty === true, privileged: body.Privileged === true, stdin: body.AttachStdin === true },
     running: false, exitCode: null, pid: 0, live: undefined, size: undefined,
   };
   notes.set(note.id, note);
   emitExec(parts.engine.registry, container, `exec_create: ${command.join(' ')}`, note.id);
   return note;
+}
+
+function checkKeys(keys: string): string {
+  parseDetachKeys(keys);
+  return keys;
 }
 
 async function startExec(parts: DockerParts, notes: Map<string, ExecNote>, note: ExecNote, context: RouteContext): Promise<unknown> {
@@ -75,6 +82,7 @@ async function startExec(parts: DockerParts, notes: Map<string, ExecNote>, note:
     };
     running.exit.then(finish, (error: Error) => finish(/not found|no such file/i.test(error.message) ? 127 : 126));
   };
+  const keys = parseDetachKeys(note.detachKeys);
   note.running = true;
   if (body.Detach === true) {
     try { track(await parts.engine.containers.startExec(note.containerId, note.id, { ...note.spec, stdin: false }, {})); } catch (error) { note.running = false; throw error; }
@@ -85,17 +93,20 @@ async function startExec(parts: DockerParts, notes: Map<string, ExecNote>, note:
   const stdout = note.spec.tty ? plainWriter(socket) : framedWriter(socket, 1);
   const stderr = note.spec.tty ? plainWriter(socket) : framedWriter(socket, 2);
   if (!note.attach.stdin) socket.resume();
+  const detached = new AbortController();
+  const stdin = note.spec.tty ? watchDetachKeys(socket, keys, () => detached.abort()) : socket;
   try {
-    const running = await parts.engine.containers.startExec(note.containerId, note.id, note.spec, { ...(note.attach.stdin ? { stdin: socket } : {}), ...(note.attach.stdout || note.spec.tty ? { stdout } : {}), ...(note.attach.stderr ? { stderr } : {}) });
+    const running = await parts.engine.containers.startExec(note.containerId, note.id, note.spec, { ...(note.attach.stdin ? { stdin } : {}), ...(note.attach.stdout || note.spec.tty ? { stdout } : {}), ...(note.attach.stderr ? { stderr } : {}) });
     track(running);
-    await running.exit;
+    // A client that detaches leaves the command running.
+    await Promise.race([running.exit, new Promise<void>((resolve) => { onceAborted(detached.signal, resolve); })]);
   } catch (error) {
     note.running = false;
     note.exitCode ??= /not found|no such file/i.test((error as Error).message) ? 127 : 126;
     (note.attach.stderr && !note.spec.tty ? stderr : stdout).write(`${(error as Error).message.replace(/^.*?OCI runtime create failed/, 'OCI runtime exec failed').replace('create failed', 'exec failed')}\r\n`);
   }
   for (const output of [stdout, stderr]) output.end();
-  await Promise.all([stdout, stderr].map((output) => new Promise<void>((resolve) => { if (output.closed) resolve(); else { output.once('finish', resolve); output.once('close', resolve); } })));
+  await Promise.all([stdout, stderr].map(whenFinished));
   socket.end();
   return undefined;
 }

@@ -1,5 +1,6 @@
 /** `filters=` of lists, events and prunes, and how a value matches. */
 import { ApiError } from '#base/errors.ts';
+import { parseRfc3339 } from '#base/timestamp.ts';
 import type { Filters } from './route.ts';
 import { filtersBytesMax } from './server-limits.ts';
 
@@ -41,12 +42,42 @@ export function lacksLabels(filters: Filters, labels: Record<string, string>): b
   });
 }
 
-/** Docker's times: seconds with a fraction, RFC 3339, or a duration before now (`10m`). Milliseconds since 1970. */
-export function parseTime(text: string, nowMs: number): number {
-  if (/^-?\d+(\.\d+)?$/.test(text)) return Number(text) * 1000;
-  const duration = /^(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?$/.exec(text);
-  if (duration !== null && text !== '') return nowMs - (Number(duration[1] ?? 0) * 3600 + Number(duration[2] ?? 0) * 60 + Number(duration[3] ?? 0)) * 1000;
-  const parsed = Date.parse(text);
-  if (Number.isNaN(parsed)) throw new ApiError('BadRequest', `invalid time: ${text}`);
+/**
+ * Docker's times: seconds with a fraction, RFC 3339 and its shorter forms (a date, without seconds, without a zone: the engine's own), or a duration
+ * before now (`10m`, `1h30m`). Nanoseconds since 1970, as exact as they were written.
+ */
+export function parseTimeNs(text: string, nowMs: number): bigint {
+  const seconds = /^(-?)(\d{1,15})(?:\.(\d+))?$/.exec(text);
+  if (seconds !== null) {
+    const ns = BigInt(seconds[2]!) * 1_000_000_000n + BigInt((seconds[3] ?? '').padEnd(9, '0').slice(0, 9));
+    return seconds[1] === '-' ? -ns : ns;
+  }
+  const ago = parseDuration(text);
+  if (ago !== undefined) return BigInt(Math.floor(nowMs)) * 1_000_000n - ago;
+  const short = /^(\d{4}-\d\d-\d\d)(?:T(\d\d)(?::(\d\d)(?::(\d\d(?:\.\d+)?))?)?)?(Z|[+-]\d\d:?\d\d)?$/.exec(text);
+  const full = short === null ? text : `${short[1]}T${short[2] ?? '00'}:${short[3] ?? '00'}:${short[4] ?? '00'}${short[5] ?? localZone(`${short[1]}T${short[2] ?? '00'}:${short[3] ?? '00'}:00`)}`;
+  const parsed = parseRfc3339(full);
+  if (parsed === undefined) throw new ApiError('BadRequest', `invalid value for a time: failed to parse value as time or duration: ${JSON.stringify(text)}`);
   return parsed;
+}
+
+/** The same in whole milliseconds, for what is recorded in them. */
+export function parseTime(text: string, nowMs: number): number { return Number(parseTimeNs(text, nowMs) / 1_000_000n); }
+
+const unitNs: Readonly<Record<string, bigint>> = { ns: 1n, us: 1000n, µs: 1000n, ms: 1_000_000n, s: 1_000_000_000n, m: 60_000_000_000n, h: 3_600_000_000_000n };
+
+/** Go's durations, `1h2m3.5s`, `-10m`. */
+function parseDuration(text: string): bigint | undefined {
+  if (!/^[+-]?(?:\d{1,12}(?:\.\d{1,18})?(?:ns|us|µs|ms|s|m|h))+$/.test(text)) return undefined;
+  let sum = 0n;
+  for (const [, whole = '', fraction = '', unit = ''] of text.matchAll(/(\d+)(?:\.(\d+))?(ns|us|µs|ms|s|m|h)/g)) {
+    sum += BigInt(whole) * unitNs[unit]! + (fraction === '' ? 0n : (BigInt(fraction) * unitNs[unit]!) / 10n ** BigInt(fraction.length));
+  }
+  return text.startsWith('-') ? -sum : sum;
+}
+
+function localZone(wallTime: string): string {
+  const minutes = -new Date(wallTime).getTimezoneOffset();
+  const pad = (value: number): string => String(Math.floor(Math.abs(value))).padStart(2, '0');
+  return `${minutes < 0 ? '-' : '+'}${pad(Math.trunc(minutes / 60))}:${pad(minutes % 60)}`;
 }

@@ -2,6 +2,6 @@
 import { compilePattern } from '#build/patterns.ts';
 
 export function compileGlob(pattern: string): (name: string) => boolean {
-  const regexp = compilePattern(pattern, { doubleStar: false });
-  return (name) => regexp.test(name) || regexp.test(name.replace(/(?::[^/:]*|@.*)$/, ''));
+  const compiled = compilePattern(pattern, { doubleStar: false });
+  return (name) => compiled.test(name) || compiled.test(name.replace(/(?::[^/:]*|@.*)$/, ''));
 }

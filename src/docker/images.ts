@@ -2,14 +2,18 @@
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { ApiError } from '#base/errors.ts';
-import { familiarName, parseReference, withDefaultTag } from '#base/reference.ts';
+import { formatPlatform, normalizePlatform, parsePlatform } from '#base/platform.ts';
+import type { Platform } from '#base/platform.ts';
+import { familiarName, parseReference } from '#base/reference.ts';
 import { applyChanges } from '#build/builder.ts';
 import type { ImageRecord } from '#content/image-records.ts';
 import type { RegistryCredential } from '#engine/engine.ts';
 import type { ImageStore } from '#engine/images.ts';
+import { isForPlatform, listTags } from '#engine/images-pull.ts';
 import { lacksLabels, matchesLabels, parseFilters, parseTime } from './filters.ts';
 import { compileGlob } from './image-filters.ts';
 import { streamJson } from './json-stream.ts';
+import type { JsonStream } from './json-stream.ts';
 import { queryFlag, reply } from './route.ts';
 import type { Route, RouteContext } from './route.ts';
 
@@ -28,6 +32,29 @@ export function credentialOf(context: RouteContext): RegistryCredential | undefi
     if (!value.username && !value.identitytoken) return undefined;
     return { ...(value.username === undefined ? {} : { username: value.username }), ...(value.password === undefined ? {} : { password: value.password }), ...(value.identitytoken ? { identityToken: value.identitytoken } : {}) };
   } catch { return undefined; }
+}
+
+/** `platform=linux/arm64`. */
+function platformOf(query: URLSearchParams): Platform | undefined {
+  const text = query.get('platform') ?? '';
+  return text === '' ? undefined : parsePlatform(text);
+}
+
+/** `platform={"os":"linux","architecture":"arm64"}`, once or several times, as push, save, load, history, inspect and remove take it. */
+function platformsOf(query: URLSearchParams, name = 'platform'): Platform[] {
+  return query.getAll(name).filter((text) => text !== '').map((text) => {
+    let value: { os?: unknown; architecture?: unknown; variant?: unknown } | null;
+    try { value = JSON.parse(text) as typeof value; } catch { throw new ApiError('BadRequest', 'failed to parse platform: invalid JSON'); }
+    const { os, architecture, variant } = value ?? {};
+    if (typeof os !== 'string' || os === '' || typeof architecture !== 'string' || architecture === '' || (variant !== undefined && typeof variant !== 'string')) throw new ApiError('BadRequest', 'both OS and Architecture must be provided');
+    return normalizePlatform({ os, architecture, ...(variant === undefined ? {} : { variant }) });
+  });
+}
+
+/** Each image here is for one platform: that one may be named. */
+function checkPlatforms(record: ImageRecord, reference: string, wanted: Platform[]): void {
+  const missing = wanted.find((platform) => !isForPlatform(record, platform));
+  if (missing !== undefined) throw new ApiError('NotFound', `image with reference ${reference} was found but does not provide the specified platform (${formatPlatform(missing)})`);
 }
 
 export function isoNano(ms: number): string { return new Date(ms).toISOString().replace(/Z$/, '000000Z'); }
@@ -91,10 +118,11 @@ async function createImage(parts: ImageParts, context: RouteContext): Promise<vo
     const repo = query.get('repo') ?? '';
     const name = repo === '' ? '' : `${repo}${query.get('tag') ? `:${query.get('tag')}` : ''}`;
     if (name !== '') parseReference(name);
+    const platform = platformOf(query);
     await streamJson(response, async (stream) => {
       const source = fromSource === '-' ? (request as AsyncIterable<Uint8Array>) : await download(images, fromSource, signal);
       if (fromSource !== '-') stream.write({ status: `Downloading from ${fromSource}` });
-      const record = await images.import(source, { name, message: query.get('message') ?? '', changes: applyChanges({}, query.getAll('changes')), platform: query.get('platform') ?? '' });
+      const record = await images.import(source, { name, message: query.get('message') ?? '', changes: applyChanges({}, query.getAll('changes')), ...(platform === undefined ? {} : { platform }) });
       stream.write({ status: record.id });
     });
     return;
@@ -102,13 +130,18 @@ async function createImage(parts: ImageParts, context: RouteContext): Promise<vo
   const image = query.get('fromImage') ?? '';
   if (image === '') throw new ApiError('BadRequest', 'invalid reference format');
   const tag = query.get('tag') ?? '';
-  const name = tag === '' ? image : /^[a-z0-9]+:/.test(tag) ? `${image}@${tag}` : `${image}:${tag}`;
-  const reference = familiarName(withDefaultTag(parseReference(name)));
+  const reference = parseReference(tag === '' ? image : /^[a-z0-9]+:/.test(tag) ? `${image}@${tag}` : `${image}:${tag}`);
+  const platform = platformOf(query);
   const credential = credentialOf(context);
-  await streamJson(response, async (stream) => { await images.pull(reference, { onProgress: (event) => stream.write(event), signal, ...(credential === undefined ? {} : { credential }) }); });
+  await streamJson(response, async (stream) => {
+    const options = { onProgress: (event: Record<string, unknown>): void => stream.write(event), signal, ...(platform === undefined ? {} : { platform }), ...(credential === undefined ? {} : { credential }) };
+    // Neither tag nor digest: all of the repository's tags, as docker has it.
+    const tags = reference.tag === undefined && reference.digest === undefined ? await listTags(images.options, reference, options) : [undefined];
+    for (const each of tags) await images.pull(familiarName(each === undefined ? reference : { ...reference, tag: each }), options);
+  });
 }
 
-async function download(images: ImageStore, url: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
+export async function download(images: ImageStore, url: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
   let target: URL;
   try { target = new URL(/^[a-z]+:\/\//i.test(url) ? url : `http://${url}`); } catch { throw new ApiError('BadRequest', `invalid url: ${url}`); }
   if (target.protocol !== 'http:' && target.protocol !== 'https:') throw new ApiError('BadRequest', `unsupported protocol scheme: ${target.protocol}`);
@@ -117,15 +150,25 @@ async function download(images: ImageStore, url: string, signal: AbortSignal): P
   return answer;
 }
 
+async function loadImages(images: ImageStore, context: RouteContext, stream: JsonStream): Promise<void> {
+  const platforms = platformsOf(context.query);
+  if (platforms.length > 1) throw new ApiError('BadRequest', 'only one platform can be loaded at a time');
+  const isQuiet = queryFlag(context.query, 'quiet');
+  await images.load(context.request as AsyncIterable<Uint8Array>, (event) => { if ('stream' in event || !isQuiet) stream.write(event); }, platforms[0]);
+}
+
 async function sendArchive(parts: ImageParts, context: RouteContext, names: string[]): Promise<void> {
   if (names.length === 0) throw new ApiError('BadRequest', 'no images named');
+  const platforms = platformsOf(context.query);
+  for (const name of names) checkPlatforms(parts.images.record(name), name, platforms);
   const archive = await parts.images.save(names);
   context.response.writeHead(200, { 'Content-Type': 'application/x-tar' });
   await pipeline(Readable.from(archive, { objectMode: false }), context.response);
 }
 
 async function removeImage(parts: ImageParts, context: RouteContext): Promise<unknown> {
-  const { untagged, deleted } = await parts.images.remove(context.params['name']!, { force: queryFlag(context.query, 'force'), owner: 'docker' });
+  checkPlatforms(parts.images.record(context.params['name']!), context.params['name']!, platformsOf(context.query, 'platforms'));
+  const { untagged, deleted } = await parts.images.remove(context.params['name']!, { force: queryFlag(context.query, 'force'), keepsParents: queryFlag(context.query, 'noprune'), owner: 'docker' });
   return [...untagged.map((name) => ({ Untagged: name })), ...deleted.map((id) => ({ Deleted: id }))];
 }
 
@@ -147,16 +190,18 @@ export function imageRoutes(parts: ImageParts): Route[] {
     { method: 'GET', path: '/images/search', handle: async () => { throw new ApiError('ServiceUnavailable', 'searching registries is not supported'); } },
     { method: 'GET', path: '/images/get', handle: (context) => sendArchive(parts, context, context.query.getAll('names')) },
     { method: 'GET', path: '/images/{name*}/get', handle: (context) => sendArchive(parts, context, [context.params['name']!]) },
-    { method: 'GET', path: '/images/{name*}/json', handle: async (context) => inspectImage(parts, images.record(context.params['name']!), context.version) },
-    { method: 'GET', path: '/images/{name*}/history', handle: async (context) => images.history(context.params['name']!) },
+    { method: 'GET', path: '/images/{name*}/json', handle: async (context) => { const record = images.record(context.params['name']!); checkPlatforms(record, context.params['name']!, platformsOf(context.query)); return inspectImage(parts, record, context.version); } },
+    { method: 'GET', path: '/images/{name*}/history', handle: async (context) => { checkPlatforms(images.record(context.params['name']!), context.params['name']!, platformsOf(context.query)); return images.history(context.params['name']!); } },
     { method: 'POST', path: '/images/create', handle: (context) => createImage(parts, context) },
-    { method: 'POST', path: '/images/load', handle: (context) => streamJson(context.response, (stream) => images.load(context.request as AsyncIterable<Uint8Array>, (event) => { if ('stream' in event || !queryFlag(context.query, 'quiet')) stream.write(event); })) },
+    { method: 'POST', path: '/images/load', handle: (context) => streamJson(context.response, (stream) => loadImages(images, context, stream)) },
     { method: 'POST', path: '/images/prune', handle: (context) => pruneImages(parts, context) },
     {
       method: 'POST', path: '/images/{name*}/push', handle: (context) => {
         const tag = context.query.get('tag') ?? '';
         const credential = credentialOf(context);
         const reference = parseReference(`${context.params['name']!}${tag === '' ? '' : `:${tag}`}`);
+        const platforms = platformsOf(context.query);
+        if (platforms.length > 0) checkPlatforms(images.record(familiarName(reference)), familiarName(reference), platforms);
         return streamJson(context.response, (stream) => images.push(familiarName(reference), { onProgress: (event) => stream.write(event), signal: context.signal, ...(credential === undefined ? {} : { credential }) }));
       },
     },

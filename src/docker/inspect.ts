@@ -7,6 +7,7 @@ import type { NetworkRecord } from '#engine/networks.ts';
 import type { EndpointRecord, PublishedRecord } from '#engine/container-record.ts';
 import { containerDirectory } from '#engine/container-record.ts';
 import { splitTarget } from './ports.ts';
+import { endpointNames } from '#engine/endpoint-names.ts';
 import type { DockerParts } from './context.ts';
 import { isoTime } from './context.ts';
 
@@ -16,22 +17,22 @@ export function showEndpoints(parts: DockerParts, container: Container): Record<
   const { record } = container;
   const out: Record<string, Shown> = {};
   const builtIn = record.spec.network.type === 'host' ? 'host' : record.spec.network.type === 'none' ? 'none' : undefined;
-  if (builtIn !== undefined) out[builtIn] = showEndpoint(parts.engine.networks.findExact(builtIn), undefined, [], container);
+  if (builtIn !== undefined) out[builtIn] = showEndpoint(parts, parts.engine.networks.findExact(builtIn), undefined, [], container);
   for (const attached of record.networks) {
     const network = parts.engine.networks.findExact(attached.networkId);
     const endpoint = record.run?.endpoints.find((found) => found.networkId === attached.networkId);
-    out[network?.name ?? attached.networkId] = showEndpoint(network, endpoint, attached.aliases, container, attached);
+    out[network?.name ?? attached.networkId] = showEndpoint(parts, network, endpoint, attached.aliases, container, attached);
   }
   return out;
 }
 
-function showEndpoint(network: NetworkRecord | undefined, endpoint: EndpointRecord | undefined, aliases: string[], container: Container, attached?: { ip?: string; links?: string[] }): Shown {
+function showEndpoint(parts: DockerParts, network: NetworkRecord | undefined, endpoint: EndpointRecord | undefined, aliases: string[], container: Container, attached?: { ip?: string; links?: string[] }): Shown {
   const userDefined = network !== undefined && !['bridge', 'host', 'none'].includes(network.name);
   return {
     IPAMConfig: attached?.ip === undefined ? (userDefined ? {} : null) : { IPv4Address: attached.ip }, Links: attached?.links ?? null, Aliases: userDefined ? aliases : null, MacAddress: endpoint?.mac ?? '', DriverOpts: null, GwPriority: 0,
     NetworkID: network?.id ?? '', EndpointID: endpoint?.endpointId ?? '', Gateway: endpoint === undefined ? '' : (network?.gateway ?? ''), IPAddress: endpoint?.ip ?? '',
     IPPrefixLen: endpoint === undefined ? 0 : Number(network?.subnet?.split('/')[1] ?? 0), IPv6Gateway: '', GlobalIPv6Address: '', GlobalIPv6PrefixLen: 0,
-    DNSNames: userDefined ? [...new Set([container.name, ...aliases, container.id.slice(0, 12)])] : null,
+    DNSNames: userDefined ? endpointNames(parts.engine.registry, container, network.id) : null,
   };
 }
 

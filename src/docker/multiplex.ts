@@ -1,5 +1,6 @@
 /** Docker's multiplexed stream (stdcopy): eight bytes of header (stream, three zeros, length big-endian) before each piece. */
 import { Writable } from 'node:stream';
+import { onceClosed, whenDrained } from '#base/streams.ts';
 
 export function frame(stream: 1 | 2, data: Uint8Array): Buffer {
   const head = Buffer.alloc(8);
@@ -22,13 +23,9 @@ function relay(target: Writable, wrap: (data: Buffer) => Uint8Array): Writable {
   const out = new Writable({
     write(chunk: Buffer, _encoding, done) {
       if (target.destroyed || target.writableEnded) { done(); return; }
-      if (target.write(wrap(chunk))) done(); else {
-        const go = (): void => { target.off('drain', go); target.off('close', go); done(); };
-        target.once('drain', go);
-        target.once('close', go);
-      }
+      if (target.write(wrap(chunk))) done(); else void whenDrained(target).then(() => done());
     },
   });
-  target.once('close', () => out.destroy());
+  onceClosed(target, () => out.destroy());
   return out;
 }

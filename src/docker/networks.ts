@@ -84,9 +84,23 @@ export function showNetwork(parts: DockerParts, network: NetworkRecord, withCont
   };
 }
 
+/** What only a swarm or another driver could do is refused. Subnets of version 6 without EnableIPv6 are left alone, as docker leaves them. */
+// eslint-disable-next-line -- docker's bodies are open
+function checkWhole(body: any): void {
+  const unsupported = (what: string): never => { throw new ApiError('InternalError', `${what} is not supported by this engine`, undefined, 501); };
+  if (body.EnableIPv4 === false) unsupported('a network without IPv4');
+  if (body.ConfigOnly === true || (body.ConfigFrom?.Network ?? '') !== '') unsupported('a config-only network');
+  if (body.Ingress === true || (body.Scope ?? 'local') === 'swarm') throw new ApiError('ServiceUnavailable', 'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.');
+  const driver = body.IPAM?.Driver ?? '';
+  if (driver !== '' && driver !== 'default' && driver !== 'null') throw new ApiError('NotFound', `could not find plugin ${driver} in v1 plugin registry: plugin "${driver}" not found`);
+  const subnets = (body.IPAM?.Config ?? []).filter((config: { Subnet?: string }) => !(config.Subnet ?? '').includes(':'));
+  if (subnets.length > 1) throw new ApiError('Forbidden', 'bridge driver doesn\'t support multiple subnets');
+}
+
 // eslint-disable-next-line -- docker's bodies are open
 async function createNetwork(parts: DockerParts, body: any): Promise<unknown> {
   checkShape(body, networkShape, 'CreateRequest');
+  checkWhole(body);
   const ipam = (body.IPAM?.Config ?? []).find((config: { Subnet?: string }) => !(config.Subnet ?? '').includes(':')) ?? {};
   const optional = <K extends string>(key: K, value: unknown): { [P in K]?: string } => (typeof value === 'string' && value !== '' ? ({ [key]: value } as { [P in K]?: string }) : {});
   const network = await parts.engine.networks.create({

@@ -8,6 +8,7 @@ import { createServer } from 'node:http';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { ApiError, toApiError } from '#base/errors.ts';
+import { onceClosed } from '#base/streams.ts';
 import type { Logger } from '#observe/log.ts';
 import { openSocketPath } from '#os/unix-socket.ts';
 import { jsonBodyBytesMax } from './server-limits.ts';
@@ -88,7 +89,7 @@ function makeContext(exchange: Exchange, params: Record<string, string>, query: 
   const aborted = new AbortController();
   let hijacked = false;
   const connection = raw?.socket ?? request.socket;
-  connection.once('close', () => aborted.abort());
+  onceClosed(connection, () => aborted.abort());
   connection.on('error', () => aborted.abort());
   // Node hands over the body of an upgraded request with the request, and only what follows with the connection.
   let body: Promise<Buffer> | undefined;
@@ -124,6 +125,8 @@ function readBody(request: IncomingMessage): Promise<Buffer> {
       parts.push(part);
     });
     request.once('end', () => resolve(Buffer.concat(parts)));
+    // A client that goes away in the middle of its body.
+    onceClosed(request, () => { if (!request.readableEnded) reject(new ApiError('BadRequest', 'unexpected EOF')); });
     request.once('error', reject);
   });
 }
@@ -172,7 +175,7 @@ function sendResult(exchange: Exchange, result: unknown): void {
     return sendJson(exchange, result.status, result.body, result.headers);
   }
   if (result === undefined && exchange.response !== undefined) { if (!exchange.response.writableEnded) exchange.response.end(); return; }
-  sendJson(exchange, 200, result ?? {});
+  sendJson(exchange, 200, result === undefined ? {} : result);
 }
 
 function sendJson(exchange: Exchange, status: number, body: unknown, headers: Record<string, string> = {}): void {

@@ -29,14 +29,16 @@ const host = fields({
   PortBindings: map(list(fields(each('string', 'HostIp HostPort')))), RestartPolicy: restart, LogConfig: fields({ Type: 'string', Config: map('string') }), Mounts: list(mount),
 });
 
-export const createShape = fields({
-  ...each('string', 'Hostname Domainname User Image WorkingDir StopSignal MacAddress'), ...each('bool', 'AttachStdin AttachStdout AttachStderr Tty OpenStdin StdinOnce NetworkDisabled'), ...each('words', 'Cmd Entrypoint Shell'), ...each(map('any'), 'ExposedPorts Volumes'),
-  Env: list('string'), Labels: map('string'), StopTimeout: 'int', Healthcheck: health, HostConfig: host, NetworkingConfig: fields({ EndpointsConfig: map(endpoint) }),
-});
+const config: Record<string, Shape> = {
+  ...each('string', 'Hostname Domainname User Image WorkingDir StopSignal MacAddress'), ...each('bool', 'AttachStdin AttachStdout AttachStderr Tty OpenStdin StdinOnce NetworkDisabled ArgsEscaped'), ...each('words', 'Cmd Entrypoint Shell OnBuild'),
+  ...each(map('any'), 'ExposedPorts Volumes'), Env: list('string'), Labels: map('string'), StopTimeout: 'int', Healthcheck: health,
+};
+export const createShape = fields({ ...config, HostConfig: host, NetworkingConfig: fields({ EndpointsConfig: map(endpoint) }) });
+export const commitShape = fields(config);
 export const updateShape = fields({ ...resources, RestartPolicy: restart });
 export const execShape = fields({ ...each('string', 'User DetachKeys WorkingDir'), ...each('bool', 'Privileged Tty AttachStdin AttachStdout AttachStderr Detach'), Env: list('string'), Cmd: 'words', ConsoleSize: list('int') });
 export const networkShape = fields({
-  ...each('string', 'Name Driver Scope'), ...each('bool', 'Internal Attachable Ingress EnableIPv4 EnableIPv6 ConfigOnly CheckDuplicate'), ...each(map('string'), 'Options Labels'),
+  ...each('string', 'Name Driver Scope'), ...each('bool', 'Internal Attachable Ingress EnableIPv4 EnableIPv6 ConfigOnly CheckDuplicate'), ConfigFrom: fields({ Network: 'string' }), ...each(map('string'), 'Options Labels'),
   IPAM: fields({ Driver: 'string', Options: map('string'), Config: list(fields({ ...each('string', 'Subnet IPRange Gateway'), AuxiliaryAddresses: map('string') })) }),
 });
 export const connectShape = fields({ Container: 'string', EndpointConfig: endpoint, Force: 'bool' });

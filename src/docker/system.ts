@@ -1,9 +1,10 @@
 /** `/_ping`, `/version`, `/info`, `/events`. (`/system/df` spans images too and is in images*.ts' hands where they offer it.) */
 import { arch, cpus, hostname, release, totalmem } from 'node:os';
+import { onceAborted, whenFinished } from '#base/streams.ts';
 import type { EngineEvent } from '#engine/engine.ts';
 import { readIfExists } from '#os/files.ts';
 import type { DockerParts } from './context.ts';
-import { matchesAny, matchesLabels, parseFilters, parseTime } from './filters.ts';
+import { matchesAny, matchesLabels, parseFilters, parseTimeNs } from './filters.ts';
 import { reply } from './route.ts';
 import type { Filters, Route, RouteContext } from './route.ts';
 import { apiVersion, apiVersionMin } from './server.ts';
@@ -54,10 +55,11 @@ function showInfo(parts: DockerParts): unknown {
 
 const eventFilters = ['config', 'container', 'daemon', 'event', 'image', 'label', 'network', 'node', 'plugin', 'scope', 'secret', 'service', 'type', 'volume'];
 
-export function showEvent(event: EngineEvent): Record<string, unknown> {
-  const seconds = Math.floor(event.timeMs / 1000);
+/** One line of JSON. The nanoseconds are beyond a double's exact integers, so they are written by hand. */
+export function showEvent(event: EngineEvent): string {
   const old = event.type === 'container' ? { status: event.action, id: event.id, from: event.attributes['image'] ?? '' } : event.type === 'image' ? { status: event.action, id: event.id } : {};
-  return { ...old, Type: event.type, Action: event.action, Actor: { ID: event.id, Attributes: event.attributes }, scope: 'local', time: seconds, timeNano: event.timeMs * 1_000_000 };
+  const shown = JSON.stringify({ ...old, Type: event.type, Action: event.action, Actor: { ID: event.id, Attributes: event.attributes }, scope: 'local', time: Number(event.timeNs / 1_000_000_000n) });
+  return `${shown.slice(0, -1)},"timeNano":${event.timeNs}}\n`;
 }
 
 function untagged(name: string): string { const at = name.lastIndexOf(':'); return at > name.lastIndexOf('/') ? name.slice(0, at) : name; }
@@ -75,18 +77,23 @@ function matchesEvent(filters: Filters, event: EngineEvent): boolean {
 async function streamEvents(parts: DockerParts, context: RouteContext): Promise<unknown> {
   const filters = parseFilters(context.query, eventFilters);
   const now = parts.clock.now();
-  const time = (name: string): number | undefined => { const value = context.query.get(name); return value === null || value === '' ? undefined : parseTime(value, now); };
+  const time = (name: string): bigint | undefined => {
+    const value = context.query.get(name);
+    return value === null || value === '' ? undefined : parseTimeNs(value, now);
+  };
   const since = time('since');
   const until = time('until');
   const { response } = context;
   response.writeHead(200, { 'Content-Type': 'application/json', 'Api-Version': apiVersion, Ostype: 'linux' });
   response.flushHeaders();
-  const send = (event: EngineEvent): void => { if (matchesEvent(filters, event) && (until === undefined || event.timeMs <= until)) response.write(`${JSON.stringify(showEvent(event))}\n`); };
-  if (since !== undefined) for (const event of parts.engine.events.history()) if (event.timeMs >= since) send(event);
-  if (until !== undefined && until <= now) { response.end(); return undefined; }
+  const send = (event: EngineEvent): void => { if (matchesEvent(filters, event) && (until === undefined || event.timeNs <= until)) response.write(showEvent(event)); };
+  // As in docker, `until` alone asks for what was before it, too.
+  if (since !== undefined || until !== undefined) for (const event of parts.engine.events.history()) if (event.timeNs >= (since ?? 0n)) send(event);
+  const leftMs = until === undefined ? undefined : Number(until / 1_000_000n) - now;
+  if (leftMs !== undefined && leftMs <= 0) { response.end(); return undefined; }
   const stop = parts.engine.events.listen(send);
-  const timer = until === undefined ? undefined : parts.clock.setTimer(until - now, () => response.end(), { background: true });
-  await new Promise<void>((resolve) => { context.signal.addEventListener('abort', () => resolve(), { once: true }); response.once('finish', resolve); response.once('close', resolve); });
+  const timer = leftMs === undefined ? undefined : parts.clock.setTimer(leftMs, () => response.end(), { background: true });
+  await Promise.race([new Promise<void>((resolve) => { onceAborted(context.signal, resolve); }), whenFinished(response)]);
   timer?.cancel();
   stop();
   return undefined;

@@ -2,13 +2,15 @@
  * `docker cp` and `export`: files of a container in and out as tar. A running container is frozen while its files are walked, so that
  * none of its processes can put a link where a directory was checked a moment before; a stopped one has its root mounted for the time.
  */
-import { lstatSync, readlinkSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { basename } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { encodeTarHeader, tarEnd } from '#base/tar.ts';
 import { packTar, tarHeaderOf } from '#content/pack.ts';
 import { unpackTar } from '#content/unpack.ts';
+import { whileStill } from './freeze.ts';
+import { lstatOrUndefined, readlinkSync } from '#os/named-files.ts';
 import { packFile } from './pack-file.ts';
 import type { Container } from './container.ts';
 import type { ContainerRegistry } from './registry.ts';
@@ -26,17 +28,18 @@ function goMode(stat: Stats): number {
 
 /** Runs with the container's tree at hand: its root, or the volume that holds the path. */
 async function withTree<T>(registry: ContainerRegistry, container: Container, path: string, run: (root: string, inner: string, readOnly: boolean) => Promise<T>): Promise<T> {
-  const { context } = registry;
   const { record } = container;
   const readOnlyRoot = record.spec.security.readOnlyRoot === true;
-  if (container.isRunning) {
-    const frozen = record.state === 'running';
-    if (frozen) await context.os.cgroups.freeze(record.run!.cgroup, true);
-    try {
-      const mount = mountOf(container, path);
-      return await run(`/proc/${record.run!.pid}/root`, path, mount === undefined ? readOnlyRoot : mount.readOnly);
-    } finally { if (frozen && container.isRunning) await context.os.cgroups.freeze(record.run!.cgroup, false); }
-  }
+  return whileStill(registry, container, async (frozen) => {
+    if (!frozen) return withStoppedTree(registry, container, path, run);
+    const mount = mountOf(container, path);
+    return run(`/proc/${record.run!.pid}/root`, path, mount === undefined ? readOnlyRoot : mount.readOnly);
+  });
+}
+
+async function withStoppedTree<T>(registry: ContainerRegistry, container: Container, path: string, run: (root: string, inner: string, readOnly: boolean) => Promise<T>): Promise<T> {
+  const { context } = registry;
+  const { record } = container;
   return container.lock.run(async () => {
     const mount = mountOf(container, path);
     if (mount !== undefined && mount.type !== 'tmpfs') {
@@ -44,7 +47,7 @@ async function withTree<T>(registry: ContainerRegistry, container: Container, pa
       if (statSync(source, { throwIfNoEntry: false })?.isDirectory() === true) return run(source, path.slice(mount.target.length) || '/', mount.readOnly);
     }
     const { root } = await context.snapshots.mountContainerRoot(record.id, record.spec.imageId);
-    try { return await run(root, path, readOnlyRoot); } finally { await context.snapshots.unmountContainerRoot(record.id); }
+    try { return await run(root, path, record.spec.security.readOnlyRoot === true); } finally { await context.snapshots.unmountContainerRoot(record.id); }
   });
 }
 
@@ -65,7 +68,7 @@ function normalise(path: string): string {
 function locate(container: Container, root: string, inner: string, asked: string): { path: string; stat: Stats } {
   const followLast = asked.endsWith('/') || asked.endsWith('/.');
   const path = resolveInRoot(root, inner, followLast);
-  const stat = lstatSync(path === root ? `${root}/` : path, { throwIfNoEntry: false });
+  const stat = lstatOrUndefined(path === root ? `${root}/` : path);
   if (stat === undefined) throw new ApiError('NotFound', `Could not find the file ${asked} in container ${container.name}`);
   if (followLast && !stat.isDirectory()) throw new ApiError('BadRequest', `not a directory`);
   return { path: path === root ? `${root}/` : path, stat };
@@ -78,7 +81,7 @@ const kernelFiles = /^(proc|sys|dev)\/./;
 function lastElement(asked: string): string { return asked.endsWith('/.') || asked === '.' ? '.' : basename(normalise(asked)) || '/'; }
 
 function describe(path: string, asked: string, stat: Stats): PathStat {
-  return { name: lastElement(asked), size: stat.size, mode: goMode(stat), mtime: stat.mtime.toISOString(), linkTarget: stat.isSymbolicLink() ? readlinkSync(path) : '' };
+  return { name: lastElement(asked).toWellFormed(), size: stat.size, mode: goMode(stat), mtime: stat.mtime.toISOString(), linkTarget: stat.isSymbolicLink() ? readlinkSync(path).toWellFormed() : '' };
 }
 
 export function statPath(registry: ContainerRegistry, container: Container, asked: string): Promise<PathStat> {
@@ -120,7 +123,7 @@ export function writeArchive(registry: ContainerRegistry, container: Container, 
   return withTree(registry, container, normalise(asked), async (root, inner, readOnly) => {
     if (readOnly) throw new ApiError('Forbidden', mountOf(container, normalise(asked)) === undefined ? 'container rootfs is marked read-only' : 'mounted volume is marked read-only');
     const path = resolveInRoot(root, inner);
-    const stat = lstatSync(path === root ? `${root}/` : path, { throwIfNoEntry: false });
+    const stat = lstatOrUndefined(path === root ? `${root}/` : path);
     if (stat === undefined) throw new ApiError('NotFound', `Could not find the file ${asked} in container ${container.name}`);
     if (!stat.isDirectory()) throw new ApiError('BadRequest', 'extraction point is not a directory');
     const user = options.copyOwner ? resolveUser(root, container.record.spec.user) : undefined;

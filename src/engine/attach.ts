@@ -2,7 +2,7 @@
  * Everyone attached to a container shares one connection to its monitor. A client may attach before the start; it then waits, and the
  * connection is made between create and start, so that no byte is missed. The slowest client slows the container, as a full terminal would.
  */
-import type { Writable } from 'node:stream';
+import { onceAborted, onceClosed, onceEnded, whenDrained } from '#base/streams.ts';
 import type { AttachSocket, Poll } from '#os/poll.ts';
 import type { Streams } from './engine.ts';
 
@@ -28,8 +28,8 @@ export class AttachHub {
       const leave = (): void => { this.#clients.delete(client); resolve(); };
       const client: Client = { streams, resolve: leave, reject };
       this.#clients.add(client);
-      signal?.addEventListener('abort', leave, { once: true });
-      for (const output of [streams.stdout, streams.stderr]) output?.once('close', leave);
+      onceAborted(signal, leave);
+      for (const output of [streams.stdout, streams.stderr]) if (output !== undefined) onceClosed(output, leave);
       if (this.#socket !== undefined) this.#pump(client);
     });
   }
@@ -55,7 +55,7 @@ export class AttachHub {
     for (const client of this.#clients) {
       const output = packet[0] === 3 ? client.streams.stderr : client.streams.stdout;
       if (output === undefined || output.destroyed || output.writableEnded) continue;
-      if (!output.write(data)) waits.push(drained(output));
+      if (!output.write(data)) waits.push(whenDrained(output));
     }
     if (waits.length === 0) done(); else void Promise.all(waits).then(done);
   }
@@ -70,7 +70,8 @@ export class AttachHub {
       socket.write(part).then(() => stdin.resume(), () => stdin.destroy());
     });
     // Who has detached leaves the container's input open; a terminal stays open for the next one in any case.
-    stdin.once('end', () => { if (this.#stdinOnce && this.#clients.has(client)) socket.shutdown(); });
+    // It may have ended long before the container was made: `docker run -i` whose own input is empty.
+    onceEnded(stdin, () => { if (this.#stdinOnce && this.#clients.has(client)) socket.shutdown(); });
     stdin.on('error', () => undefined);
   }
 
@@ -84,12 +85,4 @@ export class AttachHub {
 
   /** The start failed: those who wait learn it. */
   fail(): void { for (const client of [...this.#clients]) client.resolve(); }
-}
-
-function drained(output: Writable): Promise<void> {
-  return new Promise((resolve) => {
-    const finish = (): void => { output.off('drain', finish); output.off('close', finish); resolve(); };
-    output.once('drain', finish);
-    output.once('close', finish);
-  });
 }

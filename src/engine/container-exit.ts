@@ -6,7 +6,8 @@ import { removeTree } from '#os/files.ts';
 import { forgetUdpFlows } from './udp-flows.ts';
 import type { Container } from './container.ts';
 import { eventAttributes } from './container.ts';
-import { bundleDirectory, emitNetwork, shmPath } from './container-start.ts';
+import { bundleDirectory, emitNetwork, logPathOf, shmPath } from './container-start.ts';
+import { logBoundOf, settleLog } from './log-rotation.ts';
 import type { RunRecord } from './container-record.ts';
 import type { ContainerRegistry } from './registry.ts';
 import type { EngineContext } from './context.ts';
@@ -36,6 +37,7 @@ export async function finishRun(registry: ContainerRegistry, container: Containe
   Object.assign(record, { state: 'exited', exitCode: exit.code, error: exit.error, oomKilled: exit.oomKilled, finishedAtMs: context.clock.now(), stoppedByUser: record.stoppedByUser || (manual && !registry.shuttingDown) });
   delete record.run;
   container.stopping = false;
+  container.stillFor = 0;
   container.health = undefined;
   if (exit.oomKilled) context.events.emit({ type: 'container', action: 'oom', id: record.id, attributes: eventAttributes(container), owner: record.spec.owner });
   context.events.emit({ type: 'container', action: 'die', id: record.id, attributes: { ...eventAttributes(container), exitCode: String(exit.code), execDuration: String(Math.floor((record.finishedAtMs - record.startedAtMs) / 1000)) }, owner: record.spec.owner });
@@ -45,9 +47,18 @@ export async function finishRun(registry: ContainerRegistry, container: Containe
   const restarts = willRestart(container);
   if (restarts) record.state = 'restarting';
   saveOrRetry(context, container);
-  const released = releaseRun(registry, container, run);
+  const released = Promise.all([releaseRun(registry, container, run), endLog(registry, container)]);
   if (!restarts || registry.shuttingDown) container.tellExit(exit.code);
   await released;
+}
+
+/** Also of a run that ended while no engine kept its log. */
+async function endLog(registry: ContainerRegistry, container: Container): Promise<void> {
+  const kept = container.keptLog;
+  container.keptLog = undefined;
+  if (kept !== undefined) { await kept.end(); return; }
+  const path = logPathOf(registry, container);
+  if (path !== undefined) await settleLog(path, logBoundOf(container.record.spec)).catch((error) => registry.context.log.warn('the bound of a log', { id: container.id, error }));
 }
 
 /** On a full disk the end of a container is still told to those who wait for it, and written down as soon as there is space. */
@@ -63,6 +74,7 @@ function saveOrRetry(context: EngineContext, container: Container): void {
 export async function releaseRun(registry: ContainerRegistry, container: Container, run: RunRecord): Promise<void> {
   const { context } = registry;
   registry.names.forget(container.id);
+  await registry.names.detach(container.id);
   context.os.cgroups.killAll(run.cgroup);
   for (const port of run.ports) context.ports.release(port);
   const results = await Promise.allSettled([

@@ -6,6 +6,7 @@ import type { Container } from './container.ts';
 import { eventAttributes } from './container.ts';
 import { containerDirectory, removedPath } from './container-record.ts';
 import { cancelRestart, killContainer } from './container-stop.ts';
+import { removeLog } from './log-file.ts';
 import type { ContainerRegistry } from './registry.ts';
 
 export async function removeContainer(registry: ContainerRegistry, container: Container, options: { force?: boolean; volumes?: boolean } = {}): Promise<void> {
@@ -30,6 +31,7 @@ export async function removeContainer(registry: ContainerRegistry, container: Co
     for (const result of results) if (result.status === 'rejected') context.log.warn('removing a container', { id: record.id, error: result.reason });
     if (options.volumes === true) await removeVolumes(registry, container);
     removeTree(gone);
+    if (record.spec.logPath !== undefined && record.spec.logPath !== 'none') removeLog(record.spec.logPath);
     context.events.emit({ type: 'container', action: 'destroy', id: record.id, attributes: eventAttributes(container), owner: record.spec.owner });
     container.tellRemoved();
   });

@@ -17,9 +17,11 @@ import { containerDirectory } from './container-record.ts';
 import type { EndpointRecord, PublishedRecord, RunRecord } from './container-record.ts';
 import type { EngineContext } from './context.ts';
 import type { ContainerRegistry } from './registry.ts';
-import type { Mount } from './engine.ts';
+import type { ContainerSpec, Mount } from './engine.ts';
 import { hostsFile, readHostResolver, resolverFile, writeEtcFiles } from './etc-files.ts';
 import { linkHosts } from './links.ts';
+import { logBoundOf, monitorBytes } from './log-rotation.ts';
+import { bridgeOptionsOf } from './network-options.ts';
 import { buildBundle } from './runtime/bundle.ts';
 import { forgetUdpFlows } from './udp-flows.ts';
 import { shmSizeBytesDefault } from './runtime/oci-spec.ts';
@@ -49,7 +51,8 @@ export async function startContainer(registry: ContainerRegistry, container: Con
     if (record.spec.cgroupParent !== undefined) context.os.cgroups.create(record.spec.cgroupParent);
     const shmPath = await prepareShm(registry, container, undo);
     const spec = buildBundle(registry, container, { root, mounts, cgroup, network: net.namespace, ...(shmPath === undefined ? {} : { shmPath }) });
-    const connected = connectEndpoints(registry, net);
+    const connected = connectEndpoints(registry, container, net);
+    undo.defer(() => connected.catch(() => undefined).then(() => registry.names.detach(record.id)));
     connected.catch(() => undefined);
     const process = await createProcess(registry, container, bundle, spec, undo, cgroup);
     await connected;
@@ -115,6 +118,7 @@ async function createProcess(registry: ContainerRegistry, container: Container, 
   undo.defer(() => { context.runtime.forget(record.id); context.os.cgroups.killAll(cgroup); context.os.cgroups.remove(cgroup); });
   const process = await context.runtime.create({
     id: record.id, name: record.spec.name, bundle, terminal: record.spec.tty, stdin: record.spec.openStdin, leaveStdinOpen: !record.spec.stdinOnce || record.spec.tty, logPath: logPathOf(registry, container),
+    logBytesMax: monitorBytes(logBoundOf(record.spec)),
   }, configuration);
   // Not awaited: the kernel may take its time to move a process, and nothing depends on it.
   if (context.os.cgroups.top !== '') void context.os.cgroups.enter(monitorsCgroup(context.instanceId, context.os.cgroups.top), process.monitorPid);
@@ -146,7 +150,7 @@ function planNetwork(registry: ContainerRegistry, container: Container, undo: As
     const found = registry.networks.findExact(network.networkId);
     if (found === undefined) throw new ApiError('NotFound', `failed to set up container networking: network ${network.networkId} not found`);
     network.networkId = found.id;
-    if (found.driver === 'bridge') endpoints.push(registry.networks.reserve(network.networkId, index, { ...network, aliases: [spec.name, id.slice(0, 12), ...network.aliases] }));
+    if (found.driver === 'bridge') endpoints.push(registry.networks.reserve(network.networkId, index, network));
   });
   const first = endpoints[0];
   if (first !== undefined) for (const wanted of spec.ports ?? []) ports.push(reservePort(registry, container, first, wanted));
@@ -158,7 +162,8 @@ function planNetwork(registry: ContainerRegistry, container: Container, undo: As
 
 function reservePort(registry: ContainerRegistry, container: Container, endpoint: EndpointRecord, wanted: { hostIp: string; hostPort: number; hostPortEnd?: number; protocol: 'tcp' | 'udp' | 'sctp'; containerPort: number }): PublishedRecord {
   try {
-    return registry.context.ports.reserve({ ...wanted, port: wanted.containerPort }, endpoint.ip);
+    const binding = bridgeOptionsOf(registry.networks.find(endpoint.networkId).options).bindingIp;
+    return registry.context.ports.reserve({ ...wanted, ...(wanted.hostIp === '' && binding !== undefined ? { hostIp: binding } : {}), port: wanted.containerPort }, endpoint.ip);
   } catch (error) {
     throw new ApiError('InternalError', `failed to set up container networking: driver failed programming external connectivity on endpoint ${container.name} (${endpoint.endpointId}): ${(error as Error).message}`);
   }
@@ -179,10 +184,11 @@ function joinedNamespace(registry: ContainerRegistry, container: Container): str
 }
 
 // walk docker-run 5/7: veths, addresses and the default route, by netlink messages, while crun creates.
-async function connectEndpoints(registry: ContainerRegistry, net: Net): Promise<void> {
+async function connectEndpoints(registry: ContainerRegistry, container: Container, net: Net): Promise<void> {
   if (net.path === undefined || net.endpoints.length === 0) return;
   const routed = net.endpoints.findIndex((endpoint) => !registry.networks.find(endpoint.networkId).internal);
   await registry.context.os.netlink.run(net.endpoints.flatMap((endpoint, index) => registry.networks.plan(endpoint, net.path!, index === routed)));
+  await registry.serveNames(container, net.path, net.endpoints);
 }
 
 /** Volumes as directories, binds checked, and the engine's own /etc files. */
@@ -192,12 +198,35 @@ async function resolveMounts(registry: ContainerRegistry, container: Container, 
   for (const mount of spec.mounts) {
     if (mount.type === 'volume') out.push({ ...mount, source: subDirectory(await registry.volumes.use(mount.source), mount) });
     else {
-      if (mount.type === 'bind' && mount.makeSource === true) mkdirSync(mount.source, { recursive: true, mode: 0o755 });
+      if (mount.type === 'bind' && mount.makeSource === true) makeSource(mount.source);
       out.push(mount);
     }
   }
   const directory = containerDirectory(registry.context.directories.data, container.id);
-  return [...writeEtcFiles(directory, spec, etcTexts(registry, container, net.endpoints)), ...out];
+  return [...writeEtcFiles(directory, { ...spec, etcFiles: sharedEtcFiles(registry, container) ?? spec.etcFiles }, etcTexts(registry, container, net.endpoints)), ...out];
+}
+
+/** Whoever shares another's network shares its names, too: the very files, so that what is written there later holds for both. */
+function sharedEtcFiles(registry: ContainerRegistry, container: Container): ContainerSpec['etcFiles'] {
+  const { network } = container.record.spec;
+  if (network.type !== 'container') return undefined;
+  const other = registry.get(network.containerId);
+  const directory = containerDirectory(registry.context.directories.data, other.id);
+  return sharedEtcFiles(registry, other) ?? { hosts: `${directory}/hosts`, hostname: `${directory}/hostname`, resolvConf: `${directory}/resolv.conf`, ...other.record.spec.etcFiles };
+}
+
+/** A directory where nothing is; what is there, of whatever kind, is what is meant. */
+function makeSource(path: string): void {
+  if (statSync(path, { throwIfNoEntry: false }) !== undefined) return;
+  try { mkdirSync(path, { recursive: true, mode: 0o755 }); } catch (error) {
+    throw new ApiError('InternalError', `error while creating mount source path '${path}': mkdir ${path}: ${lowerReason(error)}`);
+  }
+}
+
+/** The system's words, as Go writes them. */
+function lowerReason(error: unknown): string {
+  const reason = /^[A-Z]+: ([^,]*)/.exec((error as Error).message)?.[1];
+  return reason ?? (error as Error).message;
 }
 
 function subDirectory(volume: string, mount: Mount): string {
@@ -225,6 +254,8 @@ export function etcTexts(registry: ContainerRegistry, container: Container, endp
 export function hostnameOf(registry: ContainerRegistry, container: Container): string {
   const { spec, id } = container.record;
   if (spec.hostname !== undefined && spec.hostname !== '') return spec.hostname;
+  const donor = spec.network.type === 'container' ? registry.find(spec.network.containerId) : undefined;
+  if (donor !== undefined && donor !== container) return hostnameOf(registry, donor);
   if (joinedHostName(registry, container)) return registry.context.nodeName;
   return id.slice(0, 12);
 }

@@ -1,9 +1,10 @@
-/** `stop`, `kill`, `pause`, `unpause`: what a user does to a running container. The end itself is seen and handled elsewhere (container-exit.ts). */
+/** `stop` and `kill`: what a user does to a running container. The end itself is seen and handled elsewhere (container-exit.ts). */
 import { ApiError } from '#base/errors.ts';
 import { wouldHeed } from '#os/signal-handling.ts';
 import type { Container } from './container.ts';
 import { eventAttributes } from './container.ts';
 import type { ContainerRegistry } from './registry.ts';
+import { setPaused } from './freeze.ts';
 import { parseSignal } from './signals.ts';
 
 const forcedEndWaitMs = 10_000;
@@ -14,7 +15,8 @@ export async function stopContainer(registry: ContainerRegistry, container: Cont
   const { record } = container;
   cancelRestart(container, context);
   if (!container.isRunning) { record.stoppedByUser = true; container.save(context); return; }
-  if (record.state === 'paused') await setPaused(registry, container, false);
+  if (record.state === 'paused') await unpause(registry, container);
+  if (!container.isRunning) return;
   const image = context.images.find(record.spec.imageId);
   const signal = parseSignal(firstOf(record.spec.stopSignal, image?.config.stopSignal) ?? 'SIGTERM');
   container.stopping = true;
@@ -72,7 +74,8 @@ export async function killContainer(registry: ContainerRegistry, container: Cont
   const { record } = container;
   const signal = parseSignal(signalText === '' ? 'SIGKILL' : signalText);
   if (!container.isRunning) throw new ApiError('Conflict', `cannot kill container: ${container.name === '' ? container.id : container.name}: container ${record.id} is not running`);
-  if (record.state === 'paused' && signal === 9) await setPaused(registry, container, false);
+  if (record.state === 'paused' && signal === 9) await unpause(registry, container);
+  if (!container.isRunning) return;
   const ended = exited(container);
   if (signal === 9) { container.stopping = true; record.stoppedByUser = true; }
   context.events.emit({ type: 'container', action: 'kill', id: record.id, attributes: { ...eventAttributes(container), signal: String(signal) }, owner: record.spec.owner });
@@ -80,14 +83,7 @@ export async function killContainer(registry: ContainerRegistry, container: Cont
   context.os.processes.kill(record.run!.pid, signal);
 }
 
-export async function setPaused(registry: ContainerRegistry, container: Container, paused: boolean): Promise<void> {
-  const { context } = registry;
-  const { record } = container;
-  if (!container.isRunning) throw new ApiError('Conflict', `Container ${record.id} is not running`);
-  if (paused && record.state === 'paused') throw new ApiError('Conflict', `Container ${record.id} is already paused`);
-  if (!paused && record.state !== 'paused') throw new ApiError('Conflict', `Container ${record.id} is not paused`);
-  await context.os.cgroups.freeze(record.run!.cgroup, paused);
-  record.state = paused ? 'paused' : 'running';
-  container.save(context);
-  context.events.emit({ type: 'container', action: paused ? 'pause' : 'unpause', id: record.id, attributes: eventAttributes(container), owner: record.spec.owner });
+/** Who stops a container need not care that somebody else unpaused it, or that it ended, a moment before. */
+async function unpause(registry: ContainerRegistry, container: Container): Promise<void> {
+  await setPaused(registry, container, false).catch((error: unknown) => { if (container.record.state === 'paused') throw error; });
 }

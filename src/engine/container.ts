@@ -7,6 +7,7 @@ import { saveRecord } from './container-record.ts';
 import type { ContainerRecord } from './container-record.ts';
 import type { EngineContext } from './context.ts';
 import type { ContainerStatus } from './engine.ts';
+import type { KeptLog } from './log-rotation.ts';
 import { Lock } from '#base/gate.ts';
 import type { Timer } from '#os/clock.ts';
 
@@ -25,6 +26,10 @@ export class Container {
   stopping = false;
   removed = false;
   health: HealthState | undefined;
+  /** How many works want it to stand still now (freeze.ts). */
+  stillFor = 0;
+  /** While it runs. */
+  keptLog: KeptLog | undefined;
   readonly execIds = new Set<string>();
   readonly #exitWaiters = new Set<(code: number) => void>();
   readonly #removeWaiters = new Set<(code: number) => void>();

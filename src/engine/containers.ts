@@ -8,12 +8,15 @@ import { runHealthChecks } from './health.ts';
 import { finishRun, nextRestartDelayMs } from './container-exit.ts';
 import { removeContainer } from './container-remove.ts';
 import { bundleDirectory, logPathOf, startContainer } from './container-start.ts';
-import { killContainer, setPaused, stopContainer } from './container-stop.ts';
+import { killContainer, stopContainer } from './container-stop.ts';
+import { setPaused } from './freeze.ts';
 import type { ContainerSpec, ContainerStats, ContainerStatus, Containers as ContainersContract, ExecSpec, LogLine, LogOptions, Owner, Streams } from './engine.ts';
 import { emitExec, startExec } from './exec.ts';
 import type { RunningExec } from './exec.ts';
 import { concurrentRemovalsMax, concurrentStartsMax } from './limits.ts';
 import { Gate } from '#base/gate.ts';
+import { onceAborted } from '#base/streams.ts';
+import { keepLog } from './log-rotation.ts';
 import { readLogs } from './logs.ts';
 import type { ContainerRegistry } from './registry.ts';
 import { readStats, summariseStats } from './stats.ts';
@@ -33,7 +36,10 @@ export class Containers implements ContainersContract {
 
   close(): void {
     this.#closed = true;
-    for (const container of this.registry.list()) container.restartTimer?.cancel();
+    for (const container of this.registry.list()) {
+      container.restartTimer?.cancel();
+      container.keptLog?.stop();
+    }
   }
 
   async create(spec: ContainerSpec): Promise<string> {
@@ -121,9 +127,8 @@ export class Containers implements ContainersContract {
   // walk exec-stream 5/5: the engine runs the command beside the container's own process.
   async exec(id: string, spec: ExecSpec, streams: Streams, signal?: AbortSignal): Promise<number> {
     const running = await this.startExec(id, Buffer.from(this.registry.context.random.bytes(32)).toString('hex'), spec, streams);
-    const abort = (): void => running.kill();
-    signal?.addEventListener('abort', abort, { once: true });
-    try { return await running.exit; } finally { signal?.removeEventListener('abort', abort); }
+    const forget = onceAborted(signal, () => running.kill());
+    try { return await running.exit; } finally { forget(); }
   }
 
   async startExec(id: string, execId: string, spec: ExecSpec, streams: Streams): Promise<RunningExec> {
@@ -172,6 +177,7 @@ export class Containers implements ContainersContract {
     const run = container.record.run!;
     const { context } = this.registry;
     this.registry.publishNames(container);
+    container.keptLog = keepLog(context, container, logPathOf(this.registry, container), () => context.runtime.reopenLog(bundleDirectory(context.directories.run, container.id)));
     void runHealthChecks(this, container).catch((error) => context.log.warn('health checks', { id: container.id, error }));
     void context.os.poll.waitExit(run.monitorPid).then(async () => {
       if (this.#closed || container.record.run !== run) return;
@@ -210,8 +216,13 @@ export class Containers implements ContainersContract {
 
 function waitFor(listen: (listener: (code: number) => void) => () => void, signal?: AbortSignal): Promise<number> {
   return new Promise((resolve, reject) => {
-    const abort = (): void => { forget(); reject(signal!.reason as Error); };
-    const forget = listen((code) => { signal?.removeEventListener('abort', abort); resolve(code); });
-    signal?.addEventListener('abort', abort, { once: true });
+    const forgetSignal = onceAborted(signal, () => {
+      forget();
+      reject(signal!.reason as Error);
+    });
+    const forget = listen((code) => {
+      forgetSignal();
+      resolve(code);
+    });
   });
 }

@@ -1,5 +1,6 @@
 /** Copies a directory's content with owners, modes, times, links and special files. Both sides are trusted directories of the engine. */
-import { chmodSync, chownSync, constants, copyFileSync, lchownSync, linkSync, lstatSync, lutimesSync, mkdirSync, readdirSync, readlinkSync, symlinkSync, utimesSync } from 'node:fs';
+import { constants } from 'node:fs';
+import { chmodSync, chownSync, copyFileSync, lchownSync, linkSync, lstatSync, mkdirSync, readdirSync, readlinkSync, setTimes, symlinkSync } from '#os/named-files.ts';
 import { deviceParts, getXattr, listXattrs, makeSpecialFile, setXattr } from '#os/special-files.ts';
 
 /** `target` exists; it takes over owner and mode of `source`. */
@@ -13,7 +14,7 @@ function copyInto(source: string, target: string, seen: Map<string, string>): vo
   copyXattrs(source, target);
   chownSync(target, stat.uid, stat.gid);
   chmodSync(target, stat.mode & 0o7777);
-  utimesSync(target, stat.atime, stat.mtime);
+  setTimes(target, stat.atimeMs, stat.mtimeMs);
 }
 
 function copyEntry(source: string, target: string, seen: Map<string, string>): void {
@@ -32,7 +33,7 @@ function copyEntry(source: string, target: string, seen: Map<string, string>): v
   else return;
   lchownSync(target, stat.uid, stat.gid);
   if (!stat.isSymbolicLink()) { chmodSync(target, stat.mode & 0o7777); copyXattrs(source, target); }
-  lutimesSync(target, stat.atime, stat.mtime);
+  setTimes(target, stat.atimeMs, stat.mtimeMs);
 }
 
 function copyXattrs(source: string, target: string): void {

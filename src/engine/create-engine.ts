@@ -26,10 +26,9 @@ import type { EngineContext } from './context.ts';
 import type { Engine, Images } from './engine.ts';
 import { Events } from './events.ts';
 import { NameServer } from './dns.ts';
-import { builtInNetworks, Networks } from './networks.ts';
+import { Networks } from './networks.ts';
 import { adoptAddresses, loadContainers, recoverContainers } from './recovery.ts';
 import { lockRetryMs, lockWaitMsMax } from './limits.ts';
-import { runLogRotation } from './log-rotation.ts';
 import { ContainerRegistry } from './registry.ts';
 import { readHostLimits } from './runtime/host-limits.ts';
 import { createRuntime } from './runtime/runtime.ts';
@@ -96,26 +95,20 @@ export async function createEngine(options: EngineOptions): Promise<DockerEngine
   const networks = new Networks(context);
   const registry = new ContainerRegistry(context, networks, new Volumes(context));
   registry.sandboxes = new Sandboxes(context, { ...(options.podCidr === undefined ? {} : { podCidr: options.podCidr }), ...(options.podMtu === undefined ? {} : { mtu: options.podMtu }) });
-  registry.names = new NameServer({ clock, log, random });
+  registry.names = new NameServer({ clock, log, random, nft: network.nft });
   undo.defer(() => registry.names.close());
-  networks.onChange = (record, present) => {
-    if (builtInNetworks.has(record.name) || record.gateway === undefined) return;
-    if (present) registry.names.listen(record.id, record.gateway); else registry.names.unlisten(record.id);
-  };
   const containers = new Containers(registry);
   undo.defer(() => containers.close());
   loadContainers(registry);
-  await prepareHost(context, options);
+  await context.os.netlink.run([{ steps: [{ op: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' }] }]);
   await networks.start();
+  await coverForward({ processes: context.os.processes, instanceId, log, links: networks.namedLinks() });
   await registry.sandboxes.start();
   adoptAddresses(registry);
   const running = registry.list().flatMap((container) => container.record.run?.ports ?? []);
-  const pods = options.podCidr === undefined ? [] : [{ subnet: options.podCidr, link: '', masquerade: true, internal: false, isolated: false }];
-  await context.rules.start([...running, ...registry.sandboxes.publishedPorts()], [...networks.masquerades(), ...pods], options.clusterCidrs ?? (options.podCidr === undefined ? [] : [options.podCidr]));
+  const pods = options.podCidr === undefined ? [] : [{ subnet: options.podCidr, link: '', masquerade: true, internal: false, together: true, guarded: false }];
+  await context.rules.start([...running, ...registry.sandboxes.publishedPorts()], [...networks.rules(), ...pods], options.clusterCidrs ?? (options.podCidr === undefined ? [] : [options.podCidr]));
   await recoverContainers(registry, containers);
-  const ending = new AbortController();
-  undo.defer(() => ending.abort());
-  void runLogRotation(registry, ending.signal);
   const owned = undo.move();
   return {
     containers, sandboxes: registry.sandboxes, images, networks, volumes: registry.volumes, registry, events: context.events, context, rules: context.rules, netlink: context.os.netlink, isLocked: true,
@@ -133,10 +126,4 @@ async function lockData(directory: string, clock: Clock): Promise<{ release(): v
     if (clock.monotonic() > deadline) throw new ApiError('Conflict', `another engine works on ${directory}`);
     await clock.sleep(lockRetryMs);
   }
-}
-
-/** Forwarding on, and a way through a firewall that drops what it does not know. */
-async function prepareHost(context: EngineContext, options: EngineOptions): Promise<void> {
-  await context.os.netlink.run([{ steps: [{ op: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' }] }]);
-  await coverForward({ processes: context.os.processes, instanceId: options.instanceId, log: context.log });
 }

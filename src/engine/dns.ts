@@ -1,60 +1,95 @@
 /**
- * The embedded resolver of user-defined networks: names and aliases of the containers on the network, everything else forwarded to the host's
- * resolvers as it came. It listens on each network's gateway address; after a restart of the engine it is there again under the same address.
- * Who asks is known by its address: a container on several networks is answered for all of them, and its links and resolvers are its own.
+ * The embedded resolver of user-defined networks. A container finds it at 127.0.0.11: sockets of the engine's own inside the container's network namespace,
+ * on ports that nobody chose, with two rules there that lead port 53 to them (so that the container may serve port 53 itself). Who asks is known by the
+ * socket. A container on several networks is answered for all of them, and its links and resolvers are its own. An engine that starts makes the sockets
+ * anew for every container that runs.
+ *
+ * Names of containers are answered here, everything else is sent on as it came - but for a container whose networks are all internal: it reaches nothing
+ * outside, and a resolver must not be its way out.
  */
-import { createSocket } from 'node:dgram';
-import type { Socket } from 'node:dgram';
-import { createServer } from 'node:net';
-import type { Server, Socket as TcpSocket } from 'node:net';
-import { decode, encode } from 'dns-packet';
-import type { Answer, Packet, Question } from 'dns-packet';
+import type { DnsForwarder } from '#net/dns-forwarder.ts';
+import { createDnsForwarder } from '#net/dns-forwarder.ts';
+import { dnsFailure, dnsFlag, encodeDnsAnswer, parseDnsQuery } from '#net/dns-message.ts';
+import type { DnsRecord } from '#net/dns-message.ts';
+import type { DnsListener } from '#net/dns-server.ts';
+import { dnsTcpBytesMax, listenDns } from '#net/dns-server.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random } from '#os/clock.ts';
+import { openNamespaceSockets } from '#os/namespace-sockets.linux.ts';
+import type { Nft } from '#os/nft.ts';
 import { readHostResolver } from './etc-files.ts';
-import { dnsInFlightMax, dnsMessageBytesMax, dnsUpstreamTimeoutMs } from './limits.ts';
+import { resolverPortTriesMax } from './limits.ts';
 
-export interface NamedEndpoint { containerId: string; networkId: string; ip: string; names: string[]; /** Further names of other containers that this one alone knows, as `name:alias`. */ links?: string[]; /** Resolvers asked instead of the host's. */ servers?: string[] }
+export const resolverAddress = '127.0.0.11';
+
+export interface NamedEndpoint {
+  containerId: string; networkId: string; networkName: string; ip: string; names: string[];
+  /** Further names of other containers that this one alone knows, as `name:alias`. */
+  links?: string[];
+}
+export interface Asking {
+  /** Resolvers asked instead of the host's. */
+  servers: string[];
+  /** A network of the container leads outside. */
+  forwards: boolean;
+}
 
 const recordTtlSeconds = 600;
-const responseCode = { noError: 0, serverFailure: 2, nameError: 3 } as const;
-const authoritative = 0x0400 | 0x0080;
+const flags = dnsFlag.authoritative | dnsFlag.recursionAvailable;
+
+function plainName(name: string): string { return name.toLowerCase().replace(/\.$/, ''); }
 
 export class NameServer {
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #random: Random;
-  readonly #listeners = new Map<string, { udp: Socket; tcp: Server }>();
+  readonly #nft: Nft;
+  readonly #forwarder: DnsForwarder;
+  readonly #doors = new Map<string, { asking: Asking; listener: DnsListener }>();
   readonly #endpoints = new Map<string, NamedEndpoint[]>();
-  #inFlight = 0;
 
-  constructor(options: { clock: Clock; log: Logger; random: Random }) {
+  constructor(options: { clock: Clock; log: Logger; random: Random; nft: Nft }) {
     this.#clock = options.clock;
     this.#log = options.log;
     this.#random = options.random;
+    this.#nft = options.nft;
+    this.#forwarder = createDnsForwarder(options);
   }
 
-  listen(networkId: string, address: string): void {
-    if (this.#listeners.has(networkId)) return;
-    const udp = createSocket({ type: 'udp4', reuseAddr: false });
-    const tcp = createServer((connection) => this.#serveTcp(networkId, connection));
-    this.#listeners.set(networkId, { udp, tcp });
-    udp.on('message', (message, from) => {
-      if (this.#inFlight >= dnsInFlightMax) return;
-      void this.#answer(networkId, from.address, message).then((answer) => { if (answer !== undefined) udp.send(answer, from.port, from.address); });
-    });
-    for (const server of [udp, tcp]) server.on('error', (error: Error) => this.#log.warn('the resolver of a network', { networkId, address, error: error.message }));
-    udp.bind(53, address);
-    tcp.listen(53, address);
-    udp.unref();
-    tcp.unref();
+  /** Opens the resolver inside a container's namespace; what was open for it before is closed. Without rules there (an old kernel) it takes port 53 itself. */
+  async attach(containerId: string, namespace: string, asking: Asking): Promise<void> {
+    await this.detach(containerId);
+    const ports = Array.from({ length: resolverPortTriesMax }, () => 32_768 + Math.floor(this.#random.float() * 28_000));
+    let sockets = openNamespaceSockets(namespace, resolverAddress, ports);
+    let listener = this.#listen(containerId, sockets);
+    try { await this.#nft.run(resolverRules(sockets.udpPort, sockets.tcpPort), namespace); } catch (error) {
+      this.#log.warn('no rules for the resolver in a container; it takes port 53 there', { id: containerId, error: error as Error });
+      await listener.close();
+      sockets = openNamespaceSockets(namespace, resolverAddress, [53]);
+      listener = this.#listen(containerId, sockets);
+    }
+    this.#doors.set(containerId, { asking, listener });
+    await listener.ready;
   }
 
-  unlisten(networkId: string): void {
-    const found = this.#listeners.get(networkId);
-    this.#listeners.delete(networkId);
-    found?.udp.close();
-    found?.tcp.close();
+  #listen(containerId: string, sockets: { udpFd: number; tcpFd: number }): DnsListener {
+    const listener = listenDns(sockets, this.#clock, (message, from) => this.#answer(containerId, message, from.transport));
+    listener.ready.catch((error: Error) => this.#log.warn('the resolver of a container', { id: containerId, error }));
+    return listener;
+  }
+
+  isAttached(containerId: string): boolean { return this.#doors.has(containerId); }
+
+  /** Networks have come or gone. */
+  change(containerId: string, asking: Asking): void {
+    const door = this.#doors.get(containerId);
+    if (door !== undefined) door.asking = asking;
+  }
+
+  async detach(containerId: string): Promise<void> {
+    const door = this.#doors.get(containerId);
+    this.#doors.delete(containerId);
+    await door?.listener.close();
   }
 
   add(endpoint: NamedEndpoint): void {
@@ -65,100 +100,77 @@ export class NameServer {
   /** Takes the names of a container away, on one network or on all. */
   forget(containerId: string, networkId?: string): void {
     for (const [id, endpoints] of this.#endpoints) {
-      if (networkId === undefined || networkId === id) this.#endpoints.set(id, endpoints.filter((endpoint) => endpoint.containerId !== containerId));
+      if (networkId !== undefined && networkId !== id) continue;
+      const left = endpoints.filter((endpoint) => endpoint.containerId !== containerId);
+      if (left.length > 0) this.#endpoints.set(id, left); else this.#endpoints.delete(id);
     }
   }
 
-  lookup(networkId: string, name: string): string[] {
-    const plain = name.toLowerCase().replace(/\.$/, '');
-    return (this.#endpoints.get(networkId) ?? []).filter((endpoint) => endpoint.names.some((known) => known.toLowerCase() === plain)).map((endpoint) => endpoint.ip);
-  }
-
-  /** As a container sees it: its links first, then every network that it is on, the one asked through before the others. */
-  lookupFor(networkId: string, from: string, name: string): string[] {
-    const asker = this.#endpointAt(networkId, from);
-    const own = this.lookup(networkId, name);
-    if (asker === undefined) return own;
-    const plain = name.toLowerCase().replace(/\.$/, '');
-    for (const id of [networkId, ...this.#endpoints.keys()]) {
-      const mine = this.#endpoints.get(id)?.find((endpoint) => endpoint.containerId === asker.containerId);
-      const linked = mine?.links?.find((link) => link.slice(link.indexOf(':') + 1).toLowerCase() === plain);
-      const found = mine === undefined ? [] : this.lookup(id, linked === undefined ? name : linked.slice(0, linked.indexOf(':')));
+  /** Addresses as a container sees them: by its links first, then on every network that it is on; `name.network` names one of them. */
+  lookupFor(containerId: string, name: string): string[] {
+    const plain = plainName(name);
+    const own = [...this.#endpoints.values()].flatMap((endpoints) => endpoints.filter((endpoint) => endpoint.containerId === containerId));
+    for (const mine of own) {
+      const linked = mine.links?.find((link) => plainName(link.slice(link.indexOf(':') + 1)) === plain);
+      const found = this.#named(mine.networkId, linked === undefined ? plain : plainName(linked.slice(0, linked.indexOf(':'))));
       if (found.length > 0) return found;
     }
-    return own;
+    for (const mine of own) {
+      const suffix = `.${plainName(mine.networkName)}`;
+      const found = plain.endsWith(suffix) ? this.#named(mine.networkId, plain.slice(0, -suffix.length)) : [];
+      if (found.length > 0) return found;
+    }
+    return [];
   }
 
-  #endpointAt(networkId: string, ip: string): NamedEndpoint | undefined { return this.#endpoints.get(networkId)?.find((endpoint) => endpoint.ip === ip); }
-
-  /** The name of an address, for reverse look-ups. */
-  reverse(networkId: string, ip: string): string | undefined {
-    return (this.#endpoints.get(networkId) ?? []).find((endpoint) => endpoint.ip === ip)?.names[0];
+  #named(networkId: string, plain: string): string[] {
+    return (this.#endpoints.get(networkId) ?? []).filter((endpoint) => endpoint.names.some((known) => plainName(known) === plain)).map((endpoint) => endpoint.ip);
   }
 
-  close(): void { for (const id of [...this.#listeners.keys()]) this.unlisten(id); }
-
-  #serveTcp(networkId: string, connection: TcpSocket): void {
-    let left = Buffer.alloc(0);
-    connection.on('error', () => connection.destroy());
-    connection.setTimeout(dnsUpstreamTimeoutMs * 2, () => connection.destroy());
-    connection.on('data', (part: Buffer) => {
-      left = Buffer.concat([left, part]);
-      while (left.length >= 2 && left.length >= 2 + left.readUInt16BE(0)) {
-        const size = left.readUInt16BE(0);
-        const message = left.subarray(2, 2 + size);
-        left = left.subarray(2 + size);
-        void this.#answer(networkId, connection.remoteAddress ?? '', message).then((answer) => {
-          if (answer === undefined) return;
-          const head = Buffer.alloc(2);
-          head.writeUInt16BE(answer.length);
-          connection.write(Buffer.concat([head, answer]));
-        });
-      }
-    });
+  /** `name.network` of an address on a network that the container is on. */
+  reverseFor(containerId: string, ip: string): string | undefined {
+    for (const endpoints of this.#endpoints.values()) {
+      if (!endpoints.some((endpoint) => endpoint.containerId === containerId)) continue;
+      const found = endpoints.find((endpoint) => endpoint.ip === ip);
+      if (found !== undefined) return `${found.names[0]}.${found.networkName}`;
+    }
+    return undefined;
   }
 
-  async #answer(networkId: string, from: string, message: Buffer): Promise<Buffer | undefined> {
-    let query: Packet & { questions?: Question[] };
-    try { query = decode(message); } catch { return undefined; }
-    const question = query.questions?.[0];
-    if (question === undefined || message.length > dnsMessageBytesMax) return undefined;
-    const reply = (answers: Answer[], code: number): Buffer => encode({ type: 'response', id: query.id ?? 0, flags: authoritative | ((query.flags ?? 0) & 0x0100) | code, questions: [question], answers });
-    const own = this.lookupFor(networkId, from, question.name);
+  async close(): Promise<void> { await Promise.all([...this.#doors.keys()].map((id) => this.detach(id))); }
+
+  async #answer(containerId: string, message: Buffer, transport: 'udp' | 'tcp'): Promise<Buffer | undefined> {
+    const question = parseDnsQuery(message);
+    if (question === undefined) return undefined;
+    if (typeof question === 'string') return dnsFailure(message, question);
+    const limit = transport === 'tcp' ? dnsTcpBytesMax : question.udpBytesMax;
+    const reply = (answers: DnsRecord[]): Buffer => encodeDnsAnswer(question, 'NOERROR', flags, { answers }, limit);
+    const own = this.lookupFor(containerId, question.name);
     if (own.length > 0) {
       const shift = Math.floor(this.#random.float() * own.length);
       const ordered = [...own.slice(shift), ...own.slice(0, shift)];
-      return reply(question.type === 'A' ? ordered.map((data) => ({ type: 'A', name: question.name, ttl: recordTtlSeconds, data })) : [], responseCode.noError);
+      return reply(question.type === 'A' || question.type === 'ANY' ? ordered.map((data) => ({ type: 'A', name: question.name, ttl: recordTtlSeconds, data })) : []);
     }
     const reversed = /^(\d+)\.(\d+)\.(\d+)\.(\d+)\.in-addr\.arpa\.?$/i.exec(question.name);
-    const named = reversed === null ? undefined : this.reverse(networkId, `${reversed[4]}.${reversed[3]}.${reversed[2]}.${reversed[1]}`);
-    if (named !== undefined) return reply([{ type: 'PTR', name: question.name, ttl: recordTtlSeconds, data: named }], responseCode.noError);
-    this.#inFlight++;
-    try { return await this.#forward(message, this.#endpointAt(networkId, from)?.servers ?? []); } catch { return reply([], responseCode.serverFailure); } finally { this.#inFlight--; }
+    const named = reversed === null ? undefined : this.reverseFor(containerId, `${reversed[4]}.${reversed[3]}.${reversed[2]}.${reversed[1]}`);
+    if (named !== undefined) return reply([{ type: 'PTR', name: question.name, ttl: recordTtlSeconds, data: named }]);
+    const asking = this.#doors.get(containerId)?.asking;
+    if (asking?.forwards !== true) return dnsFailure(message, 'SERVFAIL');
+    return this.#forwarder.ask(message, asking.servers.length > 0 ? asking.servers : readHostResolver().servers, limit, containerId);
   }
+}
 
-  /** Raw bytes to each resolver in turn, of the container or else of the host; the answer's bytes come back as they are. */
-  async #forward(message: Buffer, own: string[]): Promise<Buffer> {
-    const servers = own.length > 0 ? own : readHostResolver().servers;
-    let last: unknown = new Error('no resolver');
-    for (const server of servers.filter((address) => !address.includes(':'))) {
-      try { return await this.#ask(server, message); } catch (error) { last = error; }
-    }
-    throw last;
+/** In the container's own namespace, made whole in one transaction. */
+function resolverRules(udpPort: number, tcpPort: number): string {
+  return `
+table ip tiphys_resolver {}
+delete table ip tiphys_resolver
+table ip tiphys_resolver {
+  chain outgoing {
+    type nat hook output priority -100; policy accept;
+    ip daddr ${resolverAddress} udp dport 53 dnat to ${resolverAddress}:${udpPort}
+    ip daddr ${resolverAddress} tcp dport 53 dnat to ${resolverAddress}:${tcpPort}
   }
-
-  #ask(server: string, message: Buffer): Promise<Buffer> {
-    return new Promise((resolve, reject) => {
-      const socket = createSocket('udp4');
-      const timer = this.#clock.setTimer(dnsUpstreamTimeoutMs, () => finish(new Error('timeout')), { background: true });
-      const finish = (result: Buffer | Error): void => {
-        timer.cancel();
-        socket.close();
-        if (result instanceof Error) reject(result); else resolve(result);
-      };
-      socket.once('error', finish);
-      socket.on('message', (answer, from) => { if (from.address === server && answer.readUInt16BE(0) === message.readUInt16BE(0)) finish(answer); });
-      socket.connect(53, server, () => socket.send(message));
-    });
-  }
+}
+`;
 }

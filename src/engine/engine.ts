@@ -127,12 +127,19 @@ export interface SandboxStatus { id: string; name: string; ready: boolean; podIp
 export interface ExecSpec { command: string[]; env?: string[]; user?: string; workingDir?: string; tty: boolean; privileged?: boolean; stdin?: boolean }
 export interface Streams { stdin?: Readable; stdout?: Writable; stderr?: Writable; /** Terminal sizes as they change. */ resizes?: AsyncIterable<{ width: number; height: number }> }
 
-export interface LogOptions { stdout: boolean; stderr: boolean; follow: boolean; sinceMs?: number; untilMs?: number; tailLines?: number; signal?: AbortSignal }
+export interface LogOptions {
+  stdout: boolean; stderr: boolean; follow: boolean;
+  /** Nanoseconds since 1970; both are included. */
+  sinceNs?: bigint; untilNs?: bigint;
+  /** Lines, whatever number of pieces they came in, of those that are wanted otherwise. */
+  tailLines?: number;
+  signal?: AbortSignal;
+}
 export interface LogLine { stream: 'stdout' | 'stderr'; timestamp: string; /** Bytes as written, with the newline unless partial. */ data: Uint8Array; partial: boolean }
 
 export interface ContainerStats { cpuNanoseconds: number; memoryUsageBytes: number; memoryWorkingSetBytes: number; memoryLimitBytes: number; pids: number; readAtMs: number; rxBytes: number; txBytes: number; blockReadBytes: number; blockWriteBytes: number }
 
-export interface EngineEvent { type: 'container' | 'image' | 'network' | 'volume'; action: string; id: string; attributes: Record<string, string>; timeMs: number; owner?: Owner }
+export interface EngineEvent { type: 'container' | 'image' | 'network' | 'volume'; action: string; id: string; attributes: Record<string, string>; /** Nanoseconds since 1970; no two events have the same, and later ones have more. */ timeNs: bigint; owner?: Owner }
 
 export interface Containers {
   create(spec: ContainerSpec): Promise<string>;

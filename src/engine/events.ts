@@ -3,15 +3,21 @@ import type { Clock } from '#os/clock.ts';
 import type { EngineEvent } from './engine.ts';
 import { eventHistoryMax } from './limits.ts';
 
+export type NewEvent = Omit<EngineEvent, 'timeNs'>;
+
 export class Events {
   readonly #clock: Clock;
   readonly #listeners = new Set<(event: EngineEvent) => void>();
   readonly #history: EngineEvent[] = [];
+  #lastNs = 0n;
 
   constructor(clock: Clock) { this.#clock = clock; }
 
-  emit(event: Omit<EngineEvent, 'timeMs'>): void {
-    const complete: EngineEvent = { ...event, timeMs: this.#clock.now() };
+  /** The clock tells milliseconds. Events of one follow each other by a nanosecond, so that a client can go on after the last that it saw. */
+  emit(event: NewEvent): void {
+    const now = BigInt(Math.floor(this.#clock.now())) * 1_000_000n;
+    this.#lastNs = now > this.#lastNs ? now : this.#lastNs + 1n;
+    const complete: EngineEvent = { ...event, timeNs: this.#lastNs };
     this.#history.push(complete);
     if (this.#history.length > eventHistoryMax) this.#history.shift();
     for (const listener of this.#listeners) listener(complete);

@@ -2,24 +2,23 @@
  * Commands in a running container. The runtime joins the container and runs them as our child; a terminal is handed over on a socket, so that
  * its size can be set directly and no process copies bytes between. An exec does not outlive the engine.
  */
-import { mkdirSync, openSync } from 'node:fs';
-import { PassThrough } from 'node:stream';
+import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
+import { onceEnded } from '#base/streams.ts';
 import { readIfExists, removeTree, resizeTerminal, writeFileAtomic } from '#os/files.ts';
 import { openTerminalStream } from '#os/terminal.linux.ts';
 import type { Container } from './container.ts';
 import { eventAttributes } from './container.ts';
 import { bundleDirectory } from './container-start.ts';
 import type { ExecSpec, Streams } from './engine.ts';
-import { execsPerContainerMax } from './limits.ts';
+import { ExecOutput } from './exec-output.ts';
+import { execErrorBytesMax, execsPerContainerMax } from './limits.ts';
 import type { ContainerRegistry } from './registry.ts';
 import { planEnvironment } from './runtime/bundle.ts';
 import { explainRuntimeError } from './runtime/runtime-errors.ts';
 import { resolveUser } from './runtime/user.ts';
 
 export interface RunningExec { pid: Promise<number>; exit: Promise<number>; resize(size: { width: number; height: number }): void; kill(): void }
-
-const errorTextBytesMax = 64 * 1024;
 
 export async function startExec(registry: ContainerRegistry, container: Container, execId: string, spec: ExecSpec, streams: Streams): Promise<RunningExec> {
   const { context } = registry;
@@ -57,17 +56,25 @@ function planProcess(registry: ContainerRegistry, container: Container, spec: Ex
 }
 
 function startOnPipes(registry: ContainerRegistry, container: Container, directory: string, spec: ExecSpec, streams: Streams, finish: () => void): RunningExec {
-  const child = registry.context.runtime.exec(container.id, `${directory}/process.json`, { stdin: spec.stdin === true && streams.stdin !== undefined, pidFile: `${directory}/pid` });
-  const outputs = [forward(child.stdout!, streams.stdout), forwardErrors(child.stderr!, streams.stderr, `${directory}/pid`)];
+  const { context } = registry;
+  const child = context.runtime.exec(container.id, `${directory}/process.json`, { stdin: spec.stdin === true && streams.stdin !== undefined, pidFile: `${directory}/pid` });
+  const isStarted = (): boolean => readIfExists(`${directory}/pid`) !== undefined;
+  const output = new ExecOutput(child.stdout!, streams.stdout);
+  const errors = new ExecOutput(child.stderr!, streams.stderr, isStarted);
   if (child.stdin !== undefined) {
-    child.stdin.on('error', () => undefined);
-    streams.stdin?.pipe(child.stdin);
+    const input = child.stdin;
+    input.on('error', () => undefined);
+    streams.stdin?.pipe(input);
+    // Also of a client that went away without an end: the command would wait for ever.
+    if (streams.stdin !== undefined) onceEnded(streams.stdin, () => input.end());
   }
-  const exit = Promise.all([child.exit, ...outputs]).then(([end, , failure]) => {
-    const started = readIfExists(`${directory}/pid`) !== undefined;
+  const exit = child.exit.then(async (end) => {
+    const [, failure] = await Promise.all([output.settle(context.clock, isStarted), errors.settle(context.clock, isStarted)]);
+    const started = isStarted();
     finish();
     streams.stdin?.unpipe();
-    if (!started && end.code !== 0) throw explainRuntimeError(registry.context.runtime.name, (failure as string | undefined) ?? '', spec.command[0]);
+    child.stdin?.destroy();
+    if (!started && end.code !== 0) throw explainRuntimeError(context.runtime.name, failure, spec.command[0]);
     return end.code;
   });
   exit.catch(() => undefined);
@@ -79,22 +86,28 @@ async function startOnTerminal(registry: ContainerRegistry, container: Container
   const socket = `${directory}/tty`;
   const directoryFd = openSync(directory, 'r');
   const short = socket.length > 100 ? `/proc/self/fd/${directoryFd}/tty` : socket;
-  const terminal = await context.os.poll.receiveTerminal(short);
+  const terminal = await context.os.poll.receiveTerminal(short).finally(() => closeSync(directoryFd));
   const child = context.runtime.exec(container.id, `${directory}/process.json`, { stdin: false, pidFile: `${directory}/pid`, consoleSocket: socket });
   let errors = '';
-  child.stderr!.on('data', (part: Buffer) => { if (errors.length < errorTextBytesMax) errors += part.toString(); });
+  child.stderr!.on('data', (part: Buffer) => { if (errors.length < execErrorBytesMax) errors += part.toString(); });
   child.stdout!.resume();
-  const gone = child.exit.then((end) => { terminal.cancel(); throw explainRuntimeError(context.runtime.name, errors === '' ? `exit ${end.code}` : errors, spec.command[0]); });
+  const gone = child.exit.then((end) => {
+    terminal.cancel();
+    throw explainRuntimeError(context.runtime.name, errors === '' ? `exit ${end.code}` : errors, spec.command[0]);
+  });
   gone.catch(() => undefined);
   let descriptor: number;
-  try { descriptor = await Promise.race([terminal.descriptor, gone]); } catch (error) { await child.exit; throw errors === '' ? error : explainRuntimeError(registry.context.runtime.name, errors, spec.command[0]); }
+  try { descriptor = await Promise.race([terminal.descriptor, gone]); } catch (error) {
+    await child.exit;
+    throw errors === '' ? error : explainRuntimeError(registry.context.runtime.name, errors, spec.command[0]);
+  }
   const stream = openTerminalStream(descriptor);
   streams.stdin?.pipe(stream.input, { end: false });
-  const output = forward(stream.output, streams.stdout);
+  const output = new ExecOutput(stream.output, streams.stdout);
   const resize = (size: { width: number; height: number }): void => { if (!stream.closed()) resizeTerminal(descriptor, size); };
   if (streams.resizes !== undefined) void (async () => { for await (const size of streams.resizes!) resize(size); })().catch(() => undefined);
   const exit = child.exit.then(async (end) => {
-    await Promise.race([output, context.clock.sleep(500)]);
+    await output.settle(context.clock, () => true);
     streams.stdin?.unpipe(stream.input);
     stream.close();
     finish();
@@ -117,37 +130,6 @@ async function pidOf(registry: ContainerRegistry, file: string, exit: Promise<un
     await registry.context.clock.sleep(5);
   }
   return Number(readIfExists(file) ?? 0);
-}
-
-/** Copies to the end of the source, at the pace of the target, which stays open for its owner. */
-function forward(source: NodeJS.ReadableStream, target: NodeJS.WritableStream | undefined): Promise<string> {
-  return new Promise((resolve) => {
-    source.once('end', () => resolve(''));
-    source.once('close', () => resolve(''));
-    source.once('error', () => resolve(''));
-    if (target === undefined) { source.resume(); return; }
-    (target as PassThrough).once('close', () => { source.unpipe(target); source.resume(); });
-    target.on('error', () => undefined);
-    source.pipe(target, { end: false });
-  });
-}
-
-/** The runtime's own complaint goes to the caller as an error, not to the command's stderr: nothing was started then (no pid file). */
-function forwardErrors(source: NodeJS.ReadableStream, target: NodeJS.WritableStream | undefined, pidFile: string): Promise<string> {
-  let held = '';
-  let started = false;
-  return new Promise((resolve) => {
-    source.on('data', (part: Buffer) => {
-      started ||= readIfExists(pidFile) !== undefined;
-      if (!started) { if (held.length < errorTextBytesMax) held += part.toString(); return; }
-      if (target === undefined) return;
-      if (!(target as PassThrough).destroyed && !target.write(part)) { source.pause(); target.once('drain', () => source.resume()); target.once('close', () => source.resume()); }
-    });
-    source.once('close', () => {
-      if (held !== '' && readIfExists(pidFile) !== undefined) target?.write(held);
-      resolve(held);
-    });
-  });
 }
 
 export function emitExec(registry: ContainerRegistry, container: Container, action: string, execId: string, extra: Record<string, string> = {}): void {

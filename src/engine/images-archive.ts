@@ -1,16 +1,20 @@
 /**
- * `docker save` and `docker load`. What is saved is a docker archive (`manifest.json`, `repositories`) and an OCI image layout
+ * `docker save` and `docker load`. What is loaded may be compressed; files that are called by a digest must have it; an archive out of which
+ * nothing could be loaded is an error. What is saved is a docker archive (`manifest.json`, `repositories`) and an OCI image layout
  * (`oci-layout`, `index.json`, `blobs/`) at once; either is loaded, also the older form with a directory per layer. Streams in and out: every
  * file of an archive goes straight into the blob store, where its digest is found on the way.
  */
 import { ApiError } from '#base/errors.ts';
-import { canonicalName, familiarName, familiarRepository, parseReference, withDefaultTag } from '#base/reference.ts';
+import { formatPlatform, hostPlatform, platformFit } from '#base/platform.ts';
+import type { Platform } from '#base/platform.ts';
+import { canonicalName, familiarName, familiarRepository, isDigest, parseReference, withDefaultTag } from '#base/reference.ts';
 import { encodeTarFile, encodeTarHeader, encodeTarPadding, readTar, tarEnd } from '#base/tar.ts';
+import { DigestError } from '#content/blobs.ts';
 import type { Content, Hold } from '#content/content.ts';
 import { isImageFile, mediaTypes, parseJson, parseManifest } from '#content/image-records.ts';
-import type { Descriptor, ImageFile, ImageLayer, ImageRecord, Index } from '#content/image-records.ts';
+import type { Descriptor, ImageFile, ImageLayer, ImageRecord, Index, Manifest } from '#content/image-records.ts';
 import { writeManifest } from '#content/image-writer.ts';
-import { configBytesMax, manifestBytesMax } from '#content/limits.ts';
+import { archiveBytesMax, archiveEntriesMax, archiveManifestsMax, configBytesMax, indexDepthMax, manifestBytesMax } from '#content/limits.ts';
 import type { ImagesOptions, Progress } from './images.ts';
 
 interface DockerManifestItem { Config: string; RepoTags: string[] | null; Layers: string[] }
@@ -77,14 +81,26 @@ function cleanPath(path: string): string {
   return out.join('/');
 }
 
+/** `blobs/sha256/HEX`: the digest that a file's name promises. */
+function promisedDigest(path: string): string | undefined {
+  const match = /^blobs\/(sha256|sha512)\/([0-9a-f]+)$/.exec(path);
+  const digest = match === null ? '' : `${match[1]}:${match[2]}`;
+  return isDigest(digest) ? digest : undefined;
+}
+
 async function storeFiles(content: Content, hold: Hold, source: AsyncIterable<Uint8Array>): Promise<Files> {
   const files: Files = new Map();
   const links: [string, string][] = [];
-  for await (const entry of readTar(source)) {
+  let entries = 0;
+  for await (const entry of readTar(await content.decompress(source, archiveBytesMax))) {
+    if (++entries > archiveEntriesMax) throw new ApiError('RequestEntityTooLarge', `invalid archive: it has more than ${archiveEntriesMax} entries`);
     const path = cleanPath(entry.header.path);
     if (entry.header.type === 'file') {
       if (entry.extents !== undefined) throw new ApiError('BadRequest', 'invalid archive: sparse files are not supported in image archives');
-      const { digest } = await content.blobs.write(entry.content);
+      const promised = promisedDigest(path);
+      const { digest } = await content.blobs.write(entry.content, promised === undefined ? {} : { digest: promised }).catch((error: unknown) => {
+        throw error instanceof DigestError ? new ApiError('BadRequest', `invalid archive: ${path}: ${error.message}`) : error;
+      });
       hold.addBlob(digest);
       files.set(path, digest);
     } else if (entry.header.type === 'symlink') links.push([path, cleanPath(entry.header.linkTarget.startsWith('/') ? entry.header.linkTarget : `${path.split('/').slice(0, -1).join('/')}/${entry.header.linkTarget}`)]);
@@ -99,30 +115,57 @@ async function readJsonFile(content: Content, files: Files, path: string, bytesM
   return digest === undefined ? undefined : parseJson(await content.blobs.readBytes(digest, bytesMax), path);
 }
 
-/** Manifests of the OCI index by the digest of their configuration, nested indexes followed one step. */
-async function ociManifests(content: Content, index: Index): Promise<{ configDigest: string; digest: string; mediaType: string; name: string | undefined }[]> {
-  const out: { configDigest: string; digest: string; mediaType: string; name: string | undefined }[] = [];
+interface FoundManifest { configDigest: string; digest: string; mediaType: string; name: string | undefined; platform: Platform }
+
+/** Image manifests that an OCI layout's index leads to, each once for a name; attestations and other artifacts are passed over. */
+async function ociManifests(content: Content, index: Index): Promise<FoundManifest[]> {
+  const out: FoundManifest[] = [];
+  let seen = 0;
   const visit = async (descriptor: Descriptor, name: string | undefined, depth: number): Promise<void> => {
-    if (!content.blobs.has(descriptor.digest)) return;
+    if (++seen > archiveManifestsMax) throw new ApiError('RequestEntityTooLarge', `invalid archive: its indexes name more than ${archiveManifestsMax} manifests`);
+    if (typeof descriptor?.digest !== 'string' || !isDigest(descriptor.digest)) throw new ApiError('BadRequest', 'invalid archive: an index names no digest');
+    const isAttestation = descriptor.platform?.architecture === 'unknown' || descriptor.annotations?.['vnd.docker.reference.type'] === 'attestation-manifest';
+    if (isAttestation) return;
+    if (!content.blobs.has(descriptor.digest)) {
+      // Archives of one platform keep the index of all.
+      if (depth > 0) return;
+      throw new ApiError('BadRequest', `invalid archive: content ${descriptor.digest}: not found`);
+    }
     const bytes = await content.blobs.readBytes(descriptor.digest, manifestBytesMax);
-    const parsed = parseJson(bytes, 'manifest') as Index;
+    const parsed = parseJson(bytes, 'manifest') as Partial<Index & Manifest> | null;
     const ownName = descriptor.annotations?.['io.containerd.image.name'] ?? descriptor.annotations?.['org.opencontainers.image.ref.name'] ?? name;
-    if (Array.isArray(parsed.manifests)) { if (depth < 2) for (const child of parsed.manifests) await visit(child, ownName, depth + 1); return; }
-    const architecture = process.arch === 'x64' ? 'amd64' : process.arch;
-    if (descriptor.platform !== undefined && descriptor.platform.architecture !== architecture) return;
+    if (Array.isArray(parsed?.manifests)) { if (depth < indexDepthMax) for (const child of parsed.manifests) await visit(child, ownName, depth + 1); return; }
     const manifest = parseManifest(bytes, descriptor.digest);
-    out.push({ configDigest: manifest.config.digest, digest: descriptor.digest, mediaType: descriptor.mediaType, name: ownName });
+    if (!content.blobs.has(manifest.config.digest)) throw new ApiError('BadRequest', `invalid archive: content ${manifest.config.digest}: not found`);
+    const file = parseJson(await content.blobs.readBytes(manifest.config.digest, configBytesMax), 'image configuration');
+    if (!isImageFile(file)) return;
+    const platform = descriptor.platform ?? { os: file.os, architecture: file.architecture, ...(file.variant === undefined ? {} : { variant: file.variant }) };
+    out.push({ configDigest: manifest.config.digest, digest: descriptor.digest, mediaType: descriptor.mediaType, name: ownName, platform });
   };
   for (const descriptor of index.manifests ?? []) await visit(descriptor, undefined, 0);
   return out;
 }
 
-async function recordOf(options: ImagesOptions, hold: Hold, item: DockerManifestItem, files: Files, manifests: { configDigest: string; digest: string }[], progress: Progress): Promise<ImageRecord> {
+/** Of each name the image for this platform. */
+function chooseManifests(found: FoundManifest[], wanted: Platform): FoundManifest[] {
+  const best = new Map<string, FoundManifest>();
+  for (const each of found) {
+    const key = each.name ?? each.digest;
+    const known = best.get(key);
+    if (platformFit(wanted, each.platform) > (known === undefined ? 0 : platformFit(wanted, known.platform))) best.set(key, each);
+  }
+  if (best.size > 0) return [...best.values()];
+  const there = [...new Set(found.map((each) => formatPlatform(each.platform)))].sort();
+  throw new ApiError('NotFound', there.length === 0 ? 'invalid archive: it holds no image' : `no image for ${formatPlatform(wanted)} in the archive, which has ${there.join(', ')}: name one of these with --platform`);
+}
+
+async function recordOf(options: ImagesOptions, hold: Hold, item: DockerManifestItem, files: Files, manifests: { configDigest: string; digest: string }[], progress: Progress, platform: Platform | undefined): Promise<ImageRecord | undefined> {
   const { content, records } = options;
   const configDigest = files.get(cleanPath(item.Config));
   if (configDigest === undefined) throw new ApiError('BadRequest', `invalid archive: ${item.Config} is missing`);
   const file = parseJson(await content.blobs.readBytes(configDigest, configBytesMax), item.Config);
   if (!isImageFile(file)) throw new ApiError('BadRequest', `invalid archive: ${item.Config} is not an image configuration`);
+  if (platform !== undefined && platformFit(platform, { os: file.os, architecture: file.architecture, ...(file.variant === undefined ? {} : { variant: file.variant }) }) === 0) return undefined;
   const layerDigests = item.Layers.map((path) => {
     const digest = files.get(cleanPath(path));
     if (digest === undefined) throw new ApiError('BadRequest', `invalid archive: ${path} is missing`);
@@ -150,27 +193,43 @@ async function loadLayer(options: ImagesOptions, hold: Hold, digest: string, fil
   return { digest, diffId, sizeBytes, mediaType: digest === diffId ? 'application/vnd.docker.image.rootfs.diff.tar' : mediaTypes.dockerLayer };
 }
 
-export async function importArchive(options: ImagesOptions, source: AsyncIterable<Uint8Array>, progress: Progress, name: (record: ImageRecord, names: string[]) => Promise<void>): Promise<void> {
+/** A docker archive says its images in `manifest.json`; an OCI layout in `index.json`. */
+async function itemsOf(content: Content, files: Files, manifests: FoundManifest[], platform: Platform | undefined, hasIndex: boolean): Promise<DockerManifestItem[]> {
+  const items = await readJsonFile(content, files, 'manifest.json', manifestBytesMax);
+  if (items !== undefined) {
+    if (!Array.isArray(items)) throw new ApiError('BadRequest', 'invalid archive: manifest.json is not a list');
+    for (const item of items as (Partial<DockerManifestItem> | null)[]) {
+      const isStrings = (value: unknown): boolean => Array.isArray(value) && value.every((each) => typeof each === 'string');
+      if (typeof item?.Config !== 'string' || !isStrings(item.Layers) || (item.RepoTags !== undefined && item.RepoTags !== null && !isStrings(item.RepoTags))) throw new ApiError('BadRequest', 'invalid archive: manifest.json is malformed');
+    }
+    return items as DockerManifestItem[];
+  }
+  if (!hasIndex) throw new ApiError('BadRequest', 'invalid archive: does not contain a manifest.json');
+  return Promise.all(chooseManifests(manifests, platform ?? hostPlatform()).map(async (each): Promise<DockerManifestItem> => {
+    const manifest = parseManifest(await content.blobs.readBytes(each.digest, manifestBytesMax), each.digest);
+    return { Config: blobPath(manifest.config.digest), RepoTags: each.name === undefined || !/[:/]/.test(each.name) ? null : [each.name], Layers: manifest.layers.map((layer) => blobPath(layer.digest)) };
+  }));
+}
+
+/** `platform`: only images for it. Throws where nothing was loaded. */
+export async function importArchive(options: ImagesOptions, source: AsyncIterable<Uint8Array>, progress: Progress, name: (record: ImageRecord, names: string[]) => Promise<void>, platform?: Platform): Promise<void> {
   const { content } = options;
   using hold = content.hold();
   const files = await storeFiles(content, hold, source);
-  const index = (await readJsonFile(content, files, 'index.json', manifestBytesMax)) as Index | undefined;
-  const manifests = index === undefined ? [] : await ociManifests(content, index);
-  let items = (await readJsonFile(content, files, 'manifest.json', manifestBytesMax)) as DockerManifestItem[] | undefined;
-  if (items === undefined) {
-    if (index === undefined) throw new ApiError('BadRequest', 'invalid archive: does not contain a manifest.json');
-    items = await Promise.all(manifests.map(async (each): Promise<DockerManifestItem> => {
-      const manifest = parseManifest(await content.blobs.readBytes(each.digest, manifestBytesMax), each.digest);
-      return { Config: blobPath(manifest.config.digest), RepoTags: each.name === undefined || !/[:/]/.test(each.name) ? null : [each.name], Layers: manifest.layers.map((layer) => blobPath(layer.digest)) };
-    }));
-  }
-  if (!Array.isArray(items)) throw new ApiError('BadRequest', 'invalid archive: manifest.json is not a list');
+  const index = (await readJsonFile(content, files, 'index.json', manifestBytesMax)) as Index | null | undefined;
+  if (index !== undefined && !Array.isArray(index?.manifests)) throw new ApiError('BadRequest', 'invalid archive: index.json is malformed');
+  const manifests = index === undefined || index === null ? [] : await ociManifests(content, index);
+  const items = await itemsOf(content, files, manifests, platform, index !== undefined);
+  let loaded = 0;
   for (const item of items) {
-    if (typeof item?.Config !== 'string' || !Array.isArray(item.Layers)) throw new ApiError('BadRequest', 'invalid archive: manifest.json is malformed');
-    const record = await recordOf(options, hold, item, files, manifests, progress);
     const names = (item.RepoTags ?? []).map((tag) => withDefaultTag(parseReference(tag)));
+    if (names.some((each) => each.digest !== undefined)) throw new ApiError('BadRequest', 'invalid archive: a tag names a digest');
+    const record = await recordOf(options, hold, item, files, manifests, progress, platform);
+    if (record === undefined) continue;
+    loaded++;
     await name(record, names.map(canonicalName));
     for (const each of names) progress({ stream: `Loaded image: ${familiarName(each)}\n` });
     if (names.length === 0) progress({ stream: `Loaded image ID: ${record.id}\n` });
   }
+  if (loaded === 0) throw new ApiError('NotFound', platform === undefined ? 'invalid archive: it holds no image' : `no image for ${formatPlatform(platform)} in the archive`);
 }

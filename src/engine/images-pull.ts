@@ -6,22 +6,25 @@
  * Progress lines are dockerd's.
  */
 import { ApiError } from '#base/errors.ts';
-import { canonicalName, canonicalRepository, familiarName, familiarRepository } from '#base/reference.ts';
+import { formatPlatform, hostPlatform, platformFit } from '#base/platform.ts';
+import type { Platform } from '#base/platform.ts';
+import { canonicalName, canonicalRepository, familiarName, familiarRepository, isDigest } from '#base/reference.ts';
 import type { Reference } from '#base/reference.ts';
 import { DigestError } from '#content/blobs.ts';
 import type { Upload } from '#content/blobs.ts';
 import type { Hold } from '#content/content.ts';
-import { isImageFile, parseJson, parseManifest } from '#content/image-records.ts';
+import { isImageFile, mediaTypes, parseJson, parseManifest } from '#content/image-records.ts';
 import type { Descriptor, ImageRecord, Index, Manifest } from '#content/image-records.ts';
-import { configBytesMax, downloadAttemptsMax, downloadConcurrencyMax, manifestBytesMax } from '#content/limits.ts';
+import { configBytesMax, downloadAttemptsMax, downloadConcurrencyMax, indexDepthMax, manifestBytesMax } from '#content/limits.ts';
 import { RemoteError, RemoteRepository, UnreachableError, endpointUrlOf } from '#content/remote.ts';
 import type { Endpoint, RemoteManifest } from '#content/remote.ts';
 import type { Owner, RegistryCredential } from './engine.ts';
 import { shortId } from './images.ts';
 import type { ImagesOptions, Progress } from './images.ts';
 
-interface PullOptions { credential?: RegistryCredential; onProgress?: Progress; signal?: AbortSignal; owner?: Owner }
-interface Source { repository: RemoteRepository; manifest: RemoteManifest }
+export interface PullOptions { credential?: RegistryCredential; onProgress?: Progress; signal?: AbortSignal; owner?: Owner; /** Other than this machine's. */ platform?: Platform }
+/** What a registry holds under a name. `repository` undefined: it is the registry of this process, whose blobs are here. */
+export interface Source { repository: RemoteRepository | undefined; manifest: RemoteManifest }
 
 /** Everybody who may have the name, in the order of asking. */
 function sourcesOf(options: ImagesOptions, reference: Reference, credential: RegistryCredential | undefined): { endpoint: Endpoint; path: string; isPlatform: boolean }[] {
@@ -38,7 +41,39 @@ function sourcesOf(options: ImagesOptions, reference: Reference, credential: Reg
   return out;
 }
 
-async function findManifest(options: ImagesOptions, reference: Reference, pull: PullOptions): Promise<Source> {
+/** From the registry of this process; undefined when it is not the one that the name says, or does not have it. */
+async function ownSource(options: ImagesOptions, reference: Reference): Promise<Source | undefined> {
+  const registry = options.localRegistry;
+  const digest = registry?.owns(reference.domain) === true ? registry.resolve(reference.path, reference.digest ?? reference.tag ?? 'latest') : undefined;
+  if (digest === undefined || !options.content.blobs.has(digest)) return undefined;
+  const bytes = await options.content.blobs.readBytes(digest, manifestBytesMax);
+  const { mediaType } = parseJson(bytes, 'manifest') as { mediaType?: unknown };
+  return { repository: undefined, manifest: { bytes, mediaType: typeof mediaType === 'string' ? mediaType : registry!.mediaType(reference.path, digest) ?? '', digest } };
+}
+
+/** Tags of a repository in the registry that its name says, for `pull --all-tags`. */
+export async function listTags(options: ImagesOptions, reference: Reference, pull: Pick<PullOptions, 'credential' | 'signal'>): Promise<string[]> {
+  if (options.localRegistry?.owns(reference.domain) === true) {
+    const own = options.localRegistry.tags(reference.path);
+    if (own.length === 0) throw new ApiError('NotFound', `repository ${familiarRepository(reference)} not found: does not exist or no pull access`);
+    return own;
+  }
+  let last: unknown;
+  for (const source of sourcesOf(options, reference, pull.credential)) {
+    try { return await new RemoteRepository(options.transport, source.endpoint, source.path, 'pull').tags(pull.signal); } catch (error) {
+      pull.signal?.throwIfAborted();
+      if (!(error instanceof RemoteError || error instanceof UnreachableError)) throw error;
+      last = error;
+    }
+  }
+  throw dockerError(last, reference);
+}
+
+/** What the registry that the name says, or one that stands in for it, holds under it. Throws RemoteError or UnreachableError. */
+export async function findSource(options: ImagesOptions, reference: Reference, pull: Pick<PullOptions, 'credential' | 'signal'>): Promise<Source> {
+  const own = await ownSource(options, reference);
+  if (own !== undefined) return own;
+  if (options.localRegistry?.owns(reference.domain) === true) throw new RemoteError(404, 'MANIFEST_UNKNOWN', 'manifest unknown: manifest unknown');
   const wanted = reference.digest ?? reference.tag ?? 'latest';
   let last: unknown;
   for (const source of sourcesOf(options, reference, pull.credential)) {
@@ -69,10 +104,22 @@ function dockerError(error: unknown, reference: Reference): unknown {
   return error;
 }
 
-function matchesMachine(descriptor: Descriptor): boolean {
-  const architecture = process.arch === 'x64' ? 'amd64' : process.arch;
-  return descriptor.platform?.os === 'linux' && descriptor.platform.architecture === architecture;
+/** The manifest of an index for a platform. One without a platform is meant for any; attestations are `unknown/unknown` and for none. */
+export function chooseDescriptor(manifests: Descriptor[], wanted: Platform): Descriptor | undefined {
+  const fits = manifests.map((descriptor) => ({ descriptor, fit: descriptor.platform === undefined ? 1 : platformFit(wanted, descriptor.platform) }));
+  return fits.reduce<{ descriptor?: Descriptor; fit: number }>((best, each) => (each.fit > best.fit ? each : best), { fit: 0 }).descriptor;
 }
+
+/** Types of a configuration that make an image: docker takes what registries of old said too. */
+const imageConfigTypes: string[] = [mediaTypes.dockerConfig, mediaTypes.ociConfig, 'application/octet-stream', 'application/json', 'text/html', ''];
+
+/** Artifacts (charts, signatures, plugins) are stored as images are, and are none. */
+export function checkIsImage(manifest: Manifest): void {
+  const type = manifest.config.mediaType ?? '';
+  if (!imageConfigTypes.includes(type)) throw new ApiError('BadRequest', `Encountered remote ${JSON.stringify(type)}(${type === 'application/vnd.docker.plugin.v1+json' ? 'plugin' : 'unknown'}) when fetching: it is not an image`);
+}
+
+const isDescriptor = (value: unknown): value is Descriptor => typeof (value as Descriptor | null)?.digest === 'string' && isDigest((value as Descriptor).digest);
 
 /** Bytes whose digest is known are checked before they are believed. */
 async function storeManifest(options: ImagesOptions, hold: Hold, manifest: RemoteManifest, expected: string | undefined): Promise<string> {
@@ -82,23 +129,31 @@ async function storeManifest(options: ImagesOptions, hold: Hold, manifest: Remot
   return digest;
 }
 
-async function chooseManifest(options: ImagesOptions, hold: Hold, source: Source, reference: Reference, signal?: AbortSignal): Promise<{ outer: string; digest: string; manifest: Manifest }> {
+async function chooseManifest(options: ImagesOptions, hold: Hold, source: Source, reference: Reference, pull: PullOptions): Promise<{ outer: string; digest: string; manifest: Manifest }> {
   const outer = await storeManifest(options, hold, source.manifest, reference.digest);
-  const parsed = parseJson(source.manifest.bytes, 'manifest') as Index;
-  if (!Array.isArray(parsed?.manifests)) return { outer, digest: outer, manifest: parseManifest(source.manifest.bytes, outer) };
-  const chosen = parsed.manifests.find(matchesMachine);
-  if (chosen === undefined) throw new ApiError('NotFound', `no matching manifest for linux/${process.arch === 'x64' ? 'amd64' : process.arch} in the manifest list entries`);
-  const inner = options.content.blobs.has(chosen.digest)
-    ? { bytes: await options.content.blobs.readBytes(chosen.digest, manifestBytesMax), mediaType: chosen.mediaType, digest: chosen.digest }
-    : await source.repository.manifest(chosen.digest, signal);
-  const digest = await storeManifest(options, hold, inner, chosen.digest);
-  return { outer, digest, manifest: parseManifest(inner.bytes, digest) };
+  const wanted = pull.platform ?? hostPlatform();
+  let { bytes } = source.manifest;
+  let digest = outer;
+  for (let depth = 0; ; depth++) {
+    const parsed = parseJson(bytes, 'manifest') as Partial<Index> | null;
+    if (!Array.isArray(parsed?.manifests)) break;
+    const chosen = depth < indexDepthMax ? chooseDescriptor(parsed.manifests.filter(isDescriptor), wanted) : undefined;
+    if (chosen === undefined) throw new ApiError('NotFound', `no matching manifest for ${formatPlatform(wanted)} in the manifest list entries`);
+    if (options.content.blobs.has(chosen.digest)) bytes = await options.content.blobs.readBytes(chosen.digest, manifestBytesMax);
+    else if (source.repository === undefined) throw new ApiError('NotFound', `manifest ${chosen.digest} of the index is not in the registry`);
+    else ({ bytes } = await source.repository.manifest(chosen.digest, pull.signal));
+    digest = await storeManifest(options, hold, { bytes, mediaType: chosen.mediaType, digest: chosen.digest }, chosen.digest);
+  }
+  const manifest = parseManifest(bytes, digest);
+  checkIsImage(manifest);
+  return { outer, digest, manifest };
 }
 
 /** One blob, continued after a broken transfer, verified at its end. */
-async function fetchBlob(options: ImagesOptions, repository: RemoteRepository, descriptor: Descriptor, onBytes: (current: number) => void, signal?: AbortSignal): Promise<void> {
+async function fetchBlob(options: ImagesOptions, repository: RemoteRepository | undefined, descriptor: Descriptor, onBytes: (current: number) => void, signal?: AbortSignal): Promise<void> {
   const { blobs } = options.content;
   if (blobs.has(descriptor.digest)) return;
+  if (repository === undefined) throw new ApiError('NotFound', `content ${descriptor.digest}: not found`);
   let upload: Upload | undefined = await blobs.transientUpload();
   try {
     for (let attempt = 1; ; attempt++) {
@@ -141,7 +196,7 @@ function bar(current: number, total: number): string {
   return `[${'='.repeat(Math.max(0, filled - 1))}${filled > 0 ? '>' : ''}${' '.repeat(50 - filled)}]  ${human(current)}/${human(total)}`;
 }
 
-async function fetchLayers(options: ImagesOptions, hold: Hold, repository: RemoteRepository, manifest: Manifest, diffIds: string[], progress: Progress, signal?: AbortSignal): Promise<void> {
+async function fetchLayers(options: ImagesOptions, hold: Hold, repository: RemoteRepository | undefined, manifest: Manifest, diffIds: string[], progress: Progress, signal?: AbortSignal): Promise<void> {
   const { content, clock } = options;
   const jobs = manifest.layers.map((layer, index) => ({ layer, diffId: diffIds[index]!, id: shortId(layer.digest) }));
   for (const job of jobs) {
@@ -171,7 +226,7 @@ async function pullFrom(options: ImagesOptions, source: Source, reference: Refer
   const { content, records } = options;
   const progress = pull.onProgress ?? ((): void => {});
   using hold = content.hold();
-  const { outer, digest, manifest } = await chooseManifest(options, hold, source, reference, pull.signal);
+  const { outer, digest, manifest } = await chooseManifest(options, hold, source, reference, pull);
   if (manifest.config.size > configBytesMax) throw new ApiError('RequestEntityTooLarge', 'image configuration is too large');
   hold.addBlob(manifest.config.digest);
   await fetchBlob(options, source.repository, manifest.config, () => {}, pull.signal);
@@ -180,50 +235,56 @@ async function pullFrom(options: ImagesOptions, source: Source, reference: Refer
   if (file.rootfs.diff_ids.length !== manifest.layers.length) throw new ApiError('BadRequest', 'image configuration and manifest disagree on the number of layers');
   await fetchLayers(options, hold, source.repository, manifest, file.rootfs.diff_ids, progress, pull.signal);
   const known = records.get(manifest.config.digest);
-  const record = { ...(await records.recordFromManifest(digest)), ...(known?.parent === undefined ? {} : { parent: known.parent }), isPulled: true, ...(pull.owner === 'kubelet' && (known === undefined || known.isKubelets === true) ? { isKubelets: true } : {}) };
+  const record = { ...(await records.recordFromManifest(digest)), ...(known?.parent === undefined ? {} : { parent: known.parent }), ...(source.repository === undefined ? {} : { isPulled: true }), ...(pull.owner === 'kubelet' && (known === undefined || known.isKubelets === true) ? { isKubelets: true } : {}) };
   const changes = [records.repoDigestChange(`${canonicalRepository(reference)}@${outer}`, record.id)];
   const wasSame = known !== undefined && (reference.tag === undefined || records.byName(canonicalName({ ...reference, digest: undefined } as unknown as Reference)) === record.id);
   if (reference.digest === undefined) changes.push(records.nameChange(canonicalName(reference), record.id));
   await records.put(record, changes);
   progress({ status: `Digest: ${outer}` });
   progress({ status: wasSame ? `Status: Image is up to date for ${familiarName(reference)}` : `Status: Downloaded newer image for ${familiarName(reference)}` });
+  const { os, architecture, variant } = record.file;
+  if (pull.platform !== undefined && platformFit(pull.platform, { os, architecture, ...(variant === undefined ? {} : { variant }) }) === 0) {
+    progress({ status: `WARNING: image with reference ${familiarName(reference)} was found but its platform (${formatPlatform({ os, architecture, ...(variant === undefined ? {} : { variant }) })}) does not match the specified platform (${formatPlatform(pull.platform)})` });
+  }
   return record;
 }
 
+export function isForPlatform(record: ImageRecord, platform: Platform | undefined): boolean {
+  const { os, architecture, variant } = record.file;
+  return platform === undefined || platformFit(platform, { os, architecture, ...(variant === undefined ? {} : { variant }) }) > 0;
+}
+
 /** Content that was built or loaded here is the newest there is of its name; what was pulled is asked for again. */
-function localImage(options: ImagesOptions, reference: Reference): ImageRecord | undefined {
+function localImage(options: ImagesOptions, reference: Reference, platform: Platform | undefined): ImageRecord | undefined {
   const record = options.records.find(canonicalName(reference));
-  if (record === undefined || (record.isPulled === true && reference.digest === undefined)) return undefined;
+  if (record === undefined || (record.isPulled === true && reference.digest === undefined) || !isForPlatform(record, platform)) return undefined;
   return record;
+}
+
+async function useLocal(options: ImagesOptions, reference: Reference, local: ImageRecord, progress: Progress): Promise<ImageRecord> {
+  progress({ status: `Pulling from ${reference.path}`, id: reference.tag ?? reference.digest });
+  if (local.manifestDigest !== '') progress({ status: `Digest: ${local.manifestDigest}` });
+  progress({ status: `Status: Image is up to date for ${familiarName(reference)}` });
+  await ensureLayers(options, local);
+  return local;
 }
 
 export async function pullImage(options: ImagesOptions, reference: Reference, pull: PullOptions): Promise<ImageRecord> {
   const progress = pull.onProgress ?? ((): void => {});
-  const local = localImage(options, reference);
-  if (local !== undefined) {
-    progress({ status: `Pulling from ${reference.path}`, id: reference.tag ?? reference.digest });
-    if (reference.digest === undefined && options.records.byName(canonicalName(reference)) === undefined) {
-      const named: ImageRecord = { ...local };
-      delete named.isHidden;
-      await options.records.put(named, [options.records.nameChange(canonicalName(reference), local.id), options.records.repoDigestChange(`${canonicalRepository(reference)}@${local.manifestDigest}`, local.id)]);
-    }
-    if (local.manifestDigest !== '') progress({ status: `Digest: ${local.manifestDigest}` });
-    progress({ status: `Status: Image is up to date for ${familiarName(reference)}` });
-    await ensureLayers(options, local);
-    return local;
-  }
-  if (options.localRegistry?.owns(reference.domain) === true) {
-    throw new ApiError('NotFound', `manifest for ${familiarName(reference)} not found: manifest unknown: manifest unknown`);
-  }
+  // What this process's own registry holds comes first: somebody may have pushed since the name was used here.
+  const own = await ownSource(options, reference);
+  const local = own === undefined ? localImage(options, reference, pull.platform) : undefined;
+  if (local !== undefined) return useLocal(options, reference, local, progress);
   try {
-    const source = await findManifest(options, reference, pull);
+    const source = own ?? await findSource(options, reference, pull);
     progress({ status: `Pulling from ${reference.domain === 'docker.io' ? reference.path : familiarRepository(reference).slice(reference.domain.length + 1)}`, id: reference.tag ?? reference.digest });
     return await pullFrom(options, source, reference, pull);
   } catch (error) {
     pull.signal?.throwIfAborted();
     if (error instanceof UnreachableError || (error instanceof RemoteError && error.status >= 500) || (error instanceof RemoteError && error.status === 403)) {
       // Kept from an earlier pull, or made here: better than nothing where no registry answers.
-      const known = options.records.find(canonicalName(reference)) ?? (await options.makeBaseImage?.(familiarName(reference), progress));
+      const kept = options.records.find(canonicalName(reference));
+      const known = kept !== undefined && isForPlatform(kept, pull.platform) ? kept : pull.platform !== undefined && platformFit(pull.platform, hostPlatform()) === 0 ? undefined : await options.makeBaseImage?.(familiarName(reference), progress);
       if (known !== undefined) {
         progress({ status: `No registry could be reached; using the image ${familiarName(reference)} that is here` });
         return known;

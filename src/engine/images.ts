@@ -6,11 +6,14 @@
  * Texts of errors are docker's: they are read by people and by scripts.
  */
 import { ApiError } from '#base/errors.ts';
+import { hostPlatform } from '#base/platform.ts';
+import type { Platform } from '#base/platform.ts';
 import { canonicalName, canonicalRepository, familiarName, familiarRepository, parseReference, withDefaultTag } from '#base/reference.ts';
 import type { Reference } from '#base/reference.ts';
 import type { Content } from '#content/content.ts';
 import type { HistoryEntry, ImageFile, ImageLayer, ImageRecord, ImageRecords, RunConfig } from '#content/image-records.ts';
 import { toImageLayer, writeImage, writeManifest } from '#content/image-writer.ts';
+import { archiveBytesMax } from '#content/limits.ts';
 import { findMountPoints } from '#content/mount-points.ts';
 import type { Change } from '#content/records.ts';
 import type { HttpTransport } from '#content/remote.ts';
@@ -19,6 +22,7 @@ import type { Clock } from '#os/clock.ts';
 import type { EngineEvent, ImageConfig, ImageSummary, Images, Owner, RegistryCredential } from './engine.ts';
 import { exportArchive, importArchive } from './images-archive.ts';
 import { pullImage } from './images-pull.ts';
+import type { PullOptions } from './images-pull.ts';
 import { pushImage } from './images-push.ts';
 
 /** One line of docker's JSON progress. */
@@ -31,6 +35,9 @@ export interface LocalRegistry {
   owns(domain: string): boolean;
   /** Digest of a tag, undefined when it is not there. */
   resolve(path: string, tagOrDigest: string): string | undefined;
+  tags(path: string): string[];
+  /** Media type under which a manifest was pushed. */
+  mediaType(path: string, digest: string): string | undefined;
   /** True while a repository holds this manifest. */
   holds(manifestDigest: string): boolean;
   /** Puts a manifest, whose blobs are in the shared store, into a repository. Returns whether each blob was new to the repository. */
@@ -43,7 +50,7 @@ export interface ImagesOptions {
   clock: Clock;
   log: Logger;
   transport: HttpTransport;
-  emit: (event: EngineEvent) => void;
+  emit: (event: Omit<EngineEvent, 'timeNs'>) => void;
   /** URLs of mirrors of docker.io, tried before it. */
   mirrors?: string[];
   insecureRegistries?: string[];
@@ -65,11 +72,14 @@ export interface ImageStore extends Images {
   summarize(record: ImageRecord): ImageSummary;
   tag(source: string, target: string): Promise<void>;
   history(reference: string): HistoryItem[];
+  pull(reference: string, options?: PullOptions): Promise<ImageSummary>;
   push(reference: string, options: { credential?: RegistryCredential; onProgress?: Progress; signal?: AbortSignal }): Promise<void>;
+  remove(reference: string, options?: { force?: boolean; owner?: Owner; /** Nameless steps below it stay. */ keepsParents?: boolean }): Promise<{ untagged: string[]; deleted: string[] }>;
   /** A docker archive that is an OCI layout too; resolves to a stream. */
   save(references: string[]): Promise<AsyncIterable<Uint8Array>>;
-  load(source: AsyncIterable<Uint8Array>, onProgress: Progress): Promise<void>;
-  import(source: AsyncIterable<Uint8Array>, options: { name?: string; message?: string; changes?: RunConfig; platform?: string; onProgress?: Progress }): Promise<ImageRecord>;
+  /** `platform`: of archives for several, this one. */
+  load(source: AsyncIterable<Uint8Array>, onProgress: Progress, platform?: Platform): Promise<void>;
+  import(source: AsyncIterable<Uint8Array>, options: { name?: string; message?: string; changes?: RunConfig; platform?: Platform; onProgress?: Progress }): Promise<ImageRecord>;
   /** A new image of a parent and a packed upper directory. */
   commit(options: { parent?: ImageRecord; upper?: string; config: RunConfig; comment?: string; author?: string; createdBy?: string; name?: string }): Promise<ImageRecord>;
   prune(options: { all: boolean; labels: (labels: Record<string, string>) => boolean; untilMs?: number }): Promise<{ deleted: { untagged?: string; deleted?: string }[]; freedBytes: number }>;
@@ -126,11 +136,11 @@ class EngineImages implements ImageStore {
     };
   }
 
-  pull(reference: string, options: { credential?: RegistryCredential; onProgress?: Progress; signal?: AbortSignal; owner?: Owner } = {}): Promise<ImageSummary> {
+  pull(reference: string, options: PullOptions = {}): Promise<ImageSummary> {
     const wanted = withDefaultTag(parseReference(reference));
     const key = canonicalName(wanted);
     // Pods that start together ask for the same image together; one that reports progress or brings a credential pulls for itself.
-    const shared = options.onProgress === undefined && options.credential === undefined && options.signal === undefined;
+    const shared = options.onProgress === undefined && options.credential === undefined && options.signal === undefined && options.platform === undefined;
     if (!shared) return this.#pull(wanted, options);
     let running = this.#pulls.get(key);
     if (running === undefined) {
@@ -140,7 +150,7 @@ class EngineImages implements ImageStore {
     return running;
   }
 
-  async #pull(reference: Reference, options: { credential?: RegistryCredential; onProgress?: Progress; signal?: AbortSignal; owner?: Owner }): Promise<ImageSummary> {
+  async #pull(reference: Reference, options: PullOptions): Promise<ImageSummary> {
     const record = await pullImage(this.options, reference, options);
     // A user who pulls what the kubelet brought wants to keep it.
     if (options.owner !== 'kubelet' && record.isKubelets === true) { const kept = { ...record }; delete kept.isKubelets; await this.options.records.put(kept, []); }
@@ -153,7 +163,7 @@ class EngineImages implements ImageStore {
   }
 
   #emit(action: string, id: string, attributes: Record<string, string>): void {
-    this.options.emit({ type: 'image', action, id, attributes, timeMs: this.options.clock.now() });
+    this.options.emit({ type: 'image', action, id, attributes });
   }
 
   async tag(source: string, target: string): Promise<void> {
@@ -205,7 +215,7 @@ class EngineImages implements ImageStore {
     return newest;
   }
 
-  async remove(reference: string, options: { force?: boolean; owner?: Owner } = {}): Promise<{ untagged: string[]; deleted: string[] }> {
+  async remove(reference: string, options: { force?: boolean; owner?: Owner; keepsParents?: boolean } = {}): Promise<{ untagged: string[]; deleted: string[] }> {
     const { records, content } = this.options;
     const record = this.record(reference);
     const names = records.namesOf(record.id);
@@ -234,7 +244,7 @@ class EngineImages implements ImageStore {
       names.forEach(dropName);
       digests.forEach(dropDigest);
     }
-    const deleted = await this.#delete(record, changes, untagged);
+    const deleted = await this.#delete(record, changes, untagged, options.keepsParents === true);
     void content.collect().catch((error: unknown) => this.options.log.warn('collection failed', { error }));
     return { untagged, deleted };
   }
@@ -264,7 +274,7 @@ class EngineImages implements ImageStore {
   }
 
   /** Removes the record and the nameless steps below it that nothing else needs. */
-  async #delete(record: ImageRecord, changes: Change[], untagged: string[]): Promise<string[]> {
+  async #delete(record: ImageRecord, changes: Change[], untagged: string[], keepsParents = false): Promise<string[]> {
     const { records, containersOf } = this.options;
     const deleted: string[] = [];
     const isHeld = (id: string): boolean => (containersOf?.(id) ?? []).some((user) => user.owner === 'docker') || records.leasesOf(id).length > 0;
@@ -281,7 +291,7 @@ class EngineImages implements ImageStore {
       deleted.push(at.id);
       const parent: ImageRecord | undefined = at.parent === undefined ? undefined : records.get(at.parent);
       const isNeeded: boolean = parent === undefined || parent.isIntermediate !== true || isHeld(parent.id) || records.list().some((each) => each.parent === parent.id && !deleted.includes(each.id));
-      at = isNeeded ? undefined : parent;
+      at = isNeeded || keepsParents ? undefined : parent;
     }
     await this.#untag(changes, untagged, record);
     for (const id of deleted) this.#emit('delete', id, { name: id });
@@ -292,17 +302,17 @@ class EngineImages implements ImageStore {
   releaseLease(owner: Owner, holder: string): Promise<void> { return this.options.records.releaseLease(owner, holder); }
 
   save(references: string[]): Promise<AsyncIterable<Uint8Array>> { return exportArchive(this.options, references.map((reference) => ({ reference, record: this.record(reference) }))); }
-  load(source: AsyncIterable<Uint8Array>, onProgress: Progress): Promise<void> {
+  load(source: AsyncIterable<Uint8Array>, onProgress: Progress, platform?: Platform): Promise<void> {
     return importArchive(this.options, source, onProgress, async (record, names) => {
       await this.#name(record, names);
       this.#emit('load', record.id, { name: names[0] ?? record.id });
-    });
+    }, platform);
   }
 
-  async import(source: AsyncIterable<Uint8Array>, options: { name?: string; message?: string; changes?: RunConfig; platform?: string; onProgress?: Progress }): Promise<ImageRecord> {
+  async import(source: AsyncIterable<Uint8Array>, options: { name?: string; message?: string; changes?: RunConfig; platform?: Platform; onProgress?: Progress }): Promise<ImageRecord> {
     const { content, clock } = this.options;
     using hold = content.hold();
-    const uploaded = await content.blobs.write(source);
+    const uploaded = await content.blobs.write(source, {}, archiveBytesMax);
     hold.addBlob(uploaded.digest);
     // Unpacked and packed again: the archive may be compressed in any way, and its diff id is that of a layer's form.
     const scratch = content.blobs.scratchPath();
@@ -311,9 +321,8 @@ class EngineImages implements ImageStore {
     hold.addBlob(packed.digest);
     hold.addLayer(packed.diffId);
     const created = new Date(clock.now()).toISOString();
-    const [os = 'linux', architecture] = (options.platform ?? '').split('/').filter((part) => part !== '');
     const file: ImageFile = {
-      architecture: architecture ?? (process.arch === 'x64' ? 'amd64' : process.arch), os, created, comment: options.message ?? '', config: options.changes ?? {},
+      ...(options.platform ?? hostPlatform()), created, comment: options.message ?? '', config: options.changes ?? {},
       rootfs: { type: 'layers', diff_ids: packed.isEmpty ? [] : [packed.diffId] }, history: [{ created, comment: options.message ?? '' }],
     };
     const names = options.name === undefined || options.name === '' ? [] : [canonicalName(withDefaultTag(parseReference(options.name)))];
@@ -341,7 +350,7 @@ class EngineImages implements ImageStore {
     const base = options.parent?.file;
     const entry: HistoryEntry = { created, created_by: options.createdBy ?? '', ...(options.author ? { author: options.author } : {}), ...(options.comment ? { comment: options.comment } : {}), ...(isEmpty ? { empty_layer: true } : {}) };
     const file: ImageFile = {
-      architecture: base?.architecture ?? (process.arch === 'x64' ? 'amd64' : process.arch), os: base?.os ?? 'linux', created, ...(options.author ? { author: options.author } : {}),
+      architecture: base?.architecture ?? (process.arch === 'x64' ? 'amd64' : process.arch), os: base?.os ?? 'linux', created, ...(options.author ? { author: options.author } : {}), ...(options.comment ? { comment: options.comment } : {}),
       config: options.config, rootfs: { type: 'layers', diff_ids: layers.map((layer) => layer.diffId) }, history: [...(base?.history ?? []), entry],
     };
     const names = options.name === undefined || options.name === '' ? [] : [canonicalName(withDefaultTag(parseReference(options.name)))];

@@ -1,5 +1,5 @@
 /**
- * For kill.root.test.ts: an engine on a bare image of busybox, and a program that makes, starts, enters and removes containers at random until it
+ * For kill.root.test.ts and isolation.root.test.ts: an engine on a bare image of busybox, and a program that makes, starts, enters and removes containers at random until it
  * is killed. Each step is told on standard output before it begins and after it was answered, so that the test knows what it may expect.
  */
 import { copyFileSync, existsSync, mkdirSync, rmSync, symlinkSync, writeSync } from 'node:fs';
@@ -15,14 +15,14 @@ const imageId = `sha256:${'cd'.repeat(32)}`;
 
 export interface Step { step: 'creating' | 'created' | 'starting' | 'started' | 'removing' | 'removed'; id: string; code: number; lines: number }
 
-export function makeImage(home: string): void {
+export function makeImage(home: string, applets: string[] = ['sh', 'sleep', 'echo', 'true']): void {
   mkdirSync(`${home}/image/bin`, { recursive: true });
   for (const name of ['proc', 'sys', 'dev', 'etc', 'tmp']) mkdirSync(`${home}/image/${name}`);
   copyFileSync('/bin/busybox', `${home}/image/bin/busybox`);
-  for (const name of ['sh', 'sleep', 'echo', 'true']) symlinkSync('busybox', `${home}/image/bin/${name}`);
+  for (const name of applets) symlinkSync('busybox', `${home}/image/bin/${name}`);
 }
 
-export function openKillEngine(home: string, instanceId: string): Promise<DockerEngine> {
+export function openKillEngine(home: string, instanceId: string, podCidr?: string): Promise<DockerEngine> {
   const mounts = createMounts();
   const image: ImageSummary = { id: imageId, names: ['busybox:latest'], digests: [], sizeBytes: 1, createdAtMs: 0, isCollectable: false, config: { user: '', env: [], entrypoint: [], command: ['sh'], workingDir: '', volumes: [], exposedPorts: [], stopSignal: '', labels: {} } };
   const images = { find: () => image, list: () => [image], lease: async () => undefined, releaseLease: async () => undefined } as unknown as Images;
@@ -37,7 +37,7 @@ export function openKillEngine(home: string, instanceId: string): Promise<Docker
     async removeContainerRoot(id: string) { await mounts.unmount(`${base(id)}/root`); rmSync(base(id), { recursive: true, force: true }); },
     upperDir: (id: string) => `${base(id)}/upper`,
   };
-  return createEngine({ dataDir: `${home}/data`, runDir: `${home}/run`, instanceId, nodeName: 'test', clock: realClock, random: realRandom, log: silentLogger, images, snapshots, mounts });
+  return createEngine({ dataDir: `${home}/data`, runDir: `${home}/run`, instanceId, nodeName: 'test', clock: realClock, random: realRandom, log: silentLogger, images, snapshots, mounts, ...(podCidr === undefined ? {} : { podCidr }) });
 }
 
 const pick = (most: number): number => Math.floor(realRandom.float() * most);

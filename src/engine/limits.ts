@@ -4,7 +4,12 @@ export const concurrentStartsMax = 6;
 export const concurrentRemovalsMax = 4;
 export const attachClientBufferBytesMax = 1024 * 1024;
 export const logReadChunkBytes = 64 * 1024;
-export const logLineBytesMax = 1024 * 1024;
+/** A record of the monitor holds at most one of its reads (8 KiB) and a head; what is longer was not written by it and is passed over. */
+export const logRecordBytesMax = 1024 * 1024;
+/** Rotated files of one log that are looked for. */
+export const logRotatedFilesMax = 1000;
+/** How far before the last lines earlier pieces of them are looked for, among records of the other stream. */
+export const logLookBackBytesMax = 1024 * 1024;
 export const eventHistoryMax = 256;
 export const execsPerContainerMax = 256;
 export const recordBytesMax = 4 * 1024 * 1024;
@@ -13,11 +18,15 @@ export const restartDelayFirstMs = 100;
 export const restartDelayMsMax = 60_000;
 export const restartResetAfterMs = 10_000;
 export const logMaxBytesDefault = 64 * 1024 * 1024;
-export const logRotateCheckMs = 15_000;
+/** A log that grows is looked at again before it can have filled up at this rate, but not more often than the least and not later than the most. */
+export const logFillBytesPerMs = 100 * 1024;
+export const logCheckMsMin = 10;
+export const logCheckMsMax = 1_000;
+/** How long the monitor may take to open a new file after a rotation before it is told again. */
+export const logReopenMsMax = 2_000;
+/** The monitor begins a file anew at this many bytes, or at all that the log may hold where that is more: the bound while no engine runs. */
+export const logMonitorBytesMin = 64 * 1024 * 1024;
 export const stopTimeoutMsDefault = 10_000;
-export const dnsMessageBytesMax = 4096;
-export const dnsUpstreamTimeoutMs = 4_000;
-export const dnsInFlightMax = 512;
 /** Where nothing was asked: four files of at most `logMaxBytesDefault`. */
 export const logFilesDefault = 4;
 export const healthLogEntriesMax = 5;
@@ -30,3 +39,11 @@ export const lockWaitMsMax = 1_500;
 export const lockRetryMs = 20;
 /** Between two tries to write a record on a full disk. */
 export const saveRetryMs = 2_000;
+/** Ports that are tried for the resolver in a container's namespace. */
+export const resolverPortTriesMax = 16;
+/** What the kernel may hold of a command's output when it has ended: a socket's buffers, and what Node read ahead. */
+export const execPipeBytesMax = 512 * 1024;
+/** An output that stays open after its process, and gave nothing for so long, holds nothing of it. */
+export const execIdleWaitMs = 100;
+/** Of what the runtime complains. */
+export const execErrorBytesMax = 64 * 1024;

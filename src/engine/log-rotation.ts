@@ -1,37 +1,192 @@
 /**
- * Rotation of the engine's own logs: `container.log` becomes `.1`, `.1` becomes `.2`, and the monitor opens a new file. Nothing is lost while it
- * happens: the monitor goes on writing to the renamed file until it has opened the new one. Logs with a path of the caller's are the caller's.
+ * The bound of a log: `max-file` files of at most `max-size` bytes, the newest lines of all. The log is `PATH`, then `PATH.1`, `PATH.2`, … from new to old.
+ *
+ *   while it runs   A log that does not change costs nothing: its directory is watched. One that does is looked at again before it can be full. A full file is
+ *                   renamed and the monitor told to open a new one; it goes on writing to the renamed file until then, so nothing is lost. A writer that was
+ *                   faster than the look leaves too long a file: it is cut into files of the right size, of which the newest are kept.
+ *   at the end      The last file is cut likewise.
+ *   without engine  The monitor begins its file anew at a bound of its own (`monitorBytes`). That bound counts all that it ever wrote, so it is reached in the middle of
+ *                   a healthy log too. `PATH.held` is a second name of the file that is written: what the monitor gave up is found there, and becomes `.1`.
  */
-import { renameSync, rmSync, statSync } from 'node:fs';
+import { closeSync, linkSync, openSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
+import { basename, dirname } from 'node:path';
+import { listDirectory, watchPath } from '#os/files.ts';
+import { giveWay } from '#os/turn.ts';
 import type { Container } from './container.ts';
-import { bundleDirectory, logPathOf } from './container-start.ts';
-import { logFilesDefault, logMaxBytesDefault, logRotateCheckMs } from './limits.ts';
-import type { ContainerRegistry } from './registry.ts';
+import type { EngineContext } from './context.ts';
+import type { ContainerSpec } from './engine.ts';
+import { heldPath, inodeOf, openIfAny } from './log-file.ts';
+import { logCheckMsMax, logCheckMsMin, logFilesDefault, logFillBytesPerMs, logMaxBytesDefault, logMonitorBytesMin, logReopenMsMax } from './limits.ts';
 
-export function rotateIfLarge(registry: ContainerRegistry, container: Container): boolean {
-  const { spec } = container.record;
-  const path = logPathOf(registry, container);
-  if (spec.logPath !== undefined || path === undefined || !container.isRunning) return false;
-  const size = statSync(path, { throwIfNoEntry: false })?.size ?? 0;
-  if (size < (spec.logMaxBytes ?? logMaxBytesDefault)) return false;
-  const files = Math.max(1, spec.logMaxFiles ?? (spec.logMaxBytes === undefined ? logFilesDefault : 1));
-  rmSync(`${path}.${Math.max(1, files - 1)}`, { force: true });
-  for (let number = files - 2; number >= 1; number--) if (statSync(`${path}.${number}`, { throwIfNoEntry: false }) !== undefined) renameSync(`${path}.${number}`, `${path}.${number + 1}`);
-  renameSync(path, `${path}.1`);
-  registry.context.runtime.reopenLog(bundleDirectory(registry.context.directories.run, container.id));
-  if (files === 1) rmSync(`${path}.1`, { force: true });
-  return true;
+export interface LogBound { bytes: number; files: number }
+
+export function logBoundOf(spec: Pick<ContainerSpec, 'logMaxBytes' | 'logMaxFiles'>): LogBound {
+  return { bytes: spec.logMaxBytes ?? logMaxBytesDefault, files: Math.max(1, spec.logMaxFiles ?? (spec.logMaxBytes === undefined ? logFilesDefault : 1)) };
 }
 
-/** A look at every running container's log now and then; a stat each. Ends with the signal. */
-export async function runLogRotation(registry: ContainerRegistry, signal: AbortSignal): Promise<void> {
-  for (;;) {
-    try { await new Promise<void>((resolve, reject) => {
-      const timer = registry.context.clock.setTimer(logRotateCheckMs, resolve, { background: true });
-      signal.addEventListener('abort', () => { timer.cancel(); reject(signal.reason as Error); }, { once: true });
-    }); } catch { return; }
-    for (const container of registry.list()) {
-      try { rotateIfLarge(registry, container); } catch (error) { registry.context.log.warn('rotating a log', { id: container.id, error }); }
+export function monitorBytes({ bytes, files }: LogBound): number { return Math.max(logMonitorBytesMin, bytes * files); }
+
+/** Keeps one log within its bound, from the start of a run to its end. One at a time for a path. */
+export class LogKeeper {
+  readonly #path: string;
+  readonly #bound: LogBound;
+  readonly #reopen: () => void;
+  readonly #clock: EngineContext['clock'];
+  readonly #ending = new AbortController();
+  #reopenedAtMs = -Infinity;
+
+  constructor(path: string, bound: LogBound, options: { reopen: () => void; clock: EngineContext['clock'] }) {
+    this.#path = path;
+    this.#bound = bound;
+    this.#reopen = options.reopen;
+    this.#clock = options.clock;
+  }
+
+  /** Until `stop`. */
+  async run(): Promise<void> {
+    // What an engine that was killed while it cut left behind.
+    for (const name of listDirectory(dirname(this.#path))) if (name.startsWith(`${basename(this.#path)}.cut-`)) rmSync(`${dirname(this.#path)}/${name}`, { force: true });
+    let last = '';
+    while (!this.#ending.signal.aborted) {
+      const size = await this.check();
+      const now = `${inodeOf(this.#path)} ${size}`;
+      if (now === last) await this.#changed(now);
+      else await this.#clock.sleep(this.#delayMs(size), this.#ending.signal).catch(() => undefined);
+      last = now;
     }
   }
+
+  stop(): void { this.#ending.abort(new Error('the log has ended')); }
+
+  #delayMs(size: number): number {
+    if (inodeOf(this.#path) === undefined) return logCheckMsMin;
+    return Math.min(logCheckMsMax, Math.max(logCheckMsMin, (this.#bound.bytes - size) / logFillBytesPerMs));
+  }
+
+  /** Resolves when the file is no longer as `known` says, or at the end. */
+  #changed(known: string): Promise<void> {
+    return new Promise((resolve) => {
+      const { signal } = this.#ending;
+      const finish = (): void => { watcher.close(); signal.removeEventListener('abort', finish); resolve(); };
+      const watcher = watchPath(dirname(this.#path), () => { if (this.#now() !== known) finish(); });
+      signal.addEventListener('abort', finish, { once: true });
+      if (this.#now() !== known || signal.aborted) finish();
+    });
+  }
+
+  #now(): string { return `${inodeOf(this.#path)} ${statSync(this.#path, { throwIfNoEntry: false })?.size ?? 0}`; }
+
+  /** One look: the size of what is written now. Public for tests. */
+  async check(): Promise<number> {
+    const inode = inodeOf(this.#path);
+    if (inode === undefined) {
+      if (this.#clock.monotonic() - this.#reopenedAtMs > logReopenMsMax) this.#tellMonitor();
+      return 0;
+    }
+    this.#reopenedAtMs = Infinity;
+    await keepHeld(this.#path, this.#bound);
+    const size = statSync(this.#path, { throwIfNoEntry: false })?.size ?? 0;
+    if (size < this.#bound.bytes) return size;
+    await this.#rotate();
+    return 0;
+  }
+
+  #tellMonitor(): void {
+    this.#reopenedAtMs = this.#clock.monotonic();
+    this.#reopen();
+  }
+
+  async #rotate(): Promise<void> {
+    shift(this.#path, this.#bound, 1);
+    rmSync(heldPath(this.#path), { force: true });
+    this.#tellMonitor();
+    // Before the monitor has its new file it still writes to the old one.
+    const deadlineMs = this.#clock.monotonic() + logReopenMsMax;
+    while (inodeOf(this.#path) === undefined && this.#clock.monotonic() < deadlineMs && !this.#ending.signal.aborted) await this.#clock.sleep(1);
+    if (inodeOf(this.#path) === undefined) return;
+    if (this.#bound.files === 1) rmSync(`${this.#path}.1`, { force: true });
+    else await cut(this.#path, 1, this.#bound);
+  }
+}
+
+/** Nobody writes any more: the last file, and what the monitor gave up, within the bound. */
+export async function settleLog(path: string, bound: LogBound): Promise<void> {
+  // A rotation that the end overtook.
+  if (inodeOf(path) === undefined && inodeOf(`${path}.1`) !== undefined) shift(path, bound, -1);
+  if (inodeOf(path) === undefined) return;
+  await keepHeld(path, bound);
+  rmSync(heldPath(path), { force: true });
+  await cut(path, 0, bound);
+}
+
+function nameOf(path: string, index: number): string { return index === 0 ? path : `${path}.${index}`; }
+
+/** Moves every file `by` places to older, or newer, names; what would be older than the oldest goes. One more than `files` names may exist for a moment where files is one. */
+function shift(path: string, bound: LogBound, by: number, from = 0): void {
+  const most = Math.max(2, bound.files);
+  let count = from;
+  while (inodeOf(nameOf(path, count)) !== undefined) count++;
+  const move = (index: number): void => {
+    if (index + by >= most) rmSync(nameOf(path, index), { force: true });
+    else if (index + by >= 0) renameSync(nameOf(path, index), nameOf(path, index + by));
+  };
+  if (by > 0) for (let index = count - 1; index >= from; index--) move(index);
+  else for (let index = from + (inodeOf(nameOf(path, from)) === undefined ? 1 : 0); inodeOf(nameOf(path, index)) !== undefined; index++) move(index);
+}
+
+/** Takes in what the monitor gave up, and gives the file that it writes its second name. */
+async function keepHeld(path: string, bound: LogBound): Promise<void> {
+  const held = heldPath(path);
+  if (inodeOf(held) !== undefined && inodeOf(held) !== inodeOf(path)) {
+    if (bound.files === 1 || inodeOf(held) === inodeOf(`${path}.1`)) rmSync(held);
+    else {
+      shift(path, bound, 1, 1);
+      renameSync(held, `${path}.1`);
+      await cut(path, 1, bound);
+    }
+  }
+  if (inodeOf(held) !== undefined) return;
+  try { linkSync(path, held); } catch (error) { if ((error as { code?: string }).code !== 'ENOENT') throw error; }
+}
+
+/** Cuts the file with that number where it is too long; each piece ends with a record. The newest pieces that have room are kept, older files before them. */
+async function cut(path: string, index: number, bound: LogBound): Promise<void> {
+  const file = openIfAny(nameOf(path, index));
+  if (file === undefined) return;
+  try {
+    const { size } = file;
+    if (size <= bound.bytes) return;
+    const pieces: string[] = [];
+    const room = Math.max(1, bound.files - index);
+    for (let end = size; end > 0 && pieces.length < room;) {
+      const from = end <= bound.bytes ? 0 : file.firstEnd(end - bound.bytes);
+      if (from >= end) break;
+      const name = `${path}.cut-${pieces.length}`;
+      const fd = openSync(name, 'w', 0o640);
+      try { await file.copy(from, end, async (bytes) => { writeSync(fd, bytes); await giveWay(); }); } finally { closeSync(fd); }
+      pieces.push(name);
+      end = from;
+    }
+    if (pieces.length > 1) shift(path, bound, pieces.length - 1, index + 1);
+    pieces.forEach((name, number) => renameSync(name, nameOf(path, index + number)));
+  } finally { file.close(); }
+}
+
+export interface KeptLog { /** Looks no more; what runs goes on. */ stop(): void; /** The run has ended: leaves the log within its bound. */ end(): Promise<void> }
+
+/** Begins to keep the log of a run. */
+export function keepLog(context: EngineContext, container: Container, path: string | undefined, reopen: () => void): KeptLog | undefined {
+  if (path === undefined) return undefined;
+  const bound = logBoundOf(container.record.spec);
+  const keeper = new LogKeeper(path, bound, { reopen, clock: context.clock });
+  const warn = (error: unknown): void => { if (!container.removed) context.log.warn('the bound of a log', { id: container.id, error: error as Error }); };
+  const running = keeper.run().catch(warn);
+  return {
+    stop: () => keeper.stop(),
+    async end() {
+      keeper.stop();
+      await running;
+      await settleLog(path, bound).catch(warn);
+    },
+  };
 }

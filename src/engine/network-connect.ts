@@ -19,14 +19,15 @@ export async function connectNetwork(registry: ContainerRegistry, container: Con
     const attached = { networkId: network.id, aliases: attachment.aliases, ...(attachment.ip === undefined ? {} : { ip: attachment.ip }), ...(attachment.mac === undefined ? {} : { mac: attachment.mac }), ...(attachment.links === undefined ? {} : { links: attachment.links }) };
     const run = record.run;
     if (run?.networkNamespace !== undefined && container.isRunning) {
-      const used = new Set(run.endpoints.map((endpoint) => endpoint.containerLink));
+      const used = new Set(run.endpoints.map((endpoint) => Number(/\d+$/.exec(endpoint.containerLink)![0])));
       let index = 0;
-      while (used.has(`eth${index}`)) index++;
-      const endpoint = networks.reserve(network.id, index, { ...attached, aliases: [container.name, record.id.slice(0, 12), ...attachment.aliases] });
+      while (used.has(index)) index++;
+      const endpoint = networks.reserve(network.id, index, attached);
       try {
         run.endpoints.push(endpoint);
         container.save(context);
         await context.os.netlink.run(networks.plan(endpoint, run.networkNamespace, run.endpoints.length === 1));
+        await registry.serveNames(container, run.networkNamespace, run.endpoints);
       } catch (error) {
         run.endpoints = run.endpoints.filter((other) => other !== endpoint);
         networks.release(endpoint);
@@ -62,6 +63,7 @@ export async function disconnectNetwork(registry: ContainerRegistry, container: 
       record.run!.endpoints = record.run!.endpoints.filter((other) => other !== endpoint);
       networks.release(endpoint);
       registry.names.forget(record.id, network.id);
+      if (record.run!.networkNamespace !== undefined) await registry.serveNames(container, record.run!.networkNamespace, record.run!.endpoints);
     }
     record.networks = record.networks.filter((attached) => attached.networkId !== network.id);
     container.save(context);
@@ -71,7 +73,7 @@ export async function disconnectNetwork(registry: ContainerRegistry, container: 
 }
 
 /** The running container sees the files through its binds, so they are written in place. */
-function refreshHosts(registry: ContainerRegistry, container: Container): void {
+export function refreshHosts(registry: ContainerRegistry, container: Container): void {
   if (!container.isRunning) return;
   const texts = etcTexts(registry, container, container.record.run!.endpoints);
   const directory = containerDirectory(registry.context.directories.data, container.id);

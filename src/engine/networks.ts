@@ -5,14 +5,17 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { planBridge, planEndpoint } from '#net/bridges.ts';
-import { linkName, macOfIp } from '#net/names.ts';
+import { Lock } from '#base/gate.ts';
+import { coverForward, uncoverForward } from '#net/forward.ts';
+import { linkMark, linkName, linkPrefix, macOfIp } from '#net/names.ts';
 import { AddressPool, contains, findFreeSubnet, formatSubnet, numberToIp, overlaps, parseSubnet } from '#net/pools.ts';
 import type { Subnet } from '#net/pools.ts';
-import type { Masquerade } from '#net/rules.ts';
+import type { NetworkRules } from '#net/rules.ts';
 import { listDirectory, readIfExists, writeFileAtomic } from '#os/files.ts';
 import type { NetProgram } from '#os/netlink.ts';
 import type { EndpointRecord } from './container-record.ts';
 import type { EngineContext } from './context.ts';
+import { bridgeOptionsOf, checkBridgeOptions } from './network-options.ts';
 
 export interface NetworkRecord {
   format: number; id: string; name: string; driver: 'bridge' | 'host' | 'null'; createdAtMs: number;
@@ -21,6 +24,8 @@ export interface NetworkRecord {
   /** Absent for `host` and `none`. */
   subnet?: string; gateway?: string; ipRange?: string; auxiliaryAddresses?: Record<string, string>;
   link?: string;
+  /** The bridge was there before the network and stays after it. */
+  borrowed?: boolean;
 }
 
 export interface NetworkCreate {
@@ -35,8 +40,8 @@ export class Networks {
   readonly #records = new Map<string, NetworkRecord>();
   readonly #pools = new Map<string, AddressPool>();
   readonly #directory: string;
-  /** Called when a network with a resolver of its own comes and goes. */
-  onChange: (network: NetworkRecord, present: boolean) => void = () => undefined;
+  /** One change at a time: what is looked at (names, subnets, bridges) still holds when the record is made. */
+  readonly #changes = new Lock();
 
   constructor(context: EngineContext) {
     this.#context = context;
@@ -54,11 +59,13 @@ export class Networks {
     for (const name of builtInNetworks) if (this.findExact(name) === undefined) await this.#addBuiltIn(name);
     const bridges = this.list().filter((network) => network.link !== undefined);
     for (const network of bridges) this.#openPool(network);
-    await this.#context.os.netlink.run(bridges.map((network) => planBridge(bridgePlan(network))));
-    for (const network of bridges) this.onChange(network, true);
+    await this.#context.os.netlink.run(bridges.map((network) => planBridge(this.#bridgePlan(network))));
   }
 
-  masquerades(): Masquerade[] { return this.list().flatMap((network) => (network.link === undefined ? [] : [masqueradeOf(network)])); }
+  rules(): NetworkRules[] { return this.list().flatMap((network) => (network.link === undefined ? [] : [rulesOf(network)])); }
+
+  /** Bridges that users named. */
+  namedLinks(): string[] { return this.list().flatMap((network) => (network.link === undefined || network.link.startsWith(linkPrefix(this.#context.instanceId)) ? [] : [network.link])); }
 
   list(): NetworkRecord[] { return [...this.#records.values()]; }
 
@@ -83,38 +90,63 @@ export class Networks {
   async create(wanted: NetworkCreate): Promise<NetworkRecord> {
     validateCreate(wanted);
     if (builtInNetworks.has(wanted.name)) throw new ApiError('Forbidden', `operation is not permitted on predefined ${wanted.name} network`);
+    const record = await this.#changes.run(() => this.#create(wanted));
+    this.#context.events.emit({ type: 'network', action: 'create', id: record.id, attributes: { name: record.name, type: record.driver } });
+    return record;
+  }
+
+  async #create(wanted: NetworkCreate): Promise<NetworkRecord> {
     if (this.list().some((network) => network.name === wanted.name)) throw new ApiError('Conflict', `network with name ${wanted.name} already exists`);
     const used = await this.#usedSubnets();
     const subnet = wanted.subnet === undefined ? findFreeSubnet(used.all) : formatSubnet(parseSubnet(wanted.subnet));
     if (used.networks.some((other) => overlaps(other, parseSubnet(subnet)))) throw new ApiError('Forbidden', 'invalid pool request: Pool overlaps with other one on this address space');
     const record = this.#makeRecord(wanted, subnet);
+    if (await this.#isBorrowed(record)) record.borrowed = true;
     this.#records.set(record.id, record);
     try {
-      await this.#context.os.netlink.run([planBridge(bridgePlan(record))]);
-      await this.#context.rules.addMasquerade(masqueradeOf(record));
+      // The guard first: with the bridge comes a way to the host's loopback addresses.
+      await this.#context.rules.addNetwork(rulesOf(record));
+      await this.#context.os.netlink.run([planBridge(this.#bridgePlan(record))]);
+      if (this.namedLinks().includes(record.link!)) await coverForward({ ...this.#forward([record.link!]), onlyLinks: true });
+      this.#openPool(record);
+      this.#save(record);
     } catch (error) {
       this.#records.delete(record.id);
+      this.#pools.delete(record.id);
       await this.#removeLink(record);
+      await this.#context.rules.removeNetwork(rulesOf(record)).catch((second) => this.#context.log.warn('rules of a network', { error: second }));
       throw error;
     }
-    this.#save(record);
-    this.#openPool(record);
-    this.onChange(record, true);
-    this.#context.events.emit({ type: 'network', action: 'create', id: record.id, attributes: { name: record.name, type: record.driver } });
     return record;
+  }
+
+  #forward(links: string[]): Parameters<typeof coverForward>[0] { return { processes: this.#context.os.processes, instanceId: this.#context.instanceId, log: this.#context.log, links }; }
+
+  /** True for a bridge that somebody else made; throws where the name is that of another kind of link, or is taken by another network. */
+  async #isBorrowed(record: NetworkRecord): Promise<boolean> {
+    const other = this.list().find((network) => network.link === record.link);
+    if (other !== undefined) throw new ApiError('Forbidden', `cannot create network ${record.id} (${record.link}): conflicts with network ${other.id} (${other.link}): networks have same bridge name`);
+    const link = (await this.#context.os.netlink.listLinks()).find((found) => found.name === record.link);
+    if (link === undefined || link.alias === linkMark(this.#context.instanceId)) return false;
+    if (link.kind !== 'bridge') throw new ApiError('BadRequest', `existing interface ${record.link} is not a bridge`);
+    if (link.alias.startsWith(linkMark(''))  || link.name.startsWith('tph')) throw new ApiError('Forbidden', `the bridge ${record.link} belongs to another network`);
+    return true;
   }
 
   /** The caller has made sure that no container uses it. */
   async remove(reference: string): Promise<void> {
-    const record = this.find(reference);
-    assertRemovable(record);
-    this.#records.delete(record.id);
-    this.#pools.delete(record.id);
-    this.onChange(record, false);
-    rmSync(`${this.#directory}/${record.id}.json`, { force: true });
-    await this.#context.rules.removeMasquerade(masqueradeOf(record)).catch((error) => this.#context.log.warn('rules of a network', { error }));
-    await this.#removeLink(record);
-    this.#context.events.emit({ type: 'network', action: 'destroy', id: record.id, attributes: { name: record.name, type: record.driver } });
+    const removed = await this.#changes.run(async () => {
+      const record = this.find(reference);
+      assertRemovable(record);
+      this.#records.delete(record.id);
+      this.#pools.delete(record.id);
+      rmSync(`${this.#directory}/${record.id}.json`, { force: true });
+      await this.#removeLink(record);
+      await this.#context.rules.removeNetwork(rulesOf(record)).catch((error) => this.#context.log.warn('rules of a network', { error }));
+      if (!record.link!.startsWith(linkPrefix(this.#context.instanceId))) await uncoverForward({ ...this.#forward([record.link!]), onlyLinks: true });
+      return record;
+    });
+    this.#context.events.emit({ type: 'network', action: 'destroy', id: removed.id, attributes: { name: removed.name, type: removed.driver } });
   }
 
   /** An address and names for a new endpoint; nothing is in the kernel yet. */
@@ -128,7 +160,7 @@ export class Networks {
     }
     const ip = wanted.ip ?? pool.allocate();
     const endpointId = Buffer.from(this.#context.random.bytes(32)).toString('hex');
-    return { networkId: network.id, endpointId, ip, mac: wanted.mac ?? macOfIp(ip), hostLink: linkName(this.#context.instanceId, 'v', endpointId), containerLink: `eth${index}`, aliases: wanted.aliases };
+    return { networkId: network.id, endpointId, ip, mac: wanted.mac ?? macOfIp(ip), hostLink: linkName(this.#context.instanceId, 'v', endpointId), containerLink: `${bridgeOptionsOf(network.options).linkPrefix}${index}`, aliases: wanted.aliases };
   }
 
   /** Takes the address of an endpoint that a record names. */
@@ -137,10 +169,10 @@ export class Networks {
 
   plan(endpoint: EndpointRecord, namespace: string, defaultRoute: boolean): NetProgram[] {
     const network = this.find(endpoint.networkId);
-    const mtu = Number(network.options['com.docker.network.driver.mtu'] ?? 0);
+    const { mtu, together } = bridgeOptionsOf(network.options);
     return planEndpoint({
-      hostLink: endpoint.hostLink, bridge: network.link!, namespace, containerLink: endpoint.containerLink, index: Number(endpoint.containerLink.slice(3)) + 2,
-      ip: endpoint.ip, subnet: network.subnet!, mac: endpoint.mac, ...(defaultRoute && !network.internal ? { gateway: network.gateway! } : {}), ...(mtu > 0 ? { mtu } : {}),
+      hostLink: endpoint.hostLink, bridge: network.link!, namespace, containerLink: endpoint.containerLink, index: Number(/\d+$/.exec(endpoint.containerLink)![0]) + 2,
+      ip: endpoint.ip, subnet: network.subnet!, mac: endpoint.mac, ...(defaultRoute && !network.internal ? { gateway: network.gateway! } : {}), ...(mtu === undefined ? {} : { mtu }), ...(together ? {} : { apart: true }),
     });
   }
 
@@ -159,7 +191,7 @@ export class Networks {
       format: 1, id, name: wanted.name, driver: 'bridge', createdAtMs: this.#context.clock.now(), internal: wanted.internal === true, attachable: wanted.attachable === true, ingress: false,
       enableIpv6: false, labels: wanted.labels ?? {}, options: wanted.options ?? {}, subnet: subnetText, gateway: wanted.gateway ?? numberToIp(range.base + 1),
       ...(wanted.ipRange === undefined ? {} : { ipRange: wanted.ipRange }), ...(wanted.auxiliaryAddresses === undefined ? {} : { auxiliaryAddresses: wanted.auxiliaryAddresses }),
-      link: wanted.options?.['com.docker.network.bridge.name'] ?? linkName(this.#context.instanceId, 'b', id),
+      link: bridgeOptionsOf(wanted.options ?? {}).bridgeName ?? linkName(this.#context.instanceId, 'b', id),
     };
   }
 
@@ -188,8 +220,13 @@ export class Networks {
 
   #save(record: NetworkRecord): void { writeFileAtomic(`${this.#directory}/${record.id}.json`, JSON.stringify(record), { sync: true }); }
 
+  #bridgePlan(network: NetworkRecord): Parameters<typeof planBridge>[0] {
+    const { mtu, withoutAddress } = bridgeOptionsOf(network.options);
+    return { link: network.link!, gateway: network.gateway!, subnet: network.subnet!, withoutAddress, ...(mtu === undefined ? {} : { mtu }), ...(network.borrowed === true ? {} : { mark: linkMark(this.#context.instanceId) }) };
+  }
+
   async #removeLink(record: NetworkRecord): Promise<void> {
-    if (record.link !== undefined) await this.#context.os.netlink.run([{ steps: [{ op: 'deleteLink', name: record.link, ignore: ['ENODEV'] }] }]);
+    if (record.link !== undefined && record.borrowed !== true) await this.#context.os.netlink.run([{ steps: [{ op: 'deleteLink', name: record.link, ignore: ['ENODEV'] }] }]);
   }
 }
 
@@ -200,12 +237,9 @@ function defaultBridgeOptions(link: string): Record<string, string> {
   };
 }
 
-function bridgePlan(network: NetworkRecord): Parameters<typeof planBridge>[0] {
-  return { link: network.link!, gateway: network.gateway!, subnet: network.subnet! };
-}
-
-function masqueradeOf(network: NetworkRecord): Masquerade {
-  return { subnet: network.subnet!, link: network.link!, masquerade: network.options['com.docker.network.bridge.enable_ip_masquerade'] !== 'false', internal: network.internal, isolated: true };
+function rulesOf(network: NetworkRecord): NetworkRules {
+  const { masquerade, together, guarded } = bridgeOptionsOf(network.options);
+  return { subnet: network.subnet!, link: network.link!, masquerade, internal: network.internal, together, guarded };
 }
 
 export function assertRemovable(record: NetworkRecord): void {
@@ -215,6 +249,7 @@ export function assertRemovable(record: NetworkRecord): void {
 function validateCreate(wanted: NetworkCreate): void {
   if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(wanted.name)) throw new ApiError('BadRequest', wanted.name.trim() === '' ? 'invalid network name: name is empty' : `invalid network name: "${wanted.name}": only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`);
   const driver = wanted.driver ?? 'bridge';
+  checkBridgeOptions(wanted.options ?? {}, wanted.internal === true);
   if (wanted.enableIpv6 === true || wanted.subnet?.includes(':') === true) throw new ApiError('InternalError', 'IPv6 is not supported on networks of this engine: leave --ipv6 and subnets of version 6 away', undefined, 501);
   if (driver !== 'bridge' && driver !== 'default') throw new ApiError('NotFound', driver === 'host' || driver === 'null' ? `only one instance of "${driver}" network is allowed` : `could not find plugin ${driver} in v1 plugin registry: plugin "${driver}" not found`, undefined, driver === 'host' || driver === 'null' ? 403 : 404);
   if (wanted.gateway !== undefined && wanted.subnet !== undefined && !contains(parseSubnet(wanted.subnet), wanted.gateway)) throw new ApiError('BadRequest', `invalid network config:\ninvalid gateway ${wanted.gateway}: parent subnet is ${wanted.subnet}`);

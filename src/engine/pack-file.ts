@@ -1,8 +1,9 @@
 /** One file, link or special file as a tar entry. */
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, readSync } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { encodeTarHeader, encodeTarPadding } from '#base/tar.ts';
 import { tarHeaderOf } from '#content/pack.ts';
+import { openSync } from '#os/named-files.ts';
 
 const chunkBytes = 256 * 1024;
 

@@ -14,7 +14,9 @@ import { finishRun, releaseRun, willRestart } from './container-exit.ts';
 import { containerDirectory, loadRecords, readRecord, removedId, removedPath } from './container-record.ts';
 import type { RunRecord } from './container-record.ts';
 import { bundleDirectory, cgroupPath, networkNamespacePath } from './container-start.ts';
+import { refreshHosts } from './network-connect.ts';
 import type { Containers } from './containers.ts';
+import { thaw } from './freeze.ts';
 import type { ContainerRegistry } from './registry.ts';
 
 export function loadContainers(registry: ContainerRegistry): void {
@@ -76,7 +78,9 @@ async function recoverOne(registry: ContainerRegistry, containers: Containers, c
   if (record.run !== undefined && isAlive(registry, record.run)) {
     if (record.state !== 'running' && record.state !== 'paused') record.state = 'running';
     const gate = readIfExists(`${context.directories.run}/runtime/${record.id}/status`);
+    await thaw(registry, container).catch((error) => context.log.warn('thawing a container', { id: container.id, error }));
     containers.watch(container);
+    if (record.run.networkNamespace !== undefined) await resumeNames(registry, container).catch((error) => context.log.warn('the resolver of a container', { id: record.id, error: error as Error }));
     if (gate !== undefined) await context.runtime.start(record.id).catch(() => undefined);
     return;
   }
@@ -88,6 +92,14 @@ async function recoverOne(registry: ContainerRegistry, containers: Containers, c
   if (policy === 'always' && record.startedAtMs > 0 && !container.isRunning) { record.stoppedByUser = false; record.state = 'restarting'; }
   if (record.state === 'restarting' && !willRestart(container)) record.state = 'exited';
   container.save(context);
+}
+
+/** The sockets of the resolver went with the engine before. A container of an older engine was told another address: its file is written anew. */
+async function resumeNames(registry: ContainerRegistry, container: Container): Promise<void> {
+  const run = container.record.run!;
+  await registry.serveNames(container, run.networkNamespace!, run.endpoints);
+  const told = readIfExists(`${containerDirectory(registry.context.directories.data, container.id)}/resolv.conf`) ?? '';
+  if (run.endpoints.some((endpoint) => told.includes(`nameserver ${registry.networks.findExact(endpoint.networkId)?.gateway ?? ''}\n`))) refreshHosts(registry, container);
 }
 
 async function clearHalfStart(registry: ContainerRegistry, container: Container): Promise<void> {

@@ -94,8 +94,8 @@ export class Sandboxes implements SandboxContract {
     const pins = {
       ...(isPod ? { network: this.#path(spec.id, 'network'), uts: this.#path(spec.id, 'uts') } : {}), ...(spec.hostIpc === true ? {} : { ipc: this.#path(spec.id, 'ipc') }),
     };
-    const sysctls = Object.fromEntries(Object.entries(spec.sysctls ?? {}).map(([name, value]) => [name.replaceAll('.', '/'), value]));
-    if (Object.keys(pins).length > 0) await os.namespaces.create({ pins, hostname: spec.hostname, sysctls });
+    if (Object.keys(pins).length > 0) await os.namespaces.create({ pins, hostname: spec.hostname, sysctls: spec.sysctls ?? {} });
+    else if (Object.keys(spec.sysctls ?? {}).length > 0) throw new ApiError('BadRequest', 'sysctls are not allowed where the Pod has the host\'s namespaces');
     const links = isPod
       ? os.netlink.run(planPodLink({ hostLink: record.hostLink, namespace: pins.network!, ip: record.ip, mac: macOfIp(record.ip), ...(this.#hostIp === undefined ? {} : { hostIp: this.#hostIp }), ...(this.#mtu === undefined ? {} : { mtu: this.#mtu }) }))
       : Promise.resolve();

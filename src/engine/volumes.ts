@@ -1,6 +1,7 @@
 /** Volumes of the `local` driver: a directory each, `volumes/NAME/_data`, with a record beside it. */
 import { lstatSync, mkdirSync, readdirSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
+import { Lock } from '#base/gate.ts';
 import { listDirectory, readIfExists, removeTree, writeFileAtomic } from '#os/files.ts';
 import type { EngineContext } from './context.ts';
 import { copyTree } from './copy-tree.ts';
@@ -13,6 +14,8 @@ export class Volumes {
   readonly #context: EngineContext;
   readonly #records = new Map<string, VolumeRecord>();
   readonly #base: string;
+  /** Containers that start together look at the same volume: the first mounts it, the others find it mounted. */
+  readonly #mounting = new Lock();
 
   constructor(context: EngineContext) {
     this.#context = context;
@@ -71,9 +74,13 @@ export class Volumes {
     const record = this.get(name);
     const target = this.mountpoint(name);
     const { type, device, o } = record.options;
-    if (device !== undefined && (o?.split(',').includes('bind') === true || type === 'none')) {
-      if ((await this.#context.os.mounts.listBelow(target)).length === 0) await this.#context.os.mounts.bind({ source: device, target, recursive: true });
-    } else if (type === 'tmpfs' && (await this.#context.os.mounts.listBelow(target)).length === 0) await this.#context.os.mounts.mountTmpfs(target, {});
+    const isBind = device !== undefined && (o?.split(',').includes('bind') === true || type === 'none');
+    if (!isBind && type !== 'tmpfs') return target;
+    await this.#mounting.run(async () => {
+      if ((await this.#context.os.mounts.listBelow(target)).length > 0) return;
+      if (isBind) await this.#context.os.mounts.bind({ source: device, target, recursive: true });
+      else await this.#context.os.mounts.mountTmpfs(target, {});
+    });
     return target;
   }
 

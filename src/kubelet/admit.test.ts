@@ -63,3 +63,11 @@ test('who uses more than was asked for goes first, then by priority, then by how
   assert.deepEqual(ranked.map(({ name }) => name), ['far over', 'over', 'high', 'within']);
   assert.equal(evictionMessage('memory', 100 * 2 ** 20, 2 ** 20, { ...ranked[0]!, containers: [{ name: 'c', usage: 3 * 2 ** 20, request: 2 ** 20 }, { name: 'd', usage: 1, request: 2 }] }), 'The node was low on resource: memory. Threshold quantity: 100Mi, available: 1024Ki. Container c was using 3072Ki, request is 1Mi, has larger consumption of memory. ');
 });
+
+test('a Pod sets safe parameters of its own namespaces, and no others', () => {
+  const sets = (name: string, spec: Json = {}): string => refusal(pod({ securityContext: { sysctls: [{ name, value: '1' }] }, ...spec }));
+  assert.deepEqual(['net.ipv4.tcp_syncookies', 'net/ipv4/tcp_syncookies', 'kernel.shm_rmid_forced'].map((name) => sets(name)), ['none', 'none', 'none']);
+  for (const name of ['vm.swappiness', 'kernel.core_pattern', 'kernel.msgmax', 'net.core.somaxconn', 'net/ipv4/../../vm/swappiness', 'Bad Name']) assert.equal(sets(name), 'SysctlForbidden', name);
+  assert.equal(sets('net.ipv4.tcp_syncookies', { hostNetwork: true }), 'SysctlForbidden');
+  assert.equal(sets('kernel.shm_rmid_forced', { hostIPC: true }), 'SysctlForbidden');
+});

@@ -1,12 +1,13 @@
 /**
  * May this Pod run here at all? The scheduler has asked before, but a Pod can name its node itself, two schedulers can race, and the node
  * may have run short since. Reasons and messages are the kubelet's, in the order in which it looks: `Evicted` while the node is under
- * pressure, `UnexpectedAdmissionError` where devices are missing, `OutOfpods`, `OutOfcpu`, `OutOfmemory`, `NodeAffinity`, `NodePorts`,
+ * pressure, `SysctlForbidden`, `UnexpectedAdmissionError` where devices are missing, `OutOfpods`, `OutOfcpu`, `OutOfmemory`, `NodeAffinity`, `NodePorts`,
  * `TaintToleration`. Pure.
  * Rules: Kubernetes documentation, "Resource Management", "Node-pressure Eviction / Node conditions", "Device Plugins", "Taints and Tolerations".
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { type LabelRequirement, matchesLabels } from '#base/selectors.ts';
+import { isSafeSysctl, sysctlNamespace } from '#base/sysctls.ts';
 import { criticalPriorityMin } from './limits.ts';
 import type { Pressure } from './node-status.ts';
 import { amount, qosClassOf } from './qos.ts';
@@ -116,6 +117,18 @@ function underPressure(pod: KubeObject, pressure: Pressure): Refusal | undefined
   return rejected('Evicted', `The node had condition: [${conditions.join(' ')}]. `);
 }
 
+/** A Pod sets parameters of its own namespaces that are safe; every other one would reach beyond it. */
+function forbiddenSysctl(pod: KubeObject): Refusal | undefined {
+  for (const { name } of (pod.spec.securityContext?.sysctls ?? []) as Json[]) {
+    const fail = (why: string): Refusal => rejected('SysctlForbidden', `forbidden sysctl: "${name}" ${why}`);
+    if (!isSafeSysctl(name)) return fail('not allowlisted');
+    const namespace = sysctlNamespace(name);
+    if (namespace === 'network' && pod.spec.hostNetwork === true) return fail('not allowed with host net enabled');
+    if (namespace === 'ipc' && pod.spec.hostIPC === true) return fail('not allowed with host ipc enabled');
+  }
+  return undefined;
+}
+
 function rejected(reason: string, message: string): Refusal {
   return { reason, message: `Pod was rejected: ${message}` };
 }
@@ -145,7 +158,7 @@ function shortOf(own: PodDemand, taken: PodDemand, room: NodeRoom): Refusal | un
 
 /** `taken`: by the Pods that hold their place on the node; those that have ended do not. */
 export function admitPod(pod: KubeObject, own: PodDemand, taken: PodDemand, room: NodeRoom): Refusal | undefined {
-  const refused = underPressure(pod, room.pressure) ?? shortOf(own, taken, room);
+  const refused = underPressure(pod, room.pressure) ?? forbiddenSysctl(pod) ?? shortOf(own, taken, room);
   if (refused !== undefined) return refused;
   if (!matchesNode(pod, room)) return rejected('NodeAffinity', "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector");
   if (own.hostPorts.length > 0) {

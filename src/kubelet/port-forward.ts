@@ -4,6 +4,7 @@
  */
 import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
+import { onceClosed } from '#base/streams.ts';
 import { SpdyConnection, type SpdyStream } from '#base/spdy.ts';
 import { acceptSpdy, acceptWebSocket, isWebSocket } from './remote-command.ts';
 
@@ -13,7 +14,8 @@ function forward(data: SpdyStream, error: SpdyStream | undefined, port: number, 
   dial(port).then((connection) => {
     connection.on('error', (problem: Error) => { error?.end(`error forwarding port ${port} to pod ${podName}: ${problem.message}`); data.destroy(); });
     data.on('error', () => connection.destroy());
-    data.on('close', () => connection.destroy());
+    // The client may have gone while the connection was made.
+    onceClosed(data, () => connection.destroy());
     data.pipe(connection);
     connection.pipe(data);
     // Also of one that was cut off without an end of its own: the client would wait for ever.
@@ -61,6 +63,6 @@ export async function acceptPortForward(request: IncomingMessage, socket: Duplex
     connection.on('close', () => ws.close());
     connection.on('error', () => {});
     ws.on('message', (message: Buffer) => { if (message[0] === index * 2) connection.write(message.subarray(1)); });
-    ws.on('close', () => connection.destroy());
+    if (ws.readyState === ws.CLOSED) connection.destroy(); else ws.on('close', () => connection.destroy());
   }
 }

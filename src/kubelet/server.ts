@@ -9,6 +9,8 @@ import { PassThrough, type Duplex } from 'node:stream';
 import { ApiError, toApiError } from '#base/errors.ts';
 import type { LogLine } from '#engine/engine.ts';
 import type { Clock } from '#os/clock.ts';
+import { onceClosed, whenDrained } from '#base/streams.ts';
+import { parseRfc3339 } from '#base/timestamp.ts';
 import type { Logger } from '#observe/log.ts';
 import { acceptPortForward } from './port-forward.ts';
 import { acceptRemoteCommand, exitStatus, failureStatus, success } from './remote-command.ts';
@@ -76,27 +78,30 @@ async function sendLogs(options: KubeletServerOptions, response: ServerResponse,
   const number = (name: string): number | undefined => (query.get(name) === null ? undefined : Number(query.get(name)));
   const sinceSeconds = number('sinceSeconds');
   const sinceTime = query.get('sinceTime');
-  const sinceMs = sinceSeconds !== undefined ? options.clock.now() - sinceSeconds * 1000 : sinceTime === null ? undefined : Date.parse(sinceTime);
+  const sinceNs = sinceSeconds !== undefined ? BigInt(options.clock.now() - sinceSeconds * 1000) * 1_000_000n : sinceTime === null ? undefined : parseRfc3339(sinceTime);
   const stream = query.get('stream') ?? 'All';
   const gone = new AbortController();
-  response.on('close', () => gone.abort(new Error('client went away')));
+  onceClosed(response, () => gone.abort(new Error('client went away')));
   response.writeHead(200, { 'content-type': 'text/plain' });
   response.flushHeaders();
   let left = number('limitBytes') ?? Infinity;
   const tailLines = number('tailLines');
-  const lines = options.engine.containers.logs(attempt.id, { stdout: stream !== 'Stderr', stderr: stream !== 'Stdout', follow: query.get('follow') === 'true', ...(sinceMs === undefined ? {} : { sinceMs }), ...(tailLines === undefined ? {} : { tailLines }), signal: gone.signal });
+  const lines = options.engine.containers.logs(attempt.id, { stdout: stream !== 'Stderr', stderr: stream !== 'Stdout', follow: query.get('follow') === 'true', ...(sinceNs === undefined ? {} : { sinceNs }), ...(tailLines === undefined ? {} : { tailLines }), signal: gone.signal });
   const timestamps = query.get('timestamps') === 'true';
+  /** A piece of a line was sent last: what follows of its stream is the same line. */
+  const open = { stdout: false, stderr: false };
   let batch: Uint8Array[] = [];
   let batchBytes = 0;
   const flush = async (): Promise<void> => {
     if (batchBytes === 0) return;
     const chunk = Buffer.concat(batch);
     batch = []; batchBytes = 0;
-    if (!response.write(chunk)) await new Promise<void>((resolve) => { response.once('drain', resolve); response.once('close', resolve); });
+    if (!response.write(chunk)) await whenDrained(response);
   };
   try {
     for await (const line of lines) {
-      const bytes = formatLine(line, timestamps);
+      const bytes = formatLine(line, timestamps && !open[line.stream]);
+      open[line.stream] = line.partial;
       const cut = bytes.length > left ? bytes.subarray(0, left) : bytes;
       left -= cut.length;
       batch.push(cut); batchBytes += cut.length;

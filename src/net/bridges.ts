@@ -5,15 +5,23 @@
 import type { NetProgram, NetStep } from '#os/netlink.ts';
 import { numberToIp, parseSubnet } from './pools.ts';
 
-export interface BridgePlan { link: string; gateway: string; subnet: string; mtu?: number }
+export interface BridgePlan {
+  link: string; gateway: string; subnet: string; mtu?: number;
+  /** The instance's mark, by which `down` finds a bridge that a user named. Absent on a bridge that was there before us: it stays. */
+  mark?: string;
+  /** The bridge gets no address (`inhibit_ipv4`, gateway mode `isolated`). */
+  withoutAddress?: boolean;
+}
 
 export function planBridge(plan: BridgePlan): NetProgram {
   const subnet = parseSubnet(plan.subnet);
   const address = `${plan.gateway}/${subnet.length}`;
   return { steps: [
     { op: 'addBridge', name: plan.link, ...(plan.mtu === undefined ? {} : { mtu: plan.mtu }), ignore: ['EEXIST'] },
-    { op: 'addAddress', link: plan.link, address, broadcast: numberToIp(subnet.base + subnet.size - 1), ignore: ['EEXIST'] },
-    { op: 'sysctl', path: `net/ipv4/conf/${plan.link}/route_localnet`, value: '1' },
+    ...(plan.mark === undefined ? [] : [{ op: 'setLink' as const, name: plan.link, alias: plan.mark }]),
+    ...(plan.withoutAddress === true ? [] : [{ op: 'addAddress' as const, link: plan.link, address, broadcast: numberToIp(subnet.base + subnet.size - 1), ignore: ['EEXIST'] }]),
+    // Never on a bridge that is somebody else's: it would stay so when our guard is gone.
+    ...(plan.mark === undefined ? [] : [{ op: 'sysctl' as const, path: `net/ipv4/conf/${plan.link}/route_localnet`, value: '1' }]),
     { op: 'sysctl', path: `net/ipv6/conf/${plan.link}/disable_ipv6`, value: '1', ignore: ['ENOENT'] },
     { op: 'setLink', name: plan.link, up: true },
   ] };
@@ -26,6 +34,8 @@ export interface EndpointPlan {
   ip: string; subnet: string; mac: string;
   /** Makes this endpoint the default route. */
   gateway?: string; mtu?: number;
+  /** It reaches no other container on the bridge (`enable_icc` false). */
+  apart?: boolean;
 }
 
 export function planEndpoint(plan: EndpointPlan): NetProgram[] {
@@ -39,6 +49,8 @@ export function planEndpoint(plan: EndpointPlan): NetProgram[] {
     { steps: [
       { op: 'addVeth', name: plan.hostLink, master: plan.bridge, ...(plan.mtu === undefined ? {} : { mtu: plan.mtu }), peer: { name: plan.containerLink, index: plan.index, mac: plan.mac, namespace: plan.namespace } },
       { op: 'setLink', name: plan.hostLink, hairpin: true, ignore: ['EOPNOTSUPP', 'EINVAL'] },
+      // Nothing else keeps neighbours on a bridge apart: a kernel that cannot do it must say so.
+      ...(plan.apart === true ? [{ op: 'setLink' as const, name: plan.hostLink, isolated: true }] : []),
     ] },
     { namespace: plan.namespace, steps: inside },
   ];

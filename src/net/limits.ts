@@ -10,3 +10,13 @@ export const stopGraceMs = 2_500;
 export const monitorWaitMs = 5_000;
 export const monitorEndMs = 1_000;
 export const removalStepMs = 20;
+/** A question over UDP or TCP; an answer over UDP, whatever its asker could take. */
+export const dnsQueryBytesMax = 4_096;
+export const dnsUdpBytesMax = 4_096;
+/** Answers that one address or container waits for, and questions sent on, in all and for each asker (a socket each). */
+export const dnsAnswersPendingMax = 1_024;
+export const dnsForwardPendingMax = 512;
+export const dnsForwardPendingPerClientMax = 64;
+export const dnsForwardTimeoutMs = 3_000;
+export const dnsTcpConnectionsMax = 256;
+export const dnsTcpIdleMs = 10_000;

@@ -12,6 +12,9 @@ export function linkName(instanceId: string, kind: 'b' | 'v' | 'p' | 'n', id: st
   return `${linkPrefix(instanceId)}${kind}${id}`.slice(0, linkNameLengthMax);
 }
 
+/** What stands on a link (ifalias) whose name the instance has not chosen. */
+export function linkMark(instanceId: string): string { return `tiphys ${instanceId}`; }
+
 export function tableName(instanceId: string): string { return `tiphys_${instanceId}`; }
 /** `top` is where this program may make groups: `Cgroups.top`. */
 export function cgroupRoot(instanceId: string, top: string): string { return `${top}/tiphys_${instanceId}`; }

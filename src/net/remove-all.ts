@@ -12,7 +12,7 @@ import type { Nft } from '#os/nft.ts';
 import type { Processes } from '#os/processes.ts';
 import { wouldHeed } from '#os/signal-handling.ts';
 import { uncoverForward } from './forward.ts';
-import { cgroupRoot, linkPrefix, tableName } from './names.ts';
+import { cgroupRoot, linkMark, linkPrefix, tableName } from './names.ts';
 import { monitorEndMs, monitorWaitMs, removalStepMs, stopGraceMs } from './limits.ts';
 
 export interface RemovalDoors {
@@ -29,8 +29,9 @@ export async function removeAllOf(instanceId: string, doors: RemovalDoors): Prom
   await endMonitors(monitors, doors);
   for (const directory of doors.directories) await doors.mounts.unmountBelow(directory);
   await removeTables(instanceId, doors.nft);
-  await uncoverForward({ processes: doors.processes, instanceId, log: doors.log });
-  await removeLinks(instanceId, doors.netlink);
+  const links = (await doors.netlink.listLinks()).filter((link) => link.name.startsWith(linkPrefix(instanceId)) || link.alias === linkMark(instanceId)).map((link) => link.name);
+  await uncoverForward({ processes: doors.processes, instanceId, log: doors.log, links });
+  await removeLinks(links, doors.netlink);
   await until(doors.clock, monitorWaitMs, () => roots.map((root) => doors.cgroups.remove(root)).every(Boolean));
 }
 
@@ -77,9 +78,6 @@ async function removeTables(instanceId: string, nft: Nft): Promise<void> {
   for (const { family, name } of own) await nft.run(`delete table ${family} ${name}`);
 }
 
-async function removeLinks(instanceId: string, netlink: Netlink): Promise<void> {
-  for (const link of await netlink.listLinks()) {
-    if (!link.name.startsWith(linkPrefix(instanceId))) continue;
-    await netlink.run([{ steps: [{ op: 'deleteLink', name: link.name, ignore: ['ENODEV'] }] }]);
-  }
+async function removeLinks(links: string[], netlink: Netlink): Promise<void> {
+  for (const name of links) await netlink.run([{ steps: [{ op: 'deleteLink', name, ignore: ['ENODEV'] }] }]);
 }

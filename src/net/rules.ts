@@ -16,31 +16,42 @@ export interface PublishedPort { hostIp: string; hostPort: number; protocol: 'tc
 export interface RuleWriter {
   readonly table: string;
   /** Makes the table's own chains with these ports; chains of others are left alone. */
-  start(ports: PublishedPort[], masquerades: Masquerade[], unmasqueraded: string[]): Promise<void>;
+  start(ports: PublishedPort[], networks: NetworkRules[], unmasqueraded: string[]): Promise<void>;
   publish(ports: PublishedPort[]): Promise<void>;
   unpublish(ports: PublishedPort[]): Promise<void>;
-  addMasquerade(rule: Masquerade): Promise<void>;
-  removeMasquerade(rule: Masquerade): Promise<void>;
+  addNetwork(rule: NetworkRules): Promise<void>;
+  removeNetwork(rule: NetworkRules): Promise<void>;
   /** Commands in nft's language, e.g. `add element ip ${table} services { … }`. One transaction, or part of one. */
   run(commands: string): Promise<void>;
   /** Takes the whole table away. */
   remove(): Promise<void>;
 }
 
-/** Packets from `subnet` that leave by another link than `link` get the host's address; nothing enters or leaves an `internal` one. */
-export interface Masquerade { /** Empty for Pods, which have a link each. */ link: string; subnet: string; masquerade: boolean; internal: boolean; isolated: boolean }
+/** What the table is told of a network. Packets from `subnet` that leave by another link than `link` get the host's address where `masquerade` says so. */
+export interface NetworkRules {
+  /** The bridge, whatever its name; empty for Pods, which have a link each, known by the instance's prefix. */
+  link: string;
+  subnet: string;
+  masquerade: boolean;
+  /** Nothing enters or leaves. */
+  internal: boolean;
+  /** Containers of one bridge may talk to each other (`enable_icc`). */
+  together: boolean;
+  /** Only published ports lead in from outside; else every port does, but from other networks of the engine. */
+  guarded: boolean;
+}
 
 export function createRuleWriter(options: { nft: Nft; instanceId: string; log: Logger }): RuleWriter {
   const table = tableName(options.instanceId);
   const apply = createBatcher(options.nft, options.log);
   return {
     table,
-    start: (ports, masquerades, unmasqueraded) => apply(planTable(table, linkPrefix(options.instanceId), ports, masquerades, unmasqueraded)),
+    start: (ports, networks, unmasqueraded) => apply(planTable(table, linkPrefix(options.instanceId), ports, networks, unmasqueraded)),
     publish: (ports) => (ports.length === 0 ? Promise.resolve() : apply(planPorts(table, 'add', ports))),
     // A port that was never there must not fail the others: `destroy` is newer than some hosts' nft, so add first.
     unpublish: (ports) => (ports.length === 0 ? Promise.resolve() : apply(planPorts(table, 'add', ports) + planPorts(table, 'delete', ports))),
-    addMasquerade: (rule) => apply(planMasquerade(table, 'add', rule)),
-    removeMasquerade: (rule) => apply(planMasquerade(table, 'add', rule) + planMasquerade(table, 'delete', rule)),
+    addNetwork: (rule) => apply(planNetwork(table, 'add', rule)),
+    removeNetwork: (rule) => apply(planNetwork(table, 'add', rule) + planNetwork(table, 'delete', rule)),
     run: apply,
     remove: () => apply(`add table ip ${table}\ndelete table ip ${table}\n`),
   };
@@ -80,23 +91,31 @@ export function planPorts(table: string, verb: 'add' | 'delete', ports: Publishe
   return (any.length > 0 ? `${verb} element ip ${table} published { ${any.join(', ')} }\n` : '') + (at.length > 0 ? `${verb} element ip ${table} published_at { ${at.join(', ')} }\n` : '');
 }
 
-export function planMasquerade(table: string, verb: 'add' | 'delete', rule: Masquerade): string {
+export function planNetwork(table: string, verb: 'add' | 'delete', rule: NetworkRules): string {
   const out: string[] = [];
   if (rule.masquerade && !rule.internal) out.push(`${verb} element ip ${table} masqueraded { ${rule.subnet} }`);
-  if (rule.link !== '') out.push(`${verb} element ip ${table} hairpinned { ${rule.link} . ${rule.link} }`, `${verb} element ip ${table} hairpinned_sources { ${rule.subnet} . ${rule.link} }`);
+  if (rule.link !== '') {
+    out.push(`${verb} element ip ${table} bridges { ${rule.link} }`, `${verb} element ip ${table} hairpinned_sources { ${rule.subnet} . ${rule.link} }`);
+    if (rule.together) out.push(`${verb} element ip ${table} hairpinned { ${rule.link} . ${rule.link} }`);
+    if (rule.guarded) out.push(`${verb} element ip ${table} guarded_bridges { ${rule.link} }`);
+  }
   if (rule.internal) out.push(`${verb} element ip ${table} internal_links { ${rule.link} }`);
-  if (rule.isolated) out.push(`${verb} element ip ${table} isolated_links { ${rule.link} }`);
   return `${out.join('\n')}\n`;
 }
 
-const ownChains = ['publish', 'published_prerouting', 'published_output', 'masquerading', 'guard', 'isolation'];
+const ownChains = ['publish', 'from_link', 'published_prerouting', 'published_output', 'masquerading', 'guard', 'isolation'];
 
 /**
- * The table as one transaction. Hairpinned: a container that reaches a port published by one on its own bridge must see the answer come from
- * where it sent the question. Loopback: a connection of the host's own to 127.0.0.1 leaves with the address of the bridge. The guard drops
- * what claims loopback addresses from outside, since `route_localnet` is on for our links.
+ * The table as one transaction. Our links are those with the instance's prefix (Pods, further nodes) and those in `bridges`, which users may name.
+ *
+ * - Hairpinned: a container that reaches a port published by one on its own bridge must see the answer come from where it sent the question.
+ * - Loopback: a connection of the host's own to 127.0.0.1 leaves with the address of the bridge.
+ * - The guard drops what comes from a link of ours to loopback addresses (`route_localnet` is on for them), and what has a source that the host would
+ *   not send back by the same link: another Pod's, another network's, the host's own, a Service's, anybody's on the internet.
+ * - Isolation: only published ports lead to a container from outside its bridge, be it another network, a Pod or another machine (as docker 28 has it).
  */
-export function planTable(table: string, prefix: string, ports: PublishedPort[], masquerades: Masquerade[], unmasqueraded: string[]): string {
+export function planTable(table: string, prefix: string, ports: PublishedPort[], networks: NetworkRules[], unmasqueraded: string[]): string {
+  const links = ['bridges', 'guarded_bridges', 'internal_links'];
   const maps = [
     `add table ip ${table}`,
     `add map ip ${table} published { type inet_proto . inet_service : ipv4_addr . inet_service; }`,
@@ -105,13 +124,13 @@ export function planTable(table: string, prefix: string, ports: PublishedPort[],
     `add set ip ${table} unmasqueraded { type ipv4_addr; flags interval; }`,
     `add set ip ${table} hairpinned { type ifname . ifname; }`,
     `add set ip ${table} hairpinned_sources { type ipv4_addr . ifname; flags interval; }`,
-    `add set ip ${table} internal_links { type ifname; }`,
-    `add set ip ${table} isolated_links { type ifname; }`,
+    ...links.map((name) => `add set ip ${table} ${name} { type ifname; }`),
     ...['published', 'published_at'].map((name) => `flush map ip ${table} ${name}`),
-    ...['masqueraded', 'unmasqueraded', 'hairpinned', 'hairpinned_sources', 'internal_links', 'isolated_links'].map((name) => `flush set ip ${table} ${name}`),
+    ...['masqueraded', 'unmasqueraded', 'hairpinned', 'hairpinned_sources', ...links].map((name) => `flush set ip ${table} ${name}`),
   ];
   const chains = [
     `add chain ip ${table} publish`,
+    `add chain ip ${table} from_link`,
     `add chain ip ${table} published_prerouting { type nat hook prerouting priority dstnat; policy accept; }`,
     `add chain ip ${table} published_output { type nat hook output priority -100; policy accept; }`,
     `add chain ip ${table} masquerading { type nat hook postrouting priority srcnat; policy accept; }`,
@@ -125,19 +144,25 @@ export function planTable(table: string, prefix: string, ports: PublishedPort[],
     ['published_prerouting', 'meta l4proto { tcp, udp, sctp } fib daddr type local jump publish'],
     ['published_output', 'meta l4proto { tcp, udp, sctp } fib daddr type local jump publish'],
     ['masquerading', `ip saddr 127.0.0.0/8 oifname "${prefix}*" masquerade`],
+    ['masquerading', 'ip saddr 127.0.0.0/8 oifname @bridges masquerade'],
     // At this hook the way in is no longer known: the subnet of the source stands for it.
     ['masquerading', 'ct status dnat ip saddr . oifname @hairpinned_sources masquerade'],
     ['masquerading', 'ip daddr @unmasqueraded return'],
-    ['masquerading', `ip saddr @masqueraded oifname != "${prefix}*" masquerade`],
-    ['guard', `iifname "${prefix}*" ip daddr 127.0.0.0/8 drop`],
+    ['masquerading', `ip saddr @masqueraded oifname != "${prefix}*" oifname != @bridges masquerade`],
+    ['guard', `iifname "${prefix}*" jump from_link`],
+    ['guard', 'iifname @bridges jump from_link'],
+    ['from_link', 'ip daddr 127.0.0.0/8 drop'],
+    ['from_link', 'fib saddr . iif oif missing drop'],
     ['isolation', 'ct state established,related accept'],
     ['isolation', 'iifname . oifname @hairpinned accept'],
     ['isolation', 'iifname @internal_links oifname != @internal_links drop'],
     ['isolation', 'iifname != @internal_links oifname @internal_links drop'],
     ['isolation', 'ct status dnat accept'],
-    ['isolation', 'iifname @isolated_links oifname @isolated_links drop'],
+    ['isolation', 'oifname @guarded_bridges drop'],
+    ['isolation', `oifname @bridges iifname "${prefix}*" drop`],
+    ['isolation', 'oifname @bridges iifname @bridges drop'],
   ];
   const text = [...maps, ...chains, ...rules.map(([chain, rule]) => `add rule ip ${table} ${chain} ${rule}`)].join('\n');
   const kept = unmasqueraded.length === 0 ? '' : `add element ip ${table} unmasqueraded { ${unmasqueraded.join(', ')} }\n`;
-  return `${text}\n${kept}${planPorts(table, 'add', ports)}${masquerades.map((rule) => planMasquerade(table, 'add', rule)).join('')}`;
+  return `${text}\n${kept}${planPorts(table, 'add', ports)}${networks.map((rule) => planNetwork(table, 'add', rule)).join('')}`;
 }

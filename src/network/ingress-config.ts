@@ -2,7 +2,7 @@
  * HAProxy's configuration from Ingresses. Pure.
  *
  * Rules are put in the order of Kubernetes' precedence - exact hosts, wildcard hosts, no host; exact paths, then longer prefixes - and the first that
- * fits wins. Each backend has more server slots than endpoints, so that endpoints come and go over the admin socket without a reload.
+ * fits wins. A `defaultBackend` gets what no rule takes: of its Ingress's own hosts, and (the oldest one's) of all hosts without a rule. Each backend has more server slots than endpoints, so that endpoints come and go over the admin socket without a reload.
  * Sources: Kubernetes documentation, "Ingress"; HAProxy 2.6 configuration manual.
  */
 import { createHash } from 'node:crypto';
@@ -11,7 +11,7 @@ import type { Json, KubeObject } from '#base/objects.ts';
 import { haproxyConnectionsMax, ingressServersStep } from './limits.ts';
 import { compareText } from './order.ts';
 
-export interface Route { host: string; path: string; pathType: 'Exact' | 'Prefix'; backend: string }
+export interface Route { host: string; path: string; pathType: 'Exact' | 'Prefix'; backend: string; /** Of a `defaultBackend`: for what no rule of this host takes. */ isDefault?: true }
 export interface Backend { name: string; servers: { ip: string; port: number }[]; slots: number }
 export interface IngressPlan { routes: Route[]; backends: Backend[]; defaultBackend: string | undefined; certificates: { file: string; pem: string; hosts: string[] }[] }
 
@@ -48,8 +48,9 @@ export function planIngress(ingresses: KubeObject[], lookups: IngressLookups): I
     }
     if (ingress.spec.defaultBackend?.service !== undefined) {
       const backend = backendOf(namespace, ingress.spec.defaultBackend.service);
-      if ((ingress.spec.rules ?? []).length === 0) plan.defaultBackend ??= backend;
-      else for (const rule of ingress.spec.rules) plan.routes.push({ host: rule.host ?? '', path: '/', pathType: 'Prefix', backend });
+      plan.defaultBackend ??= backend;
+      const hosts = new Set(((ingress.spec.rules ?? []) as Json[]).map((rule) => String(rule.host ?? '').toLowerCase()));
+      for (const host of hosts) if (host !== '') plan.routes.push({ host, path: '/', pathType: 'Prefix', backend, isDefault: true });
     }
     for (const rule of ingress.spec.rules ?? []) for (const path of rule.http?.paths ?? []) {
       if (path.backend?.service === undefined) continue;
@@ -58,7 +59,7 @@ export function planIngress(ingresses: KubeObject[], lookups: IngressLookups): I
   }
   const hostRank = (host: string): number => (host === '' ? 2 : host.startsWith('*.') ? 1 : 0);
   plan.routes = plan.routes.map((route, index) => ({ route, index })).sort(({ route: a, index: i }, { route: b, index: j }) =>
-    hostRank(a.host) - hostRank(b.host) || b.path.length - a.path.length || (a.pathType === b.pathType ? 0 : a.pathType === 'Exact' ? -1 : 1) || i - j).map(({ route }) => route);
+    hostRank(a.host) - hostRank(b.host) || Number(a.isDefault ?? false) - Number(b.isDefault ?? false) || b.path.length - a.path.length || (a.pathType === b.pathType ? 0 : a.pathType === 'Exact' ? -1 : 1) || i - j).map(({ route }) => route);
   plan.backends = [...backends.values()].sort((a, b) => compareText(a.name, b.name));
   return plan;
 }
@@ -79,12 +80,16 @@ function conditionOf(route: Route): string {
   return `${host[0]}{ path -m str ${word(prefix)} } || ${host[0]}{ path -m beg ${word(prefix)}/ }`;
 }
 
-export interface HaproxySettings { runDir: string; httpBinds: string[]; httpsBinds: string[] }
+export interface HaproxySettings {
+  runDir: string; httpBinds: string[]; httpsBinds: string[];
+  /** The user that HAProxy becomes once it listens and has read its certificates; absent where the host has none for it. */
+  user?: string;
+}
 
 export function haproxyConfig(plan: IngressPlan, settings: HaproxySettings): string {
   const lines = [
     'global', `  stats socket ${join(settings.runDir, 'haproxy.sock')} mode 600 level admin expose-fd listeners`, `  maxconn ${haproxyConnectionsMax}`,
-    '  nbthread 1', '  hard-stop-after 60s', '  tune.ssl.default-dh-param 2048', '',
+    ...(settings.user === undefined ? [] : [`  user ${settings.user}`, `  group ${settings.user}`]), '  nbthread 1', '  hard-stop-after 60s', '  tune.ssl.default-dh-param 2048', '',
     'defaults', '  mode http', '  timeout connect 1s', '  timeout client 60s', '  timeout server 60s', '  timeout http-keep-alive 60s', '  timeout http-request 30s', '  timeout queue 5s', '  timeout tunnel 1h',
     '  option redispatch 1', '  option forwardfor', '  retries 3', '  retry-on conn-failure empty-response', '',
     'frontend ingress', ...settings.httpBinds.map((bind) => `  bind ${bind}`),

@@ -13,6 +13,7 @@ import type { Client } from '#client/client.ts';
 import type { InformerFactory } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { Clock, Timer } from '#os/clock.ts';
+import { readIfExists } from '#os/files.ts';
 import type { Processes } from '#os/processes.ts';
 import type { Logger } from '#observe/log.ts';
 import { haproxyConfig, planIngress, type IngressPlan } from './ingress-config.ts';
@@ -96,7 +97,7 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
     for (const certificate of plan.certificates) await writeFile(join(runDir, 'certs', certificate.file), certificate.pem, { mode: 0o600 });
     await writeFile(join(runDir, 'crt-list'), [`${join(runDir, 'certs', 'default.pem')}`, ...plan.certificates.map((certificate) => `${join(runDir, 'certs', certificate.file)} ${certificate.hosts.join(' ')}`)].join('\n') + '\n');
     const config = join(runDir, 'haproxy.cfg');
-    await writeFile(`${config}.new`, haproxyConfig(plan, { runDir, httpBinds: options.httpBinds, httpsBinds: options.httpsBinds }), { mode: 0o600 });
+    await writeFile(`${config}.new`, haproxyConfig(plan, { runDir, httpBinds: options.httpBinds, httpsBinds: options.httpsBinds, ...proxyUser() }), { mode: 0o600 });
     const check = await processes.run('haproxy', ['-c', '-f', `${config}.new`]);
     if (check.code !== 0) { log.error('haproxy refuses the configuration; the last one stays', { stderr: check.stderr.slice(0, 2000) }); return; }
     await rm(config, { force: true });
@@ -163,6 +164,12 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
       await work.catch(() => {});
     },
   };
+}
+
+/** The distribution's package brings a user (and a group of the same name) for it: what the proxy parses comes from strangers and needs no rights. */
+function proxyUser(): { user?: string } {
+  const has = (file: string): boolean => (readIfExists(file) ?? '').split('\n').some((line) => line.startsWith('haproxy:'));
+  return has('/etc/passwd') && has('/etc/group') ? { user: 'haproxy' } : {};
 }
 
 /** The pid of this node's HAProxy, when it runs. */

@@ -9,7 +9,7 @@ export interface NamespaceRequest {
   pins: PinnedNamespaces;
   /** For a new UTS namespace. */
   hostname?: string;
-  /** Files below /proc/sys, written inside the new namespaces. */
+  /** Kernel parameters by name, written inside the new namespaces. One that none of them holds is refused. */
   sysctls?: Record<string, string>;
 }
 

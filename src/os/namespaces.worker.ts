@@ -1,6 +1,7 @@
 /** Makes and pins namespaces inside the worker's thread, and returns to the thread's own. Contract: namespaces.ts. */
 import { closeSync, mkdirSync, openSync, unlinkSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { sysctlNamespace, sysctlPath } from '#base/sysctls.ts';
 import { SystemError, call, cloneFlag, errno, mountFlag, tryCall } from './libc.linux.ts';
 import { runNetlink } from './netlink.worker.ts';
 import type { NamespaceRequest } from './namespaces.ts';
@@ -18,7 +19,7 @@ export function createNamespaces(request: NamespaceRequest): void {
   try {
     call('unshare', 'namespaces', wanted.reduce((flags, kind) => flags | kind.flag, 0));
     if (request.hostname !== undefined && request.pins.uts !== undefined) call('sethostname', request.hostname, request.hostname, Buffer.byteLength(request.hostname));
-    for (const [path, value] of Object.entries(request.sysctls ?? {})) writeFileSync(`/proc/sys/${path}`, value);
+    writeSysctls(request);
     if (request.pins.network !== undefined) runNetlink({ programs: [{ steps: [{ op: 'setLink', name: 'lo', up: true }] }] });
     for (const kind of wanted) {
       const path = request.pins[kind.key]!;
@@ -32,6 +33,15 @@ export function createNamespaces(request: NamespaceRequest): void {
     throw error;
   } finally {
     for (const home of homes) { call('setns', 'home', home.fd, home.flag); closeSync(home.fd); }
+  }
+}
+
+/** Whatever callers have checked: a parameter is written only where one of the new namespaces holds it, never on the host. */
+function writeSysctls(request: NamespaceRequest): void {
+  for (const [name, value] of Object.entries(request.sysctls ?? {})) {
+    const namespace = sysctlNamespace(name);
+    if (namespace === undefined || request.pins[namespace] === undefined) throw new Error(`sysctl "${name}" is not in a separate kernel namespace`);
+    writeFileSync(`/proc/sys/${sysctlPath(name)}`, value);
   }
 }
 

@@ -9,7 +9,7 @@ export type NetOperation =
   | { op: 'addDummy'; name: string }
   | { op: 'addVeth'; name: string; mac?: string; mtu?: number; master?: string; peer: { name: string; mac?: string; index?: number; /** Path of a pinned network namespace. */ namespace?: string } }
   | { op: 'addVxlan'; name: string; id: number; port: number; local: string; mac?: string; mtu?: number }
-  | { op: 'setLink'; name: string; up?: boolean; master?: string; noMaster?: boolean; mac?: string; mtu?: number; newName?: string; namespace?: string; hairpin?: boolean }
+  | { op: 'setLink'; name: string; up?: boolean; master?: string; noMaster?: boolean; mac?: string; mtu?: number; newName?: string; namespace?: string; hairpin?: boolean; /** Of a bridge's port: it does not reach other isolated ports. */ isolated?: boolean; /** A text on the link (ifalias). */ alias?: string }
   | { op: 'deleteLink'; name: string }
   /** `address` with prefix length, e.g. `172.17.0.1/16`. */
   | { op: 'addAddress'; link: string; address: string; broadcast?: string; scope?: 'global' | 'link' | 'host' }
@@ -29,7 +29,7 @@ export type NetStep = NetOperation & { /** Codes that count as success. */ ignor
 
 export interface NetProgram { /** Path of a pinned network namespace; absent: the host's. */ namespace?: string; steps: NetStep[] }
 
-export interface LinkInfo { index: number; name: string; up: boolean; mac: string; mtu: number; master: number; kind: string }
+export interface LinkInfo { index: number; name: string; up: boolean; mac: string; mtu: number; master: number; kind: string; /** The text on the link; empty without one. */ alias: string }
 export interface AddressInfo { linkIndex: number; address: string; prefix: number }
 export interface RouteInfo { destination: string; via: string; linkIndex: number; table: number }
 

@@ -106,7 +106,7 @@ function runStep(socket: Socket, step: NetStep): void {
   }
 }
 
-const linkAttribute = { address: 1, name: 3, mtu: 4, master: 10, info: 18, namespaceFd: 28, protocolInfo: 12 } as const;
+const linkAttribute = { address: 1, name: 3, mtu: 4, master: 10, info: 18, namespaceFd: 28, protocolInfo: 12, alias: 20 } as const;
 
 function addLink(socket: Socket, name: string, kind: string, options: { mac?: string; mtu?: number }, data?: Buffer): void {
   const attributes = [attribute(linkAttribute.name, text(name)), attribute(linkAttribute.info, attribute(1, text(kind)), ...(data === undefined ? [] : [attribute(2, data)]))];
@@ -141,13 +141,13 @@ function setLink(socket: Socket, step: Extract<NetStep, { op: 'setLink' }>): voi
     if (step.mac !== undefined) attributes.push(attribute(linkAttribute.address, macBytes(step.mac)));
     if (step.mtu !== undefined) attributes.push(attribute(linkAttribute.mtu, u32(step.mtu)));
     if (step.master !== undefined) attributes.push(attribute(linkAttribute.master, u32(socket.linkIndex(step.master))));
+    if (step.alias !== undefined) attributes.push(attribute(linkAttribute.alias, Buffer.from(step.alias)));
     if (step.noMaster === true) attributes.push(attribute(linkAttribute.master, u32(0)));
     if (target >= 0) attributes.push(attribute(linkAttribute.namespaceFd, u32(target)));
     const flags = step.up === true ? 1 : 0;
     socket.exchange(`set ${step.name}`, messageType.newLink, 0, linkHeader(index, flags, step.up === undefined ? 0 : 1), attributes);
-    if (step.hairpin !== undefined) {
-      socket.exchange(`hairpin ${step.name}`, messageType.setLink, 0, linkHeader(index, 0, 0, 7), [attribute(linkAttribute.protocolInfo | 0x8000, attribute(4, u8(step.hairpin ? 1 : 0)))]);
-    }
+    const port = [...(step.hairpin === undefined ? [] : [attribute(4, u8(step.hairpin ? 1 : 0))]), ...(step.isolated === undefined ? [] : [attribute(33, u8(step.isolated ? 1 : 0))])];
+    if (port.length > 0) socket.exchange(`bridge port ${step.name}`, messageType.setLink, 0, linkHeader(index, 0, 0, 7), [attribute(linkAttribute.protocolInfo | 0x8000, ...port)]);
   } finally {
     if (target >= 0) closeSync(target);
   }
@@ -230,6 +230,7 @@ function listLinks(socket: Socket): LinkInfo[] {
       name: found.get(linkAttribute.name)?.toString().replace(/\0.*$/s, '') ?? '',
       mac: found.get(linkAttribute.address)?.toString('hex').replace(/(..)(?=.)/g, '$1:') ?? '',
       mtu: found.get(linkAttribute.mtu)?.readUInt32LE(0) ?? 0, master: found.get(linkAttribute.master)?.readUInt32LE(0) ?? 0,
+      alias: found.get(linkAttribute.alias)?.toString().replace(/\0.*$/s, '') ?? '',
     };
   });
 }

@@ -22,7 +22,7 @@ export function createNetworkDoor(worker: SyscallWorker = startSyscallWorker('ne
       remove: (path) => worker.call('removeNamespace', { path }),
     },
     nft: {
-      async run(text) { await worker.call('runNft', { text }); },
+      async run(text, namespace) { await worker.call('runNft', { text, ...(namespace === undefined ? {} : { namespace }) }); },
       list: (text) => worker.call('runNft', { text, json: true }),
     },
     close: () => worker.close(),

@@ -1,9 +1,12 @@
 /** `Processes` by child_process and /proc. */
 import { spawn } from 'node:child_process';
-import { accessSync, constants, readFileSync } from 'node:fs';
+import type { ChildProcess } from 'node:child_process';
+import { accessSync, closeSync, constants, readFileSync } from 'node:fs';
+import { Socket } from 'node:net';
 import { constants as osConstants } from 'node:os';
 import type { Readable, Writable } from 'node:stream';
 import type { Child, Exit, Output, Processes, SpawnOptions } from './processes.ts';
+import { call } from './libc.linux.ts';
 import { spawnSession } from './spawn.linux.ts';
 
 const outputBytesMax = 1024 * 1024;
@@ -15,17 +18,24 @@ export const linuxProcesses: Processes = {
       const child = spawnSession(file, args, options);
       if (child !== undefined) return child;
     }
-    const child = spawn(file, args, {
-      env: options.env ?? { PATH: searchPath.join(':') }, detached: options.detached === true, ...(options.directory === undefined ? {} : { cwd: options.directory }),
-      stdio: [options.stdin ?? 'ignore', options.stdout ?? 'ignore', options.stderr ?? 'ignore', ...(options.extra ?? [])],
-    });
+    const fifos = [options.stdin, options.stdout, options.stderr].map((wanted, index) => (wanted === 'fifo' ? makeFifo(index === 0) : undefined));
+    const [stdin, stdout, stderr] = [options.stdin, options.stdout, options.stderr].map((wanted, index) => fifos[index]?.theirs ?? (wanted === 'fifo' ? 'ignore' : wanted) ?? 'ignore');
+    let child: ChildProcess;
+    try {
+      child = spawn(file, args, {
+        env: options.env ?? { PATH: searchPath.join(':') }, detached: options.detached === true, ...(options.directory === undefined ? {} : { cwd: options.directory }),
+        stdio: [stdin!, stdout!, stderr!, ...(options.extra ?? [])],
+      });
+    } finally { for (const fifo of fifos) if (fifo !== undefined) closeSync(fifo.theirs); }
+    const ours = fifos.map((fifo, index) => (fifo === undefined ? undefined : new Socket({ fd: fifo.ours, readable: index !== 0, writable: index === 0 })));
+    for (const stream of ours) stream?.on('error', () => stream.destroy());
     const exit = new Promise<Exit>((resolve, reject) => {
       child.once('error', reject);
       child.once('exit', (code, signal) => resolve({ code: code ?? 128 + (signal === null ? 0 : osConstants.signals[signal]), signal: signal ?? undefined }));
     });
     exit.catch(() => undefined);
     return {
-      pid: child.pid ?? -1, exit, stdin: child.stdin ?? undefined, stdout: child.stdout ?? undefined, stderr: child.stderr ?? undefined,
+      pid: child.pid ?? -1, exit, stdin: ours[0] ?? child.stdin ?? undefined, stdout: ours[1] ?? child.stdout ?? undefined, stderr: ours[2] ?? child.stderr ?? undefined,
       extra: child.stdio.slice(3) as (Readable & Writable)[],
     };
   },
@@ -56,6 +66,16 @@ export const linuxProcesses: Processes = {
     return [...searchPath, ...(process.env['PATH'] ?? '').split(':')].map((directory) => `${directory}/${program}`).find(executable);
   },
 };
+
+const closeOnExec = 0x80000;
+
+/** `written`: we write it, the child reads. Both ends are closed in programs that do not ask for them. */
+function makeFifo(written: boolean): { ours: number; theirs: number } {
+  const pair = Buffer.alloc(8);
+  call('pipe2', 'pipe', pair, closeOnExec);
+  const [read, write] = [pair.readInt32LE(0), pair.readInt32LE(4)];
+  return written ? { ours: write, theirs: read } : { ours: read, theirs: write };
+}
 
 /** What posix_spawn does here: a session with its errors and one more pipe to read. */
 function isSession(options: SpawnOptions): options is SpawnOptions & { env: Record<string, string>; directory: string } {

@@ -4,13 +4,16 @@
  */
 import type { Readable, Writable } from 'node:stream';
 
+/** `fifo`: a pipe of the kernel. `pipe` is a socket under Node, which a program cannot open anew by /dev/stdout. */
+export type Stdio = 'ignore' | 'pipe' | 'fifo' | number;
+
 export interface SpawnOptions {
   env?: Record<string, string>;
   directory?: string;
   detached?: boolean;
-  stdin?: 'ignore' | 'pipe' | number;
-  stdout?: 'ignore' | 'pipe' | number;
-  stderr?: 'ignore' | 'pipe' | number;
+  stdin?: Stdio;
+  stdout?: Stdio;
+  stderr?: Stdio;
   /** Pipes at descriptors 3, 4, …: `in` is written by us. */
   extra?: ('pipe' | 'ignore' | number)[];
 }

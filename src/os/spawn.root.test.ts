@@ -39,3 +39,14 @@ test('a session ended by a signal says so', async () => {
   child.extra[0]!.resume();
   assert.equal((await child.exit).code, 137);
 });
+
+test('what is given a pipe of the kernel can open it anew by its name', async () => {
+  const child = linuxProcesses.spawn('/bin/sh', ['-c', 'cat /dev/stdin > /dev/stdout; echo e > /dev/stderr; exit 3'], { stdin: 'fifo', stdout: 'fifo', stderr: 'fifo' });
+  const text = async (stream: AsyncIterable<Buffer>): Promise<string> => {
+    let out = '';
+    for await (const part of stream) out += part.toString();
+    return out;
+  };
+  child.stdin!.end('typed');
+  assert.deepEqual(await Promise.all([text(child.stdout!), text(child.stderr!), child.exit.then((end) => end.code)]), ['typed', 'e\n', 3]);
+});

@@ -7,6 +7,8 @@ import type { ImageRecords } from '#content/image-records.ts';
 import type { BuildSnapshots } from '#content/snapshots.ts';
 import { authRoutes } from '#docker/auth.ts';
 import { buildRoutes } from '#docker/build.ts';
+import { commitRoutes } from '#docker/commit.ts';
+import type { DockerParts } from '#docker/context.ts';
 import { distributionRoutes } from '#docker/distribution.ts';
 import { imageRoutes } from '#docker/images.ts';
 import { engineRoutes } from '#docker/routes.ts';
@@ -39,42 +41,29 @@ export async function startDockerApi(parts: DockerApiParts): Promise<AsyncDispos
   });
   await builder.recover();
   const counts = (imageId: string): number => engine.containers.list().filter((container) => container.imageId === imageId).length;
+  const docker: DockerParts = { engine, clock: realClock, random: realRandom, platform: { version: tiphysVersion(), dataDir: parts.dataDir, registries: parts.registryDomains } };
   const server = await createDockerServer({
     socketPath: parts.socketPath, log: parts.log, serverVersion: tiphysVersion(),
     routes: [
-      ...engineRoutes({ engine, clock: realClock, random: realRandom, platform: { version: tiphysVersion(), dataDir: parts.dataDir, registries: parts.registryDomains } }),
+      ...engineRoutes(docker),
       ...imageRoutes({ images, countContainers: counts }), ...distributionRoutes(images), ...authRoutes({ images, registry: { access, domains: parts.registryDomains } }),
-      ...systemDfRoutes({ engine, clock: realClock, random: realRandom, platform: { version: tiphysVersion(), dataDir: parts.dataDir, registries: parts.registryDomains } }, images, builder),
-      ...buildRoutes({ builder, images, containerForCommit: (reference) => commitSource(parts, reference) }), registryUserRoute(access),
+      ...systemDfRoutes(docker, images, builder),
+      ...buildRoutes({ builder, images }), ...commitRoutes(docker, images), registryUserRoute(access),
     ],
   });
   return { [Symbol.asyncDispose]: () => server.close() };
 }
 
-/** Users of the registry are made by root, through the engine's socket; only a salted hash of the password is kept. */
+/** Users of the registry are made by root, through the engine's socket; only a salted hash of the password is kept. The first is an administrator. */
 function registryUserRoute(access: Access): Route {
   return {
     method: 'POST', path: '/tiphys/registry-users', async handle(context) {
-      const { name, password } = await context.json() as { name?: unknown; password?: unknown };
+      const { name, password, administrator } = await context.json() as { name?: unknown; password?: unknown; administrator?: unknown };
       if (typeof name !== 'string' || !/^[a-z0-9][a-z0-9._-]{0,63}$/.test(name)) throw new ApiError('BadRequest', 'a user\'s name has 1 to 64 of a-z, 0-9, dot, dash and underscore, and begins with a letter or digit');
       if (typeof password !== 'string' || password.length < 8) throw new ApiError('BadRequest', 'a password has at least 8 characters');
-      await access.setUser(name, password, true);
-      return { name };
+      if (administrator !== undefined && typeof administrator !== 'boolean') throw new ApiError('BadRequest', 'administrator is true or false');
+      const { isAdministrator } = await access.setUser(name, password, true, administrator);
+      return { name, administrator: isAdministrator };
     },
-  };
-}
-
-/** A container as `docker commit` sees it. */
-function commitSource(parts: DockerApiParts, reference: string): { id: string; imageId: string; upper: string; config: import('#content/image-records.ts').RunConfig; pause(): Promise<void>; resume(): Promise<void> } {
-  const container = parts.engine.registry.get(reference);
-  const spec = container.record.spec;
-  const image = parts.records.find(spec.imageId);
-  const config = {
-    ...(image?.file.config ?? {}), Env: spec.env, ...(spec.command === undefined ? {} : { Cmd: spec.command }), ...(spec.entrypoint === undefined ? {} : { Entrypoint: spec.entrypoint }),
-    ...(spec.workingDir === undefined ? {} : { WorkingDir: spec.workingDir }), ...(spec.user === undefined ? {} : { User: spec.user }), Labels: spec.labels,
-  };
-  return {
-    id: container.id, imageId: spec.imageId, upper: parts.snapshots.upperDir(container.id), config,
-    pause: () => parts.engine.containers.pause(container.id, true), resume: () => parts.engine.containers.pause(container.id, false),
   };
 }

@@ -30,6 +30,7 @@ export async function takeDown(paths: Paths, options: DownOptions): Promise<{ st
   const parts = instance === undefined ? [] : knownParts(paths, instance);
   // Where systemd holds the processes, it is told to stop them, and calls this again from inside.
   const stopped = unit !== undefined && await stopUnit(unit, linuxProcesses) ? parts : await stopInstance(paths);
+  if (!isInsideUnit()) await removeContainersUnit(linuxProcesses);
   if (unit !== undefined && !unit.isKept && !isInsideUnit()) await removeUnit(unit, linuxProcesses);
   rmSync(paths.run, { recursive: true, force: true });
   if (options.purge) rmSync(paths.data, { recursive: true, force: true });
@@ -48,7 +49,7 @@ async function stopInstance(paths: Paths): Promise<string[]> {
     await Promise.all(nodes.map((name) => stopPart(paths, name, linuxProcesses, realClock)));
     if (parts.includes('server')) await stopPart(paths, 'server', linuxProcesses, realClock);
     await clearHost(instance, paths);
-    await removeContainersUnit(createCgroups(() => {}), linuxProcesses);
+    if (isInsideUnit()) await removeContainersUnit(linuxProcesses);
     return parts;
   });
 }

@@ -3,7 +3,6 @@
  * It may be killed at any line: containers, rules and addresses stay in the kernel, and the next process takes them up from disk.
  */
 import { createHash } from 'node:crypto';
-import { createServer } from 'node:http';
 import { mkdirSync, readFileSync, statfsSync } from 'node:fs';
 import { cpus, release, totalmem, uptime } from 'node:os';
 import { join } from 'node:path';
@@ -32,7 +31,7 @@ import { readIfExists, writeFileAtomic } from '#os/files.ts';
 import { createMounts } from '#os/mount.linux.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { createAccess, hashInternalSecret, internalUser } from '#registry/access.ts';
-import { createRegistry } from '#registry/registry.ts';
+import { createRegistry, createRegistryServer } from '#registry/registry.ts';
 import { cgroupRoot, tableName } from '#net/names.ts';
 import { startDockerApi } from './docker-api.ts';
 import { hostAddresses, hostName } from './host.ts';
@@ -101,7 +100,7 @@ function hostResolvConf(): string {
 
 async function startNetwork(instance: Instance, node: NodePlan, paths: Paths, client: Client, informers: InformerFactory, log: Logger, stack: AsyncDisposableStack): Promise<{ ready: Promise<unknown> }> {
   const ring = loadKeyRing(paths);
-  const dns = await runDns({ informers, clock: realClock, log: log.child('dns'), addresses: [clusterDnsAddress(instance)], domain: instance.domain, upstreams: upstreamsOf(hostResolvConf()) });
+  const dns = await runDns({ informers, clock: realClock, random: realRandom, log: log.child('dns'), addresses: [clusterDnsAddress(instance)], domain: instance.domain, upstreams: upstreamsOf(hostResolvConf()) });
   stack.use(dns);
   const { createNetworkDoor } = await import('#os/network.linux.ts');
   const door = createNetworkDoor();
@@ -132,7 +131,7 @@ function registrySecret(paths: Paths): string {
 async function startEngine(instance: Instance, node: NodePlan, paths: Paths, log: Logger, stack: AsyncDisposableStack): Promise<DockerEngine> {
   const data = files.nodeData(paths, node.number);
   const run = files.nodeRun(paths, node.number);
-  const content = await openContent({ root: join(data, 'content'), clock: realClock, random: realRandom, log: log.child('content') });
+  const content = await openContent({ root: join(data, 'content'), clock: realClock, random: realRandom, log: log.child('content'), processes: linuxProcesses });
   stack.defer(() => content.close());
   const records = createImageRecords(content);
   const mounts = createMounts();
@@ -145,7 +144,7 @@ async function startEngine(instance: Instance, node: NodePlan, paths: Paths, log
   const registry = node.number === 1 ? createRegistry({ content, images: records, access, log: log.child('registry'), clock: realClock, domains, bring: (name) => images.pull(name, { owner: 'kubelet' }) }) : undefined;
   if (registry !== undefined) {
     for (const address of ['127.0.0.1', node.address]) {
-      const server = createServer((request, response) => registry.handle(request, response));
+      const server = createRegistryServer(registry);
       await new Promise<void>((resolve, reject) => { server.once('error', reject); server.listen(port, address, () => resolve()); });
       stack.defer(() => new Promise<void>((done) => { server.close(() => done()); server.closeAllConnections(); }));
     }

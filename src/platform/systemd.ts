@@ -3,7 +3,7 @@
  * harms nothing and the machine's shutdown stops them in order:
  *
  *   tiphys.service               supervisors and processes of the default instance (`tiphys-ID.service` for one with TIPHYS_HOME); starts at boot
- *   tiphys-containers.service    below tiphys.slice: delegated, with no process of its own; the control groups of containers, Pods and monitors lie in it
+ *   tiphys-containers.service    below tiphys.slice: delegated; the control groups of containers, Pods and monitors lie in it
  *
  * `systemctl stop` is `tiphys down`, `restart` is down and up, `reload` replaces the platform's processes and touches no container. The containers' unit ends
  * after the platform's, so that `down` finds them alive. systemd.service(5), systemd.kill(5), systemd.resource-control(5) (Delegate=).
@@ -11,9 +11,12 @@
 import { existsSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { ApiError } from '#base/errors.ts';
-import { containersUnit, type Cgroups } from '#os/cgroups.ts';
+import { realClock } from '#os/clock.real.ts';
+import { containersUnit, delegatedGroup } from '#os/cgroups.ts';
+import { createCgroups } from '#os/cgroups.linux.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
 import type { Processes } from '#os/processes.ts';
+import { waitUntil } from './launch.ts';
 import { packageRoot, type Paths } from './paths.ts';
 
 /** Kept over a boot, and gone with it. */
@@ -24,6 +27,7 @@ const insideVariable = 'TIPHYS_UNIT';
 /** What pulls and builds need of the environment in which `up` was called. */
 const environmentNames = /^(https?|no|all|ftp)_proxy$|^SSL_CERT_(FILE|DIR)$|^NODE_EXTRA_CA_CERTS$/i;
 const journalLines = 15;
+const holderWaitMs = 10_000;
 
 export interface Unit { name: string; path: string; isKept: boolean }
 
@@ -84,9 +88,12 @@ Description=Containers, Pods and monitors of Tiphys
 Before=tiphys.service
 
 [Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=/bin/true
+Type=exec
+# systemd takes an empty group away: a process that sleeps holds it, in a group below, since one with processes cannot hand controllers down.
+ExecStart=/bin/sh -c 'group=/sys/fs/cgroup$$(sed -n s/^0:://p /proc/self/cgroup); mkdir -p $$group/holder && echo $$$$ >$$group/holder/cgroup.procs && exec sleep infinity'
+# Whoever kills the sleeper must not end containers. It could not be started again beside them, and is not needed then.
+KillMode=process
+OOMScoreAdjust=-1000
 Slice=tiphys.slice
 Delegate=yes
 TasksMax=infinity
@@ -139,16 +146,22 @@ export async function stopUnit(unit: Unit, processes: Processes): Promise<boolea
 }
 
 /** The delegated unit of containers, where controllers are systemd's to give. Elsewhere groups are made at the top, as before. */
-export async function ensureContainersUnit(cgroups: Cgroups, processes: Processes): Promise<void> {
-  if (!systemdRuns() || cgroups.mode !== 'v2') return;
+export async function ensureContainersUnit(processes: Processes): Promise<void> {
+  if (!systemdRuns() || createCgroups(() => {}).mode !== 'v2') return;
   await writeUnit(processes, join(runtimeUnits, containersUnit), containersText);
-  if (!await isActive(processes, containersUnit)) await systemctl(processes, 'start', containersUnit);
+  // What runs there holds the group also without the unit.
+  if (createCgroups(() => {}).list(delegatedGroup).length > 0) return;
+  await systemctl(processes, 'start', containersUnit);
+  // Started means that the shell runs, not yet that it has made its group.
+  await waitUntil(realClock, holderWaitMs, () => createCgroups(() => {}).top !== '' && createCgroups(() => {}).list(delegatedGroup).includes('holder'));
 }
 
 /** Takes the containers' unit away when no instance has a group in it. */
-export async function removeContainersUnit(cgroups: Cgroups, processes: Processes): Promise<void> {
+export async function removeContainersUnit(processes: Processes): Promise<void> {
   const path = join(runtimeUnits, containersUnit);
-  if (!existsSync(path) || cgroups.list(cgroups.top).length > 0) return;
+  if (!existsSync(path) || createCgroups(() => {}).list(delegatedGroup).some((name) => name !== 'holder')) return;
+  // It ends after the platform's unit: in there nobody may wait for it.
+  if (isInsideUnit()) { await systemctl(processes, '--no-block', 'stop', containersUnit); return; }
   await systemctl(processes, 'stop', containersUnit);
   rmSync(path, { force: true });
   await systemctl(processes, 'daemon-reload');

@@ -5,7 +5,6 @@ import { existsSync, mkdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { ApiError } from '#base/errors.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
-import { createCgroups } from '#os/cgroups.linux.ts';
 import { tryLock, tryLockNetwork, writeFileAtomic } from '#os/files.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { createNetworkDoor } from '#os/network.linux.ts';
@@ -45,7 +44,7 @@ async function lockChoices(): Promise<Disposable> {
 export interface UpOptions { /** End the platform's processes and start them anew; containers stay. */ replace?: boolean }
 
 export async function bringUp(paths: Paths, choices: InstanceChoices, options: UpOptions = {}): Promise<UpResult> {
-  return systemdRuns() && !isInsideUnit() ? bringUpByUnit(paths, choices) : bringUpHere(paths, choices, options);
+  return systemdRuns() && !isInsideUnit() ? bringUpByUnit(paths, choices, options) : bringUpHere(paths, choices, options);
 }
 
 /** Starts the processes as children of this one. */
@@ -61,7 +60,7 @@ async function bringUpHere(paths: Paths, choices: InstanceChoices, options: UpOp
       if (kept !== undefined && (options.replace === true || needsRestart(kept, instance))) for (const name of knownParts(paths, kept)) await stopPart(paths, name, linuxProcesses, realClock);
       checkPorts(paths, instance);
       const ring = establishKeyRing(paths, realRandom, realClock);
-      await ensureContainersUnit(createCgroups(() => {}), linuxProcesses);
+      await ensureContainersUnit(linuxProcesses);
       await loadModules(linuxProcesses);
       await prepareHost(instance, paths, door);
       await ensureMountNamespace(paths, linuxProcesses);
@@ -78,10 +77,10 @@ async function bringUpHere(paths: Paths, choices: InstanceChoices, options: UpOp
 }
 
 /** Chooses what the instance is, as `bringUpHere` would, and has systemd start it: the processes must not belong to this login session. */
-async function bringUpByUnit(paths: Paths, choices: InstanceChoices): Promise<UpResult> {
+async function bringUpByUnit(paths: Paths, choices: InstanceChoices, options: UpOptions): Promise<UpResult> {
   const chosen = await withLock(paths, async () => {
     const kept = loadInstance(paths);
-    if (kept !== undefined && isWhole(paths, kept) && !changes(kept, choices)) return { instance: kept, whole: true, notes: [] };
+    if (kept !== undefined && options.replace !== true && isWhole(paths, kept) && !changes(kept, choices)) return { instance: kept, whole: true, notes: [] };
     const door = createNetworkDoor();
     using _choosing = kept === undefined ? await lockChoices() : undefined;
     try {

@@ -1,7 +1,7 @@
 /** Blobs: pull with ranges, delete, and uploads - whole, in chunks, or mounted from another repository ("end-2", "end-4" to "end-6", "end-10", "end-11"). */
 import { pipeline } from 'node:stream/promises';
 import { isDigest, isRepositoryPath } from '#base/reference.ts';
-import type { Upload } from '#content/blobs.ts';
+import type { Upload, UploadOwner } from '#content/blobs.ts';
 import { RegistryError } from './errors.ts';
 import { blobBytesMax } from './limits.ts';
 import { send } from './registry.ts';
@@ -57,6 +57,8 @@ export async function handleBlob(call: Call, text: string): Promise<void> {
   await pipeline(blobs.read(digest, range), call.response);
 }
 
+const ownerOf = (call: Call): UploadOwner => ({ user: call.identity?.name ?? '', repository: call.path });
+
 const location = (call: Call, upload: Upload): Record<string, string> => ({
   location: `/v2/${call.path}/blobs/uploads/${upload.id}`, 'docker-upload-uuid': upload.id, range: `0-${Math.max(0, upload.offset - 1)}`,
 });
@@ -88,7 +90,7 @@ async function startUpload(call: Call): Promise<void> {
   if (algorithm !== null && !['sha256', 'sha512'].includes(algorithm)) throw new RegistryError('DIGEST_INVALID', `unsupported digest algorithm: ${algorithm}`);
   const wanted = query.get('digest');
   const digest = wanted === null ? undefined : decodeDigest(wanted);
-  const upload = (await call.content.blobs.upload())!;
+  const upload = await call.content.blobs.startUpload(ownerOf(call));
   if (digest === undefined) { send(call.response, 202, location(call, upload)); return; }
   await finishUpload(call, upload, digest, true);
 }
@@ -119,7 +121,7 @@ export async function handleUpload(call: Call, id: string): Promise<void> {
     await startUpload(call);
     return;
   }
-  const upload = await call.content.blobs.upload(id);
+  const upload = call.content.blobs.upload(id, ownerOf(call));
   if (upload === undefined) throw new RegistryError('BLOB_UPLOAD_UNKNOWN');
   switch (call.method) {
     case 'GET': case 'HEAD': send(call.response, 204, location(call, upload)); return;

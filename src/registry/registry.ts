@@ -1,26 +1,30 @@
 /**
  * The registry's HTTP face: OCI distribution 1.1 on the engine's own blob store.
  *
- * Invariants: a digest is believed only after it was computed here; nothing is written without an identity that may write; bodies stream to
- * disk and manifests are bounded. Errors have the specification's codes. With `?ns=`, which only the platform's engines may use, names and
+ * Invariants: a digest is believed only after it was computed here; nothing is written without an identity that may write there
+ * (`access.ts`); bodies stream to disk and manifests are bounded. `/v2/` itself always asks who is there, also where pulls are open: most clients
+ * look only there whether a registry wants a credential, and send none elsewhere. They are sent for a token, which is given without a
+ * password to those who may pull without one. Errors have the specification's codes. With `?ns=`, which only the platform's engines may use, names and
  * blobs of the engine itself are served, so that other nodes run what was built on this one.
  *
  * Specification: opencontainers/distribution-spec v1.1 ("end-1" … "end-13").
  */
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createServer } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { ApiError } from '#base/errors.ts';
 import { isRepositoryPath } from '#base/reference.ts';
-import { DigestError } from '#content/blobs.ts';
+import { DigestError, UploadGoneError } from '#content/blobs.ts';
 import type { Content } from '#content/content.ts';
 import type { ImageRecords } from '#content/image-records.ts';
 import { manifestBytesMax } from '#content/limits.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock } from '#os/clock.ts';
+import { mayWrite } from './access.ts';
 import type { Access, Identity } from './access.ts';
 import { handleBlob, handleUpload } from './blobs.ts';
 import { RegistryError } from './errors.ts';
 import { handleManifest, handleReferrers } from './manifests.ts';
-import { pageItemsMax } from './limits.ts';
+import { connectionIdleMs, connectionsMax, pageItemsMax, requestHeadersMs } from './limits.ts';
 import { createRepositories } from './repositories.ts';
 import type { Repositories } from './repositories.ts';
 
@@ -44,6 +48,8 @@ export interface Registry {
   readonly local: {
     owns(domain: string): boolean;
     resolve(path: string, tagOrDigest: string): string | undefined;
+    tags(path: string): string[];
+    mediaType(path: string, digest: string): string | undefined;
     holds(manifestDigest: string): boolean;
     publish(path: string, tag: string | undefined, manifestDigest: string): Promise<{ newBlobs: Set<string>; sizeBytes: number }>;
   };
@@ -62,6 +68,11 @@ export interface Call {
   /** Set for an engine of the platform that asks on behalf of another registry's name. */
   mirrorOf: string | undefined;
   bring: ((canonicalName: string) => Promise<unknown>) | undefined;
+}
+
+/** One part of a path; what is not an escape is a wrong name. */
+function decodePart(text: string): string {
+  try { return decodeURIComponent(text); } catch { throw new RegistryError('NAME_INVALID', 'invalid URL escape'); }
 }
 
 const route = /^\/v2\/(.+)\/(blobs\/uploads|blobs|manifests|tags|referrers)\/([^/]*)$/;
@@ -100,6 +111,8 @@ class HttpRegistry implements Registry {
   readonly local = {
     owns: (domain: string): boolean => this.#options.domains.includes(domain),
     resolve: (path: string, tagOrDigest: string): string | undefined => this.repositories.resolve(path, tagOrDigest),
+    tags: (path: string): string[] => this.repositories.tags(path),
+    mediaType: (path: string, digest: string): string | undefined => this.repositories.manifest(path, digest)?.mediaType,
     holds: (manifestDigest: string): boolean => this.repositories.holds(manifestDigest),
     publish: async (path: string, tag: string | undefined, manifestDigest: string): Promise<{ newBlobs: Set<string>; sizeBytes: number }> => {
       const bytes = await this.#options.content.blobs.readBytes(manifestDigest, manifestBytesMax);
@@ -125,6 +138,7 @@ class HttpRegistry implements Registry {
 
   #toRegistryError(error: unknown): RegistryError {
     if (error instanceof RegistryError) return error;
+    if (error instanceof UploadGoneError) return new RegistryError('BLOB_UPLOAD_UNKNOWN');
     if (error instanceof DigestError) return new RegistryError(error.message.includes('size') || error.message.includes('longer') ? 'SIZE_INVALID' : 'DIGEST_INVALID');
     if (error instanceof ApiError) {
       if (error.reason === 'TooManyRequests') return new RegistryError('TOOMANYREQUESTS', error.message);
@@ -136,36 +150,72 @@ class HttpRegistry implements Registry {
     return new RegistryError('UNKNOWN', error instanceof Error ? error.message : String(error));
   }
 
-  async #authorize(request: IncomingMessage): Promise<Identity | undefined> {
+  #challenge(request: IncomingMessage, scope: string): Record<string, string> {
+    const host = request.headers.host ?? `${request.socket.localAddress ?? 'localhost'}:${request.socket.localPort ?? 0}`;
+    const scheme = request.headers['x-forwarded-proto'] === 'https' ? 'https' : 'http';
+    const quoted = (text: string): string => `"${text.replace(/["\\]/g, '')}"`;
+    return { 'www-authenticate': `Bearer realm=${quoted(`${scheme}://${host}/v2/token`)},service=${quoted(host)}${scope === '' ? '' : `,scope=${quoted(scope)}`}` };
+  }
+
+  /** Who asks; undefined for somebody who may pull without a name. */
+  async #authorize(request: IncomingMessage, path: string | undefined): Promise<Identity | undefined> {
     const header = request.headers.authorization;
-    const identity = await this.#options.access.identify(header);
-    if (identity !== undefined) return identity;
+    const address = request.socket.remoteAddress;
+    const identity = await this.#options.access.identify(header, address);
+    if (identity !== undefined && identity !== 'anonymous') return identity;
     const isRead = request.method === 'GET' || request.method === 'HEAD';
-    if (header === undefined && isRead && this.#options.access.mayPullAnonymously(request.socket.remoteAddress)) return undefined;
-    throw new RegistryError('UNAUTHORIZED', header === undefined ? 'authentication required' : 'invalid username or password', { headers: { 'www-authenticate': 'Basic realm="Tiphys registry", charset="UTF-8"' } });
+    // Who has asked `/v2/` and was told to get a token has one, if only that of nobody.
+    const isTold = path !== undefined || identity === 'anonymous';
+    if ((header === undefined || identity === 'anonymous') && isRead && isTold && this.#options.access.mayPullAnonymously(address)) return undefined;
+    const isWrong = header !== undefined && identity === undefined;
+    const scope = path === undefined || path === '' ? '' : `repository:${path}:${isRead ? 'pull' : 'pull,push'}`;
+    throw new RegistryError('UNAUTHORIZED', isWrong ? 'invalid username or password' : 'authentication required', { headers: this.#challenge(request, scope) });
+  }
+
+  /** The distribution project's token protocol ("Docker Registry v2 authentication via central service"): a password for a token. */
+  async #token(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (request.method !== 'GET') throw new RegistryError('UNSUPPORTED');
+    const { access } = this.#options;
+    const header = request.headers.authorization;
+    const identity = header === undefined ? 'anonymous' : await access.identify(header, request.socket.remoteAddress);
+    const isAllowed = identity !== undefined && (identity !== 'anonymous' || access.mayPullAnonymously(request.socket.remoteAddress));
+    if (!isAllowed) {
+      throw new RegistryError('UNAUTHORIZED', header === undefined ? 'authentication required' : 'invalid username or password', { headers: { 'www-authenticate': 'Basic realm="Tiphys registry", charset="UTF-8"' } });
+    }
+    const { token, validMs } = access.issueToken(identity);
+    sendJson(response, 200, { token, access_token: token, expires_in: Math.floor(validMs / 1000), issued_at: new Date(this.#options.clock.now()).toISOString() }, { 'cache-control': 'no-store' });
   }
 
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const url = new URL(request.url ?? '/', 'http://registry');
     const method = request.method ?? 'GET';
     if (!url.pathname.startsWith('/v2')) { send(response, url.pathname === '/' ? 200 : 404); return; }
-    const identity = await this.#authorize(request);
+    if (url.pathname === '/v2/token') { await this.#token(request, response); return; }
+    const isRead = method === 'GET' || method === 'HEAD';
     if (url.pathname === '/v2/' || url.pathname === '/v2') {
-      // `docker login` has to be told that a name is needed where pulls are open.
-      if (method !== 'GET' && method !== 'HEAD') throw new RegistryError('UNSUPPORTED');
+      await this.#authorize(request, undefined);
+      if (!isRead) throw new RegistryError('UNSUPPORTED');
       sendJson(response, 200, {});
       return;
     }
-    if (method !== 'GET' && method !== 'HEAD' && identity?.canWrite !== true) throw new RegistryError('DENIED');
-    if (url.pathname === '/v2/_catalog') { const { items, headers } = page({ url }, this.repositories.names()); sendJson(response, 200, { repositories: items }, headers); return; }
     const match = route.exec(url.pathname);
+    const identity = await this.#authorize(request, match?.[1] ?? '');
+    if (url.pathname === '/v2/_catalog') {
+      if (!isRead) throw new RegistryError('UNSUPPORTED');
+      const { items, headers } = page({ url }, this.repositories.names());
+      sendJson(response, 200, { repositories: items }, headers);
+      return;
+    }
     if (match === null) throw new RegistryError('NAME_UNKNOWN', 'no such endpoint');
     const [, path, kind, rest] = match as unknown as [string, string, string, string];
     if (!isRepositoryPath(path)) throw new RegistryError('NAME_INVALID');
+    if (!isRead && (identity === undefined || !mayWrite(identity, path))) {
+      throw new RegistryError('DENIED', identity?.canWrite === true ? `requested access to the resource is denied: ${identity.name} writes to ${identity.name} and ${identity.name}/... only` : undefined);
+    }
     const mirrorOf = identity?.isInternal === true ? (url.searchParams.get('ns') ?? undefined) : undefined;
     const call: Call = { request, response, url, method, path, identity, content: this.#options.content, images: this.#options.images, repositories: this.repositories, mirrorOf, bring: this.#options.bring };
     switch (kind) {
-      case 'manifests': await handleManifest(call, decodeURIComponent(rest)); break;
+      case 'manifests': await handleManifest(call, decodePart(rest)); break;
       case 'blobs': if (rest === 'uploads') await handleUpload(call, ''); else await handleBlob(call, rest); break;
       case 'blobs/uploads': await handleUpload(call, rest); break;
       case 'referrers': handleReferrers(call, rest); break;
@@ -180,6 +230,14 @@ class HttpRegistry implements Registry {
     const { items, headers } = page(call, this.repositories.tags(call.path));
     sendJson(call.response, 200, { name: call.path, tags: items }, headers);
   }
+}
+
+/** An HTTP server for a registry. A body may take as long as it comes: layers are large and lines are slow. */
+export function createRegistryServer(registry: Registry): Server {
+  const server = createServer({ requestTimeout: 0, headersTimeout: requestHeadersMs }, (request, response) => registry.handle(request, response));
+  server.maxConnections = connectionsMax;
+  server.setTimeout(connectionIdleMs);
+  return server;
 }
 
 export function createRegistry(options: RegistryOptions): Registry { return new HttpRegistry(options); }

@@ -7,18 +7,15 @@
  */
 import { ApiError } from '#base/errors.ts';
 import type { Content, Roots } from '#content/content.ts';
-import { parseJson } from '#content/image-records.ts';
-import type { Descriptor, ImageRecords, Index, Manifest } from '#content/image-records.ts';
+import type { ImageRecords } from '#content/image-records.ts';
 import type { Change } from '#content/records.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock } from '#os/clock.ts';
 import { RegistryError } from './errors.ts';
+import { inspectManifest } from './inspect-manifest.ts';
+import type { ManifestRecord } from './inspect-manifest.ts';
 import { unnamedBlobMs } from './limits.ts';
 
-export interface ManifestRecord {
-  mediaType: string; sizeBytes: number; blobs: string[]; manifests: string[];
-  subject?: string; artifactType?: string; annotations?: Record<string, string>;
-}
 interface TagRecord { digest: string }
 interface BlobRecord { atMs: number }
 
@@ -39,31 +36,6 @@ export interface Repositories {
   removeTag(path: string, tag: string): Promise<boolean>;
   removeManifest(path: string, digest: string): Promise<boolean>;
   referrers(path: string, digest: string): { digest: string; record: ManifestRecord }[];
-}
-
-const isDescriptor = (value: unknown): value is Descriptor => typeof value === 'object' && value !== null && typeof (value as Descriptor).digest === 'string' && typeof (value as Descriptor).size === 'number';
-
-/** What a manifest refers to; an error when it is none. */
-export function inspectManifest(bytes: Uint8Array, contentType: string | undefined): ManifestRecord {
-  let parsed: (Manifest & Index) | null;
-  try { parsed = parseJson(bytes, 'manifest') as (Manifest & Index) | null; } catch { throw new RegistryError('MANIFEST_INVALID', 'manifest is not valid JSON'); }
-  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) throw new RegistryError('MANIFEST_INVALID');
-  const mediaType = (contentType ?? parsed.mediaType ?? '').split(';')[0]!.trim();
-  if (parsed.mediaType !== undefined && mediaType !== parsed.mediaType) throw new RegistryError('MANIFEST_INVALID', `media type in the manifest is ${String(parsed.mediaType)}, the request says ${mediaType}`);
-  if (mediaType === '' ) throw new RegistryError('MANIFEST_INVALID', 'the media type is missing');
-  if (parsed.schemaVersion !== 2) throw new RegistryError('MANIFEST_INVALID', 'unrecognized manifest schema version');
-  if (parsed.subject !== undefined && !isDescriptor(parsed.subject)) throw new RegistryError('MANIFEST_INVALID', 'subject is not a descriptor');
-  const isIndex = Array.isArray(parsed.manifests);
-  const blobs = isIndex ? [] : [parsed.config, ...(Array.isArray(parsed.layers) ? parsed.layers : [])];
-  const manifests = isIndex ? parsed.manifests : [];
-  if (!isIndex && (!isDescriptor(parsed.config) || !Array.isArray(parsed.layers))) throw new RegistryError('MANIFEST_INVALID');
-  if (![...blobs, ...manifests].every(isDescriptor)) throw new RegistryError('MANIFEST_INVALID');
-  const artifactType = parsed.artifactType ?? (isIndex ? undefined : parsed.config?.mediaType);
-  return {
-    mediaType, sizeBytes: bytes.length, blobs: blobs.filter((blob) => blob.urls === undefined || blob.urls.length === 0).map((blob) => blob.digest), manifests: manifests.map((each) => each.digest),
-    ...(parsed.subject === undefined ? {} : { subject: parsed.subject.digest }), ...(artifactType === undefined ? {} : { artifactType }),
-    ...(parsed.annotations === undefined ? {} : { annotations: parsed.annotations }),
-  };
 }
 
 class StoredRepositories implements Repositories {

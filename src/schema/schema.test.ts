@@ -3,6 +3,7 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import type { Json } from '#base/objects.ts';
 import { checkObject } from './check.ts';
+import { FieldErrors } from './field-errors.ts';
 import { compareFields, fieldsOf, fromFieldsV1, isEmptySet, mergeApplied, toFieldsV1 } from './field-sets.ts';
 import { compileJsonPath } from './json-path.ts';
 import { shortDuration } from './kind.ts';
@@ -12,6 +13,7 @@ import { qosClassOf } from './qos.ts';
 import { strategicMergePatch } from './strategic-merge.ts';
 import { typeOf } from './types.ts';
 import type { TypeNode } from './types.ts';
+import { validatePodSpec } from './validate-pod.ts';
 
 /** Values of a type as a server would store them; depth is bounded because types refer to themselves. */
 function valuesOf(type: TypeNode, depth: number): fc.Arbitrary<Json> {
@@ -192,5 +194,21 @@ describe('small things', () => {
     const object = { spec: { a: { 'b.c': 1 } }, status: { conditions: [{ type: 'Ready', status: 'True' }, { type: 'Other', status: 'False' }], list: [1, 2] }, metadata: { annotations: { 'x.y/z': 'q' } } };
     const read = (path: string) => compileJsonPath(path)(object);
     assert.deepEqual([read('.spec.a.b\\.c'), read('.status.conditions[?(@.type=="Ready")].status'), read('.status.list[*]'), read('.status.list[-1]'), read(".metadata.annotations['x.y/z']"), read('.none.at.all')], [[1], ['True'], [1, 2], [2], ['q'], []]);
+  });
+});
+
+describe('sysctls of a Pod', () => {
+  it('are checked for their form, for doubles, and for the host\'s namespaces', () => {
+    const problems = (names: string[], spec: Json = {}): string[] => {
+      const errors = new FieldErrors();
+      validatePodSpec({ containers: [{ name: 'c', image: 'i' }], securityContext: { sysctls: names.map((name) => ({ name, value: '1' })) }, ...spec }, 'spec', errors);
+      return errors.causes.map(({ field, message }) => `${field}: ${message}`);
+    };
+    assert.deepEqual(problems(['kernel.msgmax', 'net/ipv4/ip_forward']), [], 'which a node allows is not the API server\'s to say');
+    assert.match(problems(['Bad Name'])[0]!, /^spec\.securityContext\.sysctls\[0\]\.name: Invalid value: "Bad Name": must have at most 253 characters and match regex \^/);
+    assert.match(problems(['a', 'a'])[0]!, /sysctls\[1\]\.name: Duplicate value: "a"/);
+    assert.match(problems([''])[0]!, /Required value/);
+    assert.match(problems(['net.ipv4.tcp_syncookies'], { hostNetwork: true })[0]!, /may not be specified when 'hostNetwork' is true/);
+    assert.match(problems(['kernel.sem'], { hostIPC: true })[0]!, /may not be specified when 'hostIPC' is true/);
   });
 });

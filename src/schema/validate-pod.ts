@@ -2,6 +2,7 @@
 import type { Json } from '#base/objects.ts';
 import { compareQuantities, isQuantity, parseQuantity } from '#base/quantity.ts';
 import { qualifiedNameProblems } from '#base/selectors.ts';
+import { isPodSysctlName, sysctlNameForm, sysctlNameLengthMax, sysctlNamespace } from '#base/sysctls.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { configKeyProblem, isIp, labelProblem, portNameProblems, portProblem, subdomainProblem } from './names.ts';
 import { validateAnnotations, validateLabels } from './validate-meta.ts';
@@ -223,6 +224,21 @@ function validateTolerations(list: Json[] | undefined, at: string, errors: Field
   });
 }
 
+/** Form and namespace of each name; which of them a node allows, the kubelet says. */
+function validateSysctls(spec: Json, at: string, errors: FieldErrors): void {
+  const seen = new Set<string>();
+  ((spec.securityContext?.sysctls ?? []) as Json[]).forEach(({ name }, i) => {
+    const path = `${at}.securityContext.sysctls[${i}].name`;
+    if (!name) { errors.required(path); return; }
+    if (!isPodSysctlName(name)) errors.invalid(path, name, `must have at most ${sysctlNameLengthMax} characters and match regex ${sysctlNameForm}`);
+    else if (seen.has(name)) errors.duplicate(path, name);
+    seen.add(name);
+    const namespace = sysctlNamespace(name);
+    if (namespace === 'network' && spec.hostNetwork === true) errors.invalid(path, name, "may not be specified when 'hostNetwork' is true");
+    if (namespace === 'ipc' && spec.hostIPC === true) errors.invalid(path, name, "may not be specified when 'hostIPC' is true");
+  });
+}
+
 function uniqueNames(list: Json[], at: string, seen: Set<string>, errors: FieldErrors): void {
   list.forEach((c, i) => { if (c.name) { if (seen.has(c.name)) errors.duplicate(`${at}[${i}].name`, c.name); seen.add(c.name); } });
 }
@@ -264,6 +280,7 @@ export function validatePodSpec(spec: Json, at: string, errors: FieldErrors): vo
   validateSpread(spec.topologySpreadConstraints, `${at}.topologySpreadConstraints`, errors);
   (spec.hostAliases ?? []).forEach((alias: Json, i: number) => { if (!isIp(alias.ip)) errors.invalid(`${at}.hostAliases[${i}].ip`, alias.ip ?? '', 'must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)'); });
   nonNegative(spec.securityContext?.runAsUser, `${at}.securityContext.runAsUser`, errors);
+  validateSysctls(spec, at, errors);
   nonNegative(spec.securityContext?.fsGroup, `${at}.securityContext.fsGroup`, errors);
 }
 

@@ -24,6 +24,27 @@ export interface LogPosition { untilMs: number; printed: number }
 export const logStart: LogPosition = Object.freeze({ untilMs: -Infinity, printed: 0 });
 /** A line as bytes of the container's output. */
 export function printedBytes({ text, isPartial }: PrintedLine): string { return isPartial ? text : `${text}\n`; }
+
+/** The last `count` lines: pieces of one (what was printed without its newline, and the rest) are counted as one and stay together. */
+export function lastLines(lines: readonly PrintedLine[], count: number): PrintedLine[] {
+  const begin = { stdout: lines.length, stderr: lines.length };
+  const open = { stdout: false, stderr: false };
+  const touched = { stdout: false, stderr: false };
+  let counted = 0;
+  for (let at = lines.length - 1; at >= 0; at--) {
+    const { stream, isPartial } = lines[at]!;
+    const endsAnother = !isPartial || !touched[stream];
+    touched[stream] = true;
+    if (endsAnother) {
+      open[stream] = counted < count;
+      if (!open[stream] && !open.stdout && !open.stderr) break;
+      if (open[stream]) counted++;
+    }
+    if (open[stream]) begin[stream] = at;
+  }
+  return lines.filter(({ stream }, at) => at >= begin[stream]);
+}
+
 const nothingPlanned: readonly Planned[] = Object.freeze([]);
 
 function planned(entry: string | LogEntry, beganMs: number): Planned {

@@ -31,8 +31,17 @@ export function readLogs(cluster: Cluster, namespace: string, name: string, cont
   const { served, target, skewMs } = serve(cluster, namespace, name, container);
   if (tail !== undefined && !(Number.isInteger(tail) && tail >= 0)) throw new Error(`tail is a number of lines, not ${tail}`);
   const { id } = loggedContainer(served, namespace, name, target, previous);
-  const { lines } = served.readLog(id, { stdout: true, stderr: true, follow: false, ...(tail === undefined ? {} : { tailLines: tail }), ...(since === undefined ? {} : { sinceMs: cluster.now + skewMs - durationMs(since) }) });
-  return lines.map(({ timestamp, data }) => `${timestamps ? `${timestamp} ` : ''}${Buffer.from(data).toString('utf8').replace(/\n$/, '')}`);
+  const { lines } = served.readLog(id, { stdout: true, stderr: true, follow: false, ...(tail === undefined ? {} : { tailLines: tail }), ...(since === undefined ? {} : { sinceNs: BigInt(Math.round(cluster.now + skewMs - durationMs(since))) * 1_000_000n }) });
+  const out: string[] = [];
+  /** Where a line stands whose rest may follow. */
+  const open: { stdout?: number | undefined; stderr?: number | undefined } = {};
+  for (const { stream, timestamp, data, partial } of lines) {
+    const text = Buffer.from(data).toString('utf8').replace(/\n$/, '');
+    const at = open[stream];
+    if (at === undefined) out.push(`${timestamps ? `${timestamp} ` : ''}${text}`); else out[at] += text;
+    open[stream] = partial ? (at ?? out.length - 1) : undefined;
+  }
+  return out;
 }
 
 function collect(): { stream: Writable; text(): string } {

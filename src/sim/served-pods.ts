@@ -9,7 +9,7 @@ import { labelContainerName, labelPodName, labelPodNamespace, labelPodUid, label
 import type { Served } from '#kubelet/serving.ts';
 import type { Clock } from '#os/clock.ts';
 import type { Duplex } from 'node:stream';
-import { type LogPosition, logStart, printedBytes, type PrintedLine } from './container-log.ts';
+import { lastLines, type LogPosition, logStart, printedBytes, type PrintedLine } from './container-log.ts';
 import { cpuNanoCoresOf } from './metrics.ts';
 import { runAttach, runExec, type Spoken } from './pod-exec.ts';
 import { connectTo } from './pod-ports.ts';
@@ -83,8 +83,8 @@ export class ServedPodsOf implements Served {
     const { pod, attempt } = this.#run(id);
     const log = pod.logOf(attempt);
     const { lines, position } = log.read(logStart, this.#deps.clock.now());
-    const wanted = lines.filter(({ stream, atMs }) => options[stream] && atMs + log.skewMs >= (options.sinceMs ?? -Infinity));
-    return { lines: (options.tailLines === undefined ? wanted : wanted.slice(wanted.length - Math.min(wanted.length, options.tailLines))).map((line) => toLogLine(line, log.skewMs)), position };
+    const wanted = lines.filter(({ stream, atMs }) => options[stream] && (options.sinceNs === undefined || BigInt(atMs + log.skewMs) * 1_000_000n >= options.sinceNs));
+    return { lines: (options.tailLines === undefined ? wanted : lastLines(wanted, options.tailLines)).map((line) => toLogLine(line, log.skewMs)), position };
   }
 
   async *logs(id: string, options: LogOptions): AsyncGenerator<LogLine> {

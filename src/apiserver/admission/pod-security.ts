@@ -1,5 +1,6 @@
 /** Pod security (Kubernetes, "Pod Security Standards" and "Pod Security Admission"): baseline and restricted, as the namespace's labels demand. */
 import type { Json, KubeObject } from '#base/objects.ts';
+import { isSafeSysctl } from '#base/sysctls.ts';
 import type { RequestContext } from '../context.ts';
 import type { AdmissionAttributes } from './admission.ts';
 import { forbiddenBy } from './built-in.ts';
@@ -12,7 +13,6 @@ const subject = (names: readonly string[]): string => `container${names.length =
 const where = (containers: readonly Json[], test: (c: Json) => boolean): string[] => containers.filter(test).map((c) => c.name as string);
 
 const baselineCapabilities = new Set(['AUDIT_WRITE', 'CHOWN', 'DAC_OVERRIDE', 'FOWNER', 'FSETID', 'KILL', 'MKNOD', 'NET_BIND_SERVICE', 'SETFCAP', 'SETGID', 'SETPCAP', 'SETUID', 'SYS_CHROOT']);
-const safeSysctls = new Set(['kernel.shm_rmid_forced', 'net.ipv4.ip_local_port_range', 'net.ipv4.ip_unprivileged_port_start', 'net.ipv4.tcp_syncookies', 'net.ipv4.ping_group_range', 'net.ipv4.ip_local_reserved_ports', 'net.ipv4.tcp_keepalive_time', 'net.ipv4.tcp_fin_timeout', 'net.ipv4.tcp_keepalive_intvl', 'net.ipv4.tcp_keepalive_probes', 'net.ipv4.tcp_rmem', 'net.ipv4.tcp_wmem']);
 
 const found = (names: readonly string[], reason: string, detail: string): Finding | undefined => (names.length === 0 ? undefined : { reason, detail });
 
@@ -24,7 +24,7 @@ const baseline: readonly Check[] = [
   (_pod, cs) => { const n = where(cs, (c) => (c.ports ?? []).some((p: Json) => p.hostPort)); return found(n, 'hostPort', `${subject(n)} use${n.length === 1 ? 's' : ''} hostPort${n.length === 1 ? '' : 's'} ${cs.flatMap((c) => (c.ports ?? []).map((p: Json) => p.hostPort).filter(Boolean)).join(', ')}`); },
   (_pod, cs) => { const n = where(cs, (c) => c.securityContext?.procMount !== undefined && c.securityContext.procMount !== 'Default'); return found(n, 'procMount', `${subject(n)} must not set securityContext.procMount to "Unmasked"`); },
   (pod, cs) => { const n = where(cs, (c) => c.securityContext?.seccompProfile?.type === 'Unconfined'); if (pod.securityContext?.seccompProfile?.type === 'Unconfined') return { reason: 'seccompProfile', detail: 'pod must not set securityContext.seccompProfile.type to "Unconfined"' }; return found(n, 'seccompProfile', `${subject(n)} must not set securityContext.seccompProfile.type to "Unconfined"`); },
-  (pod) => { const bad = (pod.securityContext?.sysctls ?? []).map((s: Json) => s.name).filter((s: string) => !safeSysctls.has(s)); return found(bad, 'forbidden sysctls', bad.join(', ')); },
+  (pod) => { const bad = (pod.securityContext?.sysctls ?? []).map((s: Json) => s.name).filter((s: string) => !isSafeSysctl(s)); return found(bad, 'forbidden sysctls', bad.join(', ')); },
 ];
 
 const restrictedVolumes = new Set(['configMap', 'csi', 'downwardAPI', 'emptyDir', 'ephemeral', 'persistentVolumeClaim', 'projected', 'secret', 'image']);

@@ -108,7 +108,7 @@ export function applyConfig(config: RunConfig, instruction: Instruction, scope: 
     case 'ENTRYPOINT': return { ...config, Entrypoint: toCommand(instruction, shell) };
     case 'EXPOSE': return { ...config, ExposedPorts: { ...config.ExposedPorts, ...Object.fromEntries(words().flatMap((word) => parsePort(word, line)).map((port) => [port, {}])) } };
     case 'VOLUME': {
-      const paths = json ?? words();
+      const paths = json === undefined ? words() : json.map((path) => expandWord(path, scope.variables, scope.escape));
       if (paths.some((path) => path.trim() === '')) throw parseError(line, 'VOLUME specified can not be an empty string');
       return { ...config, Volumes: { ...config.Volumes, ...Object.fromEntries(paths.map((path) => [path, {}])) } };
     }

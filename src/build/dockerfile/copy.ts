@@ -1,17 +1,20 @@
 /** COPY and ADD as file operations of the graph: sources found, owners resolved, archives and URLs recognised. */
-import { closeSync, lstatSync, openSync, readFileSync, readSync, readdirSync } from 'node:fs';
+import { createReadStream, readFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { ApiError } from '#base/errors.ts';
-import { detectCompression } from '#content/compression.ts';
+import { decodeQueryName } from '#base/file-names.ts';
+import { TarError, readTar } from '#base/tar.ts';
+import type { Content } from '#content/content.ts';
 import type { CopyAction, Owner } from '#content/copy.ts';
 import type { ImageLayer } from '#content/image-records.ts';
 import { RootedDirectory, pathParts } from '#content/safe-path.ts';
+import { fsPath, lstatSync, readdirSync } from '#os/named-files.ts';
 import type { HttpTransport } from '#content/remote.ts';
 import { cleanContextPath } from '../context.ts';
 import type { BuildContext } from '../context.ts';
 import { layersKey, newContainerId } from '../graph.ts';
 import type { FileOp, GraphContext } from '../graph.ts';
-import { addedUrlBytesMax } from '../limits.ts';
+import { addedUrlBytesMax, archiveHeadBytesMax } from '../limits.ts';
 import { compilePattern, createIgnoreRules, hasWildcard } from '../patterns.ts';
 import { parseError } from './lexer.ts';
 import type { Heredoc } from './lexer.ts';
@@ -46,7 +49,7 @@ async function withRoot<T>(graph: GraphContext, layers: ImageLayer[], read: (roo
 function lookUp(root: string, file: string, name: string, column: number): number | undefined {
   const path = new RootedDirectory(root).resolve(pathParts(file));
   if (path === undefined) return undefined;
-  for (const line of readFileSync(path, 'utf8').split('\n')) { const fields = line.split(':'); if (fields[0] === name) return Number(fields[column]); }
+  for (const line of readFileSync(fsPath(path), 'utf8').split('\n')) { const fields = line.split(':'); if (fields[0] === name) return Number(fields[column]); }
   return undefined;
 }
 
@@ -70,7 +73,7 @@ function parseMode(text: string | undefined, line: number): number | undefined {
   return Number.parseInt(text, 8) & 0o7777;
 }
 
-interface Parsed { sources: string[]; heredocs: Heredoc[]; target: string; isDirectory: boolean; owner: Owner | undefined; mode: number | undefined; exclude: string[]; isLinked: boolean; keepsParents: boolean }
+interface Parsed { sources: string[]; heredocs: Heredoc[]; target: string; isDirectory: boolean; owner: Owner | undefined; mode: number | undefined; exclude: string[]; isLinked: boolean; keepsParents: boolean; /** `--unpack`: of files of the context yes, of what is fetched no, unless it says otherwise. */ unpacks: boolean | undefined }
 
 async function parseCopy(input: CopyInput, instruction: Instruction): Promise<Parsed> {
   const { scope } = input;
@@ -89,6 +92,7 @@ async function parseCopy(input: CopyInput, instruction: Instruction): Promise<Pa
   return {
     sources, heredocs: instruction.heredocs, target: target.startsWith('/') ? target : `${input.workingDir === '' ? '/' : input.workingDir}/${target}`, isDirectory, owner, mode,
     exclude: (flags['exclude'] ?? []).map((each) => expandWord(each, scope.variables, scope.escape)), isLinked: flags['link']?.[0] === 'true', keepsParents: flags['parents']?.[0] === 'true',
+    unpacks: flags['unpack'] === undefined ? undefined : flags['unpack'][0] === 'true',
   };
 }
 
@@ -110,7 +114,9 @@ async function download(input: CopyInput, url: string, checksum: string | undefi
     if (status >= 300 && status < 400 && answer.headers.location !== undefined && hops < 10) { answer.resume(); target = new URL(answer.headers.location, target); continue; }
     if (status !== 200) { answer.resume(); throw new ApiError('BadRequest', `ADD failed: failed to GET ${url} with status ${status} ${answer.statusMessage ?? ''}`.trim()); }
     const { digest } = await blobs.write(answer as AsyncIterable<Uint8Array>, checksum === undefined ? {} : { digest: checksum }, addedUrlBytesMax);
-    const name = decodeURIComponent(new URL(url).pathname.split('/').pop() ?? '');
+    const last = new URL(url).pathname.split('/').pop() ?? '';
+    const name = decodeQueryName(last.replaceAll('+', '%2B')) ?? last;
+    if (name === '.' || name === '..' || /[/\0]/.test(name)) throw new ApiError('BadRequest', `ADD failed: ${url} names no file`);
     const modified = Date.parse(answer.headers['last-modified'] ?? '');
     return { path: blobs.path(digest), digest, name, mtimeMs: Number.isFinite(modified) ? modified : 0 };
   }
@@ -140,7 +146,7 @@ function contextOperation(input: CopyInput, instruction: Instruction, parsed: Pa
       if (expanded.length === 0) return { actions: [], release: async () => {} };
       const directory = await context!.directory();
       const plain: CopyAction = { kind: 'copy', sourceRoot: directory, sources: [], target: parsed.target, isDirectory: parsed.isDirectory || isMany, owner, exclude, keepsParents: parsed.keepsParents, ...(parsed.mode === undefined ? {} : { mode: parsed.mode }) };
-      if (instruction.keyword === 'COPY') return { actions: [{ ...plain, sources: expanded }], release: async () => {} };
+      if (instruction.keyword === 'COPY' || parsed.unpacks === false) return { actions: [{ ...plain, sources: expanded }], release: async () => {} };
       return addLocal(input, plain, directory, expanded);
     },
   };
@@ -153,7 +159,7 @@ async function addLocal(input: CopyInput, plain: CopyAction & { kind: 'copy' }, 
   const rooted = new RootedDirectory(directory);
   for (const source of sources) {
     const path = rooted.resolve(pathParts(source));
-    const isArchive = path !== undefined && input.context!.entry(source)?.type !== 'directory' && isTarFile(path);
+    const isArchive = path !== undefined && input.context!.entry(source)?.type !== 'directory' && lstatSync(path).isFile() && await isArchiveFile(input.graph.content, path);
     if (!isArchive) { actions.push({ ...plain, sources: [source] }); continue; }
     const scratch = input.graph.content.blobs.scratchPath();
     scratches.push(scratch);
@@ -161,24 +167,28 @@ async function addLocal(input: CopyInput, plain: CopyAction & { kind: 'copy' }, 
     const { owner: _owner, ...rest } = plain;
     actions.push({ ...rest, sourceRoot: scratch, sources: ['.'], exclude: [] });
   }
-  return { actions, release: async () => { await Promise.all(scratches.map((scratch) => rm(scratch, { recursive: true, force: true }))); } };
+  return { actions, release: () => removeAll(scratches) };
 }
 
-function isTarFile(path: string): boolean {
-  const fd = openSync(path, 'r');
+async function removeAll(scratches: string[]): Promise<void> { await Promise.all(scratches.map((scratch) => rm(scratch, { recursive: true, force: true }))); }
+
+/** Whether ADD unpacks a file: what it is called does not matter, but that a tar archive begins in it, compressed or not. */
+async function isArchiveFile(content: Content, path: string): Promise<boolean> {
   try {
-    const buffer = Buffer.alloc(512);
-    const bytes = buffer.subarray(0, readSync(fd, buffer));
-    // A compressed file is taken for an archive when its name or its content says so; a lone `.gz` file is copied.
-    if (detectCompression(bytes) !== 'none') return /\.(?:tar(?:\.[a-z0-9]+)?|tgz|tbz2?|txz|tzst)$/.test(path);
-    return bytes.length === 512 && bytes.toString('latin1', 257, 262) === 'ustar';
-  } finally { closeSync(fd); }
+    for await (const _entry of readTar(await content.decompress(createReadStream(fsPath(path), { highWaterMark: 64 << 10 }), archiveHeadBytesMax))) return true;
+    return false;
+  } catch (error) {
+    // An ordinary file, or a compressed one that holds something else; a missing program is told.
+    if (error instanceof TarError || (error as NodeJS.ErrnoException).code?.startsWith('Z') === true) return false;
+    if (error instanceof ApiError && !error.message.includes('is not installed')) return false;
+    throw error;
+  }
 }
 
 export async function copyOperation(input: CopyInput, instruction: Instruction): Promise<FileOp> {
   const parsed = await parseCopy(input, instruction);
   const heredocs = heredocActions(input, parsed);
-  const common = { target: parsed.target, isDirectory: parsed.isDirectory, owner: parsed.owner, mode: parsed.mode, exclude: parsed.exclude, keepsParents: parsed.keepsParents, keyword: instruction.keyword, heredocs: heredocs.map((each) => (each.kind === 'file' ? [each.name, each.content] : [])) };
+  const common = { target: parsed.target, isDirectory: parsed.isDirectory, owner: parsed.owner, mode: parsed.mode, exclude: parsed.exclude, keepsParents: parsed.keepsParents, ...(parsed.unpacks === undefined ? {} : { unpacks: parsed.unpacks }), keyword: instruction.keyword, heredocs: heredocs.map((each) => (each.kind === 'file' ? [each.name, each.content] : [])) };
   if (input.from !== undefined) return stageOperation(input, instruction, parsed, common);
   const urls = parsed.sources.filter((source) => instruction.keyword === 'ADD' && isUrl(source));
   if (urls.length === 0) {
@@ -192,12 +202,19 @@ export async function copyOperation(input: CopyInput, instruction: Instruction):
     kind: 'file', isLinked: parsed.isLinked, key: { ...common, content: local.key, urls: downloads.map((each) => [each.name, each.digest]) },
     prepare: async () => {
       const made = await local.actions();
-      const fetched = downloads.map((each): CopyAction => {
+      const scratches: string[] = [];
+      const fetched = await Promise.all(downloads.map(async (each): Promise<CopyAction> => {
+        if (parsed.unpacks === true && await isArchiveFile(input.graph.content, each.path)) {
+          const scratch = input.graph.content.blobs.scratchPath();
+          scratches.push(scratch);
+          await input.graph.content.layers.unpackFile(each.path, scratch);
+          return { kind: 'copy', sourceRoot: scratch, sources: ['.'], target: parsed.target, isDirectory: true, ...(parsed.owner === undefined ? {} : { owner: parsed.owner }) };
+        }
         if (each.name === '' && parsed.isDirectory) throw new ApiError('BadRequest', 'ADD failed: cannot determine filename from url');
         const slash = each.path.lastIndexOf('/');
         return { kind: 'copy', sourceRoot: each.path.slice(0, slash), sources: [each.path.slice(slash + 1)], target: parsed.isDirectory ? `${parsed.target}/${each.name}` : parsed.target, isDirectory: false, owner: parsed.owner ?? { uid: 0, gid: 0 }, mode: parsed.mode ?? 0o600 };
-      });
-      return { actions: [...made.actions, ...fetched, ...heredocs], release: made.release };
+      }));
+      return { actions: [...made.actions, ...fetched, ...heredocs], release: async () => { await made.release(); await removeAll(scratches); } };
     },
   };
 }

@@ -4,7 +4,7 @@
  * here-document belongs to RUN, COPY and ADD alone.
  */
 import { ApiError } from '#base/errors.ts';
-import { dockerfileBytesMax, dockerfileLineBytesMax, heredocBytesMax, instructionsMax } from '../limits.ts';
+import { dockerfileBytesMax, dockerfileLineBytesMax, heredocBytesMax, heredocNameMax, instructionsMax } from '../limits.ts';
 
 export interface Heredoc { name: string; content: string; /** `<<"EOF"`: nothing in it is expanded. */ isQuoted: boolean; /** `<<-`: leading tabs are cut. */ chompsTabs: boolean; fileDescriptor: number }
 export interface LogicalLine { /** 1-based. */ line: number; text: string; heredocs: Heredoc[] }
@@ -12,7 +12,7 @@ export interface LexedFile { lines: LogicalLine[]; escape: '\\' | '`'; directive
 
 export function parseError(line: number, message: string): ApiError { return new ApiError('BadRequest', `dockerfile parse error on line ${line}: ${message}`); }
 
-const directivePattern = /^#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$/;
+const directivePattern = /^#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(\S.*)$/;
 const knownDirectives = ['syntax', 'escape', 'check'];
 
 function readDirectives(lines: string[]): Record<string, string> {
@@ -22,10 +22,12 @@ function readDirectives(lines: string[]): Record<string, string> {
     const name = match?.[1]?.toLowerCase();
     if (match === null || name === undefined || !knownDirectives.includes(name)) break;
     if (directives[name] !== undefined) throw parseError(index + 1, `only one ${name} parser directive can be used`);
-    directives[name] = match[2]!;
+    directives[name] = match[2]!.trimEnd();
   }
   return directives;
 }
+
+const heredocMark = /^<<(-?)\s*(?:(["'])([^"'\s<]+)\2|([a-zA-Z_][a-zA-Z0-9_.-]*))/;
 
 /** `<<EOF`, `<<-'EOF'`, `3<<EOF` as words of the line; not inside quotes. */
 export function findHeredocs(text: string): Heredoc[] {
@@ -37,11 +39,12 @@ export function findHeredocs(text: string): Heredoc[] {
     if (char === '\\') { at++; continue; }
     if (char === '"' || char === "'") { quote = char; continue; }
     if (char !== '<' || text[at + 1] !== '<' || text[at + 2] === '<') { if (char === '<' && text.startsWith('<<<', at)) at += 2; continue; }
-    const before = /(?:^|\s)(\d*)$/.exec(text.slice(0, at));
-    if (before === null) { at++; continue; }
-    const match = /^<<(-?)\s*(?:(["'])([^"'\s<]+)\2|([a-zA-Z_][a-zA-Z0-9_.-]*))/.exec(text.slice(at));
+    let digits = at;
+    while (at - digits < 10 && /\d/.test(text[digits - 1] ?? '')) digits--;
+    if (digits > 0 && !/\s/.test(text[digits - 1]!)) { at++; continue; }
+    const match = heredocMark.exec(text.slice(at, at + heredocNameMax));
     if (match === null) { at++; continue; }
-    out.push({ name: match[3] ?? match[4]!, content: '', isQuoted: match[2] !== undefined, chompsTabs: match[1] === '-', fileDescriptor: before[1] === '' ? 0 : Number(before[1]) });
+    out.push({ name: match[3] ?? match[4]!, content: '', isQuoted: match[2] !== undefined, chompsTabs: match[1] === '-', fileDescriptor: digits === at ? 0 : Number(text.slice(digits, at)) });
     at += match[0].length - 1;
   }
   return out;

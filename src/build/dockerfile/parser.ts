@@ -3,6 +3,7 @@
  * they are known.
  */
 import { ApiError } from '#base/errors.ts';
+import { copySourcesMax, quotedWordMax } from '../limits.ts';
 import { lexDockerfile, parseError } from './lexer.ts';
 import type { Heredoc, LogicalLine } from './lexer.ts';
 
@@ -75,8 +76,11 @@ function parseJsonForm(text: string, line: number): string[] | undefined {
   return value;
 }
 
+const longestKeyword = Math.max(...keywords.map((each) => each.length));
+
 /** The nearest keyword, for "did you mean". */
 function suggest(word: string): string {
+  if (word.length > 2 * longestKeyword) return '';
   const distance = (a: string, b: string): number => {
     let row = Array.from({ length: b.length + 1 }, (_, index) => index);
     for (let i = 1; i <= a.length; i++) {
@@ -99,6 +103,7 @@ function checkArguments(instruction: Instruction): void {
   switch (keyword) {
     case 'FROM': if (words.length !== 1 && !(words.length === 3 && words[1]!.toLowerCase() === 'as')) fail('FROM requires either one or three arguments'); break;
     case 'COPY': case 'ADD':
+      if ((json ?? words).length > copySourcesMax) fail(`${keyword} has more than ${copySourcesMax} sources`);
       if ((json ?? words).length < 2) fail(`${keyword} requires at least two arguments, but only one was provided. Destination could not be determined`);
       break;
     case 'ENV': case 'LABEL': if (words.length === 1 && !words[0]!.includes('=')) fail(`${keyword} must have two arguments`); break;
@@ -122,10 +127,11 @@ function checkArguments(instruction: Instruction): void {
 }
 
 export function parseInstruction(source: LogicalLine): Instruction {
-  const match = /^(\S+)(?:\s+([\s\S]*))?$/.exec(source.text)!;
-  const word = match[1]!;
+  const word = /^\S+/.exec(source.text)![0];
   const keyword = word.toUpperCase() as Keyword;
-  if (!keywords.includes(keyword)) throw parseError(source.line, `unknown instruction: ${word}${suggest(keyword)}`);
+  // Names of files are bytes; all else in a configuration is text.
+  const match = /^(\S+)(?:\s+([\s\S]*))?$/.exec(keyword === 'COPY' || keyword === 'ADD' ? source.text : source.text.toWellFormed())!;
+  if (!keywords.includes(keyword)) throw parseError(source.line, `unknown instruction: ${word.slice(0, quotedWordMax)}${suggest(keyword)}`);
   const { flags, rest } = takeFlags(keyword, (match[2] ?? '').trim(), source.line);
   const instruction: Instruction = {
     line: source.line, keyword, original: `${keyword}${match[2] === undefined ? '' : ` ${match[2].trim()}`}`, flags, rest,

@@ -8,8 +8,9 @@ import { writeImage } from '#content/image-writer.ts';
 import type { HttpTransport } from '#content/remote.ts';
 import { digestOf } from '../cache.ts';
 import type { BuildContext } from '../context.ts';
-import { ExitError, solve } from '../graph.ts';
+import { ExitError, executionKey, solve } from '../graph.ts';
 import type { GraphContext, Operation } from '../graph.ts';
+import { quotedWordMax } from '../limits.ts';
 import type { RunRequest } from '../runner.ts';
 import { applyConfig, splitWords, toCommand } from './config.ts';
 import { copyOperation } from './copy.ts';
@@ -28,7 +29,7 @@ export interface BuildSettings {
   noCache: boolean;
   pull: boolean;
   /** Containers of failed steps are removed too, and successful ones: what `rm` and `forcerm` say is not needed, nothing stays. */
-  run: Pick<RunRequest, 'network' | 'extraHosts' | 'shmSizeBytes' | 'memoryLimitBytes' | 'memorySwapBytes' | 'cpuShares' | 'cpuQuotaUs' | 'cpuPeriodUs' | 'cpusetCpus'>;
+  run: Pick<RunRequest, 'network' | 'extraHosts' | 'shmSizeBytes' | 'resources' | 'cgroupParent'>;
   /** Environment given to RUN but not to the image: proxies of the host, certificate paths. */
   hiddenEnv: string[];
   hiddenMounts: RunRequest['mounts'];
@@ -71,8 +72,8 @@ export class StageBuilder {
 
   constructor(parts: StageParts, base: ImageRecord | StageResult | undefined) {
     this.#parts = parts;
-    const architecture = parts.platformArgs['TARGETARCH']!;
-    this.#file = base === undefined ? { architecture, os: 'linux', config: {}, rootfs: { type: 'layers', diff_ids: [] }, history: [] } : structuredClone(base.file);
+    const { TARGETARCH: architecture = '', TARGETOS: os = 'linux', TARGETVARIANT: variant = '' } = parts.platformArgs;
+    this.#file = base === undefined ? { architecture, os, ...(variant === '' ? {} : { variant }), config: {}, rootfs: { type: 'layers', diff_ids: [] }, history: [] } : structuredClone(base.file);
     delete this.#file.container_config;
     this.#layers = [...(base?.layers ?? [])];
     this.#imageId = base === undefined ? '' : 'imageId' in base ? base.imageId : base.id;
@@ -179,6 +180,9 @@ export class StageBuilder {
     const command = this.#command(instruction);
     const { env, argsText, hidden } = this.#runEnv();
     const network = instruction.flags['network']?.[0] ?? settings.run.network;
+    if (instruction.flags['network'] !== undefined && !['default', 'none', 'host'].includes(network)) throw parseError(instruction.line, `unsupported network mode ${JSON.stringify(network.slice(0, quotedWordMax))}`);
+    if (![undefined, 'sandbox'].includes(instruction.flags['security']?.[0])) throw new ApiError('BadRequest', 'the --security option with insecure mode requires BuildKit and an entitlement: steps run in a sandbox here');
+    if (instruction.flags['device'] !== undefined) throw new ApiError('BadRequest', 'the --device option requires BuildKit and an entitlement');
     const mounts = await this.#mounts(instruction);
     const config = this.#config;
     const op: Operation = {
@@ -211,11 +215,12 @@ export class StageBuilder {
   async #copy(instruction: Instruction): Promise<void> {
     const { graph, transport, context, settings, resolveFrom } = this.#parts;
     const from = instruction.flags['from']?.[0];
+    if (instruction.flags['keep-git-dir'] !== undefined) throw new ApiError('BadRequest', 'the --keep-git-dir option requires BuildKit: git repositories are not fetched here');
     const op = await copyOperation({
       graph, transport, context, from: from === undefined ? undefined : await resolveFrom(expandWord(from, this.#scope.variables, this.#scope.escape)), layers: this.#layers,
       workingDir: this.#config.WorkingDir ?? '', scope: this.#scope, createdAtMs: graph.clock.now(), signal: settings.signal,
     }, instruction);
-    await this.#commit(`${instruction.keyword} ${instruction.rest.split('\n')[0]}`, this.#config, op);
+    await this.#commit(`${instruction.keyword} ${instruction.rest.split('\n')[0]}`.toWellFormed(), this.#config, op);
   }
 
   async #workdir(instruction: Instruction): Promise<void> {
@@ -237,7 +242,7 @@ export class StageBuilder {
   /** Makes the step's image, or finds it in the cache. */
   async #commit(createdBy: string, config: RunConfig, op: Operation | undefined): Promise<void> {
     const { graph, settings, output } = this.#parts;
-    const opPart = op === undefined ? '' : op.kind === 'file' ? op.key : { ...op.request };
+    const opPart = op === undefined ? '' : op.kind === 'file' ? op.key : executionKey(op.request);
     const key = digestOf(this.#imageId, createdBy, config, opPart, op?.kind === 'file' && op.isLinked);
     const known = settings.noCache ? undefined : graph.cache.step(key);
     if (known !== undefined) {

@@ -4,7 +4,9 @@
  * file's. Supported: `$a`, `${a}`, `${a:-w}`, `${a-w}`, `:+`, `+`, `:?`, `?`, `#`, `##`, `%`, `%%`, `/p/r`, `//p/r`.
  */
 import { ApiError } from '#base/errors.ts';
-import { wordExpandedBytesMax } from '../limits.ts';
+import { StepBudget, findEnd } from '../glob.ts';
+import type { Token } from '../glob.ts';
+import { wordDepthMax, wordExpandedBytesMax } from '../limits.ts';
 
 export type Variables = (name: string) => string | undefined;
 
@@ -12,17 +14,52 @@ const nameStart = /[a-zA-Z_]/;
 const nameChar = /[a-zA-Z0-9_]/;
 const specialName = /[@*#?\-$!0-9]/;
 
-/** A shell pattern as a regular expression source; `isGreedy` says how `*` matches. */
-function patternSource(pattern: string, isGreedy: boolean, escape: string): string {
-  let out = '';
-  for (let at = 0; at < pattern.length; at++) {
-    const char = pattern[at]!;
-    if (char === escape && at + 1 < pattern.length) out += pattern[++at]!.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
-    else if (char === '*') out += isGreedy ? '[\\s\\S]*' : '[\\s\\S]*?';
-    else if (char === '?') out += '[\\s\\S]';
-    else out += char.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
+/** A shell pattern: `*` and `?` take slashes too. */
+function patternTokens(pattern: string, escape: string): Token[] {
+  const tokens: Token[] = [];
+  const characters = [...pattern];
+  for (let at = 0; at < characters.length; at++) {
+    const character = characters[at]!;
+    if (character === escape && at + 1 < characters.length) tokens.push({ kind: 'character', text: characters[++at]! });
+    else if (character === '*') tokens.push({ kind: 'star', crossesSlash: true });
+    else if (character === '?') tokens.push({ kind: 'any', crossesSlash: true });
+    else tokens.push({ kind: 'character', text: character });
   }
-  return out;
+  return tokens;
+}
+
+/** `${a/pattern/replacement}`: the longest match at the leftmost place, or at all places. */
+function replacePattern(value: string, pattern: string, replacement: string, isGlobal: boolean, escape: string): string {
+  const tokens = patternTokens(pattern, escape);
+  const characters = [...value];
+  const budget = new StepBudget();
+  const out: string[] = [];
+  let length = 0;
+  const add = (text: string): void => {
+    length += text.length;
+    if (length > wordExpandedBytesMax) throw new ApiError('BadRequest', 'an expanded word is too long');
+    out.push(text);
+  };
+  let at = 0;
+  for (let isDone = false; at < characters.length && !isDone;) {
+    const end = findEnd(tokens, characters, at, 'longest', budget);
+    budget.take(1);
+    if (end === undefined || end === at) { add(characters[at++]!); continue; }
+    add(replacement);
+    at = end;
+    isDone = !isGlobal;
+  }
+  add(characters.slice(at).join(''));
+  return out.join('');
+}
+
+/** `${a#pattern}` and its like: without the shortest or longest beginning, or end, that matches. */
+function cutPattern(value: string, pattern: string, isSuffix: boolean, isLongest: boolean, escape: string): string {
+  // An end is a beginning of the value read backwards.
+  const [tokens, characters] = isSuffix ? [patternTokens(pattern, escape).reverse(), [...value].reverse()] : [patternTokens(pattern, escape), [...value]];
+  const end = findEnd(tokens, characters, 0, isLongest ? 'longest' : 'shortest', new StepBudget());
+  if (end === undefined) return value;
+  return isSuffix ? characters.slice(end).reverse().join('') : characters.slice(end).join('');
 }
 
 class Expander {
@@ -30,6 +67,7 @@ class Expander {
   readonly #variables: Variables;
   readonly #escape: string;
   readonly #isRaw: boolean;
+  readonly #depth: number;
   #at = 0;
   /** Finished words, and whether the current one exists though it may be empty (quotes). */
   readonly words: string[] = [];
@@ -37,7 +75,10 @@ class Expander {
   #hasWord = false;
   #plain = '';
 
-  constructor(text: string, variables: Variables, escape: string, isRaw: boolean) { this.#text = text; this.#variables = variables; this.#escape = escape; this.#isRaw = isRaw; }
+  constructor(text: string, variables: Variables, escape: string, isRaw: boolean, depth = 0) {
+    this.#text = text; this.#variables = variables; this.#escape = escape; this.#isRaw = isRaw; this.#depth = depth;
+    if (depth > wordDepthMax) this.#fail('substitutions are nested too deeply');
+  }
 
   get plain(): string { return this.#plain; }
 
@@ -86,7 +127,11 @@ class Expander {
       const char = this.#text[this.#at];
       if (char === undefined) this.#fail('unexpected end of statement while looking for matching double-quote');
       if (char === '"') { this.#at++; break; }
-      if (char === '$') { out += this.#dollar(); continue; }
+      if (char === '$') {
+        out += this.#dollar();
+        if (out.length > wordExpandedBytesMax) this.#fail('an expanded word is too long');
+        continue;
+      }
       if (char === this.#escape) {
         const next = this.#text[this.#at + 1];
         if (next === undefined) this.#fail('unexpected end of statement while looking for matching double-quote');
@@ -133,7 +178,7 @@ class Expander {
 
   /** The text up to the closing brace or another mark, expanded. */
   #inner(stop: string): string {
-    const inner = new Expander(this.#text, this.#variables, this.#escape, false);
+    const inner = new Expander(this.#text, this.#variables, this.#escape, false, this.#depth + 1);
     inner.#at = this.#at;
     inner.run(stop);
     this.#at = inner.#at;
@@ -173,16 +218,11 @@ class Expander {
       this.#at++;
       const replacement = this.#inner('}');
       this.#close();
-      return pattern === '' ? value : value.replace(new RegExp(patternSource(pattern, true, this.#escape), isDouble ? 'g' : ''), () => replacement);
+      return pattern === '' ? value : replacePattern(value, pattern, replacement, isDouble, this.#escape);
     }
     const pattern = this.#inner('}');
     this.#close();
-    if (kind === '#') return value.replace(new RegExp(`^${patternSource(pattern, isDouble, this.#escape)}`), '');
-    // A suffix: the longest is what a scan from the left finds first, the shortest what one from the right does.
-    const whole = new RegExp(`^${patternSource(pattern, true, this.#escape)}$`);
-    const starts = Array.from({ length: value.length + 1 }, (_, index) => (isDouble ? index : value.length - index));
-    const cut = starts.find((start) => whole.test(value.slice(start)));
-    return cut === undefined ? value : value.slice(0, cut);
+    return cutPattern(value, pattern, kind === '%', isDouble, this.#escape);
   }
 }
 

@@ -4,11 +4,11 @@ import { text } from 'node:stream/consumers';
 import { files, pathsOf } from '#platform/paths.ts';
 import { print, UsageError } from '../output.ts';
 
-export async function addRegistryUser(name: string): Promise<void> {
+export async function addRegistryUser(name: string, options: { administrator?: boolean }): Promise<void> {
   const socketPath = files.dockerSocket(pathsOf(process.env));
   if (process.stdin.isTTY) process.stderr.write(`Password for ${name} (ends with Ctrl-D): `);
   const password = (await text(process.stdin)).replace(/\r?\n$/, '');
-  const body = JSON.stringify({ name, password });
+  const body = JSON.stringify({ name, password, ...(options.administrator === undefined ? {} : { administrator: options.administrator }) });
   const answer = await new Promise<{ status: number; body: string }>((resolve, reject) => {
     const call = request({ socketPath, method: 'POST', path: '/tiphys/registry-users', headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) } }, (response) => {
       text(response).then((received) => resolve({ status: response.statusCode ?? 0, body: received }), reject);
@@ -17,5 +17,6 @@ export async function addRegistryUser(name: string): Promise<void> {
     call.end(body);
   });
   if (answer.status !== 200) throw new UsageError((JSON.parse(answer.body) as { message: string }).message);
-  print(`User ${name} may sign in: docker login, with this registry's address.`);
+  const { administrator } = JSON.parse(answer.body) as { administrator: boolean };
+  print(`User ${name} may sign in (docker login, with this registry's address) and push to ${administrator ? 'every repository' : `${name} and ${name}/...`}.`);
 }

@@ -2,6 +2,8 @@
  * The OCI runtime configuration (runtime-spec 1.0) of a container, made from its specification as docker makes it. Pure: everything read from
  * the host or the image comes in as arguments. What the host forbids is already clamped by the caller (host-limits.ts).
  */
+import { ApiError } from '#base/errors.ts';
+import { sysctlNamespace } from '#base/sysctls.ts';
 import type { ContainerSpec, Mount } from '../engine.ts';
 import type { ResolvedUser } from './user.ts';
 
@@ -69,7 +71,7 @@ export function buildOciSpec(input: OciInput): Record<string, unknown> {
       cgroupsPath: input.cgroupsPath,
       namespaces: planNamespaces(input),
       resources: planResources(input, privileged),
-      sysctl: { ...networkSysctls(input), ...spec.sysctls },
+      sysctl: { ...networkSysctls(input), ...checkedSysctls(input) },
       ...(input.seccomp === undefined ? {} : { seccomp: input.seccomp }),
       devices: input.hostDevices.map((device) => ({ path: device.path, type: device.type, major: device.major, minor: device.minor, fileMode: device.fileMode, uid: device.uid, gid: device.gid })),
       maskedPaths: spec.security.maskedPaths ?? (privileged ? [] : maskedPaths),
@@ -83,6 +85,17 @@ export function buildOciSpec(input: OciInput): Record<string, unknown> {
 function networkSysctls(input: OciInput): Record<string, string> {
   if (input.spec.network.type !== 'networks' && input.spec.network.type !== 'none') return {};
   return input.namespaces.network === 'host' ? {} : { 'net.ipv4.ip_unprivileged_port_start': '0', 'net.ipv4.ping_group_range': '0 2147483647' };
+}
+
+/** Parameters of the container's own namespaces; one of the host's is refused, in the words of docker's runtime. */
+function checkedSysctls(input: OciInput): Record<string, string> {
+  for (const name of Object.keys(input.spec.sysctls ?? {})) {
+    const namespace = sysctlNamespace(name);
+    const fail = (message: string): never => { throw new ApiError('InternalError', `failed to create task for container: OCI runtime create failed: ${message}`); };
+    if (namespace === undefined) fail(`sysctl "${name}" is not in a separate kernel namespace`);
+    else if (input.namespaces[namespace] === 'host') fail(namespace === 'network' ? `sysctl "${name}" not allowed in host network namespace` : `sysctl "${name}" is not allowed in the host's ${namespace} namespace`);
+  }
+  return input.spec.sysctls ?? {};
 }
 
 function planNamespaces(input: OciInput): { type: string; path?: string }[] {

@@ -3,8 +3,9 @@
  * steps: a running container could move a directory in between, so results are used at once and never for what must not escape while
  * the container runs with the same files in other hands than root's.
  */
-import { closeSync, constants, fstatSync, lstatSync, openSync, readFileSync, readlinkSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
+import { fsPath, lstatOrUndefined, readlinkSync } from '#os/named-files.ts';
 
 const linksMax = 255;
 const textBytesMax = 4 * 1024 * 1024;
@@ -18,7 +19,7 @@ export function resolveInRoot(root: string, path: string, followLast = true): st
     const part = todo.shift()!;
     if (part === '..') { done.pop(); continue; }
     const here = `${root}/${[...done, part].join('/')}`;
-    const stat = lstatSync(here, { throwIfNoEntry: false });
+    const stat = lstatOrUndefined(here);
     if (stat?.isSymbolicLink() === true && (followLast || todo.length > 0)) {
       if (++links > linksMax) throw new ApiError('BadRequest', `too many links in ${path}`);
       const target = readlinkSync(here);
@@ -32,7 +33,7 @@ export function resolveInRoot(root: string, path: string, followLast = true): st
 /** A small file's text, or undefined when it is missing or not a regular file. */
 export function readInRoot(root: string, path: string): string | undefined {
   try {
-    const fd = openSync(resolveInRoot(root, path), constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
+    const fd = openSync(fsPath(resolveInRoot(root, path)), constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
     try {
       const stat = fstatSync(fd);
       if (!stat.isFile() || stat.size > textBytesMax) return undefined;

@@ -16,7 +16,7 @@ import type { Child, Processes } from '#os/processes.ts';
 import { SeccompCache } from './seccomp-cache.ts';
 import { explainRuntimeError } from './runtime-errors.ts';
 
-export interface MonitorOptions { id: string; name: string; bundle: string; terminal: boolean; stdin: boolean; leaveStdinOpen: boolean; logPath: string | undefined }
+export interface MonitorOptions { id: string; name: string; bundle: string; terminal: boolean; stdin: boolean; leaveStdinOpen: boolean; logPath: string | undefined; /** The monitor begins the log anew when it wrote so much. */ logBytesMax: number }
 export interface CreatedProcess { pid: number; monitorPid: number }
 
 export interface Runtime {
@@ -57,7 +57,7 @@ export function createRuntime(options: { processes: Processes; cgroups: Cgroups;
       const args = [
         '--api-version', '1', '-c', monitor.id, '-u', monitor.id, '-n', monitor.name, '-r', creator, '-b', monitor.bundle,
         '-p', `${monitor.bundle}/pidfile`, '-P', `${monitor.bundle}/conmon.pid`, '--exit-dir', monitor.bundle, '--full-attach', '--no-sync-log', '--log-level', 'error',
-        '-l', monitor.logPath === undefined ? 'none' : `k8s-file:${monitor.logPath}`, `--runtime-arg=--root=${stateRoot}`,
+        '-l', monitor.logPath === undefined ? 'none' : `k8s-file:${monitor.logPath}`, '--log-size-max', String(monitor.logBytesMax), `--runtime-arg=--root=${stateRoot}`,
         ...(monitor.terminal ? ['-t'] : []), ...(monitor.stdin ? ['-i'] : []), ...(monitor.stdin && monitor.leaveStdinOpen ? ['--leave-stdin-open'] : []),
       ];
       // Its own directory: it leaves a file `oom` where it stands.
@@ -78,7 +78,7 @@ export function createRuntime(options: { processes: Processes; cgroups: Cgroups;
     forget: (id) => removeTree(`${stateRoot}/${id}`),
     exec(id, processFile, exec) {
       const args = [`--root=${stateRoot}`, 'exec', '--process', processFile, '--pid-file', exec.pidFile, ...(exec.consoleSocket === undefined ? [] : ['--console-socket', exec.consoleSocket]), ...(exec.detach === true ? ['-d'] : []), id];
-      return processes.spawn(binary, args, { env: runtimeEnvironment, stdin: exec.stdin ? 'pipe' : 'ignore', stdout: 'pipe', stderr: 'pipe' });
+      return processes.spawn(binary, args, { env: runtimeEnvironment, stdin: exec.stdin ? 'fifo' : 'ignore', stdout: 'fifo', stderr: 'fifo' });
     },
     async runDetached(id, bundle, pidFile) {
       // No pipes: the process would inherit them, and their end would never come.

@@ -1,0 +1,48 @@
+/** `docker logs`: lines of a container's log, as a stream of frames or, of a terminal, of bytes. */
+import { ApiError } from '#base/errors.ts';
+import { whenDrained } from '#base/streams.ts';
+import { logPathOf } from '#engine/container-start.ts';
+import type { DockerParts } from './context.ts';
+import { parseTimeNs } from './filters.ts';
+import { logAttributes } from './log-attributes.ts';
+import { frame } from './multiplex.ts';
+import { queryFlag } from './route.ts';
+import type { RouteContext } from './route.ts';
+
+export async function streamLogs(parts: DockerParts, context: RouteContext): Promise<unknown> {
+  const { query, response } = context;
+  const { engine } = parts;
+  const container = engine.registry.get(context.params['id']!);
+  const wanted = { stdout: queryFlag(query, 'stdout'), stderr: queryFlag(query, 'stderr') };
+  if (!wanted.stdout && !wanted.stderr) throw new ApiError('BadRequest', 'Bad parameters: you must choose at least one stream');
+  if (logPathOf(engine.registry, container) === undefined) throw new ApiError('InternalError', 'configured logging driver does not support reading', undefined, 501);
+  const now = parts.clock.now();
+  const time = (name: string): bigint | undefined => {
+    const value = query.get(name);
+    return value === null || value === '' || value === '0' ? undefined : parseTimeNs(value, now);
+  };
+  const tail = query.get('tail') ?? 'all';
+  const since = time('since');
+  const until = time('until');
+  const timestamps = queryFlag(query, 'timestamps');
+  const details = queryFlag(query, 'details') ? `${logAttributes(parts, container)} ` : '';
+  const tty = container.record.spec.tty;
+  response.writeHead(200, { 'Content-Type': tty ? 'application/vnd.docker.raw-stream' : 'application/vnd.docker.multiplexed-stream', 'Api-Version': '1.50', Ostype: 'linux' });
+  response.flushHeaders();
+  const lines = engine.containers.logs(container.id, {
+    ...wanted, follow: queryFlag(query, 'follow'), signal: context.signal, ...(since === undefined ? {} : { sinceNs: since }), ...(until === undefined ? {} : { untilNs: until }),
+    ...(/^\d{1,15}$/.test(tail) ? { tailLines: Number(tail) } : {}),
+  });
+  /** A piece of a line was sent last. */
+  const open = { stdout: false, stderr: false };
+  for await (const line of lines) {
+    const head = open[line.stream] ? '' : `${timestamps ? `${line.timestamp} ` : ''}${details}`;
+    open[line.stream] = line.partial;
+    const data = head === '' ? Buffer.from(line.data) : Buffer.concat([Buffer.from(head), line.data]);
+    const full = !response.write(tty ? data : frame(line.stream === 'stderr' ? 2 : 1, data));
+    if (context.signal.aborted) return undefined;
+    if (full) await whenDrained(response);
+  }
+  response.end();
+  return undefined;
+}

@@ -1,0 +1,119 @@
+/** Names of containers, asked from inside of them. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { PassThrough } from 'node:stream';
+import { after, before, describe, test } from 'node:test';
+import { removeAllOf } from '#net/remove-all.ts';
+import { silentLogger } from '#observe/log.ts';
+import { createCgroups } from '#os/cgroups.linux.ts';
+import { realClock, realRandom } from '#os/clock.real.ts';
+import { createMounts } from '#os/mount.linux.ts';
+import { createNetworkDoor } from '#os/network.linux.ts';
+import { linuxProcesses } from '#os/processes.linux.ts';
+import type { DockerEngine } from './create-engine.ts';
+import type { ContainerSpec } from './engine.ts';
+import { makeImage, openKillEngine } from './kill.engine.ts';
+import { connectNetwork, disconnectNetwork } from './network-connect.ts';
+
+const isRoot = process.getuid?.() === 0;
+const instanceId = Buffer.from(realRandom.bytes(2)).toString('hex');
+
+describe('the resolver inside containers', { skip: !isRoot && 'needs root' }, () => {
+  const home = mkdtempSync('/tmp/tiphys-names-');
+  let engine: DockerEngine;
+  let web = '';
+  let asker = '';
+
+  const start = async (name: string, networks: string[], more: Partial<ContainerSpec> = {}): Promise<string> => {
+    const id = await engine.containers.create({
+      name, owner: 'docker', image: 'busybox', imageId: 'busybox', command: ['sleep', '1000'], env: [], tty: false, openStdin: false, stdinOnce: false, labels: {}, mounts: [], resources: {}, security: {},
+      network: { type: 'networks' }, ...(networks.length === 0 ? {} : { networks: networks.map((network) => ({ network, aliases: name === 'web' ? ['www'] : [] })) }), ...more,
+    });
+    await engine.containers.start(id);
+    return id;
+  };
+  const sh = async (id: string, script: string): Promise<string> => {
+    const out = new PassThrough();
+    let text = '';
+    out.on('data', (part: Buffer) => { text += part.toString(); });
+    await engine.containers.exec(id, { command: ['sh', '-c', script], tty: false }, { stdout: out, stderr: out });
+    return text;
+  };
+  const lookUp = async (id: string, name: string): Promise<string> => {
+    const text = await sh(id, `nslookup -type=a ${name}`);
+    return text.split('\n').filter((line) => /^Address/.test(line)).slice(1).map((line) => line.replace(/^Address.*: */, '')).join() || /NXDOMAIN|SERVFAIL|REFUSED|refused|no servers/.exec(text)?.[0] || text;
+  };
+  const ipOf = (id: string): string => engine.registry.get(id).record.run!.endpoints[0]!.ip;
+
+  before(async () => {
+    makeImage(home, ['sh', 'sleep', 'echo', 'true', 'nslookup', 'cat', 'nc', 'hostname', 'timeout']);
+    engine = await openKillEngine(home, instanceId);
+    await engine.networks.create({ name: 'front' });
+    await engine.networks.create({ name: 'inner', internal: true });
+    web = await start('web', ['front'], { hostname: 'webhost' });
+    asker = await start('asker', ['front']);
+  });
+
+  after(async () => {
+    await engine[Symbol.asyncDispose]();
+    const door = createNetworkDoor();
+    await removeAllOf(instanceId, { ...door, processes: linuxProcesses, clock: realClock, mounts: createMounts(), cgroups: createCgroups(() => undefined), log: silentLogger, directories: [home] });
+    await door.close();
+    rmSync(home, { recursive: true, force: true });
+  });
+
+  test('it is at 127.0.0.11, also where the container names resolvers', async () => {
+    const own = await start('own-dns', ['front'], { dns: { servers: ['192.0.2.1'], search: [], options: ['timeout:1'] } });
+    assert.match(await sh(asker, 'cat /etc/resolv.conf'), /^nameserver 127\.0\.0\.11\n[^]*ndots:0/);
+    assert.match(await sh(own, 'cat /etc/resolv.conf'), /^nameserver 127\.0\.0\.11\n[^]*timeout:1/);
+    assert.equal(await lookUp(own, 'web'), ipOf(web));
+  });
+
+  test('a container is known by its name, alias, short id and hostname, each with the name of the network too', async () => {
+    for (const name of ['web', 'www', web.slice(0, 12), 'webhost', 'WEB', 'web.front', 'webhost.front']) assert.equal(await lookUp(asker, name), ipOf(web), name);
+    assert.notEqual(await lookUp(asker, 'web.inner'), ipOf(web));
+    assert.match(await sh(asker, `nslookup ${ipOf(web)}`), /name = web\.front/);
+  });
+
+  test('on the default bridge containers do not know each other', async () => {
+    const plain = await start('plain', []);
+    assert.doesNotMatch(await sh(plain, 'cat /etc/resolv.conf'), /127\.0\.0\.11/);
+    assert.notEqual(await lookUp(asker, 'plain'), ipOf(plain));
+  });
+
+  test('one that is connected and disconnected later is told so', async () => {
+    const late = await start('late', []);
+    await connectNetwork(engine.registry, engine.registry.get(late), { network: 'front', aliases: [] });
+    assert.equal(await lookUp(late, 'web'), ipOf(web));
+    await disconnectNetwork(engine.registry, engine.registry.get(late), 'front', false);
+    assert.doesNotMatch(await sh(late, 'cat /etc/resolv.conf'), /127\.0\.0\.11/);
+    assert.notEqual(await lookUp(asker, 'late'), ipOf(late));
+  });
+
+  test('from internal networks alone no question leaves', async () => {
+    const locked = await start('locked', ['inner']);
+    assert.equal(await lookUp(locked, 'locked.inner'), ipOf(locked));
+    assert.equal(await lookUp(locked, 'example.org'), 'SERVFAIL');
+  });
+
+  test('port 53 is the container\'s own to serve', async () => {
+    assert.match(await sh(asker, 'timeout 1 nc -l -p 53; echo ended $?'), /ended (124|143)/);
+    assert.equal(await lookUp(asker, 'web'), ipOf(web));
+  });
+
+  test('one that shares another\'s network has its names and files', async () => {
+    const sidecar = await start('sidecar', [], { network: { type: 'container', containerId: web } });
+    assert.equal(await lookUp(sidecar, 'asker'), ipOf(asker));
+    assert.equal(await sh(sidecar, 'cat /etc/hostname; hostname'), 'webhost\nwebhost\n');
+    assert.equal(await sh(sidecar, 'cat /etc/hosts'), await sh(web, 'cat /etc/hosts'));
+  });
+
+  test('a new engine answers again in the containers that went on', async () => {
+    await engine[Symbol.asyncDispose]();
+    engine = await openKillEngine(home, instanceId);
+    assert.equal(await lookUp(asker, 'webhost'), ipOf(web));
+    await engine.containers.restart(web, 0);
+    assert.equal(await lookUp(asker, 'web'), ipOf(web));
+    assert.equal(await lookUp(web, 'asker'), ipOf(asker));
+  });
+});
