@@ -16,4 +16,9 @@ export const cases: FoundCase[] = [
   { id: 'R11', behaviour: 'A large list goes out in pieces, in every form', file: 'src/apiserver/objects.test.ts', title: 'goes out in pieces when it is large, in every form' },
   { id: 'R12', behaviour: 'Health endpoints fail while no write succeeds (the API server\'s part)', file: 'src/apiserver/objects.test.ts', title: 'fails while no write succeeds, and says no more than that' },
   { id: 'R13', behaviour: 'The database file gives free pages back while nobody writes', file: 'src/store/sqlite.test.ts', title: 'gives room back while nobody writes, also from a file that could not' },
+  { id: 'K09', behaviour: 'Fields that the old type of a Service needed go when the new one does not, where the writer left them', file: 'src/apiserver/validation.test.ts', title: 'drops what a new type of Service does not need, where the writer left it' },
+  { id: 'K32', behaviour: 'Names of Services may begin with a digit', file: 'src/apiserver/validation.test.ts', title: 'accepts what is right' },
+  { id: 'K34', behaviour: 'Fields of a schedule have ranges', file: 'src/apiserver/validation.test.ts', title: 'refuses what must be refused, with field and reason' },
+  { id: 'K49', behaviour: 'Services, policies, quotas, limits, leases, webhooks and slices that must be refused are', file: 'src/apiserver/validation.test.ts', title: 'refuses what must be refused, with field and reason' },
+  { id: 'B15', behaviour: 'Upper bounds that a message names are checked; integers beyond 2^53 are kept exactly or refused', file: 'src/base/json.test.ts', title: 'refuses numbers that would be changed, and keeps those that a double holds' },
 ];

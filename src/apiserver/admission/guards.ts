@@ -97,3 +97,11 @@ export async function admitClaimResize(context: RequestContext, attributes: Admi
   if (stored === undefined || server.objects.view(stored).allowVolumeExpansion !== true) throw forbiddenBy(context, name, 'only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize');
 }
 
+/** One PriorityClass at most is the default of all Pods. */
+export async function admitGlobalDefault(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
+  const { kind, server } = context;
+  if (kind.group !== 'scheduling.k8s.io' || kind.resource !== 'priorityclasses' || attributes.operation === 'DELETE' || attributes.object.globalDefault !== true) return;
+  const list = await server.store.list('/registry/scheduling.k8s.io/priorityclasses/');
+  const other = list.values.map((stored) => server.objects.view(stored)).find((c) => c.globalDefault === true && c.metadata.name !== attributes.object.metadata.name);
+  if (other !== undefined) throw forbiddenBy(context, attributes.object.metadata.name ?? '', `PriorityClass ${other.metadata.name} is already marked as default. Only one default can exist`);
+}
