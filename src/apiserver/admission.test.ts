@@ -136,6 +136,30 @@ describe('custom resources', () => {
     assert.ok((await t.call('GET', '/apis/stable.example.com/v1')).body.resources.some((r: Json) => r.name === 'crontabs/status'));
   }));
 
+  it('are refused where their schema is not structural', withApi(async (t) => {
+    const schema = (properties: Json): Json => ({ ...definition, spec: { ...definition.spec, versions: [{ ...definition.spec.versions[0], schema: { openAPIV3Schema: { type: 'object', properties } } }] } });
+    const cases: [Json, string, RegExp][] = [
+      [{ a: {} }, 'spec.validation.openAPIV3Schema.properties[a].type', /must not be empty for specified object fields/],
+      [{ a: { type: 'object', properties: { b: {} } } }, 'spec.validation.openAPIV3Schema.properties[a].properties[b].type', /must not be empty/],
+      [{ a: { type: 'array', items: {} } }, 'spec.validation.openAPIV3Schema.properties[a].items.type', /specified array items/],
+      [{ a: { type: 'array' } }, 'spec.validation.openAPIV3Schema.properties[a].items', /must be specified/],
+      [{ a: { type: 'string', default: 5 } }, 'spec.validation.openAPIV3Schema.properties[a].default', /must be of type string/],
+      [{ a: { type: 'text' } }, 'spec.validation.openAPIV3Schema.properties[a].type', /supported values/],
+      [{ a: { type: 'string', pattern: '(' } }, 'spec.validation.openAPIV3Schema.properties[a].pattern', /valid regular expression/],
+      [{ a: { type: 'object', anyOf: [{ properties: { b: { minLength: 1 } } }] } }, 'spec.validation.openAPIV3Schema.properties[a].properties[b]', /because it is defined in/],
+      [{ a: { type: 'string', anyOf: [{ type: 'string' }] } }, 'spec.validation.openAPIV3Schema.properties[a].anyOf[0].type', /to be structural/],
+      [{ a: { type: 'object', additionalProperties: { type: 'string' }, properties: {} } }, 'spec.validation.openAPIV3Schema.properties[a].additionalProperties', /mutual exclusive/],
+      [{ a: { type: 'array', items: { type: 'object' }, 'x-kubernetes-list-type': 'map' } }, 'spec.validation.openAPIV3Schema.properties[a].x-kubernetes-list-map-keys', /must not be empty/],
+    ];
+    for (const [properties, field, words] of cases) {
+      const answer = await t.call('POST', '/apis/apiextensions.k8s.io/v1/customresourcedefinitions', schema(properties));
+      assert.deepEqual([answer.status, answer.body.details.causes[0].field], [422, field], answer.text);
+      assert.match(answer.body.details.causes[0].message, words);
+    }
+    const right = { a: { 'x-kubernetes-int-or-string': true, anyOf: [{ type: 'integer' }, { type: 'string' }], default: 5 }, b: { 'x-kubernetes-preserve-unknown-fields': true }, c: { type: 'string', nullable: true, default: null } };
+    assert.equal((await t.call('POST', '/apis/apiextensions.k8s.io/v1/customresourcedefinitions', schema(right))).status, 201);
+  }));
+
   it('go with their definition', withApi(async (t) => {
     await established(t);
     await t.make(path, { apiVersion: 'stable.example.com/v1', kind: 'CronTab', metadata: { name: 'a' }, spec: { image: 'x' } });

@@ -50,3 +50,5 @@ export const listPieceBytesMax = 256 * 1024;
 export const scanPageMax = 1_000;
 /** Bytes of encodings (protobuf, decrypted Secrets) that are kept beside the values they were made of, before they are let go. */
 export const encodingsBytesMax = 32 * 1024 * 1024;
+/** How long to wait before the server's own objects are put back again, when that failed. */
+export const ownObjectsRetryMs = 1_000;

@@ -4,7 +4,7 @@
  */
 import type { ApiHandler } from '#base/api-request.ts';
 import { builtInKinds } from '#schema/kinds.ts';
-import { bootstrap } from './bootstrap.ts';
+import { bootstrap, keepOwnObjects } from './bootstrap.ts';
 import { runChain } from './chain.ts';
 import type { ApiServerOptions, Server } from './context.ts';
 import { runCustomResources } from './crd.ts';
@@ -25,11 +25,12 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     objects: new Objects(options.keys.encryption, options.random), handle: (request) => runChain(server, request), caches: new Map(),
   };
   await bootstrap(server);
+  const stopKeeping = keepOwnObjects(server);
   const stopCompaction = runCompaction(server);
   const stopCustom = await runCustomResources(server);
   return {
     handle: server.handle, server,
-    async [Symbol.asyncDispose]() { stopCompaction(); stopCustom(); },
+    async [Symbol.asyncDispose]() { stopKeeping(); stopCompaction(); stopCustom(); },
   };
 }
 

@@ -59,7 +59,7 @@ export async function runServer(): Promise<void> {
   const informers = new InformerFactory({ client: clientFor('system:kube-controller-manager'), clock: realClock, random: realRandom, log });
   stack.use(informers);
   await applyClusterDefaults(clientFor('tiphys-platform'), log);
-  stack.use(await runControllers({ client: clientFor('system:kube-controller-manager'), clock: realClock, random: realRandom, log, informers, options: { rootCa: ring.ca.certificatePem, volumeDirectory: files.volumes(paths), autoscalerPeriodMs, loadBalancerAddresses: () => hostAddresses().slice(0, 1) } }));
+  stack.use(await runControllers({ client: clientFor('system:kube-controller-manager'), clock: realClock, random: realRandom, log, informers, options: { rootCa: ring.ca.certificatePem, signer: ring.ca, volumeDirectory: files.volumes(paths), autoscalerPeriodMs, loadBalancerAddresses: () => hostAddresses().slice(0, 1) } }));
   stack.use(await runScheduler({ client: clientFor('system:kube-scheduler'), clock: realClock, random: realRandom, log, informers }));
   await defaultServiceAccount(clientFor('tiphys-platform'));
   writeFileAtomic(files.ready(paths, 'server'), `${process.pid}\n`, { mode: 0o644 });

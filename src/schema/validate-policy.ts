@@ -1,4 +1,5 @@
 /** Validation of what governs others: quotas, limit ranges, priorities, network policies, leases, webhooks, endpoint slices. */
+import { RequestError, parseCertificationRequest } from '#base/certificate-request.ts';
 import { compareQuantities, isQuantity, parseQuantity } from '#base/quantity.ts';
 import type { Json } from '#base/objects.ts';
 import { qualifiedNameProblems } from '#base/selectors.ts';
@@ -254,4 +255,25 @@ function validateHookRule(rule: Json, at: string, errors: FieldErrors): void {
   }
   (rule.operations ?? []).forEach((operation: string, i: number) => { if (!operations.includes(operation)) errors.unsupported(`${at}.operations[${i}]`, operation, operations); });
   if (rule.scope !== undefined && !['*', 'Cluster', 'Namespaced'].includes(rule.scope)) errors.unsupported(`${at}.scope`, rule.scope, ['*', 'Cluster', 'Namespaced']);
+}
+
+const requestBytesMax = 65_536;
+
+/** A certificate request must be one, by whoever holds its key, for a named signer. */
+export function validateCertificateRequest(o: Json, errors: FieldErrors, old?: Json): void {
+  const spec = o.spec ?? {};
+  if (old !== undefined) { if (!sameJson(spec, old.spec)) errors.invalid('spec', spec, 'field is immutable'); return; }
+  if (!spec.request) errors.required('spec.request');
+  else if (spec.request.length > requestBytesMax) errors.tooLong('spec.request', requestBytesMax);
+  else {
+    try { parseCertificationRequest(Buffer.from(spec.request, 'base64').toString()); } catch (error) {
+      if (!(error instanceof RequestError)) throw error;
+      errors.invalid('spec.request', spec.request, error.message);
+    }
+  }
+  if ((spec.usages ?? []).length === 0) errors.required('spec.usages');
+  const [domain = '', name = '', ...rest] = String(spec.signerName ?? '').split('/');
+  if (!spec.signerName) errors.required('spec.signerName');
+  else if (rest.length > 0 || name === '' || subdomainProblem(domain) !== '' || !domain.includes('.') || subdomainProblem(name) !== '') errors.invalid('spec.signerName', spec.signerName, "must be a fully qualified domain and path of the form 'example.com/signer-name'");
+  if (spec.expirationSeconds !== undefined && spec.expirationSeconds < 600) errors.invalid('spec.expirationSeconds', spec.expirationSeconds, 'may not specify a duration less than 600 seconds (10 minutes)');
 }

@@ -21,4 +21,9 @@ export const cases: FoundCase[] = [
   { id: 'K34', behaviour: 'Fields of a schedule have ranges', file: 'src/apiserver/validation.test.ts', title: 'refuses what must be refused, with field and reason' },
   { id: 'K49', behaviour: 'Services, policies, quotas, limits, leases, webhooks and slices that must be refused are', file: 'src/apiserver/validation.test.ts', title: 'refuses what must be refused, with field and reason' },
   { id: 'B15', behaviour: 'Upper bounds that a message names are checked; integers beyond 2^53 are kept exactly or refused', file: 'src/base/json.test.ts', title: 'refuses numbers that would be changed, and keeps those that a double holds' },
+  { id: 'K10', behaviour: 'Endpoints made by hand of a Service without selector are mirrored into slices', file: 'src/controllers/secrets-and-slices.test.ts', title: 'Endpoints of a Service without selector become slices, one for each subset and family' },
+  { id: 'K13', behaviour: 'The API server puts its own Service, endpoints and Namespaces back while it runs', file: 'src/apiserver/objects.test.ts', title: 'are put back while it runs' },
+  { id: 'K14', behaviour: 'Secrets of type service-account-token are filled, and go with their account', file: 'src/controllers/secrets-and-slices.test.ts', title: 'a token Secret is filled once, and goes with its account' },
+  { id: 'K21', behaviour: 'Definitions whose schema is not structural, or whose default does not pass it, are refused', file: 'src/apiserver/admission.test.ts', title: 'are refused where their schema is not structural' },
+  { id: 'K28', behaviour: 'Approved certificate requests of the cluster\'s signers are signed', file: 'src/controllers/certificate-signer.test.ts', title: 'approved requests of the cluster' },
 ];

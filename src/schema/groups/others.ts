@@ -6,7 +6,7 @@ import type { KindRecord } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
 import { sameJson } from '../validate-pod.ts';
 import { validateStorageClass } from '../validate-core.ts';
-import { validateEndpointSlice, validateLease, validatePriorityClass, validateWebhooks } from '../validate-policy.ts';
+import { validateCertificateRequest, validateEndpointSlice, validateLease, validatePriorityClass, validateWebhooks } from '../validate-policy.ts';
 
 const status = { status: statusSubresource };
 const onlyCreate = { verbs: ['create'] };
@@ -163,7 +163,7 @@ function requestCondition(o: Json): string {
 
 export const certificatesKinds: readonly KindRecord[] = [
   defineKind('certificates.k8s.io', 'v1', 'CertificateSigningRequest', 'certificatesigningrequests', {
-    scoped: 'Cluster', shortNames: ['csr'], subresources: { approval: statusSubresource, status: statusSubresource }, selectableFields: { 'spec.signerName': pathText('spec.signerName') },
+    scoped: 'Cluster', shortNames: ['csr'], validate: validateCertificateRequest, subresources: { approval: statusSubresource, status: statusSubresource }, selectableFields: { 'spec.signerName': pathText('spec.signerName') },
     columns: [{ name: 'Name', type: 'string', format: 'name', value: (o) => o.metadata.name }, { name: 'Age', type: 'string', value: (o, now) => shortDuration(now - Date.parse(o.metadata.creationTimestamp ?? '')) }, column('SignerName', (o) => o.spec?.signerName ?? '<none>'), column('Requestor', (o) => o.spec?.username ?? ''), column('RequestedDuration', (o) => (o.spec?.expirationSeconds ? shortDuration(o.spec.expirationSeconds * 1000) : '<none>')), column('Condition', requestCondition)],
     defaults(o) { if (o.spec) setDefault(o.spec, 'usages', ['digital signature', 'key encipherment']); }, prepareCreate(o) { o.status = {}; },
     prepareUpdate(o, old) { o.spec = structuredClone(old.spec); resetStatus(o, old); },
