@@ -16,6 +16,9 @@ program
   .exitOverride()
   .showHelpAfterError('(tiphys --help lists commands)');
 
+// Whoever reads the output may leave early (`tiphys up | head -1`): what was begun is done all the same.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', (error: NodeJS.ErrnoException) => { if (error.code !== 'EPIPE') throw error; });
+
 const json = (): Option => new Option('--json', 'print JSON');
 const port = (text: string): number => {
   const value = Number(text);

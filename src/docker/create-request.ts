@@ -232,8 +232,9 @@ function planSecurity(host: HostConfigBody): Security {
     const at = option.search(/[=:]/);
     const [key, value] = at < 0 ? [option, ''] : [option.slice(0, at), option.slice(at + 1)];
     if (key === 'seccomp') out.seccomp = value;
+    else if (key === 'apparmor') out.apparmor = value;
     else if (key === 'no-new-privileges') out.noNewPrivileges = value === '' || value === 'true';
-    else if (!['apparmor', 'label', 'systempaths', 'writable-cgroups'].includes(key)) throw new ApiError('BadRequest', `invalid --security-opt 2: "${option}"`);
+    else if (!['label', 'systempaths', 'writable-cgroups'].includes(key)) throw new ApiError('BadRequest', `invalid --security-opt 2: "${option}"`);
     else if (key === 'systempaths' && value === 'unconfined') { out.maskedPaths = []; out.readonlyPaths = []; }
   }
   if (host['MaskedPaths'] !== undefined && host['MaskedPaths'] !== null) out.maskedPaths = host['MaskedPaths'];

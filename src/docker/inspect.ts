@@ -2,11 +2,13 @@
 import { writtenBytes } from '#engine/changes.ts';
 import type { Container } from '#engine/container.ts';
 import { hostnameOf, logPathOf } from '#engine/container-start.ts';
+import { planApparmor, unconfined } from '#engine/runtime/apparmor.ts';
 import { defaultMaskedPaths, defaultReadonlyPaths } from '#engine/runtime/oci-spec.ts';
 import type { NetworkRecord } from '#engine/networks.ts';
 import type { EndpointRecord, PublishedRecord } from '#engine/container-record.ts';
 import { containerDirectory } from '#engine/container-record.ts';
 import { splitTarget } from './ports.ts';
+import type { ContainerSpec } from '#engine/engine.ts';
 import { endpointNames } from '#engine/endpoint-names.ts';
 import type { DockerParts } from './context.ts';
 import { isoTime } from './context.ts';
@@ -135,7 +137,7 @@ export function showContainer(parts: DockerParts, container: Container, size: bo
   const bridge = networks['bridge'] ?? {};
   return {
     Id: record.id, Created: isoTime(record.createdAtMs), Path: record.path, Args: record.args, State: showState(container), Image: record.spec.imageId, ResolvConfPath: `${directory}/resolv.conf`, HostnamePath: `${directory}/hostname`,
-    HostsPath: `${directory}/hosts`, LogPath: logPathOf(engine.registry, container) ?? '', Name: `/${container.name}`, RestartCount: record.restartCount, Driver: 'overlay2', Platform: 'linux', MountLabel: '', ProcessLabel: '', AppArmorProfile: '',
+    HostsPath: `${directory}/hosts`, LogPath: logPathOf(engine.registry, container) ?? '', Name: `/${container.name}`, RestartCount: record.restartCount, Driver: 'overlay2', Platform: 'linux', MountLabel: '', ProcessLabel: '', AppArmorProfile: apparmorOf(engine.context.apparmorDefault, record.spec),
     ExecIDs: container.execIds.size === 0 ? null : [...container.execIds], HostConfig: showHostConfig(container), GraphDriver: { Name: 'overlay2', Data: { UpperDir: engine.context.snapshots.upperDir(record.id), ...(container.root === undefined ? {} : { MergedDir: container.root }) } },
     ...(size ? sizesOf(parts, container) : {}), Mounts: showMounts(parts, container), Config: showConfig(parts, container),
     NetworkSettings: {
@@ -186,4 +188,9 @@ function showHostConfig(container: Container): Shown {
     CpusetCpus: resources.cpusetCpus ?? '', CpusetMems: '', Devices: asked['Devices'] ?? [], MemoryReservation: resources.memoryReservationBytes ?? 0, MemorySwap: resources.memorySwapBytes ?? 0, MemorySwappiness: null, OomKillDisable: false, PidsLimit: resources.pidsMax ?? null,
     Ulimits: asked['Ulimits'] ?? [], MaskedPaths: security.maskedPaths ?? (security.privileged === true ? null : defaultMaskedPaths), ReadonlyPaths: security.readonlyPaths ?? (security.privileged === true ? null : defaultReadonlyPaths),
   };
+}
+
+/** Empty where the host has no AppArmor, as dockerd has it. */
+function apparmorOf(hostDefault: string | undefined, spec: ContainerSpec): string {
+  return hostDefault === undefined ? '' : planApparmor(spec.security.apparmor, spec.security.privileged === true, hostDefault) ?? unconfined;
 }

@@ -49,7 +49,7 @@ function showInfo(parts: DockerParts): unknown {
     Architecture: arch() === 'x64' ? 'x86_64' : 'aarch64', IndexServerAddress: 'https://index.docker.io/v1/', RegistryConfig: { AllowNondistributableArtifactsCIDRs: null, AllowNondistributableArtifactsHostnames: null, InsecureRegistryCIDRs: ['127.0.0.0/8'], IndexConfigs: {}, Mirrors: parts.platform.registries },
     NCPU: cpus().length, MemTotal: totalmem(), GenericResources: null, DockerRootDir: parts.platform.dataDir, HttpProxy: '', HttpsProxy: '', NoProxy: '', Name: hostname(), Labels: [], ExperimentalBuild: false, ServerVersion: parts.platform.version,
     Runtimes: { [engine.context.runtime.name]: { path: engine.context.runtime.name } }, DefaultRuntime: engine.context.runtime.name, Swarm: { NodeID: '', NodeAddr: '', LocalNodeState: 'inactive', ControlAvailable: false, Error: '', RemoteManagers: null },
-    LiveRestoreEnabled: true, Isolation: '', InitBinary: 'docker-init', ContainerdCommit: { ID: '' }, RuncCommit: { ID: '' }, InitCommit: { ID: '' }, SecurityOptions: ['name=seccomp,profile=builtin', ...(cgroups.mode === 'v2' ? ['name=cgroupns'] : [])], Warnings: warnings.length === 0 ? null : warnings,
+    LiveRestoreEnabled: true, Isolation: '', InitBinary: 'docker-init', ContainerdCommit: { ID: '' }, RuncCommit: { ID: '' }, InitCommit: { ID: '' }, SecurityOptions: [...(parts.engine.context.apparmorDefault === undefined ? [] : ['name=apparmor']), 'name=seccomp,profile=builtin', ...(cgroups.mode === 'v2' ? ['name=cgroupns'] : [])], Warnings: warnings.length === 0 ? null : warnings,
   };
 }
 

@@ -41,4 +41,6 @@ export interface EngineContext {
   events: Events;
   runtime: Runtime;
   hostLimits: HostLimits;
+  /** The AppArmor profile of containers that ask for none; undefined where the host has no AppArmor. */
+  apparmorDefault: string | undefined;
 }

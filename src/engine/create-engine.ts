@@ -7,7 +7,7 @@ import type { Snapshots } from '#content/snapshots.ts';
 import { Ports } from '#net/ports.ts';
 import { createRuleWriter } from '#net/rules.ts';
 import type { RuleWriter } from '#net/rules.ts';
-import { coverForward } from '#net/forward.ts';
+import { coverForward } from '#net/firewall.ts';
 import { monitorsCgroup } from '#net/names.ts';
 import type { Logger } from '#observe/log.ts';
 import { createCgroups } from '#os/cgroups.linux.ts';
@@ -31,6 +31,7 @@ import { adoptAddresses, loadContainers, recoverContainers } from './recovery.ts
 import { lockRetryMs, lockWaitMsMax } from './limits.ts';
 import { ContainerRegistry } from './registry.ts';
 import { readHostLimits } from './runtime/host-limits.ts';
+import { loadDefaultProfile } from './runtime/apparmor.ts';
 import { createRuntime } from './runtime/runtime.ts';
 import { Sandboxes } from './sandboxes.ts';
 import { Volumes } from './volumes.ts';
@@ -91,6 +92,7 @@ export async function createEngine(options: EngineOptions): Promise<DockerEngine
     os: { processes: linuxProcesses, poll, netlink: network.netlink, namespaces: network.namespaces, mounts: options.mounts ?? createMounts(), cgroups },
     snapshots, images, rules: createRuleWriter({ nft: network.nft, instanceId, log }), ports, events: new Events(clock),
     runtime: createRuntime({ processes: linuxProcesses, cgroups, runDirectory: options.runDir }), hostLimits: readHostLimits(log),
+    apparmorDefault: await loadDefaultProfile(linuxProcesses, options.runDir, log),
   };
   const networks = new Networks(context);
   const registry = new ContainerRegistry(context, networks, new Volumes(context));

@@ -27,6 +27,8 @@ export interface Security {
   privileged?: boolean; capAdd?: string[]; capDrop?: string[]; readOnlyRoot?: boolean; noNewPrivileges?: boolean;
   /** `default`, `unconfined`, or the JSON text of a profile. */
   seccomp?: string;
+  /** Name of an AppArmor profile, `unconfined`, or absent for the default; of no effect where the host has no AppArmor. */
+  apparmor?: string;
   maskedPaths?: string[]; readonlyPaths?: string[];
 }
 

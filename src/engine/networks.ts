@@ -6,7 +6,7 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { planBridge, planEndpoint } from '#net/bridges.ts';
 import { Lock } from '#base/gate.ts';
-import { coverForward, uncoverForward } from '#net/forward.ts';
+import { coverForward, uncoverForward } from '#net/firewall.ts';
 import { linkMark, linkName, linkPrefix, macOfIp } from '#net/names.ts';
 import { AddressPool, contains, findFreeSubnet, formatSubnet, numberToIp, overlaps, parseSubnet } from '#net/pools.ts';
 import type { Subnet } from '#net/pools.ts';

@@ -71,3 +71,11 @@ test('a Pod sets safe parameters of its own namespaces, and no others', () => {
   assert.equal(sets('net.ipv4.tcp_syncookies', { hostNetwork: true }), 'SysctlForbidden');
   assert.equal(sets('kernel.shm_rmid_forced', { hostIPC: true }), 'SysctlForbidden');
 });
+
+test('a Pod that names an AppArmor profile does not run where there is none', () => {
+  const asks = pod({ containers: [{ name: 'c', securityContext: { appArmorProfile: { type: 'RuntimeDefault' } } }] });
+  assert.equal(refusal(asks, [], { appArmor: false }), 'AppArmor');
+  assert.equal(refusal(asks, [], { appArmor: true }), 'none');
+  assert.equal(refusal(pod({ securityContext: { appArmorProfile: { type: 'Unconfined' } } }), [], { appArmor: false }), 'none');
+  assert.equal(refusal(pod({ securityContext: { appArmorProfile: { type: 'Localhost', localhostProfile: 'mine' } } }), [], { appArmor: false }), 'AppArmor');
+});

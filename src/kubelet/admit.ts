@@ -20,7 +20,7 @@ export type Demand = ReadonlyMap<string, number>;
 export interface PodDemand { pods: number; resources: Demand; hostPorts: readonly string[] }
 
 /** What the node has to give and what it is. Resources without an entry are somebody else's to count; labels and taints that are not known are not asked for. */
-export interface NodeRoom { name: string; labels: Readonly<Record<string, string>> | undefined; taints: readonly Json[] | undefined; pods: number; allocatable: Demand; pressure: Pressure }
+export interface NodeRoom { name: string; labels: Readonly<Record<string, string>> | undefined; taints: readonly Json[] | undefined; pods: number; allocatable: Demand; pressure: Pressure; /** False: no AppArmor on this host, and a Pod that names a profile does not run here. */ appArmor?: boolean }
 
 function requestsOf(container: Json): Map<string, number> {
   const requests = new Map<string, number>();
@@ -117,6 +117,13 @@ function underPressure(pod: KubeObject, pressure: Pressure): Refusal | undefined
   return rejected('Evicted', `The node had condition: [${conditions.join(' ')}]. `);
 }
 
+function withoutAppArmor(pod: KubeObject, room: NodeRoom): Refusal | undefined {
+  if (room.appArmor !== false) return undefined;
+  const holders: Json[] = [pod.spec, ...(pod.spec.containers ?? []), ...(pod.spec.initContainers ?? [])];
+  const asked = holders.some((holder) => (holder.securityContext?.appArmorProfile?.type ?? 'Unconfined') !== 'Unconfined');
+  return asked ? rejected('AppArmor', 'Cannot enforce AppArmor: AppArmor is not enabled on the host') : undefined;
+}
+
 /** A Pod sets parameters of its own namespaces that are safe; every other one would reach beyond it. */
 function forbiddenSysctl(pod: KubeObject): Refusal | undefined {
   for (const { name } of (pod.spec.securityContext?.sysctls ?? []) as Json[]) {
@@ -158,7 +165,7 @@ function shortOf(own: PodDemand, taken: PodDemand, room: NodeRoom): Refusal | un
 
 /** `taken`: by the Pods that hold their place on the node; those that have ended do not. */
 export function admitPod(pod: KubeObject, own: PodDemand, taken: PodDemand, room: NodeRoom): Refusal | undefined {
-  const refused = underPressure(pod, room.pressure) ?? forbiddenSysctl(pod) ?? shortOf(own, taken, room);
+  const refused = underPressure(pod, room.pressure) ?? forbiddenSysctl(pod) ?? withoutAppArmor(pod, room) ?? shortOf(own, taken, room);
   if (refused !== undefined) return refused;
   if (!matchesNode(pod, room)) return rejected('NodeAffinity', "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector");
   if (own.hostPorts.length > 0) {

@@ -111,9 +111,16 @@ function containerSecurity(pod: KubeObject, container: Json): Security {
     capDrop: own.capabilities?.drop ?? [],
     readOnlyRoot: own.readOnlyRootFilesystem === true,
     noNewPrivileges: own.allowPrivilegeEscalation === false,
+    ...apparmorOf(pod, container),
     seccomp: privileged || profile?.type === 'Unconfined' ? 'unconfined' : 'default',
     ...(own.procMount === 'Unmasked' ? { maskedPaths: [], readonlyPaths: [] } : {}),
   };
+}
+
+function apparmorOf(pod: KubeObject, container: Json): Pick<Security, 'apparmor'> {
+  const profile: Json = setting(pod, container, 'appArmorProfile');
+  if (profile?.type === 'Unconfined') return { apparmor: 'unconfined' };
+  return profile?.type === 'Localhost' ? { apparmor: profile.localhostProfile } : {};
 }
 
 /** A path below a volume that no link leads out of; made when it is missing. */

@@ -141,7 +141,7 @@ export async function runKubelet(options: KubeletOptions): Promise<Kubelet> {
   const pods = options.informers.informer(kinds.Pod, { fieldSelector: `spec.nodeName=${facts.name}` });
   const { cpu, memory, ephemeralStorage } = allocatableOf(facts);
   // Labels and taints can be added by anybody: the scheduler knows them, this kubelet does not follow its Node object.
-  const room: NodeRoom = { name: facts.name, labels: undefined, taints: undefined, pods: podsPerNodeMax, allocatable: new Map([['cpu', cpu], ['memory', memory], ['ephemeral-storage', ephemeralStorage]]), pressure: { disk: false, memory: false } };
+  const room: NodeRoom = { name: facts.name, labels: undefined, taints: undefined, pods: podsPerNodeMax, allocatable: new Map([['cpu', cpu], ['memory', memory], ['ephemeral-storage', ephemeralStorage]]), pressure: { disk: false, memory: false }, appArmor: facts.appArmor };
   /** What Pods that have not ended take, but for one. */
   const taken = (uid: string): PodDemand => sumOfDemands([...workers.values()].filter((worker) => worker.uid !== uid && worker.pod.status?.phase !== 'Succeeded' && worker.pod.status?.phase !== 'Failed').map((worker) => podDemandOf(worker.pod)));
   const onPod = (pod: KubeObject): void => {

@@ -10,6 +10,8 @@ export interface NodeFacts {
   version: string; runtimeVersion: string;
   labels: Record<string, string>; taints?: Json[];
   podCidr: string;
+  /** Containers run under a profile of AppArmor's. */
+  appArmor: boolean;
 }
 
 /** Memory and CPU kept back from Pods for the node's own processes. */

@@ -6,7 +6,7 @@ import { linuxProcesses } from '#os/processes.linux.ts';
 import { portIsFree } from './host.ts';
 import { loadInstance } from './instance.ts';
 import { partStatus } from './launch.ts';
-import { imageTools, tools } from './packages.ts';
+import { archiveTools, imageTools, tools } from './packages.ts';
 import type { Paths } from './paths.ts';
 
 export interface Check { name: string; state: 'ok' | 'warning' | 'missing'; detail: string; mend?: string }
@@ -37,7 +37,7 @@ function cgroupCheck(): Check {
 
 function toolChecks(): Check[] {
   const need = tools.map((tool): Check => ({ name: tool.program, state: linuxProcesses.find(tool.program) === undefined ? 'missing' : 'ok', detail: tool.why, mend: `apt-get install ${tool.package}` }));
-  const optional = [...imageTools, { program: 'docker', package: 'docker.io', why: 'your own client; any version from 1.24' }, { program: 'kubectl', package: 'kubectl', why: 'your own client' }]
+  const optional = [...archiveTools, ...imageTools, { program: 'docker', package: 'docker.io', why: 'your own client; any version from 1.24' }, { program: 'kubectl', package: 'kubectl', why: 'your own client' }]
     .map((tool): Check => ({ name: tool.program, state: linuxProcesses.find(tool.program) === undefined ? 'warning' : 'ok', detail: tool.why, ...('debootstrap' === tool.program ? { mend: 'apt-get install debootstrap' } : {}) }));
   return [...need, ...optional];
 }

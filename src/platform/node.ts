@@ -32,6 +32,7 @@ import { createMounts } from '#os/mount.linux.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { createAccess, hashInternalSecret, internalUser } from '#registry/access.ts';
 import { createRegistry, createRegistryServer } from '#registry/registry.ts';
+import { coverInput, type NodeServices } from '#net/firewall.ts';
 import { cgroupRoot, tableName } from '#net/names.ts';
 import { startDockerApi } from './docker-api.ts';
 import { hostAddresses, hostName } from './host.ts';
@@ -105,6 +106,8 @@ async function startNetwork(instance: Instance, node: NodePlan, paths: Paths, cl
   const { createNetworkDoor } = await import('#os/network.linux.ts');
   const door = createNetworkDoor();
   stack.defer(() => door.close());
+  const services: NodeServices = { addresses: [node.address, clusterDnsAddress(instance)], tcpPorts: [53, instance.apiPort, instance.registryPort, kubeletPort], udpPorts: [53] };
+  if (node.number === 1) await coverInput({ processes: linuxProcesses, instanceId: node.instanceId, log: log.child('firewall') }, services);
   const conntrack = linuxProcesses.find('conntrack');
   const proxy = runServiceProxy({
     informers, nft: door.nft, clock: realClock, log: log.child('services'), nodeName: node.name, table: `${tableName(node.instanceId)}_services`, podRange: instance.podRange,
@@ -177,12 +180,12 @@ function onceAtATime<P extends unknown[], T>(run: (name: string, ...more: P) => 
   };
 }
 
-function factsOf(instance: Instance, node: NodePlan, dataDir: string): NodeFacts {
+function factsOf(instance: Instance, node: NodePlan, dataDir: string, appArmor: boolean): NodeFacts {
   const disk = statfsSync(dataDir);
   const text = (path: string): string => (readIfExists(path) ?? '').trim();
   const osRelease = readIfExists('/etc/os-release') ?? '';
   return {
-    name: node.name, hostname: node.name, hostIp: node.address, kubeletPort, cpus: cpus().length, memoryBytes: totalmem(), ephemeralBytes: disk.blocks * disk.bsize,
+    appArmor, name: node.name, hostname: node.name, hostIp: node.address, kubeletPort, cpus: cpus().length, memoryBytes: totalmem(), ephemeralBytes: disk.blocks * disk.bsize,
     architecture: process.arch, kernelVersion: release(), osImage: /^PRETTY_NAME="?([^"\n]*)"?/m.exec(osRelease)?.[1] ?? 'Linux',
     machineId: text('/etc/machine-id'), bootId: text('/proc/sys/kernel/random/boot_id'), systemUuid: text('/sys/class/dmi/id/product_uuid') || text('/etc/machine-id'),
     version: kubernetesVersion, runtimeVersion: `tiphys://${tiphysVersion()}`, podCidr: node.podRange,
@@ -193,7 +196,7 @@ function factsOf(instance: Instance, node: NodePlan, dataDir: string): NodeFacts
 async function startKubelet(instance: Instance, node: NodePlan, paths: Paths, client: Client, informers: InformerFactory, services: Informer, engine: DockerEngine, log: Logger, stack: AsyncDisposableStack): Promise<Kubelet> {
   const data = join(files.nodeData(paths, node.number), 'kubelet');
   mkdirSync(data, { recursive: true, mode: 0o711 });
-  const facts = factsOf(instance, node, data);
+  const facts = factsOf(instance, node, data, engine.context.apparmorDefault !== undefined);
   const kubelet = await runKubelet({
     client, informers, services, engine, mounts: engine.context.os.mounts, clock: realClock, random: realRandom, log: log.child('kubelet'), facts, cgroupRoot: cgroupRoot(node.instanceId, engine.context.os.cgroups.top),
     paths: kubeletPaths(data, files.nodeRun(paths, node.number)), dns: { clusterDns: clusterDnsAddress(instance), clusterDomain: instance.domain, hostResolvConf: hostResolvConf() },

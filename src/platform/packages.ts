@@ -15,9 +15,12 @@ export const tools: readonly Tool[] = [
   { program: 'conmon', package: 'conmon', why: 'holds a container\'s log and exit status' },
   { program: 'nft', package: 'nftables', why: 'Services and published ports' },
   { program: 'haproxy', package: 'haproxy', why: 'Ingress' },
+  { program: 'catatonit', package: 'catatonit', why: 'init of containers and Pods that share processes' },
+];
+/** Installed with the others; a machine that cannot have them works, but for such archives. */
+export const archiveTools: readonly Tool[] = [
   { program: 'xz', package: 'xz-utils', why: 'unpacks what is compressed with xz' },
   { program: 'bzip2', package: 'bzip2', why: 'unpacks what is compressed with bzip2' },
-  { program: 'catatonit', package: 'catatonit', why: 'init of containers and Pods that share processes' },
 ];
 /** Needed only where base images are made here because no public registry answers. */
 export const imageTools: readonly Tool[] = [{ program: 'debootstrap', package: 'debootstrap', why: 'makes debian:bookworm-slim where no public registry answers' }];

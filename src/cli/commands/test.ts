@@ -6,7 +6,7 @@ import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { ensureMountNamespace, mountNamespaceOf } from '#platform/chroot.ts';
-import { imageTools, installPackages, missingTools, testTools, tools } from '#platform/packages.ts';
+import { archiveTools, imageTools, installPackages, missingTools, testTools, tools } from '#platform/packages.ts';
 import { packageRoot, pathsOf } from '#platform/paths.ts';
 import { print, UsageError } from '../output.ts';
 
@@ -22,7 +22,7 @@ export async function runTests(paths: string[]): Promise<void> {
   if (!existsSync(join(packageRoot, 'src'))) throw new UsageError('the packed program has no tests; run this in a checkout');
   await installDevelopment();
   const root = process.getuid?.() === 0;
-  if (root) await installPackages(linuxProcesses, pathsOf(process.env), missingTools(linuxProcesses, [...tools, ...imageTools, ...testTools]), print);
+  if (root) await installPackages(linuxProcesses, pathsOf(process.env), missingTools(linuxProcesses, [...tools, ...archiveTools, ...imageTools, ...testTools]), print);
   const all = paths.length > 0 ? paths : testFiles();
   const clients = ['docker', 'kubectl'].every((program) => linuxProcesses.find(program) !== undefined);
   const left = all.filter((path) => (!root && needsRoot.test(path)) || (!clients && needsClients.test(path)));

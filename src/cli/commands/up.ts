@@ -4,7 +4,8 @@ import { realClock } from '#os/clock.real.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import type { InstanceChoices } from '#platform/instance.ts';
 import { knownParts, stopPart } from '#platform/launch.ts';
-import { installPackages, missingTools, tools } from '#platform/packages.ts';
+import { loadInstance } from '#platform/instance.ts';
+import { archiveTools, installPackages, missingTools, tools } from '#platform/packages.ts';
 import { files, pathsOf, type Paths } from '#platform/paths.ts';
 import { bringUp } from '#platform/up.ts';
 import { confirm, print, seconds, UsageError } from '../output.ts';
@@ -25,7 +26,7 @@ export function requireRoot(what: string): void {
 
 /** What `up` adds to the machine, for the listing before the first time. */
 export function additions(paths: Paths, options: PlatformOptions): string[] {
-  const missing = missingTools(linuxProcesses, tools);
+  const missing = missingTools(linuxProcesses, [...tools, ...archiveTools]);
   return [
     ...missing.map((tool) => `package  ${tool.package}, by apt-get (${tool.why})`),
     `files    ${paths.data} (data), ${paths.run} (sockets, logs, kubeconfig)`,
@@ -40,7 +41,9 @@ export function additions(paths: Paths, options: PlatformOptions): string[] {
 
 /** Lists, asks and installs. False: the user said no, or only wanted the list. */
 export async function prepareMachine(paths: Paths, options: PlatformOptions, extra: string[] = []): Promise<boolean> {
-  const missing = missingTools(linuxProcesses, tools);
+  const required = missingTools(linuxProcesses, tools);
+  // Tried once, before there is an instance: a machine without packages must not try again at each start.
+  const missing = [...required, ...(loadInstance(paths) === undefined ? missingTools(linuxProcesses, archiveTools) : [])];
   if (options.dryRun === true || missing.length > 0 || extra.length > 0) {
     print('This adds to the machine:');
     for (const line of [...additions(paths, options), ...extra]) print(`  ${line}`);
@@ -49,7 +52,12 @@ export async function prepareMachine(paths: Paths, options: PlatformOptions, ext
   if (options.dryRun === true) return false;
   if (missing.length === 0 && extra.length === 0) return true;
   if (options.yes !== true && !await confirm('Go ahead?')) return false;
-  await installPackages(linuxProcesses, paths, missing, (line) => print(`  ${line}`));
+  try {
+    await installPackages(linuxProcesses, paths, missing, (line) => print(`  ${line}`));
+  } catch (error) {
+    if (required.length > 0) throw error;
+    print(`  note: ${missing.map((tool) => tool.package).join(', ')} could not be installed; archives that need them are refused`);
+  }
   return true;
 }
 

@@ -8,6 +8,7 @@ import { hostnameOf } from '../container-start.ts';
 import type { ContainerSpec, Mount } from '../engine.ts';
 import type { ContainerRegistry } from '../registry.ts';
 import { linkEnvironment } from '../links.ts';
+import { checkApparmor, planApparmor } from './apparmor.ts';
 import { planCapabilities } from './capabilities.ts';
 import { buildOciSpec } from './oci-spec.ts';
 import type { OciDevice } from './oci-spec.ts';
@@ -31,7 +32,9 @@ export function buildBundle(registry: ContainerRegistry, container: Container, p
   const shared = joinedNamespaces(registry, container);
   for (const mount of parts.mounts) prepareTarget(parts.root, mount);
   const capabilities = planCapabilities({ privileged: spec.security.privileged === true, add: spec.security.capAdd ?? [], drop: spec.security.capDrop ?? [], available: context.hostLimits.capabilities });
+  checkApparmor(spec.security.apparmor, context.apparmorDefault);
   return buildOciSpec({
+    ...optional('apparmorProfile', planApparmor(spec.security.apparmor, spec.security.privileged === true, context.apparmorDefault)),
     spec: withoutLost(spec, context.os.cgroups.controllers, context.os.cgroups.mode), root: parts.root, args: [path, ...args], env: planEnvironment(spec, [...linkEnvironment(registry, container), ...(image?.env ?? [])], hostname, user.home), user, workingDir, hostname,
     cgroupsPath: parts.cgroup, cgroupMode: context.os.cgroups.mode, capabilities,
     seccomp: spec.security.privileged === true ? undefined : planSeccomp(spec.security.seccomp, capabilities),

@@ -19,6 +19,7 @@ export interface OciInput {
   cgroupMode: 'v1' | 'v2' | 'hybrid';
   capabilities: string[];
   seccomp: unknown;
+  apparmorProfile?: string;
   /** Binds that the engine adds: volumes resolved to directories, /etc files, /dev/shm's size is apart. */
   mounts: Mount[];
   /** Existing namespaces to join; `host`: none of its own. Absent: new. */
@@ -62,6 +63,7 @@ export function buildOciSpec(input: OciInput): Record<string, unknown> {
       capabilities: { bounding: capabilities, effective: held, permitted: held },
       rlimits: input.rlimits,
       noNewPrivileges: spec.security.noNewPrivileges === true,
+      ...(input.apparmorProfile === undefined ? {} : { apparmorProfile: input.apparmorProfile }),
       ...(input.oomScoreAdj === undefined ? {} : { oomScoreAdj: input.oomScoreAdj }),
     },
     root: { path: input.root, readonly: spec.security.readOnlyRoot === true },
