@@ -168,6 +168,47 @@ describe('custom resources', () => {
     assert.equal((await t.call('GET', path)).status, 404);
     assert.equal((await t.api.server.store.list('/registry/stable.example.com/')).values.length, 0);
   }));
+
+  it('are not made any more while their definition goes, which says so', withApi(async (t) => {
+    await established(t);
+    await t.make(path, { apiVersion: 'stable.example.com/v1', kind: 'CronTab', metadata: { name: 'a', finalizers: ['x.io/hold'] }, spec: { image: 'x' } });
+    const definitionPath = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions/crontabs.stable.example.com';
+    await t.call('DELETE', definitionPath);
+    const another = { apiVersion: 'stable.example.com/v1', kind: 'CronTab', metadata: { name: 'b' }, spec: { image: 'x' } };
+    const refused = await t.call('POST', path, another);
+    assert.deepEqual([refused.status, /terminating/.test(refused.body.message)], [405, true]);
+    const applied = await t.call('PATCH', `${path}/b?fieldManager=m`, another, { headers: { 'content-type': 'application/apply-patch+yaml' } });
+    assert.equal(applied.status, 405);
+    for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => setImmediate(resolve));
+    const { status } = (await t.call('GET', definitionPath)).body;
+    assert.deepEqual(status.conditions.filter((c: Json) => c.type === 'Terminating').map((c: Json) => [c.status, c.reason]), [['True', 'InstanceDeletionInProgress']]);
+    assert.equal((await t.call('PATCH', `${path}/a`, { metadata: { finalizers: null } }, { headers: { 'content-type': 'application/merge-patch+json' } })).status, 200);
+  }));
+
+  it('keep their metadata when their status is written', withApi(async (t) => {
+    await established(t);
+    const made = await t.make(path, { apiVersion: 'stable.example.com/v1', kind: 'CronTab', metadata: { name: 'a', labels: { a: 'b' } }, spec: { image: 'x' } });
+    const put = await t.call('PUT', `${path}/a/status`, { ...made, metadata: { ...made.metadata, labels: { c: 'd' }, annotations: { e: 'f' } }, status: { ok: true } });
+    assert.deepEqual([put.status, put.body.metadata.labels, put.body.metadata.annotations, put.body.status], [200, { a: 'b' }, undefined, { ok: true }]);
+    const patched = await t.call('PATCH', `${path}/a/status`, { metadata: { labels: { g: 'h' } }, status: { ok: false } }, { headers: { 'content-type': 'application/merge-patch+json' } });
+    assert.deepEqual([patched.body.metadata.labels, patched.body.status], [{ a: 'b' }, { ok: false }]);
+  }));
+
+  it('hold objects that say what they are, and warn of versions that are deprecated', withApi(async (t) => {
+    const inner = { type: 'object', 'x-kubernetes-embedded-resource': true, 'x-kubernetes-preserve-unknown-fields': true };
+    const version = { ...definition.spec.versions[0], deprecated: true, schema: { openAPIV3Schema: { type: 'object', properties: { inner } } } };
+    await t.make('/apis/apiextensions.k8s.io/v1/customresourcedefinitions', { ...definition, spec: { ...definition.spec, versions: [version] } });
+    for (let i = 0; i < 100 && t.api.server.kinds.find('stable.example.com', 'v1', 'crontabs') === undefined; i++) await new Promise((resolve) => setImmediate(resolve));
+    const make = (value: Json) => t.call('POST', path, { apiVersion: 'stable.example.com/v1', kind: 'CronTab', metadata: { generateName: 'a-' }, inner: value });
+    const bare = await make({ spec: 1 });
+    assert.deepEqual([bare.status, bare.body.details.causes.map((c: Json) => [c.reason, c.field])], [422, [['FieldValueRequired', 'inner.apiVersion'], ['FieldValueRequired', 'inner.kind']]]);
+    assert.equal((await make({ apiVersion: 'v1', kind: 'Pod', metadata: { labels: { a: 'not a label' } } })).status, 422);
+    const good = await make({ apiVersion: 'v1', kind: 'Pod', metadata: { labels: { a: 'b' } }, spec: 1 });
+    assert.deepEqual([good.status, good.headers.warning], [201, '299 - "stable.example.com/v1 CronTab is deprecated"']);
+    assert.equal((await t.call('GET', '/api/v1/namespaces/default/endpoints')).headers.warning, '299 - "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"');
+    assert.match((await t.call('GET', '/api/v1/componentstatuses')).headers.warning!, /v1 ComponentStatus is deprecated in v1\.19\+/);
+    assert.equal((await t.call('GET', pods)).headers.warning, undefined);
+  }));
 });
 
 describe('webhooks', () => {

@@ -62,6 +62,8 @@ export interface KindRecord {
   nameForm: 'subdomain' | 'label' | 'label1035' | 'path';
   scale?: { specPath: string; statusPath: string; selectorPath: string };
   custom?: boolean;
+  /** What clients are warned of with each answer. */
+  deprecation?: string;
 }
 
 export const allVerbs = ['create', 'delete', 'deletecollection', 'get', 'list', 'patch', 'update', 'watch'] as const;

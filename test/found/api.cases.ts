@@ -26,4 +26,9 @@ export const cases: FoundCase[] = [
   { id: 'K14', behaviour: 'Secrets of type service-account-token are filled, and go with their account', file: 'src/controllers/secrets-and-slices.test.ts', title: 'a token Secret is filled once, and goes with its account' },
   { id: 'K21', behaviour: 'Definitions whose schema is not structural, or whose default does not pass it, are refused', file: 'src/apiserver/admission.test.ts', title: 'are refused where their schema is not structural' },
   { id: 'K28', behaviour: 'Approved certificate requests of the cluster\'s signers are signed', file: 'src/controllers/certificate-signer.test.ts', title: 'approved requests of the cluster' },
+  { id: 'K15', behaviour: 'A webhook by URL with an address in it is called, its certificate held to the address', file: 'src/apiserver/webhook-client.test.ts', title: 'calls a webhook by its address' },
+  { id: 'K19', behaviour: 'No new custom objects while their definition goes; it says that it terminates', file: 'src/apiserver/admission.test.ts', title: 'are not made any more while their definition goes, which says so' },
+  { id: 'K22', behaviour: 'Embedded objects name apiVersion and kind', file: 'src/apiserver/admission.test.ts', title: 'hold objects that say what they are, and warn of versions that are deprecated' },
+  { id: 'K23', behaviour: 'Status writes of custom objects leave metadata', file: 'src/apiserver/admission.test.ts', title: 'keep their metadata when their status is written' },
+  { id: 'K39', behaviour: 'Answers of deprecated APIs carry a warning', file: 'src/apiserver/admission.test.ts', title: 'hold objects that say what they are, and warn of versions that are deprecated' },
 ];

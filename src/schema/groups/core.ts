@@ -195,9 +195,9 @@ const replicationControllers = define('ReplicationController', 'replicationcontr
 
 export const coreKinds: readonly KindRecord[] = [
   define('Binding', 'bindings', { verbs: ['create'] }),
-  define('ComponentStatus', 'componentstatuses', { scoped: 'Cluster', shortNames: ['cs'], verbs: ['get', 'list'], columns: columns(column('Status', (o) => (o.conditions?.[0]?.status === 'True' ? 'Healthy' : 'Unhealthy')), column('Message', (o) => o.conditions?.[0]?.message ?? ''), column('Error', (o) => o.conditions?.[0]?.error ?? '')).filter((c) => c.name !== 'Age') }),
+  define('ComponentStatus', 'componentstatuses', { deprecation: 'v1 ComponentStatus is deprecated in v1.19+', scoped: 'Cluster', shortNames: ['cs'], verbs: ['get', 'list'], columns: columns(column('Status', (o) => (o.conditions?.[0]?.status === 'True' ? 'Healthy' : 'Unhealthy')), column('Message', (o) => o.conditions?.[0]?.message ?? ''), column('Error', (o) => o.conditions?.[0]?.error ?? '')).filter((c) => c.name !== 'Age') }),
   define('ConfigMap', 'configmaps', { shortNames: ['cm'], columns: columns(column('Data', (o) => String(Object.keys(o.data ?? {}).length + Object.keys(o.binaryData ?? {}).length))), validate: validateConfigData }),
-  define('Endpoints', 'endpoints', { singular: 'endpoints', listKind: 'EndpointsList', shortNames: ['ep'], columns: columns(column('Endpoints', endpointsText)), validate: validateEndpoints }),
+  define('Endpoints', 'endpoints', { deprecation: 'v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice', singular: 'endpoints', listKind: 'EndpointsList', shortNames: ['ep'], columns: columns(column('Endpoints', endpointsText)), validate: validateEndpoints }),
   events,
   define('LimitRange', 'limitranges', {
     shortNames: ['limits'], columns: [column('Name', (o) => o.metadata.name), { name: 'Created At', type: 'date', value: (o) => o.metadata.creationTimestamp }], validate: validateLimitRange,
