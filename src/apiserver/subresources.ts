@@ -95,6 +95,7 @@ async function handleEviction(context: RequestContext): Promise<ApiResponse> {
 }
 
 const tokenSecondsDefault = 3600;
+const tokenSecondsLimit = 2 ** 32;
 
 /** `serviceaccounts/token` (TokenRequest). */
 async function handleToken(context: RequestContext): Promise<ApiResponse> {
@@ -105,6 +106,7 @@ async function handleToken(context: RequestContext): Promise<ApiResponse> {
   const spec: Json = request.spec ?? {};
   const seconds = spec.expirationSeconds ?? tokenSecondsDefault;
   if (seconds < tokenSecondsMin) throw new ApiError('Invalid', `TokenRequest.authentication.k8s.io "" is invalid: spec.expirationSeconds: Invalid value: ${seconds}: may not specify a duration less than 10 minutes`, { group: 'authentication.k8s.io', kind: 'TokenRequest', causes: [{ reason: 'FieldValueInvalid', message: `Invalid value: ${seconds}: may not specify a duration less than 10 minutes`, field: 'spec.expirationSeconds' }] });
+  if (seconds > tokenSecondsLimit) throw new ApiError('Invalid', `TokenRequest.authentication.k8s.io "" is invalid: spec.expirationSeconds: Invalid value: ${seconds}: may not specify a duration larger than 2^32 seconds`, { group: 'authentication.k8s.io', kind: 'TokenRequest' });
   const audiences: string[] = (spec.audiences ?? []).length > 0 ? spec.audiences : [issuerOf(server)];
   const bound = await boundObjects(context, spec.boundObjectRef);
   if (nodeNameOf(user) !== undefined && bound.pod === undefined) throw forbiddenBy(context, info.name, `node requested token not bound to a pod`);

@@ -103,6 +103,7 @@ async function createOnce(context: RequestContext, received: KubeObject, options
   const { server, kind } = context;
   const stored = storageKind(server, kind);
   const dry = isDryRun(context);
+  if (kind.custom === true) await checkDefinitionStays(server, kind);
   const object = toStored(kind, received);
   fillCreated(context, object);
   stored.defaults?.(object);
@@ -131,6 +132,13 @@ async function createOnce(context: RequestContext, received: KubeObject, options
     throw result.current.some((c) => c.key.startsWith('/registry/ranges/')) ? new RetryAllocation(allocation.taken(result.current)) : new RetryAllocation(quotaConflict());
   }
   return { stored: await committed(server, kind, key, result.revision, admitted), created: true };
+}
+
+/** No new objects of a definition that goes: they would hold it up. */
+async function checkDefinitionStays(server: Server, kind: KindRecord): Promise<void> {
+  const definition = await server.store.get(`/registry/apiextensions.k8s.io/customresourcedefinitions/${kind.storage.resource}.${kind.storage.group}`);
+  if (definition === undefined || server.objects.view(definition).metadata.deletionTimestamp === undefined) return;
+  throw new ApiError('MethodNotAllowed', `create not allowed while custom resource definition is terminating`, { group: kind.group, kind: kind.resource });
 }
 
 /** What a transaction stored; the object becomes its view. */
