@@ -166,6 +166,27 @@ describe('packets between containers, Pods and the host', { skip: !isRoot && 'ne
     assert.ok(made.every((result) => result.status === 'fulfilled' || /already exists/.test(String(result.reason))));
   });
 
+  test('a network is not taken from under a container that starts, and a stopped one does not hold it', async () => {
+    await engine.networks.create({ name: 'held' });
+    const id = await start('holder', { networks: [{ network: 'held', aliases: [] }] });
+    await assert.rejects(engine.networks.remove('held'), /network held has active endpoints/);
+    await engine.containers.stop(id, 0);
+    await engine.networks.remove('held');
+  });
+
+  test('a bridge that was there before is used as it is, and stays', async () => {
+    const bridge = `br${instanceId}y`;
+    await engine.netlink.run([{ steps: [{ op: 'addBridge', name: bridge }] }]);
+    try {
+      await engine.networks.create({ name: 'borrowed', options: { 'com.docker.network.bridge.name': bridge } });
+      assert.deepEqual(['ipv4/conf', 'ipv6/conf'].map((family, i) => readFileSync(`/proc/sys/net/${family}/${bridge}/${['route_localnet', 'disable_ipv6'][i]}`, 'utf8').trim()), ['0', '0']);
+      const id = await start('guest', { networks: [{ network: 'borrowed', aliases: [] }] });
+      await engine.containers.remove(id, { force: true });
+      await engine.networks.remove('borrowed');
+      assert.ok((await engine.netlink.listLinks()).some((link) => link.name === bridge && link.alias === ''));
+    } finally { await engine.netlink.run([{ steps: [{ op: 'deleteLink', name: bridge, ignore: ['ENODEV'] }] }]); }
+  });
+
   test('parameters of the host are not written for a sandbox or a container, whoever asked', async () => {
     const value = readFileSync('/proc/sys/vm/swappiness', 'utf8').trim();
     const door = createNetworkDoor();
