@@ -194,6 +194,7 @@ describe('packets between containers, Pods and the host', { skip: !isRoot && 'ne
       for (const name of ['vm.swappiness', 'net/../vm/swappiness', 'kernel.hostname']) {
         await assert.rejects(door.namespaces.create({ pins: { network: `${home}/run/ns-refused` }, sysctls: { [name]: value } }), /not in a separate kernel namespace/, name);
       }
+      for (const path of ['vm/swappiness', 'net/ipv4/conf/../../../vm/swappiness']) await assert.rejects(door.netlink.run([{ steps: [{ op: 'sysctl', path, value }] }]), /is not one of the network's/, path);
     } finally { await door.close(); }
     await assert.rejects(start('swappy', { sysctls: { 'vm.swappiness': value } }), /not in a separate kernel namespace/);
     await assert.rejects(start('hosty', { network: { type: 'host' }, sysctls: { 'net.ipv4.ip_forward': '1' } }), /not allowed in host network namespace/);
