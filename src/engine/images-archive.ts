@@ -66,7 +66,7 @@ export async function exportArchive(options: ImagesOptions, wanted: { reference:
     items.push({ Config: blobPath(record.id), RepoTags: tags.size === 0 ? null : [...tags], Layers: record.layers.map((layer) => blobPath(layer.digest)) });
     const layout = await ociForm(content, manifest, hold);
     digests.add(layout.digest);
-    const kept = layout.digest === manifest.digest ? {} : { [originalAnnotation]: manifest.digest };
+    const kept: Record<string, string> = layout.digest === manifest.digest ? {} : { [originalAnnotation]: manifest.digest };
     if (tags.size === 0) descriptors.push({ ...layout, ...(layout.digest === manifest.digest ? {} : { annotations: kept }) });
     for (const tag of tags) descriptors.push({ ...layout, annotations: { ...kept, 'io.containerd.image.name': canonicalName(parseReference(tag)), 'org.opencontainers.image.ref.name': parseReference(tag).tag ?? '' } });
   }
