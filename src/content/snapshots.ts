@@ -50,7 +50,7 @@ class OverlaySnapshots implements BuildSnapshots {
   constructor(content: Content, images: ImageRecords, mounts: Mounts) {
     this.#content = content; this.#images = images; this.#mounts = mounts;
     this.#base = join(content.root, 'containers');
-    mkdirSync(this.#base, { recursive: true, mode: 0o711 });
+    mkdirSync(this.#base, { recursive: true, mode: 0o700 });
     for (const id of readdirSync(this.#base)) {
       try { this.#kept.set(id, JSON.parse(readFileSync(join(this.#base, id, 'image'), 'utf8')) as Kept); } catch { /* Half made: its owner removes it or mounts again. */ }
     }

@@ -14,7 +14,7 @@ import type { Platform } from '#base/platform.ts';
 export type Owner = 'docker' | 'kubelet' | 'build';
 export type ContainerState = 'created' | 'running' | 'paused' | 'restarting' | 'removing' | 'exited' | 'dead';
 
-export interface Mount { type: 'bind' | 'tmpfs' | 'volume'; source: string; target: string; readOnly: boolean; propagation?: 'private' | 'rslave' | 'rshared' | 'rprivate'; tmpfsSizeBytes?: number; tmpfsMode?: number; /** Copy the image's content into an empty volume first. */ populate?: boolean; /** Make a missing source directory, as `docker -v` does. */ makeSource?: boolean; /** Of a volume: this directory in it. */ subPath?: string }
+export interface Mount { type: 'bind' | 'tmpfs' | 'volume'; source: string; target: string; readOnly: boolean; propagation?: 'private' | 'rslave' | 'rshared' | 'rprivate'; tmpfsSizeBytes?: number; tmpfsMode?: number; /** Copy the image's content into an empty volume first. */ populate?: boolean; /** Make a missing source directory, as `docker -v` does. */ makeSource?: boolean; /** Of a volume: this directory in it. */ subPath?: string; /** With `readOnly`: what is mounted below the source is read-only, too. */ recursiveReadOnly?: boolean }
 
 export interface Resources {
   cpuShares?: number; cpuQuotaUs?: number; cpuPeriodUs?: number; cpusetCpus?: string;
@@ -56,6 +56,8 @@ export interface ContainerSpec {
   /** `user[:group]` by name or number, resolved inside the container's root. */
   user?: string;
   groupAdd?: string[];
+  /** Groups that the image gives its user are left out (`supplementalGroupsPolicy: Strict`). */
+  strictGroups?: boolean;
   hostname?: string;
   tty: boolean;
   openStdin: boolean;

@@ -2,7 +2,6 @@
 /** Containers that are being started at once; more wait their turn, so that fifty Pods do not starve one another. */
 export const concurrentStartsMax = 6;
 export const concurrentRemovalsMax = 4;
-export const attachClientBufferBytesMax = 1024 * 1024;
 export const logReadChunkBytes = 64 * 1024;
 /** A record of the monitor holds at most one of its reads (8 KiB) and a head; what is longer was not written by it and is passed over. */
 export const logRecordBytesMax = 1024 * 1024;
@@ -12,7 +11,6 @@ export const logRotatedFilesMax = 1000;
 export const logLookBackBytesMax = 1024 * 1024;
 export const eventHistoryMax = 256;
 export const execsPerContainerMax = 256;
-export const recordBytesMax = 4 * 1024 * 1024;
 /** Docker's restart back-off: 100 ms doubled up to a minute; a run of ten seconds starts over. */
 export const restartDelayFirstMs = 100;
 export const restartDelayMsMax = 60_000;

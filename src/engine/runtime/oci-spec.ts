@@ -151,7 +151,7 @@ function planMount(mount: Mount): OciMount {
     const size = mount.tmpfsSizeBytes === undefined ? [] : [`size=${mount.tmpfsSizeBytes}`];
     return { destination: mount.target, type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'nodev', 'noexec', `mode=${(mount.tmpfsMode ?? 0o1777).toString(8)}`, ...size, ...(mount.readOnly ? ['ro'] : [])] };
   }
-  return { destination: mount.target, type: 'bind', source: mount.source, options: ['rbind', mount.propagation ?? 'rprivate', ...(mount.readOnly ? ['ro'] : ['rw'])] };
+  return { destination: mount.target, type: 'bind', source: mount.source, options: ['rbind', mount.propagation ?? 'rprivate', ...(!mount.readOnly ? ['rw'] : mount.recursiveReadOnly === true ? ['rro'] : ['ro'])] };
 }
 
 function planResources(input: OciInput, privileged: boolean): Record<string, unknown> {
