@@ -4,6 +4,7 @@
  */
 import { Command, CommanderError, Option } from 'commander';
 import { ApiError } from '#base/errors.ts';
+import { podsPerNodeMax } from '#kubelet/limits.ts';
 import { completionScript } from './completion.ts';
 import { UsageError } from './output.ts';
 
@@ -34,6 +35,11 @@ const nodes = (text: string): number => {
 async function endOnFailure(run: Promise<void>): Promise<void> {
   await run.catch((error: Error) => { process.stdout.write(`${JSON.stringify({ level: 'error', part: 'start', msg: error.stack })}\n`); process.exit(1); });
 }
+const maxPods = (text: string): number => {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1 || value > podsPerNodeMax) throw new UsageError(`${JSON.stringify(text)} is not a number of Pods on a node (1 to ${podsPerNodeMax}: a node has a /24 of the Pod range)`);
+  return value;
+};
 const collect = (value: string, before: string[]): string[] => [...before, value];
 
 function withPlatformOptions(command: Command): Command {
@@ -44,6 +50,7 @@ function withPlatformOptions(command: Command): Command {
     .option('--registry-port <port>', 'port of the registry on 127.0.0.1 (default: 5000)', port)
     .option('--http-port <port>', 'port for Ingress (default: 80, or 8080 where it is taken)', port)
     .option('--https-port <port>', 'port for Ingress over TLS (default: 443, or 8443 where it is taken)', port)
+    .option('--max-pods <number>', 'Pods on each node at once (default: 110)', maxPods)
     .option('--registry-mirror <url>', 'mirror of docker.io; may be repeated', collect, []);
 }
 

@@ -6,7 +6,7 @@ import { lstatOrUndefined, lstatSync, readdirSync } from '#os/named-files.ts';
 import { deviceParts, getXattr } from '#os/special-files.ts';
 
 /** Empty files that the engine puts there to mount its own over. */
-const mountPoints = new Set(['/etc/hostname', '/etc/hosts', '/etc/resolv.conf']);
+const mountPoints = new Set(['/etc/hostname', '/etc/hosts', '/etc/resolv.conf', '/.dockerenv']);
 
 export interface FileChange { Path: string; Kind: 0 | 1 | 2 }
 
@@ -31,14 +31,4 @@ export function listChanges(upper: string): FileChange[] {
   };
   try { walk(''); } catch (error) { if ((error as { code?: string }).code !== 'ENOENT') throw error; }
   return out;
-}
-
-/** Bytes of the files in a container's writable layer. */
-export function writtenBytes(upper: string): number {
-  let names: string[];
-  try { names = readdirSync(upper); } catch { return 0; }
-  return names.reduce((sum, name) => {
-    const stat = lstatOrUndefined(`${upper}/${name}`);
-    return sum + (stat === undefined ? 0 : stat.isDirectory() ? writtenBytes(`${upper}/${name}`) : stat.size);
-  }, 0);
 }

@@ -35,6 +35,7 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
     unmountContainerRoot: (id: string) => mounts.unmount(`${home}/data/snap/${id}/root`),
     async removeContainerRoot(id: string) { await mounts.unmount(`${home}/data/snap/${id}/root`); rmSync(`${home}/data/snap/${id}`, { recursive: true, force: true }); },
     upperDir: (id: string) => `${home}/data/snap/${id}/upper`,
+    directories: () => ({ LowerDir: '', MergedDir: '', UpperDir: '', WorkDir: '' }),
   };
   const open = (): Promise<DockerEngine> => createEngine({ dataDir: `${home}/data/engine`, runDir: `${home}/run`, instanceId, nodeName: 'test', clock: realClock, random: realRandom, log: silentLogger, images, snapshots, podCidr: '10.253.77.0/24', mounts });
   const spec = (name: string, command: string[], more: Partial<ContainerSpec> = {}): ContainerSpec => ({

@@ -17,6 +17,7 @@ import type { ContainerRegistry } from './registry.ts';
 import { planEnvironment } from './runtime/bundle.ts';
 import { explainRuntimeError } from './runtime/runtime-errors.ts';
 import { resolveUser } from './runtime/user.ts';
+import { checkNul } from './spec-checks.ts';
 
 export interface RunningExec { pid: Promise<number>; exit: Promise<number>; resize(size: { width: number; height: number }): void; kill(): void }
 
@@ -26,6 +27,9 @@ export async function startExec(registry: ContainerRegistry, container: Containe
   if (record.state === 'paused') throw new ApiError('Conflict', `Container ${record.id} is paused, unpause the container before exec`);
   if (!container.isRunning) throw new ApiError('Conflict', `container ${record.id} is not running`);
   if (spec.command.length === 0) throw new ApiError('BadRequest', 'No exec command specified');
+  checkNul('argument', spec.command);
+  checkNul('environment variable', spec.env ?? []);
+  checkNul('user or path', [spec.user, spec.workingDir]);
   if (container.execIds.size >= execsPerContainerMax) throw new ApiError('TooManyRequests', `container ${record.id} runs ${execsPerContainerMax} commands already`);
   const directory = `${bundleDirectory(context.directories.run, record.id)}/x${execId.slice(0, 12)}`;
   mkdirSync(directory, { mode: 0o700 });
@@ -55,9 +59,13 @@ function planProcess(registry: ContainerRegistry, container: Container, spec: Ex
   };
 }
 
+function scoreOf(container: Container): { oomScoreAdj: number } {
+  return { oomScoreAdj: container.record.spec.resources.oomScoreAdj ?? 0 };
+}
+
 function startOnPipes(registry: ContainerRegistry, container: Container, directory: string, spec: ExecSpec, streams: Streams, finish: () => void): RunningExec {
   const { context } = registry;
-  const child = context.runtime.exec(container.id, `${directory}/process.json`, { stdin: spec.stdin === true && streams.stdin !== undefined, pidFile: `${directory}/pid` });
+  const child = context.runtime.exec(container.id, `${directory}/process.json`, { stdin: spec.stdin === true && streams.stdin !== undefined, pidFile: `${directory}/pid`, ...scoreOf(container) });
   const isStarted = (): boolean => readIfExists(`${directory}/pid`) !== undefined;
   const output = new ExecOutput(child.stdout!, streams.stdout);
   const errors = new ExecOutput(child.stderr!, streams.stderr, isStarted);
@@ -87,7 +95,7 @@ async function startOnTerminal(registry: ContainerRegistry, container: Container
   const directoryFd = openSync(directory, 'r');
   const short = socket.length > 100 ? `/proc/self/fd/${directoryFd}/tty` : socket;
   const terminal = await context.os.poll.receiveTerminal(short).finally(() => closeSync(directoryFd));
-  const child = context.runtime.exec(container.id, `${directory}/process.json`, { stdin: false, pidFile: `${directory}/pid`, consoleSocket: socket });
+  const child = context.runtime.exec(container.id, `${directory}/process.json`, { stdin: false, pidFile: `${directory}/pid`, ...scoreOf(container), consoleSocket: socket });
   let errors = '';
   child.stderr!.on('data', (part: Buffer) => { if (errors.length < execErrorBytesMax) errors += part.toString(); });
   child.stdout!.resume();

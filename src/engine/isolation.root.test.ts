@@ -154,6 +154,11 @@ describe('packets between containers, Pods and the host', { skip: !isRoot && 'ne
     assert.equal(engine.registry.get(id).record.run!.ports[0]!.hostIp, '127.0.0.1');
   });
 
+  test('a command that is run in a container is as dear to the kernel as the container', async () => {
+    const id = await start('dear', { resources: { oomScoreAdj: 500 } });
+    assert.equal(await sh(id, 'cat /proc/self/oom_score_adj /proc/1/oom_score_adj'), '500\n500 (0)');
+  });
+
   test('of ten networks of one name made at once, one is made', async () => {
     const made = await Promise.allSettled(Array.from({ length: 10 }, () => engine.networks.create({ name: 'once' })));
     assert.equal(made.filter((result) => result.status === 'fulfilled').length, 1);

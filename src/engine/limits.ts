@@ -2,7 +2,6 @@
 /** Containers that are being started at once; more wait their turn, so that fifty Pods do not starve one another. */
 export const concurrentStartsMax = 6;
 export const concurrentRemovalsMax = 4;
-export const attachClientBufferBytesMax = 1024 * 1024;
 export const logReadChunkBytes = 64 * 1024;
 /** A record of the monitor holds at most one of its reads (8 KiB) and a head; what is longer was not written by it and is passed over. */
 export const logRecordBytesMax = 1024 * 1024;
@@ -12,7 +11,6 @@ export const logRotatedFilesMax = 1000;
 export const logLookBackBytesMax = 1024 * 1024;
 export const eventHistoryMax = 256;
 export const execsPerContainerMax = 256;
-export const recordBytesMax = 4 * 1024 * 1024;
 /** Docker's restart back-off: 100 ms doubled up to a minute; a run of ten seconds starts over. */
 export const restartDelayFirstMs = 100;
 export const restartDelayMsMax = 60_000;
@@ -47,3 +45,13 @@ export const execPipeBytesMax = 512 * 1024;
 export const execIdleWaitMs = 100;
 /** Of what the runtime complains. */
 export const execErrorBytesMax = 64 * 1024;
+/** As docker has it: less does not start a process. */
+export const memoryLimitBytesMin = 6 * 1024 * 1024;
+/** PID_MAX_LIMIT of 64-bit Linux: more than all processes there can be is no limit, and the kernel refuses it. */
+export const pidsMaxMax = 4 * 1024 * 1024;
+/** Files looked at before other work has its turn. */
+export const treeEntriesPerTurn = 1000;
+/** Links followed on the way to one path, as the kernel's own bound is 40. */
+export const pathLinksMax = 255;
+/** Files of a container's root that are read whole: /etc/passwd and /etc/group. */
+export const rootTextBytesMax = 4 * 1024 * 1024;

@@ -5,10 +5,19 @@ import { Lock } from '#base/gate.ts';
 import { listDirectory, readIfExists, removeTree, writeFileAtomic } from '#os/files.ts';
 import type { EngineContext } from './context.ts';
 import { copyTree } from './copy-tree.ts';
+import { checkNul } from './spec-checks.ts';
+import { mergeTmpfsOptions } from './tmpfs-options.ts';
 
 export interface VolumeRecord { format: number; name: string; driver: 'local'; createdAtMs: number; labels: Record<string, string>; options: Record<string, string>; anonymous: boolean }
 
 const namePattern = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/;
+
+/** An option, and another that it says nothing without. */
+const neededOptions = [['type', 'device'], ['device', 'type'], ['o', 'device'], ['o', 'type']] as const;
+
+function volumeMountError(name: string, device: string, reason: string): ApiError {
+  return new ApiError('InternalError', `error while mounting volume '${name}': failed to mount local volume: ${device}: ${reason}`);
+}
 
 export class Volumes {
   readonly #context: EngineContext;
@@ -20,7 +29,7 @@ export class Volumes {
   constructor(context: EngineContext) {
     this.#context = context;
     this.#base = `${context.directories.data}/volumes`;
-    mkdirSync(this.#base, { recursive: true, mode: 0o701 });
+    mkdirSync(this.#base, { recursive: true, mode: 0o700 });
     for (const name of listDirectory(this.#base)) {
       const text = readIfExists(`${this.#base}/${name}/volume.json`);
       // A directory without a record is what a death during `create` left: nobody was told of it.
@@ -52,6 +61,10 @@ export class Volumes {
     const options = wanted.options ?? {};
     const unknown = Object.keys(options).find((key) => !['type', 'o', 'device', 'size'].includes(key));
     if (unknown !== undefined) throw new ApiError('BadRequest', `create ${name}: invalid option: ${JSON.stringify(unknown)}`);
+    checkNul('volume option', Object.values(options));
+    for (const [key, needed] of neededOptions) if (Object.hasOwn(options, key) && !Object.hasOwn(options, needed)) throw new ApiError('BadRequest', `create ${name}: missing required option: ${JSON.stringify(needed)}`);
+    if (Object.hasOwn(options, 'size')) throw new ApiError('BadRequest', `create ${name}: quota size requested but no quota support`);
+    if (options['type'] === 'tmpfs') mergeTmpfsOptions((options['o'] ?? '').split(',').filter(Boolean));
     const record: VolumeRecord = { format: 1, name, driver: 'local', createdAtMs: this.#context.clock.now(), labels: { ...(anonymous ? { 'com.docker.volume.anonymous': '' } : {}), ...wanted.labels }, options, anonymous };
     mkdirSync(this.mountpoint(name), { recursive: true, mode: 0o755 });
     writeFileAtomic(`${this.#base}/${name}/volume.json`, JSON.stringify(record), { sync: !anonymous });
@@ -69,17 +82,21 @@ export class Volumes {
     this.#context.events.emit({ type: 'volume', action: 'destroy', id: name, attributes: { driver: 'local' } });
   }
 
-  /** The directory that a container sees. A volume with `type`/`device` options is a mount of its own, made on first use. */
+  /** The directory that a container sees. A volume with `type` and `device` is a mount of its own, made on first use as mount(8) makes it. */
   async use(name: string): Promise<string> {
     const record = this.get(name);
     const target = this.mountpoint(name);
-    const { type, device, o } = record.options;
-    const isBind = device !== undefined && (o?.split(',').includes('bind') === true || type === 'none');
-    if (!isBind && type !== 'tmpfs') return target;
+    const { type = '', device = '', o = '' } = record.options;
+    if (device === '') return target;
+    const words = o.split(',').filter(Boolean);
+    const isBind = words.some((word) => word === 'bind' || word === 'rbind');
     await this.#mounting.run(async () => {
-      if ((await this.#context.os.mounts.listBelow(target)).length > 0) return;
-      if (isBind) await this.#context.os.mounts.bind({ source: device, target, recursive: true });
-      else await this.#context.os.mounts.mountTmpfs(target, {});
+      const { mounts, processes } = this.#context.os;
+      if ((await mounts.listBelow(target)).length > 0) return;
+      if (isBind && lstatSync(device, { throwIfNoEntry: false }) === undefined) throw volumeMountError(name, device, 'no such file or directory');
+      if (isBind && words.length === 1) { await mounts.bind({ source: device, target, recursive: true }); return; }
+      const result = await processes.run('mount', [...(isBind || type === 'none' || type === '' ? [] : ['-t', type]), ...(words.length === 0 ? [] : ['-o', words.join(',')]), '--', device, target]);
+      if (result.code !== 0) throw volumeMountError(name, device, result.stderr.trim().replaceAll('\n', ' '));
     });
     return target;
   }
@@ -90,10 +107,4 @@ export class Volumes {
     if (readdirSync(target).length > 0 || lstatSync(source, { throwIfNoEntry: false })?.isDirectory() !== true) return;
     copyTree(source, target);
   }
-
-  sizeBytes(name: string): number {
-    const walk = (path: string): number => readdirSync(path, { withFileTypes: true }).reduce((sum, entry) => sum + (entry.isDirectory() ? walk(`${path}/${entry.name}`) : lstatSync(`${path}/${entry.name}`).size), 0);
-    try { return walk(this.mountpoint(name)); } catch { return 0; }
-  }
 }
-

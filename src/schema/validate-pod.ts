@@ -163,6 +163,7 @@ function validateContainer(container: Json, at: string, volumes: ReadonlySet<str
   validateResources(container.resources, `${at}.resources`, errors);
   const security = container.securityContext;
   if (security?.allowPrivilegeEscalation === false && security.privileged === true) errors.invalid(`${at}.securityContext`, security, 'cannot set `allowPrivilegeEscalation` to false and `privileged` to true');
+  validateSeccomp(security?.seccompProfile, `${at}.securityContext.seccompProfile`, errors);
   validateInt32(security?.runAsUser, `${at}.securityContext.runAsUser`, errors);
   validateInt32(security?.runAsGroup, `${at}.securityContext.runAsGroup`, errors);
 }
@@ -233,6 +234,18 @@ function validateTolerations(list: Json[] | undefined, at: string, errors: Field
   });
 }
 
+/** Of a Pod or a container (validateSeccompProfileField of the reference implementation). */
+function validateSeccomp(profile: Json, at: string, errors: FieldErrors): void {
+  if (profile === undefined || profile === null) return;
+  const path: unknown = profile.localhostProfile;
+  if (!profile.type) { errors.required(`${at}.type`); return; }
+  if (!['Localhost', 'RuntimeDefault', 'Unconfined'].includes(profile.type)) { errors.unsupported(`${at}.type`, profile.type, ['Localhost', 'RuntimeDefault', 'Unconfined']); return; }
+  if (profile.type !== 'Localhost') { if (path !== undefined && path !== null) errors.invalid(`${at}.localhostProfile`, path, 'can only be set when seccomp type is Localhost'); return; }
+  if (typeof path !== 'string' || path === '') { errors.required(`${at}.localhostProfile`, 'must be set when seccomp type is Localhost'); return; }
+  if (path.startsWith('/')) errors.invalid(`${at}.localhostProfile`, path, 'must be a relative path');
+  if (path.split('/').includes('..')) errors.invalid(`${at}.localhostProfile`, path, "must not contain '..'");
+}
+
 /** Form and namespace of each name; which of them a node allows, the kubelet says. */
 function validateSysctls(spec: Json, at: string, errors: FieldErrors): void {
   const seen = new Set<string>();
@@ -291,6 +304,7 @@ export function validatePodSpec(spec: Json, at: string, errors: FieldErrors): vo
   for (const field of ['runAsUser', 'runAsGroup', 'fsGroup']) validateInt32(spec.securityContext?.[field], `${at}.securityContext.${field}`, errors);
   (spec.securityContext?.supplementalGroups ?? []).forEach((group: unknown, i: number) => validateInt32(group, `${at}.securityContext.supplementalGroups[${i}]`, errors));
   validateSysctls(spec, at, errors);
+  validateSeccomp(spec.securityContext?.seccompProfile, `${at}.securityContext.seccompProfile`, errors);
 }
 
 export function validateTemplate(template: Json, at: string, errors: FieldErrors): void {

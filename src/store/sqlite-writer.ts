@@ -5,6 +5,7 @@
  * File format 1: `log(id, key, value, created, lease)`, one row per change, `id = revision * 128 + n`, value null for a delete; `meta(name, value)`: format,
  * compacted, revision, and how often a write was tried (probe); `lease(id, ttl_ms, expires_at)`. A newer format refuses to open.
  */
+import { chmodSync, closeSync, existsSync, openSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import { parentPort, workerData } from 'node:worker_threads';
 import { vacuumPagesKept, walBytesMax } from './limits.ts';
@@ -17,6 +18,9 @@ const options = workerData as WriterOptions;
 const port = parentPort!;
 const send = (message: FromWriter, transfer: ArrayBuffer[] = []): void => port.postMessage(message, transfer);
 
+/** Whoever reads the file reads the cluster's Secrets. SQLite gives its log and index the mode of the file itself; those of an earlier version are narrowed. */
+closeSync(openSync(options.path, 'a', 0o600));
+for (const file of ['', '-wal', '-shm']) if (existsSync(`${options.path}${file}`)) chmodSync(`${options.path}${file}`, 0o600);
 const database = new DatabaseSync(options.path);
 
 function pragma(name: string): number { return Number(Object.values(database.prepare(`PRAGMA ${name}`).get() as Record<string, number>)[0]); }

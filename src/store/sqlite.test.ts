@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -77,6 +77,21 @@ it('refuses a file that another process holds, and one of a newer format', async
   database.exec("UPDATE meta SET value = 99 WHERE name = 'format'");
   database.close();
   await assert.rejects(open(path), /format 99/);
+});
+
+it('the file, its log and its index are for their owner alone, also where they were made otherwise', async () => {
+  const path = fresh();
+  const umask = process.umask(0);
+  try {
+    const first = await open(path);
+    await first.txn([], [put('/a', '1')]);
+    await first[Symbol.asyncDispose]();
+    chmodSync(path, 0o644);
+    await using second = await open(path);
+    await second.txn([], [put('/a', '2')]);
+    const modes = ['', '-wal', '-shm'].flatMap((suffix) => { const stat = statSync(`${path}${suffix}`, { throwIfNoEntry: false }); return stat === undefined ? [] : [stat.mode & 0o777]; });
+    assert.deepEqual([...new Set(modes)], [0o600]);
+  } finally { process.umask(umask); }
 });
 
 it('gives room back while nobody writes, also from a file that could not', async () => {

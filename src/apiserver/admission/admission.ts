@@ -5,6 +5,7 @@ import { admitDefinition } from '../crd-check.ts';
 import { admitCertificates, admitClaimResize, admitGlobalDefault, admitNodeRestriction, admitRbacEscalation } from './guards.ts';
 import { admitLimitBounds, admitLimitDefaults } from './limit-ranger.ts';
 import { admitPodSecurity } from './pod-security.ts';
+import { admitRuntimeClass } from './runtime-class.ts';
 import { admitMutatingWebhooks, admitValidatingWebhooks } from './webhooks.ts';
 import { admitCertificateRequester, admitDefaultStorageClass, admitDefaultTolerations, admitPriority, admitServiceAccount, admitNamespaceLifecycle } from './built-in.ts';
 
@@ -19,7 +20,7 @@ export interface AdmissionAttributes {
 
 export type Admission = (context: RequestContext, attributes: AdmissionAttributes) => Promise<void> | void;
 
-const mutating: readonly Admission[] = [admitNamespaceLifecycle, admitLimitDefaults, admitServiceAccount, admitDefaultTolerations, admitPriority, admitDefaultStorageClass, admitCertificateRequester, admitMutatingWebhooks];
+const mutating: readonly Admission[] = [admitNamespaceLifecycle, admitLimitDefaults, admitServiceAccount, admitDefaultTolerations, admitPriority, admitRuntimeClass, admitDefaultStorageClass, admitCertificateRequester, admitMutatingWebhooks];
 const validating: readonly Admission[] = [admitDefinition, admitNodeRestriction, admitLimitBounds, admitPodSecurity, admitRbacEscalation, admitClaimResize, admitGlobalDefault, admitCertificates, admitValidatingWebhooks];
 
 export async function admitMutating(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {

@@ -9,10 +9,12 @@
  * that mount is taken away, by a small script. conmon and the engine stay outside.
  */
 import { closeSync, openSync, readFileSync, unlinkSync, writeSync, constants } from 'node:fs';
+import { dirname } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { readIfExists, removeTree, writeFileAtomic, writeFifo } from '#os/files.ts';
 import type { Cgroups } from '#os/cgroups.ts';
 import type { Child, Processes } from '#os/processes.ts';
+import { mountOf, parseMountInfo } from '../propagation.ts';
 import { SeccompCache } from './seccomp-cache.ts';
 import { explainRuntimeError } from './runtime-errors.ts';
 
@@ -27,7 +29,8 @@ export interface Runtime {
   /** Forgets a container that has ended; what is running stays. */
   forget(id: string): void;
   /** Starts a command in a running container by a process specification on disk. */
-  exec(id: string, processFile: string, options: { consoleSocket?: string; stdin: boolean; pidFile: string; detach?: boolean }): Child;
+  /** `oomScoreAdj`: of the container, which the command gets too; the runtime itself would hand on the engine's. */
+  exec(id: string, processFile: string, options: { consoleSocket?: string; stdin: boolean; pidFile: string; detach?: boolean; oomScoreAdj?: number }): Child;
   /** Creates and starts without a monitor. */
   runDetached(id: string, bundle: string, pidFile: string): Promise<void>;
   update(id: string, resources: Record<string, unknown>): Promise<void>;
@@ -38,6 +41,9 @@ export interface Runtime {
 }
 
 const runtimeEnvironment = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' };
+
+/** Where the host does not allow the score, the command runs all the same. */
+const scoreScript = '{ echo "$0" > /proc/$$/oom_score_adj; } 2>/dev/null; exec "$@"';
 
 export function createRuntime(options: { processes: Processes; cgroups: Cgroups; runDirectory: string }): Runtime {
   const { processes, cgroups, runDirectory } = options;
@@ -78,7 +84,8 @@ export function createRuntime(options: { processes: Processes; cgroups: Cgroups;
     forget: (id) => removeTree(`${stateRoot}/${id}`),
     exec(id, processFile, exec) {
       const args = [`--root=${stateRoot}`, 'exec', '--process', processFile, '--pid-file', exec.pidFile, ...(exec.consoleSocket === undefined ? [] : ['--console-socket', exec.consoleSocket]), ...(exec.detach === true ? ['-d'] : []), id];
-      return processes.spawn(binary, args, { env: runtimeEnvironment, stdin: exec.stdin ? 'fifo' : 'ignore', stdout: 'fifo', stderr: 'fifo' });
+      const [file, words] = exec.oomScoreAdj === undefined ? [binary, args] : ['/bin/sh', ['-c', scoreScript, String(exec.oomScoreAdj), binary, ...args]];
+      return processes.spawn(file, words, { env: runtimeEnvironment, stdin: exec.stdin ? 'fifo' : 'ignore', stdout: 'fifo', stderr: 'fifo' });
     },
     async runDetached(id, bundle, pidFile) {
       // No pipes: the process would inherit them, and their end would never come.
@@ -130,8 +137,14 @@ function openGate(path: string): void {
   unlinkSync(path);
 }
 
+/**
+ * The mount that holds the hierarchy is made private first, so that taking it away stays here; all others remain in the host's peer groups: what is mounted on the
+ * host later reaches containers that bind it `rslave` or `rshared`, and the other way round.
+ */
 function writeHybridScript(runDirectory: string, binary: string, mount: string): string {
   const path = `${runDirectory}/create`;
-  writeFileAtomic(path, `#!/bin/sh\nexec unshare -m --propagation private sh -c 'umount -l ${mount}; exec ${binary} "$@"' ${binary} "$@"\n`, { mode: 0o700 });
+  const parent = mountOf(dirname(mount), parseMountInfo(readIfExists('/proc/self/mountinfo') ?? ''))?.target ?? '/';
+  const inside = `mount --make-private ${parent} && mount --make-private ${mount} && umount -l ${mount}; exec ${binary} "$@"`;
+  writeFileAtomic(path, `#!/bin/sh\nexec unshare -m --propagation unchanged sh -c '${inside}' ${binary} "$@"\n`, { mode: 0o700 });
   return path;
 }
