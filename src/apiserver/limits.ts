@@ -52,3 +52,7 @@ export const scanPageMax = 1_000;
 export const encodingsBytesMax = 32 * 1024 * 1024;
 /** How long to wait before the server's own objects are put back again, when that failed. */
 export const ownObjectsRetryMs = 1_000;
+/** Lines and items of a YAML body. */
+export const yamlLinesMax = 50_000;
+/** Bodies above this are measured before they are worked on: what will not be stored need not be defaulted, validated, tracked. */
+export const measuredBodyBytesMin = 262_144;

@@ -75,7 +75,8 @@ export function startPart(instance: Instance, paths: Paths, name: string, proces
   const environment = Object.fromEntries(Object.entries(process.env).filter(([, value]) => value !== undefined)) as Record<string, string>;
   processes.spawn('/bin/sh', [supervisor, name, files.processes(paths), log, ...command], {
     detached: true, directory: '/', stdin: 'ignore', stdout: output, stderr: output,
-    env: { ...environment, TIPHYS_DATA: paths.data, TIPHYS_RUN: paths.run, ...(paths.home === undefined ? {} : { TIPHYS_HOME: paths.home }) },
+    // With an arena for each thread the C library keeps several times the memory that is used: long-lived blocks of one lie between freed ones of another.
+    env: { MALLOC_ARENA_MAX: '2', ...environment, TIPHYS_DATA: paths.data, TIPHYS_RUN: paths.run, ...(paths.home === undefined ? {} : { TIPHYS_HOME: paths.home }) },
   });
   closeSync(output);
 }
