@@ -181,8 +181,10 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
     const directory = `${home}/data/engine/containers/${id}`;
     const bytes = readdirSync(directory).filter((name) => name.startsWith('container.log')).reduce((sum, name) => sum + statSync(`${directory}/${name}`).size, 0);
     assert.ok(bytes <= 200 * 1024 && bytes > 99 * 1024, `${bytes} bytes`);
-    const lines = (await logsOf(id)).trim().split('\n').map(Number);
-    assert.deepEqual(lines, Array.from({ length: lines.length }, (_, index) => 200_001 - lines.length + index));
+    const [first = '', ...lines] = (await logsOf(id)).trim().split('\n');
+    assert.deepEqual(lines.map(Number), Array.from({ length: lines.length }, (_, index) => 200_001 - lines.length + index));
+    // The monitor writes what it reads: a line may come in pieces, and a file begins with a piece.
+    assert.ok(first !== '' && String(200_000 - lines.length).endsWith(first), first);
   });
 
   test('a directory that a volume only shows outlives the volume', async () => {
