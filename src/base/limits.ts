@@ -8,6 +8,17 @@ export const tarSparseExtentsMax = 100_000;
 /** Repository name with its domain, as the distribution specification bounds it. */
 export const referenceNameMax = 255;
 
+/** A SPDY control frame as it is sent, and a header block inflated: names and values of a stream are a few hundred bytes. */
+export const spdyControlBytesMax = 64 * 1024;
+export const spdyHeaderBytesMax = 64 * 1024;
+/** Streams of a connection at once, and bytes that each holds before the connection is not read any more. */
+export const spdyStreamsMax = 1_000;
+export const spdyStreamBufferBytesMax = 16 * 1024;
+/** Bytes that came in and are not looked at yet, beyond which the connection is not read. */
+export const spdyQueuedBytesMax = 256 * 1024;
+/** Answers to control frames (pings, resets) that a peer does not take, beyond which it is hung up on. */
+export const spdyAnswersPendingMax = 1_024;
+
 /**
  * Size of a YAML document once its aliases are written out, in nodes and characters together: twice its text and this much. A document without
  * aliases never has more than its text.
@@ -17,8 +28,9 @@ export const yamlDepthMax = 100;
 
 /** Nesting of a JSON text. */
 export const jsonDepthMax = 500;
-/** Objects and lists in one JSON text: each costs some twenty times its three characters. */
-export const jsonContainersMax = 250_000;
+/** Values in one JSON text, and keys in one object of it: each costs many times its characters, in every step of a request. */
+export const jsonValuesMax = 150_000;
+export const jsonObjectKeysMax = 10_000;
 /** Digits of an integer that is looked at to see whether a double holds it. */
 export const integerDigitsMax = 400;
 /** Keys named as given twice; what comes after them is counted as one. */

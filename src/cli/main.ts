@@ -4,6 +4,7 @@
  */
 import { Command, CommanderError, Option } from 'commander';
 import { ApiError } from '#base/errors.ts';
+import { podsPerNodeMax } from '#kubelet/limits.ts';
 import { completionScript } from './completion.ts';
 import { UsageError } from './output.ts';
 
@@ -34,6 +35,11 @@ const nodes = (text: string): number => {
 async function endOnFailure(run: Promise<void>): Promise<void> {
   await run.catch((error: Error) => { process.stdout.write(`${JSON.stringify({ level: 'error', part: 'start', msg: error.stack })}\n`); process.exit(1); });
 }
+const maxPods = (text: string): number => {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1 || value > podsPerNodeMax) throw new UsageError(`${JSON.stringify(text)} is not a number of Pods on a node (1 to ${podsPerNodeMax}: a node has a /24 of the Pod range)`);
+  return value;
+};
 const collect = (value: string, before: string[]): string[] => [...before, value];
 
 function withPlatformOptions(command: Command): Command {
@@ -44,6 +50,7 @@ function withPlatformOptions(command: Command): Command {
     .option('--registry-port <port>', 'port of the registry on 127.0.0.1 (default: 5000)', port)
     .option('--http-port <port>', 'port for Ingress (default: 80, or 8080 where it is taken)', port)
     .option('--https-port <port>', 'port for Ingress over TLS (default: 443, or 8443 where it is taken)', port)
+    .option('--max-pods <number>', 'Pods on each node at once (default: 110)', maxPods)
     .option('--registry-mirror <url>', 'mirror of docker.io; may be repeated', collect, []);
 }
 
@@ -66,8 +73,8 @@ program.command('doctor').description('check kernel, cgroups, tools, ports and d
 program.command('registry-user').description('make a user of the registry, or change a password (read from standard input)').argument('<user>')
   .option('--administrator', 'may push to every repository, as the first user may; others push below their own name').option('--no-administrator', 'pushes below the own name only')
   .action(async (user: string, options: { administrator?: boolean }) => { const { addRegistryUser } = await import('./commands/registry-user.ts'); await addRegistryUser(user, options); });
-program.command('test').description('run the tests (npm test)').argument('[files...]')
-  .action(async (paths: string[]) => { const { runTests } = await import('./commands/test.ts'); await runTests(paths); });
+program.command('test').description('run the tests (npm test)').argument('[files...]').option('--found', 'only the cases that users met (test/found)')
+  .action(async (paths: string[], options) => { const { runTests } = await import('./commands/test.ts'); await runTests(paths, options); });
 program.command('bench').description('measure side by side with the peers that are installed').argument('[names...]').addOption(json()).option('--rounds <number>', 'rounds of each measurement').option('--list', 'list the benchmarks')
   .action(async (names: string[], options) => { const { bench } = await import('./commands/bench.ts'); await bench(names, options); });
 program.command('simulate').description('run the whole cluster in virtual time from seeds, under faults (npm run simulate)').allowUnknownOption().allowExcessArguments().argument('[words...]', '--seeds N, --seed S, --minutes M, --twice, --scale [NODES...]')

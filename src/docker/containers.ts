@@ -7,7 +7,7 @@ import { treeBytes } from '#engine/tree-size.ts';
 import { stopTimeoutMsDefault } from '#engine/limits.ts';
 import type { DockerParts } from './context.ts';
 import { ownContainer } from './context.ts';
-import { checkHealthTimes, checkPlatform, mergeHealthCheck } from './create-checks.ts';
+import { checkHealthTimes, checkPlatform, mergeHealthCheck, platformWarnings } from './create-checks.ts';
 import { specFromRequest } from './create-request.ts';
 import { lacksLabels, matchesAny, matchesLabels, parseFilters, parseTime } from './filters.ts';
 import { exposedPorts, showContainer, showSummary, sizesOf } from './inspect.ts';
@@ -98,7 +98,7 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
   if (typeof body !== 'object' || body === null || body.Image === undefined || body.Image === '') throw new ApiError('BadRequest', 'config cannot be empty in order to create a container');
   const image = engine.images.find(body.Image);
   if (image === undefined) throw new ApiError('NotFound', `No such image: ${withTag(body.Image)}`);
-  checkPlatform(context.query.get('platform'), String(body.Image));
+  checkPlatform(context.query.get('platform'), String(body.Image), image.platform);
   const health = mergeHealthCheck(body.Healthcheck, image.config.healthcheck);
   checkHealthTimes(health);
   if (health !== undefined) body.Healthcheck = health;
@@ -107,7 +107,7 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
   spec.labels = { ...image.config.labels, ...spec.labels };
   resolveReferences(parts, spec);
   const id = await engine.containers.create(spec);
-  return reply(201, { Id: id, Warnings: warnings });
+  return reply(201, { Id: id, Warnings: [...platformWarnings(context.query.get('platform'), image.platform), ...warnings] });
 }
 
 function withTag(image: string): string { return image.includes('@') || image.slice(image.lastIndexOf('/') + 1).includes(':') ? image : `${image}:latest`; }

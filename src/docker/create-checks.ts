@@ -1,5 +1,7 @@
 /** What docker refuses before a container is made, in its words, and what an image gives to a request. The rest of the body is create-request.ts'. */
 import { ApiError } from '#base/errors.ts';
+import { formatPlatform, hostPlatform, parsePlatform, platformFit } from '#base/platform.ts';
+import type { Platform } from '#base/platform.ts';
 import { compilePattern } from '#base/pattern.ts';
 import type { ImageConfig } from '#engine/engine.ts';
 import { parseSignal } from '#engine/signals.ts';
@@ -102,11 +104,14 @@ export function checkHealthTimes(health: HealthBody | undefined): void {
   if ((health?.Retries ?? 0) < 0) throw new ApiError('BadRequest', 'Retries in Healthcheck cannot be negative');
 }
 
-export function checkPlatform(asked: string | null, reference: string): void {
+/** `own`: what the image is made for. */
+export function checkPlatform(asked: string | null, reference: string, own: Platform = hostPlatform()): void {
   if (asked === null || asked === '') return;
-  const [os = '', architecture = ''] = asked.split('/');
-  const own = process.arch === 'x64' ? 'amd64' : process.arch;
-  if (os !== 'linux' || (architecture !== '' && architecture !== own && !(architecture === 'x86_64' && own === 'amd64'))) {
-    throw new ApiError('NotFound', `image with reference ${reference} was found but its platform (linux/${own}) does not match the specified platform (${asked})`);
-  }
+  if (platformFit(parsePlatform(asked), own) === 0) throw new ApiError('NotFound', `image with reference ${reference} was found but its platform (${formatPlatform(own)}) does not match the specified platform (${asked})`);
+}
+
+/** What docker says where the image is made for another machine and nobody asked for that. */
+export function platformWarnings(asked: string | null, own: Platform = hostPlatform()): string[] {
+  if ((asked !== null && asked !== '') || platformFit(hostPlatform(), own) > 0) return [];
+  return [`The requested image's platform (${formatPlatform(own)}) does not match the detected host platform (${formatPlatform(hostPlatform())}) and no specific platform was requested`];
 }

@@ -76,7 +76,7 @@ export interface DockerEngine extends Engine {
 export async function createEngine(options: EngineOptions): Promise<DockerEngine> {
   const { clock, random, images, snapshots, instanceId } = options;
   const log = options.log.child('engine');
-  for (const directory of [`${options.dataDir}/containers`, `${options.runDir}/c`, `${options.runDir}/netns`, `${options.runDir}/sandboxes`, `${options.runDir}/runtime`]) mkdirSync(directory, { recursive: true, mode: 0o711 });
+  for (const directory of [`${options.dataDir}/containers`, `${options.runDir}/c`, `${options.runDir}/netns`, `${options.runDir}/sandboxes`, `${options.runDir}/runtime`]) mkdirSync(directory, { recursive: true, mode: 0o700 });
   const lock = await lockData(options.dataDir, clock);
   await using undo = new AsyncDisposableStack();
   undo.defer(() => lock.release());

@@ -9,6 +9,7 @@
  * death; the next engine reads its record, finds its process or its exit file, and goes on. State: `created | running | paused | restarting | removing | exited | dead`.
  */
 import type { Readable, Writable } from 'node:stream';
+import type { Platform } from '#base/platform.ts';
 
 export type Owner = 'docker' | 'kubelet' | 'build';
 export type ContainerState = 'created' | 'running' | 'paused' | 'restarting' | 'removing' | 'exited' | 'dead';
@@ -82,6 +83,8 @@ export interface ContainerSpec {
   /** `user[:group]` by name or number, resolved inside the container's root. */
   user?: string;
   groupAdd?: string[];
+  /** Groups that the image gives its user are left out (`supplementalGroupsPolicy: Strict`). */
+  strictGroups?: boolean;
   hostname?: string;
   tty: boolean;
   openStdin: boolean;
@@ -206,6 +209,8 @@ export interface Sandboxes {
 
 export interface ImageSummary {
   id: string; names: string[]; digests: string[]; sizeBytes: number; createdAtMs: number; config: ImageConfig;
+  /** What it is made for, where that is known. */
+  platform?: Platform;
   /** Only the kubelet brought it here, no user tagged it, and neither a lease nor a container needs it: the kubelet may remove it. */
   isCollectable: boolean;
 }
@@ -217,8 +222,8 @@ export interface ImageConfig {
 export interface RegistryCredential { username?: string; password?: string; identityToken?: string }
 
 export interface Images {
-  /** By name (normalised as docker does), id, id prefix or digest; undefined when it is not here. */
-  find(reference: string): ImageSummary | undefined;
+  /** By name (normalised as docker does), id, id prefix or digest; undefined when it is not here. `isWhole`: no beginning of an id is meant. */
+  find(reference: string, options?: { isWhole?: boolean }): ImageSummary | undefined;
   list(): ImageSummary[];
   /** Local first, then the platform's registry, mirrors, upstream. Throws ApiError NotFound as docker words it. */
   pull(reference: string, options?: { credential?: RegistryCredential; onProgress?: (event: Record<string, unknown>) => void; signal?: AbortSignal; /** Who asks; absent: a user. */ owner?: Owner }): Promise<ImageSummary>;

@@ -59,9 +59,13 @@ function planProcess(registry: ContainerRegistry, container: Container, spec: Ex
   };
 }
 
+function scoreOf(container: Container): { oomScoreAdj: number } {
+  return { oomScoreAdj: container.record.spec.resources.oomScoreAdj ?? 0 };
+}
+
 function startOnPipes(registry: ContainerRegistry, container: Container, directory: string, spec: ExecSpec, streams: Streams, finish: () => void): RunningExec {
   const { context } = registry;
-  const child = context.runtime.exec(container.id, `${directory}/process.json`, { stdin: spec.stdin === true && streams.stdin !== undefined, pidFile: `${directory}/pid` });
+  const child = context.runtime.exec(container.id, `${directory}/process.json`, { stdin: spec.stdin === true && streams.stdin !== undefined, pidFile: `${directory}/pid`, ...scoreOf(container) });
   const isStarted = (): boolean => readIfExists(`${directory}/pid`) !== undefined;
   const output = new ExecOutput(child.stdout!, streams.stdout);
   const errors = new ExecOutput(child.stderr!, streams.stderr, isStarted);
@@ -91,7 +95,7 @@ async function startOnTerminal(registry: ContainerRegistry, container: Container
   const directoryFd = openSync(directory, 'r');
   const short = socket.length > 100 ? `/proc/self/fd/${directoryFd}/tty` : socket;
   const terminal = await context.os.poll.receiveTerminal(short).finally(() => closeSync(directoryFd));
-  const child = context.runtime.exec(container.id, `${directory}/process.json`, { stdin: false, pidFile: `${directory}/pid`, consoleSocket: socket });
+  const child = context.runtime.exec(container.id, `${directory}/process.json`, { stdin: false, pidFile: `${directory}/pid`, ...scoreOf(container), consoleSocket: socket });
   let errors = '';
   child.stderr!.on('data', (part: Buffer) => { if (errors.length < execErrorBytesMax) errors += part.toString(); });
   child.stdout!.resume();

@@ -11,7 +11,6 @@ export const logRotatedFilesMax = 1000;
 export const logLookBackBytesMax = 1024 * 1024;
 export const eventHistoryMax = 256;
 export const execsPerContainerMax = 256;
-export const recordBytesMax = 4 * 1024 * 1024;
 /** Docker's restart back-off: 100 ms doubled up to a minute; a run of ten seconds starts over. */
 export const restartDelayFirstMs = 100;
 export const restartDelayMsMax = 60_000;

@@ -30,7 +30,7 @@ export class Volumes {
   constructor(context: EngineContext) {
     this.#context = context;
     this.#base = `${context.directories.data}/volumes`;
-    mkdirSync(this.#base, { recursive: true, mode: 0o701 });
+    mkdirSync(this.#base, { recursive: true, mode: 0o700 });
     for (const name of listDirectory(this.#base)) {
       const text = readIfExists(`${this.#base}/${name}/volume.json`);
       // A directory without a record is what a death during `create` left: nobody was told of it.

@@ -12,6 +12,7 @@ import { criticalPriorityMin } from './limits.ts';
 import type { Pressure } from './node-status.ts';
 import { amount, qosClassOf } from './qos.ts';
 import type { Refusal } from './status.ts';
+import { unsupportedPart } from './unsupported.ts';
 
 /** Amounts by resource: cores, bytes, counts. */
 export type Demand = ReadonlyMap<string, number>;
@@ -165,7 +166,7 @@ function shortOf(own: PodDemand, taken: PodDemand, room: NodeRoom): Refusal | un
 
 /** `taken`: by the Pods that hold their place on the node; those that have ended do not. */
 export function admitPod(pod: KubeObject, own: PodDemand, taken: PodDemand, room: NodeRoom): Refusal | undefined {
-  const refused = underPressure(pod, room.pressure) ?? forbiddenSysctl(pod) ?? withoutAppArmor(pod, room) ?? shortOf(own, taken, room);
+  const refused = underPressure(pod, room.pressure) ?? unsupportedPart(pod) ?? forbiddenSysctl(pod) ?? withoutAppArmor(pod, room) ?? shortOf(own, taken, room);
   if (refused !== undefined) return refused;
   if (!matchesNode(pod, room)) return rejected('NodeAffinity', "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector");
   if (own.hostPorts.length > 0) {

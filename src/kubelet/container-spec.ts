@@ -2,14 +2,15 @@
  * From a Pod's container to the engine's `ContainerSpec`: command, user, security, mounts, DNS files.
  * Rules: Kubernetes documentation, "Configure a Security Context for a Pod or Container", "DNS for Services and Pods", "Using subPath".
  */
-import { lstat, mkdir, realpath, writeFile } from 'node:fs/promises';
+import { lstat, mkdir, readFile, realpath, writeFile } from 'node:fs/promises';
 import { dirname, join, sep } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import type { ContainerSpec, ImageSummary, Mount, PortBinding, Security } from '#engine/engine.ts';
 import { expandVariables } from './env.ts';
-import { logFileBytesMax, logFilesMax } from './limits.ts';
-import { containerLogPath, labelContainerName, labelContainerType, labelRestartCount, labelTermination, podDir, podLabels, terminationMessagePath, type KubeletPaths } from './names.ts';
+import { WaitingError } from './images.ts';
+import { hostnameBytesMax, logFileBytesMax, logFilesMax } from './limits.ts';
+import { containerLogPath, labelContainerName, labelContainerType, labelRestartCount, labelTermination, podDir, podLabels, seccompDir, terminationMessagePath, type KubeletPaths } from './names.ts';
 import { containerResources, podCgroupParent } from './qos.ts';
 import type { MountedVolumes } from './volumes.ts';
 
@@ -37,7 +38,7 @@ export async function makeContainerSpec(input: ContainerSpecInput): Promise<Cont
   const { pod, container, image, environment } = input;
   const lookup = (name: string): string | undefined => environment.get(name);
   const expand = (words: string[] | undefined): string[] | undefined => words?.map((word) => expandVariables(word, lookup));
-  const security = containerSecurity(pod, container);
+  const security = { ...containerSecurity(pod, container), ...await seccompOf(pod, container, input.paths) };
   const user = containerUser(pod, container, image);
   const logPath = containerLogPath(input.paths, pod, container.name, input.restartCount);
   await mkdir(dirname(logPath), { recursive: true });
@@ -52,6 +53,7 @@ export async function makeContainerSpec(input: ContainerSpecInput): Promise<Cont
     ...(container.workingDir === undefined || container.workingDir === '' ? {} : { workingDir: container.workingDir }),
     ...(user === undefined ? {} : { user }),
     groupAdd: [...(pod.spec.securityContext?.supplementalGroups ?? []), ...(pod.spec.securityContext?.fsGroup === undefined ? [] : [pod.spec.securityContext.fsGroup])].map(String),
+    ...(pod.spec.securityContext?.supplementalGroupsPolicy === 'Strict' ? { strictGroups: true } : {}),
     tty: container.tty === true,
     openStdin: container.stdin === true,
     stdinOnce: container.stdinOnce === true,
@@ -103,7 +105,6 @@ function containerUser(pod: KubeObject, container: Json, image: ImageSummary): s
 
 function containerSecurity(pod: KubeObject, container: Json): Security {
   const own: Json = container.securityContext ?? {};
-  const profile: Json = setting(pod, container, 'seccompProfile');
   const privileged = own.privileged === true;
   return {
     privileged,
@@ -112,9 +113,25 @@ function containerSecurity(pod: KubeObject, container: Json): Security {
     readOnlyRoot: own.readOnlyRootFilesystem === true,
     noNewPrivileges: own.allowPrivilegeEscalation === false,
     ...apparmorOf(pod, container),
-    seccomp: privileged || profile?.type === 'Unconfined' ? 'unconfined' : 'default',
     ...(own.procMount === 'Unmasked' ? { maskedPaths: [], readonlyPaths: [] } : {}),
   };
+}
+
+/** A profile of type `Localhost` is a file of docker's format below the node's seccomp directory; without it the container is not made. */
+async function seccompOf(pod: KubeObject, container: Json, paths: KubeletPaths): Promise<Pick<Security, 'seccomp'>> {
+  const profile: Json = setting(pod, container, 'seccompProfile');
+  if (container.securityContext?.privileged === true || profile?.type === 'Unconfined') return { seccomp: 'unconfined' };
+  if (profile?.type !== 'Localhost') return { seccomp: 'default' };
+  const path: string = profile.localhostProfile ?? '';
+  if (path === '' || path.startsWith('/') || path.split('/').includes('..')) throw new ApiError('BadRequest', `invalid localhost seccomp profile ${JSON.stringify(path)}: it must be a path below ${seccompDir(paths)}`);
+  try { return { seccomp: await readFile(join(seccompDir(paths), path), 'utf8') }; } catch (error) {
+    throw new WaitingError('CreateContainerError', `cannot load seccomp profile ${JSON.stringify(join(seccompDir(paths), path))}: ${(error as Error).message}`);
+  }
+}
+
+function readOnlyBelow(asked: unknown): { readOnlyBelow?: 'may' | 'must' } {
+  if (asked === 'Enabled') return { readOnlyBelow: 'must' };
+  return asked === 'IfPossible' ? { readOnlyBelow: 'may' } : {};
 }
 
 function apparmorOf(pod: KubeObject, container: Json): Pick<Security, 'apparmor'> {
@@ -148,7 +165,7 @@ async function containerMounts(input: ContainerSpecInput): Promise<Mount[]> {
       ? volumeMount.subPath ?? '' : expandVariables(volumeMount.subPathExpr, (name) => environment.get(name));
     const source = subPath === '' ? volume.path : await subPathOf(volume.path, subPath);
     const propagation = volumeMount.mountPropagation === 'Bidirectional' ? 'rshared' : volumeMount.mountPropagation === 'HostToContainer' ? 'rslave' : 'rprivate';
-    mounts.push({ type: 'bind', source, target: volumeMount.mountPath, readOnly: volumeMount.readOnly === true || volume.readOnly, propagation });
+    mounts.push({ type: 'bind', source, target: volumeMount.mountPath, readOnly: volumeMount.readOnly === true || volume.readOnly, ...readOnlyBelow(volumeMount.recursiveReadOnly), propagation });
   }
   const messagePath = terminationMessagePath(paths, pod.metadata.uid!, container.name, input.restartCount);
   await mkdir(dirname(messagePath), { recursive: true });
@@ -165,10 +182,10 @@ async function etcFiles(input: ContainerSpecInput): Promise<{ hosts?: string; ho
   const resolvConf = join(directory, 'resolv.conf');
   const hosts = join(directory, 'hosts');
   await writeFile(resolvConf, resolvConfText(pod, dns));
-  await writeFile(hosts, hostsText(pod, podIp));
+  await writeFile(hosts, hostsText(pod, podIp, dns.clusterDomain));
   if (pod.spec.hostNetwork === true) return { hosts: (pod.spec.hostAliases ?? []).length === 0 ? '/etc/hosts' : hosts, resolvConf };
   const hostname = join(directory, 'hostname');
-  await writeFile(hostname, `${podHostname(pod)}\n`);
+  await writeFile(hostname, `${podHostname(pod, dns.clusterDomain)}\n`);
   return { hosts, hostname, resolvConf };
 }
 
@@ -179,15 +196,26 @@ export function hostPorts(pod: KubeObject): PortBinding[] {
     .map((port) => ({ hostIp: port.hostIP ?? '', hostPort: port.hostPort, protocol: String(port.protocol ?? 'TCP').toLowerCase() as PortBinding['protocol'], containerPort: port.containerPort }));
 }
 
-export function podHostname(pod: KubeObject): string {
+/** `hostname` of the spec or the Pod's name, cut to what a label may have. */
+function shortHostname(pod: KubeObject): string {
   return String(pod.spec.hostname ?? pod.metadata.name).slice(0, 63).replace(/[-.]+$/, '');
 }
 
-export function hostsText(pod: KubeObject, podIp: string): string {
+/** What `hostname` says inside: an override, the full name where the Pod wants it (setHostnameAsFQDN), or the short one. Throws when the full name is too long for Linux. */
+export function podHostname(pod: KubeObject, domain: string): string {
+  const { hostnameOverride, subdomain, setHostnameAsFQDN } = pod.spec;
+  if (hostnameOverride) return String(hostnameOverride);
+  if (setHostnameAsFQDN !== true || subdomain === undefined || subdomain === '') return shortHostname(pod);
+  const name = `${shortHostname(pod)}.${subdomain}.${pod.metadata.namespace}.svc.${domain}`;
+  if (name.length > hostnameBytesMax) throw new ApiError('BadRequest', `Failed to construct FQDN from Pod hostname and cluster domain, FQDN ${name} is too long (${hostnameBytesMax} characters is the max, ${name.length} characters requested)`);
+  return name;
+}
+
+export function hostsText(pod: KubeObject, podIp: string, domain: string): string {
   const lines = ['# Kubernetes-managed hosts file.', '127.0.0.1\tlocalhost', '::1\tlocalhost ip6-localhost ip6-loopback', 'fe00::0\tip6-localnet', 'fe00::0\tip6-mcastprefix', 'fe00::1\tip6-allnodes', 'fe00::2\tip6-allrouters'];
-  const hostname = podHostname(pod);
-  const subdomain: string | undefined = pod.spec.subdomain;
-  if (podIp !== '') lines.push(subdomain === undefined || subdomain === '' ? `${podIp}\t${hostname}` : `${podIp}\t${hostname}.${subdomain}.${pod.metadata.namespace}.svc.cluster.local\t${hostname}`);
+  const hostname = pod.spec.hostnameOverride || shortHostname(pod);
+  const subdomain: string | undefined = pod.spec.hostnameOverride ? undefined : pod.spec.subdomain;
+  if (podIp !== '') lines.push(subdomain === undefined || subdomain === '' ? `${podIp}\t${hostname}` : `${podIp}\t${hostname}.${subdomain}.${pod.metadata.namespace}.svc.${domain}\t${hostname}`);
   const aliases: Json[] = pod.spec.hostAliases ?? [];
   if (aliases.length > 0) lines.push('', '# Entries added by HostAliases.', ...aliases.map((alias) => `${alias.ip}\t${(alias.hostnames ?? []).join('\t')}`));
   return `${lines.join('\n')}\n`;

@@ -94,7 +94,7 @@ async function valueFrom(context: EnvContext, source: Json): Promise<string | un
   if (source.resourceFieldRef !== undefined) return resourceFieldValue(context, source.resourceFieldRef, context.container);
   const isSecret = source.secretKeyRef !== undefined;
   const reference = source.secretKeyRef ?? source.configMapKeyRef;
-  if (reference === undefined) return '';
+  if (reference === undefined) throw new ApiError('BadRequest', source.fileKeyRef === undefined ? 'a variable has an empty valueFrom' : `fileKeyRef (variables out of a file) is not supported by this node: ${source.fileKeyRef.volumeName}/${source.fileKeyRef.path}`);
   const object = isSecret ? await context.objects.secret(namespace, reference.name) : await context.objects.configMap(namespace, reference.name);
   const what = isSecret ? 'secret' : 'configmap';
   if (object === undefined) {

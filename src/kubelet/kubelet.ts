@@ -18,10 +18,11 @@ import type { Clock, Random, Timer } from '#os/clock.ts';
 import type { Logger } from '#observe/log.ts';
 import type { DnsSettings } from './container-spec.ts';
 import { admitPod, type NodeRoom, type PodDemand, podDemandOf, sumOfDemands } from './admit.ts';
+import { nextDiskPressure, type DiskPressure } from './disk-pressure.ts';
 import { createImageCollector } from './image-collection.ts';
 import { createImageManager } from './images.ts';
-import { imageGcIntervalMs, leaseDurationSeconds, leaseRenewMs, nodeStatusIntervalMs, podsPerNodeMax, projectedRefreshMs, syncErrorRetryMs } from './limits.ts';
-import { labelPodName, labelPodNamespace, labelPodUid, type KubeletPaths } from './names.ts';
+import { diskCheckMs, imageGcIntervalMs, leaseDurationSeconds, leaseRenewMs, nodeStatusIntervalMs, projectedRefreshMs, syncErrorRetryMs } from './limits.ts';
+import { labelPodName, labelPodNamespace, labelPodUid, seccompDir, type KubeletPaths } from './names.ts';
 import { allocatableOf, nodeObject, nodeStatus, type NodeFacts } from './node-status.ts';
 import { createObjectCache } from './objects.ts';
 import { PodWorker, type WorkerContext } from './pod-worker.ts';
@@ -78,7 +79,7 @@ export async function runKubelet(options: KubeletOptions): Promise<Kubelet> {
   const recorder = createEventRecorder({ client, clock, log, component: 'kubelet', host: facts.name });
   const objects = createObjectCache({ client, clock, log, onChange: (holders) => { for (const uid of holders) workers.get(uid)?.refreshVolumes(); } });
   const { services } = options;
-  await Promise.all([mkdir(paths.podsDir, { recursive: true }), mkdir(paths.secretsDir, { recursive: true, mode: 0o700 }), mkdir(paths.logsDir, { recursive: true })]);
+  await Promise.all([mkdir(paths.podsDir, { recursive: true, mode: 0o700 }), mkdir(paths.secretsDir, { recursive: true, mode: 0o700 }), mkdir(paths.logsDir, { recursive: true, mode: 0o700 }), mkdir(seccompDir(paths), { recursive: true, mode: 0o700 })]);
   if (!await isMountPoint(mounts, paths.secretsDir)) await mounts.mountTmpfs(paths.secretsDir, { sizeBytes: 256 * 1024 * 1024, mode: 0o700 }).catch((error: Error) => log.warn('secrets are kept on disk: no tmpfs', { error }));
 
   const context: WorkerContext = {
@@ -140,8 +141,9 @@ export async function runKubelet(options: KubeletOptions): Promise<Kubelet> {
 
   const pods = options.informers.informer(kinds.Pod, { fieldSelector: `spec.nodeName=${facts.name}` });
   const { cpu, memory, ephemeralStorage } = allocatableOf(facts);
+  const pressure = { disk: false, memory: false };
   // Labels and taints can be added by anybody: the scheduler knows them, this kubelet does not follow its Node object.
-  const room: NodeRoom = { name: facts.name, labels: undefined, taints: undefined, pods: podsPerNodeMax, allocatable: new Map([['cpu', cpu], ['memory', memory], ['ephemeral-storage', ephemeralStorage]]), pressure: { disk: false, memory: false }, appArmor: facts.appArmor };
+  const room: NodeRoom = { name: facts.name, labels: undefined, taints: undefined, pods: facts.podsMax, allocatable: new Map([['cpu', cpu], ['memory', memory], ['ephemeral-storage', ephemeralStorage]]), pressure, appArmor: facts.appArmor };
   /** What Pods that have not ended take, but for one. */
   const taken = (uid: string): PodDemand => sumOfDemands([...workers.values()].filter((worker) => worker.uid !== uid && worker.pod.status?.phase !== 'Succeeded' && worker.pod.status?.phase !== 'Failed').map((worker) => podDemandOf(worker.pod)));
   const onPod = (pod: KubeObject): void => {
@@ -166,7 +168,8 @@ export async function runKubelet(options: KubeletOptions): Promise<Kubelet> {
   });
 
   await persist(clock, stop.signal, log, 'node registration', () => registerNode(client, facts, engine, clock));
-  const timers = startHeartbeats({ client, clock, log, facts, engine, dataDir: paths.podsDir, signal: stop.signal, warn: (reason, message) => recorder.event({ apiVersion: 'v1', kind: 'Node', name: facts.name, uid: facts.name }, 'Warning', reason, message), onRefresh: () => { for (const worker of workers.values()) worker.refreshVolumes(); } });
+  const self = { apiVersion: 'v1', kind: 'Node', name: facts.name, uid: facts.name };
+  const timers = startHeartbeats({ client, clock, log, facts, engine, pressure, dataDir: paths.podsDir, signal: stop.signal, warn: (reason, message) => recorder.event(self, 'Warning', reason, message), note: (reason, message) => recorder.event(self, 'Normal', reason, message), onRefresh: () => { for (const worker of workers.values()) worker.refreshVolumes(); } });
   const ready = (async () => {
     pods.start();
     await Promise.all([services.synced, pods.synced]);
@@ -224,7 +227,7 @@ async function reportNode(client: Client, facts: NodeFacts, engine: Engine, cloc
   await client.patch(kinds.Node, facts.name, undefined, 'strategic', { status: nodeStatus(facts, images, node?.status, clock.now(), diskPressure) }, { subresource: 'status' });
 }
 
-interface HeartbeatOptions { client: Client; clock: Clock; log: Logger; facts: NodeFacts; engine: Engine; dataDir: string; signal: AbortSignal; onRefresh(): void; warn(reason: string, message: string): void }
+interface HeartbeatOptions { client: Client; clock: Clock; log: Logger; facts: NodeFacts; engine: Engine; dataDir: string; /** What the node is short of, as it is told to Pods that come. */ pressure: { disk: boolean; memory: boolean }; signal: AbortSignal; onRefresh(): void; warn(reason: string, message: string): void; note(reason: string, message: string): void }
 
 // walk node-dies 1/5: a living kubelet renews its lease every ten seconds.
 /** Lease every 10 s, node status every 5 min, tokens looked at every minute. Returns the timers that stand now. */
@@ -249,15 +252,25 @@ function startHeartbeats(options: HeartbeatOptions): () => Timer[] {
       await client.create(kinds.Lease, { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: { name: facts.name, namespace: 'kube-node-lease' }, spec });
     }
     // Out of touch for so long that the node was taken for lost: say at once that it is ready again.
-    if (clock.monotonic() - renewedMs > leaseDurationSeconds * 1000) await reportNode(client, facts, options.engine, clock, await client.get(kinds.Node, facts.name), false);
+    if (clock.monotonic() - renewedMs > leaseDurationSeconds * 1000) await reportNode(client, facts, options.engine, clock, await client.get(kinds.Node, facts.name), options.pressure.disk);
     renewedMs = clock.monotonic();
   });
   let first = true;
   every('node status', nodeStatusIntervalMs, async () => {
     if (first) { first = false; return; }
-    const disk = await statfs(options.dataDir);
-    const pressure = disk.bavail / disk.blocks < 0.05;
-    await reportNode(client, facts, options.engine, clock, await client.get(kinds.Node, facts.name), pressure);
+    await reportNode(client, facts, options.engine, clock, await client.get(kinds.Node, facts.name), options.pressure.disk);
+  });
+  let told = false;
+  let disk: DiskPressure = { isUnder: false, lastSignMs: undefined };
+  every('disk', diskCheckMs, async () => {
+    disk = nextDiskPressure(disk, await statfs(options.dataDir), clock.monotonic());
+    if (!disk.isUnder) options.pressure.disk = false;
+    if (disk.isUnder === told) return;
+    // Tried again while the API server cannot write. Until it knows, Pods are not refused: they would come here, be refused and be lost, instead of waiting.
+    await reportNode(client, facts, options.engine, clock, await client.get(kinds.Node, facts.name), disk.isUnder);
+    told = disk.isUnder;
+    options.pressure.disk = disk.isUnder;
+    options.note(disk.isUnder ? 'NodeHasDiskPressure' : 'NodeHasNoDiskPressure', `Node ${facts.name} status is now: ${disk.isUnder ? 'NodeHasDiskPressure' : 'NodeHasNoDiskPressure'}`);
   });
   const collector = createImageCollector(options.engine, log);
   every('image collection', imageGcIntervalMs, async () => {

@@ -1,5 +1,7 @@
 /** Bounds of the kubelet. Units last. The figures are Kubernetes' own where it names one. */
-export const podsPerNodeMax = 110;
+/** Where the node's owner has not said otherwise; and what the node's part of the Pod range has addresses for. */
+export const podsPerNodeDefault = 110;
+export const podsPerNodeMax = 250;
 export const leaseDurationSeconds = 40;
 export const leaseRenewMs = 10_000;
 export const nodeStatusIntervalMs = 300_000;
@@ -15,7 +17,6 @@ export const terminationMessageBytesMax = 4096;
 /** Bytes of log taken as the message under `FallbackToLogsOnError`, and the lines. */
 export const terminationLogBytesMax = 2048;
 export const terminationLogLinesMax = 80;
-export const hookOutputBytesMax = 4096;
 export const probeOutputBytesMax = 10_240;
 export const projectedRefreshMs = 60_000;
 export const logFileBytesMax = 10 * 1024 * 1024;
@@ -24,7 +25,6 @@ export const logFilesMax = 5;
 export const interimStatusMs = 300;
 export const syncErrorRetryMs = 2_000;
 export const syncErrorRetryMaxMs = 60_000;
-export const streamIdleMsMax = 4 * 3_600_000;
 /** Pods of at least this priority (system-cluster-critical) are neither refused nor evicted when the node is short of something. */
 export const criticalPriorityMin = 2_000_000_000;
 /** A node stays under pressure for this long after the last sign of it, and is looked at this often (Node-pressure Eviction). */
@@ -39,3 +39,17 @@ export const deadContainersKept = 1;
 export const imageGcHighPercent = 85;
 export const imageGcLowPercent = 80;
 export const imageGcIntervalMs = 300_000;
+/** A WebSocket message of exec, attach or port-forward, as the real kubelet's library has it. */
+export const webSocketMessageBytesMax = 32 * 1024 * 1024;
+/** Of a container whose process could not be started. */
+export const startErrorExitCode = 128;
+/** Less free than this of the node's file system, and the node is under pressure. */
+export const diskFreeMinPercent = 5;
+export const inodesFreeMinPercent = 5;
+export const diskCheckMs = 5_000;
+/** How long after the last sign of it that pressure is over. Nothing is evicted for it, so nothing flaps: the minutes of a kubelet would only hold a mended machine back. */
+export const diskPressureTransitionMs = 5_000;
+/** Of the processes that the host can have, what all Pods together may; the rest is the node's own. */
+export const podProcessesMaxPercent = 90;
+/** `HOST_NAME_MAX` of Linux. */
+export const hostnameBytesMax = 64;

@@ -1,5 +1,5 @@
 /** Labels by which the kubelet finds its containers and sandboxes again after a restart, and where a Pod's files lie. */
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { KubeObject } from '#base/objects.ts';
 
 export const labelPodName = 'io.kubernetes.pod.name';
@@ -37,6 +37,10 @@ export interface KubeletPaths {
 
 export function podDir(paths: KubeletPaths, uid: string): string {
   return join(paths.podsDir, uid);
+}
+/** Profiles of the node's own that a Pod may name by their path below it. */
+export function seccompDir(paths: KubeletPaths): string {
+  return join(dirname(paths.podsDir), 'seccomp');
 }
 export function podSecretsDir(paths: KubeletPaths, uid: string): string {
   return join(paths.secretsDir, uid);

@@ -1,6 +1,5 @@
 /** The Node object that this kubelet reports: capacity, addresses, conditions. Pure but for what is passed in. */
 import type { Json } from '#base/objects.ts';
-import { podsPerNodeMax } from './limits.ts';
 import { rfc3339 } from './status.ts';
 
 export interface NodeFacts {
@@ -10,6 +9,8 @@ export interface NodeFacts {
   version: string; runtimeVersion: string;
   labels: Record<string, string>; taints?: Json[];
   podCidr: string;
+  /** Pods that may run here at once. */
+  podsMax: number;
   /** Containers run under a profile of AppArmor's. */
   appArmor: boolean;
 }
@@ -57,8 +58,8 @@ export function nodeStatus(facts: NodeFacts, images: { names: string[]; sizeByte
   const allocatable = allocatableOf(facts);
   const kib = (bytes: number): string => `${Math.floor(bytes / 1024)}Ki`;
   return {
-    capacity: { cpu: String(facts.cpus), memory: kib(facts.memoryBytes), 'ephemeral-storage': kib(facts.ephemeralBytes), 'hugepages-1Gi': '0', 'hugepages-2Mi': '0', pods: String(podsPerNodeMax) },
-    allocatable: { cpu: String(allocatable.cpu), memory: kib(allocatable.memory), 'ephemeral-storage': String(allocatable.ephemeralStorage), 'hugepages-1Gi': '0', 'hugepages-2Mi': '0', pods: String(podsPerNodeMax) },
+    capacity: { cpu: String(facts.cpus), memory: kib(facts.memoryBytes), 'ephemeral-storage': kib(facts.ephemeralBytes), 'hugepages-1Gi': '0', 'hugepages-2Mi': '0', pods: String(facts.podsMax) },
+    allocatable: { cpu: String(allocatable.cpu), memory: kib(allocatable.memory), 'ephemeral-storage': String(allocatable.ephemeralStorage), 'hugepages-1Gi': '0', 'hugepages-2Mi': '0', pods: String(facts.podsMax) },
     conditions: nodeConditions(previous, nowMs, { disk: diskPressure, memory: false }),
     addresses: [{ type: 'InternalIP', address: facts.hostIp }, { type: 'Hostname', address: facts.hostname }],
     daemonEndpoints: { kubeletEndpoint: { Port: facts.kubeletPort } },

@@ -7,7 +7,7 @@
  * Rules: Kubernetes documentation, "Pod Lifecycle" and "Init Containers / Sidecar Containers".
  */
 import type { Json, KubeObject } from '#base/objects.ts';
-import { restartBackOffInitialMs, restartBackOffMaxMs, restartBackOffResetMs } from './limits.ts';
+import { deadContainersKept, restartBackOffInitialMs, restartBackOffMaxMs, restartBackOffResetMs } from './limits.ts';
 
 /** One attempt of a container, as the engine reports it. */
 export interface Attempt {
@@ -39,7 +39,7 @@ export interface ContainerMemory {
   started: boolean;
   ready: boolean;
   /** A failed liveness or startup probe or postStart hook: the running attempt is to be killed. */
-  killBecause: { attempt: string; message: string } | undefined;
+  killBecause: { attempt: string; message: string; /** Of the probe, where it has its own. */ graceSeconds?: number | undefined } | undefined;
   /** The attempt that was to go because the Pod was told another image: one more follows at once. */
   replaced: string;
   waiting: { reason: string; message: string } | undefined;
@@ -78,7 +78,7 @@ export function memoryFromStatus(pod: KubeObject): Memory {
 export interface PodPlan {
   /** Started one after the other, in this order. */
   start: { container: Json; init: boolean; restartCount: number }[];
-  kill: { name: string; id: string; message: string }[];
+  kill: { name: string; id: string; message: string; /** In place of the Pod's own. */ graceSeconds?: number | undefined }[];
   /** Dead attempts that nothing needs any more. */
   remove: string[];
   /** Containers held back: name and milliseconds that are left. */
@@ -129,7 +129,7 @@ export function planPod(pod: KubeObject, observed: Observed, memory: Memory, now
   const podPolicy: string = pod.spec.restartPolicy ?? 'Always';
   const initContainers: Json[] = pod.spec.initContainers ?? [];
   const containers: Json[] = pod.spec.containers ?? [];
-  for (const attempts of observed.values()) for (const old of attempts.slice(2)) if (old.state === 'exited') plan.remove.push(old.id);
+  for (const attempts of observed.values()) for (const old of attempts.slice(1 + deadContainersKept)) if (old.state === 'exited') plan.remove.push(old.id);
 
   const hold = (container: Json, attempt: Attempt, init: boolean): void => {
     const state = memoryOf(memory, container.name);
@@ -149,7 +149,7 @@ export function planPod(pod: KubeObject, observed: Observed, memory: Memory, now
     if (message !== undefined && isChanged(container, attempt)) {
       state.replaced = attempt.id;
       plan.kill.push({ name: container.name, id: attempt.id, message });
-    } else if (state.killBecause?.attempt === attempt.id) plan.kill.push({ name: container.name, id: attempt.id, message: state.killBecause.message });
+    } else if (state.killBecause?.attempt === attempt.id) plan.kill.push({ name: container.name, id: attempt.id, message: state.killBecause.message, ...(state.killBecause.graceSeconds === undefined ? {} : { graceSeconds: state.killBecause.graceSeconds }) });
   };
 
   const mainStarted = containers.some((container) => (observed.get(container.name)?.length ?? 0) > 0);

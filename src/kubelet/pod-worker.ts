@@ -13,6 +13,7 @@ import type { ContainerStatus, Engine, SandboxStatus } from '#engine/engine.ts';
 import type { Clock, Random, Timer } from '#os/clock.ts';
 import type { Logger } from '#observe/log.ts';
 import { hostPorts, makeContainerSpec, podHostname, type DnsSettings } from './container-spec.ts';
+import { attemptOf, hasExited } from './attempts.ts';
 import { containerEnvironment } from './env.ts';
 import { WaitingError, type ImageManager } from './images.ts';
 import { interimStatusMs, syncErrorRetryMaxMs, syncErrorRetryMs } from './limits.ts';
@@ -20,8 +21,10 @@ import { labelContainerName, labelPodUid, labelRestartCount, labelTermination, p
 import { addEphemeral, isSidecar, memoryFromStatus, memoryOf, newBackOffs, planPod, type Attempt, type Memory, type Observed, type PodPlan } from './plan.ts';
 import { runAction, startProbe } from './probes.ts';
 import { podCgroupParent, podResources } from './qos.ts';
+import { checkRuntimeClass } from './runtime-class.ts';
 import { backOffMessage, podStatus, type Refusal } from './status.ts';
 import { readTerminationMessage } from './termination-message.ts';
+import { ignoredFields, resizedContainers } from './unsupported.ts';
 import { mountVolumes, removePodFiles, type MountedVolumes, type VolumeSources } from './volumes.ts';
 
 export interface PodEvents { event(type: 'Normal' | 'Warning', reason: string, message: string, container?: string): void }
@@ -87,6 +90,7 @@ export class PodWorker {
 
   /** A newer version of the Pod; also when only its deletion was asked for. */
   update(pod: KubeObject): void {
+    for (const name of resizedContainers(this.pod, pod)) this.#events.event('Warning', 'ResizeInfeasible', 'resources of a running container are not changed by this node; a new Pod has the new ones', name);
     this.pod = pod;
     this.wake();
   }
@@ -167,7 +171,7 @@ export class PodWorker {
     if (this.#pastDeadline()) { await this.#exceedDeadline(); return; }
     let observed = await this.#observe();
     let plan = planPod(this.pod, observed, this.#memory, this.#context.clock.now());
-    for (const victim of plan.kill) await this.#killContainer(victim.name, victim.id, victim.message);
+    for (const victim of plan.kill) await this.#killContainer(victim.name, victim.id, victim.message, victim.graceSeconds === undefined ? undefined : victim.graceSeconds * 1000);
     for (const id of plan.remove) await this.#context.engine.containers.remove(id, { force: true }).catch(() => {});
     if (plan.kill.length > 0) { observed = await this.#observe(); plan = planPod(this.pod, observed, this.#memory, this.#context.clock.now()); }
     let sandbox = this.#context.engine.sandboxes.status(this.uid);
@@ -193,24 +197,11 @@ export class PodWorker {
       if (status.state === 'removing') continue;
       const name = status.labels[labelContainerName]!;
       const attempts = byName.get(name) ?? [];
-      attempts.push(await this.#attemptOf(name, status));
+      attempts.push(attemptOf(status, hasExited(status) ? await this.#terminationMessage(name, status, Number(status.labels[labelRestartCount] ?? 0)) : ''));
       byName.set(name, attempts);
     }
     for (const attempts of byName.values()) attempts.sort((a, b) => b.restartCount - a.restartCount || b.startedAtMs - a.startedAtMs);
     return byName;
-  }
-
-  async #attemptOf(name: string, status: ContainerStatus): Promise<Attempt> {
-    const exited = status.state === 'exited' || status.state === 'dead';
-    const restartCount = Number(status.labels[labelRestartCount] ?? 0);
-    return {
-      id: status.id, restartCount,
-      state: exited ? 'exited' : status.state === 'created' ? 'created' : 'running',
-      exitCode: status.exitCode ?? 0, oomKilled: status.oomKilled,
-      startedAtMs: status.startedAtMs === 0 ? status.createdAtMs : status.startedAtMs, finishedAtMs: status.finishedAtMs,
-      imageId: status.imageId, image: status.image, specImage: status.image,
-      message: exited ? await this.#terminationMessage(name, status, restartCount) : '',
-    };
   }
 
   async #terminationMessage(name: string, status: ContainerStatus, restartCount: number): Promise<string> {
@@ -237,9 +228,11 @@ export class PodWorker {
       for (const attempts of observed.values()) for (const attempt of attempts) if (attempt.state === 'running') await this.#context.engine.containers.stop(attempt.id, 0).catch(() => {});
       await this.#context.engine.sandboxes.remove(this.uid);
     }
+    for (const text of ignoredFields(this.pod)) this.#events.event('Warning', 'FieldIgnored', text);
     try {
+      await checkRuntimeClass(this.pod, this.#context.client);
       return await this.#context.engine.sandboxes.create({
-        id: this.uid, name: `${this.pod.metadata.namespace}/${this.pod.metadata.name}`, hostname: podHostname(this.pod), labels: podLabels(this.pod),
+        id: this.uid, name: `${this.pod.metadata.namespace}/${this.pod.metadata.name}`, hostname: podHostname(this.pod, this.#context.dns.clusterDomain), labels: podLabels(this.pod),
         network: this.pod.spec.hostNetwork === true ? 'host' : 'pod',
         hostPid: this.pod.spec.hostPID === true, hostIpc: this.pod.spec.hostIPC === true, shareProcessNamespace: this.pod.spec.shareProcessNamespace === true,
         sysctls: Object.fromEntries((this.pod.spec.securityContext?.sysctls ?? []).map((entry: Json) => [entry.name, entry.value])),
@@ -253,7 +246,7 @@ export class PodWorker {
 
   async #mountVolumes(sandbox: SandboxStatus): Promise<MountedVolumes> {
     const { paths, nodeAllocatable, hostIp, clock } = this.#context;
-    await Promise.all([mkdir(podDir(paths, this.uid), { recursive: true }), mkdir(podSecretsDir(paths, this.uid), { recursive: true }), mkdir(podLogsDir(paths, this.pod), { recursive: true })]);
+    await Promise.all([mkdir(podDir(paths, this.uid), { recursive: true, mode: 0o750 }), mkdir(podSecretsDir(paths, this.uid), { recursive: true, mode: 0o750 }), mkdir(podLogsDir(paths, this.pod), { recursive: true, mode: 0o750 })]);
     this.#volumes = await mountVolumes(this.pod, { paths, sources: this.#context.volumeSources(this.uid), downward: { nodeAllocatable, podIp: sandbox.podIp, hostIp }, nowMs: clock.now() });
     return this.#volumes;
   }
@@ -298,7 +291,7 @@ export class PodWorker {
       } catch (error) {
         const waiting = error instanceof WaitingError ? error : new WaitingError(error instanceof ApiError && error.reason !== 'InternalError' ? 'CreateContainerConfigError' : 'RunContainerError', (error as Error).message);
         remembered.waiting = { reason: waiting.reason, message: waiting.message };
-        if (!(error instanceof WaitingError)) this.#events.event('Warning', 'Failed', `Error: ${waiting.message}`, entry.container.name);
+        if (!(error instanceof WaitingError) || waiting.reason === 'CreateContainerError') this.#events.event('Warning', 'Failed', `Error: ${waiting.message}`, entry.container.name);
         const delayMs = waiting.retryAfterMs ?? syncErrorRetryMs * 5;
         retryMs = Math.min(retryMs ?? Infinity, delayMs);
         remembered.notBeforeMs = this.#context.clock.monotonic() + delayMs;
@@ -334,10 +327,10 @@ export class PodWorker {
     try {
       await engine.containers.start(id);
     } catch (error) {
+      // It counts as an attempt that has ended (see `failedStart`): what follows is for restartPolicy to say.
       this.#events.event('Warning', 'Failed', `Error: ${(error as Error).message}`, container.name);
-      const status = engine.containers.status(id);
-      if (status?.state === 'exited' || status?.state === 'dead') { this.#messages.set(id, (error as Error).message); return; }
-      throw new WaitingError('RunContainerError', (error as Error).message);
+      if (engine.containers.status(id) === undefined) throw new WaitingError('RunContainerError', (error as Error).message);
+      return;
     }
     this.#events.event('Normal', 'Started', `Container started`, container.name);
     if (container.lifecycle?.postStart !== undefined) await this.#postStart(container, id, sandbox);
@@ -392,13 +385,13 @@ export class PodWorker {
         onVerdict: ({ ok, message }) => { onVerdict(ok, message); this.wake(); } }));
     };
     const startOthers = (): void => {
-      if (container.livenessProbe !== undefined) start('Liveness', container.livenessProbe, (ok) => { if (!ok) remembered.killBecause = { attempt: attempt.id, message: `Container ${container.name} failed liveness probe, will be restarted` }; });
+      if (container.livenessProbe !== undefined) start('Liveness', container.livenessProbe, (ok) => { if (!ok) remembered.killBecause = { attempt: attempt.id, message: `Container ${container.name} failed liveness probe, will be restarted`, graceSeconds: container.livenessProbe.terminationGracePeriodSeconds }; });
       if (container.readinessProbe !== undefined) start('Readiness', container.readinessProbe, (ok) => { remembered.ready = ok; });
     };
     if (container.startupProbe !== undefined && !remembered.started) {
       const startup = { ...container.startupProbe };
       start('Startup', startup, (ok) => {
-        if (!ok) { remembered.killBecause = { attempt: attempt.id, message: `Container ${container.name} failed startup probe, will be restarted` }; return; }
+        if (!ok) { remembered.killBecause = { attempt: attempt.id, message: `Container ${container.name} failed startup probe, will be restarted`, graceSeconds: container.startupProbe.terminationGracePeriodSeconds }; return; }
         if (remembered.started) return;
         remembered.started = true;
         remembered.ready = container.readinessProbe === undefined;

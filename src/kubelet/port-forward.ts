@@ -4,6 +4,7 @@
  */
 import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
+import type { WebSocket } from 'ws';
 import { onceClosed } from '#base/streams.ts';
 import { SpdyConnection, type SpdyStream } from '#base/spdy.ts';
 import { acceptSpdy, acceptWebSocket, isWebSocket } from './remote-command.ts';
@@ -31,7 +32,7 @@ function pairing(dial: Dial, podName: string): (stream: SpdyStream) => void {
   const errors = new Map<string, SpdyStream>();
   return (stream) => {
     const id = stream.headers['requestid'] ?? stream.headers['port'] ?? '';
-    if (stream.headers['streamtype'] === 'error') { errors.set(id, stream); return; }
+    if (stream.headers['streamtype'] === 'error') { errors.set(id, stream); stream.resume(); stream.on('close', () => { if (errors.get(id) === stream) errors.delete(id); }); return; }
     const error = errors.get(id);
     errors.delete(id);
     forward(stream, error, Number(stream.headers['port']), dial, podName);
@@ -52,17 +53,44 @@ export async function acceptPortForward(request: IncomingMessage, socket: Duplex
     ws.on('close', () => connection.close());
     return;
   }
-  // v4.channel.k8s.io: channel 2n is the data of the n-th port, 2n + 1 its errors; each begins with the port, little-endian.
+  await forwardChannels(ws, ports, dial);
+}
+
+/**
+ * `v4.channel.k8s.io`: channel 2n is the data of the n-th port, 2n + 1 its errors; each begins with the port, little-endian. There is no message for the end
+ * of one connection: the client learns of it when the last one has ended and the WebSocket is closed. Who does not read is not written to.
+ */
+async function forwardChannels(ws: WebSocket, ports: number[], dial: Dial): Promise<void> {
+  let open = ports.length;
+  const ended = (): void => { if (--open === 0) ws.close(1000); };
+  const connections: (Duplex | undefined)[] = [];
+  const waiting = new Set<number>();
+  ws.on('close', () => { for (const connection of connections) connection?.destroy(); });
+  ws.on('message', (message: Buffer) => {
+    const index = message[0]! / 2;
+    const connection = connections[index];
+    if (connection === undefined || connection.writableEnded || connection.destroyed || connection.write(message.subarray(1))) return;
+    waiting.add(index);
+    ws.pause();
+    const resume = (): void => { if (waiting.delete(index) && waiting.size === 0) ws.resume(); };
+    connection.once('drain', resume);
+    connection.once('close', resume);
+  });
   for (const [index, port] of ports.entries()) {
     const note = Buffer.alloc(3);
     note.writeUInt16LE(port, 1);
     for (const channel of [index * 2, index * 2 + 1]) { note[0] = channel; ws.send(Buffer.from(note)); }
     const connection = await dial(port).catch((problem: Error) => { ws.send(Buffer.concat([Buffer.from([index * 2 + 1]), Buffer.from(problem.message)])); return undefined; });
-    if (connection === undefined) continue;
-    connection.on('data', (chunk: Buffer) => ws.send(Buffer.concat([Buffer.from([index * 2]), chunk])));
-    connection.on('close', () => ws.close());
+    if (connection === undefined) { ended(); continue; }
+    connections[index] = connection;
+    if (ws.readyState !== ws.OPEN) { connection.destroy(); continue; }
     connection.on('error', () => {});
-    ws.on('message', (message: Buffer) => { if (message[0] === index * 2) connection.write(message.subarray(1)); });
-    if (ws.readyState === ws.CLOSED) connection.destroy(); else ws.on('close', () => connection.destroy());
+    connection.on('data', (chunk: Buffer) => {
+      connection.pause();
+      ws.send(Buffer.concat([Buffer.from([index * 2]), chunk]), () => connection.resume());
+    });
+    // Its end comes before "close", for which it would wait until the client ends its half; the client has no way to.
+    connection.once('end', () => connection.end());
+    connection.once('close', ended);
   }
 }

@@ -97,10 +97,15 @@ function runTcp(host: string, port: number, clock: Clock, timeoutMs: number): Pr
   });
 }
 
+/** As protobuf writes a length. */
+function varint(value: number): number[] {
+  return value < 0x80 ? [value] : [(value & 0x7f) | 0x80, ...varint(value >>> 7)];
+}
+
 /** gRPC health check (grpc.health.v1.Health/Check): one message, encoded by hand because it has one field each way. */
 function runGrpc(action: Json, target: ActionTarget, timeoutMs: number): Promise<ActionResult> {
   const service = Buffer.from(action.service ?? '', 'utf8');
-  const message = service.length === 0 ? Buffer.alloc(0) : Buffer.concat([Buffer.from([0x0a, service.length]), service]);
+  const message = service.length === 0 ? Buffer.alloc(0) : Buffer.concat([Buffer.from([0x0a, ...varint(service.length)]), service]);
   const frame = Buffer.alloc(5 + message.length);
   frame.writeUInt32BE(message.length, 1);
   message.copy(frame, 5);

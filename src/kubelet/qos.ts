@@ -32,7 +32,8 @@ function containersOf(pod: KubeObject): Json[] {
 export function qosClassOf(pod: KubeObject): QosClass {
   let any = false;
   let guaranteed = true;
-  for (const container of containersOf(pod)) {
+  const whole: Json = pod.spec.resources;
+  for (const container of whole?.requests !== undefined || whole?.limits !== undefined ? [{ resources: whole }] : containersOf(pod)) {
     for (const resource of ['cpu', 'memory']) {
       const request = amount(container.resources?.requests?.[resource]);
       const limit = amount(container.resources?.limits?.[resource]);
@@ -110,5 +111,10 @@ export function podResources(pod: KubeObject): Resources {
     if (memory === undefined) memoryLimit = undefined;
     else if (memoryLimit !== undefined) memoryLimit = Math.max(memoryLimit, memory);
   }
-  return limitsOf(cpuRequest, cpuLimit, memoryLimit);
+  // What the Pod says of itself as a whole goes before the sum of its containers.
+  const own: Json = pod.spec.resources ?? {};
+  // The overhead of its RuntimeClass comes on top.
+  const over = (name: string): number => amount(pod.spec.overhead?.[name]) ?? 0;
+  const withOverhead = (limit: number | undefined, name: string): number | undefined => (limit === undefined || limit === 0 ? limit : limit + over(name));
+  return limitsOf((amount(own.requests?.cpu) ?? amount(own.limits?.cpu) ?? cpuRequest) + over('cpu'), withOverhead(amount(own.limits?.cpu) ?? cpuLimit, 'cpu'), withOverhead(amount(own.limits?.memory) ?? memoryLimit, 'memory'));
 }

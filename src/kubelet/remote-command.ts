@@ -9,6 +9,7 @@ import type { IncomingMessage } from 'node:http';
 import { PassThrough, Writable, type Duplex, type Readable } from 'node:stream';
 import { WebSocketServer, type WebSocket } from 'ws';
 import { SpdyConnection, type SpdyStream } from '#base/spdy.ts';
+import { webSocketMessageBytesMax } from './limits.ts';
 import type { Streams } from '#engine/engine.ts';
 import type { Clock } from '#os/clock.ts';
 
@@ -63,7 +64,7 @@ export function isWebSocket(request: IncomingMessage): boolean {
   return String(request.headers.upgrade ?? '').toLowerCase() === 'websocket';
 }
 
-const server = new WebSocketServer({ noServer: true, perMessageDeflate: false, maxPayload: 32 * 1024 * 1024, handleProtocols: (offered) => [...webSocketProtocols, 'v4.base64.channel.k8s.io', 'SPDY/3.1+portforward.k8s.io'].find((name) => offered.has(name)) ?? false });
+const server = new WebSocketServer({ noServer: true, perMessageDeflate: false, maxPayload: webSocketMessageBytesMax, handleProtocols: (offered) => [...webSocketProtocols, 'v4.base64.channel.k8s.io', 'SPDY/3.1+portforward.k8s.io'].find((name) => offered.has(name)) ?? false });
 
 export function acceptWebSocket(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<WebSocket> {
   return new Promise((resolve) => server.handleUpgrade(request, socket, head, (ws) => resolve(ws)));

@@ -45,3 +45,13 @@ test('conditions of others stay, and a condition keeps its time while it does no
   assert.equal(conditionOf(status, 'DisruptionTarget').status, 'True');
   assert.equal(conditionOf(status, 'Initialized').lastTransitionTime, '2020-01-01T00:00:00Z');
 });
+
+test('an init container that is done is ready, a sidecar that has ended is not', () => {
+  const subject: KubeObject = { ...pod, spec: { ...pod.spec, restartPolicy: 'Never', initContainers: [{ name: 'first' }, { name: 'side', restartPolicy: 'Always' }] } };
+  const ended = (id: string): Attempt[] => [attempt({ id, state: 'exited' })];
+  const observed = new Map([['first', ended('f')], ['side', ended('s')], ['main', ended('m')]]);
+  const memory: Memory = new Map();
+  const status = podStatus({ pod: subject, observed, memory, plan: planPod(subject, observed, memory, now), podIp: '', hostIp: '', nowMs: now, sandboxReady: true, startedAtMs: now });
+  assert.equal(status.phase, 'Succeeded');
+  assert.deepEqual(status.initContainerStatuses.map((entry: Json) => entry.ready), [true, false]);
+});

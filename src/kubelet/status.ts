@@ -46,7 +46,7 @@ function terminated(attempt: Attempt): Json {
   return {
     exitCode: attempt.exitCode, reason,
     ...(attempt.message === '' ? {} : { message: attempt.message }),
-    startedAt: rfc3339(attempt.startedAtMs), finishedAt: rfc3339(attempt.finishedAtMs), containerID: `${runtimeName}://${attempt.id}`,
+    startedAt: rfc3339(attempt.reason === 'StartError' ? 0 : attempt.startedAtMs), finishedAt: rfc3339(attempt.finishedAtMs), containerID: `${runtimeName}://${attempt.id}`,
   };
 }
 
@@ -84,7 +84,7 @@ function containerStatus(input: StatusInput, container: Json, init: boolean, eph
       status.lastState = { terminated: terminated(current) };
     } else {
       status.state = { terminated: terminated(current) };
-      if (init && current.exitCode === 0) status.ready = true;
+      if (init && !isSidecar(container) && current.exitCode === 0) status.ready = true;
     }
   } else if (input.terminal === true && !init && !ephemeral && isInitialised(input)) {
     status.state = { terminated: neverSeen };

@@ -48,3 +48,24 @@ test('a missing Secret is named, and an optional one is an empty volume', async 
     await mountVolumes(pod([{ name: 'v', secret: { secretName: 'gone', optional: true } }]), context({}));
   });
 });
+
+test('a generic ephemeral volume is the claim that was made for this very Pod', async () => {
+  await inDirectory(async (directory, context) => {
+    const sources = (owner: string): VolumeContext => {
+      const base = context({});
+      return { ...base, sources: { ...base.sources,
+        claim: async (_namespace, name) => (name === 'p-scratch' ? { apiVersion: 'v1', kind: 'PersistentVolumeClaim', metadata: { name, ownerReferences: [{ apiVersion: 'v1', kind: 'Pod', name: 'p', uid: owner, controller: true }] }, spec: { volumeName: 'pv' }, status: { phase: 'Bound' } } : undefined),
+        persistentVolume: async () => ({ apiVersion: 'v1', kind: 'PersistentVolume', metadata: { name: 'pv' }, spec: { local: { path: directory } } }) } };
+    };
+    const subject = pod([{ name: 'scratch', ephemeral: { volumeClaimTemplate: { spec: {} } } }]);
+    assert.deepEqual((await mountVolumes(subject, sources('u'))).get('scratch'), { path: directory, readOnly: false });
+    await assert.rejects(mountVolumes(subject, sources('other')), /was not created for pod default\/p \(pod is not owner\)/);
+  });
+});
+
+test('what a volume asks for and this node has not is refused', async () => {
+  await inDirectory(async (_directory, context) => {
+    await assert.rejects(mountVolumes(pod([{ name: 'v', emptyDir: { medium: 'HugePages-2Mi' } }]), context({})), /medium "HugePages-2Mi" of an emptyDir is not supported/);
+    await assert.rejects(mountVolumes(pod([{ name: 'v', projected: { sources: [{ podCertificate: { signerName: 's' } }] } }]), context({})), /projected sources of this kind are not supported by this node: podCertificate/);
+  });
+});

@@ -33,9 +33,10 @@ export interface VolumeContext {
 /** A volume as containers bind it: host path by volume name. */
 export type MountedVolumes = Map<string, { path: string; readOnly: boolean }>;
 
-interface ProjectedFile { path: string; content: Buffer; mode: number }
+interface ProjectedFile { path: string; content: Buffer; mode: number; /** Owner of a token that only one user may read; else root. */ uid?: number }
 
-const groupReadExecute = 0o070;
+/** What a group is given on read-only volumes of its Pod, as the kubelet does: files to read, directories to enter, and what is made there stays the group's. */
+const groupReads = { file: 0o440, directory: 0o2550 };
 
 /** Makes every volume of the Pod; safe to repeat, and repeating it brings projected content up to date. */
 export async function mountVolumes(pod: KubeObject, context: VolumeContext): Promise<MountedVolumes> {
@@ -56,10 +57,10 @@ async function mountVolume(pod: KubeObject, volume: Json, context: VolumeContext
   const fsGroup: number | undefined = pod.spec.securityContext?.fsGroup;
   if (volume.hostPath !== undefined) return { path: await checkHostPath(volume.hostPath), readOnly: false };
   if (volume.emptyDir !== undefined) return { path: await makeEmptyDir(pod, volume, context), readOnly: false };
-  if (volume.persistentVolumeClaim !== undefined) {
-    const path = await claimPath(pod, volume.persistentVolumeClaim, context);
-    if (fsGroup !== undefined) await giveToGroup(path, fsGroup);
-    return { path, readOnly: volume.persistentVolumeClaim.readOnly === true };
+  if (volume.persistentVolumeClaim !== undefined || volume.ephemeral !== undefined) {
+    const path = await claimPath(pod, volume, context);
+    if (fsGroup !== undefined) await giveToGroup(path, fsGroup, pod.spec.securityContext.fsGroupChangePolicy === 'OnRootMismatch');
+    return { path, readOnly: volume.persistentVolumeClaim?.readOnly === true };
   }
   const source = projectedSources(volume);
   if (source === undefined) throw new ApiError('BadRequest', `no volume plugin matched name: ${Object.keys(volume).filter((key) => key !== 'name').join(', ')}`);
@@ -89,6 +90,7 @@ async function projectFiles(pod: KubeObject, sources: Json[], defaultMode: numbe
     else if (source.secret !== undefined) files.push(...await configFiles(pod, source.secret, defaultMode, 'secret', context));
     else if (source.downwardAPI !== undefined) files.push(...downwardFiles(pod, source.downwardAPI, defaultMode, context));
     else if (source.serviceAccountToken !== undefined) files.push(await tokenFile(pod, source.serviceAccountToken, defaultMode, context, directory));
+    else throw new ApiError('BadRequest', `projected sources of this kind are not supported by this node: ${Object.keys(source).join(', ') || 'none'}`);
   }
   return files;
 }
@@ -131,21 +133,24 @@ interface TokenNote { expiresAtMs: number; issuedAtMs: number; podUid: string }
 async function tokenFile(pod: KubeObject, source: Json, defaultMode: number, context: VolumeContext, directory: string): Promise<ProjectedFile> {
   const path = safeRelative(source.path);
   const notePath = `${directory}.${path.replaceAll('/', '_')}.json`;
-  const mode = pod.spec.securityContext?.fsGroup !== undefined ? 0o640 : runsAsOneUser(pod) ? 0o600 : defaultMode;
+  const uid = onlyUserOf(pod);
+  const how = { mode: uid !== undefined || pod.spec.securityContext?.fsGroup !== undefined ? 0o600 : defaultMode, ...(uid === undefined ? {} : { uid }) };
   try {
     const note = JSON.parse(await readFile(notePath, 'utf8')) as TokenNote;
     const ageMs = context.nowMs - note.issuedAtMs;
-    if (ageMs < 0.8 * (note.expiresAtMs - note.issuedAtMs) && ageMs < 86_400_000) return { path, content: await readFile(join(directory, path)), mode };
+    if (ageMs < 0.8 * (note.expiresAtMs - note.issuedAtMs) && ageMs < 86_400_000) return { path, content: await readFile(join(directory, path)), ...how };
   } catch { /* none yet, or unreadable: ask for one */ }
   const made = await context.sources.token(pod, source.audience, source.expirationSeconds ?? 3600);
   await mkdir(dirname(notePath), { recursive: true });
   await writeFile(notePath, JSON.stringify({ expiresAtMs: made.expiresAtMs, issuedAtMs: context.nowMs, podUid: pod.metadata.uid! } satisfies TokenNote));
-  return { path, content: Buffer.from(made.token), mode };
+  return { path, content: Buffer.from(made.token), ...how };
 }
 
-function runsAsOneUser(pod: KubeObject): boolean {
-  const users = (pod.spec.containers ?? []).map((container: Json) => container.securityContext?.runAsUser ?? pod.spec.securityContext?.runAsUser);
-  return users.length > 0 && users[0] !== undefined && users.every((user: number) => user === users[0]);
+/** The user as which every container of the Pod runs, where the Pod says so for each of them. */
+function onlyUserOf(pod: KubeObject): number | undefined {
+  const containers: Json[] = [...(pod.spec.initContainers ?? []), ...(pod.spec.containers ?? [])];
+  const users = new Set(containers.map((container) => (container.securityContext?.runAsUser ?? pod.spec.securityContext?.runAsUser) as number | undefined));
+  return users.size === 1 ? [...users][0] : undefined;
 }
 
 /** Refuses paths that leave the volume; the API server has refused them before, a node does not rely on it. */
@@ -164,10 +169,12 @@ async function writeAtomically(directory: string, files: ProjectedFile[], fsGrou
   for (const file of files) {
     const path = join(target, file.path);
     await mkdir(dirname(path), { recursive: true, mode: 0o755 });
-    await writeFile(path, file.content);
-    await chmod(path, fsGroup === undefined ? file.mode : file.mode | ((file.mode & 0o700) >> 3 & groupReadExecute));
-    if (fsGroup !== undefined) await chown(path, 0, fsGroup);
+    await writeFile(path, file.content, { mode: 0o600 });
+    // The owner first: a change of it takes set-id bits away.
+    if (file.uid !== undefined || fsGroup !== undefined) await chown(path, file.uid ?? 0, fsGroup ?? 0);
+    await chmod(path, fsGroup === undefined ? file.mode : file.mode | groupReads.file);
   }
+  if (fsGroup !== undefined) for (const path of [directory, target, ...await directoriesBelow(target)]) { await chown(path, 0, fsGroup); await chmod(path, 0o755 | groupReads.directory); }
   await symlink(stamp, join(directory, '..data_tmp')).catch(async () => { await rm(join(directory, '..data_tmp')); await symlink(stamp, join(directory, '..data_tmp')); });
   await rename(join(directory, '..data_tmp'), join(directory, '..data'));
   const tops = new Set(files.map((file) => file.path.split('/')[0]!));
@@ -176,6 +183,10 @@ async function writeAtomically(directory: string, files: ProjectedFile[], fsGrou
     if (entry === '..data' || entry === stamp || tops.has(entry)) continue;
     await rm(join(directory, entry), { recursive: true, force: true });
   }
+}
+
+async function directoriesBelow(path: string): Promise<string[]> {
+  return (await readdir(path, { recursive: true, withFileTypes: true })).filter((entry) => entry.isDirectory()).map((entry) => join(entry.parentPath, entry.name));
 }
 
 async function sameContent(directory: string, files: ProjectedFile[]): Promise<boolean> {
@@ -190,6 +201,8 @@ async function sameContent(directory: string, files: ProjectedFile[]): Promise<b
 
 async function makeEmptyDir(pod: KubeObject, volume: Json, context: VolumeContext): Promise<string> {
   const path = join(podDir(context.paths, pod.metadata.uid!), 'volumes', 'kubernetes.io~empty-dir', volume.name);
+  const medium: string = volume.emptyDir.medium ?? '';
+  if (medium !== '' && medium !== 'Memory') throw new ApiError('BadRequest', `medium ${JSON.stringify(medium)} of an emptyDir is not supported by this node`);
   await mkdir(path, { recursive: true });
   if (volume.emptyDir.medium === 'Memory' && !await context.sources.isMounted(path)) {
     const size = amount(volume.emptyDir.sizeLimit);
@@ -219,11 +232,14 @@ async function checkHostPath(source: Json): Promise<string> {
   return source.path;
 }
 
-async function claimPath(pod: KubeObject, reference: Json, context: VolumeContext): Promise<string> {
+/** Of a claim that the volume names, or of the one that was made for this very Pod (a generic ephemeral volume). */
+async function claimPath(pod: KubeObject, source: Json, context: VolumeContext): Promise<string> {
   const namespace = pod.metadata.namespace!;
-  const claim = await context.sources.claim(namespace, reference.claimName);
-  if (claim === undefined) throw new ApiError('NotFound', `persistentvolumeclaim "${reference.claimName}" not found`);
-  if (claim.status?.phase !== 'Bound') throw new ApiError('Conflict', `persistentvolumeclaim "${reference.claimName}" is not bound`);
+  const name: string = source.persistentVolumeClaim?.claimName ?? `${pod.metadata.name}-${source.name}`;
+  const claim = await context.sources.claim(namespace, name);
+  if (claim === undefined) throw new ApiError('NotFound', `persistentvolumeclaim "${name}" not found`);
+  if (source.ephemeral !== undefined && !(claim.metadata.ownerReferences ?? []).some((owner) => owner.controller === true && owner.uid === pod.metadata.uid)) throw new ApiError('Conflict', `PVC ${namespace}/${name} was not created for pod ${namespace}/${pod.metadata.name} (pod is not owner)`);
+  if (claim.status?.phase !== 'Bound') throw new ApiError('Conflict', `persistentvolumeclaim "${name}" is not bound`);
   const volume = await context.sources.persistentVolume(claim.spec.volumeName);
   if (volume === undefined) throw new ApiError('NotFound', `persistentvolume "${claim.spec.volumeName}" not found`);
   const path: string | undefined = volume.spec.local?.path ?? volume.spec.hostPath?.path;
@@ -233,10 +249,10 @@ async function claimPath(pod: KubeObject, reference: Json, context: VolumeContex
   return path;
 }
 
-/** fsGroup on a claim: only the top is changed when it already belongs to the group (`OnRootMismatch` for all). */
-async function giveToGroup(path: string, group: number): Promise<void> {
+/** fsGroup on a claim: all of it, or (`OnRootMismatch`) nothing where the top belongs to the group already. */
+async function giveToGroup(path: string, group: number, onlyOnMismatch: boolean): Promise<void> {
   const top = await lstat(path);
-  if (top.gid === group && (top.mode & 0o2070) === 0o2070) return;
+  if (onlyOnMismatch && top.gid === group && (top.mode & 0o2070) === 0o2070) return;
   for (const entry of await readdir(path, { recursive: true, withFileTypes: true })) {
     const full = join(entry.parentPath, entry.name);
     if (entry.isSymbolicLink()) continue;

@@ -3,10 +3,9 @@
  * further node a network namespace with a veth and routes. Everything is made when it is missing and left when it is there, so that this is also the repair
  * after a reboot. `removeHost` takes all of it away.
  */
-import { mkdirSync } from 'node:fs';
 import { hostname, networkInterfaces } from 'node:os';
 import type { Subnet } from '#net/pools.ts';
-import { linkPrefix } from '#net/names.ts';
+import { linkMark, linkPrefix } from '#net/names.ts';
 import type { Netlink, NetProgram } from '#os/netlink.ts';
 import type { Namespaces } from '#os/namespaces.ts';
 import { ApiError } from '#base/errors.ts';
@@ -15,7 +14,7 @@ import { linuxPortHolder } from '#os/ports.ts';
 import type { Processes } from '#os/processes.ts';
 import { join } from 'node:path';
 import { clusterDnsAddress, nodePlan, type Instance, type NodePlan } from './instance.ts';
-import { files, type Paths } from './paths.ts';
+import { files, makeDirectory, passageMode, privateMode, type Paths } from './paths.ts';
 
 export function hostName(): string {
   return hostname().toLowerCase().split('.')[0]!.replace(/[^a-z0-9-]/g, '-').replace(/^-+|-+$/g, '') || 'node';
@@ -23,7 +22,7 @@ export function hostName(): string {
 
 /** IPv4 addresses of the host itself, without ours, docker's and loopback. */
 export function hostAddresses(): string[] {
-  return Object.entries(networkInterfaces()).filter(([name]) => !/^(lo|tph|docker|br-|veth|cni|flannel|virbr)/.test(name)).flatMap(([, list]) => (list ?? []).filter((entry) => entry.family === 'IPv4').map((entry) => entry.address));
+  return Object.entries(networkInterfaces()).filter(([name]) => !/^(lo|tph|docker|br-|veth|cni|flannel|virbr)/.test(name) && !(readIfExists(`/sys/class/net/${name}/ifalias`) ?? '').startsWith(linkMark(''))).flatMap(([, list]) => (list ?? []).filter((entry) => entry.family === 'IPv4').map((entry) => entry.address));
 }
 
 /** Networks that addresses or routes of this host already use. */
@@ -102,12 +101,13 @@ function uplinkPrograms(instance: Instance, first: NodePlan, node: NodePlan, nam
 }
 
 export async function prepareHost(instance: Instance, paths: Paths, doors: { netlink: Netlink; namespaces: Namespaces }): Promise<void> {
-  for (const directory of [paths.run, files.processes(paths), files.logs(paths), join(paths.run, 'ready')]) mkdirSync(directory, { recursive: true, mode: 0o755 });
+  makeDirectory(paths.run, passageMode);
+  for (const directory of [paths.data, files.processes(paths), files.logs(paths), join(paths.run, 'ready')]) makeDirectory(directory, privateMode);
   const first = nodePlan(instance, 1, hostName());
   for (let number = 1; number <= instance.nodes; number++) {
     const node = nodePlan(instance, number, hostName());
-    mkdirSync(files.nodeData(paths, number), { recursive: true, mode: 0o711 });
-    mkdirSync(files.nodeRun(paths, number), { recursive: true, mode: 0o755 });
+    makeDirectory(files.nodeData(paths, number), privateMode);
+    makeDirectory(files.nodeRun(paths, number), privateMode);
     const namespace = nodeNamespace(paths, node);
     if (namespace !== undefined && !await isNamespace(doors.netlink, namespace)) await doors.namespaces.create({ pins: { network: namespace } });
     await doors.netlink.run([addressProgram(instance, node, namespace), ...(namespace === undefined ? [] : uplinkPrograms(instance, first, node, namespace))]);

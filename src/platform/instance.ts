@@ -3,12 +3,11 @@
  * data directory with a format number, and read by every process. A newer format is refused, an older one would be migrated here.
  */
 import { createHash } from 'node:crypto';
-import { mkdir } from 'node:fs/promises';
 import { findFreeSubnet, formatSubnet, overlaps, parseSubnet, type Subnet } from '#net/pools.ts';
 import { ApiError } from '#base/errors.ts';
 import type { Random } from '#os/clock.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
-import { files, type Paths } from './paths.ts';
+import { files, makeDirectory, privateMode, type Paths } from './paths.ts';
 
 export const instanceFormat = 1;
 
@@ -25,6 +24,8 @@ export interface Instance {
   httpsPort: number;
   nodes: number;
   registryMirrors: string[];
+  /** Pods on each node at once; absent: as a kubelet has it. */
+  maxPods?: number;
 }
 
 export interface NodePlan {
@@ -63,11 +64,11 @@ export function loadInstance(paths: Paths): Instance | undefined {
   return instance;
 }
 
-export interface InstanceChoices { apiPort?: number; registryPort?: number; httpPort?: number; httpsPort?: number; nodes?: number; registryMirrors?: string[] }
+export interface InstanceChoices { apiPort?: number; registryPort?: number; httpPort?: number; httpsPort?: number; nodes?: number; registryMirrors?: string[]; maxPods?: number }
 
 /** The instance of a data directory: what is kept there, changed by what the user says now; or a new one in ranges that nobody on this host uses. */
 export async function establishInstance(paths: Paths, choices: InstanceChoices, random: Random, host: { usedSubnets: Subnet[]; freePort(candidates: number[]): number }): Promise<Instance> {
-  await mkdir(paths.data, { recursive: true, mode: 0o711 });
+  makeDirectory(paths.data, privateMode);
   const kept = loadInstance(paths);
   const pick = (prefix: string, length: number, used: Subnet[]): string => findFreeSubnet(used, [{ base: prefix, length }]);
   const given = Object.fromEntries(Object.entries(choices).filter(([, value]) => value !== undefined));
@@ -84,7 +85,7 @@ export async function establishInstance(paths: Paths, choices: InstanceChoices, 
       apiPort: 6443, registryPort: 5000, httpPort: host.freePort(rotated([80, 8080, 8081, 8082, 8090])), httpsPort: host.freePort(rotated([443, 8443, 8444, 8445, 9443])), nodes: 1, registryMirrors: [], ...given,
     };
   }
-  if (JSON.stringify(instance) !== JSON.stringify(kept)) writeFileAtomic(files.instance(paths), `${JSON.stringify(instance, null, 2)}\n`, { sync: true, mode: 0o644 });
+  if (JSON.stringify(instance) !== JSON.stringify(kept)) writeFileAtomic(files.instance(paths), `${JSON.stringify(instance, null, 2)}\n`, { sync: true });
   return instance;
 }
 

@@ -8,7 +8,7 @@
  *
  * Any of them may die alone and comes back; containers stay, because conmon and not these processes hold them.
  */
-import { existsSync, openSync, closeSync, readFileSync, rmSync, mkdirSync, writeSync } from 'node:fs';
+import { existsSync, openSync, closeSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Clock } from '#os/clock.ts';
 import type { Processes } from '#os/processes.ts';
@@ -16,7 +16,7 @@ import { listDirectory, readIfExists } from '#os/files.ts';
 import { hostName, nodeNamespace } from './host.ts';
 import { mountNamespaceOf } from './chroot.ts';
 import { nodePlan, type Instance } from './instance.ts';
-import { files, packageRoot, type Paths } from './paths.ts';
+import { files, makeDirectory, packageRoot, privateMode, type Paths } from './paths.ts';
 
 export interface PartStatus { name: string; supervisor: number | undefined; pid: number | undefined; ready: boolean }
 
@@ -61,7 +61,7 @@ function entry(): string {
 const nodeOptions = ['--experimental-ffi', '--disable-warning=ExperimentalWarning', '--max-semi-space-size=8'];
 
 export function startPart(instance: Instance, paths: Paths, name: string, processes: Processes): void {
-  mkdirSync(files.processes(paths), { recursive: true });
+  makeDirectory(files.processes(paths), privateMode);
   rmSync(files.ready(paths, name), { force: true });
   const log = join(files.logs(paths), `${name}.log`);
   const words = name === 'server' ? ['server'] : ['node', name.slice('node-'.length)];
@@ -75,7 +75,8 @@ export function startPart(instance: Instance, paths: Paths, name: string, proces
   const environment = Object.fromEntries(Object.entries(process.env).filter(([, value]) => value !== undefined)) as Record<string, string>;
   processes.spawn('/bin/sh', [supervisor, name, files.processes(paths), log, ...command], {
     detached: true, directory: '/', stdin: 'ignore', stdout: output, stderr: output,
-    env: { ...environment, TIPHYS_DATA: paths.data, TIPHYS_RUN: paths.run, ...(paths.home === undefined ? {} : { TIPHYS_HOME: paths.home }) },
+    // With an arena for each thread the C library keeps several times the memory that is used: long-lived blocks of one lie between freed ones of another.
+    env: { MALLOC_ARENA_MAX: '2', ...environment, TIPHYS_DATA: paths.data, TIPHYS_RUN: paths.run, ...(paths.home === undefined ? {} : { TIPHYS_HOME: paths.home }) },
   });
   closeSync(output);
 }

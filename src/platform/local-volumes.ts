@@ -16,7 +16,7 @@ function pathOf(volume: KubeObject): string | undefined {
 }
 
 export function removeUnusedVolumes(informers: InformerFactory, directory: string, log: Logger): { ready: Promise<void> } {
-  mkdirSync(directory, { recursive: true, mode: 0o711 });
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
   const volumes = informers.informer(kinds.PersistentVolume);
   const remove = (name: string): void => {
     void rm(join(directory, name), { recursive: true, force: true }).catch((error: Error) => log.warn('a volume\'s directory could not be removed', { name, error }));

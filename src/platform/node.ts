@@ -20,6 +20,7 @@ import { createSnapshots } from '#content/snapshots.ts';
 import { createEngine, type DockerEngine } from '#engine/create-engine.ts';
 import { createImages } from '#engine/images.ts';
 import { kubeletPaths, runKubelet, type Kubelet } from '#kubelet/kubelet.ts';
+import { podProcessesMaxPercent, podsPerNodeDefault } from '#kubelet/limits.ts';
 import type { NodeFacts } from '#kubelet/node-status.ts';
 import { startKubeletServer } from '#kubelet/server.ts';
 import { runDns, upstreamsOf } from '#network/dns.ts';
@@ -188,17 +189,19 @@ function factsOf(instance: Instance, node: NodePlan, dataDir: string, appArmor: 
     appArmor, name: node.name, hostname: node.name, hostIp: node.address, kubeletPort, cpus: cpus().length, memoryBytes: totalmem(), ephemeralBytes: disk.blocks * disk.bsize,
     architecture: process.arch, kernelVersion: release(), osImage: /^PRETTY_NAME="?([^"\n]*)"?/m.exec(osRelease)?.[1] ?? 'Linux',
     machineId: text('/etc/machine-id'), bootId: text('/proc/sys/kernel/random/boot_id'), systemUuid: text('/sys/class/dmi/id/product_uuid') || text('/etc/machine-id'),
-    version: kubernetesVersion, runtimeVersion: `tiphys://${tiphysVersion()}`, podCidr: node.podRange,
+    version: kubernetesVersion, runtimeVersion: `tiphys://${tiphysVersion()}`, podCidr: node.podRange, podsMax: instance.maxPods ?? podsPerNodeDefault,
     labels: { 'node.kubernetes.io/instance-type': 'tiphys', ...(node.number === 1 ? { 'node-role.kubernetes.io/control-plane': '' } : {}) },
   };
 }
 
 async function startKubelet(instance: Instance, node: NodePlan, paths: Paths, client: Client, informers: InformerFactory, services: Informer, engine: DockerEngine, log: Logger, stack: AsyncDisposableStack): Promise<Kubelet> {
   const data = join(files.nodeData(paths, node.number), 'kubelet');
-  mkdirSync(data, { recursive: true, mode: 0o711 });
+  mkdirSync(data, { recursive: true, mode: 0o700 });
   const facts = factsOf(instance, node, data, engine.context.apparmorDefault !== undefined);
+  const groups = cgroupRoot(node.instanceId, engine.context.os.cgroups.top);
+  engine.context.os.cgroups.create(`${groups}/kubepods`, { pidsMax: podProcessesMax() });
   const kubelet = await runKubelet({
-    client, informers, services, engine, mounts: engine.context.os.mounts, clock: realClock, random: realRandom, log: log.child('kubelet'), facts, cgroupRoot: cgroupRoot(node.instanceId, engine.context.os.cgroups.top),
+    client, informers, services, engine, mounts: engine.context.os.mounts, clock: realClock, random: realRandom, log: log.child('kubelet'), facts, cgroupRoot: groups,
     paths: kubeletPaths(data, files.nodeRun(paths, node.number)), dns: { clusterDns: clusterDnsAddress(instance), clusterDomain: instance.domain, hostResolvConf: hostResolvConf() },
   });
   stack.use(kubelet);
@@ -210,6 +213,12 @@ async function startKubelet(instance: Instance, node: NodePlan, paths: Paths, cl
   }, node.address, kubeletPort);
   stack.defer(() => { server.close(); server.closeAllConnections(); });
   return kubelet;
+}
+
+/** Each Pod may have as many processes as a kubelet gives it unasked (no bound), all of them together leave some to the node. */
+function podProcessesMax(): number {
+  const most = Math.min(...['pid_max', 'threads-max'].map((name) => Number(readIfExists(`/proc/sys/kernel/${name}`) ?? 32_768)));
+  return Math.floor(most * podProcessesMaxPercent / 100);
 }
 
 /** Use of processor and memory by the whole machine since boot. */

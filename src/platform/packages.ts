@@ -2,11 +2,10 @@
  * The system packages that Tiphys stands on, and installing them by apt. What was installed is noted in the data directory, so that
  * `uninstall` takes away only what Tiphys brought.
  */
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
 import type { Processes } from '#os/processes.ts';
-import type { Paths } from './paths.ts';
+import { makeDirectory, privateMode, type Paths } from './paths.ts';
 
 export interface Tool { program: string; package: string; why: string }
 
@@ -26,7 +25,7 @@ export const archiveTools: readonly Tool[] = [
 export const imageTools: readonly Tool[] = [{ program: 'debootstrap', package: 'debootstrap', why: 'makes debian:bookworm-slim where no public registry answers' }];
 
 /** Needed by the tests alone: a program that runs in any root filesystem. */
-export const testTools: readonly Tool[] = [{ program: 'busybox', package: 'busybox-static', why: 'what containers of the tests run' }, { program: 'mkfs.ext4', package: 'e2fsprogs', why: 'disks that the tests fill and cut off' }];
+export const testTools: readonly Tool[] = [{ program: 'iptables-nft', package: 'iptables', why: 'a firewall beside that of the platform' }, { program: 'busybox', package: 'busybox-static', why: 'what containers of the tests run' }, { program: 'mkfs.ext4', package: 'e2fsprogs', why: 'disks that the tests fill and cut off' }];
 
 export function missingTools(processes: Processes, wanted: readonly Tool[]): Tool[] {
   return wanted.filter((tool) => processes.find(tool.program) === undefined);
@@ -52,6 +51,6 @@ export async function installPackages(processes: Processes, paths: Paths, wanted
   for (const tool of wanted) onLine(`installing ${tool.package} (${tool.why})`);
   const names = wanted.map((tool) => tool.package);
   try { await run(['install', '-y', '-q', '--no-install-recommends', ...names]); } catch { await run(['update', '-q']); await run(['install', '-y', '-q', '--no-install-recommends', ...names]); }
-  mkdirSync(paths.data, { recursive: true, mode: 0o711 });
+  makeDirectory(paths.data, privateMode);
   writeFileAtomic(notePath(paths), JSON.stringify([...new Set([...installedPackages(paths), ...names])]), { sync: true, mode: 0o644 });
 }

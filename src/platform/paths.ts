@@ -2,6 +2,7 @@
  * Where everything of an instance lies. `TIPHYS_HOME=DIR` puts data in `DIR/data` and sockets, kubeconfig, pids and logs in `DIR/run`;
  * without it they are `/var/lib/tiphys` and `/run/tiphys`. A reboot may take the run directory away; `up` makes it again.
  */
+import { chmodSync, mkdirSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -33,3 +34,16 @@ export const files = {
   nodeRun: (paths: Paths, node: number) => join(paths.run, `node-${node}`),
   ready: (paths: Paths, part: string) => join(paths.run, 'ready', part),
 };
+
+/**
+ * Who enters what. Containers write below the data directory and below a node's run directory (volumes, layers, /dev/shm), setuid files too: nobody but root
+ * may come near them by their path on the host. The run directory is passed through, by name alone, to the socket of the Docker API.
+ */
+export const privateMode = 0o700;
+export const passageMode = 0o711;
+
+/** Made, and of this mode also where an earlier version or another umask made it. */
+export function makeDirectory(path: string, mode: number): void {
+  mkdirSync(path, { recursive: true, mode });
+  chmodSync(path, mode);
+}

@@ -2,6 +2,10 @@
 # Keeps one process of the platform running: starts it again when it ends, at once the first time and with a growing pause when it keeps ending.
 # Usage: supervise.sh NAME PROCESSES_DIR LOG COMMAND...
 # Stops when it gets SIGTERM: passes it on and waits. A shell, because it costs a megabyte and cannot leak.
+# Whatever the umask of the shell that ran `up`: containers' directories get the modes that they are meant to have, and no more.
+umask 022
+# When memory runs out Pods go before the platform, the most protected of them too (-997); where the host does not allow it, nothing is said.
+{ echo -999 > "/proc/$$/oom_score_adj"; } 2>/dev/null
 name=$1; dir=$2; log=$3; shift 3
 echo $$ > "$dir/$name.supervisor"
 pause=0; child=

@@ -1,7 +1,7 @@
 /**
  * Starting an instance, or mending one: whatever is missing is made, whatever runs is left. Safe to repeat and to interrupt.
  */
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { ApiError } from '#base/errors.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
@@ -14,18 +14,18 @@ import { loadModules, portIsFree, prepareHost, usedSubnets } from './host.ts';
 import { clientCertificate, establishKeyRing, kubeconfigText } from './identity.ts';
 import { establishInstance, loadInstance, type Instance, type InstanceChoices } from './instance.ts';
 import { knownParts, partNames, partStatus, startPart, stopPart, waitUntil } from './launch.ts';
-import { files, type Paths } from './paths.ts';
+import { files, makeDirectory, passageMode, type Paths } from './paths.ts';
 import { ensureContainersUnit, installUnit, isInsideUnit, startUnit, systemdRuns, unitOf } from './systemd.ts';
 
 export interface UpResult { instance: Instance; started: string[]; notes: string[] }
 
 /** A part that cannot start says so and ends; one that is slow (a cold cache, a busy or emulated machine) is waited for. */
-const startTimeoutMs = 240_000;
+const startTimeoutMs = 480_000;
 const lockTimeoutMs = 60_000;
 
 /** Runs while nobody else starts or stops this instance. */
 export async function withLock<T>(paths: Paths, run: () => Promise<T>): Promise<T> {
-  mkdirSync(paths.run, { recursive: true, mode: 0o755 });
+  makeDirectory(paths.run, passageMode);
   let lock = tryLock(files.lock(paths));
   if (lock === undefined) {
     process.stderr.write('tiphys: another tiphys command is starting or stopping this instance; waiting for it\n');

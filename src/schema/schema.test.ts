@@ -197,6 +197,20 @@ describe('small things', () => {
   });
 });
 
+describe('seccomp profiles of a Pod', () => {
+  it('name a file where they are Localhost, and nowhere else', () => {
+    const problems = (seccompProfile: Json): string[] => [{ securityContext: { seccompProfile }, containers: [{ name: 'c', image: 'i' }] }, { containers: [{ name: 'c', image: 'i', securityContext: { seccompProfile } }] }].map((spec) => {
+      const errors = new FieldErrors();
+      validatePodSpec(spec, 'spec', errors);
+      return errors.causes.map(({ field, message }) => `${String(field).replace(/^.*seccompProfile/, '')} ${message}`).join();
+    });
+    for (const fine of [{ type: 'RuntimeDefault' }, { type: 'Unconfined' }, { type: 'Localhost', localhostProfile: 'a/b.json' }]) assert.deepEqual(problems(fine), ['', '']);
+    for (const [profile, pattern] of [[{}, /\.type Required/], [{ type: 'X' }, /\.type Unsupported/], [{ type: 'Localhost' }, /\.localhostProfile Required/], [{ type: 'Localhost', localhostProfile: '/a' }, /relative path/], [{ type: 'Localhost', localhostProfile: 'a/../../b' }, /must not contain/], [{ type: 'RuntimeDefault', localhostProfile: 'a' }, /only be set when/]] as [Json, RegExp][]) {
+      for (const problem of problems(profile)) assert.match(problem, pattern);
+    }
+  });
+});
+
 describe('sysctls of a Pod', () => {
   it('are checked for their form, for doubles, and for the host\'s namespaces', () => {
     const problems = (names: string[], spec: Json = {}): string[] => {

@@ -10,12 +10,13 @@ import { files, pathsOf, type Paths } from '#platform/paths.ts';
 import { bringUp } from '#platform/up.ts';
 import { confirm, print, seconds, UsageError } from '../output.ts';
 
-export interface PlatformOptions { nodes?: number; data?: string; apiPort?: number; registryPort?: number; httpPort?: number; httpsPort?: number; registryMirror?: string[]; yes?: boolean; dryRun?: boolean; foreground?: boolean; replace?: boolean }
+export interface PlatformOptions { nodes?: number; data?: string; apiPort?: number; registryPort?: number; httpPort?: number; httpsPort?: number; registryMirror?: string[]; maxPods?: number; yes?: boolean; dryRun?: boolean; foreground?: boolean; replace?: boolean }
 
 export function choicesOf(options: PlatformOptions): InstanceChoices {
   return {
     ...(options.nodes === undefined ? {} : { nodes: options.nodes }), ...(options.apiPort === undefined ? {} : { apiPort: options.apiPort }), ...(options.registryPort === undefined ? {} : { registryPort: options.registryPort }),
     ...(options.httpPort === undefined ? {} : { httpPort: options.httpPort }), ...(options.httpsPort === undefined ? {} : { httpsPort: options.httpsPort }),
+    ...(options.maxPods === undefined ? {} : { maxPods: options.maxPods }),
     ...(options.registryMirror === undefined || options.registryMirror.length === 0 ? {} : { registryMirrors: options.registryMirror }),
   };
 }

@@ -26,7 +26,7 @@ export function buildBundle(registry: ContainerRegistry, container: Container, p
   const { context } = registry;
   const { spec, path, args } = container.record;
   const image = context.images.find(spec.imageId)?.config;
-  const user = resolveUser(parts.root, spec.user === undefined || spec.user === '' ? image?.user : spec.user, spec.groupAdd);
+  const user = resolveUser(parts.root, spec.user === undefined || spec.user === '' ? image?.user : spec.user, spec.groupAdd, spec.strictGroups);
   const workingDir = firstOf(spec.workingDir, image?.workingDir) ?? '/';
   makeDirectory(parts.root, workingDir);
   const hostname = hostnameOf(registry, container);
@@ -46,7 +46,7 @@ export function buildBundle(registry: ContainerRegistry, container: Container, p
     seccomp: isWithoutSeccomp(spec) ? undefined : planSeccomp(spec.security.seccomp, capabilities),
     mounts: parts.mounts, namespaces: { ...shared, ...(parts.network === undefined ? {} : { network: parts.network }), ...(parts.network === 'host' && shared.uts === undefined ? {} : {}) },
     ...(spec.init === true ? { initPath: findInit(registry) } : {}),
-    ...optional('oomScoreAdj', context.hostLimits.clampOomScoreAdj(spec.resources.oomScoreAdj)),
+    ...optional('oomScoreAdj', context.hostLimits.clampOomScoreAdj(spec.resources.oomScoreAdj ?? 0)),
     rlimits: context.hostLimits.planRlimits(spec.resources.ulimits), hostDevices: spec.security.privileged === true ? allDevices() : planDevices(spec),
     ...optional('shmPath', sandbox?.shmPath ?? parts.shmPath), hasHostMqueue: statSync('/dev/mqueue', { throwIfNoEntry: false }) !== undefined, canLockBelow: kernelAtLeast('5.12'),
   });

@@ -33,6 +33,7 @@ test('a user is found by name, by number, and with the groups it is in', () => w
   writeFileSync(`${root}/etc/passwd`, 'root:x:0:0:root:/root:/bin/sh\napp:x:100:101::/home/app:/bin/sh\n');
   writeFileSync(`${root}/etc/group`, 'staff:x:50:app\nother:x:60:\n');
   assert.deepEqual(resolveUser(root, 'app'), { uid: 100, gid: 101, additionalGids: [50], home: '/home/app', name: 'app' });
+  assert.deepEqual(resolveUser(root, 'app', ['9'], true).additionalGids, [9], 'strict: none of the image\'s own');
   assert.deepEqual(resolveUser(root, '7:other'), { uid: 7, gid: 60, additionalGids: [], home: '/', name: '7' });
   assert.throws(() => resolveUser(root, 'ghost'), /unable to find user ghost: no matching entries in passwd file/);
 }));

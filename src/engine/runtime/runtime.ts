@@ -29,7 +29,8 @@ export interface Runtime {
   /** Forgets a container that has ended; what is running stays. */
   forget(id: string): void;
   /** Starts a command in a running container by a process specification on disk. */
-  exec(id: string, processFile: string, options: { consoleSocket?: string; stdin: boolean; pidFile: string; detach?: boolean }): Child;
+  /** `oomScoreAdj`: of the container, which the command gets too; the runtime itself would hand on the engine's. */
+  exec(id: string, processFile: string, options: { consoleSocket?: string; stdin: boolean; pidFile: string; detach?: boolean; oomScoreAdj?: number }): Child;
   /** Creates and starts without a monitor. */
   runDetached(id: string, bundle: string, pidFile: string): Promise<void>;
   update(id: string, resources: Record<string, unknown>): Promise<void>;
@@ -40,6 +41,9 @@ export interface Runtime {
 }
 
 const runtimeEnvironment = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' };
+
+/** Where the host does not allow the score, the command runs all the same. */
+const scoreScript = '{ echo "$0" > /proc/$$/oom_score_adj; } 2>/dev/null; exec "$@"';
 
 export function createRuntime(options: { processes: Processes; cgroups: Cgroups; runDirectory: string }): Runtime {
   const { processes, cgroups, runDirectory } = options;
@@ -80,7 +84,8 @@ export function createRuntime(options: { processes: Processes; cgroups: Cgroups;
     forget: (id) => removeTree(`${stateRoot}/${id}`),
     exec(id, processFile, exec) {
       const args = [`--root=${stateRoot}`, 'exec', '--process', processFile, '--pid-file', exec.pidFile, ...(exec.consoleSocket === undefined ? [] : ['--console-socket', exec.consoleSocket]), ...(exec.detach === true ? ['-d'] : []), id];
-      return processes.spawn(binary, args, { env: runtimeEnvironment, stdin: exec.stdin ? 'fifo' : 'ignore', stdout: 'fifo', stderr: 'fifo' });
+      const [file, words] = exec.oomScoreAdj === undefined ? [binary, args] : ['/bin/sh', ['-c', scoreScript, String(exec.oomScoreAdj), binary, ...args]];
+      return processes.spawn(file, words, { env: runtimeEnvironment, stdin: exec.stdin ? 'fifo' : 'ignore', stdout: 'fifo', stderr: 'fifo' });
     },
     async runDetached(id, bundle, pidFile) {
       // No pipes: the process would inherit them, and their end would never come.

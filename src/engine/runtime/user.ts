@@ -15,7 +15,7 @@ function table(text: string | undefined): string[][] {
 }
 
 /** `user`, `user:group`, by name or number; empty is root. Errors are those that docker gives at start. */
-export function resolveUser(root: string, user: string | undefined, groupAdd: string[] = []): ResolvedUser {
+export function resolveUser(root: string, user: string | undefined, groupAdd: string[] = [], strictGroups = false): ResolvedUser {
   const [wantedUser = '', wantedGroup] = (user ?? '').split(':');
   const passwd = table(readInRoot(root, '/etc/passwd'));
   const groups = table(readInRoot(root, '/etc/group'));
@@ -32,7 +32,7 @@ export function resolveUser(root: string, user: string | undefined, groupAdd: st
   };
   const gid = wantedGroup === undefined || wantedGroup === '' ? Number(entry?.[3] ?? 0) : resolveGroup(wantedGroup);
   if (uid > idMax) throw new ApiError('InternalError', 'uids and gids must be in range 0-2147483647');
-  const listed = entry === undefined || (wantedGroup !== undefined && wantedGroup !== '') ? [] : groups.filter((fields) => (fields[3] ?? '').split(',').includes(entry[0]!)).map((fields) => Number(fields[2]));
+  const listed = strictGroups || entry === undefined || (wantedGroup !== undefined && wantedGroup !== '') ? [] : groups.filter((fields) => (fields[3] ?? '').split(',').includes(entry[0]!)).map((fields) => Number(fields[2]));
   const additionalGids = [...new Set([...listed, ...groupAdd.map(resolveGroup)])].filter((id) => Number.isInteger(id));
   return { uid, gid, additionalGids, home: entry?.[5] === undefined || entry[5] === '' ? '/' : entry[5], name: entry?.[0] ?? name };
 }
