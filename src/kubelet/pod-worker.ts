@@ -16,7 +16,7 @@ import { hostPorts, makeContainerSpec, podHostname, type DnsSettings } from './c
 import { attemptOf, hasExited } from './attempts.ts';
 import { containerEnvironment } from './env.ts';
 import { WaitingError, type ImageManager } from './images.ts';
-import { interimStatusMs, syncErrorRetryMaxMs, syncErrorRetryMs } from './limits.ts';
+import { interimStatusMs, shutdownWordMsMax, syncErrorRetryMaxMs, syncErrorRetryMs } from './limits.ts';
 import { labelContainerName, labelPodUid, labelRestartCount, labelTermination, podDir, podFullName, podLabels, podLogsDir, podSecretsDir, terminationMessagePath, type KubeletPaths } from './names.ts';
 import { addEphemeral, isSidecar, memoryFromStatus, memoryOf, newBackOffs, planPod, type Attempt, type Memory, type Observed, type PodPlan } from './plan.ts';
 import { runAction, startProbe } from './probes.ts';
@@ -124,7 +124,9 @@ export class PodWorker {
     if (phase === 'Succeeded' || phase === 'Failed') return;
     await this.#killAll(Math.min(graceMsMax, this.#graceSeconds() * 1000), await this.#observe());
     for (const name of [...this.#probes.keys()]) this.#cancelProbes(name);
-    if (farewell !== undefined && this.pod.metadata.deletionTimestamp === undefined) await this.#report(await this.#observe(), undefined, this.#context.engine.sandboxes.status(this.uid), farewell, true);
+    if (farewell === undefined || this.pod.metadata.deletionTimestamp !== undefined) return;
+    const told = this.#report(await this.#observe(), undefined, this.#context.engine.sandboxes.status(this.uid), farewell, true);
+    await Promise.race([told, this.#context.clock.sleep(shutdownWordMsMax)]);
   }
 
   wake(): void {
