@@ -1,7 +1,7 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import type { KubeObject } from '#base/objects.ts';
-import { memoryOf, planPod, type Attempt, type Memory } from './plan.ts';
+import { forgiveExits, memoryOf, planPod, type Attempt, type Memory } from './plan.ts';
 
 const now = 1_000_000;
 
@@ -110,4 +110,12 @@ test('another image ends the back-off of the one before; one that ended by itsel
   assert.equal(planPod(named('app:2', 'Always'), failed('app:2', 4), memory, now).backOff[0]!.totalMs, 10_000, 'counted anew');
   assert.equal(planPod(named('app:2', 'Never'), failed('app:1', 0), new Map(), now).phase, 'Failed');
   assert.deepEqual(planPod(named('app:2', 'Always'), new Map([['main', [attempt({})]]]), new Map(), now).kill, [], 'with what it began is not known');
+});
+
+test('what ended with its sandbox starts at once, and crashes after that are counted anew', () => {
+  const memory: Memory = new Map();
+  const ended = new Map([['main', [exited(137, { restartCount: 3 })]]]);
+  forgiveExits(ended, memory);
+  assert.deepEqual(started(planPod(pod({}), ended, memory, now)), ['main#4']);
+  assert.equal(planPod(pod({}), new Map([['main', [exited(1, { restartCount: 4 })]]]), memory, now).backOff[0]!.totalMs, 10_000);
 });

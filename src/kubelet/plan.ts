@@ -75,6 +75,14 @@ export function memoryFromStatus(pod: KubeObject): Memory {
   return memory;
 }
 
+/** What ended with its sandbox - the machine was off, or the platform down - has not crashed: it starts again at once. */
+export function forgiveExits(observed: Observed, memory: Memory): void {
+  for (const [name, attempts] of observed) {
+    const latest = attempts[0];
+    if (latest?.state === 'exited') Object.assign(memoryOf(memory, name), { backOffMs: 0, backOffUntilMs: 0, backOffAttempt: latest.restartCount });
+  }
+}
+
 export interface PodPlan {
   /** Started one after the other, in this order. */
   start: { container: Json; init: boolean; restartCount: number }[];
