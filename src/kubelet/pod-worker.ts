@@ -18,7 +18,7 @@ import { containerEnvironment } from './env.ts';
 import { WaitingError, type ImageManager } from './images.ts';
 import { interimStatusMs, syncErrorRetryMaxMs, syncErrorRetryMs } from './limits.ts';
 import { labelContainerName, labelPodUid, labelRestartCount, labelTermination, podDir, podFullName, podLabels, podLogsDir, podSecretsDir, terminationMessagePath, type KubeletPaths } from './names.ts';
-import { addEphemeral, isSidecar, memoryFromStatus, memoryOf, newBackOffs, planPod, type Attempt, type Memory, type Observed, type PodPlan } from './plan.ts';
+import { addEphemeral, adoptRunning, isSidecar, memoryFromStatus, memoryOf, newBackOffs, planPod, type Attempt, type Memory, type Observed, type PodPlan } from './plan.ts';
 import { runAction, startProbe } from './probes.ts';
 import { podCgroupParent, podResources } from './qos.ts';
 import { checkRuntimeClass } from './runtime-class.ts';
@@ -67,6 +67,7 @@ export class PodWorker {
   readonly #hooked = new Set<string>();
   readonly #stop = new AbortController();
   readonly #startedAtMs: number;
+  #adopted = false;
   #running = false;
   #shuttingDown = false;
   #again = false;
@@ -170,6 +171,7 @@ export class PodWorker {
     if (phase === 'Succeeded' || phase === 'Failed') { await this.#settle(); return; }
     if (this.#pastDeadline()) { await this.#exceedDeadline(); return; }
     let observed = await this.#observe();
+    if (!this.#adopted) { this.#adopted = true; adoptRunning(this.pod, observed, this.#memory); }
     let plan = planPod(this.pod, observed, this.#memory, this.#context.clock.now());
     for (const victim of plan.kill) await this.#killContainer(victim.name, victim.id, victim.message, victim.graceSeconds === undefined ? undefined : victim.graceSeconds * 1000);
     for (const id of plan.remove) await this.#context.engine.containers.remove(id, { force: true }).catch(() => {});
