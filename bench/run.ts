@@ -9,12 +9,13 @@ import { api } from './api.ts';
 import { dockerRun } from './docker-run.ts';
 import { median } from './harness.ts';
 import type { Bench, Goal, Result, Run } from './harness.ts';
+import { hostile } from './hostile.ts';
 import { idle } from './idle.ts';
 import { memory } from './memory.ts';
 import { pods } from './pods.ts';
 import { up } from './up.ts';
 
-const benches: Bench[] = [dockerRun, up, api, pods, idle, memory];
+const benches: Bench[] = [dockerRun, up, api, pods, idle, memory, hostile];
 
 function met(goal: Goal): boolean | undefined {
   if (goal.value === undefined || Number.isNaN(goal.value)) return undefined;

@@ -10,7 +10,7 @@ export const deps: Readonly<Record<string, FolderRule>> = {
   os: { folders: ['base'], packages: [], builtins: ['*'] },
   observe: { folders: ['base', 'os'], packages: [], builtins: [] },
   store: { folders: ['base', 'os', 'observe'], packages: [], builtins: ['node:sqlite', 'node:worker_threads', 'node:buffer', 'node:fs'] },
-  schema: { folders: ['base'], packages: [], builtins: ['node:fs', 'node:path', 'node:url', 'node:zlib'] },
+  schema: { folders: ['base'], packages: [], builtins: ['node:net', 'node:fs', 'node:path', 'node:url', 'node:zlib'] },
   content: { folders: ['base', 'os', 'observe'], packages: [], builtins: ['node:crypto', 'node:fs', 'node:fs/promises', 'node:path', 'node:stream', 'node:stream/promises', 'node:zlib', 'node:http', 'node:https', 'node:url', 'node:tls', 'node:worker_threads'] },
   net: { folders: ['base', 'os', 'observe'], packages: ['dns-packet'], builtins: ['node:path', 'node:net', 'node:dgram', 'node:fs', 'node:fs/promises'] },
   engine: { folders: ['base', 'os', 'observe', 'content', 'net'], packages: ['dns-packet'], builtins: ['node:stream', 'node:path', 'node:fs', 'node:fs/promises', 'node:net', 'node:dgram', 'node:crypto', 'node:events', 'node:url', 'node:buffer', 'node:stream/promises', 'node:worker_threads', 'node:os'] },

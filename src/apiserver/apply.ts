@@ -10,8 +10,8 @@ import { timestamp } from '#base/timestamp.ts';
 import { checkObject } from '#schema/check.ts';
 import { compareFields, emptySet, equalSets, fieldsOf, intersectionOf, isEmptySet, mergeApplied, pathsOfSet, pruneFields, removeBelow, unionOf } from '#schema/field-sets.ts';
 import type { FieldSet } from '#schema/field-sets.ts';
-import { parseYaml } from '#base/yaml.ts';
 import type { RequestContext } from './context.ts';
+import { parseYaml } from './decode.ts';
 import { applyRetriesMax } from './limits.ts';
 import { readManagers, stripSystem, writeManagers } from './managed-fields.ts';
 import type { Manager } from './managed-fields.ts';
@@ -25,7 +25,7 @@ function parseApplied(text: string): Json {
     if (duplicates.length > 0) throw new ApiError('BadRequest', `error decoding YAML: key ${JSON.stringify(duplicates[0])} already set in map`);
     try { return JSON.parse(text); } catch { /* a flow mapping of YAML begins alike */ }
   }
-  try { return JSON.parse(JSON.stringify(parseYaml(text) ?? null)); } catch (error) { throw new ApiError('BadRequest', `error decoding YAML: ${(error as Error).message.split('\n')[0]}`); }
+  return parseYaml(text);
 }
 
 function readConfiguration(context: RequestContext): KubeObject {

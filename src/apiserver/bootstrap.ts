@@ -9,6 +9,7 @@ import { ipText, parseCidr, defaultServiceCidr } from './allocation.ts';
 import { bootstrapRoles } from './bootstrap-roles.ts';
 import type { Server } from './context.ts';
 import { internalContext } from './internal.ts';
+import { ownObjectsRetryMs } from './limits.ts';
 import { storageKey } from './objects.ts';
 import { createObject, updateObject } from './write-path.ts';
 
@@ -43,6 +44,42 @@ export async function bootstrap(server: Server): Promise<void> {
     await server.store.txn([], [{ type: 'put', key: marker, value: ownBytes(JSON.stringify({ format: bootstrapFormat })) }]);
   }
   await ensureKubernetesService(server);
+}
+
+/** What the server keeps there while it runs: one who deletes it (`kubectl delete all --all`) finds it again. */
+const ownKeys = [...namespaces.map((name) => `/registry/namespaces/${name}`), '/registry/services/default/kubernetes', '/registry/endpoints/default/kubernetes', '/registry/discovery.k8s.io/endpointslices/default/kubernetes'];
+
+/** Puts back what is deleted of the server's own objects. Answers how to stop. */
+export function keepOwnObjects(server: Server): () => void {
+  let [stopped, running, again] = [false, false, false];
+  let timer = { cancel(): void {} };
+  const putBack = async (): Promise<void> => {
+    if (running) { again = true; return; }
+    running = true;
+    try {
+      do {
+        again = false;
+        for (const name of namespaces) await ensure(server, '', 'v1', 'namespaces', { metadata: { name } });
+        await ensureKubernetesService(server);
+      } while (again && !stopped);
+    } catch (error) {
+      // Its address may be another's for a while, its Namespace may be going.
+      if (!stopped) server.log.warn('own objects were not put back', { error });
+      if (!stopped) timer = server.clock.setTimer(ownObjectsRetryMs, () => { void putBack(); }, { background: true });
+    } finally { running = false; }
+  };
+  const from = server.store.currentRevision();
+  const watches = ownKeys.map((key) => server.store.watch(key, from));
+  for (const watch of watches) {
+    void (async () => {
+      for await (const events of watch) if (!stopped && events.some((event) => event.type === 'delete')) await putBack();
+    })().catch((error: unknown) => server.log.error('own objects are not watched any more', { error }));
+  }
+  return () => {
+    stopped = true;
+    timer.cancel();
+    for (const watch of watches) watch.close();
+  };
 }
 
 /** The groups that this server serves itself, as the API lists them. */

@@ -6,7 +6,7 @@ import { BlockList } from 'node:net';
 import { ApiError } from '#base/errors.ts';
 import type { ApiResponse } from '#base/api-request.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
-import { isIp } from '#schema/names.ts';
+import { isIp } from '#schema/ip.ts';
 import type { RequestContext, Server } from './context.ts';
 import { checkLogOptions } from './log-options.ts';
 import { getStored } from './read.ts';

@@ -38,6 +38,8 @@ export interface ApiServerOptions {
   anonymous?: boolean;
   /** How long history is kept for watches and paged lists; 0 turns the compaction loop off. */
   historyKeepMs?: number;
+  /** Gives memory back to the system; called when a burst of writes is over and its history is forgotten. */
+  releaseMemory?(): Promise<void>;
   /** Whether `metadata.managedFields` is kept; a simulation may do without. */
   trackFields?: boolean;
   /** The directory of a package that ships field descriptions, for `kubectl explain`. */

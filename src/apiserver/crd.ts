@@ -77,6 +77,12 @@ class CustomResources {
     const name = definition.metadata.name!;
     if (!(definition.metadata.finalizers ?? []).includes(cleanup)) return;
     this.serve(definition);
+    await this.#update(name, 'status', (o) => {
+      const conditions: Json[] = o.status?.conditions ?? [];
+      if (conditions.some((c) => c.type === 'Terminating' && c.status === 'True')) return;
+      const terminating = { type: 'Terminating', status: 'True', reason: 'InstanceDeletionInProgress', message: 'CustomResource deletion is in progress', lastTransitionTime: timestamp(this.#server.clock.now()) };
+      o.status = { ...o.status, conditions: [...conditions.filter((c) => c.type !== 'Terminating'), terminating] };
+    });
     const kind = this.#served.get(name)?.kinds[0] ?? kindsOfDefinition({ ...definition, spec: { ...definition.spec, versions: definition.spec.versions.map((v: Json) => ({ ...v, served: true })) } } as KubeObject)[0]!;
     const list = await this.#server.store.list(storagePrefix(kind));
     for (const stored of list.values) {

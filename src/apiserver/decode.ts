@@ -9,7 +9,7 @@ import { decodeMessage, protobufMediaType, unwrapMessage } from '#schema/protobu
 import type { KindRecord } from '#schema/kind.ts';
 import type { ObjectNode } from '#schema/types.ts';
 import type { RequestContext } from './context.ts';
-import { requestBodyBytesMax } from './limits.ts';
+import { requestBodyBytesMax, yamlLinesMax } from './limits.ts';
 
 export type FieldValidation = 'Ignore' | 'Warn' | 'Strict';
 
@@ -41,8 +41,18 @@ function jsonProblem(text: string, error: Error): string {
   return `error decoding request body: invalid character ${JSON.stringify(text[Number(at[1])]).replaceAll('"', "'")} at offset ${at[1]}`;
 }
 
+/** YAML takes ten times as long to read as JSON, line by line. A large object has its JSON form, which clients send. */
+function checkYamlSize(text: string): void {
+  let marks = 0;
+  for (let at = 0; at < text.length; at++) {
+    const c = text.charCodeAt(at);
+    if ((c === 10 || c === 44) && ++marks > yamlLinesMax) throw new ApiError('RequestEntityTooLarge', `error converting YAML to JSON: more than ${yamlLinesMax} lines and items: send it as JSON`);
+  }
+}
+
 /** Aliases become copies, and texts let go of the document that they were cut from: what is read is changed in place and kept. */
 export function parseYaml(text: string): Json {
+  checkYamlSize(text);
   try {
     return JSON.parse(JSON.stringify(readYaml(text) ?? null));
   } catch (error) {

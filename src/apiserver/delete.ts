@@ -151,5 +151,5 @@ export async function handleDeleteCollection(context: RequestContext): Promise<A
     }
   }
   const list = { kind: kind.listKind, apiVersion: kind.group === '' ? kind.version : `${kind.group}/${kind.version}`, metadata: { resourceVersion: String(context.server.store.currentRevision()) }, items } as unknown as KubeObject;
-  return answerObject(context, list, 200, undefined);
+  return answerObject(context, list);
 }

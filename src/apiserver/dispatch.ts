@@ -16,6 +16,7 @@ const handlers: Record<string, Handler> = { get: handleGet, list: handleList, wa
 
 export async function dispatch(context: RequestContext): Promise<ApiResponse> {
   const { info, kind } = context;
+  if (kind.deprecation !== undefined) context.warnings.push(kind.deprecation);
   if (info.namespace === '' && kind.namespaced && (info.name !== '' || info.verb === 'create')) {
     if (info.name !== '') throw new ApiError('NotFound', 'the server could not find the requested resource', {});
     if (!isReview(kind)) throw new ApiError('MethodNotAllowed', 'an empty namespace may not be set during creation');

@@ -63,13 +63,15 @@ export function answerStored(context: RequestContext, stored: StoredValue, statu
   return answerObject(context, viewAs(context, kind, stored), status);
 }
 
-export function answerObject(context: RequestContext, object: KubeObject, status = 200, kind: KindRecord | undefined = context.kind): ApiResponse {
+/** `kind` says how the object is shown, `null` that it is none that is served. A list of the kind is shown item by item. */
+export function answerObject(context: RequestContext, object: KubeObject, status = 200, kind: KindRecord | null = context.kind): ApiResponse {
   const { request } = context;
   if (request.wantsObject === true) return { status, headers: headersFor(context, 'json'), object: freezeJson(object) };
-  const wanted = negotiate(request, hasProtobuf(kind) && kind.kind === object.kind);
+  const wanted = negotiate(request, kind !== null && hasProtobuf(kind) && kind.kind === object.kind);
   if (wanted.encoding === 'protobuf' && wanted.form === 'object') return { status, headers: headersFor(context, 'protobuf'), body: encodeObject(kind!.type, object) };
   let shown: unknown = object;
-  if (wanted.form === 'table' && kind !== undefined) shown = makeTable(kind, [object], { resourceVersion: object.metadata.resourceVersion ?? '' }, includeObject(context), context.server.clock.now(), wanted.version);
+  const shownObjects: KubeObject[] = kind !== null && object.kind === kind.listKind && Array.isArray(object.items) ? object.items : [object];
+  if (wanted.form === 'table' && kind !== null) shown = makeTable(kind, shownObjects, { resourceVersion: object.metadata.resourceVersion ?? '' }, includeObject(context), context.server.clock.now(), wanted.version);
   else if (wanted.form === 'partial') shown = partialMetadata(object, wanted.version);
   return { status, headers: headersFor(context, wanted.encoding), body: encodeBody(shown, wanted.encoding) };
 }

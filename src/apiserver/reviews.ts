@@ -86,5 +86,5 @@ function answerComponents(context: RequestContext): ApiResponse {
     if (found === undefined) throw new ApiError('NotFound', `componentstatuses ${JSON.stringify(context.info.name)} not found`);
     return answerObject(context, found as Json);
   }
-  return answerObject(context, { kind: 'ComponentStatusList', apiVersion: 'v1', metadata: {}, items } as Json, 200, undefined);
+  return answerObject(context, { kind: 'ComponentStatusList', apiVersion: 'v1', metadata: {}, items } as Json);
 }

@@ -4,12 +4,12 @@
  */
 import type { ApiHandler } from '#base/api-request.ts';
 import { builtInKinds } from '#schema/kinds.ts';
-import { bootstrap } from './bootstrap.ts';
+import { bootstrap, keepOwnObjects } from './bootstrap.ts';
 import { runChain } from './chain.ts';
 import type { ApiServerOptions, Server } from './context.ts';
 import { runCustomResources } from './crd.ts';
 import { KindTable } from './kind-table.ts';
-import { historyBytesMax, historyKeepMs, historyRevisionsMax, historyStepsPerKeep } from './limits.ts';
+import { burstRevisionsMin, historyBytesMax, historyKeepMs, historyRevisionsMax, historyStepsPerKeep, releaseIntervalMs, releasesAfterBurst } from './limits.ts';
 import { Objects } from './objects.ts';
 import { forgetFrames } from './watch-frames.ts';
 
@@ -25,35 +25,46 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     objects: new Objects(options.keys.encryption, options.random), handle: (request) => runChain(server, request), caches: new Map(),
   };
   await bootstrap(server);
+  const stopKeeping = keepOwnObjects(server);
   const stopCompaction = runCompaction(server);
   const stopCustom = await runCustomResources(server);
   return {
     handle: server.handle, server,
-    async [Symbol.asyncDispose]() { stopCompaction(); stopCustom(); },
+    async [Symbol.asyncDispose]() { stopKeeping(); stopCompaction(); stopCustom(); },
   };
 }
 
 /**
  * Forgets history older than `historyKeepMs`, what lies more than `historyRevisionsMax` back, and at once what is more than `historyBytesMax`: a burst of writes
- * must not fill the memory with old versions. Who resumes a watch from before that is told `Expired` and lists again.
+ * must not fill the memory with old versions. Who resumes a watch from before that is told `Expired` and lists again. When a burst is over and its history is
+ * forgotten, its memory goes back.
  */
 function runCompaction(server: Server): () => void {
   const keep = server.options.historyKeepMs ?? historyKeepMs;
   if (keep === 0) return () => undefined;
-  const step = keep / historyStepsPerKeep;
   let marks: { atMs: number; revision: number }[] = [];
   let stopped = false;
   let timer = { cancel(): void {} };
+  let releases = releasesAfterBurst;
+  const step = async (): Promise<void> => {
+    const { store, clock } = server;
+    const [now, current, compacted] = [clock.monotonic(), store.currentRevision(), store.compactedRevision()];
+    const written = current - (marks.at(-1)?.revision ?? current);
+    const old = marks.filter((m) => m.atMs <= now - keep).at(-1)?.revision ?? 0;
+    marks = [...marks.filter((m) => m.atMs > now - keep), { atMs: now, revision: current }];
+    forgetFrames();
+    const upTo = Math.max(old, current - historyRevisionsMax);
+    if (upTo > compacted) await store.compact(upTo);
+    if (written >= burstRevisionsMin || upTo - compacted >= burstRevisionsMin) releases = releasesAfterBurst;
+    else if (releases > 0) {
+      releases--;
+      await server.options.releaseMemory?.();
+    }
+  };
   const arm = (): void => {
-    timer = server.clock.setTimer(step, () => {
-      const now = server.clock.monotonic();
-      const current = server.store.currentRevision();
-      const old = marks.filter((m) => m.atMs <= now - keep).at(-1)?.revision ?? 0;
-      marks = [...marks.filter((m) => m.atMs > now - keep), { atMs: now, revision: current }];
-      forgetFrames();
-      const upTo = Math.max(old, current - historyRevisionsMax);
-      const done = upTo > server.store.compactedRevision() ? server.store.compact(upTo) : Promise.resolve();
-      done.catch((error: unknown) => server.log.error('compaction failed', { error })).finally(() => { if (!stopped) arm(); });
+    const delayMs = releases > 0 && releases < releasesAfterBurst ? releaseIntervalMs : keep / historyStepsPerKeep;
+    timer = server.clock.setTimer(delayMs, () => {
+      step().catch((error: unknown) => server.log.error('compaction failed', { error })).finally(() => { if (!stopped) arm(); });
     }, { background: true });
   };
   arm();

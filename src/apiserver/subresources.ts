@@ -95,6 +95,7 @@ async function handleEviction(context: RequestContext): Promise<ApiResponse> {
 }
 
 const tokenSecondsDefault = 3600;
+const tokenSecondsLimit = 2 ** 32;
 
 /** `serviceaccounts/token` (TokenRequest). */
 async function handleToken(context: RequestContext): Promise<ApiResponse> {
@@ -105,6 +106,7 @@ async function handleToken(context: RequestContext): Promise<ApiResponse> {
   const spec: Json = request.spec ?? {};
   const seconds = spec.expirationSeconds ?? tokenSecondsDefault;
   if (seconds < tokenSecondsMin) throw new ApiError('Invalid', `TokenRequest.authentication.k8s.io "" is invalid: spec.expirationSeconds: Invalid value: ${seconds}: may not specify a duration less than 10 minutes`, { group: 'authentication.k8s.io', kind: 'TokenRequest', causes: [{ reason: 'FieldValueInvalid', message: `Invalid value: ${seconds}: may not specify a duration less than 10 minutes`, field: 'spec.expirationSeconds' }] });
+  if (seconds > tokenSecondsLimit) throw new ApiError('Invalid', `TokenRequest.authentication.k8s.io "" is invalid: spec.expirationSeconds: Invalid value: ${seconds}: may not specify a duration larger than 2^32 seconds`, { group: 'authentication.k8s.io', kind: 'TokenRequest' });
   const audiences: string[] = (spec.audiences ?? []).length > 0 ? spec.audiences : [issuerOf(server)];
   const bound = await boundObjects(context, spec.boundObjectRef);
   if (nodeNameOf(user) !== undefined && bound.pod === undefined) throw forbiddenBy(context, info.name, `node requested token not bound to a pod`);
@@ -116,7 +118,7 @@ async function handleToken(context: RequestContext): Promise<ApiResponse> {
   return answerObject(context, {
     ...request, metadata: { name: info.name, namespace: info.namespace, creationTimestamp: timestamp(server.clock.now()) },
     spec: { ...spec, audiences, expirationSeconds: seconds }, status: { token, expirationTimestamp: timestamp((now + seconds) * 1000) },
-  }, 201, undefined);
+  }, 201, null);
 }
 
 async function boundObjects(context: RequestContext, reference: Json): Promise<Json> {
@@ -164,7 +166,7 @@ async function handleScale(context: RequestContext): Promise<ApiResponse> {
   const { info, kind } = context;
   const paths = kind.scale;
   if (paths === undefined) throw new ApiError('NotFound', 'the server could not find the requested resource', {});
-  if (info.verb === 'get') return answerObject(context, scaleOf(context, viewAs(context, kind, await getStored(context))), 200, undefined);
+  if (info.verb === 'get') return answerObject(context, scaleOf(context, viewAs(context, kind, await getStored(context))), 200, null);
   const scaleKind = { group: 'autoscaling', version: 'v1', kind: 'Scale', get type() { return typeOf('autoscaling.v1/Scale'); } };
   const type = (context.request.headers['content-type'] ?? '').split(';')[0]!;
   const patch = info.verb === 'patch' ? parseBody(context, [type]).value : undefined;
@@ -178,7 +180,7 @@ async function handleScale(context: RequestContext): Promise<ApiResponse> {
     if (asked === undefined || asked === '') delete current.metadata.resourceVersion; else current.metadata.resourceVersion = asked;
     return current;
   }, { subresource: 'scale' });
-  return answerObject(context, scaleOf(context, viewAs(context, kind, written.stored)), 200, undefined);
+  return answerObject(context, scaleOf(context, viewAs(context, kind, written.stored)), 200, null);
 }
 
 const handlers: Record<string, Handler> = {

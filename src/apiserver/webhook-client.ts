@@ -1,15 +1,21 @@
 /** Calls webhooks over HTTPS: by URL, or through a Service's cluster address with the Service's name in the certificate. */
 import { request } from 'node:https';
+import { isIP } from 'node:net';
 import type { Json } from '#base/objects.ts';
 import type { Server } from './context.ts';
 import { requestBodyBytesMax } from './limits.ts';
 
 export type WebhookCaller = (clientConfig: Json, body: Json, timeoutMs: number) => Promise<Json>;
 
-interface Target { host: string; port: number; path: string; servername: string }
+/** Without a name, the address itself must be in the certificate: TLS names no addresses. */
+interface Target { host: string; port: number; path: string; servername: string | undefined }
 
 async function targetOf(server: Server, config: Json): Promise<Target> {
-  if (config.url) { const url = new URL(config.url); return { host: url.hostname, port: Number(url.port || 443), path: url.pathname + url.search, servername: url.hostname }; }
+  if (config.url) {
+    const url = new URL(config.url);
+    const host = url.hostname.replace(/^\[|\]$/g, '');
+    return { host, port: Number(url.port || 443), path: url.pathname + url.search, servername: isIP(host) === 0 ? host : undefined };
+  }
   const { namespace, name, path, port } = config.service;
   const stored = await server.store.get(`/registry/services/${namespace}/${name}`);
   if (stored === undefined) throw new Error(`service ${JSON.stringify(name)} not found`);
@@ -24,7 +30,7 @@ export function createWebhookCaller(server: Server): WebhookCaller {
     const text = JSON.stringify(body);
     const ca = config.caBundle ? Buffer.from(config.caBundle, 'base64').toString() : undefined;
     return new Promise<Json>((resolve, reject) => {
-      const out = request({ host: target.host, port: target.port, path: target.path, method: 'POST', servername: target.servername, agent: false, signal: AbortSignal.timeout(timeoutMs), headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }, ...(ca === undefined ? {} : { ca }) }, (answer) => {
+      const out = request({ host: target.host, port: target.port, path: target.path, method: 'POST', ...(target.servername === undefined ? {} : { servername: target.servername }), agent: false, signal: AbortSignal.timeout(timeoutMs), headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }, ...(ca === undefined ? {} : { ca }) }, (answer) => {
         const parts: Buffer[] = [];
         let size = 0;
         answer.on('data', (part: Buffer) => { size += part.length; if (size > requestBodyBytesMax) out.destroy(new Error('response is too large')); else parts.push(part); });
@@ -34,7 +40,7 @@ export function createWebhookCaller(server: Server): WebhookCaller {
           try { resolve(JSON.parse(Buffer.concat(parts).toString())); } catch (error) { reject(error as Error); }
         });
       });
-      out.on('error', (error) => reject(error.name === 'TimeoutError' || error.name === 'AbortError' ? new Error(`Post "https://${target.servername}:${target.port}${target.path}?timeout=${timeoutMs / 1000}s": context deadline exceeded`) : error));
+      out.on('error', (error) => reject(error.name === 'TimeoutError' || error.name === 'AbortError' ? new Error(`Post "https://${target.servername ?? target.host}:${target.port}${target.path}?timeout=${timeoutMs / 1000}s": context deadline exceeded`) : error));
       out.end(text);
     });
   };

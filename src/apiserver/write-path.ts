@@ -7,20 +7,21 @@
  * object. A caller that named a resourceVersion is told of the conflict and not retried.
  */
 import { ApiError } from '#base/errors.ts';
-import { copyJson, equalButFor } from '#base/json.ts';
+import { copyJson, equalButFor, jsonBytes } from '#base/json.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { randomSuffix } from '#os/clock.ts';
 import { FieldErrors } from '#schema/field-errors.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import { validateMetadata, validateMetadataUpdate } from '#schema/validate-meta.ts';
+import { transactionBytesMax } from '#store/limits.ts';
 import type { Compare, Operation, StoredValue } from '#store/store.ts';
 import { admitMutating, admitValidating } from './admission/admission.ts';
 import type { AdmissionAttributes } from './admission/admission.ts';
 import { chargeQuotas, quotaConflict } from './admission/quota.ts';
 import { planAllocation, releaseOperations } from './allocation.ts';
 import type { RequestContext, Server } from './context.ts';
-import { conflictRetriesMax, createRetriesMax, eventTtlSeconds } from './limits.ts';
+import { conflictRetriesMax, createRetriesMax, eventTtlSeconds, measuredBodyBytesMin } from './limits.ts';
 import { storageKey } from './objects.ts';
 import { notFound } from './read.ts';
 import { trackManagedFields } from './managed-fields.ts';
@@ -103,6 +104,8 @@ async function createOnce(context: RequestContext, received: KubeObject, options
   const { server, kind } = context;
   const stored = storageKind(server, kind);
   const dry = isDryRun(context);
+  if (kind.custom === true) await checkDefinitionStays(server, kind);
+  checkStorable(context, received);
   const object = toStored(kind, received);
   fillCreated(context, object);
   stored.defaults?.(object);
@@ -131,6 +134,19 @@ async function createOnce(context: RequestContext, received: KubeObject, options
     throw result.current.some((c) => c.key.startsWith('/registry/ranges/')) ? new RetryAllocation(allocation.taken(result.current)) : new RetryAllocation(quotaConflict());
   }
   return { stored: await committed(server, kind, key, result.revision, admitted), created: true };
+}
+
+/** What is too large to be stored is refused before it is worked on. */
+function checkStorable(context: RequestContext, object: KubeObject): void {
+  if ((context.request.body?.length ?? 0) < measuredBodyBytesMin) return;
+  if (jsonBytes(object) > transactionBytesMax) throw new ApiError('InternalError', 'etcdserver: request is too large');
+}
+
+/** No new objects of a definition that goes: they would hold it up. */
+async function checkDefinitionStays(server: Server, kind: KindRecord): Promise<void> {
+  const definition = await server.store.get(`/registry/apiextensions.k8s.io/customresourcedefinitions/${kind.storage.resource}.${kind.storage.group}`);
+  if (definition === undefined || server.objects.view(definition).metadata.deletionTimestamp === undefined) return;
+  throw new ApiError('MethodNotAllowed', `create not allowed while custom resource definition is terminating`, { group: kind.group, kind: kind.resource });
 }
 
 /** What a transaction stored; the object becomes its view. */
@@ -214,6 +230,7 @@ async function updateOnce(context: RequestContext, key: string, before: StoredVa
   const stored = storageKind(server, kind);
   const subresource = options.subresource ?? '';
   const dry = isDryRun(context);
+  checkStorable(context, wanted);
   const object = toStored(kind, wanted);
   keepMetadata(context, object, old, subresource);
   if (subresource === '') {

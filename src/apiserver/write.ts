@@ -30,13 +30,14 @@ export async function handleCreate(context: RequestContext): Promise<ApiResponse
   return answerWritten(context, await createObject(context, () => decodeObject(context)));
 }
 
-/** What a subresource may change; the rest of what was sent is ignored. */
-export function mergeSubresource(subresource: string, current: KubeObject, wanted: KubeObject): KubeObject {
+/** What a subresource may change; the rest of what was sent is ignored. Through the status of a custom object metadata stays as it is, as upstream decides. */
+export function mergeSubresource(subresource: string, current: KubeObject, wanted: KubeObject, custom = false): KubeObject {
   if (subresource === '') return wanted;
   if (subresource === 'finalize') return { ...current, metadata: { ...current.metadata, resourceVersion: wanted.metadata.resourceVersion }, spec: { ...current.spec, finalizers: wanted.spec?.finalizers ?? [] } } as KubeObject;
   const meta: Json = { ...current.metadata };
   if (wanted.metadata.resourceVersion === undefined) delete meta.resourceVersion; else meta.resourceVersion = wanted.metadata.resourceVersion;
-  for (const field of ['labels', 'annotations', 'finalizers', 'ownerReferences', 'managedFields'] as const) if (wanted.metadata[field] !== undefined) meta[field] = wanted.metadata[field];
+  const fields = custom && subresource === 'status' ? ['managedFields'] as const : ['labels', 'annotations', 'finalizers', 'ownerReferences', 'managedFields'] as const;
+  for (const field of fields) if (wanted.metadata[field] !== undefined) meta[field] = wanted.metadata[field];
   if (wanted.metadata.uid !== undefined) meta.uid = wanted.metadata.uid;
   const out: Json = { ...current, metadata: meta };
   if (subresource === 'status' || subresource === 'approval') { if (wanted.status === undefined) delete out.status; else out.status = wanted.status; }
@@ -67,7 +68,7 @@ export async function handleUpdate(context: RequestContext, extra: UpdateOptions
   const written = await updateObject(context, info.name, (current) => {
     const decoded = first ?? decode();
     first = undefined;
-    return mergeSubresource(info.subresource, current, decoded);
+    return mergeSubresource(info.subresource, current, decoded, kind.custom === true);
   }, { subresource: info.subresource, sharesCurrent: kind.custom !== true, ...extra });
   return answerWritten(context, written);
 }
@@ -89,7 +90,7 @@ export async function handlePatch(context: RequestContext, extra: UpdateOptions 
     const named = typeof patch === 'object' && patch !== null && !Array.isArray(patch) ? patch.metadata?.resourceVersion : undefined;
     checkDecoded(context, changed, kind.type, kind, duplicates);
     changed.metadata ??= {};
-    const merged = mergeSubresource(info.subresource, current, changed);
+    const merged = mergeSubresource(info.subresource, current, changed, kind.custom === true);
     // a patch names a version only where it says so; the version that came with the current object is no precondition
     if (named === undefined && (!Array.isArray(patch) || !patch.some((o: Json) => o.path === '/metadata/resourceVersion'))) delete merged.metadata.resourceVersion;
     context.warnings = [...new Set(context.warnings)];

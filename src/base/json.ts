@@ -3,7 +3,7 @@
  * beyond a bound, numbers that would be changed. `JSON.parse` is then the fast path. Copying and freezing of parsed values live here too.
  */
 import { ApiError } from './errors.ts';
-import { integerDigitsMax, jsonContainersMax, jsonDepthMax, jsonDuplicatesMax, jsonPathCharsMax } from './limits.ts';
+import { integerDigitsMax, jsonDepthMax, jsonDuplicatesMax, jsonObjectKeysMax, jsonPathCharsMax, jsonValuesMax } from './limits.ts';
 
 /** Paths of keys given twice: the first `jsonDuplicatesMax`. */
 export interface JsonFindings { duplicates: string[] }
@@ -13,13 +13,13 @@ const quote = 34, backslash = 92, openBrace = 123, closeBrace = 125, openBracket
 interface Frame { array: boolean; keys: Set<string> | undefined; name: string; index: number; last: string | undefined }
 
 /**
- * Throws BadRequest beyond the bounds of depth and of containers, and for a number that a double cannot hold. Assumes nothing of the text: what is not JSON is
+ * Throws BadRequest beyond the bound of depth, RequestEntityTooLarge beyond those of values and keys, and BadRequest for a number that a double cannot hold. Assumes nothing of the text: what is not JSON is
  * found by the parser afterwards.
  */
 export function scanJson(text: string): JsonFindings {
   const duplicates: string[] = [];
   const stack: Frame[] = [];
-  let containers = 0;
+  let values = 0;
   let expectKey = false;
   let i = 0;
   const end = text.length;
@@ -36,17 +36,19 @@ export function scanJson(text: string): JsonFindings {
           frame.keys ??= new Set([frame.last!]);
           if (frame.keys.has(key) && duplicates.length < jsonDuplicatesMax) duplicates.push(pathOf(stack, key));
           frame.keys.add(key);
+          if (frame.keys.size > jsonObjectKeysMax) throw new ApiError('RequestEntityTooLarge', `error decoding: more than ${jsonObjectKeysMax} keys in one object`);
           frame.last = key;
         }
         expectKey = false;
       }
     } else if (c === openBrace || c === openBracket) {
       if (stack.length >= jsonDepthMax) throw new ApiError('BadRequest', 'error decoding: exceeded max depth');
-      if (++containers > jsonContainersMax) throw new ApiError('RequestEntityTooLarge', `error decoding: more than ${jsonContainersMax} objects and lists`);
+      if (++values > jsonValuesMax) throw tooMany();
       stack.push({ array: c === openBracket, keys: undefined, name: '', index: 0, last: undefined });
       expectKey = c === openBrace;
     } else if (c === closeBrace || c === closeBracket) { stack.pop(); expectKey = false; }
     else if (c === comma) {
+      if (++values > jsonValuesMax) throw tooMany();
       const frame = stack[stack.length - 1];
       if (frame !== undefined) { frame.index++; expectKey = !frame.array; }
     } else if (c >= digit0 && c <= digit9) {
@@ -59,6 +61,8 @@ export function scanJson(text: string): JsonFindings {
   }
   return { duplicates };
 }
+
+function tooMany(): ApiError { return new ApiError('RequestEntityTooLarge', `error decoding: more than ${jsonValuesMax} values`); }
 
 const digit0 = 48, digit9 = 57;
 
@@ -160,6 +164,20 @@ export function jsonBytes(value: Json): number {
   if (Array.isArray(value)) for (const item of value) sum += 1 + jsonBytes(item);
   else for (const key in value) sum += 4 + key.length + jsonBytes(value[key]);
   return sum;
+}
+
+/** The beginning of a value's JSON text: no more is made than is shown. */
+export function jsonBeginning(value: Json, charsMax: number): string {
+  if (typeof value === 'string') return value.length > charsMax ? `${JSON.stringify(value.slice(0, charsMax)).slice(0, charsMax)}…` : JSON.stringify(value);
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value) ?? 'null';
+  const isList = Array.isArray(value);
+  let out = isList ? '[' : '{';
+  for (const key in value) {
+    if (out.length > charsMax) return `${out.slice(0, charsMax)}…`;
+    if (value[key] === undefined) continue;
+    out += `${out.length > 1 ? ',' : ''}${isList ? '' : `${jsonBeginning(key, charsMax - out.length)}:`}${jsonBeginning(value[key], Math.max(0, charsMax - out.length))}`;
+  }
+  return `${out}${isList ? ']' : '}'}`;
 }
 
 /** Deep equality of JSON values; key order does not matter, an undefined property is an absent one. */

@@ -28,8 +28,9 @@ export const yamlDepthMax = 100;
 
 /** Nesting of a JSON text. */
 export const jsonDepthMax = 500;
-/** Objects and lists in one JSON text: each costs some twenty times its three characters. */
-export const jsonContainersMax = 250_000;
+/** Values in one JSON text, and keys in one object of it: each costs many times its characters, in every step of a request. */
+export const jsonValuesMax = 150_000;
+export const jsonObjectKeysMax = 10_000;
 /** Digits of an integer that is looked at to see whether a double holds it. */
 export const integerDigitsMax = 400;
 /** Keys named as given twice; what comes after them is counted as one. */

@@ -89,3 +89,26 @@ test('a sparse map that overlaps or does not add up is refused', async () => {
   const archive = Buffer.concat([rawBlock('x', text.length), Buffer.from(text), encodeTarPadding(text.length), encodeTarFile({ path: 'a' }, 'x'.repeat(200)), tarEnd]);
   await assert.rejects(readAll(archive), /invalid (sparse map|tar header)/);
 });
+
+test('an archive that ends without its padding and its end mark is whole; one that ends in a file is not', async () => {
+  const file = encodeTarFile({ path: 'a' }, 'content');
+  for (const length of [512 + 7, 512 + 8, 1023, 1024]) assert.deepEqual((await readAll(file.subarray(0, length))).map(({ text }) => text), ['content'], `${length} bytes`);
+  for (const length of [512 + 6, 513, 511]) await assert.rejects(readAll(file.subarray(0, length)), /unexpected EOF/, `${length} bytes`);
+  // One block of zeros, and a long name whose padding is missing too.
+  assert.equal((await readAll(Buffer.concat([file, Buffer.alloc(512)]))).length, 1);
+});
+
+test('names, link targets and attributes are bytes', async () => {
+  const name = (text: string): string => `${text}\udce4`;
+  const long = name(`${'d'.repeat(150)}/`);
+  const [file, link, longFile] = await readAll(Buffer.concat([encodeTarFile({ path: name('f'), xattrs: { [`user.${name('x')}`]: Buffer.from('1') } }, 'x'), encodeTarHeader({ path: 'l', type: 'symlink', linkTarget: name('t') }), encodeTarFile({ path: long }, 'y'), tarEnd]));
+  assert.deepEqual([file!.header.path, Object.keys(file!.header.xattrs), link!.header.linkTarget, longFile!.header.path], [name('f'), [`user.${name('x')}`], name('t'), long]);
+  // As a program without PAX writes it.
+  const raw = rawBlock('0', 0, (block) => { block.fill(0, 0, 100); Buffer.from([0x66, 0xe4]).copy(block); });
+  assert.equal((await readAll(Buffer.concat([raw, tarEnd])))[0]!.header.path, name('f'));
+});
+
+test('times before 1970 are kept', async () => {
+  const [entry] = await readAll(Buffer.concat([encodeTarFile({ path: 'old', mtimeMs: -86_400_000 }, ''), tarEnd]));
+  assert.equal(entry!.header.mtimeMs, -86_400_000);
+});

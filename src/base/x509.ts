@@ -5,6 +5,7 @@
  */
 import { createECDH, createHash, createPrivateKey, sign, X509Certificate } from 'node:crypto';
 import { bitString, boolean, explicit, implicit, integer, objectId, octetString, sequence, setOf, time, toPem, utf8String } from './der.ts';
+import type { CertificationRequest } from './certificate-request.ts';
 import type { Der } from './der.ts';
 
 /** The parts of `os`' Random and Clock that are needed; `base` imports nothing above it. */
@@ -159,4 +160,33 @@ export function issueCertificate(request: CertificateRequest, ca: KeyPair, rando
 /** Signs the public key of a PKCS#10 request (PEM) for `request`'s names; the request's own signature must be checked before. */
 export function issueForPublicKey(publicKeyInfo: Uint8Array, request: CertificateRequest, ca: KeyPair, random: Random, clock: Clock): string {
   return makeCertificate(request, { point: publicKeyInfo.subarray(-65), info: publicKeyInfo }, issuerOf(ca), false, random, clock);
+}
+
+export interface SigningOptions {
+  /** As the API names them: `digital signature`, `client auth`, …. Throws for one that a certificate of the cluster does not have. */
+  usages: readonly string[];
+  seconds: number;
+}
+
+const keyUsageBits: Record<string, number> = { 'digital signature': 0x80, signing: 0x80, 'content commitment': 0x40, 'key encipherment': 0x20, 'data encipherment': 0x10, 'key agreement': 0x08 };
+const extendedUsages: Record<string, string> = { 'server auth': oid.serverAuth, 'client auth': oid.clientAuth, 'code signing': '1.3.6.1.5.5.7.3.3', 'email protection': '1.3.6.1.5.5.7.3.4', timestamping: '1.3.6.1.5.5.7.3.8', 'ocsp signing': '1.3.6.1.5.5.7.3.9' };
+
+/** Signs what a request asks for: its subject, key and alternative names, as they were sent. It lasts no longer than the authority. */
+export function signCertificationRequest(request: CertificationRequest, options: SigningOptions, ca: KeyPair, random: Random, clock: Clock): string {
+  const issuer = issuerOf(ca);
+  const serial = Buffer.from(random.bytes(16));
+  serial[0] = (serial[0]! & 0x7f) | 0x40;
+  const unknown = options.usages.filter((usage) => keyUsageBits[usage] === undefined && extendedUsages[usage] === undefined);
+  if (unknown.length > 0) throw new Error(`unrecognized usage values: ${JSON.stringify(unknown)}`);
+  const bits = options.usages.reduce((sum, usage) => sum | (keyUsageBits[usage] ?? 0), 0);
+  const extended = options.usages.flatMap((usage) => extendedUsages[usage] ?? []);
+  const unusedBits = bits === 0 ? 0 : 31 - Math.clz32(bits & -bits);
+  const extensions: Der[] = [
+    ...(bits === 0 ? [] : [extension(oid.keyUsage, bitString(Uint8Array.of(bits), unusedBits), true)]), ...(extended.length === 0 ? [] : [extension(oid.extendedKeyUsage, sequence(...extended.map(objectId)))]),
+    extension(oid.basicConstraints, sequence(), true), extension(oid.authorityKeyId, sequence(implicit(0, issuer.keyId))), ...(request.altNames === undefined ? [] : [extension(oid.altName, request.altNames)]),
+  ];
+  const start = clock.now() - 5 * 60_000;
+  const end = Math.min(clock.now() + options.seconds * 1000, Date.parse(new X509Certificate(ca.certificatePem).validTo));
+  const body = sequence(explicit(0, integer(2)), integer(serial), signatureAlgorithm, issuer.name, sequence(time(start), time(end)), request.subject, request.publicKeyInfo, explicit(3, sequence(...extensions)));
+  return toPem('CERTIFICATE', sequence(body, signatureAlgorithm, bitString(sign('sha256', body, { key: issuer.keyPem, dsaEncoding: 'der' }))));
 }

@@ -1,8 +1,13 @@
 /** Builds with a runner that obeys a few words instead of starting containers: everything but the processes is real. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { existsSync, lstatSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { encodeFileName } from '#base/file-names.ts';
+import { parsePlatform } from '#base/platform.ts';
 import { encodeTarFile, encodeTarHeader, tarEnd } from '#base/tar.ts';
 import { createImageRecords } from '#content/image-records.ts';
 import type { ImageRecord } from '#content/image-records.ts';
@@ -17,7 +22,7 @@ import { createMounts } from '#os/mount.linux.ts';
 import { createBuilder } from './builder.ts';
 import type { BuildRunner, RunRequest } from './runner.ts';
 
-interface Bench { build(dockerfile: string, options?: { files?: Record<string, string>; args?: Record<string, string>; target?: string; noCache?: boolean; signal?: AbortSignal; tags?: string[]; ignore?: string }): Promise<{ record: ImageRecord; text: string }>; runs: RunRequest[]; read(record: ImageRecord, look: (root: string) => void): Promise<void>; root: string; collect(): Promise<number> }
+interface Bench { build(dockerfile: string, options?: { files?: Record<string, string | Buffer>; platform?: string; args?: Record<string, string>; target?: string; noCache?: boolean; signal?: AbortSignal; tags?: string[]; ignore?: string }): Promise<{ record: ImageRecord; text: string }>; runs: RunRequest[]; read(record: ImageRecord, look: (root: string) => void): Promise<void>; root: string; collect(): Promise<number> }
 
 async function makeBench(t: TestScope): Promise<Bench> {
   const content = await openTestContent(t);
@@ -48,11 +53,11 @@ async function makeBench(t: TestScope): Promise<Bench> {
     runs, root: content.root, collect: () => content.collect({ evenYoung: true }),
     async build(dockerfile, options = {}) {
       const files = { ...options.files, Dockerfile: dockerfile, ...(options.ignore === undefined ? {} : { '.dockerignore': options.ignore }) };
-      await using context = await builder.receiveContext(bytesOf(...Object.entries(files).map(([path, text]) => encodeTarFile({ path }, text)), tarEnd), 'Dockerfile');
+      await using context = await builder.receiveContext(bytesOf(...Object.entries(files).map(([path, text]) => encodeTarFile({ path }, typeof text === 'string' && path === 'Dockerfile' ? encodeFileName(text) : text)), tarEnd), 'Dockerfile');
       let text = '';
       const record = await builder.build({
         dockerfile, context, tags: options.tags ?? [], buildArgs: options.args ?? {}, labels: {}, noCache: options.noCache ?? false, pull: false, run: { network: 'default', extraHosts: [] },
-        signal: options.signal ?? new AbortController().signal, onEvent: (event) => { if (typeof event['stream'] === 'string') text += event['stream']; }, ...(options.target === undefined ? {} : { target: options.target }),
+        signal: options.signal ?? new AbortController().signal, onEvent: (event) => { if (typeof event['stream'] === 'string') text += event['stream']; }, ...(options.target === undefined ? {} : { target: options.target }), ...(options.platform === undefined ? {} : { platform: parsePlatform(options.platform) }),
       });
       return { record, text };
     },
@@ -150,4 +155,72 @@ test('a build that is given up stops its command and leaves nothing', async (t) 
 test('an archive in the context that climbs out is refused', async (t) => {
   const bench = await makeBench(t);
   await assert.rejects(bench.build('FROM base\nADD evil.tar /\n', { files: { 'evil.tar': Buffer.concat([encodeTarFile({ path: '../../evil' }, 'x'), tarEnd]).toString('latin1') } }), /escapes the root|invalid tar/);
+});
+
+test('ADD unpacks what is an archive, whatever it is called and however it is compressed', async (t) => {
+  const bench = await makeBench(t);
+  const tar = Buffer.concat([encodeTarFile({ path: 'in' }, 'x'), tarEnd]);
+  const compress = (program: string, bytes: Buffer): Buffer => execFileSync(program, ['-c'], { input: bytes });
+  const files: Record<string, Buffer> = {
+    'x.tar.xz': compress('xz', tar), y: compress('bzip2', tar), 'rootfs.gz': gzipSync(tar), z: zstdCompressSync(tar), 'short.tar': tar.subarray(0, 512 + 1), 'note.tar': Buffer.from('no archive'.repeat(100)), 'text.gz': gzipSync('text'), 'text.xz': compress('xz', Buffer.from('text')),
+  };
+  const names = Object.keys(files);
+  const { record } = await bench.build(`FROM base\n${names.map((name, index) => `ADD ${name} /${index}/\n`).join('')}ADD --unpack=false y /raw/\nCOPY y /copied/\n`, { files });
+  await bench.read(record, (root) => {
+    assert.deepEqual(names.map((_, index) => readdirSync(join(root, String(index))).join()), ['in', 'in', 'in', 'in', 'in', 'note.tar', 'text.gz', 'text.xz']);
+    assert.deepEqual([readdirSync(join(root, 'raw')), readdirSync(join(root, 'copied'))], [['y'], ['y']]);
+  });
+  const damaged = Buffer.from(compress('xz', Buffer.concat([encodeTarFile({ path: 'in' }, randomBytes(100_000)), tarEnd])));
+  damaged[60_000]! ^= 1;
+  await assert.rejects(bench.build('FROM base\nADD d /d/\n', { files: { d: damaged } }), /failed to decompress|Compressed data is corrupt/);
+});
+
+test('what is kept out of an ignored directory is copied, and nothing else of it', async (t) => {
+  const bench = await makeBench(t);
+  const files = { 'd/keep': 'k', 'd/drop': 'x', 'd/sub/deep/keep': 'k', 'd/sub/drop': 'x', 'e/drop': 'x', a: 'a' };
+  const { record } = await bench.build('FROM base\nCOPY . /c/\nCOPY d /d/\n', { files, ignore: 'd\n!d/keep\n!d/sub/deep\ne\n' });
+  await bench.read(record, (root) => {
+    assert.deepEqual(['c', 'c/d', 'c/d/sub', 'c/d/sub/deep', 'd'].map((path) => readdirSync(join(root, path)).sort().join()), ['.dockerignore,Dockerfile,a,d', 'keep,sub', 'deep', 'keep', 'keep,sub']);
+  });
+});
+
+test('a stage number is a stage or an error, and a letter of an image id is a name', async (t) => {
+  const bench = await makeBench(t);
+  const { record } = await bench.build('FROM base\n', { tags: ['other'] });
+  const digit = /\d/.exec(record.id.slice(7))![0];
+  await assert.rejects(bench.build('FROM base\nCOPY --from=9 /etc/passwd /y\n'), /invalid from flag value 9: index out of bounds/);
+  await assert.rejects(bench.build('FROM base\nCOPY --from=0 /etc/passwd /y\n'), /invalid from flag value 0: refers to current build stage/);
+  for (const name of [record.id.slice(7, 8), record.id.slice(7, 12), digit]) await assert.rejects(bench.build(`FROM ${name}\nENV A=1\n`), /No registry|ENOTFOUND|EAI_AGAIN|getaddrinfo|not found|connect|pull access/, name);
+  assert.equal((await bench.build(`FROM ${record.id.slice(7, 19)}\nENV A=1\n`)).record.parent, record.id);
+});
+
+test('file names of any bytes go through context, patterns, cache and layer', async (t) => {
+  const bench = await makeBench(t);
+  const dockerfile = 'FROM base\nCOPY f? /all/\nCOPY f\udce4 /one\nRUN ["write","/x","1"]\n';
+  const first = await bench.build(dockerfile, { files: { 'f\udce4': 'a', 'f\udce5': 'b' } });
+  const other = await bench.build(dockerfile, { files: { 'f\udce4': 'b', 'f\udce5': 'a' } });
+  assert.notEqual(first.record.id, other.record.id);
+  await bench.read(other.record, (root) => {
+    assert.deepEqual(readdirSync(join(root, 'all'), { encoding: 'buffer' }).map((each) => each.toString('latin1')).sort(), ['f\xe4', 'f\xe5']);
+    assert.equal(readFileSync(join(root, 'one'), 'utf8'), 'b');
+  });
+});
+
+test('a build for another platform says so to its steps and in its image', async (t) => {
+  const bench = await makeBench(t);
+  const { record } = await bench.build('FROM --platform=linux/arm64/v8 scratch\nARG TARGETPLATFORM\nENV T=$TARGETPLATFORM\n');
+  assert.deepEqual([record.file.architecture, record.file.config?.Env?.at(-1)], ['arm64', 'T=linux/arm64']);
+  const whole = await bench.build('FROM scratch\nARG TARGETARCH\nARG BUILDARCH\nENV T=$TARGETARCH\n', { platform: 'linux/arm/v6' });
+  assert.deepEqual([whole.record.file.architecture, whole.record.file.variant, whole.record.file.config?.Env?.at(-1)], ['arm', 'v6', 'T=arm']);
+  const same = 'FROM scratch\nENV SAME=1\n';
+  assert.deepEqual([(await bench.build(same, { platform: 'linux/arm64' })).record.file.architecture, (await bench.build(same, { platform: 'linux/riscv64' })).record.file.architecture], ['arm64', 'riscv64']);
+  await assert.rejects(bench.build('FROM --platform=a/b/c/d scratch\nENV A=1\n'), /cannot parse platform specifier/);
+  await assert.rejects(bench.build('FROM base\nENV A=1\n', { platform: 'linux/s390x' }), /s390x|getaddrinfo|not found|pull access|connect/);
+});
+
+test('flags that need BuildKit are refused, not dropped', async (t) => {
+  const bench = await makeBench(t);
+  for (const [line, expected] of [['RUN --security=insecure true', /requires BuildKit/], ['RUN --device=x true', /requires BuildKit/], ['RUN --network=nowhere true', /unsupported network mode/], ['ADD --keep-git-dir=true a /', /requires BuildKit/], ['RUN --mount=type=secret,target=/s true', /requires BuildKit/]] as const) {
+    await assert.rejects(bench.build(`FROM base\n${line}\n`, { files: { a: '' } }), expected, line);
+  }
 });

@@ -12,6 +12,7 @@ import type { HttpTransport } from '#content/remote.ts';
 import { writeManifest } from '#content/image-writer.ts';
 import type { BuildContext } from './context.ts';
 import type { GraphContext } from './graph.ts';
+import { buildConfigBytesMax } from './limits.ts';
 import { parseError } from './dockerfile/lexer.ts';
 import { parseDockerfile } from './dockerfile/parser.ts';
 import type { Dockerfile, Stage } from './dockerfile/parser.ts';
@@ -115,6 +116,7 @@ class Build {
   readonly #file: Dockerfile;
   readonly #plan: Plan;
   readonly #output: OrderedOutput;
+  #configBytes = 0;
   readonly #usedArgs = new Set<string>();
   readonly #builders: StageBuilder[] = [];
   readonly #results = new Map<Stage, Promise<StageResult>>();
@@ -147,6 +149,11 @@ class Build {
   release(): void { for (const builder of this.#builders) builder.release(); }
 
   get usedArgs(): Set<string> { return this.#usedArgs; }
+
+  #countConfig(bytes: number): void {
+    this.#configBytes += bytes;
+    if (this.#configBytes > buildConfigBytesMax) throw new ApiError('RequestEntityTooLarge', `the configurations of this build's steps together are larger than ${buildConfigBytesMax} bytes`);
+  }
 
   #pull(name: string, platform: Platform | undefined, output: StageOutput, signal: AbortSignal): Promise<ImageRecord> {
     const key = `${name} ${platform === undefined ? '' : formatPlatform(platform)}`;
@@ -186,7 +193,7 @@ class Build {
       const settings: BuildSettings = { ...this.#request, signal };
       const builder = new StageBuilder({
         graph: this.#parts, transport: this.#parts.transport, context: this.#request.context, settings, escape: this.#file.escape, globalArgs: this.#plan.globalArgs,
-        platformArgs: platformArgs(hostPlatform(), this.#plan.platforms.get(stage) ?? hostPlatform()), usedArgs: this.#usedArgs, output, total: this.#plan.total, resolveFrom: (name) => this.#from(name, stage, output, signal),
+        platformArgs: platformArgs(hostPlatform(), this.#plan.platforms.get(stage) ?? hostPlatform()), usedArgs: this.#usedArgs, output, total: this.#plan.total, resolveFrom: (name) => this.#from(name, stage, output, signal), countConfig: (bytes) => this.#countConfig(bytes),
       }, base);
       this.#builders.push(builder);
       output.write(` ---> ${builder.result.imageId === '' ? '' : builder.result.imageId.slice(7, 19)}\n`);

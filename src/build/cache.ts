@@ -15,13 +15,17 @@ import { cacheRecordsMax } from './limits.ts';
 
 export interface CacheRecord { imageId?: string; /** null: the operation changed nothing. */ layer?: ImageLayer | null; atMs: number; about: string }
 
+export interface CacheItem { id: string; record: CacheRecord; sizeBytes: number; isInUse: boolean }
+export interface PruneOptions { all: boolean; untilMs?: number; keepBytes?: number; matches?: (item: CacheItem) => boolean }
+
 export interface BuildCache {
   step(key: string): string | undefined;
   op(key: string): ImageLayer | null | undefined;
   putStep(key: string, imageId: string, about: string): Change;
   putOp(key: string, layer: ImageLayer | null, about: string): Promise<void>;
-  prune(options: { all: boolean; untilMs?: number }): Promise<{ ids: string[]; freedBytes: number }>;
-  list(): { id: string; record: CacheRecord; sizeBytes: number; isInUse: boolean }[];
+  /** `matches`: only layers of steps for which it holds. `keepBytes`: the newest that together are no larger stay. */
+  prune(options: PruneOptions): Promise<{ ids: string[]; freedBytes: number }>;
+  list(): CacheItem[];
 }
 
 export function digestOf(...parts: unknown[]): string { return createHash('sha256').update(JSON.stringify(parts)).digest('hex'); }
@@ -61,19 +65,37 @@ class RecordsCache implements BuildCache {
     return held;
   }
 
-  list(): { id: string; record: CacheRecord; sizeBytes: number; isInUse: boolean }[] {
+  list(): CacheItem[] {
     const held = this.#heldLayers();
     return [...this.#content.records.entries<CacheRecord>('build-cache')].filter(([, record]) => record.layer !== undefined && record.layer !== null).map(([id, record]) => ({
       id: id.slice(3), record, sizeBytes: this.#content.layers.sizeBytes(record.layer!.diffId), isInUse: held.has(record.layer!.diffId),
     }));
   }
 
-  async prune(options: { all: boolean; untilMs?: number }): Promise<{ ids: string[]; freedBytes: number }> {
+  /** Keys of layers that the options spare. */
+  #spared(options: PruneOptions): Set<string> {
+    const items = this.list();
+    const spared = new Set<string>();
+    if (options.matches !== undefined) for (const item of items) if (!options.matches(item)) spared.add(`op/${item.id}`);
+    let left = options.keepBytes ?? 0;
+    // What is in use stays in any case and counts for nothing here.
+    for (const item of items.filter((each) => !each.isInUse).sort((a, b) => b.record.atMs - a.record.atMs)) {
+      left -= item.sizeBytes;
+      if (left < 0) break;
+      spared.add(`op/${item.id}`);
+    }
+    return spared;
+  }
+
+  async prune(options: PruneOptions): Promise<{ ids: string[]; freedBytes: number }> {
     const held = this.#heldLayers();
+    const spared = this.#spared(options);
+    const isPartial = options.matches !== undefined || options.keepBytes !== undefined;
     const changes: Change[] = [];
     const ids: string[] = [];
     for (const [key, record] of this.#content.records.entries<CacheRecord>('build-cache')) {
       if (options.untilMs !== undefined && record.atMs > options.untilMs) continue;
+      if (spared.has(key) || (isPartial && !record.layer)) continue;
       const isHeld = record.layer !== undefined && record.layer !== null && held.has(record.layer.diffId);
       const isOfImage = record.imageId !== undefined && this.#images.get(record.imageId)?.isIntermediate !== true;
       if (!options.all && (isHeld || isOfImage)) continue;

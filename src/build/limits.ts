@@ -11,7 +11,7 @@ export const wordExpandedBytesMax = 4 << 20;
 /** `${a:-${b:-…}}`. */
 export const wordDepthMax = 100;
 /** Configurations of all steps of a build together: each step keeps its own. */
-export const buildConfigBytesMax = 256 << 20;
+export const buildConfigBytesMax = 64 << 20;
 /** Sources of one COPY or ADD. */
 export const copySourcesMax = 1000;
 /** What the context holds is kept in memory while it is built. */
@@ -22,14 +22,14 @@ export const ignorePatternsMax = 10_000;
 /** Paths whose result is remembered for what lies below them. */
 export const ignoredPathsKeptMax = 100_000;
 /** Characters times states that the patterns of one file, or one pattern of an instruction, may take. */
-export const patternStepsMax = 300_000_000;
+export const patternStepsMax = 100_000_000;
 export const patternTokensMax = 8192;
 /** Steps remembered; the oldest that no image needs go first. */
 export const cacheRecordsMax = 5000;
 export const buildsInParallelMax = 8;
-export const stagesInParallelMax = 4;
+/** Containers of all builds together; a Dockerfile may have thousands of stages, which are built side by side. */
+export const stepsInParallelMax = 8;
 /** What is expanded of a file to see whether an archive begins in it. */
 export const archiveHeadBytesMax = 8 << 20;
 export const addedUrlBytesMax = 16 * 2 ** 30;
 /** A source given by URL in `remote`. */
-export const stepOutputLineBytesMax = 64 << 10;

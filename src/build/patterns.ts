@@ -121,7 +121,7 @@ export function createIgnoreRules(lines: string[]): IgnoreRules {
     const found = known.get(path);
     if (found !== undefined) return found;
     const above = matchesOf(path.slice(0, Math.max(0, path.lastIndexOf('/'))));
-    budget.take(rules.length);
+    budget.take(1 + (rules.length >> 4));
     const own = rules.flatMap((rule, index) => (!above.has(index) && rule.pattern.test(path) ? [index] : []));
     const all = own.length === 0 ? above : new Set([...above, ...own]);
     if (known.size >= ignoredPathsKeptMax) known.clear();

@@ -8,10 +8,10 @@
  * Specification: OCI image 1.1 (manifest, config); docker's schema 2 media types say the same with other names.
  */
 import { ApiError } from '#base/errors.ts';
-import { canonicalName, canonicalRepository, parseReference, withDefaultTag } from '#base/reference.ts';
+import { canonicalName, canonicalRepository, isDigest, parseReference, withDefaultTag } from '#base/reference.ts';
 import type { Reference } from '#base/reference.ts';
 import type { Content, Roots } from './content.ts';
-import { configBytesMax, layersPerImageMax, manifestBytesMax } from './limits.ts';
+import { configBytesMax, layersPerImageMax, manifestBytesMax, remoteBlobBytesMax } from './limits.ts';
 import type { Change } from './records.ts';
 
 export const mediaTypes = {
@@ -113,9 +113,13 @@ export function parseJson(bytes: Uint8Array, what: string): unknown {
 
 export function parseManifest(bytes: Uint8Array, digest: string): Manifest {
   const manifest = parseJson(bytes, `manifest ${digest}`) as Manifest | null;
-  const isDescriptor = (value: unknown): boolean => typeof (value as Descriptor | null)?.digest === 'string' && typeof (value as Descriptor).size === 'number';
+  const isDescriptor = (value: unknown): boolean => {
+    const { digest, size } = (value ?? {}) as Partial<Descriptor>;
+    return typeof digest === 'string' && isDigest(digest) && Number.isSafeInteger(size) && size! >= 0 && size! <= remoteBlobBytesMax;
+  };
   if (typeof manifest !== 'object' || manifest === null || !isDescriptor(manifest.config) || !Array.isArray(manifest.layers) || !manifest.layers.every(isDescriptor)) {
-    throw new ApiError('BadRequest', `manifest ${digest} is not an image manifest`);
+    const isFirst = (manifest as { schemaVersion?: unknown } | null)?.schemaVersion === 1;
+    throw new ApiError('BadRequest', isFirst ? `manifest ${digest} has schema version 1, which is not supported: push the image anew with a newer client` : `manifest ${digest} is not an image manifest`);
   }
   if (manifest.layers.length > layersPerImageMax) throw new ApiError('BadRequest', `image has ${manifest.layers.length} layers, at most ${layersPerImageMax} can be mounted`);
   return manifest;

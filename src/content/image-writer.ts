@@ -2,10 +2,12 @@
  * Makes images out of layers that are here: writes the configuration and the manifest as blobs and the record in one commit.
  * Manifests are docker's schema 2, which every registry and client takes.
  */
+import { ApiError } from '#base/errors.ts';
 import type { Content, Hold } from './content.ts';
 import { mediaTypes } from './image-records.ts';
 import type { ImageFile, ImageLayer, ImageRecord, ImageRecords, Manifest } from './image-records.ts';
 import type { PackedLayer } from './layers.ts';
+import { configBytesMax } from './limits.ts';
 import type { Change } from './records.ts';
 
 export interface NewImage {
@@ -39,7 +41,9 @@ export async function writeManifest(content: Content, record: ImageRecord, hold?
 export async function writeImage(content: Content, images: ImageRecords, image: NewImage): Promise<ImageRecord> {
   using hold = content.hold();
   for (const layer of image.layers) { hold.addBlob(layer.digest); hold.addLayer(layer.diffId); }
-  const id = await content.blobs.writeBytes(Buffer.from(JSON.stringify(image.file)));
+  const bytes = Buffer.from(JSON.stringify(image.file));
+  if (bytes.length > configBytesMax) throw new ApiError('RequestEntityTooLarge', `the image configuration has ${bytes.length} bytes, at most ${configBytesMax} are allowed`);
+  const id = await content.blobs.writeBytes(bytes);
   hold.addBlob(id);
   const known = images.get(id);
   const record: ImageRecord = {

@@ -5,16 +5,14 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, mkdirSync } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
 import { parentPort } from 'node:worker_threads';
-import { createGzip } from 'node:zlib';
 import { rmSync } from '#os/named-files.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { syncFilesystem } from '#os/special-files.ts';
 import { decompress } from './compression.ts';
 import { copyFiles } from './copy.ts';
 import type { CopyAction } from './copy.ts';
+import { gzipParallel } from './gzip.ts';
 import { layerExpandedBytesMax } from './limits.ts';
 import { packTar } from './pack.ts';
 import { unpackTar } from './unpack.ts';
@@ -25,27 +23,17 @@ export type LayerJob =
   | { kind: 'copy'; root: string; actions: CopyAction[] }
   | { kind: 'sync'; directory: string };
 
-export interface LayerJobResult { diffId: string; digest: string; blobBytes: number; expandedBytes: number; entriesEmpty: boolean }
+export interface LayerJobResult { diffId: string; digest: string; blobBytes: number; expandedBytes: number; entriesEmpty: boolean; implied?: string[] }
 
 async function unpack(job: LayerJob & { kind: 'unpack' }): Promise<LayerJobResult> {
   const hash = createHash('sha256');
   const expanded = await decompress(createReadStream(job.blobPath, { highWaterMark: 1 << 20 }), { bytesMax: layerExpandedBytesMax, processes: linuxProcesses });
   async function* hashed(): AsyncGenerator<Uint8Array> { for await (const chunk of expanded) { hash.update(chunk); yield chunk; } }
+  const source = job.layer ? hashed() : expanded;
   mkdirSync(job.directory, { recursive: true });
-  const expandedBytes = await unpackTar(hashed(), job.directory, { layer: job.layer, ...(job.owner === undefined ? {} : { owner: job.owner }) });
-  return { diffId: `sha256:${hash.digest('hex')}`, digest: '', blobBytes: 0, expandedBytes, entriesEmpty: false };
-}
-
-/** Small writes gathered, because each costs a turn of the compressor. */
-function* gathered(source: Iterable<Uint8Array>, bytes: number): Generator<Uint8Array> {
-  let parts: Uint8Array[] = [];
-  let length = 0;
-  for (const part of source) {
-    parts.push(part);
-    length += part.length;
-    if (length >= bytes) { yield Buffer.concat(parts); parts = []; length = 0; }
-  }
-  if (length > 0) yield Buffer.concat(parts);
+  const { expandedBytes, implied } = await unpackTar(source, job.directory, { layer: job.layer, ...(job.owner === undefined ? {} : { owner: job.owner }) });
+  // Only a layer has a name to be checked.
+  return { diffId: job.layer ? `sha256:${hash.digest('hex')}` : '', digest: '', blobBytes: 0, expandedBytes, entriesEmpty: false, implied };
 }
 
 async function pack(job: LayerJob & { kind: 'pack' }): Promise<LayerJobResult> {
@@ -58,19 +46,13 @@ async function pack(job: LayerJob & { kind: 'pack' }): Promise<LayerJobResult> {
     layer: job.layer, filter: (path) => !excluded.has(path), ...(job.removesSkipped === true ? { onSkipped: (path: string) => rmSync(path) } : {}),
     ...(job.skipRoot === undefined ? {} : { skipRoot: job.skipRoot }), ...(job.mtimeMs === undefined ? {} : { mtimeMs: job.mtimeMs }),
   });
-  function* hashed(): Generator<Uint8Array> {
-    for (const chunk of gathered(source, 256 << 10)) { plain.update(chunk); expandedBytes += chunk.length; yield chunk; }
-  }
   const file = await open(job.target, 'wx', 0o600);
   try {
-    // Level 1: three times as fast as the default for a tenth more bytes, and the usual reader is on this machine.
-    await pipeline(Readable.from(hashed(), { objectMode: false, highWaterMark: 1 << 20 }), createGzip({ level: 1, chunkSize: 256 << 10, memLevel: 9 }), async (compressed: AsyncIterable<Buffer>) => {
-      for await (const chunk of compressed) {
-        packed.update(chunk);
-        blobBytes += chunk.length;
-        for (let at = 0; at < chunk.length;) at += (await file.write(chunk, at)).bytesWritten;
-      }
-    });
+    for await (const chunk of gzipParallel(source, (piece) => { plain.update(piece); expandedBytes += piece.length; })) {
+      packed.update(chunk);
+      blobBytes += chunk.length;
+      for (let at = 0; at < chunk.length;) at += (await file.write(chunk, at)).bytesWritten;
+    }
     await file.datasync();
   } finally { await file.close(); }
   return { diffId: `sha256:${plain.digest('hex')}`, digest: `sha256:${packed.digest('hex')}`, blobBytes, expandedBytes, entriesEmpty: expandedBytes <= 1024 };

@@ -20,7 +20,7 @@ import type { Clock } from '#os/clock.ts';
 import { contentYouthMs, unpackConcurrencyMax } from './limits.ts';
 import type { Records } from './records.ts';
 
-export interface LayerRecord { n: number; sizeBytes: number; /** Boot during which it was written, while it is not known to be on disk. */ boot?: string }
+export interface LayerRecord { n: number; sizeBytes: number; /** Directories that the layer does not name (`implied-directories.ts`). */ implied?: string[]; /** Boot during which it was written, while it is not known to be on disk. */ boot?: string }
 
 export interface PackedLayer { diffId: string; digest: string; blobBytes: number; expandedBytes: number; /** Nothing changed: no layer is needed. */ isEmpty: boolean }
 
@@ -29,6 +29,8 @@ export interface Layers {
   sizeBytes(diffId: string): number;
   /** Directory name relative to the content root: `l/3k`. Throws when it is not unpacked. */
   directory(diffId: string): string;
+  /** Directories of an unpacked layer that it does not name itself, relative. */
+  implied(diffId: string): ReadonlySet<string>;
   /** Unpacks the blob unless that was done; the archive must have this diff id. */
   ensure(diffId: string, blobDigest: string, signal?: AbortSignal): Promise<void>;
   /** Packs an overlayfs upper directory as a gzip blob, and takes the directory over as the unpacked layer. */
@@ -94,6 +96,8 @@ class OverlayLayers implements Layers {
     return `l/${record.n.toString(36)}`;
   }
 
+  implied(diffId: string): ReadonlySet<string> { return new Set(this.#records.get<LayerRecord>('layers', diffId)?.implied ?? []); }
+
   ensure(diffId: string, blobDigest: string, signal?: AbortSignal): Promise<void> {
     if (this.has(diffId)) return Promise.resolve();
     let running = this.#running.get(diffId);
@@ -110,7 +114,7 @@ class OverlayLayers implements Layers {
     try {
       const result = await this.#pool.run({ kind: 'unpack', blobPath: this.#blobs.path(blobDigest), directory, layer: true }, signal);
       if (result.diffId !== diffId) throw new DigestError(`layer ${blobDigest} has diff id ${result.diffId}, its image says ${diffId}`);
-      await this.#publish(diffId, n, result.expandedBytes);
+      await this.#publish(diffId, n, result.expandedBytes, result.implied);
     } catch (error) {
       await rm(directory, { recursive: true, force: true });
       throw error;
@@ -125,9 +129,9 @@ class OverlayLayers implements Layers {
     return false;
   }
 
-  async #publish(diffId: string, n: number, sizeBytes: number): Promise<void> {
+  async #publish(diffId: string, n: number, sizeBytes: number, implied: string[] = []): Promise<void> {
     this.#young.set(diffId, this.#clock.monotonic());
-    await this.#records.commit([{ table: 'layers', key: diffId, value: { n, sizeBytes, boot: this.#boot } satisfies LayerRecord }]);
+    await this.#records.commit([{ table: 'layers', key: diffId, value: { n, sizeBytes, boot: this.#boot, ...(implied.length === 0 ? {} : { implied }) } satisfies LayerRecord }]);
     this.#sync();
   }
 
@@ -139,7 +143,9 @@ class OverlayLayers implements Layers {
     this.#syncing = this.#pool.run({ kind: 'sync', directory: this.#root })
       .then(() => this.#records.commit(pending.flatMap(([key, record]) => {
         const now = this.#records.get<LayerRecord>('layers', key);
-        return now?.n === record.n ? [{ table: 'layers', key, value: { n: record.n, sizeBytes: record.sizeBytes } }] : [];
+        if (now?.n !== record.n) return [];
+        const { boot: _boot, ...durable } = record;
+        return [{ table: 'layers', key, value: durable }];
       })))
       .catch((error: unknown) => this.#log.warn('layers could not be synced', { error }))
       .finally(() => { this.#syncing = undefined; if (this.#syncAgain) { this.#syncAgain = false; this.#sync(); } });

@@ -27,11 +27,21 @@ export const uploadEvictableIdleMs = 60_000;
 export const layerEntriesMax = 2_000_000;
 export const layerExpandedBytesMax = 256 * 2 ** 30;
 export const layerPathDepthMax = 256;
+/** Directories that a layer has files in without naming them; each is remembered. */
+export const impliedDirectoriesMax = 20_000;
+/** Rows of layers of which it is remembered that they need nothing on top. */
+export const plainChainsKeptMax = 1000;
+/** A layer or configuration that a registry announces. */
+export const remoteBlobBytesMax = 256 * 2 ** 30;
 /** What a program that decompresses says when it fails. */
 export const programErrorBytesMax = 2000;
 /** The dictionary that an xz stream may ask for; the program's highest preset needs 65 MiB. */
 export const xzMemoryMibMax = 512;
 export const symlinkHopsMax = 40;
+
+/** Pieces in which a layer is deflated, and how many of them at a time. */
+export const gzipPieceBytes = 1 << 20;
+export const gzipPiecesInParallelMax = 4;
 
 /** Layers unpacked at a time. */
 export const unpackConcurrencyMax = 2;

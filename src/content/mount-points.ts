@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import type { Content } from './content.ts';
 import type { ImageLayer } from './image-records.ts';
 
-const files = ['etc/hosts', 'etc/hostname', 'etc/resolv.conf', 'dev/console'];
+const files = ['etc/hosts', 'etc/hostname', 'etc/resolv.conf', 'dev/console', '.dockerenv'];
 const directories = ['dev/pts', 'dev/shm', 'dev/mqueue', 'dev', 'proc', 'sys/fs/cgroup', 'sys/fs', 'sys', 'etc'];
 
 /** Paths in `upper`, deepest first. */

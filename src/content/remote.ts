@@ -108,6 +108,18 @@ export async function readAll(message: AsyncIterable<Uint8Array>, bytesMax: numb
   return Buffer.concat(parts);
 }
 
+/** An address out of a registry's answer. */
+function parseUrl(text: string, base?: URL): URL {
+  let url: URL | undefined;
+  try { url = new URL(text, base); } catch { /* Told below. */ }
+  if (url === undefined || (url.protocol !== 'http:' && url.protocol !== 'https:')) throw new RemoteError(0, '', `the registry's answer has an invalid address: ${JSON.stringify(text.slice(0, 200))}`);
+  return url;
+}
+
+function parseAnswer(bytes: Buffer): unknown {
+  try { return JSON.parse(bytes.toString('utf8')) as unknown; } catch { throw new RemoteError(0, '', 'the registry\'s answer is not valid JSON'); }
+}
+
 /** `Bearer realm="…",service="…"` → scheme and parameters. */
 export function parseChallenge(header: string): { scheme: string; parameters: Record<string, string> } {
   const scheme = /^\s*([A-Za-z]+)/.exec(header)?.[1]?.toLowerCase() ?? '';
@@ -146,7 +158,7 @@ export class RemoteRepository {
 
   async #token(challenge: Record<string, string>, signal?: AbortSignal): Promise<string> {
     const { credential } = this.#endpoint;
-    const realm = new URL(challenge['realm'] ?? '');
+    const realm = parseUrl(challenge['realm'] ?? '');
     const scope = challenge['scope'] ?? this.#scope;
     let answer: IncomingMessage;
     const common = { ...(signal === undefined ? {} : { signal }), ...(this.#endpoint.isInsecure === true ? { isInsecure: true } : {}) };
@@ -161,8 +173,10 @@ export class RemoteRepository {
       answer = await this.#transport.call({ method: 'GET', url: realm, headers, ...common });
     }
     if (answer.statusCode !== 200) throw await errorOf(answer);
-    const body = JSON.parse((await readAll(answer, 1 << 20)).toString()) as { token?: string; access_token?: string };
-    return body.token ?? body.access_token ?? '';
+    const body = parseAnswer(await readAll(answer, 1 << 20)) as { token?: unknown; access_token?: unknown } | null;
+    const token = body?.token ?? body?.access_token;
+    if (typeof token !== 'string' || !/^[\x21-\x7e]+$/.test(token)) throw new RemoteError(0, '', `no token in the answer of ${realm.host}`);
+    return token;
   }
 
   /** Calls, signs in when asked to, follows redirects. `body` makes a new body for each attempt. */
@@ -177,7 +191,7 @@ export class RemoteRepository {
       if (options.accept.includes(status)) return answer;
       if ([301, 302, 303, 307, 308].includes(status) && answer.headers.location !== undefined && (method === 'GET' || method === 'HEAD')) {
         answer.resume();
-        target = new URL(answer.headers.location, target);
+        target = parseUrl(answer.headers.location, target);
         continue;
       }
       if (status === 401 && isOwn && !challenged && answer.headers['www-authenticate'] !== undefined) {
@@ -207,11 +221,11 @@ export class RemoteRepository {
     let pages = 0;
     for (let url: URL | undefined = this.#url('tags/list'); url !== undefined && pages < remoteTagsMax; pages++) {
       const answer: IncomingMessage = await this.#call('GET', url, { accept: [200], ...(signal === undefined ? {} : { signal }) });
-      const body = JSON.parse((await readAll(answer, manifestBytesMax)).toString('utf8')) as { tags?: unknown } | null;
+      const body = parseAnswer(await readAll(answer, manifestBytesMax)) as { tags?: unknown } | null;
       if (Array.isArray(body?.tags)) out.push(...body.tags.filter((tag): tag is string => typeof tag === 'string' && isTag(tag)));
       if (out.length > remoteTagsMax) throw new RemoteError(0, '', `the repository has more than ${remoteTagsMax} tags`);
       const next: string | undefined = /^\s*<([^>]*)>\s*;\s*rel="?next"?/.exec(String(answer.headers['link'] ?? ''))?.[1];
-      const following: URL | undefined = next === undefined ? undefined : new URL(next, url);
+      const following: URL | undefined = next === undefined ? undefined : parseUrl(next, url);
       url = following?.href === url.href || following?.host !== url.host ? undefined : following;
     }
     return out;
@@ -248,7 +262,7 @@ export class RemoteRepository {
     const opened = await this.#call('POST', start, { headers: { 'content-length': 0 }, accept: [201, 202], ...signal });
     opened.resume();
     if (opened.statusCode === 201) return true;
-    const location = new URL(opened.headers.location ?? '', start);
+    const location = parseUrl(opened.headers.location ?? '', start);
     location.searchParams.set('digest', digest);
     const done = await this.#call('PUT', location, { headers: { 'content-type': 'application/octet-stream', 'content-length': sizeBytes }, body, accept: [201], ...signal });
     done.resume();
@@ -279,7 +293,7 @@ export async function checkCredential(transport: HttpTransport, endpoint: Endpoi
     return;
   }
   const { scheme, parameters } = parseChallenge(first.headers['www-authenticate'] ?? '');
-  const realm = scheme === 'bearer' ? new URL(parameters['realm'] ?? '') : url;
+  const realm = scheme === 'bearer' ? parseUrl(parameters['realm'] ?? '') : url;
   if (scheme === 'bearer') {
     realm.searchParams.set('account', endpoint.credential?.username ?? '');
     if (parameters['service'] !== undefined) realm.searchParams.set('service', parameters['service']);

@@ -4,6 +4,7 @@
  *   containers/ID/upper   what the container wrote; survives unmounting
  *   containers/ID/work    overlayfs's scratch
  *   containers/ID/root    mount point
+ *   containers/ID/parents directories that layers do not name, as those below have them (`implied-directories.ts`)
  *   containers/ID/image   JSON {imageId, layers}: keeps the layers from collection as long as the directory is there
  *
  * Mounting is one mount(2) call: layers are unpacked when the image is pulled. An image whose layers are not unpacked (kept data after a
@@ -15,6 +16,8 @@ import { join } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import type { Mounts } from '#os/mount.ts';
 import type { Content } from './content.ts';
+import { makeParents } from './implied-directories.ts';
+import { plainChainsKeptMax } from './limits.ts';
 import type { ImageLayer, ImageRecords } from './image-records.ts';
 
 export interface Snapshots {
@@ -22,6 +25,8 @@ export interface Snapshots {
   unmountContainerRoot(containerId: string): Promise<void>;
   removeContainerRoot(containerId: string): Promise<void>;
   upperDir(containerId: string): string;
+  /** Where the parts of a container's root are, mounted or not, as docker names them; `LowerDir` topmost first, joined by colons. */
+  directories(containerId: string, imageId: string): { LowerDir: string; MergedDir: string; UpperDir: string; WorkDir: string };
 }
 
 /** What the builder needs beyond containers: roots made of any layers, and an upper directory to take over. */
@@ -42,6 +47,7 @@ class OverlaySnapshots implements BuildSnapshots {
   readonly #mounts: Mounts;
   readonly #kept = new Map<string, Kept>();
   readonly #base: string;
+  readonly #plainChains = new Set<string>();
 
   constructor(content: Content, images: ImageRecords, mounts: Mounts) {
     this.#content = content; this.#images = images; this.#mounts = mounts;
@@ -59,6 +65,12 @@ class OverlaySnapshots implements BuildSnapshots {
   }
 
   upperDir(containerId: string): string { return this.#path(containerId, 'upper'); }
+
+  directories(containerId: string, imageId: string): { LowerDir: string; MergedDir: string; UpperDir: string; WorkDir: string } {
+    const diffIds = this.#kept.get(containerId)?.layers ?? this.#images.get(imageId)?.layers.map((layer) => layer.diffId) ?? [];
+    const lowers = diffIds.map((diffId) => join(this.#content.root, this.#content.layers.directory(diffId))).reverse();
+    return { LowerDir: lowers.join(':'), MergedDir: this.#path(containerId, 'root'), UpperDir: this.upperDir(containerId), WorkDir: this.#path(containerId, 'work') };
+  }
 
   async mountContainerRoot(containerId: string, imageId: string): Promise<{ root: string }> {
     const record = this.#images.get(imageId);
@@ -96,8 +108,25 @@ class OverlaySnapshots implements BuildSnapshots {
     // An image without layers (FROM scratch) still needs something below.
     if (lowers.length === 0) { mkdirSync(this.#path(id, 'empty'), { recursive: true, mode: 0o755 }); lowers.push(`containers/${id}/empty`); }
     await this.#mounts.unmount(root);
+    if (await this.#layParents(id, diffIds)) lowers.unshift(`containers/${id}/parents`);
     await this.#mounts.mountOverlay({ directory: this.#content.root, lowers, upper: `containers/${id}/upper`, work: `containers/${id}/work`, target: root });
     return { root };
+  }
+
+  /** Directories that layers have files in but do not name look as the layers below have them. */
+  async #layParents(id: string, diffIds: string[]): Promise<boolean> {
+    const { layers, root } = this.#content;
+    const trees = diffIds.map((diffId) => ({ directory: join(root, layers.directory(diffId)), implied: layers.implied(diffId) })).reverse();
+    const chain = diffIds.join();
+    if (trees.every((tree) => tree.implied.size === 0) || this.#plainChains.has(chain)) return false;
+    const parents = this.#path(id, 'parents');
+    await rm(parents, { recursive: true, force: true });
+    mkdirSync(parents, { mode: 0o755 });
+    if (makeParents(trees, parents)) return true;
+    // Looked through once: nothing lies below what these layers leave out.
+    if (this.#plainChains.size >= plainChainsKeptMax) this.#plainChains.clear();
+    this.#plainChains.add(chain);
+    return false;
   }
 
   async unmountContainerRoot(containerId: string): Promise<void> { await this.#mounts.unmount(this.#path(containerId, 'root')); }

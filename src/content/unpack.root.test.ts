@@ -2,10 +2,14 @@ import assert from 'node:assert/strict';
 import { existsSync, lstatSync, mkdirSync, readFileSync, readdirSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { encodeTarFile, encodeTarHeader, tarEnd } from '#base/tar.ts';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import { encodeTarFile, encodeTarHeader, readTar, tarEnd } from '#base/tar.ts';
+import { copyTree } from '#engine/copy-tree.ts';
 import { getXattr } from '#os/special-files.ts';
 import { packTar } from './pack.ts';
-import { bytesOf, makeTestDirectory } from './testing.ts';
+import { copyFiles } from './copy.ts';
+import { bytesOf, makeTestDirectory, openTestContent } from './testing.ts';
 import { unpackTar } from './unpack.ts';
 
 const directory = (path: string, mode = 0o755): Buffer => encodeTarHeader({ path, type: 'directory', mode });
@@ -70,4 +74,56 @@ test('owners, modes, times, hard links and devices are kept', async (t) => {
   assert.equal(readlinkSync(join(top, 's')), 'd/f');
   assert.equal(statSync(join(top, 'n')).rdev, statSync('/dev/null').rdev);
   assert.ok(!existsSync(join(top, 'missing')));
+});
+
+test('names that are not UTF-8 are unpacked, packed and removed byte for byte', async (t) => {
+  const top = makeTestDirectory(t, 'unpack');
+  const name = 'n\udce4';
+  const archive = [directory(`${name}d`), file(`${name}d/${name}`, 'x'), symlink(`${name}s`, name), link(`${name}l`, `${name}d/${name}`), encodeTarHeader({ path: `${name}p`, type: 'fifo', mode: 0o600, xattrs: { 'trusted.a': Buffer.from('1') } }), file('n\udce5', 'other')];
+  await unpackTar(bytesOf(...archive, tarEnd), top, { layer: true });
+  const bytes = readdirSync(top, { encoding: 'buffer' }).map((each) => each.toString('latin1')).sort();
+  assert.deepEqual(bytes, ['n\xe4d', 'n\xe4l', 'n\xe4p', 'n\xe4s', 'n\xe5']);
+  assert.equal(Buffer.from(getXattr(join(top, `${name}p`), 'trusted.a')!).toString(), '1');
+  const names: string[] = [];
+  for await (const entry of readTar(bytesOf(...packTar(top, { layer: true, skipRoot: true })))) names.push(`${entry.header.path}>${entry.header.linkTarget}`);
+  assert.deepEqual(names, [`${name}d/>`, `${name}d/${name}>`, `${name}l>${name}d/${name}`, `${name}p>`, `${name}s>${name}`, 'n\udce5>']);
+  await unpackTar(bytesOf(file('.wh.n\udce5', ''), directory('n\udce4d')), top, { layer: false });
+  const copy = makeTestDirectory(t, 'copy');
+  copyFiles(copy, [{ kind: 'copy', sourceRoot: top, sources: [`${name}d`, 'n\udce5'], target: '/to', isDirectory: true }]);
+  assert.deepEqual(readdirSync(join(copy, 'to'), { encoding: 'buffer' }).map((each) => each.toString('latin1')).sort(), ['n\xe4', 'n\xe5']);
+  const tree = makeTestDirectory(t, 'tree');
+  copyTree(top, tree);
+  assert.deepEqual(readdirSync(tree, { encoding: 'buffer' }).length, readdirSync(top).length);
+});
+
+test('a time before 1970 is kept, and two unpackings are equal', async (t) => {
+  const times: number[] = [];
+  for (const _round of [1, 2]) {
+    const top = makeTestDirectory(t, 'unpack');
+    await unpackTar(bytesOf(encodeTarHeader({ path: 'd', type: 'directory', mtimeMs: -5000 }), encodeTarFile({ path: 'f', mtimeMs: -86_400_000 }, 'x'), encodeTarHeader({ path: 's', type: 'symlink', linkTarget: 'f', mtimeMs: -1000 }), tarEnd), top, { layer: true });
+    times.push(...['d', 'f', 's'].map((each) => lstatSync(join(top, each)).mtimeMs));
+    for await (const { header } of readTar(bytesOf(...packTar(top, { layer: true, skipRoot: true })))) times.push(header.mtimeMs);
+  }
+  assert.deepEqual(times, Array.from({ length: 4 }, () => [-5000, -86_400_000, -1000]).flat());
+});
+
+test('a socket is in no layer, neither in the packed one nor in the directory that stands for it', async (t) => {
+  const content = await openTestContent(t);
+  const upper = join(content.root, 'containers-upper');
+  mkdirSync(join(upper, 'run'), { recursive: true });
+  const server = createServer().listen(join(upper, 'run/socket'));
+  await once(server, 'listening');
+  t.after(() => { server.close(); });
+  writeFileSync(join(upper, 'run/file'), 'x');
+  const packed = await content.layers.commitUpper(upper);
+  assert.deepEqual(readdirSync(join(content.root, content.layers.directory(packed.diffId), 'run')), ['file']);
+});
+
+test('where kinds are to be kept, a directory is not replaced by a file, nor a file by a directory', async (t) => {
+  const top = makeTestDirectory(t, 'unpack');
+  await unpackTar(bytesOf(directory('d'), file('f'), tarEnd), top, { layer: false });
+  await assert.rejects(unpackTar(bytesOf(file('d', 'x'), tarEnd), top, { layer: false, keepsKinds: true }), /cannot overwrite directory "\/d" with non-directory "d"/);
+  await assert.rejects(unpackTar(bytesOf(directory('f'), tarEnd), top, { layer: false, keepsKinds: true }), /cannot overwrite non-directory "\/f" with directory "f\/"/);
+  await unpackTar(bytesOf(file('f', 'new'), directory('d'), tarEnd), top, { layer: false, keepsKinds: true });
+  assert.equal(readFileSync(join(top, 'f'), 'utf8'), 'new');
 });

@@ -13,7 +13,7 @@ import { readTar } from '#base/tar.ts';
 import type { TarEntry, TarHeader } from '#base/tar.ts';
 import { chmodSync, chownSync, lchownSync, linkSync, lstatOrUndefined, openSync, rmSync, setOpenFileTimes, setTimes, symlinkSync } from '#os/named-files.ts';
 import { makeSpecialFile, setXattr } from '#os/special-files.ts';
-import { layerEntriesMax, layerExpandedBytesMax, layerPathDepthMax } from './limits.ts';
+import { impliedDirectoriesMax, layerEntriesMax, layerExpandedBytesMax, layerPathDepthMax } from './limits.ts';
 import { RootedDirectory, pathParts } from './safe-path.ts';
 
 export interface UnpackOptions {
@@ -21,6 +21,8 @@ export interface UnpackOptions {
   layer: boolean;
   /** Owner of everything, in place of the archive's. */
   owner?: { uid: number; gid: number };
+  /** A directory is not replaced by something else, nor the other way round: an ApiError instead. */
+  keepsKinds?: boolean;
   /** Called for each entry; false leaves it out. */
   filter?: (header: TarHeader) => boolean;
   signal?: AbortSignal;
@@ -49,12 +51,16 @@ class Unpacker {
   readonly #root: RootedDirectory;
   readonly #options: UnpackOptions;
   readonly #directoryTimes = new Map<string, number>();
+  /** Made only because something lies in them. */
+  readonly #implied = new Set<string>();
   #written = 0;
 
   constructor(directory: string, options: UnpackOptions) { this.#root = new RootedDirectory(directory); this.#options = options; }
 
   #makeParent = (path: string): void => {
     this.#root.makeDirectory(path);
+    this.#implied.add(path);
+    if (this.#implied.size > impliedDirectoriesMax) throw new ApiError('RequestEntityTooLarge', `the archive leaves out more than ${impliedDirectoriesMax} directories of its files`);
     const owner = this.#options.owner;
     if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
   };
@@ -70,6 +76,10 @@ class Unpacker {
     if (this.#options.layer && name.startsWith('.wh.')) { this.#whiteout(parts, name); return; }
     const path = this.#root.locate(parts, this.#makeParent)!;
     const existing = lstatOrUndefined(path);
+    if (this.#options.keepsKinds === true && existing !== undefined && existing.isDirectory() !== (header.type === 'directory')) {
+      const [there, comes] = existing.isDirectory() ? ['directory', 'non-directory'] : ['non-directory', 'directory'];
+      throw new ApiError('BadRequest', `cannot overwrite ${there} ${JSON.stringify(`/${parts.join('/')}`)} with ${comes} ${JSON.stringify(header.path)}`);
+    }
     if (existing !== undefined && !(header.type === 'directory' && existing.isDirectory())) {
       rmSync(path, { recursive: true, force: true });
       this.#root.forget(path);
@@ -165,19 +175,25 @@ class Unpacker {
     lchownSync(path, owner.uid, owner.gid);
     if (header.type !== 'symlink') chmodSync(path, header.mode);
     this.#setXattrs(path, header);
-    if (header.type === 'directory') this.#directoryTimes.set(path, header.mtimeMs);
-    else setTimes(path, header.mtimeMs, header.mtimeMs);
+    if (header.type === 'directory') {
+      this.#directoryTimes.set(path, header.mtimeMs);
+      this.#implied.delete(path);
+    }
+    if (header.type !== 'directory') setTimes(path, header.mtimeMs, header.mtimeMs);
   }
 
   /** Directory times last: filling a directory changes them. */
-  close(): number {
+  close(): Unpacked {
     for (const [path, timeMs] of this.#directoryTimes) setTimes(path, timeMs, timeMs);
-    return this.#written;
+    const implied = [...this.#implied].filter((path) => lstatOrUndefined(path)?.isDirectory() === true).map((path) => path.slice(this.#root.root.length + 1));
+    return { expandedBytes: this.#written, implied };
   }
 }
 
-/** Unpacks into an existing directory. Resolves with the bytes written. */
-export async function unpackTar(source: AsyncIterable<Uint8Array>, directory: string, options: UnpackOptions): Promise<number> {
+export interface Unpacked { expandedBytes: number; /** Directories that the archive does not name but has files in, relative (`implied-directories.ts`). */ implied: string[] }
+
+/** Unpacks into an existing directory. */
+export async function unpackTar(source: AsyncIterable<Uint8Array>, directory: string, options: UnpackOptions): Promise<Unpacked> {
   const unpacker = new Unpacker(directory, options);
   let entries = 0;
   for await (const entry of readTar(source)) {

@@ -19,3 +19,7 @@ export const failureBackoffMs = 1_000;
 export const failureBackoffMsMax = 900_000;
 /** Nodes and DaemonSets whose failures are remembered before the old ones are forgotten. */
 export const failuresRememberedMax = 1_000;
+/** How long certificate requests are kept: undecided since they were made, approved and denied since that. */
+export const requestPendingMsMax = 24 * 3_600_000;
+export const requestApprovedMsMax = 3_600_000;
+export const requestDeniedMsMax = 3_600_000;

@@ -6,11 +6,14 @@ import { InformerFactory, readYourWrites } from '#client/informer.ts';
 import type { WorkQueueStats } from '#client/work-queue.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random } from '#os/clock.ts';
+import type { KeyPair } from '#base/x509.ts';
+import { startCertificateSigner } from './certificate-signer.ts';
 import { startClusterRoleAggregation } from './clusterrole-aggregation.ts';
 import { startCronJobController } from './cronjob.ts';
 import { startDaemonSetController } from './daemonset.ts';
 import { startDeploymentController } from './deployment.ts';
 import { startDisruptionController } from './disruption.ts';
+import { startEndpointsMirroring } from './endpoints-mirroring.ts';
 import { startEndpointSliceController } from './endpointslice.ts';
 import { startEphemeralVolumeController } from './ephemeral-volume.ts';
 import { startGarbageCollector } from './garbage-collector.ts';
@@ -25,11 +28,14 @@ import { startResourceQuotaController } from './resource-quota.ts';
 import type { Controller, ControllerContext } from './runtime.ts';
 import { startServiceAccountController } from './serviceaccount.ts';
 import { startStatefulSetController } from './statefulset.ts';
+import { startTokenSecrets } from './token-secrets.ts';
 import { startVolumeBinder } from './volume-binder.ts';
 
 export interface ControllerOptions {
   /** The cluster's CA in PEM, published to every Namespace as `kube-root-ca.crt`. */
   rootCa?: string;
+  /** The authority that signs approved certificate requests; without one none is signed. */
+  signer?: KeyPair;
   /** Directory on each node for volumes of the StorageClass `local-path`; `/var/lib/tiphys/volumes` when absent. */
   volumeDirectory?: string;
   /** Addresses for Services of type LoadBalancer; the nodes' own when absent. */
@@ -73,6 +79,8 @@ const starters: Record<string, (context: ControllerContext, options: ControllerO
   'ephemeral-volume': startEphemeralVolumeController,
   'load-balancer': (context, options) => startLoadBalancerController(context, options.loadBalancerAddresses),
   'clusterrole-aggregation': startClusterRoleAggregation,
+  'endpoints-mirroring': startEndpointsMirroring,
+  'token-secrets': (context, options) => startTokenSecrets(context, options.rootCa ?? ''),
 };
 
 /** Resolves when every informer has listed once; controllers act from then on. */
@@ -83,6 +91,7 @@ export async function runControllers({ client, clock, random, log, options = {},
   for (const [name, start] of Object.entries(starters)) {
     if (options.disabled?.includes(name) !== true) controllers.push(start(context, options));
   }
+  if (options.signer !== undefined) controllers.push(startCertificateSigner(context, options.signer));
   const queues = controllers.flatMap((controller) => controller.queues);
   // A queue acts on a whole picture only: an owner that is merely not listed yet must not look gone.
   for (const queue of queues) queue.pause();

@@ -1,6 +1,6 @@
 /** `POST /containers/ID/attach`: the raw connection, with what was logged before when asked for. */
 import { ApiError } from '#base/errors.ts';
-import { whenFinished } from '#base/streams.ts';
+import { whenDrained, whenFinished } from '#base/streams.ts';
 import type { Readable } from 'node:stream';
 import type { DockerParts } from './context.ts';
 import { parseDetachKeys, watchDetachKeys } from './detach.ts';
@@ -22,9 +22,13 @@ export async function attachContainer(parts: DockerParts, context: RouteContext)
   const stdout = tty ? plainWriter(socket) : framedWriter(socket, 1);
   const stderr = tty ? plainWriter(socket) : framedWriter(socket, 2);
   if (queryFlag(query, 'logs')) {
-    for await (const line of engine.containers.logs(container.id, { stdout: queryFlag(query, 'stdout'), stderr: queryFlag(query, 'stderr'), follow: false })) (line.stream === 'stdout' ? stdout : stderr).write(line.data);
+    for await (const line of engine.containers.logs(container.id, { stdout: queryFlag(query, 'stdout'), stderr: queryFlag(query, 'stderr'), follow: false })) {
+      const target = line.stream === 'stdout' ? stdout : stderr;
+      if (!target.write(line.data)) await whenDrained(target);
+    }
   }
-  if (!queryFlag(query, 'stream') || container.record.state === 'exited') { socket.end(); return undefined; }
+  // Of one that does not run the next start is waited for: clients attach before they start, also for the second time.
+  if (!queryFlag(query, 'stream')) { socket.end(); return undefined; }
   const withStdin = queryFlag(query, 'stdin') && container.record.spec.openStdin;
   if (!withStdin) drain(socket);
   engine.events.emit({ type: 'container', action: 'attach', id: container.id, attributes: { ...container.record.spec.labels, image: container.record.spec.image, name: container.name }, owner: container.record.spec.owner });

@@ -1,7 +1,9 @@
 /** `POST /build` of the classic builder, and `/build/prune`. */
+import { statfsSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { encodeTarFile, looksLikeTar, tarEnd } from '#base/tar.ts';
 import type { Builder } from '#build/builder.ts';
+import type { CacheItem } from '#build/cache.ts';
 import { cleanContextPath } from '#build/context.ts';
 import { dockerfileBytesMax } from '#build/limits.ts';
 import { detectCompression, peek } from '#content/compression.ts';
@@ -11,7 +13,7 @@ import { parseBuildRequest } from './build-request.ts';
 import { parseFilters, parseTime } from './filters.ts';
 import { download } from './images.ts';
 import { streamJson } from './json-stream.ts';
-import { queryFlag, reply } from './route.ts';
+import { queryFlag, queryNumber, reply } from './route.ts';
 import type { Route, RouteContext } from './route.ts';
 
 export interface BuildRouteParts {
@@ -60,10 +62,37 @@ function cancelBuild(context: RouteContext, running: Map<string, AbortController
   return reply(204);
 }
 
+/** BuildKit's rule: as much as `max-used-space` and `min-free-space` allow, but never less than is reserved. */
+function keepBytes(parts: BuildRouteParts, query: URLSearchParams): number | undefined {
+  const [reserved, mostUsed, leastFree] = [queryNumber(query, 'reserved-space') || queryNumber(query, 'keep-storage'), queryNumber(query, 'max-used-space'), queryNumber(query, 'min-free-space')];
+  if (reserved === 0 && mostUsed === 0 && leastFree === 0) return undefined;
+  const { bavail, bsize } = statfsSync(parts.images.options.content.root);
+  const total = parts.builder.cache.list().reduce((sum, item) => sum + item.sizeBytes, 0);
+  const excess = leastFree - bavail * bsize;
+  return Math.max(reserved, Math.min(mostUsed === 0 ? (leastFree === 0 ? 0 : total) : mostUsed, excess > 0 ? Math.max(0, total - excess) : Number.MAX_SAFE_INTEGER));
+}
+
 async function prune(parts: BuildRouteParts, context: RouteContext): Promise<unknown> {
   const filters = parseFilters(context.query, ['until', 'unused-for', 'id', 'parent', 'type', 'description', 'inuse', 'shared', 'private']);
   const until = filters.get('until')?.[0] ?? filters.get('unused-for')?.[0];
-  const { ids, freedBytes } = await parts.builder.cache.prune({ all: queryFlag(context.query, 'all'), ...(until === undefined ? {} : { untilMs: parseTime(until, parts.images.options.clock.now()) }) });
+  const keep = keepBytes(parts, context.query);
+  const own = [...filters].filter(([name]) => name !== 'until' && name !== 'unused-for');
+  const isTrue = (value: string): boolean => ['', '1', 'true'].includes(value.toLowerCase());
+  // Steps here have no parent in the cache, and none is shared with another builder.
+  const matches = (item: CacheItem): boolean => own.every(([name, values]) => values.some((value) => {
+    switch (name) {
+      case 'id': return item.id.startsWith(value);
+      case 'type': return value === 'regular';
+      case 'description': return item.record.about.includes(value);
+      case 'inuse': return isTrue(value) === item.isInUse;
+      case 'private': return isTrue(value);
+      case 'shared': return !isTrue(value);
+      default: return false;
+    }
+  }));
+  const { ids, freedBytes } = await parts.builder.cache.prune({
+    all: queryFlag(context.query, 'all'), ...(until === undefined ? {} : { untilMs: parseTime(until, parts.images.options.clock.now()) }), ...(keep === undefined ? {} : { keepBytes: keep }), ...(own.length === 0 ? {} : { matches }),
+  });
   return { CachesDeleted: ids.length === 0 ? null : ids, SpaceReclaimed: freedBytes };
 }
 

@@ -61,6 +61,7 @@ function configOf(parts: DockerParts, images: ImageStore, container: Container):
   const asked: RunConfig = {
     Env: spec.env, Labels: spec.labels, ExposedPorts: Object.fromEntries(exposedPorts(parts, container).map((port) => [port, {}])), Volumes: request.Volumes ?? null,
     ...(spec.workingDir === undefined ? {} : { WorkingDir: spec.workingDir }), ...(spec.user === undefined ? {} : { User: spec.user }), ...(spec.stopSignal === undefined ? {} : { StopSignal: spec.stopSignal }),
+    Shell: request.Shell ?? null, OnBuild: request.OnBuild ?? null,
     ...(request.Healthcheck === undefined || request.Healthcheck === null ? {} : { Healthcheck: request.Healthcheck }),
   };
   const merged = mergeConfig(image, asked);

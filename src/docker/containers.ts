@@ -1,15 +1,19 @@
 /** `/containers/…`: create, list, inspect, start, stop, kill, remove, wait, attach, logs and the rest of a container's life. */
+import { cpus } from 'node:os';
 import { ApiError } from '#base/errors.ts';
+import { compilePattern } from '#base/pattern.ts';
 import type { Container } from '#engine/container.ts';
-import { writtenBytes } from '#engine/changes.ts';
+import { treeBytes } from '#engine/tree-size.ts';
 import { stopTimeoutMsDefault } from '#engine/limits.ts';
 import type { DockerParts } from './context.ts';
 import { ownContainer } from './context.ts';
-import { checkHealthTimes, checkPlatform, mergeHealthCheck } from './create-checks.ts';
+import { checkHealthTimes, checkPlatform, mergeHealthCheck, platformWarnings } from './create-checks.ts';
 import { specFromRequest } from './create-request.ts';
 import { lacksLabels, matchesAny, matchesLabels, parseFilters, parseTime } from './filters.ts';
-import { showContainer, showSummary } from './inspect.ts';
+import { exposedPorts, showContainer, showSummary, sizesOf } from './inspect.ts';
+import { hostFacts } from './host-facts.ts';
 import { streamLogs } from './logs.ts';
+import { splitTarget } from './ports.ts';
 import { attachContainer } from './attach.ts';
 import { queryFlag, queryNumber, reply } from './route.ts';
 import type { Filters, Route, RouteContext } from './route.ts';
@@ -25,7 +29,10 @@ export function containerRoutes(parts: DockerParts): Route[] {
   return [
     { method: 'GET', path: '/containers/json', handle: async (context) => listContainers(parts, context) },
     { method: 'POST', path: '/containers/create', handle: (context) => createContainer(parts, context) },
-    { method: 'GET', path: '/containers/{id}/json', handle: async (context) => showContainer(parts, engine.registry.get(context.params['id']!), queryFlag(context.query, 'size')) },
+    { method: 'GET', path: '/containers/{id}/json', handle: async (context) => {
+      const container = engine.registry.get(context.params['id']!);
+      return showContainer(parts, container, queryFlag(context.query, 'size') ? await sizesOf(parts, container) : undefined);
+    } },
     { method: 'POST', path: '/containers/{id}/start', handle: async (context) => {
       const container = own(context, 'start');
       if (container.isRunning && container.record.state !== 'paused') return reply(304);
@@ -91,21 +98,22 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
   if (typeof body !== 'object' || body === null || body.Image === undefined || body.Image === '') throw new ApiError('BadRequest', 'config cannot be empty in order to create a container');
   const image = engine.images.find(body.Image);
   if (image === undefined) throw new ApiError('NotFound', `No such image: ${withTag(body.Image)}`);
-  checkPlatform(context.query.get('platform'), String(body.Image));
+  checkPlatform(context.query.get('platform'), String(body.Image), image.platform);
   const health = mergeHealthCheck(body.Healthcheck, image.config.healthcheck);
   checkHealthTimes(health);
   if (health !== undefined) body.Healthcheck = health;
-  const spec = specFromRequest(body, name === '' ? pickName(parts) : name, image.id);
+  const warnings: string[] = [];
+  const spec = specFromRequest(body, name === '' ? pickName(parts) : name, image.id, hostFacts(parts, cpus().length, warnings));
   spec.labels = { ...image.config.labels, ...spec.labels };
   resolveReferences(parts, spec);
   const id = await engine.containers.create(spec);
-  return reply(201, { Id: id, Warnings: warningsFor(parts, body.HostConfig ?? {}) });
+  return reply(201, { Id: id, Warnings: [...platformWarnings(context.query.get('platform'), image.platform), ...warnings] });
 }
 
 function withTag(image: string): string { return image.includes('@') || image.slice(image.lastIndexOf('/') + 1).includes(':') ? image : `${image}:latest`; }
 
 /** Other containers are named by their ids in the record: a rename must not break what depends on them. */
-function resolveReferences(parts: DockerParts, spec: ReturnType<typeof specFromRequest>): void {
+export function resolveReferences(parts: DockerParts, spec: ReturnType<typeof specFromRequest>): void {
   const resolve = (reference: string): string => parts.engine.registry.get(reference).id;
   // As in docker, whose network is joined is asked at the start.
   if (spec.network.type === 'container') spec.network = { type: 'container', containerId: parts.engine.registry.find(spec.network.containerId)?.id ?? spec.network.containerId };
@@ -131,17 +139,7 @@ function pickName(parts: DockerParts): string {
   }
 }
 
-function warningsFor(parts: DockerParts, host: Record<string, unknown>): string[] {
-  const { cgroups } = parts.engine.context.os;
-  const out: string[] = [];
-  const lacks = (name: string): boolean => !cgroups.controllers.includes(name);
-  if (Number(host['Memory'] ?? 0) > 0 && lacks('memory')) out.push('Your kernel does not support memory limit capabilities or the cgroup is not mounted. Limitation discarded.');
-  if (Number(host['NanoCpus'] ?? 0) > 0 && lacks('cpu')) out.push('Your kernel does not support CPU CFS quota or the cgroup is not mounted. Limitation discarded.');
-  if (Number(host['PidsLimit'] ?? 0) > 0 && lacks('pids')) out.push('Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded.');
-  return out;
-}
-
-function listContainers(parts: DockerParts, context: RouteContext): unknown {
+async function listContainers(parts: DockerParts, context: RouteContext): Promise<unknown> {
   const filters = parseFilters(context.query, listFilters);
   const limit = queryNumber(context.query, 'limit');
   const states = ['created', 'running', 'paused', 'restarting', 'removing', 'exited', 'dead'];
@@ -149,7 +147,8 @@ function listContainers(parts: DockerParts, context: RouteContext): unknown {
   const all = queryFlag(context.query, 'all') || limit > 0 || filters.has('status') || filters.has('exited');
   const found = parts.engine.registry.list().filter((container) => (all || container.isRunning || container.record.state === 'restarting') && matchesFilters(parts, container, filters));
   found.sort((a, b) => b.record.createdAtMs - a.record.createdAtMs);
-  return found.slice(0, limit > 0 ? limit : undefined).map((container) => showSummary(parts, container, queryFlag(context.query, 'size')));
+  const shown = found.slice(0, limit > 0 ? limit : undefined);
+  return Promise.all(shown.map(async (container) => showSummary(parts, container, queryFlag(context.query, 'size') ? await sizesOf(parts, container) : undefined)));
 }
 
 export function matchesFilters(parts: DockerParts, container: Container, filters: Filters): boolean {
@@ -165,13 +164,28 @@ export function matchesFilters(parts: DockerParts, container: Container, filters
     && matchesAny(filters, 'ancestor', (value) => record.spec.image === value || engine.images.find(value)?.id === image?.id)
     && matchesAny(filters, 'network', (value) => record.networks.some((attached) => attached.networkId.startsWith(value) || engine.networks.findExact(attached.networkId)?.name === value) || record.spec.network.type === value)
     && matchesAny(filters, 'volume', (value) => record.spec.mounts.some((mount) => mount.source === value || mount.target === value))
-    && matchesAny(filters, 'publish', (value) => (record.run?.ports ?? []).some((port) => `${port.hostPort}/${port.protocol}` === (value.includes('/') ? value : `${value}/tcp`)))
+    && matchesAny(filters, 'publish', portFilter((record.run?.ports ?? []).map((port) => ({ port: port.hostPort, protocol: port.protocol }))))
+    && matchesAny(filters, 'expose', portFilter([...exposedPorts(parts, container).map(splitTarget), ...(record.run?.ports ?? [])]))
+    && matchesAny(filters, 'is-task', (value) => /^(0|f|false)$/i.test(value)) && matchesAny(filters, 'isolation', (value) => value === '' || value === 'default')
     && matchesLabels(filters, record.spec.labels) && lacksLabels(filters, record.spec.labels) && order('before', -1) && order('since', 1);
 }
 
-/** A name filter is a regular expression to docker; one that is none is taken literally. */
+/** `80`, `80/udp`, `8000-8010/tcp`; without a protocol tcp. */
+function portFilter(ports: { port: number; protocol: string }[]): (value: string) => boolean {
+  return (value) => {
+    const match = /^(\d{1,5})(?:-(\d{1,5}))?(?:\/(tcp|udp|sctp))?$/i.exec(value);
+    if (match === null) throw new ApiError('BadRequest', `invalid port filter '${value}': invalid containerPort`);
+    const [from, to, protocol] = [Number(match[1]), Number(match[2] ?? match[1]), (match[3] ?? 'tcp').toLowerCase()];
+    return ports.some((port) => port.protocol === protocol && port.port >= from && port.port <= to);
+  };
+}
+
+/** A name filter is a regular expression (RE2) to docker; one that is none is taken literally. */
 function matchesName(name: string, pattern: string): boolean {
-  try { const expression = new RegExp(pattern); return expression.test(name) || expression.test(`/${name}`); } catch { return name.includes(pattern); }
+  try {
+    const expression = compilePattern(pattern);
+    return expression.test(name) || expression.test(`/${name}`);
+  } catch { return name.includes(pattern); }
 }
 
 function renameContainer(parts: DockerParts, container: Container, wanted: string): void {
@@ -217,7 +231,7 @@ async function pruneContainers(parts: DockerParts, context: RouteContext): Promi
     // Only what is docker's own: Pods' containers are the cluster's to collect.
     if (record.spec.owner !== 'docker' || container.isRunning || record.state === 'restarting' || record.createdAtMs > until) continue;
     if (!matchesLabels(filters, record.spec.labels) || !lacksLabels(filters, record.spec.labels)) continue;
-    const bytes = writtenBytes(parts.engine.context.snapshots.upperDir(record.id));
+    const bytes = await treeBytes(parts.engine.context.snapshots.upperDir(record.id));
     await parts.engine.containers.remove(record.id).then(() => { deleted.push(record.id); reclaimed += bytes; }, () => undefined);
   }
   return { ContainersDeleted: deleted.length === 0 ? null : deleted, SpaceReclaimed: reclaimed };

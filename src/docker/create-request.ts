@@ -4,17 +4,22 @@
  */
 import { statSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
-import { checkHostConfig, checkStopSignal } from './create-checks.ts';
-import type { ContainerSpec, Mount, NetworkAttachment, NetworkMode, PortBinding, Resources, Security } from '#engine/engine.ts';
+import { checkHostConfig, checkStopSignal, warnEndpoints } from './create-checks.ts';
+import { planResources, planSecurity } from './create-resources.ts';
+import { anyHost } from './host-facts.ts';
+import type { HostFacts } from './host-facts.ts';
+import { mergeTmpfsOptions } from '#engine/tmpfs-options.ts';
+import type { ContainerSpec, Mount, NetworkAttachment, NetworkMode, PortBinding } from '#engine/engine.ts';
 
 // eslint-disable-next-line -- docker's bodies are open
 type Body = any;
 
 export interface HostConfigBody { [key: string]: Body }
 
-export function specFromRequest(body: Body, name: string, imageId: string): ContainerSpec {
+export function specFromRequest(body: Body, name: string, imageId: string, facts: HostFacts = anyHost): ContainerSpec {
   const host: HostConfigBody = body.HostConfig ?? {};
-  checkHostConfig(host);
+  checkHostConfig(host, facts);
+  warnEndpoints(body.NetworkingConfig?.EndpointsConfig ?? {}, facts);
   checkStopSignal(body.StopSignal);
   const network = planNetwork(host, body);
   const timeout = body.StopTimeout as number | undefined;
@@ -25,23 +30,37 @@ export function specFromRequest(body: Body, name: string, imageId: string): Cont
     env: checkEnvironment(body.Env ?? []), ...text('workingDir', body.WorkingDir), ...text('user', body.User), groupAdd: host['GroupAdd'] ?? [],
     ...text('hostname', body.Hostname), ...text('domainname', body.Domainname),
     tty: body.Tty === true, openStdin: body.OpenStdin === true, stdinOnce: body.StdinOnce === true, labels: body.Labels ?? {},
-    mounts: planMounts(host, body.Volumes ?? {}), resources: planResources(host), security: planSecurity(host),
+    mounts: planMounts(host, body.Volumes ?? {}), resources: planResources(host, facts), security: planSecurity(host, facts),
     network: network.mode, networks: network.attachments, ports: planPorts(host, body.ExposedPorts ?? {}),
     ...pidMode(host['PidMode']), ...ipcMode(host['IpcMode']), sysctls: host['Sysctls'] ?? {}, ...text('stopSignal', body.StopSignal),
     ...(timeout === undefined || timeout === null ? {} : { stopTimeoutSeconds: timeout }),
-    ...(host['CgroupParent'] === undefined || host['CgroupParent'] === '' ? {} : { cgroupParent: `/${String(host['CgroupParent']).replace(/^\/+/, '')}` }),
-    ...(host['LogConfig']?.Type === 'none' ? { logPath: 'none' } : {}), ...planLog(host['LogConfig']?.Config ?? {}),
+    ...(host['CgroupParent'] === undefined || host['CgroupParent'] === '' ? {} : { cgroupParent: planCgroupParent(String(host['CgroupParent'])) }),
+    ...(host['LogConfig']?.Type === 'none' ? { logPath: 'none' } : {}), ...planLog(host['LogConfig']?.Type ?? '', host['LogConfig']?.Config ?? {}),
     restartPolicy: planRestart(host['RestartPolicy'] ?? {}, host['AutoRemove'] === true), autoRemove: host['AutoRemove'] === true, init: host['Init'] === true,
     ...(host['ShmSize'] > 0 ? { shmSizeBytes: Number(host['ShmSize']) } : {}),
     dns: { servers: host['Dns'] ?? [], search: host['DnsSearch'] ?? [], options: host['DnsOptions'] ?? [] }, extraHosts: host['ExtraHosts'] ?? [],
     ...(host['CgroupnsMode'] === 'host' || host['CgroupnsMode'] === 'private' ? { cgroupNamespace: host['CgroupnsMode'] } : {}),
     ...(host['UTSMode'] === 'host' ? { hostUts: true } : {}), ...(network.mode.type === 'networks' && (host['Links'] ?? []).length > 0 ? { links: host['Links'] as string[] } : {}),
+    ...(Object.keys(host['Annotations'] ?? {}).length > 0 ? { annotations: host['Annotations'] as Record<string, string> } : {}), ...consoleSize(host['ConsoleSize']),
     request: body,
   };
 }
 
 function text<K extends string>(key: K, value: unknown): { [P in K]?: string } {
   return typeof value === 'string' && value !== '' ? ({ [key]: value } as { [P in K]?: string }) : {};
+}
+
+/** Below the hierarchy's top, whether it begins with a slash or not; the way up is closed. */
+function planCgroupParent(text: string): string {
+  const parts = text.split('/').filter((part) => part !== '' && part !== '.');
+  if (parts.length === 0 || parts.includes('..')) throw new ApiError('BadRequest', `invalid cgroup parent: ${JSON.stringify(text)}`);
+  return `/${parts.join('/')}`;
+}
+
+/** `[height, width]`; zeros say nothing. */
+function consoleSize(size: unknown): { consoleSize?: { width: number; height: number } } {
+  const [height = 0, width = 0] = Array.isArray(size) ? (size as number[]) : [];
+  return height > 0 && width > 0 ? { consoleSize: { width, height } } : {};
 }
 
 /** Docker takes a string where a list is meant. */
@@ -58,10 +77,13 @@ function checkEnvironment(env: string[]): string[] {
   return env;
 }
 
-function planLog(config: Record<string, string>): { logMaxBytes?: number; logMaxFiles?: number } {
-  const units: Record<string, number> = { '': 1, b: 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 };
-  const match = /^(\d+)([bkmg]?)$/i.exec(config['max-size'] ?? '');
-  return { ...(match === null ? {} : { logMaxBytes: Number(match[1]) * units[match[2]!.toLowerCase()]! }), ...(config['max-file'] === undefined ? {} : { logMaxFiles: Number(config['max-file']) }) };
+/** Sizes as docker reads them: a number, a fraction too, with a unit of 1024s; `-1` is no bound. */
+function planLog(type: string, config: Record<string, string>): { logMaxBytes?: number; logMaxFiles?: number } {
+  const match = /^(\d+(?:\.\d+)?)\s?([kmgt]?)i?b?$/i.exec(config['max-size'] ?? '');
+  const bytes = config['max-size'] === '-1' ? Number.MAX_SAFE_INTEGER : match === null ? undefined : Math.max(1, Math.floor(Number(match[1]) * 1024 ** ' kmgt'.indexOf(match[2]!.toLowerCase() || ' ')));
+  // The local driver's own bounds, where nothing is said.
+  const local = type === 'local' ? { logMaxBytes: 20 * 1024 ** 2, logMaxFiles: 5 } : {};
+  return { ...local, ...(bytes === undefined ? {} : { logMaxBytes: bytes }), ...(config['max-file'] === undefined ? {} : { logMaxFiles: Number(config['max-file']) }) };
 }
 
 export function planRestart(policy: { Name?: string; MaximumRetryCount?: number }, autoRemove: boolean): NonNullable<ContainerSpec['restartPolicy']> {
@@ -91,6 +113,7 @@ function ipcMode(mode: string | undefined): { ipcMode?: ContainerSpec['ipcMode']
 function planNetwork(host: HostConfigBody, body: Body): { mode: NetworkMode; attachments: NetworkAttachment[] } {
   const mode = String(host['NetworkMode'] ?? 'default');
   const wanted: Record<string, Body> = body.NetworkingConfig?.EndpointsConfig ?? {};
+  if (body.NetworkDisabled === true) return { mode: { type: 'none' }, attachments: [] };
   if (mode === 'host') return { mode: { type: 'host' }, attachments: [] };
   if (mode === 'none') return { mode: { type: 'none' }, attachments: [] };
   if (mode.startsWith('container:')) {
@@ -146,11 +169,15 @@ function planPorts(host: HostConfigBody, exposed: Record<string, unknown>): Port
 
 function planMounts(host: HostConfigBody, declared: Record<string, unknown>): Mount[] {
   const out: Mount[] = [];
-  for (const bind of (host['Binds'] ?? []) as string[]) out.push(parseBind(bind));
+  const driver = String(host['VolumeDriver'] ?? '');
+  for (const bind of (host['Binds'] ?? []) as string[]) {
+    const mount = parseBind(bind);
+    out.push(mount.type === 'volume' && driver !== '' ? { ...mount, volume: { driver } } : mount);
+  }
   for (const mount of (host['Mounts'] ?? []) as Body[]) out.push(planMount(mount));
   for (const [target, options] of Object.entries((host['Tmpfs'] ?? {}) as Record<string, string>)) out.push(parseTmpfs(target, options));
   const taken = new Set(out.map((mount) => mount.target));
-  for (const target of Object.keys(declared)) if (!taken.has(target)) out.push({ type: 'volume', source: '', target, readOnly: false, populate: true });
+  for (const target of Object.keys(declared)) if (!taken.has(target)) out.push({ type: 'volume', source: '', target, readOnly: false, populate: true, ...(driver === '' ? {} : { volume: { driver } }) });
   return out;
 }
 
@@ -166,7 +193,7 @@ function parseBind(text: string): Mount {
   const readOnly = flags.includes('ro');
   if (!source.startsWith('/')) return { type: 'volume', source, target: checkTarget(text, target), readOnly, populate: !flags.includes('nocopy') };
   const propagation = flags.find((flag) => /^r?(shared|slave|private)$/.test(flag));
-  return { type: 'bind', source, target: checkTarget(text, target), readOnly, makeSource: true, ...(propagation === undefined ? {} : { propagation: (propagation.startsWith('r') ? propagation : `r${propagation}`) as 'rslave' }) };
+  return { type: 'bind', source, target: checkTarget(text, target), readOnly, makeSource: true, ...(readOnly && (propagation === undefined || propagation.endsWith('private')) ? { readOnlyBelow: 'may' as const } : {}), ...(propagation === undefined ? {} : { propagation: propagation as 'rslave' }) };
 }
 
 function checkTarget(text: string, target: string): string {
@@ -181,16 +208,39 @@ function planMount(mount: Body): Mount {
   const target = String(mount.Target ?? '');
   const fail = (reason: string): never => { throw new ApiError('BadRequest', `invalid mount config for type "${type}": ${reason}`); };
   if (target === '') fail('field Target must not be empty');
+  const own = { bind: 'BindOptions', volume: 'VolumeOptions', tmpfs: 'TmpfsOptions', image: 'ImageOptions' }[type];
+  for (const name of ['BindOptions', 'VolumeOptions', 'TmpfsOptions', 'ImageOptions']) if (name !== own && mount[name] !== undefined && mount[name] !== null) fail(`field ${name} must not be specified`);
   if (type === 'bind') {
     if (mount.Source === undefined || mount.Source === '') fail('field Source must not be empty');
     if (!String(mount.Source).startsWith('/')) fail(`invalid mount path: '${String(mount.Source)}' mount path must be absolute`);
     const make = mount.BindOptions?.CreateMountpoint === true;
     if (!make && statSync(mount.Source, { throwIfNoEntry: false }) === undefined) fail(`bind source path does not exist: ${String(mount.Source)}`);
-    return { type: 'bind', source: mount.Source, target, readOnly: mount.ReadOnly === true, ...(make ? { makeSource: true } : {}), ...(mount.BindOptions?.Propagation ? { propagation: mount.BindOptions.Propagation } : {}) };
+    const { Propagation: propagation, NonRecursive: nonRecursive, ReadOnlyNonRecursive: shallow, ReadOnlyForceRecursive: deep } = mount.BindOptions ?? {};
+    if (propagation && !['private', 'rprivate', 'shared', 'rshared', 'slave', 'rslave'].includes(propagation)) fail(`invalid propagation mode: ${propagation}`);
+    if ((shallow === true || deep === true) && mount.ReadOnly !== true) fail(`mount must be read-only to use ${shallow === true ? 'ReadOnlyNonRecursive' : 'ReadOnlyForceRecursive'}`);
+    if (shallow === true && deep === true) fail('ReadOnlyForceRecursive conflicts with ReadOnlyNonRecursive');
+    if (deep === true && propagation && propagation !== 'rprivate') fail('ReadOnlyForceRecursive requires BindOptions.Propagation to be rprivate');
+    return {
+      type: 'bind', source: mount.Source, target, readOnly: mount.ReadOnly === true, ...(make ? { makeSource: true } : {}), ...(propagation ? { propagation } : {}), ...(nonRecursive === true ? { nonRecursive } : {}),
+      ...(mount.ReadOnly === true && shallow !== true && nonRecursive !== true && (!propagation || propagation === 'rprivate') ? { readOnlyBelow: deep === true ? 'must' as const : 'may' as const } : {}),
+    };
   }
-  if (type === 'tmpfs') return { type: 'tmpfs', source: '', target, readOnly: mount.ReadOnly === true, ...(mount.TmpfsOptions?.SizeBytes > 0 ? { tmpfsSizeBytes: mount.TmpfsOptions.SizeBytes } : {}), ...(mount.TmpfsOptions?.Mode === undefined ? {} : { tmpfsMode: mount.TmpfsOptions.Mode }) };
-  if (type === 'volume') return { type: 'volume', source: mount.Source ?? '', target, readOnly: mount.ReadOnly === true, populate: mount.VolumeOptions?.NoCopy !== true, ...(mount.VolumeOptions?.Subpath ? { subPath: checkSubPath(String(mount.VolumeOptions.Subpath), fail) } : {}) };
+  if (type === 'tmpfs') {
+    if (mount.Source !== undefined && mount.Source !== '') fail('field Source must not be specified');
+    const { SizeBytes: size = 0, Mode: mode = 0, Options: options = [] } = mount.TmpfsOptions ?? {};
+    if (size < 0) fail('invalid tmpfs size');
+    const words = [...(size > 0 ? [`size=${size}`] : []), ...(mode > 0 ? [`mode=${Number(mode).toString(8)}`] : []), ...(options as string[][]).map((words) => words.join('=')), ...(mount.ReadOnly === true ? ['ro'] : [])];
+    return { type: 'tmpfs', source: '', target, readOnly: mount.ReadOnly === true, tmpfsOptions: mergeTmpfsOptions(words) };
+  }
+  if (type === 'volume') return { type: 'volume', source: mount.Source ?? '', target, readOnly: mount.ReadOnly === true, populate: mount.VolumeOptions?.NoCopy !== true, ...planVolume(mount.VolumeOptions ?? {}), ...(mount.VolumeOptions?.Subpath ? { subPath: checkSubPath(String(mount.VolumeOptions.Subpath), fail) } : {}) };
   return fail('mount type unknown');
+}
+
+/** What a volume is made with, where there is none of that name. */
+function planVolume(options: Body): Pick<Mount, 'volume'> {
+  const { Labels: labels, DriverConfig: driver } = options;
+  const out = { ...(labels ? { labels: labels as Record<string, string> } : {}), ...(driver?.Name ? { driver: String(driver.Name) } : {}), ...(driver?.Options ? { options: driver.Options as Record<string, string> } : {}) };
+  return Object.keys(out).length === 0 ? {} : { volume: out };
 }
 
 function checkSubPath(path: string, fail: (reason: string) => never): string {
@@ -199,45 +249,7 @@ function checkSubPath(path: string, fail: (reason: string) => never): string {
 }
 
 function parseTmpfs(target: string, options: string): Mount {
-  const out: Mount = { type: 'tmpfs', source: '', target, readOnly: false };
-  for (const option of options.split(',').filter(Boolean)) {
-    const [key, value = ''] = option.split('=');
-    const size = /^(\d+)([kmg]?)$/i.exec(value);
-    if (key === 'ro') out.readOnly = true;
-    else if (key === 'size' && size !== null) out.tmpfsSizeBytes = Number(size[1]) * ({ '': 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 }[size[2]!.toLowerCase()] ?? 1);
-    else if (key === 'mode') out.tmpfsMode = Number.parseInt(value, 8);
-  }
-  return out;
-}
-
-export function planResources(host: HostConfigBody): Resources {
-  const number = (key: string): number | undefined => (typeof host[key] === 'number' && host[key] !== 0 ? (host[key] as number) : undefined);
-  const nano = number('NanoCpus');
-  if (nano !== undefined && (number('CpuQuota') !== undefined || number('CpuPeriod') !== undefined)) throw new ApiError('BadRequest', 'Conflicting options: Nano CPUs and CPU Period cannot both be set');
-  const out: Record<string, unknown> = {
-    cpuShares: number('CpuShares'), cpuQuotaUs: nano === undefined ? number('CpuQuota') : Math.round(nano / 10_000), cpuPeriodUs: nano === undefined ? number('CpuPeriod') : 100_000,
-    cpusetCpus: host['CpusetCpus'] === '' ? undefined : host['CpusetCpus'], memoryLimitBytes: number('Memory'), memoryReservationBytes: number('MemoryReservation'),
-    // Docker's default: as much swap again as memory.
-    memorySwapBytes: number('MemorySwap') ?? (number('Memory') === undefined ? undefined : number('Memory')! * 2),
-    pidsMax: number('PidsLimit'), oomScoreAdj: number('OomScoreAdj'),
-    devices: ((host['Devices'] ?? []) as Body[]).map((device) => ({ hostPath: device.PathOnHost, containerPath: device.PathInContainer ?? device.PathOnHost, permissions: device.CgroupPermissions ?? 'rwm' })),
-    ulimits: ((host['Ulimits'] ?? []) as Body[]).map((limit) => ({ name: limit.Name, soft: limit.Soft, hard: limit.Hard })),
-  };
-  return Object.fromEntries(Object.entries(out).filter(([, value]) => value !== undefined)) as Resources;
-}
-
-function planSecurity(host: HostConfigBody): Security {
-  const out: Security = { privileged: host['Privileged'] === true, capAdd: host['CapAdd'] ?? [], capDrop: host['CapDrop'] ?? [], readOnlyRoot: host['ReadonlyRootfs'] === true };
-  for (const option of (host['SecurityOpt'] ?? []) as string[]) {
-    const at = option.search(/[=:]/);
-    const [key, value] = at < 0 ? [option, ''] : [option.slice(0, at), option.slice(at + 1)];
-    if (key === 'seccomp') out.seccomp = value;
-    else if (key === 'apparmor') out.apparmor = value;
-    else if (key === 'no-new-privileges') out.noNewPrivileges = value === '' || value === 'true';
-    else if (!['label', 'systempaths', 'writable-cgroups'].includes(key)) throw new ApiError('BadRequest', `invalid --security-opt 2: "${option}"`);
-    else if (key === 'systempaths' && value === 'unconfined') { out.maskedPaths = []; out.readonlyPaths = []; }
-  }
-  if (host['MaskedPaths'] !== undefined && host['MaskedPaths'] !== null) out.maskedPaths = host['MaskedPaths'];
-  if (host['ReadonlyPaths'] !== undefined && host['ReadonlyPaths'] !== null) out.readonlyPaths = host['ReadonlyPaths'];
-  return out;
+  const clean = checkTarget(target, target);
+  const merged = mergeTmpfsOptions(options.split(',').filter(Boolean));
+  return { type: 'tmpfs', source: '', target: clean, readOnly: merged.includes('ro'), tmpfsOptions: merged };
 }

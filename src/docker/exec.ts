@@ -47,13 +47,26 @@ function createExec(parts: DockerParts, notes: Map<string, ExecNote>, reference:
   if (!container.isRunning) throw new ApiError('Conflict', `container ${container.id} is not running`);
   if (notes.size >= execRecordsMax) throw new ApiError('TooManyRequests', 'too many exec instances');
   const note: ExecNote = {
-    id: Buffer.from(parts.random.bytes(32)).toString('hex'), containerId: container.id, attach: { stdin: body.AttachStdin === true, stdout: body.AttachStdout === true, stderr: body.AttachStderr === true }, detachKeys: checkKeys(body.DetachKeys ?? ''),
-    spec: { command, env: body.Env ?? [], user: body.User ?? '', workingDir: body.WorkingDir ?? '', tty: body.Tty === true, privileged: body.Privileged === true, stdin: body.AttachStdin === true },
-    running: false, exitCode: null, pid: 0, live: undefined, size: undefined,
+    ...execFromRequest(body), id: Buffer.from(parts.random.bytes(32)).toString('hex'), containerId: container.id, running: false, exitCode: null, pid: 0, live: undefined,
   };
   notes.set(note.id, note);
   emitExec(parts.engine.registry, container, `exec_create: ${command.join(' ')}`, note.id);
   return note;
+}
+
+/** What a request for a command says. */
+// eslint-disable-next-line -- docker's bodies are open
+export function execFromRequest(body: any): Pick<ExecNote, 'spec' | 'attach' | 'detachKeys' | 'size'> {
+  const command = typeof body.Cmd === 'string' ? [body.Cmd] : ((body.Cmd ?? []) as string[]);
+  return {
+    attach: { stdin: body.AttachStdin === true, stdout: body.AttachStdout === true, stderr: body.AttachStderr === true }, detachKeys: checkKeys(body.DetachKeys ?? ''), size: sizeOf(body.ConsoleSize),
+    spec: { command, env: body.Env ?? [], user: body.User ?? '', workingDir: body.WorkingDir ?? '', tty: body.Tty === true, privileged: body.Privileged === true, stdin: body.AttachStdin === true },
+  };
+}
+
+/** `[height, width]`; zeros say nothing. */
+function sizeOf(size: [number, number] | null | undefined): { width: number; height: number } | undefined {
+  return size !== null && size !== undefined && size[0] > 0 && size[1] > 0 ? { width: size[1], height: size[0] } : undefined;
 }
 
 function checkKeys(keys: string): string {
@@ -66,8 +79,7 @@ async function startExec(parts: DockerParts, notes: Map<string, ExecNote>, note:
   checkShape(body, execShape, 'ExecStartOptions');
   if (note.running) throw new ApiError('Conflict', `exec ${note.id} is already running`);
   if (note.exitCode !== null) throw new ApiError('Conflict', `exec command has already run`);
-  const size = body.ConsoleSize as [number, number] | null | undefined;
-  if (size !== null && size !== undefined && size[0] > 0) note.size = { width: size[1], height: size[0] };
+  note.size = sizeOf(body.ConsoleSize) ?? note.size;
   const container = parts.engine.registry.get(note.containerId);
   if (!container.isRunning) throw new ApiError('Conflict', `container ${container.id} is not running`);
   const track = (running: RunningExec): void => {

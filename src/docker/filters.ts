@@ -30,7 +30,7 @@ export function matchesAny(filters: Filters, name: string, test: (value: string)
 export function matchesLabels(filters: Filters, labels: Record<string, string>, name = 'label'): boolean {
   return (filters.get(name) ?? []).every((wanted) => {
     const at = wanted.indexOf('=');
-    return at < 0 ? wanted in labels : labels[wanted.slice(0, at)] === wanted.slice(at + 1);
+    return at < 0 ? Object.hasOwn(labels, wanted) : Object.hasOwn(labels, wanted.slice(0, at)) && labels[wanted.slice(0, at)] === wanted.slice(at + 1);
   });
 }
 
@@ -38,7 +38,7 @@ export function matchesLabels(filters: Filters, labels: Record<string, string>, 
 export function lacksLabels(filters: Filters, labels: Record<string, string>): boolean {
   return (filters.get('label!') ?? []).every((wanted) => {
     const at = wanted.indexOf('=');
-    return !(at < 0 ? wanted in labels : labels[wanted.slice(0, at)] === wanted.slice(at + 1));
+    return !(at < 0 ? Object.hasOwn(labels, wanted) : Object.hasOwn(labels, wanted.slice(0, at)) && labels[wanted.slice(0, at)] === wanted.slice(at + 1));
   });
 }
 

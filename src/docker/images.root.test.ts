@@ -1,13 +1,18 @@
 /** Images between stores and registries: two data directories, one registry, real connections. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { readFileSync, readdirSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
-import { encodeTarFile, encodeTarHeader, tarEnd } from '#base/tar.ts';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
+import { hostPlatform } from '#base/platform.ts';
+import type { Platform } from '#base/platform.ts';
+import { encodeTarFile, encodeTarHeader, readTar, tarEnd } from '#base/tar.ts';
 import type { Content } from '#content/content.ts';
-import { createImageRecords } from '#content/image-records.ts';
-import type { ImageRecords } from '#content/image-records.ts';
+import { createImageRecords, mediaTypes } from '#content/image-records.ts';
+import type { ImageRecords, Index } from '#content/image-records.ts';
 import { HttpTransport, RemoteError, RemoteRepository } from '#content/remote.ts';
 import { bytesOf, openTestContent } from '#content/testing.ts';
 import type { TestScope } from '#content/testing.ts';
@@ -187,6 +192,14 @@ test('what was saved is loaded with the same id and names', async (t) => {
   await store.images.load(await source.images.save(['a/b:1', 'c:2']), (event) => { if (typeof event['stream'] === 'string') lines.push(event['stream']); });
   assert.deepEqual(lines, ['Loaded image: a/b:1\n', 'Loaded image: c:2\n']);
   assert.deepEqual([store.images.find('c:2')!.id, store.images.find('a/b:1')!.names], [record.id, ['a/b:1', 'c:2']]);
+  assert.equal(store.records.get(record.id)!.manifestDigest, source.records.get(record.id)!.manifestDigest);
+  // Readers of OCI layouts know OCI's types alone.
+  for await (const entry of readTar(await source.images.save(['c:2']))) {
+    if (entry.header.path !== 'index.json') continue;
+    const parts: Uint8Array[] = [];
+    for await (const part of entry.content) parts.push(Uint8Array.from(part));
+    assert.deepEqual((JSON.parse(Buffer.concat(parts).toString()) as Index).manifests.map((each) => each.mediaType), [mediaTypes.ociManifest]);
+  }
   await assert.rejects(store.images.load(bytesOf(encodeTarFile({ path: 'x' }, 'y'), tarEnd), () => {}), /does not contain a manifest.json/);
   await assert.rejects(store.images.load(bytesOf(encodeTarFile({ path: 'manifest.json' }, '[{"Config":"../../x","Layers":[]}]'), tarEnd), () => {}), /outside of it|missing/);
 });
@@ -220,4 +233,137 @@ test('the kubelet may collect what it alone brought, and nothing that a Pod leas
   assert.deepEqual(collectable(), [ids.get('only')]);
   await node.images.remove(ids.get('only')!, { owner: 'kubelet' });
   assert.deepEqual(node.images.list().map((image) => image.id).sort(), [own.id, ids.get('leased'), ids.get('named'), ids.get('wanted')].sort());
+});
+
+const textOf = async (run: () => Promise<unknown>): Promise<string> => { try { await run(); return 'nothing was wrong'; } catch (error) { return (error as Error).message; } };
+
+/** An OCI layout of images that differ in their platform. `edit` may spoil a file. */
+async function ociLayout(images: { platform: Platform; named?: Platform | undefined; name?: string }[], edit: (path: string, bytes: Buffer) => Buffer = (_path, bytes) => bytes): Promise<Buffer> {
+  const parts: Buffer[] = [];
+  const seen = new Set<string>();
+  const put = (bytes: Buffer): { digest: string; size: number } => {
+    const hex = createHash('sha256').update(bytes).digest('hex');
+    if (!seen.has(hex)) parts.push(encodeTarFile({ path: `blobs/sha256/${hex}` }, edit(`blobs/sha256/${hex}`, bytes)));
+    seen.add(hex);
+    return { digest: `sha256:${hex}`, size: bytes.length };
+  };
+  const layer = Buffer.concat([encodeTarFile({ path: 'f' }, 'x'), tarEnd]);
+  const manifests = images.map(({ platform, named, name }) => {
+    const config = put(Buffer.from(JSON.stringify({ ...platform, rootfs: { type: 'layers', diff_ids: [`sha256:${createHash('sha256').update(layer).digest('hex')}`] }, config: {} })));
+    const manifest = put(Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.ociManifest, config: { mediaType: mediaTypes.ociConfig, ...config }, layers: [{ mediaType: mediaTypes.ociLayer, ...put(layer) }] })));
+    return { mediaType: mediaTypes.ociManifest, ...manifest, ...(named === undefined ? {} : { platform: named }), ...(name === undefined ? {} : { annotations: { 'io.containerd.image.name': name } }) };
+  });
+  return Buffer.concat([encodeTarFile({ path: 'oci-layout' }, '{"imageLayoutVersion":"1.0.0"}'), ...parts, encodeTarFile({ path: 'index.json' }, JSON.stringify({ schemaVersion: 2, manifests })), tarEnd]);
+}
+
+test('a compressed archive is loaded as well, and one that ends without its end mark', async (t) => {
+  const source = await makeStore(t);
+  const record = await source.images.import(root('packed'), { name: 'packed:1' });
+  const parts: Uint8Array[] = [];
+  for await (const part of await source.images.save(['packed:1'])) parts.push(part);
+  const archive = Buffer.concat(parts);
+  const forms = { plain: archive, short: archive.subarray(0, -1024), gzip: gzipSync(archive), zstd: zstdCompressSync(archive), xz: execFileSync('xz', ['-c'], { input: archive }), bzip2: execFileSync('bzip2', ['-c'], { input: archive }) };
+  for (const [form, bytes] of Object.entries(forms)) {
+    const store = await makeStore(t);
+    await store.images.load(bytesOf(bytes), () => {});
+    assert.equal(store.images.find('packed:1')?.id, record.id, form);
+  }
+});
+
+test('a load that loads nothing, or whose content is not what its name says, is an error', async (t) => {
+  const arm = { os: 'linux', architecture: 'arm64' };
+  const load = async (bytes: Buffer, platform?: Platform): Promise<string> => { const store = await makeStore(t); return textOf(() => store.images.load(bytesOf(bytes), () => {}, platform)); };
+  assert.match(await load(await ociLayout([{ platform: arm, named: arm }])), /no image for linux\/amd64 in the archive, which has linux\/arm64/);
+  assert.equal(await load(await ociLayout([{ platform: arm, named: arm, name: 'x:1' }]), arm), 'nothing was wrong');
+  assert.match(await load(await ociLayout([{ platform: hostPlatform() }], (path, bytes) => (bytes.includes('schemaVersion') ? Buffer.concat([bytes, Buffer.from(' ')]) : bytes))), /unexpected commit digest/);
+  assert.match(await load(await ociLayout([{ platform: hostPlatform() }], (path, bytes) => (bytes.includes('ustar') ? Buffer.concat([bytes, Buffer.alloc(512)]) : bytes))), /unexpected commit digest/);
+  assert.match(await load(await ociLayout([])), /holds no image/);
+  assert.match(await load(Buffer.concat([encodeTarFile({ path: 'manifest.json' }, '[]'), tarEnd])), /holds no image/);
+  for (const manifest of ['{}', 'null', '[null]', '[{"Config":"x"}]', '[{"Config":"x","Layers":[5]}]', '[{"Config":"x","Layers":[],"RepoTags":[{}]}]', '[{"Config":"x","Layers":[]}]']) assert.match(await load(Buffer.concat([encodeTarFile({ path: 'manifest.json' }, manifest), tarEnd])), /invalid archive/, manifest);
+  assert.match(await load(Buffer.concat([encodeTarFile({ path: 'index.json' }, `{"manifests":[{"digest":"sha256:${'0'.repeat(64)}"}]}`), tarEnd])), /not found/);
+  const both = await makeStore(t);
+  await both.images.load(bytesOf(await ociLayout([{ platform: arm, named: arm, name: 'two:1' }, { platform: hostPlatform(), named: hostPlatform(), name: 'two:1' }])), () => {});
+  assert.equal(both.records.find('two:1')!.file.architecture, hostPlatform().architecture);
+});
+
+/** An index of two platforms and an attestation, and an artifact, pushed by a client. */
+async function pushIndex(site: Site, path: string): Promise<{ host: string; arm: string }> {
+  const layer = Buffer.concat([encodeTarFile({ path: 'f' }, 'x'), tarEnd]);
+  const transport = new HttpTransport({});
+  const repository = new RemoteRepository(transport, { url: site.url, credential: ann }, path, 'pull,push');
+  const digestOf = (bytes: Buffer): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+  const put = async (bytes: Buffer): Promise<{ digest: string; size: number }> => { await repository.putBlob(digestOf(bytes), bytes.length, () => bytesOf(bytes)); return { digest: digestOf(bytes), size: bytes.length }; };
+  const ids: string[] = [];
+  const image = async (platform: Platform, configType: string = mediaTypes.ociConfig): Promise<{ mediaType: string; digest: string; size: number; platform: Platform }> => {
+    const config = await put(Buffer.from(JSON.stringify({ ...platform, rootfs: { type: 'layers', diff_ids: [digestOf(layer)] }, config: {} })));
+    ids.push(config.digest);
+    const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.ociManifest, config: { mediaType: configType, ...config }, layers: [{ mediaType: mediaTypes.ociLayer, ...await put(layer) }] }));
+    await repository.putManifest(digestOf(bytes), bytes, mediaTypes.ociManifest);
+    return { mediaType: mediaTypes.ociManifest, digest: digestOf(bytes), size: bytes.length, platform };
+  };
+  const manifests = [await image({ os: 'linux', architecture: 'arm64' }), await image({ os: 'unknown', architecture: 'unknown' }), await image(hostPlatform())];
+  const artifact = await image({ os: 'linux', architecture: 'chart' }, 'application/vnd.cncf.helm.config.v1+json');
+  const index = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests }));
+  await repository.putManifest('1', index, mediaTypes.ociIndex);
+  await repository.putManifest('artifact', (await site.content.blobs.readBytes(artifact.digest, 1 << 20)), mediaTypes.ociManifest);
+  transport.close();
+  return { arm: ids[0]!, host: ids[2]! };
+}
+
+test('an index with an attestation is pulled for this machine or another, from the registry of the process and over the wire', async (t) => {
+  const site = await makeSite(t);
+  const { host, arm } = await pushIndex(site, 'att/x');
+  const name = `${site.domain}/att/x:1`;
+  for (const images of [site.images, (await makeStore(t)).images]) {
+    assert.equal((await images.pull(name)).id, host);
+    assert.equal((await images.pull(name, { platform: { os: 'linux', architecture: 'arm64' } })).id, arm);
+    assert.equal((await images.pull(name)).id, host);
+    assert.match(await textOf(() => images.pull(name, { platform: { os: 'linux', architecture: 's390x' } })), /no matching manifest for linux\/s390x in the manifest list entries/);
+    assert.match(await textOf(() => images.pull(`${site.domain}/att/x:artifact`)), /Encountered remote "application\/vnd.cncf.helm.config.v1\+json"\(unknown\) when fetching/);
+    const lines: string[] = [];
+    await images.pull(`${site.domain}/att/x@${images.options.records.get(host)!.manifestDigest}`, { platform: { os: 'linux', architecture: 'arm64' }, onProgress: (event) => lines.push(String(event['status'])) });
+    assert.match(lines.at(-1)!, /WARNING: image with reference .* does not match the specified platform \(linux\/arm64\)/);
+  }
+});
+
+test('what was pushed since to the registry of the process is what a pull of its name gives', async (t) => {
+  const site = await makeSite(t);
+  const store = await makeStore(t);
+  const name = `${site.domain}/again:1`;
+  await store.images.import(root('first'), { name });
+  await store.images.push(name, { credential: ann });
+  await site.images.pull(name);
+  const second = await store.images.import(root('second'), { name });
+  await store.images.push(name, { credential: ann });
+  assert.equal((await site.images.pull(name)).id, second.id);
+});
+
+test('a letter is a name where a name is meant, and the beginning of an id where docker takes one', async (t) => {
+  const store = await makeStore(t);
+  const record = await store.images.import(root('prefix'), { name: 'named' });
+  const letter = record.id.slice(7, 8);
+  assert.equal(store.images.find(letter)?.id, record.id);
+  assert.deepEqual([store.images.find(letter, { isWhole: true }), store.images.find(record.id.slice(7), { isWhole: true })?.id, store.images.find('named', { isWhole: true })?.id], [undefined, record.id, record.id]);
+});
+
+test('what a registry answers wrongly is told as its mistake', async (t) => {
+  const image = { schemaVersion: 2, config: { digest: `sha256:${'0'.repeat(64)}`, size: 2 }, layers: [] as object[] };
+  const answers: [string, number, Record<string, string>, string, RegExp][] = [
+    ['realm', 401, { 'www-authenticate': 'Bearer realm="::no"' }, '', /invalid address: "::no"/],
+    ['scheme', 401, { 'www-authenticate': 'Bearer realm="file:///etc/passwd"' }, '', /invalid address: "file/],
+    ['redirect', 302, { location: 'http://[' }, '', /invalid address/],
+    ['loop', 302, { location: '/v2/loop/manifests/1' }, '', /stopped after 10 redirects/],
+    ['json', 200, {}, '{', /not valid JSON/], ['null', 200, {}, 'null', /is not an image manifest/], ['old', 200, {}, '{"schemaVersion":1}', /schema version 1, which is not supported/],
+    ['size', 200, {}, JSON.stringify({ ...image, config: { ...image.config, size: -1 } }), /is not an image manifest/], ['huge', 200, {}, JSON.stringify({ ...image, layers: [{ ...image.config, size: 1e30 }] }), /is not an image manifest/],
+    ['digest', 200, {}, JSON.stringify({ ...image, layers: [{ digest: 'sha256:../../x', size: 1 }] }), /is not an image manifest/], ['index', 200, {}, '{"schemaVersion":2,"manifests":[null,{"digest":5},{}]}', /no matching manifest/],
+  ];
+  const server = createServer((request, response) => {
+    const [, status, headers, body] = answers.find(([name]) => request.url!.startsWith(`/v2/${name}/`))!;
+    response.writeHead(status, headers);
+    response.end(body);
+  });
+  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve); });
+  t.after(() => { server.closeAllConnections(); server.close(); });
+  const { images } = await makeStore(t);
+  for (const [name, , , , expected] of answers) assert.match(await textOf(() => images.pull(`127.0.0.1:${(server.address() as AddressInfo).port}/${name}:1`)), expected, name);
 });

@@ -6,12 +6,14 @@ import { formatPlatform, normalizePlatform, parsePlatform } from '#base/platform
 import type { Platform } from '#base/platform.ts';
 import { familiarName, parseReference } from '#base/reference.ts';
 import { applyChanges } from '#build/builder.ts';
-import type { ImageRecord } from '#content/image-records.ts';
+import type { ImageLayer, ImageRecord } from '#content/image-records.ts';
+import { redirectsMax } from '#content/limits.ts';
 import type { RegistryCredential } from '#engine/engine.ts';
 import type { ImageStore } from '#engine/images.ts';
 import { isForPlatform, listTags } from '#engine/images-pull.ts';
 import { lacksLabels, matchesLabels, parseFilters, parseTime } from './filters.ts';
 import { compileGlob } from './image-filters.ts';
+import { searchImages } from './search.ts';
 import { streamJson } from './json-stream.ts';
 import type { JsonStream } from './json-stream.ts';
 import { queryFlag, reply } from './route.ts';
@@ -61,6 +63,24 @@ export function isoNano(ms: number): string { return new Date(ms).toISOString().
 
 const listFilters = ['dangling', 'label', 'label!', 'before', 'since', 'reference', 'until'];
 
+/** A filter that is true or false, in Go's spellings. */
+function flagFilter(filters: ReadonlyMap<string, string[]>, name: string): boolean | undefined {
+  const values = filters.get(name);
+  if (values === undefined || values.length === 0) return undefined;
+  const read = values.map((value) => (/^(?:1|t|true)$/i.test(value) ? true : /^(?:0|f|false)$/i.test(value) ? false : undefined));
+  if (read.includes(undefined) || new Set(read).size > 1) throw new ApiError('BadRequest', `invalid filter '${name}=[${values.join(' ').slice(0, 200)}]'`);
+  return read[0];
+}
+
+/** Bytes of an image's layers that other images in the list have too. */
+function sharedSizes(images: ImageStore): (record: ImageRecord) => number {
+  const { records, content } = images.options;
+  const uses = new Map<string, number>();
+  for (const record of records.list()) if (record.isHidden !== true && record.isIntermediate !== true) for (const diffId of new Set(record.layers.map((layer) => layer.diffId))) uses.set(diffId, (uses.get(diffId) ?? 0) + 1);
+  const sizeOf = (layer: ImageLayer): number => (content.layers.has(layer.diffId) ? content.layers.sizeBytes(layer.diffId) : layer.sizeBytes);
+  return (record) => record.layers.reduce((sum, layer) => sum + ((uses.get(layer.diffId) ?? 0) > 1 ? sizeOf(layer) : 0), 0);
+}
+
 function listImages(parts: ImageParts, context: RouteContext): unknown {
   const { images } = parts;
   const { records, clock } = images.options;
@@ -70,13 +90,14 @@ function listImages(parts: ImageParts, context: RouteContext): unknown {
   const [before, since] = [timeOf('before'), timeOf('since')];
   const until = filters.get('until')?.[0];
   const untilMs = until === undefined ? undefined : parseTime(until, clock.now());
-  const dangling = filters.get('dangling')?.[0];
+  const dangling = flagFilter(filters, 'dangling');
   const patterns = filters.get('reference')?.map(compileGlob);
+  const sharedBytes = queryFlag(context.query, 'shared-size') ? sharedSizes(images) : undefined;
   const out = records.list().flatMap((record) => {
     if (record.isHidden === true || (record.isIntermediate === true && !showsAll)) return [];
     const summary = images.summarize(record);
     const isDangling = summary.names.length === 0;
-    if (dangling !== undefined && (['true', '1'].includes(dangling) !== isDangling || (isDangling && record.isIntermediate === true))) return [];
+    if (dangling !== undefined && (dangling !== isDangling || (isDangling && record.isIntermediate === true))) return [];
     if (!matchesLabels(filters, summary.config.labels) || !lacksLabels(filters, summary.config.labels)) return [];
     if ((before !== undefined && record.createdAtMs >= before) || (since !== undefined && record.createdAtMs <= since) || (untilMs !== undefined && record.createdAtMs >= untilMs)) return [];
     const names = patterns === undefined ? summary.names : summary.names.filter((name) => patterns.some((matches) => matches(name)));
@@ -85,11 +106,18 @@ function listImages(parts: ImageParts, context: RouteContext): unknown {
     const old = context.version[1] < 43;
     return [{
       Containers: -1, Created: Math.floor(record.createdAtMs / 1000), Id: record.id, Labels: Object.keys(summary.config.labels).length === 0 ? null : summary.config.labels, ParentId: record.parent ?? '',
-      RepoDigests: digests.length === 0 && isDangling && old ? ['<none>@<none>'] : digests, RepoTags: names.length === 0 && old ? ['<none>:<none>'] : names, SharedSize: -1, Size: summary.sizeBytes,
+      RepoDigests: digests.length === 0 && isDangling && old ? ['<none>@<none>'] : digests, RepoTags: names.length === 0 && old ? ['<none>:<none>'] : names, SharedSize: sharedBytes?.(record) ?? -1, Size: summary.sizeBytes,
       ...(context.version[1] < 44 ? { VirtualSize: summary.sizeBytes } : {}),
     }];
   });
   return out.sort((a, b) => b.Created - a.Created);
+}
+
+/** Where an image's layers are unpacked: the topmost alone, those below it joined. Null of an image without layers. */
+function layerDirectories(images: ImageStore, record: ImageRecord): Record<string, string> | null {
+  const { content } = images.options;
+  const [top, ...below] = record.layers.map((layer) => `${content.root}/${content.layers.directory(layer.diffId)}`).reverse();
+  return top === undefined ? null : { ...(below.length === 0 ? {} : { LowerDir: below.join(':') }), UpperDir: top };
 }
 
 export function inspectImage(parts: ImageParts, record: ImageRecord, version: [number, number]): unknown {
@@ -105,7 +133,7 @@ export function inspectImage(parts: ImageParts, record: ImageRecord, version: [n
       OnBuild: config.OnBuild ?? null, Labels: config.Labels ?? null, ...(config.StopSignal ? { StopSignal: config.StopSignal } : {}), ...(config.Shell ? { Shell: config.Shell } : {}),
     },
     Architecture: record.file.architecture, ...(record.file.variant ? { Variant: record.file.variant } : {}), Os: record.file.os, Size: summary.sizeBytes, ...(version[1] < 44 ? { VirtualSize: summary.sizeBytes } : {}),
-    GraphDriver: { Data: null, Name: 'overlay2' }, RootFS: { Type: 'layers', Layers: record.layers.map((layer) => layer.diffId) },
+    GraphDriver: { Data: layerDirectories(images, record), Name: 'overlay2' }, RootFS: { Type: 'layers', Layers: record.layers.map((layer) => layer.diffId) },
     Metadata: { LastTagTime: isoNano(record.tagTimeMs ?? 0).replace(/^1970-01-01T00:00:00\.000/, '0001-01-01T00:00:00').replace(/^0001-01-01T00:00:00000000Z$/, '0001-01-01T00:00:00Z') },
   };
 }
@@ -145,7 +173,13 @@ export async function download(images: ImageStore, url: string, signal: AbortSig
   let target: URL;
   try { target = new URL(/^[a-z]+:\/\//i.test(url) ? url : `http://${url}`); } catch { throw new ApiError('BadRequest', `invalid url: ${url}`); }
   if (target.protocol !== 'http:' && target.protocol !== 'https:') throw new ApiError('BadRequest', `unsupported protocol scheme: ${target.protocol}`);
-  const answer = await images.options.transport.call({ method: 'GET', url: target, signal });
+  let answer = await images.options.transport.call({ method: 'GET', url: target, signal });
+  for (let hops = 0; hops < redirectsMax && [301, 302, 303, 307, 308].includes(answer.statusCode ?? 0) && answer.headers.location !== undefined; hops++) {
+    answer.resume();
+    try { target = new URL(answer.headers.location, target); } catch { throw new ApiError('BadRequest', `invalid url: ${answer.headers.location}`); }
+    if (target.protocol !== 'http:' && target.protocol !== 'https:') throw new ApiError('BadRequest', `unsupported protocol scheme: ${target.protocol}`);
+    answer = await images.options.transport.call({ method: 'GET', url: target, signal });
+  }
   if (answer.statusCode !== 200) { answer.resume(); throw new ApiError('InternalError', `Got HTTP status code >= 400: ${answer.statusCode} ${answer.statusMessage ?? ''}`); }
   return answer;
 }
@@ -175,7 +209,7 @@ async function removeImage(parts: ImageParts, context: RouteContext): Promise<un
 async function pruneImages(parts: ImageParts, context: RouteContext): Promise<unknown> {
   const filters = parseFilters(context.query, ['dangling', 'label', 'label!', 'until']);
   const until = filters.get('until')?.[0];
-  const onlyDangling = !['false', '0'].includes(filters.get('dangling')?.[0] ?? 'true');
+  const onlyDangling = flagFilter(filters, 'dangling') ?? true;
   const { deleted, freedBytes } = await parts.images.prune({
     all: !onlyDangling, labels: (labels) => matchesLabels(filters, labels) && lacksLabels(filters, labels),
     ...(until === undefined ? {} : { untilMs: parseTime(until, parts.images.options.clock.now()) }),
@@ -187,7 +221,7 @@ export function imageRoutes(parts: ImageParts): Route[] {
   const { images } = parts;
   return [
     { method: 'GET', path: '/images/json', handle: async (context) => listImages(parts, context) },
-    { method: 'GET', path: '/images/search', handle: async () => { throw new ApiError('ServiceUnavailable', 'searching registries is not supported'); } },
+    { method: 'GET', path: '/images/search', handle: (context) => searchImages(parts.images, context) },
     { method: 'GET', path: '/images/get', handle: (context) => sendArchive(parts, context, context.query.getAll('names')) },
     { method: 'GET', path: '/images/{name*}/get', handle: (context) => sendArchive(parts, context, [context.params['name']!]) },
     { method: 'GET', path: '/images/{name*}/json', handle: async (context) => { const record = images.record(context.params['name']!); checkPlatforms(record, context.params['name']!, platformsOf(context.query)); return inspectImage(parts, record, context.version); } },

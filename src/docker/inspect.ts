@@ -1,5 +1,5 @@
 /** A container as `docker inspect` and `docker ps` show it. Pure functions of records. */
-import { writtenBytes } from '#engine/changes.ts';
+import { treeBytes } from '#engine/tree-size.ts';
 import type { Container } from '#engine/container.ts';
 import { hostnameOf, logPathOf } from '#engine/container-start.ts';
 import { planApparmor, unconfined } from '#engine/runtime/apparmor.ts';
@@ -96,7 +96,7 @@ export function humanDuration(ms: number): string {
   return `${Math.floor(days / 365)} years`;
 }
 
-export function showSummary(parts: DockerParts, container: Container, size: boolean): Shown {
+export function showSummary(parts: DockerParts, container: Container, sizes?: Sizes): Shown {
   const { record } = container;
   const ports = record.run?.ports ?? [];
   const shown = [
@@ -106,13 +106,15 @@ export function showSummary(parts: DockerParts, container: Container, size: bool
   return {
     Id: record.id, Names: [`/${container.name}`], Image: record.spec.image, ImageID: record.spec.imageId, Command: commandLine([record.path, ...record.args]), Created: Math.floor(record.createdAtMs / 1000),
     Ports: record.run === undefined ? [] : shown, Labels: { ...record.spec.labels, ...(record.spec.owner === 'docker' ? {} : { 'io.tiphys.owner': record.spec.owner }) }, State: record.state, Status: describeState(parts, container),
-    ...(size ? sizesOf(parts, container) : {}),
+    ...sizes,
     HostConfig: { NetworkMode: networkMode(container) }, NetworkSettings: { Networks: showEndpoints(parts, container) }, Mounts: showMounts(parts, container),
   };
 }
 
-function sizesOf(parts: DockerParts, container: Container): Shown {
-  const written = writtenBytes(parts.engine.context.snapshots.upperDir(container.id));
+export interface Sizes { SizeRw: number; SizeRootFs: number }
+
+export async function sizesOf(parts: DockerParts, container: Container): Promise<Sizes> {
+  const written = await treeBytes(parts.engine.context.snapshots.upperDir(container.id));
   return { SizeRw: written, SizeRootFs: written + (parts.engine.images.find(container.record.spec.imageId)?.sizeBytes ?? 0) };
 }
 
@@ -128,7 +130,7 @@ export function networkMode(container: Container): string {
   return spec.network.type;
 }
 
-export function showContainer(parts: DockerParts, container: Container, size: boolean): Shown {
+export function showContainer(parts: DockerParts, container: Container, sizes?: Sizes): Shown {
   const { record } = container;
   const { engine } = parts;
   const directory = containerDirectory(engine.context.directories.data, record.id);
@@ -138,8 +140,8 @@ export function showContainer(parts: DockerParts, container: Container, size: bo
   return {
     Id: record.id, Created: isoTime(record.createdAtMs), Path: record.path, Args: record.args, State: showState(container), Image: record.spec.imageId, ResolvConfPath: `${directory}/resolv.conf`, HostnamePath: `${directory}/hostname`,
     HostsPath: `${directory}/hosts`, LogPath: logPathOf(engine.registry, container) ?? '', Name: `/${container.name}`, RestartCount: record.restartCount, Driver: 'overlay2', Platform: 'linux', MountLabel: '', ProcessLabel: '', AppArmorProfile: apparmorOf(engine.context.apparmorDefault, record.spec),
-    ExecIDs: container.execIds.size === 0 ? null : [...container.execIds], HostConfig: showHostConfig(container), GraphDriver: { Name: 'overlay2', Data: { UpperDir: engine.context.snapshots.upperDir(record.id), ...(container.root === undefined ? {} : { MergedDir: container.root }) } },
-    ...(size ? sizesOf(parts, container) : {}), Mounts: showMounts(parts, container), Config: showConfig(parts, container),
+    ExecIDs: container.execIds.size === 0 ? null : [...container.execIds], HostConfig: showHostConfig(container), GraphDriver: { Name: 'overlay2', Data: engine.context.snapshots.directories(record.id, record.spec.imageId) },
+    ...sizes, Mounts: showMounts(parts, container), Config: showConfig(parts, container),
     NetworkSettings: {
       Bridge: '', SandboxID: record.run?.networkNamespace === undefined ? '' : record.id, SandboxKey: record.run?.networkNamespace ?? '', Ports: record.run === undefined ? {} : showPorts(record.run.ports, exposedPorts(parts, container)),
       HairpinMode: false, LinkLocalIPv6Address: '', LinkLocalIPv6PrefixLen: 0, SecondaryIPAddresses: null, SecondaryIPv6Addresses: null, EndpointID: bridge['EndpointID'] ?? '', Gateway: bridge['Gateway'] ?? '', GlobalIPv6Address: '', GlobalIPv6PrefixLen: 0,
@@ -185,7 +187,7 @@ function showHostConfig(container: Container): Shown {
     ...Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== null && value !== '')), ShmSize: spec.shmSizeBytes ?? 67_108_864, Runtime: 'runc', Isolation: '', NetworkMode: networkMode(container),
     RestartPolicy: { Name: spec.restartPolicy?.name ?? 'no', MaximumRetryCount: spec.restartPolicy?.maximumRetryCount ?? 0 }, AutoRemove: spec.autoRemove === true, CgroupParent: spec.cgroupParent ?? '',
     CpuShares: resources.cpuShares ?? 0, Memory: resources.memoryLimitBytes ?? 0, NanoCpus: (asked['NanoCpus'] as number | undefined) ?? 0, CpuPeriod: asked['NanoCpus'] ? 0 : (resources.cpuPeriodUs ?? 0), CpuQuota: asked['NanoCpus'] ? 0 : (resources.cpuQuotaUs ?? 0),
-    CpusetCpus: resources.cpusetCpus ?? '', CpusetMems: '', Devices: asked['Devices'] ?? [], MemoryReservation: resources.memoryReservationBytes ?? 0, MemorySwap: resources.memorySwapBytes ?? 0, MemorySwappiness: null, OomKillDisable: false, PidsLimit: resources.pidsMax ?? null,
+    CpusetCpus: resources.cpusetCpus ?? '', CpusetMems: resources.cpusetMems ?? '', Devices: asked['Devices'] ?? [], MemoryReservation: resources.memoryReservationBytes ?? 0, MemorySwap: resources.memorySwapBytes ?? 0, MemorySwappiness: null, OomKillDisable: false, PidsLimit: resources.pidsMax ?? null,
     Ulimits: asked['Ulimits'] ?? [], MaskedPaths: security.maskedPaths ?? (security.privileged === true ? null : defaultMaskedPaths), ReadonlyPaths: security.readonlyPaths ?? (security.privileged === true ? null : defaultReadonlyPaths),
   };
 }

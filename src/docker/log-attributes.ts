@@ -2,6 +2,7 @@
  * What `docker logs --details` shows before each line: the labels and variables that `--log-opt labels`, `labels-regex`, `env` and `env-regex` name, and `tag`,
  * as `key=value` joined by commas, in the order of their names.
  */
+import { compilePattern } from '#base/pattern.ts';
 import type { Container } from '#engine/container.ts';
 import type { DockerParts } from './context.ts';
 
@@ -14,12 +15,13 @@ export function logAttributes(parts: DockerParts, container: Container): string 
     return at < 0 ? [entry, ''] : [entry.slice(0, at), entry.slice(at + 1)];
   }));
   const out = new Map<string, string>();
-  const pick = (values: Record<string, string>, names: string | undefined): void => {
+  const pick = (values: Record<string, string>, names: string | undefined, pattern: string | undefined): void => {
     const listed = new Set((names ?? '').split(',').filter(Boolean));
-    for (const [key, value] of Object.entries(values)) if (listed.has(key)) out.set(key, value);
+    const expression = pattern === undefined || pattern === '' ? undefined : compilePattern(pattern);
+    for (const [key, value] of Object.entries(values)) if (listed.has(key) || expression?.test(key) === true) out.set(key, value);
   };
-  pick(spec.labels, config['labels']);
-  pick(env, config['env']);
+  pick(spec.labels, config['labels'], config['labels-regex']);
+  pick(env, config['env'], config['env-regex']);
   if (config['tag'] !== undefined) out.set('tag', tagOf(config['tag'], container));
   return [...out].sort(([a], [b]) => (a < b ? -1 : 1)).map(([key, value]) => `${encode(key)}=${encode(value)}`).join(',');
 }

@@ -49,10 +49,13 @@ interface Exchange { request: IncomingMessage; response: ServerResponse | undefi
 // walk docker-run 1/7: the request is matched to a route, and whatever is thrown becomes docker's `{message}`.
 async function serve(exchange: Exchange): Promise<void> {
   const { request, log } = exchange;
-  const url = new URL(request.url ?? '/', 'http://docker');
+  let url = new URL('http://docker/');
   let context: RouteContext & { answered(): boolean } | undefined;
   try {
+    url = parseTarget(request.url ?? '/');
     const { path, version } = splitVersion(decodePath(url.pathname));
+    // No name and no path of the system has one; as a C string it would end there.
+    if (path.includes('\0') || [...url.searchParams].some((pair) => pair.some((text) => text.includes('\0')))) throw new ApiError('BadRequest', 'invalid character NUL in the request\'s path or query');
     const found = matchRoute(exchange.routes, request.method ?? 'GET', path);
     if (found === undefined) throw new ApiError('NotFound', 'page not found');
     context = makeContext(exchange, found.params, url.searchParams, version);
@@ -64,6 +67,11 @@ async function serve(exchange: Exchange): Promise<void> {
     if (context?.answered() === true) { abandon(exchange); return; }
     sendJson(exchange, known.code, known.toDocker());
   }
+}
+
+/** `//` at the beginning is a path here, not a host. */
+function parseTarget(target: string): URL {
+  try { return new URL(`http://docker${target.startsWith('/') ? '' : '/'}${target}`); } catch { throw new ApiError('BadRequest', 'invalid request target'); }
 }
 
 function decodePath(path: string): string {
@@ -131,12 +139,25 @@ function readBody(request: IncomingMessage): Promise<Buffer> {
   });
 }
 
+/**
+ * Objects without a prototype: a name that a client chose (`constructor`) finds what the client sent, or nothing. An integer beyond 64 bits becomes one that no
+ * field takes, where a double would have hidden how far beyond it is.
+ */
+const readValue = ((key: string, value: unknown, context?: { source?: string }): unknown => {
+  if (key === '__proto__') return undefined;
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return Object.setPrototypeOf(value, null) as object;
+  if (typeof value === 'number' && !Number.isSafeInteger(value) && Number.isInteger(value) && !isInt64(context?.source ?? '')) return value < 0 ? -Infinity : Infinity;
+  return value;
+}) as (key: string, value: unknown) => unknown;
+
+function isInt64(text: string): boolean { return /^-?\d{1,20}$/.test(text) && BigInt.asIntN(64, BigInt(text)) === BigInt(text); }
+
 function parseJson(bytes: Buffer, type: string | undefined): unknown {
   const text = bytes.toString('utf8').trim();
   if (text === '') return {};
   if (type !== undefined && !/^application\/json\b/i.test(type)) throw new ApiError('BadRequest', `unsupported Content-Type header (${type}): must be 'application/json'`);
   try {
-    return JSON.parse(text, (key, value: unknown) => (key === '__proto__' ? undefined : value));
+    return JSON.parse(text, readValue);
   } catch (error) { throw new ApiError('BadRequest', `invalid JSON: ${wordSyntaxError(text, (error as Error).message)}`); }
 }
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { checkHealthTimes, checkHostConfig, mergeHealthCheck } from './create-checks.ts';
+import { anyHost } from './host-facts.ts';
 import { checkShape, createShape, networkShape } from './shapes.ts';
 
 const refuse = (body: unknown, pattern: RegExp): void => assert.throws(() => checkShape(body, createShape, 'CreateRequest'), (error: Error & { code?: number }) => error.code === 400 && pattern.test(error.message));
@@ -29,6 +30,16 @@ test('what this engine does not have is refused, not passed over', () => {
   for (const [host, pattern] of [
     [{ LogConfig: { Type: 'syslog' } }, /no log driver named 'syslog'/], [{ LogConfig: { Type: 'json-file', Config: { foo: '1' } } }, /unknown log opt 'foo' for json-file log driver/], [{ Runtime: 'foo' }, /unknown or invalid runtime name: foo/],
     [{ DeviceRequests: [{ Capabilities: [['gpu']] }] }, /could not select device driver "" with capabilities: \[\[gpu\]\]/], [{ NanoCpus: 1e15 }, /range of CPUs is from 0\.01 to/],
-  ] as const) assert.throws(() => checkHostConfig(host), pattern);
+  ] as const) assert.throws(() => checkHostConfig(host, { ...anyHost, processors: 2 }), pattern);
   checkHostConfig({ LogConfig: { Type: 'json-file', Config: { 'max-size': '10m', 'max-file': '3' } }, Runtime: 'runc' });
+});
+
+test('a field named as something of the language is passed over', () => {
+  for (const name of ['constructor', 'toString', '__proto__', 'hasOwnProperty']) checkShape(JSON.parse(`{"HostConfig":{"${name}":{"prototype":1}},"Labels":{"${name}":"x"}}`), createShape, 'CreateRequest');
+  refuse(JSON.parse('{"Labels":{"constructor":1}}'), /cannot unmarshal number into Go struct field CreateRequest\.Labels\.constructor of type string/);
+});
+
+test('integers have 64 bits', () => {
+  for (const value of [1e30, -1e30, 2 ** 64, Infinity]) refuse({ HostConfig: { Memory: value } }, /cannot unmarshal number .*into Go struct field CreateRequest\.HostConfig\.Memory of type int64/);
+  checkShape({ HostConfig: { Memory: 2 ** 53, PidsLimit: -1 } }, createShape, 'CreateRequest');
 });

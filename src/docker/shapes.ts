@@ -13,19 +13,22 @@ const fields = (of: Record<string, Shape>): Shape => ({ fields: of });
 const each = (type: Shape, names: string): Record<string, Shape> => Object.fromEntries(names.split(' ').map((name) => [name, type]));
 
 const health = fields({ Test: list('string'), ...each('int', 'Interval Timeout StartPeriod StartInterval Retries') });
-const endpoint = fields({ IPAMConfig: fields(each('string', 'IPv4Address IPv6Address')), ...each(list('string'), 'Aliases Links'), ...each('string', 'NetworkID MacAddress'), DriverOpts: map('string') });
+const endpoint = fields({ IPAMConfig: fields({ ...each('string', 'IPv4Address IPv6Address'), LinkLocalIPs: list('string') }), GwPriority: 'int', ...each(list('string'), 'Aliases Links'), ...each('string', 'NetworkID MacAddress'), DriverOpts: map('string') });
 const restart = fields({ Name: 'string', MaximumRetryCount: 'int' });
 const mount = fields({
-  ...each('string', 'Type Source Target Consistency'), ReadOnly: 'bool', BindOptions: fields({ Propagation: 'string', ...each('bool', 'NonRecursive CreateMountpoint') }),
-  VolumeOptions: fields({ ...each('bool', 'NoCopy'), Labels: map('string'), Subpath: 'string', DriverConfig: fields({ Name: 'string', Options: map('string') }) }), TmpfsOptions: fields(each('int', 'SizeBytes Mode')),
+  ...each('string', 'Type Source Target Consistency'), ReadOnly: 'bool', BindOptions: fields({ Propagation: 'string', ...each('bool', 'NonRecursive CreateMountpoint ReadOnlyNonRecursive ReadOnlyForceRecursive') }), ImageOptions: fields({ Subpath: 'string' }),
+  VolumeOptions: fields({ ...each('bool', 'NoCopy'), Labels: map('string'), Subpath: 'string', DriverConfig: fields({ Name: 'string', Options: map('string') }) }), TmpfsOptions: fields({ ...each('int', 'SizeBytes Mode'), Options: list(list('string')) }),
 });
+const weighted = list(fields({ Path: 'string', Weight: 'int' }));
+const rated = list(fields({ Path: 'string', Rate: 'int' }));
 const resources: Record<string, Shape> = {
-  ...each('int', 'CpuShares Memory MemoryReservation MemorySwap MemorySwappiness NanoCpus CpuPeriod CpuQuota CpuRealtimePeriod CpuRealtimeRuntime PidsLimit BlkioWeight'), ...each('string', 'CpusetCpus CpusetMems CgroupParent'), OomKillDisable: 'bool',
-  Devices: list(fields(each('string', 'PathOnHost PathInContainer CgroupPermissions'))), Ulimits: list(fields({ Name: 'string', ...each('int', 'Soft Hard') })), DeviceRequests: list(fields({ Driver: 'string', Capabilities: list(list('string')) })),
+  BlkioWeightDevice: weighted, ...each(rated, 'BlkioDeviceReadBps BlkioDeviceWriteBps BlkioDeviceReadIOps BlkioDeviceWriteIOps'), DeviceCgroupRules: list('string'),
+  ...each('int', 'CpuShares Memory MemoryReservation MemorySwap MemorySwappiness NanoCpus CpuPeriod CpuQuota CpuRealtimePeriod CpuRealtimeRuntime PidsLimit BlkioWeight KernelMemory KernelMemoryTCP CpuCount CpuPercent IOMaximumIOps IOMaximumBandwidth'), ...each('string', 'CpusetCpus CpusetMems CgroupParent'), OomKillDisable: 'bool',
+  Devices: list(fields(each('string', 'PathOnHost PathInContainer CgroupPermissions'))), Ulimits: list(fields({ Name: 'string', ...each('int', 'Soft Hard') })), DeviceRequests: list(fields({ Driver: 'string', Count: 'int', DeviceIDs: list('string'), Capabilities: list(list('string')), Options: map('string') })),
 };
 const host = fields({
   ...resources, ...each(list('string'), 'Binds VolumesFrom CapAdd CapDrop Dns DnsOptions DnsSearch ExtraHosts GroupAdd Links SecurityOpt MaskedPaths ReadonlyPaths'), ...each('bool', 'Privileged PublishAllPorts ReadonlyRootfs AutoRemove Init'),
-  ...each('string', 'NetworkMode IpcMode PidMode UTSMode UsernsMode CgroupnsMode Runtime VolumeDriver ContainerIDFile Isolation'), ...each('int', 'OomScoreAdj ShmSize'), ...each(map('string'), 'Tmpfs Sysctls StorageOpt Annotations'),
+  ...each('string', 'NetworkMode IpcMode PidMode UTSMode UsernsMode CgroupnsMode Runtime VolumeDriver ContainerIDFile Isolation Cgroup'), ConsoleSize: list('int'), ...each('int', 'OomScoreAdj ShmSize'), ...each(map('string'), 'Tmpfs Sysctls StorageOpt Annotations'),
   PortBindings: map(list(fields(each('string', 'HostIp HostPort')))), RestartPolicy: restart, LogConfig: fields({ Type: 'string', Config: map('string') }), Mounts: list(mount),
 });
 
@@ -42,7 +45,7 @@ export const networkShape = fields({
   IPAM: fields({ Driver: 'string', Options: map('string'), Config: list(fields({ ...each('string', 'Subnet IPRange Gateway'), AuxiliaryAddresses: map('string') })) }),
 });
 export const connectShape = fields({ Container: 'string', EndpointConfig: endpoint, Force: 'bool' });
-export const volumeShape = fields({ ...each('string', 'Name Driver'), ...each(map('string'), 'DriverOpts Labels') });
+export const volumeShape = fields({ ...each('string', 'Name Driver'), ...each(map('string'), 'DriverOpts Labels'), ClusterVolumeSpec: map('any') });
 
 /** `name`: of the whole body, as docker's error calls it. */
 export function checkShape(value: unknown, shape: Shape, name: string): void {
@@ -54,9 +57,12 @@ interface Misfit { path: string; found: string; wanted: string }
 
 function kindOf(value: unknown): string {
   if (Array.isArray(value)) return 'array';
-  if (typeof value === 'number') return Number.isInteger(value) ? 'number' : `number ${value}`;
+  if (typeof value === 'number') return Number.isSafeInteger(value) ? 'number' : `number ${value}`;
   return typeof value === 'boolean' ? 'bool' : typeof value;
 }
+
+/** The server has turned integers of more bits into what is none (`readValue`); these are those that come as exponents. */
+function isInt64(value: unknown): boolean { return Number.isInteger(value) && Math.abs(value as number) <= 2 ** 63; }
 
 function goType(shape: Shape): string {
   if (typeof shape === 'string') return shape === 'int' ? 'int64' : shape === 'words' ? '[]string' : shape === 'any' ? 'interface {}' : shape;
@@ -69,7 +75,7 @@ function misfit(value: unknown, shape: Shape, path: string): Misfit | undefined 
   const bad: Misfit = { path, found: kindOf(value), wanted: goType(shape) };
   if (shape === 'string') return typeof value === 'string' ? undefined : bad;
   if (shape === 'bool') return typeof value === 'boolean' ? undefined : bad;
-  if (shape === 'int') return Number.isInteger(value) ? undefined : bad;
+  if (shape === 'int') return isInt64(value) ? undefined : bad;
   if (shape === 'words') return typeof value === 'string' ? undefined : misfit(value, { list: 'string' }, path);
   if ('list' in shape) {
     if (!Array.isArray(value)) return bad;
@@ -78,7 +84,7 @@ function misfit(value: unknown, shape: Shape, path: string): Misfit | undefined 
   }
   if (typeof value !== 'object' || Array.isArray(value)) return bad;
   for (const [key, entry] of Object.entries(value)) {
-    const inner = 'map' in shape ? shape.map : shape.fields[key];
+    const inner = 'map' in shape ? shape.map : Object.hasOwn(shape.fields, key) ? shape.fields[key] : undefined;
     const wrong = inner === undefined ? undefined : misfit(entry, inner, `${path}.${key}`);
     if (wrong !== undefined) return wrong;
   }

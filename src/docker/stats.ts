@@ -69,7 +69,8 @@ async function streamStats(parts: DockerParts, context: RouteContext): Promise<u
   }
   response.writeHead(200, { 'Content-Type': 'application/json', 'Api-Version': apiVersion, Ostype: 'linux' });
   while (!signal.aborted && !container.removed) {
-    response.write(`${JSON.stringify(sample())}\n`);
+    // A client that does not keep up misses samples.
+    if (!response.writableNeedDrain) response.write(`${JSON.stringify(sample())}\n`);
     await parts.clock.sleep(statsIntervalMs, signal).catch(() => undefined);
   }
   response.end();

@@ -1,9 +1,10 @@
 /** `GET /system/df`: what images, containers, volumes and the build cache take on disk. */
 import type { Builder } from '#build/builder.ts';
+import { treeBytes } from '#engine/tree-size.ts';
 import type { ImageStore } from '#engine/images.ts';
 import type { DockerParts } from './context.ts';
 import { isoNano } from './images.ts';
-import { showSummary } from './inspect.ts';
+import { showSummary, sizesOf } from './inspect.ts';
 import type { Route, RouteContext } from './route.ts';
 import { showVolume, usersOf } from './volumes.ts';
 
@@ -24,14 +25,24 @@ function imagesUsage(parts: DockerParts, images: ImageStore): { list: unknown[];
   return { list, layersSize: [...uses.keys()].reduce((sum, diffId) => sum + content.layers.sizeBytes(diffId), 0) };
 }
 
-function usage(parts: DockerParts, images: ImageStore, builder: Builder, context: RouteContext): unknown {
+async function containersUsage(parts: DockerParts): Promise<unknown[]> {
+  const shown = parts.engine.registry.list().filter((container) => container.record.spec.owner !== 'build');
+  return Promise.all(shown.map(async (container) => showSummary(parts, container, await sizesOf(parts, container))));
+}
+
+async function volumesUsage(parts: DockerParts): Promise<unknown[]> {
+  const { volumes } = parts.engine;
+  return Promise.all(volumes.list().map(async (volume) => ({ ...showVolume(parts, volume), UsageData: { RefCount: usersOf(parts, volume.name).length, Size: await treeBytes(volumes.mountpoint(volume.name)) } })));
+}
+
+async function usage(parts: DockerParts, images: ImageStore, builder: Builder, context: RouteContext): Promise<unknown> {
   const types = context.query.getAll('type');
   const wants = (type: string): boolean => types.length === 0 || types.includes(type);
   const { list, layersSize } = imagesUsage(parts, images);
   return {
     LayersSize: wants('image') ? layersSize : 0, Images: wants('image') ? list : null,
-    Containers: wants('container') ? parts.engine.registry.list().filter((container) => container.record.spec.owner !== 'build').map((container) => showSummary(parts, container, true)) : null,
-    Volumes: wants('volume') ? parts.engine.volumes.list().map((volume) => ({ ...showVolume(parts, volume), UsageData: { RefCount: usersOf(parts, volume.name).length, Size: parts.engine.volumes.sizeBytes(volume.name) } })) : null,
+    Containers: wants('container') ? await containersUsage(parts) : null,
+    Volumes: wants('volume') ? await volumesUsage(parts) : null,
     BuildCache: wants('build-cache') ? builder.cache.list().map(({ id, record, sizeBytes, isInUse }) => ({ ID: id, Type: 'regular', Description: record.about, InUse: isInUse, Shared: isInUse, Size: sizeBytes, CreatedAt: isoNano(record.atMs), LastUsedAt: isoNano(record.atMs), UsageCount: 1 })) : null,
   };
 }

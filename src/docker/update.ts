@@ -1,34 +1,69 @@
 /** `docker update`: limits of a container, in its control group at once and in its record; and its restart policy. */
 import { ApiError } from '#base/errors.ts';
 import type { Container } from '#engine/container.ts';
+import { checkResources } from '#engine/spec-checks.ts';
 import { cgroupLimits } from '#engine/cgroup-limits.ts';
-import { planResources, planRestart } from './create-request.ts';
+import type { Resources } from '#engine/engine.ts';
+import { cpus } from 'node:os';
+import { checkUpdate } from './create-checks.ts';
+import { planRestart } from './create-request.ts';
+import { planResources } from './create-resources.ts';
+import { hostFacts } from './host-facts.ts';
 import type { HostConfigBody } from './create-request.ts';
 import type { DockerParts } from './context.ts';
+
+/** What is made with a container and stays. */
+const fixed = [
+  ['Devices', 'devices'], ['DeviceCgroupRules', 'deviceRules'], ['Ulimits', 'ulimits'], ['OomScoreAdj', 'oomScoreAdj'], ['OomKillDisable', 'oomKillDisable'], ['MemorySwappiness', 'memorySwappiness'], ['KernelMemoryTCP', 'tcpMemoryBytes'],
+  ['CpuRealtimePeriod', 'cpuRealtimePeriodUs'], ['CpuRealtimeRuntime', 'cpuRealtimeRuntimeUs'],
+] as const;
 
 export function updateContainer(parts: DockerParts, container: Container, body: HostConfigBody): unknown {
   const { record } = container;
   const { context } = parts.engine;
-  const changes = planResources({ ...body, Devices: undefined, Ulimits: undefined });
-  delete changes.devices;
-  delete changes.ulimits;
+  const warnings: string[] = [];
+  const facts = hostFacts(parts, cpus().length, warnings);
+  checkUpdate(body, facts);
+  const changes = planResources(body, facts);
+  const { blockIo } = changes;
+  if (blockIo !== undefined) {
+    if ([blockIo.weights, blockIo.readBps, blockIo.writeBps, blockIo.readIops, blockIo.writeIops].some((list) => list.length > 0)) facts.warn('Limits of single block devices of a container that is there cannot be changed. They are discarded.');
+    delete changes.blockIo;
+    if (blockIo.weight !== 0) changes.blockIo = { ...(record.spec.resources.blockIo ?? { weights: [], readBps: [], writeBps: [], readIops: [], writeIops: [] }), weight: blockIo.weight };
+  }
+  for (const [field, key] of fixed) {
+    if (changes[key] !== undefined) facts.warn(`${field} of a container that is there cannot be changed. It is discarded.`);
+    delete changes[key];
+  }
   if (body['MemorySwap'] === undefined || body['MemorySwap'] === 0) delete changes.memorySwapBytes;
   const merged = { ...record.spec.resources, ...changes };
   if (merged.memoryLimitBytes !== undefined && merged.memorySwapBytes !== undefined && merged.memorySwapBytes > 0 && merged.memoryLimitBytes > merged.memorySwapBytes) {
     throw new ApiError('InternalError', `Cannot update container ${record.id}: Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time`);
   }
-  if (merged.memoryLimitBytes !== undefined && merged.memoryLimitBytes > 0 && merged.memoryLimitBytes < 6 * 1024 * 1024) throw new ApiError('BadRequest', 'Minimum memory limit allowed is 6MB');
+  checkResources(merged);
   const policy = body['RestartPolicy'] as { Name?: string; MaximumRetryCount?: number } | undefined;
   if (policy?.Name !== undefined && policy.Name !== '') {
     planRestart(policy, false);
     if (record.spec.autoRemove === true && policy.Name !== 'no') throw new ApiError('BadRequest', 'Restart policy cannot be updated because AutoRemove is enabled for the container');
-    record.spec.restartPolicy = { name: policy.Name as 'no', maximumRetryCount: policy.MaximumRetryCount ?? 0 };
+  }
+  if (container.isRunning) {
+    const refused = context.os.cgroups.applyLimits(record.run!.cgroup, cgroupLimits(together(changes, merged)));
+    if (refused.length > 0) throw new ApiError('InternalError', `Cannot update container ${record.id}: the kernel refused ${refused.join(', ')}`);
   }
   record.spec.resources = merged;
-  if (container.isRunning) context.os.cgroups.applyLimits(record.run!.cgroup, cgroupLimits(changes));
+  if (policy?.Name !== undefined && policy.Name !== '') record.spec.restartPolicy = { name: policy.Name as 'no', maximumRetryCount: policy.MaximumRetryCount ?? 0 };
   const asked = record.spec.request?.['HostConfig'] as Record<string, unknown> | undefined;
-  if (asked !== undefined) for (const key of ['NanoCpus', 'CpuShares', 'Memory', 'MemorySwap', 'MemoryReservation', 'CpusetCpus', 'PidsLimit', 'CpuQuota', 'CpuPeriod']) if (body[key] !== undefined && body[key] !== 0 && body[key] !== '') asked[key] = body[key];
+  if (asked !== undefined) for (const key of ['NanoCpus', 'CpuShares', 'Memory', 'MemorySwap', 'MemoryReservation', 'CpusetCpus', 'CpusetMems', 'PidsLimit', 'CpuQuota', 'CpuPeriod', 'BlkioWeight']) if (body[key] !== undefined && body[key] !== 0 && body[key] !== '') asked[key] = body[key];
   container.save(context);
   parts.engine.events.emit({ type: 'container', action: 'update', id: record.id, attributes: { image: record.spec.image, name: container.name }, owner: 'docker' });
-  return { Warnings: null };
+  return { Warnings: warnings.length === 0 ? null : warnings };
+}
+
+/** What the kernel takes in one file, or checks against each other, goes to it together. */
+function together(changes: Resources, merged: Resources): Resources {
+  const out = { ...changes };
+  for (const group of [['memoryLimitBytes', 'memorySwapBytes'], ['cpuQuotaUs', 'cpuPeriodUs']] as const) {
+    if (group.some((key) => changes[key] !== undefined)) for (const key of group) if (merged[key] !== undefined) out[key] = merged[key];
+  }
+  return out;
 }

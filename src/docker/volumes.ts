@@ -1,5 +1,6 @@
 /** `/volumes/…`. */
 import { ApiError } from '#base/errors.ts';
+import { treeBytes } from '#engine/tree-size.ts';
 import type { VolumeRecord } from '#engine/volumes.ts';
 import type { DockerParts } from './context.ts';
 import { isoTime } from './context.ts';
@@ -19,6 +20,7 @@ export function volumeRoutes(parts: DockerParts): Route[] {
     { method: 'POST', path: '/volumes/create', handle: async (context) => {
       const body = await context.json();
       checkShape(body, volumeShape, 'VolumeCreateRequest');
+      if (body.ClusterVolumeSpec !== undefined && body.ClusterVolumeSpec !== null) throw new ApiError('ServiceUnavailable', 'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.');
       return reply(201, showVolume(parts, volumes.create({ name: body.Name ?? '', driver: body.Driver ?? '', labels: body.Labels ?? {}, options: body.DriverOpts ?? {} })));
     } },
     { method: 'DELETE', path: '/volumes/{name}', handle: async (context) => {
@@ -38,7 +40,7 @@ export function volumeRoutes(parts: DockerParts): Route[] {
       let space = 0;
       for (const volume of volumes.list()) {
         if ((!all && !volume.anonymous) || usersOf(parts, volume.name).length > 0 || !matchesLabels(filters, volume.labels) || !lacksLabels(filters, volume.labels)) continue;
-        space += volumes.sizeBytes(volume.name);
+        space += await treeBytes(volumes.mountpoint(volume.name));
         await volumes.remove(volume.name);
         deleted.push(volume.name);
       }

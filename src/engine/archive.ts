@@ -7,6 +7,8 @@ import type { Stats } from 'node:fs';
 import { basename } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { encodeTarHeader, tarEnd } from '#base/tar.ts';
+import { decompress } from '#content/compression.ts';
+import { layerExpandedBytesMax } from '#content/limits.ts';
 import { packTar, tarHeaderOf } from '#content/pack.ts';
 import { unpackTar } from '#content/unpack.ts';
 import { whileStill } from './freeze.ts';
@@ -126,7 +128,11 @@ export function writeArchive(registry: ContainerRegistry, container: Container, 
     const stat = lstatOrUndefined(path === root ? `${root}/` : path);
     if (stat === undefined) throw new ApiError('NotFound', `Could not find the file ${asked} in container ${container.name}`);
     if (!stat.isDirectory()) throw new ApiError('BadRequest', 'extraction point is not a directory');
-    const user = options.copyOwner ? resolveUser(root, container.record.spec.user) : undefined;
-    await unpackTar(source, path, { layer: false, ...(user === undefined ? {} : { owner: { uid: user.uid, gid: user.gid } }) });
+    // Without a user of its own a container keeps the owners that the archive names.
+    const own = container.record.spec.user ?? registry.context.images.find(container.record.spec.imageId)?.config.user ?? '';
+    const user = options.copyOwner && own !== '' ? resolveUser(root, own) : undefined;
+    // Plain or compressed in any way, as docker takes it.
+    const expanded = await decompress(source, { bytesMax: layerExpandedBytesMax, processes: registry.context.os.processes });
+    await unpackTar(expanded, path, { layer: false, keepsKinds: options.noOverwriteDirNonDir, ...(user === undefined ? {} : { owner: { uid: user.uid, gid: user.gid } }) });
   });
 }

@@ -10,6 +10,7 @@ import type { ContainerSpec, Mount } from './engine.ts';
 import type { Networks } from './networks.ts';
 import { planCapabilities } from './runtime/capabilities.ts';
 import { resolveInRoot } from './runtime/root-path.ts';
+import { checkResources, checkSpecTexts } from './spec-checks.ts';
 import type { Volumes } from './volumes.ts';
 
 export interface CreateParts { context: EngineContext; networks: Networks; volumes: Volumes }
@@ -59,13 +60,8 @@ function validate(context: EngineContext, spec: ContainerSpec): void {
   if (spec.owner === 'docker' && !namePattern.test(spec.name)) throw new ApiError('BadRequest', `Invalid container name (${spec.name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`);
   planCapabilities({ privileged: spec.security.privileged === true, add: spec.security.capAdd ?? [], drop: spec.security.capDrop ?? [], available: context.hostLimits.capabilities });
   context.hostLimits.planRlimits(spec.resources.ulimits);
-  const { memoryLimitBytes: memory, memorySwapBytes: swap, memoryReservationBytes: reservation, cpuPeriodUs: period, cpuQuotaUs: quota } = spec.resources;
-  if (memory !== undefined && memory !== 0 && memory < 6 * 1024 * 1024) throw new ApiError('BadRequest', 'Minimum memory limit allowed is 6MB');
-  if (swap !== undefined && swap > 0 && (memory === undefined || memory === 0)) throw new ApiError('BadRequest', 'You should always set the Memory limit when using Memoryswap limit, see usage');
-  if (swap !== undefined && swap > 0 && memory !== undefined && swap < memory) throw new ApiError('BadRequest', 'Minimum memoryswap limit should be larger than memory limit, see usage');
-  if (reservation !== undefined && reservation > 0 && memory !== undefined && memory > 0 && memory < reservation) throw new ApiError('BadRequest', 'Minimum memory limit can not be less than memory reservation limit, see usage');
-  if (period !== undefined && period > 0 && (period < 1000 || period > 1_000_000)) throw new ApiError('BadRequest', 'CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)');
-  if (quota !== undefined && quota > 0 && quota < 1000) throw new ApiError('BadRequest', 'CPU cfs quota can not be less than 1ms (i.e. 1000)');
+  checkResources(spec.resources);
+  checkSpecTexts(spec);
   if (spec.workingDir !== undefined && spec.workingDir !== '' && !spec.workingDir.startsWith('/')) throw new ApiError('BadRequest', `the working directory '${spec.workingDir}' is invalid, it needs to be an absolute path`);
   const targets = new Set<string>();
   for (const mount of spec.mounts) {
@@ -81,7 +77,7 @@ function resolveVolumes(volumes: Volumes, wanted: Mount[], declared: string[], a
   const all: Mount[] = [...wanted, ...declared.filter((path) => !taken.has(path.replace(/\/+$/, ''))).map((target) => ({ type: 'volume' as const, source: '', target, readOnly: false, populate: true }))];
   return all.map((mount) => {
     if (mount.type !== 'volume') return mount;
-    const record = volumes.create({ name: mount.source });
+    const record = volumes.create({ name: mount.source, ...mount.volume });
     if (mount.source === '') anonymous.push(record.name);
     return { ...mount, source: record.name };
   });
@@ -90,7 +86,7 @@ function resolveVolumes(volumes: Volumes, wanted: Mount[], declared: string[], a
 async function populateVolumes(context: EngineContext, volumes: Volumes, id: string, spec: ContainerSpec): Promise<void> {
   const { root } = await context.snapshots.mountContainerRoot(id, spec.imageId);
   try {
-    for (const mount of spec.mounts) if (mount.type === 'volume' && mount.populate === true) volumes.populate(mount.source, resolveInRoot(root, mount.target));
+    for (const mount of spec.mounts) if (mount.type === 'volume' && mount.populate === true) await volumes.populate(mount.source, resolveInRoot(root, mount.target));
   } finally { await context.snapshots.unmountContainerRoot(id); }
 }
 

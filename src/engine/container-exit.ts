@@ -88,6 +88,8 @@ export async function releaseRun(registry: ContainerRegistry, container: Contain
   for (const endpoint of run.endpoints) registry.networks.release(endpoint);
   context.runtime.forget(container.id);
   context.os.cgroups.remove(run.cgroup);
+  const { cgroupParent, owner } = container.record.spec;
+  if (cgroupParent !== undefined && owner !== 'kubelet') context.cgroupParents.leave(cgroupParent, container.id);
   removeTree(bundleDirectory(context.directories.run, container.id));
   if (container.record.spec.ipcMode?.type === 'shareable') removeTree(shmPath(context.directories.run, container.id));
 }

@@ -10,7 +10,7 @@
 import { mkdirSync, statSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { cgroupRoot, monitorsCgroup } from '#net/names.ts';
-import { removeTree } from '#os/files.ts';
+import { readIfExists, removeTree } from '#os/files.ts';
 import type { Container } from './container.ts';
 import { eventAttributes } from './container.ts';
 import { containerDirectory } from './container-record.ts';
@@ -22,6 +22,7 @@ import { hostsFile, readHostResolver, resolverFile, writeEtcFiles } from './etc-
 import { linkHosts } from './links.ts';
 import { logBoundOf, monitorBytes } from './log-rotation.ts';
 import { bridgeOptionsOf } from './network-options.ts';
+import { checkPropagation } from './propagation.ts';
 import { buildBundle } from './runtime/bundle.ts';
 import { forgetUdpFlows } from './udp-flows.ts';
 import { shmSizeBytesDefault } from './runtime/oci-spec.ts';
@@ -48,7 +49,12 @@ export async function startContainer(registry: ContainerRegistry, container: Con
     const [{ root }, mounts] = await Promise.all([rooted, resolveMounts(registry, container, net), net.ready.then(() => undefined)]);
     container.root = root;
     const cgroup = cgroupPath(context, container);
-    if (record.spec.cgroupParent !== undefined) context.os.cgroups.create(record.spec.cgroupParent);
+    if (record.spec.cgroupParent !== undefined && record.spec.owner === 'kubelet') context.os.cgroups.create(record.spec.cgroupParent);
+    else if (record.spec.cgroupParent !== undefined) {
+      const parent = record.spec.cgroupParent;
+      context.cgroupParents.enter(parent, record.id);
+      undo.defer(() => context.cgroupParents.leave(parent, record.id));
+    }
     const shmPath = await prepareShm(registry, container, undo);
     const spec = buildBundle(registry, container, { root, mounts, cgroup, network: net.namespace, ...(shmPath === undefined ? {} : { shmPath }) });
     const connected = connectEndpoints(registry, container, net);
@@ -56,6 +62,7 @@ export async function startContainer(registry: ContainerRegistry, container: Con
     connected.catch(() => undefined);
     const process = await createProcess(registry, container, bundle, spec, undo, cgroup);
     await connected;
+    applyWeight(registry, container, cgroup);
     const run: RunRecord = {
       bootId: context.bootId, pid: process.pid, pidStartTime: context.os.processes.startTime(process.pid) ?? '', monitorPid: process.monitorPid, monitorStartTime: context.os.processes.startTime(process.monitorPid) ?? '',
       cgroup, ...(net.path === undefined ? {} : { networkNamespace: net.path }), endpoints: net.endpoints, ports: net.ports,
@@ -76,6 +83,12 @@ export async function startContainer(registry: ContainerRegistry, container: Con
   registry.onStarted(container);
   await context.runtime.start(record.id);
   context.events.emit({ type: 'container', action: 'start', id: record.id, attributes: eventAttributes(container), owner: record.spec.owner });
+}
+
+function applyWeight({ context }: ContainerRegistry, { record }: Container, cgroup: string): void {
+  const weight = record.spec.resources.blockIo?.weight ?? 0;
+  const refused = weight === 0 ? [] : context.os.cgroups.applyLimits(cgroup, { blockIoWeight: weight });
+  if (refused.length > 0) throw new ApiError('InternalError', `failed to set the weight of block devices: ${refused.join(', ')}`);
 }
 
 export function shmPath(run: string, id: string): string { return `${run}/shm/${id}`; }
@@ -199,6 +212,8 @@ async function resolveMounts(registry: ContainerRegistry, container: Container, 
     if (mount.type === 'volume') out.push({ ...mount, source: subDirectory(await registry.volumes.use(mount.source), mount) });
     else {
       if (mount.type === 'bind' && mount.makeSource === true) makeSource(mount.source);
+      // A Pod's volumes are where the kubelet put them; what the host does not share it cannot.
+      if (spec.owner === 'docker' && statSync(mount.source, { throwIfNoEntry: false }) !== undefined) checkPropagation(mount, () => readIfExists('/proc/self/mountinfo') ?? '');
       out.push(mount);
     }
   }
@@ -257,6 +272,8 @@ export function hostnameOf(registry: ContainerRegistry, container: Container): s
   const donor = spec.network.type === 'container' ? registry.find(spec.network.containerId) : undefined;
   if (donor !== undefined && donor !== container) return hostnameOf(registry, donor);
   if (joinedHostName(registry, container)) return registry.context.nodeName;
+  const sandbox = spec.network.type === 'sandbox' ? registry.sandboxes.find(spec.network.sandboxId) : undefined;
+  if (sandbox !== undefined) return sandbox.network === 'host' || sandbox.hostname === '' ? registry.context.nodeName : sandbox.hostname;
   return id.slice(0, 12);
 }
 

@@ -24,6 +24,8 @@ export class Container {
   restartDelayMs = 0;
   /** Set while a stop asked by a user is under way, so that its exit restarts nothing. */
   stopping = false;
+  /** Between the end and the start of a `restart`. */
+  isRestarting = false;
   removed = false;
   health: HealthState | undefined;
   /** How many works want it to stand still now (freeze.ts). */

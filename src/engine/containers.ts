@@ -86,8 +86,12 @@ export class Containers implements ContainersContract {
 
   async restart(id: string, timeoutMs: number): Promise<void> {
     const container = this.registry.get(id);
-    if (container.isRunning) await stopContainer(this.registry, container, timeoutMs);
-    await this.start(container.id);
+    // One that vanishes with its end (`--rm`) does not vanish now.
+    container.isRestarting = true;
+    try {
+      if (container.isRunning) await stopContainer(this.registry, container, timeoutMs);
+      await this.start(container.id);
+    } finally { container.isRestarting = false; }
     this.registry.context.events.emit({ type: 'container', action: 'restart', id: container.id, attributes: eventAttributes(container), owner: container.record.spec.owner });
   }
 
@@ -194,7 +198,7 @@ export class Containers implements ContainersContract {
   async afterExit(container: Container): Promise<void> {
     if (this.#closed || container.removed) return;
     if (container.record.state === 'restarting') { if (!this.registry.shuttingDown) this.#scheduleRestart(container); return; }
-    if (container.record.spec.autoRemove === true && container.record.state === 'exited') await this.remove(container.id, { volumes: true }).catch((error) => this.registry.context.log.warn('auto-remove', { id: container.id, error }));
+    if (container.record.spec.autoRemove === true && container.record.state === 'exited' && !container.isRestarting) await this.remove(container.id, { volumes: true }).catch((error) => this.registry.context.log.warn('auto-remove', { id: container.id, error }));
   }
 
   #scheduleRestart(container: Container): void {

@@ -3,6 +3,7 @@ import type { Snapshots } from '#content/snapshots.ts';
 import type { Ports } from '#net/ports.ts';
 import type { RuleWriter } from '#net/rules.ts';
 import type { Logger } from '#observe/log.ts';
+import type { CgroupParents } from '#os/cgroup-parents.ts';
 import type { Cgroups } from '#os/cgroups.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import type { Mounts } from '#os/mount.ts';
@@ -40,6 +41,7 @@ export interface EngineContext {
   ports: Ports;
   events: Events;
   runtime: Runtime;
+  cgroupParents: CgroupParents;
   hostLimits: HostLimits;
   /** The AppArmor profile of containers that ask for none; undefined where the host has no AppArmor. */
   apparmorDefault: string | undefined;

@@ -10,6 +10,7 @@ import type { RuleWriter } from '#net/rules.ts';
 import { coverForward } from '#net/firewall.ts';
 import { monitorsCgroup } from '#net/names.ts';
 import type { Logger } from '#observe/log.ts';
+import { CgroupParents } from '#os/cgroup-parents.ts';
 import { createCgroups } from '#os/cgroups.linux.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import { readIfExists, tryLock } from '#os/files.ts';
@@ -91,7 +92,7 @@ export async function createEngine(options: EngineOptions): Promise<DockerEngine
     instanceId, nodeName: options.nodeName, bootId: (readIfExists('/proc/sys/kernel/random/boot_id') ?? '').trim(), clock, random, log, directories: { data: options.dataDir, run: options.runDir },
     os: { processes: linuxProcesses, poll, netlink: network.netlink, namespaces: network.namespaces, mounts: options.mounts ?? createMounts(), cgroups },
     snapshots, images, rules: createRuleWriter({ nft: network.nft, instanceId, log }), ports, events: new Events(clock),
-    runtime: createRuntime({ processes: linuxProcesses, cgroups, runDirectory: options.runDir }), hostLimits: readHostLimits(log),
+    runtime: createRuntime({ processes: linuxProcesses, cgroups, runDirectory: options.runDir }), hostLimits: readHostLimits(log), cgroupParents: new CgroupParents(cgroups, options.runDir),
     apparmorDefault: await loadDefaultProfile(linuxProcesses, options.runDir, log),
   };
   const networks = new Networks(context);

@@ -9,16 +9,42 @@
  * death; the next engine reads its record, finds its process or its exit file, and goes on. State: `created | running | paused | restarting | removing | exited | dead`.
  */
 import type { Readable, Writable } from 'node:stream';
+import type { Platform } from '#base/platform.ts';
 
 export type Owner = 'docker' | 'kubelet' | 'build';
 export type ContainerState = 'created' | 'running' | 'paused' | 'restarting' | 'removing' | 'exited' | 'dead';
 
-export interface Mount { type: 'bind' | 'tmpfs' | 'volume'; source: string; target: string; readOnly: boolean; propagation?: 'private' | 'rslave' | 'rshared' | 'rprivate'; tmpfsSizeBytes?: number; tmpfsMode?: number; /** Copy the image's content into an empty volume first. */ populate?: boolean; /** Make a missing source directory, as `docker -v` does. */ makeSource?: boolean; /** Of a volume: this directory in it. */ subPath?: string; /** With `readOnly`: what is mounted below the source is read-only, too. */ recursiveReadOnly?: boolean }
+export interface Mount {
+  type: 'bind' | 'tmpfs' | 'volume'; source: string; target: string; readOnly: boolean;
+  propagation?: 'private' | 'rslave' | 'rshared' | 'rprivate' | 'slave' | 'shared';
+  tmpfsSizeBytes?: number; tmpfsMode?: number;
+  /** Checked options for the kernel, in place of the usual ones (tmpfs-options.ts). */
+  tmpfsOptions?: string[];
+  /** Copy the image's content into an empty volume first. */
+  populate?: boolean;
+  /** Make a missing source directory, as `docker -v` does. */
+  makeSource?: boolean;
+  /** Of a volume: this directory in it. */
+  subPath?: string;
+  /** What is mounted below a read-only source is read-only too: where the kernel can, or not at all. */
+  readOnlyBelow?: 'may' | 'must';
+  /** Of a volume that has to be made. */
+  volume?: { driver?: string; labels?: Record<string, string>; options?: Record<string, string> };
+  /** Of a bind: what is mounted below the source does not come along. */
+  nonRecursive?: boolean;
+}
+
+export interface DeviceRate { major: number; minor: number; rate: number }
 
 export interface Resources {
-  cpuShares?: number; cpuQuotaUs?: number; cpuPeriodUs?: number; cpusetCpus?: string;
+  cpuShares?: number; cpuQuotaUs?: number; cpuPeriodUs?: number; cpusetCpus?: string; cpusetMems?: string;
   memoryLimitBytes?: number; memoryReservationBytes?: number; memorySwapBytes?: number; pidsMax?: number; oomScoreAdj?: number;
   devices?: { hostPath: string; containerPath: string; permissions: string }[];
+  /** Devices that may be used without being put into /dev; `a` is both kinds, an absent number any. */
+  deviceRules?: { type: 'a' | 'b' | 'c'; major?: number; minor?: number; access: string }[];
+  memorySwappiness?: number; oomKillDisable?: boolean; tcpMemoryBytes?: number; cpuRealtimePeriodUs?: number; cpuRealtimeRuntimeUs?: number;
+  /** Weight 0 is the kernel's default; rates are bytes or operations a second. */
+  blockIo?: { weight: number; weights: { major: number; minor: number; weight: number }[]; readBps: DeviceRate[]; writeBps: DeviceRate[]; readIops: DeviceRate[]; writeIops: DeviceRate[] };
   ulimits?: { name: string; soft: number; hard: number }[];
 }
 
@@ -30,6 +56,8 @@ export interface Security {
   /** Name of an AppArmor profile, `unconfined`, or absent for the default; of no effect where the host has no AppArmor. */
   apparmor?: string;
   maskedPaths?: string[]; readonlyPaths?: string[];
+  /** Its own control group may be written to, by the container itself. */
+  writableCgroups?: boolean;
 }
 
 /** Where a container's network comes from. */
@@ -90,6 +118,10 @@ export interface ContainerSpec {
   /** Seconds that a stop waits before SIGKILL, where the caller of `stop` does not say. */
   stopTimeoutSeconds?: number;
   domainname?: string;
+  /** Of the runtime's configuration, as they come. */
+  annotations?: Record<string, string>;
+  /** The terminal's size at the start. */
+  consoleSize?: { width: number; height: number };
   /** Only with `network: {type: 'networks'}`. */
   networks?: NetworkAttachment[];
   ports?: PortBinding[];
@@ -177,6 +209,8 @@ export interface Sandboxes {
 
 export interface ImageSummary {
   id: string; names: string[]; digests: string[]; sizeBytes: number; createdAtMs: number; config: ImageConfig;
+  /** What it is made for, where that is known. */
+  platform?: Platform;
   /** Only the kubelet brought it here, no user tagged it, and neither a lease nor a container needs it: the kubelet may remove it. */
   isCollectable: boolean;
 }
@@ -188,8 +222,8 @@ export interface ImageConfig {
 export interface RegistryCredential { username?: string; password?: string; identityToken?: string }
 
 export interface Images {
-  /** By name (normalised as docker does), id, id prefix or digest; undefined when it is not here. */
-  find(reference: string): ImageSummary | undefined;
+  /** By name (normalised as docker does), id, id prefix or digest; undefined when it is not here. `isWhole`: no beginning of an id is meant. */
+  find(reference: string, options?: { isWhole?: boolean }): ImageSummary | undefined;
   list(): ImageSummary[];
   /** Local first, then the platform's registry, mirrors, upstream. Throws ApiError NotFound as docker words it. */
   pull(reference: string, options?: { credential?: RegistryCredential; onProgress?: (event: Record<string, unknown>) => void; signal?: AbortSignal; /** Who asks; absent: a user. */ owner?: Owner }): Promise<ImageSummary>;

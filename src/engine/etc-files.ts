@@ -50,6 +50,6 @@ export function writeEtcFiles(directory: string, spec: ContainerSpec, files: { h
     if (taken.has(target)) return [];
     const source = givenPath ?? `${directory}/${name}`;
     if (givenPath === undefined) writeFileSync(source, text, { mode: 0o644 });
-    return [{ type: 'bind' as const, source, target, readOnly: false, propagation: 'rprivate' as const }];
+    return [{ type: 'bind' as const, source, target, readOnly: spec.security.readOnlyRoot === true, propagation: 'rprivate' as const }];
   });
 }

@@ -17,6 +17,7 @@ import type { ContainerRegistry } from './registry.ts';
 import { planEnvironment } from './runtime/bundle.ts';
 import { explainRuntimeError } from './runtime/runtime-errors.ts';
 import { resolveUser } from './runtime/user.ts';
+import { checkNul } from './spec-checks.ts';
 
 export interface RunningExec { pid: Promise<number>; exit: Promise<number>; resize(size: { width: number; height: number }): void; kill(): void }
 
@@ -26,6 +27,9 @@ export async function startExec(registry: ContainerRegistry, container: Containe
   if (record.state === 'paused') throw new ApiError('Conflict', `Container ${record.id} is paused, unpause the container before exec`);
   if (!container.isRunning) throw new ApiError('Conflict', `container ${record.id} is not running`);
   if (spec.command.length === 0) throw new ApiError('BadRequest', 'No exec command specified');
+  checkNul('argument', spec.command);
+  checkNul('environment variable', spec.env ?? []);
+  checkNul('user or path', [spec.user, spec.workingDir]);
   if (container.execIds.size >= execsPerContainerMax) throw new ApiError('TooManyRequests', `container ${record.id} runs ${execsPerContainerMax} commands already`);
   const directory = `${bundleDirectory(context.directories.run, record.id)}/x${execId.slice(0, 12)}`;
   mkdirSync(directory, { mode: 0o700 });

@@ -21,6 +21,28 @@ interface DockerManifestItem { Config: string; RepoTags: string[] | null; Layers
 
 const blobPath = (digest: string): string => `blobs/${digest.replace(':', '/')}`;
 
+/** In an index of ours: the image's own manifest, in place of which the layout has one of OCI's types. */
+const originalAnnotation = 'io.tiphys.image.manifest';
+
+const ociLayerTypes: Record<string, string> = {
+  [mediaTypes.dockerLayer]: `${mediaTypes.ociLayer}+gzip`, 'application/vnd.docker.image.rootfs.diff.tar': mediaTypes.ociLayer, 'application/vnd.docker.image.rootfs.diff.tar.zstd': `${mediaTypes.ociLayer}+zstd`,
+  [mediaTypes.dockerForeignLayer]: 'application/vnd.oci.image.layer.nondistributable.v1.tar+gzip',
+};
+
+/** The manifest that an OCI layout has for an image: readers of layouts (skopeo, umoci) pass over docker's types. */
+async function ociForm(content: Content, manifest: { digest: string; mediaType: string }, hold: Hold): Promise<Descriptor> {
+  const bytes = await content.blobs.readBytes(manifest.digest, manifestBytesMax);
+  if (manifest.mediaType !== mediaTypes.dockerManifest) return { mediaType: manifest.mediaType, digest: manifest.digest, size: bytes.length };
+  const { config, layers } = parseManifest(bytes, manifest.digest);
+  const made = Buffer.from(JSON.stringify({
+    schemaVersion: 2, mediaType: mediaTypes.ociManifest, config: { mediaType: mediaTypes.ociConfig, digest: config.digest, size: config.size },
+    layers: layers.map((layer) => ({ mediaType: ociLayerTypes[layer.mediaType] ?? layer.mediaType, digest: layer.digest, size: layer.size })),
+  }));
+  const digest = await content.blobs.writeBytes(made);
+  hold.addBlob(digest);
+  return { mediaType: mediaTypes.ociManifest, digest, size: made.length };
+}
+
 export async function exportArchive(options: ImagesOptions, wanted: { reference: string; record: ImageRecord }[]): Promise<AsyncIterable<Uint8Array>> {
   const { content, records } = options;
   const hold = content.hold();
@@ -42,9 +64,11 @@ export async function exportArchive(options: ImagesOptions, wanted: { reference:
     const manifest = record.manifestDigest === '' ? await writeManifest(content, record, hold) : { digest: record.manifestDigest, mediaType: record.manifestMediaType };
     for (const digest of [manifest.digest, record.id, ...record.layers.map((layer) => layer.digest)]) { digests.add(digest); hold.addBlob(digest); }
     items.push({ Config: blobPath(record.id), RepoTags: tags.size === 0 ? null : [...tags], Layers: record.layers.map((layer) => blobPath(layer.digest)) });
-    const base = { mediaType: manifest.mediaType, digest: manifest.digest, size: content.blobs.size(manifest.digest) ?? 0 };
-    if (tags.size === 0) descriptors.push(base);
-    for (const tag of tags) descriptors.push({ ...base, annotations: { 'io.containerd.image.name': canonicalName(parseReference(tag)), 'org.opencontainers.image.ref.name': parseReference(tag).tag ?? '' } });
+    const layout = await ociForm(content, manifest, hold);
+    digests.add(layout.digest);
+    const kept: Record<string, string> = layout.digest === manifest.digest ? {} : { [originalAnnotation]: manifest.digest };
+    if (tags.size === 0) descriptors.push({ ...layout, ...(layout.digest === manifest.digest ? {} : { annotations: kept }) });
+    for (const tag of tags) descriptors.push({ ...layout, annotations: { ...kept, 'io.containerd.image.name': canonicalName(parseReference(tag)), 'org.opencontainers.image.ref.name': parseReference(tag).tag ?? '' } });
   }
   return archiveBytes(content, hold, digests, { items, index: { schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests: descriptors }, repositories });
 }
@@ -140,10 +164,18 @@ async function ociManifests(content: Content, index: Index): Promise<FoundManife
     const file = parseJson(await content.blobs.readBytes(manifest.config.digest, configBytesMax), 'image configuration');
     if (!isImageFile(file)) return;
     const platform = descriptor.platform ?? { os: file.os, architecture: file.architecture, ...(file.variant === undefined ? {} : { variant: file.variant }) };
-    out.push({ configDigest: manifest.config.digest, digest: descriptor.digest, mediaType: descriptor.mediaType, name: ownName, platform });
+    // Saved by an engine of this kind: the image keeps its own manifest, if that is here and of the same content.
+    const original = descriptor.annotations?.[originalAnnotation] ?? '';
+    const digest = isDigest(original) && content.blobs.has(original) && await isSameImage(content, original, manifest) ? original : descriptor.digest;
+    out.push({ configDigest: manifest.config.digest, digest, mediaType: descriptor.mediaType, name: ownName, platform });
   };
   for (const descriptor of index.manifests ?? []) await visit(descriptor, undefined, 0);
   return out;
+}
+
+async function isSameImage(content: Content, digest: string, manifest: Manifest): Promise<boolean> {
+  const other = parseManifest(await content.blobs.readBytes(digest, manifestBytesMax), digest);
+  return other.config.digest === manifest.config.digest && other.layers.map((layer) => layer.digest).join() === manifest.layers.map((layer) => layer.digest).join();
 }
 
 /** Of each name the image for this platform. */

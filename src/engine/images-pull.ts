@@ -97,7 +97,7 @@ function dockerError(error: unknown, reference: Reference): unknown {
       return new ApiError('NotFound', `pull access denied for ${familiarRepository(reference)}, repository does not exist or may require 'docker login': ${error.message}`);
     }
     if (error.status === 429) return new ApiError('TooManyRequests', error.message);
-    return new ApiError('InternalError', `received unexpected HTTP status: ${error.status}: ${error.message}`);
+    return new ApiError('InternalError', error.status === 0 ? error.message : `received unexpected HTTP status: ${error.status}: ${error.message}`);
   }
   if (error instanceof UnreachableError) return new ApiError('InternalError', error.message);
   if (error instanceof DigestError) return new ApiError('InternalError', `filesystem layer verification failed: ${error.message}`);

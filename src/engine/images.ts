@@ -112,8 +112,8 @@ class EngineImages implements ImageStore {
     }
   }
 
-  find(reference: string): ImageSummary | undefined {
-    const record = this.options.records.find(reference);
+  find(reference: string, options: { isWhole?: boolean } = {}): ImageSummary | undefined {
+    const record = this.options.records.find(reference, options.isWhole === true ? { idPrefixMin: 64 } : {});
     return record === undefined ? undefined : this.summarize(record);
   }
 
@@ -129,7 +129,9 @@ class EngineImages implements ImageStore {
 
   summarize(record: ImageRecord): ImageSummary {
     const { records } = this.options;
+    const { os, architecture, variant } = record.file;
     return {
+      platform: { os, architecture, ...(variant === undefined ? {} : { variant }) },
       id: record.id, names: records.namesOf(record.id).map(familiar), digests: records.repoDigestsOf(record.id).map(familiar),
       sizeBytes: records.layerSizeBytes(record), createdAtMs: record.createdAtMs, config: toImageConfig(record.file.config),
       isCollectable: record.isKubelets === true && records.leasesOf(record.id).length === 0 && (this.options.containersOf?.(record.id) ?? []).length === 0,

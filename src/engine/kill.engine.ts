@@ -36,6 +36,7 @@ export function openKillEngine(home: string, instanceId: string, podCidr?: strin
     unmountContainerRoot: (id: string) => mounts.unmount(`${base(id)}/root`),
     async removeContainerRoot(id: string) { await mounts.unmount(`${base(id)}/root`); rmSync(base(id), { recursive: true, force: true }); },
     upperDir: (id: string) => `${base(id)}/upper`,
+    directories: () => ({ LowerDir: '', MergedDir: '', UpperDir: '', WorkDir: '' }),
   };
   return createEngine({ dataDir: `${home}/data`, runDir: `${home}/run`, instanceId, nodeName: 'test', clock: realClock, random: realRandom, log: silentLogger, images, snapshots, mounts, ...(podCidr === undefined ? {} : { podCidr }) });
 }

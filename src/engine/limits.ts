@@ -45,3 +45,13 @@ export const execPipeBytesMax = 512 * 1024;
 export const execIdleWaitMs = 100;
 /** Of what the runtime complains. */
 export const execErrorBytesMax = 64 * 1024;
+/** As docker has it: less does not start a process. */
+export const memoryLimitBytesMin = 6 * 1024 * 1024;
+/** PID_MAX_LIMIT of 64-bit Linux: more than all processes there can be is no limit, and the kernel refuses it. */
+export const pidsMaxMax = 4 * 1024 * 1024;
+/** Files looked at before other work has its turn. */
+export const treeEntriesPerTurn = 1000;
+/** Links followed on the way to one path, as the kernel's own bound is 40. */
+export const pathLinksMax = 255;
+/** Files of a container's root that are read whole: /etc/passwd and /etc/group. */
+export const rootTextBytesMax = 4 * 1024 * 1024;

@@ -24,7 +24,7 @@ export function logBoundOf(spec: Pick<ContainerSpec, 'logMaxBytes' | 'logMaxFile
   return { bytes: spec.logMaxBytes ?? logMaxBytesDefault, files: Math.max(1, spec.logMaxFiles ?? (spec.logMaxBytes === undefined ? logFilesDefault : 1)) };
 }
 
-export function monitorBytes({ bytes, files }: LogBound): number { return Math.max(logMonitorBytesMin, bytes * files); }
+export function monitorBytes({ bytes, files }: LogBound): number { return Math.min(Number.MAX_SAFE_INTEGER, Math.max(logMonitorBytesMin, bytes * files)); }
 
 /** Keeps one log within its bound, from the start of a run to its end. One at a time for a path. */
 export class LogKeeper {
@@ -162,7 +162,7 @@ async function cut(path: string, index: number, bound: LogBound): Promise<void> 
       const from = end <= bound.bytes ? 0 : file.firstEnd(end - bound.bytes);
       if (from >= end) break;
       const name = `${path}.cut-${pieces.length}`;
-      const fd = openSync(name, 'w', 0o640);
+      const fd = openSync(name, 'w', 0o600);
       try { await file.copy(from, end, async (bytes) => { writeSync(fd, bytes); await giveWay(); }); } finally { closeSync(fd); }
       pieces.push(name);
       end = from;

@@ -134,6 +134,9 @@ export class Sandboxes implements SandboxContract {
   list(): SandboxStatus[] { return [...this.#records.values()].map(statusOf); }
   status(id: string): SandboxStatus | undefined { const found = this.#records.get(id); return found === undefined ? undefined : statusOf(found); }
 
+  /** What was asked for, whether it stands or not. */
+  find(id: string): SandboxSpec | undefined { return this.#records.get(id)?.spec; }
+
   get(id: string): Sandbox {
     const record = this.#records.get(id);
     if (record === undefined || !record.ready) throw new ApiError('NotFound', `sandbox ${id} not found`);

@@ -1,21 +1,31 @@
 /** Volumes of the `local` driver: a directory each, `volumes/NAME/_data`, with a record beside it. */
-import { lstatSync, mkdirSync, readdirSync } from 'node:fs';
+import { lstatSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { ApiError } from '#base/errors.ts';
 import { Lock } from '#base/gate.ts';
 import { listDirectory, readIfExists, removeTree, writeFileAtomic } from '#os/files.ts';
 import type { EngineContext } from './context.ts';
 import { copyTree } from './copy-tree.ts';
+import { checkNul } from './spec-checks.ts';
+import { mergeTmpfsOptions } from './tmpfs-options.ts';
 
 export interface VolumeRecord { format: number; name: string; driver: 'local'; createdAtMs: number; labels: Record<string, string>; options: Record<string, string>; anonymous: boolean }
 
 const namePattern = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/;
 
+/** An option, and another that it says nothing without. */
+const neededOptions = [['type', 'device'], ['device', 'type'], ['o', 'device'], ['o', 'type']] as const;
+
+function volumeMountError(name: string, device: string, reason: string): ApiError {
+  return new ApiError('InternalError', `error while mounting volume '${name}': failed to mount local volume: ${device}: ${reason}`);
+}
+
 export class Volumes {
   readonly #context: EngineContext;
   readonly #records = new Map<string, VolumeRecord>();
   readonly #base: string;
-  /** Containers that start together look at the same volume: the first mounts it, the others find it mounted. */
-  readonly #mounting = new Lock();
+  /** One work on a volume at a time; a mount that hangs holds up nobody else's. */
+  readonly #locks = new Map<string, Lock>();
 
   constructor(context: EngineContext) {
     this.#context = context;
@@ -52,6 +62,10 @@ export class Volumes {
     const options = wanted.options ?? {};
     const unknown = Object.keys(options).find((key) => !['type', 'o', 'device', 'size'].includes(key));
     if (unknown !== undefined) throw new ApiError('BadRequest', `create ${name}: invalid option: ${JSON.stringify(unknown)}`);
+    checkNul('volume option', Object.values(options));
+    for (const [key, needed] of neededOptions) if (Object.hasOwn(options, key) && !Object.hasOwn(options, needed)) throw new ApiError('BadRequest', `create ${name}: missing required option: ${JSON.stringify(needed)}`);
+    if (Object.hasOwn(options, 'size')) throw new ApiError('BadRequest', `create ${name}: quota size requested but no quota support`);
+    if (options['type'] === 'tmpfs') mergeTmpfsOptions((options['o'] ?? '').split(',').filter(Boolean));
     const record: VolumeRecord = { format: 1, name, driver: 'local', createdAtMs: this.#context.clock.now(), labels: { ...(anonymous ? { 'com.docker.volume.anonymous': '' } : {}), ...wanted.labels }, options, anonymous };
     mkdirSync(this.mountpoint(name), { recursive: true, mode: 0o755 });
     writeFileAtomic(`${this.#base}/${name}/volume.json`, JSON.stringify(record), { sync: !anonymous });
@@ -63,37 +77,47 @@ export class Volumes {
   /** The caller has made sure that no container uses it. */
   async remove(name: string): Promise<void> {
     this.#records.delete(name);
+    this.#locks.delete(name);
     // What is mounted there is somebody else's and must not be emptied.
     await this.#context.os.mounts.unmountBelow(this.mountpoint(name));
-    removeTree(`${this.#base}/${name}`);
+    // Out of the way at once, so that the name can be taken again; without a record it is nobody's.
+    const gone = `${this.#base}/.removed-${Buffer.from(this.#context.random.bytes(8)).toString('hex')}`;
+    rmSync(`${this.#base}/${name}/volume.json`, { force: true });
+    renameSync(`${this.#base}/${name}`, gone);
+    await rm(gone, { recursive: true, force: true });
     this.#context.events.emit({ type: 'volume', action: 'destroy', id: name, attributes: { driver: 'local' } });
   }
 
-  /** The directory that a container sees. A volume with `type`/`device` options is a mount of its own, made on first use. */
+  /** The directory that a container sees. A volume with `type` and `device` is a mount of its own, made on first use as mount(8) makes it. */
   async use(name: string): Promise<string> {
     const record = this.get(name);
     const target = this.mountpoint(name);
-    const { type, device, o } = record.options;
-    const isBind = device !== undefined && (o?.split(',').includes('bind') === true || type === 'none');
-    if (!isBind && type !== 'tmpfs') return target;
-    await this.#mounting.run(async () => {
-      if ((await this.#context.os.mounts.listBelow(target)).length > 0) return;
-      if (isBind) await this.#context.os.mounts.bind({ source: device, target, recursive: true });
-      else await this.#context.os.mounts.mountTmpfs(target, {});
+    const { type = '', device = '', o = '' } = record.options;
+    if (device === '') return target;
+    const words = o.split(',').filter(Boolean);
+    const isBind = words.some((word) => word === 'bind' || word === 'rbind');
+    await this.#lockOf(name).run(async () => {
+      const { mounts, processes } = this.#context.os;
+      if ((await mounts.listBelow(target)).length > 0) return;
+      if (isBind && lstatSync(device, { throwIfNoEntry: false }) === undefined) throw volumeMountError(name, device, 'no such file or directory');
+      if (isBind && words.length === 1) { await mounts.bind({ source: device, target, recursive: true }); return; }
+      const result = await processes.run('mount', [...(isBind || type === 'none' || type === '' ? [] : ['-t', type]), ...(words.length === 0 ? [] : ['-o', words.join(',')]), '--', device, target]);
+      if (result.code !== 0) throw volumeMountError(name, device, result.stderr.trim().replaceAll('\n', ' '));
     });
     return target;
   }
 
-  /** Copies the image's files below the mount point into an empty volume, with owner and mode of the directory itself. */
-  populate(name: string, source: string): void {
-    const target = this.mountpoint(name);
-    if (readdirSync(target).length > 0 || lstatSync(source, { throwIfNoEntry: false })?.isDirectory() !== true) return;
-    copyTree(source, target);
+  #lockOf(name: string): Lock {
+    const lock = this.#locks.get(name) ?? new Lock();
+    this.#locks.set(name, lock);
+    return lock;
   }
 
-  sizeBytes(name: string): number {
-    const walk = (path: string): number => readdirSync(path, { withFileTypes: true }).reduce((sum, entry) => sum + (entry.isDirectory() ? walk(`${path}/${entry.name}`) : lstatSync(`${path}/${entry.name}`).size), 0);
-    try { return walk(this.mountpoint(name)); } catch { return 0; }
+  /** Copies the image's files below the mount point into an empty volume, with owner and mode of the directory itself. */
+  async populate(name: string, source: string): Promise<void> {
+    const target = this.mountpoint(name);
+    if (lstatSync(source, { throwIfNoEntry: false })?.isDirectory() !== true) return;
+    // Of two containers that are made at once the first one fills it.
+    await this.#lockOf(name).run(async () => { if (readdirSync(target).length === 0) await copyTree(source, target); });
   }
 }
-

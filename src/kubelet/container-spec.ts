@@ -129,6 +129,11 @@ async function seccompOf(pod: KubeObject, container: Json, paths: KubeletPaths):
   }
 }
 
+function readOnlyBelow(asked: unknown): { readOnlyBelow?: 'may' | 'must' } {
+  if (asked === 'Enabled') return { readOnlyBelow: 'must' };
+  return asked === 'IfPossible' ? { readOnlyBelow: 'may' } : {};
+}
+
 function apparmorOf(pod: KubeObject, container: Json): Pick<Security, 'apparmor'> {
   const profile: Json = setting(pod, container, 'appArmorProfile');
   if (profile?.type === 'Unconfined') return { apparmor: 'unconfined' };
@@ -160,7 +165,7 @@ async function containerMounts(input: ContainerSpecInput): Promise<Mount[]> {
       ? volumeMount.subPath ?? '' : expandVariables(volumeMount.subPathExpr, (name) => environment.get(name));
     const source = subPath === '' ? volume.path : await subPathOf(volume.path, subPath);
     const propagation = volumeMount.mountPropagation === 'Bidirectional' ? 'rshared' : volumeMount.mountPropagation === 'HostToContainer' ? 'rslave' : 'rprivate';
-    mounts.push({ type: 'bind', source, target: volumeMount.mountPath, readOnly: volumeMount.readOnly === true || volume.readOnly, ...(['Enabled', 'IfPossible'].includes(volumeMount.recursiveReadOnly) ? { recursiveReadOnly: true } : {}), propagation });
+    mounts.push({ type: 'bind', source, target: volumeMount.mountPath, readOnly: volumeMount.readOnly === true || volume.readOnly, ...readOnlyBelow(volumeMount.recursiveReadOnly), propagation });
   }
   const messagePath = terminationMessagePath(paths, pod.metadata.uid!, container.name, input.restartCount);
   await mkdir(dirname(messagePath), { recursive: true });

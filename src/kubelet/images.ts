@@ -93,7 +93,8 @@ export function createImageManager(options: { engine: Engine; clock: Clock; cred
       const image: string = container.image;
       let found: ImageSummary | undefined;
       try {
-        found = engine.images.find(image);
+        // A name or a whole id: `image: b` is never the beginning of one.
+        found = engine.images.find(image, { isWhole: true });
       } catch (error) {
         if (!isReason(error, 'BadRequest', 'Invalid')) throw error;
         throw invalidImageName(image, (error as Error).message);

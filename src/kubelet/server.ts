@@ -55,11 +55,16 @@ export async function startKubeletServer(options: KubeletServerOptions, host: st
   return server;
 }
 
+/** Parts of a path; what is not an escape is the caller's mistake. */
+function decodeParts(url: URL): string[] {
+  try { return url.pathname.split('/').filter((part) => part !== '').map((part) => decodeURIComponent(part)); } catch { throw new ApiError('BadRequest', `invalid URL escape in ${JSON.stringify(url.pathname.slice(0, 200))}`); }
+}
+
 async function answer(options: KubeletServerOptions, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const url = new URL(request.url ?? '/', 'https://kubelet');
   if (url.pathname === '/healthz') { response.end('ok'); return; }
   if (!mayCall(request, options)) throw new ApiError('Unauthorized', 'Unauthorized');
-  const parts = url.pathname.split('/').filter((part) => part !== '').map(decodeURIComponent);
+  const parts = decodeParts(url);
   const sendJson = (body: unknown): void => { response.writeHead(200, { 'content-type': 'application/json' }); response.end(JSON.stringify(body)); };
   if (parts[0] === 'containerLogs' && parts.length === 4) { await sendLogs(options, response, parts[1]!, parts[2]!, parts[3]!, url.searchParams); return; }
   if (url.pathname === '/pods' || url.pathname === '/runningpods/') { sendJson({ kind: 'PodList', apiVersion: 'v1', metadata: {}, items: options.kubelet.pods() }); return; }
@@ -128,7 +133,7 @@ async function upgrade(options: KubeletServerOptions, request: IncomingMessage, 
   if (!mayCall(request, options)) throw new ApiError('Unauthorized', 'Unauthorized');
   const url = new URL(request.url ?? '/', 'https://kubelet');
   const query = url.searchParams;
-  const parts = url.pathname.split('/').filter((part) => part !== '').map(decodeURIComponent);
+  const parts = decodeParts(url);
   const flag = (...names: string[]): boolean => names.some((name) => ['1', 'true'].includes(query.get(name) ?? ''));
   const wanted = { stdin: flag('input', 'stdin'), stdout: flag('output', 'stdout'), stderr: flag('error', 'stderr'), tty: flag('tty') };
   if (parts[0] === 'portForward') {

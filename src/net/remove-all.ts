@@ -4,6 +4,7 @@
  */
 import { readFileSync, readdirSync } from 'node:fs';
 import type { Logger } from '#observe/log.ts';
+import { CgroupParents } from '#os/cgroup-parents.ts';
 import type { Cgroups } from '#os/cgroups.ts';
 import type { Clock } from '#os/clock.ts';
 import type { Mounts } from '#os/mount.ts';
@@ -25,7 +26,9 @@ export async function removeAllOf(instanceId: string, doors: RemovalDoors): Prom
   const monitors = monitorsOf(doors.directories);
   // Also what was made before the machine, or its systemd, gave a unit for it.
   const roots = [...new Set(['', doors.cgroups.top])].map((top) => cgroupRoot(instanceId, top));
-  await Promise.all(roots.map((root) => endProcesses(root, doors)));
+  const parents = doors.directories.flatMap((directory) => [directory, `${directory}/engine`]).map((directory) => new CgroupParents(doors.cgroups, directory));
+  const places = [...roots, ...parents.flatMap((parent) => parent.memberGroups())];
+  await Promise.all(places.map((place) => endProcesses(place, doors)));
   await endMonitors(monitors, doors);
   for (const directory of doors.directories) await doors.mounts.unmountBelow(directory);
   await removeTables(instanceId, doors.nft);
@@ -33,6 +36,7 @@ export async function removeAllOf(instanceId: string, doors: RemovalDoors): Prom
   await uncoverForward({ processes: doors.processes, instanceId, log: doors.log, links });
   await removeLinks(links, doors.netlink);
   await until(doors.clock, monitorWaitMs, () => roots.map((root) => doors.cgroups.remove(root)).every(Boolean));
+  await until(doors.clock, monitorWaitMs, () => parents.map((parent) => parent.removeAll()).every(Boolean));
 }
 
 async function until(clock: Clock, timeoutMs: number, look: () => boolean): Promise<boolean> {

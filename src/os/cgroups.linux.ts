@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync, readdirSync, rmdirSync, statSync, writeFileSyn
 import { writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { delegatedGroup } from './cgroups.ts';
-import type { CgroupLimits, CgroupMode, CgroupStats, Cgroups } from './cgroups.ts';
+import type { CgroupFeature, CgroupLimits, CgroupMode, CgroupStats, Cgroups } from './cgroups.ts';
 import { parseMountInfo } from './mount.linux.ts';
 
 type Warn = (message: string, fields?: Record<string, unknown>) => void;
@@ -94,8 +94,26 @@ function shared(layout: Layout, main: string): Pick<Cgroups, 'pids' | 'remove' |
   };
 }
 
-function write(warn: Warn, path: string, value: string): void {
-  try { writeFileSync(path, value); } catch (error) { warn('the host refused a limit', { path, value, error: (error as Error).message }); }
+/** Undefined, or why the host did not take it. */
+function write(warn: Warn, path: string, value: string): string | undefined {
+  try { writeFileSync(path, value); return undefined; } catch (error) {
+    warn('the host refused a limit', { path, value, error: (error as Error).message });
+    return `${path.slice(path.lastIndexOf('/') + 1)}=${value}: ${(error as { code?: string }).code ?? (error as Error).message}`;
+  }
+}
+
+/** Files of a group that is not the top one, which has fewer, and by which each limit is known. */
+const featureFiles: Readonly<Record<CgroupFeature, readonly [controller: string, ...files: string[]]>> = {
+  blockIoWeight: ['blkio', 'blkio.weight', 'blkio.bfq.weight', 'io.weight', 'io.bfq.weight'], blockIoWeightDevice: ['blkio', 'blkio.weight_device', 'io.bfq.weight'], blockIoThrottle: ['blkio', 'blkio.throttle.read_bps_device', 'io.max'], swappiness: ['memory', 'memory.swappiness'],
+  oomKillDisable: ['memory', 'memory.oom_control'], realtime: ['cpu', 'cpu.rt_runtime_us'], tcpMemory: ['memory', 'memory.kmem.tcp.limit_in_bytes'],
+};
+
+function offers(directory: (controller: string) => string | undefined, feature: CgroupFeature): boolean {
+  const [controller, ...files] = featureFiles[feature];
+  const root = directory(controller);
+  if (root === undefined) return false;
+  const places = [root, ...below(root).slice(0, 1).map((name) => `${root}/${name}`)];
+  return places.some((place) => files.some((file) => exists(`${place}/${file}`)));
 }
 
 function createLegacy(layout: Layout, warn: Warn): Cgroups {
@@ -103,18 +121,27 @@ function createLegacy(layout: Layout, warn: Warn): Cgroups {
   const has = (controller: string): boolean => layout.byController.has(controller);
   const common = shared(layout, layout.byController.get('pids') ?? layout.byController.get('memory') ?? layout.roots[0]!);
   const unifiedControllers = layout.unified === undefined ? '' : (read(`${layout.unified}/cgroup.controllers`) ?? '');
-  const applyLimits = (path: string, limits: CgroupLimits): void => {
+  const applyLimits = (path: string, limits: CgroupLimits): string[] => {
+    const refused: string[] = [];
     const set = (controller: string, file: string, value: number | string | undefined): void => {
-      if (value !== undefined && has(controller)) write(warn, `${at(controller, path)}/${file}`, String(value));
+      const reason = value !== undefined && has(controller) ? write(warn, `${at(controller, path)}/${file}`, String(value)) : undefined;
+      if (reason !== undefined) refused.push(reason);
     };
     set('cpu', 'cpu.shares', limits.cpuShares);
     set('cpu', 'cpu.cfs_period_us', limits.cpuPeriodUs);
     set('cpu', 'cpu.cfs_quota_us', limits.cpuQuotaUs);
     set('cpuset', 'cpuset.cpus', limits.cpusetCpus);
+    set('cpuset', 'cpuset.mems', limits.cpusetMems);
+    const swap = exists(`${at('memory', path)}/memory.memsw.limit_in_bytes`) ? limits.memorySwapBytes : undefined;
+    // Memory never exceeds memory and swap together: what grows, the sum, goes first.
+    const grows = swap !== undefined && (swap < 0 || swap > readNumber(`${at('memory', path)}/memory.memsw.limit_in_bytes`));
+    if (grows) set('memory', 'memory.memsw.limit_in_bytes', swap);
     set('memory', 'memory.limit_in_bytes', limits.memoryLimitBytes);
+    if (!grows) set('memory', 'memory.memsw.limit_in_bytes', swap);
     set('memory', 'memory.soft_limit_in_bytes', limits.memoryReservationBytes);
-    if (limits.memorySwapBytes !== undefined && exists(`${at('memory', path)}/memory.memsw.limit_in_bytes`)) set('memory', 'memory.memsw.limit_in_bytes', limits.memorySwapBytes);
+    set('blkio', exists(`${at('blkio', path)}/blkio.weight`) ? 'blkio.weight' : 'blkio.bfq.weight', limits.blockIoWeight);
     set('pids', 'pids.max', limits.pidsMax === undefined ? undefined : limits.pidsMax <= 0 ? 'max' : limits.pidsMax);
+    return refused;
   };
   const create = (path: string, limits?: CgroupLimits): void => {
     for (const root of layout.roots) {
@@ -125,6 +152,7 @@ function createLegacy(layout: Layout, warn: Warn): Cgroups {
     if (limits !== undefined) applyLimits(path, limits);
   };
   return {
+    offers: (feature) => offers((controller) => layout.byController.get(controller), feature),
     mode: layout.mode, top: '', controllers: [...layout.byController.keys()], create, applyLimits, ...common,
     hybridMount: layout.mode === 'hybrid' && unifiedControllers !== '' ? layout.unified : undefined,
     stats: (path) => (exists(at(has('memory') ? 'memory' : 'pids', path)) ? legacyStats((controller) => at(controller, path)) : undefined),
@@ -184,15 +212,25 @@ function createUnified(layout: Layout, warn: Warn, top: string): Cgroups {
   const root = layout.roots[0]!;
   const controllers = (read(`${root}/cgroup.controllers`) ?? '').split(' ').filter(Boolean);
   const common = shared(layout, root);
-  const applyLimits = (path: string, limits: CgroupLimits): void => {
-    const set = (file: string, value: number | string | undefined): void => { if (value !== undefined) write(warn, `${root}${path}/${file}`, String(value)); };
+  const applyLimits = (path: string, limits: CgroupLimits): string[] => {
+    const refused: string[] = [];
+    const set = (file: string, value: number | string | undefined): void => {
+      const reason = value === undefined ? undefined : write(warn, `${root}${path}/${file}`, String(value));
+      if (reason !== undefined) refused.push(reason);
+    };
     set('cpu.weight', limits.cpuShares === undefined ? undefined : weightOfShares(limits.cpuShares));
     if (limits.cpuQuotaUs !== undefined) set('cpu.max', `${limits.cpuQuotaUs <= 0 ? 'max' : limits.cpuQuotaUs} ${limits.cpuPeriodUs ?? 100_000}`);
     set('cpuset.cpus', limits.cpusetCpus);
+    set('cpuset.mems', limits.cpusetMems);
     set('memory.max', limits.memoryLimitBytes === undefined ? undefined : limits.memoryLimitBytes <= 0 ? 'max' : limits.memoryLimitBytes);
     set('memory.low', limits.memoryReservationBytes);
+    if (limits.blockIoWeight !== undefined) {
+      if (exists(`${root}${path}/io.bfq.weight`)) set('io.bfq.weight', limits.blockIoWeight);
+      else set('io.weight', `default ${Math.floor(1 + ((limits.blockIoWeight - 10) * 9999) / 990)}`);
+    }
     if (limits.memorySwapBytes !== undefined) set('memory.swap.max', limits.memorySwapBytes < 0 ? 'max' : Math.max(0, limits.memorySwapBytes - (limits.memoryLimitBytes ?? 0)));
     set('pids.max', limits.pidsMax === undefined ? undefined : limits.pidsMax <= 0 ? 'max' : limits.pidsMax);
+    return refused;
   };
   const create = (path: string, limits?: CgroupLimits): void => {
     // Above a delegated unit controllers are systemd's to hand down.
@@ -208,6 +246,7 @@ function createUnified(layout: Layout, warn: Warn, top: string): Cgroups {
     if (limits !== undefined) applyLimits(path, limits);
   };
   return {
+    offers: (feature) => offers(() => root + top, feature),
     mode: 'v2', top, controllers, hybridMount: undefined, create, applyLimits, ...common,
     killAll(path) { try { writeFileSync(`${root}${path}/cgroup.kill`, '1'); } catch { common.killAll(path); } },
     stats: (path) => (exists(root + path) ? unifiedStats(root + path) : undefined),

@@ -6,8 +6,10 @@
  * Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst of the kernel.
  */
 export interface CgroupLimits {
-  cpuShares?: number; cpuQuotaUs?: number; cpuPeriodUs?: number; cpusetCpus?: string;
+  cpuShares?: number; cpuQuotaUs?: number; cpuPeriodUs?: number; cpusetCpus?: string; cpusetMems?: string;
   memoryLimitBytes?: number; memoryReservationBytes?: number; memorySwapBytes?: number; pidsMax?: number;
+  /** 10 to 1000, as version 1 has it. */
+  blockIoWeight?: number;
 }
 
 export interface CgroupStats {
@@ -21,6 +23,9 @@ export interface CgroupStats {
 export const containersUnit = 'tiphys-containers.service';
 export const delegatedGroup = `/tiphys.slice/${containersUnit}`;
 
+/** Limits that not every kernel has: weights and rates of block devices, swappiness, no OOM killer, real-time budgets, memory of TCP buffers. */
+export type CgroupFeature = 'blockIoWeight' | 'blockIoWeightDevice' | 'blockIoThrottle' | 'swappiness' | 'oomKillDisable' | 'realtime' | 'tcpMemory';
+
 export type CgroupMode = 'v1' | 'v2' | 'hybrid';
 
 export interface Cgroups {
@@ -30,9 +35,12 @@ export interface Cgroups {
   readonly controllers: readonly string[];
   /** Where groups are made: empty for the hierarchy's own top, else the path of the unit that systemd has delegated. */
   readonly top: string;
+  /** Whether groups of this host have the files of such a limit. */
+  offers(feature: CgroupFeature): boolean;
   /** Makes a group in every hierarchy; what is there stays. */
   create(path: string, limits?: CgroupLimits): void;
-  applyLimits(path: string, limits: CgroupLimits): void;
+  /** What the host refused, in words; empty when all holds. */
+  applyLimits(path: string, limits: CgroupLimits): string[];
   /** Moves a process into a group, in every hierarchy; a process that is gone is no error. */
   enter(path: string, pid: number): Promise<void>;
   /** Undefined when there is no such group. */

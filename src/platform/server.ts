@@ -14,6 +14,7 @@ import { runControllers } from '#controllers/run.ts';
 import { createLogger } from '#observe/log.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import { writeFileAtomic } from '#os/files.ts';
+import { releaseMemory } from '#os/memory.linux.ts';
 import { runScheduler } from '#scheduler/scheduler.ts';
 import { openSqliteStore } from '#store/sqlite.ts';
 import { applyClusterDefaults } from './cluster-defaults.ts';
@@ -21,7 +22,8 @@ import { hostAddresses, hostName } from './host.ts';
 import { clientCertificate, loadKeyRing, serverCertificate } from './identity.ts';
 import { loadInstance, nodePlan } from './instance.ts';
 import { createKubeletMetrics } from './kubelet-metrics.ts';
-import { pathsOfPart, writeLogLine } from './launch.ts';
+import { pathsOfPart } from './launch.ts';
+import { writeLogLine } from './process-log.ts';
 import { files } from './paths.ts';
 import { kubernetesVersion } from './version.ts';
 
@@ -50,7 +52,7 @@ export async function runServer(): Promise<void> {
   const metrics = createKubeletMetrics({ instance, hostname: hostName(), ca: ring.ca.certificatePem, client: kubeletClient, clock: realClock });
   const api = stack.use(await createApiServer({
     store, clock: realClock, random: realRandom, log: log.child('apiserver'), keys: ring, domain: instance.domain, serviceCidr: instance.serviceRange,
-    advertise: { address: first.address, port: instance.apiPort }, gitVersion: kubernetesVersion, metrics,
+    advertise: { address: first.address, port: instance.apiPort }, gitVersion: kubernetesVersion, metrics, releaseMemory,
   }));
   stack.use(await serveHttp({ api, serving: serverCertificate(ring, instance, first, hostName(), hostAddresses(), realRandom, realClock), clientCa: ring.ca.certificatePem, kubeletClient, host: '127.0.0.1', port: instance.apiPort, alsoListen: [first.address] }));
 
@@ -58,7 +60,7 @@ export async function runServer(): Promise<void> {
   const informers = new InformerFactory({ client: clientFor('system:kube-controller-manager'), clock: realClock, random: realRandom, log });
   stack.use(informers);
   await applyClusterDefaults(clientFor('tiphys-platform'), log);
-  stack.use(await runControllers({ client: clientFor('system:kube-controller-manager'), clock: realClock, random: realRandom, log, informers, options: { rootCa: ring.ca.certificatePem, volumeDirectory: files.volumes(paths), autoscalerPeriodMs, loadBalancerAddresses: () => hostAddresses().slice(0, 1) } }));
+  stack.use(await runControllers({ client: clientFor('system:kube-controller-manager'), clock: realClock, random: realRandom, log, informers, options: { rootCa: ring.ca.certificatePem, signer: ring.ca, volumeDirectory: files.volumes(paths), autoscalerPeriodMs, loadBalancerAddresses: () => hostAddresses().slice(0, 1) } }));
   stack.use(await runScheduler({ client: clientFor('system:kube-scheduler'), clock: realClock, random: realRandom, log, informers }));
   await defaultServiceAccount(clientFor('tiphys-platform'));
   writeFileAtomic(files.ready(paths, 'server'), `${process.pid}\n`, { mode: 0o644 });

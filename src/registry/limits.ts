@@ -26,3 +26,4 @@ export const tokenMs = 5 * 60 * 1000;
 export const requestHeadersMs = 30_000;
 export const connectionIdleMs = 10 * 60 * 1000;
 export const connectionsMax = 2000;
+export const connectionsPerSourceMax = 256;

@@ -73,6 +73,7 @@ test('an upload belongs to its user and repository', async (t) => {
   const statuses = [];
   for (const [user, repository] of [['bob', 'bob/x'], ['root', 'ann/x'], ['ann', 'ann/y']] as const) statuses.push((await bench.call('DELETE', `/v2/${repository}/blobs/uploads/${id}`, { user })).status);
   assert.deepEqual(statuses, [404, 404, 404]);
+  assert.deepEqual([(await bench.call('GET', location)).status, (await bench.call('GET', location, { user: 'ann' })).status], [401, 204]);
   assert.equal((await bench.call('PUT', `${location}?digest=${digestOf('x')}`, { user: 'ann', body: 'x' })).status, 201);
 });
 
@@ -145,7 +146,7 @@ test('a finished upload is finished once, whoever else comes at the same moment'
 
 test('escapes that are none are wrong names, not failures', async (t) => {
   const bench = await makeBench(t);
-  const paths = ['/v2/r/manifests/%zz', '/v2/r/manifests/%', '/v2/r/blobs/%zz', '/v2/r/blobs/uploads/%zz', '/v2/r/referrers/%zz', '/v2/%zz/tags/list', '/v2/r/tags/%zz', '/v2/_catalog?last=%zz'];
+  const paths = ['/v2/r/manifests/%zz', '/v2/r/manifests/%', '/v2/r/blobs/%zz', '/v2/r/blobs/uploads/%zz', '/v2/r/referrers/%zz', '/v2/%zz/tags/list', '/v2/r/tags/%zz', '/v2/_catalog?last=%zz', '//', '//v2/', '/v2//tags/list'];
   const statuses: [string, number][] = [];
   for (const path of paths) statuses.push([path, (await bench.call('GET', path)).status]);
   assert.deepEqual(statuses.filter(([, status]) => status >= 500), []);

@@ -24,7 +24,7 @@ import type { Access, Identity } from './access.ts';
 import { handleBlob, handleUpload } from './blobs.ts';
 import { RegistryError } from './errors.ts';
 import { handleManifest, handleReferrers } from './manifests.ts';
-import { connectionIdleMs, connectionsMax, pageItemsMax, requestHeadersMs } from './limits.ts';
+import { connectionIdleMs, connectionsMax, connectionsPerSourceMax, pageItemsMax, requestHeadersMs } from './limits.ts';
 import { createRepositories } from './repositories.ts';
 import type { Repositories } from './repositories.ts';
 
@@ -141,7 +141,7 @@ class HttpRegistry implements Registry {
     if (error instanceof UploadGoneError) return new RegistryError('BLOB_UPLOAD_UNKNOWN');
     if (error instanceof DigestError) return new RegistryError(error.message.includes('size') || error.message.includes('longer') ? 'SIZE_INVALID' : 'DIGEST_INVALID');
     if (error instanceof ApiError) {
-      if (error.reason === 'TooManyRequests') return new RegistryError('TOOMANYREQUESTS', error.message);
+      if (error.reason === 'TooManyRequests') return new RegistryError('TOOMANYREQUESTS', error.message, { headers: { 'retry-after': '1' } });
       if (error.reason === 'RequestEntityTooLarge') return new RegistryError('MANIFEST_INVALID', error.message, { status: 413 });
       if (error.reason === 'NotFound') return new RegistryError('BLOB_UNKNOWN', error.message);
       if (error.reason === 'BadRequest') return new RegistryError('DIGEST_INVALID', error.message);
@@ -158,12 +158,13 @@ class HttpRegistry implements Registry {
   }
 
   /** Who asks; undefined for somebody who may pull without a name. */
-  async #authorize(request: IncomingMessage, path: string | undefined): Promise<Identity | undefined> {
+  async #authorize(request: IncomingMessage, path: string | undefined, isUpload = false): Promise<Identity | undefined> {
     const header = request.headers.authorization;
     const address = request.socket.remoteAddress;
     const identity = await this.#options.access.identify(header, address);
     if (identity !== undefined && identity !== 'anonymous') return identity;
-    const isRead = request.method === 'GET' || request.method === 'HEAD';
+    // How far an upload is, is its user's business.
+    const isRead = !isUpload && (request.method === 'GET' || request.method === 'HEAD');
     // Who has asked `/v2/` and was told to get a token has one, if only that of nobody.
     const isTold = path !== undefined || identity === 'anonymous';
     if ((header === undefined || identity === 'anonymous') && isRead && isTold && this.#options.access.mayPullAnonymously(address)) return undefined;
@@ -187,7 +188,8 @@ class HttpRegistry implements Registry {
   }
 
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const url = new URL(request.url ?? '/', 'http://registry');
+    // Joined as text: `//x` is a path here and no host.
+    const url = new URL(`http://registry${request.url?.startsWith('/') === true ? request.url : '/'}`);
     const method = request.method ?? 'GET';
     if (!url.pathname.startsWith('/v2')) { send(response, url.pathname === '/' ? 200 : 404); return; }
     if (url.pathname === '/v2/token') { await this.#token(request, response); return; }
@@ -199,7 +201,7 @@ class HttpRegistry implements Registry {
       return;
     }
     const match = route.exec(url.pathname);
-    const identity = await this.#authorize(request, match?.[1] ?? '');
+    const identity = await this.#authorize(request, match?.[1] ?? '', match?.[2] === 'blobs/uploads');
     if (url.pathname === '/v2/_catalog') {
       if (!isRead) throw new RegistryError('UNSUPPORTED');
       const { items, headers } = page({ url }, this.repositories.names());
@@ -236,6 +238,15 @@ class HttpRegistry implements Registry {
 export function createRegistryServer(registry: Registry): Server {
   const server = createServer({ requestTimeout: 0, headersTimeout: requestHeadersMs }, (request, response) => registry.handle(request, response));
   server.maxConnections = connectionsMax;
+  // One address cannot take all of them.
+  const counts = new Map<string, number>();
+  server.on('connection', (socket) => {
+    const address = socket.remoteAddress ?? '';
+    const count = (counts.get(address) ?? 0) + 1;
+    if (count > connectionsPerSourceMax) { socket.destroy(); return; }
+    counts.set(address, count);
+    socket.once('close', () => { const left = counts.get(address)! - 1; if (left === 0) counts.delete(address); else counts.set(address, left); });
+  });
   server.setTimeout(connectionIdleMs);
   return server;
 }

@@ -21,8 +21,12 @@ export function checkObject(object: Json, node: ObjectNode): CheckResult {
 
 /** `spec.containers[0].name` */
 function pathOf({ path }: Check): string {
-  const text = path.map((part, at) => (typeof part === 'number' ? `[${part}]` : at === 0 ? part : `.${part}`)).join('');
-  return text.length > shownValueCharsMax ? `${text.slice(0, shownValueCharsMax)}…` : text;
+  let text = '';
+  for (const part of path) {
+    text += typeof part === 'number' ? `[${part}]` : text === '' ? part : `.${part}`;
+    if (text.length > shownValueCharsMax) return `${text.slice(0, shownValueCharsMax)}…`;
+  }
+  return text;
 }
 
 function fail(check: Check, found: Json, wanted: string, typeName: string | undefined): void {

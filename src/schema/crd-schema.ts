@@ -11,8 +11,10 @@ import { schemaStepsMax } from './limits.ts';
 import { ageOf, allVerbs, scaleSubresource, statusSubresource } from './kind.ts';
 import type { Column, KindRecord, SubresourceRecord } from './kind.ts';
 import { compileJsonPath } from './json-path.ts';
+import { label1035Problem } from './names.ts';
 import { scalarNode, typeOf } from './types.ts';
 import type { Field, ListNode, ObjectNode, TypeNode } from './types.ts';
+import { validateAnnotations, validateLabels } from './validate-meta.ts';
 
 /** The type node of a structural schema. */
 export function nodeOfSchema(schema: Json): TypeNode {
@@ -163,6 +165,7 @@ const join = (path: string, name: string): string => (path === '' ? name : `${pa
 
 function checkProperties(value: Json, schema: Json, path: string, errors: FieldErrors): void {
   for (const name of schema.required ?? []) if (value[name] === undefined) errors.required(join(path, name));
+  if (schema['x-kubernetes-embedded-resource'] === true) checkEmbedded(value, path, errors);
   const names = Object.keys(value);
   if (schema.maxProperties !== undefined && names.length > schema.maxProperties) errors.tooMany(path, names.length, schema.maxProperties);
   if (schema.minProperties !== undefined && names.length < schema.minProperties) errors.invalid(path, names.length, `${path} in body should have at least ${schema.minProperties} properties`);
@@ -170,6 +173,19 @@ function checkProperties(value: Json, schema: Json, path: string, errors: FieldE
     const property = schema.properties?.[name] ?? (typeof schema.additionalProperties === 'object' ? schema.additionalProperties : undefined);
     if (property !== undefined) validateSchema(value[name], property, join(path, name), errors);
   }
+}
+
+/** An object within an object is one by itself: it says what it is, and its metadata have metadata's form. */
+function checkEmbedded(value: Json, path: string, errors: FieldErrors): void {
+  for (const name of ['apiVersion', 'kind']) {
+    if (value[name] === undefined || value[name] === '') errors.required(join(path, name), 'must not be empty');
+    else if (typeof value[name] !== 'string') errors.typeInvalid(join(path, name), typeName(value[name]), `must be of type string: ${JSON.stringify(typeName(value[name]))}`);
+  }
+  if (typeof value.kind === 'string' && value.kind !== '' && label1035Problem(value.kind.toLowerCase()) !== '') errors.invalid(join(path, 'kind'), value.kind, label1035Problem(value.kind.toLowerCase()));
+  if (value.metadata === undefined || value.metadata === null) return;
+  if (typeof value.metadata !== 'object' || Array.isArray(value.metadata)) { errors.typeInvalid(join(path, 'metadata'), typeName(value.metadata), 'must be of type object'); return; }
+  validateLabels(value.metadata.labels, join(path, 'metadata.labels'), errors);
+  validateAnnotations(value.metadata.annotations, join(path, 'metadata.annotations'), errors);
 }
 
 function passes(value: Json, schema: Json, errors: FieldErrors): boolean {
@@ -234,6 +250,7 @@ function customKind(spec: Json, version: Json, storageVersion: string, many: boo
     get type() { return (type ??= preserves ? { ...rootNode(schema), preserveUnknown: true } : rootNode(schema)); },
     selectableFields: Object.fromEntries((version.selectableFields ?? []).map((f: Json) => { const read = compileJsonPath(f.jsonPath); return [f.jsonPath.replace(/^\./, ''), (o: Json) => { const v = read(o)[0]; return v === undefined || v === null ? '' : String(v); }]; })),
     hasGeneration: true, hasStatus, nameForm: 'subdomain', custom: true, publishedSchema: schema,
+    ...(version.deprecated === true ? { deprecation: version.deprecationWarning ?? `${group}/${version.name} ${names.kind} is deprecated` } : {}),
     ...(many ? { fromStored: rename(`${group}/${version.name}`), toStored: rename(`${group}/${storageVersion}`) } : {}),
     ...(scale === undefined ? {} : { scale: { specPath: scale.specReplicasPath, statusPath: scale.statusReplicasPath, selectorPath: scale.labelSelectorPath ?? '.status.\u0000' } }),
     defaults(o) { if (schema !== undefined) applySchemaDefaults(o, schema); },

@@ -3,6 +3,7 @@
  * each (API conventions, "Status"). Paths are plain text.
  */
 import { ApiError } from '#base/errors.ts';
+import { jsonBeginning } from '#base/json.ts';
 import type { StatusCause } from '#base/objects.ts';
 import { PatternBudget } from '#base/pattern.ts';
 import { fieldErrorsCharsMax, fieldErrorsMax, schemaStepsMax, shownValueCharsMax } from './limits.ts';
@@ -72,6 +73,5 @@ export function invalidError(group: string, kind: string, name: string, causes: 
 /** A value as the messages quote it: Go's `%q` for text, JSON for the rest. */
 function show(value: unknown): string {
   if (value === undefined || value === null) return 'null';
-  const text = JSON.stringify(value);
-  return text.length > shownValueCharsMax ? `${text.slice(0, shownValueCharsMax)}…` : text;
+  return jsonBeginning(value, shownValueCharsMax);
 }

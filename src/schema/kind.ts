@@ -62,6 +62,8 @@ export interface KindRecord {
   nameForm: 'subdomain' | 'label' | 'label1035' | 'path';
   scale?: { specPath: string; statusPath: string; selectorPath: string };
   custom?: boolean;
+  /** What clients are warned of with each answer. */
+  deprecation?: string;
 }
 
 export const allVerbs = ['create', 'delete', 'deletecollection', 'get', 'list', 'patch', 'update', 'watch'] as const;
@@ -71,16 +73,20 @@ export const scaleSubresource: SubresourceRecord = { verbs: subresourceVerbs, ki
 
 export type KindOptions = Partial<Omit<KindRecord, 'type'>> & { type?: string; scoped?: 'Namespaced' | 'Cluster' };
 
-const ageColumn: Column = { name: 'Age', type: 'string', value: (o, now) => ageOf(o.metadata.creationTimestamp, now) };
+export const ageColumn: Column = { name: 'Age', type: 'string', value: (o, now) => ageOf(o.metadata.creationTimestamp, now) };
 const nameColumn: Column = { name: 'Name', type: 'string', format: 'name', value: (o) => o.metadata.name };
 /** What a kind without columns of its own shows. */
 export const plainColumns: readonly Column[] = [nameColumn, { name: 'Created At', type: 'date', value: (o) => o.metadata.creationTimestamp }];
 
+/** Name, the narrow columns, Age, the wide ones; where Age is among the narrow ones it stays there. */
 export function columns(...middle: Column[]): Column[] {
   const plain = middle.filter((c) => (c.priority ?? 0) === 0);
   const wide = middle.filter((c) => (c.priority ?? 0) > 0);
-  return [nameColumn, ...plain, ageColumn, ...wide];
+  return [nameColumn, ...plain, ...(plain.includes(ageColumn) ? [] : [ageColumn]), ...wide];
 }
+
+/** The same without Age. */
+export function agelessColumns(...middle: Column[]): Column[] { return [nameColumn, ...middle]; }
 
 export function column(name: string, value: Column['value'], options: { wide?: boolean; type?: Column['type'] } = {}): Column {
   return { name, type: options.type ?? 'string', priority: options.wide === true ? 1 : 0, value };

@@ -46,10 +46,3 @@ export function portNameProblems(name: string): string[] {
 }
 
 export const portProblem = (port: unknown): string => (typeof port === 'number' && Number.isInteger(port) && port >= 1 && port <= 65_535 ? '' : 'must be between 1 and 65535, inclusive');
-
-export function isIp(text: unknown): boolean {
-  if (typeof text !== 'string') return false;
-  const v4 = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/.exec(text);
-  if (v4 !== null) return v4.slice(1).every((p) => Number(p) <= 255 && String(Number(p)) === p);
-  return text.includes(':') && /^[0-9a-fA-F:.]+$/.test(text) && text.split('::').length <= 2 && text.split(':').length <= 8;
-}

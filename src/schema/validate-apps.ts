@@ -1,7 +1,8 @@
 /** Validation of apps, batch and autoscaling. */
 import type { Json } from '#base/objects.ts';
-import { matchesSelectorObject } from '#base/selectors.ts';
+import { labelValueProblems, matchesSelectorObject, qualifiedNameProblems } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
+import { validateLabels } from './validate-meta.ts';
 import { nonNegative, sameJson, validateTemplate } from './validate-pod.ts';
 
 function validateSelector(spec: Json, errors: FieldErrors): void {
@@ -12,9 +13,11 @@ function validateSelector(spec: Json, errors: FieldErrors): void {
 }
 
 export function validateLabelSelector(selector: Json, at: string, errors: FieldErrors): void {
+  validateLabels(selector?.matchLabels, `${at}.matchLabels`, errors);
   (selector?.matchExpressions ?? []).forEach((e: Json, i: number) => {
     const path = `${at}.matchExpressions[${i}]`;
-    if (!e.key) errors.required(`${path}.key`);
+    for (const problem of qualifiedNameProblems(e.key ?? '')) errors.invalid(`${path}.key`, e.key ?? '', problem);
+    for (const [j, value] of (e.values ?? []).entries()) for (const problem of labelValueProblems(String(value))) errors.invalid(`${path}.values[${j}]`, value, problem);
     if (e.operator === 'In' || e.operator === 'NotIn') { if ((e.values ?? []).length === 0) errors.required(`${path}.values`, "must be specified when `operator` is 'In' or 'NotIn'"); }
     else if (e.operator === 'Exists' || e.operator === 'DoesNotExist') { if ((e.values ?? []).length > 0) errors.forbidden(`${path}.values`, "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"); }
     else errors.invalid(`${path}.operator`, e.operator ?? '', 'not a valid selector operator');
@@ -106,6 +109,8 @@ export function validateSelectorUnchanged(o: Json, old: Json, errors: FieldError
 
 export function validateJob(o: Json, errors: FieldErrors): void { validateJobSpec(o.spec ?? {}, 'spec', errors); }
 
+const indexesMax = 100_000;
+
 function validateJobSpec(spec: Json, at: string, errors: FieldErrors): void {
   for (const field of ['parallelism', 'completions', 'activeDeadlineSeconds', 'backoffLimit', 'ttlSecondsAfterFinished', 'backoffLimitPerIndex', 'maxFailedIndexes']) nonNegative(spec[field], `${at}.${field}`, errors);
   validateTemplate(spec.template, `${at}.template`, errors);
@@ -113,6 +118,7 @@ function validateJobSpec(spec: Json, at: string, errors: FieldErrors): void {
   if (policy === 'Always') errors.required(`${at}.template.spec.restartPolicy`, 'valid values: "OnFailure", "Never"');
   if (spec.completionMode !== undefined && !['Indexed', 'NonIndexed'].includes(spec.completionMode)) errors.unsupported(`${at}.completionMode`, spec.completionMode, ['Indexed', 'NonIndexed']);
   if (spec.completionMode === 'Indexed' && spec.completions === undefined) errors.required(`${at}.completions`, 'when completion mode is Indexed');
+  if (spec.completionMode === 'Indexed') for (const field of ['completions', 'parallelism']) if (spec[field] > indexesMax) errors.invalid(`${at}.${field}`, spec[field], `must be less than or equal to ${indexesMax} when \`completionMode\` is \`Indexed\``);
   if (spec.podFailurePolicy && policy !== 'Never') errors.invalid(`${at}.template.spec.restartPolicy`, policy, 'only "Never" is supported when podFailurePolicy is specified');
 }
 
@@ -128,17 +134,51 @@ export function validateJobUpdate(o: Json, old: Json, errors: FieldErrors): void
   if (!sameJson(part(o.spec.template, suspended), part(old.spec.template, suspended))) errors.invalid('spec.template', o.spec.template, 'field is immutable');
 }
 
-const cronField = /^(\*|\?|[0-9a-zA-Z]+(-[0-9a-zA-Z]+)?)(\/[0-9]+)?(,(\*|[0-9a-zA-Z]+(-[0-9a-zA-Z]+)?)(\/[0-9]+)?)*$/;
+const cronRanges: [number, number, readonly string[]][] = [
+  [0, 59, []], [0, 23, []], [1, 31, []], [1, 12, ['jan', 'feb', 'mar', 'apr', 'may', 'jun', 'jul', 'aug', 'sep', 'oct', 'nov', 'dec']], [0, 6, ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat']],
+];
+const scheduleCharsMax = 1_024;
+
+/** What is wrong with one field of a schedule: `*`, `?`, a value, a range, each with a step, in a list. */
+function cronFieldProblem(field: string, [least, most, names]: [number, number, readonly string[]]): string {
+  for (const part of field.split(',')) {
+    const [range = '', step, ...more] = part.split('/');
+    const [from = '', to, ...rest] = range.split('-');
+    if (more.length > 0) return `too many slashes: ${part}`;
+    if (rest.length > 0) return `too many hyphens: ${part}`;
+    const numberOf = (text: string): number => {
+      const named = names.indexOf(text.toLowerCase());
+      return named >= 0 ? named + least : /^\d{1,9}$/.test(text) ? Number(text) : NaN;
+    };
+    if (step !== undefined && !/^\d{1,9}$/.test(step)) return `failed to parse int from ${step}: strconv.Atoi: parsing ${JSON.stringify(step)}: invalid syntax`;
+    if (step !== undefined && Number(step) === 0) return `step of range should be a positive number: ${part}`;
+    if ((from === '*' || from === '?') && to === undefined) continue;
+    const [start, end] = [numberOf(from), to === undefined ? numberOf(from) : numberOf(to)];
+    for (const [text, value] of [[from, start], [to ?? from, end]] as const) if (Number.isNaN(value)) return `failed to parse int from ${text}: strconv.Atoi: parsing ${JSON.stringify(text)}: invalid syntax`;
+    if (start < least) return `beginning of range (${start}) below minimum (${least}): ${part}`;
+    if (end > most) return `end of range (${end}) above maximum (${most}): ${part}`;
+    if (start > end) return `beginning of range (${start}) beyond end of range (${end}): ${part}`;
+  }
+  return '';
+}
+
+function scheduleProblem(schedule: string): string {
+  if (schedule.length > scheduleCharsMax) return `must be no more than ${scheduleCharsMax} characters`;
+  if (schedule.startsWith('@every ')) return /^@every (\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+$/.test(schedule) ? '' : `failed to parse duration ${schedule}`;
+  if (schedule.startsWith('@')) return /^@(yearly|annually|monthly|weekly|daily|midnight|hourly)$/.test(schedule) ? '' : `unrecognized descriptor: ${schedule}`;
+  const fields = schedule.trim().split(/\s+/);
+  if (fields.length !== 5) return `expected exactly 5 fields, found ${fields.length}: [${fields.join(' ')}]`;
+  return fields.map((field, i) => cronFieldProblem(field, cronRanges[i]!)).find((problem) => problem !== '') ?? '';
+}
 
 export function validateCronJob(o: Json, errors: FieldErrors): void {
   const spec = o.spec ?? {};
   const schedule = String(spec.schedule ?? '');
   if (schedule === '') errors.required('spec.schedule');
   else if (/TZ=/.test(schedule)) errors.invalid('spec.schedule', schedule, 'cannot use TZ or CRON_TZ in schedule, use timeZone field instead');
-  else if (!/^@(yearly|annually|monthly|weekly|daily|midnight|hourly)$|^@every \S+$/.test(schedule)) {
-    const fields = schedule.trim().split(/\s+/);
-    if (fields.length !== 5) errors.invalid('spec.schedule', schedule, `expected exactly 5 fields, found ${fields.length}: [${fields.join(' ')}]`);
-    else { const bad = fields.find((f) => !cronField.test(f)); if (bad !== undefined) errors.invalid('spec.schedule', schedule, `failed to parse int from ${bad}: strconv.Atoi: parsing ${JSON.stringify(bad)}: invalid syntax`); }
+  else {
+    const problem = scheduleProblem(schedule);
+    if (problem !== '') errors.invalid('spec.schedule', schedule, problem);
   }
   if (typeof spec.timeZone === 'string') {
     try { new Intl.DateTimeFormat('en', { timeZone: spec.timeZone }); } catch { errors.invalid('spec.timeZone', spec.timeZone, `unknown time zone ${spec.timeZone}`); }

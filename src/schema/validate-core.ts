@@ -1,10 +1,10 @@
-/** Validation of Services, configuration, volumes, networking and the smaller kinds. */
+/** Validation of configuration, nodes, volumes and Ingresses. */
 import type { Json } from '#base/objects.ts';
 import { isQuantity } from '#base/quantity.ts';
 import type { FieldErrors } from './field-errors.ts';
-import { configKeyProblem, isIp, labelProblem, portProblem, subdomainProblem } from './names.ts';
-import { sameJson, validateIntOrPort, validateQuantities } from './validate-pod.ts';
-import { validateLabels } from './validate-meta.ts';
+import { isIp } from './ip.ts';
+import { configKeyProblem, portProblem, subdomainProblem } from './names.ts';
+import { sameJson, validateQuantities } from './validate-pod.ts';
 
 const dataBytesMax = 1024 * 1024;
 
@@ -45,58 +45,14 @@ export function validateSecret(o: Json, errors: FieldErrors, old?: Json): void {
   validateImmutable(o, old, errors);
 }
 
-function validateServicePorts(spec: Json, errors: FieldErrors): void {
-  const names = new Set<string>();
-  const seen = new Set<string>();
-  (spec.ports ?? []).forEach((port: Json, i: number) => {
-    const at = `spec.ports[${i}]`;
-    if (spec.ports.length > 1 && !port.name) errors.required(`${at}.name`);
-    if (port.name) {
-      const problem = labelProblem(port.name);
-      if (problem !== '') errors.invalid(`${at}.name`, port.name, problem);
-      if (names.has(port.name)) errors.duplicate(`${at}.name`, port.name);
-      names.add(port.name);
-    }
-    const problem = portProblem(port.port);
-    if (problem !== '') errors.invalid(`${at}.port`, port.port ?? 0, problem);
-    if (!['SCTP', 'TCP', 'UDP'].includes(port.protocol)) errors.unsupported(`${at}.protocol`, port.protocol, ['SCTP', 'TCP', 'UDP']);
-    if (port.targetPort !== undefined) validateIntOrPort(port.targetPort, `${at}.targetPort`, errors);
-    const key = `${port.protocol}/${port.port}`;
-    if (seen.has(key)) errors.duplicate(at, { name: port.name, protocol: port.protocol, port: port.port });
-    seen.add(key);
-    if (port.nodePort && spec.type === 'ClusterIP') errors.forbidden(`${at}.nodePort`, "may not be used when `type` is 'ClusterIP'");
-  });
-}
-
-export function validateService(o: Json, errors: FieldErrors): void {
-  const spec = o.spec ?? {};
-  const types = ['ClusterIP', 'ExternalName', 'LoadBalancer', 'NodePort'];
-  if (!types.includes(spec.type)) errors.unsupported('spec.type', spec.type, types);
-  const headless = spec.clusterIP === 'None';
-  if ((spec.ports ?? []).length === 0 && !headless && spec.type !== 'ExternalName') errors.required('spec.ports');
-  if (spec.type === 'ExternalName') {
-    if (!spec.externalName) errors.required('spec.externalName');
-    else { const problem = subdomainProblem(String(spec.externalName).replace(/\.$/, '')); if (problem !== '') errors.invalid('spec.externalName', spec.externalName, problem); }
-  }
-  if (headless && (spec.type === 'NodePort' || spec.type === 'LoadBalancer')) errors.invalid('spec.clusterIPs[0]', 'None', `may not be set to 'None' for ${spec.type} services`);
-  if (spec.clusterIP && !headless && !isIp(spec.clusterIP)) errors.invalid('spec.clusterIPs', [spec.clusterIP], 'must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)');
-  if (!['ClientIP', 'None'].includes(spec.sessionAffinity)) errors.unsupported('spec.sessionAffinity', spec.sessionAffinity, ['ClientIP', 'None']);
-  validateLabels(spec.selector, 'spec.selector', errors);
-  validateServicePorts(spec, errors);
-  (spec.externalIPs ?? []).forEach((ip: string, i: number) => { if (!isIp(ip)) errors.invalid(`spec.externalIPs[${i}]`, ip, 'must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)'); });
-  for (const [field, allowed] of [['externalTrafficPolicy', ['Cluster', 'Local']], ['internalTrafficPolicy', ['Cluster', 'Local']]] as const) if (spec[field] && !allowed.includes(spec[field])) errors.unsupported(`spec.${field}`, spec[field], allowed);
-}
-
-export function validateServiceUpdate(o: Json, old: Json, errors: FieldErrors): void {
-  const was = old.spec?.clusterIP;
-  if (was && was !== 'None' && old.spec.type !== 'ExternalName' && o.spec.type !== 'ExternalName' && o.spec.clusterIP !== was) errors.invalid('spec.clusterIPs[0]', o.spec.clusterIPs?.[0] ?? o.spec.clusterIP, 'may not change once set');
-}
-
 export function validateNode(o: Json, errors: FieldErrors): void {
+  const seen = new Set<string>();
   (o.spec?.taints ?? []).forEach((taint: Json, i: number) => {
     if (!taint.key) errors.required(`spec.taints[${i}].key`);
     if (!['NoExecute', 'NoSchedule', 'PreferNoSchedule'].includes(taint.effect)) errors.unsupported(`spec.taints[${i}].effect`, taint.effect ?? '', ['NoExecute', 'NoSchedule', 'PreferNoSchedule']);
-    if (o.spec.taints.findIndex((t: Json) => t.key === taint.key && t.effect === taint.effect) < i) errors.duplicate(`spec.taints[${i}]`, taint);
+    const id = JSON.stringify([taint.key, taint.effect]);
+    if (seen.has(id)) errors.duplicate(`spec.taints[${i}]`, taint);
+    seen.add(id);
   });
 }
 
@@ -129,27 +85,6 @@ export function validateVolume(o: Json, errors: FieldErrors): void {
   if (spec.local && !spec.nodeAffinity) errors.required('spec.nodeAffinity', 'Local volume requires node affinity');
 }
 
-export function validateEndpoints(o: Json, errors: FieldErrors): void {
-  (o.subsets ?? []).forEach((subset: Json, i: number) => {
-    if ((subset.addresses ?? []).length + (subset.notReadyAddresses ?? []).length === 0) errors.required(`subsets[${i}]`, 'must specify `addresses` or `notReadyAddresses`');
-    (subset.addresses ?? []).forEach((a: Json, j: number) => { if (!isIp(a.ip)) errors.invalid(`subsets[${i}].addresses[${j}].ip`, a.ip ?? '', 'must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)'); });
-  });
-}
-
-export function validateEndpointSlice(o: Json, errors: FieldErrors, old?: Json): void {
-  if (!o.addressType) errors.required('addressType');
-  else if (!['FQDN', 'IPv4', 'IPv6'].includes(o.addressType)) errors.unsupported('addressType', o.addressType, ['FQDN', 'IPv4', 'IPv6']);
-  if (old !== undefined && old.addressType !== o.addressType) errors.invalid('addressType', o.addressType, 'field is immutable');
-  if ((o.endpoints ?? []).length > 1000) errors.tooMany('endpoints', o.endpoints.length, 1000);
-  (o.endpoints ?? []).forEach((e: Json, i: number) => { if ((e.addresses ?? []).length === 0) errors.required(`endpoints[${i}].addresses`, 'must contain at least 1 address'); });
-}
-
-export function validateQuota(o: Json, errors: FieldErrors): void { validateQuantities(o.spec?.hard, 'spec.hard', errors); }
-
-export function validateLimitRange(o: Json, errors: FieldErrors): void {
-  (o.spec?.limits ?? []).forEach((item: Json, i: number) => { for (const field of ['max', 'min', 'default', 'defaultRequest']) validateQuantities(item[field], `spec.limits[${i}].${field}`, errors); });
-}
-
 export function validateStorageClass(o: Json, errors: FieldErrors, old?: Json): void {
   if (!o.provisioner) errors.required('provisioner');
   if (!['Delete', 'Retain'].includes(o.reclaimPolicy)) errors.unsupported('reclaimPolicy', o.reclaimPolicy, ['Delete', 'Retain']);
@@ -158,13 +93,6 @@ export function validateStorageClass(o: Json, errors: FieldErrors, old?: Json): 
   if (!sameJson(o.parameters, old.parameters)) errors.forbidden('parameters', 'updates to parameters are forbidden.');
   if (o.provisioner !== old.provisioner) errors.forbidden('provisioner', 'updates to provisioner are forbidden.');
   if (o.reclaimPolicy !== old.reclaimPolicy) errors.forbidden('reclaimPolicy', 'updates to reclaimPolicy are forbidden.');
-}
-
-const userPriorityMax = 1_000_000_000;
-export function validatePriorityClass(o: Json, errors: FieldErrors): void {
-  const system = ({ 'system-node-critical': 2_000_001_000, 'system-cluster-critical': 2_000_000_000 } as Record<string, number>)[o.metadata.name];
-  if (String(o.metadata.name).startsWith('system-')) { if (system !== o.value) errors.forbidden('metadata.name', 'priority class names with \'system-\' prefix are reserved for system use only. error: no such system priority class'); }
-  else if (o.value > userPriorityMax) errors.forbidden('value', `maximum allowed value of a user defined priority is ${userPriorityMax}`);
 }
 
 const pathTypes = ['Exact', 'ImplementationSpecific', 'Prefix'];
@@ -194,8 +122,4 @@ function validateBackend(backend: Json, at: string, errors: FieldErrors): void {
   if (!port.name && !port.number) errors.required(`${at}.service.port`, 'port name or number is required');
   if (port.name && port.number) errors.invalid(`${at}.service.port`, port, 'cannot set both port name & port number');
   if (port.number) { const problem = portProblem(port.number); if (problem !== '') errors.invalid(`${at}.service.port.number`, port.number, problem); }
-}
-
-export function validateNetworkPolicy(o: Json, errors: FieldErrors): void {
-  for (const type of o.spec?.policyTypes ?? []) if (!['Egress', 'Ingress'].includes(type)) errors.unsupported('spec.policyTypes', type, ['Egress', 'Ingress']);
 }

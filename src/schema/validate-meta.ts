@@ -10,6 +10,7 @@ const annotationsBytesMax = 256 * 1024;
 export function validateLabels(labels: Json, at: string, errors: FieldErrors): void {
   if (labels === undefined || labels === null) return;
   for (const [key, value] of Object.entries(labels)) {
+    if (errors.full) return;
     for (const problem of qualifiedNameProblems(key)) errors.invalid(at, key, problem);
     for (const problem of labelValueProblems(String(value))) errors.invalid(at, value, problem);
   }
@@ -19,6 +20,7 @@ export function validateAnnotations(annotations: Json, at: string, errors: Field
   if (annotations === undefined || annotations === null) return;
   let bytes = 0;
   for (const [key, value] of Object.entries(annotations)) {
+    if (errors.full) return;
     for (const problem of qualifiedNameProblems(key.toLowerCase())) errors.invalid(at, key, problem);
     bytes += key.length + String(value).length;
   }

@@ -4,7 +4,8 @@ import { compareQuantities, isQuantity, parseQuantity } from '#base/quantity.ts'
 import { qualifiedNameProblems } from '#base/selectors.ts';
 import { isPodSysctlName, sysctlNameForm, sysctlNameLengthMax, sysctlNamespace } from '#base/sysctls.ts';
 import type { FieldErrors } from './field-errors.ts';
-import { configKeyProblem, isIp, labelProblem, portNameProblems, portProblem, subdomainProblem } from './names.ts';
+import { isIp } from './ip.ts';
+import { configKeyProblem, labelProblem, portNameProblems, portProblem, subdomainProblem } from './names.ts';
 import { validateAnnotations, validateLabels } from './validate-meta.ts';
 
 const environmentName = /^[-._a-zA-Z][-._a-zA-Z0-9]*$/;
@@ -16,6 +17,13 @@ function oneOf(value: unknown, allowed: readonly string[], at: string, errors: F
 
 export function nonNegative(value: unknown, at: string, errors: FieldErrors): void {
   if (typeof value === 'number' && value < 0) errors.invalid(at, value, 'must be greater than or equal to 0');
+}
+
+const int32Max = 2_147_483_647;
+
+/** Ids of users and groups, and other numbers with the bounds of a 32-bit one. */
+export function validateInt32(value: unknown, at: string, errors: FieldErrors, least = 0): void {
+  if (typeof value === 'number' && (value < least || value > int32Max)) errors.invalid(at, value, `must be between ${least} and ${int32Max}, inclusive`);
 }
 
 export function validateQuantities(list: Json, at: string, errors: FieldErrors): void {
@@ -156,8 +164,8 @@ function validateContainer(container: Json, at: string, volumes: ReadonlySet<str
   const security = container.securityContext;
   if (security?.allowPrivilegeEscalation === false && security.privileged === true) errors.invalid(`${at}.securityContext`, security, 'cannot set `allowPrivilegeEscalation` to false and `privileged` to true');
   validateSeccomp(security?.seccompProfile, `${at}.securityContext.seccompProfile`, errors);
-  nonNegative(security?.runAsUser, `${at}.securityContext.runAsUser`, errors);
-  nonNegative(security?.runAsGroup, `${at}.securityContext.runAsGroup`, errors);
+  validateInt32(security?.runAsUser, `${at}.securityContext.runAsUser`, errors);
+  validateInt32(security?.runAsGroup, `${at}.securityContext.runAsGroup`, errors);
 }
 
 function validateInit(container: Json, at: string, errors: FieldErrors): void {
@@ -202,6 +210,7 @@ function validateVolumeSource(volume: Json, at: string, errors: FieldErrors): vo
     if (source.serviceAccountToken) {
       if (!source.serviceAccountToken.path) errors.required(`${path}.serviceAccountToken.path`);
       if (source.serviceAccountToken.expirationSeconds < 600) errors.invalid(`${path}.serviceAccountToken.expirationSeconds`, source.serviceAccountToken.expirationSeconds, 'may not specify a duration less than 10 minutes');
+      else if (source.serviceAccountToken.expirationSeconds > 2 ** 32) errors.invalid(`${path}.serviceAccountToken.expirationSeconds`, source.serviceAccountToken.expirationSeconds, 'may not specify a duration larger than 2^32 seconds');
     }
     for (const [j, item] of (source.downwardAPI?.items ?? []).entries()) validateDownward(item, `${path}.downwardAPI.items[${j}]`, errors);
   });
@@ -285,17 +294,17 @@ export function validatePodSpec(spec: Json, at: string, errors: FieldErrors): vo
   if (spec.dnsPolicy === 'None' && (spec.dnsConfig?.nameservers ?? []).length === 0) errors.required(`${at}.dnsConfig.nameservers`, 'must provide at least one DNS nameserver when `dnsPolicy` is None');
   (spec.dnsConfig?.nameservers ?? []).forEach((ns: string, i: number) => { if (!isIp(ns)) errors.invalid(`${at}.dnsConfig.nameservers[${i}]`, ns, 'must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)'); });
   nonNegative(spec.terminationGracePeriodSeconds, `${at}.terminationGracePeriodSeconds`, errors);
-  if (spec.activeDeadlineSeconds !== undefined && spec.activeDeadlineSeconds < 1) errors.invalid(`${at}.activeDeadlineSeconds`, spec.activeDeadlineSeconds, 'must be between 1 and 2147483647, inclusive');
+  validateInt32(spec.activeDeadlineSeconds, `${at}.activeDeadlineSeconds`, errors, 1);
   for (const field of ['serviceAccountName', 'nodeName', 'priorityClassName']) if (spec[field]) { const problem = subdomainProblem(spec[field]); if (problem !== '') errors.invalid(`${at}.${field}`, spec[field], problem); }
   for (const field of ['hostname', 'subdomain']) if (spec[field]) { const problem = labelProblem(spec[field]); if (problem !== '') errors.invalid(`${at}.${field}`, spec[field], problem); }
   validateLabels(spec.nodeSelector, `${at}.nodeSelector`, errors);
   validateTolerations(spec.tolerations, `${at}.tolerations`, errors);
   validateSpread(spec.topologySpreadConstraints, `${at}.topologySpreadConstraints`, errors);
   (spec.hostAliases ?? []).forEach((alias: Json, i: number) => { if (!isIp(alias.ip)) errors.invalid(`${at}.hostAliases[${i}].ip`, alias.ip ?? '', 'must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)'); });
-  nonNegative(spec.securityContext?.runAsUser, `${at}.securityContext.runAsUser`, errors);
+  for (const field of ['runAsUser', 'runAsGroup', 'fsGroup']) validateInt32(spec.securityContext?.[field], `${at}.securityContext.${field}`, errors);
+  (spec.securityContext?.supplementalGroups ?? []).forEach((group: unknown, i: number) => validateInt32(group, `${at}.securityContext.supplementalGroups[${i}]`, errors));
   validateSysctls(spec, at, errors);
   validateSeccomp(spec.securityContext?.seccompProfile, `${at}.securityContext.seccompProfile`, errors);
-  nonNegative(spec.securityContext?.fsGroup, `${at}.securityContext.fsGroup`, errors);
 }
 
 export function validateTemplate(template: Json, at: string, errors: FieldErrors): void {

@@ -7,6 +7,10 @@ export type ToWriter =
   | { type: 'compact'; revision: number; dropped: { key: string; modRevision: number }[] }
   | { type: 'lease'; id: number; ttlMs: number; expiresAt: number }
   | { type: 'unlease'; id: number }
+  /** Writes something that changes nothing, to see whether a write succeeds. */
+  | { type: 'probe' }
+  /** Gives so many free pages back to the file system. */
+  | { type: 'vacuum'; pages: number }
   | { type: 'close' };
 
 export interface LoadedRow { revision: number; key: string; value: Uint8Array | null; createRevision: number; lease: number }
@@ -15,6 +19,8 @@ export type FromWriter =
   | { type: 'rows'; rows: LoadedRow[] }
   | { type: 'ready'; compacted: number; revision: number; leases: { id: number; ttlMs: number; expiresAt: number }[] }
   | { type: 'synced' }
+  /** Free pages that are left to give back; 0: as many as are worth keeping. */
+  | { type: 'vacuumed'; left: number }
   | { type: 'failed'; message: string }
   | { type: 'closed' };
 

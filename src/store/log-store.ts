@@ -7,10 +7,10 @@
  * tried again with the next request.
  */
 import { ApiError } from '#base/errors.ts';
-import type { Clock } from '#os/clock.ts';
+import type { Clock, Timer } from '#os/clock.ts';
 import type { Logger } from '#observe/log.ts';
 import { Leases } from './leases.ts';
-import { groupCommitTransactionsMax, transactionOperationsMax } from './limits.ts';
+import { groupCommitTransactionsMax, healthFreshMs, healthProbeIntervalMs, healthProbeMsMax, transactionOperationsMax, vacuumIdleMs, vacuumPagesPerStep } from './limits.ts';
 import type { FromWriter, LoadedRow, ToWriter } from './log-messages.ts';
 import { MemoryStore } from './memory.ts';
 import type { ForkableStore } from './memory.ts';
@@ -30,7 +30,12 @@ export interface LogWriter {
 /** What a writer found when it began. */
 export interface LoadedLog { rows: readonly LoadedRow[]; compacted: number; revision: number; leases: readonly { id: number; ttlMs: number; expiresAt: number }[] }
 
-export interface LogStoreOptions { clock: Clock; log: Logger }
+export interface LogStoreOptions {
+  clock: Clock;
+  log: Logger;
+  /** The writer keeps a file that can give room back while nobody writes. */
+  vacuums?: boolean;
+}
 
 interface Waiting { prepared: Prepared; resolve(result: TxnResult): void; reject(error: unknown): void }
 /** Work for the writer that is no transaction; keeps its place among them. */
@@ -49,14 +54,25 @@ export class LogStore implements ForkableStore {
   #after: { revision: number; resolve(): void; reject(error: unknown): void }[] = [];
   #busy = false;
   #closed = false;
+  #vacuumTimer: Timer | undefined;
+  readonly #vacuums: boolean;
+  /** Nothing was compacted since there was nothing left to give back. */
+  #freed = false;
+  /** Why the last write failed; undefined when it did not. */
+  #problem: string | undefined;
+  #syncedAtMs: number;
+  #probe: { atMs: number; done: Promise<string | undefined> } | undefined;
 
   constructor(writer: LogWriter, { rows, compacted, revision, leases }: LoadedLog, options: LogStoreOptions) {
     this.#writer = writer;
     this.#mvcc = rebuild(rows, compacted, revision);
     this.#clock = options.clock;
     this.#log = options.log;
+    this.#vacuums = options.vacuums === true;
+    this.#syncedAtMs = -Infinity;
     this.#leases = new Leases(options.clock, (lease, keys) => { void this.#expire(lease, keys); });
     for (const lease of leases) this.#leases.grant(lease.ttlMs, lease.id, lease.expiresAt);
+    this.#vacuumWhenIdle();
     if (leases.length > 0) for (const value of this.#mvcc.list('').values) if (value.lease !== undefined) this.#leases.attach(value.lease, value.key);
   }
 
@@ -112,7 +128,41 @@ export class LogStore implements ForkableStore {
 
   #send(message: ToWriter, answered: (answer: FromWriter) => void): void {
     this.#busy = true;
-    this.#writer.send(message, (answer) => { this.#busy = false; answered(answer); });
+    this.#vacuumTimer?.cancel();
+    this.#writer.send(message, (answer) => {
+      this.#busy = false;
+      if (answer.type === 'failed') this.#problem = answer.message;
+      else if (answer.type === 'synced') { this.#problem = undefined; this.#syncedAtMs = this.#clock.monotonic(); }
+      answered(answer);
+      this.#vacuumWhenIdle();
+    });
+  }
+
+  /** What compaction left free goes back to the file system a little at a time, and only while nobody writes. */
+  #vacuumWhenIdle(delayMs = vacuumIdleMs): void {
+    if (!this.#vacuums || this.#busy || this.#closed || this.#freed) return;
+    this.#vacuumTimer = this.#clock.setTimer(delayMs, () => {
+      if (this.#busy || this.#closed || this.#waiting.length > 0) return;
+      this.#send({ type: 'vacuum', pages: vacuumPagesPerStep }, (answer) => {
+        this.#freed = answer.type !== 'vacuumed' || answer.left === 0;
+        this.#pump();
+      });
+    }, { background: true });
+  }
+
+  async health(): Promise<string | undefined> {
+    if (this.#closed) return 'the store is closed';
+    const nowMs = this.#clock.monotonic();
+    if (this.#problem === undefined && nowMs - this.#syncedAtMs < healthFreshMs) return undefined;
+    if (this.#probe === undefined || nowMs - this.#probe.atMs >= healthProbeIntervalMs) this.#probe = { atMs: nowMs, done: this.#probeWrite() };
+    return this.#probe.done;
+  }
+
+  async #probeWrite(): Promise<string | undefined> {
+    const late = Promise.withResolvers<string>();
+    const timer = this.#clock.setTimer(healthProbeMsMax, () => late.resolve('the disk does not answer'), { background: true });
+    const written = this.#run({ type: 'probe' }).then(() => undefined, (error: Error) => error.message);
+    try { return await Promise.race([written, late.promise]); } finally { timer.cancel(); }
   }
 
   #synced(batch: readonly Waiting[]): void {
@@ -139,6 +189,7 @@ export class LogStore implements ForkableStore {
   async compact(revision: number): Promise<void> {
     const upTo = Math.min(revision, this.#mvcc.revision);
     if (upTo <= this.#mvcc.compactedRevision) return;
+    this.#freed = false;
     await this.#run({ type: 'compact', revision: upTo, dropped: this.#mvcc.compact(upTo) });
   }
 
@@ -161,6 +212,7 @@ export class LogStore implements ForkableStore {
     if (this.#closed) return;
     while (this.#waiting.length > 0 || this.#tasks.length > 0 || this.#busy) await this.#run({ type: 'unlease', id: -1 }).catch(() => undefined);
     this.#closed = true;
+    this.#vacuumTimer?.cancel();
     this.#leases.close();
     this.#mvcc.closeWatches();
     await this.#writer.close();

@@ -46,6 +46,7 @@ export class MemoryStore implements ForkableStore {
   historyBytes(): number { return this.#mvcc.historyBytes; }
   revisionKeeping(historyBytes: number): number { return this.#mvcc.revisionKeeping(historyBytes); }
   async compact(revision: number): Promise<void> { this.#mvcc.compact(revision); }
+  async health(): Promise<string | undefined> { return undefined; }
   async grantLease(ttlSeconds: number): Promise<number> { return this.#leases.grant(ttlSeconds * 1000); }
   async keepLeaseAlive(lease: number): Promise<void> { this.#leases.keepAlive(lease); }
   async revokeLease(lease: number): Promise<void> { this.#leases.revoke(lease); }

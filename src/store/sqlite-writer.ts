@@ -3,11 +3,12 @@
  * `synchronous=FULL`, so that when it answers `synced` the batch is on disk. Nobody else opens the file (exclusive lock).
  *
  * File format 1: `log(id, key, value, created, lease)`, one row per change, `id = revision * 128 + n`, value null for a delete; `meta(name, value)`: format,
- * compacted, revision; `lease(id, ttl_ms, expires_at)`. A newer format refuses to open.
+ * compacted, revision, and how often a write was tried (probe); `lease(id, ttl_ms, expires_at)`. A newer format refuses to open.
  */
 import { chmodSync, closeSync, existsSync, openSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import { parentPort, workerData } from 'node:worker_threads';
+import { vacuumPagesKept, walBytesMax } from './limits.ts';
 import { rowsPerRevision } from './log-messages.ts';
 import type { FromWriter, LoadedRow, ToWriter, WriterOptions, WrittenTransaction } from './log-messages.ts';
 
@@ -22,8 +23,20 @@ closeSync(openSync(options.path, 'a', 0o600));
 for (const file of ['', '-wal', '-shm']) if (existsSync(`${options.path}${file}`)) chmodSync(`${options.path}${file}`, 0o600);
 const database = new DatabaseSync(options.path);
 
+function pragma(name: string): number { return Number(Object.values(database.prepare(`PRAGMA ${name}`).get() as Record<string, number>)[0]); }
+
+/** Free pages can be given back one by one. A file made before this was so is written anew once, where there is room for it. */
+function prepareVacuum(): void {
+  const incremental = 2;
+  if (pragma('auto_vacuum') === incremental) return;
+  database.exec('PRAGMA auto_vacuum=INCREMENTAL');
+  if (pragma('page_count') < 2) return;
+  try { database.exec('VACUUM'); } catch { /* it stays as it is; the next start tries again */ }
+}
+
 function prepareFile(): void {
-  database.exec(`PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=${options.synchronous}; PRAGMA wal_autocheckpoint=2000; PRAGMA cache_size=-4096; PRAGMA temp_store=MEMORY;`);
+  prepareVacuum();
+  database.exec(`PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=${options.synchronous}; PRAGMA wal_autocheckpoint=2000; PRAGMA journal_size_limit=${walBytesMax}; PRAGMA cache_size=-4096; PRAGMA temp_store=MEMORY;`);
   database.exec(`BEGIN IMMEDIATE;
     CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS log(id INTEGER PRIMARY KEY, key TEXT NOT NULL, value BLOB, created INTEGER NOT NULL, lease INTEGER NOT NULL);
@@ -60,6 +73,7 @@ load();
 const insert = database.prepare('INSERT INTO log(id, key, value, created, lease) VALUES(?, ?, ?, ?, ?)');
 const remove = database.prepare('DELETE FROM log WHERE id >= ? AND id < ? AND key = ?');
 const setMeta = database.prepare('UPDATE meta SET value = ? WHERE name = ?');
+const touchMeta = database.prepare("INSERT OR REPLACE INTO meta SELECT 'probe', IFNULL(MAX(value), 0) + 1 FROM meta WHERE name = 'probe'");
 const putLease = database.prepare('INSERT OR REPLACE INTO lease VALUES(?, ?, ?)');
 const dropLease = database.prepare('DELETE FROM lease WHERE id = ?');
 
@@ -77,6 +91,18 @@ function append(transactions: readonly WrittenTransaction[]): void {
   }
 }
 
+/** How many free pages are more than are worth keeping. */
+function freePages(): number { return Math.max(0, pragma('freelist_count') - Math.max(vacuumPagesKept, Math.floor(pragma('page_count') / 10))); }
+
+function vacuum(pages: number): void {
+  const before = freePages();
+  if (before > 0) database.prepare(`PRAGMA incremental_vacuum(${Math.min(pages, before)})`).all();
+  const left = freePages();
+  if (before > 0 && left === 0) database.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+  // Where a step gave nothing back, further ones would not either.
+  send({ type: 'vacuumed', left: left < before ? left : 0 });
+}
+
 function handle(message: ToWriter): void {
   switch (message.type) {
     case 'commit': transaction(() => append(message.transactions)); send({ type: 'synced' }); return;
@@ -90,6 +116,8 @@ function handle(message: ToWriter): void {
       return;
     case 'lease': putLease.run(message.id, message.ttlMs, message.expiresAt); send({ type: 'synced' }); return;
     case 'unlease': dropLease.run(message.id); send({ type: 'synced' }); return;
+    case 'probe': transaction(() => { touchMeta.run(); }); send({ type: 'synced' }); return;
+    case 'vacuum': vacuum(message.pages); return;
     case 'close': database.close(); send({ type: 'closed' }); port.close();
   }
 }

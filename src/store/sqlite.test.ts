@@ -6,6 +6,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { after, it } from 'node:test';
 import { silentLogger } from '#observe/log.ts';
 import type { Clock } from '#os/clock.ts';
+import { LogStore } from './log-store.ts';
 import { openSqliteStore } from './sqlite.ts';
 import { runStoreSuite } from './store.suite.ts';
 import { createFakeClock } from './fake-clock.ts';
@@ -91,4 +92,51 @@ it('the file, its log and its index are for their owner alone, also where they w
     const modes = ['', '-wal', '-shm'].flatMap((suffix) => { const stat = statSync(`${path}${suffix}`, { throwIfNoEntry: false }); return stat === undefined ? [] : [stat.mode & 0o777]; });
     assert.deepEqual([...new Set(modes)], [0o600]);
   } finally { process.umask(umask); }
+});
+
+it('gives room back while nobody writes, also from a file that could not', async () => {
+  const path = fresh();
+  const clock = createFakeClock();
+  {
+    await using store = await open(path);
+    for (let i = 0; i < 20; i++) await store.txn([], [put('/a', 'x'.repeat(500_000))]);
+  }
+  const pagesOf = (name: string): number => { const database = new DatabaseSync(path); const [value] = Object.values(database.prepare(`PRAGMA ${name}`).get() as Record<string, number>); database.close(); return value!; };
+  const before = pagesOf('page_count');
+  assert.ok(before > 2000);
+  // As a file of an older program is.
+  { const database = new DatabaseSync(path); database.exec('PRAGMA journal_mode=DELETE; PRAGMA auto_vacuum=NONE; VACUUM'); database.close(); }
+  assert.equal(pagesOf('auto_vacuum'), 0);
+  {
+    await using store = await open(path, clock);
+    await store.compact(store.currentRevision());
+    for (let step = 0; step < 40; step++) {
+      clock.advance(2_500);
+      await store.grantLease(60);
+    }
+    assert.equal(Buffer.from((await store.get('/a'))!.value).length, 500_000);
+  }
+  assert.equal(pagesOf('auto_vacuum'), 2);
+  assert.ok(pagesOf('page_count') < before / 3, `${pagesOf('page_count')} of ${before} pages`);
+});
+
+it('says that no write succeeds, and that one does again', async () => {
+  const path = fresh();
+  const clock = createFakeClock();
+  await using store = await open(path, clock);
+  assert.equal(await store.health(), undefined);
+  const refused = new LogStore({ send: (_message, answered) => answered({ type: 'failed', message: 'database or disk is full' }), close: async () => undefined }, { rows: [], compacted: 0, revision: 0, leases: [] }, { clock, log: silentLogger });
+  assert.match((await refused.health())!, /disk is full/);
+  await assert.rejects(refused.txn([], [put('/a', '1')]), /could not write/);
+  let works = false;
+  const again = new LogStore({ send: (_message, answered) => answered(works ? { type: 'synced' } : { type: 'failed', message: 'full' }), close: async () => undefined }, { rows: [], compacted: 0, revision: 0, leases: [] }, { clock, log: silentLogger });
+  await assert.rejects(again.txn([], [put('/a', '1')]), /could not write/);
+  assert.match((await again.health())!, /full/);
+  works = true;
+  clock.advance(2_000);
+  assert.equal(await again.health(), undefined);
+  const stuck = new LogStore({ send: () => undefined, close: async () => undefined }, { rows: [], compacted: 0, revision: 0, leases: [] }, { clock, log: silentLogger });
+  const asked = stuck.health();
+  clock.advance(5_001);
+  assert.match((await asked)!, /does not answer/);
 });

@@ -49,5 +49,5 @@ export async function openSqliteStore(options: SqliteOptions): Promise<LogStore>
     };
     writer.on('message', onMessage);
   });
-  return new LogStore(new SqliteWriter(writer), { rows, ...ready }, options);
+  return new LogStore(new SqliteWriter(writer), { rows, ...ready }, { vacuums: true, ...options });
 }

@@ -80,6 +80,8 @@ export interface Store extends AsyncDisposable {
   historyBytes(): number;
   /** The oldest revision to keep so that history holds no more than so many bytes. */
   revisionKeeping(historyBytes: number): number;
+  /** Why no write would succeed now; undefined when one has, a moment ago. */
+  health(): Promise<string | undefined>;
   grantLease(ttlSeconds: number): Promise<number>;
   keepLeaseAlive(lease: number): Promise<void>;
   revokeLease(lease: number): Promise<void>;

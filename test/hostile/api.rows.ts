@@ -69,7 +69,10 @@ const yaml: HostileRow[] = [
 
 const json: HostileRow[] = [
   { name: 'A JSON text nests', input: '1,000 brackets', bound: 'src/base/limits.ts#jsonDepthMax', run: () => said(() => scanJson('['.repeat(1000))), answer: /max depth/ },
-  { name: 'A JSON text holds many empty lists', input: 'three characters each, 3 MB', bound: 'src/base/limits.ts#jsonContainersMax', run: () => said(() => scanJson(`[${'[],'.repeat(1_000_000)}[]]`)), answer: /more than 250000 objects and lists/ },
+  { name: 'A JSON text holds many empty lists', input: 'three characters each, 3 MB', bound: 'src/base/limits.ts#jsonValuesMax', run: () => said(() => scanJson(`[${'[],'.repeat(1_000_000)}[]]`)), answer: /more than 150000 values/ },
+  { name: 'An object of a JSON text has many keys', input: '100,000 keys', bound: 'src/base/limits.ts#jsonObjectKeysMax', run: () => said(() => scanJson(`{${Array.from({ length: 100_000 }, (_unused, i) => `"k${i}":1`).join(',')}}`)), answer: /more than 10000 keys in one object/ },
+  { name: 'A YAML body has many lines', input: '1 MB of `- x`', bound: 'src/apiserver/limits.ts#yamlLinesMax', run: () => asked((t) => t.call('POST', reviews, '- x\n'.repeat(250_000), { user: jane, headers: { 'content-type': 'application/yaml' } })), answer: /^413, .*more than 50000 lines/ },
+  { name: 'A message shows a large list', input: '40,000 owners, each a controller', bound: 'src/schema/limits.ts#shownValueCharsMax', run: () => { const errors = new FieldErrors(); errors.invalid('a', Array.from({ length: 40_000 }, (_unused, i) => ({ name: `n${i}` })), 'wrong'); return `${errors.causes[0]!.message!.length} characters`; }, answer: /^4\d{3} characters$/ },
   {
     name: 'Doubled keys are named with their paths', input: 'a key of 100 kB above 1,000 doubled keys', bound: 'src/base/limits.ts#jsonDuplicatesMax',
     run: () => { const { duplicates } = scanJson(`{"${'k'.repeat(100_000)}":{${Array.from({ length: 1000 }, () => '"a":1').join(',')}}}`); return `${duplicates.length} of ${duplicates.join('').length} characters`; }, answer: /^100 of 10\d{4} characters$/,
@@ -137,7 +140,7 @@ const others: HostileRow[] = [
     }), answer: /^200/,
   },
   {
-    name: 'A strategic merge patch finds each item once', input: '50,000 items into 50,000', bound: 'src/base/limits.ts#jsonContainersMax',
+    name: 'A strategic merge patch finds each item once', input: '50,000 items into 50,000', bound: 'src/base/limits.ts#jsonValuesMax',
     run: () => {
       const env = (from: number): unknown[] => Array.from({ length: 50_000 }, (_unused, i) => ({ name: `v${from + i}` }));
       const out = strategicMergePatch({ env: env(0) }, { env: env(25_000) }, typeOf('core.v1/Container')) as { env: unknown[] };

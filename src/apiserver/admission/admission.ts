@@ -2,7 +2,7 @@
 import type { KubeObject } from '#base/objects.ts';
 import type { RequestContext } from '../context.ts';
 import { admitDefinition } from '../crd-check.ts';
-import { admitClaimResize, admitNodeRestriction, admitRbacEscalation } from './guards.ts';
+import { admitCertificates, admitClaimResize, admitGlobalDefault, admitNodeRestriction, admitRbacEscalation } from './guards.ts';
 import { admitLimitBounds, admitLimitDefaults } from './limit-ranger.ts';
 import { admitPodSecurity } from './pod-security.ts';
 import { admitRuntimeClass } from './runtime-class.ts';
@@ -21,7 +21,7 @@ export interface AdmissionAttributes {
 export type Admission = (context: RequestContext, attributes: AdmissionAttributes) => Promise<void> | void;
 
 const mutating: readonly Admission[] = [admitNamespaceLifecycle, admitLimitDefaults, admitServiceAccount, admitDefaultTolerations, admitPriority, admitRuntimeClass, admitDefaultStorageClass, admitCertificateRequester, admitMutatingWebhooks];
-const validating: readonly Admission[] = [admitDefinition, admitNodeRestriction, admitLimitBounds, admitPodSecurity, admitRbacEscalation, admitClaimResize, admitValidatingWebhooks];
+const validating: readonly Admission[] = [admitDefinition, admitNodeRestriction, admitLimitBounds, admitPodSecurity, admitRbacEscalation, admitClaimResize, admitGlobalDefault, admitCertificates, admitValidatingWebhooks];
 
 export async function admitMutating(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   for (const admit of mutating) { const waits = admit(context, attributes); if (waits !== undefined) await waits; }

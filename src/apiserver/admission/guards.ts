@@ -1,4 +1,5 @@
 /** Validating plug-ins: privilege escalation through RBAC objects, what kubelets may write, growing of claims, service accounts' token secrets. */
+import { parseCertificationRequest } from '#base/certificate-request.ts';
 import { compareQuantities } from '#base/quantity.ts';
 import type { Json } from '#base/objects.ts';
 import { ApiError } from '#base/errors.ts';
@@ -97,3 +98,30 @@ export async function admitClaimResize(context: RequestContext, attributes: Admi
   if (stored === undefined || server.objects.view(stored).allowVolumeExpansion !== true) throw forbiddenBy(context, name, 'only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize');
 }
 
+/** One PriorityClass at most is the default of all Pods. */
+export async function admitGlobalDefault(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
+  const { kind, server } = context;
+  if (kind.group !== 'scheduling.k8s.io' || kind.resource !== 'priorityclasses' || attributes.operation === 'DELETE' || attributes.object.globalDefault !== true) return;
+  const list = await server.store.list('/registry/scheduling.k8s.io/priorityclasses/');
+  const other = list.values.map((stored) => server.objects.view(stored)).find((c) => c.globalDefault === true && c.metadata.name !== attributes.object.metadata.name);
+  if (other !== undefined) throw forbiddenBy(context, attributes.object.metadata.name ?? '', `PriorityClass ${other.metadata.name} is already marked as default. Only one default can exist`);
+}
+
+const clientSigner = 'kubernetes.io/kube-apiserver-client';
+
+/** Who may have requests approved and signed is said for each signer; nobody becomes `system:masters` by a certificate (upstream: CertificateApproval, CertificateSigning, CertificateSubjectRestriction). */
+export async function admitCertificates(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
+  const { kind, server, user } = context;
+  if (kind.group !== 'certificates.k8s.io' || kind.resource !== 'certificatesigningrequests') return;
+  const { object, old, operation, subresource } = attributes;
+  const signer = String(object.spec?.signerName ?? '');
+  if (operation === 'CREATE' && signer === clientSigner) {
+    const { organizations } = parseCertificationRequest(Buffer.from(object.spec.request, 'base64').toString());
+    if (organizations.includes('system:masters')) throw forbiddenBy(context, object.metadata.name ?? '', `use of ${clientSigner} signer with system:masters group is not allowed`);
+  }
+  if (operation !== 'UPDATE') return;
+  const verb = subresource === 'approval' ? 'approve' : subresource === 'status' && object.status?.certificate !== old?.status?.certificate ? 'sign' : undefined;
+  if (verb === undefined) return;
+  const may = (name: string): Promise<boolean> => isAllowed(server, { user, verb, isResource: true, group: 'certificates.k8s.io', version: 'v1', resource: 'signers', subresource: '', namespace: '', name, path: '' });
+  if (!await may(signer) && !await may(`${signer.split('/')[0]}/*`)) throw forbiddenBy(context, object.metadata.name ?? '', `user not permitted to ${verb} requests with signerName ${JSON.stringify(signer)}`);
+}

@@ -107,14 +107,15 @@ interface Download { path: string; digest: string; name: string; mtimeMs: number
 
 async function download(input: CopyInput, url: string, checksum: string | undefined): Promise<Download> {
   const { blobs } = input.graph.content;
-  let target = new URL(url);
+  const parse = (text: string, base?: URL): URL => { try { return new URL(text, base); } catch { throw new ApiError('BadRequest', `ADD failed: invalid URL ${JSON.stringify(text.slice(0, 200))}`); } };
+  let target = parse(url);
   for (let hops = 0; ; hops++) {
     const answer = await input.transport.call({ method: 'GET', url: target, signal: input.signal }).catch((error: unknown) => { throw new ApiError('BadRequest', `ADD failed: ${(error as Error).message}`); });
     const status = answer.statusCode ?? 0;
-    if (status >= 300 && status < 400 && answer.headers.location !== undefined && hops < 10) { answer.resume(); target = new URL(answer.headers.location, target); continue; }
+    if (status >= 300 && status < 400 && answer.headers.location !== undefined && hops < 10) { answer.resume(); target = parse(answer.headers.location, target); continue; }
     if (status !== 200) { answer.resume(); throw new ApiError('BadRequest', `ADD failed: failed to GET ${url} with status ${status} ${answer.statusMessage ?? ''}`.trim()); }
     const { digest } = await blobs.write(answer as AsyncIterable<Uint8Array>, checksum === undefined ? {} : { digest: checksum }, addedUrlBytesMax);
-    const last = new URL(url).pathname.split('/').pop() ?? '';
+    const last = parse(url).pathname.split('/').pop() ?? '';
     const name = decodeQueryName(last.replaceAll('+', '%2B')) ?? last;
     if (name === '.' || name === '..' || /[/\0]/.test(name)) throw new ApiError('BadRequest', `ADD failed: ${url} names no file`);
     const modified = Date.parse(answer.headers['last-modified'] ?? '');

@@ -55,3 +55,18 @@ test('configuration instructions change what they say', () => {
   assert.equal(parseDuration('1m30s', 1), 90e9);
   assert.throws(() => apply('EXPOSE 99999'), /invalid containerPort/);
 });
+
+test('JSON forms that docker expands are expanded, the others are not', () => {
+  const apply = (text: string): ReturnType<typeof applyConfig> => applyConfig({}, parseInstruction(lexDockerfile(text).lines[0]!), { variables, escape: '\\' });
+  assert.deepEqual(apply('VOLUME ["/$A", "/b ${B:-c}"]'), { Volumes: { '/alpha': {}, '/b c': {} } });
+  assert.deepEqual(apply('CMD ["$A"]'), { Cmd: ['$A'] });
+  assert.deepEqual(apply('ENTRYPOINT ["$A"]'), { Entrypoint: ['$A'] });
+  assert.deepEqual(apply('SHELL ["$A"]'), { Shell: ['$A'] });
+  assert.deepEqual(apply('HEALTHCHECK CMD ["$A"]'), { Healthcheck: { Test: ['CMD', '$A'] } });
+  assert.throws(() => apply('VOLUME ["$NONE"]'), /can not be an empty string/);
+});
+
+test('shell patterns in substitutions match as a shell does', () => {
+  const cases: [string, string][] = [['${P##*/*/}', 'x.tar.gz'], ['${P#*}', '/usr/local/bin/x.tar.gz'], ['${P##*}', ''], ['${P%/*}', '/usr/local/bin'], ['${P%%/*}', ''], ['${P%nothing}', '/usr/local/bin/x.tar.gz'], ['${P//[a]/b}', '/usr/local/bin/x.tar.gz'], ['${A//a/bb}', 'bblphbb'], ['${A/?/x}', 'xlpha'], ['${A//\\*/x}', 'alpha'], ['${A/*/x}', 'x'], ['${A//l*p/-}', 'a-ha']];
+  for (const [text, expected] of cases) assert.equal(expandWord(text, variables), expected, text);
+});

@@ -49,6 +49,8 @@ export interface StageParts {
   /** Layers of the stage or image with this name. */
   resolveFrom: (name: string) => Promise<ImageLayer[]>;
   total: number;
+  /** Counts the bytes of a step's configuration; throws when the build has made too many. */
+  countConfig: (bytes: number) => void;
 }
 
 export interface StageResult { imageId: string; layers: ImageLayer[]; file: ImageFile; parent: string | undefined }
@@ -67,6 +69,8 @@ export class StageBuilder {
   /** ARGs declared in this stage. */
   readonly #args: Record<string, string> = {};
   #hasCommand = false;
+  /** Errors of what a step did, not of how it is written. */
+  readonly #carriedOut = new WeakSet<object>();
   /** Keeps the step's image from removal until the next one, or the finished build, stands for it. */
   #pin: Disposable | undefined;
 
@@ -101,7 +105,7 @@ export class StageBuilder {
   async step(instruction: Instruction): Promise<void> {
     this.#parts.settings.signal.throwIfAborted();
     try { await this.#step(instruction); } catch (error) {
-      if (error instanceof ApiError && error.reason === 'BadRequest' && !error.message.startsWith('dockerfile parse error') && !/^(COPY|ADD) failed/.test(error.message)) {
+      if (error instanceof ApiError && error.reason === 'BadRequest' && !this.#carriedOut.has(error) && !error.message.startsWith('dockerfile parse error') && !/^(COPY|ADD) failed/.test(error.message)) {
         throw new ApiError('BadRequest', `dockerfile parse error on line ${instruction.line}: ${error.message}`);
       }
       throw error;
@@ -243,7 +247,9 @@ export class StageBuilder {
   async #commit(createdBy: string, config: RunConfig, op: Operation | undefined): Promise<void> {
     const { graph, settings, output } = this.#parts;
     const opPart = op === undefined ? '' : op.kind === 'file' ? op.key : executionKey(op.request);
-    const key = digestOf(this.#imageId, createdBy, config, opPart, op?.kind === 'file' && op.isLinked);
+    // What starts from nothing starts from a platform.
+    const { os, architecture, variant = '' } = this.#file;
+    const key = digestOf(this.#imageId === '' ? [os, architecture, variant] : this.#imageId, createdBy, config, opPart, op?.kind === 'file' && op.isLinked);
     const known = settings.noCache ? undefined : graph.cache.step(key);
     if (known !== undefined) {
       const record = graph.images.get(known)!;
@@ -258,6 +264,9 @@ export class StageBuilder {
       const solved = await solve(graph, this.#layers, op, {
         noCache: settings.noCache, signal: settings.signal, about: createdBy, onOutput: (bytes) => output.write(Buffer.from(bytes).toString('utf8')),
         onStart: (id) => output.write(` ---> Running in ${id.slice(0, 12)}\n`), onEnd: (id) => output.write(` ---> Removed intermediate container ${id.slice(0, 12)}\n`),
+      }).catch((error: unknown) => {
+        if (op.kind === 'exec' && error instanceof Error) this.#carriedOut.add(error);
+        throw error;
       });
       ({ layer } = solved);
       if (solved.isCached) output.write(' ---> Using cache\n');
@@ -274,6 +283,7 @@ export class StageBuilder {
     const entry: HistoryEntry = { created, created_by: createdBy, ...(layer === null ? { empty_layer: true } : {}) };
     const file: ImageFile = { ...this.#file, created, config, rootfs: { type: 'layers', diff_ids: layers.map((each) => each.diffId) }, history: [...(this.#file.history ?? []), entry] };
     const record = await writeImage(graph.content, graph.images, { file, layers, createdAtMs, isIntermediate: true, ...(this.#imageId === '' ? {} : { parent: this.#imageId }) });
+    this.#parts.countConfig(graph.content.blobs.size(record.id) ?? 0);
     await graph.images.commit([graph.cache.putStep(key, record.id, createdBy)]);
     this.#take(record);
   }

@@ -68,6 +68,8 @@ class Expander {
   readonly #escape: string;
   readonly #isRaw: boolean;
   readonly #depth: number;
+  /** In a pattern an escape has a meaning still to come. */
+  readonly #keepsEscapes: boolean;
   #at = 0;
   /** Finished words, and whether the current one exists though it may be empty (quotes). */
   readonly words: string[] = [];
@@ -75,8 +77,8 @@ class Expander {
   #hasWord = false;
   #plain = '';
 
-  constructor(text: string, variables: Variables, escape: string, isRaw: boolean, depth = 0) {
-    this.#text = text; this.#variables = variables; this.#escape = escape; this.#isRaw = isRaw; this.#depth = depth;
+  constructor(text: string, variables: Variables, escape: string, isRaw: boolean, depth = 0, keepsEscapes = false) {
+    this.#text = text; this.#variables = variables; this.#escape = escape; this.#isRaw = isRaw; this.#depth = depth; this.#keepsEscapes = isRaw || keepsEscapes;
     if (depth > wordDepthMax) this.#fail('substitutions are nested too deeply');
   }
 
@@ -105,7 +107,7 @@ class Expander {
       else if (char === '$') this.#add(this.#dollar(), false);
       else if (char === this.#escape) {
         this.#at++;
-        if (this.#isRaw) this.#add(this.#escape, true);
+        if (this.#keepsEscapes) this.#add(this.#escape, true);
         if (this.#at >= this.#text.length) break;
         this.#add(this.#text[this.#at++]!, true);
       } else { this.#add(char, false); this.#at++; }
@@ -177,8 +179,8 @@ class Expander {
   }
 
   /** The text up to the closing brace or another mark, expanded. */
-  #inner(stop: string): string {
-    const inner = new Expander(this.#text, this.#variables, this.#escape, false, this.#depth + 1);
+  #inner(stop: string, isPattern = false): string {
+    const inner = new Expander(this.#text, this.#variables, this.#escape, false, this.#depth + 1, isPattern);
     inner.#at = this.#at;
     inner.run(stop);
     this.#at = inner.#at;
@@ -213,14 +215,14 @@ class Expander {
     let isDouble = false;
     if (this.#text[this.#at] === kind) { isDouble = true; this.#at++; }
     if (kind === '/') {
-      const pattern = this.#inner('/');
+      const pattern = this.#inner('/', true);
       if (this.#text[this.#at] !== '/') this.#fail("syntax error: missing '/' in ${}");
       this.#at++;
       const replacement = this.#inner('}');
       this.#close();
       return pattern === '' ? value : replacePattern(value, pattern, replacement, isDouble, this.#escape);
     }
-    const pattern = this.#inner('}');
+    const pattern = this.#inner('}', true);
     this.#close();
     return cutPattern(value, pattern, kind === '%', isDouble, this.#escape);
   }

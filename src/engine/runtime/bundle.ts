@@ -1,5 +1,6 @@
 /** Gathers what an OCI configuration needs from image, root filesystem, host and other containers. The configuration itself is oci-spec.ts. */
-import { lstatSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
+import { lstatSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import type { Stats } from 'node:fs';
 import { dirname } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { deviceParts } from '#os/special-files.ts';
@@ -13,7 +14,8 @@ import { planCapabilities } from './capabilities.ts';
 import { buildOciSpec } from './oci-spec.ts';
 import type { OciDevice } from './oci-spec.ts';
 import { resolveInRoot } from './root-path.ts';
-import { planSeccomp } from './seccomp.ts';
+import { kernelAtLeast, planSeccomp } from './seccomp.ts';
+import { checkNul } from '../spec-checks.ts';
 import { resolveUser } from './user.ts';
 
 const pathDefault = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
@@ -30,20 +32,30 @@ export function buildBundle(registry: ContainerRegistry, container: Container, p
   const hostname = hostnameOf(registry, container);
   const sandbox = spec.network.type === 'sandbox' ? registry.sandboxes.get(spec.network.sandboxId) : undefined;
   const shared = joinedNamespaces(registry, container);
+  // Those of the request were looked at when it was made; an image is whoever's.
+  checkNul('environment variable of the image', image?.env ?? []);
+  checkNul('argument', [path, ...args, workingDir]);
   for (const mount of parts.mounts) prepareTarget(parts.root, mount);
+  if (spec.owner === 'docker') markRoot(parts.root);
   const capabilities = planCapabilities({ privileged: spec.security.privileged === true, add: spec.security.capAdd ?? [], drop: spec.security.capDrop ?? [], available: context.hostLimits.capabilities });
   checkApparmor(spec.security.apparmor, context.apparmorDefault);
   return buildOciSpec({
     ...optional('apparmorProfile', planApparmor(spec.security.apparmor, spec.security.privileged === true, context.apparmorDefault)),
     spec: withoutLost(spec, context.os.cgroups.controllers, context.os.cgroups.mode), root: parts.root, args: [path, ...args], env: planEnvironment(spec, [...linkEnvironment(registry, container), ...(image?.env ?? [])], hostname, user.home), user, workingDir, hostname,
     cgroupsPath: parts.cgroup, cgroupMode: context.os.cgroups.mode, capabilities,
-    seccomp: spec.security.privileged === true ? undefined : planSeccomp(spec.security.seccomp, capabilities),
+    seccomp: isWithoutSeccomp(spec) ? undefined : planSeccomp(spec.security.seccomp, capabilities),
     mounts: parts.mounts, namespaces: { ...shared, ...(parts.network === undefined ? {} : { network: parts.network }), ...(parts.network === 'host' && shared.uts === undefined ? {} : {}) },
     ...(spec.init === true ? { initPath: findInit(registry) } : {}),
     ...optional('oomScoreAdj', context.hostLimits.clampOomScoreAdj(spec.resources.oomScoreAdj ?? 0)),
-    rlimits: context.hostLimits.planRlimits(spec.resources.ulimits), hostDevices: planDevices(spec),
-    ...optional('shmPath', sandbox?.shmPath ?? parts.shmPath), hasHostMqueue: statSync('/dev/mqueue', { throwIfNoEntry: false }) !== undefined,
+    rlimits: context.hostLimits.planRlimits(spec.resources.ulimits), hostDevices: spec.security.privileged === true ? allDevices() : planDevices(spec),
+    ...optional('shmPath', sandbox?.shmPath ?? parts.shmPath), hasHostMqueue: statSync('/dev/mqueue', { throwIfNoEntry: false }) !== undefined, canLockBelow: kernelAtLeast('5.12'),
   });
+}
+
+/** Privileged means without the default profile; a profile that a user of docker names is applied. In a Pod privileged containers have none at all. */
+function isWithoutSeccomp({ owner, security }: ContainerSpec): boolean {
+  if (security.privileged !== true) return false;
+  return owner === 'kubelet' || ['', 'default', 'builtin'].includes(security.seccomp ?? '');
 }
 
 function optional<K extends string, V>(key: K, value: V | undefined): { [P in K]?: V } {
@@ -82,6 +94,11 @@ function prepareTarget(root: string, mount: Mount): void {
   if (source !== undefined && !source.isDirectory()) writeFileSync(target, '', { flag: 'a', mode: 0o755 });
 }
 
+/** By this file programs know that they run in a container of docker's. */
+function markRoot(root: string): void {
+  if (lstatSync(`${root}/.dockerenv`, { throwIfNoEntry: false }) === undefined) writeFileSync(`${root}/.dockerenv`, '', { mode: 0o755 });
+}
+
 function joinedNamespaces(registry: ContainerRegistry, container: Container): { ipc?: string; uts?: string; pid?: string } {
   const { spec } = container.record;
   const out: { ipc?: string; uts?: string; pid?: string } = {};
@@ -118,13 +135,34 @@ function findInit(registry: ContainerRegistry): string {
   return found;
 }
 
+const noDevices = new Set(['pts', 'shm', 'fd', 'mqueue', 'console', '.lxc', '.lxd-mounts', '.udev']);
+
+/** Every device node below a directory of the host; links are not followed. */
+function devicesBelow(directory: string, target: string, access: string): OciDevice[] {
+  return readdirSync(directory, { withFileTypes: true }).flatMap((entry) => {
+    const path = `${directory}/${entry.name}`;
+    if (entry.isDirectory()) return noDevices.has(entry.name) ? [] : devicesBelow(path, `${target}/${entry.name}`, access);
+    if (!entry.isCharacterDevice() && !entry.isBlockDevice()) return [];
+    const stat = lstatSync(path, { throwIfNoEntry: false });
+    return stat === undefined || noDevices.has(entry.name) ? [] : [describeDevice(stat, `${target}/${entry.name}`, access)];
+  });
+}
+
+function allDevices(): OciDevice[] { return devicesBelow('/dev', '/dev', 'rwm'); }
+
+function describeDevice(stat: Stats, path: string, access: string): OciDevice {
+  const { major, minor } = deviceParts(stat.rdev);
+  return { path, type: stat.isBlockDevice() ? 'b' : 'c', major, minor, fileMode: stat.mode & 0o777, uid: stat.uid, gid: stat.gid, access };
+}
+
 function planDevices(spec: ContainerSpec): OciDevice[] {
   return (spec.resources.devices ?? []).flatMap((device) => {
-    const stat = statSync(device.hostPath, { throwIfNoEntry: false });
-    if (stat === undefined) throw new ApiError('InternalError', `error gathering device information while adding custom device "${device.hostPath}": no such file or directory`);
-    if (!stat.isCharacterDevice() && !stat.isBlockDevice()) throw new ApiError('InternalError', `error gathering device information while adding custom device "${device.hostPath}": not a device node`);
-    const { major, minor } = deviceParts(stat.rdev);
-    return [{ path: device.containerPath, type: stat.isBlockDevice() ? 'b' as const : 'c' as const, major, minor, fileMode: stat.mode & 0o777, uid: stat.uid, gid: stat.gid, access: device.permissions === '' ? 'rwm' : device.permissions }];
+    const access = device.permissions === '' ? 'rwm' : device.permissions;
+    const fail = (reason: string): never => { throw new ApiError('InternalError', `error gathering device information while adding custom device "${device.hostPath}": ${reason}`); };
+    const stat = statSync(device.hostPath, { throwIfNoEntry: false }) ?? fail('no such file or directory');
+    if (stat.isCharacterDevice() || stat.isBlockDevice()) return [describeDevice(stat, device.containerPath, access)];
+    const below = stat.isDirectory() ? devicesBelow(device.hostPath, device.containerPath, access) : [];
+    return below.length > 0 ? below : fail('not a device node');
   });
 }
 
@@ -134,7 +172,7 @@ function withoutLost(spec: ContainerSpec, controllers: readonly string[], mode: 
   const has = (name: string): boolean => controllers.includes(name);
   if (!has('memory')) for (const key of ['memoryLimitBytes', 'memoryReservationBytes', 'memorySwapBytes'] as const) delete resources[key];
   if (!has('cpu')) for (const key of ['cpuShares', 'cpuQuotaUs', 'cpuPeriodUs'] as const) delete resources[key];
-  if (!has('cpuset')) delete resources.cpusetCpus;
+  if (!has('cpuset')) for (const key of ['cpusetCpus', 'cpusetMems'] as const) delete resources[key];
   if (!has('pids')) delete resources.pidsMax;
   if (mode !== 'v2' && statSync('/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes', { throwIfNoEntry: false }) === undefined) delete resources.memorySwapBytes;
   return { ...spec, resources };

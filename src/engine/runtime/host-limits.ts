@@ -11,6 +11,7 @@ import { parseCapabilityMask } from './capabilities.ts';
 export interface HostLimits {
   capabilities: Set<string>;
   clampOomScoreAdj(wanted: number | undefined): number | undefined;
+  /** `Infinity` is no limit. */
   planRlimits(wanted: Resources['ulimits']): { type: string; hard: number; soft: number }[];
 }
 
@@ -18,9 +19,6 @@ const files: Record<string, string> = {
   core: 'Max core file size', cpu: 'Max cpu time', data: 'Max data size', fsize: 'Max file size', locks: 'Max file locks', memlock: 'Max locked memory', msgqueue: 'Max msgqueue size', nice: 'Max nice priority',
   nofile: 'Max open files', nproc: 'Max processes', rss: 'Max resident set', rtprio: 'Max realtime priority', rttime: 'Max realtime timeout', sigpending: 'Max pending signals', stack: 'Max stack size',
 };
-
-/** RLIM_INFINITY, as JSON can carry it: runtimes read it as 64 unsigned bits. */
-const infinity = Number.MAX_SAFE_INTEGER;
 
 export function readHostLimits(log: Logger): HostLimits {
   const status = readIfExists('/proc/self/status') ?? '';
@@ -43,7 +41,7 @@ export function readHostLimits(log: Logger): HostLimits {
         if (asked.hard > ceiling) log.warn('a limit is above what the host allows', { name: limit.name, wanted: limit.hard, used: ceiling });
         const hard = Math.min(asked.hard, ceiling);
         const soft = Math.min(asked.soft, hard);
-        return { type: `RLIMIT_${limit.name.toUpperCase()}`, hard: Number.isFinite(hard) ? hard : infinity, soft: Number.isFinite(soft) ? soft : infinity };
+        return { type: `RLIMIT_${limit.name.toUpperCase()}`, hard, soft };
       });
     },
   };

@@ -4,7 +4,8 @@
  */
 import { ApiError } from '#base/errors.ts';
 import { sysctlNamespace } from '#base/sysctls.ts';
-import type { ContainerSpec, Mount } from '../engine.ts';
+import type { ContainerSpec, Mount, Resources } from '../engine.ts';
+import { pidsMaxMax } from '../limits.ts';
 import type { ResolvedUser } from './user.ts';
 
 export interface OciInput {
@@ -31,6 +32,8 @@ export interface OciInput {
   /** The container's own /dev/shm when it shares another's IPC namespace. */
   shmPath?: string;
   hasHostMqueue: boolean;
+  /** The kernel can make all that is mounted below a place read-only (mount_setattr(2)). */
+  canLockBelow: boolean;
 }
 export interface OciDevice { path: string; type: 'c' | 'b'; major: number; minor: number; fileMode: number; uid: number; gid: number; access: string }
 
@@ -56,12 +59,13 @@ export function buildOciSpec(input: OciInput): Record<string, unknown> {
   const held = input.user.uid === 0 ? capabilities : [];
   return {
     ociVersion: '1.0.2',
+    ...(spec.annotations === undefined ? {} : { annotations: spec.annotations }),
     process: {
-      terminal: spec.tty,
+      terminal: spec.tty, ...(spec.tty && spec.consoleSize !== undefined ? { consoleSize: spec.consoleSize } : {}),
       user: { uid: input.user.uid, gid: input.user.gid, additionalGids: [input.user.gid, ...input.user.additionalGids.filter((gid) => gid !== input.user.gid)] },
       args, env: input.env, cwd: input.workingDir,
       capabilities: { bounding: capabilities, effective: held, permitted: held },
-      rlimits: input.rlimits,
+      rlimits: input.rlimits.map(({ type, hard, soft }) => ({ type, hard: unsigned64(hard), soft: unsigned64(soft) })),
       noNewPrivileges: spec.security.noNewPrivileges === true,
       ...(input.apparmorProfile === undefined ? {} : { apparmorProfile: input.apparmorProfile }),
       ...(input.oomScoreAdj === undefined ? {} : { oomScoreAdj: input.oomScoreAdj }),
@@ -73,14 +77,24 @@ export function buildOciSpec(input: OciInput): Record<string, unknown> {
       cgroupsPath: input.cgroupsPath,
       namespaces: planNamespaces(input),
       resources: planResources(input, privileged),
-      sysctl: { ...networkSysctls(input), ...checkedSysctls(input) },
+      sysctl: { ...networkSysctls(input), ...domainSysctl(input), ...checkedSysctls(input) },
       ...(input.seccomp === undefined ? {} : { seccomp: input.seccomp }),
       devices: input.hostDevices.map((device) => ({ path: device.path, type: device.type, major: device.major, minor: device.minor, fileMode: device.fileMode, uid: device.uid, gid: device.gid })),
       maskedPaths: spec.security.maskedPaths ?? (privileged ? [] : maskedPaths),
       readonlyPaths: spec.security.readonlyPaths ?? (privileged ? [] : readonlyPaths),
-      rootfsPropagation: input.mounts.some((mount) => mount.propagation === 'rshared') ? 'rshared' : input.mounts.some((mount) => mount.propagation === 'rslave') ? 'rslave' : 'rprivate',
+      rootfsPropagation: rootPropagation(input.mounts),
     },
   };
+}
+
+function rootPropagation(mounts: readonly Mount[]): string {
+  const has = (...kinds: string[]): boolean => mounts.some((mount) => kinds.includes(mount.propagation ?? ''));
+  return has('rshared', 'shared') ? 'rshared' : has('rslave', 'slave') ? 'rslave' : 'rprivate';
+}
+
+/** No limit is 2^64 - 1 to the runtime, which is no number of JavaScript's. */
+function unsigned64(value: number): unknown {
+  return Number.isSafeInteger(value) ? value : (JSON as unknown as { rawJSON(text: string): unknown }).rawJSON('18446744073709551615');
 }
 
 /** As docker has it: in a network of its own a container needs no right for low ports and for ping. */
@@ -98,6 +112,11 @@ function checkedSysctls(input: OciInput): Record<string, string> {
     else if (input.namespaces[namespace] === 'host') fail(namespace === 'network' ? `sysctl "${name}" not allowed in host network namespace` : `sysctl "${name}" is not allowed in the host's ${namespace} namespace`);
   }
   return input.spec.sysctls ?? {};
+}
+
+/** The domain of the container's own UTS namespace, which no other field of the configuration has. */
+function domainSysctl({ namespaces, spec }: OciInput): Record<string, string> {
+  return namespaces.uts === undefined && spec.domainname !== undefined && spec.domainname !== '' ? { 'kernel.domainname': spec.domainname } : {};
 }
 
 function planNamespaces(input: OciInput): { type: string; path?: string }[] {
@@ -119,7 +138,7 @@ interface OciMount { destination: string; type: string; source: string; options:
 function planMounts(input: OciInput, privileged: boolean): OciMount[] {
   const { spec } = input;
   const readOnlyKernel = privileged ? [] : ['ro'];
-  const cgroup: OciMount = { destination: '/sys/fs/cgroup', type: 'cgroup', source: 'cgroup', options: [...readOnlyKernel, 'nosuid', 'noexec', 'nodev'] };
+  const cgroup: OciMount = { destination: '/sys/fs/cgroup', type: 'cgroup', source: 'cgroup', options: [...(spec.security.writableCgroups === true ? [] : readOnlyKernel), 'nosuid', 'noexec', 'nodev'] };
   const sys: OciMount = input.namespaces.network === 'host'
     ? { destination: '/sys', type: 'bind', source: '/sys', options: ['rbind', 'nosuid', 'noexec', 'nodev', ...readOnlyKernel] }
     : { destination: '/sys', type: 'sysfs', source: 'sysfs', options: ['nosuid', 'noexec', 'nodev', ...readOnlyKernel] };
@@ -137,7 +156,7 @@ function planMounts(input: OciInput, privileged: boolean): OciMount[] {
     { destination: '/dev/pts', type: 'devpts', source: 'devpts', options: ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5'] },
     sys, cgroup, mqueue, ...(spec.ipcMode?.type === 'none' ? [] : [shm]),
   ];
-  const wanted = input.mounts.map((mount) => planMount(mount));
+  const wanted = input.mounts.map((mount) => planMount(mount, input.canLockBelow));
   if (input.initPath !== undefined) wanted.push({ destination: '/sbin/docker-init', type: 'bind', source: input.initPath, options: ['bind', 'ro'] });
   const replaced = new Set(wanted.map((mount) => mount.destination));
   // A mount below another must come after it, whatever order the user gave.
@@ -146,12 +165,17 @@ function planMounts(input: OciInput, privileged: boolean): OciMount[] {
 
 function depth(path: string): number { return path.split('/').filter(Boolean).length; }
 
-function planMount(mount: Mount): OciMount {
+function planMount(mount: Mount, canLockBelow: boolean): OciMount {
+  if (mount.readOnlyBelow === 'must' && !canLockBelow) throw new ApiError('BadRequest', `failed to set up recursive read-only mount ${mount.target}: this kernel cannot (5.12 can)`);
+  if (mount.type === 'tmpfs' && mount.tmpfsOptions !== undefined) {
+    const mode = mount.tmpfsOptions.some((option) => option.startsWith('mode=')) ? [] : ['mode=1777'];
+    return { destination: mount.target, type: 'tmpfs', source: 'tmpfs', options: [...mount.tmpfsOptions, ...mode] };
+  }
   if (mount.type === 'tmpfs') {
     const size = mount.tmpfsSizeBytes === undefined ? [] : [`size=${mount.tmpfsSizeBytes}`];
     return { destination: mount.target, type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'nodev', 'noexec', `mode=${(mount.tmpfsMode ?? 0o1777).toString(8)}`, ...size, ...(mount.readOnly ? ['ro'] : [])] };
   }
-  return { destination: mount.target, type: 'bind', source: mount.source, options: ['rbind', mount.propagation ?? 'rprivate', ...(!mount.readOnly ? ['rw'] : mount.recursiveReadOnly === true ? ['rro'] : ['ro'])] };
+  return { destination: mount.target, type: 'bind', source: mount.source, options: [mount.nonRecursive === true ? 'bind' : 'rbind', mount.propagation ?? 'rprivate', ...(mount.readOnly ? [mount.readOnlyBelow === undefined || !canLockBelow ? 'ro' : 'rro'] : ['rw'])] };
 }
 
 function planResources(input: OciInput, privileged: boolean): Record<string, unknown> {
@@ -161,16 +185,26 @@ function planResources(input: OciInput, privileged: boolean): Record<string, unk
     : [
       { allow: false, access: 'rwm' },
       ...deviceRules.map(([type, major, minor, access]) => ({ allow: true, type, ...(major === undefined ? {} : { major }), ...(minor === undefined ? {} : { minor }), access })),
+      ...(limits.deviceRules ?? []).map((rule) => ({ allow: true, ...rule })),
       ...input.hostDevices.map((device) => ({ allow: true, type: device.type, major: device.major, minor: device.minor, access: device.access })),
     ];
-  const memory = clean({ limit: limits.memoryLimitBytes, reservation: limits.memoryReservationBytes, swap: limits.memorySwapBytes });
-  const cpu = clean({ shares: limits.cpuShares, quota: limits.cpuQuotaUs, period: limits.cpuPeriodUs, cpus: limits.cpusetCpus });
+  const memory = clean({ limit: limits.memoryLimitBytes, reservation: limits.memoryReservationBytes, swap: limits.memorySwapBytes, kernelTCP: limits.tcpMemoryBytes });
+  const memoryDetails = { ...(limits.memorySwappiness === undefined ? {} : { swappiness: limits.memorySwappiness }), ...(limits.oomKillDisable === true ? { disableOOMKiller: true } : {}) };
+  const cpu = clean({ shares: limits.cpuShares, quota: limits.cpuQuotaUs, period: limits.cpuPeriodUs, cpus: limits.cpusetCpus, mems: limits.cpusetMems, realtimePeriod: limits.cpuRealtimePeriodUs, realtimeRuntime: limits.cpuRealtimeRuntimeUs });
   return {
     devices,
-    ...(memory === undefined ? {} : { memory }),
+    ...(memory === undefined && Object.keys(memoryDetails).length === 0 ? {} : { memory: { ...memory, ...memoryDetails } }),
+    ...(limits.blockIo === undefined ? {} : { blockIO: planBlockIo(limits.blockIo) }),
     ...(cpu === undefined ? {} : { cpu }),
-    ...(limits.pidsMax === undefined || limits.pidsMax <= 0 ? {} : { pids: { limit: limits.pidsMax } }),
+    ...(limits.pidsMax === undefined || limits.pidsMax <= 0 || limits.pidsMax > pidsMaxMax ? {} : { pids: { limit: limits.pidsMax } }),
   };
+}
+
+function planBlockIo(limits: NonNullable<Resources['blockIo']>): Record<string, unknown> {
+  // The weight of all is the engine's own to write: runtimes know one of the kernel's two names for it.
+  const { weights, readBps, writeBps, readIops, writeIops } = limits;
+  const all = { weightDevice: weights, throttleReadBpsDevice: readBps, throttleWriteBpsDevice: writeBps, throttleReadIOPSDevice: readIops, throttleWriteIOPSDevice: writeIops };
+  return Object.fromEntries(Object.entries(all).filter(([, list]) => list.length > 0));
 }
 
 /** Without what is absent or zero; undefined when nothing is left. */

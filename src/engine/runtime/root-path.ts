@@ -5,10 +5,8 @@
  */
 import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
+import { pathLinksMax, rootTextBytesMax } from '../limits.ts';
 import { fsPath, lstatOrUndefined, readlinkSync } from '#os/named-files.ts';
-
-const linksMax = 255;
-const textBytesMax = 4 * 1024 * 1024;
 
 /** The path on the host. Missing last parts are kept as they are; with `followLast` false a link at the end stays a link. */
 export function resolveInRoot(root: string, path: string, followLast = true): string {
@@ -21,7 +19,7 @@ export function resolveInRoot(root: string, path: string, followLast = true): st
     const here = `${root}/${[...done, part].join('/')}`;
     const stat = lstatOrUndefined(here);
     if (stat?.isSymbolicLink() === true && (followLast || todo.length > 0)) {
-      if (++links > linksMax) throw new ApiError('BadRequest', `too many links in ${path}`);
+      if (++links > pathLinksMax) throw new ApiError('BadRequest', `too many links in ${path}`);
       const target = readlinkSync(here);
       if (target.startsWith('/')) done.length = 0;
       todo.unshift(...target.split('/').filter((piece) => piece !== '' && piece !== '.'));
@@ -36,7 +34,7 @@ export function readInRoot(root: string, path: string): string | undefined {
     const fd = openSync(fsPath(resolveInRoot(root, path)), constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
     try {
       const stat = fstatSync(fd);
-      if (!stat.isFile() || stat.size > textBytesMax) return undefined;
+      if (!stat.isFile() || stat.size > rootTextBytesMax) return undefined;
       return readFileSync(fd, 'utf8');
     } finally { closeSync(fd); }
   } catch { return undefined; }

@@ -9,10 +9,12 @@
  * that mount is taken away, by a small script. conmon and the engine stay outside.
  */
 import { closeSync, openSync, readFileSync, unlinkSync, writeSync, constants } from 'node:fs';
+import { dirname } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { readIfExists, removeTree, writeFileAtomic, writeFifo } from '#os/files.ts';
 import type { Cgroups } from '#os/cgroups.ts';
 import type { Child, Processes } from '#os/processes.ts';
+import { mountOf, parseMountInfo } from '../propagation.ts';
 import { SeccompCache } from './seccomp-cache.ts';
 import { explainRuntimeError } from './runtime-errors.ts';
 
@@ -135,8 +137,14 @@ function openGate(path: string): void {
   unlinkSync(path);
 }
 
+/**
+ * The mount that holds the hierarchy is made private first, so that taking it away stays here; all others remain in the host's peer groups: what is mounted on the
+ * host later reaches containers that bind it `rslave` or `rshared`, and the other way round.
+ */
 function writeHybridScript(runDirectory: string, binary: string, mount: string): string {
   const path = `${runDirectory}/create`;
-  writeFileAtomic(path, `#!/bin/sh\nexec unshare -m --propagation private sh -c 'umount -l ${mount}; exec ${binary} "$@"' ${binary} "$@"\n`, { mode: 0o700 });
+  const parent = mountOf(dirname(mount), parseMountInfo(readIfExists('/proc/self/mountinfo') ?? ''))?.target ?? '/';
+  const inside = `mount --make-private ${parent} && mount --make-private ${mount} && umount -l ${mount}; exec ${binary} "$@"`;
+  writeFileAtomic(path, `#!/bin/sh\nexec unshare -m --propagation unchanged sh -c '${inside}' ${binary} "$@"\n`, { mode: 0o700 });
   return path;
 }

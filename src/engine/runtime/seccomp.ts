@@ -73,7 +73,7 @@ function applies(condition: Condition | undefined, capabilities: string[], whenA
   return whenAbsent ? checks.every(Boolean) : checks.some(Boolean);
 }
 
-function kernelAtLeast(wanted: string): boolean {
+export function kernelAtLeast(wanted: string): boolean {
   const [major = 0, minor = 0] = release().split('.').map(Number);
   const [wantMajor = 0, wantMinor = 0] = wanted.split('.').map(Number);
   return major > wantMajor || (major === wantMajor && minor >= wantMinor);

@@ -20,7 +20,7 @@ const selector = column('Selector', (o) => formatSelector(o.spec?.selector), { w
 const deployments = define('Deployment', 'deployments', {
   shortNames: ['deploy'], categories: ['all'], subresources: both, scale, hasGeneration: true,
   columns: columns(
-    column('Ready', (o) => `${o.status?.readyReplicas ?? 0}/${o.spec?.replicas ?? 0}`), count('Up-to-date', (o) => o.status?.updatedReplicas), count('Available', (o) => o.status?.availableReplicas), ...templateColumns(), selector,
+    column('Ready', (o) => `${o.status?.readyReplicas ?? 0}/${o.spec?.replicas ?? 0}`), column('Up-to-date', (o) => o.status?.updatedReplicas ?? 0), column('Available', (o) => o.status?.availableReplicas ?? 0), ...templateColumns(), selector,
   ),
   defaults(o) {
     const spec = (o.spec ??= {});
@@ -84,6 +84,6 @@ const daemonSets = define('DaemonSet', 'daemonsets', {
 });
 
 export const appsKinds: readonly KindRecord[] = [
-  define('ControllerRevision', 'controllerrevisions', { columns: columns(column('Controller', (o) => { const c = (o.metadata.ownerReferences ?? []).find((r) => r.controller === true); return c === undefined ? '<none>' : `${c.kind.toLowerCase()}.${c.apiVersion.split('/')[0]}/${c.name}`; }), column('Revision', (o) => o.revision, { type: 'integer' })) }),
+  define('ControllerRevision', 'controllerrevisions', { columns: columns(column('Controller', (o) => { const c = (o.metadata.ownerReferences ?? []).find((r) => r.controller === true); return c === undefined ? '<none>' : `${c.kind.toLowerCase()}.${c.apiVersion.split('/')[0]}/${c.name}`; }), column('Revision', (o) => o.revision)) }),
   daemonSets, deployments, replicaSets, statefulSets,
 ];

@@ -1,4 +1,5 @@
 /** autoscaling v2 (stored) and v1 (converted). */
+import { scanJson } from '#base/json.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { setDefault, setDefaultText } from '../defaults.ts';
 import { column, columns, defineKind, statusSubresource } from '../kind.ts';
@@ -28,7 +29,7 @@ function targets(o: Json): string {
 
 const hpaColumns: readonly Column[] = columns(
   column('Reference', (o) => `${o.spec?.scaleTargetRef?.kind}/${o.spec?.scaleTargetRef?.name}`), column('Targets', targets), column('MinPods', (o) => String(o.spec?.minReplicas ?? '<unset>')),
-  column('MaxPods', (o) => o.spec?.maxReplicas, { type: 'integer' }), column('Replicas', (o) => o.status?.currentReplicas ?? 0, { type: 'integer' }),
+  column('MaxPods', (o) => o.spec?.maxReplicas), column('Replicas', (o) => o.status?.currentReplicas ?? 0),
 );
 
 function defaultBehavior(behavior: Json): void {
@@ -65,17 +66,27 @@ function toV1(o: KubeObject): KubeObject {
   };
 }
 
+/** What an annotation holds for the newer version; a user may have written anything there, and what is no JSON says nothing. */
+function annotated(text: string | undefined): Json {
+  if (text === undefined) return undefined;
+  try {
+    scanJson(text);
+    return JSON.parse(text);
+  } catch { return undefined; }
+}
+
 function fromV1(o: KubeObject): KubeObject {
   const { targetCPUUtilizationPercentage: cpu, ...spec } = o.spec ?? {};
   const { 'autoscaling.alpha.kubernetes.io/metrics': rest, 'autoscaling.alpha.kubernetes.io/behavior': behavior, 'autoscaling.alpha.kubernetes.io/conditions': conditions, ...annotations } = o.metadata.annotations ?? {};
-  const metrics = [...(rest === undefined ? [] : JSON.parse(rest) as Json[])];
+  const more = annotated(rest);
+  const metrics: Json[] = Array.isArray(more) ? [...more] : [];
   if (cpu !== undefined) metrics.push({ type: 'Resource', resource: { name: 'cpu', target: { type: 'Utilization', averageUtilization: cpu } } });
   const { currentCPUUtilizationPercentage: now, ...status } = o.status ?? {};
   const currentMetrics = now === undefined ? [] : [{ type: 'Resource', resource: { name: 'cpu', current: { averageUtilization: now } } }];
   return {
     apiVersion: 'autoscaling/v2', kind: o.kind, metadata: { ...o.metadata, ...(o.metadata.annotations === undefined ? {} : { annotations }) },
-    spec: { ...spec, ...(metrics.length > 0 ? { metrics } : {}), ...(behavior === undefined ? {} : { behavior: JSON.parse(behavior) }) },
-    ...(o.status === undefined ? {} : { status: { ...status, ...(currentMetrics.length > 0 ? { currentMetrics } : {}), ...(conditions === undefined ? {} : { conditions: JSON.parse(conditions) }) } }),
+    spec: { ...spec, ...(metrics.length > 0 ? { metrics } : {}), ...(annotated(behavior) === undefined ? {} : { behavior: annotated(behavior) }) },
+    ...(o.status === undefined ? {} : { status: { ...status, ...(currentMetrics.length > 0 ? { currentMetrics } : {}), ...(annotated(conditions) === undefined ? {} : { conditions: annotated(conditions) }) } }),
   };
 }
 

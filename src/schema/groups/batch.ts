@@ -60,7 +60,7 @@ const jobs = define('Job', 'jobs', {
 const cronJobs = define('CronJob', 'cronjobs', {
   shortNames: ['cj'], categories: ['all'], subresources: status, hasGeneration: true,
   columns: columns(
-    column('Schedule', (o) => o.spec?.schedule), column('Timezone', (o) => o.spec?.timeZone ?? '<none>'), column('Suspend', (o) => (o.spec?.suspend === true ? 'True' : 'False')), column('Active', (o) => (o.status?.active ?? []).length, { type: 'integer' }),
+    column('Schedule', (o) => o.spec?.schedule), column('Timezone', (o) => o.spec?.timeZone ?? '<none>'), column('Suspend', (o) => (o.spec?.suspend === true ? 'True' : 'False'), { type: 'boolean' }), column('Active', (o) => (o.status?.active ?? []).length, { type: 'integer' }),
     column('Last Schedule', (o, now) => (o.status?.lastScheduleTime ? ageOf(o.status.lastScheduleTime, now) : '<none>')), ...templateColumns((o) => o.spec?.jobTemplate?.spec?.template?.spec), column('Selector', (o) => formatSelector(o.spec?.jobTemplate?.spec?.selector), { wide: true }),
   ),
   defaults(o) {

@@ -1,13 +1,15 @@
 /** The core group, v1. */
 import type { Json } from '#base/objects.ts';
-import { column, columns, defineKind, formatMap, orNone, pathText, scaleSubresource, shortDuration, statusSubresource } from '../kind.ts';
+import { ageColumn, agelessColumns, column, columns, defineKind, formatMap, orNone, pathText, scaleSubresource, shortDuration, statusSubresource } from '../kind.ts';
 import type { KindOptions, KindRecord } from '../kind.ts';
 import { defaultClaim, defaultPod, defaultQuantities, defaultTemplate, setDefault, setDefaultText } from '../defaults.ts';
 import { podColumns } from '../pod-columns.ts';
 import { resetStatus } from '../strategy.ts';
 import { qosClassOf } from '../qos.ts';
 import { validatePod, validatePodUpdate, validateTemplate } from '../validate-pod.ts';
-import { validateConfigData, validateNode, validateService, validateServiceUpdate, validateSecret, validateClaim, validateClaimUpdate, validateVolume, validateEndpoints, validateQuota, validateLimitRange } from '../validate-core.ts';
+import { validateClaim, validateClaimUpdate, validateConfigData, validateNode, validateSecret, validateVolume } from '../validate-core.ts';
+import { validateEndpoints, validateLimitRange, validateQuota } from '../validate-policy.ts';
+import { dropForType, validateService, validateServiceUpdate } from '../validate-service.ts';
 
 const define = (kind: string, resource: string, options?: KindOptions): KindRecord => defineKind('', 'v1', kind, resource, options);
 const connect = (kind: string, verbs: readonly string[]) => ({ verbs, kind });
@@ -47,7 +49,7 @@ function defaultService(service: Json): void {
     setDefaultText(port, 'protocol', 'TCP');
     if (port.targetPort === undefined || port.targetPort === null || port.targetPort === '' || port.targetPort === 0) port.targetPort = port.port;
   }
-  const external = spec.type === 'NodePort' || spec.type === 'LoadBalancer';
+  const external = spec.type === 'NodePort' || spec.type === 'LoadBalancer' || (spec.type === 'ClusterIP' && (spec.externalIPs ?? []).length > 0);
   if (external) setDefaultText(spec, 'externalTrafficPolicy', 'Cluster');
   if (spec.type !== 'ExternalName') setDefaultText(spec, 'internalTrafficPolicy', 'Cluster');
   if (spec.type === 'LoadBalancer') setDefault(spec, 'allocateLoadBalancerNodePorts', true);
@@ -63,7 +65,7 @@ function serviceAddresses(service: Json): string {
 }
 
 const services = define('Service', 'services', {
-  shortNames: ['svc'], categories: ['all'], nameForm: 'label1035', hasStatus: true,
+  shortNames: ['svc'], categories: ['all'], nameForm: 'label', hasStatus: true,
   subresources: { status: statusSubresource, proxy: connect('ServiceProxyOptions', proxyVerbs) },
   selectableFields: { 'spec.clusterIP': pathText('spec.clusterIP'), 'spec.type': pathText('spec.type') },
   columns: columns(
@@ -72,7 +74,8 @@ const services = define('Service', 'services', {
     column('Selector', (o) => formatMap(o.spec?.selector), { wide: true }),
   ),
   defaults: defaultService,
-  prepareCreate(o) { o.status = { loadBalancer: {} }; }, prepareUpdate: resetStatus,
+  prepareCreate(o) { o.status = { loadBalancer: {} }; },
+  prepareUpdate(o, old) { resetStatus(o, old); dropForType(o, old); },
   validate: validateService, validateUpdate: validateServiceUpdate,
 });
 
@@ -109,10 +112,10 @@ const nodes = define('Node', 'nodes', {
   scoped: 'Cluster', shortNames: ['no'], subresources: { status: statusSubresource, proxy: connect('NodeProxyOptions', proxyVerbs) },
   selectableFields: { 'spec.unschedulable': (o) => String(o.spec?.unschedulable === true) },
   columns: columns(
-    column('Status', nodeReady), column('Roles', nodeRoles), column('Version', (o) => o.status?.nodeInfo?.kubeletVersion),
+    column('Status', nodeReady), column('Roles', nodeRoles), ageColumn, column('Version', (o) => o.status?.nodeInfo?.kubeletVersion),
     column('Internal-IP', nodeAddress('InternalIP'), { wide: true }), column('External-IP', nodeAddress('ExternalIP'), { wide: true }), column('OS-Image', (o) => o.status?.nodeInfo?.osImage || '<unknown>', { wide: true }),
     column('Kernel-Version', (o) => o.status?.nodeInfo?.kernelVersion || '<unknown>', { wide: true }), column('Container-Runtime', (o) => o.status?.nodeInfo?.containerRuntimeVersion || '<unknown>', { wide: true }),
-  ).map((c, i, all) => (c.name === 'Age' ? all[i + 1]! : all[i - 1]?.name === 'Age' && c.name === 'Version' ? all[i - 1]! : c)),
+  ),
   defaults(o) { o.spec ??= {}; o.status ??= {}; defaultNodeStatus(o.status); }, defaultStatus: defaultNodeStatus,
   prepareUpdate: resetStatus, validate: validateNode,
 });
@@ -141,7 +144,7 @@ const events = define('Event', 'events', {
   columns: [
     { name: 'Last Seen', type: 'string', value: lastSeen }, column('Type', (o) => o.type), column('Reason', (o) => o.reason), column('Object', involved),
     column('Subobject', (o) => o.involvedObject?.fieldPath ?? '', { wide: true }), column('Source', eventSource, { wide: true }), column('Message', (o) => String(o.message ?? '').trim()),
-    column('First Seen', firstSeen, { wide: true }), column('Count', (o) => String(o.series?.count ?? o.count ?? 1), { wide: true }), column('Name', (o) => o.metadata.name, { wide: true }),
+    column('First Seen', firstSeen, { wide: true }), column('Count', (o) => String(o.series?.count ?? o.count ?? 1), { wide: true }), { ...column('Name', (o) => o.metadata.name, { wide: true }), format: 'name' },
   ],
   defaults(o) { o.source ??= {}; setDefault(o, 'firstTimestamp', null); setDefault(o, 'lastTimestamp', null); setDefault(o, 'eventTime', null); setDefault(o, 'reportingComponent', ''); setDefault(o, 'reportingInstance', ''); o.involvedObject ??= {}; },
 });
@@ -192,9 +195,9 @@ const replicationControllers = define('ReplicationController', 'replicationcontr
 
 export const coreKinds: readonly KindRecord[] = [
   define('Binding', 'bindings', { verbs: ['create'] }),
-  define('ComponentStatus', 'componentstatuses', { scoped: 'Cluster', shortNames: ['cs'], verbs: ['get', 'list'], columns: columns(column('Status', (o) => (o.conditions?.[0]?.status === 'True' ? 'Healthy' : 'Unhealthy')), column('Message', (o) => o.conditions?.[0]?.message ?? ''), column('Error', (o) => o.conditions?.[0]?.error ?? '')).filter((c) => c.name !== 'Age') }),
+  define('ComponentStatus', 'componentstatuses', { deprecation: 'v1 ComponentStatus is deprecated in v1.19+', scoped: 'Cluster', shortNames: ['cs'], verbs: ['get', 'list'], columns: columns(column('Status', (o) => (o.conditions?.[0]?.status === 'True' ? 'Healthy' : 'Unhealthy')), column('Message', (o) => o.conditions?.[0]?.message ?? ''), column('Error', (o) => o.conditions?.[0]?.error ?? '')).filter((c) => c.name !== 'Age') }),
   define('ConfigMap', 'configmaps', { shortNames: ['cm'], columns: columns(column('Data', (o) => String(Object.keys(o.data ?? {}).length + Object.keys(o.binaryData ?? {}).length))), validate: validateConfigData }),
-  define('Endpoints', 'endpoints', { singular: 'endpoints', listKind: 'EndpointsList', shortNames: ['ep'], columns: columns(column('Endpoints', endpointsText)), validate: validateEndpoints }),
+  define('Endpoints', 'endpoints', { deprecation: 'v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice', singular: 'endpoints', listKind: 'EndpointsList', shortNames: ['ep'], columns: columns(column('Endpoints', endpointsText)), validate: validateEndpoints }),
   events,
   define('LimitRange', 'limitranges', {
     shortNames: ['limits'], columns: [column('Name', (o) => o.metadata.name), { name: 'Created At', type: 'date', value: (o) => o.metadata.creationTimestamp }], validate: validateLimitRange,
@@ -209,7 +212,7 @@ export const coreKinds: readonly KindRecord[] = [
     prepareUpdate(o, old) { o.spec = structuredClone(old.spec); resetStatus(o, old); },
   }),
   nodes, claims, volumes, pods,
-  define('PodTemplate', 'podtemplates', { columns: columns(column('Containers', (o) => (o.template?.spec?.containers ?? []).map((c: Json) => c.name).join(',')), column('Images', (o) => (o.template?.spec?.containers ?? []).map((c: Json) => c.image).join(',')), column('Pod Labels', (o) => formatMap(o.template?.metadata?.labels))), defaults(o) { defaultTemplate(o.template); } }),
+  define('PodTemplate', 'podtemplates', { columns: agelessColumns(column('Containers', (o) => (o.template?.spec?.containers ?? []).map((c: Json) => c.name).join(',')), column('Images', (o) => (o.template?.spec?.containers ?? []).map((c: Json) => c.image).join(',')), column('Pod Labels', (o) => formatMap(o.template?.metadata?.labels))), defaults(o) { defaultTemplate(o.template); } }),
   replicationControllers,
   define('ResourceQuota', 'resourcequotas', {
     shortNames: ['quota'], subresources: status, validate: validateQuota,
@@ -217,10 +220,10 @@ export const coreKinds: readonly KindRecord[] = [
     defaults(o) { defaultQuantities(o.spec?.hard); defaultQuotaStatus(o.status); }, defaultStatus: defaultQuotaStatus, prepareCreate(o) { o.status = {}; }, prepareUpdate: resetStatus,
   }),
   define('Secret', 'secrets', {
-    columns: columns(column('Type', (o) => o.type), column('Data', (o) => Object.keys(o.data ?? {}).length, { type: 'integer' })), selectableFields: field('type'), validate: validateSecret,
+    columns: columns(column('Type', (o) => o.type), column('Data', (o) => Object.keys(o.data ?? {}).length)), selectableFields: field('type'), validate: validateSecret,
     defaults(o) { setDefaultText(o, 'type', 'Opaque'); foldStringData(o); },
   }),
-  define('ServiceAccount', 'serviceaccounts', { shortNames: ['sa'], columns: columns(column('Secrets', (o) => (o.secrets ?? []).length, { type: 'integer' })), subresources: { token: { verbs: ['create'], kind: 'TokenRequest', group: 'authentication.k8s.io', version: 'v1', type: 'authentication.v1/TokenRequest' } } }),
+  define('ServiceAccount', 'serviceaccounts', { shortNames: ['sa'], columns: columns(), subresources: { token: { verbs: ['create'], kind: 'TokenRequest', group: 'authentication.k8s.io', version: 'v1', type: 'authentication.v1/TokenRequest' } } }),
   services,
 ];
 

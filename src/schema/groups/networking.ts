@@ -1,10 +1,11 @@
 /** networking.k8s.io/v1. */
 import type { Json } from '#base/objects.ts';
 import { setDefaultText } from '../defaults.ts';
-import { column, columns, defineKind, formatSelector, statusSubresource } from '../kind.ts';
+import { agelessColumns, column, columns, defineKind, formatSelector, statusSubresource } from '../kind.ts';
 import type { KindOptions, KindRecord } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
-import { validateIngress, validateNetworkPolicy } from '../validate-core.ts';
+import { validateIngress } from '../validate-core.ts';
+import { validateNetworkPolicy } from '../validate-policy.ts';
 
 const define = (kind: string, resource: string, options?: KindOptions): KindRecord => defineKind('networking.k8s.io', 'v1', kind, resource, options);
 
@@ -24,7 +25,7 @@ export const networkingKinds: readonly KindRecord[] = [
     ),
     prepareCreate(o) { o.status = { loadBalancer: {} }; }, prepareUpdate: resetStatus, validate: validateIngress,
   }),
-  define('IPAddress', 'ipaddresses', { scoped: 'Cluster', shortNames: ['ip'], singular: 'ipaddress', columns: columns(column('ParentRef', (o) => { const r = o.spec?.parentRef ?? {}; return `${r.resource}${r.group ? `.${r.group}` : ''}/${r.namespace ? `${r.namespace}/` : ''}${r.name}`; })) }),
+  define('IPAddress', 'ipaddresses', { scoped: 'Cluster', shortNames: ['ip'], singular: 'ipaddress', columns: agelessColumns(column('ParentRef', (o) => { const r = o.spec?.parentRef ?? {}; return `${r.resource}${r.group ? `.${r.group}` : ''}/${r.namespace ? `${r.namespace}/` : ''}${r.name}`; })) }),
   define('NetworkPolicy', 'networkpolicies', {
     shortNames: ['netpol'], hasGeneration: true, columns: columns(column('Pod-Selector', (o) => formatSelector(o.spec?.podSelector))), validate: validateNetworkPolicy,
     defaults(o) {

@@ -1,31 +1,42 @@
 /** The smaller API groups, one block each. */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { setDefault, setDefaultText, defaultQuantities } from '../defaults.ts';
-import { column, columns, defineKind, pathText, shortDuration, statusSubresource } from '../kind.ts';
+import { ageColumn, agelessColumns, column, columns, defineKind, ageOf, pathText, shortDuration, statusSubresource } from '../kind.ts';
 import type { KindRecord } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
 import { sameJson } from '../validate-pod.ts';
-import { validateEndpointSlice, validateStorageClass, validatePriorityClass } from '../validate-core.ts';
+import { validateStorageClass } from '../validate-core.ts';
+import { validateCertificateRequest, validateEndpointSlice, validateLease, validatePriorityClass, validateWebhooks } from '../validate-policy.ts';
 
 const status = { status: statusSubresource };
 const onlyCreate = { verbs: ['create'] };
 
+const shownLimit = (o: Json, field: string): number | string => o.spec?.limited?.limitResponse?.queuing?.[field] ?? '<none>';
+const flowSchemaColumns = columns(
+  column('PriorityLevel', (o) => o.spec?.priorityLevelConfiguration?.name), column('MatchingPrecedence', (o) => o.spec?.matchingPrecedence, { type: 'integer' }), column('DistinguisherMethod', (o) => o.spec?.distinguisherMethod?.type ?? '<none>'),
+  ageColumn, column('MissingPL', (o) => (o.status?.conditions ?? []).find((c: Json) => c.type === 'Dangling')?.status ?? '?'),
+);
+const priorityLevelColumns = columns(
+  column('Type', (o) => o.spec?.type), column('NominalConcurrencyShares', (o) => o.spec?.limited?.nominalConcurrencyShares ?? o.spec?.exempt?.nominalConcurrencyShares ?? '<none>'),
+  column('Queues', (o) => shownLimit(o, 'queues')), column('HandSize', (o) => shownLimit(o, 'handSize')), column('QueueLengthLimit', (o) => shownLimit(o, 'queueLengthLimit')),
+);
+
 export const storageKinds: readonly KindRecord[] = [
-  defineKind('storage.k8s.io', 'v1', 'CSIDriver', 'csidrivers', { scoped: 'Cluster', columns: columns(column('AttachRequired', (o) => o.spec?.attachRequired !== false, { type: 'boolean' }), column('PodInfoOnMount', (o) => o.spec?.podInfoOnMount === true, { type: 'boolean' }), column('Modes', (o) => (o.spec?.volumeLifecycleModes ?? ['Persistent']).join(','))), defaults(o) { o.spec ??= {}; setDefault(o.spec, 'attachRequired', true); setDefault(o.spec, 'podInfoOnMount', false); setDefault(o.spec, 'storageCapacity', false); setDefault(o.spec, 'fsGroupPolicy', 'ReadWriteOnceWithFSType'); setDefault(o.spec, 'volumeLifecycleModes', ['Persistent']); setDefault(o.spec, 'requiresRepublish', false); setDefault(o.spec, 'seLinuxMount', false); } }),
+  defineKind('storage.k8s.io', 'v1', 'CSIDriver', 'csidrivers', { scoped: 'Cluster', columns: columns(column('AttachRequired', (o) => o.spec?.attachRequired !== false, { type: 'boolean' }), column('PodInfoOnMount', (o) => o.spec?.podInfoOnMount === true, { type: 'boolean' }), column('StorageCapacity', (o) => o.spec?.storageCapacity === true, { type: 'boolean' }), column('TokenRequests', (o) => (o.spec?.tokenRequests ?? []).map((r: Json) => r.audience).join(',') || '<unset>'), column('RequiresRepublish', (o) => o.spec?.requiresRepublish === true, { type: 'boolean' }), column('Modes', (o) => (o.spec?.volumeLifecycleModes ?? ['Persistent']).join(','))), defaults(o) { o.spec ??= {}; setDefault(o.spec, 'attachRequired', true); setDefault(o.spec, 'podInfoOnMount', false); setDefault(o.spec, 'storageCapacity', false); setDefault(o.spec, 'fsGroupPolicy', 'ReadWriteOnceWithFSType'); setDefault(o.spec, 'volumeLifecycleModes', ['Persistent']); setDefault(o.spec, 'requiresRepublish', false); setDefault(o.spec, 'seLinuxMount', false); } }),
   defineKind('storage.k8s.io', 'v1', 'CSINode', 'csinodes', { scoped: 'Cluster', columns: columns(column('Drivers', (o) => (o.spec?.drivers ?? []).length, { type: 'integer' })) }),
-  defineKind('storage.k8s.io', 'v1', 'CSIStorageCapacity', 'csistoragecapacities', { columns: columns(column('StorageClassName', (o) => o.storageClassName), column('Capacity', (o) => o.capacity ?? '<unset>')) }),
+  defineKind('storage.k8s.io', 'v1', 'CSIStorageCapacity', 'csistoragecapacities', { columns: agelessColumns(column('StorageClassName', (o) => o.storageClassName), column('Capacity', (o) => o.capacity ?? '<unset>')) }),
   defineKind('storage.k8s.io', 'v1', 'StorageClass', 'storageclasses', {
     scoped: 'Cluster', shortNames: ['sc'], validate: validateStorageClass,
-    columns: columns(column('Provisioner', (o) => o.provisioner), column('ReclaimPolicy', (o) => o.reclaimPolicy), column('VolumeBindingMode', (o) => o.volumeBindingMode), column('AllowVolumeExpansion', (o) => o.allowVolumeExpansion === true, { type: 'boolean' }))
+    columns: columns(column('Provisioner', (o) => o.provisioner), column('ReclaimPolicy', (o) => o.reclaimPolicy), column('VolumeBindingMode', (o) => o.volumeBindingMode), column('AllowVolumeExpansion', (o) => o.allowVolumeExpansion === true))
       .map((c) => (c.name === 'Name' ? { ...c, value: (o: KubeObject) => `${o.metadata.name}${o.metadata.annotations?.['storageclass.kubernetes.io/is-default-class'] === 'true' ? ' (default)' : ''}` } : c)),
     defaults(o) { setDefaultText(o, 'reclaimPolicy', 'Delete'); setDefaultText(o, 'volumeBindingMode', 'Immediate'); },
   }),
-  defineKind('storage.k8s.io', 'v1', 'VolumeAttachment', 'volumeattachments', { scoped: 'Cluster', subresources: status, columns: columns(column('Attacher', (o) => o.spec?.attacher), column('PV', (o) => o.spec?.source?.persistentVolumeName ?? ''), column('Node', (o) => o.spec?.nodeName), column('Attached', (o) => o.status?.attached === true, { type: 'boolean' })), prepareCreate(o) { o.status = { attached: false }; }, prepareUpdate: resetStatus }),
+  defineKind('storage.k8s.io', 'v1', 'VolumeAttachment', 'volumeattachments', { scoped: 'Cluster', subresources: status, columns: columns({ ...column('Attacher', (o) => o.spec?.attacher), format: 'name' }, column('PV', (o) => o.spec?.source?.persistentVolumeName ?? ''), column('Node', (o) => o.spec?.nodeName), column('Attached', (o) => o.status?.attached === true, { type: 'boolean' })), prepareCreate(o) { o.status = { attached: false }; }, prepareUpdate: resetStatus }),
   defineKind('storage.k8s.io', 'v1', 'VolumeAttributesClass', 'volumeattributesclasses', { scoped: 'Cluster', shortNames: ['vac'], columns: columns(column('DriverName', (o) => o.driverName)) }),
 ];
 
 export const coordinationKinds: readonly KindRecord[] = [
-  defineKind('coordination.k8s.io', 'v1', 'Lease', 'leases', { columns: columns(column('Holder', (o) => o.spec?.holderIdentity ?? '')) }),
+  defineKind('coordination.k8s.io', 'v1', 'Lease', 'leases', { columns: columns(column('Holder', (o) => o.spec?.holderIdentity ?? '')), validate: validateLease }),
 ];
 
 function sliceList(items: string[], max = 3): string {
@@ -58,7 +69,10 @@ export const eventsKinds: readonly KindRecord[] = [
     selectableFields: { 'regarding.kind': pathText('involvedObject.kind'), 'regarding.namespace': pathText('involvedObject.namespace'), 'regarding.name': pathText('involvedObject.name'), 'regarding.uid': pathText('involvedObject.uid'), 'regarding.apiVersion': pathText('involvedObject.apiVersion'), 'regarding.resourceVersion': pathText('involvedObject.resourceVersion'), 'regarding.fieldPath': pathText('involvedObject.fieldPath'), reason: pathText('reason'), type: pathText('type'), reportingController: (o) => o.reportingComponent || o.source?.component || '' },
     columns: [
       { name: 'Last Seen', type: 'string', value: (o, now) => { const t = o.series?.lastObservedTime ?? o.deprecatedLastTimestamp ?? o.eventTime ?? o.deprecatedFirstTimestamp; return t ? shortDuration(now - Date.parse(t)) : '<unknown>'; } },
-      column('Type', (o) => o.type), column('Reason', (o) => o.reason), column('Object', (o) => `${String(o.regarding?.kind ?? '').toLowerCase()}/${o.regarding?.name ?? ''}`), column('Message', (o) => o.note ?? ''), column('Name', (o) => o.metadata.name, { wide: true }),
+      column('Type', (o) => o.type), column('Reason', (o) => o.reason), column('Object', (o) => `${String(o.regarding?.kind ?? '').toLowerCase()}/${o.regarding?.name ?? ''}`),
+      column('Subobject', (o) => o.regarding?.fieldPath ?? '', { wide: true }), column('Source', (o) => o.reportingController || o.deprecatedSource?.component || '', { wide: true }), column('Message', (o) => String(o.note ?? '').trim()),
+      column('First Seen', (o, now) => ageOf(o.deprecatedFirstTimestamp ?? o.eventTime ?? undefined, now), { wide: true }), column('Count', (o) => String(o.series?.count ?? o.deprecatedCount ?? 1), { wide: true }),
+      { ...column('Name', (o) => o.metadata.name, { wide: true }), format: 'name' },
     ],
     defaults(o) { setDefault(o, 'eventTime', null); },
   }),
@@ -120,15 +134,15 @@ function defaultAdmissionPolicy(o: Json): void {
 const webhookColumns = columns(column('Webhooks', (o) => (o.webhooks ?? []).length, { type: 'integer' }));
 const admission = (kind: string, resource: string, options: Parameters<typeof defineKind>[4]): KindRecord => defineKind('admissionregistration.k8s.io', 'v1', kind, resource, { scoped: 'Cluster', categories: api, ...options });
 export const admissionregistrationKinds: readonly KindRecord[] = [
-  admission('MutatingWebhookConfiguration', 'mutatingwebhookconfigurations', { columns: webhookColumns, defaults: defaultWebhooks, hasGeneration: true }),
+  admission('MutatingWebhookConfiguration', 'mutatingwebhookconfigurations', { columns: webhookColumns, defaults: defaultWebhooks, hasGeneration: true, validate: validateWebhooks }),
   admission('ValidatingAdmissionPolicy', 'validatingadmissionpolicies', { subresources: status, hasGeneration: true, defaults: defaultAdmissionPolicy, prepareUpdate: resetStatus, columns: columns(column('Validations', (o) => (o.spec?.validations ?? []).length, { type: 'integer' }), column('ParamKind', (o) => (o.spec?.paramKind ? `${o.spec.paramKind.apiVersion}/${o.spec.paramKind.kind}` : '<unset>'))) }),
   admission('ValidatingAdmissionPolicyBinding', 'validatingadmissionpolicybindings', { hasGeneration: true, columns: columns(column('PolicyName', (o) => o.spec?.policyName), column('ParamRef', (o) => (o.spec?.paramRef ? `${o.spec.paramRef.namespace ?? '*'}/${o.spec.paramRef.name ?? '*'}` : '<unset>'))) }),
-  admission('ValidatingWebhookConfiguration', 'validatingwebhookconfigurations', { columns: webhookColumns, defaults: defaultWebhooks, hasGeneration: true }),
+  admission('ValidatingWebhookConfiguration', 'validatingwebhookconfigurations', { columns: webhookColumns, defaults: defaultWebhooks, hasGeneration: true, validate: validateWebhooks }),
 ];
 
 export const schedulingKinds: readonly KindRecord[] = [
   defineKind('scheduling.k8s.io', 'v1', 'PriorityClass', 'priorityclasses', {
-    scoped: 'Cluster', shortNames: ['pc'], hasGeneration: true, columns: columns(column('Value', (o) => o.value ?? 0, { type: 'integer' }), column('Global-Default', (o) => o.globalDefault === true, { type: 'boolean' }), column('PreemptionPolicy', (o) => o.preemptionPolicy)),
+    scoped: 'Cluster', shortNames: ['pc'], hasGeneration: true, columns: columns(column('Value', (o) => o.value ?? 0, { type: 'integer' }), column('Global-Default', (o) => o.globalDefault === true, { type: 'boolean' }), ageColumn, column('PreemptionPolicy', (o) => o.preemptionPolicy)),
     defaults(o) { setDefaultText(o, 'preemptionPolicy', 'PreemptLowerPriority'); setDefault(o, 'value', 0); }, validate: validatePriorityClass,
     validateUpdate(o, old, errors) { if (o.value !== old.value) errors.invalid('value', o.value, 'field is immutable'); if (o.preemptionPolicy !== old.preemptionPolicy) errors.invalid('preemptionPolicy', o.preemptionPolicy, 'field is immutable'); },
   }),
@@ -149,7 +163,7 @@ function requestCondition(o: Json): string {
 
 export const certificatesKinds: readonly KindRecord[] = [
   defineKind('certificates.k8s.io', 'v1', 'CertificateSigningRequest', 'certificatesigningrequests', {
-    scoped: 'Cluster', shortNames: ['csr'], subresources: { approval: statusSubresource, status: statusSubresource }, selectableFields: { 'spec.signerName': pathText('spec.signerName') },
+    scoped: 'Cluster', shortNames: ['csr'], validate: validateCertificateRequest, subresources: { approval: statusSubresource, status: statusSubresource }, selectableFields: { 'spec.signerName': pathText('spec.signerName') },
     columns: [{ name: 'Name', type: 'string', format: 'name', value: (o) => o.metadata.name }, { name: 'Age', type: 'string', value: (o, now) => shortDuration(now - Date.parse(o.metadata.creationTimestamp ?? '')) }, column('SignerName', (o) => o.spec?.signerName ?? '<none>'), column('Requestor', (o) => o.spec?.username ?? ''), column('RequestedDuration', (o) => (o.spec?.expirationSeconds ? shortDuration(o.spec.expirationSeconds * 1000) : '<none>')), column('Condition', requestCondition)],
     defaults(o) { if (o.spec) setDefault(o.spec, 'usages', ['digital signature', 'key encipherment']); }, prepareCreate(o) { o.status = {}; },
     prepareUpdate(o, old) { o.spec = structuredClone(old.spec); resetStatus(o, old); },
@@ -157,17 +171,17 @@ export const certificatesKinds: readonly KindRecord[] = [
 ];
 
 export const flowcontrolKinds: readonly KindRecord[] = [
-  defineKind('flowcontrol.apiserver.k8s.io', 'v1', 'FlowSchema', 'flowschemas', { scoped: 'Cluster', subresources: status, hasGeneration: true, columns: columns(column('PriorityLevel', (o) => o.spec?.priorityLevelConfiguration?.name), column('MatchingPrecedence', (o) => o.spec?.matchingPrecedence, { type: 'integer' })), defaults(o) { if (o.spec) setDefault(o.spec, 'matchingPrecedence', 1000); }, prepareUpdate: resetStatus }),
-  defineKind('flowcontrol.apiserver.k8s.io', 'v1', 'PriorityLevelConfiguration', 'prioritylevelconfigurations', { scoped: 'Cluster', subresources: status, hasGeneration: true, columns: columns(column('Type', (o) => o.spec?.type)), prepareUpdate: resetStatus }),
+  defineKind('flowcontrol.apiserver.k8s.io', 'v1', 'FlowSchema', 'flowschemas', { scoped: 'Cluster', subresources: status, hasGeneration: true, columns: flowSchemaColumns, defaults(o) { if (o.spec) setDefault(o.spec, 'matchingPrecedence', 1000); }, prepareUpdate: resetStatus }),
+  defineKind('flowcontrol.apiserver.k8s.io', 'v1', 'PriorityLevelConfiguration', 'prioritylevelconfigurations', { scoped: 'Cluster', subresources: status, hasGeneration: true, columns: priorityLevelColumns, prepareUpdate: resetStatus }),
 ];
 
 export const resourceKinds: readonly KindRecord[] = [
-  defineKind('resource.k8s.io', 'v1', 'DeviceClass', 'deviceclasses', { scoped: 'Cluster', hasGeneration: true }),
+  defineKind('resource.k8s.io', 'v1', 'DeviceClass', 'deviceclasses', { scoped: 'Cluster', hasGeneration: true, columns: columns() }),
   defineKind('resource.k8s.io', 'v1', 'ResourceClaim', 'resourceclaims', {
     subresources: status, columns: columns(column('State', (o) => claimState(o))), prepareCreate(o) { o.status = {}; }, prepareUpdate: resetStatus,
     defaults(o) { defaultRequests(o.spec?.devices); }, validateUpdate(o, old, errors) { if (!sameJson(o.spec, old.spec)) errors.invalid('spec', o.spec, 'field is immutable'); },
   }),
-  defineKind('resource.k8s.io', 'v1', 'ResourceClaimTemplate', 'resourceclaimtemplates', { defaults(o) { defaultRequests(o.spec?.spec?.devices); } }),
+  defineKind('resource.k8s.io', 'v1', 'ResourceClaimTemplate', 'resourceclaimtemplates', { columns: columns(), defaults(o) { defaultRequests(o.spec?.spec?.devices); } }),
   defineKind('resource.k8s.io', 'v1', 'ResourceSlice', 'resourceslices', { scoped: 'Cluster', hasGeneration: true, columns: columns(column('Node', (o) => o.spec?.nodeName ?? ''), column('Driver', (o) => o.spec?.driver), column('Pool', (o) => o.spec?.pool?.name)), selectableFields: { 'spec.nodeName': pathText('spec.nodeName'), 'spec.driver': pathText('spec.driver') } }),
 ];
 
