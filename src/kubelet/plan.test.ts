@@ -1,7 +1,7 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import type { KubeObject } from '#base/objects.ts';
-import { forgiveExits, memoryOf, planPod, type Attempt, type Memory } from './plan.ts';
+import { adoptRunning, forgiveExits, memoryFromStatus, memoryOf, planPod, type Attempt, type Memory } from './plan.ts';
 
 const now = 1_000_000;
 
@@ -118,4 +118,13 @@ test('what ended with its sandbox starts at once, and crashes after that are cou
   forgiveExits(ended, memory);
   assert.deepEqual(started(planPod(pod({}), ended, memory, now)), ['main#4']);
   assert.equal(planPod(pod({}), new Map([['main', [exited(1, { restartCount: 4 })]]]), memory, now).backOff[0]!.totalMs, 10_000);
+});
+
+test('what runs when a kubelet begins is ready where no probe will say more, whatever the last report says', () => {
+  const subject = pod({ containers: [{ name: 'plain' }, { name: 'probed', readinessProbe: {} }, { name: 'starting', startupProbe: {} }, { name: 'waiting' }] });
+  subject.status = { containerStatuses: [{ name: 'plain', ready: false, started: false }, { name: 'waiting', ready: false, started: false }] };
+  const observed = new Map(['plain', 'probed', 'starting'].map((name) => [name, [attempt({})]]));
+  const memory = memoryFromStatus(subject);
+  adoptRunning(subject, observed, memory);
+  assert.deepEqual(['plain', 'probed', 'starting', 'waiting'].map((name) => { const { started: isStarted, ready } = memoryOf(memory, name); return [isStarted, ready]; }), [[true, true], [true, false], [false, false], [false, false]]);
 });

@@ -18,7 +18,7 @@ import { containerEnvironment } from './env.ts';
 import { WaitingError, type ImageManager } from './images.ts';
 import { interimStatusMs, shutdownWordMsMax, syncErrorRetryMaxMs, syncErrorRetryMs } from './limits.ts';
 import { labelContainerName, labelPodUid, labelRestartCount, labelTermination, podDir, podFullName, podLabels, podLogsDir, podSecretsDir, terminationMessagePath, type KubeletPaths } from './names.ts';
-import { addEphemeral, forgiveExits, isSidecar, memoryFromStatus, memoryOf, newBackOffs, planPod, type Attempt, type Memory, type Observed, type PodPlan } from './plan.ts';
+import { addEphemeral, adoptRunning, forgiveExits, isSidecar, memoryFromStatus, memoryOf, newBackOffs, planPod, type Attempt, type Memory, type Observed, type PodPlan } from './plan.ts';
 import { runAction, startProbe } from './probes.ts';
 import { podCgroupParent, podResources } from './qos.ts';
 import { checkRuntimeClass } from './runtime-class.ts';
@@ -67,8 +67,8 @@ export class PodWorker {
   readonly #hooked = new Set<string>();
   readonly #stop = new AbortController();
   readonly #startedAtMs: number;
+  #adopted = false;
   #running = false;
-  #hasLooked = false;
   #shuttingDown = false;
   #again = false;
   #timer: Timer | undefined;
@@ -173,8 +173,7 @@ export class PodWorker {
     if (phase === 'Succeeded' || phase === 'Failed') { await this.#settle(); return; }
     if (this.#pastDeadline()) { await this.#exceedDeadline(); return; }
     let observed = await this.#observe();
-    if (!this.#hasLooked && this.#context.engine.sandboxes.status(this.uid)?.ready !== true) forgiveExits(observed, this.#memory);
-    this.#hasLooked = true;
+    if (!this.#adopted) this.#adopt(observed);
     let plan = planPod(this.pod, observed, this.#memory, this.#context.clock.now());
     for (const victim of plan.kill) await this.#killContainer(victim.name, victim.id, victim.message, victim.graceSeconds === undefined ? undefined : victim.graceSeconds * 1000);
     for (const id of plan.remove) await this.#context.engine.containers.remove(id, { force: true }).catch(() => {});
@@ -192,6 +191,13 @@ export class PodWorker {
     const waits = [plan.againAfterMs, retryMs, this.#deadlineLeft()].filter((ms): ms is number => ms !== undefined);
     if (retryMs === undefined && plan.start.length > 0 && !plan.start.some((entry) => memoryOf(this.#memory, entry.container.name).waiting !== undefined)) this.#again = true;
     if (waits.length > 0) this.#wakeAfter(Math.min(...waits));
+  }
+
+  /** What an earlier kubelet has left, once: what runs goes on, and what went with its sandbox has not crashed. */
+  #adopt(observed: Observed): void {
+    this.#adopted = true;
+    adoptRunning(this.pod, observed, this.#memory);
+    if (this.#context.engine.sandboxes.status(this.uid)?.ready !== true) forgiveExits(observed, this.#memory);
   }
 
   // ---- observe ------------------------------------------------------------------------------------------------
