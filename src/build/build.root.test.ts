@@ -212,6 +212,8 @@ test('a build for another platform says so to its steps and in its image', async
   assert.deepEqual([record.file.architecture, record.file.config?.Env?.at(-1)], ['arm64', 'T=linux/arm64']);
   const whole = await bench.build('FROM scratch\nARG TARGETARCH\nARG BUILDARCH\nENV T=$TARGETARCH\n', { platform: 'linux/arm/v6' });
   assert.deepEqual([whole.record.file.architecture, whole.record.file.variant, whole.record.file.config?.Env?.at(-1)], ['arm', 'v6', 'T=arm']);
+  const same = 'FROM scratch\nENV SAME=1\n';
+  assert.deepEqual([(await bench.build(same, { platform: 'linux/arm64' })).record.file.architecture, (await bench.build(same, { platform: 'linux/riscv64' })).record.file.architecture], ['arm64', 'riscv64']);
   await assert.rejects(bench.build('FROM --platform=a/b/c/d scratch\nENV A=1\n'), /cannot parse platform specifier/);
   await assert.rejects(bench.build('FROM base\nENV A=1\n', { platform: 'linux/s390x' }), /s390x|getaddrinfo|not found|pull access|connect/);
 });

@@ -73,8 +73,8 @@ program.command('doctor').description('check kernel, cgroups, tools, ports and d
 program.command('registry-user').description('make a user of the registry, or change a password (read from standard input)').argument('<user>')
   .option('--administrator', 'may push to every repository, as the first user may; others push below their own name').option('--no-administrator', 'pushes below the own name only')
   .action(async (user: string, options: { administrator?: boolean }) => { const { addRegistryUser } = await import('./commands/registry-user.ts'); await addRegistryUser(user, options); });
-program.command('test').description('run the tests (npm test)').argument('[files...]')
-  .action(async (paths: string[]) => { const { runTests } = await import('./commands/test.ts'); await runTests(paths); });
+program.command('test').description('run the tests (npm test)').argument('[files...]').option('--found', 'only the cases that users met (test/found)')
+  .action(async (paths: string[], options) => { const { runTests } = await import('./commands/test.ts'); await runTests(paths, options); });
 program.command('bench').description('measure side by side with the peers that are installed').argument('[names...]').addOption(json()).option('--rounds <number>', 'rounds of each measurement').option('--list', 'list the benchmarks')
   .action(async (names: string[], options) => { const { bench } = await import('./commands/bench.ts'); await bench(names, options); });
 program.command('simulate').description('run the whole cluster in virtual time from seeds, under faults (npm run simulate)').allowUnknownOption().allowExcessArguments().argument('[words...]', '--seeds N, --seed S, --minutes M, --twice, --scale [NODES...]')

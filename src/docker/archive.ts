@@ -53,7 +53,7 @@ export function archiveRoutes(parts: DockerParts): Route[] {
       return undefined;
     } },
     { method: 'GET', path: '/containers/{id}/changes', handle: async (context) => {
-      const changes = listChanges(engineContext.snapshots.upperDir(registry.get(context.params['id']!).id));
+      const changes = await listChanges(engineContext.snapshots.upperDir(registry.get(context.params['id']!).id));
       // As docker's: `null`, which its client takes for an empty list.
       return changes.length === 0 ? null : changes;
     } },

@@ -27,7 +27,8 @@ export async function attachContainer(parts: DockerParts, context: RouteContext)
       if (!target.write(line.data)) await whenDrained(target);
     }
   }
-  if (!queryFlag(query, 'stream') || container.record.state === 'exited') { socket.end(); return undefined; }
+  // Of one that does not run the next start is waited for: clients attach before they start, also for the second time.
+  if (!queryFlag(query, 'stream')) { socket.end(); return undefined; }
   const withStdin = queryFlag(query, 'stdin') && container.record.spec.openStdin;
   if (!withStdin) drain(socket);
   engine.events.emit({ type: 'container', action: 'attach', id: container.id, attributes: { ...container.record.spec.labels, image: container.record.spec.image, name: container.name }, owner: container.record.spec.owner });

@@ -95,7 +95,6 @@ function stepLimits(query: URLSearchParams): BuildRequest['run'] {
   const body = { Image: 'build', HostConfig: host };
   checkShape(body, createShape, 'CreateRequest');
   const spec = specFromRequest(body, 'build', '');
-  if (host.CpusetMems !== '' && (spec.resources as { cpusetMems?: string }).cpusetMems !== host.CpusetMems) throw new ApiError('BadRequest', 'cpusetmems: memory nodes cannot be chosen by this engine');
   if (host.CgroupParent !== '' && spec.cgroupParent === undefined) throw new ApiError('BadRequest', `invalid cgroupparent: ${host.CgroupParent.slice(0, 100)}`);
   return {
     network, extraHosts: spec.extraHosts ?? [], resources: spec.resources, ...(host.ShmSize === 0 ? {} : { shmSizeBytes: host.ShmSize }), ...(spec.cgroupParent === undefined ? {} : { cgroupParent: spec.cgroupParent }),

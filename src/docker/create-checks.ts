@@ -15,7 +15,7 @@ const logOptions = new Set(['max-file', 'max-size', 'labels', 'labels-regex', 'e
 export const runtimeNames = ['runc', 'crun', 'io.containerd.runc.v2'];
 
 export function checkHostConfig(host: HostConfigBody, facts: HostFacts = anyHost): void {
-  checkLog(host['LogConfig'] ?? {});
+  checkLog(host['LogConfig'] ?? {}, facts);
   const runtime = String(host['Runtime'] ?? '');
   if (runtime !== '' && !runtimeNames.includes(runtime)) throw new ApiError('BadRequest', `unknown or invalid runtime name: ${runtime}`);
   const request = (host['DeviceRequests'] ?? [])[0] as { Driver?: string; Capabilities?: string[][] } | undefined;
@@ -65,7 +65,7 @@ export function warnEndpoints(endpoints: Record<string, EndpointBody | null>, fa
 
 interface EndpointBody { IPAMConfig?: { IPv6Address?: string; LinkLocalIPs?: string[] } | null; DriverOpts?: Record<string, string> | null; GwPriority?: number }
 
-function checkLog(log: { Type?: string; Config?: Record<string, string> | null }): void {
+function checkLog(log: { Type?: string; Config?: Record<string, string> | null }, facts: HostFacts): void {
   const type = log.Type ?? '';
   if (!logDrivers.has(type)) throw new ApiError('InternalError', `failed to initialize logging driver: logger: no log driver named '${type}' is registered`);
   for (const [key, value] of Object.entries(log.Config ?? {})) {
@@ -74,6 +74,10 @@ function checkLog(log: { Type?: string; Config?: Record<string, string> | null }
     if (key === 'max-size' && Number.parseFloat(value) === 0) throw new ApiError('BadRequest', 'max-size must be a positive number');
     if (key === 'max-file' && !/^[+-]?\d{1,9}$/.test(value)) throw new ApiError('BadRequest', `strconv.Atoi: parsing ${JSON.stringify(value)}: invalid syntax`);
     if (key === 'max-file' && Number(value) < 1) throw new ApiError('BadRequest', 'max-file cannot be less than 1');
+    if (key === 'mode' && value !== 'blocking' && value !== 'non-blocking') throw new ApiError('BadRequest', `logger: logging mode not supported: ${value}`);
+    if (key === 'mode' && value === 'non-blocking') facts.warn('Log option mode=non-blocking is discarded: a log that is not written keeps its writer waiting.');
+    if (key === 'max-buffer-size') facts.warn('Log option max-buffer-size is discarded: there is no buffer of lines.');
+    if (key === 'compress' && /^(1|t|true)$/i.test(value)) facts.warn('Log option compress is discarded: rotated logs stay as they are.');
     if (key.endsWith('-regex')) try { compilePattern(value); } catch (error) { throw new ApiError('BadRequest', `invalid log opt '${key}': ${(error as Error).message}`); }
   }
 }

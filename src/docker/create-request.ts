@@ -35,7 +35,7 @@ export function specFromRequest(body: Body, name: string, imageId: string, facts
     ...pidMode(host['PidMode']), ...ipcMode(host['IpcMode']), sysctls: host['Sysctls'] ?? {}, ...text('stopSignal', body.StopSignal),
     ...(timeout === undefined || timeout === null ? {} : { stopTimeoutSeconds: timeout }),
     ...(host['CgroupParent'] === undefined || host['CgroupParent'] === '' ? {} : { cgroupParent: planCgroupParent(String(host['CgroupParent'])) }),
-    ...(host['LogConfig']?.Type === 'none' ? { logPath: 'none' } : {}), ...planLog(host['LogConfig']?.Config ?? {}),
+    ...(host['LogConfig']?.Type === 'none' ? { logPath: 'none' } : {}), ...planLog(host['LogConfig']?.Type ?? '', host['LogConfig']?.Config ?? {}),
     restartPolicy: planRestart(host['RestartPolicy'] ?? {}, host['AutoRemove'] === true), autoRemove: host['AutoRemove'] === true, init: host['Init'] === true,
     ...(host['ShmSize'] > 0 ? { shmSizeBytes: Number(host['ShmSize']) } : {}),
     dns: { servers: host['Dns'] ?? [], search: host['DnsSearch'] ?? [], options: host['DnsOptions'] ?? [] }, extraHosts: host['ExtraHosts'] ?? [],
@@ -78,10 +78,12 @@ function checkEnvironment(env: string[]): string[] {
 }
 
 /** Sizes as docker reads them: a number, a fraction too, with a unit of 1024s; `-1` is no bound. */
-function planLog(config: Record<string, string>): { logMaxBytes?: number; logMaxFiles?: number } {
+function planLog(type: string, config: Record<string, string>): { logMaxBytes?: number; logMaxFiles?: number } {
   const match = /^(\d+(?:\.\d+)?)\s?([kmgt]?)i?b?$/i.exec(config['max-size'] ?? '');
   const bytes = config['max-size'] === '-1' ? Number.MAX_SAFE_INTEGER : match === null ? undefined : Math.max(1, Math.floor(Number(match[1]) * 1024 ** ' kmgt'.indexOf(match[2]!.toLowerCase() || ' ')));
-  return { ...(bytes === undefined ? {} : { logMaxBytes: bytes }), ...(config['max-file'] === undefined ? {} : { logMaxFiles: Number(config['max-file']) }) };
+  // The local driver's own bounds, where nothing is said.
+  const local = type === 'local' ? { logMaxBytes: 20 * 1024 ** 2, logMaxFiles: 5 } : {};
+  return { ...local, ...(bytes === undefined ? {} : { logMaxBytes: bytes }), ...(config['max-file'] === undefined ? {} : { logMaxFiles: Number(config['max-file']) }) };
 }
 
 export function planRestart(policy: { Name?: string; MaximumRetryCount?: number }, autoRemove: boolean): NonNullable<ContainerSpec['restartPolicy']> {

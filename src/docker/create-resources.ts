@@ -23,7 +23,7 @@ export function planResources(host: HostConfigBody, facts: HostFacts): Resources
   if (nano !== undefined && (number('CpuQuota') !== undefined || number('CpuPeriod') !== undefined)) throw new ApiError('BadRequest', 'Conflicting options: Nano CPUs and CPU Period cannot both be set');
   const out: Record<string, unknown> = {
     cpuShares: number('CpuShares'), cpuQuotaUs: nano === undefined ? number('CpuQuota') : Math.round(nano / 10_000), cpuPeriodUs: nano === undefined ? number('CpuPeriod') : 100_000,
-    cpusetCpus: host['CpusetCpus'] || undefined, cpusetMems: host['CpusetMems'] || undefined, memoryLimitBytes: number('Memory'), memoryReservationBytes: number('MemoryReservation'),
+    cpusetCpus: cpusetOf(host, 'CpusetCpus', 'cpus', facts), cpusetMems: cpusetOf(host, 'CpusetMems', 'mems', facts), memoryLimitBytes: number('Memory'), memoryReservationBytes: number('MemoryReservation'),
     // Docker's default: as much swap again as memory.
     memorySwapBytes: number('MemorySwap') ?? (number('Memory') === undefined ? undefined : Math.min(Number.MAX_SAFE_INTEGER, number('Memory')! * 2)),
     pidsMax: number('PidsLimit'), oomScoreAdj: number('OomScoreAdj'),
@@ -34,6 +34,30 @@ export function planResources(host: HostConfigBody, facts: HostFacts): Resources
   };
   warnLost(out as Resources, facts);
   return Object.fromEntries(Object.entries(out).filter(([, value]) => value !== undefined && !(Array.isArray(value) && value.length === 0))) as Resources;
+}
+
+/** Numbers of a cpuset's list, `0-3,8`; undefined when it is none. Ranges are not spelled out: a list may name a million. */
+function parseRanges(text: string): [number, number][] | undefined {
+  const ranges: [number, number][] = [];
+  for (const part of text.split(',')) {
+    const match = /^(\d{1,6})(?:-(\d{1,6}))?$/.exec(part.trim());
+    if (match === null || Number(match[2] ?? match[1]) < Number(match[1])) return undefined;
+    ranges.push([Number(match[1]), Number(match[2] ?? match[1])]);
+  }
+  return ranges;
+}
+
+function cpusetOf(host: HostConfigBody, key: 'CpusetCpus' | 'CpusetMems', kind: 'cpus' | 'mems', facts: HostFacts): string | undefined {
+  const asked = host[key] as string | undefined;
+  if (asked === undefined || asked === '') return undefined;
+  const ranges = parseRanges(asked);
+  if (ranges === undefined) throw new ApiError('BadRequest', `Invalid value ${asked.slice(0, 100)} for cpuset ${kind}`);
+  const online = facts.online[kind];
+  const present = online === undefined ? undefined : parseRanges(online);
+  const isThere = (number: number): boolean => present!.some(([first, last]) => number >= first && number <= last);
+  const lacks = ([first, last]: [number, number]): boolean => { for (let number = first; number <= last; number++) if (!isThere(number)) return true; return false; };
+  if (present !== undefined && ranges.some(lacks)) throw new ApiError('BadRequest', `Requested ${kind === 'cpus' ? 'CPUs' : 'memory nodes'} are not available - requested ${asked}, available: ${online!}`);
+  return asked;
 }
 
 /** Limits whose whole controller is missing; the engine leaves them out. */

@@ -10,12 +10,14 @@ export interface HostFacts {
   hasAppArmor: boolean;
   hasSeLinux: boolean;
   processors: number;
+  /** What may be asked for in a cpuset, as lists of the kernel's (`0-3,8`); undefined: anything. */
+  online: { cpus: string | undefined; mems: string | undefined };
   warn(text: string): void;
 }
 
 /** A host that has everything, for those who only want to know what a request means. */
 export const anyHost: HostFacts = {
-  hasController: () => true, offers: () => true, hasSwapLimit: true, hasAppArmor: true, hasSeLinux: true, processors: Infinity, warn: () => undefined,
+  hasController: () => true, offers: () => true, hasSwapLimit: true, hasAppArmor: true, hasSeLinux: true, processors: Infinity, online: { cpus: undefined, mems: undefined }, warn: () => undefined,
 };
 
 export function hostFacts(parts: DockerParts, processors: number, warnings: string[]): HostFacts {
@@ -23,7 +25,7 @@ export function hostFacts(parts: DockerParts, processors: number, warnings: stri
   return {
     hasController: (name) => cgroups.controllers.includes(name), offers: (feature) => cgroups.offers(feature),
     hasSwapLimit: cgroups.controllers.includes('memory') && (cgroups.mode === 'v2' || readIfExists('/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes') !== undefined),
-    hasAppArmor: readIfExists('/sys/module/apparmor/parameters/enabled')?.trim() === 'Y', hasSeLinux: readIfExists('/sys/fs/selinux/enforce') !== undefined,
-    processors, warn: (text) => { if (!warnings.includes(text)) warnings.push(text); },
+    hasAppArmor: parts.engine.context.apparmorDefault !== undefined, hasSeLinux: readIfExists('/sys/fs/selinux/enforce') !== undefined,
+    processors, online: { cpus: readIfExists('/sys/devices/system/cpu/online')?.trim(), mems: readIfExists('/sys/devices/system/node/online')?.trim() }, warn: (text) => { if (!warnings.includes(text)) warnings.push(text); },
   };
 }

@@ -96,3 +96,15 @@ test('every parameter of a build is carried out, refused or warned about', () =>
   assert.deepEqual([request.run.resources?.ulimits, request.run.resources?.memoryLimitBytes, request.run.resources?.cpuQuotaUs, request.run.cgroupParent, request.run.shmSizeBytes, request.run.extraHosts, request.run.network, request.platform], [[{ name: 'nofile', soft: 99, hard: 99 }], 67_108_864, 5, '/p', 9, ['a:1.2.3.4'], 'none', { os: 'linux', architecture: 'arm64' }]);
   assert.deepEqual([...request.credentials!], [['docker.io', { username: 'u', password: 'p' }], ['r:5000', { identityToken: 't' }]]);
 });
+
+test('filters that are true or false are nothing else, and a digest is not pushed', async (t) => {
+  const content = await openTestContent(t);
+  const images = createImages({ content, records: createImageRecords(content), clock: realClock, log: silentLogger, transport: {} as HttpTransport, emit: () => {} });
+  const routes = imageRoutes({ images });
+  const call = (endpoint: string, query: Record<string, string>): Promise<unknown> => routes.find((each) => `${each.method} ${each.path}` === endpoint)!.handle(contextOf(new URLSearchParams(query)));
+  for (const endpoint of ['GET /images/json', 'POST /images/prune']) {
+    for (const value of ['maybe', '']) await assert.rejects(call(endpoint, { filters: JSON.stringify({ dangling: [value] }) }), /invalid filter 'dangling=/);
+    await call(endpoint, { filters: '{"dangling":["True"]}' });
+  }
+  await assert.rejects(images.push(`x@sha256:${'0'.repeat(64)}`, {}), /cannot push a digest reference/);
+});

@@ -63,6 +63,15 @@ export function isoNano(ms: number): string { return new Date(ms).toISOString().
 
 const listFilters = ['dangling', 'label', 'label!', 'before', 'since', 'reference', 'until'];
 
+/** A filter that is true or false, in Go's spellings. */
+function flagFilter(filters: ReadonlyMap<string, string[]>, name: string): boolean | undefined {
+  const values = filters.get(name);
+  if (values === undefined || values.length === 0) return undefined;
+  const read = values.map((value) => (/^(?:1|t|true)$/i.test(value) ? true : /^(?:0|f|false)$/i.test(value) ? false : undefined));
+  if (read.includes(undefined) || new Set(read).size > 1) throw new ApiError('BadRequest', `invalid filter '${name}=[${values.join(' ').slice(0, 200)}]'`);
+  return read[0];
+}
+
 /** Bytes of an image's layers that other images in the list have too. */
 function sharedSizes(images: ImageStore): (record: ImageRecord) => number {
   const { records, content } = images.options;
@@ -81,14 +90,14 @@ function listImages(parts: ImageParts, context: RouteContext): unknown {
   const [before, since] = [timeOf('before'), timeOf('since')];
   const until = filters.get('until')?.[0];
   const untilMs = until === undefined ? undefined : parseTime(until, clock.now());
-  const dangling = filters.get('dangling')?.[0];
+  const dangling = flagFilter(filters, 'dangling');
   const patterns = filters.get('reference')?.map(compileGlob);
   const sharedBytes = queryFlag(context.query, 'shared-size') ? sharedSizes(images) : undefined;
   const out = records.list().flatMap((record) => {
     if (record.isHidden === true || (record.isIntermediate === true && !showsAll)) return [];
     const summary = images.summarize(record);
     const isDangling = summary.names.length === 0;
-    if (dangling !== undefined && (['true', '1'].includes(dangling) !== isDangling || (isDangling && record.isIntermediate === true))) return [];
+    if (dangling !== undefined && (dangling !== isDangling || (isDangling && record.isIntermediate === true))) return [];
     if (!matchesLabels(filters, summary.config.labels) || !lacksLabels(filters, summary.config.labels)) return [];
     if ((before !== undefined && record.createdAtMs >= before) || (since !== undefined && record.createdAtMs <= since) || (untilMs !== undefined && record.createdAtMs >= untilMs)) return [];
     const names = patterns === undefined ? summary.names : summary.names.filter((name) => patterns.some((matches) => matches(name)));
@@ -200,7 +209,7 @@ async function removeImage(parts: ImageParts, context: RouteContext): Promise<un
 async function pruneImages(parts: ImageParts, context: RouteContext): Promise<unknown> {
   const filters = parseFilters(context.query, ['dangling', 'label', 'label!', 'until']);
   const until = filters.get('until')?.[0];
-  const onlyDangling = !['false', '0'].includes(filters.get('dangling')?.[0] ?? 'true');
+  const onlyDangling = flagFilter(filters, 'dangling') ?? true;
   const { deleted, freedBytes } = await parts.images.prune({
     all: !onlyDangling, labels: (labels) => matchesLabels(filters, labels) && lacksLabels(filters, labels),
     ...(until === undefined ? {} : { untilMs: parseTime(until, parts.images.options.clock.now()) }),

@@ -187,7 +187,7 @@ function showHostConfig(container: Container): Shown {
     ...Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== null && value !== '')), ShmSize: spec.shmSizeBytes ?? 67_108_864, Runtime: 'runc', Isolation: '', NetworkMode: networkMode(container),
     RestartPolicy: { Name: spec.restartPolicy?.name ?? 'no', MaximumRetryCount: spec.restartPolicy?.maximumRetryCount ?? 0 }, AutoRemove: spec.autoRemove === true, CgroupParent: spec.cgroupParent ?? '',
     CpuShares: resources.cpuShares ?? 0, Memory: resources.memoryLimitBytes ?? 0, NanoCpus: (asked['NanoCpus'] as number | undefined) ?? 0, CpuPeriod: asked['NanoCpus'] ? 0 : (resources.cpuPeriodUs ?? 0), CpuQuota: asked['NanoCpus'] ? 0 : (resources.cpuQuotaUs ?? 0),
-    CpusetCpus: resources.cpusetCpus ?? '', CpusetMems: '', Devices: asked['Devices'] ?? [], MemoryReservation: resources.memoryReservationBytes ?? 0, MemorySwap: resources.memorySwapBytes ?? 0, MemorySwappiness: null, OomKillDisable: false, PidsLimit: resources.pidsMax ?? null,
+    CpusetCpus: resources.cpusetCpus ?? '', CpusetMems: resources.cpusetMems ?? '', Devices: asked['Devices'] ?? [], MemoryReservation: resources.memoryReservationBytes ?? 0, MemorySwap: resources.memorySwapBytes ?? 0, MemorySwappiness: null, OomKillDisable: false, PidsLimit: resources.pidsMax ?? null,
     Ulimits: asked['Ulimits'] ?? [], MaskedPaths: security.maskedPaths ?? (security.privileged === true ? null : defaultMaskedPaths), ReadonlyPaths: security.readonlyPaths ?? (security.privileged === true ? null : defaultReadonlyPaths),
   };
 }

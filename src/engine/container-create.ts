@@ -86,7 +86,7 @@ function resolveVolumes(volumes: Volumes, wanted: Mount[], declared: string[], a
 async function populateVolumes(context: EngineContext, volumes: Volumes, id: string, spec: ContainerSpec): Promise<void> {
   const { root } = await context.snapshots.mountContainerRoot(id, spec.imageId);
   try {
-    for (const mount of spec.mounts) if (mount.type === 'volume' && mount.populate === true) volumes.populate(mount.source, resolveInRoot(root, mount.target));
+    for (const mount of spec.mounts) if (mount.type === 'volume' && mount.populate === true) await volumes.populate(mount.source, resolveInRoot(root, mount.target));
   } finally { await context.snapshots.unmountContainerRoot(id); }
 }
 

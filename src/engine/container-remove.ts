@@ -33,6 +33,7 @@ export async function removeContainer(registry: ContainerRegistry, container: Co
     removeTree(gone);
     if (record.spec.logPath !== undefined && record.spec.logPath !== 'none') removeLog(record.spec.logPath);
     context.events.emit({ type: 'container', action: 'destroy', id: record.id, attributes: eventAttributes(container), owner: record.spec.owner });
+    container.hub?.end();
     container.tellRemoved();
   });
 }

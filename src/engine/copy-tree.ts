@@ -1,38 +1,48 @@
-/** Copies a directory's content with owners, modes, times, links and special files. Both sides are trusted directories of the engine. */
+/** Copies a directory's content with owners, modes, times, links and special files; other work has its turn. Both sides are trusted directories of the engine. */
 import { constants } from 'node:fs';
-import { chmodSync, chownSync, copyFileSync, lchownSync, linkSync, lstatSync, mkdirSync, readdirSync, readlinkSync, setTimes, symlinkSync } from '#os/named-files.ts';
+import { chmodSync, chownSync, copyFile, lchownSync, linkSync, lstatSync, mkdirSync, readdirSync, readlinkSync, setTimes, symlinkSync } from '#os/named-files.ts';
+import { treeEntriesPerTurn } from './limits.ts';
+import { Turns } from '#os/turn.ts';
 import { deviceParts, getXattr, listXattrs, makeSpecialFile, setXattr } from '#os/special-files.ts';
 
+interface Copying { /** By device and inode: where the first of several names went. */ seen: Map<string, string>; turns: Turns }
+
 /** `target` exists; it takes over owner and mode of `source`. */
-export function copyTree(source: string, target: string): void {
-  copyInto(source, target, new Map());
+export async function copyTree(source: string, target: string): Promise<void> {
+  await copyInto(source, target, { seen: new Map(), turns: new Turns(treeEntriesPerTurn) });
 }
 
-function copyInto(source: string, target: string, seen: Map<string, string>): void {
+async function copyInto(source: string, target: string, copying: Copying): Promise<void> {
   const stat = lstatSync(source);
-  for (const entry of readdirSync(source)) copyEntry(`${source}/${entry}`, `${target}/${entry}`, seen);
+  for (const entry of readdirSync(source)) await copyEntry(`${source}/${entry}`, `${target}/${entry}`, copying);
   copyXattrs(source, target);
   chownSync(target, stat.uid, stat.gid);
   chmodSync(target, stat.mode & 0o7777);
   setTimes(target, stat.atimeMs, stat.mtimeMs);
 }
 
-function copyEntry(source: string, target: string, seen: Map<string, string>): void {
+async function copyEntry(source: string, target: string, copying: Copying): Promise<void> {
+  await copying.turns.next();
   const stat = lstatSync(source);
   const key = `${stat.dev}:${stat.ino}`;
-  const first = seen.get(key);
+  const first = copying.seen.get(key);
   if (!stat.isDirectory() && stat.nlink > 1) {
     if (first !== undefined) { linkSync(first, target); return; }
-    seen.set(key, target);
+    copying.seen.set(key, target);
   }
-  if (stat.isDirectory()) { mkdirSync(target); copyInto(source, target, seen); return; }
+  if (stat.isDirectory()) { mkdirSync(target); await copyInto(source, target, copying); return; }
   if (stat.isSymbolicLink()) symlinkSync(readlinkSync(source), target);
-  else if (stat.isFile()) copyFileSync(source, target, constants.COPYFILE_FICLONE);
+  else if (stat.isFile()) await copyFile(source, target, constants.COPYFILE_FICLONE);
   else if (stat.isFIFO()) makeSpecialFile(target, 'fifo', stat.mode & 0o7777);
-  else if (stat.isCharacterDevice() || stat.isBlockDevice()) { const { major, minor } = deviceParts(stat.rdev); makeSpecialFile(target, stat.isBlockDevice() ? 'block' : 'character', stat.mode & 0o7777, major, minor); }
-  else return;
+  else if (stat.isCharacterDevice() || stat.isBlockDevice()) {
+    const { major, minor } = deviceParts(stat.rdev);
+    makeSpecialFile(target, stat.isBlockDevice() ? 'block' : 'character', stat.mode & 0o7777, major, minor);
+  } else return;
   lchownSync(target, stat.uid, stat.gid);
-  if (!stat.isSymbolicLink()) { chmodSync(target, stat.mode & 0o7777); copyXattrs(source, target); }
+  if (!stat.isSymbolicLink()) {
+    chmodSync(target, stat.mode & 0o7777);
+    copyXattrs(source, target);
+  }
   setTimes(target, stat.atimeMs, stat.mtimeMs);
 }
 

@@ -18,6 +18,7 @@ interface PushOptions { credential?: RegistryCredential; onProgress?: Progress; 
 /** Names to push: one, or all tags of the repository when none is given. */
 function namesToPush(options: ImagesOptions, text: string): { reference: Reference; record: ImageRecord }[] {
   const reference = parseReference(text);
+  if (reference.digest !== undefined) throw new ApiError('BadRequest', 'cannot push a digest reference');
   const repository = canonicalRepository(reference);
   const names = reference.tag !== undefined ? [canonicalName(reference)] : [...options.content.records.entries('names')].map(([name]) => name).filter((name) => name.startsWith(`${repository}:`) && !name.slice(repository.length + 1).includes('/'));
   const out = names.flatMap((name) => {

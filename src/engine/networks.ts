@@ -138,6 +138,9 @@ export class Networks {
     const removed = await this.#changes.run(async () => {
       const record = this.find(reference);
       assertRemovable(record);
+      // A container that is just starting holds an address before anybody can see it run.
+      const own = new Set([record.gateway!, ...Object.values(record.auxiliaryAddresses ?? {})]).size;
+      if ((this.#pools.get(record.id)?.usedCount ?? own) > own) throw new ApiError('Forbidden', `error while removing network: network ${record.name} has active endpoints`);
       this.#records.delete(record.id);
       this.#pools.delete(record.id);
       rmSync(`${this.#directory}/${record.id}.json`, { force: true });

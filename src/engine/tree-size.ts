@@ -1,6 +1,6 @@
 /** How much a directory's files take: a file with several names once (its first), what is mounted below it not at all. Other work has its turn in between. */
 import { lstatOrUndefined, readdirSync } from '#os/named-files.ts';
-import { giveWay } from '#os/turn.ts';
+import { Turns } from '#os/turn.ts';
 import { treeEntriesPerTurn } from './limits.ts';
 
 /** Bytes of the files below; 0 when there is no such directory. What goes away meanwhile is not counted. */
@@ -10,11 +10,11 @@ export async function treeBytes(directory: string): Promise<number> {
   const linked = new Set<string>();
   const pending = [directory];
   let sum = 0;
-  let entries = 0;
+  const turns = new Turns(treeEntriesPerTurn);
   for (let path = pending.pop(); path !== undefined; path = pending.pop()) {
     for (const name of namesIn(path)) {
       const stat = lstatOrUndefined(`${path}/${name}`);
-      if (++entries % treeEntriesPerTurn === 0) await giveWay();
+      await turns.next();
       if (stat === undefined || stat.dev !== top.dev) continue;
       if (stat.isDirectory()) { pending.push(`${path}/${name}`); continue; }
       if (stat.nlink > 1) {

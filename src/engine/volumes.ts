@@ -1,5 +1,6 @@
 /** Volumes of the `local` driver: a directory each, `volumes/NAME/_data`, with a record beside it. */
-import { lstatSync, mkdirSync, readdirSync } from 'node:fs';
+import { lstatSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { ApiError } from '#base/errors.ts';
 import { Lock } from '#base/gate.ts';
 import { listDirectory, readIfExists, removeTree, writeFileAtomic } from '#os/files.ts';
@@ -23,8 +24,8 @@ export class Volumes {
   readonly #context: EngineContext;
   readonly #records = new Map<string, VolumeRecord>();
   readonly #base: string;
-  /** Containers that start together look at the same volume: the first mounts it, the others find it mounted. */
-  readonly #mounting = new Lock();
+  /** One work on a volume at a time; a mount that hangs holds up nobody else's. */
+  readonly #locks = new Map<string, Lock>();
 
   constructor(context: EngineContext) {
     this.#context = context;
@@ -76,9 +77,14 @@ export class Volumes {
   /** The caller has made sure that no container uses it. */
   async remove(name: string): Promise<void> {
     this.#records.delete(name);
+    this.#locks.delete(name);
     // What is mounted there is somebody else's and must not be emptied.
     await this.#context.os.mounts.unmountBelow(this.mountpoint(name));
-    removeTree(`${this.#base}/${name}`);
+    // Out of the way at once, so that the name can be taken again; without a record it is nobody's.
+    const gone = `${this.#base}/.removed-${Buffer.from(this.#context.random.bytes(8)).toString('hex')}`;
+    rmSync(`${this.#base}/${name}/volume.json`, { force: true });
+    renameSync(`${this.#base}/${name}`, gone);
+    await rm(gone, { recursive: true, force: true });
     this.#context.events.emit({ type: 'volume', action: 'destroy', id: name, attributes: { driver: 'local' } });
   }
 
@@ -90,7 +96,7 @@ export class Volumes {
     if (device === '') return target;
     const words = o.split(',').filter(Boolean);
     const isBind = words.some((word) => word === 'bind' || word === 'rbind');
-    await this.#mounting.run(async () => {
+    await this.#lockOf(name).run(async () => {
       const { mounts, processes } = this.#context.os;
       if ((await mounts.listBelow(target)).length > 0) return;
       if (isBind && lstatSync(device, { throwIfNoEntry: false }) === undefined) throw volumeMountError(name, device, 'no such file or directory');
@@ -101,10 +107,17 @@ export class Volumes {
     return target;
   }
 
+  #lockOf(name: string): Lock {
+    const lock = this.#locks.get(name) ?? new Lock();
+    this.#locks.set(name, lock);
+    return lock;
+  }
+
   /** Copies the image's files below the mount point into an empty volume, with owner and mode of the directory itself. */
-  populate(name: string, source: string): void {
+  async populate(name: string, source: string): Promise<void> {
     const target = this.mountpoint(name);
-    if (readdirSync(target).length > 0 || lstatSync(source, { throwIfNoEntry: false })?.isDirectory() !== true) return;
-    copyTree(source, target);
+    if (lstatSync(source, { throwIfNoEntry: false })?.isDirectory() !== true) return;
+    // Of two containers that are made at once the first one fills it.
+    await this.#lockOf(name).run(async () => { if (readdirSync(target).length === 0) await copyTree(source, target); });
   }
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isShort, nextDiskPressure } from './disk-pressure.ts';
-import { pressureTransitionMs } from './limits.ts';
+import { diskPressureTransitionMs } from './limits.ts';
 
 const disk = (bavail: number, ffree = 100): Parameters<typeof isShort>[0] => ({ blocks: 1000, bavail, files: 100, ffree });
 
@@ -17,7 +17,7 @@ test('pressure is told at once, and its end when no sign of it was seen for a wh
   state = nextDiskPressure(state, disk(500), 2_000);
   assert.equal(state.isUnder, true);
   state = nextDiskPressure(state, disk(10), 3_000);
-  state = nextDiskPressure(state, disk(500), 3_000 + pressureTransitionMs - 1);
+  state = nextDiskPressure(state, disk(500), 3_000 + diskPressureTransitionMs - 1);
   assert.equal(state.isUnder, true);
-  assert.equal(nextDiskPressure(state, disk(500), 3_000 + pressureTransitionMs).isUnder, false);
+  assert.equal(nextDiskPressure(state, disk(500), 3_000 + diskPressureTransitionMs).isUnder, false);
 });

@@ -3,7 +3,7 @@
  * no sign of it was seen for a while, so that the condition does not flap. Pure.
  * Rules: Kubernetes documentation, "Node-pressure Eviction" (nodefs.available, nodefs.inodesFree, transition period).
  */
-import { diskFreeMinPercent, inodesFreeMinPercent, pressureTransitionMs } from './limits.ts';
+import { diskFreeMinPercent, inodesFreeMinPercent, diskPressureTransitionMs } from './limits.ts';
 
 /** As statfs(2) counts: blocks and inodes of the file system, and those that are free for others than root. Inodes are 0 where there is no limit to them. */
 export interface DiskReading { blocks: number; bavail: number; files: number; ffree: number }
@@ -17,5 +17,5 @@ export function isShort(disk: DiskReading): boolean {
 
 export function nextDiskPressure(before: DiskPressure, disk: DiskReading, nowMs: number): DiskPressure {
   if (isShort(disk)) return { isUnder: true, lastSignMs: nowMs };
-  return { isUnder: before.isUnder && before.lastSignMs !== undefined && nowMs - before.lastSignMs < pressureTransitionMs, lastSignMs: before.lastSignMs };
+  return { isUnder: before.isUnder && before.lastSignMs !== undefined && nowMs - before.lastSignMs < diskPressureTransitionMs, lastSignMs: before.lastSignMs };
 }

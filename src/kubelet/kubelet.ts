@@ -264,11 +264,12 @@ function startHeartbeats(options: HeartbeatOptions): () => Timer[] {
   let disk: DiskPressure = { isUnder: false, lastSignMs: undefined };
   every('disk', diskCheckMs, async () => {
     disk = nextDiskPressure(disk, await statfs(options.dataDir), clock.monotonic());
-    // Known to the node's own admission at once; told again while the API server cannot write.
-    options.pressure.disk = disk.isUnder;
+    if (!disk.isUnder) options.pressure.disk = false;
     if (disk.isUnder === told) return;
+    // Tried again while the API server cannot write. Until it knows, Pods are not refused: they would come here, be refused and be lost, instead of waiting.
     await reportNode(client, facts, options.engine, clock, await client.get(kinds.Node, facts.name), disk.isUnder);
     told = disk.isUnder;
+    options.pressure.disk = disk.isUnder;
     options.note(disk.isUnder ? 'NodeHasDiskPressure' : 'NodeHasNoDiskPressure', `Node ${facts.name} status is now: ${disk.isUnder ? 'NodeHasDiskPressure' : 'NodeHasNoDiskPressure'}`);
   });
   const collector = createImageCollector(options.engine, log);

@@ -46,7 +46,9 @@ export const startErrorExitCode = 128;
 /** Less free than this of the node's file system, and the node is under pressure. */
 export const diskFreeMinPercent = 5;
 export const inodesFreeMinPercent = 5;
-export const diskCheckMs = 10_000;
+export const diskCheckMs = 5_000;
+/** How long after the last sign of it that pressure is over. Nothing is evicted for it, so nothing flaps: the minutes of a kubelet would only hold a mended machine back. */
+export const diskPressureTransitionMs = 5_000;
 /** Of the processes that the host can have, what all Pods together may; the rest is the node's own. */
 export const podProcessesMaxPercent = 90;
 /** `HOST_NAME_MAX` of Linux. */

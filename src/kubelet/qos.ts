@@ -113,5 +113,8 @@ export function podResources(pod: KubeObject): Resources {
   }
   // What the Pod says of itself as a whole goes before the sum of its containers.
   const own: Json = pod.spec.resources ?? {};
-  return limitsOf(amount(own.requests?.cpu) ?? amount(own.limits?.cpu) ?? cpuRequest, amount(own.limits?.cpu) ?? cpuLimit, amount(own.limits?.memory) ?? memoryLimit);
+  // The overhead of its RuntimeClass comes on top.
+  const over = (name: string): number => amount(pod.spec.overhead?.[name]) ?? 0;
+  const withOverhead = (limit: number | undefined, name: string): number | undefined => (limit === undefined || limit === 0 ? limit : limit + over(name));
+  return limitsOf((amount(own.requests?.cpu) ?? amount(own.limits?.cpu) ?? cpuRequest) + over('cpu'), withOverhead(amount(own.limits?.cpu) ?? cpuLimit, 'cpu'), withOverhead(amount(own.limits?.memory) ?? memoryLimit, 'memory'));
 }

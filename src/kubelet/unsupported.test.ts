@@ -45,4 +45,6 @@ test('what the Pod says of itself as a whole goes before the sum of its containe
   const subject = pod({ resources: { limits: { cpu: '2', memory: '1Gi' }, requests: { cpu: '2', memory: '1Gi' } }, containers: [{ name: 'a', resources: { limits: { memory: '64Mi' } } }, { name: 'b' }] });
   assert.deepEqual(podResources(subject), { cpuShares: 2048, cpuPeriodUs: 100_000, cpuQuotaUs: 200_000, memoryLimitBytes: 1 << 30 });
   assert.equal(qosClassOf(subject), 'Guaranteed');
+  const heavy = pod({ overhead: { cpu: '500m', memory: '1Mi' }, containers: [{ name: 'a', resources: { limits: { cpu: '1', memory: '1Mi' } } }] });
+  assert.deepEqual(podResources(heavy), { cpuShares: 1536, cpuPeriodUs: 100_000, cpuQuotaUs: 150_000, memoryLimitBytes: 2 << 20 });
 });

@@ -20,9 +20,9 @@ export function planBridge(plan: BridgePlan): NetProgram {
     { op: 'addBridge', name: plan.link, ...(plan.mtu === undefined ? {} : { mtu: plan.mtu }), ignore: ['EEXIST'] },
     ...(plan.mark === undefined ? [] : [{ op: 'setLink' as const, name: plan.link, alias: plan.mark }]),
     ...(plan.withoutAddress === true ? [] : [{ op: 'addAddress' as const, link: plan.link, address, broadcast: numberToIp(subnet.base + subnet.size - 1), ignore: ['EEXIST'] }]),
-    // Never on a bridge that is somebody else's: it would stay so when our guard is gone.
+    // Neither on a bridge that is somebody else's: it would stay so when our guard is gone.
     ...(plan.mark === undefined ? [] : [{ op: 'sysctl' as const, path: `net/ipv4/conf/${plan.link}/route_localnet`, value: '1' }]),
-    { op: 'sysctl', path: `net/ipv6/conf/${plan.link}/disable_ipv6`, value: '1', ignore: ['ENOENT'] },
+    ...(plan.mark === undefined ? [] : [{ op: 'sysctl' as const, path: `net/ipv6/conf/${plan.link}/disable_ipv6`, value: '1', ignore: ['ENOENT'] }]),
     { op: 'setLink', name: plan.link, up: true },
   ] };
 }

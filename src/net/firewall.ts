@@ -31,6 +31,8 @@ export interface FirewallOptions {
   links: string[];
   /** Leaves the prefix's own rules alone. */
   onlyLinks?: boolean;
+  /** Names of all links: absent, those of this network namespace. */
+  listLinks?: () => string[];
 }
 
 type Rules = string[][];
@@ -105,13 +107,13 @@ function planUserChain(text: string): string[][] {
 }
 
 /** The variants that are installed; asking the older kind loads its modules, so only where it is in use already. */
-async function eachVariant(options: { processes: Processes }, run: (execute: (args: string[]) => Promise<Output>, listing: string) => Promise<void>): Promise<void> {
+async function eachVariant(options: { processes: Processes }, run: (execute: (args: string[]) => Promise<Output>, listing: string, program: string) => Promise<void>): Promise<void> {
   for (const program of variants) {
     const path = options.processes.find(program);
     if (path === undefined || (program === 'iptables-legacy' && !(readIfExists('/proc/net/ip_tables_names') ?? '').includes('filter'))) continue;
     const execute = (args: string[]): Promise<Output> => options.processes.run(path, ['-w', ...args]);
     const listed = await execute(['-S']);
-    if (listed.code === 0) await run(execute, listed.stdout);
+    if (listed.code === 0) await run(execute, listed.stdout, program);
   }
 }
 
@@ -139,14 +141,18 @@ export async function coverInput(options: Omit<FirewallOptions, 'links' | 'onlyL
 export async function uncoverForward(options: FirewallOptions): Promise<void> {
   const concerns = (rule: string): boolean => rule.includes(`tiphys_${options.instanceId}`) && (options.onlyLinks !== true || options.links.some((link) => ` ${rule} `.includes(` ${link} `)));
   await Promise.all([
-    eachVariant(options, async (execute, text) => {
+    eachVariant(options, async (execute, text, program) => {
       const { chains } = parseListing(text);
       const own = [...chains].flatMap(([chain, rules]) => rules.filter(concerns).map((rule) => ['-D', chain, ...rule.replaceAll('"', '').split(' ')]));
       await applyAll(options, execute, own);
-      const isLast = options.onlyLinks !== true && !readdirSync('/sys/class/net').some((name) => name.startsWith('tph') && !name.startsWith(linkPrefix(options.instanceId)));
+      const isLast = options.onlyLinks !== true && !(options.listLinks ?? (() => readdirSync('/sys/class/net')))().some((name) => name.startsWith('tph') && !name.startsWith(linkPrefix(options.instanceId)));
       const isOurs = (chains.get('FORWARD') ?? []).includes(jumpRule().join(' '));
       // With rules of the user's the chain is the user's.
-      if (isLast && isOurs && (chains.get(userChain) ?? []).every((rule) => rule === '-j RETURN')) await applyAll(options, execute, [['-D', 'FORWARD', ...jumpRule()], ['-F', userChain], ['-X', userChain]]);
+      if (!isLast || !isOurs || !(chains.get(userChain) ?? []).every((rule) => rule === '-j RETURN')) return;
+      await applyAll(options, execute, [['-D', 'FORWARD', ...jumpRule()], ['-F', userChain], ['-X', userChain]]);
+      // The first command of iptables-nft makes the whole table; empty, it is as none.
+      const isEmpty = (await execute(['-S'])).stdout.trim().split('\n').every((line) => /^-P \S+ ACCEPT$/.test(line));
+      if (isEmpty && program === 'iptables-nft') await options.processes.run('nft', ['delete', 'table', 'ip', 'filter']);
     }),
     trustLinks(options, false),
   ]);

@@ -32,6 +32,8 @@ export function lchownSync(path: string, uid: number, gid: number): void { fs.lc
 export function linkSync(existing: string, path: string): void { fs.linkSync(fsPath(existing), fsPath(path)); }
 export function symlinkSync(target: string, path: string): void { fs.symlinkSync(fsPath(target), fsPath(path)); }
 export function copyFileSync(from: string, to: string, mode: number): void { fs.copyFileSync(fsPath(from), fsPath(to), mode); }
+/** Without holding up others. */
+export function copyFile(from: string, to: string, mode = 0): Promise<void> { return fs.promises.copyFile(fsPath(from), fsPath(to), mode); }
 export function renameSync(from: string, to: string): void { fs.renameSync(fsPath(from), fsPath(to)); }
 export function writeFileSync(path: string, content: string | Uint8Array, options: { mode?: number } = {}): void { fs.writeFileSync(fsPath(path), content, options); }
 

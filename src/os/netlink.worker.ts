@@ -3,6 +3,7 @@
  * A socket belongs to the namespace in which it was opened, so the thread enters the namespace, works, and comes back.
  */
 import { closeSync, openSync, writeFileSync } from 'node:fs';
+import { sysctlNamespace } from '#base/sysctls.ts';
 import { SystemError, call, cloneFlag } from './libc.linux.ts';
 import { addressBytes, attribute, formatAddress, linkHeader, macBytes, message, messageFlag, messageType, parseAttributes, splitPrefix, text, u16be, u32, u8 } from './netlink.ts';
 import type { AddressInfo, LinkInfo, NetProgram, NetStep, RouteInfo } from './netlink.ts';
@@ -102,8 +103,14 @@ function runStep(socket: Socket, step: NetStep): void {
     case 'addNeighbour': return changeNeighbour(socket, step, messageType.newNeighbour, step.forwarding === true ? create | append : create | replace);
     case 'deleteNeighbour': return changeNeighbour(socket, step, messageType.delNeighbour, 0);
     case 'forgetUdpFlows': return forgetUdpFlows(new Set(step.ports));
-    case 'sysctl': writeFileSync(`/proc/sys/${step.path}`, step.value); return;
+    case 'sysctl': writeNetworkSysctl(step.path, step.value); return;
   }
+}
+
+/** Of this namespace's network: names of links are part of the path, and some of them are a user's. */
+function writeNetworkSysctl(path: string, value: string): void {
+  if (!path.startsWith('net/') || sysctlNamespace(path) !== 'network') throw new Error(`sysctl "${path}" is not one of the network's`);
+  writeFileSync(`/proc/sys/${path}`, value);
 }
 
 const linkAttribute = { address: 1, name: 3, mtu: 4, master: 10, info: 18, namespaceFd: 28, protocolInfo: 12, alias: 20 } as const;

@@ -2,7 +2,7 @@
  * The worker behind worker-call.linux.ts: one table of synchronous operations. The thread has a working directory of its
  * own (unshare(CLONE_FS)) and comes back to its first network namespace after every operation.
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { parentPort } from 'node:worker_threads';
 import { SystemError, call, cloneFlag, mountFlag, tryCall, errno } from './libc.linux.ts';
 import { createNamespaces, removeNamespace } from './namespaces.worker.ts';
@@ -56,11 +56,7 @@ function unmount(argument: { target: string }): void {
   }
 }
 
-function writeSysctls(argument: { values: Record<string, string> }): void {
-  for (const [path, value] of Object.entries(argument.values)) writeFileSync(path, value);
-}
-
-const operations = { mountOverlay, bind, mountTmpfs, unmount, createNamespaces, removeNamespace, runNetlink, runNft, writeSysctls };
+const operations = { mountOverlay, bind, mountTmpfs, unmount, createNamespaces, removeNamespace, runNetlink, runNft };
 export type SyscallOperations = typeof operations;
 
 parentPort?.on('message', (message: { id: number; operation: keyof SyscallOperations; argument: never }) => {

@@ -5,7 +5,7 @@
  */
 import { hostname, networkInterfaces } from 'node:os';
 import type { Subnet } from '#net/pools.ts';
-import { linkPrefix } from '#net/names.ts';
+import { linkMark, linkPrefix } from '#net/names.ts';
 import type { Netlink, NetProgram } from '#os/netlink.ts';
 import type { Namespaces } from '#os/namespaces.ts';
 import { ApiError } from '#base/errors.ts';
@@ -22,7 +22,7 @@ export function hostName(): string {
 
 /** IPv4 addresses of the host itself, without ours, docker's and loopback. */
 export function hostAddresses(): string[] {
-  return Object.entries(networkInterfaces()).filter(([name]) => !/^(lo|tph|docker|br-|veth|cni|flannel|virbr)/.test(name)).flatMap(([, list]) => (list ?? []).filter((entry) => entry.family === 'IPv4').map((entry) => entry.address));
+  return Object.entries(networkInterfaces()).filter(([name]) => !/^(lo|tph|docker|br-|veth|cni|flannel|virbr)/.test(name) && !(readIfExists(`/sys/class/net/${name}/ifalias`) ?? '').startsWith(linkMark(''))).flatMap(([, list]) => (list ?? []).filter((entry) => entry.family === 'IPv4').map((entry) => entry.address));
 }
 
 /** Networks that addresses or routes of this host already use. */

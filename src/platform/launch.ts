@@ -8,7 +8,7 @@
  *
  * Any of them may die alone and comes back; containers stay, because conmon and not these processes hold them.
  */
-import { existsSync, openSync, closeSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import { existsSync, openSync, closeSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Clock } from '#os/clock.ts';
 import type { Processes } from '#os/processes.ts';
@@ -86,11 +86,6 @@ export function pathsOfPart(): Paths {
   const { TIPHYS_DATA, TIPHYS_RUN, TIPHYS_HOME } = process.env;
   if (TIPHYS_DATA === undefined || TIPHYS_RUN === undefined) throw new Error('this command is started by tiphys up');
   return { home: TIPHYS_HOME, data: TIPHYS_DATA, run: TIPHYS_RUN };
-}
-
-/** Where a part's log lines go. On a full disk a line is lost; the process must not be. */
-export function writeLogLine(line: string): void {
-  try { writeSync(1, line); } catch { /* no space, or nobody reads any more */ }
 }
 
 export async function waitUntil(clock: Clock, timeoutMs: number, look: () => boolean, stepMs = 10): Promise<boolean> {

@@ -25,7 +25,7 @@ export const archiveTools: readonly Tool[] = [
 export const imageTools: readonly Tool[] = [{ program: 'debootstrap', package: 'debootstrap', why: 'makes debian:bookworm-slim where no public registry answers' }];
 
 /** Needed by the tests alone: a program that runs in any root filesystem. */
-export const testTools: readonly Tool[] = [{ program: 'busybox', package: 'busybox-static', why: 'what containers of the tests run' }, { program: 'mkfs.ext4', package: 'e2fsprogs', why: 'disks that the tests fill and cut off' }];
+export const testTools: readonly Tool[] = [{ program: 'iptables-nft', package: 'iptables', why: 'a firewall beside that of the platform' }, { program: 'busybox', package: 'busybox-static', why: 'what containers of the tests run' }, { program: 'mkfs.ext4', package: 'e2fsprogs', why: 'disks that the tests fill and cut off' }];
 
 export function missingTools(processes: Processes, wanted: readonly Tool[]): Tool[] {
   return wanted.filter((tool) => processes.find(tool.program) === undefined);

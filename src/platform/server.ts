@@ -22,7 +22,8 @@ import { hostAddresses, hostName } from './host.ts';
 import { clientCertificate, loadKeyRing, serverCertificate } from './identity.ts';
 import { loadInstance, nodePlan } from './instance.ts';
 import { createKubeletMetrics } from './kubelet-metrics.ts';
-import { pathsOfPart, writeLogLine } from './launch.ts';
+import { pathsOfPart } from './launch.ts';
+import { writeLogLine } from './process-log.ts';
 import { files } from './paths.ts';
 import { kubernetesVersion } from './version.ts';
 

@@ -70,7 +70,8 @@ EnvironmentFile=-${environmentPath(paths)}
 ExecStart=${program} up --yes${data}
 ExecReload=${program} up --yes --replace${data}
 ExecStop=${program} down${data}
-TimeoutStartSec=300
+# up has an end of its own.
+TimeoutStartSec=infinity
 # The longest grace period that down grants, and a little.
 TimeoutStopSec=90
 TasksMax=infinity

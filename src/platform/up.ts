@@ -20,7 +20,7 @@ import { ensureContainersUnit, installUnit, isInsideUnit, startUnit, systemdRuns
 export interface UpResult { instance: Instance; started: string[]; notes: string[] }
 
 /** A part that cannot start says so and ends; one that is slow (a cold cache, a busy or emulated machine) is waited for. */
-const startTimeoutMs = 240_000;
+const startTimeoutMs = 480_000;
 const lockTimeoutMs = 60_000;
 
 /** Runs while nobody else starts or stops this instance. */

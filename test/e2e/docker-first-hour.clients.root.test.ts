@@ -45,6 +45,9 @@ test('the first hour with docker', { timeout: 300_000 }, async (t) => {
   await t.test('input that has already ended ends: run -i, exec -i', async () => {
     for (let times = 0; times < 3; times++) assert.equal((await typed('', 'run', '--rm', '-i', 'busybox', 'cat')).code, 0);
     assert.equal((await typed('typed', 'run', '--rm', '-i', 'busybox', 'cat')).stdout, 'typed');
+    await good('create', '-i', '--name', 'again', 'busybox', 'cat');
+    assert.equal((await typed('', 'start', '-ai', 'again')).code, 0);
+    assert.equal((await typed('second', 'start', '-ai', 'again')).stdout, 'second');
     await good('run', '-d', '--name', 'target', 'busybox', 'sleep', '1000');
     const empty = await typed('', 'exec', '-i', 'target', 'cat');
     assert.deepEqual([empty.code, empty.stdout], [0, '']);

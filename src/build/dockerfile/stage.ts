@@ -247,7 +247,9 @@ export class StageBuilder {
   async #commit(createdBy: string, config: RunConfig, op: Operation | undefined): Promise<void> {
     const { graph, settings, output } = this.#parts;
     const opPart = op === undefined ? '' : op.kind === 'file' ? op.key : executionKey(op.request);
-    const key = digestOf(this.#imageId, createdBy, config, opPart, op?.kind === 'file' && op.isLinked);
+    // What starts from nothing starts from a platform.
+    const { os, architecture, variant = '' } = this.#file;
+    const key = digestOf(this.#imageId === '' ? [os, architecture, variant] : this.#imageId, createdBy, config, opPart, op?.kind === 'file' && op.isLinked);
     const known = settings.noCache ? undefined : graph.cache.step(key);
     if (known !== undefined) {
       const record = graph.images.get(known)!;

@@ -18,7 +18,21 @@ function testFiles(): string[] {
   return ['src', 'test', 'examples', 'bench'].flatMap((top) => existsSync(join(packageRoot, top)) ? readdirSync(join(packageRoot, top), { recursive: true, encoding: 'utf8' }).filter((path) => path.endsWith('.test.ts') && !path.includes('node_modules')).map((path) => join(top, path)) : []).sort();
 }
 
-export async function runTests(paths: string[]): Promise<void> {
+/** Cases that users met (test/found), as files and the titles of the tests in them. */
+async function foundCases(): Promise<{ paths: string[]; titles: string[]; waiting: string[] }> {
+  const { allCases } = await import(join(packageRoot, 'test/found/all.ts')) as { allCases(): Promise<({ id: string; behaviour: string } & ({ file: string; title: string } | { waits: string }))[]> };
+  const cases = await allCases();
+  const tried = cases.filter((item) => 'file' in item);
+  return { paths: [...new Set(tried.map((item) => item.file))], titles: [...new Set(tried.map((item) => item.title))], waiting: cases.flatMap((item) => ('waits' in item ? [`${item.id} waits for ${item.waits}: ${item.behaviour}`] : [])) };
+}
+
+const testMsMax = 600_000;
+/** Of a suite that has a command of its own, as a whole. */
+const suiteMsMax = 7_200_000;
+
+export async function runTests(given: string[], choice: { found?: boolean } = {}): Promise<void> {
+  const found = choice.found === true ? await foundCases() : undefined;
+  const paths = found?.paths ?? given;
   if (!existsSync(join(packageRoot, 'src'))) throw new UsageError('the packed program has no tests; run this in a checkout');
   await installDevelopment();
   const root = process.getuid?.() === 0;
@@ -31,7 +45,7 @@ export async function runTests(paths: string[]): Promise<void> {
   let failed = await withOwnRoot(root, async (entered) => {
     const stage = async (args: string[]): Promise<boolean> => (await linuxProcesses.spawn(...entered(process.execPath, args), { directory: packageRoot, env: environment, stdin: 'ignore', stdout: 1, stderr: 2 }).exit).code !== 0;
     if (paths.length === 0 && await stage([join(packageRoot, 'node_modules/typescript/bin/tsc'), '-p', '.'])) { print('tiphys: the type check failed'); return true; }
-    const options = ['--experimental-ffi', '--disable-warning=ExperimentalWarning', '--test', '--test-timeout=600000', ...(process.stdout.isTTY ? [] : ['--test-reporter=spec'])];
+    const options = ['--experimental-ffi', '--disable-warning=ExperimentalWarning', '--test', `--test-timeout=${paths.some((path) => path.endsWith('.suite.ts')) ? suiteMsMax : testMsMax}`, ...(found?.titles ?? []).map((title) => `--test-name-pattern=/${title.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&')}/`), ...(process.stdout.isTTY ? [] : ['--test-reporter=spec'])];
     const plain = run.filter((path) => !needsRoot.test(path));
     const rooted = run.filter((path) => needsRoot.test(path));
     const plainFailed = plain.length > 0 && await stage([...options, '--test-concurrency=2', ...plain]);
@@ -39,6 +53,7 @@ export async function runTests(paths: string[]): Promise<void> {
     const rootedFailed = rooted.length > 0 && await stage([...options, '--test-concurrency=1', ...rooted]);
     return plainFailed || rootedFailed;
   });
+  for (const line of found?.waiting ?? []) print(line);
   if (left.length > 0) {
     print(`\nLeft out:\n${left.map((path) => `  ${path} (needs ${!root ? 'root' : 'docker and kubectl'})`).join('\n')}`);
     if (process.env['CI'] === 'true') failed = true;
