@@ -8,16 +8,14 @@
 import { mkdir, rm } from 'node:fs/promises';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { ApiError } from '#base/errors.ts';
-import type { Client } from '#client/client.ts';
-import type { ContainerStatus, Engine, SandboxStatus } from '#engine/engine.ts';
-import type { Clock, Random, Timer } from '#os/clock.ts';
-import type { Logger } from '#observe/log.ts';
-import { hostPorts, makeContainerSpec, podHostname, type DnsSettings } from './container-spec.ts';
+import type { ContainerStatus, SandboxStatus } from '#engine/engine.ts';
+import type { Timer } from '#os/clock.ts';
+import { hostPorts, makeContainerSpec, podHostname } from './container-spec.ts';
 import { attemptOf, hasExited } from './attempts.ts';
 import { containerEnvironment } from './env.ts';
-import { WaitingError, type ImageManager } from './images.ts';
+import { WaitingError } from './images.ts';
 import { interimStatusMs, shutdownWordMsMax, syncErrorRetryMaxMs, syncErrorRetryMs } from './limits.ts';
-import { labelContainerName, labelPodUid, labelRestartCount, labelTermination, podDir, podFullName, podLabels, podLogsDir, podSecretsDir, terminationMessagePath, type KubeletPaths } from './names.ts';
+import { labelContainerName, labelPodUid, labelRestartCount, labelTermination, podDir, podFullName, podLabels, podLogsDir, podSecretsDir, terminationMessagePath } from './names.ts';
 import { addEphemeral, adoptRunning, forgiveExits, isSidecar, memoryFromStatus, memoryOf, newBackOffs, planPod, type Attempt, type Memory, type Observed, type PodPlan } from './plan.ts';
 import { runAction, startProbe } from './probes.ts';
 import { podCgroupParent, podResources } from './qos.ts';
@@ -25,34 +23,8 @@ import { checkRuntimeClass } from './runtime-class.ts';
 import { backOffMessage, podStatus, type Refusal } from './status.ts';
 import { readTerminationMessage } from './termination-message.ts';
 import { ignoredFields, resizedContainers } from './unsupported.ts';
-import { mountVolumes, removePodFiles, type MountedVolumes, type VolumeSources } from './volumes.ts';
-
-export interface PodEvents { event(type: 'Normal' | 'Warning', reason: string, message: string, container?: string): void }
-
-/** What all workers of a node share. */
-export interface WorkerContext {
-  client: Client;
-  engine: Engine;
-  clock: Clock;
-  random: Random;
-  log: Logger;
-  paths: KubeletPaths;
-  hostIp: string;
-  nodeMemoryBytes: number;
-  /** The instance's own cgroup. */
-  cgroupRoot: string;
-  nodeAllocatable: { cpu: number; memory: number; ephemeralStorage: number };
-  dns: DnsSettings;
-  images: ImageManager;
-  volumeSources(holder: string): VolumeSources;
-  services(): readonly KubeObject[];
-  eventsFor(pod: KubeObject): PodEvents;
-  /** Sends a status; resolves with the Pod as stored, or undefined when it is gone. */
-  writeStatus(pod: KubeObject, status: Json): Promise<KubeObject | undefined>;
-  /** Tells the API server that the Pod has ended and may be removed. */
-  confirmDeleted(pod: KubeObject): Promise<void>;
-  onGone(uid: string): void;
-}
+import { mountVolumes, removePodFiles, type MountedVolumes } from './volumes.ts';
+import type { PodEvents, WorkerContext } from './worker-context.ts';
 
 interface RunningProbes { attempt: string; probes: { cancel(): void }[] }
 
