@@ -16,9 +16,9 @@ import { hostPorts, makeContainerSpec, podHostname, type DnsSettings } from './c
 import { attemptOf, hasExited } from './attempts.ts';
 import { containerEnvironment } from './env.ts';
 import { WaitingError, type ImageManager } from './images.ts';
-import { interimStatusMs, syncErrorRetryMaxMs, syncErrorRetryMs } from './limits.ts';
+import { interimStatusMs, shutdownWordMsMax, syncErrorRetryMaxMs, syncErrorRetryMs } from './limits.ts';
 import { labelContainerName, labelPodUid, labelRestartCount, labelTermination, podDir, podFullName, podLabels, podLogsDir, podSecretsDir, terminationMessagePath, type KubeletPaths } from './names.ts';
-import { addEphemeral, isSidecar, memoryFromStatus, memoryOf, newBackOffs, planPod, type Attempt, type Memory, type Observed, type PodPlan } from './plan.ts';
+import { addEphemeral, adoptRunning, forgiveExits, isSidecar, memoryFromStatus, memoryOf, newBackOffs, planPod, type Attempt, type Memory, type Observed, type PodPlan } from './plan.ts';
 import { runAction, startProbe } from './probes.ts';
 import { podCgroupParent, podResources } from './qos.ts';
 import { checkRuntimeClass } from './runtime-class.ts';
@@ -67,6 +67,7 @@ export class PodWorker {
   readonly #hooked = new Set<string>();
   readonly #stop = new AbortController();
   readonly #startedAtMs: number;
+  #adopted = false;
   #running = false;
   #shuttingDown = false;
   #again = false;
@@ -124,7 +125,9 @@ export class PodWorker {
     if (phase === 'Succeeded' || phase === 'Failed') return;
     await this.#killAll(Math.min(graceMsMax, this.#graceSeconds() * 1000), await this.#observe());
     for (const name of [...this.#probes.keys()]) this.#cancelProbes(name);
-    if (farewell !== undefined && this.pod.metadata.deletionTimestamp === undefined) await this.#report(await this.#observe(), undefined, this.#context.engine.sandboxes.status(this.uid), farewell, true);
+    if (farewell === undefined || this.pod.metadata.deletionTimestamp !== undefined) return;
+    const told = this.#report(await this.#observe(), undefined, this.#context.engine.sandboxes.status(this.uid), farewell, true);
+    await Promise.race([told, this.#context.clock.sleep(shutdownWordMsMax)]);
   }
 
   wake(): void {
@@ -170,6 +173,7 @@ export class PodWorker {
     if (phase === 'Succeeded' || phase === 'Failed') { await this.#settle(); return; }
     if (this.#pastDeadline()) { await this.#exceedDeadline(); return; }
     let observed = await this.#observe();
+    if (!this.#adopted) this.#adopt(observed);
     let plan = planPod(this.pod, observed, this.#memory, this.#context.clock.now());
     for (const victim of plan.kill) await this.#killContainer(victim.name, victim.id, victim.message, victim.graceSeconds === undefined ? undefined : victim.graceSeconds * 1000);
     for (const id of plan.remove) await this.#context.engine.containers.remove(id, { force: true }).catch(() => {});
@@ -187,6 +191,13 @@ export class PodWorker {
     const waits = [plan.againAfterMs, retryMs, this.#deadlineLeft()].filter((ms): ms is number => ms !== undefined);
     if (retryMs === undefined && plan.start.length > 0 && !plan.start.some((entry) => memoryOf(this.#memory, entry.container.name).waiting !== undefined)) this.#again = true;
     if (waits.length > 0) this.#wakeAfter(Math.min(...waits));
+  }
+
+  /** What an earlier kubelet has left, once: what runs goes on, and what went with its sandbox has not crashed. */
+  #adopt(observed: Observed): void {
+    this.#adopted = true;
+    adoptRunning(this.pod, observed, this.#memory);
+    if (this.#context.engine.sandboxes.status(this.uid)?.ready !== true) forgiveExits(observed, this.#memory);
   }
 
   // ---- observe ------------------------------------------------------------------------------------------------

@@ -31,4 +31,5 @@ export const cases: FoundCase[] = [
   { id: 'K22', behaviour: 'Embedded objects name apiVersion and kind', file: 'src/apiserver/admission.test.ts', title: 'hold objects that say what they are, and warn of versions that are deprecated' },
   { id: 'K23', behaviour: 'Status writes of custom objects leave metadata', file: 'src/apiserver/admission.test.ts', title: 'keep their metadata when their status is written' },
   { id: 'K39', behaviour: 'Answers of deprecated APIs carry a warning', file: 'src/apiserver/admission.test.ts', title: 'hold objects that say what they are, and warn of versions that are deprecated' },
+  { id: 'K36', behaviour: 'Empty lists and maps are not stored, so that leaving them out makes no new generation', file: 'src/apiserver/objects.test.ts', title: 'keeps no empty lists and maps, so that leaving them out changes nothing' },
 ];
