@@ -149,9 +149,23 @@ async function send(either: Response, answer: { status: number; headers: Record<
   response.flushHeaders?.();
   for await (const chunk of body) {
     if (response.destroyed || response.closed) break;
-    if (!response.write(chunk)) await new Promise<void>((resolve) => { response.once('drain', resolve); response.once('close', resolve); });
+    if (!response.write(chunk)) await drained(response);
   }
   response.end();
+}
+
+/** Resolves when the response takes more, or never will; nothing goes on listening. Those of HTTP/2 do not say that they wait (base/streams.ts: whenDrained). */
+function drained(response: ServerResponse | Http2ServerResponse): Promise<void> {
+  if (response.destroyed || response.closed) return Promise.resolve();
+  return new Promise((resolve) => {
+    const go = (): void => {
+      response.off('drain', go);
+      response.off('close', go);
+      resolve();
+    };
+    response.on('drain', go);
+    response.on('close', go);
+  });
 }
 
 const hopHeaders = new Set(['connection', 'keep-alive', 'transfer-encoding', 'upgrade', 'http2-settings', 'te', 'host', 'authorization', 'proxy-connection']);

@@ -97,8 +97,16 @@ function makeContext(exchange: Exchange, params: Record<string, string>, query: 
   const aborted = new AbortController();
   let hijacked = false;
   const connection = raw?.socket ?? request.socket;
-  onceClosed(connection, () => aborted.abort());
-  connection.on('error', () => aborted.abort());
+  const abort = (): void => aborted.abort();
+  const forget = onceClosed(connection, abort);
+  connection.on('error', abort);
+  // A connection outlives its requests: what listens for one of them goes with its answer. One that was handed over has no answer.
+  const { response } = exchange;
+  if (response !== undefined) onceClosed(response, () => {
+    if (!response.writableFinished) abort();
+    forget();
+    connection.off('error', abort);
+  });
   // Node hands over the body of an upgraded request with the request, and only what follows with the connection.
   let body: Promise<Buffer> | undefined;
   const readOnce = (): Promise<Buffer> => (body ??= readBody(request));

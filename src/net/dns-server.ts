@@ -6,6 +6,7 @@ import { createSocket } from 'node:dgram';
 import type { RemoteInfo } from 'node:dgram';
 import { createServer } from 'node:net';
 import type { Socket } from 'node:net';
+import { whenDrained } from '#base/streams.ts';
 import type { Clock } from '#os/clock.ts';
 import { withLength } from './dns-forwarder.ts';
 import { dnsAnswersPendingMax, dnsQueryBytesMax, dnsTcpConnectionsMax, dnsTcpIdleMs } from './limits.ts';
@@ -69,7 +70,7 @@ function serveConnection(socket: Socket, clock: Clock, ask: (message: Buffer) =>
       buffer = buffer.subarray(2 + message.length);
       const reply = await ask(message).catch(() => undefined);
       if (reply === undefined) { socket.destroy(); break; }
-      if (!socket.write(withLength(reply))) await new Promise<void>((resolve) => { socket.once('drain', resolve); socket.once('close', () => resolve()); });
+      if (!socket.write(withLength(reply))) await whenDrained(socket);
     }
     busy = false;
     socket.resume();

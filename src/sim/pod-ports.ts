@@ -1,4 +1,5 @@
 /** What answers on a simulated container's ports: requests by a function from `Request` to `Response` (the Fetch standard's), or bare connections. */
+import { whenDrained } from '#base/streams.ts';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { duplexPair, type Duplex, Readable } from 'node:stream';
 import type { ContainerContext } from './pod-script.ts';
@@ -24,7 +25,7 @@ async function sendAnswer(answer: PortAnswer, response: ServerResponse): Promise
   if (answer.body === null) { response.end(); return; }
   for await (const chunk of answer.body) {
     if (response.destroyed) return;
-    if (!response.write(chunk)) await new Promise<void>((resolve) => { response.once('drain', resolve); response.once('close', resolve); });
+    if (!response.write(chunk)) await whenDrained(response);
   }
   response.end();
 }

@@ -54,6 +54,8 @@ test('configuration instructions change what they say', () => {
   assert.deepEqual(apply('VOLUME ["/a b"]'), { Volumes: { '/a b': {} } });
   assert.equal(parseDuration('1m30s', 1), 90e9);
   assert.throws(() => apply('EXPOSE 99999'), /invalid containerPort/);
+  assert.deepEqual(apply('STOPSIGNAL SIGRTMIN+3'), { StopSignal: 'SIGRTMIN+3' });
+  for (const bad of ['nope', '0', '99', 'SIGRTMIN+99']) assert.throws(() => apply(`STOPSIGNAL ${bad}`), /invalid signal/, bad);
 });
 
 test('JSON forms that docker expands are expanded, the others are not', () => {
