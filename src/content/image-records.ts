@@ -11,6 +11,7 @@ import { ApiError } from '#base/errors.ts';
 import { canonicalName, canonicalRepository, isDigest, parseReference, withDefaultTag } from '#base/reference.ts';
 import type { Reference } from '#base/reference.ts';
 import type { Content, Roots } from './content.ts';
+import { isImageFile } from './image-file.ts';
 import { configBytesMax, layersPerImageMax, manifestBytesMax, remoteBlobBytesMax } from './limits.ts';
 import type { Change } from './records.ts';
 
@@ -99,12 +100,6 @@ export interface ImageRecords {
   pin(imageId: string): Disposable;
   leasesOf(imageId: string): { owner: string; holder: string }[];
   layerSizeBytes(record: ImageRecord): number;
-}
-
-export function isImageFile(value: unknown): value is ImageFile {
-  const file = value as ImageFile | null;
-  return typeof file === 'object' && file !== null && typeof file.rootfs === 'object' && file.rootfs !== null && Array.isArray(file.rootfs.diff_ids)
-    && file.rootfs.diff_ids.every((id) => typeof id === 'string');
 }
 
 export function parseJson(bytes: Uint8Array, what: string): unknown {

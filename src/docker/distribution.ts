@@ -2,7 +2,8 @@
 import { createHash } from 'node:crypto';
 import { ApiError } from '#base/errors.ts';
 import { familiarRepository, isDigest, parseReference, withDefaultTag } from '#base/reference.ts';
-import { isImageFile, parseJson } from '#content/image-records.ts';
+import { isImageFile } from '#content/image-file.ts';
+import { parseJson } from '#content/image-records.ts';
 import type { Descriptor, Index, Manifest, Platform } from '#content/image-records.ts';
 import { configBytesMax } from '#content/limits.ts';
 import { RemoteError, UnreachableError, readAll } from '#content/remote.ts';

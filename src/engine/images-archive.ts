@@ -11,7 +11,8 @@ import { canonicalName, familiarName, familiarRepository, isDigest, parseReferen
 import { encodeTarFile, encodeTarHeader, encodeTarPadding, readTar, tarEnd } from '#base/tar.ts';
 import { DigestError } from '#content/blobs.ts';
 import type { Content, Hold } from '#content/content.ts';
-import { isImageFile, mediaTypes, parseJson, parseManifest } from '#content/image-records.ts';
+import { isImageFile } from '#content/image-file.ts';
+import { mediaTypes, parseJson, parseManifest } from '#content/image-records.ts';
 import type { Descriptor, ImageFile, ImageLayer, ImageRecord, Index, Manifest } from '#content/image-records.ts';
 import { writeManifest } from '#content/image-writer.ts';
 import { archiveBytesMax, archiveEntriesMax, archiveManifestsMax, configBytesMax, indexDepthMax, manifestBytesMax } from '#content/limits.ts';
