@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parsePort, specFromRequest } from './create-request.ts';
-import { matchesLabels, parseFilters, parseTime } from './filters.ts';
+import { matchesLabels, parseFilters, parseTime, parseTimeNs } from './filters.ts';
 import { humanDuration } from './inspect.ts';
 import { compileRoutes, matchRoute } from './match.ts';
 import type { Route } from './route.ts';
@@ -64,4 +64,14 @@ test('a literal path wins over a parameter', () => {
   assert.equal(matchRoute(routes, 'GET', '/containers/json')?.route.path, '/containers/json');
   assert.equal(matchRoute(routes, 'GET', '/images/a/b:c/json')?.params['name'], 'a/b:c');
   assert.equal(matchRoute(routes, 'POST', '/containers/json'), undefined);
+});
+
+test('times are as exact as they were written', () => {
+  assert.equal(parseTimeNs('1795848791.933000001', 0), 1_795_848_791_933_000_001n);
+  assert.equal(parseTimeNs('2026-11-28T06:53:11.933000001Z', 0), 1_795_848_791_933_000_001n);
+  assert.equal(parseTimeNs('1h30m', 5_400_000), 0n);
+  assert.equal(parseTimeNs('1.5s', 1_500), 0n);
+  assert.equal(parseTimeNs('-2s', 0), 2_000_000_000n);
+  assert.equal(parseTimeNs('2026-01-01T00:00Z', 0), parseTimeNs('2026-01-01T00:00:00Z', 0));
+  for (const text of ['', 'x', '2026-13-01', '1d', '1e9']) assert.throws(() => parseTimeNs(text, 0), /invalid value for a time/, text);
 });

@@ -32,14 +32,16 @@ export class LogKeeper {
   readonly #bound: LogBound;
   readonly #reopen: () => void;
   readonly #clock: EngineContext['clock'];
+  readonly #onError: (error: unknown) => void;
   readonly #ending = new AbortController();
   #reopenedAtMs = -Infinity;
 
-  constructor(path: string, bound: LogBound, options: { reopen: () => void; clock: EngineContext['clock'] }) {
+  constructor(path: string, bound: LogBound, options: { reopen: () => void; clock: EngineContext['clock']; onError?: (error: unknown) => void }) {
     this.#path = path;
     this.#bound = bound;
     this.#reopen = options.reopen;
     this.#clock = options.clock;
+    this.#onError = options.onError ?? (() => undefined);
   }
 
   /** Until `stop`. */
@@ -48,11 +50,17 @@ export class LogKeeper {
     for (const name of listDirectory(dirname(this.#path))) if (name.startsWith(`${basename(this.#path)}.cut-`)) rmSync(`${dirname(this.#path)}/${name}`, { force: true });
     let last = '';
     while (!this.#ending.signal.aborted) {
-      const size = await this.check();
-      const now = `${inodeOf(this.#path)} ${size}`;
-      if (now === last) await this.#changed(now);
-      else await this.#clock.sleep(this.#delayMs(size), this.#ending.signal).catch(() => undefined);
-      last = now;
+      try {
+        const size = await this.check();
+        const now = `${inodeOf(this.#path)} ${size}`;
+        if (now === last) await this.#changed(now);
+        else await this.#clock.sleep(this.#delayMs(size), this.#ending.signal).catch(() => undefined);
+        last = now;
+      } catch (error) {
+        // A full disk, or no more watches: the bound is tried again.
+        this.#onError(error);
+        await this.#clock.sleep(logCheckMsMax, this.#ending.signal).catch(() => undefined);
+      }
     }
   }
 
@@ -178,8 +186,13 @@ export interface KeptLog { /** Looks no more; what runs goes on. */ stop(): void
 export function keepLog(context: EngineContext, container: Container, path: string | undefined, reopen: () => void): KeptLog | undefined {
   if (path === undefined) return undefined;
   const bound = logBoundOf(container.record.spec);
-  const keeper = new LogKeeper(path, bound, { reopen, clock: context.clock });
-  const warn = (error: unknown): void => { if (!container.removed) context.log.warn('the bound of a log', { id: container.id, error: error as Error }); };
+  let last = '';
+  const warn = (error: unknown): void => {
+    const { message } = error as Error;
+    if (!container.removed && message !== last) context.log.warn('the bound of a log', { id: container.id, error: error as Error });
+    last = message;
+  };
+  const keeper = new LogKeeper(path, bound, { reopen, clock: context.clock, onError: warn });
   const running = keeper.run().catch(warn);
   return {
     stop: () => keeper.stop(),

@@ -102,6 +102,9 @@ function write(warn: Warn, path: string, value: string): string | undefined {
   }
 }
 
+/** Looks, 5 ms apart, until a group stands still: processes in the kernel's own work take their time on a busy machine. */
+const freezeLooksMax = 1000;
+
 /** Files of a group that is not the top one, which has fewer, and by which each limit is known. */
 const featureFiles: Readonly<Record<CgroupFeature, readonly [controller: string, ...files: string[]]>> = {
   blockIoWeight: ['blkio', 'blkio.weight', 'blkio.bfq.weight', 'io.weight', 'io.bfq.weight'], blockIoWeightDevice: ['blkio', 'blkio.weight_device', 'io.bfq.weight'], blockIoThrottle: ['blkio', 'blkio.throttle.read_bps_device', 'io.max'], swappiness: ['memory', 'memory.swappiness'],
@@ -161,7 +164,7 @@ function createLegacy(layout: Layout, warn: Warn): Cgroups {
     async freeze(path, frozen) {
       const file = `${at('freezer', path)}/freezer.state`;
       const wanted = frozen ? 'FROZEN' : 'THAWED';
-      for (let i = 0; i < 100; i++) {
+      for (let i = 0; i < freezeLooksMax; i++) {
         writeFileSync(file, wanted);
         if (read(file) === wanted) return;
         await sleep(5);
@@ -254,7 +257,7 @@ function createUnified(layout: Layout, warn: Warn, top: string): Cgroups {
     oomKilled: (path) => (readKeyed(`${root}${path}/memory.events`)['oom_kill'] ?? 0) > 0,
     async freeze(path, frozen) {
       writeFileSync(`${root}${path}/cgroup.freeze`, frozen ? '1' : '0');
-      for (let i = 0; i < 100; i++) {
+      for (let i = 0; i < freezeLooksMax; i++) {
         if (readKeyed(`${root}${path}/cgroup.events`)['frozen'] === (frozen ? 1 : 0)) return;
         await sleep(5);
       }

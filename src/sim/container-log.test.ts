@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { settle, SimClock } from '#os/clock.sim.ts';
-import { ContainerLog, logStart, type PrintedLine } from './container-log.ts';
+import { ContainerLog, lastLines, logStart, type PrintedLine } from './container-log.ts';
 import { logLinesMax } from './limits.ts';
 
 const texts = (lines: readonly PrintedLine[]): string[] => lines.map(({ atMs, text, isPartial }) => `${atMs} ${text}${isPartial ? '…' : ''}`);
@@ -54,4 +54,16 @@ test('who follows can leave', async () => {
   await settle();
   leave.abort();
   await following;
+});
+
+test('the last lines are lines, though they were printed in pieces', () => {
+  const log = new ContainerLog([], 0, 0);
+  for (const [at, written, stream] of [[1, 'one\ntw', 'stdout'], [2, 'oops\n', 'stderr'], [3, 'o\nthr', 'stdout'], [4, 'ee', 'stdout']] as const) log.print(written, stream, at);
+  const { lines } = log.read(logStart, 10);
+  const last = (count: number): string => texts(lastLines(lines, count)).join('|');
+  assert.equal(last(0), '');
+  assert.equal(last(1), '3 thr…|4 ee…');
+  assert.equal(last(2), '1 tw…|3 o|3 thr…|4 ee…');
+  assert.equal(last(3), '1 tw…|2 oops|3 o|3 thr…|4 ee…');
+  assert.equal(last(9), texts(lines).join('|'));
 });
