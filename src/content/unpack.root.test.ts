@@ -92,7 +92,7 @@ test('names that are not UTF-8 are unpacked, packed and removed byte for byte', 
   copyFiles(copy, [{ kind: 'copy', sourceRoot: top, sources: [`${name}d`, 'n\udce5'], target: '/to', isDirectory: true }]);
   assert.deepEqual(readdirSync(join(copy, 'to'), { encoding: 'buffer' }).map((each) => each.toString('latin1')).sort(), ['n\xe4', 'n\xe5']);
   const tree = makeTestDirectory(t, 'tree');
-  copyTree(top, tree);
+  await copyTree(top, tree);
   assert.deepEqual(readdirSync(tree, { encoding: 'buffer' }).length, readdirSync(top).length);
 });
 
