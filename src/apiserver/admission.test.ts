@@ -148,7 +148,7 @@ describe('custom resources', () => {
       [{ a: { type: 'string', pattern: '(' } }, 'spec.validation.openAPIV3Schema.properties[a].pattern', /valid regular expression/],
       [{ a: { type: 'object', anyOf: [{ properties: { b: { minLength: 1 } } }] } }, 'spec.validation.openAPIV3Schema.properties[a].properties[b]', /because it is defined in/],
       [{ a: { type: 'string', anyOf: [{ type: 'string' }] } }, 'spec.validation.openAPIV3Schema.properties[a].anyOf[0].type', /to be structural/],
-      [{ a: { type: 'object', additionalProperties: { type: 'string' }, properties: {} } }, 'spec.validation.openAPIV3Schema.properties[a].additionalProperties', /mutual exclusive/],
+      [{ a: { type: 'object', additionalProperties: { type: 'string' }, properties: { b: { type: 'string' } } } }, 'spec.validation.openAPIV3Schema.properties[a].additionalProperties', /mutual exclusive/],
       [{ a: { type: 'array', items: { type: 'object' }, 'x-kubernetes-list-type': 'map' } }, 'spec.validation.openAPIV3Schema.properties[a].x-kubernetes-list-map-keys', /must not be empty/],
     ];
     for (const [properties, field, words] of cases) {

@@ -49,12 +49,13 @@ export function managerName(context: RequestContext): string {
   return agent === '' ? 'unknown' : agent.split('/')[0]!.slice(0, 128);
 }
 
-/** Entries that a client sent: reset by an empty list or `[{}]`, its own where it changed them, those stored otherwise. */
+/** Entries that a client sent: reset by `[{}]` (an empty list says nothing), its own where it changed them, those stored otherwise. */
 function startingManagers(old: KubeObject | undefined, object: KubeObject): Manager[] {
   const sent = object.metadata.managedFields;
   if (old === undefined) return [];
   if (sent === undefined || sent === null) return readManagers(old.metadata.managedFields);
-  if (sent.length === 0 || (sent.length === 1 && Object.keys(sent[0]!).length === 0)) return [];
+  if (sent.length === 1 && Object.keys(sent[0]!).length === 0) return [];
+  if (sent.length === 0) return readManagers(old.metadata.managedFields);
   // As upstream: what cannot be read leaves those that are stored.
   return sent.every((entry) => entry.fieldsV1 === undefined || isFieldsV1(entry.fieldsV1)) ? readManagers(sent) : readManagers(old.metadata.managedFields);
 }

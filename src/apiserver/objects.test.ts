@@ -69,9 +69,29 @@ describe('create and get', () => {
   }));
 
   it('reads YAML bodies with octal modes and YAML 1.1 words', withApi(async (t) => {
-    const yaml = 'apiVersion: v1\nkind: Pod\nmetadata: {name: why}\nspec:\n  hostNetwork: no\n  containers: [{name: c, image: i}]\n  volumes: [{name: v, configMap: {name: m, defaultMode: 0400}}]\n';
+    const yaml = 'apiVersion: v1\nkind: Pod\nmetadata: {name: why}\nspec:\n  hostNetwork: no\n  enableServiceLinks: off\n  containers: [{name: c, image: i}]\n  volumes: [{name: v, configMap: {name: m, defaultMode: 0400}}]\n';
     const made = await t.call('POST', pods, yaml, { headers: { 'content-type': 'application/yaml' } });
-    assert.deepEqual([made.status, made.body.spec.volumes[0].configMap.defaultMode, made.body.spec.hostNetwork], [201, 256, false]);
+    // `false` of a field that is no pointer is as good as absent.
+    assert.deepEqual([made.status, made.body.spec.volumes[0].configMap.defaultMode, made.body.spec.enableServiceLinks, made.body.spec.hostNetwork], [201, 256, false, undefined]);
+  }));
+
+  it('keeps no empty lists and maps, so that leaving them out changes nothing', withApi(async (t) => {
+    const path = '/apis/apps/v1/namespaces/default/deployments';
+    const deployment = (empty: boolean): Json => ({
+      apiVersion: 'apps/v1', kind: 'Deployment', metadata: { name: 'web', ...(empty ? { annotations: {}, finalizers: [] } : {}) },
+      spec: { replicas: 0, selector: { matchLabels: { a: 'b' } }, template: { metadata: { labels: { a: 'b' } }, spec: { containers: [{ name: 'c', image: 'i', ...(empty ? { env: [], args: [], workingDir: '', stdin: false } : {}) }], ...(empty ? { volumes: [], nodeSelector: {}, hostNetwork: false } : {}) } } },
+    });
+    const made = await t.make(path, deployment(true));
+    const spec = made.spec.template.spec;
+    assert.deepEqual([spec.volumes, spec.nodeSelector, spec.hostNetwork, spec.containers[0].env, spec.containers[0].args, spec.containers[0].workingDir, spec.containers[0].stdin, made.metadata.annotations], Array.from({ length: 8 }, () => undefined));
+    assert.equal(made.spec.replicas, 0);
+    const again = await t.call('PUT', `${path}/web`, deployment(false));
+    assert.deepEqual([again.body.metadata.generation, again.body.metadata.resourceVersion], [1, made.metadata.resourceVersion]);
+    const status = await t.call('PATCH', `${path}/web/status`, { status: { replicas: 0, unavailableReplicas: 0, observedGeneration: 1 } }, { headers: { 'content-type': 'application/merge-patch+json' } });
+    assert.deepEqual(status.body.status, { observedGeneration: 1 });
+    // In maps and in custom objects every value is somebody's own.
+    const map = await t.make('/api/v1/namespaces/default/configmaps', { metadata: { name: 'm', labels: { a: '' } }, data: { empty: '' } });
+    assert.deepEqual([map.metadata.labels, map.data], [{ a: '' }, { empty: '' }]);
   }));
 
   it('changes nothing in a dry run', withApi(async (t) => {
@@ -216,6 +236,30 @@ describe('delete', () => {
     await t.call('PUT', '/api/v1/namespaces/x/finalize', { ...namespace, spec: { finalizers: [] } });
     assert.equal((await t.call('GET', '/api/v1/namespaces/x')).status, 404);
     assert.equal((await t.call('DELETE', '/api/v1/namespaces/default')).status, 403);
+  }));
+});
+
+describe('what lives long', () => {
+  it('has memory of its own, and shares no slab with what lives short', withApi(async (t) => {
+    for (let i = 0; i < 20; i++) {
+      await t.make('/api/v1/namespaces/default/secrets', { metadata: { name: `s${i}` }, data: { a: 'eA==' } });
+      await t.make('/api/v1/namespaces/default/configmaps', { metadata: { name: `c${i}` }, data: { a: 'x' } });
+      await t.make('/api/v1/namespaces/default/services', { metadata: { name: `v${i}` }, spec: { ports: [{ port: 80 }] } });
+    }
+    const { values } = await t.api.server.store.list('/registry/');
+    assert.ok(values.length > 60);
+    for (const { key, value } of values) assert.equal(value.buffer.byteLength, value.length, key);
+  }));
+});
+
+describe('a delete', () => {
+  it('gives up when others are always faster', withApi(async (t) => {
+    await t.make(pods, podBody('a'));
+    const { store } = t.api.server;
+    let tries = 0;
+    store.txn = async () => { tries++; return { succeeded: false, revision: 0, current: [] }; };
+    const answer = await t.call('DELETE', `${pods}/a`);
+    assert.deepEqual([answer.status, answer.body.reason, tries < 200], [409, 'Conflict', true]);
   }));
 });
 

@@ -27,9 +27,9 @@ export const patternTokensMax = 8192;
 /** Steps remembered; the oldest that no image needs go first. */
 export const cacheRecordsMax = 5000;
 export const buildsInParallelMax = 8;
-export const stagesInParallelMax = 4;
+/** Containers of all builds together; a Dockerfile may have thousands of stages, which are built side by side. */
+export const stepsInParallelMax = 8;
 /** What is expanded of a file to see whether an archive begins in it. */
 export const archiveHeadBytesMax = 8 << 20;
 export const addedUrlBytesMax = 16 * 2 ** 30;
 /** A source given by URL in `remote`. */
-export const stepOutputLineBytesMax = 64 << 10;

@@ -2,6 +2,8 @@
 import { Writable } from 'node:stream';
 import { ApiError } from '#base/errors.ts';
 import type { ContainerSpec, Containers, NetworkMode } from '#engine/engine.ts';
+import { Gate } from '#base/gate.ts';
+import { stepsInParallelMax } from './limits.ts';
 import type { BuildRunner, RunRequest } from './runner.ts';
 
 export interface ContainerRunnerOptions {
@@ -31,11 +33,12 @@ function toSpec(request: RunRequest, options: ContainerRunnerOptions): Container
 
 export function createContainerRunner(options: ContainerRunnerOptions): BuildRunner {
   const { containers } = options;
+  const gate = new Gate(stepsInParallelMax);
   const remove = async (id: string): Promise<void> => {
     try { await containers.remove(id, { force: true, volumes: true }); } catch (error) { if (!(error instanceof ApiError && error.reason === 'NotFound')) throw error; }
   };
   return {
-    async run(request) {
+    run: (request) => gate.run(async () => {
       request.signal.throwIfAborted();
       const { id } = request;
       await containers.create(toSpec(request, options));
@@ -51,7 +54,7 @@ export function createContainerRunner(options: ContainerRunnerOptions): BuildRun
         await attached;
         return { exitCode };
       } finally { request.signal.removeEventListener('abort', stop); }
-    },
+    }),
     remove,
     async removeStale() { await Promise.all(containers.list({ owner: 'build' }).map((status) => remove(status.id))); },
   };

@@ -11,7 +11,7 @@ import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
-import { isEqual } from './equality.ts';
+import { isEqualStatus } from './equality.ts';
 import { isJobFinished } from './job.ts';
 import { byAge, type Condition, conditionOf } from './pods.ts';
 import { type Controller, type ControllerContext, createQueue, deleteIfPresent, enqueueController, enqueueEach, forEachBounded, ownedBy, recorderOf } from './runtime.ts';
@@ -227,7 +227,7 @@ class CronJobController {
       status = { ...status, lastScheduleTime: timestamp(plan.start.scheduledMs), ...(active === undefined ? {} : { active }) };
     }
     const current = this.#cronJobs.get(key);
-    if (current !== undefined && !isEqual(current['status'], status)) await client.update(kinds.CronJob, { ...current, status }, { subresource: 'status' });
+    if (current !== undefined && !isEqualStatus(current['status'], status)) await client.update(kinds.CronJob, { ...current, status }, { subresource: 'status' });
     await forEachBounded(plan.cleanUp, async (job) => {
       await deleteIfPresent(this.#context, kinds.Job, job, { propagationPolicy: 'Background' });
       this.#recorder.event(cronJob, 'Normal', 'SuccessfulDelete', `Deleted job ${job.metadata.name}`);

@@ -9,7 +9,7 @@ import { indexes, type Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { resolveIntOrPercent } from './deployment-rolling.ts';
-import { isEqual } from './equality.ts';
+import { isEqual, isEqualStatus } from './equality.ts';
 import { failureBackoffMs, failureBackoffMsMax, failuresRememberedMax } from './limits.ts';
 import { byAge, isPodReady, isPodTerminal, podFromTemplate, untilAvailableMs } from './pods.ts';
 import { applyRevisions, planRevisions, revisionHashLabel, revisionsOf, truncateHistory } from './revisions.ts';
@@ -258,7 +258,7 @@ class DaemonSetController {
     const current = this.#sets.get(key);
     if (current !== undefined) {
       const { status } = planDaemonSet(observe(current), this.#context.clock.now());
-      if (!isEqual(current['status'], status)) await this.#context.client.update(kinds.DaemonSet, { ...current, status }, { subresource: 'status' });
+      if (!isEqualStatus(current['status'], status)) await this.#context.client.update(kinds.DaemonSet, { ...current, status }, { subresource: 'status' });
     }
     if (failure !== undefined) throw failure;
     const live = new Set([hash, ...[...this.#pods.by('controller', set.metadata.uid!)].map((pod) => pod.metadata.labels?.[revisionHashLabel] ?? '')]);

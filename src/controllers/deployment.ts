@@ -13,7 +13,7 @@ import { kinds } from '#client/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { newReplicaSetSize, planProportional, planRolling, rollingBounds, type ScaleStep } from './deployment-rolling.ts';
 import { planDeploymentStatus, type StatusInput } from './deployment-status.ts';
-import { canonicalJson, isEqual, safeHash } from './equality.ts';
+import { canonicalJson, isEqual, isEqualStatus, safeHash } from './equality.ts';
 import { byAge, isPodTerminal } from './pods.ts';
 import { adopt, type Controller, type ControllerContext, controllerOf, createQueue, deleteIfPresent, enqueueController, enqueueEach, forEachBounded, ownedBy, recorderOf, release } from './runtime.ts';
 
@@ -277,7 +277,7 @@ class DeploymentController {
     const failing = all.flatMap((replicaSet) => (replicaSet['status']?.conditions ?? []) as Json[]).find(({ type, status }: Json) => type === 'ReplicaFailure' && status === 'True');
     if (outcome.failure === undefined && failing !== undefined) outcome.failure = { reason: failing.reason, message: failing.message };
     const { status, requeueAfterMs } = planDeploymentStatus({ deployment: current, all, newest: findNewest(current, all), ...outcome }, this.#context.clock.now());
-    if (!isEqual(current['status'], status)) await this.#context.client.update(kinds.Deployment, { ...current, status }, { subresource: 'status' });
+    if (!isEqualStatus(current['status'], status)) await this.#context.client.update(kinds.Deployment, { ...current, status }, { subresource: 'status' });
     return requeueAfterMs;
   }
 }

@@ -8,7 +8,7 @@ import { indexes, type Informer, keyOf } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { resolveIntOrPercent } from './deployment-rolling.ts';
-import { isEqual } from './equality.ts';
+import { isEqual, isEqualStatus } from './equality.ts';
 import { type Condition, isPodReady, isPodTerminal, withCondition } from './pods.ts';
 import { type Controller, type ControllerContext, controllerOf, createQueue, enqueueEach } from './runtime.ts';
 
@@ -99,7 +99,7 @@ class DisruptionController {
     const selector: LabelSelector = selectorOf(budget['spec'].selector) ?? [{ key: '\n', operator: 'Exists', values: [] }];
     const pods = [...this.#pods.by('namespace', budget.metadata.namespace!)].filter((pod) => matchesLabels(selector, pod.metadata.labels));
     const { status, requeueAfterMs } = planBudget({ budget, pods, wanted: await this.#wanted(pods) }, this.#context.clock.now());
-    if (!isEqual(budget['status'], status)) await this.#context.client.update(kinds.PodDisruptionBudget, { ...budget, status }, { subresource: 'status' });
+    if (!isEqualStatus(budget['status'], status)) await this.#context.client.update(kinds.PodDisruptionBudget, { ...budget, status }, { subresource: 'status' });
     return requeueAfterMs === undefined ? undefined : { requeueAfterMs };
   }
 

@@ -17,6 +17,22 @@ export function isEqual(a: unknown, b: unknown): boolean {
   return true;
 }
 
+/** As `isEqual`, for statuses: a server keeps no zero of an optional field, so `0`, `''` and `false` in an object equal what is absent. */
+export function isEqualStatus(a: unknown, b: unknown): boolean {
+  if (a === b) return true;
+  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null || Array.isArray(a) || Array.isArray(b)) {
+    if (!Array.isArray(a) || !Array.isArray(b)) return isZero(a) && isZero(b);
+    return a.length === b.length && a.every((item, i) => isEqualStatus(item, b[i]));
+  }
+  const left = a as Record<string, unknown>;
+  const right = b as Record<string, unknown>;
+  for (const key in left) if (!isEqualStatus(left[key], right[key])) return false;
+  for (const key in right) if (!(key in left) && !isZero(right[key])) return false;
+  return true;
+}
+
+function isZero(value: unknown): boolean { return value === 0 || value === '' || value === false || isEmpty(value); }
+
 function isEmpty(value: unknown): boolean {
   if (value === undefined || value === null) return true;
   if (Array.isArray(value)) return value.length === 0;

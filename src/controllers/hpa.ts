@@ -13,7 +13,7 @@ import { kindOf, kinds } from '#client/kinds.ts';
 import { pathOf } from '#client/rest-client.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { discoverResources } from './discovery.ts';
-import { isEqual } from './equality.ts';
+import { isEqual, isEqualStatus } from './equality.ts';
 import { emptyMemory, type HpaMemory, type MetricOutcome, planResourceMetric, planValueMetric, type PodUsage, stabilize } from './hpa-plan.ts';
 import { type Condition, withCondition } from './pods.ts';
 import { type Controller, type ControllerContext, createQueue, recorderOf } from './runtime.ts';
@@ -129,7 +129,7 @@ class HpaController {
 
   async #writeStatus(key: string, status: Json): Promise<void> {
     const current = this.#autoscalers.get(key);
-    if (current === undefined || isEqual(current['status'], status)) return;
+    if (current === undefined || isEqualStatus(current['status'], status)) return;
     await this.#context.client.update(kinds.HorizontalPodAutoscaler, { ...current, status }, { subresource: 'status' });
   }
 

@@ -6,7 +6,7 @@ import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer, keyOf } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
-import { isEqual } from './equality.ts';
+import { isEqualStatus } from './equality.ts';
 import { indexAnnotation, indexOf, isJobFinished, jobFinalizer, type JobPlan, planJob } from './job.ts';
 import { type Condition, podFromTemplate } from './pods.ts';
 import { adopt, type Controller, type ControllerContext, controllerOf, createQueue, deleteIfPresent, enqueueController, enqueueEach, forEachBounded, ownedBy, recorderOf, slowStart } from './runtime.ts';
@@ -110,7 +110,7 @@ class JobController {
 
   async #apply(key: string, job: KubeObject, plan: JobPlan): Promise<void> {
     const { client } = this.#context;
-    if (!isEqual(job['status'], plan.status)) await client.update(kinds.Job, { ...job, status: plan.status }, { subresource: 'status' });
+    if (!isEqualStatus(job['status'], plan.status)) await client.update(kinds.Job, { ...job, status: plan.status }, { subresource: 'status' });
     for (const { type, reason, message } of plan.events) this.#recorder.event(job, type, reason, message);
     const released = plan.releaseFinalizer.length > 0;
     await forEachBounded(plan.releaseFinalizer, (pod) => this.#dropFinalizer(pod));

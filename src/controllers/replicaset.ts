@@ -11,7 +11,7 @@ import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer, keyOf } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
-import { isEqual } from './equality.ts';
+import { isEqualStatus } from './equality.ts';
 import { burstPodsMax } from './limits.ts';
 import { type PodCounts, PodTally } from './pod-tally.ts';
 import { byAge, type Condition, conditionOf, createdMs, isPodActive, isPodReady, podFromTemplate, untilAvailableMs, withCondition, withoutCondition } from './pods.ts';
@@ -267,7 +267,7 @@ class ReplicaSetController {
     if (current === undefined) return;
     // Where nothing was done since, the plan's count stands.
     if (failure === undefined && current === replicaSet && plan.create + plan.delete.length + plan.adopt.length + plan.release.length === 0) {
-      await writeStatus(this.#context, this.#kind, current, plan.status, isEqual);
+      await writeStatus(this.#context, this.#kind, current, plan.status, isEqualStatus);
       return;
     }
     const failed: ReplicaFailure | undefined = failure instanceof Error ? { reason: 'replicaFailure' in failure ? 'FailedCreate' : 'FailedDelete', message: failure.message } : undefined;
@@ -275,7 +275,7 @@ class ReplicaSetController {
     const active = (): KubeObject[] => [...this.#owned(current)].filter((pod) => isPodActive(pod) && matchesLabels(selector, pod.metadata.labels));
     const { status, requeueAfterMs } = planStatus(current, this.#countsOf(current), active, failed, this.#context.clock.now());
     if (requeueAfterMs !== undefined) plan.requeueAfterMs = requeueAfterMs;
-    await writeStatus(this.#context, this.#kind, current, status, isEqual);
+    await writeStatus(this.#context, this.#kind, current, status, isEqualStatus);
   }
 }
 

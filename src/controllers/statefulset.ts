@@ -11,7 +11,7 @@ import { indexes, type Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { resolveIntOrPercent } from './deployment-rolling.ts';
-import { isEqual } from './equality.ts';
+import { isEqual, isEqualStatus } from './equality.ts';
 import { isPodReady, isPodTerminal, podFromTemplate, untilAvailableMs } from './pods.ts';
 import { applyRevisions, planRevisions, revisionHashLabel, revisionsOf, templateOfRevision, truncateHistory } from './revisions.ts';
 import { adopt, type Controller, type ControllerContext, createQueue, deleteIfPresent, enqueueController, enqueueEach, forEachBounded, ownedBy, recorderOf, release } from './runtime.ts';
@@ -205,7 +205,7 @@ class StatefulSetController {
     }
     const status = this.#statusNow(key, currentRevision, updateRevision);
     const current = this.#sets.get(key);
-    if (current !== undefined && status !== undefined && !isEqual(current['status'], status)) await this.#context.client.update(kinds.StatefulSet, { ...current, status }, { subresource: 'status' });
+    if (current !== undefined && status !== undefined && !isEqualStatus(current['status'], status)) await this.#context.client.update(kinds.StatefulSet, { ...current, status }, { subresource: 'status' });
     if (failure !== undefined) throw failure;
     const live = new Set([updateRevision.metadata.name!, currentRevision.metadata.name!, ...pods.map(revisionOf)]);
     await truncateHistory(this.#context, revisions, live, set['spec'].revisionHistoryLimit ?? 10);

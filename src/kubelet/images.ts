@@ -7,7 +7,7 @@ import type { Json, KubeObject } from '#base/objects.ts';
 import type { Engine, ImageSummary, RegistryCredential } from '#engine/engine.ts';
 import type { Clock } from '#os/clock.ts';
 import { imageBackOffInitialMs, imageBackOffMaxMs, imageErrorShownMs } from './limits.ts';
-import type { PodEvents } from './pod-worker.ts';
+import type { PodEvents } from './worker-context.ts';
 
 /** A container cannot start yet; `reason` is what `kubectl get pods` shows. */
 export class WaitingError extends Error {

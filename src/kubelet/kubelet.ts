@@ -25,7 +25,8 @@ import { diskCheckMs, imageGcIntervalMs, leaseDurationSeconds, leaseRenewMs, nod
 import { labelPodName, labelPodNamespace, labelPodUid, seccompDir, type KubeletPaths } from './names.ts';
 import { allocatableOf, nodeObject, nodeStatus, type NodeFacts } from './node-status.ts';
 import { createObjectCache } from './objects.ts';
-import { PodWorker, type WorkerContext } from './pod-worker.ts';
+import { PodWorker } from './pod-worker.ts';
+import type { WorkerContext } from './worker-context.ts';
 import { rfc3339 } from './status.ts';
 import { matchCredentials } from './pull-secrets.ts';
 import { shutDownPods, type ShutdownOptions } from './shutdown.ts';

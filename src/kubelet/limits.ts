@@ -23,6 +23,8 @@ export const logFileBytesMax = 10 * 1024 * 1024;
 export const logFilesMax = 5;
 /** A pass that starts containers reports what it waits for after this time. */
 export const interimStatusMs = 300;
+/** While a node goes down, the API server has so long to take what is said. */
+export const shutdownWordMsMax = 3_000;
 export const syncErrorRetryMs = 2_000;
 export const syncErrorRetryMaxMs = 60_000;
 /** Pods of at least this priority (system-cluster-critical) are neither refused nor evicted when the node is short of something. */

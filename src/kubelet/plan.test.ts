@@ -1,7 +1,7 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import type { KubeObject } from '#base/objects.ts';
-import { memoryOf, planPod, type Attempt, type Memory } from './plan.ts';
+import { adoptRunning, forgiveExits, memoryFromStatus, memoryOf, planPod, type Attempt, type Memory } from './plan.ts';
 
 const now = 1_000_000;
 
@@ -110,4 +110,21 @@ test('another image ends the back-off of the one before; one that ended by itsel
   assert.equal(planPod(named('app:2', 'Always'), failed('app:2', 4), memory, now).backOff[0]!.totalMs, 10_000, 'counted anew');
   assert.equal(planPod(named('app:2', 'Never'), failed('app:1', 0), new Map(), now).phase, 'Failed');
   assert.deepEqual(planPod(named('app:2', 'Always'), new Map([['main', [attempt({})]]]), new Map(), now).kill, [], 'with what it began is not known');
+});
+
+test('what ended with its sandbox starts at once, and crashes after that are counted anew', () => {
+  const memory: Memory = new Map();
+  const ended = new Map([['main', [exited(137, { restartCount: 3 })]]]);
+  forgiveExits(ended, memory);
+  assert.deepEqual(started(planPod(pod({}), ended, memory, now)), ['main#4']);
+  assert.equal(planPod(pod({}), new Map([['main', [exited(1, { restartCount: 4 })]]]), memory, now).backOff[0]!.totalMs, 10_000);
+});
+
+test('what runs when a kubelet begins is ready where no probe will say more, whatever the last report says', () => {
+  const subject = pod({ containers: [{ name: 'plain' }, { name: 'probed', readinessProbe: {} }, { name: 'starting', startupProbe: {} }, { name: 'waiting' }] });
+  subject.status = { containerStatuses: [{ name: 'plain', ready: false, started: false }, { name: 'waiting', ready: false, started: false }] };
+  const observed = new Map(['plain', 'probed', 'starting'].map((name) => [name, [attempt({})]]));
+  const memory = memoryFromStatus(subject);
+  adoptRunning(subject, observed, memory);
+  assert.deepEqual(['plain', 'probed', 'starting', 'waiting'].map((name) => { const { started: isStarted, ready } = memoryOf(memory, name); return [isStarted, ready]; }), [[true, true], [true, false], [false, false], [false, false]]);
 });

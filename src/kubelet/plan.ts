@@ -75,6 +75,27 @@ export function memoryFromStatus(pod: KubeObject): Memory {
   return memory;
 }
 
+/** What ended with its sandbox - the machine was off, or the platform down - has not crashed: it starts again at once. */
+export function forgiveExits(observed: Observed, memory: Memory): void {
+  for (const [name, attempts] of observed) {
+    const latest = attempts[0];
+    if (latest?.state === 'exited') Object.assign(memoryOf(memory, name), { backOffMs: 0, backOffUntilMs: 0, backOffAttempt: latest.restartCount });
+  }
+}
+
+/**
+ * Containers that run already when a worker begins: a kubelet that died between the start of one and the report of it has left a status that says nothing of
+ * it, or that it is not ready. Where no probe will ever say more, running is started, and started is ready.
+ */
+export function adoptRunning(pod: KubeObject, observed: Observed, memory: Memory): void {
+  for (const container of [...(pod.spec.initContainers ?? []), ...(pod.spec.containers ?? [])] as Json[]) {
+    if (observed.get(container.name)?.[0]?.state !== 'running') continue;
+    const remembered = memoryOf(memory, container.name);
+    remembered.started ||= container.startupProbe === undefined;
+    remembered.ready ||= remembered.started && container.readinessProbe === undefined;
+  }
+}
+
 export interface PodPlan {
   /** Started one after the other, in this order. */
   start: { container: Json; init: boolean; restartCount: number }[];

@@ -8,51 +8,23 @@
 import { mkdir, rm } from 'node:fs/promises';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { ApiError } from '#base/errors.ts';
-import type { Client } from '#client/client.ts';
-import type { ContainerStatus, Engine, SandboxStatus } from '#engine/engine.ts';
-import type { Clock, Random, Timer } from '#os/clock.ts';
-import type { Logger } from '#observe/log.ts';
-import { hostPorts, makeContainerSpec, podHostname, type DnsSettings } from './container-spec.ts';
+import type { ContainerStatus, SandboxStatus } from '#engine/engine.ts';
+import type { Timer } from '#os/clock.ts';
+import { hostPorts, makeContainerSpec, podHostname } from './container-spec.ts';
 import { attemptOf, hasExited } from './attempts.ts';
 import { containerEnvironment } from './env.ts';
-import { WaitingError, type ImageManager } from './images.ts';
-import { interimStatusMs, syncErrorRetryMaxMs, syncErrorRetryMs } from './limits.ts';
-import { labelContainerName, labelPodUid, labelRestartCount, labelTermination, podDir, podFullName, podLabels, podLogsDir, podSecretsDir, terminationMessagePath, type KubeletPaths } from './names.ts';
-import { addEphemeral, isSidecar, memoryFromStatus, memoryOf, newBackOffs, planPod, type Attempt, type Memory, type Observed, type PodPlan } from './plan.ts';
+import { WaitingError } from './images.ts';
+import { interimStatusMs, shutdownWordMsMax, syncErrorRetryMaxMs, syncErrorRetryMs } from './limits.ts';
+import { labelContainerName, labelPodUid, labelRestartCount, labelTermination, podDir, podFullName, podLabels, podLogsDir, podSecretsDir, terminationMessagePath } from './names.ts';
+import { addEphemeral, adoptRunning, forgiveExits, isSidecar, memoryFromStatus, memoryOf, newBackOffs, planPod, type Attempt, type Memory, type Observed, type PodPlan } from './plan.ts';
 import { runAction, startProbe } from './probes.ts';
 import { podCgroupParent, podResources } from './qos.ts';
 import { checkRuntimeClass } from './runtime-class.ts';
 import { backOffMessage, podStatus, type Refusal } from './status.ts';
 import { readTerminationMessage } from './termination-message.ts';
 import { ignoredFields, resizedContainers } from './unsupported.ts';
-import { mountVolumes, removePodFiles, type MountedVolumes, type VolumeSources } from './volumes.ts';
-
-export interface PodEvents { event(type: 'Normal' | 'Warning', reason: string, message: string, container?: string): void }
-
-/** What all workers of a node share. */
-export interface WorkerContext {
-  client: Client;
-  engine: Engine;
-  clock: Clock;
-  random: Random;
-  log: Logger;
-  paths: KubeletPaths;
-  hostIp: string;
-  nodeMemoryBytes: number;
-  /** The instance's own cgroup. */
-  cgroupRoot: string;
-  nodeAllocatable: { cpu: number; memory: number; ephemeralStorage: number };
-  dns: DnsSettings;
-  images: ImageManager;
-  volumeSources(holder: string): VolumeSources;
-  services(): readonly KubeObject[];
-  eventsFor(pod: KubeObject): PodEvents;
-  /** Sends a status; resolves with the Pod as stored, or undefined when it is gone. */
-  writeStatus(pod: KubeObject, status: Json): Promise<KubeObject | undefined>;
-  /** Tells the API server that the Pod has ended and may be removed. */
-  confirmDeleted(pod: KubeObject): Promise<void>;
-  onGone(uid: string): void;
-}
+import { mountVolumes, removePodFiles, type MountedVolumes } from './volumes.ts';
+import type { PodEvents, WorkerContext } from './worker-context.ts';
 
 interface RunningProbes { attempt: string; probes: { cancel(): void }[] }
 
@@ -67,6 +39,7 @@ export class PodWorker {
   readonly #hooked = new Set<string>();
   readonly #stop = new AbortController();
   readonly #startedAtMs: number;
+  #adopted = false;
   #running = false;
   #shuttingDown = false;
   #again = false;
@@ -124,7 +97,9 @@ export class PodWorker {
     if (phase === 'Succeeded' || phase === 'Failed') return;
     await this.#killAll(Math.min(graceMsMax, this.#graceSeconds() * 1000), await this.#observe());
     for (const name of [...this.#probes.keys()]) this.#cancelProbes(name);
-    if (farewell !== undefined && this.pod.metadata.deletionTimestamp === undefined) await this.#report(await this.#observe(), undefined, this.#context.engine.sandboxes.status(this.uid), farewell, true);
+    if (farewell === undefined || this.pod.metadata.deletionTimestamp !== undefined) return;
+    const told = this.#report(await this.#observe(), undefined, this.#context.engine.sandboxes.status(this.uid), farewell, true);
+    await Promise.race([told, this.#context.clock.sleep(shutdownWordMsMax)]);
   }
 
   wake(): void {
@@ -170,6 +145,7 @@ export class PodWorker {
     if (phase === 'Succeeded' || phase === 'Failed') { await this.#settle(); return; }
     if (this.#pastDeadline()) { await this.#exceedDeadline(); return; }
     let observed = await this.#observe();
+    if (!this.#adopted) this.#adopt(observed);
     let plan = planPod(this.pod, observed, this.#memory, this.#context.clock.now());
     for (const victim of plan.kill) await this.#killContainer(victim.name, victim.id, victim.message, victim.graceSeconds === undefined ? undefined : victim.graceSeconds * 1000);
     for (const id of plan.remove) await this.#context.engine.containers.remove(id, { force: true }).catch(() => {});
@@ -187,6 +163,13 @@ export class PodWorker {
     const waits = [plan.againAfterMs, retryMs, this.#deadlineLeft()].filter((ms): ms is number => ms !== undefined);
     if (retryMs === undefined && plan.start.length > 0 && !plan.start.some((entry) => memoryOf(this.#memory, entry.container.name).waiting !== undefined)) this.#again = true;
     if (waits.length > 0) this.#wakeAfter(Math.min(...waits));
+  }
+
+  /** What an earlier kubelet has left, once: what runs goes on, and what went with its sandbox has not crashed. */
+  #adopt(observed: Observed): void {
+    this.#adopted = true;
+    adoptRunning(this.pod, observed, this.#memory);
+    if (this.#context.engine.sandboxes.status(this.uid)?.ready !== true) forgiveExits(observed, this.#memory);
   }
 
   // ---- observe ------------------------------------------------------------------------------------------------

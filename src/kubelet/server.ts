@@ -61,7 +61,7 @@ function decodeParts(url: URL): string[] {
 }
 
 async function answer(options: KubeletServerOptions, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const url = new URL(request.url ?? '/', 'https://kubelet');
+  const url = new URL(`https://kubelet${request.url?.startsWith('/') === true ? request.url : '/'}`);
   if (url.pathname === '/healthz') { response.end('ok'); return; }
   if (!mayCall(request, options)) throw new ApiError('Unauthorized', 'Unauthorized');
   const parts = decodeParts(url);
@@ -131,7 +131,7 @@ async function runOnce(options: KubeletServerOptions, response: ServerResponse, 
 // walk exec-stream 3/5: the kubelet finds the running container.
 async function upgrade(options: KubeletServerOptions, request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
   if (!mayCall(request, options)) throw new ApiError('Unauthorized', 'Unauthorized');
-  const url = new URL(request.url ?? '/', 'https://kubelet');
+  const url = new URL(`https://kubelet${request.url?.startsWith('/') === true ? request.url : '/'}`);
   const query = url.searchParams;
   const parts = decodeParts(url);
   const flag = (...names: string[]): boolean => names.some((name) => ['1', 'true'].includes(query.get(name) ?? ''));

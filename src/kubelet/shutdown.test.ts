@@ -36,3 +36,11 @@ test('when the platform alone goes down, Pods wait for it', async () => {
 test('without an API server containers are stopped all the same', async () => {
   assert.equal((await shutDown(true, true)).farewells.size, 4);
 });
+
+test('an API server that does not answer holds nothing up', async () => {
+  const stopped: string[] = [];
+  const clock = { ...realClock, now: () => 0, sleep: async () => undefined } as unknown as typeof realClock;
+  const client = { patch: () => new Promise(() => undefined) } as unknown as Client;
+  await shutDownPods({ client, clock, log: silentLogger, nodeName: 'n', workers: () => [{ pod: pod('p'), async shutDown() { stopped.push('p'); } }] }, { hostGoesDown: true, graceMsMax: 1_000 });
+  assert.deepEqual(stopped, ['p']);
+});

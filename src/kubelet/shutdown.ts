@@ -9,6 +9,7 @@ import type { Client } from '#client/client.ts';
 import { kinds } from '#client/kinds.ts';
 import type { Clock } from '#os/clock.ts';
 import type { Logger } from '#observe/log.ts';
+import { shutdownWordMsMax } from './limits.ts';
 import type { Refusal } from './status.ts';
 import { rfc3339 } from './status.ts';
 
@@ -39,7 +40,8 @@ export async function shutDownPods(parts: ShutdownParts, options: ShutdownOption
   if (options.hostGoesDown) {
     const now = rfc3339(clock.now());
     const ready = { type: 'Ready', status: 'False', reason: 'KubeletNotReady', message: 'node is shutting down', lastHeartbeatTime: now, lastTransitionTime: now };
-    await client.patch(kinds.Node, nodeName, undefined, 'strategic', { status: { conditions: [ready] } }, { subresource: 'status' }).catch((error: Error) => log.warn('the shutdown could not be announced', { error }));
+    const told = client.patch(kinds.Node, nodeName, undefined, 'strategic', { status: { conditions: [ready] } }, { subresource: 'status' }).catch((error: Error) => log.warn('the shutdown could not be announced', { error }));
+    await Promise.race([told, clock.sleep(shutdownWordMsMax)]);
   }
   await Promise.all(parts.workers().map(async (worker) => {
     await worker.shutDown(options.graceMsMax, options.hostGoesDown && isControlled(worker.pod) ? farewell : undefined).catch((error: Error) => log.warn('a Pod did not stop', { pod: worker.pod.metadata.name ?? '', error }));

@@ -5,7 +5,7 @@
 import type { Json } from '#base/objects.ts';
 import { isQuantity } from '#base/quantity.ts';
 import { shownValueCharsMax, unknownFieldsMax } from './limits.ts';
-import type { ObjectNode, TypeNode } from './types.ts';
+import type { Field, ObjectNode, TypeNode } from './types.ts';
 
 export interface CheckResult { unknown: string[]; error: string | undefined }
 
@@ -56,7 +56,21 @@ function checkFields(object: Json, node: ObjectNode, check: Check): void {
     path.push(key);
     const replaced = checkValue(value, field.type, check, node.name);
     path.pop();
-    if (replaced !== value) object[key] = replaced;
+    if (isOmitted(replaced, field)) delete object[key];
+    else if (replaced !== value) object[key] = replaced;
+  }
+}
+
+/** What a typed decoder does not keep apart from what is absent: empty lists, maps and scalars of optional fields that are no pointers. */
+function isOmitted(value: Json, { type, pointer, required, keepsZero }: Field): boolean {
+  if (pointer || required || keepsZero === true) return false;
+  switch (type.kind) {
+    case 'string': case 'bytes': return value === '';
+    case 'boolean': return value === false;
+    case 'int32': case 'int64': case 'double': return value === 0;
+    case 'list': return Array.isArray(value) && value.length === 0;
+    case 'map': return typeof value === 'object' && value !== null && Object.keys(value).length === 0;
+    default: return false;
   }
 }
 

@@ -12,6 +12,6 @@ export const schemaStepsMax = 2_000_000;
 /** Nested messages of one protobuf body. */
 export const protobufDepthMax = 100;
 /** Messages and list items of one protobuf body: an empty one takes two bytes. */
-export const protobufItemsMax = 250_000;
+export const protobufItemsMax = 100_000;
 /** Paths of a field set that a message names. */
 export const setPathsMax = 500;

@@ -360,7 +360,7 @@ function readField(reader: Reader, field: Field, wire: number, out: Json): void 
     return;
   }
   const value = readValue(reader, type);
-  if (!field.pointer && !field.required && isZero(value)) return;
+  if (!field.pointer && !field.required && field.keepsZero !== true && isZero(value)) return;
   if (value === null && type.kind !== 'any' && !field.required) return;
   out[name] = value;
 }

@@ -39,7 +39,15 @@ export interface Field {
   /** Strategic merge patch directives of the field: `merge`, `replace`, `retainKeys`. */
   strategies?: readonly string[];
   default?: unknown;
+  /** Optional, and yet written when it is zero: its JSON tag has no `omitempty`. */
+  keepsZero?: boolean;
 }
+
+/** The optional fields that are written when they are zero; which ones, no published schema says. */
+const keptZeros: Readonly<Record<string, readonly string[]>> = {
+  'core.v1/Event': ['reportingComponent', 'reportingInstance'], 'flowcontrol.v1/FlowSchemaSpec': ['matchingPrecedence'], 'policy.v1/PodDisruptionBudgetStatus': ['currentHealthy', 'desiredHealthy', 'disruptionsAllowed', 'expectedPods'],
+  'autoscaling.v2/HorizontalPodAutoscalerStatus': ['desiredReplicas'], 'autoscaling.v1/HorizontalPodAutoscalerStatus': ['currentReplicas', 'desiredReplicas'],
+};
 
 type PackageData = Record<string, Record<string, string>>;
 
@@ -69,7 +77,7 @@ export function typeOf(name: string): ObjectNode {
     get fields() {
       if (fields === undefined) {
         fields = new Map();
-        for (const [field, text] of Object.entries(raw)) if (field !== '$') fields.set(field, parseField(field, text));
+        for (const [field, text] of Object.entries(raw)) if (field !== '$') fields.set(field, { ...parseField(field, text), ...(keptZeros[name]?.includes(field) === true ? { keepsZero: true } : {}) });
       }
       return fields;
     },

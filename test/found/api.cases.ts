@@ -14,7 +14,7 @@ export const cases: FoundCase[] = [
   { id: 'K04', behaviour: 'Eviction through the API writes DisruptionTarget on the Pod', file: 'src/apiserver/admission.test.ts', title: 'an evicted Pod says that it is disrupted, unless it has ended' },
   { id: 'K25', behaviour: 'An object that leaves a selector is shown as it last matched, with the version that ended it', file: 'src/apiserver/watch.test.ts', title: 'shows objects that begin and cease to match a selector as added and deleted' },
   { id: 'R11', behaviour: 'A large list goes out in pieces, in every form', file: 'src/apiserver/objects.test.ts', title: 'goes out in pieces when it is large, in every form' },
-  { id: 'R12', behaviour: 'Health endpoints fail while no write succeeds (the API server\'s part)', file: 'src/apiserver/objects.test.ts', title: 'fails while no write succeeds, and says no more than that' },
+  { id: 'R12 (API server)', behaviour: 'Health endpoints fail while no write succeeds (the API server\'s part)', file: 'src/apiserver/objects.test.ts', title: 'fails while no write succeeds, and says no more than that' },
   { id: 'R13', behaviour: 'The database file gives free pages back while nobody writes', file: 'src/store/sqlite.test.ts', title: 'gives room back while nobody writes, also from a file that could not' },
   { id: 'K09', behaviour: 'Fields that the old type of a Service needed go when the new one does not, where the writer left them', file: 'src/apiserver/validation.test.ts', title: 'drops what a new type of Service does not need, where the writer left it' },
   { id: 'K32', behaviour: 'Names of Services may begin with a digit', file: 'src/apiserver/validation.test.ts', title: 'accepts what is right' },
@@ -31,4 +31,8 @@ export const cases: FoundCase[] = [
   { id: 'K22', behaviour: 'Embedded objects name apiVersion and kind', file: 'src/apiserver/admission.test.ts', title: 'hold objects that say what they are, and warn of versions that are deprecated' },
   { id: 'K23', behaviour: 'Status writes of custom objects leave metadata', file: 'src/apiserver/admission.test.ts', title: 'keep their metadata when their status is written' },
   { id: 'K39', behaviour: 'Answers of deprecated APIs carry a warning', file: 'src/apiserver/admission.test.ts', title: 'hold objects that say what they are, and warn of versions that are deprecated' },
+  { id: 'K36', behaviour: 'Empty lists and maps are not stored, so that leaving them out makes no new generation', file: 'src/apiserver/objects.test.ts', title: 'keeps no empty lists and maps, so that leaving them out changes nothing' },
+  { id: 'R7', behaviour: 'What is stored and cached shares no memory with what lives short (`bench/memory` measures the whole)', file: 'src/apiserver/objects.test.ts', title: 'has memory of its own, and shares no slab with what lives short' },
+  { id: 'B14 (deletes)', behaviour: 'A delete gives up after as many lost races as an update', file: 'src/apiserver/objects.test.ts', title: 'gives up when others are always faster' },
+  { id: 'K37', behaviour: 'Columns of kubectl get have upstream\'s names and order', file: 'src/schema/schema.test.ts', title: 'the columns of tables have upstream' },
 ];
