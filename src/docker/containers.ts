@@ -121,9 +121,11 @@ export function resolveReferences(parts: DockerParts, spec: ReturnType<typeof sp
   if (spec.ipcMode?.type === 'container') spec.ipcMode = { type: 'container', containerId: resolve(spec.ipcMode.containerId) };
   const from = ((spec.request?.['HostConfig'] as { VolumesFrom?: string[] } | undefined)?.VolumesFrom ?? []);
   for (const entry of from) {
-    const [reference = '', mode] = entry.split(':');
+    const [reference = '', mode, ...more] = entry.split(':');
+    if (more.length > 0 || reference === '') throw new ApiError('BadRequest', `invalid volumes-from specification: ${JSON.stringify(entry)}`);
+    if (mode !== undefined && !['ro', 'rw', 'z', 'Z', 'ro,z', 'rw,z', 'ro,Z', 'rw,Z', 'z,ro', 'z,rw', 'Z,ro', 'Z,rw'].includes(mode)) throw new ApiError('BadRequest', `invalid mode: ${mode}`);
     for (const mount of parts.engine.registry.get(reference).record.spec.mounts) {
-      if (!spec.mounts.some((other) => other.target === mount.target)) spec.mounts.push({ ...mount, readOnly: mount.readOnly || mode === 'ro', populate: false });
+      if (!spec.mounts.some((other) => other.target === mount.target)) spec.mounts.push({ ...mount, readOnly: mount.readOnly || mode?.split(',').includes('ro') === true, populate: false });
     }
   }
 }

@@ -1,4 +1,5 @@
 /** What docker refuses before a container is made, in its words, and what an image gives to a request. The rest of the body is create-request.ts'. */
+import { isIP } from 'node:net';
 import { ApiError } from '#base/errors.ts';
 import { formatPlatform, hostPlatform, parsePlatform, platformFit } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
@@ -16,6 +17,7 @@ export const runtimeNames = ['runc', 'crun', 'io.containerd.runc.v2'];
 
 export function checkHostConfig(host: HostConfigBody, facts: HostFacts = anyHost): void {
   checkLog(host['LogConfig'] ?? {}, facts);
+  checkNames(host);
   const runtime = String(host['Runtime'] ?? '');
   if (runtime !== '' && !runtimeNames.includes(runtime)) throw new ApiError('BadRequest', `unknown or invalid runtime name: ${runtime}`);
   const request = (host['DeviceRequests'] ?? [])[0] as { Driver?: string; Capabilities?: string[][] } | undefined;
@@ -36,6 +38,19 @@ export function checkHostConfig(host: HostConfigBody, facts: HostFacts = anyHost
   const unknown = storage.find((key) => key.toLowerCase() !== 'size');
   if (unknown !== undefined) throw new ApiError('BadRequest', `unknown option ${unknown}`);
   if (storage.length > 0) throw new ApiError('BadRequest', '--storage-opt is supported only for overlay over xfs with \'pquota\' mount option');
+}
+
+/** Words that become lines of the container's hosts and resolv.conf. */
+function checkNames(host: HostConfigBody): void {
+  for (const entry of (host['ExtraHosts'] ?? []) as string[]) {
+    const at = entry.search(/[:=]/);
+    if (at <= 0 || at === entry.length - 1 || /\s/.test(entry)) throw new ApiError('BadRequest', `bad format for add-host: ${JSON.stringify(entry)}`);
+    const address = entry.slice(at + 1).replace(/^\[(.*)\]$/, '$1');
+    if (address !== 'host-gateway' && isIP(address) === 0) throw new ApiError('BadRequest', `invalid IP address in add-host: ${JSON.stringify(entry.slice(at + 1))}`);
+  }
+  for (const address of (host['Dns'] ?? []) as string[]) if (isIP(address) === 0) throw new ApiError('BadRequest', `bad nameserver address: ${JSON.stringify(address)}`);
+  for (const key of ['DnsSearch', 'DnsOptions']) for (const word of (host[key] ?? []) as string[]) if (/[\s\0]/.test(word)) throw new ApiError('BadRequest', `invalid ${key} ${JSON.stringify(word)}: it must be one word`);
+  if (Object.hasOwn(host['Annotations'] ?? {}, '')) throw new ApiError('BadRequest', 'invalid Annotations: the empty string is not permitted as an annotation key');
 }
 
 /** Of an update, whose body is the limits alone. */

@@ -2,6 +2,7 @@
  * The body of `POST /containers/create` as a container specification. Docker's own checks and words are here; what the engine itself checks
  * (limits, names, capabilities) is not repeated.
  */
+import { isIP } from 'node:net';
 import { statSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { checkHostConfig, checkStopSignal, warnEndpoints } from './create-checks.ts';
@@ -141,18 +142,23 @@ export function attachmentFrom(network: string, endpoint: Body, mac?: string): N
 export function parsePort(text: string): { port: number; end: number; protocol: 'tcp' | 'udp' | 'sctp' } {
   const match = /^(\d+)(?:-(\d+))?(?:\/(\w+))?$/.exec(text);
   const protocol = (match?.[3] ?? 'tcp').toLowerCase();
-  if (match === null || !['tcp', 'udp', 'sctp'].includes(protocol) || Number(match[1]) > 65535) throw new ApiError('BadRequest', `invalid port specification: "${text}"`);
-  return { port: Number(match[1]), end: Number(match[2] ?? match[1]), protocol: protocol as 'tcp' };
+  if (match === null || !['tcp', 'udp', 'sctp'].includes(protocol) || Number(match[1]) > 65535 || Number(match[2] ?? 0) > 65535) throw new ApiError('BadRequest', `invalid port specification: "${text}"`);
+  const [port, end] = [Number(match[1]), Number(match[2] ?? match[1])];
+  if (end < port) throw new ApiError('BadRequest', `invalid port specification: "${text}"`);
+  return { port, end, protocol: protocol as 'tcp' };
 }
 
 function planPorts(host: HostConfigBody, exposed: Record<string, unknown>): PortBinding[] {
   const out: PortBinding[] = [];
   const bindings: Record<string, { HostIp?: string; HostPort?: string }[] | null> = host['PortBindings'] ?? {};
   for (const [key, list] of Object.entries(bindings)) {
-    const { port, protocol } = parsePort(key);
+    const { port, end, protocol } = parsePort(key);
+    // Clients take ranges apart.
+    if (end !== port || port === 0) throw new ApiError('BadRequest', `invalid port specification: "${key}"`);
     for (const binding of list === null || list.length === 0 ? [{}] : list) {
       const range = parsePort(binding.HostPort === undefined || binding.HostPort === '' ? '0' : binding.HostPort);
       const hostIp = binding.HostIp ?? '';
+      if (hostIp !== '' && isIP(hostIp) === 0) throw new ApiError('BadRequest', `invalid host address ${JSON.stringify(hostIp.slice(0, 64))} for port ${key}: it must be an IP address`);
       // Addresses of version 6 have no way here: `::` stands for any, which the rules for version 4 cover; others are refused unless they only repeat a binding.
       if (hostIp.includes(':') && hostIp !== '::') {
         if ((list ?? []).every((other) => (other.HostIp ?? '').includes(':'))) throw new ApiError('BadRequest', `cannot publish ${key} on ${hostIp}: IPv6 addresses are not supported by this engine`);
@@ -162,7 +168,10 @@ function planPorts(host: HostConfigBody, exposed: Record<string, unknown>): Port
     }
   }
   if (host['PublishAllPorts'] === true) {
-    for (const key of Object.keys(exposed)) if (bindings[key] === undefined) { const { port, protocol } = parsePort(key); out.push({ hostIp: '', hostPort: 0, protocol, containerPort: port }); }
+    for (const key of Object.keys(exposed)) if (bindings[key] === undefined) {
+      const { port, end, protocol } = parsePort(key);
+      for (let each = port; each <= end; each++) out.push({ hostIp: '', hostPort: 0, protocol, containerPort: each });
+    }
   }
   return out;
 }
@@ -188,7 +197,9 @@ function parseBind(text: string): Mount {
   if (parts.length > 3 || parts[0] === '' || parts[1] === '') throw new ApiError('BadRequest', `invalid volume specification: '${text}'`);
   const [source = '', target = '', options = ''] = parts;
   const flags = options.split(',').filter(Boolean);
-  const unknown = flags.find((flag) => !['ro', 'rw', 'z', 'Z', 'nocopy', 'shared', 'slave', 'private', 'rshared', 'rslave', 'rprivate', 'cached', 'delegated', 'consistent'].includes(flag));
+  const kinds = [/^r[ow]$/, /^[zZ]$/, /^r?(shared|slave|private)$/, /^nocopy$/, /^(cached|delegated|consistent)$/];
+  // One of each kind: `ro,rw` says nothing.
+  const unknown = kinds.some((kind) => flags.filter((flag) => kind.test(flag)).length > 1) ? options : flags.find((flag) => !['ro', 'rw', 'z', 'Z', 'nocopy', 'shared', 'slave', 'private', 'rshared', 'rslave', 'rprivate', 'cached', 'delegated', 'consistent'].includes(flag));
   if (unknown !== undefined) throw new ApiError('BadRequest', `invalid volume specification: '${text}': invalid mode: ${options}`);
   const readOnly = flags.includes('ro');
   if (!source.startsWith('/')) return { type: 'volume', source, target: checkTarget(text, target), readOnly, populate: !flags.includes('nocopy') };

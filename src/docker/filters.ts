@@ -12,9 +12,11 @@ export function parseFilters(query: URLSearchParams, allowed: readonly string[])
   if (text.length > filtersBytesMax) throw new ApiError('BadRequest', 'invalid filter');
   let parsed: unknown;
   try { parsed = JSON.parse(text); } catch (error) { throw new ApiError('BadRequest', `invalid character in filters: ${(error as Error).message}`); }
-  if (parsed === null || typeof parsed !== 'object' || Array.isArray(parsed)) throw new ApiError('BadRequest', 'invalid filter');
+  if (parsed === null) return out;
+  if (typeof parsed !== 'object' || Array.isArray(parsed)) throw new ApiError('BadRequest', 'invalid filter');
   for (const [name, values] of Object.entries(parsed)) {
     if (!allowed.includes(name)) throw new ApiError('BadRequest', `invalid filter '${name}'`);
+    if (values === null || typeof values !== 'object' || (Array.isArray(values) && values.some((value) => typeof value !== 'string'))) throw new ApiError('BadRequest', `invalid filter '${name}': its values must be a list of strings`);
     out.set(name, Array.isArray(values) ? values.map(String) : Object.entries(values as Record<string, boolean>).filter(([, on]) => on).map(([value]) => value));
   }
   return out;

@@ -50,6 +50,8 @@ export function networkRoutes(parts: DockerParts): Route[] {
       const until = untilText === undefined ? Infinity : parseTime(untilText, parts.clock.now());
       const deleted: string[] = [];
       for (const network of engine.networks.list()) {
+        // Another prune may have been here while the one before was removed.
+        if (engine.networks.findExact(network.id) === undefined) continue;
         if (builtInNetworks.has(network.name) || network.createdAtMs > until || usersOf(parts, network).length > 0 || !matchesLabels(filters, network.labels) || !lacksLabels(filters, network.labels)) continue;
         await engine.networks.remove(network.id);
         deleted.push(network.name);

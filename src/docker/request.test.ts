@@ -75,3 +75,35 @@ test('times are as exact as they were written', () => {
   assert.equal(parseTimeNs('2026-01-01T00:00Z', 0), parseTimeNs('2026-01-01T00:00:00Z', 0));
   for (const text of ['', 'x', '2026-13-01', '1d', '1e9']) assert.throws(() => parseTimeNs(text, 0), /invalid value for a time/, text);
 });
+
+test('a port, its address and its range are what they must be', () => {
+  const ports = (bindings: Record<string, unknown>): unknown => make({ PortBindings: bindings }).ports;
+  for (const bad of ['10-5', '1-65536', '70000', 'x']) assert.throws(() => ports({ '80/tcp': [{ HostPort: bad }] }), /invalid port specification/, bad);
+  for (const bad of ['80-81/tcp', '0/tcp', '80/foo']) assert.throws(() => ports({ [bad]: [{ HostPort: '8080' }] }), /invalid port specification/, bad);
+  for (const bad of ['x', '1.2.3', '1.1.1.1 . tcp . 1 : 1.1.1.1 . 1 }\nflush ruleset']) assert.throws(() => ports({ '80/tcp': [{ HostIp: bad, HostPort: '8080' }] }), /invalid host address/, bad);
+});
+
+test('an exposed range is published port by port', () => {
+  const { ports } = make({ PublishAllPorts: true }, { ExposedPorts: { '80-82/udp': {} } });
+  assert.deepEqual(ports?.map((port) => [port.containerPort, port.protocol]), [[80, 'udp'], [81, 'udp'], [82, 'udp']]);
+});
+
+test('a bind has one mode of each kind', () => {
+  for (const bad of ['ro,rw', 'rw,rw', 'z,Z', 'shared,private', 'nocopy,nocopy']) assert.throws(() => make({ Binds: [`/a:/b:${bad}`] }), new RegExp(`invalid mode: ${bad}`));
+  assert.equal(make({ Binds: ['/a:/b:ro,z,rslave'] }).mounts[0]?.readOnly, true);
+});
+
+test('values of a filter are strings, and null is no filter', () => {
+  for (const bad of ['{"name":1}', '{"name":"a"}', '{"name":null}', '{"name":[1]}', '[]', '1']) assert.throws(() => parseFilters(new URLSearchParams({ filters: bad }), ['name']), /invalid filter/, bad);
+  assert.equal(parseFilters(new URLSearchParams({ filters: 'null' }), ['name']).size, 0);
+});
+
+test('what becomes a line of hosts or resolv.conf is one entry', () => {
+  const bad: [Record<string, unknown>, RegExp][] = [
+    [{ ExtraHosts: ['a'] }, /bad format for add-host: "a"/], [{ ExtraHosts: ['a:'] }, /bad format/], [{ ExtraHosts: [':1.2.3.4'] }, /bad format/], [{ ExtraHosts: ['a:b'] }, /invalid IP address in add-host: "b"/],
+    [{ ExtraHosts: ['a:1.2.3.4\n5.6.7.8 b'] }, /bad format/], [{ Dns: ['x'] }, /bad nameserver address/], [{ Dns: ['1.1.1.1\nnameserver 2.2.2.2'] }, /bad nameserver address/],
+    [{ DnsSearch: ['a\nnameserver 1.1.1.1'] }, /invalid DnsSearch/], [{ DnsOptions: ['ndots:1 x'] }, /invalid DnsOptions/], [{ Annotations: { '': 'x' } }, /empty string is not permitted/],
+  ];
+  for (const [host, message] of bad) assert.throws(() => make(host), message, JSON.stringify(host));
+  make({ ExtraHosts: ['a:1.2.3.4', 'b:::1', 'c:[::1]', 'd=1.2.3.4', 'e:host-gateway'], Dns: ['1.1.1.1', '::1'], DnsSearch: ['a.example', '.'], DnsOptions: ['ndots:1'] });
+});

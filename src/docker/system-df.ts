@@ -1,4 +1,5 @@
 /** `GET /system/df`: what images, containers, volumes and the build cache take on disk. */
+import { ApiError } from '#base/errors.ts';
 import type { Builder } from '#build/builder.ts';
 import { treeBytes } from '#engine/tree-size.ts';
 import type { ImageStore } from '#engine/images.ts';
@@ -37,6 +38,8 @@ async function volumesUsage(parts: DockerParts): Promise<unknown[]> {
 
 async function usage(parts: DockerParts, images: ImageStore, builder: Builder, context: RouteContext): Promise<unknown> {
   const types = context.query.getAll('type');
+  const unknown = types.find((type) => !['image', 'container', 'volume', 'build-cache'].includes(type));
+  if (unknown !== undefined) throw new ApiError('BadRequest', `unknown object type: ${unknown}`);
   const wants = (type: string): boolean => types.length === 0 || types.includes(type);
   const { list, layersSize } = imagesUsage(parts, images);
   return {

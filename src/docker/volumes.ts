@@ -28,7 +28,7 @@ export function volumeRoutes(parts: DockerParts): Route[] {
       if (volumes.find(name) === undefined && queryFlag(context.query, 'force')) return reply(204);
       const volume = volumes.get(name);
       const users = usersOf(parts, volume.name);
-      if (users.length > 0) throw new ApiError('Conflict', `remove ${name}: volume is in use - [${users.join(', ')}]`);
+      if (users.length > 0 || volumes.isPinned(name)) throw new ApiError('Conflict', `remove ${name}: volume is in use - [${users.join(', ')}]`);
       await volumes.remove(name);
       return reply(204);
     } },
@@ -39,8 +39,11 @@ export function volumeRoutes(parts: DockerParts): Route[] {
       const deleted: string[] = [];
       let space = 0;
       for (const volume of volumes.list()) {
-        if ((!all && !volume.anonymous) || usersOf(parts, volume.name).length > 0 || !matchesLabels(filters, volume.labels) || !lacksLabels(filters, volume.labels)) continue;
-        space += await treeBytes(volumes.mountpoint(volume.name));
+        if ((!all && !volume.anonymous) || !isUnused(parts, volume) || !matchesLabels(filters, volume.labels) || !lacksLabels(filters, volume.labels)) continue;
+        const bytes = await treeBytes(volumes.mountpoint(volume.name));
+        // While it was measured somebody may have taken it, or removed it.
+        if (!isUnused(parts, volume)) continue;
+        space += bytes;
         await volumes.remove(volume.name);
         deleted.push(volume.name);
       }
@@ -51,6 +54,12 @@ export function volumeRoutes(parts: DockerParts): Route[] {
 
 export function usersOf(parts: DockerParts, name: string): string[] {
   return parts.engine.registry.list().filter((container) => container.record.spec.mounts.some((mount) => mount.type === 'volume' && mount.source === name)).map((container) => container.id);
+}
+
+/** True for a volume that is still there, of which no container has been told. */
+function isUnused(parts: DockerParts, volume: VolumeRecord): boolean {
+  const { volumes } = parts.engine;
+  return volumes.find(volume.name) === volume && !volumes.isPinned(volume.name) && usersOf(parts, volume.name).length === 0;
 }
 
 function matches(parts: DockerParts, volume: VolumeRecord, filters: Filters): boolean {

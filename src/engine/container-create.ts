@@ -18,8 +18,8 @@ export interface CreateParts { context: EngineContext; networks: Networks; volum
 const namePattern = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/;
 
 // walk docker-run 3/7: the record is checked, given volumes and networks, and written; nothing runs yet.
-/** The name is already reserved by the caller. */
-export async function createContainer(parts: CreateParts, wanted: ContainerSpec): Promise<Container> {
+/** The name is already reserved by the caller, who keeps the `pins` of its volumes until the container is known. */
+export async function createContainer(parts: CreateParts, wanted: ContainerSpec, pins: DisposableStack): Promise<Container> {
   const { context, volumes } = parts;
   const image = context.images.find(wanted.imageId) ?? context.images.find(wanted.image);
   if (image === undefined) throw new ApiError('NotFound', `No such image: ${wanted.image}`);
@@ -31,7 +31,8 @@ export async function createContainer(parts: CreateParts, wanted: ContainerSpec)
   mkdirSync(containerDirectory(context.directories.data, id), { recursive: true, mode: 0o710 });
   const anonymousVolumes: string[] = [];
   undo.defer(async () => { for (const name of anonymousVolumes) await volumes.remove(name); });
-  const mounts = resolveVolumes(volumes, wanted.mounts, image.config.volumes, anonymousVolumes);
+  undo.defer(() => pins.dispose());
+  const mounts = resolveVolumes(volumes, wanted.mounts, image.config.volumes, anonymousVolumes, pins);
   const spec: ContainerSpec = { ...wanted, id, imageId: image.id, mounts };
   if (mounts.some((mount) => mount.type === 'volume' && mount.populate === true)) await populateVolumes(context, volumes, id, spec);
   const record: ContainerRecord = {
@@ -72,12 +73,13 @@ function validate(context: EngineContext, spec: ContainerSpec): void {
 }
 
 /** Names for nameless volumes, and volumes that the image declares and nobody mounted. */
-function resolveVolumes(volumes: Volumes, wanted: Mount[], declared: string[], anonymous: string[]): Mount[] {
+function resolveVolumes(volumes: Volumes, wanted: Mount[], declared: string[], anonymous: string[], pins: DisposableStack): Mount[] {
   const taken = new Set(wanted.map((mount) => mount.target.replace(/\/+$/, '')));
   const all: Mount[] = [...wanted, ...declared.filter((path) => !taken.has(path.replace(/\/+$/, ''))).map((target) => ({ type: 'volume' as const, source: '', target, readOnly: false, populate: true }))];
   return all.map((mount) => {
     if (mount.type !== 'volume') return mount;
     const record = volumes.create({ name: mount.source, ...mount.volume });
+    pins.use(volumes.pin(record.name));
     if (mount.source === '') anonymous.push(record.name);
     return { ...mount, source: record.name };
   });

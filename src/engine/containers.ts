@@ -46,8 +46,9 @@ export class Containers implements ContainersContract {
     const { context } = this.registry;
     const id = spec.id ?? Buffer.from(context.random.bytes(32)).toString('hex');
     this.registry.reserveName(spec.name, id);
+    using pins = new DisposableStack();
     try {
-      const container = await createContainer({ context, networks: this.registry.networks, volumes: this.registry.volumes }, { ...spec, id });
+      const container = await createContainer({ context, networks: this.registry.networks, volumes: this.registry.volumes }, { ...spec, id }, pins);
       this.registry.add(container);
       return id;
     } catch (error) { this.registry.releaseName(spec.name, id); throw error; }

@@ -55,3 +55,6 @@ export const treeEntriesPerTurn = 1000;
 export const pathLinksMax = 255;
 /** Files of a container's root that are read whole: /etc/passwd and /etc/group. */
 export const rootTextBytesMax = 4 * 1024 * 1024;
+
+/** Bytes of a volume's name: it is a directory's (limits.h: NAME_MAX). */
+export const volumeNameBytesMax = 255;

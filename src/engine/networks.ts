@@ -8,6 +8,7 @@ import { planBridge, planEndpoint } from '#net/bridges.ts';
 import { Lock } from '#base/gate.ts';
 import { coverForward, uncoverForward } from '#net/firewall.ts';
 import { linkMark, linkName, linkPrefix, macOfIp } from '#net/names.ts';
+import { checkAddresses } from './network-addresses.ts';
 import { AddressPool, contains, findFreeSubnet, formatSubnet, numberToIp, overlaps, parseSubnet } from '#net/pools.ts';
 import type { Subnet } from '#net/pools.ts';
 import type { NetworkRules } from '#net/rules.ts';
@@ -255,6 +256,5 @@ function validateCreate(wanted: NetworkCreate): void {
   checkBridgeOptions(wanted.options ?? {}, wanted.internal === true);
   if (wanted.enableIpv6 === true || wanted.subnet?.includes(':') === true) throw new ApiError('InternalError', 'IPv6 is not supported on networks of this engine: leave --ipv6 and subnets of version 6 away', undefined, 501);
   if (driver !== 'bridge' && driver !== 'default') throw new ApiError('NotFound', driver === 'host' || driver === 'null' ? `only one instance of "${driver}" network is allowed` : `could not find plugin ${driver} in v1 plugin registry: plugin "${driver}" not found`, undefined, driver === 'host' || driver === 'null' ? 403 : 404);
-  if (wanted.gateway !== undefined && wanted.subnet !== undefined && !contains(parseSubnet(wanted.subnet), wanted.gateway)) throw new ApiError('BadRequest', `invalid network config:\ninvalid gateway ${wanted.gateway}: parent subnet is ${wanted.subnet}`);
-  if (wanted.ipRange !== undefined && wanted.subnet !== undefined && !contains(parseSubnet(wanted.subnet), wanted.ipRange.split('/')[0]!)) throw new ApiError('BadRequest', `invalid network config:\ninvalid ip-range ${wanted.ipRange}: parent subnet is ${wanted.subnet}`);
+  checkAddresses(wanted);
 }

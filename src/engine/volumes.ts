@@ -6,6 +6,7 @@ import { Lock } from '#base/gate.ts';
 import { listDirectory, readIfExists, removeTree, writeFileAtomic } from '#os/files.ts';
 import type { EngineContext } from './context.ts';
 import { copyTree } from './copy-tree.ts';
+import { volumeNameBytesMax } from './limits.ts';
 import { checkNul } from './spec-checks.ts';
 import { mergeTmpfsOptions } from './tmpfs-options.ts';
 
@@ -26,6 +27,8 @@ export class Volumes {
   readonly #base: string;
   /** One work on a volume at a time; a mount that hangs holds up nobody else's. */
   readonly #locks = new Map<string, Lock>();
+  /** How many containers that have no record yet were promised a volume. */
+  readonly #pins = new Map<string, number>();
 
   constructor(context: EngineContext) {
     this.#context = context;
@@ -56,6 +59,7 @@ export class Volumes {
     if (driver !== '' && driver !== 'local') throw new ApiError('NotFound', `error looking up volume plugin ${driver}: plugin "${driver}" not found`, undefined, 404);
     const anonymous = wanted.name === undefined || wanted.name === '';
     const name = anonymous ? Buffer.from(this.#context.random.bytes(32)).toString('hex') : wanted.name!;
+    if (Buffer.byteLength(name) > volumeNameBytesMax) throw new ApiError('BadRequest', `create ${name.slice(0, 64)}…: a volume's name has at most ${volumeNameBytesMax} bytes`);
     if (!namePattern.test(name)) throw new ApiError('BadRequest', `create ${name}: "${name}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path`);
     const existing = this.#records.get(name);
     if (existing !== undefined) return existing;
@@ -74,16 +78,29 @@ export class Volumes {
     return record;
   }
 
-  /** The caller has made sure that no container uses it. */
+  /** Until it is disposed of, the volume counts as used: by a container whose record is still to be written. */
+  pin(name: string): Disposable {
+    this.#pins.set(name, (this.#pins.get(name) ?? 0) + 1);
+    return { [Symbol.dispose]: () => {
+      const left = (this.#pins.get(name) ?? 1) - 1;
+      if (left === 0) this.#pins.delete(name); else this.#pins.set(name, left);
+    } };
+  }
+
+  isPinned(name: string): boolean { return this.#pins.has(name); }
+
+  /** The caller has made sure, since it last waited, that no container uses it. Nothing is waited for before the name is free for another volume. */
   async remove(name: string): Promise<void> {
-    this.#records.delete(name);
-    this.#locks.delete(name);
-    // What is mounted there is somebody else's and must not be emptied.
-    await this.#context.os.mounts.unmountBelow(this.mountpoint(name));
-    // Out of the way at once, so that the name can be taken again; without a record it is nobody's.
+    this.get(name);
+    if (this.isPinned(name)) throw new ApiError('Conflict', `remove ${name}: volume is in use`);
+    // Record and directory go together: a volume that is made of this name while the rest is awaited has a directory of its own.
     const gone = `${this.#base}/.removed-${Buffer.from(this.#context.random.bytes(8)).toString('hex')}`;
     rmSync(`${this.#base}/${name}/volume.json`, { force: true });
     renameSync(`${this.#base}/${name}`, gone);
+    this.#records.delete(name);
+    this.#locks.delete(name);
+    // What is mounted there moved along; it is somebody else's and must not be emptied.
+    await this.#context.os.mounts.unmountBelow(`${gone}/_data`);
     await rm(gone, { recursive: true, force: true });
     this.#context.events.emit({ type: 'volume', action: 'destroy', id: name, attributes: { driver: 'local' } });
   }

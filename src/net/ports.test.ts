@@ -17,6 +17,12 @@ function holder(used: number[] = []): { ports: Ports; held: Set<number> } {
   };
 }
 
+test('an address that is none never gets among the rules', () => {
+  const { ports, held } = holder();
+  for (const hostIp of ['x', '::1', '1.1.1.1 . tcp . 1 : 1.1.1.1 . 1 }\nflush ruleset']) for (const hostPort of [0, 80]) assert.throws(() => ports.reserve({ hostIp, hostPort, protocol: 'sctp', port: 80 }, '10.0.0.2'), /invalid host address/, hostIp);
+  assert.equal(held.size, 0);
+});
+
 test('a port that a container has is refused as docker words it', () => {
   const { ports } = holder();
   ports.reserve({ hostIp: '', hostPort: 80, protocol: 'tcp', port: 80 }, '10.0.0.2');

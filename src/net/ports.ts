@@ -2,6 +2,7 @@
  * Published ports: which are taken, and by whom. Each is held by a bound socket while the platform lives, so that another program of the host
  * learns at once that the port is in use, as it would of dockerd; the traffic itself never comes here, it is turned by the rules.
  */
+import { isIPv4 } from 'node:net';
 import { ApiError } from '#base/errors.ts';
 import type { PortHolder } from '#os/ports.ts';
 import { portSearchTriesMax } from './limits.ts';
@@ -36,7 +37,7 @@ export class Ports {
         const port = this.#take(make(at));
         if (wanted.hostPort === 0) this.#nextDynamic = at + 1;
         return port;
-      } catch (error) { if (!(error instanceof ApiError)) throw error; }
+      } catch (error) { if (!(error instanceof ApiError) || error.code === 400) throw error; }
     }
     throw new ApiError('InternalError', `Bind for ${hostIp}:${wanted.hostPort === 0 ? '0' : `${from}-${to}`} failed: all ports are allocated`);
   }
@@ -56,6 +57,8 @@ export class Ports {
   close(): void { for (const held of this.#held.values()) held.release(); this.#held.clear(); }
 
   #take(port: PublishedPort): PublishedPort {
+    // Addresses become words of rules: what is none must not get there, whoever sent it.
+    if (!isIPv4(port.hostIp)) throw new ApiError('BadRequest', `invalid host address ${JSON.stringify(port.hostIp.slice(0, 64))}: it must be an IPv4 address`);
     if (this.#isTaken(port)) throw new ApiError('InternalError', `Bind for ${port.hostIp}:${port.hostPort} failed: port is already allocated`);
     const held = this.#holder.hold(port.hostIp, port.hostPort, port.protocol);
     if ('code' in held) {

@@ -2,6 +2,7 @@
  * Instructions that change nothing but the image's configuration: ENV, LABEL, CMD, ENTRYPOINT, EXPOSE, VOLUME, USER, STOPSIGNAL, SHELL, HEALTHCHECK,
  * ONBUILD, MAINTAINER. Pure: configuration in, configuration out.
  */
+import { parseSignal } from '#engine/signals.ts';
 import { ApiError } from '#base/errors.ts';
 import type { HealthcheckConfig, RunConfig } from '#content/image-records.ts';
 import { parseError } from './lexer.ts';
@@ -115,7 +116,7 @@ export function applyConfig(config: RunConfig, instruction: Instruction, scope: 
     case 'USER': return { ...config, User: expandWord(rest, scope.variables, scope.escape) };
     case 'STOPSIGNAL': {
       const signal = expandWord(rest, scope.variables, scope.escape);
-      if (!/^(?:SIG)?[A-Z0-9+-]+$|^\d{1,2}$/i.test(signal)) throw new ApiError('BadRequest', `Invalid signal: ${signal}`);
+      parseSignal(signal);
       return { ...config, StopSignal: signal };
     }
     case 'SHELL': return { ...config, Shell: json! };

@@ -192,11 +192,13 @@ export async function copyOperation(input: CopyInput, instruction: Instruction):
   const common = { target: parsed.target, isDirectory: parsed.isDirectory, owner: parsed.owner, mode: parsed.mode, exclude: parsed.exclude, keepsParents: parsed.keepsParents, ...(parsed.unpacks === undefined ? {} : { unpacks: parsed.unpacks }), keyword: instruction.keyword, heredocs: heredocs.map((each) => (each.kind === 'file' ? [each.name, each.content] : [])) };
   if (input.from !== undefined) return stageOperation(input, instruction, parsed, common);
   const urls = parsed.sources.filter((source) => instruction.keyword === 'ADD' && isUrl(source));
+  const checksum = instruction.flags['checksum']?.[0];
+  // A checksum is never passed over: it holds for what comes from elsewhere, and for one source.
+  if (checksum !== undefined && (urls.length !== 1 || parsed.sources.length !== 1)) throw new ApiError('BadRequest', urls.length === 0 ? 'checksum is only supported for sources that are URLs' : 'checksum requires exactly one source');
   if (urls.length === 0) {
     const { key, actions } = contextOperation(input, instruction, parsed);
     return { kind: 'file', isLinked: parsed.isLinked, key: { ...common, content: key }, prepare: async () => { const made = await actions(); return { actions: [...made.actions, ...heredocs], release: made.release }; } };
   }
-  const checksum = instruction.flags['checksum']?.[0];
   const downloads = await Promise.all(urls.map((url) => download(input, url, checksum)));
   const local = contextOperation(input, instruction, { ...parsed, sources: parsed.sources.filter((source) => !urls.includes(source)) });
   return {

@@ -1,0 +1,25 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { checkAddresses } from './network-addresses.ts';
+
+test('subnet, range, gateway and further addresses must fit each other', () => {
+  const subnet = '10.9.8.0/24';
+  const bad: [Parameters<typeof checkAddresses>[0], RegExp][] = [
+    [{ subnet: '10.9.8.5/24' }, /invalid subnet 10\.9\.8\.5\/24: it should be 10\.9\.8\.0\/24/],
+    [{ subnet: '10.9.8.1/32' }, /no room/],
+    [{ ipRange: subnet }, /must have a corresponding subnet/],
+    [{ gateway: '10.9.8.1' }, /must have a corresponding subnet/],
+    [{ auxiliaryAddresses: { a: '10.9.8.1' } }, /must have a corresponding subnet/],
+    [{ subnet, ipRange: '10.9.8.70/26' }, /invalid ip-range 10\.9\.8\.70\/26: it should be 10\.9\.8\.64\/26/],
+    [{ subnet, ipRange: '10.9.0.0/16' }, /bigger than its parent subnet/],
+    [{ subnet, ipRange: '10.9.7.0/26' }, /invalid ip-range 10\.9\.7\.0\/26: parent subnet is 10\.9\.8\.0\/24/],
+    [{ subnet, gateway: '10.9.7.1' }, /invalid gateway 10\.9\.7\.1: parent subnet/],
+    [{ subnet, auxiliaryAddresses: { a: '10.9.7.1' } }, /invalid auxiliary address a: 10\.9\.7\.1: parent subnet/],
+  ];
+  for (const [wanted, message] of bad) assert.throws(() => checkAddresses(wanted), message, JSON.stringify(wanted));
+  assert.throws(() => checkAddresses({ subnet: '10.9.8.5/24', gateway: '1.2.3.4' }), /it should be[^]*invalid gateway/);
+});
+
+test('what fits is taken', () => {
+  for (const wanted of [{}, { subnet: '10.9.8.0/31' }, { subnet: '10.9.8.0/24', ipRange: '10.9.8.64/26', gateway: '10.9.8.254', auxiliaryAddresses: { router: '10.9.8.2' } }]) checkAddresses(wanted);
+});
