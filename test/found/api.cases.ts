@@ -14,7 +14,7 @@ export const cases: FoundCase[] = [
   { id: 'K04', behaviour: 'Eviction through the API writes DisruptionTarget on the Pod', file: 'src/apiserver/admission.test.ts', title: 'an evicted Pod says that it is disrupted, unless it has ended' },
   { id: 'K25', behaviour: 'An object that leaves a selector is shown as it last matched, with the version that ended it', file: 'src/apiserver/watch.test.ts', title: 'shows objects that begin and cease to match a selector as added and deleted' },
   { id: 'R11', behaviour: 'A large list goes out in pieces, in every form', file: 'src/apiserver/objects.test.ts', title: 'goes out in pieces when it is large, in every form' },
-  { id: 'R12 (API server)', behaviour: 'Health endpoints fail while no write succeeds (the API server\'s part)', file: 'src/apiserver/objects.test.ts', title: 'fails while no write succeeds, and says no more than that' },
+  { id: 'R12', behaviour: 'Health endpoints fail while no write succeeds (the API server\'s part)', file: 'src/apiserver/objects.test.ts', title: 'fails while no write succeeds, and says no more than that' },
   { id: 'R13', behaviour: 'The database file gives free pages back while nobody writes', file: 'src/store/sqlite.test.ts', title: 'gives room back while nobody writes, also from a file that could not' },
   { id: 'K09', behaviour: 'Fields that the old type of a Service needed go when the new one does not, where the writer left them', file: 'src/apiserver/validation.test.ts', title: 'drops what a new type of Service does not need, where the writer left it' },
   { id: 'K32', behaviour: 'Names of Services may begin with a digit', file: 'src/apiserver/validation.test.ts', title: 'accepts what is right' },
