@@ -239,6 +239,30 @@ describe('delete', () => {
   }));
 });
 
+describe('what lives long', () => {
+  it('has memory of its own, and shares no slab with what lives short', withApi(async (t) => {
+    for (let i = 0; i < 20; i++) {
+      await t.make('/api/v1/namespaces/default/secrets', { metadata: { name: `s${i}` }, data: { a: 'eA==' } });
+      await t.make('/api/v1/namespaces/default/configmaps', { metadata: { name: `c${i}` }, data: { a: 'x' } });
+      await t.make('/api/v1/namespaces/default/services', { metadata: { name: `v${i}` }, spec: { ports: [{ port: 80 }] } });
+    }
+    const { values } = await t.api.server.store.list('/registry/');
+    assert.ok(values.length > 60);
+    for (const { key, value } of values) assert.equal(value.buffer.byteLength, value.length, key);
+  }));
+});
+
+describe('a delete', () => {
+  it('gives up when others are always faster', withApi(async (t) => {
+    await t.make(pods, podBody('a'));
+    const { store } = t.api.server;
+    let tries = 0;
+    store.txn = async () => { tries++; return { succeeded: false, revision: 0, current: [] }; };
+    const answer = await t.call('DELETE', `${pods}/a`);
+    assert.deepEqual([answer.status, answer.body.reason, tries < 200], [409, 'Conflict', true]);
+  }));
+});
+
 describe('health', () => {
   it('fails while no write succeeds, and says no more than that', withApi(async (t) => {
     const ask = (path: string) => t.call('GET', path, undefined, { user: null });

@@ -22,6 +22,7 @@ export interface UpResult { instance: Instance; started: string[]; notes: string
 /** A part that cannot start says so and ends; one that is slow (a cold cache, a busy or emulated machine) is waited for. */
 const startTimeoutMs = 480_000;
 const lockTimeoutMs = 60_000;
+const portWaitMs = 2_000;
 
 /** Runs while nobody else starts or stops this instance. */
 export async function withLock<T>(paths: Paths, run: () => Promise<T>): Promise<T> {
@@ -59,7 +60,7 @@ async function bringUpHere(paths: Paths, choices: InstanceChoices, options: UpOp
     try {
       const instance = await chooseInstance(paths, choices, kept, door);
       if (kept !== undefined && (options.replace === true || needsRestart(kept, instance))) for (const name of knownParts(paths, kept)) await stopPart(paths, name, linuxProcesses, realClock);
-      checkPorts(paths, instance);
+      await checkPorts(paths, instance);
       const ring = establishKeyRing(paths, realRandom, realClock);
       await ensureContainersUnit(linuxProcesses);
       await loadModules(linuxProcesses);
@@ -86,7 +87,7 @@ async function bringUpByUnit(paths: Paths, choices: InstanceChoices, options: Up
     using _choosing = kept === undefined ? await lockChoices() : undefined;
     try {
       const instance = await chooseInstance(paths, choices, kept, door);
-      if (kept === undefined) checkPorts(paths, instance);
+      if (kept === undefined) await checkPorts(paths, instance);
       const notes = await installUnit(paths, unitOf(paths, instance.id), process.env, linuxProcesses) && paths.home === undefined ? ['systemd will start Tiphys at boot (tiphys.service)'] : [];
       return { instance, whole: false, notes };
     } finally {
@@ -126,12 +127,15 @@ function withFreePorts(paths: Paths, choices: InstanceChoices, kept: Instance | 
   return out;
 }
 
-function checkPorts(paths: Paths, instance: Instance): void {
-  const check = (part: string, port: number, option: string): void => {
-    if (partStatus(paths, part).pid === undefined && !portIsFree(port, '127.0.0.1')) throw new ApiError('Conflict', `port ${port} on 127.0.0.1 is in use by another program; choose another one with ${option}, or stop that program`);
+/** A process of ours that was killed just now may still hold its port for a moment. */
+async function checkPorts(paths: Paths, instance: Instance): Promise<void> {
+  const check = async (part: string, port: number, option: string): Promise<void> => {
+    const isFree = (): boolean => partStatus(paths, part).pid !== undefined || portIsFree(port, '127.0.0.1');
+    if (await waitUntil(realClock, portWaitMs, isFree, 20)) return;
+    throw new ApiError('Conflict', `port ${port} on 127.0.0.1 is in use by another program; choose another one with ${option}, or stop that program`);
   };
-  check('server', instance.apiPort, '--api-port');
-  check('node-1', instance.registryPort, '--registry-port');
+  await check('server', instance.apiPort, '--api-port');
+  await check('node-1', instance.registryPort, '--registry-port');
 }
 
 function startMissing(paths: Paths, instance: Instance): string[] {

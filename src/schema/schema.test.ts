@@ -180,6 +180,18 @@ describe('the order of merged lists', () => {
 });
 
 describe('small things', () => {
+  it('the columns of tables have upstream\'s names and order', () => {
+    const columns = (kind: string): string => builtInKinds.find((k) => `${k.kind}.${k.group}` === kind)!.columns.map((c) => `${c.name}${(c.priority ?? 0) > 0 ? '*' : ''}`).join(' ');
+    const expected: Record<string, string> = {
+      'Node.': 'Name Status Roles Age Version Internal-IP* External-IP* OS-Image* Kernel-Version* Container-Runtime*', 'ServiceAccount.': 'Name Age', 'PodTemplate.': 'Name Containers Images Pod Labels',
+      'PriorityClass.scheduling.k8s.io': 'Name Value Global-Default Age PreemptionPolicy', 'IPAddress.networking.k8s.io': 'Name ParentRef', 'CSIStorageCapacity.storage.k8s.io': 'Name StorageClassName Capacity',
+      'CSIDriver.storage.k8s.io': 'Name AttachRequired PodInfoOnMount StorageCapacity TokenRequests RequiresRepublish Modes Age', 'FlowSchema.flowcontrol.apiserver.k8s.io': 'Name PriorityLevel MatchingPrecedence DistinguisherMethod Age MissingPL',
+      'PriorityLevelConfiguration.flowcontrol.apiserver.k8s.io': 'Name Type NominalConcurrencyShares Queues HandSize QueueLengthLimit Age', 'DeviceClass.resource.k8s.io': 'Name Age', 'ResourceClaimTemplate.resource.k8s.io': 'Name Age',
+      'Event.events.k8s.io': 'Last Seen Type Reason Object Subobject* Source* Message First Seen* Count* Name*', 'Event.': 'Last Seen Type Reason Object Subobject* Source* Message First Seen* Count* Name*',
+    };
+    for (const [kind, names] of Object.entries(expected)) assert.equal(columns(kind), names, kind);
+  });
+
   it('durations are short', () => {
     const cases: [number, string][] = [[5, '5s'], [119, '119s'], [125, '2m5s'], [600, '10m'], [10_800, '3h'], [11_000, '3h3m'], [172_799, '47h'], [172_800, '2d'], [86_400 * 9, '9d'], [86_400 * 800, '2y70d']];
     for (const [seconds, text] of cases) assert.equal(shortDuration(seconds * 1000), text);

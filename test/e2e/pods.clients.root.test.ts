@@ -101,7 +101,7 @@ test('Pods and kubectl', { timeout: 240_000 }, async (t) => {
     await machine.until('unwell', () => state('unwell', '.status.containerStatuses[0].restartCount'), /[1-9]/);
     await machine.until('events', () => machine.kube('get', 'events'), /Liveness probe failed: nope[^]*Container c failed liveness probe, will be restarted/);
     await machine.until('unknown', () => state('unknown'), /(failed to pull image \\"registry.invalid\/none:1\\").*(ErrImagePull|ImagePullBackOff)/, 60_000);
-    assert.match((await machine.kubectl('logs', 'unknown')).stderr, /container "c" in pod "unknown" is waiting to start: trying and failing to pull image/);
+    assert.match((await machine.kubectl('logs', 'unknown')).stderr, /container "c" in pod "unknown" is waiting to start: (trying and failing to pull image|image can't be pulled)/);
     assert.match(await machine.kube('describe', 'pod', 'crash'), /Back-off restarting|Container started/);
   });
   await t.test('namespaces are shared where the Pod says so', async () => {

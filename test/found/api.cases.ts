@@ -32,4 +32,7 @@ export const cases: FoundCase[] = [
   { id: 'K23', behaviour: 'Status writes of custom objects leave metadata', file: 'src/apiserver/admission.test.ts', title: 'keep their metadata when their status is written' },
   { id: 'K39', behaviour: 'Answers of deprecated APIs carry a warning', file: 'src/apiserver/admission.test.ts', title: 'hold objects that say what they are, and warn of versions that are deprecated' },
   { id: 'K36', behaviour: 'Empty lists and maps are not stored, so that leaving them out makes no new generation', file: 'src/apiserver/objects.test.ts', title: 'keeps no empty lists and maps, so that leaving them out changes nothing' },
+  { id: 'R7', behaviour: 'What is stored and cached shares no memory with what lives short (`bench/memory` measures the whole)', file: 'src/apiserver/objects.test.ts', title: 'has memory of its own, and shares no slab with what lives short' },
+  { id: 'B14 (deletes)', behaviour: 'A delete gives up after as many lost races as an update', file: 'src/apiserver/objects.test.ts', title: 'gives up when others are always faster' },
+  { id: 'K37', behaviour: 'Columns of kubectl get have upstream\'s names and order', file: 'src/schema/schema.test.ts', title: 'the columns of tables have upstream' },
 ];

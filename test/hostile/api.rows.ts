@@ -158,4 +158,17 @@ const others: HostileRow[] = [
   },
 ];
 
-export const rows: HostileRow[] = [...yaml, ...json, ...patterns, ...others];
+const kept: HostileRow[] = [
+  {
+    name: 'Old values are kept for watches', input: 'a ConfigMap of 1 MB, written 100 times within a second', bound: 'src/apiserver/limits.ts#historyBytesMax',
+    run: async () => {
+      await using t = await createTestApi();
+      const path = '/api/v1/namespaces/default/configmaps';
+      await t.make(path, { metadata: { name: 'a' }, data: { a: 'x' } });
+      for (let i = 0; i < 100; i++) await t.call('PUT', `${path}/a`, { metadata: { name: 'a' }, data: { a: String(i % 10).repeat(1_000_000) } });
+      return t.api.server.store.historyBytes() <= 66 * 1024 * 1024 ? 'within the bound' : `${t.api.server.store.historyBytes()} bytes`;
+    }, answer: /^within the bound$/,
+  },
+];
+
+export const rows: HostileRow[] = [...yaml, ...json, ...patterns, ...others, ...kept];
