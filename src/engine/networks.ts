@@ -90,7 +90,8 @@ export class Networks {
 
   async create(wanted: NetworkCreate): Promise<NetworkRecord> {
     validateCreate(wanted);
-    if (builtInNetworks.has(wanted.name)) throw new ApiError('Forbidden', `operation is not permitted on predefined ${wanted.name} network`);
+    // `default` stands for the bridge wherever a network is asked for.
+    if (builtInNetworks.has(wanted.name) || wanted.name === 'default') throw new ApiError('Forbidden', `operation is not permitted on predefined ${wanted.name} network`);
     const record = await this.#changes.run(() => this.#create(wanted));
     this.#context.events.emit({ type: 'network', action: 'create', id: record.id, attributes: { name: record.name, type: record.driver } });
     return record;

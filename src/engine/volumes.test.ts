@@ -56,5 +56,6 @@ test('a volume that is promised to a container is in use', async () => {
 
 test('a name that no directory can have is refused', () => {
   assert.throws(() => volumes.create({ name: 'a'.repeat(256) }), /a volume's name has at most 255 bytes/);
+  assert.throws(() => volumes.create({ name: 'a' }), /volume name is too short/);
   volumes.create({ name: 'a'.repeat(255) });
 });

@@ -60,6 +60,7 @@ export class Volumes {
     const anonymous = wanted.name === undefined || wanted.name === '';
     const name = anonymous ? Buffer.from(this.#context.random.bytes(32)).toString('hex') : wanted.name!;
     if (Buffer.byteLength(name) > volumeNameBytesMax) throw new ApiError('BadRequest', `create ${name.slice(0, 64)}…: a volume's name has at most ${volumeNameBytesMax} bytes`);
+    if (name.length === 1) throw new ApiError('BadRequest', `create ${name}: volume name is too short, names should be at least two alphanumeric characters`);
     if (!namePattern.test(name)) throw new ApiError('BadRequest', `create ${name}: "${name}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path`);
     const existing = this.#records.get(name);
     if (existing !== undefined) return existing;

@@ -33,4 +33,13 @@ export const cases: FoundCase[] = [
   { id: 'DB11', behaviour: 'A NUL in a path of a request is a bad request.', file: hour, title: 'numbers out of range, names of the language and NULs are refused, not failures' },
   { id: 'DB12', behaviour: 'A NUL in a variable or an argument is refused, wherever it comes from.', file: 'src/engine/spec-checks.test.ts', title: 'a NUL is refused in every text that the kernel would cut' },
   { id: 'DB15', behaviour: 'A file with several names counts once in the size of a volume.', file: 'src/engine/tree-size.test.ts', title: 'a file with several names is counted once' },
+  { id: 'A1', behaviour: 'A volume made while its namesake is removed keeps its directory and its files.', file: 'src/engine/volumes.test.ts', title: 'a volume made while its namesake is removed keeps its own directory and files' },
+  { id: 'A2', behaviour: 'A volume that a container is being made with cannot be pruned from under it.', file: 'src/engine/volumes.test.ts', title: 'a volume that is promised to a container is in use' },
+  { id: 'A3', behaviour: 'The host address of a published port, from a user or a Pod, is an address before it is a word of a rule.', file: 'src/net/ports.test.ts', title: 'an address that is none never gets among the rules' },
+  { id: 'A4', behaviour: 'An image whose configuration has other types than an image is not taken.', file: 'src/content/image-file.test.ts', title: 'a configuration of other types than an image has is none' },
+  { id: 'A5', behaviour: 'A client that keeps its connection leaves nothing behind with each request.', file: 'src/docker/server.test.ts', title: 'requests of one connection leave nothing that listens to it' },
+  { id: 'A6', behaviour: 'Addresses of a network that do not fit each other are refused.', file: 'src/engine/network-addresses.test.ts', title: 'subnet, range, gateway and further addresses must fit each other' },
+  { id: 'A7', behaviour: 'Ports, ranges and addresses of a create request are what they must be.', file: 'src/docker/request.test.ts', title: 'a port, its address and its range are what they must be' },
+  { id: 'A8', behaviour: 'Names and addresses that become lines of hosts or resolv.conf are one entry each.', file: 'src/docker/request.test.ts', title: 'what becomes a line of hosts or resolv.conf is one entry' },
+  { id: 'A9', behaviour: 'A checksum of ADD is never passed over.', file: 'src/build/build.root.test.ts', title: 'flags that need BuildKit are refused, not dropped' },
 ];
