@@ -9,7 +9,7 @@ import type { DockerParts } from './context.ts';
 import { ownContainer } from './context.ts';
 import { checkHealthTimes, checkPlatform, mergeHealthCheck, platformWarnings } from './create-checks.ts';
 import { specFromRequest } from './create-request.ts';
-import { lacksLabels, matchesAny, matchesLabels, parseFilters, parseTime } from './filters.ts';
+import { checkFilterValues, isFlagWord, lacksLabels, matchesAny, matchesLabels, parseFilters, parseTime } from './filters.ts';
 import { exposedPorts, showContainer, showSummary, sizesOf } from './inspect.ts';
 import { hostFacts } from './host-facts.ts';
 import { streamLogs } from './logs.ts';
@@ -144,8 +144,14 @@ function pickName(parts: DockerParts): string {
 async function listContainers(parts: DockerParts, context: RouteContext): Promise<unknown> {
   const filters = parseFilters(context.query, listFilters);
   const limit = queryNumber(context.query, 'limit');
-  const states = ['created', 'running', 'paused', 'restarting', 'removing', 'exited', 'dead'];
-  for (const state of filters.get('status') ?? []) if (!states.includes(state)) throw new ApiError('BadRequest', `invalid filter 'status=${state}'`);
+  const oneOf = (...words: string[]) => (value: string): boolean => words.includes(value);
+  checkFilterValues(filters, {
+    status: oneOf('created', 'running', 'paused', 'restarting', 'removing', 'exited', 'dead'), health: oneOf('starting', 'healthy', 'unhealthy', 'none'),
+    exited: (value) => /^-?\d{1,9}$/.test(value), 'is-task': isFlagWord, isolation: oneOf('', 'default', 'process', 'hyperv'),
+  });
+  for (const value of [...filters.get('publish') ?? [], ...filters.get('expose') ?? []]) portFilter([])(value);
+  // Names are looked up though there may be nothing to order by them.
+  for (const reference of [...filters.get('before') ?? [], ...filters.get('since') ?? []]) parts.engine.registry.get(reference);
   const all = queryFlag(context.query, 'all') || limit > 0 || filters.has('status') || filters.has('exited');
   const found = parts.engine.registry.list().filter((container) => (all || container.isRunning || container.record.state === 'restarting') && matchesFilters(parts, container, filters));
   found.sort((a, b) => b.record.createdAtMs - a.record.createdAtMs);
@@ -163,7 +169,7 @@ export function matchesFilters(parts: DockerParts, container: Container, filters
     && matchesAny(filters, 'status', (value) => record.state === value)
     && matchesAny(filters, 'exited', (value) => record.state === 'exited' && String(record.exitCode) === value)
     && matchesAny(filters, 'health', (value) => (container.health?.status ?? 'none') === value)
-    && matchesAny(filters, 'ancestor', (value) => record.spec.image === value || engine.images.find(value)?.id === image?.id)
+    && matchesAny(filters, 'ancestor', (value) => record.spec.image === value || (image !== undefined && engine.images.find(value)?.id === image.id))
     && matchesAny(filters, 'network', (value) => record.networks.some((attached) => attached.networkId.startsWith(value) || engine.networks.findExact(attached.networkId)?.name === value) || record.spec.network.type === value)
     && matchesAny(filters, 'volume', (value) => record.spec.mounts.some((mount) => mount.source === value || mount.target === value))
     && matchesAny(filters, 'publish', portFilter((record.run?.ports ?? []).map((port) => ({ port: port.hostPort, protocol: port.protocol }))))

@@ -22,6 +22,17 @@ export function parseFilters(query: URLSearchParams, allowed: readonly string[])
   return out;
 }
 
+/** A truth value as docker's filters take it. */
+export function isFlagWord(value: string): boolean { return /^(?:[01tf]|true|false)$/i.test(value); }
+
+/** Refuses values that none could have, whether or not there is something to compare them with. */
+export function checkFilterValues(filters: Filters, checks: Record<string, (value: string) => boolean>): void {
+  for (const [name, isValid] of Object.entries(checks)) {
+    const bad = filters.get(name)?.find((value) => !isValid(value));
+    if (bad !== undefined) throw new ApiError('BadRequest', `invalid filter '${name}=${bad}'`);
+  }
+}
+
 /** True when no value was asked for, or one of them passes. */
 export function matchesAny(filters: Filters, name: string, test: (value: string) => boolean): boolean {
   const values = filters.get(name);

@@ -6,7 +6,7 @@ import { connectNetwork, disconnectNetwork } from '#engine/network-connect.ts';
 import type { DockerParts } from './context.ts';
 import { isoTime, ownContainer } from './context.ts';
 import { attachmentFrom } from './create-request.ts';
-import { lacksLabels, matchesAny, matchesLabels, parseFilters, parseTime } from './filters.ts';
+import { checkFilterValues, isFlagWord, lacksLabels, matchesAny, matchesLabels, parseFilters, parseTime } from './filters.ts';
 import { reply } from './route.ts';
 import { checkShape, connectShape, networkShape } from './shapes.ts';
 import type { Filters, Route } from './route.ts';
@@ -18,6 +18,7 @@ export function networkRoutes(parts: DockerParts): Route[] {
   return [
     { method: 'GET', path: '/networks', handle: async (context) => {
       const filters = parseFilters(context.query, listFilters);
+      checkFilterValues(filters, { dangling: isFlagWord, type: (value) => value === 'builtin' || value === 'custom', scope: (value) => ['local', 'global', 'swarm'].includes(value) });
       return engine.networks.list().filter((network) => matches(parts, network, filters)).map((network) => showNetwork(parts, network, false));
     } },
     { method: 'GET', path: '/networks/{id}', handle: async (context) => showNetwork(parts, engine.networks.find(context.params['id']!), true) },

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parsePort, specFromRequest } from './create-request.ts';
-import { matchesLabels, parseFilters, parseTime, parseTimeNs } from './filters.ts';
+import { checkFilterValues, isFlagWord, matchesLabels, parseFilters, parseTime, parseTimeNs } from './filters.ts';
 import { humanDuration } from './inspect.ts';
 import { compileRoutes, matchRoute } from './match.ts';
 import type { Route } from './route.ts';
@@ -106,4 +106,11 @@ test('what becomes a line of hosts or resolv.conf is one entry', () => {
   ];
   for (const [host, message] of bad) assert.throws(() => make(host), message, JSON.stringify(host));
   make({ ExtraHosts: ['a:1.2.3.4', 'b:::1', 'c:[::1]', 'd=1.2.3.4', 'e:host-gateway'], Dns: ['1.1.1.1', '::1'], DnsSearch: ['a.example', '.'], DnsOptions: ['ndots:1'] });
+});
+
+test('a value that nothing can have is refused though there is nothing to compare it with', () => {
+  const filters = parseFilters(new URLSearchParams({ filters: '{"dangling":["true","zz"]}' }), ['dangling']);
+  assert.throws(() => checkFilterValues(filters, { dangling: isFlagWord }), /invalid filter 'dangling=zz'/);
+  checkFilterValues(filters, { driver: () => false });
+  for (const word of ['1', '0', 'true', 'False', 't']) assert.ok(isFlagWord(word));
 });

@@ -4,7 +4,7 @@ import { treeBytes } from '#engine/tree-size.ts';
 import type { VolumeRecord } from '#engine/volumes.ts';
 import type { DockerParts } from './context.ts';
 import { isoTime } from './context.ts';
-import { lacksLabels, matchesAny, matchesLabels, parseFilters } from './filters.ts';
+import { checkFilterValues, isFlagWord, lacksLabels, matchesAny, matchesLabels, parseFilters } from './filters.ts';
 import { queryFlag, reply } from './route.ts';
 import type { Filters, Route } from './route.ts';
 import { checkShape, volumeShape } from './shapes.ts';
@@ -14,6 +14,7 @@ export function volumeRoutes(parts: DockerParts): Route[] {
   return [
     { method: 'GET', path: '/volumes', handle: async (context) => {
       const filters = parseFilters(context.query, ['dangling', 'driver', 'label', 'name']);
+      checkFilterValues(filters, { dangling: isFlagWord });
       return { Volumes: volumes.list().filter((volume) => matches(parts, volume, filters)).map((volume) => showVolume(parts, volume)), Warnings: null };
     } },
     { method: 'GET', path: '/volumes/{name}', handle: async (context) => showVolume(parts, volumes.get(context.params['name']!)) },
@@ -34,6 +35,7 @@ export function volumeRoutes(parts: DockerParts): Route[] {
     } },
     { method: 'POST', path: '/volumes/prune', handle: async (context) => {
       const filters = parseFilters(context.query, ['all', 'label', 'label!']);
+      checkFilterValues(filters, { all: isFlagWord });
       // Since 1.42 only nameless volumes go, unless all are asked for.
       const all = context.version[1] < 42 || (filters.get('all') ?? []).some((value) => value === '1' || value === 'true');
       const deleted: string[] = [];
