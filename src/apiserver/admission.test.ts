@@ -46,6 +46,18 @@ describe('limit ranges and pod security', () => {
   }));
 });
 
+describe('claims and volumes', () => {
+  it('are made with the finalizer that keeps them while they are used', withApi(async (t) => {
+    const claims = '/api/v1/namespaces/default/persistentvolumeclaims';
+    const claim = { metadata: { name: 'c', finalizers: ['a.io/b'] }, spec: { accessModes: ['ReadWriteOnce'], resources: { requests: { storage: '1Gi' } } } };
+    assert.deepEqual((await t.make(claims, claim)).metadata.finalizers, ['a.io/b', 'kubernetes.io/pvc-protection']);
+    const volume = { metadata: { name: 'v' }, spec: { accessModes: ['ReadWriteOnce'], capacity: { storage: '1Gi' }, hostPath: { path: '/a' } } };
+    assert.deepEqual((await t.make('/api/v1/persistentvolumes', volume)).metadata.finalizers, ['kubernetes.io/pv-protection']);
+    assert.equal((await t.call('DELETE', `${claims}/c`)).status, 200);
+    assert.ok((await t.call('GET', `${claims}/c`)).body.metadata.deletionTimestamp);
+  }));
+});
+
 describe('Services', () => {
   it('get an address and ports of their own, given back when they go', withApi(async (t) => {
     const made = await t.make(services, service('a', { type: 'NodePort' }));

@@ -173,6 +173,8 @@ class VolumeBinder {
     const claim = this.#claims.get(key);
     if (claim === undefined) return;
     if (claim.metadata.deletionTimestamp !== undefined) { await this.#release(claim, key); return; }
+    // Whatever was stored before the server put the finalizer there itself.
+    if (!(claim.metadata.finalizers ?? []).includes(claimProtection)) { await this.#protect(kinds.PersistentVolumeClaim, claim, claimProtection); return; }
     const action = planClaim(claim, this.#volumes.values(), (name) => this.#classes.get(name));
     if (action.type === 'bind') await this.#bind(claim, action.volume);
     else if (action.type === 'provision') await this.#provision(claim, action.storageClass, action.node);
@@ -223,10 +225,16 @@ class VolumeBinder {
     }
   }
 
-  /** A claim that goes keeps until no Pod uses it. */
+  /** The event of the change brings the object back. */
+  async #protect(kind: typeof kinds.PersistentVolume, { metadata }: KubeObject, finalizer: string): Promise<void> {
+    const finalizers = [...(metadata.finalizers ?? []), finalizer];
+    await this.#context.client.patch(kind, metadata.name!, metadata.namespace, 'merge', { metadata: { uid: metadata.uid, resourceVersion: metadata.resourceVersion, finalizers } });
+  }
+
+  /** A claim that goes keeps until no Pod uses it; a Pod that has no node yet gets none any more while its claim goes. */
   async #release(claim: KubeObject, key: string): Promise<void> {
     if (!(claim.metadata.finalizers ?? []).includes(claimProtection)) return;
-    for (const pod of this.#pods.by('claim', key)) if (!isPodTerminal(pod)) return;
+    for (const pod of this.#pods.by('claim', key)) if (pod['spec']?.nodeName && !isPodTerminal(pod)) return;
     const finalizers = claim.metadata.finalizers!.filter((name) => name !== claimProtection);
     await this.#context.client.patch(kinds.PersistentVolumeClaim, claim.metadata.name!, claim.metadata.namespace, 'merge', { metadata: { uid: claim.metadata.uid, resourceVersion: claim.metadata.resourceVersion, finalizers } });
   }
@@ -244,6 +252,7 @@ class VolumeBinder {
       await client.patch(kinds.PersistentVolume, name, undefined, 'merge', { metadata: { uid: volume.metadata.uid, resourceVersion: volume.metadata.resourceVersion, finalizers } });
       return;
     }
+    if (!(volume.metadata.finalizers ?? []).includes(volumeProtection)) { await this.#protect(kinds.PersistentVolume, volume, volumeProtection); return; }
     const plan = planVolume(volume, claim);
     if (volume['status']?.phase !== plan.phase) await client.patch(kinds.PersistentVolume, name, undefined, 'merge', { status: { phase: plan.phase } }, { subresource: 'status' });
     if (plan.remove === true) await deleteIfPresent(this.#context, kinds.PersistentVolume, volume);

@@ -15,3 +15,13 @@ export const protobufDepthMax = 100;
 export const protobufItemsMax = 100_000;
 /** Paths of a field set that a message names. */
 export const setPathsMax = 500;
+/** Name servers and search paths of a Pod's dnsConfig (the bounds of the reference implementation). */
+export const nameserversMax = 3;
+export const dnsSearchesMax = 32;
+/** Exit codes and Pod conditions of one rule of a Job's podFailurePolicy, and rules of one policy (the same). */
+export const jobExitCodesMax = 255;
+export const jobConditionsMax = 20;
+export const jobRulesMax = 20;
+/** Seconds an autoscaler may look back, and the period of one of its policies (the bounds of the reference implementation). */
+export const stabilizationSecondsMax = 3_600;
+export const scalingPeriodSecondsMax = 1_800;

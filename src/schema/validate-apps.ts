@@ -1,27 +1,16 @@
 /** Validation of apps, batch and autoscaling. */
 import type { Json } from '#base/objects.ts';
-import { labelValueProblems, matchesSelectorObject, qualifiedNameProblems } from '#base/selectors.ts';
+import { matchesSelectorObject } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
-import { validateLabels } from './validate-meta.ts';
+import { validateJobPolicies } from './validate-job.ts';
 import { nonNegative, sameJson, validateTemplate } from './validate-pod.ts';
+import { validateLabelSelector } from './validate-selector.ts';
 
 function validateSelector(spec: Json, errors: FieldErrors): void {
   if (spec.selector === undefined || spec.selector === null) { errors.required('spec.selector'); return; }
   validateLabelSelector(spec.selector, 'spec.selector', errors);
   if (Object.keys(spec.selector.matchLabels ?? {}).length === 0 && (spec.selector.matchExpressions ?? []).length === 0) errors.invalid('spec.selector', spec.selector, 'empty selector is invalid for deployment');
   else if (spec.template !== undefined && !errors.any && !matchesSelectorObject(spec.selector, spec.template?.metadata?.labels ?? {})) errors.invalid('spec.template.metadata.labels', spec.template?.metadata?.labels ?? null, '`selector` does not match template `labels`');
-}
-
-export function validateLabelSelector(selector: Json, at: string, errors: FieldErrors): void {
-  validateLabels(selector?.matchLabels, `${at}.matchLabels`, errors);
-  (selector?.matchExpressions ?? []).forEach((e: Json, i: number) => {
-    const path = `${at}.matchExpressions[${i}]`;
-    for (const problem of qualifiedNameProblems(e.key ?? '')) errors.invalid(`${path}.key`, e.key ?? '', problem);
-    for (const [j, value] of (e.values ?? []).entries()) for (const problem of labelValueProblems(String(value))) errors.invalid(`${path}.values[${j}]`, value, problem);
-    if (e.operator === 'In' || e.operator === 'NotIn') { if ((e.values ?? []).length === 0) errors.required(`${path}.values`, "must be specified when `operator` is 'In' or 'NotIn'"); }
-    else if (e.operator === 'Exists' || e.operator === 'DoesNotExist') { if ((e.values ?? []).length > 0) errors.forbidden(`${path}.values`, "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"); }
-    else errors.invalid(`${path}.operator`, e.operator ?? '', 'not a valid selector operator');
-  });
 }
 
 function alwaysRestarts(spec: Json, errors: FieldErrors): void {
@@ -75,7 +64,12 @@ export function validateDaemonSet(o: Json, errors: FieldErrors): void {
   alwaysRestarts(o.spec ?? {}, errors);
   nonNegative(o.spec?.minReadySeconds, 'spec.minReadySeconds', errors);
   if (!['OnDelete', 'RollingUpdate'].includes(o.spec?.updateStrategy?.type)) errors.unsupported('spec.updateStrategy.type', o.spec?.updateStrategy?.type ?? '', ['OnDelete', 'RollingUpdate']);
-  else if (o.spec.updateStrategy.type === 'RollingUpdate') validateRolling(o.spec.updateStrategy.rollingUpdate, 'spec.updateStrategy.rollingUpdate', errors);
+  else if (o.spec.updateStrategy.type === 'RollingUpdate') {
+    const rolling = o.spec.updateStrategy.rollingUpdate;
+    validateRolling(rolling, 'spec.updateStrategy.rollingUpdate', errors);
+    const both = rolling && [rolling.maxSurge ?? 0, rolling.maxUnavailable ?? 0].every((value) => !isZero(value));
+    if (both) errors.invalid('spec.updateStrategy.rollingUpdate.maxSurge', rolling.maxSurge, 'may not be set when maxUnavailable is non-zero');
+  }
 }
 
 export function validateStatefulSet(o: Json, errors: FieldErrors): void {
@@ -84,7 +78,14 @@ export function validateStatefulSet(o: Json, errors: FieldErrors): void {
   nonNegative(spec.minReadySeconds, 'spec.minReadySeconds', errors);
   if (!['OrderedReady', 'Parallel'].includes(spec.podManagementPolicy)) errors.invalid('spec.podManagementPolicy', spec.podManagementPolicy, "must be 'OrderedReady' or 'Parallel'");
   if (!['OnDelete', 'RollingUpdate'].includes(spec.updateStrategy?.type)) errors.invalid('spec.updateStrategy', spec.updateStrategy, "must be 'RollingUpdate' or 'OnDelete'");
-  nonNegative(spec.updateStrategy?.rollingUpdate?.partition, 'spec.updateStrategy.rollingUpdate.partition', errors);
+  const rolling = spec.updateStrategy?.rollingUpdate;
+  if (rolling && spec.updateStrategy.type === 'OnDelete') errors.invalid('spec.updateStrategy.rollingUpdate', rolling, "only allowed for updateStrategy 'RollingUpdate'");
+  nonNegative(rolling?.partition, 'spec.updateStrategy.rollingUpdate.partition', errors);
+  nonNegative(spec.ordinals?.start, 'spec.ordinals.start', errors);
+  for (const when of ['whenDeleted', 'whenScaled']) {
+    const value: unknown = spec.persistentVolumeClaimRetentionPolicy?.[when];
+    if (value && value !== 'Delete' && value !== 'Retain') errors.unsupported(`spec.persistentVolumeClaimRetentionPolicy.${when}`, value, ['Delete', 'Retain']);
+  }
   validateSelector(spec, errors);
   validateTemplate(withClaims(spec), 'spec.template', errors);
   alwaysRestarts(spec, errors);
@@ -120,6 +121,7 @@ function validateJobSpec(spec: Json, at: string, errors: FieldErrors): void {
   if (spec.completionMode === 'Indexed' && spec.completions === undefined) errors.required(`${at}.completions`, 'when completion mode is Indexed');
   if (spec.completionMode === 'Indexed') for (const field of ['completions', 'parallelism']) if (spec[field] > indexesMax) errors.invalid(`${at}.${field}`, spec[field], `must be less than or equal to ${indexesMax} when \`completionMode\` is \`Indexed\``);
   if (spec.podFailurePolicy && policy !== 'Never') errors.invalid(`${at}.template.spec.restartPolicy`, policy, 'only "Never" is supported when podFailurePolicy is specified');
+  validateJobPolicies(spec, at, errors);
 }
 
 export function validateJobUpdate(o: Json, old: Json, errors: FieldErrors): void {
@@ -187,13 +189,4 @@ export function validateCronJob(o: Json, errors: FieldErrors): void {
   for (const field of ['startingDeadlineSeconds', 'successfulJobsHistoryLimit', 'failedJobsHistoryLimit']) nonNegative(spec[field], `spec.${field}`, errors);
   if (String(o.metadata?.name ?? '').length > 52) errors.invalid('metadata.name', o.metadata.name, 'must be no more than 52 characters');
   validateJobSpec(spec.jobTemplate?.spec ?? {}, 'spec.jobTemplate.spec', errors);
-}
-
-export function validateAutoscaler(o: Json, errors: FieldErrors): void {
-  const spec = o.spec ?? {};
-  if (!(spec.maxReplicas > 0)) errors.invalid('spec.maxReplicas', spec.maxReplicas ?? 0, 'must be greater than 0');
-  if (spec.minReplicas !== undefined && spec.minReplicas < 1) errors.invalid('spec.minReplicas', spec.minReplicas, 'must be greater than or equal to 1');
-  if (spec.maxReplicas < (spec.minReplicas ?? 1)) errors.invalid('spec.maxReplicas', spec.maxReplicas, 'must be greater than or equal to `minReplicas`');
-  if (!spec.scaleTargetRef?.kind) errors.required('spec.scaleTargetRef.kind');
-  if (!spec.scaleTargetRef?.name) errors.required('spec.scaleTargetRef.name');
 }

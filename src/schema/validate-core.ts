@@ -1,10 +1,11 @@
 /** Validation of configuration, nodes, volumes and Ingresses. */
 import type { Json } from '#base/objects.ts';
-import { isQuantity } from '#base/quantity.ts';
+import { compareQuantities, isQuantity } from '#base/quantity.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { isIp } from './ip.ts';
 import { configKeyProblem, portProblem, subdomainProblem } from './names.ts';
 import { sameJson, validateQuantities } from './validate-pod.ts';
+import { validateNodeSelector } from './validate-selector.ts';
 
 const dataBytesMax = 1024 * 1024;
 
@@ -39,6 +40,10 @@ export function validateSecret(o: Json, errors: FieldErrors, old?: Json): void {
   }
   if (bytes > dataBytesMax) errors.tooLong('data', dataBytesMax);
   for (const key of secretKeys[o.type] ?? []) if (o.data?.[key] === undefined) errors.required(`data[${key}]`);
+  for (const key of ['.dockercfg', '.dockerconfigjson']) {
+    if (secretKeys[o.type]?.[0] !== key || o.data?.[key] === undefined) continue;
+    try { JSON.parse(Buffer.from(o.data[key], 'base64').toString()); } catch (error) { errors.invalid(`data[${key}]`, '<secret contents redacted>', error instanceof Error ? error.message : String(error)); }
+  }
   if (o.type === 'kubernetes.io/service-account-token' && !o.metadata.annotations?.['kubernetes.io/service-account.name']) errors.required('metadata.annotations[kubernetes.io/service-account.name]');
   if (o.type === 'kubernetes.io/basic-auth' && o.data?.username === undefined && o.data?.password === undefined) { errors.required('data[username]'); errors.required('data[password]'); }
   if (old !== undefined && old.type !== o.type) errors.invalid('type', o.type, 'field is immutable');
@@ -56,15 +61,19 @@ export function validateNode(o: Json, errors: FieldErrors): void {
   });
 }
 
+const volumeModes = ['Block', 'Filesystem'];
 const modes = ['ReadOnlyMany', 'ReadWriteMany', 'ReadWriteOnce', 'ReadWriteOncePod'];
 
 export function validateClaim(o: Json, errors: FieldErrors): void {
   const spec = o.spec ?? {};
   if ((spec.accessModes ?? []).length === 0) errors.required('spec.accessModes', 'at least 1 access mode is required');
   for (const mode of spec.accessModes ?? []) if (!modes.includes(mode)) errors.unsupported('spec.accessModes', mode, modes);
+  if ((spec.accessModes ?? []).length > 1 && spec.accessModes.includes('ReadWriteOncePod')) errors.forbidden('spec.accessModes', 'may not use ReadWriteOncePod with other access modes');
+  if (spec.volumeMode && !volumeModes.includes(spec.volumeMode)) errors.unsupported('spec.volumeMode', spec.volumeMode, volumeModes);
   const storage = spec.resources?.requests?.storage;
   if (storage === undefined) errors.required('spec.resources[storage]');
   else if (!isQuantity(storage)) errors.invalid('spec.resources[storage]', storage, 'must be a quantity');
+  else if (compareQuantities(storage, '0') <= 0) errors.invalid('spec.resources[storage]', storage, 'must be greater than zero');
   if (spec.storageClassName) { const problem = subdomainProblem(spec.storageClassName); if (problem !== '') errors.invalid('spec.storageClassName', spec.storageClassName, problem); }
 }
 
@@ -72,6 +81,8 @@ export function validateClaimUpdate(o: Json, old: Json, errors: FieldErrors): vo
   const part = ({ resources: _r, volumeName, volumeAttributesClassName: _v, ...rest }: Json, other: Json): Json => ({ ...rest, ...(other.volumeName ? { volumeName } : {}), storageClassName: rest.storageClassName ?? other.storageClassName });
   if (!sameJson(part(o.spec, old.spec), part(old.spec, old.spec))) errors.forbidden('spec', 'spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims');
 }
+
+const reclaimPolicies = ['Delete', 'Recycle', 'Retain'];
 
 export function validateVolume(o: Json, errors: FieldErrors): void {
   const spec = o.spec ?? {};
@@ -82,6 +93,10 @@ export function validateVolume(o: Json, errors: FieldErrors): void {
   const sources = ['hostPath', 'local', 'nfs', 'csi', 'iscsi', 'fc', 'rbd', 'cephfs', 'gcePersistentDisk', 'awsElasticBlockStore', 'azureDisk', 'azureFile', 'cinder', 'flexVolume', 'flocker', 'glusterfs', 'photonPersistentDisk', 'portworxVolume', 'quobyte', 'scaleIO', 'storageos', 'vsphereVolume'].filter((s) => spec[s]);
   if (sources.length === 0) errors.required('spec', 'must specify a volume type');
   sources.slice(1).forEach((s) => errors.forbidden(`spec.${s}`, 'may not specify more than 1 volume type'));
+  const policy: unknown = spec.persistentVolumeReclaimPolicy;
+  if (policy && !reclaimPolicies.includes(policy as string)) errors.unsupported('spec.persistentVolumeReclaimPolicy', policy, reclaimPolicies);
+  if (spec.volumeMode && !volumeModes.includes(spec.volumeMode)) errors.unsupported('spec.volumeMode', spec.volumeMode, volumeModes);
+  if (spec.nodeAffinity?.required) validateNodeSelector(spec.nodeAffinity.required, 'spec.nodeAffinity.required', errors);
   if (spec.local && !spec.nodeAffinity) errors.required('spec.nodeAffinity', 'Local volume requires node affinity');
 }
 
@@ -109,9 +124,17 @@ export function validateIngress(o: Json, errors: FieldErrors): void {
       if (!path.pathType) errors.required(`${at}.pathType`, 'pathType must be specified');
       else if (!pathTypes.includes(path.pathType)) errors.unsupported(`${at}.pathType`, path.pathType, pathTypes);
       else if (path.pathType !== 'ImplementationSpecific' && !String(path.path ?? '').startsWith('/')) errors.invalid(`${at}.path`, path.path ?? '', 'must be an absolute path');
+      else if (path.path && !String(path.path).startsWith('/')) errors.invalid(`${at}.path`, path.path, 'must be an absolute path');
+      if (path.pathType === 'Exact' || path.pathType === 'Prefix') validatePathParts(String(path.path ?? ''), `${at}.path`, errors);
       validateBackend(path.backend ?? {}, `${at}.backend`, errors);
     });
   });
+}
+
+/** What a proxy and the server behind it may read differently. */
+function validatePathParts(path: string, at: string, errors: FieldErrors): void {
+  for (const part of ['//', '/./', '/../', '%2f', '%2F']) if (path.includes(part)) errors.invalid(at, path, `must not contain '${part}'`);
+  for (const end of ['/..', '/.']) if (path.endsWith(end)) errors.invalid(at, path, `cannot end with '${end}'`);
 }
 
 function validateBackend(backend: Json, at: string, errors: FieldErrors): void {

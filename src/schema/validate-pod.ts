@@ -7,6 +7,8 @@ import type { FieldErrors } from './field-errors.ts';
 import { isIp } from './ip.ts';
 import { configKeyProblem, labelProblem, portNameProblems, portProblem, subdomainProblem } from './names.ts';
 import { validateAnnotations, validateLabels } from './validate-meta.ts';
+import { validateAcrossFields } from './validate-pod-fields.ts';
+import { validateAffinity } from './validate-selector.ts';
 
 const environmentName = /^[-._a-zA-Z][-._a-zA-Z0-9]*$/;
 const standardResources = new Set(['cpu', 'memory', 'ephemeral-storage', 'storage', 'pods']);
@@ -26,10 +28,16 @@ export function validateInt32(value: unknown, at: string, errors: FieldErrors, l
   if (typeof value === 'number' && (value < least || value > int32Max)) errors.invalid(at, value, `must be between ${least} and ${int32Max}, inclusive`);
 }
 
+const nanoPerUnit = 1_000_000_000n;
+
+/** A resource of a device or an operator, which is given out in whole units and never overcommitted. */
+const isExtended = (name: string): boolean => name.includes('/') && !name.startsWith('kubernetes.io/') && !name.includes('.kubernetes.io/') && !name.startsWith('requests.');
+
 export function validateQuantities(list: Json, at: string, errors: FieldErrors): void {
   for (const [name, value] of Object.entries(list ?? {})) {
     if (!isQuantity(value)) { errors.invalid(`${at}[${name}]`, value, "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"); continue; }
     if (parseQuantity(value as string).nano < 0n) errors.invalid(`${at}[${name}]`, value, 'must be greater than or equal to 0');
+    if (isExtended(name) && parseQuantity(value as string).nano % nanoPerUnit !== 0n) errors.invalid(`${at}[${name}]`, value, 'must be an integer');
   }
 }
 
@@ -45,6 +53,7 @@ export function validateResources(resources: Json, at: string, errors: FieldErro
   for (const [name, value] of Object.entries(resources.requests ?? {})) {
     const limit = resources.limits?.[name];
     if (limit !== undefined && isQuantity(limit) && isQuantity(value) && compareQuantities(value as string, limit) > 0) errors.invalid(`${at}.requests`, value, `must be less than or equal to ${name} limit of ${limit}`);
+    else if (isExtended(name) && isQuantity(limit) && isQuantity(value) && compareQuantities(value as string, limit) !== 0) errors.invalid(`${at}.requests`, value, `must be equal to ${name} limit of ${limit}`);
     if (name.includes('/') && limit === undefined) errors.required(`${at}.limits[${name}]`, 'Limit must be set for non overcommitable resources');
   }
 }
@@ -303,6 +312,9 @@ export function validatePodSpec(spec: Json, at: string, errors: FieldErrors): vo
   (spec.hostAliases ?? []).forEach((alias: Json, i: number) => { if (!isIp(alias.ip)) errors.invalid(`${at}.hostAliases[${i}].ip`, alias.ip ?? '', 'must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)'); });
   for (const field of ['runAsUser', 'runAsGroup', 'fsGroup']) validateInt32(spec.securityContext?.[field], `${at}.securityContext.${field}`, errors);
   (spec.securityContext?.supplementalGroups ?? []).forEach((group: unknown, i: number) => validateInt32(group, `${at}.securityContext.supplementalGroups[${i}]`, errors));
+  validateResources(spec.resources, `${at}.resources`, errors);
+  validateAffinity(spec.affinity, `${at}.affinity`, errors);
+  validateAcrossFields(spec, at, errors);
   validateSysctls(spec, at, errors);
   validateSeccomp(spec.securityContext?.seccompProfile, `${at}.securityContext.seccompProfile`, errors);
 }

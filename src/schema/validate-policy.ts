@@ -6,8 +6,9 @@ import { qualifiedNameProblems } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { cidrMessage, familyOf, ipMessage, isIp, isWithin, parseNetwork, specialIpProblem } from './ip.ts';
 import { label1035Problem, labelProblem, portNameProblems, portProblem, subdomainProblem } from './names.ts';
-import { validateLabelSelector } from './validate-apps.ts';
 import { sameJson, validateQuantities } from './validate-pod.ts';
+import { validateIntOrPercent } from './validate-apps.ts';
+import { validateLabelSelector } from './validate-selector.ts';
 
 const quotaScopes = ['BestEffort', 'CrossNamespacePodAffinity', 'NotBestEffort', 'NotTerminating', 'PriorityClass', 'Terminating', 'VolumeAttributesClass'];
 const opposites = [['BestEffort', 'NotBestEffort'], ['Terminating', 'NotTerminating']];
@@ -80,6 +81,17 @@ function validateRange(item: Json, at: string, errors: FieldErrors): void {
 
 const userPriorityMax = 1_000_000_000;
 const systemClasses: Record<string, number> = { 'system-node-critical': 2_000_001_000, 'system-cluster-critical': 2_000_000_000 };
+
+export function validateBudget(o: Json, errors: FieldErrors): void {
+  const { minAvailable, maxUnavailable, unhealthyPodEvictionPolicy: policy, selector } = o.spec ?? {};
+  if (minAvailable !== undefined && maxUnavailable !== undefined) errors.invalid('spec', { minAvailable, maxUnavailable }, 'minAvailable and maxUnavailable cannot be both set');
+  for (const [field, value] of Object.entries({ minAvailable, maxUnavailable })) {
+    validateIntOrPercent(value, `spec.${field}`, errors);
+    if (typeof value === 'string' && Number.parseInt(value, 10) > 100) errors.invalid(`spec.${field}`, value, 'must not be greater than 100%');
+  }
+  if (policy && policy !== 'AlwaysAllow' && policy !== 'IfHealthyBudget') errors.unsupported('spec.unhealthyPodEvictionPolicy', policy, ['AlwaysAllow', 'IfHealthyBudget']);
+  if (selector) validateLabelSelector(selector, 'spec.selector', errors);
+}
 
 export function validatePriorityClass(o: Json, errors: FieldErrors): void {
   const name = String(o.metadata.name);

@@ -183,3 +183,24 @@ test('the same seed gives the same history to the byte', async () => {
   assert.equal(await run(1), await run(1));
   assert.notEqual(await run(1), await run(2));
 });
+
+test('a claim and its volume stay while a Pod uses them, and go with it', async () => {
+  await using cluster = await createCluster({ nodes: 1 });
+  const { client } = cluster;
+  await cluster.apply({ apiVersion: 'v1', kind: 'PersistentVolumeClaim', metadata: { name: 'data' }, spec: { accessModes: ['ReadWriteOnce'], resources: { requests: { storage: '1Gi' } } } });
+  const podOf = (name: string): Json => ({
+    apiVersion: 'v1', kind: 'Pod', metadata: { name },
+    spec: { containers: [{ name: 'c', image: 'app:1', volumeMounts: [{ name: 'd', mountPath: '/d' }] }], volumes: [{ name: 'd', persistentVolumeClaim: { claimName: 'data' } }] },
+  });
+  await cluster.apply(podOf('user'));
+  await cluster.runUntil(async () => (await client.get(kinds.Pod, 'user', 'default'))['status']?.phase === 'Running');
+  await client.delete(kinds.PersistentVolumeClaim, 'data', 'default');
+  await cluster.apply(podOf('late'));
+  await cluster.advance('60s');
+  const claim = await client.get(kinds.PersistentVolumeClaim, 'data', 'default');
+  assert.ok(claim.metadata.deletionTimestamp !== undefined && claim['status'].phase === 'Bound');
+  assert.equal((await client.list(kinds.PersistentVolume, {})).items.length, 1);
+  assert.equal((await client.get(kinds.Pod, 'late', 'default'))['spec'].nodeName, undefined);
+  await client.delete(kinds.Pod, 'user', 'default');
+  await cluster.runUntil(async () => (await client.list(kinds.PersistentVolumeClaim, {})).items.length === 0 && (await client.list(kinds.PersistentVolume, {})).items.length === 0);
+});

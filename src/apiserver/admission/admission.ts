@@ -7,7 +7,7 @@ import { admitLimitBounds, admitLimitDefaults } from './limit-ranger.ts';
 import { admitPodSecurity } from './pod-security.ts';
 import { admitRuntimeClass } from './runtime-class.ts';
 import { admitMutatingWebhooks, admitValidatingWebhooks } from './webhooks.ts';
-import { admitCertificateRequester, admitDefaultStorageClass, admitDefaultTolerations, admitPriority, admitServiceAccount, admitNamespaceLifecycle } from './built-in.ts';
+import { admitCertificateRequester, admitDefaultStorageClass, admitDefaultTolerations, admitNamespaceLifecycle, admitPriority, admitServiceAccount, admitStorageProtection } from './built-in.ts';
 
 export interface AdmissionAttributes {
   operation: 'CREATE' | 'UPDATE' | 'DELETE' | 'CONNECT';
@@ -20,7 +20,9 @@ export interface AdmissionAttributes {
 
 export type Admission = (context: RequestContext, attributes: AdmissionAttributes) => Promise<void> | void;
 
-const mutating: readonly Admission[] = [admitNamespaceLifecycle, admitLimitDefaults, admitServiceAccount, admitDefaultTolerations, admitPriority, admitRuntimeClass, admitDefaultStorageClass, admitCertificateRequester, admitMutatingWebhooks];
+const mutating: readonly Admission[] = [admitNamespaceLifecycle, admitLimitDefaults, admitServiceAccount, admitDefaultTolerations, admitPriority, admitRuntimeClass, admitDefaultStorageClass,
+  admitStorageProtection, admitCertificateRequester, admitMutatingWebhooks,
+];
 const validating: readonly Admission[] = [admitDefinition, admitNodeRestriction, admitLimitBounds, admitPodSecurity, admitRbacEscalation, admitClaimResize, admitGlobalDefault, admitCertificates, admitValidatingWebhooks];
 
 export async function admitMutating(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {

@@ -116,6 +116,15 @@ export async function admitDefaultStorageClass(context: RequestContext, attribut
   if (defaults[0] !== undefined) claim.spec.storageClassName = defaults[0].metadata.name;
 }
 
+/** Claims and volumes are made with the finalizer that keeps them while they are used (StorageObjectInUseProtection of the reference implementation). */
+export function admitStorageProtection(context: RequestContext, attributes: AdmissionAttributes): void {
+  if (attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
+  const finalizer = isKind(context, '', 'persistentvolumeclaims') ? 'kubernetes.io/pvc-protection' : isKind(context, '', 'persistentvolumes') ? 'kubernetes.io/pv-protection' : '';
+  if (finalizer === '') return;
+  const { metadata } = attributes.object;
+  if (!(metadata.finalizers ?? []).includes(finalizer)) metadata.finalizers = [...(metadata.finalizers ?? []), finalizer];
+}
+
 /** Who asks for a certificate is what the server knows, not what the request says. */
 export function admitCertificateRequester(context: RequestContext, attributes: AdmissionAttributes): void {
   if (!isKind(context, 'certificates.k8s.io', 'certificatesigningrequests') || attributes.operation !== 'CREATE') return;

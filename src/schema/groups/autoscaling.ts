@@ -5,7 +5,7 @@ import { setDefault, setDefaultText } from '../defaults.ts';
 import { column, columns, defineKind, statusSubresource } from '../kind.ts';
 import type { Column, KindRecord } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
-import { validateAutoscaler } from '../validate-apps.ts';
+import { validateAutoscaler } from '../validate-autoscaler.ts';
 
 const quantityPair = (current: string | undefined, target: string | undefined): string => `${current ?? '<unknown>'}/${target ?? '<unset>'}`;
 
