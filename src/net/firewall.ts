@@ -139,7 +139,9 @@ export async function coverInput(options: Omit<FirewallOptions, 'links' | 'onlyL
 
 /** Takes away all of the instance's, or only what was for `links`. */
 export async function uncoverForward(options: FirewallOptions): Promise<void> {
-  const concerns = (rule: string): boolean => rule.includes(`tiphys_${options.instanceId}`) && (options.onlyLinks !== true || options.links.some((link) => ` ${rule} `.includes(` ${link} `)));
+  // An older version's rules have no comment.
+  const isOwn = (rule: string): boolean => rule.includes(`tiphys_${options.instanceId}`) || rule.includes(` ${linkPrefix(options.instanceId)}+ `);
+  const concerns = (rule: string): boolean => isOwn(rule) && (options.onlyLinks !== true || options.links.some((link) => ` ${rule} `.includes(` ${link} `)));
   await Promise.all([
     eachVariant(options, async (execute, text, program) => {
       const { chains } = parseListing(text);
