@@ -23,7 +23,7 @@ export interface RemovalDoors {
 }
 
 export async function removeAllOf(instanceId: string, doors: RemovalDoors): Promise<void> {
-  const monitors = monitorsOf(doors.directories);
+  const monitors = processesIn(doors.directories, ['conmon']);
   // Also what was made before the machine, or its systemd, gave a unit for it.
   const roots = [...new Set(['', doors.cgroups.top])].map((top) => cgroupRoot(instanceId, top));
   const parents = doors.directories.flatMap((directory) => [directory, `${directory}/engine`]).map((directory) => new CgroupParents(doors.cgroups, directory));
@@ -56,11 +56,11 @@ async function endProcesses(root: string, doors: RemovalDoors): Promise<void> {
   await until(clock, monitorWaitMs, () => { cgroups.killAll(root); return cgroups.pids(root).length === 0; });
 }
 
-/** conmon processes that work in these directories. */
-function monitorsOf(directories: string[]): number[] {
+/** Processes of these programs that work in these directories, by their command lines. */
+export function processesIn(directories: string[], programs: string[]): number[] {
   return readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => {
     try {
-      if (readFileSync(`/proc/${pid}/comm`, 'utf8').trim() !== 'conmon') return false;
+      if (!programs.includes(readFileSync(`/proc/${pid}/comm`, 'utf8').trim())) return false;
       const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
       return words.some((word) => directories.some((directory) => word.includes(`${directory}/`)));
     } catch { return false; }

@@ -2,9 +2,9 @@
  * Stopping an instance: processes first, then containers, then everything the host was given - links, tables, namespaces, mounts, cgroups.
  * Works from the instance's id alone, so that it also clears up after processes that were killed. Data stays unless it is to be purged.
  */
-import { existsSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { existsSync, readlinkSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { removeAllOf } from '#net/remove-all.ts';
+import { processesIn, removeAllOf } from '#net/remove-all.ts';
 import { realClock } from '#os/clock.real.ts';
 import { listDirectory } from '#os/files.ts';
 import { createMounts } from '#os/mount.linux.ts';
@@ -46,7 +46,7 @@ async function stopInstance(paths: Paths): Promise<string[]> {
     if (instance === undefined) return [];
     const parts = knownParts(paths, instance);
     const nodes = parts.filter((name) => name !== 'server');
-    const before = processesBelow([paths.run, paths.data]);
+    const before = processesIn([paths.run, paths.data], ['conmon', 'haproxy']);
     await stopWorkloads(paths, nodes, await hostGoesDown(linuxProcesses), linuxProcesses, realClock);
     // Nodes first: a kubelet that is told to stop still reports to the API server.
     await Promise.all(nodes.map((name) => stopPart(paths, name, linuxProcesses, realClock)));
@@ -56,17 +56,6 @@ async function stopInstance(paths: Paths): Promise<string[]> {
     // Monitors and the proxy have ended; they are gone when init has taken note of it, too.
     await waitUntil(realClock, reapWaitMs, () => before.every((pid) => !existsSync(`/proc/${pid}`)), 20);
     return parts;
-  });
-}
-
-/** Monitors and proxies that name a directory of the instance on their command line. */
-function processesBelow(directories: string[]): number[] {
-  const pids = listDirectory('/proc').filter((name) => /^\d+$/.test(name)).map(Number);
-  return pids.filter((pid) => {
-    try {
-      const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-      return /conmon|haproxy/.test(words[0] ?? '') && words.some((word) => directories.some((directory) => word.includes(`${directory}/`)));
-    } catch { return false; }
   });
 }
 
