@@ -1,4 +1,7 @@
-/** `docker run --rm busybox true` on the default bridge with the default seccomp profile, from exec of the client to its end; sides take turns. */
+/**
+ * `docker run --rm busybox true` on the default bridge with the default seccomp profile, from exec of the client to its
+ * end; sides take turns.
+ */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { command, find, fileSizeMb, logTail, median, daemon, ratioOf, stop, timed, until } from './harness.ts';
@@ -9,19 +12,38 @@ import { requireTools, startTiphys, tiphysVersion } from './tiphys.ts';
 const defaultRounds = 20;
 const warmUps = 2;
 
-interface Side { name: string; words: string[]; env: Record<string, string>; version: string }
+interface Side {
+  name: string;
+  words: string[];
+  env: Record<string, string>;
+  version: string;
+}
 
-export const dockerRun: Bench = { name: 'docker-run', about: 'docker run --rm busybox true, default bridge, default seccomp', run };
+export const dockerRun: Bench = {
+  name: 'docker-run',
+  about: 'docker run --rm busybox true, default bridge, default seccomp',
+  run,
+};
 
 async function run(current: Run): Promise<Result> {
   requireTools('docker');
   const skipped: string[] = [];
   const { tiphys, busybox } = await startTiphys(current);
   const crun = (await command(['crun', '--version'])).stdout.split('\n')[0]!;
-  const sides: Side[] = [{ name: 'Tiphys', words: ['docker', 'run', '--rm', 'busybox', 'true'], env: tiphys.env, version: `${tiphysVersion()} with ${crun}` }];
+  const sides: Side[] = [
+    {
+      name: 'Tiphys',
+      words: ['docker', 'run', '--rm', 'busybox', 'true'],
+      env: tiphys.env,
+      version: `${tiphysVersion()} with ${crun}`,
+    },
+  ];
   for (const start of [startDockerd, startPodman]) {
     const side = await start(current, busybox);
-    if (typeof side === 'string') { skipped.push(side); current.say(side); } else sides.push(side);
+    if (typeof side === 'string') {
+      skipped.push(side);
+      current.say(side);
+    } else sides.push(side);
   }
   const samples: Sample[] = sides.map((side) => ({ name: side.name, unit: 'ms', values: [] }));
   const rounds = current.rounds ?? defaultRounds;
@@ -30,12 +52,24 @@ async function run(current: Run): Promise<Result> {
       const ms = await timed(side.words, side.env);
       if (round >= 0) samples[index]!.values.push(ms);
     }
-    if (round % 5 === 4) current.say(`round ${round + 1} of ${rounds}: ${samples.map((sample) => `${sample.name} ${median(sample.values).toFixed(0)} ms`).join(', ')}`);
+    if (round % 5 === 4)
+      current.say(
+        `round ${round + 1} of ${rounds}: ${samples.map((sample) => `${sample.name} ${median(sample.values).toFixed(0)} ms`).join(', ')}`,
+      );
   }
   const of = (name: string): number[] | undefined => samples.find((sample) => sample.name === name)?.values;
   return {
-    bench: dockerRun.name, about: dockerRun.about, samples, skipped, versions: Object.fromEntries(sides.map((side) => [side.name, side.version])),
-    goals: [{ text: 'Tiphys / dockerd', atMost: 0.35, value: ratioOf(of('Tiphys')!, of('dockerd')) }, ...(of('podman') === undefined ? [] : [{ text: 'Tiphys / podman', atMost: 1, value: ratioOf(of('Tiphys')!, of('podman')) }])],
+    bench: dockerRun.name,
+    about: dockerRun.about,
+    samples,
+    skipped,
+    versions: Object.fromEntries(sides.map((side) => [side.name, side.version])),
+    goals: [
+      { text: 'Tiphys / dockerd', atMost: 0.35, value: ratioOf(of('Tiphys')!, of('dockerd')) },
+      ...(of('podman') === undefined
+        ? []
+        : [{ text: 'Tiphys / podman', atMost: 1, value: ratioOf(of('Tiphys')!, of('podman')) }]),
+    ],
   };
 }
 
@@ -43,38 +77,92 @@ async function run(current: Run): Promise<Result> {
 async function startDockerd(current: Run, busybox: string): Promise<Side | string> {
   const program = find('dockerd');
   if (program === undefined) return 'dockerd is not installed: apt-get install docker.io';
-  if (existsSync('/var/run/docker.pid') || existsSync('/sys/class/net/docker0')) return 'another dockerd uses docker0: stop it, and delete the bridge, to compare';
+  if (existsSync('/var/run/docker.pid') || existsSync('/sys/class/net/docker0'))
+    return 'another dockerd uses docker0: stop it, and delete the bridge, to compare';
   const root = join(current.scratch, 'dockerd');
   const socket = `unix://${root}/docker.sock`;
   const restore = await rememberIptables(/docker0|172\.30\.251\./);
   current.defer(restore);
   current.defer(() => command(['ip', 'link', 'delete', 'docker0'], { allowFailure: true }));
   current.say('starting dockerd');
-  const child = daemon(current, 'dockerd', [program, '--data-root', `${root}/data`, '--exec-root', `${root}/exec`, '--pidfile', `${root}/pid`, '-H', socket, '--bip', '172.30.251.1/24']);
+  const child = daemon(current, 'dockerd', [
+    program,
+    '--data-root',
+    `${root}/data`,
+    '--exec-root',
+    `${root}/exec`,
+    '--pidfile',
+    `${root}/pid`,
+    '-H',
+    socket,
+    '--bip',
+    '172.30.251.1/24',
+  ]);
   const env = { DOCKER_HOST: socket, DOCKER_CONTEXT: '' };
   try {
-    await until('dockerd', 30_000, async () => child.exitCode === null && (await command(['docker', 'version'], { env, allowFailure: true })).code === 0, 200);
-  } catch { await stop(child); return `dockerd does not start here: ${logTail(current, 'dockerd', 3)}`; }
+    await until(
+      'dockerd',
+      30_000,
+      async () =>
+        child.exitCode === null && (await command(['docker', 'version'], { env, allowFailure: true })).code === 0,
+      200,
+    );
+  } catch {
+    await stop(child);
+    return `dockerd does not start here: ${logTail(current, 'dockerd', 3)}`;
+  }
   await command(['docker', 'load', '-q', '-i', busybox], { env });
   const version = (await command(['docker', 'version', '-f', '{{.Server.Version}}'], { env })).stdout.trim();
   const runc = (await command(['runc', '--version'], { allowFailure: true })).stdout.split('\n')[0]!;
-  return { name: 'dockerd', words: ['docker', 'run', '--rm', 'busybox', 'true'], env, version: `${version} (${fileSizeMb(program)}) with ${runc} (${fileSizeMb(find('runc'))})` };
+  return {
+    name: 'dockerd',
+    words: ['docker', 'run', '--rm', 'busybox', 'true'],
+    env,
+    version: `${version} (${fileSizeMb(program)}) with ${runc} (${fileSizeMb(find('runc'))})`,
+  };
 }
 
 async function startPodman(current: Run, busybox: string): Promise<Side | string> {
   const program = find('podman');
   if (program === undefined) return 'podman is not installed: apt-get install podman';
   const root = join(current.scratch, 'podman');
-  const words = [program, '--root', `${root}/data`, '--runroot', `${root}/run`, '--cgroup-manager', 'cgroupfs', '--events-backend', 'none', ...(find('runc') === undefined ? [] : ['--runtime', 'runc'])];
+  const words = [
+    program,
+    '--root',
+    `${root}/data`,
+    '--runroot',
+    `${root}/run`,
+    '--cgroup-manager',
+    'cgroupfs',
+    '--events-backend',
+    'none',
+    ...(find('runc') === undefined ? [] : ['--runtime', 'runc']),
+  ];
   current.defer(await rememberIptables(/cni-podman0|CNI-/));
-  for (const bridge of ['cni-podman0', 'podman0']) if (!existsSync(`/sys/class/net/${bridge}`)) current.defer(() => command(['ip', 'link', 'delete', bridge], { allowFailure: true }));
+  for (const bridge of ['cni-podman0', 'podman0'])
+    if (!existsSync(`/sys/class/net/${bridge}`))
+      current.defer(() => command(['ip', 'link', 'delete', bridge], { allowFailure: true }));
   current.defer(() => command([...words, 'system', 'reset', '--force'], { allowFailure: true }));
   const env = {};
   // Its own defaults are above what a root without CAP_SYS_RESOURCE may set.
   const limits = ['--ulimit', 'nofile=1024:1024', '--ulimit', 'nproc=1024:1024'];
   const loaded = await command([...words, 'load', '-q', '-i', busybox], { env, allowFailure: true });
-  const first = loaded.code === 0 ? await command([...words, 'run', '--rm', ...limits, 'docker.io/library/busybox', 'true'], { env, allowFailure: true }) : loaded;
+  const first =
+    loaded.code === 0
+      ? await command([...words, 'run', '--rm', ...limits, 'docker.io/library/busybox', 'true'], {
+          env,
+          allowFailure: true,
+        })
+      : loaded;
   if (first.code !== 0) return `podman does not run here: ${first.stderr.trim().split('\n').at(-1)}`;
-  const info = JSON.parse((await command([...words, 'info', '--format', 'json'], { env })).stdout) as { version: { Version: string }; host: { ociRuntime: { name: string } } };
-  return { name: 'podman', words: [...words, 'run', '--rm', ...limits, 'docker.io/library/busybox', 'true'], env, version: `${info.version.Version} (${fileSizeMb(program)}) with ${info.host.ociRuntime.name}` };
+  const info = JSON.parse((await command([...words, 'info', '--format', 'json'], { env })).stdout) as {
+    version: { Version: string };
+    host: { ociRuntime: { name: string } };
+  };
+  return {
+    name: 'podman',
+    words: [...words, 'run', '--rm', ...limits, 'docker.io/library/busybox', 'true'],
+    env,
+    version: `${info.version.Version} (${fileSizeMb(program)}) with ${info.host.ociRuntime.name}`,
+  };
 }

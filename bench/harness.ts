@@ -1,19 +1,53 @@
 /**
- * What all benchmarks share: commands with their time, processor seconds of a tree of processes, statistics, and the form of a result.
+ * What all benchmarks share: commands with their time, processor seconds of a tree of processes, statistics, and the
+ * form of a result.
  *
- * Rounds of the two sides are interleaved by the caller, so that what else the machine does falls on both. Nothing is written into the tree; a scratch
+ * Rounds of the two sides are interleaved by the caller, so that what else the machine does falls on both. Nothing is
+ * written into the tree; a scratch
  * directory is made for a run and removed after it.
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 
-export interface Sample { name: string; unit: string; values: number[]; note?: string }
-export interface Goal { text: string; ratio?: number; atMost?: number; atLeast?: number; value: number | undefined }
-export interface Result { bench: string; about: string; samples: Sample[]; goals: Goal[]; versions: Record<string, string>; skipped: string[] }
+export interface Sample {
+  name: string;
+  unit: string;
+  values: number[];
+  note?: string;
+}
+export interface Goal {
+  text: string;
+  ratio?: number;
+  atMost?: number;
+  atLeast?: number;
+  value: number | undefined;
+}
+export interface Result {
+  bench: string;
+  about: string;
+  samples: Sample[];
+  goals: Goal[];
+  versions: Record<string, string>;
+  skipped: string[];
+}
 
-export interface Bench { name: string; about: string; run(run: Run): Promise<Result> }
+export interface Bench {
+  name: string;
+  about: string;
+  run(run: Run): Promise<Result>;
+}
 
 /** One run of the program: its scratch directory, what to undo at its end, and the settings from the command line. */
 export interface Run {
@@ -26,19 +60,39 @@ export interface Run {
   peersDirectory: string;
 }
 
-export interface Outcome { code: number; stdout: string; stderr: string; ms: number }
+export interface Outcome {
+  code: number;
+  stdout: string;
+  stderr: string;
+  ms: number;
+}
 
-export async function command(words: string[], options: { env?: Record<string, string>; input?: string; allowFailure?: boolean; timeoutMs?: number } = {}): Promise<Outcome> {
+export async function command(
+  words: string[],
+  options: { env?: Record<string, string>; input?: string; allowFailure?: boolean; timeoutMs?: number } = {},
+): Promise<Outcome> {
   const begun = performance.now();
-  const child = spawn(words[0]!, words.slice(1), { env: { ...process.env, ...options.env }, stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'], timeout: options.timeoutMs ?? 300_000 });
+  const child = spawn(words[0]!, words.slice(1), {
+    env: { ...process.env, ...options.env },
+    stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+    timeout: options.timeoutMs ?? 300_000,
+  });
   if (options.input !== undefined) child.stdin!.end(options.input);
   let stdout = '';
   let stderr = '';
-  child.stdout!.on('data', (part: Buffer) => { stdout += part; });
-  child.stderr!.on('data', (part: Buffer) => { stderr += part; });
-  const code = await new Promise<number>((resolve, reject) => { child.once('error', reject); child.once('close', (number) => resolve(number ?? -1)); });
+  child.stdout!.on('data', (part: Buffer) => {
+    stdout += part;
+  });
+  child.stderr!.on('data', (part: Buffer) => {
+    stderr += part;
+  });
+  const code = await new Promise<number>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (number) => resolve(number ?? -1));
+  });
   const ms = performance.now() - begun;
-  if (code !== 0 && options.allowFailure !== true) throw new Error(`${words.join(' ')} ended with ${code}: ${(stderr || stdout).trim().slice(-600)}`);
+  if (code !== 0 && options.allowFailure !== true)
+    throw new Error(`${words.join(' ')} ended with ${code}: ${(stderr || stdout).trim().slice(-600)}`);
   return { code, stdout, stderr, ms };
 }
 
@@ -46,7 +100,10 @@ export async function command(words: string[], options: { env?: Record<string, s
 export async function timed(words: string[], env: Record<string, string> = {}): Promise<number> {
   const begun = performance.now();
   const child = spawn(words[0]!, words.slice(1), { env: { ...process.env, ...env }, stdio: 'ignore' });
-  const code = await new Promise<number | null>((resolve, reject) => { child.once('error', reject); child.once('exit', resolve); });
+  const code = await new Promise<number | null>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('exit', resolve);
+  });
   if (code !== 0) throw new Error(`${words.join(' ')} ended with ${code}`);
   return performance.now() - begun;
 }
@@ -71,10 +128,23 @@ export async function stop(child: ChildProcess): Promise<void> {
 }
 
 export function logTail(run: Run, name: string, lines = 6): string {
-  try { return readFileSync(join(run.scratch, `${name}.log`), 'utf8').trimEnd().split('\n').slice(-lines).join('\n'); } catch { return ''; }
+  try {
+    return readFileSync(join(run.scratch, `${name}.log`), 'utf8')
+      .trimEnd()
+      .split('\n')
+      .slice(-lines)
+      .join('\n');
+  } catch {
+    return '';
+  }
 }
 
-export async function until(what: string, timeoutMs: number, ready: () => Promise<boolean> | boolean, everyMs = 50): Promise<void> {
+export async function until(
+  what: string,
+  timeoutMs: number,
+  ready: () => Promise<boolean> | boolean,
+  everyMs = 50,
+): Promise<void> {
   const end = performance.now() + timeoutMs;
   for (;;) {
     if (await ready()) return;
@@ -83,10 +153,15 @@ export async function until(what: string, timeoutMs: number, ready: () => Promis
   }
 }
 
-export function sleep(ms: number): Promise<void> { return new Promise((resolve) => { setTimeout(resolve, ms); }); }
+export function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, ms);
+  });
+}
 
 export function find(name: string, ...directories: string[]): string | undefined {
-  for (const directory of [...directories, ...(process.env['PATH'] ?? '').split(':'), '/usr/sbin', '/sbin']) if (directory !== '' && existsSync(join(directory, name))) return join(directory, name);
+  for (const directory of [...directories, ...(process.env['PATH'] ?? '').split(':'), '/usr/sbin', '/sbin'])
+    if (directory !== '' && existsSync(join(directory, name))) return join(directory, name);
   return undefined;
 }
 
@@ -100,7 +175,9 @@ export function cpuSeconds(pids: number[]): number {
       const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
       const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
       ticks += Number(fields[11]) + Number(fields[12]);
-    } catch { /* it has ended */ }
+    } catch {
+      /* it has ended */
+    }
   }
   return ticks / 100;
 }
@@ -108,7 +185,12 @@ export function cpuSeconds(pids: number[]): number {
 /** Proportional set size in MB: shared pages count by how many share them. */
 export function proportionalMb(pids: number[]): number {
   let kib = 0;
-  for (const pid of pids) try { kib += Number(/^Pss:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))?.[1] ?? 0); } catch { /* it has ended */ }
+  for (const pid of pids)
+    try {
+      kib += Number(/^Pss:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))?.[1] ?? 0);
+    } catch {
+      /* it has ended */
+    }
   return kib / 1024;
 }
 
@@ -124,9 +206,16 @@ export class Meter {
   }
 
   /** The words that run a command inside: a shell enters first. */
-  wrap(words: string[]): string[] { return ['sh', '-c', `echo $$ > ${this.#path}/cgroup.procs && exec "$@"`, 'sh', ...words]; }
+  wrap(words: string[]): string[] {
+    return ['sh', '-c', `echo $$ > ${this.#path}/cgroup.procs && exec "$@"`, 'sh', ...words];
+  }
 
-  pids(): number[] { return readFileSync(join(this.#path, 'cgroup.procs'), 'utf8').split('\n').filter((line) => line !== '').map(Number); }
+  pids(): number[] {
+    return readFileSync(join(this.#path, 'cgroup.procs'), 'utf8')
+      .split('\n')
+      .filter((line) => line !== '')
+      .map(Number);
+  }
 
   seconds(): number {
     if (this.#isV1) return Number(readFileSync(join(this.#path, 'cpuacct.usage'), 'utf8')) / 1e9;
@@ -134,8 +223,17 @@ export class Meter {
   }
 
   close(): void {
-    for (const pid of this.pids()) try { writeFileSync(join(this.#path, '..', 'cgroup.procs'), String(pid)); } catch { /* it has ended */ }
-    try { rmdirSync(this.#path); } catch { /* a process is just ending */ }
+    for (const pid of this.pids())
+      try {
+        writeFileSync(join(this.#path, '..', 'cgroup.procs'), String(pid));
+      } catch {
+        /* it has ended */
+      }
+    try {
+      rmdirSync(this.#path);
+    } catch {
+      /* a process is just ending */
+    }
   }
 }
 
@@ -149,7 +247,9 @@ export function quantile(values: readonly number[], part: number): number {
   return low + ((sorted[Math.ceil(at)] ?? low) - low) * (at - Math.floor(at));
 }
 
-export function median(values: readonly number[]): number { return quantile(values, 0.5); }
+export function median(values: readonly number[]): number {
+  return quantile(values, 0.5);
+}
 
 /** Ours over theirs; undefined where there is no peer. */
 export function ratioOf(ours: readonly number[], theirs: readonly number[] | undefined): number | undefined {
@@ -162,6 +262,7 @@ export function fileSizeMb(path: string | undefined): string {
 
 export function sizeOfDirectory(path: string): number {
   let bytes = 0;
-  for (const entry of readdirSync(path, { recursive: true, withFileTypes: true })) if (entry.isFile()) bytes += statSync(join(entry.parentPath, entry.name)).size;
+  for (const entry of readdirSync(path, { recursive: true, withFileTypes: true }))
+    if (entry.isFile()) bytes += statSync(join(entry.parentPath, entry.name)).size;
   return bytes;
 }

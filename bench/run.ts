@@ -1,6 +1,8 @@
 /**
- * `npm run bench [-- NAME[/PART]…] [--json] [--rounds=N] [--list]`: ratios against peers measured in the same run, with the raw figures. README.md says what each means.
- * Results go to standard output, progress to standard error. Exits with 1 when a goal that could be measured is missed, 2 when a benchmark failed.
+ * `npm run bench [-- NAME[/PART]…] [--json] [--rounds=N] [--list]`: ratios against peers measured in the same run, with
+ * the raw figures. README.md says what each means.
+ * Results go to standard output, progress to standard error. Exits with 1 when a goal that could be measured is missed,
+ * 2 when a benchmark failed.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { cpus, release, tmpdir, totalmem } from 'node:os';
@@ -19,24 +21,35 @@ const benches: Bench[] = [dockerRun, up, api, pods, idle, memory, hostile];
 
 function met(goal: Goal): boolean | undefined {
   if (goal.value === undefined || Number.isNaN(goal.value)) return undefined;
-  return (goal.atMost === undefined || goal.value <= goal.atMost) && (goal.atLeast === undefined || goal.value >= goal.atLeast);
+  return (
+    (goal.atMost === undefined || goal.value <= goal.atMost) &&
+    (goal.atLeast === undefined || goal.value >= goal.atLeast)
+  );
 }
 
-const digits = (value: number): string => (value >= 1000 ? Math.round(value).toLocaleString('en') : value >= 10 ? value.toFixed(1) : value.toFixed(3));
+const digits = (value: number): string =>
+  value >= 1000 ? Math.round(value).toLocaleString('en') : value >= 10 ? value.toFixed(1) : value.toFixed(3);
 
 function print(result: Result): void {
   const lines = [`\n## ${result.bench}: ${result.about}`];
   for (const [name, version] of Object.entries(result.versions)) lines.push(`   ${name}: ${version}`);
   const width = Math.max(20, ...result.samples.map((sample) => sample.name.length));
-  if (result.samples.length > 0) lines.push(`   ${''.padEnd(width)} ${['min', 'median', 'max', 'n'].map((word) => word.padStart(10)).join('')}`);
+  if (result.samples.length > 0)
+    lines.push(`   ${''.padEnd(width)} ${['min', 'median', 'max', 'n'].map((word) => word.padStart(10)).join('')}`);
   for (const { name, unit, values, note } of result.samples) {
-    const cells = [Math.min(...values), median(values), Math.max(...values)].map((value) => digits(value).padStart(10)).join('');
-    lines.push(`   ${name.padEnd(width)} ${cells}${String(values.length).padStart(10)}  ${unit}${note === undefined ? '' : `  (${note})`}`);
+    const cells = [Math.min(...values), median(values), Math.max(...values)]
+      .map((value) => digits(value).padStart(10))
+      .join('');
+    lines.push(
+      `   ${name.padEnd(width)} ${cells}${String(values.length).padStart(10)}  ${unit}${note === undefined ? '' : `  (${note})`}`,
+    );
   }
   for (const goal of result.goals) {
     const ok = met(goal);
     const bound = goal.atMost !== undefined ? `≤ ${goal.atMost}` : `≥ ${goal.atLeast}`;
-    lines.push(`   ${ok === undefined ? 'not measured' : ok ? 'met   ' : 'MISSED'}  ${goal.text}: ${goal.value === undefined ? '-' : digits(goal.value)} (goal ${bound})`);
+    lines.push(
+      `   ${ok === undefined ? 'not measured' : ok ? 'met   ' : 'MISSED'}  ${goal.text}: ${goal.value === undefined ? '-' : digits(goal.value)} (goal ${bound})`,
+    );
   }
   for (const line of result.skipped) lines.push(`   skipped  ${line}`);
   process.stdout.write(`${lines.join('\n')}\n`);
@@ -46,12 +59,22 @@ async function runOne(bench: Bench, rounds: number | undefined, parts: string[])
   const scratch = mkdtempSync(join(tmpdir(), 'tiphys-bench-'));
   const undo: (() => unknown)[] = [];
   const run: Run = {
-    scratch, rounds, parts: parts.length === 0 ? undefined : parts, defer: (action) => { undo.push(action); }, say: (text) => process.stderr.write(`[${bench.name}] ${text}\n`),
+    scratch,
+    rounds,
+    parts: parts.length === 0 ? undefined : parts,
+    defer: (action) => {
+      undo.push(action);
+    },
+    say: (text) => process.stderr.write(`[${bench.name}] ${text}\n`),
     peersDirectory: process.env['TIPHYS_BENCH_PEERS'] ?? '/var/cache/tiphys-bench',
   };
-  const interrupted = (): void => { void undoAll(undo, run).finally(() => process.exit(130)); };
+  const interrupted = (): void => {
+    void undoAll(undo, run).finally(() => process.exit(130));
+  };
   process.once('SIGINT', interrupted).once('SIGTERM', interrupted);
-  try { return await bench.run(run); } finally {
+  try {
+    return await bench.run(run);
+  } finally {
     process.off('SIGINT', interrupted).off('SIGTERM', interrupted);
     await undoAll(undo, run);
     if (process.env['TIPHYS_BENCH_KEEP'] === undefined) rmSync(scratch, { recursive: true, force: true });
@@ -59,23 +82,43 @@ async function runOne(bench: Bench, rounds: number | undefined, parts: string[])
 }
 
 async function undoAll(undo: (() => unknown)[], run: Run): Promise<void> {
-  for (let action = undo.pop(); action !== undefined; action = undo.pop()) try { await action(); } catch (error) { run.say(`cleaning up: ${(error as Error).message}`); }
+  for (let action = undo.pop(); action !== undefined; action = undo.pop())
+    try {
+      await action();
+    } catch (error) {
+      run.say(`cleaning up: ${(error as Error).message}`);
+    }
 }
 
 async function main(): Promise<void> {
   const words = process.argv.slice(2);
-  if (words.includes('--list')) { for (const bench of benches) process.stdout.write(`${bench.name}\t${bench.about}\n`); return; }
+  if (words.includes('--list')) {
+    for (const bench of benches) process.stdout.write(`${bench.name}\t${bench.about}\n`);
+    return;
+  }
   const json = words.includes('--json');
   const rounds = words.find((word) => word.startsWith('--rounds='));
   const names = words.filter((word) => !word.startsWith('-'));
   const unknown = names.filter((name) => !benches.some((bench) => bench.name === name.split('/')[0]));
-  if (unknown.length > 0) { process.stderr.write(`no such benchmark: ${unknown.join(', ')}; there are ${benches.map((bench) => bench.name).join(', ')}\n`); process.exitCode = 64; return; }
+  if (unknown.length > 0) {
+    process.stderr.write(
+      `no such benchmark: ${unknown.join(', ')}; there are ${benches.map((bench) => bench.name).join(', ')}\n`,
+    );
+    process.exitCode = 64;
+    return;
+  }
   const machine = `${cpus().length} × ${cpus()[0]?.model ?? 'processor'}, ${(totalmem() / 2 ** 30).toFixed(0)} GiB, Linux ${release()}, Node ${process.version}`;
   if (!json) process.stdout.write(`${machine}\n`);
   const results: Result[] = [];
-  for (const bench of benches.filter((one) => names.length === 0 || names.some((name) => name.split('/')[0] === one.name))) {
+  for (const bench of benches.filter(
+    (one) => names.length === 0 || names.some((name) => name.split('/')[0] === one.name),
+  )) {
     try {
-      const result = await runOne(bench, rounds === undefined ? undefined : Number(rounds.slice('--rounds='.length)), names.flatMap((name) => (name.startsWith(`${bench.name}/`) ? [name.slice(bench.name.length + 1)] : [])));
+      const result = await runOne(
+        bench,
+        rounds === undefined ? undefined : Number(rounds.slice('--rounds='.length)),
+        names.flatMap((name) => (name.startsWith(`${bench.name}/`) ? [name.slice(bench.name.length + 1)] : [])),
+      );
       results.push(result);
       if (!json) print(result);
       if (result.goals.some((goal) => met(goal) === false)) process.exitCode ??= 1;
@@ -84,7 +127,10 @@ async function main(): Promise<void> {
       process.exitCode = 2;
     }
   }
-  if (json) process.stdout.write(`${JSON.stringify({ machine, results: results.map((result) => ({ ...result, goals: result.goals.map((goal) => ({ ...goal, met: met(goal) ?? null })) })) }, undefined, 2)}\n`);
+  if (json)
+    process.stdout.write(
+      `${JSON.stringify({ machine, results: results.map((result) => ({ ...result, goals: result.goals.map((goal) => ({ ...goal, met: met(goal) ?? null })) })) }, undefined, 2)}\n`,
+    );
 }
 
 await main();

@@ -14,17 +14,32 @@ export class Tiphys {
 
   constructor(home: string) {
     this.home = home;
-    this.env = { TIPHYS_HOME: home, DOCKER_HOST: `unix://${home}/run/docker.sock`, KUBECONFIG: `${home}/run/admin.conf`, DOCKER_CONTEXT: '' };
+    this.env = {
+      TIPHYS_HOME: home,
+      DOCKER_HOST: `unix://${home}/run/docker.sock`,
+      KUBECONFIG: `${home}/run/admin.conf`,
+      DOCKER_CONTEXT: '',
+    };
   }
 
-  get kubeconfig(): string { return `${this.home}/run/admin.conf`; }
+  get kubeconfig(): string {
+    return `${this.home}/run/admin.conf`;
+  }
 
-  async up(): Promise<void> { await command([launcher, 'up'], { env: this.env }); }
-  async purge(): Promise<void> { if (existsSync(this.home)) await command([launcher, 'down', '--purge'], { env: this.env }); }
-  docker(...words: string[]): string[] { return ['docker', ...words]; }
+  async up(): Promise<void> {
+    await command([launcher, 'up'], { env: this.env });
+  }
+  async purge(): Promise<void> {
+    if (existsSync(this.home)) await command([launcher, 'down', '--purge'], { env: this.env });
+  }
+  docker(...words: string[]): string[] {
+    return ['docker', ...words];
+  }
 
   /** The processes of one part, `server` or `node-1`, without their supervisor. */
-  pid(part: string): number { return Number(readFileSync(`${this.home}/run/processes/${part}.pid`, 'utf8')); }
+  pid(part: string): number {
+    return Number(readFileSync(`${this.home}/run/processes/${part}.pid`, 'utf8'));
+  }
 }
 
 /** Brings one up with busybox in it. The image is Tiphys' own, and is what the peers get as well. */

@@ -1,4 +1,7 @@
-/** A HorizontalPodAutoscaler under a day of traffic: quiet at night, a peak at noon. The load is a function of time and of how many share it. */
+/**
+ * A HorizontalPodAutoscaler under a day of traffic: quiet at night, a peak at noon. The load is a function of time and
+ * of how many share it.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createCluster, kinds } from 'tiphys/testing';
@@ -27,7 +30,14 @@ spec:
 test('an autoscaler follows a day of traffic and keeps within its bounds', async () => {
   // Thousandths of a core that all Pods need together: 150 at midnight, 1,350 at noon.
   const load = (nowMs: number): number => 750 - 600 * Math.cos((nowMs / 86_400_000) * 2 * Math.PI);
-  await using cluster = await createCluster({ nodes: 3, events: false, managedFields: false, scripts: [{ selector: 'app=shop', script: { cpu: ({ nowMs }) => load(nowMs) / [...cluster.nodes.running()].length } }] });
+  await using cluster = await createCluster({
+    nodes: 3,
+    events: false,
+    managedFields: false,
+    scripts: [
+      { selector: 'app=shop', script: { cpu: ({ nowMs }) => load(nowMs) / [...cluster.nodes.running()].length } },
+    ],
+  });
   await cluster.apply(manifests);
   const byHour: number[] = [];
   for (let hour = 0; hour < 24; hour++) {

@@ -1,4 +1,7 @@
-/** A CronJob of every Sunday night over a whole year, in Berlin's time zone, with both daylight-saving changes. It takes about a second. */
+/**
+ * A CronJob of every Sunday night over a whole year, in Berlin's time zone, with both daylight-saving changes. It takes
+ * about a second.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createCluster, kinds } from 'tiphys/testing';
@@ -23,9 +26,20 @@ spec:
 test('a CronJob runs every Sunday of a year, at the same time on the wall', async () => {
   const runs: string[] = [];
   await using cluster = await createCluster({
-    nodes: 1, start: '2026-01-01T00:00:00+01:00', events: false, managedFields: false,
+    nodes: 1,
+    start: '2026-01-01T00:00:00+01:00',
+    events: false,
+    managedFields: false,
     // What the Pod does: it notes when it ran, and ends well after half a minute.
-    scripts: [{ selector: 'job=weekly', script: ({ nowMs, attempt }) => { if (attempt === 0) runs.push(new Date(nowMs).toISOString()); return { exitAfter: '30s', startAfter: 0 }; } }],
+    scripts: [
+      {
+        selector: 'job=weekly',
+        script: ({ nowMs, attempt }) => {
+          if (attempt === 0) runs.push(new Date(nowMs).toISOString());
+          return { exitAfter: '30s', startAfter: 0 };
+        },
+      },
+    ],
   });
   await cluster.apply(manifest);
   await cluster.advance('365d');

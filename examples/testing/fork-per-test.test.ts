@@ -1,4 +1,7 @@
-/** Set a cluster up once, then give each of 1,000 tests a copy of its own. A fork costs well under a millisecond; its processes start on first use. */
+/**
+ * Set a cluster up once, then give each of 1,000 tests a copy of its own. A fork costs well under a millisecond; its
+ * processes start on first use.
+ */
 import assert from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
 import { createCluster, kinds } from 'tiphys/testing';
@@ -35,8 +38,13 @@ describe('with a cluster that is set up once', async () => {
     for (let index = 0; index < 1_000; index++) {
       await using cluster = base.fork({ seed: index });
       // Only what a test needs runs: here the API server. Controllers, scheduler and nodes start when time is to pass.
-      await cluster.client.patch(kinds.Deployment, 'web', 'default', 'merge', { metadata: { labels: { number: String(index) } } });
-      assert.equal((await cluster.client.get(kinds.Deployment, 'web', 'default')).metadata.labels!['number'], String(index));
+      await cluster.client.patch(kinds.Deployment, 'web', 'default', 'merge', {
+        metadata: { labels: { number: String(index) } },
+      });
+      assert.equal(
+        (await cluster.client.get(kinds.Deployment, 'web', 'default')).metadata.labels!['number'],
+        String(index),
+      );
     }
     assert.equal((await base.client.get(kinds.Deployment, 'web', 'default')).metadata.labels?.['number'], undefined);
   });

@@ -1,4 +1,6 @@
-/** An operator in two copies. The leader loses its network: it stops by itself, and only then the other one takes over. */
+/**
+ * An operator in two copies. The leader loses its network: it stops by itself, and only then the other one takes over.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createCluster, runLeaderElection } from 'tiphys/testing';
@@ -11,11 +13,20 @@ test('an operator that loses its lease stops before the other copy starts', asyn
   const start = (identity: string): ReturnType<typeof cluster.connect> => {
     const connection = cluster.connect(identity); // a client with a network of its own
     void runLeaderElection({
-      client: connection.client, clock, random, log, name: 'my-operator', namespace: 'default', identity, signal: stop.signal,
+      client: connection.client,
+      clock,
+      random,
+      log,
+      name: 'my-operator',
+      namespace: 'default',
+      identity,
+      signal: stop.signal,
       // Your operator's loop goes here; it must end soon after the signal.
       lead: async (signal) => {
         story.push(`${identity} leads`);
-        await new Promise<void>((resolve) => { signal.addEventListener('abort', () => resolve(), { once: true }); });
+        await new Promise<void>((resolve) => {
+          signal.addEventListener('abort', () => resolve(), { once: true });
+        });
         story.push(`${identity} stopped`);
       },
     });

@@ -1,4 +1,6 @@
-/** Too little room: a quota bounds what one team may have, and an important workload pushes a less important one aside. */
+/**
+ * Too little room: a quota bounds what one team may have, and an important workload pushes a less important one aside.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createCluster, kinds } from 'tiphys/testing';
@@ -29,13 +31,17 @@ const setUp = `
 
 test('a quota holds, and what serves customers pushes batch work aside', async () => {
   await using cluster = await createCluster({ nodes: [{ cpu: '4' }, { cpu: '4' }] }); // room for eight Pods
-  const ready = async (namespace: string, name: string): Promise<number> => (await cluster.client.get(kinds.Deployment, name, namespace))['status'].readyReplicas ?? 0;
+  const ready = async (namespace: string, name: string): Promise<number> =>
+    (await cluster.client.get(kinds.Deployment, name, namespace))['status'].readyReplicas ?? 0;
   await cluster.apply(setUp);
   await cluster.apply(deployment('training', 'research', 10, 'batch'));
   await cluster.advance('1m');
   assert.equal(await ready('research', 'training'), 6); // ten are wanted, the quota allows six
   const [set] = (await cluster.client.list(kinds.ReplicaSet, { namespace: 'research' })).items;
-  assert.match(set!['status'].conditions.find(({ type }: { type: string }) => type === 'ReplicaFailure').message, /exceeded quota: team/);
+  assert.match(
+    set!['status'].conditions.find(({ type }: { type: string }) => type === 'ReplicaFailure').message,
+    /exceeded quota: team/,
+  );
 
   await cluster.apply(deployment('shop', 'default', 5, 'customers'));
   await cluster.advance('5m');

@@ -1,4 +1,7 @@
-/** A StatefulSet gets a revision that crashes. The upgrade must stop at its first Pod, and going back must bring all of them back. */
+/**
+ * A StatefulSet gets a revision that crashes. The upgrade must stop at its first Pod, and going back must bring all of
+ * them back.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createCluster, kinds } from 'tiphys/testing';
@@ -20,7 +23,15 @@ test('a bad revision stops at the first Pod, and the old one comes back', async 
   await using cluster = await createCluster({
     nodes: 3,
     // The Pod of the bad image ends with code 1 after a second and is never ready; others are ready after two.
-    scripts: [{ selector: 'app=db', script: ({ pod }) => (pod['spec'].containers[0].image === 'db:bad' ? { readyAfter: '1m', exitAfter: '1s', exitCode: 1 } : { readyAfter: '2s' }) }],
+    scripts: [
+      {
+        selector: 'app=db',
+        script: ({ pod }) =>
+          pod['spec'].containers[0].image === 'db:bad'
+            ? { readyAfter: '1m', exitAfter: '1s', exitCode: 1 }
+            : { readyAfter: '2s' },
+      },
+    ],
   });
   const pods = async () => (await cluster.client.list(kinds.Pod, { namespace: 'default' })).items;
   const images = async (): Promise<string[]> => (await pods()).map((pod) => pod['spec'].containers[0].image);

@@ -1,5 +1,6 @@
 /**
- * Cluster addresses and node ports of Services. What is taken is a key in the store, written in the same transaction as the Service, so that
+ * Cluster addresses and node ports of Services. What is taken is a key in the store, written in the same transaction as
+ * the Service, so that
  * two API servers never hand out the same one and nothing is kept in memory. A random start spreads concurrent writers.
  */
 import { ownBytes } from '#base/bytes.ts';
@@ -10,9 +11,17 @@ import type { KindRecord } from '#schema/kind.ts';
 import type { Compare, Operation, StoredValue } from '#store/store.ts';
 import type { RequestContext, Server } from './context.ts';
 
-export interface Allocation { compares: Compare[]; operations: Operation[]; taken(current: readonly StoredValue[]): ApiError }
+export interface Allocation {
+  compares: Compare[];
+  operations: Operation[];
+  taken(current: readonly StoredValue[]): ApiError;
+}
 
-const none: Allocation = { compares: [], operations: [], taken: () => new ApiError('InternalError', 'allocation failed') };
+const none: Allocation = {
+  compares: [],
+  operations: [],
+  taken: () => new ApiError('InternalError', 'allocation failed'),
+};
 const addressPrefix = '/registry/ranges/serviceips/';
 const portPrefix = '/registry/ranges/servicenodeports/';
 export const defaultServiceCidr = '10.96.0.0/16';
@@ -25,23 +34,37 @@ export function parseCidr(cidr: string): { base: number; size: number } {
   return { base: Math.floor(value / size) * size, size };
 }
 
-export function ipText(value: number): string { return [24, 16, 8, 0].map((shift) => Math.floor(value / 2 ** shift) % 256).join('.'); }
-export function ipNumber(text: string): number { return text.split('.').reduce((sum, part) => sum * 256 + Number(part), 0); }
+export function ipText(value: number): string {
+  return [24, 16, 8, 0].map((shift) => Math.floor(value / 2 ** shift) % 256).join('.');
+}
+export function ipNumber(text: string): number {
+  return text.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
+}
 
 const isService = (kind: KindRecord): boolean => kind.storage.group === '' && kind.storage.resource === 'services';
 
 function portsOf(service: Json | undefined): number[] {
   const spec = service?.spec;
   if (spec === undefined || (spec.type !== 'NodePort' && spec.type !== 'LoadBalancer')) return [];
-  const ports = (spec.ports ?? []).map((p: Json) => p.nodePort).filter((p: unknown): p is number => typeof p === 'number' && p > 0) as number[];
-  if (spec.type === 'LoadBalancer' && spec.externalTrafficPolicy === 'Local' && spec.healthCheckNodePort) ports.push(spec.healthCheckNodePort);
+  const ports = (spec.ports ?? [])
+    .map((p: Json) => p.nodePort)
+    .filter((p: unknown): p is number => typeof p === 'number' && p > 0) as number[];
+  if (spec.type === 'LoadBalancer' && spec.externalTrafficPolicy === 'Local' && spec.healthCheckNodePort)
+    ports.push(spec.healthCheckNodePort);
   return [...new Set(ports)];
 }
 
-const addressOf = (service: Json | undefined): string | undefined => (service?.spec?.type !== 'ExternalName' && service?.spec?.clusterIP && service.spec.clusterIP !== 'None' ? service.spec.clusterIP : undefined);
+const addressOf = (service: Json | undefined): string | undefined =>
+  service?.spec?.type !== 'ExternalName' && service?.spec?.clusterIP && service.spec.clusterIP !== 'None'
+    ? service.spec.clusterIP
+    : undefined;
 
 /** Fills what the Service leaves open and answers the compares and operations that take and release. */
-export async function planAllocation(context: RequestContext, object: KubeObject, old: KubeObject | undefined): Promise<Allocation> {
+export async function planAllocation(
+  context: RequestContext,
+  object: KubeObject,
+  old: KubeObject | undefined,
+): Promise<Allocation> {
   if (!isService(context.kind)) return none;
   const { server } = context;
   const allocation: Allocation = { compares: [], operations: [], taken: (current) => takenError(object, current) };
@@ -51,11 +74,21 @@ export async function planAllocation(context: RequestContext, object: KubeObject
   return allocation;
 }
 
-async function allocateAddress(server: Server, service: KubeObject, old: KubeObject | undefined, allocation: Allocation): Promise<void> {
+async function allocateAddress(
+  server: Server,
+  service: KubeObject,
+  old: KubeObject | undefined,
+  allocation: Allocation,
+): Promise<void> {
   const spec = service.spec;
   const before = addressOf(old);
-  if (spec.type === 'ExternalName') { delete spec.clusterIP; delete spec.clusterIPs; delete spec.ipFamilies; delete spec.ipFamilyPolicy; delete spec.internalTrafficPolicy; }
-  else {
+  if (spec.type === 'ExternalName') {
+    delete spec.clusterIP;
+    delete spec.clusterIPs;
+    delete spec.ipFamilies;
+    delete spec.ipFamilyPolicy;
+    delete spec.internalTrafficPolicy;
+  } else {
     if (old !== undefined && !spec.clusterIP && old.spec.type !== 'ExternalName') spec.clusterIP = old.spec.clusterIP;
     if (!spec.clusterIP && spec.clusterIPs?.[0]) spec.clusterIP = spec.clusterIPs[0];
     if (!spec.clusterIP) spec.clusterIP = await freeAddress(server);
@@ -68,28 +101,48 @@ async function allocateAddress(server: Server, service: KubeObject, old: KubeObj
   if (now !== undefined) {
     const { base, size } = parseCidr(server.options.serviceCidr ?? defaultServiceCidr);
     const value = ipNumber(now);
-    if (!(value > base && value < base + size - 1)) throw serviceInvalid(service, 'spec.clusterIPs', [now], `failed to allocate IP ${now}: the provided network does not match the current range`);
+    if (!(value > base && value < base + size - 1))
+      throw serviceInvalid(
+        service,
+        'spec.clusterIPs',
+        [now],
+        `failed to allocate IP ${now}: the provided network does not match the current range`,
+      );
     take(allocation, addressPrefix + now, service);
   }
   if (before !== undefined) allocation.operations.push({ type: 'delete', key: addressPrefix + before });
 }
 
-async function allocatePorts(server: Server, service: KubeObject, old: KubeObject | undefined, allocation: Allocation): Promise<void> {
+async function allocatePorts(
+  server: Server,
+  service: KubeObject,
+  old: KubeObject | undefined,
+  allocation: Allocation,
+): Promise<void> {
   const spec = service.spec;
   const before = portsOf(old);
-  const exposes = spec.type === 'NodePort' || (spec.type === 'LoadBalancer' && spec.allocateLoadBalancerNodePorts !== false);
+  const exposes =
+    spec.type === 'NodePort' || (spec.type === 'LoadBalancer' && spec.allocateLoadBalancerNodePorts !== false);
   if (!exposes && spec.type !== 'LoadBalancer') for (const port of spec.ports ?? []) delete port.nodePort;
   if (exposes) await fillPorts(server, service, old);
-  if (spec.type === 'LoadBalancer' && spec.externalTrafficPolicy === 'Local' && !spec.healthCheckNodePort) spec.healthCheckNodePort = old?.spec?.healthCheckNodePort ?? await freePort(server, new Set(portsOf(service)));
+  if (spec.type === 'LoadBalancer' && spec.externalTrafficPolicy === 'Local' && !spec.healthCheckNodePort)
+    spec.healthCheckNodePort = old?.spec?.healthCheckNodePort ?? (await freePort(server, new Set(portsOf(service))));
   if (spec.type !== 'LoadBalancer' || spec.externalTrafficPolicy !== 'Local') delete spec.healthCheckNodePort;
   const now = portsOf(service);
   const [low, high] = server.options.nodePortRange ?? defaultNodePorts;
   for (const port of now) {
     if (before.includes(port)) continue;
-    if (port < low || port > high) throw serviceInvalid(service, `spec.ports[${spec.ports.findIndex((p: Json) => p.nodePort === port)}].nodePort`, port, `provided port is not in the valid range. The range of valid ports is ${low}-${high}`);
+    if (port < low || port > high)
+      throw serviceInvalid(
+        service,
+        `spec.ports[${spec.ports.findIndex((p: Json) => p.nodePort === port)}].nodePort`,
+        port,
+        `provided port is not in the valid range. The range of valid ports is ${low}-${high}`,
+      );
     take(allocation, portPrefix + port, service);
   }
-  for (const port of before) if (!now.includes(port)) allocation.operations.push({ type: 'delete', key: portPrefix + port });
+  for (const port of before)
+    if (!now.includes(port)) allocation.operations.push({ type: 'delete', key: portPrefix + port });
 }
 
 async function fillPorts(server: Server, service: KubeObject, old: KubeObject | undefined): Promise<void> {
@@ -97,7 +150,9 @@ async function fillPorts(server: Server, service: KubeObject, old: KubeObject | 
   const byNumber = new Map<number, { port: number; protocols: Set<string> }>();
   for (const port of service.spec.ports ?? []) {
     if (!port.nodePort) {
-      const kept = (old?.spec?.ports ?? []).find((p: Json) => p.nodePort && p.port === port.port && p.protocol === port.protocol);
+      const kept = (old?.spec?.ports ?? []).find(
+        (p: Json) => p.nodePort && p.port === port.port && p.protocol === port.protocol,
+      );
       const shared = byNumber.get(port.port); // TCP and UDP of one port share a node port, as upstream does
       if (kept !== undefined && !used.has(kept.nodePort)) port.nodePort = kept.nodePort;
       else if (shared !== undefined && !shared.protocols.has(port.protocol)) port.nodePort = shared.port;
@@ -112,7 +167,13 @@ async function fillPorts(server: Server, service: KubeObject, old: KubeObject | 
 
 function take(allocation: Allocation, key: string, service: KubeObject): void {
   allocation.compares.push({ key, modRevision: 0 });
-  allocation.operations.push({ type: 'put', key, value: ownBytes(JSON.stringify({ namespace: service.metadata.namespace, name: service.metadata.name, uid: service.metadata.uid })) });
+  allocation.operations.push({
+    type: 'put',
+    key,
+    value: ownBytes(
+      JSON.stringify({ namespace: service.metadata.namespace, name: service.metadata.name, uid: service.metadata.uid }),
+    ),
+  });
 }
 
 async function freeAddress(server: Server): Promise<string> {
@@ -124,9 +185,10 @@ async function freeAddress(server: Server): Promise<string> {
   const start = Math.floor(server.random.float() * span);
   for (let i = 0; i < span; i++) {
     const ip = ipText(base + first + ((start + i) % span));
-    if (await server.store.get(addressPrefix + ip) === undefined) return ip;
+    if ((await server.store.get(addressPrefix + ip)) === undefined) return ip;
   }
-  for (let i = 2; i < first; i++) if (await server.store.get(addressPrefix + ipText(base + i)) === undefined) return ipText(base + i);
+  for (let i = 2; i < first; i++)
+    if ((await server.store.get(addressPrefix + ipText(base + i))) === undefined) return ipText(base + i);
   throw new ApiError('InternalError', 'Internal error occurred: failed to allocate a serviceIP: range is full');
 }
 
@@ -136,28 +198,43 @@ async function freePort(server: Server, used: ReadonlySet<number>): Promise<numb
   const start = Math.floor(server.random.float() * span);
   for (let i = 0; i < span; i++) {
     const port = low + ((start + i) % span);
-    if (!used.has(port) && await server.store.get(portPrefix + port) === undefined) return port;
+    if (!used.has(port) && (await server.store.get(portPrefix + port)) === undefined) return port;
   }
   throw new ApiError('InternalError', 'Internal error occurred: failed to allocate a nodePort: range is full');
 }
 
 function serviceInvalid(service: KubeObject, field: string, value: unknown, detail: string): ApiError {
-  return invalidError('', 'Service', service.metadata.name ?? '', [{ reason: 'FieldValueInvalid', field, message: `Invalid value: ${JSON.stringify(value)}: ${detail}` }]);
+  return invalidError('', 'Service', service.metadata.name ?? '', [
+    { reason: 'FieldValueInvalid', field, message: `Invalid value: ${JSON.stringify(value)}: ${detail}` },
+  ]);
 }
 
 function takenError(service: KubeObject, current: readonly StoredValue[]): ApiError {
   const key = current.find((c) => c.key.startsWith('/registry/ranges/'))?.key ?? '';
   if (key.startsWith(portPrefix)) {
     const port = Number(key.slice(portPrefix.length));
-    return serviceInvalid(service, `spec.ports[${(service.spec.ports ?? []).findIndex((p: Json) => p.nodePort === port)}].nodePort`, port, 'provided port is already allocated');
+    return serviceInvalid(
+      service,
+      `spec.ports[${(service.spec.ports ?? []).findIndex((p: Json) => p.nodePort === port)}].nodePort`,
+      port,
+      'provided port is already allocated',
+    );
   }
   const ip = key.slice(addressPrefix.length);
-  return serviceInvalid(service, 'spec.clusterIPs', [ip], `failed to allocate IP ${ip}: provided IP is already allocated`);
+  return serviceInvalid(
+    service,
+    'spec.clusterIPs',
+    [ip],
+    `failed to allocate IP ${ip}: provided IP is already allocated`,
+  );
 }
 
 /** What a deleted object gives back. */
 export function releaseOperations(kind: KindRecord, object: KubeObject): Operation[] {
   if (!isService(kind)) return [];
   const address = addressOf(object);
-  return [...(address === undefined ? [] : [{ type: 'delete', key: addressPrefix + address } as const]), ...portsOf(object).map((port) => ({ type: 'delete', key: portPrefix + port }) as const)];
+  return [
+    ...(address === undefined ? [] : [{ type: 'delete', key: addressPrefix + address } as const]),
+    ...portsOf(object).map((port) => ({ type: 'delete', key: portPrefix + port }) as const),
+  ];
 }

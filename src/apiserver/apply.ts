@@ -1,6 +1,8 @@
 /**
- * Server-side apply (Kubernetes, "Server-Side Apply"): the configuration that a manager applied is merged into the live object; what it applied before and
- * no longer does goes, unless somebody else has it; what somebody else has and this would change is a conflict, unless forced.
+ * Server-side apply (Kubernetes, "Server-Side Apply"): the configuration that a manager applied is merged into the live
+ * object; what it applied before and
+ * no longer does goes, unless somebody else has it; what somebody else has and this would change is a conflict, unless
+ * forced.
  */
 import { ApiError, isReason } from '#base/errors.ts';
 import { copyJson, scanJson } from '#base/json.ts';
@@ -8,7 +10,19 @@ import { apiVersionOf } from '#base/objects.ts';
 import type { Json, KubeObject, StatusCause } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { checkObject } from '#schema/check.ts';
-import { compareFields, emptySet, equalSets, fieldsOf, intersectionOf, isEmptySet, mergeApplied, pathsOfSet, pruneFields, removeBelow, unionOf } from '#schema/field-sets.ts';
+import {
+  compareFields,
+  emptySet,
+  equalSets,
+  fieldsOf,
+  intersectionOf,
+  isEmptySet,
+  mergeApplied,
+  pathsOfSet,
+  pruneFields,
+  removeBelow,
+  unionOf,
+} from '#schema/field-sets.ts';
 import type { FieldSet } from '#schema/field-sets.ts';
 import type { RequestContext } from './context.ts';
 import { parseYaml } from './decode.ts';
@@ -18,12 +32,20 @@ import type { Manager } from './managed-fields.ts';
 import { createObject, updateObject } from './write-path.ts';
 import type { UpdateOptions, Written } from './write-path.ts';
 
-/** YAML, of which JSON is a part: most clients send that, and its reader is ten times as fast. Doubled keys are refused by both. */
+/**
+ * YAML, of which JSON is a part: most clients send that, and its reader is ten times as fast. Doubled keys are refused
+ * by both.
+ */
 function parseApplied(text: string): Json {
   if (/^\s*\{/.test(text)) {
     const { duplicates } = scanJson(text);
-    if (duplicates.length > 0) throw new ApiError('BadRequest', `error decoding YAML: key ${JSON.stringify(duplicates[0])} already set in map`);
-    try { return JSON.parse(text); } catch { /* a flow mapping of YAML begins alike */ }
+    if (duplicates.length > 0)
+      throw new ApiError('BadRequest', `error decoding YAML: key ${JSON.stringify(duplicates[0])} already set in map`);
+    try {
+      return JSON.parse(text);
+    } catch {
+      /* a flow mapping of YAML begins alike */
+    }
   }
   return parseYaml(text);
 }
@@ -35,25 +57,55 @@ function readConfiguration(context: RequestContext): KubeObject {
   else {
     value = parseApplied(Buffer.from(request.body ?? new Uint8Array()).toString());
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new ApiError('BadRequest', 'error decoding YAML: expected an object');
-  if (value.metadata?.managedFields !== undefined && value.metadata.managedFields !== null) throw new ApiError('BadRequest', 'metadata.managedFields must be nil');
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new ApiError('BadRequest', 'error decoding YAML: expected an object');
+  if (value.metadata?.managedFields !== undefined && value.metadata.managedFields !== null)
+    throw new ApiError('BadRequest', 'metadata.managedFields must be nil');
   const wanted = apiVersionOf(kind);
   value.apiVersion ??= wanted;
   value.kind ??= kind.kind;
-  if (value.kind !== kind.kind || value.apiVersion !== wanted) throw new ApiError('BadRequest', `failed to create typed patch object (${info.namespace === '' ? '' : `${info.namespace}/`}${info.name}; ${value.apiVersion}, Kind=${value.kind}): the object's kind does not match the request's (${wanted}, Kind=${kind.kind})`);
+  if (value.kind !== kind.kind || value.apiVersion !== wanted)
+    throw new ApiError(
+      'BadRequest',
+      `failed to create typed patch object (${info.namespace === '' ? '' : `${info.namespace}/`}${info.name}; ${value.apiVersion}, Kind=${value.kind}): the object's kind does not match the request's (${wanted}, Kind=${kind.kind})`,
+    );
   const result = checkObject(value, kind.type);
   const label = `(${info.namespace === '' ? '' : `${info.namespace}/`}${info.name}; ${value.apiVersion}, Kind=${value.kind})`;
-  if (result.unknown.length > 0) throw new ApiError('InternalError', `failed to create typed patch object ${label}: ${result.unknown.length === 1 ? `.${result.unknown[0]}: field not declared in schema` : `errors:\n${result.unknown.map((u) => `  .${u}: field not declared in schema`).join('\n')}`}`);
-  if (result.error !== undefined) throw new ApiError('InternalError', `failed to create typed patch object ${label}: ${result.error}`);
+  if (result.unknown.length > 0)
+    throw new ApiError(
+      'InternalError',
+      `failed to create typed patch object ${label}: ${result.unknown.length === 1 ? `.${result.unknown[0]}: field not declared in schema` : `errors:\n${result.unknown.map((u) => `  .${u}: field not declared in schema`).join('\n')}`}`,
+    );
+  if (result.error !== undefined)
+    throw new ApiError('InternalError', `failed to create typed patch object ${label}: ${result.error}`);
   value.metadata ??= {};
   value.metadata.name ??= info.name;
-  if (value.metadata.name !== info.name) throw new ApiError('BadRequest', `the name of the object (${value.metadata.name}) does not match the name on the URL (${info.name})`);
+  if (value.metadata.name !== info.name)
+    throw new ApiError(
+      'BadRequest',
+      `the name of the object (${value.metadata.name}) does not match the name on the URL (${info.name})`,
+    );
   return value as KubeObject;
 }
 
 function requireManager(context: RequestContext): string {
   const manager = context.request.query.get('fieldManager') ?? '';
-  if (manager === '') throw new ApiError('Invalid', 'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch', { group: 'meta.k8s.io', kind: 'PatchOptions', causes: [{ reason: 'FieldValueRequired', message: 'Required value: is required for apply patch', field: 'fieldManager' }] });
+  if (manager === '')
+    throw new ApiError(
+      'Invalid',
+      'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch',
+      {
+        group: 'meta.k8s.io',
+        kind: 'PatchOptions',
+        causes: [
+          {
+            reason: 'FieldValueRequired',
+            message: 'Required value: is required for apply patch',
+            field: 'fieldManager',
+          },
+        ],
+      },
+    );
   return manager;
 }
 
@@ -63,21 +115,37 @@ function conflictError(conflicts: readonly { manager: Manager; set: FieldSet }[]
   for (const { manager, set } of conflicts) {
     const who = `${JSON.stringify(manager.name)}${manager.subresource === '' ? '' : ` with subresource ${JSON.stringify(manager.subresource)}`} using ${manager.apiVersion}`;
     const paths = pathsOfSet(set);
-    for (const path of paths) causes.push({ reason: 'FieldManagerConflict', message: `conflict with ${who}`, field: path });
-    lines.push(paths.length === 1 ? `conflict with ${who}: ${paths[0]}` : `conflicts with ${who}:\n- ${paths.join('\n- ')}`);
+    for (const path of paths)
+      causes.push({ reason: 'FieldManagerConflict', message: `conflict with ${who}`, field: path });
+    lines.push(
+      paths.length === 1 ? `conflict with ${who}: ${paths[0]}` : `conflicts with ${who}:\n- ${paths.join('\n- ')}`,
+    );
   }
-  return new ApiError('Conflict', `Apply failed with ${causes.length} conflict${causes.length === 1 ? '' : 's'}: ${lines.join('\n')}`, { causes });
+  return new ApiError(
+    'Conflict',
+    `Apply failed with ${causes.length} conflict${causes.length === 1 ? '' : 's'}: ${lines.join('\n')}`,
+    { causes },
+  );
 }
 
 /** What a subresource's apply may own. */
 function restrict(context: RequestContext, set: FieldSet): FieldSet {
   const { subresource } = context.info;
   const out: FieldSet = { self: false, children: new Map(set.children) };
-  if (subresource === 'status') { for (const key of [...out.children.keys()]) if (key !== 'f:status' && key !== 'f:metadata') out.children.delete(key); } else if (subresource === '' && context.kind.hasStatus) out.children.delete('f:status');
+  if (subresource === 'status') {
+    for (const key of [...out.children.keys()])
+      if (key !== 'f:status' && key !== 'f:metadata') out.children.delete(key);
+  } else if (subresource === '' && context.kind.hasStatus) out.children.delete('f:status');
   return out;
 }
 
-function mergeInto(context: RequestContext, live: KubeObject, configuration: KubeObject, name: string, force: boolean): KubeObject {
+function mergeInto(
+  context: RequestContext,
+  live: KubeObject,
+  configuration: KubeObject,
+  name: string,
+  force: boolean,
+): KubeObject {
   const { kind, info } = context;
   const node = kind.type;
   const managers = readManagers(live.metadata.managedFields);
@@ -91,7 +159,9 @@ function mergeInto(context: RequestContext, live: KubeObject, configuration: Kub
   const merged = copyJson(mergeApplied(bare, { ...configuration, metadata: configMeta }, node)) as KubeObject;
   const { changed } = compareFields(bare, merged, node);
   const touched = stripSystem(changed);
-  const conflicts = others.map((manager) => ({ manager, set: intersectionOf(manager.set, touched) })).filter((c) => !isEmptySet(c.set));
+  const conflicts = others
+    .map((manager) => ({ manager, set: intersectionOf(manager.set, touched) }))
+    .filter((c) => !isEmptySet(c.set));
   if (conflicts.length > 0 && !force) throw conflictError(conflicts);
   for (const { manager, set } of conflicts) manager.set = removeBelow(manager.set, set);
   if (own !== undefined) {
@@ -100,9 +170,17 @@ function mergeInto(context: RequestContext, live: KubeObject, configuration: Kub
   }
   const previous = own?.set ?? emptySet();
   const same = own !== undefined && equalSets(previous, applied) && own.apiVersion === apiVersion;
-  const entry: Manager = { name, operation: 'Apply', apiVersion, subresource: info.subresource, time: same ? own.time : timestamp(context.server.clock.now()), set: applied };
+  const entry: Manager = {
+    name,
+    operation: 'Apply',
+    apiVersion,
+    subresource: info.subresource,
+    time: same ? own.time : timestamp(context.server.clock.now()),
+    set: applied,
+  };
   writeManagers(merged, own === undefined ? [...managers, entry] : managers.map((m) => (m === own ? entry : m)));
-  if (resourceVersion === undefined) delete merged.metadata.resourceVersion; else merged.metadata.resourceVersion = resourceVersion;
+  if (resourceVersion === undefined) delete merged.metadata.resourceVersion;
+  else merged.metadata.resourceVersion = resourceVersion;
   return merged;
 }
 
@@ -112,22 +190,62 @@ export async function applyObject(context: RequestContext, options: UpdateOption
   const configuration = readConfiguration(context);
   const force = context.request.query.get('force') === 'true';
   const create = async (): Promise<Written> => {
-    if (info.subresource !== '') throw new ApiError('NotFound', `${kind.group === '' ? kind.resource : `${kind.resource}.${kind.group}`} ${JSON.stringify(info.name)} not found`, { name: info.name, kind: kind.resource });
-    if (configuration.metadata.uid !== undefined && configuration.metadata.uid !== '') throw new ApiError('Conflict', `uid mismatch: the provided object specified uid ${configuration.metadata.uid}, and no existing object was found`);
+    if (info.subresource !== '')
+      throw new ApiError(
+        'NotFound',
+        `${kind.group === '' ? kind.resource : `${kind.resource}.${kind.group}`} ${JSON.stringify(info.name)} not found`,
+        { name: info.name, kind: kind.resource },
+      );
+    if (configuration.metadata.uid !== undefined && configuration.metadata.uid !== '')
+      throw new ApiError(
+        'Conflict',
+        `uid mismatch: the provided object specified uid ${configuration.metadata.uid}, and no existing object was found`,
+      );
     const object = { ...configuration, metadata: { ...configuration.metadata } };
     const set = restrict(context, stripSystem(fieldsOf(configuration, kind.type)));
-    writeManagers(object, [{ name, operation: 'Apply', apiVersion: apiVersionOf(kind), subresource: '', time: timestamp(context.server.clock.now()), set }]);
+    writeManagers(object, [
+      {
+        name,
+        operation: 'Apply',
+        apiVersion: apiVersionOf(kind),
+        subresource: '',
+        time: timestamp(context.server.clock.now()),
+        set,
+      },
+    ]);
     return createObject(context, () => copyJson(object), { apply: true });
   };
-  const update = (): Promise<Written> => updateObject(context, info.name, (live) => {
-    const merged = mergeInto(context, live, configuration, name, force);
-    if (info.subresource === 'status') return { ...live, metadata: { ...live.metadata, managedFields: merged.metadata.managedFields, resourceVersion: merged.metadata.resourceVersion }, status: merged.status } as KubeObject;
-    return merged;
-  }, { ...options, subresource: info.subresource, apply: true, createWhenMissing: create });
+  const update = (): Promise<Written> =>
+    updateObject(
+      context,
+      info.name,
+      (live) => {
+        const merged = mergeInto(context, live, configuration, name, force);
+        if (info.subresource === 'status')
+          return {
+            ...live,
+            metadata: {
+              ...live.metadata,
+              managedFields: merged.metadata.managedFields,
+              resourceVersion: merged.metadata.resourceVersion,
+            },
+            status: merged.status,
+          } as KubeObject;
+        return merged;
+      },
+      { ...options, subresource: info.subresource, apply: true, createWhenMissing: create },
+    );
   // An apply holds whether or not the object is there: who comes or goes meanwhile makes it start again.
   for (let attempt = 0; ; attempt++) {
-    try { return await update(); } catch (error) {
-      if (attempt >= applyRetriesMax || !isReason(error, 'AlreadyExists') || (error as ApiError).details?.name !== info.name) throw error;
+    try {
+      return await update();
+    } catch (error) {
+      if (
+        attempt >= applyRetriesMax ||
+        !isReason(error, 'AlreadyExists') ||
+        (error as ApiError).details?.name !== info.name
+      )
+        throw error;
       context.warnings = [...new Set(context.warnings)];
     }
   }

@@ -3,7 +3,8 @@
  *
  *   parse request info → fairness → authenticate → impersonate → authorise → read the body → handler
  *
- * Fairness is one bound on what is under way; audit is not there yet. Each step sees what the earlier ones found. An error thrown anywhere becomes a `Status` here and nowhere else.
+ * Fairness is one bound on what is under way; audit is not there yet. Each step sees what the earlier ones found. An
+ * error thrown anywhere becomes a `Status` here and nowhere else.
  */
 import { ApiError, toApiError } from '#base/errors.ts';
 import type { ApiRequest, ApiResponse } from '#base/api-request.ts';
@@ -25,11 +26,16 @@ export async function runChain(server: Server, request: ApiRequest): Promise<Api
   counts.inFlight++;
   let code = 500;
   try {
-    if (counts.inFlight > requestsInFlightMax) throw new ApiError('TooManyRequests', 'Too many requests, please try again later.', { retryAfterSeconds: 1 });
+    if (counts.inFlight > requestsInFlightMax)
+      throw new ApiError('TooManyRequests', 'Too many requests, please try again later.', { retryAfterSeconds: 1 });
     const authenticated = await authenticate(server, request);
     const user = isImpersonating(request) ? await impersonate(server, request, authenticated) : authenticated;
     if (info.isResource || !isOpen(info.path)) await authorize(server, user, info);
-    if (!info.isResource) { const answer = await serveNonResource(server, request); code = answer.status; return answer; }
+    if (!info.isResource) {
+      const answer = await serveNonResource(server, request);
+      code = answer.status;
+      return answer;
+    }
     const kind = server.kinds.find(info.group, info.version, info.resource);
     if (kind === undefined) throw new ApiError('NotFound', 'the server could not find the requested resource', {});
     // Only who is known and allowed is listened to any longer; what is proxied passes through unread.
@@ -41,10 +47,12 @@ export async function runChain(server: Server, request: ApiRequest): Promise<Api
   } catch (error) {
     const known = toApiError(error);
     code = known.code;
-    if (known.cause !== undefined) server.log.error('request failed', { method: request.method, path: request.path, error: known.cause });
+    if (known.cause !== undefined)
+      server.log.error('request failed', { method: request.method, path: request.path, error: known.cause });
     if (request.wantsObject === true) throw known;
     const answer = answerStatus(undefined, known.toStatus(), known.code);
-    if (known.details?.retryAfterSeconds !== undefined) answer.headers['retry-after'] = String(known.details.retryAfterSeconds);
+    if (known.details?.retryAfterSeconds !== undefined)
+      answer.headers['retry-after'] = String(known.details.retryAfterSeconds);
     return answer;
   } finally {
     counts.inFlight--;
@@ -54,4 +62,6 @@ export async function runChain(server: Server, request: ApiRequest): Promise<Api
 
 /** Health and version answer everybody, as `system:public-info-viewer` grants. */
 const openPaths = new Set(['/healthz', '/livez', '/readyz', '/version', '/version/']);
-function isOpen(path: string): boolean { return openPaths.has(path); }
+function isOpen(path: string): boolean {
+  return openPaths.has(path);
+}

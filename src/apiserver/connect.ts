@@ -1,6 +1,8 @@
 /**
- * Connections through the API server: to the kubelet for logs, exec, attach and port-forward, to a node, Pod or Service for `proxy`. Here is only decided
- * where a connection goes; `ApiResponse.connect` carries that to the transport, which pipes bytes (`http.ts`). In-process callers cannot upgrade.
+ * Connections through the API server: to the kubelet for logs, exec, attach and port-forward, to a node, Pod or Service
+ * for `proxy`. Here is only decided
+ * where a connection goes; `ApiResponse.connect` carries that to the transport, which pipes bytes (`http.ts`).
+ * In-process callers cannot upgrade.
  */
 import { BlockList } from 'node:net';
 import { ApiError } from '#base/errors.ts';
@@ -12,10 +14,20 @@ import { checkLogOptions } from './log-options.ts';
 import { getStored } from './read.ts';
 
 /** Where the transport connects to. */
-export interface ConnectTarget { scheme: 'https' | 'http'; host: string; port: number; path: string; /** The kubelet is shown the API server's client certificate. */ kubelet: boolean }
-export interface ConnectResponse extends ApiResponse { connect: ConnectTarget }
+export interface ConnectTarget {
+  scheme: 'https' | 'http';
+  host: string;
+  port: number;
+  path: string;
+  /** The kubelet is shown the API server's client certificate. */ kubelet: boolean;
+}
+export interface ConnectResponse extends ApiResponse {
+  connect: ConnectTarget;
+}
 
-function answerConnect(connect: ConnectTarget): ConnectResponse { return { status: 200, headers: {}, connect }; }
+function answerConnect(connect: ConnectTarget): ConnectResponse {
+  return { status: 200, headers: {}, connect };
+}
 
 async function nodeOf(server: Server, name: string): Promise<KubeObject | undefined> {
   const stored = await server.store.get(`/registry/nodes/${name}`);
@@ -26,15 +38,22 @@ async function kubeletOf(server: Server, name: string): Promise<{ host: string; 
   const node = await nodeOf(server, name);
   if (node === undefined) throw new ApiError('InternalError', `nodes ${JSON.stringify(name)} not found`);
   const addresses: Json[] = node.status?.addresses ?? [];
-  const address = ['InternalIP', 'Hostname', 'ExternalIP'].map((type) => addresses.find((a) => a.type === type)?.address).find((a) => a !== undefined);
+  const address = ['InternalIP', 'Hostname', 'ExternalIP']
+    .map((type) => addresses.find((a) => a.type === type)?.address)
+    .find((a) => a !== undefined);
   if (address === undefined) throw new ApiError('InternalError', `no preferred addresses found; known addresses: []`);
   return { host: address, port: node.status?.daemonEndpoints?.kubeletEndpoint?.Port ?? 10_250 };
 }
 
 function containerOf(pod: KubeObject, asked: string | null): string {
-  const all: Json[] = [...(pod.spec?.containers ?? []), ...(pod.spec?.initContainers ?? []), ...(pod.spec?.ephemeralContainers ?? [])];
+  const all: Json[] = [
+    ...(pod.spec?.containers ?? []),
+    ...(pod.spec?.initContainers ?? []),
+    ...(pod.spec?.ephemeralContainers ?? []),
+  ];
   if (asked !== null && asked !== '') {
-    if (!all.some((c) => c.name === asked)) throw new ApiError('BadRequest', `container ${asked} is not valid for pod ${pod.metadata.name}`);
+    if (!all.some((c) => c.name === asked))
+      throw new ApiError('BadRequest', `container ${asked} is not valid for pod ${pod.metadata.name}`);
     return asked;
   }
   const preferred = pod.metadata.annotations?.['kubectl.kubernetes.io/default-container'];
@@ -42,7 +61,10 @@ function containerOf(pod: KubeObject, asked: string | null): string {
   const containers: Json[] = pod.spec?.containers ?? [];
   if (containers.length === 1) return containers[0].name;
   const inits: Json[] = pod.spec?.initContainers ?? [];
-  throw new ApiError('BadRequest', `a container name must be specified for pod ${pod.metadata.name}, choose one of: [${containers.map((c) => c.name).join(' ')}]${inits.length > 0 ? ` or one of the init containers: [${inits.map((c) => c.name).join(' ')}]` : ''}`);
+  throw new ApiError(
+    'BadRequest',
+    `a container name must be specified for pod ${pod.metadata.name}, choose one of: [${containers.map((c) => c.name).join(' ')}]${inits.length > 0 ? ` or one of the init containers: [${inits.map((c) => c.name).join(' ')}]` : ''}`,
+  );
 }
 
 // walk exec-stream 1/5: the API server authorises and finds the node's kubelet.
@@ -55,10 +77,18 @@ async function connectPod(context: RequestContext): Promise<ApiResponse> {
   const node = pod.spec?.nodeName as string | undefined;
   if (!node) {
     // Nothing can have been logged yet; whoever follows asks again.
-    if (subresource === 'log') return { status: 200, headers: { 'content-type': 'text/plain' }, body: new Uint8Array() };
+    if (subresource === 'log')
+      return { status: 200, headers: { 'content-type': 'text/plain' }, body: new Uint8Array() };
     throw new ApiError('BadRequest', `pod ${pod.metadata.name} does not have a host assigned`);
   }
-  if ((subresource === 'exec' || subresource === 'attach' || subresource === 'portforward') && ['Succeeded', 'Failed'].includes(pod.status?.phase)) throw new ApiError('BadRequest', `cannot ${subresource} a container in a completed pod; current phase is ${pod.status?.phase}`);
+  if (
+    (subresource === 'exec' || subresource === 'attach' || subresource === 'portforward') &&
+    ['Succeeded', 'Failed'].includes(pod.status?.phase)
+  )
+    throw new ApiError(
+      'BadRequest',
+      `cannot ${subresource} a container in a completed pod; current phase is ${pod.status?.phase}`,
+    );
   const target = await kubeletOf(server, node);
   const query = kubeletQuery(subresource, request.query);
   const verb = { log: 'containerLogs', exec: 'exec', attach: 'attach', portforward: 'portForward' }[subresource]!;
@@ -69,11 +99,31 @@ async function connectPod(context: RequestContext): Promise<ApiResponse> {
 /** The kubelet's own names for what the client asked. */
 function kubeletQuery(subresource: string, query: URLSearchParams): string {
   const out = new URLSearchParams();
-  const flag = (from: string, to: string): void => { const v = query.get(from); if (v === 'true' || v === '1') out.set(to, '1'); };
+  const flag = (from: string, to: string): void => {
+    const v = query.get(from);
+    if (v === 'true' || v === '1') out.set(to, '1');
+  };
   if (subresource === 'exec' || subresource === 'attach') {
-    flag('stdin', 'input'); flag('stdout', 'output'); flag('stderr', 'error'); flag('tty', 'tty');
+    flag('stdin', 'input');
+    flag('stdout', 'output');
+    flag('stderr', 'error');
+    flag('tty', 'tty');
     for (const part of query.getAll('command')) out.append('command', part);
-  } else if (subresource === 'log') for (const name of ['follow', 'previous', 'timestamps', 'tailLines', 'limitBytes', 'sinceSeconds', 'sinceTime', 'stream', 'insecureSkipTLSVerifyBackend']) { const v = query.get(name); if (v !== null) out.set(name, v); }
+  } else if (subresource === 'log')
+    for (const name of [
+      'follow',
+      'previous',
+      'timestamps',
+      'tailLines',
+      'limitBytes',
+      'sinceSeconds',
+      'sinceTime',
+      'stream',
+      'insecureSkipTLSVerifyBackend',
+    ]) {
+      const v = query.get(name);
+      if (v !== null) out.set(name, v);
+    }
   else for (const port of query.getAll('ports')) out.append('port', port);
   return out.toString();
 }
@@ -81,8 +131,10 @@ function kubeletQuery(subresource: string, query: URLSearchParams): string {
 /** `[SCHEME:]NAME[:PORT]`. Throws BadRequest for any other form. */
 function splitName(what: string, text: string): { scheme: string; name: string; port: string } {
   const parts = text.split(':');
-  const [scheme, name, port] = parts.length === 3 ? parts as [string, string, string] : ['', parts[0]!, parts[1] ?? ''];
-  if (parts.length > 3 || name === '' || !['', 'http', 'https'].includes(scheme)) throw new ApiError('BadRequest', `invalid ${what} request ${JSON.stringify(text)}`);
+  const [scheme, name, port] =
+    parts.length === 3 ? (parts as [string, string, string]) : ['', parts[0]!, parts[1] ?? ''];
+  if (parts.length > 3 || name === '' || !['', 'http', 'https'].includes(scheme))
+    throw new ApiError('BadRequest', `invalid ${what} request ${JSON.stringify(text)}`);
   return { scheme, name, port };
 }
 
@@ -92,48 +144,89 @@ function proxyPath(context: RequestContext): string {
 }
 
 /**
- * Addresses that nobody is led to through the API server: its own host's loopback, link-local and multicast ones, as upstream decides, in every notation. A name
+ * Addresses that nobody is led to through the API server: its own host's loopback, link-local and multicast ones, as
+ * upstream decides, in every notation. A name
  * is no address either: it could mean any.
  */
 function checkProxyable(host: string): void {
   if (!isIp(host)) throw new ApiError('BadRequest', `address not allowed: ${JSON.stringify(host)} is no IP address`);
-  if (unproxyable.check(host, host.includes(':') ? 'ipv6' : 'ipv4')) throw new ApiError('BadRequest', 'address not allowed');
+  if (unproxyable.check(host, host.includes(':') ? 'ipv6' : 'ipv4'))
+    throw new ApiError('BadRequest', 'address not allowed');
 }
 
 const unproxyable = new BlockList();
-for (const [network, prefix] of [['0.0.0.0', 8], ['127.0.0.0', 8], ['169.254.0.0', 16], ['224.0.0.0', 4], ['255.255.255.255', 32]] as const) unproxyable.addSubnet(network, prefix, 'ipv4');
-for (const [network, prefix] of [['::', 128], ['::1', 128], ['fe80::', 10], ['ff00::', 8]] as const) unproxyable.addSubnet(network, prefix, 'ipv6');
+for (const [network, prefix] of [
+  ['0.0.0.0', 8],
+  ['127.0.0.0', 8],
+  ['169.254.0.0', 16],
+  ['224.0.0.0', 4],
+  ['255.255.255.255', 32],
+] as const)
+  unproxyable.addSubnet(network, prefix, 'ipv4');
+for (const [network, prefix] of [
+  ['::', 128],
+  ['::1', 128],
+  ['fe80::', 10],
+  ['ff00::', 8],
+] as const)
+  unproxyable.addSubnet(network, prefix, 'ipv6');
 
 /** Addresses of the control plane and of the nodes, which no Pod has but one in its node's network. */
 async function checkOwnAddress(server: Server, pod: KubeObject, host: string): Promise<void> {
   const addressesOf = (node: KubeObject): string[] => (node.status?.addresses ?? []).map((a: Json) => a.address);
   if (pod.spec?.hostNetwork === true) {
     const node = await nodeOf(server, pod.spec.nodeName ?? '');
-    if (node === undefined || !addressesOf(node).includes(host)) throw new ApiError('BadRequest', `address not allowed: ${host} is not an address of the Pod's node`);
+    if (node === undefined || !addressesOf(node).includes(host))
+      throw new ApiError('BadRequest', `address not allowed: ${host} is not an address of the Pod's node`);
     return;
   }
   const nodes = await server.store.list('/registry/nodes/');
-  if (host === server.options.advertise?.address || nodes.values.some((stored) => addressesOf(server.objects.view(stored)).includes(host))) {
+  if (
+    host === server.options.advertise?.address ||
+    nodes.values.some((stored) => addressesOf(server.objects.view(stored)).includes(host))
+  ) {
     throw new ApiError('BadRequest', `address not allowed: ${host} is an address of a node or of the API server`);
   }
 }
 
-async function connectAddress(context: RequestContext, host: string | undefined, pod: KubeObject, asked: { scheme: string; port: string }): Promise<ConnectResponse> {
+async function connectAddress(
+  context: RequestContext,
+  host: string | undefined,
+  pod: KubeObject,
+  asked: { scheme: string; port: string },
+): Promise<ConnectResponse> {
   if (!host) throw new ApiError('BadRequest', `address not allowed: pod ${pod.metadata.name} has no IP`);
   checkProxyable(host);
   await checkOwnAddress(context.server, pod, host);
-  const port = asked.port !== '' ? portOf(asked.port) : (pod.spec?.containers ?? []).flatMap((c: Json) => c.ports ?? [])[0]?.containerPort ?? 80;
-  return answerConnect({ scheme: asked.scheme === 'https' ? 'https' : 'http', host, port, path: proxyPath(context), kubelet: false });
+  const port =
+    asked.port !== ''
+      ? portOf(asked.port)
+      : ((pod.spec?.containers ?? []).flatMap((c: Json) => c.ports ?? [])[0]?.containerPort ?? 80);
+  return answerConnect({
+    scheme: asked.scheme === 'https' ? 'https' : 'http',
+    host,
+    port,
+    path: proxyPath(context),
+    kubelet: false,
+  });
 }
 
 function portOf(text: string): number {
   const port = Number(text);
-  if (!/^\d{1,5}$/.test(text) || port < 1 || port > 65_535) throw new ApiError('BadRequest', `invalid port ${JSON.stringify(text)}`);
+  if (!/^\d{1,5}$/.test(text) || port < 1 || port > 65_535)
+    throw new ApiError('BadRequest', `invalid port ${JSON.stringify(text)}`);
   return port;
 }
 
-/** The Service's endpoints that are Pods and have the address they are said to have: what somebody wrote by hand could lead anywhere. */
-async function endpointsOf(context: RequestContext, service: string, portName: string): Promise<{ host: string; port: number; pod: KubeObject }[]> {
+/**
+ * The Service's endpoints that are Pods and have the address they are said to have: what somebody wrote by hand could
+ * lead anywhere.
+ */
+async function endpointsOf(
+  context: RequestContext,
+  service: string,
+  portName: string,
+): Promise<{ host: string; port: number; pod: KubeObject }[]> {
   const { server, info } = context;
   const slices = await server.store.list(`/registry/discovery.k8s.io/endpointslices/${info.namespace}/`);
   const found: { host: string; port: number; pod: KubeObject }[] = [];
@@ -160,22 +253,40 @@ async function connectService(context: RequestContext): Promise<ConnectResponse>
   const service = server.objects.view(await getStored({ ...context, info: { ...info, name: asked.name } }));
   const ports: Json[] = service.spec?.ports ?? [];
   const port = asked.port === '' ? ports[0] : ports.find((p) => p.name === asked.port || String(p.port) === asked.port);
-  if (port === undefined) throw new ApiError('ServiceUnavailable', `no service port ${JSON.stringify(asked.port)} found for service ${JSON.stringify(asked.name)}`);
+  if (port === undefined)
+    throw new ApiError(
+      'ServiceUnavailable',
+      `no service port ${JSON.stringify(asked.port)} found for service ${JSON.stringify(asked.name)}`,
+    );
   const found = await endpointsOf(context, asked.name, port.name ?? '');
   const chosen = found[Math.floor(server.random.float() * found.length)];
-  if (chosen === undefined) throw new ApiError('ServiceUnavailable', `no endpoints available for service ${JSON.stringify(info.name)}`);
+  if (chosen === undefined)
+    throw new ApiError('ServiceUnavailable', `no endpoints available for service ${JSON.stringify(info.name)}`);
   checkProxyable(chosen.host);
   await checkOwnAddress(server, chosen.pod, chosen.host);
-  return answerConnect({ scheme: asked.scheme === 'https' ? 'https' : 'http', host: chosen.host, port: chosen.port, path: proxyPath(context), kubelet: false });
+  return answerConnect({
+    scheme: asked.scheme === 'https' ? 'https' : 'http',
+    host: chosen.host,
+    port: chosen.port,
+    path: proxyPath(context),
+    kubelet: false,
+  });
 }
 
 /** A node's kubelet, or another port of the node without the API server's certificate. */
 async function connectNode(context: RequestContext): Promise<ConnectResponse> {
   const asked = splitName('node', context.info.name);
   const target = await kubeletOf(context.server, asked.name);
-  if (asked.port === '' || asked.port === String(target.port)) return answerConnect({ scheme: 'https', ...target, path: proxyPath(context), kubelet: true });
+  if (asked.port === '' || asked.port === String(target.port))
+    return answerConnect({ scheme: 'https', ...target, path: proxyPath(context), kubelet: true });
   checkProxyable(target.host);
-  return answerConnect({ scheme: asked.scheme === 'https' ? 'https' : 'http', host: target.host, port: portOf(asked.port), path: proxyPath(context), kubelet: false });
+  return answerConnect({
+    scheme: asked.scheme === 'https' ? 'https' : 'http',
+    host: target.host,
+    port: portOf(asked.port),
+    path: proxyPath(context),
+    kubelet: false,
+  });
 }
 
 export async function handleConnect(context: RequestContext): Promise<ApiResponse> {

@@ -17,8 +17,22 @@ export interface MetricsProvider {
   nodes(): Promise<NodeUsage[]>;
   pods(namespace: string | undefined): Promise<PodUsage[]>;
 }
-export interface NodeUsage { name: string; timestamp: string; windowSeconds: number; cpuNanoCores: number; memoryBytes: number; labels?: Record<string, string> }
-export interface PodUsage { name: string; namespace: string; timestamp: string; windowSeconds: number; labels?: Record<string, string>; containers: { name: string; cpuNanoCores: number; memoryBytes: number }[] }
+export interface NodeUsage {
+  name: string;
+  timestamp: string;
+  windowSeconds: number;
+  cpuNanoCores: number;
+  memoryBytes: number;
+  labels?: Record<string, string>;
+}
+export interface PodUsage {
+  name: string;
+  namespace: string;
+  timestamp: string;
+  windowSeconds: number;
+  labels?: Record<string, string>;
+  containers: { name: string; cpuNanoCores: number; memoryBytes: number }[];
+}
 
 export interface ApiServerOptions {
   store: Store;
@@ -74,7 +88,12 @@ export interface RequestContext {
 }
 
 /** Reads an object of a kind; undefined where there is none. */
-export async function readObject(server: Server, kind: KindRecord, namespace: string, name: string): Promise<KubeObject | undefined> {
+export async function readObject(
+  server: Server,
+  kind: KindRecord,
+  namespace: string,
+  name: string,
+): Promise<KubeObject | undefined> {
   const stored = await server.store.get(storageKey(kind, namespace, name));
   return stored === undefined ? undefined : server.objects.view(stored);
 }

@@ -11,12 +11,14 @@ const columnTypes = ['boolean', 'date', 'integer', 'number', 'string'];
 function checkDefinition(definition: KubeObject, errors: FieldErrors): void {
   const spec = definition.spec as Json;
   checkNames(definition, errors);
-  if (!['Cluster', 'Namespaced'].includes(spec.scope)) errors.unsupported('spec.scope', spec.scope ?? '', ['Cluster', 'Namespaced']);
+  if (!['Cluster', 'Namespaced'].includes(spec.scope))
+    errors.unsupported('spec.scope', spec.scope ?? '', ['Cluster', 'Namespaced']);
   const versions: Json[] = spec.versions ?? [];
   if (versions.length === 0) errors.required('spec.versions', 'must have at least one version');
   const names = versions.map((v) => v.name);
   if (new Set(names).size !== names.length) errors.invalid('spec.versions', names, 'must contain unique version names');
-  if (versions.filter((v) => v.storage === true).length !== 1) errors.invalid('spec.versions', names, 'must have exactly one version marked as storage version');
+  if (versions.filter((v) => v.storage === true).length !== 1)
+    errors.invalid('spec.versions', names, 'must have exactly one version marked as storage version');
   // One schema for all versions is named once, as upstream does.
   const [first] = versions;
   const isShared = versions.every((v) => equalJson(v.schema, first.schema));
@@ -26,13 +28,25 @@ function checkDefinition(definition: KubeObject, errors: FieldErrors): void {
     if (problem !== '') errors.invalid(`${at}.name`, version.name ?? '', problem);
     const schema = version.schema?.openAPIV3Schema;
     if (schema === undefined) errors.required(`${at}.schema.openAPIV3Schema`, 'schemas are required');
-    else if (!isShared || i === 0) checkStructuralSchema(schema, isShared ? 'spec.validation.openAPIV3Schema' : `${at}.schema.openAPIV3Schema`, errors);
+    else if (!isShared || i === 0)
+      checkStructuralSchema(
+        schema,
+        isShared ? 'spec.validation.openAPIV3Schema' : `${at}.schema.openAPIV3Schema`,
+        errors,
+      );
     checkColumns(version, at, errors);
     checkScale(version.subresources?.scale, `${at}.subresources.scale`, errors);
   });
-  if (spec.conversion?.strategy === 'Webhook' && spec.conversion.webhook === undefined) errors.required('spec.conversion.webhook', 'required when strategy is set to Webhook, but not specified');
-  if (!['None', 'Webhook'].includes(spec.conversion?.strategy ?? 'None')) errors.unsupported('spec.conversion.strategy', spec.conversion.strategy, ['None', 'Webhook']);
-  if (spec.preserveUnknownFields === true) errors.invalid('spec.preserveUnknownFields', true, 'cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead');
+  if (spec.conversion?.strategy === 'Webhook' && spec.conversion.webhook === undefined)
+    errors.required('spec.conversion.webhook', 'required when strategy is set to Webhook, but not specified');
+  if (!['None', 'Webhook'].includes(spec.conversion?.strategy ?? 'None'))
+    errors.unsupported('spec.conversion.strategy', spec.conversion.strategy, ['None', 'Webhook']);
+  if (spec.preserveUnknownFields === true)
+    errors.invalid(
+      'spec.preserveUnknownFields',
+      true,
+      'cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead',
+    );
 }
 
 function checkNames(definition: KubeObject, errors: FieldErrors): void {
@@ -40,12 +54,24 @@ function checkNames(definition: KubeObject, errors: FieldErrors): void {
   if (!group) errors.required('spec.group');
   else if (subdomainProblem(group) !== '') errors.invalid('spec.group', group, subdomainProblem(group));
   else if (!group.includes('.')) errors.invalid('spec.group', group, 'should be a domain with at least one dot');
-  if (definition.metadata.name !== `${names.plural}.${group}`) errors.invalid('metadata.name', definition.metadata.name, 'must be spec.names.plural+"."+spec.group');
+  if (definition.metadata.name !== `${names.plural}.${group}`)
+    errors.invalid('metadata.name', definition.metadata.name, 'must be spec.names.plural+"."+spec.group');
   if (!names.kind) errors.required('spec.names.kind');
-  const labels: [string, Json][] = [['plural', names.plural ?? ''], ['singular', names.singular], ['kind', names.kind?.toLowerCase()], ['listKind', names.listKind?.toLowerCase()]];
-  for (const [field, value] of labels) if (value !== undefined && label1035Problem(value) !== '') errors.invalid(`spec.names.${field}`, names[field] ?? '', label1035Problem(value));
-  if (names.kind !== undefined && names.kind === names.listKind) errors.invalid('spec.names.listKind', names.listKind, 'kind and listKind may not be the same');
-  for (const field of ['shortNames', 'categories']) (names[field] ?? []).forEach((name: string, i: number) => { if (label1035Problem(name) !== '') errors.invalid(`spec.names.${field}[${i}]`, name, label1035Problem(name)); });
+  const labels: [string, Json][] = [
+    ['plural', names.plural ?? ''],
+    ['singular', names.singular],
+    ['kind', names.kind?.toLowerCase()],
+    ['listKind', names.listKind?.toLowerCase()],
+  ];
+  for (const [field, value] of labels)
+    if (value !== undefined && label1035Problem(value) !== '')
+      errors.invalid(`spec.names.${field}`, names[field] ?? '', label1035Problem(value));
+  if (names.kind !== undefined && names.kind === names.listKind)
+    errors.invalid('spec.names.listKind', names.listKind, 'kind and listKind may not be the same');
+  for (const field of ['shortNames', 'categories'])
+    (names[field] ?? []).forEach((name: string, i: number) => {
+      if (label1035Problem(name) !== '') errors.invalid(`spec.names.${field}[${i}]`, name, label1035Problem(name));
+    });
 }
 
 function checkColumns(version: Json, at: string, errors: FieldErrors): void {
@@ -53,20 +79,36 @@ function checkColumns(version: Json, at: string, errors: FieldErrors): void {
     const path = `${at}.additionalPrinterColumns[${i}]`;
     if (!column.name) errors.required(`${path}.name`);
     if (!column.type) errors.required(`${path}.type`, `must be one of ${columnTypes.join(',')}`);
-    else if (!columnTypes.includes(column.type)) errors.invalid(`${path}.type`, column.type, `must be one of ${columnTypes.join(',')}`);
+    else if (!columnTypes.includes(column.type))
+      errors.invalid(`${path}.type`, column.type, `must be one of ${columnTypes.join(',')}`);
     if (!column.jsonPath) errors.required(`${path}.JSONPath`);
-    else if (!/^[.{[]/.test(column.jsonPath)) errors.invalid(`${path}.jsonPath`, column.jsonPath, 'must be a simple json path starting with .');
+    else if (!/^[.{[]/.test(column.jsonPath))
+      errors.invalid(`${path}.jsonPath`, column.jsonPath, 'must be a simple json path starting with .');
   });
 }
 
 function checkScale(scale: Json, at: string, errors: FieldErrors): void {
   if (scale === undefined || scale === null) return;
-  const paths: [string, string, boolean][] = [['specReplicasPath', '.spec.', true], ['statusReplicasPath', '.status.', true], ['labelSelectorPath', '', false]];
+  const paths: [string, string, boolean][] = [
+    ['specReplicasPath', '.spec.', true],
+    ['statusReplicasPath', '.status.', true],
+    ['labelSelectorPath', '', false],
+  ];
   for (const [field, start, needed] of paths) {
     const value = scale[field] ?? '';
-    if (value === '') { if (needed) errors.required(`${at}.${field}`); continue; }
+    if (value === '') {
+      if (needed) errors.required(`${at}.${field}`);
+      continue;
+    }
     const fits = start === '' ? /^\.(spec|status)\./.test(value) : value.startsWith(start);
-    if (!fits || value.includes('[')) errors.invalid(`${at}.${field}`, value, start === '' ? 'should be a json path under either .spec or .status' : `should be a json path under ${start.slice(0, -1)}`);
+    if (!fits || value.includes('['))
+      errors.invalid(
+        `${at}.${field}`,
+        value,
+        start === ''
+          ? 'should be a json path under either .spec or .status'
+          : `should be a json path under ${start.slice(0, -1)}`,
+      );
   }
 }
 
@@ -79,10 +121,20 @@ function checkUpdate(definition: KubeObject, old: KubeObject, errors: FieldError
   }
 }
 
-export function admitDefinition(context: RequestContext, attributes: { operation: string; object: KubeObject; old?: KubeObject | undefined; subresource: string }): void {
-  if (context.kind.kind !== 'CustomResourceDefinition' || context.kind.group !== 'apiextensions.k8s.io' || attributes.operation === 'DELETE' || attributes.subresource !== '') return;
+export function admitDefinition(
+  context: RequestContext,
+  attributes: { operation: string; object: KubeObject; old?: KubeObject | undefined; subresource: string },
+): void {
+  if (
+    context.kind.kind !== 'CustomResourceDefinition' ||
+    context.kind.group !== 'apiextensions.k8s.io' ||
+    attributes.operation === 'DELETE' ||
+    attributes.subresource !== ''
+  )
+    return;
   const { object, old } = attributes;
-  // What was let in once, by whatever rules, may be written again as it is: finalizers of a definition that goes must not hang on them.
+  // What was let in once, by whatever rules, may be written again as it is: finalizers of a definition that goes must
+  // not hang on them.
   if (old !== undefined && equalJson(object.spec, old.spec)) return;
   const errors = new FieldErrors();
   checkDefinition(object, errors);

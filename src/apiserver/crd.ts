@@ -1,5 +1,6 @@
 /**
- * Custom resource definitions at work: a definition is established (its names taken, its kinds served), follows changes, and when it is deleted takes its
+ * Custom resource definitions at work: a definition is established (its names taken, its kinds served), follows
+ * changes, and when it is deleted takes its
  * objects with it before its finalizer goes. One loop over the definitions' watch; any step may be repeated.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
@@ -20,31 +21,57 @@ class CustomResources {
   #server: Server;
   #served = new Map<string, { kinds: KindRecord[]; generation: number }>();
 
-  constructor(server: Server) { this.#server = server; }
+  constructor(server: Server) {
+    this.#server = server;
+  }
 
-  get #definitions(): KindRecord { return this.#server.kinds.find('apiextensions.k8s.io', 'v1', 'customresourcedefinitions')!; }
+  get #definitions(): KindRecord {
+    return this.#server.kinds.find('apiextensions.k8s.io', 'v1', 'customresourcedefinitions')!;
+  }
 
   /** Brings what is served in line with a definition. */
   async sync(definition: KubeObject): Promise<void> {
     const name = definition.metadata.name!;
-    if (definition.metadata.deletionTimestamp !== undefined) { await this.#finalize(definition); return; }
+    if (definition.metadata.deletionTimestamp !== undefined) {
+      await this.#finalize(definition);
+      return;
+    }
     const conflict = this.#nameConflict(definition);
     if (conflict === undefined) this.serve(definition);
     const conditions = conditionsFor(definition, conflict, timestamp(this.#server.clock.now()));
     const names = conflict === undefined ? definition.spec.names : definition.status?.acceptedNames;
     const finalizers = definition.metadata.finalizers ?? [];
-    if (!finalizers.includes(cleanup)) await this.#update(name, '', (o) => { o.metadata.finalizers = [...new Set([...(o.metadata.finalizers ?? []), cleanup])]; });
+    if (!finalizers.includes(cleanup))
+      await this.#update(name, '', (o) => {
+        o.metadata.finalizers = [...new Set([...(o.metadata.finalizers ?? []), cleanup])];
+      });
     await this.#update(name, 'status', (o) => {
       const storage = (o.spec.versions ?? []).filter((v: Json) => v.storage === true).map((v: Json) => v.name);
-      o.status = { ...(o.status ?? {}), acceptedNames: names, conditions, storedVersions: [...new Set([...(o.status?.storedVersions ?? []), ...storage])] };
+      o.status = {
+        ...(o.status ?? {}),
+        acceptedNames: names,
+        conditions,
+        storedVersions: [...new Set([...(o.status?.storedVersions ?? []), ...storage])],
+      };
     });
   }
 
   async #update(name: string, subresource: string, change: (object: KubeObject) => void): Promise<void> {
     const context = internalContext(this.#server, this.#definitions, '', 'update', name, subresource);
     try {
-      await updateObject(context, name, (current) => { change(current); delete current.metadata.resourceVersion; return current; }, { subresource });
-    } catch (error) { if (!isReason(error, 'NotFound')) throw error; }
+      await updateObject(
+        context,
+        name,
+        (current) => {
+          change(current);
+          delete current.metadata.resourceVersion;
+          return current;
+        },
+        { subresource },
+      );
+    } catch (error) {
+      if (!isReason(error, 'NotFound')) throw error;
+    }
   }
 
   serve(definition: KubeObject): void {
@@ -80,27 +107,59 @@ class CustomResources {
     await this.#update(name, 'status', (o) => {
       const conditions: Json[] = o.status?.conditions ?? [];
       if (conditions.some((c) => c.type === 'Terminating' && c.status === 'True')) return;
-      const terminating = { type: 'Terminating', status: 'True', reason: 'InstanceDeletionInProgress', message: 'CustomResource deletion is in progress', lastTransitionTime: timestamp(this.#server.clock.now()) };
+      const terminating = {
+        type: 'Terminating',
+        status: 'True',
+        reason: 'InstanceDeletionInProgress',
+        message: 'CustomResource deletion is in progress',
+        lastTransitionTime: timestamp(this.#server.clock.now()),
+      };
       o.status = { ...o.status, conditions: [...conditions.filter((c) => c.type !== 'Terminating'), terminating] };
     });
-    const kind = this.#served.get(name)?.kinds[0] ?? kindsOfDefinition({ ...definition, spec: { ...definition.spec, versions: definition.spec.versions.map((v: Json) => ({ ...v, served: true })) } } as KubeObject)[0]!;
+    const kind =
+      this.#served.get(name)?.kinds[0] ??
+      kindsOfDefinition({
+        ...definition,
+        spec: { ...definition.spec, versions: definition.spec.versions.map((v: Json) => ({ ...v, served: true })) },
+      } as KubeObject)[0]!;
     const list = await this.#server.store.list(storagePrefix(kind));
     for (const stored of list.values) {
       const meta = this.#server.objects.view(stored).metadata;
-      try { await deleteObject(internalContext(this.#server, kind, meta.namespace ?? '', 'delete', meta.name), meta.namespace ?? '', meta.name!, {}); } catch (error) { if (!isReason(error, 'NotFound')) throw error; }
+      try {
+        await deleteObject(
+          internalContext(this.#server, kind, meta.namespace ?? '', 'delete', meta.name),
+          meta.namespace ?? '',
+          meta.name!,
+          {},
+        );
+      } catch (error) {
+        if (!isReason(error, 'NotFound')) throw error;
+      }
     }
     const left = await this.#server.store.list(storagePrefix(kind), { limit: 1 });
-    if (left.values.length > 0) { // finalizers hold some: look again when they may have gone
-      this.#server.clock.setTimer(1000, () => { void this.again(name); }, { background: true });
+    if (left.values.length > 0) {
+      // finalizers hold some: look again when they may have gone
+      this.#server.clock.setTimer(
+        1000,
+        () => {
+          void this.again(name);
+        },
+        { background: true },
+      );
       return;
     }
     this.drop(name);
-    await this.#update(name, '', (o) => { o.metadata.finalizers = (o.metadata.finalizers ?? []).filter((f) => f !== cleanup); });
+    await this.#update(name, '', (o) => {
+      o.metadata.finalizers = (o.metadata.finalizers ?? []).filter((f) => f !== cleanup);
+    });
   }
 
   async again(name: string): Promise<void> {
     const stored = await this.#server.store.get(prefix + name);
-    if (stored !== undefined) await this.sync(this.#server.objects.view(stored)).catch((error: unknown) => this.#server.log.warn('custom resource definition', { name, error }));
+    if (stored !== undefined)
+      await this.sync(this.#server.objects.view(stored)).catch((error: unknown) =>
+        this.#server.log.warn('custom resource definition', { name, error }),
+      );
   }
 }
 
@@ -110,8 +169,14 @@ function conditionsFor(definition: KubeObject, conflict: string | undefined, now
     const old = before.find((c) => c.type === type);
     return { type, status, reason, message, lastTransitionTime: old?.status === status ? old.lastTransitionTime : now };
   };
-  const accepted = conflict === undefined ? make('NamesAccepted', 'True', 'NoConflicts', 'no conflicts found') : make('NamesAccepted', 'False', 'KindConflict', conflict);
-  const established = conflict === undefined ? make('Established', 'True', 'InitialNamesAccepted', 'the initial names have been accepted') : make('Established', 'False', 'NotAccepted', 'not all names are accepted');
+  const accepted =
+    conflict === undefined
+      ? make('NamesAccepted', 'True', 'NoConflicts', 'no conflicts found')
+      : make('NamesAccepted', 'False', 'KindConflict', conflict);
+  const established =
+    conflict === undefined
+      ? make('Established', 'True', 'InitialNamesAccepted', 'the initial names have been accepted')
+      : make('Established', 'False', 'NotAccepted', 'not all names are accepted');
   return [accepted, established];
 }
 
@@ -121,7 +186,8 @@ export async function runCustomResources(server: Server): Promise<() => void> {
   const list = await server.store.list(prefix);
   for (const stored of list.values) {
     const definition = server.objects.view(stored);
-    if ((definition.status?.conditions ?? []).some((c: Json) => c.type === 'Established' && c.status === 'True')) custom.serve(definition);
+    if ((definition.status?.conditions ?? []).some((c: Json) => c.type === 'Established' && c.status === 'True'))
+      custom.serve(definition);
   }
   const watch = server.store.watch(prefix, list.revision);
   const follow = async (): Promise<void> => {
@@ -129,7 +195,8 @@ export async function runCustomResources(server: Server): Promise<() => void> {
     for await (const events of watch) {
       for (const event of events) {
         const name = event.key.slice(prefix.length);
-        if (event.type === 'delete') custom.drop(name); else await custom.again(name);
+        if (event.type === 'delete') custom.drop(name);
+        else await custom.again(name);
       }
     }
   };

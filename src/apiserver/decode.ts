@@ -1,4 +1,7 @@
-/** Bodies: JSON or YAML into an object of the kind, checked against its schema (Kubernetes API concepts, "Server-side field validation"). */
+/**
+ * Bodies: JSON or YAML into an object of the kind, checked against its schema (Kubernetes API concepts, "Server-side
+ * field validation").
+ */
 import { ApiError } from '#base/errors.ts';
 import { copyJson, scanJson } from '#base/json.ts';
 import { parseYaml as readYaml } from '#base/yaml.ts';
@@ -16,22 +19,39 @@ export type FieldValidation = 'Ignore' | 'Warn' | 'Strict';
 export function fieldValidation(context: RequestContext): FieldValidation {
   const value = context.request.query.get('fieldValidation') ?? '';
   if (value === '') return 'Warn';
-  if (value !== 'Ignore' && value !== 'Warn' && value !== 'Strict') throw new ApiError('Invalid', `CreateOptions.meta.k8s.io "" is invalid: fieldValidation: Unsupported value: ${JSON.stringify(value)}: supported values: "Ignore", "Strict", "Warn"`);
+  if (value !== 'Ignore' && value !== 'Warn' && value !== 'Strict')
+    throw new ApiError(
+      'Invalid',
+      `CreateOptions.meta.k8s.io "" is invalid: fieldValidation: Unsupported value: ${JSON.stringify(value)}: supported values: "Ignore", "Strict", "Warn"`,
+    );
   return value;
 }
 
 /** A body as a value; `duplicates` are paths of keys that were given twice. */
-export function parseBody(context: RequestContext, types: readonly string[] = ['application/json', 'application/yaml']): { value: Json; duplicates: string[] } {
+export function parseBody(
+  context: RequestContext,
+  types: readonly string[] = ['application/json', 'application/yaml'],
+): { value: Json; duplicates: string[] } {
   const { request } = context;
   if (request.object !== undefined) return { value: copyJson(request.object), duplicates: [] };
   const body = request.body ?? new Uint8Array();
-  if (body.length > requestBodyBytesMax) throw new ApiError('RequestEntityTooLarge', `Request entity too large: limit is ${requestBodyBytesMax}`);
-  const type = (request.headers['content-type'] ?? 'application/json').split(';')[0]!.trim().toLowerCase() || 'application/json';
-  if (!types.includes(type)) throw new ApiError('UnsupportedMediaType', `the body of the request was in an unknown format - accepted media types include: ${types.join(', ')}`);
+  if (body.length > requestBodyBytesMax)
+    throw new ApiError('RequestEntityTooLarge', `Request entity too large: limit is ${requestBodyBytesMax}`);
+  const type =
+    (request.headers['content-type'] ?? 'application/json').split(';')[0]!.trim().toLowerCase() || 'application/json';
+  if (!types.includes(type))
+    throw new ApiError(
+      'UnsupportedMediaType',
+      `the body of the request was in an unknown format - accepted media types include: ${types.join(', ')}`,
+    );
   const text = Buffer.from(body.buffer, body.byteOffset, body.length).toString('utf8');
   if (type.endsWith('yaml')) return { value: parseYaml(text), duplicates: [] };
   const { duplicates } = scanJson(text);
-  try { return { value: JSON.parse(text), duplicates }; } catch (error) { throw new ApiError('BadRequest', jsonProblem(text, error as Error)); }
+  try {
+    return { value: JSON.parse(text), duplicates };
+  } catch (error) {
+    throw new ApiError('BadRequest', jsonProblem(text, error as Error));
+  }
 }
 
 function jsonProblem(text: string, error: Error): string {
@@ -46,11 +66,18 @@ function checkYamlSize(text: string): void {
   let marks = 0;
   for (let at = 0; at < text.length; at++) {
     const c = text.charCodeAt(at);
-    if ((c === 10 || c === 44) && ++marks > yamlLinesMax) throw new ApiError('RequestEntityTooLarge', `error converting YAML to JSON: more than ${yamlLinesMax} lines and items: send it as JSON`);
+    if ((c === 10 || c === 44) && ++marks > yamlLinesMax)
+      throw new ApiError(
+        'RequestEntityTooLarge',
+        `error converting YAML to JSON: more than ${yamlLinesMax} lines and items: send it as JSON`,
+      );
   }
 }
 
-/** Aliases become copies, and texts let go of the document that they were cut from: what is read is changed in place and kept. */
+/**
+ * Aliases become copies, and texts let go of the document that they were cut from: what is read is changed in place and
+ * kept.
+ */
 export function parseYaml(text: string): Json {
   checkYamlSize(text);
   try {
@@ -61,26 +88,59 @@ export function parseYaml(text: string): Json {
 }
 
 /** Reports what is unknown or doubled as the request asked; throws what cannot be decoded. */
-export function checkDecoded(context: RequestContext, value: Json, node: ObjectNode, kind: { group: string; version: string; kind: string }, duplicates: readonly string[]): void {
+export function checkDecoded(
+  context: RequestContext,
+  value: Json,
+  node: ObjectNode,
+  kind: { group: string; version: string; kind: string },
+  duplicates: readonly string[],
+): void {
   const result = checkObject(value, node);
-  if (result.error !== undefined) throw new ApiError('BadRequest', `${kind.kind} in version ${JSON.stringify(kind.version)} cannot be handled as a ${kind.kind}: ${result.error}`);
-  const problems = [...duplicates.map((d) => `duplicate field ${JSON.stringify(d)}`), ...result.unknown.map((u) => `unknown field ${JSON.stringify(u)}`)];
+  if (result.error !== undefined)
+    throw new ApiError(
+      'BadRequest',
+      `${kind.kind} in version ${JSON.stringify(kind.version)} cannot be handled as a ${kind.kind}: ${result.error}`,
+    );
+  const problems = [
+    ...duplicates.map((d) => `duplicate field ${JSON.stringify(d)}`),
+    ...result.unknown.map((u) => `unknown field ${JSON.stringify(u)}`),
+  ];
   if (problems.length === 0) return;
   const mode = fieldValidation(context);
-  if (mode === 'Strict') throw new ApiError('BadRequest', `${kind.kind} in version ${JSON.stringify(kind.version)} cannot be handled as a ${kind.kind}: strict decoding error: ${problems.join(', ')}`);
+  if (mode === 'Strict')
+    throw new ApiError(
+      'BadRequest',
+      `${kind.kind} in version ${JSON.stringify(kind.version)} cannot be handled as a ${kind.kind}: strict decoding error: ${problems.join(', ')}`,
+    );
   if (mode === 'Warn') context.warnings.push(...problems);
 }
 
 /** Decodes a body as the kind (or a subresource's own). */
-export function decodeObject(context: RequestContext, kind: Pick<KindRecord, 'group' | 'version' | 'kind' | 'type'> = context.kind): KubeObject {
-  const { value, duplicates } = isProtobuf(context) ? { value: decodeProtobuf(context, kind), duplicates: [] } : parseBody(context);
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new ApiError('BadRequest', `couldn't get version/kind; json parse error: json: cannot unmarshal ${Array.isArray(value) ? 'array' : typeof value} into Go value of type struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }`);
+export function decodeObject(
+  context: RequestContext,
+  kind: Pick<KindRecord, 'group' | 'version' | 'kind' | 'type'> = context.kind,
+): KubeObject {
+  const { value, duplicates } = isProtobuf(context)
+    ? { value: decodeProtobuf(context, kind), duplicates: [] }
+    : parseBody(context);
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new ApiError(
+      'BadRequest',
+      `couldn't get version/kind; json parse error: json: cannot unmarshal ${Array.isArray(value) ? 'array' : typeof value} into Go value of type struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }`,
+    );
   const wanted = apiVersionOf(kind);
   value.apiVersion ??= wanted;
   value.kind ??= kind.kind;
   if (value.apiVersion !== wanted || value.kind !== kind.kind) {
-    if (value.kind !== kind.kind) throw new ApiError('BadRequest', `${value.kind} in version ${JSON.stringify(versionOnly(value.apiVersion))} cannot be handled as a ${kind.kind}: the object provided is unrecognized (must be of type ${kind.kind}): couldn't get version/kind`);
-    throw new ApiError('BadRequest', `the API version in the data (${value.apiVersion}) does not match the expected API version (${wanted})`);
+    if (value.kind !== kind.kind)
+      throw new ApiError(
+        'BadRequest',
+        `${value.kind} in version ${JSON.stringify(versionOnly(value.apiVersion))} cannot be handled as a ${kind.kind}: the object provided is unrecognized (must be of type ${kind.kind}): couldn't get version/kind`,
+      );
+    throw new ApiError(
+      'BadRequest',
+      `the API version in the data (${value.apiVersion}) does not match the expected API version (${wanted})`,
+    );
   }
   checkDecoded(context, value, kind.type, kind, duplicates);
   if (typeof value.metadata !== 'object' || value.metadata === null) value.metadata = {};
@@ -88,14 +148,25 @@ export function decodeObject(context: RequestContext, kind: Pick<KindRecord, 'gr
 }
 
 export function isProtobuf(context: RequestContext): boolean {
-  return context.request.object === undefined && (context.request.headers['content-type'] ?? '').startsWith(protobufMediaType);
+  return (
+    context.request.object === undefined &&
+    (context.request.headers['content-type'] ?? '').startsWith(protobufMediaType)
+  );
 }
 
 /** A protobuf body of the kind as the object that JSON would give. */
-export function decodeProtobuf(context: RequestContext, kind: { type: ObjectNode; custom?: boolean; kind: string }): Json {
+export function decodeProtobuf(
+  context: RequestContext,
+  kind: { type: ObjectNode; custom?: boolean; kind: string },
+): Json {
   const body = context.request.body ?? new Uint8Array();
-  if (body.length > requestBodyBytesMax) throw new ApiError('RequestEntityTooLarge', `Request entity too large: limit is ${requestBodyBytesMax}`);
-  if (kind.custom === true) throw new ApiError('UnsupportedMediaType', 'the body of the request was in an unknown format - accepted media types include: application/json, application/yaml');
+  if (body.length > requestBodyBytesMax)
+    throw new ApiError('RequestEntityTooLarge', `Request entity too large: limit is ${requestBodyBytesMax}`);
+  if (kind.custom === true)
+    throw new ApiError(
+      'UnsupportedMediaType',
+      'the body of the request was in an unknown format - accepted media types include: application/json, application/yaml',
+    );
   try {
     const { apiVersion, kind: name, message } = unwrapMessage(body);
     return { apiVersion, kind: name, ...decodeMessage(kind.type, message) };
@@ -104,4 +175,6 @@ export function decodeProtobuf(context: RequestContext, kind: { type: ObjectNode
   }
 }
 
-function versionOnly(apiVersion: string): string { return String(apiVersion).split('/').at(-1) ?? ''; }
+function versionOnly(apiVersion: string): string {
+  return String(apiVersion).split('/').at(-1) ?? '';
+}

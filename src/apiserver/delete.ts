@@ -1,6 +1,8 @@
 /**
- * delete and deletecollection (Kubernetes, "Finalizers", "Garbage Collection", "Pod termination"). An object goes at once when nothing holds it; with
- * finalizers, a grace period or a propagation that the garbage collector must carry out it is marked, and goes when the last of them is done.
+ * delete and deletecollection (Kubernetes, "Finalizers", "Garbage Collection", "Pod termination"). An object goes at
+ * once when nothing holds it; with
+ * finalizers, a grace period or a propagation that the garbage collector must carry out it is marked, and goes when the
+ * last of them is done.
  */
 import { ApiError } from '#base/errors.ts';
 import type { ApiResponse } from '#base/api-request.ts';
@@ -19,20 +21,36 @@ import { answerObject, answerStatus, viewAs } from './respond.ts';
 import { Selection } from './selection.ts';
 import { conflict, isDryRun, isSame } from './write-path.ts';
 
-interface DeleteOptions { gracePeriodSeconds?: number; propagationPolicy?: string; orphanDependents?: boolean; preconditions?: { uid?: string; resourceVersion?: string }; dryRun?: string[] }
+interface DeleteOptions {
+  gracePeriodSeconds?: number;
+  propagationPolicy?: string;
+  orphanDependents?: boolean;
+  preconditions?: { uid?: string; resourceVersion?: string };
+  dryRun?: string[];
+}
 
 function readOptions(context: RequestContext): DeleteOptions {
   const { request } = context;
   const empty = request.object === undefined && (request.body === undefined || request.body.length === 0);
   const type = typeOf('meta.v1/DeleteOptions');
-  const options: DeleteOptions & Json = empty ? {} : isProtobuf(context) ? decodeProtobuf(context, { type, kind: 'DeleteOptions' }) : parseBody(context, ['application/json', 'application/yaml']).value ?? {};
+  const options: DeleteOptions & Json = empty
+    ? {}
+    : isProtobuf(context)
+      ? decodeProtobuf(context, { type, kind: 'DeleteOptions' })
+      : (parseBody(context, ['application/json', 'application/yaml']).value ?? {});
   if (!empty) checkDecoded(context, options, type, { group: '', version: 'v1', kind: 'DeleteOptions' }, []);
   const query = request.query;
   if (query.has('gracePeriodSeconds')) options.gracePeriodSeconds = Number(query.get('gracePeriodSeconds'));
   if (query.has('propagationPolicy')) options.propagationPolicy = query.get('propagationPolicy')!;
   if (query.has('orphanDependents')) options.orphanDependents = query.get('orphanDependents') === 'true';
-  if (options.propagationPolicy !== undefined && !['Background', 'Foreground', 'Orphan'].includes(options.propagationPolicy)) {
-    throw new ApiError('Invalid', `DeleteOptions.meta.k8s.io "" is invalid: propagationPolicy: Unsupported value: ${JSON.stringify(options.propagationPolicy)}: supported values: "Background", "Foreground", "Orphan", "nil"`);
+  if (
+    options.propagationPolicy !== undefined &&
+    !['Background', 'Foreground', 'Orphan'].includes(options.propagationPolicy)
+  ) {
+    throw new ApiError(
+      'Invalid',
+      `DeleteOptions.meta.k8s.io "" is invalid: propagationPolicy: Unsupported value: ${JSON.stringify(options.propagationPolicy)}: supported values: "Background", "Foreground", "Orphan", "nil"`,
+    );
   }
   for (const value of options.dryRun ?? []) query.append('dryRun', value);
   return options;
@@ -41,7 +59,9 @@ function readOptions(context: RequestContext): DeleteOptions {
 /** Finalizers after the propagation policy has been taken into account. */
 function finalizersFor(context: RequestContext, object: KubeObject, options: DeleteOptions): string[] {
   const kept = (object.metadata.finalizers ?? []).filter((f) => f !== 'orphan' && f !== 'foregroundDeletion');
-  const policy = options.propagationPolicy ?? (options.orphanDependents === true ? 'Orphan' : options.orphanDependents === false ? 'Background' : undefined);
+  const policy =
+    options.propagationPolicy ??
+    (options.orphanDependents === true ? 'Orphan' : options.orphanDependents === false ? 'Background' : undefined);
   if (policy === undefined) return [...(object.metadata.finalizers ?? [])];
   if (context.kind.storage.group === '' && context.kind.storage.resource === 'namespaces') return kept;
   if (policy === 'Orphan') kept.push('orphan');
@@ -61,7 +81,12 @@ function graceFor(context: RequestContext, object: KubeObject, options: DeleteOp
 type Deletion = { gone: true; object: KubeObject } | { gone: false; stored: StoredValue; object: KubeObject };
 
 /** Deletes or marks one object. */
-export async function deleteObject(context: RequestContext, namespace: string, name: string, options: DeleteOptions): Promise<Deletion> {
+export async function deleteObject(
+  context: RequestContext,
+  namespace: string,
+  name: string,
+  options: DeleteOptions,
+): Promise<Deletion> {
   const { server, kind } = context;
   const key = storageKey(kind, namespace, name);
   for (let attempt = 0; ; attempt++) {
@@ -70,8 +95,18 @@ export async function deleteObject(context: RequestContext, namespace: string, n
     if (attempt > conflictRetriesMax) throw conflict(kind, name);
     const old = server.objects.view(before);
     const wanted = options.preconditions;
-    if (wanted?.uid !== undefined && wanted.uid !== old.metadata.uid) throw conflict(kind, name, `Precondition failed: UID in precondition: ${wanted.uid}, UID in object meta: ${old.metadata.uid}`);
-    if (wanted?.resourceVersion !== undefined && wanted.resourceVersion !== old.metadata.resourceVersion) throw conflict(kind, name, `Precondition failed: ResourceVersion in precondition: ${wanted.resourceVersion}, ResourceVersion in object meta: ${old.metadata.resourceVersion}`);
+    if (wanted?.uid !== undefined && wanted.uid !== old.metadata.uid)
+      throw conflict(
+        kind,
+        name,
+        `Precondition failed: UID in precondition: ${wanted.uid}, UID in object meta: ${old.metadata.uid}`,
+      );
+    if (wanted?.resourceVersion !== undefined && wanted.resourceVersion !== old.metadata.resourceVersion)
+      throw conflict(
+        kind,
+        name,
+        `Precondition failed: ResourceVersion in precondition: ${wanted.resourceVersion}, ResourceVersion in object meta: ${old.metadata.resourceVersion}`,
+      );
     const attributes = { operation: 'DELETE' as const, object: old, old, subresource: '', dryRun: isDryRun(context) };
     await admitMutating(context, attributes);
     await admitValidating(context, attributes);
@@ -80,17 +115,32 @@ export async function deleteObject(context: RequestContext, namespace: string, n
   }
 }
 
-async function deleteOnce(context: RequestContext, key: string, before: StoredValue, old: KubeObject, options: DeleteOptions): Promise<Deletion | undefined> {
+async function deleteOnce(
+  context: RequestContext,
+  key: string,
+  before: StoredValue,
+  old: KubeObject,
+  options: DeleteOptions,
+): Promise<Deletion | undefined> {
   const { server, kind } = context;
   const marked = markDeleted(context, old, options);
-  const holds = (marked.metadata.finalizers ?? []).length > 0 || (marked.metadata.deletionGracePeriodSeconds ?? 0) > 0 || isHeldNamespace(context, marked);
+  const holds =
+    (marked.metadata.finalizers ?? []).length > 0 ||
+    (marked.metadata.deletionGracePeriodSeconds ?? 0) > 0 ||
+    isHeldNamespace(context, marked);
   if (isDryRun(context)) return holds ? { gone: false, stored: before, object: marked } : { gone: true, object: old };
   if (!holds) {
-    const result = await server.store.txn([{ key, modRevision: before.modRevision }], [{ type: 'delete', key }, ...releaseOperations(kind, old)]);
+    const result = await server.store.txn(
+      [{ key, modRevision: before.modRevision }],
+      [{ type: 'delete', key }, ...releaseOperations(kind, old)],
+    );
     return result.succeeded ? { gone: true, object: old } : undefined;
   }
   if (isSame(marked, old)) return { gone: false, stored: before, object: old };
-  const result = await server.store.txn([{ key, modRevision: before.modRevision }], [{ type: 'put', key, value: server.objects.encodeLate(kind, key, marked, before) }]);
+  const result = await server.store.txn(
+    [{ key, modRevision: before.modRevision }],
+    [{ type: 'put', key, value: server.objects.encodeLate(kind, key, marked, before) }],
+  );
   if (!result.succeeded) return undefined;
   const stored = (await server.store.get(key, result.revision))!;
   // What was just written out need not be read back.
@@ -99,7 +149,11 @@ async function deleteOnce(context: RequestContext, key: string, before: StoredVa
 }
 
 function isHeldNamespace(context: RequestContext, object: KubeObject): boolean {
-  return context.kind.storage.group === '' && context.kind.storage.resource === 'namespaces' && (object.spec?.finalizers ?? []).length > 0;
+  return (
+    context.kind.storage.group === '' &&
+    context.kind.storage.resource === 'namespaces' &&
+    (object.spec?.finalizers ?? []).length > 0
+  );
 }
 
 function markDeleted(context: RequestContext, old: KubeObject, options: DeleteOptions): KubeObject {
@@ -129,7 +183,18 @@ export async function handleDelete(context: RequestContext): Promise<ApiResponse
   const options = readOptions(context);
   const deletion = await deleteObject(context, info.namespace, info.name, options);
   if (!deletion.gone) return answerObject(context, viewFor(context, deletion));
-  const status: KubeStatus = { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success', details: { name: info.name, ...(kind.group === '' ? {} : { group: kind.group }), kind: kind.resource, uid: deletion.object.metadata.uid! } };
+  const status: KubeStatus = {
+    kind: 'Status',
+    apiVersion: 'v1',
+    metadata: {},
+    status: 'Success',
+    details: {
+      name: info.name,
+      ...(kind.group === '' ? {} : { group: kind.group }),
+      kind: kind.resource,
+      uid: deletion.object.metadata.uid!,
+    },
+  };
   if (kind.storage.resource === 'pods' && kind.group === '') return answerObject(context, deletion.object, 200);
   return answerStatus(context, status, 200);
 }
@@ -146,10 +211,17 @@ export async function handleDeleteCollection(context: RequestContext): Promise<A
   for (const stored of page.values) {
     const view = viewAs(context, kind, stored);
     items.push(view);
-    try { await deleteObject(context, view.metadata.namespace ?? '', view.metadata.name!, options); } catch (error) {
+    try {
+      await deleteObject(context, view.metadata.namespace ?? '', view.metadata.name!, options);
+    } catch (error) {
       if (!(error instanceof ApiError) || error.reason !== 'NotFound') throw error;
     }
   }
-  const list = { kind: kind.listKind, apiVersion: kind.group === '' ? kind.version : `${kind.group}/${kind.version}`, metadata: { resourceVersion: String(context.server.store.currentRevision()) }, items } as unknown as KubeObject;
+  const list = {
+    kind: kind.listKind,
+    apiVersion: kind.group === '' ? kind.version : `${kind.group}/${kind.version}`,
+    metadata: { resourceVersion: String(context.server.store.currentRevision()) },
+    items,
+  } as unknown as KubeObject;
   return answerObject(context, list);
 }

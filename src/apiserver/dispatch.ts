@@ -12,7 +12,16 @@ import { handleCreate, handlePatch, handleUpdate } from './write.ts';
 
 type Handler = (context: RequestContext) => Promise<ApiResponse>;
 
-const handlers: Record<string, Handler> = { get: handleGet, list: handleList, watch: handleWatch, create: handleCreate, update: handleUpdate, patch: handlePatch, delete: handleDelete, deletecollection: handleDeleteCollection };
+const handlers: Record<string, Handler> = {
+  get: handleGet,
+  list: handleList,
+  watch: handleWatch,
+  create: handleCreate,
+  update: handleUpdate,
+  patch: handlePatch,
+  delete: handleDelete,
+  deletecollection: handleDeleteCollection,
+};
 
 export async function dispatch(context: RequestContext): Promise<ApiResponse> {
   const { info, kind } = context;
@@ -21,17 +30,22 @@ export async function dispatch(context: RequestContext): Promise<ApiResponse> {
     if (info.name !== '') throw new ApiError('NotFound', 'the server could not find the requested resource', {});
     if (!isReview(kind)) throw new ApiError('MethodNotAllowed', 'an empty namespace may not be set during creation');
   }
-  if (info.namespace !== '' && !kind.namespaced && info.resource !== 'namespaces') throw new ApiError('NotFound', 'the server could not find the requested resource', {});
+  if (info.namespace !== '' && !kind.namespaced && info.resource !== 'namespaces')
+    throw new ApiError('NotFound', 'the server could not find the requested resource', {});
   if (info.subresource !== '') {
     const subresource = kind.subresources[info.subresource];
-    if (subresource === undefined) throw new ApiError('NotFound', 'the server could not find the requested resource', {});
+    if (subresource === undefined)
+      throw new ApiError('NotFound', 'the server could not find the requested resource', {});
     return handleSubresource(context);
   }
-  if (!kind.verbs.includes(info.verb)) throw new ApiError('MethodNotAllowed', 'the server does not allow this method on the requested resource', {});
-  if (info.verb === 'create' && info.name !== '') throw new ApiError('MethodNotAllowed', 'the server does not allow this method on the requested resource', {});
+  if (!kind.verbs.includes(info.verb))
+    throw new ApiError('MethodNotAllowed', 'the server does not allow this method on the requested resource', {});
+  if (info.verb === 'create' && info.name !== '')
+    throw new ApiError('MethodNotAllowed', 'the server does not allow this method on the requested resource', {});
   if (isReview(kind)) return handleReview(context);
   if (kind.group === 'metrics.k8s.io') return handleUsage(context);
   const handler = handlers[info.verb];
-  if (handler === undefined) throw new ApiError('MethodNotAllowed', 'the server does not allow this method on the requested resource', {});
+  if (handler === undefined)
+    throw new ApiError('MethodNotAllowed', 'the server does not allow this method on the requested resource', {});
   return handler(context);
 }

@@ -13,19 +13,39 @@ import type { ApiServer } from './server.ts';
 
 export function seededRandom(seed = 1): Random {
   let state = seed;
-  const next = (): number => { state = (state * 1_664_525 + 1_013_904_223) % 4_294_967_296; return state / 4_294_967_296; };
+  const next = (): number => {
+    state = (state * 1_664_525 + 1_013_904_223) % 4_294_967_296;
+    return state / 4_294_967_296;
+  };
   const bytes = (count: number): Uint8Array => Uint8Array.from({ length: count }, () => Math.floor(next() * 256));
-  return { float: next, bytes, uuid: () => { const h = Buffer.from(bytes(16)).toString('hex'); return `${h.slice(0, 8)}-${h.slice(8, 12)}-4${h.slice(13, 16)}-a${h.slice(17, 20)}-${h.slice(20)}`; } };
+  return {
+    float: next,
+    bytes,
+    uuid: () => {
+      const h = Buffer.from(bytes(16)).toString('hex');
+      return `${h.slice(0, 8)}-${h.slice(8, 12)}-4${h.slice(13, 16)}-a${h.slice(17, 20)}-${h.slice(20)}`;
+    },
+  };
 }
 
 export const admin: UserInfo = { name: 'admin', groups: ['system:masters', 'system:authenticated'] };
 
-export interface Answer { status: number; headers: Record<string, string>; body: Json; text: string }
+export interface Answer {
+  status: number;
+  headers: Record<string, string>;
+  body: Json;
+  text: string;
+}
 
 export interface TestApi extends AsyncDisposable {
   api: ApiServer;
   clock: FakeClock;
-  call(method: string, path: string, body?: unknown, options?: { headers?: Record<string, string>; user?: UserInfo | null }): Promise<Answer>;
+  call(
+    method: string,
+    path: string,
+    body?: unknown,
+    options?: { headers?: Record<string, string>; user?: UserInfo | null },
+  ): Promise<Answer>;
   /** Creates through the path of the object's kind; throws what is refused. */
   make(path: string, object: Json): Promise<KubeObject>;
   raw(method: string, path: string, extra?: Partial<ApiRequest>): Promise<ApiResponse>;
@@ -43,17 +63,40 @@ export async function createTestApi(options: Partial<ApiServerOptions> = {}): Pr
   const clock = createFakeClock();
   const random = seededRandom();
   const store = createMemoryStore(clock);
-  const api = await createApiServer({ store, clock, random, log: silentLogger, keys: createKeyRing(random, clock), ...options });
+  const api = await createApiServer({
+    store,
+    clock,
+    random,
+    log: silentLogger,
+    keys: createKeyRing(random, clock),
+    ...options,
+  });
   const raw: TestApi['raw'] = (method, path, extra = {}) => {
     const cut = path.indexOf('?');
-    return api.handle({ method, path: cut < 0 ? path : path.slice(0, cut), query: new URLSearchParams(cut < 0 ? '' : path.slice(cut + 1)), headers: {}, user: admin, signal: new AbortController().signal, ...extra });
+    return api.handle({
+      method,
+      path: cut < 0 ? path : path.slice(0, cut),
+      query: new URLSearchParams(cut < 0 ? '' : path.slice(cut + 1)),
+      headers: {},
+      user: admin,
+      signal: new AbortController().signal,
+      ...extra,
+    });
   };
   const call: TestApi['call'] = async (method, path, body, { headers = {}, user = admin } = {}) => {
     const bytes = body === undefined ? undefined : Buffer.from(typeof body === 'string' ? body : JSON.stringify(body));
-    const answer = await raw(method, path, { headers: { ...(bytes === undefined ? {} : { 'content-type': 'application/json' }), ...headers }, ...(bytes === undefined ? {} : { body: bytes }), ...(user === null ? { user: undefined as never } : { user }) });
+    const answer = await raw(method, path, {
+      headers: { ...(bytes === undefined ? {} : { 'content-type': 'application/json' }), ...headers },
+      ...(bytes === undefined ? {} : { body: bytes }),
+      ...(user === null ? { user: undefined as never } : { user }),
+    });
     const text = await drain(answer.body);
     let parsed: Json;
-    try { parsed = JSON.parse(text); } catch { parsed = undefined; }
+    try {
+      parsed = JSON.parse(text);
+    } catch {
+      parsed = undefined;
+    }
     return { status: answer.status, headers: answer.headers, body: parsed, text };
   };
   const make: TestApi['make'] = async (path, object) => {
@@ -61,10 +104,25 @@ export async function createTestApi(options: Partial<ApiServerOptions> = {}): Pr
     if (answer.status >= 300) throw new Error(answer.body?.message ?? answer.text);
     return answer.body as KubeObject;
   };
-  const test: TestApi = { api, clock, call, make, raw, async [Symbol.asyncDispose]() { await api[Symbol.asyncDispose](); await store[Symbol.asyncDispose](); } };
+  const test: TestApi = {
+    api,
+    clock,
+    call,
+    make,
+    raw,
+    async [Symbol.asyncDispose]() {
+      await api[Symbol.asyncDispose]();
+      await store[Symbol.asyncDispose]();
+    },
+  };
   await make('/api/v1/namespaces/default/serviceaccounts', { metadata: { name: 'default' } });
   return test;
 }
 
-export const podBody = (name: string, extra: Json = {}): Json => ({ apiVersion: 'v1', kind: 'Pod', metadata: { name, labels: { app: name }, ...(extra.metadata ?? {}) }, spec: { containers: [{ name: 'c', image: 'busybox:1' }], ...(extra.spec ?? {}) } });
+export const podBody = (name: string, extra: Json = {}): Json => ({
+  apiVersion: 'v1',
+  kind: 'Pod',
+  metadata: { name, labels: { app: name }, ...(extra.metadata ?? {}) },
+  spec: { containers: [{ name: 'c', image: 'busybox:1' }], ...(extra.spec ?? {}) },
+});
 export const pods = '/api/v1/namespaces/default/pods';

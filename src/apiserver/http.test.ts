@@ -22,14 +22,37 @@ let admin: KeyPair;
 
 /** A kubelet that echoes upgraded connections and answers logs, for callers with the API server's certificate. */
 function startKubelet(serving: KeyPair): Promise<number> {
-  const kubelet = createServer({ cert: serving.certificatePem, key: serving.keyPem, ca, requestCert: true, rejectUnauthorized: true });
-  kubelet.on('request', (incoming, answer) => { answer.writeHead(200, { 'content-type': 'text/plain' }); answer.write(`log of ${incoming.url}\n`); setImmediate(() => answer.end('second line\n')); });
-  kubelet.on('upgrade', (incoming, socket: Duplex) => {
-    socket.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${incoming.headers.upgrade}\r\nX-Path: ${incoming.url}\r\n\r\n`);
-    socket.on('data', (data: Buffer) => { socket.write(`echo ${data.toString()}`); socket.end(); });
+  const kubelet = createServer({
+    cert: serving.certificatePem,
+    key: serving.keyPem,
+    ca,
+    requestCert: true,
+    rejectUnauthorized: true,
   });
-  stack.defer(() => new Promise((resolve) => { kubelet.closeAllConnections(); kubelet.close(() => resolve()); }));
-  return new Promise((resolve) => kubelet.listen(0, '127.0.0.1', () => resolve((kubelet.address() as AddressInfo).port)));
+  kubelet.on('request', (incoming, answer) => {
+    answer.writeHead(200, { 'content-type': 'text/plain' });
+    answer.write(`log of ${incoming.url}\n`);
+    setImmediate(() => answer.end('second line\n'));
+  });
+  kubelet.on('upgrade', (incoming, socket: Duplex) => {
+    socket.write(
+      `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${incoming.headers.upgrade}\r\nX-Path: ${incoming.url}\r\n\r\n`,
+    );
+    socket.on('data', (data: Buffer) => {
+      socket.write(`echo ${data.toString()}`);
+      socket.end();
+    });
+  });
+  stack.defer(
+    () =>
+      new Promise((resolve) => {
+        kubelet.closeAllConnections();
+        kubelet.close(() => resolve());
+      }),
+  );
+  return new Promise((resolve) =>
+    kubelet.listen(0, '127.0.0.1', () => resolve((kubelet.address() as AddressInfo).port)),
+  );
 }
 
 before(async () => {
@@ -39,23 +62,65 @@ before(async () => {
   const random = seededRandom(9);
   const authority = createCertificateAuthority('test', random, real);
   ca = authority.certificatePem;
-  const issue = (commonName: string, organizations: string[] = []): KeyPair => issueCertificate({ commonName, organizations, ipAddresses: ['127.0.0.1'], server: true, client: true }, authority, random, real);
+  const issue = (commonName: string, organizations: string[] = []): KeyPair =>
+    issueCertificate(
+      { commonName, organizations, ipAddresses: ['127.0.0.1'], server: true, client: true },
+      authority,
+      random,
+      real,
+    );
   admin = issue('admin', ['system:masters']);
   jane = issue('jane');
-  http = stack.use(await serveHttp({ api: api.api, serving: issue('api'), clientCa: ca, kubeletClient: issue('kube-apiserver-kubelet-client'), host: '127.0.0.1', port: 0 }));
+  http = stack.use(
+    await serveHttp({
+      api: api.api,
+      serving: issue('api'),
+      clientCa: ca,
+      kubeletClient: issue('kube-apiserver-kubelet-client'),
+      host: '127.0.0.1',
+      port: 0,
+    }),
+  );
   const kubeletPort = await startKubelet(issue('kubelet'));
-  await api.make('/api/v1/nodes', { metadata: { name: 'n1' }, status: { addresses: [{ type: 'InternalIP', address: '127.0.0.1' }], daemonEndpoints: { kubeletEndpoint: { Port: kubeletPort } } } });
+  await api.make('/api/v1/nodes', {
+    metadata: { name: 'n1' },
+    status: {
+      addresses: [{ type: 'InternalIP', address: '127.0.0.1' }],
+      daemonEndpoints: { kubeletEndpoint: { Port: kubeletPort } },
+    },
+  });
   await api.make(pods, podBody('a', { spec: { nodeName: 'n1' } }));
 });
 
 after(() => stack.disposeAsync());
 
-function get(path: string, who: KeyPair | undefined, options: { method?: string; headers?: Record<string, string>; body?: string } = {}): Promise<{ status: number; text: string }> {
+function get(
+  path: string,
+  who: KeyPair | undefined,
+  options: { method?: string; headers?: Record<string, string>; body?: string } = {},
+): Promise<{ status: number; text: string }> {
   return new Promise((resolve, reject) => {
-    const out = request({ host: '127.0.0.1', port: http.port, path, ca, method: options.method ?? 'GET', headers: options.headers ?? {}, agent: false, ...(who === undefined ? {} : { cert: who.certificatePem, key: who.keyPem }) }, (answer) => {
-      let text = '';
-      answer.setEncoding('utf8').on('data', (part: string) => { text += part; }).on('end', () => resolve({ status: answer.statusCode!, text }));
-    });
+    const out = request(
+      {
+        host: '127.0.0.1',
+        port: http.port,
+        path,
+        ca,
+        method: options.method ?? 'GET',
+        headers: options.headers ?? {},
+        agent: false,
+        ...(who === undefined ? {} : { cert: who.certificatePem, key: who.keyPem }),
+      },
+      (answer) => {
+        let text = '';
+        answer
+          .setEncoding('utf8')
+          .on('data', (part: string) => {
+            text += part;
+          })
+          .on('end', () => resolve({ status: answer.statusCode!, text }));
+      },
+    );
     out.on('error', reject);
     out.end(options.body);
   });
@@ -68,17 +133,33 @@ it('takes the name and groups of a client certificate', async () => {
 });
 
 it('speaks HTTP/2 and streams a watch until the client leaves', async () => {
-  const session: ClientHttp2Session = connectHttp2(`https://127.0.0.1:${http.port}`, { ca, cert: admin.certificatePem, key: admin.keyPem });
+  const session: ClientHttp2Session = connectHttp2(`https://127.0.0.1:${http.port}`, {
+    ca,
+    cert: admin.certificatePem,
+    key: admin.keyPem,
+  });
   try {
     const stream = session.request({ ':path': `${pods}?watch=1` });
-    const first = await new Promise<string>((resolve, reject) => { stream.setEncoding('utf8').once('data', resolve); stream.once('error', reject); });
+    const first = await new Promise<string>((resolve, reject) => {
+      stream.setEncoding('utf8').once('data', resolve);
+      stream.once('error', reject);
+    });
     assert.equal(JSON.parse(first.split('\n')[0]!).type, 'ADDED');
     stream.close();
-  } finally { session.destroy(); }
+  } finally {
+    session.destroy();
+  }
 });
 
 it('refuses a body that is too large', async () => {
-  const answer = await get(pods, admin, { method: 'POST', headers: { 'content-type': 'application/json' }, body: 'x'.repeat(4 * 1024 * 1024) }).catch((error: NodeJS.ErrnoException) => ({ status: error.code === 'EPIPE' || error.code === 'ECONNRESET' ? 413 : 0, text: '' }));
+  const answer = await get(pods, admin, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: 'x'.repeat(4 * 1024 * 1024),
+  }).catch((error: NodeJS.ErrnoException) => ({
+    status: error.code === 'EPIPE' || error.code === 'ECONNRESET' ? 413 : 0,
+    text: '',
+  }));
   assert.equal(answer.status, 413);
 });
 
@@ -90,10 +171,27 @@ it('passes logs through from the kubelet', async () => {
 
 it('passes an upgraded connection through in both directions', async () => {
   const text = await new Promise<string>((resolve, reject) => {
-    const out = request({ host: '127.0.0.1', port: http.port, path: `${pods}/a/exec?command=ls&command=-l&stdin=true&stdout=true`, method: 'POST', ca, cert: admin.certificatePem, key: admin.keyPem, agent: false, headers: { connection: 'Upgrade', upgrade: 'SPDY/3.1' } });
+    const out = request({
+      host: '127.0.0.1',
+      port: http.port,
+      path: `${pods}/a/exec?command=ls&command=-l&stdin=true&stdout=true`,
+      method: 'POST',
+      ca,
+      cert: admin.certificatePem,
+      key: admin.keyPem,
+      agent: false,
+      headers: { connection: 'Upgrade', upgrade: 'SPDY/3.1' },
+    });
     out.on('upgrade', (answer, socket) => {
       let seen = `${String(answer.headers['x-path'])} `;
-      socket.on('data', (data: Buffer) => { seen += data.toString(); }).on('end', () => { socket.destroy(); resolve(seen); });
+      socket
+        .on('data', (data: Buffer) => {
+          seen += data.toString();
+        })
+        .on('end', () => {
+          socket.destroy();
+          resolve(seen);
+        });
       socket.write('hello');
     });
     out.on('response', (answer) => reject(new Error(`status ${answer.statusCode}`)));
@@ -104,6 +202,9 @@ it('passes an upgraded connection through in both directions', async () => {
 });
 
 it('answers an upgrade that is not allowed with a status', async () => {
-  const answer = await get(`${pods}/a/exec?command=ls`, jane, { method: 'POST', headers: { connection: 'Upgrade', upgrade: 'SPDY/3.1' } });
+  const answer = await get(`${pods}/a/exec?command=ls`, jane, {
+    method: 'POST',
+    headers: { connection: 'Upgrade', upgrade: 'SPDY/3.1' },
+  });
   assert.deepEqual([answer.status, JSON.parse(answer.text).reason], [403, 'Forbidden']);
 });

@@ -1,5 +1,6 @@
 /**
- * The API server on a socket: HTTP/2 and HTTP/1.1 over TLS on one port, client certificates as identities, and connections that are passed on to a kubelet,
+ * The API server on a socket: HTTP/2 and HTTP/1.1 over TLS on one port, client certificates as identities, and
+ * connections that are passed on to a kubelet,
  * node, Pod or Service. Turns messages into `ApiRequest`s and answers into messages; decides nothing itself.
  */
 import { request as httpRequest } from 'node:http';
@@ -16,7 +17,14 @@ import type { KeyPair } from '#base/x509.ts';
 import type { Clock } from '#os/clock.ts';
 import type { ApiServer } from './server.ts';
 import type { ConnectResponse, ConnectTarget } from './connect.ts';
-import { kubeletErrorCharsMax, requestBodiesBytesMax, requestBodiesOfUserBytesMax, requestBodyBytesMax, requestBodyMsMax, upgradeConnectTimeoutMs } from './limits.ts';
+import {
+  kubeletErrorCharsMax,
+  requestBodiesBytesMax,
+  requestBodiesOfUserBytesMax,
+  requestBodyBytesMax,
+  requestBodyMsMax,
+  upgradeConnectTimeoutMs,
+} from './limits.ts';
 import { createWebhookCaller } from './webhook-client.ts';
 
 export interface HttpOptions {
@@ -33,7 +41,10 @@ export interface HttpOptions {
   alsoListen?: readonly string[];
 }
 
-export interface HttpServer extends AsyncDisposable { address: string; port: number }
+export interface HttpServer extends AsyncDisposable {
+  address: string;
+  port: number;
+}
 
 type Request = Http2ServerRequest | IncomingMessage;
 type Response = Http2ServerResponse | ServerResponse;
@@ -50,7 +61,14 @@ function userOf(socket: Socket | undefined): UserInfo | undefined {
   if (tls.authorized === true) {
     const subject = tls.getPeerCertificate()?.subject as { CN?: string | string[]; O?: string | string[] } | undefined;
     const name = Array.isArray(subject?.CN) ? subject.CN[0] : subject?.CN;
-    if (name !== undefined && name !== '') user = { name, groups: [...(subject?.O === undefined ? [] : Array.isArray(subject.O) ? subject.O : [subject.O]), 'system:authenticated'] };
+    if (name !== undefined && name !== '')
+      user = {
+        name,
+        groups: [
+          ...(subject?.O === undefined ? [] : Array.isArray(subject.O) ? subject.O : [subject.O]),
+          'system:authenticated',
+        ],
+      };
   }
   users.set(socket, user);
   return user ?? undefined;
@@ -75,7 +93,8 @@ function impersonationLines(raw: readonly string[]): Record<string, string> {
   const out: Record<string, string> = {};
   for (let i = 0; i < raw.length; i += 2) {
     const name = raw[i]!.toLowerCase();
-    if (name.startsWith('impersonate-')) out[name] = out[name] === undefined ? raw[i + 1]! : `${out[name]}\n${raw[i + 1]}`;
+    if (name.startsWith('impersonate-'))
+      out[name] = out[name] === undefined ? raw[i + 1]! : `${out[name]}\n${raw[i + 1]}`;
   }
   return out;
 }
@@ -85,34 +104,54 @@ class BodyBudget {
   #held = 0;
   readonly #byUser = new Map<string, number>();
 
-  /** Reads a body, piece by piece against the bounds; `release` gives back what it took. Throws RequestEntityTooLarge, TooManyRequests, Timeout. */
+  /**
+   * Reads a body, piece by piece against the bounds; `release` gives back what it took. Throws RequestEntityTooLarge,
+   * TooManyRequests, Timeout.
+   */
   async read(request: Request, user: string, clock: Clock, release: (give: () => void) => void): Promise<Uint8Array> {
     let taken = 0;
-    release(() => { this.#add(user, -taken); taken = 0; });
+    release(() => {
+      this.#add(user, -taken);
+      taken = 0;
+    });
     const announced = Number(request.headers['content-length'] ?? 0);
     if (announced > requestBodyBytesMax) throw tooLarge();
-    const late = clock.setTimer(requestBodyMsMax, () => { request.destroy(new ApiError('Timeout', `the request's body did not arrive within ${requestBodyMsMax / 1000} s`)); }, { background: true });
+    const late = clock.setTimer(
+      requestBodyMsMax,
+      () => {
+        request.destroy(
+          new ApiError('Timeout', `the request's body did not arrive within ${requestBodyMsMax / 1000} s`),
+        );
+      },
+      { background: true },
+    );
     const parts: Buffer[] = [];
     try {
       for await (const part of request as AsyncIterable<Buffer>) {
         taken += part.length;
         this.#add(user, part.length);
         if (taken > requestBodyBytesMax) throw tooLarge();
-        if (this.#held > requestBodiesBytesMax || this.#byUser.get(user)! > requestBodiesOfUserBytesMax) throw new ApiError('TooManyRequests', 'Too many requests, please try again later.', { retryAfterSeconds: 1 });
+        if (this.#held > requestBodiesBytesMax || this.#byUser.get(user)! > requestBodiesOfUserBytesMax)
+          throw new ApiError('TooManyRequests', 'Too many requests, please try again later.', { retryAfterSeconds: 1 });
         parts.push(part);
       }
-    } finally { late.cancel(); }
+    } finally {
+      late.cancel();
+    }
     return parts.length === 1 ? parts[0]! : Buffer.concat(parts);
   }
 
   #add(user: string, bytes: number): void {
     this.#held += bytes;
     const now = (this.#byUser.get(user) ?? 0) + bytes;
-    if (now === 0) this.#byUser.delete(user); else this.#byUser.set(user, now);
+    if (now === 0) this.#byUser.delete(user);
+    else this.#byUser.set(user, now);
   }
 }
 
-function tooLarge(): ApiError { return new ApiError('RequestEntityTooLarge', `Request entity too large: limit is ${requestBodyBytesMax}`); }
+function tooLarge(): ApiError {
+  return new ApiError('RequestEntityTooLarge', `Request entity too large: limit is ${requestBodyBytesMax}`);
+}
 
 // walk kubectl-apply 1/8: a message of HTTP/2 or 1.1 becomes an `ApiRequest`, with the client certificate as its user.
 function toApiRequest(request: Request, readBody: ApiRequest['readBody'], signal: AbortSignal): ApiRequest {
@@ -121,8 +160,14 @@ function toApiRequest(request: Request, readBody: ApiRequest['readBody'], signal
   const socket = (request as Http2ServerRequest).stream?.session?.socket ?? request.socket;
   const user = userOf(rawSocket(request));
   return {
-    method: request.method ?? 'GET', path: cut < 0 ? url : url.slice(0, cut), query: new URLSearchParams(cut < 0 ? '' : url.slice(cut + 1)), headers: plainHeaders(request),
-    ...(readBody === undefined ? {} : { readBody }), ...(user === undefined ? {} : { user }), remoteAddress: socket?.remoteAddress ?? '', signal,
+    method: request.method ?? 'GET',
+    path: cut < 0 ? url : url.slice(0, cut),
+    query: new URLSearchParams(cut < 0 ? '' : url.slice(cut + 1)),
+    headers: plainHeaders(request),
+    ...(readBody === undefined ? {} : { readBody }),
+    ...(user === undefined ? {} : { user }),
+    remoteAddress: socket?.remoteAddress ?? '',
+    signal,
   };
 }
 
@@ -131,17 +176,27 @@ function rawSocket(request: Request): Socket | undefined {
   const session = (request as Http2ServerRequest).stream?.session;
   if (session === undefined) return request.socket as Socket;
   if (!users.has(session)) {
-    const user = userOf({ authorized: (session.socket as TLSSocket).authorized, getPeerCertificate: () => (session.socket as TLSSocket).getPeerCertificate() } as unknown as Socket);
+    const user = userOf({
+      authorized: (session.socket as TLSSocket).authorized,
+      getPeerCertificate: () => (session.socket as TLSSocket).getPeerCertificate(),
+    } as unknown as Socket);
     users.set(session, user ?? null);
   }
   return session as unknown as Socket;
 }
 
-async function send(either: Response, answer: { status: number; headers: Record<string, string>; body?: Uint8Array | AsyncIterable<Uint8Array> }, head: boolean): Promise<void> {
+async function send(
+  either: Response,
+  answer: { status: number; headers: Record<string, string>; body?: Uint8Array | AsyncIterable<Uint8Array> },
+  head: boolean,
+): Promise<void> {
   const response = either as ServerResponse; // the HTTP/2 compatibility response has the same methods
   const body = answer.body;
   if (body === undefined || body instanceof Uint8Array) {
-    response.writeHead(answer.status, body === undefined ? answer.headers : { ...answer.headers, 'content-length': String(body.length) });
+    response.writeHead(
+      answer.status,
+      body === undefined ? answer.headers : { ...answer.headers, 'content-length': String(body.length) },
+    );
     response.end(head ? undefined : body);
     return;
   }
@@ -154,7 +209,10 @@ async function send(either: Response, answer: { status: number; headers: Record<
   response.end();
 }
 
-/** Resolves when the response takes more, or never will; nothing goes on listening. Those of HTTP/2 do not say that they wait (base/streams.ts: whenDrained). */
+/**
+ * Resolves when the response takes more, or never will; nothing goes on listening. Those of HTTP/2 do not say that they
+ * wait (base/streams.ts: whenDrained).
+ */
 function drained(response: ServerResponse | Http2ServerResponse): Promise<void> {
   if (response.destroyed || response.closed) return Promise.resolve();
   return new Promise((resolve) => {
@@ -168,11 +226,22 @@ function drained(response: ServerResponse | Http2ServerResponse): Promise<void> 
   });
 }
 
-const hopHeaders = new Set(['connection', 'keep-alive', 'transfer-encoding', 'upgrade', 'http2-settings', 'te', 'host', 'authorization', 'proxy-connection']);
+const hopHeaders = new Set([
+  'connection',
+  'keep-alive',
+  'transfer-encoding',
+  'upgrade',
+  'http2-settings',
+  'te',
+  'host',
+  'authorization',
+  'proxy-connection',
+]);
 
 function forwardHeaders(headers: Record<string, string | undefined>): Record<string, string> {
   const out: Record<string, string> = {};
-  for (const [name, value] of Object.entries(headers)) if (value !== undefined && !hopHeaders.has(name) && !name.startsWith('impersonate-')) out[name] = value;
+  for (const [name, value] of Object.entries(headers))
+    if (value !== undefined && !hopHeaders.has(name) && !name.startsWith('impersonate-')) out[name] = value;
   return out;
 }
 
@@ -185,15 +254,38 @@ class Listener {
 
   constructor(options: HttpOptions) {
     this.#options = options;
-    this.#kubeletAgent = new Agent({ cert: options.kubeletClient.certificatePem, key: options.kubeletClient.keyPem, ca: options.clientCa, checkServerIdentity: () => undefined, keepAlive: false });
+    this.#kubeletAgent = new Agent({
+      cert: options.kubeletClient.certificatePem,
+      key: options.kubeletClient.keyPem,
+      ca: options.clientCa,
+      checkServerIdentity: () => undefined,
+      keepAlive: false,
+    });
   }
 
   create(): Http2SecureServer {
     const { serving, clientCa } = this.#options;
-    const server = createSecureServer({ allowHTTP1: true, cert: serving.certificatePem, key: serving.keyPem, ca: clientCa, requestCert: true, rejectUnauthorized: false, minVersion: 'TLSv1.2', settings: { maxConcurrentStreams: 1000, initialWindowSize: 1 << 20 } });
-    server.on('request', (request, response) => { void this.#serve(request, response); });
-    server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => { void this.#upgrade(request, socket, head); });
-    server.on('connection', (socket: Socket) => { this.#sockets.add(socket); socket.setNoDelay(true); socket.once('close', () => this.#sockets.delete(socket)); });
+    const server = createSecureServer({
+      allowHTTP1: true,
+      cert: serving.certificatePem,
+      key: serving.keyPem,
+      ca: clientCa,
+      requestCert: true,
+      rejectUnauthorized: false,
+      minVersion: 'TLSv1.2',
+      settings: { maxConcurrentStreams: 1000, initialWindowSize: 1 << 20 },
+    });
+    server.on('request', (request, response) => {
+      void this.#serve(request, response);
+    });
+    server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+      void this.#upgrade(request, socket, head);
+    });
+    server.on('connection', (socket: Socket) => {
+      this.#sockets.add(socket);
+      socket.setNoDelay(true);
+      socket.once('close', () => this.#sockets.delete(socket));
+    });
     server.on('sessionError', () => undefined);
     return server;
   }
@@ -206,20 +298,34 @@ class Listener {
     try {
       const method = request.method ?? 'GET';
       const hasBody = method !== 'GET' && method !== 'HEAD';
-      const readBody = (user: UserInfo): Promise<Uint8Array> => this.#bodies.read(request, user.name, this.#options.api.server.clock, (give) => { release = give; });
+      const readBody = (user: UserInfo): Promise<Uint8Array> =>
+        this.#bodies.read(request, user.name, this.#options.api.server.clock, (give) => {
+          release = give;
+        });
       const apiRequest = toApiRequest(request, hasBody ? readBody : undefined, abort.signal);
-      const answer = await this.#options.api.handle(apiRequest) as ConnectResponse;
-      if (answer.connect !== undefined) { this.#forward(answer.connect, apiRequest, request, response); return; }
+      const answer = (await this.#options.api.handle(apiRequest)) as ConnectResponse;
+      if (answer.connect !== undefined) {
+        this.#forward(answer.connect, apiRequest, request, response);
+        return;
+      }
       await send(response, answer, method === 'HEAD');
     } catch (error) {
       this.#fail(response, error);
-    } finally { release(); }
+    } finally {
+      release();
+    }
   }
 
   #fail(either: Response, error: unknown): void {
     const response = either as ServerResponse;
-    if (response.headersSent || response.destroyed) { response.destroy?.(); return; }
-    const known = error instanceof ApiError ? error : new ApiError('InternalError', error instanceof Error ? error.message : String(error));
+    if (response.headersSent || response.destroyed) {
+      response.destroy?.();
+      return;
+    }
+    const known =
+      error instanceof ApiError
+        ? error
+        : new ApiError('InternalError', error instanceof Error ? error.message : String(error));
     const body = Buffer.from(JSON.stringify(known.toStatus()));
     response.writeHead(known.code, { 'content-type': 'application/json', 'content-length': String(body.length) });
     response.end(body);
@@ -229,25 +335,62 @@ class Listener {
   #forward(target: ConnectTarget, from: ApiRequest, request: Request, either: Response): void {
     const response = either as ServerResponse;
     const make = target.scheme === 'https' ? httpsRequest : httpRequest;
-    const out = make({ host: target.host, port: target.port, path: target.path, method: from.method, headers: { ...forwardHeaders(from.headers), host: `${target.host}:${target.port}` }, ...(target.scheme === 'https' ? { agent: target.kubelet ? this.#kubeletAgent : this.#plainAgent } : {}), signal: from.signal });
+    const out = make({
+      host: target.host,
+      port: target.port,
+      path: target.path,
+      method: from.method,
+      headers: { ...forwardHeaders(from.headers), host: `${target.host}:${target.port}` },
+      ...(target.scheme === 'https' ? { agent: target.kubelet ? this.#kubeletAgent : this.#plainAgent } : {}),
+      signal: from.signal,
+    });
     out.on('response', (answer) => {
-      if (target.kubelet && target.path.startsWith('/containerLogs/') && (answer.statusCode ?? 500) >= 400) { void this.#failAsKubelet(response, answer); return; }
+      if (target.kubelet && target.path.startsWith('/containerLogs/') && (answer.statusCode ?? 500) >= 400) {
+        void this.#failAsKubelet(response, answer);
+        return;
+      }
       const headers: Record<string, string> = {};
-      for (const [name, value] of Object.entries(answer.headers)) if (value !== undefined && !hopHeaders.has(name)) headers[name] = Array.isArray(value) ? value.join(', ') : value;
+      for (const [name, value] of Object.entries(answer.headers))
+        if (value !== undefined && !hopHeaders.has(name))
+          headers[name] = Array.isArray(value) ? value.join(', ') : value;
       response.writeHead(answer.statusCode ?? 502, headers);
       response.flushHeaders?.();
       answer.pipe(response);
       answer.on('error', () => response.destroy());
     });
-    out.on('error', (error) => { if (!from.signal.aborted) this.#fail(response, new ApiError(target.kubelet ? 'Unknown' : 'ServiceUnavailable', target.kubelet ? `Get "https://${target.host}:${target.port}${target.path}": ${error.message}` : `error trying to reach service: ${error.message}`)); });
-    if (from.method === 'GET' || from.method === 'HEAD') out.end(); else request.pipe(out);
+    out.on('error', (error) => {
+      if (!from.signal.aborted)
+        this.#fail(
+          response,
+          new ApiError(
+            target.kubelet ? 'Unknown' : 'ServiceUnavailable',
+            target.kubelet
+              ? `Get "https://${target.host}:${target.port}${target.path}": ${error.message}`
+              : `error trying to reach service: ${error.message}`,
+          ),
+        );
+    });
+    if (from.method === 'GET' || from.method === 'HEAD') out.end();
+    else request.pipe(out);
   }
 
   /** A kubelet refuses logs in plain words; clients get them as a Status. */
   async #failAsKubelet(response: ServerResponse, answer: IncomingMessage): Promise<void> {
     let text = '';
-    try { for await (const chunk of answer as AsyncIterable<Buffer>) if (text.length < kubeletErrorCharsMax) text += chunk.toString('utf8'); } catch { /* what came is enough */ }
-    const reason = answer.statusCode === 400 ? 'BadRequest' : answer.statusCode === 404 ? 'NotFound' : answer.statusCode === 403 ? 'Forbidden' : 'InternalError';
+    try {
+      for await (const chunk of answer as AsyncIterable<Buffer>)
+        if (text.length < kubeletErrorCharsMax) text += chunk.toString('utf8');
+    } catch {
+      /* what came is enough */
+    }
+    const reason =
+      answer.statusCode === 400
+        ? 'BadRequest'
+        : answer.statusCode === 404
+          ? 'NotFound'
+          : answer.statusCode === 403
+            ? 'Forbidden'
+            : 'InternalError';
     this.#fail(response, new ApiError(reason, text.trim().slice(0, kubeletErrorCharsMax)));
   }
 
@@ -257,19 +400,40 @@ class Listener {
     socket.on('error', () => abort.abort());
     try {
       const from = toApiRequest(request, undefined, abort.signal);
-      const answer = await this.#options.api.handle(from) as ConnectResponse;
-      if (answer.connect === undefined) { writeHttp1(socket, answer.status, answer.headers, answer.body instanceof Uint8Array ? answer.body : undefined); return; }
+      const answer = (await this.#options.api.handle(from)) as ConnectResponse;
+      if (answer.connect === undefined) {
+        writeHttp1(socket, answer.status, answer.headers, answer.body instanceof Uint8Array ? answer.body : undefined);
+        return;
+      }
       this.#passUpgrade(answer.connect, from, request, socket, head);
     } catch (error) {
       const known = error instanceof ApiError ? error : new ApiError('InternalError', String(error));
-      writeHttp1(socket, known.code, { 'content-type': 'application/json' }, Buffer.from(JSON.stringify(known.toStatus())));
+      writeHttp1(
+        socket,
+        known.code,
+        { 'content-type': 'application/json' },
+        Buffer.from(JSON.stringify(known.toStatus())),
+      );
     }
   }
 
   #passUpgrade(target: ConnectTarget, from: ApiRequest, request: IncomingMessage, socket: Duplex, head: Buffer): void {
     const make = target.scheme === 'https' ? httpsRequest : httpRequest;
-    const headers = { ...forwardHeaders(from.headers), host: `${target.host}:${target.port}`, connection: 'Upgrade', upgrade: request.headers.upgrade ?? '' };
-    const out = make({ host: target.host, port: target.port, path: target.path, method: from.method, headers, timeout: upgradeConnectTimeoutMs, ...(target.scheme === 'https' ? { agent: target.kubelet ? this.#kubeletAgent : this.#plainAgent } : {}) });
+    const headers = {
+      ...forwardHeaders(from.headers),
+      host: `${target.host}:${target.port}`,
+      connection: 'Upgrade',
+      upgrade: request.headers.upgrade ?? '',
+    };
+    const out = make({
+      host: target.host,
+      port: target.port,
+      path: target.path,
+      method: from.method,
+      headers,
+      timeout: upgradeConnectTimeoutMs,
+      ...(target.scheme === 'https' ? { agent: target.kubelet ? this.#kubeletAgent : this.#plainAgent } : {}),
+    });
     out.on('timeout', () => out.destroy(new Error('i/o timeout')));
     socket.once('close', () => out.destroy());
     out.on('upgrade', (answer, peer, peerHead) => {
@@ -280,12 +444,28 @@ class Listener {
       if (head.length > 0) peer.write(head);
       peer.pipe(socket);
       socket.pipe(peer);
-      const end = (): void => { peer.destroy(); socket.destroy(); };
+      const end = (): void => {
+        peer.destroy();
+        socket.destroy();
+      };
       peer.on('error', end).on('close', end);
       socket.on('error', end).on('close', end);
     });
-    out.on('response', (answer) => { writeHead(socket, answer.statusCode ?? 502, withoutHop(answer.rawHeaders)); answer.pipe(socket); });
-    out.on('error', (error) => { if (!socket.destroyed) writeHttp1(socket, 500, { 'content-type': 'application/json' }, Buffer.from(JSON.stringify(new ApiError('InternalError', `error dialing backend: ${error.message}`).toStatus()))); });
+    out.on('response', (answer) => {
+      writeHead(socket, answer.statusCode ?? 502, withoutHop(answer.rawHeaders));
+      answer.pipe(socket);
+    });
+    out.on('error', (error) => {
+      if (!socket.destroyed)
+        writeHttp1(
+          socket,
+          500,
+          { 'content-type': 'application/json' },
+          Buffer.from(
+            JSON.stringify(new ApiError('InternalError', `error dialing backend: ${error.message}`).toStatus()),
+          ),
+        );
+    });
     out.end();
   }
 
@@ -298,7 +478,9 @@ class Listener {
 
 function withoutHop(raw: string[]): string[] {
   const out: string[] = [];
-  for (let i = 0; i < raw.length; i += 2) if (!['transfer-encoding', 'connection', 'keep-alive'].includes(raw[i]!.toLowerCase())) out.push(raw[i]!, raw[i + 1]!);
+  for (let i = 0; i < raw.length; i += 2)
+    if (!['transfer-encoding', 'connection', 'keep-alive'].includes(raw[i]!.toLowerCase()))
+      out.push(raw[i]!, raw[i + 1]!);
   out.push('Connection', 'close');
   return out;
 }
@@ -310,8 +492,19 @@ function writeHead(socket: Duplex, status: number, raw: readonly string[]): void
   socket.write(`${text}\r\n`);
 }
 
-function writeHttp1(socket: Duplex, status: number, headers: Record<string, string>, body: Uint8Array | undefined): void {
-  writeHead(socket, status, [...Object.entries(headers).flat(), 'Content-Length', String(body?.length ?? 0), 'Connection', 'close']);
+function writeHttp1(
+  socket: Duplex,
+  status: number,
+  headers: Record<string, string>,
+  body: Uint8Array | undefined,
+): void {
+  writeHead(socket, status, [
+    ...Object.entries(headers).flat(),
+    'Content-Length',
+    String(body?.length ?? 0),
+    'Connection',
+    'close',
+  ]);
   socket.end(body);
 }
 
@@ -323,14 +516,26 @@ export async function serveHttp(options: HttpOptions): Promise<HttpServer> {
   let port = options.port;
   for (const host of [options.host, ...(options.alsoListen ?? [])]) {
     const server = listener.create();
-    await new Promise<void>((resolve, reject) => { server.once('error', reject); server.listen(port, host, () => { server.removeListener('error', reject); resolve(); }); });
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(port, host, () => {
+        server.removeListener('error', reject);
+        resolve();
+      });
+    });
     port = (server.address() as AddressInfo).port;
     servers.push(server);
   }
   return {
-    address: options.host, port,
+    address: options.host,
+    port,
     async [Symbol.asyncDispose]() {
-      const closed = servers.map((server) => new Promise<void>((resolve) => { server.close(() => resolve()); }));
+      const closed = servers.map(
+        (server) =>
+          new Promise<void>((resolve) => {
+            server.close(() => resolve());
+          }),
+      );
       listener.destroy();
       await Promise.all(closed);
     },

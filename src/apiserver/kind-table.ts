@@ -1,4 +1,7 @@
-/** The kinds that are served now: built-in records and those of custom resource definitions. `generation` grows with every change. */
+/**
+ * The kinds that are served now: built-in records and those of custom resource definitions. `generation` grows with
+ * every change.
+ */
 import type { KindRecord } from '#schema/kind.ts';
 
 const groupOrder = (group: string): string => (group === '' ? '' : group);
@@ -8,7 +11,9 @@ export class KindTable {
   #byKind = new Map<string, KindRecord>();
   generation = 0;
 
-  constructor(kinds: readonly KindRecord[]) { for (const kind of kinds) this.add(kind); }
+  constructor(kinds: readonly KindRecord[]) {
+    for (const kind of kinds) this.add(kind);
+  }
 
   add(kind: KindRecord): void {
     this.#byResource.set(`${kind.group}/${kind.version}/${kind.resource}`, kind);
@@ -22,11 +27,23 @@ export class KindTable {
     this.generation++;
   }
 
-  find(group: string, version: string, resource: string): KindRecord | undefined { return this.#byResource.get(`${group}/${version}/${resource}`); }
-  findKind(group: string, version: string, kind: string): KindRecord | undefined { return this.#byKind.get(`${group}/${version}/${kind}`); }
-  findAnyVersion(group: string, resource: string): KindRecord | undefined { for (const k of this.all()) if (k.group === group && k.resource === resource) return k; return undefined; }
-  hasGroupVersion(group: string, version: string): boolean { for (const k of this.all()) if (k.group === group && k.version === version) return true; return false; }
-  all(): IterableIterator<KindRecord> { return this.#byResource.values(); }
+  find(group: string, version: string, resource: string): KindRecord | undefined {
+    return this.#byResource.get(`${group}/${version}/${resource}`);
+  }
+  findKind(group: string, version: string, kind: string): KindRecord | undefined {
+    return this.#byKind.get(`${group}/${version}/${kind}`);
+  }
+  findAnyVersion(group: string, resource: string): KindRecord | undefined {
+    for (const k of this.all()) if (k.group === group && k.resource === resource) return k;
+    return undefined;
+  }
+  hasGroupVersion(group: string, version: string): boolean {
+    for (const k of this.all()) if (k.group === group && k.version === version) return true;
+    return false;
+  }
+  all(): IterableIterator<KindRecord> {
+    return this.#byResource.values();
+  }
 
   /** Groups in the order of their first kind, with their versions in order of preference. */
   groups(): { group: string; versions: { version: string; kinds: KindRecord[] }[] }[] {
@@ -38,7 +55,12 @@ export class KindTable {
       versions.set(kind.version, list);
       list.push(kind);
     }
-    return [...groups].map(([group, versions]) => ({ group, versions: [...versions].map(([version, kinds]) => ({ version, kinds: [...kinds].sort((a, b) => (a.resource < b.resource ? -1 : 1)) })).sort((a, b) => compareVersions(a.version, b.version)) }));
+    return [...groups].map(([group, versions]) => ({
+      group,
+      versions: [...versions]
+        .map(([version, kinds]) => ({ version, kinds: [...kinds].sort((a, b) => (a.resource < b.resource ? -1 : 1)) }))
+        .sort((a, b) => compareVersions(a.version, b.version)),
+    }));
   }
 }
 

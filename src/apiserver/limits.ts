@@ -16,7 +16,10 @@ export const historyKeepMs = 5 * 60_000;
 export const historyStepsPerKeep = 10;
 /** Revisions kept at most, whatever their age. */
 export const historyRevisionsMax = 20_000;
-/** Revisions written or forgotten between two looks that make a burst; after one, memory is given back so often, so far apart. */
+/**
+ * Revisions written or forgotten between two looks that make a burst; after one, memory is given back so often, so far
+ * apart.
+ */
 export const burstRevisionsMin = 200;
 export const releasesAfterBurst = 3;
 export const releaseIntervalMs = 5_000;
@@ -48,11 +51,17 @@ export const listWholeBytesMax = 4 * 1024 * 1024;
 export const listPieceBytesMax = 256 * 1024;
 /** Objects that a paged list with a selector looks at in one go. */
 export const scanPageMax = 1_000;
-/** Bytes of encodings (protobuf, decrypted Secrets) that are kept beside the values they were made of, before they are let go. */
+/**
+ * Bytes of encodings (protobuf, decrypted Secrets) that are kept beside the values they were made of, before they are
+ * let go.
+ */
 export const encodingsBytesMax = 32 * 1024 * 1024;
 /** How long to wait before the server's own objects are put back again, when that failed. */
 export const ownObjectsRetryMs = 1_000;
 /** Lines and items of a YAML body. */
 export const yamlLinesMax = 50_000;
-/** Bodies above this are measured before they are worked on: what will not be stored need not be defaulted, validated, tracked. */
+/**
+ * Bodies above this are measured before they are worked on: what will not be stored need not be defaulted, validated,
+ * tracked.
+ */
 export const measuredBodyBytesMin = 262_144;

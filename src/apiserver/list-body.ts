@@ -1,5 +1,6 @@
 /**
- * The body of a list. A small one is one buffer. A large one is made in pieces as the connection takes them: a list of fifty megabytes asked for eight times at once
+ * The body of a list. A small one is one buffer. A large one is made in pieces as the connection takes them: a list of
+ * fifty megabytes asked for eight times at once
  * costs eight pieces and the references to what is stored, not eight lists.
  */
 import { apiVersionOf } from '#base/objects.ts';
@@ -17,25 +18,52 @@ import { makeTable, partialMetadata, tableRow } from './table.ts';
 type Body = Uint8Array | AsyncIterable<Uint8Array>;
 
 /** The list of what is stored, in the form and encoding that were asked for. */
-export function listBody(context: RequestContext, values: readonly StoredValue[], metadata: Json, wanted: Negotiated): Body {
+export function listBody(
+  context: RequestContext,
+  values: readonly StoredValue[],
+  metadata: Json,
+  wanted: Negotiated,
+): Body {
   const { kind, server } = context;
   const view = (stored: StoredValue): KubeObject => viewAs(context, kind, stored);
   const head = { kind: kind.listKind, apiVersion: apiVersionOf(kind), metadata };
-  if (wanted.form === 'object' && wanted.encoding === 'protobuf') return wholeOrPieces(encodeListPieces(kind, values, view, metadata));
-  if (wanted.form === 'object' && wanted.encoding === 'json' && kind.fromStored === undefined) return storedList(context, kind, values, metadata);
+  if (wanted.form === 'object' && wanted.encoding === 'protobuf')
+    return wholeOrPieces(encodeListPieces(kind, values, view, metadata));
+  if (wanted.form === 'object' && wanted.encoding === 'json' && kind.fromStored === undefined)
+    return storedList(context, kind, values, metadata);
   if (wanted.form === 'table') {
     const include = includeObject(context);
     const { rows: _rows, ...table } = makeTable(kind, [], metadata, include, server.clock.now(), wanted.version);
-    return itemsBody(table, 'rows', values, (stored) => tableRow(kind, view(stored), include, server.clock.now()), wanted);
+    return itemsBody(
+      table,
+      'rows',
+      values,
+      (stored) => tableRow(kind, view(stored), include, server.clock.now()),
+      wanted,
+    );
   }
-  if (wanted.form === 'partial') return itemsBody({ ...head, kind: 'PartialObjectMetadataList', apiVersion: `meta.k8s.io/${wanted.version}` }, 'items', values, (stored) => partialMetadata(view(stored), wanted.version), wanted);
+  if (wanted.form === 'partial')
+    return itemsBody(
+      { ...head, kind: 'PartialObjectMetadataList', apiVersion: `meta.k8s.io/${wanted.version}` },
+      'items',
+      values,
+      (stored) => partialMetadata(view(stored), wanted.version),
+      wanted,
+    );
   return itemsBody(head, 'items', values, view, wanted);
 }
 
 /** A list made of the stored bytes, without parsing any. */
-function storedList(context: RequestContext, kind: KindRecord, values: readonly StoredValue[], metadata: unknown): Body {
+function storedList(
+  context: RequestContext,
+  kind: KindRecord,
+  values: readonly StoredValue[],
+  metadata: unknown,
+): Body {
   const { objects } = context.server;
-  const head = Buffer.from(`{"kind":${JSON.stringify(kind.listKind)},"apiVersion":${JSON.stringify(apiVersionOf(kind))},"metadata":${JSON.stringify(metadata)},"items":[`);
+  const head = Buffer.from(
+    `{"kind":${JSON.stringify(kind.listKind)},"apiVersion":${JSON.stringify(apiVersionOf(kind))},"metadata":${JSON.stringify(metadata)},"items":[`,
+  );
   let size = head.length + 3;
   for (const stored of values) size += objects.size(stored) + 1;
   const pieces = function* (pieceBytes: number): Generator<Uint8Array> {
@@ -59,11 +87,24 @@ function storedList(context: RequestContext, kind: KindRecord, values: readonly 
 }
 
 /** A list whose items are made one by one. */
-function itemsBody(head: Json, field: string, values: readonly StoredValue[], make: (stored: StoredValue) => Json, wanted: Negotiated): Body {
-  return wholeOrPieces(wanted.encoding === 'yaml' ? yamlItems(head, field, values, make) : jsonItems(head, field, values, make));
+function itemsBody(
+  head: Json,
+  field: string,
+  values: readonly StoredValue[],
+  make: (stored: StoredValue) => Json,
+  wanted: Negotiated,
+): Body {
+  return wholeOrPieces(
+    wanted.encoding === 'yaml' ? yamlItems(head, field, values, make) : jsonItems(head, field, values, make),
+  );
 }
 
-function* jsonItems(head: Json, field: string, values: readonly StoredValue[], make: (stored: StoredValue) => Json): Generator<Uint8Array> {
+function* jsonItems(
+  head: Json,
+  field: string,
+  values: readonly StoredValue[],
+  make: (stored: StoredValue) => Json,
+): Generator<Uint8Array> {
   let text = `${JSON.stringify(head).slice(0, -1)},${JSON.stringify(field)}:[`;
   for (let i = 0; i < values.length; i++) {
     text += `${i > 0 ? ',' : ''}${JSON.stringify(make(values[i]!))}`;
@@ -74,7 +115,12 @@ function* jsonItems(head: Json, field: string, values: readonly StoredValue[], m
   yield Buffer.from(`${text}]}\n`);
 }
 
-function* yamlItems(head: Json, field: string, values: readonly StoredValue[], make: (stored: StoredValue) => Json): Generator<Uint8Array> {
+function* yamlItems(
+  head: Json,
+  field: string,
+  values: readonly StoredValue[],
+  make: (stored: StoredValue) => Json,
+): Generator<Uint8Array> {
   let text = `${formatYaml(head)}${field}:${values.length === 0 ? ' []' : ''}\n`;
   for (const stored of values) {
     text += formatYaml([make(stored)]);

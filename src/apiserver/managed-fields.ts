@@ -1,45 +1,101 @@
 /**
- * Who set which field (Kubernetes, "Server-Side Apply", "Field management"). Every write is tracked: what changed belongs to the manager that wrote
+ * Who set which field (Kubernetes, "Server-Side Apply", "Field management"). Every write is tracked: what changed
+ * belongs to the manager that wrote
  * it and to nobody else. `apply.ts` decides what an applied configuration takes over; this file keeps the entries.
  */
 import type { Json, KubeObject, ManagedFieldsEntry } from '#base/objects.ts';
 import { apiVersionOf } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
-import { compareFields, emptySet, fromFieldsV1, isEmptySet, isFieldsV1, removeBelow, toFieldsV1, unionOf } from '#schema/field-sets.ts';
+import {
+  compareFields,
+  emptySet,
+  fromFieldsV1,
+  isEmptySet,
+  isFieldsV1,
+  removeBelow,
+  toFieldsV1,
+  unionOf,
+} from '#schema/field-sets.ts';
 import type { FieldSet } from '#schema/field-sets.ts';
 import type { ObjectNode } from '#schema/types.ts';
 import type { RequestContext } from './context.ts';
 
-export interface Manager { name: string; operation: 'Apply' | 'Update'; apiVersion: string; subresource: string; time: string; set: FieldSet }
+export interface Manager {
+  name: string;
+  operation: 'Apply' | 'Update';
+  apiVersion: string;
+  subresource: string;
+  time: string;
+  set: FieldSet;
+}
 
 const updateManagersMax = 10;
-const systemMeta = ['name', 'namespace', 'creationTimestamp', 'selfLink', 'uid', 'generation', 'managedFields', 'resourceVersion', 'deletionTimestamp', 'deletionGracePeriodSeconds', 'generateName'];
+const systemMeta = [
+  'name',
+  'namespace',
+  'creationTimestamp',
+  'selfLink',
+  'uid',
+  'generation',
+  'managedFields',
+  'resourceVersion',
+  'deletionTimestamp',
+  'deletionGracePeriodSeconds',
+  'generateName',
+];
 
-const systemFields: FieldSet = { self: false, children: new Map<string, FieldSet>([
-  ['f:apiVersion', leaf()], ['f:kind', leaf()], ['f:metadata', { self: false, children: new Map(systemMeta.map((name) => [`f:${name}`, leaf()])) }],
-]) };
+const systemFields: FieldSet = {
+  self: false,
+  children: new Map<string, FieldSet>([
+    ['f:apiVersion', leaf()],
+    ['f:kind', leaf()],
+    ['f:metadata', { self: false, children: new Map(systemMeta.map((name) => [`f:${name}`, leaf()])) }],
+  ]),
+};
 
-function leaf(): FieldSet { return { self: true, children: new Map() }; }
+function leaf(): FieldSet {
+  return { self: true, children: new Map() };
+}
 
 /** A set without what the system itself writes. */
 export function stripSystem(set: FieldSet): FieldSet {
   const out = removeBelow(set, systemFields);
   const meta = out.children.get('f:metadata');
-  if (meta !== undefined) { const rest = { self: false, children: meta.children }; if (isEmptySet(rest)) out.children.delete('f:metadata'); else out.children.set('f:metadata', rest); }
+  if (meta !== undefined) {
+    const rest = { self: false, children: meta.children };
+    if (isEmptySet(rest)) out.children.delete('f:metadata');
+    else out.children.set('f:metadata', rest);
+  }
   return out;
 }
 
 export function readManagers(entries: readonly ManagedFieldsEntry[] | undefined): Manager[] {
-  return (entries ?? []).filter((e) => e.fieldsV1 !== undefined).map((e) => ({
-    name: e.manager ?? '', operation: e.operation === 'Apply' ? 'Apply' : 'Update', apiVersion: e.apiVersion ?? '', subresource: e.subresource ?? '', time: e.time ?? '', set: fromFieldsV1(e.fieldsV1),
-  }));
+  return (entries ?? [])
+    .filter((e) => e.fieldsV1 !== undefined)
+    .map((e) => ({
+      name: e.manager ?? '',
+      operation: e.operation === 'Apply' ? 'Apply' : 'Update',
+      apiVersion: e.apiVersion ?? '',
+      subresource: e.subresource ?? '',
+      time: e.time ?? '',
+      set: fromFieldsV1(e.fieldsV1),
+    }));
 }
 
 export function writeManagers(object: KubeObject, managers: readonly Manager[]): void {
-  const entries = managers.filter((m) => !isEmptySet(m.set)).map((m): ManagedFieldsEntry => ({
-    manager: m.name, operation: m.operation, apiVersion: m.apiVersion, ...(m.time === '' ? {} : { time: m.time }), fieldsType: 'FieldsV1', fieldsV1: toFieldsV1(m.set), ...(m.subresource === '' ? {} : { subresource: m.subresource }),
-  }));
-  if (entries.length === 0) delete object.metadata.managedFields; else object.metadata.managedFields = entries;
+  const entries = managers
+    .filter((m) => !isEmptySet(m.set))
+    .map((m): ManagedFieldsEntry => ({
+      manager: m.name,
+      operation: m.operation,
+      apiVersion: m.apiVersion,
+      ...(m.time === '' ? {} : { time: m.time }),
+      fieldsType: 'FieldsV1',
+      fieldsV1: toFieldsV1(m.set),
+      ...(m.subresource === '' ? {} : { subresource: m.subresource }),
+    }));
+  if (entries.length === 0) delete object.metadata.managedFields;
+  else object.metadata.managedFields = entries;
 }
 
 export function managerName(context: RequestContext): string {
@@ -49,7 +105,10 @@ export function managerName(context: RequestContext): string {
   return agent === '' ? 'unknown' : agent.split('/')[0]!.slice(0, 128);
 }
 
-/** Entries that a client sent: reset by `[{}]` (an empty list says nothing), its own where it changed them, those stored otherwise. */
+/**
+ * Entries that a client sent: reset by `[{}]` (an empty list says nothing), its own where it changed them, those stored
+ * otherwise.
+ */
 function startingManagers(old: KubeObject | undefined, object: KubeObject): Manager[] {
   const sent = object.metadata.managedFields;
   if (old === undefined) return [];
@@ -57,7 +116,9 @@ function startingManagers(old: KubeObject | undefined, object: KubeObject): Mana
   if (sent.length === 1 && Object.keys(sent[0]!).length === 0) return [];
   if (sent.length === 0) return readManagers(old.metadata.managedFields);
   // As upstream: what cannot be read leaves those that are stored.
-  return sent.every((entry) => entry.fieldsV1 === undefined || isFieldsV1(entry.fieldsV1)) ? readManagers(sent) : readManagers(old.metadata.managedFields);
+  return sent.every((entry) => entry.fieldsV1 === undefined || isFieldsV1(entry.fieldsV1))
+    ? readManagers(sent)
+    : readManagers(old.metadata.managedFields);
 }
 
 function asCompared(object: KubeObject | undefined): Json {
@@ -68,10 +129,16 @@ function asCompared(object: KubeObject | undefined): Json {
 }
 
 /** After every write but apply. */
-export function trackManagedFields(context: RequestContext, old: KubeObject | undefined, object: KubeObject, options: { manager?: string; apply?: boolean; subresource?: string }): void {
+export function trackManagedFields(
+  context: RequestContext,
+  old: KubeObject | undefined,
+  object: KubeObject,
+  options: { manager?: string; apply?: boolean; subresource?: string },
+): void {
   if (options.apply === true) return;
   if (context.server.options.trackFields === false) {
-    if (old?.metadata.managedFields === undefined) delete object.metadata.managedFields; else object.metadata.managedFields = old.metadata.managedFields;
+    if (old?.metadata.managedFields === undefined) delete object.metadata.managedFields;
+    else object.metadata.managedFields = old.metadata.managedFields;
     return;
   }
   const node: ObjectNode = context.kind.type;
@@ -82,15 +149,27 @@ export function trackManagedFields(context: RequestContext, old: KubeObject | un
   const { changed, removed } = compareFields(before, after, node);
   const managers = startingManagers(old, object);
   const mine = stripSystem(changed);
-  if (isEmptySet(mine) && isEmptySet(removed)) { writeManagers(object, managers); return; }
+  if (isEmptySet(mine) && isEmptySet(removed)) {
+    writeManagers(object, managers);
+    return;
+  }
   const name = options.manager ?? managerName(context);
   const apiVersion = apiVersionOf(context.kind);
   const lost = unionOf(mine, removed);
   let own: Manager | undefined;
   for (const manager of managers) {
-    if (manager.name === name && manager.operation === 'Update' && manager.subresource === subresource && manager.apiVersion === apiVersion) { own = manager; manager.set = removeBelow(manager.set, removed); } else manager.set = removeBelow(manager.set, lost);
+    if (
+      manager.name === name &&
+      manager.operation === 'Update' &&
+      manager.subresource === subresource &&
+      manager.apiVersion === apiVersion
+    ) {
+      own = manager;
+      manager.set = removeBelow(manager.set, removed);
+    } else manager.set = removeBelow(manager.set, lost);
   }
-  if (own === undefined) managers.push((own = { name, operation: 'Update', apiVersion, subresource, time: '', set: emptySet() }));
+  if (own === undefined)
+    managers.push((own = { name, operation: 'Update', apiVersion, subresource, time: '', set: emptySet() }));
   own.set = unionOf(own.set, mine);
   own.time = timestamp(context.server.clock.now());
   writeManagers(object, capManagers(managers));
@@ -102,6 +181,10 @@ function capManagers(managers: Manager[]): Manager[] {
   if (updaters.length <= updateManagersMax) return managers;
   updaters.sort((a, b) => (a.time < b.time ? -1 : 1));
   const fold = updaters.slice(0, updaters.length - updateManagersMax + 1);
-  const ancient: Manager = { ...fold[0]!, name: 'ancient-changes', set: fold.reduce((set, m) => unionOf(set, m.set), emptySet()) };
+  const ancient: Manager = {
+    ...fold[0]!,
+    name: 'ancient-changes',
+    set: fold.reduce((set, m) => unionOf(set, m.set), emptySet()),
+  };
   return [...managers.filter((m) => !fold.includes(m)), ancient];
 }

@@ -1,12 +1,24 @@
-/** Content negotiation: what form an answer takes (Kubernetes API concepts, "Alternate representations of resources", "Receiving resources as Tables"). */
+/**
+ * Content negotiation: what form an answer takes (Kubernetes API concepts, "Alternate representations of resources",
+ * "Receiving resources as Tables").
+ */
 import { ApiError } from '#base/errors.ts';
 import type { ApiRequest } from '#base/api-request.ts';
 
 export type AnswerForm = 'object' | 'table' | 'partial';
 export type Encoding = 'json' | 'yaml' | 'protobuf';
-export interface Negotiated { form: AnswerForm; encoding: Encoding; version: string; pretty: boolean }
+export interface Negotiated {
+  form: AnswerForm;
+  encoding: Encoding;
+  version: string;
+  pretty: boolean;
+}
 
-interface Offer { type: string; parameters: Record<string, string>; q: number }
+interface Offer {
+  type: string;
+  parameters: Record<string, string>;
+  q: number;
+}
 
 const cache = new Map<string, Negotiated>();
 const cacheMax = 256;
@@ -15,12 +27,22 @@ function parseAccept(header: string): Offer[] {
   return header.split(',').map((part) => {
     const [type = '', ...rest] = part.split(';').map((p) => p.trim());
     const parameters: Record<string, string> = {};
-    for (const p of rest) { const [k = '', v = ''] = p.split('='); parameters[k] = v; }
+    for (const p of rest) {
+      const [k = '', v = ''] = p.split('=');
+      parameters[k] = v;
+    }
     return { type: type.toLowerCase(), parameters, q: parameters.q === undefined ? 1 : Number(parameters.q) };
   });
 }
 
-const encodings: Record<string, Encoding> = { 'application/json': 'json', 'application/yaml': 'yaml', 'application/vnd.kubernetes.protobuf': 'protobuf', '*/*': 'json', 'application/*': 'json', '': 'json' };
+const encodings: Record<string, Encoding> = {
+  'application/json': 'json',
+  'application/yaml': 'yaml',
+  'application/vnd.kubernetes.protobuf': 'protobuf',
+  '*/*': 'json',
+  'application/*': 'json',
+  '': 'json',
+};
 
 export function negotiate(request: ApiRequest, protobuf: boolean): Negotiated {
   const header = request.headers.accept ?? '';
@@ -37,16 +59,30 @@ function choose(header: string, protobuf: boolean): Negotiated {
   const offers = parseAccept(header).sort((a, b) => b.q - a.q);
   for (const offer of offers) {
     const encoding = encodings[offer.type];
-    if (encoding === undefined || (encoding === 'protobuf' && !protobuf) || offer.parameters.stream !== undefined && offer.parameters.stream !== 'watch') continue;
+    if (
+      encoding === undefined ||
+      (encoding === 'protobuf' && !protobuf) ||
+      (offer.parameters.stream !== undefined && offer.parameters.stream !== 'watch')
+    )
+      continue;
     const as = offer.parameters.as;
     if (as === undefined) return { form: 'object', encoding, version: 'v1', pretty: false };
     if (offer.parameters.g !== 'meta.k8s.io' || !['v1', 'v1beta1'].includes(offer.parameters.v ?? '')) continue;
-    if (as === 'Table' && encoding !== 'protobuf') return { form: 'table', encoding, version: offer.parameters.v!, pretty: false };
-    if ((as === 'PartialObjectMetadata' || as === 'PartialObjectMetadataList') && encoding !== 'protobuf') return { form: 'partial', encoding, version: offer.parameters.v!, pretty: false };
+    if (as === 'Table' && encoding !== 'protobuf')
+      return { form: 'table', encoding, version: offer.parameters.v!, pretty: false };
+    if ((as === 'PartialObjectMetadata' || as === 'PartialObjectMetadataList') && encoding !== 'protobuf')
+      return { form: 'partial', encoding, version: offer.parameters.v!, pretty: false };
   }
-  throw new ApiError('NotAcceptable', 'only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf, application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch');
+  throw new ApiError(
+    'NotAcceptable',
+    'only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf, application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch',
+  );
 }
 
 export function mediaTypeOf(encoding: Encoding): string {
-  return encoding === 'json' ? 'application/json' : encoding === 'yaml' ? 'application/yaml' : 'application/vnd.kubernetes.protobuf';
+  return encoding === 'json'
+    ? 'application/json'
+    : encoding === 'yaml'
+      ? 'application/yaml'
+      : 'application/vnd.kubernetes.protobuf';
 }

@@ -10,26 +10,51 @@ import { defaultGitVersion } from './version.ts';
 function serveVersion(server: Server): ApiResponse {
   const gitVersion = server.options.gitVersion ?? defaultGitVersion;
   const [, major, minor] = /^v(\d+)\.(\d+)/.exec(gitVersion) ?? ['', '1', '37'];
-  return answerJson({ major, minor, emulationMajor: major, emulationMinor: minor, minCompatibilityMajor: major, minCompatibilityMinor: String(Number(minor) - 1), gitVersion, gitCommit: '', gitTreeState: 'clean', buildDate: '1970-01-01T00:00:00Z', goVersion: '', compiler: '', platform: `linux/${process.arch === 'x64' ? 'amd64' : process.arch}` });
+  return answerJson({
+    major,
+    minor,
+    emulationMajor: major,
+    emulationMinor: minor,
+    minCompatibilityMajor: major,
+    minCompatibilityMinor: String(Number(minor) - 1),
+    gitVersion,
+    gitCommit: '',
+    gitTreeState: 'clean',
+    buildDate: '1970-01-01T00:00:00Z',
+    goVersion: '',
+    compiler: '',
+    platform: `linux/${process.arch === 'x64' ? 'amd64' : process.arch}`,
+  });
 }
 
 const healthPaths = ['healthz', 'livez', 'readyz'];
 
 /**
- * `/healthz`, `/livez`, `/readyz` (Kubernetes, "API health endpoints"), whole or one check of them. `etcd` is the store, by the name that monitoring knows: it
+ * `/healthz`, `/livez`, `/readyz` (Kubernetes, "API health endpoints"), whole or one check of them. `etcd` is the
+ * store, by the name that monitoring knows: it
  * fails while no write succeeds. Why is in the log alone, as anybody may ask.
  */
 async function serveHealth(server: Server, request: ApiRequest, parts: readonly string[]): Promise<ApiResponse> {
   const [endpoint = '', only] = parts;
-  const checks: [string, () => Promise<string | undefined>][] = [['ping', async () => undefined], ['log', async () => undefined], ['etcd', () => server.store.health()]];
+  const checks: [string, () => Promise<string | undefined>][] = [
+    ['ping', async () => undefined],
+    ['log', async () => undefined],
+    ['etcd', () => server.store.health()],
+  ];
   const excluded = new Set(request.query.getAll('exclude'));
   const chosen = checks.filter(([name]) => (only === undefined ? !excluded.has(name) : name === only));
-  if (only !== undefined && (chosen.length === 0 || parts.length > 2)) throw new ApiError('NotFound', 'the server could not find the requested resource', {});
+  if (only !== undefined && (chosen.length === 0 || parts.length > 2))
+    throw new ApiError('NotFound', 'the server could not find the requested resource', {});
   const problems = await Promise.all(chosen.map(async ([, check]) => check()));
   const failed = problems.some((problem) => problem !== undefined);
-  chosen.forEach(([name], i) => { if (problems[i] !== undefined) server.log.warn('health check failed', { endpoint, check: name, problem: problems[i] }); });
+  chosen.forEach(([name], i) => {
+    if (problems[i] !== undefined)
+      server.log.warn('health check failed', { endpoint, check: name, problem: problems[i] });
+  });
   if (!failed && !request.query.has('verbose')) return answerText('ok');
-  const lines = chosen.map(([name], i) => (problems[i] === undefined ? `[+]${name} ok` : `[-]${name} failed: reason withheld`));
+  const lines = chosen.map(([name], i) =>
+    problems[i] === undefined ? `[+]${name} ok` : `[-]${name} failed: reason withheld`,
+  );
   return answerText(`${lines.join('\n')}\n${endpoint} check ${failed ? 'failed' : 'passed'}\n`, failed ? 500 : 200);
 }
 
@@ -45,8 +70,34 @@ export async function serveNonResource(server: Server, request: ApiRequest): Pro
   if (parts[0] === 'apis' && parts.length === 3) return serveGroupVersion(server, parts[1]!, parts[2]!);
   if (parts[0] === 'openapi') return (await import('./openapi.ts')).serveOpenApi(server, request, parts);
   if (path === '/metrics') return (await import('./metrics.ts')).serveMetrics(server);
-  if (path === '/.well-known/openid-configuration') return answerJson({ issuer: issuerOf(server), jwks_uri: `${issuerOf(server)}/openid/v1/jwks`, response_types_supported: ['id_token'], subject_types_supported: ['public'], id_token_signing_alg_values_supported: ['ES256'] });
-  if (path === '/openid/v1/jwks') return answerJson(signerOf(server).jwks(), 200, { 'content-type': 'application/jwk-set+json' });
-  if (path === '/') return answerJson({ paths: ['/api', '/api/v1', '/apis', ...server.kinds.groups().filter((g) => g.group !== '').flatMap((g) => [`/apis/${g.group}`, ...g.versions.map((v) => `/apis/${g.group}/${v.version}`)]), '/healthz', '/livez', '/metrics', '/openapi/v2', '/openapi/v3', '/readyz', '/version'] });
+  if (path === '/.well-known/openid-configuration')
+    return answerJson({
+      issuer: issuerOf(server),
+      jwks_uri: `${issuerOf(server)}/openid/v1/jwks`,
+      response_types_supported: ['id_token'],
+      subject_types_supported: ['public'],
+      id_token_signing_alg_values_supported: ['ES256'],
+    });
+  if (path === '/openid/v1/jwks')
+    return answerJson(signerOf(server).jwks(), 200, { 'content-type': 'application/jwk-set+json' });
+  if (path === '/')
+    return answerJson({
+      paths: [
+        '/api',
+        '/api/v1',
+        '/apis',
+        ...server.kinds
+          .groups()
+          .filter((g) => g.group !== '')
+          .flatMap((g) => [`/apis/${g.group}`, ...g.versions.map((v) => `/apis/${g.group}/${v.version}`)]),
+        '/healthz',
+        '/livez',
+        '/metrics',
+        '/openapi/v2',
+        '/openapi/v3',
+        '/readyz',
+        '/version',
+      ],
+    });
   throw new ApiError('NotFound', 'the server could not find the requested resource', {});
 }

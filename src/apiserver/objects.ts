@@ -1,7 +1,10 @@
 /**
- * Objects as stored: bytes without resourceVersion, beginning `{"apiVersion":…,"kind":…,"metadata":{`, so that the version is spliced in at an offset
- * that the kind knows. Served as they are; parsed only when somebody must look inside. Views are frozen and shared, kept in two
- * generations of a weak cache. Secrets are sealed with AES-256-GCM: first byte 1, then key id, nonce, ciphertext, tag; the store's key is authenticated with it.
+ * Objects as stored: bytes without resourceVersion, beginning `{"apiVersion":…,"kind":…,"metadata":{`, so that the
+ * version is spliced in at an offset
+ * that the kind knows. Served as they are; parsed only when somebody must look inside. Views are frozen and shared,
+ * kept in two
+ * generations of a weak cache. Secrets are sealed with AES-256-GCM: first byte 1, then key id, nonce, ciphertext, tag;
+ * the store's key is authenticated with it.
  */
 import { createCipheriv, createDecipheriv } from 'node:crypto';
 import { joinOwn, ownBytes, ownCopy } from '#base/bytes.ts';
@@ -26,20 +29,33 @@ export function storagePrefix(kind: KindRecord, namespace = ''): string {
 }
 
 const metadataOpening = '"metadata":{';
-const copy = Buffer.prototype.copy as (this: Uint8Array, target: Uint8Array, targetStart: number, sourceStart: number, sourceEnd: number) => number;
+const copy = Buffer.prototype.copy as (
+  this: Uint8Array,
+  target: Uint8Array,
+  targetStart: number,
+  sourceStart: number,
+  sourceEnd: number,
+) => number;
 
 function encodePlain(kind: KindRecord, object: KubeObject): Buffer {
   const { apiVersion: _a, kind: _k, metadata, ...rest } = object;
   const { resourceVersion: _r, ...meta } = metadata;
-  return ownBytes(JSON.stringify({ apiVersion: apiVersionOf(kind.storage), kind: kind.storage.kind, metadata: meta, ...rest }));
+  return ownBytes(
+    JSON.stringify({ apiVersion: apiVersionOf(kind.storage), kind: kind.storage.kind, metadata: meta, ...rest }),
+  );
 }
 
-function isSealed(kind: KindRecord): boolean { return kind.storage.group === '' && kind.storage.resource === 'secrets'; }
+function isSealed(kind: KindRecord): boolean {
+  return kind.storage.group === '' && kind.storage.resource === 'secrets';
+}
 
-/** Freezes all of an object but itself and its metadata, which are still to get its version; answers as `freezeFresh`. */
+/**
+ * Freezes all of an object but itself and its metadata, which are still to get its version; answers as `freezeFresh`.
+ */
 function freezeParts(object: Json): number {
   let sum = 2;
-  for (const key in object) sum += 4 + 6 * key.length + (key === 'metadata' ? freezeParts(object.metadata) : freezeFresh(object[key]));
+  for (const key in object)
+    sum += 4 + 6 * key.length + (key === 'metadata' ? freezeParts(object.metadata) : freezeFresh(object[key]));
   return sum;
 }
 
@@ -55,21 +71,31 @@ class LateObject implements LateBytes {
   constructor(kind: KindRecord, object: KubeObject, before: StoredValue | undefined) {
     this.#kind = kind;
     this.#object = object;
-    const lengthMax = (before === undefined ? 0 : before.late?.lengthMax ?? before.value.length) + freezeParts(object);
+    const lengthMax =
+      (before === undefined ? 0 : (before.late?.lengthMax ?? before.value.length)) + freezeParts(object);
     this.lengthMax = lengthMax < transactionBytesMax ? lengthMax : this.bytes().length;
   }
 
-  bytes(): Uint8Array { return this.#bytes ??= encodePlain(this.#kind, this.#object); }
+  bytes(): Uint8Array {
+    return (this.#bytes ??= encodePlain(this.#kind, this.#object));
+  }
 
   view(revision: number): KubeObject {
     if (this.#seen) return this.#object;
     const { apiVersion: _a, kind: _k, metadata, ...rest } = this.#object;
-    return this.become(freezeJson({ apiVersion: apiVersionOf(this.#kind.storage), kind: this.#kind.storage.kind, metadata: { ...metadata, resourceVersion: String(revision) }, ...rest }));
+    return this.become(
+      freezeJson({
+        apiVersion: apiVersionOf(this.#kind.storage),
+        kind: this.#kind.storage.kind,
+        metadata: { ...metadata, resourceVersion: String(revision) },
+        ...rest,
+      }),
+    );
   }
 
   become(view: KubeObject): KubeObject {
     this.#seen = true;
-    return this.#object = view;
+    return (this.#object = view);
   }
 }
 
@@ -95,7 +121,10 @@ export class Objects {
     return isSealed(kind) ? this.#seal(key, plain) : plain;
   }
 
-  /** As `encode`, when somebody asks for the bytes. The object is given away: nobody changes it, but for its resourceVersion. It shares nothing frozen but with `before`, which it replaces. */
+  /**
+   * As `encode`, when somebody asks for the bytes. The object is given away: nobody changes it, but for its
+   * resourceVersion. It shares nothing frozen but with `before`, which it replaces.
+   */
   encodeLate(kind: KindRecord, key: string, object: KubeObject, before?: StoredValue): Uint8Array | LateBytes {
     return isSealed(kind) ? this.encode(kind, key, object) : new LateObject(kind, object, before);
   }
@@ -132,28 +161,42 @@ export class Objects {
     return plain;
   }
 
-  /** Where the resourceVersion goes: behind `"metadata":{`. Objects of one kind come in rows and begin alike, so the last beginning is tried before searching. */
+  /**
+   * Where the resourceVersion goes: behind `"metadata":{`. Objects of one kind come in rows and begin alike, so the
+   * last beginning is tried before searching.
+   */
   #place(plain: Uint8Array): number {
     const known = this.#lastHead;
-    if (known.length > 0 && plain.length > known.length && known.compare(plain, 0, known.length) === 0) return known.length;
+    if (known.length > 0 && plain.length > known.length && known.compare(plain, 0, known.length) === 0)
+      return known.length;
     const head = Buffer.from(plain.buffer, plain.byteOffset, Math.min(plain.length, 400));
     const place = head.indexOf(metadataOpening) + metadataOpening.length;
     this.#lastHead = ownCopy(head.subarray(0, place));
     return place;
   }
 
-  /** JSON as served, in the stored version; with another resourceVersion where one is named, as the event of a deletion has it. */
+  /**
+   * JSON as served, in the stored version; with another resourceVersion where one is named, as the event of a deletion
+   * has it.
+   */
   bytes(stored: StoredValue, revision = stored.modRevision): Buffer {
     const out = Buffer.allocUnsafe(this.size(stored));
     return out.subarray(0, this.write(stored, out, 0, revision));
   }
 
-  size(stored: StoredValue): number { return this.#sizeOpen(stored) + 24 + 16; }
+  size(stored: StoredValue): number {
+    return this.#sizeOpen(stored) + 24 + 16;
+  }
 
   /** What is sealed is longer than what it holds by its key's name, nonce and tag, so nobody need open it to know. */
-  #sizeOpen(stored: StoredValue): number { return stored.value.length; }
+  #sizeOpen(stored: StoredValue): number {
+    return stored.value.length;
+  }
 
-  /** Writes the object at `offset` of `target`; answers the offset behind it. Copies without a view of either part: a list does this for each object. */
+  /**
+   * Writes the object at `offset` of `target`; answers the offset behind it. Copies without a view of either part: a
+   * list does this for each object.
+   */
   write(stored: StoredValue, target: Buffer, offset: number, revision = stored.modRevision): number {
     const plain = this.#open(stored);
     const at = this.#place(plain);

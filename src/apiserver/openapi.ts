@@ -1,4 +1,7 @@
-/** `/openapi/v3`, `/openapi/v3/…` and `/openapi/v2`; documents are made when first asked for and kept until the served kinds change. */
+/**
+ * `/openapi/v3`, `/openapi/v3/…` and `/openapi/v2`; documents are made when first asked for and kept until the served
+ * kinds change.
+ */
 import { createHash } from 'node:crypto';
 import { ApiError } from '#base/errors.ts';
 import type { ApiRequest, ApiResponse } from '#base/api-request.ts';
@@ -8,19 +11,28 @@ import type { Server } from './context.ts';
 import { answerJson } from './respond.ts';
 import { defaultGitVersion } from './version.ts';
 
-interface Documents { generation: number; v3: Map<string, { body: Buffer; hash: string }>; v2?: { json: Buffer; protobuf: Buffer; hash: string } }
+interface Documents {
+  generation: number;
+  v3: Map<string, { body: Buffer; hash: string }>;
+  v2?: { json: Buffer; protobuf: Buffer; hash: string };
+}
 
 function documentsOf(server: Server): Documents {
   let documents = server.caches.get('openapi') as Documents | undefined;
-  if (documents?.generation !== server.kinds.generation) server.caches.set('openapi', (documents = { generation: server.kinds.generation, v3: new Map() }));
+  if (documents?.generation !== server.kinds.generation)
+    server.caches.set('openapi', (documents = { generation: server.kinds.generation, v3: new Map() }));
   return documents;
 }
 
 const hashOf = (body: Uint8Array): string => createHash('sha512').update(body).digest('hex').slice(0, 64).toUpperCase();
 
-function pathOf(group: string, version: string): string { return group === '' ? `api/${version}` : `apis/${group}/${version}`; }
+function pathOf(group: string, version: string): string {
+  return group === '' ? `api/${version}` : `apis/${group}/${version}`;
+}
 
-/** A tag that is known without making the document: the kinds' generation and the program's version decide its content. */
+/**
+ * A tag that is known without making the document: the kinds' generation and the program's version decide its content.
+ */
 function tagOf(server: Server, path: string): string {
   return hashOf(Buffer.from(`${path} ${server.kinds.generation} ${server.options.gitVersion ?? defaultGitVersion}`));
 }
@@ -28,7 +40,10 @@ function tagOf(server: Server, path: string): string {
 function serveIndex(server: Server): ApiResponse {
   const paths: Record<string, { serverRelativeURL: string }> = {};
   for (const { group, versions } of server.kinds.groups()) {
-    for (const { version } of versions) { const path = pathOf(group, version); paths[path] = { serverRelativeURL: `/openapi/v3/${path}?hash=${tagOf(server, path)}` }; }
+    for (const { version } of versions) {
+      const path = pathOf(group, version);
+      paths[path] = { serverRelativeURL: `/openapi/v3/${path}?hash=${tagOf(server, path)}` };
+    }
   }
   return answerJson({ paths });
 }
@@ -38,12 +53,22 @@ function serveV3(server: Server, request: ApiRequest, group: string, version: st
   const documents = documentsOf(server);
   let document = documents.v3.get(path);
   if (document === undefined) {
-    const kinds = server.kinds.groups().find((g) => g.group === group)?.versions.find((v) => v.version === version)?.kinds;
+    const kinds = server.kinds
+      .groups()
+      .find((g) => g.group === group)
+      ?.versions.find((v) => v.version === version)?.kinds;
     if (kinds === undefined) throw new ApiError('NotFound', 'the server could not find the requested resource', {});
-    document = { body: Buffer.from(JSON.stringify(openApiV3(kinds, server.options.gitVersion ?? defaultGitVersion))), hash: tagOf(server, path) };
+    document = {
+      body: Buffer.from(JSON.stringify(openApiV3(kinds, server.options.gitVersion ?? defaultGitVersion))),
+      hash: tagOf(server, path),
+    };
     documents.v3.set(path, document);
   }
-  const headers: Record<string, string> = { 'content-type': 'application/json', etag: `"${document.hash}"`, vary: 'Accept' };
+  const headers: Record<string, string> = {
+    'content-type': 'application/json',
+    etag: `"${document.hash}"`,
+    vary: 'Accept',
+  };
   if (request.query.get('hash') === document.hash) headers['cache-control'] = 'public, immutable';
   if (request.headers['if-none-match'] === headers.etag) return { status: 304, headers };
   return { status: 200, headers, body: document.body };
@@ -57,7 +82,11 @@ function serveV2(server: Server, request: ApiRequest): ApiResponse {
     documents.v2 = { json, protobuf: encodeOpenApiV2(document), hash: hashOf(json) };
   }
   const protobuf = (request.headers.accept ?? '').includes('proto-openapi.spec.v2');
-  const headers: Record<string, string> = { 'content-type': protobuf ? 'application/com.github.proto-openapi.spec.v2.v1.0+protobuf' : 'application/json', etag: `"${documents.v2.hash}${protobuf ? 'P' : ''}"`, vary: 'Accept' };
+  const headers: Record<string, string> = {
+    'content-type': protobuf ? 'application/com.github.proto-openapi.spec.v2.v1.0+protobuf' : 'application/json',
+    etag: `"${documents.v2.hash}${protobuf ? 'P' : ''}"`,
+    vary: 'Accept',
+  };
   if (request.headers['if-none-match'] === headers.etag) return { status: 304, headers };
   return { status: 200, headers, body: protobuf ? documents.v2.protobuf : documents.v2.json };
 }
@@ -66,6 +95,7 @@ export function serveOpenApi(server: Server, request: ApiRequest, parts: readonl
   if (parts[1] === 'v2' && parts.length === 2) return serveV2(server, request);
   if (parts[1] === 'v3' && parts.length === 2) return serveIndex(server);
   if (parts[1] === 'v3' && parts[2] === 'api' && parts.length === 4) return serveV3(server, request, '', parts[3]!);
-  if (parts[1] === 'v3' && parts[2] === 'apis' && parts.length === 5) return serveV3(server, request, parts[3]!, parts[4]!);
+  if (parts[1] === 'v3' && parts[2] === 'apis' && parts.length === 5)
+    return serveV3(server, request, parts[3]!, parts[4]!);
   throw new ApiError('NotFound', 'the server could not find the requested resource', {});
 }

@@ -1,4 +1,7 @@
-/** Answers in protobuf: objects, lists and watch frames of built-in kinds. An object's encoding is made once per version of it. */
+/**
+ * Answers in protobuf: objects, lists and watch frames of built-in kinds. An object's encoding is made once per version
+ * of it.
+ */
 import { joinOwn, ownCopy } from '#base/bytes.ts';
 import { apiVersionOf } from '#base/objects.ts';
 import type { KubeObject } from '#base/objects.ts';
@@ -36,14 +39,25 @@ export function encodeStored(kind: KindRecord, stored: StoredValue, view: () => 
   return wrapMessage(apiVersionOf(kind), kind.kind, messageOf(kind, stored, view));
 }
 
-/** The envelope tells the length of all that follows, so each object's length is asked for first; what is kept no longer is then encoded again. */
-export function* encodeListPieces(kind: KindRecord, values: readonly StoredValue[], view: (stored: StoredValue) => KubeObject, metadata: object): Generator<Uint8Array> {
+/**
+ * The envelope tells the length of all that follows, so each object's length is asked for first; what is kept no longer
+ * is then encoded again.
+ */
+export function* encodeListPieces(
+  kind: KindRecord,
+  values: readonly StoredValue[],
+  view: (stored: StoredValue) => KubeObject,
+  metadata: object,
+): Generator<Uint8Array> {
   const lengthOf = (stored: StoredValue): number => messageOf(kind, stored, () => view(stored)).length;
   const lead = new ProtobufWriter();
   lead.bytes(1, encodeMessage(typeOf('meta.v1/ListMeta'), metadata));
   const first = lead.finish();
   let size = first.length;
-  for (const stored of values) { const length = lengthOf(stored); size += 1 + varintBytes(length) + length; }
+  for (const stored of values) {
+    const length = lengthOf(stored);
+    size += 1 + varintBytes(length) + length;
+  }
   const { head, tail } = envelopeOf(apiVersionOf(kind), kind.listKind, size);
   yield joinOwn([head, first]);
   let writer = new ProtobufWriter();
@@ -70,4 +84,6 @@ export function encodeFrame(type: string, object: Uint8Array): Buffer {
   return Buffer.concat([length, event]);
 }
 
-export function encodeStatus(status: KubeObject): Buffer { return wrapMessage('v1', 'Status', encodeMessage(typeOf('meta.v1/Status'), status)); }
+export function encodeStatus(status: KubeObject): Buffer {
+  return wrapMessage('v1', 'Status', encodeMessage(typeOf('meta.v1/Status'), status));
+}

@@ -16,18 +16,31 @@ import { Selection } from './selection.ts';
 
 export function notFound(kind: { group: string; resource: string }, name: string): ApiError {
   const qualified = kind.group === '' ? kind.resource : `${kind.resource}.${kind.group}`;
-  return new ApiError('NotFound', `${qualified} ${JSON.stringify(name)} not found`, { name, ...(kind.group === '' ? {} : { group: kind.group }), kind: kind.resource });
+  return new ApiError('NotFound', `${qualified} ${JSON.stringify(name)} not found`, {
+    name,
+    ...(kind.group === '' ? {} : { group: kind.group }),
+    kind: kind.resource,
+  });
 }
 
-export function expired(message: string): ApiError { return new ApiError('Expired', message); }
+export function expired(message: string): ApiError {
+  return new ApiError('Expired', message);
+}
 
 export function tooLargeRevision(wanted: number, current: number): ApiError {
-  return new ApiError('Timeout', `Too large resource version: ${wanted}, current: ${current}`, { causes: [{ reason: 'ResourceVersionTooLarge', message: 'Too large resource version' }], retryAfterSeconds: 1 });
+  return new ApiError('Timeout', `Too large resource version: ${wanted}, current: ${current}`, {
+    causes: [{ reason: 'ResourceVersionTooLarge', message: 'Too large resource version' }],
+    retryAfterSeconds: 1,
+  });
 }
 
 export function parseRevision(text: string | null): number | undefined {
   if (text === null || text === '') return undefined;
-  if (!/^\d+$/.test(text)) throw new ApiError('BadRequest', `invalid resource version ${JSON.stringify(text)}: strconv.ParseUint: parsing ${JSON.stringify(text)}: invalid syntax`);
+  if (!/^\d+$/.test(text))
+    throw new ApiError(
+      'BadRequest',
+      `invalid resource version ${JSON.stringify(text)}: strconv.ParseUint: parsing ${JSON.stringify(text)}: invalid syntax`,
+    );
   return Number(text);
 }
 
@@ -40,27 +53,39 @@ export async function getStored(context: RequestContext): Promise<StoredValue> {
 
 export async function handleGet(context: RequestContext): Promise<ApiResponse> {
   const wanted = parseRevision(context.request.query.get('resourceVersion'));
-  if (wanted !== undefined && wanted > context.server.store.currentRevision()) throw tooLargeRevision(wanted, context.server.store.currentRevision());
+  if (wanted !== undefined && wanted > context.server.store.currentRevision())
+    throw tooLargeRevision(wanted, context.server.store.currentRevision());
   return answerStored(context, await getStored(context));
 }
 
-interface Continue { rv: number; start: string }
+interface Continue {
+  rv: number;
+  start: string;
+}
 
 function parseContinue(token: string): Continue {
   try {
     const value = JSON.parse(Buffer.from(token, 'base64url').toString()) as { v: string; rv: number; start: string };
-    if (value.v !== 'meta.k8s.io/v1' || typeof value.start !== 'string' || typeof value.rv !== 'number') throw new Error('form');
+    if (value.v !== 'meta.k8s.io/v1' || typeof value.start !== 'string' || typeof value.rv !== 'number')
+      throw new Error('form');
     return value;
-  } catch { throw new ApiError('BadRequest', 'continue key is not valid: incorrect encoded continue key'); }
+  } catch {
+    throw new ApiError('BadRequest', 'continue key is not valid: incorrect encoded continue key');
+  }
 }
 
-export interface Page { values: StoredValue[]; revision: number; continue?: string; remaining?: number }
+export interface Page {
+  values: StoredValue[];
+  revision: number;
+  continue?: string;
+  remaining?: number;
+}
 
 /** The objects that a list request asks for, with the revision they were read at. */
 export async function listPage(context: RequestContext, selection: Selection): Promise<Page> {
   const { server, kind, info } = context;
   const query = context.request.query;
-  const namespace = info.namespace !== '' ? info.namespace : selection.namespace ?? '';
+  const namespace = info.namespace !== '' ? info.namespace : (selection.namespace ?? '');
   const limit = Number(query.get('limit') ?? 0) || 0;
   const token = query.get('continue') ?? '';
   const wanted = parseRevision(query.get('resourceVersion'));
@@ -76,12 +101,17 @@ export async function listPage(context: RequestContext, selection: Selection): P
     after = prefix + from.start;
   } else if (wanted !== undefined && wanted > current) throw tooLargeRevision(wanted, current);
   else if (match === 'Exact') at = wanted;
-  if (selection.name !== undefined && (!kind.namespaced || namespace !== '') && token === '' && at === undefined) return readOne(context, namespace, selection, current);
+  if (selection.name !== undefined && (!kind.namespaced || namespace !== '') && token === '' && at === undefined)
+    return readOne(context, namespace, selection, current);
   try {
     return await scan(context, prefix, selection, limit, at, after);
   } catch (error) {
     if (error instanceof CompactedError) {
-      throw expired(token === '' ? `too old resource version: ${at} (${error.compactedRevision})` : 'The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.');
+      throw expired(
+        token === ''
+          ? `too old resource version: ${at} (${error.compactedRevision})`
+          : 'The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.',
+      );
     }
     if (error instanceof FutureRevisionError) throw tooLargeRevision(at ?? 0, error.currentRevision);
     throw error;
@@ -89,26 +119,58 @@ export async function listPage(context: RequestContext, selection: Selection): P
 }
 
 function checkListOptions(token: string, wanted: number | undefined, match: string, query: URLSearchParams): void {
-  if (match !== '' && wanted === undefined && query.get('sendInitialEvents') === null) throw new ApiError('Invalid', 'ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided');
-  if (match !== '' && match !== 'Exact' && match !== 'NotOlderThan') throw new ApiError('Invalid', `ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Unsupported value: ${JSON.stringify(match)}: supported values: "Exact", "NotOlderThan", ""`);
-  if (match === 'Exact' && wanted === 0) throw new ApiError('Invalid', 'ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch "exact" is forbidden for resourceVersion "0"');
-  if (token !== '' && wanted !== undefined && wanted !== 0) throw new ApiError('BadRequest', 'specifying resource version is not allowed when using continue');
+  if (match !== '' && wanted === undefined && query.get('sendInitialEvents') === null)
+    throw new ApiError(
+      'Invalid',
+      'ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided',
+    );
+  if (match !== '' && match !== 'Exact' && match !== 'NotOlderThan')
+    throw new ApiError(
+      'Invalid',
+      `ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Unsupported value: ${JSON.stringify(match)}: supported values: "Exact", "NotOlderThan", ""`,
+    );
+  if (match === 'Exact' && wanted === 0)
+    throw new ApiError(
+      'Invalid',
+      'ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch "exact" is forbidden for resourceVersion "0"',
+    );
+  if (token !== '' && wanted !== undefined && wanted !== 0)
+    throw new ApiError('BadRequest', 'specifying resource version is not allowed when using continue');
 }
 
-async function readOne(context: RequestContext, namespace: string, selection: Selection, revision: number): Promise<Page> {
+async function readOne(
+  context: RequestContext,
+  namespace: string,
+  selection: Selection,
+  revision: number,
+): Promise<Page> {
   const { server, kind } = context;
   const stored = await server.store.get(storageKey(kind, namespace, selection.name!));
   return { values: stored !== undefined && selection.matches(server.objects, stored) ? [stored] : [], revision };
 }
 
-/** A selector may find one in thousands: pages of the store are then larger than the client's, as each page costs a look at what is behind it. */
-async function scan(context: RequestContext, prefix: string, selection: Selection, limit: number, at: number | undefined, start: string | undefined): Promise<Page> {
+/**
+ * A selector may find one in thousands: pages of the store are then larger than the client's, as each page costs a look
+ * at what is behind it.
+ */
+async function scan(
+  context: RequestContext,
+  prefix: string,
+  selection: Selection,
+  limit: number,
+  at: number | undefined,
+  start: string | undefined,
+): Promise<Page> {
   const { server } = context;
   const values: StoredValue[] = [];
   let after = start;
   let revision = at;
   for (;;) {
-    const result: ListResult = await server.store.list(prefix, { ...(revision === undefined ? {} : { revision }), ...(limit > 0 ? { limit: selection.isEmpty ? limit : Math.max(limit, scanPageMax) } : {}), ...(after === undefined ? {} : { after }) });
+    const result: ListResult = await server.store.list(prefix, {
+      ...(revision === undefined ? {} : { revision }),
+      ...(limit > 0 ? { limit: selection.isEmpty ? limit : Math.max(limit, scanPageMax) } : {}),
+      ...(after === undefined ? {} : { after }),
+    });
     revision = result.revision;
     if (selection.isEmpty) for (const stored of result.values) values.push(stored);
     if (!selection.isEmpty) {
@@ -122,7 +184,13 @@ async function scan(context: RequestContext, prefix: string, selection: Selectio
     const more = result.more || (after !== undefined && after !== result.values.at(-1)?.key);
     if (!more || after === undefined) return { values, revision };
     if (limit > 0 && values.length >= limit) {
-      const page: Page = { values, revision, continue: Buffer.from(JSON.stringify({ v: 'meta.k8s.io/v1', rv: revision, start: after.slice(prefix.length) })).toString('base64url') };
+      const page: Page = {
+        values,
+        revision,
+        continue: Buffer.from(
+          JSON.stringify({ v: 'meta.k8s.io/v1', rv: revision, start: after.slice(prefix.length) }),
+        ).toString('base64url'),
+      };
       if (selection.isEmpty) page.remaining = result.remaining;
       return page;
     }
@@ -133,11 +201,23 @@ export async function handleList(context: RequestContext): Promise<ApiResponse> 
   const { kind, request } = context;
   const selection = new Selection(kind, request.query);
   const page = await listPage(context, selection);
-  const metadata = { resourceVersion: String(page.revision), ...(page.continue === undefined ? {} : { continue: page.continue }), ...(page.remaining === undefined ? {} : { remainingItemCount: page.remaining }) };
+  const metadata = {
+    resourceVersion: String(page.revision),
+    ...(page.continue === undefined ? {} : { continue: page.continue }),
+    ...(page.remaining === undefined ? {} : { remainingItemCount: page.remaining }),
+  };
   if (request.wantsObject === true) {
     const items = page.values.map((v) => viewAs(context, kind, v));
-    return { status: 200, headers: {}, object: { apiVersion: apiVersionOf(kind), kind: kind.listKind, metadata, items } };
+    return {
+      status: 200,
+      headers: {},
+      object: { apiVersion: apiVersionOf(kind), kind: kind.listKind, metadata, items },
+    };
   }
   const wanted = negotiate(request, hasProtobuf(kind));
-  return { status: 200, headers: headersFor(context, wanted.encoding), body: listBody(context, page.values, metadata, wanted) };
+  return {
+    status: 200,
+    headers: headersFor(context, wanted.encoding),
+    body: listBody(context, page.values, metadata, wanted),
+  };
 }

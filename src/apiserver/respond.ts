@@ -22,12 +22,19 @@ export function encodeBody(object: unknown, encoding: Encoding): Buffer {
 }
 
 export function headersFor(context: RequestContext, encoding: Encoding): Record<string, string> {
-  const headers: Record<string, string> = { ...jsonHeaders, 'content-type': mediaTypeOf(encoding), 'cache-control': 'no-cache, private' };
+  const headers: Record<string, string> = {
+    ...jsonHeaders,
+    'content-type': mediaTypeOf(encoding),
+    'cache-control': 'no-cache, private',
+  };
   if (context.warnings.length > 0) headers.warning = warningHeader(context.warnings);
   return headers;
 }
 
-/** Warnings as one header (RFC 7234, 5.5): each once, cut to what a header may hold; control characters and what is no Latin 1 have no place in one. */
+/**
+ * Warnings as one header (RFC 7234, 5.5): each once, cut to what a header may hold; control characters and what is no
+ * Latin 1 have no place in one.
+ */
 export function warningHeader(warnings: readonly string[]): string {
   const out: string[] = [];
   let left = warningsCharsMax;
@@ -43,7 +50,8 @@ export function warningHeader(warnings: readonly string[]): string {
 
 export function includeObject(context: RequestContext): IncludeObject {
   const value = context.request.query.get('includeObject') ?? 'Metadata';
-  if (value !== 'None' && value !== 'Metadata' && value !== 'Object') throw new ApiError('BadRequest', `invalid includeObject value: ${JSON.stringify(value)}`);
+  if (value !== 'None' && value !== 'Metadata' && value !== 'Object')
+    throw new ApiError('BadRequest', `invalid includeObject value: ${JSON.stringify(value)}`);
   return value;
 }
 
@@ -56,32 +64,66 @@ export function viewAs(context: RequestContext, kind: KindRecord, stored: Stored
 /** An object as it is stored; bytes go out untouched where nothing needs converting. */
 export function answerStored(context: RequestContext, stored: StoredValue, status = 200): ApiResponse {
   const { request, kind, server } = context;
-  if (request.wantsObject === true) return { status, headers: headersFor(context, 'json'), object: viewAs(context, kind, stored) };
+  if (request.wantsObject === true)
+    return { status, headers: headersFor(context, 'json'), object: viewAs(context, kind, stored) };
   const wanted = negotiate(request, hasProtobuf(kind));
-  if (wanted.encoding === 'protobuf' && wanted.form === 'object') return { status, headers: headersFor(context, 'protobuf'), body: encodeStored(kind, stored, () => viewAs(context, kind, stored)) };
-  if (wanted.form === 'object' && wanted.encoding === 'json' && kind.fromStored === undefined) return { status, headers: headersFor(context, 'json'), body: server.objects.bytes(stored) };
+  if (wanted.encoding === 'protobuf' && wanted.form === 'object')
+    return {
+      status,
+      headers: headersFor(context, 'protobuf'),
+      body: encodeStored(kind, stored, () => viewAs(context, kind, stored)),
+    };
+  if (wanted.form === 'object' && wanted.encoding === 'json' && kind.fromStored === undefined)
+    return { status, headers: headersFor(context, 'json'), body: server.objects.bytes(stored) };
   return answerObject(context, viewAs(context, kind, stored), status);
 }
 
-/** `kind` says how the object is shown, `null` that it is none that is served. A list of the kind is shown item by item. */
-export function answerObject(context: RequestContext, object: KubeObject, status = 200, kind: KindRecord | null = context.kind): ApiResponse {
+/**
+ * `kind` says how the object is shown, `null` that it is none that is served. A list of the kind is shown item by item.
+ */
+export function answerObject(
+  context: RequestContext,
+  object: KubeObject,
+  status = 200,
+  kind: KindRecord | null = context.kind,
+): ApiResponse {
   const { request } = context;
   if (request.wantsObject === true) return { status, headers: headersFor(context, 'json'), object: freezeJson(object) };
   const wanted = negotiate(request, kind !== null && hasProtobuf(kind) && kind.kind === object.kind);
-  if (wanted.encoding === 'protobuf' && wanted.form === 'object') return { status, headers: headersFor(context, 'protobuf'), body: encodeObject(kind!.type, object) };
+  if (wanted.encoding === 'protobuf' && wanted.form === 'object')
+    return { status, headers: headersFor(context, 'protobuf'), body: encodeObject(kind!.type, object) };
   let shown: unknown = object;
-  const shownObjects: KubeObject[] = kind !== null && object.kind === kind.listKind && Array.isArray(object.items) ? object.items : [object];
-  if (wanted.form === 'table' && kind !== null) shown = makeTable(kind, shownObjects, { resourceVersion: object.metadata.resourceVersion ?? '' }, includeObject(context), context.server.clock.now(), wanted.version);
+  const shownObjects: KubeObject[] =
+    kind !== null && object.kind === kind.listKind && Array.isArray(object.items) ? object.items : [object];
+  if (wanted.form === 'table' && kind !== null)
+    shown = makeTable(
+      kind,
+      shownObjects,
+      { resourceVersion: object.metadata.resourceVersion ?? '' },
+      includeObject(context),
+      context.server.clock.now(),
+      wanted.version,
+    );
   else if (wanted.form === 'partial') shown = partialMetadata(object, wanted.version);
   return { status, headers: headersFor(context, wanted.encoding), body: encodeBody(shown, wanted.encoding) };
 }
 
 export function answerJson(value: unknown, status = 200, headers: Record<string, string> = jsonHeaders): ApiResponse {
-  return { status, headers: { ...headers }, body: Buffer.from(`${JSON.stringify(value)}\n`), object: value as KubeObject };
+  return {
+    status,
+    headers: { ...headers },
+    body: Buffer.from(`${JSON.stringify(value)}\n`),
+    object: value as KubeObject,
+  };
 }
 
 export function answerStatus(context: RequestContext | undefined, status: KubeStatus, code: number): ApiResponse {
-  return { status: code, headers: context === undefined ? { ...jsonHeaders } : headersFor(context, 'json'), body: Buffer.from(`${JSON.stringify(status)}\n`), object: status as unknown as KubeObject };
+  return {
+    status: code,
+    headers: context === undefined ? { ...jsonHeaders } : headersFor(context, 'json'),
+    body: Buffer.from(`${JSON.stringify(status)}\n`),
+    object: status as unknown as KubeObject,
+  };
 }
 
 export function answerText(text: string, status = 200): ApiResponse {

@@ -1,4 +1,7 @@
-/** Selectors of a request against objects. What they read of an object is kept as a small index record, so that a selector does not parse an object twice. */
+/**
+ * Selectors of a request against objects. What they read of an object is kept as a small index record, so that a
+ * selector does not parse an object twice.
+ */
 import { ApiError } from '#base/errors.ts';
 import type { KubeObject } from '#base/objects.ts';
 import { fieldValueOf, matchesFields, matchesLabels, parseFieldSelector, parseLabelSelector } from '#base/selectors.ts';
@@ -7,7 +10,10 @@ import type { KindRecord } from '#schema/kind.ts';
 import type { StoredValue, WatchRoute } from '#store/store.ts';
 import type { Objects } from './objects.ts';
 
-interface IndexRecord { labels: Readonly<Record<string, string>> | undefined; fields: Map<string, string> }
+interface IndexRecord {
+  labels: Readonly<Record<string, string>> | undefined;
+  fields: Map<string, string>;
+}
 
 const records = new WeakMap<StoredValue, IndexRecord>();
 
@@ -21,28 +27,47 @@ export class Selection {
     this.#labels = parseLabelSelector(query.get('labelSelector') ?? '');
     this.#fields = parseFieldSelector(query.get('fieldSelector') ?? '');
     for (const requirement of this.#fields) {
-      if (requirement.field === 'metadata.name' || (requirement.field === 'metadata.namespace') || requirement.field in kind.selectableFields) continue;
+      if (
+        requirement.field === 'metadata.name' ||
+        requirement.field === 'metadata.namespace' ||
+        requirement.field in kind.selectableFields
+      )
+        continue;
       const gv = `${kind.group === '' ? '' : kind.group}/${kind.version}, Resource=${kind.resource}`;
-      throw new ApiError('BadRequest', `Unable to find ${JSON.stringify(gv)} that match label selector ${JSON.stringify(query.get('labelSelector') ?? '')}, field selector ${JSON.stringify(query.get('fieldSelector') ?? '')}: field label not supported: ${requirement.field}`);
+      throw new ApiError(
+        'BadRequest',
+        `Unable to find ${JSON.stringify(gv)} that match label selector ${JSON.stringify(query.get('labelSelector') ?? '')}, field selector ${JSON.stringify(query.get('fieldSelector') ?? '')}: field label not supported: ${requirement.field}`,
+      );
     }
   }
 
-  get isEmpty(): boolean { return this.#labels.length === 0 && this.#fields.length === 0; }
+  get isEmpty(): boolean {
+    return this.#labels.length === 0 && this.#fields.length === 0;
+  }
   /** The only name that can match. */
-  get name(): string | undefined { return fieldValueOf(this.#fields, 'metadata.name'); }
-  get namespace(): string | undefined { return fieldValueOf(this.#fields, 'metadata.namespace'); }
+  get name(): string | undefined {
+    return fieldValueOf(this.#fields, 'metadata.name');
+  }
+  get namespace(): string | undefined {
+    return fieldValueOf(this.#fields, 'metadata.namespace');
+  }
 
-  /** For a selector that pins `spec.nodeName`, as kubelets do: the store wakes this watcher for that node's events alone. */
+  /**
+   * For a selector that pins `spec.nodeName`, as kubelets do: the store wakes this watcher for that node's events
+   * alone.
+   */
   route(objects: Objects): WatchRoute | undefined {
     const value = fieldValueOf(this.#fields, 'spec.nodeName');
     if (value === undefined || this.#kind.selectableFields['spec.nodeName'] === undefined) return undefined;
-    const nodeOf = (stored: StoredValue | undefined): string[] => (stored === undefined ? [] : [this.#field(objects, stored, this.#record(objects, stored), 'spec.nodeName')]);
+    const nodeOf = (stored: StoredValue | undefined): string[] =>
+      stored === undefined ? [] : [this.#field(objects, stored, this.#record(objects, stored), 'spec.nodeName')];
     return { name: 'spec.nodeName', value, valuesOf: (event) => [...nodeOf(event.value), ...nodeOf(event.previous)] };
   }
 
   #record(objects: Objects, stored: StoredValue): IndexRecord {
     let record = records.get(stored);
-    if (record === undefined) records.set(stored, (record = { labels: objects.view(stored).metadata.labels, fields: new Map() }));
+    if (record === undefined)
+      records.set(stored, (record = { labels: objects.view(stored).metadata.labels, fields: new Map() }));
     return record;
   }
 
@@ -50,16 +75,21 @@ export class Selection {
     if (this.isEmpty) return true;
     const record = this.#record(objects, stored);
     if (this.#labels.length > 0 && !matchesLabels(this.#labels, record.labels)) return false;
-    return this.#fields.length === 0 || matchesFields(this.#fields, (field) => this.#field(objects, stored, record, field));
+    return (
+      this.#fields.length === 0 || matchesFields(this.#fields, (field) => this.#field(objects, stored, record, field))
+    );
   }
 
   #field(objects: Objects, stored: StoredValue, record: IndexRecord, field: string): string {
     if (field === 'metadata.name') return stored.key.slice(stored.key.lastIndexOf('/') + 1);
-    if (field === 'metadata.namespace') return this.#kind.namespaced ? stored.key.split('/').at(-2) ?? '' : '';
+    if (field === 'metadata.namespace') return this.#kind.namespaced ? (stored.key.split('/').at(-2) ?? '') : '';
     let value = record.fields.get(field);
-    if (value === undefined) record.fields.set(field, (value = this.#kind.selectableFields[field]!(objects.view(stored)) ?? ''));
+    if (value === undefined)
+      record.fields.set(field, (value = this.#kind.selectableFields[field]!(objects.view(stored)) ?? ''));
     return value;
   }
 }
 
-export function matchesObject(labels: LabelSelector, object: KubeObject): boolean { return matchesLabels(labels, object.metadata.labels); }
+export function matchesObject(labels: LabelSelector, object: KubeObject): boolean {
+  return matchesLabels(labels, object.metadata.labels);
+}

@@ -1,5 +1,6 @@
 /**
- * The API server as a function from requests to answers. It owns no sockets (`http.ts` does) and no timers but those of the clock it is given.
+ * The API server as a function from requests to answers. It owns no sockets (`http.ts` does) and no timers but those of
+ * the clock it is given.
  * `createApiServer` is quick: kinds are records, their structure is read at first use.
  */
 import type { ApiHandler } from '#base/api-request.ts';
@@ -9,7 +10,15 @@ import { runChain } from './chain.ts';
 import type { ApiServerOptions, Server } from './context.ts';
 import { runCustomResources } from './crd.ts';
 import { KindTable } from './kind-table.ts';
-import { burstRevisionsMin, historyBytesMax, historyKeepMs, historyRevisionsMax, historyStepsPerKeep, releaseIntervalMs, releasesAfterBurst } from './limits.ts';
+import {
+  burstRevisionsMin,
+  historyBytesMax,
+  historyKeepMs,
+  historyRevisionsMax,
+  historyStepsPerKeep,
+  releaseIntervalMs,
+  releasesAfterBurst,
+} from './limits.ts';
 import { Objects } from './objects.ts';
 import { forgetFrames } from './watch-frames.ts';
 
@@ -21,22 +30,36 @@ export interface ApiServer extends AsyncDisposable {
 
 export async function createApiServer(options: ApiServerOptions): Promise<ApiServer> {
   const server: Server = {
-    options, store: options.store, clock: options.clock, random: options.random, log: options.log, kinds: new KindTable(builtInKinds),
-    objects: new Objects(options.keys.encryption, options.random), handle: (request) => runChain(server, request), caches: new Map(),
+    options,
+    store: options.store,
+    clock: options.clock,
+    random: options.random,
+    log: options.log,
+    kinds: new KindTable(builtInKinds),
+    objects: new Objects(options.keys.encryption, options.random),
+    handle: (request) => runChain(server, request),
+    caches: new Map(),
   };
   await bootstrap(server);
   const stopKeeping = keepOwnObjects(server);
   const stopCompaction = runCompaction(server);
   const stopCustom = await runCustomResources(server);
   return {
-    handle: server.handle, server,
-    async [Symbol.asyncDispose]() { stopKeeping(); stopCompaction(); stopCustom(); },
+    handle: server.handle,
+    server,
+    async [Symbol.asyncDispose]() {
+      stopKeeping();
+      stopCompaction();
+      stopCustom();
+    },
   };
 }
 
 /**
- * Forgets history older than `historyKeepMs`, what lies more than `historyRevisionsMax` back, and at once what is more than `historyBytesMax`: a burst of writes
- * must not fill the memory with old versions. Who resumes a watch from before that is told `Expired` and lists again. When a burst is over and its history is
+ * Forgets history older than `historyKeepMs`, what lies more than `historyRevisionsMax` back, and at once what is more
+ * than `historyBytesMax`: a burst of writes
+ * must not fill the memory with old versions. Who resumes a watch from before that is told `Expired` and lists again.
+ * When a burst is over and its history is
  * forgotten, its memory goes back.
  */
 function runCompaction(server: Server): () => void {
@@ -63,9 +86,17 @@ function runCompaction(server: Server): () => void {
   };
   const arm = (): void => {
     const delayMs = releases > 0 && releases < releasesAfterBurst ? releaseIntervalMs : keep / historyStepsPerKeep;
-    timer = server.clock.setTimer(delayMs, () => {
-      step().catch((error: unknown) => server.log.error('compaction failed', { error })).finally(() => { if (!stopped) arm(); });
-    }, { background: true });
+    timer = server.clock.setTimer(
+      delayMs,
+      () => {
+        step()
+          .catch((error: unknown) => server.log.error('compaction failed', { error }))
+          .finally(() => {
+            if (!stopped) arm();
+          });
+      },
+      { background: true },
+    );
   };
   arm();
   // Large values come faster than the timer: each write that leaves too much history behind asks for less.
@@ -73,7 +104,15 @@ function runCompaction(server: Server): () => void {
   server.onWritten = () => {
     if (under || server.store.historyBytes() <= historyBytesMax) return;
     under = true;
-    server.store.compact(server.store.revisionKeeping(historyBytesMax / 2)).catch((error: unknown) => server.log.error('compaction failed', { error })).finally(() => { under = false; });
+    server.store
+      .compact(server.store.revisionKeeping(historyBytesMax / 2))
+      .catch((error: unknown) => server.log.error('compaction failed', { error }))
+      .finally(() => {
+        under = false;
+      });
   };
-  return () => { stopped = true; timer.cancel(); };
+  return () => {
+    stopped = true;
+    timer.cancel();
+  };
 }

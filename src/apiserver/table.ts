@@ -5,21 +5,45 @@ import type { KindRecord } from '#schema/kind.ts';
 export type IncludeObject = 'None' | 'Metadata' | 'Object';
 
 export function columnDefinitions(kind: KindRecord): Json[] {
-  return kind.columns.map((c) => ({ name: c.name, type: c.type, format: c.format ?? '', description: '', priority: c.priority ?? 0 }));
+  return kind.columns.map((c) => ({
+    name: c.name,
+    type: c.type,
+    format: c.format ?? '',
+    description: '',
+    priority: c.priority ?? 0,
+  }));
 }
 
 export function tableRow(kind: KindRecord, object: KubeObject, include: IncludeObject, now: number): Json {
   const cells = kind.columns.map((c) => {
     let value: unknown;
-    try { value = c.value(object, now); } catch { value = undefined; } // what is stored may lack what a column reads
+    try {
+      value = c.value(object, now);
+    } catch {
+      value = undefined;
+    } // what is stored may lack what a column reads
     return value === undefined ? (c.type === 'string' ? '' : null) : value;
   });
   const shown = include === 'None' ? undefined : include === 'Object' ? object : partialMetadata(object);
   return { cells, ...(shown === undefined ? {} : { object: shown }) };
 }
 
-export function makeTable(kind: KindRecord, objects: readonly KubeObject[], metadata: Json, include: IncludeObject, now: number, version = 'v1', withColumns = true): Json {
-  return { kind: 'Table', apiVersion: `meta.k8s.io/${version}`, metadata, columnDefinitions: withColumns ? columnDefinitions(kind) : [], rows: objects.map((o) => tableRow(kind, o, include, now)) };
+export function makeTable(
+  kind: KindRecord,
+  objects: readonly KubeObject[],
+  metadata: Json,
+  include: IncludeObject,
+  now: number,
+  version = 'v1',
+  withColumns = true,
+): Json {
+  return {
+    kind: 'Table',
+    apiVersion: `meta.k8s.io/${version}`,
+    metadata,
+    columnDefinitions: withColumns ? columnDefinitions(kind) : [],
+    rows: objects.map((o) => tableRow(kind, o, include, now)),
+  };
 }
 
 export function partialMetadata(object: KubeObject, version = 'v1'): KubeObject {

@@ -1,15 +1,30 @@
 /**
- * ServiceAccount tokens: JSON Web Tokens (RFC 7519) signed with ES256, bound to an account and maybe to a Pod, Secret or Node (Kubernetes,
- * "Managing Service Accounts", "Bound service account tokens"). Signing and verifying are synchronous, so that a token costs no turn of the event loop.
+ * ServiceAccount tokens: JSON Web Tokens (RFC 7519) signed with ES256, bound to an account and maybe to a Pod, Secret
+ * or Node (Kubernetes,
+ * "Managing Service Accounts", "Bound service account tokens"). Signing and verifying are synchronous, so that a token
+ * costs no turn of the event loop.
  */
 import { createHash, createPrivateKey, createPublicKey, sign, verify } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
 import type { Json } from '#base/objects.ts';
 import type { SigningKey } from '#base/x509.ts';
 
-export interface TokenClaims { iss: string; aud: string[]; sub: string; exp: number; iat: number; nbf: number; jti: string; 'kubernetes.io': Json }
+export interface TokenClaims {
+  iss: string;
+  aud: string[];
+  sub: string;
+  exp: number;
+  iat: number;
+  nbf: number;
+  jti: string;
+  'kubernetes.io': Json;
+}
 
-interface LoadedKey { id: string; publicKey: KeyObject; privateKey: KeyObject }
+interface LoadedKey {
+  id: string;
+  publicKey: KeyObject;
+  privateKey: KeyObject;
+}
 
 const encode = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString('base64url');
 
@@ -17,12 +32,16 @@ export class TokenSigner {
   #pems: readonly SigningKey[];
   #loaded: LoadedKey[] | undefined;
 
-  constructor(keys: readonly SigningKey[]) { this.#pems = keys; }
+  constructor(keys: readonly SigningKey[]) {
+    this.#pems = keys;
+  }
 
   get #keys(): LoadedKey[] {
     return (this.#loaded ??= this.#pems.map((pem) => {
       const publicKey = createPublicKey(pem.publicKeyPem);
-      const id = createHash('sha256').update(publicKey.export({ type: 'spki', format: 'der' })).digest('base64url');
+      const id = createHash('sha256')
+        .update(publicKey.export({ type: 'spki', format: 'der' }))
+        .digest('base64url');
       return { id, publicKey, privateKey: createPrivateKey(pem.privateKeyPem) };
     }));
   }
@@ -33,7 +52,10 @@ export class TokenSigner {
     return `${head}.${sign('sha256', Buffer.from(head), { key: key.privateKey, dsaEncoding: 'ieee-p1363' }).toString('base64url')}`;
   }
 
-  /** The claims of a token that one of the keys signed; undefined for any other text. Times and audience are the caller's to check. */
+  /**
+   * The claims of a token that one of the keys signed; undefined for any other text. Times and audience are the
+   * caller's to check.
+   */
   verify(token: string): TokenClaims | undefined {
     const parts = token.split('.');
     if (parts.length !== 3) return undefined;
@@ -42,13 +64,23 @@ export class TokenSigner {
       if (header.alg !== 'ES256') return undefined;
       const signature = Buffer.from(parts[2]!, 'base64url');
       const signed = Buffer.from(`${parts[0]}.${parts[1]}`);
-      const key = this.#keys.find((k) => (header.kid === undefined || k.id === header.kid) && verify('sha256', signed, { key: k.publicKey, dsaEncoding: 'ieee-p1363' }, signature));
-      return key === undefined ? undefined : JSON.parse(Buffer.from(parts[1]!, 'base64url').toString()) as TokenClaims;
-    } catch { return undefined; }
+      const key = this.#keys.find(
+        (k) =>
+          (header.kid === undefined || k.id === header.kid) &&
+          verify('sha256', signed, { key: k.publicKey, dsaEncoding: 'ieee-p1363' }, signature),
+      );
+      return key === undefined
+        ? undefined
+        : (JSON.parse(Buffer.from(parts[1]!, 'base64url').toString()) as TokenClaims);
+    } catch {
+      return undefined;
+    }
   }
 
   /** JSON Web Key Set of the public keys (RFC 7517). */
   jwks(): Json {
-    return { keys: this.#keys.map((k) => ({ use: 'sig', kid: k.id, alg: 'ES256', ...k.publicKey.export({ format: 'jwk' }) })) };
+    return {
+      keys: this.#keys.map((k) => ({ use: 'sig', kid: k.id, alg: 'ES256', ...k.publicKey.export({ format: 'jwk' }) })),
+    };
   }
 }

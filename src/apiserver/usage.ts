@@ -19,36 +19,75 @@ async function labelsOf(context: RequestContext, key: string): Promise<Record<st
 }
 
 async function nodeMetrics(context: RequestContext, usage: NodeUsage): Promise<KubeObject> {
-  const labels = usage.labels ?? await labelsOf(context, `/registry/nodes/${usage.name}`);
-  return { kind: 'NodeMetrics', apiVersion: apiVersionOf(context.kind), metadata: { name: usage.name, creationTimestamp: usage.timestamp, ...(labels === undefined ? {} : { labels }) }, timestamp: usage.timestamp, window: `${usage.windowSeconds}s`, usage: { cpu: cpu(usage.cpuNanoCores), memory: memory(usage.memoryBytes) } };
+  const labels = usage.labels ?? (await labelsOf(context, `/registry/nodes/${usage.name}`));
+  return {
+    kind: 'NodeMetrics',
+    apiVersion: apiVersionOf(context.kind),
+    metadata: { name: usage.name, creationTimestamp: usage.timestamp, ...(labels === undefined ? {} : { labels }) },
+    timestamp: usage.timestamp,
+    window: `${usage.windowSeconds}s`,
+    usage: { cpu: cpu(usage.cpuNanoCores), memory: memory(usage.memoryBytes) },
+  };
 }
 
 async function podMetrics(context: RequestContext, usage: PodUsage): Promise<KubeObject> {
-  const labels = usage.labels ?? await labelsOf(context, `/registry/pods/${usage.namespace}/${usage.name}`);
+  const labels = usage.labels ?? (await labelsOf(context, `/registry/pods/${usage.namespace}/${usage.name}`));
   return {
-    kind: 'PodMetrics', apiVersion: apiVersionOf(context.kind), metadata: { name: usage.name, namespace: usage.namespace, creationTimestamp: usage.timestamp, ...(labels === undefined ? {} : { labels }) }, timestamp: usage.timestamp, window: `${usage.windowSeconds}s`,
-    containers: usage.containers.map((c) => ({ name: c.name, usage: { cpu: cpu(c.cpuNanoCores), memory: memory(c.memoryBytes) } })),
+    kind: 'PodMetrics',
+    apiVersion: apiVersionOf(context.kind),
+    metadata: {
+      name: usage.name,
+      namespace: usage.namespace,
+      creationTimestamp: usage.timestamp,
+      ...(labels === undefined ? {} : { labels }),
+    },
+    timestamp: usage.timestamp,
+    window: `${usage.windowSeconds}s`,
+    containers: usage.containers.map((c) => ({
+      name: c.name,
+      usage: { cpu: cpu(c.cpuNanoCores), memory: memory(c.memoryBytes) },
+    })),
   };
 }
 
 export async function handleUsage(context: RequestContext): Promise<ApiResponse> {
   const { server, info, kind, request } = context;
   const provider = server.options.metrics;
-  if (provider === undefined) throw new ApiError('ServiceUnavailable', 'the server is currently unable to handle the request');
-  const all = kind.kind === 'NodeMetrics'
-    ? await Promise.all((await provider.nodes()).map((u) => nodeMetrics(context, u)))
-    : await Promise.all((await provider.pods(info.namespace === '' ? undefined : info.namespace)).map((u) => podMetrics(context, u)));
+  if (provider === undefined)
+    throw new ApiError('ServiceUnavailable', 'the server is currently unable to handle the request');
+  const all =
+    kind.kind === 'NodeMetrics'
+      ? await Promise.all((await provider.nodes()).map((u) => nodeMetrics(context, u)))
+      : await Promise.all(
+          (await provider.pods(info.namespace === '' ? undefined : info.namespace)).map((u) => podMetrics(context, u)),
+        );
   if (info.verb === 'get') {
     const found = all.find((o) => o.metadata.name === info.name);
-    if (found === undefined) throw notFound({ group: 'metrics.k8s.io', resource: kind.kind === 'PodMetrics' ? 'podmetrics' : 'nodemetrics' }, info.namespace === '' ? info.name : `${info.namespace}/${info.name}`);
+    if (found === undefined)
+      throw notFound(
+        { group: 'metrics.k8s.io', resource: kind.kind === 'PodMetrics' ? 'podmetrics' : 'nodemetrics' },
+        info.namespace === '' ? info.name : `${info.namespace}/${info.name}`,
+      );
     return answerObject(context, found);
   }
   const labels = parseLabelSelector(request.query.get('labelSelector') ?? '');
   const name = fieldValueOf(parseFieldSelector(request.query.get('fieldSelector') ?? ''), 'metadata.name');
-  const items = all.filter((o) => matchesLabels(labels, o.metadata.labels) && (name === undefined || o.metadata.name === name));
+  const items = all.filter(
+    (o) => matchesLabels(labels, o.metadata.labels) && (name === undefined || o.metadata.name === name),
+  );
   const list = { kind: kind.listKind, apiVersion: apiVersionOf(kind), metadata: {}, items } as unknown as KubeObject;
   if (request.wantsObject === true) return { status: 200, headers: {}, object: list };
   const wanted = negotiate(request, false);
-  const shown = wanted.form === 'table' ? makeTable(kind, items, {}, includeObject(context), server.clock.now(), wanted.version) : wanted.form === 'partial' ? { kind: 'PartialObjectMetadataList', apiVersion: `meta.k8s.io/${wanted.version}`, metadata: {}, items: items.map((i) => partialMetadata(i, wanted.version)) } : list;
+  const shown =
+    wanted.form === 'table'
+      ? makeTable(kind, items, {}, includeObject(context), server.clock.now(), wanted.version)
+      : wanted.form === 'partial'
+        ? {
+            kind: 'PartialObjectMetadataList',
+            apiVersion: `meta.k8s.io/${wanted.version}`,
+            metadata: {},
+            items: items.map((i) => partialMetadata(i, wanted.version)),
+          }
+        : list;
   return { status: 200, headers: headersFor(context, wanted.encoding), body: encodeBody(shown, wanted.encoding) };
 }

@@ -1,8 +1,10 @@
 /**
- * What an event of a watch looks like: as an object, and as a frame of JSON. Both are made once and shared by all watchers that want the same form, through a
+ * What an event of a watch looks like: as an object, and as a frame of JSON. Both are made once and shared by all
+ * watchers that want the same form, through a
  * cache that is bounded in frames and in bytes. Older ones are made again for the few watchers that are so far behind.
  *
- * An object that is deleted, or ceases to match a watcher's selector, is shown as it last was (as it last matched), with the version of the event.
+ * An object that is deleted, or ceases to match a watcher's selector, is shown as it last was (as it last matched),
+ * with the version of the event.
  */
 import { joinOwn } from '#base/bytes.ts';
 import { freezeJson } from '#base/json.ts';
@@ -13,7 +15,13 @@ import type { Objects } from './objects.ts';
 
 export type EventType = 'ADDED' | 'MODIFIED' | 'DELETED';
 
-interface Frames { ADDED?: Uint8Array; MODIFIED?: Uint8Array; DELETED?: Uint8Array; deleted?: KubeObject; bytes: number }
+interface Frames {
+  ADDED?: Uint8Array;
+  MODIFIED?: Uint8Array;
+  DELETED?: Uint8Array;
+  deleted?: KubeObject;
+  bytes: number;
+}
 
 const frames = new Map<StoreEvent, Frames>();
 let framesBytes = 0;
@@ -51,7 +59,11 @@ export function eventObject(objects: Objects, event: StoreEvent, type: EventType
 }
 
 const endOfFrame = Buffer.from('}\n');
-const starts = { ADDED: Buffer.from('{"type":"ADDED","object":'), MODIFIED: Buffer.from('{"type":"MODIFIED","object":'), DELETED: Buffer.from('{"type":"DELETED","object":') };
+const starts = {
+  ADDED: Buffer.from('{"type":"ADDED","object":'),
+  MODIFIED: Buffer.from('{"type":"MODIFIED","object":'),
+  DELETED: Buffer.from('{"type":"DELETED","object":'),
+};
 
 export function frameOf(objects: Objects, event: StoreEvent, type: EventType): Uint8Array {
   const cached = framesOf(event);

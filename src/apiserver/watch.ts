@@ -1,8 +1,10 @@
 /**
  * watch (Kubernetes API concepts, "Efficient detection of changes", "Watch bookmarks", "Streaming lists").
  *
- * A watch reads the store's events of its prefix. What an event looks like on the wire is made once and shared by all watchers that want
- * the same form, through a bounded cache keyed by the event. With selectors, an object that begins or ceases to match is an ADDED or a DELETED.
+ * A watch reads the store's events of its prefix. What an event looks like on the wire is made once and shared by all
+ * watchers that want
+ * the same form, through a bounded cache keyed by the event. With selectors, an object that begins or ceases to match
+ * is an ADDED or a DELETED.
  */
 import { ApiError } from '#base/errors.ts';
 import type { ApiResponse } from '#base/api-request.ts';
@@ -28,8 +30,13 @@ import { makeTable, partialMetadata } from './table.ts';
 import { eventObject, frameOf } from './watch-frames.ts';
 
 /** `ADDED`, `MODIFIED` or `DELETED` as this selection sees the event; undefined where it does not. */
-function typeFor(objects: Objects, selection: Selection, event: StoreEvent): 'ADDED' | 'MODIFIED' | 'DELETED' | undefined {
-  if (selection.isEmpty) return event.type === 'delete' ? 'DELETED' : event.previous === undefined ? 'ADDED' : 'MODIFIED';
+function typeFor(
+  objects: Objects,
+  selection: Selection,
+  event: StoreEvent,
+): 'ADDED' | 'MODIFIED' | 'DELETED' | undefined {
+  if (selection.isEmpty)
+    return event.type === 'delete' ? 'DELETED' : event.previous === undefined ? 'ADDED' : 'MODIFIED';
   const before = event.previous !== undefined && selection.matches(objects, event.previous);
   const after = event.value !== undefined && selection.matches(objects, event.value);
   if (after) return before ? 'MODIFIED' : 'ADDED';
@@ -45,7 +52,8 @@ interface Writer<T> {
 
 function objectWriter(context: RequestContext, kind: KindRecord): Writer<WatchEvent> {
   const { objects } = context.server;
-  const convert = (object: KubeObject): KubeObject => (kind.fromStored === undefined ? object : freezeJson(kind.fromStored(object)));
+  const convert = (object: KubeObject): KubeObject =>
+    kind.fromStored === undefined ? object : freezeJson(kind.fromStored(object));
   return {
     initial: (stored) => ({ type: 'ADDED', object: convert(objects.view(stored)) }),
     event: (event, type) => ({ type, object: convert(eventObject(objects, event, type)) }),
@@ -56,7 +64,8 @@ function objectWriter(context: RequestContext, kind: KindRecord): Writer<WatchEv
 function frameWriter(context: RequestContext): Writer<Uint8Array> {
   const { objects } = context.server;
   return {
-    initial: (stored) => Buffer.concat([Buffer.from('{"type":"ADDED","object":'), objects.bytes(stored), Buffer.from('}\n')]),
+    initial: (stored) =>
+      Buffer.concat([Buffer.from('{"type":"ADDED","object":'), objects.bytes(stored), Buffer.from('}\n')]),
     event: (event, type) => frameOf(objects, event, type),
     made: (type, object) => Buffer.from(`${JSON.stringify({ type, object })}\n`),
   };
@@ -67,9 +76,20 @@ function protobufWriter(context: RequestContext, kind: KindRecord): Writer<Uint8
   const { objects } = context.server;
   const shown = (object: KubeObject): KubeObject => (kind.fromStored === undefined ? object : kind.fromStored(object));
   return {
-    initial: (stored) => encodeFrame('ADDED', encodeStored(kind, stored, () => shown(objects.view(stored)))),
-    event: (event, type) => encodeFrame(type, type === 'DELETED' ? encodeObject(kind.type, shown(eventObject(objects, event, type))) : encodeStored(kind, event.value!, () => shown(objects.view(event.value!)))),
-    made: (type, object) => encodeFrame(type, type === 'ERROR' ? encodeStatus(object) : encodeObject(kind.type, object)),
+    initial: (stored) =>
+      encodeFrame(
+        'ADDED',
+        encodeStored(kind, stored, () => shown(objects.view(stored))),
+      ),
+    event: (event, type) =>
+      encodeFrame(
+        type,
+        type === 'DELETED'
+          ? encodeObject(kind.type, shown(eventObject(objects, event, type)))
+          : encodeStored(kind, event.value!, () => shown(objects.view(event.value!))),
+      ),
+    made: (type, object) =>
+      encodeFrame(type, type === 'ERROR' ? encodeStatus(object) : encodeObject(kind.type, object)),
   };
 }
 
@@ -82,43 +102,103 @@ function convertingWriter(context: RequestContext, kind: KindRecord, wanted: Neg
     const converted = kind.fromStored === undefined ? object : kind.fromStored(object);
     if (wanted.form === 'partial') return partialMetadata(converted, wanted.version);
     if (wanted.form !== 'table') return converted;
-    const table = makeTable(kind, [converted], { resourceVersion: converted.metadata.resourceVersion }, include, clock.now(), wanted.version, first);
+    const table = makeTable(
+      kind,
+      [converted],
+      { resourceVersion: converted.metadata.resourceVersion },
+      include,
+      clock.now(),
+      wanted.version,
+      first,
+    );
     first = false;
     return table;
   };
-  const frame = (type: string, object: Json): Uint8Array => (wanted.encoding === 'yaml' ? Buffer.concat([Buffer.from('---\n'), encodeBody({ type, object }, 'yaml')]) : Buffer.from(`${JSON.stringify({ type, object })}\n`));
+  const frame = (type: string, object: Json): Uint8Array =>
+    wanted.encoding === 'yaml'
+      ? Buffer.concat([Buffer.from('---\n'), encodeBody({ type, object }, 'yaml')])
+      : Buffer.from(`${JSON.stringify({ type, object })}\n`);
   return {
     initial: (stored) => frame('ADDED', shape(objects.view(stored))),
     event: (event, type) => frame(type, shape(eventObject(objects, event, type))),
-    made: (type, object) => frame(type, type === 'BOOKMARK' && wanted.form !== 'object' ? bookmarkShape(object, wanted) : object),
+    made: (type, object) =>
+      frame(type, type === 'BOOKMARK' && wanted.form !== 'object' ? bookmarkShape(object, wanted) : object),
   };
 }
 
 function bookmarkShape(object: KubeObject, wanted: Negotiated): Json {
-  return wanted.form === 'partial' ? partialMetadata(object, wanted.version) : { kind: 'Table', apiVersion: `meta.k8s.io/${wanted.version}`, metadata: { resourceVersion: object.metadata.resourceVersion }, columnDefinitions: null, rows: [{ cells: [], object: { kind: 'PartialObjectMetadata', apiVersion: `meta.k8s.io/${wanted.version}`, metadata: object.metadata } }] };
+  return wanted.form === 'partial'
+    ? partialMetadata(object, wanted.version)
+    : {
+        kind: 'Table',
+        apiVersion: `meta.k8s.io/${wanted.version}`,
+        metadata: { resourceVersion: object.metadata.resourceVersion },
+        columnDefinitions: null,
+        rows: [
+          {
+            cells: [],
+            object: {
+              kind: 'PartialObjectMetadata',
+              apiVersion: `meta.k8s.io/${wanted.version}`,
+              metadata: object.metadata,
+            },
+          },
+        ],
+      };
 }
 
-interface WatchPlan { from: number; initial: StoredValue[] | undefined; endBookmark: boolean; bookmarks: boolean; expired: number | undefined }
+interface WatchPlan {
+  from: number;
+  initial: StoredValue[] | undefined;
+  endBookmark: boolean;
+  bookmarks: boolean;
+  expired: number | undefined;
+}
 
 async function planWatch(context: RequestContext, selection: Selection, prefix: string): Promise<WatchPlan> {
   const { server, request } = context;
   const query = request.query;
   const bookmarks = ['true', '1'].includes(query.get('allowWatchBookmarks') ?? '');
   const sendInitial = query.get('sendInitialEvents');
-  if (sendInitial !== null && (query.get('resourceVersionMatch') ?? '') !== 'NotOlderThan') throw new ApiError('Invalid', 'ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan');
+  if (sendInitial !== null && (query.get('resourceVersionMatch') ?? '') !== 'NotOlderThan')
+    throw new ApiError(
+      'Invalid',
+      'ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan',
+    );
   const revision = parseRevision(query.get('resourceVersion'));
   const wantsInitial = sendInitial === 'true' || (sendInitial === null && (revision === undefined || revision === 0));
   if (!wantsInitial) {
     const from = revision === undefined || revision === 0 ? server.store.currentRevision() : revision;
-    return { from, initial: undefined, endBookmark: false, bookmarks, expired: from < server.store.compactedRevision() ? server.store.compactedRevision() : undefined };
+    return {
+      from,
+      initial: undefined,
+      endBookmark: false,
+      bookmarks,
+      expired: from < server.store.compactedRevision() ? server.store.compactedRevision() : undefined,
+    };
   }
-  if (revision !== undefined && revision > server.store.currentRevision()) throw new ApiError('Timeout', `Too large resource version: ${revision}, current: ${server.store.currentRevision()}`, { causes: [{ reason: 'ResourceVersionTooLarge', message: 'Too large resource version' }], retryAfterSeconds: 1 });
+  if (revision !== undefined && revision > server.store.currentRevision())
+    throw new ApiError(
+      'Timeout',
+      `Too large resource version: ${revision}, current: ${server.store.currentRevision()}`,
+      { causes: [{ reason: 'ResourceVersionTooLarge', message: 'Too large resource version' }], retryAfterSeconds: 1 },
+    );
   const list = await server.store.list(prefix);
-  return { from: list.revision, initial: list.values.filter((v) => selection.matches(server.objects, v)), endBookmark: sendInitial === 'true' && bookmarks, bookmarks, expired: undefined };
+  return {
+    from: list.revision,
+    initial: list.values.filter((v) => selection.matches(server.objects, v)),
+    endBookmark: sendInitial === 'true' && bookmarks,
+    bookmarks,
+    expired: undefined,
+  };
 }
 
 /** What is written for each, handed over in pieces: the next one is made when the connection has taken the last. */
-function* pieces<S, T>(sources: readonly S[], write: (source: S) => T | undefined, itemsMax = Infinity): Generator<T[]> {
+function* pieces<S, T>(
+  sources: readonly S[],
+  write: (source: S) => T | undefined,
+  itemsMax = Infinity,
+): Generator<T[]> {
   let out: T[] = [];
   let bytes = 0;
   for (const source of sources) {
@@ -134,16 +214,51 @@ function* pieces<S, T>(sources: readonly S[], write: (source: S) => T | undefine
   if (out.length > 0) yield out;
 }
 
-function statusObject(error: ApiError): Json { return error.toStatus(); }
+function statusObject(error: ApiError): Json {
+  return error.toStatus();
+}
 
-async function* runWatch<T>(context: RequestContext, kind: KindRecord, selection: Selection, prefix: string, plan: WatchPlan, writer: Writer<T>): AsyncGenerator<T[]> {
+async function* runWatch<T>(
+  context: RequestContext,
+  kind: KindRecord,
+  selection: Selection,
+  prefix: string,
+  plan: WatchPlan,
+  writer: Writer<T>,
+): AsyncGenerator<T[]> {
   const { server, request } = context;
-  if (plan.expired !== undefined) { yield [writer.made('ERROR', statusObject(new ApiError('Expired', `too old resource version: ${plan.from} (${plan.expired})`)))]; return; }
-  const bookmark = (revision: number, annotations?: Record<string, string>): T => writer.made('BOOKMARK', { kind: kind.kind, apiVersion: apiVersionOf(kind), metadata: { resourceVersion: String(revision), creationTimestamp: null, ...(annotations === undefined ? {} : { annotations }) } });
+  if (plan.expired !== undefined) {
+    yield [
+      writer.made(
+        'ERROR',
+        statusObject(new ApiError('Expired', `too old resource version: ${plan.from} (${plan.expired})`)),
+      ),
+    ];
+    return;
+  }
+  const bookmark = (revision: number, annotations?: Record<string, string>): T =>
+    writer.made('BOOKMARK', {
+      kind: kind.kind,
+      apiVersion: apiVersionOf(kind),
+      metadata: {
+        resourceVersion: String(revision),
+        creationTimestamp: null,
+        ...(annotations === undefined ? {} : { annotations }),
+      },
+    });
   let watch: StoreWatch;
-  try { watch = server.store.watch(prefix, plan.from, selection.route(server.objects)); } catch (error) {
+  try {
+    watch = server.store.watch(prefix, plan.from, selection.route(server.objects));
+  } catch (error) {
     if (!(error instanceof FutureRevisionError)) throw error;
-    yield [writer.made('ERROR', statusObject(new ApiError('Timeout', `Too large resource version: ${plan.from}, current: ${error.currentRevision}`)))];
+    yield [
+      writer.made(
+        'ERROR',
+        statusObject(
+          new ApiError('Timeout', `Too large resource version: ${plan.from}, current: ${error.currentRevision}`),
+        ),
+      ),
+    ];
     return;
   }
   const feed = new Feed(context, watch, plan.bookmarks);
@@ -156,7 +271,10 @@ async function* runWatch<T>(context: RequestContext, kind: KindRecord, selection
     for (;;) {
       const batch = await feed.next();
       if (batch === 'closed' || request.signal.aborted) return;
-      if (typeof batch === 'number') { if (plan.bookmarks) yield [bookmark(batch)]; continue; }
+      if (typeof batch === 'number') {
+        if (plan.bookmarks) yield [bookmark(batch)];
+        continue;
+      }
       yield* pieces(batch, (event) => {
         const type = typeFor(server.objects, selection, event);
         return type === undefined ? undefined : writer.event(event, type);
@@ -164,7 +282,12 @@ async function* runWatch<T>(context: RequestContext, kind: KindRecord, selection
     }
   } catch (error) {
     if (!(error instanceof CompactedError)) throw error;
-    yield [writer.made('ERROR', statusObject(new ApiError('Expired', `too old resource version: ${plan.from} (${error.compactedRevision})`)))];
+    yield [
+      writer.made(
+        'ERROR',
+        statusObject(new ApiError('Expired', `too old resource version: ${plan.from} (${error.compactedRevision})`)),
+      ),
+    ];
   } finally {
     feed.close();
   }
@@ -199,24 +322,50 @@ class Feed {
 
   #armTick(): void {
     const { clock, store } = this.#context.server;
-    // What was committed up to now has reached the watch's queue; pulling it before the bookmark keeps the bookmark from overtaking an event.
-    this.#timers[1] = clock.setTimer(watchBookmarkIntervalMs, () => {
-      const revision = store.currentRevision();
-      this.#pull();
-      this.#timers[2] = clock.setTimer(5, () => { this.#tick = revision; this.#notify(); }, { background: true });
-      this.#armTick();
-    }, { background: true });
+    // What was committed up to now has reached the watch's queue; pulling it before the bookmark keeps the bookmark
+    // from overtaking an event.
+    this.#timers[1] = clock.setTimer(
+      watchBookmarkIntervalMs,
+      () => {
+        const revision = store.currentRevision();
+        this.#pull();
+        this.#timers[2] = clock.setTimer(
+          5,
+          () => {
+            this.#tick = revision;
+            this.#notify();
+          },
+          { background: true },
+        );
+        this.#armTick();
+      },
+      { background: true },
+    );
   }
 
-  #end = (): void => { this.#ended = true; this.#notify(); };
-  #notify(): void { const wake = this.#wake; this.#wake = undefined; wake?.(); }
+  #end = (): void => {
+    this.#ended = true;
+    this.#notify();
+  };
+  #notify(): void {
+    const wake = this.#wake;
+    this.#wake = undefined;
+    wake?.();
+  }
 
   #pull(): void {
-    this.#pending ??= this.#iterator.next().then((result) => {
-      this.#pending = undefined;
-      if (result.done === true) this.#ended = true; else this.#batches.push(result.value);
-      this.#notify();
-    }, (error: unknown) => { this.#error = error; this.#notify(); });
+    this.#pending ??= this.#iterator.next().then(
+      (result) => {
+        this.#pending = undefined;
+        if (result.done === true) this.#ended = true;
+        else this.#batches.push(result.value);
+        this.#notify();
+      },
+      (error: unknown) => {
+        this.#error = error;
+        this.#notify();
+      },
+    );
   }
 
   async next(): Promise<StoreEvent[] | number | 'closed'> {
@@ -235,7 +384,9 @@ class Feed {
         return at;
       }
       this.#pull();
-      await new Promise<void>((resolve) => { this.#wake = resolve; });
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
     }
   }
 
@@ -269,15 +420,29 @@ export async function handleWatch(context: RequestContext): Promise<ApiResponse>
   if (info.name !== '' && !query.has('fieldSelector')) query.set('fieldSelector', `metadata.name=${info.name}`);
   const selection = new Selection(kind, query);
   const namespace = kind.namespaced ? info.namespace || selection.namespace || '' : '';
-  const prefix = storagePrefix(kind, namespace) + (selection.name !== undefined && (namespace !== '' || !kind.namespaced) ? selection.name : '');
+  const prefix =
+    storagePrefix(kind, namespace) +
+    (selection.name !== undefined && (namespace !== '' || !kind.namespaced) ? selection.name : '');
   const plan = await planWatch(context, selection, prefix);
-  if (request.wantsObject === true) return { status: 200, headers: {}, events: runWatch(context, kind, selection, prefix, plan, objectWriter(context, kind)) };
+  if (request.wantsObject === true)
+    return {
+      status: 200,
+      headers: {},
+      events: runWatch(context, kind, selection, prefix, plan, objectWriter(context, kind)),
+    };
   const wanted = negotiate(request, hasProtobuf(kind));
   if (wanted.encoding === 'protobuf') {
     const headers = { ...headersFor(context, 'protobuf'), 'content-type': `${protobufMediaType};stream=watch` };
-    return { status: 200, headers, body: joined(runWatch(context, kind, selection, prefix, plan, protobufWriter(context, kind))) };
+    return {
+      status: 200,
+      headers,
+      body: joined(runWatch(context, kind, selection, prefix, plan, protobufWriter(context, kind))),
+    };
   }
-  const writer = wanted.form === 'object' && wanted.encoding === 'json' && kind.fromStored === undefined ? frameWriter(context) : convertingWriter(context, kind, wanted);
+  const writer =
+    wanted.form === 'object' && wanted.encoding === 'json' && kind.fromStored === undefined
+      ? frameWriter(context)
+      : convertingWriter(context, kind, wanted);
   const headers = headersFor(context, wanted.encoding);
   if (wanted.encoding === 'json') headers['content-type'] = 'application/json';
   return { status: 200, headers, body: joined(runWatch(context, kind, selection, prefix, plan, writer)) };

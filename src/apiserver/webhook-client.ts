@@ -1,4 +1,6 @@
-/** Calls webhooks over HTTPS: by URL, or through a Service's cluster address with the Service's name in the certificate. */
+/**
+ * Calls webhooks over HTTPS: by URL, or through a Service's cluster address with the Service's name in the certificate.
+ */
 import { request } from 'node:https';
 import { isIP } from 'node:net';
 import type { Json } from '#base/objects.ts';
@@ -8,13 +10,23 @@ import { requestBodyBytesMax } from './limits.ts';
 export type WebhookCaller = (clientConfig: Json, body: Json, timeoutMs: number) => Promise<Json>;
 
 /** Without a name, the address itself must be in the certificate: TLS names no addresses. */
-interface Target { host: string; port: number; path: string; servername: string | undefined }
+interface Target {
+  host: string;
+  port: number;
+  path: string;
+  servername: string | undefined;
+}
 
 async function targetOf(server: Server, config: Json): Promise<Target> {
   if (config.url) {
     const url = new URL(config.url);
     const host = url.hostname.replace(/^\[|\]$/g, '');
-    return { host, port: Number(url.port || 443), path: url.pathname + url.search, servername: isIP(host) === 0 ? host : undefined };
+    return {
+      host,
+      port: Number(url.port || 443),
+      path: url.pathname + url.search,
+      servername: isIP(host) === 0 ? host : undefined,
+    };
   }
   const { namespace, name, path, port } = config.service;
   const stored = await server.store.get(`/registry/services/${namespace}/${name}`);
@@ -30,17 +42,49 @@ export function createWebhookCaller(server: Server): WebhookCaller {
     const text = JSON.stringify(body);
     const ca = config.caBundle ? Buffer.from(config.caBundle, 'base64').toString() : undefined;
     return new Promise<Json>((resolve, reject) => {
-      const out = request({ host: target.host, port: target.port, path: target.path, method: 'POST', ...(target.servername === undefined ? {} : { servername: target.servername }), agent: false, signal: AbortSignal.timeout(timeoutMs), headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }, ...(ca === undefined ? {} : { ca }) }, (answer) => {
-        const parts: Buffer[] = [];
-        let size = 0;
-        answer.on('data', (part: Buffer) => { size += part.length; if (size > requestBodyBytesMax) out.destroy(new Error('response is too large')); else parts.push(part); });
-        answer.on('error', reject);
-        answer.on('end', () => {
-          if (answer.statusCode !== 200) { reject(new Error(`an error on the server (status ${answer.statusCode})`)); return; }
-          try { resolve(JSON.parse(Buffer.concat(parts).toString())); } catch (error) { reject(error as Error); }
-        });
-      });
-      out.on('error', (error) => reject(error.name === 'TimeoutError' || error.name === 'AbortError' ? new Error(`Post "https://${target.servername ?? target.host}:${target.port}${target.path}?timeout=${timeoutMs / 1000}s": context deadline exceeded`) : error));
+      const out = request(
+        {
+          host: target.host,
+          port: target.port,
+          path: target.path,
+          method: 'POST',
+          ...(target.servername === undefined ? {} : { servername: target.servername }),
+          agent: false,
+          signal: AbortSignal.timeout(timeoutMs),
+          headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) },
+          ...(ca === undefined ? {} : { ca }),
+        },
+        (answer) => {
+          const parts: Buffer[] = [];
+          let size = 0;
+          answer.on('data', (part: Buffer) => {
+            size += part.length;
+            if (size > requestBodyBytesMax) out.destroy(new Error('response is too large'));
+            else parts.push(part);
+          });
+          answer.on('error', reject);
+          answer.on('end', () => {
+            if (answer.statusCode !== 200) {
+              reject(new Error(`an error on the server (status ${answer.statusCode})`));
+              return;
+            }
+            try {
+              resolve(JSON.parse(Buffer.concat(parts).toString()));
+            } catch (error) {
+              reject(error as Error);
+            }
+          });
+        },
+      );
+      out.on('error', (error) =>
+        reject(
+          error.name === 'TimeoutError' || error.name === 'AbortError'
+            ? new Error(
+                `Post "https://${target.servername ?? target.host}:${target.port}${target.path}?timeout=${timeoutMs / 1000}s": context deadline exceeded`,
+              )
+            : error,
+        ),
+      );
       out.end(text);
     });
   };

@@ -3,7 +3,8 @@
  *
  *   decode → patch → default → convert → mutate-admit → validate → validate-admit → commit
  *
- * The whole runs inside the store's conflict retry: where another writer was faster, everything after reading runs again on the new
+ * The whole runs inside the store's conflict retry: where another writer was faster, everything after reading runs
+ * again on the new
  * object. A caller that named a resourceVersion is told of the conflict and not retried.
  */
 import { ApiError } from '#base/errors.ts';
@@ -28,66 +29,116 @@ import { trackManagedFields } from './managed-fields.ts';
 
 export function isDryRun(context: RequestContext): boolean {
   const values = context.request.query.getAll('dryRun');
-  for (const value of values) if (value !== 'All') throw new ApiError('Invalid', `CreateOptions.meta.k8s.io "" is invalid: dryRun: Unsupported value: ${JSON.stringify(value)}: supported values: "All"`);
+  for (const value of values)
+    if (value !== 'All')
+      throw new ApiError(
+        'Invalid',
+        `CreateOptions.meta.k8s.io "" is invalid: dryRun: Unsupported value: ${JSON.stringify(value)}: supported values: "All"`,
+      );
   return values.length > 0;
 }
 
 export function alreadyExists(kind: KindRecord, name: string): ApiError {
   const qualified = kind.group === '' ? kind.resource : `${kind.resource}.${kind.group}`;
-  return new ApiError('AlreadyExists', `${qualified} ${JSON.stringify(name)} already exists`, { name, ...(kind.group === '' ? {} : { group: kind.group }), kind: kind.resource });
+  return new ApiError('AlreadyExists', `${qualified} ${JSON.stringify(name)} already exists`, {
+    name,
+    ...(kind.group === '' ? {} : { group: kind.group }),
+    kind: kind.resource,
+  });
 }
 
-export function conflict(kind: KindRecord, name: string, text = 'the object has been modified; please apply your changes to the latest version and try again'): ApiError {
+export function conflict(
+  kind: KindRecord,
+  name: string,
+  text = 'the object has been modified; please apply your changes to the latest version and try again',
+): ApiError {
   const qualified = kind.group === '' ? kind.resource : `${kind.resource}.${kind.group}`;
-  return new ApiError('Conflict', `Operation cannot be fulfilled on ${qualified} ${JSON.stringify(name)}: ${text}`, { name, ...(kind.group === '' ? {} : { group: kind.group }), kind: kind.resource });
+  return new ApiError('Conflict', `Operation cannot be fulfilled on ${qualified} ${JSON.stringify(name)}: ${text}`, {
+    name,
+    ...(kind.group === '' ? {} : { group: kind.group }),
+    kind: kind.resource,
+  });
 }
 
 /** A stored value, or what it would have been for a dry run. */
-export interface Written { stored: StoredValue; created: boolean }
+export interface Written {
+  stored: StoredValue;
+  created: boolean;
+}
 
 function dryStored(context: RequestContext, key: string, object: KubeObject, revision: number): StoredValue {
   const { objects } = context.server;
   return { key, value: objects.encode(context.kind, key, object), createRevision: revision, modRevision: revision };
 }
 
-export function toStored(kind: KindRecord, object: KubeObject): KubeObject { return kind.toStored === undefined ? object : kind.toStored(object); }
-export function fromStored(kind: KindRecord, object: KubeObject): KubeObject { return kind.fromStored === undefined ? object : kind.fromStored(object); }
+export function toStored(kind: KindRecord, object: KubeObject): KubeObject {
+  return kind.toStored === undefined ? object : kind.toStored(object);
+}
+export function fromStored(kind: KindRecord, object: KubeObject): KubeObject {
+  return kind.fromStored === undefined ? object : kind.fromStored(object);
+}
 
 /** Defaults apply to the stored version, whichever version the client wrote. */
 function storageKind(server: Server, kind: KindRecord): KindRecord {
-  return kind.toStored === undefined ? kind : server.kinds.findKind(kind.storage.group, kind.storage.version, kind.storage.kind) ?? kind;
+  return kind.toStored === undefined
+    ? kind
+    : (server.kinds.findKind(kind.storage.group, kind.storage.version, kind.storage.kind) ?? kind);
 }
 
 function fillCreated(context: RequestContext, object: KubeObject): void {
   const { server, kind, info } = context;
   const meta = object.metadata;
   if (kind.namespaced) {
-    if (meta.namespace !== undefined && meta.namespace !== '' && meta.namespace !== info.namespace) throw new ApiError('BadRequest', 'the namespace of the provided object does not match the namespace sent on the request');
+    if (meta.namespace !== undefined && meta.namespace !== '' && meta.namespace !== info.namespace)
+      throw new ApiError(
+        'BadRequest',
+        'the namespace of the provided object does not match the namespace sent on the request',
+      );
     meta.namespace = info.namespace;
   } else delete meta.namespace;
   if (info.name !== '' && meta.name === undefined) meta.name = info.name;
-  if ((meta.name === undefined || meta.name === '') && meta.generateName) meta.name = `${meta.generateName.slice(0, 58)}${randomSuffix(server.random)}`;
+  if ((meta.name === undefined || meta.name === '') && meta.generateName)
+    meta.name = `${meta.generateName.slice(0, 58)}${randomSuffix(server.random)}`;
   meta.uid = server.random.uuid();
   meta.creationTimestamp = timestamp(server.clock.now());
   delete meta.resourceVersion;
   delete meta.deletionTimestamp;
   delete meta.deletionGracePeriodSeconds;
-  if (kind.hasGeneration) meta.generation = 1; else delete meta.generation;
+  if (kind.hasGeneration) meta.generation = 1;
+  else delete meta.generation;
 }
 
-/** Creates an object. Each attempt asks `make` for one of its own and changes it in place: an attempt that fails leaves no defaults behind. */
-export async function createObject(context: RequestContext, make: () => KubeObject, options: { manager?: string; apply?: boolean } = {}): Promise<Written> {
+/**
+ * Creates an object. Each attempt asks `make` for one of its own and changes it in place: an attempt that fails leaves
+ * no defaults behind.
+ */
+export async function createObject(
+  context: RequestContext,
+  make: () => KubeObject,
+  options: { manager?: string; apply?: boolean } = {},
+): Promise<Written> {
   const { server, kind } = context;
   let decoded = make();
-  if (decoded.metadata.resourceVersion !== undefined && decoded.metadata.resourceVersion !== '' && options.apply !== true) throw new ApiError('BadRequest', 'resourceVersion should not be set on objects to be created');
+  if (
+    decoded.metadata.resourceVersion !== undefined &&
+    decoded.metadata.resourceVersion !== '' &&
+    options.apply !== true
+  )
+    throw new ApiError('BadRequest', 'resourceVersion should not be set on objects to be created');
   const generated = !decoded.metadata.name && decoded.metadata.generateName !== undefined;
   for (let attempt = 0; ; attempt++) {
     try {
       return await createOnce(context, decoded, options);
     } catch (error) {
-      if (!(error instanceof RetryAllocation) && !(generated && error instanceof ApiError && error.reason === 'AlreadyExists')) throw error;
+      if (
+        !(error instanceof RetryAllocation) &&
+        !(generated && error instanceof ApiError && error.reason === 'AlreadyExists')
+      )
+        throw error;
       if (attempt >= createRetriesMax) throw error instanceof RetryAllocation ? error.reason : error;
-      if (!generated && error instanceof RetryAllocation) { server.log.debug('allocation retried', { key: decoded.metadata.name }); }
+      if (!generated && error instanceof RetryAllocation) {
+        server.log.debug('allocation retried', { key: decoded.metadata.name });
+      }
       decoded = make();
       context.warnings = [...new Set(context.warnings)];
     }
@@ -97,10 +148,17 @@ export async function createObject(context: RequestContext, make: () => KubeObje
 /** Another writer took the address or port that was chosen; `reason` is what to say when it was asked for by name. */
 class RetryAllocation extends Error {
   readonly reason: ApiError;
-  constructor(reason: ApiError) { super(reason.message); this.reason = reason; }
+  constructor(reason: ApiError) {
+    super(reason.message);
+    this.reason = reason;
+  }
 }
 
-async function createOnce(context: RequestContext, received: KubeObject, options: { manager?: string; apply?: boolean }): Promise<Written> {
+async function createOnce(
+  context: RequestContext,
+  received: KubeObject,
+  options: { manager?: string; apply?: boolean },
+): Promise<Written> {
   const { server, kind } = context;
   const stored = storageKind(server, kind);
   const dry = isDryRun(context);
@@ -123,15 +181,20 @@ async function createOnce(context: RequestContext, received: KubeObject, options
   const allocation = await planAllocation(context, admitted, undefined);
   const charge = await chargeQuotas(context, admitted, undefined);
   if (dry) {
-    if (await server.store.get(key) !== undefined) throw alreadyExists(kind, admitted.metadata.name!);
+    if ((await server.store.get(key)) !== undefined) throw alreadyExists(kind, admitted.metadata.name!);
     return { stored: dryStored(context, key, admitted, server.store.currentRevision()), created: true };
   }
   const operation: Operation = { type: 'put', key, value: server.objects.encodeLate(kind, key, admitted) };
   if (kind.storage.group === '' && kind.storage.resource === 'events') operation.lease = await eventLease(server);
-  const result = await server.store.txn([{ key, modRevision: 0 }, ...allocation.compares, ...charge.compares], [operation, ...allocation.operations, ...charge.operations]);
+  const result = await server.store.txn(
+    [{ key, modRevision: 0 }, ...allocation.compares, ...charge.compares],
+    [operation, ...allocation.operations, ...charge.operations],
+  );
   if (!result.succeeded) {
     if (result.current.some((c) => c.key === key)) throw alreadyExists(kind, admitted.metadata.name!);
-    throw result.current.some((c) => c.key.startsWith('/registry/ranges/')) ? new RetryAllocation(allocation.taken(result.current)) : new RetryAllocation(quotaConflict());
+    throw result.current.some((c) => c.key.startsWith('/registry/ranges/'))
+      ? new RetryAllocation(allocation.taken(result.current))
+      : new RetryAllocation(quotaConflict());
   }
   return { stored: await committed(server, kind, key, result.revision, admitted), created: true };
 }
@@ -144,13 +207,24 @@ function checkStorable(context: RequestContext, object: KubeObject): void {
 
 /** No new objects of a definition that goes: they would hold it up. */
 async function checkDefinitionStays(server: Server, kind: KindRecord): Promise<void> {
-  const definition = await server.store.get(`/registry/apiextensions.k8s.io/customresourcedefinitions/${kind.storage.resource}.${kind.storage.group}`);
+  const definition = await server.store.get(
+    `/registry/apiextensions.k8s.io/customresourcedefinitions/${kind.storage.resource}.${kind.storage.group}`,
+  );
   if (definition === undefined || server.objects.view(definition).metadata.deletionTimestamp === undefined) return;
-  throw new ApiError('MethodNotAllowed', `create not allowed while custom resource definition is terminating`, { group: kind.group, kind: kind.resource });
+  throw new ApiError('MethodNotAllowed', `create not allowed while custom resource definition is terminating`, {
+    group: kind.group,
+    kind: kind.resource,
+  });
 }
 
 /** What a transaction stored; the object becomes its view. */
-async function committed(server: Server, _kind: KindRecord, key: string, revision: number, object: KubeObject): Promise<StoredValue> {
+async function committed(
+  server: Server,
+  _kind: KindRecord,
+  key: string,
+  revision: number,
+  object: KubeObject,
+): Promise<StoredValue> {
   const stored = await server.store.get(key, revision);
   if (stored === undefined) throw new Error(`${key} vanished at its own revision ${revision}`);
   object.metadata.resourceVersion = String(revision);
@@ -181,13 +255,24 @@ export interface UpdateOptions {
   validate?: (object: Json, old: Json, errors: FieldErrors) => void;
   /** The object is made when it is not there. */
   createWhenMissing?: () => Promise<Written>;
-  /** `change` writes nothing into what it is given: what it takes over stays shared with the stored view, and is neither copied nor compared. */
+  /**
+   * `change` writes nothing into what it is given: what it takes over stays shared with the stored view, and is neither
+   * copied nor compared.
+   */
   sharesCurrent?: boolean;
 }
 
 // walk kubectl-apply 4/8: the write path: default, admit, validate, commit, again on conflict.
-/** Reads, changes and writes an object; `change` receives a copy (with `sharesCurrent` the frozen view itself) in the request's version and answers the wanted object. */
-export async function updateObject(context: RequestContext, name: string, change: (current: KubeObject) => KubeObject | Promise<KubeObject>, options: UpdateOptions = {}): Promise<Written> {
+/**
+ * Reads, changes and writes an object; `change` receives a copy (with `sharesCurrent` the frozen view itself) in the
+ * request's version and answers the wanted object.
+ */
+export async function updateObject(
+  context: RequestContext,
+  name: string,
+  change: (current: KubeObject) => KubeObject | Promise<KubeObject>,
+  options: UpdateOptions = {},
+): Promise<Written> {
   const { server, kind, info } = context;
   const key = storageKey(kind, info.namespace, name);
   for (let attempt = 0; ; attempt++) {
@@ -197,10 +282,18 @@ export async function updateObject(context: RequestContext, name: string, change
       throw notFound(kind, name);
     }
     const old = server.objects.view(before);
-    const wanted = await change(options.sharesCurrent === true && kind.fromStored === undefined ? old : copyJson(fromStored(kind, old)));
+    const wanted = await change(
+      options.sharesCurrent === true && kind.fromStored === undefined ? old : copyJson(fromStored(kind, old)),
+    );
     const asked = wanted.metadata.resourceVersion;
-    if (asked !== undefined && asked !== '' && asked !== '0' && asked !== old.metadata.resourceVersion) throw conflict(kind, name);
-    if (options.uid !== undefined && options.uid !== '' && options.uid !== old.metadata.uid) throw conflict(kind, name, `Precondition failed: UID in precondition: ${options.uid}, UID in object meta: ${old.metadata.uid}`);
+    if (asked !== undefined && asked !== '' && asked !== '0' && asked !== old.metadata.resourceVersion)
+      throw conflict(kind, name);
+    if (options.uid !== undefined && options.uid !== '' && options.uid !== old.metadata.uid)
+      throw conflict(
+        kind,
+        name,
+        `Precondition failed: UID in precondition: ${options.uid}, UID in object meta: ${old.metadata.uid}`,
+      );
     const written = await updateOnce(context, key, before, old, wanted, options);
     if (written !== undefined) return written;
     if (attempt >= conflictRetriesMax) throw conflict(kind, name);
@@ -210,13 +303,33 @@ export async function updateObject(context: RequestContext, name: string, change
 function keepMetadata(context: RequestContext, object: KubeObject, old: KubeObject, subresource: string): void {
   const meta = object.metadata;
   if (meta.name === undefined) meta.name = old.metadata.name!;
-  if (meta.name !== old.metadata.name) throw new ApiError('BadRequest', `the name of the object (${meta.name}) does not match the name on the URL (${old.metadata.name})`);
+  if (meta.name !== old.metadata.name)
+    throw new ApiError(
+      'BadRequest',
+      `the name of the object (${meta.name}) does not match the name on the URL (${old.metadata.name})`,
+    );
   if (context.kind.namespaced) {
-    if (meta.namespace !== undefined && meta.namespace !== '' && meta.namespace !== old.metadata.namespace) throw new ApiError('BadRequest', 'the namespace of the provided object does not match the namespace sent on the request');
+    if (meta.namespace !== undefined && meta.namespace !== '' && meta.namespace !== old.metadata.namespace)
+      throw new ApiError(
+        'BadRequest',
+        'the namespace of the provided object does not match the namespace sent on the request',
+      );
     meta.namespace = old.metadata.namespace!;
   }
-  if (meta.uid !== undefined && meta.uid !== '' && meta.uid !== old.metadata.uid) throw conflict(context.kind, meta.name!, `Precondition failed: UID in precondition: ${meta.uid}, UID in object meta: ${old.metadata.uid}`);
-  for (const field of ['uid', 'creationTimestamp', 'deletionTimestamp', 'deletionGracePeriodSeconds', 'generateName', 'generation'] as const) {
+  if (meta.uid !== undefined && meta.uid !== '' && meta.uid !== old.metadata.uid)
+    throw conflict(
+      context.kind,
+      meta.name!,
+      `Precondition failed: UID in precondition: ${meta.uid}, UID in object meta: ${old.metadata.uid}`,
+    );
+  for (const field of [
+    'uid',
+    'creationTimestamp',
+    'deletionTimestamp',
+    'deletionGracePeriodSeconds',
+    'generateName',
+    'generation',
+  ] as const) {
     if (old.metadata[field] !== undefined) (meta as Json)[field] = old.metadata[field];
     else if (meta[field] !== undefined) delete meta[field];
   }
@@ -225,7 +338,14 @@ function keepMetadata(context: RequestContext, object: KubeObject, old: KubeObje
 }
 
 /** One attempt; undefined where another writer was faster. */
-async function updateOnce(context: RequestContext, key: string, before: StoredValue, old: KubeObject, wanted: KubeObject, options: UpdateOptions): Promise<Written | undefined> {
+async function updateOnce(
+  context: RequestContext,
+  key: string,
+  before: StoredValue,
+  old: KubeObject,
+  wanted: KubeObject,
+  options: UpdateOptions,
+): Promise<Written | undefined> {
   const { server, kind } = context;
   const stored = storageKind(server, kind);
   const subresource = options.subresource ?? '';
@@ -240,7 +360,8 @@ async function updateOnce(context: RequestContext, key: string, before: StoredVa
     if (stored.custom === true) stored.defaults?.(object);
     else if (object.status !== undefined && object.status !== null) stored.defaultStatus?.(object.status);
   }
-  if (kind.hasGeneration && !isSameSpec(object, old, kind)) object.metadata.generation = (old.metadata.generation ?? 0) + 1;
+  if (kind.hasGeneration && !isSameSpec(object, old, kind))
+    object.metadata.generation = (old.metadata.generation ?? 0) + 1;
   const attributes: AdmissionAttributes = { operation: 'UPDATE', object, old, subresource, dryRun: dry };
   await admitMutating(context, attributes);
   const admitted = attributes.object;
@@ -248,8 +369,10 @@ async function updateOnce(context: RequestContext, key: string, before: StoredVa
   validateMetadata(admitted, kind, errors, old);
   validateMetadataUpdate(admitted, old, errors);
   if (options.validate !== undefined) options.validate(admitted, old, errors);
-  else if (subresource === '') { stored.validate?.(admitted, errors, old); stored.validateUpdate?.(admitted, old, errors); }
-  else if (subresource === 'status') stored.validateStatus?.(admitted, old, errors);
+  else if (subresource === '') {
+    stored.validate?.(admitted, errors, old);
+    stored.validateUpdate?.(admitted, old, errors);
+  } else if (subresource === 'status') stored.validateStatus?.(admitted, old, errors);
   errors.throwIfAny(kind.group, kind.kind, admitted.metadata.name ?? '');
   await admitValidating(context, attributes);
   trackManagedFields(context, old, admitted, options);
@@ -261,10 +384,14 @@ async function updateOnce(context: RequestContext, key: string, before: StoredVa
   const charge = await chargeQuotas(context, admitted, old);
   const operation: Operation = { type: 'put', key, value: server.objects.encodeLate(kind, key, admitted, before) };
   if (before.lease !== undefined) operation.lease = before.lease;
-  const result = await server.store.txn([compare, ...allocation.compares, ...charge.compares], [operation, ...allocation.operations, ...charge.operations]);
+  const result = await server.store.txn(
+    [compare, ...allocation.compares, ...charge.compares],
+    [operation, ...allocation.operations, ...charge.operations],
+  );
   if (!result.succeeded) {
     const mine = result.current.find((c) => c.key === key);
-    if (mine?.modRevision === before.modRevision && result.current.some((c) => c.key.startsWith('/registry/ranges/'))) throw allocation.taken(result.current);
+    if (mine?.modRevision === before.modRevision && result.current.some((c) => c.key.startsWith('/registry/ranges/')))
+      throw allocation.taken(result.current);
     return undefined;
   }
   return { stored: await committed(server, kind, key, result.revision, admitted), created: false };
@@ -274,7 +401,10 @@ async function updateOnce(context: RequestContext, key: string, before: StoredVa
 function withoutTimes(object: KubeObject): KubeObject {
   const { metadata } = object;
   if (metadata.managedFields === undefined) return object;
-  return { ...object, metadata: { ...metadata, managedFields: metadata.managedFields.map(({ time: _t, ...entry }) => entry) } };
+  return {
+    ...object,
+    metadata: { ...metadata, managedFields: metadata.managedFields.map(({ time: _t, ...entry }) => entry) },
+  };
 }
 
 /** Nothing differs but their versions. */
@@ -284,18 +414,45 @@ export function isSame(object: KubeObject, old: KubeObject): boolean {
 
 /** Where a kind has no status of its own, a field of that name is part of what is wanted. */
 function isSameSpec(object: KubeObject, old: KubeObject, kind: KindRecord): boolean {
-  return equalButFor(object, old, kind.hasStatus || kind.subresources.status !== undefined ? ['metadata', 'apiVersion', 'kind', 'status'] : ['metadata', 'apiVersion', 'kind']);
+  return equalButFor(
+    object,
+    old,
+    kind.hasStatus || kind.subresources.status !== undefined
+      ? ['metadata', 'apiVersion', 'kind', 'status']
+      : ['metadata', 'apiVersion', 'kind'],
+  );
 }
 
 /** Marked for deletion, nothing left to wait for. */
 function isFinished(object: KubeObject): boolean {
-  return object.metadata.deletionTimestamp !== undefined && (object.metadata.finalizers ?? []).length === 0 && (object.metadata.deletionGracePeriodSeconds ?? 0) === 0 && !(object.kind === 'Namespace' && object.apiVersion === 'v1' && (object.spec?.finalizers ?? []).length > 0);
+  return (
+    object.metadata.deletionTimestamp !== undefined &&
+    (object.metadata.finalizers ?? []).length === 0 &&
+    (object.metadata.deletionGracePeriodSeconds ?? 0) === 0 &&
+    !(object.kind === 'Namespace' && object.apiVersion === 'v1' && (object.spec?.finalizers ?? []).length > 0)
+  );
 }
 
-async function finishDeletion(context: RequestContext, key: string, before: StoredValue, object: KubeObject, compare: Compare): Promise<Written | undefined> {
+async function finishDeletion(
+  context: RequestContext,
+  key: string,
+  before: StoredValue,
+  object: KubeObject,
+  compare: Compare,
+): Promise<Written | undefined> {
   const { server } = context;
-  const result = await server.store.txn([compare], [{ type: 'delete', key }, ...releaseOperations(context.kind, object)]);
+  const result = await server.store.txn(
+    [compare],
+    [{ type: 'delete', key }, ...releaseOperations(context.kind, object)],
+  );
   if (!result.succeeded) return undefined;
-  return { stored: { key, value: server.objects.encode(context.kind, key, object), createRevision: before.createRevision, modRevision: result.revision }, created: false };
+  return {
+    stored: {
+      key,
+      value: server.objects.encode(context.kind, key, object),
+      createRevision: before.createRevision,
+      modRevision: result.revision,
+    },
+    created: false,
+  };
 }
-

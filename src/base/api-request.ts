@@ -4,7 +4,12 @@
  */
 import type { KubeObject, WatchEvent } from './objects.ts';
 
-export interface UserInfo { name: string; uid?: string; groups: string[]; extra?: Record<string, string[]> }
+export interface UserInfo {
+  name: string;
+  uid?: string;
+  groups: string[];
+  extra?: Record<string, string[]>;
+}
 
 export interface ApiRequest {
   method: string;
@@ -14,11 +19,17 @@ export interface ApiRequest {
   /** Names in lower case. */
   headers: Record<string, string | undefined>;
   body?: Uint8Array;
-  /** Reads the body once the caller is known and allowed, for a transport that has not yet. Throws RequestEntityTooLarge and TooManyRequests. */
+  /**
+   * Reads the body once the caller is known and allowed, for a transport that has not yet. Throws RequestEntityTooLarge
+   * and TooManyRequests.
+   */
   readBody?(user: UserInfo): Promise<Uint8Array>;
   /** In-process callers pass an already parsed body; the chain copies before it changes anything. */
   object?: unknown;
-  /** Set by the transport from a client certificate, or by an in-process caller. Absent: the chain authenticates by headers. */
+  /**
+   * Set by the transport from a client certificate, or by an in-process caller. Absent: the chain authenticates by
+   * headers.
+   */
   user?: UserInfo;
   /** The client's address, for audit and `selfsubjectreviews`. */
   remoteAddress?: string;

@@ -1,5 +1,6 @@
 /**
- * Bytes that live long. `Buffer.from(text)` and `Buffer.concat` take short ones from a pool of slabs that they share with whatever else is made at that time: one
+ * Bytes that live long. `Buffer.from(text)` and `Buffer.concat` take short ones from a pool of slabs that they share
+ * with whatever else is made at that time: one
  * of them that lives an hour keeps the whole slab. What is stored or cached gets memory of its own.
  */
 
@@ -24,4 +25,6 @@ export function joinOwn(parts: readonly Uint8Array[]): Buffer {
 }
 
 /** A copy that shares nothing. */
-export function ownCopy(bytes: Uint8Array): Buffer { return joinOwn([bytes]); }
+export function ownCopy(bytes: Uint8Array): Buffer {
+  return joinOwn([bytes]);
+}

@@ -1,6 +1,8 @@
 /**
- * Reads certification requests (PKCS#10, RFC 2986) as clients send them, which Node cannot: subject, public key, requested alternative names. The request's own
- * signature is checked, so that whoever sent it holds the key. Input is bounded by the caller; what is no request throws `RequestError`.
+ * Reads certification requests (PKCS#10, RFC 2986) as clients send them, which Node cannot: subject, public key,
+ * requested alternative names. The request's own
+ * signature is checked, so that whoever sent it holds the key. Input is bounded by the caller; what is no request
+ * throws `RequestError`.
  */
 import { createPublicKey, verify } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
@@ -22,12 +24,27 @@ export interface CertificationRequest {
   otherNames: number;
 }
 
-interface Tlv { tag: number; content: Uint8Array; whole: Uint8Array }
+interface Tlv {
+  tag: number;
+  content: Uint8Array;
+  whole: Uint8Array;
+}
 
 const tags = { sequence: 0x30, set: 0x31, oid: 0x06, bitString: 0x03, attributes: 0xa0 };
-const oids = { commonName: '550403', organization: '55040a', extensionRequest: '2a864886f70d01090e', altName: '551d11' };
+const oids = {
+  commonName: '550403',
+  organization: '55040a',
+  extensionRequest: '2a864886f70d01090e',
+  altName: '551d11',
+};
 const hashes: Record<string, string | undefined> = {
-  '2a864886f70d01010b': 'sha256', '2a864886f70d01010c': 'sha384', '2a864886f70d01010d': 'sha512', '2a8648ce3d040302': 'sha256', '2a8648ce3d040303': 'sha384', '2a8648ce3d040304': 'sha512', '2b6570': undefined,
+  '2a864886f70d01010b': 'sha256',
+  '2a864886f70d01010c': 'sha384',
+  '2a864886f70d01010d': 'sha512',
+  '2a8648ce3d040302': 'sha256',
+  '2a8648ce3d040303': 'sha384',
+  '2a8648ce3d040304': 'sha512',
+  '2b6570': undefined,
 };
 
 /** The values that follow each other in some bytes. */
@@ -98,23 +115,45 @@ function ipText(bytes: Uint8Array): string {
 function checkSignature(whole: Tlv, algorithm: Tlv, signature: Tlv, key: KeyObject): void {
   const id = hex(expect(readAll(algorithm.content)[0], tags.oid, 'signature algorithm').content);
   if (!(id in hashes)) throw new RequestError('x509: cannot verify signature: algorithm unimplemented');
-  if (!verify(hashes[id], whole.whole, key, signature.content.subarray(1))) throw new RequestError('x509: the signature of the request does not match its key');
+  if (!verify(hashes[id], whole.whole, key, signature.content.subarray(1)))
+    throw new RequestError('x509: the signature of the request does not match its key');
 }
 
 /** A request from its PEM. Throws `RequestError`. */
 export function parseCertificationRequest(pem: string): CertificationRequest {
-  const match = /-----BEGIN (?:NEW )?CERTIFICATE REQUEST-----([A-Za-z0-9+/=\s]+)-----END (?:NEW )?CERTIFICATE REQUEST-----/.exec(pem);
+  const match =
+    /-----BEGIN (?:NEW )?CERTIFICATE REQUEST-----([A-Za-z0-9+/=\s]+)-----END (?:NEW )?CERTIFICATE REQUEST-----/.exec(
+      pem,
+    );
   if (match === null) throw new RequestError('PEM block type must be CERTIFICATE REQUEST');
   const bytes = Buffer.from(match[1]!, 'base64');
   const [info, algorithm, signature] = readAll(expect(readAll(bytes)[0], tags.sequence, 'request').content);
   const [, subject, keyInfo, attributes] = readAll(expect(info, tags.sequence, 'request info').content);
   const publicKeyInfo = expect(keyInfo, tags.sequence, 'public key').whole;
   let key: KeyObject;
-  try { key = createPublicKey({ key: Buffer.from(publicKeyInfo), format: 'der', type: 'spki' }); } catch { throw new RequestError('x509: the public key is malformed or of an unknown kind'); }
-  checkSignature(expect(info, tags.sequence, 'request info'), expect(algorithm, tags.sequence, 'signature algorithm'), expect(signature, tags.bitString, 'signature'), key);
+  try {
+    key = createPublicKey({ key: Buffer.from(publicKeyInfo), format: 'der', type: 'spki' });
+  } catch {
+    throw new RequestError('x509: the public key is malformed or of an unknown kind');
+  }
+  checkSignature(
+    expect(info, tags.sequence, 'request info'),
+    expect(algorithm, tags.sequence, 'signature algorithm'),
+    expect(signature, tags.bitString, 'signature'),
+    key,
+  );
   const altNames = extensionsOf(attributes).get(oids.altName);
-  const names = altNames === undefined ? [] : readAll(expect(readAll(altNames)[0], tags.sequence, 'alternative names').content);
+  const names =
+    altNames === undefined ? [] : readAll(expect(readAll(altNames)[0], tags.sequence, 'alternative names').content);
   const dnsNames = names.filter((name) => name.tag === 0x82).map((name) => textOf(name.content));
   const ipAddresses = names.filter((name) => name.tag === 0x87).map((name) => ipText(name.content));
-  return { subject: expect(subject, tags.sequence, 'subject').whole, ...namesOf(expect(subject, tags.sequence, 'subject').content), publicKeyInfo, altNames, dnsNames, ipAddresses, otherNames: names.length - dnsNames.length - ipAddresses.length };
+  return {
+    subject: expect(subject, tags.sequence, 'subject').whole,
+    ...namesOf(expect(subject, tags.sequence, 'subject').content),
+    publicKeyInfo,
+    altNames,
+    dnsNames,
+    ipAddresses,
+    otherNames: names.length - dnsNames.length - ipAddresses.length,
+  };
 }

@@ -1,5 +1,6 @@
 /**
- * A writer for the part of DER (ITU-T X.690) that certificates need. Values are built inside out as byte arrays; nothing is read
+ * A writer for the part of DER (ITU-T X.690) that certificates need. Values are built inside out as byte arrays;
+ * nothing is read
  * here, since Node parses certificates itself.
  */
 export type Der = Uint8Array;
@@ -49,7 +50,8 @@ export function objectId(dotted: string): Der {
   const out = [first * 40 + second];
   for (const part of rest) {
     const septets = [part & 0x7f];
-    for (let left = Math.floor(part / 128); left > 0; left = Math.floor(left / 128)) septets.unshift(0x80 | (left & 0x7f));
+    for (let left = Math.floor(part / 128); left > 0; left = Math.floor(left / 128))
+      septets.unshift(0x80 | (left & 0x7f));
     out.push(...septets);
   }
   return tlv(0x06, Uint8Array.from(out));
@@ -62,6 +64,8 @@ export function time(ms: number): Der {
 }
 
 export function toPem(label: string, der: Uint8Array): string {
-  const text = Buffer.from(der).toString('base64').replace(/(.{64})(?=.)/g, '$1\n');
+  const text = Buffer.from(der)
+    .toString('base64')
+    .replace(/(.{64})(?=.)/g, '$1\n');
   return `-----BEGIN ${label}-----\n${text}\n-----END ${label}-----\n`;
 }

@@ -1,7 +1,10 @@
 /**
- * File names are bytes; JavaScript's strings are not. A name, path or link target is carried as a string in which every byte that is not part of
- * valid UTF-8 stands as a lone low surrogate, U+DC00 + byte (as Python's `surrogateescape` does). Valid UTF-8 never decodes to a lone surrogate,
- * so no two names fall together, slashes split and strings compare as ever, JSON carries them (`\udce4`), and nothing is lost on the way back.
+ * File names are bytes; JavaScript's strings are not. A name, path or link target is carried as a string in which every
+ * byte that is not part of
+ * valid UTF-8 stands as a lone low surrogate, U+DC00 + byte (as Python's `surrogateescape` does). Valid UTF-8 never
+ * decodes to a lone surrogate,
+ * so no two names fall together, slashes split and strings compare as ever, JSON carries them (`\udce4`), and nothing
+ * is lost on the way back.
  *
  * What goes to people or to programs that want UTF-8 is shown with `toWellFormed()`.
  */
@@ -9,11 +12,15 @@ import { isUtf8 } from 'node:buffer';
 
 const escapeBase = 0xdc00;
 
-/** How many bytes a valid UTF-8 sequence at `at` has; 0 where there is none (RFC 3629, "Syntax of UTF-8 Byte Sequences"). */
+/**
+ * How many bytes a valid UTF-8 sequence at `at` has; 0 where there is none (RFC 3629, "Syntax of UTF-8 Byte
+ * Sequences").
+ */
 function sequenceLength(bytes: Uint8Array, at: number): number {
   const first = bytes[at]!;
   if (first < 0x80) return 1;
-  const length = first >= 0xf0 && first <= 0xf4 ? 4 : first >= 0xe0 && first < 0xf0 ? 3 : first >= 0xc2 && first < 0xe0 ? 2 : 0;
+  const length =
+    first >= 0xf0 && first <= 0xf4 ? 4 : first >= 0xe0 && first < 0xf0 ? 3 : first >= 0xc2 && first < 0xe0 ? 2 : 0;
   return length > 0 && at + length <= bytes.length && isUtf8(bytes.subarray(at, at + length)) ? length : 0;
 }
 
@@ -24,7 +31,10 @@ export function decodeFileName(bytes: Uint8Array): string {
   let from = 0;
   for (let at = 0; at < buffer.length;) {
     const length = sequenceLength(buffer, at);
-    if (length > 0) { at += length; continue; }
+    if (length > 0) {
+      at += length;
+      continue;
+    }
     out += buffer.toString('utf8', from, at) + String.fromCharCode(escapeBase + buffer[at]!);
     from = ++at;
   }
@@ -54,7 +64,10 @@ export function decodeQueryName(text: string): string | undefined {
   const out = Buffer.alloc(bytes.length);
   let length = 0;
   for (let at = 0; at < bytes.length; at++) {
-    if (bytes[at] === 0x25) { out[length++] = Number.parseInt(bytes.toString('latin1', at + 1, at + 3), 16); at += 2; } else out[length++] = bytes[at]!;
+    if (bytes[at] === 0x25) {
+      out[length++] = Number.parseInt(bytes.toString('latin1', at + 1, at + 3), 16);
+      at += 2;
+    } else out[length++] = bytes[at]!;
   }
   return decodeFileName(out.subarray(0, length));
 }

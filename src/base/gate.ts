@@ -5,14 +5,19 @@ export class Gate {
   #waiting: (() => void)[] = [];
   #first = 0;
 
-  constructor(max: number) { this.#max = max; }
+  constructor(max: number) {
+    this.#max = max;
+  }
 
   async run<T>(work: () => Promise<T>): Promise<T> {
     if (this.#running >= this.#max) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     else this.#running++;
-    try { return await work(); } finally {
+    try {
+      return await work();
+    } finally {
       const next = this.#next();
-      if (next === undefined) this.#running--; else next();
+      if (next === undefined) this.#running--;
+      else next();
     }
   }
 
@@ -25,5 +30,7 @@ export class Gate {
 }
 
 export class Lock extends Gate {
-  constructor() { super(1); }
+  constructor() {
+    super(1);
+  }
 }

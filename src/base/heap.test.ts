@@ -6,15 +6,23 @@ import { heapPop, heapPush } from './heap.ts';
 const less = (a: number, b: number): boolean => a < b;
 
 test('what goes in comes out in order, also when it goes in and out by turns', () => {
-  fc.assert(fc.property(fc.array(fc.option(fc.integer())), (steps) => {
-    const heap: number[] = [];
-    const expected: number[] = [];
-    for (const step of steps) {
-      if (step === null) assert.equal(heapPop(heap, less), expected.sort((a, b) => a - b).shift());
-      else { heapPush(heap, step, less); expected.push(step); }
-    }
-    expected.sort((a, b) => a - b);
-    assert.deepEqual(expected.map(() => heapPop(heap, less)), expected);
-    assert.equal(heapPop(heap, less), undefined);
-  }));
+  fc.assert(
+    fc.property(fc.array(fc.option(fc.integer())), (steps) => {
+      const heap: number[] = [];
+      const expected: number[] = [];
+      for (const step of steps) {
+        if (step === null) assert.equal(heapPop(heap, less), expected.sort((a, b) => a - b).shift());
+        else {
+          heapPush(heap, step, less);
+          expected.push(step);
+        }
+      }
+      expected.sort((a, b) => a - b);
+      assert.deepEqual(
+        expected.map(() => heapPop(heap, less)),
+        expected,
+      );
+      assert.equal(heapPop(heap, less), undefined);
+    }),
+  );
 });

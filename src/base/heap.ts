@@ -1,4 +1,7 @@
-/** A binary heap in an array: the least entry, by the caller's order, is at index 0. Where the order is total, so is the sequence of what comes out. */
+/**
+ * A binary heap in an array: the least entry, by the caller's order, is at index 0. Where the order is total, so is the
+ * sequence of what comes out.
+ */
 export type IsBefore<T> = (a: T, b: T) => boolean;
 
 export function heapPush<T>(heap: T[], entry: T, isBefore: IsBefore<T>): void {

@@ -1,19 +1,43 @@
 /**
- * JSON as untrusted input. `scanJson` walks the text once and finds what `JSON.parse` hides or mangles: duplicate keys (with their paths), nesting
- * beyond a bound, numbers that would be changed. `JSON.parse` is then the fast path. Copying and freezing of parsed values live here too.
+ * JSON as untrusted input. `scanJson` walks the text once and finds what `JSON.parse` hides or mangles: duplicate keys
+ * (with their paths), nesting
+ * beyond a bound, numbers that would be changed. `JSON.parse` is then the fast path. Copying and freezing of parsed
+ * values live here too.
  */
 import { ApiError } from './errors.ts';
-import { integerDigitsMax, jsonDepthMax, jsonDuplicatesMax, jsonObjectKeysMax, jsonPathCharsMax, jsonValuesMax } from './limits.ts';
+import {
+  integerDigitsMax,
+  jsonDepthMax,
+  jsonDuplicatesMax,
+  jsonObjectKeysMax,
+  jsonPathCharsMax,
+  jsonValuesMax,
+} from './limits.ts';
 
 /** Paths of keys given twice: the first `jsonDuplicatesMax`. */
-export interface JsonFindings { duplicates: string[] }
+export interface JsonFindings {
+  duplicates: string[];
+}
 
-const quote = 34, backslash = 92, openBrace = 123, closeBrace = 125, openBracket = 91, closeBracket = 93, comma = 44;
+const quote = 34,
+  backslash = 92,
+  openBrace = 123,
+  closeBrace = 125,
+  openBracket = 91,
+  closeBracket = 93,
+  comma = 44;
 
-interface Frame { array: boolean; keys: Set<string> | undefined; name: string; index: number; last: string | undefined }
+interface Frame {
+  array: boolean;
+  keys: Set<string> | undefined;
+  name: string;
+  index: number;
+  last: string | undefined;
+}
 
 /**
- * Throws BadRequest beyond the bound of depth, RequestEntityTooLarge beyond those of values and keys, and BadRequest for a number that a double cannot hold. Assumes nothing of the text: what is not JSON is
+ * Throws BadRequest beyond the bound of depth, RequestEntityTooLarge beyond those of values and keys, and BadRequest
+ * for a number that a double cannot hold. Assumes nothing of the text: what is not JSON is
  * found by the parser afterwards.
  */
 export function scanJson(text: string): JsonFindings {
@@ -36,7 +60,11 @@ export function scanJson(text: string): JsonFindings {
           frame.keys ??= new Set([frame.last!]);
           if (frame.keys.has(key) && duplicates.length < jsonDuplicatesMax) duplicates.push(pathOf(stack, key));
           frame.keys.add(key);
-          if (frame.keys.size > jsonObjectKeysMax) throw new ApiError('RequestEntityTooLarge', `error decoding: more than ${jsonObjectKeysMax} keys in one object`);
+          if (frame.keys.size > jsonObjectKeysMax)
+            throw new ApiError(
+              'RequestEntityTooLarge',
+              `error decoding: more than ${jsonObjectKeysMax} keys in one object`,
+            );
           frame.last = key;
         }
         expectKey = false;
@@ -46,11 +74,16 @@ export function scanJson(text: string): JsonFindings {
       if (++values > jsonValuesMax) throw tooMany();
       stack.push({ array: c === openBracket, keys: undefined, name: '', index: 0, last: undefined });
       expectKey = c === openBrace;
-    } else if (c === closeBrace || c === closeBracket) { stack.pop(); expectKey = false; }
-    else if (c === comma) {
+    } else if (c === closeBrace || c === closeBracket) {
+      stack.pop();
+      expectKey = false;
+    } else if (c === comma) {
       if (++values > jsonValuesMax) throw tooMany();
       const frame = stack[stack.length - 1];
-      if (frame !== undefined) { frame.index++; expectKey = !frame.array; }
+      if (frame !== undefined) {
+        frame.index++;
+        expectKey = !frame.array;
+      }
     } else if (c >= digit0 && c <= digit9) {
       const start = i;
       i = numberEnd(text, i);
@@ -62,9 +95,12 @@ export function scanJson(text: string): JsonFindings {
   return { duplicates };
 }
 
-function tooMany(): ApiError { return new ApiError('RequestEntityTooLarge', `error decoding: more than ${jsonValuesMax} values`); }
+function tooMany(): ApiError {
+  return new ApiError('RequestEntityTooLarge', `error decoding: more than ${jsonValuesMax} values`);
+}
 
-const digit0 = 48, digit9 = 57;
+const digit0 = 48,
+  digit9 = 57;
 
 function hasExponent(text: string, from: number, to: number): boolean {
   for (let at = from; at < to; at++) if ((text.charCodeAt(at) | 32) === 101) return true;
@@ -89,15 +125,23 @@ function numberEnd(text: string, from: number): number {
 /** Whether a number holds an integer's text exactly: beyond 2^53 not all are there. */
 export function isExactInteger(text: string): boolean {
   const value = Number(text);
-  return Number.isSafeInteger(value) || (text.length <= integerDigitsMax && Number.isFinite(value) && BigInt(value) === BigInt(text));
+  return (
+    Number.isSafeInteger(value) ||
+    (text.length <= integerDigitsMax && Number.isFinite(value) && BigInt(value) === BigInt(text))
+  );
 }
 
 /** `JSON.parse` rounds integers beyond 2^53 and makes infinities of what is larger than any double. */
 function checkNumber(text: string): void {
   const shown = text.length > 40 ? `${text.slice(0, 40)}…` : text;
   if (/^\d+$/.test(text)) {
-    if (!isExactInteger(text)) throw new ApiError('BadRequest', `error decoding: integer ${shown} is beyond ±(2^53-1) and cannot be kept exactly`);
-  } else if (!Number.isFinite(Number(text))) throw new ApiError('BadRequest', `error decoding: number ${shown} is beyond what a double holds`);
+    if (!isExactInteger(text))
+      throw new ApiError(
+        'BadRequest',
+        `error decoding: integer ${shown} is beyond ±(2^53-1) and cannot be kept exactly`,
+      );
+  } else if (!Number.isFinite(Number(text)))
+    throw new ApiError('BadRequest', `error decoding: number ${shown} is beyond what a double holds`);
 }
 
 function closingQuote(text: string, from: number): number {
@@ -115,7 +159,10 @@ function pathOf(stack: Frame[], key: string): string {
   let out = '';
   stack.forEach((frame, depth) => {
     if (frame.array) out += `[${frame.index}]`;
-    else { const name = depth === stack.length - 1 ? key : frame.last!; out += out === '' ? name : `.${name}`; }
+    else {
+      const name = depth === stack.length - 1 ? key : frame.last!;
+      out += out === '' ? name : `.${name}`;
+    }
     if (out.length > jsonPathCharsMax) out = `${out.slice(0, jsonPathCharsMax)}…`;
   });
   return out;
@@ -133,7 +180,12 @@ export function copyJson<T>(value: T): T {
     return out as T;
   }
   const out: Record<string, Json> = {};
-  for (const key in value) { if (key !== '__proto__') { const v = (value as Json)[key]; if (v !== undefined) out[key] = copyJson(v); } }
+  for (const key in value) {
+    if (key !== '__proto__') {
+      const v = (value as Json)[key];
+      if (v !== undefined) out[key] = copyJson(v);
+    }
+  }
   return out as T;
 }
 
@@ -144,7 +196,10 @@ export function freezeJson<T>(value: T): T {
   return Object.freeze(value);
 }
 
-/** Freezes, and answers no fewer bytes than the JSON text has, but for what was frozen before, which is not counted: a character is at most six (an escape). */
+/**
+ * Freezes, and answers no fewer bytes than the JSON text has, but for what was frozen before, which is not counted: a
+ * character is at most six (an escape).
+ */
 export function freezeFresh(value: Json): number {
   if (typeof value === 'string') return 2 + 6 * value.length;
   if (typeof value !== 'object' || value === null) return 24;
@@ -168,7 +223,10 @@ export function jsonBytes(value: Json): number {
 
 /** The beginning of a value's JSON text: no more is made than is shown. */
 export function jsonBeginning(value: Json, charsMax: number): string {
-  if (typeof value === 'string') return value.length > charsMax ? `${JSON.stringify(value.slice(0, charsMax)).slice(0, charsMax)}…` : JSON.stringify(value);
+  if (typeof value === 'string')
+    return value.length > charsMax
+      ? `${JSON.stringify(value.slice(0, charsMax)).slice(0, charsMax)}…`
+      : JSON.stringify(value);
   if (typeof value !== 'object' || value === null) return JSON.stringify(value) ?? 'null';
   const isList = Array.isArray(value);
   let out = isList ? '[' : '{';

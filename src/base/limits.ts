@@ -8,7 +8,10 @@ export const tarSparseExtentsMax = 100_000;
 /** Repository name with its domain, as the distribution specification bounds it. */
 export const referenceNameMax = 255;
 
-/** A SPDY control frame as it is sent, and a header block inflated: names and values of a stream are a few hundred bytes. */
+/**
+ * A SPDY control frame as it is sent, and a header block inflated: names and values of a stream are a few hundred
+ * bytes.
+ */
 export const spdyControlBytesMax = 64 * 1024;
 export const spdyHeaderBytesMax = 64 * 1024;
 /** Streams of a connection at once, and bytes that each holds before the connection is not read any more. */
@@ -20,7 +23,8 @@ export const spdyQueuedBytesMax = 256 * 1024;
 export const spdyAnswersPendingMax = 1_024;
 
 /**
- * Size of a YAML document once its aliases are written out, in nodes and characters together: twice its text and this much. A document without
+ * Size of a YAML document once its aliases are written out, in nodes and characters together: twice its text and this
+ * much. A document without
  * aliases never has more than its text.
  */
 export const yamlAliasSizeMax = 1 << 20;
@@ -28,7 +32,10 @@ export const yamlDepthMax = 100;
 
 /** Nesting of a JSON text. */
 export const jsonDepthMax = 500;
-/** Values in one JSON text, and keys in one object of it: each costs many times its characters, in every step of a request. */
+/**
+ * Values in one JSON text, and keys in one object of it: each costs many times its characters, in every step of a
+ * request.
+ */
 export const jsonValuesMax = 150_000;
 export const jsonObjectKeysMax = 10_000;
 /** Digits of an integer that is looked at to see whether a double holds it. */

@@ -1,4 +1,7 @@
-/** JSON Merge Patch (RFC 7386) and JSON Patch (RFC 6902). The strategic form needs a schema and lives in `schema/strategic-merge.ts`. */
+/**
+ * JSON Merge Patch (RFC 7386) and JSON Patch (RFC 6902). The strategic form needs a schema and lives in
+ * `schema/strategic-merge.ts`.
+ */
 import { Pointer, applyPatch } from 'rfc6902';
 import { ApiError } from './errors.ts';
 import { copyJson, equalJson, jsonBytes } from './json.ts';
@@ -13,22 +16,35 @@ export function mergePatch(target: Json, patch: Json): Json {
   const out: Json = typeof target === 'object' && target !== null && !Array.isArray(target) ? { ...target } : {};
   for (const [key, value] of Object.entries(patch)) {
     if (key === '__proto__') continue;
-    if (value === null) delete out[key]; else out[key] = mergePatch(out[key], value);
+    if (value === null) delete out[key];
+    else out[key] = mergePatch(out[key], value);
   }
   return out;
 }
 
 /**
- * The target with the operations applied to a copy. What `copy` adds and what insertions move aside is bounded, so that a small patch stays small work.
- * Throws what an API server answers: BadRequest for a malformed patch, Invalid for one that does not apply or copies too much.
+ * The target with the operations applied to a copy. What `copy` adds and what insertions move aside is bounded, so that
+ * a small patch stays small work.
+ * Throws what an API server answers: BadRequest for a malformed patch, Invalid for one that does not apply or copies
+ * too much.
  */
 export function jsonPatch(target: Json, patch: Json): Json {
-  if (!Array.isArray(patch)) throw new ApiError('BadRequest', 'error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch');
-  if (patch.length > patchOperationsMax) throw new ApiError('RequestEntityTooLarge', `The allowed maximum operations in a JSON patch is ${patchOperationsMax}, got ${patch.length}`);
+  if (!Array.isArray(patch))
+    throw new ApiError(
+      'BadRequest',
+      'error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch',
+    );
+  if (patch.length > patchOperationsMax)
+    throw new ApiError(
+      'RequestEntityTooLarge',
+      `The allowed maximum operations in a JSON patch is ${patchOperationsMax}, got ${patch.length}`,
+    );
   for (const operation of patch) {
-    if (typeof operation !== 'object' || operation === null || typeof operation.path !== 'string') throw new ApiError('BadRequest', 'error decoding patch: operation lacks a path');
+    if (typeof operation !== 'object' || operation === null || typeof operation.path !== 'string')
+      throw new ApiError('BadRequest', 'error decoding patch: operation lacks a path');
     for (const path of [operation.path, operation.from]) {
-      if (typeof path === 'string' && /(^|\/)(__proto__|constructor|prototype)(\/|$)/.test(path)) throw new ApiError('BadRequest', `error decoding patch: path ${path} is not allowed`);
+      if (typeof path === 'string' && /(^|\/)(__proto__|constructor|prototype)(\/|$)/.test(path))
+        throw new ApiError('BadRequest', `error decoding patch: path ${path} is not allowed`);
     }
   }
   const out = { root: copyJson(target) };
@@ -40,23 +56,38 @@ export function jsonPatch(target: Json, patch: Json): Json {
 function applyOne(out: { root: Json }, operation: Json, work: { copied: number; moved: number }): void {
   if (operation.op === 'copy') {
     work.copied += jsonBytes(at(out.root, operation.from));
-    if (work.copied > patchCopyBytesMax) throw refused(`Unable to complete the copy, the accumulated size increase of copy is ${work.copied}, exceeding the limit ${patchCopyBytesMax}`);
+    if (work.copied > patchCopyBytesMax)
+      throw refused(
+        `Unable to complete the copy, the accumulated size increase of copy is ${work.copied}, exceeding the limit ${patchCopyBytesMax}`,
+      );
   }
   if (operation.op === 'test') {
-    if (!equalJson(at(out.root, operation.path) ?? null, operation.value ?? null)) throw refused(`testing value ${operation.path} failed: test failed`);
+    if (!equalJson(at(out.root, operation.path) ?? null, operation.value ?? null))
+      throw refused(`testing value ${operation.path} failed: test failed`);
     return;
   }
   for (const path of [operation.path, operation.from]) work.moved += itemsBehind(out.root, path);
-  if (work.moved > patchMovedItemsMax) throw refused(`the operations move more than ${patchMovedItemsMax} list items aside`);
+  if (work.moved > patchMovedItemsMax)
+    throw refused(`the operations move more than ${patchMovedItemsMax} list items aside`);
   // The document itself may be the target: the pointer `` names what `root` holds.
-  const [failed] = applyPatch(out, [{ ...operation, path: `/root${operation.path}`, ...(typeof operation.from === 'string' ? { from: `/root${operation.from}` } : {}) }]);
+  const [failed] = applyPatch(out, [
+    {
+      ...operation,
+      path: `/root${operation.path}`,
+      ...(typeof operation.from === 'string' ? { from: `/root${operation.from}` } : {}),
+    },
+  ]);
   if (failed !== null && failed !== undefined) throw patchError(operation);
 }
 
 /** The value at a pointer; undefined where there is none. */
 function at(root: Json, path: unknown): Json {
   if (typeof path !== 'string') return undefined;
-  try { return Pointer.fromJSON(path).get(root); } catch { return undefined; }
+  try {
+    return Pointer.fromJSON(path).get(root);
+  } catch {
+    return undefined;
+  }
 }
 
 /** How many items an insertion or removal at the pointer moves. */
@@ -69,8 +100,12 @@ function itemsBehind(root: Json, path: unknown): number {
   return Array.isArray(list) && Number.isInteger(index) ? Math.max(0, list.length - index) : 0;
 }
 
-function refused(text: string): ApiError { return new ApiError('Invalid', `the server rejected our request due to an error in our request: ${text}`); }
+function refused(text: string): ApiError {
+  return new ApiError('Invalid', `the server rejected our request due to an error in our request: ${text}`);
+}
 
 function patchError(operation: Json): ApiError {
-  return refused(`${operation.op} operation does not apply: doc is missing ${operation.op === 'add' ? 'path' : 'key'}: ${operation.path}: missing value`);
+  return refused(
+    `${operation.op} operation does not apply: doc is missing ${operation.op === 'add' ? 'path' : 'key'}: ${operation.path}: missing value`,
+  );
 }

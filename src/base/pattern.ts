@@ -1,11 +1,23 @@
 /**
- * Patterns that users give, in RE2's syntax and in time that grows with the text alone (RE2, "Syntax"). A pattern of the language's own kind may take longer than
- * the universe on twenty characters. Compiling is bounded in characters and instructions, matching by a budget that the patterns of one object share.
+ * Patterns that users give, in RE2's syntax and in time that grows with the text alone (RE2, "Syntax"). A pattern of
+ * the language's own kind may take longer than
+ * the universe on twenty characters. Compiling is bounded in characters and instructions, matching by a budget that the
+ * patterns of one object share.
  */
 import { RE2JS } from 're2js';
-import { patternCharsMax, patternInstructionsMax, patternStateBytesMax, patternStepsMax, patternsKeptMax } from './limits.ts';
+import {
+  patternCharsMax,
+  patternInstructionsMax,
+  patternStateBytesMax,
+  patternStepsMax,
+  patternsKeptMax,
+} from './limits.ts';
 
-export interface Pattern { readonly source: string; readonly instructions: number; test(text: string): boolean }
+export interface Pattern {
+  readonly source: string;
+  readonly instructions: number;
+  test(text: string): boolean;
+}
 
 /** What is wrong with a pattern, in RE2's words. */
 export class PatternError extends Error {}
@@ -17,7 +29,8 @@ export class PatternBudget {
   /** Whether the text matches anywhere; throws `PatternError` when the budget does not allow to know. */
   test(pattern: Pattern, text: string): boolean {
     this.left -= pattern.instructions * (text.length + 1);
-    if (this.left < 0) throw new PatternError(`patterns and texts are too long together: more than ${patternStepsMax} steps`);
+    if (this.left < 0)
+      throw new PatternError(`patterns and texts are too long together: more than ${patternStepsMax} steps`);
     return pattern.test(text);
   }
 }
@@ -37,11 +50,15 @@ export function compilePattern(source: string): Pattern {
 }
 
 function compile(source: string): Pattern | PatternError {
-  if (source.length > patternCharsMax) return new PatternError(`error parsing regexp: expression too large: more than ${patternCharsMax} characters`);
+  if (source.length > patternCharsMax)
+    return new PatternError(`error parsing regexp: expression too large: more than ${patternCharsMax} characters`);
   try {
     const compiled = RE2JS.compile(source);
     const instructions = compiled.programSize();
-    if (instructions > patternInstructionsMax) return new PatternError(`error parsing regexp: expression too large: more than ${patternInstructionsMax} instructions`);
+    if (instructions > patternInstructionsMax)
+      return new PatternError(
+        `error parsing regexp: expression too large: more than ${patternInstructionsMax} instructions`,
+      );
     // The states that texts bring forth are kept with the pattern.
     const states = compiled.re2Input.dfa;
     states.memBudget = states.stateBudget = patternStateBytesMax;

@@ -1,13 +1,55 @@
 /**
- * Platforms as users write them (`linux/arm64/v8`, `arm64`, `linux`) and as manifests name them. Spelling and defaults are those of containerd's
+ * Platforms as users write them (`linux/arm64/v8`, `arm64`, `linux`) and as manifests name them. Spelling and defaults
+ * are those of containerd's
  * `platforms` package: `aarch64` is arm64, its `v8` is no variant, an `arm` without one is `v7`.
  */
 import { ApiError } from './errors.ts';
 
-export interface Platform { os: string; architecture: string; variant?: string }
+export interface Platform {
+  os: string;
+  architecture: string;
+  variant?: string;
+}
 
-const systems = ['linux', 'windows', 'darwin', 'freebsd', 'openbsd', 'netbsd', 'solaris', 'aix', 'android', 'dragonfly', 'illumos', 'js', 'plan9', 'ios', 'wasip1'];
-const architectures = ['386', 'amd64', 'arm', 'arm64', 'loong64', 'mips', 'mips64', 'mips64le', 'mipsle', 'ppc64', 'ppc64le', 'riscv64', 's390x', 'wasm', 'i386', 'x86_64', 'x86-64', 'aarch64', 'armhf', 'armel'];
+const systems = [
+  'linux',
+  'windows',
+  'darwin',
+  'freebsd',
+  'openbsd',
+  'netbsd',
+  'solaris',
+  'aix',
+  'android',
+  'dragonfly',
+  'illumos',
+  'js',
+  'plan9',
+  'ios',
+  'wasip1',
+];
+const architectures = [
+  '386',
+  'amd64',
+  'arm',
+  'arm64',
+  'loong64',
+  'mips',
+  'mips64',
+  'mips64le',
+  'mipsle',
+  'ppc64',
+  'ppc64le',
+  'riscv64',
+  's390x',
+  'wasm',
+  'i386',
+  'x86_64',
+  'x86-64',
+  'aarch64',
+  'armhf',
+  'armel',
+];
 
 /** One spelling for each. */
 export function normalizePlatform(given: Platform): Platform {
@@ -15,12 +57,32 @@ export function normalizePlatform(given: Platform): Platform {
   let architecture = given.architecture.toLowerCase();
   let variant = given.variant?.toLowerCase() ?? '';
   switch (architecture) {
-    case 'i386': architecture = '386'; variant = ''; break;
-    case 'x86_64': case 'x86-64': case 'amd64': architecture = 'amd64'; if (variant === 'v1') variant = ''; break;
-    case 'aarch64': case 'arm64': architecture = 'arm64'; if (variant === '8' || variant === 'v8') variant = ''; break;
-    case 'armhf': architecture = 'arm'; variant = 'v7'; break;
-    case 'armel': architecture = 'arm'; variant = 'v6'; break;
-    case 'arm': variant = variant === '' ? 'v7' : /^\d$/.test(variant) ? `v${variant}` : variant; break;
+    case 'i386':
+      architecture = '386';
+      variant = '';
+      break;
+    case 'x86_64':
+    case 'x86-64':
+    case 'amd64':
+      architecture = 'amd64';
+      if (variant === 'v1') variant = '';
+      break;
+    case 'aarch64':
+    case 'arm64':
+      architecture = 'arm64';
+      if (variant === '8' || variant === 'v8') variant = '';
+      break;
+    case 'armhf':
+      architecture = 'arm';
+      variant = 'v7';
+      break;
+    case 'armel':
+      architecture = 'arm';
+      variant = 'v6';
+      break;
+    case 'arm':
+      variant = variant === '' ? 'v7' : /^\d$/.test(variant) ? `v${variant}` : variant;
+      break;
     default:
   }
   return { os, architecture, ...(variant === '' ? {} : { variant }) };
@@ -36,17 +98,27 @@ export function parsePlatform(text: string): Platform {
   const quoted = JSON.stringify(text.slice(0, 200));
   const parts = text.split('/');
   const bad = parts.find((part) => !/^[A-Za-z0-9_.-]+$/.test(part));
-  if (bad !== undefined) throw new ApiError('BadRequest', `${JSON.stringify(bad.slice(0, 200))} is an invalid component of ${quoted}: platform specifier component must match "^[A-Za-z0-9_.-]+$": invalid argument`);
+  if (bad !== undefined)
+    throw new ApiError(
+      'BadRequest',
+      `${JSON.stringify(bad.slice(0, 200))} is an invalid component of ${quoted}: platform specifier component must match "^[A-Za-z0-9_.-]+$": invalid argument`,
+    );
   const [first = '', second, third] = parts;
-  if (parts.length > 3) throw new ApiError('BadRequest', `${quoted}: cannot parse platform specifier: invalid argument`);
-  if (second !== undefined) return normalizePlatform({ os: first, architecture: second, ...(third === undefined ? {} : { variant: third }) });
+  if (parts.length > 3)
+    throw new ApiError('BadRequest', `${quoted}: cannot parse platform specifier: invalid argument`);
+  if (second !== undefined)
+    return normalizePlatform({ os: first, architecture: second, ...(third === undefined ? {} : { variant: third }) });
   if (systems.includes(first.toLowerCase())) return { ...hostPlatform(), os: first.toLowerCase() };
   if (architectures.includes(first.toLowerCase())) return normalizePlatform({ os: 'linux', architecture: first });
   throw new ApiError('BadRequest', `${quoted}: unknown operating system or architecture: invalid argument`);
 }
 
 export function formatPlatform(platform: Platform): string {
-  return [platform.os, platform.architecture, ...(platform.variant === undefined || platform.variant === '' ? [] : [platform.variant])].join('/');
+  return [
+    platform.os,
+    platform.architecture,
+    ...(platform.variant === undefined || platform.variant === '' ? [] : [platform.variant]),
+  ].join('/');
 }
 
 /** How well something made for `have` runs where `wanted` is meant: 0 not at all, more is better. */
@@ -54,7 +126,8 @@ export function platformFit(wanted: Platform, have: Platform): number {
   const [a, b] = [normalizePlatform(wanted), normalizePlatform(have)];
   if (a.os !== b.os || a.architecture !== b.architecture) return 0;
   if (a.variant === b.variant) return 100;
-  // An older variant of 32-bit ARM runs on a newer one; elsewhere a variant asks for more than the plain architecture gives.
+  // An older variant of 32-bit ARM runs on a newer one; elsewhere a variant asks for more than the plain architecture
+  // gives.
   const [level, own] = [Number(a.variant?.slice(1) ?? 0), Number(b.variant?.slice(1) ?? 0)];
   if (Number.isNaN(level) || Number.isNaN(own)) return 0;
   return a.architecture === 'arm' ? (own <= level ? 10 + own : 0) : b.variant === undefined ? 50 : 0;

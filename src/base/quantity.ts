@@ -1,24 +1,46 @@
 /**
  * Kubernetes resource quantities (`100m`, `1.5Gi`, `1e3`): parse, compare, add and print in canonical form.
  * A quantity is an exact whole number of billionths (a bigint), as Kubernetes keeps nothing finer: what is finer is
- * rounded away from zero, and magnitudes beyond 2^63-1 are capped. The suffix family that was written is kept for printing.
+ * rounded away from zero, and magnitudes beyond 2^63-1 are capped. The suffix family that was written is kept for
+ * printing.
  * Source: Kubernetes reference, "Quantity". Pure; `milliOf` and `wholeOf` are the fast paths for schedulers.
  */
 export type QuantityFormat = 'DecimalSI' | 'BinarySI' | 'DecimalExponent';
-export interface Quantity { readonly nano: bigint; readonly format: QuantityFormat }
+export interface Quantity {
+  readonly nano: bigint;
+  readonly format: QuantityFormat;
+}
 
 const nanoPerOne = 1_000_000_000n;
 const nanoMax = (2n ** 63n - 1n) * nanoPerOne;
 const decimalExponents: Record<string, number> = { n: -9, u: -6, m: -3, '': 0, k: 3, M: 6, G: 9, T: 12, P: 15, E: 18 };
 const binaryPowers: Record<string, bigint> = { Ki: 10n, Mi: 20n, Gi: 30n, Ti: 40n, Pi: 50n, Ei: 60n };
-const decimalSuffixes: readonly [number, string][] = [[18, 'E'], [15, 'P'], [12, 'T'], [9, 'G'], [6, 'M'], [3, 'k'], [0, ''], [-3, 'm'], [-6, 'u'], [-9, 'n']];
-const binarySuffixes: readonly [bigint, string][] = [[60n, 'Ei'], [50n, 'Pi'], [40n, 'Ti'], [30n, 'Gi'], [20n, 'Mi'], [10n, 'Ki']];
+const decimalSuffixes: readonly [number, string][] = [
+  [18, 'E'],
+  [15, 'P'],
+  [12, 'T'],
+  [9, 'G'],
+  [6, 'M'],
+  [3, 'k'],
+  [0, ''],
+  [-3, 'm'],
+  [-6, 'u'],
+  [-9, 'n'],
+];
+const binarySuffixes: readonly [bigint, string][] = [
+  [60n, 'Ei'],
+  [50n, 'Pi'],
+  [40n, 'Ti'],
+  [30n, 'Gi'],
+  [20n, 'Mi'],
+  [10n, 'Ki'],
+];
 const quantityPattern = /^([+-]?)(\d*)(?:\.(\d*))?(Ki|Mi|Gi|Ti|Pi|Ei|[numkMGTPE]|[eE][+-]?\d+)?$/;
 /** Longer input is refused before any arithmetic: no meaningful quantity needs it. */
 const quantityTextCharactersMax = 256;
 const exponentMagnitudeMax = 100;
 
-export const quantityPatternText = "^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$";
+export const quantityPatternText = '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$';
 
 export class QuantityError extends Error {}
 
@@ -35,7 +57,10 @@ function roundedUp(numerator: bigint, denominator: bigint): bigint {
 const parsed = new Map<string | number, Quantity>();
 const parsedMax = 4096;
 
-/** Parses a quantity (frozen); throws `QuantityError` with the message that an API server gives. JSON numbers are accepted as they are in YAML. */
+/**
+ * Parses a quantity (frozen); throws `QuantityError` with the message that an API server gives. JSON numbers are
+ * accepted as they are in YAML.
+ */
 export function parseQuantity(input: string | number): Quantity {
   let known = parsed.get(input);
   if (known === undefined) {

@@ -28,7 +28,9 @@ test('a full queue fails after what it holds has been taken', async () => {
 
 test('leaving the loop tells the producer once', async () => {
   let returns = 0;
-  const queue = new AsyncQueue<number>(10, () => { returns++; });
+  const queue = new AsyncQueue<number>(10, () => {
+    returns++;
+  });
   queue.push(1);
   queue.push(2);
   for await (const _item of queue) break;

@@ -20,8 +20,12 @@ export class AsyncQueue<T> implements AsyncIterable<T>, AsyncIterator<T> {
     this.#onReturn = onReturn;
   }
 
-  get length(): number { return this.#items.length - this.#head; }
-  get ended(): boolean { return this.#ended; }
+  get length(): number {
+    return this.#items.length - this.#head;
+  }
+  get ended(): boolean {
+    return this.#ended;
+  }
 
   /** False when the queue has ended, or ends now because it is full. */
   push(item: T): boolean {
@@ -63,8 +67,13 @@ export class AsyncQueue<T> implements AsyncIterable<T>, AsyncIterator<T> {
     if (this.#head < this.#items.length) {
       const value = this.#items[this.#head]!;
       this.#items[this.#head++] = undefined as T;
-      if (this.#head === this.#items.length) { this.#items = []; this.#head = 0; }
-      else if (this.#head > 1024 && this.#head * 2 > this.#items.length) { this.#items = this.#items.slice(this.#head); this.#head = 0; }
+      if (this.#head === this.#items.length) {
+        this.#items = [];
+        this.#head = 0;
+      } else if (this.#head > 1024 && this.#head * 2 > this.#items.length) {
+        this.#items = this.#items.slice(this.#head);
+        this.#head = 0;
+      }
       return Promise.resolve({ value, done: false });
     }
     if (this.#error !== undefined) {
@@ -73,7 +82,9 @@ export class AsyncQueue<T> implements AsyncIterable<T>, AsyncIterator<T> {
       return Promise.reject(error);
     }
     if (this.#ended) return Promise.resolve({ value: undefined, done: true });
-    return new Promise((resolve, reject) => { this.#waiting = { resolve, reject }; });
+    return new Promise((resolve, reject) => {
+      this.#waiting = { resolve, reject };
+    });
   }
 
   return(): Promise<IteratorResult<T>> {
@@ -84,5 +95,7 @@ export class AsyncQueue<T> implements AsyncIterable<T>, AsyncIterator<T> {
     return Promise.resolve({ value: undefined, done: true });
   }
 
-  [Symbol.asyncIterator](): this { return this; }
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
 }

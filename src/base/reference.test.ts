@@ -14,7 +14,11 @@ test('names are completed as docker completes them', () => {
     ['127.0.0.1:5000/app:v1', '127.0.0.1:5000/app:v1', '127.0.0.1:5000/app:v1'],
     ['localhost/app', 'localhost/app:latest', 'localhost/app:latest'],
     ['[::1]:5000/a/b', '[::1]:5000/a/b:latest', '[::1]:5000/a/b:latest'],
-    ['registry.k8s.io/e2e-test-images/agnhost:2.66.1', 'registry.k8s.io/e2e-test-images/agnhost:2.66.1', 'registry.k8s.io/e2e-test-images/agnhost:2.66.1'],
+    [
+      'registry.k8s.io/e2e-test-images/agnhost:2.66.1',
+      'registry.k8s.io/e2e-test-images/agnhost:2.66.1',
+      'registry.k8s.io/e2e-test-images/agnhost:2.66.1',
+    ],
     [`busybox@${digest}`, `docker.io/library/busybox@${digest}`, `busybox@${digest}`],
     [`busybox:1@${digest}`, `docker.io/library/busybox:1@${digest}`, `busybox:1@${digest}`],
     ['a__b/c-d.e', 'docker.io/a__b/c-d.e:latest', 'a__b/c-d.e:latest'],
@@ -26,9 +30,27 @@ test('names are completed as docker completes them', () => {
   }
 });
 
-test('what is no name is refused with docker\'s words', () => {
-  for (const text of ['', ':', 'a:', 'a b', '-a', 'a/', '/a', 'a//b', 'a:b:c', 'a@sha256:short', 'a..b', 'a/b:-tag', `a:${'t'.repeat(129)}`]) assert.throws(() => parseReference(text), /invalid reference format|invalid checksum/, text);
-  assert.throws(() => parseReference('Foo'), /invalid reference format: repository name \(library\/Foo\) must be lowercase/);
+test("what is no name is refused with docker's words", () => {
+  for (const text of [
+    '',
+    ':',
+    'a:',
+    'a b',
+    '-a',
+    'a/',
+    '/a',
+    'a//b',
+    'a:b:c',
+    'a@sha256:short',
+    'a..b',
+    'a/b:-tag',
+    `a:${'t'.repeat(129)}`,
+  ])
+    assert.throws(() => parseReference(text), /invalid reference format|invalid checksum/, text);
+  assert.throws(
+    () => parseReference('Foo'),
+    /invalid reference format: repository name \(library\/Foo\) must be lowercase/,
+  );
   assert.throws(() => parseReference('a'.repeat(64)), /cannot specify 64-byte hexadecimal strings/);
   assert.throws(() => parseReference(`a/${'b'.repeat(300)}`), /must not be more than 255 characters/);
 });

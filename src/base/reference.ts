@@ -1,6 +1,8 @@
 /**
- * Image names. Grammar and error texts are those of the distribution project's `reference` grammar as docker uses it: `busybox` means
- * `docker.io/library/busybox`, a first component with a dot, a colon, or `localhost` is a domain, and 64 hexadecimal digits alone are
+ * Image names. Grammar and error texts are those of the distribution project's `reference` grammar as docker uses it:
+ * `busybox` means
+ * `docker.io/library/busybox`, a first component with a dot, a colon, or `localhost` is a domain, and 64 hexadecimal
+ * digits alone are
  * never a name (they would hide an image id).
  *
  * Words. *canonical* `docker.io/library/busybox:latest`; *familiar* `busybox:latest`, what docker prints.
@@ -23,7 +25,9 @@ const domainLabel = '(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])';
 const domainPattern = `(?:${domainLabel}(?:\\.${domainLabel})*|\\[(?:[a-fA-F0-9:]+)\\])(?::[0-9]+)?`;
 const tagPattern = '[\\w][\\w.-]{0,127}';
 const digestPattern = '[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}';
-const whole = new RegExp(`^((?:${domainPattern}/)?${component}(?:/${component})*)(?::(${tagPattern}))?(?:@(${digestPattern}))?$`);
+const whole = new RegExp(
+  `^((?:${domainPattern}/)?${component}(?:/${component})*)(?::(${tagPattern}))?(?:@(${digestPattern}))?$`,
+);
 const domainOnly = new RegExp(`^${domainPattern}$`);
 const tagOnly = new RegExp(`^${tagPattern}$`);
 const hexId = /^[a-f0-9]{64}$/;
@@ -35,13 +39,16 @@ function splitDomain(name: string): [string, string] {
   const slash = name.indexOf('/');
   const first = slash < 0 ? '' : name.slice(0, slash);
   const isDomain = slash >= 0 && (/[.:]/.test(first) || first === 'localhost' || first.toLowerCase() !== first);
-  const [domain, rest] = isDomain ? [first === 'index.docker.io' ? 'docker.io' : first, name.slice(slash + 1)] : ['docker.io', name];
+  const [domain, rest] = isDomain
+    ? [first === 'index.docker.io' ? 'docker.io' : first, name.slice(slash + 1)]
+    : ['docker.io', name];
   return [domain, domain === 'docker.io' && !rest.includes('/') ? `library/${rest}` : rest];
 }
 
 /** Parses and normalises; does not add a tag. Throws ApiError BadRequest with docker's texts. */
 export function parseReference(text: string): Reference {
-  if (hexId.test(text)) throw new ApiError('BadRequest', `invalid repository name (${text}), cannot specify 64-byte hexadecimal strings`);
+  if (hexId.test(text))
+    throw new ApiError('BadRequest', `invalid repository name (${text}), cannot specify 64-byte hexadecimal strings`);
   const [domain, remainder] = splitDomain(text);
   const colon = remainder.indexOf(':');
   const remote = colon >= 0 ? remainder.slice(0, colon) : remainder;
@@ -49,24 +56,42 @@ export function parseReference(text: string): Reference {
   const match = whole.exec(`${domain}/${remainder}`);
   if (match === null) throw invalid();
   const [, name, tag, digest] = match;
-  if (name === undefined || name.length > referenceNameMax) throw new ApiError('BadRequest', `repository name must not be more than ${referenceNameMax} characters`);
+  if (name === undefined || name.length > referenceNameMax)
+    throw new ApiError('BadRequest', `repository name must not be more than ${referenceNameMax} characters`);
   if (digest !== undefined) {
     const [algorithm, hex] = digest.split(':');
     const wanted = digestLengths[algorithm!];
     if (wanted === undefined) throw new ApiError('BadRequest', 'unsupported digest algorithm');
-    if (hex!.length !== wanted || hex !== hex!.toLowerCase()) throw new ApiError('BadRequest', 'invalid checksum digest length');
+    if (hex!.length !== wanted || hex !== hex!.toLowerCase())
+      throw new ApiError('BadRequest', 'invalid checksum digest length');
   }
-  return { domain, path: name.slice(domain.length + 1), ...(tag === undefined ? {} : { tag }), ...(digest === undefined ? {} : { digest }) };
+  return {
+    domain,
+    path: name.slice(domain.length + 1),
+    ...(tag === undefined ? {} : { tag }),
+    ...(digest === undefined ? {} : { digest }),
+  };
 }
 
 export function isReference(text: string): boolean {
-  try { parseReference(text); return true; } catch { return false; }
+  try {
+    parseReference(text);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
-export function isTag(text: string): boolean { return tagOnly.test(text); }
-export function isDomain(text: string): boolean { return domainOnly.test(text); }
+export function isTag(text: string): boolean {
+  return tagOnly.test(text);
+}
+export function isDomain(text: string): boolean {
+  return domainOnly.test(text);
+}
 /** A repository path of the distribution specification. */
-export function isRepositoryPath(text: string): boolean { return text.length <= referenceNameMax && new RegExp(`^${component}(?:/${component})*$`).test(text); }
+export function isRepositoryPath(text: string): boolean {
+  return text.length <= referenceNameMax && new RegExp(`^${component}(?:/${component})*$`).test(text);
+}
 export function isDigest(text: string): boolean {
   const [algorithm, hex, rest] = text.split(':');
   return rest === undefined && hex !== undefined && digestLengths[algorithm!] === hex.length && /^[0-9a-f]+$/.test(hex);
@@ -78,7 +103,9 @@ export function withDefaultTag(reference: Reference): Reference {
 }
 
 /** `docker.io/library/busybox` */
-export function canonicalRepository(reference: Reference): string { return `${reference.domain}/${reference.path}`; }
+export function canonicalRepository(reference: Reference): string {
+  return `${reference.domain}/${reference.path}`;
+}
 
 /** `busybox` */
 export function familiarRepository(reference: Reference): string {
@@ -91,6 +118,10 @@ function suffix(reference: Reference): string {
 }
 
 /** `docker.io/library/busybox:latest` */
-export function canonicalName(reference: Reference): string { return canonicalRepository(reference) + suffix(reference); }
+export function canonicalName(reference: Reference): string {
+  return canonicalRepository(reference) + suffix(reference);
+}
 /** `busybox:latest` */
-export function familiarName(reference: Reference): string { return familiarRepository(reference) + suffix(reference); }
+export function familiarName(reference: Reference): string {
+  return familiarRepository(reference) + suffix(reference);
+}

@@ -1,6 +1,8 @@
 /**
- * Label selectors (string form, `matchLabels`/`matchExpressions`) and field selectors: parsing with the errors that an API
- * server gives, matching, and printing. Pure. Sources: Kubernetes documentation "Labels and Selectors", "Field Selectors".
+ * Label selectors (string form, `matchLabels`/`matchExpressions`) and field selectors: parsing with the errors that an
+ * API
+ * server gives, matching, and printing. Pure. Sources: Kubernetes documentation "Labels and Selectors", "Field
+ * Selectors".
  *
  * A parsed selector is a list of requirements that must all hold; the empty list matches everything. "Matches nothing"
  * (a selector that is absent in a spec) is `undefined` and the caller's business, except in `selectorOf`.
@@ -9,7 +11,11 @@ import { ApiError } from './errors.ts';
 import { selectorValuesScannedMax } from './limits.ts';
 
 export type LabelOperator = 'In' | 'NotIn' | 'Exists' | 'DoesNotExist' | 'Gt' | 'Lt';
-export interface LabelRequirement { key: string; operator: LabelOperator; values: readonly string[] }
+export interface LabelRequirement {
+  key: string;
+  operator: LabelOperator;
+  values: readonly string[];
+}
 export type LabelSelector = readonly LabelRequirement[];
 export type Labels = Readonly<Record<string, string>>;
 
@@ -22,9 +28,12 @@ export interface LabelSelectorObject {
 const qualifiedNamePart = /^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$/;
 const labelValuePattern = /^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$/;
 const subdomainPattern = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
-const namePartMessage = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
-const labelValueMessage = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
-const subdomainMessage = "prefix part a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const namePartMessage =
+  "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+const labelValueMessage =
+  "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+const subdomainMessage =
+  "prefix part a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 
 /** What is wrong with a qualified name (label or annotation key), as an API server says it; empty when it is right. */
 export function qualifiedNameProblems(key: string): string[] {
@@ -32,7 +41,9 @@ export function qualifiedNameProblems(key: string): string[] {
   const problems: string[] = [];
   const name = parts.length === 2 ? parts[1]! : parts[0]!;
   if (parts.length > 2) {
-    return [`a qualified name ${namePartMessage.slice('name part '.length)} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')`];
+    return [
+      `a qualified name ${namePartMessage.slice('name part '.length)} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')`,
+    ];
   }
   if (parts.length === 2) {
     const prefix = parts[0]!;
@@ -55,7 +66,10 @@ export function labelValueProblems(value: string): string[] {
 }
 
 type TokenKind = 'word' | 'end' | ',' | '(' | ')' | '=' | '==' | '!=' | '!' | '<' | '>' | 'in' | 'notin';
-interface Token { kind: TokenKind; text: string }
+interface Token {
+  kind: TokenKind;
+  text: string;
+}
 
 function tokenize(text: string): Token[] {
   const tokens: Token[] = [];
@@ -96,8 +110,12 @@ class SelectorParser {
     }
   }
 
-  #peek(): Token { return this.#tokens[this.#at]!; }
-  #take(): Token { return this.#tokens[Math.min(this.#at++, this.#tokens.length - 1)]!; }
+  #peek(): Token {
+    return this.#tokens[this.#at]!;
+  }
+  #take(): Token {
+    return this.#tokens[Math.min(this.#at++, this.#tokens.length - 1)]!;
+  }
 
   #requirement(): LabelRequirement {
     const absent = this.#peek().kind === '!';
@@ -105,7 +123,11 @@ class SelectorParser {
     const key = this.#take();
     if (key.kind === 'end') throw new SelectorError(`found '${key.text}', expected: identifier`);
     const problems = qualifiedNameProblems(key.text);
-    if (problems.length > 0) throw new SelectorError(`unable to parse requirement: <nil>: Invalid value: ${JSON.stringify(key.text)}: ${problems.join('; ')}`, true);
+    if (problems.length > 0)
+      throw new SelectorError(
+        `unable to parse requirement: <nil>: Invalid value: ${JSON.stringify(key.text)}: ${problems.join('; ')}`,
+        true,
+      );
     if (absent) return { key: key.text, operator: 'DoesNotExist', values: [] };
     const next = this.#peek();
     if (next.kind === 'end' || next.kind === ',') return { key: key.text, operator: 'Exists', values: [] };
@@ -114,13 +136,23 @@ class SelectorParser {
 
   #withOperator(key: string, operator: Token): LabelRequirement {
     switch (operator.kind) {
-      case '=': case '==': return checkedValues({ key, operator: 'In', values: [this.#exactValue()] });
-      case '!=': return checkedValues({ key, operator: 'NotIn', values: [this.#exactValue()] });
-      case 'in': return checkedValues({ key, operator: 'In', values: this.#valueList() });
-      case 'notin': return checkedValues({ key, operator: 'NotIn', values: this.#valueList() });
-      case '>': case '<': {
+      case '=':
+      case '==':
+        return checkedValues({ key, operator: 'In', values: [this.#exactValue()] });
+      case '!=':
+        return checkedValues({ key, operator: 'NotIn', values: [this.#exactValue()] });
+      case 'in':
+        return checkedValues({ key, operator: 'In', values: this.#valueList() });
+      case 'notin':
+        return checkedValues({ key, operator: 'NotIn', values: this.#valueList() });
+      case '>':
+      case '<': {
         const value = this.#exactValue();
-        if (!/^[+-]?\d{1,19}$/.test(value)) throw new SelectorError(`values[0]: Invalid value: ${JSON.stringify(value)}: for 'Gt', 'Lt' operators, the value must be an integer`, true);
+        if (!/^[+-]?\d{1,19}$/.test(value))
+          throw new SelectorError(
+            `values[0]: Invalid value: ${JSON.stringify(value)}: for 'Gt', 'Lt' operators, the value must be an integer`,
+            true,
+          );
         return { key, operator: operator.kind === '>' ? 'Gt' : 'Lt', values: [value] };
       }
       default:
@@ -171,7 +203,11 @@ class SelectorError extends Error {
 function checkedValues(requirement: LabelRequirement): LabelRequirement {
   for (const [index, value] of requirement.values.entries()) {
     const problems = labelValueProblems(value);
-    if (problems.length > 0) throw new SelectorError(`values[${index}][${requirement.key}]: Invalid value: ${JSON.stringify(value)}: ${problems.join('; ')}`, true);
+    if (problems.length > 0)
+      throw new SelectorError(
+        `values[${index}][${requirement.key}]: Invalid value: ${JSON.stringify(value)}: ${problems.join('; ')}`,
+        true,
+      );
   }
   return requirement;
 }
@@ -187,21 +223,34 @@ export function parseLabelSelector(text: string): LabelRequirement[] {
   }
 }
 
-const objectOperators: Record<string, LabelOperator> = { In: 'In', NotIn: 'NotIn', Exists: 'Exists', DoesNotExist: 'DoesNotExist', Gt: 'Gt', Lt: 'Lt' };
+const objectOperators: Record<string, LabelOperator> = {
+  In: 'In',
+  NotIn: 'NotIn',
+  Exists: 'Exists',
+  DoesNotExist: 'DoesNotExist',
+  Gt: 'Gt',
+  Lt: 'Lt',
+};
 
 /**
- * The object form as requirements; an absent selector is `undefined` (matches nothing), an empty one matches everything.
+ * The object form as requirements; an absent selector is `undefined` (matches nothing), an empty one matches
+ * everything.
  * Throws a BadRequest ApiError on an operator that is unknown or lacks its values.
  */
 export function selectorOf(selector: LabelSelectorObject | null | undefined): LabelRequirement[] | undefined {
   if (selector === undefined || selector === null) return undefined;
   const requirements: LabelRequirement[] = [];
-  for (const [key, value] of Object.entries(selector.matchLabels ?? {})) requirements.push({ key, operator: 'In', values: [value] });
+  for (const [key, value] of Object.entries(selector.matchLabels ?? {}))
+    requirements.push({ key, operator: 'In', values: [value] });
   for (const expression of selector.matchExpressions ?? []) {
     const operator = objectOperators[expression.operator];
-    if (operator === undefined) throw new ApiError('BadRequest', `${JSON.stringify(expression.operator)} is not a valid label selector operator`);
+    if (operator === undefined)
+      throw new ApiError('BadRequest', `${JSON.stringify(expression.operator)} is not a valid label selector operator`);
     if ((operator === 'In' || operator === 'NotIn') && (expression.values ?? []).length === 0) {
-      throw new ApiError('BadRequest', "values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty");
+      throw new ApiError(
+        'BadRequest',
+        "values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty",
+      );
     }
     requirements.push({ key: expression.key, operator, values: expression.values ?? [] });
   }
@@ -215,7 +264,9 @@ export function selectorOfMap(map: Labels): LabelRequirement[] {
 
 const valueSets = new WeakMap<readonly string[], ReadonlySet<string>>();
 
-/** Whether a value is among those of a requirement; many are looked up, so that a long list costs each object no walk. */
+/**
+ * Whether a value is among those of a requirement; many are looked up, so that a long list costs each object no walk.
+ */
 function isAmong(values: readonly string[], value: string): boolean {
   if (values.length <= selectorValuesScannedMax) return values.includes(value);
   let set = valueSets.get(values);
@@ -227,13 +278,24 @@ function isAmong(values: readonly string[], value: string): boolean {
 export function matchesRequirement(requirement: LabelRequirement, labels: Labels | undefined): boolean {
   const value = labels !== undefined && Object.hasOwn(labels, requirement.key) ? labels[requirement.key] : undefined;
   switch (requirement.operator) {
-    case 'In': return value !== undefined && isAmong(requirement.values, value);
-    case 'NotIn': return value === undefined || !isAmong(requirement.values, value);
-    case 'Exists': return value !== undefined;
-    case 'DoesNotExist': return value === undefined;
-    case 'Gt': case 'Lt': {
+    case 'In':
+      return value !== undefined && isAmong(requirement.values, value);
+    case 'NotIn':
+      return value === undefined || !isAmong(requirement.values, value);
+    case 'Exists':
+      return value !== undefined;
+    case 'DoesNotExist':
+      return value === undefined;
+    case 'Gt':
+    case 'Lt': {
       const bound = requirement.values[0];
-      if (value === undefined || bound === undefined || !/^[+-]?\d{1,19}$/.test(value) || !/^[+-]?\d{1,19}$/.test(bound)) return false;
+      if (
+        value === undefined ||
+        bound === undefined ||
+        !/^[+-]?\d{1,19}$/.test(value) ||
+        !/^[+-]?\d{1,19}$/.test(bound)
+      )
+        return false;
       return requirement.operator === 'Gt' ? BigInt(value) > BigInt(bound) : BigInt(value) < BigInt(bound);
     }
   }
@@ -246,34 +308,56 @@ export function matchesLabels(selector: LabelSelector, labels: Labels | undefine
 }
 
 /** `matchesLabels` for the object form; an absent selector matches nothing. */
-export function matchesSelectorObject(selector: LabelSelectorObject | null | undefined, labels: Labels | undefined): boolean {
+export function matchesSelectorObject(
+  selector: LabelSelectorObject | null | undefined,
+  labels: Labels | undefined,
+): boolean {
   const requirements = selectorOf(selector);
   return requirements !== undefined && matchesLabels(requirements, labels);
 }
 
 /** The string form, requirements sorted by key: what `scale.status.selector` and `kubectl describe` show. */
 export function formatLabelSelector(selector: LabelSelector): string {
-  return selector.toSorted((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0)).map(({ key, operator, values }) => {
-    switch (operator) {
-      case 'In': return values.length === 1 ? `${key}=${values[0]}` : `${key} in (${values.toSorted().join(',')})`;
-      case 'NotIn': return values.length === 1 ? `${key}!=${values[0]}` : `${key} notin (${values.toSorted().join(',')})`;
-      case 'Exists': return key;
-      case 'DoesNotExist': return `!${key}`;
-      case 'Gt': return `${key}>${values[0]}`;
-      case 'Lt': return `${key}<${values[0]}`;
-    }
-  }).join(',');
+  return selector
+    .toSorted((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0))
+    .map(({ key, operator, values }) => {
+      switch (operator) {
+        case 'In':
+          return values.length === 1 ? `${key}=${values[0]}` : `${key} in (${values.toSorted().join(',')})`;
+        case 'NotIn':
+          return values.length === 1 ? `${key}!=${values[0]}` : `${key} notin (${values.toSorted().join(',')})`;
+        case 'Exists':
+          return key;
+        case 'DoesNotExist':
+          return `!${key}`;
+        case 'Gt':
+          return `${key}>${values[0]}`;
+        case 'Lt':
+          return `${key}<${values[0]}`;
+      }
+    })
+    .join(',');
 }
 
-export interface FieldRequirement { field: string; operator: '=' | '!='; value: string }
+export interface FieldRequirement {
+  field: string;
+  operator: '=' | '!=';
+  value: string;
+}
 export type FieldSelector = readonly FieldRequirement[];
 
 function splitUnescaped(text: string, separator: string): string[] {
   const parts: string[] = [];
   let start = 0;
   for (let i = 0; i < text.length; i++) {
-    if (text[i] === '\\') { i++; continue; }
-    if (text[i] === separator) { parts.push(text.slice(start, i)); start = i + 1; }
+    if (text[i] === '\\') {
+      i++;
+      continue;
+    }
+    if (text[i] === separator) {
+      parts.push(text.slice(start, i));
+      start = i + 1;
+    }
   }
   parts.push(text.slice(start));
   return parts;
@@ -285,7 +369,8 @@ function unescapeField(text: string): string {
     const character = text[i]!;
     if (character === '\\') {
       const next = text[++i];
-      if (next !== '\\' && next !== ',' && next !== '=') throw new ApiError('BadRequest', `invalid field selector: invalid escape sequence: \\${next ?? ''} in ${text}`);
+      if (next !== '\\' && next !== ',' && next !== '=')
+        throw new ApiError('BadRequest', `invalid field selector: invalid escape sequence: \\${next ?? ''} in ${text}`);
       out += next;
     } else if (character === ',' || character === '=') {
       throw new ApiError('BadRequest', `invalid field selector: unescaped character in field selector: ${character}`);
@@ -322,5 +407,7 @@ export function fieldValueOf(selector: FieldSelector, field: string): string | u
 }
 
 export function formatFieldSelector(selector: FieldSelector): string {
-  return selector.map(({ field, operator, value }) => `${field}${operator}${value.replaceAll(/[\\,=]/g, (c) => `\\${c}`)}`).join(',');
+  return selector
+    .map(({ field, operator, value }) => `${field}${operator}${value.replaceAll(/[\\,=]/g, (c) => `\\${c}`)}`)
+    .join(',');
 }

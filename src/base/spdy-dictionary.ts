@@ -1,4 +1,7 @@
-/** The header compression dictionary of SPDY/3 (draft-mbelshe-httpbis-spdy-00, section 2.6.10.1), base64. Generated: a table of the specification. */
+/**
+ * The header compression dictionary of SPDY/3 (draft-mbelshe-httpbis-spdy-00, section 2.6.10.1), base64. Generated: a
+ * table of the specification.
+ */
 export const spdyDictionary: string = [
   'AAAAB29wdGlvbnMAAAAEaGVhZAAAAARwb3N0AAAAA3B1dAAAAAZkZWxldGUAAAAFdHJhY2UAAAAGYWNjZXB0AAAADmFjY2VwdC1jaGFyc2V0AAAAD2FjY2VwdC1lbmNvZGluZwAAAA9hY2NlcHQtbG',
   'FuZ3VhZ2UAAAANYWNjZXB0LXJhbmdlcwAAAANhZ2UAAAAFYWxsb3cAAAANYXV0aG9yaXphdGlvbgAAAA1jYWNoZS1jb250cm9sAAAACmNvbm5lY3Rpb24AAAAMY29udGVudC1iYXNlAAAAEGNvbnRl',

@@ -1,14 +1,25 @@
 /**
- * SPDY/3.1, the server's half, as far as Kubernetes' streaming uses it: streams opened by the client, headers, data, half-close, ping.
- * There is no flow control, as in the peers that speak this protocol; a stream's consumer pauses the whole connection by not reading.
- * Data is handed on as it comes, whatever a frame's length; only control frames are gathered. Every buffer has a bound (limits.ts); a peer that goes beyond
+ * SPDY/3.1, the server's half, as far as Kubernetes' streaming uses it: streams opened by the client, headers, data,
+ * half-close, ping.
+ * There is no flow control, as in the peers that speak this protocol; a stream's consumer pauses the whole connection
+ * by not reading.
+ * Data is handed on as it comes, whatever a frame's length; only control frames are gathered. Every buffer has a bound
+ * (limits.ts); a peer that goes beyond
  * what it may make us hold is hung up on.
- * Bytes come in through `receive` and leave through `send`, so that it runs on a socket and inside WebSocket messages alike.
+ * Bytes come in through `receive` and leave through `send`, so that it runs on a socket and inside WebSocket messages
+ * alike.
  * Source: draft-mbelshe-httpbis-spdy-00, sections 2.2 (framing), 2.6 (control frames).
  */
 import { Duplex } from 'node:stream';
 import { constants, createDeflate, createInflate, type Deflate, type Inflate } from 'node:zlib';
-import { spdyAnswersPendingMax, spdyControlBytesMax, spdyHeaderBytesMax, spdyQueuedBytesMax, spdyStreamBufferBytesMax, spdyStreamsMax } from './limits.ts';
+import {
+  spdyAnswersPendingMax,
+  spdyControlBytesMax,
+  spdyHeaderBytesMax,
+  spdyQueuedBytesMax,
+  spdyStreamBufferBytesMax,
+  spdyStreamsMax,
+} from './limits.ts';
 import { spdyDictionary } from './spdy-dictionary.ts';
 
 const frameSynStream = 1;
@@ -38,10 +49,13 @@ export class SpdyStream extends Duplex {
     this.on('error', () => {});
   }
 
-  override _read(): void { this.#connection.wants(this.id); }
+  override _read(): void {
+    this.#connection.wants(this.id);
+  }
 
   override _write(chunk: Buffer, _encoding: string, done: (error?: Error | null) => void): void {
-    for (let at = 0; at < chunk.length; at += dataBytesMax) this.#connection.sendData(this.id, chunk.subarray(at, at + dataBytesMax), false);
+    for (let at = 0; at < chunk.length; at += dataBytesMax)
+      this.#connection.sendData(this.id, chunk.subarray(at, at + dataBytesMax), false);
     this.#connection.drained(done);
   }
 
@@ -67,7 +81,11 @@ export interface SpdyTransport {
 
 /** Header blocks share one compression state for each direction, so they pass through here one after the other. */
 class HeaderCodec {
-  readonly #inflate: Inflate = createInflate({ dictionary: Buffer.from(spdyDictionary, 'base64'), flush: constants.Z_SYNC_FLUSH, finishFlush: constants.Z_SYNC_FLUSH });
+  readonly #inflate: Inflate = createInflate({
+    dictionary: Buffer.from(spdyDictionary, 'base64'),
+    flush: constants.Z_SYNC_FLUSH,
+    finishFlush: constants.Z_SYNC_FLUSH,
+  });
   readonly #deflate: Deflate = createDeflate({ dictionary: Buffer.from(spdyDictionary, 'base64'), level: 6 });
 
   constructor(onError: (error: Error) => void) {
@@ -75,7 +93,10 @@ class HeaderCodec {
     this.#deflate.on('error', onError);
   }
 
-  /** Rejects when more than `bytesMax` come out: the stream is destroyed at the first piece too many, and nothing further is worked on. */
+  /**
+   * Rejects when more than `bytesMax` come out: the stream is destroyed at the first piece too many, and nothing
+   * further is worked on.
+   */
   #pass(stream: Inflate | Deflate, bytes: Buffer, bytesMax: number): Promise<Buffer> {
     return new Promise((resolve, reject) => {
       const chunks: Buffer[] = [];
@@ -90,7 +111,10 @@ class HeaderCodec {
       };
       stream.on('data', collect);
       stream.write(bytes);
-      stream.flush(constants.Z_SYNC_FLUSH, () => { stream.off('data', collect); resolve(Buffer.concat(chunks)); });
+      stream.flush(constants.Z_SYNC_FLUSH, () => {
+        stream.off('data', collect);
+        resolve(Buffer.concat(chunks));
+      });
     });
   }
 
@@ -104,15 +128,26 @@ class HeaderCodec {
       if (at > block.length) throw new Error('SPDY header block is cut off');
       return block.toString('latin1', at - length, at);
     };
-    for (let left = block.readUInt32BE(0); left > 0; left--) { const name = text().toLowerCase(); headers[name] = text(); }
+    for (let left = block.readUInt32BE(0); left > 0; left--) {
+      const name = text().toLowerCase();
+      headers[name] = text();
+    }
     return headers;
   }
 
   encode(headers: Record<string, string>): Promise<Buffer> {
     const parts: Buffer[] = [];
-    const number = (value: number): void => { const bytes = Buffer.alloc(4); bytes.writeUInt32BE(value); parts.push(bytes); };
+    const number = (value: number): void => {
+      const bytes = Buffer.alloc(4);
+      bytes.writeUInt32BE(value);
+      parts.push(bytes);
+    };
     number(Object.keys(headers).length);
-    for (const [name, value] of Object.entries(headers)) for (const text of [name, value]) { number(text.length); parts.push(Buffer.from(text, 'latin1')); }
+    for (const [name, value] of Object.entries(headers))
+      for (const text of [name, value]) {
+        number(text.length);
+        parts.push(Buffer.from(text, 'latin1'));
+      }
     return this.#pass(this.#deflate, Buffer.concat(parts), spdyHeaderBytesMax);
   }
 
@@ -152,13 +187,21 @@ export class SpdyConnection {
     });
   }
 
-  set onClose(run: () => void) { this.#onClose = run; }
+  set onClose(run: () => void) {
+    this.#onClose = run;
+  }
 
   /** Bytes from the peer, in order. */
   receive(bytes: Buffer): void {
     this.#queuedBytes += bytes.length;
     this.#steer();
-    this.#work = this.#work.then(() => this.#parse(bytes)).catch(() => this.close()).finally(() => { this.#queuedBytes -= bytes.length; this.#steer(); });
+    this.#work = this.#work
+      .then(() => this.#parse(bytes))
+      .catch(() => this.close())
+      .finally(() => {
+        this.#queuedBytes -= bytes.length;
+        this.#steer();
+      });
   }
 
   /** Reads on only while everybody has room. */
@@ -167,7 +210,8 @@ export class SpdyConnection {
     const pause = this.#sated.size > 0 || this.#queuedBytes > spdyQueuedBytesMax;
     if (pause === this.#paused) return;
     this.#paused = pause;
-    if (pause) this.#transport.pause(); else this.#transport.resume();
+    if (pause) this.#transport.pause();
+    else this.#transport.resume();
   }
 
   async #parse(bytes: Buffer): Promise<void> {
@@ -202,10 +246,16 @@ export class SpdyConnection {
     incoming.left -= part.length;
     const stream = this.#streams.get(incoming.id);
     const isOpen = stream !== undefined && !stream.destroyed && !stream.hasEnded;
-    if (isOpen && part.length > 0 && !stream.push(Buffer.from(part))) { this.#sated.add(incoming.id); this.#steer(); }
+    if (isOpen && part.length > 0 && !stream.push(Buffer.from(part))) {
+      this.#sated.add(incoming.id);
+      this.#steer();
+    }
     if (incoming.left > 0) return false;
     this.#incoming = undefined;
-    if (isOpen && (incoming.flags & flagFin) !== 0) { stream.hasEnded = true; stream.push(null); }
+    if (isOpen && (incoming.flags & flagFin) !== 0) {
+      stream.hasEnded = true;
+      stream.push(null);
+    }
     return true;
   }
 
@@ -214,10 +264,16 @@ export class SpdyConnection {
       case frameSynStream: {
         const id = body.readUInt32BE(0) & 0x7fffffff;
         const headers = await this.#codec.decode(body.subarray(10));
-        if (this.#streams.size >= spdyStreamsMax || this.#streams.has(id)) { this.#sendControl(frameRstStream, 0, [id, 3]); return; }
+        if (this.#streams.size >= spdyStreamsMax || this.#streams.has(id)) {
+          this.#sendControl(frameRstStream, 0, [id, 3]);
+          return;
+        }
         const stream = new SpdyStream(this, id, headers);
         this.#streams.set(id, stream);
-        if ((flags & flagFin) !== 0) { stream.hasEnded = true; stream.push(null); }
+        if ((flags & flagFin) !== 0) {
+          stream.hasEnded = true;
+          stream.push(null);
+        }
         const block = await this.#codec.encode({});
         const reply = Buffer.alloc(4);
         reply.writeUInt32BE(id);
@@ -225,12 +281,23 @@ export class SpdyConnection {
         this.#onStream(stream);
         return;
       }
-      case frameHeaders: await this.#codec.decode(body.subarray(4)); return;
-      case frameRstStream: this.#streams.get(body.readUInt32BE(0) & 0x7fffffff)?.destroy(); return;
-      case framePing: this.#frame(framePing, 0, body.subarray(0, 4)); return;
-      case frameGoAway: return;
-      case frameSettings: case frameWindowUpdate: case frameSynReply: return;
-      default: return;
+      case frameHeaders:
+        await this.#codec.decode(body.subarray(4));
+        return;
+      case frameRstStream:
+        this.#streams.get(body.readUInt32BE(0) & 0x7fffffff)?.destroy();
+        return;
+      case framePing:
+        this.#frame(framePing, 0, body.subarray(0, 4));
+        return;
+      case frameGoAway:
+        return;
+      case frameSettings:
+      case frameWindowUpdate:
+      case frameSynReply:
+        return;
+      default:
+        return;
     }
   }
 
@@ -250,7 +317,8 @@ export class SpdyConnection {
   }
 
   drained(run: () => void): void {
-    if (this.#full && !this.#closed) this.#waiting.push(run); else run();
+    if (this.#full && !this.#closed) this.#waiting.push(run);
+    else run();
   }
 
   #sendControl(type: number, flags: number, words: number[]): void {
@@ -267,7 +335,10 @@ export class SpdyConnection {
     head[4] = flags;
     head.writeUIntBE(body.length, 5, 3);
     // A peer that makes us answer and does not listen is hung up on.
-    if (this.#full && ++this.#answersPending > spdyAnswersPendingMax) { queueMicrotask(() => this.close()); return; }
+    if (this.#full && ++this.#answersPending > spdyAnswersPendingMax) {
+      queueMicrotask(() => this.close());
+      return;
+    }
     if (!this.#transport.send(Buffer.concat([head, body]))) this.#full = true;
   }
 

@@ -6,7 +6,9 @@ import { onceAborted, onceClosed, onceEnded, whenDrained, whenFinished } from '.
 
 async function told(listen: (listener: () => void) => unknown): Promise<boolean> {
   let was = 0;
-  listen(() => { was++; });
+  listen(() => {
+    was++;
+  });
   await setImmediate();
   assert.ok(was <= 1);
   return was === 1;
@@ -16,13 +18,15 @@ test('an end is told, also to those who come after it', async () => {
   const stream = new PassThrough();
   stream.resume();
   let early = false;
-  onceEnded(stream, () => { early = true; });
+  onceEnded(stream, () => {
+    early = true;
+  });
   stream.end();
   await setImmediate();
   assert.ok(early);
   assert.ok(await told((listener) => onceEnded(stream, listener)));
   const cut = new PassThrough();
-  assert.ok(!await told((listener) => onceEnded(cut, listener)));
+  assert.ok(!(await told((listener) => onceEnded(cut, listener))));
   cut.destroy();
   await setImmediate();
   assert.ok(await told((listener) => onceEnded(cut, listener)));

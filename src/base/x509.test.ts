@@ -4,15 +4,35 @@ import { it } from 'node:test';
 import { createCertificateAuthority, createSigningKey, issueCertificate } from './x509.ts';
 
 let state = 7;
-const random = { bytes: (count: number): Uint8Array => Uint8Array.from({ length: count }, () => (state = (state * 1_103_515_245 + 12_345) % 2_147_483_648) >> 16 & 255) };
+const random = {
+  bytes: (count: number): Uint8Array =>
+    Uint8Array.from({ length: count }, () => ((state = (state * 1_103_515_245 + 12_345) % 2_147_483_648) >> 16) & 255),
+};
 const clock = { now: () => Date.UTC(2049, 11, 1) };
 
 it('issues certificates that verify against their authority and name what was asked', () => {
   const ca = createCertificateAuthority('test-ca', random, clock);
-  const issued = issueCertificate({ commonName: 'system:node:n1', organizations: ['system:nodes', 'x'], dnsNames: ['n1', '*.example.com'], ipAddresses: ['10.0.0.1', 'fd00::1:2', '::ffff:1.2.3.4'], server: true, client: true, days: 100 }, ca, random, clock);
+  const issued = issueCertificate(
+    {
+      commonName: 'system:node:n1',
+      organizations: ['system:nodes', 'x'],
+      dnsNames: ['n1', '*.example.com'],
+      ipAddresses: ['10.0.0.1', 'fd00::1:2', '::ffff:1.2.3.4'],
+      server: true,
+      client: true,
+      days: 100,
+    },
+    ca,
+    random,
+    clock,
+  );
   const certificate = new X509Certificate(issued.certificatePem);
   const authority = new X509Certificate(ca.certificatePem);
-  assert.ok(certificate.verify(authority.publicKey) && certificate.checkIssued(authority) && authority.verify(authority.publicKey));
+  assert.ok(
+    certificate.verify(authority.publicKey) &&
+      certificate.checkIssued(authority) &&
+      authority.verify(authority.publicKey),
+  );
   assert.deepEqual([authority.ca, certificate.ca], [true, false]);
   assert.equal(certificate.subject, 'O=system:nodes\nO=x\nCN=system:node:n1');
   for (const ip of ['10.0.0.1', 'fd00::1:2']) assert.equal(certificate.checkIP(ip), ip);

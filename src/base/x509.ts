@@ -1,19 +1,44 @@
 /**
- * Makes P-256 keys and X.509 v3 certificates (RFC 5280; EC keys as RFC 5480 and RFC 5915), which Node can read but not issue.
- * Key material comes from the `Random` passed in and times from the `Clock`, so that a simulated cluster has the same keys for
+ * Makes P-256 keys and X.509 v3 certificates (RFC 5280; EC keys as RFC 5480 and RFC 5915), which Node can read but not
+ * issue.
+ * Key material comes from the `Random` passed in and times from the `Clock`, so that a simulated cluster has the same
+ * keys for
  * the same seed (its ECDSA signatures still differ: nothing may depend on their bytes). Does not do revocation or RSA.
  */
 import { createECDH, createHash, createPrivateKey, sign, X509Certificate } from 'node:crypto';
-import { bitString, boolean, explicit, implicit, integer, objectId, octetString, sequence, setOf, time, toPem, utf8String } from './der.ts';
+import {
+  bitString,
+  boolean,
+  explicit,
+  implicit,
+  integer,
+  objectId,
+  octetString,
+  sequence,
+  setOf,
+  time,
+  toPem,
+  utf8String,
+} from './der.ts';
 import type { CertificationRequest } from './certificate-request.ts';
 import type { Der } from './der.ts';
 
 /** The parts of `os`' Random and Clock that are needed; `base` imports nothing above it. */
-interface Random { bytes(count: number): Uint8Array }
-interface Clock { now(): number }
+interface Random {
+  bytes(count: number): Uint8Array;
+}
+interface Clock {
+  now(): number;
+}
 
-export interface KeyPair { certificatePem: string; keyPem: string }
-export interface SigningKey { privateKeyPem: string; publicKeyPem: string }
+export interface KeyPair {
+  certificatePem: string;
+  keyPem: string;
+}
+export interface SigningKey {
+  privateKeyPem: string;
+  publicKeyPem: string;
+}
 
 export interface CertificateRequest {
   commonName: string;
@@ -28,25 +53,52 @@ export interface CertificateRequest {
 }
 
 const oid = {
-  ecPublicKey: '1.2.840.10045.2.1', p256: '1.2.840.10045.3.1.7', ecdsaSha256: '1.2.840.10045.4.3.2', commonName: '2.5.4.3', organization: '2.5.4.10',
-  subjectKeyId: '2.5.29.14', keyUsage: '2.5.29.15', altName: '2.5.29.17', basicConstraints: '2.5.29.19', authorityKeyId: '2.5.29.35',
-  extendedKeyUsage: '2.5.29.37', serverAuth: '1.3.6.1.5.5.7.3.1', clientAuth: '1.3.6.1.5.5.7.3.2',
+  ecPublicKey: '1.2.840.10045.2.1',
+  p256: '1.2.840.10045.3.1.7',
+  ecdsaSha256: '1.2.840.10045.4.3.2',
+  commonName: '2.5.4.3',
+  organization: '2.5.4.10',
+  subjectKeyId: '2.5.29.14',
+  keyUsage: '2.5.29.15',
+  altName: '2.5.29.17',
+  basicConstraints: '2.5.29.19',
+  authorityKeyId: '2.5.29.35',
+  extendedKeyUsage: '2.5.29.37',
+  serverAuth: '1.3.6.1.5.5.7.3.1',
+  clientAuth: '1.3.6.1.5.5.7.3.2',
 };
 
 const curveAlgorithm = sequence(objectId(oid.ecPublicKey), objectId(oid.p256));
 const signatureAlgorithm = sequence(objectId(oid.ecdsaSha256));
 const dayMs = 86_400_000;
 
-interface RawKey { privateKeyPem: string; point: Uint8Array; publicKeyInfo: Der }
+interface RawKey {
+  privateKeyPem: string;
+  point: Uint8Array;
+  publicKeyInfo: Der;
+}
 
 function makeKey(random: Random): RawKey {
   for (;;) {
     const scalar = Buffer.from(random.bytes(32));
     const ecdh = createECDH('prime256v1');
-    try { ecdh.setPrivateKey(scalar); } catch { continue; } // outside [1, n): draw again, about once in 2^32
+    try {
+      ecdh.setPrivateKey(scalar);
+    } catch {
+      continue;
+    } // outside [1, n): draw again, about once in 2^32
     const point = ecdh.getPublicKey();
-    const body = sequence(integer(1), octetString(scalar), explicit(0, objectId(oid.p256)), explicit(1, bitString(point)));
-    return { privateKeyPem: toPem('EC PRIVATE KEY', body), point, publicKeyInfo: sequence(curveAlgorithm, bitString(point)) };
+    const body = sequence(
+      integer(1),
+      octetString(scalar),
+      explicit(0, objectId(oid.p256)),
+      explicit(1, bitString(point)),
+    );
+    return {
+      privateKeyPem: toPem('EC PRIVATE KEY', body),
+      point,
+      publicKeyInfo: sequence(curveAlgorithm, bitString(point)),
+    };
   }
 }
 
@@ -58,7 +110,10 @@ export function createSigningKey(random: Random): SigningKey {
 
 function nameOf(request: { commonName: string; organizations?: string[] }): Der {
   const part = (id: string, text: string): Der => setOf(sequence(objectId(id), utf8String(text)));
-  return sequence(...(request.organizations ?? []).map((o) => part(oid.organization, o)), part(oid.commonName, request.commonName));
+  return sequence(
+    ...(request.organizations ?? []).map((o) => part(oid.organization, o)),
+    part(oid.commonName, request.commonName),
+  );
 }
 
 /** Address bytes of an IPv4 or IPv6 text. */
@@ -74,16 +129,27 @@ export function ipBytes(address: string): Uint8Array {
   const head = groups(left);
   const tail = groups(right);
   const middle = right === undefined ? [] : new Array<string>(8 - head.length - tail.length).fill('0');
-  return Uint8Array.from([...head, ...middle, ...tail].flatMap((g) => { const n = parseInt(g, 16); return [n >> 8, n & 255]; }));
+  return Uint8Array.from(
+    [...head, ...middle, ...tail].flatMap((g) => {
+      const n = parseInt(g, 16);
+      return [n >> 8, n & 255];
+    }),
+  );
 }
 
 const keyIdOf = (point: Uint8Array): Uint8Array => createHash('sha1').update(point).digest();
 
 function extension(id: string, value: Der, critical = false): Der {
-  return critical ? sequence(objectId(id), boolean(true), octetString(value)) : sequence(objectId(id), octetString(value));
+  return critical
+    ? sequence(objectId(id), boolean(true), octetString(value))
+    : sequence(objectId(id), octetString(value));
 }
 
-interface Issuer { name: Der; keyId: Uint8Array; keyPem: string }
+interface Issuer {
+  name: Der;
+  keyId: Uint8Array;
+  keyPem: string;
+}
 
 function extensionsFor(request: CertificateRequest, point: Uint8Array, issuerKeyId: Uint8Array, ca: boolean): Der {
   const list: Der[] = [
@@ -92,22 +158,40 @@ function extensionsFor(request: CertificateRequest, point: Uint8Array, issuerKey
     extension(oid.basicConstraints, ca ? sequence(boolean(true)) : sequence(), true),
     extension(oid.authorityKeyId, sequence(implicit(0, issuerKeyId))),
   ];
-  const usages = [...(request.server ? [objectId(oid.serverAuth)] : []), ...(request.client ? [objectId(oid.clientAuth)] : [])];
+  const usages = [
+    ...(request.server ? [objectId(oid.serverAuth)] : []),
+    ...(request.client ? [objectId(oid.clientAuth)] : []),
+  ];
   if (usages.length > 0) list.push(extension(oid.extendedKeyUsage, sequence(...usages)));
   if (ca) list.push(extension(oid.subjectKeyId, octetString(keyIdOf(point))));
-  const names = [...(request.dnsNames ?? []).map((n) => implicit(2, Buffer.from(n))), ...(request.ipAddresses ?? []).map((a) => implicit(7, ipBytes(a)))];
+  const names = [
+    ...(request.dnsNames ?? []).map((n) => implicit(2, Buffer.from(n))),
+    ...(request.ipAddresses ?? []).map((a) => implicit(7, ipBytes(a))),
+  ];
   if (names.length > 0) list.push(extension(oid.altName, sequence(...names)));
   return explicit(3, sequence(...list));
 }
 
-function makeCertificate(request: CertificateRequest, publicKey: { point: Uint8Array; info: Der }, issuer: Issuer, ca: boolean, random: Random, clock: Clock): string {
+function makeCertificate(
+  request: CertificateRequest,
+  publicKey: { point: Uint8Array; info: Der },
+  issuer: Issuer,
+  ca: boolean,
+  random: Random,
+  clock: Clock,
+): string {
   const serial = Buffer.from(random.bytes(16));
   serial[0] = (serial[0]! & 0x7f) | 0x40; // positive, and of full length
   const start = clock.now() - 5 * 60_000; // clocks differ a little between machines
   const body = sequence(
-    explicit(0, integer(2)), integer(serial), signatureAlgorithm, issuer.name,
+    explicit(0, integer(2)),
+    integer(serial),
+    signatureAlgorithm,
+    issuer.name,
     sequence(time(start), time(start + (request.days ?? 365) * dayMs)),
-    nameOf(request), publicKey.info, extensionsFor(request, publicKey.point, issuer.keyId, ca),
+    nameOf(request),
+    publicKey.info,
+    extensionsFor(request, publicKey.point, issuer.keyId, ca),
   );
   const signature = sign('sha256', body, { key: issuer.keyPem, dsaEncoding: 'der' });
   return toPem('CERTIFICATE', sequence(body, signatureAlgorithm, bitString(signature)));
@@ -117,7 +201,17 @@ function makeCertificate(request: CertificateRequest, publicKey: { point: Uint8A
 export function createCertificateAuthority(commonName: string, random: Random, clock: Clock, days = 3650): KeyPair {
   const key = makeKey(random);
   const issuer: Issuer = { name: nameOf({ commonName }), keyId: keyIdOf(key.point), keyPem: key.privateKeyPem };
-  return { certificatePem: makeCertificate({ commonName, days }, { point: key.point, info: key.publicKeyInfo }, issuer, true, random, clock), keyPem: key.privateKeyPem };
+  return {
+    certificatePem: makeCertificate(
+      { commonName, days },
+      { point: key.point, info: key.publicKeyInfo },
+      issuer,
+      true,
+      random,
+      clock,
+    ),
+    keyPem: key.privateKeyPem,
+  };
 }
 
 function issuerOf(ca: KeyPair): Issuer {
@@ -147,46 +241,119 @@ function readTlv(bytes: Uint8Array, at: number): { content: number; end: number;
 /** The subject of a certificate exactly as encoded, so that issuer and subject compare equal byte by byte. */
 function subjectDer(certificate: Uint8Array): Uint8Array {
   let at = readTlv(certificate, readTlv(certificate, 0).content).content;
-  for (let skip = 0; skip < 5; skip++) at = readTlv(certificate, at).end; // version, serial, algorithm, issuer, validity
+  // version, serial, algorithm, issuer, validity
+  for (let skip = 0; skip < 5; skip++) at = readTlv(certificate, at).end;
   return certificate.subarray(at, readTlv(certificate, at).end);
 }
 
 /** A new key and its certificate signed by `ca`. */
 export function issueCertificate(request: CertificateRequest, ca: KeyPair, random: Random, clock: Clock): KeyPair {
   const key = makeKey(random);
-  return { certificatePem: makeCertificate(request, { point: key.point, info: key.publicKeyInfo }, issuerOf(ca), false, random, clock), keyPem: key.privateKeyPem };
+  return {
+    certificatePem: makeCertificate(
+      request,
+      { point: key.point, info: key.publicKeyInfo },
+      issuerOf(ca),
+      false,
+      random,
+      clock,
+    ),
+    keyPem: key.privateKeyPem,
+  };
 }
 
-/** Signs the public key of a PKCS#10 request (PEM) for `request`'s names; the request's own signature must be checked before. */
-export function issueForPublicKey(publicKeyInfo: Uint8Array, request: CertificateRequest, ca: KeyPair, random: Random, clock: Clock): string {
-  return makeCertificate(request, { point: publicKeyInfo.subarray(-65), info: publicKeyInfo }, issuerOf(ca), false, random, clock);
+/**
+ * Signs the public key of a PKCS#10 request (PEM) for `request`'s names; the request's own signature must be checked
+ * before.
+ */
+export function issueForPublicKey(
+  publicKeyInfo: Uint8Array,
+  request: CertificateRequest,
+  ca: KeyPair,
+  random: Random,
+  clock: Clock,
+): string {
+  return makeCertificate(
+    request,
+    { point: publicKeyInfo.subarray(-65), info: publicKeyInfo },
+    issuerOf(ca),
+    false,
+    random,
+    clock,
+  );
 }
 
 export interface SigningOptions {
-  /** As the API names them: `digital signature`, `client auth`, …. Throws for one that a certificate of the cluster does not have. */
+  /**
+   * As the API names them: `digital signature`, `client auth`, …. Throws for one that a certificate of the cluster does
+   * not have.
+   */
   usages: readonly string[];
   seconds: number;
 }
 
-const keyUsageBits: Record<string, number> = { 'digital signature': 0x80, signing: 0x80, 'content commitment': 0x40, 'key encipherment': 0x20, 'data encipherment': 0x10, 'key agreement': 0x08 };
-const extendedUsages: Record<string, string> = { 'server auth': oid.serverAuth, 'client auth': oid.clientAuth, 'code signing': '1.3.6.1.5.5.7.3.3', 'email protection': '1.3.6.1.5.5.7.3.4', timestamping: '1.3.6.1.5.5.7.3.8', 'ocsp signing': '1.3.6.1.5.5.7.3.9' };
+const keyUsageBits: Record<string, number> = {
+  'digital signature': 0x80,
+  signing: 0x80,
+  'content commitment': 0x40,
+  'key encipherment': 0x20,
+  'data encipherment': 0x10,
+  'key agreement': 0x08,
+};
+const extendedUsages: Record<string, string> = {
+  'server auth': oid.serverAuth,
+  'client auth': oid.clientAuth,
+  'code signing': '1.3.6.1.5.5.7.3.3',
+  'email protection': '1.3.6.1.5.5.7.3.4',
+  timestamping: '1.3.6.1.5.5.7.3.8',
+  'ocsp signing': '1.3.6.1.5.5.7.3.9',
+};
 
-/** Signs what a request asks for: its subject, key and alternative names, as they were sent. It lasts no longer than the authority. */
-export function signCertificationRequest(request: CertificationRequest, options: SigningOptions, ca: KeyPair, random: Random, clock: Clock): string {
+/**
+ * Signs what a request asks for: its subject, key and alternative names, as they were sent. It lasts no longer than the
+ * authority.
+ */
+export function signCertificationRequest(
+  request: CertificationRequest,
+  options: SigningOptions,
+  ca: KeyPair,
+  random: Random,
+  clock: Clock,
+): string {
   const issuer = issuerOf(ca);
   const serial = Buffer.from(random.bytes(16));
   serial[0] = (serial[0]! & 0x7f) | 0x40;
-  const unknown = options.usages.filter((usage) => keyUsageBits[usage] === undefined && extendedUsages[usage] === undefined);
+  const unknown = options.usages.filter(
+    (usage) => keyUsageBits[usage] === undefined && extendedUsages[usage] === undefined,
+  );
   if (unknown.length > 0) throw new Error(`unrecognized usage values: ${JSON.stringify(unknown)}`);
   const bits = options.usages.reduce((sum, usage) => sum | (keyUsageBits[usage] ?? 0), 0);
   const extended = options.usages.flatMap((usage) => extendedUsages[usage] ?? []);
   const unusedBits = bits === 0 ? 0 : 31 - Math.clz32(bits & -bits);
   const extensions: Der[] = [
-    ...(bits === 0 ? [] : [extension(oid.keyUsage, bitString(Uint8Array.of(bits), unusedBits), true)]), ...(extended.length === 0 ? [] : [extension(oid.extendedKeyUsage, sequence(...extended.map(objectId)))]),
-    extension(oid.basicConstraints, sequence(), true), extension(oid.authorityKeyId, sequence(implicit(0, issuer.keyId))), ...(request.altNames === undefined ? [] : [extension(oid.altName, request.altNames)]),
+    ...(bits === 0 ? [] : [extension(oid.keyUsage, bitString(Uint8Array.of(bits), unusedBits), true)]),
+    ...(extended.length === 0 ? [] : [extension(oid.extendedKeyUsage, sequence(...extended.map(objectId)))]),
+    extension(oid.basicConstraints, sequence(), true),
+    extension(oid.authorityKeyId, sequence(implicit(0, issuer.keyId))),
+    ...(request.altNames === undefined ? [] : [extension(oid.altName, request.altNames)]),
   ];
   const start = clock.now() - 5 * 60_000;
-  const end = Math.min(clock.now() + options.seconds * 1000, Date.parse(new X509Certificate(ca.certificatePem).validTo));
-  const body = sequence(explicit(0, integer(2)), integer(serial), signatureAlgorithm, issuer.name, sequence(time(start), time(end)), request.subject, request.publicKeyInfo, explicit(3, sequence(...extensions)));
-  return toPem('CERTIFICATE', sequence(body, signatureAlgorithm, bitString(sign('sha256', body, { key: issuer.keyPem, dsaEncoding: 'der' }))));
+  const end = Math.min(
+    clock.now() + options.seconds * 1000,
+    Date.parse(new X509Certificate(ca.certificatePem).validTo),
+  );
+  const body = sequence(
+    explicit(0, integer(2)),
+    integer(serial),
+    signatureAlgorithm,
+    issuer.name,
+    sequence(time(start), time(end)),
+    request.subject,
+    request.publicKeyInfo,
+    explicit(3, sequence(...extensions)),
+  );
+  return toPem(
+    'CERTIFICATE',
+    sequence(body, signatureAlgorithm, bitString(sign('sha256', body, { key: issuer.keyPem, dsaEncoding: 'der' }))),
+  );
 }

@@ -4,24 +4,68 @@ import { formatYaml, parseYaml, parseYamlDocuments } from './yaml.ts';
 
 describe('YAML', () => {
   it('expands aliases to twice the text and a megabyte, and no further', () => {
-    assert.deepEqual(parseYaml('a: &x [1, {b: c}]\nd: *x\ne: {<<: {f: 1}, g: 2}'), { a: [1, { b: 'c' }], d: [1, { b: 'c' }], e: { f: 1, g: 2 } });
+    assert.deepEqual(parseYaml('a: &x [1, {b: c}]\nd: *x\ne: {<<: {f: 1}, g: 2}'), {
+      a: [1, { b: 'c' }],
+      d: [1, { b: 'c' }],
+      e: { f: 1, g: 2 },
+    });
     const long = 'x'.repeat(1000);
-    const repeated = (times: number): string => `a: &a ${long}\nb: [${Array.from({ length: times }, () => '*a').join(',')}]`;
+    const repeated = (times: number): string =>
+      `a: &a ${long}\nb: [${Array.from({ length: times }, () => '*a').join(',')}]`;
     assert.equal((parseYaml(repeated(1000)) as { b: string[] }).b.length, 1000);
     assert.throws(() => parseYaml(repeated(2000)), /excessive aliasing/);
     assert.throws(() => parseYamlDocuments(`${repeated(800)}\n---\n${repeated(800)}`), /excessive aliasing/);
     // Without aliases any size will do.
-    assert.equal((parseYaml(Array.from({ length: 50_000 }, (_unused, i) => `- ${long.slice(0, 50)}${i}`).join('\n')) as string[]).length, 50_000);
+    assert.equal(
+      (parseYaml(Array.from({ length: 50_000 }, (_unused, i) => `- ${long.slice(0, 50)}${i}`).join('\n')) as string[])
+        .length,
+      50_000,
+    );
   });
 
   it('refuses what JSON cannot say', () => {
-    for (const text of ['a: .inf', 'a: -.inf', 'a: .nan']) assert.throws(() => parseYaml(text), /is no number that JSON has/);
-    for (const text of ['a: 9007199254740993', 'a: -9007199254740993', 'a: 0x20000000000001', 'a: 0400000000000000001']) assert.throws(() => parseYaml(text), /cannot be kept exactly/, text);
-    assert.deepEqual(parseYaml('a: 9007199254740991\nb: 0644\nc: 0x1F\nd: "9007199254740993"'), { a: 9_007_199_254_740_991, b: 420, c: 31, d: '9007199254740993' });
+    for (const text of ['a: .inf', 'a: -.inf', 'a: .nan'])
+      assert.throws(() => parseYaml(text), /is no number that JSON has/);
+    for (const text of ['a: 9007199254740993', 'a: -9007199254740993', 'a: 0x20000000000001', 'a: 0400000000000000001'])
+      assert.throws(() => parseYaml(text), /cannot be kept exactly/, text);
+    assert.deepEqual(parseYaml('a: 9007199254740991\nb: 0644\nc: 0x1F\nd: "9007199254740993"'), {
+      a: 9_007_199_254_740_991,
+      b: 420,
+      c: 31,
+      d: '9007199254740993',
+    });
   });
 
   it('writes what it reads back, whatever the text looks like', () => {
-    const value = { list: ['yes', 'No', 'on', '0755', '1_000', '0b1', '0o7', '1e3', '1'.repeat(400), '~', 'null', '<<', '2020-01-01', '1:30', '', ' a', '- b', '*c', '{', 'a: b'], numbers: [1, -2, 1.5, 1e21], none: null, flag: true, empty: {}, nothing: [] };
+    const value = {
+      list: [
+        'yes',
+        'No',
+        'on',
+        '0755',
+        '1_000',
+        '0b1',
+        '0o7',
+        '1e3',
+        '1'.repeat(400),
+        '~',
+        'null',
+        '<<',
+        '2020-01-01',
+        '1:30',
+        '',
+        ' a',
+        '- b',
+        '*c',
+        '{',
+        'a: b',
+      ],
+      numbers: [1, -2, 1.5, 1e21],
+      none: null,
+      flag: true,
+      empty: {},
+      nothing: [],
+    };
     assert.deepEqual(parseYaml(formatYaml(value)), value);
     for (const text of ['yes', 'off', '0755', '1_000', '0x1F']) assert.match(formatYaml(text), /^["']/, text);
   });

@@ -1,15 +1,31 @@
 /**
- * YAML as Kubernetes reads it: YAML 1.1 booleans, octal integers with a leading zero, no base-60 numbers and no dates (they stay text),
+ * YAML as Kubernetes reads it: YAML 1.1 booleans, octal integers with a leading zero, no base-60 numbers and no dates
+ * (they stay text),
  * merge keys. Depth is bounded by the reader; aliases by the size of what they expand to.
  */
 import { isExactInteger } from './json.ts';
 import { yamlAliasSizeMax, yamlDepthMax } from './limits.ts';
-import { boolYaml11Tag, DUMP_SCHEMA, defineScalarTag, dump, FAILSAFE_SCHEMA, floatCoreTag, intCoreTag, intYaml11Tag, load, loadAll, mergeTag, NOT_RESOLVED, nullYaml11Tag, Schema } from 'js-yaml';
-
+import {
+  boolYaml11Tag,
+  DUMP_SCHEMA,
+  defineScalarTag,
+  dump,
+  FAILSAFE_SCHEMA,
+  floatCoreTag,
+  intCoreTag,
+  intYaml11Tag,
+  load,
+  loadAll,
+  mergeTag,
+  NOT_RESOLVED,
+  nullYaml11Tag,
+  Schema,
+} from 'js-yaml';
 
 /** Integers that a number cannot hold are refused, never changed. */
 function exactly(source: string, digits: string, sign: number): number {
-  if (!isExactInteger(digits)) throw new YamlError(`integer ${source.slice(0, 40)} is beyond ±(2^53-1) and cannot be kept exactly`);
+  if (!isExactInteger(digits))
+    throw new YamlError(`integer ${source.slice(0, 40)} is beyond ±(2^53-1) and cannot be kept exactly`);
   return sign * Number(digits);
 }
 
@@ -32,7 +48,10 @@ const integerTag = defineScalarTag('tag:yaml.org,2002:int', {
 
 const schema = new Schema([...FAILSAFE_SCHEMA.tags, nullYaml11Tag, boolYaml11Tag, integerTag, floatCoreTag, mergeTag]);
 
-/** The library's own choice for writing quotes all that any YAML takes for something else than text, but for digits without end. */
+/**
+ * The library's own choice for writing quotes all that any YAML takes for something else than text, but for digits
+ * without end.
+ */
 const writtenSchema = DUMP_SCHEMA.withTags({
   ...intYaml11Tag,
   resolve(source: string, isExplicit: boolean, tagName: string) {
@@ -43,7 +62,8 @@ const writtenSchema = DUMP_SCHEMA.withTags({
 });
 
 /**
- * Throws where aliases make the document larger than its text and `yamlAliasSizeMax` allow, where one names what it is part of, and where a number is none that
+ * Throws where aliases make the document larger than its text and `yamlAliasSizeMax` allow, where one names what it is
+ * part of, and where a number is none that
  * JSON can write.
  */
 function checkSize(documents: readonly unknown[], text: string): void {
@@ -51,10 +71,14 @@ function checkSize(documents: readonly unknown[], text: string): void {
   const visit = (value: unknown, depth: number): void => {
     left -= typeof value === 'string' ? 1 + value.length : 1;
     if (left < 0) throw new YamlError('document contains excessive aliasing');
-    if (typeof value === 'number' && !Number.isFinite(value)) throw new YamlError(`${value} is no number that JSON has`);
+    if (typeof value === 'number' && !Number.isFinite(value))
+      throw new YamlError(`${value} is no number that JSON has`);
     if (typeof value !== 'object' || value === null) return;
     if (depth > yamlDepthMax) throw new YamlError(`nesting exceeded maxDepth (${yamlDepthMax})`);
-    if (Array.isArray(value)) { for (const item of value) visit(item, depth + 1); return; }
+    if (Array.isArray(value)) {
+      for (const item of value) visit(item, depth + 1);
+      return;
+    }
     for (const key in value) {
       left -= key.length;
       visit((value as Record<string, unknown>)[key], depth + 1);
@@ -72,10 +96,14 @@ export function parseYaml(text: string): unknown {
 
 /** Every document, empty ones left out. Throws as `parseYaml`; the bound holds for all together. */
 export function parseYamlDocuments(text: string): unknown[] {
-  const documents = loadAll(text, { schema, maxDepth: yamlDepthMax }).filter((document: unknown) => document !== null && document !== undefined);
+  const documents = loadAll(text, { schema, maxDepth: yamlDepthMax }).filter(
+    (document: unknown) => document !== null && document !== undefined,
+  );
   checkSize(documents, text);
   return documents;
 }
 
 /** Text that other readers would take for something else (`yes`, `0755`, `1e3`) is quoted. */
-export function formatYaml(value: unknown): string { return dump(value, { lineWidth: -1, noRefs: true, schema: writtenSchema }); }
+export function formatYaml(value: unknown): string {
+  return dump(value, { lineWidth: -1, noRefs: true, schema: writtenSchema });
+}

@@ -1,6 +1,8 @@
 /**
- * A build: Dockerfile and context in, image out, with the classic builder's text (`Step 1/4 : FROM …`). Stages that the target does not need
- * are not built; those that do not need each other are built at the same time, and their text comes out one stage after the other.
+ * A build: Dockerfile and context in, image out, with the classic builder's text (`Step 1/4 : FROM …`). Stages that the
+ * target does not need
+ * are not built; those that do not need each other are built at the same time, and their text comes out one stage after
+ * the other.
  */
 import { ApiError } from '#base/errors.ts';
 import { formatPlatform, hostPlatform, parsePlatform } from '#base/platform.ts';
@@ -36,7 +38,16 @@ export interface BuildRequest extends BuildSettings {
 export interface BuilderParts extends GraphContext {
   transport: HttpTransport;
   /** Finds an image here, or pulls it (`always` even when it is here). */
-  pullImage: (reference: string, options: { always: boolean; platform: Platform | undefined; credentials: ReadonlyMap<string, RegistryCredential> | undefined; onEvent: (event: Record<string, unknown>) => void; signal: AbortSignal }) => Promise<ImageRecord>;
+  pullImage: (
+    reference: string,
+    options: {
+      always: boolean;
+      platform: Platform | undefined;
+      credentials: ReadonlyMap<string, RegistryCredential> | undefined;
+      onEvent: (event: Record<string, unknown>) => void;
+      signal: AbortSignal;
+    },
+  ) => Promise<ImageRecord>;
 }
 
 /** One stage's text, held back until the stages before it are through. */
@@ -45,24 +56,46 @@ class OrderedOutput {
   readonly #held: Record<string, unknown>[][] = [];
   readonly #done = new Set<number>();
   #current = 0;
-  constructor(count: number, emit: (event: Record<string, unknown>) => void) { this.#emit = emit; for (let i = 0; i < count; i++) this.#held.push([]); }
+  constructor(count: number, emit: (event: Record<string, unknown>) => void) {
+    this.#emit = emit;
+    for (let i = 0; i < count; i++) this.#held.push([]);
+  }
 
   of(index: number): StageOutput {
-    const event = (value: Record<string, unknown>): void => { if (index === this.#current) this.#emit(value); else this.#held[index]!.push(value); };
+    const event = (value: Record<string, unknown>): void => {
+      if (index === this.#current) this.#emit(value);
+      else this.#held[index]!.push(value);
+    };
     return { event, write: (text) => event({ stream: text }) };
   }
   finish(index: number): void {
     this.#done.add(index);
-    while (this.#done.has(this.#current)) { this.#current++; this.#flush(); }
+    while (this.#done.has(this.#current)) {
+      this.#current++;
+      this.#flush();
+    }
   }
-  #flush(): void { for (const event of this.#held[this.#current]?.splice(0) ?? []) this.#emit(event); }
+  #flush(): void {
+    for (const event of this.#held[this.#current]?.splice(0) ?? []) this.#emit(event);
+  }
 }
 
-interface Plan { stages: Stage[]; target: Stage; globalArgs: Record<string, string>; bases: Map<Stage, string>; platforms: Map<Stage, Platform | undefined>; firstStep: Map<Stage, number>; total: number }
+interface Plan {
+  stages: Stage[];
+  target: Stage;
+  globalArgs: Record<string, string>;
+  bases: Map<Stage, string>;
+  platforms: Map<Stage, Platform | undefined>;
+  firstStep: Map<Stage, number>;
+  total: number;
+}
 
 function findStage(file: Dockerfile, name: string, before: number): Stage | undefined {
   const candidates = file.stages.slice(0, before);
-  return candidates.findLast((stage) => stage.name === name.toLowerCase()) ?? (/^\d+$/.test(name) ? candidates[Number(name)] : undefined);
+  return (
+    candidates.findLast((stage) => stage.name === name.toLowerCase()) ??
+    (/^\d+$/.test(name) ? candidates[Number(name)] : undefined)
+  );
 }
 
 // walk image-build 3/6: stages and instructions become operations; what no stage needs is left out.
@@ -75,12 +108,17 @@ function planBuild(file: Dockerfile, request: BuildRequest, usedArgs: Set<string
       const equals = word.indexOf('=');
       const name = equals < 0 ? word : word.slice(0, equals);
       usedArgs.add(name);
-      const value = request.buildArgs[name] ?? (equals < 0 ? undefined : expandWord(word.slice(equals + 1), lookUp, file.escape));
+      const value =
+        request.buildArgs[name] ?? (equals < 0 ? undefined : expandWord(word.slice(equals + 1), lookUp, file.escape));
       if (value !== undefined) globalArgs[name] = value;
     }
   }
-  const target = request.target === undefined || request.target === '' ? file.stages.at(-1)! : findStage(file, request.target, file.stages.length);
-  if (target === undefined) throw new ApiError('BadRequest', `failed to reach build target ${request.target} in Dockerfile`);
+  const target =
+    request.target === undefined || request.target === ''
+      ? file.stages.at(-1)!
+      : findStage(file, request.target, file.stages.length);
+  if (target === undefined)
+    throw new ApiError('BadRequest', `failed to reach build target ${request.target} in Dockerfile`);
   const bases = new Map<Stage, string>();
   const platforms = new Map<Stage, Platform | undefined>();
   for (const stage of file.stages) {
@@ -98,7 +136,8 @@ function planBuild(file: Dockerfile, request: BuildRequest, usedArgs: Set<string
     if (base !== undefined && base.name !== undefined && !/^\d+$/.test(bases.get(stage)!)) need(base);
     for (const instruction of stage.instructions) {
       const from = instruction.flags['from']?.[0];
-      const other = from === undefined ? undefined : findStage(file, expandWord(from, lookUp, file.escape), stage.index);
+      const other =
+        from === undefined ? undefined : findStage(file, expandWord(from, lookUp, file.escape), stage.index);
       if (other !== undefined) need(other);
     }
   };
@@ -106,8 +145,19 @@ function planBuild(file: Dockerfile, request: BuildRequest, usedArgs: Set<string
   const stages = file.stages.filter((stage) => needed.has(stage));
   const firstStep = new Map<Stage, number>();
   let total = 0;
-  for (const stage of stages) { firstStep.set(stage, total + 1); total += 1 + stage.instructions.length; }
-  return { stages, target, globalArgs, bases, platforms, firstStep, total: total + (Object.keys(request.labels).length > 0 ? 1 : 0) };
+  for (const stage of stages) {
+    firstStep.set(stage, total + 1);
+    total += 1 + stage.instructions.length;
+  }
+  return {
+    stages,
+    target,
+    globalArgs,
+    bases,
+    platforms,
+    firstStep,
+    total: total + (Object.keys(request.labels).length > 0 ? 1 : 0),
+  };
 }
 
 class Build {
@@ -146,19 +196,37 @@ class Build {
   }
 
   /** Lets go of the images that the stages stand on. */
-  release(): void { for (const builder of this.#builders) builder.release(); }
+  release(): void {
+    for (const builder of this.#builders) builder.release();
+  }
 
-  get usedArgs(): Set<string> { return this.#usedArgs; }
+  get usedArgs(): Set<string> {
+    return this.#usedArgs;
+  }
 
   #countConfig(bytes: number): void {
     this.#configBytes += bytes;
-    if (this.#configBytes > buildConfigBytesMax) throw new ApiError('RequestEntityTooLarge', `the configurations of this build's steps together are larger than ${buildConfigBytesMax} bytes`);
+    if (this.#configBytes > buildConfigBytesMax)
+      throw new ApiError(
+        'RequestEntityTooLarge',
+        `the configurations of this build's steps together are larger than ${buildConfigBytesMax} bytes`,
+      );
   }
 
   #pull(name: string, platform: Platform | undefined, output: StageOutput, signal: AbortSignal): Promise<ImageRecord> {
     const key = `${name} ${platform === undefined ? '' : formatPlatform(platform)}`;
     let pulled = this.#pulled.get(key);
-    if (pulled === undefined) this.#pulled.set(key, pulled = this.#parts.pullImage(name, { always: this.#request.pull, platform, credentials: this.#request.credentials, onEvent: (event) => output.event(event), signal }));
+    if (pulled === undefined)
+      this.#pulled.set(
+        key,
+        (pulled = this.#parts.pullImage(name, {
+          always: this.#request.pull,
+          platform,
+          credentials: this.#request.credentials,
+          onEvent: (event) => output.event(event),
+          signal,
+        })),
+      );
     return pulled;
   }
 
@@ -173,11 +241,17 @@ class Build {
   async #from(name: string, stage: Stage, output: StageOutput, signal: AbortSignal): Promise<ImageLayer[]> {
     const other = findStage(this.#file, name, stage.index);
     if (other !== undefined) return (await this.#results.get(other)!).layers;
-    if (stage.name === name.toLowerCase()) throw new ApiError('BadRequest', `circular dependency detected on stage: ${name}`);
+    if (stage.name === name.toLowerCase())
+      throw new ApiError('BadRequest', `circular dependency detected on stage: ${name}`);
     const later = this.#file.stages.find((each) => each.name === name.toLowerCase());
-    if (later !== undefined) throw new ApiError('BadRequest', `invalid from flag value ${name}: stage is defined later`);
+    if (later !== undefined)
+      throw new ApiError('BadRequest', `invalid from flag value ${name}: stage is defined later`);
     // A number means a stage and nothing else.
-    if (/^\d+$/.test(name)) throw new ApiError('BadRequest', `invalid from flag value ${name}: ${Number(name) === stage.index ? 'refers to current build stage' : 'index out of bounds'}`);
+    if (/^\d+$/.test(name))
+      throw new ApiError(
+        'BadRequest',
+        `invalid from flag value ${name}: ${Number(name) === stage.index ? 'refers to current build stage' : 'index out of bounds'}`,
+      );
     const record = await this.#pull(name, this.#request.platform, output, signal);
     await Promise.all(record.layers.map((layer) => this.#parts.content.layers.ensure(layer.diffId, layer.digest)));
     return record.layers;
@@ -191,22 +265,45 @@ class Build {
       show(stage.from.original);
       const base = await this.#base(stage, output, signal);
       const settings: BuildSettings = { ...this.#request, signal };
-      const builder = new StageBuilder({
-        graph: this.#parts, transport: this.#parts.transport, context: this.#request.context, settings, escape: this.#file.escape, globalArgs: this.#plan.globalArgs,
-        platformArgs: platformArgs(hostPlatform(), this.#plan.platforms.get(stage) ?? hostPlatform()), usedArgs: this.#usedArgs, output, total: this.#plan.total, resolveFrom: (name) => this.#from(name, stage, output, signal), countConfig: (bytes) => this.#countConfig(bytes),
-      }, base);
+      const builder = new StageBuilder(
+        {
+          graph: this.#parts,
+          transport: this.#parts.transport,
+          context: this.#request.context,
+          settings,
+          escape: this.#file.escape,
+          globalArgs: this.#plan.globalArgs,
+          platformArgs: platformArgs(hostPlatform(), this.#plan.platforms.get(stage) ?? hostPlatform()),
+          usedArgs: this.#usedArgs,
+          output,
+          total: this.#plan.total,
+          resolveFrom: (name) => this.#from(name, stage, output, signal),
+          countConfig: (bytes) => this.#countConfig(bytes),
+        },
+        base,
+      );
       this.#builders.push(builder);
       output.write(` ---> ${builder.result.imageId === '' ? '' : builder.result.imageId.slice(7, 19)}\n`);
       const triggers = builder.takeTriggers();
-      if (triggers.length > 0) output.write(`# Executing ${triggers.length} build trigger${triggers.length === 1 ? '' : 's'}\n`);
+      if (triggers.length > 0)
+        output.write(`# Executing ${triggers.length} build trigger${triggers.length === 1 ? '' : 's'}\n`);
       for (const trigger of triggers) await builder.step(trigger);
-      for (const instruction of stage.instructions) { show(instruction.original); await builder.step(instruction); }
+      for (const instruction of stage.instructions) {
+        show(instruction.original);
+        await builder.step(instruction);
+      }
       if (stage === this.#plan.target && Object.keys(this.#request.labels).length > 0) {
-        show(`LABEL ${Object.entries(this.#request.labels).map(([name, value]) => `${name}=${value}`).join(' ')}`);
+        show(
+          `LABEL ${Object.entries(this.#request.labels)
+            .map(([name, value]) => `${name}=${value}`)
+            .join(' ')}`,
+        );
         await builder.label(this.#request.labels);
       }
       return builder.result;
-    } finally { this.#output.finish(index); }
+    } finally {
+      this.#output.finish(index);
+    }
   }
 }
 
@@ -225,31 +322,42 @@ async function publish(parts: BuilderParts, result: StageResult, tags: string[])
     record.manifestDigest = manifest.digest;
     record.manifestMediaType = manifest.mediaType;
   }
-  await images.put(record, tags.map((tag) => images.nameChange(tag, record.id)));
+  await images.put(
+    record,
+    tags.map((tag) => images.nameChange(tag, record.id)),
+  );
   return record;
 }
 
 /** Names are checked before anything is built. */
 export function parseTags(tags: string[]): string[] {
-  return tags.filter((tag) => tag !== '').map((tag) => {
-    const reference = parseReference(tag);
-    if (reference.digest !== undefined) throw new ApiError('BadRequest', 'build tag cannot contain a digest');
-    return canonicalName(withDefaultTag(reference));
-  });
+  return tags
+    .filter((tag) => tag !== '')
+    .map((tag) => {
+      const reference = parseReference(tag);
+      if (reference.digest !== undefined) throw new ApiError('BadRequest', 'build tag cannot contain a digest');
+      return canonicalName(withDefaultTag(reference));
+    });
 }
 
 export async function runBuild(parts: BuilderParts, request: BuildRequest): Promise<ImageRecord> {
   const tags = parseTags(request.tags);
-  if (request.platform !== undefined && request.platform.os !== 'linux') throw new ApiError('BadRequest', `operating system is not supported: ${request.platform.os}`);
+  if (request.platform !== undefined && request.platform.os !== 'linux')
+    throw new ApiError('BadRequest', `operating system is not supported: ${request.platform.os}`);
   const build = new Build(parts, request);
   let record: ImageRecord;
   try {
     const result = await build.run();
     if (result.imageId === '') throw new ApiError('BadRequest', 'No image was generated. Is your Dockerfile empty?');
     record = await publish(parts, result, tags);
-  } finally { build.release(); }
-  const unused = Object.keys(request.buildArgs).filter((name) => !build.usedArgs.has(name) && !predefinedArgs.includes(name)).sort();
-  if (unused.length > 0) request.onEvent({ stream: `[Warning] One or more build-args [${unused.join(' ')}] were not consumed\n` });
+  } finally {
+    build.release();
+  }
+  const unused = Object.keys(request.buildArgs)
+    .filter((name) => !build.usedArgs.has(name) && !predefinedArgs.includes(name))
+    .sort();
+  if (unused.length > 0)
+    request.onEvent({ stream: `[Warning] One or more build-args [${unused.join(' ')}] were not consumed\n` });
   request.onEvent({ aux: { ID: record.id } });
   request.onEvent({ stream: `Successfully built ${record.id.slice(7, 19)}\n` });
   for (const tag of tags) request.onEvent({ stream: `Successfully tagged ${familiarName(parseReference(tag))}\n` });

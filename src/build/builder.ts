@@ -1,5 +1,6 @@
 /**
- * The builder as a service: takes requests of the classic API, bounds how many run at a time, and cleans at start what a dead process left.
+ * The builder as a service: takes requests of the classic API, bounds how many run at a time, and cleans at start what
+ * a dead process left.
  */
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -22,7 +23,16 @@ import { parseTrigger } from './dockerfile/parser.ts';
 import { buildsInParallelMax } from './limits.ts';
 import type { BuildRunner } from './runner.ts';
 
-export interface BuilderOptions { content: Content; images: ImageStore; records: ImageRecords; snapshots: BuildSnapshots; runner: BuildRunner; clock: Clock; random: Random; hostEnvironment?: HostEnvironment }
+export interface BuilderOptions {
+  content: Content;
+  images: ImageStore;
+  records: ImageRecords;
+  snapshots: BuildSnapshots;
+  runner: BuildRunner;
+  clock: Clock;
+  random: Random;
+  hostEnvironment?: HostEnvironment;
+}
 
 /** What RUN steps may see of the host without the image keeping it. */
 export interface HostEnvironment {
@@ -41,7 +51,14 @@ export interface Builder {
 }
 
 const certificatesTarget = '/dev/tiphys-certificates.crt';
-const certificateVariables = ['SSL_CERT_FILE', 'CURL_CA_BUNDLE', 'REQUESTS_CA_BUNDLE', 'NODE_EXTRA_CA_CERTS', 'GIT_SSL_CAINFO', 'PIP_CERT'];
+const certificateVariables = [
+  'SSL_CERT_FILE',
+  'CURL_CA_BUNDLE',
+  'REQUESTS_CA_BUNDLE',
+  'NODE_EXTRA_CA_CERTS',
+  'GIT_SSL_CAINFO',
+  'PIP_CERT',
+];
 
 class ClassicBuilder implements Builder {
   readonly #options: BuilderOptions;
@@ -53,7 +70,13 @@ class ClassicBuilder implements Builder {
     this.#options = options;
     this.cache = createBuildCache(options.content, options.records, options.clock);
     this.#parts = {
-      content: options.content, images: options.records, snapshots: options.snapshots, runner: options.runner, cache: this.cache, clock: options.clock, random: options.random,
+      content: options.content,
+      images: options.records,
+      snapshots: options.snapshots,
+      runner: options.runner,
+      cache: this.cache,
+      clock: options.clock,
+      random: options.random,
       transport: options.images.options.transport,
       pullImage: async (reference, { always, platform, credentials, onEvent, signal }) => {
         // By name or by an id as docker prints it: one letter of an id is not what a Dockerfile means.
@@ -61,44 +84,72 @@ class ClassicBuilder implements Builder {
         const known = always ? undefined : find();
         if (known !== undefined && (platform === undefined || isForPlatform(known, platform))) return known;
         const credential = credentials?.get(parseReference(reference).domain);
-        const pulled = await options.images.pull(reference, { onProgress: onEvent, signal, ...(platform === undefined ? {} : { platform }), ...(credential === undefined ? {} : { credential }) });
+        const pulled = await options.images.pull(reference, {
+          onProgress: onEvent,
+          signal,
+          ...(platform === undefined ? {} : { platform }),
+          ...(credential === undefined ? {} : { credential }),
+        });
         return options.images.record(pulled.id);
       },
     };
   }
 
-  receiveContext(source: AsyncIterable<Uint8Array>, dockerfile: string, signal?: AbortSignal): Promise<BuildContext> { return receiveContext(this.#options.content, source, dockerfile, signal); }
+  receiveContext(source: AsyncIterable<Uint8Array>, dockerfile: string, signal?: AbortSignal): Promise<BuildContext> {
+    return receiveContext(this.#options.content, source, dockerfile, signal);
+  }
 
   async build(request: Omit<BuildRequest, 'hiddenEnv' | 'hiddenMounts'>): Promise<ImageRecord> {
     if (this.#running >= buildsInParallelMax) throw new ApiError('TooManyRequests', 'too many builds at a time');
     this.#running++;
     const { proxies = [], certificatesFile } = this.#options.hostEnvironment ?? {};
-    const hiddenEnv = [...proxies, ...(certificatesFile === undefined ? [] : certificateVariables.map((name) => `${name}=${certificatesTarget}`))];
-    const hiddenMounts = certificatesFile === undefined ? [] : [{ type: 'bind' as const, source: certificatesFile, target: certificatesTarget, readOnly: true }];
-    try { return await runBuild(this.#parts, { ...request, hiddenEnv, hiddenMounts }); } finally { this.#running--; }
+    const hiddenEnv = [
+      ...proxies,
+      ...(certificatesFile === undefined ? [] : certificateVariables.map((name) => `${name}=${certificatesTarget}`)),
+    ];
+    const hiddenMounts =
+      certificatesFile === undefined
+        ? []
+        : [{ type: 'bind' as const, source: certificatesFile, target: certificatesTarget, readOnly: true }];
+    try {
+      return await runBuild(this.#parts, { ...request, hiddenEnv, hiddenMounts });
+    } finally {
+      this.#running--;
+    }
   }
 
   async recover(): Promise<void> {
     const { snapshots, content, runner } = this.#options;
     await runner.removeStale();
-    for (const id of readdirSync(join(content.root, 'containers'))) if (id.startsWith('build-')) await snapshots.removeContainerRoot(id);
-    const orphans = this.#options.records.list().filter((record) => record.isIntermediate === true && record.file.history === undefined);
-    await this.#options.records.commit(orphans.map((record) => ({ table: 'images', key: record.id, value: undefined })));
+    for (const id of readdirSync(join(content.root, 'containers')))
+      if (id.startsWith('build-')) await snapshots.removeContainerRoot(id);
+    const orphans = this.#options.records
+      .list()
+      .filter((record) => record.isIntermediate === true && record.file.history === undefined);
+    await this.#options.records.commit(
+      orphans.map((record) => ({ table: 'images', key: record.id, value: undefined })),
+    );
     // Every owner has registered by now: what none of them names is left over from a process that died.
     await content.collect({ evenYoung: true });
   }
 }
 
-export function createBuilder(options: BuilderOptions): Builder { return new ClassicBuilder(options); }
+export function createBuilder(options: BuilderOptions): Builder {
+  return new ClassicBuilder(options);
+}
 
 /** `--change` of commit and import: instructions applied to a configuration. */
 export function applyChanges(config: RunConfig, changes: string[]): RunConfig {
   let out = config;
   for (const change of changes) {
     const instruction = parseTrigger(change);
-    if (instruction.keyword === 'WORKDIR') { out = { ...out, WorkingDir: instruction.rest.trim() }; continue; }
+    if (instruction.keyword === 'WORKDIR') {
+      out = { ...out, WorkingDir: instruction.rest.trim() };
+      continue;
+    }
     const applied = applyConfig(out, instruction, { variables: () => undefined, escape: '\\' });
-    if (applied === undefined) throw new ApiError('BadRequest', `${instruction.keyword.toLowerCase()} is not a valid change command`);
+    if (applied === undefined)
+      throw new ApiError('BadRequest', `${instruction.keyword.toLowerCase()} is not a valid change command`);
     out = applied;
   }
   return out;

@@ -1,5 +1,6 @@
 /**
- * The build context: a tar stream, kept as it came and indexed on the way (type, mode, size and SHA-256 of each file), so that a build
+ * The build context: a tar stream, kept as it came and indexed on the way (type, mode, size and SHA-256 of each file),
+ * so that a build
  * whose steps are all cached never unpacks it. `.dockerignore` is applied here too: API clients send everything.
  */
 import { createHash } from 'node:crypto';
@@ -14,7 +15,13 @@ import { contextBytesMax, contextEntriesMax, dockerfileBytesMax } from './limits
 import { compilePattern, hasWildcard, parseIgnoreFile } from './patterns.ts';
 import type { IgnoreRules } from './patterns.ts';
 
-export interface ContextEntry { type: string; mode: number; sizeBytes: number; digest: string; linkTarget: string }
+export interface ContextEntry {
+  type: string;
+  mode: number;
+  sizeBytes: number;
+  digest: string;
+  linkTarget: string;
+}
 
 export interface BuildContext extends AsyncDisposable {
   entry(path: string): ContextEntry | undefined;
@@ -34,7 +41,11 @@ export interface BuildContext extends AsyncDisposable {
 
 export function cleanContextPath(path: string): string {
   const out: string[] = [];
-  for (const part of path.split('/')) { if (part === '' || part === '.') continue; if (part === '..') out.pop(); else out.push(part); }
+  for (const part of path.split('/')) {
+    if (part === '' || part === '.') continue;
+    if (part === '..') out.pop();
+    else out.push(part);
+  }
   return out.join('/');
 }
 
@@ -47,8 +58,17 @@ class TarContext implements BuildContext {
   readonly ignored: string[];
   #directory: Promise<string> | undefined;
 
-  constructor(content: Content, spool: string, entries: Map<string, ContextEntry>, texts: Map<string, string>, rules: IgnoreRules) {
-    this.#content = content; this.#spool = spool; this.#entries = entries; this.#texts = texts;
+  constructor(
+    content: Content,
+    spool: string,
+    entries: Map<string, ContextEntry>,
+    texts: Map<string, string>,
+    rules: IgnoreRules,
+  ) {
+    this.#content = content;
+    this.#spool = spool;
+    this.#entries = entries;
+    this.#texts = texts;
     const isIgnored = (path: string): boolean => rules.ignores(path);
     const ignored = rules.isEmpty ? [] : [...entries.keys()].filter(isIgnored);
     // A directory out of which something is kept (`d`, `!d/keep`) is there for it.
@@ -56,7 +76,12 @@ class TarContext implements BuildContext {
     if (rules.hasExclusions && ignored.length > 0) {
       for (const path of entries.keys()) {
         if (isIgnored(path)) continue;
-        for (let at = path.lastIndexOf('/'); at > 0 && !needed.has(path.slice(0, at)); at = path.lastIndexOf('/', at - 1)) needed.add(path.slice(0, at));
+        for (
+          let at = path.lastIndexOf('/');
+          at > 0 && !needed.has(path.slice(0, at));
+          at = path.lastIndexOf('/', at - 1)
+        )
+          needed.add(path.slice(0, at));
       }
     }
     this.ignored = ignored.filter((path) => !needed.has(path));
@@ -64,12 +89,19 @@ class TarContext implements BuildContext {
     this.#sorted = [...entries.keys()].sort();
   }
 
-  entry(path: string): ContextEntry | undefined { return path === '' ? { type: 'directory', mode: 0o755, sizeBytes: 0, digest: '', linkTarget: '' } : this.#entries.get(path); }
-  text(path: string): string | undefined { return this.#texts.get(cleanContextPath(path)); }
+  entry(path: string): ContextEntry | undefined {
+    return path === ''
+      ? { type: 'directory', mode: 0o755, sizeBytes: 0, digest: '', linkTarget: '' }
+      : this.#entries.get(path);
+  }
+  text(path: string): string | undefined {
+    return this.#texts.get(cleanContextPath(path));
+  }
 
   expand(source: string): string[] {
     const path = cleanContextPath(source);
-    if (!hasWildcard(source)) return this.entry(path) === undefined && this.#throughLink(path) === undefined ? [] : [path];
+    if (!hasWildcard(source))
+      return this.entry(path) === undefined && this.#throughLink(path) === undefined ? [] : [path];
     const pattern = compilePattern(path, { doubleStar: true });
     return this.#sorted.filter((each) => pattern.test(each));
   }
@@ -84,7 +116,9 @@ class TarContext implements BuildContext {
     return undefined;
   }
 
-  below(path: string): string[] { return path === '' ? this.#sorted : this.#sorted.filter((each) => each.startsWith(`${path}/`)); }
+  below(path: string): string[] {
+    return path === '' ? this.#sorted : this.#sorted.filter((each) => each.startsWith(`${path}/`));
+  }
 
   digest(paths: string[], exclude?: IgnoreRules): string {
     const hash = createHash('sha256');
@@ -123,11 +157,20 @@ class TarContext implements BuildContext {
 
 // walk image-build 2/6: the context is unpacked path by path, `.dockerignore` applied, every file digested.
 /** Reads the stream to its end. `dockerfile`: its path in the context, whose text is kept. */
-export async function receiveContext(content: Content, source: AsyncIterable<Uint8Array>, dockerfile: string, signal?: AbortSignal): Promise<BuildContext> {
+export async function receiveContext(
+  content: Content,
+  source: AsyncIterable<Uint8Array>,
+  dockerfile: string,
+  signal?: AbortSignal,
+): Promise<BuildContext> {
   const spool = content.blobs.scratchPath();
   const entries = new Map<string, ContextEntry>();
   const texts = new Map<string, string>();
-  const wanted = new Set([cleanContextPath(dockerfile), '.dockerignore', `${cleanContextPath(dockerfile)}.dockerignore`]);
+  const wanted = new Set([
+    cleanContextPath(dockerfile),
+    '.dockerignore',
+    `${cleanContextPath(dockerfile)}.dockerignore`,
+  ]);
   const file = await open(spool, 'wx', 0o600);
   try {
     const expanded = await content.decompress(source, contextBytesMax);
@@ -142,21 +185,37 @@ export async function receiveContext(content: Content, source: AsyncIterable<Uin
       const path = cleanContextPath(header.path);
       if (path === '') continue;
       const parts = path.split('/');
-      if (parts.length > layerPathDepthMax) throw new ApiError('BadRequest', `invalid tar path, it is too deep: ${path.slice(0, 100)}`);
-      if (entries.size + parts.length > contextEntriesMax) throw new ApiError('RequestEntityTooLarge', `the build context has more than ${contextEntriesMax} entries`);
+      if (parts.length > layerPathDepthMax)
+        throw new ApiError('BadRequest', `invalid tar path, it is too deep: ${path.slice(0, 100)}`);
+      if (entries.size + parts.length > contextEntriesMax)
+        throw new ApiError('RequestEntityTooLarge', `the build context has more than ${contextEntriesMax} entries`);
       let digest = '';
       if (header.type === 'file') {
         const hash = createHash('sha256');
-        const kept: Uint8Array[] | undefined = wanted.has(path) && header.sizeBytes <= dockerfileBytesMax ? [] : undefined;
-        for await (const chunk of bytes) { hash.update(chunk); kept?.push(Uint8Array.from(chunk)); }
+        const kept: Uint8Array[] | undefined =
+          wanted.has(path) && header.sizeBytes <= dockerfileBytesMax ? [] : undefined;
+        for await (const chunk of bytes) {
+          hash.update(chunk);
+          kept?.push(Uint8Array.from(chunk));
+        }
         digest = hash.digest('hex');
         if (kept !== undefined) texts.set(path, decodeFileName(Buffer.concat(kept)));
       }
       const linked = header.type === 'link' ? entries.get(cleanContextPath(header.linkTarget)) : undefined;
-      entries.set(path, linked ?? { type: header.type, mode: header.mode, sizeBytes: header.sizeBytes, digest, linkTarget: header.type === 'symlink' ? header.linkTarget : '' });
+      entries.set(
+        path,
+        linked ?? {
+          type: header.type,
+          mode: header.mode,
+          sizeBytes: header.sizeBytes,
+          digest,
+          linkTarget: header.type === 'symlink' ? header.linkTarget : '',
+        },
+      );
       for (let count = 1; count < parts.length; count++) {
         const parent = parts.slice(0, count).join('/');
-        if (!entries.has(parent)) entries.set(parent, { type: 'directory', mode: 0o755, sizeBytes: 0, digest: '', linkTarget: '' });
+        if (!entries.has(parent))
+          entries.set(parent, { type: 'directory', mode: 0o755, sizeBytes: 0, digest: '', linkTarget: '' });
       }
     }
   } catch (error) {

@@ -1,6 +1,8 @@
 /**
- * Patterns as small automata. A user writes the pattern and a stranger the names, so a match must never take more than their product: all
- * states that the pattern can be in are followed side by side, one character at a time, and none is tried twice. What was done is counted
+ * Patterns as small automata. A user writes the pattern and a stranger the names, so a match must never take more than
+ * their product: all
+ * states that the pattern can be in are followed side by side, one character at a time, and none is tried twice. What
+ * was done is counted
  * against a budget that the patterns of one request share.
  */
 import { ApiError } from '#base/errors.ts';
@@ -12,13 +14,19 @@ export type Token =
   | { kind: 'any'; crossesSlash: boolean }
   | { kind: 'class'; isNegated: boolean; ranges: [number, number][] }
   | { kind: 'star'; crossesSlash: boolean }
-  /** Nothing, or anything that ends with a slash (`** /`): takes the place of two tokens, itself and `insideDirectories`. */
-  | { kind: 'directories' } | { kind: 'insideDirectories' };
+  /**
+   * Nothing, or anything that ends with a slash (`** /`): takes the place of two tokens, itself and
+   * `insideDirectories`.
+   */
+  | { kind: 'directories' }
+  | { kind: 'insideDirectories' };
 
 /** How many steps are left: characters times states. */
 export class StepBudget {
   left: number;
-  constructor(left = patternStepsMax) { this.left = left; }
+  constructor(left = patternStepsMax) {
+    this.left = left;
+  }
   take(count: number): void {
     this.left -= count;
     if (this.left < 0) throw new ApiError('BadRequest', 'the patterns take too long to match: use fewer wildcards');
@@ -38,28 +46,50 @@ class States {
   readonly #tokens: readonly Token[];
   readonly #marks: Uint8Array;
   readonly list: number[] = [];
-  constructor(tokens: readonly Token[]) { this.#tokens = tokens; this.#marks = new Uint8Array(tokens.length + 1); }
-  clear(): void { for (const state of this.list) this.#marks[state] = 0; this.list.length = 0; }
+  constructor(tokens: readonly Token[]) {
+    this.#tokens = tokens;
+    this.#marks = new Uint8Array(tokens.length + 1);
+  }
+  clear(): void {
+    for (const state of this.list) this.#marks[state] = 0;
+    this.list.length = 0;
+  }
   /** With what is reached from it without a character. */
   add(state: number): void {
     for (let at = state; this.#marks[at] === 0;) {
       this.#marks[at] = 1;
       this.list.push(at);
       const kind = this.#tokens[at]?.kind;
-      if (kind === 'star') at++; else if (kind === 'directories') at += 2; else return;
+      if (kind === 'star') at++;
+      else if (kind === 'directories') at += 2;
+      else return;
     }
   }
-  get isAccepting(): boolean { return this.#marks[this.#tokens.length] === 1; }
+  get isAccepting(): boolean {
+    return this.#marks[this.#tokens.length] === 1;
+  }
 }
 
-/** Where a match that begins at `from` ends: the first or the last such place, or only the end of the text; undefined: nowhere. */
-export function findEnd(tokens: readonly Token[], text: readonly string[], from: number, which: 'shortest' | 'longest' | 'whole', budget: StepBudget): number | undefined {
+/**
+ * Where a match that begins at `from` ends: the first or the last such place, or only the end of the text; undefined:
+ * nowhere.
+ */
+export function findEnd(
+  tokens: readonly Token[],
+  text: readonly string[],
+  from: number,
+  which: 'shortest' | 'longest' | 'whole',
+  budget: StepBudget,
+): number | undefined {
   let now = new States(tokens);
   let next = new States(tokens);
   now.add(0);
   let end: number | undefined;
   for (let at = from; ; at++) {
-    if (now.isAccepting && (which !== 'whole' || at === text.length)) { if (which !== 'longest') return at; end = at; }
+    if (now.isAccepting && (which !== 'whole' || at === text.length)) {
+      if (which !== 'longest') return at;
+      end = at;
+    }
     if (at >= text.length || now.list.length === 0) return end;
     const character = text[at]!;
     budget.take(now.list.length);
@@ -67,8 +97,9 @@ export function findEnd(tokens: readonly Token[], text: readonly string[], from:
     for (const state of now.list) {
       const token = tokens[state];
       if (token === undefined) continue;
-      if (token.kind === 'star') { if (token.crossesSlash || character !== '/') next.add(state); }
-      else if (token.kind === 'directories') next.add(character === '/' ? state : state + 1);
+      if (token.kind === 'star') {
+        if (token.crossesSlash || character !== '/') next.add(state);
+      } else if (token.kind === 'directories') next.add(character === '/' ? state : state + 1);
       else if (token.kind === 'insideDirectories') next.add(character === '/' ? state - 1 : state);
       else if (takes(token, character)) next.add(state + 1);
     }

@@ -1,6 +1,8 @@
 /**
- * The build graph's operations, LLB-like: *source* (an image's layers, or nothing), *exec* (a command over a root), *file* (copies into a
- * root). An operation's key is a digest of what it does and of the layers it does it to, so equal work is done once, whoever asks and in
+ * The build graph's operations, LLB-like: *source* (an image's layers, or nothing), *exec* (a command over a root),
+ * *file* (copies into a
+ * root). An operation's key is a digest of what it does and of the layers it does it to, so equal work is done once,
+ * whoever asks and in
  * which build. `solve` gives the layer that an operation adds, or null when it changes nothing.
  *
  * Front ends (`dockerfile/convert.ts`) make operations; nothing here knows instructions.
@@ -18,21 +20,52 @@ import { digestOf } from './cache.ts';
 import type { BuildCache } from './cache.ts';
 import type { BuildRunner, RunRequest } from './runner.ts';
 
-export type ExecOp = { kind: 'exec'; request: Omit<RunRequest, 'id' | 'imageId' | 'onOutput' | 'signal'>; /** Environment that must not change the key: proxies. */ hiddenEnv: string[]; hiddenMounts: RunRequest['mounts'] };
+export type ExecOp = {
+  kind: 'exec';
+  request: Omit<RunRequest, 'id' | 'imageId' | 'onOutput' | 'signal'>;
+  /** Environment that must not change the key: proxies. */ hiddenEnv: string[];
+  hiddenMounts: RunRequest['mounts'];
+};
 /** `key` stands for the content that the actions read; `prepare` is called only when the work is done. */
-export type FileOp = { kind: 'file'; key: unknown; prepare: () => Promise<{ actions: CopyAction[]; release: () => Promise<void> }>; /** Apply to nothing rather than to the input (`--link`). */ isLinked: boolean };
+export type FileOp = {
+  kind: 'file';
+  key: unknown;
+  prepare: () => Promise<{ actions: CopyAction[]; release: () => Promise<void> }>;
+  /** Apply to nothing rather than to the input (`--link`). */ isLinked: boolean;
+};
 export type Operation = ExecOp | FileOp;
 
-export interface GraphContext { content: Content; images: ImageRecords; snapshots: BuildSnapshots; runner: BuildRunner; cache: BuildCache; clock: Clock; random: Random }
+export interface GraphContext {
+  content: Content;
+  images: ImageRecords;
+  snapshots: BuildSnapshots;
+  runner: BuildRunner;
+  cache: BuildCache;
+  clock: Clock;
+  random: Random;
+}
 
-export interface SolveOptions { noCache: boolean; signal: AbortSignal; onOutput: (bytes: Uint8Array) => void; onStart?: (containerId: string) => void; onEnd?: (containerId: string) => void; about: string }
+export interface SolveOptions {
+  noCache: boolean;
+  signal: AbortSignal;
+  onOutput: (bytes: Uint8Array) => void;
+  onStart?: (containerId: string) => void;
+  onEnd?: (containerId: string) => void;
+  about: string;
+}
 
 export class ExitError extends Error {
   readonly exitCode: number;
-  constructor(exitCode: number) { super(`the command exited with ${exitCode}`); this.name = 'ExitError'; this.exitCode = exitCode; }
+  constructor(exitCode: number) {
+    super(`the command exited with ${exitCode}`);
+    this.name = 'ExitError';
+    this.exitCode = exitCode;
+  }
 }
 
-export function layersKey(layers: ImageLayer[]): string[] { return layers.map((layer) => layer.diffId); }
+export function layersKey(layers: ImageLayer[]): string[] {
+  return layers.map((layer) => layer.diffId);
+}
 
 /** What of a command decides its result: its bounds do not. */
 export function executionKey(request: ExecOp['request']): object {
@@ -49,13 +82,21 @@ const running = new Map<string, Promise<ImageLayer | null>>();
 
 // walk image-build 4/6: an operation on layers has a key of their digests: the cache answers, or it is carried out.
 /** The layer that the operation adds to these layers. The same operation asked for twice at a time is done once. */
-export async function solve(context: GraphContext, layers: ImageLayer[], op: Operation, options: SolveOptions): Promise<{ layer: ImageLayer | null; isCached: boolean }> {
+export async function solve(
+  context: GraphContext,
+  layers: ImageLayer[],
+  op: Operation,
+  options: SolveOptions,
+): Promise<{ layer: ImageLayer | null; isCached: boolean }> {
   const key = operationKey(layers, op);
   if (!options.noCache) {
     const known = context.cache.op(key);
     if (known !== undefined) return { layer: known, isCached: true };
     const other = running.get(key);
-    if (other !== undefined) { const layer = await other.catch(() => undefined); if (layer !== undefined) return { layer, isCached: true }; }
+    if (other !== undefined) {
+      const layer = await other.catch(() => undefined);
+      if (layer !== undefined) return { layer, isCached: true };
+    }
   }
   const work = op.kind === 'exec' ? solveExec(context, layers, op, options) : solveFile(context, layers, op, options);
   running.set(key, work);
@@ -63,10 +104,14 @@ export async function solve(context: GraphContext, layers: ImageLayer[], op: Ope
     const layer = await work;
     await context.cache.putOp(key, layer, options.about);
     return { layer, isCached: false };
-  } finally { if (running.get(key) === work) running.delete(key); }
+  } finally {
+    if (running.get(key) === work) running.delete(key);
+  }
 }
 
-export function newContainerId(random: Random): string { return Buffer.from(random.bytes(32)).toString('hex'); }
+export function newContainerId(random: Random): string {
+  return Buffer.from(random.bytes(32)).toString('hex');
+}
 
 /** Takes what a container wrote as a layer. */
 async function takeLayer(context: GraphContext, id: string, layers: ImageLayer[]): Promise<ImageLayer | null> {
@@ -77,13 +122,28 @@ async function takeLayer(context: GraphContext, id: string, layers: ImageLayer[]
 }
 
 // walk image-build 5/6: RUN is a container of owner `build`; its upper directory becomes a layer blob.
-async function solveExec(context: GraphContext, layers: ImageLayer[], op: ExecOp, options: SolveOptions): Promise<ImageLayer | null> {
+async function solveExec(
+  context: GraphContext,
+  layers: ImageLayer[],
+  op: ExecOp,
+  options: SolveOptions,
+): Promise<ImageLayer | null> {
   using hold = context.content.hold();
-  for (const layer of layers) { hold.addBlob(layer.digest); hold.addLayer(layer.diffId); }
+  for (const layer of layers) {
+    hold.addBlob(layer.digest);
+    hold.addLayer(layer.diffId);
+  }
   // The command sees files, not the image's configuration: what it runs as is in the request.
   const image = await writeImage(context.content, context.images, {
-    file: { architecture: process.arch === 'x64' ? 'amd64' : process.arch, os: 'linux', config: {}, rootfs: { type: 'layers', diff_ids: layersKey(layers) } },
-    layers, createdAtMs: context.clock.now(), isIntermediate: true,
+    file: {
+      architecture: process.arch === 'x64' ? 'amd64' : process.arch,
+      os: 'linux',
+      config: {},
+      rootfs: { type: 'layers', diff_ids: layersKey(layers) },
+    },
+    layers,
+    createdAtMs: context.clock.now(),
+    isIntermediate: true,
   });
   const pin = context.images.pin(image.id);
   // Another build that ran over the same layers may just have removed its own.
@@ -92,22 +152,39 @@ async function solveExec(context: GraphContext, layers: ImageLayer[], op: ExecOp
   options.onStart?.(id);
   try {
     const { env, mounts } = op.request;
-    const { exitCode } = await context.runner.run({ ...op.request, env: [...env, ...op.hiddenEnv], mounts: [...mounts, ...op.hiddenMounts], id, imageId: image.id, onOutput: options.onOutput, signal: options.signal });
+    const { exitCode } = await context.runner.run({
+      ...op.request,
+      env: [...env, ...op.hiddenEnv],
+      mounts: [...mounts, ...op.hiddenMounts],
+      id,
+      imageId: image.id,
+      onOutput: options.onOutput,
+      signal: options.signal,
+    });
     options.signal.throwIfAborted();
     if (exitCode !== 0) throw new ExitError(exitCode);
     const layer = await takeLayer(context, id, layers);
-    if (layer !== null) { hold.addBlob(layer.digest); hold.addLayer(layer.diffId); }
+    if (layer !== null) {
+      hold.addBlob(layer.digest);
+      hold.addLayer(layer.diffId);
+    }
     return layer;
   } finally {
     await context.runner.remove(id);
     await context.snapshots.removeContainerRoot(id);
     pin[Symbol.dispose]();
-    if (context.images.get(image.id)?.isIntermediate === true && context.images.leasesOf(image.id).length === 0) await context.images.commit([{ table: 'images', key: image.id, value: undefined }]);
+    if (context.images.get(image.id)?.isIntermediate === true && context.images.leasesOf(image.id).length === 0)
+      await context.images.commit([{ table: 'images', key: image.id, value: undefined }]);
     options.onEnd?.(id);
   }
 }
 
-async function solveFile(context: GraphContext, layers: ImageLayer[], op: FileOp, options: SolveOptions): Promise<ImageLayer | null> {
+async function solveFile(
+  context: GraphContext,
+  layers: ImageLayer[],
+  op: FileOp,
+  options: SolveOptions,
+): Promise<ImageLayer | null> {
   const below = op.isLinked ? [] : layers;
   const id = `build-${newContainerId(context.random).slice(0, 32)}`;
   const { actions, release } = await op.prepare();

@@ -1,5 +1,6 @@
 /**
- * File patterns: Go's `filepath.Match` for COPY sources, and `.dockerignore` with its `**`, exclusions (`!`) and parents, as moby's
+ * File patterns: Go's `filepath.Match` for COPY sources, and `.dockerignore` with its `**`, exclusions (`!`) and
+ * parents, as moby's
  * patternmatcher defines them: the last pattern that matches a path, or one of its parents, decides.
  */
 import { ApiError } from '#base/errors.ts';
@@ -16,7 +17,10 @@ function compileClass(pattern: string, from: number): { token: Token; end: numbe
   const take = (): number | undefined => {
     let char = pattern[at];
     if (char === undefined || char === '-' || char === ']') return undefined;
-    if (char === '\\') { char = pattern[++at]; if (char === undefined) return undefined; }
+    if (char === '\\') {
+      char = pattern[++at];
+      if (char === undefined) return undefined;
+    }
     const point = pattern.codePointAt(at)!;
     at += point > 0xffff ? 2 : 1;
     return point;
@@ -26,7 +30,10 @@ function compileClass(pattern: string, from: number): { token: Token; end: numbe
     const low = take();
     if (low === undefined) return undefined;
     let high: number | undefined = low;
-    if (pattern[at] === '-') { at++; high = take(); }
+    if (pattern[at] === '-') {
+      at++;
+      high = take();
+    }
     if (high === undefined) return undefined;
     ranges.push([low, high]);
   }
@@ -39,10 +46,14 @@ function compileTokens(pattern: string, doubleStar: boolean): Token[] {
   for (let at = 0; at < pattern.length; at++) {
     const char = pattern[at]!;
     if (char === '*') {
-      if (!doubleStar || pattern[at + 1] !== '*') { tokens.push({ kind: 'star', crossesSlash: false }); continue; }
+      if (!doubleStar || pattern[at + 1] !== '*') {
+        tokens.push({ kind: 'star', crossesSlash: false });
+        continue;
+      }
       at++;
       if (pattern[at + 1] === '/') at++;
-      if (at + 1 >= pattern.length) tokens.push({ kind: 'star', crossesSlash: true }); else tokens.push({ kind: 'directories' }, { kind: 'insideDirectories' });
+      if (at + 1 >= pattern.length) tokens.push({ kind: 'star', crossesSlash: true });
+      else tokens.push({ kind: 'directories' }, { kind: 'insideDirectories' });
     } else if (char === '?') tokens.push({ kind: 'any', crossesSlash: false });
     else if (char === '[') {
       const found = compileClass(pattern, at);
@@ -59,9 +70,15 @@ function compileTokens(pattern: string, doubleStar: boolean): Token[] {
   return tokens;
 }
 
-export interface Pattern { test(path: string): boolean; /** Of slash-separated parts. */ readonly isLiteral: boolean }
+export interface Pattern {
+  test(path: string): boolean;
+  /** Of slash-separated parts. */ readonly isLiteral: boolean;
+}
 
-/** A pattern over slash-separated paths. Throws `syntax error in pattern`. All uses of it, or of all that share `budget`, are bounded together. */
+/**
+ * A pattern over slash-separated paths. Throws `syntax error in pattern`. All uses of it, or of all that share
+ * `budget`, are bounded together.
+ */
 export function compilePattern(pattern: string, options: { doubleStar: boolean; budget?: StepBudget }): Pattern {
   const tokens = compileTokens(pattern, options.doubleStar);
   if (tokens.length > patternTokensMax) throw new ApiError('BadRequest', 'a pattern is too long');
@@ -74,33 +91,57 @@ export function compilePattern(pattern: string, options: { doubleStar: boolean; 
   const isText = (token: Token): token is Token & { kind: 'character' } => token.kind === 'character';
   const first = tokens.findIndex((token) => !isText(token));
   const last = tokens.findLastIndex((token) => !isText(token));
-  const textOf = (some: Token[]): string => some.filter(isText).map((token) => token.text).join('');
+  const textOf = (some: Token[]): string =>
+    some
+      .filter(isText)
+      .map((token) => token.text)
+      .join('');
   const [head, tail] = [textOf(tokens.slice(0, first)), textOf(tokens.slice(last + 1))];
   return {
     isLiteral: false,
     test(path) {
       budget.take(1);
-      return path.startsWith(head) && path.endsWith(tail) && findEnd(tokens, [...path], 0, 'whole', budget) !== undefined;
+      return (
+        path.startsWith(head) && path.endsWith(tail) && findEnd(tokens, [...path], 0, 'whole', budget) !== undefined
+      );
     },
   };
 }
 
-export function hasWildcard(text: string): boolean { return /(?:^|[^\\])[*?[]/.test(text); }
+export function hasWildcard(text: string): boolean {
+  return /(?:^|[^\\])[*?[]/.test(text);
+}
 
 function cleanPattern(pattern: string): string {
   const out: string[] = [];
-  for (const part of pattern.split('/')) { if (part === '' || part === '.') continue; if (part === '..' && out.length > 0 && out.at(-1) !== '..') out.pop(); else out.push(part); }
+  for (const part of pattern.split('/')) {
+    if (part === '' || part === '.') continue;
+    if (part === '..' && out.length > 0 && out.at(-1) !== '..') out.pop();
+    else out.push(part);
+  }
   return out.join('/');
 }
 
-export interface IgnoreRules { isEmpty: boolean; /** True: left out. `path` is relative, without a leading slash. */ ignores(path: string): boolean; /** False when nothing below an ignored directory can come back. */ hasExclusions: boolean }
+export interface IgnoreRules {
+  isEmpty: boolean;
+  /** True: left out. `path` is relative, without a leading slash. */ ignores(path: string): boolean;
+  /** False when nothing below an ignored directory can come back. */ hasExclusions: boolean;
+}
 
-interface Rule { isExclusion: boolean; pattern: Pattern }
+interface Rule {
+  isExclusion: boolean;
+  pattern: Pattern;
+}
 
 /** `.dockerignore`: comments, trimmed lines, leading slashes dropped. */
 export function parseIgnoreFile(text: string): IgnoreRules {
   if (text.length > ignoreFileBytesMax) throw new ApiError('BadRequest', '.dockerignore is too large');
-  const lines = text.replace(/^\uFEFF/, '').split(/\r?\n/).filter((line) => !line.startsWith('#')).map((line) => line.trim()).filter((line) => line !== '');
+  const lines = text
+    .replace(/^\uFEFF/, '')
+    .split(/\r?\n/)
+    .filter((line) => !line.startsWith('#'))
+    .map((line) => line.trim())
+    .filter((line) => line !== '');
   if (lines.length > ignorePatternsMax) throw new ApiError('BadRequest', '.dockerignore has too many patterns');
   return createIgnoreRules(lines);
 }

@@ -2,12 +2,20 @@
 import type { Command } from 'commander';
 import { UsageError } from './output.ts';
 
-interface Entry { name: string; description: string; options: string[] }
+interface Entry {
+  name: string;
+  description: string;
+  options: string[];
+}
 
 function entries(program: Command): Entry[] {
-  return program.commands.filter((command) => !(command as unknown as { _hidden: boolean })._hidden).map((command) => ({
-    name: command.name(), description: command.description(), options: command.options.map((option) => option.long ?? option.short ?? '').filter((text) => text !== ''),
-  }));
+  return program.commands
+    .filter((command) => !(command as unknown as { _hidden: boolean })._hidden)
+    .map((command) => ({
+      name: command.name(),
+      description: command.description(),
+      options: command.options.map((option) => option.long ?? option.short ?? '').filter((text) => text !== ''),
+    }));
 }
 
 export function completionScript(program: Command, shell: string): string {
@@ -25,6 +33,7 @@ export function completionScript(program: Command, shell: string): string {
     }
     case 'fish':
       return `${list.map((entry) => `complete -c tiphys -n __fish_use_subcommand -f -a ${entry.name} -d '${entry.description.replaceAll("'", '')}'`).join('\n')}\n${list.flatMap((entry) => entry.options.filter((option) => option.startsWith('--')).map((option) => `complete -c tiphys -n '__fish_seen_subcommand_from ${entry.name}' -l ${option.slice(2)}`)).join('\n')}\n`;
-    default: throw new UsageError(`unknown shell ${JSON.stringify(shell)}; bash, zsh and fish are supported`);
+    default:
+      throw new UsageError(`unknown shell ${JSON.stringify(shell)}; bash, zsh and fish are supported`);
   }
 }

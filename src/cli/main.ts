@@ -1,5 +1,6 @@
 /**
- * The command line. One table of commands makes help and shell completion; each command's code is loaded when it is used.
+ * The command line. One table of commands makes help and shell completion; each command's code is loaded when it is
+ * used.
  * Exit codes: 0 done; 1 failed; 2 wrong usage, or this machine lacks something that the message names.
  */
 import { Command, CommanderError, Option } from 'commander';
@@ -12,32 +13,45 @@ import { UsageError } from './output.ts';
 let stays = false;
 const program = new Command('tiphys');
 program
-  .description('Build, store, run and orchestrate containers: a Docker-compatible engine, an OCI registry and a Kubernetes cluster.')
+  .description(
+    'Build, store, run and orchestrate containers: a Docker-compatible engine, an OCI registry and a Kubernetes cluster.',
+  )
   .configureHelp({ sortSubcommands: false })
   .exitOverride()
   .showHelpAfterError('(tiphys --help lists commands)');
 
 // Whoever reads the output may leave early (`tiphys up | head -1`): what was begun is done all the same.
-for (const stream of [process.stdout, process.stderr]) stream.on('error', (error: NodeJS.ErrnoException) => { if (error.code !== 'EPIPE') throw error; });
+for (const stream of [process.stdout, process.stderr])
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+  });
 
 const json = (): Option => new Option('--json', 'print JSON');
 const port = (text: string): number => {
   const value = Number(text);
-  if (!Number.isInteger(value) || value < 1 || value > 65_535) throw new UsageError(`${JSON.stringify(text)} is not a port (1 to 65535)`);
+  if (!Number.isInteger(value) || value < 1 || value > 65_535)
+    throw new UsageError(`${JSON.stringify(text)} is not a port (1 to 65535)`);
   return value;
 };
 const nodes = (text: string): number => {
   const value = Number(text);
-  if (!Number.isInteger(value) || value < 1 || value > 16) throw new UsageError(`${JSON.stringify(text)} is not a number of nodes (1 to 16)`);
+  if (!Number.isInteger(value) || value < 1 || value > 16)
+    throw new UsageError(`${JSON.stringify(text)} is not a number of nodes (1 to 16)`);
   return value;
 };
 /** A process that could not start must not stay half made: its supervisor tries again. */
 async function endOnFailure(run: Promise<void>): Promise<void> {
-  await run.catch((error: Error) => { process.stdout.write(`${JSON.stringify({ level: 'error', part: 'start', msg: error.stack })}\n`); process.exit(1); });
+  await run.catch((error: Error) => {
+    process.stdout.write(`${JSON.stringify({ level: 'error', part: 'start', msg: error.stack })}\n`);
+    process.exit(1);
+  });
 }
 const maxPods = (text: string): number => {
   const value = Number(text);
-  if (!Number.isInteger(value) || value < 1 || value > podsPerNodeMax) throw new UsageError(`${JSON.stringify(text)} is not a number of Pods on a node (1 to ${podsPerNodeMax}: a node has a /24 of the Pod range)`);
+  if (!Number.isInteger(value) || value < 1 || value > podsPerNodeMax)
+    throw new UsageError(
+      `${JSON.stringify(text)} is not a number of Pods on a node (1 to ${podsPerNodeMax}: a node has a /24 of the Pod range)`,
+    );
   return value;
 };
 const collect = (value: string, before: string[]): string[] => [...before, value];
@@ -55,56 +69,206 @@ function withPlatformOptions(command: Command): Command {
 }
 
 withPlatformOptions(program.command('demo').description('take an application through its whole life on this machine'))
-  .option('-y, --yes', 'do not ask before installing').option('--dry-run', 'only list what would be added').option('--keep-going', 'go on after a failed step').option('--own-clients', 'use Tiphys\' own clients even where docker and kubectl are installed')
-  .action(async (options) => { const { demo } = await import('./commands/demo.ts'); await demo(options); });
+  .option('-y, --yes', 'do not ask before installing')
+  .option('--dry-run', 'only list what would be added')
+  .option('--keep-going', 'go on after a failed step')
+  .option('--own-clients', "use Tiphys' own clients even where docker and kubectl are installed")
+  .action(async (options) => {
+    const { demo } = await import('./commands/demo.ts');
+    await demo(options);
+  });
 withPlatformOptions(program.command('up').description('start the platform in the background'))
-  .option('--foreground', 'stay, and stop everything on Ctrl-C').option('--replace', 'end the platform\'s own processes and start them anew; containers go on').option('-y, --yes', 'do not ask before installing').option('--dry-run', 'only list what would be added')
-  .action(async (options) => { const { up } = await import('./commands/up.ts'); await up(options); });
-program.command('down').description('stop everything; with --purge remove the data too').option('--purge', 'remove all data: images, volumes, cluster state').option('--data <dir>', 'data directory')
-  .action(async (options) => { const { down } = await import('./commands/down.ts'); await down(options); });
-program.command('status').description('show parts, versions, ports and memory').addOption(json())
-  .action(async (options) => { const { status } = await import('./commands/status.ts'); await status(options); });
-program.command('env').description('print DOCKER_HOST and KUBECONFIG for eval "$(tiphys env)"').addOption(json())
-  .action(async (options) => { const { env } = await import('./commands/env.ts'); env(options); });
-program.command('kubeconfig').description('print the administrator\'s kubeconfig')
-  .action(async () => { const { kubeconfig } = await import('./commands/env.ts'); kubeconfig(); });
-program.command('doctor').description('check kernel, cgroups, tools, ports and disk, and say how to mend each').addOption(json())
-  .action(async (options) => { const { doctor } = await import('./commands/doctor.ts'); await doctor(options); });
-program.command('registry-user').description('make a user of the registry, or change a password (read from standard input)').argument('<user>')
-  .option('--administrator', 'may push to every repository, as the first user may; others push below their own name').option('--no-administrator', 'pushes below the own name only')
-  .action(async (user: string, options: { administrator?: boolean }) => { const { addRegistryUser } = await import('./commands/registry-user.ts'); await addRegistryUser(user, options); });
-program.command('test').description('run the tests (npm test)').argument('[files...]').option('--found', 'only the cases that users met (test/found)')
-  .action(async (paths: string[], options) => { const { runTests } = await import('./commands/test.ts'); await runTests(paths, options); });
-program.command('bench').description('measure side by side with the peers that are installed').argument('[names...]').addOption(json()).option('--rounds <number>', 'rounds of each measurement').option('--list', 'list the benchmarks')
-  .action(async (names: string[], options) => { const { bench } = await import('./commands/bench.ts'); await bench(names, options); });
-program.command('simulate').description('run the whole cluster in virtual time from seeds, under faults (npm run simulate)').allowUnknownOption().allowExcessArguments().argument('[words...]', '--seeds N, --seed S, --minutes M, --twice, --scale [NODES...]')
-  .action(async () => { const { runSimulateCommand } = await import('#sim/simulate.main.ts'); process.exitCode = await runSimulateCommand(process.argv.slice(3)); });
-program.command('rehearse').description('run your manifests in virtual time under faults, and say what would become unavailable')
-  .option('-f, --file <path>', 'manifests: a file, a directory, or - for standard input; may be repeated', collect, []).option('-R, --recursive', 'directories with all below them').option('-n, --namespace <name>', 'for objects that name none (default: default)')
-  .option('--from-kubeconfig [path]', 'a copy of a live cluster\'s state and nodes; -f comes on top of it').option('--context <name>', 'the kubeconfig\'s context (default: its current one)').option('--save <file>', 'write the copy as manifests, which -f takes (Secrets are empty)').option('--then <time=path>', 'apply these manifests at this time: a roll-out; may be repeated', collect, [])
-  .option('--nodes <number>', 'simulated nodes in three zones (default: 3, or the live cluster\'s)').option('--node-cpu <amount>', 'cores of each node (default: 8)').option('--node-memory <amount>', 'memory of each node (default: 32Gi)')
-  .option('--kill-node <time>', 'a node dies: TIME[~LATEST][+FOR][=NODE], like 10m, 10m~50m, 10m+15m=node-1; may be repeated', collect, []).option('--kill-zone <time>', 'all nodes of a zone die: TIME[~LATEST][+FOR][=ZONE]; may be repeated', collect, [])
-  .option('--drain <time>', 'a node is drained: TIME[~LATEST][+FOR][=NODE]; may be repeated', collect, []).option('--api-down <time>', 'the API server is out of reach: TIME[~LATEST][+FOR], for 1m when FOR is absent; may be repeated', collect, [])
-  .option('--slow-pull <time>', 'an image that is not on the node takes this long to pull').option('--for <time>', 'how long to look (default: 2h)').option('--start <time>', 'virtual time at the beginning, RFC 3339 (default: 2026-01-01T00:00:00Z)')
-  .option('--seeds <number>', 'how many seeds (default: 1)').option('--seed <number>', 'this seed alone').option('--fail-on <verdict>', 'exit status 1 from this on: degraded, unavailable or broken (default: unavailable)').addOption(json())
-  .action(async (options) => { const { rehearseCommand } = await import('./commands/rehearse.ts'); await rehearseCommand(options, process.argv.slice(2)); });
-program.command('uninstall').description('stop, and remove all that was added to this machine').option('-y, --yes', 'do not ask')
-  .action(async (options) => { const { uninstall } = await import('./commands/uninstall.ts'); await uninstall(options); });
-program.command('server', { hidden: true }).description('run the control plane process').action(async () => { const { runServer } = await import('#platform/server.ts'); stays = true; await endOnFailure(runServer()); });
-program.command('node', { hidden: true }).description('run one node process').argument('<number>').action(async (number: string) => { const { runNode } = await import('#platform/node.ts'); stays = true; await endOnFailure(runNode(Number(number))); });
-program.command('build-package', { hidden: true }).description('make dist for npm pack').action(async () => { const { buildPackage } = await import('./commands/build-package.ts'); buildPackage(); });
-program.command('completion').description('print a completion script').argument('<shell>', 'bash, zsh or fish')
-  .action((shell: string) => { process.stdout.write(completionScript(program, shell)); });
-program.command('version').description('print the version').addOption(json())
-  .action(async (options) => { const { version } = await import('./commands/version.ts'); version(options); });
+  .option('--foreground', 'stay, and stop everything on Ctrl-C')
+  .option('--replace', "end the platform's own processes and start them anew; containers go on")
+  .option('-y, --yes', 'do not ask before installing')
+  .option('--dry-run', 'only list what would be added')
+  .action(async (options) => {
+    const { up } = await import('./commands/up.ts');
+    await up(options);
+  });
+program
+  .command('down')
+  .description('stop everything; with --purge remove the data too')
+  .option('--purge', 'remove all data: images, volumes, cluster state')
+  .option('--data <dir>', 'data directory')
+  .action(async (options) => {
+    const { down } = await import('./commands/down.ts');
+    await down(options);
+  });
+program
+  .command('status')
+  .description('show parts, versions, ports and memory')
+  .addOption(json())
+  .action(async (options) => {
+    const { status } = await import('./commands/status.ts');
+    await status(options);
+  });
+program
+  .command('env')
+  .description('print DOCKER_HOST and KUBECONFIG for eval "$(tiphys env)"')
+  .addOption(json())
+  .action(async (options) => {
+    const { env } = await import('./commands/env.ts');
+    env(options);
+  });
+program
+  .command('kubeconfig')
+  .description("print the administrator's kubeconfig")
+  .action(async () => {
+    const { kubeconfig } = await import('./commands/env.ts');
+    kubeconfig();
+  });
+program
+  .command('doctor')
+  .description('check kernel, cgroups, tools, ports and disk, and say how to mend each')
+  .addOption(json())
+  .action(async (options) => {
+    const { doctor } = await import('./commands/doctor.ts');
+    await doctor(options);
+  });
+program
+  .command('registry-user')
+  .description('make a user of the registry, or change a password (read from standard input)')
+  .argument('<user>')
+  .option('--administrator', 'may push to every repository, as the first user may; others push below their own name')
+  .option('--no-administrator', 'pushes below the own name only')
+  .action(async (user: string, options: { administrator?: boolean }) => {
+    const { addRegistryUser } = await import('./commands/registry-user.ts');
+    await addRegistryUser(user, options);
+  });
+program
+  .command('test')
+  .description('run the tests (npm test)')
+  .argument('[files...]')
+  .option('--found', 'only the cases that users met (test/found)')
+  .action(async (paths: string[], options) => {
+    const { runTests } = await import('./commands/test.ts');
+    await runTests(paths, options);
+  });
+program
+  .command('bench')
+  .description('measure side by side with the peers that are installed')
+  .argument('[names...]')
+  .addOption(json())
+  .option('--rounds <number>', 'rounds of each measurement')
+  .option('--list', 'list the benchmarks')
+  .action(async (names: string[], options) => {
+    const { bench } = await import('./commands/bench.ts');
+    await bench(names, options);
+  });
+program
+  .command('simulate')
+  .description('run the whole cluster in virtual time from seeds, under faults (npm run simulate)')
+  .allowUnknownOption()
+  .allowExcessArguments()
+  .argument('[words...]', '--seeds N, --seed S, --minutes M, --twice, --scale [NODES...]')
+  .action(async () => {
+    const { runSimulateCommand } = await import('#sim/simulate.main.ts');
+    process.exitCode = await runSimulateCommand(process.argv.slice(3));
+  });
+program
+  .command('rehearse')
+  .description('run your manifests in virtual time under faults, and say what would become unavailable')
+  .option('-f, --file <path>', 'manifests: a file, a directory, or - for standard input; may be repeated', collect, [])
+  .option('-R, --recursive', 'directories with all below them')
+  .option('-n, --namespace <name>', 'for objects that name none (default: default)')
+  .option('--from-kubeconfig [path]', "a copy of a live cluster's state and nodes; -f comes on top of it")
+  .option('--context <name>', "the kubeconfig's context (default: its current one)")
+  .option('--save <file>', 'write the copy as manifests, which -f takes (Secrets are empty)')
+  .option('--then <time=path>', 'apply these manifests at this time: a roll-out; may be repeated', collect, [])
+  .option('--nodes <number>', "simulated nodes in three zones (default: 3, or the live cluster's)")
+  .option('--node-cpu <amount>', 'cores of each node (default: 8)')
+  .option('--node-memory <amount>', 'memory of each node (default: 32Gi)')
+  .option(
+    '--kill-node <time>',
+    'a node dies: TIME[~LATEST][+FOR][=NODE], like 10m, 10m~50m, 10m+15m=node-1; may be repeated',
+    collect,
+    [],
+  )
+  .option('--kill-zone <time>', 'all nodes of a zone die: TIME[~LATEST][+FOR][=ZONE]; may be repeated', collect, [])
+  .option('--drain <time>', 'a node is drained: TIME[~LATEST][+FOR][=NODE]; may be repeated', collect, [])
+  .option(
+    '--api-down <time>',
+    'the API server is out of reach: TIME[~LATEST][+FOR], for 1m when FOR is absent; may be repeated',
+    collect,
+    [],
+  )
+  .option('--slow-pull <time>', 'an image that is not on the node takes this long to pull')
+  .option('--for <time>', 'how long to look (default: 2h)')
+  .option('--start <time>', 'virtual time at the beginning, RFC 3339 (default: 2026-01-01T00:00:00Z)')
+  .option('--seeds <number>', 'how many seeds (default: 1)')
+  .option('--seed <number>', 'this seed alone')
+  .option('--fail-on <verdict>', 'exit status 1 from this on: degraded, unavailable or broken (default: unavailable)')
+  .addOption(json())
+  .action(async (options) => {
+    const { rehearseCommand } = await import('./commands/rehearse.ts');
+    await rehearseCommand(options, process.argv.slice(2));
+  });
+program
+  .command('uninstall')
+  .description('stop, and remove all that was added to this machine')
+  .option('-y, --yes', 'do not ask')
+  .action(async (options) => {
+    const { uninstall } = await import('./commands/uninstall.ts');
+    await uninstall(options);
+  });
+program
+  .command('server', { hidden: true })
+  .description('run the control plane process')
+  .action(async () => {
+    const { runServer } = await import('#platform/server.ts');
+    stays = true;
+    await endOnFailure(runServer());
+  });
+program
+  .command('node', { hidden: true })
+  .description('run one node process')
+  .argument('<number>')
+  .action(async (number: string) => {
+    const { runNode } = await import('#platform/node.ts');
+    stays = true;
+    await endOnFailure(runNode(Number(number)));
+  });
+program
+  .command('build-package', { hidden: true })
+  .description('make dist for npm pack')
+  .action(async () => {
+    const { buildPackage } = await import('./commands/build-package.ts');
+    buildPackage();
+  });
+program
+  .command('completion')
+  .description('print a completion script')
+  .argument('<shell>', 'bash, zsh or fish')
+  .action((shell: string) => {
+    process.stdout.write(completionScript(program, shell));
+  });
+program
+  .command('version')
+  .description('print the version')
+  .addOption(json())
+  .action(async (options) => {
+    const { version } = await import('./commands/version.ts');
+    version(options);
+  });
 
 try {
   await program.parseAsync(process.argv);
 } catch (error) {
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
-  else if (error instanceof UsageError) { process.stderr.write(`tiphys: ${error.message}\n`); process.exitCode = 2; }
-  else if (error instanceof ApiError) { process.stderr.write(`tiphys: ${error.message}\n`); process.exitCode = 1; }
-  else { process.stderr.write(`tiphys: ${process.env['TIPHYS_DEBUG'] === undefined ? (error as Error).message : (error as Error).stack}\n`); process.exitCode = 1; }
+  else if (error instanceof UsageError) {
+    process.stderr.write(`tiphys: ${error.message}\n`);
+    process.exitCode = 2;
+  } else if (error instanceof ApiError) {
+    process.stderr.write(`tiphys: ${error.message}\n`);
+    process.exitCode = 1;
+  } else {
+    process.stderr.write(
+      `tiphys: ${process.env['TIPHYS_DEBUG'] === undefined ? (error as Error).message : (error as Error).stack}\n`,
+    );
+    process.exitCode = 1;
+  }
 }
-// Supervisors that this command started are its children and would hold it; what it printed is out, since writes to pipes and files are synchronous.
+// Supervisors that this command started are its children and would hold it; what it printed is out, since writes to
+// pipes and files are synchronous.
 if (!stays) process.exit();

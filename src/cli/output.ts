@@ -10,19 +10,38 @@ export function print(text = ''): void {
 
 export function table(rows: string[][], indent = ''): string {
   const widths: number[] = [];
-  for (const row of rows) row.forEach((cell, index) => { widths[index] = Math.max(widths[index] ?? 0, cell.length); });
-  return rows.map((row) => indent + row.map((cell, index) => (index === row.length - 1 ? cell : cell.padEnd(widths[index]!))).join('  ').trimEnd()).join('\n');
+  for (const row of rows)
+    row.forEach((cell, index) => {
+      widths[index] = Math.max(widths[index] ?? 0, cell.length);
+    });
+  return rows
+    .map(
+      (row) =>
+        indent +
+        row
+          .map((cell, index) => (index === row.length - 1 ? cell : cell.padEnd(widths[index]!)))
+          .join('  ')
+          .trimEnd(),
+    )
+    .join('\n');
 }
 
 export function seconds(ms: number): string {
-  return ms < 1000 ? `${Math.round(ms)} ms` : ms < 10_000 ? `${(ms / 1000).toFixed(2)} s` : `${(ms / 1000).toFixed(1)} s`;
+  return ms < 1000
+    ? `${Math.round(ms)} ms`
+    : ms < 10_000
+      ? `${(ms / 1000).toFixed(2)} s`
+      : `${(ms / 1000).toFixed(1)} s`;
 }
 
 export function bytes(count: number): string {
   const units = ['B', 'kB', 'MB', 'GB', 'TB'];
   let value = count;
   let unit = 0;
-  while (value >= 1000 && unit < units.length - 1) { value /= 1000; unit += 1; }
+  while (value >= 1000 && unit < units.length - 1) {
+    value /= 1000;
+    unit += 1;
+  }
   return `${value >= 100 || unit === 0 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
 }
 

@@ -1,9 +1,12 @@
 /**
  * Records events about objects, as `kubectl describe` and `kubectl events` show them (core v1 Event).
  *
- * Repeats are counted on one Event; messages that differ only in detail are combined past a threshold; a token bucket per
- * source and object bounds spam. Events are for people: writing never holds up or fails the caller, and what does not fit
- * the queue is dropped. Source: Kubernetes' documented event correlation limits (25 burst, one per five minutes; 10 in 10 minutes).
+ * Repeats are counted on one Event; messages that differ only in detail are combined past a threshold; a token bucket
+ * per
+ * source and object bounds spam. Events are for people: writing never holds up or fails the caller, and what does not
+ * fit
+ * the queue is dropped. Source: Kubernetes' documented event correlation limits (25 burst, one per five minutes; 10 in
+ * 10 minutes).
  */
 import { isReason } from '#base/errors.ts';
 import type { KubeObject } from '#base/objects.ts';
@@ -12,9 +15,24 @@ import type { Logger } from '#observe/log.ts';
 import type { Clock } from '#os/clock.ts';
 import type { Client } from './client.ts';
 import { kinds } from './kinds.ts';
-import { recorderBurstMax, recorderCacheEntriesMax, recorderQueueEventsMax, recorderRefillMs, recorderSimilarMax, recorderSimilarWindowMs } from './limits.ts';
+import {
+  recorderBurstMax,
+  recorderCacheEntriesMax,
+  recorderQueueEventsMax,
+  recorderRefillMs,
+  recorderSimilarMax,
+  recorderSimilarWindowMs,
+} from './limits.ts';
 
-export interface ObjectReference { apiVersion: string; kind: string; name: string; namespace?: string; uid?: string; resourceVersion?: string; fieldPath?: string }
+export interface ObjectReference {
+  apiVersion: string;
+  kind: string;
+  name: string;
+  namespace?: string;
+  uid?: string;
+  resourceVersion?: string;
+  fieldPath?: string;
+}
 
 export interface EventRecorder {
   event(about: KubeObject | ObjectReference, type: 'Normal' | 'Warning', reason: string, message: string): void;
@@ -32,9 +50,20 @@ export interface EventRecorderOptions {
   host?: string;
 }
 
-interface Seen { name: string; namespace: string; count: number }
-interface Similar { count: number; lastMs: number; messages: Set<string> }
-interface Bucket { tokens: number; filledMs: number }
+interface Seen {
+  name: string;
+  namespace: string;
+  count: number;
+}
+interface Similar {
+  count: number;
+  lastMs: number;
+  messages: Set<string>;
+}
+interface Bucket {
+  tokens: number;
+  filledMs: number;
+}
 
 /** A map that forgets its oldest entry beyond the bound. */
 function remember<V>(map: Map<string, V>, key: string, value: V): V {
@@ -48,8 +77,13 @@ export function referenceTo(object: KubeObject | ObjectReference, fieldPath?: st
   if (!('metadata' in object)) return object;
   const { name, namespace, uid, resourceVersion } = object.metadata;
   return {
-    kind: object.kind, apiVersion: object.apiVersion, name: name!,
-    ...(namespace === undefined ? {} : { namespace }), ...(uid === undefined ? {} : { uid }), ...(resourceVersion === undefined ? {} : { resourceVersion }), ...(fieldPath === undefined ? {} : { fieldPath }),
+    kind: object.kind,
+    apiVersion: object.apiVersion,
+    name: name!,
+    ...(namespace === undefined ? {} : { namespace }),
+    ...(uid === undefined ? {} : { uid }),
+    ...(resourceVersion === undefined ? {} : { resourceVersion }),
+    ...(fieldPath === undefined ? {} : { fieldPath }),
   };
 }
 
@@ -58,7 +92,14 @@ class Recorder implements EventRecorder {
   readonly #seen = new Map<string, Seen>();
   readonly #similar = new Map<string, Similar>();
   readonly #buckets = new Map<string, Bucket>();
-  readonly #queue: { key: string; about: ObjectReference; type: string; reason: string; message: string; atMs: number }[] = [];
+  readonly #queue: {
+    key: string;
+    about: ObjectReference;
+    type: string;
+    reason: string;
+    message: string;
+    atMs: number;
+  }[] = [];
   #writing: Promise<void> | undefined;
   #lastName = 0n;
 
@@ -82,7 +123,8 @@ class Recorder implements EventRecorder {
 
   #combined(group: string, text: string, atMs: number): { message: string; key: string } {
     let similar = this.#similar.get(group);
-    if (similar === undefined || atMs - similar.lastMs > recorderSimilarWindowMs) similar = { count: 0, lastMs: atMs, messages: new Set() };
+    if (similar === undefined || atMs - similar.lastMs > recorderSimilarWindowMs)
+      similar = { count: 0, lastMs: atMs, messages: new Set() };
     similar.lastMs = atMs;
     similar.messages.add(text);
     remember(this.#similar, group, similar);
@@ -112,19 +154,38 @@ class Recorder implements EventRecorder {
         await this.#writeOne(next);
       } catch (error) {
         // A namespace that is going away refuses events; that and an unreachable server are no one's business here.
-        if (!isReason(error, 'Forbidden', 'NotFound', 'ServiceUnavailable')) this.#options.log.debug('event not written', { error });
+        if (!isReason(error, 'Forbidden', 'NotFound', 'ServiceUnavailable'))
+          this.#options.log.debug('event not written', { error });
       }
     }
     this.#writing = undefined;
   }
 
-  async #writeOne({ key, about, type, reason, message, atMs }: { key: string; about: ObjectReference; type: string; reason: string; message: string; atMs: number }): Promise<void> {
+  async #writeOne({
+    key,
+    about,
+    type,
+    reason,
+    message,
+    atMs,
+  }: {
+    key: string;
+    about: ObjectReference;
+    type: string;
+    reason: string;
+    message: string;
+    atMs: number;
+  }): Promise<void> {
     const { client, component, host } = this.#options;
     const at = timestamp(atMs);
     const seen = this.#seen.get(key);
     if (seen !== undefined) {
       try {
-        await client.patch(kinds.Event, seen.name, seen.namespace, 'merge', { count: seen.count + 1, lastTimestamp: at, message });
+        await client.patch(kinds.Event, seen.name, seen.namespace, 'merge', {
+          count: seen.count + 1,
+          lastTimestamp: at,
+          message,
+        });
         remember(this.#seen, key, { ...seen, count: seen.count + 1 });
         return;
       } catch (error) {
@@ -138,8 +199,20 @@ class Recorder implements EventRecorder {
     this.#lastName = stamp;
     const name = `${about.name}.${stamp.toString(16)}`;
     await client.create(kinds.Event, {
-      apiVersion: 'v1', kind: 'Event', metadata: { name, namespace }, involvedObject: about, reason, message, type, count: 1,
-      firstTimestamp: at, lastTimestamp: at, eventTime: null, source: { component, ...(host === undefined ? {} : { host }) }, reportingComponent: component, reportingInstance: host ?? '',
+      apiVersion: 'v1',
+      kind: 'Event',
+      metadata: { name, namespace },
+      involvedObject: about,
+      reason,
+      message,
+      type,
+      count: 1,
+      firstTimestamp: at,
+      lastTimestamp: at,
+      eventTime: null,
+      source: { component, ...(host === undefined ? {} : { host }) },
+      reportingComponent: component,
+      reportingInstance: host ?? '',
     });
     remember(this.#seen, key, { name, namespace, count: 1 });
   }

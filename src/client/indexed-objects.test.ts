@@ -3,7 +3,12 @@ import { test } from 'node:test';
 import type { KubeObject } from '#base/objects.ts';
 import { IndexedObjects } from './indexed-objects.ts';
 
-const object = (name: string, colours: string[] | string | undefined): KubeObject => ({ apiVersion: 'v1', kind: 'ConfigMap', metadata: { name }, colours });
+const object = (name: string, colours: string[] | string | undefined): KubeObject => ({
+  apiVersion: 'v1',
+  kind: 'ConfigMap',
+  metadata: { name },
+  colours,
+});
 const names = (objects: Iterable<KubeObject>): string[] => [...objects].map(({ metadata }) => metadata.name!);
 
 function filled(): IndexedObjects<KubeObject> {
@@ -31,14 +36,23 @@ test('a newer version is found in the place of the older one, and elsewhere once
   assert.equal([...objects.by('colour', 'red')][0], newer);
   objects.set('b', object('b', ['blue', 'green']));
   objects.set('c', object('c', 'green'));
-  assert.deepEqual(['red', 'blue', 'green'].map((colour) => names(objects.by('colour', colour))), [['a'], ['b'], ['b', 'c']]);
+  assert.deepEqual(
+    ['red', 'blue', 'green'].map((colour) => names(objects.by('colour', colour))),
+    [['a'], ['b'], ['b', 'c']],
+  );
   objects.set('b', object('b', undefined));
-  assert.deepEqual(['red', 'blue', 'green'].map((colour) => objects.countBy('colour', colour)), [1, 0, 1]);
+  assert.deepEqual(
+    ['red', 'blue', 'green'].map((colour) => objects.countBy('colour', colour)),
+    [1, 0, 1],
+  );
 });
 
 test('what is removed is found nowhere', () => {
   const objects = filled();
   assert.equal(objects.delete('b')!.metadata.name, 'b');
   assert.equal(objects.delete('b'), undefined);
-  assert.deepEqual([names(objects.by('colour', 'red')), objects.countBy('colour', 'blue'), objects.size], [['a'], 0, 2]);
+  assert.deepEqual(
+    [names(objects.by('colour', 'red')), objects.countBy('colour', 'blue'), objects.size],
+    [['a'], 0, 2],
+  );
 });

@@ -4,9 +4,16 @@ import type { KubeObject } from '#base/objects.ts';
 export type IndexFunction<T extends KubeObject = KubeObject> = (object: T) => readonly string[] | string | undefined;
 
 /** An object's place, which stays while its versions change: what finds it need not be told of each. */
-interface Place<T> { key: string; object: T; /** What each index says of it. */ values: (readonly string[] | string | undefined)[] }
+interface Place<T> {
+  key: string;
+  object: T;
+  /** What each index says of it. */ values: (readonly string[] | string | undefined)[];
+}
 
-interface Index<T extends KubeObject> { of: IndexFunction<T>; buckets: Map<string, Map<string, Place<T>>> }
+interface Index<T extends KubeObject> {
+  of: IndexFunction<T>;
+  buckets: Map<string, Map<string, Place<T>>>;
+}
 
 const nothing: ReadonlyMap<string, never> = new Map<string, never>();
 
@@ -15,16 +22,26 @@ export class IndexedObjects<T extends KubeObject> {
   readonly #indexes: Index<T>[] = [];
   readonly #indexAt = new Map<string, number>();
 
-  get size(): number { return this.#places.size; }
-  get(key: string): T | undefined { return this.#places.get(key)?.object; }
-  keys(): IterableIterator<string> { return this.#places.keys(); }
-  * values(): IterableIterator<T> { for (const place of this.#places.values()) yield place.object; }
+  get size(): number {
+    return this.#places.size;
+  }
+  get(key: string): T | undefined {
+    return this.#places.get(key)?.object;
+  }
+  keys(): IterableIterator<string> {
+    return this.#places.keys();
+  }
+  *values(): IterableIterator<T> {
+    for (const place of this.#places.values()) yield place.object;
+  }
 
-  * by(index: string, value: string): Iterable<T> {
+  *by(index: string, value: string): Iterable<T> {
     for (const place of this.#bucket(index, value).values()) yield place.object;
   }
 
-  countBy(index: string, value: string): number { return this.#bucket(index, value).size; }
+  countBy(index: string, value: string): number {
+    return this.#bucket(index, value).size;
+  }
 
   #bucket(index: string, value: string): ReadonlyMap<string, Place<T>> {
     const at = this.#indexAt.get(index);

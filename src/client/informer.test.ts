@@ -10,7 +10,12 @@ import { indexes, Informer } from './informer.ts';
 import { kinds } from './kinds.ts';
 
 function pod(name: string, version: number, extra: Record<string, unknown> = {}, uid = name): KubeObject {
-  return { apiVersion: 'v1', kind: 'Pod', metadata: { name, namespace: 'default', uid, resourceVersion: String(version) }, ...extra };
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name, namespace: 'default', uid, resourceVersion: String(version) },
+    ...extra,
+  };
 }
 
 class FakeServer {
@@ -19,7 +24,15 @@ class FakeServer {
   lists = 0;
   watches: { from: string | undefined; queue: AsyncQueue<WatchEvent[]> }[] = [];
   client = {
-    list: async () => { this.lists++; return { apiVersion: 'v1', kind: 'PodList', metadata: { resourceVersion: String(this.version) }, items: [...this.objects] }; },
+    list: async () => {
+      this.lists++;
+      return {
+        apiVersion: 'v1',
+        kind: 'PodList',
+        metadata: { resourceVersion: String(this.version) },
+        items: [...this.objects],
+      };
+    },
     watchBatches: (_kind: unknown, options: { resourceVersion?: string; signal?: AbortSignal }) => {
       const queue = new AsyncQueue<WatchEvent[]>(100);
       options.signal?.addEventListener('abort', () => queue.close());
@@ -27,16 +40,31 @@ class FakeServer {
       return queue;
     },
   } as unknown as Client;
-  send(type: WatchEvent['type'], object: KubeObject): void { this.watches.at(-1)!.queue.push([{ type, object }]); }
+  send(type: WatchEvent['type'], object: KubeObject): void {
+    this.watches.at(-1)!.queue.push([{ type, object }]);
+  }
 }
 
 function setUp(): { server: FakeServer; clock: SimClock; informer: Informer; seen: string[] } {
   const server = new FakeServer();
   const clock = new SimClock(0);
-  const informer = new Informer(kinds.Pod, { client: server.client, clock, random: new SimRandom(1), log: silentLogger }).addIndex('node', indexes.node);
+  const informer = new Informer(kinds.Pod, {
+    client: server.client,
+    clock,
+    random: new SimRandom(1),
+    log: silentLogger,
+  }).addIndex('node', indexes.node);
   const seen: string[] = [];
   informer.addHandler({
-    added: (o) => { seen.push(`+${o.metadata.name}`); }, updated: (o, p) => { seen.push(`~${o.metadata.name} ${p.metadata.resourceVersion}>${o.metadata.resourceVersion}`); }, deleted: (o) => { seen.push(`-${o.metadata.name}`); },
+    added: (o) => {
+      seen.push(`+${o.metadata.name}`);
+    },
+    updated: (o, p) => {
+      seen.push(`~${o.metadata.name} ${p.metadata.resourceVersion}>${o.metadata.resourceVersion}`);
+    },
+    deleted: (o) => {
+      seen.push(`-${o.metadata.name}`);
+    },
   });
   return { server, clock, informer, seen };
 }
@@ -51,10 +79,16 @@ test('an informer lists, follows the watch and keeps its indexes', async () => {
   server.send('ADDED', pod('b', 2, { spec: { nodeName: 'n1' } }));
   server.send('MODIFIED', pod('a', 3, { spec: { nodeName: 'n1' } }));
   await settle();
-  assert.deepEqual([...informer.by('node', 'n1')].map((o) => o.metadata.name), ['b', 'a']);
+  assert.deepEqual(
+    [...informer.by('node', 'n1')].map((o) => o.metadata.name),
+    ['b', 'a'],
+  );
   server.send('DELETED', pod('b', 4));
   await settle();
-  assert.deepEqual([...informer.by('node', 'n1')].map((o) => o.metadata.name), ['a']);
+  assert.deepEqual(
+    [...informer.by('node', 'n1')].map((o) => o.metadata.name),
+    ['a'],
+  );
   assert.deepEqual(seen, ['+a', '+b', '~a 1>3', '-b']);
   await informer.stop();
 });
@@ -113,7 +147,10 @@ test('an object made again under its name is seen as deleted and added', async (
 test('failures wait longer each time', async () => {
   const { server, clock, informer } = setUp();
   let calls = 0;
-  server.client.list = async () => { calls++; throw new ApiError('ServiceUnavailable', 'down'); };
+  server.client.list = async () => {
+    calls++;
+    throw new ApiError('ServiceUnavailable', 'down');
+  };
   informer.start();
   await clock.advance(2000);
   assert.ok(calls >= 3 && calls <= 7, String(calls));

@@ -1,13 +1,18 @@
 /**
  * Informers: a local, indexed copy of a kind, kept by one list and one watch that resumes where it broke off.
  *
- * Invariants. Objects are the client's own: shared and frozen. Handlers are called in the order of the changes, on the turn
- * in which the copy changes, and must not wait: they put keys on queues. `absorb` puts the result of the caller's own write
- * into the copy at once, so that a reconciler reads its writes and needs no expectations; the watch's later event for the
- * same resourceVersion is then dropped. That leans on resourceVersions being comparable numbers, which Kubernetes promises
+ * Invariants. Objects are the client's own: shared and frozen. Handlers are called in the order of the changes, on the
+ * turn
+ * in which the copy changes, and must not wait: they put keys on queues. `absorb` puts the result of the caller's own
+ * write
+ * into the copy at once, so that a reconciler reads its writes and needs no expectations; the watch's later event for
+ * the
+ * same resourceVersion is then dropped. That leans on resourceVersions being comparable numbers, which Kubernetes
+ * promises
  * since 1.35, and which Tiphys' own server always did.
  *
- * A watch that ends is resumed from the last version seen (bookmarks keep it fresh); 410 Gone lists again; other failures wait,
+ * A watch that ends is resumed from the last version seen (bookmarks keep it fresh); 410 Gone lists again; other
+ * failures wait,
  * doubling, with jitter. It does not poll or re-sync by time: reconcilers are level-triggered and set their own timers.
  */
 import { ApiError, isReason, toApiError } from '#base/errors.ts';
@@ -25,14 +30,21 @@ export interface InformerHandler<T extends KubeObject = KubeObject> {
   deleted?(object: T, held: T): void;
 }
 
-export interface InformerOptions { namespace?: string; labelSelector?: string; fieldSelector?: string }
+export interface InformerOptions {
+  namespace?: string;
+  labelSelector?: string;
+  fieldSelector?: string;
+}
 
 export interface InformerDependencies {
   client: Client;
   clock: Clock;
   random: Random;
   log: Logger;
-  /** Ask for bookmarks, so that a quiet watch can be resumed after history was forgotten; true when absent. A simulation saves them. */
+  /**
+   * Ask for bookmarks, so that a quiet watch can be resumed after history was forgotten; true when absent. A simulation
+   * saves them.
+   */
   bookmarks?: boolean;
   /** How long the server shall keep each watch; its own choice when absent. */
   watchSeconds?: number;
@@ -57,13 +69,17 @@ export const indexes = Object.freeze({
   /** UIDs of all owners. */
   owners: (object: KubeObject) => object.metadata.ownerReferences?.map((owner) => owner.uid),
   /** `namespace/` of Pods that no controller owns: candidates for adoption. */
-  orphans: (object: KubeObject) => (object.metadata.ownerReferences?.some((owner) => owner.controller === true) === true ? undefined : (object.metadata.namespace ?? '')),
+  orphans: (object: KubeObject) =>
+    object.metadata.ownerReferences?.some((owner) => owner.controller === true) === true
+      ? undefined
+      : (object.metadata.namespace ?? ''),
   node: (object: KubeObject) => object.spec?.nodeName as string | undefined,
   /** The value of one label. */
   label: (key: string) => (object: KubeObject) => object.metadata.labels?.[key],
 });
 
-const versionOf = (object: { metadata: { resourceVersion?: string } }): number => Number(object.metadata.resourceVersion ?? 0);
+const versionOf = (object: { metadata: { resourceVersion?: string } }): number =>
+  Number(object.metadata.resourceVersion ?? 0);
 
 export class Informer<T extends KubeObject = KubeObject> {
   readonly kind: KindRef;
@@ -85,21 +101,41 @@ export class Informer<T extends KubeObject = KubeObject> {
     this.#deps = deps;
   }
 
-  get hasSynced(): boolean { return this.#synced; }
+  get hasSynced(): boolean {
+    return this.#synced;
+  }
   /** Resolves after the first list. */
-  get synced(): Promise<void> { return this.#firstSync.promise; }
-  get size(): number { return this.#objects.size; }
+  get synced(): Promise<void> {
+    return this.#firstSync.promise;
+  }
+  get size(): number {
+    return this.#objects.size;
+  }
   /** The newest resourceVersion that this copy is known to hold. */
-  get version(): number { return this.#version; }
+  get version(): number {
+    return this.#version;
+  }
 
-  get(key: string): T | undefined { return this.#objects.get(key); }
-  keys(): IterableIterator<string> { return this.#objects.keys(); }
-  values(): IterableIterator<T> { return this.#objects.values(); }
-  list(): T[] { return [...this.#objects.values()]; }
+  get(key: string): T | undefined {
+    return this.#objects.get(key);
+  }
+  keys(): IterableIterator<string> {
+    return this.#objects.keys();
+  }
+  values(): IterableIterator<T> {
+    return this.#objects.values();
+  }
+  list(): T[] {
+    return [...this.#objects.values()];
+  }
 
   /** Objects with this value in the index, in the order they came. */
-  by(index: string, value: string): Iterable<T> { return this.#objects.by(index, value); }
-  countBy(index: string, value: string): number { return this.#objects.countBy(index, value); }
+  by(index: string, value: string): Iterable<T> {
+    return this.#objects.by(index, value);
+  }
+  countBy(index: string, value: string): number {
+    return this.#objects.countBy(index, value);
+  }
 
   /** Adds an index; the same name is added once. */
   addIndex(name: string, of: IndexFunction<T>): this {
@@ -111,7 +147,11 @@ export class Informer<T extends KubeObject = KubeObject> {
   addHandler(handler: InformerHandler<T>): { remove(): void } {
     this.#handlers.add(handler);
     if (handler.added !== undefined) for (const object of [...this.#objects.values()]) handler.added(object);
-    return { remove: () => { this.#handlers.delete(handler); } };
+    return {
+      remove: () => {
+        this.#handlers.delete(handler);
+      },
+    };
   }
 
   start(): void {
@@ -124,7 +164,9 @@ export class Informer<T extends KubeObject = KubeObject> {
     await this.#running;
   }
 
-  /** The result of the caller's own write. Ignored where the watch is already past it, or selectors may hide the object. */
+  /**
+   * The result of the caller's own write. Ignored where the watch is already past it, or selectors may hide the object.
+   */
   absorb(object: T): void {
     if (!this.#synced || this.options.labelSelector !== undefined || this.options.fieldSelector !== undefined) return;
     if (versionOf(object) <= this.#version || this.#tombstones.has(object.metadata.uid ?? '')) return;
@@ -159,8 +201,11 @@ export class Informer<T extends KubeObject = KubeObject> {
         if (this.#stop.signal.aborted) return;
         if (isReason(error, 'Gone', 'Expired')) resume = false;
         // A kind that is not (or no longer) served: its objects are gone once it says so after having worked.
-        if (!isReason(error, 'Gone', 'Expired', 'NotFound', 'ServiceUnavailable')) log.warn(`watch of ${this.kind.resource} failed`, { error: toApiError(error).message });
-        if (isReason(error, 'Gone', 'Expired')) { continue; }
+        if (!isReason(error, 'Gone', 'Expired', 'NotFound', 'ServiceUnavailable'))
+          log.warn(`watch of ${this.kind.resource} failed`, { error: toApiError(error).message });
+        if (isReason(error, 'Gone', 'Expired')) {
+          continue;
+        }
         await this.#pause(clock, backoffMs * (0.5 + random.float()));
         backoffMs = Math.min(backoffMs * 2, informerBackoffMsMax);
       }
@@ -176,7 +221,11 @@ export class Informer<T extends KubeObject = KubeObject> {
   }
 
   async #list(): Promise<void> {
-    const list = await this.#deps.client.list<T>(this.kind, { ...this.options, resourceVersion: '0', signal: this.#stop.signal });
+    const list = await this.#deps.client.list<T>(this.kind, {
+      ...this.options,
+      resourceVersion: '0',
+      signal: this.#stop.signal,
+    });
     if (this.#stop.signal.aborted) return;
     const listVersion = versionOf(list);
     const apiVersion = this.kind.group === '' ? this.kind.version : `${this.kind.group}/${this.kind.version}`;
@@ -187,7 +236,8 @@ export class Informer<T extends KubeObject = KubeObject> {
       const key = keyOf(object);
       seen.add(key);
       const held = this.#objects.get(key);
-      if (held === undefined || versionOf(held) < versionOf(object) || held.metadata.uid !== object.metadata.uid) this.#apply(key, object);
+      if (held === undefined || versionOf(held) < versionOf(object) || held.metadata.uid !== object.metadata.uid)
+        this.#apply(key, object);
     }
     for (const held of this.list()) {
       const key = keyOf(held);
@@ -200,7 +250,13 @@ export class Informer<T extends KubeObject = KubeObject> {
   }
 
   async #watch(): Promise<void> {
-    const batches = this.#deps.client.watchBatches<T>(this.kind, { ...this.options, resourceVersion: String(this.#version), allowBookmarks: this.#deps.bookmarks !== false, ...(this.#deps.watchSeconds === undefined ? {} : { timeoutSeconds: this.#deps.watchSeconds }), signal: this.#stop.signal });
+    const batches = this.#deps.client.watchBatches<T>(this.kind, {
+      ...this.options,
+      resourceVersion: String(this.#version),
+      allowBookmarks: this.#deps.bookmarks !== false,
+      ...(this.#deps.watchSeconds === undefined ? {} : { timeoutSeconds: this.#deps.watchSeconds }),
+      signal: this.#stop.signal,
+    });
     for await (const batch of batches) {
       for (const event of batch) {
         if (this.#stop.signal.aborted) return;
@@ -301,7 +357,11 @@ export class InformerFactory implements AsyncDisposable {
  * Status answers (bindings, evictions) and dry runs carry no object and are left out.
  */
 export function readYourWrites(client: Client, factory: InformerFactory): Client {
-  const absorbed = <T extends KubeObject>(kind: KindRef, object: T, options?: { subresource?: string; dryRun?: boolean }): T => {
+  const absorbed = <T extends KubeObject>(
+    kind: KindRef,
+    object: T,
+    options?: { subresource?: string; dryRun?: boolean },
+  ): T => {
     if (object.kind === kind.kind && options?.dryRun !== true) factory.absorb(kind, object);
     return object;
   };
@@ -309,12 +369,16 @@ export function readYourWrites(client: Client, factory: InformerFactory): Client
     ...client,
     create: async (kind, object, options) => absorbed(kind, await client.create(kind, object, options), options),
     update: async (kind, object, options) => absorbed(kind, await client.update(kind, object, options), options),
-    patch: async (kind, name, namespace, type, patch, options) => absorbed(kind, await client.patch(kind, name, namespace, type, patch, options), options),
+    patch: async (kind, name, namespace, type, patch, options) =>
+      absorbed(kind, await client.patch(kind, name, namespace, type, patch, options), options),
     delete: async (kind, name, namespace, options) => {
       const object = await client.delete(kind, name, namespace, options);
-      // A graceful deletion, or one that waits for finalizers, answers with the marked object; a removal with its last state or a Status.
+      // A graceful deletion, or one that waits for finalizers, answers with the marked object; a removal with its last
+      // state or a Status.
       if (object.kind !== kind.kind || options?.dryRun === true) return object;
-      const waits = object.metadata.deletionTimestamp !== undefined && ((object.metadata.finalizers?.length ?? 0) > 0 || (object.metadata.deletionGracePeriodSeconds ?? 0) > 0);
+      const waits =
+        object.metadata.deletionTimestamp !== undefined &&
+        ((object.metadata.finalizers?.length ?? 0) > 0 || (object.metadata.deletionGracePeriodSeconds ?? 0) > 0);
       if (waits) factory.absorb(kind, object);
       else factory.absorbDeletion(kind, object);
       return object;

@@ -1,4 +1,7 @@
-/** References to every built-in kind, by kind name. Kinds of custom resources are made with `kindOf` or found by discovery. */
+/**
+ * References to every built-in kind, by kind name. Kinds of custom resources are made with `kindOf` or found by
+ * discovery.
+ */
 import type { KindRef } from '#base/objects.ts';
 
 export function kindOf(group: string, version: string, resource: string, kind: string, namespaced = true): KindRef {
@@ -61,22 +64,75 @@ export const kinds = Object.freeze({
   RuntimeClass: kindOf('node.k8s.io', 'v1', 'runtimeclasses', 'RuntimeClass', cluster),
   Lease: kindOf('coordination.k8s.io', 'v1', 'leases', 'Lease'),
   EventsV1Event: kindOf('events.k8s.io', 'v1', 'events', 'Event'),
-  CertificateSigningRequest: kindOf('certificates.k8s.io', 'v1', 'certificatesigningrequests', 'CertificateSigningRequest', cluster),
+  CertificateSigningRequest: kindOf(
+    'certificates.k8s.io',
+    'v1',
+    'certificatesigningrequests',
+    'CertificateSigningRequest',
+    cluster,
+  ),
 
-  CustomResourceDefinition: kindOf('apiextensions.k8s.io', 'v1', 'customresourcedefinitions', 'CustomResourceDefinition', cluster),
+  CustomResourceDefinition: kindOf(
+    'apiextensions.k8s.io',
+    'v1',
+    'customresourcedefinitions',
+    'CustomResourceDefinition',
+    cluster,
+  ),
   APIService: kindOf('apiregistration.k8s.io', 'v1', 'apiservices', 'APIService', cluster),
-  MutatingWebhookConfiguration: kindOf('admissionregistration.k8s.io', 'v1', 'mutatingwebhookconfigurations', 'MutatingWebhookConfiguration', cluster),
-  ValidatingWebhookConfiguration: kindOf('admissionregistration.k8s.io', 'v1', 'validatingwebhookconfigurations', 'ValidatingWebhookConfiguration', cluster),
-  ValidatingAdmissionPolicy: kindOf('admissionregistration.k8s.io', 'v1', 'validatingadmissionpolicies', 'ValidatingAdmissionPolicy', cluster),
-  ValidatingAdmissionPolicyBinding: kindOf('admissionregistration.k8s.io', 'v1', 'validatingadmissionpolicybindings', 'ValidatingAdmissionPolicyBinding', cluster),
+  MutatingWebhookConfiguration: kindOf(
+    'admissionregistration.k8s.io',
+    'v1',
+    'mutatingwebhookconfigurations',
+    'MutatingWebhookConfiguration',
+    cluster,
+  ),
+  ValidatingWebhookConfiguration: kindOf(
+    'admissionregistration.k8s.io',
+    'v1',
+    'validatingwebhookconfigurations',
+    'ValidatingWebhookConfiguration',
+    cluster,
+  ),
+  ValidatingAdmissionPolicy: kindOf(
+    'admissionregistration.k8s.io',
+    'v1',
+    'validatingadmissionpolicies',
+    'ValidatingAdmissionPolicy',
+    cluster,
+  ),
+  ValidatingAdmissionPolicyBinding: kindOf(
+    'admissionregistration.k8s.io',
+    'v1',
+    'validatingadmissionpolicybindings',
+    'ValidatingAdmissionPolicyBinding',
+    cluster,
+  ),
   FlowSchema: kindOf('flowcontrol.apiserver.k8s.io', 'v1', 'flowschemas', 'FlowSchema', cluster),
-  PriorityLevelConfiguration: kindOf('flowcontrol.apiserver.k8s.io', 'v1', 'prioritylevelconfigurations', 'PriorityLevelConfiguration', cluster),
+  PriorityLevelConfiguration: kindOf(
+    'flowcontrol.apiserver.k8s.io',
+    'v1',
+    'prioritylevelconfigurations',
+    'PriorityLevelConfiguration',
+    cluster,
+  ),
 
   TokenReview: kindOf('authentication.k8s.io', 'v1', 'tokenreviews', 'TokenReview', cluster),
   TokenRequest: kindOf('authentication.k8s.io', 'v1', 'tokenrequests', 'TokenRequest'),
   SubjectAccessReview: kindOf('authorization.k8s.io', 'v1', 'subjectaccessreviews', 'SubjectAccessReview', cluster),
-  LocalSubjectAccessReview: kindOf('authorization.k8s.io', 'v1', 'localsubjectaccessreviews', 'LocalSubjectAccessReview'),
-  SelfSubjectAccessReview: kindOf('authorization.k8s.io', 'v1', 'selfsubjectaccessreviews', 'SelfSubjectAccessReview', cluster),
+  LocalSubjectAccessReview: kindOf(
+    'authorization.k8s.io',
+    'v1',
+    'localsubjectaccessreviews',
+    'LocalSubjectAccessReview',
+  ),
+  SelfSubjectAccessReview: kindOf(
+    'authorization.k8s.io',
+    'v1',
+    'selfsubjectaccessreviews',
+    'SelfSubjectAccessReview',
+    cluster,
+  ),
   PodMetrics: kindOf('metrics.k8s.io', 'v1beta1', 'pods', 'PodMetrics'),
   NodeMetrics: kindOf('metrics.k8s.io', 'v1beta1', 'nodes', 'NodeMetrics', cluster),
 });

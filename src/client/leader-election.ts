@@ -1,7 +1,10 @@
 /**
- * Leader election on a Lease (coordination.k8s.io/v1): at most one holder acts at a time, as long as clocks run at about the
- * same rate. A candidate trusts its own clock only: it takes a lease over when it has not seen it change for a whole duration.
- * A leader that cannot renew within the deadline stops by itself before others may start. The deadline counts from when the renewal was sent -
+ * Leader election on a Lease (coordination.k8s.io/v1): at most one holder acts at a time, as long as clocks run at
+ * about the
+ * same rate. A candidate trusts its own clock only: it takes a lease over when it has not seen it change for a whole
+ * duration.
+ * A leader that cannot renew within the deadline stops by itself before others may start. The deadline counts from when
+ * the renewal was sent -
  * others may count from when it arrived, and the answer may be late - and is kept while an answer is still awaited.
  */
 import { isReason } from '#base/errors.ts';
@@ -31,7 +34,11 @@ export interface LeaderElectionOptions {
 
 const leaseRenewDeadlineMs = 10_000;
 
-interface Observed { holder: string; version: string; atMs: number }
+interface Observed {
+  holder: string;
+  version: string;
+  atMs: number;
+}
 
 class Candidate {
   readonly #options: LeaderElectionOptions;
@@ -53,21 +60,44 @@ class Candidate {
       lease = await client.get(kinds.Lease, name, namespace);
     } catch (error) {
       if (!isReason(error, 'NotFound')) throw error;
-      const spec = { holderIdentity: identity, leaseDurationSeconds, acquireTime: now, renewTime: now, leaseTransitions: 0 };
-      return this.#saw(await client.create(kinds.Lease, { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: { name, namespace }, spec }));
+      const spec = {
+        holderIdentity: identity,
+        leaseDurationSeconds,
+        acquireTime: now,
+        renewTime: now,
+        leaseTransitions: 0,
+      };
+      return this.#saw(
+        await client.create(kinds.Lease, {
+          apiVersion: 'coordination.k8s.io/v1',
+          kind: 'Lease',
+          metadata: { name, namespace },
+          spec,
+        }),
+      );
     }
     const holder: string = lease.spec?.holderIdentity ?? '';
     if (this.#observed?.version !== lease.metadata.resourceVersion) this.#saw(lease);
-    if (holder !== identity && holder !== '' && clock.monotonic() - this.#observed!.atMs < this.#leaseDurationMs) return false;
-    const taken = holder === identity ? {} : { acquireTime: now, leaseTransitions: (lease.spec?.leaseTransitions ?? 0) + 1 };
-    return this.#saw(await client.update(kinds.Lease, { ...lease, spec: { ...lease.spec, holderIdentity: identity, leaseDurationSeconds, renewTime: now, ...taken } }));
+    if (holder !== identity && holder !== '' && clock.monotonic() - this.#observed!.atMs < this.#leaseDurationMs)
+      return false;
+    const taken =
+      holder === identity ? {} : { acquireTime: now, leaseTransitions: (lease.spec?.leaseTransitions ?? 0) + 1 };
+    return this.#saw(
+      await client.update(kinds.Lease, {
+        ...lease,
+        spec: { ...lease.spec, holderIdentity: identity, leaseDurationSeconds, renewTime: now, ...taken },
+      }),
+    );
   }
 
   async release(): Promise<void> {
     const { client, name, namespace, identity, clock } = this.#options;
     const lease = await client.get(kinds.Lease, name, namespace);
     if (lease.spec?.holderIdentity !== identity) return;
-    await client.update(kinds.Lease, { ...lease, spec: { ...lease.spec, holderIdentity: '', leaseDurationSeconds: 1, renewTime: microTimestamp(clock.now()) } });
+    await client.update(kinds.Lease, {
+      ...lease,
+      spec: { ...lease.spec, holderIdentity: '', leaseDurationSeconds: 1, renewTime: microTimestamp(clock.now()) },
+    });
   }
 
   #saw(lease: KubeObject): boolean {
@@ -91,11 +121,16 @@ export async function runLeaderElection(options: LeaderElectionOptions): Promise
       return false;
     }
   };
-  const pause = (until = signal): Promise<void> => clock.sleep(retryPeriodMs * (1 + random.float() * 0.2), until).catch(() => undefined);
+  const pause = (until = signal): Promise<void> =>
+    clock.sleep(retryPeriodMs * (1 + random.float() * 0.2), until).catch(() => undefined);
   while (!signal.aborted) {
     const askedMs = clock.monotonic();
-    if (!(await hold())) { await pause(); continue; }
-    // After an answer that took longer than a term another may lead already; then this one rather gives others the turn.
+    if (!(await hold())) {
+      await pause();
+      continue;
+    }
+    // After an answer that took longer than a term another may lead already; then this one rather gives others the
+    // turn.
     const isLate = clock.monotonic() - askedMs >= renewDeadlineMs;
     if (!isLate) {
       log.info('leading', { name: options.name, identity: options.identity });
@@ -106,14 +141,23 @@ export async function runLeaderElection(options: LeaderElectionOptions): Promise
   }
 }
 
-/** Leads until the lease is lost, `lead` ends or the candidate stops. The lease was taken by a request sent at `askedMs` (monotonic). */
-async function leadTerm(options: LeaderElectionOptions, askedMs: number, hold: () => Promise<boolean>, pause: (signal: AbortSignal) => Promise<void>): Promise<void> {
+/**
+ * Leads until the lease is lost, `lead` ends or the candidate stops. The lease was taken by a request sent at `askedMs`
+ * (monotonic).
+ */
+async function leadTerm(
+  options: LeaderElectionOptions,
+  askedMs: number,
+  hold: () => Promise<boolean>,
+  pause: (signal: AbortSignal) => Promise<void>,
+): Promise<void> {
   const { clock, signal, lead, renewDeadlineMs = leaseRenewDeadlineMs } = options;
   const over = new AbortController();
   const end = (): void => over.abort();
   if (signal.aborted) end();
   signal.addEventListener('abort', end, { once: true });
-  const armed = (sentMs: number): Timer => clock.setTimer(Math.max(0, sentMs + renewDeadlineMs - clock.monotonic()), end);
+  const armed = (sentMs: number): Timer =>
+    clock.setTimer(Math.max(0, sentMs + renewDeadlineMs - clock.monotonic()), end);
   let deadline = armed(askedMs);
   const leading = lead(over.signal).finally(end);
   leading.catch(() => undefined);

@@ -6,7 +6,10 @@ import type { Client, DeleteOptions, ListOptions, PatchType, WatchOptions, Write
 import type { Transport } from './transport.ts';
 
 const patchContentTypes: Record<PatchType, string> = {
-  json: 'application/json-patch+json', merge: 'application/merge-patch+json', strategic: 'application/strategic-merge-patch+json', apply: 'application/apply-patch+yaml',
+  json: 'application/json-patch+json',
+  merge: 'application/merge-patch+json',
+  strategic: 'application/strategic-merge-patch+json',
+  apply: 'application/apply-patch+yaml',
 };
 
 /** The path of a collection, an object or a subresource. */
@@ -21,8 +24,10 @@ export function pathOf(kind: KindRef, namespace?: string, name?: string, subreso
 
 function selectionQuery(options: ListOptions & WatchOptions): URLSearchParams {
   const query = new URLSearchParams();
-  if (options.labelSelector !== undefined && options.labelSelector !== '') query.set('labelSelector', options.labelSelector);
-  if (options.fieldSelector !== undefined && options.fieldSelector !== '') query.set('fieldSelector', options.fieldSelector);
+  if (options.labelSelector !== undefined && options.labelSelector !== '')
+    query.set('labelSelector', options.labelSelector);
+  if (options.fieldSelector !== undefined && options.fieldSelector !== '')
+    query.set('fieldSelector', options.fieldSelector);
   if (options.limit !== undefined) query.set('limit', String(options.limit));
   if (options.continue !== undefined) query.set('continue', options.continue);
   if (options.resourceVersion !== undefined) query.set('resourceVersion', options.resourceVersion);
@@ -42,7 +47,8 @@ function writeQuery(options: WriteOptions | undefined): URLSearchParams | undefi
 
 function deleteBody(options: DeleteOptions): Record<string, unknown> {
   return {
-    kind: 'DeleteOptions', apiVersion: 'v1',
+    kind: 'DeleteOptions',
+    apiVersion: 'v1',
     ...(options.gracePeriodSeconds === undefined ? {} : { gracePeriodSeconds: options.gracePeriodSeconds }),
     ...(options.propagationPolicy === undefined ? {} : { propagationPolicy: options.propagationPolicy }),
     ...(options.preconditions === undefined ? {} : { preconditions: options.preconditions }),
@@ -58,36 +64,79 @@ export function createClient(transport: Transport, fieldManager?: string): Clien
   const withManager = (options: WriteOptions | undefined): WriteOptions | undefined =>
     fieldManager === undefined || options?.fieldManager !== undefined ? options : { ...options, fieldManager };
   const named = (kind: KindRef, object: KubeObject): KubeObject =>
-    object.kind === undefined || object.apiVersion === undefined ? { ...object, apiVersion: apiVersionOf(kind), kind: kind.kind } : object;
+    object.kind === undefined || object.apiVersion === undefined
+      ? { ...object, apiVersion: apiVersionOf(kind), kind: kind.kind }
+      : object;
   const watchBatches = <T extends KubeObject>(kind: KindRef, options: WatchOptions): AsyncIterable<WatchEvent<T>[]> => {
     const query = selectionQuery(options);
     query.set('watch', 'true');
     if (options.allowBookmarks === true) query.set('allowWatchBookmarks', 'true');
     if (options.timeoutSeconds !== undefined) query.set('timeoutSeconds', String(options.timeoutSeconds));
-    return transport.watch({ method: 'GET', path: pathOf(kind, options.namespace), query, ...(options.signal === undefined ? {} : { signal: options.signal }) }) as AsyncIterable<WatchEvent<T>[]>;
+    return transport.watch({
+      method: 'GET',
+      path: pathOf(kind, options.namespace),
+      query,
+      ...(options.signal === undefined ? {} : { signal: options.signal }),
+    }) as AsyncIterable<WatchEvent<T>[]>;
   };
   return {
     get: async <T extends KubeObject>(kind: KindRef, name: string, namespace?: string, subresource?: string) =>
       (await transport.send({ method: 'GET', path: pathOf(kind, namespace, name, subresource) })) as T,
     list: async <T extends KubeObject>(kind: KindRef, options: ListOptions = {}) =>
-      (await transport.send({ method: 'GET', path: pathOf(kind, options.namespace), query: selectionQuery(options), ...(options.signal === undefined ? {} : { signal: options.signal }) })) as unknown as KubeList<T>,
+      (await transport.send({
+        method: 'GET',
+        path: pathOf(kind, options.namespace),
+        query: selectionQuery(options),
+        ...(options.signal === undefined ? {} : { signal: options.signal }),
+      })) as unknown as KubeList<T>,
     create: async <T extends KubeObject>(kind: KindRef, object: T, options?: WriteOptions) => {
       const query = writeQuery(withManager(options));
-      const path = options?.subresource === undefined ? pathOf(kind, object.metadata.namespace) : pathOf(kind, object.metadata.namespace, object.metadata.name, options.subresource);
-      return (await transport.send({ method: 'POST', path, body: options?.subresource === undefined ? named(kind, object) : object, ...(query === undefined ? {} : { query }) })) as T;
+      const path =
+        options?.subresource === undefined
+          ? pathOf(kind, object.metadata.namespace)
+          : pathOf(kind, object.metadata.namespace, object.metadata.name, options.subresource);
+      return (await transport.send({
+        method: 'POST',
+        path,
+        body: options?.subresource === undefined ? named(kind, object) : object,
+        ...(query === undefined ? {} : { query }),
+      })) as T;
     },
     update: async <T extends KubeObject>(kind: KindRef, object: T, options?: WriteOptions) => {
       const query = writeQuery(withManager(options));
-      return (await transport.send({ method: 'PUT', path: pathOf(kind, object.metadata.namespace, object.metadata.name, options?.subresource), body: named(kind, object), ...(query === undefined ? {} : { query }) })) as T;
+      return (await transport.send({
+        method: 'PUT',
+        path: pathOf(kind, object.metadata.namespace, object.metadata.name, options?.subresource),
+        body: named(kind, object),
+        ...(query === undefined ? {} : { query }),
+      })) as T;
     },
-    patch: async <T extends KubeObject>(kind: KindRef, name: string, namespace: string | undefined, type: PatchType, patch: unknown, options?: WriteOptions) => {
+    patch: async <T extends KubeObject>(
+      kind: KindRef,
+      name: string,
+      namespace: string | undefined,
+      type: PatchType,
+      patch: unknown,
+      options?: WriteOptions,
+    ) => {
       const query = writeQuery(withManager(options));
-      return (await transport.send({ method: 'PATCH', path: pathOf(kind, namespace, name, options?.subresource), body: patch, contentType: patchContentTypes[type], ...(query === undefined ? {} : { query }) })) as T;
+      return (await transport.send({
+        method: 'PATCH',
+        path: pathOf(kind, namespace, name, options?.subresource),
+        body: patch,
+        contentType: patchContentTypes[type],
+        ...(query === undefined ? {} : { query }),
+      })) as T;
     },
     delete: async (kind, name, namespace, options = {}) =>
       transport.send({ method: 'DELETE', path: pathOf(kind, namespace, name), body: deleteBody(options) }),
     deleteCollection: async (kind, options = {}) => {
-      await transport.send({ method: 'DELETE', path: pathOf(kind, options.namespace), query: selectionQuery(options), body: deleteBody(options) });
+      await transport.send({
+        method: 'DELETE',
+        path: pathOf(kind, options.namespace),
+        query: selectionQuery(options),
+        body: deleteBody(options),
+      });
     },
     watch: <T extends KubeObject>(kind: KindRef, options: WatchOptions) => oneByOne(watchBatches<T>(kind, options)),
     watchBatches,
@@ -95,7 +144,12 @@ export function createClient(transport: Transport, fieldManager?: string): Clien
       const [pathname, search] = path.split('?', 2);
       const { 'content-type': contentType, ...others } = headers ?? {};
       return transport.send({
-        method, path: pathname!, headers: others, ...(search === undefined ? {} : { query: new URLSearchParams(search) }), ...(body === undefined ? {} : { body }), ...(contentType === undefined ? {} : { contentType }),
+        method,
+        path: pathname!,
+        headers: others,
+        ...(search === undefined ? {} : { query: new URLSearchParams(search) }),
+        ...(body === undefined ? {} : { body }),
+        ...(contentType === undefined ? {} : { contentType }),
       });
     },
   };

@@ -19,7 +19,13 @@ async function objectOf(response: ApiResponse): Promise<KubeObject> {
   try {
     return JSON.parse(text) as KubeObject;
   } catch {
-    return { apiVersion: 'v1', kind: 'Status', metadata: {}, status: response.status < 400 ? 'Success' : 'Failure', message: text };
+    return {
+      apiVersion: 'v1',
+      kind: 'Status',
+      metadata: {},
+      status: response.status < 400 ? 'Success' : 'Failure',
+      message: text,
+    };
   }
 }
 
@@ -40,11 +46,17 @@ class DirectWatch implements AsyncIterable<WatchEvent[]>, AsyncIterator<WatchEve
   readonly #open: () => Promise<AsyncIterator<WatchEvent[]> | undefined>;
   readonly #stop = new AbortController();
   readonly #signals: AbortSignal[];
-  readonly #onAbort = (): void => { void this.return(); };
+  readonly #onAbort = (): void => {
+    void this.return();
+  };
   #inner: AsyncIterator<WatchEvent[]> | undefined;
   #opening: Promise<AsyncIterator<WatchEvent[]> | undefined> | undefined;
 
-  constructor(call: (request: TransportRequest) => Promise<ApiResponse>, request: TransportRequest, closed: AbortSignal) {
+  constructor(
+    call: (request: TransportRequest) => Promise<ApiResponse>,
+    request: TransportRequest,
+    closed: AbortSignal,
+  ) {
     this.#signals = request.signal === undefined ? [closed] : [closed, request.signal];
     for (const signal of this.#signals) {
       if (signal.aborted) this.#stop.abort();
@@ -52,7 +64,8 @@ class DirectWatch implements AsyncIterable<WatchEvent[]>, AsyncIterator<WatchEve
     }
     this.#open = async () => {
       const response = await call({ ...request, signal: this.#stop.signal });
-      if (response.status >= 400) throw errorOfStatus(response.status, (await objectOf(response)) as unknown as KubeStatus);
+      if (response.status >= 400)
+        throw errorOfStatus(response.status, (await objectOf(response)) as unknown as KubeStatus);
       if (response.events !== undefined) return response.events[Symbol.asyncIterator]();
       return response.body === undefined || response.body instanceof Uint8Array ? undefined : eventsOf(response.body);
     };
@@ -89,7 +102,9 @@ class DirectWatch implements AsyncIterable<WatchEvent[]>, AsyncIterator<WatchEve
     return { value: undefined, done: true };
   }
 
-  [Symbol.asyncIterator](): this { return this; }
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
 }
 
 /** `handler` is the API server's; `user` is who the requests are made as. */
@@ -97,11 +112,21 @@ export function createDirectTransport(handler: ApiHandler, user: UserInfo, userA
   const closed = new AbortController();
   const call = async (request: TransportRequest): Promise<ApiResponse> => {
     if (closed.signal.aborted) throw new ApiError('ServiceUnavailable', 'the client is closed');
-    const headers: Record<string, string | undefined> = { 'user-agent': userAgent, accept: 'application/json', ...request.headers };
+    const headers: Record<string, string | undefined> = {
+      'user-agent': userAgent,
+      accept: 'application/json',
+      ...request.headers,
+    };
     if (request.body !== undefined) headers['content-type'] = request.contentType ?? 'application/json';
     return handler({
-      method: request.method, path: request.path, query: request.query ?? noQuery, headers, user, wantsObject: true,
-      signal: request.signal ?? closed.signal, ...(request.body === undefined ? {} : { object: request.body }),
+      method: request.method,
+      path: request.path,
+      query: request.query ?? noQuery,
+      headers,
+      user,
+      wantsObject: true,
+      signal: request.signal ?? closed.signal,
+      ...(request.body === undefined ? {} : { object: request.body }),
     });
   };
   return {

@@ -8,23 +8,51 @@ import { kinds } from './kinds.ts';
 import { createClient } from './rest-client.ts';
 import { createHttpTransport } from './transport-http.ts';
 
-interface Fake extends AsyncDisposable { url: string; sessions: number; dropAll(): void; requests: string[] }
+interface Fake extends AsyncDisposable {
+  url: string;
+  sessions: number;
+  dropAll(): void;
+  requests: string[];
+}
 
-async function fakeServer(answer: (stream: http2.ServerHttp2Stream, path: string, body: string) => void): Promise<Fake> {
+async function fakeServer(
+  answer: (stream: http2.ServerHttp2Stream, path: string, body: string) => void,
+): Promise<Fake> {
   const server = http2.createServer();
   const sessions = new Set<http2.ServerHttp2Session>();
   const fake: Fake = {
-    url: '', sessions: 0, requests: [], dropAll: () => { for (const session of sessions) session.destroy(); },
-    [Symbol.asyncDispose]: () => new Promise<void>((resolve) => { for (const session of sessions) session.destroy(); server.close(() => resolve()); }),
+    url: '',
+    sessions: 0,
+    requests: [],
+    dropAll: () => {
+      for (const session of sessions) session.destroy();
+    },
+    [Symbol.asyncDispose]: () =>
+      new Promise<void>((resolve) => {
+        for (const session of sessions) session.destroy();
+        server.close(() => resolve());
+      }),
   };
-  server.on('session', (session) => { fake.sessions++; sessions.add(session); session.on('error', () => undefined); session.on('close', () => sessions.delete(session)); });
+  server.on('session', (session) => {
+    fake.sessions++;
+    sessions.add(session);
+    session.on('error', () => undefined);
+    session.on('close', () => sessions.delete(session));
+  });
   server.on('stream', (stream, headers) => {
     let body = '';
     stream.on('error', () => undefined);
-    stream.on('data', (chunk) => { body += String(chunk); });
-    stream.on('end', () => { fake.requests.push(`${headers[':method']} ${headers[':path']} ${headers['authorization'] ?? ''}`); answer(stream as http2.ServerHttp2Stream, String(headers[':path']), body); });
+    stream.on('data', (chunk) => {
+      body += String(chunk);
+    });
+    stream.on('end', () => {
+      fake.requests.push(`${headers[':method']} ${headers[':path']} ${headers['authorization'] ?? ''}`);
+      answer(stream as http2.ServerHttp2Stream, String(headers[':path']), body);
+    });
   });
-  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve); });
+  await new Promise<void>((resolve) => {
+    server.listen(0, '127.0.0.1', resolve);
+  });
   fake.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   return fake;
 }
@@ -32,14 +60,31 @@ async function fakeServer(answer: (stream: http2.ServerHttp2Stream, path: string
 test('requests carry token, query and body, and failures become ApiErrors', async () => {
   await using server = await fakeServer((stream, path, body) => {
     stream.respond({ ':status': path.includes('missing') ? 404 : 200 });
-    stream.end(path.includes('missing') ? JSON.stringify({ kind: 'Status', reason: 'NotFound', message: 'pods "missing" not found', code: 404, details: { name: 'missing' } }) : JSON.stringify({ echoed: body === '' ? null : JSON.parse(body) }));
+    stream.end(
+      path.includes('missing')
+        ? JSON.stringify({
+            kind: 'Status',
+            reason: 'NotFound',
+            message: 'pods "missing" not found',
+            code: 404,
+            details: { name: 'missing' },
+          })
+        : JSON.stringify({ echoed: body === '' ? null : JSON.parse(body) }),
+    );
   });
   await using transport = createHttpTransport({ server: server.url, token: () => 'secret', clock: realClock });
   const client = createClient(transport);
-  const made = await client.create(kinds.Pod, { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'a', namespace: 'x' } }, { fieldManager: 'me' });
+  const made = await client.create(
+    kinds.Pod,
+    { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'a', namespace: 'x' } },
+    { fieldManager: 'me' },
+  );
   assert.equal((made as unknown as { echoed: { metadata: { name: string } } }).echoed.metadata.name, 'a');
   assert.equal(server.requests[0], 'POST /api/v1/namespaces/x/pods?fieldManager=me Bearer secret');
-  await assert.rejects(client.get(kinds.Pod, 'missing', 'x'), (error) => error instanceof ApiError && error.reason === 'NotFound' && error.details?.name === 'missing');
+  await assert.rejects(
+    client.get(kinds.Pod, 'missing', 'x'),
+    (error) => error instanceof ApiError && error.reason === 'NotFound' && error.details?.name === 'missing',
+  );
   assert.equal(server.sessions, 1);
 });
 
@@ -64,27 +109,43 @@ test('watch events come through split chunks, and leaving the loop ends the stre
 test('a lost connection fails what is under way and is made again', async () => {
   let hang = true;
   await using server = await fakeServer((stream) => {
-    if (hang) { hang = false; server.dropAll(); return; }
+    if (hang) {
+      hang = false;
+      server.dropAll();
+      return;
+    }
     stream.respond({ ':status': 200 });
     stream.end('{}');
   });
   await using transport = createHttpTransport({ server: server.url, clock: realClock });
   const client = createClient(transport);
-  await assert.rejects(client.get(kinds.Pod, 'a', 'x'), (error) => error instanceof ApiError && error.reason === 'ServiceUnavailable');
+  await assert.rejects(
+    client.get(kinds.Pod, 'a', 'x'),
+    (error) => error instanceof ApiError && error.reason === 'ServiceUnavailable',
+  );
   await client.get(kinds.Pod, 'a', 'x');
   assert.equal(server.sessions, 2);
 });
 
 test('a server that is not there is ServiceUnavailable', async () => {
   await using transport = createHttpTransport({ server: 'http://127.0.0.1:1', clock: realClock });
-  await assert.rejects(createClient(transport).get(kinds.Pod, 'a', 'x'), (error) => error instanceof ApiError && error.reason === 'ServiceUnavailable');
+  await assert.rejects(
+    createClient(transport).get(kinds.Pod, 'a', 'x'),
+    (error) => error instanceof ApiError && error.reason === 'ServiceUnavailable',
+  );
 });
 
 test('an aborted watch ends without an error', async () => {
-  await using server = await fakeServer((stream) => { stream.respond({ ':status': 200 }); stream.write('{"type":"ADDED","object":{"metadata":{"name":"a"}}}\n'); });
+  await using server = await fakeServer((stream) => {
+    stream.respond({ ':status': 200 });
+    stream.write('{"type":"ADDED","object":{"metadata":{"name":"a"}}}\n');
+  });
   await using transport = createHttpTransport({ server: server.url, clock: realClock });
   const stop = new AbortController();
   let count = 0;
-  for await (const _event of createClient(transport).watch(kinds.Pod, { signal: stop.signal })) { count++; stop.abort(); }
+  for await (const _event of createClient(transport).watch(kinds.Pod, { signal: stop.signal })) {
+    count++;
+    stop.abort();
+  }
   assert.equal(count, 1);
 });

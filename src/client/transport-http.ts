@@ -50,12 +50,17 @@ class Connection {
     if (this.#session !== undefined && !this.#session.closed && !this.#session.destroyed) return this.#session;
     const { server, ca, certificate, key, insecureSkipTlsVerify, serverName } = this.#options;
     const session = http2.connect(new URL(server).origin, {
-      ...(ca === undefined ? {} : { ca }), ...(certificate === undefined ? {} : { cert: certificate }), ...(key === undefined ? {} : { key }),
-      ...(serverName === undefined ? {} : { servername: serverName }), rejectUnauthorized: insecureSkipTlsVerify !== true,
+      ...(ca === undefined ? {} : { ca }),
+      ...(certificate === undefined ? {} : { cert: certificate }),
+      ...(key === undefined ? {} : { key }),
+      ...(serverName === undefined ? {} : { servername: serverName }),
+      rejectUnauthorized: insecureSkipTlsVerify !== true,
       settings: { initialWindowSize: 4 * 1024 * 1024, enablePush: false },
     });
     session.setMaxListeners(0);
-    const forget = (): void => { if (this.#session === session) this.#session = undefined; };
+    const forget = (): void => {
+      if (this.#session === session) this.#session = undefined;
+    };
     session.on('error', forget);
     session.on('goaway', forget);
     session.on('close', forget);
@@ -85,11 +90,19 @@ function isAborted(signal: AbortSignal | undefined): boolean {
   return signal?.aborted === true;
 }
 
-function openStream(connection: Connection, options: HttpTransportOptions, request: TransportRequest): http2.ClientHttp2Stream {
+function openStream(
+  connection: Connection,
+  options: HttpTransportOptions,
+  request: TransportRequest,
+): http2.ClientHttp2Stream {
   const prefix = new URL(options.server).pathname.replace(/\/$/, '');
   const query = request.query === undefined || request.query.size === 0 ? '' : `?${request.query.toString()}`;
   const headers: http2.OutgoingHttpHeaders = {
-    [HTTP2_HEADER_METHOD]: request.method, [HTTP2_HEADER_PATH]: `${prefix}${request.path}${query}`, accept: 'application/json', 'user-agent': options.userAgent ?? 'tiphys', ...request.headers,
+    [HTTP2_HEADER_METHOD]: request.method,
+    [HTTP2_HEADER_PATH]: `${prefix}${request.path}${query}`,
+    accept: 'application/json',
+    'user-agent': options.userAgent ?? 'tiphys',
+    ...request.headers,
   };
   const token = typeof options.token === 'function' ? options.token() : options.token;
   if (token !== undefined) headers['authorization'] = `Bearer ${token}`;
@@ -113,7 +126,8 @@ async function textOf(stream: http2.ClientHttp2Stream): Promise<string> {
   let bytes = 0;
   for await (const chunk of stream as AsyncIterable<Buffer>) {
     bytes += chunk.length;
-    if (bytes > responseBodyBytesMax) throw new ApiError('RequestEntityTooLarge', `the answer is larger than ${responseBodyBytesMax} bytes`);
+    if (bytes > responseBodyBytesMax)
+      throw new ApiError('RequestEntityTooLarge', `the answer is larger than ${responseBodyBytesMax} bytes`);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString('utf8');
@@ -148,7 +162,8 @@ async function* decodeEvents(stream: http2.ClientHttp2Stream): AsyncGenerator<Wa
     if (start < chunk.length) {
       pending.push(chunk.subarray(start));
       pendingBytes += chunk.length - start;
-      if (pendingBytes > watchEventBytesMax) throw new ApiError('RequestEntityTooLarge', `a watch event is larger than ${watchEventBytesMax} bytes`);
+      if (pendingBytes > watchEventBytesMax)
+        throw new ApiError('RequestEntityTooLarge', `a watch event is larger than ${watchEventBytesMax} bytes`);
     }
   }
 }
@@ -159,8 +174,14 @@ export function createHttpTransport(options: HttpTransportOptions): Transport {
     async send(request) {
       try {
         const stream = openStream(connection, options, request);
-        const timer = options.clock.setTimer(requestTimeoutMs, () => stream.destroy(new ApiError('Timeout', `no answer within ${requestTimeoutMs / 1000} s`)), { background: true });
-        const onAbort = (): void => { stream.close(NGHTTP2_CANCEL); };
+        const timer = options.clock.setTimer(
+          requestTimeoutMs,
+          () => stream.destroy(new ApiError('Timeout', `no answer within ${requestTimeoutMs / 1000} s`)),
+          { background: true },
+        );
+        const onAbort = (): void => {
+          stream.close(NGHTTP2_CANCEL);
+        };
         request.signal?.addEventListener('abort', onAbort, { once: true });
         try {
           const code = await statusOf(stream);

@@ -23,12 +23,30 @@ export interface Transport extends AsyncDisposable {
 }
 
 const reasonByCode: Record<number, Reason> = {
-  400: 'BadRequest', 401: 'Unauthorized', 403: 'Forbidden', 404: 'NotFound', 405: 'MethodNotAllowed', 406: 'NotAcceptable', 409: 'Conflict', 410: 'Gone',
-  413: 'RequestEntityTooLarge', 415: 'UnsupportedMediaType', 422: 'Invalid', 429: 'TooManyRequests', 500: 'InternalError', 503: 'ServiceUnavailable', 504: 'Timeout',
+  400: 'BadRequest',
+  401: 'Unauthorized',
+  403: 'Forbidden',
+  404: 'NotFound',
+  405: 'MethodNotAllowed',
+  406: 'NotAcceptable',
+  409: 'Conflict',
+  410: 'Gone',
+  413: 'RequestEntityTooLarge',
+  415: 'UnsupportedMediaType',
+  422: 'Invalid',
+  429: 'TooManyRequests',
+  500: 'InternalError',
+  503: 'ServiceUnavailable',
+  504: 'Timeout',
 };
 
 /** The error that an answer of 400 and above stands for. */
 export function errorOfStatus(code: number, status: Partial<KubeStatus> | undefined, text?: string): ApiError {
   const reason = (status?.reason ?? reasonByCode[code] ?? 'Unknown') as Reason;
-  return new ApiError(reason, status?.message ?? text ?? `the server answered ${code}`, status?.details as ErrorDetails | undefined, status?.code ?? code);
+  return new ApiError(
+    reason,
+    status?.message ?? text ?? `the server answered ${code}`,
+    status?.details as ErrorDetails | undefined,
+    status?.code ?? code,
+  );
 }

@@ -7,7 +7,15 @@ import { WorkQueue } from './work-queue.ts';
 test('a key runs once for a burst, and once more when added while it runs', async () => {
   const clock = new SimClock(0);
   const runs: string[] = [];
-  const queue = new WorkQueue({ name: 't', clock, log: silentLogger, reconcile: async (key) => { runs.push(key); await clock.sleep(10); } });
+  const queue = new WorkQueue({
+    name: 't',
+    clock,
+    log: silentLogger,
+    reconcile: async (key) => {
+      runs.push(key);
+      await clock.sleep(10);
+    },
+  });
   queue.add('a');
   queue.add('a');
   queue.add('b');
@@ -23,7 +31,15 @@ test('a key runs once for a burst, and once more when added while it runs', asyn
 test('failures come back with doubling delays until they pass', async () => {
   const clock = new SimClock(0);
   const at: number[] = [];
-  const queue = new WorkQueue({ name: 't', clock, log: silentLogger, reconcile: async () => { at.push(clock.now()); if (at.length < 4) throw new Error('no'); } });
+  const queue = new WorkQueue({
+    name: 't',
+    clock,
+    log: silentLogger,
+    reconcile: async () => {
+      at.push(clock.now());
+      if (at.length < 4) throw new Error('no');
+    },
+  });
   queue.add('a');
   await clock.advance(1000);
   assert.deepEqual(at, [0, 5, 15, 35]);
@@ -32,7 +48,15 @@ test('failures come back with doubling delays until they pass', async () => {
 test('of several delays the shortest counts, and stop ends them', async () => {
   const clock = new SimClock(0);
   const at: number[] = [];
-  const queue = new WorkQueue({ name: 't', clock, log: silentLogger, reconcile: async () => { at.push(clock.now()); return at.length === 1 ? { requeueAfterMs: 50 } : undefined; } });
+  const queue = new WorkQueue({
+    name: 't',
+    clock,
+    log: silentLogger,
+    reconcile: async () => {
+      at.push(clock.now());
+      return at.length === 1 ? { requeueAfterMs: 50 } : undefined;
+    },
+  });
   queue.addAfter('a', 100);
   queue.addAfter('a', 30);
   queue.addAfter('a', 70);
@@ -48,7 +72,18 @@ test('no more keys run at once than the concurrency allows', async () => {
   const clock = new SimClock(0);
   let active = 0;
   let most = 0;
-  const queue = new WorkQueue({ name: 't', clock, log: silentLogger, concurrency: 3, reconcile: async () => { active++; most = Math.max(most, active); await clock.sleep(1); active--; } });
+  const queue = new WorkQueue({
+    name: 't',
+    clock,
+    log: silentLogger,
+    concurrency: 3,
+    reconcile: async () => {
+      active++;
+      most = Math.max(most, active);
+      await clock.sleep(1);
+      active--;
+    },
+  });
   for (let i = 0; i < 20; i++) queue.add(String(i));
   await clock.advance(100);
   assert.equal(most, 3);

@@ -1,9 +1,13 @@
 /**
- * Work queues: keys to reconcile, each processed by at most one worker at a time and at least once after it was last added.
+ * Work queues: keys to reconcile, each processed by at most one worker at a time and at least once after it was last
+ * added.
  *
- * `add` while a key waits is a no-op; while it is being processed it runs once more afterwards. Failures come back after a delay
- * that doubles per key; results may ask for a later look. One timer serves all delays, so that an idle queue costs nothing.
- * Bound: a queue holds keys of existing (or just deleted) objects only, each once, so the store bounds it; `length` is a metric.
+ * `add` while a key waits is a no-op; while it is being processed it runs once more afterwards. Failures come back
+ * after a delay
+ * that doubles per key; results may ask for a later look. One timer serves all delays, so that an idle queue costs
+ * nothing.
+ * Bound: a queue holds keys of existing (or just deleted) objects only, each once, so the store bounds it; `length` is
+ * a metric.
  */
 import { heapPop, heapPush } from '#base/heap.ts';
 import { toApiError } from '#base/errors.ts';
@@ -12,7 +16,9 @@ import type { Clock, Timer } from '#os/clock.ts';
 import { retryDelayMs, retryDelayMsMax } from './limits.ts';
 
 /** What a reconciler may answer: look again after this delay. */
-export interface ReconcileResult { requeueAfterMs?: number }
+export interface ReconcileResult {
+  requeueAfterMs?: number;
+}
 export type Reconcile = (key: string) => Promise<ReconcileResult | undefined | void>;
 
 export interface WorkQueueOptions {
@@ -26,9 +32,20 @@ export interface WorkQueueOptions {
   isExpected?: (error: unknown) => boolean;
 }
 
-interface Delayed { key: string; dueMs: number; order: number }
+interface Delayed {
+  key: string;
+  dueMs: number;
+  order: number;
+}
 
-export interface WorkQueueStats { name: string; length: number; active: number; delayed: number; processed: number; failed: number }
+export interface WorkQueueStats {
+  name: string;
+  length: number;
+  active: number;
+  delayed: number;
+  processed: number;
+  failed: number;
+}
 
 export class WorkQueue {
   readonly name: string;
@@ -57,15 +74,27 @@ export class WorkQueue {
   }
 
   get stats(): WorkQueueStats {
-    return { name: this.name, length: this.#ready.size, active: this.#active.size, delayed: this.#delays.size, processed: this.#processed, failed: this.#failed };
+    return {
+      name: this.name,
+      length: this.#ready.size,
+      active: this.#active.size,
+      delayed: this.#delays.size,
+      processed: this.#processed,
+      failed: this.#failed,
+    };
   }
 
   /** True when nothing is ready or under way (delayed keys may wait). */
-  get isIdle(): boolean { return this.#ready.size === 0 && this.#active.size === 0; }
+  get isIdle(): boolean {
+    return this.#ready.size === 0 && this.#active.size === 0;
+  }
 
   add(key: string): void {
     if (this.#stopped) return;
-    if (this.#active.has(key)) { this.#again.add(key); return; }
+    if (this.#active.has(key)) {
+      this.#again.add(key);
+      return;
+    }
     this.#ready.add(key);
     this.#pump();
   }
@@ -73,7 +102,10 @@ export class WorkQueue {
   /** Adds after a delay; of several delays for a key the shortest counts. */
   addAfter(key: string, delayMs: number): void {
     if (this.#stopped) return;
-    if (delayMs <= 0) { this.add(key); return; }
+    if (delayMs <= 0) {
+      this.add(key);
+      return;
+    }
     if (this.#ready.has(key)) return;
     const dueMs = this.#options.clock.monotonic() + delayMs;
     const held = this.#delays.get(key);
@@ -85,7 +117,9 @@ export class WorkQueue {
   }
 
   /** Keys gather and none is processed until `resume`. */
-  pause(): void { this.#paused = true; }
+  pause(): void {
+    this.#paused = true;
+  }
 
   resume(): void {
     this.#paused = false;
@@ -107,7 +141,11 @@ export class WorkQueue {
     if (next === undefined || next.dueMs >= this.#timerDueMs) return;
     this.#timer?.cancel();
     this.#timerDueMs = next.dueMs;
-    this.#timer = this.#options.clock.setTimer(Math.max(0, next.dueMs - this.#options.clock.monotonic()), () => this.#onTimer(), { background: true });
+    this.#timer = this.#options.clock.setTimer(
+      Math.max(0, next.dueMs - this.#options.clock.monotonic()),
+      () => this.#onTimer(),
+      { background: true },
+    );
   }
 
   #onTimer(): void {
@@ -163,7 +201,12 @@ export class WorkQueue {
     const delayMs = Math.min(retryDelayMs * 2 ** Math.min(failures, 30), retryDelayMsMax);
     if (this.#options.isExpected?.(error) !== true) {
       const { reason, message } = toApiError(error);
-      this.#options.log.warn(`${this.name}: ${key} failed`, { reason, message, ...(reason === 'InternalError' ? { error } : {}), retryMs: delayMs });
+      this.#options.log.warn(`${this.name}: ${key} failed`, {
+        reason,
+        message,
+        ...(reason === 'InternalError' ? { error } : {}),
+        retryMs: delayMs,
+      });
     }
     this.addAfter(key, delayMs);
   }

@@ -1,6 +1,8 @@
 /**
- * Blobs by digest: files `blobs/ALGORITHM/HEX`, written under `uploads/` and published by rename after fsync, so that a blob that can be
- * seen is whole and was verified. Uploads survive the process: their offset is the file's size, their hash is recomputed when needed.
+ * Blobs by digest: files `blobs/ALGORITHM/HEX`, written under `uploads/` and published by rename after fsync, so that a
+ * blob that can be
+ * seen is whole and was verified. Uploads survive the process: their offset is the file's size, their hash is
+ * recomputed when needed.
  *
  * Does not: decide what may be removed (`gc.ts`), know media types.
  */
@@ -17,18 +19,33 @@ import type { Clock, Random, Timer } from '#os/clock.ts';
 import { contentYouthMs, uploadEvictableIdleMs, uploadIdleMs, uploadsMax, uploadsPerUserMax } from './limits.ts';
 
 export class DigestError extends Error {
-  constructor(message: string) { super(message); this.name = 'DigestError'; }
+  constructor(message: string) {
+    super(message);
+    this.name = 'DigestError';
+  }
 }
 
 /** The upload was finished or given up, perhaps by another request at the same moment. */
 export class UploadGoneError extends Error {
-  constructor() { super('the upload is finished or was given up'); this.name = 'UploadGoneError'; }
+  constructor() {
+    super('the upload is finished or was given up');
+    this.name = 'UploadGoneError';
+  }
 }
 
-/** Who began an upload, and for what: nobody else continues it, and only the same user's uploads are given up for a new one of his. */
-export interface UploadOwner { user: string; repository: string }
+/**
+ * Who began an upload, and for what: nobody else continues it, and only the same user's uploads are given up for a new
+ * one of his.
+ */
+export interface UploadOwner {
+  user: string;
+  repository: string;
+}
 
-export interface Expected { digest?: string; sizeBytes?: number }
+export interface Expected {
+  digest?: string;
+  sizeBytes?: number;
+}
 
 /** One upload in progress. Calls do not overlap: a second `append` waits for the first. */
 export interface Upload {
@@ -49,12 +66,17 @@ export interface Blobs {
   /** Bytes `start` to `end`, both inclusive. */
   read(digest: string, range?: { start?: number; end?: number }): Readable;
   readBytes(digest: string, bytesMax: number): Promise<Buffer>;
-  write(source: AsyncIterable<Uint8Array>, expected?: Expected, bytesMax?: number): Promise<{ digest: string; sizeBytes: number }>;
+  write(
+    source: AsyncIterable<Uint8Array>,
+    expected?: Expected,
+    bytesMax?: number,
+  ): Promise<{ digest: string; sizeBytes: number }>;
   writeBytes(bytes: Uint8Array): Promise<string>;
   /** Takes over a finished file of the same filesystem whose digest the caller computed. */
   adopt(path: string, digest: string, sizeBytes: number): Promise<void>;
   /**
-   * A new upload, which also another process can continue. Where the user, or all together, have too many, the one that is idle for longest is
+   * A new upload, which also another process can continue. Where the user, or all together, have too many, the one that
+   * is idle for longest is
    * given up for it; an ApiError TooManyRequests when all of them are in use.
    */
   startUpload(owner: UploadOwner): Promise<Upload>;
@@ -96,38 +118,69 @@ class DirectoryBlobs implements Blobs {
   readonly #removing = new Map<string, Promise<void>>();
 
   constructor(root: string, clock: Clock, random: Random) {
-    this.#root = root; this.#clock = clock; this.#random = random;
+    this.#root = root;
+    this.#clock = clock;
+    this.#random = random;
     mkdirSync(join(root, 'uploads'), { recursive: true, mode: 0o700 });
     this.#leftScratch = new Set();
     for (const name of readdirSync(join(root, 'uploads'))) {
-      if (!uploadPattern.test(name)) { this.#leftScratch.add(name); continue; }
+      if (!uploadPattern.test(name)) {
+        this.#leftScratch.add(name);
+        continue;
+      }
       const { size, mtimeMs } = statSync(join(root, 'uploads', name));
-      this.#uploads.set(name, new FileUpload(this, name, join(root, 'uploads', name), size, () => this.#uploads.delete(name), clock, Math.max(0, clock.now() - mtimeMs)));
+      this.#uploads.set(
+        name,
+        new FileUpload(
+          this,
+          name,
+          join(root, 'uploads', name),
+          size,
+          () => this.#uploads.delete(name),
+          clock,
+          Math.max(0, clock.now() - mtimeMs),
+        ),
+      );
     }
     if (this.#uploads.size > 0) this.#arm();
     for (const algorithm of algorithms) {
       const directory = join(root, 'blobs', algorithm);
       mkdirSync(directory, { recursive: true, mode: 0o700 });
-      for (const hex of readdirSync(directory)) this.#sizes.set(`${algorithm}:${hex}`, statSync(join(directory, hex)).size);
+      for (const hex of readdirSync(directory))
+        this.#sizes.set(`${algorithm}:${hex}`, statSync(join(directory, hex)).size);
     }
   }
 
-  has(digest: string): boolean { return this.#sizes.has(digest); }
-  size(digest: string): number | undefined { return this.#sizes.get(digest); }
+  has(digest: string): boolean {
+    return this.#sizes.has(digest);
+  }
+  size(digest: string): number | undefined {
+    return this.#sizes.get(digest);
+  }
   path(digest: string): string {
     if (!isDigest(digest)) throw new ApiError('BadRequest', `invalid digest: ${digest}`);
     const [algorithm, hex] = digest.split(':');
     return join(this.#root, 'blobs', algorithm!, hex!);
   }
-  read(digest: string, range?: { start?: number; end?: number }): Readable { return createReadStream(this.path(digest), { ...range, highWaterMark: 256 << 10 }); }
+  read(digest: string, range?: { start?: number; end?: number }): Readable {
+    return createReadStream(this.path(digest), { ...range, highWaterMark: 256 << 10 });
+  }
   async readBytes(digest: string, bytesMax: number): Promise<Buffer> {
     const size = this.#sizes.get(digest);
     if (size === undefined) throw new ApiError('NotFound', `content ${digest}: not found`);
-    if (size > bytesMax) throw new ApiError('RequestEntityTooLarge', `content ${digest} of ${size} bytes is over the bound of ${bytesMax}`);
+    if (size > bytesMax)
+      throw new ApiError(
+        'RequestEntityTooLarge',
+        `content ${digest} of ${size} bytes is over the bound of ${bytesMax}`,
+      );
     return readFile(this.path(digest));
   }
 
-  async write(source: AsyncIterable<Uint8Array>, expected: Expected = {}, bytesMax = Number.MAX_SAFE_INTEGER): Promise<{ digest: string; sizeBytes: number }> {
+  async write(
+    source: AsyncIterable<Uint8Array>,
+    expected: Expected = {},
+    bytesMax = Number.MAX_SAFE_INTEGER,
+  ): Promise<{ digest: string; sizeBytes: number }> {
     const upload = await this.transientUpload();
     try {
       await upload.append(source, Math.min(bytesMax, expected.sizeBytes ?? bytesMax));
@@ -140,13 +193,24 @@ class DirectoryBlobs implements Blobs {
 
   async writeBytes(bytes: Uint8Array): Promise<string> {
     const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
-    if (this.has(digest)) { this.#young.set(digest, this.#clock.monotonic()); return digest; }
+    if (this.has(digest)) {
+      this.#young.set(digest, this.#clock.monotonic());
+      return digest;
+    }
     const path = this.scratchPath();
     const file = await open(path, 'wx', 0o600);
     try {
-      try { await writeAll(file, bytes); await file.datasync(); } finally { await file.close(); }
+      try {
+        await writeAll(file, bytes);
+        await file.datasync();
+      } finally {
+        await file.close();
+      }
       await this.adopt(path, digest, bytes.length);
-    } catch (error) { await rm(path, { force: true }); throw error; }
+    } catch (error) {
+      await rm(path, { force: true });
+      throw error;
+    }
     return digest;
   }
 
@@ -160,10 +224,16 @@ class DirectoryBlobs implements Blobs {
 
   async #syncDirectory(digest: string): Promise<void> {
     const directory = await open(join(this.#root, 'blobs', digest.split(':')[0]!), 'r');
-    try { await directory.sync(); } finally { await directory.close(); }
+    try {
+      await directory.sync();
+    } finally {
+      await directory.close();
+    }
   }
 
-  transientUpload(): Promise<FileUpload> { return this.#create(`scratch-${this.#random.uuid()}`); }
+  transientUpload(): Promise<FileUpload> {
+    return this.#create(`scratch-${this.#random.uuid()}`);
+  }
 
   async #create(id: string): Promise<FileUpload> {
     const path = join(this.#root, 'uploads', id);
@@ -185,7 +255,9 @@ class DirectoryBlobs implements Blobs {
     return id.endsWith(`${userMark(owner)}-${markOf(owner.repository)}`) ? this.#uploads.get(id) : undefined;
   }
 
-  #sessions(mark: string): FileUpload[] { return [...this.#uploads.values()].filter((upload) => uploadPattern.test(upload.id) && upload.id.includes(mark)); }
+  #sessions(mark: string): FileUpload[] {
+    return [...this.#uploads.values()].filter((upload) => uploadPattern.test(upload.id) && upload.id.includes(mark));
+  }
 
   async #makeRoom(countMax: number, mark: string): Promise<void> {
     const sessions = this.#sessions(mark);
@@ -195,17 +267,29 @@ class DirectoryBlobs implements Blobs {
     await oldest.cancel();
   }
 
-  async #expire(): Promise<void> { for (const upload of this.#sessions('')) if (upload.idleMs() > uploadIdleMs) await upload.cancel(); }
+  async #expire(): Promise<void> {
+    for (const upload of this.#sessions('')) if (upload.idleMs() > uploadIdleMs) await upload.cancel();
+  }
 
   /** Abandoned uploads go also where nobody pushes any more. */
   #arm(): void {
-    this.#expiry ??= this.#clock.setTimer(uploadIdleMs / 4, () => {
-      this.#expiry = undefined;
-      void this.#expire().catch(() => {}).then(() => { if (this.#sessions('').length > 0) this.#arm(); });
-    }, { background: true });
+    this.#expiry ??= this.#clock.setTimer(
+      uploadIdleMs / 4,
+      () => {
+        this.#expiry = undefined;
+        void this.#expire()
+          .catch(() => {})
+          .then(() => {
+            if (this.#sessions('').length > 0) this.#arm();
+          });
+      },
+      { background: true },
+    );
   }
 
-  list(): IterableIterator<[string, number]> { return this.#sizes.entries(); }
+  list(): IterableIterator<[string, number]> {
+    return this.#sizes.entries();
+  }
   isYoung(digest: string): boolean {
     const at = this.#young.get(digest);
     if (at === undefined) return false;
@@ -227,7 +311,9 @@ class DirectoryBlobs implements Blobs {
     this.#leftScratch.clear();
   }
 
-  scratchPath(): string { return join(this.#root, 'uploads', `scratch-${this.#random.uuid()}`); }
+  scratchPath(): string {
+    return join(this.#root, 'uploads', `scratch-${this.#random.uuid()}`);
+  }
 }
 
 class FileUpload implements Upload {
@@ -244,21 +330,42 @@ class FileUpload implements Upload {
   #users = 0;
   #isGone = false;
 
-  constructor(blobs: DirectoryBlobs, id: string, path: string, offset: number, gone: () => void, clock: Clock, idleMs = 0) {
-    this.#blobs = blobs; this.id = id; this.#path = path; this.offset = offset; this.#gone = gone; this.#clock = clock; this.#usedAtMs = clock.monotonic() - idleMs;
+  constructor(
+    blobs: DirectoryBlobs,
+    id: string,
+    path: string,
+    offset: number,
+    gone: () => void,
+    clock: Clock,
+    idleMs = 0,
+  ) {
+    this.#blobs = blobs;
+    this.id = id;
+    this.#path = path;
+    this.offset = offset;
+    this.#gone = gone;
+    this.#clock = clock;
+    this.#usedAtMs = clock.monotonic() - idleMs;
     if (offset === 0) this.#hash = createHash('sha256');
   }
 
   /** 0 while bytes come. */
-  idleMs(): number { return this.#users > 0 ? 0 : this.#clock.monotonic() - this.#usedAtMs; }
+  idleMs(): number {
+    return this.#users > 0 ? 0 : this.#clock.monotonic() - this.#usedAtMs;
+  }
 
   /** One at a time. Whoever waited while another finished or gave up the upload is told so. */
   #exclusive<T>(run: () => Promise<T>): Promise<T> {
     this.#users++;
-    const result = this.#busy.then(() => {
-      if (this.#isGone) throw new UploadGoneError();
-      return run();
-    }).finally(() => { this.#users--; this.#usedAtMs = this.#clock.monotonic(); });
+    const result = this.#busy
+      .then(() => {
+        if (this.#isGone) throw new UploadGoneError();
+        return run();
+      })
+      .finally(() => {
+        this.#users--;
+        this.#usedAtMs = this.#clock.monotonic();
+      });
     this.#busy = result.catch(() => {});
     return result;
   }
@@ -280,7 +387,9 @@ class FileUpload implements Upload {
         // A short write may have left bytes that were not hashed (disk full): go back to what is known.
         await truncate(this.#path, this.offset).catch(() => {});
         throw error;
-      } finally { await file.close(); }
+      } finally {
+        await file.close();
+      }
       return this.offset;
     });
   }
@@ -305,14 +414,21 @@ class FileUpload implements Upload {
       }
       const sizeBytes = this.offset;
       const file = await open(this.#path, 'r+');
-      try { await file.datasync(); } finally { await file.close(); }
+      try {
+        await file.datasync();
+      } finally {
+        await file.close();
+      }
       await this.#blobs.adopt(this.#path, digest, sizeBytes);
       this.#leave();
       return { digest, sizeBytes };
     });
   }
 
-  #leave(): void { this.#isGone = true; this.#gone(); }
+  #leave(): void {
+    this.#isGone = true;
+    this.#gone();
+  }
 
   async #drop(): Promise<void> {
     this.#leave();
@@ -320,8 +436,14 @@ class FileUpload implements Upload {
   }
 
   async cancel(): Promise<void> {
-    try { await this.#exclusive(() => this.#drop()); } catch (error) { if (!(error instanceof UploadGoneError)) throw error; }
+    try {
+      await this.#exclusive(() => this.#drop());
+    } catch (error) {
+      if (!(error instanceof UploadGoneError)) throw error;
+    }
   }
 }
 
-export function openBlobs(root: string, clock: Clock, random: Random): Blobs { return new DirectoryBlobs(root, clock, random); }
+export function openBlobs(root: string, clock: Clock, random: Random): Blobs {
+  return new DirectoryBlobs(root, clock, random);
+}

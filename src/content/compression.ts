@@ -1,9 +1,12 @@
 /**
- * Finding out how a stream is compressed, by its first bytes, and undoing it, with a bound on what comes out. Names follow the OCI media type
+ * Finding out how a stream is compressed, by its first bytes, and undoing it, with a bound on what comes out. Names
+ * follow the OCI media type
  * suffixes.
  *
- * gzip and zstd are undone by Node's zlib. bzip2 and xz are undone by the host's programs of these names, fed and read as streams: they are
- * everywhere, kept by others, fast, take many members in one file, and what goes wrong in them is a process of their own; `xz` is told how
+ * gzip and zstd are undone by Node's zlib. bzip2 and xz are undone by the host's programs of these names, fed and read
+ * as streams: they are
+ * everywhere, kept by others, fast, take many members in one file, and what goes wrong in them is a process of their
+ * own; `xz` is told how
  * much memory a stream may ask for.
  */
 import { createGunzip, createZstdDecompress } from 'node:zlib';
@@ -18,14 +21,21 @@ export function detectCompression(head: Uint8Array): Compression {
   const starts = (...bytes: number[]): boolean => bytes.every((byte, index) => head[index] === byte);
   if (starts(0x1f, 0x8b, 0x08)) return 'gzip';
   // A frame, or one that is to be skipped (RFC 8878, 3.1.2).
-  if (starts(0x28, 0xb5, 0x2f, 0xfd) || (((head[0] ?? 0) & 0xf0) === 0x50 && head[1] === 0x2a && head[2] === 0x4d && head[3] === 0x18)) return 'zstd';
+  if (
+    starts(0x28, 0xb5, 0x2f, 0xfd) ||
+    (((head[0] ?? 0) & 0xf0) === 0x50 && head[1] === 0x2a && head[2] === 0x4d && head[3] === 0x18)
+  )
+    return 'zstd';
   if (starts(0x42, 0x5a, 0x68)) return 'bzip2';
   if (starts(0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00)) return 'xz';
   return 'none';
 }
 
 /** The stream's first bytes, and the whole stream again. */
-export async function peek(source: AsyncIterable<Uint8Array>, count = 6): Promise<{ head: Buffer; whole: AsyncIterable<Uint8Array> }> {
+export async function peek(
+  source: AsyncIterable<Uint8Array>,
+  count = 6,
+): Promise<{ head: Buffer; whole: AsyncIterable<Uint8Array> }> {
   const iterator = source[Symbol.asyncIterator]();
   const held: Uint8Array[] = [];
   let length = 0;
@@ -43,7 +53,9 @@ export async function peek(source: AsyncIterable<Uint8Array>, count = 6): Promis
         if (next.done === true) return;
         yield next.value;
       }
-    } finally { await iterator.return?.(); }
+    } finally {
+      await iterator.return?.();
+    }
   }
   return { head: Buffer.concat(held).subarray(0, count), whole: whole() };
 }
@@ -55,14 +67,34 @@ export interface DecompressOptions {
   processes: Processes;
 }
 
-async function* expandByProgram(kind: 'bzip2' | 'xz', source: AsyncIterable<Uint8Array>, processes: Processes): AsyncGenerator<Uint8Array> {
+async function* expandByProgram(
+  kind: 'bzip2' | 'xz',
+  source: AsyncIterable<Uint8Array>,
+  processes: Processes,
+): AsyncGenerator<Uint8Array> {
   const program = processes.find(kind);
-  if (program === undefined) throw new ApiError('BadRequest', `this is compressed with ${kind}, and the program ${kind} is not installed on this host`);
-  const child = processes.spawn(program, kind === 'xz' ? ['-dc', '-T1', `--memlimit-decompress=${xzMemoryMibMax}MiB`] : ['-dc'], { stdin: 'pipe', stdout: 'pipe', stderr: 'pipe' });
+  if (program === undefined)
+    throw new ApiError(
+      'BadRequest',
+      `this is compressed with ${kind}, and the program ${kind} is not installed on this host`,
+    );
+  const child = processes.spawn(
+    program,
+    kind === 'xz' ? ['-dc', '-T1', `--memlimit-decompress=${xzMemoryMibMax}MiB`] : ['-dc'],
+    { stdin: 'pipe', stdout: 'pipe', stderr: 'pipe' },
+  );
   let sourceError: unknown;
-  const fed = new Promise<void>((done) => { pipeline(Readable.from(source, { objectMode: false }), child.stdin!, (error) => { if (error !== undefined && error !== null && (error as NodeJS.ErrnoException).code !== 'EPIPE') sourceError = error; done(); }); });
+  const fed = new Promise<void>((done) => {
+    pipeline(Readable.from(source, { objectMode: false }), child.stdin!, (error) => {
+      if (error !== undefined && error !== null && (error as NodeJS.ErrnoException).code !== 'EPIPE')
+        sourceError = error;
+      done();
+    });
+  });
   let said = '';
-  child.stderr!.setEncoding('utf8').on('data', (text: string) => { if (said.length < programErrorBytesMax) said += text; });
+  child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+    if (said.length < programErrorBytesMax) said += text;
+  });
   let isDone = false;
   try {
     yield* child.stdout as AsyncIterable<Uint8Array>;
@@ -70,10 +102,17 @@ async function* expandByProgram(kind: 'bzip2' | 'xz', source: AsyncIterable<Uint
     isDone = true;
     await fed;
     if (sourceError !== undefined && code !== 0) throw sourceError;
-    if (code !== 0) throw new ApiError('BadRequest', `failed to decompress: ${said.trim().slice(0, programErrorBytesMax) || `${kind} exited with ${code}`}`);
+    if (code !== 0)
+      throw new ApiError(
+        'BadRequest',
+        `failed to decompress: ${said.trim().slice(0, programErrorBytesMax) || `${kind} exited with ${code}`}`,
+      );
   } finally {
     // Who reads no further needs no program any more.
-    if (!isDone) { processes.kill(child.pid, 'SIGKILL'); child.stdout!.destroy(); }
+    if (!isDone) {
+      processes.kill(child.pid, 'SIGKILL');
+      child.stdout!.destroy();
+    }
   }
 }
 
@@ -81,18 +120,24 @@ async function* bounded(source: AsyncIterable<Uint8Array>, bytesMax: number): As
   let length = 0;
   for await (const chunk of source) {
     length += chunk.length;
-    if (length > bytesMax) throw new ApiError('RequestEntityTooLarge', `the archive expands to more than ${bytesMax} bytes`);
+    if (length > bytesMax)
+      throw new ApiError('RequestEntityTooLarge', `the archive expands to more than ${bytesMax} bytes`);
     yield chunk;
   }
 }
 
 /** Expanded bytes, whatever the compression. */
-export async function decompress(source: AsyncIterable<Uint8Array>, options: DecompressOptions): Promise<AsyncIterable<Uint8Array>> {
+export async function decompress(
+  source: AsyncIterable<Uint8Array>,
+  options: DecompressOptions,
+): Promise<AsyncIterable<Uint8Array>> {
   const { head, whole } = await peek(source);
   const kind = detectCompression(head);
   if (kind === 'none') return bounded(whole, options.bytesMax);
-  if (kind === 'bzip2' || kind === 'xz') return bounded(expandByProgram(kind, whole, options.processes), options.bytesMax);
-  const stream = kind === 'gzip' ? createGunzip({ chunkSize: 256 << 10 }) : createZstdDecompress({ chunkSize: 256 << 10 });
+  if (kind === 'bzip2' || kind === 'xz')
+    return bounded(expandByProgram(kind, whole, options.processes), options.bytesMax);
+  const stream =
+    kind === 'gzip' ? createGunzip({ chunkSize: 256 << 10 }) : createZstdDecompress({ chunkSize: 256 << 10 });
   // Errors of the source reach the reader through the destroyed stream.
   pipeline(Readable.from(whole, { objectMode: false }), stream, () => {});
   return bounded(stream as AsyncIterable<Uint8Array>, options.bytesMax);

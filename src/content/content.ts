@@ -6,8 +6,10 @@
  *   l/            unpacked layers (`layers.ts`)
  *   containers/   writable layers and mount points (`snapshots.ts`)
  *
- * One process owns a data directory. Images, registry, build cache and containers each say what they need (`addRoots`); the collector
- * removes the rest. A blob published in the last minutes is kept: whoever wrote it may not have recorded it yet. After a crash nothing is
+ * One process owns a data directory. Images, registry, build cache and containers each say what they need (`addRoots`);
+ * the collector
+ * removes the rest. A blob published in the last minutes is kept: whoever wrote it may not have recorded it yet. After
+ * a crash nothing is
  * young, so what a dead pull or build left behind goes at start.
  */
 import { mkdirSync } from 'node:fs';
@@ -23,10 +25,16 @@ import type { Layers } from './layers.ts';
 import { openRecords } from './records.ts';
 import type { Records } from './records.ts';
 
-export interface Roots { blobs: Iterable<string>; layers: Iterable<string> }
+export interface Roots {
+  blobs: Iterable<string>;
+  layers: Iterable<string>;
+}
 
 /** What an operation in progress needs; ends with it. */
-export interface Hold extends Disposable { addBlob(digest: string): void; addLayer(diffId: string): void }
+export interface Hold extends Disposable {
+  addBlob(digest: string): void;
+  addLayer(diffId: string): void;
+}
 
 export interface Content {
   readonly root: string;
@@ -42,7 +50,13 @@ export interface Content {
   close(): Promise<void>;
 }
 
-export interface ContentOptions { root: string; clock: Clock; random: Random; log: Logger; /** Starts the programs that undo bzip2 and xz. */ processes: Processes }
+export interface ContentOptions {
+  root: string;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  /** Starts the programs that undo bzip2 and xz. */ processes: Processes;
+}
 
 class DirectoryContent implements Content {
   readonly root: string;
@@ -56,26 +70,44 @@ class DirectoryContent implements Content {
   #collecting: Promise<number> | undefined;
 
   constructor(root: string, blobs: Blobs, layers: Layers, records: Records, log: Logger, processes: Processes) {
-    this.root = root; this.blobs = blobs; this.layers = layers; this.records = records; this.#log = log; this.#processes = processes;
+    this.root = root;
+    this.blobs = blobs;
+    this.layers = layers;
+    this.records = records;
+    this.#log = log;
+    this.#processes = processes;
   }
 
-  addRoots(provider: () => Roots): void { this.#providers.push(provider); }
-  decompress(source: AsyncIterable<Uint8Array>, bytesMax: number): Promise<AsyncIterable<Uint8Array>> { return decompress(source, { bytesMax, processes: this.#processes }); }
+  addRoots(provider: () => Roots): void {
+    this.#providers.push(provider);
+  }
+  decompress(source: AsyncIterable<Uint8Array>, bytesMax: number): Promise<AsyncIterable<Uint8Array>> {
+    return decompress(source, { bytesMax, processes: this.#processes });
+  }
 
   hold(): Hold {
     const held = { blobs: new Set<string>(), layers: new Set<string>() };
     this.#holds.add(held);
     return {
-      addBlob: (digest) => { held.blobs.add(digest); },
-      addLayer: (diffId) => { held.layers.add(diffId); },
-      [Symbol.dispose]: () => { this.#holds.delete(held); },
+      addBlob: (digest) => {
+        held.blobs.add(digest);
+      },
+      addLayer: (diffId) => {
+        held.layers.add(diffId);
+      },
+      [Symbol.dispose]: () => {
+        this.#holds.delete(held);
+      },
     };
   }
 
   async collect(options: { evenYoung?: boolean } = {}): Promise<number> {
-    // One at a time; a caller that comes during one waits for a fresh one, because the running one may have passed its garbage.
+    // One at a time; a caller that comes during one waits for a fresh one, because the running one may have passed its
+    // garbage.
     while (this.#collecting !== undefined) await this.#collecting.catch(() => {});
-    this.#collecting = this.#sweep(options.evenYoung === true).finally(() => { this.#collecting = undefined; });
+    this.#collecting = this.#sweep(options.evenYoung === true).finally(() => {
+      this.#collecting = undefined;
+    });
     return this.#collecting;
   }
 
@@ -83,7 +115,10 @@ class DirectoryContent implements Content {
   #marked(): { blobs: Set<string>; layers: Set<string> } {
     const blobs = new Set<string>();
     const layers = new Set<string>();
-    for (const held of this.#holds) { for (const digest of held.blobs) blobs.add(digest); for (const diffId of held.layers) layers.add(diffId); }
+    for (const held of this.#holds) {
+      for (const digest of held.blobs) blobs.add(digest);
+      for (const diffId of held.layers) layers.add(diffId);
+    }
     for (const provider of this.#providers) {
       const roots = provider();
       for (const digest of roots.blobs) blobs.add(digest);
@@ -95,10 +130,17 @@ class DirectoryContent implements Content {
   async #sweep(evenYoung: boolean): Promise<number> {
     const marked = this.#marked();
     let freed = 0;
-    const stale = [...this.blobs.list()].filter(([digest]) => !marked.blobs.has(digest) && (evenYoung || !this.blobs.isYoung(digest)));
+    const stale = [...this.blobs.list()].filter(
+      ([digest]) => !marked.blobs.has(digest) && (evenYoung || !this.blobs.isYoung(digest)),
+    );
     // `remove` takes the digest out of sight at once, so that nobody finds a blob that is about to go.
-    const removals = stale.map(([digest, size]) => { freed += size; return this.blobs.remove(digest); });
-    const layers = [...this.layers.list()].filter(([diffId]) => !marked.layers.has(diffId) && (evenYoung || !this.layers.isYoung(diffId)));
+    const removals = stale.map(([digest, size]) => {
+      freed += size;
+      return this.blobs.remove(digest);
+    });
+    const layers = [...this.layers.list()].filter(
+      ([diffId]) => !marked.layers.has(diffId) && (evenYoung || !this.layers.isYoung(diffId)),
+    );
     await Promise.all(removals);
     for (const [diffId, record] of layers) {
       if (this.#marked().layers.has(diffId)) continue;

@@ -1,36 +1,87 @@
 /**
- * Copies files between rooted trees as `COPY` and `ADD` do: symlinks of the given paths are followed inside their roots, those found
- * below are copied as they are; directories merge; owners, modes, times, extended attributes, devices and hard links are kept unless told
+ * Copies files between rooted trees as `COPY` and `ADD` do: symlinks of the given paths are followed inside their
+ * roots, those found
+ * below are copied as they are; directories merge; owners, modes, times, extended attributes, devices and hard links
+ * are kept unless told
  * otherwise. Synchronous: runs in a worker (`layer-worker.ts`).
  *
- * Invariant: neither root is left, whatever symlinks either tree holds. Specification: the Dockerfile reference, "COPY".
+ * Invariant: neither root is left, whatever symlinks either tree holds. Specification: the Dockerfile reference,
+ * "COPY".
  */
 import { constants } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { encodeFileName } from '#base/file-names.ts';
-import { chmodSync, chownSync, copyFileSync, lchownSync, linkSync, lstatOrUndefined, lstatSync, mkdirSync, readdirSync, readlinkSync, rmSync, setTimes, symlinkSync, writeFileSync } from '#os/named-files.ts';
+import {
+  chmodSync,
+  chownSync,
+  copyFileSync,
+  lchownSync,
+  linkSync,
+  lstatOrUndefined,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readlinkSync,
+  rmSync,
+  setTimes,
+  symlinkSync,
+  writeFileSync,
+} from '#os/named-files.ts';
 import { deviceParts, getXattr, listXattrs, makeSpecialFile, setXattr } from '#os/special-files.ts';
 import { RootedDirectory, pathParts } from './safe-path.ts';
 
 export type CopyAction =
-  /** `sources` are relative to `sourceRoot`. `isDirectory`: the target was written with a trailing slash or there are several sources. */
-  | { kind: 'copy'; sourceRoot: string; sources: string[]; target: string; isDirectory: boolean; owner?: Owner; mode?: number; exclude?: string[]; keepsParents?: boolean }
-  | { kind: 'file'; target: string; content: string; mode: number; owner?: Owner; isDirectory: boolean; name: string; mtimeMs: number }
+  /**
+   * `sources` are relative to `sourceRoot`. `isDirectory`: the target was written with a trailing slash or there are
+   * several sources.
+   */
+  | {
+      kind: 'copy';
+      sourceRoot: string;
+      sources: string[];
+      target: string;
+      isDirectory: boolean;
+      owner?: Owner;
+      mode?: number;
+      exclude?: string[];
+      keepsParents?: boolean;
+    }
+  | {
+      kind: 'file';
+      target: string;
+      content: string;
+      mode: number;
+      owner?: Owner;
+      isDirectory: boolean;
+      name: string;
+      mtimeMs: number;
+    }
   | { kind: 'makeDirectory'; target: string; owner?: Owner };
-export interface Owner { uid: number; gid: number }
+export interface Owner {
+  uid: number;
+  gid: number;
+}
 
 class Copier {
   readonly #target: RootedDirectory;
   readonly #inodes = new Map<string, string>();
-  constructor(root: string) { this.#target = new RootedDirectory(root); }
+  constructor(root: string) {
+    this.#target = new RootedDirectory(root);
+  }
 
   #makeParents(owner: Owner | undefined): (path: string) => void {
-    return (path) => { mkdirSync(path, { mode: 0o755 }); if (owner !== undefined) chownSync(path, owner.uid, owner.gid); };
+    return (path) => {
+      mkdirSync(path, { mode: 0o755 });
+      if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
+    };
   }
 
   run(action: CopyAction): void {
-    if (action.kind === 'makeDirectory') { this.#target.directory(pathParts(action.target), this.#makeParents(action.owner)); return; }
+    if (action.kind === 'makeDirectory') {
+      this.#target.directory(pathParts(action.target), this.#makeParents(action.owner));
+      return;
+    }
     if (action.kind === 'file') {
       const path = this.#destination(action.target, action.isDirectory, action.name, action.owner);
       this.#clear(path);
@@ -45,21 +96,39 @@ class Copier {
     for (const relative of action.sources) this.#copySource(source, relative, action, excluded);
   }
 
-  #copySource(source: RootedDirectory, relative: string, action: CopyAction & { kind: 'copy' }, excluded: Set<string>): void {
+  #copySource(
+    source: RootedDirectory,
+    relative: string,
+    action: CopyAction & { kind: 'copy' },
+    excluded: Set<string>,
+  ): void {
     const from = source.resolve(pathParts(relative));
     if (from === undefined) throw new ApiError('NotFound', `COPY failed: stat ${relative}: file does not exist`);
     const info = lstatSync(from);
-    const target = action.keepsParents === true ? `${action.target}/${pathParts(relative).slice(0, info.isDirectory() ? undefined : -1).join('/')}` : action.target;
+    const target =
+      action.keepsParents === true
+        ? `${action.target}/${pathParts(relative)
+            .slice(0, info.isDirectory() ? undefined : -1)
+            .join('/')}`
+        : action.target;
     if (info.isDirectory()) {
       const into = this.#target.directory(pathParts(target), this.#makeParents(action.owner))!;
       this.#children(from, into, pathParts(relative).join('/'), action, excluded);
       return;
     }
-    const path = this.#destination(target, action.isDirectory || action.keepsParents === true, pathParts(relative).at(-1) ?? '', action.owner);
+    const path = this.#destination(
+      target,
+      action.isDirectory || action.keepsParents === true,
+      pathParts(relative).at(-1) ?? '',
+      action.owner,
+    );
     this.#one(from, path, info, action, pathParts(relative).join('/'), excluded);
   }
 
-  /** Where a single file goes: into the target when that is a directory, else the target itself (a symlink there is followed). */
+  /**
+   * Where a single file goes: into the target when that is a directory, else the target itself (a symlink there is
+   * followed).
+   */
   #destination(target: string, isDirectory: boolean, name: string, owner: Owner | undefined): string {
     const parts = pathParts(target);
     if (isDirectory) return `${this.#target.directory(parts, this.#makeParents(owner))!}/${name}`;
@@ -71,11 +140,18 @@ class Copier {
   #clear(path: string): void {
     const existing = lstatOrUndefined(path);
     if (existing === undefined) return;
-    if (existing.isDirectory()) throw new ApiError('BadRequest', `cannot copy to non-directory: ${path.slice(this.#target.root.length)}`);
+    if (existing.isDirectory())
+      throw new ApiError('BadRequest', `cannot copy to non-directory: ${path.slice(this.#target.root.length)}`);
     rmSync(path, { force: true });
   }
 
-  #children(from: string, into: string, relative: string, action: CopyAction & { kind: 'copy' }, excluded: Set<string>): void {
+  #children(
+    from: string,
+    into: string,
+    relative: string,
+    action: CopyAction & { kind: 'copy' },
+    excluded: Set<string>,
+  ): void {
     for (const name of readdirSync(from).sort()) {
       const child = relative === '' ? name : `${relative}/${name}`;
       if (excluded.has(child)) continue;
@@ -83,12 +159,23 @@ class Copier {
     }
   }
 
-  #one(from: string, to: string, info: Stats, action: CopyAction & { kind: 'copy' }, relative: string, excluded: Set<string>): void {
+  #one(
+    from: string,
+    to: string,
+    info: Stats,
+    action: CopyAction & { kind: 'copy' },
+    relative: string,
+    excluded: Set<string>,
+  ): void {
     if (info.isDirectory()) {
       const existing = lstatOrUndefined(to);
       // A symlink to a directory in the target is kept, as docker does.
-      const real = existing?.isSymbolicLink() === true ? this.#target.resolve(pathParts(to.slice(this.#target.root.length))) : to;
-      if (real === undefined || (existing !== undefined && !lstatSync(real).isDirectory())) { rmSync(to, { recursive: true, force: true }); this.#target.forget(to); }
+      const real =
+        existing?.isSymbolicLink() === true ? this.#target.resolve(pathParts(to.slice(this.#target.root.length))) : to;
+      if (real === undefined || (existing !== undefined && !lstatSync(real).isDirectory())) {
+        rmSync(to, { recursive: true, force: true });
+        this.#target.forget(to);
+      }
       const directory = real !== undefined && lstatOrUndefined(real)?.isDirectory() === true ? real : to;
       if (lstatOrUndefined(directory) === undefined) mkdirSync(directory, { mode: 0o700 });
       this.#children(from, directory, relative, action, excluded);
@@ -96,12 +183,18 @@ class Copier {
       return;
     }
     const existing = lstatOrUndefined(to);
-    if (existing !== undefined) { rmSync(to, { recursive: existing.isDirectory(), force: true }); this.#target.forget(to); }
+    if (existing !== undefined) {
+      rmSync(to, { recursive: existing.isDirectory(), force: true });
+      this.#target.forget(to);
+    }
     if (info.isSymbolicLink()) symlinkSync(readlinkSync(from), to);
     else if (info.isFile()) {
       const inode = `${info.dev}:${info.ino}`;
       const first = info.nlink > 1 ? this.#inodes.get(inode) : undefined;
-      if (first !== undefined) { linkSync(first, to); return; }
+      if (first !== undefined) {
+        linkSync(first, to);
+        return;
+      }
       if (info.nlink > 1) this.#inodes.set(inode, to);
       copyFileSync(from, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
     } else if (info.isFIFO()) makeSpecialFile(to, 'fifo', info.mode);

@@ -16,7 +16,15 @@ const random = (count: number): Buffer => Buffer.from(new SimRandom(7).bytes(cou
 const text = Buffer.from('a layer of text, and of text again\n'.repeat(200_000));
 
 test('what was packed is unpacked by every reader, and is the same however it came in', async () => {
-  for (const plain of [Buffer.alloc(0), Buffer.from('x'), text, random(3 * gzipPieceBytes + 5), Buffer.concat([text, random(2 * gzipPieceBytes), text]), Buffer.from(random(2 * gzipPieceBytes).toString('base64')), Buffer.alloc(gzipPieceBytes)]) {
+  for (const plain of [
+    Buffer.alloc(0),
+    Buffer.from('x'),
+    text,
+    random(3 * gzipPieceBytes + 5),
+    Buffer.concat([text, random(2 * gzipPieceBytes), text]),
+    Buffer.from(random(2 * gzipPieceBytes).toString('base64')),
+    Buffer.alloc(gzipPieceBytes),
+  ]) {
     const packed = await gzip([plain]);
     assert.ok(gunzipSync(packed).equals(plain));
     assert.ok(execFileSync('gzip', ['-dc'], { input: packed, maxBuffer: 2 ** 26 }).equals(plain));
@@ -36,5 +44,13 @@ test('what does not become smaller is stored, what does is deflated', async () =
 });
 
 test('an error of the source ends it', async () => {
-  await assert.rejects(gzip((function* () { yield text; throw new Error('cannot be read'); })() as unknown as Uint8Array[]), /cannot be read/);
+  await assert.rejects(
+    gzip(
+      (function* () {
+        yield text;
+        throw new Error('cannot be read');
+      })() as unknown as Uint8Array[],
+    ),
+    /cannot be read/,
+  );
 });

@@ -1,6 +1,8 @@
 /**
- * gzip of large streams on several threads: one member, whose content is cut into pieces that are deflated side by side, each with the end of the
- * one before as its dictionary, so that little is lost by the cuts. What does not become smaller (media, archives, keys) is stored as it is:
+ * gzip of large streams on several threads: one member, whose content is cut into pieces that are deflated side by
+ * side, each with the end of the
+ * one before as its dictionary, so that little is lost by the cuts. What does not become smaller (media, archives,
+ * keys) is stored as it is:
  * deflating it would take most of the time and give nothing. The result depends on the bytes alone, never on timing.
  *
  * Specification: RFC 1952 (gzip), RFC 1951 (a stream is a row of blocks; a sync flush ends one at a byte).
@@ -15,11 +17,17 @@ const sampleBytes = 4 << 10;
 const deflateOptions: ZlibOptions = { level: 1, memLevel: 9, finishFlush: constants.Z_SYNC_FLUSH };
 const lettersOnly: ZlibOptions = { level: 1, strategy: constants.Z_HUFFMAN_ONLY };
 
-/** How to deflate a piece, by samples of its beginning, middle and end: searching for repetitions takes most of the time, and is done where it gives something. */
+/**
+ * How to deflate a piece, by samples of its beginning, middle and end: searching for repetitions takes most of the
+ * time, and is done where it gives something.
+ */
 function chooseOptions(piece: Uint8Array): ZlibOptions {
   if (piece.length < 4 * sampleBytes) return deflateOptions;
-  const samples = [0, (piece.length - sampleBytes) >> 1, piece.length - sampleBytes].map((at) => piece.subarray(at, at + sampleBytes));
-  const sizeWith = (options: ZlibOptions): number => samples.reduce((sum, sample) => sum + deflateRawSync(sample, options).length, 0);
+  const samples = [0, (piece.length - sampleBytes) >> 1, piece.length - sampleBytes].map((at) =>
+    piece.subarray(at, at + sampleBytes),
+  );
+  const sizeWith = (options: ZlibOptions): number =>
+    samples.reduce((sum, sample) => sum + deflateRawSync(sample, options).length, 0);
   const searched = sizeWith({ level: 1 });
   if (searched > samples.length * sampleBytes * 0.97) return { ...deflateOptions, level: 0 };
   // Text of random bytes: fewer bits a letter, and no repetitions.
@@ -30,7 +38,10 @@ function deflatePiece(piece: Uint8Array, dictionary: Uint8Array): Promise<Buffer
   const options = chooseOptions(piece);
   if (options.level === 0) return deflateRawSync(piece, options);
   return new Promise((resolve, reject) => {
-    deflateRaw(piece, { ...options, ...(dictionary.length === 0 ? {} : { dictionary }) }, (error, out) => { if (error === null) resolve(out); else reject(error); });
+    deflateRaw(piece, { ...options, ...(dictionary.length === 0 ? {} : { dictionary }) }, (error, out) => {
+      if (error === null) resolve(out);
+      else reject(error);
+    });
   });
 }
 
@@ -54,7 +65,10 @@ function* inPieces(source: Iterable<Uint8Array>): Generator<Buffer> {
 }
 
 /** `onPlain` hears the bytes that go in, in large pieces. */
-export async function* gzipParallel(source: Iterable<Uint8Array>, onPlain: (piece: Uint8Array) => void): AsyncGenerator<Uint8Array> {
+export async function* gzipParallel(
+  source: Iterable<Uint8Array>,
+  onPlain: (piece: Uint8Array) => void,
+): AsyncGenerator<Uint8Array> {
   // Method deflate, no name and no time, unknown system.
   yield Buffer.from([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff]);
   let checksum = 0;
@@ -74,7 +88,9 @@ export async function* gzipParallel(source: Iterable<Uint8Array>, onPlain: (piec
       if (running.length >= gzipPiecesInParallelMax) yield await running.shift()!;
     }
     for (const deflated of running.splice(0)) yield await deflated;
-  } finally { await Promise.allSettled(running); }
+  } finally {
+    await Promise.allSettled(running);
+  }
   const end = Buffer.alloc(10);
   // An empty last block, and the trailer.
   end[0] = 3;

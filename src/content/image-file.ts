@@ -1,6 +1,8 @@
 /**
- * Whether a document is an image configuration: it comes from registries and archives, and what of it is of another type would fail later, in every list
- * of images and for everybody. Fields that are not named here are passed over. `null` stands for a field that is left out, as for Go's decoder.
+ * Whether a document is an image configuration: it comes from registries and archives, and what of it is of another
+ * type would fail later, in every list
+ * of images and for everybody. Fields that are not named here are passed over. `null` stands for a field that is left
+ * out, as for Go's decoder.
  *
  * Specification: OCI image 1.1 (config), with docker's own fields.
  */
@@ -11,20 +13,41 @@ type Check = (value: unknown) => boolean;
 const isText: Check = (value) => typeof value === 'string';
 const isFlag: Check = (value) => typeof value === 'boolean';
 const isWhole: Check = (value) => Number.isInteger(value);
-const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value);
-const listOf = (check: Check): Check => (value) => Array.isArray(value) && value.every(check);
-const mapOf = (check: Check): Check => (value) => isObject(value) && Object.values(value).every(check);
-const optional = (checks: Record<string, Check>): Check => (value) => isObject(value)
-  && Object.entries(checks).every(([key, check]) => !Object.hasOwn(value, key) || value[key] === null || check(value[key]));
-const each = (check: Check, names: string): Record<string, Check> => Object.fromEntries(names.split(' ').map((name) => [name, check]));
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+const listOf =
+  (check: Check): Check =>
+  (value) =>
+    Array.isArray(value) && value.every(check);
+const mapOf =
+  (check: Check): Check =>
+  (value) =>
+    isObject(value) && Object.values(value).every(check);
+const optional =
+  (checks: Record<string, Check>): Check =>
+  (value) =>
+    isObject(value) &&
+    Object.entries(checks).every(
+      ([key, check]) => !Object.hasOwn(value, key) || value[key] === null || check(value[key]),
+    );
+const each = (check: Check, names: string): Record<string, Check> =>
+  Object.fromEntries(names.split(' ').map((name) => [name, check]));
 
 const isRunConfig = optional({
-  ...each(isText, 'Hostname Domainname User WorkingDir StopSignal'), ...each(listOf(isText), 'Env Entrypoint Cmd OnBuild Shell'), ...each(mapOf(isText), 'Labels'), ...each(isObject, 'ExposedPorts Volumes'), ArgsEscaped: isFlag,
-  Healthcheck: optional({ Test: listOf(isText), ...each(isWhole, 'Interval Timeout StartPeriod StartInterval Retries') }),
+  ...each(isText, 'Hostname Domainname User WorkingDir StopSignal'),
+  ...each(listOf(isText), 'Env Entrypoint Cmd OnBuild Shell'),
+  ...each(mapOf(isText), 'Labels'),
+  ...each(isObject, 'ExposedPorts Volumes'),
+  ArgsEscaped: isFlag,
+  Healthcheck: optional({
+    Test: listOf(isText),
+    ...each(isWhole, 'Interval Timeout StartPeriod StartInterval Retries'),
+  }),
 });
 
 const isFile = optional({
-  ...each(isText, 'architecture os variant created author comment docker_version'), config: isRunConfig,
+  ...each(isText, 'architecture os variant created author comment docker_version'),
+  config: isRunConfig,
   history: listOf(optional({ ...each(isText, 'created created_by comment author'), empty_layer: isFlag })),
 });
 

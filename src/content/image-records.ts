@@ -1,9 +1,12 @@
 /**
  * Images as this data directory knows them: names → image, image → manifest, configuration and layers.
  *
- * Words. The *image id* is the digest of the configuration, as docker's is. A *name* is canonical (`docker.io/library/busybox:latest`). A
- * *repo digest* (`docker.io/library/busybox@sha256:…`) remembers under which manifest digest a repository holds the image. An image
- * without a name stays until it is removed; an *intermediate* one (a build step) until no build cache record and no image needs it.
+ * Words. The *image id* is the digest of the configuration, as docker's is. A *name* is canonical
+ * (`docker.io/library/busybox:latest`). A
+ * *repo digest* (`docker.io/library/busybox@sha256:…`) remembers under which manifest digest a repository holds the
+ * image. An image
+ * without a name stays until it is removed; an *intermediate* one (a build step) until no build cache record and no
+ * image needs it.
  *
  * Specification: OCI image 1.1 (manifest, config); docker's schema 2 media types say the same with other names.
  */
@@ -28,25 +31,93 @@ export const mediaTypes = {
   ociEmpty: 'application/vnd.oci.empty.v1+json',
 } as const;
 
-export interface Descriptor { mediaType: string; digest: string; size: number; platform?: Platform; annotations?: Record<string, string>; artifactType?: string; data?: string; urls?: string[] }
-export interface Platform { os: string; architecture: string; variant?: string; 'os.version'?: string }
-export interface Manifest { schemaVersion: number; mediaType?: string; artifactType?: string; config: Descriptor; layers: Descriptor[]; subject?: Descriptor; annotations?: Record<string, string> }
-export interface Index { schemaVersion: number; mediaType?: string; artifactType?: string; manifests: Descriptor[]; subject?: Descriptor; annotations?: Record<string, string> }
+export interface Descriptor {
+  mediaType: string;
+  digest: string;
+  size: number;
+  platform?: Platform;
+  annotations?: Record<string, string>;
+  artifactType?: string;
+  data?: string;
+  urls?: string[];
+}
+export interface Platform {
+  os: string;
+  architecture: string;
+  variant?: string;
+  'os.version'?: string;
+}
+export interface Manifest {
+  schemaVersion: number;
+  mediaType?: string;
+  artifactType?: string;
+  config: Descriptor;
+  layers: Descriptor[];
+  subject?: Descriptor;
+  annotations?: Record<string, string>;
+}
+export interface Index {
+  schemaVersion: number;
+  mediaType?: string;
+  artifactType?: string;
+  manifests: Descriptor[];
+  subject?: Descriptor;
+  annotations?: Record<string, string>;
+}
 
-export interface HealthcheckConfig { Test?: string[]; Interval?: number; Timeout?: number; StartPeriod?: number; StartInterval?: number; Retries?: number }
+export interface HealthcheckConfig {
+  Test?: string[];
+  Interval?: number;
+  Timeout?: number;
+  StartPeriod?: number;
+  StartInterval?: number;
+  Retries?: number;
+}
 /** `config` of the image configuration, as docker extends it. */
 export interface RunConfig {
-  Hostname?: string; Domainname?: string; User?: string; ExposedPorts?: Record<string, object> | null; Env?: string[] | null; Entrypoint?: string[] | null; Cmd?: string[] | null;
-  Volumes?: Record<string, object> | null; WorkingDir?: string; Labels?: Record<string, string> | null; StopSignal?: string; ArgsEscaped?: boolean;
-  Healthcheck?: HealthcheckConfig; OnBuild?: string[] | null; Shell?: string[] | null;
+  Hostname?: string;
+  Domainname?: string;
+  User?: string;
+  ExposedPorts?: Record<string, object> | null;
+  Env?: string[] | null;
+  Entrypoint?: string[] | null;
+  Cmd?: string[] | null;
+  Volumes?: Record<string, object> | null;
+  WorkingDir?: string;
+  Labels?: Record<string, string> | null;
+  StopSignal?: string;
+  ArgsEscaped?: boolean;
+  Healthcheck?: HealthcheckConfig;
+  OnBuild?: string[] | null;
+  Shell?: string[] | null;
 }
-export interface HistoryEntry { created?: string; created_by?: string; comment?: string; author?: string; empty_layer?: boolean }
+export interface HistoryEntry {
+  created?: string;
+  created_by?: string;
+  comment?: string;
+  author?: string;
+  empty_layer?: boolean;
+}
 export interface ImageFile {
-  architecture: string; os: string; variant?: string; created?: string; author?: string; comment?: string; docker_version?: string; container_config?: RunConfig;
-  config?: RunConfig; rootfs: { type: string; diff_ids: string[] }; history?: HistoryEntry[];
+  architecture: string;
+  os: string;
+  variant?: string;
+  created?: string;
+  author?: string;
+  comment?: string;
+  docker_version?: string;
+  container_config?: RunConfig;
+  config?: RunConfig;
+  rootfs: { type: string; diff_ids: string[] };
+  history?: HistoryEntry[];
 }
 
-export interface ImageLayer { digest: string; diffId: string; sizeBytes: number; mediaType: string }
+export interface ImageLayer {
+  digest: string;
+  diffId: string;
+  sizeBytes: number;
+  mediaType: string;
+}
 
 export interface ImageRecord {
   id: string;
@@ -69,7 +140,9 @@ export interface ImageRecord {
   tagTimeMs?: number;
 }
 
-export interface NameRecord { imageId: string }
+export interface NameRecord {
+  imageId: string;
+}
 
 const digestPrefix = /^(?:sha256:)?([0-9a-f]{1,64})$/;
 
@@ -81,7 +154,8 @@ export interface ImageRecords {
   repoDigestsOf(id: string): string[];
   byName(canonical: string): string | undefined;
   /**
-   * Name, repo digest, id or a unique id prefix, as docker resolves. An ApiError where a prefix is ambiguous. `idPrefixMin`: letters that a
+   * Name, repo digest, id or a unique id prefix, as docker resolves. An ApiError where a prefix is ambiguous.
+   * `idPrefixMin`: letters that a
    * prefix has at least; where a name is meant, a short one is a name.
    */
   find(text: string, options?: { idPrefixMin?: number }): ImageRecord | undefined;
@@ -103,20 +177,45 @@ export interface ImageRecords {
 }
 
 export function parseJson(bytes: Uint8Array, what: string): unknown {
-  try { return JSON.parse(Buffer.from(bytes).toString('utf8')) as unknown; } catch { throw new ApiError('BadRequest', `${what} is not valid JSON`); }
+  try {
+    return JSON.parse(Buffer.from(bytes).toString('utf8')) as unknown;
+  } catch {
+    throw new ApiError('BadRequest', `${what} is not valid JSON`);
+  }
 }
 
 export function parseManifest(bytes: Uint8Array, digest: string): Manifest {
   const manifest = parseJson(bytes, `manifest ${digest}`) as Manifest | null;
   const isDescriptor = (value: unknown): boolean => {
     const { digest, size } = (value ?? {}) as Partial<Descriptor>;
-    return typeof digest === 'string' && isDigest(digest) && Number.isSafeInteger(size) && size! >= 0 && size! <= remoteBlobBytesMax;
+    return (
+      typeof digest === 'string' &&
+      isDigest(digest) &&
+      Number.isSafeInteger(size) &&
+      size! >= 0 &&
+      size! <= remoteBlobBytesMax
+    );
   };
-  if (typeof manifest !== 'object' || manifest === null || !isDescriptor(manifest.config) || !Array.isArray(manifest.layers) || !manifest.layers.every(isDescriptor)) {
+  if (
+    typeof manifest !== 'object' ||
+    manifest === null ||
+    !isDescriptor(manifest.config) ||
+    !Array.isArray(manifest.layers) ||
+    !manifest.layers.every(isDescriptor)
+  ) {
     const isFirst = (manifest as { schemaVersion?: unknown } | null)?.schemaVersion === 1;
-    throw new ApiError('BadRequest', isFirst ? `manifest ${digest} has schema version 1, which is not supported: push the image anew with a newer client` : `manifest ${digest} is not an image manifest`);
+    throw new ApiError(
+      'BadRequest',
+      isFirst
+        ? `manifest ${digest} has schema version 1, which is not supported: push the image anew with a newer client`
+        : `manifest ${digest} is not an image manifest`,
+    );
   }
-  if (manifest.layers.length > layersPerImageMax) throw new ApiError('BadRequest', `image has ${manifest.layers.length} layers, at most ${layersPerImageMax} can be mounted`);
+  if (manifest.layers.length > layersPerImageMax)
+    throw new ApiError(
+      'BadRequest',
+      `image has ${manifest.layers.length} layers, at most ${layersPerImageMax} can be mounted`,
+    );
   return manifest;
 }
 
@@ -124,23 +223,41 @@ class StoredImages implements ImageRecords {
   readonly #content: Content;
   readonly #pins = new Map<string, number>();
   readonly #resolvers: ((reference: Reference) => string | undefined)[] = [];
-  constructor(content: Content) { this.#content = content; }
+  constructor(content: Content) {
+    this.#content = content;
+  }
 
-  get(id: string): ImageRecord | undefined { return this.#content.records.get<ImageRecord>('images', id); }
-  list(): ImageRecord[] { return [...this.#content.records.entries<ImageRecord>('images')].map(([, record]) => record); }
+  get(id: string): ImageRecord | undefined {
+    return this.#content.records.get<ImageRecord>('images', id);
+  }
+  list(): ImageRecord[] {
+    return [...this.#content.records.entries<ImageRecord>('images')].map(([, record]) => record);
+  }
   namesOf(id: string): string[] {
-    return [...this.#content.records.entries<NameRecord>('names')].filter(([, name]) => name.imageId === id).map(([name]) => name).sort();
+    return [...this.#content.records.entries<NameRecord>('names')]
+      .filter(([, name]) => name.imageId === id)
+      .map(([name]) => name)
+      .sort();
   }
   repoDigestsOf(id: string): string[] {
-    return [...this.#content.records.entries<NameRecord>('repo-digests')].filter(([, name]) => name.imageId === id).map(([name]) => name).sort();
+    return [...this.#content.records.entries<NameRecord>('repo-digests')]
+      .filter(([, name]) => name.imageId === id)
+      .map(([name]) => name)
+      .sort();
   }
-  byName(canonical: string): string | undefined { return this.#content.records.get<NameRecord>('names', canonical)?.imageId; }
+  byName(canonical: string): string | undefined {
+    return this.#content.records.get<NameRecord>('names', canonical)?.imageId;
+  }
 
   find(text: string, options: { idPrefixMin?: number } = {}): ImageRecord | undefined {
     if (text.startsWith('sha256:') && text.length === 71) return this.get(text) ?? this.#byManifest(text);
     if (/^[0-9a-f]{64}$/.test(text)) return this.get(`sha256:${text}`);
     let reference: Reference | undefined;
-    try { reference = withDefaultTag(parseReference(text)); } catch (error) { if (!digestPrefix.test(text)) throw error; }
+    try {
+      reference = withDefaultTag(parseReference(text));
+    } catch (error) {
+      if (!digestPrefix.test(text)) throw error;
+    }
     if (reference !== undefined) {
       const id = this.#byReference(reference);
       if (id !== undefined) return this.get(id);
@@ -156,16 +273,25 @@ class StoredImages implements ImageRecords {
       if (id !== undefined) return id;
       // `name@sha256:CONFIG` and `name@sha256:MANIFEST` of an image that has a name in this repository.
       const record = this.get(reference.digest) ?? this.#byManifest(reference.digest);
-      if (record !== undefined && this.namesOf(record.id).some((name) => name.startsWith(`${canonicalRepository(reference)}:`))) return record.id;
+      if (
+        record !== undefined &&
+        this.namesOf(record.id).some((name) => name.startsWith(`${canonicalRepository(reference)}:`))
+      )
+        return record.id;
     } else {
       const id = this.byName(canonicalName(reference));
       if (id !== undefined) return id;
     }
-    for (const resolve of this.#resolvers) { const id = resolve(reference); if (id !== undefined && this.get(id) !== undefined) return id; }
+    for (const resolve of this.#resolvers) {
+      const id = resolve(reference);
+      if (id !== undefined && this.get(id) !== undefined) return id;
+    }
     return undefined;
   }
 
-  #byManifest(digest: string): ImageRecord | undefined { return this.list().find((record) => record.manifestDigest === digest); }
+  #byManifest(digest: string): ImageRecord | undefined {
+    return this.list().find((record) => record.manifestDigest === digest);
+  }
 
   #byPrefix(text: string, lengthMin: number): ImageRecord | undefined {
     const hex = digestPrefix.exec(text)?.[1];
@@ -175,26 +301,54 @@ class StoredImages implements ImageRecords {
     return matches[0];
   }
 
-  put(record: ImageRecord, more: Change[] = []): Promise<void> { return this.commit([{ table: 'images', key: record.id, value: record }, ...more]); }
+  put(record: ImageRecord, more: Change[] = []): Promise<void> {
+    return this.commit([{ table: 'images', key: record.id, value: record }, ...more]);
+  }
 
   async recordFromManifest(manifestDigest: string): Promise<ImageRecord> {
     const { blobs } = this.#content;
     const manifest = parseManifest(await blobs.readBytes(manifestDigest, manifestBytesMax), manifestDigest);
     const file = parseJson(await blobs.readBytes(manifest.config.digest, configBytesMax), 'image configuration');
     if (!isImageFile(file)) throw new ApiError('BadRequest', `${manifest.config.digest} is not an image configuration`);
-    if (file.rootfs.diff_ids.length !== manifest.layers.length) throw new ApiError('BadRequest', 'image configuration and manifest disagree on the number of layers');
-    const layers = manifest.layers.map((layer, index): ImageLayer => ({ digest: layer.digest, diffId: file.rootfs.diff_ids[index]!, sizeBytes: layer.size, mediaType: layer.mediaType }));
+    if (file.rootfs.diff_ids.length !== manifest.layers.length)
+      throw new ApiError('BadRequest', 'image configuration and manifest disagree on the number of layers');
+    const layers = manifest.layers.map((layer, index): ImageLayer => ({
+      digest: layer.digest,
+      diffId: file.rootfs.diff_ids[index]!,
+      sizeBytes: layer.size,
+      mediaType: layer.mediaType,
+    }));
     const created = Date.parse(file.created ?? '');
     return {
-      id: manifest.config.digest, manifestDigest, manifestMediaType: manifest.mediaType ?? mediaTypes.ociManifest, layers, file,
+      id: manifest.config.digest,
+      manifestDigest,
+      manifestMediaType: manifest.mediaType ?? mediaTypes.ociManifest,
+      layers,
+      file,
       createdAtMs: Number.isFinite(created) ? created : 0,
     };
   }
 
-  nameChange(canonical: string, imageId: string | undefined): Change { return { table: 'names', key: canonical, value: imageId === undefined ? undefined : { imageId } satisfies NameRecord }; }
-  repoDigestChange(key: string, imageId: string | undefined): Change { return { table: 'repo-digests', key, value: imageId === undefined ? undefined : { imageId } satisfies NameRecord }; }
-  commit(changes: Change[]): Promise<void> { return this.#content.records.commit(changes); }
-  addResolver(resolve: (reference: Reference) => string | undefined): void { this.#resolvers.push(resolve); }
+  nameChange(canonical: string, imageId: string | undefined): Change {
+    return {
+      table: 'names',
+      key: canonical,
+      value: imageId === undefined ? undefined : ({ imageId } satisfies NameRecord),
+    };
+  }
+  repoDigestChange(key: string, imageId: string | undefined): Change {
+    return {
+      table: 'repo-digests',
+      key,
+      value: imageId === undefined ? undefined : ({ imageId } satisfies NameRecord),
+    };
+  }
+  commit(changes: Change[]): Promise<void> {
+    return this.#content.records.commit(changes);
+  }
+  addResolver(resolve: (reference: Reference) => string | undefined): void {
+    this.#resolvers.push(resolve);
+  }
 
   lease(owner: string, holder: string, imageId: string): Promise<void> {
     const known = this.#content.records.get<{ imageId: string }>('leases', `${owner}/${holder}`);
@@ -203,7 +357,9 @@ class StoredImages implements ImageRecords {
   }
   async releaseLease(owner: string, holder: string): Promise<void> {
     const key = `${owner}/${holder}`;
-    const held = [...this.#content.records.entries('leases')].map(([each]) => each).filter((each) => each === key || each.startsWith(`${key}/`));
+    const held = [...this.#content.records.entries('leases')]
+      .map(([each]) => each)
+      .filter((each) => each === key || each.startsWith(`${key}/`));
     if (held.length > 0) await this.commit(held.map((each) => ({ table: 'leases', key: each, value: undefined })));
   }
   pin(imageId: string): Disposable {
@@ -214,20 +370,30 @@ class StoredImages implements ImageRecords {
         if (!isHeld) return;
         isHeld = false;
         const left = this.#pins.get(imageId)! - 1;
-        if (left === 0) this.#pins.delete(imageId); else this.#pins.set(imageId, left);
+        if (left === 0) this.#pins.delete(imageId);
+        else this.#pins.set(imageId, left);
       },
     };
   }
   leasesOf(imageId: string): { owner: string; holder: string }[] {
     const pinned = this.#pins.has(imageId) ? [{ owner: 'build', holder: 'in progress' }] : [];
-    return [...pinned, ...[...this.#content.records.entries<{ imageId: string }>('leases')].filter(([, lease]) => lease.imageId === imageId).map(([key]) => {
-      const slash = key.indexOf('/');
-      return { owner: key.slice(0, slash), holder: key.slice(slash + 1) };
-    })];
+    return [
+      ...pinned,
+      ...[...this.#content.records.entries<{ imageId: string }>('leases')]
+        .filter(([, lease]) => lease.imageId === imageId)
+        .map(([key]) => {
+          const slash = key.indexOf('/');
+          return { owner: key.slice(0, slash), holder: key.slice(slash + 1) };
+        }),
+    ];
   }
 
   layerSizeBytes(record: ImageRecord): number {
-    return record.layers.reduce((sum, layer) => sum + (this.#content.layers.has(layer.diffId) ? this.#content.layers.sizeBytes(layer.diffId) : layer.sizeBytes), 0);
+    return record.layers.reduce(
+      (sum, layer) =>
+        sum + (this.#content.layers.has(layer.diffId) ? this.#content.layers.sizeBytes(layer.diffId) : layer.sizeBytes),
+      0,
+    );
   }
 
   roots(): Roots {
@@ -236,7 +402,10 @@ class StoredImages implements ImageRecords {
     for (const record of this.list()) {
       blobs.add(record.id);
       if (record.manifestDigest !== '') blobs.add(record.manifestDigest);
-      for (const layer of record.layers) { if (layer.digest !== '') blobs.add(layer.digest); layers.add(layer.diffId); }
+      for (const layer of record.layers) {
+        if (layer.digest !== '') blobs.add(layer.digest);
+        layers.add(layer.diffId);
+      }
     }
     return { blobs, layers };
   }

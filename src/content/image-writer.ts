@@ -1,5 +1,6 @@
 /**
- * Makes images out of layers that are here: writes the configuration and the manifest as blobs and the record in one commit.
+ * Makes images out of layers that are here: writes the configuration and the manifest as blobs and the record in one
+ * commit.
  * Manifests are docker's schema 2, which every registry and client takes.
  */
 import { ApiError } from '#base/errors.ts';
@@ -23,13 +24,23 @@ export interface NewImage {
 }
 
 export function toImageLayer(packed: PackedLayer): ImageLayer {
-  return { digest: packed.digest, diffId: packed.diffId, sizeBytes: packed.blobBytes, mediaType: mediaTypes.dockerLayer };
+  return {
+    digest: packed.digest,
+    diffId: packed.diffId,
+    sizeBytes: packed.blobBytes,
+    mediaType: mediaTypes.dockerLayer,
+  };
 }
 
 /** A build step needs no manifest; it gets one when it is tagged or pushed. */
-export async function writeManifest(content: Content, record: ImageRecord, hold?: Hold): Promise<{ digest: string; mediaType: string }> {
+export async function writeManifest(
+  content: Content,
+  record: ImageRecord,
+  hold?: Hold,
+): Promise<{ digest: string; mediaType: string }> {
   const manifest: Manifest = {
-    schemaVersion: 2, mediaType: mediaTypes.dockerManifest,
+    schemaVersion: 2,
+    mediaType: mediaTypes.dockerManifest,
     config: { mediaType: mediaTypes.dockerConfig, size: content.blobs.size(record.id) ?? 0, digest: record.id },
     layers: record.layers.map((layer) => ({ mediaType: layer.mediaType, size: layer.sizeBytes, digest: layer.digest })),
   };
@@ -40,19 +51,37 @@ export async function writeManifest(content: Content, record: ImageRecord, hold?
 
 export async function writeImage(content: Content, images: ImageRecords, image: NewImage): Promise<ImageRecord> {
   using hold = content.hold();
-  for (const layer of image.layers) { hold.addBlob(layer.digest); hold.addLayer(layer.diffId); }
+  for (const layer of image.layers) {
+    hold.addBlob(layer.digest);
+    hold.addLayer(layer.diffId);
+  }
   const bytes = Buffer.from(JSON.stringify(image.file));
-  if (bytes.length > configBytesMax) throw new ApiError('RequestEntityTooLarge', `the image configuration has ${bytes.length} bytes, at most ${configBytesMax} are allowed`);
+  if (bytes.length > configBytesMax)
+    throw new ApiError(
+      'RequestEntityTooLarge',
+      `the image configuration has ${bytes.length} bytes, at most ${configBytesMax} are allowed`,
+    );
   const id = await content.blobs.writeBytes(bytes);
   hold.addBlob(id);
   const known = images.get(id);
   const record: ImageRecord = {
-    id, manifestDigest: '', manifestMediaType: mediaTypes.dockerManifest, layers: image.layers, file: image.file, createdAtMs: image.createdAtMs,
+    id,
+    manifestDigest: '',
+    manifestMediaType: mediaTypes.dockerManifest,
+    layers: image.layers,
+    file: image.file,
+    createdAtMs: image.createdAtMs,
     ...(image.parent === undefined ? {} : { parent: image.parent }),
-    ...(image.isIntermediate === true && known?.isIntermediate !== false && (known === undefined || known.isIntermediate === true) ? { isIntermediate: true } : {}),
+    ...(image.isIntermediate === true &&
+    known?.isIntermediate !== false &&
+    (known === undefined || known.isIntermediate === true)
+      ? { isIntermediate: true }
+      : {}),
   };
   if (image.isIntermediate !== true || known?.manifestDigest) {
-    const manifest = known?.manifestDigest ? { digest: known.manifestDigest, mediaType: known.manifestMediaType } : await writeManifest(content, record, hold);
+    const manifest = known?.manifestDigest
+      ? { digest: known.manifestDigest, mediaType: known.manifestMediaType }
+      : await writeManifest(content, record, hold);
     record.manifestDigest = manifest.digest;
     record.manifestMediaType = manifest.mediaType;
   }

@@ -1,18 +1,39 @@
 /**
- * Directories that a layer names nothing of but files below them. Applied to what lies below, as the specification has it, such a layer leaves
- * them as they were: `/tmp` keeps its mode, and `/lib` stays the symlink that it was, so that the file lands where it leads. Layers are
- * unpacked each on its own here, so what lay below is not known then; the unpacked layer remembers these directories (`LayerRecord.implied`), and
- * whoever mounts layers together puts one more on top of them, made by `makeParents`: the directories as they are to be seen and, where a
- * symlink is to be seen in place of a directory, that symlink and hard links to the files at the place that it leads to.
+ * Directories that a layer names nothing of but files below them. Applied to what lies below, as the specification has
+ * it, such a layer leaves
+ * them as they were: `/tmp` keeps its mode, and `/lib` stays the symlink that it was, so that the file lands where it
+ * leads. Layers are
+ * unpacked each on its own here, so what lay below is not known then; the unpacked layer remembers these directories
+ * (`LayerRecord.implied`), and
+ * whoever mounts layers together puts one more on top of them, made by `makeParents`: the directories as they are to be
+ * seen and, where a
+ * symlink is to be seen in place of a directory, that symlink and hard links to the files at the place that it leads
+ * to.
  *
- * Specification: OCI image layer, "Applying Changesets"; overlayfs.rst, "whiteouts and opaque directories" and "merged directories".
+ * Specification: OCI image layer, "Applying Changesets"; overlayfs.rst, "whiteouts and opaque directories" and "merged
+ * directories".
  */
-import { chmodSync, chownSync, lchownSync, linkSync, lstatOrUndefined, lstatSync, mkdirSync, readdirSync, readlinkSync, setTimes, symlinkSync } from '#os/named-files.ts';
+import {
+  chmodSync,
+  chownSync,
+  lchownSync,
+  linkSync,
+  lstatOrUndefined,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readlinkSync,
+  setTimes,
+  symlinkSync,
+} from '#os/named-files.ts';
 import { getXattr, listXattrs, setXattr } from '#os/special-files.ts';
 import { symlinkHopsMax } from './limits.ts';
 import { pathParts } from './safe-path.ts';
 
-export interface LayerTree { /** Absolute. */ directory: string; implied: ReadonlySet<string> }
+export interface LayerTree {
+  /** Absolute. */ directory: string;
+  implied: ReadonlySet<string>;
+}
 
 /** What is seen at a path when layers lie on each other. */
 interface Seen {
@@ -28,9 +49,13 @@ interface Seen {
 /** Merged look-ups, `layers[0]` topmost. Never follows a symlink. */
 class MergedView {
   readonly #layers: readonly LayerTree[];
-  constructor(layers: readonly LayerTree[]) { this.#layers = layers; }
+  constructor(layers: readonly LayerTree[]) {
+    this.#layers = layers;
+  }
 
-  pathIn(layer: number, path: string): string { return path === '' ? this.#layers[layer]!.directory : `${this.#layers[layer]!.directory}/${path}`; }
+  pathIn(layer: number, path: string): string {
+    return path === '' ? this.#layers[layer]!.directory : `${this.#layers[layer]!.directory}/${path}`;
+  }
 
   at(path: string): Seen {
     const every = this.#layers.map((_, index) => index);
@@ -59,25 +84,40 @@ class MergedView {
         continue;
       }
       const isWhiteout = info.isCharacterDevice() && info.rdev === 0;
-      if (merged.length > 0) return { kind: 'directory', layers: merged, all, ...(info.isSymbolicLink() ? { hiddenSymlink: layer } : {}) };
-      return { kind: isWhiteout ? 'missing' : info.isSymbolicLink() ? 'symlink' : 'other', layers: isWhiteout ? [] : [layer], all: [] };
+      if (merged.length > 0)
+        return { kind: 'directory', layers: merged, all, ...(info.isSymbolicLink() ? { hiddenSymlink: layer } : {}) };
+      return {
+        kind: isWhiteout ? 'missing' : info.isSymbolicLink() ? 'symlink' : 'other',
+        layers: isWhiteout ? [] : [layer],
+        all: [],
+      };
     }
     return merged.length === 0 ? { kind: 'missing', layers: [], all: [] } : { kind: 'directory', layers: merged, all };
   }
 
-  isImplied(layer: number, path: string): boolean { return this.#layers[layer]!.implied.has(path); }
+  isImplied(layer: number, path: string): boolean {
+    return this.#layers[layer]!.implied.has(path);
+  }
 
-  /** The directory that a path leads to in the layers from `from` on, symlinks followed; undefined where there is none. */
+  /**
+   * The directory that a path leads to in the layers from `from` on, symlinks followed; undefined where there is none.
+   */
   resolve(path: string, from: number): string | undefined {
     const below = new MergedView(this.#layers.slice(from));
     let parts = pathParts(path);
     const done: string[] = [];
     for (let hops = 0; parts.length > 0;) {
       const part = parts.shift()!;
-      if (part === '..') { done.pop(); continue; }
+      if (part === '..') {
+        done.pop();
+        continue;
+      }
       const here = [...done, part].join('/');
       const seen = below.at(here);
-      if (seen.kind === 'directory') { done.push(part); continue; }
+      if (seen.kind === 'directory') {
+        done.push(part);
+        continue;
+      }
       if (seen.kind !== 'symlink') return undefined;
       if (++hops > symlinkHopsMax) return undefined;
       const target = readlinkSync(below.pathIn(seen.layers[0]!, here));
@@ -95,7 +135,11 @@ class ParentsMaker {
   /** Made directories with the time that they are to have once they are full. */
   readonly #made = new Map<string, number>();
 
-  constructor(layers: readonly LayerTree[], into: string) { this.#layers = layers; this.#view = new MergedView(layers); this.#into = into; }
+  constructor(layers: readonly LayerTree[], into: string) {
+    this.#layers = layers;
+    this.#view = new MergedView(layers);
+    this.#into = into;
+  }
 
   run(): boolean {
     const moved: string[] = [];
@@ -157,16 +201,23 @@ class ParentsMaker {
     for (const name of readdirSync(this.#view.pathIn(layer, path))) {
       const from = this.#view.pathIn(layer, `${path}/${name}`);
       const to = target === '' ? name : `${target}/${name}`;
-      if (lstatSync(from).isDirectory()) { this.#directory(to); this.#linkInto(layer, `${path}/${name}`, to); continue; }
+      if (lstatSync(from).isDirectory()) {
+        this.#directory(to);
+        this.#linkInto(layer, `${path}/${name}`, to);
+        continue;
+      }
       const place = `${this.#directory(target)}/${name}`;
       // A layer above has its own.
       const above = this.#view.at(to);
-      if (lstatOrUndefined(place) === undefined && !(above.kind !== 'missing' && above.layers[0]! < layer)) linkSync(from, place);
+      if (lstatOrUndefined(place) === undefined && !(above.kind !== 'missing' && above.layers[0]! < layer))
+        linkSync(from, place);
     }
   }
 }
 
-/** Fills an empty directory with what is to lie on top of these layers (`layers[0]` topmost). False: nothing needs to. */
+/**
+ * Fills an empty directory with what is to lie on top of these layers (`layers[0]` topmost). False: nothing needs to.
+ */
 export function makeParents(layers: readonly LayerTree[], into: string): boolean {
   return layers.some((layer) => layer.implied.size > 0) && new ParentsMaker(layers, into).run();
 }

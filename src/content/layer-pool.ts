@@ -1,6 +1,8 @@
 /**
- * Workers for layer work (`layer-worker.ts`). A worker that has finished waits a little for the next job, because starting one costs more
- * than copying a file; then it ends, so that an idle node holds no memory for it. A job that is aborted takes its worker with it.
+ * Workers for layer work (`layer-worker.ts`). A worker that has finished waits a little for the next job, because
+ * starting one costs more
+ * than copying a file; then it ends, so that an idle node holds no memory for it. A job that is aborted takes its
+ * worker with it.
  */
 import { Worker } from 'node:worker_threads';
 import { ApiError } from '#base/errors.ts';
@@ -14,11 +16,16 @@ export class LayerPool {
   readonly #clock: Clock;
   readonly #idle = new Map<Worker, Timer>();
   #closed = false;
-  constructor(clock: Clock) { this.#clock = clock; }
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
 
   #take(): Worker {
     const next = this.#idle.entries().next().value;
-    if (next === undefined) return new Worker(new URL(import.meta.url.endsWith('.js') ? './layer-worker.js' : './layer-worker.ts', import.meta.url));
+    if (next === undefined)
+      return new Worker(
+        new URL(import.meta.url.endsWith('.js') ? './layer-worker.js' : './layer-worker.ts', import.meta.url),
+      );
     const [worker, timer] = next;
     timer.cancel();
     this.#idle.delete(worker);
@@ -27,9 +34,22 @@ export class LayerPool {
   }
 
   #give(worker: Worker): void {
-    if (this.#closed) { void worker.terminate(); return; }
+    if (this.#closed) {
+      void worker.terminate();
+      return;
+    }
     worker.unref();
-    this.#idle.set(worker, this.#clock.setTimer(layerWorkerIdleMs, () => { this.#idle.delete(worker); void worker.terminate(); }, { background: true }));
+    this.#idle.set(
+      worker,
+      this.#clock.setTimer(
+        layerWorkerIdleMs,
+        () => {
+          this.#idle.delete(worker);
+          void worker.terminate();
+        },
+        { background: true },
+      ),
+    );
   }
 
   run(job: LayerJob, signal?: AbortSignal): Promise<LayerJobResult> {
@@ -42,15 +62,25 @@ export class LayerPool {
         worker.off('error', onError);
         worker.off('exit', onExit);
       };
-      const onAbort = (): void => { settle(); worker.terminate().then(() => reject(signal!.reason), reject); };
+      const onAbort = (): void => {
+        settle();
+        worker.terminate().then(() => reject(signal!.reason), reject);
+      };
       signal?.addEventListener('abort', onAbort, { once: true });
       const onMessage = (answer: Answer): void => {
         settle();
         this.#give(worker);
-        if ('result' in answer) resolve(answer.result); else reject(toError(answer.error));
+        if ('result' in answer) resolve(answer.result);
+        else reject(toError(answer.error));
       };
-      const onError = (error: unknown): void => { settle(); reject(error); };
-      const onExit = (): void => { settle(); reject(new Error('the layer worker ended early')); };
+      const onError = (error: unknown): void => {
+        settle();
+        reject(error);
+      };
+      const onExit = (): void => {
+        settle();
+        reject(new Error('the layer worker ended early'));
+      };
       worker.on('message', onMessage);
       worker.on('error', onError);
       worker.on('exit', onExit);
@@ -68,7 +98,9 @@ export class LayerPool {
 
 /** Errors of bad input are the caller's to show; the rest keeps its code (`ENOSPC`). */
 function toError(from: { message: string; code?: string; name: string }): Error {
-  if (from.name === 'TarError' || from.name === 'ApiError') return new ApiError(from.code === 'NotFound' ? 'NotFound' : 'BadRequest', from.message);
-  if (from.code?.startsWith('Z_') === true || from.code?.startsWith('ZSTD_') === true) return new ApiError('BadRequest', `failed to decompress: ${from.message}`);
+  if (from.name === 'TarError' || from.name === 'ApiError')
+    return new ApiError(from.code === 'NotFound' ? 'NotFound' : 'BadRequest', from.message);
+  if (from.code?.startsWith('Z_') === true || from.code?.startsWith('ZSTD_') === true)
+    return new ApiError('BadRequest', `failed to decompress: ${from.message}`);
   return Object.assign(new Error(from.message), { code: from.code });
 }

@@ -1,6 +1,8 @@
 /**
- * A worker that does one slow piece of layer work at a time: unpack a blob into a directory, pack an upper directory into a blob, sync a
- * filesystem. In a worker because file calls are synchronous and hashing and compression would hold up the API's thread.
+ * A worker that does one slow piece of layer work at a time: unpack a blob into a directory, pack an upper directory
+ * into a blob, sync a
+ * filesystem. In a worker because file calls are synchronous and hashing and compression would hold up the API's
+ * thread.
  */
 import { createHash } from 'node:crypto';
 import { createReadStream, mkdirSync } from 'node:fs';
@@ -19,21 +21,55 @@ import { unpackTar } from './unpack.ts';
 
 export type LayerJob =
   | { kind: 'unpack'; blobPath: string; directory: string; layer: boolean; owner?: { uid: number; gid: number } }
-  | { kind: 'pack'; directory: string; target: string; layer: boolean; skipRoot?: boolean; mtimeMs?: number; exclude?: string[]; /** What has no place in an archive goes: the directory becomes what was packed. */ removesSkipped?: boolean }
+  | {
+      kind: 'pack';
+      directory: string;
+      target: string;
+      layer: boolean;
+      skipRoot?: boolean;
+      mtimeMs?: number;
+      exclude?: string[];
+      /** What has no place in an archive goes: the directory becomes what was packed. */ removesSkipped?: boolean;
+    }
   | { kind: 'copy'; root: string; actions: CopyAction[] }
   | { kind: 'sync'; directory: string };
 
-export interface LayerJobResult { diffId: string; digest: string; blobBytes: number; expandedBytes: number; entriesEmpty: boolean; implied?: string[] }
+export interface LayerJobResult {
+  diffId: string;
+  digest: string;
+  blobBytes: number;
+  expandedBytes: number;
+  entriesEmpty: boolean;
+  implied?: string[];
+}
 
 async function unpack(job: LayerJob & { kind: 'unpack' }): Promise<LayerJobResult> {
   const hash = createHash('sha256');
-  const expanded = await decompress(createReadStream(job.blobPath, { highWaterMark: 1 << 20 }), { bytesMax: layerExpandedBytesMax, processes: linuxProcesses });
-  async function* hashed(): AsyncGenerator<Uint8Array> { for await (const chunk of expanded) { hash.update(chunk); yield chunk; } }
+  const expanded = await decompress(createReadStream(job.blobPath, { highWaterMark: 1 << 20 }), {
+    bytesMax: layerExpandedBytesMax,
+    processes: linuxProcesses,
+  });
+  async function* hashed(): AsyncGenerator<Uint8Array> {
+    for await (const chunk of expanded) {
+      hash.update(chunk);
+      yield chunk;
+    }
+  }
   const source = job.layer ? hashed() : expanded;
   mkdirSync(job.directory, { recursive: true });
-  const { expandedBytes, implied } = await unpackTar(source, job.directory, { layer: job.layer, ...(job.owner === undefined ? {} : { owner: job.owner }) });
+  const { expandedBytes, implied } = await unpackTar(source, job.directory, {
+    layer: job.layer,
+    ...(job.owner === undefined ? {} : { owner: job.owner }),
+  });
   // Only a layer has a name to be checked.
-  return { diffId: job.layer ? `sha256:${hash.digest('hex')}` : '', digest: '', blobBytes: 0, expandedBytes, entriesEmpty: false, implied };
+  return {
+    diffId: job.layer ? `sha256:${hash.digest('hex')}` : '',
+    digest: '',
+    blobBytes: 0,
+    expandedBytes,
+    entriesEmpty: false,
+    implied,
+  };
 }
 
 async function pack(job: LayerJob & { kind: 'pack' }): Promise<LayerJobResult> {
@@ -43,19 +79,33 @@ async function pack(job: LayerJob & { kind: 'pack' }): Promise<LayerJobResult> {
   let blobBytes = 0;
   const excluded = new Set(job.exclude ?? []);
   const source = packTar(job.directory, {
-    layer: job.layer, filter: (path) => !excluded.has(path), ...(job.removesSkipped === true ? { onSkipped: (path: string) => rmSync(path) } : {}),
-    ...(job.skipRoot === undefined ? {} : { skipRoot: job.skipRoot }), ...(job.mtimeMs === undefined ? {} : { mtimeMs: job.mtimeMs }),
+    layer: job.layer,
+    filter: (path) => !excluded.has(path),
+    ...(job.removesSkipped === true ? { onSkipped: (path: string) => rmSync(path) } : {}),
+    ...(job.skipRoot === undefined ? {} : { skipRoot: job.skipRoot }),
+    ...(job.mtimeMs === undefined ? {} : { mtimeMs: job.mtimeMs }),
   });
   const file = await open(job.target, 'wx', 0o600);
   try {
-    for await (const chunk of gzipParallel(source, (piece) => { plain.update(piece); expandedBytes += piece.length; })) {
+    for await (const chunk of gzipParallel(source, (piece) => {
+      plain.update(piece);
+      expandedBytes += piece.length;
+    })) {
       packed.update(chunk);
       blobBytes += chunk.length;
       for (let at = 0; at < chunk.length;) at += (await file.write(chunk, at)).bytesWritten;
     }
     await file.datasync();
-  } finally { await file.close(); }
-  return { diffId: `sha256:${plain.digest('hex')}`, digest: `sha256:${packed.digest('hex')}`, blobBytes, expandedBytes, entriesEmpty: expandedBytes <= 1024 };
+  } finally {
+    await file.close();
+  }
+  return {
+    diffId: `sha256:${plain.digest('hex')}`,
+    digest: `sha256:${packed.digest('hex')}`,
+    blobBytes,
+    expandedBytes,
+    entriesEmpty: expandedBytes <= 1024,
+  };
 }
 
 async function run(job: LayerJob): Promise<LayerJobResult> {

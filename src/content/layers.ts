@@ -1,10 +1,14 @@
 /**
- * Layers unpacked once, by diff id (the digest of the uncompressed archive), each on its own: an overlayfs lower directory `l/N`, whose short
+ * Layers unpacked once, by diff id (the digest of the uncompressed archive), each on its own: an overlayfs lower
+ * directory `l/N`, whose short
  * name keeps hundreds of them within one mount call.
  *
- * Invariants: a record in table `layers` means that the directory is whole. A directory without a record is half made and is removed at
- * start. What was unpacked but perhaps not yet on disk carries the boot id; a record of another boot is dropped at start, and the layer is
- * unpacked again from its blob, so unpacking never waits for the disk and a power loss never leaves a truncated file in use.
+ * Invariants: a record in table `layers` means that the directory is whole. A directory without a record is half made
+ * and is removed at
+ * start. What was unpacked but perhaps not yet on disk carries the boot id; a record of another boot is dropped at
+ * start, and the layer is
+ * unpacked again from its blob, so unpacking never waits for the disk and a power loss never leaves a truncated file in
+ * use.
  */
 import { mkdirSync, readFileSync, readdirSync } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
@@ -20,9 +24,20 @@ import type { Clock } from '#os/clock.ts';
 import { contentYouthMs, unpackConcurrencyMax } from './limits.ts';
 import type { Records } from './records.ts';
 
-export interface LayerRecord { n: number; sizeBytes: number; /** Directories that the layer does not name (`implied-directories.ts`). */ implied?: string[]; /** Boot during which it was written, while it is not known to be on disk. */ boot?: string }
+export interface LayerRecord {
+  n: number;
+  sizeBytes: number;
+  /** Directories that the layer does not name (`implied-directories.ts`). */ implied?: string[];
+  /** Boot during which it was written, while it is not known to be on disk. */ boot?: string;
+}
 
-export interface PackedLayer { diffId: string; digest: string; blobBytes: number; expandedBytes: number; /** Nothing changed: no layer is needed. */ isEmpty: boolean }
+export interface PackedLayer {
+  diffId: string;
+  digest: string;
+  blobBytes: number;
+  expandedBytes: number;
+  /** Nothing changed: no layer is needed. */ isEmpty: boolean;
+}
 
 export interface Layers {
   has(diffId: string): boolean;
@@ -66,7 +81,13 @@ class OverlayLayers implements Layers {
   #syncAgain = false;
 
   constructor(root: string, blobs: Blobs, records: Records, log: Logger, boot: string, clock: Clock) {
-    this.#root = root; this.#blobs = blobs; this.#records = records; this.#log = log; this.#boot = boot; this.#clock = clock; this.#pool = new LayerPool(clock);
+    this.#root = root;
+    this.#blobs = blobs;
+    this.#records = records;
+    this.#log = log;
+    this.#boot = boot;
+    this.#clock = clock;
+    this.#pool = new LayerPool(clock);
   }
 
   /** Removes what is half made and forgets what a power loss may have damaged. */
@@ -77,7 +98,10 @@ class OverlayLayers implements Layers {
     for (const [diffId, record] of this.#records.entries<LayerRecord>('layers')) {
       const name = record.n.toString(36);
       this.#next = Math.max(this.#next, record.n + 1);
-      if (!present.has(name) || (record.boot !== undefined && record.boot !== this.#boot)) { drop.push(diffId); continue; }
+      if (!present.has(name) || (record.boot !== undefined && record.boot !== this.#boot)) {
+        drop.push(diffId);
+        continue;
+      }
       present.delete(name);
     }
     await this.#records.commit(drop.map((key) => ({ table: 'layers', key, value: undefined })));
@@ -88,21 +112,29 @@ class OverlayLayers implements Layers {
     this.#sync();
   }
 
-  has(diffId: string): boolean { return this.#records.get('layers', diffId) !== undefined; }
-  sizeBytes(diffId: string): number { return this.#records.get<LayerRecord>('layers', diffId)?.sizeBytes ?? 0; }
+  has(diffId: string): boolean {
+    return this.#records.get('layers', diffId) !== undefined;
+  }
+  sizeBytes(diffId: string): number {
+    return this.#records.get<LayerRecord>('layers', diffId)?.sizeBytes ?? 0;
+  }
   directory(diffId: string): string {
     const record = this.#records.get<LayerRecord>('layers', diffId);
     if (record === undefined) throw new ApiError('NotFound', `layer ${diffId} is not unpacked`);
     return `l/${record.n.toString(36)}`;
   }
 
-  implied(diffId: string): ReadonlySet<string> { return new Set(this.#records.get<LayerRecord>('layers', diffId)?.implied ?? []); }
+  implied(diffId: string): ReadonlySet<string> {
+    return new Set(this.#records.get<LayerRecord>('layers', diffId)?.implied ?? []);
+  }
 
   ensure(diffId: string, blobDigest: string, signal?: AbortSignal): Promise<void> {
     if (this.has(diffId)) return Promise.resolve();
     let running = this.#running.get(diffId);
     if (running === undefined) {
-      running = this.#slots.run(() => this.#unpack(diffId, blobDigest, signal)).finally(() => this.#running.delete(diffId));
+      running = this.#slots
+        .run(() => this.#unpack(diffId, blobDigest, signal))
+        .finally(() => this.#running.delete(diffId));
       this.#running.set(diffId, running);
     }
     return running;
@@ -112,8 +144,12 @@ class OverlayLayers implements Layers {
     const n = this.#next++;
     const directory = join(this.#root, 'l', n.toString(36));
     try {
-      const result = await this.#pool.run({ kind: 'unpack', blobPath: this.#blobs.path(blobDigest), directory, layer: true }, signal);
-      if (result.diffId !== diffId) throw new DigestError(`layer ${blobDigest} has diff id ${result.diffId}, its image says ${diffId}`);
+      const result = await this.#pool.run(
+        { kind: 'unpack', blobPath: this.#blobs.path(blobDigest), directory, layer: true },
+        signal,
+      );
+      if (result.diffId !== diffId)
+        throw new DigestError(`layer ${blobDigest} has diff id ${result.diffId}, its image says ${diffId}`);
       await this.#publish(diffId, n, result.expandedBytes, result.implied);
     } catch (error) {
       await rm(directory, { recursive: true, force: true });
@@ -131,33 +167,63 @@ class OverlayLayers implements Layers {
 
   async #publish(diffId: string, n: number, sizeBytes: number, implied: string[] = []): Promise<void> {
     this.#young.set(diffId, this.#clock.monotonic());
-    await this.#records.commit([{ table: 'layers', key: diffId, value: { n, sizeBytes, boot: this.#boot, ...(implied.length === 0 ? {} : { implied }) } satisfies LayerRecord }]);
+    await this.#records.commit([
+      {
+        table: 'layers',
+        key: diffId,
+        value: { n, sizeBytes, boot: this.#boot, ...(implied.length === 0 ? {} : { implied }) } satisfies LayerRecord,
+      },
+    ]);
     this.#sync();
   }
 
   /** In the background: once the filesystem was synced, the layers written before need no boot id any more. */
   #sync(): void {
-    if (this.#syncing !== undefined) { this.#syncAgain = true; return; }
+    if (this.#syncing !== undefined) {
+      this.#syncAgain = true;
+      return;
+    }
     const pending = [...this.#records.entries<LayerRecord>('layers')].filter(([, record]) => record.boot !== undefined);
     if (pending.length === 0) return;
-    this.#syncing = this.#pool.run({ kind: 'sync', directory: this.#root })
-      .then(() => this.#records.commit(pending.flatMap(([key, record]) => {
-        const now = this.#records.get<LayerRecord>('layers', key);
-        if (now?.n !== record.n) return [];
-        const { boot: _boot, ...durable } = record;
-        return [{ table: 'layers', key, value: durable }];
-      })))
+    this.#syncing = this.#pool
+      .run({ kind: 'sync', directory: this.#root })
+      .then(() =>
+        this.#records.commit(
+          pending.flatMap(([key, record]) => {
+            const now = this.#records.get<LayerRecord>('layers', key);
+            if (now?.n !== record.n) return [];
+            const { boot: _boot, ...durable } = record;
+            return [{ table: 'layers', key, value: durable }];
+          }),
+        ),
+      )
       .catch((error: unknown) => this.#log.warn('layers could not be synced', { error }))
-      .finally(() => { this.#syncing = undefined; if (this.#syncAgain) { this.#syncAgain = false; this.#sync(); } });
+      .finally(() => {
+        this.#syncing = undefined;
+        if (this.#syncAgain) {
+          this.#syncAgain = false;
+          this.#sync();
+        }
+      });
   }
 
-  async #pack(directory: string, layer: boolean, options: { mtimeMs?: number; exclude?: string[]; removesSkipped?: boolean } = {}): Promise<PackedLayer> {
+  async #pack(
+    directory: string,
+    layer: boolean,
+    options: { mtimeMs?: number; exclude?: string[]; removesSkipped?: boolean } = {},
+  ): Promise<PackedLayer> {
     const target = this.#blobs.scratchPath();
     try {
       const packed = await this.#pool.run({ kind: 'pack', directory, target, layer, skipRoot: true, ...options });
       if (packed.entriesEmpty) await rm(target, { force: true });
       else await this.#blobs.adopt(target, packed.digest, packed.blobBytes);
-      return { diffId: packed.diffId, digest: packed.digest, blobBytes: packed.blobBytes, expandedBytes: packed.expandedBytes, isEmpty: packed.entriesEmpty };
+      return {
+        diffId: packed.diffId,
+        digest: packed.digest,
+        blobBytes: packed.blobBytes,
+        expandedBytes: packed.expandedBytes,
+        isEmpty: packed.entriesEmpty,
+      };
     } catch (error) {
       await rm(target, { force: true });
       throw error;
@@ -167,16 +233,25 @@ class OverlayLayers implements Layers {
   async commitUpper(upper: string): Promise<PackedLayer> {
     const packed = await this.#pack(upper, true, { removesSkipped: true });
     if (packed.isEmpty) return packed;
-    if (this.has(packed.diffId)) { this.#young.set(packed.diffId, this.#clock.monotonic()); return packed; }
+    if (this.has(packed.diffId)) {
+      this.#young.set(packed.diffId, this.#clock.monotonic());
+      return packed;
+    }
     const n = this.#next++;
     await rename(upper, join(this.#root, 'l', n.toString(36)));
     await this.#publish(packed.diffId, n, packed.expandedBytes);
     return packed;
   }
 
-  packUpper(upper: string, exclude: string[] = []): Promise<PackedLayer> { return this.#pack(upper, true, { exclude }); }
-  packTree(directory: string, options?: { mtimeMs?: number; exclude?: string[] }): Promise<PackedLayer> { return this.#pack(directory, false, options); }
-  list(): IterableIterator<[string, LayerRecord]> { return this.#records.entries<LayerRecord>('layers'); }
+  packUpper(upper: string, exclude: string[] = []): Promise<PackedLayer> {
+    return this.#pack(upper, true, { exclude });
+  }
+  packTree(directory: string, options?: { mtimeMs?: number; exclude?: string[] }): Promise<PackedLayer> {
+    return this.#pack(directory, false, options);
+  }
+  list(): IterableIterator<[string, LayerRecord]> {
+    return this.#records.entries<LayerRecord>('layers');
+  }
 
   async remove(diffId: string): Promise<void> {
     const record = this.#records.get<LayerRecord>('layers', diffId);
@@ -186,10 +261,18 @@ class OverlayLayers implements Layers {
   }
 
   async unpackFile(path: string, directory: string, owner?: { uid: number; gid: number }): Promise<void> {
-    await this.#pool.run({ kind: 'unpack', blobPath: path, directory, layer: false, ...(owner === undefined ? {} : { owner }) });
+    await this.#pool.run({
+      kind: 'unpack',
+      blobPath: path,
+      directory,
+      layer: false,
+      ...(owner === undefined ? {} : { owner }),
+    });
   }
 
-  async copyInto(root: string, actions: CopyAction[], signal?: AbortSignal): Promise<void> { await this.#pool.run({ kind: 'copy', root, actions }, signal); }
+  async copyInto(root: string, actions: CopyAction[], signal?: AbortSignal): Promise<void> {
+    await this.#pool.run({ kind: 'copy', root, actions }, signal);
+  }
 
   async close(): Promise<void> {
     await Promise.allSettled(this.#running.values());
@@ -198,7 +281,13 @@ class OverlayLayers implements Layers {
   }
 }
 
-export async function openLayers(root: string, blobs: Blobs, records: Records, log: Logger, clock: Clock): Promise<Layers> {
+export async function openLayers(
+  root: string,
+  blobs: Blobs,
+  records: Records,
+  log: Logger,
+  clock: Clock,
+): Promise<Layers> {
   const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
   const layers = new OverlayLayers(root, blobs, records, log, boot, clock);
   await layers.recover();

@@ -1,6 +1,9 @@
 /** Bounds of the content store. */
 
-/** Manifests, indexes and configurations are read whole; layers never are. The distribution specification asks for at least 4 MiB. */
+/**
+ * Manifests, indexes and configurations are read whole; layers never are. The distribution specification asks for at
+ * least 4 MiB.
+ */
 export const manifestBytesMax = 4 << 20;
 export const configBytesMax = 8 << 20;
 /** Indexes within indexes. */

@@ -1,5 +1,6 @@
 /**
- * Files and directories that the runtime made in a container's writable layer only to mount over them. They are not the container's work and
+ * Files and directories that the runtime made in a container's writable layer only to mount over them. They are not the
+ * container's work and
  * do not belong into an image.
  */
 import { lstatSync, readdirSync } from 'node:fs';
@@ -12,8 +13,12 @@ const directories = ['dev/pts', 'dev/shm', 'dev/mqueue', 'dev', 'proc', 'sys/fs/
 
 /** Paths in `upper`, deepest first. */
 export function findMountPoints(content: Content, upper: string, layers: ImageLayer[]): string[] {
-  const lowers = [...layers].reverse().filter((layer) => content.layers.has(layer.diffId)).map((layer) => join(content.root, content.layers.directory(layer.diffId)));
-  const below = (path: string): string | undefined => lowers.map((lower) => join(lower, path)).find((each) => lstatSync(each, { throwIfNoEntry: false }) !== undefined);
+  const lowers = [...layers]
+    .reverse()
+    .filter((layer) => content.layers.has(layer.diffId))
+    .map((layer) => join(content.root, content.layers.directory(layer.diffId)));
+  const below = (path: string): string | undefined =>
+    lowers.map((lower) => join(lower, path)).find((each) => lstatSync(each, { throwIfNoEntry: false }) !== undefined);
   const found = new Set<string>();
   for (const path of files) {
     const own = lstatSync(join(upper, path), { throwIfNoEntry: false });
@@ -21,10 +26,14 @@ export function findMountPoints(content: Content, upper: string, layers: ImageLa
   }
   for (const path of directories) {
     const own = lstatSync(join(upper, path), { throwIfNoEntry: false });
-    if (own?.isDirectory() !== true || readdirSync(join(upper, path)).some((name) => !found.has(`${path}/${name}`))) continue;
+    if (own?.isDirectory() !== true || readdirSync(join(upper, path)).some((name) => !found.has(`${path}/${name}`)))
+      continue;
     const lower = below(path);
     const info = lower === undefined ? undefined : lstatSync(lower);
-    const isUntouched = info === undefined ? path !== 'etc' : info.isDirectory() && info.mode === own.mode && info.uid === own.uid && info.gid === own.gid;
+    const isUntouched =
+      info === undefined
+        ? path !== 'etc'
+        : info.isDirectory() && info.mode === own.mode && info.uid === own.uid && info.gid === own.gid;
     if (isUntouched) found.add(path);
   }
   return [...found];

@@ -1,5 +1,6 @@
 /**
- * Packs a directory as tar: an overlayfs upper directory as an image layer (its marks become whiteout files) or a plain tree (`docker cp`,
+ * Packs a directory as tar: an overlayfs upper directory as an image layer (its marks become whiteout files) or a plain
+ * tree (`docker cp`,
  * `docker export`, a root made by debootstrap). Order is by name, so that equal trees give equal archives.
  */
 import { closeSync, fstatSync, readSync } from 'node:fs';
@@ -39,8 +40,18 @@ function xattrsOf(path: string): Record<string, Uint8Array> {
 
 export function tarHeaderOf(path: string, name: string, info: Stats): TarHeader | undefined {
   const base = {
-    path: name, mode: info.mode & 0o7777, uid: info.uid, gid: info.gid, userName: '', groupName: '', mtimeMs: info.mtimeMs,
-    sizeBytes: 0, linkTarget: '', deviceMajor: 0, deviceMinor: 0, xattrs: info.isSymbolicLink() ? {} : xattrsOf(path),
+    path: name,
+    mode: info.mode & 0o7777,
+    uid: info.uid,
+    gid: info.gid,
+    userName: '',
+    groupName: '',
+    mtimeMs: info.mtimeMs,
+    sizeBytes: 0,
+    linkTarget: '',
+    deviceMajor: 0,
+    deviceMinor: 0,
+    xattrs: info.isSymbolicLink() ? {} : xattrsOf(path),
   };
   if (info.isFile()) return { ...base, type: 'file', sizeBytes: info.size };
   if (info.isDirectory()) return { ...base, type: 'directory' };
@@ -62,13 +73,18 @@ function* fileBytes(path: string, sizeBytes: number): Generator<Uint8Array> {
     while (left > 0) {
       const buffer = Buffer.allocUnsafe(Math.min(chunkBytes, left));
       const count = readSync(fd, buffer);
-      if (count === 0) { short += left; break; }
+      if (count === 0) {
+        short += left;
+        break;
+      }
       left -= count;
       yield buffer.subarray(0, count);
     }
     // The file shrank while it was read: the header's promise is kept with zeros.
     for (; short > 0; short -= chunkBytes) yield Buffer.alloc(Math.min(chunkBytes, short));
-  } finally { closeSync(fd); }
+  } finally {
+    closeSync(fd);
+  }
 }
 
 class Packer {
@@ -76,15 +92,21 @@ class Packer {
   readonly #options: PackOptions;
   readonly #inodes = new Map<string, string>();
 
-  constructor(root: string, options: PackOptions) { this.#root = root; this.#options = options; }
+  constructor(root: string, options: PackOptions) {
+    this.#root = root;
+    this.#options = options;
+  }
 
-  * tree(relative: string): Generator<Uint8Array> {
+  *tree(relative: string): Generator<Uint8Array> {
     const path = relative === '' ? this.#root : `${this.#root}/${relative}`;
     const info = lstatSync(path);
     if (relative !== '' || this.#options.skipRoot !== true) yield* this.#one(path, relative, info);
     if (!info.isDirectory()) return;
     if (this.#options.layer && Buffer.from(getXattr(path, 'trusted.overlay.opaque') ?? []).toString() === 'y') {
-      yield encodeTarHeader({ path: this.#name(relative === '' ? '.wh..wh..opq' : `${relative}/.wh..wh..opq`), mode: 0o600 });
+      yield encodeTarHeader({
+        path: this.#name(relative === '' ? '.wh..wh..opq' : `${relative}/.wh..wh..opq`),
+        mode: 0o600,
+      });
     }
     for (const name of readdirSync(path).sort()) {
       const child = relative === '' ? name : `${relative}/${name}`;
@@ -93,21 +115,32 @@ class Packer {
     }
   }
 
-  #name(relative: string): string { return relative === '' ? (this.#options.prefix ?? './') : `${this.#options.prefix ?? ''}${relative}`; }
+  #name(relative: string): string {
+    return relative === '' ? (this.#options.prefix ?? './') : `${this.#options.prefix ?? ''}${relative}`;
+  }
 
-  * #one(path: string, relative: string, info: Stats): Generator<Uint8Array> {
+  *#one(path: string, relative: string, info: Stats): Generator<Uint8Array> {
     if (this.#options.layer && info.isCharacterDevice() && info.rdev === 0) {
       const slash = relative.lastIndexOf('/') + 1;
-      yield encodeTarHeader({ path: this.#name(`${relative.slice(0, slash)}.wh.${relative.slice(slash)}`), mode: 0o600 });
+      yield encodeTarHeader({
+        path: this.#name(`${relative.slice(0, slash)}.wh.${relative.slice(slash)}`),
+        mode: 0o600,
+      });
       return;
     }
     const header = tarHeaderOf(path, this.#name(relative), info);
-    if (header === undefined) { this.#options.onSkipped?.(path); return; }
+    if (header === undefined) {
+      this.#options.onSkipped?.(path);
+      return;
+    }
     if (this.#options.mtimeMs !== undefined) header.mtimeMs = this.#options.mtimeMs;
     if (header.type === 'file' && info.nlink > 1) {
       const inode = `${info.dev}:${info.ino}`;
       const first = this.#inodes.get(inode);
-      if (first !== undefined) { yield encodeTarHeader({ ...header, type: 'link', linkTarget: first, sizeBytes: 0 }); return; }
+      if (first !== undefined) {
+        yield encodeTarHeader({ ...header, type: 'link', linkTarget: first, sizeBytes: 0 });
+        return;
+      }
       this.#inodes.set(inode, header.path);
     }
     yield encodeTarHeader(header);

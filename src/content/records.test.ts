@@ -10,7 +10,13 @@ import { makeTestDirectory } from './testing.ts';
 test('what was committed is there after opening again, and removals too', async (t) => {
   const path = join(makeTestDirectory(t, 'records'), 'records.log');
   const records = await openRecords(path);
-  await Promise.all([records.commit([{ table: 'a', key: 'x', value: 1 }]), records.commit([{ table: 'a', key: 'y', value: { deep: [1] } }, { table: 'b', key: 'x', value: 'z' }])]);
+  await Promise.all([
+    records.commit([{ table: 'a', key: 'x', value: 1 }]),
+    records.commit([
+      { table: 'a', key: 'y', value: { deep: [1] } },
+      { table: 'b', key: 'x', value: 'z' },
+    ]),
+  ]);
   await records.commit([{ table: 'a', key: 'x', value: undefined }]);
   await records.close();
   const again = await openRecords(path);
@@ -23,7 +29,11 @@ test('what was committed is there after opening again, and removals too', async 
 test('a journal cut at any byte opens with a whole prefix of its commits', async (t) => {
   const path = join(makeTestDirectory(t, 'records'), 'records.log');
   const records = await openRecords(path);
-  for (let i = 0; i < 5; i++) await records.commit([{ table: 'a', key: 'first', value: i }, { table: 'a', key: 'second', value: i }]);
+  for (let i = 0; i < 5; i++)
+    await records.commit([
+      { table: 'a', key: 'first', value: i },
+      { table: 'a', key: 'second', value: i },
+    ]);
   await records.close();
   const whole = readFileSync(path);
   const start = whole.indexOf(10) + 1;
@@ -82,32 +92,59 @@ test('a rejected commit leaves nothing, whatever came before and after it to the
     const file = await open(name, 'a', 0o600);
     return {
       async appendFile(bytes) {
-        if (!Buffer.from(bytes).includes('rejected')) { await file.appendFile(bytes); return; }
-        // While the batch fails, of which the first line reaches the disk, another commit to the same key waits its turn.
-        late = records.commit([{ table: 'a', key: 'late', value: 'kept' }, { table: 'a', key: 'both', value: 'kept' }]);
+        if (!Buffer.from(bytes).includes('rejected')) {
+          await file.appendFile(bytes);
+          return;
+        }
+        // While the batch fails, of which the first line reaches the disk, another commit to the same key waits its
+        // turn.
+        late = records.commit([
+          { table: 'a', key: 'late', value: 'kept' },
+          { table: 'a', key: 'both', value: 'kept' },
+        ]);
         await file.appendFile(bytes.subarray(0, bytes.indexOf(10) + 1));
         throw new Error('disk full');
       },
-      datasync: () => file.datasync(), truncate: (bytes) => file.truncate(bytes), close: () => file.close(),
+      datasync: () => file.datasync(),
+      truncate: (bytes) => file.truncate(bytes),
+      close: () => file.close(),
     };
   });
-  await records.commit([{ table: 'a', key: 'k', value: 'old' }, { table: 'a', key: 'both', value: 'old' }]);
+  await records.commit([
+    { table: 'a', key: 'k', value: 'old' },
+    { table: 'a', key: 'both', value: 'old' },
+  ]);
   // The first is being written while the next two are put in; they share a write.
   const lead = records.commit([{ table: 'a', key: 'lead', value: 1 }]);
   const batch = [
-    records.commit([{ table: 'a', key: 'k', value: 'rejected 1' }, { table: 'a', key: 'both', value: 'rejected' }]),
-    records.commit([{ table: 'a', key: 'k', value: 'rejected 2' }, { table: 'a', key: 'k', value: 'rejected 3' }]),
+    records.commit([
+      { table: 'a', key: 'k', value: 'rejected 1' },
+      { table: 'a', key: 'both', value: 'rejected' },
+    ]),
+    records.commit([
+      { table: 'a', key: 'k', value: 'rejected 2' },
+      { table: 'a', key: 'k', value: 'rejected 3' },
+    ]),
   ];
   await lead;
-  assert.deepEqual((await Promise.allSettled(batch)).map((each) => each.status), ['rejected', 'rejected']);
+  assert.deepEqual(
+    (await Promise.allSettled(batch)).map((each) => each.status),
+    ['rejected', 'rejected'],
+  );
   const onDisk = await openRecords(path);
   assert.equal(onDisk.get('a', 'k'), 'old', 'nothing of it comes back with a start');
   await onDisk.close();
   await late;
-  assert.deepEqual(['k', 'both', 'late'].map((key) => records.get('a', key)), ['old', 'kept', 'kept']);
+  assert.deepEqual(
+    ['k', 'both', 'late'].map((key) => records.get('a', key)),
+    ['old', 'kept', 'kept'],
+  );
   await records.commit([{ table: 'a', key: 'last', value: 1 }]);
   await records.close();
   const again = await openRecords(path);
-  assert.deepEqual(['k', 'both', 'late', 'last'].map((key) => again.get('a', key)), ['old', 'kept', 'kept', 1]);
+  assert.deepEqual(
+    ['k', 'both', 'late', 'last'].map((key) => again.get('a', key)),
+    ['old', 'kept', 'kept', 1],
+  );
   await again.close();
 });

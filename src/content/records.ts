@@ -1,17 +1,32 @@
 /**
  * Small durable tables: `table → key → JSON value`, held in memory, kept in one journal file.
  *
- * File. The first line is `{"format":1}`; every other line is `CRC32 JSON`, where JSON is a list of `[table, key, value | null]` changes that
- * take effect together. A line whose checksum is wrong or whose newline is missing ends the journal: it was being written when power or
- * process went, and was never acknowledged, so it is cut off at start. Compaction writes a new file and renames it over the old one.
+ * File. The first line is `{"format":1}`; every other line is `CRC32 JSON`, where JSON is a list of `[table, key, value
+ * | null]` changes that
+ * take effect together. A line whose checksum is wrong or whose newline is missing ends the journal: it was being
+ * written when power or
+ * process went, and was never acknowledged, so it is cut off at start. Compaction writes a new file and renames it over
+ * the old one.
  *
- * Invariants: `commit` resolves after fdatasync, so what was acknowledged survives loss of power; commits that arrive while one is being
- * written share the next write. Memory shows a change at once, before it is durable. When a write fails, everything that is not durable is undone,
- * the latest first, and what only waited its turn is done again on top of what is left: a rejected value is neither seen nor ever written.
+ * Invariants: `commit` resolves after fdatasync, so what was acknowledged survives loss of power; commits that arrive
+ * while one is being
+ * written share the next write. Memory shows a change at once, before it is durable. When a write fails, everything
+ * that is not durable is undone,
+ * the latest first, and what only waited its turn is done again on top of what is left: a rejected value is neither
+ * seen nor ever written.
  *
  * Does not: order scans (callers sort), lock against a second process (the owner of the data directory does).
  */
-import { closeSync, fdatasyncSync, fsyncSync, openSync, readFileSync, renameSync, truncateSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fdatasyncSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  truncateSync,
+  writeSync,
+} from 'node:fs';
 import { open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
@@ -19,7 +34,11 @@ import { journalCompactBytesMin, recordBytesMax } from './limits.ts';
 
 const format = 1;
 
-export interface Change { table: string; key: string; /** undefined removes. */ value: unknown }
+export interface Change {
+  table: string;
+  key: string;
+  /** undefined removes. */ value: unknown;
+}
 
 export interface Records {
   get<T>(table: string, key: string): T | undefined;
@@ -43,8 +62,9 @@ function encodeLine(changes: [string, string, unknown][]): Buffer {
 function apply(tables: Tables, changes: [string, string, unknown][]): void {
   for (const [name, key, value] of changes) {
     let table = tables.get(name);
-    if (table === undefined) tables.set(name, table = new Map());
-    if (value === null || value === undefined) table.delete(key); else table.set(key, value);
+    if (table === undefined) tables.set(name, (table = new Map()));
+    if (value === null || value === undefined) table.delete(key);
+    else table.set(key, value);
   }
 }
 
@@ -53,7 +73,8 @@ function load(data: Buffer, tables: Tables, path: string): number {
   let at = data.indexOf(10) + 1;
   if (at === 0) return 0;
   const header = JSON.parse(data.toString('utf8', 0, at)) as { format?: number };
-  if (header.format !== format) throw new Error(`${path} has format ${String(header.format)}; this version reads ${format}`);
+  if (header.format !== format)
+    throw new Error(`${path} has format ${String(header.format)}; this version reads ${format}`);
   while (at < data.length) {
     const end = data.indexOf(10, at);
     if (end < 0) break;
@@ -73,26 +94,42 @@ function snapshotLines(tables: Tables): Buffer {
 
 function syncDirectory(path: string): void {
   const fd = openSync(path, 'r');
-  try { fsyncSync(fd); } finally { closeSync(fd); }
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 function rewrite(path: string, content: Buffer): void {
   const fd = openSync(`${path}.new`, 'w', 0o600);
-  try { for (let at = 0; at < content.length;) at += writeSync(fd, content, at); fdatasyncSync(fd); } finally { closeSync(fd); }
+  try {
+    for (let at = 0; at < content.length;) at += writeSync(fd, content, at);
+    fdatasyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
   renameSync(`${path}.new`, path);
   syncDirectory(dirname(path));
 }
 
 /** What is asked of the journal's file. */
-export interface JournalFile { appendFile(bytes: Uint8Array): Promise<void>; datasync(): Promise<void>; truncate(bytes: number): Promise<void>; close(): Promise<void> }
+export interface JournalFile {
+  appendFile(bytes: Uint8Array): Promise<void>;
+  datasync(): Promise<void>;
+  truncate(bytes: number): Promise<void>;
+  close(): Promise<void>;
+}
 type OpenFile = (path: string) => Promise<JournalFile>;
 const openForAppend: OpenFile = (path) => open(path, 'a', 0o600);
 
 interface Pending {
-  line: Buffer; changes: [string, string, unknown][];
+  line: Buffer;
+  changes: [string, string, unknown][];
   /** What the keys held before, in the order of the changes. */
   before: [string, string, unknown][];
-  resolve: () => void; reject: (error: unknown) => void;
+  resolve: () => void;
+  reject: (error: unknown) => void;
 }
 
 class JournalRecords implements Records {
@@ -108,12 +145,23 @@ class JournalRecords implements Records {
   #broken = false;
 
   constructor(path: string, tables: Tables, openFile: OpenFile, file: JournalFile, sizeBytes: number) {
-    this.#path = path; this.#open = openFile; this.#tables = tables; this.#file = file; this.#sizeBytes = sizeBytes; this.#liveBytes = sizeBytes;
+    this.#path = path;
+    this.#open = openFile;
+    this.#tables = tables;
+    this.#file = file;
+    this.#sizeBytes = sizeBytes;
+    this.#liveBytes = sizeBytes;
   }
 
-  get<T>(table: string, key: string): T | undefined { return this.#tables.get(table)?.get(key) as T | undefined; }
-  entries<T>(table: string): IterableIterator<[string, T]> { return (this.#tables.get(table) ?? new Map<string, T>()).entries() as IterableIterator<[string, T]>; }
-  count(table: string): number { return this.#tables.get(table)?.size ?? 0; }
+  get<T>(table: string, key: string): T | undefined {
+    return this.#tables.get(table)?.get(key) as T | undefined;
+  }
+  entries<T>(table: string): IterableIterator<[string, T]> {
+    return (this.#tables.get(table) ?? new Map<string, T>()).entries() as IterableIterator<[string, T]>;
+  }
+  count(table: string): number {
+    return this.#tables.get(table)?.size ?? 0;
+  }
 
   async commit(changes: Change[]): Promise<void> {
     if (changes.length === 0) return;
@@ -177,14 +225,21 @@ class JournalRecords implements Records {
     this.#broken = false;
   }
 
-  async close(): Promise<void> { await this.#writing; await this.#file.close(); }
+  async close(): Promise<void> {
+    await this.#writing;
+    await this.#file.close();
+  }
 }
 
 /** Opens or makes the journal at `path`. Throws where a newer version wrote it. */
 export async function openRecords(path: string, openFile = openForAppend): Promise<Records> {
   const tables: Tables = new Map();
   let data: Buffer = Buffer.alloc(0);
-  try { data = readFileSync(path); } catch (error) { if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error; }
+  try {
+    data = readFileSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
   const whole = load(data, tables, path);
   if (whole === 0) rewrite(path, snapshotLines(tables));
   else if (whole < data.length) truncateSync(path, whole);

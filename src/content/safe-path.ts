@@ -1,20 +1,27 @@
 /**
- * Resolving paths of strangers inside a directory as if it were the root: `..` never leaves it, a symlink's absolute target starts at it.
- * We are the only writer of the directory, so what was checked stays true; a cache of directories known to be real saves the look-ups.
+ * Resolving paths of strangers inside a directory as if it were the root: `..` never leaves it, a symlink's absolute
+ * target starts at it.
+ * We are the only writer of the directory, so what was checked stays true; a cache of directories known to be real
+ * saves the look-ups.
  */
 import { ApiError } from '#base/errors.ts';
 import { lstatOrUndefined, mkdirSync, readlinkSync } from '#os/named-files.ts';
 import { layerPathDepthMax, symlinkHopsMax } from './limits.ts';
 
 /** Components of a path without `.`, empty ones and a leading slash; `..` is kept. */
-export function pathParts(path: string): string[] { return path.split('/').filter((part) => part !== '' && part !== '.'); }
+export function pathParts(path: string): string[] {
+  return path.split('/').filter((part) => part !== '' && part !== '.');
+}
 
 export class RootedDirectory {
   readonly root: string;
   /** Directories known to be real, each with those below it. */
   readonly #known = new Map<string, string[]>();
 
-  constructor(root: string) { this.root = root; this.#known.set(root, []); }
+  constructor(root: string) {
+    this.root = root;
+    this.#known.set(root, []);
+  }
 
   /** Forgets what it knows of a path that was replaced, and of all below: as much work as was put in. */
   forget(path: string): void {
@@ -26,7 +33,8 @@ export class RootedDirectory {
   }
 
   /**
-   * The real path of a directory, symlinks followed inside the root. `make` makes what is missing. undefined when it is missing.
+   * The real path of a directory, symlinks followed inside the root. `make` makes what is missing. undefined when it is
+   * missing.
    * Throws ENOTDIR where a file is in the way.
    */
   directory(parts: string[], make?: (path: string) => void): string | undefined {
@@ -36,15 +44,22 @@ export class RootedDirectory {
     for (let steps = 0; queue.length > 0; steps++) {
       if (steps > layerPathDepthMax * 4) throw new ApiError('BadRequest', 'path is too deep');
       const part = queue.shift()!;
-      if (part === '..') { here = here === this.root ? here : here.slice(0, here.lastIndexOf('/')); continue; }
+      if (part === '..') {
+        here = here === this.root ? here : here.slice(0, here.lastIndexOf('/'));
+        continue;
+      }
       const next = `${here}/${part}`;
-      if (this.#known.has(next)) { here = next; continue; }
+      if (this.#known.has(next)) {
+        here = next;
+        continue;
+      }
       const info = lstatOrUndefined(next);
       if (info === undefined) {
         if (make === undefined) return undefined;
         make(next);
       } else if (info.isSymbolicLink()) {
-        if (++hops > symlinkHopsMax) throw new ApiError('BadRequest', `too many levels of symbolic links: ${parts.join('/')}`);
+        if (++hops > symlinkHopsMax)
+          throw new ApiError('BadRequest', `too many levels of symbolic links: ${parts.join('/')}`);
         const target = readlinkSync(next);
         queue.unshift(...pathParts(target));
         if (target.startsWith('/')) here = this.root;
@@ -72,7 +87,9 @@ export class RootedDirectory {
     let queue = parts;
     for (let hops = 0; hops <= symlinkHopsMax; hops++) {
       const normal: string[] = [];
-      for (const part of queue) if (part === '..') normal.pop(); else normal.push(part);
+      for (const part of queue)
+        if (part === '..') normal.pop();
+        else normal.push(part);
       if (normal.length === 0) return this.root;
       const path = this.locate(normal);
       const info = path === undefined ? undefined : lstatOrUndefined(path);
@@ -85,5 +102,7 @@ export class RootedDirectory {
     throw new ApiError('BadRequest', `too many levels of symbolic links: ${parts.join('/')}`);
   }
 
-  makeDirectory(path: string, mode = 0o755): void { mkdirSync(path, { mode }); }
+  makeDirectory(path: string, mode = 0o755): void {
+    mkdirSync(path, { mode });
+  }
 }

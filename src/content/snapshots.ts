@@ -1,5 +1,6 @@
 /**
- * Root filesystems of containers: an overlay of the image's unpacked layers (below) and the container's own writable directory (above).
+ * Root filesystems of containers: an overlay of the image's unpacked layers (below) and the container's own writable
+ * directory (above).
  *
  *   containers/ID/upper   what the container wrote; survives unmounting
  *   containers/ID/work    overlayfs's scratch
@@ -7,7 +8,8 @@
  *   containers/ID/parents directories that layers do not name, as those below have them (`implied-directories.ts`)
  *   containers/ID/image   JSON {imageId, layers}: keeps the layers from collection as long as the directory is there
  *
- * Mounting is one mount(2) call: layers are unpacked when the image is pulled. An image whose layers are not unpacked (kept data after a
+ * Mounting is one mount(2) call: layers are unpacked when the image is pulled. An image whose layers are not unpacked
+ * (kept data after a
  * power loss) has them unpacked first. All calls are idempotent.
  */
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -25,8 +27,14 @@ export interface Snapshots {
   unmountContainerRoot(containerId: string): Promise<void>;
   removeContainerRoot(containerId: string): Promise<void>;
   upperDir(containerId: string): string;
-  /** Where the parts of a container's root are, mounted or not, as docker names them; `LowerDir` topmost first, joined by colons. */
-  directories(containerId: string, imageId: string): { LowerDir: string; MergedDir: string; UpperDir: string; WorkDir: string };
+  /**
+   * Where the parts of a container's root are, mounted or not, as docker names them; `LowerDir` topmost first, joined
+   * by colons.
+   */
+  directories(
+    containerId: string,
+    imageId: string,
+  ): { LowerDir: string; MergedDir: string; UpperDir: string; WorkDir: string };
 }
 
 /** What the builder needs beyond containers: roots made of any layers, and an upper directory to take over. */
@@ -38,7 +46,10 @@ export interface BuildSnapshots extends Snapshots {
   detachUpper(id: string): Promise<string>;
 }
 
-interface Kept { imageId: string; layers: string[] }
+interface Kept {
+  imageId: string;
+  layers: string[];
+}
 const idPattern = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$/;
 
 class OverlaySnapshots implements BuildSnapshots {
@@ -50,11 +61,17 @@ class OverlaySnapshots implements BuildSnapshots {
   readonly #plainChains = new Set<string>();
 
   constructor(content: Content, images: ImageRecords, mounts: Mounts) {
-    this.#content = content; this.#images = images; this.#mounts = mounts;
+    this.#content = content;
+    this.#images = images;
+    this.#mounts = mounts;
     this.#base = join(content.root, 'containers');
     mkdirSync(this.#base, { recursive: true, mode: 0o700 });
     for (const id of readdirSync(this.#base)) {
-      try { this.#kept.set(id, JSON.parse(readFileSync(join(this.#base, id, 'image'), 'utf8')) as Kept); } catch { /* Half made: its owner removes it or mounts again. */ }
+      try {
+        this.#kept.set(id, JSON.parse(readFileSync(join(this.#base, id, 'image'), 'utf8')) as Kept);
+      } catch {
+        /* Half made: its owner removes it or mounts again. */
+      }
     }
     content.addRoots(() => ({ blobs: [], layers: [...this.#kept.values()].flatMap((kept) => kept.layers) }));
   }
@@ -64,12 +81,23 @@ class OverlaySnapshots implements BuildSnapshots {
     return name === '' ? join(this.#base, id) : join(this.#base, id, name);
   }
 
-  upperDir(containerId: string): string { return this.#path(containerId, 'upper'); }
+  upperDir(containerId: string): string {
+    return this.#path(containerId, 'upper');
+  }
 
-  directories(containerId: string, imageId: string): { LowerDir: string; MergedDir: string; UpperDir: string; WorkDir: string } {
-    const diffIds = this.#kept.get(containerId)?.layers ?? this.#images.get(imageId)?.layers.map((layer) => layer.diffId) ?? [];
+  directories(
+    containerId: string,
+    imageId: string,
+  ): { LowerDir: string; MergedDir: string; UpperDir: string; WorkDir: string } {
+    const diffIds =
+      this.#kept.get(containerId)?.layers ?? this.#images.get(imageId)?.layers.map((layer) => layer.diffId) ?? [];
     const lowers = diffIds.map((diffId) => join(this.#content.root, this.#content.layers.directory(diffId))).reverse();
-    return { LowerDir: lowers.join(':'), MergedDir: this.#path(containerId, 'root'), UpperDir: this.upperDir(containerId), WorkDir: this.#path(containerId, 'work') };
+    return {
+      LowerDir: lowers.join(':'),
+      MergedDir: this.#path(containerId, 'root'),
+      UpperDir: this.upperDir(containerId),
+      WorkDir: this.#path(containerId, 'work'),
+    };
   }
 
   async mountContainerRoot(containerId: string, imageId: string): Promise<{ root: string }> {
@@ -82,16 +110,27 @@ class OverlaySnapshots implements BuildSnapshots {
   }
 
   mountLayers(id: string, layers: ImageLayer[]): Promise<{ root: string }> {
-    return this.#ensure(layers).then(() => this.#mount(id, '', layers.map((layer) => layer.diffId)));
+    return this.#ensure(layers).then(() =>
+      this.#mount(
+        id,
+        '',
+        layers.map((layer) => layer.diffId),
+      ),
+    );
   }
 
-  async mountReadOnly(id: string, layers: ImageLayer[]): Promise<{ root: string }> { return this.mountLayers(id, layers); }
+  async mountReadOnly(id: string, layers: ImageLayer[]): Promise<{ root: string }> {
+    return this.mountLayers(id, layers);
+  }
 
   async #ensure(layers: ImageLayer[]): Promise<void> {
     const missing = layers.filter((layer) => !this.#content.layers.has(layer.diffId));
     if (missing.length === 0) return;
     using hold = this.#content.hold();
-    for (const layer of missing) { hold.addBlob(layer.digest); hold.addLayer(layer.diffId); }
+    for (const layer of missing) {
+      hold.addBlob(layer.digest);
+      hold.addLayer(layer.diffId);
+    }
     await Promise.all(missing.map((layer) => this.#content.layers.ensure(layer.diffId, layer.digest)));
   }
 
@@ -102,21 +141,33 @@ class OverlaySnapshots implements BuildSnapshots {
       const kept: Kept = { imageId, layers: diffIds };
       this.#kept.set(id, kept);
       mkdirSync(this.#path(id), { recursive: true, mode: 0o710 });
-      for (const name of ['upper', 'work', 'root']) mkdirSync(this.#path(id, name), { recursive: true, mode: name === 'upper' ? 0o755 : 0o700 });
+      for (const name of ['upper', 'work', 'root'])
+        mkdirSync(this.#path(id, name), { recursive: true, mode: name === 'upper' ? 0o755 : 0o700 });
       writeFileSync(this.#path(id, 'image'), JSON.stringify(kept));
     }
     // An image without layers (FROM scratch) still needs something below.
-    if (lowers.length === 0) { mkdirSync(this.#path(id, 'empty'), { recursive: true, mode: 0o755 }); lowers.push(`containers/${id}/empty`); }
+    if (lowers.length === 0) {
+      mkdirSync(this.#path(id, 'empty'), { recursive: true, mode: 0o755 });
+      lowers.push(`containers/${id}/empty`);
+    }
     await this.#mounts.unmount(root);
     if (await this.#layParents(id, diffIds)) lowers.unshift(`containers/${id}/parents`);
-    await this.#mounts.mountOverlay({ directory: this.#content.root, lowers, upper: `containers/${id}/upper`, work: `containers/${id}/work`, target: root });
+    await this.#mounts.mountOverlay({
+      directory: this.#content.root,
+      lowers,
+      upper: `containers/${id}/upper`,
+      work: `containers/${id}/work`,
+      target: root,
+    });
     return { root };
   }
 
   /** Directories that layers have files in but do not name look as the layers below have them. */
   async #layParents(id: string, diffIds: string[]): Promise<boolean> {
     const { layers, root } = this.#content;
-    const trees = diffIds.map((diffId) => ({ directory: join(root, layers.directory(diffId)), implied: layers.implied(diffId) })).reverse();
+    const trees = diffIds
+      .map((diffId) => ({ directory: join(root, layers.directory(diffId)), implied: layers.implied(diffId) }))
+      .reverse();
     const chain = diffIds.join();
     if (trees.every((tree) => tree.implied.size === 0) || this.#plainChains.has(chain)) return false;
     const parents = this.#path(id, 'parents');
@@ -129,7 +180,9 @@ class OverlaySnapshots implements BuildSnapshots {
     return false;
   }
 
-  async unmountContainerRoot(containerId: string): Promise<void> { await this.#mounts.unmount(this.#path(containerId, 'root')); }
+  async unmountContainerRoot(containerId: string): Promise<void> {
+    await this.#mounts.unmount(this.#path(containerId, 'root'));
+  }
 
   async removeContainerRoot(containerId: string): Promise<void> {
     const path = this.#path(containerId);

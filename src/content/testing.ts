@@ -7,7 +7,9 @@ import { silentLogger } from '#observe/log.ts';
 import { openContent } from './content.ts';
 import type { Content } from './content.ts';
 
-export interface TestScope { after(run: () => Promise<void> | void): void }
+export interface TestScope {
+  after(run: () => Promise<void> | void): void;
+}
 
 export function makeTestDirectory(scope: TestScope, name: string): string {
   const directory = mkdtempSync(`/tmp/tiphys-${name}-`);
@@ -15,11 +17,22 @@ export function makeTestDirectory(scope: TestScope, name: string): string {
   return directory;
 }
 
-export async function openTestContent(scope: TestScope, root = makeTestDirectory(scope, 'content'), clock: Clock = realClock): Promise<Content> {
+export async function openTestContent(
+  scope: TestScope,
+  root = makeTestDirectory(scope, 'content'),
+  clock: Clock = realClock,
+): Promise<Content> {
   const content = await openContent({ root, clock, random: realRandom, log: silentLogger, processes: linuxProcesses });
   let isClosed = false;
-  scope.after(async () => { if (!isClosed) { isClosed = true; await content.close().catch(() => {}); } });
+  scope.after(async () => {
+    if (!isClosed) {
+      isClosed = true;
+      await content.close().catch(() => {});
+    }
+  });
   return content;
 }
 
-export async function* bytesOf(...parts: (string | Uint8Array)[]): AsyncGenerator<Uint8Array> { for (const part of parts) yield Buffer.from(part); }
+export async function* bytesOf(...parts: (string | Uint8Array)[]): AsyncGenerator<Uint8Array> {
+  for (const part of parts) yield Buffer.from(part);
+}

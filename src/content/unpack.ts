@@ -1,8 +1,10 @@
 /**
- * Unpacks tar archives into a directory: an image layer (whiteouts become overlayfs's own marks) or a plain archive (build contexts, `docker
+ * Unpacks tar archives into a directory: an image layer (whiteouts become overlayfs's own marks) or a plain archive
+ * (build contexts, `docker
  * cp`). Synchronous file calls: run it in a worker (`layer-worker.ts`) when the archive is large.
  *
- * Invariants: nothing outside the directory is touched, whatever names, links and devices the archive holds; owners, modes, times, extended
+ * Invariants: nothing outside the directory is touched, whatever names, links and devices the archive holds; owners,
+ * modes, times, extended
  * attributes, hard links and devices are kept; entry count, expanded bytes and depth are bounded.
  *
  * Specification: OCI image layer, "Applying Changesets"; overlayfs.rst, "whiteouts and opaque directories".
@@ -11,7 +13,18 @@ import { closeSync, constants, fchmodSync, fchownSync, ftruncateSync, writeSync 
 import { ApiError } from '#base/errors.ts';
 import { readTar } from '#base/tar.ts';
 import type { TarEntry, TarHeader } from '#base/tar.ts';
-import { chmodSync, chownSync, lchownSync, linkSync, lstatOrUndefined, openSync, rmSync, setOpenFileTimes, setTimes, symlinkSync } from '#os/named-files.ts';
+import {
+  chmodSync,
+  chownSync,
+  lchownSync,
+  linkSync,
+  lstatOrUndefined,
+  openSync,
+  rmSync,
+  setOpenFileTimes,
+  setTimes,
+  symlinkSync,
+} from '#os/named-files.ts';
 import { makeSpecialFile, setXattr } from '#os/special-files.ts';
 import { impliedDirectoriesMax, layerEntriesMax, layerExpandedBytesMax, layerPathDepthMax } from './limits.ts';
 import { RootedDirectory, pathParts } from './safe-path.ts';
@@ -40,7 +53,10 @@ function refuse(kind: string, path: string, target = ''): never {
 function safeParts(path: string): string[] {
   const out: string[] = [];
   for (const part of pathParts(path)) {
-    if (part !== '..') { out.push(part); continue; }
+    if (part !== '..') {
+      out.push(part);
+      continue;
+    }
     if (out.pop() === undefined) refuse('tar path, it escapes the root:', path);
   }
   if (out.length > layerPathDepthMax) refuse('tar path, it is too deep:', path.slice(0, 100));
@@ -55,12 +71,19 @@ class Unpacker {
   readonly #implied = new Set<string>();
   #written = 0;
 
-  constructor(directory: string, options: UnpackOptions) { this.#root = new RootedDirectory(directory); this.#options = options; }
+  constructor(directory: string, options: UnpackOptions) {
+    this.#root = new RootedDirectory(directory);
+    this.#options = options;
+  }
 
   #makeParent = (path: string): void => {
     this.#root.makeDirectory(path);
     this.#implied.add(path);
-    if (this.#implied.size > impliedDirectoriesMax) throw new ApiError('RequestEntityTooLarge', `the archive leaves out more than ${impliedDirectoriesMax} directories of its files`);
+    if (this.#implied.size > impliedDirectoriesMax)
+      throw new ApiError(
+        'RequestEntityTooLarge',
+        `the archive leaves out more than ${impliedDirectoriesMax} directories of its files`,
+      );
     const owner = this.#options.owner;
     if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
   };
@@ -73,12 +96,22 @@ class Unpacker {
       return;
     }
     const name = parts.at(-1)!;
-    if (this.#options.layer && name.startsWith('.wh.')) { this.#whiteout(parts, name); return; }
+    if (this.#options.layer && name.startsWith('.wh.')) {
+      this.#whiteout(parts, name);
+      return;
+    }
     const path = this.#root.locate(parts, this.#makeParent)!;
     const existing = lstatOrUndefined(path);
-    if (this.#options.keepsKinds === true && existing !== undefined && existing.isDirectory() !== (header.type === 'directory')) {
+    if (
+      this.#options.keepsKinds === true &&
+      existing !== undefined &&
+      existing.isDirectory() !== (header.type === 'directory')
+    ) {
       const [there, comes] = existing.isDirectory() ? ['directory', 'non-directory'] : ['non-directory', 'directory'];
-      throw new ApiError('BadRequest', `cannot overwrite ${there} ${JSON.stringify(`/${parts.join('/')}`)} with ${comes} ${JSON.stringify(header.path)}`);
+      throw new ApiError(
+        'BadRequest',
+        `cannot overwrite ${there} ${JSON.stringify(`/${parts.join('/')}`)} with ${comes} ${JSON.stringify(header.path)}`,
+      );
     }
     if (existing !== undefined && !(header.type === 'directory' && existing.isDirectory())) {
       rmSync(path, { recursive: true, force: true });
@@ -86,18 +119,33 @@ class Unpacker {
       this.#directoryTimes.delete(path);
     }
     switch (header.type) {
-      case 'directory': if (existing?.isDirectory() !== true) this.#root.makeDirectory(path, 0o700); break;
-      case 'file': await this.#file(path, entry); return;
-      case 'symlink': this.#symlink(path, parts, header); break;
-      case 'link': this.#link(path, header); return;
-      case 'character': case 'block': case 'fifo': makeSpecialFile(path, header.type, header.mode, header.deviceMajor, header.deviceMinor); break;
+      case 'directory':
+        if (existing?.isDirectory() !== true) this.#root.makeDirectory(path, 0o700);
+        break;
+      case 'file':
+        await this.#file(path, entry);
+        return;
+      case 'symlink':
+        this.#symlink(path, parts, header);
+        break;
+      case 'link':
+        this.#link(path, header);
+        return;
+      case 'character':
+      case 'block':
+      case 'fifo':
+        makeSpecialFile(path, header.type, header.mode, header.deviceMajor, header.deviceMinor);
+        break;
     }
     this.#finish(path, header);
   }
 
   #whiteout(parts: string[], name: string): void {
     const parent = this.#root.directory(parts.slice(0, -1), this.#makeParent)!;
-    if (name === '.wh..wh..opq') { setXattr(parent, opaqueXattr, mark); return; }
+    if (name === '.wh..wh..opq') {
+      setXattr(parent, opaqueXattr, mark);
+      return;
+    }
     // Other names with this prefix are left-overs of aufs.
     if (name.startsWith('.wh..wh.')) return;
     const hidden = name.slice('.wh.'.length);
@@ -110,7 +158,10 @@ class Unpacker {
     if (!header.linkTarget.startsWith('/')) {
       // A relative target that climbs out would still be caught when followed; docker refuses it at once, and so do we.
       let depth = parts.length - 1;
-      for (const part of pathParts(header.linkTarget)) { depth += part === '..' ? -1 : 1; if (depth < 0) refuse('symlink', header.path, header.linkTarget); }
+      for (const part of pathParts(header.linkTarget)) {
+        depth += part === '..' ? -1 : 1;
+        if (depth < 0) refuse('symlink', header.path, header.linkTarget);
+      }
     }
     symlinkSync(header.linkTarget, path);
   }
@@ -119,7 +170,9 @@ class Unpacker {
     const target = this.#root.locate(safeParts(header.linkTarget));
     if (target === undefined) refuse('hardlink', header.path, header.linkTarget);
     if (lstatOrUndefined(target)?.isDirectory() === true) refuse('hardlink', header.path, header.linkTarget);
-    try { linkSync(target, path); } catch (error) {
+    try {
+      linkSync(target, path);
+    } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') refuse('hardlink', header.path, header.linkTarget);
       throw error;
     }
@@ -141,7 +194,10 @@ class Unpacker {
             this.#put(fd, part, extent.offset + inExtent);
             inExtent += part.length;
             chunk = chunk.subarray(part.length);
-            if (inExtent === extent.length) { index++; inExtent = 0; }
+            if (inExtent === extent.length) {
+              index++;
+              inExtent = 0;
+            }
           }
         }
       }
@@ -150,20 +206,27 @@ class Unpacker {
       fchmodSync(fd, header.mode);
       this.#setXattrs(path, header);
       setOpenFileTimes(fd, header.mtimeMs);
-    } finally { closeSync(fd); }
+    } finally {
+      closeSync(fd);
+    }
   }
 
   #put(fd: number, chunk: Uint8Array, position: number | null): void {
     this.#written += chunk.length;
-    if (this.#written > layerExpandedBytesMax) throw new ApiError('RequestEntityTooLarge', 'the archive expands to more than the bound');
-    for (let at = 0; at < chunk.length;) at += writeSync(fd, chunk, at, chunk.length - at, position === null ? null : position + at);
+    if (this.#written > layerExpandedBytesMax)
+      throw new ApiError('RequestEntityTooLarge', 'the archive expands to more than the bound');
+    for (let at = 0; at < chunk.length;)
+      at += writeSync(fd, chunk, at, chunk.length - at, position === null ? null : position + at);
   }
 
   #setXattrs(path: string, header: TarHeader): void {
     for (const [name, value] of Object.entries(header.xattrs)) {
       // A layer must not forge the overlay's own marks.
-      if (name === '' || name.includes('\0') || name.startsWith('trusted.overlay.') || name.startsWith('user.overlay.')) continue;
-      try { setXattr(path, name, value); } catch (error) {
+      if (name === '' || name.includes('\0') || name.startsWith('trusted.overlay.') || name.startsWith('user.overlay.'))
+        continue;
+      try {
+        setXattr(path, name, value);
+      } catch (error) {
         const { code } = error as NodeJS.ErrnoException;
         if (code !== 'EOPNOTSUPP' && code !== 'ENOTSUP' && code !== 'EPERM') throw error;
       }
@@ -185,15 +248,25 @@ class Unpacker {
   /** Directory times last: filling a directory changes them. */
   close(): Unpacked {
     for (const [path, timeMs] of this.#directoryTimes) setTimes(path, timeMs, timeMs);
-    const implied = [...this.#implied].filter((path) => lstatOrUndefined(path)?.isDirectory() === true).map((path) => path.slice(this.#root.root.length + 1));
+    const implied = [...this.#implied]
+      .filter((path) => lstatOrUndefined(path)?.isDirectory() === true)
+      .map((path) => path.slice(this.#root.root.length + 1));
     return { expandedBytes: this.#written, implied };
   }
 }
 
-export interface Unpacked { expandedBytes: number; /** Directories that the archive does not name but has files in, relative (`implied-directories.ts`). */ implied: string[] }
+export interface Unpacked {
+  expandedBytes: number;
+  /** Directories that the archive does not name but has files in, relative (`implied-directories.ts`). */
+  implied: string[];
+}
 
 /** Unpacks into an existing directory. */
-export async function unpackTar(source: AsyncIterable<Uint8Array>, directory: string, options: UnpackOptions): Promise<Unpacked> {
+export async function unpackTar(
+  source: AsyncIterable<Uint8Array>,
+  directory: string,
+  options: UnpackOptions,
+): Promise<Unpacked> {
   const unpacker = new Unpacker(directory, options);
   let entries = 0;
   for await (const entry of readTar(source)) {

@@ -8,14 +8,37 @@ import { planSigning, removalMs } from './certificate-signer.ts';
 
 const now = Date.parse('2030-01-01T00:00:00Z');
 let drawn = 0;
-const random = { bytes: (count: number) => Uint8Array.from({ length: count }, () => (drawn = (drawn * 73 + 41) % 251)) } as never;
+const random = {
+  bytes: (count: number) => Uint8Array.from({ length: count }, () => (drawn = (drawn * 73 + 41) % 251)),
+} as never;
 const clock = { now: () => now } as never;
 const ca = createCertificateAuthority('ca', random, clock);
-const usages = { client: ['client auth', 'digital signature'], serving: ['server auth', 'digital signature', 'key encipherment'] };
+const usages = {
+  client: ['client auth', 'digital signature'],
+  serving: ['server auth', 'digital signature', 'key encipherment'],
+};
 
-function csr(signerName: string, names: Parameters<typeof requestFor>[0], spec: Json = {}, conditions: string[] = ['Approved']): KubeObject {
+function csr(
+  signerName: string,
+  names: Parameters<typeof requestFor>[0],
+  spec: Json = {},
+  conditions: string[] = ['Approved'],
+): KubeObject {
   const { pem } = requestFor(names);
-  return { apiVersion: 'certificates.k8s.io/v1', kind: 'CertificateSigningRequest', metadata: { name: 'r', creationTimestamp: '2029-12-31T23:00:00Z' }, spec: { signerName: `kubernetes.io/${signerName}`, request: Buffer.from(pem).toString('base64'), usages: usages.client, ...spec }, status: { conditions: conditions.map((type) => ({ type, status: 'True', lastUpdateTime: '2029-12-31T23:59:00Z' })) } };
+  return {
+    apiVersion: 'certificates.k8s.io/v1',
+    kind: 'CertificateSigningRequest',
+    metadata: { name: 'r', creationTimestamp: '2029-12-31T23:00:00Z' },
+    spec: {
+      signerName: `kubernetes.io/${signerName}`,
+      request: Buffer.from(pem).toString('base64'),
+      usages: usages.client,
+      ...spec,
+    },
+    status: {
+      conditions: conditions.map((type) => ({ type, status: 'True', lastUpdateTime: '2029-12-31T23:59:00Z' })),
+    },
+  };
 }
 
 const outcome = (request: KubeObject): string => {
@@ -26,22 +49,38 @@ const outcome = (request: KubeObject): string => {
   return `signed until ${new Date(certificate.validTo).toISOString()}`;
 };
 
-test('approved requests of the cluster\'s signers are signed, those that break its rules fail', () => {
+test("approved requests of the cluster's signers are signed, those that break its rules fail", () => {
   const node = { commonName: 'system:node:n1', organizations: ['system:nodes'] };
   assert.equal(outcome(csr('kube-apiserver-client', { commonName: 'jane' })), 'signed until 2031-01-01T00:00:00.000Z');
-  assert.equal(outcome(csr('kube-apiserver-client', { commonName: 'jane' }, { expirationSeconds: 3600 })), 'signed until 2030-01-01T01:00:00.000Z');
-  assert.match(outcome(csr('kube-apiserver-client', { commonName: 'jane' }, { usages: usages.serving })), /^Failed: usages must include client auth/);
+  assert.equal(
+    outcome(csr('kube-apiserver-client', { commonName: 'jane' }, { expirationSeconds: 3600 })),
+    'signed until 2030-01-01T01:00:00.000Z',
+  );
+  assert.match(
+    outcome(csr('kube-apiserver-client', { commonName: 'jane' }, { usages: usages.serving })),
+    /^Failed: usages must include client auth/,
+  );
   assert.match(outcome(csr('kube-apiserver-client-kubelet', { commonName: 'jane' })), /^Failed: subject organization/);
   assert.match(outcome(csr('kube-apiserver-client-kubelet', node)), /^signed/);
-  assert.match(outcome(csr('kube-apiserver-client-kubelet', { ...node, dnsNames: ['a'] })), /^Failed: alternative names/);
+  assert.match(
+    outcome(csr('kube-apiserver-client-kubelet', { ...node, dnsNames: ['a'] })),
+    /^Failed: alternative names/,
+  );
   assert.match(outcome(csr('kubelet-serving', { ...node, dnsNames: ['n1'] }, { usages: usages.serving })), /^signed/);
   assert.match(outcome(csr('kubelet-serving', node, { usages: usages.serving })), /^Failed: DNS or IP/);
-  assert.match(outcome(csr('legacy-unknown', { commonName: 'x' }, { usages: ['cert sign'] })), /^Failed: usages of an authority/);
-  assert.match(outcome(csr('kube-apiserver-client', { commonName: 'jane' }, { request: Buffer.from('x').toString('base64') })), /^Failed: unable to parse csr/);
+  assert.match(
+    outcome(csr('legacy-unknown', { commonName: 'x' }, { usages: ['cert sign'] })),
+    /^Failed: usages of an authority/,
+  );
+  assert.match(
+    outcome(csr('kube-apiserver-client', { commonName: 'jane' }, { request: Buffer.from('x').toString('base64') })),
+    /^Failed: unable to parse csr/,
+  );
 });
 
-test('what is not approved, denied, failed or another signer\'s is left alone', () => {
-  for (const conditions of [[], ['Approved', 'Denied'], ['Approved', 'Failed']]) assert.equal(outcome(csr('kube-apiserver-client', { commonName: 'jane' }, {}, conditions)), 'nothing');
+test("what is not approved, denied, failed or another signer's is left alone", () => {
+  for (const conditions of [[], ['Approved', 'Denied'], ['Approved', 'Failed']])
+    assert.equal(outcome(csr('kube-apiserver-client', { commonName: 'jane' }, {}, conditions)), 'nothing');
   const other = csr('kube-apiserver-client', { commonName: 'jane' }, { signerName: 'example.com/mine' });
   assert.equal(outcome(other), 'nothing');
 });

@@ -1,5 +1,6 @@
 /**
- * Signs approved CertificateSigningRequests of the cluster's own signers, marks those that may not be signed as failed, and takes old ones away.
+ * Signs approved CertificateSigningRequests of the cluster's own signers, marks those that may not be signed as failed,
+ * and takes old ones away.
  * Spec: Kubernetes documentation, "Certificates and Certificate Signing Requests", "Kubernetes signers".
  */
 import { RequestError, parseCertificationRequest } from '#base/certificate-request.ts';
@@ -15,64 +16,143 @@ import { type Controller, type ControllerContext, createQueue, deleteIfPresent }
 
 const year = 365 * 86_400;
 const clientUsages = ['client auth', 'digital signature', 'key encipherment'];
-const kubeletClientUsages = [['client auth', 'digital signature'], ['client auth', 'digital signature', 'key encipherment']];
-const kubeletServingUsages = [['digital signature', 'server auth'], ['digital signature', 'key encipherment', 'server auth']];
-const legacyUsages = ['client auth', 'code signing', 'content commitment', 'data encipherment', 'digital signature', 'email protection', 'key agreement', 'key encipherment', 'ocsp signing', 'server auth', 'signing', 'timestamping'];
+const kubeletClientUsages = [
+  ['client auth', 'digital signature'],
+  ['client auth', 'digital signature', 'key encipherment'],
+];
+const kubeletServingUsages = [
+  ['digital signature', 'server auth'],
+  ['digital signature', 'key encipherment', 'server auth'],
+];
+const legacyUsages = [
+  'client auth',
+  'code signing',
+  'content commitment',
+  'data encipherment',
+  'digital signature',
+  'email protection',
+  'key agreement',
+  'key encipherment',
+  'ocsp signing',
+  'server auth',
+  'signing',
+  'timestamping',
+];
 
-const isSame = (usages: readonly string[], allowed: readonly string[][]): boolean => allowed.some((list) => [...new Set(usages)].sort().join() === list.join());
+const isSame = (usages: readonly string[], allowed: readonly string[][]): boolean =>
+  allowed.some((list) => [...new Set(usages)].sort().join() === list.join());
 
 /** Why a signer does not sign a request; '' when it does. Undefined: it is none of the cluster's signers. */
-export function signerProblem(signer: string, request: CertificationRequest, usages: readonly string[]): string | undefined {
+export function signerProblem(
+  signer: string,
+  request: CertificationRequest,
+  usages: readonly string[],
+): string | undefined {
   const isNode = request.organizations.join() === 'system:nodes' && request.commonName.startsWith('system:node:');
   switch (signer) {
     case 'kubernetes.io/kube-apiserver-client':
       if (!usages.includes('client auth')) return 'usages must include client auth';
-      return usages.every((usage) => clientUsages.includes(usage)) ? '' : `usages did not match ${clientUsages.join(', ')}`;
+      return usages.every((usage) => clientUsages.includes(usage))
+        ? ''
+        : `usages did not match ${clientUsages.join(', ')}`;
     case 'kubernetes.io/kube-apiserver-client-kubelet':
-      if (!isNode) return 'subject organization is not system:nodes or subject common name does not begin with system:node:';
+      if (!isNode)
+        return 'subject organization is not system:nodes or subject common name does not begin with system:node:';
       if (request.altNames !== undefined) return 'alternative names are not allowed';
-      return isSame(usages, kubeletClientUsages) ? '' : 'usages did not match those of a kubelet\'s client certificate';
+      return isSame(usages, kubeletClientUsages) ? '' : "usages did not match those of a kubelet's client certificate";
     case 'kubernetes.io/kubelet-serving':
-      if (!isNode) return 'subject organization is not system:nodes or subject common name does not begin with system:node:';
+      if (!isNode)
+        return 'subject organization is not system:nodes or subject common name does not begin with system:node:';
       if (request.dnsNames.length + request.ipAddresses.length === 0) return 'DNS or IP subjectAltName is required';
       if (request.otherNames > 0) return 'email and URI subjectAltNames are not allowed';
-      return isSame(usages, kubeletServingUsages) ? '' : 'usages did not match those of a kubelet\'s serving certificate';
-    case 'kubernetes.io/legacy-unknown': return usages.every((usage) => legacyUsages.includes(usage)) ? '' : 'usages of an authority are not allowed';
-    default: return undefined;
+      return isSame(usages, kubeletServingUsages)
+        ? ''
+        : "usages did not match those of a kubelet's serving certificate";
+    case 'kubernetes.io/legacy-unknown':
+      return usages.every((usage) => legacyUsages.includes(usage)) ? '' : 'usages of an authority are not allowed';
+    default:
+      return undefined;
   }
 }
 
-const conditionOf = (csr: KubeObject, type: string): Condition | undefined => ((csr['status']?.conditions ?? []) as Condition[]).find((condition) => condition.type === type && condition.status !== 'False');
+const conditionOf = (csr: KubeObject, type: string): Condition | undefined =>
+  ((csr['status']?.conditions ?? []) as Condition[]).find(
+    (condition) => condition.type === type && condition.status !== 'False',
+  );
 
 /** When a request is taken away: an hour after it was decided, a day after it was made. */
 export function removalMs(csr: KubeObject): number {
   const made = Date.parse(csr.metadata.creationTimestamp ?? '');
-  const decided = (type: string): number => Date.parse((conditionOf(csr, type) as Json)?.lastUpdateTime ?? (conditionOf(csr, type) as Json)?.lastTransitionTime ?? csr.metadata.creationTimestamp);
+  const decided = (type: string): number =>
+    Date.parse(
+      (conditionOf(csr, type) as Json)?.lastUpdateTime ??
+        (conditionOf(csr, type) as Json)?.lastTransitionTime ??
+        csr.metadata.creationTimestamp,
+    );
   if (conditionOf(csr, 'Denied') !== undefined) return decided('Denied') + requestDeniedMsMax;
   if (conditionOf(csr, 'Approved') !== undefined) return decided('Approved') + requestApprovedMsMax;
   return made + requestPendingMsMax;
 }
 
 /** The status that a request shall have; undefined where there is nothing to do. */
-export function planSigning(csr: KubeObject, ca: KeyPair, context: Pick<ControllerContext, 'random' | 'clock'>): Json | undefined {
+export function planSigning(
+  csr: KubeObject,
+  ca: KeyPair,
+  context: Pick<ControllerContext, 'random' | 'clock'>,
+): Json | undefined {
   const { spec, status } = csr as Json;
-  if (conditionOf(csr, 'Approved') === undefined || conditionOf(csr, 'Denied') !== undefined || conditionOf(csr, 'Failed') !== undefined || status?.certificate) return undefined;
+  if (
+    conditionOf(csr, 'Approved') === undefined ||
+    conditionOf(csr, 'Denied') !== undefined ||
+    conditionOf(csr, 'Failed') !== undefined ||
+    status?.certificate
+  )
+    return undefined;
   const failed = (reason: string, message: string): Json => {
     const now = timestamp(context.clock.now());
-    return { ...status, conditions: [...(status?.conditions ?? []), { type: 'Failed', status: 'True', reason, message, lastUpdateTime: now, lastTransitionTime: now }] };
+    return {
+      ...status,
+      conditions: [
+        ...(status?.conditions ?? []),
+        { type: 'Failed', status: 'True', reason, message, lastUpdateTime: now, lastTransitionTime: now },
+      ],
+    };
   };
-  const isOurs = signerProblem(spec.signerName, { subject: new Uint8Array(), commonName: '', organizations: [], publicKeyInfo: new Uint8Array(), altNames: undefined, dnsNames: [], ipAddresses: [], otherNames: 0 }, []) !== undefined;
+  const isOurs =
+    signerProblem(
+      spec.signerName,
+      {
+        subject: new Uint8Array(),
+        commonName: '',
+        organizations: [],
+        publicKeyInfo: new Uint8Array(),
+        altNames: undefined,
+        dnsNames: [],
+        ipAddresses: [],
+        otherNames: 0,
+      },
+      [],
+    ) !== undefined;
   if (!isOurs) return undefined;
   try {
     const request = parseCertificationRequest(Buffer.from(spec.request ?? '', 'base64').toString());
     const problem = signerProblem(spec.signerName, request, spec.usages ?? [])!;
     if (problem !== '') return failed('SignerValidationFailed', problem);
     const seconds = Math.min(year, Math.max(600, spec.expirationSeconds ?? year));
-    const certificate = signCertificationRequest(request, { usages: spec.usages ?? [], seconds }, ca, context.random, context.clock);
+    const certificate = signCertificationRequest(
+      request,
+      { usages: spec.usages ?? [], seconds },
+      ca,
+      context.random,
+      context.clock,
+    );
     return { ...status, certificate: Buffer.from(certificate).toString('base64') };
   } catch (error) {
     if (!(error instanceof RequestError)) throw error;
-    return failed('SignerValidationFailed', `unable to parse csr ${JSON.stringify(csr.metadata.name)}: ${error.message}`);
+    return failed(
+      'SignerValidationFailed',
+      `unable to parse csr ${JSON.stringify(csr.metadata.name)}: ${error.message}`,
+    );
   }
 }
 
@@ -87,7 +167,8 @@ export function startCertificateSigner(context: ControllerContext, ca: KeyPair):
       return undefined;
     }
     const status = planSigning(csr, ca, context);
-    if (status !== undefined) await context.client.update(kinds.CertificateSigningRequest, { ...csr, status }, { subresource: 'status' });
+    if (status !== undefined)
+      await context.client.update(kinds.CertificateSigningRequest, { ...csr, status }, { subresource: 'status' });
     return { requeueAfterMs: leftMs };
   });
   const enqueue = (csr: KubeObject): void => queue.add(keyOf(csr));

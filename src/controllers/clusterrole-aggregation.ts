@@ -1,4 +1,7 @@
-/** Aggregated ClusterRoles: their rules are the union of the rules of all ClusterRoles that their selectors match (Kubernetes documentation, "Aggregated ClusterRoles"). */
+/**
+ * Aggregated ClusterRoles: their rules are the union of the rules of all ClusterRoles that their selectors match
+ * (Kubernetes documentation, "Aggregated ClusterRoles").
+ */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';
 import { kinds } from '#client/kinds.ts';
@@ -11,7 +14,11 @@ export function planAggregation(role: KubeObject, all: Iterable<KubeObject>): Js
   if (selectors === undefined) return undefined;
   const rules = new Map<string, Json>();
   for (const other of [...all].sort((a, b) => (a.metadata.name! < b.metadata.name! ? -1 : 1))) {
-    if (other.metadata.name === role.metadata.name || !selectors.some((selector) => matchesSelectorObject(selector, other.metadata.labels))) continue;
+    if (
+      other.metadata.name === role.metadata.name ||
+      !selectors.some((selector) => matchesSelectorObject(selector, other.metadata.labels))
+    )
+      continue;
     for (const rule of (other['rules'] ?? []) as Json[]) rules.set(canonicalJson(rule), rule);
   }
   return [...rules.values()];
@@ -19,12 +26,20 @@ export function planAggregation(role: KubeObject, all: Iterable<KubeObject>): Js
 
 export function startClusterRoleAggregation(context: ControllerContext): Controller {
   const roles = context.informers.informer(kinds.ClusterRole);
-  const queue = createQueue(context, 'clusterrole-aggregation', async (name) => {
-    const role = roles.get(name);
-    const rules = role === undefined ? undefined : planAggregation(role, roles.values());
-    if (role !== undefined && rules !== undefined && !isEqual(role['rules'], rules)) await context.client.update(kinds.ClusterRole, { ...role, rules });
-  }, 1);
-  const enqueueAggregated = (): void => { for (const role of roles.values()) if (role['aggregationRule'] !== undefined) queue.add(role.metadata.name!); };
+  const queue = createQueue(
+    context,
+    'clusterrole-aggregation',
+    async (name) => {
+      const role = roles.get(name);
+      const rules = role === undefined ? undefined : planAggregation(role, roles.values());
+      if (role !== undefined && rules !== undefined && !isEqual(role['rules'], rules))
+        await context.client.update(kinds.ClusterRole, { ...role, rules });
+    },
+    1,
+  );
+  const enqueueAggregated = (): void => {
+    for (const role of roles.values()) if (role['aggregationRule'] !== undefined) queue.add(role.metadata.name!);
+  };
   roles.addHandler({ added: enqueueAggregated, updated: enqueueAggregated, deleted: enqueueAggregated });
   return { name: 'clusterrole-aggregation', queues: [queue] };
 }

@@ -5,7 +5,10 @@
 import type { Json, KubeObject } from '#base/objects.ts';
 import { byAge } from './pods.ts';
 
-export interface ScaleStep { replicaSet: KubeObject; replicas: number }
+export interface ScaleStep {
+  replicaSet: KubeObject;
+  replicas: number;
+}
 
 /** A number or a percentage of `total`. */
 export function resolveIntOrPercent(value: Json, total: number, roundUp: boolean): number {
@@ -15,7 +18,10 @@ export function resolveIntOrPercent(value: Json, total: number, roundUp: boolean
   return roundUp ? Math.ceil(exact) : Math.floor(exact);
 }
 
-export interface RollingBounds { maxSurge: number; maxUnavailable: number }
+export interface RollingBounds {
+  maxSurge: number;
+  maxUnavailable: number;
+}
 
 /** Surge rounds up and unavailability down; both zero would never move, so one may then be unavailable. */
 export function rollingBounds(deployment: KubeObject): RollingBounds {
@@ -25,16 +31,24 @@ export function rollingBounds(deployment: KubeObject): RollingBounds {
   const replicas: number = spec.replicas ?? 1;
   const maxSurge = resolveIntOrPercent(rolling.maxSurge ?? '25%', replicas, true);
   const maxUnavailable = resolveIntOrPercent(rolling.maxUnavailable ?? '25%', replicas, false);
-  return maxSurge === 0 && maxUnavailable === 0 ? { maxSurge, maxUnavailable: 1 } : { maxSurge, maxUnavailable: Math.min(maxUnavailable, replicas) };
+  return maxSurge === 0 && maxUnavailable === 0
+    ? { maxSurge, maxUnavailable: 1 }
+    : { maxSurge, maxUnavailable: Math.min(maxUnavailable, replicas) };
 }
 
 const sizeOf = (replicaSet: KubeObject): number => replicaSet['spec'].replicas ?? 1;
 /** A status may still count Pods that the size no longer includes: they are on their way out. */
-const availableOf = (replicaSet: KubeObject): number => Math.min(replicaSet['status']?.availableReplicas ?? 0, sizeOf(replicaSet));
-const sum = (list: readonly KubeObject[], of: (replicaSet: KubeObject) => number): number => list.reduce((total, item) => total + of(item), 0);
+const availableOf = (replicaSet: KubeObject): number =>
+  Math.min(replicaSet['status']?.availableReplicas ?? 0, sizeOf(replicaSet));
+const sum = (list: readonly KubeObject[], of: (replicaSet: KubeObject) => number): number =>
+  list.reduce((total, item) => total + of(item), 0);
 
 /** The size that the newest ReplicaSet may have now. */
-export function newReplicaSetSize(deployment: KubeObject, newest: KubeObject | undefined, all: readonly KubeObject[]): number {
+export function newReplicaSetSize(
+  deployment: KubeObject,
+  newest: KubeObject | undefined,
+  all: readonly KubeObject[],
+): number {
   const wanted: number = deployment['spec'].replicas ?? 1;
   if (deployment['spec'].strategy?.type === 'Recreate') return wanted;
   const current = newest === undefined ? 0 : sizeOf(newest);
@@ -44,7 +58,10 @@ export function newReplicaSetSize(deployment: KubeObject, newest: KubeObject | u
   return current + Math.min(most - total, wanted - current);
 }
 
-/** One round of a rolling update: first the newest grows, and when it cannot, the old ones shrink as far as availability allows. */
+/**
+ * One round of a rolling update: first the newest grows, and when it cannot, the old ones shrink as far as availability
+ * allows.
+ */
 export function planRolling(deployment: KubeObject, newest: KubeObject, old: readonly KubeObject[]): ScaleStep[] {
   const wanted: number = deployment['spec'].replicas ?? 1;
   if (sizeOf(newest) > wanted) return [{ replicaSet: newest, replicas: wanted }];
@@ -83,17 +100,26 @@ function planShrinkOld(deployment: KubeObject, newest: KubeObject, old: readonly
     sizes.set(replicaSet, size - shrink);
     spare -= shrink;
   }
-  return old.filter((replicaSet) => sizes.get(replicaSet) !== sizeOf(replicaSet)).map((replicaSet) => ({ replicaSet, replicas: sizes.get(replicaSet)! }));
+  return old
+    .filter((replicaSet) => sizes.get(replicaSet) !== sizeOf(replicaSet))
+    .map((replicaSet) => ({ replicaSet, replicas: sizes.get(replicaSet)! }));
 }
 
 /**
- * Scaling in the middle of a rollout, or while paused: the difference is spread over the ReplicaSets in proportion to their
+ * Scaling in the middle of a rollout, or while paused: the difference is spread over the ReplicaSets in proportion to
+ * their
  * sizes, so that what was available stays spread the same. With one active ReplicaSet it takes all.
  */
-export function planProportional(deployment: KubeObject, all: readonly KubeObject[], newest: KubeObject | undefined, desiredBefore: (replicaSet: KubeObject) => number | undefined): ScaleStep[] {
+export function planProportional(
+  deployment: KubeObject,
+  all: readonly KubeObject[],
+  newest: KubeObject | undefined,
+  desiredBefore: (replicaSet: KubeObject) => number | undefined,
+): ScaleStep[] {
   const wanted: number = deployment['spec'].replicas ?? 1;
   const active = all.filter((replicaSet) => sizeOf(replicaSet) > 0);
-  const single = active.length === 0 ? (newest ?? all.toSorted(byAge).at(-1)) : active.length === 1 ? active[0] : undefined;
+  const single =
+    active.length === 0 ? (newest ?? all.toSorted(byAge).at(-1)) : active.length === 1 ? active[0] : undefined;
   if (single !== undefined) return sizeOf(single) === wanted ? [] : [{ replicaSet: single, replicas: wanted }];
   if (newest !== undefined && sizeOf(newest) === wanted && availableOf(newest) === wanted) {
     return active.filter((replicaSet) => replicaSet !== newest).map((replicaSet) => ({ replicaSet, replicas: 0 }));

@@ -1,6 +1,7 @@
 /**
  * The Deployment controller: one ReplicaSet per Pod template, and a rollout between them.
- * `planDeployment` says the next step only (make the new ReplicaSet, change sizes, clean up); each write is observed again and
+ * `planDeployment` says the next step only (make the new ReplicaSet, change sizes, clean up); each write is observed
+ * again and
  * brings the next step. Revisions live in annotations, as `kubectl rollout history` and `undo` read them.
  * Spec: Kubernetes documentation, "Deployments".
  */
@@ -11,18 +12,44 @@ import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
-import { newReplicaSetSize, planProportional, planRolling, rollingBounds, type ScaleStep } from './deployment-rolling.ts';
+import {
+  newReplicaSetSize,
+  planProportional,
+  planRolling,
+  rollingBounds,
+  type ScaleStep,
+} from './deployment-rolling.ts';
 import { planDeploymentStatus, type StatusInput } from './deployment-status.ts';
 import { canonicalJson, isEqual, isEqualStatus, safeHash } from './equality.ts';
 import { byAge, isPodTerminal } from './pods.ts';
-import { adopt, type Controller, type ControllerContext, controllerOf, createQueue, deleteIfPresent, enqueueController, enqueueEach, forEachBounded, ownedBy, recorderOf, release } from './runtime.ts';
+import {
+  adopt,
+  type Controller,
+  type ControllerContext,
+  controllerOf,
+  createQueue,
+  deleteIfPresent,
+  enqueueController,
+  enqueueEach,
+  forEachBounded,
+  ownedBy,
+  recorderOf,
+  release,
+} from './runtime.ts';
 
 const revisionAnnotation = 'deployment.kubernetes.io/revision';
 const revisionHistoryAnnotation = 'deployment.kubernetes.io/revision-history';
 const desiredAnnotation = 'deployment.kubernetes.io/desired-replicas';
 const maxAnnotation = 'deployment.kubernetes.io/max-replicas';
 const hashLabel = 'pod-template-hash';
-const ownAnnotations = new Set([revisionAnnotation, revisionHistoryAnnotation, desiredAnnotation, maxAnnotation, 'kubectl.kubernetes.io/last-applied-configuration', 'deprecated.deployment.rollback.to']);
+const ownAnnotations = new Set([
+  revisionAnnotation,
+  revisionHistoryAnnotation,
+  desiredAnnotation,
+  maxAnnotation,
+  'kubectl.kubernetes.io/last-applied-configuration',
+  'deprecated.deployment.rollback.to',
+]);
 
 export interface DeploymentObserved {
   deployment: KubeObject;
@@ -56,13 +83,27 @@ export function findNewest(deployment: KubeObject, replicaSets: readonly KubeObj
 
 const revisionOf = (object: KubeObject): number => Number(object.metadata.annotations?.[revisionAnnotation] ?? 0) || 0;
 
-function annotationsFor(deployment: KubeObject, revision: string, held: Record<string, string> = {}): Record<string, string> {
+function annotationsFor(
+  deployment: KubeObject,
+  revision: string,
+  held: Record<string, string> = {},
+): Record<string, string> {
   const kept = Object.fromEntries(Object.entries(held).filter(([key]) => key === revisionHistoryAnnotation));
-  const copied = Object.fromEntries(Object.entries(deployment.metadata.annotations ?? {}).filter(([key]) => !ownAnnotations.has(key)));
+  const copied = Object.fromEntries(
+    Object.entries(deployment.metadata.annotations ?? {}).filter(([key]) => !ownAnnotations.has(key)),
+  );
   const replicas: number = deployment['spec'].replicas ?? 1;
   const before = held[revisionAnnotation];
-  if (before !== undefined && before !== revision) kept[revisionHistoryAnnotation] = kept[revisionHistoryAnnotation] === undefined ? before : `${kept[revisionHistoryAnnotation]},${before}`;
-  return { ...copied, ...kept, [revisionAnnotation]: revision, [desiredAnnotation]: String(replicas), [maxAnnotation]: String(replicas + rollingBounds(deployment).maxSurge) };
+  if (before !== undefined && before !== revision)
+    kept[revisionHistoryAnnotation] =
+      kept[revisionHistoryAnnotation] === undefined ? before : `${kept[revisionHistoryAnnotation]},${before}`;
+  return {
+    ...copied,
+    ...kept,
+    [revisionAnnotation]: revision,
+    [desiredAnnotation]: String(replicas),
+    [maxAnnotation]: String(replicas + rollingBounds(deployment).maxSurge),
+  };
 }
 
 export function newReplicaSet(deployment: KubeObject, all: readonly KubeObject[], revision: string): KubeObject {
@@ -71,10 +112,18 @@ export function newReplicaSet(deployment: KubeObject, all: readonly KubeObject[]
   const hash = safeHash(canonicalJson(spec.template) + (collisions === undefined ? '' : String(collisions)));
   const labels = { ...spec.template.metadata?.labels, [hashLabel]: hash };
   return {
-    apiVersion: 'apps/v1', kind: 'ReplicaSet',
-    metadata: { name: `${metadata.name}-${hash}`, namespace: metadata.namespace!, labels, annotations: annotationsFor(deployment, revision), ownerReferences: [ownedBy(deployment)] },
+    apiVersion: 'apps/v1',
+    kind: 'ReplicaSet',
+    metadata: {
+      name: `${metadata.name}-${hash}`,
+      namespace: metadata.namespace!,
+      labels,
+      annotations: annotationsFor(deployment, revision),
+      ownerReferences: [ownedBy(deployment)],
+    },
     spec: {
-      replicas: newReplicaSetSize(deployment, undefined, all), minReadySeconds: spec.minReadySeconds ?? 0,
+      replicas: newReplicaSetSize(deployment, undefined, all),
+      minReadySeconds: spec.minReadySeconds ?? 0,
       selector: { ...spec.selector, matchLabels: { ...spec.selector?.matchLabels, [hashLabel]: hash } },
       template: { ...spec.template, metadata: { ...spec.template.metadata, labels } },
     },
@@ -88,7 +137,8 @@ export function planDeployment({ deployment, replicaSets, oldPodsRunning }: Depl
   const plan: DeploymentPlan = { annotate: [], scale: [], delete: [], newest };
   if (deployment.metadata.deletionTimestamp !== undefined) return plan;
   const revision = String(Math.max(0, ...old.map(revisionOf)) + 1);
-  const newestRevision = newest !== undefined && revisionOf(newest) >= Number(revision) ? String(revisionOf(newest)) : revision;
+  const newestRevision =
+    newest !== undefined && revisionOf(newest) >= Number(revision) ? String(revisionOf(newest)) : revision;
   const desiredBefore = (replicaSet: KubeObject): number | undefined => {
     const text = replicaSet.metadata.annotations?.[desiredAnnotation];
     return text === undefined ? undefined : Number(text);
@@ -97,11 +147,19 @@ export function planDeployment({ deployment, replicaSets, oldPodsRunning }: Depl
     const text = replicaSet.metadata.annotations?.[maxAnnotation];
     return text === undefined ? undefined : Number(text);
   };
-  const scaling = replicaSets.some((replicaSet) => (replicaSet['spec'].replicas ?? 1) > 0 && desiredBefore(replicaSet) !== undefined && desiredBefore(replicaSet) !== (spec.replicas ?? 1));
+  const scaling = replicaSets.some(
+    (replicaSet) =>
+      (replicaSet['spec'].replicas ?? 1) > 0 &&
+      desiredBefore(replicaSet) !== undefined &&
+      desiredBefore(replicaSet) !== (spec.replicas ?? 1),
+  );
   if (newest !== undefined) {
     plan.revision = newestRevision;
     const annotations = annotationsFor(deployment, newestRevision, newest.metadata.annotations);
-    if (!isEqual(annotations, newest.metadata.annotations) || (newest['spec'].minReadySeconds ?? 0) !== (spec.minReadySeconds ?? 0)) {
+    if (
+      !isEqual(annotations, newest.metadata.annotations) ||
+      (newest['spec'].minReadySeconds ?? 0) !== (spec.minReadySeconds ?? 0)
+    ) {
       plan.annotate.push({ replicaSet: newest, annotations, minReadySeconds: spec.minReadySeconds ?? 0 });
     }
   }
@@ -109,7 +167,11 @@ export function planDeployment({ deployment, replicaSets, oldPodsRunning }: Depl
     plan.scale = planProportional(deployment, replicaSets, newest, maxBefore);
     for (const replicaSet of old) {
       if (desiredBefore(replicaSet) === undefined || desiredBefore(replicaSet) === (spec.replicas ?? 1)) continue;
-      const annotations = { ...replicaSet.metadata.annotations, [desiredAnnotation]: String(spec.replicas ?? 1), [maxAnnotation]: String((spec.replicas ?? 1) + rollingBounds(deployment).maxSurge) };
+      const annotations = {
+        ...replicaSet.metadata.annotations,
+        [desiredAnnotation]: String(spec.replicas ?? 1),
+        [maxAnnotation]: String((spec.replicas ?? 1) + rollingBounds(deployment).maxSurge),
+      };
       plan.annotate.push({ replicaSet, annotations, minReadySeconds: replicaSet['spec'].minReadySeconds ?? 0 });
     }
   } else if (spec.strategy?.type === 'Recreate') {
@@ -124,7 +186,14 @@ export function planDeployment({ deployment, replicaSets, oldPodsRunning }: Depl
   return plan;
 }
 
-function planRecreate(deployment: KubeObject, newest: KubeObject | undefined, old: KubeObject[], oldPodsRunning: boolean, revision: string, plan: DeploymentPlan): void {
+function planRecreate(
+  deployment: KubeObject,
+  newest: KubeObject | undefined,
+  old: KubeObject[],
+  oldPodsRunning: boolean,
+  revision: string,
+  plan: DeploymentPlan,
+): void {
   const active = old.filter((replicaSet) => (replicaSet['spec'].replicas ?? 1) > 0);
   if (active.length > 0) plan.scale = active.map((replicaSet) => ({ replicaSet, replicas: 0 }));
   else if (oldPodsRunning) return;
@@ -137,14 +206,27 @@ function planRecreate(deployment: KubeObject, newest: KubeObject | undefined, ol
 }
 
 /** Old ReplicaSets beyond the history limit, when the rollout has nothing else to do. */
-function planCleanup(deployment: KubeObject, old: KubeObject[], newest: KubeObject | undefined, plan: DeploymentPlan): KubeObject[] {
+function planCleanup(
+  deployment: KubeObject,
+  old: KubeObject[],
+  newest: KubeObject | undefined,
+  plan: DeploymentPlan,
+): KubeObject[] {
   const limit: number = deployment['spec'].revisionHistoryLimit ?? 10;
   if (newest === undefined || plan.scale.length > 0 || plan.create !== undefined) return [];
   const complete = (newest['status']?.availableReplicas ?? 0) >= (deployment['spec'].replicas ?? 1);
   if (!complete) return [];
-  const spare = old.filter(({ metadata, spec, status }) => metadata.deletionTimestamp === undefined && (spec.replicas ?? 1) === 0 && (status?.replicas ?? 0) === 0 && (status?.observedGeneration ?? 0) >= (metadata.generation ?? 0));
+  const spare = old.filter(
+    ({ metadata, spec, status }) =>
+      metadata.deletionTimestamp === undefined &&
+      (spec.replicas ?? 1) === 0 &&
+      (status?.replicas ?? 0) === 0 &&
+      (status?.observedGeneration ?? 0) >= (metadata.generation ?? 0),
+  );
   if (old.length <= limit) return [];
-  return spare.toSorted((a, b) => revisionOf(a) - revisionOf(b) || byAge(a, b)).slice(0, Math.max(0, old.length - limit));
+  return spare
+    .toSorted((a, b) => revisionOf(a) - revisionOf(b) || byAge(a, b))
+    .slice(0, Math.max(0, old.length - limit));
 }
 
 class DeploymentController {
@@ -159,20 +241,29 @@ class DeploymentController {
     this.#context = context;
     this.#recorder = recorderOf(context, 'deployment-controller');
     this.#deployments = context.informers.informer(kinds.Deployment).addIndex('namespace', indexes.namespace);
-    this.#replicaSets = context.informers.informer(kinds.ReplicaSet).addIndex('controller', indexes.controller).addIndex('orphans', indexes.orphans);
+    this.#replicaSets = context.informers
+      .informer(kinds.ReplicaSet)
+      .addIndex('controller', indexes.controller)
+      .addIndex('orphans', indexes.orphans);
     this.#pods = context.informers.informer(kinds.Pod).addIndex('controller', indexes.controller);
     this.queue = createQueue(context, 'deployment', (key) => this.#reconcile(key));
     enqueueEach(this.#deployments, this.queue);
     enqueueController(this.#replicaSets, 'Deployment', this.queue);
     this.#replicaSets.addHandler({ added: (o) => this.#enqueueMatching(o), updated: (o) => this.#enqueueMatching(o) });
     // Recreate waits for the last old Pod.
-    this.#pods.addHandler({ deleted: (pod) => this.#onPodGone(pod), updated: (pod) => { if (isPodTerminal(pod)) this.#onPodGone(pod); } });
+    this.#pods.addHandler({
+      deleted: (pod) => this.#onPodGone(pod),
+      updated: (pod) => {
+        if (isPodTerminal(pod)) this.#onPodGone(pod);
+      },
+    });
   }
 
   #enqueueMatching(replicaSet: KubeObject): void {
     if (controllerOf(replicaSet) !== undefined) return;
     for (const deployment of this.#deployments.by('namespace', replicaSet.metadata.namespace!)) {
-      if (matchesLabels(selectorOf(deployment['spec'].selector) ?? [], replicaSet.metadata.labels)) this.queue.add(`${deployment.metadata.namespace}/${deployment.metadata.name}`);
+      if (matchesLabels(selectorOf(deployment['spec'].selector) ?? [], replicaSet.metadata.labels))
+        this.queue.add(`${deployment.metadata.namespace}/${deployment.metadata.name}`);
     }
   }
 
@@ -192,8 +283,13 @@ class DeploymentController {
     await this.#claim(deployment);
     const replicaSets = [...this.#replicaSets.by('controller', deployment.metadata.uid!)];
     const newest = findNewest(deployment, replicaSets);
-    const oldPodsRunning = deployment['spec'].strategy?.type === 'Recreate'
-      && replicaSets.some((replicaSet) => replicaSet !== newest && [...this.#pods.by('controller', replicaSet.metadata.uid!)].some((pod) => !isPodTerminal(pod)));
+    const oldPodsRunning =
+      deployment['spec'].strategy?.type === 'Recreate' &&
+      replicaSets.some(
+        (replicaSet) =>
+          replicaSet !== newest &&
+          [...this.#pods.by('controller', replicaSet.metadata.uid!)].some((pod) => !isPodTerminal(pod)),
+      );
     const plan = planDeployment({ deployment, replicaSets, oldPodsRunning });
     const outcome: Pick<StatusInput, 'created' | 'found' | 'failure' | 'collisionCount'> = {};
     if (plan.newest !== undefined) outcome.found = plan.newest.metadata.name!;
@@ -211,17 +307,27 @@ class DeploymentController {
   async #claim(deployment: KubeObject): Promise<void> {
     if (deployment.metadata.deletionTimestamp !== undefined) return;
     const selector = selectorOf(deployment['spec'].selector) ?? [];
-    const orphans = [...this.#replicaSets.by('orphans', deployment.metadata.namespace!)].filter((o) => o.metadata.deletionTimestamp === undefined && matchesLabels(selector, o.metadata.labels));
+    const orphans = [...this.#replicaSets.by('orphans', deployment.metadata.namespace!)].filter(
+      (o) => o.metadata.deletionTimestamp === undefined && matchesLabels(selector, o.metadata.labels),
+    );
     await forEachBounded(orphans, (replicaSet) => adopt(this.#context, kinds.ReplicaSet, deployment, replicaSet));
-    const strangers = [...this.#replicaSets.by('controller', deployment.metadata.uid!)].filter((o) => !matchesLabels(selector, o.metadata.labels));
+    const strangers = [...this.#replicaSets.by('controller', deployment.metadata.uid!)].filter(
+      (o) => !matchesLabels(selector, o.metadata.labels),
+    );
     await forEachBounded(strangers, (replicaSet) => release(this.#context, kinds.ReplicaSet, deployment, replicaSet));
   }
 
-  async #apply(deployment: KubeObject, plan: DeploymentPlan, outcome: Pick<StatusInput, 'created' | 'failure' | 'collisionCount'>): Promise<void> {
+  async #apply(
+    deployment: KubeObject,
+    plan: DeploymentPlan,
+    outcome: Pick<StatusInput, 'created' | 'failure' | 'collisionCount'>,
+  ): Promise<void> {
     const { client } = this.#context;
     const { name, namespace } = deployment.metadata;
     if (plan.revision !== undefined && deployment.metadata.annotations?.[revisionAnnotation] !== plan.revision) {
-      await client.patch(kinds.Deployment, name!, namespace, 'merge', { metadata: { annotations: { [revisionAnnotation]: plan.revision } } });
+      await client.patch(kinds.Deployment, name!, namespace, 'merge', {
+        metadata: { annotations: { [revisionAnnotation]: plan.revision } },
+      });
     }
     if (plan.create !== undefined) await this.#create(deployment, plan.create, outcome);
     await this.#patchReplicaSets(deployment, plan);
@@ -229,55 +335,103 @@ class DeploymentController {
   }
 
   /**
-   * Size and annotations of one ReplicaSet change in one write: a death in between must not forget that a scaling was under way. It holds for the version
+   * Size and annotations of one ReplicaSet change in one write: a death in between must not forget that a scaling was
+   * under way. It holds for the version
    * that was planned with: a request that a network delivers late, or again, must not undo a later one.
    */
   async #patchReplicaSets(deployment: KubeObject, plan: DeploymentPlan): Promise<void> {
     const { client } = this.#context;
-    for (const replicaSet of new Set([...plan.scale.map((step) => step.replicaSet), ...plan.annotate.map((step) => step.replicaSet)])) {
+    for (const replicaSet of new Set([
+      ...plan.scale.map((step) => step.replicaSet),
+      ...plan.annotate.map((step) => step.replicaSet),
+    ])) {
       const replicas = plan.scale.find((step) => step.replicaSet === replicaSet)?.replicas;
       const annotate = plan.annotate.find((step) => step.replicaSet === replicaSet);
-      const removed = annotate === undefined ? {} : Object.fromEntries(Object.keys(replicaSet.metadata.annotations ?? {}).filter((key) => !(key in annotate.annotations)).map((key) => [key, null]));
+      const removed =
+        annotate === undefined
+          ? {}
+          : Object.fromEntries(
+              Object.keys(replicaSet.metadata.annotations ?? {})
+                .filter((key) => !(key in annotate.annotations))
+                .map((key) => [key, null]),
+            );
       await client.patch(kinds.ReplicaSet, replicaSet.metadata.name!, replicaSet.metadata.namespace, 'merge', {
-        metadata: { uid: replicaSet.metadata.uid, resourceVersion: replicaSet.metadata.resourceVersion, ...(annotate === undefined ? {} : { annotations: { ...removed, ...annotate.annotations } }) },
-        spec: { ...(replicas === undefined ? {} : { replicas }), ...(annotate === undefined ? {} : { minReadySeconds: annotate.minReadySeconds }) },
+        metadata: {
+          uid: replicaSet.metadata.uid,
+          resourceVersion: replicaSet.metadata.resourceVersion,
+          ...(annotate === undefined ? {} : { annotations: { ...removed, ...annotate.annotations } }),
+        },
+        spec: {
+          ...(replicas === undefined ? {} : { replicas }),
+          ...(annotate === undefined ? {} : { minReadySeconds: annotate.minReadySeconds }),
+        },
       });
       const before: number = replicaSet['spec'].replicas ?? 1;
-      if (replicas !== undefined) this.#recorder.event(deployment, 'Normal', 'ScalingReplicaSet', `Scaled ${replicas > before ? 'up' : 'down'} replica set ${replicaSet.metadata.name} from ${before} to ${replicas}`);
+      if (replicas !== undefined)
+        this.#recorder.event(
+          deployment,
+          'Normal',
+          'ScalingReplicaSet',
+          `Scaled ${replicas > before ? 'up' : 'down'} replica set ${replicaSet.metadata.name} from ${before} to ${replicas}`,
+        );
     }
   }
 
-  async #create(deployment: KubeObject, replicaSet: KubeObject, outcome: Pick<StatusInput, 'created' | 'failure' | 'collisionCount'>): Promise<void> {
+  async #create(
+    deployment: KubeObject,
+    replicaSet: KubeObject,
+    outcome: Pick<StatusInput, 'created' | 'failure' | 'collisionCount'>,
+  ): Promise<void> {
     const { client } = this.#context;
     try {
       const created = await client.create(kinds.ReplicaSet, replicaSet);
       outcome.created = created.metadata.name!;
-      if ((replicaSet['spec'].replicas ?? 0) > 0) this.#recorder.event(deployment, 'Normal', 'ScalingReplicaSet', `Scaled up replica set ${created.metadata.name} from 0 to ${replicaSet['spec'].replicas}`);
+      if ((replicaSet['spec'].replicas ?? 0) > 0)
+        this.#recorder.event(
+          deployment,
+          'Normal',
+          'ScalingReplicaSet',
+          `Scaled up replica set ${created.metadata.name} from 0 to ${replicaSet['spec'].replicas}`,
+        );
     } catch (error) {
       if (isReason(error, 'AlreadyExists')) {
         const held = await client.get(kinds.ReplicaSet, replicaSet.metadata.name!, replicaSet.metadata.namespace);
-        const same = controllerOf(held)?.uid === deployment.metadata.uid && isEqual(templateOf(held), deployment['spec'].template);
+        const same =
+          controllerOf(held)?.uid === deployment.metadata.uid && isEqual(templateOf(held), deployment['spec'].template);
         // Ours from before a restart: the watch will show it. Another's: a new name is needed.
         if (!same) outcome.collisionCount = (deployment['status']?.collisionCount ?? 0) + 1;
         return;
       }
       const message = error instanceof Error ? error.message : String(error);
       if (!(isReason(error, 'Forbidden') && message.includes('being terminated'))) {
-        outcome.failure = { reason: 'ReplicaSetCreateError', message: `Failed to create new replica set "${replicaSet.metadata.name}": ${message}` };
+        outcome.failure = {
+          reason: 'ReplicaSetCreateError',
+          message: `Failed to create new replica set "${replicaSet.metadata.name}": ${message}`,
+        };
         this.#recorder.event(deployment, 'Warning', 'ReplicaSetCreateError', outcome.failure.message);
       }
       throw error;
     }
   }
 
-  async #writeStatus(key: string, outcome: Pick<StatusInput, 'created' | 'found' | 'failure' | 'collisionCount'>): Promise<number | undefined> {
+  async #writeStatus(
+    key: string,
+    outcome: Pick<StatusInput, 'created' | 'found' | 'failure' | 'collisionCount'>,
+  ): Promise<number | undefined> {
     const current = this.#deployments.get(key);
     if (current === undefined) return undefined;
     const all = [...this.#replicaSets.by('controller', current.metadata.uid!)];
-    const failing = all.flatMap((replicaSet) => (replicaSet['status']?.conditions ?? []) as Json[]).find(({ type, status }: Json) => type === 'ReplicaFailure' && status === 'True');
-    if (outcome.failure === undefined && failing !== undefined) outcome.failure = { reason: failing.reason, message: failing.message };
-    const { status, requeueAfterMs } = planDeploymentStatus({ deployment: current, all, newest: findNewest(current, all), ...outcome }, this.#context.clock.now());
-    if (!isEqualStatus(current['status'], status)) await this.#context.client.update(kinds.Deployment, { ...current, status }, { subresource: 'status' });
+    const failing = all
+      .flatMap((replicaSet) => (replicaSet['status']?.conditions ?? []) as Json[])
+      .find(({ type, status }: Json) => type === 'ReplicaFailure' && status === 'True');
+    if (outcome.failure === undefined && failing !== undefined)
+      outcome.failure = { reason: failing.reason, message: failing.message };
+    const { status, requeueAfterMs } = planDeploymentStatus(
+      { deployment: current, all, newest: findNewest(current, all), ...outcome },
+      this.#context.clock.now(),
+    );
+    if (!isEqualStatus(current['status'], status))
+      await this.#context.client.update(kinds.Deployment, { ...current, status }, { subresource: 'status' });
     return requeueAfterMs;
   }
 }

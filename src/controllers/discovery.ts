@@ -1,12 +1,23 @@
-/** Which resources the server has now, by discovery; used by those who must touch every kind (namespaces, garbage collection, quotas). */
+/**
+ * Which resources the server has now, by discovery; used by those who must touch every kind (namespaces, garbage
+ * collection, quotas).
+ */
 import type { Json, KindRef } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
 import { kindOf } from '#client/kinds.ts';
 
-export interface DiscoveredResource { kind: KindRef; verbs: readonly string[] }
-export interface Discovered { resources: DiscoveredResource[]; /** Groups that did not answer. */ failed: string[] }
+export interface DiscoveredResource {
+  kind: KindRef;
+  verbs: readonly string[];
+}
+export interface Discovered {
+  resources: DiscoveredResource[];
+  /** Groups that did not answer. */ failed: string[];
+}
 
-/** All resources in the preferred version of their group; subresources left out. Groups that fail are named, not thrown. */
+/**
+ * All resources in the preferred version of their group; subresources left out. Groups that fail are named, not thrown.
+ */
 export async function discoverResources(client: Client): Promise<Discovered> {
   const resources: DiscoveredResource[] = [];
   const failed: string[] = [];
@@ -15,7 +26,10 @@ export async function discoverResources(client: Client): Promise<Discovered> {
       const list = (await client.raw('GET', path)) as Json;
       for (const resource of list.resources ?? []) {
         if (resource.name.includes('/')) continue;
-        resources.push({ kind: kindOf(group, version, resource.name, resource.kind, resource.namespaced), verbs: resource.verbs ?? [] });
+        resources.push({
+          kind: kindOf(group, version, resource.name, resource.kind, resource.namespaced),
+          verbs: resource.verbs ?? [],
+        });
       }
     } catch {
       failed.push(group === '' ? version : `${group}/${version}`);

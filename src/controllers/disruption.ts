@@ -1,5 +1,6 @@
 /**
- * The disruption controller: how many Pods of a PodDisruptionBudget may go now. Evictions (the API server) take from that number.
+ * The disruption controller: how many Pods of a PodDisruptionBudget may go now. Evictions (the API server) take from
+ * that number.
  * Spec: Kubernetes documentation, "Specifying a Disruption Budget".
  */
 import type { Json, KindRef, KubeObject } from '#base/objects.ts';
@@ -15,14 +16,41 @@ import { type Controller, type ControllerContext, controllerOf, createQueue, enq
 /** An eviction that was granted counts as gone until the deletion is seen, or for this long. */
 const evictionSeenMs = 120_000;
 
-export interface BudgetObserved { budget: KubeObject; pods: KubeObject[]; /** Replicas that the Pods' controllers want together; a text says why that is unknown. */ wanted: number | string }
+export interface BudgetObserved {
+  budget: KubeObject;
+  pods: KubeObject[];
+  /** Replicas that the Pods' controllers want together; a text says why that is unknown. */ wanted: number | string;
+}
 
-export function planBudget({ budget, pods, wanted }: BudgetObserved, nowMs: number): { status: Json; requeueAfterMs?: number } {
+export function planBudget(
+  { budget, pods, wanted }: BudgetObserved,
+  nowMs: number,
+): { status: Json; requeueAfterMs?: number } {
   const { spec } = budget;
   let conditions: Condition[] = budget['status']?.conditions ?? [];
   const failed = (message: string): { status: Json } => {
-    conditions = withCondition(conditions, { type: 'DisruptionAllowed', status: 'False', reason: 'SyncFailed', message, observedGeneration: budget.metadata.generation ?? 0 }, nowMs);
-    return { status: { currentHealthy: 0, desiredHealthy: 0, expectedPods: 0, ...budget['status'], disruptionsAllowed: 0, observedGeneration: budget.metadata.generation, conditions } };
+    conditions = withCondition(
+      conditions,
+      {
+        type: 'DisruptionAllowed',
+        status: 'False',
+        reason: 'SyncFailed',
+        message,
+        observedGeneration: budget.metadata.generation ?? 0,
+      },
+      nowMs,
+    );
+    return {
+      status: {
+        currentHealthy: 0,
+        desiredHealthy: 0,
+        expectedPods: 0,
+        ...budget['status'],
+        disruptionsAllowed: 0,
+        observedGeneration: budget.metadata.generation,
+        conditions,
+      },
+    };
   };
   const disrupted: Record<string, string> = {};
   let requeueAfterMs: number | undefined;
@@ -34,7 +62,10 @@ export function planBudget({ budget, pods, wanted }: BudgetObserved, nowMs: numb
     requeueAfterMs = Math.min(requeueAfterMs ?? Infinity, leftMs);
   }
   const alive = pods.filter((pod) => !isPodTerminal(pod));
-  const healthy = alive.filter((pod) => pod.metadata.deletionTimestamp === undefined && isPodReady(pod) && disrupted[pod.metadata.name!] === undefined).length;
+  const healthy = alive.filter(
+    (pod) =>
+      pod.metadata.deletionTimestamp === undefined && isPodReady(pod) && disrupted[pod.metadata.name!] === undefined,
+  ).length;
   let expected: number;
   let desired: number;
   if (spec.maxUnavailable !== undefined && spec.maxUnavailable !== null) {
@@ -50,19 +81,45 @@ export function planBudget({ budget, pods, wanted }: BudgetObserved, nowMs: numb
     desired = spec.minAvailable ?? 0;
   }
   const allowed = expected === 0 ? 0 : Math.max(0, healthy - desired);
-  conditions = withCondition(conditions, allowed > 0
-    ? { type: 'DisruptionAllowed', status: 'True', reason: 'SufficientPods', message: '', observedGeneration: budget.metadata.generation ?? 0 }
-    : { type: 'DisruptionAllowed', status: 'False', reason: 'InsufficientPods', message: '', observedGeneration: budget.metadata.generation ?? 0 }, nowMs);
+  conditions = withCondition(
+    conditions,
+    allowed > 0
+      ? {
+          type: 'DisruptionAllowed',
+          status: 'True',
+          reason: 'SufficientPods',
+          message: '',
+          observedGeneration: budget.metadata.generation ?? 0,
+        }
+      : {
+          type: 'DisruptionAllowed',
+          status: 'False',
+          reason: 'InsufficientPods',
+          message: '',
+          observedGeneration: budget.metadata.generation ?? 0,
+        },
+    nowMs,
+  );
   return {
     status: {
-      observedGeneration: budget.metadata.generation, disruptionsAllowed: allowed, currentHealthy: healthy, desiredHealthy: desired, expectedPods: expected,
-      ...(Object.keys(disrupted).length === 0 ? {} : { disruptedPods: disrupted }), conditions,
+      observedGeneration: budget.metadata.generation,
+      disruptionsAllowed: allowed,
+      currentHealthy: healthy,
+      desiredHealthy: desired,
+      expectedPods: expected,
+      ...(Object.keys(disrupted).length === 0 ? {} : { disruptedPods: disrupted }),
+      conditions,
     },
     ...(requeueAfterMs === undefined ? {} : { requeueAfterMs }),
   };
 }
 
-const owners: Record<string, KindRef> = { ReplicaSet: kinds.ReplicaSet, Deployment: kinds.Deployment, StatefulSet: kinds.StatefulSet, ReplicationController: kinds.ReplicationController };
+const owners: Record<string, KindRef> = {
+  ReplicaSet: kinds.ReplicaSet,
+  Deployment: kinds.Deployment,
+  StatefulSet: kinds.StatefulSet,
+  ReplicationController: kinds.ReplicationController,
+};
 
 class DisruptionController {
   readonly #context: ControllerContext;
@@ -78,9 +135,18 @@ class DisruptionController {
     this.queue = createQueue(context, 'disruption', (key) => this.#reconcile(key));
     enqueueEach(this.#budgets, this.queue);
     const onPod = (pod: KubeObject): void => {
-      for (const budget of this.#budgets.by('namespace', pod.metadata.namespace!)) if (matchesLabels(selectorOf(budget['spec'].selector) ?? [], pod.metadata.labels)) this.queue.add(keyOf(budget));
+      for (const budget of this.#budgets.by('namespace', pod.metadata.namespace!))
+        if (matchesLabels(selectorOf(budget['spec'].selector) ?? [], pod.metadata.labels))
+          this.queue.add(keyOf(budget));
     };
-    this.#pods.addHandler({ added: onPod, deleted: onPod, updated: (pod, previous) => { onPod(pod); if (!isEqual(pod.metadata.labels, previous.metadata.labels)) onPod(previous); } });
+    this.#pods.addHandler({
+      added: onPod,
+      deleted: onPod,
+      updated: (pod, previous) => {
+        onPod(pod);
+        if (!isEqual(pod.metadata.labels, previous.metadata.labels)) onPod(previous);
+      },
+    });
     for (const [kind, reference] of Object.entries(owners)) {
       const informer = context.informers.informer(reference);
       this.#owners.set(kind, informer);
@@ -96,10 +162,18 @@ class DisruptionController {
   async #reconcile(key: string): Promise<ReconcileResult | undefined> {
     const budget = this.#budgets.get(key);
     if (budget === undefined || budget.metadata.deletionTimestamp !== undefined) return undefined;
-    const selector: LabelSelector = selectorOf(budget['spec'].selector) ?? [{ key: '\n', operator: 'Exists', values: [] }];
-    const pods = [...this.#pods.by('namespace', budget.metadata.namespace!)].filter((pod) => matchesLabels(selector, pod.metadata.labels));
-    const { status, requeueAfterMs } = planBudget({ budget, pods, wanted: await this.#wanted(pods) }, this.#context.clock.now());
-    if (!isEqualStatus(budget['status'], status)) await this.#context.client.update(kinds.PodDisruptionBudget, { ...budget, status }, { subresource: 'status' });
+    const selector: LabelSelector = selectorOf(budget['spec'].selector) ?? [
+      { key: '\n', operator: 'Exists', values: [] },
+    ];
+    const pods = [...this.#pods.by('namespace', budget.metadata.namespace!)].filter((pod) =>
+      matchesLabels(selector, pod.metadata.labels),
+    );
+    const { status, requeueAfterMs } = planBudget(
+      { budget, pods, wanted: await this.#wanted(pods) },
+      this.#context.clock.now(),
+    );
+    if (!isEqualStatus(budget['status'], status))
+      await this.#context.client.update(kinds.PodDisruptionBudget, { ...budget, status }, { subresource: 'status' });
     return requeueAfterMs === undefined ? undefined : { requeueAfterMs };
   }
 
@@ -110,7 +184,8 @@ class DisruptionController {
       const owner = controllerOf(pod);
       if (owner === undefined) return `found no controllers for pod "${pod.metadata.name}"`;
       const found = this.#topOwner(pod.metadata.namespace!, owner);
-      if (found === undefined) return `${owner.kind.toLowerCase()}s "${owner.name}" does not implement the scale subresource`;
+      if (found === undefined)
+        return `${owner.kind.toLowerCase()}s "${owner.name}" does not implement the scale subresource`;
       sizes.set(found.metadata.uid!, found['spec'].replicas ?? 1);
     }
     let sum = 0;

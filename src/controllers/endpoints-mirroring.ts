@@ -1,6 +1,8 @@
 /**
- * EndpointSlices of Endpoints that somebody wrote by hand: a Service without a selector carries traffic to whatever they name. Each subset becomes a slice for each
- * address family. Endpoints of Services with a selector are the endpointslice controller's own, and those with the label `skip-mirror` have slices of another's.
+ * EndpointSlices of Endpoints that somebody wrote by hand: a Service without a selector carries traffic to whatever
+ * they name. Each subset becomes a slice for each
+ * address family. Endpoints of Services with a selector are the endpointslice controller's own, and those with the
+ * label `skip-mirror` have slices of another's.
  * Spec: Kubernetes documentation, "EndpointSlices", "EndpointSlice mirroring".
  */
 import type { Json, KubeObject } from '#base/objects.ts';
@@ -9,7 +11,15 @@ import { kinds } from '#client/kinds.ts';
 import type { WorkQueue } from '#client/work-queue.ts';
 import { canonicalJson, isEqual } from './equality.ts';
 import { endpointsPerObjectMax } from './limits.ts';
-import { type Controller, type ControllerContext, createQueue, deleteIfPresent, enqueueEach, forEachBounded, ownedBy } from './runtime.ts';
+import {
+  type Controller,
+  type ControllerContext,
+  createQueue,
+  deleteIfPresent,
+  enqueueEach,
+  forEachBounded,
+  ownedBy,
+} from './runtime.ts';
 
 const managedBy = 'endpointslicemirroring-controller.k8s.io';
 const managedByLabel = 'endpointslice.kubernetes.io/managed-by';
@@ -17,21 +27,46 @@ const serviceNameLabel = 'kubernetes.io/service-name';
 const skipLabel = 'endpointslice.kubernetes.io/skip-mirror';
 const leaderAnnotation = 'control-plane.alpha.kubernetes.io/leader';
 
-export interface MirrorObserved { endpoints: KubeObject | undefined; service: KubeObject | undefined; slices: KubeObject[] }
-export interface MirrorPlan { create: KubeObject[]; update: KubeObject[]; delete: KubeObject[] }
+export interface MirrorObserved {
+  endpoints: KubeObject | undefined;
+  service: KubeObject | undefined;
+  slices: KubeObject[];
+}
+export interface MirrorPlan {
+  create: KubeObject[];
+  update: KubeObject[];
+  delete: KubeObject[];
+}
 
-interface Wanted { addressType: string; endpoints: Json[]; ports: Json[] }
+interface Wanted {
+  addressType: string;
+  endpoints: Json[];
+  ports: Json[];
+}
 
 function isMirrored({ endpoints, service }: MirrorObserved): boolean {
-  if (endpoints === undefined || endpoints.metadata.deletionTimestamp !== undefined || service === undefined || service.metadata.deletionTimestamp !== undefined) return false;
-  if (endpoints.metadata.labels?.[skipLabel] === 'true' || endpoints.metadata.annotations?.[leaderAnnotation] !== undefined) return false;
+  if (
+    endpoints === undefined ||
+    endpoints.metadata.deletionTimestamp !== undefined ||
+    service === undefined ||
+    service.metadata.deletionTimestamp !== undefined
+  )
+    return false;
+  if (
+    endpoints.metadata.labels?.[skipLabel] === 'true' ||
+    endpoints.metadata.annotations?.[leaderAnnotation] !== undefined
+  )
+    return false;
   return Object.keys(service['spec']?.selector ?? {}).length === 0 && service['spec']?.type !== 'ExternalName';
 }
 
 function endpointOf(address: Json, ready: boolean): Json {
   return {
-    addresses: [address.ip], conditions: { ready },
-    ...(address.targetRef === undefined ? {} : { targetRef: address.targetRef }), ...(address.nodeName === undefined ? {} : { nodeName: address.nodeName }), ...(address.hostname === undefined ? {} : { hostname: address.hostname }),
+    addresses: [address.ip],
+    conditions: { ready },
+    ...(address.targetRef === undefined ? {} : { targetRef: address.targetRef }),
+    ...(address.nodeName === undefined ? {} : { nodeName: address.nodeName }),
+    ...(address.hostname === undefined ? {} : { hostname: address.hostname }),
   };
 }
 
@@ -41,7 +76,10 @@ function slicesOf(endpoints: KubeObject): Wanted[] {
   for (const subset of (endpoints['subsets'] ?? []) as Json[]) {
     const byFamily = new Map<string, Map<string, Json>>();
     let count = 0;
-    for (const [list, ready] of [[subset.addresses, true], [subset.notReadyAddresses, false]] as const) {
+    for (const [list, ready] of [
+      [subset.addresses, true],
+      [subset.notReadyAddresses, false],
+    ] as const) {
       for (const address of (list ?? []) as Json[]) {
         const family = String(address.ip).includes(':') ? 'IPv6' : 'IPv4';
         const known = byFamily.get(family) ?? new Map<string, Json>();
@@ -50,7 +88,12 @@ function slicesOf(endpoints: KubeObject): Wanted[] {
         known.set(address.ip, endpointOf(address, ready));
       }
     }
-    const ports = ((subset.ports ?? []) as Json[]).map(({ name, port, protocol, appProtocol }) => ({ name: name ?? '', port, protocol: protocol ?? 'TCP', ...(appProtocol === undefined ? {} : { appProtocol }) }));
+    const ports = ((subset.ports ?? []) as Json[]).map(({ name, port, protocol, appProtocol }) => ({
+      name: name ?? '',
+      port,
+      protocol: protocol ?? 'TCP',
+      ...(appProtocol === undefined ? {} : { appProtocol }),
+    }));
     for (const [addressType, list] of byFamily) out.push({ addressType, ports, endpoints: [...list.values()] });
   }
   return out;
@@ -66,13 +109,28 @@ export function planMirror(observed: MirrorObserved): MirrorPlan {
   const free = new Set(live);
   for (const wanted of slicesOf(endpoints)) {
     // The slice with the same ports is written over; one more is made, and what is left over goes.
-    const held = [...free].find((slice) => slice['addressType'] === wanted.addressType && canonicalJson(slice['ports'] ?? []) === canonicalJson(wanted.ports));
+    const held = [...free].find(
+      (slice) =>
+        slice['addressType'] === wanted.addressType &&
+        canonicalJson(slice['ports'] ?? []) === canonicalJson(wanted.ports),
+    );
     if (held === undefined) {
-      plan.create.push({ apiVersion: 'discovery.k8s.io/v1', kind: 'EndpointSlice', metadata: { generateName: `${endpoints.metadata.name}-`, namespace: endpoints.metadata.namespace!, labels, ownerReferences: [ownedBy(endpoints)] }, ...wanted });
+      plan.create.push({
+        apiVersion: 'discovery.k8s.io/v1',
+        kind: 'EndpointSlice',
+        metadata: {
+          generateName: `${endpoints.metadata.name}-`,
+          namespace: endpoints.metadata.namespace!,
+          labels,
+          ownerReferences: [ownedBy(endpoints)],
+        },
+        ...wanted,
+      });
       continue;
     }
     free.delete(held);
-    if (!isEqual(held['endpoints'], wanted.endpoints) || !isEqual(held.metadata.labels, labels)) plan.update.push({ ...held, metadata: { ...held.metadata, labels }, endpoints: wanted.endpoints });
+    if (!isEqual(held['endpoints'], wanted.endpoints) || !isEqual(held.metadata.labels, labels))
+      plan.update.push({ ...held, metadata: { ...held.metadata, labels }, endpoints: wanted.endpoints });
   }
   plan.delete.push(...free);
   return plan;
@@ -97,9 +155,18 @@ class EndpointsMirroring {
     this.queue = createQueue(context, 'endpoints-mirroring', (key) => this.#reconcile(key));
     enqueueEach(this.#endpoints, this.queue);
     // Of Services only those without a selector, or that had none, have anything to mirror.
-    const enqueue = (service: KubeObject): void => { if (Object.keys(service['spec']?.selector ?? {}).length === 0 || [...this.#slices.by('mirrored', keyOf(service))].length > 0) this.queue.add(keyOf(service)); };
+    const enqueue = (service: KubeObject): void => {
+      if (
+        Object.keys(service['spec']?.selector ?? {}).length === 0 ||
+        [...this.#slices.by('mirrored', keyOf(service))].length > 0
+      )
+        this.queue.add(keyOf(service));
+    };
     this.#services.addHandler({ added: enqueue, updated: enqueue, deleted: enqueue });
-    const enqueueSlice = (slice: KubeObject): void => { if (slice.metadata.labels?.[managedByLabel] === managedBy) this.queue.add(`${slice.metadata.namespace}/${slice.metadata.labels[serviceNameLabel]}`); };
+    const enqueueSlice = (slice: KubeObject): void => {
+      if (slice.metadata.labels?.[managedByLabel] === managedBy)
+        this.queue.add(`${slice.metadata.namespace}/${slice.metadata.labels[serviceNameLabel]}`);
+    };
     this.#slices.addHandler({ updated: enqueueSlice, deleted: enqueueSlice });
   }
 

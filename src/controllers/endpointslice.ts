@@ -1,6 +1,8 @@
 /**
- * EndpointSlices and Endpoints of Services with a selector: which Pod addresses are behind a Service, and which of them are
- * ready. Slices hold up to 100 endpoints; a change touches as few slices as it can. Endpoints (core/v1) are kept beside them for
+ * EndpointSlices and Endpoints of Services with a selector: which Pod addresses are behind a Service, and which of them
+ * are
+ * ready. Slices hold up to 100 endpoints; a change touches as few slices as it can. Endpoints (core/v1) are kept beside
+ * them for
  * those who still read them. Services without a selector are their owners' business.
  * Spec: Kubernetes documentation, "EndpointSlices"; conditions ready, serving, terminating.
  */
@@ -13,32 +15,74 @@ import type { WorkQueue } from '#client/work-queue.ts';
 import { canonicalJson, isEqual } from './equality.ts';
 import { endpointsPerObjectMax, endpointsPerSliceMax } from './limits.ts';
 import { isPodReady, isPodTerminal } from './pods.ts';
-import { type Controller, type ControllerContext, createQueue, deleteIfPresent, enqueueEach, forEachBounded, ownedBy } from './runtime.ts';
+import {
+  type Controller,
+  type ControllerContext,
+  createQueue,
+  deleteIfPresent,
+  enqueueEach,
+  forEachBounded,
+  ownedBy,
+} from './runtime.ts';
 
 const managedBy = 'endpointslice-controller.k8s.io';
 const serviceNameLabel = 'kubernetes.io/service-name';
 
-export interface EndpointsObserved { service: KubeObject; pods: KubeObject[]; slices: KubeObject[]; nodeZone: (node: string) => string | undefined }
-export interface EndpointSlicePlan { create: KubeObject[]; update: KubeObject[]; delete: KubeObject[] }
+export interface EndpointsObserved {
+  service: KubeObject;
+  pods: KubeObject[];
+  slices: KubeObject[];
+  nodeZone: (node: string) => string | undefined;
+}
+export interface EndpointSlicePlan {
+  create: KubeObject[];
+  update: KubeObject[];
+  delete: KubeObject[];
+}
 
-interface Endpoint { addresses: string[]; conditions: { ready: boolean; serving: boolean; terminating: boolean }; targetRef: Json; nodeName?: string; zone?: string; hostname?: string }
-interface Port { name: string; port: number | null; protocol: string; appProtocol?: string }
-interface Group { family: 'IPv4' | 'IPv6'; ports: Port[]; endpoints: Endpoint[] }
+interface Endpoint {
+  addresses: string[];
+  conditions: { ready: boolean; serving: boolean; terminating: boolean };
+  targetRef: Json;
+  nodeName?: string;
+  zone?: string;
+  hostname?: string;
+}
+interface Port {
+  name: string;
+  port: number | null;
+  protocol: string;
+  appProtocol?: string;
+}
+interface Group {
+  family: 'IPv4' | 'IPv6';
+  ports: Port[];
+  endpoints: Endpoint[];
+}
 
 /** The number that a Service port's target has in this Pod; undefined where the Pod lacks the named port. */
 export function targetPortOf(pod: KubeObject, servicePort: Json): number | undefined {
   const target = servicePort.targetPort ?? servicePort.port;
   if (typeof target === 'number') return target;
-  const containers = [...(pod['spec']?.containers ?? []), ...((pod['spec']?.initContainers ?? []) as Json[]).filter((c: Json) => c.restartPolicy === 'Always')];
+  const containers = [
+    ...(pod['spec']?.containers ?? []),
+    ...((pod['spec']?.initContainers ?? []) as Json[]).filter((c: Json) => c.restartPolicy === 'Always'),
+  ];
   for (const container of containers as Json[]) {
     for (const port of container.ports ?? []) {
-      if (port.name === target && (port.protocol ?? 'TCP') === (servicePort.protocol ?? 'TCP')) return port.containerPort;
+      if (port.name === target && (port.protocol ?? 'TCP') === (servicePort.protocol ?? 'TCP'))
+        return port.containerPort;
     }
   }
   return undefined;
 }
 
-function endpointOf(pod: KubeObject, service: KubeObject, address: string, nodeZone: (node: string) => string | undefined): Endpoint {
+function endpointOf(
+  pod: KubeObject,
+  service: KubeObject,
+  address: string,
+  nodeZone: (node: string) => string | undefined,
+): Endpoint {
   const terminating = pod.metadata.deletionTimestamp !== undefined;
   const serving = isPodReady(pod);
   const publish = service['spec'].publishNotReadyAddresses === true;
@@ -46,9 +90,12 @@ function endpointOf(pod: KubeObject, service: KubeObject, address: string, nodeZ
   const zone = node === undefined ? undefined : nodeZone(node);
   const named = pod['spec']?.hostname !== undefined && pod['spec']?.subdomain === service.metadata.name;
   return {
-    addresses: [address], conditions: { ready: publish || (serving && !terminating), serving, terminating },
+    addresses: [address],
+    conditions: { ready: publish || (serving && !terminating), serving, terminating },
     targetRef: { kind: 'Pod', namespace: pod.metadata.namespace, name: pod.metadata.name, uid: pod.metadata.uid },
-    ...(node === undefined ? {} : { nodeName: node }), ...(zone === undefined ? {} : { zone }), ...(named ? { hostname: pod['spec'].hostname } : {}),
+    ...(node === undefined ? {} : { nodeName: node }),
+    ...(zone === undefined ? {} : { zone }),
+    ...(named ? { hostname: pod['spec'].hostname } : {}),
   };
 }
 
@@ -66,7 +113,13 @@ function groupEndpoints({ service, pods, nodeZone }: EndpointsObserved): Map<str
       const ports: Port[] = [];
       for (const servicePort of (service['spec'].ports ?? []) as Json[]) {
         const port = targetPortOf(pod, servicePort);
-        if (port !== undefined) ports.push({ name: servicePort.name ?? '', port, protocol: servicePort.protocol ?? 'TCP', ...(servicePort.appProtocol === undefined ? {} : { appProtocol: servicePort.appProtocol }) });
+        if (port !== undefined)
+          ports.push({
+            name: servicePort.name ?? '',
+            port,
+            protocol: servicePort.protocol ?? 'TCP',
+            ...(servicePort.appProtocol === undefined ? {} : { appProtocol: servicePort.appProtocol }),
+          });
       }
       if (ports.length === 0 && (service['spec'].ports ?? []).length > 0) continue;
       const id = `${family}/${canonicalJson(ports)}`;
@@ -82,12 +135,15 @@ export function planEndpointSlices(observed: EndpointsObserved): EndpointSlicePl
   const { service, slices } = observed;
   const plan: EndpointSlicePlan = { create: [], update: [], delete: [] };
   const groups = groupEndpoints(observed);
-  if (groups.size === 0) groups.set('empty', { family: (service['spec'].ipFamilies?.[0] ?? 'IPv4'), ports: [], endpoints: [] });
+  if (groups.size === 0)
+    groups.set('empty', { family: service['spec'].ipFamilies?.[0] ?? 'IPv4', ports: [], endpoints: [] });
   const mine = slices.filter((slice) => slice.metadata.deletionTimestamp === undefined);
   const unclaimed = new Set(mine);
   const labels = sliceLabels(service);
   for (const { family, ports, endpoints } of groups.values()) {
-    const held = mine.filter((slice) => unclaimed.has(slice) && slice['addressType'] === family && isEqual(slice['ports'], ports));
+    const held = mine.filter(
+      (slice) => unclaimed.has(slice) && slice['addressType'] === family && isEqual(slice['ports'], ports),
+    );
     for (const slice of held) unclaimed.delete(slice);
     planGroup(service, family, ports, endpoints, held, labels, plan);
   }
@@ -96,11 +152,25 @@ export function planEndpointSlices(observed: EndpointsObserved): EndpointSlicePl
 }
 
 function sliceLabels(service: KubeObject): Record<string, string> {
-  const headless: Record<string, string> = service['spec'].clusterIP === 'None' ? { 'service.kubernetes.io/headless': '' } : {};
-  return { ...service.metadata.labels, ...headless, [serviceNameLabel]: service.metadata.name!, 'endpointslice.kubernetes.io/managed-by': managedBy };
+  const headless: Record<string, string> =
+    service['spec'].clusterIP === 'None' ? { 'service.kubernetes.io/headless': '' } : {};
+  return {
+    ...service.metadata.labels,
+    ...headless,
+    [serviceNameLabel]: service.metadata.name!,
+    'endpointslice.kubernetes.io/managed-by': managedBy,
+  };
 }
 
-function planGroup(service: KubeObject, family: string, ports: Port[], endpoints: Endpoint[], held: KubeObject[], labels: Record<string, string>, plan: EndpointSlicePlan): void {
+function planGroup(
+  service: KubeObject,
+  family: string,
+  ports: Port[],
+  endpoints: Endpoint[],
+  held: KubeObject[],
+  labels: Record<string, string>,
+  plan: EndpointSlicePlan,
+): void {
   const wanted = new Map(endpoints.map((endpoint) => [`${endpoint.targetRef.uid}/${endpoint.addresses[0]}`, endpoint]));
   const next: { slice: KubeObject | undefined; endpoints: Endpoint[] }[] = [];
   // What is already in a slice stays there; the rest fills gaps, then new slices.
@@ -116,17 +186,32 @@ function planGroup(service: KubeObject, family: string, ports: Port[], endpoints
     next.push({ slice, endpoints: kept });
   }
   const fresh = [...wanted.values()];
-  for (const entry of next) while (fresh.length > 0 && entry.endpoints.length < endpointsPerSliceMax) entry.endpoints.push(fresh.shift()!);
-  while (fresh.length > 0 || next.length === 0) next.push({ slice: undefined, endpoints: fresh.splice(0, endpointsPerSliceMax) });
+  for (const entry of next)
+    while (fresh.length > 0 && entry.endpoints.length < endpointsPerSliceMax) entry.endpoints.push(fresh.shift()!);
+  while (fresh.length > 0 || next.length === 0)
+    next.push({ slice: undefined, endpoints: fresh.splice(0, endpointsPerSliceMax) });
   for (const [index, { slice, endpoints: list }] of next.entries()) {
     if (slice === undefined) {
       plan.create.push({
-        apiVersion: 'discovery.k8s.io/v1', kind: 'EndpointSlice',
-        metadata: { generateName: `${service.metadata.name}-`, namespace: service.metadata.namespace!, labels, ownerReferences: [ownedBy(service)] },
-        addressType: family, endpoints: list, ports,
+        apiVersion: 'discovery.k8s.io/v1',
+        kind: 'EndpointSlice',
+        metadata: {
+          generateName: `${service.metadata.name}-`,
+          namespace: service.metadata.namespace!,
+          labels,
+          ownerReferences: [ownedBy(service)],
+        },
+        addressType: family,
+        endpoints: list,
+        ports,
       });
-    } else if (list.length === 0 && next.some((other, at) => at !== index && (other.endpoints.length > 0 || at < index))) plan.delete.push(slice);
-    else if (!isEqual(slice['endpoints'], list) || !isEqual(slice.metadata.labels, labels)) plan.update.push({ ...slice, metadata: { ...slice.metadata, labels }, endpoints: list });
+    } else if (
+      list.length === 0 &&
+      next.some((other, at) => at !== index && (other.endpoints.length > 0 || at < index))
+    )
+      plan.delete.push(slice);
+    else if (!isEqual(slice['endpoints'], list) || !isEqual(slice.metadata.labels, labels))
+      plan.update.push({ ...slice, metadata: { ...slice.metadata, labels }, endpoints: list });
   }
 }
 
@@ -137,15 +222,32 @@ export function planEndpoints({ service, pods }: Pick<EndpointsObserved, 'servic
   for (const pod of pods) {
     const ip: string | undefined = pod['status']?.podIP;
     const publish = service['spec'].publishNotReadyAddresses === true;
-    if (ip === undefined || isPodTerminal(pod) || (pod.metadata.deletionTimestamp !== undefined && !publish) || count >= endpointsPerObjectMax) continue;
+    if (
+      ip === undefined ||
+      isPodTerminal(pod) ||
+      (pod.metadata.deletionTimestamp !== undefined && !publish) ||
+      count >= endpointsPerObjectMax
+    )
+      continue;
     const ports = ((service['spec'].ports ?? []) as Json[]).flatMap((servicePort) => {
       const port = targetPortOf(pod, servicePort);
-      return port === undefined ? [] : [{ ...(servicePort.name === undefined ? {} : { name: servicePort.name }), port, protocol: servicePort.protocol ?? 'TCP', ...(servicePort.appProtocol === undefined ? {} : { appProtocol: servicePort.appProtocol }) }];
+      return port === undefined
+        ? []
+        : [
+            {
+              ...(servicePort.name === undefined ? {} : { name: servicePort.name }),
+              port,
+              protocol: servicePort.protocol ?? 'TCP',
+              ...(servicePort.appProtocol === undefined ? {} : { appProtocol: servicePort.appProtocol }),
+            },
+          ];
     });
     if (ports.length === 0 && (service['spec'].ports ?? []).length > 0) continue;
     const named = pod['spec']?.hostname !== undefined && pod['spec']?.subdomain === service.metadata.name;
     const address = {
-      ip, ...(named ? { hostname: pod['spec'].hostname } : {}), ...(pod['spec']?.nodeName === undefined ? {} : { nodeName: pod['spec'].nodeName }),
+      ip,
+      ...(named ? { hostname: pod['spec'].hostname } : {}),
+      ...(pod['spec']?.nodeName === undefined ? {} : { nodeName: pod['spec'].nodeName }),
       targetRef: { kind: 'Pod', namespace: pod.metadata.namespace, name: pod.metadata.name, uid: pod.metadata.uid },
     };
     const id = canonicalJson(ports);
@@ -155,15 +257,25 @@ export function planEndpoints({ service, pods }: Pick<EndpointsObserved, 'servic
     count++;
   }
   const byIp = (a: Json, b: Json): number => (a.ip < b.ip ? -1 : a.ip > b.ip ? 1 : 0);
-  return [...subsets.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, { addresses, notReadyAddresses, ports }]) => ({
-    ...(addresses.length === 0 ? {} : { addresses: addresses.sort(byIp) }), ...(notReadyAddresses.length === 0 ? {} : { notReadyAddresses: notReadyAddresses.sort(byIp) }), ports,
-  }));
+  return [...subsets.entries()]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([, { addresses, notReadyAddresses, ports }]) => ({
+      ...(addresses.length === 0 ? {} : { addresses: addresses.sort(byIp) }),
+      ...(notReadyAddresses.length === 0 ? {} : { notReadyAddresses: notReadyAddresses.sort(byIp) }),
+      ports,
+    }));
 }
 
 /** What of a Pod endpoints depend on: most status changes touch none of it. */
 function concernsEndpoints(pod: KubeObject, previous: KubeObject): boolean {
-  return pod['status']?.podIP !== previous['status']?.podIP || isPodReady(pod) !== isPodReady(previous) || isPodTerminal(pod) !== isPodTerminal(previous)
-    || pod.metadata.deletionTimestamp !== previous.metadata.deletionTimestamp || pod['spec']?.nodeName !== previous['spec']?.nodeName || !isEqual(pod.metadata.labels, previous.metadata.labels);
+  return (
+    pod['status']?.podIP !== previous['status']?.podIP ||
+    isPodReady(pod) !== isPodReady(previous) ||
+    isPodTerminal(pod) !== isPodTerminal(previous) ||
+    pod.metadata.deletionTimestamp !== previous.metadata.deletionTimestamp ||
+    pod['spec']?.nodeName !== previous['spec']?.nodeName ||
+    !isEqual(pod.metadata.labels, previous.metadata.labels)
+  );
 }
 
 class EndpointSliceController {
@@ -183,7 +295,9 @@ class EndpointSliceController {
     this.#pods = informers.informer(kinds.Pod).addIndex('namespace', indexes.namespace);
     this.#slices = informers.informer(kinds.EndpointSlice).addIndex('service', (slice) => {
       const name = slice.metadata.labels?.[serviceNameLabel];
-      return name === undefined || slice.metadata.labels?.['endpointslice.kubernetes.io/managed-by'] !== managedBy ? undefined : `${slice.metadata.namespace}/${name}`;
+      return name === undefined || slice.metadata.labels?.['endpointslice.kubernetes.io/managed-by'] !== managedBy
+        ? undefined
+        : `${slice.metadata.namespace}/${name}`;
     });
     this.#endpoints = informers.informer(kinds.Endpoints);
     this.#nodes = informers.informer(kinds.Node);
@@ -233,8 +347,10 @@ class EndpointSliceController {
     const selector = this.#selectorOf(service);
     if (selector === undefined) return;
     const pods: KubeObject[] = [];
-    for (const pod of this.#pods.by('namespace', service.metadata.namespace!)) if (matchesLabels(selector, pod.metadata.labels)) pods.push(pod);
-    const nodeZone = (node: string): string | undefined => this.#nodes.get(node)?.metadata.labels?.['topology.kubernetes.io/zone'];
+    for (const pod of this.#pods.by('namespace', service.metadata.namespace!))
+      if (matchesLabels(selector, pod.metadata.labels)) pods.push(pod);
+    const nodeZone = (node: string): string | undefined =>
+      this.#nodes.get(node)?.metadata.labels?.['topology.kubernetes.io/zone'];
     const plan = planEndpointSlices({ service, pods, slices, nodeZone });
     const { client } = this.#context;
     await forEachBounded(plan.update, (slice) => client.update(kinds.EndpointSlice, slice));
@@ -253,8 +369,13 @@ class EndpointSliceController {
 
   async #writeEndpoints(key: string, service: KubeObject, subsets: Json[]): Promise<void> {
     const held = this.#endpoints.get(key);
-    const headless: Record<string, string> = service['spec'].clusterIP === 'None' ? { 'service.kubernetes.io/headless': '' } : {};
-    const labels = { ...service.metadata.labels, ...headless, 'endpoints.kubernetes.io/managed-by': 'endpoint-controller' };
+    const headless: Record<string, string> =
+      service['spec'].clusterIP === 'None' ? { 'service.kubernetes.io/headless': '' } : {};
+    const labels = {
+      ...service.metadata.labels,
+      ...headless,
+      'endpoints.kubernetes.io/managed-by': 'endpoint-controller',
+    };
     if (held !== undefined && isEqual(held['subsets'], subsets) && isEqual(held.metadata.labels, labels)) return;
     const { namespace, name } = service.metadata;
     if (held !== undefined) {
@@ -262,7 +383,12 @@ class EndpointSliceController {
       return;
     }
     try {
-      await this.#context.client.create(kinds.Endpoints, { apiVersion: 'v1', kind: 'Endpoints', metadata: { name: name!, namespace: namespace!, labels }, subsets });
+      await this.#context.client.create(kinds.Endpoints, {
+        apiVersion: 'v1',
+        kind: 'Endpoints',
+        metadata: { name: name!, namespace: namespace!, labels },
+        subsets,
+      });
     } catch (error) {
       if (!isReason(error, 'AlreadyExists')) throw error;
     }

@@ -1,4 +1,7 @@
-/** Generic ephemeral volumes: a claim for each, owned by its Pod and gone with it (Kubernetes documentation, "Ephemeral Volumes"). */
+/**
+ * Generic ephemeral volumes: a claim for each, owned by its Pod and gone with it (Kubernetes documentation, "Ephemeral
+ * Volumes").
+ */
 import { isReason } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { keyOf } from '#client/informer.ts';
@@ -8,10 +11,19 @@ import { type Controller, type ControllerContext, createQueue, ownedBy } from '.
 
 /** The claims that a Pod's ephemeral volumes need. */
 export function ephemeralClaims(pod: KubeObject): KubeObject[] {
-  return ((pod['spec']?.volumes ?? []) as Json[]).filter(({ ephemeral }) => ephemeral?.volumeClaimTemplate !== undefined).map(({ name, ephemeral }) => ({
-    apiVersion: 'v1', kind: 'PersistentVolumeClaim',
-    metadata: { ...ephemeral.volumeClaimTemplate.metadata, name: `${pod.metadata.name}-${name}`, namespace: pod.metadata.namespace!, ownerReferences: [ownedBy(pod)] }, spec: ephemeral.volumeClaimTemplate.spec,
-  }));
+  return ((pod['spec']?.volumes ?? []) as Json[])
+    .filter(({ ephemeral }) => ephemeral?.volumeClaimTemplate !== undefined)
+    .map(({ name, ephemeral }) => ({
+      apiVersion: 'v1',
+      kind: 'PersistentVolumeClaim',
+      metadata: {
+        ...ephemeral.volumeClaimTemplate.metadata,
+        name: `${pod.metadata.name}-${name}`,
+        namespace: pod.metadata.namespace!,
+        ownerReferences: [ownedBy(pod)],
+      },
+      spec: ephemeral.volumeClaimTemplate.spec,
+    }));
 }
 
 export function startEphemeralVolumeController(context: ControllerContext): Controller {
@@ -29,6 +41,11 @@ export function startEphemeralVolumeController(context: ControllerContext): Cont
       }
     }
   });
-  pods.addHandler({ added: (pod) => { if (((pod['spec']?.volumes ?? []) as Json[]).some(({ ephemeral }) => ephemeral !== undefined)) queue.add(keyOf(pod)); } });
+  pods.addHandler({
+    added: (pod) => {
+      if (((pod['spec']?.volumes ?? []) as Json[]).some(({ ephemeral }) => ephemeral !== undefined))
+        queue.add(keyOf(pod));
+    },
+  });
   return { name: 'ephemeral-volume', queues: [queue] };
 }

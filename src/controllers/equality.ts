@@ -1,6 +1,9 @@
 /** Semantic equality, canonical JSON and the short hash that names revisions. Pure. */
 
-/** Deep equality of JSON values; a field that is undefined equals one that is absent, an empty list or map one that is absent. */
+/**
+ * Deep equality of JSON values; a field that is undefined equals one that is absent, an empty list or map one that is
+ * absent.
+ */
 export function isEqual(a: unknown, b: unknown): boolean {
   if (a === b) return true;
   if (isEmpty(a) && isEmpty(b)) return true;
@@ -17,10 +20,20 @@ export function isEqual(a: unknown, b: unknown): boolean {
   return true;
 }
 
-/** As `isEqual`, for statuses: a server keeps no zero of an optional field, so `0`, `''` and `false` in an object equal what is absent. */
+/**
+ * As `isEqual`, for statuses: a server keeps no zero of an optional field, so `0`, `''` and `false` in an object equal
+ * what is absent.
+ */
 export function isEqualStatus(a: unknown, b: unknown): boolean {
   if (a === b) return true;
-  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null || Array.isArray(a) || Array.isArray(b)) {
+  if (
+    typeof a !== 'object' ||
+    typeof b !== 'object' ||
+    a === null ||
+    b === null ||
+    Array.isArray(a) ||
+    Array.isArray(b)
+  ) {
     if (!Array.isArray(a) || !Array.isArray(b)) return isZero(a) && isZero(b);
     return a.length === b.length && a.every((item, i) => isEqualStatus(item, b[i]));
   }
@@ -31,7 +44,9 @@ export function isEqualStatus(a: unknown, b: unknown): boolean {
   return true;
 }
 
-function isZero(value: unknown): boolean { return value === 0 || value === '' || value === false || isEmpty(value); }
+function isZero(value: unknown): boolean {
+  return value === 0 || value === '' || value === false || isEmpty(value);
+}
 
 function isEmpty(value: unknown): boolean {
   if (value === undefined || value === null) return true;
@@ -47,7 +62,9 @@ function isEmpty(value: unknown): boolean {
 export function canonicalJson(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`;
   if (typeof value !== 'object' || value === null) return JSON.stringify(value) ?? 'null';
-  const fields = Object.entries(value).filter(([, field]) => !isEmpty(field)).sort(([a], [b]) => (a < b ? -1 : 1));
+  const fields = Object.entries(value)
+    .filter(([, field]) => !isEmpty(field))
+    .sort(([a], [b]) => (a < b ? -1 : 1));
   return `{${fields.map(([key, field]) => `${JSON.stringify(key)}:${canonicalJson(field)}`).join(',')}}`;
 }
 

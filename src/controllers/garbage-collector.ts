@@ -1,10 +1,13 @@
 /**
- * The garbage collector: objects whose owners are gone are deleted; owners that are deleted in the foreground wait for their
+ * The garbage collector: objects whose owners are gone are deleted; owners that are deleted in the foreground wait for
+ * their
  * dependents, and those that orphan them have themselves taken off first.
  *
  * It keeps a graph of every object of every kind that can be listed and deleted, over the copies of the informers.
- * The graph is a hint: before anything is deleted for lack of owners, each owner is read from the server, and what goes is
- * exactly the version that was judged, so that a stale or incomplete graph never costs an object. Kinds come and go with discovery. Events and what only reviews are left out.
+ * The graph is a hint: before anything is deleted for lack of owners, each owner is read from the server, and what goes
+ * is
+ * exactly the version that was judged, so that a stale or incomplete graph never costs an object. Kinds come and go
+ * with discovery. Events and what only reviews are left out.
  * Spec: Kubernetes documentation, "Garbage Collection" and "Use Cascading Deletion".
  */
 import { isReason } from '#base/errors.ts';
@@ -41,24 +44,32 @@ export type CollectorAction =
   | { type: 'dropOwners'; uids: string[] };
 
 /** What becomes of an object, given how each of its owners stands. Pure. */
-export function planCollection(node: { finalizers: readonly string[]; hasDependents: boolean }, owners: readonly { uid: string; state: OwnerState }[]): CollectorAction {
+export function planCollection(
+  node: { finalizers: readonly string[]; hasDependents: boolean },
+  owners: readonly { uid: string; state: OwnerState }[],
+): CollectorAction {
   if (owners.length === 0) return { type: 'none' };
   const gone = owners.filter(({ state }) => state === 'dangling');
   const waiting = owners.filter(({ state }) => state === 'waiting');
   if (gone.length + waiting.length === 0) return { type: 'none' };
-  if (gone.length + waiting.length < owners.length) return { type: 'dropOwners', uids: [...gone, ...waiting].map(({ uid }) => uid) };
+  if (gone.length + waiting.length < owners.length)
+    return { type: 'dropOwners', uids: [...gone, ...waiting].map(({ uid }) => uid) };
   if (waiting.length > 0 && node.hasDependents) return { type: 'delete', propagationPolicy: 'Foreground' };
   if (node.finalizers.includes(orphanFinalizer)) return { type: 'delete', propagationPolicy: 'Orphan' };
   if (node.finalizers.includes(foregroundFinalizer)) return { type: 'delete', propagationPolicy: 'Foreground' };
   return { type: 'delete', propagationPolicy: 'Background' };
 }
 
-const groupOf = (apiVersion: string): string => (apiVersion.includes('/') ? apiVersion.slice(0, apiVersion.indexOf('/')) : '');
+const groupOf = (apiVersion: string): string =>
+  apiVersion.includes('/') ? apiVersion.slice(0, apiVersion.indexOf('/')) : '';
 
 class GarbageCollector {
   readonly #context: ControllerContext;
   readonly #nodes = new Map<string, GraphNode>();
-  /** Owners that the API server said are not there, by namespace and UID: a UID does not come back, and what they leave behind comes in hundreds. */
+  /**
+   * Owners that the API server said are not there, by namespace and UID: a UID does not come back, and what they leave
+   * behind comes in hundreds.
+   */
   readonly #absent = new Set<string>();
   readonly #dependents = new Map<string, Set<string>>();
   /** Informers by `group/resource`; the handler that feeds the graph is on each. */
@@ -71,7 +82,11 @@ class GarbageCollector {
     this.#context = context;
     this.queue = createQueue(context, 'garbage-collector', (uid) => this.#reconcile(uid), collectorConcurrencyMax);
     this.discoveryQueue = createQueue(context, 'garbage-collector-discovery', () => this.#discover(), 1);
-    const rediscover = { added: () => this.discoveryQueue.addAfter('all', 100), updated: () => this.discoveryQueue.addAfter('all', 100), deleted: () => this.discoveryQueue.addAfter('all', 100) };
+    const rediscover = {
+      added: () => this.discoveryQueue.addAfter('all', 100),
+      updated: () => this.discoveryQueue.addAfter('all', 100),
+      deleted: () => this.discoveryQueue.addAfter('all', 100),
+    };
     context.informers.informer(kinds.CustomResourceDefinition).addHandler(rediscover);
     context.informers.informer(kinds.APIService).addHandler(rediscover);
     this.discoveryQueue.add('all');
@@ -82,14 +97,23 @@ class GarbageCollector {
     const seen = new Set<string>();
     const added = new Set<string>();
     for (const { kind, verbs } of resources) {
-      if (ignoredGroups.has(kind.group) || (kind.group === '' && kind.resource === 'events') || !['list', 'watch', 'delete'].every((verb) => verbs.includes(verb))) continue;
+      if (
+        ignoredGroups.has(kind.group) ||
+        (kind.group === '' && kind.resource === 'events') ||
+        !['list', 'watch', 'delete'].every((verb) => verbs.includes(verb))
+      )
+        continue;
       const id = `${kind.group}/${kind.resource}`;
       seen.add(id);
       if (!this.#kindByName.has(`${kind.group}/${kind.kind}`)) added.add(`${kind.group}/${kind.kind}`);
       this.#kindByName.set(`${kind.group}/${kind.kind}`, kind);
       if (this.#monitored.has(id)) continue;
       const informer = this.#context.informers.informer(kind);
-      const handle = informer.addHandler({ added: (o) => this.#put(kind, o), updated: (o) => this.#put(kind, o), deleted: (o) => this.#remove(o) });
+      const handle = informer.addHandler({
+        added: (o) => this.#put(kind, o),
+        updated: (o) => this.#put(kind, o),
+        deleted: (o) => this.#remove(o),
+      });
       this.#monitored.set(id, { kind, remove: () => handle.remove() });
     }
     this.#lookAgain(added);
@@ -98,7 +122,8 @@ class GarbageCollector {
       if (seen.has(id)) continue;
       monitor.remove();
       this.#monitored.delete(id);
-      for (const node of [...this.#nodes.values()]) if (node.kind.group === monitor.kind.group && node.kind.resource === monitor.kind.resource) this.#drop(node);
+      for (const node of [...this.#nodes.values()])
+        if (node.kind.group === monitor.kind.group && node.kind.resource === monitor.kind.resource) this.#drop(node);
     }
     return undefined;
   }
@@ -107,7 +132,8 @@ class GarbageCollector {
   #lookAgain(kindNames: ReadonlySet<string>): void {
     if (kindNames.size === 0) return;
     const isOfThem = ({ apiVersion, kind }: OwnerReference): boolean => kindNames.has(`${groupOf(apiVersion)}/${kind}`);
-    for (const node of this.#nodes.values()) if (node.owners.some((owner) => isOfThem(owner) && this.#isSuspect(owner.uid))) this.queue.add(node.uid);
+    for (const node of this.#nodes.values())
+      if (node.owners.some((owner) => isOfThem(owner) && this.#isSuspect(owner.uid))) this.queue.add(node.uid);
   }
 
   #put(kind: KindRef, object: KubeObject): void {
@@ -119,10 +145,20 @@ class GarbageCollector {
       held.object = object;
       return;
     }
-    const node: GraphNode = { kind, object, namespace: object.metadata.namespace ?? '', name: object.metadata.name!, uid, owners, finalizers, deleting };
+    const node: GraphNode = {
+      kind,
+      object,
+      namespace: object.metadata.namespace ?? '',
+      name: object.metadata.name!,
+      uid,
+      owners,
+      finalizers,
+      deleting,
+    };
     this.#nodes.set(uid, node);
     if (held?.owners !== owners) {
-      for (const owner of held?.owners ?? noOwners) if (!owners.some((other) => other.uid === owner.uid)) this.#unlink(owner.uid, uid);
+      for (const owner of held?.owners ?? noOwners)
+        if (!owners.some((other) => other.uid === owner.uid)) this.#unlink(owner.uid, uid);
       for (const owner of owners) {
         let set = this.#dependents.get(owner.uid);
         if (set === undefined) this.#dependents.set(owner.uid, (set = new Set()));
@@ -133,13 +169,20 @@ class GarbageCollector {
   }
 
   #enqueueChanged(node: GraphNode, held: GraphNode | undefined): void {
-    if (node.deleting && (node.finalizers.includes(orphanFinalizer) || node.finalizers.includes(foregroundFinalizer))) this.queue.add(node.uid);
+    if (node.deleting && (node.finalizers.includes(orphanFinalizer) || node.finalizers.includes(foregroundFinalizer)))
+      this.queue.add(node.uid);
     // An owner that is not in the graph may never have existed, or be of a kind not yet seen: ask the server.
     if (held === undefined) {
       if (node.owners.some((owner) => this.#isSuspect(owner.uid))) this.queue.add(node.uid);
-    } else if (!node.deleting && node.owners !== held.owners && node.owners.some((owner) => !held.owners.some((other) => other.uid === owner.uid))) this.queue.add(node.uid);
+    } else if (
+      !node.deleting &&
+      node.owners !== held.owners &&
+      node.owners.some((owner) => !held.owners.some((other) => other.uid === owner.uid))
+    )
+      this.queue.add(node.uid);
     // A dependent that no longer blocks, or started to go, may let its owner go.
-    if (held !== undefined) for (const owner of held.owners) if (this.#nodes.get(owner.uid)?.deleting === true) this.queue.add(owner.uid);
+    if (held !== undefined)
+      for (const owner of held.owners) if (this.#nodes.get(owner.uid)?.deleting === true) this.queue.add(owner.uid);
   }
 
   #isSuspect(uid: string): boolean {
@@ -186,7 +229,8 @@ class GarbageCollector {
         if (!isReason(error, 'Conflict')) throw error;
         // The copy lags behind.
         const fresh = await client.get(node.kind, node.name, node.namespace);
-        if (fresh.metadata.uid === node.uid && fresh.metadata.deletionTimestamp === undefined) await this.#collectAsSeen(node, fresh);
+        if (fresh.metadata.uid === node.uid && fresh.metadata.deletionTimestamp === undefined)
+          await this.#collectAsSeen(node, fresh);
       }
     } catch (error) {
       if (!isReason(error, 'NotFound')) throw error;
@@ -197,31 +241,50 @@ class GarbageCollector {
   /** Collects this version of the object, or throws Conflict. */
   async #collectAsSeen(node: GraphNode, { metadata }: KubeObject): Promise<void> {
     const states: { uid: string; state: OwnerState }[] = [];
-    for (const owner of metadata.ownerReferences ?? []) states.push({ uid: owner.uid, state: await this.#stateOf(owner, node) });
-    const action = planCollection({ finalizers: metadata.finalizers ?? [], hasDependents: this.#dependents.has(node.uid) }, states);
+    for (const owner of metadata.ownerReferences ?? [])
+      states.push({ uid: owner.uid, state: await this.#stateOf(owner, node) });
+    const action = planCollection(
+      { finalizers: metadata.finalizers ?? [], hasDependents: this.#dependents.has(node.uid) },
+      states,
+    );
     if (action.type === 'dropOwners') {
       await this.#writeOwners(node, metadata, (owner) => !action.uids.includes(owner.uid));
     } else if (action.type === 'delete') {
-      await this.#context.client.delete(node.kind, node.name, node.namespace, { propagationPolicy: action.propagationPolicy, preconditions: { uid: node.uid, resourceVersion: metadata.resourceVersion! } });
+      await this.#context.client.delete(node.kind, node.name, node.namespace, {
+        propagationPolicy: action.propagationPolicy,
+        preconditions: { uid: node.uid, resourceVersion: metadata.resourceVersion! },
+      });
     }
   }
 
   async #stateOf(owner: OwnerReference, dependent: GraphNode): Promise<OwnerState> {
     const known = this.#nodes.get(owner.uid);
-    // What is kept may be kept by a copy that lags. What goes may not: the owner may have been told to orphan meanwhile.
-    const isSolid = known !== undefined && !(known.deleting && known.finalizers.includes(foregroundFinalizer) && owner.blockOwnerDeletion === true);
+    // What is kept may be kept by a copy that lags. What goes may not: the owner may have been told to orphan
+    // meanwhile.
+    const isSolid =
+      known !== undefined &&
+      !(known.deleting && known.finalizers.includes(foregroundFinalizer) && owner.blockOwnerDeletion === true);
     if (isSolid && (known.namespace === '' || known.namespace === dependent.namespace)) return 'solid';
     const version = owner.apiVersion.slice(owner.apiVersion.indexOf('/') + 1);
     const kind = this.#kindByName.get(`${groupOf(owner.apiVersion)}/${owner.kind}`);
-    // A kind that the server does not serve, as far as it could say: it may be on its way, so nothing is deleted for it until it is.
+    // A kind that the server does not serve, as far as it could say: it may be on its way, so nothing is deleted for it
+    // until it is.
     if (kind === undefined) return 'solid';
     if (kind.namespaced && dependent.namespace === '') return 'solid';
     const absence = `${dependent.namespace} ${owner.uid}`;
     if (this.#absent.has(absence)) return 'dangling';
     try {
-      const object = await this.#context.client.get(kind.version === version ? kind : { ...kind, version }, owner.name, kind.namespaced ? dependent.namespace : undefined);
+      const object = await this.#context.client.get(
+        kind.version === version ? kind : { ...kind, version },
+        owner.name,
+        kind.namespaced ? dependent.namespace : undefined,
+      );
       if (object.metadata.uid !== owner.uid) return this.#isAbsent(absence);
-      return object.metadata.deletionTimestamp !== undefined && (object.metadata.finalizers ?? []).includes(foregroundFinalizer) && owner.blockOwnerDeletion === true ? 'waiting' : 'solid';
+      return object.metadata.deletionTimestamp !== undefined &&
+        (object.metadata.finalizers ?? []).includes(foregroundFinalizer) &&
+        owner.blockOwnerDeletion === true
+        ? 'waiting'
+        : 'solid';
     } catch (error) {
       if (isReason(error, 'NotFound')) return this.#isAbsent(absence);
       throw error;
@@ -251,7 +314,9 @@ class GarbageCollector {
 
   /** `--cascade=foreground`: dependents go first; those that do not block are not waited for. */
   async #deleteDependents(node: GraphNode): Promise<undefined> {
-    const blocking = this.#dependentsOf(node).filter((dependent) => dependent.owners.some((owner) => owner.uid === node.uid && owner.blockOwnerDeletion === true));
+    const blocking = this.#dependentsOf(node).filter((dependent) =>
+      dependent.owners.some((owner) => owner.uid === node.uid && owner.blockOwnerDeletion === true),
+    );
     if (blocking.length === 0) {
       await this.#removeFinalizer(node, foregroundFinalizer);
       return undefined;
@@ -265,8 +330,14 @@ class GarbageCollector {
     return [...(this.#dependents.get(node.uid) ?? [])].flatMap((uid) => this.#nodes.get(uid) ?? []);
   }
 
-  async #writeOwners(node: GraphNode, { resourceVersion, ownerReferences }: ObjectMeta, keep: (owner: OwnerReference) => boolean): Promise<void> {
-    await this.#context.client.patch(node.kind, node.name, node.namespace, 'merge', { metadata: { uid: node.uid, resourceVersion, ownerReferences: (ownerReferences ?? []).filter(keep) } });
+  async #writeOwners(
+    node: GraphNode,
+    { resourceVersion, ownerReferences }: ObjectMeta,
+    keep: (owner: OwnerReference) => boolean,
+  ): Promise<void> {
+    await this.#context.client.patch(node.kind, node.name, node.namespace, 'merge', {
+      metadata: { uid: node.uid, resourceVersion, ownerReferences: (ownerReferences ?? []).filter(keep) },
+    });
   }
 
   async #removeFinalizer(node: GraphNode, finalizer: string): Promise<void> {
@@ -274,7 +345,9 @@ class GarbageCollector {
       const fresh = await this.#context.client.get(node.kind, node.name, node.namespace);
       if (fresh.metadata.uid !== node.uid || !(fresh.metadata.finalizers ?? []).includes(finalizer)) return;
       const finalizers = fresh.metadata.finalizers!.filter((name) => name !== finalizer);
-      await this.#context.client.patch(node.kind, node.name, node.namespace, 'merge', { metadata: { uid: node.uid, resourceVersion: fresh.metadata.resourceVersion, finalizers } });
+      await this.#context.client.patch(node.kind, node.name, node.namespace, 'merge', {
+        metadata: { uid: node.uid, resourceVersion: fresh.metadata.resourceVersion, finalizers },
+      });
     } catch (error) {
       if (!isReason(error, 'NotFound')) throw error;
     }

@@ -1,5 +1,6 @@
 /**
- * The HorizontalPodAutoscaler controller: every 15 s (or as told) per autoscaler, reads usage from metrics.k8s.io (custom and external metrics where
+ * The HorizontalPodAutoscaler controller: every 15 s (or as told) per autoscaler, reads usage from metrics.k8s.io
+ * (custom and external metrics where
  * an API for them is registered) and sets the scale of its target. Without autoscalers it does nothing at all.
  */
 import { isReason } from '#base/errors.ts';
@@ -14,12 +15,23 @@ import { pathOf } from '#client/rest-client.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { discoverResources } from './discovery.ts';
 import { isEqual, isEqualStatus } from './equality.ts';
-import { emptyMemory, type HpaMemory, type MetricOutcome, planResourceMetric, planValueMetric, type PodUsage, stabilize } from './hpa-plan.ts';
+import {
+  emptyMemory,
+  type HpaMemory,
+  type MetricOutcome,
+  planResourceMetric,
+  planValueMetric,
+  type PodUsage,
+  stabilize,
+} from './hpa-plan.ts';
 import { type Condition, withCondition } from './pods.ts';
 import { type Controller, type ControllerContext, createQueue, recorderOf } from './runtime.ts';
 
 const scalable: Record<string, KindRef> = {
-  'apps/Deployment': kinds.Deployment, 'apps/StatefulSet': kinds.StatefulSet, 'apps/ReplicaSet': kinds.ReplicaSet, '/ReplicationController': kinds.ReplicationController,
+  'apps/Deployment': kinds.Deployment,
+  'apps/StatefulSet': kinds.StatefulSet,
+  'apps/ReplicaSet': kinds.ReplicaSet,
+  '/ReplicationController': kinds.ReplicationController,
 };
 
 class HpaController {
@@ -41,8 +53,13 @@ class HpaController {
     this.queue = createQueue(context, 'hpa', (key) => this.#reconcile(key));
     this.#autoscalers.addHandler({
       added: (o) => this.queue.add(`${o.metadata.namespace}/${o.metadata.name}`),
-      updated: (o, previous) => { if (o.metadata.generation !== previous.metadata.generation || !isEqual(o['spec'], previous['spec'])) this.queue.add(`${o.metadata.namespace}/${o.metadata.name}`); },
-      deleted: (o) => { this.#memory.delete(o.metadata.uid!); },
+      updated: (o, previous) => {
+        if (o.metadata.generation !== previous.metadata.generation || !isEqual(o['spec'], previous['spec']))
+          this.queue.add(`${o.metadata.namespace}/${o.metadata.name}`);
+      },
+      deleted: (o) => {
+        this.#memory.delete(o.metadata.uid!);
+      },
     });
   }
 
@@ -58,19 +75,26 @@ class HpaController {
   }
 
   async #targetKind(reference: Json): Promise<KindRef> {
-    const [group, version] = reference.apiVersion?.includes('/') === true ? (reference.apiVersion.split('/') as [string, string]) : ['', reference.apiVersion ?? 'v1'];
+    const [group, version] =
+      reference.apiVersion?.includes('/') === true
+        ? (reference.apiVersion.split('/') as [string, string])
+        : ['', reference.apiVersion ?? 'v1'];
     const known = scalable[`${group}/${reference.kind}`];
     if (known !== undefined) return known;
     const { resources } = await discoverResources(this.#context.client);
     const found = resources.find(({ kind }) => kind.group === group && kind.kind === reference.kind)?.kind;
-    return found === undefined ? kindOf(group, version, `${reference.kind.toLowerCase()}s`, reference.kind) : { ...found, version };
+    return found === undefined
+      ? kindOf(group, version, `${reference.kind.toLowerCase()}s`, reference.kind)
+      : { ...found, version };
   }
 
   async #scale(hpa: KubeObject, key: string): Promise<void> {
     const { client, clock } = this.#context;
     const nowMs = clock.now();
     let conditions: Condition[] = hpa['status']?.conditions ?? [];
-    const set = (type: string, status: string, reason: string, message: string): void => { conditions = withCondition(conditions, { type, status, reason, message }, nowMs); };
+    const set = (type: string, status: string, reason: string, message: string): void => {
+      conditions = withCondition(conditions, { type, status, reason, message }, nowMs);
+    };
     const namespace = hpa.metadata.namespace!;
     const reference = hpa['spec'].scaleTargetRef;
     const path = `${pathOf(await this.#targetKind(reference), namespace, reference.name)}/scale`;
@@ -91,7 +115,12 @@ class HpaController {
     let metrics: Json[] = hpa['status']?.currentMetrics ?? [];
     const [least, most]: [number, number] = [hpa['spec'].minReplicas ?? 1, hpa['spec'].maxReplicas];
     if (current === 0 && least !== 0) {
-      set('ScalingActive', 'False', 'ScalingDisabled', 'scaling is disabled since the replica count of the target is zero');
+      set(
+        'ScalingActive',
+        'False',
+        'ScalingDisabled',
+        'scaling is disabled since the replica count of the target is zero',
+      );
     } else if (current > most) {
       desired = most;
     } else if (current < least) {
@@ -101,9 +130,19 @@ class HpaController {
       metrics = outcome.metrics;
       if (outcome.error !== undefined) {
         set('ScalingActive', 'False', outcome.error.reason, outcome.error.message);
-        this.#recorder.event(hpa, 'Warning', outcome.error.reason, outcome.error.message.replace(/^the HPA was unable to compute the replica count: /, ''));
+        this.#recorder.event(
+          hpa,
+          'Warning',
+          outcome.error.reason,
+          outcome.error.message.replace(/^the HPA was unable to compute the replica count: /, ''),
+        );
       } else {
-        set('ScalingActive', 'True', 'ValidMetricFound', `the HPA was able to successfully calculate a replica count from ${outcome.source}`);
+        set(
+          'ScalingActive',
+          'True',
+          'ValidMetricFound',
+          `the HPA was able to successfully calculate a replica count from ${outcome.source}`,
+        );
       }
       if (outcome.replicas !== undefined && (outcome.error === undefined || outcome.replicas > current)) {
         const verdict = stabilize(hpa, current, outcome.replicas, memory, nowMs);
@@ -117,13 +156,29 @@ class HpaController {
     if (desired !== current) {
       await client.raw('PUT', path, { ...scale, spec: { ...scale['spec'], replicas: desired } });
       lastScaleTime = timestamp(nowMs);
-      set('AbleToScale', 'True', 'SucceededRescale', `the HPA controller was able to update the target scale to ${desired}`);
-      const why = current > most ? 'Current number of replicas above Spec.MaxReplicas' : current < least ? 'Current number of replicas below Spec.MinReplicas' : desired > current ? `${describeMetric(hpa)} above target` : 'All metrics below target';
+      set(
+        'AbleToScale',
+        'True',
+        'SucceededRescale',
+        `the HPA controller was able to update the target scale to ${desired}`,
+      );
+      const why =
+        current > most
+          ? 'Current number of replicas above Spec.MaxReplicas'
+          : current < least
+            ? 'Current number of replicas below Spec.MinReplicas'
+            : desired > current
+              ? `${describeMetric(hpa)} above target`
+              : 'All metrics below target';
       this.#recorder.event(hpa, 'Normal', 'SuccessfulRescale', `New size: ${desired}; reason: ${why}`);
     }
     await this.#writeStatus(key, {
-      ...(hpa.metadata.generation === undefined ? {} : { observedGeneration: hpa.metadata.generation }), ...(lastScaleTime === undefined ? {} : { lastScaleTime }),
-      currentReplicas: current, desiredReplicas: desired, ...(metrics.length === 0 ? {} : { currentMetrics: metrics }), conditions,
+      ...(hpa.metadata.generation === undefined ? {} : { observedGeneration: hpa.metadata.generation }),
+      ...(lastScaleTime === undefined ? {} : { lastScaleTime }),
+      currentReplicas: current,
+      desiredReplicas: desired,
+      ...(metrics.length === 0 ? {} : { currentMetrics: metrics }),
+      conditions,
     });
   }
 
@@ -134,10 +189,19 @@ class HpaController {
   }
 
   /** The largest number that any metric asks for; with a failing metric only growing is allowed. */
-  async #compute(hpa: KubeObject, scale: KubeObject, current: number, nowMs: number): Promise<{ replicas?: number; metrics: Json[]; source: string; error?: { reason: string; message: string } }> {
-    const specs: Json[] = hpa['spec'].metrics ?? [{ type: 'Resource', resource: { name: 'cpu', target: { type: 'Utilization', averageUtilization: 80 } } }];
+  async #compute(
+    hpa: KubeObject,
+    scale: KubeObject,
+    current: number,
+    nowMs: number,
+  ): Promise<{ replicas?: number; metrics: Json[]; source: string; error?: { reason: string; message: string } }> {
+    const specs: Json[] = hpa['spec'].metrics ?? [
+      { type: 'Resource', resource: { name: 'cpu', target: { type: 'Utilization', averageUtilization: 80 } } },
+    ];
     const selector = parseLabelSelector(scale['status']?.selector ?? '');
-    const pods = [...this.#pods.by('namespace', hpa.metadata.namespace!)].filter((pod) => matchesLabels(selector, pod.metadata.labels));
+    const pods = [...this.#pods.by('namespace', hpa.metadata.namespace!)].filter((pod) =>
+      matchesLabels(selector, pod.metadata.labels),
+    );
     let replicas: number | undefined;
     let error: { reason: string; message: string } | undefined;
     let source = '';
@@ -146,56 +210,141 @@ class HpaController {
     for (const spec of specs) {
       let outcome: MetricOutcome;
       try {
-        if (spec.type === 'Resource' || spec.type === 'ContainerResource') usages ??= await this.#podUsages(hpa.metadata.namespace!, scale['status']?.selector ?? '');
+        if (spec.type === 'Resource' || spec.type === 'ContainerResource')
+          usages ??= await this.#podUsages(hpa.metadata.namespace!, scale['status']?.selector ?? '');
         outcome = await this.#one(hpa, spec, pods, usages ?? new Map(), scale, current, nowMs);
       } catch (caught) {
-        outcome = { error: { reason: `FailedGet${spec.type}Metric`, message: `the HPA was unable to compute the replica count: ${caught instanceof Error ? caught.message : String(caught)}` } };
+        outcome = {
+          error: {
+            reason: `FailedGet${spec.type}Metric`,
+            message: `the HPA was unable to compute the replica count: ${caught instanceof Error ? caught.message : String(caught)}`,
+          },
+        };
       }
-      if (outcome.error !== undefined) { error ??= outcome.error; continue; }
+      if (outcome.error !== undefined) {
+        error ??= outcome.error;
+        continue;
+      }
       metrics.push(outcome.current);
       if (replicas === undefined || outcome.replicas > replicas) {
         replicas = outcome.replicas;
         source = describeSpec(spec);
       }
     }
-    return { metrics, source, ...(replicas === undefined ? {} : { replicas }), ...(error === undefined ? {} : { error }) };
+    return {
+      metrics,
+      source,
+      ...(replicas === undefined ? {} : { replicas }),
+      ...(error === undefined ? {} : { error }),
+    };
   }
 
   async #podUsages(namespace: string, selector: string): Promise<Map<string, PodUsage>> {
-    const list = (await this.#context.client.raw('GET', `${pathOf(kinds.PodMetrics, namespace)}${selector === '' ? '' : `?labelSelector=${encodeURIComponent(selector)}`}`)) as Json;
+    const list = (await this.#context.client.raw(
+      'GET',
+      `${pathOf(kinds.PodMetrics, namespace)}${selector === '' ? '' : `?labelSelector=${encodeURIComponent(selector)}`}`,
+    )) as Json;
     const usages = new Map<string, PodUsage>();
     for (const item of list.items ?? []) {
       const containers: PodUsage['containers'] = {};
-      for (const { name, usage } of item.containers ?? []) containers[name] = Object.fromEntries(Object.entries(usage as Record<string, string>).map(([resource, amount]) => [resource, resource === 'cpu' ? milliOf(amount) : wholeOf(amount) * 1000]));
+      for (const { name, usage } of item.containers ?? [])
+        containers[name] = Object.fromEntries(
+          Object.entries(usage as Record<string, string>).map(([resource, amount]) => [
+            resource,
+            resource === 'cpu' ? milliOf(amount) : wholeOf(amount) * 1000,
+          ]),
+        );
       usages.set(item.metadata.name, { timestampMs: Date.parse(item.timestamp), containers });
     }
     return usages;
   }
 
-  async #one(hpa: KubeObject, spec: Json, pods: readonly KubeObject[], usages: ReadonlyMap<string, PodUsage>, scale: KubeObject, current: number, nowMs: number): Promise<MetricOutcome> {
+  async #one(
+    hpa: KubeObject,
+    spec: Json,
+    pods: readonly KubeObject[],
+    usages: ReadonlyMap<string, PodUsage>,
+    scale: KubeObject,
+    current: number,
+    nowMs: number,
+  ): Promise<MetricOutcome> {
     const namespace = hpa.metadata.namespace!;
     if (spec.type === 'Resource' || spec.type === 'ContainerResource') {
       const source = spec.type === 'Resource' ? spec.resource : spec.containerResource;
-      const outcome = planResourceMetric({ pods, usages, resource: source.name, ...(source.container === undefined ? {} : { container: source.container }), target: source.target, currentReplicas: current, nowMs });
+      const outcome = planResourceMetric({
+        pods,
+        usages,
+        resource: source.name,
+        ...(source.container === undefined ? {} : { container: source.container }),
+        target: source.target,
+        currentReplicas: current,
+        nowMs,
+      });
       if (outcome.error !== undefined) return outcome;
-      return { replicas: outcome.replicas, current: spec.type === 'Resource' ? { type: 'Resource', resource: { name: source.name, current: outcome.current } } : { type: 'ContainerResource', containerResource: { name: source.name, container: source.container, current: outcome.current } } };
+      return {
+        replicas: outcome.replicas,
+        current:
+          spec.type === 'Resource'
+            ? { type: 'Resource', resource: { name: source.name, current: outcome.current } }
+            : {
+                type: 'ContainerResource',
+                containerResource: { name: source.name, container: source.container, current: outcome.current },
+              },
+      };
     }
     if (spec.type === 'External') {
       const { metric, target } = spec.external;
-      const list = (await this.#context.client.raw('GET', `/apis/external.metrics.k8s.io/v1beta1/namespaces/${namespace}/${metric.name}`)) as Json;
+      const list = (await this.#context.client.raw(
+        'GET',
+        `/apis/external.metrics.k8s.io/v1beta1/namespaces/${namespace}/${metric.name}`,
+      )) as Json;
       const total = ((list.items ?? []) as Json[]).reduce((sum, { value }) => sum + milliOf(value), 0);
-      const replicas = target.type === 'AverageValue' ? averageReplicas(total, milliOf(target.averageValue), current) : planValueMetric(total, milliOf(target.value), current);
-      return { replicas, current: { type: 'External', external: { metric, current: target.type === 'AverageValue' ? { averageValue: `${Math.round(total / Math.max(1, current))}m` } : { value: `${total}m` } } } };
+      const replicas =
+        target.type === 'AverageValue'
+          ? averageReplicas(total, milliOf(target.averageValue), current)
+          : planValueMetric(total, milliOf(target.value), current);
+      return {
+        replicas,
+        current: {
+          type: 'External',
+          external: {
+            metric,
+            current:
+              target.type === 'AverageValue'
+                ? { averageValue: `${Math.round(total / Math.max(1, current))}m` }
+                : { value: `${total}m` },
+          },
+        },
+      };
     }
     const { metric, target, describedObject } = spec.type === 'Pods' ? spec.pods : spec.object;
     const selector = encodeURIComponent(scale['status']?.selector ?? '');
-    const path = spec.type === 'Pods' ? `pods/*/${metric.name}?labelSelector=${selector}` : `${describedObject.kind.toLowerCase()}s/${describedObject.name}/${metric.name}`;
-    const list = (await this.#context.client.raw('GET', `/apis/custom.metrics.k8s.io/v1beta2/namespaces/${namespace}/${path}`)) as Json;
+    const path =
+      spec.type === 'Pods'
+        ? `pods/*/${metric.name}?labelSelector=${selector}`
+        : `${describedObject.kind.toLowerCase()}s/${describedObject.name}/${metric.name}`;
+    const list = (await this.#context.client.raw(
+      'GET',
+      `/apis/custom.metrics.k8s.io/v1beta2/namespaces/${namespace}/${path}`,
+    )) as Json;
     const values = ((list.items ?? []) as Json[]).map(({ value }) => milliOf(value));
     const total = values.reduce((sum, value) => sum + value, 0);
-    if (spec.type === 'Pods') return { replicas: averageReplicas(total, milliOf(target.averageValue), Math.max(values.length, 1)), current: { type: 'Pods', pods: { metric, current: { averageValue: `${Math.round(total / Math.max(1, values.length))}m` } } } };
-    const replicas = target.type === 'AverageValue' ? averageReplicas(total, milliOf(target.averageValue), current) : planValueMetric(total, milliOf(target.value), current);
-    return { replicas, current: { type: 'Object', object: { metric, describedObject, current: { value: `${total}m` } } } };
+    if (spec.type === 'Pods')
+      return {
+        replicas: averageReplicas(total, milliOf(target.averageValue), Math.max(values.length, 1)),
+        current: {
+          type: 'Pods',
+          pods: { metric, current: { averageValue: `${Math.round(total / Math.max(1, values.length))}m` } },
+        },
+      };
+    const replicas =
+      target.type === 'AverageValue'
+        ? averageReplicas(total, milliOf(target.averageValue), current)
+        : planValueMetric(total, milliOf(target.value), current);
+    return {
+      replicas,
+      current: { type: 'Object', object: { metric, describedObject, current: { value: `${total}m` } } },
+    };
   }
 }
 
@@ -205,10 +354,15 @@ function averageReplicas(total: number, target: number, current: number): number
 }
 
 function describeSpec(spec: Json): string {
-  if (spec.type === 'Resource') return `${spec.resource.name} resource${spec.resource.target.type === 'Utilization' ? ' utilization (percentage of request)' : ''}`;
-  if (spec.type === 'ContainerResource') return `${spec.containerResource.name} container resource${spec.containerResource.target.type === 'Utilization' ? ' utilization (percentage of request)' : ''}`;
-  if (spec.type === 'External') return `external metric ${spec.external.metric.name}(${JSON.stringify(spec.external.metric.selector ?? null)})`;
-  return spec.type === 'Pods' ? `pods metric ${spec.pods.metric.name}` : `${spec.object.describedObject.kind} metric ${spec.object.metric.name}`;
+  if (spec.type === 'Resource')
+    return `${spec.resource.name} resource${spec.resource.target.type === 'Utilization' ? ' utilization (percentage of request)' : ''}`;
+  if (spec.type === 'ContainerResource')
+    return `${spec.containerResource.name} container resource${spec.containerResource.target.type === 'Utilization' ? ' utilization (percentage of request)' : ''}`;
+  if (spec.type === 'External')
+    return `external metric ${spec.external.metric.name}(${JSON.stringify(spec.external.metric.selector ?? null)})`;
+  return spec.type === 'Pods'
+    ? `pods metric ${spec.pods.metric.name}`
+    : `${spec.object.describedObject.kind} metric ${spec.object.metric.name}`;
 }
 
 function describeMetric(hpa: KubeObject): string {

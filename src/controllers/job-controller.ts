@@ -1,4 +1,7 @@
-/** Carries `planJob` out: status first, then finalizers, then Pods; and deletes finished Jobs whose time to live is over. */
+/**
+ * Carries `planJob` out: status first, then finalizers, then Pods; and deletes finished Jobs whose time to live is
+ * over.
+ */
 import { isReason } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { matchesLabels, selectorOf } from '#base/selectors.ts';
@@ -9,11 +12,26 @@ import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { isEqualStatus } from './equality.ts';
 import { indexAnnotation, indexOf, isJobFinished, jobFinalizer, type JobPlan, planJob } from './job.ts';
 import { type Condition, podFromTemplate } from './pods.ts';
-import { adopt, type Controller, type ControllerContext, controllerOf, createQueue, deleteIfPresent, enqueueController, enqueueEach, forEachBounded, ownedBy, recorderOf, slowStart } from './runtime.ts';
+import {
+  adopt,
+  type Controller,
+  type ControllerContext,
+  controllerOf,
+  createQueue,
+  deleteIfPresent,
+  enqueueController,
+  enqueueEach,
+  forEachBounded,
+  ownedBy,
+  recorderOf,
+  slowStart,
+} from './runtime.ts';
 
 export function jobPod(job: KubeObject, index: number | undefined, failures: number | undefined): KubeObject {
   const { name, namespace } = job.metadata;
-  const pod = podFromTemplate(job['spec'].template, namespace!, ownedBy(job), { generateName: index === undefined ? `${name}-` : `${name}-${index}-` });
+  const pod = podFromTemplate(job['spec'].template, namespace!, ownedBy(job), {
+    generateName: index === undefined ? `${name}-` : `${name}-${index}-`,
+  });
   const labels: Record<string, string> = { ...pod.metadata.labels };
   // The server puts these on the template; a Job that came without them must still find its Pods.
   for (const key of ['controller-uid', 'batch.kubernetes.io/controller-uid']) labels[key] ??= job.metadata.uid!;
@@ -21,11 +39,28 @@ export function jobPod(job: KubeObject, index: number | undefined, failures: num
   pod.metadata.finalizers = [...(pod.metadata.finalizers ?? []), jobFinalizer];
   if (index !== undefined) {
     labels[indexAnnotation] = String(index);
-    pod.metadata.annotations = { ...pod.metadata.annotations, [indexAnnotation]: String(index), ...(failures === undefined ? {} : { 'batch.kubernetes.io/job-index-failure-count': String(failures) }) };
-    const variable = { name: 'JOB_COMPLETION_INDEX', valueFrom: { fieldRef: { apiVersion: 'v1', fieldPath: `metadata.labels['${indexAnnotation}']` } } };
-    const withIndex = (list: Json[] | undefined): Json[] | undefined => list?.map((container) => (((container.env ?? []) as Json[]).some((entry) => entry.name === variable.name) ? container : { ...container, env: [...(container.env ?? []), variable] }));
+    pod.metadata.annotations = {
+      ...pod.metadata.annotations,
+      [indexAnnotation]: String(index),
+      ...(failures === undefined ? {} : { 'batch.kubernetes.io/job-index-failure-count': String(failures) }),
+    };
+    const variable = {
+      name: 'JOB_COMPLETION_INDEX',
+      valueFrom: { fieldRef: { apiVersion: 'v1', fieldPath: `metadata.labels['${indexAnnotation}']` } },
+    };
+    const withIndex = (list: Json[] | undefined): Json[] | undefined =>
+      list?.map((container) =>
+        ((container.env ?? []) as Json[]).some((entry) => entry.name === variable.name)
+          ? container
+          : { ...container, env: [...(container.env ?? []), variable] },
+      );
     const initContainers = withIndex(pod['spec'].initContainers);
-    pod['spec'] = { ...pod['spec'], hostname: `${name}-${index}`, containers: withIndex(pod['spec'].containers), ...(initContainers === undefined ? {} : { initContainers }) };
+    pod['spec'] = {
+      ...pod['spec'],
+      hostname: `${name}-${index}`,
+      containers: withIndex(pod['spec'].containers),
+      ...(initContainers === undefined ? {} : { initContainers }),
+    };
   }
   pod.metadata.labels = labels;
   return pod;
@@ -45,35 +80,66 @@ class JobController {
     this.#context = context;
     this.#recorder = recorderOf(context, 'job-controller');
     this.#jobs = context.informers.informer(kinds.Job).addIndex('controller', indexes.controller);
-    this.#pods = context.informers.informer(kinds.Pod).addIndex('controller', indexes.controller).addIndex('orphans', indexes.orphans);
+    this.#pods = context.informers
+      .informer(kinds.Pod)
+      .addIndex('controller', indexes.controller)
+      .addIndex('orphans', indexes.orphans);
     this.queue = createQueue(context, 'job', (key) => this.#reconcile(key));
     this.ttlQueue = createQueue(context, 'ttl-after-finished', (key) => this.#expire(key));
     enqueueEach(this.#jobs, this.queue);
     enqueueController(this.#pods, 'Job', this.queue);
-    const onFinished = (job: KubeObject): void => { if (isJobFinished(job) && job['spec'].ttlSecondsAfterFinished !== undefined) this.ttlQueue.add(keyOf(job)); };
+    const onFinished = (job: KubeObject): void => {
+      if (isJobFinished(job) && job['spec'].ttlSecondsAfterFinished !== undefined) this.ttlQueue.add(keyOf(job));
+    };
     this.#jobs.addHandler({ added: onFinished, updated: onFinished });
-    this.#pods.addHandler({ deleted: (pod) => { this.#takenAway.delete(pod.metadata.uid!); } });
+    this.#pods.addHandler({
+      deleted: (pod) => {
+        this.#takenAway.delete(pod.metadata.uid!);
+      },
+    });
     // A Pod whose Job is gone must not be kept by the Job's finalizer.
     const freeOrphan = (pod: KubeObject): void => {
       const owner = controllerOf(pod);
       if (pod.metadata.finalizers?.includes(jobFinalizer) !== true) return;
-      if (owner === undefined || (owner.kind === 'Job' && this.#jobs.hasSynced && this.#jobs.get(`${pod.metadata.namespace}/${owner.name}`)?.metadata.uid !== owner.uid)) this.ttlQueue.add(`pod:${keyOf(pod)}`);
+      if (
+        owner === undefined ||
+        (owner.kind === 'Job' &&
+          this.#jobs.hasSynced &&
+          this.#jobs.get(`${pod.metadata.namespace}/${owner.name}`)?.metadata.uid !== owner.uid)
+      )
+        this.ttlQueue.add(`pod:${keyOf(pod)}`);
     };
     this.#pods.addHandler({ added: freeOrphan, updated: freeOrphan });
-    this.#jobs.addHandler({ deleted: (job) => { for (const pod of this.#pods.by('controller', job.metadata.uid!)) freeOrphan(pod); } });
+    this.#jobs.addHandler({
+      deleted: (job) => {
+        for (const pod of this.#pods.by('controller', job.metadata.uid!)) freeOrphan(pod);
+      },
+    });
   }
 
   async #expire(key: string): Promise<ReconcileResult | undefined> {
     if (key.startsWith('pod:')) {
       const pod = this.#pods.get(key.slice(4));
       const owner = pod === undefined ? undefined : controllerOf(pod);
-      if (pod !== undefined && (owner === undefined || this.#jobs.get(`${pod.metadata.namespace}/${owner.name}`)?.metadata.uid !== owner.uid)) await this.#dropFinalizer(pod);
+      if (
+        pod !== undefined &&
+        (owner === undefined || this.#jobs.get(`${pod.metadata.namespace}/${owner.name}`)?.metadata.uid !== owner.uid)
+      )
+        await this.#dropFinalizer(pod);
       return undefined;
     }
     const job = this.#jobs.get(key);
     const ttlSeconds: number | undefined = job?.['spec'].ttlSecondsAfterFinished;
-    if (job === undefined || ttlSeconds === undefined || job.metadata.deletionTimestamp !== undefined || !isJobFinished(job)) return undefined;
-    const finished = ((job['status'].conditions ?? []) as Condition[]).find(({ type, status }) => (type === 'Complete' || type === 'Failed') && status === 'True');
+    if (
+      job === undefined ||
+      ttlSeconds === undefined ||
+      job.metadata.deletionTimestamp !== undefined ||
+      !isJobFinished(job)
+    )
+      return undefined;
+    const finished = ((job['status'].conditions ?? []) as Condition[]).find(
+      ({ type, status }) => (type === 'Complete' || type === 'Failed') && status === 'True',
+    );
     const leftMs = Date.parse(finished?.lastTransitionTime ?? '') + ttlSeconds * 1000 - this.#context.clock.now();
     if (leftMs > 0) return { requeueAfterMs: leftMs };
     await deleteIfPresent(this.#context, kinds.Job, job, { propagationPolicy: 'Foreground' });
@@ -82,10 +148,16 @@ class JobController {
 
   async #reconcile(key: string): Promise<ReconcileResult | undefined> {
     const job = this.#jobs.get(key);
-    if (job === undefined || job['spec'].managedBy !== undefined && job['spec'].managedBy !== 'kubernetes.io/job-controller') return undefined;
+    if (
+      job === undefined ||
+      (job['spec'].managedBy !== undefined && job['spec'].managedBy !== 'kubernetes.io/job-controller')
+    )
+      return undefined;
     const selector = selectorOf(job['spec'].selector);
     if (job.metadata.deletionTimestamp === undefined && selector !== undefined) {
-      const orphans = [...this.#pods.by('orphans', job.metadata.namespace!)].filter((pod) => pod.metadata.deletionTimestamp === undefined && matchesLabels(selector, pod.metadata.labels));
+      const orphans = [...this.#pods.by('orphans', job.metadata.namespace!)].filter(
+        (pod) => pod.metadata.deletionTimestamp === undefined && matchesLabels(selector, pod.metadata.labels),
+      );
       await forEachBounded(orphans, (pod) => adopt(this.#context, kinds.Pod, job, pod));
     }
     const pods = [...this.#pods.by('controller', job.metadata.uid!)];
@@ -94,23 +166,38 @@ class JobController {
       return undefined;
     }
     const plan = planJob({ job, pods, takenAway: this.#takenAway }, this.#context.clock.now());
-    if (isJobFinished({ ...job, status: plan.status }) && !isJobFinished(job) && (await this.#hasUnseenPods(job, pods))) return { requeueAfterMs: 10 };
+    if (isJobFinished({ ...job, status: plan.status }) && !isJobFinished(job) && (await this.#hasUnseenPods(job, pods)))
+      return { requeueAfterMs: 10 };
     await this.#apply(key, job, plan);
     return plan.requeueAfterMs === undefined ? undefined : { requeueAfterMs: plan.requeueAfterMs };
   }
 
-  /** Before the verdict: a Pod whose creation was answered by nobody may be known to the server only, and must be counted too. */
+  /**
+   * Before the verdict: a Pod whose creation was answered by nobody may be known to the server only, and must be
+   * counted too.
+   */
   async #hasUnseenPods(job: KubeObject, pods: readonly KubeObject[]): Promise<boolean> {
-    const list = await this.#context.client.list(kinds.Pod, { namespace: job.metadata.namespace!, labelSelector: `batch.kubernetes.io/controller-uid=${job.metadata.uid}` });
+    const list = await this.#context.client.list(kinds.Pod, {
+      namespace: job.metadata.namespace!,
+      labelSelector: `batch.kubernetes.io/controller-uid=${job.metadata.uid}`,
+    });
     const known = new Map(pods.map((pod) => [pod.metadata.uid, pod.metadata.resourceVersion]));
-    const unseen = list.items.filter((pod) => controllerOf(pod)?.uid === job.metadata.uid && known.get(pod.metadata.uid) !== pod.metadata.resourceVersion);
-    for (const pod of unseen) this.#context.informers.absorb(kinds.Pod, pod.kind === undefined ? { ...pod, apiVersion: 'v1', kind: 'Pod' } : pod);
+    const unseen = list.items.filter(
+      (pod) =>
+        controllerOf(pod)?.uid === job.metadata.uid && known.get(pod.metadata.uid) !== pod.metadata.resourceVersion,
+    );
+    for (const pod of unseen)
+      this.#context.informers.absorb(
+        kinds.Pod,
+        pod.kind === undefined ? { ...pod, apiVersion: 'v1', kind: 'Pod' } : pod,
+      );
     return unseen.length > 0;
   }
 
   async #apply(key: string, job: KubeObject, plan: JobPlan): Promise<void> {
     const { client } = this.#context;
-    if (!isEqualStatus(job['status'], plan.status)) await client.update(kinds.Job, { ...job, status: plan.status }, { subresource: 'status' });
+    if (!isEqualStatus(job['status'], plan.status))
+      await client.update(kinds.Job, { ...job, status: plan.status }, { subresource: 'status' });
     for (const { type, reason, message } of plan.events) this.#recorder.event(job, type, reason, message);
     const released = plan.releaseFinalizer.length > 0;
     await forEachBounded(plan.releaseFinalizer, (pod) => this.#dropFinalizer(pod));
@@ -126,10 +213,24 @@ class JobController {
     await slowStart(plan.create.length, async (at) => {
       const index = plan.create[at];
       try {
-        const pod = await client.create(kinds.Pod, jobPod(job, index, index === undefined || job['spec'].backoffLimitPerIndex === undefined ? undefined : this.#failuresOf(job, index)));
+        const pod = await client.create(
+          kinds.Pod,
+          jobPod(
+            job,
+            index,
+            index === undefined || job['spec'].backoffLimitPerIndex === undefined
+              ? undefined
+              : this.#failuresOf(job, index),
+          ),
+        );
         this.#recorder.event(job, 'Normal', 'SuccessfulCreate', `Created pod: ${pod.metadata.name}`);
       } catch (error) {
-        this.#recorder.event(job, 'Warning', 'FailedCreate', `Error creating: ${error instanceof Error ? error.message : String(error)}`);
+        this.#recorder.event(
+          job,
+          'Warning',
+          'FailedCreate',
+          `Error creating: ${error instanceof Error ? error.message : String(error)}`,
+        );
         throw error;
       }
     });
@@ -140,7 +241,8 @@ class JobController {
   #failuresOf(job: KubeObject, index: number): number {
     let most = -1;
     for (const pod of this.#pods.by('controller', job.metadata.uid!)) {
-      if (indexOf(pod) === index) most = Math.max(most, Number(pod.metadata.annotations?.['batch.kubernetes.io/job-index-failure-count'] ?? 0));
+      if (indexOf(pod) === index)
+        most = Math.max(most, Number(pod.metadata.annotations?.['batch.kubernetes.io/job-index-failure-count'] ?? 0));
     }
     return most + 1;
   }
@@ -149,7 +251,13 @@ class JobController {
     if (pod.metadata.finalizers?.includes(jobFinalizer) !== true) return;
     const finalizers = pod.metadata.finalizers.filter((name) => name !== jobFinalizer);
     try {
-      await this.#context.client.patch(kinds.Pod, pod.metadata.name!, pod.metadata.namespace, 'merge', { metadata: { uid: pod.metadata.uid, resourceVersion: pod.metadata.resourceVersion, finalizers: finalizers.length === 0 ? null : finalizers } });
+      await this.#context.client.patch(kinds.Pod, pod.metadata.name!, pod.metadata.namespace, 'merge', {
+        metadata: {
+          uid: pod.metadata.uid,
+          resourceVersion: pod.metadata.resourceVersion,
+          finalizers: finalizers.length === 0 ? null : finalizers,
+        },
+      });
     } catch (error) {
       if (!isReason(error, 'NotFound')) throw error;
     }

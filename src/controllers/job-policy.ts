@@ -6,7 +6,10 @@ export type FailureAction = { action: 'Count' | 'Ignore' | 'FailIndex' } | { act
 
 function matchesExitCodes(rule: Json, pod: KubeObject): { container: string; exitCode: number } | undefined {
   const { containerName, operator, values } = rule.onExitCodes;
-  const statuses: Json[] = [...(pod['status']?.initContainerStatuses ?? []), ...(pod['status']?.containerStatuses ?? [])];
+  const statuses: Json[] = [
+    ...(pod['status']?.initContainerStatuses ?? []),
+    ...(pod['status']?.containerStatuses ?? []),
+  ];
   for (const status of statuses) {
     if (containerName !== undefined && containerName !== null && status.name !== containerName) continue;
     const exitCode: number | undefined = status.state?.terminated?.exitCode;
@@ -23,11 +26,15 @@ export function failureActionOf(job: KubeObject, pod: KubeObject): FailureAction
     let detail: string | undefined;
     if (rule.onExitCodes !== undefined && rule.onExitCodes !== null) {
       const found = matchesExitCodes(rule, pod);
-      if (found !== undefined) detail = `Container ${found.container} for pod ${pod.metadata.namespace}/${pod.metadata.name} failed with exit code ${found.exitCode} matching ${rule.action} rule at index ${index}`;
+      if (found !== undefined)
+        detail = `Container ${found.container} for pod ${pod.metadata.namespace}/${pod.metadata.name} failed with exit code ${found.exitCode} matching ${rule.action} rule at index ${index}`;
     } else {
       for (const pattern of rule.onPodConditions ?? []) {
-        const condition = ((pod['status']?.conditions ?? []) as Json[]).find(({ type, status }) => type === pattern.type && status === (pattern.status ?? 'True'));
-        if (condition !== undefined) detail = `Pod ${pod.metadata.namespace}/${pod.metadata.name} has condition ${condition.type} matching ${rule.action} rule at index ${index}`;
+        const condition = ((pod['status']?.conditions ?? []) as Json[]).find(
+          ({ type, status }) => type === pattern.type && status === (pattern.status ?? 'True'),
+        );
+        if (condition !== undefined)
+          detail = `Pod ${pod.metadata.namespace}/${pod.metadata.name} has condition ${condition.type} matching ${rule.action} rule at index ${index}`;
       }
     }
     if (detail === undefined) continue;
@@ -41,7 +48,10 @@ export function successOf(job: KubeObject, completedIndexes: string): string | u
   const rules: Json[] = job['spec'].successPolicy?.rules ?? [];
   const done = parseIndexes(completedIndexes, job['spec'].completions ?? 0);
   for (const [index, rule] of rules.entries()) {
-    const wanted = rule.succeededIndexes === undefined ? undefined : parseIndexes(rule.succeededIndexes, job['spec'].completions ?? 0);
+    const wanted =
+      rule.succeededIndexes === undefined
+        ? undefined
+        : parseIndexes(rule.succeededIndexes, job['spec'].completions ?? 0);
     const hits = wanted === undefined ? done : new Set([...wanted].filter((i) => done.has(i)));
     const needed: number = rule.succeededCount ?? wanted?.size ?? Infinity;
     if (hits.size >= needed && formatIndexes(hits) !== '') return `Matched rules at index ${index}`;

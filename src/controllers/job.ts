@@ -1,8 +1,10 @@
 /**
  * The Job controller: runs Pods to completion and counts each exactly once.
  *
- * Exactness: Pods carry a finalizer until they are counted. A finished Pod's UID is first written to `status.uncountedTerminatedPods`,
- * then its finalizer goes, then the UID moves into the counters. A death at any line repeats a step and never counts twice.
+ * Exactness: Pods carry a finalizer until they are counted. A finished Pod's UID is first written to
+ * `status.uncountedTerminatedPods`,
+ * then its finalizer goes, then the UID moves into the counters. A death at any line repeats a step and never counts
+ * twice.
  * `planJob` is pure; back-off is derived from the finish times of failed Pods, so nothing must be remembered.
  * Spec: Kubernetes documentation, "Jobs" (completion modes, back-off, failure and success policies, suspension).
  */
@@ -31,7 +33,10 @@ export interface JobPlan {
   releaseFinalizer: KubeObject[];
   create: (number | undefined)[];
   delete: KubeObject[];
-  /** The finalizer of those to delete goes first: the Job itself takes them away (suspended, fewer wanted), so they are no failures. */
+  /**
+   * The finalizer of those to delete goes first: the Job itself takes them away (suspended, fewer wanted), so they are
+   * no failures.
+   */
   deleteUncounted: boolean;
   requeueAfterMs?: number;
   events: { type: 'Normal' | 'Warning'; reason: string; message: string }[];
@@ -46,14 +51,23 @@ const hasFinalizer = (pod: KubeObject): boolean => pod.metadata.finalizers?.incl
 
 function finishedMs(pod: KubeObject): number {
   let latest = 0;
-  for (const status of (pod['status']?.containerStatuses ?? []) as Json[]) latest = Math.max(latest, Date.parse(status.state?.terminated?.finishedAt ?? '') || 0);
+  for (const status of (pod['status']?.containerStatuses ?? []) as Json[])
+    latest = Math.max(latest, Date.parse(status.state?.terminated?.finishedAt ?? '') || 0);
   const ready = ((pod['status']?.conditions ?? []) as Json[]).find(({ type }) => type === 'Ready')?.lastTransitionTime;
   return latest || Date.parse(ready ?? pod.metadata.deletionTimestamp ?? pod.metadata.creationTimestamp ?? '') || 0;
 }
 
-interface Tally { active: KubeObject[]; succeeded: KubeObject[]; failed: KubeObject[]; terminating: number }
+interface Tally {
+  active: KubeObject[];
+  succeeded: KubeObject[];
+  failed: KubeObject[];
+  terminating: number;
+}
 
-/** With the default policy a Pod that is being deleted has failed; with `podReplacementPolicy: Failed` only when it has ended. */
+/**
+ * With the default policy a Pod that is being deleted has failed; with `podReplacementPolicy: Failed` only when it has
+ * ended.
+ */
 function tallyPods({ job, pods, takenAway }: JobObserved): Tally {
   const waitForEnd = job['spec'].podReplacementPolicy === 'Failed' || job['spec'].podFailurePolicy !== undefined;
   const tally: Tally = { active: [], succeeded: [], failed: [], terminating: 0 };
@@ -70,7 +84,16 @@ function tallyPods({ job, pods, takenAway }: JobObserved): Tally {
   return tally;
 }
 
-interface Counted { succeeded: number; failed: number; uncounted: { succeeded: string[]; failed: string[] }; completed: Set<number>; failedIndexes: Set<number>; release: KubeObject[]; ignored: number; failJob?: string }
+interface Counted {
+  succeeded: number;
+  failed: number;
+  uncounted: { succeeded: string[]; failed: string[] };
+  completed: Set<number>;
+  failedIndexes: Set<number>;
+  release: KubeObject[];
+  ignored: number;
+  failJob?: string;
+}
 
 /** Moves finished Pods one step: unseen → uncounted → counted. */
 function countPods({ job, pods }: JobObserved, tally: Tally, indexed: boolean): Counted {
@@ -78,10 +101,18 @@ function countPods({ job, pods }: JobObserved, tally: Tally, indexed: boolean): 
   const completions: number = job['spec'].completions ?? 0;
   const byUid = new Map(pods.map((pod) => [pod.metadata.uid!, pod]));
   const counted: Counted = {
-    succeeded: status.succeeded ?? 0, failed: status.failed ?? 0, uncounted: { succeeded: [], failed: [] }, completed: parseIndexes(status.completedIndexes, completions),
-    failedIndexes: parseIndexes(status.failedIndexes, completions), release: [], ignored: 0,
+    succeeded: status.succeeded ?? 0,
+    failed: status.failed ?? 0,
+    uncounted: { succeeded: [], failed: [] },
+    completed: parseIndexes(status.completedIndexes, completions),
+    failedIndexes: parseIndexes(status.failedIndexes, completions),
+    release: [],
+    ignored: 0,
   };
-  const held = { succeeded: new Set<string>(status.uncountedTerminatedPods?.succeeded ?? []), failed: new Set<string>(status.uncountedTerminatedPods?.failed ?? []) };
+  const held = {
+    succeeded: new Set<string>(status.uncountedTerminatedPods?.succeeded ?? []),
+    failed: new Set<string>(status.uncountedTerminatedPods?.failed ?? []),
+  };
   for (const outcome of ['succeeded', 'failed'] as const) {
     for (const uid of held[outcome]) {
       const pod = byUid.get(uid);
@@ -91,8 +122,10 @@ function countPods({ job, pods }: JobObserved, tally: Tally, indexed: boolean): 
       } else counted[outcome]++;
     }
   }
-  // Noted once is noted for good: a Pod that counts as failed because it was deleted may end well before its finalizer is off.
-  const isNoted = ({ metadata }: KubeObject): boolean => held.succeeded.has(metadata.uid!) || held.failed.has(metadata.uid!);
+  // Noted once is noted for good: a Pod that counts as failed because it was deleted may end well before its finalizer
+  // is off.
+  const isNoted = ({ metadata }: KubeObject): boolean =>
+    held.succeeded.has(metadata.uid!) || held.failed.has(metadata.uid!);
   for (const pod of tally.succeeded) {
     const index = indexOf(pod);
     if (!hasFinalizer(pod) || isNoted(pod)) continue;
@@ -102,13 +135,23 @@ function countPods({ job, pods }: JobObserved, tally: Tally, indexed: boolean): 
   }
   for (const pod of tally.failed) {
     if (!hasFinalizer(pod) || isNoted(pod)) continue;
-    const action = isPodTerminal(pod) || job['spec'].podFailurePolicy === undefined ? failureActionOf(job, pod) : { action: 'Count' as const };
+    const action =
+      isPodTerminal(pod) || job['spec'].podFailurePolicy === undefined
+        ? failureActionOf(job, pod)
+        : { action: 'Count' as const };
     counted.release.push(pod);
-    if (action.action === 'Ignore') { counted.ignored++; continue; }
+    if (action.action === 'Ignore') {
+      counted.ignored++;
+      continue;
+    }
     if (action.action === 'FailJob') counted.failJob ??= action.message;
     counted.uncounted.failed.push(pod.metadata.uid!);
     const index = indexOf(pod);
-    if (index !== undefined && (action.action === 'FailIndex' || failuresOfIndex(job, pod) >= (job['spec'].backoffLimitPerIndex ?? Infinity))) counted.failedIndexes.add(index);
+    if (
+      index !== undefined &&
+      (action.action === 'FailIndex' || failuresOfIndex(job, pod) >= (job['spec'].backoffLimitPerIndex ?? Infinity))
+    )
+      counted.failedIndexes.add(index);
   }
   if (indexed) counted.succeeded = counted.completed.size;
   return counted;
@@ -120,7 +163,11 @@ function failuresOfIndex(job: KubeObject, pod: KubeObject): number {
   return Number(pod.metadata.annotations?.['batch.kubernetes.io/job-index-failure-count'] ?? 0);
 }
 
-interface Ending { type: 'Complete' | 'Failed'; reason: string; message: string }
+interface Ending {
+  type: 'Complete' | 'Failed';
+  reason: string;
+  message: string;
+}
 
 function endingOf(job: KubeObject, tally: Tally, counted: Counted, nowMs: number): Ending | undefined {
   const { spec } = job;
@@ -130,19 +177,54 @@ function endingOf(job: KubeObject, tally: Tally, counted: Counted, nowMs: number
   if (counted.failJob !== undefined) return { type: 'Failed', reason: 'PodFailurePolicy', message: counted.failJob };
   const success = indexed ? successOf(job, formatIndexes(counted.completed)) : undefined;
   if (success !== undefined) return { type: 'Complete', reason: 'SuccessPolicy', message: success };
-  const restarts = spec.template.spec.restartPolicy === 'OnFailure' ? [...tally.active].reduce((sum, pod) => sum + ((pod['status']?.containerStatuses ?? []) as Json[]).reduce((total, status) => total + (status.restartCount ?? 0), 0), 0) : 0;
+  const restarts =
+    spec.template.spec.restartPolicy === 'OnFailure'
+      ? [...tally.active].reduce(
+          (sum, pod) =>
+            sum +
+            ((pod['status']?.containerStatuses ?? []) as Json[]).reduce(
+              (total, status) => total + (status.restartCount ?? 0),
+              0,
+            ),
+          0,
+        )
+      : 0;
   const limit: number = spec.backoffLimit ?? (spec.backoffLimitPerIndex === undefined ? 6 : 2_147_483_647);
-  if (failed > limit || (restarts > 0 && (limit === 0 ? restarts > 0 : restarts >= limit))) return { type: 'Failed', reason: 'BackoffLimitExceeded', message: 'Job has reached the specified backoff limit' };
+  if (failed > limit || (restarts > 0 && (limit === 0 ? restarts > 0 : restarts >= limit)))
+    return { type: 'Failed', reason: 'BackoffLimitExceeded', message: 'Job has reached the specified backoff limit' };
   const start = Date.parse(job['status']?.startTime ?? '');
-  if (spec.activeDeadlineSeconds !== undefined && spec.suspend !== true && nowMs - start >= spec.activeDeadlineSeconds * 1000) return { type: 'Failed', reason: 'DeadlineExceeded', message: 'Job was active longer than specified deadline' };
-  if (indexed && spec.maxFailedIndexes !== undefined && counted.failedIndexes.size > spec.maxFailedIndexes) return { type: 'Failed', reason: 'MaxFailedIndexesExceeded', message: 'Job has exceeded the specified maximal number of failed indexes' };
-  if (indexed && counted.failedIndexes.size > 0 && counted.failedIndexes.size + counted.completed.size >= spec.completions && tally.active.length === 0) return { type: 'Failed', reason: 'FailedIndexes', message: 'Job has failed indexes' };
-  const complete = spec.completions === undefined || spec.completions === null ? succeeded > 0 && tally.active.length === 0 : succeeded >= spec.completions;
-  return complete ? { type: 'Complete', reason: 'CompletionsReached', message: 'Reached expected number of succeeded pods' } : undefined;
+  if (
+    spec.activeDeadlineSeconds !== undefined &&
+    spec.suspend !== true &&
+    nowMs - start >= spec.activeDeadlineSeconds * 1000
+  )
+    return { type: 'Failed', reason: 'DeadlineExceeded', message: 'Job was active longer than specified deadline' };
+  if (indexed && spec.maxFailedIndexes !== undefined && counted.failedIndexes.size > spec.maxFailedIndexes)
+    return {
+      type: 'Failed',
+      reason: 'MaxFailedIndexesExceeded',
+      message: 'Job has exceeded the specified maximal number of failed indexes',
+    };
+  if (
+    indexed &&
+    counted.failedIndexes.size > 0 &&
+    counted.failedIndexes.size + counted.completed.size >= spec.completions &&
+    tally.active.length === 0
+  )
+    return { type: 'Failed', reason: 'FailedIndexes', message: 'Job has failed indexes' };
+  const complete =
+    spec.completions === undefined || spec.completions === null
+      ? succeeded > 0 && tally.active.length === 0
+      : succeeded >= spec.completions;
+  return complete
+    ? { type: 'Complete', reason: 'CompletionsReached', message: 'Reached expected number of succeeded pods' }
+    : undefined;
 }
 
 export function isJobFinished(job: KubeObject): boolean {
-  return ((job['status']?.conditions ?? []) as Condition[]).some(({ type, status }) => (type === 'Complete' || type === 'Failed') && status === 'True');
+  return ((job['status']?.conditions ?? []) as Condition[]).some(
+    ({ type, status }) => (type === 'Complete' || type === 'Failed') && status === 'True',
+  );
 }
 
 export function planJob(observed: JobObserved, nowMs: number): JobPlan {
@@ -150,7 +232,14 @@ export function planJob(observed: JobObserved, nowMs: number): JobPlan {
   const { spec } = job;
   const indexed = spec.completionMode === 'Indexed';
   const before = job['status'] ?? {};
-  const plan: JobPlan = { status: before, releaseFinalizer: [], create: [], delete: [], deleteUncounted: false, events: [] };
+  const plan: JobPlan = {
+    status: before,
+    releaseFinalizer: [],
+    create: [],
+    delete: [],
+    deleteUncounted: false,
+    events: [],
+  };
   if (isJobFinished(job)) {
     plan.releaseFinalizer = pods.filter(hasFinalizer);
     return plan;
@@ -164,28 +253,49 @@ export function planJob(observed: JobObserved, nowMs: number): JobPlan {
   const wasSuspended = conditions.some(({ type, status }) => type === 'Suspended' && status === 'True');
   if (startTime === undefined && !suspended) startTime = timestamp(nowMs);
   if (suspended && !wasSuspended) {
-    conditions = withCondition(conditions, { type: 'Suspended', status: 'True', reason: 'JobSuspended', message: 'Job suspended' }, nowMs);
+    conditions = withCondition(
+      conditions,
+      { type: 'Suspended', status: 'True', reason: 'JobSuspended', message: 'Job suspended' },
+      nowMs,
+    );
     plan.events.push({ type: 'Normal', reason: 'Suspended', message: 'Job suspended' });
   } else if (!suspended && wasSuspended) {
-    conditions = withCondition(conditions, { type: 'Suspended', status: 'False', reason: 'JobResumed', message: 'Job resumed' }, nowMs);
+    conditions = withCondition(
+      conditions,
+      { type: 'Suspended', status: 'False', reason: 'JobResumed', message: 'Job resumed' },
+      nowMs,
+    );
     startTime = timestamp(nowMs);
     plan.events.push({ type: 'Normal', reason: 'Resumed', message: 'Job resumed' });
   }
-  const ending = pendingEnding(conditions) ?? (suspended ? undefined : endingOf({ ...job, status: { ...before, startTime } }, tally, counted, nowMs));
+  const ending =
+    pendingEnding(conditions) ??
+    (suspended ? undefined : endingOf({ ...job, status: { ...before, startTime } }, tally, counted, nowMs));
   if (ending !== undefined || suspended) {
     plan.delete = tally.active;
     plan.deleteUncounted = ending === undefined;
-  }
-  else planRunning(observed, tally, counted, indexed, nowMs, plan);
+  } else planRunning(observed, tally, counted, indexed, nowMs, plan);
   const active = tally.active.length - plan.delete.length;
   let completionTime: string | undefined;
   if (ending !== undefined) {
     const early = ending.type === 'Complete' ? 'SuccessCriteriaMet' : 'FailureTarget';
-    conditions = withCondition(conditions, { type: early, status: 'True', reason: ending.reason, message: ending.message }, nowMs);
+    conditions = withCondition(
+      conditions,
+      { type: early, status: 'True', reason: ending.reason, message: ending.message },
+      nowMs,
+    );
     // The verdict is final only when every Pod has ended and is counted.
-    const settled = tally.active.length === 0 && tally.terminating === 0 && counted.uncounted.succeeded.length + counted.uncounted.failed.length === 0 && pods.every((pod) => !hasFinalizer(pod) || counted.release.includes(pod));
+    const settled =
+      tally.active.length === 0 &&
+      tally.terminating === 0 &&
+      counted.uncounted.succeeded.length + counted.uncounted.failed.length === 0 &&
+      pods.every((pod) => !hasFinalizer(pod) || counted.release.includes(pod));
     if (settled) {
-      conditions = withCondition(conditions, { type: ending.type, status: 'True', reason: ending.reason, message: ending.message }, nowMs);
+      conditions = withCondition(
+        conditions,
+        { type: ending.type, status: 'True', reason: ending.reason, message: ending.message },
+        nowMs,
+      );
       if (ending.type === 'Complete') {
         completionTime = timestamp(nowMs);
         plan.events.push({ type: 'Normal', reason: 'Completed', message: 'Job completed' });
@@ -193,14 +303,26 @@ export function planJob(observed: JobObserved, nowMs: number): JobPlan {
     }
   }
   plan.status = {
-    ...(conditions.length === 0 ? {} : { conditions }), ...(startTime === undefined ? {} : { startTime }), ...(completionTime === undefined ? {} : { completionTime }),
-    ...(active + plan.create.length === 0 ? {} : { active }), ready: tally.active.filter((pod) => !plan.delete.includes(pod) && isPodReady(pod)).length, terminating: tally.terminating + plan.delete.length,
-    ...(counted.succeeded === 0 ? {} : { succeeded: counted.succeeded }), ...(counted.failed === 0 ? {} : { failed: counted.failed }),
-    ...(indexed ? { completedIndexes: formatIndexes(counted.completed) } : {}), ...(spec.backoffLimitPerIndex === undefined ? {} : { failedIndexes: formatIndexes(counted.failedIndexes) }),
-    uncountedTerminatedPods: { ...(counted.uncounted.succeeded.length === 0 ? {} : { succeeded: counted.uncounted.succeeded }), ...(counted.uncounted.failed.length === 0 ? {} : { failed: counted.uncounted.failed }) },
+    ...(conditions.length === 0 ? {} : { conditions }),
+    ...(startTime === undefined ? {} : { startTime }),
+    ...(completionTime === undefined ? {} : { completionTime }),
+    ...(active + plan.create.length === 0 ? {} : { active }),
+    ready: tally.active.filter((pod) => !plan.delete.includes(pod) && isPodReady(pod)).length,
+    terminating: tally.terminating + plan.delete.length,
+    ...(counted.succeeded === 0 ? {} : { succeeded: counted.succeeded }),
+    ...(counted.failed === 0 ? {} : { failed: counted.failed }),
+    ...(indexed ? { completedIndexes: formatIndexes(counted.completed) } : {}),
+    ...(spec.backoffLimitPerIndex === undefined ? {} : { failedIndexes: formatIndexes(counted.failedIndexes) }),
+    uncountedTerminatedPods: {
+      ...(counted.uncounted.succeeded.length === 0 ? {} : { succeeded: counted.uncounted.succeeded }),
+      ...(counted.uncounted.failed.length === 0 ? {} : { failed: counted.uncounted.failed }),
+    },
   };
   if (spec.activeDeadlineSeconds !== undefined && startTime !== undefined && ending === undefined && !suspended) {
-    plan.requeueAfterMs = Math.min(plan.requeueAfterMs ?? Infinity, Math.max(0, Date.parse(startTime) + spec.activeDeadlineSeconds * 1000 - nowMs));
+    plan.requeueAfterMs = Math.min(
+      plan.requeueAfterMs ?? Infinity,
+      Math.max(0, Date.parse(startTime) + spec.activeDeadlineSeconds * 1000 - nowMs),
+    );
   }
   return plan;
 }
@@ -216,13 +338,21 @@ function pendingEnding(conditions: readonly Condition[]): Ending | undefined {
 }
 
 /** How many Pods to add or take away while the Job runs. */
-function planRunning({ job, pods }: JobObserved, tally: Tally, counted: Counted, indexed: boolean, nowMs: number, plan: JobPlan): void {
+function planRunning(
+  { job, pods }: JobObserved,
+  tally: Tally,
+  counted: Counted,
+  indexed: boolean,
+  nowMs: number,
+  plan: JobPlan,
+): void {
   const { spec } = job;
   const parallelism: number = spec.parallelism ?? 1;
   const succeeded = counted.succeeded + counted.uncounted.succeeded.length;
   const waiting = spec.podReplacementPolicy === 'Failed' || spec.podFailurePolicy !== undefined ? tally.terminating : 0;
   let wanted: number;
-  if (spec.completions === undefined || spec.completions === null) wanted = succeeded > 0 ? tally.active.length : parallelism;
+  if (spec.completions === undefined || spec.completions === null)
+    wanted = succeeded > 0 ? tally.active.length : parallelism;
   else wanted = Math.min(parallelism, Math.max(0, spec.completions - succeeded));
   const misplaced = indexed ? misplacedPods(job, tally) : [];
   const surplus = Math.max(tally.active.length - wanted, misplaced.length);
@@ -235,9 +365,15 @@ function planRunning({ job, pods }: JobObserved, tally: Tally, counted: Counted,
   }
   const missing = Math.min(wanted - tally.active.length - waiting, burstPodsMax);
   if (missing <= 0) return;
-  if (indexed && spec.backoffLimitPerIndex !== undefined) { planPerIndex(job, pods, tally, counted, missing, nowMs, plan); return; }
+  if (indexed && spec.backoffLimitPerIndex !== undefined) {
+    planPerIndex(job, pods, tally, counted, missing, nowMs, plan);
+    return;
+  }
   const delayMs = backoffMsFor([...tally.succeeded, ...tally.failed], nowMs);
-  if (delayMs > 0) { plan.requeueAfterMs = delayMs; return; }
+  if (delayMs > 0) {
+    plan.requeueAfterMs = delayMs;
+    return;
+  }
   plan.create = indexed ? freeIndexes(job, tally, counted, missing) : Array.from({ length: missing }, () => undefined);
 }
 
@@ -261,10 +397,23 @@ function freeIndexes(job: KubeObject, tally: Tally, counted: Counted, count: num
   return free;
 }
 
-function planPerIndex(job: KubeObject, pods: readonly KubeObject[], tally: Tally, counted: Counted, missing: number, nowMs: number, plan: JobPlan): void {
+function planPerIndex(
+  job: KubeObject,
+  pods: readonly KubeObject[],
+  tally: Tally,
+  counted: Counted,
+  missing: number,
+  nowMs: number,
+  plan: JobPlan,
+): void {
   for (const index of freeIndexes(job, tally, counted, job['spec'].completions)) {
     if (plan.create.length >= missing) return;
-    const delayMs = backoffMsFor(pods.filter((pod) => indexOf(pod) === index && (isPodTerminal(pod) || pod.metadata.deletionTimestamp !== undefined)), nowMs);
+    const delayMs = backoffMsFor(
+      pods.filter(
+        (pod) => indexOf(pod) === index && (isPodTerminal(pod) || pod.metadata.deletionTimestamp !== undefined),
+      ),
+      nowMs,
+    );
     if (delayMs === 0) plan.create.push(index);
     else plan.requeueAfterMs = Math.min(plan.requeueAfterMs ?? Infinity, delayMs);
   }
@@ -272,7 +421,9 @@ function planPerIndex(job: KubeObject, pods: readonly KubeObject[], tally: Tally
 
 /** How long to wait before the next Pod: 10 s after the first failure since a success, doubled for each further one. */
 function backoffMsFor(finished: readonly KubeObject[], nowMs: number): number {
-  const ended = finished.map((pod) => ({ failed: pod['status']?.phase !== 'Succeeded', atMs: finishedMs(pod) })).sort((a, b) => a.atMs - b.atMs);
+  const ended = finished
+    .map((pod) => ({ failed: pod['status']?.phase !== 'Succeeded', atMs: finishedMs(pod) }))
+    .sort((a, b) => a.atMs - b.atMs);
   let failures = 0;
   for (const { failed } of ended) failures = failed ? failures + 1 : 0;
   if (failures === 0) return 0;

@@ -1,6 +1,7 @@
 /**
  * The Namespace controller: empties a Namespace that is being deleted and then takes off its `kubernetes` finalizer.
- * Pods go first, then everything else, by whatever the server says it serves (so custom resources too); what waits for graceful
+ * Pods go first, then everything else, by whatever the server says it serves (so custom resources too); what waits for
+ * graceful
  * shutdown or for finalizers is waited for and shown in conditions. Spec: Kubernetes API, NamespaceStatus conditions.
  */
 import { isReason } from '#base/errors.ts';
@@ -13,24 +14,88 @@ import { isEqual } from './equality.ts';
 import { type Condition, withCondition } from './pods.ts';
 import { type Controller, type ControllerContext, createQueue, forEachBounded } from './runtime.ts';
 
-export interface Remaining { resource: string; count: number; finalizers: Record<string, number> }
-export interface NamespaceObserved { namespace: KubeObject; remaining: Remaining[]; failedGroups: string[]; failures: string[] }
-export interface NamespacePlan { conditions: Condition[]; finalize: boolean }
+export interface Remaining {
+  resource: string;
+  count: number;
+  finalizers: Record<string, number>;
+}
+export interface NamespaceObserved {
+  namespace: KubeObject;
+  remaining: Remaining[];
+  failedGroups: string[];
+  failures: string[];
+}
+export interface NamespacePlan {
+  conditions: Condition[];
+  finalize: boolean;
+}
 
-export function planNamespace({ namespace, remaining, failedGroups, failures }: NamespaceObserved, nowMs: number): NamespacePlan {
+export function planNamespace(
+  { namespace, remaining, failedGroups, failures }: NamespaceObserved,
+  nowMs: number,
+): NamespacePlan {
   let conditions: Condition[] = namespace['status']?.conditions ?? [];
-  const set = (type: string, failing: boolean, reason: string, message: string, fineReason: string, fineMessage: string): void => {
-    conditions = withCondition(conditions, failing ? { type, status: 'True', reason, message } : { type, status: 'False', reason: fineReason, message: fineMessage }, nowMs);
+  const set = (
+    type: string,
+    failing: boolean,
+    reason: string,
+    message: string,
+    fineReason: string,
+    fineMessage: string,
+  ): void => {
+    conditions = withCondition(
+      conditions,
+      failing
+        ? { type, status: 'True', reason, message }
+        : { type, status: 'False', reason: fineReason, message: fineMessage },
+      nowMs,
+    );
   };
   const left = remaining.filter(({ count }) => count > 0);
   const finalizers = new Map<string, number>();
-  for (const { finalizers: held } of left) for (const [name, count] of Object.entries(held)) finalizers.set(name, (finalizers.get(name) ?? 0) + count);
+  for (const { finalizers: held } of left)
+    for (const [name, count] of Object.entries(held)) finalizers.set(name, (finalizers.get(name) ?? 0) + count);
   const sorted = (texts: string[]): string => texts.sort().join(', ');
-  set('NamespaceDeletionDiscoveryFailure', failedGroups.length > 0, 'DiscoveryFailed', `Discovery failed for some groups, ${failedGroups.length} failing: ${sorted([...failedGroups])}`, 'ResourcesDiscovered', 'All resources successfully discovered');
-  set('NamespaceDeletionGroupVersionParsingFailure', false, '', '', 'ParsedGroupVersions', 'All legacy kube types successfully parsed');
-  set('NamespaceDeletionContentFailure', failures.length > 0, 'ContentDeletionFailed', `Failed to delete all resource types, ${failures.length} remaining: ${sorted([...failures])}`, 'ContentDeleted', 'All content successfully deleted, may be waiting on finalization');
-  set('NamespaceContentRemaining', left.length > 0, 'SomeResourcesRemain', `Some resources are remaining: ${sorted(left.map(({ resource, count }) => `${resource} has ${count} resource instances`))}`, 'ContentRemoved', 'All content successfully removed');
-  set('NamespaceFinalizersRemaining', finalizers.size > 0, 'SomeFinalizersRemain', `Some content in the namespace has finalizers remaining: ${sorted([...finalizers].map(([name, count]) => `${name} in ${count} resource instances`))}`, 'ContentHasNoFinalizers', 'All content-preserving finalizers finished');
+  set(
+    'NamespaceDeletionDiscoveryFailure',
+    failedGroups.length > 0,
+    'DiscoveryFailed',
+    `Discovery failed for some groups, ${failedGroups.length} failing: ${sorted([...failedGroups])}`,
+    'ResourcesDiscovered',
+    'All resources successfully discovered',
+  );
+  set(
+    'NamespaceDeletionGroupVersionParsingFailure',
+    false,
+    '',
+    '',
+    'ParsedGroupVersions',
+    'All legacy kube types successfully parsed',
+  );
+  set(
+    'NamespaceDeletionContentFailure',
+    failures.length > 0,
+    'ContentDeletionFailed',
+    `Failed to delete all resource types, ${failures.length} remaining: ${sorted([...failures])}`,
+    'ContentDeleted',
+    'All content successfully deleted, may be waiting on finalization',
+  );
+  set(
+    'NamespaceContentRemaining',
+    left.length > 0,
+    'SomeResourcesRemain',
+    `Some resources are remaining: ${sorted(left.map(({ resource, count }) => `${resource} has ${count} resource instances`))}`,
+    'ContentRemoved',
+    'All content successfully removed',
+  );
+  set(
+    'NamespaceFinalizersRemaining',
+    finalizers.size > 0,
+    'SomeFinalizersRemain',
+    `Some content in the namespace has finalizers remaining: ${sorted([...finalizers].map(([name, count]) => `${name} in ${count} resource instances`))}`,
+    'ContentHasNoFinalizers',
+    'All content-preserving finalizers finished',
+  );
   return { conditions, finalize: left.length === 0 && failedGroups.length === 0 && failures.length === 0 };
 }
 
@@ -50,14 +115,25 @@ class NamespaceController {
     this.#namespaces = context.informers.informer(kinds.Namespace);
     this.queue = createQueue(context, 'namespace', (key) => this.#reconcile(key));
     // Our own status writes must not bring us back at once: while something fails they differ each time.
-    const enqueue = (namespace: KubeObject): void => { if (namespace.metadata.deletionTimestamp !== undefined) this.queue.add(namespace.metadata.name!); };
+    const enqueue = (namespace: KubeObject): void => {
+      if (namespace.metadata.deletionTimestamp !== undefined) this.queue.add(namespace.metadata.name!);
+    };
     this.#namespaces.addHandler({
-      added: enqueue, deleted: (namespace) => { this.#looks.delete(namespace.metadata.uid!); },
-      updated: (namespace, previous) => { if (previous.metadata.deletionTimestamp === undefined || !isEqual(namespace['spec'], previous['spec'])) enqueue(namespace); },
+      added: enqueue,
+      deleted: (namespace) => {
+        this.#looks.delete(namespace.metadata.uid!);
+      },
+      updated: (namespace, previous) => {
+        if (previous.metadata.deletionTimestamp === undefined || !isEqual(namespace['spec'], previous['spec']))
+          enqueue(namespace);
+      },
     });
     // The last Pod's end is the usual thing to wait for.
     context.informers.informer(kinds.Pod).addHandler({
-      deleted: (pod) => { if (this.#namespaces.get(pod.metadata.namespace!)?.metadata.deletionTimestamp !== undefined) this.queue.addAfter(pod.metadata.namespace!, 10); },
+      deleted: (pod) => {
+        if (this.#namespaces.get(pod.metadata.namespace!)?.metadata.deletionTimestamp !== undefined)
+          this.queue.addAfter(pod.metadata.namespace!, 10);
+      },
     });
   }
 
@@ -67,18 +143,41 @@ class NamespaceController {
     if (!((namespace['spec']?.finalizers ?? []) as string[]).includes('kubernetes')) return undefined;
     const { client } = this.#context;
     const { resources, failed } = await discoverResources(client);
-    const deletable = resources.filter(({ kind, verbs }) => kind.namespaced && verbs.includes('list') && verbs.includes('delete') && !(kind.group === 'events.k8s.io' || kind.resource === 'bindings'));
+    const deletable = resources.filter(
+      ({ kind, verbs }) =>
+        kind.namespaced &&
+        verbs.includes('list') &&
+        verbs.includes('delete') &&
+        !(kind.group === 'events.k8s.io' || kind.resource === 'bindings'),
+    );
     const isPods = (kind: KindRef): boolean => kind.group === '' && kind.resource === 'pods';
     const failures: string[] = [];
-    const pods = await this.#empty(key, deletable.filter(({ kind }) => isPods(kind)).map(({ kind }) => kind), failures);
+    const pods = await this.#empty(
+      key,
+      deletable.filter(({ kind }) => isPods(kind)).map(({ kind }) => kind),
+      failures,
+    );
     // Pods may need their Secrets, ConfigMaps and policies until they have stopped.
     const waiting = pods.some(({ count }) => count > 0);
-    const others = waiting ? [] : await this.#empty(key, deletable.filter(({ kind }) => !isPods(kind)).map(({ kind }) => kind), failures);
-    const plan = planNamespace({ namespace, remaining: [...pods, ...others], failedGroups: failed, failures }, this.#context.clock.now());
+    const others = waiting
+      ? []
+      : await this.#empty(
+          key,
+          deletable.filter(({ kind }) => !isPods(kind)).map(({ kind }) => kind),
+          failures,
+        );
+    const plan = planNamespace(
+      { namespace, remaining: [...pods, ...others], failedGroups: failed, failures },
+      this.#context.clock.now(),
+    );
     const current = this.#namespaces.get(key);
     if (current === undefined) return undefined;
     if (!isEqual(current['status']?.conditions, plan.conditions) && !plan.finalize) {
-      await client.update(kinds.Namespace, { ...current, status: { ...current['status'], phase: 'Terminating', conditions: plan.conditions } }, { subresource: 'status' });
+      await client.update(
+        kinds.Namespace,
+        { ...current, status: { ...current['status'], phase: 'Terminating', conditions: plan.conditions } },
+        { subresource: 'status' },
+      );
     }
     if (!plan.finalize) {
       const looks = this.#looks.get(namespace.metadata.uid!) ?? 0;
@@ -87,28 +186,43 @@ class NamespaceController {
     }
     const fresh = await client.get(kinds.Namespace, key);
     const finalizers = ((fresh['spec']?.finalizers ?? []) as string[]).filter((name) => name !== 'kubernetes');
-    await client.update(kinds.Namespace, { ...fresh, spec: { ...fresh['spec'], finalizers } }, { subresource: 'finalize' });
+    await client.update(
+      kinds.Namespace,
+      { ...fresh, spec: { ...fresh['spec'], finalizers } },
+      { subresource: 'finalize' },
+    );
     return undefined;
   }
 
   async #empty(namespace: string, wanted: KindRef[], failures: string[]): Promise<Remaining[]> {
     const { client } = this.#context;
     const remaining: Remaining[] = [];
-    await forEachBounded(wanted, async (kind) => {
-      try {
-        const before = await client.list(kind, { namespace });
-        if (before.items.length === 0) return;
-        await client.deleteCollection(kind, { namespace, propagationPolicy: 'Background' });
-        const { items } = await client.list(kind, { namespace });
-        if (items.length === 0) return;
-        const finalizers: Record<string, number> = {};
-        for (const { metadata } of items) for (const name of metadata.finalizers ?? []) finalizers[name] = (finalizers[name] ?? 0) + 1;
-        remaining.push({ resource: kind.group === '' ? `${kind.resource}.` : `${kind.resource}.${kind.group}`, count: items.length, finalizers });
-      } catch (error) {
-        if (isReason(error, 'NotFound', 'MethodNotAllowed')) return;
-        failures.push(`${kind.resource}${kind.group === '' ? '' : `.${kind.group}`}: ${error instanceof Error ? error.message : String(error)}`);
-      }
-    }, 8);
+    await forEachBounded(
+      wanted,
+      async (kind) => {
+        try {
+          const before = await client.list(kind, { namespace });
+          if (before.items.length === 0) return;
+          await client.deleteCollection(kind, { namespace, propagationPolicy: 'Background' });
+          const { items } = await client.list(kind, { namespace });
+          if (items.length === 0) return;
+          const finalizers: Record<string, number> = {};
+          for (const { metadata } of items)
+            for (const name of metadata.finalizers ?? []) finalizers[name] = (finalizers[name] ?? 0) + 1;
+          remaining.push({
+            resource: kind.group === '' ? `${kind.resource}.` : `${kind.resource}.${kind.group}`,
+            count: items.length,
+            finalizers,
+          });
+        } catch (error) {
+          if (isReason(error, 'NotFound', 'MethodNotAllowed')) return;
+          failures.push(
+            `${kind.resource}${kind.group === '' ? '' : `.${kind.group}`}: ${error instanceof Error ? error.message : String(error)}`,
+          );
+        }
+      },
+      8,
+    );
     return remaining;
   }
 }

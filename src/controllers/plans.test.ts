@@ -18,31 +18,86 @@ const now = Date.parse('2026-01-01T01:00:00Z');
 function pod(name: string, extra: Json = {}): KubeObject {
   const ready = extra.ready !== false;
   return {
-    apiVersion: 'v1', kind: 'Pod', metadata: { name, namespace: 'n', uid: name, creationTimestamp: '2026-01-01T00:00:00Z', labels: { app: 'a', ...extra.labels }, ...(extra.deleting === true ? { deletionTimestamp: '2026-01-01T00:59:00Z' } : {}), ...(extra.annotations === undefined ? {} : { annotations: extra.annotations }) },
-    spec: { containers: [{ name: 'c', resources: { requests: extra.requests ?? {} } }], ...(extra.node === undefined ? {} : { nodeName: extra.node }), ...extra.spec },
-    status: { phase: extra.phase ?? 'Running', ...(extra.ip === undefined ? {} : { podIP: extra.ip }), conditions: [{ type: 'Ready', status: ready ? 'True' : 'False', lastTransitionTime: '2026-01-01T00:30:00Z' }] },
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: {
+      name,
+      namespace: 'n',
+      uid: name,
+      creationTimestamp: '2026-01-01T00:00:00Z',
+      labels: { app: 'a', ...extra.labels },
+      ...(extra.deleting === true ? { deletionTimestamp: '2026-01-01T00:59:00Z' } : {}),
+      ...(extra.annotations === undefined ? {} : { annotations: extra.annotations }),
+    },
+    spec: {
+      containers: [{ name: 'c', resources: { requests: extra.requests ?? {} } }],
+      ...(extra.node === undefined ? {} : { nodeName: extra.node }),
+      ...extra.spec,
+    },
+    status: {
+      phase: extra.phase ?? 'Running',
+      ...(extra.ip === undefined ? {} : { podIP: extra.ip }),
+      conditions: [{ type: 'Ready', status: ready ? 'True' : 'False', lastTransitionTime: '2026-01-01T00:30:00Z' }],
+    },
   };
 }
 
 test('a ReplicaSet deletes what hurts least first', () => {
-  const set: KubeObject = { apiVersion: 'apps/v1', kind: 'ReplicaSet', metadata: { name: 'r', namespace: 'n', uid: 'r' }, spec: { replicas: 1, selector: { matchLabels: { app: 'a' } }, template: {} } };
-  const owned = [pod('ready', { node: 'x' }), pod('unready', { node: 'x', ready: false }), pod('unplaced', { phase: 'Pending', ready: false }), pod('cheap', { node: 'x', annotations: { 'controller.kubernetes.io/pod-deletion-cost': '-5' } })];
-  assert.deepEqual(planReplicaSet({ replicaSet: set, owned, orphans: [] }, now).delete.map(({ metadata }) => metadata.name), ['unplaced', 'unready', 'cheap']);
-  assert.equal(planReplicaSet({ replicaSet: set, owned: [pod('x', { deleting: true })], orphans: [pod('orphan')] }, now).adopt.length, 1);
+  const set: KubeObject = {
+    apiVersion: 'apps/v1',
+    kind: 'ReplicaSet',
+    metadata: { name: 'r', namespace: 'n', uid: 'r' },
+    spec: { replicas: 1, selector: { matchLabels: { app: 'a' } }, template: {} },
+  };
+  const owned = [
+    pod('ready', { node: 'x' }),
+    pod('unready', { node: 'x', ready: false }),
+    pod('unplaced', { phase: 'Pending', ready: false }),
+    pod('cheap', { node: 'x', annotations: { 'controller.kubernetes.io/pod-deletion-cost': '-5' } }),
+  ];
+  assert.deepEqual(
+    planReplicaSet({ replicaSet: set, owned, orphans: [] }, now).delete.map(({ metadata }) => metadata.name),
+    ['unplaced', 'unready', 'cheap'],
+  );
+  assert.equal(
+    planReplicaSet({ replicaSet: set, owned: [pod('x', { deleting: true })], orphans: [pod('orphan')] }, now).adopt
+      .length,
+    1,
+  );
   assert.equal(planReplicaSet({ replicaSet: set, owned: [], orphans: [] }, now).create, 1);
-  assert.equal(planReplicaSet({ replicaSet: set, owned: [pod('x', { labels: { app: 'b' } })], orphans: [] }, now).release.length, 1);
+  assert.equal(
+    planReplicaSet({ replicaSet: set, owned: [pod('x', { labels: { app: 'b' } })], orphans: [] }, now).release.length,
+    1,
+  );
 });
 
 function set(replicas: number, extra: Json = {}): KubeObject {
-  return { apiVersion: 'apps/v1', kind: 'StatefulSet', metadata: { name: 's', namespace: 'n', uid: 's' }, spec: { replicas, selector: { matchLabels: { app: 'a' } }, template: {}, ...extra }, status: {} };
+  return {
+    apiVersion: 'apps/v1',
+    kind: 'StatefulSet',
+    metadata: { name: 's', namespace: 'n', uid: 's' },
+    spec: { replicas, selector: { matchLabels: { app: 'a' } }, template: {}, ...extra },
+    status: {},
+  };
 }
-const revision = (name: string): KubeObject => ({ apiVersion: 'apps/v1', kind: 'ControllerRevision', metadata: { name } });
-const of = (name: string, hash = 'r1', extra: Json = {}): KubeObject => pod(name, { labels: { 'controller-revision-hash': hash }, ...extra });
+const revision = (name: string): KubeObject => ({
+  apiVersion: 'apps/v1',
+  kind: 'ControllerRevision',
+  metadata: { name },
+});
+const of = (name: string, hash = 'r1', extra: Json = {}): KubeObject =>
+  pod(name, { labels: { 'controller-revision-hash': hash }, ...extra });
 
 test('a StatefulSet goes in order up and down, and updates from the top', () => {
   const plan = (object: KubeObject, pods: KubeObject[], update = 'r1'): Json => {
-    const { create, delete: gone } = planStatefulSet({ set: object, pods, currentRevision: revision('r1'), updateRevision: revision(update) }, now);
-    return [create.map(({ ordinal, revision: used }) => `${ordinal}@${used.metadata.name}`), gone.map(({ pod: which, reason }) => `${which.metadata.name} ${reason}`)];
+    const { create, delete: gone } = planStatefulSet(
+      { set: object, pods, currentRevision: revision('r1'), updateRevision: revision(update) },
+      now,
+    );
+    return [
+      create.map(({ ordinal, revision: used }) => `${ordinal}@${used.metadata.name}`),
+      gone.map(({ pod: which, reason }) => `${which.metadata.name} ${reason}`),
+    ];
   };
   assert.deepEqual(plan(set(3), []), [['0@r1'], []]);
   assert.deepEqual(plan(set(3), [of('s-0', 'r1', { ready: false })]), [[], []]);
@@ -52,37 +107,104 @@ test('a StatefulSet goes in order up and down, and updates from the top', () => 
   assert.deepEqual(plan(set(1), [of('s-0'), of('s-1'), of('s-2', 'r1', { deleting: true })]), [[], []]);
   assert.deepEqual(plan(set(2), [of('s-0'), of('s-1')], 'r2'), [[], ['s-1 update']]);
   assert.deepEqual(plan(set(2), [of('s-0'), of('s-1', 'r2', { ready: false })], 'r2'), [[], []]);
-  assert.deepEqual(plan(set(2, { updateStrategy: { type: 'RollingUpdate', rollingUpdate: { partition: 2 } } }), [of('s-0'), of('s-1')], 'r2'), [[], []]);
+  assert.deepEqual(
+    plan(
+      set(2, { updateStrategy: { type: 'RollingUpdate', rollingUpdate: { partition: 2 } } }),
+      [of('s-0'), of('s-1')],
+      'r2',
+    ),
+    [[], []],
+  );
   // In parallel too one at a time: the one that is being made again is down.
   assert.deepEqual(plan(set(3, { podManagementPolicy: 'Parallel' }), [of('s-0'), of('s-1')], 'r2'), [['2@r2'], []]);
-  assert.deepEqual(plan(set(3, { podManagementPolicy: 'Parallel' }), [of('s-0'), of('s-1'), of('s-2', 'r2')], 'r2'), [[], ['s-1 update']]);
+  assert.deepEqual(plan(set(3, { podManagementPolicy: 'Parallel' }), [of('s-0'), of('s-1'), of('s-2', 'r2')], 'r2'), [
+    [],
+    ['s-1 update'],
+  ]);
   assert.deepEqual(plan(set(2, { updateStrategy: { type: 'OnDelete' } }), [of('s-0'), of('s-1')], 'r2'), [[], []]);
   assert.deepEqual(plan(set(2), [of('s-0', 'r1', { phase: 'Failed' }), of('s-1')]), [[], ['s-0 failed']]);
   assert.deepEqual(plan(set(2, { ordinals: { start: 5 } }), []), [['5@r1'], []]);
 });
 
-const node = (name: string, extra: Json = {}): KubeObject => ({ apiVersion: 'v1', kind: 'Node', metadata: { name, labels: extra.labels ?? {} }, spec: { taints: extra.taints }, status: { conditions: [{ type: 'Ready', status: extra.ready ?? 'True' }], ...extra.status } });
+const node = (name: string, extra: Json = {}): KubeObject => ({
+  apiVersion: 'v1',
+  kind: 'Node',
+  metadata: { name, labels: extra.labels ?? {} },
+  spec: { taints: extra.taints },
+  status: { conditions: [{ type: 'Ready', status: extra.ready ?? 'True' }], ...extra.status },
+});
 
 test('a DaemonSet has one Pod on each node that suits it', () => {
-  const daemon: KubeObject = { apiVersion: 'apps/v1', kind: 'DaemonSet', metadata: { name: 'd', namespace: 'n', uid: 'd' }, spec: { selector: { matchLabels: { app: 'a' } }, template: { spec: { containers: [] } } }, status: {} };
+  const daemon: KubeObject = {
+    apiVersion: 'apps/v1',
+    kind: 'DaemonSet',
+    metadata: { name: 'd', namespace: 'n', uid: 'd' },
+    spec: { selector: { matchLabels: { app: 'a' } }, template: { spec: { containers: [] } } },
+    status: {},
+  };
   const tainted = node('b', { taints: [{ key: 'k', effect: 'NoSchedule' }] });
   assert.deepEqual(nodeSuits(daemon, tainted), { run: false, stay: true });
-  assert.deepEqual(nodeSuits(daemon, node('c', { taints: [{ key: 'node.kubernetes.io/unreachable', effect: 'NoExecute' }] })), { run: true, stay: true });
-  const plan = planDaemonSet({ set: daemon, nodes: [node('a'), tainted, node('c')], pods: [of('x', 'h', { node: 'c' })], hash: 'h' }, now);
-  assert.deepEqual([plan.create, plan.delete.length, plan.status['desiredNumberScheduled'], plan.status['numberReady']], [['a'], 0, 2, 1]);
+  assert.deepEqual(
+    nodeSuits(daemon, node('c', { taints: [{ key: 'node.kubernetes.io/unreachable', effect: 'NoExecute' }] })),
+    { run: true, stay: true },
+  );
+  const plan = planDaemonSet(
+    { set: daemon, nodes: [node('a'), tainted, node('c')], pods: [of('x', 'h', { node: 'c' })], hash: 'h' },
+    now,
+  );
+  assert.deepEqual(
+    [plan.create, plan.delete.length, plan.status['desiredNumberScheduled'], plan.status['numberReady']],
+    [['a'], 0, 2, 1],
+  );
   const failed = { ...of('f', 'h', { node: 'a' }), status: { phase: 'Failed', reason: 'Evicted' } };
-  const waiting = planDaemonSet({ set: daemon, nodes: [node('a')], pods: [failed], hash: 'h', failedWaitMs: () => 700 }, now);
-  assert.deepEqual([waiting.create, waiting.delete, waiting.requeueAfterMs], [[], [], 700], 'a node that refuses Pods is not offered the next one at once');
-  assert.deepEqual(planDaemonSet({ set: daemon, nodes: [node('a')], pods: [failed], hash: 'h', failedWaitMs: () => 0 }, now).delete.map(({ reason }) => reason), ['failed']);
-  const update = planDaemonSet({ set: daemon, nodes: [node('a'), node('c')], pods: [of('x', 'old', { node: 'a' }), of('y', 'old', { node: 'c' })], hash: 'h' }, now);
-  assert.deepEqual(update.delete.map(({ reason }) => reason), ['update']);
+  const waiting = planDaemonSet(
+    { set: daemon, nodes: [node('a')], pods: [failed], hash: 'h', failedWaitMs: () => 700 },
+    now,
+  );
+  assert.deepEqual(
+    [waiting.create, waiting.delete, waiting.requeueAfterMs],
+    [[], [], 700],
+    'a node that refuses Pods is not offered the next one at once',
+  );
+  assert.deepEqual(
+    planDaemonSet(
+      { set: daemon, nodes: [node('a')], pods: [failed], hash: 'h', failedWaitMs: () => 0 },
+      now,
+    ).delete.map(({ reason }) => reason),
+    ['failed'],
+  );
+  const update = planDaemonSet(
+    {
+      set: daemon,
+      nodes: [node('a'), node('c')],
+      pods: [of('x', 'old', { node: 'a' }), of('y', 'old', { node: 'c' })],
+      hash: 'h',
+    },
+    now,
+  );
+  assert.deepEqual(
+    update.delete.map(({ reason }) => reason),
+    ['update'],
+  );
 });
 
 test('slices name ready Pods and change as little as they can', () => {
-  const service: KubeObject = { apiVersion: 'v1', kind: 'Service', metadata: { name: 's', namespace: 'n', uid: 's' }, spec: { selector: { app: 'a' }, ports: [{ name: 'http', port: 80, targetPort: 8080 }] } };
-  const input = (pods: KubeObject[], slices: KubeObject[] = []): Json => planEndpointSlices({ service, pods, slices, nodeZone: () => undefined });
+  const service: KubeObject = {
+    apiVersion: 'v1',
+    kind: 'Service',
+    metadata: { name: 's', namespace: 'n', uid: 's' },
+    spec: { selector: { app: 'a' }, ports: [{ name: 'http', port: 80, targetPort: 8080 }] },
+  };
+  const input = (pods: KubeObject[], slices: KubeObject[] = []): Json =>
+    planEndpointSlices({ service, pods, slices, nodeZone: () => undefined });
   const first = input([pod('a', { ip: '10.0.0.1' }), pod('b', { ip: '10.0.0.2', ready: false }), pod('c')]);
-  assert.deepEqual(first.create[0].endpoints.map((e: Json) => [e.addresses[0], e.conditions.ready]), [['10.0.0.1', true], ['10.0.0.2', false]]);
+  assert.deepEqual(
+    first.create[0].endpoints.map((e: Json) => [e.addresses[0], e.conditions.ready]),
+    [
+      ['10.0.0.1', true],
+      ['10.0.0.2', false],
+    ],
+  );
   assert.deepEqual(first.create[0].ports, [{ name: 'http', port: 8080, protocol: 'TCP' }]);
   const held = { ...first.create[0], metadata: { ...first.create[0].metadata, name: 's-1' } };
   const same = input([pod('a', { ip: '10.0.0.1' }), pod('b', { ip: '10.0.0.2', ready: false })], [held]);
@@ -90,43 +212,115 @@ test('slices name ready Pods and change as little as they can', () => {
   const leaving = input([pod('a', { ip: '10.0.0.1', deleting: true })], [held]);
   assert.deepEqual(leaving.update[0].endpoints[0].conditions, { ready: false, serving: true, terminating: true });
   const many = input(Array.from({ length: 150 }, (_, i) => pod(`p${i}`, { ip: `10.0.1.${i}` })));
-  assert.deepEqual(many.create.map((slice: Json) => slice.endpoints.length), [100, 50]);
+  assert.deepEqual(
+    many.create.map((slice: Json) => slice.endpoints.length),
+    [100, 50],
+  );
 });
 
 test('an object is collected when all its owners are gone, and only then', () => {
   const free = { finalizers: [], hasDependents: false };
-  assert.deepEqual(planCollection(free, [{ uid: 'a', state: 'dangling' }]), { type: 'delete', propagationPolicy: 'Background' });
-  assert.deepEqual(planCollection(free, [{ uid: 'a', state: 'dangling' }, { uid: 'b', state: 'solid' }]), { type: 'dropOwners', uids: ['a'] });
+  assert.deepEqual(planCollection(free, [{ uid: 'a', state: 'dangling' }]), {
+    type: 'delete',
+    propagationPolicy: 'Background',
+  });
+  assert.deepEqual(
+    planCollection(free, [
+      { uid: 'a', state: 'dangling' },
+      { uid: 'b', state: 'solid' },
+    ]),
+    { type: 'dropOwners', uids: ['a'] },
+  );
   assert.deepEqual(planCollection(free, [{ uid: 'a', state: 'solid' }]), { type: 'none' });
-  assert.deepEqual(planCollection({ finalizers: [], hasDependents: true }, [{ uid: 'a', state: 'waiting' }]), { type: 'delete', propagationPolicy: 'Foreground' });
-  assert.deepEqual(planCollection({ finalizers: ['orphan'], hasDependents: true }, [{ uid: 'a', state: 'dangling' }]), { type: 'delete', propagationPolicy: 'Orphan' });
+  assert.deepEqual(planCollection({ finalizers: [], hasDependents: true }, [{ uid: 'a', state: 'waiting' }]), {
+    type: 'delete',
+    propagationPolicy: 'Foreground',
+  });
+  assert.deepEqual(planCollection({ finalizers: ['orphan'], hasDependents: true }, [{ uid: 'a', state: 'dangling' }]), {
+    type: 'delete',
+    propagationPolicy: 'Orphan',
+  });
 });
 
 test('a silent node becomes unknown and tainted, and Pods leave when their toleration ends', () => {
   const plan = planNode(node('a'), true, now);
   assert.equal(plan.conditions?.find(({ type }) => type === 'Ready')?.reason, 'NodeStatusUnknown');
-  assert.deepEqual(plan.taints?.map(({ key, effect }) => `${key} ${effect}`), ['node.kubernetes.io/unreachable NoSchedule', 'node.kubernetes.io/unreachable NoExecute']);
+  assert.deepEqual(
+    plan.taints?.map(({ key, effect }) => `${key} ${effect}`),
+    ['node.kubernetes.io/unreachable NoSchedule', 'node.kubernetes.io/unreachable NoExecute'],
+  );
   assert.deepEqual(planNode(node('a'), false, now).taints, undefined);
   const taints = [{ key: 'node.kubernetes.io/unreachable', effect: 'NoExecute', timeAdded: '2026-01-01T00:59:00Z' }];
   assert.equal(evictionDelayMs(pod('p'), taints, now), 0);
-  assert.equal(evictionDelayMs(pod('p', { spec: { tolerations: [{ key: 'node.kubernetes.io/unreachable', operator: 'Exists', effect: 'NoExecute', tolerationSeconds: 300 }] } }), taints, now), 240_000);
+  assert.equal(
+    evictionDelayMs(
+      pod('p', {
+        spec: {
+          tolerations: [
+            { key: 'node.kubernetes.io/unreachable', operator: 'Exists', effect: 'NoExecute', tolerationSeconds: 300 },
+          ],
+        },
+      }),
+      taints,
+      now,
+    ),
+    240_000,
+  );
   assert.equal(evictionDelayMs(pod('p', { spec: { tolerations: [{ operator: 'Exists' }] } }), taints, now), undefined);
 });
 
 test('claims bind the smallest volume that fits, wait for their consumer, or are provisioned', () => {
-  const claim = (extra: Json = {}, annotations = {}): KubeObject => ({ apiVersion: 'v1', kind: 'PersistentVolumeClaim', metadata: { name: 'c', namespace: 'n', uid: 'c', annotations }, spec: { storageClassName: 'x', accessModes: ['ReadWriteOnce'], resources: { requests: { storage: '5Gi' } }, ...extra } });
-  const volume = (name: string, size: string): KubeObject => ({ apiVersion: 'v1', kind: 'PersistentVolume', metadata: { name }, spec: { storageClassName: 'x', accessModes: ['ReadWriteOnce'], capacity: { storage: size } } });
-  const classOf = (provisioner: string, mode: string) => (): KubeObject => ({ apiVersion: 'storage.k8s.io/v1', kind: 'StorageClass', metadata: { name: 'x' }, provisioner, volumeBindingMode: mode });
-  const bound = planClaim(claim(), [volume('big', '50Gi'), volume('fit', '5Gi'), volume('small', '1Gi')], () => undefined);
+  const claim = (extra: Json = {}, annotations = {}): KubeObject => ({
+    apiVersion: 'v1',
+    kind: 'PersistentVolumeClaim',
+    metadata: { name: 'c', namespace: 'n', uid: 'c', annotations },
+    spec: {
+      storageClassName: 'x',
+      accessModes: ['ReadWriteOnce'],
+      resources: { requests: { storage: '5Gi' } },
+      ...extra,
+    },
+  });
+  const volume = (name: string, size: string): KubeObject => ({
+    apiVersion: 'v1',
+    kind: 'PersistentVolume',
+    metadata: { name },
+    spec: { storageClassName: 'x', accessModes: ['ReadWriteOnce'], capacity: { storage: size } },
+  });
+  const classOf = (provisioner: string, mode: string) => (): KubeObject => ({
+    apiVersion: 'storage.k8s.io/v1',
+    kind: 'StorageClass',
+    metadata: { name: 'x' },
+    provisioner,
+    volumeBindingMode: mode,
+  });
+  const bound = planClaim(
+    claim(),
+    [volume('big', '50Gi'), volume('fit', '5Gi'), volume('small', '1Gi')],
+    () => undefined,
+  );
   assert.equal(bound.type === 'bind' ? bound.volume.metadata.name : bound.type, 'fit');
   const waits = planClaim(claim(), [volume('fit', '5Gi')], classOf('tiphys.io/local-path', 'WaitForFirstConsumer'));
   assert.equal(waits.type === 'wait' ? waits.event?.reason : waits.type, 'WaitForFirstConsumer');
-  assert.equal(planClaim(claim({}, { 'volume.kubernetes.io/selected-node': 'a' }), [], classOf('tiphys.io/local-path', 'WaitForFirstConsumer')).type, 'provision');
+  assert.equal(
+    planClaim(
+      claim({}, { 'volume.kubernetes.io/selected-node': 'a' }),
+      [],
+      classOf('tiphys.io/local-path', 'WaitForFirstConsumer'),
+    ).type,
+    'provision',
+  );
 });
 
 test('a budget allows what is healthy beyond what it wants', () => {
-  const budget = (spec: Json): KubeObject => ({ apiVersion: 'policy/v1', kind: 'PodDisruptionBudget', metadata: { name: 'b', namespace: 'n', generation: 1 }, spec });
-  const allowed = (spec: Json, pods: KubeObject[], wanted: number | string): number => planBudget({ budget: budget(spec), pods, wanted }, now).status.disruptionsAllowed;
+  const budget = (spec: Json): KubeObject => ({
+    apiVersion: 'policy/v1',
+    kind: 'PodDisruptionBudget',
+    metadata: { name: 'b', namespace: 'n', generation: 1 },
+    spec,
+  });
+  const allowed = (spec: Json, pods: KubeObject[], wanted: number | string): number =>
+    planBudget({ budget: budget(spec), pods, wanted }, now).status.disruptionsAllowed;
   const three = [pod('a'), pod('b'), pod('c')];
   assert.equal(allowed({ minAvailable: 2 }, three, 3), 1);
   assert.equal(allowed({ minAvailable: '50%' }, three, 3), 1);
@@ -136,13 +330,29 @@ test('a budget allows what is healthy beyond what it wants', () => {
 
 test('an autoscaler computes, tolerates, damps and limits', () => {
   const pods = [pod('a', { requests: { cpu: '100m' } }), pod('b', { requests: { cpu: '100m' } })];
-  const usages = (cpu: number[]): Map<string, { timestampMs: number; containers: Record<string, Record<string, number>> }> => new Map(cpu.map((value, i) => [['a', 'b'][i]!, { timestampMs: now, containers: { c: { cpu: value } } }]));
-  const wanted = (cpu: number[]): Json => planResourceMetric({ pods, usages: usages(cpu), resource: 'cpu', target: { type: 'Utilization', averageUtilization: 50 }, currentReplicas: 2, nowMs: now });
+  const usages = (
+    cpu: number[],
+  ): Map<string, { timestampMs: number; containers: Record<string, Record<string, number>> }> =>
+    new Map(cpu.map((value, i) => [['a', 'b'][i]!, { timestampMs: now, containers: { c: { cpu: value } } }]));
+  const wanted = (cpu: number[]): Json =>
+    planResourceMetric({
+      pods,
+      usages: usages(cpu),
+      resource: 'cpu',
+      target: { type: 'Utilization', averageUtilization: 50 },
+      currentReplicas: 2,
+      nowMs: now,
+    });
   assert.equal(wanted([100, 100]).replicas, 4);
   assert.equal(wanted([52, 50]).replicas, 2);
   assert.equal(wanted([10, 10]).replicas, 1);
   assert.equal(wanted([200]).replicas, 4);
-  const hpa: KubeObject = { apiVersion: 'autoscaling/v2', kind: 'HorizontalPodAutoscaler', metadata: { name: 'h' }, spec: { minReplicas: 1, maxReplicas: 20 } };
+  const hpa: KubeObject = {
+    apiVersion: 'autoscaling/v2',
+    kind: 'HorizontalPodAutoscaler',
+    metadata: { name: 'h' },
+    spec: { minReplicas: 1, maxReplicas: 20 },
+  };
   const up = stabilize(hpa, 2, 15, emptyMemory(), now);
   assert.deepEqual([up.replicas, up.limited.reason], [6, 'ScaleUpLimit']);
   const down = stabilize(hpa, 6, 1, up.memory, now + 15_000);
@@ -151,15 +361,42 @@ test('an autoscaler computes, tolerates, damps and limits', () => {
 });
 
 test('quotas count what is used, by scope', () => {
-  const quota: KubeObject = { apiVersion: 'v1', kind: 'ResourceQuota', metadata: { name: 'q', namespace: 'n' }, spec: { hard: { pods: '5', 'requests.cpu': '1', 'count/configmaps': '3' } } };
-  const objects = (resource: string): KubeObject[] => (resource === 'pods' ? [pod('a', { requests: { cpu: '300m' } }), pod('b', { requests: { cpu: '200m' } }), pod('c', { phase: 'Succeeded' })] : resource === 'configmaps' ? [pod('x')] : []);
+  const quota: KubeObject = {
+    apiVersion: 'v1',
+    kind: 'ResourceQuota',
+    metadata: { name: 'q', namespace: 'n' },
+    spec: { hard: { pods: '5', 'requests.cpu': '1', 'count/configmaps': '3' } },
+  };
+  const objects = (resource: string): KubeObject[] =>
+    resource === 'pods'
+      ? [
+          pod('a', { requests: { cpu: '300m' } }),
+          pod('b', { requests: { cpu: '200m' } }),
+          pod('c', { phase: 'Succeeded' }),
+        ]
+      : resource === 'configmaps'
+        ? [pod('x')]
+        : [];
   assert.deepEqual(planQuotaUsage(quota, objects), { pods: '2', 'requests.cpu': '500m', 'count/configmaps': '1' });
 });
 
 test('an aggregated role is the union of what its selectors match', () => {
-  const role = (name: string, labels: Record<string, string>, extra: Json): KubeObject => ({ apiVersion: 'rbac.authorization.k8s.io/v1', kind: 'ClusterRole', metadata: { name, labels }, ...extra });
+  const role = (name: string, labels: Record<string, string>, extra: Json): KubeObject => ({
+    apiVersion: 'rbac.authorization.k8s.io/v1',
+    kind: 'ClusterRole',
+    metadata: { name, labels },
+    ...extra,
+  });
   const top = role('admin', {}, { aggregationRule: { clusterRoleSelectors: [{ matchLabels: { to: 'admin' } }] } });
   const rule = { apiGroups: [''], resources: ['pods'], verbs: ['get'] };
-  assert.deepEqual(planAggregation(top, [top, role('a', { to: 'admin' }, { rules: [rule] }), role('b', { to: 'admin' }, { rules: [rule] }), role('c', {}, { rules: [{ ...rule, verbs: ['delete'] }] })]), [rule]);
+  assert.deepEqual(
+    planAggregation(top, [
+      top,
+      role('a', { to: 'admin' }, { rules: [rule] }),
+      role('b', { to: 'admin' }, { rules: [rule] }),
+      role('c', {}, { rules: [{ ...rule, verbs: ['delete'] }] }),
+    ]),
+    [rule],
+  );
   assert.equal(planAggregation(role('plain', {}, {}), []), undefined);
 });

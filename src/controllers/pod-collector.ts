@@ -1,5 +1,6 @@
 /**
- * Collects Pods that nobody else will: bound to nodes that are gone, being deleted without ever having had a node, on nodes declared out
+ * Collects Pods that nobody else will: bound to nodes that are gone, being deleted without ever having had a node, on
+ * nodes declared out
  * of service, and the oldest finished ones beyond a bound. Spec: Kubernetes documentation, "Pod garbage collection".
  */
 import { isReason } from '#base/errors.ts';
@@ -21,10 +22,15 @@ export type CollectReason = 'orphaned' | 'unscheduled' | 'out-of-service';
 /** Why a Pod is to be removed at once; undefined: it is not. */
 export function planPodCollection(pod: KubeObject, node: KubeObject | undefined): CollectReason | undefined {
   const name: string | undefined = pod['spec']?.nodeName;
-  if (name === undefined || name === '') return pod.metadata.deletionTimestamp === undefined ? undefined : 'unscheduled';
+  if (name === undefined || name === '')
+    return pod.metadata.deletionTimestamp === undefined ? undefined : 'unscheduled';
   if (node === undefined) return 'orphaned';
-  const outOfService = ((node['spec']?.taints ?? []) as Json[]).some(({ key }) => key === 'node.kubernetes.io/out-of-service');
-  return outOfService && pod.metadata.deletionTimestamp !== undefined && conditionOf(node, 'Ready')?.status !== 'True' ? 'out-of-service' : undefined;
+  const outOfService = ((node['spec']?.taints ?? []) as Json[]).some(
+    ({ key }) => key === 'node.kubernetes.io/out-of-service',
+  );
+  return outOfService && pod.metadata.deletionTimestamp !== undefined && conditionOf(node, 'Ready')?.status !== 'True'
+    ? 'out-of-service'
+    : undefined;
 }
 
 class PodCollector {
@@ -39,20 +45,42 @@ class PodCollector {
     this.#context = context;
     this.#pods = context.informers.informer(kinds.Pod).addIndex('node', indexes.node);
     this.#nodes = context.informers.informer(kinds.Node);
-    this.queue = createQueue(context, 'pod-collector', (key) => (key === 'finished' ? this.#collectFinished() : this.#reconcile(key)));
+    this.queue = createQueue(context, 'pod-collector', (key) =>
+      key === 'finished' ? this.#collectFinished() : this.#reconcile(key),
+    );
     this.#nodes.addHandler({
-      added: (node) => { this.#missingSince.delete(node.metadata.name!); },
-      updated: (node) => { if (((node['spec']?.taints ?? []) as Json[]).some(({ key }) => key === 'node.kubernetes.io/out-of-service')) for (const pod of this.#pods.by('node', node.metadata.name!)) this.queue.add(keyOf(pod)); },
-      deleted: (node) => { for (const pod of this.#pods.by('node', node.metadata.name!)) this.queue.add(keyOf(pod)); },
+      added: (node) => {
+        this.#missingSince.delete(node.metadata.name!);
+      },
+      updated: (node) => {
+        if (((node['spec']?.taints ?? []) as Json[]).some(({ key }) => key === 'node.kubernetes.io/out-of-service'))
+          for (const pod of this.#pods.by('node', node.metadata.name!)) this.queue.add(keyOf(pod));
+      },
+      deleted: (node) => {
+        for (const pod of this.#pods.by('node', node.metadata.name!)) this.queue.add(keyOf(pod));
+      },
     });
     const look = (pod: KubeObject): void => {
       const node: string | undefined = pod['spec']?.nodeName;
-      if (node === undefined || node === '' ? pod.metadata.deletionTimestamp !== undefined : this.#nodes.get(node) === undefined) this.queue.add(keyOf(pod));
+      if (
+        node === undefined || node === ''
+          ? pod.metadata.deletionTimestamp !== undefined
+          : this.#nodes.get(node) === undefined
+      )
+        this.queue.add(keyOf(pod));
     };
     this.#pods.addHandler({
-      added: (pod) => { look(pod); this.#countFinished(pod, undefined); },
-      updated: (pod, previous) => { look(pod); this.#countFinished(pod, previous); },
-      deleted: (pod) => { if (isPodTerminal(pod)) this.#finished--; },
+      added: (pod) => {
+        look(pod);
+        this.#countFinished(pod, undefined);
+      },
+      updated: (pod, previous) => {
+        look(pod);
+        this.#countFinished(pod, previous);
+      },
+      deleted: (pod) => {
+        if (isPodTerminal(pod)) this.#finished--;
+      },
     });
   }
 
@@ -62,8 +90,12 @@ class PodCollector {
   }
 
   async #collectFinished(): Promise<undefined> {
-    const finished = this.#pods.list().filter((pod) => isPodTerminal(pod) && pod.metadata.deletionTimestamp === undefined).sort(byAge);
-    for (const pod of finished.slice(0, Math.max(0, finished.length - terminatedPodsMax))) await deleteIfPresent(this.#context, kinds.Pod, pod, { gracePeriodSeconds: 0 });
+    const finished = this.#pods
+      .list()
+      .filter((pod) => isPodTerminal(pod) && pod.metadata.deletionTimestamp === undefined)
+      .sort(byAge);
+    for (const pod of finished.slice(0, Math.max(0, finished.length - terminatedPodsMax)))
+      await deleteIfPresent(this.#context, kinds.Pod, pod, { gracePeriodSeconds: 0 });
     return undefined;
   }
 
@@ -92,9 +124,22 @@ class PodCollector {
   }
 
   async #markFailed(pod: KubeObject): Promise<void> {
-    const condition = { type: 'DisruptionTarget', status: 'True', reason: 'DeletionByPodGC', message: 'PodGC: node no longer exists', lastTransitionTime: timestamp(this.#context.clock.now()) };
+    const condition = {
+      type: 'DisruptionTarget',
+      status: 'True',
+      reason: 'DeletionByPodGC',
+      message: 'PodGC: node no longer exists',
+      lastTransitionTime: timestamp(this.#context.clock.now()),
+    };
     try {
-      await this.#context.client.patch(kinds.Pod, pod.metadata.name!, pod.metadata.namespace, 'strategic', { metadata: { uid: pod.metadata.uid }, status: { phase: 'Failed', conditions: [condition] } }, { subresource: 'status' });
+      await this.#context.client.patch(
+        kinds.Pod,
+        pod.metadata.name!,
+        pod.metadata.namespace,
+        'strategic',
+        { metadata: { uid: pod.metadata.uid }, status: { phase: 'Failed', conditions: [condition] } },
+        { subresource: 'status' },
+      );
     } catch (error) {
       if (!isReason(error, 'NotFound', 'Conflict')) throw error;
     }

@@ -1,4 +1,7 @@
-/** How many Pods of one ReplicaSet are active, ready and so on, kept as they change: a large set is not counted anew for each of its Pods. */
+/**
+ * How many Pods of one ReplicaSet are active, ready and so on, kept as they change: a large set is not counted anew for
+ * each of its Pods.
+ */
 import type { KubeObject } from '#base/objects.ts';
 import { type LabelSelector, matchesLabels } from '#base/selectors.ts';
 import { isPodActive, isPodReady } from './pods.ts';
@@ -42,7 +45,9 @@ export class PodTally implements PodCounts {
     const labels = pod.metadata.labels ?? {};
     if (!matchesLabels(this.#selector, labels)) return pod.metadata.deletionTimestamp === undefined ? 8 : 0;
     if (!isPodActive(pod)) return 0;
-    return 1 | (this.#templateLabels.every(([name, value]) => labels[name] === value) ? 2 : 0) | (isPodReady(pod) ? 4 : 0);
+    return (
+      1 | (this.#templateLabels.every(([name, value]) => labels[name] === value) ? 2 : 0) | (isPodReady(pod) ? 4 : 0)
+    );
   }
 
   #change(key: string, bits: number): void {

@@ -2,7 +2,16 @@
 import type { Json, KubeObject } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
 
-export interface Condition { type: string; status: string; reason?: string; message?: string; lastTransitionTime?: string; lastUpdateTime?: string; lastProbeTime?: string | null; observedGeneration?: number }
+export interface Condition {
+  type: string;
+  status: string;
+  reason?: string;
+  message?: string;
+  lastTransitionTime?: string;
+  lastUpdateTime?: string;
+  lastProbeTime?: string | null;
+  observedGeneration?: number;
+}
 
 export function conditionOf(object: KubeObject, type: string): Condition | undefined {
   const conditions = object['status']?.conditions as Condition[] | undefined;
@@ -35,13 +44,27 @@ export function untilAvailableMs(pod: KubeObject, minReadySeconds: number, nowMs
   return Math.max(0, Date.parse(ready.lastTransitionTime) + minReadySeconds * 1000 - nowMs);
 }
 
-/** The list with this condition in it; the transition time changes with the status only. The same list when nothing changes. */
-export function withCondition(conditions: Condition[] | undefined, next: Condition, nowMs: number, withUpdateTime = false): Condition[] {
+/**
+ * The list with this condition in it; the transition time changes with the status only. The same list when nothing
+ * changes.
+ */
+export function withCondition(
+  conditions: Condition[] | undefined,
+  next: Condition,
+  nowMs: number,
+  withUpdateTime = false,
+): Condition[] {
   const list = conditions ?? [];
   const held = list.find((condition) => condition.type === next.type);
-  if (held !== undefined && held.status === next.status && held.reason === next.reason && held.message === next.message) return list;
-  const lastTransitionTime = held?.status === next.status ? (held.lastTransitionTime ?? timestamp(nowMs)) : timestamp(nowMs);
-  const made: Condition = { ...next, lastTransitionTime, ...(withUpdateTime ? { lastUpdateTime: timestamp(nowMs) } : {}) };
+  if (held !== undefined && held.status === next.status && held.reason === next.reason && held.message === next.message)
+    return list;
+  const lastTransitionTime =
+    held?.status === next.status ? (held.lastTransitionTime ?? timestamp(nowMs)) : timestamp(nowMs);
+  const made: Condition = {
+    ...next,
+    lastTransitionTime,
+    ...(withUpdateTime ? { lastUpdateTime: timestamp(nowMs) } : {}),
+  };
   return held === undefined ? [...list, made] : list.map((condition) => (condition === held ? made : condition));
 }
 
@@ -50,11 +73,24 @@ export function withoutCondition(conditions: Condition[] | undefined, type: stri
 }
 
 /** A Pod from a template: labels, annotations, finalizers and spec, with this owner. */
-export function podFromTemplate(template: Json, namespace: string, owner: Json, name: { name: string } | { generateName: string }): KubeObject {
+export function podFromTemplate(
+  template: Json,
+  namespace: string,
+  owner: Json,
+  name: { name: string } | { generateName: string },
+): KubeObject {
   const { labels, annotations, finalizers } = template.metadata ?? {};
   return {
-    apiVersion: 'v1', kind: 'Pod',
-    metadata: { ...name, namespace, ...(labels === undefined ? {} : { labels }), ...(annotations === undefined ? {} : { annotations }), ...(finalizers === undefined ? {} : { finalizers }), ownerReferences: [owner] },
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: {
+      ...name,
+      namespace,
+      ...(labels === undefined ? {} : { labels }),
+      ...(annotations === undefined ? {} : { annotations }),
+      ...(finalizers === undefined ? {} : { finalizers }),
+      ownerReferences: [owner],
+    },
     spec: template.spec,
   };
 }

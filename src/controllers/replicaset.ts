@@ -1,7 +1,9 @@
 /**
  * The ReplicaSet controller: as many active Pods that match the selector as `spec.replicas` says.
- * Adopts matching Pods that have no controller, lets go of its own that no longer match, creates and deletes the difference
- * (those that hurt least first), and counts. It does not roll out templates. ReplicationControllers, the older form with a plain map as
+ * Adopts matching Pods that have no controller, lets go of its own that no longer match, creates and deletes the
+ * difference
+ * (those that hurt least first), and counts. It does not roll out templates. ReplicationControllers, the older form
+ * with a plain map as
  * selector, are served by the same code. Spec: Kubernetes documentation, "ReplicaSet", "ReplicationController".
  */
 import { isReason } from '#base/errors.ts';
@@ -14,8 +16,33 @@ import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { isEqualStatus } from './equality.ts';
 import { burstPodsMax } from './limits.ts';
 import { type PodCounts, PodTally } from './pod-tally.ts';
-import { byAge, type Condition, conditionOf, createdMs, isPodActive, isPodReady, podFromTemplate, untilAvailableMs, withCondition, withoutCondition } from './pods.ts';
-import { adopt, type Controller, type ControllerContext, createQueue, deleteIfPresent, enqueueController, enqueueEach, forEachBounded, ownedBy, recorderOf, release, slowStart, writeStatus } from './runtime.ts';
+import {
+  byAge,
+  type Condition,
+  conditionOf,
+  createdMs,
+  isPodActive,
+  isPodReady,
+  podFromTemplate,
+  untilAvailableMs,
+  withCondition,
+  withoutCondition,
+} from './pods.ts';
+import {
+  adopt,
+  type Controller,
+  type ControllerContext,
+  createQueue,
+  deleteIfPresent,
+  enqueueController,
+  enqueueEach,
+  forEachBounded,
+  ownedBy,
+  recorderOf,
+  release,
+  slowStart,
+  writeStatus,
+} from './runtime.ts';
 
 export interface ReplicaSetObserved {
   replicaSet: KubeObject;
@@ -29,7 +56,10 @@ export interface ReplicaSetObserved {
 }
 
 /** What went wrong in the last attempt to create or delete. */
-interface ReplicaFailure { reason: 'FailedCreate' | 'FailedDelete'; message: string }
+interface ReplicaFailure {
+  reason: 'FailedCreate' | 'FailedDelete';
+  message: string;
+}
 
 /** The selector of either form. */
 function selectorIn(replicaSet: KubeObject): LabelSelector {
@@ -54,16 +84,24 @@ export function planReplicaSet(observed: ReplicaSetObserved, nowMs: number): Rep
   const matches = (pod: KubeObject): boolean => matchesLabels(selector, pod.metadata.labels);
   const deleting = replicaSet.metadata.deletionTimestamp !== undefined;
   const counts = observed.counts ?? tallyOf(replicaSet, owned);
-  const adopted = deleting ? [] : orphans.filter((pod) => pod.metadata.deletionTimestamp === undefined && matches(pod) && isPodActive(pod));
+  const adopted = deleting
+    ? []
+    : orphans.filter((pod) => pod.metadata.deletionTimestamp === undefined && matches(pod) && isPodActive(pod));
   const all = adopted.length === 0 ? counts : sum(counts, tallyOf(replicaSet, adopted));
   // Only who must choose among the Pods goes through them.
   const active = (): KubeObject[] => [...[...owned].filter((pod) => isPodActive(pod) && matches(pod)), ...adopted];
   const difference = deleting ? 0 : (spec.replicas ?? 1) - all.active;
   return {
     adopt: adopted,
-    release: deleting || counts.strays === 0 ? [] : [...owned].filter((pod) => pod.metadata.deletionTimestamp === undefined && !matches(pod)),
+    release:
+      deleting || counts.strays === 0
+        ? []
+        : [...owned].filter((pod) => pod.metadata.deletionTimestamp === undefined && !matches(pod)),
     create: Math.min(Math.max(difference, 0), burstPodsMax),
-    delete: difference < 0 ? rankForDeletion(active(), observed.relatedOnNode, nowMs).slice(0, Math.min(-difference, burstPodsMax)) : [],
+    delete:
+      difference < 0
+        ? rankForDeletion(active(), observed.relatedOnNode, nowMs).slice(0, Math.min(-difference, burstPodsMax))
+        : [],
     ...planStatus(replicaSet, all, active, undefined, nowMs),
   };
 }
@@ -75,10 +113,21 @@ function tallyOf(replicaSet: KubeObject, pods: Iterable<KubeObject>): PodTally {
 }
 
 function sum(a: PodCounts, b: PodCounts): PodCounts {
-  return { active: a.active + b.active, fullyLabeled: a.fullyLabeled + b.fullyLabeled, ready: a.ready + b.ready, strays: a.strays + b.strays };
+  return {
+    active: a.active + b.active,
+    fullyLabeled: a.fullyLabeled + b.fullyLabeled,
+    ready: a.ready + b.ready,
+    strays: a.strays + b.strays,
+  };
 }
 
-function planStatus(replicaSet: KubeObject, counts: PodCounts, active: () => KubeObject[], failure: ReplicaFailure | undefined, nowMs: number): { status: Record<string, unknown>; requeueAfterMs?: number } {
+function planStatus(
+  replicaSet: KubeObject,
+  counts: PodCounts,
+  active: () => KubeObject[],
+  failure: ReplicaFailure | undefined,
+  nowMs: number,
+): { status: Record<string, unknown>; requeueAfterMs?: number } {
   const minReadySeconds: number = replicaSet['spec'].minReadySeconds ?? 0;
   let available = counts.ready;
   let requeueAfterMs: number | undefined;
@@ -91,15 +140,28 @@ function planStatus(replicaSet: KubeObject, counts: PodCounts, active: () => Kub
     }
   }
   const held = replicaSet['status']?.conditions as Condition[] | undefined;
-  // The first failure's words stay: each attempt's would differ (they name the Pod that was not made), and every write would bring the next attempt.
-  const already = failure !== undefined && held?.some(({ type, reason }) => type === 'ReplicaFailure' && reason === failure.reason) === true;
-  const conditions = already ? held! : failure === undefined
-    ? withoutCondition(held, 'ReplicaFailure')
-    : withCondition(held, { type: 'ReplicaFailure', status: 'True', reason: failure.reason, message: failure.message }, nowMs);
+  // The first failure's words stay: each attempt's would differ (they name the Pod that was not made), and every write
+  // would bring the next attempt.
+  const already =
+    failure !== undefined &&
+    held?.some(({ type, reason }) => type === 'ReplicaFailure' && reason === failure.reason) === true;
+  const conditions = already
+    ? held!
+    : failure === undefined
+      ? withoutCondition(held, 'ReplicaFailure')
+      : withCondition(
+          held,
+          { type: 'ReplicaFailure', status: 'True', reason: failure.reason, message: failure.message },
+          nowMs,
+        );
   return {
     status: {
-      replicas: counts.active, fullyLabeledReplicas: counts.fullyLabeled, readyReplicas: counts.ready, availableReplicas: available,
-      observedGeneration: replicaSet.metadata.generation, ...(conditions.length === 0 ? {} : { conditions }),
+      replicas: counts.active,
+      fullyLabeledReplicas: counts.fullyLabeled,
+      readyReplicas: counts.ready,
+      availableReplicas: available,
+      observedGeneration: replicaSet.metadata.generation,
+      ...(conditions.length === 0 ? {} : { conditions }),
     },
     ...(requeueAfterMs === undefined ? {} : { requeueAfterMs }),
   };
@@ -108,20 +170,32 @@ function planStatus(replicaSet: KubeObject, counts: PodCounts, active: () => Kub
 const phaseRank: Record<string, number> = { Pending: 0, Unknown: 1, Running: 2 };
 
 /** Pods to delete first come first: those not placed, not running, not ready, cheap, crowded, young. */
-export function rankForDeletion(pods: KubeObject[], relatedOnNode: ((node: string) => number) | undefined, nowMs: number): KubeObject[] {
+export function rankForDeletion(
+  pods: KubeObject[],
+  relatedOnNode: ((node: string) => number) | undefined,
+  nowMs: number,
+): KubeObject[] {
   const ranks = pods.map((pod) => {
     const ready = isPodReady(pod);
     const readyAt = conditionOf(pod, 'Ready')?.lastTransitionTime;
-    const restarts = ((pod['status']?.containerStatuses ?? []) as { restartCount?: number }[]).reduce((sum, status) => sum + (status.restartCount ?? 0), 0);
+    const restarts = ((pod['status']?.containerStatuses ?? []) as { restartCount?: number }[]).reduce(
+      (sum, status) => sum + (status.restartCount ?? 0),
+      0,
+    );
     const node: string | undefined = pod['spec']?.nodeName;
     const cost = Number(pod.metadata.annotations?.['controller.kubernetes.io/pod-deletion-cost'] ?? 0);
     return {
       pod,
       keys: [
-        node === undefined ? 0 : 1, phaseRank[pod['status']?.phase ?? 'Pending'] ?? 1, ready ? 1 : 0, Number.isFinite(cost) ? cost : 0,
+        node === undefined ? 0 : 1,
+        phaseRank[pod['status']?.phase ?? 'Pending'] ?? 1,
+        ready ? 1 : 0,
+        Number.isFinite(cost) ? cost : 0,
         node === undefined || relatedOnNode === undefined ? 0 : -relatedOnNode(node),
         // Recently ready before long ready, by order of magnitude only, so that zones of one rollout mix.
-        ready && readyAt !== undefined ? logarithmOf(nowMs - Date.parse(readyAt)) : 0, -restarts, logarithmOf(nowMs - createdMs(pod)),
+        ready && readyAt !== undefined ? logarithmOf(nowMs - Date.parse(readyAt)) : 0,
+        -restarts,
+        logarithmOf(nowMs - createdMs(pod)),
       ],
     };
   });
@@ -150,11 +224,25 @@ class ReplicaSetController {
     this.#context = context;
     this.#kind = kind;
     this.#recorder = recorderOf(context, name.endsWith('-controller') ? name : `${name}-controller`);
-    this.#replicaSets = context.informers.informer(kind).addIndex('controller', indexes.controller).addIndex('namespace', indexes.namespace);
-    this.#pods = context.informers.informer(kinds.Pod).addIndex('controller', indexes.controller).addIndex('orphans', indexes.orphans);
+    this.#replicaSets = context.informers
+      .informer(kind)
+      .addIndex('controller', indexes.controller)
+      .addIndex('namespace', indexes.namespace);
+    this.#pods = context.informers
+      .informer(kinds.Pod)
+      .addIndex('controller', indexes.controller)
+      .addIndex('orphans', indexes.orphans);
     this.queue = createQueue(context, name, (key) => this.#reconcile(key));
-    this.#pods.addHandler({ added: (pod) => this.#count(pod), updated: (pod, previous) => this.#count(pod, previous), deleted: (_pod, held) => this.#uncount(held) });
-    this.#replicaSets.addHandler({ deleted: ({ metadata }) => { this.#tallies.delete(metadata.uid!); } });
+    this.#pods.addHandler({
+      added: (pod) => this.#count(pod),
+      updated: (pod, previous) => this.#count(pod, previous),
+      deleted: (_pod, held) => this.#uncount(held),
+    });
+    this.#replicaSets.addHandler({
+      deleted: ({ metadata }) => {
+        this.#tallies.delete(metadata.uid!);
+      },
+    });
     enqueueEach(this.#replicaSets, this.queue);
     enqueueController(this.#pods, kind.kind, this.queue);
     this.#pods.addHandler({ added: (pod) => this.#enqueueMatching(pod), updated: (pod) => this.#enqueueMatching(pod) });
@@ -162,7 +250,12 @@ class ReplicaSetController {
 
   #count(pod: KubeObject, previous?: KubeObject): void {
     const owner = indexes.controller(pod);
-    if (previous !== undefined && pod.metadata.ownerReferences !== previous.metadata.ownerReferences && indexes.controller(previous) !== owner) this.#uncount(previous);
+    if (
+      previous !== undefined &&
+      pod.metadata.ownerReferences !== previous.metadata.ownerReferences &&
+      indexes.controller(previous) !== owner
+    )
+      this.#uncount(previous);
     if (owner !== undefined) this.#tallies.get(owner)?.tally.put(keyOf(pod), pod);
   }
 
@@ -184,7 +277,8 @@ class ReplicaSetController {
   #enqueueMatching(pod: KubeObject): void {
     if (indexes.controller(pod) !== undefined || pod.metadata.labels === undefined) return;
     for (const replicaSet of this.#replicaSets.by('namespace', pod.metadata.namespace!)) {
-      if (matchesLabels(selectorIn(replicaSet), pod.metadata.labels)) this.queue.add(`${replicaSet.metadata.namespace}/${replicaSet.metadata.name}`);
+      if (matchesLabels(selectorIn(replicaSet), pod.metadata.labels))
+        this.queue.add(`${replicaSet.metadata.namespace}/${replicaSet.metadata.name}`);
     }
   }
 
@@ -192,7 +286,11 @@ class ReplicaSetController {
     const replicaSet = this.#replicaSets.get(key);
     if (replicaSet === undefined) return undefined;
     const observed: ReplicaSetObserved = {
-      replicaSet, owned: this.#owned(replicaSet), counts: this.#countsOf(replicaSet), orphans: this.#candidates(replicaSet), relatedOnNode: this.#relatedOnNode(replicaSet),
+      replicaSet,
+      owned: this.#owned(replicaSet),
+      counts: this.#countsOf(replicaSet),
+      orphans: this.#candidates(replicaSet),
+      relatedOnNode: this.#relatedOnNode(replicaSet),
     };
     const plan = planReplicaSet(observed, this.#context.clock.now());
     let failure: unknown;
@@ -212,7 +310,9 @@ class ReplicaSetController {
 
   #candidates(replicaSet: KubeObject): KubeObject[] {
     const selector = selectorIn(replicaSet);
-    return [...this.#pods.by('orphans', replicaSet.metadata.namespace!)].filter((pod) => matchesLabels(selector, pod.metadata.labels));
+    return [...this.#pods.by('orphans', replicaSet.metadata.namespace!)].filter((pod) =>
+      matchesLabels(selector, pod.metadata.labels),
+    );
   }
 
   /** Counts lazily: most reconciliations delete nothing. */
@@ -247,11 +347,19 @@ class ReplicaSetController {
     await forEachBounded(plan.release, (pod) => release(this.#context, kinds.Pod, replicaSet, pod));
     await slowStart(plan.create, async () => {
       try {
-        const pod = await client.create(kinds.Pod, podFromTemplate(replicaSet['spec'].template, namespace!, ownedBy(replicaSet), { generateName: `${name}-` }));
+        const pod = await client.create(
+          kinds.Pod,
+          podFromTemplate(replicaSet['spec'].template, namespace!, ownedBy(replicaSet), { generateName: `${name}-` }),
+        );
         this.#recorder.event(replicaSet, 'Normal', 'SuccessfulCreate', `Created pod: ${pod.metadata.name}`);
       } catch (error) {
         if (!(isReason(error, 'Forbidden', 'NotFound') && error.message.includes('terminat'))) {
-          this.#recorder.event(replicaSet, 'Warning', 'FailedCreate', `Error creating: ${error instanceof Error ? error.message : String(error)}`);
+          this.#recorder.event(
+            replicaSet,
+            'Warning',
+            'FailedCreate',
+            `Error creating: ${error instanceof Error ? error.message : String(error)}`,
+          );
         }
         throw Object.assign(error as Error, { replicaFailure: 'FailedCreate' });
       }
@@ -266,14 +374,28 @@ class ReplicaSetController {
     const current = this.#replicaSets.get(key);
     if (current === undefined) return;
     // Where nothing was done since, the plan's count stands.
-    if (failure === undefined && current === replicaSet && plan.create + plan.delete.length + plan.adopt.length + plan.release.length === 0) {
+    if (
+      failure === undefined &&
+      current === replicaSet &&
+      plan.create + plan.delete.length + plan.adopt.length + plan.release.length === 0
+    ) {
       await writeStatus(this.#context, this.#kind, current, plan.status, isEqualStatus);
       return;
     }
-    const failed: ReplicaFailure | undefined = failure instanceof Error ? { reason: 'replicaFailure' in failure ? 'FailedCreate' : 'FailedDelete', message: failure.message } : undefined;
+    const failed: ReplicaFailure | undefined =
+      failure instanceof Error
+        ? { reason: 'replicaFailure' in failure ? 'FailedCreate' : 'FailedDelete', message: failure.message }
+        : undefined;
     const selector = selectorIn(current);
-    const active = (): KubeObject[] => [...this.#owned(current)].filter((pod) => isPodActive(pod) && matchesLabels(selector, pod.metadata.labels));
-    const { status, requeueAfterMs } = planStatus(current, this.#countsOf(current), active, failed, this.#context.clock.now());
+    const active = (): KubeObject[] =>
+      [...this.#owned(current)].filter((pod) => isPodActive(pod) && matchesLabels(selector, pod.metadata.labels));
+    const { status, requeueAfterMs } = planStatus(
+      current,
+      this.#countsOf(current),
+      active,
+      failed,
+      this.#context.clock.now(),
+    );
     if (requeueAfterMs !== undefined) plan.requeueAfterMs = requeueAfterMs;
     await writeStatus(this.#context, this.#kind, current, status, isEqualStatus);
   }
@@ -288,4 +410,3 @@ export function startReplicationController(context: ControllerContext): Controll
   const controller = new ReplicaSetController(context, kinds.ReplicationController, 'replication-controller');
   return { name: 'replicationcontroller', queues: [controller.queue] };
 }
-

@@ -1,5 +1,6 @@
 /**
- * ControllerRevisions: the kept Pod templates of a StatefulSet or DaemonSet, numbered, named by hash, as `kubectl rollout history` and
+ * ControllerRevisions: the kept Pod templates of a StatefulSet or DaemonSet, numbered, named by hash, as `kubectl
+ * rollout history` and
  * `undo` read them. A template that comes back takes its old revision with a new number.
  */
 import { isReason } from '#base/errors.ts';
@@ -32,16 +33,35 @@ export function templateOfRevision(revision: KubeObject): Json {
 export function planRevisions(owner: KubeObject, revisions: readonly KubeObject[], collisions: number): RevisionPlan {
   const { template } = owner['spec'];
   const latest = Math.max(0, ...revisions.map(numberOf));
-  const same = revisions.filter((revision) => isEqual(templateOfRevision(revision), template)).toSorted((a, b) => numberOf(a) - numberOf(b)).at(-1);
-  if (same !== undefined) return numberOf(same) === latest ? { update: same } : { update: same, renumber: { revision: same, number: latest + 1 } };
+  const same = revisions
+    .filter((revision) => isEqual(templateOfRevision(revision), template))
+    .toSorted((a, b) => numberOf(a) - numberOf(b))
+    .at(-1);
+  if (same !== undefined)
+    return numberOf(same) === latest
+      ? { update: same }
+      : { update: same, renumber: { revision: same, number: latest + 1 } };
   const hash = safeHash(canonicalJson(template) + (collisions === 0 ? '' : String(collisions)));
   const create: KubeObject = {
-    apiVersion: 'apps/v1', kind: 'ControllerRevision',
+    apiVersion: 'apps/v1',
+    kind: 'ControllerRevision',
     metadata: {
-      name: `${owner.metadata.name}-${hash}`, namespace: owner.metadata.namespace!, labels: { ...template.metadata?.labels, [revisionHashLabel]: hash },
-      ...(owner.metadata.annotations === undefined ? {} : { annotations: Object.fromEntries(Object.entries(owner.metadata.annotations).filter(([key]) => key !== 'kubectl.kubernetes.io/last-applied-configuration')) }), ownerReferences: [ownedBy(owner)],
+      name: `${owner.metadata.name}-${hash}`,
+      namespace: owner.metadata.namespace!,
+      labels: { ...template.metadata?.labels, [revisionHashLabel]: hash },
+      ...(owner.metadata.annotations === undefined
+        ? {}
+        : {
+            annotations: Object.fromEntries(
+              Object.entries(owner.metadata.annotations).filter(
+                ([key]) => key !== 'kubectl.kubernetes.io/last-applied-configuration',
+              ),
+            ),
+          }),
+      ownerReferences: [ownedBy(owner)],
     },
-    data: templatePatch(template), revision: latest + 1,
+    data: templatePatch(template),
+    revision: latest + 1,
   };
   return { update: undefined, create };
 }
@@ -54,21 +74,43 @@ export async function applyRevisions(context: ControllerContext, plan: RevisionP
       return await client.create(kinds.ControllerRevision, plan.create);
     } catch (error) {
       if (!isReason(error, 'AlreadyExists')) throw error;
-      const held = await client.get(kinds.ControllerRevision, plan.create.metadata.name!, plan.create.metadata.namespace);
-      return isEqual(held['data'], plan.create['data']) && held.metadata.ownerReferences?.[0]?.uid === plan.create.metadata.ownerReferences?.[0]?.uid ? held : undefined;
+      const held = await client.get(
+        kinds.ControllerRevision,
+        plan.create.metadata.name!,
+        plan.create.metadata.namespace,
+      );
+      return isEqual(held['data'], plan.create['data']) &&
+        held.metadata.ownerReferences?.[0]?.uid === plan.create.metadata.ownerReferences?.[0]?.uid
+        ? held
+        : undefined;
     }
   }
   if (plan.renumber !== undefined) {
     const { revision, number } = plan.renumber;
-    return client.patch(kinds.ControllerRevision, revision.metadata.name!, revision.metadata.namespace, 'merge', { metadata: { resourceVersion: revision.metadata.resourceVersion }, revision: number });
+    return client.patch(kinds.ControllerRevision, revision.metadata.name!, revision.metadata.namespace, 'merge', {
+      metadata: { resourceVersion: revision.metadata.resourceVersion },
+      revision: number,
+    });
   }
   return plan.update;
 }
 
 /** Deletes the oldest revisions that no Pod and no status names, beyond the limit. */
-export async function truncateHistory(context: ControllerContext, revisions: readonly KubeObject[], live: ReadonlySet<string>, limit: number): Promise<void> {
-  const spare = revisions.filter((revision) => !live.has(revision.metadata.name!) && !live.has(revision.metadata.labels?.[revisionHashLabel] ?? '')).toSorted((a, b) => numberOf(a) - numberOf(b) || byAge(a, b));
-  await forEachBounded(spare.slice(0, Math.max(0, spare.length - limit)), (revision) => deleteIfPresent(context, kinds.ControllerRevision, revision));
+export async function truncateHistory(
+  context: ControllerContext,
+  revisions: readonly KubeObject[],
+  live: ReadonlySet<string>,
+  limit: number,
+): Promise<void> {
+  const spare = revisions
+    .filter(
+      (revision) =>
+        !live.has(revision.metadata.name!) && !live.has(revision.metadata.labels?.[revisionHashLabel] ?? ''),
+    )
+    .toSorted((a, b) => numberOf(a) - numberOf(b) || byAge(a, b));
+  await forEachBounded(spare.slice(0, Math.max(0, spare.length - limit)), (revision) =>
+    deleteIfPresent(context, kinds.ControllerRevision, revision),
+  );
 }
 
 export function revisionsOf(informer: Informer, owner: KubeObject): KubeObject[] {

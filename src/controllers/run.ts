@@ -48,7 +48,14 @@ export interface ControllerOptions {
   disabled?: readonly string[];
 }
 
-export interface ControllersInput { client: Client; clock: Clock; random: Random; log: Logger; options?: ControllerOptions; /** Shared with others of the process (the scheduler); made and owned when absent. */ informers?: InformerFactory }
+export interface ControllersInput {
+  client: Client;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  options?: ControllerOptions;
+  /** Shared with others of the process (the scheduler); made and owned when absent. */ informers?: InformerFactory;
+}
 
 export interface RunningControllers extends AsyncDisposable {
   /** Lengths and counts of every queue, for metrics and for the simulator's checkers. */
@@ -75,7 +82,8 @@ const starters: Record<string, (context: ControllerContext, options: ControllerO
   'resource-quota': startResourceQuotaController,
   'node-lifecycle': (context, options) => startNodeLifecycleController(context, options.heartbeats),
   'pod-collector': startPodCollector,
-  'volume-binder': (context, options) => startVolumeBinder(context, { directory: options.volumeDirectory ?? '/var/lib/tiphys/volumes', createClass: true }),
+  'volume-binder': (context, options) =>
+    startVolumeBinder(context, { directory: options.volumeDirectory ?? '/var/lib/tiphys/volumes', createClass: true }),
   'ephemeral-volume': startEphemeralVolumeController,
   'load-balancer': (context, options) => startLoadBalancerController(context, options.loadBalancerAddresses),
   'clusterrole-aggregation': startClusterRoleAggregation,
@@ -84,9 +92,23 @@ const starters: Record<string, (context: ControllerContext, options: ControllerO
 };
 
 /** Resolves when every informer has listed once; controllers act from then on. */
-export async function runControllers({ client, clock, random, log, options = {}, informers: shared }: ControllersInput): Promise<RunningControllers> {
+export async function runControllers({
+  client,
+  clock,
+  random,
+  log,
+  options = {},
+  informers: shared,
+}: ControllersInput): Promise<RunningControllers> {
   const informers = shared ?? new InformerFactory({ client, clock, random, log });
-  const context: ControllerContext = { client: readYourWrites(client, informers), informers, clock, random, log: log.child('controllers'), recorders: [] };
+  const context: ControllerContext = {
+    client: readYourWrites(client, informers),
+    informers,
+    clock,
+    random,
+    log: log.child('controllers'),
+    recorders: [],
+  };
   const controllers: Controller[] = [];
   for (const [name, start] of Object.entries(starters)) {
     if (options.disabled?.includes(name) !== true) controllers.push(start(context, options));

@@ -1,8 +1,11 @@
 /**
- * What every controller is given and gives: shared informers, a client that reads its own writes, clock, chance, and queues.
+ * What every controller is given and gives: shared informers, a client that reads its own writes, clock, chance, and
+ * queues.
  *
- * A controller is a function `start…(context)` that adds handlers (which only put keys on its queue) and returns its queues.
- * Its reconciler observes through informers, calls a pure `plan…`, and applies the result. It may die between any two writes:
+ * A controller is a function `start…(context)` that adds handlers (which only put keys on its queue) and returns its
+ * queues.
+ * Its reconciler observes through informers, calls a pure `plan…`, and applies the result. It may die between any two
+ * writes:
  * the next run sees what is there and goes on.
  */
 import { isReason } from '#base/errors.ts';
@@ -25,7 +28,11 @@ export interface ControllerContext {
   recorders: EventRecorder[];
 }
 
-export interface Controller { name: string; queues: WorkQueue[]; stop?(): void }
+export interface Controller {
+  name: string;
+  queues: WorkQueue[];
+  stop?(): void;
+}
 
 export function recorderOf(context: ControllerContext, component: string): EventRecorder {
   const recorder = createEventRecorder({ client: context.client, clock: context.clock, log: context.log, component });
@@ -33,26 +40,51 @@ export function recorderOf(context: ControllerContext, component: string): Event
   return recorder;
 }
 
-export function createQueue(context: ControllerContext, name: string, reconcile: Reconcile, concurrency = reconcileConcurrencyMax): WorkQueue {
-  return new WorkQueue({ name, clock: context.clock, log: context.log, reconcile, concurrency, isExpected: isRaceLost });
+export function createQueue(
+  context: ControllerContext,
+  name: string,
+  reconcile: Reconcile,
+  concurrency = reconcileConcurrencyMax,
+): WorkQueue {
+  return new WorkQueue({
+    name,
+    clock: context.clock,
+    log: context.log,
+    reconcile,
+    concurrency,
+    isExpected: isRaceLost,
+  });
 }
 
 /** Failures that another's write, or a namespace going away, explains: the next event or retry settles them. */
 export function isRaceLost(error: unknown): boolean {
-  return isReason(error, 'Conflict', 'NotFound', 'AlreadyExists') || (isReason(error, 'Forbidden') && error.message.includes('being terminated'));
+  return (
+    isReason(error, 'Conflict', 'NotFound', 'AlreadyExists') ||
+    (isReason(error, 'Forbidden') && error.message.includes('being terminated'))
+  );
 }
 
 /** Every change of the kind's objects puts their own key on the queue. */
 export function enqueueEach(informer: Informer, queue: WorkQueue): void {
-  informer.addHandler({ added: (o) => queue.add(keyOf(o)), updated: (o) => queue.add(keyOf(o)), deleted: (o) => queue.add(keyOf(o)) });
+  informer.addHandler({
+    added: (o) => queue.add(keyOf(o)),
+    updated: (o) => queue.add(keyOf(o)),
+    deleted: (o) => queue.add(keyOf(o)),
+  });
 }
 
-/** Owners of many are looked at less often: counting is O(owned), and changes come in bursts. Small ones wait for nothing. */
+/**
+ * Owners of many are looked at less often: counting is O(owned), and changes come in bursts. Small ones wait for
+ * nothing.
+ */
 export function coalesceMs(owned: number): number {
   return owned <= 32 ? 0 : Math.min(250, owned >> 1);
 }
 
-/** Changes of owned objects put the controlling owner's key on the queue, also the former owner's. The informer needs the index `controller`. */
+/**
+ * Changes of owned objects put the controlling owner's key on the queue, also the former owner's. The informer needs
+ * the index `controller`.
+ */
 export function enqueueController(informer: Informer, ownerKind: string, queue: WorkQueue): void {
   const enqueue = (object: KubeObject): string | undefined => {
     const owner = controllerOf(object);
@@ -61,16 +93,22 @@ export function enqueueController(informer: Informer, ownerKind: string, queue: 
     return owner.uid;
   };
   informer.addHandler({
-    added: (o) => { enqueue(o); },
+    added: (o) => {
+      enqueue(o);
+    },
     updated: (o, previous) => {
       const uid = enqueue(o);
       if (controllerOf(previous)?.uid !== uid) enqueue(previous);
     },
-    deleted: (o) => { enqueue(o); },
+    deleted: (o) => {
+      enqueue(o);
+    },
   });
 }
 
-export function controllerOf(object: KubeObject): { kind: string; name: string; uid: string; apiVersion: string } | undefined {
+export function controllerOf(
+  object: KubeObject,
+): { kind: string; name: string; uid: string; apiVersion: string } | undefined {
   const owners = object.metadata.ownerReferences;
   if (owners === undefined) return undefined;
   for (let i = 0; i < owners.length; i++) if (owners[i]!.controller === true) return owners[i];
@@ -78,12 +116,32 @@ export function controllerOf(object: KubeObject): { kind: string; name: string; 
 }
 
 /** The reference that a controller puts on what it makes. */
-export function ownedBy(owner: KubeObject): { apiVersion: string; kind: string; name: string; uid: string; controller: true; blockOwnerDeletion: true } {
-  return { apiVersion: owner.apiVersion, kind: owner.kind, name: owner.metadata.name!, uid: owner.metadata.uid!, controller: true, blockOwnerDeletion: true };
+export function ownedBy(owner: KubeObject): {
+  apiVersion: string;
+  kind: string;
+  name: string;
+  uid: string;
+  controller: true;
+  blockOwnerDeletion: true;
+} {
+  return {
+    apiVersion: owner.apiVersion,
+    kind: owner.kind,
+    name: owner.metadata.name!,
+    uid: owner.metadata.uid!,
+    controller: true,
+    blockOwnerDeletion: true,
+  };
 }
 
-/** Runs `run` for each item, a bounded number at once; throws the first error after all that were started have ended. */
-export async function forEachBounded<T>(items: readonly T[], run: (item: T, index: number) => Promise<unknown>, inFlightMax = writesInFlightMax): Promise<void> {
+/**
+ * Runs `run` for each item, a bounded number at once; throws the first error after all that were started have ended.
+ */
+export async function forEachBounded<T>(
+  items: readonly T[],
+  run: (item: T, index: number) => Promise<unknown>,
+  inFlightMax = writesInFlightMax,
+): Promise<void> {
   let next = 0;
   let failed = false;
   let error: unknown;
@@ -93,7 +151,10 @@ export async function forEachBounded<T>(items: readonly T[], run: (item: T, inde
       try {
         await run(items[index]!, index);
       } catch (caught) {
-        if (!failed) { failed = true; error = caught; }
+        if (!failed) {
+          failed = true;
+          error = caught;
+        }
       }
     }
   };
@@ -102,7 +163,8 @@ export async function forEachBounded<T>(items: readonly T[], run: (item: T, inde
 }
 
 /**
- * Creates `count` things in batches of 1, 2, 4 … so that a create that cannot succeed (a quota, a webhook) fails once and not
+ * Creates `count` things in batches of 1, 2, 4 … so that a create that cannot succeed (a quota, a webhook) fails once
+ * and not
  * `count` times. Answers how many succeeded; throws the first error.
  */
 export async function slowStart(count: number, create: (index: number) => Promise<unknown>): Promise<void> {
@@ -110,36 +172,70 @@ export async function slowStart(count: number, create: (index: number) => Promis
   for (let batch = 1; done < count; batch *= 2) {
     const size = Math.min(batch, count - done, writesInFlightMax * 2);
     const start = done;
-    await forEachBounded(Array.from({ length: size }, (_, i) => start + i), (index) => create(index));
+    await forEachBounded(
+      Array.from({ length: size }, (_, i) => start + i),
+      (index) => create(index),
+    );
     done += size;
   }
 }
 
-/** Writes a status when it differs from what is there. The object must be the one that was read: a conflict means to look again. */
-export async function writeStatus(context: ControllerContext, kind: KindRef, object: KubeObject, status: unknown, equal: (a: unknown, b: unknown) => boolean): Promise<void> {
+/**
+ * Writes a status when it differs from what is there. The object must be the one that was read: a conflict means to
+ * look again.
+ */
+export async function writeStatus(
+  context: ControllerContext,
+  kind: KindRef,
+  object: KubeObject,
+  status: unknown,
+  equal: (a: unknown, b: unknown) => boolean,
+): Promise<void> {
   if (equal(object['status'], status)) return;
   await context.client.update(kind, { ...object, status }, { subresource: 'status' });
 }
 
 /** Adds this owner to an object that matches its selector and has no controller. Fails where the object changed. */
-export async function adopt(context: ControllerContext, kind: KindRef, owner: KubeObject, object: KubeObject): Promise<void> {
+export async function adopt(
+  context: ControllerContext,
+  kind: KindRef,
+  owner: KubeObject,
+  object: KubeObject,
+): Promise<void> {
   const ownerReferences = [...(object.metadata.ownerReferences ?? []), ownedBy(owner)];
-  await context.client.patch(kind, object.metadata.name!, object.metadata.namespace, 'merge', { metadata: { uid: object.metadata.uid, resourceVersion: object.metadata.resourceVersion, ownerReferences } });
+  await context.client.patch(kind, object.metadata.name!, object.metadata.namespace, 'merge', {
+    metadata: { uid: object.metadata.uid, resourceVersion: object.metadata.resourceVersion, ownerReferences },
+  });
 }
 
 /** Takes this owner off an object that no longer matches. An object that is gone needs nothing. */
-export async function release(context: ControllerContext, kind: KindRef, owner: KubeObject, object: KubeObject): Promise<void> {
+export async function release(
+  context: ControllerContext,
+  kind: KindRef,
+  owner: KubeObject,
+  object: KubeObject,
+): Promise<void> {
   try {
-    await context.client.patch(kind, object.metadata.name!, object.metadata.namespace, 'strategic', { metadata: { uid: object.metadata.uid, ownerReferences: [{ $patch: 'delete', uid: owner.metadata.uid }] } });
+    await context.client.patch(kind, object.metadata.name!, object.metadata.namespace, 'strategic', {
+      metadata: { uid: object.metadata.uid, ownerReferences: [{ $patch: 'delete', uid: owner.metadata.uid }] },
+    });
   } catch (error) {
     if (!isReason(error, 'NotFound', 'Invalid', 'Conflict')) throw error;
   }
 }
 
 /** Deletes; what is already gone, or is another object by now, needs nothing. */
-export async function deleteIfPresent(context: ControllerContext, kind: KindRef, object: KubeObject, options: { propagationPolicy?: 'Background' | 'Foreground' | 'Orphan'; gracePeriodSeconds?: number } = {}): Promise<void> {
+export async function deleteIfPresent(
+  context: ControllerContext,
+  kind: KindRef,
+  object: KubeObject,
+  options: { propagationPolicy?: 'Background' | 'Foreground' | 'Orphan'; gracePeriodSeconds?: number } = {},
+): Promise<void> {
   try {
-    await context.client.delete(kind, object.metadata.name!, object.metadata.namespace, { ...options, preconditions: { uid: object.metadata.uid! } });
+    await context.client.delete(kind, object.metadata.name!, object.metadata.namespace, {
+      ...options,
+      preconditions: { uid: object.metadata.uid! },
+    });
   } catch (error) {
     if (!isReason(error, 'NotFound', 'Conflict')) throw error;
   }

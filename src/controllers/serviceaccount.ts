@@ -1,5 +1,6 @@
 /**
- * What every Namespace gets: a ServiceAccount `default`, and a ConfigMap `kube-root-ca.crt` with the cluster's CA for Pods.
+ * What every Namespace gets: a ServiceAccount `default`, and a ConfigMap `kube-root-ca.crt` with the cluster's CA for
+ * Pods.
  */
 import { isReason } from '#base/errors.ts';
 import type { KubeObject } from '#base/objects.ts';
@@ -10,15 +11,23 @@ import { type Controller, type ControllerContext, createQueue } from './runtime.
 const accountName = 'default';
 const rootCaName = 'kube-root-ca.crt';
 
-export interface NamespaceContent { namespace: KubeObject | undefined; account: KubeObject | undefined; rootCa: KubeObject | undefined }
+export interface NamespaceContent {
+  namespace: KubeObject | undefined;
+  account: KubeObject | undefined;
+  rootCa: KubeObject | undefined;
+}
 
 /** What to make or mend in one Namespace; nothing while it goes away. */
-export function planNamespaceContent({ namespace, account, rootCa }: NamespaceContent, certificate: string): { createAccount: boolean; createRootCa: boolean; updateRootCa: boolean } {
+export function planNamespaceContent(
+  { namespace, account, rootCa }: NamespaceContent,
+  certificate: string,
+): { createAccount: boolean; createRootCa: boolean; updateRootCa: boolean } {
   const alive = namespace !== undefined && namespace.metadata.deletionTimestamp === undefined;
   return {
     createAccount: alive && account === undefined,
     createRootCa: alive && certificate !== '' && rootCa === undefined,
-    updateRootCa: alive && certificate !== '' && rootCa !== undefined && !isEqual(rootCa['data'], { 'ca.crt': certificate }),
+    updateRootCa:
+      alive && certificate !== '' && rootCa !== undefined && !isEqual(rootCa['data'], { 'ca.crt': certificate }),
   };
 }
 
@@ -37,17 +46,40 @@ export function startServiceAccountController(context: ControllerContext, certif
   };
   const queue = createQueue(context, 'serviceaccount', async (namespace) => {
     const rootCa = configMaps.get(`${namespace}/${rootCaName}`);
-    const plan = planNamespaceContent({ namespace: namespaces.get(namespace), account: accounts.get(`${namespace}/${accountName}`), rootCa }, certificate);
-    const made: KubeObject = { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: rootCaName, namespace }, data: { 'ca.crt': certificate } };
-    if (plan.createAccount) await create(() => client.create(kinds.ServiceAccount, { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: accountName, namespace } }));
+    const plan = planNamespaceContent(
+      { namespace: namespaces.get(namespace), account: accounts.get(`${namespace}/${accountName}`), rootCa },
+      certificate,
+    );
+    const made: KubeObject = {
+      apiVersion: 'v1',
+      kind: 'ConfigMap',
+      metadata: { name: rootCaName, namespace },
+      data: { 'ca.crt': certificate },
+    };
+    if (plan.createAccount)
+      await create(() =>
+        client.create(kinds.ServiceAccount, {
+          apiVersion: 'v1',
+          kind: 'ServiceAccount',
+          metadata: { name: accountName, namespace },
+        }),
+      );
     if (plan.createRootCa) await create(() => client.create(kinds.ConfigMap, made));
     if (plan.updateRootCa) await client.update(kinds.ConfigMap, { ...rootCa!, data: made['data'] });
   });
   namespaces.addHandler({ added: (o) => queue.add(o.metadata.name!), updated: (o) => queue.add(o.metadata.name!) });
-  accounts.addHandler({ deleted: (o) => { if (o.metadata.name === accountName) queue.add(o.metadata.namespace!); } });
+  accounts.addHandler({
+    deleted: (o) => {
+      if (o.metadata.name === accountName) queue.add(o.metadata.namespace!);
+    },
+  });
   configMaps.addHandler({
-    updated: (o) => { if (o.metadata.name === rootCaName) queue.add(o.metadata.namespace!); },
-    deleted: (o) => { if (o.metadata.name === rootCaName) queue.add(o.metadata.namespace!); },
+    updated: (o) => {
+      if (o.metadata.name === rootCaName) queue.add(o.metadata.namespace!);
+    },
+    deleted: (o) => {
+      if (o.metadata.name === rootCaName) queue.add(o.metadata.namespace!);
+    },
   });
   return { name: 'serviceaccount', queues: [queue] };
 }

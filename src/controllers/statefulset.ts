@@ -1,6 +1,8 @@
 /**
- * The StatefulSet controller: Pods with identities `name-0` … and claims of their own, made and removed in order (or in parallel),
- * updated from the highest ordinal down. Invariant: never two Pods of one identity; a Pod that still terminates holds its name.
+ * The StatefulSet controller: Pods with identities `name-0` … and claims of their own, made and removed in order (or in
+ * parallel),
+ * updated from the highest ordinal down. Invariant: never two Pods of one identity; a Pod that still terminates holds
+ * its name.
  * Spec: Kubernetes documentation, "StatefulSets" (guarantees, partitions, claim retention, start ordinal).
  */
 import { isReason } from '#base/errors.ts';
@@ -13,10 +15,34 @@ import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { resolveIntOrPercent } from './deployment-rolling.ts';
 import { isEqual, isEqualStatus } from './equality.ts';
 import { isPodReady, isPodTerminal, podFromTemplate, untilAvailableMs } from './pods.ts';
-import { applyRevisions, planRevisions, revisionHashLabel, revisionsOf, templateOfRevision, truncateHistory } from './revisions.ts';
-import { adopt, type Controller, type ControllerContext, createQueue, deleteIfPresent, enqueueController, enqueueEach, forEachBounded, ownedBy, recorderOf, release } from './runtime.ts';
+import {
+  applyRevisions,
+  planRevisions,
+  revisionHashLabel,
+  revisionsOf,
+  templateOfRevision,
+  truncateHistory,
+} from './revisions.ts';
+import {
+  adopt,
+  type Controller,
+  type ControllerContext,
+  createQueue,
+  deleteIfPresent,
+  enqueueController,
+  enqueueEach,
+  forEachBounded,
+  ownedBy,
+  recorderOf,
+  release,
+} from './runtime.ts';
 
-export interface StatefulSetObserved { set: KubeObject; pods: KubeObject[]; currentRevision: KubeObject; updateRevision: KubeObject }
+export interface StatefulSetObserved {
+  set: KubeObject;
+  pods: KubeObject[];
+  currentRevision: KubeObject;
+  updateRevision: KubeObject;
+}
 export interface StatefulSetPlan {
   create: { ordinal: number; revision: KubeObject }[];
   delete: { pod: KubeObject; reason: 'failed' | 'scale' | 'update' }[];
@@ -34,7 +60,10 @@ export function ordinalOf(set: KubeObject, pod: KubeObject): number | undefined 
 const hashOf = (revision: KubeObject): string => revision.metadata.name!;
 const revisionOf = (pod: KubeObject): string => pod.metadata.labels?.[revisionHashLabel] ?? '';
 
-export function planStatefulSet({ set, pods, currentRevision, updateRevision }: StatefulSetObserved, nowMs: number): StatefulSetPlan {
+export function planStatefulSet(
+  { set, pods, currentRevision, updateRevision }: StatefulSetObserved,
+  nowMs: number,
+): StatefulSetPlan {
   const { spec } = set;
   const start: number = spec.ordinals?.start ?? 0;
   const replicas: number = spec.replicas ?? 1;
@@ -49,15 +78,25 @@ export function planStatefulSet({ set, pods, currentRevision, updateRevision }: 
     else condemned.push(pod);
   }
   condemned.sort((a, b) => ordinalOf(set, b)! - ordinalOf(set, a)!);
-  const plan: StatefulSetPlan = { create: [], delete: [], ...planStatus({ set, pods, currentRevision, updateRevision }, nowMs) };
+  const plan: StatefulSetPlan = {
+    create: [],
+    delete: [],
+    ...planStatus({ set, pods, currentRevision, updateRevision }, nowMs),
+  };
   if (set.metadata.deletionTimestamp !== undefined) return plan;
   const minReady: number = spec.minReadySeconds ?? 0;
-  const healthy = (pod: KubeObject): boolean => pod.metadata.deletionTimestamp === undefined && untilAvailableMs(pod, minReady, nowMs) === 0;
+  const healthy = (pod: KubeObject): boolean =>
+    pod.metadata.deletionTimestamp === undefined && untilAvailableMs(pod, minReady, nowMs) === 0;
   let settled = true;
   for (let ordinal = start; ordinal < start + replicas; ordinal++) {
     const pod = byOrdinal.get(ordinal);
-    if (pod === undefined) plan.create.push({ ordinal, revision: rolling && ordinal < start + partition ? currentRevision : updateRevision });
-    else if (pod.metadata.deletionTimestamp === undefined && isPodTerminal(pod)) plan.delete.push({ pod, reason: 'failed' });
+    if (pod === undefined)
+      plan.create.push({
+        ordinal,
+        revision: rolling && ordinal < start + partition ? currentRevision : updateRevision,
+      });
+    else if (pod.metadata.deletionTimestamp === undefined && isPodTerminal(pod))
+      plan.delete.push({ pod, reason: 'failed' });
     else if (healthy(pod)) continue;
     settled = false;
     if (!parallel) return plan;
@@ -73,15 +112,27 @@ export function planStatefulSet({ set, pods, currentRevision, updateRevision }: 
   return plan;
 }
 
-function planUpdates(set: KubeObject, byOrdinal: ReadonlyMap<number, KubeObject>, updateRevision: KubeObject, first: number, end: number, healthy: (pod: KubeObject) => boolean, plan: StatefulSetPlan): void {
+function planUpdates(
+  set: KubeObject,
+  byOrdinal: ReadonlyMap<number, KubeObject>,
+  updateRevision: KubeObject,
+  first: number,
+  end: number,
+  healthy: (pod: KubeObject) => boolean,
+  plan: StatefulSetPlan,
+): void {
   const rolling = set['spec'].updateStrategy?.rollingUpdate;
-  const most = rolling?.maxUnavailable === undefined ? 1 : Math.max(1, resolveIntOrPercent(rolling.maxUnavailable, set['spec'].replicas ?? 1, true));
+  const most =
+    rolling?.maxUnavailable === undefined
+      ? 1
+      : Math.max(1, resolveIntOrPercent(rolling.maxUnavailable, set['spec'].replicas ?? 1, true));
   // One that is just being made again is as unavailable as one that is broken.
   let unavailable: number = set['spec'].replicas ?? 1;
   for (const pod of byOrdinal.values()) if (healthy(pod)) unavailable--;
   for (let ordinal = end - 1; ordinal >= first && unavailable < most; ordinal--) {
     const pod = byOrdinal.get(ordinal);
-    if (pod === undefined || pod.metadata.deletionTimestamp !== undefined || revisionOf(pod) === hashOf(updateRevision)) continue;
+    if (pod === undefined || pod.metadata.deletionTimestamp !== undefined || revisionOf(pod) === hashOf(updateRevision))
+      continue;
     if (plan.delete.some((other) => other.pod === pod)) continue;
     plan.delete.push({ pod, reason: 'update' });
     if (healthy(pod)) unavailable++;
@@ -97,7 +148,10 @@ function planUpdates(set: KubeObject, byOrdinal: ReadonlyMap<number, KubeObject>
   }
 }
 
-function planStatus({ set, pods, currentRevision, updateRevision }: StatefulSetObserved, nowMs: number): Pick<StatefulSetPlan, 'status' | 'requeueAfterMs'> {
+function planStatus(
+  { set, pods, currentRevision, updateRevision }: StatefulSetObserved,
+  nowMs: number,
+): Pick<StatefulSetPlan, 'status' | 'requeueAfterMs'> {
   const { spec } = set;
   let [ready, available, current, updated] = [0, 0, 0, 0];
   let requeueAfterMs: number | undefined;
@@ -115,9 +169,16 @@ function planStatus({ set, pods, currentRevision, updateRevision }: StatefulSetO
   const done = updated === replicas && ready === replicas && pods.length === replicas;
   return {
     status: {
-      observedGeneration: set.metadata.generation, replicas: pods.length, readyReplicas: ready, availableReplicas: available,
-      currentReplicas: done ? updated : current, updatedReplicas: updated, currentRevision: done ? updateHash : currentHash, updateRevision: updateHash,
-      collisionCount: set['status']?.collisionCount ?? 0, ...(set['status']?.conditions === undefined ? {} : { conditions: set['status'].conditions }),
+      observedGeneration: set.metadata.generation,
+      replicas: pods.length,
+      readyReplicas: ready,
+      availableReplicas: available,
+      currentReplicas: done ? updated : current,
+      updatedReplicas: updated,
+      currentRevision: done ? updateHash : currentHash,
+      updateRevision: updateHash,
+      collisionCount: set['status']?.collisionCount ?? 0,
+      ...(set['status']?.conditions === undefined ? {} : { conditions: set['status'].conditions }),
     },
     ...(requeueAfterMs === undefined ? {} : { requeueAfterMs }),
   };
@@ -126,9 +187,12 @@ function planStatus({ set, pods, currentRevision, updateRevision }: StatefulSetO
 export function claimsOf(set: KubeObject, ordinal: number): KubeObject[] {
   const selectorLabels: Record<string, string> = set['spec'].selector?.matchLabels ?? {};
   return ((set['spec'].volumeClaimTemplates ?? []) as Json[]).map((template) => ({
-    apiVersion: 'v1', kind: 'PersistentVolumeClaim',
+    apiVersion: 'v1',
+    kind: 'PersistentVolumeClaim',
     metadata: {
-      name: `${template.metadata.name}-${set.metadata.name}-${ordinal}`, namespace: set.metadata.namespace!, labels: { ...template.metadata.labels, ...selectorLabels },
+      name: `${template.metadata.name}-${set.metadata.name}-${ordinal}`,
+      namespace: set.metadata.namespace!,
+      labels: { ...template.metadata.labels, ...selectorLabels },
       ...(template.metadata.annotations === undefined ? {} : { annotations: template.metadata.annotations }),
     },
     spec: template.spec,
@@ -138,10 +202,25 @@ export function claimsOf(set: KubeObject, ordinal: number): KubeObject[] {
 export function statefulPod(set: KubeObject, ordinal: number, revision: KubeObject): KubeObject {
   const name = `${set.metadata.name}-${ordinal}`;
   const pod = podFromTemplate(templateOfRevision(revision), set.metadata.namespace!, ownedBy(set), { name });
-  pod.metadata.labels = { ...pod.metadata.labels, [revisionHashLabel]: hashOf(revision), 'statefulset.kubernetes.io/pod-name': name, 'apps.kubernetes.io/pod-index': String(ordinal) };
-  const claims = ((set['spec'].volumeClaimTemplates ?? []) as Json[]).map(({ metadata }) => ({ name: metadata.name, persistentVolumeClaim: { claimName: `${metadata.name}-${name}` } }));
-  const volumes = ((pod['spec'].volumes ?? []) as Json[]).filter((volume) => !claims.some((claim) => claim.name === volume.name));
-  pod['spec'] = { ...pod['spec'], hostname: name, subdomain: set['spec'].serviceName ?? '', volumes: [...claims, ...volumes] };
+  pod.metadata.labels = {
+    ...pod.metadata.labels,
+    [revisionHashLabel]: hashOf(revision),
+    'statefulset.kubernetes.io/pod-name': name,
+    'apps.kubernetes.io/pod-index': String(ordinal),
+  };
+  const claims = ((set['spec'].volumeClaimTemplates ?? []) as Json[]).map(({ metadata }) => ({
+    name: metadata.name,
+    persistentVolumeClaim: { claimName: `${metadata.name}-${name}` },
+  }));
+  const volumes = ((pod['spec'].volumes ?? []) as Json[]).filter(
+    (volume) => !claims.some((claim) => claim.name === volume.name),
+  );
+  pod['spec'] = {
+    ...pod['spec'],
+    hostname: name,
+    subdomain: set['spec'].serviceName ?? '',
+    volumes: [...claims, ...volumes],
+  };
   return pod;
 }
 
@@ -167,7 +246,10 @@ class StatefulSetController {
     this.#context = context;
     this.#recorder = recorderOf(context, 'statefulset-controller');
     this.#sets = context.informers.informer(kinds.StatefulSet).addIndex('namespace', indexes.namespace);
-    this.#pods = context.informers.informer(kinds.Pod).addIndex('controller', indexes.controller).addIndex('orphans', indexes.orphans);
+    this.#pods = context.informers
+      .informer(kinds.Pod)
+      .addIndex('controller', indexes.controller)
+      .addIndex('orphans', indexes.orphans);
     this.#claims = context.informers.informer(kinds.PersistentVolumeClaim);
     this.#revisions = context.informers.informer(kinds.ControllerRevision).addIndex('controller', indexes.controller);
     this.queue = createQueue(context, 'statefulset', (key) => this.#reconcile(key));
@@ -179,7 +261,11 @@ class StatefulSetController {
   #enqueueMatching(pod: KubeObject): void {
     if (indexes.controller(pod) !== undefined || pod.metadata.labels === undefined) return;
     for (const set of this.#sets.by('namespace', pod.metadata.namespace!)) {
-      if (ordinalOf(set, pod) !== undefined && matchesLabels(selectorOf(set['spec'].selector) ?? [], pod.metadata.labels)) this.queue.add(`${set.metadata.namespace}/${set.metadata.name}`);
+      if (
+        ordinalOf(set, pod) !== undefined &&
+        matchesLabels(selectorOf(set['spec'].selector) ?? [], pod.metadata.labels)
+      )
+        this.queue.add(`${set.metadata.namespace}/${set.metadata.name}`);
     }
   }
 
@@ -189,12 +275,20 @@ class StatefulSetController {
     await this.#claim(set);
     const pods = [...this.#pods.by('controller', set.metadata.uid!)].filter((pod) => ordinalOf(set, pod) !== undefined);
     const revisions = revisionsOf(this.#revisions, set);
-    const updateRevision = await applyRevisions(this.#context, planRevisions(set, revisions, set['status']?.collisionCount ?? 0));
+    const updateRevision = await applyRevisions(
+      this.#context,
+      planRevisions(set, revisions, set['status']?.collisionCount ?? 0),
+    );
     if (updateRevision === undefined) {
-      await this.#context.client.update(kinds.StatefulSet, { ...set, status: { replicas: 0, ...set['status'], collisionCount: (set['status']?.collisionCount ?? 0) + 1 } }, { subresource: 'status' });
+      await this.#context.client.update(
+        kinds.StatefulSet,
+        { ...set, status: { replicas: 0, ...set['status'], collisionCount: (set['status']?.collisionCount ?? 0) + 1 } },
+        { subresource: 'status' },
+      );
       return undefined;
     }
-    const currentRevision = revisions.find((revision) => revision.metadata.name === set['status']?.currentRevision) ?? updateRevision;
+    const currentRevision =
+      revisions.find((revision) => revision.metadata.name === set['status']?.currentRevision) ?? updateRevision;
     const plan = planStatefulSet({ set, pods, currentRevision, updateRevision }, this.#context.clock.now());
     let failure: unknown;
     try {
@@ -205,14 +299,19 @@ class StatefulSetController {
     }
     const status = this.#statusNow(key, currentRevision, updateRevision);
     const current = this.#sets.get(key);
-    if (current !== undefined && status !== undefined && !isEqualStatus(current['status'], status)) await this.#context.client.update(kinds.StatefulSet, { ...current, status }, { subresource: 'status' });
+    if (current !== undefined && status !== undefined && !isEqualStatus(current['status'], status))
+      await this.#context.client.update(kinds.StatefulSet, { ...current, status }, { subresource: 'status' });
     if (failure !== undefined) throw failure;
     const live = new Set([updateRevision.metadata.name!, currentRevision.metadata.name!, ...pods.map(revisionOf)]);
     await truncateHistory(this.#context, revisions, live, set['spec'].revisionHistoryLimit ?? 10);
     return plan.requeueAfterMs === undefined ? undefined : { requeueAfterMs: plan.requeueAfterMs };
   }
 
-  #statusNow(key: string, currentRevision: KubeObject, updateRevision: KubeObject): Record<string, unknown> | undefined {
+  #statusNow(
+    key: string,
+    currentRevision: KubeObject,
+    updateRevision: KubeObject,
+  ): Record<string, unknown> | undefined {
     const set = this.#sets.get(key);
     if (set === undefined) return undefined;
     const pods = [...this.#pods.by('controller', set.metadata.uid!)].filter((pod) => ordinalOf(set, pod) !== undefined);
@@ -222,26 +321,49 @@ class StatefulSetController {
   async #claim(set: KubeObject): Promise<void> {
     const selector = selectorOf(set['spec'].selector) ?? [];
     if (set.metadata.deletionTimestamp !== undefined) return;
-    const orphans = [...this.#pods.by('orphans', set.metadata.namespace!)].filter((pod) => pod.metadata.deletionTimestamp === undefined && ordinalOf(set, pod) !== undefined && matchesLabels(selector, pod.metadata.labels));
+    const orphans = [...this.#pods.by('orphans', set.metadata.namespace!)].filter(
+      (pod) =>
+        pod.metadata.deletionTimestamp === undefined &&
+        ordinalOf(set, pod) !== undefined &&
+        matchesLabels(selector, pod.metadata.labels),
+    );
     await forEachBounded(orphans, (pod) => adopt(this.#context, kinds.Pod, set, pod));
-    const strangers = [...this.#pods.by('controller', set.metadata.uid!)].filter((pod) => !matchesLabels(selector, pod.metadata.labels));
+    const strangers = [...this.#pods.by('controller', set.metadata.uid!)].filter(
+      (pod) => !matchesLabels(selector, pod.metadata.labels),
+    );
     await forEachBounded(strangers, (pod) => release(this.#context, kinds.Pod, set, pod));
   }
 
   async #apply(set: KubeObject, plan: StatefulSetPlan): Promise<void> {
     await forEachBounded(plan.delete, async ({ pod }) => {
       await deleteIfPresent(this.#context, kinds.Pod, pod);
-      this.#recorder.event(set, 'Normal', 'SuccessfulDelete', `delete Pod ${pod.metadata.name} in StatefulSet ${set.metadata.name} successful`);
+      this.#recorder.event(
+        set,
+        'Normal',
+        'SuccessfulDelete',
+        `delete Pod ${pod.metadata.name} in StatefulSet ${set.metadata.name} successful`,
+      );
     });
     await forEachBounded(plan.create, async ({ ordinal, revision }) => {
       await this.#createClaims(set, ordinal);
       const pod = statefulPod(set, ordinal, revision);
       try {
         await this.#context.client.create(kinds.Pod, pod);
-        this.#recorder.event(set, 'Normal', 'SuccessfulCreate', `create Pod ${pod.metadata.name} in StatefulSet ${set.metadata.name} successful`);
+        this.#recorder.event(
+          set,
+          'Normal',
+          'SuccessfulCreate',
+          `create Pod ${pod.metadata.name} in StatefulSet ${set.metadata.name} successful`,
+        );
       } catch (error) {
         const message = error instanceof Error ? error.message : String(error);
-        if (!isReason(error, 'AlreadyExists')) this.#recorder.event(set, 'Warning', 'FailedCreate', `create Pod ${pod.metadata.name} in StatefulSet ${set.metadata.name} failed error: ${message}`);
+        if (!isReason(error, 'AlreadyExists'))
+          this.#recorder.event(
+            set,
+            'Warning',
+            'FailedCreate',
+            `create Pod ${pod.metadata.name} in StatefulSet ${set.metadata.name} failed error: ${message}`,
+          );
         throw error;
       }
     });
@@ -250,11 +372,17 @@ class StatefulSetController {
   async #createClaims(set: KubeObject, ordinal: number): Promise<void> {
     for (const claim of claimsOf(set, ordinal)) {
       const held = this.#claims.get(`${claim.metadata.namespace}/${claim.metadata.name}`);
-      if (held?.metadata.deletionTimestamp !== undefined) throw new Error(`claim ${claim.metadata.name} is being deleted`);
+      if (held?.metadata.deletionTimestamp !== undefined)
+        throw new Error(`claim ${claim.metadata.name} is being deleted`);
       if (held !== undefined) continue;
       try {
         await this.#context.client.create(kinds.PersistentVolumeClaim, claim);
-        this.#recorder.event(set, 'Normal', 'SuccessfulCreate', `create Claim ${claim.metadata.name} Pod ${set.metadata.name}-${ordinal} in StatefulSet ${set.metadata.name} success`);
+        this.#recorder.event(
+          set,
+          'Normal',
+          'SuccessfulCreate',
+          `create Claim ${claim.metadata.name} Pod ${set.metadata.name}-${ordinal} in StatefulSet ${set.metadata.name} success`,
+        );
       } catch (error) {
         if (!isReason(error, 'AlreadyExists')) throw error;
       }
@@ -270,11 +398,24 @@ class StatefulSetController {
       for (const { metadata } of claimsOf(set, ordinal)) {
         const claim = this.#claims.get(`${metadata.namespace}/${metadata.name}`);
         if (claim === undefined || claim.metadata.deletionTimestamp !== undefined) continue;
-        const others = (claim.metadata.ownerReferences ?? []).filter(({ uid, kind }) => uid !== set.metadata.uid && kind !== 'Pod');
-        const reference = (owner: KubeObject): Json => ({ apiVersion: owner.apiVersion, kind: owner.kind, name: owner.metadata.name, uid: owner.metadata.uid });
+        const others = (claim.metadata.ownerReferences ?? []).filter(
+          ({ uid, kind }) => uid !== set.metadata.uid && kind !== 'Pod',
+        );
+        const reference = (owner: KubeObject): Json => ({
+          apiVersion: owner.apiVersion,
+          kind: owner.kind,
+          name: owner.metadata.name,
+          uid: owner.metadata.uid,
+        });
         const ownerReferences = wanted === 'none' ? others : [...others, reference(wanted === 'set' ? set : pod)];
         if (isEqual(ownerReferences, claim.metadata.ownerReferences)) continue;
-        await this.#context.client.patch(kinds.PersistentVolumeClaim, claim.metadata.name!, claim.metadata.namespace, 'merge', { metadata: { uid: claim.metadata.uid, resourceVersion: claim.metadata.resourceVersion, ownerReferences } });
+        await this.#context.client.patch(
+          kinds.PersistentVolumeClaim,
+          claim.metadata.name!,
+          claim.metadata.namespace,
+          'merge',
+          { metadata: { uid: claim.metadata.uid, resourceVersion: claim.metadata.resourceVersion, ownerReferences } },
+        );
       }
     }
   }

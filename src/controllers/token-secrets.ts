@@ -1,6 +1,8 @@
 /**
- * Secrets of type `kubernetes.io/service-account-token`: each is filled with a token of the account that it names, the cluster's CA and its namespace, and goes with
- * the account. The token holds as long as the Secret is there. Nobody gets one unless he asks for it by making such a Secret.
+ * Secrets of type `kubernetes.io/service-account-token`: each is filled with a token of the account that it names, the
+ * cluster's CA and its namespace, and goes with
+ * the account. The token holds as long as the Secret is there. Nobody gets one unless he asks for it by making such a
+ * Secret.
  * Spec: Kubernetes documentation, "Managing Service Accounts", "Manually create a long-lived API token".
  */
 import { isReason } from '#base/errors.ts';
@@ -16,35 +18,61 @@ const uidAnnotation = 'kubernetes.io/service-account.uid';
 /** As long as a token may last; it ends with its Secret. */
 const tokenSeconds = 2 ** 32;
 
-export interface TokenSecretPlan { remove: boolean; needsToken: boolean; data: Record<string, string>; annotations: Record<string, string> }
+export interface TokenSecretPlan {
+  remove: boolean;
+  needsToken: boolean;
+  data: Record<string, string>;
+  annotations: Record<string, string>;
+}
 
 /** What a Secret lacks; undefined where nothing is to be done. */
-export function planTokenSecret(secret: KubeObject, account: KubeObject | undefined, certificate: string): TokenSecretPlan | undefined {
+export function planTokenSecret(
+  secret: KubeObject,
+  account: KubeObject | undefined,
+  certificate: string,
+): TokenSecretPlan | undefined {
   if (secret['type'] !== type || secret.metadata.deletionTimestamp !== undefined) return undefined;
   const held = secret.metadata.annotations ?? {};
-  const gone = account === undefined || (held[uidAnnotation] !== undefined && held[uidAnnotation] !== account.metadata.uid);
+  const gone =
+    account === undefined || (held[uidAnnotation] !== undefined && held[uidAnnotation] !== account.metadata.uid);
   if (gone) return { remove: true, needsToken: false, data: {}, annotations: {} };
   const text = (value: string): string => Buffer.from(value).toString('base64');
-  const data: Record<string, string> = { namespace: text(secret.metadata.namespace!), ...(certificate === '' ? {} : { 'ca.crt': text(certificate) }) };
+  const data: Record<string, string> = {
+    namespace: text(secret.metadata.namespace!),
+    ...(certificate === '' ? {} : { 'ca.crt': text(certificate) }),
+  };
   const annotations = { [nameAnnotation]: account.metadata.name!, [uidAnnotation]: account.metadata.uid! };
   const needsToken = !secret['data']?.token;
-  const isFilled = !needsToken && Object.entries(data).every(([key, value]) => secret['data']?.[key] === value) && held[uidAnnotation] === account.metadata.uid;
+  const isFilled =
+    !needsToken &&
+    Object.entries(data).every(([key, value]) => secret['data']?.[key] === value) &&
+    held[uidAnnotation] === account.metadata.uid;
   return isFilled ? undefined : { remove: false, needsToken, data, annotations };
 }
 
 export function startTokenSecrets(context: ControllerContext, certificate: string): Controller {
   const { client, informers } = context;
   const accounts = informers.informer(kinds.ServiceAccount);
-  const accountOf = (secret: KubeObject): string => `${secret.metadata.namespace}/${secret.metadata.annotations?.[nameAnnotation] ?? ''}`;
+  const accountOf = (secret: KubeObject): string =>
+    `${secret.metadata.namespace}/${secret.metadata.annotations?.[nameAnnotation] ?? ''}`;
   const secrets = informers.informer(kinds.Secret, { fieldSelector: `type=${type}` }).addIndex('account', accountOf);
   const tokenFor = async (secret: KubeObject, account: KubeObject): Promise<string> => {
-    const spec = { expirationSeconds: tokenSeconds, boundObjectRef: { apiVersion: 'v1', kind: 'Secret', name: secret.metadata.name, uid: secret.metadata.uid } };
-    const answer = await client.raw('POST', `/api/v1/namespaces/${account.metadata.namespace}/serviceaccounts/${account.metadata.name}/token`, { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', metadata: {}, spec });
+    const spec = {
+      expirationSeconds: tokenSeconds,
+      boundObjectRef: { apiVersion: 'v1', kind: 'Secret', name: secret.metadata.name, uid: secret.metadata.uid },
+    };
+    const answer = await client.raw(
+      'POST',
+      `/api/v1/namespaces/${account.metadata.namespace}/serviceaccounts/${account.metadata.name}/token`,
+      { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', metadata: {}, spec },
+    );
     return (answer as Json).status.token as string;
   };
   const liveAccount = async (key: string): Promise<KubeObject | undefined> => {
     const [namespace, name] = key.split('/');
-    try { return await client.get(kinds.ServiceAccount, name!, namespace); } catch (error) {
+    try {
+      return await client.get(kinds.ServiceAccount, name!, namespace);
+    } catch (error) {
       if (isReason(error, 'NotFound')) return undefined;
       throw error;
     }
@@ -57,14 +85,24 @@ export function startTokenSecrets(context: ControllerContext, certificate: strin
     if (planTokenSecret(secret, account, certificate)?.remove === true) account = await liveAccount(accountOf(secret));
     const plan = planTokenSecret(secret, account, certificate);
     if (plan === undefined) return;
-    if (plan.remove) { await deleteIfPresent(context, kinds.Secret, secret); return; }
-    const data = { ...secret['data'], ...plan.data, ...(plan.needsToken ? { token: Buffer.from(await tokenFor(secret, account!)).toString('base64') } : {}) };
+    if (plan.remove) {
+      await deleteIfPresent(context, kinds.Secret, secret);
+      return;
+    }
+    const data = {
+      ...secret['data'],
+      ...plan.data,
+      ...(plan.needsToken ? { token: Buffer.from(await tokenFor(secret, account!)).toString('base64') } : {}),
+    };
     const annotations = { ...secret.metadata.annotations, ...plan.annotations };
-    if (!isEqual(secret['data'], data) || !isEqual(secret.metadata.annotations, annotations)) await client.update(kinds.Secret, { ...secret, metadata: { ...secret.metadata, annotations }, data });
+    if (!isEqual(secret['data'], data) || !isEqual(secret.metadata.annotations, annotations))
+      await client.update(kinds.Secret, { ...secret, metadata: { ...secret.metadata, annotations }, data });
   });
   const enqueue = (secret: KubeObject): void => queue.add(keyOf(secret));
   secrets.addHandler({ added: enqueue, updated: enqueue });
-  const enqueueAccount = (account: KubeObject): void => { for (const secret of secrets.by('account', keyOf(account))) enqueue(secret); };
+  const enqueueAccount = (account: KubeObject): void => {
+    for (const secret of secrets.by('account', keyOf(account))) enqueue(secret);
+  };
   accounts.addHandler({ added: enqueueAccount, deleted: enqueueAccount });
   return { name: 'token-secrets', queues: [queue] };
 }

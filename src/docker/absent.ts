@@ -1,5 +1,6 @@
 /**
- * Swarm mode and plugins, which this engine does not have: what dockerd answers where it is in no swarm, and where no plugin is installed. What would begin one
+ * Swarm mode and plugins, which this engine does not have: what dockerd answers where it is in no swarm, and where no
+ * plugin is installed. What would begin one
  * is refused in words.
  */
 import { ApiError } from '#base/errors.ts';
@@ -8,14 +9,19 @@ import type { Route } from './route.ts';
 const resources = ['services', 'nodes', 'tasks', 'secrets', 'configs'];
 
 async function notManager(): Promise<never> {
-  throw new ApiError('ServiceUnavailable', 'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.');
+  throw new ApiError(
+    'ServiceUnavailable',
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.',
+  );
 }
 
 async function refuse(what: string): Promise<never> {
   throw new ApiError('InternalError', `${what} not supported by this engine`, undefined, 501);
 }
 
-const noPlugin = async (name: string): Promise<never> => { throw new ApiError('NotFound', `plugin "${name}" not found`); };
+const noPlugin = async (name: string): Promise<never> => {
+  throw new ApiError('NotFound', `plugin "${name}" not found`);
+};
 
 export function absentRoutes(): Route[] {
   const swarm: Route[] = resources.flatMap((name) => [
@@ -27,15 +33,31 @@ export function absentRoutes(): Route[] {
   ]);
   return [
     ...swarm,
-    ...['/services/{id}/logs', '/tasks/{id}/logs', '/swarm', '/swarm/unlockkey'].map((path): Route => ({ method: 'GET', path, handle: notManager })),
-    ...['/swarm/leave', '/swarm/update', '/swarm/unlock'].map((path): Route => ({ method: 'POST', path, handle: notManager })),
-    ...['/swarm/init', '/swarm/join'].map((path): Route => ({ method: 'POST', path, handle: () => refuse('swarm mode is') })),
+    ...['/services/{id}/logs', '/tasks/{id}/logs', '/swarm', '/swarm/unlockkey'].map((path): Route => ({
+      method: 'GET',
+      path,
+      handle: notManager,
+    })),
+    ...['/swarm/leave', '/swarm/update', '/swarm/unlock'].map((path): Route => ({
+      method: 'POST',
+      path,
+      handle: notManager,
+    })),
+    ...['/swarm/init', '/swarm/join'].map((path): Route => ({
+      method: 'POST',
+      path,
+      handle: () => refuse('swarm mode is'),
+    })),
     { method: 'GET', path: '/plugins', handle: async () => [] },
     { method: 'GET', path: '/plugins/privileges', handle: () => refuse('plugins are') },
     { method: 'POST', path: '/plugins/pull', handle: () => refuse('plugins are') },
     { method: 'POST', path: '/plugins/create', handle: () => refuse('plugins are') },
     { method: 'GET', path: '/plugins/{name}/json', handle: (context) => noPlugin(context.params['name'] ?? '') },
     { method: 'DELETE', path: '/plugins/{name}', handle: (context) => noPlugin(context.params['name'] ?? '') },
-    ...['enable', 'disable', 'push', 'upgrade', 'set'].map((verb): Route => ({ method: 'POST', path: `/plugins/{name}/${verb}`, handle: (context) => noPlugin(context.params['name'] ?? '') })),
+    ...['enable', 'disable', 'push', 'upgrade', 'set'].map((verb): Route => ({
+      method: 'POST',
+      path: `/plugins/{name}/${verb}`,
+      handle: (context) => noPlugin(context.params['name'] ?? ''),
+    })),
   ];
 }

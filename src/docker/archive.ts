@@ -12,7 +12,9 @@ import type { Route, RouteContext } from './route.ts';
 
 const statHeader = 'X-Docker-Container-Path-Stat';
 
-function encode(stat: PathStat): string { return Buffer.from(JSON.stringify(stat)).toString('base64'); }
+function encode(stat: PathStat): string {
+  return Buffer.from(JSON.stringify(stat)).toString('base64');
+}
 
 function pathOf(context: RouteContext): string {
   // Names are bytes, which the query's own reading would replace.
@@ -33,29 +35,62 @@ function writerTo(context: RouteContext): (bytes: Uint8Array) => Promise<void> {
 export function archiveRoutes(parts: DockerParts): Route[] {
   const { registry, context: engineContext } = parts.engine;
   return [
-    { method: 'HEAD', path: '/containers/{id}/archive', handle: async (context) => reply(200, undefined, { [statHeader]: encode(await statPath(registry, registry.get(context.params['id']!), pathOf(context))) }) },
-    { method: 'GET', path: '/containers/{id}/archive', handle: async (context) => {
-      const container = registry.get(context.params['id']!);
-      await readArchive(registry, container, pathOf(context), (stat) => context.response.writeHead(200, { 'Content-Type': 'application/x-tar', [statHeader]: encode(stat) }), writerTo(context));
-      context.response.end();
-      return undefined;
-    } },
-    { method: 'PUT', path: '/containers/{id}/archive', handle: async (context) => {
-      const container = ownContainer(parts, context.params['id']!, 'copy into');
-      await writeArchive(registry, container, pathOf(context), context.request, { noOverwriteDirNonDir: queryFlag(context.query, 'noOverwriteDirNonDir'), copyOwner: queryFlag(context.query, 'copyUIDGID') });
-      return reply(200);
-    } },
-    { method: 'GET', path: '/containers/{id}/export', handle: async (context) => {
-      const container = registry.get(context.params['id']!);
-      context.response.writeHead(200, { 'Content-Type': 'application/octet-stream' });
-      await exportRoot(registry, container, writerTo(context));
-      context.response.end();
-      return undefined;
-    } },
-    { method: 'GET', path: '/containers/{id}/changes', handle: async (context) => {
-      const changes = await listChanges(engineContext.snapshots.upperDir(registry.get(context.params['id']!).id));
-      // As docker's: `null`, which its client takes for an empty list.
-      return changes.length === 0 ? null : changes;
-    } },
+    {
+      method: 'HEAD',
+      path: '/containers/{id}/archive',
+      handle: async (context) =>
+        reply(200, undefined, {
+          [statHeader]: encode(await statPath(registry, registry.get(context.params['id']!), pathOf(context))),
+        }),
+    },
+    {
+      method: 'GET',
+      path: '/containers/{id}/archive',
+      handle: async (context) => {
+        const container = registry.get(context.params['id']!);
+        await readArchive(
+          registry,
+          container,
+          pathOf(context),
+          (stat) =>
+            context.response.writeHead(200, { 'Content-Type': 'application/x-tar', [statHeader]: encode(stat) }),
+          writerTo(context),
+        );
+        context.response.end();
+        return undefined;
+      },
+    },
+    {
+      method: 'PUT',
+      path: '/containers/{id}/archive',
+      handle: async (context) => {
+        const container = ownContainer(parts, context.params['id']!, 'copy into');
+        await writeArchive(registry, container, pathOf(context), context.request, {
+          noOverwriteDirNonDir: queryFlag(context.query, 'noOverwriteDirNonDir'),
+          copyOwner: queryFlag(context.query, 'copyUIDGID'),
+        });
+        return reply(200);
+      },
+    },
+    {
+      method: 'GET',
+      path: '/containers/{id}/export',
+      handle: async (context) => {
+        const container = registry.get(context.params['id']!);
+        context.response.writeHead(200, { 'Content-Type': 'application/octet-stream' });
+        await exportRoot(registry, container, writerTo(context));
+        context.response.end();
+        return undefined;
+      },
+    },
+    {
+      method: 'GET',
+      path: '/containers/{id}/changes',
+      handle: async (context) => {
+        const changes = await listChanges(engineContext.snapshots.upperDir(registry.get(context.params['id']!).id));
+        // As docker's: `null`, which its client takes for an empty list.
+        return changes.length === 0 ? null : changes;
+      },
+    },
   ];
 }

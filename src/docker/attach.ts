@@ -12,34 +12,67 @@ export async function attachContainer(parts: DockerParts, context: RouteContext)
   const { query } = context;
   const { engine } = parts;
   const container = engine.registry.get(context.params['id']!);
-  if (container.record.state === 'paused') throw new ApiError('Conflict', `container ${container.id} is paused, unpause the container before attach`);
-  if (container.record.state === 'restarting') throw new ApiError('Conflict', `container ${container.id} is restarting, wait until the container is running`);
+  if (container.record.state === 'paused')
+    throw new ApiError('Conflict', `container ${container.id} is paused, unpause the container before attach`);
+  if (container.record.state === 'restarting')
+    throw new ApiError('Conflict', `container ${container.id} is restarting, wait until the container is running`);
   const tty = container.record.spec.tty;
   const keys = parseDetachKeys(query.get('detachKeys') ?? '');
   const detached = new AbortController();
   const multiplexed = !tty && context.version[1] >= 42;
-  const socket = await context.hijack(multiplexed ? 'application/vnd.docker.multiplexed-stream' : 'application/vnd.docker.raw-stream');
+  const socket = await context.hijack(
+    multiplexed ? 'application/vnd.docker.multiplexed-stream' : 'application/vnd.docker.raw-stream',
+  );
   const stdout = tty ? plainWriter(socket) : framedWriter(socket, 1);
   const stderr = tty ? plainWriter(socket) : framedWriter(socket, 2);
   if (queryFlag(query, 'logs')) {
-    for await (const line of engine.containers.logs(container.id, { stdout: queryFlag(query, 'stdout'), stderr: queryFlag(query, 'stderr'), follow: false })) {
+    for await (const line of engine.containers.logs(container.id, {
+      stdout: queryFlag(query, 'stdout'),
+      stderr: queryFlag(query, 'stderr'),
+      follow: false,
+    })) {
       const target = line.stream === 'stdout' ? stdout : stderr;
       if (!target.write(line.data)) await whenDrained(target);
     }
   }
   // Of one that does not run the next start is waited for: clients attach before they start, also for the second time.
-  if (!queryFlag(query, 'stream')) { socket.end(); return undefined; }
+  if (!queryFlag(query, 'stream')) {
+    socket.end();
+    return undefined;
+  }
   const withStdin = queryFlag(query, 'stdin') && container.record.spec.openStdin;
   if (!withStdin) drain(socket);
-  engine.events.emit({ type: 'container', action: 'attach', id: container.id, attributes: { ...container.record.spec.labels, image: container.record.spec.image, name: container.name }, owner: container.record.spec.owner });
-  await engine.containers.attach(container.id, {
-    ...(withStdin ? { stdin: tty ? watchDetachKeys(socket, keys, () => detached.abort()) : socket } : {}), ...(queryFlag(query, 'stdout') ? { stdout } : {}), ...(queryFlag(query, 'stderr') ? { stderr } : {}),
-  }, AbortSignal.any([context.signal, detached.signal]));
-  if (detached.signal.aborted) engine.events.emit({ type: 'container', action: 'detach', id: container.id, attributes: { ...container.record.spec.labels, image: container.record.spec.image, name: container.name }, owner: container.record.spec.owner });
+  engine.events.emit({
+    type: 'container',
+    action: 'attach',
+    id: container.id,
+    attributes: { ...container.record.spec.labels, image: container.record.spec.image, name: container.name },
+    owner: container.record.spec.owner,
+  });
+  await engine.containers.attach(
+    container.id,
+    {
+      ...(withStdin ? { stdin: tty ? watchDetachKeys(socket, keys, () => detached.abort()) : socket } : {}),
+      ...(queryFlag(query, 'stdout') ? { stdout } : {}),
+      ...(queryFlag(query, 'stderr') ? { stderr } : {}),
+    },
+    AbortSignal.any([context.signal, detached.signal]),
+  );
+  if (detached.signal.aborted)
+    engine.events.emit({
+      type: 'container',
+      action: 'detach',
+      id: container.id,
+      attributes: { ...container.record.spec.labels, image: container.record.spec.image, name: container.name },
+      owner: container.record.spec.owner,
+    });
   for (const output of [stdout, stderr]) output.end();
   await Promise.all([stdout, stderr].map(whenFinished));
   socket.end();
   return undefined;
 }
 
-function drain(stream: Readable): void { stream.resume(); stream.on('error', () => undefined); }
+function drain(stream: Readable): void {
+  stream.resume();
+  stream.on('error', () => undefined);
+}

@@ -5,28 +5,52 @@ import type { ImageStore } from '#engine/images.ts';
 import type { Access } from '#registry/access.ts';
 import type { Route } from './route.ts';
 
-export interface AuthParts { images: ImageStore; /** The registry of this process, asked without a connection. */ registry?: { access: Access; domains: string[] } }
+export interface AuthParts {
+  images: ImageStore;
+  /** The registry of this process, asked without a connection. */ registry?: { access: Access; domains: string[] };
+}
 
 export function authRoutes(parts: AuthParts): Route[] {
-  return [{
-    method: 'POST', path: '/auth', async handle(context) {
-      const body = await context.json() as { username?: string; password?: string; serveraddress?: string };
-      const address = (body.serveraddress ?? '').replace(/^https?:\/\//, '').replace(/\/.*$/, '').replace(/^index\.docker\.io$/, 'docker.io') || 'docker.io';
-      const { username = '', password = '' } = body;
-      const denied = (): never => { throw new ApiError('Unauthorized', `Get "${endpointUrlOf(address)}/v2/": unauthorized: incorrect username or password`); };
-      if (parts.registry?.domains.includes(address) === true) {
-        const identity = await parts.registry.access.identify(`Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`, 'docker socket');
-        if (identity === undefined || identity === 'anonymous') denied();
+  return [
+    {
+      method: 'POST',
+      path: '/auth',
+      async handle(context) {
+        const body = (await context.json()) as { username?: string; password?: string; serveraddress?: string };
+        const address =
+          (body.serveraddress ?? '')
+            .replace(/^https?:\/\//, '')
+            .replace(/\/.*$/, '')
+            .replace(/^index\.docker\.io$/, 'docker.io') || 'docker.io';
+        const { username = '', password = '' } = body;
+        const denied = (): never => {
+          throw new ApiError(
+            'Unauthorized',
+            `Get "${endpointUrlOf(address)}/v2/": unauthorized: incorrect username or password`,
+          );
+        };
+        if (parts.registry?.domains.includes(address) === true) {
+          const identity = await parts.registry.access.identify(
+            `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`,
+            'docker socket',
+          );
+          if (identity === undefined || identity === 'anonymous') denied();
+          return { Status: 'Login Succeeded', IdentityToken: '' };
+        }
+        try {
+          await checkCredential(
+            parts.images.options.transport,
+            { url: endpointUrlOf(address), credential: { username, password } },
+            context.signal,
+          );
+        } catch (error) {
+          if (error instanceof RemoteError && (error.status === 401 || error.status === 403)) denied();
+          if (error instanceof RemoteError || error instanceof UnreachableError)
+            throw new ApiError('InternalError', error.message);
+          throw error;
+        }
         return { Status: 'Login Succeeded', IdentityToken: '' };
-      }
-      try {
-        await checkCredential(parts.images.options.transport, { url: endpointUrlOf(address), credential: { username, password } }, context.signal);
-      } catch (error) {
-        if (error instanceof RemoteError && (error.status === 401 || error.status === 403)) denied();
-        if (error instanceof RemoteError || error instanceof UnreachableError) throw new ApiError('InternalError', error.message);
-        throw error;
-      }
-      return { Status: 'Login Succeeded', IdentityToken: '' };
+      },
     },
-  }];
+  ];
 }

@@ -22,16 +22,30 @@ export interface BuildRouteParts {
 }
 
 /** A context that the engine is to fetch: an archive, or one file that is the Dockerfile. */
-async function fetchContext(parts: BuildRouteParts, url: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
-  if (/^(?:git|ssh):\/\/|^git@|^github\.com\/|\.git(?:#.*)?$/i.test(url)) throw new ApiError('BadRequest', 'git repositories are not fetched by this engine: docker\'s client clones them itself, or send the context as the body');
+async function fetchContext(
+  parts: BuildRouteParts,
+  url: string,
+  signal: AbortSignal,
+): Promise<AsyncIterable<Uint8Array>> {
+  if (/^(?:git|ssh):\/\/|^git@|^github\.com\/|\.git(?:#.*)?$/i.test(url))
+    throw new ApiError(
+      'BadRequest',
+      "git repositories are not fetched by this engine: docker's client clones them itself, or send the context as the body",
+    );
   const { head, whole } = await peek(await download(parts.images, url, signal), 512);
   if (detectCompression(head) !== 'none' || looksLikeTar(head)) return whole;
   const text = await readAll(whole, dockerfileBytesMax);
-  return (async function* () { yield Buffer.concat([encodeTarFile({ path: 'Dockerfile' }, text), tarEnd]); })();
+  return (async function* () {
+    yield Buffer.concat([encodeTarFile({ path: 'Dockerfile' }, text), tarEnd]);
+  })();
 }
 
 // walk image-build 1/6: `POST /build`: parameters and the tar stream.
-async function build(parts: BuildRouteParts, context: RouteContext, running: Map<string, AbortController>): Promise<void> {
+async function build(
+  parts: BuildRouteParts,
+  context: RouteContext,
+  running: Map<string, AbortController>,
+): Promise<void> {
   const { request, response } = context;
   const { dockerfile, remote, isQuiet, buildId, warnings, request: asked } = parseBuildRequest(context);
   const cancel = new AbortController();
@@ -42,16 +56,29 @@ async function build(parts: BuildRouteParts, context: RouteContext, running: Map
   }
   try {
     await streamJson(response, async (stream) => {
-      const source = remote === '' || remote === 'client-session' ? (request as AsyncIterable<Uint8Array>) : await fetchContext(parts, remote, signal);
+      const source =
+        remote === '' || remote === 'client-session'
+          ? (request as AsyncIterable<Uint8Array>)
+          : await fetchContext(parts, remote, signal);
       await using buildContext = await parts.builder.receiveContext(source, dockerfile, signal);
       const text = buildContext.text(dockerfile);
-      if (text === undefined) throw new ApiError('InternalError', `Cannot locate specified Dockerfile: ${cleanContextPath(dockerfile)}`, undefined, 500);
-      const onEvent = (event: Record<string, unknown>): void => { if (!isQuiet) stream.write(event); };
+      if (text === undefined)
+        throw new ApiError(
+          'InternalError',
+          `Cannot locate specified Dockerfile: ${cleanContextPath(dockerfile)}`,
+          undefined,
+          500,
+        );
+      const onEvent = (event: Record<string, unknown>): void => {
+        if (!isQuiet) stream.write(event);
+      };
       for (const warning of warnings) onEvent({ stream: `${warning}\n` });
       const record = await parts.builder.build({ ...asked, dockerfile: text, context: buildContext, signal, onEvent });
       if (isQuiet) stream.write({ stream: `${record.id}\n` });
     });
-  } finally { if (running.get(buildId) === cancel) running.delete(buildId); }
+  } finally {
+    if (running.get(buildId) === cancel) running.delete(buildId);
+  }
 }
 
 /** Ends a build that was begun with this `buildid`. */
@@ -64,34 +91,67 @@ function cancelBuild(context: RouteContext, running: Map<string, AbortController
 
 /** BuildKit's rule: as much as `max-used-space` and `min-free-space` allow, but never less than is reserved. */
 function keepBytes(parts: BuildRouteParts, query: URLSearchParams): number | undefined {
-  const [reserved, mostUsed, leastFree] = [queryNumber(query, 'reserved-space') || queryNumber(query, 'keep-storage'), queryNumber(query, 'max-used-space'), queryNumber(query, 'min-free-space')];
+  const [reserved, mostUsed, leastFree] = [
+    queryNumber(query, 'reserved-space') || queryNumber(query, 'keep-storage'),
+    queryNumber(query, 'max-used-space'),
+    queryNumber(query, 'min-free-space'),
+  ];
   if (reserved === 0 && mostUsed === 0 && leastFree === 0) return undefined;
   const { bavail, bsize } = statfsSync(parts.images.options.content.root);
   const total = parts.builder.cache.list().reduce((sum, item) => sum + item.sizeBytes, 0);
   const excess = leastFree - bavail * bsize;
-  return Math.max(reserved, Math.min(mostUsed === 0 ? (leastFree === 0 ? 0 : total) : mostUsed, excess > 0 ? Math.max(0, total - excess) : Number.MAX_SAFE_INTEGER));
+  return Math.max(
+    reserved,
+    Math.min(
+      mostUsed === 0 ? (leastFree === 0 ? 0 : total) : mostUsed,
+      excess > 0 ? Math.max(0, total - excess) : Number.MAX_SAFE_INTEGER,
+    ),
+  );
 }
 
 async function prune(parts: BuildRouteParts, context: RouteContext): Promise<unknown> {
-  const filters = parseFilters(context.query, ['until', 'unused-for', 'id', 'parent', 'type', 'description', 'inuse', 'shared', 'private']);
+  const filters = parseFilters(context.query, [
+    'until',
+    'unused-for',
+    'id',
+    'parent',
+    'type',
+    'description',
+    'inuse',
+    'shared',
+    'private',
+  ]);
   const until = filters.get('until')?.[0] ?? filters.get('unused-for')?.[0];
   const keep = keepBytes(parts, context.query);
   const own = [...filters].filter(([name]) => name !== 'until' && name !== 'unused-for');
   const isTrue = (value: string): boolean => ['', '1', 'true'].includes(value.toLowerCase());
   // Steps here have no parent in the cache, and none is shared with another builder.
-  const matches = (item: CacheItem): boolean => own.every(([name, values]) => values.some((value) => {
-    switch (name) {
-      case 'id': return item.id.startsWith(value);
-      case 'type': return value === 'regular';
-      case 'description': return item.record.about.includes(value);
-      case 'inuse': return isTrue(value) === item.isInUse;
-      case 'private': return isTrue(value);
-      case 'shared': return !isTrue(value);
-      default: return false;
-    }
-  }));
+  const matches = (item: CacheItem): boolean =>
+    own.every(([name, values]) =>
+      values.some((value) => {
+        switch (name) {
+          case 'id':
+            return item.id.startsWith(value);
+          case 'type':
+            return value === 'regular';
+          case 'description':
+            return item.record.about.includes(value);
+          case 'inuse':
+            return isTrue(value) === item.isInUse;
+          case 'private':
+            return isTrue(value);
+          case 'shared':
+            return !isTrue(value);
+          default:
+            return false;
+        }
+      }),
+    );
   const { ids, freedBytes } = await parts.builder.cache.prune({
-    all: queryFlag(context.query, 'all'), ...(until === undefined ? {} : { untilMs: parseTime(until, parts.images.options.clock.now()) }), ...(keep === undefined ? {} : { keepBytes: keep }), ...(own.length === 0 ? {} : { matches }),
+    all: queryFlag(context.query, 'all'),
+    ...(until === undefined ? {} : { untilMs: parseTime(until, parts.images.options.clock.now()) }),
+    ...(keep === undefined ? {} : { keepBytes: keep }),
+    ...(own.length === 0 ? {} : { matches }),
   });
   return { CachesDeleted: ids.length === 0 ? null : ids, SpaceReclaimed: freedBytes };
 }

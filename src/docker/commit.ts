@@ -1,6 +1,8 @@
 /**
- * `docker commit`: a container's writable layer and its whole configuration (the image's, and what its request said in its place) become an image. The container
- * may be running, paused, ended or never started; what runs stands still meanwhile, unless the client does not want that.
+ * `docker commit`: a container's writable layer and its whole configuration (the image's, and what its request said in
+ * its place) become an image. The container
+ * may be running, paused, ended or never started; what runs stands still meanwhile, unless the client does not want
+ * that.
  */
 import { existsSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
@@ -28,7 +30,10 @@ async function commit(parts: DockerParts, images: ImageStore, context: RouteCont
   const body = await context.json();
   checkShape(body, commitShape, 'Config');
   const own = configOf(parts, images, container);
-  const changes = query.getAll('changes').flatMap((each) => each.split('\n')).filter((each) => each !== '');
+  const changes = query
+    .getAll('changes')
+    .flatMap((each) => each.split('\n'))
+    .filter((each) => each !== '');
   const config = applyChanges(mergeConfig(own, body as RunConfig), changes);
   const repo = query.get('repo') ?? '';
   const tag = query.get('tag') ?? '';
@@ -36,21 +41,43 @@ async function commit(parts: DockerParts, images: ImageStore, context: RouteCont
   const write = async (): Promise<string> => {
     const upper = registry.context.snapshots.upperDir(container.id);
     const record = await images.commit({
-      config, comment: query.get('comment') ?? '', author: query.get('author') ?? '', createdBy: (own.Cmd ?? []).join(' '),
-      ...(existsSync(upper) ? { upper } : {}), ...(parent === undefined ? {} : { parent }), ...(repo === '' ? {} : { name: `${repo}${tag === '' ? '' : `:${tag}`}` }),
+      config,
+      comment: query.get('comment') ?? '',
+      author: query.get('author') ?? '',
+      createdBy: (own.Cmd ?? []).join(' '),
+      ...(existsSync(upper) ? { upper } : {}),
+      ...(parent === undefined ? {} : { parent }),
+      ...(repo === '' ? {} : { name: `${repo}${tag === '' ? '' : `:${tag}`}` }),
     });
     parts.engine.events.emit({
-      type: 'container', action: 'commit', id: container.id, attributes: { ...container.record.spec.labels, comment: query.get('comment') ?? '', image: container.record.spec.image, imageID: record.id, imageRef: repo, name: container.name }, owner: container.record.spec.owner,
+      type: 'container',
+      action: 'commit',
+      id: container.id,
+      attributes: {
+        ...container.record.spec.labels,
+        comment: query.get('comment') ?? '',
+        image: container.record.spec.image,
+        imageID: record.id,
+        imageRef: repo,
+        name: container.name,
+      },
+      owner: container.record.spec.owner,
     });
     return record.id;
   };
   const pauses = query.get('pause') === null || queryFlag(query, 'pause');
   if (!pauses) return reply(201, { Id: await write() });
-  return reply(201, { Id: await whileStill(registry, container, async (frozen) => {
-    const tells = frozen && container.record.state === 'running';
-    if (tells) emitPause(registry, container, true);
-    try { return await write(); } finally { if (tells && container.record.state === 'running') emitPause(registry, container, false); }
-  }) });
+  return reply(201, {
+    Id: await whileStill(registry, container, async (frozen) => {
+      const tells = frozen && container.record.state === 'running';
+      if (tells) emitPause(registry, container, true);
+      try {
+        return await write();
+      } finally {
+        if (tells && container.record.state === 'running') emitPause(registry, container, false);
+      }
+    }),
+  });
 }
 
 /** The configuration that the container runs with. */
@@ -59,9 +86,15 @@ function configOf(parts: DockerParts, images: ImageStore, container: Container):
   const image: RunConfig = images.options.records.get(spec.imageId)?.file.config ?? {};
   const request = (spec.request ?? {}) as RunConfig;
   const asked: RunConfig = {
-    Env: spec.env, Labels: spec.labels, ExposedPorts: Object.fromEntries(exposedPorts(parts, container).map((port) => [port, {}])), Volumes: request.Volumes ?? null,
-    ...(spec.workingDir === undefined ? {} : { WorkingDir: spec.workingDir }), ...(spec.user === undefined ? {} : { User: spec.user }), ...(spec.stopSignal === undefined ? {} : { StopSignal: spec.stopSignal }),
-    Shell: request.Shell ?? null, OnBuild: request.OnBuild ?? null,
+    Env: spec.env,
+    Labels: spec.labels,
+    ExposedPorts: Object.fromEntries(exposedPorts(parts, container).map((port) => [port, {}])),
+    Volumes: request.Volumes ?? null,
+    ...(spec.workingDir === undefined ? {} : { WorkingDir: spec.workingDir }),
+    ...(spec.user === undefined ? {} : { User: spec.user }),
+    ...(spec.stopSignal === undefined ? {} : { StopSignal: spec.stopSignal }),
+    Shell: request.Shell ?? null,
+    OnBuild: request.OnBuild ?? null,
     ...(request.Healthcheck === undefined || request.Healthcheck === null ? {} : { Healthcheck: request.Healthcheck }),
   };
   const merged = mergeConfig(image, asked);
@@ -71,12 +104,17 @@ function configOf(parts: DockerParts, images: ImageStore, container: Container):
   return merged;
 }
 
-/** What `over` says, and of `base` what it does not: variables, labels, ports and volumes one by one. Exported for tests. */
+/**
+ * What `over` says, and of `base` what it does not: variables, labels, ports and volumes one by one. Exported for
+ * tests.
+ */
 export function mergeConfig(base: RunConfig, over: RunConfig): RunConfig {
   const named = new Set((over.Env ?? []).map(nameOfVariable));
   const out: RunConfig = { ...base };
-  for (const key of ['User', 'WorkingDir', 'StopSignal'] as const) if (typeof over[key] === 'string' && over[key] !== '') out[key] = over[key];
-  for (const key of ['Entrypoint', 'Cmd', 'OnBuild', 'Shell'] as const) if ((over[key] ?? []).length > 0) out[key] = over[key]!;
+  for (const key of ['User', 'WorkingDir', 'StopSignal'] as const)
+    if (typeof over[key] === 'string' && over[key] !== '') out[key] = over[key];
+  for (const key of ['Entrypoint', 'Cmd', 'OnBuild', 'Shell'] as const)
+    if ((over[key] ?? []).length > 0) out[key] = over[key]!;
   if (over.Healthcheck !== undefined && over.Healthcheck !== null) out.Healthcheck = over.Healthcheck;
   const env = [...(base.Env ?? []).filter((entry) => !named.has(nameOfVariable(entry))), ...(over.Env ?? [])];
   if (env.length > 0) out.Env = env;

@@ -1,4 +1,7 @@
-/** `/containers/…`: create, list, inspect, start, stop, kill, remove, wait, attach, logs and the rest of a container's life. */
+/**
+ * `/containers/…`: create, list, inspect, start, stop, kill, remove, wait, attach, logs and the rest of a container's
+ * life.
+ */
 import { cpus } from 'node:os';
 import { ApiError } from '#base/errors.ts';
 import { compilePattern } from '#base/pattern.ts';
@@ -9,7 +12,15 @@ import type { DockerParts } from './context.ts';
 import { ownContainer } from './context.ts';
 import { checkHealthTimes, checkPlatform, mergeHealthCheck, platformWarnings } from './create-checks.ts';
 import { specFromRequest } from './create-request.ts';
-import { checkFilterValues, isFlagWord, lacksLabels, matchesAny, matchesLabels, parseFilters, parseTime } from './filters.ts';
+import {
+  checkFilterValues,
+  isFlagWord,
+  lacksLabels,
+  matchesAny,
+  matchesLabels,
+  parseFilters,
+  parseTime,
+} from './filters.ts';
 import { exposedPorts, showContainer, showSummary, sizesOf } from './inspect.ts';
 import { hostFacts } from './host-facts.ts';
 import { streamLogs } from './logs.ts';
@@ -21,7 +32,24 @@ import { checkShape, createShape, updateShape } from './shapes.ts';
 import { showTop } from './top.ts';
 import { updateContainer } from './update.ts';
 
-const listFilters = ['ancestor', 'before', 'expose', 'exited', 'health', 'id', 'isolation', 'is-task', 'label', 'label!', 'name', 'network', 'publish', 'since', 'status', 'volume'];
+const listFilters = [
+  'ancestor',
+  'before',
+  'expose',
+  'exited',
+  'health',
+  'id',
+  'isolation',
+  'is-task',
+  'label',
+  'label!',
+  'name',
+  'network',
+  'publish',
+  'since',
+  'status',
+  'volume',
+];
 
 export function containerRoutes(parts: DockerParts): Route[] {
   const { engine } = parts;
@@ -29,62 +57,131 @@ export function containerRoutes(parts: DockerParts): Route[] {
   return [
     { method: 'GET', path: '/containers/json', handle: async (context) => listContainers(parts, context) },
     { method: 'POST', path: '/containers/create', handle: (context) => createContainer(parts, context) },
-    { method: 'GET', path: '/containers/{id}/json', handle: async (context) => {
-      const container = engine.registry.get(context.params['id']!);
-      return showContainer(parts, container, queryFlag(context.query, 'size') ? await sizesOf(parts, container) : undefined);
-    } },
-    { method: 'POST', path: '/containers/{id}/start', handle: async (context) => {
-      const container = own(context, 'start');
-      if (container.isRunning && container.record.state !== 'paused') return reply(304);
-      await engine.containers.start(container.id);
-      return reply(204);
-    } },
-    { method: 'POST', path: '/containers/{id}/stop', handle: async (context) => {
-      const container = own(context, 'stop');
-      if (!container.isRunning && container.record.state !== 'restarting') return reply(304);
-      await engine.containers.stop(container.id, stopTimeoutMs(context, container));
-      return reply(204);
-    } },
-    { method: 'POST', path: '/containers/{id}/restart', handle: async (context) => {
-      const container = own(context, 'restart');
-      await engine.containers.restart(container.id, stopTimeoutMs(context, container));
-      return reply(204);
-    } },
-    { method: 'POST', path: '/containers/{id}/kill', handle: async (context) => {
-      await engine.containers.kill(own(context, 'kill').id, context.query.get('signal') ?? 'SIGKILL');
-      return reply(204);
-    } },
-    { method: 'POST', path: '/containers/{id}/pause', handle: async (context) => { await engine.containers.pause(own(context, 'pause').id, true); return reply(204); } },
-    { method: 'POST', path: '/containers/{id}/unpause', handle: async (context) => { await engine.containers.pause(own(context, 'unpause').id, false); return reply(204); } },
-    { method: 'POST', path: '/containers/{id}/rename', handle: async (context) => { renameContainer(parts, own(context, 'rename'), context.query.get('name') ?? ''); return reply(204); } },
-    { method: 'POST', path: '/containers/{id}/update', handle: async (context) => {
-      const container = own(context, 'update');
-      const body = await context.json();
-      checkShape(body, updateShape, 'UpdateConfig');
-      return updateContainer(parts, container, body);
-    } },
-    { method: 'DELETE', path: '/containers/{id}', handle: async (context) => {
-      if (queryFlag(context.query, 'link')) throw new ApiError('BadRequest', 'links are not supported');
-      await engine.containers.remove(own(context, 'remove').id, { force: queryFlag(context.query, 'force'), volumes: queryFlag(context.query, 'v') });
-      return reply(204);
-    } },
+    {
+      method: 'GET',
+      path: '/containers/{id}/json',
+      handle: async (context) => {
+        const container = engine.registry.get(context.params['id']!);
+        return showContainer(
+          parts,
+          container,
+          queryFlag(context.query, 'size') ? await sizesOf(parts, container) : undefined,
+        );
+      },
+    },
+    {
+      method: 'POST',
+      path: '/containers/{id}/start',
+      handle: async (context) => {
+        const container = own(context, 'start');
+        if (container.isRunning && container.record.state !== 'paused') return reply(304);
+        await engine.containers.start(container.id);
+        return reply(204);
+      },
+    },
+    {
+      method: 'POST',
+      path: '/containers/{id}/stop',
+      handle: async (context) => {
+        const container = own(context, 'stop');
+        if (!container.isRunning && container.record.state !== 'restarting') return reply(304);
+        await engine.containers.stop(container.id, stopTimeoutMs(context, container));
+        return reply(204);
+      },
+    },
+    {
+      method: 'POST',
+      path: '/containers/{id}/restart',
+      handle: async (context) => {
+        const container = own(context, 'restart');
+        await engine.containers.restart(container.id, stopTimeoutMs(context, container));
+        return reply(204);
+      },
+    },
+    {
+      method: 'POST',
+      path: '/containers/{id}/kill',
+      handle: async (context) => {
+        await engine.containers.kill(own(context, 'kill').id, context.query.get('signal') ?? 'SIGKILL');
+        return reply(204);
+      },
+    },
+    {
+      method: 'POST',
+      path: '/containers/{id}/pause',
+      handle: async (context) => {
+        await engine.containers.pause(own(context, 'pause').id, true);
+        return reply(204);
+      },
+    },
+    {
+      method: 'POST',
+      path: '/containers/{id}/unpause',
+      handle: async (context) => {
+        await engine.containers.pause(own(context, 'unpause').id, false);
+        return reply(204);
+      },
+    },
+    {
+      method: 'POST',
+      path: '/containers/{id}/rename',
+      handle: async (context) => {
+        renameContainer(parts, own(context, 'rename'), context.query.get('name') ?? '');
+        return reply(204);
+      },
+    },
+    {
+      method: 'POST',
+      path: '/containers/{id}/update',
+      handle: async (context) => {
+        const container = own(context, 'update');
+        const body = await context.json();
+        checkShape(body, updateShape, 'UpdateConfig');
+        return updateContainer(parts, container, body);
+      },
+    },
+    {
+      method: 'DELETE',
+      path: '/containers/{id}',
+      handle: async (context) => {
+        if (queryFlag(context.query, 'link')) throw new ApiError('BadRequest', 'links are not supported');
+        await engine.containers.remove(own(context, 'remove').id, {
+          force: queryFlag(context.query, 'force'),
+          volumes: queryFlag(context.query, 'v'),
+        });
+        return reply(204);
+      },
+    },
     { method: 'POST', path: '/containers/{id}/wait', handle: (context) => waitContainer(parts, context) },
-    { method: 'POST', path: '/containers/{id}/resize', handle: async (context) => {
-      const container = engine.registry.get(context.params['id']!);
-      if (!container.isRunning) throw new ApiError('Conflict', `Container ${container.id} is not running`);
-      engine.containers.resize(container.id, { width: queryNumber(context.query, 'w'), height: queryNumber(context.query, 'h') });
-      return reply(200);
-    } },
+    {
+      method: 'POST',
+      path: '/containers/{id}/resize',
+      handle: async (context) => {
+        const container = engine.registry.get(context.params['id']!);
+        if (!container.isRunning) throw new ApiError('Conflict', `Container ${container.id} is not running`);
+        engine.containers.resize(container.id, {
+          width: queryNumber(context.query, 'w'),
+          height: queryNumber(context.query, 'h'),
+        });
+        return reply(200);
+      },
+    },
     { method: 'POST', path: '/containers/{id}/attach', handle: (context) => attachContainer(parts, context) },
     { method: 'GET', path: '/containers/{id}/logs', handle: (context) => streamLogs(parts, context) },
-    { method: 'GET', path: '/containers/{id}/top', handle: async (context) => showTop(parts, engine.registry.get(context.params['id']!), context.query.get('ps_args') ?? '-ef') },
+    {
+      method: 'GET',
+      path: '/containers/{id}/top',
+      handle: async (context) =>
+        showTop(parts, engine.registry.get(context.params['id']!), context.query.get('ps_args') ?? '-ef'),
+    },
     { method: 'POST', path: '/containers/prune', handle: (context) => pruneContainers(parts, context) },
   ];
 }
 
 function stopTimeoutMs(context: RouteContext, container: Container): number {
   const asked = context.query.get('t');
-  const seconds = asked === null ? (container.record.spec.stopTimeoutSeconds ?? stopTimeoutMsDefault / 1000) : Number(asked);
+  const seconds =
+    asked === null ? (container.record.spec.stopTimeoutSeconds ?? stopTimeoutMsDefault / 1000) : Number(asked);
   if (!Number.isFinite(seconds)) throw new ApiError('BadRequest', `strconv.Atoi: parsing "${asked}": invalid syntax`);
   return seconds * 1000;
 }
@@ -95,7 +192,8 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
   checkShape(body, createShape, 'CreateRequest');
   const { engine } = parts;
   const name = context.query.get('name')?.replace(/^\//, '') ?? '';
-  if (typeof body !== 'object' || body === null || body.Image === undefined || body.Image === '') throw new ApiError('BadRequest', 'config cannot be empty in order to create a container');
+  if (typeof body !== 'object' || body === null || body.Image === undefined || body.Image === '')
+    throw new ApiError('BadRequest', 'config cannot be empty in order to create a container');
   const image = engine.images.find(body.Image);
   if (image === undefined) throw new ApiError('NotFound', `No such image: ${withTag(body.Image)}`);
   checkPlatform(context.query.get('platform'), String(body.Image), image.platform);
@@ -103,35 +201,103 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
   checkHealthTimes(health);
   if (health !== undefined) body.Healthcheck = health;
   const warnings: string[] = [];
-  const spec = specFromRequest(body, name === '' ? pickName(parts) : name, image.id, hostFacts(parts, cpus().length, warnings));
+  const spec = specFromRequest(
+    body,
+    name === '' ? pickName(parts) : name,
+    image.id,
+    hostFacts(parts, cpus().length, warnings),
+  );
   spec.labels = { ...image.config.labels, ...spec.labels };
   resolveReferences(parts, spec);
   const id = await engine.containers.create(spec);
-  return reply(201, { Id: id, Warnings: [...platformWarnings(context.query.get('platform'), image.platform), ...warnings] });
+  return reply(201, {
+    Id: id,
+    Warnings: [...platformWarnings(context.query.get('platform'), image.platform), ...warnings],
+  });
 }
 
-function withTag(image: string): string { return image.includes('@') || image.slice(image.lastIndexOf('/') + 1).includes(':') ? image : `${image}:latest`; }
+function withTag(image: string): string {
+  return image.includes('@') || image.slice(image.lastIndexOf('/') + 1).includes(':') ? image : `${image}:latest`;
+}
 
 /** Other containers are named by their ids in the record: a rename must not break what depends on them. */
 export function resolveReferences(parts: DockerParts, spec: ReturnType<typeof specFromRequest>): void {
   const resolve = (reference: string): string => parts.engine.registry.get(reference).id;
   // As in docker, whose network is joined is asked at the start.
-  if (spec.network.type === 'container') spec.network = { type: 'container', containerId: parts.engine.registry.find(spec.network.containerId)?.id ?? spec.network.containerId };
-  if (spec.pidMode?.type === 'container') spec.pidMode = { type: 'container', containerId: resolve(spec.pidMode.containerId) };
-  if (spec.ipcMode?.type === 'container') spec.ipcMode = { type: 'container', containerId: resolve(spec.ipcMode.containerId) };
-  const from = ((spec.request?.['HostConfig'] as { VolumesFrom?: string[] } | undefined)?.VolumesFrom ?? []);
+  if (spec.network.type === 'container')
+    spec.network = {
+      type: 'container',
+      containerId: parts.engine.registry.find(spec.network.containerId)?.id ?? spec.network.containerId,
+    };
+  if (spec.pidMode?.type === 'container')
+    spec.pidMode = { type: 'container', containerId: resolve(spec.pidMode.containerId) };
+  if (spec.ipcMode?.type === 'container')
+    spec.ipcMode = { type: 'container', containerId: resolve(spec.ipcMode.containerId) };
+  const from = (spec.request?.['HostConfig'] as { VolumesFrom?: string[] } | undefined)?.VolumesFrom ?? [];
   for (const entry of from) {
     const [reference = '', mode, ...more] = entry.split(':');
-    if (more.length > 0 || reference === '') throw new ApiError('BadRequest', `invalid volumes-from specification: ${JSON.stringify(entry)}`);
-    if (mode !== undefined && !['ro', 'rw', 'z', 'Z', 'ro,z', 'rw,z', 'ro,Z', 'rw,Z', 'z,ro', 'z,rw', 'Z,ro', 'Z,rw'].includes(mode)) throw new ApiError('BadRequest', `invalid mode: ${mode}`);
+    if (more.length > 0 || reference === '')
+      throw new ApiError('BadRequest', `invalid volumes-from specification: ${JSON.stringify(entry)}`);
+    if (
+      mode !== undefined &&
+      !['ro', 'rw', 'z', 'Z', 'ro,z', 'rw,z', 'ro,Z', 'rw,Z', 'z,ro', 'z,rw', 'Z,ro', 'Z,rw'].includes(mode)
+    )
+      throw new ApiError('BadRequest', `invalid mode: ${mode}`);
     for (const mount of parts.engine.registry.get(reference).record.spec.mounts) {
-      if (!spec.mounts.some((other) => other.target === mount.target)) spec.mounts.push({ ...mount, readOnly: mount.readOnly || mode?.split(',').includes('ro') === true, populate: false });
+      if (!spec.mounts.some((other) => other.target === mount.target))
+        spec.mounts.push({
+          ...mount,
+          readOnly: mount.readOnly || mode?.split(',').includes('ro') === true,
+          populate: false,
+        });
     }
   }
 }
 
-const adjectives = ['brave', 'calm', 'bright', 'eager', 'fair', 'glad', 'keen', 'kind', 'lucid', 'merry', 'noble', 'proud', 'quick', 'quiet', 'sharp', 'steady', 'swift', 'tidy', 'warm', 'wise'];
-const sailors = ['jason', 'orpheus', 'atalanta', 'heracles', 'castor', 'pollux', 'peleus', 'lynceus', 'argus', 'zetes', 'calais', 'idmon', 'mopsus', 'ancaeus', 'nauplius', 'euphemus', 'meleager', 'telamon', 'laertes', 'medea'];
+const adjectives = [
+  'brave',
+  'calm',
+  'bright',
+  'eager',
+  'fair',
+  'glad',
+  'keen',
+  'kind',
+  'lucid',
+  'merry',
+  'noble',
+  'proud',
+  'quick',
+  'quiet',
+  'sharp',
+  'steady',
+  'swift',
+  'tidy',
+  'warm',
+  'wise',
+];
+const sailors = [
+  'jason',
+  'orpheus',
+  'atalanta',
+  'heracles',
+  'castor',
+  'pollux',
+  'peleus',
+  'lynceus',
+  'argus',
+  'zetes',
+  'calais',
+  'idmon',
+  'mopsus',
+  'ancaeus',
+  'nauplius',
+  'euphemus',
+  'meleager',
+  'telamon',
+  'laertes',
+  'medea',
+];
 
 function pickName(parts: DockerParts): string {
   const pick = <T>(list: T[]): T => list[Math.floor(parts.random.float() * list.length)]!;
@@ -144,38 +310,88 @@ function pickName(parts: DockerParts): string {
 async function listContainers(parts: DockerParts, context: RouteContext): Promise<unknown> {
   const filters = parseFilters(context.query, listFilters);
   const limit = queryNumber(context.query, 'limit');
-  const oneOf = (...words: string[]) => (value: string): boolean => words.includes(value);
+  const oneOf =
+    (...words: string[]) =>
+    (value: string): boolean =>
+      words.includes(value);
   checkFilterValues(filters, {
-    status: oneOf('created', 'running', 'paused', 'restarting', 'removing', 'exited', 'dead'), health: oneOf('starting', 'healthy', 'unhealthy', 'none'),
-    exited: (value) => /^-?\d{1,9}$/.test(value), 'is-task': isFlagWord, isolation: oneOf('', 'default', 'process', 'hyperv'),
+    status: oneOf('created', 'running', 'paused', 'restarting', 'removing', 'exited', 'dead'),
+    health: oneOf('starting', 'healthy', 'unhealthy', 'none'),
+    exited: (value) => /^-?\d{1,9}$/.test(value),
+    'is-task': isFlagWord,
+    isolation: oneOf('', 'default', 'process', 'hyperv'),
   });
-  for (const value of [...filters.get('publish') ?? [], ...filters.get('expose') ?? []]) portFilter([])(value);
+  for (const value of [...(filters.get('publish') ?? []), ...(filters.get('expose') ?? [])]) portFilter([])(value);
   // Names are looked up though there may be nothing to order by them.
-  for (const reference of [...filters.get('before') ?? [], ...filters.get('since') ?? []]) parts.engine.registry.get(reference);
+  for (const reference of [...(filters.get('before') ?? []), ...(filters.get('since') ?? [])])
+    parts.engine.registry.get(reference);
   const all = queryFlag(context.query, 'all') || limit > 0 || filters.has('status') || filters.has('exited');
-  const found = parts.engine.registry.list().filter((container) => (all || container.isRunning || container.record.state === 'restarting') && matchesFilters(parts, container, filters));
+  const found = parts.engine.registry
+    .list()
+    .filter(
+      (container) =>
+        (all || container.isRunning || container.record.state === 'restarting') &&
+        matchesFilters(parts, container, filters),
+    );
   found.sort((a, b) => b.record.createdAtMs - a.record.createdAtMs);
   const shown = found.slice(0, limit > 0 ? limit : undefined);
-  return Promise.all(shown.map(async (container) => showSummary(parts, container, queryFlag(context.query, 'size') ? await sizesOf(parts, container) : undefined)));
+  return Promise.all(
+    shown.map(async (container) =>
+      showSummary(parts, container, queryFlag(context.query, 'size') ? await sizesOf(parts, container) : undefined),
+    ),
+  );
 }
 
 export function matchesFilters(parts: DockerParts, container: Container, filters: Filters): boolean {
   const { record } = container;
   const { engine } = parts;
   const image = filters.has('ancestor') ? engine.images.find(record.spec.imageId) : undefined;
-  const order = (name: string, sign: 1 | -1): boolean => matchesAny(filters, name, (reference) => (record.createdAtMs - engine.registry.get(reference).record.createdAtMs) * sign > 0);
-  return matchesAny(filters, 'id', (value) => record.id.startsWith(value))
-    && matchesAny(filters, 'name', (value) => matchesName(container.name, value))
-    && matchesAny(filters, 'status', (value) => record.state === value)
-    && matchesAny(filters, 'exited', (value) => record.state === 'exited' && String(record.exitCode) === value)
-    && matchesAny(filters, 'health', (value) => (container.health?.status ?? 'none') === value)
-    && matchesAny(filters, 'ancestor', (value) => record.spec.image === value || (image !== undefined && engine.images.find(value)?.id === image.id))
-    && matchesAny(filters, 'network', (value) => record.networks.some((attached) => attached.networkId.startsWith(value) || engine.networks.findExact(attached.networkId)?.name === value) || record.spec.network.type === value)
-    && matchesAny(filters, 'volume', (value) => record.spec.mounts.some((mount) => mount.source === value || mount.target === value))
-    && matchesAny(filters, 'publish', portFilter((record.run?.ports ?? []).map((port) => ({ port: port.hostPort, protocol: port.protocol }))))
-    && matchesAny(filters, 'expose', portFilter([...exposedPorts(parts, container).map(splitTarget), ...(record.run?.ports ?? [])]))
-    && matchesAny(filters, 'is-task', (value) => /^(0|f|false)$/i.test(value)) && matchesAny(filters, 'isolation', (value) => value === '' || value === 'default')
-    && matchesLabels(filters, record.spec.labels) && lacksLabels(filters, record.spec.labels) && order('before', -1) && order('since', 1);
+  const order = (name: string, sign: 1 | -1): boolean =>
+    matchesAny(
+      filters,
+      name,
+      (reference) => (record.createdAtMs - engine.registry.get(reference).record.createdAtMs) * sign > 0,
+    );
+  return (
+    matchesAny(filters, 'id', (value) => record.id.startsWith(value)) &&
+    matchesAny(filters, 'name', (value) => matchesName(container.name, value)) &&
+    matchesAny(filters, 'status', (value) => record.state === value) &&
+    matchesAny(filters, 'exited', (value) => record.state === 'exited' && String(record.exitCode) === value) &&
+    matchesAny(filters, 'health', (value) => (container.health?.status ?? 'none') === value) &&
+    matchesAny(
+      filters,
+      'ancestor',
+      (value) => record.spec.image === value || (image !== undefined && engine.images.find(value)?.id === image.id),
+    ) &&
+    matchesAny(
+      filters,
+      'network',
+      (value) =>
+        record.networks.some(
+          (attached) =>
+            attached.networkId.startsWith(value) || engine.networks.findExact(attached.networkId)?.name === value,
+        ) || record.spec.network.type === value,
+    ) &&
+    matchesAny(filters, 'volume', (value) =>
+      record.spec.mounts.some((mount) => mount.source === value || mount.target === value),
+    ) &&
+    matchesAny(
+      filters,
+      'publish',
+      portFilter((record.run?.ports ?? []).map((port) => ({ port: port.hostPort, protocol: port.protocol }))),
+    ) &&
+    matchesAny(
+      filters,
+      'expose',
+      portFilter([...exposedPorts(parts, container).map(splitTarget), ...(record.run?.ports ?? [])]),
+    ) &&
+    matchesAny(filters, 'is-task', (value) => /^(0|f|false)$/i.test(value)) &&
+    matchesAny(filters, 'isolation', (value) => value === '' || value === 'default') &&
+    matchesLabels(filters, record.spec.labels) &&
+    lacksLabels(filters, record.spec.labels) &&
+    order('before', -1) &&
+    order('since', 1)
+  );
 }
 
 /** `80`, `80/udp`, `8000-8010/tcp`; without a protocol tcp. */
@@ -193,15 +409,19 @@ function matchesName(name: string, pattern: string): boolean {
   try {
     const expression = compilePattern(pattern);
     return expression.test(name) || expression.test(`/${name}`);
-  } catch { return name.includes(pattern); }
+  } catch {
+    return name.includes(pattern);
+  }
 }
 
 function renameContainer(parts: DockerParts, container: Container, wanted: string): void {
   const name = wanted.replace(/^\//, '');
   const { registry, context, events } = parts.engine;
   if (name === '') throw new ApiError('BadRequest', 'Neither old nor new names may be empty');
-  if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/.test(name)) throw new ApiError('BadRequest', `Invalid container name (${name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`);
-  if (name === container.name) throw new ApiError('BadRequest', 'Renaming a container with the same name as its current name');
+  if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/.test(name))
+    throw new ApiError('BadRequest', `Invalid container name (${name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`);
+  if (name === container.name)
+    throw new ApiError('BadRequest', 'Renaming a container with the same name as its current name');
   const old = container.name;
   registry.reserveName(name, container.id);
   container.record.spec.name = name;
@@ -209,14 +429,25 @@ function renameContainer(parts: DockerParts, container: Container, wanted: strin
   registry.releaseName(old, container.id);
   registry.names.forget(container.id);
   registry.publishNames(container);
-  events.emit({ type: 'container', action: 'rename', id: container.id, attributes: { image: container.record.spec.image, name, oldName: `/${old}` }, owner: 'docker' });
+  events.emit({
+    type: 'container',
+    action: 'rename',
+    id: container.id,
+    attributes: { image: container.record.spec.image, name, oldName: `/${old}` },
+    owner: 'docker',
+  });
 }
 
 async function waitContainer(parts: DockerParts, context: RouteContext): Promise<unknown> {
   const condition = context.query.get('condition') ?? '';
-  if (!['', 'not-running', 'next-exit', 'removed'].includes(condition)) throw new ApiError('BadRequest', `invalid condition: "${condition}"`);
+  if (!['', 'not-running', 'next-exit', 'removed'].includes(condition))
+    throw new ApiError('BadRequest', `invalid condition: "${condition}"`);
   const container = parts.engine.registry.get(context.params['id']!);
-  const waiting = parts.engine.containers.waitCondition(container.id, condition === '' ? 'not-running' : (condition as 'removed'), context.signal);
+  const waiting = parts.engine.containers.waitCondition(
+    container.id,
+    condition === '' ? 'not-running' : (condition as 'removed'),
+    context.signal,
+  );
   waiting.catch(() => undefined);
   // Clients start the container only once they have seen that the wait is in place.
   context.response.writeHead(200, { 'Content-Type': 'application/json', 'Api-Version': '1.50', Ostype: 'linux' });
@@ -224,7 +455,9 @@ async function waitContainer(parts: DockerParts, context: RouteContext): Promise
   try {
     const code = await waiting;
     context.response.end(`${JSON.stringify({ StatusCode: code })}\n`);
-  } catch { context.response.destroy(); }
+  } catch {
+    context.response.destroy();
+  }
   return undefined;
 }
 
@@ -237,10 +470,22 @@ async function pruneContainers(parts: DockerParts, context: RouteContext): Promi
   for (const container of parts.engine.registry.list()) {
     const { record } = container;
     // Only what is docker's own: Pods' containers are the cluster's to collect.
-    if (record.spec.owner !== 'docker' || container.isRunning || record.state === 'restarting' || record.createdAtMs > until) continue;
+    if (
+      record.spec.owner !== 'docker' ||
+      container.isRunning ||
+      record.state === 'restarting' ||
+      record.createdAtMs > until
+    )
+      continue;
     if (!matchesLabels(filters, record.spec.labels) || !lacksLabels(filters, record.spec.labels)) continue;
     const bytes = await treeBytes(parts.engine.context.snapshots.upperDir(record.id));
-    await parts.engine.containers.remove(record.id).then(() => { deleted.push(record.id); reclaimed += bytes; }, () => undefined);
+    await parts.engine.containers.remove(record.id).then(
+      () => {
+        deleted.push(record.id);
+        reclaimed += bytes;
+      },
+      () => undefined,
+    );
   }
   return { ContainersDeleted: deleted.length === 0 ? null : deleted, SpaceReclaimed: reclaimed };
 }

@@ -17,7 +17,11 @@ export interface DockerParts {
 /** Containers of Pods are guests here: shown, never changed. */
 export function ownContainer(parts: DockerParts, reference: string, verb: string): Container {
   const container = parts.engine.registry.get(reference);
-  if (container.record.spec.owner !== 'docker') throw new ApiError('Conflict', `cannot ${verb} container ${container.name}: it belongs to the ${container.record.spec.owner === 'kubelet' ? 'cluster' : container.record.spec.owner} and is managed there`);
+  if (container.record.spec.owner !== 'docker')
+    throw new ApiError(
+      'Conflict',
+      `cannot ${verb} container ${container.name}: it belongs to the ${container.record.spec.owner === 'kubelet' ? 'cluster' : container.record.spec.owner} and is managed there`,
+    );
   return container;
 }
 

@@ -1,4 +1,7 @@
-/** What docker refuses before a container is made, in its words, and what an image gives to a request. The rest of the body is create-request.ts'. */
+/**
+ * What docker refuses before a container is made, in its words, and what an image gives to a request. The rest of the
+ * body is create-request.ts'.
+ */
 import { isIP } from 'node:net';
 import { ApiError } from '#base/errors.ts';
 import { formatPlatform, hostPlatform, parsePlatform, platformFit } from '#base/platform.ts';
@@ -11,7 +14,18 @@ import { anyHost } from './host-facts.ts';
 import type { HostFacts } from './host-facts.ts';
 
 const logDrivers = new Set(['', 'json-file', 'local', 'none']);
-const logOptions = new Set(['max-file', 'max-size', 'labels', 'labels-regex', 'env', 'env-regex', 'tag', 'compress', 'mode', 'max-buffer-size']);
+const logOptions = new Set([
+  'max-file',
+  'max-size',
+  'labels',
+  'labels-regex',
+  'env',
+  'env-regex',
+  'tag',
+  'compress',
+  'mode',
+  'max-buffer-size',
+]);
 /** Every name under which the runtime that is here is asked for. */
 export const runtimeNames = ['runc', 'crun', 'io.containerd.runc.v2'];
 
@@ -19,9 +33,14 @@ export function checkHostConfig(host: HostConfigBody, facts: HostFacts = anyHost
   checkLog(host['LogConfig'] ?? {}, facts);
   checkNames(host);
   const runtime = String(host['Runtime'] ?? '');
-  if (runtime !== '' && !runtimeNames.includes(runtime)) throw new ApiError('BadRequest', `unknown or invalid runtime name: ${runtime}`);
+  if (runtime !== '' && !runtimeNames.includes(runtime))
+    throw new ApiError('BadRequest', `unknown or invalid runtime name: ${runtime}`);
   const request = (host['DeviceRequests'] ?? [])[0] as { Driver?: string; Capabilities?: string[][] } | undefined;
-  if (request !== undefined) throw new ApiError('InternalError', `could not select device driver "${request.Driver ?? ''}" with capabilities: [${(request.Capabilities ?? []).map((all) => `[${all.join(' ')}]`).join(' ')}]`);
+  if (request !== undefined)
+    throw new ApiError(
+      'InternalError',
+      `could not select device driver "${request.Driver ?? ''}" with capabilities: [${(request.Capabilities ?? []).map((all) => `[${all.join(' ')}]`).join(' ')}]`,
+    );
   checkProcessors(host, facts);
   const uts = String(host['UTSMode'] ?? '');
   if (uts !== '' && uts !== 'host') throw new ApiError('BadRequest', `invalid UTS mode: ${uts}`);
@@ -32,89 +51,145 @@ export function checkHostConfig(host: HostConfigBody, facts: HostFacts = anyHost
   oneOf('UsernsMode', 'user namespace mode', 'host');
   oneOf('CgroupnsMode', 'cgroup namespace mode', 'host', 'private');
   oneOf('Isolation', 'isolation: it is of Windows, on Linux there is only the default', 'default');
-  oneOf('Cgroup', 'cgroup: a container cannot share another\'s');
+  oneOf('Cgroup', "cgroup: a container cannot share another's");
   if (Number(host['ShmSize'] ?? 0) < 0) throw new ApiError('BadRequest', 'SHM size can not be less than 0');
   const storage = Object.keys(host['StorageOpt'] ?? {});
   const unknown = storage.find((key) => key.toLowerCase() !== 'size');
   if (unknown !== undefined) throw new ApiError('BadRequest', `unknown option ${unknown}`);
-  if (storage.length > 0) throw new ApiError('BadRequest', '--storage-opt is supported only for overlay over xfs with \'pquota\' mount option');
+  if (storage.length > 0)
+    throw new ApiError('BadRequest', "--storage-opt is supported only for overlay over xfs with 'pquota' mount option");
 }
 
 /** Words that become lines of the container's hosts and resolv.conf. */
 function checkNames(host: HostConfigBody): void {
   for (const entry of (host['ExtraHosts'] ?? []) as string[]) {
     const at = entry.search(/[:=]/);
-    if (at <= 0 || at === entry.length - 1 || /\s/.test(entry)) throw new ApiError('BadRequest', `bad format for add-host: ${JSON.stringify(entry)}`);
+    if (at <= 0 || at === entry.length - 1 || /\s/.test(entry))
+      throw new ApiError('BadRequest', `bad format for add-host: ${JSON.stringify(entry)}`);
     const address = entry.slice(at + 1).replace(/^\[(.*)\]$/, '$1');
-    if (address !== 'host-gateway' && isIP(address) === 0) throw new ApiError('BadRequest', `invalid IP address in add-host: ${JSON.stringify(entry.slice(at + 1))}`);
+    if (address !== 'host-gateway' && isIP(address) === 0)
+      throw new ApiError('BadRequest', `invalid IP address in add-host: ${JSON.stringify(entry.slice(at + 1))}`);
   }
-  for (const address of (host['Dns'] ?? []) as string[]) if (isIP(address) === 0) throw new ApiError('BadRequest', `bad nameserver address: ${JSON.stringify(address)}`);
-  for (const key of ['DnsSearch', 'DnsOptions']) for (const word of (host[key] ?? []) as string[]) if (/[\s\0]/.test(word)) throw new ApiError('BadRequest', `invalid ${key} ${JSON.stringify(word)}: it must be one word`);
-  if (Object.hasOwn(host['Annotations'] ?? {}, '')) throw new ApiError('BadRequest', 'invalid Annotations: the empty string is not permitted as an annotation key');
+  for (const address of (host['Dns'] ?? []) as string[])
+    if (isIP(address) === 0) throw new ApiError('BadRequest', `bad nameserver address: ${JSON.stringify(address)}`);
+  for (const key of ['DnsSearch', 'DnsOptions'])
+    for (const word of (host[key] ?? []) as string[])
+      if (/[\s\0]/.test(word))
+        throw new ApiError('BadRequest', `invalid ${key} ${JSON.stringify(word)}: it must be one word`);
+  if (Object.hasOwn(host['Annotations'] ?? {}, ''))
+    throw new ApiError('BadRequest', 'invalid Annotations: the empty string is not permitted as an annotation key');
 }
 
 /** Of an update, whose body is the limits alone. */
 export function checkUpdate(body: HostConfigBody, facts: HostFacts): void {
   checkProcessors(body, facts);
-  for (const key of ['CgroupParent', 'DeviceRequests', 'Init']) if (body[key] !== undefined && body[key] !== null && body[key] !== '' && (body[key] as unknown[]).length !== 0) facts.warn(`${key} of a container that is there cannot be changed. It is discarded.`);
+  for (const key of ['CgroupParent', 'DeviceRequests', 'Init'])
+    if (body[key] !== undefined && body[key] !== null && body[key] !== '' && (body[key] as unknown[]).length !== 0)
+      facts.warn(`${key} of a container that is there cannot be changed. It is discarded.`);
 }
 
 function checkProcessors(host: HostConfigBody, facts: HostFacts): void {
   const nano = Number(host['NanoCpus'] ?? 0);
   const most = facts.processors;
-  if (nano < 0 || nano > most * 1e9) throw new ApiError('BadRequest', `range of CPUs is from 0.01 to ${most}.00, as there are only ${most} CPUs available`);
+  if (nano < 0 || nano > most * 1e9)
+    throw new ApiError(
+      'BadRequest',
+      `range of CPUs is from 0.01 to ${most}.00, as there are only ${most} CPUs available`,
+    );
 }
 
 /** Settings of endpoints that this engine's networks do not have. */
 export function warnEndpoints(endpoints: Record<string, EndpointBody | null>, facts: HostFacts): void {
   for (const [network, endpoint] of Object.entries(endpoints)) {
     const { IPAMConfig: addresses, DriverOpts: options, GwPriority: priority } = endpoint ?? {};
-    const bad = (reason: string): never => { throw new ApiError('BadRequest', `invalid config for network ${network}: invalid endpoint settings:\n${reason}`); };
+    const bad = (reason: string): never => {
+      throw new ApiError('BadRequest', `invalid config for network ${network}: invalid endpoint settings:\n${reason}`);
+    };
     if (addresses?.IPv6Address) bad('IPv6 addresses are not supported by this engine');
     if ((addresses?.LinkLocalIPs ?? []).length > 0) bad('link-local addresses are not supported by this engine');
     const unknown = Object.keys(options ?? {})[0];
     if (unknown !== undefined) bad(`unknown driver option: ${unknown}`);
-    if (priority !== undefined && priority !== 0) facts.warn(`network ${network}: gateway priorities are not supported. The first network with a way out is the gateway.`);
+    if (priority !== undefined && priority !== 0)
+      facts.warn(
+        `network ${network}: gateway priorities are not supported. The first network with a way out is the gateway.`,
+      );
   }
 }
 
-interface EndpointBody { IPAMConfig?: { IPv6Address?: string; LinkLocalIPs?: string[] } | null; DriverOpts?: Record<string, string> | null; GwPriority?: number }
+interface EndpointBody {
+  IPAMConfig?: { IPv6Address?: string; LinkLocalIPs?: string[] } | null;
+  DriverOpts?: Record<string, string> | null;
+  GwPriority?: number;
+}
 
 function checkLog(log: { Type?: string; Config?: Record<string, string> | null }, facts: HostFacts): void {
   const type = log.Type ?? '';
-  if (!logDrivers.has(type)) throw new ApiError('InternalError', `failed to initialize logging driver: logger: no log driver named '${type}' is registered`);
+  if (!logDrivers.has(type))
+    throw new ApiError(
+      'InternalError',
+      `failed to initialize logging driver: logger: no log driver named '${type}' is registered`,
+    );
   for (const [key, value] of Object.entries(log.Config ?? {})) {
-    if (!logOptions.has(key)) throw new ApiError('BadRequest', `unknown log opt '${key}' for ${type === '' ? 'json-file' : type} log driver`);
-    if (key === 'max-size' && value !== '-1' && !/^\d+(\.\d+)?\s?([kmgt]i?)?b?$/i.test(value)) throw new ApiError('BadRequest', `invalid size: '${value}'`);
-    if (key === 'max-size' && Number.parseFloat(value) === 0) throw new ApiError('BadRequest', 'max-size must be a positive number');
-    if (key === 'max-file' && !/^[+-]?\d{1,9}$/.test(value)) throw new ApiError('BadRequest', `strconv.Atoi: parsing ${JSON.stringify(value)}: invalid syntax`);
+    if (!logOptions.has(key))
+      throw new ApiError('BadRequest', `unknown log opt '${key}' for ${type === '' ? 'json-file' : type} log driver`);
+    if (key === 'max-size' && value !== '-1' && !/^\d+(\.\d+)?\s?([kmgt]i?)?b?$/i.test(value))
+      throw new ApiError('BadRequest', `invalid size: '${value}'`);
+    if (key === 'max-size' && Number.parseFloat(value) === 0)
+      throw new ApiError('BadRequest', 'max-size must be a positive number');
+    if (key === 'max-file' && !/^[+-]?\d{1,9}$/.test(value))
+      throw new ApiError('BadRequest', `strconv.Atoi: parsing ${JSON.stringify(value)}: invalid syntax`);
     if (key === 'max-file' && Number(value) < 1) throw new ApiError('BadRequest', 'max-file cannot be less than 1');
-    if (key === 'mode' && value !== 'blocking' && value !== 'non-blocking') throw new ApiError('BadRequest', `logger: logging mode not supported: ${value}`);
-    if (key === 'mode' && value === 'non-blocking') facts.warn('Log option mode=non-blocking is discarded: a log that is not written keeps its writer waiting.');
+    if (key === 'mode' && value !== 'blocking' && value !== 'non-blocking')
+      throw new ApiError('BadRequest', `logger: logging mode not supported: ${value}`);
+    if (key === 'mode' && value === 'non-blocking')
+      facts.warn('Log option mode=non-blocking is discarded: a log that is not written keeps its writer waiting.');
     if (key === 'max-buffer-size') facts.warn('Log option max-buffer-size is discarded: there is no buffer of lines.');
-    if (key === 'compress' && /^(1|t|true)$/i.test(value)) facts.warn('Log option compress is discarded: rotated logs stay as they are.');
-    if (key.endsWith('-regex')) try { compilePattern(value); } catch (error) { throw new ApiError('BadRequest', `invalid log opt '${key}': ${(error as Error).message}`); }
+    if (key === 'compress' && /^(1|t|true)$/i.test(value))
+      facts.warn('Log option compress is discarded: rotated logs stay as they are.');
+    if (key.endsWith('-regex'))
+      try {
+        compilePattern(value);
+      } catch (error) {
+        throw new ApiError('BadRequest', `invalid log opt '${key}': ${(error as Error).message}`);
+      }
   }
 }
 
-export function checkStopSignal(signal: unknown): void { if (typeof signal === 'string' && signal !== '') parseSignal(signal); }
+export function checkStopSignal(signal: unknown): void {
+  if (typeof signal === 'string' && signal !== '') parseSignal(signal);
+}
 
 type HealthBody = NonNullable<ImageConfig['healthcheck']>;
 
-/** The image's check, with what the request says in its place; a request without a test of its own only changes times. */
-export function mergeHealthCheck(asked: HealthBody | null | undefined, image: HealthBody | undefined): HealthBody | undefined {
+/**
+ * The image's check, with what the request says in its place; a request without a test of its own only changes times.
+ */
+export function mergeHealthCheck(
+  asked: HealthBody | null | undefined,
+  image: HealthBody | undefined,
+): HealthBody | undefined {
   if (asked === undefined || asked === null) return image;
   if ((asked.Test ?? []).length > 0 && image === undefined) return asked;
-  const given = Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== 0 && value !== null && !(Array.isArray(value) && value.length === 0)));
+  const given = Object.fromEntries(
+    Object.entries(asked).filter(
+      ([, value]) => value !== 0 && value !== null && !(Array.isArray(value) && value.length === 0),
+    ),
+  );
   return { ...image, ...given };
 }
 
 /** Times may be left out, but below a millisecond they are a mistake. */
 export function checkHealthTimes(health: HealthBody | undefined): void {
-  const names = { Interval: 'Interval', Timeout: 'Timeout', StartPeriod: 'StartPeriod', StartInterval: 'StartInterval' } as const;
+  const names = {
+    Interval: 'Interval',
+    Timeout: 'Timeout',
+    StartPeriod: 'StartPeriod',
+    StartInterval: 'StartInterval',
+  } as const;
   for (const key of Object.keys(names) as (keyof typeof names)[]) {
     const value = health?.[key] ?? 0;
-    if (value !== 0 && value < 1_000_000) throw new ApiError('BadRequest', `${key} in Healthcheck cannot be less than 1ms`);
+    if (value !== 0 && value < 1_000_000)
+      throw new ApiError('BadRequest', `${key} in Healthcheck cannot be less than 1ms`);
   }
   if ((health?.Retries ?? 0) < 0) throw new ApiError('BadRequest', 'Retries in Healthcheck cannot be negative');
 }
@@ -122,11 +197,17 @@ export function checkHealthTimes(health: HealthBody | undefined): void {
 /** `own`: what the image is made for. */
 export function checkPlatform(asked: string | null, reference: string, own: Platform = hostPlatform()): void {
   if (asked === null || asked === '') return;
-  if (platformFit(parsePlatform(asked), own) === 0) throw new ApiError('NotFound', `image with reference ${reference} was found but its platform (${formatPlatform(own)}) does not match the specified platform (${asked})`);
+  if (platformFit(parsePlatform(asked), own) === 0)
+    throw new ApiError(
+      'NotFound',
+      `image with reference ${reference} was found but its platform (${formatPlatform(own)}) does not match the specified platform (${asked})`,
+    );
 }
 
 /** What docker says where the image is made for another machine and nobody asked for that. */
 export function platformWarnings(asked: string | null, own: Platform = hostPlatform()): string[] {
   if ((asked !== null && asked !== '') || platformFit(hostPlatform(), own) > 0) return [];
-  return [`The requested image's platform (${formatPlatform(own)}) does not match the detected host platform (${formatPlatform(hostPlatform())}) and no specific platform was requested`];
+  return [
+    `The requested image's platform (${formatPlatform(own)}) does not match the detected host platform (${formatPlatform(hostPlatform())}) and no specific platform was requested`,
+  ];
 }

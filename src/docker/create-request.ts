@@ -1,5 +1,6 @@
 /**
- * The body of `POST /containers/create` as a container specification. Docker's own checks and words are here; what the engine itself checks
+ * The body of `POST /containers/create` as a container specification. Docker's own checks and words are here; what the
+ * engine itself checks
  * (limits, names, capabilities) is not repeated.
  */
 import { isIP } from 'node:net';
@@ -15,7 +16,9 @@ import type { ContainerSpec, Mount, NetworkAttachment, NetworkMode, PortBinding 
 // eslint-disable-next-line -- docker's bodies are open
 type Body = any;
 
-export interface HostConfigBody { [key: string]: Body }
+export interface HostConfigBody {
+  [key: string]: Body;
+}
 
 export function specFromRequest(body: Body, name: string, imageId: string, facts: HostFacts = anyHost): ContainerSpec {
   const host: HostConfigBody = body.HostConfig ?? {};
@@ -25,24 +28,55 @@ export function specFromRequest(body: Body, name: string, imageId: string, facts
   const network = planNetwork(host, body);
   const timeout = body.StopTimeout as number | undefined;
   return {
-    name, owner: 'docker', image: String(body.Image ?? ''), imageId,
+    name,
+    owner: 'docker',
+    image: String(body.Image ?? ''),
+    imageId,
     ...(listOf(body.Entrypoint) === undefined ? {} : { entrypoint: emptyEntrypoint(listOf(body.Entrypoint)!) }),
     ...(listOf(body.Cmd) === undefined ? {} : { command: listOf(body.Cmd)! }),
-    env: checkEnvironment(body.Env ?? []), ...text('workingDir', body.WorkingDir), ...text('user', body.User), groupAdd: host['GroupAdd'] ?? [],
-    ...text('hostname', body.Hostname), ...text('domainname', body.Domainname),
-    tty: body.Tty === true, openStdin: body.OpenStdin === true, stdinOnce: body.StdinOnce === true, labels: body.Labels ?? {},
-    mounts: planMounts(host, body.Volumes ?? {}), resources: planResources(host, facts), security: planSecurity(host, facts),
-    network: network.mode, networks: network.attachments, ports: planPorts(host, body.ExposedPorts ?? {}),
-    ...pidMode(host['PidMode']), ...ipcMode(host['IpcMode']), sysctls: host['Sysctls'] ?? {}, ...text('stopSignal', body.StopSignal),
+    env: checkEnvironment(body.Env ?? []),
+    ...text('workingDir', body.WorkingDir),
+    ...text('user', body.User),
+    groupAdd: host['GroupAdd'] ?? [],
+    ...text('hostname', body.Hostname),
+    ...text('domainname', body.Domainname),
+    tty: body.Tty === true,
+    openStdin: body.OpenStdin === true,
+    stdinOnce: body.StdinOnce === true,
+    labels: body.Labels ?? {},
+    mounts: planMounts(host, body.Volumes ?? {}),
+    resources: planResources(host, facts),
+    security: planSecurity(host, facts),
+    network: network.mode,
+    networks: network.attachments,
+    ports: planPorts(host, body.ExposedPorts ?? {}),
+    ...pidMode(host['PidMode']),
+    ...ipcMode(host['IpcMode']),
+    sysctls: host['Sysctls'] ?? {},
+    ...text('stopSignal', body.StopSignal),
     ...(timeout === undefined || timeout === null ? {} : { stopTimeoutSeconds: timeout }),
-    ...(host['CgroupParent'] === undefined || host['CgroupParent'] === '' ? {} : { cgroupParent: planCgroupParent(String(host['CgroupParent'])) }),
-    ...(host['LogConfig']?.Type === 'none' ? { logPath: 'none' } : {}), ...planLog(host['LogConfig']?.Type ?? '', host['LogConfig']?.Config ?? {}),
-    restartPolicy: planRestart(host['RestartPolicy'] ?? {}, host['AutoRemove'] === true), autoRemove: host['AutoRemove'] === true, init: host['Init'] === true,
+    ...(host['CgroupParent'] === undefined || host['CgroupParent'] === ''
+      ? {}
+      : { cgroupParent: planCgroupParent(String(host['CgroupParent'])) }),
+    ...(host['LogConfig']?.Type === 'none' ? { logPath: 'none' } : {}),
+    ...planLog(host['LogConfig']?.Type ?? '', host['LogConfig']?.Config ?? {}),
+    restartPolicy: planRestart(host['RestartPolicy'] ?? {}, host['AutoRemove'] === true),
+    autoRemove: host['AutoRemove'] === true,
+    init: host['Init'] === true,
     ...(host['ShmSize'] > 0 ? { shmSizeBytes: Number(host['ShmSize']) } : {}),
-    dns: { servers: host['Dns'] ?? [], search: host['DnsSearch'] ?? [], options: host['DnsOptions'] ?? [] }, extraHosts: host['ExtraHosts'] ?? [],
-    ...(host['CgroupnsMode'] === 'host' || host['CgroupnsMode'] === 'private' ? { cgroupNamespace: host['CgroupnsMode'] } : {}),
-    ...(host['UTSMode'] === 'host' ? { hostUts: true } : {}), ...(network.mode.type === 'networks' && (host['Links'] ?? []).length > 0 ? { links: host['Links'] as string[] } : {}),
-    ...(Object.keys(host['Annotations'] ?? {}).length > 0 ? { annotations: host['Annotations'] as Record<string, string> } : {}), ...consoleSize(host['ConsoleSize']),
+    dns: { servers: host['Dns'] ?? [], search: host['DnsSearch'] ?? [], options: host['DnsOptions'] ?? [] },
+    extraHosts: host['ExtraHosts'] ?? [],
+    ...(host['CgroupnsMode'] === 'host' || host['CgroupnsMode'] === 'private'
+      ? { cgroupNamespace: host['CgroupnsMode'] }
+      : {}),
+    ...(host['UTSMode'] === 'host' ? { hostUts: true } : {}),
+    ...(network.mode.type === 'networks' && (host['Links'] ?? []).length > 0
+      ? { links: host['Links'] as string[] }
+      : {}),
+    ...(Object.keys(host['Annotations'] ?? {}).length > 0
+      ? { annotations: host['Annotations'] as Record<string, string> }
+      : {}),
+    ...consoleSize(host['ConsoleSize']),
     request: body,
   };
 }
@@ -54,7 +88,8 @@ function text<K extends string>(key: K, value: unknown): { [P in K]?: string } {
 /** Below the hierarchy's top, whether it begins with a slash or not; the way up is closed. */
 function planCgroupParent(text: string): string {
   const parts = text.split('/').filter((part) => part !== '' && part !== '.');
-  if (parts.length === 0 || parts.includes('..')) throw new ApiError('BadRequest', `invalid cgroup parent: ${JSON.stringify(text)}`);
+  if (parts.length === 0 || parts.includes('..'))
+    throw new ApiError('BadRequest', `invalid cgroup parent: ${JSON.stringify(text)}`);
   return `/${parts.join('/')}`;
 }
 
@@ -71,28 +106,50 @@ function listOf(value: unknown): string[] | undefined {
 }
 
 /** `--entrypoint ""` arrives as `[""]` and means none. */
-function emptyEntrypoint(list: string[]): string[] { return list.length === 1 && list[0] === '' ? [] : list; }
+function emptyEntrypoint(list: string[]): string[] {
+  return list.length === 1 && list[0] === '' ? [] : list;
+}
 
 function checkEnvironment(env: string[]): string[] {
-  for (const entry of env) if (entry === '' || entry.startsWith('=')) throw new ApiError('BadRequest', `invalid environment variable: ${entry}`);
+  for (const entry of env)
+    if (entry === '' || entry.startsWith('='))
+      throw new ApiError('BadRequest', `invalid environment variable: ${entry}`);
   return env;
 }
 
 /** Sizes as docker reads them: a number, a fraction too, with a unit of 1024s; `-1` is no bound. */
 function planLog(type: string, config: Record<string, string>): { logMaxBytes?: number; logMaxFiles?: number } {
   const match = /^(\d+(?:\.\d+)?)\s?([kmgt]?)i?b?$/i.exec(config['max-size'] ?? '');
-  const bytes = config['max-size'] === '-1' ? Number.MAX_SAFE_INTEGER : match === null ? undefined : Math.max(1, Math.floor(Number(match[1]) * 1024 ** ' kmgt'.indexOf(match[2]!.toLowerCase() || ' ')));
+  const bytes =
+    config['max-size'] === '-1'
+      ? Number.MAX_SAFE_INTEGER
+      : match === null
+        ? undefined
+        : Math.max(1, Math.floor(Number(match[1]) * 1024 ** ' kmgt'.indexOf(match[2]!.toLowerCase() || ' ')));
   // The local driver's own bounds, where nothing is said.
   const local = type === 'local' ? { logMaxBytes: 20 * 1024 ** 2, logMaxFiles: 5 } : {};
-  return { ...local, ...(bytes === undefined ? {} : { logMaxBytes: bytes }), ...(config['max-file'] === undefined ? {} : { logMaxFiles: Number(config['max-file']) }) };
+  return {
+    ...local,
+    ...(bytes === undefined ? {} : { logMaxBytes: bytes }),
+    ...(config['max-file'] === undefined ? {} : { logMaxFiles: Number(config['max-file']) }),
+  };
 }
 
-export function planRestart(policy: { Name?: string; MaximumRetryCount?: number }, autoRemove: boolean): NonNullable<ContainerSpec['restartPolicy']> {
+export function planRestart(
+  policy: { Name?: string; MaximumRetryCount?: number },
+  autoRemove: boolean,
+): NonNullable<ContainerSpec['restartPolicy']> {
   const name = policy.Name === undefined || policy.Name === '' ? 'no' : policy.Name;
-  if (!['no', 'always', 'unless-stopped', 'on-failure'].includes(name)) throw new ApiError('BadRequest', `invalid restart policy: unknown policy '${name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'`);
-  if (autoRemove && name !== 'no') throw new ApiError('BadRequest', 'can\'t create \'AutoRemove\' container with restart policy');
+  if (!['no', 'always', 'unless-stopped', 'on-failure'].includes(name))
+    throw new ApiError(
+      'BadRequest',
+      `invalid restart policy: unknown policy '${name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'`,
+    );
+  if (autoRemove && name !== 'no')
+    throw new ApiError('BadRequest', "can't create 'AutoRemove' container with restart policy");
   const count = policy.MaximumRetryCount ?? 0;
-  if (count !== 0 && name !== 'on-failure') throw new ApiError('BadRequest', `invalid restart policy: maximum retry count can only be used with 'on-failure'`);
+  if (count !== 0 && name !== 'on-failure')
+    throw new ApiError('BadRequest', `invalid restart policy: maximum retry count can only be used with 'on-failure'`);
   if (count < 0) throw new ApiError('BadRequest', 'invalid restart policy: maximum retry count cannot be negative');
   return { name: name as 'no', maximumRetryCount: count };
 }
@@ -100,14 +157,16 @@ export function planRestart(policy: { Name?: string; MaximumRetryCount?: number 
 function pidMode(mode: string | undefined): { pidMode?: ContainerSpec['pidMode'] & object } {
   if (mode === 'host') return { pidMode: { type: 'host' } };
   if (mode?.startsWith('container:') === true) return { pidMode: { type: 'container', containerId: mode.slice(10) } };
-  if (mode !== undefined && mode !== '' && mode !== 'private') throw new ApiError('BadRequest', `invalid PID mode: ${mode}`);
+  if (mode !== undefined && mode !== '' && mode !== 'private')
+    throw new ApiError('BadRequest', `invalid PID mode: ${mode}`);
   return {};
 }
 
 function ipcMode(mode: string | undefined): { ipcMode?: ContainerSpec['ipcMode'] & object } {
   if (mode === 'host' || mode === 'shareable' || mode === 'none') return { ipcMode: { type: mode } };
   if (mode?.startsWith('container:') === true) return { ipcMode: { type: 'container', containerId: mode.slice(10) } };
-  if (mode !== undefined && !['', 'private'].includes(mode)) throw new ApiError('BadRequest', `invalid IPC mode: ${mode}`);
+  if (mode !== undefined && !['', 'private'].includes(mode))
+    throw new ApiError('BadRequest', `invalid IPC mode: ${mode}`);
   return {};
 }
 
@@ -119,30 +178,54 @@ function planNetwork(host: HostConfigBody, body: Body): { mode: NetworkMode; att
   if (mode === 'none') return { mode: { type: 'none' }, attachments: [] };
   if (mode.startsWith('container:')) {
     if (mode === 'container:') throw new ApiError('BadRequest', 'invalid container format container:<name|id>');
-    if (Object.keys(host['PortBindings'] ?? {}).length > 0) throw new ApiError('BadRequest', 'conflicting options: port publishing and the container type network mode');
-    if (typeof body.Hostname === 'string' && body.Hostname !== '') throw new ApiError('BadRequest', 'conflicting options: hostname and the network mode');
+    if (Object.keys(host['PortBindings'] ?? {}).length > 0)
+      throw new ApiError('BadRequest', 'conflicting options: port publishing and the container type network mode');
+    if (typeof body.Hostname === 'string' && body.Hostname !== '')
+      throw new ApiError('BadRequest', 'conflicting options: hostname and the network mode');
     return { mode: { type: 'container', containerId: mode.slice(10) }, attachments: [] };
   }
   const first = mode === 'default' || mode === '' ? 'bridge' : mode;
   const settings = wanted[first] ?? wanted['default'] ?? {};
-  const bad = (reason: string): never => { throw new ApiError('BadRequest', `invalid config for network ${first}: invalid endpoint settings:\n${reason}`); };
-  if (first === 'bridge' && settings.IPAMConfig?.IPv4Address) bad('user specified IP address is supported on user defined networks only');
-  if (first === 'bridge' && (settings.Aliases ?? []).length > 0) bad('network-scoped aliases are only supported for user-defined networks');
+  const bad = (reason: string): never => {
+    throw new ApiError('BadRequest', `invalid config for network ${first}: invalid endpoint settings:\n${reason}`);
+  };
+  if (first === 'bridge' && settings.IPAMConfig?.IPv4Address)
+    bad('user specified IP address is supported on user defined networks only');
+  if (first === 'bridge' && (settings.Aliases ?? []).length > 0)
+    bad('network-scoped aliases are only supported for user-defined networks');
   const names = [first, ...Object.keys(wanted).filter((name) => name !== first && name !== 'default')];
-  return { mode: { type: 'networks' }, attachments: names.map((name) => attachmentFrom(name, wanted[name] ?? (name === 'bridge' ? wanted['default'] : undefined) ?? {}, body.MacAddress)) };
+  return {
+    mode: { type: 'networks' },
+    attachments: names.map((name) =>
+      attachmentFrom(name, wanted[name] ?? (name === 'bridge' ? wanted['default'] : undefined) ?? {}, body.MacAddress),
+    ),
+  };
 }
 
 export function attachmentFrom(network: string, endpoint: Body, mac?: string): NetworkAttachment {
   const ip = endpoint.IPAMConfig?.IPv4Address as string | undefined;
   const address = (endpoint.MacAddress ?? mac) as string | undefined;
-  if (address !== undefined && address !== '' && !/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(address)) throw new ApiError('BadRequest', `invalid MAC address: ${address}`);
-  return { network, aliases: endpoint.Aliases ?? [], ...(ip === undefined || ip === '' ? {} : { ip }), ...(address === undefined || address === '' ? {} : { mac: address.toLowerCase() }), ...((endpoint.Links ?? []).length === 0 ? {} : { links: endpoint.Links as string[] }) };
+  if (address !== undefined && address !== '' && !/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(address))
+    throw new ApiError('BadRequest', `invalid MAC address: ${address}`);
+  return {
+    network,
+    aliases: endpoint.Aliases ?? [],
+    ...(ip === undefined || ip === '' ? {} : { ip }),
+    ...(address === undefined || address === '' ? {} : { mac: address.toLowerCase() }),
+    ...((endpoint.Links ?? []).length === 0 ? {} : { links: endpoint.Links as string[] }),
+  };
 }
 
 export function parsePort(text: string): { port: number; end: number; protocol: 'tcp' | 'udp' | 'sctp' } {
   const match = /^(\d+)(?:-(\d+))?(?:\/(\w+))?$/.exec(text);
   const protocol = (match?.[3] ?? 'tcp').toLowerCase();
-  if (match === null || !['tcp', 'udp', 'sctp'].includes(protocol) || Number(match[1]) > 65535 || Number(match[2] ?? 0) > 65535) throw new ApiError('BadRequest', `invalid port specification: "${text}"`);
+  if (
+    match === null ||
+    !['tcp', 'udp', 'sctp'].includes(protocol) ||
+    Number(match[1]) > 65535 ||
+    Number(match[2] ?? 0) > 65535
+  )
+    throw new ApiError('BadRequest', `invalid port specification: "${text}"`);
   const [port, end] = [Number(match[1]), Number(match[2] ?? match[1])];
   if (end < port) throw new ApiError('BadRequest', `invalid port specification: "${text}"`);
   return { port, end, protocol: protocol as 'tcp' };
@@ -158,20 +241,36 @@ function planPorts(host: HostConfigBody, exposed: Record<string, unknown>): Port
     for (const binding of list === null || list.length === 0 ? [{}] : list) {
       const range = parsePort(binding.HostPort === undefined || binding.HostPort === '' ? '0' : binding.HostPort);
       const hostIp = binding.HostIp ?? '';
-      if (hostIp !== '' && isIP(hostIp) === 0) throw new ApiError('BadRequest', `invalid host address ${JSON.stringify(hostIp.slice(0, 64))} for port ${key}: it must be an IP address`);
-      // Addresses of version 6 have no way here: `::` stands for any, which the rules for version 4 cover; others are refused unless they only repeat a binding.
+      if (hostIp !== '' && isIP(hostIp) === 0)
+        throw new ApiError(
+          'BadRequest',
+          `invalid host address ${JSON.stringify(hostIp.slice(0, 64))} for port ${key}: it must be an IP address`,
+        );
+      // Addresses of version 6 have no way here: `::` stands for any, which the rules for version 4 cover; others are
+      // refused unless they only repeat a binding.
       if (hostIp.includes(':') && hostIp !== '::') {
-        if ((list ?? []).every((other) => (other.HostIp ?? '').includes(':'))) throw new ApiError('BadRequest', `cannot publish ${key} on ${hostIp}: IPv6 addresses are not supported by this engine`);
+        if ((list ?? []).every((other) => (other.HostIp ?? '').includes(':')))
+          throw new ApiError(
+            'BadRequest',
+            `cannot publish ${key} on ${hostIp}: IPv6 addresses are not supported by this engine`,
+          );
         continue;
       }
-      out.push({ hostIp: hostIp === '::' ? '' : hostIp, hostPort: range.port, ...(range.end === range.port ? {} : { hostPortEnd: range.end }), protocol, containerPort: port });
+      out.push({
+        hostIp: hostIp === '::' ? '' : hostIp,
+        hostPort: range.port,
+        ...(range.end === range.port ? {} : { hostPortEnd: range.end }),
+        protocol,
+        containerPort: port,
+      });
     }
   }
   if (host['PublishAllPorts'] === true) {
-    for (const key of Object.keys(exposed)) if (bindings[key] === undefined) {
-      const { port, end, protocol } = parsePort(key);
-      for (let each = port; each <= end; each++) out.push({ hostIp: '', hostPort: 0, protocol, containerPort: each });
-    }
+    for (const key of Object.keys(exposed))
+      if (bindings[key] === undefined) {
+        const { port, end, protocol } = parsePort(key);
+        for (let each = port; each <= end; each++) out.push({ hostIp: '', hostPort: 0, protocol, containerPort: each });
+      }
   }
   return out;
 }
@@ -184,73 +283,173 @@ function planMounts(host: HostConfigBody, declared: Record<string, unknown>): Mo
     out.push(mount.type === 'volume' && driver !== '' ? { ...mount, volume: { driver } } : mount);
   }
   for (const mount of (host['Mounts'] ?? []) as Body[]) out.push(planMount(mount));
-  for (const [target, options] of Object.entries((host['Tmpfs'] ?? {}) as Record<string, string>)) out.push(parseTmpfs(target, options));
+  for (const [target, options] of Object.entries((host['Tmpfs'] ?? {}) as Record<string, string>))
+    out.push(parseTmpfs(target, options));
   const taken = new Set(out.map((mount) => mount.target));
-  for (const target of Object.keys(declared)) if (!taken.has(target)) out.push({ type: 'volume', source: '', target, readOnly: false, populate: true, ...(driver === '' ? {} : { volume: { driver } }) });
+  for (const target of Object.keys(declared))
+    if (!taken.has(target))
+      out.push({
+        type: 'volume',
+        source: '',
+        target,
+        readOnly: false,
+        populate: true,
+        ...(driver === '' ? {} : { volume: { driver } }),
+      });
   return out;
 }
 
 /** `source:target[:options]`. A source that is not absolute names a volume; a missing host directory is made. */
 function parseBind(text: string): Mount {
   const parts = text.split(':');
-  if (parts.length === 1) return { type: 'volume', source: '', target: checkTarget(text, parts[0]!), readOnly: false, populate: true };
-  if (parts.length > 3 || parts[0] === '' || parts[1] === '') throw new ApiError('BadRequest', `invalid volume specification: '${text}'`);
+  if (parts.length === 1)
+    return { type: 'volume', source: '', target: checkTarget(text, parts[0]!), readOnly: false, populate: true };
+  if (parts.length > 3 || parts[0] === '' || parts[1] === '')
+    throw new ApiError('BadRequest', `invalid volume specification: '${text}'`);
   const [source = '', target = '', options = ''] = parts;
   const flags = options.split(',').filter(Boolean);
   const kinds = [/^r[ow]$/, /^[zZ]$/, /^r?(shared|slave|private)$/, /^nocopy$/, /^(cached|delegated|consistent)$/];
   // One of each kind: `ro,rw` says nothing.
-  const unknown = kinds.some((kind) => flags.filter((flag) => kind.test(flag)).length > 1) ? options : flags.find((flag) => !['ro', 'rw', 'z', 'Z', 'nocopy', 'shared', 'slave', 'private', 'rshared', 'rslave', 'rprivate', 'cached', 'delegated', 'consistent'].includes(flag));
-  if (unknown !== undefined) throw new ApiError('BadRequest', `invalid volume specification: '${text}': invalid mode: ${options}`);
+  const unknown = kinds.some((kind) => flags.filter((flag) => kind.test(flag)).length > 1)
+    ? options
+    : flags.find(
+        (flag) =>
+          ![
+            'ro',
+            'rw',
+            'z',
+            'Z',
+            'nocopy',
+            'shared',
+            'slave',
+            'private',
+            'rshared',
+            'rslave',
+            'rprivate',
+            'cached',
+            'delegated',
+            'consistent',
+          ].includes(flag),
+      );
+  if (unknown !== undefined)
+    throw new ApiError('BadRequest', `invalid volume specification: '${text}': invalid mode: ${options}`);
   const readOnly = flags.includes('ro');
-  if (!source.startsWith('/')) return { type: 'volume', source, target: checkTarget(text, target), readOnly, populate: !flags.includes('nocopy') };
+  if (!source.startsWith('/'))
+    return { type: 'volume', source, target: checkTarget(text, target), readOnly, populate: !flags.includes('nocopy') };
   const propagation = flags.find((flag) => /^r?(shared|slave|private)$/.test(flag));
-  return { type: 'bind', source, target: checkTarget(text, target), readOnly, makeSource: true, ...(readOnly && (propagation === undefined || propagation.endsWith('private')) ? { readOnlyBelow: 'may' as const } : {}), ...(propagation === undefined ? {} : { propagation: propagation as 'rslave' }) };
+  return {
+    type: 'bind',
+    source,
+    target: checkTarget(text, target),
+    readOnly,
+    makeSource: true,
+    ...(readOnly && (propagation === undefined || propagation.endsWith('private'))
+      ? { readOnlyBelow: 'may' as const }
+      : {}),
+    ...(propagation === undefined ? {} : { propagation: propagation as 'rslave' }),
+  };
 }
 
 function checkTarget(text: string, target: string): string {
-  if (!target.startsWith('/')) throw new ApiError('BadRequest', `invalid volume specification: '${text}': invalid mount config for type "volume": invalid mount path: '${target}' mount path must be absolute`);
+  if (!target.startsWith('/'))
+    throw new ApiError(
+      'BadRequest',
+      `invalid volume specification: '${text}': invalid mount config for type "volume": invalid mount path: '${target}' mount path must be absolute`,
+    );
   const clean = target.replace(/\/+/g, '/').replace(/(.)\/$/, '$1');
-  if (clean === '/') throw new ApiError('BadRequest', `invalid volume specification: '${text}': invalid specification: destination can't be '/'`);
+  if (clean === '/')
+    throw new ApiError(
+      'BadRequest',
+      `invalid volume specification: '${text}': invalid specification: destination can't be '/'`,
+    );
   return clean;
 }
 
 function planMount(mount: Body): Mount {
   const type = String(mount.Type ?? 'volume');
   const target = String(mount.Target ?? '');
-  const fail = (reason: string): never => { throw new ApiError('BadRequest', `invalid mount config for type "${type}": ${reason}`); };
+  const fail = (reason: string): never => {
+    throw new ApiError('BadRequest', `invalid mount config for type "${type}": ${reason}`);
+  };
   if (target === '') fail('field Target must not be empty');
   const own = { bind: 'BindOptions', volume: 'VolumeOptions', tmpfs: 'TmpfsOptions', image: 'ImageOptions' }[type];
-  for (const name of ['BindOptions', 'VolumeOptions', 'TmpfsOptions', 'ImageOptions']) if (name !== own && mount[name] !== undefined && mount[name] !== null) fail(`field ${name} must not be specified`);
+  for (const name of ['BindOptions', 'VolumeOptions', 'TmpfsOptions', 'ImageOptions'])
+    if (name !== own && mount[name] !== undefined && mount[name] !== null) fail(`field ${name} must not be specified`);
   if (type === 'bind') {
     if (mount.Source === undefined || mount.Source === '') fail('field Source must not be empty');
-    if (!String(mount.Source).startsWith('/')) fail(`invalid mount path: '${String(mount.Source)}' mount path must be absolute`);
+    if (!String(mount.Source).startsWith('/'))
+      fail(`invalid mount path: '${String(mount.Source)}' mount path must be absolute`);
     const make = mount.BindOptions?.CreateMountpoint === true;
-    if (!make && statSync(mount.Source, { throwIfNoEntry: false }) === undefined) fail(`bind source path does not exist: ${String(mount.Source)}`);
-    const { Propagation: propagation, NonRecursive: nonRecursive, ReadOnlyNonRecursive: shallow, ReadOnlyForceRecursive: deep } = mount.BindOptions ?? {};
-    if (propagation && !['private', 'rprivate', 'shared', 'rshared', 'slave', 'rslave'].includes(propagation)) fail(`invalid propagation mode: ${propagation}`);
-    if ((shallow === true || deep === true) && mount.ReadOnly !== true) fail(`mount must be read-only to use ${shallow === true ? 'ReadOnlyNonRecursive' : 'ReadOnlyForceRecursive'}`);
+    if (!make && statSync(mount.Source, { throwIfNoEntry: false }) === undefined)
+      fail(`bind source path does not exist: ${String(mount.Source)}`);
+    const {
+      Propagation: propagation,
+      NonRecursive: nonRecursive,
+      ReadOnlyNonRecursive: shallow,
+      ReadOnlyForceRecursive: deep,
+    } = mount.BindOptions ?? {};
+    if (propagation && !['private', 'rprivate', 'shared', 'rshared', 'slave', 'rslave'].includes(propagation))
+      fail(`invalid propagation mode: ${propagation}`);
+    if ((shallow === true || deep === true) && mount.ReadOnly !== true)
+      fail(`mount must be read-only to use ${shallow === true ? 'ReadOnlyNonRecursive' : 'ReadOnlyForceRecursive'}`);
     if (shallow === true && deep === true) fail('ReadOnlyForceRecursive conflicts with ReadOnlyNonRecursive');
-    if (deep === true && propagation && propagation !== 'rprivate') fail('ReadOnlyForceRecursive requires BindOptions.Propagation to be rprivate');
+    if (deep === true && propagation && propagation !== 'rprivate')
+      fail('ReadOnlyForceRecursive requires BindOptions.Propagation to be rprivate');
     return {
-      type: 'bind', source: mount.Source, target, readOnly: mount.ReadOnly === true, ...(make ? { makeSource: true } : {}), ...(propagation ? { propagation } : {}), ...(nonRecursive === true ? { nonRecursive } : {}),
-      ...(mount.ReadOnly === true && shallow !== true && nonRecursive !== true && (!propagation || propagation === 'rprivate') ? { readOnlyBelow: deep === true ? 'must' as const : 'may' as const } : {}),
+      type: 'bind',
+      source: mount.Source,
+      target,
+      readOnly: mount.ReadOnly === true,
+      ...(make ? { makeSource: true } : {}),
+      ...(propagation ? { propagation } : {}),
+      ...(nonRecursive === true ? { nonRecursive } : {}),
+      ...(mount.ReadOnly === true &&
+      shallow !== true &&
+      nonRecursive !== true &&
+      (!propagation || propagation === 'rprivate')
+        ? { readOnlyBelow: deep === true ? ('must' as const) : ('may' as const) }
+        : {}),
     };
   }
   if (type === 'tmpfs') {
     if (mount.Source !== undefined && mount.Source !== '') fail('field Source must not be specified');
     const { SizeBytes: size = 0, Mode: mode = 0, Options: options = [] } = mount.TmpfsOptions ?? {};
     if (size < 0) fail('invalid tmpfs size');
-    const words = [...(size > 0 ? [`size=${size}`] : []), ...(mode > 0 ? [`mode=${Number(mode).toString(8)}`] : []), ...(options as string[][]).map((words) => words.join('=')), ...(mount.ReadOnly === true ? ['ro'] : [])];
-    return { type: 'tmpfs', source: '', target, readOnly: mount.ReadOnly === true, tmpfsOptions: mergeTmpfsOptions(words) };
+    const words = [
+      ...(size > 0 ? [`size=${size}`] : []),
+      ...(mode > 0 ? [`mode=${Number(mode).toString(8)}`] : []),
+      ...(options as string[][]).map((words) => words.join('=')),
+      ...(mount.ReadOnly === true ? ['ro'] : []),
+    ];
+    return {
+      type: 'tmpfs',
+      source: '',
+      target,
+      readOnly: mount.ReadOnly === true,
+      tmpfsOptions: mergeTmpfsOptions(words),
+    };
   }
-  if (type === 'volume') return { type: 'volume', source: mount.Source ?? '', target, readOnly: mount.ReadOnly === true, populate: mount.VolumeOptions?.NoCopy !== true, ...planVolume(mount.VolumeOptions ?? {}), ...(mount.VolumeOptions?.Subpath ? { subPath: checkSubPath(String(mount.VolumeOptions.Subpath), fail) } : {}) };
+  if (type === 'volume')
+    return {
+      type: 'volume',
+      source: mount.Source ?? '',
+      target,
+      readOnly: mount.ReadOnly === true,
+      populate: mount.VolumeOptions?.NoCopy !== true,
+      ...planVolume(mount.VolumeOptions ?? {}),
+      ...(mount.VolumeOptions?.Subpath ? { subPath: checkSubPath(String(mount.VolumeOptions.Subpath), fail) } : {}),
+    };
   return fail('mount type unknown');
 }
 
 /** What a volume is made with, where there is none of that name. */
 function planVolume(options: Body): Pick<Mount, 'volume'> {
   const { Labels: labels, DriverConfig: driver } = options;
-  const out = { ...(labels ? { labels: labels as Record<string, string> } : {}), ...(driver?.Name ? { driver: String(driver.Name) } : {}), ...(driver?.Options ? { options: driver.Options as Record<string, string> } : {}) };
+  const out = {
+    ...(labels ? { labels: labels as Record<string, string> } : {}),
+    ...(driver?.Name ? { driver: String(driver.Name) } : {}),
+    ...(driver?.Options ? { options: driver.Options as Record<string, string> } : {}),
+  };
   return Object.keys(out).length === 0 ? {} : { volume: out };
 }
 

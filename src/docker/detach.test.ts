@@ -7,7 +7,9 @@ async function type(...chunks: number[][]): Promise<{ bytes: number[]; detached:
   const input = new PassThrough();
   let detached = false;
   const bytes: number[] = [];
-  const output = watchDetachKeys(input, parseDetachKeys(''), () => { detached = true; });
+  const output = watchDetachKeys(input, parseDetachKeys(''), () => {
+    detached = true;
+  });
   output.on('data', (part: Buffer) => bytes.push(...part));
   for (const chunk of chunks) input.write(Buffer.from(chunk));
   input.end();

@@ -1,4 +1,7 @@
-/** `/containers/ID/exec` and `/exec/ID/…`. An exec is a note until it is started; ended ones are kept a while for `inspect`. */
+/**
+ * `/containers/ID/exec` and `/exec/ID/…`. An exec is a note until it is started; ended ones are kept a while for
+ * `inspect`.
+ */
 import { ApiError } from '#base/errors.ts';
 import { onceAborted, whenFinished } from '#base/streams.ts';
 import type { ExecSpec } from '#engine/engine.ts';
@@ -13,7 +16,18 @@ import type { Route, RouteContext } from './route.ts';
 import { checkShape, execShape } from './shapes.ts';
 import { execKeepMs, execRecordsMax } from './server-limits.ts';
 
-interface ExecNote { id: string; containerId: string; spec: ExecSpec; attach: { stdin: boolean; stdout: boolean; stderr: boolean }; detachKeys: string; running: boolean; exitCode: number | null; pid: number; live: RunningExec | undefined; size: { width: number; height: number } | undefined }
+interface ExecNote {
+  id: string;
+  containerId: string;
+  spec: ExecSpec;
+  attach: { stdin: boolean; stdout: boolean; stderr: boolean };
+  detachKeys: string;
+  running: boolean;
+  exitCode: number | null;
+  pid: number;
+  live: RunningExec | undefined;
+  size: { width: number; height: number } | undefined;
+}
 
 export function execRoutes(parts: DockerParts): Route[] {
   const notes = new Map<string, ExecNote>();
@@ -23,14 +37,27 @@ export function execRoutes(parts: DockerParts): Route[] {
     return note;
   };
   return [
-    { method: 'POST', path: '/containers/{id}/exec', handle: async (context) => reply(201, { Id: createExec(parts, notes, context.params['id']!, await context.json()).id }) },
-    { method: 'POST', path: '/exec/{id}/start', handle: (context) => startExec(parts, notes, get(context.params['id']!), context) },
-    { method: 'POST', path: '/exec/{id}/resize', handle: async (context) => {
-      const note = get(context.params['id']!);
-      note.size = { width: queryNumber(context.query, 'w'), height: queryNumber(context.query, 'h') };
-      note.live?.resize(note.size);
-      return reply(200);
-    } },
+    {
+      method: 'POST',
+      path: '/containers/{id}/exec',
+      handle: async (context) =>
+        reply(201, { Id: createExec(parts, notes, context.params['id']!, await context.json()).id }),
+    },
+    {
+      method: 'POST',
+      path: '/exec/{id}/start',
+      handle: (context) => startExec(parts, notes, get(context.params['id']!), context),
+    },
+    {
+      method: 'POST',
+      path: '/exec/{id}/resize',
+      handle: async (context) => {
+        const note = get(context.params['id']!);
+        note.size = { width: queryNumber(context.query, 'w'), height: queryNumber(context.query, 'h') };
+        note.live?.resize(note.size);
+        return reply(200);
+      },
+    },
     { method: 'GET', path: '/exec/{id}/json', handle: async (context) => showExec(get(context.params['id']!)) },
   ];
 }
@@ -42,12 +69,20 @@ function createExec(parts: DockerParts, notes: Map<string, ExecNote>, reference:
   if (container.record.spec.owner !== 'docker') ownContainer(parts, reference, 'exec in');
   const command = typeof body.Cmd === 'string' ? [body.Cmd] : ((body.Cmd ?? []) as string[]);
   if (command.length === 0) throw new ApiError('BadRequest', 'No exec command specified');
-  if (container.record.state === 'paused') throw new ApiError('Conflict', `Container ${container.id} is paused, unpause the container before exec`);
-  if (container.record.state === 'restarting') throw new ApiError('Conflict', `Container ${container.id} is restarting, wait until the container is running`);
+  if (container.record.state === 'paused')
+    throw new ApiError('Conflict', `Container ${container.id} is paused, unpause the container before exec`);
+  if (container.record.state === 'restarting')
+    throw new ApiError('Conflict', `Container ${container.id} is restarting, wait until the container is running`);
   if (!container.isRunning) throw new ApiError('Conflict', `container ${container.id} is not running`);
   if (notes.size >= execRecordsMax) throw new ApiError('TooManyRequests', 'too many exec instances');
   const note: ExecNote = {
-    ...execFromRequest(body), id: Buffer.from(parts.random.bytes(32)).toString('hex'), containerId: container.id, running: false, exitCode: null, pid: 0, live: undefined,
+    ...execFromRequest(body),
+    id: Buffer.from(parts.random.bytes(32)).toString('hex'),
+    containerId: container.id,
+    running: false,
+    exitCode: null,
+    pid: 0,
+    live: undefined,
   };
   notes.set(note.id, note);
   emitExec(parts.engine.registry, container, `exec_create: ${command.join(' ')}`, note.id);
@@ -59,14 +94,30 @@ function createExec(parts: DockerParts, notes: Map<string, ExecNote>, reference:
 export function execFromRequest(body: any): Pick<ExecNote, 'spec' | 'attach' | 'detachKeys' | 'size'> {
   const command = typeof body.Cmd === 'string' ? [body.Cmd] : ((body.Cmd ?? []) as string[]);
   return {
-    attach: { stdin: body.AttachStdin === true, stdout: body.AttachStdout === true, stderr: body.AttachStderr === true }, detachKeys: checkKeys(body.DetachKeys ?? ''), size: sizeOf(body.ConsoleSize),
-    spec: { command, env: body.Env ?? [], user: body.User ?? '', workingDir: body.WorkingDir ?? '', tty: body.Tty === true, privileged: body.Privileged === true, stdin: body.AttachStdin === true },
+    attach: {
+      stdin: body.AttachStdin === true,
+      stdout: body.AttachStdout === true,
+      stderr: body.AttachStderr === true,
+    },
+    detachKeys: checkKeys(body.DetachKeys ?? ''),
+    size: sizeOf(body.ConsoleSize),
+    spec: {
+      command,
+      env: body.Env ?? [],
+      user: body.User ?? '',
+      workingDir: body.WorkingDir ?? '',
+      tty: body.Tty === true,
+      privileged: body.Privileged === true,
+      stdin: body.AttachStdin === true,
+    },
   };
 }
 
 /** `[height, width]`; zeros say nothing. */
 function sizeOf(size: [number, number] | null | undefined): { width: number; height: number } | undefined {
-  return size !== null && size !== undefined && size[0] > 0 && size[1] > 0 ? { width: size[1], height: size[0] } : undefined;
+  return size !== null && size !== undefined && size[0] > 0 && size[1] > 0
+    ? { width: size[1], height: size[0] }
+    : undefined;
 }
 
 function checkKeys(keys: string): string {
@@ -74,7 +125,12 @@ function checkKeys(keys: string): string {
   return keys;
 }
 
-async function startExec(parts: DockerParts, notes: Map<string, ExecNote>, note: ExecNote, context: RouteContext): Promise<unknown> {
+async function startExec(
+  parts: DockerParts,
+  notes: Map<string, ExecNote>,
+  note: ExecNote,
+  context: RouteContext,
+): Promise<unknown> {
   const body = await context.json();
   checkShape(body, execShape, 'ExecStartOptions');
   if (note.running) throw new ApiError('Conflict', `exec ${note.id} is already running`);
@@ -85,7 +141,9 @@ async function startExec(parts: DockerParts, notes: Map<string, ExecNote>, note:
   const track = (running: RunningExec): void => {
     note.live = running;
     if (note.size !== undefined) running.resize(note.size);
-    void running.pid.then((pid) => { note.pid = pid; });
+    void running.pid.then((pid) => {
+      note.pid = pid;
+    });
     const finish = (code: number): void => {
       note.running = false;
       note.exitCode = code;
@@ -97,25 +155,43 @@ async function startExec(parts: DockerParts, notes: Map<string, ExecNote>, note:
   const keys = parseDetachKeys(note.detachKeys);
   note.running = true;
   if (body.Detach === true) {
-    try { track(await parts.engine.containers.startExec(note.containerId, note.id, { ...note.spec, stdin: false }, {})); } catch (error) { note.running = false; throw error; }
+    try {
+      track(await parts.engine.containers.startExec(note.containerId, note.id, { ...note.spec, stdin: false }, {}));
+    } catch (error) {
+      note.running = false;
+      throw error;
+    }
     return reply(200);
   }
   const multiplexed = !note.spec.tty && context.version[1] >= 42;
-  const socket = await context.hijack(multiplexed ? 'application/vnd.docker.multiplexed-stream' : 'application/vnd.docker.raw-stream');
+  const socket = await context.hijack(
+    multiplexed ? 'application/vnd.docker.multiplexed-stream' : 'application/vnd.docker.raw-stream',
+  );
   const stdout = note.spec.tty ? plainWriter(socket) : framedWriter(socket, 1);
   const stderr = note.spec.tty ? plainWriter(socket) : framedWriter(socket, 2);
   if (!note.attach.stdin) socket.resume();
   const detached = new AbortController();
   const stdin = note.spec.tty ? watchDetachKeys(socket, keys, () => detached.abort()) : socket;
   try {
-    const running = await parts.engine.containers.startExec(note.containerId, note.id, note.spec, { ...(note.attach.stdin ? { stdin } : {}), ...(note.attach.stdout || note.spec.tty ? { stdout } : {}), ...(note.attach.stderr ? { stderr } : {}) });
+    const running = await parts.engine.containers.startExec(note.containerId, note.id, note.spec, {
+      ...(note.attach.stdin ? { stdin } : {}),
+      ...(note.attach.stdout || note.spec.tty ? { stdout } : {}),
+      ...(note.attach.stderr ? { stderr } : {}),
+    });
     track(running);
     // A client that detaches leaves the command running.
-    await Promise.race([running.exit, new Promise<void>((resolve) => { onceAborted(detached.signal, resolve); })]);
+    await Promise.race([
+      running.exit,
+      new Promise<void>((resolve) => {
+        onceAborted(detached.signal, resolve);
+      }),
+    ]);
   } catch (error) {
     note.running = false;
     note.exitCode ??= /not found|no such file/i.test((error as Error).message) ? 127 : 126;
-    (note.attach.stderr && !note.spec.tty ? stderr : stdout).write(`${(error as Error).message.replace(/^.*?OCI runtime create failed/, 'OCI runtime exec failed').replace('create failed', 'exec failed')}\r\n`);
+    (note.attach.stderr && !note.spec.tty ? stderr : stdout).write(
+      `${(error as Error).message.replace(/^.*?OCI runtime create failed/, 'OCI runtime exec failed').replace('create failed', 'exec failed')}\r\n`,
+    );
   }
   for (const output of [stdout, stderr]) output.end();
   await Promise.all([stdout, stderr].map(whenFinished));
@@ -125,8 +201,22 @@ async function startExec(parts: DockerParts, notes: Map<string, ExecNote>, note:
 
 function showExec(note: ExecNote): unknown {
   return {
-    ID: note.id, Running: note.running, ExitCode: note.exitCode,
-    ProcessConfig: { tty: note.spec.tty, entrypoint: note.spec.command[0], arguments: note.spec.command.slice(1), privileged: note.spec.privileged === true, ...(note.spec.user === '' ? {} : { user: note.spec.user }) },
-    OpenStdin: note.attach.stdin, OpenStderr: note.attach.stderr, OpenStdout: note.attach.stdout, CanRemove: false, ContainerID: note.containerId, DetachKeys: note.detachKeys, Pid: note.pid,
+    ID: note.id,
+    Running: note.running,
+    ExitCode: note.exitCode,
+    ProcessConfig: {
+      tty: note.spec.tty,
+      entrypoint: note.spec.command[0],
+      arguments: note.spec.command.slice(1),
+      privileged: note.spec.privileged === true,
+      ...(note.spec.user === '' ? {} : { user: note.spec.user }),
+    },
+    OpenStdin: note.attach.stdin,
+    OpenStderr: note.attach.stderr,
+    OpenStdout: note.attach.stdout,
+    CanRemove: false,
+    ContainerID: note.containerId,
+    DetachKeys: note.detachKeys,
+    Pid: note.pid,
   };
 }

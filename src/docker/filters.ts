@@ -11,19 +11,37 @@ export function parseFilters(query: URLSearchParams, allowed: readonly string[])
   if (text === '') return out;
   if (text.length > filtersBytesMax) throw new ApiError('BadRequest', 'invalid filter');
   let parsed: unknown;
-  try { parsed = JSON.parse(text); } catch (error) { throw new ApiError('BadRequest', `invalid character in filters: ${(error as Error).message}`); }
+  try {
+    parsed = JSON.parse(text);
+  } catch (error) {
+    throw new ApiError('BadRequest', `invalid character in filters: ${(error as Error).message}`);
+  }
   if (parsed === null) return out;
   if (typeof parsed !== 'object' || Array.isArray(parsed)) throw new ApiError('BadRequest', 'invalid filter');
   for (const [name, values] of Object.entries(parsed)) {
     if (!allowed.includes(name)) throw new ApiError('BadRequest', `invalid filter '${name}'`);
-    if (values === null || typeof values !== 'object' || (Array.isArray(values) && values.some((value) => typeof value !== 'string'))) throw new ApiError('BadRequest', `invalid filter '${name}': its values must be a list of strings`);
-    out.set(name, Array.isArray(values) ? values.map(String) : Object.entries(values as Record<string, boolean>).filter(([, on]) => on).map(([value]) => value));
+    if (
+      values === null ||
+      typeof values !== 'object' ||
+      (Array.isArray(values) && values.some((value) => typeof value !== 'string'))
+    )
+      throw new ApiError('BadRequest', `invalid filter '${name}': its values must be a list of strings`);
+    out.set(
+      name,
+      Array.isArray(values)
+        ? values.map(String)
+        : Object.entries(values as Record<string, boolean>)
+            .filter(([, on]) => on)
+            .map(([value]) => value),
+    );
   }
   return out;
 }
 
 /** A truth value as docker's filters take it. */
-export function isFlagWord(value: string): boolean { return /^(?:[01tf]|true|false)$/i.test(value); }
+export function isFlagWord(value: string): boolean {
+  return /^(?:[01tf]|true|false)$/i.test(value);
+}
 
 /** Refuses values that none could have, whether or not there is something to compare them with. */
 export function checkFilterValues(filters: Filters, checks: Record<string, (value: string) => boolean>): void {
@@ -43,7 +61,9 @@ export function matchesAny(filters: Filters, name: string, test: (value: string)
 export function matchesLabels(filters: Filters, labels: Record<string, string>, name = 'label'): boolean {
   return (filters.get(name) ?? []).every((wanted) => {
     const at = wanted.indexOf('=');
-    return at < 0 ? Object.hasOwn(labels, wanted) : Object.hasOwn(labels, wanted.slice(0, at)) && labels[wanted.slice(0, at)] === wanted.slice(at + 1);
+    return at < 0
+      ? Object.hasOwn(labels, wanted)
+      : Object.hasOwn(labels, wanted.slice(0, at)) && labels[wanted.slice(0, at)] === wanted.slice(at + 1);
   });
 }
 
@@ -51,12 +71,15 @@ export function matchesLabels(filters: Filters, labels: Record<string, string>, 
 export function lacksLabels(filters: Filters, labels: Record<string, string>): boolean {
   return (filters.get('label!') ?? []).every((wanted) => {
     const at = wanted.indexOf('=');
-    return !(at < 0 ? Object.hasOwn(labels, wanted) : Object.hasOwn(labels, wanted.slice(0, at)) && labels[wanted.slice(0, at)] === wanted.slice(at + 1));
+    return !(at < 0
+      ? Object.hasOwn(labels, wanted)
+      : Object.hasOwn(labels, wanted.slice(0, at)) && labels[wanted.slice(0, at)] === wanted.slice(at + 1));
   });
 }
 
 /**
- * Docker's times: seconds with a fraction, RFC 3339 and its shorter forms (a date, without seconds, without a zone: the engine's own), or a duration
+ * Docker's times: seconds with a fraction, RFC 3339 and its shorter forms (a date, without seconds, without a zone: the
+ * engine's own), or a duration
  * before now (`10m`, `1h30m`). Nanoseconds since 1970, as exact as they were written.
  */
 export function parseTimeNs(text: string, nowMs: number): bigint {
@@ -68,23 +91,42 @@ export function parseTimeNs(text: string, nowMs: number): bigint {
   const ago = parseDuration(text);
   if (ago !== undefined) return BigInt(Math.floor(nowMs)) * 1_000_000n - ago;
   const short = /^(\d{4}-\d\d-\d\d)(?:T(\d\d)(?::(\d\d)(?::(\d\d(?:\.\d+)?))?)?)?(Z|[+-]\d\d:?\d\d)?$/.exec(text);
-  const full = short === null ? text : `${short[1]}T${short[2] ?? '00'}:${short[3] ?? '00'}:${short[4] ?? '00'}${short[5] ?? localZone(`${short[1]}T${short[2] ?? '00'}:${short[3] ?? '00'}:00`)}`;
+  const full =
+    short === null
+      ? text
+      : `${short[1]}T${short[2] ?? '00'}:${short[3] ?? '00'}:${short[4] ?? '00'}${short[5] ?? localZone(`${short[1]}T${short[2] ?? '00'}:${short[3] ?? '00'}:00`)}`;
   const parsed = parseRfc3339(full);
-  if (parsed === undefined) throw new ApiError('BadRequest', `invalid value for a time: failed to parse value as time or duration: ${JSON.stringify(text)}`);
+  if (parsed === undefined)
+    throw new ApiError(
+      'BadRequest',
+      `invalid value for a time: failed to parse value as time or duration: ${JSON.stringify(text)}`,
+    );
   return parsed;
 }
 
 /** The same in whole milliseconds, for what is recorded in them. */
-export function parseTime(text: string, nowMs: number): number { return Number(parseTimeNs(text, nowMs) / 1_000_000n); }
+export function parseTime(text: string, nowMs: number): number {
+  return Number(parseTimeNs(text, nowMs) / 1_000_000n);
+}
 
-const unitNs: Readonly<Record<string, bigint>> = { ns: 1n, us: 1000n, µs: 1000n, ms: 1_000_000n, s: 1_000_000_000n, m: 60_000_000_000n, h: 3_600_000_000_000n };
+const unitNs: Readonly<Record<string, bigint>> = {
+  ns: 1n,
+  us: 1000n,
+  µs: 1000n,
+  ms: 1_000_000n,
+  s: 1_000_000_000n,
+  m: 60_000_000_000n,
+  h: 3_600_000_000_000n,
+};
 
 /** Go's durations, `1h2m3.5s`, `-10m`. */
 function parseDuration(text: string): bigint | undefined {
   if (!/^[+-]?(?:\d{1,12}(?:\.\d{1,18})?(?:ns|us|µs|ms|s|m|h))+$/.test(text)) return undefined;
   let sum = 0n;
   for (const [, whole = '', fraction = '', unit = ''] of text.matchAll(/(\d+)(?:\.(\d+))?(ns|us|µs|ms|s|m|h)/g)) {
-    sum += BigInt(whole) * unitNs[unit]! + (fraction === '' ? 0n : (BigInt(fraction) * unitNs[unit]!) / 10n ** BigInt(fraction.length));
+    sum +=
+      BigInt(whole) * unitNs[unit]! +
+      (fraction === '' ? 0n : (BigInt(fraction) * unitNs[unit]!) / 10n ** BigInt(fraction.length));
   }
   return text.startsWith('-') ? -sum : sum;
 }

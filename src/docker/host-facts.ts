@@ -1,4 +1,7 @@
-/** What a request may count on here. What it may not is discarded with a warning, which is part of the answer to `create` and `update`, or refused where docker refuses. */
+/**
+ * What a request may count on here. What it may not is discarded with a warning, which is part of the answer to
+ * `create` and `update`, or refused where docker refuses.
+ */
 import type { CgroupFeature } from '#os/cgroups.ts';
 import { readIfExists } from '#os/files.ts';
 import type { DockerParts } from './context.ts';
@@ -17,15 +20,33 @@ export interface HostFacts {
 
 /** A host that has everything, for those who only want to know what a request means. */
 export const anyHost: HostFacts = {
-  hasController: () => true, offers: () => true, hasSwapLimit: true, hasAppArmor: true, hasSeLinux: true, processors: Infinity, online: { cpus: undefined, mems: undefined }, warn: () => undefined,
+  hasController: () => true,
+  offers: () => true,
+  hasSwapLimit: true,
+  hasAppArmor: true,
+  hasSeLinux: true,
+  processors: Infinity,
+  online: { cpus: undefined, mems: undefined },
+  warn: () => undefined,
 };
 
 export function hostFacts(parts: DockerParts, processors: number, warnings: string[]): HostFacts {
   const { cgroups } = parts.engine.context.os;
   return {
-    hasController: (name) => cgroups.controllers.includes(name), offers: (feature) => cgroups.offers(feature),
-    hasSwapLimit: cgroups.controllers.includes('memory') && (cgroups.mode === 'v2' || readIfExists('/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes') !== undefined),
-    hasAppArmor: parts.engine.context.apparmorDefault !== undefined, hasSeLinux: readIfExists('/sys/fs/selinux/enforce') !== undefined,
-    processors, online: { cpus: readIfExists('/sys/devices/system/cpu/online')?.trim(), mems: readIfExists('/sys/devices/system/node/online')?.trim() }, warn: (text) => { if (!warnings.includes(text)) warnings.push(text); },
+    hasController: (name) => cgroups.controllers.includes(name),
+    offers: (feature) => cgroups.offers(feature),
+    hasSwapLimit:
+      cgroups.controllers.includes('memory') &&
+      (cgroups.mode === 'v2' || readIfExists('/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes') !== undefined),
+    hasAppArmor: parts.engine.context.apparmorDefault !== undefined,
+    hasSeLinux: readIfExists('/sys/fs/selinux/enforce') !== undefined,
+    processors,
+    online: {
+      cpus: readIfExists('/sys/devices/system/cpu/online')?.trim(),
+      mems: readIfExists('/sys/devices/system/node/online')?.trim(),
+    },
+    warn: (text) => {
+      if (!warnings.includes(text)) warnings.push(text);
+    },
   };
 }

@@ -1,5 +1,6 @@
 /**
- * Nothing is taken in silence: every parameter that the Engine API 1.50 has for images and builds is read by its endpoint. What is not is listed here,
+ * Nothing is taken in silence: every parameter that the Engine API 1.50 has for images and builds is read by its
+ * endpoint. What is not is listed here,
  * with the reason; the list may only shrink.
  */
 import assert from 'node:assert/strict';
@@ -24,11 +25,56 @@ import type { RouteContext } from './route.ts';
 const parameters: Record<string, Record<string, string>> = {
   'GET /images/json': { all: '1', filters: '{}', 'shared-size': '1', digests: '1', manifests: '1' },
   'POST /build': {
-    dockerfile: 'D', t: 'a:1', extrahosts: 'a:1.2.3.4', remote: 'http://127.0.0.1:1/', q: '1', nocache: '1', cachefrom: '["a"]', pull: '1', rm: '1', forcerm: '1', memory: '1', memswap: '1', cpushares: '1', cpusetcpus: '0', cpuperiod: '1', cpuquota: '1',
-    buildargs: '{}', shmsize: '1', squash: '0', labels: '{}', networkmode: 'host', platform: 'linux', target: 't', outputs: '[]', version: '1', ulimits: '[]', cgroupparent: '/a', cpusetmems: '', isolation: '', securityopt: '', session: '', buildid: 'x',
+    dockerfile: 'D',
+    t: 'a:1',
+    extrahosts: 'a:1.2.3.4',
+    remote: 'http://127.0.0.1:1/',
+    q: '1',
+    nocache: '1',
+    cachefrom: '["a"]',
+    pull: '1',
+    rm: '1',
+    forcerm: '1',
+    memory: '1',
+    memswap: '1',
+    cpushares: '1',
+    cpusetcpus: '0',
+    cpuperiod: '1',
+    cpuquota: '1',
+    buildargs: '{}',
+    shmsize: '1',
+    squash: '0',
+    labels: '{}',
+    networkmode: 'host',
+    platform: 'linux',
+    target: 't',
+    outputs: '[]',
+    version: '1',
+    ulimits: '[]',
+    cgroupparent: '/a',
+    cpusetmems: '',
+    isolation: '',
+    securityopt: '',
+    session: '',
+    buildid: 'x',
   },
-  'POST /build/prune': { 'keep-storage': '1', 'reserved-space': '0', 'max-used-space': '1', 'min-free-space': '1', all: '1', filters: '{}' },
-  'POST /images/create': { fromImage: '', fromSrc: '-', repo: 'x', tag: 'y', message: 'm', changes: 'ENV a=1', platform: 'linux/amd64' },
+  'POST /build/prune': {
+    'keep-storage': '1',
+    'reserved-space': '0',
+    'max-used-space': '1',
+    'min-free-space': '1',
+    all: '1',
+    filters: '{}',
+  },
+  'POST /images/create': {
+    fromImage: '',
+    fromSrc: '-',
+    repo: 'x',
+    tag: 'y',
+    message: 'm',
+    changes: 'ENV a=1',
+    platform: 'linux/amd64',
+  },
   'GET /images/{name*}/json': { manifests: '1', platform: '' },
   'GET /images/{name*}/history': { platform: '' },
   'POST /images/{name*}/push': { tag: '1', platform: '' },
@@ -42,27 +88,63 @@ const parameters: Record<string, Record<string, string>> = {
 
 const unread: Record<string, string> = {
   'GET /images/json digests': 'digests are always in the answer',
-  'GET /images/json manifests': 'an image here is one manifest, which the rest of the answer tells; docker\'s own stores of this kind leave it out too',
+  'GET /images/json manifests':
+    "an image here is one manifest, which the rest of the answer tells; docker's own stores of this kind leave it out too",
   'GET /images/{name*}/json manifests': 'as in the list',
   'POST /build forcerm': 'containers of steps are always removed',
 };
 
 class ReadQuery extends URLSearchParams {
   readonly names = new Set<string>();
-  override get(name: string): string | null { this.names.add(name); return super.get(name); }
-  override getAll(name: string): string[] { this.names.add(name); return super.getAll(name); }
+  override get(name: string): string | null {
+    this.names.add(name);
+    return super.get(name);
+  }
+  override getAll(name: string): string[] {
+    this.names.add(name);
+    return super.getAll(name);
+  }
 }
 
 function contextOf(query: URLSearchParams, body: Iterable<Uint8Array> = []): RouteContext {
   const request = Object.assign(Readable.from(body, { objectMode: false }), { headers: {}, url: '/' });
-  const response = Object.assign(new Writable({ write: (_chunk, _encoding, done) => { done(); } }), { writeHead: () => {}, flushHeaders: () => {}, headersSent: false });
-  return { request, response, params: { name: 'base' }, query, version: [1, 50], signal: new AbortController().signal, json: async () => ({}), hijack: async () => { throw new Error('none'); } } as unknown as RouteContext;
+  const response = Object.assign(
+    new Writable({
+      write: (_chunk, _encoding, done) => {
+        done();
+      },
+    }),
+    { writeHead: () => {}, flushHeaders: () => {}, headersSent: false },
+  );
+  return {
+    request,
+    response,
+    params: { name: 'base' },
+    query,
+    version: [1, 50],
+    signal: new AbortController().signal,
+    json: async () => ({}),
+    hijack: async () => {
+      throw new Error('none');
+    },
+  } as unknown as RouteContext;
 }
 
 test('every parameter of builds and images is read, or is on the list', async (t) => {
   const content = await openTestContent(t);
   const records = createImageRecords(content);
-  const images = createImages({ content, records, clock: realClock, log: silentLogger, transport: { call: async () => { throw new Error('unreachable'); } } as unknown as HttpTransport, emit: () => {} });
+  const images = createImages({
+    content,
+    records,
+    clock: realClock,
+    log: silentLogger,
+    transport: {
+      call: async () => {
+        throw new Error('unreachable');
+      },
+    } as unknown as HttpTransport,
+    emit: () => {},
+  });
   const snapshots = createSnapshots({ content, images: records, mounts: createMounts() });
   const runner = { run: async () => ({ exitCode: 0 }), remove: async () => {}, removeStale: async () => {} };
   const builder = createBuilder({ content, images, records, snapshots, runner, clock: realClock, random: realRandom });
@@ -74,36 +156,130 @@ test('every parameter of builds and images is read, or is on the list', async (t
     const query = new ReadQuery(values);
     // What becomes of the request does not matter here, only that it was read.
     await route.handle(contextOf(query, [encodeTarFile({ path: 'f' }, 'x'), tarEnd])).catch(() => {});
-    if (endpoint === 'POST /images/create') { query.delete('fromSrc'); await route.handle(contextOf(query)).catch(() => {}); }
+    if (endpoint === 'POST /images/create') {
+      query.delete('fromSrc');
+      await route.handle(contextOf(query)).catch(() => {});
+    }
     for (const name of Object.keys(values)) if (!query.names.has(name)) missing.push(`${endpoint} ${name}`);
   }
   assert.deepEqual(missing.sort(), Object.keys(unread).sort());
 });
 
 test('every parameter of a build is carried out, refused or warned about', () => {
-  assert.deepEqual(Object.keys(parameters['POST /build']!).filter((name) => buildParameters[name] === undefined), []);
-  const parse = (values: Record<string, string>, headers: Record<string, string> = {}): ReturnType<typeof parseBuildRequest> => { const context = contextOf(new URLSearchParams(values)); Object.assign(context.request.headers, headers); return parseBuildRequest(context); };
-  const refused: Record<string, string> = { squash: '1', outputs: '[{}]', version: '2', isolation: 'hyperv', securityopt: 'seccomp=unconfined', session: 'x' };
+  assert.deepEqual(
+    Object.keys(parameters['POST /build']!).filter((name) => buildParameters[name] === undefined),
+    [],
+  );
+  const parse = (
+    values: Record<string, string>,
+    headers: Record<string, string> = {},
+  ): ReturnType<typeof parseBuildRequest> => {
+    const context = contextOf(new URLSearchParams(values));
+    Object.assign(context.request.headers, headers);
+    return parseBuildRequest(context);
+  };
+  const refused: Record<string, string> = {
+    squash: '1',
+    outputs: '[{}]',
+    version: '2',
+    isolation: 'hyperv',
+    securityopt: 'seccomp=unconfined',
+    session: 'x',
+  };
   const warned: Record<string, string> = { cachefrom: '["a"]', rm: '0' };
   for (const [name, what] of Object.entries(buildParameters)) {
     if (what === 'refused') assert.throws(() => parse({ [name]: refused[name]! }), /./, name);
     if (what === 'warned') assert.equal(parse({ [name]: warned[name]! }).warnings.length, 1, name);
   }
-  for (const [name, value] of [['memory', 'x'], ['memory', '-1'], ['cpuquota', '1.5'], ['shmsize', '99999999999999999999'], ['ulimits', '{}'], ['ulimits', '[{"Name":5}]'], ['buildargs', '[]'], ['buildargs', '{"a":5}'], ['labels', '{"a":null}'], ['cachefrom', '{}'], ['platform', 'a/b/c/d'], ['version', '7'], ['t', 'UPPER'], ['cpusetmems', '7-'], ['outputs', '{']] as const) {
+  for (const [name, value] of [
+    ['memory', 'x'],
+    ['memory', '-1'],
+    ['cpuquota', '1.5'],
+    ['shmsize', '99999999999999999999'],
+    ['ulimits', '{}'],
+    ['ulimits', '[{"Name":5}]'],
+    ['buildargs', '[]'],
+    ['buildargs', '{"a":5}'],
+    ['labels', '{"a":null}'],
+    ['cachefrom', '{}'],
+    ['platform', 'a/b/c/d'],
+    ['version', '7'],
+    ['t', 'UPPER'],
+    ['cpusetmems', '7-'],
+    ['outputs', '{'],
+  ] as const) {
     assert.throws(() => parse({ [name]: value }), /./, `${name}=${value}`);
   }
-  const { request } = parse({ ulimits: '[{"Name":"nofile","Soft":99,"Hard":99}]', memory: '67108864', cpuquota: '5', cgroupparent: '/p', shmsize: '9', extrahosts: 'a:1.2.3.4', networkmode: 'none', platform: 'arm64' }, { 'x-registry-config': Buffer.from(JSON.stringify({ 'https://index.docker.io/v1/': { username: 'u', password: 'p' }, 'r:5000': { identitytoken: 't' } })).toString('base64url') });
-  assert.deepEqual([request.run.resources?.ulimits, request.run.resources?.memoryLimitBytes, request.run.resources?.cpuQuotaUs, request.run.cgroupParent, request.run.shmSizeBytes, request.run.extraHosts, request.run.network, request.platform], [[{ name: 'nofile', soft: 99, hard: 99 }], 67_108_864, 5, '/p', 9, ['a:1.2.3.4'], 'none', { os: 'linux', architecture: 'arm64' }]);
-  assert.deepEqual([...request.credentials!], [['docker.io', { username: 'u', password: 'p' }], ['r:5000', { identityToken: 't' }]]);
+  const { request } = parse(
+    {
+      ulimits: '[{"Name":"nofile","Soft":99,"Hard":99}]',
+      memory: '67108864',
+      cpuquota: '5',
+      cgroupparent: '/p',
+      shmsize: '9',
+      extrahosts: 'a:1.2.3.4',
+      networkmode: 'none',
+      platform: 'arm64',
+    },
+    {
+      'x-registry-config': Buffer.from(
+        JSON.stringify({
+          'https://index.docker.io/v1/': { username: 'u', password: 'p' },
+          'r:5000': { identitytoken: 't' },
+        }),
+      ).toString('base64url'),
+    },
+  );
+  assert.deepEqual(
+    [
+      request.run.resources?.ulimits,
+      request.run.resources?.memoryLimitBytes,
+      request.run.resources?.cpuQuotaUs,
+      request.run.cgroupParent,
+      request.run.shmSizeBytes,
+      request.run.extraHosts,
+      request.run.network,
+      request.platform,
+    ],
+    [
+      [{ name: 'nofile', soft: 99, hard: 99 }],
+      67_108_864,
+      5,
+      '/p',
+      9,
+      ['a:1.2.3.4'],
+      'none',
+      { os: 'linux', architecture: 'arm64' },
+    ],
+  );
+  assert.deepEqual(
+    [...request.credentials!],
+    [
+      ['docker.io', { username: 'u', password: 'p' }],
+      ['r:5000', { identityToken: 't' }],
+    ],
+  );
 });
 
 test('filters that are true or false are nothing else, and a digest is not pushed', async (t) => {
   const content = await openTestContent(t);
-  const images = createImages({ content, records: createImageRecords(content), clock: realClock, log: silentLogger, transport: {} as HttpTransport, emit: () => {} });
+  const images = createImages({
+    content,
+    records: createImageRecords(content),
+    clock: realClock,
+    log: silentLogger,
+    transport: {} as HttpTransport,
+    emit: () => {},
+  });
   const routes = imageRoutes({ images });
-  const call = (endpoint: string, query: Record<string, string>): Promise<unknown> => routes.find((each) => `${each.method} ${each.path}` === endpoint)!.handle(contextOf(new URLSearchParams(query)));
+  const call = (endpoint: string, query: Record<string, string>): Promise<unknown> =>
+    routes.find((each) => `${each.method} ${each.path}` === endpoint)!.handle(contextOf(new URLSearchParams(query)));
   for (const endpoint of ['GET /images/json', 'POST /images/prune']) {
-    for (const value of ['maybe', '']) await assert.rejects(call(endpoint, { filters: JSON.stringify({ dangling: [value] }) }), /invalid filter 'dangling=/);
+    for (const value of ['maybe', ''])
+      await assert.rejects(
+        call(endpoint, { filters: JSON.stringify({ dangling: [value] }) }),
+        /invalid filter 'dangling=/,
+      );
     await call(endpoint, { filters: '{"dangling":["True"]}' });
   }
   await assert.rejects(images.push(`x@sha256:${'0'.repeat(64)}`, {}), /cannot push a digest reference/);

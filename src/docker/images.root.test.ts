@@ -24,38 +24,78 @@ import { createAccess, hashInternalSecret, internalUser } from '#registry/access
 import { createRegistry } from '#registry/registry.ts';
 import type { Registry } from '#registry/registry.ts';
 
-interface Store { content: Content; records: ImageRecords; images: ImageStore }
-interface Site extends Store { registry: Registry; domain: string; url: string; secret: string }
+interface Store {
+  content: Content;
+  records: ImageRecords;
+  images: ImageStore;
+}
+interface Site extends Store {
+  registry: Registry;
+  domain: string;
+  url: string;
+  secret: string;
+}
 
 async function makeStore(t: TestScope, options: Partial<ImagesOptions> = {}, content?: Content): Promise<Store> {
-  const own = content ?? await openTestContent(t);
+  const own = content ?? (await openTestContent(t));
   const records = createImageRecords(own);
   const transport = new HttpTransport({});
   t.after(() => transport.close());
-  return { content: own, records, images: createImages({ content: own, records, clock: realClock, log: silentLogger, transport, emit: () => {}, ...options }) };
+  return {
+    content: own,
+    records,
+    images: createImages({
+      content: own,
+      records,
+      clock: realClock,
+      log: silentLogger,
+      transport,
+      emit: () => {},
+      ...options,
+    }),
+  };
 }
 
 /** A store with a registry that listens. */
 async function makeSite(t: TestScope): Promise<Site> {
   const content = await openTestContent(t);
   const records = createImageRecords(content);
-  const access = createAccess({ content, clock: realClock, random: realRandom, internalSecretHash: hashInternalSecret('inner') });
+  const access = createAccess({
+    content,
+    clock: realClock,
+    random: realRandom,
+    internalSecretHash: hashInternalSecret('inner'),
+  });
   await access.setUser('ann', 'pass:word', true);
   await access.setUser('reader', 'r', false);
   const domains: string[] = [];
   const registry = createRegistry({ content, images: records, access, log: silentLogger, clock: realClock, domains });
   const server = createServer((request, response) => registry.handle(request, response));
-  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve); });
-  t.after(() => { server.closeAllConnections(); server.close(); });
+  await new Promise<void>((resolve) => {
+    server.listen(0, '127.0.0.1', resolve);
+  });
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
   const domain = `127.0.0.1:${(server.address() as AddressInfo).port}`;
   domains.push(domain);
   const transport = new HttpTransport({});
   t.after(() => transport.close());
-  const images = createImages({ content, records, clock: realClock, log: silentLogger, transport, emit: () => {}, localRegistry: registry.local });
+  const images = createImages({
+    content,
+    records,
+    clock: realClock,
+    log: silentLogger,
+    transport,
+    emit: () => {},
+    localRegistry: registry.local,
+  });
   return { content, records, images, registry, domain, url: `http://${domain}`, secret: 'inner' };
 }
 
-const root = (text: string): AsyncGenerator<Uint8Array> => bytesOf(encodeTarHeader({ path: 'd', type: 'directory', mode: 0o755 }), encodeTarFile({ path: 'd/f' }, text), tarEnd);
+const root = (text: string): AsyncGenerator<Uint8Array> =>
+  bytesOf(encodeTarHeader({ path: 'd', type: 'directory', mode: 0o755 }), encodeTarFile({ path: 'd/f' }, text), tarEnd);
 const ann = { username: 'ann', password: 'pass:word' };
 
 test('nobody writes without a credential, and a reader does not write either', async (t) => {
@@ -63,8 +103,16 @@ test('nobody writes without a credential, and a reader does not write either', a
   const transport = new HttpTransport({});
   t.after(() => transport.close());
   const push = (credential?: { username: string; password: string }): Promise<boolean> =>
-    new RemoteRepository(transport, { url: site.url, ...(credential === undefined ? {} : { credential }) }, 'a/b', 'pull,push').putBlob(`sha256:${'0'.repeat(64)}`, 1, () => bytesOf('x'));
-  const isRefused = (status: number) => (error: unknown): boolean => error instanceof RemoteError && error.status === status;
+    new RemoteRepository(
+      transport,
+      { url: site.url, ...(credential === undefined ? {} : { credential }) },
+      'a/b',
+      'pull,push',
+    ).putBlob(`sha256:${'0'.repeat(64)}`, 1, () => bytesOf('x'));
+  const isRefused =
+    (status: number) =>
+    (error: unknown): boolean =>
+      error instanceof RemoteError && error.status === status;
   await assert.rejects(push(), isRefused(401));
   await assert.rejects(push({ username: 'ann', password: 'wrong' }), isRefused(401));
   await assert.rejects(push({ username: internalUser, password: 'wrong' }), isRefused(401));
@@ -85,7 +133,9 @@ test('a push to the registry of the process copies nothing, and its name resolve
   const record = await site.images.import(root('one'), { name: `${site.domain}/team/app:v1` });
   const before = [...site.content.blobs.list()].length;
   const lines: string[] = [];
-  await site.images.push(`${site.domain}/team/app:v1`, { onProgress: (event) => lines.push(String(event['status'] ?? '')) });
+  await site.images.push(`${site.domain}/team/app:v1`, {
+    onProgress: (event) => lines.push(String(event['status'] ?? '')),
+  });
   assert.equal([...site.content.blobs.list()].length, before);
   assert.ok(lines.some((line) => line.startsWith('v1: digest: sha256:')));
   await site.images.remove(`${site.domain}/team/app:v1`);
@@ -95,10 +145,16 @@ test('a push to the registry of the process copies nothing, and its name resolve
   assert.equal(pulled.id, record.id);
 });
 
-test('another node runs what was built here: any name is found through the platform\'s registry', async (t) => {
+test("another node runs what was built here: any name is found through the platform's registry", async (t) => {
   const site = await makeSite(t);
   const record = await site.images.import(root('two'), { name: 'app' });
-  const node = await makeStore(t, { platformRegistry: { url: site.url, credential: { username: internalUser, password: site.secret }, domains: [site.domain] } });
+  const node = await makeStore(t, {
+    platformRegistry: {
+      url: site.url,
+      credential: { username: internalUser, password: site.secret },
+      domains: [site.domain],
+    },
+  });
   const pulled = await node.images.pull('app');
   assert.equal(pulled.id, record.id);
   assert.ok(node.content.layers.has(record.layers[0]!.diffId));
@@ -108,14 +164,22 @@ test('another node runs what was built here: any name is found through the platf
   assert.equal((await node.images.pull(`${site.domain}/x/app:v2`)).id, record.id);
 });
 
-test('an outsider cannot read the engine\'s own names through the registry', async (t) => {
+test("an outsider cannot read the engine's own names through the registry", async (t) => {
   const site = await makeSite(t);
   await site.images.import(root('three'), { name: 'private' });
   const transport = new HttpTransport({});
   t.after(() => transport.close());
   for (const credential of [undefined, ann]) {
-    const repository = new RemoteRepository(transport, { url: site.url, mirrorOf: 'docker.io', ...(credential === undefined ? {} : { credential }) }, 'library/private', 'pull');
-    await assert.rejects(repository.manifest('latest'), (error: unknown) => error instanceof RemoteError && error.status === 404);
+    const repository = new RemoteRepository(
+      transport,
+      { url: site.url, mirrorOf: 'docker.io', ...(credential === undefined ? {} : { credential }) },
+      'library/private',
+      'pull',
+    );
+    await assert.rejects(
+      repository.manifest('latest'),
+      (error: unknown) => error instanceof RemoteError && error.status === 404,
+    );
   }
 });
 
@@ -123,50 +187,94 @@ test('push and pull over the wire keep the image id, and the second push sends n
   const site = await makeSite(t);
   const store = await makeStore(t);
   const record = await store.images.import(root('four'), { name: `${site.domain}/wire:1` });
-  const push = async (): Promise<string[]> => { const lines: string[] = []; await store.images.push(`${site.domain}/wire:1`, { credential: ann, onProgress: (event) => lines.push(String(event['status'])) }); return lines; };
+  const push = async (): Promise<string[]> => {
+    const lines: string[] = [];
+    await store.images.push(`${site.domain}/wire:1`, {
+      credential: ann,
+      onProgress: (event) => lines.push(String(event['status'])),
+    });
+    return lines;
+  };
   assert.ok((await push()).includes('Pushed'));
   assert.ok((await push()).includes('Layer already exists'));
-  await assert.rejects(store.images.push(`${site.domain}/wire:1`, {}), /no basic auth credentials|authentication required/);
+  await assert.rejects(
+    store.images.push(`${site.domain}/wire:1`, {}),
+    /no basic auth credentials|authentication required/,
+  );
   const other = await makeStore(t);
   const events: Record<string, unknown>[] = [];
   const pulled = await other.images.pull(`${site.domain}/wire:1`, { onProgress: (event) => events.push(event) });
   assert.equal(pulled.id, record.id);
-  assert.ok(events.some((event) => event['status'] === 'Pull complete') && events.at(-1)!['status'] === `Status: Downloaded newer image for ${site.domain}/wire:1`);
-  await assert.rejects(other.images.pull(`${site.domain}/wire:none`), /manifest for .*wire:none not found: manifest unknown/);
+  assert.ok(
+    events.some((event) => event['status'] === 'Pull complete') &&
+      events.at(-1)!['status'] === `Status: Downloaded newer image for ${site.domain}/wire:1`,
+  );
+  await assert.rejects(
+    other.images.pull(`${site.domain}/wire:none`),
+    /manifest for .*wire:none not found: manifest unknown/,
+  );
   await assert.rejects(other.images.pull(`${site.domain}/nosuch:1`), /not found|pull access denied/);
 });
 
 /** A registry that serves one image, with a hand in the middle. */
-async function makeFakeRegistry(t: TestScope, source: Store, name: string, serveBlob: (digest: string, bytes: Buffer, from: number) => { bytes: Buffer; breaksAt?: number }): Promise<string> {
+async function makeFakeRegistry(
+  t: TestScope,
+  source: Store,
+  name: string,
+  serveBlob: (digest: string, bytes: Buffer, from: number) => { bytes: Buffer; breaksAt?: number },
+): Promise<string> {
   const record = source.records.find(name)!;
   const server = createServer((request, response) => {
     void (async () => {
       const digest = decodeURIComponent(request.url!.split('/').pop()!);
-      if (request.url!.includes('/manifests/')) { response.setHeader('content-type', record.manifestMediaType); response.end(await source.content.blobs.readBytes(record.manifestDigest, 1 << 20)); return; }
+      if (request.url!.includes('/manifests/')) {
+        response.setHeader('content-type', record.manifestMediaType);
+        response.end(await source.content.blobs.readBytes(record.manifestDigest, 1 << 20));
+        return;
+      }
       const whole = await source.content.blobs.readBytes(digest, 1 << 20);
       const from = Number(/bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0);
       const { bytes, breaksAt } = serveBlob(digest, whole, from);
       response.writeHead(from > 0 ? 206 : 200, { 'content-length': bytes.length - from });
-      if (breaksAt === undefined) { response.end(bytes.subarray(from)); return; }
+      if (breaksAt === undefined) {
+        response.end(bytes.subarray(from));
+        return;
+      }
       response.write(bytes.subarray(from, breaksAt));
       // What the client has not read when the connection breaks is lost to it; give it the time.
       await realClock.sleep(150);
       response.destroy();
     })().catch(() => response.destroy());
   });
-  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve); });
-  t.after(() => { server.closeAllConnections(); server.close(); });
+  await new Promise<void>((resolve) => {
+    server.listen(0, '127.0.0.1', resolve);
+  });
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
   return `127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
 test('content whose digest does not match is refused and nothing of it stays', async (t) => {
   const source = await makeStore(t);
   const record = await source.images.import(root('five'), { name: 'x' });
-  const domain = await makeFakeRegistry(t, source, 'x', (digest, bytes) => ({ bytes: digest === record.layers[0]!.digest ? Buffer.from(bytes.map((byte, at) => (at === 20 ? byte ^ 1 : byte))) : bytes }));
+  const domain = await makeFakeRegistry(t, source, 'x', (digest, bytes) => ({
+    bytes:
+      digest === record.layers[0]!.digest ? Buffer.from(bytes.map((byte, at) => (at === 20 ? byte ^ 1 : byte))) : bytes,
+  }));
   const store = await makeStore(t);
   await assert.rejects(store.images.pull(`${domain}/x:1`), /verification failed/);
   await store.content.collect({ evenYoung: true });
-  assert.deepEqual([readdirSync(`${store.content.root}/uploads`), [...store.content.blobs.list()], readdirSync(`${store.content.root}/l`), store.images.list()], [[], [], [], []]);
+  assert.deepEqual(
+    [
+      readdirSync(`${store.content.root}/uploads`),
+      [...store.content.blobs.list()],
+      readdirSync(`${store.content.root}/l`),
+      store.images.list(),
+    ],
+    [[], [], [], []],
+  );
 });
 
 test('a transfer that breaks goes on where it stopped', async (t) => {
@@ -189,7 +297,9 @@ test('what was saved is loaded with the same id and names', async (t) => {
   await source.images.tag('a/b:1', 'c:2');
   const store = await makeStore(t);
   const lines: string[] = [];
-  await store.images.load(await source.images.save(['a/b:1', 'c:2']), (event) => { if (typeof event['stream'] === 'string') lines.push(event['stream']); });
+  await store.images.load(await source.images.save(['a/b:1', 'c:2']), (event) => {
+    if (typeof event['stream'] === 'string') lines.push(event['stream']);
+  });
   assert.deepEqual(lines, ['Loaded image: a/b:1\n', 'Loaded image: c:2\n']);
   assert.deepEqual([store.images.find('c:2')!.id, store.images.find('a/b:1')!.names], [record.id, ['a/b:1', 'c:2']]);
   assert.equal(store.records.get(record.id)!.manifestDigest, source.records.get(record.id)!.manifestDigest);
@@ -198,10 +308,22 @@ test('what was saved is loaded with the same id and names', async (t) => {
     if (entry.header.path !== 'index.json') continue;
     const parts: Uint8Array[] = [];
     for await (const part of entry.content) parts.push(Uint8Array.from(part));
-    assert.deepEqual((JSON.parse(Buffer.concat(parts).toString()) as Index).manifests.map((each) => each.mediaType), [mediaTypes.ociManifest]);
+    assert.deepEqual(
+      (JSON.parse(Buffer.concat(parts).toString()) as Index).manifests.map((each) => each.mediaType),
+      [mediaTypes.ociManifest],
+    );
   }
-  await assert.rejects(store.images.load(bytesOf(encodeTarFile({ path: 'x' }, 'y'), tarEnd), () => {}), /does not contain a manifest.json/);
-  await assert.rejects(store.images.load(bytesOf(encodeTarFile({ path: 'manifest.json' }, '[{"Config":"../../x","Layers":[]}]'), tarEnd), () => {}), /outside of it|missing/);
+  await assert.rejects(
+    store.images.load(bytesOf(encodeTarFile({ path: 'x' }, 'y'), tarEnd), () => {}),
+    /does not contain a manifest.json/,
+  );
+  await assert.rejects(
+    store.images.load(
+      bytesOf(encodeTarFile({ path: 'manifest.json' }, '[{"Config":"../../x","Layers":[]}]'), tarEnd),
+      () => {},
+    ),
+    /outside of it|missing/,
+  );
 });
 
 test('what a Pod leases is neither removed nor pruned, by whatever force', async (t) => {
@@ -218,27 +340,54 @@ test('what a Pod leases is neither removed nor pruned, by whatever force', async
 test('the kubelet may collect what it alone brought, and nothing that a Pod leases or a user named', async (t) => {
   const site = await makeSite(t);
   for (const name of ['only', 'leased', 'named', 'wanted']) await site.images.import(root(`collect ${name}`), { name });
-  const node = await makeStore(t, { platformRegistry: { url: site.url, credential: { username: internalUser, password: site.secret }, domains: [site.domain] } });
+  const node = await makeStore(t, {
+    platformRegistry: {
+      url: site.url,
+      credential: { username: internalUser, password: site.secret },
+      domains: [site.domain],
+    },
+  });
   const own = await node.images.import(root('collect own'), { name: 'own' });
   const ids = new Map<string, string>();
-  for (const name of ['only', 'leased', 'named', 'wanted']) ids.set(name, (await node.images.pull(name, { owner: 'kubelet' })).id);
+  for (const name of ['only', 'leased', 'named', 'wanted'])
+    ids.set(name, (await node.images.pull(name, { owner: 'kubelet' })).id);
   await node.images.lease('kubelet', ids.get('leased')!, 'pod/c');
   await node.images.lease('kubelet', ids.get('only')!, 'gone/a');
   await node.images.lease('kubelet', ids.get('only')!, 'gone/b');
   await node.images.tag('named', 'mine:1');
   await node.images.pull('wanted');
-  const collectable = (): string[] => node.images.list().filter((image) => image.isCollectable).map((image) => image.id);
+  const collectable = (): string[] =>
+    node.images
+      .list()
+      .filter((image) => image.isCollectable)
+      .map((image) => image.id);
   assert.deepEqual(collectable(), []);
   await node.images.releaseLease('kubelet', 'gone');
   assert.deepEqual(collectable(), [ids.get('only')]);
   await node.images.remove(ids.get('only')!, { owner: 'kubelet' });
-  assert.deepEqual(node.images.list().map((image) => image.id).sort(), [own.id, ids.get('leased'), ids.get('named'), ids.get('wanted')].sort());
+  assert.deepEqual(
+    node.images
+      .list()
+      .map((image) => image.id)
+      .sort(),
+    [own.id, ids.get('leased'), ids.get('named'), ids.get('wanted')].sort(),
+  );
 });
 
-const textOf = async (run: () => Promise<unknown>): Promise<string> => { try { await run(); return 'nothing was wrong'; } catch (error) { return (error as Error).message; } };
+const textOf = async (run: () => Promise<unknown>): Promise<string> => {
+  try {
+    await run();
+    return 'nothing was wrong';
+  } catch (error) {
+    return (error as Error).message;
+  }
+};
 
 /** An OCI layout of images that differ in their platform. `edit` may spoil a file. */
-async function ociLayout(images: { platform: Platform; named?: Platform | undefined; name?: string }[], edit: (path: string, bytes: Buffer) => Buffer = (_path, bytes) => bytes): Promise<Buffer> {
+async function ociLayout(
+  images: { platform: Platform; named?: Platform | undefined; name?: string }[],
+  edit: (path: string, bytes: Buffer) => Buffer = (_path, bytes) => bytes,
+): Promise<Buffer> {
   const parts: Buffer[] = [];
   const seen = new Set<string>();
   const put = (bytes: Buffer): { digest: string; size: number } => {
@@ -249,11 +398,38 @@ async function ociLayout(images: { platform: Platform; named?: Platform | undefi
   };
   const layer = Buffer.concat([encodeTarFile({ path: 'f' }, 'x'), tarEnd]);
   const manifests = images.map(({ platform, named, name }) => {
-    const config = put(Buffer.from(JSON.stringify({ ...platform, rootfs: { type: 'layers', diff_ids: [`sha256:${createHash('sha256').update(layer).digest('hex')}`] }, config: {} })));
-    const manifest = put(Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.ociManifest, config: { mediaType: mediaTypes.ociConfig, ...config }, layers: [{ mediaType: mediaTypes.ociLayer, ...put(layer) }] })));
-    return { mediaType: mediaTypes.ociManifest, ...manifest, ...(named === undefined ? {} : { platform: named }), ...(name === undefined ? {} : { annotations: { 'io.containerd.image.name': name } }) };
+    const config = put(
+      Buffer.from(
+        JSON.stringify({
+          ...platform,
+          rootfs: { type: 'layers', diff_ids: [`sha256:${createHash('sha256').update(layer).digest('hex')}`] },
+          config: {},
+        }),
+      ),
+    );
+    const manifest = put(
+      Buffer.from(
+        JSON.stringify({
+          schemaVersion: 2,
+          mediaType: mediaTypes.ociManifest,
+          config: { mediaType: mediaTypes.ociConfig, ...config },
+          layers: [{ mediaType: mediaTypes.ociLayer, ...put(layer) }],
+        }),
+      ),
+    );
+    return {
+      mediaType: mediaTypes.ociManifest,
+      ...manifest,
+      ...(named === undefined ? {} : { platform: named }),
+      ...(name === undefined ? {} : { annotations: { 'io.containerd.image.name': name } }),
+    };
   });
-  return Buffer.concat([encodeTarFile({ path: 'oci-layout' }, '{"imageLayoutVersion":"1.0.0"}'), ...parts, encodeTarFile({ path: 'index.json' }, JSON.stringify({ schemaVersion: 2, manifests })), tarEnd]);
+  return Buffer.concat([
+    encodeTarFile({ path: 'oci-layout' }, '{"imageLayoutVersion":"1.0.0"}'),
+    ...parts,
+    encodeTarFile({ path: 'index.json' }, JSON.stringify({ schemaVersion: 2, manifests })),
+    tarEnd,
+  ]);
 }
 
 test('a compressed archive is loaded as well, and one that ends without its end mark', async (t) => {
@@ -262,7 +438,14 @@ test('a compressed archive is loaded as well, and one that ends without its end 
   const parts: Uint8Array[] = [];
   for await (const part of await source.images.save(['packed:1'])) parts.push(part);
   const archive = Buffer.concat(parts);
-  const forms = { plain: archive, short: archive.subarray(0, -1024), gzip: gzipSync(archive), zstd: zstdCompressSync(archive), xz: execFileSync('xz', ['-c'], { input: archive }), bzip2: execFileSync('bzip2', ['-c'], { input: archive }) };
+  const forms = {
+    plain: archive,
+    short: archive.subarray(0, -1024),
+    gzip: gzipSync(archive),
+    zstd: zstdCompressSync(archive),
+    xz: execFileSync('xz', ['-c'], { input: archive }),
+    bzip2: execFileSync('bzip2', ['-c'], { input: archive }),
+  };
   for (const [form, bytes] of Object.entries(forms)) {
     const store = await makeStore(t);
     await store.images.load(bytesOf(bytes), () => {});
@@ -272,17 +455,66 @@ test('a compressed archive is loaded as well, and one that ends without its end 
 
 test('a load that loads nothing, or whose content is not what its name says, is an error', async (t) => {
   const arm = { os: 'linux', architecture: 'arm64' };
-  const load = async (bytes: Buffer, platform?: Platform): Promise<string> => { const store = await makeStore(t); return textOf(() => store.images.load(bytesOf(bytes), () => {}, platform)); };
-  assert.match(await load(await ociLayout([{ platform: arm, named: arm }])), /no image for linux\/amd64 in the archive, which has linux\/arm64/);
+  const load = async (bytes: Buffer, platform?: Platform): Promise<string> => {
+    const store = await makeStore(t);
+    return textOf(() => store.images.load(bytesOf(bytes), () => {}, platform));
+  };
+  assert.match(
+    await load(await ociLayout([{ platform: arm, named: arm }])),
+    /no image for linux\/amd64 in the archive, which has linux\/arm64/,
+  );
   assert.equal(await load(await ociLayout([{ platform: arm, named: arm, name: 'x:1' }]), arm), 'nothing was wrong');
-  assert.match(await load(await ociLayout([{ platform: hostPlatform() }], (path, bytes) => (bytes.includes('schemaVersion') ? Buffer.concat([bytes, Buffer.from(' ')]) : bytes))), /unexpected commit digest/);
-  assert.match(await load(await ociLayout([{ platform: hostPlatform() }], (path, bytes) => (bytes.includes('ustar') ? Buffer.concat([bytes, Buffer.alloc(512)]) : bytes))), /unexpected commit digest/);
+  assert.match(
+    await load(
+      await ociLayout([{ platform: hostPlatform() }], (path, bytes) =>
+        bytes.includes('schemaVersion') ? Buffer.concat([bytes, Buffer.from(' ')]) : bytes,
+      ),
+    ),
+    /unexpected commit digest/,
+  );
+  assert.match(
+    await load(
+      await ociLayout([{ platform: hostPlatform() }], (path, bytes) =>
+        bytes.includes('ustar') ? Buffer.concat([bytes, Buffer.alloc(512)]) : bytes,
+      ),
+    ),
+    /unexpected commit digest/,
+  );
   assert.match(await load(await ociLayout([])), /holds no image/);
   assert.match(await load(Buffer.concat([encodeTarFile({ path: 'manifest.json' }, '[]'), tarEnd])), /holds no image/);
-  for (const manifest of ['{}', 'null', '[null]', '[{"Config":"x"}]', '[{"Config":"x","Layers":[5]}]', '[{"Config":"x","Layers":[],"RepoTags":[{}]}]', '[{"Config":"x","Layers":[]}]']) assert.match(await load(Buffer.concat([encodeTarFile({ path: 'manifest.json' }, manifest), tarEnd])), /invalid archive/, manifest);
-  assert.match(await load(Buffer.concat([encodeTarFile({ path: 'index.json' }, `{"manifests":[{"digest":"sha256:${'0'.repeat(64)}"}]}`), tarEnd])), /not found/);
+  for (const manifest of [
+    '{}',
+    'null',
+    '[null]',
+    '[{"Config":"x"}]',
+    '[{"Config":"x","Layers":[5]}]',
+    '[{"Config":"x","Layers":[],"RepoTags":[{}]}]',
+    '[{"Config":"x","Layers":[]}]',
+  ])
+    assert.match(
+      await load(Buffer.concat([encodeTarFile({ path: 'manifest.json' }, manifest), tarEnd])),
+      /invalid archive/,
+      manifest,
+    );
+  assert.match(
+    await load(
+      Buffer.concat([
+        encodeTarFile({ path: 'index.json' }, `{"manifests":[{"digest":"sha256:${'0'.repeat(64)}"}]}`),
+        tarEnd,
+      ]),
+    ),
+    /not found/,
+  );
   const both = await makeStore(t);
-  await both.images.load(bytesOf(await ociLayout([{ platform: arm, named: arm, name: 'two:1' }, { platform: hostPlatform(), named: hostPlatform(), name: 'two:1' }])), () => {});
+  await both.images.load(
+    bytesOf(
+      await ociLayout([
+        { platform: arm, named: arm, name: 'two:1' },
+        { platform: hostPlatform(), named: hostPlatform(), name: 'two:1' },
+      ]),
+    ),
+    () => {},
+  );
   assert.equal(both.records.find('two:1')!.file.architecture, hostPlatform().architecture);
 });
 
@@ -292,20 +524,43 @@ async function pushIndex(site: Site, path: string): Promise<{ host: string; arm:
   const transport = new HttpTransport({});
   const repository = new RemoteRepository(transport, { url: site.url, credential: ann }, path, 'pull,push');
   const digestOf = (bytes: Buffer): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
-  const put = async (bytes: Buffer): Promise<{ digest: string; size: number }> => { await repository.putBlob(digestOf(bytes), bytes.length, () => bytesOf(bytes)); return { digest: digestOf(bytes), size: bytes.length }; };
+  const put = async (bytes: Buffer): Promise<{ digest: string; size: number }> => {
+    await repository.putBlob(digestOf(bytes), bytes.length, () => bytesOf(bytes));
+    return { digest: digestOf(bytes), size: bytes.length };
+  };
   const ids: string[] = [];
-  const image = async (platform: Platform, configType: string = mediaTypes.ociConfig): Promise<{ mediaType: string; digest: string; size: number; platform: Platform }> => {
-    const config = await put(Buffer.from(JSON.stringify({ ...platform, rootfs: { type: 'layers', diff_ids: [digestOf(layer)] }, config: {} })));
+  const image = async (
+    platform: Platform,
+    configType: string = mediaTypes.ociConfig,
+  ): Promise<{ mediaType: string; digest: string; size: number; platform: Platform }> => {
+    const config = await put(
+      Buffer.from(JSON.stringify({ ...platform, rootfs: { type: 'layers', diff_ids: [digestOf(layer)] }, config: {} })),
+    );
     ids.push(config.digest);
-    const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.ociManifest, config: { mediaType: configType, ...config }, layers: [{ mediaType: mediaTypes.ociLayer, ...await put(layer) }] }));
+    const bytes = Buffer.from(
+      JSON.stringify({
+        schemaVersion: 2,
+        mediaType: mediaTypes.ociManifest,
+        config: { mediaType: configType, ...config },
+        layers: [{ mediaType: mediaTypes.ociLayer, ...(await put(layer)) }],
+      }),
+    );
     await repository.putManifest(digestOf(bytes), bytes, mediaTypes.ociManifest);
     return { mediaType: mediaTypes.ociManifest, digest: digestOf(bytes), size: bytes.length, platform };
   };
-  const manifests = [await image({ os: 'linux', architecture: 'arm64' }), await image({ os: 'unknown', architecture: 'unknown' }), await image(hostPlatform())];
+  const manifests = [
+    await image({ os: 'linux', architecture: 'arm64' }),
+    await image({ os: 'unknown', architecture: 'unknown' }),
+    await image(hostPlatform()),
+  ];
   const artifact = await image({ os: 'linux', architecture: 'chart' }, 'application/vnd.cncf.helm.config.v1+json');
   const index = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests }));
   await repository.putManifest('1', index, mediaTypes.ociIndex);
-  await repository.putManifest('artifact', (await site.content.blobs.readBytes(artifact.digest, 1 << 20)), mediaTypes.ociManifest);
+  await repository.putManifest(
+    'artifact',
+    await site.content.blobs.readBytes(artifact.digest, 1 << 20),
+    mediaTypes.ociManifest,
+  );
   transport.close();
   return { arm: ids[0]!, host: ids[2]! };
 }
@@ -318,11 +573,23 @@ test('an index with an attestation is pulled for this machine or another, from t
     assert.equal((await images.pull(name)).id, host);
     assert.equal((await images.pull(name, { platform: { os: 'linux', architecture: 'arm64' } })).id, arm);
     assert.equal((await images.pull(name)).id, host);
-    assert.match(await textOf(() => images.pull(name, { platform: { os: 'linux', architecture: 's390x' } })), /no matching manifest for linux\/s390x in the manifest list entries/);
-    assert.match(await textOf(() => images.pull(`${site.domain}/att/x:artifact`)), /Encountered remote "application\/vnd.cncf.helm.config.v1\+json"\(unknown\) when fetching/);
+    assert.match(
+      await textOf(() => images.pull(name, { platform: { os: 'linux', architecture: 's390x' } })),
+      /no matching manifest for linux\/s390x in the manifest list entries/,
+    );
+    assert.match(
+      await textOf(() => images.pull(`${site.domain}/att/x:artifact`)),
+      /Encountered remote "application\/vnd.cncf.helm.config.v1\+json"\(unknown\) when fetching/,
+    );
     const lines: string[] = [];
-    await images.pull(`${site.domain}/att/x@${images.options.records.get(host)!.manifestDigest}`, { platform: { os: 'linux', architecture: 'arm64' }, onProgress: (event) => lines.push(String(event['status'])) });
-    assert.match(lines.at(-1)!, /WARNING: image with reference .* does not match the specified platform \(linux\/arm64\)/);
+    await images.pull(`${site.domain}/att/x@${images.options.records.get(host)!.manifestDigest}`, {
+      platform: { os: 'linux', architecture: 'arm64' },
+      onProgress: (event) => lines.push(String(event['status'])),
+    });
+    assert.match(
+      lines.at(-1)!,
+      /WARNING: image with reference .* does not match the specified platform \(linux\/arm64\)/,
+    );
   }
 });
 
@@ -343,7 +610,14 @@ test('a letter is a name where a name is meant, and the beginning of an id where
   const record = await store.images.import(root('prefix'), { name: 'named' });
   const letter = record.id.slice(7, 8);
   assert.equal(store.images.find(letter)?.id, record.id);
-  assert.deepEqual([store.images.find(letter, { isWhole: true }), store.images.find(record.id.slice(7), { isWhole: true })?.id, store.images.find('named', { isWhole: true })?.id], [undefined, record.id, record.id]);
+  assert.deepEqual(
+    [
+      store.images.find(letter, { isWhole: true }),
+      store.images.find(record.id.slice(7), { isWhole: true })?.id,
+      store.images.find('named', { isWhole: true })?.id,
+    ],
+    [undefined, record.id, record.id],
+  );
 });
 
 test('what a registry answers wrongly is told as its mistake', async (t) => {
@@ -353,17 +627,43 @@ test('what a registry answers wrongly is told as its mistake', async (t) => {
     ['scheme', 401, { 'www-authenticate': 'Bearer realm="file:///etc/passwd"' }, '', /invalid address: "file/],
     ['redirect', 302, { location: 'http://[' }, '', /invalid address/],
     ['loop', 302, { location: '/v2/loop/manifests/1' }, '', /stopped after 10 redirects/],
-    ['json', 200, {}, '{', /not valid JSON/], ['null', 200, {}, 'null', /is not an image manifest/], ['old', 200, {}, '{"schemaVersion":1}', /schema version 1, which is not supported/],
-    ['size', 200, {}, JSON.stringify({ ...image, config: { ...image.config, size: -1 } }), /is not an image manifest/], ['huge', 200, {}, JSON.stringify({ ...image, layers: [{ ...image.config, size: 1e30 }] }), /is not an image manifest/],
-    ['digest', 200, {}, JSON.stringify({ ...image, layers: [{ digest: 'sha256:../../x', size: 1 }] }), /is not an image manifest/], ['index', 200, {}, '{"schemaVersion":2,"manifests":[null,{"digest":5},{}]}', /no matching manifest/],
+    ['json', 200, {}, '{', /not valid JSON/],
+    ['null', 200, {}, 'null', /is not an image manifest/],
+    ['old', 200, {}, '{"schemaVersion":1}', /schema version 1, which is not supported/],
+    ['size', 200, {}, JSON.stringify({ ...image, config: { ...image.config, size: -1 } }), /is not an image manifest/],
+    [
+      'huge',
+      200,
+      {},
+      JSON.stringify({ ...image, layers: [{ ...image.config, size: 1e30 }] }),
+      /is not an image manifest/,
+    ],
+    [
+      'digest',
+      200,
+      {},
+      JSON.stringify({ ...image, layers: [{ digest: 'sha256:../../x', size: 1 }] }),
+      /is not an image manifest/,
+    ],
+    ['index', 200, {}, '{"schemaVersion":2,"manifests":[null,{"digest":5},{}]}', /no matching manifest/],
   ];
   const server = createServer((request, response) => {
     const [, status, headers, body] = answers.find(([name]) => request.url!.startsWith(`/v2/${name}/`))!;
     response.writeHead(status, headers);
     response.end(body);
   });
-  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve); });
-  t.after(() => { server.closeAllConnections(); server.close(); });
+  await new Promise<void>((resolve) => {
+    server.listen(0, '127.0.0.1', resolve);
+  });
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
   const { images } = await makeStore(t);
-  for (const [name, , , , expected] of answers) assert.match(await textOf(() => images.pull(`127.0.0.1:${(server.address() as AddressInfo).port}/${name}:1`)), expected, name);
+  for (const [name, , , , expected] of answers)
+    assert.match(
+      await textOf(() => images.pull(`127.0.0.1:${(server.address() as AddressInfo).port}/${name}:1`)),
+      expected,
+      name,
+    );
 });

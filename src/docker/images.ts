@@ -30,10 +30,21 @@ export function credentialOf(context: RouteContext): RegistryCredential | undefi
   const header = context.request.headers['x-registry-auth'];
   if (typeof header !== 'string' || header === '') return undefined;
   try {
-    const value = JSON.parse(Buffer.from(header, 'base64url').toString('utf8')) as { username?: string; password?: string; identitytoken?: string; auth?: string };
+    const value = JSON.parse(Buffer.from(header, 'base64url').toString('utf8')) as {
+      username?: string;
+      password?: string;
+      identitytoken?: string;
+      auth?: string;
+    };
     if (!value.username && !value.identitytoken) return undefined;
-    return { ...(value.username === undefined ? {} : { username: value.username }), ...(value.password === undefined ? {} : { password: value.password }), ...(value.identitytoken ? { identityToken: value.identitytoken } : {}) };
-  } catch { return undefined; }
+    return {
+      ...(value.username === undefined ? {} : { username: value.username }),
+      ...(value.password === undefined ? {} : { password: value.password }),
+      ...(value.identitytoken ? { identityToken: value.identitytoken } : {}),
+    };
+  } catch {
+    return undefined;
+  }
 }
 
 /** `platform=linux/arm64`. */
@@ -42,24 +53,47 @@ function platformOf(query: URLSearchParams): Platform | undefined {
   return text === '' ? undefined : parsePlatform(text);
 }
 
-/** `platform={"os":"linux","architecture":"arm64"}`, once or several times, as push, save, load, history, inspect and remove take it. */
+/**
+ * `platform={"os":"linux","architecture":"arm64"}`, once or several times, as push, save, load, history, inspect and
+ * remove take it.
+ */
 function platformsOf(query: URLSearchParams, name = 'platform'): Platform[] {
-  return query.getAll(name).filter((text) => text !== '').map((text) => {
-    let value: { os?: unknown; architecture?: unknown; variant?: unknown } | null;
-    try { value = JSON.parse(text) as typeof value; } catch { throw new ApiError('BadRequest', 'failed to parse platform: invalid JSON'); }
-    const { os, architecture, variant } = value ?? {};
-    if (typeof os !== 'string' || os === '' || typeof architecture !== 'string' || architecture === '' || (variant !== undefined && typeof variant !== 'string')) throw new ApiError('BadRequest', 'both OS and Architecture must be provided');
-    return normalizePlatform({ os, architecture, ...(variant === undefined ? {} : { variant }) });
-  });
+  return query
+    .getAll(name)
+    .filter((text) => text !== '')
+    .map((text) => {
+      let value: { os?: unknown; architecture?: unknown; variant?: unknown } | null;
+      try {
+        value = JSON.parse(text) as typeof value;
+      } catch {
+        throw new ApiError('BadRequest', 'failed to parse platform: invalid JSON');
+      }
+      const { os, architecture, variant } = value ?? {};
+      if (
+        typeof os !== 'string' ||
+        os === '' ||
+        typeof architecture !== 'string' ||
+        architecture === '' ||
+        (variant !== undefined && typeof variant !== 'string')
+      )
+        throw new ApiError('BadRequest', 'both OS and Architecture must be provided');
+      return normalizePlatform({ os, architecture, ...(variant === undefined ? {} : { variant }) });
+    });
 }
 
 /** Each image here is for one platform: that one may be named. */
 function checkPlatforms(record: ImageRecord, reference: string, wanted: Platform[]): void {
   const missing = wanted.find((platform) => !isForPlatform(record, platform));
-  if (missing !== undefined) throw new ApiError('NotFound', `image with reference ${reference} was found but does not provide the specified platform (${formatPlatform(missing)})`);
+  if (missing !== undefined)
+    throw new ApiError(
+      'NotFound',
+      `image with reference ${reference} was found but does not provide the specified platform (${formatPlatform(missing)})`,
+    );
 }
 
-export function isoNano(ms: number): string { return new Date(ms).toISOString().replace(/Z$/, '000000Z'); }
+export function isoNano(ms: number): string {
+  return new Date(ms).toISOString().replace(/Z$/, '000000Z');
+}
 
 const listFilters = ['dangling', 'label', 'label!', 'before', 'since', 'reference', 'until'];
 
@@ -67,8 +101,11 @@ const listFilters = ['dangling', 'label', 'label!', 'before', 'since', 'referenc
 function flagFilter(filters: ReadonlyMap<string, string[]>, name: string): boolean | undefined {
   const values = filters.get(name);
   if (values === undefined || values.length === 0) return undefined;
-  const read = values.map((value) => (/^(?:1|t|true)$/i.test(value) ? true : /^(?:0|f|false)$/i.test(value) ? false : undefined));
-  if (read.includes(undefined) || new Set(read).size > 1) throw new ApiError('BadRequest', `invalid filter '${name}=[${values.join(' ').slice(0, 200)}]'`);
+  const read = values.map((value) =>
+    /^(?:1|t|true)$/i.test(value) ? true : /^(?:0|f|false)$/i.test(value) ? false : undefined,
+  );
+  if (read.includes(undefined) || new Set(read).size > 1)
+    throw new ApiError('BadRequest', `invalid filter '${name}=[${values.join(' ').slice(0, 200)}]'`);
   return read[0];
 }
 
@@ -76,9 +113,14 @@ function flagFilter(filters: ReadonlyMap<string, string[]>, name: string): boole
 function sharedSizes(images: ImageStore): (record: ImageRecord) => number {
   const { records, content } = images.options;
   const uses = new Map<string, number>();
-  for (const record of records.list()) if (record.isHidden !== true && record.isIntermediate !== true) for (const diffId of new Set(record.layers.map((layer) => layer.diffId))) uses.set(diffId, (uses.get(diffId) ?? 0) + 1);
-  const sizeOf = (layer: ImageLayer): number => (content.layers.has(layer.diffId) ? content.layers.sizeBytes(layer.diffId) : layer.sizeBytes);
-  return (record) => record.layers.reduce((sum, layer) => sum + ((uses.get(layer.diffId) ?? 0) > 1 ? sizeOf(layer) : 0), 0);
+  for (const record of records.list())
+    if (record.isHidden !== true && record.isIntermediate !== true)
+      for (const diffId of new Set(record.layers.map((layer) => layer.diffId)))
+        uses.set(diffId, (uses.get(diffId) ?? 0) + 1);
+  const sizeOf = (layer: ImageLayer): number =>
+    content.layers.has(layer.diffId) ? content.layers.sizeBytes(layer.diffId) : layer.sizeBytes;
+  return (record) =>
+    record.layers.reduce((sum, layer) => sum + ((uses.get(layer.diffId) ?? 0) > 1 ? sizeOf(layer) : 0), 0);
 }
 
 function listImages(parts: ImageParts, context: RouteContext): unknown {
@@ -86,7 +128,10 @@ function listImages(parts: ImageParts, context: RouteContext): unknown {
   const { records, clock } = images.options;
   const filters = parseFilters(context.query, listFilters);
   const showsAll = queryFlag(context.query, 'all');
-  const timeOf = (name: string): number | undefined => { const value = filters.get(name)?.[0]; return value === undefined ? undefined : images.record(value).createdAtMs; };
+  const timeOf = (name: string): number | undefined => {
+    const value = filters.get(name)?.[0];
+    return value === undefined ? undefined : images.record(value).createdAtMs;
+  };
   const [before, since] = [timeOf('before'), timeOf('since')];
   const until = filters.get('until')?.[0];
   const untilMs = until === undefined ? undefined : parseTime(until, clock.now());
@@ -97,18 +142,39 @@ function listImages(parts: ImageParts, context: RouteContext): unknown {
     if (record.isHidden === true || (record.isIntermediate === true && !showsAll)) return [];
     const summary = images.summarize(record);
     const isDangling = summary.names.length === 0;
-    if (dangling !== undefined && (dangling !== isDangling || (isDangling && record.isIntermediate === true))) return [];
+    if (dangling !== undefined && (dangling !== isDangling || (isDangling && record.isIntermediate === true)))
+      return [];
     if (!matchesLabels(filters, summary.config.labels) || !lacksLabels(filters, summary.config.labels)) return [];
-    if ((before !== undefined && record.createdAtMs >= before) || (since !== undefined && record.createdAtMs <= since) || (untilMs !== undefined && record.createdAtMs >= untilMs)) return [];
-    const names = patterns === undefined ? summary.names : summary.names.filter((name) => patterns.some((matches) => matches(name)));
-    const digests = patterns === undefined ? summary.digests : summary.digests.filter((name) => patterns.some((matches) => matches(name)));
+    if (
+      (before !== undefined && record.createdAtMs >= before) ||
+      (since !== undefined && record.createdAtMs <= since) ||
+      (untilMs !== undefined && record.createdAtMs >= untilMs)
+    )
+      return [];
+    const names =
+      patterns === undefined
+        ? summary.names
+        : summary.names.filter((name) => patterns.some((matches) => matches(name)));
+    const digests =
+      patterns === undefined
+        ? summary.digests
+        : summary.digests.filter((name) => patterns.some((matches) => matches(name)));
     if (patterns !== undefined && names.length === 0 && digests.length === 0) return [];
     const old = context.version[1] < 43;
-    return [{
-      Containers: -1, Created: Math.floor(record.createdAtMs / 1000), Id: record.id, Labels: Object.keys(summary.config.labels).length === 0 ? null : summary.config.labels, ParentId: record.parent ?? '',
-      RepoDigests: digests.length === 0 && isDangling && old ? ['<none>@<none>'] : digests, RepoTags: names.length === 0 && old ? ['<none>:<none>'] : names, SharedSize: sharedBytes?.(record) ?? -1, Size: summary.sizeBytes,
-      ...(context.version[1] < 44 ? { VirtualSize: summary.sizeBytes } : {}),
-    }];
+    return [
+      {
+        Containers: -1,
+        Created: Math.floor(record.createdAtMs / 1000),
+        Id: record.id,
+        Labels: Object.keys(summary.config.labels).length === 0 ? null : summary.config.labels,
+        ParentId: record.parent ?? '',
+        RepoDigests: digests.length === 0 && isDangling && old ? ['<none>@<none>'] : digests,
+        RepoTags: names.length === 0 && old ? ['<none>:<none>'] : names,
+        SharedSize: sharedBytes?.(record) ?? -1,
+        Size: summary.sizeBytes,
+        ...(context.version[1] < 44 ? { VirtualSize: summary.sizeBytes } : {}),
+      },
+    ];
   });
   return out.sort((a, b) => b.Created - a.Created);
 }
@@ -116,7 +182,9 @@ function listImages(parts: ImageParts, context: RouteContext): unknown {
 /** Where an image's layers are unpacked: the topmost alone, those below it joined. Null of an image without layers. */
 function layerDirectories(images: ImageStore, record: ImageRecord): Record<string, string> | null {
   const { content } = images.options;
-  const [top, ...below] = record.layers.map((layer) => `${content.root}/${content.layers.directory(layer.diffId)}`).reverse();
+  const [top, ...below] = record.layers
+    .map((layer) => `${content.root}/${content.layers.directory(layer.diffId)}`)
+    .reverse();
   return top === undefined ? null : { ...(below.length === 0 ? {} : { LowerDir: below.join(':') }), UpperDir: top };
 }
 
@@ -125,16 +193,49 @@ export function inspectImage(parts: ImageParts, record: ImageRecord, version: [n
   const summary = images.summarize(record);
   const config = record.file.config ?? {};
   return {
-    Id: record.id, RepoTags: summary.names, RepoDigests: summary.digests, Parent: record.parent ?? '', Comment: record.file.comment ?? '', Created: record.file.created ?? isoNano(record.createdAtMs),
-    DockerVersion: record.file.docker_version ?? '', Author: record.file.author ?? '',
+    Id: record.id,
+    RepoTags: summary.names,
+    RepoDigests: summary.digests,
+    Parent: record.parent ?? '',
+    Comment: record.file.comment ?? '',
+    Created: record.file.created ?? isoNano(record.createdAtMs),
+    DockerVersion: record.file.docker_version ?? '',
+    Author: record.file.author ?? '',
     Config: {
-      Hostname: '', Domainname: '', User: config.User ?? '', AttachStdin: false, AttachStdout: false, AttachStderr: false, ...(config.ExposedPorts ? { ExposedPorts: config.ExposedPorts } : {}), Tty: false, OpenStdin: false, StdinOnce: false,
-      Env: config.Env ?? [], Cmd: config.Cmd ?? null, ...(config.Healthcheck === undefined ? {} : { Healthcheck: config.Healthcheck }), Image: '', Volumes: config.Volumes ?? null, WorkingDir: config.WorkingDir ?? '', Entrypoint: config.Entrypoint ?? null,
-      OnBuild: config.OnBuild ?? null, Labels: config.Labels ?? null, ...(config.StopSignal ? { StopSignal: config.StopSignal } : {}), ...(config.Shell ? { Shell: config.Shell } : {}),
+      Hostname: '',
+      Domainname: '',
+      User: config.User ?? '',
+      AttachStdin: false,
+      AttachStdout: false,
+      AttachStderr: false,
+      ...(config.ExposedPorts ? { ExposedPorts: config.ExposedPorts } : {}),
+      Tty: false,
+      OpenStdin: false,
+      StdinOnce: false,
+      Env: config.Env ?? [],
+      Cmd: config.Cmd ?? null,
+      ...(config.Healthcheck === undefined ? {} : { Healthcheck: config.Healthcheck }),
+      Image: '',
+      Volumes: config.Volumes ?? null,
+      WorkingDir: config.WorkingDir ?? '',
+      Entrypoint: config.Entrypoint ?? null,
+      OnBuild: config.OnBuild ?? null,
+      Labels: config.Labels ?? null,
+      ...(config.StopSignal ? { StopSignal: config.StopSignal } : {}),
+      ...(config.Shell ? { Shell: config.Shell } : {}),
     },
-    Architecture: record.file.architecture, ...(record.file.variant ? { Variant: record.file.variant } : {}), Os: record.file.os, Size: summary.sizeBytes, ...(version[1] < 44 ? { VirtualSize: summary.sizeBytes } : {}),
-    GraphDriver: { Data: layerDirectories(images, record), Name: 'overlay2' }, RootFS: { Type: 'layers', Layers: record.layers.map((layer) => layer.diffId) },
-    Metadata: { LastTagTime: isoNano(record.tagTimeMs ?? 0).replace(/^1970-01-01T00:00:00\.000/, '0001-01-01T00:00:00').replace(/^0001-01-01T00:00:00000000Z$/, '0001-01-01T00:00:00Z') },
+    Architecture: record.file.architecture,
+    ...(record.file.variant ? { Variant: record.file.variant } : {}),
+    Os: record.file.os,
+    Size: summary.sizeBytes,
+    ...(version[1] < 44 ? { VirtualSize: summary.sizeBytes } : {}),
+    GraphDriver: { Data: layerDirectories(images, record), Name: 'overlay2' },
+    RootFS: { Type: 'layers', Layers: record.layers.map((layer) => layer.diffId) },
+    Metadata: {
+      LastTagTime: isoNano(record.tagTimeMs ?? 0)
+        .replace(/^1970-01-01T00:00:00\.000/, '0001-01-01T00:00:00')
+        .replace(/^0001-01-01T00:00:00000000Z$/, '0001-01-01T00:00:00Z'),
+    },
   };
 }
 
@@ -148,9 +249,15 @@ async function createImage(parts: ImageParts, context: RouteContext): Promise<vo
     if (name !== '') parseReference(name);
     const platform = platformOf(query);
     await streamJson(response, async (stream) => {
-      const source = fromSource === '-' ? (request as AsyncIterable<Uint8Array>) : await download(images, fromSource, signal);
+      const source =
+        fromSource === '-' ? (request as AsyncIterable<Uint8Array>) : await download(images, fromSource, signal);
       if (fromSource !== '-') stream.write({ status: `Downloading from ${fromSource}` });
-      const record = await images.import(source, { name, message: query.get('message') ?? '', changes: applyChanges({}, query.getAll('changes')), ...(platform === undefined ? {} : { platform }) });
+      const record = await images.import(source, {
+        name,
+        message: query.get('message') ?? '',
+        changes: applyChanges({}, query.getAll('changes')),
+        ...(platform === undefined ? {} : { platform }),
+      });
       stream.write({ status: record.id });
     });
     return;
@@ -158,29 +265,66 @@ async function createImage(parts: ImageParts, context: RouteContext): Promise<vo
   const image = query.get('fromImage') ?? '';
   if (image === '') throw new ApiError('BadRequest', 'invalid reference format');
   const tag = query.get('tag') ?? '';
-  const reference = parseReference(tag === '' ? image : /^[a-z0-9]+:/.test(tag) ? `${image}@${tag}` : `${image}:${tag}`);
+  const reference = parseReference(
+    tag === '' ? image : /^[a-z0-9]+:/.test(tag) ? `${image}@${tag}` : `${image}:${tag}`,
+  );
   const platform = platformOf(query);
   const credential = credentialOf(context);
   await streamJson(response, async (stream) => {
-    const options = { onProgress: (event: Record<string, unknown>): void => stream.write(event), signal, ...(platform === undefined ? {} : { platform }), ...(credential === undefined ? {} : { credential }) };
+    const options = {
+      onProgress: (event: Record<string, unknown>): void => stream.write(event),
+      signal,
+      ...(platform === undefined ? {} : { platform }),
+      ...(credential === undefined ? {} : { credential }),
+    };
     // Neither tag nor digest: all of the repository's tags, as docker has it.
-    const tags = reference.tag === undefined && reference.digest === undefined ? await listTags(images.options, reference, options) : [undefined];
-    for (const each of tags) await images.pull(familiarName(each === undefined ? reference : { ...reference, tag: each }), options);
+    const tags =
+      reference.tag === undefined && reference.digest === undefined
+        ? await listTags(images.options, reference, options)
+        : [undefined];
+    for (const each of tags)
+      await images.pull(familiarName(each === undefined ? reference : { ...reference, tag: each }), options);
   });
 }
 
-export async function download(images: ImageStore, url: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
+export async function download(
+  images: ImageStore,
+  url: string,
+  signal: AbortSignal,
+): Promise<AsyncIterable<Uint8Array>> {
   let target: URL;
-  try { target = new URL(/^[a-z]+:\/\//i.test(url) ? url : `http://${url}`); } catch { throw new ApiError('BadRequest', `invalid url: ${url}`); }
-  if (target.protocol !== 'http:' && target.protocol !== 'https:') throw new ApiError('BadRequest', `unsupported protocol scheme: ${target.protocol}`);
+  try {
+    target = new URL(/^[a-z]+:\/\//i.test(url) ? url : `http://${url}`);
+  } catch {
+    throw new ApiError('BadRequest', `invalid url: ${url}`);
+  }
+  if (target.protocol !== 'http:' && target.protocol !== 'https:')
+    throw new ApiError('BadRequest', `unsupported protocol scheme: ${target.protocol}`);
   let answer = await images.options.transport.call({ method: 'GET', url: target, signal });
-  for (let hops = 0; hops < redirectsMax && [301, 302, 303, 307, 308].includes(answer.statusCode ?? 0) && answer.headers.location !== undefined; hops++) {
+  for (
+    let hops = 0;
+    hops < redirectsMax &&
+    [301, 302, 303, 307, 308].includes(answer.statusCode ?? 0) &&
+    answer.headers.location !== undefined;
+    hops++
+  ) {
     answer.resume();
-    try { target = new URL(answer.headers.location, target); } catch { throw new ApiError('BadRequest', `invalid url: ${answer.headers.location}`); }
-    if (target.protocol !== 'http:' && target.protocol !== 'https:') throw new ApiError('BadRequest', `unsupported protocol scheme: ${target.protocol}`);
+    try {
+      target = new URL(answer.headers.location, target);
+    } catch {
+      throw new ApiError('BadRequest', `invalid url: ${answer.headers.location}`);
+    }
+    if (target.protocol !== 'http:' && target.protocol !== 'https:')
+      throw new ApiError('BadRequest', `unsupported protocol scheme: ${target.protocol}`);
     answer = await images.options.transport.call({ method: 'GET', url: target, signal });
   }
-  if (answer.statusCode !== 200) { answer.resume(); throw new ApiError('InternalError', `Got HTTP status code >= 400: ${answer.statusCode} ${answer.statusMessage ?? ''}`); }
+  if (answer.statusCode !== 200) {
+    answer.resume();
+    throw new ApiError(
+      'InternalError',
+      `Got HTTP status code >= 400: ${answer.statusCode} ${answer.statusMessage ?? ''}`,
+    );
+  }
   return answer;
 }
 
@@ -188,7 +332,13 @@ async function loadImages(images: ImageStore, context: RouteContext, stream: Jso
   const platforms = platformsOf(context.query);
   if (platforms.length > 1) throw new ApiError('BadRequest', 'only one platform can be loaded at a time');
   const isQuiet = queryFlag(context.query, 'quiet');
-  await images.load(context.request as AsyncIterable<Uint8Array>, (event) => { if ('stream' in event || !isQuiet) stream.write(event); }, platforms[0]);
+  await images.load(
+    context.request as AsyncIterable<Uint8Array>,
+    (event) => {
+      if ('stream' in event || !isQuiet) stream.write(event);
+    },
+    platforms[0],
+  );
 }
 
 async function sendArchive(parts: ImageParts, context: RouteContext, names: string[]): Promise<void> {
@@ -201,8 +351,16 @@ async function sendArchive(parts: ImageParts, context: RouteContext, names: stri
 }
 
 async function removeImage(parts: ImageParts, context: RouteContext): Promise<unknown> {
-  checkPlatforms(parts.images.record(context.params['name']!), context.params['name']!, platformsOf(context.query, 'platforms'));
-  const { untagged, deleted } = await parts.images.remove(context.params['name']!, { force: queryFlag(context.query, 'force'), keepsParents: queryFlag(context.query, 'noprune'), owner: 'docker' });
+  checkPlatforms(
+    parts.images.record(context.params['name']!),
+    context.params['name']!,
+    platformsOf(context.query, 'platforms'),
+  );
+  const { untagged, deleted } = await parts.images.remove(context.params['name']!, {
+    force: queryFlag(context.query, 'force'),
+    keepsParents: queryFlag(context.query, 'noprune'),
+    owner: 'docker',
+  });
   return [...untagged.map((name) => ({ Untagged: name })), ...deleted.map((id) => ({ Deleted: id }))];
 }
 
@@ -211,10 +369,20 @@ async function pruneImages(parts: ImageParts, context: RouteContext): Promise<un
   const until = filters.get('until')?.[0];
   const onlyDangling = flagFilter(filters, 'dangling') ?? true;
   const { deleted, freedBytes } = await parts.images.prune({
-    all: !onlyDangling, labels: (labels) => matchesLabels(filters, labels) && lacksLabels(filters, labels),
+    all: !onlyDangling,
+    labels: (labels) => matchesLabels(filters, labels) && lacksLabels(filters, labels),
     ...(until === undefined ? {} : { untilMs: parseTime(until, parts.images.options.clock.now()) }),
   });
-  return { ImagesDeleted: deleted.length === 0 ? null : deleted.map((item) => ({ ...(item.untagged === undefined ? {} : { Untagged: item.untagged }), ...(item.deleted === undefined ? {} : { Deleted: item.deleted }) })), SpaceReclaimed: freedBytes };
+  return {
+    ImagesDeleted:
+      deleted.length === 0
+        ? null
+        : deleted.map((item) => ({
+            ...(item.untagged === undefined ? {} : { Untagged: item.untagged }),
+            ...(item.deleted === undefined ? {} : { Deleted: item.deleted }),
+          })),
+    SpaceReclaimed: freedBytes,
+  };
 }
 
 export function imageRoutes(parts: ImageParts): Route[] {
@@ -222,25 +390,63 @@ export function imageRoutes(parts: ImageParts): Route[] {
   return [
     { method: 'GET', path: '/images/json', handle: async (context) => listImages(parts, context) },
     { method: 'GET', path: '/images/search', handle: (context) => searchImages(parts.images, context) },
-    { method: 'GET', path: '/images/get', handle: (context) => sendArchive(parts, context, context.query.getAll('names')) },
-    { method: 'GET', path: '/images/{name*}/get', handle: (context) => sendArchive(parts, context, [context.params['name']!]) },
-    { method: 'GET', path: '/images/{name*}/json', handle: async (context) => { const record = images.record(context.params['name']!); checkPlatforms(record, context.params['name']!, platformsOf(context.query)); return inspectImage(parts, record, context.version); } },
-    { method: 'GET', path: '/images/{name*}/history', handle: async (context) => { checkPlatforms(images.record(context.params['name']!), context.params['name']!, platformsOf(context.query)); return images.history(context.params['name']!); } },
+    {
+      method: 'GET',
+      path: '/images/get',
+      handle: (context) => sendArchive(parts, context, context.query.getAll('names')),
+    },
+    {
+      method: 'GET',
+      path: '/images/{name*}/get',
+      handle: (context) => sendArchive(parts, context, [context.params['name']!]),
+    },
+    {
+      method: 'GET',
+      path: '/images/{name*}/json',
+      handle: async (context) => {
+        const record = images.record(context.params['name']!);
+        checkPlatforms(record, context.params['name']!, platformsOf(context.query));
+        return inspectImage(parts, record, context.version);
+      },
+    },
+    {
+      method: 'GET',
+      path: '/images/{name*}/history',
+      handle: async (context) => {
+        checkPlatforms(images.record(context.params['name']!), context.params['name']!, platformsOf(context.query));
+        return images.history(context.params['name']!);
+      },
+    },
     { method: 'POST', path: '/images/create', handle: (context) => createImage(parts, context) },
-    { method: 'POST', path: '/images/load', handle: (context) => streamJson(context.response, (stream) => loadImages(images, context, stream)) },
+    {
+      method: 'POST',
+      path: '/images/load',
+      handle: (context) => streamJson(context.response, (stream) => loadImages(images, context, stream)),
+    },
     { method: 'POST', path: '/images/prune', handle: (context) => pruneImages(parts, context) },
     {
-      method: 'POST', path: '/images/{name*}/push', handle: (context) => {
+      method: 'POST',
+      path: '/images/{name*}/push',
+      handle: (context) => {
         const tag = context.query.get('tag') ?? '';
         const credential = credentialOf(context);
         const reference = parseReference(`${context.params['name']!}${tag === '' ? '' : `:${tag}`}`);
         const platforms = platformsOf(context.query);
-        if (platforms.length > 0) checkPlatforms(images.record(familiarName(reference)), familiarName(reference), platforms);
-        return streamJson(context.response, (stream) => images.push(familiarName(reference), { onProgress: (event) => stream.write(event), signal: context.signal, ...(credential === undefined ? {} : { credential }) }));
+        if (platforms.length > 0)
+          checkPlatforms(images.record(familiarName(reference)), familiarName(reference), platforms);
+        return streamJson(context.response, (stream) =>
+          images.push(familiarName(reference), {
+            onProgress: (event) => stream.write(event),
+            signal: context.signal,
+            ...(credential === undefined ? {} : { credential }),
+          }),
+        );
       },
     },
     {
-      method: 'POST', path: '/images/{name*}/tag', handle: async (context) => {
+      method: 'POST',
+      path: '/images/{name*}/tag',
+      handle: async (context) => {
         const tag = context.query.get('tag') ?? '';
         await images.tag(context.params['name']!, `${context.query.get('repo') ?? ''}${tag === '' ? '' : `:${tag}`}`);
         return reply(201);

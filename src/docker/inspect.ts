@@ -18,41 +18,87 @@ type Shown = Record<string, unknown>;
 export function showEndpoints(parts: DockerParts, container: Container): Record<string, Shown> {
   const { record } = container;
   const out: Record<string, Shown> = {};
-  const builtIn = record.spec.network.type === 'host' ? 'host' : record.spec.network.type === 'none' ? 'none' : undefined;
-  if (builtIn !== undefined) out[builtIn] = showEndpoint(parts, parts.engine.networks.findExact(builtIn), undefined, [], container);
+  const builtIn =
+    record.spec.network.type === 'host' ? 'host' : record.spec.network.type === 'none' ? 'none' : undefined;
+  if (builtIn !== undefined)
+    out[builtIn] = showEndpoint(parts, parts.engine.networks.findExact(builtIn), undefined, [], container);
   for (const attached of record.networks) {
     const network = parts.engine.networks.findExact(attached.networkId);
     const endpoint = record.run?.endpoints.find((found) => found.networkId === attached.networkId);
-    out[network?.name ?? attached.networkId] = showEndpoint(parts, network, endpoint, attached.aliases, container, attached);
+    out[network?.name ?? attached.networkId] = showEndpoint(
+      parts,
+      network,
+      endpoint,
+      attached.aliases,
+      container,
+      attached,
+    );
   }
   return out;
 }
 
-function showEndpoint(parts: DockerParts, network: NetworkRecord | undefined, endpoint: EndpointRecord | undefined, aliases: string[], container: Container, attached?: { ip?: string; links?: string[] }): Shown {
+function showEndpoint(
+  parts: DockerParts,
+  network: NetworkRecord | undefined,
+  endpoint: EndpointRecord | undefined,
+  aliases: string[],
+  container: Container,
+  attached?: { ip?: string; links?: string[] },
+): Shown {
   const userDefined = network !== undefined && !['bridge', 'host', 'none'].includes(network.name);
   return {
-    IPAMConfig: attached?.ip === undefined ? (userDefined ? {} : null) : { IPv4Address: attached.ip }, Links: attached?.links ?? null, Aliases: userDefined ? aliases : null, MacAddress: endpoint?.mac ?? '', DriverOpts: null, GwPriority: 0,
-    NetworkID: network?.id ?? '', EndpointID: endpoint?.endpointId ?? '', Gateway: endpoint === undefined ? '' : (network?.gateway ?? ''), IPAddress: endpoint?.ip ?? '',
-    IPPrefixLen: endpoint === undefined ? 0 : Number(network?.subnet?.split('/')[1] ?? 0), IPv6Gateway: '', GlobalIPv6Address: '', GlobalIPv6PrefixLen: 0,
+    IPAMConfig: attached?.ip === undefined ? (userDefined ? {} : null) : { IPv4Address: attached.ip },
+    Links: attached?.links ?? null,
+    Aliases: userDefined ? aliases : null,
+    MacAddress: endpoint?.mac ?? '',
+    DriverOpts: null,
+    GwPriority: 0,
+    NetworkID: network?.id ?? '',
+    EndpointID: endpoint?.endpointId ?? '',
+    Gateway: endpoint === undefined ? '' : (network?.gateway ?? ''),
+    IPAddress: endpoint?.ip ?? '',
+    IPPrefixLen: endpoint === undefined ? 0 : Number(network?.subnet?.split('/')[1] ?? 0),
+    IPv6Gateway: '',
+    GlobalIPv6Address: '',
+    GlobalIPv6PrefixLen: 0,
     DNSNames: userDefined ? endpointNames(parts.engine.registry, container, network.id) : null,
   };
 }
 
 export function showMounts(parts: DockerParts, container: Container): Shown[] {
   // Those of `--tmpfs` are shown with the host's configuration alone.
-  const ofFlag = ((container.record.spec.request?.['HostConfig'] as { Tmpfs?: Record<string, string> } | undefined)?.Tmpfs) ?? {};
-  return container.record.spec.mounts.filter((mount) => mount.type !== 'tmpfs' || ofFlag[mount.target] === undefined).map((mount) => {
-    const common = { Destination: mount.target, Mode: mount.readOnly ? 'ro' : mount.type === 'volume' ? 'z' : '', RW: !mount.readOnly };
-    if (mount.type === 'volume') return { Type: 'volume', Name: mount.source, Source: parts.engine.volumes.mountpoint(mount.source), ...common, Driver: 'local', Propagation: '' };
-    if (mount.type === 'tmpfs') return { Type: 'tmpfs', Source: '', ...common, Propagation: '' };
-    return { Type: 'bind', Source: mount.source, ...common, Propagation: mount.propagation ?? 'rprivate' };
-  });
+  const ofFlag =
+    (container.record.spec.request?.['HostConfig'] as { Tmpfs?: Record<string, string> } | undefined)?.Tmpfs ?? {};
+  return container.record.spec.mounts
+    .filter((mount) => mount.type !== 'tmpfs' || ofFlag[mount.target] === undefined)
+    .map((mount) => {
+      const common = {
+        Destination: mount.target,
+        Mode: mount.readOnly ? 'ro' : mount.type === 'volume' ? 'z' : '',
+        RW: !mount.readOnly,
+      };
+      if (mount.type === 'volume')
+        return {
+          Type: 'volume',
+          Name: mount.source,
+          Source: parts.engine.volumes.mountpoint(mount.source),
+          ...common,
+          Driver: 'local',
+          Propagation: '',
+        };
+      if (mount.type === 'tmpfs') return { Type: 'tmpfs', Source: '', ...common, Propagation: '' };
+      return { Type: 'bind', Source: mount.source, ...common, Propagation: mount.propagation ?? 'rprivate' };
+    });
 }
 
-export function showPorts(ports: PublishedRecord[], exposed: string[]): Record<string, { HostIp: string; HostPort: string }[] | null> {
+export function showPorts(
+  ports: PublishedRecord[],
+  exposed: string[],
+): Record<string, { HostIp: string; HostPort: string }[] | null> {
   const out: Record<string, { HostIp: string; HostPort: string }[] | null> = {};
   for (const key of exposed) out[key] = null;
-  for (const port of ports) (out[`${port.port}/${port.protocol}`] ??= []).push({ HostIp: port.hostIp, HostPort: String(port.hostPort) });
+  for (const port of ports)
+    (out[`${port.port}/${port.protocol}`] ??= []).push({ HostIp: port.hostIp, HostPort: String(port.hostPort) });
   return out;
 }
 
@@ -67,11 +113,17 @@ export function describeState(parts: DockerParts, container: Container): string 
   const { record } = container;
   const now = parts.clock.now();
   if (record.state === 'running' || record.state === 'paused') {
-    const health = container.health === undefined ? '' : container.health.status === 'starting' ? ' (health: starting)' : ` (${container.health.status})`;
+    const health =
+      container.health === undefined
+        ? ''
+        : container.health.status === 'starting'
+          ? ' (health: starting)'
+          : ` (${container.health.status})`;
     return `Up ${humanDuration(now - record.startedAtMs)}${record.state === 'paused' ? ' (Paused)' : health}`;
   }
   if (record.state === 'created') return 'Created';
-  if (record.state === 'restarting') return `Restarting (${record.exitCode ?? 0}) ${humanDuration(now - record.finishedAtMs)} ago`;
+  if (record.state === 'restarting')
+    return `Restarting (${record.exitCode ?? 0}) ${humanDuration(now - record.finishedAtMs)} ago`;
   if (record.state === 'removing') return 'Removal In Progress';
   if (record.state === 'dead') return 'Dead';
   return `Exited (${record.exitCode ?? 0}) ${humanDuration(now - record.finishedAtMs)} ago`;
@@ -100,31 +152,61 @@ export function showSummary(parts: DockerParts, container: Container, sizes?: Si
   const { record } = container;
   const ports = record.run?.ports ?? [];
   const shown = [
-    ...ports.map((port) => ({ IP: port.hostIp, PrivatePort: port.port, PublicPort: port.hostPort, Type: port.protocol })),
-    ...exposedPorts(parts, container).map(splitTarget).filter((exposed) => !ports.some((port) => port.port === exposed.port && port.protocol === exposed.protocol)).map((exposed) => ({ PrivatePort: exposed.port, Type: exposed.protocol })),
+    ...ports.map((port) => ({
+      IP: port.hostIp,
+      PrivatePort: port.port,
+      PublicPort: port.hostPort,
+      Type: port.protocol,
+    })),
+    ...exposedPorts(parts, container)
+      .map(splitTarget)
+      .filter((exposed) => !ports.some((port) => port.port === exposed.port && port.protocol === exposed.protocol))
+      .map((exposed) => ({ PrivatePort: exposed.port, Type: exposed.protocol })),
   ];
   return {
-    Id: record.id, Names: [`/${container.name}`], Image: record.spec.image, ImageID: record.spec.imageId, Command: commandLine([record.path, ...record.args]), Created: Math.floor(record.createdAtMs / 1000),
-    Ports: record.run === undefined ? [] : shown, Labels: { ...record.spec.labels, ...(record.spec.owner === 'docker' ? {} : { 'io.tiphys.owner': record.spec.owner }) }, State: record.state, Status: describeState(parts, container),
+    Id: record.id,
+    Names: [`/${container.name}`],
+    Image: record.spec.image,
+    ImageID: record.spec.imageId,
+    Command: commandLine([record.path, ...record.args]),
+    Created: Math.floor(record.createdAtMs / 1000),
+    Ports: record.run === undefined ? [] : shown,
+    Labels: {
+      ...record.spec.labels,
+      ...(record.spec.owner === 'docker' ? {} : { 'io.tiphys.owner': record.spec.owner }),
+    },
+    State: record.state,
+    Status: describeState(parts, container),
     ...sizes,
-    HostConfig: { NetworkMode: networkMode(container) }, NetworkSettings: { Networks: showEndpoints(parts, container) }, Mounts: showMounts(parts, container),
+    HostConfig: { NetworkMode: networkMode(container) },
+    NetworkSettings: { Networks: showEndpoints(parts, container) },
+    Mounts: showMounts(parts, container),
   };
 }
 
-export interface Sizes { SizeRw: number; SizeRootFs: number }
+export interface Sizes {
+  SizeRw: number;
+  SizeRootFs: number;
+}
 
 export async function sizesOf(parts: DockerParts, container: Container): Promise<Sizes> {
   const written = await treeBytes(parts.engine.context.snapshots.upperDir(container.id));
-  return { SizeRw: written, SizeRootFs: written + (parts.engine.images.find(container.record.spec.imageId)?.sizeBytes ?? 0) };
+  return {
+    SizeRw: written,
+    SizeRootFs: written + (parts.engine.images.find(container.record.spec.imageId)?.sizeBytes ?? 0),
+  };
 }
 
 function commandLine(words: string[]): string {
-  return words.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll('\'', '\'\\\'\'')}'`)).join(' ');
+  return words.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)).join(' ');
 }
 
 export function networkMode(container: Container): string {
   const { spec } = container.record;
-  if (spec.network.type === 'networks') { const first = spec.networks?.[0]?.network; return first === undefined ? 'bridge' : first; }
+  if (spec.network.type === 'networks') {
+    const first = spec.networks?.[0]?.network;
+    return first === undefined ? 'bridge' : first;
+  }
   if (spec.network.type === 'container') return `container:${spec.network.containerId}`;
   if (spec.network.type === 'sandbox') return `sandbox:${spec.network.sandboxId}`;
   return spec.network.type;
@@ -138,14 +220,48 @@ export function showContainer(parts: DockerParts, container: Container, sizes?: 
   const networks = showEndpoints(parts, container);
   const bridge = networks['bridge'] ?? {};
   return {
-    Id: record.id, Created: isoTime(record.createdAtMs), Path: record.path, Args: record.args, State: showState(container), Image: record.spec.imageId, ResolvConfPath: `${directory}/resolv.conf`, HostnamePath: `${directory}/hostname`,
-    HostsPath: `${directory}/hosts`, LogPath: logPathOf(engine.registry, container) ?? '', Name: `/${container.name}`, RestartCount: record.restartCount, Driver: 'overlay2', Platform: 'linux', MountLabel: '', ProcessLabel: '', AppArmorProfile: apparmorOf(engine.context.apparmorDefault, record.spec),
-    ExecIDs: container.execIds.size === 0 ? null : [...container.execIds], HostConfig: showHostConfig(container), GraphDriver: { Name: 'overlay2', Data: engine.context.snapshots.directories(record.id, record.spec.imageId) },
-    ...sizes, Mounts: showMounts(parts, container), Config: showConfig(parts, container),
+    Id: record.id,
+    Created: isoTime(record.createdAtMs),
+    Path: record.path,
+    Args: record.args,
+    State: showState(container),
+    Image: record.spec.imageId,
+    ResolvConfPath: `${directory}/resolv.conf`,
+    HostnamePath: `${directory}/hostname`,
+    HostsPath: `${directory}/hosts`,
+    LogPath: logPathOf(engine.registry, container) ?? '',
+    Name: `/${container.name}`,
+    RestartCount: record.restartCount,
+    Driver: 'overlay2',
+    Platform: 'linux',
+    MountLabel: '',
+    ProcessLabel: '',
+    AppArmorProfile: apparmorOf(engine.context.apparmorDefault, record.spec),
+    ExecIDs: container.execIds.size === 0 ? null : [...container.execIds],
+    HostConfig: showHostConfig(container),
+    GraphDriver: { Name: 'overlay2', Data: engine.context.snapshots.directories(record.id, record.spec.imageId) },
+    ...sizes,
+    Mounts: showMounts(parts, container),
+    Config: showConfig(parts, container),
     NetworkSettings: {
-      Bridge: '', SandboxID: record.run?.networkNamespace === undefined ? '' : record.id, SandboxKey: record.run?.networkNamespace ?? '', Ports: record.run === undefined ? {} : showPorts(record.run.ports, exposedPorts(parts, container)),
-      HairpinMode: false, LinkLocalIPv6Address: '', LinkLocalIPv6PrefixLen: 0, SecondaryIPAddresses: null, SecondaryIPv6Addresses: null, EndpointID: bridge['EndpointID'] ?? '', Gateway: bridge['Gateway'] ?? '', GlobalIPv6Address: '', GlobalIPv6PrefixLen: 0,
-      IPAddress: bridge['IPAddress'] ?? '', IPPrefixLen: bridge['IPPrefixLen'] ?? 0, IPv6Gateway: '', MacAddress: bridge['MacAddress'] ?? '', Networks: networks,
+      Bridge: '',
+      SandboxID: record.run?.networkNamespace === undefined ? '' : record.id,
+      SandboxKey: record.run?.networkNamespace ?? '',
+      Ports: record.run === undefined ? {} : showPorts(record.run.ports, exposedPorts(parts, container)),
+      HairpinMode: false,
+      LinkLocalIPv6Address: '',
+      LinkLocalIPv6PrefixLen: 0,
+      SecondaryIPAddresses: null,
+      SecondaryIPv6Addresses: null,
+      EndpointID: bridge['EndpointID'] ?? '',
+      Gateway: bridge['Gateway'] ?? '',
+      GlobalIPv6Address: '',
+      GlobalIPv6PrefixLen: 0,
+      IPAddress: bridge['IPAddress'] ?? '',
+      IPPrefixLen: bridge['IPPrefixLen'] ?? 0,
+      IPv6Gateway: '',
+      MacAddress: bridge['MacAddress'] ?? '',
+      Networks: networks,
     },
   };
 }
@@ -153,9 +269,26 @@ export function showContainer(parts: DockerParts, container: Container, sizes?: 
 function showState(container: Container): Shown {
   const { record } = container;
   return {
-    Status: record.state, Running: container.isRunning || record.state === 'restarting', Paused: record.state === 'paused', Restarting: record.state === 'restarting', OOMKilled: record.oomKilled, Dead: record.state === 'dead',
-    Pid: container.isRunning ? (record.run?.pid ?? 0) : 0, ExitCode: record.exitCode ?? 0, Error: record.error, StartedAt: isoTime(record.startedAtMs), FinishedAt: isoTime(record.finishedAtMs),
-    ...(container.health === undefined ? {} : { Health: { Status: container.health.status, FailingStreak: container.health.failingStreak, Log: container.health.log } }),
+    Status: record.state,
+    Running: container.isRunning || record.state === 'restarting',
+    Paused: record.state === 'paused',
+    Restarting: record.state === 'restarting',
+    OOMKilled: record.oomKilled,
+    Dead: record.state === 'dead',
+    Pid: container.isRunning ? (record.run?.pid ?? 0) : 0,
+    ExitCode: record.exitCode ?? 0,
+    Error: record.error,
+    StartedAt: isoTime(record.startedAtMs),
+    FinishedAt: isoTime(record.finishedAtMs),
+    ...(container.health === undefined
+      ? {}
+      : {
+          Health: {
+            Status: container.health.status,
+            FailingStreak: container.health.failingStreak,
+            Log: container.health.log,
+          },
+        }),
   };
 }
 
@@ -165,34 +298,105 @@ function showConfig(parts: DockerParts, container: Container): Shown {
   const request = (spec.request ?? {}) as Shown;
   const names = new Set(spec.env.map((entry) => entry.split('=')[0]));
   return {
-    Hostname: hostnameOf(parts.engine.registry, container), Domainname: spec.domainname ?? '', User: spec.user ?? image?.user ?? '', AttachStdin: request['AttachStdin'] === true, AttachStdout: request['AttachStdout'] !== false, AttachStderr: request['AttachStderr'] !== false,
-    ExposedPorts: Object.fromEntries(exposedPorts(parts, container).map((port) => [port, {}])), Tty: spec.tty, OpenStdin: spec.openStdin, StdinOnce: spec.stdinOnce,
-    Env: [...spec.env, ...(image?.env ?? []).filter((entry) => !names.has(entry.split('=')[0]))], Cmd: spec.command ?? (spec.entrypoint === undefined ? (image?.command ?? null) : null), Image: spec.image,
-    Volumes: orNull({ ...Object.fromEntries((image?.volumes ?? []).map((path) => [path, {}])), ...(request['Volumes'] as object | null | undefined) }), WorkingDir: spec.workingDir ?? image?.workingDir ?? '',
-    Entrypoint: spec.entrypoint ?? (image === undefined || image.entrypoint.length === 0 ? null : image.entrypoint), OnBuild: null, Labels: { ...image?.labels, ...spec.labels },
-    ...(request['Healthcheck'] === undefined || request['Healthcheck'] === null ? {} : { Healthcheck: request['Healthcheck'] }),
-    ...((spec.stopSignal ?? image?.stopSignal ?? '') === '' ? {} : { StopSignal: spec.stopSignal ?? image?.stopSignal }), ...(spec.stopTimeoutSeconds === undefined ? {} : { StopTimeout: spec.stopTimeoutSeconds }),
+    Hostname: hostnameOf(parts.engine.registry, container),
+    Domainname: spec.domainname ?? '',
+    User: spec.user ?? image?.user ?? '',
+    AttachStdin: request['AttachStdin'] === true,
+    AttachStdout: request['AttachStdout'] !== false,
+    AttachStderr: request['AttachStderr'] !== false,
+    ExposedPorts: Object.fromEntries(exposedPorts(parts, container).map((port) => [port, {}])),
+    Tty: spec.tty,
+    OpenStdin: spec.openStdin,
+    StdinOnce: spec.stdinOnce,
+    Env: [...spec.env, ...(image?.env ?? []).filter((entry) => !names.has(entry.split('=')[0]))],
+    Cmd: spec.command ?? (spec.entrypoint === undefined ? (image?.command ?? null) : null),
+    Image: spec.image,
+    Volumes: orNull({
+      ...Object.fromEntries((image?.volumes ?? []).map((path) => [path, {}])),
+      ...(request['Volumes'] as object | null | undefined),
+    }),
+    WorkingDir: spec.workingDir ?? image?.workingDir ?? '',
+    Entrypoint: spec.entrypoint ?? (image === undefined || image.entrypoint.length === 0 ? null : image.entrypoint),
+    OnBuild: null,
+    Labels: { ...image?.labels, ...spec.labels },
+    ...(request['Healthcheck'] === undefined || request['Healthcheck'] === null
+      ? {}
+      : { Healthcheck: request['Healthcheck'] }),
+    ...((spec.stopSignal ?? image?.stopSignal ?? '') === ''
+      ? {}
+      : { StopSignal: spec.stopSignal ?? image?.stopSignal }),
+    ...(spec.stopTimeoutSeconds === undefined ? {} : { StopTimeout: spec.stopTimeoutSeconds }),
   };
 }
 
-function orNull(value: Shown): Shown | null { return Object.keys(value).length === 0 ? null : value; }
+function orNull(value: Shown): Shown | null {
+  return Object.keys(value).length === 0 ? null : value;
+}
 
 function showHostConfig(container: Container): Shown {
   const { spec } = container.record;
-  const asked = ((spec.request?.['HostConfig'] ?? {}) as Shown);
+  const asked = (spec.request?.['HostConfig'] ?? {}) as Shown;
   const { resources, security } = spec;
   return {
-    Binds: null, ContainerIDFile: '', LogConfig: { Type: 'json-file', Config: {} }, PortBindings: {}, VolumeDriver: '', VolumesFrom: null, ConsoleSize: [0, 0], CapAdd: null, CapDrop: null, CgroupnsMode: spec.cgroupNamespace ?? 'host', Dns: [], DnsOptions: [], DnsSearch: [],
-    ExtraHosts: null, GroupAdd: null, IpcMode: 'private', Cgroup: '', Links: null, OomScoreAdj: 0, PidMode: '', Privileged: security.privileged === true, PublishAllPorts: false, ReadonlyRootfs: security.readOnlyRoot === true, SecurityOpt: null, UTSMode: '', UsernsMode: '',
-    ...Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== null && value !== '')), ShmSize: spec.shmSizeBytes ?? 67_108_864, Runtime: 'runc', Isolation: '', NetworkMode: networkMode(container),
-    RestartPolicy: { Name: spec.restartPolicy?.name ?? 'no', MaximumRetryCount: spec.restartPolicy?.maximumRetryCount ?? 0 }, AutoRemove: spec.autoRemove === true, CgroupParent: spec.cgroupParent ?? '',
-    CpuShares: resources.cpuShares ?? 0, Memory: resources.memoryLimitBytes ?? 0, NanoCpus: (asked['NanoCpus'] as number | undefined) ?? 0, CpuPeriod: asked['NanoCpus'] ? 0 : (resources.cpuPeriodUs ?? 0), CpuQuota: asked['NanoCpus'] ? 0 : (resources.cpuQuotaUs ?? 0),
-    CpusetCpus: resources.cpusetCpus ?? '', CpusetMems: resources.cpusetMems ?? '', Devices: asked['Devices'] ?? [], MemoryReservation: resources.memoryReservationBytes ?? 0, MemorySwap: resources.memorySwapBytes ?? 0, MemorySwappiness: null, OomKillDisable: false, PidsLimit: resources.pidsMax ?? null,
-    Ulimits: asked['Ulimits'] ?? [], MaskedPaths: security.maskedPaths ?? (security.privileged === true ? null : defaultMaskedPaths), ReadonlyPaths: security.readonlyPaths ?? (security.privileged === true ? null : defaultReadonlyPaths),
+    Binds: null,
+    ContainerIDFile: '',
+    LogConfig: { Type: 'json-file', Config: {} },
+    PortBindings: {},
+    VolumeDriver: '',
+    VolumesFrom: null,
+    ConsoleSize: [0, 0],
+    CapAdd: null,
+    CapDrop: null,
+    CgroupnsMode: spec.cgroupNamespace ?? 'host',
+    Dns: [],
+    DnsOptions: [],
+    DnsSearch: [],
+    ExtraHosts: null,
+    GroupAdd: null,
+    IpcMode: 'private',
+    Cgroup: '',
+    Links: null,
+    OomScoreAdj: 0,
+    PidMode: '',
+    Privileged: security.privileged === true,
+    PublishAllPorts: false,
+    ReadonlyRootfs: security.readOnlyRoot === true,
+    SecurityOpt: null,
+    UTSMode: '',
+    UsernsMode: '',
+    ...Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== null && value !== '')),
+    ShmSize: spec.shmSizeBytes ?? 67_108_864,
+    Runtime: 'runc',
+    Isolation: '',
+    NetworkMode: networkMode(container),
+    RestartPolicy: {
+      Name: spec.restartPolicy?.name ?? 'no',
+      MaximumRetryCount: spec.restartPolicy?.maximumRetryCount ?? 0,
+    },
+    AutoRemove: spec.autoRemove === true,
+    CgroupParent: spec.cgroupParent ?? '',
+    CpuShares: resources.cpuShares ?? 0,
+    Memory: resources.memoryLimitBytes ?? 0,
+    NanoCpus: (asked['NanoCpus'] as number | undefined) ?? 0,
+    CpuPeriod: asked['NanoCpus'] ? 0 : (resources.cpuPeriodUs ?? 0),
+    CpuQuota: asked['NanoCpus'] ? 0 : (resources.cpuQuotaUs ?? 0),
+    CpusetCpus: resources.cpusetCpus ?? '',
+    CpusetMems: resources.cpusetMems ?? '',
+    Devices: asked['Devices'] ?? [],
+    MemoryReservation: resources.memoryReservationBytes ?? 0,
+    MemorySwap: resources.memorySwapBytes ?? 0,
+    MemorySwappiness: null,
+    OomKillDisable: false,
+    PidsLimit: resources.pidsMax ?? null,
+    Ulimits: asked['Ulimits'] ?? [],
+    MaskedPaths: security.maskedPaths ?? (security.privileged === true ? null : defaultMaskedPaths),
+    ReadonlyPaths: security.readonlyPaths ?? (security.privileged === true ? null : defaultReadonlyPaths),
   };
 }
 
 /** Empty where the host has no AppArmor, as dockerd has it. */
 function apparmorOf(hostDefault: string | undefined, spec: ContainerSpec): string {
-  return hostDefault === undefined ? '' : planApparmor(spec.security.apparmor, spec.security.privileged === true, hostDefault) ?? unconfined;
+  return hostDefault === undefined
+    ? ''
+    : (planApparmor(spec.security.apparmor, spec.security.privileged === true, hostDefault) ?? unconfined);
 }

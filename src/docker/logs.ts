@@ -14,8 +14,10 @@ export async function streamLogs(parts: DockerParts, context: RouteContext): Pro
   const { engine } = parts;
   const container = engine.registry.get(context.params['id']!);
   const wanted = { stdout: queryFlag(query, 'stdout'), stderr: queryFlag(query, 'stderr') };
-  if (!wanted.stdout && !wanted.stderr) throw new ApiError('BadRequest', 'Bad parameters: you must choose at least one stream');
-  if (logPathOf(engine.registry, container) === undefined) throw new ApiError('InternalError', 'configured logging driver does not support reading', undefined, 501);
+  if (!wanted.stdout && !wanted.stderr)
+    throw new ApiError('BadRequest', 'Bad parameters: you must choose at least one stream');
+  if (logPathOf(engine.registry, container) === undefined)
+    throw new ApiError('InternalError', 'configured logging driver does not support reading', undefined, 501);
   const now = parts.clock.now();
   const time = (name: string): bigint | undefined => {
     const value = query.get(name);
@@ -27,10 +29,18 @@ export async function streamLogs(parts: DockerParts, context: RouteContext): Pro
   const timestamps = queryFlag(query, 'timestamps');
   const details = queryFlag(query, 'details') ? `${logAttributes(parts, container)} ` : '';
   const tty = container.record.spec.tty;
-  response.writeHead(200, { 'Content-Type': tty ? 'application/vnd.docker.raw-stream' : 'application/vnd.docker.multiplexed-stream', 'Api-Version': '1.50', Ostype: 'linux' });
+  response.writeHead(200, {
+    'Content-Type': tty ? 'application/vnd.docker.raw-stream' : 'application/vnd.docker.multiplexed-stream',
+    'Api-Version': '1.50',
+    Ostype: 'linux',
+  });
   response.flushHeaders();
   const lines = engine.containers.logs(container.id, {
-    ...wanted, follow: queryFlag(query, 'follow'), signal: context.signal, ...(since === undefined ? {} : { sinceNs: since }), ...(until === undefined ? {} : { untilNs: until }),
+    ...wanted,
+    follow: queryFlag(query, 'follow'),
+    signal: context.signal,
+    ...(since === undefined ? {} : { sinceNs: since }),
+    ...(until === undefined ? {} : { untilNs: until }),
     ...(/^\d{1,15}$/.test(tail) ? { tailLines: Number(tail) } : {}),
   });
   /** A piece of a line was sent last. */

@@ -1,7 +1,14 @@
-/** Finds the route of a request: literal parts before parameters, in the order of the table. A `{name*}` takes slashes too. */
+/**
+ * Finds the route of a request: literal parts before parameters, in the order of the table. A `{name*}` takes slashes
+ * too.
+ */
 import type { Route } from './route.ts';
 
-export interface CompiledRoute { route: Route; pattern: RegExp; names: string[] }
+export interface CompiledRoute {
+  route: Route;
+  pattern: RegExp;
+  names: string[];
+}
 
 export function compileRoutes(routes: Route[]): CompiledRoute[] {
   const compiled = routes.map((route) => {
@@ -16,7 +23,11 @@ export function compileRoutes(routes: Route[]): CompiledRoute[] {
   return compiled.sort((a, b) => a.names.length - b.names.length);
 }
 
-export function matchRoute(routes: CompiledRoute[], method: string, path: string): { route: Route; params: Record<string, string> } | undefined {
+export function matchRoute(
+  routes: CompiledRoute[],
+  method: string,
+  path: string,
+): { route: Route; params: Record<string, string> } | undefined {
   for (const { route, pattern, names } of routes) {
     if (route.method !== method && !(method === 'HEAD' && route.method === 'GET' && route.path === '/_ping')) continue;
     const match = pattern.exec(path);

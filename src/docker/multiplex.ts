@@ -1,4 +1,7 @@
-/** Docker's multiplexed stream (stdcopy): eight bytes of header (stream, three zeros, length big-endian) before each piece. */
+/**
+ * Docker's multiplexed stream (stdcopy): eight bytes of header (stream, three zeros, length big-endian) before each
+ * piece.
+ */
 import { Writable } from 'node:stream';
 import { onceClosed, whenDrained } from '#base/streams.ts';
 
@@ -22,8 +25,12 @@ export function plainWriter(target: Writable): Writable {
 function relay(target: Writable, wrap: (data: Buffer) => Uint8Array): Writable {
   const out = new Writable({
     write(chunk: Buffer, _encoding, done) {
-      if (target.destroyed || target.writableEnded) { done(); return; }
-      if (target.write(wrap(chunk))) done(); else void whenDrained(target).then(() => done());
+      if (target.destroyed || target.writableEnded) {
+        done();
+        return;
+      }
+      if (target.write(wrap(chunk))) done();
+      else void whenDrained(target).then(() => done());
     },
   });
   onceClosed(target, () => out.destroy());

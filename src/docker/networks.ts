@@ -6,7 +6,15 @@ import { connectNetwork, disconnectNetwork } from '#engine/network-connect.ts';
 import type { DockerParts } from './context.ts';
 import { isoTime, ownContainer } from './context.ts';
 import { attachmentFrom } from './create-request.ts';
-import { checkFilterValues, isFlagWord, lacksLabels, matchesAny, matchesLabels, parseFilters, parseTime } from './filters.ts';
+import {
+  checkFilterValues,
+  isFlagWord,
+  lacksLabels,
+  matchesAny,
+  matchesLabels,
+  parseFilters,
+  parseTime,
+} from './filters.ts';
 import { reply } from './route.ts';
 import { checkShape, connectShape, networkShape } from './shapes.ts';
 import type { Filters, Route } from './route.ts';
@@ -16,100 +24,231 @@ const listFilters = ['dangling', 'driver', 'id', 'label', 'name', 'scope', 'type
 export function networkRoutes(parts: DockerParts): Route[] {
   const { engine } = parts;
   return [
-    { method: 'GET', path: '/networks', handle: async (context) => {
-      const filters = parseFilters(context.query, listFilters);
-      checkFilterValues(filters, { dangling: isFlagWord, type: (value) => value === 'builtin' || value === 'custom', scope: (value) => ['local', 'global', 'swarm'].includes(value) });
-      return engine.networks.list().filter((network) => matches(parts, network, filters)).map((network) => showNetwork(parts, network, false));
-    } },
-    { method: 'GET', path: '/networks/{id}', handle: async (context) => showNetwork(parts, engine.networks.find(context.params['id']!), true) },
-    { method: 'POST', path: '/networks/create', handle: async (context) => reply(201, await createNetwork(parts, await context.json())) },
-    { method: 'DELETE', path: '/networks/{id}', handle: async (context) => {
-      const network = engine.networks.find(context.params['id']!);
-      assertRemovable(network);
-      const users = usersOf(parts, network).filter((container) => container.isRunning);
-      if (users.length > 0) throw new ApiError('Forbidden', `error while removing network: network ${network.name} has active endpoints (${users.map((container) => `name:"${container.name}" id:"${container.record.run!.endpoints.find((endpoint) => endpoint.networkId === network.id)!.endpointId.slice(0, 12)}"`).join(', ')})`);
-      await engine.networks.remove(network.id);
-      return reply(204);
-    } },
-    { method: 'POST', path: '/networks/{id}/connect', handle: async (context) => {
-      const body = await context.json();
-      checkShape(body, connectShape, 'ConnectOptions');
-      const network = engine.networks.find(context.params['id']!);
-      await connectNetwork(engine.registry, ownContainer(parts, String(body.Container ?? ''), 'connect'), attachmentFrom(network.id, body.EndpointConfig ?? {}));
-      return reply(200);
-    } },
-    { method: 'POST', path: '/networks/{id}/disconnect', handle: async (context) => {
-      const body = await context.json();
-      checkShape(body, connectShape, 'DisconnectOptions');
-      const network = engine.networks.find(context.params['id']!);
-      await disconnectNetwork(engine.registry, ownContainer(parts, String(body.Container ?? ''), 'disconnect'), network.id, body.Force === true);
-      return reply(200);
-    } },
-    { method: 'POST', path: '/networks/prune', handle: async (context) => {
-      const filters = parseFilters(context.query, ['until', 'label', 'label!']);
-      const untilText = filters.get('until')?.[0];
-      const until = untilText === undefined ? Infinity : parseTime(untilText, parts.clock.now());
-      const deleted: string[] = [];
-      for (const network of engine.networks.list()) {
-        // Another prune may have been here while the one before was removed.
-        if (engine.networks.findExact(network.id) === undefined) continue;
-        if (builtInNetworks.has(network.name) || network.createdAtMs > until || usersOf(parts, network).length > 0 || !matchesLabels(filters, network.labels) || !lacksLabels(filters, network.labels)) continue;
+    {
+      method: 'GET',
+      path: '/networks',
+      handle: async (context) => {
+        const filters = parseFilters(context.query, listFilters);
+        checkFilterValues(filters, {
+          dangling: isFlagWord,
+          type: (value) => value === 'builtin' || value === 'custom',
+          scope: (value) => ['local', 'global', 'swarm'].includes(value),
+        });
+        return engine.networks
+          .list()
+          .filter((network) => matches(parts, network, filters))
+          .map((network) => showNetwork(parts, network, false));
+      },
+    },
+    {
+      method: 'GET',
+      path: '/networks/{id}',
+      handle: async (context) => showNetwork(parts, engine.networks.find(context.params['id']!), true),
+    },
+    {
+      method: 'POST',
+      path: '/networks/create',
+      handle: async (context) => reply(201, await createNetwork(parts, await context.json())),
+    },
+    {
+      method: 'DELETE',
+      path: '/networks/{id}',
+      handle: async (context) => {
+        const network = engine.networks.find(context.params['id']!);
+        assertRemovable(network);
+        const users = usersOf(parts, network).filter((container) => container.isRunning);
+        if (users.length > 0)
+          throw new ApiError(
+            'Forbidden',
+            `error while removing network: network ${network.name} has active endpoints (${users.map((container) => `name:"${container.name}" id:"${container.record.run!.endpoints.find((endpoint) => endpoint.networkId === network.id)!.endpointId.slice(0, 12)}"`).join(', ')})`,
+          );
         await engine.networks.remove(network.id);
-        deleted.push(network.name);
-      }
-      return { NetworksDeleted: deleted.length === 0 ? null : deleted };
-    } },
+        return reply(204);
+      },
+    },
+    {
+      method: 'POST',
+      path: '/networks/{id}/connect',
+      handle: async (context) => {
+        const body = await context.json();
+        checkShape(body, connectShape, 'ConnectOptions');
+        const network = engine.networks.find(context.params['id']!);
+        await connectNetwork(
+          engine.registry,
+          ownContainer(parts, String(body.Container ?? ''), 'connect'),
+          attachmentFrom(network.id, body.EndpointConfig ?? {}),
+        );
+        return reply(200);
+      },
+    },
+    {
+      method: 'POST',
+      path: '/networks/{id}/disconnect',
+      handle: async (context) => {
+        const body = await context.json();
+        checkShape(body, connectShape, 'DisconnectOptions');
+        const network = engine.networks.find(context.params['id']!);
+        await disconnectNetwork(
+          engine.registry,
+          ownContainer(parts, String(body.Container ?? ''), 'disconnect'),
+          network.id,
+          body.Force === true,
+        );
+        return reply(200);
+      },
+    },
+    {
+      method: 'POST',
+      path: '/networks/prune',
+      handle: async (context) => {
+        const filters = parseFilters(context.query, ['until', 'label', 'label!']);
+        const untilText = filters.get('until')?.[0];
+        const until = untilText === undefined ? Infinity : parseTime(untilText, parts.clock.now());
+        const deleted: string[] = [];
+        for (const network of engine.networks.list()) {
+          // Another prune may have been here while the one before was removed.
+          if (engine.networks.findExact(network.id) === undefined) continue;
+          if (
+            builtInNetworks.has(network.name) ||
+            network.createdAtMs > until ||
+            usersOf(parts, network).length > 0 ||
+            !matchesLabels(filters, network.labels) ||
+            !lacksLabels(filters, network.labels)
+          )
+            continue;
+          await engine.networks.remove(network.id);
+          deleted.push(network.name);
+        }
+        return { NetworksDeleted: deleted.length === 0 ? null : deleted };
+      },
+    },
   ];
 }
 
 function usersOf(parts: DockerParts, network: NetworkRecord): ReturnType<DockerParts['engine']['registry']['list']> {
-  return parts.engine.registry.list().filter((container) => container.record.networks.some((attached) => attached.networkId === network.id));
+  return parts.engine.registry
+    .list()
+    .filter((container) => container.record.networks.some((attached) => attached.networkId === network.id));
 }
 
 function matches(parts: DockerParts, network: NetworkRecord, filters: Filters): boolean {
-  return matchesAny(filters, 'id', (value) => network.id.startsWith(value)) && matchesAny(filters, 'name', (value) => network.name.includes(value)) && matchesAny(filters, 'driver', (value) => network.driver === value)
-    && matchesAny(filters, 'scope', (value) => value === 'local') && matchesAny(filters, 'type', (value) => (value === 'builtin') === builtInNetworks.has(network.name))
-    && matchesAny(filters, 'dangling', (value) => (value === 'true' || value === '1') === (!builtInNetworks.has(network.name) && usersOf(parts, network).length === 0)) && matchesLabels(filters, network.labels);
+  return (
+    matchesAny(filters, 'id', (value) => network.id.startsWith(value)) &&
+    matchesAny(filters, 'name', (value) => network.name.includes(value)) &&
+    matchesAny(filters, 'driver', (value) => network.driver === value) &&
+    matchesAny(filters, 'scope', (value) => value === 'local') &&
+    matchesAny(filters, 'type', (value) => (value === 'builtin') === builtInNetworks.has(network.name)) &&
+    matchesAny(
+      filters,
+      'dangling',
+      (value) =>
+        (value === 'true' || value === '1') ===
+        (!builtInNetworks.has(network.name) && usersOf(parts, network).length === 0),
+    ) &&
+    matchesLabels(filters, network.labels)
+  );
 }
 
-export function showNetwork(parts: DockerParts, network: NetworkRecord, withContainers: boolean): Record<string, unknown> {
+export function showNetwork(
+  parts: DockerParts,
+  network: NetworkRecord,
+  withContainers: boolean,
+): Record<string, unknown> {
   const containers: Record<string, unknown> = {};
   if (withContainers) {
     for (const container of parts.engine.registry.list()) {
       const endpoint = container.record.run?.endpoints.find((found) => found.networkId === network.id);
-      if (endpoint !== undefined) containers[container.id] = { Name: container.name, EndpointID: endpoint.endpointId, MacAddress: endpoint.mac, IPv4Address: `${endpoint.ip}/${network.subnet!.split('/')[1]}`, IPv6Address: '' };
+      if (endpoint !== undefined)
+        containers[container.id] = {
+          Name: container.name,
+          EndpointID: endpoint.endpointId,
+          MacAddress: endpoint.mac,
+          IPv4Address: `${endpoint.ip}/${network.subnet!.split('/')[1]}`,
+          IPv6Address: '',
+        };
     }
   }
-  const config = network.subnet === undefined ? [] : [{ Subnet: network.subnet, ...(network.ipRange === undefined ? {} : { IPRange: network.ipRange }), Gateway: network.gateway, ...(network.auxiliaryAddresses === undefined ? {} : { AuxiliaryAddresses: network.auxiliaryAddresses }) }];
+  const config =
+    network.subnet === undefined
+      ? []
+      : [
+          {
+            Subnet: network.subnet,
+            ...(network.ipRange === undefined ? {} : { IPRange: network.ipRange }),
+            Gateway: network.gateway,
+            ...(network.auxiliaryAddresses === undefined ? {} : { AuxiliaryAddresses: network.auxiliaryAddresses }),
+          },
+        ];
   return {
-    Name: network.name, Id: network.id, Created: isoTime(network.createdAtMs), Scope: 'local', Driver: network.driver, EnableIPv4: true, EnableIPv6: false, IPAM: { Driver: 'default', Options: null, Config: config }, Internal: network.internal,
-    Attachable: network.attachable, Ingress: false, ConfigFrom: { Network: '' }, ConfigOnly: false, Containers: containers, Options: network.options, Labels: network.labels,
+    Name: network.name,
+    Id: network.id,
+    Created: isoTime(network.createdAtMs),
+    Scope: 'local',
+    Driver: network.driver,
+    EnableIPv4: true,
+    EnableIPv6: false,
+    IPAM: { Driver: 'default', Options: null, Config: config },
+    Internal: network.internal,
+    Attachable: network.attachable,
+    Ingress: false,
+    ConfigFrom: { Network: '' },
+    ConfigOnly: false,
+    Containers: containers,
+    Options: network.options,
+    Labels: network.labels,
   };
 }
 
-/** What only a swarm or another driver could do is refused. Subnets of version 6 without EnableIPv6 are left alone, as docker leaves them. */
+/**
+ * What only a swarm or another driver could do is refused. Subnets of version 6 without EnableIPv6 are left alone, as
+ * docker leaves them.
+ */
 // eslint-disable-next-line -- docker's bodies are open
 function checkWhole(body: any): void {
-  const unsupported = (what: string): never => { throw new ApiError('InternalError', `${what} is not supported by this engine`, undefined, 501); };
+  const unsupported = (what: string): never => {
+    throw new ApiError('InternalError', `${what} is not supported by this engine`, undefined, 501);
+  };
   if (body.EnableIPv4 === false) unsupported('a network without IPv4');
   if (body.ConfigOnly === true || (body.ConfigFrom?.Network ?? '') !== '') unsupported('a config-only network');
-  if (body.Ingress === true || (body.Scope ?? 'local') === 'swarm') throw new ApiError('ServiceUnavailable', 'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.');
+  if (body.Ingress === true || (body.Scope ?? 'local') === 'swarm')
+    throw new ApiError(
+      'ServiceUnavailable',
+      'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.',
+    );
   const driver = body.IPAM?.Driver ?? '';
-  if (driver !== '' && driver !== 'default' && driver !== 'null') throw new ApiError('NotFound', `could not find plugin ${driver} in v1 plugin registry: plugin "${driver}" not found`);
-  const subnets = (body.IPAM?.Config ?? []).filter((config: { Subnet?: string }) => !(config.Subnet ?? '').includes(':'));
-  if (subnets.length > 1) throw new ApiError('Forbidden', 'bridge driver doesn\'t support multiple subnets');
+  if (driver !== '' && driver !== 'default' && driver !== 'null')
+    throw new ApiError(
+      'NotFound',
+      `could not find plugin ${driver} in v1 plugin registry: plugin "${driver}" not found`,
+    );
+  const subnets = (body.IPAM?.Config ?? []).filter(
+    (config: { Subnet?: string }) => !(config.Subnet ?? '').includes(':'),
+  );
+  if (subnets.length > 1) throw new ApiError('Forbidden', "bridge driver doesn't support multiple subnets");
 }
 
 // eslint-disable-next-line -- docker's bodies are open
 async function createNetwork(parts: DockerParts, body: any): Promise<unknown> {
   checkShape(body, networkShape, 'CreateRequest');
   checkWhole(body);
-  const ipam = (body.IPAM?.Config ?? []).find((config: { Subnet?: string }) => !(config.Subnet ?? '').includes(':')) ?? {};
-  const optional = <K extends string>(key: K, value: unknown): { [P in K]?: string } => (typeof value === 'string' && value !== '' ? ({ [key]: value } as { [P in K]?: string }) : {});
+  const ipam =
+    (body.IPAM?.Config ?? []).find((config: { Subnet?: string }) => !(config.Subnet ?? '').includes(':')) ?? {};
+  const optional = <K extends string>(key: K, value: unknown): { [P in K]?: string } =>
+    typeof value === 'string' && value !== '' ? ({ [key]: value } as { [P in K]?: string }) : {};
   const network = await parts.engine.networks.create({
-    name: String(body.Name ?? ''), driver: body.Driver === undefined || body.Driver === '' ? 'bridge' : body.Driver, enableIpv6: body.EnableIPv6 === true, internal: body.Internal === true, attachable: body.Attachable === true, labels: body.Labels ?? {}, options: body.Options ?? {},
-    ...optional('subnet', ipam.Subnet), ...optional('gateway', ipam.Gateway), ...optional('ipRange', ipam.IPRange), ...(ipam.AuxiliaryAddresses === undefined || ipam.AuxiliaryAddresses === null ? {} : { auxiliaryAddresses: ipam.AuxiliaryAddresses }),
+    name: String(body.Name ?? ''),
+    driver: body.Driver === undefined || body.Driver === '' ? 'bridge' : body.Driver,
+    enableIpv6: body.EnableIPv6 === true,
+    internal: body.Internal === true,
+    attachable: body.Attachable === true,
+    labels: body.Labels ?? {},
+    options: body.Options ?? {},
+    ...optional('subnet', ipam.Subnet),
+    ...optional('gateway', ipam.Gateway),
+    ...optional('ipRange', ipam.IPRange),
+    ...(ipam.AuxiliaryAddresses === undefined || ipam.AuxiliaryAddresses === null
+      ? {}
+      : { auxiliaryAddresses: ipam.AuxiliaryAddresses }),
   });
   return { Id: network.id, Warning: '' };
 }
-

@@ -6,13 +6,19 @@ import { humanDuration } from './inspect.ts';
 import { compileRoutes, matchRoute } from './match.ts';
 import type { Route } from './route.ts';
 
-const make = (host: Record<string, unknown>, more: Record<string, unknown> = {}): ReturnType<typeof specFromRequest> => specFromRequest({ Image: 'x', HostConfig: host, ...more }, 'n', 'sha256:1');
+const make = (host: Record<string, unknown>, more: Record<string, unknown> = {}): ReturnType<typeof specFromRequest> =>
+  specFromRequest({ Image: 'x', HostConfig: host, ...more }, 'n', 'sha256:1');
 
 test('a bind makes its missing directory, a name is a volume', () => {
   const { mounts } = make({ Binds: ['/a:/b:ro', 'data:/c', '/only'] });
-  assert.deepEqual(mounts.map(({ type, source, target, readOnly }) => ({ type, source, target, readOnly })), [
-    { type: 'bind', source: '/a', target: '/b', readOnly: true }, { type: 'volume', source: 'data', target: '/c', readOnly: false }, { type: 'volume', source: '', target: '/only', readOnly: false },
-  ]);
+  assert.deepEqual(
+    mounts.map(({ type, source, target, readOnly }) => ({ type, source, target, readOnly })),
+    [
+      { type: 'bind', source: '/a', target: '/b', readOnly: true },
+      { type: 'volume', source: 'data', target: '/c', readOnly: false },
+      { type: 'volume', source: '', target: '/only', readOnly: false },
+    ],
+  );
 });
 
 test('a bind onto the root is refused', () => {
@@ -20,22 +26,32 @@ test('a bind onto the root is refused', () => {
 });
 
 test('ports are single, ranges, and any', () => {
-  const { ports } = make({ PortBindings: { '80/tcp': [{ HostPort: '8080' }, { HostIp: '127.0.0.1', HostPort: '9000-9010' }], '53/udp': [{}] } });
+  const { ports } = make({
+    PortBindings: { '80/tcp': [{ HostPort: '8080' }, { HostIp: '127.0.0.1', HostPort: '9000-9010' }], '53/udp': [{}] },
+  });
   assert.deepEqual(ports, [
-    { hostIp: '', hostPort: 8080, protocol: 'tcp', containerPort: 80 }, { hostIp: '127.0.0.1', hostPort: 9000, hostPortEnd: 9010, protocol: 'tcp', containerPort: 80 }, { hostIp: '', hostPort: 0, protocol: 'udp', containerPort: 53 },
+    { hostIp: '', hostPort: 8080, protocol: 'tcp', containerPort: 80 },
+    { hostIp: '127.0.0.1', hostPort: 9000, hostPortEnd: 9010, protocol: 'tcp', containerPort: 80 },
+    { hostIp: '', hostPort: 0, protocol: 'udp', containerPort: 53 },
   ]);
   assert.throws(() => parsePort('x'), /invalid port specification/);
 });
 
 test('part of a processor is a quota', () => {
-  assert.deepEqual([make({ NanoCpus: 500_000_000 }).resources.cpuQuotaUs, make({ NanoCpus: 500_000_000 }).resources.cpuPeriodUs], [50_000, 100_000]);
+  assert.deepEqual(
+    [make({ NanoCpus: 500_000_000 }).resources.cpuQuotaUs, make({ NanoCpus: 500_000_000 }).resources.cpuPeriodUs],
+    [50_000, 100_000],
+  );
 });
 
 test('a restart policy does not go with automatic removal', () => {
-  assert.throws(() => make({ AutoRemove: true, RestartPolicy: { Name: 'always' } }), /can't create 'AutoRemove' container with restart policy/);
+  assert.throws(
+    () => make({ AutoRemove: true, RestartPolicy: { Name: 'always' } }),
+    /can't create 'AutoRemove' container with restart policy/,
+  );
 });
 
-test('an empty entrypoint takes the image\'s away', () => {
+test("an empty entrypoint takes the image's away", () => {
   assert.deepEqual(make({}, { Entrypoint: [''] }).entrypoint, []);
 });
 
@@ -51,16 +67,30 @@ test('label filters hold all together', () => {
 });
 
 test('times are seconds, durations or dates', () => {
-  assert.deepEqual([parseTime('10.5', 0), parseTime('1m', 100_000), parseTime('1970-01-01T00:00:01Z', 0)], [10_500, 40_000, 1000]);
+  assert.deepEqual(
+    [parseTime('10.5', 0), parseTime('1m', 100_000), parseTime('1970-01-01T00:00:01Z', 0)],
+    [10_500, 40_000, 1000],
+  );
 });
 
 test('durations are told as docker does', () => {
-  assert.deepEqual([500, 1000, 59_000, 60_000, 3_600_000, 86_400_000].map(humanDuration), ['Less than a second', '1 second', '59 seconds', 'About a minute', 'About an hour', '24 hours']);
+  assert.deepEqual([500, 1000, 59_000, 60_000, 3_600_000, 86_400_000].map(humanDuration), [
+    'Less than a second',
+    '1 second',
+    '59 seconds',
+    'About a minute',
+    'About an hour',
+    '24 hours',
+  ]);
 });
 
 test('a literal path wins over a parameter', () => {
   const route = (path: string): Route => ({ method: 'GET', path, handle: async () => undefined });
-  const routes = compileRoutes([route('/containers/{id}/json'), route('/containers/json'), route('/images/{name*}/json')]);
+  const routes = compileRoutes([
+    route('/containers/{id}/json'),
+    route('/containers/json'),
+    route('/images/{name*}/json'),
+  ]);
   assert.equal(matchRoute(routes, 'GET', '/containers/json')?.route.path, '/containers/json');
   assert.equal(matchRoute(routes, 'GET', '/images/a/b:c/json')?.params['name'], 'a/b:c');
   assert.equal(matchRoute(routes, 'POST', '/containers/json'), undefined);
@@ -73,39 +103,64 @@ test('times are as exact as they were written', () => {
   assert.equal(parseTimeNs('1.5s', 1_500), 0n);
   assert.equal(parseTimeNs('-2s', 0), 2_000_000_000n);
   assert.equal(parseTimeNs('2026-01-01T00:00Z', 0), parseTimeNs('2026-01-01T00:00:00Z', 0));
-  for (const text of ['', 'x', '2026-13-01', '1d', '1e9']) assert.throws(() => parseTimeNs(text, 0), /invalid value for a time/, text);
+  for (const text of ['', 'x', '2026-13-01', '1d', '1e9'])
+    assert.throws(() => parseTimeNs(text, 0), /invalid value for a time/, text);
 });
 
 test('a port, its address and its range are what they must be', () => {
   const ports = (bindings: Record<string, unknown>): unknown => make({ PortBindings: bindings }).ports;
-  for (const bad of ['10-5', '1-65536', '70000', 'x']) assert.throws(() => ports({ '80/tcp': [{ HostPort: bad }] }), /invalid port specification/, bad);
-  for (const bad of ['80-81/tcp', '0/tcp', '80/foo']) assert.throws(() => ports({ [bad]: [{ HostPort: '8080' }] }), /invalid port specification/, bad);
-  for (const bad of ['x', '1.2.3', '1.1.1.1 . tcp . 1 : 1.1.1.1 . 1 }\nflush ruleset']) assert.throws(() => ports({ '80/tcp': [{ HostIp: bad, HostPort: '8080' }] }), /invalid host address/, bad);
+  for (const bad of ['10-5', '1-65536', '70000', 'x'])
+    assert.throws(() => ports({ '80/tcp': [{ HostPort: bad }] }), /invalid port specification/, bad);
+  for (const bad of ['80-81/tcp', '0/tcp', '80/foo'])
+    assert.throws(() => ports({ [bad]: [{ HostPort: '8080' }] }), /invalid port specification/, bad);
+  for (const bad of ['x', '1.2.3', '1.1.1.1 . tcp . 1 : 1.1.1.1 . 1 }\nflush ruleset'])
+    assert.throws(() => ports({ '80/tcp': [{ HostIp: bad, HostPort: '8080' }] }), /invalid host address/, bad);
 });
 
 test('an exposed range is published port by port', () => {
   const { ports } = make({ PublishAllPorts: true }, { ExposedPorts: { '80-82/udp': {} } });
-  assert.deepEqual(ports?.map((port) => [port.containerPort, port.protocol]), [[80, 'udp'], [81, 'udp'], [82, 'udp']]);
+  assert.deepEqual(
+    ports?.map((port) => [port.containerPort, port.protocol]),
+    [
+      [80, 'udp'],
+      [81, 'udp'],
+      [82, 'udp'],
+    ],
+  );
 });
 
 test('a bind has one mode of each kind', () => {
-  for (const bad of ['ro,rw', 'rw,rw', 'z,Z', 'shared,private', 'nocopy,nocopy']) assert.throws(() => make({ Binds: [`/a:/b:${bad}`] }), new RegExp(`invalid mode: ${bad}`));
+  for (const bad of ['ro,rw', 'rw,rw', 'z,Z', 'shared,private', 'nocopy,nocopy'])
+    assert.throws(() => make({ Binds: [`/a:/b:${bad}`] }), new RegExp(`invalid mode: ${bad}`));
   assert.equal(make({ Binds: ['/a:/b:ro,z,rslave'] }).mounts[0]?.readOnly, true);
 });
 
 test('values of a filter are strings, and null is no filter', () => {
-  for (const bad of ['{"name":1}', '{"name":"a"}', '{"name":null}', '{"name":[1]}', '[]', '1']) assert.throws(() => parseFilters(new URLSearchParams({ filters: bad }), ['name']), /invalid filter/, bad);
+  for (const bad of ['{"name":1}', '{"name":"a"}', '{"name":null}', '{"name":[1]}', '[]', '1'])
+    assert.throws(() => parseFilters(new URLSearchParams({ filters: bad }), ['name']), /invalid filter/, bad);
   assert.equal(parseFilters(new URLSearchParams({ filters: 'null' }), ['name']).size, 0);
 });
 
 test('what becomes a line of hosts or resolv.conf is one entry', () => {
   const bad: [Record<string, unknown>, RegExp][] = [
-    [{ ExtraHosts: ['a'] }, /bad format for add-host: "a"/], [{ ExtraHosts: ['a:'] }, /bad format/], [{ ExtraHosts: [':1.2.3.4'] }, /bad format/], [{ ExtraHosts: ['a:b'] }, /invalid IP address in add-host: "b"/],
-    [{ ExtraHosts: ['a:1.2.3.4\n5.6.7.8 b'] }, /bad format/], [{ Dns: ['x'] }, /bad nameserver address/], [{ Dns: ['1.1.1.1\nnameserver 2.2.2.2'] }, /bad nameserver address/],
-    [{ DnsSearch: ['a\nnameserver 1.1.1.1'] }, /invalid DnsSearch/], [{ DnsOptions: ['ndots:1 x'] }, /invalid DnsOptions/], [{ Annotations: { '': 'x' } }, /empty string is not permitted/],
+    [{ ExtraHosts: ['a'] }, /bad format for add-host: "a"/],
+    [{ ExtraHosts: ['a:'] }, /bad format/],
+    [{ ExtraHosts: [':1.2.3.4'] }, /bad format/],
+    [{ ExtraHosts: ['a:b'] }, /invalid IP address in add-host: "b"/],
+    [{ ExtraHosts: ['a:1.2.3.4\n5.6.7.8 b'] }, /bad format/],
+    [{ Dns: ['x'] }, /bad nameserver address/],
+    [{ Dns: ['1.1.1.1\nnameserver 2.2.2.2'] }, /bad nameserver address/],
+    [{ DnsSearch: ['a\nnameserver 1.1.1.1'] }, /invalid DnsSearch/],
+    [{ DnsOptions: ['ndots:1 x'] }, /invalid DnsOptions/],
+    [{ Annotations: { '': 'x' } }, /empty string is not permitted/],
   ];
   for (const [host, message] of bad) assert.throws(() => make(host), message, JSON.stringify(host));
-  make({ ExtraHosts: ['a:1.2.3.4', 'b:::1', 'c:[::1]', 'd=1.2.3.4', 'e:host-gateway'], Dns: ['1.1.1.1', '::1'], DnsSearch: ['a.example', '.'], DnsOptions: ['ndots:1'] });
+  make({
+    ExtraHosts: ['a:1.2.3.4', 'b:::1', 'c:[::1]', 'd=1.2.3.4', 'e:host-gateway'],
+    Dns: ['1.1.1.1', '::1'],
+    DnsSearch: ['a.example', '.'],
+    DnsOptions: ['ndots:1'],
+  });
 });
 
 test('a value that nothing can have is refused though there is nothing to compare it with', () => {

@@ -1,8 +1,10 @@
 /**
- * What a resource of Docker's Engine API is made of: a table of routes. A route is a method, a path with `{name}` parameters
+ * What a resource of Docker's Engine API is made of: a table of routes. A route is a method, a path with `{name}`
+ * parameters
  * (without the `/v1.NN` prefix; a parameter that ends in `*` takes slashes, as image names have them) and a handler.
  *
- * The server (server.ts) finds the route, negotiates the version and renders thrown errors: an ApiError becomes its code and
+ * The server (server.ts) finds the route, negotiates the version and renders thrown errors: an ApiError becomes its
+ * code and
  * `{message}`, anything else a 500. A handler that writes to `response` itself returns undefined.
  */
 import { ApiError } from '#base/errors.ts';
@@ -19,10 +21,16 @@ export interface RouteContext {
   version: [number, number];
   /** Aborted when the client goes away before the answer is complete. */
   signal: AbortSignal;
-  /** The request body as JSON, bounded (`jsonBodyBytesMax`); an ApiError BadRequest when it is malformed; `{}` when empty. */
+  /**
+   * The request body as JSON, bounded (`jsonBodyBytesMax`); an ApiError BadRequest when it is malformed; `{}` when
+   * empty.
+   */
   // eslint-disable-next-line -- docker's bodies are open
   json(): Promise<any>;
-  /** The raw connection, after `101 UPGRADED` (or 200 where the client did not ask). What the client sent after its body is read from it. */
+  /**
+   * The raw connection, after `101 UPGRADED` (or 200 where the client did not ask). What the client sent after its body
+   * is read from it.
+   */
   hijack(contentType?: string): Promise<Duplex>;
 }
 
@@ -30,7 +38,10 @@ export interface Route {
   method: 'GET' | 'POST' | 'PUT' | 'DELETE' | 'HEAD';
   /** e.g. `/containers/{id}/json`, `/images/{name*}/json`. */
   path: string;
-  /** What is returned is sent as JSON with 200; `{status, body}` from `reply` chooses the code; undefined: the handler answered. */
+  /**
+   * What is returned is sent as JSON with 200; `{status, body}` from `reply` chooses the code; undefined: the handler
+   * answered.
+   */
   handle(context: RouteContext): Promise<unknown>;
 }
 
@@ -60,7 +71,8 @@ export function queryFlag(query: URLSearchParams, name: string): boolean {
 export function queryNumber(query: URLSearchParams, name: string): number {
   const text = query.get(name) ?? '';
   if (text === '') return 0;
-  if (!/^[+-]?\d+$/.test(text)) throw new ApiError('BadRequest', `strconv.Atoi: parsing ${JSON.stringify(text)}: invalid syntax`);
+  if (!/^[+-]?\d+$/.test(text))
+    throw new ApiError('BadRequest', `strconv.Atoi: parsing ${JSON.stringify(text)}: invalid syntax`);
   return Number(text);
 }
 

@@ -1,4 +1,7 @@
-/** Every route of the engine's own resources. Images, builds and the registry's sides bring tables of their own (images*.ts, build.ts, …). */
+/**
+ * Every route of the engine's own resources. Images, builds and the registry's sides bring tables of their own
+ * (images*.ts, build.ts, …).
+ */
 import { absentRoutes } from './absent.ts';
 import { archiveRoutes } from './archive.ts';
 import { containerRoutes } from './containers.ts';
@@ -11,5 +14,14 @@ import { systemRoutes } from './system.ts';
 import { volumeRoutes } from './volumes.ts';
 
 export function engineRoutes(parts: DockerParts): Route[] {
-  return [...absentRoutes(), ...systemRoutes(parts), ...containerRoutes(parts), ...archiveRoutes(parts), ...execRoutes(parts), ...statsRoutes(parts), ...networkRoutes(parts), ...volumeRoutes(parts)];
+  return [
+    ...absentRoutes(),
+    ...systemRoutes(parts),
+    ...containerRoutes(parts),
+    ...archiveRoutes(parts),
+    ...execRoutes(parts),
+    ...statsRoutes(parts),
+    ...networkRoutes(parts),
+    ...volumeRoutes(parts),
+  ];
 }

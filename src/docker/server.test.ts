@@ -10,7 +10,10 @@ import { createDockerServer } from './server.ts';
 async function open(t: TestContext, routes: Route[]): Promise<string> {
   const home = mkdtempSync('/tmp/tiphys-docker-');
   const server = await createDockerServer({ socketPath: `${home}/s`, routes, log: silentLogger, serverVersion: '0' });
-  t.after(async () => { await server.close(); rmSync(home, { recursive: true, force: true }); });
+  t.after(async () => {
+    await server.close();
+    rmSync(home, { recursive: true, force: true });
+  });
   return `${home}/s`;
 }
 
@@ -27,7 +30,12 @@ test('requests of one connection leave nothing that listens to it', async (t) =>
   t.after(() => agent.destroy());
   for (let at = 0; at < 20; at++) {
     await new Promise<void>((resolve, reject) => {
-      request({ socketPath, path: '/x', agent }, (answer) => { answer.resume(); answer.on('end', resolve); }).on('error', reject).end();
+      request({ socketPath, path: '/x', agent }, (answer) => {
+        answer.resume();
+        answer.on('end', resolve);
+      })
+        .on('error', reject)
+        .end();
     });
   }
   assert.equal(sockets.size, 1);

@@ -1,5 +1,6 @@
 /**
- * Docker's Engine API on a unix socket: finds the route, negotiates the version, renders errors, hands over raw connections. No resource's
+ * Docker's Engine API on a unix socket: finds the route, negotiates the version, renders errors, hands over raw
+ * connections. No resource's
  * logic is here; each has a file of its own with a table of routes (route.ts).
  *
  * Versions 1.24 to 1.50, as dockerd 28.2 speaks them. The socket is for root's group.
@@ -19,43 +20,75 @@ import type { Route, RouteContext } from './route.ts';
 export const apiVersion = '1.50';
 export const apiVersionMin = '1.24';
 
-export interface DockerServerOptions { socketPath: string; routes: Route[]; log: Logger; serverVersion: string }
-export interface DockerServer { readonly server: Server; close(): Promise<void> }
+export interface DockerServerOptions {
+  socketPath: string;
+  routes: Route[];
+  log: Logger;
+  serverVersion: string;
+}
+export interface DockerServer {
+  readonly server: Server;
+  close(): Promise<void>;
+}
 
 export async function createDockerServer(options: DockerServerOptions): Promise<DockerServer> {
   const routes = compileRoutes(options.routes);
   const log = options.log.child('docker');
-  const handle = (request: IncomingMessage, response: ServerResponse | undefined, raw: { socket: Duplex; head: Buffer } | undefined): void => {
+  const handle = (
+    request: IncomingMessage,
+    response: ServerResponse | undefined,
+    raw: { socket: Duplex; head: Buffer } | undefined,
+  ): void => {
     void serve({ request, response, raw, routes, log, serverVersion: options.serverVersion });
   };
-  const server = createServer({ keepAliveTimeout: 60_000, requestTimeout: 0, headersTimeout: 60_000, highWaterMark: 64 * 1024 }, (request, response) => handle(request, response, undefined));
+  const server = createServer(
+    { keepAliveTimeout: 60_000, requestTimeout: 0, headersTimeout: 60_000, highWaterMark: 64 * 1024 },
+    (request, response) => handle(request, response, undefined),
+  );
   server.on('upgrade', (request, socket, head) => {
     // What asks for HTTP/2 over the plain connection only offers it: it is answered as HTTP/1.
     handle(request, undefined, { socket, head });
   });
   // Hijacked connections are no longer the server's own: they are ended by hand.
   const sockets = new Set<Duplex>();
-  server.on('connection', (socket) => { sockets.add(socket); socket.once('close', () => sockets.delete(socket)); });
-  server.on('clientError', (_error, socket) => { if (!socket.destroyed) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n'); });
+  server.on('connection', (socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
+  server.on('clientError', (_error, socket) => {
+    if (!socket.destroyed) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n');
+  });
   await openSocketPath(server, options.socketPath, { mode: 0o660 });
   return {
     server,
-    close: () => new Promise((resolve) => { server.close(() => resolve()); for (const socket of sockets) socket.destroy(); }),
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        for (const socket of sockets) socket.destroy();
+      }),
   };
 }
 
-interface Exchange { request: IncomingMessage; response: ServerResponse | undefined; raw: { socket: Duplex; head: Buffer } | undefined; routes: ReturnType<typeof compileRoutes>; log: Logger; serverVersion: string }
+interface Exchange {
+  request: IncomingMessage;
+  response: ServerResponse | undefined;
+  raw: { socket: Duplex; head: Buffer } | undefined;
+  routes: ReturnType<typeof compileRoutes>;
+  log: Logger;
+  serverVersion: string;
+}
 
 // walk docker-run 1/7: the request is matched to a route, and whatever is thrown becomes docker's `{message}`.
 async function serve(exchange: Exchange): Promise<void> {
   const { request, log } = exchange;
   let url = new URL('http://docker/');
-  let context: RouteContext & { answered(): boolean } | undefined;
+  let context: (RouteContext & { answered(): boolean }) | undefined;
   try {
     url = parseTarget(request.url ?? '/');
     const { path, version } = splitVersion(decodePath(url.pathname));
     // No name and no path of the system has one; as a C string it would end there.
-    if (path.includes('\0') || [...url.searchParams].some((pair) => pair.some((text) => text.includes('\0')))) throw new ApiError('BadRequest', 'invalid character NUL in the request\'s path or query');
+    if (path.includes('\0') || [...url.searchParams].some((pair) => pair.some((text) => text.includes('\0'))))
+      throw new ApiError('BadRequest', "invalid character NUL in the request's path or query");
     const found = matchRoute(exchange.routes, request.method ?? 'GET', path);
     if (found === undefined) throw new ApiError('NotFound', 'page not found');
     context = makeContext(exchange, found.params, url.searchParams, version);
@@ -64,18 +97,29 @@ async function serve(exchange: Exchange): Promise<void> {
   } catch (error) {
     const known = toApiError(error);
     if (known.code >= 500) log.warn('a request failed', { method: request.method, path: url.pathname, error });
-    if (context?.answered() === true) { abandon(exchange); return; }
+    if (context?.answered() === true) {
+      abandon(exchange);
+      return;
+    }
     sendJson(exchange, known.code, known.toDocker());
   }
 }
 
 /** `//` at the beginning is a path here, not a host. */
 function parseTarget(target: string): URL {
-  try { return new URL(`http://docker${target.startsWith('/') ? '' : '/'}${target}`); } catch { throw new ApiError('BadRequest', 'invalid request target'); }
+  try {
+    return new URL(`http://docker${target.startsWith('/') ? '' : '/'}${target}`);
+  } catch {
+    throw new ApiError('BadRequest', 'invalid request target');
+  }
 }
 
 function decodePath(path: string): string {
-  try { return decodeURIComponent(path); } catch { throw new ApiError('BadRequest', 'invalid URL escape'); }
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    throw new ApiError('BadRequest', 'invalid URL escape');
+  }
 }
 
 /** `/v1.41/containers/json`; without a version the newest is meant. */
@@ -83,16 +127,34 @@ function splitVersion(path: string): { path: string; version: [number, number] }
   const match = /^\/v(\d+)\.(\d+)(\/.*)$/.exec(path);
   if (match === null) return { path, version: [1, 50] };
   const version: [number, number] = [Number(match[1]), Number(match[2])];
-  if (version[0] !== 1 || version[1] > 50) throw new ApiError('BadRequest', `client version ${version.join('.')} is too new. Maximum supported API version is ${apiVersion}`);
-  if (version[1] < 24) throw new ApiError('BadRequest', `client version ${version.join('.')} is too old. Minimum supported API version is ${apiVersionMin}, please upgrade your client to a newer version`);
+  if (version[0] !== 1 || version[1] > 50)
+    throw new ApiError(
+      'BadRequest',
+      `client version ${version.join('.')} is too new. Maximum supported API version is ${apiVersion}`,
+    );
+  if (version[1] < 24)
+    throw new ApiError(
+      'BadRequest',
+      `client version ${version.join('.')} is too old. Minimum supported API version is ${apiVersionMin}, please upgrade your client to a newer version`,
+    );
   return { path: match[3]!, version };
 }
 
 function headersOf(serverVersion: string): Record<string, string> {
-  return { 'Api-Version': apiVersion, 'Docker-Experimental': 'false', Ostype: 'linux', Server: `Docker/${serverVersion} (linux)` };
+  return {
+    'Api-Version': apiVersion,
+    'Docker-Experimental': 'false',
+    Ostype: 'linux',
+    Server: `Docker/${serverVersion} (linux)`,
+  };
 }
 
-function makeContext(exchange: Exchange, params: Record<string, string>, query: URLSearchParams, version: [number, number]): RouteContext & { answered(): boolean } {
+function makeContext(
+  exchange: Exchange,
+  params: Record<string, string>,
+  query: URLSearchParams,
+  version: [number, number],
+): RouteContext & { answered(): boolean } {
   const { request, raw } = exchange;
   const aborted = new AbortController();
   let hijacked = false;
@@ -100,21 +162,34 @@ function makeContext(exchange: Exchange, params: Record<string, string>, query: 
   const abort = (): void => aborted.abort();
   const forget = onceClosed(connection, abort);
   connection.on('error', abort);
-  // A connection outlives its requests: what listens for one of them goes with its answer. One that was handed over has no answer.
+  // A connection outlives its requests: what listens for one of them goes with its answer. One that was handed over has
+  // no answer.
   const { response } = exchange;
-  if (response !== undefined) onceClosed(response, () => {
-    if (!response.writableFinished) abort();
-    forget();
-    connection.off('error', abort);
-  });
+  if (response !== undefined)
+    onceClosed(response, () => {
+      if (!response.writableFinished) abort();
+      forget();
+      connection.off('error', abort);
+    });
   // Node hands over the body of an upgraded request with the request, and only what follows with the connection.
   let body: Promise<Buffer> | undefined;
   const readOnce = (): Promise<Buffer> => (body ??= readBody(request));
   return {
-    request, response: exchange.response ?? lazyResponse(exchange), params, query, version, signal: aborted.signal,
+    request,
+    response: exchange.response ?? lazyResponse(exchange),
+    params,
+    query,
+    version,
+    signal: aborted.signal,
     async json() {
       const body = parseJson(await readOnce(), request.headers['content-type']);
-      if (typeof body !== 'object' || body === null || Array.isArray(body)) throw new ApiError('BadRequest', body === null ? 'invalid JSON: got null' : `invalid JSON: json: cannot unmarshal ${Array.isArray(body) ? 'array' : typeof body} into Go value of type struct`);
+      if (typeof body !== 'object' || body === null || Array.isArray(body))
+        throw new ApiError(
+          'BadRequest',
+          body === null
+            ? 'invalid JSON: got null'
+            : `invalid JSON: json: cannot unmarshal ${Array.isArray(body) ? 'array' : typeof body} into Go value of type struct`,
+        );
       return body;
     },
     async hijack(contentType) {
@@ -128,7 +203,11 @@ function makeContext(exchange: Exchange, params: Record<string, string>, query: 
 
 /** A route that never hijacks may be asked with an upgrade header: its answer is an ordinary one. */
 function lazyResponse(exchange: Exchange): ServerResponse {
-  return new Proxy({} as ServerResponse, { get: () => { throw new ApiError('BadRequest', `cannot upgrade ${exchange.request.url ?? ''}`); } });
+  return new Proxy({} as ServerResponse, {
+    get: () => {
+      throw new ApiError('BadRequest', `cannot upgrade ${exchange.request.url ?? ''}`);
+    },
+  });
 }
 
 function readBody(request: IncomingMessage): Promise<Buffer> {
@@ -137,36 +216,55 @@ function readBody(request: IncomingMessage): Promise<Buffer> {
     let size = 0;
     request.on('data', (part: Buffer) => {
       size += part.length;
-      if (size > jsonBodyBytesMax) { parts.length = 0; reject(new ApiError('RequestEntityTooLarge', 'http: request body too large')); return; }
+      if (size > jsonBodyBytesMax) {
+        parts.length = 0;
+        reject(new ApiError('RequestEntityTooLarge', 'http: request body too large'));
+        return;
+      }
       parts.push(part);
     });
     request.once('end', () => resolve(Buffer.concat(parts)));
     // A client that goes away in the middle of its body.
-    onceClosed(request, () => { if (!request.readableEnded) reject(new ApiError('BadRequest', 'unexpected EOF')); });
+    onceClosed(request, () => {
+      if (!request.readableEnded) reject(new ApiError('BadRequest', 'unexpected EOF'));
+    });
     request.once('error', reject);
   });
 }
 
 /**
- * Objects without a prototype: a name that a client chose (`constructor`) finds what the client sent, or nothing. An integer beyond 64 bits becomes one that no
+ * Objects without a prototype: a name that a client chose (`constructor`) finds what the client sent, or nothing. An
+ * integer beyond 64 bits becomes one that no
  * field takes, where a double would have hidden how far beyond it is.
  */
 const readValue = ((key: string, value: unknown, context?: { source?: string }): unknown => {
   if (key === '__proto__') return undefined;
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return Object.setPrototypeOf(value, null) as object;
-  if (typeof value === 'number' && !Number.isSafeInteger(value) && Number.isInteger(value) && !isInt64(context?.source ?? '')) return value < 0 ? -Infinity : Infinity;
+  if (typeof value === 'object' && value !== null && !Array.isArray(value))
+    return Object.setPrototypeOf(value, null) as object;
+  if (
+    typeof value === 'number' &&
+    !Number.isSafeInteger(value) &&
+    Number.isInteger(value) &&
+    !isInt64(context?.source ?? '')
+  )
+    return value < 0 ? -Infinity : Infinity;
   return value;
 }) as (key: string, value: unknown) => unknown;
 
-function isInt64(text: string): boolean { return /^-?\d{1,20}$/.test(text) && BigInt.asIntN(64, BigInt(text)) === BigInt(text); }
+function isInt64(text: string): boolean {
+  return /^-?\d{1,20}$/.test(text) && BigInt.asIntN(64, BigInt(text)) === BigInt(text);
+}
 
 function parseJson(bytes: Buffer, type: string | undefined): unknown {
   const text = bytes.toString('utf8').trim();
   if (text === '') return {};
-  if (type !== undefined && !/^application\/json\b/i.test(type)) throw new ApiError('BadRequest', `unsupported Content-Type header (${type}): must be 'application/json'`);
+  if (type !== undefined && !/^application\/json\b/i.test(type))
+    throw new ApiError('BadRequest', `unsupported Content-Type header (${type}): must be 'application/json'`);
   try {
     return JSON.parse(text, readValue);
-  } catch (error) { throw new ApiError('BadRequest', `invalid JSON: ${wordSyntaxError(text, (error as Error).message)}`); }
+  } catch (error) {
+    throw new ApiError('BadRequest', `invalid JSON: ${wordSyntaxError(text, (error as Error).message)}`);
+  }
 }
 
 /** What the parser found wrong, in the words of docker's decoder. */
@@ -187,9 +285,16 @@ function hijackConnection(exchange: Exchange, contentType: string): Duplex {
     request.socket.removeAllListeners('timeout');
   }
   const lines = upgraded
-    ? ['HTTP/1.1 101 UPGRADED', `Content-Type: ${contentType}`, 'Connection: Upgrade', `Upgrade: ${request.headers.upgrade ?? 'tcp'}`]
+    ? [
+        'HTTP/1.1 101 UPGRADED',
+        `Content-Type: ${contentType}`,
+        'Connection: Upgrade',
+        `Upgrade: ${request.headers.upgrade ?? 'tcp'}`,
+      ]
     : ['HTTP/1.1 200 OK', `Content-Type: ${contentType}`];
-  socket.write(`${[...lines, `Api-Version: ${apiVersion}`, 'Ostype: linux', `Server: Docker/${exchange.serverVersion} (linux)`].join('\r\n')}\r\n\r\n`);
+  socket.write(
+    `${[...lines, `Api-Version: ${apiVersion}`, 'Ostype: linux', `Server: Docker/${exchange.serverVersion} (linux)`].join('\r\n')}\r\n\r\n`,
+  );
   return socket;
 }
 
@@ -200,10 +305,17 @@ function abandon(exchange: Exchange): void {
 
 function sendResult(exchange: Exchange, result: unknown): void {
   if (result instanceof Reply) {
-    if (typeof result.body === 'string') return sendText(exchange, result.status, result.body, { 'Content-Type': 'text/plain; charset=utf-8', ...result.headers });
+    if (typeof result.body === 'string')
+      return sendText(exchange, result.status, result.body, {
+        'Content-Type': 'text/plain; charset=utf-8',
+        ...result.headers,
+      });
     return sendJson(exchange, result.status, result.body, result.headers);
   }
-  if (result === undefined && exchange.response !== undefined) { if (!exchange.response.writableEnded) exchange.response.end(); return; }
+  if (result === undefined && exchange.response !== undefined) {
+    if (!exchange.response.writableEnded) exchange.response.end();
+    return;
+  }
   sendJson(exchange, 200, result === undefined ? {} : result);
 }
 
@@ -219,11 +331,19 @@ function sendText(exchange: Exchange, status: number, text: string, headers: Rec
     const bytes = Buffer.from(text);
     // What is still to come of the body is not read: the connection ends with the answer.
     const rest = status === 413 ? { Connection: 'close' } : {};
-    exchange.response.writeHead(status, { ...all, ...rest, ...(status === 204 || status === 304 ? {} : { 'Content-Length': bytes.length }) });
+    exchange.response.writeHead(status, {
+      ...all,
+      ...rest,
+      ...(status === 204 || status === 304 ? {} : { 'Content-Length': bytes.length }),
+    });
     exchange.response.end(exchange.request.method === 'HEAD' ? undefined : bytes);
     return;
   }
-  const head = [`HTTP/1.1 ${status} ${status === 404 ? 'Not Found' : status === 409 ? 'Conflict' : status >= 500 ? 'Internal Server Error' : status >= 400 ? 'Bad Request' : 'OK'}`, ...Object.entries(all).map(([name, value]) => `${name}: ${value}`), `Content-Length: ${Buffer.byteLength(text)}`, 'Connection: close'];
+  const head = [
+    `HTTP/1.1 ${status} ${status === 404 ? 'Not Found' : status === 409 ? 'Conflict' : status >= 500 ? 'Internal Server Error' : status >= 400 ? 'Bad Request' : 'OK'}`,
+    ...Object.entries(all).map(([name, value]) => `${name}: ${value}`),
+    `Content-Length: ${Buffer.byteLength(text)}`,
+    'Connection: close',
+  ];
   exchange.raw!.socket.end(`${head.join('\r\n')}\r\n\r\n${text}`);
 }
-

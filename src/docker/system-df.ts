@@ -13,14 +13,26 @@ function imagesUsage(parts: DockerParts, images: ImageStore): { list: unknown[];
   const { content, records } = images.options;
   const shown = records.list().filter((record) => record.isHidden !== true && record.isIntermediate !== true);
   const uses = new Map<string, number>();
-  for (const record of shown) for (const diffId of new Set(record.layers.map((layer) => layer.diffId))) uses.set(diffId, (uses.get(diffId) ?? 0) + 1);
+  for (const record of shown)
+    for (const diffId of new Set(record.layers.map((layer) => layer.diffId)))
+      uses.set(diffId, (uses.get(diffId) ?? 0) + 1);
   const containers = parts.engine.registry.list();
   const list = shown.map((record) => {
     const summary = images.summarize(record);
-    const shared = record.layers.reduce((sum, layer) => sum + ((uses.get(layer.diffId) ?? 0) > 1 ? content.layers.sizeBytes(layer.diffId) : 0), 0);
+    const shared = record.layers.reduce(
+      (sum, layer) => sum + ((uses.get(layer.diffId) ?? 0) > 1 ? content.layers.sizeBytes(layer.diffId) : 0),
+      0,
+    );
     return {
-      Containers: containers.filter((container) => container.record.spec.imageId === record.id).length, Created: Math.floor(record.createdAtMs / 1000), Id: record.id, Labels: summary.config.labels, ParentId: record.parent ?? '',
-      RepoDigests: summary.digests, RepoTags: summary.names, SharedSize: shared, Size: summary.sizeBytes,
+      Containers: containers.filter((container) => container.record.spec.imageId === record.id).length,
+      Created: Math.floor(record.createdAtMs / 1000),
+      Id: record.id,
+      Labels: summary.config.labels,
+      ParentId: record.parent ?? '',
+      RepoDigests: summary.digests,
+      RepoTags: summary.names,
+      SharedSize: shared,
+      Size: summary.sizeBytes,
     };
   });
   return { list, layersSize: [...uses.keys()].reduce((sum, diffId) => sum + content.layers.sizeBytes(diffId), 0) };
@@ -33,20 +45,46 @@ async function containersUsage(parts: DockerParts): Promise<unknown[]> {
 
 async function volumesUsage(parts: DockerParts): Promise<unknown[]> {
   const { volumes } = parts.engine;
-  return Promise.all(volumes.list().map(async (volume) => ({ ...showVolume(parts, volume), UsageData: { RefCount: usersOf(parts, volume.name).length, Size: await treeBytes(volumes.mountpoint(volume.name)) } })));
+  return Promise.all(
+    volumes.list().map(async (volume) => ({
+      ...showVolume(parts, volume),
+      UsageData: {
+        RefCount: usersOf(parts, volume.name).length,
+        Size: await treeBytes(volumes.mountpoint(volume.name)),
+      },
+    })),
+  );
 }
 
-async function usage(parts: DockerParts, images: ImageStore, builder: Builder, context: RouteContext): Promise<unknown> {
+async function usage(
+  parts: DockerParts,
+  images: ImageStore,
+  builder: Builder,
+  context: RouteContext,
+): Promise<unknown> {
   const types = context.query.getAll('type');
   const unknown = types.find((type) => !['image', 'container', 'volume', 'build-cache'].includes(type));
   if (unknown !== undefined) throw new ApiError('BadRequest', `unknown object type: ${unknown}`);
   const wants = (type: string): boolean => types.length === 0 || types.includes(type);
   const { list, layersSize } = imagesUsage(parts, images);
   return {
-    LayersSize: wants('image') ? layersSize : 0, Images: wants('image') ? list : null,
+    LayersSize: wants('image') ? layersSize : 0,
+    Images: wants('image') ? list : null,
     Containers: wants('container') ? await containersUsage(parts) : null,
     Volumes: wants('volume') ? await volumesUsage(parts) : null,
-    BuildCache: wants('build-cache') ? builder.cache.list().map(({ id, record, sizeBytes, isInUse }) => ({ ID: id, Type: 'regular', Description: record.about, InUse: isInUse, Shared: isInUse, Size: sizeBytes, CreatedAt: isoNano(record.atMs), LastUsedAt: isoNano(record.atMs), UsageCount: 1 })) : null,
+    BuildCache: wants('build-cache')
+      ? builder.cache.list().map(({ id, record, sizeBytes, isInUse }) => ({
+          ID: id,
+          Type: 'regular',
+          Description: record.about,
+          InUse: isInUse,
+          Shared: isInUse,
+          Size: sizeBytes,
+          CreatedAt: isoNano(record.atMs),
+          LastUsedAt: isoNano(record.atMs),
+          UsageCount: 1,
+        }))
+      : null,
   };
 }
 

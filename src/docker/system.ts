@@ -1,4 +1,7 @@
-/** `/_ping`, `/version`, `/info`, `/events`. (`/system/df` spans images too and is in images*.ts' hands where they offer it.) */
+/**
+ * `/_ping`, `/version`, `/info`, `/events`. (`/system/df` spans images too and is in images*.ts' hands where they offer
+ * it.)
+ */
 import { statSync, statfsSync } from 'node:fs';
 import { arch, cpus, hostname, release, totalmem } from 'node:os';
 import { fileURLToPath } from 'node:url';
@@ -16,37 +19,92 @@ import { eventClientBufferBytesMax } from './server-limits.ts';
 
 export function systemRoutes(parts: DockerParts): Route[] {
   return [
-    { method: 'GET', path: '/_ping', handle: async () => reply(200, 'OK', { 'Builder-Version': parts.builderVersion ?? '1', Swarm: 'inactive', 'Cache-Control': 'no-cache, no-store, must-revalidate', Pragma: 'no-cache' }) },
+    {
+      method: 'GET',
+      path: '/_ping',
+      handle: async () =>
+        reply(200, 'OK', {
+          'Builder-Version': parts.builderVersion ?? '1',
+          Swarm: 'inactive',
+          'Cache-Control': 'no-cache, no-store, must-revalidate',
+          Pragma: 'no-cache',
+        }),
+    },
     { method: 'GET', path: '/version', handle: () => showVersion(parts) },
     { method: 'GET', path: '/info', handle: () => showInfo(parts) },
     { method: 'GET', path: '/events', handle: (context) => streamEvents(parts, context) },
   ];
 }
 
-function architecture(): string { return arch() === 'x64' ? 'amd64' : arch(); }
+function architecture(): string {
+  return arch() === 'x64' ? 'amd64' : arch();
+}
 
 /** When this program was put here. */
 function buildTime(): string {
-  try { return new Date(statSync(fileURLToPath(new URL('../../package.json', import.meta.url))).mtimeMs).toISOString().replace('Z', '000000+00:00'); } catch { return ''; }
+  try {
+    return new Date(statSync(fileURLToPath(new URL('../../package.json', import.meta.url))).mtimeMs)
+      .toISOString()
+      .replace('Z', '000000+00:00');
+  } catch {
+    return '';
+  }
 }
 
 async function showVersion(parts: DockerParts): Promise<unknown> {
   const { version } = parts.platform;
   // What runs the engine stands where docker names its language.
-  const common = { GitCommit: `v${version}`, GoVersion: `node ${process.version}`, KernelVersion: release(), BuildTime: buildTime() };
-  const details = { ApiVersion: apiVersion, Arch: architecture(), Experimental: 'false', MinAPIVersion: apiVersionMin, Os: 'linux', ...common };
+  const common = {
+    GitCommit: `v${version}`,
+    GoVersion: `node ${process.version}`,
+    KernelVersion: release(),
+    BuildTime: buildTime(),
+  };
+  const details = {
+    ApiVersion: apiVersion,
+    Arch: architecture(),
+    Experimental: 'false',
+    MinAPIVersion: apiVersionMin,
+    Os: 'linux',
+    ...common,
+  };
   const programs = await programsOf(parts);
   return {
-    Platform: { Name: 'Tiphys' }, Components: [{ Name: 'Engine', Version: version, Details: details }, ...programs.map((program) => ({ Name: program.name, Version: program.version, Details: { GitCommit: program.commit } }))],
-    Version: version, ApiVersion: apiVersion, MinAPIVersion: apiVersionMin, Os: 'linux', Arch: architecture(), ...common,
+    Platform: { Name: 'Tiphys' },
+    Components: [
+      { Name: 'Engine', Version: version, Details: details },
+      ...programs.map((program) => ({
+        Name: program.name,
+        Version: program.version,
+        Details: { GitCommit: program.commit },
+      })),
+    ],
+    Version: version,
+    ApiVersion: apiVersion,
+    MinAPIVersion: apiVersionMin,
+    Os: 'linux',
+    Arch: architecture(),
+    ...common,
   };
 }
 
 /** Names of file systems as docker has them, by what statfs(2) says. */
-const fileSystems: Readonly<Record<number, string>> = { 0xef53: 'extfs', 0x58465342: 'xfs', 0x9123683e: 'btrfs', 0x01021994: 'tmpfs', 0x794c7630: 'overlayfs', 0x2fc12fc1: 'zfs', 0xf2f52010: 'f2fs' };
+const fileSystems: Readonly<Record<number, string>> = {
+  0xef53: 'extfs',
+  0x58465342: 'xfs',
+  0x9123683e: 'btrfs',
+  0x01021994: 'tmpfs',
+  0x794c7630: 'overlayfs',
+  0x2fc12fc1: 'zfs',
+  0xf2f52010: 'f2fs',
+};
 
 function fileSystemOf(path: string): string {
-  try { return fileSystems[statfsSync(path).type] ?? '<unknown>'; } catch { return '<unknown>'; }
+  try {
+    return fileSystems[statfsSync(path).type] ?? '<unknown>';
+  } catch {
+    return '<unknown>';
+  }
 }
 
 function operatingSystem(): string {
@@ -61,42 +119,181 @@ async function showInfo(parts: DockerParts): Promise<unknown> {
   };
   const { engine } = parts;
   const all = engine.registry.list();
-  const count = (...states: string[]): number => all.filter((container) => states.includes(container.record.state)).length;
+  const count = (...states: string[]): number =>
+    all.filter((container) => states.includes(container.record.state)).length;
   const { cgroups } = engine.context.os;
   const has = (name: string): boolean => cgroups.controllers.includes(name);
-  const hasSwap = has('memory') && (cgroups.mode === 'v2' || readIfExists('/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes') !== undefined);
-  const warnings = [...(has('memory') ? [] : ['WARNING: No memory limit support']), ...(hasSwap ? [] : ['WARNING: No swap limit support']), ...(has('cpu') ? [] : ['WARNING: No cpu cfs quota support', 'WARNING: No cpu shares support']), ...(has('cpuset') ? [] : ['WARNING: No cpuset support']), ...(has('pids') ? [] : ['WARNING: No pids limit support'])];
+  const hasSwap =
+    has('memory') &&
+    (cgroups.mode === 'v2' || readIfExists('/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes') !== undefined);
+  const warnings = [
+    ...(has('memory') ? [] : ['WARNING: No memory limit support']),
+    ...(hasSwap ? [] : ['WARNING: No swap limit support']),
+    ...(has('cpu') ? [] : ['WARNING: No cpu cfs quota support', 'WARNING: No cpu shares support']),
+    ...(has('cpuset') ? [] : ['WARNING: No cpuset support']),
+    ...(has('pids') ? [] : ['WARNING: No pids limit support']),
+  ];
   return {
-    ID: engine.context.instanceId, Containers: all.length, ContainersRunning: count('running', 'restarting'), ContainersPaused: count('paused'), ContainersStopped: count('created', 'exited', 'dead'), Images: engine.images.list().length,
-    Driver: 'overlay2', DriverStatus: [['Backing Filesystem', fileSystemOf(parts.platform.dataDir)], ['Supports d_type', 'true']], Plugins: { Volume: ['local'], Network: ['bridge', 'host', 'null'], Authorization: null, Log: ['json-file', 'none'] },
-    MemoryLimit: has('memory'), SwapLimit: hasSwap, CpuCfsPeriod: has('cpu'), CpuCfsQuota: has('cpu'), CPUShares: has('cpu'), CPUSet: has('cpuset'), PidsLimit: has('pids'), IPv4Forwarding: readIfExists('/proc/sys/net/ipv4/ip_forward')?.trim() === '1', Debug: false, NFd: 0, OomKillDisable: false, NGoroutines: 0,
-    SystemTime: new Date(parts.clock.now()).toISOString(), LoggingDriver: 'json-file', CgroupDriver: 'cgroupfs', CgroupVersion: cgroups.mode === 'v2' ? '2' : '1', NEventsListener: 0, KernelVersion: release(), OperatingSystem: operatingSystem(), OSVersion: '', OSType: 'linux',
-    Architecture: arch() === 'x64' ? 'x86_64' : 'aarch64', IndexServerAddress: 'https://index.docker.io/v1/', RegistryConfig: { AllowNondistributableArtifactsCIDRs: null, AllowNondistributableArtifactsHostnames: null, InsecureRegistryCIDRs: ['127.0.0.0/8'], IndexConfigs: {}, Mirrors: parts.platform.registries },
-    NCPU: cpus().length, MemTotal: totalmem(), GenericResources: null, DockerRootDir: parts.platform.dataDir, HttpProxy: '', HttpsProxy: '', NoProxy: '', Name: hostname(), Labels: [], ExperimentalBuild: false, ServerVersion: parts.platform.version,
-    Runtimes: Object.fromEntries(runtimeNames.map((name) => [name, { path: programs.find((one) => one.name === engine.context.runtime.name)?.path ?? engine.context.runtime.name }])), DefaultRuntime: 'runc', Swarm: { NodeID: '', NodeAddr: '', LocalNodeState: 'inactive', ControlAvailable: false, Error: '', RemoteManagers: null },
-    LiveRestoreEnabled: true, Isolation: '', InitBinary: 'docker-init', ContainerdCommit: program('conmon'), RuncCommit: program('crun', 'runc'), InitCommit: program('tini', 'catatonit'), SecurityOptions: [...(parts.engine.context.apparmorDefault === undefined ? [] : ['name=apparmor']), 'name=seccomp,profile=builtin', ...(cgroups.mode === 'v2' ? ['name=cgroupns'] : [])], Warnings: warnings.length === 0 ? null : warnings,
+    ID: engine.context.instanceId,
+    Containers: all.length,
+    ContainersRunning: count('running', 'restarting'),
+    ContainersPaused: count('paused'),
+    ContainersStopped: count('created', 'exited', 'dead'),
+    Images: engine.images.list().length,
+    Driver: 'overlay2',
+    DriverStatus: [
+      ['Backing Filesystem', fileSystemOf(parts.platform.dataDir)],
+      ['Supports d_type', 'true'],
+    ],
+    Plugins: {
+      Volume: ['local'],
+      Network: ['bridge', 'host', 'null'],
+      Authorization: null,
+      Log: ['json-file', 'none'],
+    },
+    MemoryLimit: has('memory'),
+    SwapLimit: hasSwap,
+    CpuCfsPeriod: has('cpu'),
+    CpuCfsQuota: has('cpu'),
+    CPUShares: has('cpu'),
+    CPUSet: has('cpuset'),
+    PidsLimit: has('pids'),
+    IPv4Forwarding: readIfExists('/proc/sys/net/ipv4/ip_forward')?.trim() === '1',
+    Debug: false,
+    NFd: 0,
+    OomKillDisable: false,
+    NGoroutines: 0,
+    SystemTime: new Date(parts.clock.now()).toISOString(),
+    LoggingDriver: 'json-file',
+    CgroupDriver: 'cgroupfs',
+    CgroupVersion: cgroups.mode === 'v2' ? '2' : '1',
+    NEventsListener: 0,
+    KernelVersion: release(),
+    OperatingSystem: operatingSystem(),
+    OSVersion: '',
+    OSType: 'linux',
+    Architecture: arch() === 'x64' ? 'x86_64' : 'aarch64',
+    IndexServerAddress: 'https://index.docker.io/v1/',
+    RegistryConfig: {
+      AllowNondistributableArtifactsCIDRs: null,
+      AllowNondistributableArtifactsHostnames: null,
+      InsecureRegistryCIDRs: ['127.0.0.0/8'],
+      IndexConfigs: {},
+      Mirrors: parts.platform.registries,
+    },
+    NCPU: cpus().length,
+    MemTotal: totalmem(),
+    GenericResources: null,
+    DockerRootDir: parts.platform.dataDir,
+    HttpProxy: '',
+    HttpsProxy: '',
+    NoProxy: '',
+    Name: hostname(),
+    Labels: [],
+    ExperimentalBuild: false,
+    ServerVersion: parts.platform.version,
+    Runtimes: Object.fromEntries(
+      runtimeNames.map((name) => [
+        name,
+        { path: programs.find((one) => one.name === engine.context.runtime.name)?.path ?? engine.context.runtime.name },
+      ]),
+    ),
+    DefaultRuntime: 'runc',
+    Swarm: {
+      NodeID: '',
+      NodeAddr: '',
+      LocalNodeState: 'inactive',
+      ControlAvailable: false,
+      Error: '',
+      RemoteManagers: null,
+    },
+    LiveRestoreEnabled: true,
+    Isolation: '',
+    InitBinary: 'docker-init',
+    ContainerdCommit: program('conmon'),
+    RuncCommit: program('crun', 'runc'),
+    InitCommit: program('tini', 'catatonit'),
+    SecurityOptions: [
+      ...(parts.engine.context.apparmorDefault === undefined ? [] : ['name=apparmor']),
+      'name=seccomp,profile=builtin',
+      ...(cgroups.mode === 'v2' ? ['name=cgroupns'] : []),
+    ],
+    Warnings: warnings.length === 0 ? null : warnings,
   };
 }
 
-const eventFilters = ['config', 'container', 'daemon', 'event', 'image', 'label', 'network', 'node', 'plugin', 'scope', 'secret', 'service', 'type', 'volume'];
+const eventFilters = [
+  'config',
+  'container',
+  'daemon',
+  'event',
+  'image',
+  'label',
+  'network',
+  'node',
+  'plugin',
+  'scope',
+  'secret',
+  'service',
+  'type',
+  'volume',
+];
 
 /** One line of JSON. The nanoseconds are beyond a double's exact integers, so they are written by hand. */
 function showEvent(event: EngineEvent): string {
-  const old = event.type === 'container' ? { status: event.action, id: event.id, from: event.attributes['image'] ?? '' } : event.type === 'image' ? { status: event.action, id: event.id } : {};
-  const shown = JSON.stringify({ ...old, Type: event.type, Action: event.action, Actor: { ID: event.id, Attributes: event.attributes }, scope: 'local', time: Number(event.timeNs / 1_000_000_000n) });
+  const old =
+    event.type === 'container'
+      ? { status: event.action, id: event.id, from: event.attributes['image'] ?? '' }
+      : event.type === 'image'
+        ? { status: event.action, id: event.id }
+        : {};
+  const shown = JSON.stringify({
+    ...old,
+    Type: event.type,
+    Action: event.action,
+    Actor: { ID: event.id, Attributes: event.attributes },
+    scope: 'local',
+    time: Number(event.timeNs / 1_000_000_000n),
+  });
   return `${shown.slice(0, -1)},"timeNano":${event.timeNs}}\n`;
 }
 
-function untagged(name: string): string { const at = name.lastIndexOf(':'); return at > name.lastIndexOf('/') ? name.slice(0, at) : name; }
+function untagged(name: string): string {
+  const at = name.lastIndexOf(':');
+  return at > name.lastIndexOf('/') ? name.slice(0, at) : name;
+}
 
 function matchesEvent(filters: Filters, event: EngineEvent): boolean {
-  const names = (value: string): boolean => event.id === value || event.id.startsWith(value) || event.attributes['name'] === value;
-  const ofType = (type: EngineEvent['type']): boolean => !filters.has(type) || (event.type === type && matchesAny(filters, type, names));
+  const names = (value: string): boolean =>
+    event.id === value || event.id.startsWith(value) || event.attributes['name'] === value;
+  const ofType = (type: EngineEvent['type']): boolean =>
+    !filters.has(type) || (event.type === type && matchesAny(filters, type, names));
   // An image is meant wherever it has a part: in its own events and in those of its containers.
-  const image = event.type === 'image' ? event.attributes['name'] ?? '' : event.attributes['image'] ?? '';
-  const ofImage = !filters.has('image') || matchesAny(filters, 'image', (value) => (event.type === 'image' && event.id === value) || (image !== '' && (image === value || untagged(image) === value)));
-  return matchesAny(filters, 'type', (value) => event.type === value) && matchesAny(filters, 'event', (value) => event.action === value || event.action.startsWith(`${value}:`) || event.action.startsWith(`${value}: `))
-    && matchesAny(filters, 'scope', (value) => value === 'local') && ofType('container') && ofImage && ofType('network') && ofType('volume') && matchesLabels(filters, event.attributes);
+  const image = event.type === 'image' ? (event.attributes['name'] ?? '') : (event.attributes['image'] ?? '');
+  const ofImage =
+    !filters.has('image') ||
+    matchesAny(
+      filters,
+      'image',
+      (value) =>
+        (event.type === 'image' && event.id === value) ||
+        (image !== '' && (image === value || untagged(image) === value)),
+    );
+  return (
+    matchesAny(filters, 'type', (value) => event.type === value) &&
+    matchesAny(
+      filters,
+      'event',
+      (value) =>
+        event.action === value || event.action.startsWith(`${value}:`) || event.action.startsWith(`${value}: `),
+    ) &&
+    matchesAny(filters, 'scope', (value) => value === 'local') &&
+    ofType('container') &&
+    ofImage &&
+    ofType('network') &&
+    ofType('volume') &&
+    matchesLabels(filters, event.attributes)
+  );
 }
 
 /** Exported for tests. */
@@ -113,16 +310,29 @@ export async function streamEvents(parts: DockerParts, context: RouteContext): P
   response.writeHead(200, { 'Content-Type': 'application/json', 'Api-Version': apiVersion, Ostype: 'linux' });
   response.flushHeaders();
   const write = (text: string): void => {
-    if (response.writableLength > eventClientBufferBytesMax) response.destroy(); else response.write(text);
+    if (response.writableLength > eventClientBufferBytesMax) response.destroy();
+    else response.write(text);
   };
-  const send = (event: EngineEvent): void => { if (matchesEvent(filters, event) && (until === undefined || event.timeNs <= until)) write(showEvent(event)); };
+  const send = (event: EngineEvent): void => {
+    if (matchesEvent(filters, event) && (until === undefined || event.timeNs <= until)) write(showEvent(event));
+  };
   // As in docker, `until` alone asks for what was before it, too.
-  if (since !== undefined || until !== undefined) for (const event of parts.engine.events.history()) if (event.timeNs >= (since ?? 0n)) send(event);
+  if (since !== undefined || until !== undefined)
+    for (const event of parts.engine.events.history()) if (event.timeNs >= (since ?? 0n)) send(event);
   const leftMs = until === undefined ? undefined : Number(until / 1_000_000n) - now;
-  if (leftMs !== undefined && leftMs <= 0) { response.end(); return undefined; }
+  if (leftMs !== undefined && leftMs <= 0) {
+    response.end();
+    return undefined;
+  }
   const stop = parts.engine.events.listen(send);
-  const timer = leftMs === undefined ? undefined : parts.clock.setTimer(leftMs, () => response.end(), { background: true });
-  await Promise.race([new Promise<void>((resolve) => { onceAborted(context.signal, resolve); }), whenFinished(response)]);
+  const timer =
+    leftMs === undefined ? undefined : parts.clock.setTimer(leftMs, () => response.end(), { background: true });
+  await Promise.race([
+    new Promise<void>((resolve) => {
+      onceAborted(context.signal, resolve);
+    }),
+    whenFinished(response),
+  ]);
   timer?.cancel();
   stop();
   return undefined;

@@ -14,8 +14,15 @@ import type { DockerParts } from './context.ts';
 
 /** What is made with a container and stays. */
 const fixed = [
-  ['Devices', 'devices'], ['DeviceCgroupRules', 'deviceRules'], ['Ulimits', 'ulimits'], ['OomScoreAdj', 'oomScoreAdj'], ['OomKillDisable', 'oomKillDisable'], ['MemorySwappiness', 'memorySwappiness'], ['KernelMemoryTCP', 'tcpMemoryBytes'],
-  ['CpuRealtimePeriod', 'cpuRealtimePeriodUs'], ['CpuRealtimeRuntime', 'cpuRealtimeRuntimeUs'],
+  ['Devices', 'devices'],
+  ['DeviceCgroupRules', 'deviceRules'],
+  ['Ulimits', 'ulimits'],
+  ['OomScoreAdj', 'oomScoreAdj'],
+  ['OomKillDisable', 'oomKillDisable'],
+  ['MemorySwappiness', 'memorySwappiness'],
+  ['KernelMemoryTCP', 'tcpMemoryBytes'],
+  ['CpuRealtimePeriod', 'cpuRealtimePeriodUs'],
+  ['CpuRealtimeRuntime', 'cpuRealtimeRuntimeUs'],
 ] as const;
 
 export function updateContainer(parts: DockerParts, container: Container, body: HostConfigBody): unknown {
@@ -27,43 +34,94 @@ export function updateContainer(parts: DockerParts, container: Container, body: 
   const changes = planResources(body, facts);
   const { blockIo } = changes;
   if (blockIo !== undefined) {
-    if ([blockIo.weights, blockIo.readBps, blockIo.writeBps, blockIo.readIops, blockIo.writeIops].some((list) => list.length > 0)) facts.warn('Limits of single block devices of a container that is there cannot be changed. They are discarded.');
+    if (
+      [blockIo.weights, blockIo.readBps, blockIo.writeBps, blockIo.readIops, blockIo.writeIops].some(
+        (list) => list.length > 0,
+      )
+    )
+      facts.warn('Limits of single block devices of a container that is there cannot be changed. They are discarded.');
     delete changes.blockIo;
-    if (blockIo.weight !== 0) changes.blockIo = { ...(record.spec.resources.blockIo ?? { weights: [], readBps: [], writeBps: [], readIops: [], writeIops: [] }), weight: blockIo.weight };
+    if (blockIo.weight !== 0)
+      changes.blockIo = {
+        ...(record.spec.resources.blockIo ?? { weights: [], readBps: [], writeBps: [], readIops: [], writeIops: [] }),
+        weight: blockIo.weight,
+      };
   }
   for (const [field, key] of fixed) {
-    if (changes[key] !== undefined) facts.warn(`${field} of a container that is there cannot be changed. It is discarded.`);
+    if (changes[key] !== undefined)
+      facts.warn(`${field} of a container that is there cannot be changed. It is discarded.`);
     delete changes[key];
   }
   if (body['MemorySwap'] === undefined || body['MemorySwap'] === 0) delete changes.memorySwapBytes;
   const merged = { ...record.spec.resources, ...changes };
-  if (merged.memoryLimitBytes !== undefined && merged.memorySwapBytes !== undefined && merged.memorySwapBytes > 0 && merged.memoryLimitBytes > merged.memorySwapBytes) {
-    throw new ApiError('InternalError', `Cannot update container ${record.id}: Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time`);
+  if (
+    merged.memoryLimitBytes !== undefined &&
+    merged.memorySwapBytes !== undefined &&
+    merged.memorySwapBytes > 0 &&
+    merged.memoryLimitBytes > merged.memorySwapBytes
+  ) {
+    throw new ApiError(
+      'InternalError',
+      `Cannot update container ${record.id}: Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time`,
+    );
   }
   checkResources(merged);
   const policy = body['RestartPolicy'] as { Name?: string; MaximumRetryCount?: number } | undefined;
   if (policy?.Name !== undefined && policy.Name !== '') {
     planRestart(policy, false);
-    if (record.spec.autoRemove === true && policy.Name !== 'no') throw new ApiError('BadRequest', 'Restart policy cannot be updated because AutoRemove is enabled for the container');
+    if (record.spec.autoRemove === true && policy.Name !== 'no')
+      throw new ApiError(
+        'BadRequest',
+        'Restart policy cannot be updated because AutoRemove is enabled for the container',
+      );
   }
   if (container.isRunning) {
     const refused = context.os.cgroups.applyLimits(record.run!.cgroup, cgroupLimits(together(changes, merged)));
-    if (refused.length > 0) throw new ApiError('InternalError', `Cannot update container ${record.id}: the kernel refused ${refused.join(', ')}`);
+    if (refused.length > 0)
+      throw new ApiError(
+        'InternalError',
+        `Cannot update container ${record.id}: the kernel refused ${refused.join(', ')}`,
+      );
   }
   record.spec.resources = merged;
-  if (policy?.Name !== undefined && policy.Name !== '') record.spec.restartPolicy = { name: policy.Name as 'no', maximumRetryCount: policy.MaximumRetryCount ?? 0 };
+  if (policy?.Name !== undefined && policy.Name !== '')
+    record.spec.restartPolicy = { name: policy.Name as 'no', maximumRetryCount: policy.MaximumRetryCount ?? 0 };
   const asked = record.spec.request?.['HostConfig'] as Record<string, unknown> | undefined;
-  if (asked !== undefined) for (const key of ['NanoCpus', 'CpuShares', 'Memory', 'MemorySwap', 'MemoryReservation', 'CpusetCpus', 'CpusetMems', 'PidsLimit', 'CpuQuota', 'CpuPeriod', 'BlkioWeight']) if (body[key] !== undefined && body[key] !== 0 && body[key] !== '') asked[key] = body[key];
+  if (asked !== undefined)
+    for (const key of [
+      'NanoCpus',
+      'CpuShares',
+      'Memory',
+      'MemorySwap',
+      'MemoryReservation',
+      'CpusetCpus',
+      'CpusetMems',
+      'PidsLimit',
+      'CpuQuota',
+      'CpuPeriod',
+      'BlkioWeight',
+    ])
+      if (body[key] !== undefined && body[key] !== 0 && body[key] !== '') asked[key] = body[key];
   container.save(context);
-  parts.engine.events.emit({ type: 'container', action: 'update', id: record.id, attributes: { image: record.spec.image, name: container.name }, owner: 'docker' });
+  parts.engine.events.emit({
+    type: 'container',
+    action: 'update',
+    id: record.id,
+    attributes: { image: record.spec.image, name: container.name },
+    owner: 'docker',
+  });
   return { Warnings: warnings.length === 0 ? null : warnings };
 }
 
 /** What the kernel takes in one file, or checks against each other, goes to it together. */
 function together(changes: Resources, merged: Resources): Resources {
   const out = { ...changes };
-  for (const group of [['memoryLimitBytes', 'memorySwapBytes'], ['cpuQuotaUs', 'cpuPeriodUs']] as const) {
-    if (group.some((key) => changes[key] !== undefined)) for (const key of group) if (merged[key] !== undefined) out[key] = merged[key];
+  for (const group of [
+    ['memoryLimitBytes', 'memorySwapBytes'],
+    ['cpuQuotaUs', 'cpuPeriodUs'],
+  ] as const) {
+    if (group.some((key) => changes[key] !== undefined))
+      for (const key of group) if (merged[key] !== undefined) out[key] = merged[key];
   }
   return out;
 }

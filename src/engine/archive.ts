@@ -1,6 +1,8 @@
 /**
- * `docker cp` and `export`: files of a container in and out as tar. A running container is frozen while its files are walked, so that
- * none of its processes can put a link where a directory was checked a moment before; a stopped one has its root mounted for the time.
+ * `docker cp` and `export`: files of a container in and out as tar. A running container is frozen while its files are
+ * walked, so that
+ * none of its processes can put a link where a directory was checked a moment before; a stopped one has its root
+ * mounted for the time.
  */
 import { statSync } from 'node:fs';
 import type { Stats } from 'node:fs';
@@ -19,17 +21,46 @@ import type { ContainerRegistry } from './registry.ts';
 import { resolveInRoot } from './runtime/root-path.ts';
 import { resolveUser } from './runtime/user.ts';
 
-export interface PathStat { name: string; size: number; mode: number; mtime: string; linkTarget: string }
+export interface PathStat {
+  name: string;
+  size: number;
+  mode: number;
+  mtime: string;
+  linkTarget: string;
+}
 
 /** Go's os.FileMode, which docker's clients read: type bits at the top. */
 function goMode(stat: Stats): number {
   const bits = stat.mode & 0o777;
-  const type = stat.isDirectory() ? 2 ** 31 : stat.isSymbolicLink() ? 2 ** 27 : stat.isFIFO() ? 2 ** 25 : stat.isSocket() ? 2 ** 24 : stat.isCharacterDevice() ? 2 ** 26 + 2 ** 21 : stat.isBlockDevice() ? 2 ** 26 : 0;
-  return bits + type + ((stat.mode & 0o4000) !== 0 ? 2 ** 23 : 0) + ((stat.mode & 0o2000) !== 0 ? 2 ** 22 : 0) + ((stat.mode & 0o1000) !== 0 ? 2 ** 20 : 0);
+  const type = stat.isDirectory()
+    ? 2 ** 31
+    : stat.isSymbolicLink()
+      ? 2 ** 27
+      : stat.isFIFO()
+        ? 2 ** 25
+        : stat.isSocket()
+          ? 2 ** 24
+          : stat.isCharacterDevice()
+            ? 2 ** 26 + 2 ** 21
+            : stat.isBlockDevice()
+              ? 2 ** 26
+              : 0;
+  return (
+    bits +
+    type +
+    ((stat.mode & 0o4000) !== 0 ? 2 ** 23 : 0) +
+    ((stat.mode & 0o2000) !== 0 ? 2 ** 22 : 0) +
+    ((stat.mode & 0o1000) !== 0 ? 2 ** 20 : 0)
+  );
 }
 
 /** Runs with the container's tree at hand: its root, or the volume that holds the path. */
-async function withTree<T>(registry: ContainerRegistry, container: Container, path: string, run: (root: string, inner: string, readOnly: boolean) => Promise<T>): Promise<T> {
+async function withTree<T>(
+  registry: ContainerRegistry,
+  container: Container,
+  path: string,
+  run: (root: string, inner: string, readOnly: boolean) => Promise<T>,
+): Promise<T> {
   const { record } = container;
   const readOnlyRoot = record.spec.security.readOnlyRoot === true;
   return whileStill(registry, container, async (frozen) => {
@@ -39,22 +70,34 @@ async function withTree<T>(registry: ContainerRegistry, container: Container, pa
   });
 }
 
-async function withStoppedTree<T>(registry: ContainerRegistry, container: Container, path: string, run: (root: string, inner: string, readOnly: boolean) => Promise<T>): Promise<T> {
+async function withStoppedTree<T>(
+  registry: ContainerRegistry,
+  container: Container,
+  path: string,
+  run: (root: string, inner: string, readOnly: boolean) => Promise<T>,
+): Promise<T> {
   const { context } = registry;
   const { record } = container;
   return container.lock.run(async () => {
     const mount = mountOf(container, path);
     if (mount !== undefined && mount.type !== 'tmpfs') {
       const source = mount.type === 'volume' ? await registry.volumes.use(mount.source) : mount.source;
-      if (statSync(source, { throwIfNoEntry: false })?.isDirectory() === true) return run(source, path.slice(mount.target.length) || '/', mount.readOnly);
+      if (statSync(source, { throwIfNoEntry: false })?.isDirectory() === true)
+        return run(source, path.slice(mount.target.length) || '/', mount.readOnly);
     }
     const { root } = await context.snapshots.mountContainerRoot(record.id, record.spec.imageId);
-    try { return await run(root, path, record.spec.security.readOnlyRoot === true); } finally { await context.snapshots.unmountContainerRoot(record.id); }
+    try {
+      return await run(root, path, record.spec.security.readOnlyRoot === true);
+    } finally {
+      await context.snapshots.unmountContainerRoot(record.id);
+    }
   });
 }
 
 function mountOf(container: Container, path: string): Container['record']['spec']['mounts'][number] | undefined {
-  const matching = container.record.spec.mounts.filter((mount) => path === mount.target || path.startsWith(`${mount.target}/`));
+  const matching = container.record.spec.mounts.filter(
+    (mount) => path === mount.target || path.startsWith(`${mount.target}/`),
+  );
   return matching.sort((a, b) => b.target.length - a.target.length)[0];
 }
 
@@ -62,7 +105,8 @@ function normalise(path: string): string {
   const parts: string[] = [];
   for (const part of path.split('/')) {
     if (part === '' || part === '.') continue;
-    if (part === '..') parts.pop(); else parts.push(part);
+    if (part === '..') parts.pop();
+    else parts.push(part);
   }
   return `/${parts.join('/')}`;
 }
@@ -71,7 +115,8 @@ function locate(container: Container, root: string, inner: string, asked: string
   const followLast = asked.endsWith('/') || asked.endsWith('/.');
   const path = resolveInRoot(root, inner, followLast);
   const stat = lstatOrUndefined(path === root ? `${root}/` : path);
-  if (stat === undefined) throw new ApiError('NotFound', `Could not find the file ${asked} in container ${container.name}`);
+  if (stat === undefined)
+    throw new ApiError('NotFound', `Could not find the file ${asked} in container ${container.name}`);
   if (followLast && !stat.isDirectory()) throw new ApiError('BadRequest', `not a directory`);
   return { path: path === root ? `${root}/` : path, stat };
 }
@@ -80,10 +125,18 @@ function locate(container: Container, root: string, inner: string, asked: string
 const kernelFiles = /^(proc|sys|dev)\/./;
 
 /** What the archive's entries begin with: `.` when the contents alone are asked for (`dir/.`). */
-function lastElement(asked: string): string { return asked.endsWith('/.') || asked === '.' ? '.' : basename(normalise(asked)) || '/'; }
+function lastElement(asked: string): string {
+  return asked.endsWith('/.') || asked === '.' ? '.' : basename(normalise(asked)) || '/';
+}
 
 function describe(path: string, asked: string, stat: Stats): PathStat {
-  return { name: lastElement(asked).toWellFormed(), size: stat.size, mode: goMode(stat), mtime: stat.mtime.toISOString(), linkTarget: stat.isSymbolicLink() ? readlinkSync(path).toWellFormed() : '' };
+  return {
+    name: lastElement(asked).toWellFormed(),
+    size: stat.size,
+    mode: goMode(stat),
+    mtime: stat.mtime.toISOString(),
+    linkTarget: stat.isSymbolicLink() ? readlinkSync(path).toWellFormed() : '',
+  };
 }
 
 export function statPath(registry: ContainerRegistry, container: Container, asked: string): Promise<PathStat> {
@@ -94,7 +147,13 @@ export function statPath(registry: ContainerRegistry, container: Container, aske
 }
 
 /** Hands the archive's pieces to `write`, which answers when the client can take more. */
-export function readArchive(registry: ContainerRegistry, container: Container, asked: string, start: (stat: PathStat) => void, write: (bytes: Uint8Array) => Promise<void>): Promise<void> {
+export function readArchive(
+  registry: ContainerRegistry,
+  container: Container,
+  asked: string,
+  start: (stat: PathStat) => void,
+  write: (bytes: Uint8Array) => Promise<void>,
+): Promise<void> {
   return withTree(registry, container, normalise(asked), async (root, inner) => {
     const { path, stat } = locate(container, root, inner, asked);
     const name = lastElement(asked);
@@ -102,7 +161,13 @@ export function readArchive(registry: ContainerRegistry, container: Container, a
     start(describe(path, asked, stat));
     if (stat.isDirectory()) {
       await write(encodeTarHeader({ ...tarHeaderOf(path, name, stat)!, path: prefix }));
-      for (const bytes of packTar(path, { layer: false, skipRoot: true, prefix, filter: (entry) => !kernelFiles.test(`${path}/${entry}`.slice(root.length).replace(/^\/+/, '')) })) await write(bytes);
+      for (const bytes of packTar(path, {
+        layer: false,
+        skipRoot: true,
+        prefix,
+        filter: (entry) => !kernelFiles.test(`${path}/${entry}`.slice(root.length).replace(/^\/+/, '')),
+      }))
+        await write(bytes);
       return;
     }
     for (const bytes of packFile(path, name, stat)) await write(bytes);
@@ -111,28 +176,62 @@ export function readArchive(registry: ContainerRegistry, container: Container, a
 }
 
 /** The whole root filesystem, without what is mounted in it. */
-export function exportRoot(registry: ContainerRegistry, container: Container, write: (bytes: Uint8Array) => Promise<void>): Promise<void> {
+export function exportRoot(
+  registry: ContainerRegistry,
+  container: Container,
+  write: (bytes: Uint8Array) => Promise<void>,
+): Promise<void> {
   return container.lock.run(async () => {
     const mounted = container.root;
-    const root = mounted ?? (await registry.context.snapshots.mountContainerRoot(container.id, container.record.spec.imageId)).root;
-    try { for (const bytes of packTar(root, { layer: false, skipRoot: true })) await write(bytes); } finally { if (mounted === undefined) await registry.context.snapshots.unmountContainerRoot(container.id); }
+    const root =
+      mounted ??
+      (await registry.context.snapshots.mountContainerRoot(container.id, container.record.spec.imageId)).root;
+    try {
+      for (const bytes of packTar(root, { layer: false, skipRoot: true })) await write(bytes);
+    } finally {
+      if (mounted === undefined) await registry.context.snapshots.unmountContainerRoot(container.id);
+    }
   });
 }
 
-export interface WriteOptions { noOverwriteDirNonDir: boolean; copyOwner: boolean }
+export interface WriteOptions {
+  noOverwriteDirNonDir: boolean;
+  copyOwner: boolean;
+}
 
-export function writeArchive(registry: ContainerRegistry, container: Container, asked: string, source: AsyncIterable<Uint8Array>, options: WriteOptions): Promise<void> {
+export function writeArchive(
+  registry: ContainerRegistry,
+  container: Container,
+  asked: string,
+  source: AsyncIterable<Uint8Array>,
+  options: WriteOptions,
+): Promise<void> {
   return withTree(registry, container, normalise(asked), async (root, inner, readOnly) => {
-    if (readOnly) throw new ApiError('Forbidden', mountOf(container, normalise(asked)) === undefined ? 'container rootfs is marked read-only' : 'mounted volume is marked read-only');
+    if (readOnly)
+      throw new ApiError(
+        'Forbidden',
+        mountOf(container, normalise(asked)) === undefined
+          ? 'container rootfs is marked read-only'
+          : 'mounted volume is marked read-only',
+      );
     const path = resolveInRoot(root, inner);
     const stat = lstatOrUndefined(path === root ? `${root}/` : path);
-    if (stat === undefined) throw new ApiError('NotFound', `Could not find the file ${asked} in container ${container.name}`);
+    if (stat === undefined)
+      throw new ApiError('NotFound', `Could not find the file ${asked} in container ${container.name}`);
     if (!stat.isDirectory()) throw new ApiError('BadRequest', 'extraction point is not a directory');
     // Without a user of its own a container keeps the owners that the archive names.
-    const own = container.record.spec.user ?? registry.context.images.find(container.record.spec.imageId)?.config.user ?? '';
+    const own =
+      container.record.spec.user ?? registry.context.images.find(container.record.spec.imageId)?.config.user ?? '';
     const user = options.copyOwner && own !== '' ? resolveUser(root, own) : undefined;
     // Plain or compressed in any way, as docker takes it.
-    const expanded = await decompress(source, { bytesMax: layerExpandedBytesMax, processes: registry.context.os.processes });
-    await unpackTar(expanded, path, { layer: false, keepsKinds: options.noOverwriteDirNonDir, ...(user === undefined ? {} : { owner: { uid: user.uid, gid: user.gid } }) });
+    const expanded = await decompress(source, {
+      bytesMax: layerExpandedBytesMax,
+      processes: registry.context.os.processes,
+    });
+    await unpackTar(expanded, path, {
+      layer: false,
+      keepsKinds: options.noOverwriteDirNonDir,
+      ...(user === undefined ? {} : { owner: { uid: user.uid, gid: user.gid } }),
+    });
   });
 }

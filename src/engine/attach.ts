@@ -1,12 +1,18 @@
 /**
- * Everyone attached to a container shares one connection to its monitor. A client may attach before the start; it then waits, and the
- * connection is made between create and start, so that no byte is missed. The slowest client slows the container, as a full terminal would.
+ * Everyone attached to a container shares one connection to its monitor. A client may attach before the start; it then
+ * waits, and the
+ * connection is made between create and start, so that no byte is missed. The slowest client slows the container, as a
+ * full terminal would.
  */
 import { onceAborted, onceClosed, onceEnded, whenDrained } from '#base/streams.ts';
 import type { AttachSocket, Poll } from '#os/poll.ts';
 import type { Streams } from './engine.ts';
 
-interface Client { streams: Streams; resolve: () => void; reject: (error: unknown) => void }
+interface Client {
+  streams: Streams;
+  resolve: () => void;
+  reject: (error: unknown) => void;
+}
 
 export class AttachHub {
   readonly #poll: Poll;
@@ -20,12 +26,17 @@ export class AttachHub {
     this.#stdinOnce = options.stdinOnce;
   }
 
-  get isEmpty(): boolean { return this.#clients.size === 0; }
+  get isEmpty(): boolean {
+    return this.#clients.size === 0;
+  }
 
   /** Resolves when the container ends, the client's signal aborts, or its output is closed. */
   attach(streams: Streams, signal?: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
-      const leave = (): void => { this.#clients.delete(client); resolve(); };
+      const leave = (): void => {
+        this.#clients.delete(client);
+        resolve();
+      };
       const client: Client = { streams, resolve: leave, reject };
       this.#clients.add(client);
       onceAborted(signal, leave);
@@ -57,7 +68,8 @@ export class AttachHub {
       if (output === undefined || output.destroyed || output.writableEnded) continue;
       if (!output.write(data)) waits.push(whenDrained(output));
     }
-    if (waits.length === 0) done(); else void Promise.all(waits).then(done);
+    if (waits.length === 0) done();
+    else void Promise.all(waits).then(done);
   }
 
   #pump(client: Client): void {
@@ -67,11 +79,16 @@ export class AttachHub {
     stdin.on('data', (part: Buffer) => {
       if (!this.#clients.has(client)) return;
       stdin.pause();
-      socket.write(part).then(() => stdin.resume(), () => stdin.destroy());
+      socket.write(part).then(
+        () => stdin.resume(),
+        () => stdin.destroy(),
+      );
     });
     // Who has detached leaves the container's input open; a terminal stays open for the next one in any case.
     // It may have ended long before the container was made: `docker run -i` whose own input is empty.
-    onceEnded(stdin, () => { if (this.#stdinOnce && this.#clients.has(client)) socket.shutdown(); });
+    onceEnded(stdin, () => {
+      if (this.#stdinOnce && this.#clients.has(client)) socket.shutdown();
+    });
     stdin.on('error', () => undefined);
   }
 
@@ -84,5 +101,7 @@ export class AttachHub {
   }
 
   /** The start failed: those who wait learn it. */
-  fail(): void { for (const client of [...this.#clients]) client.resolve(); }
+  fail(): void {
+    for (const client of [...this.#clients]) client.resolve();
+  }
 }

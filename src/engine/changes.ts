@@ -1,5 +1,6 @@
 /**
- * `docker diff`: what a container's writable layer holds, by overlayfs's own marks. A whiteout is a deletion; what was copied up from the image
+ * `docker diff`: what a container's writable layer holds, by overlayfs's own marks. A whiteout is a deletion; what was
+ * copied up from the image
  * carries its origin and is a change; the rest was added.
  */
 import { treeEntriesPerTurn } from './limits.ts';
@@ -10,7 +11,10 @@ import { deviceParts, getXattr } from '#os/special-files.ts';
 /** Empty files that the engine puts there to mount its own over. */
 const mountPoints = new Set(['/etc/hostname', '/etc/hosts', '/etc/resolv.conf', '/.dockerenv']);
 
-export interface FileChange { Path: string; Kind: 0 | 1 | 2 }
+export interface FileChange {
+  Path: string;
+  Kind: 0 | 1 | 2;
+}
 
 export async function listChanges(upper: string): Promise<FileChange[]> {
   const out: FileChange[] = [];
@@ -22,11 +26,18 @@ export async function listChanges(upper: string): Promise<FileChange[]> {
     for (const name of readdirSync(`${upper}${relative}`).sort()) {
       const path = `${relative}/${name}`;
       await turns.next();
-      if (mountPoints.has(path)) { own = true; continue; }
+      if (mountPoints.has(path)) {
+        own = true;
+        continue;
+      }
       const stat = lstatOrUndefined(`${upper}${path}`);
       if (stat === undefined) continue;
-      const isWhiteout = stat.isCharacterDevice() && deviceParts(stat.rdev).major === 0 && deviceParts(stat.rdev).minor === 0;
-      if (isWhiteout) { out.push({ Path: path.toWellFormed(), Kind: 2 }); continue; }
+      const isWhiteout =
+        stat.isCharacterDevice() && deviceParts(stat.rdev).major === 0 && deviceParts(stat.rdev).minor === 0;
+      if (isWhiteout) {
+        out.push({ Path: path.toWellFormed(), Kind: 2 });
+        continue;
+      }
       const isCopy = getXattr(`${upper}${path}`, 'trusted.overlay.origin') !== undefined;
       const at = out.push({ Path: path.toWellFormed(), Kind: isCopy ? 0 : 1 });
       // The directory was only copied up to put the engine's files into it.
@@ -34,6 +45,10 @@ export async function listChanges(upper: string): Promise<FileChange[]> {
     }
     return !own || out.length > before;
   };
-  try { await walk(''); } catch (error) { if ((error as { code?: string }).code !== 'ENOENT') throw error; }
+  try {
+    await walk('');
+  } catch (error) {
+    if ((error as { code?: string }).code !== 'ENOENT') throw error;
+  }
   return out;
 }

@@ -1,4 +1,7 @@
-/** `create`: checks the request, makes volumes and the record. No process, no mount stays. Half-made things go with the undo stack. */
+/**
+ * `create`: checks the request, makes volumes and the record. No process, no mount stays. Half-made things go with the
+ * undo stack.
+ */
 import { mkdirSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { removeTree } from '#os/files.ts';
@@ -13,13 +16,21 @@ import { resolveInRoot } from './runtime/root-path.ts';
 import { checkResources, checkSpecTexts } from './spec-checks.ts';
 import type { Volumes } from './volumes.ts';
 
-export interface CreateParts { context: EngineContext; networks: Networks; volumes: Volumes }
+export interface CreateParts {
+  context: EngineContext;
+  networks: Networks;
+  volumes: Volumes;
+}
 
 const namePattern = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/;
 
 // walk docker-run 3/7: the record is checked, given volumes and networks, and written; nothing runs yet.
 /** The name is already reserved by the caller, who keeps the `pins` of its volumes until the container is known. */
-export async function createContainer(parts: CreateParts, wanted: ContainerSpec, pins: DisposableStack): Promise<Container> {
+export async function createContainer(
+  parts: CreateParts,
+  wanted: ContainerSpec,
+  pins: DisposableStack,
+): Promise<Container> {
   const { context, volumes } = parts;
   const image = context.images.find(wanted.imageId) ?? context.images.find(wanted.image);
   if (image === undefined) throw new ApiError('NotFound', `No such image: ${wanted.image}`);
@@ -30,21 +41,44 @@ export async function createContainer(parts: CreateParts, wanted: ContainerSpec,
   undo.defer(() => removeTree(containerDirectory(context.directories.data, id)));
   mkdirSync(containerDirectory(context.directories.data, id), { recursive: true, mode: 0o710 });
   const anonymousVolumes: string[] = [];
-  undo.defer(async () => { for (const name of anonymousVolumes) await volumes.remove(name); });
+  undo.defer(async () => {
+    for (const name of anonymousVolumes) await volumes.remove(name);
+  });
   undo.defer(() => pins.dispose());
   const mounts = resolveVolumes(volumes, wanted.mounts, image.config.volumes, anonymousVolumes, pins);
   const spec: ContainerSpec = { ...wanted, id, imageId: image.id, mounts };
-  if (mounts.some((mount) => mount.type === 'volume' && mount.populate === true)) await populateVolumes(context, volumes, id, spec);
+  if (mounts.some((mount) => mount.type === 'volume' && mount.populate === true))
+    await populateVolumes(context, volumes, id, spec);
   const record: ContainerRecord = {
-    format: recordFormat, id, spec, state: 'created', createdAtMs: context.clock.now(), startedAtMs: 0, finishedAtMs: 0, exitCode: undefined, oomKilled: false, error: '', restartCount: 0,
-    stoppedByUser: false, anonymousVolumes, networks: planNetworks(parts.networks, spec), path: process[0]!, args: process.slice(1),
+    format: recordFormat,
+    id,
+    spec,
+    state: 'created',
+    createdAtMs: context.clock.now(),
+    startedAtMs: 0,
+    finishedAtMs: 0,
+    exitCode: undefined,
+    oomKilled: false,
+    error: '',
+    restartCount: 0,
+    stoppedByUser: false,
+    anonymousVolumes,
+    networks: planNetworks(parts.networks, spec),
+    path: process[0]!,
+    args: process.slice(1),
   };
   if (image.id !== '') await context.images.lease(spec.owner, image.id, `container/${id}`);
   undo.defer(() => context.images.releaseLease(spec.owner, `container/${id}`));
   const container = new Container(record);
   container.save(context);
   undo.move();
-  context.events.emit({ type: 'container', action: 'create', id, attributes: eventAttributes(container), owner: spec.owner });
+  context.events.emit({
+    type: 'container',
+    action: 'create',
+    id,
+    attributes: eventAttributes(container),
+    owner: spec.owner,
+  });
   return container;
 }
 
@@ -58,24 +92,52 @@ function planProcess(spec: ContainerSpec, config: { entrypoint: string[]; comman
 }
 
 function validate(context: EngineContext, spec: ContainerSpec): void {
-  if (spec.owner === 'docker' && !namePattern.test(spec.name)) throw new ApiError('BadRequest', `Invalid container name (${spec.name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`);
-  planCapabilities({ privileged: spec.security.privileged === true, add: spec.security.capAdd ?? [], drop: spec.security.capDrop ?? [], available: context.hostLimits.capabilities });
+  if (spec.owner === 'docker' && !namePattern.test(spec.name))
+    throw new ApiError(
+      'BadRequest',
+      `Invalid container name (${spec.name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`,
+    );
+  planCapabilities({
+    privileged: spec.security.privileged === true,
+    add: spec.security.capAdd ?? [],
+    drop: spec.security.capDrop ?? [],
+    available: context.hostLimits.capabilities,
+  });
   context.hostLimits.planRlimits(spec.resources.ulimits);
   checkResources(spec.resources);
   checkSpecTexts(spec);
-  if (spec.workingDir !== undefined && spec.workingDir !== '' && !spec.workingDir.startsWith('/')) throw new ApiError('BadRequest', `the working directory '${spec.workingDir}' is invalid, it needs to be an absolute path`);
+  if (spec.workingDir !== undefined && spec.workingDir !== '' && !spec.workingDir.startsWith('/'))
+    throw new ApiError(
+      'BadRequest',
+      `the working directory '${spec.workingDir}' is invalid, it needs to be an absolute path`,
+    );
   const targets = new Set<string>();
   for (const mount of spec.mounts) {
-    if (!mount.target.startsWith('/')) throw new ApiError('BadRequest', `invalid mount config for type "${mount.type}": invalid mount path: '${mount.target}' mount path must be absolute`);
+    if (!mount.target.startsWith('/'))
+      throw new ApiError(
+        'BadRequest',
+        `invalid mount config for type "${mount.type}": invalid mount path: '${mount.target}' mount path must be absolute`,
+      );
     if (targets.has(mount.target)) throw new ApiError('BadRequest', `Duplicate mount point: ${mount.target}`);
     targets.add(mount.target);
   }
 }
 
 /** Names for nameless volumes, and volumes that the image declares and nobody mounted. */
-function resolveVolumes(volumes: Volumes, wanted: Mount[], declared: string[], anonymous: string[], pins: DisposableStack): Mount[] {
+function resolveVolumes(
+  volumes: Volumes,
+  wanted: Mount[],
+  declared: string[],
+  anonymous: string[],
+  pins: DisposableStack,
+): Mount[] {
   const taken = new Set(wanted.map((mount) => mount.target.replace(/\/+$/, '')));
-  const all: Mount[] = [...wanted, ...declared.filter((path) => !taken.has(path.replace(/\/+$/, ''))).map((target) => ({ type: 'volume' as const, source: '', target, readOnly: false, populate: true }))];
+  const all: Mount[] = [
+    ...wanted,
+    ...declared
+      .filter((path) => !taken.has(path.replace(/\/+$/, '')))
+      .map((target) => ({ type: 'volume' as const, source: '', target, readOnly: false, populate: true })),
+  ];
   return all.map((mount) => {
     if (mount.type !== 'volume') return mount;
     const record = volumes.create({ name: mount.source, ...mount.volume });
@@ -85,11 +147,20 @@ function resolveVolumes(volumes: Volumes, wanted: Mount[], declared: string[], a
   });
 }
 
-async function populateVolumes(context: EngineContext, volumes: Volumes, id: string, spec: ContainerSpec): Promise<void> {
+async function populateVolumes(
+  context: EngineContext,
+  volumes: Volumes,
+  id: string,
+  spec: ContainerSpec,
+): Promise<void> {
   const { root } = await context.snapshots.mountContainerRoot(id, spec.imageId);
   try {
-    for (const mount of spec.mounts) if (mount.type === 'volume' && mount.populate === true) await volumes.populate(mount.source, resolveInRoot(root, mount.target));
-  } finally { await context.snapshots.unmountContainerRoot(id); }
+    for (const mount of spec.mounts)
+      if (mount.type === 'volume' && mount.populate === true)
+        await volumes.populate(mount.source, resolveInRoot(root, mount.target));
+  } finally {
+    await context.snapshots.unmountContainerRoot(id);
+  }
 }
 
 function planNetworks(networks: Networks, spec: ContainerSpec): ContainerRecord['networks'] {
@@ -98,6 +169,12 @@ function planNetworks(networks: Networks, spec: ContainerSpec): ContainerRecord[
   return wanted.map((attachment) => {
     // As in docker a network may be missing until the start.
     const network = networks.findIfAny(attachment.network);
-    return { networkId: network?.id ?? attachment.network, aliases: attachment.aliases, ...(attachment.links === undefined ? {} : { links: attachment.links }), ...(attachment.ip === undefined ? {} : { ip: attachment.ip }), ...(attachment.mac === undefined ? {} : { mac: attachment.mac }) };
+    return {
+      networkId: network?.id ?? attachment.network,
+      aliases: attachment.aliases,
+      ...(attachment.links === undefined ? {} : { links: attachment.links }),
+      ...(attachment.ip === undefined ? {} : { ip: attachment.ip }),
+      ...(attachment.mac === undefined ? {} : { mac: attachment.mac }),
+    };
   });
 }

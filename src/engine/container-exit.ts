@@ -1,5 +1,6 @@
 /**
- * What happens when a container's process has ended: the exit code is read, what the run had is given back, and the restart policy decides.
+ * What happens when a container's process has ended: the exit code is read, what the run had is given back, and the
+ * restart policy decides.
  * Runs under the container's lock. It is also what recovery calls for a container that ended while no engine lived.
  */
 import { removeTree } from '#os/files.ts';
@@ -17,13 +18,23 @@ import { restartDelayFirstMs, restartDelayMsMax, restartResetAfterMs, saveRetryM
 export const unknownExitCode = 255;
 
 /** Reads how a run ended. A monitor that was killed leaves no exit file: the code is unknown, and the error says so. */
-export function readExit(registry: ContainerRegistry, container: Container): { code: number; error: string; oomKilled: boolean } {
+export function readExit(
+  registry: ContainerRegistry,
+  container: Container,
+): { code: number; error: string; oomKilled: boolean } {
   const { context } = registry;
   const run = container.record.run!;
   const code = context.runtime.exitCode(bundleDirectory(context.directories.run, container.id), container.id);
   const oomKilled = context.os.cgroups.oomKilled(run.cgroup);
   if (code !== undefined) return { code, error: '', oomKilled };
-  return { code: unknownExitCode, error: run.bootId === context.bootId ? 'the monitor of the container died; its exit code is unknown' : 'the machine was restarted', oomKilled };
+  return {
+    code: unknownExitCode,
+    error:
+      run.bootId === context.bootId
+        ? 'the monitor of the container died; its exit code is unknown'
+        : 'the machine was restarted',
+    oomKilled,
+  };
 }
 
 // walk docker-run 7/7: the monitor is gone: the exit code is read from its file, also by an engine that was not there.
@@ -34,13 +45,37 @@ export async function finishRun(registry: ContainerRegistry, container: Containe
   const run = record.run!;
   const exit = readExit(registry, container);
   const manual = container.stopping;
-  Object.assign(record, { state: 'exited', exitCode: exit.code, error: exit.error, oomKilled: exit.oomKilled, finishedAtMs: context.clock.now(), stoppedByUser: record.stoppedByUser || (manual && !registry.shuttingDown) });
+  Object.assign(record, {
+    state: 'exited',
+    exitCode: exit.code,
+    error: exit.error,
+    oomKilled: exit.oomKilled,
+    finishedAtMs: context.clock.now(),
+    stoppedByUser: record.stoppedByUser || (manual && !registry.shuttingDown),
+  });
   delete record.run;
   container.stopping = false;
   container.stillFor = 0;
   container.health = undefined;
-  if (exit.oomKilled) context.events.emit({ type: 'container', action: 'oom', id: record.id, attributes: eventAttributes(container), owner: record.spec.owner });
-  context.events.emit({ type: 'container', action: 'die', id: record.id, attributes: { ...eventAttributes(container), exitCode: String(exit.code), execDuration: String(Math.floor((record.finishedAtMs - record.startedAtMs) / 1000)) }, owner: record.spec.owner });
+  if (exit.oomKilled)
+    context.events.emit({
+      type: 'container',
+      action: 'oom',
+      id: record.id,
+      attributes: eventAttributes(container),
+      owner: record.spec.owner,
+    });
+  context.events.emit({
+    type: 'container',
+    action: 'die',
+    id: record.id,
+    attributes: {
+      ...eventAttributes(container),
+      exitCode: String(exit.code),
+      execDuration: String(Math.floor((record.finishedAtMs - record.startedAtMs) / 1000)),
+    },
+    owner: record.spec.owner,
+  });
   emitNetwork(registry, container, run.endpoints, 'disconnect');
   container.hub?.end();
   container.hub = undefined;
@@ -56,16 +91,30 @@ export async function finishRun(registry: ContainerRegistry, container: Containe
 async function endLog(registry: ContainerRegistry, container: Container): Promise<void> {
   const kept = container.keptLog;
   container.keptLog = undefined;
-  if (kept !== undefined) { await kept.end(); return; }
+  if (kept !== undefined) {
+    await kept.end();
+    return;
+  }
   const path = logPathOf(registry, container);
-  if (path !== undefined) await settleLog(path, logBoundOf(container.record.spec)).catch((error) => registry.context.log.warn('the bound of a log', { id: container.id, error }));
+  if (path !== undefined)
+    await settleLog(path, logBoundOf(container.record.spec)).catch((error) =>
+      registry.context.log.warn('the bound of a log', { id: container.id, error }),
+    );
 }
 
-/** On a full disk the end of a container is still told to those who wait for it, and written down as soon as there is space. */
+/**
+ * On a full disk the end of a container is still told to those who wait for it, and written down as soon as there is
+ * space.
+ */
 function saveOrRetry(context: EngineContext, container: Container): void {
   if (container.removed) return;
-  try { container.save(context); } catch (error) {
-    context.log.warn('the end of a container could not be written down; trying again', { id: container.id, error: error as Error });
+  try {
+    container.save(context);
+  } catch (error) {
+    context.log.warn('the end of a container could not be written down; trying again', {
+      id: container.id,
+      error: error as Error,
+    });
     context.clock.setTimer(saveRetryMs, () => saveOrRetry(context, container), { background: true });
   }
 }
@@ -81,9 +130,13 @@ export async function releaseRun(registry: ContainerRegistry, container: Contain
     context.rules.unpublish(run.ports).then(() => forgetUdpFlows(context, run.ports)),
     run.networkNamespace === undefined ? Promise.resolve() : context.os.namespaces.remove(run.networkNamespace),
     context.snapshots.unmountContainerRoot(container.id),
-    container.record.spec.ipcMode?.type === 'shareable' ? context.os.mounts.unmount(shmPath(context.directories.run, container.id)) : Promise.resolve(),
+    container.record.spec.ipcMode?.type === 'shareable'
+      ? context.os.mounts.unmount(shmPath(context.directories.run, container.id))
+      : Promise.resolve(),
   ]);
-  for (const result of results) if (result.status === 'rejected') context.log.warn('after the end of a container', { id: container.id, error: result.reason });
+  for (const result of results)
+    if (result.status === 'rejected')
+      context.log.warn('after the end of a container', { id: container.id, error: result.reason });
   container.root = undefined;
   for (const endpoint of run.endpoints) registry.networks.release(endpoint);
   context.runtime.forget(container.id);
@@ -108,6 +161,9 @@ export function willRestart(container: Container): boolean {
 /** 100 ms doubled with every failure up to a minute; a run of ten seconds starts over. */
 export function nextRestartDelayMs(container: Container): number {
   const ran = container.record.finishedAtMs - container.record.startedAtMs;
-  container.restartDelayMs = container.restartDelayMs === 0 || ran >= restartResetAfterMs ? restartDelayFirstMs : Math.min(restartDelayMsMax, container.restartDelayMs * 2);
+  container.restartDelayMs =
+    container.restartDelayMs === 0 || ran >= restartResetAfterMs
+      ? restartDelayFirstMs
+      : Math.min(restartDelayMsMax, container.restartDelayMs * 2);
   return container.restartDelayMs;
 }

@@ -1,6 +1,8 @@
 /**
- * The record of a container on disk: `containers/ID/container.json`, one JSON object with a format number, replaced whole. It is the truth
- * about a container; the engine's memory is built from it. A newer format than ours is refused; the directory is left alone.
+ * The record of a container on disk: `containers/ID/container.json`, one JSON object with a format number, replaced
+ * whole. It is the truth
+ * about a container; the engine's memory is built from it. A newer format than ours is refused; the directory is left
+ * alone.
  */
 import { mkdirSync } from 'node:fs';
 import type { Logger } from '#observe/log.ts';
@@ -10,15 +12,29 @@ import type { ContainerSpec, ContainerState } from './engine.ts';
 export const recordFormat = 1;
 
 export interface EndpointRecord {
-  networkId: string; endpointId: string; ip: string; mac: string; hostLink: string; containerLink: string; aliases: string[];
+  networkId: string;
+  endpointId: string;
+  ip: string;
+  mac: string;
+  hostLink: string;
+  containerLink: string;
+  aliases: string[];
 }
-export interface PublishedRecord { hostIp: string; hostPort: number; protocol: 'tcp' | 'udp' | 'sctp'; ip: string; port: number }
+export interface PublishedRecord {
+  hostIp: string;
+  hostPort: number;
+  protocol: 'tcp' | 'udp' | 'sctp';
+  ip: string;
+  port: number;
+}
 
 /** One life of a container, from start to exit; it is what must be taken apart afterwards. */
 export interface RunRecord {
   bootId: string;
-  pid: number; pidStartTime: string;
-  monitorPid: number; monitorStartTime: string;
+  pid: number;
+  pidStartTime: string;
+  monitorPid: number;
+  monitorStartTime: string;
   cgroup: string;
   /** Path of the pinned network namespace, when the container has one of its own. */
   networkNamespace?: string;
@@ -31,31 +47,53 @@ export interface ContainerRecord {
   id: string;
   spec: ContainerSpec;
   state: ContainerState;
-  createdAtMs: number; startedAtMs: number; finishedAtMs: number;
+  createdAtMs: number;
+  startedAtMs: number;
+  finishedAtMs: number;
   exitCode: number | undefined;
   oomKilled: boolean;
   error: string;
   restartCount: number;
-  /** A user stopped it: `unless-stopped` and `always` leave it alone until the next start (or, `always`, the next engine). */
+  /**
+   * A user stopped it: `unless-stopped` and `always` leave it alone until the next start (or, `always`, the next
+   * engine).
+   */
   stoppedByUser: boolean;
   /** Volumes made for this container alone; removed with it when asked. */
   anonymousVolumes: string[];
   /** Networks it belongs to, whether it runs or not. */
-  networks: { networkId: string; aliases: string[]; ip?: string; mac?: string; /** `container:alias`, known to this container alone. */ links?: string[] }[];
+  networks: {
+    networkId: string;
+    aliases: string[];
+    ip?: string;
+    mac?: string;
+    /** `container:alias`, known to this container alone. */ links?: string[];
+  }[];
   /** The process as the image and the request together give it; shown by inspect. */
-  path: string; args: string[];
+  path: string;
+  args: string[];
   run?: RunRecord;
 }
 
-export function containerDirectory(data: string, id: string): string { return `${data}/containers/${id}`; }
+export function containerDirectory(data: string, id: string): string {
+  return `${data}/containers/${id}`;
+}
 
 /** Where the directory of a container lies while the rest of it is taken away. */
-export function removedPath(data: string, id: string): string { return `${data}/removed-${id}`; }
-export function removedId(name: string): string | undefined { return /^removed-(.+)$/.exec(name)?.[1]; }
+export function removedPath(data: string, id: string): string {
+  return `${data}/removed-${id}`;
+}
+export function removedId(name: string): string | undefined {
+  return /^removed-(.+)$/.exec(name)?.[1];
+}
 
 /** The record in a directory; undefined when there is none that can be read. */
 export function readRecord(directory: string): ContainerRecord | undefined {
-  try { return JSON.parse(readIfExists(`${directory}/container.json`) ?? '') as ContainerRecord; } catch { return undefined; }
+  try {
+    return JSON.parse(readIfExists(`${directory}/container.json`) ?? '') as ContainerRecord;
+  } catch {
+    return undefined;
+  }
 }
 
 export function saveRecord(data: string, record: ContainerRecord, options: { sync?: boolean } = {}): void {
@@ -73,7 +111,10 @@ export function loadRecords(data: string, log: Logger): { records: ContainerReco
     try {
       if (text === undefined) throw new Error('no record');
       const record = JSON.parse(text) as ContainerRecord;
-      if (record.format > recordFormat) { log.error('a container was made by a newer version; it is left alone', { id, format: record.format }); continue; }
+      if (record.format > recordFormat) {
+        log.error('a container was made by a newer version; it is left alone', { id, format: record.format });
+        continue;
+      }
       records.push(record);
     } catch (error) {
       log.warn('a container without a readable record', { id, error });

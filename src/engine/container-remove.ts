@@ -1,4 +1,6 @@
-/** `remove`: the record goes first, so that a container whose removal was answered never comes back; its files follow. */
+/**
+ * `remove`: the record goes first, so that a container whose removal was answered never comes back; its files follow.
+ */
 import { ApiError } from '#base/errors.ts';
 import { removeTree } from '#os/files.ts';
 import { renameSync } from 'node:fs';
@@ -9,13 +11,20 @@ import { cancelRestart, killContainer } from './container-stop.ts';
 import { removeLog } from './log-file.ts';
 import type { ContainerRegistry } from './registry.ts';
 
-export async function removeContainer(registry: ContainerRegistry, container: Container, options: { force?: boolean; volumes?: boolean } = {}): Promise<void> {
+export async function removeContainer(
+  registry: ContainerRegistry,
+  container: Container,
+  options: { force?: boolean; volumes?: boolean } = {},
+): Promise<void> {
   const { context } = registry;
   const { record } = container;
   if (container.isRunning || record.state === 'restarting') {
     if (options.force !== true) {
       const state = record.state;
-      throw new ApiError('Conflict', `cannot remove container "${container.name}": container is ${state}: ${state === 'paused' ? 'unpause and then stop' : 'stop'} the container before removing or force remove`);
+      throw new ApiError(
+        'Conflict',
+        `cannot remove container "${container.name}": container is ${state}: ${state === 'paused' ? 'unpause and then stop' : 'stop'} the container before removing or force remove`,
+      );
     }
     record.stoppedByUser = true;
     cancelRestart(container, context);
@@ -27,12 +36,23 @@ export async function removeContainer(registry: ContainerRegistry, container: Co
     container.removed = true;
     renameSync(containerDirectory(context.directories.data, record.id), gone);
     registry.delete(container);
-    const results = await Promise.allSettled([context.snapshots.removeContainerRoot(record.id), context.images.releaseLease(record.spec.owner, `container/${record.id}`)]);
-    for (const result of results) if (result.status === 'rejected') context.log.warn('removing a container', { id: record.id, error: result.reason });
+    const results = await Promise.allSettled([
+      context.snapshots.removeContainerRoot(record.id),
+      context.images.releaseLease(record.spec.owner, `container/${record.id}`),
+    ]);
+    for (const result of results)
+      if (result.status === 'rejected')
+        context.log.warn('removing a container', { id: record.id, error: result.reason });
     if (options.volumes === true) await removeVolumes(registry, container);
     removeTree(gone);
     if (record.spec.logPath !== undefined && record.spec.logPath !== 'none') removeLog(record.spec.logPath);
-    context.events.emit({ type: 'container', action: 'destroy', id: record.id, attributes: eventAttributes(container), owner: record.spec.owner });
+    context.events.emit({
+      type: 'container',
+      action: 'destroy',
+      id: record.id,
+      attributes: eventAttributes(container),
+      owner: record.spec.owner,
+    });
     container.hub?.end();
     container.tellRemoved();
   });
@@ -40,7 +60,9 @@ export async function removeContainer(registry: ContainerRegistry, container: Co
 
 async function removeVolumes(registry: ContainerRegistry, container: Container): Promise<void> {
   for (const name of container.record.anonymousVolumes) {
-    const used = registry.list().some((other) => other.record.spec.mounts.some((mount) => mount.type === 'volume' && mount.source === name));
+    const used = registry
+      .list()
+      .some((other) => other.record.spec.mounts.some((mount) => mount.type === 'volume' && mount.source === name));
     if (!used && registry.volumes.find(name) !== undefined) await registry.volumes.remove(name);
   }
 }

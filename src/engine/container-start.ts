@@ -4,7 +4,8 @@
  *   root mounted ─┬─ bundle written ── monitor creates the process ─┐
  *   namespace ────┴─ addresses, veth pairs ─────────────────────────┴─ record says running ─ gate opened ─ ports, names
  *
- * Whatever fails takes back what was made (undo stack). Should the engine die in between, recovery finds the bundle without a running
+ * Whatever fails takes back what was made (undo stack). Should the engine die in between, recovery finds the bundle
+ * without a running
  * record and takes it apart; after the record says `running`, the start is completed instead.
  */
 import { mkdirSync, statSync } from 'node:fs';
@@ -28,12 +29,23 @@ import { forgetUdpFlows } from './udp-flows.ts';
 import { shmSizeBytesDefault } from './runtime/oci-spec.ts';
 import { resolveInRoot } from './runtime/root-path.ts';
 
-export function bundleDirectory(run: string, id: string): string { return `${run}/c/${id}`; }
-export function networkNamespacePath(run: string, id: string): string { return `${run}/netns/${id}`; }
+export function bundleDirectory(run: string, id: string): string {
+  return `${run}/c/${id}`;
+}
+export function networkNamespacePath(run: string, id: string): string {
+  return `${run}/netns/${id}`;
+}
 
-interface Net { namespace: string | undefined; path: string | undefined; endpoints: EndpointRecord[]; ports: PublishedRecord[]; ready: Promise<void> }
+interface Net {
+  namespace: string | undefined;
+  path: string | undefined;
+  endpoints: EndpointRecord[];
+  ports: PublishedRecord[];
+  ready: Promise<void>;
+}
 
-// walk docker-run 4/7: `POST /start`: root, network and ports are made, each with its undo, and the record of the run is written.
+// walk docker-run 4/7: `POST /start`: root, network and ports are made, each with its undo, and the record of the run
+// is written.
 export async function startContainer(registry: ContainerRegistry, container: Container): Promise<void> {
   const { context } = registry;
   const { record } = container;
@@ -45,18 +57,35 @@ export async function startContainer(registry: ContainerRegistry, container: Con
     undo.defer(() => removeTree(bundle));
     const net = planNetwork(registry, container, undo);
     const rooted = context.snapshots.mountContainerRoot(record.id, record.spec.imageId);
-    undo.defer(async () => { await rooted.then(() => context.snapshots.unmountContainerRoot(record.id), () => undefined); container.root = undefined; });
-    const [{ root }, mounts] = await Promise.all([rooted, resolveMounts(registry, container, net), net.ready.then(() => undefined)]);
+    undo.defer(async () => {
+      await rooted.then(
+        () => context.snapshots.unmountContainerRoot(record.id),
+        () => undefined,
+      );
+      container.root = undefined;
+    });
+    const [{ root }, mounts] = await Promise.all([
+      rooted,
+      resolveMounts(registry, container, net),
+      net.ready.then(() => undefined),
+    ]);
     container.root = root;
     const cgroup = cgroupPath(context, container);
-    if (record.spec.cgroupParent !== undefined && record.spec.owner === 'kubelet') context.os.cgroups.create(record.spec.cgroupParent);
+    if (record.spec.cgroupParent !== undefined && record.spec.owner === 'kubelet')
+      context.os.cgroups.create(record.spec.cgroupParent);
     else if (record.spec.cgroupParent !== undefined) {
       const parent = record.spec.cgroupParent;
       context.cgroupParents.enter(parent, record.id);
       undo.defer(() => context.cgroupParents.leave(parent, record.id));
     }
     const shmPath = await prepareShm(registry, container, undo);
-    const spec = buildBundle(registry, container, { root, mounts, cgroup, network: net.namespace, ...(shmPath === undefined ? {} : { shmPath }) });
+    const spec = buildBundle(registry, container, {
+      root,
+      mounts,
+      cgroup,
+      network: net.namespace,
+      ...(shmPath === undefined ? {} : { shmPath }),
+    });
     const connected = connectEndpoints(registry, container, net);
     undo.defer(() => connected.catch(() => undefined).then(() => registry.names.detach(record.id)));
     connected.catch(() => undefined);
@@ -64,17 +93,37 @@ export async function startContainer(registry: ContainerRegistry, container: Con
     await connected;
     applyWeight(registry, container, cgroup);
     const run: RunRecord = {
-      bootId: context.bootId, pid: process.pid, pidStartTime: context.os.processes.startTime(process.pid) ?? '', monitorPid: process.monitorPid, monitorStartTime: context.os.processes.startTime(process.monitorPid) ?? '',
-      cgroup, ...(net.path === undefined ? {} : { networkNamespace: net.path }), endpoints: net.endpoints, ports: net.ports,
+      bootId: context.bootId,
+      pid: process.pid,
+      pidStartTime: context.os.processes.startTime(process.pid) ?? '',
+      monitorPid: process.monitorPid,
+      monitorStartTime: context.os.processes.startTime(process.monitorPid) ?? '',
+      cgroup,
+      ...(net.path === undefined ? {} : { networkNamespace: net.path }),
+      endpoints: net.endpoints,
+      ports: net.ports,
     };
     if (container.hub !== undefined && !container.hub.isEmpty) await container.hub.connect(`${bundle}/attach`);
     await context.rules.publish(net.ports);
     await forgetUdpFlows(context, net.ports);
-    Object.assign(record, { run, state: 'running', startedAtMs: context.clock.now(), finishedAtMs: 0, exitCode: undefined, oomKilled: false, error: '', stoppedByUser: false });
+    Object.assign(record, {
+      run,
+      state: 'running',
+      startedAtMs: context.clock.now(),
+      finishedAtMs: 0,
+      exitCode: undefined,
+      oomKilled: false,
+      error: '',
+      stoppedByUser: false,
+    });
     container.save(context);
     undo.move();
   } catch (error) {
-    Object.assign(record, { error: (error as Error).message, exitCode: exitCodeOf(error as Error), state: record.startedAtMs === 0 ? 'created' : 'exited' });
+    Object.assign(record, {
+      error: (error as Error).message,
+      exitCode: exitCodeOf(error as Error),
+      state: record.startedAtMs === 0 ? 'created' : 'exited',
+    });
     container.save(context);
     container.hub?.fail();
     throw error;
@@ -82,37 +131,73 @@ export async function startContainer(registry: ContainerRegistry, container: Con
   emitNetwork(registry, container, container.record.run?.endpoints ?? [], 'connect');
   registry.onStarted(container);
   await context.runtime.start(record.id);
-  context.events.emit({ type: 'container', action: 'start', id: record.id, attributes: eventAttributes(container), owner: record.spec.owner });
+  context.events.emit({
+    type: 'container',
+    action: 'start',
+    id: record.id,
+    attributes: eventAttributes(container),
+    owner: record.spec.owner,
+  });
 }
 
 function applyWeight({ context }: ContainerRegistry, { record }: Container, cgroup: string): void {
   const weight = record.spec.resources.blockIo?.weight ?? 0;
   const refused = weight === 0 ? [] : context.os.cgroups.applyLimits(cgroup, { blockIoWeight: weight });
-  if (refused.length > 0) throw new ApiError('InternalError', `failed to set the weight of block devices: ${refused.join(', ')}`);
+  if (refused.length > 0)
+    throw new ApiError('InternalError', `failed to set the weight of block devices: ${refused.join(', ')}`);
 }
 
-export function shmPath(run: string, id: string): string { return `${run}/shm/${id}`; }
+export function shmPath(run: string, id: string): string {
+  return `${run}/shm/${id}`;
+}
 
-/** Where /dev/shm comes from when it is not the container's alone: a tmpfs outside that others bind too, the host's, another's. */
-async function prepareShm(registry: ContainerRegistry, container: Container, undo: AsyncDisposableStack): Promise<string | undefined> {
+/**
+ * Where /dev/shm comes from when it is not the container's alone: a tmpfs outside that others bind too, the host's,
+ * another's.
+ */
+async function prepareShm(
+  registry: ContainerRegistry,
+  container: Container,
+  undo: AsyncDisposableStack,
+): Promise<string | undefined> {
   const { context } = registry;
   const mode = container.record.spec.ipcMode;
   if (mode?.type === 'host') return '/dev/shm';
-  if (mode?.type === 'container') return registry.get(mode.containerId).record.spec.ipcMode?.type === 'host' ? '/dev/shm' : shmPath(context.directories.run, registry.get(mode.containerId).id);
+  if (mode?.type === 'container')
+    return registry.get(mode.containerId).record.spec.ipcMode?.type === 'host'
+      ? '/dev/shm'
+      : shmPath(context.directories.run, registry.get(mode.containerId).id);
   if (mode?.type !== 'shareable') return undefined;
   const path = shmPath(context.directories.run, container.id);
   mkdirSync(path, { recursive: true, mode: 0o700 });
-  undo.defer(async () => { await context.os.mounts.unmount(path); removeTree(path); });
-  await context.os.mounts.mountTmpfs(path, { sizeBytes: container.record.spec.shmSizeBytes ?? shmSizeBytesDefault, mode: 0o1777 });
+  undo.defer(async () => {
+    await context.os.mounts.unmount(path);
+    removeTree(path);
+  });
+  await context.os.mounts.mountTmpfs(path, {
+    sizeBytes: container.record.spec.shmSizeBytes ?? shmSizeBytesDefault,
+    mode: 0o1777,
+  });
   return path;
 }
 
 /** Docker tells of each network when a container comes on it and goes. */
-export function emitNetwork(registry: ContainerRegistry, container: Container, endpoints: EndpointRecord[], action: 'connect' | 'disconnect'): void {
+export function emitNetwork(
+  registry: ContainerRegistry,
+  container: Container,
+  endpoints: EndpointRecord[],
+  action: 'connect' | 'disconnect',
+): void {
   if (container.record.spec.owner !== 'docker') return;
   for (const endpoint of endpoints) {
     const network = registry.networks.findExact(endpoint.networkId);
-    if (network !== undefined) registry.context.events.emit({ type: 'network', action, id: network.id, attributes: { container: container.id, name: network.name, type: network.driver } });
+    if (network !== undefined)
+      registry.context.events.emit({
+        type: 'network',
+        action,
+        id: network.id,
+        attributes: { container: container.id, name: network.name, type: network.driver },
+      });
   }
 }
 
@@ -124,24 +209,51 @@ function exitCodeOf(error: Error): number {
 }
 
 // walk docker-run 6/7: conmon starts crun and stays as the monitor: it holds log and exit status.
-async function createProcess(registry: ContainerRegistry, container: Container, bundle: string, configuration: Record<string, unknown>, undo: AsyncDisposableStack, cgroup: string): Promise<{ pid: number; monitorPid: number }> {
+async function createProcess(
+  registry: ContainerRegistry,
+  container: Container,
+  bundle: string,
+  configuration: Record<string, unknown>,
+  undo: AsyncDisposableStack,
+  cgroup: string,
+): Promise<{ pid: number; monitorPid: number }> {
   const { context } = registry;
   const { record } = container;
   context.runtime.forget(record.id);
-  undo.defer(() => { context.runtime.forget(record.id); context.os.cgroups.killAll(cgroup); context.os.cgroups.remove(cgroup); });
-  const process = await context.runtime.create({
-    id: record.id, name: record.spec.name, bundle, terminal: record.spec.tty, stdin: record.spec.openStdin, leaveStdinOpen: !record.spec.stdinOnce || record.spec.tty, logPath: logPathOf(registry, container),
-    logBytesMax: monitorBytes(logBoundOf(record.spec)),
-  }, configuration);
+  undo.defer(() => {
+    context.runtime.forget(record.id);
+    context.os.cgroups.killAll(cgroup);
+    context.os.cgroups.remove(cgroup);
+  });
+  const process = await context.runtime.create(
+    {
+      id: record.id,
+      name: record.spec.name,
+      bundle,
+      terminal: record.spec.tty,
+      stdin: record.spec.openStdin,
+      leaveStdinOpen: !record.spec.stdinOnce || record.spec.tty,
+      logPath: logPathOf(registry, container),
+      logBytesMax: monitorBytes(logBoundOf(record.spec)),
+    },
+    configuration,
+  );
   // Not awaited: the kernel may take its time to move a process, and nothing depends on it.
-  if (context.os.cgroups.top !== '') void context.os.cgroups.enter(monitorsCgroup(context.instanceId, context.os.cgroups.top), process.monitorPid);
-  undo.defer(() => { context.os.processes.kill(process.pid, 'SIGKILL'); context.os.processes.kill(process.monitorPid, 'SIGKILL'); });
+  if (context.os.cgroups.top !== '')
+    void context.os.cgroups.enter(monitorsCgroup(context.instanceId, context.os.cgroups.top), process.monitorPid);
+  undo.defer(() => {
+    context.os.processes.kill(process.pid, 'SIGKILL');
+    context.os.processes.kill(process.monitorPid, 'SIGKILL');
+  });
   return process;
 }
 
 export function logPathOf(registry: ContainerRegistry, container: Container): string | undefined {
   if (container.record.spec.logPath === 'none') return undefined;
-  return container.record.spec.logPath ?? `${containerDirectory(registry.context.directories.data, container.id)}/container.log`;
+  return (
+    container.record.spec.logPath ??
+    `${containerDirectory(registry.context.directories.data, container.id)}/container.log`
+  );
 }
 
 export function cgroupPath(context: EngineContext, container: Container): string {
@@ -154,31 +266,60 @@ function planNetwork(registry: ContainerRegistry, container: Container, undo: As
   const { context } = registry;
   const { spec, id, networks } = container.record;
   const joined = joinedNamespace(registry, container);
-  if (joined !== undefined) return { namespace: joined, path: undefined, endpoints: [], ports: [], ready: Promise.resolve() };
+  if (joined !== undefined)
+    return { namespace: joined, path: undefined, endpoints: [], ports: [], ready: Promise.resolve() };
   const path = networkNamespacePath(context.directories.run, id);
   const endpoints: EndpointRecord[] = [];
   const ports: PublishedRecord[] = [];
-  undo.defer(() => { for (const endpoint of endpoints) registry.networks.release(endpoint); for (const port of ports) context.ports.release(port); });
+  undo.defer(() => {
+    for (const endpoint of endpoints) registry.networks.release(endpoint);
+    for (const port of ports) context.ports.release(port);
+  });
   networks.forEach((network, index) => {
     const found = registry.networks.findExact(network.networkId);
-    if (found === undefined) throw new ApiError('NotFound', `failed to set up container networking: network ${network.networkId} not found`);
+    if (found === undefined)
+      throw new ApiError('NotFound', `failed to set up container networking: network ${network.networkId} not found`);
     network.networkId = found.id;
     if (found.driver === 'bridge') endpoints.push(registry.networks.reserve(network.networkId, index, network));
   });
   const first = endpoints[0];
-  if (first !== undefined) for (const wanted of spec.ports ?? []) ports.push(reservePort(registry, container, first, wanted));
+  if (first !== undefined)
+    for (const wanted of spec.ports ?? []) ports.push(reservePort(registry, container, first, wanted));
   undo.defer(() => context.os.namespaces.remove(path));
-  const ready = context.os.namespaces.remove(path).then(() => context.os.namespaces.create({ pins: { network: path } }));
+  const ready = context.os.namespaces
+    .remove(path)
+    .then(() => context.os.namespaces.create({ pins: { network: path } }));
   ready.catch(() => undefined);
   return { namespace: path, path, endpoints, ports, ready };
 }
 
-function reservePort(registry: ContainerRegistry, container: Container, endpoint: EndpointRecord, wanted: { hostIp: string; hostPort: number; hostPortEnd?: number; protocol: 'tcp' | 'udp' | 'sctp'; containerPort: number }): PublishedRecord {
+function reservePort(
+  registry: ContainerRegistry,
+  container: Container,
+  endpoint: EndpointRecord,
+  wanted: {
+    hostIp: string;
+    hostPort: number;
+    hostPortEnd?: number;
+    protocol: 'tcp' | 'udp' | 'sctp';
+    containerPort: number;
+  },
+): PublishedRecord {
   try {
     const binding = bridgeOptionsOf(registry.networks.find(endpoint.networkId).options).bindingIp;
-    return registry.context.ports.reserve({ ...wanted, ...(wanted.hostIp === '' && binding !== undefined ? { hostIp: binding } : {}), port: wanted.containerPort }, endpoint.ip);
+    return registry.context.ports.reserve(
+      {
+        ...wanted,
+        ...(wanted.hostIp === '' && binding !== undefined ? { hostIp: binding } : {}),
+        port: wanted.containerPort,
+      },
+      endpoint.ip,
+    );
   } catch (error) {
-    throw new ApiError('InternalError', `failed to set up container networking: driver failed programming external connectivity on endpoint ${container.name} (${endpoint.endpointId}): ${(error as Error).message}`);
+    throw new ApiError(
+      'InternalError',
+      `failed to set up container networking: driver failed programming external connectivity on endpoint ${container.name} (${endpoint.endpointId}): ${(error as Error).message}`,
+    );
   }
 }
 
@@ -192,7 +333,11 @@ function joinedNamespace(registry: ContainerRegistry, container: Container): str
     if (!other.isRunning) throw new ApiError('Conflict', `cannot join network of a non running container: ${other.id}`);
     return `/proc/${other.record.run!.pid}/ns/net`;
   }
-  if (network.type === 'networks' && container.record.networks.some((attached) => registry.networks.findExact(attached.networkId)?.driver === 'host')) return 'host';
+  if (
+    network.type === 'networks' &&
+    container.record.networks.some((attached) => registry.networks.findExact(attached.networkId)?.driver === 'host')
+  )
+    return 'host';
   return undefined;
 }
 
@@ -200,7 +345,9 @@ function joinedNamespace(registry: ContainerRegistry, container: Container): str
 async function connectEndpoints(registry: ContainerRegistry, container: Container, net: Net): Promise<void> {
   if (net.path === undefined || net.endpoints.length === 0) return;
   const routed = net.endpoints.findIndex((endpoint) => !registry.networks.find(endpoint.networkId).internal);
-  await registry.context.os.netlink.run(net.endpoints.flatMap((endpoint, index) => registry.networks.plan(endpoint, net.path!, index === routed)));
+  await registry.context.os.netlink.run(
+    net.endpoints.flatMap((endpoint, index) => registry.networks.plan(endpoint, net.path!, index === routed)),
+  );
   await registry.serveNames(container, net.path, net.endpoints);
 }
 
@@ -209,32 +356,56 @@ async function resolveMounts(registry: ContainerRegistry, container: Container, 
   const { spec } = container.record;
   const out: Mount[] = [];
   for (const mount of spec.mounts) {
-    if (mount.type === 'volume') out.push({ ...mount, source: subDirectory(await registry.volumes.use(mount.source), mount) });
+    if (mount.type === 'volume')
+      out.push({ ...mount, source: subDirectory(await registry.volumes.use(mount.source), mount) });
     else {
       if (mount.type === 'bind' && mount.makeSource === true) makeSource(mount.source);
       // A Pod's volumes are where the kubelet put them; what the host does not share it cannot.
-      if (spec.owner === 'docker' && statSync(mount.source, { throwIfNoEntry: false }) !== undefined) checkPropagation(mount, () => readIfExists('/proc/self/mountinfo') ?? '');
+      if (spec.owner === 'docker' && statSync(mount.source, { throwIfNoEntry: false }) !== undefined)
+        checkPropagation(mount, () => readIfExists('/proc/self/mountinfo') ?? '');
       out.push(mount);
     }
   }
   const directory = containerDirectory(registry.context.directories.data, container.id);
-  return [...writeEtcFiles(directory, { ...spec, etcFiles: sharedEtcFiles(registry, container) ?? spec.etcFiles }, etcTexts(registry, container, net.endpoints)), ...out];
+  return [
+    ...writeEtcFiles(
+      directory,
+      { ...spec, etcFiles: sharedEtcFiles(registry, container) ?? spec.etcFiles },
+      etcTexts(registry, container, net.endpoints),
+    ),
+    ...out,
+  ];
 }
 
-/** Whoever shares another's network shares its names, too: the very files, so that what is written there later holds for both. */
+/**
+ * Whoever shares another's network shares its names, too: the very files, so that what is written there later holds for
+ * both.
+ */
 function sharedEtcFiles(registry: ContainerRegistry, container: Container): ContainerSpec['etcFiles'] {
   const { network } = container.record.spec;
   if (network.type !== 'container') return undefined;
   const other = registry.get(network.containerId);
   const directory = containerDirectory(registry.context.directories.data, other.id);
-  return sharedEtcFiles(registry, other) ?? { hosts: `${directory}/hosts`, hostname: `${directory}/hostname`, resolvConf: `${directory}/resolv.conf`, ...other.record.spec.etcFiles };
+  return (
+    sharedEtcFiles(registry, other) ?? {
+      hosts: `${directory}/hosts`,
+      hostname: `${directory}/hostname`,
+      resolvConf: `${directory}/resolv.conf`,
+      ...other.record.spec.etcFiles,
+    }
+  );
 }
 
 /** A directory where nothing is; what is there, of whatever kind, is what is meant. */
 function makeSource(path: string): void {
   if (statSync(path, { throwIfNoEntry: false }) !== undefined) return;
-  try { mkdirSync(path, { recursive: true, mode: 0o755 }); } catch (error) {
-    throw new ApiError('InternalError', `error while creating mount source path '${path}': mkdir ${path}: ${lowerReason(error)}`);
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o755 });
+  } catch (error) {
+    throw new ApiError(
+      'InternalError',
+      `error while creating mount source path '${path}': mkdir ${path}: ${lowerReason(error)}`,
+    );
   }
 }
 
@@ -247,11 +418,16 @@ function lowerReason(error: unknown): string {
 function subDirectory(volume: string, mount: Mount): string {
   if (mount.subPath === undefined) return volume;
   const path = resolveInRoot(volume, mount.subPath);
-  if (statSync(path, { throwIfNoEntry: false }) === undefined) throw new ApiError('InternalError', `cannot access path ${path}: lstat ${path}: no such file or directory`);
+  if (statSync(path, { throwIfNoEntry: false }) === undefined)
+    throw new ApiError('InternalError', `cannot access path ${path}: lstat ${path}: no such file or directory`);
   return path;
 }
 
-export function etcTexts(registry: ContainerRegistry, container: Container, endpoints: EndpointRecord[]): { hosts: string; hostname: string; resolvConf: string } {
+export function etcTexts(
+  registry: ContainerRegistry,
+  container: Container,
+  endpoints: EndpointRecord[],
+): { hosts: string; hostname: string; resolvConf: string } {
   const { spec, id } = container.record;
   const hostname = hostnameOf(registry, container);
   const domain = spec.domainname === undefined || spec.domainname === '' ? [] : [`${hostname}.${spec.domainname}`];
@@ -263,7 +439,11 @@ export function etcTexts(registry: ContainerRegistry, container: Container, endp
     const ip = entry.slice(at + 1);
     return { name: entry.slice(0, at), ip: ip === 'host-gateway' ? gateway : ip };
   });
-  return { hosts: hostsFile({ entries, extra: [...extra, ...linkHosts(registry, container)] }), hostname: `${hostname}\n`, resolvConf: resolverFile(registry.resolverOf(container, readHostResolver())) };
+  return {
+    hosts: hostsFile({ entries, extra: [...extra, ...linkHosts(registry, container)] }),
+    hostname: `${hostname}\n`,
+    resolvConf: resolverFile(registry.resolverOf(container, readHostResolver())),
+  };
 }
 
 export function hostnameOf(registry: ContainerRegistry, container: Container): string {
@@ -273,10 +453,15 @@ export function hostnameOf(registry: ContainerRegistry, container: Container): s
   if (donor !== undefined && donor !== container) return hostnameOf(registry, donor);
   if (joinedHostName(registry, container)) return registry.context.nodeName;
   const sandbox = spec.network.type === 'sandbox' ? registry.sandboxes.find(spec.network.sandboxId) : undefined;
-  if (sandbox !== undefined) return sandbox.network === 'host' || sandbox.hostname === '' ? registry.context.nodeName : sandbox.hostname;
+  if (sandbox !== undefined)
+    return sandbox.network === 'host' || sandbox.hostname === '' ? registry.context.nodeName : sandbox.hostname;
   return id.slice(0, 12);
 }
 
 function joinedHostName(registry: ContainerRegistry, container: Container): boolean {
-  return container.record.spec.network.type === 'host' || container.record.spec.hostUts === true || container.record.networks.some((attached) => registry.networks.findExact(attached.networkId)?.driver === 'host');
+  return (
+    container.record.spec.network.type === 'host' ||
+    container.record.spec.hostUts === true ||
+    container.record.networks.some((attached) => registry.networks.findExact(attached.networkId)?.driver === 'host')
+  );
 }

@@ -1,4 +1,7 @@
-/** `stop` and `kill`: what a user does to a running container. The end itself is seen and handled elsewhere (container-exit.ts). */
+/**
+ * `stop` and `kill`: what a user does to a running container. The end itself is seen and handled elsewhere
+ * (container-exit.ts).
+ */
 import { ApiError } from '#base/errors.ts';
 import { wouldHeed } from '#os/signal-handling.ts';
 import type { Container } from './container.ts';
@@ -10,44 +13,87 @@ import { parseSignal } from './signals.ts';
 const forcedEndWaitMs = 10_000;
 
 /** Resolves when it has exited, or at once when it does not run. */
-export async function stopContainer(registry: ContainerRegistry, container: Container, timeoutMs: number): Promise<void> {
+export async function stopContainer(
+  registry: ContainerRegistry,
+  container: Container,
+  timeoutMs: number,
+): Promise<void> {
   const { context } = registry;
   const { record } = container;
   cancelRestart(container, context);
-  if (!container.isRunning) { record.stoppedByUser = true; container.save(context); return; }
+  if (!container.isRunning) {
+    record.stoppedByUser = true;
+    container.save(context);
+    return;
+  }
   if (record.state === 'paused') await unpause(registry, container);
   if (!container.isRunning) return;
   const image = context.images.find(record.spec.imageId);
   const signal = parseSignal(firstOf(record.spec.stopSignal, image?.config.stopSignal) ?? 'SIGTERM');
   container.stopping = true;
   const ended = exited(container);
-  context.events.emit({ type: 'container', action: 'kill', id: record.id, attributes: { ...eventAttributes(container), signal: String(signal) }, owner: record.spec.owner });
+  context.events.emit({
+    type: 'container',
+    action: 'kill',
+    id: record.id,
+    attributes: { ...eventAttributes(container), signal: String(signal) },
+    owner: record.spec.owner,
+  });
   context.os.processes.kill(record.run!.pid, signal);
   // While everything stops nobody waits for a process that the signal cannot reach.
   const graceMs = registry.shuttingDown && !wouldHeed(record.run!.pid, signal) ? 0 : timeoutMs;
   if (!(await within(context.clock, ended, graceMs))) {
     killAll(registry, container);
-    if (!(await within(context.clock, ended, forcedEndWaitMs))) throw new ApiError('InternalError', `cannot stop container: ${record.id}: tried to kill container, but did not receive an exit event`);
+    if (!(await within(context.clock, ended, forcedEndWaitMs)))
+      throw new ApiError(
+        'InternalError',
+        `cannot stop container: ${record.id}: tried to kill container, but did not receive an exit event`,
+      );
   }
   // What comes after the end of the process is part of stopping: a start right after it must find the way clear.
   await container.lock.run(async () => undefined);
-  context.events.emit({ type: 'container', action: 'stop', id: record.id, attributes: eventAttributes(container), owner: record.spec.owner });
+  context.events.emit({
+    type: 'container',
+    action: 'stop',
+    id: record.id,
+    attributes: eventAttributes(container),
+    owner: record.spec.owner,
+  });
 }
 
-function firstOf(...values: (string | undefined)[]): string | undefined { return values.find((value) => value !== undefined && value !== ''); }
+function firstOf(...values: (string | undefined)[]): string | undefined {
+  return values.find((value) => value !== undefined && value !== '');
+}
 
 export function exited(container: Container): Promise<void> {
   if (!container.isRunning) return Promise.resolve();
-  return new Promise((resolve) => { container.onExit(() => resolve()); });
+  return new Promise((resolve) => {
+    container.onExit(() => resolve());
+  });
 }
 
 /** True when it came in time. A negative time is for ever. */
-async function within(clock: ContainerRegistry['context']['clock'], work: Promise<void>, timeoutMs: number): Promise<boolean> {
-  if (timeoutMs < 0) { await work; return true; }
+async function within(
+  clock: ContainerRegistry['context']['clock'],
+  work: Promise<void>,
+  timeoutMs: number,
+): Promise<boolean> {
+  if (timeoutMs < 0) {
+    await work;
+    return true;
+  }
   const late = new AbortController();
   try {
-    return await Promise.race([work.then(() => true), clock.sleep(timeoutMs, late.signal).then(() => false, () => false)]);
-  } finally { late.abort(); }
+    return await Promise.race([
+      work.then(() => true),
+      clock.sleep(timeoutMs, late.signal).then(
+        () => false,
+        () => false,
+      ),
+    ]);
+  } finally {
+    late.abort();
+  }
 }
 
 /** A restart that is due is called off; the container counts as stopped. */
@@ -69,21 +115,44 @@ function killAll(registry: ContainerRegistry, container: Container): void {
   registry.context.os.cgroups.killAll(run.cgroup);
 }
 
-export async function killContainer(registry: ContainerRegistry, container: Container, signalText: string): Promise<void> {
+export async function killContainer(
+  registry: ContainerRegistry,
+  container: Container,
+  signalText: string,
+): Promise<void> {
   const { context } = registry;
   const { record } = container;
   const signal = parseSignal(signalText === '' ? 'SIGKILL' : signalText);
-  if (!container.isRunning) throw new ApiError('Conflict', `cannot kill container: ${container.name === '' ? container.id : container.name}: container ${record.id} is not running`);
+  if (!container.isRunning)
+    throw new ApiError(
+      'Conflict',
+      `cannot kill container: ${container.name === '' ? container.id : container.name}: container ${record.id} is not running`,
+    );
   if (record.state === 'paused' && signal === 9) await unpause(registry, container);
   if (!container.isRunning) return;
   const ended = exited(container);
-  if (signal === 9) { container.stopping = true; record.stoppedByUser = true; }
-  context.events.emit({ type: 'container', action: 'kill', id: record.id, attributes: { ...eventAttributes(container), signal: String(signal) }, owner: record.spec.owner });
-  if (signal === 9) { killAll(registry, container); await within(context.clock, ended, forcedEndWaitMs); return; }
+  if (signal === 9) {
+    container.stopping = true;
+    record.stoppedByUser = true;
+  }
+  context.events.emit({
+    type: 'container',
+    action: 'kill',
+    id: record.id,
+    attributes: { ...eventAttributes(container), signal: String(signal) },
+    owner: record.spec.owner,
+  });
+  if (signal === 9) {
+    killAll(registry, container);
+    await within(context.clock, ended, forcedEndWaitMs);
+    return;
+  }
   context.os.processes.kill(record.run!.pid, signal);
 }
 
 /** Who stops a container need not care that somebody else unpaused it, or that it ended, a moment before. */
 async function unpause(registry: ContainerRegistry, container: Container): Promise<void> {
-  await setPaused(registry, container, false).catch((error: unknown) => { if (container.record.state === 'paused') throw error; });
+  await setPaused(registry, container, false).catch((error: unknown) => {
+    if (container.record.state === 'paused') throw error;
+  });
 }

@@ -1,5 +1,6 @@
 /**
- * A container in the engine's memory: its record, what goes on with it now, and who waits for it. Only the life-cycle files
+ * A container in the engine's memory: its record, what goes on with it now, and who waits for it. Only the life-cycle
+ * files
  * (container-*.ts) change it, under its lock; everyone else reads.
  */
 import type { AttachHub } from './attach.ts';
@@ -11,7 +12,11 @@ import type { KeptLog } from './log-rotation.ts';
 import { Lock } from '#base/gate.ts';
 import type { Timer } from '#os/clock.ts';
 
-export interface HealthState { status: 'starting' | 'healthy' | 'unhealthy'; failingStreak: number; log: { Start: string; End: string; ExitCode: number; Output: string }[] }
+export interface HealthState {
+  status: 'starting' | 'healthy' | 'unhealthy';
+  failingStreak: number;
+  log: { Start: string; End: string; ExitCode: number; Output: string }[];
+}
 
 export class Container {
   readonly record: ContainerRecord;
@@ -36,11 +41,19 @@ export class Container {
   readonly #exitWaiters = new Set<(code: number) => void>();
   readonly #removeWaiters = new Set<(code: number) => void>();
 
-  constructor(record: ContainerRecord) { this.record = record; }
+  constructor(record: ContainerRecord) {
+    this.record = record;
+  }
 
-  get id(): string { return this.record.id; }
-  get name(): string { return this.record.spec.name; }
-  get isRunning(): boolean { return this.record.state === 'running' || this.record.state === 'paused'; }
+  get id(): string {
+    return this.record.id;
+  }
+  get name(): string {
+    return this.record.spec.name;
+  }
+  get isRunning(): boolean {
+    return this.record.state === 'running' || this.record.state === 'paused';
+  }
 
   save(context: EngineContext, options: { sync?: boolean } = {}): void {
     if (!this.removed) saveRecord(context.directories.data, this.record, options);
@@ -49,9 +62,21 @@ export class Container {
   status(): ContainerStatus {
     const { record } = this;
     return {
-      id: record.id, name: record.spec.name, owner: record.spec.owner, image: record.spec.image, imageId: record.spec.imageId, state: record.state,
-      pid: this.isRunning ? (record.run?.pid ?? 0) : 0, exitCode: record.exitCode, oomKilled: record.oomKilled, error: record.error,
-      createdAtMs: record.createdAtMs, startedAtMs: record.startedAtMs, finishedAtMs: record.finishedAtMs, labels: record.spec.labels, restartCount: record.restartCount,
+      id: record.id,
+      name: record.spec.name,
+      owner: record.spec.owner,
+      image: record.spec.image,
+      imageId: record.spec.imageId,
+      state: record.state,
+      pid: this.isRunning ? (record.run?.pid ?? 0) : 0,
+      exitCode: record.exitCode,
+      oomKilled: record.oomKilled,
+      error: record.error,
+      createdAtMs: record.createdAtMs,
+      startedAtMs: record.startedAtMs,
+      finishedAtMs: record.finishedAtMs,
+      labels: record.spec.labels,
+      restartCount: record.restartCount,
       logPath: record.spec.logPath ?? '',
     };
   }
@@ -68,12 +93,18 @@ export class Container {
   }
 
   tellExit(code: number): void {
-    for (const listener of [...this.#exitWaiters]) { this.#exitWaiters.delete(listener); listener(code); }
+    for (const listener of [...this.#exitWaiters]) {
+      this.#exitWaiters.delete(listener);
+      listener(code);
+    }
   }
 
   tellRemoved(): void {
     const code = this.record.exitCode ?? 0;
-    for (const listener of [...this.#removeWaiters]) { this.#removeWaiters.delete(listener); listener(code); }
+    for (const listener of [...this.#removeWaiters]) {
+      this.#removeWaiters.delete(listener);
+      listener(code);
+    }
   }
 }
 

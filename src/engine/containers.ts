@@ -1,4 +1,7 @@
-/** `Containers`, the contract of engine.ts, and what docker asks beyond it. Each method finds the container and hands on to the file of its verb. */
+/**
+ * `Containers`, the contract of engine.ts, and what docker asks beyond it. Each method finds the container and hands on
+ * to the file of its verb.
+ */
 import { ApiError } from '#base/errors.ts';
 import type { Clock } from '#os/clock.ts';
 import { AttachHub } from './attach.ts';
@@ -10,7 +13,17 @@ import { removeContainer } from './container-remove.ts';
 import { bundleDirectory, logPathOf, startContainer } from './container-start.ts';
 import { killContainer, stopContainer } from './container-stop.ts';
 import { setPaused } from './freeze.ts';
-import type { ContainerSpec, ContainerStats, ContainerStatus, Containers as ContainersContract, ExecSpec, LogLine, LogOptions, Owner, Streams } from './engine.ts';
+import type {
+  ContainerSpec,
+  ContainerStats,
+  ContainerStatus,
+  Containers as ContainersContract,
+  ExecSpec,
+  LogLine,
+  LogOptions,
+  Owner,
+  Streams,
+} from './engine.ts';
 import { emitExec, startExec } from './exec.ts';
 import type { RunningExec } from './exec.ts';
 import { concurrentRemovalsMax, concurrentStartsMax } from './limits.ts';
@@ -48,23 +61,39 @@ export class Containers implements ContainersContract {
     this.registry.reserveName(spec.name, id);
     using pins = new DisposableStack();
     try {
-      const container = await createContainer({ context, networks: this.registry.networks, volumes: this.registry.volumes }, { ...spec, id }, pins);
+      const container = await createContainer(
+        { context, networks: this.registry.networks, volumes: this.registry.volumes },
+        { ...spec, id },
+        pins,
+      );
       this.registry.add(container);
       return id;
-    } catch (error) { this.registry.releaseName(spec.name, id); throw error; }
+    } catch (error) {
+      this.registry.releaseName(spec.name, id);
+      throw error;
+    }
   }
 
   /** A no-op when it runs already. */
   async start(id: string): Promise<void> {
     const container = this.registry.get(id);
-    if (container.record.state === 'paused') throw new ApiError('Conflict', 'cannot start a paused container, try unpause instead');
-    if (container.record.state === 'restarting') { container.restartTimer?.cancel(); container.restartTimer = undefined; }
+    if (container.record.state === 'paused')
+      throw new ApiError('Conflict', 'cannot start a paused container, try unpause instead');
+    if (container.record.state === 'restarting') {
+      container.restartTimer?.cancel();
+      container.restartTimer = undefined;
+    }
     container.restartDelayMs = 0;
     if (!container.isRunning) container.record.restartCount = 0;
-    try { await this.#startNow(container); } catch (error) {
+    try {
+      await this.#startNow(container);
+    } catch (error) {
       // Whoever waits for the removal of a `--rm` container learns of the failure by it.
       container.tellExit(container.record.exitCode ?? 128);
-      if (container.record.spec.autoRemove === true && !container.removed) void this.remove(container.id, { volumes: true }).catch((second) => this.registry.context.log.warn('auto-remove', { id: container.id, error: second }));
+      if (container.record.spec.autoRemove === true && !container.removed)
+        void this.remove(container.id, { volumes: true }).catch((second) =>
+          this.registry.context.log.warn('auto-remove', { id: container.id, error: second }),
+        );
       throw error;
     }
   }
@@ -92,8 +121,16 @@ export class Containers implements ContainersContract {
     try {
       if (container.isRunning) await stopContainer(this.registry, container, timeoutMs);
       await this.start(container.id);
-    } finally { container.isRestarting = false; }
-    this.registry.context.events.emit({ type: 'container', action: 'restart', id: container.id, attributes: eventAttributes(container), owner: container.record.spec.owner });
+    } finally {
+      container.isRestarting = false;
+    }
+    this.registry.context.events.emit({
+      type: 'container',
+      action: 'restart',
+      id: container.id,
+      attributes: eventAttributes(container),
+      owner: container.record.spec.owner,
+    });
   }
 
   async kill(id: string, signal: string): Promise<void> {
@@ -107,18 +144,33 @@ export class Containers implements ContainersContract {
     await this.#removals.run(() => removeContainer(this.registry, container, options));
   }
 
-  async pause(id: string, paused: boolean): Promise<void> { await setPaused(this.registry, this.registry.get(id), paused); }
-
-  status(id: string): ContainerStatus | undefined { return this.registry.find(id)?.status(); }
-
-  list(filter: { owner?: Owner; labels?: Record<string, string> } = {}): ContainerStatus[] {
-    return this.registry.list().map((container) => container.status()).filter((status) => (filter.owner === undefined || status.owner === filter.owner) && Object.entries(filter.labels ?? {}).every(([key, value]) => status.labels[key] === value));
+  async pause(id: string, paused: boolean): Promise<void> {
+    await setPaused(this.registry, this.registry.get(id), paused);
   }
 
-  /** The code of this life's end; of the last one when it does not run. A created container is waited for, until it has run. */
+  status(id: string): ContainerStatus | undefined {
+    return this.registry.find(id)?.status();
+  }
+
+  list(filter: { owner?: Owner; labels?: Record<string, string> } = {}): ContainerStatus[] {
+    return this.registry
+      .list()
+      .map((container) => container.status())
+      .filter(
+        (status) =>
+          (filter.owner === undefined || status.owner === filter.owner) &&
+          Object.entries(filter.labels ?? {}).every(([key, value]) => status.labels[key] === value),
+      );
+  }
+
+  /**
+   * The code of this life's end; of the last one when it does not run. A created container is waited for, until it has
+   * run.
+   */
   wait(id: string, signal?: AbortSignal): Promise<number> {
     const container = this.registry.get(id);
-    if (!container.isRunning && container.record.state !== 'restarting') return Promise.resolve(container.record.exitCode ?? 0);
+    if (!container.isRunning && container.record.state !== 'restarting')
+      return Promise.resolve(container.record.exitCode ?? 0);
     return waitFor((listener) => container.onExit(listener), signal);
   }
 
@@ -126,44 +178,76 @@ export class Containers implements ContainersContract {
   waitCondition(id: string, condition: 'not-running' | 'next-exit' | 'removed', signal?: AbortSignal): Promise<number> {
     const container = this.registry.get(id);
     if (condition === 'not-running') return this.wait(id, signal);
-    return waitFor((listener) => (condition === 'removed' ? container.onRemove(listener) : container.onExit(listener)), signal);
+    return waitFor(
+      (listener) => (condition === 'removed' ? container.onRemove(listener) : container.onExit(listener)),
+      signal,
+    );
   }
 
   // walk exec-stream 5/5: the engine runs the command beside the container's own process.
   async exec(id: string, spec: ExecSpec, streams: Streams, signal?: AbortSignal): Promise<number> {
-    const running = await this.startExec(id, Buffer.from(this.registry.context.random.bytes(32)).toString('hex'), spec, streams);
+    const running = await this.startExec(
+      id,
+      Buffer.from(this.registry.context.random.bytes(32)).toString('hex'),
+      spec,
+      streams,
+    );
     const forget = onceAborted(signal, () => running.kill());
-    try { return await running.exit; } finally { forget(); }
+    try {
+      return await running.exit;
+    } finally {
+      forget();
+    }
   }
 
   async startExec(id: string, execId: string, spec: ExecSpec, streams: Streams): Promise<RunningExec> {
     const container = this.registry.get(id);
     emitExec(this.registry, container, `exec_start: ${spec.command.join(' ')}`, execId);
     const running = await startExec(this.registry, container, execId, spec, streams);
-    running.exit.then((code) => emitExec(this.registry, container, 'exec_die', execId, { exitCode: String(code) }), () => undefined);
+    running.exit.then(
+      (code) => emitExec(this.registry, container, 'exec_die', execId, { exitCode: String(code) }),
+      () => undefined,
+    );
     return running;
   }
 
   async attach(id: string, streams: Streams, signal?: AbortSignal): Promise<void> {
     const container = this.registry.get(id);
     const { context } = this.registry;
-    container.hub ??= new AttachHub(context.os.poll, { stdinOnce: container.record.spec.stdinOnce && !container.record.spec.tty });
+    container.hub ??= new AttachHub(context.os.poll, {
+      stdinOnce: container.record.spec.stdinOnce && !container.record.spec.tty,
+    });
     const attached = container.hub.attach(streams, signal);
-    if (container.isRunning) await container.hub.connect(`${bundleDirectory(context.directories.run, container.id)}/attach`).catch((error) => context.log.debug('attach', { id: container.id, error }));
-    if (streams.resizes !== undefined) void (async () => { for await (const size of streams.resizes!) this.resize(container.id, size); })().catch(() => undefined);
+    if (container.isRunning)
+      await container.hub
+        .connect(`${bundleDirectory(context.directories.run, container.id)}/attach`)
+        .catch((error) => context.log.debug('attach', { id: container.id, error }));
+    if (streams.resizes !== undefined)
+      void (async () => {
+        for await (const size of streams.resizes!) this.resize(container.id, size);
+      })().catch(() => undefined);
     await attached;
   }
 
   resize(id: string, size: { width: number; height: number }): void {
     const container = this.registry.get(id);
-    if (container.isRunning) this.registry.context.runtime.resize(bundleDirectory(this.registry.context.directories.run, container.id), size);
+    if (container.isRunning)
+      this.registry.context.runtime.resize(bundleDirectory(this.registry.context.directories.run, container.id), size);
   }
 
   async *logs(id: string, options: LogOptions): AsyncGenerator<LogLine> {
     const container = this.registry.get(id);
     const path = logPathOf(this.registry, container);
-    if (path === undefined) throw new ApiError('InternalError', 'configured logging driver does not support reading', undefined, 501);
-    yield* readLogs({ path, isRunning: () => !container.removed && (container.isRunning || container.record.state === 'restarting'), onExit: (listener) => container.onExit(listener) }, options);
+    if (path === undefined)
+      throw new ApiError('InternalError', 'configured logging driver does not support reading', undefined, 501);
+    yield* readLogs(
+      {
+        path,
+        isRunning: () => !container.removed && (container.isRunning || container.record.state === 'restarting'),
+        onExit: (listener) => container.onExit(listener),
+      },
+      options,
+    );
   }
 
   async stats(id: string): Promise<ContainerStats> {
@@ -174,7 +258,8 @@ export class Containers implements ContainersContract {
 
   async reopenLog(id: string): Promise<void> {
     const container = this.registry.get(id);
-    if (container.isRunning) this.registry.context.runtime.reopenLog(bundleDirectory(this.registry.context.directories.run, container.id));
+    if (container.isRunning)
+      this.registry.context.runtime.reopenLog(bundleDirectory(this.registry.context.directories.run, container.id));
   }
 
   /** Waits for the end of a run by its monitor, which has written the exit file and the last of the log by then. */
@@ -182,24 +267,43 @@ export class Containers implements ContainersContract {
     const run = container.record.run!;
     const { context } = this.registry;
     this.registry.publishNames(container);
-    container.keptLog = keepLog(context, container, logPathOf(this.registry, container), () => context.runtime.reopenLog(bundleDirectory(context.directories.run, container.id)));
-    void runHealthChecks(this, container).catch((error) => context.log.warn('health checks', { id: container.id, error }));
-    void context.os.poll.waitExit(run.monitorPid).then(async () => {
-      if (this.#closed || container.record.run !== run) return;
-      if (context.runtime.exitCode(bundleDirectory(context.directories.run, container.id), container.id) === undefined && context.os.processes.startTime(run.pid) === run.pidStartTime) {
-        context.log.warn('the monitor of a container died; its process goes on unwatched', { id: container.id });
-        await context.os.poll.waitExit(run.pid);
-      }
-      await container.lock.run(async () => { if (!this.#closed && container.record.run === run) await finishRun(this.registry, container); });
-      await this.afterExit(container);
-    }).catch((error) => context.log.error('the end of a container', { id: container.id, error }));
+    container.keptLog = keepLog(context, container, logPathOf(this.registry, container), () =>
+      context.runtime.reopenLog(bundleDirectory(context.directories.run, container.id)),
+    );
+    void runHealthChecks(this, container).catch((error) =>
+      context.log.warn('health checks', { id: container.id, error }),
+    );
+    void context.os.poll
+      .waitExit(run.monitorPid)
+      .then(async () => {
+        if (this.#closed || container.record.run !== run) return;
+        if (
+          context.runtime.exitCode(bundleDirectory(context.directories.run, container.id), container.id) ===
+            undefined &&
+          context.os.processes.startTime(run.pid) === run.pidStartTime
+        ) {
+          context.log.warn('the monitor of a container died; its process goes on unwatched', { id: container.id });
+          await context.os.poll.waitExit(run.pid);
+        }
+        await container.lock.run(async () => {
+          if (!this.#closed && container.record.run === run) await finishRun(this.registry, container);
+        });
+        await this.afterExit(container);
+      })
+      .catch((error) => context.log.error('the end of a container', { id: container.id, error }));
   }
 
   /** Restart, removal of `--rm` containers, or nothing. */
   async afterExit(container: Container): Promise<void> {
     if (this.#closed || container.removed) return;
-    if (container.record.state === 'restarting') { if (!this.registry.shuttingDown) this.#scheduleRestart(container); return; }
-    if (container.record.spec.autoRemove === true && container.record.state === 'exited' && !container.isRestarting) await this.remove(container.id, { volumes: true }).catch((error) => this.registry.context.log.warn('auto-remove', { id: container.id, error }));
+    if (container.record.state === 'restarting') {
+      if (!this.registry.shuttingDown) this.#scheduleRestart(container);
+      return;
+    }
+    if (container.record.spec.autoRemove === true && container.record.state === 'exited' && !container.isRestarting)
+      await this.remove(container.id, { volumes: true }).catch((error) =>
+        this.registry.context.log.warn('auto-remove', { id: container.id, error }),
+      );
   }
 
   #scheduleRestart(container: Container): void {

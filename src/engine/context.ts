@@ -23,7 +23,14 @@ export interface EngineDirectories {
   run: string;
 }
 
-export interface SystemDoors { processes: Processes; poll: Poll; netlink: Netlink; namespaces: Namespaces; mounts: Mounts; cgroups: Cgroups }
+export interface SystemDoors {
+  processes: Processes;
+  poll: Poll;
+  netlink: Netlink;
+  namespaces: Namespaces;
+  mounts: Mounts;
+  cgroups: Cgroups;
+}
 
 export interface EngineContext {
   instanceId: string;

@@ -1,11 +1,29 @@
-/** Copies a directory's content with owners, modes, times, links and special files; other work has its turn. Both sides are trusted directories of the engine. */
+/**
+ * Copies a directory's content with owners, modes, times, links and special files; other work has its turn. Both sides
+ * are trusted directories of the engine.
+ */
 import { constants } from 'node:fs';
-import { chmodSync, chownSync, copyFile, lchownSync, linkSync, lstatSync, mkdirSync, readdirSync, readlinkSync, setTimes, symlinkSync } from '#os/named-files.ts';
+import {
+  chmodSync,
+  chownSync,
+  copyFile,
+  lchownSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readlinkSync,
+  setTimes,
+  symlinkSync,
+} from '#os/named-files.ts';
 import { treeEntriesPerTurn } from './limits.ts';
 import { Turns } from '#os/turn.ts';
 import { deviceParts, getXattr, listXattrs, makeSpecialFile, setXattr } from '#os/special-files.ts';
 
-interface Copying { /** By device and inode: where the first of several names went. */ seen: Map<string, string>; turns: Turns }
+interface Copying {
+  /** By device and inode: where the first of several names went. */ seen: Map<string, string>;
+  turns: Turns;
+}
 
 /** `target` exists; it takes over owner and mode of `source`. */
 export async function copyTree(source: string, target: string): Promise<void> {
@@ -27,10 +45,17 @@ async function copyEntry(source: string, target: string, copying: Copying): Prom
   const key = `${stat.dev}:${stat.ino}`;
   const first = copying.seen.get(key);
   if (!stat.isDirectory() && stat.nlink > 1) {
-    if (first !== undefined) { linkSync(first, target); return; }
+    if (first !== undefined) {
+      linkSync(first, target);
+      return;
+    }
     copying.seen.set(key, target);
   }
-  if (stat.isDirectory()) { mkdirSync(target); await copyInto(source, target, copying); return; }
+  if (stat.isDirectory()) {
+    mkdirSync(target);
+    await copyInto(source, target, copying);
+    return;
+  }
   if (stat.isSymbolicLink()) symlinkSync(readlinkSync(source), target);
   else if (stat.isFile()) await copyFile(source, target, constants.COPYFILE_FICLONE);
   else if (stat.isFIFO()) makeSpecialFile(target, 'fifo', stat.mode & 0o7777);

@@ -1,5 +1,6 @@
 /**
- * The engine, put together: doors to the system, networks, volumes, sandboxes, containers, recovery. Whoever composes the platform calls
+ * The engine, put together: doors to the system, networks, volumes, sandboxes, containers, recovery. Whoever composes
+ * the platform calls
  * `createEngine` and gets what engine.ts promises, and what the docker façade needs beyond it.
  */
 import { mkdirSync } from 'node:fs';
@@ -76,7 +77,14 @@ export interface DockerEngine extends Engine {
 export async function createEngine(options: EngineOptions): Promise<DockerEngine> {
   const { clock, random, images, snapshots, instanceId } = options;
   const log = options.log.child('engine');
-  for (const directory of [`${options.dataDir}/containers`, `${options.runDir}/c`, `${options.runDir}/netns`, `${options.runDir}/sandboxes`, `${options.runDir}/runtime`]) mkdirSync(directory, { recursive: true, mode: 0o700 });
+  for (const directory of [
+    `${options.dataDir}/containers`,
+    `${options.runDir}/c`,
+    `${options.runDir}/netns`,
+    `${options.runDir}/sandboxes`,
+    `${options.runDir}/runtime`,
+  ])
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
   const lock = await lockData(options.dataDir, clock);
   await using undo = new AsyncDisposableStack();
   undo.defer(() => lock.release());
@@ -89,15 +97,37 @@ export async function createEngine(options: EngineOptions): Promise<DockerEngine
   const ports = new Ports(linuxPortHolder);
   undo.defer(() => ports.close());
   const context: EngineContext = {
-    instanceId, nodeName: options.nodeName, bootId: (readIfExists('/proc/sys/kernel/random/boot_id') ?? '').trim(), clock, random, log, directories: { data: options.dataDir, run: options.runDir },
-    os: { processes: linuxProcesses, poll, netlink: network.netlink, namespaces: network.namespaces, mounts: options.mounts ?? createMounts(), cgroups },
-    snapshots, images, rules: createRuleWriter({ nft: network.nft, instanceId, log }), ports, events: new Events(clock),
-    runtime: createRuntime({ processes: linuxProcesses, cgroups, runDirectory: options.runDir }), hostLimits: readHostLimits(log), cgroupParents: new CgroupParents(cgroups, options.runDir),
+    instanceId,
+    nodeName: options.nodeName,
+    bootId: (readIfExists('/proc/sys/kernel/random/boot_id') ?? '').trim(),
+    clock,
+    random,
+    log,
+    directories: { data: options.dataDir, run: options.runDir },
+    os: {
+      processes: linuxProcesses,
+      poll,
+      netlink: network.netlink,
+      namespaces: network.namespaces,
+      mounts: options.mounts ?? createMounts(),
+      cgroups,
+    },
+    snapshots,
+    images,
+    rules: createRuleWriter({ nft: network.nft, instanceId, log }),
+    ports,
+    events: new Events(clock),
+    runtime: createRuntime({ processes: linuxProcesses, cgroups, runDirectory: options.runDir }),
+    hostLimits: readHostLimits(log),
+    cgroupParents: new CgroupParents(cgroups, options.runDir),
     apparmorDefault: await loadDefaultProfile(linuxProcesses, options.runDir, log),
   };
   const networks = new Networks(context);
   const registry = new ContainerRegistry(context, networks, new Volumes(context));
-  registry.sandboxes = new Sandboxes(context, { ...(options.podCidr === undefined ? {} : { podCidr: options.podCidr }), ...(options.podMtu === undefined ? {} : { mtu: options.podMtu }) });
+  registry.sandboxes = new Sandboxes(context, {
+    ...(options.podCidr === undefined ? {} : { podCidr: options.podCidr }),
+    ...(options.podMtu === undefined ? {} : { mtu: options.podMtu }),
+  });
   registry.names = new NameServer({ clock, log, random, nft: network.nft });
   undo.defer(() => registry.names.close());
   const containers = new Containers(registry);
@@ -109,12 +139,29 @@ export async function createEngine(options: EngineOptions): Promise<DockerEngine
   await registry.sandboxes.start();
   adoptAddresses(registry);
   const running = registry.list().flatMap((container) => container.record.run?.ports ?? []);
-  const pods = options.podCidr === undefined ? [] : [{ subnet: options.podCidr, link: '', masquerade: true, internal: false, together: true, guarded: false }];
-  await context.rules.start([...running, ...registry.sandboxes.publishedPorts()], [...networks.rules(), ...pods], options.clusterCidrs ?? (options.podCidr === undefined ? [] : [options.podCidr]));
+  const pods =
+    options.podCidr === undefined
+      ? []
+      : [{ subnet: options.podCidr, link: '', masquerade: true, internal: false, together: true, guarded: false }];
+  await context.rules.start(
+    [...running, ...registry.sandboxes.publishedPorts()],
+    [...networks.rules(), ...pods],
+    options.clusterCidrs ?? (options.podCidr === undefined ? [] : [options.podCidr]),
+  );
   await recoverContainers(registry, containers);
   const owned = undo.move();
   return {
-    containers, sandboxes: registry.sandboxes, images, networks, volumes: registry.volumes, registry, events: context.events, context, rules: context.rules, netlink: context.os.netlink, isLocked: true,
+    containers,
+    sandboxes: registry.sandboxes,
+    images,
+    networks,
+    volumes: registry.volumes,
+    registry,
+    events: context.events,
+    context,
+    rules: context.rules,
+    netlink: context.os.netlink,
+    isLocked: true,
     onEvent: (listener) => context.events.listen(listener),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };

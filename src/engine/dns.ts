@@ -1,10 +1,14 @@
 /**
- * The embedded resolver of user-defined networks. A container finds it at 127.0.0.11: sockets of the engine's own inside the container's network namespace,
- * on ports that nobody chose, with two rules there that lead port 53 to them (so that the container may serve port 53 itself). Who asks is known by the
- * socket. A container on several networks is answered for all of them, and its links and resolvers are its own. An engine that starts makes the sockets
+ * The embedded resolver of user-defined networks. A container finds it at 127.0.0.11: sockets of the engine's own
+ * inside the container's network namespace,
+ * on ports that nobody chose, with two rules there that lead port 53 to them (so that the container may serve port 53
+ * itself). Who asks is known by the
+ * socket. A container on several networks is answered for all of them, and its links and resolvers are its own. An
+ * engine that starts makes the sockets
  * anew for every container that runs.
  *
- * Names of containers are answered here, everything else is sent on as it came - but for a container whose networks are all internal: it reaches nothing
+ * Names of containers are answered here, everything else is sent on as it came - but for a container whose networks are
+ * all internal: it reaches nothing
  * outside, and a resolver must not be its way out.
  */
 import type { DnsForwarder } from '#net/dns-forwarder.ts';
@@ -23,7 +27,11 @@ import { resolverPortTriesMax } from './limits.ts';
 export const resolverAddress = '127.0.0.11';
 
 export interface NamedEndpoint {
-  containerId: string; networkId: string; networkName: string; ip: string; names: string[];
+  containerId: string;
+  networkId: string;
+  networkName: string;
+  ip: string;
+  names: string[];
   /** Further names of other containers that this one alone knows, as `name:alias`. */
   links?: string[];
 }
@@ -37,7 +45,9 @@ export interface Asking {
 const recordTtlSeconds = 600;
 const flags = dnsFlag.authoritative | dnsFlag.recursionAvailable;
 
-function plainName(name: string): string { return name.toLowerCase().replace(/\.$/, ''); }
+function plainName(name: string): string {
+  return name.toLowerCase().replace(/\.$/, '');
+}
 
 export class NameServer {
   readonly #clock: Clock;
@@ -56,14 +66,25 @@ export class NameServer {
     this.#forwarder = createDnsForwarder(options);
   }
 
-  /** Opens the resolver inside a container's namespace; what was open for it before is closed. Without rules there (an old kernel) it takes port 53 itself. */
+  /**
+   * Opens the resolver inside a container's namespace; what was open for it before is closed. Without rules there (an
+   * old kernel) it takes port 53 itself.
+   */
   async attach(containerId: string, namespace: string, asking: Asking): Promise<void> {
     await this.detach(containerId);
-    const ports = Array.from({ length: resolverPortTriesMax }, () => 32_768 + Math.floor(this.#random.float() * 28_000));
+    const ports = Array.from(
+      { length: resolverPortTriesMax },
+      () => 32_768 + Math.floor(this.#random.float() * 28_000),
+    );
     let sockets = openNamespaceSockets(namespace, resolverAddress, ports);
     let listener = this.#listen(containerId, sockets);
-    try { await this.#nft.run(resolverRules(sockets.udpPort, sockets.tcpPort), namespace); } catch (error) {
-      this.#log.warn('no rules for the resolver in a container; it takes port 53 there', { id: containerId, error: error as Error });
+    try {
+      await this.#nft.run(resolverRules(sockets.udpPort, sockets.tcpPort), namespace);
+    } catch (error) {
+      this.#log.warn('no rules for the resolver in a container; it takes port 53 there', {
+        id: containerId,
+        error: error as Error,
+      });
       await listener.close();
       sockets = openNamespaceSockets(namespace, resolverAddress, [53]);
       listener = this.#listen(containerId, sockets);
@@ -73,12 +94,16 @@ export class NameServer {
   }
 
   #listen(containerId: string, sockets: { udpFd: number; tcpFd: number }): DnsListener {
-    const listener = listenDns(sockets, this.#clock, (message, from) => this.#answer(containerId, message, from.transport));
+    const listener = listenDns(sockets, this.#clock, (message, from) =>
+      this.#answer(containerId, message, from.transport),
+    );
     listener.ready.catch((error: Error) => this.#log.warn('the resolver of a container', { id: containerId, error }));
     return listener;
   }
 
-  isAttached(containerId: string): boolean { return this.#doors.has(containerId); }
+  isAttached(containerId: string): boolean {
+    return this.#doors.has(containerId);
+  }
 
   /** Networks have come or gone. */
   change(containerId: string, asking: Asking): void {
@@ -93,7 +118,9 @@ export class NameServer {
   }
 
   add(endpoint: NamedEndpoint): void {
-    const others = (this.#endpoints.get(endpoint.networkId) ?? []).filter((other) => other.containerId !== endpoint.containerId);
+    const others = (this.#endpoints.get(endpoint.networkId) ?? []).filter(
+      (other) => other.containerId !== endpoint.containerId,
+    );
     this.#endpoints.set(endpoint.networkId, [...others, endpoint]);
   }
 
@@ -102,17 +129,26 @@ export class NameServer {
     for (const [id, endpoints] of this.#endpoints) {
       if (networkId !== undefined && networkId !== id) continue;
       const left = endpoints.filter((endpoint) => endpoint.containerId !== containerId);
-      if (left.length > 0) this.#endpoints.set(id, left); else this.#endpoints.delete(id);
+      if (left.length > 0) this.#endpoints.set(id, left);
+      else this.#endpoints.delete(id);
     }
   }
 
-  /** Addresses as a container sees them: by its links first, then on every network that it is on; `name.network` names one of them. */
+  /**
+   * Addresses as a container sees them: by its links first, then on every network that it is on; `name.network` names
+   * one of them.
+   */
   lookupFor(containerId: string, name: string): string[] {
     const plain = plainName(name);
-    const own = [...this.#endpoints.values()].flatMap((endpoints) => endpoints.filter((endpoint) => endpoint.containerId === containerId));
+    const own = [...this.#endpoints.values()].flatMap((endpoints) =>
+      endpoints.filter((endpoint) => endpoint.containerId === containerId),
+    );
     for (const mine of own) {
       const linked = mine.links?.find((link) => plainName(link.slice(link.indexOf(':') + 1)) === plain);
-      const found = this.#named(mine.networkId, linked === undefined ? plain : plainName(linked.slice(0, linked.indexOf(':'))));
+      const found = this.#named(
+        mine.networkId,
+        linked === undefined ? plain : plainName(linked.slice(0, linked.indexOf(':'))),
+      );
       if (found.length > 0) return found;
     }
     for (const mine of own) {
@@ -124,7 +160,9 @@ export class NameServer {
   }
 
   #named(networkId: string, plain: string): string[] {
-    return (this.#endpoints.get(networkId) ?? []).filter((endpoint) => endpoint.names.some((known) => plainName(known) === plain)).map((endpoint) => endpoint.ip);
+    return (this.#endpoints.get(networkId) ?? [])
+      .filter((endpoint) => endpoint.names.some((known) => plainName(known) === plain))
+      .map((endpoint) => endpoint.ip);
   }
 
   /** `name.network` of an address on a network that the container is on. */
@@ -137,7 +175,9 @@ export class NameServer {
     return undefined;
   }
 
-  async close(): Promise<void> { await Promise.all([...this.#doors.keys()].map((id) => this.detach(id))); }
+  async close(): Promise<void> {
+    await Promise.all([...this.#doors.keys()].map((id) => this.detach(id)));
+  }
 
   async #answer(containerId: string, message: Buffer, transport: 'udp' | 'tcp'): Promise<Buffer | undefined> {
     const question = parseDnsQuery(message);
@@ -149,14 +189,26 @@ export class NameServer {
     if (own.length > 0) {
       const shift = Math.floor(this.#random.float() * own.length);
       const ordered = [...own.slice(shift), ...own.slice(0, shift)];
-      return reply(question.type === 'A' || question.type === 'ANY' ? ordered.map((data) => ({ type: 'A', name: question.name, ttl: recordTtlSeconds, data })) : []);
+      return reply(
+        question.type === 'A' || question.type === 'ANY'
+          ? ordered.map((data) => ({ type: 'A', name: question.name, ttl: recordTtlSeconds, data }))
+          : [],
+      );
     }
     const reversed = /^(\d+)\.(\d+)\.(\d+)\.(\d+)\.in-addr\.arpa\.?$/i.exec(question.name);
-    const named = reversed === null ? undefined : this.reverseFor(containerId, `${reversed[4]}.${reversed[3]}.${reversed[2]}.${reversed[1]}`);
+    const named =
+      reversed === null
+        ? undefined
+        : this.reverseFor(containerId, `${reversed[4]}.${reversed[3]}.${reversed[2]}.${reversed[1]}`);
     if (named !== undefined) return reply([{ type: 'PTR', name: question.name, ttl: recordTtlSeconds, data: named }]);
     const asking = this.#doors.get(containerId)?.asking;
     if (asking?.forwards !== true) return dnsFailure(message, 'SERVFAIL');
-    return this.#forwarder.ask(message, asking.servers.length > 0 ? asking.servers : readHostResolver().servers, limit, containerId);
+    return this.#forwarder.ask(
+      message,
+      asking.servers.length > 0 ? asking.servers : readHostResolver().servers,
+      limit,
+      containerId,
+    );
   }
 }
 

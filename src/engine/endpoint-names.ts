@@ -1,4 +1,7 @@
-/** Under which names others on a network know a container: docker's list, made in one place for the resolver and for `inspect`. */
+/**
+ * Under which names others on a network know a container: docker's list, made in one place for the resolver and for
+ * `inspect`.
+ */
 import type { Container } from './container.ts';
 import { hostnameOf } from './container-start.ts';
 import type { ContainerRegistry } from './registry.ts';

@@ -1,5 +1,16 @@
 import assert from 'node:assert/strict';
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { connect } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { after, before, describe, test } from 'node:test';
@@ -24,30 +35,99 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
   const mounts = createMounts();
   let engine: DockerEngine;
 
-  const image: ImageSummary = { id: imageId, names: ['busybox:latest'], digests: [], sizeBytes: 1, createdAtMs: 0, isCollectable: false, config: { user: '', env: [], entrypoint: [], command: ['sh'], workingDir: '', volumes: [], exposedPorts: [], stopSignal: '', labels: {} } };
-  const images = { find: (name: string) => (name === 'busybox' || name === imageId ? image : undefined), list: () => [image], lease: async () => undefined, releaseLease: async () => undefined } as unknown as Images;
+  const image: ImageSummary = {
+    id: imageId,
+    names: ['busybox:latest'],
+    digests: [],
+    sizeBytes: 1,
+    createdAtMs: 0,
+    isCollectable: false,
+    config: {
+      user: '',
+      env: [],
+      entrypoint: [],
+      command: ['sh'],
+      workingDir: '',
+      volumes: [],
+      exposedPorts: [],
+      stopSignal: '',
+      labels: {},
+    },
+  };
+  const images = {
+    find: (name: string) => (name === 'busybox' || name === imageId ? image : undefined),
+    list: () => [image],
+    lease: async () => undefined,
+    releaseLease: async () => undefined,
+  } as unknown as Images;
   const snapshots = {
     async mountContainerRoot(id: string) {
       const base = `${home}/data/snap/${id}`;
       for (const name of ['upper', 'work', 'root']) mkdirSync(`${base}/${name}`, { recursive: true });
-      if ((await mounts.listBelow(`${base}/root`)).length === 0) await mounts.mountOverlay({ directory: base, lowers: [`${home}/image`], upper: 'upper', work: 'work', target: `${base}/root` });
+      if ((await mounts.listBelow(`${base}/root`)).length === 0)
+        await mounts.mountOverlay({
+          directory: base,
+          lowers: [`${home}/image`],
+          upper: 'upper',
+          work: 'work',
+          target: `${base}/root`,
+        });
       return { root: `${base}/root` };
     },
     unmountContainerRoot: (id: string) => mounts.unmount(`${home}/data/snap/${id}/root`),
-    async removeContainerRoot(id: string) { await mounts.unmount(`${home}/data/snap/${id}/root`); rmSync(`${home}/data/snap/${id}`, { recursive: true, force: true }); },
+    async removeContainerRoot(id: string) {
+      await mounts.unmount(`${home}/data/snap/${id}/root`);
+      rmSync(`${home}/data/snap/${id}`, { recursive: true, force: true });
+    },
     upperDir: (id: string) => `${home}/data/snap/${id}/upper`,
     directories: () => ({ LowerDir: '', MergedDir: '', UpperDir: '', WorkDir: '' }),
   };
-  const open = (): Promise<DockerEngine> => createEngine({ dataDir: `${home}/data/engine`, runDir: `${home}/run`, instanceId, nodeName: 'test', clock: realClock, random: realRandom, log: silentLogger, images, snapshots, podCidr: '10.253.77.0/24', mounts });
+  const open = (): Promise<DockerEngine> =>
+    createEngine({
+      dataDir: `${home}/data/engine`,
+      runDir: `${home}/run`,
+      instanceId,
+      nodeName: 'test',
+      clock: realClock,
+      random: realRandom,
+      log: silentLogger,
+      images,
+      snapshots,
+      podCidr: '10.253.77.0/24',
+      mounts,
+    });
   const spec = (name: string, command: string[], more: Partial<ContainerSpec> = {}): ContainerSpec => ({
-    name, owner: 'docker', image: 'busybox', imageId, command, env: [], tty: false, openStdin: false, stdinOnce: false, labels: {}, mounts: [], resources: {}, security: {}, network: { type: 'networks' }, ...more,
+    name,
+    owner: 'docker',
+    image: 'busybox',
+    imageId,
+    command,
+    env: [],
+    tty: false,
+    openStdin: false,
+    stdinOnce: false,
+    labels: {},
+    mounts: [],
+    resources: {},
+    security: {},
+    network: { type: 'networks' },
+    ...more,
   });
   const logsOf = async (id: string, stream: 'stdout' | 'stderr' = 'stdout'): Promise<string> => {
     let out = '';
-    for await (const line of engine.containers.logs(id, { stdout: stream === 'stdout', stderr: stream === 'stderr', follow: true })) out += Buffer.from(line.data).toString();
+    for await (const line of engine.containers.logs(id, {
+      stdout: stream === 'stdout',
+      stderr: stream === 'stderr',
+      follow: true,
+    }))
+      out += Buffer.from(line.data).toString();
     return out;
   };
-  const run = async (name: string, command: string[], more: Partial<ContainerSpec> = {}): Promise<{ id: string; code: number }> => {
+  const run = async (
+    name: string,
+    command: string[],
+    more: Partial<ContainerSpec> = {},
+  ): Promise<{ id: string; code: number }> => {
     const id = await engine.containers.create(spec(name, command, more));
     await engine.containers.start(id);
     return { id, code: await engine.containers.wait(id) };
@@ -55,7 +135,9 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
   const execIn = async (id: string, command: string[]): Promise<{ code: number; text: string }> => {
     const out = new PassThrough();
     let text = '';
-    out.on('data', (part: Buffer) => { text += part.toString(); });
+    out.on('data', (part: Buffer) => {
+      text += part.toString();
+    });
     return { code: await engine.containers.exec(id, { command, tty: false }, { stdout: out, stderr: out }), text };
   };
 
@@ -63,14 +145,23 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
     mkdirSync(`${home}/image/bin`, { recursive: true });
     for (const name of ['proc', 'sys', 'dev', 'etc', 'tmp']) mkdirSync(`${home}/image/${name}`);
     copyFileSync('/bin/busybox', `${home}/image/bin/busybox`);
-    for (const name of ['sh', 'sleep', 'cat', 'echo', 'true', 'hostname', 'nc', 'ip', 'ping', 'id', 'mount']) symlinkSync('busybox', `${home}/image/bin/${name}`);
+    for (const name of ['sh', 'sleep', 'cat', 'echo', 'true', 'hostname', 'nc', 'ip', 'ping', 'id', 'mount'])
+      symlinkSync('busybox', `${home}/image/bin/${name}`);
     engine = await open();
   });
 
   after(async () => {
     await engine[Symbol.asyncDispose]();
     const door = createNetworkDoor();
-    await removeAllOf(instanceId, { ...door, processes: linuxProcesses, clock: realClock, mounts, cgroups: createCgroups(() => undefined), log: silentLogger, directories: [home] });
+    await removeAllOf(instanceId, {
+      ...door,
+      processes: linuxProcesses,
+      clock: realClock,
+      mounts,
+      cgroups: createCgroups(() => undefined),
+      log: silentLogger,
+      directories: [home],
+    });
     const left = (await door.netlink.listLinks()).filter((link) => link.name.startsWith(`tph${instanceId}`));
     await door.close();
     const mounted = readFileSync('/proc/self/mountinfo', 'utf8').includes(home);
@@ -79,7 +170,7 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
     assert.equal(mounted, false);
   });
 
-  test('a container\'s output and exit code are exact, also when it ends at once', async () => {
+  test("a container's output and exit code are exact, also when it ends at once", async () => {
     const { id, code } = await run('exact', ['sh', '-c', 'echo out; echo err >&2; exit 7']);
     assert.equal(code, 7);
     assert.equal(await logsOf(id), 'out\n');
@@ -87,11 +178,15 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
   });
 
   test('who attaches before the start misses no byte', async () => {
-    const id = await engine.containers.create(spec('attached', ['sh', '-c', 'echo first; cat'], { openStdin: true, stdinOnce: true }));
+    const id = await engine.containers.create(
+      spec('attached', ['sh', '-c', 'echo first; cat'], { openStdin: true, stdinOnce: true }),
+    );
     const stdin = new PassThrough();
     const stdout = new PassThrough();
     let text = '';
-    stdout.on('data', (part: Buffer) => { text += part.toString(); });
+    stdout.on('data', (part: Buffer) => {
+      text += part.toString();
+    });
     const attached = engine.containers.attach(id, { stdin, stdout });
     await engine.containers.start(id);
     stdin.end('second\n');
@@ -99,7 +194,7 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
     assert.equal(text, 'first\nsecond\n');
   });
 
-  test('a program that is missing fails the start with docker\'s words and leaves the container', async () => {
+  test("a program that is missing fails the start with docker's words and leaves the container", async () => {
     const id = await engine.containers.create(spec('missing', ['nosuch']));
     await assert.rejects(engine.containers.start(id), /executable file not found in \$PATH/);
     assert.equal(engine.containers.status(id)?.state, 'created');
@@ -116,26 +211,57 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
 
   test('the default profile refuses a mount, a privileged container may', async () => {
     assert.notEqual((await run('refused', ['mount', '-t', 'tmpfs', 'x', '/tmp'])).code, 0);
-    assert.equal((await run('allowed', ['mount', '-t', 'tmpfs', 'x', '/tmp'], { security: { privileged: true } })).code, 0);
+    assert.equal(
+      (await run('allowed', ['mount', '-t', 'tmpfs', 'x', '/tmp'], { security: { privileged: true } })).code,
+      0,
+    );
   });
 
   test('a published port answers on loopback, and is free again afterwards', async () => {
-    const id = await engine.containers.create(spec('served', ['sh', '-c', 'while true; do echo hello | nc -l -p 80; done'], { ports: [{ hostIp: '', hostPort: 0, protocol: 'tcp', containerPort: 80 }] }));
+    const id = await engine.containers.create(
+      spec('served', ['sh', '-c', 'while true; do echo hello | nc -l -p 80; done'], {
+        ports: [{ hostIp: '', hostPort: 0, protocol: 'tcp', containerPort: 80 }],
+      }),
+    );
     await engine.containers.start(id);
     const port = engine.registry.get(id).record.run!.ports[0]!.hostPort;
     let answer = '';
     for (let tries = 0; tries < 100 && answer === ''; tries++) {
-      answer = await new Promise<string>((resolve) => { let text = ''; connect(port, '127.0.0.1').on('data', (part) => { text += part.toString(); }).on('close', () => resolve(text)).on('error', () => resolve('')); });
+      answer = await new Promise<string>((resolve) => {
+        let text = '';
+        connect(port, '127.0.0.1')
+          .on('data', (part) => {
+            text += part.toString();
+          })
+          .on('close', () => resolve(text))
+          .on('error', () => resolve(''));
+      });
       if (answer === '') await realClock.sleep(20);
     }
     assert.equal(answer, 'hello\n');
     await engine.containers.remove(id, { force: true });
-    await run('served-again', ['true'], { ports: [{ hostIp: '', hostPort: port, protocol: 'tcp', containerPort: 80 }] });
+    await run('served-again', ['true'], {
+      ports: [{ hostIp: '', hostPort: port, protocol: 'tcp', containerPort: 80 }],
+    });
   });
 
   test('containers of a Pod share an address and a host name, and reach the node', async () => {
-    await engine.sandboxes.create({ id: 'pod1', name: 'pod1', hostname: 'podname', labels: {}, network: 'pod', cgroupParent: `/tiphys_${instanceId}/pods/pod1`, shareProcessNamespace: true });
-    const make = (name: string): Promise<string> => engine.containers.create({ ...spec(name, ['sleep', '60']), owner: 'kubelet', network: { type: 'sandbox', sandboxId: 'pod1' }, cgroupParent: `/tiphys_${instanceId}/pods/pod1` });
+    await engine.sandboxes.create({
+      id: 'pod1',
+      name: 'pod1',
+      hostname: 'podname',
+      labels: {},
+      network: 'pod',
+      cgroupParent: `/tiphys_${instanceId}/pods/pod1`,
+      shareProcessNamespace: true,
+    });
+    const make = (name: string): Promise<string> =>
+      engine.containers.create({
+        ...spec(name, ['sleep', '60']),
+        owner: 'kubelet',
+        network: { type: 'sandbox', sandboxId: 'pod1' },
+        cgroupParent: `/tiphys_${instanceId}/pods/pod1`,
+      });
     const [one, two] = [await make('c1'), await make('c2')];
     await Promise.all([engine.containers.start(one), engine.containers.start(two)]);
     const address = (await execIn(one, ['ip', '-4', 'addr', 'show', 'eth0'])).text;
@@ -149,9 +275,13 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
   });
 
   test('containers outlive the engine: one goes on without a gap in its log, one that ended has its exact code, and restarts act', async () => {
-    const counter = await engine.containers.create(spec('counter', ['sh', '-c', 'i=0; while [ $i -lt 100 ]; do echo $i; i=$((i+1)); sleep 0.02; done']));
+    const counter = await engine.containers.create(
+      spec('counter', ['sh', '-c', 'i=0; while [ $i -lt 100 ]; do echo $i; i=$((i+1)); sleep 0.02; done']),
+    );
     const ends = await engine.containers.create(spec('ends', ['sh', '-c', 'sleep 0.3; exit 42']));
-    const again = await engine.containers.create(spec('again', ['sh', '-c', 'sleep 0.3; exit 3'], { restartPolicy: { name: 'on-failure', maximumRetryCount: 1 } }));
+    const again = await engine.containers.create(
+      spec('again', ['sh', '-c', 'sleep 0.3; exit 3'], { restartPolicy: { name: 'on-failure', maximumRetryCount: 1 } }),
+    );
     for (const id of [counter, ends, again]) await engine.containers.start(id);
     const pid = engine.containers.status(counter)!.pid;
     await engine[Symbol.asyncDispose]();
@@ -166,24 +296,39 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
   });
 
   test('a log that is rotated while it is written loses no line', async () => {
-    const id = await engine.containers.create(spec('rotated', ['sh', '-c', 'i=0; while [ $i -lt 60 ]; do echo $i; i=$((i+1)); sleep 0.01; done'], { logMaxBytes: 100, logMaxFiles: 100 }));
+    const id = await engine.containers.create(
+      spec('rotated', ['sh', '-c', 'i=0; while [ $i -lt 60 ]; do echo $i; i=$((i+1)); sleep 0.01; done'], {
+        logMaxBytes: 100,
+        logMaxFiles: 100,
+      }),
+    );
     await engine.containers.start(id);
     await engine.containers.wait(id);
     await engine.registry.get(id).lock.run(async () => undefined);
-    const files = readdirSync(`${home}/data/engine/containers/${id}`).filter((name) => name.startsWith('container.log'));
+    const files = readdirSync(`${home}/data/engine/containers/${id}`).filter((name) =>
+      name.startsWith('container.log'),
+    );
     assert.ok(files.length > 10, `${files.length} files`);
     assert.equal(await logsOf(id), Array.from({ length: 60 }, (_, i) => `${i}\n`).join(''));
   });
 
   test('the log of a writer that is faster than any look stays within its bound, and keeps the last lines', async () => {
-    const { id, code } = await run('fast', ['busybox', 'seq', '1', '200000'], { logMaxBytes: 100 * 1024, logMaxFiles: 2 });
+    const { id, code } = await run('fast', ['busybox', 'seq', '1', '200000'], {
+      logMaxBytes: 100 * 1024,
+      logMaxFiles: 2,
+    });
     assert.equal(code, 0);
     await engine.registry.get(id).lock.run(async () => undefined);
     const directory = `${home}/data/engine/containers/${id}`;
-    const bytes = readdirSync(directory).filter((name) => name.startsWith('container.log')).reduce((sum, name) => sum + statSync(`${directory}/${name}`).size, 0);
+    const bytes = readdirSync(directory)
+      .filter((name) => name.startsWith('container.log'))
+      .reduce((sum, name) => sum + statSync(`${directory}/${name}`).size, 0);
     assert.ok(bytes <= 200 * 1024 && bytes > 99 * 1024, `${bytes} bytes`);
     const [first = '', ...lines] = (await logsOf(id)).trim().split('\n');
-    assert.deepEqual(lines.map(Number), Array.from({ length: lines.length }, (_, index) => 200_001 - lines.length + index));
+    assert.deepEqual(
+      lines.map(Number),
+      Array.from({ length: lines.length }, (_, index) => 200_001 - lines.length + index),
+    );
     // The monitor writes what it reads: a line may come in pieces, and a file begins with a piece.
     assert.ok(first !== '' && String(200_000 - lines.length).endsWith(first), first);
   });
@@ -192,7 +337,9 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
     mkdirSync(`${home}/kept`);
     writeFileSync(`${home}/kept/file`, 'x');
     engine.volumes.create({ name: 'shown', options: { type: 'none', o: 'bind', device: `${home}/kept` } });
-    const { id, code } = await run('shows', ['cat', '/v/file'], { mounts: [{ type: 'volume', source: 'shown', target: '/v', readOnly: false }] });
+    const { id, code } = await run('shows', ['cat', '/v/file'], {
+      mounts: [{ type: 'volume', source: 'shown', target: '/v', readOnly: false }],
+    });
     assert.equal(code, 0);
     await engine.containers.remove(id);
     await engine.volumes.remove('shown');
@@ -212,13 +359,19 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
     await engine.containers.stop(stopped, 0);
     // The first process of a container that has no handler does not hear SIGTERM: nobody waits ten seconds for it.
     const deaf = await start('deaf', ['sleep', '1000']);
-    for (const id of [kept, plain]) for await (const line of engine.containers.logs(id, { stdout: true, stderr: true, follow: true })) if (Buffer.from(line.data).toString() === 'up\n') break;
+    for (const id of [kept, plain])
+      for await (const line of engine.containers.logs(id, { stdout: true, stderr: true, follow: true }))
+        if (Buffer.from(line.data).toString() === 'up\n') break;
     await stopAllContainers(engine.containers, 60_000);
-    assert.deepEqual([kept, plain, stopped, deaf].map((id) => engine.containers.status(id)!.exitCode), [0, 0, 137, 137]);
+    assert.deepEqual(
+      [kept, plain, stopped, deaf].map((id) => engine.containers.status(id)!.exitCode),
+      [0, 0, 137, 137],
+    );
     await assert.rejects(engine.containers.start(plain), /shutting down/);
     await engine[Symbol.asyncDispose]();
     engine = await open();
-    const running = (): string[] => [kept, plain, stopped, deaf].filter((id) => engine.containers.status(id)!.state === 'running');
+    const running = (): string[] =>
+      [kept, plain, stopped, deaf].filter((id) => engine.containers.status(id)!.state === 'running');
     while (running().length === 0) await realClock.sleep(20);
     assert.deepEqual(running(), [kept]);
     assert.match(await logsUntilEnded(), /ended in order/);
@@ -226,17 +379,25 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
 
     async function logsUntilEnded(): Promise<string> {
       let text = '';
-      for await (const line of engine.containers.logs(plain, { stdout: true, stderr: true, follow: false })) text += Buffer.from(line.data).toString();
+      for await (const line of engine.containers.logs(plain, { stdout: true, stderr: true, follow: false }))
+        text += Buffer.from(line.data).toString();
       return text;
     }
   });
 
-  test('who joins another\'s IPC shares its memory, where that is offered', async () => {
-    const donor = await engine.containers.create(spec('donor', ['sh', '-c', 'echo shared > /dev/shm/x; sleep 60'], { ipcMode: { type: 'shareable' } }));
+  test("who joins another's IPC shares its memory, where that is offered", async () => {
+    const donor = await engine.containers.create(
+      spec('donor', ['sh', '-c', 'echo shared > /dev/shm/x; sleep 60'], { ipcMode: { type: 'shareable' } }),
+    );
     await engine.containers.start(donor);
-    const joined = await run('joins', ['sh', '-c', 'while [ ! -s /dev/shm/x ]; do sleep 0.02; done; cat /dev/shm/x'], { ipcMode: { type: 'container', containerId: donor } });
+    const joined = await run('joins', ['sh', '-c', 'while [ ! -s /dev/shm/x ]; do sleep 0.02; done; cat /dev/shm/x'], {
+      ipcMode: { type: 'container', containerId: donor },
+    });
     assert.equal(await logsOf(joined.id), 'shared\n');
-    await assert.rejects(run('refused-ipc', ['true'], { ipcMode: { type: 'container', containerId: joined.id } }), /non-shareable IPC/);
+    await assert.rejects(
+      run('refused-ipc', ['true'], { ipcMode: { type: 'container', containerId: joined.id } }),
+      /non-shareable IPC/,
+    );
     await engine.containers.remove(donor, { force: true });
     assert.deepEqual(readdirSync(`${home}/run/shm`), []);
   });
@@ -254,7 +415,10 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
   });
 
   test('memory beyond the limit is told as such', async () => {
-    const { id, code } = await run('greedy', ['sh', '-c', 'cat /dev/zero > /dev/shm/x'], { resources: { memoryLimitBytes: 16 * 1024 * 1024 }, shmSizeBytes: 1024 ** 3 });
+    const { id, code } = await run('greedy', ['sh', '-c', 'cat /dev/zero > /dev/shm/x'], {
+      resources: { memoryLimitBytes: 16 * 1024 * 1024 },
+      shmSizeBytes: 1024 ** 3,
+    });
     assert.notEqual(code, 0);
     assert.equal(engine.containers.status(id)?.oomKilled, true);
   });

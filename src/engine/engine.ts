@@ -1,12 +1,16 @@
 /**
  * What the engine offers to its two users, the Docker façade and the kubelet. Neither knows the other.
  *
- * Words. A *container* is a root filesystem, a process configuration and a state, and belongs to an *owner*. A *sandbox* holds the network,
- * IPC and UTS namespaces that a Pod's containers share, pinned by bind mounts so that they need no process. An *image* is a manifest digest
+ * Words. A *container* is a root filesystem, a process configuration and a state, and belongs to an *owner*. A
+ * *sandbox* holds the network,
+ * IPC and UTS namespaces that a Pod's containers share, pinned by bind mounts so that they need no process. An *image*
+ * is a manifest digest
  * with names. A *monitor* (conmon) holds a container's terminal, log and exit status and outlives the engine.
  *
- * Life of a container: `create` (root mounted lazily, record written) → `start` → exit → `remove`. A started container survives the engine's
- * death; the next engine reads its record, finds its process or its exit file, and goes on. State: `created | running | paused | restarting | removing | exited | dead`.
+ * Life of a container: `create` (root mounted lazily, record written) → `start` → exit → `remove`. A started container
+ * survives the engine's
+ * death; the next engine reads its record, finds its process or its exit file, and goes on. State: `created | running |
+ * paused | restarting | removing | exited | dead`.
  */
 import type { Readable, Writable } from 'node:stream';
 import type { Platform } from '#base/platform.ts';
@@ -15,9 +19,13 @@ export type Owner = 'docker' | 'kubelet' | 'build';
 export type ContainerState = 'created' | 'running' | 'paused' | 'restarting' | 'removing' | 'exited' | 'dead';
 
 export interface Mount {
-  type: 'bind' | 'tmpfs' | 'volume'; source: string; target: string; readOnly: boolean;
+  type: 'bind' | 'tmpfs' | 'volume';
+  source: string;
+  target: string;
+  readOnly: boolean;
   propagation?: 'private' | 'rslave' | 'rshared' | 'rprivate' | 'slave' | 'shared';
-  tmpfsSizeBytes?: number; tmpfsMode?: number;
+  tmpfsSizeBytes?: number;
+  tmpfsMode?: number;
   /** Checked options for the kernel, in place of the usual ones (tmpfs-options.ts). */
   tmpfsOptions?: string[];
   /** Copy the image's content into an empty volume first. */
@@ -34,28 +42,58 @@ export interface Mount {
   nonRecursive?: boolean;
 }
 
-export interface DeviceRate { major: number; minor: number; rate: number }
+export interface DeviceRate {
+  major: number;
+  minor: number;
+  rate: number;
+}
 
 export interface Resources {
-  cpuShares?: number; cpuQuotaUs?: number; cpuPeriodUs?: number; cpusetCpus?: string; cpusetMems?: string;
-  memoryLimitBytes?: number; memoryReservationBytes?: number; memorySwapBytes?: number; pidsMax?: number; oomScoreAdj?: number;
+  cpuShares?: number;
+  cpuQuotaUs?: number;
+  cpuPeriodUs?: number;
+  cpusetCpus?: string;
+  cpusetMems?: string;
+  memoryLimitBytes?: number;
+  memoryReservationBytes?: number;
+  memorySwapBytes?: number;
+  pidsMax?: number;
+  oomScoreAdj?: number;
   devices?: { hostPath: string; containerPath: string; permissions: string }[];
   /** Devices that may be used without being put into /dev; `a` is both kinds, an absent number any. */
   deviceRules?: { type: 'a' | 'b' | 'c'; major?: number; minor?: number; access: string }[];
-  memorySwappiness?: number; oomKillDisable?: boolean; tcpMemoryBytes?: number; cpuRealtimePeriodUs?: number; cpuRealtimeRuntimeUs?: number;
+  memorySwappiness?: number;
+  oomKillDisable?: boolean;
+  tcpMemoryBytes?: number;
+  cpuRealtimePeriodUs?: number;
+  cpuRealtimeRuntimeUs?: number;
   /** Weight 0 is the kernel's default; rates are bytes or operations a second. */
-  blockIo?: { weight: number; weights: { major: number; minor: number; weight: number }[]; readBps: DeviceRate[]; writeBps: DeviceRate[]; readIops: DeviceRate[]; writeIops: DeviceRate[] };
+  blockIo?: {
+    weight: number;
+    weights: { major: number; minor: number; weight: number }[];
+    readBps: DeviceRate[];
+    writeBps: DeviceRate[];
+    readIops: DeviceRate[];
+    writeIops: DeviceRate[];
+  };
   ulimits?: { name: string; soft: number; hard: number }[];
 }
 
 export interface Security {
   /** Absent: docker's default profile. */
-  privileged?: boolean; capAdd?: string[]; capDrop?: string[]; readOnlyRoot?: boolean; noNewPrivileges?: boolean;
+  privileged?: boolean;
+  capAdd?: string[];
+  capDrop?: string[];
+  readOnlyRoot?: boolean;
+  noNewPrivileges?: boolean;
   /** `default`, `unconfined`, or the JSON text of a profile. */
   seccomp?: string;
-  /** Name of an AppArmor profile, `unconfined`, or absent for the default; of no effect where the host has no AppArmor. */
+  /**
+   * Name of an AppArmor profile, `unconfined`, or absent for the default; of no effect where the host has no AppArmor.
+   */
   apparmor?: string;
-  maskedPaths?: string[]; readonlyPaths?: string[];
+  maskedPaths?: string[];
+  readonlyPaths?: string[];
   /** Its own control group may be written to, by the container itself. */
   writableCgroups?: boolean;
 }
@@ -104,7 +142,9 @@ export interface ContainerSpec {
   sysctls?: Record<string, string>;
   /** Absolute, below the cgroup root; a Pod's containers share a parent. Absent: the instance's own. */
   cgroupParent?: string;
-  /** Where the log goes. `path`: the kubelet's CRI-format file; absent: the engine's own (docker json-file semantics). */
+  /**
+   * Where the log goes. `path`: the kubelet's CRI-format file; absent: the engine's own (docker json-file semantics).
+   */
   logPath?: string;
   logMaxBytes?: number;
   logMaxFiles?: number;
@@ -134,23 +174,52 @@ export interface ContainerSpec {
   request?: Record<string, unknown>;
 }
 
-export interface NetworkAttachment { network: string; aliases: string[]; ip?: string; mac?: string; /** `container:alias`, known to this container alone. */ links?: string[] }
+export interface NetworkAttachment {
+  network: string;
+  aliases: string[];
+  ip?: string;
+  mac?: string;
+  /** `container:alias`, known to this container alone. */ links?: string[];
+}
 /** Host port 0: any free one; `hostPortEnd` makes it a choice from a range. */
-export interface PortBinding { hostIp: string; hostPort: number; hostPortEnd?: number; protocol: 'tcp' | 'udp' | 'sctp'; containerPort: number }
+export interface PortBinding {
+  hostIp: string;
+  hostPort: number;
+  hostPortEnd?: number;
+  protocol: 'tcp' | 'udp' | 'sctp';
+  containerPort: number;
+}
 
 export interface ContainerStatus {
-  id: string; name: string; owner: Owner; image: string; imageId: string; state: ContainerState;
-  pid: number; exitCode: number | undefined; oomKilled: boolean; error: string;
+  id: string;
+  name: string;
+  owner: Owner;
+  image: string;
+  imageId: string;
+  state: ContainerState;
+  pid: number;
+  exitCode: number | undefined;
+  oomKilled: boolean;
+  error: string;
   /** Milliseconds since 1970; 0 when it has not happened. */
-  createdAtMs: number; startedAtMs: number; finishedAtMs: number;
-  labels: Record<string, string>; restartCount: number; logPath: string;
+  createdAtMs: number;
+  startedAtMs: number;
+  finishedAtMs: number;
+  labels: Record<string, string>;
+  restartCount: number;
+  logPath: string;
 }
 
 export interface SandboxSpec {
-  id: string; name: string; hostname: string; labels: Record<string, string>;
+  id: string;
+  name: string;
+  hostname: string;
+  labels: Record<string, string>;
   /** `host` shares the node's network; `pod` gets its own namespace with an address of the node's Pod range. */
   network: 'pod' | 'host';
-  hostPid?: boolean; hostIpc?: boolean; shareProcessNamespace?: boolean;
+  hostPid?: boolean;
+  hostIpc?: boolean;
+  shareProcessNamespace?: boolean;
   sysctls?: Record<string, string>;
   /** Host ports that lead to the Pod; only with a network of its own. */
   ports?: PortBinding[];
@@ -158,24 +227,72 @@ export interface SandboxSpec {
   /** Applied to `cgroupParent` as a whole. */
   resources?: Resources;
 }
-export interface SandboxStatus { id: string; name: string; ready: boolean; podIp: string; createdAtMs: number; labels: Record<string, string>; network: 'pod' | 'host'; cgroupParent: string }
+export interface SandboxStatus {
+  id: string;
+  name: string;
+  ready: boolean;
+  podIp: string;
+  createdAtMs: number;
+  labels: Record<string, string>;
+  network: 'pod' | 'host';
+  cgroupParent: string;
+}
 
-export interface ExecSpec { command: string[]; env?: string[]; user?: string; workingDir?: string; tty: boolean; privileged?: boolean; stdin?: boolean }
-export interface Streams { stdin?: Readable; stdout?: Writable; stderr?: Writable; /** Terminal sizes as they change. */ resizes?: AsyncIterable<{ width: number; height: number }> }
+export interface ExecSpec {
+  command: string[];
+  env?: string[];
+  user?: string;
+  workingDir?: string;
+  tty: boolean;
+  privileged?: boolean;
+  stdin?: boolean;
+}
+export interface Streams {
+  stdin?: Readable;
+  stdout?: Writable;
+  stderr?: Writable;
+  /** Terminal sizes as they change. */ resizes?: AsyncIterable<{ width: number; height: number }>;
+}
 
 export interface LogOptions {
-  stdout: boolean; stderr: boolean; follow: boolean;
+  stdout: boolean;
+  stderr: boolean;
+  follow: boolean;
   /** Nanoseconds since 1970; both are included. */
-  sinceNs?: bigint; untilNs?: bigint;
+  sinceNs?: bigint;
+  untilNs?: bigint;
   /** Lines, whatever number of pieces they came in, of those that are wanted otherwise. */
   tailLines?: number;
   signal?: AbortSignal;
 }
-export interface LogLine { stream: 'stdout' | 'stderr'; timestamp: string; /** Bytes as written, with the newline unless partial. */ data: Uint8Array; partial: boolean }
+export interface LogLine {
+  stream: 'stdout' | 'stderr';
+  timestamp: string;
+  /** Bytes as written, with the newline unless partial. */ data: Uint8Array;
+  partial: boolean;
+}
 
-export interface ContainerStats { cpuNanoseconds: number; memoryUsageBytes: number; memoryWorkingSetBytes: number; memoryLimitBytes: number; pids: number; readAtMs: number; rxBytes: number; txBytes: number; blockReadBytes: number; blockWriteBytes: number }
+export interface ContainerStats {
+  cpuNanoseconds: number;
+  memoryUsageBytes: number;
+  memoryWorkingSetBytes: number;
+  memoryLimitBytes: number;
+  pids: number;
+  readAtMs: number;
+  rxBytes: number;
+  txBytes: number;
+  blockReadBytes: number;
+  blockWriteBytes: number;
+}
 
-export interface EngineEvent { type: 'container' | 'image' | 'network' | 'volume'; action: string; id: string; attributes: Record<string, string>; /** Nanoseconds since 1970; no two events have the same, and later ones have more. */ timeNs: bigint; owner?: Owner }
+export interface EngineEvent {
+  type: 'container' | 'image' | 'network' | 'volume';
+  action: string;
+  id: string;
+  attributes: Record<string, string>;
+  /** Nanoseconds since 1970; no two events have the same, and later ones have more. */ timeNs: bigint;
+  owner?: Owner;
+}
 
 export interface Containers {
   create(spec: ContainerSpec): Promise<string>;
@@ -203,31 +320,74 @@ export interface Sandboxes {
   remove(id: string): Promise<void>;
   list(): SandboxStatus[];
   status(id: string): SandboxStatus | undefined;
-  /** A connection made inside the sandbox's network namespace, for port-forward and probes of host-unreachable ports. */
+  /**
+   * A connection made inside the sandbox's network namespace, for port-forward and probes of host-unreachable ports.
+   */
   connect(id: string, port: number): Promise<import('node:stream').Duplex>;
 }
 
 export interface ImageSummary {
-  id: string; names: string[]; digests: string[]; sizeBytes: number; createdAtMs: number; config: ImageConfig;
+  id: string;
+  names: string[];
+  digests: string[];
+  sizeBytes: number;
+  createdAtMs: number;
+  config: ImageConfig;
   /** What it is made for, where that is known. */
   platform?: Platform;
-  /** Only the kubelet brought it here, no user tagged it, and neither a lease nor a container needs it: the kubelet may remove it. */
+  /**
+   * Only the kubelet brought it here, no user tagged it, and neither a lease nor a container needs it: the kubelet may
+   * remove it.
+   */
   isCollectable: boolean;
 }
 export interface ImageConfig {
-  user: string; env: string[]; entrypoint: string[]; command: string[]; workingDir: string; volumes: string[]; exposedPorts: string[]; stopSignal: string; labels: Record<string, string>;
+  user: string;
+  env: string[];
+  entrypoint: string[];
+  command: string[];
+  workingDir: string;
+  volumes: string[];
+  exposedPorts: string[];
+  stopSignal: string;
+  labels: Record<string, string>;
   /** As the image has it: times in nanoseconds. */
-  healthcheck?: { Test?: string[]; Interval?: number; Timeout?: number; StartPeriod?: number; StartInterval?: number; Retries?: number };
+  healthcheck?: {
+    Test?: string[];
+    Interval?: number;
+    Timeout?: number;
+    StartPeriod?: number;
+    StartInterval?: number;
+    Retries?: number;
+  };
 }
-export interface RegistryCredential { username?: string; password?: string; identityToken?: string }
+export interface RegistryCredential {
+  username?: string;
+  password?: string;
+  identityToken?: string;
+}
 
 export interface Images {
-  /** By name (normalised as docker does), id, id prefix or digest; undefined when it is not here. `isWhole`: no beginning of an id is meant. */
+  /**
+   * By name (normalised as docker does), id, id prefix or digest; undefined when it is not here. `isWhole`: no
+   * beginning of an id is meant.
+   */
   find(reference: string, options?: { isWhole?: boolean }): ImageSummary | undefined;
   list(): ImageSummary[];
   /** Local first, then the platform's registry, mirrors, upstream. Throws ApiError NotFound as docker words it. */
-  pull(reference: string, options?: { credential?: RegistryCredential; onProgress?: (event: Record<string, unknown>) => void; signal?: AbortSignal; /** Who asks; absent: a user. */ owner?: Owner }): Promise<ImageSummary>;
-  remove(reference: string, options?: { force?: boolean; owner?: Owner }): Promise<{ untagged: string[]; deleted: string[] }>;
+  pull(
+    reference: string,
+    options?: {
+      credential?: RegistryCredential;
+      onProgress?: (event: Record<string, unknown>) => void;
+      signal?: AbortSignal;
+      /** Who asks; absent: a user. */ owner?: Owner;
+    },
+  ): Promise<ImageSummary>;
+  remove(
+    reference: string,
+    options?: { force?: boolean; owner?: Owner },
+  ): Promise<{ untagged: string[]; deleted: string[] }>;
   /** Keeps an image from collection while a lease of this owner names it. */
   lease(owner: Owner, imageId: string, holder: string): Promise<void>;
   releaseLease(owner: Owner, holder: string): Promise<void>;

@@ -1,22 +1,40 @@
-/** The files that the engine puts into /etc of a container: hosts, hostname, resolv.conf. Pure texts, and where they lie. */
+/**
+ * The files that the engine puts into /etc of a container: hosts, hostname, resolv.conf. Pure texts, and where they
+ * lie.
+ */
 import { writeFileSync } from 'node:fs';
 import { readIfExists } from '#os/files.ts';
 import type { ContainerSpec, Mount } from './engine.ts';
 
-const loopback = ['127.0.0.1\tlocalhost', '::1\tlocalhost ip6-localhost ip6-loopback', 'fe00::\tip6-localnet', 'ff00::\tip6-mcastprefix', 'ff02::1\tip6-allnodes', 'ff02::2\tip6-allrouters'];
+const loopback = [
+  '127.0.0.1\tlocalhost',
+  '::1\tlocalhost ip6-localhost ip6-loopback',
+  'fe00::\tip6-localnet',
+  'ff00::\tip6-mcastprefix',
+  'ff02::1\tip6-allnodes',
+  'ff02::2\tip6-allrouters',
+];
 
-export function hostsFile(options: { entries: { ip: string; names: string[] }[]; extra: { ip: string; name: string }[] }): string {
+export function hostsFile(options: {
+  entries: { ip: string; names: string[] }[];
+  extra: { ip: string; name: string }[];
+}): string {
   const own = options.entries.map((entry) => `${entry.ip}\t${entry.names.join(' ')}`);
   const extra = options.extra.map((entry) => `${entry.ip}\t${entry.name}`);
   return `${[...loopback, ...extra, ...own].join('\n')}\n`;
 }
 
-/** Name servers of the host that a container can reach; when all are on loopback, the one that systemd-resolved forwards to, else none. */
+/**
+ * Name servers of the host that a container can reach; when all are on loopback, the one that systemd-resolved forwards
+ * to, else none.
+ */
 export function readHostResolver(): { servers: string[]; search: string[]; options: string[] } {
   const parsed = parseResolver(readIfExists('/etc/resolv.conf') ?? '');
   const reachable = parsed.servers.filter((server) => !server.startsWith('127.') && server !== '::1');
   if (reachable.length > 0) return { ...parsed, servers: reachable };
-  const behind = parseResolver(readIfExists('/run/systemd/resolve/resolv.conf') ?? '').servers.filter((server) => !server.startsWith('127.'));
+  const behind = parseResolver(readIfExists('/run/systemd/resolve/resolv.conf') ?? '').servers.filter(
+    (server) => !server.startsWith('127.'),
+  );
   return { ...parsed, servers: behind };
 }
 
@@ -40,16 +58,30 @@ export function resolverFile(resolver: { servers: string[]; search: string[]; op
 }
 
 /** Writes the three files and says how they are mounted; a target that the user mounts himself is left out. */
-export function writeEtcFiles(directory: string, spec: ContainerSpec, files: { hosts: string; hostname: string; resolvConf: string }): Mount[] {
+export function writeEtcFiles(
+  directory: string,
+  spec: ContainerSpec,
+  files: { hosts: string; hostname: string; resolvConf: string },
+): Mount[] {
   const given = spec.etcFiles ?? {};
   const taken = new Set(spec.mounts.map((mount) => mount.target));
   const wanted: [string, string, string | undefined, string][] = [
-    ['/etc/resolv.conf', 'resolv.conf', given.resolvConf, files.resolvConf], ['/etc/hostname', 'hostname', given.hostname, files.hostname], ['/etc/hosts', 'hosts', given.hosts, files.hosts],
+    ['/etc/resolv.conf', 'resolv.conf', given.resolvConf, files.resolvConf],
+    ['/etc/hostname', 'hostname', given.hostname, files.hostname],
+    ['/etc/hosts', 'hosts', given.hosts, files.hosts],
   ];
   return wanted.flatMap(([target, name, givenPath, text]) => {
     if (taken.has(target)) return [];
     const source = givenPath ?? `${directory}/${name}`;
     if (givenPath === undefined) writeFileSync(source, text, { mode: 0o644 });
-    return [{ type: 'bind' as const, source, target, readOnly: spec.security.readOnlyRoot === true, propagation: 'rprivate' as const }];
+    return [
+      {
+        type: 'bind' as const,
+        source,
+        target,
+        readOnly: spec.security.readOnlyRoot === true,
+        propagation: 'rprivate' as const,
+      },
+    ];
   });
 }

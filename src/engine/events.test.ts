@@ -10,6 +10,12 @@ test('no two events have the same time, so that a client can go on after the las
   const seen: EngineEvent[] = [];
   events.listen((event) => seen.push(event));
   for (let count = 0; count < 3; count++) events.emit({ type: 'container', action: 'start', id: 'x', attributes: {} });
-  assert.deepEqual(seen.map((event) => event.timeNs), [1_795_848_791_933_000_000n, 1_795_848_791_933_000_001n, 1_795_848_791_933_000_002n]);
-  assert.deepEqual(events.history().filter((event) => event.timeNs > seen[1]!.timeNs), [seen[2]]);
+  assert.deepEqual(
+    seen.map((event) => event.timeNs),
+    [1_795_848_791_933_000_000n, 1_795_848_791_933_000_001n, 1_795_848_791_933_000_002n],
+  );
+  assert.deepEqual(
+    events.history().filter((event) => event.timeNs > seen[1]!.timeNs),
+    [seen[2]],
+  );
 });

@@ -11,9 +11,14 @@ export class Events {
   readonly #history: EngineEvent[] = [];
   #lastNs = 0n;
 
-  constructor(clock: Clock) { this.#clock = clock; }
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
 
-  /** The clock tells milliseconds. Events of one follow each other by a nanosecond, so that a client can go on after the last that it saw. */
+  /**
+   * The clock tells milliseconds. Events of one follow each other by a nanosecond, so that a client can go on after the
+   * last that it saw.
+   */
   emit(event: NewEvent): void {
     const now = BigInt(Math.floor(this.#clock.now())) * 1_000_000n;
     this.#lastNs = now > this.#lastNs ? now : this.#lastNs + 1n;
@@ -30,5 +35,7 @@ export class Events {
   }
 
   /** The last `eventHistoryMax` events. */
-  history(): readonly EngineEvent[] { return this.#history; }
+  history(): readonly EngineEvent[] {
+    return this.#history;
+  }
 }

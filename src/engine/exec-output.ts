@@ -1,6 +1,8 @@
 /**
- * One output of a command, from its pipe or terminal to whoever wants it. The end of a process is not the end of its pipes: a child in the background may hold them
- * open as long as it likes. What the process itself wrote is in the pipe when it ends; after that is delivered nobody waits, and what the child writes is thrown away.
+ * One output of a command, from its pipe or terminal to whoever wants it. The end of a process is not the end of its
+ * pipes: a child in the background may hold them
+ * open as long as it likes. What the process itself wrote is in the pipe when it ends; after that is delivered nobody
+ * waits, and what the child writes is thrown away.
  */
 import type { Readable, Writable } from 'node:stream';
 import { onceClosed, onceEnded, whenDrained } from '#base/streams.ts';
@@ -21,7 +23,9 @@ export class ExecOutput {
     this.#source = source;
     this.#target = target;
     let started = false;
-    this.#ended = new Promise((resolve) => { onceEnded(source, resolve); });
+    this.#ended = new Promise((resolve) => {
+      onceEnded(source, resolve);
+    });
     if (target !== undefined) {
       target.on('error', () => undefined);
       onceClosed(target, () => this.#discard());
@@ -30,7 +34,10 @@ export class ExecOutput {
     source.on('data', (part: Buffer) => {
       this.#bytes += part.length;
       started ||= isStarted();
-      if (started) { this.#release(); this.#write(part); } else if (this.#heldBytes < execErrorBytesMax) {
+      if (started) {
+        this.#release();
+        this.#write(part);
+      } else if (this.#heldBytes < execErrorBytesMax) {
         this.#held.push(part);
         this.#heldBytes += part.length;
       }
@@ -60,7 +67,10 @@ export class ExecOutput {
     this.#source.resume();
   }
 
-  /** The process has ended: resolves when what it wrote is delivered. `started` false: the text that was kept back is the runtime's. */
+  /**
+   * The process has ended: resolves when what it wrote is delivered. `started` false: the text that was kept back is
+   * the runtime's.
+   */
   async settle(clock: Clock, started: () => boolean): Promise<string> {
     const most = this.#bytes + execPipeBytesMax;
     const over = new AbortController();

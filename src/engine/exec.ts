@@ -1,5 +1,6 @@
 /**
- * Commands in a running container. The runtime joins the container and runs them as our child; a terminal is handed over on a socket, so that
+ * Commands in a running container. The runtime joins the container and runs them as our child; a terminal is handed
+ * over on a socket, so that
  * its size can be set directly and no process copies bytes between. An exec does not outlive the engine.
  */
 import { closeSync, mkdirSync, openSync } from 'node:fs';
@@ -19,42 +20,90 @@ import { explainRuntimeError } from './runtime/runtime-errors.ts';
 import { resolveUser } from './runtime/user.ts';
 import { checkNul } from './spec-checks.ts';
 
-export interface RunningExec { pid: Promise<number>; exit: Promise<number>; resize(size: { width: number; height: number }): void; kill(): void }
+export interface RunningExec {
+  pid: Promise<number>;
+  exit: Promise<number>;
+  resize(size: { width: number; height: number }): void;
+  kill(): void;
+}
 
-export async function startExec(registry: ContainerRegistry, container: Container, execId: string, spec: ExecSpec, streams: Streams): Promise<RunningExec> {
+export async function startExec(
+  registry: ContainerRegistry,
+  container: Container,
+  execId: string,
+  spec: ExecSpec,
+  streams: Streams,
+): Promise<RunningExec> {
   const { context } = registry;
   const { record } = container;
-  if (record.state === 'paused') throw new ApiError('Conflict', `Container ${record.id} is paused, unpause the container before exec`);
+  if (record.state === 'paused')
+    throw new ApiError('Conflict', `Container ${record.id} is paused, unpause the container before exec`);
   if (!container.isRunning) throw new ApiError('Conflict', `container ${record.id} is not running`);
   if (spec.command.length === 0) throw new ApiError('BadRequest', 'No exec command specified');
   checkNul('argument', spec.command);
   checkNul('environment variable', spec.env ?? []);
   checkNul('user or path', [spec.user, spec.workingDir]);
-  if (container.execIds.size >= execsPerContainerMax) throw new ApiError('TooManyRequests', `container ${record.id} runs ${execsPerContainerMax} commands already`);
+  if (container.execIds.size >= execsPerContainerMax)
+    throw new ApiError('TooManyRequests', `container ${record.id} runs ${execsPerContainerMax} commands already`);
   const directory = `${bundleDirectory(context.directories.run, record.id)}/x${execId.slice(0, 12)}`;
   mkdirSync(directory, { mode: 0o700 });
   container.execIds.add(execId);
-  const finish = (): void => { container.execIds.delete(execId); removeTree(directory); };
+  const finish = (): void => {
+    container.execIds.delete(execId);
+    removeTree(directory);
+  };
   try {
     writeFileAtomic(`${directory}/process.json`, JSON.stringify(planProcess(registry, container, spec)));
-    return spec.tty ? await startOnTerminal(registry, container, directory, spec, streams, finish) : startOnPipes(registry, container, directory, spec, streams, finish);
-  } catch (error) { finish(); throw error; }
+    return spec.tty
+      ? await startOnTerminal(registry, container, directory, spec, streams, finish)
+      : startOnPipes(registry, container, directory, spec, streams, finish);
+  } catch (error) {
+    finish();
+    throw error;
+  }
 }
 
 function planProcess(registry: ContainerRegistry, container: Container, spec: ExecSpec): Record<string, unknown> {
   const { context } = registry;
   const bundle = bundleDirectory(context.directories.run, container.id);
-  const config = JSON.parse(readIfExists(`${bundle}/config.json`)!) as { process: Record<string, unknown> & { env: string[]; user: unknown; cwd: string; capabilities: { bounding: string[] } }; hostname?: string };
+  const config = JSON.parse(readIfExists(`${bundle}/config.json`)!) as {
+    process: Record<string, unknown> & {
+      env: string[];
+      user: unknown;
+      cwd: string;
+      capabilities: { bounding: string[] };
+    };
+    hostname?: string;
+  };
   const root = `/proc/${container.record.run!.pid}/root`;
   const user = spec.user === undefined || spec.user === '' ? undefined : resolveUser(container.root ?? root, spec.user);
-  const env = planEnvironment({ env: [...(spec.tty ? ['TERM=xterm'] : []), ...(user === undefined ? [] : [`HOME=${user.home}`]), ...(spec.env ?? [])], tty: spec.tty }, config.process.env, '', '/').filter((entry) => entry !== 'HOSTNAME=');
+  const env = planEnvironment(
+    {
+      env: [
+        ...(spec.tty ? ['TERM=xterm'] : []),
+        ...(user === undefined ? [] : [`HOME=${user.home}`]),
+        ...(spec.env ?? []),
+      ],
+      tty: spec.tty,
+    },
+    config.process.env,
+    '',
+    '/',
+  ).filter((entry) => entry !== 'HOSTNAME=');
   const allCapabilities = [...context.hostLimits.capabilities].map((name) => `CAP_${name}`);
   const bounding = spec.privileged === true ? allCapabilities : config.process.capabilities.bounding;
   const uid = user?.uid ?? (config.process.user as { uid: number }).uid;
   const held = uid === 0 || spec.privileged === true ? bounding : [];
   return {
-    ...config.process, terminal: spec.tty, args: spec.command, env, cwd: spec.workingDir === undefined || spec.workingDir === '' ? config.process.cwd : spec.workingDir,
-    user: user === undefined ? config.process.user : { uid: user.uid, gid: user.gid, additionalGids: [user.gid, ...user.additionalGids] },
+    ...config.process,
+    terminal: spec.tty,
+    args: spec.command,
+    env,
+    cwd: spec.workingDir === undefined || spec.workingDir === '' ? config.process.cwd : spec.workingDir,
+    user:
+      user === undefined
+        ? config.process.user
+        : { uid: user.uid, gid: user.gid, additionalGids: [user.gid, ...user.additionalGids] },
     capabilities: { bounding, effective: held, permitted: held },
   };
 }
@@ -63,9 +112,20 @@ function scoreOf(container: Container): { oomScoreAdj: number } {
   return { oomScoreAdj: container.record.spec.resources.oomScoreAdj ?? 0 };
 }
 
-function startOnPipes(registry: ContainerRegistry, container: Container, directory: string, spec: ExecSpec, streams: Streams, finish: () => void): RunningExec {
+function startOnPipes(
+  registry: ContainerRegistry,
+  container: Container,
+  directory: string,
+  spec: ExecSpec,
+  streams: Streams,
+  finish: () => void,
+): RunningExec {
   const { context } = registry;
-  const child = context.runtime.exec(container.id, `${directory}/process.json`, { stdin: spec.stdin === true && streams.stdin !== undefined, pidFile: `${directory}/pid`, ...scoreOf(container) });
+  const child = context.runtime.exec(container.id, `${directory}/process.json`, {
+    stdin: spec.stdin === true && streams.stdin !== undefined,
+    pidFile: `${directory}/pid`,
+    ...scoreOf(container),
+  });
   const isStarted = (): boolean => readIfExists(`${directory}/pid`) !== undefined;
   const output = new ExecOutput(child.stdout!, streams.stdout);
   const errors = new ExecOutput(child.stderr!, streams.stderr, isStarted);
@@ -77,7 +137,10 @@ function startOnPipes(registry: ContainerRegistry, container: Container, directo
     if (streams.stdin !== undefined) onceEnded(streams.stdin, () => input.end());
   }
   const exit = child.exit.then(async (end) => {
-    const [, failure] = await Promise.all([output.settle(context.clock, isStarted), errors.settle(context.clock, isStarted)]);
+    const [, failure] = await Promise.all([
+      output.settle(context.clock, isStarted),
+      errors.settle(context.clock, isStarted),
+    ]);
     const started = isStarted();
     finish();
     streams.stdin?.unpipe();
@@ -86,18 +149,37 @@ function startOnPipes(registry: ContainerRegistry, container: Container, directo
     return end.code;
   });
   exit.catch(() => undefined);
-  return { pid: pidOf(registry, `${directory}/pid`, child.exit), exit, resize: () => undefined, kill: () => killExec(registry, `${directory}/pid`, child.pid) };
+  return {
+    pid: pidOf(registry, `${directory}/pid`, child.exit),
+    exit,
+    resize: () => undefined,
+    kill: () => killExec(registry, `${directory}/pid`, child.pid),
+  };
 }
 
-async function startOnTerminal(registry: ContainerRegistry, container: Container, directory: string, spec: ExecSpec, streams: Streams, finish: () => void): Promise<RunningExec> {
+async function startOnTerminal(
+  registry: ContainerRegistry,
+  container: Container,
+  directory: string,
+  spec: ExecSpec,
+  streams: Streams,
+  finish: () => void,
+): Promise<RunningExec> {
   const { context } = registry;
   const socket = `${directory}/tty`;
   const directoryFd = openSync(directory, 'r');
   const short = socket.length > 100 ? `/proc/self/fd/${directoryFd}/tty` : socket;
   const terminal = await context.os.poll.receiveTerminal(short).finally(() => closeSync(directoryFd));
-  const child = context.runtime.exec(container.id, `${directory}/process.json`, { stdin: false, pidFile: `${directory}/pid`, ...scoreOf(container), consoleSocket: socket });
+  const child = context.runtime.exec(container.id, `${directory}/process.json`, {
+    stdin: false,
+    pidFile: `${directory}/pid`,
+    ...scoreOf(container),
+    consoleSocket: socket,
+  });
   let errors = '';
-  child.stderr!.on('data', (part: Buffer) => { if (errors.length < execErrorBytesMax) errors += part.toString(); });
+  child.stderr!.on('data', (part: Buffer) => {
+    if (errors.length < execErrorBytesMax) errors += part.toString();
+  });
   child.stdout!.resume();
   const gone = child.exit.then((end) => {
     terminal.cancel();
@@ -105,15 +187,22 @@ async function startOnTerminal(registry: ContainerRegistry, container: Container
   });
   gone.catch(() => undefined);
   let descriptor: number;
-  try { descriptor = await Promise.race([terminal.descriptor, gone]); } catch (error) {
+  try {
+    descriptor = await Promise.race([terminal.descriptor, gone]);
+  } catch (error) {
     await child.exit;
     throw errors === '' ? error : explainRuntimeError(registry.context.runtime.name, errors, spec.command[0]);
   }
   const stream = openTerminalStream(descriptor);
   streams.stdin?.pipe(stream.input, { end: false });
   const output = new ExecOutput(stream.output, streams.stdout);
-  const resize = (size: { width: number; height: number }): void => { if (!stream.closed()) resizeTerminal(descriptor, size); };
-  if (streams.resizes !== undefined) void (async () => { for await (const size of streams.resizes!) resize(size); })().catch(() => undefined);
+  const resize = (size: { width: number; height: number }): void => {
+    if (!stream.closed()) resizeTerminal(descriptor, size);
+  };
+  if (streams.resizes !== undefined)
+    void (async () => {
+      for await (const size of streams.resizes!) resize(size);
+    })().catch(() => undefined);
   const exit = child.exit.then(async (end) => {
     await output.settle(context.clock, () => true);
     streams.stdin?.unpipe(stream.input);
@@ -121,7 +210,12 @@ async function startOnTerminal(registry: ContainerRegistry, container: Container
     finish();
     return end.code;
   });
-  return { pid: pidOf(registry, `${directory}/pid`, child.exit), exit, resize, kill: () => killExec(registry, `${directory}/pid`, child.pid) };
+  return {
+    pid: pidOf(registry, `${directory}/pid`, child.exit),
+    exit,
+    resize,
+    kill: () => killExec(registry, `${directory}/pid`, child.pid),
+  };
 }
 
 function killExec(registry: ContainerRegistry, pidFile: string, runtimePid: number): void {
@@ -131,7 +225,14 @@ function killExec(registry: ContainerRegistry, pidFile: string, runtimePid: numb
 
 async function pidOf(registry: ContainerRegistry, file: string, exit: Promise<unknown>): Promise<number> {
   let ended = false;
-  exit.then(() => { ended = true; }, () => { ended = true; });
+  exit.then(
+    () => {
+      ended = true;
+    },
+    () => {
+      ended = true;
+    },
+  );
   for (let tries = 0; tries < 200 && !ended; tries++) {
     const text = readIfExists(file);
     if (text !== undefined && text !== '') return Number(text);
@@ -140,6 +241,18 @@ async function pidOf(registry: ContainerRegistry, file: string, exit: Promise<un
   return Number(readIfExists(file) ?? 0);
 }
 
-export function emitExec(registry: ContainerRegistry, container: Container, action: string, execId: string, extra: Record<string, string> = {}): void {
-  registry.context.events.emit({ type: 'container', action, id: container.id, attributes: { ...eventAttributes(container), execID: execId, ...extra }, owner: container.record.spec.owner });
+export function emitExec(
+  registry: ContainerRegistry,
+  container: Container,
+  action: string,
+  execId: string,
+  extra: Record<string, string> = {},
+): void {
+  registry.context.events.emit({
+    type: 'container',
+    action,
+    id: container.id,
+    attributes: { ...eventAttributes(container), execID: execId, ...extra },
+    owner: container.record.spec.owner,
+  });
 }

@@ -1,6 +1,8 @@
 /**
- * Standing still. Two things freeze a container: a user's `pause`, which is a state, and work that must not see its files change (`cp`, `commit`), which is not. The
- * control group is frozen while either wants it. A process may end at any moment before that: then there is nothing to freeze, and nobody is left frozen.
+ * Standing still. Two things freeze a container: a user's `pause`, which is a state, and work that must not see its
+ * files change (`cp`, `commit`), which is not. The
+ * control group is frozen while either wants it. A process may end at any moment before that: then there is nothing to
+ * freeze, and nobody is left frozen.
  */
 import { ApiError } from '#base/errors.ts';
 import type { Container } from './container.ts';
@@ -22,9 +24,13 @@ async function setFrozen(registry: ContainerRegistry, container: Container, froz
   }
 }
 
-function hasNoGroup(error: unknown): boolean { return ['ENOENT', 'ENODEV'].includes((error as { code?: string }).code ?? ''); }
+function hasNoGroup(error: unknown): boolean {
+  return ['ENOENT', 'ENODEV'].includes((error as { code?: string }).code ?? '');
+}
 
-function notRunning(container: Container): ApiError { return new ApiError('Conflict', `Container ${container.id} is not running`); }
+function notRunning(container: Container): ApiError {
+  return new ApiError('Conflict', `Container ${container.id} is not running`);
+}
 
 /** A user's `pause` and `unpause`. Under the container's lock, so that its end comes before or after. */
 export async function setPaused(registry: ContainerRegistry, container: Container, paused: boolean): Promise<void> {
@@ -33,7 +39,8 @@ export async function setPaused(registry: ContainerRegistry, container: Containe
     if (!container.isRunning || record.run === undefined) throw notRunning(container);
     if (paused && record.state === 'paused') throw new ApiError('Conflict', `Container ${record.id} is already paused`);
     if (!paused && record.state !== 'paused') throw new ApiError('Conflict', `Container ${record.id} is not paused`);
-    if ((paused || container.stillFor === 0) && !(await setFrozen(registry, container, paused)) && paused) throw notRunning(container);
+    if ((paused || container.stillFor === 0) && !(await setFrozen(registry, container, paused)) && paused)
+      throw notRunning(container);
     record.state = paused ? 'paused' : 'running';
     container.save(registry.context);
     emitPause(registry, container, paused);
@@ -41,19 +48,39 @@ export async function setPaused(registry: ContainerRegistry, container: Containe
 }
 
 export function emitPause(registry: ContainerRegistry, container: Container, paused: boolean): void {
-  registry.context.events.emit({ type: 'container', action: paused ? 'pause' : 'unpause', id: container.id, attributes: eventAttributes(container), owner: container.record.spec.owner });
+  registry.context.events.emit({
+    type: 'container',
+    action: paused ? 'pause' : 'unpause',
+    id: container.id,
+    attributes: eventAttributes(container),
+    owner: container.record.spec.owner,
+  });
 }
 
-/** Runs `work` while no process of the container runs. `frozen`: it runs otherwise; false: it has ended, or was never started. */
-export async function whileStill<T>(registry: ContainerRegistry, container: Container, work: (frozen: boolean) => Promise<T>): Promise<T> {
+/**
+ * Runs `work` while no process of the container runs. `frozen`: it runs otherwise; false: it has ended, or was never
+ * started.
+ */
+export async function whileStill<T>(
+  registry: ContainerRegistry,
+  container: Container,
+  work: (frozen: boolean) => Promise<T>,
+): Promise<T> {
   const run = await container.lock.run(async () => {
     if (!container.isRunning || container.record.run === undefined) return undefined;
-    if (container.record.state !== 'paused' && container.stillFor === 0 && !(await setFrozen(registry, container, true))) return undefined;
+    if (
+      container.record.state !== 'paused' &&
+      container.stillFor === 0 &&
+      !(await setFrozen(registry, container, true))
+    )
+      return undefined;
     container.stillFor++;
     return container.record.run;
   });
   if (run === undefined) return work(false);
-  try { return await work(true); } finally {
+  try {
+    return await work(true);
+  } finally {
     await container.lock.run(async () => {
       // The end of a run takes all this with it.
       if (container.record.run !== run) return;
@@ -65,5 +92,6 @@ export async function whileStill<T>(registry: ContainerRegistry, container: Cont
 
 /** A container that should run and stands still: an engine died in the middle of such work. */
 export async function thaw(registry: ContainerRegistry, container: Container): Promise<void> {
-  if (container.record.state === 'running' && container.record.run !== undefined) await setFrozen(registry, container, false);
+  if (container.record.state === 'running' && container.record.run !== undefined)
+    await setFrozen(registry, container, false);
 }

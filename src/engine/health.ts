@@ -1,6 +1,8 @@
 /**
- * Health checks of docker's containers (`HEALTHCHECK`, `--health-cmd`): a command run in the container every so often; its last results; `healthy`,
- * `unhealthy` after so many failures in a row, `starting` before that. Times come as nanoseconds, as docker's API has them; 0 is the default.
+ * Health checks of docker's containers (`HEALTHCHECK`, `--health-cmd`): a command run in the container every so often;
+ * its last results; `healthy`,
+ * `unhealthy` after so many failures in a row, `starting` before that. Times come as nanoseconds, as docker's API has
+ * them; 0 is the default.
  */
 import { PassThrough } from 'node:stream';
 import type { Container, HealthState } from './container.ts';
@@ -8,25 +10,52 @@ import { eventAttributes } from './container.ts';
 import type { Containers } from './containers.ts';
 import { healthLogEntriesMax, healthOutputBytesMax } from './limits.ts';
 
-export interface HealthCheck { command: string[]; intervalMs: number; timeoutMs: number; startPeriodMs: number; startIntervalMs: number; retries: number }
+export interface HealthCheck {
+  command: string[];
+  intervalMs: number;
+  timeoutMs: number;
+  startPeriodMs: number;
+  startIntervalMs: number;
+  retries: number;
+}
 
-interface HealthBody { Test?: string[]; Interval?: number; Timeout?: number; StartPeriod?: number; StartInterval?: number; Retries?: number }
+interface HealthBody {
+  Test?: string[];
+  Interval?: number;
+  Timeout?: number;
+  StartPeriod?: number;
+  StartInterval?: number;
+  Retries?: number;
+}
 
 /** Undefined when there is none, or it was switched off (`NONE`). */
 export function parseHealthCheck(body: HealthBody | null | undefined): HealthCheck | undefined {
   const [kind, ...rest] = body?.Test ?? [];
   if (kind === undefined || kind === 'NONE' || rest.length === 0) return undefined;
-  const ms = (value: number | undefined, absent: number): number => (value === undefined || value === 0 ? absent : Math.max(1, Math.floor(value / 1_000_000)));
+  const ms = (value: number | undefined, absent: number): number =>
+    value === undefined || value === 0 ? absent : Math.max(1, Math.floor(value / 1_000_000));
   return {
-    command: kind === 'CMD-SHELL' ? ['/bin/sh', '-c', rest.join(' ')] : rest, intervalMs: ms(body?.Interval, 30_000), timeoutMs: ms(body?.Timeout, 30_000), startPeriodMs: ms(body?.StartPeriod, 0),
-    startIntervalMs: ms(body?.StartInterval, 5_000), retries: body?.Retries === undefined || body.Retries === 0 ? 3 : body.Retries,
+    command: kind === 'CMD-SHELL' ? ['/bin/sh', '-c', rest.join(' ')] : rest,
+    intervalMs: ms(body?.Interval, 30_000),
+    timeoutMs: ms(body?.Timeout, 30_000),
+    startPeriodMs: ms(body?.StartPeriod, 0),
+    startIntervalMs: ms(body?.StartInterval, 5_000),
+    retries: body?.Retries === undefined || body.Retries === 0 ? 3 : body.Retries,
   };
 }
 
-/** What a result makes of the state. A failure within the start period counts for nothing; a success ends that period. */
-export function nextHealth(state: HealthState, check: HealthCheck, exitCode: number, sinceStartMs: number): Pick<HealthState, 'status' | 'failingStreak'> {
+/**
+ * What a result makes of the state. A failure within the start period counts for nothing; a success ends that period.
+ */
+export function nextHealth(
+  state: HealthState,
+  check: HealthCheck,
+  exitCode: number,
+  sinceStartMs: number,
+): Pick<HealthState, 'status' | 'failingStreak'> {
   if (exitCode === 0) return { status: 'healthy', failingStreak: 0 };
-  if (state.status === 'starting' && sinceStartMs < check.startPeriodMs) return { status: 'starting', failingStreak: 0 };
+  if (state.status === 'starting' && sinceStartMs < check.startPeriodMs)
+    return { status: 'starting', failingStreak: 0 };
   const failingStreak = state.failingStreak + 1;
   return { status: failingStreak >= check.retries ? 'unhealthy' : state.status, failingStreak };
 }
@@ -42,8 +71,11 @@ export async function runHealthChecks(containers: Containers, container: Contain
   const over = new AbortController();
   container.onExit(() => over.abort());
   while (container.record.run === run && !over.signal.aborted) {
-    const starting = state.status === 'starting' && context.clock.now() - container.record.startedAtMs < check.startPeriodMs;
-    await context.clock.sleep(starting ? Math.min(check.startIntervalMs, check.intervalMs) : check.intervalMs, over.signal).catch(() => undefined);
+    const starting =
+      state.status === 'starting' && context.clock.now() - container.record.startedAtMs < check.startPeriodMs;
+    await context.clock
+      .sleep(starting ? Math.min(check.startIntervalMs, check.intervalMs) : check.intervalMs, over.signal)
+      .catch(() => undefined);
     if (over.signal.aborted || container.record.run !== run) return;
     if (container.record.state === 'paused') continue;
     const result = await probe(containers, container, check, over.signal);
@@ -51,22 +83,49 @@ export async function runHealthChecks(containers: Containers, container: Contain
     const before = state.status;
     Object.assign(state, nextHealth(state, check, result.ExitCode, context.clock.now() - container.record.startedAtMs));
     state.log = [...state.log, result].slice(-healthLogEntriesMax);
-    if (state.status !== before) context.events.emit({ type: 'container', action: `health_status: ${state.status}`, id: container.id, attributes: eventAttributes(container), owner: container.record.spec.owner });
+    if (state.status !== before)
+      context.events.emit({
+        type: 'container',
+        action: `health_status: ${state.status}`,
+        id: container.id,
+        attributes: eventAttributes(container),
+        owner: container.record.spec.owner,
+      });
   }
 }
 
-async function probe(containers: Containers, container: Container, check: HealthCheck, signal: AbortSignal): Promise<HealthState['log'][number]> {
+async function probe(
+  containers: Containers,
+  container: Container,
+  check: HealthCheck,
+  signal: AbortSignal,
+): Promise<HealthState['log'][number]> {
   const { clock } = containers.registry.context;
   const started = clock.now();
   const late = new AbortController();
   const timer = clock.setTimer(check.timeoutMs, () => late.abort(), { background: true });
   const out = new PassThrough();
   let text = '';
-  out.on('data', (part: Buffer) => { if (text.length < healthOutputBytesMax) text += part.toString('utf8', 0, healthOutputBytesMax - text.length); });
+  out.on('data', (part: Buffer) => {
+    if (text.length < healthOutputBytesMax) text += part.toString('utf8', 0, healthOutputBytesMax - text.length);
+  });
   let code: number;
-  try { code = await containers.exec(container.id, { command: check.command, tty: false }, { stdout: out, stderr: out }, AbortSignal.any([signal, late.signal])); } catch (error) { code = -1; text = (error as Error).message; }
+  try {
+    code = await containers.exec(
+      container.id,
+      { command: check.command, tty: false },
+      { stdout: out, stderr: out },
+      AbortSignal.any([signal, late.signal]),
+    );
+  } catch (error) {
+    code = -1;
+    text = (error as Error).message;
+  }
   timer.cancel();
-  if (late.signal.aborted) { code = -1; text = `Health check exceeded timeout (${check.timeoutMs / 1000}s)`; }
+  if (late.signal.aborted) {
+    code = -1;
+    text = `Health check exceeded timeout (${check.timeoutMs / 1000}s)`;
+  }
   const iso = (ms: number): string => new Date(ms).toISOString();
   return { Start: iso(started), End: iso(clock.now()), ExitCode: code, Output: text };
 }

@@ -1,8 +1,11 @@
 /**
- * Pulling: find who has the name, choose the manifest for this machine, fetch what is missing in parallel, unpack, record.
+ * Pulling: find who has the name, choose the manifest for this machine, fetch what is missing in parallel, unpack,
+ * record.
  *
- * Order (decision 13): content that this platform built or was given; the platform's registry on another node; mirrors; the registry that
- * the name says. What is fetched is verified against its digest while it streams; a broken transfer goes on where it stopped.
+ * Order (decision 13): content that this platform built or was given; the platform's registry on another node; mirrors;
+ * the registry that
+ * the name says. What is fetched is verified against its digest while it streams; a broken transfer goes on where it
+ * stopped.
  * Progress lines are dockerd's.
  */
 import { ApiError } from '#base/errors.ts';
@@ -16,52 +19,111 @@ import type { Hold } from '#content/content.ts';
 import { isImageFile } from '#content/image-file.ts';
 import { mediaTypes, parseJson, parseManifest } from '#content/image-records.ts';
 import type { Descriptor, ImageRecord, Index, Manifest } from '#content/image-records.ts';
-import { configBytesMax, downloadAttemptsMax, downloadConcurrencyMax, indexDepthMax, manifestBytesMax } from '#content/limits.ts';
+import {
+  configBytesMax,
+  downloadAttemptsMax,
+  downloadConcurrencyMax,
+  indexDepthMax,
+  manifestBytesMax,
+} from '#content/limits.ts';
 import { RemoteError, RemoteRepository, UnreachableError, endpointUrlOf } from '#content/remote.ts';
 import type { Endpoint, RemoteManifest } from '#content/remote.ts';
 import type { Owner, RegistryCredential } from './engine.ts';
 import { shortId } from './images.ts';
 import type { ImagesOptions, Progress } from './images.ts';
 
-export interface PullOptions { credential?: RegistryCredential; onProgress?: Progress; signal?: AbortSignal; owner?: Owner; /** Other than this machine's. */ platform?: Platform }
-/** What a registry holds under a name. `repository` undefined: it is the registry of this process, whose blobs are here. */
-export interface Source { repository: RemoteRepository | undefined; manifest: RemoteManifest }
+export interface PullOptions {
+  credential?: RegistryCredential;
+  onProgress?: Progress;
+  signal?: AbortSignal;
+  owner?: Owner;
+  /** Other than this machine's. */ platform?: Platform;
+}
+/**
+ * What a registry holds under a name. `repository` undefined: it is the registry of this process, whose blobs are here.
+ */
+export interface Source {
+  repository: RemoteRepository | undefined;
+  manifest: RemoteManifest;
+}
 
 /** Everybody who may have the name, in the order of asking. */
-function sourcesOf(options: ImagesOptions, reference: Reference, credential: RegistryCredential | undefined): { endpoint: Endpoint; path: string; isPlatform: boolean }[] {
+function sourcesOf(
+  options: ImagesOptions,
+  reference: Reference,
+  credential: RegistryCredential | undefined,
+): { endpoint: Endpoint; path: string; isPlatform: boolean }[] {
   const out: { endpoint: Endpoint; path: string; isPlatform: boolean }[] = [];
   const platform = options.platformRegistry;
   if (platform !== undefined) {
     const isOwn = platform.domains.includes(reference.domain);
-    out.push({ endpoint: { url: platform.url, credential: platform.credential, isTrusted: true, ...(isOwn ? {} : { mirrorOf: reference.domain }) }, path: reference.path, isPlatform: true });
+    out.push({
+      endpoint: {
+        url: platform.url,
+        credential: platform.credential,
+        isTrusted: true,
+        ...(isOwn ? {} : { mirrorOf: reference.domain }),
+      },
+      path: reference.path,
+      isPlatform: true,
+    });
     if (isOwn) return out;
   }
-  if (reference.domain === 'docker.io') for (const url of options.mirrors ?? []) out.push({ endpoint: { url, mirrorOf: 'docker.io' }, path: reference.path, isPlatform: false });
+  if (reference.domain === 'docker.io')
+    for (const url of options.mirrors ?? [])
+      out.push({ endpoint: { url, mirrorOf: 'docker.io' }, path: reference.path, isPlatform: false });
   const isInsecure = options.insecureRegistries?.includes(reference.domain) === true;
-  out.push({ endpoint: { url: isInsecure ? `http://${reference.domain}` : endpointUrlOf(reference.domain), ...(credential === undefined ? {} : { credential }) }, path: reference.path, isPlatform: false });
+  out.push({
+    endpoint: {
+      url: isInsecure ? `http://${reference.domain}` : endpointUrlOf(reference.domain),
+      ...(credential === undefined ? {} : { credential }),
+    },
+    path: reference.path,
+    isPlatform: false,
+  });
   return out;
 }
 
 /** From the registry of this process; undefined when it is not the one that the name says, or does not have it. */
 async function ownSource(options: ImagesOptions, reference: Reference): Promise<Source | undefined> {
   const registry = options.localRegistry;
-  const digest = registry?.owns(reference.domain) === true ? registry.resolve(reference.path, reference.digest ?? reference.tag ?? 'latest') : undefined;
+  const digest =
+    registry?.owns(reference.domain) === true
+      ? registry.resolve(reference.path, reference.digest ?? reference.tag ?? 'latest')
+      : undefined;
   if (digest === undefined || !options.content.blobs.has(digest)) return undefined;
   const bytes = await options.content.blobs.readBytes(digest, manifestBytesMax);
   const { mediaType } = parseJson(bytes, 'manifest') as { mediaType?: unknown };
-  return { repository: undefined, manifest: { bytes, mediaType: typeof mediaType === 'string' ? mediaType : registry!.mediaType(reference.path, digest) ?? '', digest } };
+  return {
+    repository: undefined,
+    manifest: {
+      bytes,
+      mediaType: typeof mediaType === 'string' ? mediaType : (registry!.mediaType(reference.path, digest) ?? ''),
+      digest,
+    },
+  };
 }
 
 /** Tags of a repository in the registry that its name says, for `pull --all-tags`. */
-export async function listTags(options: ImagesOptions, reference: Reference, pull: Pick<PullOptions, 'credential' | 'signal'>): Promise<string[]> {
+export async function listTags(
+  options: ImagesOptions,
+  reference: Reference,
+  pull: Pick<PullOptions, 'credential' | 'signal'>,
+): Promise<string[]> {
   if (options.localRegistry?.owns(reference.domain) === true) {
     const own = options.localRegistry.tags(reference.path);
-    if (own.length === 0) throw new ApiError('NotFound', `repository ${familiarRepository(reference)} not found: does not exist or no pull access`);
+    if (own.length === 0)
+      throw new ApiError(
+        'NotFound',
+        `repository ${familiarRepository(reference)} not found: does not exist or no pull access`,
+      );
     return own;
   }
   let last: unknown;
   for (const source of sourcesOf(options, reference, pull.credential)) {
-    try { return await new RemoteRepository(options.transport, source.endpoint, source.path, 'pull').tags(pull.signal); } catch (error) {
+    try {
+      return await new RemoteRepository(options.transport, source.endpoint, source.path, 'pull').tags(pull.signal);
+    } catch (error) {
       pull.signal?.throwIfAborted();
       if (!(error instanceof RemoteError || error instanceof UnreachableError)) throw error;
       last = error;
@@ -70,11 +132,19 @@ export async function listTags(options: ImagesOptions, reference: Reference, pul
   throw dockerError(last, reference);
 }
 
-/** What the registry that the name says, or one that stands in for it, holds under it. Throws RemoteError or UnreachableError. */
-export async function findSource(options: ImagesOptions, reference: Reference, pull: Pick<PullOptions, 'credential' | 'signal'>): Promise<Source> {
+/**
+ * What the registry that the name says, or one that stands in for it, holds under it. Throws RemoteError or
+ * UnreachableError.
+ */
+export async function findSource(
+  options: ImagesOptions,
+  reference: Reference,
+  pull: Pick<PullOptions, 'credential' | 'signal'>,
+): Promise<Source> {
   const own = await ownSource(options, reference);
   if (own !== undefined) return own;
-  if (options.localRegistry?.owns(reference.domain) === true) throw new RemoteError(404, 'MANIFEST_UNKNOWN', 'manifest unknown: manifest unknown');
+  if (options.localRegistry?.owns(reference.domain) === true)
+    throw new RemoteError(404, 'MANIFEST_UNKNOWN', 'manifest unknown: manifest unknown');
   const wanted = reference.digest ?? reference.tag ?? 'latest';
   let last: unknown;
   for (const source of sourcesOf(options, reference, pull.credential)) {
@@ -93,44 +163,84 @@ export async function findSource(options: ImagesOptions, reference: Reference, p
 /** The texts that docker's users know. */
 function dockerError(error: unknown, reference: Reference): unknown {
   if (error instanceof RemoteError) {
-    if (error.status === 404 && /MANIFEST_UNKNOWN/i.test(error.code)) return new ApiError('NotFound', `manifest for ${familiarName(reference)} not found: ${error.message}`);
+    if (error.status === 404 && /MANIFEST_UNKNOWN/i.test(error.code))
+      return new ApiError('NotFound', `manifest for ${familiarName(reference)} not found: ${error.message}`);
     if (error.status === 404 || error.status === 401 || error.status === 403) {
-      return new ApiError('NotFound', `pull access denied for ${familiarRepository(reference)}, repository does not exist or may require 'docker login': ${error.message}`);
+      return new ApiError(
+        'NotFound',
+        `pull access denied for ${familiarRepository(reference)}, repository does not exist or may require 'docker login': ${error.message}`,
+      );
     }
     if (error.status === 429) return new ApiError('TooManyRequests', error.message);
-    return new ApiError('InternalError', error.status === 0 ? error.message : `received unexpected HTTP status: ${error.status}: ${error.message}`);
+    return new ApiError(
+      'InternalError',
+      error.status === 0 ? error.message : `received unexpected HTTP status: ${error.status}: ${error.message}`,
+    );
   }
   if (error instanceof UnreachableError) return new ApiError('InternalError', error.message);
-  if (error instanceof DigestError) return new ApiError('InternalError', `filesystem layer verification failed: ${error.message}`);
+  if (error instanceof DigestError)
+    return new ApiError('InternalError', `filesystem layer verification failed: ${error.message}`);
   return error;
 }
 
-/** The manifest of an index for a platform. One without a platform is meant for any; attestations are `unknown/unknown` and for none. */
+/**
+ * The manifest of an index for a platform. One without a platform is meant for any; attestations are `unknown/unknown`
+ * and for none.
+ */
 export function chooseDescriptor(manifests: Descriptor[], wanted: Platform): Descriptor | undefined {
-  const fits = manifests.map((descriptor) => ({ descriptor, fit: descriptor.platform === undefined ? 1 : platformFit(wanted, descriptor.platform) }));
-  return fits.reduce<{ descriptor?: Descriptor; fit: number }>((best, each) => (each.fit > best.fit ? each : best), { fit: 0 }).descriptor;
+  const fits = manifests.map((descriptor) => ({
+    descriptor,
+    fit: descriptor.platform === undefined ? 1 : platformFit(wanted, descriptor.platform),
+  }));
+  return fits.reduce<{ descriptor?: Descriptor; fit: number }>((best, each) => (each.fit > best.fit ? each : best), {
+    fit: 0,
+  }).descriptor;
 }
 
 /** Types of a configuration that make an image: docker takes what registries of old said too. */
-const imageConfigTypes: string[] = [mediaTypes.dockerConfig, mediaTypes.ociConfig, 'application/octet-stream', 'application/json', 'text/html', ''];
+const imageConfigTypes: string[] = [
+  mediaTypes.dockerConfig,
+  mediaTypes.ociConfig,
+  'application/octet-stream',
+  'application/json',
+  'text/html',
+  '',
+];
 
 /** Artifacts (charts, signatures, plugins) are stored as images are, and are none. */
 export function checkIsImage(manifest: Manifest): void {
   const type = manifest.config.mediaType ?? '';
-  if (!imageConfigTypes.includes(type)) throw new ApiError('BadRequest', `Encountered remote ${JSON.stringify(type)}(${type === 'application/vnd.docker.plugin.v1+json' ? 'plugin' : 'unknown'}) when fetching: it is not an image`);
+  if (!imageConfigTypes.includes(type))
+    throw new ApiError(
+      'BadRequest',
+      `Encountered remote ${JSON.stringify(type)}(${type === 'application/vnd.docker.plugin.v1+json' ? 'plugin' : 'unknown'}) when fetching: it is not an image`,
+    );
 }
 
-const isDescriptor = (value: unknown): value is Descriptor => typeof (value as Descriptor | null)?.digest === 'string' && isDigest((value as Descriptor).digest);
+const isDescriptor = (value: unknown): value is Descriptor =>
+  typeof (value as Descriptor | null)?.digest === 'string' && isDigest((value as Descriptor).digest);
 
 /** Bytes whose digest is known are checked before they are believed. */
-async function storeManifest(options: ImagesOptions, hold: Hold, manifest: RemoteManifest, expected: string | undefined): Promise<string> {
+async function storeManifest(
+  options: ImagesOptions,
+  hold: Hold,
+  manifest: RemoteManifest,
+  expected: string | undefined,
+): Promise<string> {
   const digest = await options.content.blobs.writeBytes(manifest.bytes);
   hold.addBlob(digest);
-  if (expected !== undefined && expected.startsWith('sha256:') && digest !== expected) throw new DigestError(`manifest verification failed for digest ${expected}`);
+  if (expected !== undefined && expected.startsWith('sha256:') && digest !== expected)
+    throw new DigestError(`manifest verification failed for digest ${expected}`);
   return digest;
 }
 
-async function chooseManifest(options: ImagesOptions, hold: Hold, source: Source, reference: Reference, pull: PullOptions): Promise<{ outer: string; digest: string; manifest: Manifest }> {
+async function chooseManifest(
+  options: ImagesOptions,
+  hold: Hold,
+  source: Source,
+  reference: Reference,
+  pull: PullOptions,
+): Promise<{ outer: string; digest: string; manifest: Manifest }> {
   const outer = await storeManifest(options, hold, source.manifest, reference.digest);
   const wanted = pull.platform ?? hostPlatform();
   let { bytes } = source.manifest;
@@ -139,11 +249,19 @@ async function chooseManifest(options: ImagesOptions, hold: Hold, source: Source
     const parsed = parseJson(bytes, 'manifest') as Partial<Index> | null;
     if (!Array.isArray(parsed?.manifests)) break;
     const chosen = depth < indexDepthMax ? chooseDescriptor(parsed.manifests.filter(isDescriptor), wanted) : undefined;
-    if (chosen === undefined) throw new ApiError('NotFound', `no matching manifest for ${formatPlatform(wanted)} in the manifest list entries`);
-    if (options.content.blobs.has(chosen.digest)) bytes = await options.content.blobs.readBytes(chosen.digest, manifestBytesMax);
-    else if (source.repository === undefined) throw new ApiError('NotFound', `manifest ${chosen.digest} of the index is not in the registry`);
+    if (chosen === undefined)
+      throw new ApiError('NotFound', `no matching manifest for ${formatPlatform(wanted)} in the manifest list entries`);
+    if (options.content.blobs.has(chosen.digest))
+      bytes = await options.content.blobs.readBytes(chosen.digest, manifestBytesMax);
+    else if (source.repository === undefined)
+      throw new ApiError('NotFound', `manifest ${chosen.digest} of the index is not in the registry`);
     else ({ bytes } = await source.repository.manifest(chosen.digest, pull.signal));
-    digest = await storeManifest(options, hold, { bytes, mediaType: chosen.mediaType, digest: chosen.digest }, chosen.digest);
+    digest = await storeManifest(
+      options,
+      hold,
+      { bytes, mediaType: chosen.mediaType, digest: chosen.digest },
+      chosen.digest,
+    );
   }
   const manifest = parseManifest(bytes, digest);
   checkIsImage(manifest);
@@ -151,7 +269,13 @@ async function chooseManifest(options: ImagesOptions, hold: Hold, source: Source
 }
 
 /** One blob, continued after a broken transfer, verified at its end. */
-async function fetchBlob(options: ImagesOptions, repository: RemoteRepository | undefined, descriptor: Descriptor, onBytes: (current: number) => void, signal?: AbortSignal): Promise<void> {
+async function fetchBlob(
+  options: ImagesOptions,
+  repository: RemoteRepository | undefined,
+  descriptor: Descriptor,
+  onBytes: (current: number) => void,
+  signal?: AbortSignal,
+): Promise<void> {
   const { blobs } = options.content;
   if (blobs.has(descriptor.digest)) return;
   if (repository === undefined) throw new ApiError('NotFound', `content ${descriptor.digest}: not found`);
@@ -160,9 +284,18 @@ async function fetchBlob(options: ImagesOptions, repository: RemoteRepository | 
     for (let attempt = 1; ; attempt++) {
       try {
         const answer = await repository.blob(descriptor.digest, upload!.offset, signal);
-        if (answer.offset !== upload!.offset) { await upload!.cancel(); upload = await blobs.transientUpload(); }
+        if (answer.offset !== upload!.offset) {
+          await upload!.cancel();
+          upload = await blobs.transientUpload();
+        }
         let current = upload!.offset;
-        const counted = async function* (): AsyncGenerator<Uint8Array> { for await (const chunk of answer.source) { current += chunk.length; onBytes(current); yield chunk; } };
+        const counted = async function* (): AsyncGenerator<Uint8Array> {
+          for await (const chunk of answer.source) {
+            current += chunk.length;
+            onBytes(current);
+            yield chunk;
+          }
+        };
         await upload!.append(counted(), descriptor.size - upload!.offset);
         if (upload!.offset < descriptor.size) throw new UnreachableError('unexpected EOF', undefined);
         await upload!.finish({ digest: descriptor.digest, sizeBytes: descriptor.size });
@@ -170,7 +303,12 @@ async function fetchBlob(options: ImagesOptions, repository: RemoteRepository | 
         return;
       } catch (error) {
         signal?.throwIfAborted();
-        const isTransient = error instanceof UnreachableError || ['ECONNRESET', 'ERR_STREAM_PREMATURE_CLOSE', 'EPIPE', 'ETIMEDOUT'].includes((error as NodeJS.ErrnoException).code ?? '') || (error as Error).message === 'aborted';
+        const isTransient =
+          error instanceof UnreachableError ||
+          ['ECONNRESET', 'ERR_STREAM_PREMATURE_CLOSE', 'EPIPE', 'ETIMEDOUT'].includes(
+            (error as NodeJS.ErrnoException).code ?? '',
+          ) ||
+          (error as Error).message === 'aborted';
         if (!isTransient || attempt >= downloadAttemptsMax) throw error;
         await options.clock.sleep(200 * 2 ** attempt, signal);
       }
@@ -182,7 +320,11 @@ async function fetchBlob(options: ImagesOptions, repository: RemoteRepository | 
 
 async function mapBounded<T>(items: T[], concurrency: number, run: (item: T) => Promise<void>): Promise<void> {
   const queue = items.values();
-  await Promise.all(Array.from({ length: Math.min(concurrency, items.length) }, async () => { for (const item of queue) await run(item); }));
+  await Promise.all(
+    Array.from({ length: Math.min(concurrency, items.length) }, async () => {
+      for (const item of queue) await run(item);
+    }),
+  );
 }
 
 function bar(current: number, total: number): string {
@@ -191,78 +333,152 @@ function bar(current: number, total: number): string {
     const units = ['B', 'kB', 'MB', 'GB', 'TB'];
     let value = bytes;
     let unit = 0;
-    while (value >= 1000 && unit < units.length - 1) { value /= 1000; unit++; }
+    while (value >= 1000 && unit < units.length - 1) {
+      value /= 1000;
+      unit++;
+    }
     return `${Number(value.toPrecision(4))}${units[unit]}`;
   };
   return `[${'='.repeat(Math.max(0, filled - 1))}${filled > 0 ? '>' : ''}${' '.repeat(50 - filled)}]  ${human(current)}/${human(total)}`;
 }
 
-async function fetchLayers(options: ImagesOptions, hold: Hold, repository: RemoteRepository | undefined, manifest: Manifest, diffIds: string[], progress: Progress, signal?: AbortSignal): Promise<void> {
+async function fetchLayers(
+  options: ImagesOptions,
+  hold: Hold,
+  repository: RemoteRepository | undefined,
+  manifest: Manifest,
+  diffIds: string[],
+  progress: Progress,
+  signal?: AbortSignal,
+): Promise<void> {
   const { content, clock } = options;
   const jobs = manifest.layers.map((layer, index) => ({ layer, diffId: diffIds[index]!, id: shortId(layer.digest) }));
   for (const job of jobs) {
     hold.addBlob(job.layer.digest);
     hold.addLayer(job.diffId);
-    progress({ status: content.layers.has(job.diffId) && content.blobs.has(job.layer.digest) ? 'Already exists' : 'Pulling fs layer', progressDetail: {}, id: job.id });
+    progress({
+      status:
+        content.layers.has(job.diffId) && content.blobs.has(job.layer.digest) ? 'Already exists' : 'Pulling fs layer',
+      progressDetail: {},
+      id: job.id,
+    });
   }
   await mapBounded(jobs, downloadConcurrencyMax, async ({ layer, diffId, id }) => {
     if (content.layers.has(diffId) && content.blobs.has(layer.digest)) return;
     if (!content.blobs.has(layer.digest)) {
       let shownAtMs = 0;
-      await fetchBlob(options, repository, layer, (current) => {
-        if (clock.monotonic() - shownAtMs < 100) return;
-        shownAtMs = clock.monotonic();
-        progress({ status: 'Downloading', progressDetail: { current, total: layer.size }, progress: bar(current, layer.size), id });
-      }, signal);
+      await fetchBlob(
+        options,
+        repository,
+        layer,
+        (current) => {
+          if (clock.monotonic() - shownAtMs < 100) return;
+          shownAtMs = clock.monotonic();
+          progress({
+            status: 'Downloading',
+            progressDetail: { current, total: layer.size },
+            progress: bar(current, layer.size),
+            id,
+          });
+        },
+        signal,
+      );
     }
     progress({ status: 'Verifying Checksum', progressDetail: {}, id });
     progress({ status: 'Download complete', progressDetail: {}, id });
-    progress({ status: 'Extracting', progressDetail: { current: layer.size, total: layer.size }, progress: bar(layer.size, layer.size), id });
+    progress({
+      status: 'Extracting',
+      progressDetail: { current: layer.size, total: layer.size },
+      progress: bar(layer.size, layer.size),
+      id,
+    });
     await content.layers.ensure(diffId, layer.digest, signal);
     progress({ status: 'Pull complete', progressDetail: {}, id });
   });
 }
 
-async function pullFrom(options: ImagesOptions, source: Source, reference: Reference, pull: PullOptions): Promise<ImageRecord> {
+async function pullFrom(
+  options: ImagesOptions,
+  source: Source,
+  reference: Reference,
+  pull: PullOptions,
+): Promise<ImageRecord> {
   const { content, records } = options;
   const progress = pull.onProgress ?? ((): void => {});
   using hold = content.hold();
   const { outer, digest, manifest } = await chooseManifest(options, hold, source, reference, pull);
-  if (manifest.config.size > configBytesMax) throw new ApiError('RequestEntityTooLarge', 'image configuration is too large');
+  if (manifest.config.size > configBytesMax)
+    throw new ApiError('RequestEntityTooLarge', 'image configuration is too large');
   hold.addBlob(manifest.config.digest);
   await fetchBlob(options, source.repository, manifest.config, () => {}, pull.signal);
   const file = parseJson(await content.blobs.readBytes(manifest.config.digest, configBytesMax), 'image configuration');
-  if (!isImageFile(file)) throw new ApiError('BadRequest', `unsupported media type ${manifest.config.mediaType}: not an image`);
-  if (file.rootfs.diff_ids.length !== manifest.layers.length) throw new ApiError('BadRequest', 'image configuration and manifest disagree on the number of layers');
+  if (!isImageFile(file))
+    throw new ApiError('BadRequest', `unsupported media type ${manifest.config.mediaType}: not an image`);
+  if (file.rootfs.diff_ids.length !== manifest.layers.length)
+    throw new ApiError('BadRequest', 'image configuration and manifest disagree on the number of layers');
   await fetchLayers(options, hold, source.repository, manifest, file.rootfs.diff_ids, progress, pull.signal);
   const known = records.get(manifest.config.digest);
-  const record = { ...(await records.recordFromManifest(digest)), ...(known?.parent === undefined ? {} : { parent: known.parent }), ...(source.repository === undefined ? {} : { isPulled: true }), ...(pull.owner === 'kubelet' && (known === undefined || known.isKubelets === true) ? { isKubelets: true } : {}) };
+  const record = {
+    ...(await records.recordFromManifest(digest)),
+    ...(known?.parent === undefined ? {} : { parent: known.parent }),
+    ...(source.repository === undefined ? {} : { isPulled: true }),
+    ...(pull.owner === 'kubelet' && (known === undefined || known.isKubelets === true) ? { isKubelets: true } : {}),
+  };
   const changes = [records.repoDigestChange(`${canonicalRepository(reference)}@${outer}`, record.id)];
-  const wasSame = known !== undefined && (reference.tag === undefined || records.byName(canonicalName({ ...reference, digest: undefined } as unknown as Reference)) === record.id);
+  const wasSame =
+    known !== undefined &&
+    (reference.tag === undefined ||
+      records.byName(canonicalName({ ...reference, digest: undefined } as unknown as Reference)) === record.id);
   if (reference.digest === undefined) changes.push(records.nameChange(canonicalName(reference), record.id));
   await records.put(record, changes);
   progress({ status: `Digest: ${outer}` });
-  progress({ status: wasSame ? `Status: Image is up to date for ${familiarName(reference)}` : `Status: Downloaded newer image for ${familiarName(reference)}` });
+  progress({
+    status: wasSame
+      ? `Status: Image is up to date for ${familiarName(reference)}`
+      : `Status: Downloaded newer image for ${familiarName(reference)}`,
+  });
   const { os, architecture, variant } = record.file;
-  if (pull.platform !== undefined && platformFit(pull.platform, { os, architecture, ...(variant === undefined ? {} : { variant }) }) === 0) {
-    progress({ status: `WARNING: image with reference ${familiarName(reference)} was found but its platform (${formatPlatform({ os, architecture, ...(variant === undefined ? {} : { variant }) })}) does not match the specified platform (${formatPlatform(pull.platform)})` });
+  if (
+    pull.platform !== undefined &&
+    platformFit(pull.platform, { os, architecture, ...(variant === undefined ? {} : { variant }) }) === 0
+  ) {
+    progress({
+      status: `WARNING: image with reference ${familiarName(reference)} was found but its platform (${formatPlatform({ os, architecture, ...(variant === undefined ? {} : { variant }) })}) does not match the specified platform (${formatPlatform(pull.platform)})`,
+    });
   }
   return record;
 }
 
 export function isForPlatform(record: ImageRecord, platform: Platform | undefined): boolean {
   const { os, architecture, variant } = record.file;
-  return platform === undefined || platformFit(platform, { os, architecture, ...(variant === undefined ? {} : { variant }) }) > 0;
+  return (
+    platform === undefined ||
+    platformFit(platform, { os, architecture, ...(variant === undefined ? {} : { variant }) }) > 0
+  );
 }
 
 /** Content that was built or loaded here is the newest there is of its name; what was pulled is asked for again. */
-function localImage(options: ImagesOptions, reference: Reference, platform: Platform | undefined): ImageRecord | undefined {
+function localImage(
+  options: ImagesOptions,
+  reference: Reference,
+  platform: Platform | undefined,
+): ImageRecord | undefined {
   const record = options.records.find(canonicalName(reference));
-  if (record === undefined || (record.isPulled === true && reference.digest === undefined) || !isForPlatform(record, platform)) return undefined;
+  if (
+    record === undefined ||
+    (record.isPulled === true && reference.digest === undefined) ||
+    !isForPlatform(record, platform)
+  )
+    return undefined;
   return record;
 }
 
-async function useLocal(options: ImagesOptions, reference: Reference, local: ImageRecord, progress: Progress): Promise<ImageRecord> {
+async function useLocal(
+  options: ImagesOptions,
+  reference: Reference,
+  local: ImageRecord,
+  progress: Progress,
+): Promise<ImageRecord> {
   progress({ status: `Pulling from ${reference.path}`, id: reference.tag ?? reference.digest });
   if (local.manifestDigest !== '') progress({ status: `Digest: ${local.manifestDigest}` });
   progress({ status: `Status: Image is up to date for ${familiarName(reference)}` });
@@ -277,15 +493,27 @@ export async function pullImage(options: ImagesOptions, reference: Reference, pu
   const local = own === undefined ? localImage(options, reference, pull.platform) : undefined;
   if (local !== undefined) return useLocal(options, reference, local, progress);
   try {
-    const source = own ?? await findSource(options, reference, pull);
-    progress({ status: `Pulling from ${reference.domain === 'docker.io' ? reference.path : familiarRepository(reference).slice(reference.domain.length + 1)}`, id: reference.tag ?? reference.digest });
+    const source = own ?? (await findSource(options, reference, pull));
+    progress({
+      status: `Pulling from ${reference.domain === 'docker.io' ? reference.path : familiarRepository(reference).slice(reference.domain.length + 1)}`,
+      id: reference.tag ?? reference.digest,
+    });
     return await pullFrom(options, source, reference, pull);
   } catch (error) {
     pull.signal?.throwIfAborted();
-    if (error instanceof UnreachableError || (error instanceof RemoteError && error.status >= 500) || (error instanceof RemoteError && error.status === 403)) {
+    if (
+      error instanceof UnreachableError ||
+      (error instanceof RemoteError && error.status >= 500) ||
+      (error instanceof RemoteError && error.status === 403)
+    ) {
       // Kept from an earlier pull, or made here: better than nothing where no registry answers.
       const kept = options.records.find(canonicalName(reference));
-      const known = kept !== undefined && isForPlatform(kept, pull.platform) ? kept : pull.platform !== undefined && platformFit(pull.platform, hostPlatform()) === 0 ? undefined : await options.makeBaseImage?.(familiarName(reference), progress);
+      const known =
+        kept !== undefined && isForPlatform(kept, pull.platform)
+          ? kept
+          : pull.platform !== undefined && platformFit(pull.platform, hostPlatform()) === 0
+            ? undefined
+            : await options.makeBaseImage?.(familiarName(reference), progress);
       if (known !== undefined) {
         progress({ status: `No registry could be reached; using the image ${familiarName(reference)} that is here` });
         return known;
@@ -296,5 +524,9 @@ export async function pullImage(options: ImagesOptions, reference: Reference, pu
 }
 
 async function ensureLayers(options: ImagesOptions, record: ImageRecord): Promise<void> {
-  await Promise.all(record.layers.filter((layer) => layer.digest !== '').map((layer) => options.content.layers.ensure(layer.diffId, layer.digest)));
+  await Promise.all(
+    record.layers
+      .filter((layer) => layer.digest !== '')
+      .map((layer) => options.content.layers.ensure(layer.diffId, layer.digest)),
+  );
 }

@@ -1,17 +1,33 @@
 /**
- * Images of the engine: finding, listing, tagging, removing, committing and importing. Pulling, pushing and archives are files of their own
+ * Images of the engine: finding, listing, tagging, removing, committing and importing. Pulling, pushing and archives
+ * are files of their own
  * (`images-pull.ts`, `images-push.ts`, `images-archive.ts`); this one holds what they share.
  *
- * A name resolves first to what is here (decision 13); what a container or a Pod leases stays whoever asks for its removal.
+ * A name resolves first to what is here (decision 13); what a container or a Pod leases stays whoever asks for its
+ * removal.
  * Texts of errors are docker's: they are read by people and by scripts.
  */
 import { ApiError } from '#base/errors.ts';
 import { hostPlatform } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
-import { canonicalName, canonicalRepository, familiarName, familiarRepository, parseReference, withDefaultTag } from '#base/reference.ts';
+import {
+  canonicalName,
+  canonicalRepository,
+  familiarName,
+  familiarRepository,
+  parseReference,
+  withDefaultTag,
+} from '#base/reference.ts';
 import type { Reference } from '#base/reference.ts';
 import type { Content } from '#content/content.ts';
-import type { HistoryEntry, ImageFile, ImageLayer, ImageRecord, ImageRecords, RunConfig } from '#content/image-records.ts';
+import type {
+  HistoryEntry,
+  ImageFile,
+  ImageLayer,
+  ImageRecord,
+  ImageRecords,
+  RunConfig,
+} from '#content/image-records.ts';
 import { toImageLayer, writeImage, writeManifest } from '#content/image-writer.ts';
 import { archiveBytesMax } from '#content/limits.ts';
 import { findMountPoints } from '#content/mount-points.ts';
@@ -40,8 +56,15 @@ export interface LocalRegistry {
   mediaType(path: string, digest: string): string | undefined;
   /** True while a repository holds this manifest. */
   holds(manifestDigest: string): boolean;
-  /** Puts a manifest, whose blobs are in the shared store, into a repository. Returns whether each blob was new to the repository. */
-  publish(path: string, tag: string | undefined, manifestDigest: string): Promise<{ newBlobs: Set<string>; sizeBytes: number }>;
+  /**
+   * Puts a manifest, whose blobs are in the shared store, into a repository. Returns whether each blob was new to the
+   * repository.
+   */
+  publish(
+    path: string,
+    tag: string | undefined,
+    manifestDigest: string,
+  ): Promise<{ newBlobs: Set<string>; sizeBytes: number }>;
 }
 
 export interface ImagesOptions {
@@ -55,7 +78,10 @@ export interface ImagesOptions {
   mirrors?: string[];
   insecureRegistries?: string[];
   localRegistry?: LocalRegistry;
-  /** The registry of the platform on another node, asked for any name before mirrors are. `domains`: names it owns itself. */
+  /**
+   * The registry of the platform on another node, asked for any name before mirrors are. `domains`: names it owns
+   * itself.
+   */
   platformRegistry?: { url: string; credential: RegistryCredential; domains: string[] };
   /** Makes a base image where no registry could be reached; undefined when it cannot. */
   makeBaseImage?: (familiar: string, progress: Progress) => Promise<ImageRecord | undefined>;
@@ -63,7 +89,14 @@ export interface ImagesOptions {
   containersOf?: (imageId: string) => { id: string; isRunning: boolean; owner: Owner }[];
 }
 
-export interface HistoryItem { Id: string; Created: number; CreatedBy: string; Tags: string[] | null; Size: number; Comment: string }
+export interface HistoryItem {
+  Id: string;
+  Created: number;
+  CreatedBy: string;
+  Tags: string[] | null;
+  Size: number;
+  Comment: string;
+}
 
 /** What the façade needs beyond `Images`. */
 export interface ImageStore extends Images {
@@ -73,29 +106,61 @@ export interface ImageStore extends Images {
   tag(source: string, target: string): Promise<void>;
   history(reference: string): HistoryItem[];
   pull(reference: string, options?: PullOptions): Promise<ImageSummary>;
-  push(reference: string, options: { credential?: RegistryCredential; onProgress?: Progress; signal?: AbortSignal }): Promise<void>;
-  remove(reference: string, options?: { force?: boolean; owner?: Owner; /** Nameless steps below it stay. */ keepsParents?: boolean }): Promise<{ untagged: string[]; deleted: string[] }>;
+  push(
+    reference: string,
+    options: { credential?: RegistryCredential; onProgress?: Progress; signal?: AbortSignal },
+  ): Promise<void>;
+  remove(
+    reference: string,
+    options?: { force?: boolean; owner?: Owner; /** Nameless steps below it stay. */ keepsParents?: boolean },
+  ): Promise<{ untagged: string[]; deleted: string[] }>;
   /** A docker archive that is an OCI layout too; resolves to a stream. */
   save(references: string[]): Promise<AsyncIterable<Uint8Array>>;
   /** `platform`: of archives for several, this one. */
   load(source: AsyncIterable<Uint8Array>, onProgress: Progress, platform?: Platform): Promise<void>;
-  import(source: AsyncIterable<Uint8Array>, options: { name?: string; message?: string; changes?: RunConfig; platform?: Platform; onProgress?: Progress }): Promise<ImageRecord>;
+  import(
+    source: AsyncIterable<Uint8Array>,
+    options: { name?: string; message?: string; changes?: RunConfig; platform?: Platform; onProgress?: Progress },
+  ): Promise<ImageRecord>;
   /** A new image of a parent and a packed upper directory. */
-  commit(options: { parent?: ImageRecord; upper?: string; config: RunConfig; comment?: string; author?: string; createdBy?: string; name?: string }): Promise<ImageRecord>;
-  prune(options: { all: boolean; labels: (labels: Record<string, string>) => boolean; untilMs?: number }): Promise<{ deleted: { untagged?: string; deleted?: string }[]; freedBytes: number }>;
+  commit(options: {
+    parent?: ImageRecord;
+    upper?: string;
+    config: RunConfig;
+    comment?: string;
+    author?: string;
+    createdBy?: string;
+    name?: string;
+  }): Promise<ImageRecord>;
+  prune(options: {
+    all: boolean;
+    labels: (labels: Record<string, string>) => boolean;
+    untilMs?: number;
+  }): Promise<{ deleted: { untagged?: string; deleted?: string }[]; freedBytes: number }>;
 }
 
 export function toImageConfig(config: RunConfig | undefined): ImageConfig {
   return {
-    user: config?.User ?? '', env: config?.Env ?? [], entrypoint: config?.Entrypoint ?? [], command: config?.Cmd ?? [], workingDir: config?.WorkingDir ?? '',
-    volumes: Object.keys(config?.Volumes ?? {}), exposedPorts: Object.keys(config?.ExposedPorts ?? {}), stopSignal: config?.StopSignal ?? '', labels: config?.Labels ?? {},
+    user: config?.User ?? '',
+    env: config?.Env ?? [],
+    entrypoint: config?.Entrypoint ?? [],
+    command: config?.Cmd ?? [],
+    workingDir: config?.WorkingDir ?? '',
+    volumes: Object.keys(config?.Volumes ?? {}),
+    exposedPorts: Object.keys(config?.ExposedPorts ?? {}),
+    stopSignal: config?.StopSignal ?? '',
+    labels: config?.Labels ?? {},
     ...(config?.Healthcheck === undefined || config.Healthcheck === null ? {} : { healthcheck: config.Healthcheck }),
   };
 }
 
-export function shortId(id: string): string { return id.replace(/^sha256:/, '').slice(0, 12); }
+export function shortId(id: string): string {
+  return id.replace(/^sha256:/, '').slice(0, 12);
+}
 
-function familiar(canonical: string): string { return familiarName(parseReference(canonical)); }
+function familiar(canonical: string): string {
+  return familiarName(parseReference(canonical));
+}
 
 class EngineImages implements ImageStore {
   readonly options: ImagesOptions;
@@ -107,7 +172,9 @@ class EngineImages implements ImageStore {
       options.records.addResolver((reference) => {
         if (!registry.owns(reference.domain)) return undefined;
         const digest = registry.resolve(reference.path, reference.digest ?? reference.tag ?? 'latest');
-        return digest === undefined ? undefined : options.records.list().find((record) => record.manifestDigest === digest)?.id;
+        return digest === undefined
+          ? undefined
+          : options.records.list().find((record) => record.manifestDigest === digest)?.id;
       });
     }
   }
@@ -124,7 +191,10 @@ class EngineImages implements ImageStore {
   }
 
   list(): ImageSummary[] {
-    return this.options.records.list().filter((record) => record.isIntermediate !== true && record.isHidden !== true).map((record) => this.summarize(record));
+    return this.options.records
+      .list()
+      .filter((record) => record.isIntermediate !== true && record.isHidden !== true)
+      .map((record) => this.summarize(record));
   }
 
   summarize(record: ImageRecord): ImageSummary {
@@ -132,17 +202,29 @@ class EngineImages implements ImageStore {
     const { os, architecture, variant } = record.file;
     return {
       platform: { os, architecture, ...(variant === undefined ? {} : { variant }) },
-      id: record.id, names: records.namesOf(record.id).map(familiar), digests: records.repoDigestsOf(record.id).map(familiar),
-      sizeBytes: records.layerSizeBytes(record), createdAtMs: record.createdAtMs, config: toImageConfig(record.file.config),
-      isCollectable: record.isKubelets === true && records.leasesOf(record.id).length === 0 && (this.options.containersOf?.(record.id) ?? []).length === 0,
+      id: record.id,
+      names: records.namesOf(record.id).map(familiar),
+      digests: records.repoDigestsOf(record.id).map(familiar),
+      sizeBytes: records.layerSizeBytes(record),
+      createdAtMs: record.createdAtMs,
+      config: toImageConfig(record.file.config),
+      isCollectable:
+        record.isKubelets === true &&
+        records.leasesOf(record.id).length === 0 &&
+        (this.options.containersOf?.(record.id) ?? []).length === 0,
     };
   }
 
   pull(reference: string, options: PullOptions = {}): Promise<ImageSummary> {
     const wanted = withDefaultTag(parseReference(reference));
     const key = canonicalName(wanted);
-    // Pods that start together ask for the same image together; one that reports progress or brings a credential pulls for itself.
-    const shared = options.onProgress === undefined && options.credential === undefined && options.signal === undefined && options.platform === undefined;
+    // Pods that start together ask for the same image together; one that reports progress or brings a credential pulls
+    // for itself.
+    const shared =
+      options.onProgress === undefined &&
+      options.credential === undefined &&
+      options.signal === undefined &&
+      options.platform === undefined;
     if (!shared) return this.#pull(wanted, options);
     let running = this.#pulls.get(key);
     if (running === undefined) {
@@ -155,12 +237,19 @@ class EngineImages implements ImageStore {
   async #pull(reference: Reference, options: PullOptions): Promise<ImageSummary> {
     const record = await pullImage(this.options, reference, options);
     // A user who pulls what the kubelet brought wants to keep it.
-    if (options.owner !== 'kubelet' && record.isKubelets === true) { const kept = { ...record }; delete kept.isKubelets; await this.options.records.put(kept, []); }
+    if (options.owner !== 'kubelet' && record.isKubelets === true) {
+      const kept = { ...record };
+      delete kept.isKubelets;
+      await this.options.records.put(kept, []);
+    }
     this.#emit('pull', familiarName(reference), { name: familiarRepository(reference), ...record.file.config?.Labels });
     return this.summarize(record);
   }
 
-  push(reference: string, options: { credential?: RegistryCredential; onProgress?: Progress; signal?: AbortSignal }): Promise<void> {
+  push(
+    reference: string,
+    options: { credential?: RegistryCredential; onProgress?: Progress; signal?: AbortSignal },
+  ): Promise<void> {
     return pushImage(this.options, reference, options).then(() => this.#emit('push', reference, { name: reference }));
   }
 
@@ -171,7 +260,8 @@ class EngineImages implements ImageStore {
   async tag(source: string, target: string): Promise<void> {
     const record = this.record(source);
     let reference = parseReference(target);
-    if (reference.digest !== undefined) throw new ApiError('BadRequest', 'refusing to create a tag with a digest reference');
+    if (reference.digest !== undefined)
+      throw new ApiError('BadRequest', 'refusing to create a tag with a digest reference');
     reference = withDefaultTag(reference);
     await this.#name(record, [canonicalName(reference)]);
     this.#emit('tag', record.id, { name: familiarName(reference) });
@@ -200,9 +290,17 @@ class EngineImages implements ImageStore {
     let layer = 0;
     const items = (record.file.history ?? []).map((entry: HistoryEntry): HistoryItem => {
       const own = entry.empty_layer === true ? undefined : record.layers[layer++];
-      const size = own === undefined ? 0 : content.layers.has(own.diffId) ? content.layers.sizeBytes(own.diffId) : own.sizeBytes;
+      const size =
+        own === undefined ? 0 : content.layers.has(own.diffId) ? content.layers.sizeBytes(own.diffId) : own.sizeBytes;
       const created = Date.parse(entry.created ?? '');
-      return { Id: '<missing>', Created: Number.isFinite(created) ? Math.floor(created / 1000) : 0, CreatedBy: entry.created_by ?? '', Tags: null, Size: size, Comment: entry.comment ?? '' };
+      return {
+        Id: '<missing>',
+        Created: Number.isFinite(created) ? Math.floor(created / 1000) : 0,
+        CreatedBy: entry.created_by ?? '',
+        Tags: null,
+        Size: size,
+        Comment: entry.comment ?? '',
+      };
     });
     const newest = items.reverse();
     // Ids of the steps are known where the image was built here.
@@ -217,7 +315,10 @@ class EngineImages implements ImageStore {
     return newest;
   }
 
-  async remove(reference: string, options: { force?: boolean; owner?: Owner; keepsParents?: boolean } = {}): Promise<{ untagged: string[]; deleted: string[] }> {
+  async remove(
+    reference: string,
+    options: { force?: boolean; owner?: Owner; keepsParents?: boolean } = {},
+  ): Promise<{ untagged: string[]; deleted: string[] }> {
     const { records, content } = this.options;
     const record = this.record(reference);
     const names = records.namesOf(record.id);
@@ -225,23 +326,42 @@ class EngineImages implements ImageStore {
     const byId = isIdReference(reference, record);
     const untagged: string[] = [];
     const changes: Change[] = [];
-    const dropName = (name: string): void => { changes.push(records.nameChange(name, undefined)); untagged.push(familiar(name)); };
-    const dropDigest = (name: string): void => { changes.push(records.repoDigestChange(name, undefined)); untagged.push(familiar(name)); };
+    const dropName = (name: string): void => {
+      changes.push(records.nameChange(name, undefined));
+      untagged.push(familiar(name));
+    };
+    const dropDigest = (name: string): void => {
+      changes.push(records.repoDigestChange(name, undefined));
+      untagged.push(familiar(name));
+    };
     if (!byId) {
       const wanted = withDefaultTag(parseReference(reference));
       const name = canonicalName(wanted);
       const left = names.filter((each) => each !== name);
-      if (wanted.digest === undefined && !names.includes(name)) throw new ApiError('Conflict', `conflict: unable to remove repository reference "${reference}": it is held by the registry`);
+      if (wanted.digest === undefined && !names.includes(name))
+        throw new ApiError(
+          'Conflict',
+          `conflict: unable to remove repository reference "${reference}": it is held by the registry`,
+        );
       if (left.length === 0) this.#checkUse(record, reference, options, 'remove repository reference');
-      if (wanted.digest !== undefined) dropDigest(name); else dropName(name);
+      if (wanted.digest !== undefined) dropDigest(name);
+      else dropName(name);
       // A repository's last tag takes its digests along.
       const repository = canonicalRepository(wanted);
-      if (wanted.digest === undefined && !left.some((each) => each.startsWith(`${repository}:`))) for (const digest of digests) if (digest.startsWith(`${repository}@`)) dropDigest(digest);
+      if (wanted.digest === undefined && !left.some((each) => each.startsWith(`${repository}:`)))
+        for (const digest of digests) if (digest.startsWith(`${repository}@`)) dropDigest(digest);
       const stays = left.length > 0 || (wanted.digest !== undefined && (names.length > 0 || digests.length > 1));
-      if (stays) { await this.#untag(changes, untagged, record); return { untagged, deleted: [] }; }
+      if (stays) {
+        await this.#untag(changes, untagged, record);
+        return { untagged, deleted: [] };
+      }
     } else {
       const repositories = new Set(names.map((name) => canonicalRepository(parseReference(name))));
-      if (repositories.size > 1 && options.force !== true) throw new ApiError('Conflict', `conflict: unable to delete ${shortId(record.id)} (must be forced) - image is referenced in multiple repositories`);
+      if (repositories.size > 1 && options.force !== true)
+        throw new ApiError(
+          'Conflict',
+          `conflict: unable to delete ${shortId(record.id)} (must be forced) - image is referenced in multiple repositories`,
+        );
       this.#checkUse(record, reference, options, 'delete');
       names.forEach(dropName);
       digests.forEach(dropDigest);
@@ -260,18 +380,39 @@ class EngineImages implements ImageStore {
   #checkUse(record: ImageRecord, reference: string, options: { force?: boolean; owner?: Owner }, verb: string): void {
     const { records, containersOf } = this.options;
     const subject = verb === 'delete' ? shortId(record.id) : `"${reference}"`;
-    const pods = records.leasesOf(record.id).filter((lease) => lease.owner === 'kubelet' && options.owner !== 'kubelet');
+    const pods = records
+      .leasesOf(record.id)
+      .filter((lease) => lease.owner === 'kubelet' && options.owner !== 'kubelet');
     const users = containersOf?.(record.id) ?? [];
     const pod = pods[0]?.holder ?? users.find((user) => user.owner === 'kubelet')?.id;
-    if (pod !== undefined) throw new ApiError('Conflict', `conflict: unable to ${verb} ${subject} (cannot be forced) - image is being used by running container ${shortId(pod)}`);
+    if (pod !== undefined)
+      throw new ApiError(
+        'Conflict',
+        `conflict: unable to ${verb} ${subject} (cannot be forced) - image is being used by running container ${shortId(pod)}`,
+      );
     const running = users.find((user) => user.isRunning);
     if (verb === 'delete') {
-      if (running !== undefined) throw new ApiError('Conflict', `conflict: unable to delete ${subject} (cannot be forced) - image is being used by running container ${shortId(running.id)}`);
-      if (options.force !== true && users[0] !== undefined) throw new ApiError('Conflict', `conflict: unable to delete ${subject} (must be forced) - image is being used by stopped container ${shortId(users[0].id)}`);
+      if (running !== undefined)
+        throw new ApiError(
+          'Conflict',
+          `conflict: unable to delete ${subject} (cannot be forced) - image is being used by running container ${shortId(running.id)}`,
+        );
+      if (options.force !== true && users[0] !== undefined)
+        throw new ApiError(
+          'Conflict',
+          `conflict: unable to delete ${subject} (must be forced) - image is being used by stopped container ${shortId(users[0].id)}`,
+        );
       const child = records.list().find((each) => each.parent === record.id && each.isIntermediate !== true);
-      if (child !== undefined) throw new ApiError('Conflict', `conflict: unable to delete ${subject} (cannot be forced) - image has dependent child images`);
+      if (child !== undefined)
+        throw new ApiError(
+          'Conflict',
+          `conflict: unable to delete ${subject} (cannot be forced) - image has dependent child images`,
+        );
     } else if (options.force !== true && users[0] !== undefined) {
-      throw new ApiError('Conflict', `conflict: unable to remove repository reference ${subject} (must force) - container ${shortId(users[0].id)} is using its referenced image ${shortId(record.id)}`);
+      throw new ApiError(
+        'Conflict',
+        `conflict: unable to remove repository reference ${subject} (must force) - container ${shortId(users[0].id)} is using its referenced image ${shortId(record.id)}`,
+      );
     }
   }
 
@@ -279,9 +420,13 @@ class EngineImages implements ImageStore {
   async #delete(record: ImageRecord, changes: Change[], untagged: string[], keepsParents = false): Promise<string[]> {
     const { records, containersOf } = this.options;
     const deleted: string[] = [];
-    const isHeld = (id: string): boolean => (containersOf?.(id) ?? []).some((user) => user.owner === 'docker') || records.leasesOf(id).length > 0;
+    const isHeld = (id: string): boolean =>
+      (containersOf?.(id) ?? []).some((user) => user.owner === 'docker') || records.leasesOf(id).length > 0;
     // Forced away from a stopped container: the names go, the image stays for it.
-    if (isHeld(record.id) && untagged.length > 0) { await this.#untag(changes, untagged, record); return []; }
+    if (isHeld(record.id) && untagged.length > 0) {
+      await this.#untag(changes, untagged, record);
+      return [];
+    }
     // The registry serves it still: the engine forgets its names, not the image.
     if (record.manifestDigest !== '' && this.options.localRegistry?.holds(record.manifestDigest) === true) {
       changes.push({ table: 'images', key: record.id, value: { ...record, isHidden: true } satisfies ImageRecord });
@@ -292,7 +437,11 @@ class EngineImages implements ImageStore {
       changes.push({ table: 'images', key: at.id, value: undefined });
       deleted.push(at.id);
       const parent: ImageRecord | undefined = at.parent === undefined ? undefined : records.get(at.parent);
-      const isNeeded: boolean = parent === undefined || parent.isIntermediate !== true || isHeld(parent.id) || records.list().some((each) => each.parent === parent.id && !deleted.includes(each.id));
+      const isNeeded: boolean =
+        parent === undefined ||
+        parent.isIntermediate !== true ||
+        isHeld(parent.id) ||
+        records.list().some((each) => each.parent === parent.id && !deleted.includes(each.id));
       at = isNeeded || keepsParents ? undefined : parent;
     }
     await this.#untag(changes, untagged, record);
@@ -300,18 +449,36 @@ class EngineImages implements ImageStore {
     return deleted;
   }
 
-  lease(owner: Owner, imageId: string, holder: string): Promise<void> { return this.options.records.lease(owner, holder, imageId); }
-  releaseLease(owner: Owner, holder: string): Promise<void> { return this.options.records.releaseLease(owner, holder); }
-
-  save(references: string[]): Promise<AsyncIterable<Uint8Array>> { return exportArchive(this.options, references.map((reference) => ({ reference, record: this.record(reference) }))); }
-  load(source: AsyncIterable<Uint8Array>, onProgress: Progress, platform?: Platform): Promise<void> {
-    return importArchive(this.options, source, onProgress, async (record, names) => {
-      await this.#name(record, names);
-      this.#emit('load', record.id, { name: names[0] ?? record.id });
-    }, platform);
+  lease(owner: Owner, imageId: string, holder: string): Promise<void> {
+    return this.options.records.lease(owner, holder, imageId);
+  }
+  releaseLease(owner: Owner, holder: string): Promise<void> {
+    return this.options.records.releaseLease(owner, holder);
   }
 
-  async import(source: AsyncIterable<Uint8Array>, options: { name?: string; message?: string; changes?: RunConfig; platform?: Platform; onProgress?: Progress }): Promise<ImageRecord> {
+  save(references: string[]): Promise<AsyncIterable<Uint8Array>> {
+    return exportArchive(
+      this.options,
+      references.map((reference) => ({ reference, record: this.record(reference) })),
+    );
+  }
+  load(source: AsyncIterable<Uint8Array>, onProgress: Progress, platform?: Platform): Promise<void> {
+    return importArchive(
+      this.options,
+      source,
+      onProgress,
+      async (record, names) => {
+        await this.#name(record, names);
+        this.#emit('load', record.id, { name: names[0] ?? record.id });
+      },
+      platform,
+    );
+  }
+
+  async import(
+    source: AsyncIterable<Uint8Array>,
+    options: { name?: string; message?: string; changes?: RunConfig; platform?: Platform; onProgress?: Progress },
+  ): Promise<ImageRecord> {
     const { content, clock } = this.options;
     using hold = content.hold();
     const uploaded = await content.blobs.write(source, {}, archiveBytesMax);
@@ -324,16 +491,36 @@ class EngineImages implements ImageStore {
     hold.addLayer(packed.diffId);
     const created = new Date(clock.now()).toISOString();
     const file: ImageFile = {
-      ...(options.platform ?? hostPlatform()), created, comment: options.message ?? '', config: options.changes ?? {},
-      rootfs: { type: 'layers', diff_ids: packed.isEmpty ? [] : [packed.diffId] }, history: [{ created, comment: options.message ?? '' }],
+      ...(options.platform ?? hostPlatform()),
+      created,
+      comment: options.message ?? '',
+      config: options.changes ?? {},
+      rootfs: { type: 'layers', diff_ids: packed.isEmpty ? [] : [packed.diffId] },
+      history: [{ created, comment: options.message ?? '' }],
     };
-    const names = options.name === undefined || options.name === '' ? [] : [canonicalName(withDefaultTag(parseReference(options.name)))];
-    const record = await writeImage(content, this.options.records, { file, layers: packed.isEmpty ? [] : [toImageLayer(packed)], createdAtMs: clock.now(), names });
+    const names =
+      options.name === undefined || options.name === ''
+        ? []
+        : [canonicalName(withDefaultTag(parseReference(options.name)))];
+    const record = await writeImage(content, this.options.records, {
+      file,
+      layers: packed.isEmpty ? [] : [toImageLayer(packed)],
+      createdAtMs: clock.now(),
+      names,
+    });
     this.#emit('import', record.id, { name: names[0] === undefined ? record.id : familiar(names[0]) });
     return record;
   }
 
-  async commit(options: { parent?: ImageRecord; upper?: string; config: RunConfig; comment?: string; author?: string; createdBy?: string; name?: string }): Promise<ImageRecord> {
+  async commit(options: {
+    parent?: ImageRecord;
+    upper?: string;
+    config: RunConfig;
+    comment?: string;
+    author?: string;
+    createdBy?: string;
+    name?: string;
+  }): Promise<ImageRecord> {
     const { content, clock } = this.options;
     using hold = content.hold();
     const layers: ImageLayer[] = [...(options.parent?.layers ?? [])];
@@ -350,28 +537,60 @@ class EngineImages implements ImageStore {
     }
     const created = new Date(clock.now()).toISOString();
     const base = options.parent?.file;
-    const entry: HistoryEntry = { created, created_by: options.createdBy ?? '', ...(options.author ? { author: options.author } : {}), ...(options.comment ? { comment: options.comment } : {}), ...(isEmpty ? { empty_layer: true } : {}) };
-    const file: ImageFile = {
-      architecture: base?.architecture ?? (process.arch === 'x64' ? 'amd64' : process.arch), os: base?.os ?? 'linux', created, ...(options.author ? { author: options.author } : {}), ...(options.comment ? { comment: options.comment } : {}),
-      config: options.config, rootfs: { type: 'layers', diff_ids: layers.map((layer) => layer.diffId) }, history: [...(base?.history ?? []), entry],
+    const entry: HistoryEntry = {
+      created,
+      created_by: options.createdBy ?? '',
+      ...(options.author ? { author: options.author } : {}),
+      ...(options.comment ? { comment: options.comment } : {}),
+      ...(isEmpty ? { empty_layer: true } : {}),
     };
-    const names = options.name === undefined || options.name === '' ? [] : [canonicalName(withDefaultTag(parseReference(options.name)))];
-    const record = await writeImage(content, this.options.records, { file, layers, createdAtMs: clock.now(), names, ...(options.parent === undefined ? {} : { parent: options.parent.id }) });
+    const file: ImageFile = {
+      architecture: base?.architecture ?? (process.arch === 'x64' ? 'amd64' : process.arch),
+      os: base?.os ?? 'linux',
+      created,
+      ...(options.author ? { author: options.author } : {}),
+      ...(options.comment ? { comment: options.comment } : {}),
+      config: options.config,
+      rootfs: { type: 'layers', diff_ids: layers.map((layer) => layer.diffId) },
+      history: [...(base?.history ?? []), entry],
+    };
+    const names =
+      options.name === undefined || options.name === ''
+        ? []
+        : [canonicalName(withDefaultTag(parseReference(options.name)))];
+    const record = await writeImage(content, this.options.records, {
+      file,
+      layers,
+      createdAtMs: clock.now(),
+      names,
+      ...(options.parent === undefined ? {} : { parent: options.parent.id }),
+    });
     if (names[0] !== undefined) this.#emit('tag', record.id, { name: familiar(names[0]) });
     return record;
   }
 
-  async prune(options: { all: boolean; labels: (labels: Record<string, string>) => boolean; untilMs?: number }): Promise<{ deleted: { untagged?: string; deleted?: string }[]; freedBytes: number }> {
+  async prune(options: {
+    all: boolean;
+    labels: (labels: Record<string, string>) => boolean;
+    untilMs?: number;
+  }): Promise<{ deleted: { untagged?: string; deleted?: string }[]; freedBytes: number }> {
     const { records, containersOf, content } = this.options;
     const out: { untagged?: string; deleted?: string }[] = [];
     for (const record of records.list()) {
       if (record.isIntermediate === true || record.isHidden === true) continue;
       const names = records.namesOf(record.id);
       if (names.length > 0 && !options.all) continue;
-      if (!options.labels(record.file.config?.Labels ?? {}) || (options.untilMs !== undefined && record.createdAtMs > options.untilMs)) continue;
+      if (
+        !options.labels(record.file.config?.Labels ?? {}) ||
+        (options.untilMs !== undefined && record.createdAtMs > options.untilMs)
+      )
+        continue;
       if ((containersOf?.(record.id) ?? []).length > 0 || records.leasesOf(record.id).length > 0) continue;
       if (records.list().some((each) => each.parent === record.id && each.isIntermediate !== true)) continue;
-      const changes = [...names.map((name) => records.nameChange(name, undefined)), ...records.repoDigestsOf(record.id).map((name) => records.repoDigestChange(name, undefined))];
+      const changes = [
+        ...names.map((name) => records.nameChange(name, undefined)),
+        ...records.repoDigestsOf(record.id).map((name) => records.repoDigestChange(name, undefined)),
+      ];
       const untagged = [...names, ...records.repoDigestsOf(record.id)].map(familiar);
       const deleted = await this.#delete(record, changes, untagged);
       out.push(...untagged.map((name) => ({ untagged: name })), ...deleted.map((id) => ({ deleted: id })));
@@ -382,12 +601,22 @@ class EngineImages implements ImageStore {
 
 /** `No such image: busybox:latest`: docker adds the tag it looked for. */
 function notFoundName(reference: string): string {
-  try { return familiarName(withDefaultTag(parseReference(reference))); } catch { return reference; }
+  try {
+    return familiarName(withDefaultTag(parseReference(reference)));
+  } catch {
+    return reference;
+  }
 }
 
 function isIdReference(reference: string, record: ImageRecord): boolean {
   const hex = record.id.slice('sha256:'.length);
-  return reference === record.id || (/^[0-9a-f]+$/.test(reference) && hex.startsWith(reference)) || (reference.startsWith('sha256:') && record.id.startsWith(reference));
+  return (
+    reference === record.id ||
+    (/^[0-9a-f]+$/.test(reference) && hex.startsWith(reference)) ||
+    (reference.startsWith('sha256:') && record.id.startsWith(reference))
+  );
 }
 
-export function createImages(options: ImagesOptions): ImageStore { return new EngineImages(options); }
+export function createImages(options: ImagesOptions): ImageStore {
+  return new EngineImages(options);
+}

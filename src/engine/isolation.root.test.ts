@@ -1,4 +1,7 @@
-/** What packets may do: real namespaces, real rules. Senders are containers that an ordinary user may start (NET_ADMIN at most). */
+/**
+ * What packets may do: real namespaces, real rules. Senders are containers that an ordinary user may start (NET_ADMIN
+ * at most).
+ */
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createSocket } from 'node:dgram';
@@ -26,7 +29,21 @@ describe('packets between containers, Pods and the host', { skip: !isRoot && 'ne
 
   const start = async (name: string, more: Partial<ContainerSpec>, command = ['sleep', '1000']): Promise<string> => {
     const id = await engine.containers.create({
-      name, owner: 'docker', image: 'busybox', imageId: 'busybox', command, env: [], tty: false, openStdin: false, stdinOnce: false, labels: {}, mounts: [], resources: {}, security: { capAdd: ['NET_ADMIN', 'NET_RAW'] }, network: { type: 'networks' }, ...more,
+      name,
+      owner: 'docker',
+      image: 'busybox',
+      imageId: 'busybox',
+      command,
+      env: [],
+      tty: false,
+      openStdin: false,
+      stdinOnce: false,
+      labels: {},
+      mounts: [],
+      resources: {},
+      security: { capAdd: ['NET_ADMIN', 'NET_RAW'] },
+      network: { type: 'networks' },
+      ...more,
     });
     await engine.containers.start(id);
     return id;
@@ -34,14 +51,31 @@ describe('packets between containers, Pods and the host', { skip: !isRoot && 'ne
   const sh = async (id: string, script: string): Promise<string> => {
     const out = new PassThrough();
     let text = '';
-    out.on('data', (part: Buffer) => { text += part.toString(); });
-    const code = await engine.containers.exec(id, { command: ['sh', '-c', script], tty: false, privileged: true }, { stdout: out, stderr: out });
+    out.on('data', (part: Buffer) => {
+      text += part.toString();
+    });
+    const code = await engine.containers.exec(
+      id,
+      { command: ['sh', '-c', script], tty: false, privileged: true },
+      { stdout: out, stderr: out },
+    );
     return `${text.trim()} (${code})`;
   };
   const ipOf = (id: string): string => engine.registry.get(id).record.run!.endpoints[0]!.ip;
   const startPod = async (name: string): Promise<{ id: string; ip: string }> => {
-    const sandbox = await engine.sandboxes.create({ id: name, name, hostname: name, labels: {}, network: 'pod', cgroupParent: `/tiphys_${instanceId}/kubepods/${name}`, resources: {} });
-    return { id: await start(`in-${name}`, { owner: 'kubelet', network: { type: 'sandbox', sandboxId: name } }), ip: sandbox.podIp };
+    const sandbox = await engine.sandboxes.create({
+      id: name,
+      name,
+      hostname: name,
+      labels: {},
+      network: 'pod',
+      cgroupParent: `/tiphys_${instanceId}/kubepods/${name}`,
+      resources: {},
+    });
+    return {
+      id: await start(`in-${name}`, { owner: 'kubelet', network: { type: 'sandbox', sandboxId: name } }),
+      ip: sandbox.podIp,
+    };
   };
   /** Echo requests that came in, as the receiver's kernel counts them. */
   const echoes = async (id: string): Promise<number> => {
@@ -52,14 +86,20 @@ describe('packets between containers, Pods and the host', { skip: !isRoot && 'ne
   const arrives = async (from: string, source: string, to: { id: string; ip: string }): Promise<boolean> => {
     const before = await echoes(to.id);
     await sh(from, `ip addr add ${source}/32 dev lo 2>/dev/null; ping -c 1 -W 1 -I ${source} ${to.ip}`);
-    return await echoes(to.id) > before;
+    return (await echoes(to.id)) > before;
   };
 
   /** One answer, `inside`, on a port; resolves when it listens. */
   const serve = async (id: string, port: number): Promise<void> => {
     void sh(id, `echo inside | timeout 15 nc -l -p ${port}`);
     const local = `:${port.toString(16).toUpperCase().padStart(4, '0')} .* 0A `;
-    assert.match(await sh(id, `i=0; while [ $i -lt 200 ] && ! grep -q '${local}' /proc/net/tcp /proc/net/tcp6; do i=$((i+1)); sleep 0.05; done; echo $i`), /^1?\d{1,2} /);
+    assert.match(
+      await sh(
+        id,
+        `i=0; while [ $i -lt 200 ] && ! grep -q '${local}' /proc/net/tcp /proc/net/tcp6; do i=$((i+1)); sleep 0.05; done; echo $i`,
+      ),
+      /^1?\d{1,2} /,
+    );
   };
 
   before(async () => {
@@ -70,8 +110,18 @@ describe('packets between containers, Pods and the host', { skip: !isRoot && 'ne
   after(async () => {
     await engine[Symbol.asyncDispose]();
     const door = createNetworkDoor();
-    await removeAllOf(instanceId, { ...door, processes: linuxProcesses, clock: realClock, mounts: createMounts(), cgroups: createCgroups(() => undefined), log: silentLogger, directories: [home] });
-    const left = (await door.netlink.listLinks()).filter((link) => link.name.startsWith(`tph${instanceId}`) || link.name === named);
+    await removeAllOf(instanceId, {
+      ...door,
+      processes: linuxProcesses,
+      clock: realClock,
+      mounts: createMounts(),
+      cgroups: createCgroups(() => undefined),
+      log: silentLogger,
+      directories: [home],
+    });
+    const left = (await door.netlink.listLinks()).filter(
+      (link) => link.name.startsWith(`tph${instanceId}`) || link.name === named,
+    );
     await door.close();
     rmSync(home, { recursive: true, force: true });
     assert.deepEqual(left, []);
@@ -80,45 +130,74 @@ describe('packets between containers, Pods and the host', { skip: !isRoot && 'ne
   test('a Pod sends with its own address only', async () => {
     const [a, b] = [await startPod('pod-a'), await startPod('pod-b')];
     assert.equal(await arrives(a.id, a.ip, b), true, 'its own');
-    for (const source of ['8.8.8.8', '10.253.78.1', '10.253.78.200', '172.17.0.1']) assert.equal(await arrives(a.id, source, b), false, source);
+    for (const source of ['8.8.8.8', '10.253.78.1', '10.253.78.200', '172.17.0.1'])
+      assert.equal(await arrives(a.id, source, b), false, source);
   });
 
   test('a container sends with an address of its network only', async () => {
     const pod = await startPod('pod-c');
     const id = await start('sender', {});
     assert.equal(await arrives(id, ipOf(id), pod), true, 'its own');
-    for (const source of ['8.8.8.8', '10.253.78.1', pod.ip]) assert.equal(await arrives(id, source, pod), false, source);
+    for (const source of ['8.8.8.8', '10.253.78.1', pod.ip])
+      assert.equal(await arrives(id, source, pod), false, source);
   });
 
   test('links of containers and Pods speak no IPv6 with the host', async () => {
     await startPod('pod-d');
-    const ours = (await engine.netlink.listLinks()).filter((link) => link.name.startsWith(`tph${instanceId}`) && link.master === 0 && link.kind !== 'bridge');
+    const ours = (await engine.netlink.listLinks()).filter(
+      (link) => link.name.startsWith(`tph${instanceId}`) && link.master === 0 && link.kind !== 'bridge',
+    );
     assert.ok(ours.length > 0);
-    for (const link of ours) assert.equal(readFileSync(`/proc/sys/net/ipv6/conf/${link.name}/disable_ipv6`, 'utf8').trim(), '1', link.name);
+    for (const link of ours)
+      assert.equal(readFileSync(`/proc/sys/net/ipv6/conf/${link.name}/disable_ipv6`, 'utf8').trim(), '1', link.name);
   });
 
   test('a bridge that the user names is guarded, publishes on 127.0.0.1, and goes with the network', async () => {
-    const network = await engine.networks.create({ name: 'named', options: { 'com.docker.network.bridge.name': named } });
+    const network = await engine.networks.create({
+      name: 'named',
+      options: { 'com.docker.network.bridge.name': named },
+    });
     const heard: string[] = [];
     const server = createSocket('udp4', (message) => heard.push(message.toString()));
-    await new Promise<void>((done) => { server.bind(0, '127.0.0.1', done); });
+    await new Promise<void>((done) => {
+      server.bind(0, '127.0.0.1', done);
+    });
     try {
       const { port } = server.address();
-      const id = await start('intruder', { security: { privileged: true }, networks: [{ network: 'named', aliases: [] }], ports: [{ hostIp: '127.0.0.1', hostPort: 0, containerPort: 80, protocol: 'tcp' }] });
-      const sent = await sh(id, `echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet; ip route del local 127.0.0.1 table local; ip route del local 127.0.0.0/8 table local; ip route add 127.0.0.1/32 via ${network.gateway} src ${ipOf(id)}; timeout 2 tftp -g -r x 127.0.0.1 ${port}; cat /proc/net/route | wc -l`);
+      const id = await start('intruder', {
+        security: { privileged: true },
+        networks: [{ network: 'named', aliases: [] }],
+        ports: [{ hostIp: '127.0.0.1', hostPort: 0, containerPort: 80, protocol: 'tcp' }],
+      });
+      const sent = await sh(
+        id,
+        `echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet; ip route del local 127.0.0.1 table local; ip route del local 127.0.0.0/8 table local; ip route add 127.0.0.1/32 via ${network.gateway} src ${ipOf(id)}; timeout 2 tftp -g -r x 127.0.0.1 ${port}; cat /proc/net/route | wc -l`,
+      );
       assert.match(sent, /4 \(0\)$/, 'the routes are made');
       assert.deepEqual(heard, []);
       await serve(id, 80);
       const published = engine.registry.get(id).record.run!.ports[0]!;
       assert.equal(await answerOf(published.hostPort), 'inside');
       await engine.containers.remove(id, { force: true });
-    } finally { server.close(); }
+    } finally {
+      server.close();
+    }
     await engine.networks.remove('named');
-    assert.equal((await engine.netlink.listLinks()).some((link) => link.name === named), false);
+    assert.equal(
+      (await engine.netlink.listLinks()).some((link) => link.name === named),
+      false,
+    );
   });
 
-  test('a link of the host that is no bridge, or another network\'s, is not taken for one', async () => {
-    const refused = (name: string, pattern: RegExp): Promise<void> => assert.rejects(engine.networks.create({ name: `n${Math.floor(realRandom.float() * 1e9)}`, options: { 'com.docker.network.bridge.name': name } }), pattern);
+  test("a link of the host that is no bridge, or another network's, is not taken for one", async () => {
+    const refused = (name: string, pattern: RegExp): Promise<void> =>
+      assert.rejects(
+        engine.networks.create({
+          name: `n${Math.floor(realRandom.float() * 1e9)}`,
+          options: { 'com.docker.network.bridge.name': name },
+        }),
+        pattern,
+      );
     await refused('lo', /existing interface lo is not a bridge/);
     await refused(engine.networks.find('bridge').link!, /networks have same bridge name/);
     await refused('x } ; flush', /invalid bridge name/);
@@ -127,7 +206,10 @@ describe('packets between containers, Pods and the host', { skip: !isRoot && 'ne
 
   test('Pods and other networks reach published ports of a container, and no others', async () => {
     await engine.networks.create({ name: 'apart' });
-    const id = await start('served', { networks: [{ network: 'apart', aliases: [] }], ports: [{ hostIp: '', hostPort: 0, containerPort: 80, protocol: 'tcp' }] });
+    const id = await start('served', {
+      networks: [{ network: 'apart', aliases: [] }],
+      ports: [{ hostIp: '', hostPort: 0, containerPort: 80, protocol: 'tcp' }],
+    });
     const [pod, other] = [await startPod('pod-e'), await start('stranger', {})];
     const published = engine.registry.get(id).record.run!.ports[0]!.hostPort;
     for (const from of [pod.id, other]) {
@@ -141,16 +223,32 @@ describe('packets between containers, Pods and the host', { skip: !isRoot && 'ne
 
   test('without icc containers of one network do not reach each other; with it they do', async () => {
     for (const icc of ['false', 'true']) {
-      await engine.networks.create({ name: `icc-${icc}`, options: { 'com.docker.network.bridge.enable_icc': icc, 'com.docker.network.container_iface_prefix': 'lan', 'com.docker.network.driver.mtu': '1400' } });
-      const [a, b] = [await start(`a-${icc}`, { networks: [{ network: `icc-${icc}`, aliases: [] }] }), await start(`b-${icc}`, { networks: [{ network: `icc-${icc}`, aliases: [] }] })];
+      await engine.networks.create({
+        name: `icc-${icc}`,
+        options: {
+          'com.docker.network.bridge.enable_icc': icc,
+          'com.docker.network.container_iface_prefix': 'lan',
+          'com.docker.network.driver.mtu': '1400',
+        },
+      });
+      const [a, b] = [
+        await start(`a-${icc}`, { networks: [{ network: `icc-${icc}`, aliases: [] }] }),
+        await start(`b-${icc}`, { networks: [{ network: `icc-${icc}`, aliases: [] }] }),
+      ];
       assert.equal(await arrives(a, ipOf(a), { id: b, ip: ipOf(b) }), icc === 'true');
       assert.match(await sh(a, 'ip link show lan0'), /mtu 1400/);
     }
   });
 
   test('ports go to the address that the network binds to', async () => {
-    await engine.networks.create({ name: 'bound', options: { 'com.docker.network.bridge.host_binding_ipv4': '127.0.0.1' } });
-    const id = await start('bound', { networks: [{ network: 'bound', aliases: [] }], ports: [{ hostIp: '', hostPort: 0, containerPort: 80, protocol: 'tcp' }] });
+    await engine.networks.create({
+      name: 'bound',
+      options: { 'com.docker.network.bridge.host_binding_ipv4': '127.0.0.1' },
+    });
+    const id = await start('bound', {
+      networks: [{ network: 'bound', aliases: [] }],
+      ports: [{ hostIp: '', hostPort: 0, containerPort: 80, protocol: 'tcp' }],
+    });
     assert.equal(engine.registry.get(id).record.run!.ports[0]!.hostIp, '127.0.0.1');
   });
 
@@ -179,12 +277,19 @@ describe('packets between containers, Pods and the host', { skip: !isRoot && 'ne
     await engine.netlink.run([{ steps: [{ op: 'addBridge', name: bridge }] }]);
     try {
       await engine.networks.create({ name: 'borrowed', options: { 'com.docker.network.bridge.name': bridge } });
-      assert.deepEqual(['ipv4/conf', 'ipv6/conf'].map((family, i) => readFileSync(`/proc/sys/net/${family}/${bridge}/${['route_localnet', 'disable_ipv6'][i]}`, 'utf8').trim()), ['0', '0']);
+      assert.deepEqual(
+        ['ipv4/conf', 'ipv6/conf'].map((family, i) =>
+          readFileSync(`/proc/sys/net/${family}/${bridge}/${['route_localnet', 'disable_ipv6'][i]}`, 'utf8').trim(),
+        ),
+        ['0', '0'],
+      );
       const id = await start('guest', { networks: [{ network: 'borrowed', aliases: [] }] });
       await engine.containers.remove(id, { force: true });
       await engine.networks.remove('borrowed');
       assert.ok((await engine.netlink.listLinks()).some((link) => link.name === bridge && link.alias === ''));
-    } finally { await engine.netlink.run([{ steps: [{ op: 'deleteLink', name: bridge, ignore: ['ENODEV'] }] }]); }
+    } finally {
+      await engine.netlink.run([{ steps: [{ op: 'deleteLink', name: bridge, ignore: ['ENODEV'] }] }]);
+    }
   });
 
   test('parameters of the host are not written for a sandbox or a container, whoever asked', async () => {
@@ -192,12 +297,29 @@ describe('packets between containers, Pods and the host', { skip: !isRoot && 'ne
     const door = createNetworkDoor();
     try {
       for (const name of ['vm.swappiness', 'net/../vm/swappiness', 'kernel.hostname']) {
-        await assert.rejects(door.namespaces.create({ pins: { network: `${home}/run/ns-refused` }, sysctls: { [name]: value } }), /not in a separate kernel namespace/, name);
+        await assert.rejects(
+          door.namespaces.create({ pins: { network: `${home}/run/ns-refused` }, sysctls: { [name]: value } }),
+          /not in a separate kernel namespace/,
+          name,
+        );
       }
-      for (const path of ['vm/swappiness', 'net/ipv4/conf/../../../vm/swappiness']) await assert.rejects(door.netlink.run([{ steps: [{ op: 'sysctl', path, value }] }]), /is not one of the network's/, path);
-    } finally { await door.close(); }
-    await assert.rejects(start('swappy', { sysctls: { 'vm.swappiness': value } }), /not in a separate kernel namespace/);
-    await assert.rejects(start('hosty', { network: { type: 'host' }, sysctls: { 'net.ipv4.ip_forward': '1' } }), /not allowed in host network namespace/);
+      for (const path of ['vm/swappiness', 'net/ipv4/conf/../../../vm/swappiness'])
+        await assert.rejects(
+          door.netlink.run([{ steps: [{ op: 'sysctl', path, value }] }]),
+          /is not one of the network's/,
+          path,
+        );
+    } finally {
+      await door.close();
+    }
+    await assert.rejects(
+      start('swappy', { sysctls: { 'vm.swappiness': value } }),
+      /not in a separate kernel namespace/,
+    );
+    await assert.rejects(
+      start('hosty', { network: { type: 'host' }, sysctls: { 'net.ipv4.ip_forward': '1' } }),
+      /not allowed in host network namespace/,
+    );
   });
 });
 
@@ -205,9 +327,16 @@ function answerOf(port: number): Promise<string> {
   return new Promise((resolve, reject) => {
     let text = '';
     const socket = connect(port, '127.0.0.1');
-    socket.setTimeout(3_000, () => { socket.destroy(new Error('no answer')); });
-    socket.on('data', (part: Buffer) => { text += part.toString(); });
+    socket.setTimeout(3_000, () => {
+      socket.destroy(new Error('no answer'));
+    });
+    socket.on('data', (part: Buffer) => {
+      text += part.toString();
+    });
     socket.on('error', reject);
-    socket.on('end', () => { socket.destroy(); resolve(text.trim()); });
+    socket.on('end', () => {
+      socket.destroy();
+      resolve(text.trim());
+    });
   });
 }

@@ -20,7 +20,9 @@ const program = fileURLToPath(new URL('./kill.engine.ts', import.meta.url));
 const instanceId = Buffer.from(realRandom.bytes(2)).toString('hex');
 
 /** What was told last about each container, and whether it was ever started for certain. */
-interface Known extends Step { surelyStarted: boolean }
+interface Known extends Step {
+  surelyStarted: boolean;
+}
 
 describe('an engine that is killed at any moment', { skip: process.getuid?.() !== 0 && 'needs root' }, () => {
   const home = mkdtempSync('/tmp/tiphys-kill-');
@@ -29,7 +31,15 @@ describe('an engine that is killed at any moment', { skip: process.getuid?.() !=
   before(() => makeImage(home));
   after(async () => {
     const door = createNetworkDoor();
-    await removeAllOf(instanceId, { ...door, processes: linuxProcesses, clock: realClock, mounts: createMounts(), cgroups: createCgroups(() => undefined), log: silentLogger, directories: [home] });
+    await removeAllOf(instanceId, {
+      ...door,
+      processes: linuxProcesses,
+      clock: realClock,
+      mounts: createMounts(),
+      cgroups: createCgroups(() => undefined),
+      log: silentLogger,
+      directories: [home],
+    });
     await door.close();
     assert.equal(readFileSync('/proc/self/mountinfo', 'utf8').includes(home), false);
     rmSync(home, { recursive: true, force: true });
@@ -37,15 +47,28 @@ describe('an engine that is killed at any moment', { skip: process.getuid?.() !=
 
   /** Lets the program work for a while and kills it; takes note of what it told. */
   async function churn(workMs: number): Promise<void> {
-    const child = linuxProcesses.spawn(process.execPath, [...process.execArgv.filter((argument) => !argument.startsWith('--test')), program, home, instanceId], { stdout: 'pipe', stderr: 'pipe', env: { PATH: process.env['PATH'] ?? '' } });
+    const child = linuxProcesses.spawn(
+      process.execPath,
+      [...process.execArgv.filter((argument) => !argument.startsWith('--test')), program, home, instanceId],
+      { stdout: 'pipe', stderr: 'pipe', env: { PATH: process.env['PATH'] ?? '' } },
+    );
     let errors = '';
-    child.stderr!.on('data', (part: Buffer) => { errors += part.toString(); });
+    child.stderr!.on('data', (part: Buffer) => {
+      errors += part.toString();
+    });
     let isReady = false;
     const reading = (async () => {
       for await (const line of createInterface({ input: child.stdout! })) {
-        if (line === '{}') { isReady = true; void realClock.sleep(workMs).then(() => linuxProcesses.kill(child.pid, 'SIGKILL')); continue; }
+        if (line === '{}') {
+          isReady = true;
+          void realClock.sleep(workMs).then(() => linuxProcesses.kill(child.pid, 'SIGKILL'));
+          continue;
+        }
         const step = JSON.parse(line) as Step;
-        known.set(step.id, { ...step, surelyStarted: step.step === 'started' || known.get(step.id)?.surelyStarted === true });
+        known.set(step.id, {
+          ...step,
+          surelyStarted: step.step === 'started' || known.get(step.id)?.surelyStarted === true,
+        });
       }
     })();
     await child.exit;
@@ -56,11 +79,15 @@ describe('an engine that is killed at any moment', { skip: process.getuid?.() !=
 
   async function linesOf(engine: DockerEngine, id: string): Promise<string> {
     let text = '';
-    for await (const line of engine.containers.logs(id, { stdout: true, stderr: true, follow: false })) text += Buffer.from(line.data).toString();
+    for await (const line of engine.containers.logs(id, { stdout: true, stderr: true, follow: false }))
+      text += Buffer.from(line.data).toString();
     return text;
   }
 
-  /** The status of a container. One may end while we look: what is called running without a process must soon be told as ended. */
+  /**
+   * The status of a container. One may end while we look: what is called running without a process must soon be told as
+   * ended.
+   */
   async function statusOf(engine: DockerEngine, id: string): Promise<ReturnType<DockerEngine['containers']['status']>> {
     for (let tries = 0; ; tries++) {
       const status = engine.containers.status(id);
@@ -73,8 +100,15 @@ describe('an engine that is killed at any moment', { skip: process.getuid?.() !=
   async function checkContainer(engine: DockerEngine, step: Known): Promise<void> {
     const status = await statusOf(engine, step.id);
     const where = `${step.id.slice(0, 12)} after "${step.step}"`;
-    if (step.step === 'removed') { assert.equal(status, undefined, where); return; }
-    if (status === undefined) { assert.ok(step.step === 'creating' || step.step === 'removing', `${where}: lost`); known.delete(step.id); return; }
+    if (step.step === 'removed') {
+      assert.equal(status, undefined, where);
+      return;
+    }
+    if (status === undefined) {
+      assert.ok(step.step === 'creating' || step.step === 'removing', `${where}: lost`);
+      known.delete(step.id);
+      return;
+    }
     const isRemoving = step.step === 'removing';
     if (step.surelyStarted && !isRemoving) assert.notEqual(status.state, 'created', where);
     if (status.state === 'exited' && !isRemoving) assert.equal(status.exitCode, step.code, `${where}: ${status.error}`);
@@ -88,26 +122,64 @@ describe('an engine that is killed at any moment', { skip: process.getuid?.() !=
   async function checkNothingHalf(engine: DockerEngine): Promise<void> {
     for (let tries = 0; ; tries++) {
       for (const container of engine.registry.list()) await container.lock.run(async () => undefined);
-      try { await checkOnce(engine); return; } catch (error) { if (tries === 20) throw error; }
+      try {
+        await checkOnce(engine);
+        return;
+      } catch (error) {
+        if (tries === 20) throw error;
+      }
       await realClock.sleep(50);
     }
   }
 
   async function checkOnce(engine: DockerEngine): Promise<void> {
-    const running = new Set(engine.registry.list().filter((container) => container.isRunning).map((container) => container.id));
+    const running = new Set(
+      engine.registry
+        .list()
+        .filter((container) => container.isRunning)
+        .map((container) => container.id),
+    );
     const strays = (names: string[]): string[] => names.filter((name) => !running.has(name));
     const list = (path: string): string[] => (existsSync(path) ? readdirSync(path) : []);
-    for (const kind of ['c', 'netns', 'shm', 'runtime']) assert.deepEqual(strays(list(`${home}/run/${kind}`)), [], kind);
-    assert.deepEqual(list(`${home}/data`).filter((name) => name.startsWith('removed-')), []);
+    for (const kind of ['c', 'netns', 'shm', 'runtime'])
+      assert.deepEqual(strays(list(`${home}/run/${kind}`)), [], kind);
+    assert.deepEqual(
+      list(`${home}/data`).filter((name) => name.startsWith('removed-')),
+      [],
+    );
     const records = new Set(engine.registry.list().map((container) => container.id));
-    assert.deepEqual(list(`${home}/snap`).filter((id) => !records.has(id)), [], 'roots');
-    const mounted = [...readFileSync('/proc/self/mountinfo', 'utf8').matchAll(/\/snap\/([0-9a-f]{64})\/root/g)].map((match) => match[1]!).filter((id) => existsSync(`${home}/snap/${id}`));
+    assert.deepEqual(
+      list(`${home}/snap`).filter((id) => !records.has(id)),
+      [],
+      'roots',
+    );
+    const mounted = [...readFileSync('/proc/self/mountinfo', 'utf8').matchAll(/\/snap\/([0-9a-f]{64})\/root/g)]
+      .map((match) => match[1]!)
+      .filter((id) => existsSync(`${home}/snap/${id}`));
     assert.deepEqual(strays(mounted), [], 'mounts');
-    assert.deepEqual(strays(engine.context.os.cgroups.list(`${cgroupRoot(instanceId, engine.context.os.cgroups.top)}/docker`)), [], 'cgroups');
-    const wanted = engine.registry.list().flatMap((container) => container.record.run?.endpoints ?? []).map((endpoint) => endpoint.hostLink).sort();
-    const links = (await engine.netlink.listLinks()).map((link) => link.name).filter((name) => name.startsWith(`${linkPrefix(instanceId)}v`)).sort();
+    assert.deepEqual(
+      strays(engine.context.os.cgroups.list(`${cgroupRoot(instanceId, engine.context.os.cgroups.top)}/docker`)),
+      [],
+      'cgroups',
+    );
+    const wanted = engine.registry
+      .list()
+      .flatMap((container) => container.record.run?.endpoints ?? [])
+      .map((endpoint) => endpoint.hostLink)
+      .sort();
+    const links = (await engine.netlink.listLinks())
+      .map((link) => link.name)
+      .filter((name) => name.startsWith(`${linkPrefix(instanceId)}v`))
+      .sort();
     assert.deepEqual(links, wanted, 'links');
-    assert.deepEqual(engine.registry.list().map((container) => container.id).filter((id) => !known.has(id)), [], 'containers that nobody asked for');
+    assert.deepEqual(
+      engine.registry
+        .list()
+        .map((container) => container.id)
+        .filter((id) => !known.has(id)),
+      [],
+      'containers that nobody asked for',
+    );
   }
 
   test(`finds running containers running, exact exit codes, whole logs and nothing half made (${rounds} rounds)`, async (t) => {
@@ -121,10 +193,16 @@ describe('an engine that is killed at any moment', { skip: process.getuid?.() !=
         await checkNothingHalf(engine);
         if (round % 4 !== 3 && round !== rounds - 1) continue;
         // All come to their own end, and go.
-        for (const container of engine.registry.list()) { await engine.containers.wait(container.id); await checkContainer(engine, known.get(container.id)!); await engine.containers.remove(container.id, { force: true }); }
+        for (const container of engine.registry.list()) {
+          await engine.containers.wait(container.id);
+          await checkContainer(engine, known.get(container.id)!);
+          await engine.containers.remove(container.id, { force: true });
+        }
         known.clear();
         await checkNothingHalf(engine);
-      } finally { await engine[Symbol.asyncDispose](); }
+      } finally {
+        await engine[Symbol.asyncDispose]();
+      }
     }
     t.diagnostic(JSON.stringify(steps));
   });

@@ -3,7 +3,10 @@
 export const concurrentStartsMax = 6;
 export const concurrentRemovalsMax = 4;
 export const logReadChunkBytes = 64 * 1024;
-/** A record of the monitor holds at most one of its reads (8 KiB) and a head; what is longer was not written by it and is passed over. */
+/**
+ * A record of the monitor holds at most one of its reads (8 KiB) and a head; what is longer was not written by it and
+ * is passed over.
+ */
 export const logRecordBytesMax = 1024 * 1024;
 /** Rotated files of one log that are looked for. */
 export const logRotatedFilesMax = 1000;
@@ -16,13 +19,19 @@ export const restartDelayFirstMs = 100;
 export const restartDelayMsMax = 60_000;
 export const restartResetAfterMs = 10_000;
 export const logMaxBytesDefault = 64 * 1024 * 1024;
-/** A log that grows is looked at again before it can have filled up at this rate, but not more often than the least and not later than the most. */
+/**
+ * A log that grows is looked at again before it can have filled up at this rate, but not more often than the least and
+ * not later than the most.
+ */
 export const logFillBytesPerMs = 100 * 1024;
 export const logCheckMsMin = 10;
 export const logCheckMsMax = 1_000;
 /** How long the monitor may take to open a new file after a rotation before it is told again. */
 export const logReopenMsMax = 2_000;
-/** The monitor begins a file anew at this many bytes, or at all that the log may hold where that is more: the bound while no engine runs. */
+/**
+ * The monitor begins a file anew at this many bytes, or at all that the log may hold where that is more: the bound
+ * while no engine runs.
+ */
 export const logMonitorBytesMin = 64 * 1024 * 1024;
 export const stopTimeoutMsDefault = 10_000;
 /** Where nothing was asked: four files of at most `logMaxBytesDefault`. */

@@ -1,12 +1,17 @@
 /**
- * `--link` of old on the default bridge: names of other containers in /etc/hosts, and variables that tell their ports. On networks of the
+ * `--link` of old on the default bridge: names of other containers in /etc/hosts, and variables that tell their ports.
+ * On networks of the
  * user's own a link is a name in the resolver (dns.ts).
  */
 import { ApiError } from '#base/errors.ts';
 import type { Container } from './container.ts';
 import type { ContainerRegistry } from './registry.ts';
 
-interface Link { target: Container; alias: string; ip: string }
+interface Link {
+  target: Container;
+  alias: string;
+  ip: string;
+}
 
 /** `name[:alias]` of each, running and with an address on a network that both are on. */
 export function resolveLinks(registry: ContainerRegistry, container: Container): Link[] {
@@ -15,31 +20,56 @@ export function resolveLinks(registry: ContainerRegistry, container: Container):
     const name = at < 0 ? text : text.slice(0, at);
     const alias = at < 0 ? name.slice(name.lastIndexOf('/') + 1) : text.slice(at + 1);
     const target = registry.get(name);
-    if (!target.isRunning) throw new ApiError('Conflict', `Cannot link to a non running container: /${target.name} AS /${container.name}/${alias}`);
+    if (!target.isRunning)
+      throw new ApiError(
+        'Conflict',
+        `Cannot link to a non running container: /${target.name} AS /${container.name}/${alias}`,
+      );
     const networks = new Set(container.record.networks.map((attached) => attached.networkId));
     const endpoint = target.record.run!.endpoints.find((found) => networks.has(found.networkId));
-    if (endpoint === undefined) throw new ApiError('Conflict', `Cannot link to /${target.name}, as it does not belong to the default network`);
+    if (endpoint === undefined)
+      throw new ApiError('Conflict', `Cannot link to /${target.name}, as it does not belong to the default network`);
     return { target, alias, ip: endpoint.ip };
   });
 }
 
 export function linkHosts(registry: ContainerRegistry, container: Container): { ip: string; name: string }[] {
-  return resolveLinks(registry, container).map(({ target, alias, ip }) => ({ ip, name: [...new Set([alias, target.id.slice(0, 12), target.name])].join(' ') }));
+  return resolveLinks(registry, container).map(({ target, alias, ip }) => ({
+    ip,
+    name: [...new Set([alias, target.id.slice(0, 12), target.name])].join(' '),
+  }));
 }
 
-/** `DB_NAME`, `DB_PORT` of the lowest exposed port, `DB_PORT_80_TCP…` of each, `DB_ENV_…` of the target's own variables. */
+/**
+ * `DB_NAME`, `DB_PORT` of the lowest exposed port, `DB_PORT_80_TCP…` of each, `DB_ENV_…` of the target's own variables.
+ */
 export function linkEnvironment(registry: ContainerRegistry, container: Container): string[] {
   return resolveLinks(registry, container).flatMap(({ target, alias, ip }) => {
     const prefix = alias.toUpperCase().replaceAll('-', '_');
     const image = registry.context.images.find(target.record.spec.imageId)?.config.exposedPorts ?? [];
     const asked = Object.keys((target.record.spec.request?.['ExposedPorts'] as object | undefined) ?? {});
-    const ports = [...new Set([...image, ...asked])].map((text) => { const [port = '', protocol = 'tcp'] = text.split('/'); return { port, protocol }; }).sort((a, b) => Number(a.port) - Number(b.port));
+    const ports = [...new Set([...image, ...asked])]
+      .map((text) => {
+        const [port = '', protocol = 'tcp'] = text.split('/');
+        return { port, protocol };
+      })
+      .sort((a, b) => Number(a.port) - Number(b.port));
     const url = (port: { port: string; protocol: string }): string => `${port.protocol}://${ip}:${port.port}`;
     return [
       ...(ports[0] === undefined ? [] : [`${prefix}_PORT=${url(ports[0])}`]),
-      ...ports.flatMap((port) => { const name = `${prefix}_PORT_${port.port}_${port.protocol.toUpperCase()}`; return [`${name}=${url(port)}`, `${name}_ADDR=${ip}`, `${name}_PORT=${port.port}`, `${name}_PROTO=${port.protocol}`]; }),
+      ...ports.flatMap((port) => {
+        const name = `${prefix}_PORT_${port.port}_${port.protocol.toUpperCase()}`;
+        return [
+          `${name}=${url(port)}`,
+          `${name}_ADDR=${ip}`,
+          `${name}_PORT=${port.port}`,
+          `${name}_PROTO=${port.protocol}`,
+        ];
+      }),
       `${prefix}_NAME=/${container.name}/${alias}`,
-      ...target.record.spec.env.filter((entry) => !/^(PATH|HOME)=/.test(entry)).map((entry) => `${prefix}_ENV_${entry}`),
+      ...target.record.spec.env
+        .filter((entry) => !/^(PATH|HOME)=/.test(entry))
+        .map((entry) => `${prefix}_ENV_${entry}`),
     ];
   });
 }

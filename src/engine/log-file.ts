@@ -1,6 +1,8 @@
 /**
- * One file of a container's log as conmon writes it: records `TIME STREAM TAG text` (the k8s-file format, which is CRI's), where tag `P` marks a piece of
- * a line whose rest follows in later records of the same stream, and `F` its end. Records are read forward from any place, backward from any place, or
+ * One file of a container's log as conmon writes it: records `TIME STREAM TAG text` (the k8s-file format, which is
+ * CRI's), where tag `P` marks a piece of
+ * a line whose rest follows in later records of the same stream, and `F` its end. Records are read forward from any
+ * place, backward from any place, or
  * looked for by time; always a chunk at a time, so that the caller can give way in between. Files may be of any size.
  */
 import { closeSync, fstatSync, openSync, readSync, rmSync, statSync } from 'node:fs';
@@ -11,14 +13,22 @@ import { logReadChunkBytes, logRecordBytesMax, logRotatedFilesMax } from './limi
 const newline = 0x0a;
 
 /** A record in its file: from `at`, without its newline. */
-export interface RawRecord { at: number; bytes: Buffer }
+export interface RawRecord {
+  at: number;
+  bytes: Buffer;
+}
 
 /** One record without its newline; undefined when it is none of ours. */
 export function parseLogLine(line: Buffer): LogLine | undefined {
   const head = headOf(line);
   if (head === undefined) return undefined;
   const text = line.subarray(head.textFrom);
-  return { stream: head.stream, timestamp: timeOf(line), partial: head.partial, data: head.partial ? Buffer.from(text) : Buffer.concat([text, Buffer.of(newline)]) };
+  return {
+    stream: head.stream,
+    timestamp: timeOf(line),
+    partial: head.partial,
+    data: head.partial ? Buffer.from(text) : Buffer.concat([text, Buffer.of(newline)]),
+  };
 }
 
 /** What a record is, without its time, which is the dear part. */
@@ -33,7 +43,9 @@ export function headOf(line: Buffer): { stream: 'stdout' | 'stderr'; partial: bo
 }
 
 /** A record's time, UTC with nine digits: texts compare as the times do. */
-export function timeOf(line: Buffer): string { return normaliseTime(line.toString('latin1', 0, Math.max(0, line.indexOf(0x20)))); }
+export function timeOf(line: Buffer): string {
+  return normaliseTime(line.toString('latin1', 0, Math.max(0, line.indexOf(0x20))));
+}
 
 /** conmon writes its local offset; readers want UTC with nine digits. */
 export function normaliseTime(text: string): string {
@@ -55,7 +67,9 @@ export class LogFile {
     this.inode = fstatSync(this.#fd).ino;
   }
 
-  get size(): number { return fstatSync(this.#fd).size; }
+  get size(): number {
+    return fstatSync(this.#fd).size;
+  }
 
   /** `read` begins at this place, which begins a record. */
   seek(position: number): void {
@@ -74,14 +88,18 @@ export class LogFile {
       }
       const from = this.position - this.#left.length;
       this.position += count;
-      const bytes = this.#left.length === 0 ? chunk.subarray(0, count) : Buffer.concat([this.#left, chunk.subarray(0, count)]);
+      const bytes =
+        this.#left.length === 0 ? chunk.subarray(0, count) : Buffer.concat([this.#left, chunk.subarray(0, count)]);
       const { records, rest } = split(bytes, from);
       this.#left = rest.length > logRecordBytesMax ? Buffer.alloc(0) : Buffer.from(rest);
       if (records.length > 0) return records;
     }
   }
 
-  /** Chunks of records from the last one that ends by `end` back to the one at `start`; the records of a chunk in the file's order. */
+  /**
+   * Chunks of records from the last one that ends by `end` back to the one at `start`; the records of a chunk in the
+   * file's order.
+   */
   *backward(end: number, start = 0): Generator<RawRecord[]> {
     let carry: Buffer = Buffer.alloc(0);
     for (let at = end; at > start;) {
@@ -90,7 +108,10 @@ export class LogFile {
       const bytes = carry.length === 0 ? chunk : Buffer.concat([chunk, carry]);
       at = from;
       const first = from === start ? -1 : bytes.indexOf(newline);
-      if (from !== start && first < 0) { carry = bytes.length > logRecordBytesMax ? Buffer.alloc(0) : bytes; continue; }
+      if (from !== start && first < 0) {
+        carry = bytes.length > logRecordBytesMax ? Buffer.alloc(0) : bytes;
+        continue;
+      }
       carry = Buffer.from(bytes.subarray(0, first + 1));
       yield split(bytes.subarray(first + 1), from + first + 1).records;
     }
@@ -119,11 +140,13 @@ export class LogFile {
 
   /** Hands the bytes from one place to another to `write`, in chunks. */
   async copy(from: number, to: number, write: (bytes: Buffer) => Promise<void>): Promise<void> {
-    for (let at = from; at < to; at += logReadChunkBytes) await write(this.#bytes(at, Math.min(to, at + logReadChunkBytes)));
+    for (let at = from; at < to; at += logReadChunkBytes)
+      await write(this.#bytes(at, Math.min(to, at + logReadChunkBytes)));
   }
 
   /**
-   * A place that begins a record, shortly before the first record of that time or later, found in few reads. Records lie in the order of their times but
+   * A place that begins a record, shortly before the first record of that time or later, found in few reads. Records
+   * lie in the order of their times but
    * where the machine's clock was set back; what a chunk before is looked at again covers small steps.
    */
   placeOf(time: string): number {
@@ -132,7 +155,8 @@ export class LogFile {
     while (high - low > logReadChunkBytes) {
       const middle = low + Math.floor((high - low) / 2);
       const record = this.#firstAfter(middle, high);
-      if (record !== undefined && timeOf(record.bytes) < time) low = record.at; else high = middle;
+      if (record !== undefined && timeOf(record.bytes) < time) low = record.at;
+      else high = middle;
     }
     return this.lastEnd(Math.max(0, low - logReadChunkBytes));
   }
@@ -158,7 +182,9 @@ export class LogFile {
     return out.subarray(0, count);
   }
 
-  close(): void { closeSync(this.#fd); }
+  close(): void {
+    closeSync(this.#fd);
+  }
 }
 
 function split(bytes: Buffer, at: number): { records: RawRecord[]; rest: Buffer } {
@@ -172,13 +198,25 @@ function split(bytes: Buffer, at: number): { records: RawRecord[]; rest: Buffer 
 }
 
 export function openIfAny(path: string): LogFile | undefined {
-  try { return new LogFile(path); } catch (error) { if ((error as { code?: string }).code === 'ENOENT') return undefined; throw error; }
+  try {
+    return new LogFile(path);
+  } catch (error) {
+    if ((error as { code?: string }).code === 'ENOENT') return undefined;
+    throw error;
+  }
 }
 
-export function inodeOf(path: string): number | undefined { return statSync(path, { throwIfNoEntry: false })?.ino; }
+export function inodeOf(path: string): number | undefined {
+  return statSync(path, { throwIfNoEntry: false })?.ino;
+}
 
-/** A second name of the file that the monitor writes now: should it begin anew by itself (its own bound), what it wrote before is still there. */
-export function heldPath(path: string): string { return `${path}.held`; }
+/**
+ * A second name of the file that the monitor writes now: should it begin anew by itself (its own bound), what it wrote
+ * before is still there.
+ */
+export function heldPath(path: string): string {
+  return `${path}.held`;
+}
 
 /** A log's files that exist, oldest to newest, the one that is written last. */
 export function logFiles(path: string): string[] {
@@ -188,7 +226,8 @@ export function logFiles(path: string): string[] {
     out.unshift(`${path}.${number}`);
   }
   const held = inodeOf(heldPath(path));
-  if (held !== undefined && held !== inodeOf(path) && held !== (out.length === 0 ? undefined : inodeOf(out.at(-1)!))) out.push(heldPath(path));
+  if (held !== undefined && held !== inodeOf(path) && held !== (out.length === 0 ? undefined : inodeOf(out.at(-1)!)))
+    out.push(heldPath(path));
   return [...out, path];
 }
 

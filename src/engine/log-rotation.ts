@@ -1,12 +1,18 @@
 /**
- * The bound of a log: `max-file` files of at most `max-size` bytes, the newest lines of all. The log is `PATH`, then `PATH.1`, `PATH.2`, … from new to old.
+ * The bound of a log: `max-file` files of at most `max-size` bytes, the newest lines of all. The log is `PATH`, then
+ * `PATH.1`, `PATH.2`, … from new to old.
  *
- *   while it runs   A log that does not change costs nothing: its directory is watched. One that does is looked at again before it can be full. A full file is
- *                   renamed and the monitor told to open a new one; it goes on writing to the renamed file until then, so nothing is lost. A writer that was
- *                   faster than the look leaves too long a file: it is cut into files of the right size, of which the newest are kept.
+ *   while it runs A log that does not change costs nothing: its directory is watched. One that does is looked at again
+ *   before it can be full. A full file is
+ *                   renamed and the monitor told to open a new one; it goes on writing to the renamed file until then,
+ *                   so nothing is lost. A writer that was
+ *                   faster than the look leaves too long a file: it is cut into files of the right size, of which the
+ *                   newest are kept.
  *   at the end      The last file is cut likewise.
- *   without engine  The monitor begins its file anew at a bound of its own (`monitorBytes`). That bound counts all that it ever wrote, so it is reached in the middle of
- *                   a healthy log too. `PATH.held` is a second name of the file that is written: what the monitor gave up is found there, and becomes `.1`.
+ *   without engine The monitor begins its file anew at a bound of its own (`monitorBytes`). That bound counts all that
+ *   it ever wrote, so it is reached in the middle of
+ *                   a healthy log too. `PATH.held` is a second name of the file that is written: what the monitor gave
+ *                   up is found there, and becomes `.1`.
  */
 import { closeSync, linkSync, openSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
@@ -16,15 +22,31 @@ import type { Container } from './container.ts';
 import type { EngineContext } from './context.ts';
 import type { ContainerSpec } from './engine.ts';
 import { heldPath, inodeOf, openIfAny } from './log-file.ts';
-import { logCheckMsMax, logCheckMsMin, logFilesDefault, logFillBytesPerMs, logMaxBytesDefault, logMonitorBytesMin, logReopenMsMax } from './limits.ts';
+import {
+  logCheckMsMax,
+  logCheckMsMin,
+  logFilesDefault,
+  logFillBytesPerMs,
+  logMaxBytesDefault,
+  logMonitorBytesMin,
+  logReopenMsMax,
+} from './limits.ts';
 
-export interface LogBound { bytes: number; files: number }
-
-export function logBoundOf(spec: Pick<ContainerSpec, 'logMaxBytes' | 'logMaxFiles'>): LogBound {
-  return { bytes: spec.logMaxBytes ?? logMaxBytesDefault, files: Math.max(1, spec.logMaxFiles ?? (spec.logMaxBytes === undefined ? logFilesDefault : 1)) };
+export interface LogBound {
+  bytes: number;
+  files: number;
 }
 
-export function monitorBytes({ bytes, files }: LogBound): number { return Math.min(Number.MAX_SAFE_INTEGER, Math.max(logMonitorBytesMin, bytes * files)); }
+export function logBoundOf(spec: Pick<ContainerSpec, 'logMaxBytes' | 'logMaxFiles'>): LogBound {
+  return {
+    bytes: spec.logMaxBytes ?? logMaxBytesDefault,
+    files: Math.max(1, spec.logMaxFiles ?? (spec.logMaxBytes === undefined ? logFilesDefault : 1)),
+  };
+}
+
+export function monitorBytes({ bytes, files }: LogBound): number {
+  return Math.min(Number.MAX_SAFE_INTEGER, Math.max(logMonitorBytesMin, bytes * files));
+}
 
 /** Keeps one log within its bound, from the start of a run to its end. One at a time for a path. */
 export class LogKeeper {
@@ -36,7 +58,11 @@ export class LogKeeper {
   readonly #ending = new AbortController();
   #reopenedAtMs = -Infinity;
 
-  constructor(path: string, bound: LogBound, options: { reopen: () => void; clock: EngineContext['clock']; onError?: (error: unknown) => void }) {
+  constructor(
+    path: string,
+    bound: LogBound,
+    options: { reopen: () => void; clock: EngineContext['clock']; onError?: (error: unknown) => void },
+  ) {
     this.#path = path;
     this.#bound = bound;
     this.#reopen = options.reopen;
@@ -47,7 +73,8 @@ export class LogKeeper {
   /** Until `stop`. */
   async run(): Promise<void> {
     // What an engine that was killed while it cut left behind.
-    for (const name of listDirectory(dirname(this.#path))) if (name.startsWith(`${basename(this.#path)}.cut-`)) rmSync(`${dirname(this.#path)}/${name}`, { force: true });
+    for (const name of listDirectory(dirname(this.#path)))
+      if (name.startsWith(`${basename(this.#path)}.cut-`)) rmSync(`${dirname(this.#path)}/${name}`, { force: true });
     let last = '';
     while (!this.#ending.signal.aborted) {
       try {
@@ -64,7 +91,9 @@ export class LogKeeper {
     }
   }
 
-  stop(): void { this.#ending.abort(new Error('the log has ended')); }
+  stop(): void {
+    this.#ending.abort(new Error('the log has ended'));
+  }
 
   #delayMs(size: number): number {
     if (inodeOf(this.#path) === undefined) return logCheckMsMin;
@@ -75,14 +104,22 @@ export class LogKeeper {
   #changed(known: string): Promise<void> {
     return new Promise((resolve) => {
       const { signal } = this.#ending;
-      const finish = (): void => { watcher.close(); signal.removeEventListener('abort', finish); resolve(); };
-      const watcher = watchPath(dirname(this.#path), () => { if (this.#now() !== known) finish(); });
+      const finish = (): void => {
+        watcher.close();
+        signal.removeEventListener('abort', finish);
+        resolve();
+      };
+      const watcher = watchPath(dirname(this.#path), () => {
+        if (this.#now() !== known) finish();
+      });
       signal.addEventListener('abort', finish, { once: true });
       if (this.#now() !== known || signal.aborted) finish();
     });
   }
 
-  #now(): string { return `${inodeOf(this.#path)} ${statSync(this.#path, { throwIfNoEntry: false })?.size ?? 0}`; }
+  #now(): string {
+    return `${inodeOf(this.#path)} ${statSync(this.#path, { throwIfNoEntry: false })?.size ?? 0}`;
+  }
 
   /** One look: the size of what is written now. Public for tests. */
   async check(): Promise<number> {
@@ -110,7 +147,8 @@ export class LogKeeper {
     this.#tellMonitor();
     // Before the monitor has its new file it still writes to the old one.
     const deadlineMs = this.#clock.monotonic() + logReopenMsMax;
-    while (inodeOf(this.#path) === undefined && this.#clock.monotonic() < deadlineMs && !this.#ending.signal.aborted) await this.#clock.sleep(1);
+    while (inodeOf(this.#path) === undefined && this.#clock.monotonic() < deadlineMs && !this.#ending.signal.aborted)
+      await this.#clock.sleep(1);
     if (inodeOf(this.#path) === undefined) return;
     if (this.#bound.files === 1) rmSync(`${this.#path}.1`, { force: true });
     else await cut(this.#path, 1, this.#bound);
@@ -127,9 +165,14 @@ export async function settleLog(path: string, bound: LogBound): Promise<void> {
   await cut(path, 0, bound);
 }
 
-function nameOf(path: string, index: number): string { return index === 0 ? path : `${path}.${index}`; }
+function nameOf(path: string, index: number): string {
+  return index === 0 ? path : `${path}.${index}`;
+}
 
-/** Moves every file `by` places to older, or newer, names; what would be older than the oldest goes. One more than `files` names may exist for a moment where files is one. */
+/**
+ * Moves every file `by` places to older, or newer, names; what would be older than the oldest goes. One more than
+ * `files` names may exist for a moment where files is one.
+ */
 function shift(path: string, bound: LogBound, by: number, from = 0): void {
   const most = Math.max(2, bound.files);
   let count = from;
@@ -139,7 +182,13 @@ function shift(path: string, bound: LogBound, by: number, from = 0): void {
     else if (index + by >= 0) renameSync(nameOf(path, index), nameOf(path, index + by));
   };
   if (by > 0) for (let index = count - 1; index >= from; index--) move(index);
-  else for (let index = from + (inodeOf(nameOf(path, from)) === undefined ? 1 : 0); inodeOf(nameOf(path, index)) !== undefined; index++) move(index);
+  else
+    for (
+      let index = from + (inodeOf(nameOf(path, from)) === undefined ? 1 : 0);
+      inodeOf(nameOf(path, index)) !== undefined;
+      index++
+    )
+      move(index);
 }
 
 /** Takes in what the monitor gave up, and gives the file that it writes its second name. */
@@ -154,10 +203,17 @@ async function keepHeld(path: string, bound: LogBound): Promise<void> {
     }
   }
   if (inodeOf(held) !== undefined) return;
-  try { linkSync(path, held); } catch (error) { if ((error as { code?: string }).code !== 'ENOENT') throw error; }
+  try {
+    linkSync(path, held);
+  } catch (error) {
+    if ((error as { code?: string }).code !== 'ENOENT') throw error;
+  }
 }
 
-/** Cuts the file with that number where it is too long; each piece ends with a record. The newest pieces that have room are kept, older files before them. */
+/**
+ * Cuts the file with that number where it is too long; each piece ends with a record. The newest pieces that have room
+ * are kept, older files before them.
+ */
 async function cut(path: string, index: number, bound: LogBound): Promise<void> {
   const file = openIfAny(nameOf(path, index));
   if (file === undefined) return;
@@ -171,25 +227,43 @@ async function cut(path: string, index: number, bound: LogBound): Promise<void> 
       if (from >= end) break;
       const name = `${path}.cut-${pieces.length}`;
       const fd = openSync(name, 'w', 0o600);
-      try { await file.copy(from, end, async (bytes) => { writeSync(fd, bytes); await giveWay(); }); } finally { closeSync(fd); }
+      try {
+        await file.copy(from, end, async (bytes) => {
+          writeSync(fd, bytes);
+          await giveWay();
+        });
+      } finally {
+        closeSync(fd);
+      }
       pieces.push(name);
       end = from;
     }
     if (pieces.length > 1) shift(path, bound, pieces.length - 1, index + 1);
     pieces.forEach((name, number) => renameSync(name, nameOf(path, index + number)));
-  } finally { file.close(); }
+  } finally {
+    file.close();
+  }
 }
 
-export interface KeptLog { /** Looks no more; what runs goes on. */ stop(): void; /** The run has ended: leaves the log within its bound. */ end(): Promise<void> }
+export interface KeptLog {
+  /** Looks no more; what runs goes on. */ stop(): void;
+  /** The run has ended: leaves the log within its bound. */ end(): Promise<void>;
+}
 
 /** Begins to keep the log of a run. */
-export function keepLog(context: EngineContext, container: Container, path: string | undefined, reopen: () => void): KeptLog | undefined {
+export function keepLog(
+  context: EngineContext,
+  container: Container,
+  path: string | undefined,
+  reopen: () => void,
+): KeptLog | undefined {
   if (path === undefined) return undefined;
   const bound = logBoundOf(container.record.spec);
   let last = '';
   const warn = (error: unknown): void => {
     const { message } = error as Error;
-    if (!container.removed && message !== last) context.log.warn('the bound of a log', { id: container.id, error: error as Error });
+    if (!container.removed && message !== last)
+      context.log.warn('the bound of a log', { id: container.id, error: error as Error });
     last = message;
   };
   const keeper = new LogKeeper(path, bound, { reopen, clock: context.clock, onError: warn });

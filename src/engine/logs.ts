@@ -1,6 +1,8 @@
 /**
- * Reading a container's log, over all its files. Lines are what is counted: a record with tag `P` is a piece of one. The last lines are looked for from the
- * end and times by halving, so that what is asked for decides the work and not the log's size; after each chunk other work of the process has its turn.
+ * Reading a container's log, over all its files. Lines are what is counted: a record with tag `P` is a piece of one.
+ * The last lines are looked for from the
+ * end and times by halving, so that what is asked for decides the work and not the log's size; after each chunk other
+ * work of the process has its turn.
  * Follows by inotify, over rotation, until the container has ended and all is read.
  */
 import { dirname } from 'node:path';
@@ -12,11 +14,22 @@ import { headOf, inodeOf, logFiles, openIfAny, parseLogLine, timeOf } from './lo
 import type { LogFile, RawRecord } from './log-file.ts';
 import { logLookBackBytesMax } from './limits.ts';
 
-export interface LogSource { path: string; isRunning(): boolean; /** Calls back once when it ends. */ onExit(listener: () => void): () => void }
+export interface LogSource {
+  path: string;
+  isRunning(): boolean;
+  /** Calls back once when it ends. */ onExit(listener: () => void): () => void;
+}
 
 type StreamName = LogLine['stream'];
-interface Place { file: number; at: number }
-interface Part { file: LogFile; start: number; end: number }
+interface Place {
+  file: number;
+  at: number;
+}
+interface Part {
+  file: LogFile;
+  start: number;
+  end: number;
+}
 
 /** What is asked for, as texts that compare as times do. */
 class Wanted {
@@ -30,9 +43,15 @@ class Wanted {
     this.until = options.untilNs === undefined ? undefined : formatNanoseconds(options.untilNs);
   }
 
-  stream(stream: StreamName): boolean { return this.#options[stream]; }
-  isTooOld(time: string): boolean { return this.since !== undefined && time < this.since; }
-  isTooNew(time: string): boolean { return this.until !== undefined && time > this.until; }
+  stream(stream: StreamName): boolean {
+    return this.#options[stream];
+  }
+  isTooOld(time: string): boolean {
+    return this.since !== undefined && time < this.since;
+  }
+  isTooNew(time: string): boolean {
+    return this.until !== undefined && time > this.until;
+  }
 }
 
 /** Whole lines by the time of their first piece. */
@@ -42,7 +61,9 @@ class LineFilter {
   readonly #open: Record<StreamName, boolean | undefined> = { stdout: undefined, stderr: undefined };
   #bytesAfter = 0;
 
-  constructor(wanted: Wanted) { this.#wanted = wanted; }
+  constructor(wanted: Wanted) {
+    this.#wanted = wanted;
+  }
 
   take(line: LogLine): 'take' | 'skip' | 'stop' {
     const { stream, timestamp, partial } = line;
@@ -69,11 +90,19 @@ export async function* readLogs(source: LogSource, options: LogOptions): AsyncGe
   const seen = new Seen();
   const filter = new LineFilter(wanted);
   try {
-    const begin = options.tailLines === undefined ? undefined : await findTail(parts, options.tailLines, wanted, isGone);
+    const begin =
+      options.tailLines === undefined ? undefined : await findTail(parts, options.tailLines, wanted, isGone);
     let index = begin === undefined ? 0 : Math.min(begin.stdout.file, begin.stderr.file);
     for (; index < parts.length; index++) {
       const { file, start, end } = parts[index]!;
-      const from = begin === undefined ? start : Math.min(...Object.values(begin).map((place) => (place.file === index ? place.at : place.file < index ? start : end)));
+      const from =
+        begin === undefined
+          ? start
+          : Math.min(
+              ...Object.values(begin).map((place) =>
+                place.file === index ? place.at : place.file < index ? start : end,
+              ),
+            );
       file.seek(from);
       for (let records = file.read(end); records.length > 0; records = file.read(end)) {
         for (const { at, bytes } of records) {
@@ -110,21 +139,32 @@ function openParts(path: string, wanted: Wanted): Part[] {
   return parts;
 }
 
-function isBefore(a: Place, b: Place): boolean { return a.file < b.file || (a.file === b.file && a.at < b.at); }
+function isBefore(a: Place, b: Place): boolean {
+  return a.file < b.file || (a.file === b.file && a.at < b.at);
+}
 
 /**
- * Where the last `count` lines begin, for each stream. Goes back from the end; a line ends with its `F` record (or is still open, at the end), and all `P`
- * records of its stream before that, back to the `F` of the line before, are its own, though records of the other stream lie in between.
+ * Where the last `count` lines begin, for each stream. Goes back from the end; a line ends with its `F` record (or is
+ * still open, at the end), and all `P`
+ * records of its stream before that, back to the `F` of the line before, are its own, though records of the other
+ * stream lie in between.
  */
-async function findTail(parts: Part[], count: number, wanted: Wanted, isGone: () => boolean): Promise<Record<StreamName, Place>> {
+async function findTail(
+  parts: Part[],
+  count: number,
+  wanted: Wanted,
+  isGone: () => boolean,
+): Promise<Record<StreamName, Place>> {
   const last = parts.at(-1);
-  const end: Place = last === undefined ? { file: 0, at: 0 } : { file: parts.length - 1, at: last.file.lastEnd(last.end) };
+  const end: Place =
+    last === undefined ? { file: 0, at: 0 } : { file: parts.length - 1, at: last.file.lastEnd(last.end) };
   const search = new TailSearch(count, end);
   if (count === 0) return search.begin;
   for (let index = parts.length - 1; index >= 0; index--) {
     const { file, start, end: size } = parts[index]!;
     for (const records of file.backward(file.lastEnd(size), start)) {
-      for (let at = records.length - 1; at >= 0; at--) if (search.take(records[at]!, index, wanted)) return search.begin;
+      for (let at = records.length - 1; at >= 0; at--)
+        if (search.take(records[at]!, index, wanted)) return search.begin;
       await giveWay();
       if (isGone()) return search.begin;
     }
@@ -181,7 +221,10 @@ class TailSearch {
   }
 }
 
-/** Up to which record a reader has come, for when the file it reads is no longer among the log's: a time, and how many records of that time it had. */
+/**
+ * Up to which record a reader has come, for when the file it reads is no longer among the log's: a time, and how many
+ * records of that time it had.
+ */
 class Seen {
   time = '';
   #count = 0;
@@ -189,10 +232,15 @@ class Seen {
 
   note(line: LogLine): void {
     if (line.timestamp === this.time) this.#count++;
-    else { this.time = line.timestamp; this.#count = 1; }
+    else {
+      this.time = line.timestamp;
+      this.#count = 1;
+    }
   }
 
-  startOver(): void { this.#skipped = 0; }
+  startOver(): void {
+    this.#skipped = 0;
+  }
 
   has(line: LogLine): boolean {
     if (line.timestamp < this.time) return true;
@@ -200,7 +248,13 @@ class Seen {
   }
 }
 
-interface Following { filter: LineFilter; change: Change; isGone: () => boolean; seen: Seen; current: LogFile | undefined }
+interface Following {
+  filter: LineFilter;
+  change: Change;
+  isGone: () => boolean;
+  seen: Seen;
+  current: LogFile | undefined;
+}
 
 async function* follow(source: LogSource, state: Following): AsyncGenerator<LogLine> {
   const { filter, change, isGone, seen } = state;
@@ -231,7 +285,10 @@ async function* follow(source: LogSource, state: Following): AsyncGenerator<LogL
       if (current !== undefined && inodeOf(source.path) !== current.inode && inodeOf(source.path) !== undefined) {
         const names = logFiles(source.path);
         const here = names.findIndex((name) => inodeOf(name) === current!.inode);
-        if (here < 0) { resuming = true; seen.startOver(); }
+        if (here < 0) {
+          resuming = true;
+          seen.startOver();
+        }
         queue = names.slice(here + 1);
         current.close();
         current = undefined;
@@ -240,26 +297,41 @@ async function* follow(source: LogSource, state: Following): AsyncGenerator<LogL
       if (ended && !some) return;
       if (!some) await change.wait();
     }
-  } finally { current?.close(); }
+  } finally {
+    current?.close();
+  }
 }
 
-interface Change { wait(): Promise<void>; close(): void }
+interface Change {
+  wait(): Promise<void>;
+  close(): void;
+}
 
 /** A change counts from the moment the watch is there, so nothing between two reads is missed. */
 function watchForChange(source: LogSource, options: LogOptions): Change {
   if (!options.follow) return { wait: () => Promise.resolve(), close: () => undefined };
   let changed = false;
   let wake: (() => void) | undefined;
-  const poke = (): void => { changed = true; wake?.(); };
+  const poke = (): void => {
+    changed = true;
+    wake?.();
+  };
   const watcher = watchPath(dirname(source.path), poke);
   const forget = source.onExit(poke);
   options.signal?.addEventListener('abort', poke, { once: true });
   return {
     async wait() {
-      if (!changed) await new Promise<void>((resolve) => { wake = resolve; });
+      if (!changed)
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
       wake = undefined;
       changed = false;
     },
-    close() { watcher.close(); forget(); options.signal?.removeEventListener('abort', poke); },
+    close() {
+      watcher.close();
+      forget();
+      options.signal?.removeEventListener('abort', poke);
+    },
   };
 }

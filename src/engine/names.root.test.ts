@@ -26,8 +26,24 @@ describe('the resolver inside containers', { skip: !isRoot && 'needs root' }, ()
 
   const start = async (name: string, networks: string[], more: Partial<ContainerSpec> = {}): Promise<string> => {
     const id = await engine.containers.create({
-      name, owner: 'docker', image: 'busybox', imageId: 'busybox', command: ['sleep', '1000'], env: [], tty: false, openStdin: false, stdinOnce: false, labels: {}, mounts: [], resources: {}, security: {},
-      network: { type: 'networks' }, ...(networks.length === 0 ? {} : { networks: networks.map((network) => ({ network, aliases: name === 'web' ? ['www'] : [] })) }), ...more,
+      name,
+      owner: 'docker',
+      image: 'busybox',
+      imageId: 'busybox',
+      command: ['sleep', '1000'],
+      env: [],
+      tty: false,
+      openStdin: false,
+      stdinOnce: false,
+      labels: {},
+      mounts: [],
+      resources: {},
+      security: {},
+      network: { type: 'networks' },
+      ...(networks.length === 0
+        ? {}
+        : { networks: networks.map((network) => ({ network, aliases: name === 'web' ? ['www'] : [] })) }),
+      ...more,
     });
     await engine.containers.start(id);
     return id;
@@ -35,13 +51,24 @@ describe('the resolver inside containers', { skip: !isRoot && 'needs root' }, ()
   const sh = async (id: string, script: string): Promise<string> => {
     const out = new PassThrough();
     let text = '';
-    out.on('data', (part: Buffer) => { text += part.toString(); });
+    out.on('data', (part: Buffer) => {
+      text += part.toString();
+    });
     await engine.containers.exec(id, { command: ['sh', '-c', script], tty: false }, { stdout: out, stderr: out });
     return text;
   };
   const lookUp = async (id: string, name: string): Promise<string> => {
     const text = await sh(id, `nslookup -type=a ${name}`);
-    return text.split('\n').filter((line) => /^Address/.test(line)).slice(1).map((line) => line.replace(/^Address.*: */, '')).join() || /NXDOMAIN|SERVFAIL|REFUSED|refused|no servers/.exec(text)?.[0] || text;
+    return (
+      text
+        .split('\n')
+        .filter((line) => /^Address/.test(line))
+        .slice(1)
+        .map((line) => line.replace(/^Address.*: */, ''))
+        .join() ||
+      /NXDOMAIN|SERVFAIL|REFUSED|refused|no servers/.exec(text)?.[0] ||
+      text
+    );
   };
   const ipOf = (id: string): string => engine.registry.get(id).record.run!.endpoints[0]!.ip;
 
@@ -57,20 +84,31 @@ describe('the resolver inside containers', { skip: !isRoot && 'needs root' }, ()
   after(async () => {
     await engine[Symbol.asyncDispose]();
     const door = createNetworkDoor();
-    await removeAllOf(instanceId, { ...door, processes: linuxProcesses, clock: realClock, mounts: createMounts(), cgroups: createCgroups(() => undefined), log: silentLogger, directories: [home] });
+    await removeAllOf(instanceId, {
+      ...door,
+      processes: linuxProcesses,
+      clock: realClock,
+      mounts: createMounts(),
+      cgroups: createCgroups(() => undefined),
+      log: silentLogger,
+      directories: [home],
+    });
     await door.close();
     rmSync(home, { recursive: true, force: true });
   });
 
   test('it is at 127.0.0.11, also where the container names resolvers', async () => {
-    const own = await start('own-dns', ['front'], { dns: { servers: ['192.0.2.1'], search: [], options: ['timeout:1'] } });
+    const own = await start('own-dns', ['front'], {
+      dns: { servers: ['192.0.2.1'], search: [], options: ['timeout:1'] },
+    });
     assert.match(await sh(asker, 'cat /etc/resolv.conf'), /^nameserver 127\.0\.0\.11\n[^]*ndots:0/);
     assert.match(await sh(own, 'cat /etc/resolv.conf'), /^nameserver 127\.0\.0\.11\n[^]*timeout:1/);
     assert.equal(await lookUp(own, 'web'), ipOf(web));
   });
 
   test('a container is known by its name, alias, short id and hostname, each with the name of the network too', async () => {
-    for (const name of ['web', 'www', web.slice(0, 12), 'webhost', 'WEB', 'web.front', 'webhost.front']) assert.equal(await lookUp(asker, name), ipOf(web), name);
+    for (const name of ['web', 'www', web.slice(0, 12), 'webhost', 'WEB', 'web.front', 'webhost.front'])
+      assert.equal(await lookUp(asker, name), ipOf(web), name);
     assert.notEqual(await lookUp(asker, 'web.inner'), ipOf(web));
     assert.match(await sh(asker, `nslookup ${ipOf(web)}`), /name = web\.front/);
   });
@@ -96,12 +134,12 @@ describe('the resolver inside containers', { skip: !isRoot && 'needs root' }, ()
     assert.equal(await lookUp(locked, 'example.org'), 'SERVFAIL');
   });
 
-  test('port 53 is the container\'s own to serve', async () => {
+  test("port 53 is the container's own to serve", async () => {
     assert.match(await sh(asker, 'timeout 1 nc -l -p 53; echo ended $?'), /ended (124|143)/);
     assert.equal(await lookUp(asker, 'web'), ipOf(web));
   });
 
-  test('one that shares another\'s network has its names and files', async () => {
+  test("one that shares another's network has its names and files", async () => {
     const sidecar = await start('sidecar', [], { network: { type: 'container', containerId: web } });
     assert.equal(await lookUp(sidecar, 'asker'), ipOf(asker));
     assert.equal(await sh(sidecar, 'cat /etc/hostname; hostname'), 'webhost\nwebhost\n');

@@ -21,5 +21,15 @@ test('subnet, range, gateway and further addresses must fit each other', () => {
 });
 
 test('what fits is taken', () => {
-  for (const wanted of [{}, { subnet: '10.9.8.0/31' }, { subnet: '10.9.8.0/24', ipRange: '10.9.8.64/26', gateway: '10.9.8.254', auxiliaryAddresses: { router: '10.9.8.2' } }]) checkAddresses(wanted);
+  for (const wanted of [
+    {},
+    { subnet: '10.9.8.0/31' },
+    {
+      subnet: '10.9.8.0/24',
+      ipRange: '10.9.8.64/26',
+      gateway: '10.9.8.254',
+      auxiliaryAddresses: { router: '10.9.8.2' },
+    },
+  ])
+    checkAddresses(wanted);
 });

@@ -1,4 +1,7 @@
-/** `docker network connect` and `disconnect`: an endpoint more or less, in the record, and in the kernel when the container runs. */
+/**
+ * `docker network connect` and `disconnect`: an endpoint more or less, in the record, and in the kernel when the
+ * container runs.
+ */
 import { writeFileSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import type { Container } from './container.ts';
@@ -8,15 +11,33 @@ import type { NetworkAttachment } from './engine.ts';
 import { forgetUdpFlows } from './udp-flows.ts';
 import type { ContainerRegistry } from './registry.ts';
 
-export async function connectNetwork(registry: ContainerRegistry, container: Container, attachment: NetworkAttachment): Promise<void> {
+export async function connectNetwork(
+  registry: ContainerRegistry,
+  container: Container,
+  attachment: NetworkAttachment,
+): Promise<void> {
   const { context, networks } = registry;
   const { record } = container;
   const network = networks.find(attachment.network);
-  if (network.driver !== 'bridge') throw new ApiError('Forbidden', `container cannot be connected to network '${network.name}'`);
-  if (record.spec.network.type !== 'networks') throw new ApiError('Forbidden', record.spec.network.type === 'none' ? 'container cannot be connected to multiple networks with one of the networks in private (none) mode' : 'container sharing network namespace with another container or host cannot be connected to any other network');
+  if (network.driver !== 'bridge')
+    throw new ApiError('Forbidden', `container cannot be connected to network '${network.name}'`);
+  if (record.spec.network.type !== 'networks')
+    throw new ApiError(
+      'Forbidden',
+      record.spec.network.type === 'none'
+        ? 'container cannot be connected to multiple networks with one of the networks in private (none) mode'
+        : 'container sharing network namespace with another container or host cannot be connected to any other network',
+    );
   await container.lock.run(async () => {
-    if (record.networks.some((attached) => attached.networkId === network.id)) throw new ApiError('Forbidden', `endpoint with name ${container.name} already exists in network ${network.name}`);
-    const attached = { networkId: network.id, aliases: attachment.aliases, ...(attachment.ip === undefined ? {} : { ip: attachment.ip }), ...(attachment.mac === undefined ? {} : { mac: attachment.mac }), ...(attachment.links === undefined ? {} : { links: attachment.links }) };
+    if (record.networks.some((attached) => attached.networkId === network.id))
+      throw new ApiError('Forbidden', `endpoint with name ${container.name} already exists in network ${network.name}`);
+    const attached = {
+      networkId: network.id,
+      aliases: attachment.aliases,
+      ...(attachment.ip === undefined ? {} : { ip: attachment.ip }),
+      ...(attachment.mac === undefined ? {} : { mac: attachment.mac }),
+      ...(attachment.links === undefined ? {} : { links: attachment.links }),
+    };
     const run = record.run;
     if (run?.networkNamespace !== undefined && container.isRunning) {
       const used = new Set(run.endpoints.map((endpoint) => Number(/\d+$/.exec(endpoint.containerLink)![0])));
@@ -39,14 +60,25 @@ export async function connectNetwork(registry: ContainerRegistry, container: Con
     registry.publishNames(container);
     refreshHosts(registry, container);
   });
-  context.events.emit({ type: 'network', action: 'connect', id: network.id, attributes: { container: record.id, name: network.name, type: network.driver } });
+  context.events.emit({
+    type: 'network',
+    action: 'connect',
+    id: network.id,
+    attributes: { container: record.id, name: network.name, type: network.driver },
+  });
 }
 
-export async function disconnectNetwork(registry: ContainerRegistry, container: Container, networkId: string, force: boolean): Promise<void> {
+export async function disconnectNetwork(
+  registry: ContainerRegistry,
+  container: Container,
+  networkId: string,
+  force: boolean,
+): Promise<void> {
   const { context, networks } = registry;
   const { record } = container;
   const network = networks.find(networkId);
-  if (record.spec.network.type === 'host' && network.name === 'host') throw new ApiError('Forbidden', 'container cannot be disconnected from host network or connected to host network');
+  if (record.spec.network.type === 'host' && network.name === 'host')
+    throw new ApiError('Forbidden', 'container cannot be disconnected from host network or connected to host network');
   await container.lock.run(async () => {
     if (!record.networks.some((attached) => attached.networkId === network.id)) {
       if (force) return;
@@ -63,13 +95,19 @@ export async function disconnectNetwork(registry: ContainerRegistry, container: 
       record.run!.endpoints = record.run!.endpoints.filter((other) => other !== endpoint);
       networks.release(endpoint);
       registry.names.forget(record.id, network.id);
-      if (record.run!.networkNamespace !== undefined) await registry.serveNames(container, record.run!.networkNamespace, record.run!.endpoints);
+      if (record.run!.networkNamespace !== undefined)
+        await registry.serveNames(container, record.run!.networkNamespace, record.run!.endpoints);
     }
     record.networks = record.networks.filter((attached) => attached.networkId !== network.id);
     container.save(context);
     refreshHosts(registry, container);
   });
-  context.events.emit({ type: 'network', action: 'disconnect', id: network.id, attributes: { container: record.id, name: network.name, type: network.driver } });
+  context.events.emit({
+    type: 'network',
+    action: 'disconnect',
+    id: network.id,
+    attributes: { container: record.id, name: network.name, type: network.driver },
+  });
 }
 
 /** The running container sees the files through its binds, so they are written in place. */

@@ -22,6 +22,8 @@ export function* packFile(path: string, name: string, stat: Stats): Generator<Ui
       yield count === 0 ? chunk : chunk.subarray(0, count);
       at += count === 0 ? chunk.length : count;
     }
-  } finally { closeSync(fd); }
+  } finally {
+    closeSync(fd);
+  }
   yield encodeTarPadding(sizeBytes);
 }

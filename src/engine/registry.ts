@@ -1,5 +1,6 @@
 /**
- * All containers of this engine: found by id, name or prefix; names reserved; wired to networks, volumes and sandboxes. The life cycle itself is
+ * All containers of this engine: found by id, name or prefix; names reserved; wired to networks, volumes and sandboxes.
+ * The life cycle itself is
  * in container-*.ts, which take this as their first argument.
  */
 import { ApiError } from '#base/errors.ts';
@@ -14,7 +15,11 @@ import { resolverAddress } from './dns.ts';
 import type { NameServer } from './dns.ts';
 import { endpointNames } from './endpoint-names.ts';
 
-export interface Resolver { servers: string[]; search: string[]; options: string[] }
+export interface Resolver {
+  servers: string[];
+  search: string[];
+  options: string[];
+}
 
 export class ContainerRegistry {
   readonly context: EngineContext;
@@ -24,7 +29,10 @@ export class ContainerRegistry {
   names!: NameServer;
   readonly byId = new Map<string, Container>();
   readonly #byName = new Map<string, string>();
-  /** The platform or the machine goes down (shutdown.ts): what stops now was not stopped by a user, and nothing starts any more. */
+  /**
+   * The platform or the machine goes down (shutdown.ts): what stops now was not stopped by a user, and nothing starts
+   * any more.
+   */
   shuttingDown = false;
   /** Set by create-engine: watches a container that runs. */
   onStarted: (container: Container) => void = () => undefined;
@@ -54,11 +62,17 @@ export class ContainerRegistry {
   /** Only names of the same owner clash: a Pod's containers have names of their own kind. */
   reserveName(name: string, id: string): void {
     const holder = this.#byName.get(name);
-    if (holder !== undefined && holder !== id) throw new ApiError('Conflict', `Conflict. The container name "/${name}" is already in use by container "${holder}". You have to remove (or rename) that container to be able to reuse that name.`);
+    if (holder !== undefined && holder !== id)
+      throw new ApiError(
+        'Conflict',
+        `Conflict. The container name "/${name}" is already in use by container "${holder}". You have to remove (or rename) that container to be able to reuse that name.`,
+      );
     this.#byName.set(name, id);
   }
 
-  releaseName(name: string, id: string): void { if (this.#byName.get(name) === id) this.#byName.delete(name); }
+  releaseName(name: string, id: string): void {
+    if (this.#byName.get(name) === id) this.#byName.delete(name);
+  }
 
   add(container: Container): void {
     this.byId.set(container.id, container);
@@ -73,35 +87,66 @@ export class ContainerRegistry {
   /** Tells the resolver where a running container is. */
   publishNames(container: Container): void {
     for (const endpoint of container.record.run?.endpoints ?? []) {
-      const links = container.record.networks.find((attached) => attached.networkId === endpoint.networkId)?.links ?? [];
+      const links =
+        container.record.networks.find((attached) => attached.networkId === endpoint.networkId)?.links ?? [];
       const networkName = this.networks.findExact(endpoint.networkId)?.name ?? '';
       // On the default bridge containers do not know each other by name.
       if (builtInNetworks.has(networkName)) continue;
-      this.names.add({ containerId: container.id, networkId: endpoint.networkId, networkName, ip: endpoint.ip, names: endpointNames(this, container, endpoint.networkId), ...(links.length === 0 ? {} : { links }) });
+      this.names.add({
+        containerId: container.id,
+        networkId: endpoint.networkId,
+        networkName,
+        ip: endpoint.ip,
+        names: endpointNames(this, container, endpoint.networkId),
+        ...(links.length === 0 ? {} : { links }),
+      });
     }
   }
 
   /** Opens, changes or closes the resolver at 127.0.0.11, as the networks of a container now want it. */
   async serveNames(container: Container, namespace: string, endpoints: readonly EndpointRecord[]): Promise<void> {
     const networks = endpoints.map((endpoint) => this.networks.find(endpoint.networkId));
-    if (networks.every((network) => builtInNetworks.has(network.name))) { await this.names.detach(container.id); return; }
-    const asking = { servers: container.record.spec.dns?.servers ?? [], forwards: networks.some((network) => !network.internal) };
+    if (networks.every((network) => builtInNetworks.has(network.name))) {
+      await this.names.detach(container.id);
+      return;
+    }
+    const asking = {
+      servers: container.record.spec.dns?.servers ?? [],
+      forwards: networks.some((network) => !network.internal),
+    };
     if (this.names.isAttached(container.id)) this.names.change(container.id, asking);
     else await this.names.attach(container.id, namespace, asking);
   }
 
-  list(): Container[] { return [...this.byId.values()]; }
+  list(): Container[] {
+    return [...this.byId.values()];
+  }
 
-  sandboxNamespace(id: string, kind: 'network' | 'ipc' | 'uts'): string { return this.sandboxes.namespacePath(id, kind); }
+  sandboxNamespace(id: string, kind: 'network' | 'ipc' | 'uts'): string {
+    return this.sandboxes.namespacePath(id, kind);
+  }
 
-  /** Whose /etc/resolv.conf a container gets: on a network of the user's own the embedded resolver's, else the host's. */
+  /**
+   * Whose /etc/resolv.conf a container gets: on a network of the user's own the embedded resolver's, else the host's.
+   */
   resolverOf(container: Container, host: Resolver): Resolver {
     const { spec, networks } = container.record;
     const asked = spec.dns ?? { servers: [], search: [], options: [] };
-    const own = networks.map((attached) => this.networks.findExact(attached.networkId)).find((network) => network?.gateway !== undefined && !builtInNetworks.has(network.name));
-    const base: Resolver = own === undefined
-      ? { ...host, servers: asked.servers.length > 0 ? asked.servers : host.servers }
-      : { servers: [resolverAddress], search: host.search, options: [...host.options.filter((option) => !option.startsWith('ndots:')), 'ndots:0'] };
-    return { servers: base.servers, search: asked.search.length > 0 ? asked.search : base.search, options: asked.options.length > 0 ? [...new Set([...base.options, ...asked.options])] : base.options };
+    const own = networks
+      .map((attached) => this.networks.findExact(attached.networkId))
+      .find((network) => network?.gateway !== undefined && !builtInNetworks.has(network.name));
+    const base: Resolver =
+      own === undefined
+        ? { ...host, servers: asked.servers.length > 0 ? asked.servers : host.servers }
+        : {
+            servers: [resolverAddress],
+            search: host.search,
+            options: [...host.options.filter((option) => !option.startsWith('ndots:')), 'ndots:0'],
+          };
+    return {
+      servers: base.servers,
+      search: asked.search.length > 0 ? asked.search : base.search,
+      options: asked.options.length > 0 ? [...new Set([...base.options, ...asked.options])] : base.options,
+    };
   }
 }

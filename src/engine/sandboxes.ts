@@ -1,6 +1,8 @@
 /**
- * Pod sandboxes: network, IPC and UTS namespaces pinned by bind mounts, an address of the node's Pod range, a control group. No process, unless the
- * Pod shares its PID namespace: then a small init holds it. One JSON record per sandbox, written before anything is made, so that what a
+ * Pod sandboxes: network, IPC and UTS namespaces pinned by bind mounts, an address of the node's Pod range, a control
+ * group. No process, unless the
+ * Pod shares its PID namespace: then a small init holds it. One JSON record per sandbox, written before anything is
+ * made, so that what a
  * death leaves half-made is found again.
  */
 import { existsSync, mkdirSync, rmSync } from 'node:fs';
@@ -18,8 +20,24 @@ import { Lock } from '#base/gate.ts';
 import { startPidInit } from './runtime/pid-init.ts';
 import { forgetUdpFlows } from './udp-flows.ts';
 
-interface SandboxRecord { /** Host ports that lead to this Pod. */ ports?: PublishedPort[]; format: number; spec: SandboxSpec; createdAtMs: number; ip: string; hostLink: string; bootId: string; ready: boolean; initPid?: number; initStartTime?: string }
-export interface Sandbox { spec: SandboxSpec; ip: string; shmPath: string | undefined; initPid: number | undefined }
+interface SandboxRecord {
+  /** Host ports that lead to this Pod. */ ports?: PublishedPort[];
+  format: number;
+  spec: SandboxSpec;
+  createdAtMs: number;
+  ip: string;
+  hostLink: string;
+  bootId: string;
+  ready: boolean;
+  initPid?: number;
+  initStartTime?: string;
+}
+export interface Sandbox {
+  spec: SandboxSpec;
+  ip: string;
+  shmPath: string | undefined;
+  initPid: number | undefined;
+}
 
 const shmSizeBytes = 64 * 1024 * 1024;
 
@@ -46,7 +64,8 @@ export class Sandboxes implements SandboxContract {
 
   /** Reads the records; what an earlier boot or a death left is not ready any more. */
   async start(): Promise<void> {
-    if (this.#hostIp !== undefined) await this.#context.os.netlink.run([planNodeAddress(linkName(this.#context.instanceId, 'n', '0'), this.#hostIp)]);
+    if (this.#hostIp !== undefined)
+      await this.#context.os.netlink.run([planNodeAddress(linkName(this.#context.instanceId, 'n', '0'), this.#hostIp)]);
     for (const file of listDirectory(this.#directory)) {
       const text = file.endsWith('.json') ? readIfExists(`${this.#directory}/${file}`) : undefined;
       if (text === undefined) continue;
@@ -54,8 +73,15 @@ export class Sandboxes implements SandboxContract {
       this.#records.set(record.spec.id, record);
       if (record.ip !== '') this.#pool?.take(record.ip);
       // After a reboot, or after the platform was taken down, the pins are gone with the run directory.
-      if (record.bootId !== this.#context.bootId || !existsSync(`${this.#context.directories.run}/sandboxes/${record.spec.id}`)) record.ready = false;
-      if (!record.ready) { delete record.ports; await this.#takeApart(record); }
+      if (
+        record.bootId !== this.#context.bootId ||
+        !existsSync(`${this.#context.directories.run}/sandboxes/${record.spec.id}`)
+      )
+        record.ready = false;
+      if (!record.ready) {
+        delete record.ports;
+        await this.#takeApart(record);
+      }
       for (const port of record.ports ?? []) this.#context.ports.adopt(port);
     }
   }
@@ -67,10 +93,16 @@ export class Sandboxes implements SandboxContract {
       if (known?.ready === true) return statusOf(known);
       if (known !== undefined) await this.#forget(known);
       const isPod = spec.network === 'pod';
-      if (isPod && this.#pool === undefined) throw new ApiError('InternalError', 'this engine has no Pod address range');
+      if (isPod && this.#pool === undefined)
+        throw new ApiError('InternalError', 'this engine has no Pod address range');
       const record: SandboxRecord = {
-        format: 1, spec, createdAtMs: this.#context.clock.now(), ip: isPod ? this.#pool!.allocate() : '', hostLink: linkName(this.#context.instanceId, 'p', Buffer.from(this.#context.random.bytes(5)).toString('hex')),
-        bootId: this.#context.bootId, ready: false,
+        format: 1,
+        spec,
+        createdAtMs: this.#context.clock.now(),
+        ip: isPod ? this.#pool!.allocate() : '',
+        hostLink: linkName(this.#context.instanceId, 'p', Buffer.from(this.#context.random.bytes(5)).toString('hex')),
+        bootId: this.#context.bootId,
+        ready: false,
       };
       this.#records.set(spec.id, record);
       try {
@@ -79,7 +111,9 @@ export class Sandboxes implements SandboxContract {
         record.ready = true;
         this.#save(record);
       } catch (error) {
-        await this.#forget(record).catch((second) => this.#context.log.warn('taking apart a sandbox', { id: spec.id, error: second }));
+        await this.#forget(record).catch((second) =>
+          this.#context.log.warn('taking apart a sandbox', { id: spec.id, error: second }),
+        );
         throw error;
       }
       return statusOf(record);
@@ -92,14 +126,29 @@ export class Sandboxes implements SandboxContract {
     os.cgroups.create(spec.cgroupParent, spec.resources);
     const isPod = spec.network === 'pod';
     const pins = {
-      ...(isPod ? { network: this.#path(spec.id, 'network'), uts: this.#path(spec.id, 'uts') } : {}), ...(spec.hostIpc === true ? {} : { ipc: this.#path(spec.id, 'ipc') }),
+      ...(isPod ? { network: this.#path(spec.id, 'network'), uts: this.#path(spec.id, 'uts') } : {}),
+      ...(spec.hostIpc === true ? {} : { ipc: this.#path(spec.id, 'ipc') }),
     };
-    if (Object.keys(pins).length > 0) await os.namespaces.create({ pins, hostname: spec.hostname, sysctls: spec.sysctls ?? {} });
-    else if (Object.keys(spec.sysctls ?? {}).length > 0) throw new ApiError('BadRequest', 'sysctls are not allowed where the Pod has the host\'s namespaces');
+    if (Object.keys(pins).length > 0)
+      await os.namespaces.create({ pins, hostname: spec.hostname, sysctls: spec.sysctls ?? {} });
+    else if (Object.keys(spec.sysctls ?? {}).length > 0)
+      throw new ApiError('BadRequest', "sysctls are not allowed where the Pod has the host's namespaces");
     const links = isPod
-      ? os.netlink.run(planPodLink({ hostLink: record.hostLink, namespace: pins.network!, ip: record.ip, mac: macOfIp(record.ip), ...(this.#hostIp === undefined ? {} : { hostIp: this.#hostIp }), ...(this.#mtu === undefined ? {} : { mtu: this.#mtu }) }))
+      ? os.netlink.run(
+          planPodLink({
+            hostLink: record.hostLink,
+            namespace: pins.network!,
+            ip: record.ip,
+            mac: macOfIp(record.ip),
+            ...(this.#hostIp === undefined ? {} : { hostIp: this.#hostIp }),
+            ...(this.#mtu === undefined ? {} : { mtu: this.#mtu }),
+          }),
+        )
       : Promise.resolve();
-    const shm = spec.hostIpc === true ? Promise.resolve() : os.mounts.mountTmpfs(this.#shmPath(spec.id), { sizeBytes: shmSizeBytes, mode: 0o1777 });
+    const shm =
+      spec.hostIpc === true
+        ? Promise.resolve()
+        : os.mounts.mountTmpfs(this.#shmPath(spec.id), { sizeBytes: shmSizeBytes, mode: 0o1777 });
     await Promise.all([links, shm]);
     if (spec.shareProcessNamespace === true) await this.#startInit(record, pins);
     if (isPod) await this.#publish(record);
@@ -120,7 +169,12 @@ export class Sandboxes implements SandboxContract {
     const { runtime, os } = this.#context;
     const id = `init-${record.spec.id}`;
     runtime.forget(id);
-    record.initPid = await startPidInit(runtime, os.processes, { id, directory: this.#path(record.spec.id, 'init'), cgroup: `${record.spec.cgroupParent}/init`, namespaces: pins });
+    record.initPid = await startPidInit(runtime, os.processes, {
+      id,
+      directory: this.#path(record.spec.id, 'init'),
+      cgroup: `${record.spec.cgroupParent}/init`,
+      namespaces: pins,
+    });
     record.initStartTime = os.processes.startTime(record.initPid) ?? '';
   }
 
@@ -131,16 +185,28 @@ export class Sandboxes implements SandboxContract {
     this.#locks.delete(id);
   }
 
-  list(): SandboxStatus[] { return [...this.#records.values()].map(statusOf); }
-  status(id: string): SandboxStatus | undefined { const found = this.#records.get(id); return found === undefined ? undefined : statusOf(found); }
+  list(): SandboxStatus[] {
+    return [...this.#records.values()].map(statusOf);
+  }
+  status(id: string): SandboxStatus | undefined {
+    const found = this.#records.get(id);
+    return found === undefined ? undefined : statusOf(found);
+  }
 
   /** What was asked for, whether it stands or not. */
-  find(id: string): SandboxSpec | undefined { return this.#records.get(id)?.spec; }
+  find(id: string): SandboxSpec | undefined {
+    return this.#records.get(id)?.spec;
+  }
 
   get(id: string): Sandbox {
     const record = this.#records.get(id);
     if (record === undefined || !record.ready) throw new ApiError('NotFound', `sandbox ${id} not found`);
-    return { spec: record.spec, ip: record.ip, shmPath: record.spec.hostIpc === true ? undefined : this.#shmPath(id), initPid: record.initPid };
+    return {
+      spec: record.spec,
+      ip: record.ip,
+      shmPath: record.spec.hostIpc === true ? undefined : this.#shmPath(id),
+      initPid: record.initPid,
+    };
   }
 
   namespacePath(id: string, kind: 'network' | 'ipc' | 'uts'): string {
@@ -155,10 +221,14 @@ export class Sandboxes implements SandboxContract {
   }
 
   /** Links that belong to sandboxes, for the sweep after a crash. */
-  links(): Set<string> { return new Set([...this.#records.values()].filter((record) => record.ready).map((record) => record.hostLink)); }
+  links(): Set<string> {
+    return new Set([...this.#records.values()].filter((record) => record.ready).map((record) => record.hostLink));
+  }
 
   /** Ports of sandboxes that stand, for the table that a new engine makes. */
-  publishedPorts(): PublishedPort[] { return [...this.#records.values()].flatMap((record) => (record.ready ? record.ports ?? [] : [])); }
+  publishedPorts(): PublishedPort[] {
+    return [...this.#records.values()].flatMap((record) => (record.ready ? (record.ports ?? []) : []));
+  }
 
   async #forget(record: SandboxRecord): Promise<void> {
     await this.#takeApart(record);
@@ -183,9 +253,15 @@ export class Sandboxes implements SandboxContract {
     for (let tries = 0; !os.cgroups.remove(cgroupParent) && tries < 50; tries++) await this.#context.clock.sleep(10);
   }
 
-  #path(id: string, kind: string): string { return `${this.#context.directories.run}/sandboxes/${id}/${kind}`; }
-  #shmPath(id: string): string { return `${this.#context.directories.run}/sandboxes/${id}/shm`; }
-  #save(record: SandboxRecord): void { writeFileAtomic(`${this.#directory}/${record.spec.id}.json`, JSON.stringify(record)); }
+  #path(id: string, kind: string): string {
+    return `${this.#context.directories.run}/sandboxes/${id}/${kind}`;
+  }
+  #shmPath(id: string): string {
+    return `${this.#context.directories.run}/sandboxes/${id}/shm`;
+  }
+  #save(record: SandboxRecord): void {
+    writeFileAtomic(`${this.#directory}/${record.spec.id}.json`, JSON.stringify(record));
+  }
 
   #lockOf(id: string): Lock {
     const known = this.#locks.get(id) ?? new Lock();
@@ -195,5 +271,14 @@ export class Sandboxes implements SandboxContract {
 }
 
 function statusOf(record: SandboxRecord): SandboxStatus {
-  return { id: record.spec.id, name: record.spec.name, ready: record.ready, podIp: record.ip, createdAtMs: record.createdAtMs, labels: record.spec.labels, network: record.spec.network, cgroupParent: record.spec.cgroupParent };
+  return {
+    id: record.spec.id,
+    name: record.spec.name,
+    ready: record.ready,
+    podIp: record.ip,
+    createdAtMs: record.createdAtMs,
+    labels: record.spec.labels,
+    network: record.spec.network,
+    cgroupParent: record.spec.cgroupParent,
+  };
 }

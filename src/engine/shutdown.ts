@@ -1,6 +1,8 @@
 /**
- * The end of the platform or of the machine: every container is stopped by its own signal within its own grace period, all at once. None of them counts as
- * stopped by a user, so those with a restart policy come back with the next engine (recovery.ts). Containers of Pods are the kubelet's to stop.
+ * The end of the platform or of the machine: every container is stopped by its own signal within its own grace period,
+ * all at once. None of them counts as
+ * stopped by a user, so those with a restart policy come back with the next engine (recovery.ts). Containers of Pods
+ * are the kubelet's to stop.
  */
 import type { Containers } from './containers.ts';
 import { stopTimeoutMsDefault } from './limits.ts';
@@ -18,11 +20,19 @@ export function beginShutdown(containers: Containers): void {
 export async function stopAllContainers(containers: Containers, graceMsMax: number): Promise<void> {
   const { registry } = containers;
   beginShutdown(containers);
-  await Promise.all(registry.list().filter((container) => container.isRunning && container.record.spec.owner !== 'kubelet').map(async (container) => {
-    const { stopTimeoutSeconds, owner } = container.record.spec;
-    const asked = owner === 'build' ? 0 : stopTimeoutSeconds === undefined ? stopTimeoutMsDefault : stopTimeoutSeconds * 1000;
-    // -1 is for ever, which a machine that goes down does not have.
-    const graceMs = asked < 0 ? graceMsMax : Math.min(asked, graceMsMax);
-    await containers.stop(container.id, graceMs).catch((error: Error) => registry.context.log.warn('a container did not stop', { id: container.id, error }));
-  }));
+  await Promise.all(
+    registry
+      .list()
+      .filter((container) => container.isRunning && container.record.spec.owner !== 'kubelet')
+      .map(async (container) => {
+        const { stopTimeoutSeconds, owner } = container.record.spec;
+        const asked =
+          owner === 'build' ? 0 : stopTimeoutSeconds === undefined ? stopTimeoutMsDefault : stopTimeoutSeconds * 1000;
+        // -1 is for ever, which a machine that goes down does not have.
+        const graceMs = asked < 0 ? graceMsMax : Math.min(asked, graceMsMax);
+        await containers
+          .stop(container.id, graceMs)
+          .catch((error: Error) => registry.context.log.warn('a container did not stop', { id: container.id, error }));
+      }),
+  );
 }

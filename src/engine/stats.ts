@@ -5,8 +5,22 @@ import type { Container } from './container.ts';
 import type { ContainerStats } from './engine.ts';
 import type { ContainerRegistry } from './registry.ts';
 
-export interface LinkCounters { name: string; rxBytes: number; rxPackets: number; rxErrors: number; rxDropped: number; txBytes: number; txPackets: number; txErrors: number; txDropped: number }
-export interface RawStats { cgroup: CgroupStats; links: LinkCounters[]; readAtMs: number }
+export interface LinkCounters {
+  name: string;
+  rxBytes: number;
+  rxPackets: number;
+  rxErrors: number;
+  rxDropped: number;
+  txBytes: number;
+  txPackets: number;
+  txErrors: number;
+  txDropped: number;
+}
+export interface RawStats {
+  cgroup: CgroupStats;
+  links: LinkCounters[];
+  readAtMs: number;
+}
 
 /** Undefined when it does not run. */
 export function readStats(registry: ContainerRegistry, container: Container): RawStats | undefined {
@@ -20,21 +34,49 @@ export function readStats(registry: ContainerRegistry, container: Container): Ra
 
 /** /proc/PID/net/dev, without the loopback. */
 export function readLinks(pid: number): LinkCounters[] {
-  return (readIfExists(`/proc/${pid}/net/dev`) ?? '').split('\n').slice(2).flatMap((line) => {
-    const at = line.indexOf(':');
-    const name = line.slice(0, at).trim();
-    if (at < 0 || name === 'lo') return [];
-    const n = line.slice(at + 1).trim().split(/\s+/).map(Number);
-    return [{ name, rxBytes: n[0] ?? 0, rxPackets: n[1] ?? 0, rxErrors: n[2] ?? 0, rxDropped: n[3] ?? 0, txBytes: n[8] ?? 0, txPackets: n[9] ?? 0, txErrors: n[10] ?? 0, txDropped: n[11] ?? 0 }];
-  });
+  return (readIfExists(`/proc/${pid}/net/dev`) ?? '')
+    .split('\n')
+    .slice(2)
+    .flatMap((line) => {
+      const at = line.indexOf(':');
+      const name = line.slice(0, at).trim();
+      if (at < 0 || name === 'lo') return [];
+      const n = line
+        .slice(at + 1)
+        .trim()
+        .split(/\s+/)
+        .map(Number);
+      return [
+        {
+          name,
+          rxBytes: n[0] ?? 0,
+          rxPackets: n[1] ?? 0,
+          rxErrors: n[2] ?? 0,
+          rxDropped: n[3] ?? 0,
+          txBytes: n[8] ?? 0,
+          txPackets: n[9] ?? 0,
+          txErrors: n[10] ?? 0,
+          txDropped: n[11] ?? 0,
+        },
+      ];
+    });
 }
 
 export function summariseStats(raw: RawStats): ContainerStats {
   const { cgroup, links } = raw;
   const sum = (pick: (link: LinkCounters) => number): number => links.reduce((total, link) => total + pick(link), 0);
-  const io = (op: 'Read' | 'Write'): number => cgroup.blockIo.filter((entry) => entry.op === op).reduce((total, entry) => total + entry.bytes, 0);
+  const io = (op: 'Read' | 'Write'): number =>
+    cgroup.blockIo.filter((entry) => entry.op === op).reduce((total, entry) => total + entry.bytes, 0);
   return {
-    cpuNanoseconds: cgroup.cpuNanoseconds, memoryUsageBytes: cgroup.memoryUsageBytes, memoryWorkingSetBytes: Math.max(0, cgroup.memoryUsageBytes - cgroup.memoryInactiveFileBytes), memoryLimitBytes: cgroup.memoryLimitBytes,
-    pids: cgroup.pids, readAtMs: raw.readAtMs, rxBytes: sum((link) => link.rxBytes), txBytes: sum((link) => link.txBytes), blockReadBytes: io('Read'), blockWriteBytes: io('Write'),
+    cpuNanoseconds: cgroup.cpuNanoseconds,
+    memoryUsageBytes: cgroup.memoryUsageBytes,
+    memoryWorkingSetBytes: Math.max(0, cgroup.memoryUsageBytes - cgroup.memoryInactiveFileBytes),
+    memoryLimitBytes: cgroup.memoryLimitBytes,
+    pids: cgroup.pids,
+    readAtMs: raw.readAtMs,
+    rxBytes: sum((link) => link.rxBytes),
+    txBytes: sum((link) => link.txBytes),
+    blockReadBytes: io('Read'),
+    blockWriteBytes: io('Write'),
   };
 }

@@ -7,27 +7,36 @@ import { treeBytes } from './tree-size.ts';
 
 async function inDirectory(run: (directory: string) => Promise<void>): Promise<void> {
   const directory = mkdtempSync(`${tmpdir()}/tree-`);
-  try { await run(directory); } finally { rmSync(directory, { recursive: true }); }
+  try {
+    await run(directory);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
 }
 
-test('a file with several names is counted once', () => inDirectory(async (directory) => {
-  mkdirSync(`${directory}/a/b`, { recursive: true });
-  writeFileSync(`${directory}/a/x`, Buffer.alloc(1000));
-  linkSync(`${directory}/a/x`, `${directory}/a/b/y`);
-  linkSync(`${directory}/a/x`, `${directory}/z`);
-  writeFileSync(`${directory}/a/b/own`, Buffer.alloc(10));
-  symlinkSync('12345', `${directory}/link`);
-  assert.equal(await treeBytes(directory), 1015);
-  assert.equal(await treeBytes(`${directory}/none`), 0);
-}));
+test('a file with several names is counted once', () =>
+  inDirectory(async (directory) => {
+    mkdirSync(`${directory}/a/b`, { recursive: true });
+    writeFileSync(`${directory}/a/x`, Buffer.alloc(1000));
+    linkSync(`${directory}/a/x`, `${directory}/a/b/y`);
+    linkSync(`${directory}/a/x`, `${directory}/z`);
+    writeFileSync(`${directory}/a/b/own`, Buffer.alloc(10));
+    symlinkSync('12345', `${directory}/link`);
+    assert.equal(await treeBytes(directory), 1015);
+    assert.equal(await treeBytes(`${directory}/none`), 0);
+  }));
 
-test('other work has its turn in a large tree', () => inDirectory(async (directory) => {
-  for (let count = 0; count < 3 * treeEntriesPerTurn; count++) writeFileSync(`${directory}/${count}`, '');
-  let turns = 0;
-  let running = true;
-  const turn = (): void => { turns++; if (running) setImmediate(turn); };
-  setImmediate(turn);
-  await treeBytes(directory);
-  running = false;
-  assert.ok(turns >= 3, `${turns}`);
-}));
+test('other work has its turn in a large tree', () =>
+  inDirectory(async (directory) => {
+    for (let count = 0; count < 3 * treeEntriesPerTurn; count++) writeFileSync(`${directory}/${count}`, '');
+    let turns = 0;
+    let running = true;
+    const turn = (): void => {
+      turns++;
+      if (running) setImmediate(turn);
+    };
+    setImmediate(turn);
+    await treeBytes(directory);
+    running = false;
+    assert.ok(turns >= 3, `${turns}`);
+  }));

@@ -1,4 +1,7 @@
-/** How much a directory's files take: a file with several names once (its first), what is mounted below it not at all. Other work has its turn in between. */
+/**
+ * How much a directory's files take: a file with several names once (its first), what is mounted below it not at all.
+ * Other work has its turn in between.
+ */
 import { lstatOrUndefined, readdirSync } from '#os/named-files.ts';
 import { Turns } from '#os/turn.ts';
 import { treeEntriesPerTurn } from './limits.ts';
@@ -16,7 +19,10 @@ export async function treeBytes(directory: string): Promise<number> {
       const stat = lstatOrUndefined(`${path}/${name}`);
       await turns.next();
       if (stat === undefined || stat.dev !== top.dev) continue;
-      if (stat.isDirectory()) { pending.push(`${path}/${name}`); continue; }
+      if (stat.isDirectory()) {
+        pending.push(`${path}/${name}`);
+        continue;
+      }
       if (stat.nlink > 1) {
         if (linked.has(String(stat.ino))) continue;
         linked.add(String(stat.ino));
@@ -28,5 +34,9 @@ export async function treeBytes(directory: string): Promise<number> {
 }
 
 function namesIn(path: string): string[] {
-  try { return readdirSync(path); } catch { return []; }
+  try {
+    return readdirSync(path);
+  } catch {
+    return [];
+  }
 }

@@ -15,7 +15,11 @@ beforeEach(() => {
   unmounting = Promise.withResolvers();
   let drawn = 0;
   volumes = new Volumes({
-    directories: { data: home }, clock: { now: () => 0 }, random: { bytes: (count: number) => Buffer.alloc(count, ++drawn) }, events: { emit: () => undefined }, os: { mounts: { unmountBelow: () => unmounting.promise } },
+    directories: { data: home },
+    clock: { now: () => 0 },
+    random: { bytes: (count: number) => Buffer.alloc(count, ++drawn) },
+    events: { emit: () => undefined },
+    os: { mounts: { unmountBelow: () => unmounting.promise } },
   } as unknown as EngineContext);
 });
 

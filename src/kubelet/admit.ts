@@ -1,9 +1,13 @@
 /**
- * May this Pod run here at all? The scheduler has asked before, but a Pod can name its node itself, two schedulers can race, and the node
- * may have run short since. Reasons and messages are the kubelet's, in the order in which it looks: `Evicted` while the node is under
- * pressure, `SysctlForbidden`, `UnexpectedAdmissionError` where devices are missing, `OutOfpods`, `OutOfcpu`, `OutOfmemory`, `NodeAffinity`, `NodePorts`,
+ * May this Pod run here at all? The scheduler has asked before, but a Pod can name its node itself, two schedulers can
+ * race, and the node
+ * may have run short since. Reasons and messages are the kubelet's, in the order in which it looks: `Evicted` while the
+ * node is under
+ * pressure, `SysctlForbidden`, `UnexpectedAdmissionError` where devices are missing, `OutOfpods`, `OutOfcpu`,
+ * `OutOfmemory`, `NodeAffinity`, `NodePorts`,
  * `TaintToleration`. Pure.
- * Rules: Kubernetes documentation, "Resource Management", "Node-pressure Eviction / Node conditions", "Device Plugins", "Taints and Tolerations".
+ * Rules: Kubernetes documentation, "Resource Management", "Node-pressure Eviction / Node conditions", "Device Plugins",
+ * "Taints and Tolerations".
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { type LabelRequirement, matchesLabels } from '#base/selectors.ts';
@@ -18,14 +22,32 @@ import { unsupportedPart } from './unsupported.ts';
 export type Demand = ReadonlyMap<string, number>;
 
 /** What a Pod takes of its node, or several together. */
-export interface PodDemand { pods: number; resources: Demand; hostPorts: readonly string[] }
+export interface PodDemand {
+  pods: number;
+  resources: Demand;
+  hostPorts: readonly string[];
+}
 
-/** What the node has to give and what it is. Resources without an entry are somebody else's to count; labels and taints that are not known are not asked for. */
-export interface NodeRoom { name: string; labels: Readonly<Record<string, string>> | undefined; taints: readonly Json[] | undefined; pods: number; allocatable: Demand; pressure: Pressure; /** False: no AppArmor on this host, and a Pod that names a profile does not run here. */ appArmor?: boolean }
+/**
+ * What the node has to give and what it is. Resources without an entry are somebody else's to count; labels and taints
+ * that are not known are not asked for.
+ */
+export interface NodeRoom {
+  name: string;
+  labels: Readonly<Record<string, string>> | undefined;
+  taints: readonly Json[] | undefined;
+  pods: number;
+  allocatable: Demand;
+  pressure: Pressure;
+  /** False: no AppArmor on this host, and a Pod that names a profile does not run here. */ appArmor?: boolean;
+}
 
 function requestsOf(container: Json): Map<string, number> {
   const requests = new Map<string, number>();
-  for (const list of [container.resources?.limits, container.resources?.requests] as (Record<string, string> | undefined)[]) {
+  for (const list of [container.resources?.limits, container.resources?.requests] as (
+    | Record<string, string>
+    | undefined
+  )[]) {
     if (list !== undefined) for (const [name, value] of Object.entries(list)) requests.set(name, amount(value) ?? 0);
   }
   return requests;
@@ -37,7 +59,10 @@ function merge(into: Map<string, number>, from: Demand, of: (a: number, b: numbe
 
 const plus = (a: number, b: number): number => a + b;
 
-/** Requests of a Pod: containers and sidecars together, or an init container beside the sidecars before it where that is more. */
+/**
+ * Requests of a Pod: containers and sidecars together, or an init container beside the sidecars before it where that is
+ * more.
+ */
 export function demandOf(pod: KubeObject): Demand {
   const running = new Map<string, number>();
   for (const container of pod.spec.containers ?? []) merge(running, requestsOf(container), plus);
@@ -46,21 +71,30 @@ export function demandOf(pod: KubeObject): Demand {
     const starting = new Map<string, number>();
     for (const container of pod.spec.initContainers as Json[]) {
       const requests = requestsOf(container);
-      if (container.restartPolicy === 'Always') { merge(running, requests, plus); merge(sidecars, requests, plus); merge(starting, sidecars, Math.max); continue; }
+      if (container.restartPolicy === 'Always') {
+        merge(running, requests, plus);
+        merge(sidecars, requests, plus);
+        merge(starting, sidecars, Math.max);
+        continue;
+      }
       merge(requests, sidecars, plus);
       merge(starting, requests, Math.max);
     }
     merge(running, starting, Math.max);
   }
-  for (const [name, value] of Object.entries((pod.spec.resources?.requests ?? {}) as Record<string, string>)) running.set(name, amount(value) ?? 0);
-  for (const [name, value] of Object.entries((pod.spec.overhead ?? {}) as Record<string, string>)) running.set(name, (running.get(name) ?? 0) + (amount(value) ?? 0));
+  for (const [name, value] of Object.entries((pod.spec.resources?.requests ?? {}) as Record<string, string>))
+    running.set(name, amount(value) ?? 0);
+  for (const [name, value] of Object.entries((pod.spec.overhead ?? {}) as Record<string, string>))
+    running.set(name, (running.get(name) ?? 0) + (amount(value) ?? 0));
   return running;
 }
 
 function hostPortsOf(pod: KubeObject): string[] {
   const ports: string[] = [];
   for (const list of [pod.spec.containers, pod.spec.initContainers] as (Json[] | undefined)[]) {
-    for (const container of list ?? []) for (const port of (container.ports ?? []) as Json[]) if (port.hostPort) ports.push(`${port.protocol ?? 'TCP'}/${port.hostIP ?? '0.0.0.0'}/${port.hostPort}`);
+    for (const container of list ?? [])
+      for (const port of (container.ports ?? []) as Json[])
+        if (port.hostPort) ports.push(`${port.protocol ?? 'TCP'}/${port.hostIP ?? '0.0.0.0'}/${port.hostPort}`);
   }
   return ports;
 }
@@ -83,7 +117,10 @@ export function sumOfDemands(demands: readonly PodDemand[]): PodDemand {
 
 /** System-critical Pods run whatever the node is short of. */
 export function isCritical(pod: KubeObject): boolean {
-  return (pod.spec.priority ?? 0) >= criticalPriorityMin || pod.metadata.annotations?.['kubernetes.io/config.mirror'] !== undefined;
+  return (
+    (pod.spec.priority ?? 0) >= criticalPriorityMin ||
+    pod.metadata.annotations?.['kubernetes.io/config.mirror'] !== undefined
+  );
 }
 
 function requirementsOf(list: Json[] | undefined): LabelRequirement[] {
@@ -94,9 +131,17 @@ function matchesNode(pod: KubeObject, { labels, name }: NodeRoom): boolean {
   if (labels === undefined) return true;
   const selector: Record<string, string> = pod.spec.nodeSelector ?? {};
   for (const key in selector) if (labels[key] !== selector[key]) return false;
-  const terms: Json[] | undefined = pod.spec.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms;
-  return terms === undefined || terms.some(({ matchExpressions, matchFields }) => (matchExpressions?.length ?? 0) + (matchFields?.length ?? 0) > 0
-    && matchesLabels(requirementsOf(matchExpressions), labels) && matchesLabels(requirementsOf(matchFields), { 'metadata.name': name }));
+  const terms: Json[] | undefined =
+    pod.spec.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms;
+  return (
+    terms === undefined ||
+    terms.some(
+      ({ matchExpressions, matchFields }) =>
+        (matchExpressions?.length ?? 0) + (matchFields?.length ?? 0) > 0 &&
+        matchesLabels(requirementsOf(matchExpressions), labels) &&
+        matchesLabels(requirementsOf(matchFields), { 'metadata.name': name }),
+    )
+  );
 }
 
 /** Of a toleration and a taint; the seconds for which it is tolerated do not matter here. */
@@ -112,7 +157,10 @@ function isTolerated(pod: KubeObject, taint: Json): boolean {
 
 function underPressure(pod: KubeObject, pressure: Pressure): Refusal | undefined {
   if ((!pressure.disk && !pressure.memory) || isCritical(pod)) return undefined;
-  const isSpared = !pressure.disk && (qosClassOf(pod) !== 'BestEffort' || isTolerated(pod, { key: 'node.kubernetes.io/memory-pressure', effect: 'NoSchedule' }));
+  const isSpared =
+    !pressure.disk &&
+    (qosClassOf(pod) !== 'BestEffort' ||
+      isTolerated(pod, { key: 'node.kubernetes.io/memory-pressure', effect: 'NoSchedule' }));
   if (isSpared) return undefined;
   const conditions = [...(pressure.memory ? ['MemoryPressure'] : []), ...(pressure.disk ? ['DiskPressure'] : [])];
   return rejected('Evicted', `The node had condition: [${conditions.join(' ')}]. `);
@@ -121,7 +169,9 @@ function underPressure(pod: KubeObject, pressure: Pressure): Refusal | undefined
 function withoutAppArmor(pod: KubeObject, room: NodeRoom): Refusal | undefined {
   if (room.appArmor !== false) return undefined;
   const holders: Json[] = [pod.spec, ...(pod.spec.containers ?? []), ...(pod.spec.initContainers ?? [])];
-  const asked = holders.some((holder) => (holder.securityContext?.appArmorProfile?.type ?? 'Unconfined') !== 'Unconfined');
+  const asked = holders.some(
+    (holder) => (holder.securityContext?.appArmorProfile?.type ?? 'Unconfined') !== 'Unconfined',
+  );
   return asked ? rejected('AppArmor', 'Cannot enforce AppArmor: AppArmor is not enabled on the host') : undefined;
 }
 
@@ -149,7 +199,10 @@ function isDevice(resource: string): boolean {
 function shortOf(own: PodDemand, taken: PodDemand, room: NodeRoom): Refusal | undefined {
   const outOf = (resource: string, want: number, have: number, capacity: number): Refusal => {
     const scale = resource === 'cpu' ? 1000 : 1;
-    return rejected(`OutOf${resource}`, `Node didn't have enough resource: ${resource}, requested: ${Math.round(want * scale)}, used: ${Math.round(have * scale)}, capacity: ${Math.round(capacity * scale)}`);
+    return rejected(
+      `OutOf${resource}`,
+      `Node didn't have enough resource: ${resource}, requested: ${Math.round(want * scale)}, used: ${Math.round(have * scale)}, capacity: ${Math.round(capacity * scale)}`,
+    );
   };
   let first: Refusal | undefined = taken.pods >= room.pods ? outOf('pods', 1, taken.pods, room.pods) : undefined;
   for (const [resource, want] of own.resources) {
@@ -158,7 +211,11 @@ function shortOf(own: PodDemand, taken: PodDemand, room: NodeRoom): Refusal | un
     const have = taken.resources.get(resource) ?? 0;
     // Sums of decimal fractions may be off in the last place.
     if (have + want <= capacity + 1e-9) continue;
-    if (isDevice(resource)) return rejected('UnexpectedAdmissionError', `Allocate failed due to requested number of devices unavailable for ${resource}. Requested: ${want}, Available: ${Math.max(0, capacity - have)}, which is unexpected`);
+    if (isDevice(resource))
+      return rejected(
+        'UnexpectedAdmissionError',
+        `Allocate failed due to requested number of devices unavailable for ${resource}. Requested: ${want}, Available: ${Math.max(0, capacity - have)}, which is unexpected`,
+      );
     first ??= outOf(resource, want, have, capacity);
   }
   return first;
@@ -166,13 +223,25 @@ function shortOf(own: PodDemand, taken: PodDemand, room: NodeRoom): Refusal | un
 
 /** `taken`: by the Pods that hold their place on the node; those that have ended do not. */
 export function admitPod(pod: KubeObject, own: PodDemand, taken: PodDemand, room: NodeRoom): Refusal | undefined {
-  const refused = underPressure(pod, room.pressure) ?? unsupportedPart(pod) ?? forbiddenSysctl(pod) ?? withoutAppArmor(pod, room) ?? shortOf(own, taken, room);
+  const refused =
+    underPressure(pod, room.pressure) ??
+    unsupportedPart(pod) ??
+    forbiddenSysctl(pod) ??
+    withoutAppArmor(pod, room) ??
+    shortOf(own, taken, room);
   if (refused !== undefined) return refused;
-  if (!matchesNode(pod, room)) return rejected('NodeAffinity', "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector");
+  if (!matchesNode(pod, room))
+    return rejected('NodeAffinity', "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector");
   if (own.hostPorts.length > 0) {
     const ports = new Set(taken.hostPorts);
-    if (own.hostPorts.some((port) => ports.has(port))) return rejected('NodePorts', "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports");
+    if (own.hostPorts.some((port) => ports.has(port)))
+      return rejected(
+        'NodePorts',
+        "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports",
+      );
   }
   const untolerated = (room.taints ?? []).some((taint) => taint.effect === 'NoExecute' && !isTolerated(pod, taint));
-  return untolerated ? rejected('TaintToleration', "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate") : undefined;
+  return untolerated
+    ? rejected('TaintToleration', "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate")
+    : undefined;
 }

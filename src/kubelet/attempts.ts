@@ -9,7 +9,8 @@ export function hasExited(status: ContainerStatus): boolean {
 }
 
 /**
- * A container whose process could not be started stays `created` with an error in the engine. For the Pod it is an attempt that has ended, with the exit
+ * A container whose process could not be started stays `created` with an error in the engine. For the Pod it is an
+ * attempt that has ended, with the exit
  * code and reason that the runtimes of a real node give it: what follows is for restartPolicy to say.
  */
 function hasFailedToStart(status: ContainerStatus): boolean {
@@ -19,9 +20,25 @@ function hasFailedToStart(status: ContainerStatus): boolean {
 /** `message`: of its termination, once it has exited. */
 export function attemptOf(status: ContainerStatus, message: string): Attempt {
   const attempt: Attempt = {
-    id: status.id, restartCount: Number(status.labels[labelRestartCount] ?? 0), state: hasExited(status) ? 'exited' : status.state === 'created' ? 'created' : 'running', exitCode: status.exitCode ?? 0, oomKilled: status.oomKilled,
-    startedAtMs: status.startedAtMs === 0 ? status.createdAtMs : status.startedAtMs, finishedAtMs: status.finishedAtMs, imageId: status.imageId, image: status.image, specImage: status.image, message,
+    id: status.id,
+    restartCount: Number(status.labels[labelRestartCount] ?? 0),
+    state: hasExited(status) ? 'exited' : status.state === 'created' ? 'created' : 'running',
+    exitCode: status.exitCode ?? 0,
+    oomKilled: status.oomKilled,
+    startedAtMs: status.startedAtMs === 0 ? status.createdAtMs : status.startedAtMs,
+    finishedAtMs: status.finishedAtMs,
+    imageId: status.imageId,
+    image: status.image,
+    specImage: status.image,
+    message,
   };
   if (!hasFailedToStart(status)) return attempt;
-  return { ...attempt, state: 'exited', exitCode: startErrorExitCode, reason: 'StartError', finishedAtMs: status.createdAtMs, message: status.error };
+  return {
+    ...attempt,
+    state: 'exited',
+    exitCode: startErrorExitCode,
+    reason: 'StartError',
+    finishedAtMs: status.createdAtMs,
+    message: status.error,
+  };
 }

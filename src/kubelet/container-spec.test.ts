@@ -7,36 +7,120 @@ import type { ContainerSpec, ImageSummary } from '#engine/engine.ts';
 import { hostsText, makeContainerSpec } from './container-spec.ts';
 import { seccompDir, type KubeletPaths } from './names.ts';
 
-const image: ImageSummary = { id: 'i', names: [], digests: [], sizeBytes: 1, createdAtMs: 0, isCollectable: false, config: { user: '', env: [], entrypoint: [], command: ['sh'], workingDir: '', volumes: [], exposedPorts: [], stopSignal: '', labels: {} } };
+const image: ImageSummary = {
+  id: 'i',
+  names: [],
+  digests: [],
+  sizeBytes: 1,
+  createdAtMs: 0,
+  isCollectable: false,
+  config: {
+    user: '',
+    env: [],
+    entrypoint: [],
+    command: ['sh'],
+    workingDir: '',
+    volumes: [],
+    exposedPorts: [],
+    stopSignal: '',
+    labels: {},
+  },
+};
 
-async function specOf(spec: Json, container: Json, prepare: (paths: KubeletPaths) => void = () => {}): Promise<ContainerSpec & { hostsFile: string }> {
+async function specOf(
+  spec: Json,
+  container: Json,
+  prepare: (paths: KubeletPaths) => void = () => {},
+): Promise<ContainerSpec & { hostsFile: string }> {
   const home = mkdtempSync('/tmp/tiphys-spec-');
-  const paths: KubeletPaths = { podsDir: join(home, 'pods'), secretsDir: join(home, 'secrets'), logsDir: join(home, 'logs') };
+  const paths: KubeletPaths = {
+    podsDir: join(home, 'pods'),
+    secretsDir: join(home, 'secrets'),
+    logsDir: join(home, 'logs'),
+  };
   try {
     prepare(paths);
-    const subject: KubeObject = { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'p', namespace: 'default', uid: 'u' }, spec: { containers: [container], ...spec } };
+    const subject: KubeObject = {
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: { name: 'p', namespace: 'default', uid: 'u' },
+      spec: { containers: [container], ...spec },
+    };
     const made = await makeContainerSpec({
-      pod: subject, container, init: false, restartCount: 0, image, environment: new Map(), volumes: new Map(), paths, sandboxId: 'u', podIp: '10.0.0.2', nodeMemoryBytes: 1 << 30, cgroupRoot: '/x',
+      pod: subject,
+      container,
+      init: false,
+      restartCount: 0,
+      image,
+      environment: new Map(),
+      volumes: new Map(),
+      paths,
+      sandboxId: 'u',
+      podIp: '10.0.0.2',
+      nodeMemoryBytes: 1 << 30,
+      cgroupRoot: '/x',
       dns: { clusterDns: '10.96.0.10', clusterDomain: 'example.test', hostResolvConf: '' },
     });
     return { ...made, hostsFile: readFileSync(made.etcFiles!.hosts!, 'utf8') };
-  } finally { rmSync(home, { recursive: true }); }
+  } finally {
+    rmSync(home, { recursive: true });
+  }
 }
 
 test('a seccomp profile of the node is read from its file, for a container before its Pod', async () => {
-  const write = (paths: KubeletPaths): void => { mkdirSync(join(seccompDir(paths), 'sub'), { recursive: true }); writeFileSync(join(seccompDir(paths), 'sub/own.json'), '{"defaultAction":"SCMP_ACT_ALLOW"}'); };
+  const write = (paths: KubeletPaths): void => {
+    mkdirSync(join(seccompDir(paths), 'sub'), { recursive: true });
+    writeFileSync(join(seccompDir(paths), 'sub/own.json'), '{"defaultAction":"SCMP_ACT_ALLOW"}');
+  };
   const own = { type: 'Localhost', localhostProfile: 'sub/own.json' };
-  assert.equal((await specOf({}, { name: 'c', securityContext: { seccompProfile: own } }, write)).security.seccomp, '{"defaultAction":"SCMP_ACT_ALLOW"}');
-  assert.equal((await specOf({ securityContext: { seccompProfile: own } }, { name: 'c', securityContext: { seccompProfile: { type: 'RuntimeDefault' } } }, write)).security.seccomp, 'default');
+  assert.equal(
+    (await specOf({}, { name: 'c', securityContext: { seccompProfile: own } }, write)).security.seccomp,
+    '{"defaultAction":"SCMP_ACT_ALLOW"}',
+  );
+  assert.equal(
+    (
+      await specOf(
+        { securityContext: { seccompProfile: own } },
+        { name: 'c', securityContext: { seccompProfile: { type: 'RuntimeDefault' } } },
+        write,
+      )
+    ).security.seccomp,
+    'default',
+  );
 });
 
 test('a seccomp profile that is not there or leads out is refused, never replaced by the default', async () => {
-  await assert.rejects(specOf({ securityContext: { seccompProfile: { type: 'Localhost', localhostProfile: 'gone.json' } } }, { name: 'c' }), /cannot load seccomp profile ".*seccomp\/gone\.json"/);
-  await assert.rejects(specOf({ securityContext: { seccompProfile: { type: 'Localhost', localhostProfile: '../x.json' } } }, { name: 'c' }), /invalid localhost seccomp profile/);
-  await assert.rejects(specOf({ securityContext: { seccompProfile: { type: 'Localhost' } } }, { name: 'c' }), /invalid localhost seccomp profile/);
+  await assert.rejects(
+    specOf(
+      { securityContext: { seccompProfile: { type: 'Localhost', localhostProfile: 'gone.json' } } },
+      { name: 'c' },
+    ),
+    /cannot load seccomp profile ".*seccomp\/gone\.json"/,
+  );
+  await assert.rejects(
+    specOf(
+      { securityContext: { seccompProfile: { type: 'Localhost', localhostProfile: '../x.json' } } },
+      { name: 'c' },
+    ),
+    /invalid localhost seccomp profile/,
+  );
+  await assert.rejects(
+    specOf({ securityContext: { seccompProfile: { type: 'Localhost' } } }, { name: 'c' }),
+    /invalid localhost seccomp profile/,
+  );
 });
 
-test('the cluster\'s own domain is in the hosts file', async () => {
-  assert.match((await specOf({ subdomain: 'sub' }, { name: 'c' })).hostsFile, /10\.0\.0\.2\tp\.sub\.default\.svc\.example\.test\tp\n/);
-  assert.doesNotMatch(hostsText({ apiVersion: 'v1', kind: 'Pod', metadata: { name: 'p', namespace: 'n' }, spec: {} }, '10.0.0.2', 'example.test'), /example/);
+test("the cluster's own domain is in the hosts file", async () => {
+  assert.match(
+    (await specOf({ subdomain: 'sub' }, { name: 'c' })).hostsFile,
+    /10\.0\.0\.2\tp\.sub\.default\.svc\.example\.test\tp\n/,
+  );
+  assert.doesNotMatch(
+    hostsText(
+      { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'p', namespace: 'n' }, spec: {} },
+      '10.0.0.2',
+      'example.test',
+    ),
+    /example/,
+  );
 });

@@ -1,6 +1,8 @@
 /**
- * A container's environment: `env`, `envFrom`, field and resource references, service variables and `$(NAME)` expansion.
- * Rules: Kubernetes documentation, "Define Environment Variables", "Downward API", "Discovering services / Environment variables".
+ * A container's environment: `env`, `envFrom`, field and resource references, service variables and `$(NAME)`
+ * expansion.
+ * Rules: Kubernetes documentation, "Define Environment Variables", "Downward API", "Discovering services / Environment
+ * variables".
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { ApiError } from '#base/errors.ts';
@@ -35,33 +37,60 @@ export function fieldValue(pod: KubeObject, path: string, podIp: string, hostIp:
   const subscript = /^metadata\.(annotations|labels)\['([^']*)'\]$/.exec(path);
   if (subscript !== null) return String((pod.metadata as Json)[subscript[1]!]?.[subscript[2]!] ?? '');
   switch (path) {
-    case 'metadata.name': return pod.metadata.name ?? '';
-    case 'metadata.namespace': return pod.metadata.namespace ?? '';
-    case 'metadata.uid': return pod.metadata.uid ?? '';
-    case 'metadata.labels': return formatMap(pod.metadata.labels);
-    case 'metadata.annotations': return formatMap(pod.metadata.annotations);
-    case 'spec.nodeName': return pod.spec.nodeName ?? '';
-    case 'spec.serviceAccountName': return pod.spec.serviceAccountName ?? '';
-    case 'status.podIP': case 'status.podIPs': return podIp;
-    case 'status.hostIP': case 'status.hostIPs': return hostIp;
-    default: throw new ApiError('BadRequest', `unsupported fieldPath: ${path}`);
+    case 'metadata.name':
+      return pod.metadata.name ?? '';
+    case 'metadata.namespace':
+      return pod.metadata.namespace ?? '';
+    case 'metadata.uid':
+      return pod.metadata.uid ?? '';
+    case 'metadata.labels':
+      return formatMap(pod.metadata.labels);
+    case 'metadata.annotations':
+      return formatMap(pod.metadata.annotations);
+    case 'spec.nodeName':
+      return pod.spec.nodeName ?? '';
+    case 'spec.serviceAccountName':
+      return pod.spec.serviceAccountName ?? '';
+    case 'status.podIP':
+    case 'status.podIPs':
+      return podIp;
+    case 'status.hostIP':
+    case 'status.hostIPs':
+      return hostIp;
+    default:
+      throw new ApiError('BadRequest', `unsupported fieldPath: ${path}`);
   }
 }
 
 /** Labels or annotations as a downward API volume shows them: `key="escaped value"` a line, sorted. */
 export function formatMap(map: Record<string, string> | undefined): string {
-  return Object.entries(map ?? {}).sort(([a], [b]) => (a < b ? -1 : 1)).map(([key, value]) => `${key}=${JSON.stringify(value)}`).join('\n');
+  return Object.entries(map ?? {})
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([key, value]) => `${key}=${JSON.stringify(value)}`)
+    .join('\n');
 }
 
 /** The value of a `resourceFieldRef`, divided and rounded up; an unset limit is the node's allocatable. */
-export function resourceFieldValue(context: Pick<EnvContext, 'pod' | 'nodeAllocatable'>, reference: Json, container: Json): string {
-  const named = reference.containerName === undefined || reference.containerName === '' ? container
-    : [...(context.pod.spec.containers ?? []), ...(context.pod.spec.initContainers ?? [])].find((c: Json) => c.name === reference.containerName);
+export function resourceFieldValue(
+  context: Pick<EnvContext, 'pod' | 'nodeAllocatable'>,
+  reference: Json,
+  container: Json,
+): string {
+  const named =
+    reference.containerName === undefined || reference.containerName === ''
+      ? container
+      : [...(context.pod.spec.containers ?? []), ...(context.pod.spec.initContainers ?? [])].find(
+          (c: Json) => c.name === reference.containerName,
+        );
   if (named === undefined) throw new ApiError('BadRequest', `container ${reference.containerName} not found`);
   const [side, resource] = String(reference.resource).split('.', 2) as [string, string];
   let value = amount(named.resources?.[side]?.[resource]);
   if (value === undefined && side === 'limits') {
-    const allocatable: Record<string, number> = { cpu: context.nodeAllocatable.cpu, memory: context.nodeAllocatable.memory, 'ephemeral-storage': context.nodeAllocatable.ephemeralStorage };
+    const allocatable: Record<string, number> = {
+      cpu: context.nodeAllocatable.cpu,
+      memory: context.nodeAllocatable.memory,
+      'ephemeral-storage': context.nodeAllocatable.ephemeralStorage,
+    };
     value = allocatable[resource];
   }
   const divisor = amount(reference.divisor) ?? 1;
@@ -75,7 +104,9 @@ async function addFrom(context: EnvContext, variables: Map<string, string>): Pro
   for (const source of context.container.envFrom ?? []) {
     const reference = source.configMapRef ?? source.secretRef;
     const isSecret = source.secretRef !== undefined;
-    const object = isSecret ? await context.objects.secret(namespace, reference.name) : await context.objects.configMap(namespace, reference.name);
+    const object = isSecret
+      ? await context.objects.secret(namespace, reference.name)
+      : await context.objects.configMap(namespace, reference.name);
     if (object === undefined) {
       if (reference.optional === true) continue;
       throw new ApiError('NotFound', `${isSecret ? 'secret' : 'configmap'} "${reference.name}" not found`);
@@ -90,12 +121,22 @@ async function addFrom(context: EnvContext, variables: Map<string, string>): Pro
 
 async function valueFrom(context: EnvContext, source: Json): Promise<string | undefined> {
   const namespace = context.pod.metadata.namespace!;
-  if (source.fieldRef !== undefined) return fieldValue(context.pod, source.fieldRef.fieldPath, context.podIp, context.hostIp);
-  if (source.resourceFieldRef !== undefined) return resourceFieldValue(context, source.resourceFieldRef, context.container);
+  if (source.fieldRef !== undefined)
+    return fieldValue(context.pod, source.fieldRef.fieldPath, context.podIp, context.hostIp);
+  if (source.resourceFieldRef !== undefined)
+    return resourceFieldValue(context, source.resourceFieldRef, context.container);
   const isSecret = source.secretKeyRef !== undefined;
   const reference = source.secretKeyRef ?? source.configMapKeyRef;
-  if (reference === undefined) throw new ApiError('BadRequest', source.fileKeyRef === undefined ? 'a variable has an empty valueFrom' : `fileKeyRef (variables out of a file) is not supported by this node: ${source.fileKeyRef.volumeName}/${source.fileKeyRef.path}`);
-  const object = isSecret ? await context.objects.secret(namespace, reference.name) : await context.objects.configMap(namespace, reference.name);
+  if (reference === undefined)
+    throw new ApiError(
+      'BadRequest',
+      source.fileKeyRef === undefined
+        ? 'a variable has an empty valueFrom'
+        : `fileKeyRef (variables out of a file) is not supported by this node: ${source.fileKeyRef.volumeName}/${source.fileKeyRef.path}`,
+    );
+  const object = isSecret
+    ? await context.objects.secret(namespace, reference.name)
+    : await context.objects.configMap(namespace, reference.name);
   const what = isSecret ? 'secret' : 'configmap';
   if (object === undefined) {
     if (reference.optional === true) return undefined;
@@ -104,13 +145,20 @@ async function valueFrom(context: EnvContext, source: Json): Promise<string | un
   const value = object.data?.[reference.key];
   if (value === undefined) {
     if (reference.optional === true) return undefined;
-    throw new ApiError('NotFound', `couldn't find key ${reference.key} in ${isSecret ? 'Secret' : 'ConfigMap'} ${namespace}/${reference.name}`);
+    throw new ApiError(
+      'NotFound',
+      `couldn't find key ${reference.key} in ${isSecret ? 'Secret' : 'ConfigMap'} ${namespace}/${reference.name}`,
+    );
   }
   return isSecret ? Buffer.from(value, 'base64').toString('utf8') : value;
 }
 
 /** Variables that describe Services: those of the Pod's namespace, and the API server's own. */
-export function serviceVariables(namespace: string, services: readonly KubeObject[], enableLinks: boolean): Map<string, string> {
+export function serviceVariables(
+  namespace: string,
+  services: readonly KubeObject[],
+  enableLinks: boolean,
+): Map<string, string> {
   const out = new Map<string, string>();
   for (const service of services) {
     const isApi = service.metadata.namespace === 'default' && service.metadata.name === 'kubernetes';
@@ -121,7 +169,9 @@ export function serviceVariables(namespace: string, services: readonly KubeObjec
     const ports: Json[] = service.spec.ports ?? [];
     out.set(`${prefix}_SERVICE_HOST`, ip);
     if (ports[0] !== undefined) out.set(`${prefix}_SERVICE_PORT`, String(ports[0].port));
-    for (const port of ports) if (port.name) out.set(`${prefix}_SERVICE_PORT_${String(port.name).toUpperCase().replaceAll('-', '_')}`, String(port.port));
+    for (const port of ports)
+      if (port.name)
+        out.set(`${prefix}_SERVICE_PORT_${String(port.name).toUpperCase().replaceAll('-', '_')}`, String(port.port));
     ports.forEach((port, index) => {
       const protocol = String(port.protocol ?? 'TCP');
       const url = `${protocol.toLowerCase()}://${ip}:${port.port}`;
@@ -138,13 +188,18 @@ export function serviceVariables(namespace: string, services: readonly KubeObjec
 
 /** The variables of a container, in order; those of Services come first so that the Pod's own win. */
 export async function containerEnvironment(context: EnvContext): Promise<Map<string, string>> {
-  const services = serviceVariables(context.pod.metadata.namespace!, context.services, context.pod.spec.enableServiceLinks !== false);
+  const services = serviceVariables(
+    context.pod.metadata.namespace!,
+    context.services,
+    context.pod.spec.enableServiceLinks !== false,
+  );
   const own = new Map<string, string>();
   await addFrom(context, own);
   for (const variable of context.container.env ?? []) {
-    const value = variable.valueFrom === undefined
-      ? expandVariables(variable.value ?? '', (name) => own.get(name) ?? services.get(name))
-      : await valueFrom(context, variable.valueFrom);
+    const value =
+      variable.valueFrom === undefined
+        ? expandVariables(variable.value ?? '', (name) => own.get(name) ?? services.get(name))
+        : await valueFrom(context, variable.valueFrom);
     if (value !== undefined) own.set(variable.name, value);
   }
   for (const [name, value] of services) if (!own.has(name)) own.set(name, value);

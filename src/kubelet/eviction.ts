@@ -1,6 +1,7 @@
 /**
  * Whom a node that is short of something evicts first, and in which words. Pure.
- * Rules: Kubernetes documentation, "Node-pressure Eviction / Pod selection for kubelet eviction": Pods that use more than they request
+ * Rules: Kubernetes documentation, "Node-pressure Eviction / Pod selection for kubelet eviction": Pods that use more
+ * than they request
  * first, then by priority, then by how far their use exceeds the request. System-critical Pods are not chosen.
  */
 import type { KubeObject } from '#base/objects.ts';
@@ -21,16 +22,34 @@ export type Starved = 'memory' | 'ephemeral-storage';
 /** First to go first; those alike in their order of `candidates`. */
 export function rankForEviction<T extends EvictionCandidate>(candidates: readonly T[]): T[] {
   const exceeds = ({ usage, request }: T): number => (usage > request ? 0 : 1);
-  return candidates.filter(({ pod }) => !isCritical(pod)).sort((a, b) => exceeds(a) - exceeds(b) || (a.pod.spec.priority ?? 0) - (b.pod.spec.priority ?? 0) || (b.usage - b.request) - (a.usage - a.request));
+  return candidates
+    .filter(({ pod }) => !isCritical(pod))
+    .sort(
+      (a, b) =>
+        exceeds(a) - exceeds(b) ||
+        (a.pod.spec.priority ?? 0) - (b.pod.spec.priority ?? 0) ||
+        b.usage - b.request - (a.usage - a.request),
+    );
 }
 
 /** Bytes as a quantity prints them: `100Mi`, `0`. */
-const quantity = (bytes: number): string => formatQuantity({ nano: BigInt(Math.round(bytes)) * 1_000_000_000n, format: 'BinarySI' });
+const quantity = (bytes: number): string =>
+  formatQuantity({ nano: BigInt(Math.round(bytes)) * 1_000_000_000n, format: 'BinarySI' });
 /** Usage as the kubelet measures it: in whole KiB. */
 const kibibytes = (bytes: number): string => (bytes === 0 ? '0' : `${Math.round(bytes / 1024)}Ki`);
 
 /** The message of an evicted Pod and of its event. Amounts in bytes. */
-export function evictionMessage(resource: Starved, thresholdBytes: number, availableBytes: number, { containers }: EvictionCandidate): string {
-  const larger = containers.filter(({ usage, request }) => usage > request).map(({ name, usage, request }) => `Container ${name} was using ${kibibytes(usage)}, request is ${quantity(request)}, has larger consumption of ${resource}. `);
+export function evictionMessage(
+  resource: Starved,
+  thresholdBytes: number,
+  availableBytes: number,
+  { containers }: EvictionCandidate,
+): string {
+  const larger = containers
+    .filter(({ usage, request }) => usage > request)
+    .map(
+      ({ name, usage, request }) =>
+        `Container ${name} was using ${kibibytes(usage)}, request is ${quantity(request)}, has larger consumption of ${resource}. `,
+    );
   return `The node was low on resource: ${resource}. Threshold quantity: ${quantity(thresholdBytes)}, available: ${kibibytes(availableBytes)}. ${larger.join('')}`;
 }

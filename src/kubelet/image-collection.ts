@@ -1,13 +1,18 @@
 /**
- * Image collection: when the disk is fuller than the high threshold, images that only the kubelet brought and that nothing needs go, oldest
- * first, until the low one would be reached. What a user built, loaded, pulled or tagged is never among them, nor what a Pod or container holds.
+ * Image collection: when the disk is fuller than the high threshold, images that only the kubelet brought and that
+ * nothing needs go, oldest
+ * first, until the low one would be reached. What a user built, loaded, pulled or tagged is never among them, nor what
+ * a Pod or container holds.
  * Rules: Kubernetes documentation, "Garbage Collection / Container image lifecycle".
  */
 import type { Engine, ImageSummary } from '#engine/engine.ts';
 import type { Logger } from '#observe/log.ts';
 import { imageGcHighPercent, imageGcLowPercent } from './limits.ts';
 
-export interface DiskUse { totalBytes: number; availableBytes: number }
+export interface DiskUse {
+  totalBytes: number;
+  availableBytes: number;
+}
 
 /** Bytes to free, 0 below the high threshold. */
 export function bytesToFree(disk: DiskUse): number {
@@ -16,11 +21,20 @@ export function bytesToFree(disk: DiskUse): number {
   return Math.max(0, Math.floor((disk.totalBytes * (100 - imageGcLowPercent)) / 100) - disk.availableBytes);
 }
 
-/** `seenUnused`: images that the last look found unneeded too; one that has just come may be waiting for its Pod's container. */
-export function chooseImages(images: readonly ImageSummary[], seenUnused: ReadonlySet<string>, wantedBytes: number): ImageSummary[] {
+/**
+ * `seenUnused`: images that the last look found unneeded too; one that has just come may be waiting for its Pod's
+ * container.
+ */
+export function chooseImages(
+  images: readonly ImageSummary[],
+  seenUnused: ReadonlySet<string>,
+  wantedBytes: number,
+): ImageSummary[] {
   const chosen: ImageSummary[] = [];
   let found = 0;
-  for (const image of images.filter((each) => each.isCollectable && seenUnused.has(each.id)).sort((a, b) => a.createdAtMs - b.createdAtMs)) {
+  for (const image of images
+    .filter((each) => each.isCollectable && seenUnused.has(each.id))
+    .sort((a, b) => a.createdAtMs - b.createdAtMs)) {
     if (found >= wantedBytes) break;
     chosen.push(image);
     found += image.sizeBytes;

@@ -23,7 +23,9 @@ export class WaitingError extends Error {
 export function pullPolicyOf(container: Json): string {
   if (container.imagePullPolicy) return container.imagePullPolicy;
   const last = String(container.image).split('/').at(-1)!;
-  return !String(container.image).includes('@') && (!last.includes(':') || last.endsWith(':latest')) ? 'Always' : 'IfNotPresent';
+  return !String(container.image).includes('@') && (!last.includes(':') || last.endsWith(':latest'))
+    ? 'Always'
+    : 'IfNotPresent';
 }
 
 export interface ImageManager {
@@ -31,48 +33,101 @@ export interface ImageManager {
 }
 
 /** `untilMs` on the monotonic clock, as is `nowMs` below: a clock that is set must not hold up a pull. */
-export interface ImageBackOff { delayMs: number; untilMs: number; message: string }
+export interface ImageBackOff {
+  delayMs: number;
+  untilMs: number;
+  message: string;
+}
 
 type EventArguments = [type: 'Normal' | 'Warning', reason: string, message: string];
 /** What to do about an image, with what to tell users; `wait` is thrown. */
-export type ImagePlan = { events: EventArguments[] } & ({ action: 'use' | 'pull' } | { action: 'wait'; error: WaitingError });
+export type ImagePlan = { events: EventArguments[] } & (
+  | { action: 'use' | 'pull' }
+  | { action: 'wait'; error: WaitingError }
+);
 
 /** Pure: `isPresent` on this node, `backOff` after a pull that failed. */
-export function planImage(container: Json, isPresent: boolean, backOff: ImageBackOff | undefined, nowMs: number): ImagePlan {
+export function planImage(
+  container: Json,
+  isPresent: boolean,
+  backOff: ImageBackOff | undefined,
+  nowMs: number,
+): ImagePlan {
   const image: string = container.image;
   const policy = pullPolicyOf(container);
-  if (isPresent && policy !== 'Always') return { action: 'use', events: [['Normal', 'Pulled', `Container image "${image}" already present on machine`]] };
+  if (isPresent && policy !== 'Always')
+    return { action: 'use', events: [['Normal', 'Pulled', `Container image "${image}" already present on machine`]] };
   if (policy === 'Never') {
     const text = `Container image "${image}" is not present with pull policy of Never`;
-    return { action: 'wait', events: [['Warning', 'ErrImageNeverPull', text], ['Warning', 'Failed', 'Error: ErrImageNeverPull']], error: new WaitingError('ErrImageNeverPull', text) };
+    return {
+      action: 'wait',
+      events: [
+        ['Warning', 'ErrImageNeverPull', text],
+        ['Warning', 'Failed', 'Error: ErrImageNeverPull'],
+      ],
+      error: new WaitingError('ErrImageNeverPull', text),
+    };
   }
   if (backOff !== undefined && nowMs < backOff.untilMs) {
-    return { action: 'wait', events: [['Normal', 'BackOff', `Back-off pulling image "${image}"`], ['Warning', 'Failed', 'Error: ImagePullBackOff']], error: new WaitingError('ImagePullBackOff', `Back-off pulling image "${image}": ${backOff.message}`, backOff.untilMs - nowMs) };
+    return {
+      action: 'wait',
+      events: [
+        ['Normal', 'BackOff', `Back-off pulling image "${image}"`],
+        ['Warning', 'Failed', 'Error: ImagePullBackOff'],
+      ],
+      error: new WaitingError(
+        'ImagePullBackOff',
+        `Back-off pulling image "${image}": ${backOff.message}`,
+        backOff.untilMs - nowMs,
+      ),
+    };
   }
   return { action: 'pull', events: [['Normal', 'Pulling', `Pulling image "${image}"`]] };
 }
 
 export function pulledEvent(image: string, tookMs: number, sizeBytes: number): EventArguments {
   const took = `${(tookMs / 1000).toFixed(3)}s`;
-  return ['Normal', 'Pulled', `Successfully pulled image "${image}" in ${took} (${took} including waiting). Image size: ${sizeBytes} bytes.`];
+  return [
+    'Normal',
+    'Pulled',
+    `Successfully pulled image "${image}" in ${took} (${took} including waiting). Image size: ${sizeBytes} bytes.`,
+  ];
 }
 
-/** After a pull that failed: the next back-off, what to tell users, and what the container waits for. Soon looked at again, so that the waiting shows as ImagePullBackOff. */
-export function planFailedPull(image: string, message: string, before: ImageBackOff | undefined, nowMs: number): { backOff: ImageBackOff; events: EventArguments[]; error: WaitingError } {
+/**
+ * After a pull that failed: the next back-off, what to tell users, and what the container waits for. Soon looked at
+ * again, so that the waiting shows as ImagePullBackOff.
+ */
+export function planFailedPull(
+  image: string,
+  message: string,
+  before: ImageBackOff | undefined,
+  nowMs: number,
+): { backOff: ImageBackOff; events: EventArguments[]; error: WaitingError } {
   const delayMs = Math.min(imageBackOffMaxMs, before === undefined ? imageBackOffInitialMs : before.delayMs * 2);
   const text = `failed to pull image "${image}": ${message}`;
   return {
     backOff: { delayMs, untilMs: nowMs + delayMs, message: `ErrImagePull: ${text}` },
-    events: [['Warning', 'Failed', `Failed to pull image "${image}": ${message}`], ['Warning', 'Failed', 'Error: ErrImagePull']],
+    events: [
+      ['Warning', 'Failed', `Failed to pull image "${image}": ${message}`],
+      ['Warning', 'Failed', 'Error: ErrImagePull'],
+    ],
     error: new WaitingError('ErrImagePull', text, Math.min(delayMs, imageErrorShownMs)),
   };
 }
 
 export function invalidImageName(image: string, problem: string): WaitingError {
-  return new WaitingError('InvalidImageName', `Failed to apply default image tag "${image}": couldn't parse image name "${image}": ${problem}`);
+  return new WaitingError(
+    'InvalidImageName',
+    `Failed to apply default image tag "${image}": couldn't parse image name "${image}": ${problem}`,
+  );
 }
 
-export function createImageManager(options: { engine: Engine; clock: Clock; credentials(pod: KubeObject, image: string): Promise<RegistryCredential[]> }): ImageManager {
+export function createImageManager(options: {
+  engine: Engine;
+  clock: Clock;
+  credentials(pod: KubeObject, image: string): Promise<RegistryCredential[]>;
+}): ImageManager {
   const { engine, clock } = options;
   const backOffs = new Map<string, ImageBackOff>();
   const pulls = new Map<string, Promise<ImageSummary>>();
@@ -82,8 +137,14 @@ export function createImageManager(options: { engine: Engine; clock: Clock; cred
     let last: unknown;
     for (const credential of credentials.length === 0 ? [undefined] : credentials) {
       try {
-        return await engine.images.pull(image, { ...(credential === undefined ? {} : { credential }), signal, owner: 'kubelet' });
-      } catch (error) { last = error; }
+        return await engine.images.pull(image, {
+          ...(credential === undefined ? {} : { credential }),
+          signal,
+          owner: 'kubelet',
+        });
+      } catch (error) {
+        last = error;
+      }
     }
     throw last;
   };

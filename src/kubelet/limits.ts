@@ -27,9 +27,15 @@ export const interimStatusMs = 300;
 export const shutdownWordMsMax = 3_000;
 export const syncErrorRetryMs = 2_000;
 export const syncErrorRetryMaxMs = 60_000;
-/** Pods of at least this priority (system-cluster-critical) are neither refused nor evicted when the node is short of something. */
+/**
+ * Pods of at least this priority (system-cluster-critical) are neither refused nor evicted when the node is short of
+ * something.
+ */
 export const criticalPriorityMin = 2_000_000_000;
-/** A node stays under pressure for this long after the last sign of it, and is looked at this often (Node-pressure Eviction). */
+/**
+ * A node stays under pressure for this long after the last sign of it, and is looked at this often (Node-pressure
+ * Eviction).
+ */
 export const pressureTransitionMs = 300_000;
 export const evictionIntervalMs = 10_000;
 /** Quantities whose value is remembered: the same few are written again and again. */
@@ -49,7 +55,10 @@ export const startErrorExitCode = 128;
 export const diskFreeMinPercent = 5;
 export const inodesFreeMinPercent = 5;
 export const diskCheckMs = 5_000;
-/** How long after the last sign of it that pressure is over. Nothing is evicted for it, so nothing flaps: the minutes of a kubelet would only hold a mended machine back. */
+/**
+ * How long after the last sign of it that pressure is over. Nothing is evicted for it, so nothing flaps: the minutes of
+ * a kubelet would only hold a mended machine back.
+ */
 export const diskPressureTransitionMs = 5_000;
 /** Of the processes that the host can have, what all Pods together may; the rest is the node's own. */
 export const podProcessesMaxPercent = 90;

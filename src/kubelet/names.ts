@@ -1,4 +1,6 @@
-/** Labels by which the kubelet finds its containers and sandboxes again after a restart, and where a Pod's files lie. */
+/**
+ * Labels by which the kubelet finds its containers and sandboxes again after a restart, and where a Pod's files lie.
+ */
 import { dirname, join } from 'node:path';
 import type { KubeObject } from '#base/objects.ts';
 
@@ -24,7 +26,11 @@ export function podFullName(pod: KubeObject): string {
 }
 
 export function podLabels(pod: KubeObject): Record<string, string> {
-  return { [labelPodName]: pod.metadata.name!, [labelPodNamespace]: pod.metadata.namespace!, [labelPodUid]: pod.metadata.uid! };
+  return {
+    [labelPodName]: pod.metadata.name!,
+    [labelPodNamespace]: pod.metadata.namespace!,
+    [labelPodUid]: pod.metadata.uid!,
+  };
 }
 
 export interface KubeletPaths {
@@ -48,9 +54,19 @@ export function podSecretsDir(paths: KubeletPaths, uid: string): string {
 export function podLogsDir(paths: KubeletPaths, pod: KubeObject): string {
   return join(paths.logsDir, `${pod.metadata.namespace}_${pod.metadata.name}_${pod.metadata.uid}`);
 }
-export function containerLogPath(paths: KubeletPaths, pod: KubeObject, container: string, restartCount: number): string {
+export function containerLogPath(
+  paths: KubeletPaths,
+  pod: KubeObject,
+  container: string,
+  restartCount: number,
+): string {
   return join(podLogsDir(paths, pod), container, `${restartCount}.log`);
 }
-export function terminationMessagePath(paths: KubeletPaths, uid: string, container: string, restartCount: number): string {
+export function terminationMessagePath(
+  paths: KubeletPaths,
+  uid: string,
+  container: string,
+  restartCount: number,
+): string {
   return join(podDir(paths, uid), 'containers', container, `termination-${restartCount}`);
 }

@@ -3,11 +3,23 @@ import type { Json } from '#base/objects.ts';
 import { rfc3339 } from './status.ts';
 
 export interface NodeFacts {
-  name: string; hostIp: string; hostname: string; kubeletPort: number;
-  cpus: number; memoryBytes: number; ephemeralBytes: number;
-  architecture: string; kernelVersion: string; osImage: string; machineId: string; bootId: string; systemUuid: string;
-  version: string; runtimeVersion: string;
-  labels: Record<string, string>; taints?: Json[];
+  name: string;
+  hostIp: string;
+  hostname: string;
+  kubeletPort: number;
+  cpus: number;
+  memoryBytes: number;
+  ephemeralBytes: number;
+  architecture: string;
+  kernelVersion: string;
+  osImage: string;
+  machineId: string;
+  bootId: string;
+  systemUuid: string;
+  version: string;
+  runtimeVersion: string;
+  labels: Record<string, string>;
+  taints?: Json[];
   podCidr: string;
   /** Pods that may run here at once. */
   podsMax: number;
@@ -19,24 +31,43 @@ export interface NodeFacts {
 const systemReservedMemoryBytes = 100 * 1024 * 1024;
 
 export function allocatableOf(facts: NodeFacts): { cpu: number; memory: number; ephemeralStorage: number } {
-  return { cpu: facts.cpus, memory: Math.max(0, facts.memoryBytes - systemReservedMemoryBytes), ephemeralStorage: Math.floor(facts.ephemeralBytes * 0.9) };
+  return {
+    cpu: facts.cpus,
+    memory: Math.max(0, facts.memoryBytes - systemReservedMemoryBytes),
+    ephemeralStorage: Math.floor(facts.ephemeralBytes * 0.9),
+  };
 }
 
 export function nodeObject(facts: NodeFacts): Json {
   const arch = facts.architecture === 'x64' ? 'amd64' : facts.architecture;
   return {
-    apiVersion: 'v1', kind: 'Node',
+    apiVersion: 'v1',
+    kind: 'Node',
     metadata: {
       name: facts.name,
-      labels: { 'kubernetes.io/hostname': facts.hostname, 'kubernetes.io/os': 'linux', 'kubernetes.io/arch': arch, 'beta.kubernetes.io/os': 'linux', 'beta.kubernetes.io/arch': arch, ...facts.labels },
+      labels: {
+        'kubernetes.io/hostname': facts.hostname,
+        'kubernetes.io/os': 'linux',
+        'kubernetes.io/arch': arch,
+        'beta.kubernetes.io/os': 'linux',
+        'beta.kubernetes.io/arch': arch,
+        ...facts.labels,
+      },
       annotations: { 'volumes.kubernetes.io/controller-managed-attach-detach': 'true' },
     },
-    spec: { podCIDR: facts.podCidr, podCIDRs: [facts.podCidr], ...(facts.taints === undefined ? {} : { taints: facts.taints }) },
+    spec: {
+      podCIDR: facts.podCidr,
+      podCIDRs: [facts.podCidr],
+      ...(facts.taints === undefined ? {} : { taints: facts.taints }),
+    },
   };
 }
 
 /** What the node is short of. */
-export interface Pressure { readonly disk: boolean; readonly memory: boolean }
+export interface Pressure {
+  readonly disk: boolean;
+  readonly memory: boolean;
+}
 
 /** The conditions of a node that works; transition times change with the status only. */
 export function nodeConditions(previous: Json | undefined, nowMs: number, pressure: Pressure): Json[] {
@@ -44,28 +75,70 @@ export function nodeConditions(previous: Json | undefined, nowMs: number, pressu
   const condition = (type: string, isTrue: boolean, reason: string, message: string): Json => {
     const status = isTrue ? 'True' : 'False';
     const before = (previous?.conditions ?? []).find((entry: Json) => entry.type === type);
-    return { type, status, reason, message, lastHeartbeatTime: now, lastTransitionTime: before?.status === status ? before.lastTransitionTime : now };
+    return {
+      type,
+      status,
+      reason,
+      message,
+      lastHeartbeatTime: now,
+      lastTransitionTime: before?.status === status ? before.lastTransitionTime : now,
+    };
   };
   return [
-    pressure.memory ? condition('MemoryPressure', true, 'KubeletHasInsufficientMemory', 'kubelet has insufficient memory available') : condition('MemoryPressure', false, 'KubeletHasSufficientMemory', 'kubelet has sufficient memory available'),
-    pressure.disk ? condition('DiskPressure', true, 'KubeletHasDiskPressure', 'kubelet has disk pressure') : condition('DiskPressure', false, 'KubeletHasNoDiskPressure', 'kubelet has no disk pressure'),
+    pressure.memory
+      ? condition('MemoryPressure', true, 'KubeletHasInsufficientMemory', 'kubelet has insufficient memory available')
+      : condition('MemoryPressure', false, 'KubeletHasSufficientMemory', 'kubelet has sufficient memory available'),
+    pressure.disk
+      ? condition('DiskPressure', true, 'KubeletHasDiskPressure', 'kubelet has disk pressure')
+      : condition('DiskPressure', false, 'KubeletHasNoDiskPressure', 'kubelet has no disk pressure'),
     condition('PIDPressure', false, 'KubeletHasSufficientPID', 'kubelet has sufficient PID available'),
     condition('Ready', true, 'KubeletReady', 'kubelet is posting ready status'),
   ];
 }
 
-export function nodeStatus(facts: NodeFacts, images: { names: string[]; sizeBytes: number }[], previous: Json, nowMs: number, diskPressure: boolean): Json {
+export function nodeStatus(
+  facts: NodeFacts,
+  images: { names: string[]; sizeBytes: number }[],
+  previous: Json,
+  nowMs: number,
+  diskPressure: boolean,
+): Json {
   const allocatable = allocatableOf(facts);
   const kib = (bytes: number): string => `${Math.floor(bytes / 1024)}Ki`;
   return {
-    capacity: { cpu: String(facts.cpus), memory: kib(facts.memoryBytes), 'ephemeral-storage': kib(facts.ephemeralBytes), 'hugepages-1Gi': '0', 'hugepages-2Mi': '0', pods: String(facts.podsMax) },
-    allocatable: { cpu: String(allocatable.cpu), memory: kib(allocatable.memory), 'ephemeral-storage': String(allocatable.ephemeralStorage), 'hugepages-1Gi': '0', 'hugepages-2Mi': '0', pods: String(facts.podsMax) },
+    capacity: {
+      cpu: String(facts.cpus),
+      memory: kib(facts.memoryBytes),
+      'ephemeral-storage': kib(facts.ephemeralBytes),
+      'hugepages-1Gi': '0',
+      'hugepages-2Mi': '0',
+      pods: String(facts.podsMax),
+    },
+    allocatable: {
+      cpu: String(allocatable.cpu),
+      memory: kib(allocatable.memory),
+      'ephemeral-storage': String(allocatable.ephemeralStorage),
+      'hugepages-1Gi': '0',
+      'hugepages-2Mi': '0',
+      pods: String(facts.podsMax),
+    },
     conditions: nodeConditions(previous, nowMs, { disk: diskPressure, memory: false }),
-    addresses: [{ type: 'InternalIP', address: facts.hostIp }, { type: 'Hostname', address: facts.hostname }],
+    addresses: [
+      { type: 'InternalIP', address: facts.hostIp },
+      { type: 'Hostname', address: facts.hostname },
+    ],
     daemonEndpoints: { kubeletEndpoint: { Port: facts.kubeletPort } },
     nodeInfo: {
-      machineID: facts.machineId, systemUUID: facts.systemUuid, bootID: facts.bootId, kernelVersion: facts.kernelVersion, osImage: facts.osImage,
-      containerRuntimeVersion: facts.runtimeVersion, kubeletVersion: facts.version, kubeProxyVersion: '', operatingSystem: 'linux', architecture: facts.architecture === 'x64' ? 'amd64' : facts.architecture,
+      machineID: facts.machineId,
+      systemUUID: facts.systemUuid,
+      bootID: facts.bootId,
+      kernelVersion: facts.kernelVersion,
+      osImage: facts.osImage,
+      containerRuntimeVersion: facts.runtimeVersion,
+      kubeletVersion: facts.version,
+      kubeProxyVersion: '',
+      operatingSystem: 'linux',
+      architecture: facts.architecture === 'x64' ? 'amd64' : facts.architecture,
     },
     images: images.slice(0, 50),
   };

@@ -1,5 +1,6 @@
 /**
- * ConfigMaps and Secrets that Pods on this node refer to. Each is watched by name while a Pod needs it, so that a change
+ * ConfigMaps and Secrets that Pods on this node refer to. Each is watched by name while a Pod needs it, so that a
+ * change
  * reaches the volumes without polling, and nothing else of a namespace is read (Node authorisation allows no more).
  */
 import { isReason } from '#base/errors.ts';
@@ -10,7 +11,15 @@ import type { Clock } from '#os/clock.ts';
 import type { Logger } from '#observe/log.ts';
 import { syncErrorRetryMs } from './limits.ts';
 
-interface Watched { kind: KindRef; namespace: string; name: string; holders: Set<string>; value: KubeObject | undefined; ready: Promise<void>; stop: AbortController }
+interface Watched {
+  kind: KindRef;
+  namespace: string;
+  name: string;
+  holders: Set<string>;
+  value: KubeObject | undefined;
+  ready: Promise<void>;
+  stop: AbortController;
+}
 
 export interface ObjectCache {
   get(kind: 'ConfigMap' | 'Secret', namespace: string, name: string, holder: string): Promise<KubeObject | undefined>;
@@ -19,7 +28,12 @@ export interface ObjectCache {
   close(): void;
 }
 
-export function createObjectCache(options: { client: Client; clock: Clock; log: Logger; onChange(holders: string[]): void }): ObjectCache {
+export function createObjectCache(options: {
+  client: Client;
+  clock: Clock;
+  log: Logger;
+  onChange(holders: string[]): void;
+}): ObjectCache {
   const { client, clock, log } = options;
   const watched = new Map<string, Watched>();
 
@@ -36,23 +50,38 @@ export function createObjectCache(options: { client: Client; clock: Clock; log: 
           update(entry, undefined);
         }
         first();
-        if (version === undefined) { await clock.sleep(syncErrorRetryMs, entry.stop.signal); continue; }
-        const events = client.watch(entry.kind, { namespace: entry.namespace, fieldSelector: `metadata.name=${entry.name}`, resourceVersion: version, allowBookmarks: true, signal: entry.stop.signal });
+        if (version === undefined) {
+          await clock.sleep(syncErrorRetryMs, entry.stop.signal);
+          continue;
+        }
+        const events = client.watch(entry.kind, {
+          namespace: entry.namespace,
+          fieldSelector: `metadata.name=${entry.name}`,
+          resourceVersion: version,
+          allowBookmarks: true,
+          signal: entry.stop.signal,
+        });
         for await (const event of events) {
           if (event.type === 'ADDED' || event.type === 'MODIFIED') update(entry, event.object);
-          else if (event.type === 'DELETED') { update(entry, undefined); break; }
-          else if (event.type === 'ERROR') break;
+          else if (event.type === 'DELETED') {
+            update(entry, undefined);
+            break;
+          } else if (event.type === 'ERROR') break;
         }
       } catch (error) {
         if (entry.stop.signal.aborted) return;
         first();
-        log.debug('watch of a referenced object ended', { name: `${entry.namespace}/${entry.name}`, error: (error as Error).message });
+        log.debug('watch of a referenced object ended', {
+          name: `${entry.namespace}/${entry.name}`,
+          error: (error as Error).message,
+        });
         await clock.sleep(syncErrorRetryMs, entry.stop.signal).catch(() => {});
       }
     }
   };
   const update = (entry: Watched, object: KubeObject | undefined): void => {
-    const changed = entry.value !== undefined && entry.value.metadata.resourceVersion !== object?.metadata.resourceVersion;
+    const changed =
+      entry.value !== undefined && entry.value.metadata.resourceVersion !== object?.metadata.resourceVersion;
     entry.value = object;
     if (changed) options.onChange([...entry.holders]);
   };
@@ -62,7 +91,15 @@ export function createObjectCache(options: { client: Client; clock: Clock; log: 
       const key = `${kind}/${namespace}/${name}`;
       let entry = watched.get(key);
       if (entry === undefined) {
-        const made: Watched = { kind: kind === 'Secret' ? kinds.Secret : kinds.ConfigMap, namespace, name, holders: new Set(), value: undefined, ready: Promise.resolve(), stop: new AbortController() };
+        const made: Watched = {
+          kind: kind === 'Secret' ? kinds.Secret : kinds.ConfigMap,
+          namespace,
+          name,
+          holders: new Set(),
+          value: undefined,
+          ready: Promise.resolve(),
+          stop: new AbortController(),
+        };
         made.ready = new Promise((resolve) => void follow(made, resolve));
         watched.set(key, made);
         entry = made;
@@ -71,7 +108,10 @@ export function createObjectCache(options: { client: Client; clock: Clock; log: 
       await entry.ready;
       if (entry.value !== undefined) return entry.value;
       // Not there when last seen: ask, because a Pod must not wait for the next look.
-      return client.get(entry.kind, name, namespace).catch((error: Json) => { if (isReason(error, 'NotFound')) return undefined; throw error; });
+      return client.get(entry.kind, name, namespace).catch((error: Json) => {
+        if (isReason(error, 'NotFound')) return undefined;
+        throw error;
+      });
     },
     release(holder) {
       for (const [key, entry] of watched) {

@@ -1,9 +1,12 @@
 /**
  * What to do next for one Pod: pure, from what is seen of its containers.
  *
- * Order: init containers one after the other (one with restartPolicy Always, a sidecar, needs only to have started), then all others.
- * A container that exited starts again where its policy says so, after a back-off that doubles from 10 s to 5 min and begins anew after
- * 10 minutes of running. One that runs while the Pod is told another image is stopped and starts anew with that, whatever its policy. When every main container is done, sidecars are stopped and the Pod is Succeeded or Failed.
+ * Order: init containers one after the other (one with restartPolicy Always, a sidecar, needs only to have started),
+ * then all others.
+ * A container that exited starts again where its policy says so, after a back-off that doubles from 10 s to 5 min and
+ * begins anew after
+ * 10 minutes of running. One that runs while the Pod is told another image is stopped and starts anew with that,
+ * whatever its policy. When every main container is done, sidecars are stopped and the Pod is Succeeded or Failed.
  * Rules: Kubernetes documentation, "Pod Lifecycle" and "Init Containers / Sidecar Containers".
  */
 import type { Json, KubeObject } from '#base/objects.ts';
@@ -24,14 +27,20 @@ export interface Attempt {
   specImage?: string | undefined;
   /** Termination message, once it has exited. */
   message: string;
-  /** Why it ended, where the runtime says so itself (`StartError`, `Unknown` after the machine went down); else the exit code says it. */
+  /**
+   * Why it ended, where the runtime says so itself (`StartError`, `Unknown` after the machine went down); else the exit
+   * code says it.
+   */
   reason?: string;
 }
 
 /** Attempts of one container, newest first. */
 export type Observed = ReadonlyMap<string, readonly Attempt[]>;
 
-/** What the kubelet remembers of a container between two plans. Lost at a restart of the kubelet, which only shortens a back-off. */
+/**
+ * What the kubelet remembers of a container between two plans. Lost at a restart of the kubelet, which only shortens a
+ * back-off.
+ */
 export interface ContainerMemory {
   backOffMs: number;
   /** The attempt whose end the back-off was counted from. */
@@ -39,7 +48,9 @@ export interface ContainerMemory {
   started: boolean;
   ready: boolean;
   /** A failed liveness or startup probe or postStart hook: the running attempt is to be killed. */
-  killBecause: { attempt: string; message: string; /** Of the probe, where it has its own. */ graceSeconds?: number | undefined } | undefined;
+  killBecause:
+    | { attempt: string; message: string; /** Of the probe, where it has its own. */ graceSeconds?: number | undefined }
+    | undefined;
   /** The attempt that was to go because the Pod was told another image: one more follows at once. */
   replaced: string;
   waiting: { reason: string; message: string } | undefined;
@@ -56,13 +67,27 @@ export type Memory = Map<string, ContainerMemory>;
 export function memoryOf(memory: Memory, name: string): ContainerMemory {
   let found = memory.get(name);
   if (found === undefined) {
-    found = { backOffMs: 0, backOffAttempt: -1, backOffUntilMs: 0, started: false, ready: false, killBecause: undefined, replaced: '', waiting: undefined, notBeforeMs: 0, announcedAttempt: -1 };
+    found = {
+      backOffMs: 0,
+      backOffAttempt: -1,
+      backOffUntilMs: 0,
+      started: false,
+      ready: false,
+      killBecause: undefined,
+      replaced: '',
+      waiting: undefined,
+      notBeforeMs: 0,
+      announcedAttempt: -1,
+    };
     memory.set(name, found);
   }
   return found;
 }
 
-/** What a kubelet that has just started knows: a container that still runs keeps the readiness it had, so that a restart takes no endpoint away. */
+/**
+ * What a kubelet that has just started knows: a container that still runs keeps the readiness it had, so that a restart
+ * takes no endpoint away.
+ */
 export function memoryFromStatus(pod: KubeObject): Memory {
   const memory: Memory = new Map();
   for (const list of [pod.status?.initContainerStatuses, pod.status?.containerStatuses] as (Json[] | undefined)[]) {
@@ -75,16 +100,20 @@ export function memoryFromStatus(pod: KubeObject): Memory {
   return memory;
 }
 
-/** What ended with its sandbox - the machine was off, or the platform down - has not crashed: it starts again at once. */
+/**
+ * What ended with its sandbox - the machine was off, or the platform down - has not crashed: it starts again at once.
+ */
 export function forgiveExits(observed: Observed, memory: Memory): void {
   for (const [name, attempts] of observed) {
     const latest = attempts[0];
-    if (latest?.state === 'exited') Object.assign(memoryOf(memory, name), { backOffMs: 0, backOffUntilMs: 0, backOffAttempt: latest.restartCount });
+    if (latest?.state === 'exited')
+      Object.assign(memoryOf(memory, name), { backOffMs: 0, backOffUntilMs: 0, backOffAttempt: latest.restartCount });
   }
 }
 
 /**
- * Containers that run already when a worker begins: a kubelet that died between the start of one and the report of it has left a status that says nothing of
+ * Containers that run already when a worker begins: a kubelet that died between the start of one and the report of it
+ * has left a status that says nothing of
  * it, or that it is not ready. Where no probe will ever say more, running is started, and started is ready.
  */
 export function adoptRunning(pod: KubeObject, observed: Observed, memory: Memory): void {
@@ -99,7 +128,12 @@ export function adoptRunning(pod: KubeObject, observed: Observed, memory: Memory
 export interface PodPlan {
   /** Started one after the other, in this order. */
   start: { container: Json; init: boolean; restartCount: number }[];
-  kill: { name: string; id: string; message: string; /** In place of the Pod's own. */ graceSeconds?: number | undefined }[];
+  kill: {
+    name: string;
+    id: string;
+    message: string;
+    /** In place of the Pod's own. */ graceSeconds?: number | undefined;
+  }[];
   /** Dead attempts that nothing needs any more. */
   remove: string[];
   /** Containers held back: name and milliseconds that are left. */
@@ -124,14 +158,19 @@ function shouldRestart(container: Json, podPolicy: string, attempt: Attempt): bo
   return policy === 'Always' || (policy === 'OnFailure' && attempt.exitCode !== 0);
 }
 
-/** Milliseconds to wait before `attempt` may be followed by another one; moves the back-off on when a new end is seen. */
+/**
+ * Milliseconds to wait before `attempt` may be followed by another one; moves the back-off on when a new end is seen.
+ */
 function backOffLeft(memory: ContainerMemory, attempt: Attempt, nowMs: number): number {
   if (memory.backOffAttempt !== attempt.restartCount) {
     const ranMs = attempt.finishedAtMs - attempt.startedAtMs;
     const resumed = memory.backOffAttempt === -1 && attempt.restartCount > 0;
     if (attempt.restartCount === 0 || ranMs >= restartBackOffResetMs) memory.backOffMs = 0;
-    else if (resumed) memory.backOffMs = Math.min(restartBackOffMaxMs, restartBackOffInitialMs * 2 ** (attempt.restartCount - 1));
-    else memory.backOffMs = memory.backOffMs === 0 ? restartBackOffInitialMs : Math.min(restartBackOffMaxMs, memory.backOffMs * 2);
+    else if (resumed)
+      memory.backOffMs = Math.min(restartBackOffMaxMs, restartBackOffInitialMs * 2 ** (attempt.restartCount - 1));
+    else
+      memory.backOffMs =
+        memory.backOffMs === 0 ? restartBackOffInitialMs : Math.min(restartBackOffMaxMs, memory.backOffMs * 2);
     memory.backOffAttempt = attempt.restartCount;
     memory.backOffUntilMs = attempt.finishedAtMs + memory.backOffMs;
   }
@@ -140,7 +179,10 @@ function backOffLeft(memory: ContainerMemory, attempt: Attempt, nowMs: number): 
   return Math.max(0, memory.backOffUntilMs - nowMs);
 }
 
-/** Of what a running container may be told, the image alone makes it start anew (Kubernetes documentation, "Pods / Pod update and replacement"). */
+/**
+ * Of what a running container may be told, the image alone makes it start anew (Kubernetes documentation, "Pods / Pod
+ * update and replacement").
+ */
 function isChanged(container: Json, { specImage }: Attempt): boolean {
   return specImage !== undefined && specImage !== container.image;
 }
@@ -150,7 +192,8 @@ export function planPod(pod: KubeObject, observed: Observed, memory: Memory, now
   const podPolicy: string = pod.spec.restartPolicy ?? 'Always';
   const initContainers: Json[] = pod.spec.initContainers ?? [];
   const containers: Json[] = pod.spec.containers ?? [];
-  for (const attempts of observed.values()) for (const old of attempts.slice(1 + deadContainersKept)) if (old.state === 'exited') plan.remove.push(old.id);
+  for (const attempts of observed.values())
+    for (const old of attempts.slice(1 + deadContainersKept)) if (old.state === 'exited') plan.remove.push(old.id);
 
   const hold = (container: Json, attempt: Attempt, init: boolean): void => {
     const state = memoryOf(memory, container.name);
@@ -170,7 +213,13 @@ export function planPod(pod: KubeObject, observed: Observed, memory: Memory, now
     if (message !== undefined && isChanged(container, attempt)) {
       state.replaced = attempt.id;
       plan.kill.push({ name: container.name, id: attempt.id, message });
-    } else if (state.killBecause?.attempt === attempt.id) plan.kill.push({ name: container.name, id: attempt.id, message: state.killBecause.message, ...(state.killBecause.graceSeconds === undefined ? {} : { graceSeconds: state.killBecause.graceSeconds }) });
+    } else if (state.killBecause?.attempt === attempt.id)
+      plan.kill.push({
+        name: container.name,
+        id: attempt.id,
+        message: state.killBecause.message,
+        ...(state.killBecause.graceSeconds === undefined ? {} : { graceSeconds: state.killBecause.graceSeconds }),
+      });
   };
 
   const mainStarted = containers.some((container) => (observed.get(container.name)?.length ?? 0) > 0);
@@ -178,22 +227,44 @@ export function planPod(pod: KubeObject, observed: Observed, memory: Memory, now
   for (const container of initContainers) {
     const attempt = observed.get(container.name)?.[0];
     if (isSidecar(container)) {
-      if (attempt === undefined || attempt.state === 'created') { plan.start.push({ container, init: true, restartCount: attempt?.restartCount ?? 0 }); initialised = mainStarted; if (!mainStarted) break; continue; }
+      if (attempt === undefined || attempt.state === 'created') {
+        plan.start.push({ container, init: true, restartCount: attempt?.restartCount ?? 0 });
+        initialised = mainStarted;
+        if (!mainStarted) break;
+        continue;
+      }
       if (attempt.state === 'running') {
         killUnfit(container, attempt, `Init container ${container.name} definition changed`);
-        if (!mainStarted && memoryOf(memory, container.name).started !== true) { initialised = false; break; }
+        if (!mainStarted && memoryOf(memory, container.name).started !== true) {
+          initialised = false;
+          break;
+        }
         continue;
       }
       hold(container, attempt, true);
-      if (!mainStarted) { initialised = false; break; }
+      if (!mainStarted) {
+        initialised = false;
+        break;
+      }
       continue;
     }
     if (mainStarted) continue;
-    if (attempt === undefined || attempt.state === 'created') { plan.start.push({ container, init: true, restartCount: attempt?.restartCount ?? 0 }); initialised = false; break; }
-    if (attempt.state === 'running') { killUnfit(container, attempt, undefined); initialised = false; break; }
+    if (attempt === undefined || attempt.state === 'created') {
+      plan.start.push({ container, init: true, restartCount: attempt?.restartCount ?? 0 });
+      initialised = false;
+      break;
+    }
+    if (attempt.state === 'running') {
+      killUnfit(container, attempt, undefined);
+      initialised = false;
+      break;
+    }
     if (attempt.exitCode === 0) continue;
     initialised = false;
-    if (!shouldRestart(container, podPolicy, attempt)) { finish(plan, initContainers, observed, 'Failed'); return plan; }
+    if (!shouldRestart(container, podPolicy, attempt)) {
+      finish(plan, initContainers, observed, 'Failed');
+      return plan;
+    }
     hold(container, attempt, true);
     break;
   }
@@ -203,13 +274,20 @@ export function planPod(pod: KubeObject, observed: Observed, memory: Memory, now
   let failed = false;
   for (const container of containers) {
     const attempt = observed.get(container.name)?.[0];
-    if (attempt === undefined || attempt.state === 'created') plan.start.push({ container, init: false, restartCount: attempt?.restartCount ?? 0 });
-    else if (attempt.state === 'running') killUnfit(container, attempt, `Container ${container.name} definition changed, will be restarted`);
-    else if (memoryOf(memory, container.name).replaced === attempt.id) plan.start.push({ container, init: false, restartCount: attempt.restartCount + 1 });
+    if (attempt === undefined || attempt.state === 'created')
+      plan.start.push({ container, init: false, restartCount: attempt?.restartCount ?? 0 });
+    else if (attempt.state === 'running')
+      killUnfit(container, attempt, `Container ${container.name} definition changed, will be restarted`);
+    else if (memoryOf(memory, container.name).replaced === attempt.id)
+      plan.start.push({ container, init: false, restartCount: attempt.restartCount + 1 });
     else if (shouldRestart(container, podPolicy, attempt)) hold(container, attempt, false);
-    else { done += 1; failed ||= attempt.exitCode !== 0; }
+    else {
+      done += 1;
+      failed ||= attempt.exitCode !== 0;
+    }
   }
-  if (done === containers.length && containers.length > 0) finish(plan, initContainers, observed, failed ? 'Failed' : 'Succeeded');
+  if (done === containers.length && containers.length > 0)
+    finish(plan, initContainers, observed, failed ? 'Failed' : 'Succeeded');
   return plan;
 }
 
@@ -218,7 +296,8 @@ export function addEphemeral(plan: PodPlan, pod: KubeObject, observed: Observed)
   if (plan.phase !== undefined || pod.spec.ephemeralContainers === undefined) return;
   for (const container of pod.spec.ephemeralContainers as Json[]) {
     const attempt = observed.get(container.name)?.[0];
-    if (attempt === undefined || attempt.state === 'created') plan.start.push({ container, init: false, restartCount: 0 });
+    if (attempt === undefined || attempt.state === 'created')
+      plan.start.push({ container, init: false, restartCount: 0 });
   }
 }
 
@@ -240,7 +319,16 @@ function finish(plan: PodPlan, initContainers: Json[], observed: Observed, phase
   plan.backOff = [];
   plan.againAfterMs = undefined;
   // Last first: a sidecar may need those that started before it.
-  const sidecars = initContainers.filter(isSidecar).reverse().map((container) => ({ container, attempt: observed.get(container.name)?.[0] }));
-  plan.kill = sidecars.filter(({ attempt }) => attempt?.state === 'running').map(({ container, attempt }) => ({ name: container.name, id: attempt!.id, message: `Stopping container ${container.name}` }));
+  const sidecars = initContainers
+    .filter(isSidecar)
+    .reverse()
+    .map((container) => ({ container, attempt: observed.get(container.name)?.[0] }));
+  plan.kill = sidecars
+    .filter(({ attempt }) => attempt?.state === 'running')
+    .map(({ container, attempt }) => ({
+      name: container.name,
+      id: attempt!.id,
+      message: `Stopping container ${container.name}`,
+    }));
   plan.phase = phase;
 }

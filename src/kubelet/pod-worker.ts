@@ -1,8 +1,10 @@
 /**
  * One Pod's life on this node, as a loop: observe → plan → apply, again at every event, one pass at a time.
  *
- * The worker keeps nothing that it could not see again: containers carry their Pod and attempt in labels, so a new kubelet goes on
- * where the last one stopped, whichever line that was. Memory (back-off, probe results) is declared in `plan.ts` and may be lost.
+ * The worker keeps nothing that it could not see again: containers carry their Pod and attempt in labels, so a new
+ * kubelet goes on
+ * where the last one stopped, whichever line that was. Memory (back-off, probe results) is declared in `plan.ts` and
+ * may be lost.
  * A pass may fail anywhere; the next pass starts from what is there. Terminating is a pass too, and safe to repeat.
  */
 import { mkdir, rm } from 'node:fs/promises';
@@ -15,8 +17,32 @@ import { attemptOf, hasExited } from './attempts.ts';
 import { containerEnvironment } from './env.ts';
 import { WaitingError } from './images.ts';
 import { interimStatusMs, shutdownWordMsMax, syncErrorRetryMaxMs, syncErrorRetryMs } from './limits.ts';
-import { labelContainerName, labelPodUid, labelRestartCount, labelTermination, podDir, podFullName, podLabels, podLogsDir, podSecretsDir, terminationMessagePath } from './names.ts';
-import { addEphemeral, adoptRunning, forgiveExits, isSidecar, memoryFromStatus, memoryOf, newBackOffs, planPod, type Attempt, type Memory, type Observed, type PodPlan } from './plan.ts';
+import {
+  labelContainerName,
+  labelPodUid,
+  labelRestartCount,
+  labelTermination,
+  podDir,
+  podFullName,
+  podLabels,
+  podLogsDir,
+  podSecretsDir,
+  terminationMessagePath,
+} from './names.ts';
+import {
+  addEphemeral,
+  adoptRunning,
+  forgiveExits,
+  isSidecar,
+  memoryFromStatus,
+  memoryOf,
+  newBackOffs,
+  planPod,
+  type Attempt,
+  type Memory,
+  type Observed,
+  type PodPlan,
+} from './plan.ts';
 import { runAction, startProbe } from './probes.ts';
 import { podCgroupParent, podResources } from './qos.ts';
 import { checkRuntimeClass } from './runtime-class.ts';
@@ -26,7 +52,10 @@ import { ignoredFields, resizedContainers } from './unsupported.ts';
 import { mountVolumes, removePodFiles, type MountedVolumes } from './volumes.ts';
 import type { PodEvents, WorkerContext } from './worker-context.ts';
 
-interface RunningProbes { attempt: string; probes: { cancel(): void }[] }
+interface RunningProbes {
+  attempt: string;
+  probes: { cancel(): void }[];
+}
 
 export class PodWorker {
   pod: KubeObject;
@@ -63,7 +92,13 @@ export class PodWorker {
 
   /** A newer version of the Pod; also when only its deletion was asked for. */
   update(pod: KubeObject): void {
-    for (const name of resizedContainers(this.pod, pod)) this.#events.event('Warning', 'ResizeInfeasible', 'resources of a running container are not changed by this node; a new Pod has the new ones', name);
+    for (const name of resizedContainers(this.pod, pod))
+      this.#events.event(
+        'Warning',
+        'ResizeInfeasible',
+        'resources of a running container are not changed by this node; a new Pod has the new ones',
+        name,
+      );
     this.pod = pod;
     this.wake();
   }
@@ -86,8 +121,10 @@ export class PodWorker {
   }
 
   /**
-   * The platform or the machine goes down: containers end by their hooks and grace periods (at most `graceMsMax`), nothing starts any more. What stays on disk and in
-   * the API is what the next kubelet goes on from. With `farewell` the Pod is over (Failed, DisruptionTarget), and its controller makes another one.
+   * The platform or the machine goes down: containers end by their hooks and grace periods (at most `graceMsMax`),
+   * nothing starts any more. What stays on disk and in
+   * the API is what the next kubelet goes on from. With `farewell` the Pod is over (Failed, DisruptionTarget), and its
+   * controller makes another one.
    */
   async shutDown(graceMsMax: number, farewell: Refusal | undefined): Promise<void> {
     this.#shuttingDown = true;
@@ -98,13 +135,22 @@ export class PodWorker {
     await this.#killAll(Math.min(graceMsMax, this.#graceSeconds() * 1000), await this.#observe());
     for (const name of [...this.#probes.keys()]) this.#cancelProbes(name);
     if (farewell === undefined || this.pod.metadata.deletionTimestamp !== undefined) return;
-    const told = this.#report(await this.#observe(), undefined, this.#context.engine.sandboxes.status(this.uid), farewell, true);
+    const told = this.#report(
+      await this.#observe(),
+      undefined,
+      this.#context.engine.sandboxes.status(this.uid),
+      farewell,
+      true,
+    );
     await Promise.race([told, this.#context.clock.sleep(shutdownWordMsMax)]);
   }
 
   wake(): void {
     if (this.#shuttingDown) return;
-    if (this.#running) { this.#again = true; return; }
+    if (this.#running) {
+      this.#again = true;
+      return;
+    }
     this.#running = true;
     void this.#loop();
   }
@@ -124,9 +170,13 @@ export class PodWorker {
         this.#errorRetryMs = 0;
       } catch (error) {
         if (this.#stop.signal.aborted) return;
-        this.#errorRetryMs = Math.min(syncErrorRetryMaxMs, this.#errorRetryMs === 0 ? syncErrorRetryMs : this.#errorRetryMs * 2);
+        this.#errorRetryMs = Math.min(
+          syncErrorRetryMaxMs,
+          this.#errorRetryMs === 0 ? syncErrorRetryMs : this.#errorRetryMs * 2,
+        );
         this.#context.log.warn('pod pass failed', { pod: podFullName(this.pod), error: error as Error });
-        if (!(error instanceof ApiError)) this.#events.event('Warning', 'FailedSync', `error determining status: ${(error as Error).message}`);
+        if (!(error instanceof ApiError))
+          this.#events.event('Warning', 'FailedSync', `error determining status: ${(error as Error).message}`);
         this.#wakeAfter(this.#errorRetryMs);
       }
     } while (this.#again && !this.#stop.signal.aborted);
@@ -140,28 +190,58 @@ export class PodWorker {
 
   async #pass(): Promise<void> {
     const phase: string | undefined = this.pod.status?.phase;
-    if (this.#deleted || this.pod.metadata.deletionTimestamp !== undefined) { await this.#terminate(); return; }
-    if (this.#refused !== undefined) { await this.#report(new Map(), undefined, undefined); return; }
-    if (phase === 'Succeeded' || phase === 'Failed') { await this.#settle(); return; }
-    if (this.#pastDeadline()) { await this.#exceedDeadline(); return; }
+    if (this.#deleted || this.pod.metadata.deletionTimestamp !== undefined) {
+      await this.#terminate();
+      return;
+    }
+    if (this.#refused !== undefined) {
+      await this.#report(new Map(), undefined, undefined);
+      return;
+    }
+    if (phase === 'Succeeded' || phase === 'Failed') {
+      await this.#settle();
+      return;
+    }
+    if (this.#pastDeadline()) {
+      await this.#exceedDeadline();
+      return;
+    }
     let observed = await this.#observe();
     if (!this.#adopted) this.#adopt(observed);
     let plan = planPod(this.pod, observed, this.#memory, this.#context.clock.now());
-    for (const victim of plan.kill) await this.#killContainer(victim.name, victim.id, victim.message, victim.graceSeconds === undefined ? undefined : victim.graceSeconds * 1000);
+    for (const victim of plan.kill)
+      await this.#killContainer(
+        victim.name,
+        victim.id,
+        victim.message,
+        victim.graceSeconds === undefined ? undefined : victim.graceSeconds * 1000,
+      );
     for (const id of plan.remove) await this.#context.engine.containers.remove(id, { force: true }).catch(() => {});
-    if (plan.kill.length > 0) { observed = await this.#observe(); plan = planPod(this.pod, observed, this.#memory, this.#context.clock.now()); }
+    if (plan.kill.length > 0) {
+      observed = await this.#observe();
+      plan = planPod(this.pod, observed, this.#memory, this.#context.clock.now());
+    }
     let sandbox = this.#context.engine.sandboxes.status(this.uid);
     if (plan.phase === undefined) sandbox = await this.#ensureSandbox(sandbox, observed);
-    if (this.#volumesStale && this.#volumes !== undefined) { this.#volumesStale = false; await this.#mountVolumes(sandbox!); }
+    if (this.#volumesStale && this.#volumes !== undefined) {
+      this.#volumesStale = false;
+      await this.#mountVolumes(sandbox!);
+    }
     addEphemeral(plan, this.pod, observed);
     const retryMs = plan.start.length === 0 ? undefined : await this.#startAllAndReport(plan, sandbox!, observed);
     observed = await this.#observe();
     plan = planPod(this.pod, observed, this.#memory, this.#context.clock.now());
     this.#manageProbes(observed, sandbox);
-    for (const name of newBackOffs(plan, this.#memory)) this.#events.event('Warning', 'BackOff', backOffMessage(this.pod, name), name);
+    for (const name of newBackOffs(plan, this.#memory))
+      this.#events.event('Warning', 'BackOff', backOffMessage(this.pod, name), name);
     await this.#report(observed, plan, sandbox);
     const waits = [plan.againAfterMs, retryMs, this.#deadlineLeft()].filter((ms): ms is number => ms !== undefined);
-    if (retryMs === undefined && plan.start.length > 0 && !plan.start.some((entry) => memoryOf(this.#memory, entry.container.name).waiting !== undefined)) this.#again = true;
+    if (
+      retryMs === undefined &&
+      plan.start.length > 0 &&
+      !plan.start.some((entry) => memoryOf(this.#memory, entry.container.name).waiting !== undefined)
+    )
+      this.#again = true;
     if (waits.length > 0) this.#wakeAfter(Math.min(...waits));
   }
 
@@ -176,14 +256,25 @@ export class PodWorker {
 
   async #observe(): Promise<Observed> {
     const byName = new Map<string, Attempt[]>();
-    for (const status of this.#context.engine.containers.list({ owner: 'kubelet', labels: { [labelPodUid]: this.uid } })) {
+    for (const status of this.#context.engine.containers.list({
+      owner: 'kubelet',
+      labels: { [labelPodUid]: this.uid },
+    })) {
       if (status.state === 'removing') continue;
       const name = status.labels[labelContainerName]!;
       const attempts = byName.get(name) ?? [];
-      attempts.push(attemptOf(status, hasExited(status) ? await this.#terminationMessage(name, status, Number(status.labels[labelRestartCount] ?? 0)) : ''));
+      attempts.push(
+        attemptOf(
+          status,
+          hasExited(status)
+            ? await this.#terminationMessage(name, status, Number(status.labels[labelRestartCount] ?? 0))
+            : '',
+        ),
+      );
       byName.set(name, attempts);
     }
-    for (const attempts of byName.values()) attempts.sort((a, b) => b.restartCount - a.restartCount || b.startedAtMs - a.startedAtMs);
+    for (const attempts of byName.values())
+      attempts.sort((a, b) => b.restartCount - a.restartCount || b.startedAtMs - a.startedAtMs);
     return byName;
   }
 
@@ -191,13 +282,22 @@ export class PodWorker {
     const known = this.#messages.get(status.id);
     if (known !== undefined) return known;
     const { engine, paths } = this.#context;
-    const text = await readTerminationMessage(engine, terminationMessagePath(paths, this.uid, name, restartCount), this.#containerNamed(name), status);
+    const text = await readTerminationMessage(
+      engine,
+      terminationMessagePath(paths, this.uid, name, restartCount),
+      this.#containerNamed(name),
+      status,
+    );
     this.#messages.set(status.id, text);
     return text;
   }
 
   #containerNamed(name: string): Json | undefined {
-    return [...(this.pod.spec.initContainers ?? []), ...(this.pod.spec.containers ?? []), ...(this.pod.spec.ephemeralContainers ?? [])].find((container: Json) => container.name === name);
+    return [
+      ...(this.pod.spec.initContainers ?? []),
+      ...(this.pod.spec.containers ?? []),
+      ...(this.pod.spec.ephemeralContainers ?? []),
+    ].find((container: Json) => container.name === name);
   }
 
   // ---- start --------------------------------------------------------------------------------------------------
@@ -208,38 +308,68 @@ export class PodWorker {
     if (sandbox !== undefined || observed.size > 0) {
       // The namespaces are gone (a reboot): containers that stood on them start anew.
       this.#events.event('Normal', 'SandboxChanged', 'Pod sandbox changed, it will be killed and re-created.');
-      for (const attempts of observed.values()) for (const attempt of attempts) if (attempt.state === 'running') await this.#context.engine.containers.stop(attempt.id, 0).catch(() => {});
+      for (const attempts of observed.values())
+        for (const attempt of attempts)
+          if (attempt.state === 'running') await this.#context.engine.containers.stop(attempt.id, 0).catch(() => {});
       await this.#context.engine.sandboxes.remove(this.uid);
     }
     for (const text of ignoredFields(this.pod)) this.#events.event('Warning', 'FieldIgnored', text);
     try {
       await checkRuntimeClass(this.pod, this.#context.client);
       return await this.#context.engine.sandboxes.create({
-        id: this.uid, name: `${this.pod.metadata.namespace}/${this.pod.metadata.name}`, hostname: podHostname(this.pod, this.#context.dns.clusterDomain), labels: podLabels(this.pod),
+        id: this.uid,
+        name: `${this.pod.metadata.namespace}/${this.pod.metadata.name}`,
+        hostname: podHostname(this.pod, this.#context.dns.clusterDomain),
+        labels: podLabels(this.pod),
         network: this.pod.spec.hostNetwork === true ? 'host' : 'pod',
-        hostPid: this.pod.spec.hostPID === true, hostIpc: this.pod.spec.hostIPC === true, shareProcessNamespace: this.pod.spec.shareProcessNamespace === true,
-        sysctls: Object.fromEntries((this.pod.spec.securityContext?.sysctls ?? []).map((entry: Json) => [entry.name, entry.value])),
-        cgroupParent: podCgroupParent(this.pod, this.#context.cgroupRoot), resources: podResources(this.pod), ports: hostPorts(this.pod),
+        hostPid: this.pod.spec.hostPID === true,
+        hostIpc: this.pod.spec.hostIPC === true,
+        shareProcessNamespace: this.pod.spec.shareProcessNamespace === true,
+        sysctls: Object.fromEntries(
+          (this.pod.spec.securityContext?.sysctls ?? []).map((entry: Json) => [entry.name, entry.value]),
+        ),
+        cgroupParent: podCgroupParent(this.pod, this.#context.cgroupRoot),
+        resources: podResources(this.pod),
+        ports: hostPorts(this.pod),
       });
     } catch (error) {
-      this.#events.event('Warning', 'FailedCreatePodSandBox', `Failed to create pod sandbox: ${(error as Error).message}`);
+      this.#events.event(
+        'Warning',
+        'FailedCreatePodSandBox',
+        `Failed to create pod sandbox: ${(error as Error).message}`,
+      );
       throw error;
     }
   }
 
   async #mountVolumes(sandbox: SandboxStatus): Promise<MountedVolumes> {
     const { paths, nodeAllocatable, hostIp, clock } = this.#context;
-    await Promise.all([mkdir(podDir(paths, this.uid), { recursive: true, mode: 0o750 }), mkdir(podSecretsDir(paths, this.uid), { recursive: true, mode: 0o750 }), mkdir(podLogsDir(paths, this.pod), { recursive: true, mode: 0o750 })]);
-    this.#volumes = await mountVolumes(this.pod, { paths, sources: this.#context.volumeSources(this.uid), downward: { nodeAllocatable, podIp: sandbox.podIp, hostIp }, nowMs: clock.now() });
+    await Promise.all([
+      mkdir(podDir(paths, this.uid), { recursive: true, mode: 0o750 }),
+      mkdir(podSecretsDir(paths, this.uid), { recursive: true, mode: 0o750 }),
+      mkdir(podLogsDir(paths, this.pod), { recursive: true, mode: 0o750 }),
+    ]);
+    this.#volumes = await mountVolumes(this.pod, {
+      paths,
+      sources: this.#context.volumeSources(this.uid),
+      downward: { nodeAllocatable, podIp: sandbox.podIp, hostIp },
+      nowMs: clock.now(),
+    });
     return this.#volumes;
   }
 
   /** As `#startAll`; when it takes long (an image is pulled), what is waited for is reported meanwhile. */
   async #startAllAndReport(plan: PodPlan, sandbox: SandboxStatus, observed: Observed): Promise<number | undefined> {
     let interim: Promise<void> = Promise.resolve();
-    const timer = this.#context.clock.setTimer(interimStatusMs, () => {
-      interim = this.#observe().then((seen) => this.#report(seen, { ...plan, start: [] }, sandbox)).catch((error: Error) => this.#context.log.debug('interim status', { error: error.message }));
-    }, { background: true });
+    const timer = this.#context.clock.setTimer(
+      interimStatusMs,
+      () => {
+        interim = this.#observe()
+          .then((seen) => this.#report(seen, { ...plan, start: [] }, sandbox))
+          .catch((error: Error) => this.#context.log.debug('interim status', { error: error.message }));
+      },
+      { background: true },
+    );
     try {
       return await this.#startAll(plan, sandbox, observed);
     } finally {
@@ -252,15 +382,19 @@ export class PodWorker {
   async #startAll(plan: PodPlan, sandbox: SandboxStatus, observed: Observed): Promise<number | undefined> {
     let volumes: MountedVolumes;
     try {
-      volumes = this.#volumes ?? await this.#mountVolumes(sandbox);
+      volumes = this.#volumes ?? (await this.#mountVolumes(sandbox));
     } catch (error) {
       this.#events.event('Warning', 'FailedMount', (error as Error).message);
-      this.#errorRetryMs = Math.min(syncErrorRetryMaxMs, this.#errorRetryMs === 0 ? syncErrorRetryMs / 2 : this.#errorRetryMs * 2);
+      this.#errorRetryMs = Math.min(
+        syncErrorRetryMaxMs,
+        this.#errorRetryMs === 0 ? syncErrorRetryMs / 2 : this.#errorRetryMs * 2,
+      );
       return this.#errorRetryMs;
     }
     let retryMs: number | undefined;
     for (const entry of plan.start) {
-      if (this.#stop.signal.aborted || this.#deleted || this.pod.metadata.deletionTimestamp !== undefined) return undefined;
+      if (this.#stop.signal.aborted || this.#deleted || this.pod.metadata.deletionTimestamp !== undefined)
+        return undefined;
       const remembered = memoryOf(this.#memory, entry.container.name);
       const leftMs = remembered.notBeforeMs - this.#context.clock.monotonic();
       if (leftMs > 0) {
@@ -272,9 +406,18 @@ export class PodWorker {
         await this.#startContainer(entry, sandbox, volumes, observed);
         remembered.waiting = undefined;
       } catch (error) {
-        const waiting = error instanceof WaitingError ? error : new WaitingError(error instanceof ApiError && error.reason !== 'InternalError' ? 'CreateContainerConfigError' : 'RunContainerError', (error as Error).message);
+        const waiting =
+          error instanceof WaitingError
+            ? error
+            : new WaitingError(
+                error instanceof ApiError && error.reason !== 'InternalError'
+                  ? 'CreateContainerConfigError'
+                  : 'RunContainerError',
+                (error as Error).message,
+              );
         remembered.waiting = { reason: waiting.reason, message: waiting.message };
-        if (!(error instanceof WaitingError) || waiting.reason === 'CreateContainerError') this.#events.event('Warning', 'Failed', `Error: ${waiting.message}`, entry.container.name);
+        if (!(error instanceof WaitingError) || waiting.reason === 'CreateContainerError')
+          this.#events.event('Warning', 'Failed', `Error: ${waiting.message}`, entry.container.name);
         const delayMs = waiting.retryAfterMs ?? syncErrorRetryMs * 5;
         retryMs = Math.min(retryMs ?? Infinity, delayMs);
         remembered.notBeforeMs = this.#context.clock.monotonic() + delayMs;
@@ -284,7 +427,12 @@ export class PodWorker {
     return retryMs;
   }
 
-  async #startContainer(entry: PodPlan['start'][number], sandbox: SandboxStatus, volumes: MountedVolumes, observed: Observed): Promise<void> {
+  async #startContainer(
+    entry: PodPlan['start'][number],
+    sandbox: SandboxStatus,
+    volumes: MountedVolumes,
+    observed: Observed,
+  ): Promise<void> {
     const { engine, images, paths, dns, nodeMemoryBytes, nodeAllocatable, hostIp, cgroupRoot } = this.#context;
     const { container, restartCount } = entry;
     const remembered = memoryOf(this.#memory, container.name);
@@ -293,9 +441,35 @@ export class PodWorker {
     const image = await images.ensure(this.pod, container, this.#events, this.#stop.signal);
     await engine.images.lease('kubelet', image.id, `${this.uid}/${container.name}`);
     const sources = this.#context.volumeSources(this.uid);
-    const environment = await containerEnvironment({ pod: this.pod, container, objects: sources, services: this.#context.services(), podIp: sandbox.podIp, hostIp, nodeAllocatable });
-    const target = container.targetContainerName === undefined ? undefined : observed.get(container.targetContainerName)?.find((attempt) => attempt.state === 'running')?.id;
-    const spec = await makeContainerSpec({ ...(target === undefined ? {} : { targetContainerId: target }), pod: this.pod, container, init: entry.init, restartCount, image, environment, volumes, paths, sandboxId: sandbox.id, podIp: sandbox.podIp, nodeMemoryBytes, cgroupRoot, dns });
+    const environment = await containerEnvironment({
+      pod: this.pod,
+      container,
+      objects: sources,
+      services: this.#context.services(),
+      podIp: sandbox.podIp,
+      hostIp,
+      nodeAllocatable,
+    });
+    const target =
+      container.targetContainerName === undefined
+        ? undefined
+        : observed.get(container.targetContainerName)?.find((attempt) => attempt.state === 'running')?.id;
+    const spec = await makeContainerSpec({
+      ...(target === undefined ? {} : { targetContainerId: target }),
+      pod: this.pod,
+      container,
+      init: entry.init,
+      restartCount,
+      image,
+      environment,
+      volumes,
+      paths,
+      sandboxId: sandbox.id,
+      podIp: sandbox.podIp,
+      nodeMemoryBytes,
+      cgroupRoot,
+      dns,
+    });
     let id: string;
     try {
       id = await engine.containers.create(spec);
@@ -312,7 +486,8 @@ export class PodWorker {
     } catch (error) {
       // It counts as an attempt that has ended (see `failedStart`): what follows is for restartPolicy to say.
       this.#events.event('Warning', 'Failed', `Error: ${(error as Error).message}`, container.name);
-      if (engine.containers.status(id) === undefined) throw new WaitingError('RunContainerError', (error as Error).message);
+      if (engine.containers.status(id) === undefined)
+        throw new WaitingError('RunContainerError', (error as Error).message);
       return;
     }
     this.#events.event('Normal', 'Started', `Container started`, container.name);
@@ -323,9 +498,14 @@ export class PodWorker {
     const { engine, clock } = this.#context;
     const remembered = memoryOf(this.#memory, container.name);
     const hook: Json = container.lifecycle.postStart;
-    const result = hook.sleep !== undefined
-      ? await clock.sleep(hook.sleep.seconds * 1000, this.#stop.signal).then(() => ({ ok: true, message: '' }))
-      : await runAction(hook, { engine, clock, containerId: id, podIp: sandbox.podIp, pod: this.pod, container }, 3_600_000);
+    const result =
+      hook.sleep !== undefined
+        ? await clock.sleep(hook.sleep.seconds * 1000, this.#stop.signal).then(() => ({ ok: true, message: '' }))
+        : await runAction(
+            hook,
+            { engine, clock, containerId: id, podIp: sandbox.podIp, pod: this.pod, container },
+            3_600_000,
+          );
     if (result.ok) {
       remembered.started = container.startupProbe === undefined;
       remembered.ready = remembered.started && container.readinessProbe === undefined;
@@ -344,9 +524,15 @@ export class PodWorker {
   }
 
   #manageProbes(observed: Observed, sandbox: SandboxStatus | undefined): void {
-    for (const container of [...(this.pod.spec.initContainers ?? []).filter(isSidecar), ...(this.pod.spec.containers ?? [])] as Json[]) {
+    for (const container of [
+      ...(this.pod.spec.initContainers ?? []).filter(isSidecar),
+      ...(this.pod.spec.containers ?? []),
+    ] as Json[]) {
       const attempt = observed.get(container.name)?.[0];
-      if (attempt?.state !== 'running' || sandbox === undefined) { this.#cancelProbes(container.name); continue; }
+      if (attempt?.state !== 'running' || sandbox === undefined) {
+        this.#cancelProbes(container.name);
+        continue;
+      }
       const running = this.#probes.get(container.name);
       if (running?.attempt === attempt.id) continue;
       this.#cancelProbes(container.name);
@@ -360,21 +546,55 @@ export class PodWorker {
     const podIp = this.pod.spec.hostNetwork === true ? hostIp : sandbox.podIp;
     const target = { engine, clock, containerId: attempt.id, podIp, pod: this.pod, container };
     const probes: { cancel(): void }[] = [];
-    const start = (kind: 'Liveness' | 'Readiness' | 'Startup', probe: Json, onVerdict: (ok: boolean, message: string) => void): void => {
+    const start = (
+      kind: 'Liveness' | 'Readiness' | 'Startup',
+      probe: Json,
+      onVerdict: (ok: boolean, message: string) => void,
+    ): void => {
       // After a restart of the kubelet all probes would fire at once; a part of a second spreads them.
-      const jitter = clock.now() - attempt.startedAtMs > 5_000 ? random.float() * Math.min(1_000, (probe.periodSeconds ?? 10) * 1000) : 0;
-      probes.push(startProbe(probe, target, { jitter, startedAtMs: attempt.startedAtMs,
-        onFailure: (message) => this.#events.event('Warning', 'Unhealthy', `${kind} probe failed: ${message}`, container.name),
-        onVerdict: ({ ok, message }) => { onVerdict(ok, message); this.wake(); } }));
+      const jitter =
+        clock.now() - attempt.startedAtMs > 5_000
+          ? random.float() * Math.min(1_000, (probe.periodSeconds ?? 10) * 1000)
+          : 0;
+      probes.push(
+        startProbe(probe, target, {
+          jitter,
+          startedAtMs: attempt.startedAtMs,
+          onFailure: (message) =>
+            this.#events.event('Warning', 'Unhealthy', `${kind} probe failed: ${message}`, container.name),
+          onVerdict: ({ ok, message }) => {
+            onVerdict(ok, message);
+            this.wake();
+          },
+        }),
+      );
     };
     const startOthers = (): void => {
-      if (container.livenessProbe !== undefined) start('Liveness', container.livenessProbe, (ok) => { if (!ok) remembered.killBecause = { attempt: attempt.id, message: `Container ${container.name} failed liveness probe, will be restarted`, graceSeconds: container.livenessProbe.terminationGracePeriodSeconds }; });
-      if (container.readinessProbe !== undefined) start('Readiness', container.readinessProbe, (ok) => { remembered.ready = ok; });
+      if (container.livenessProbe !== undefined)
+        start('Liveness', container.livenessProbe, (ok) => {
+          if (!ok)
+            remembered.killBecause = {
+              attempt: attempt.id,
+              message: `Container ${container.name} failed liveness probe, will be restarted`,
+              graceSeconds: container.livenessProbe.terminationGracePeriodSeconds,
+            };
+        });
+      if (container.readinessProbe !== undefined)
+        start('Readiness', container.readinessProbe, (ok) => {
+          remembered.ready = ok;
+        });
     };
     if (container.startupProbe !== undefined && !remembered.started) {
       const startup = { ...container.startupProbe };
       start('Startup', startup, (ok) => {
-        if (!ok) { remembered.killBecause = { attempt: attempt.id, message: `Container ${container.name} failed startup probe, will be restarted`, graceSeconds: container.startupProbe.terminationGracePeriodSeconds }; return; }
+        if (!ok) {
+          remembered.killBecause = {
+            attempt: attempt.id,
+            message: `Container ${container.name} failed startup probe, will be restarted`,
+            graceSeconds: container.startupProbe.terminationGracePeriodSeconds,
+          };
+          return;
+        }
         if (remembered.started) return;
         remembered.started = true;
         remembered.ready = container.readinessProbe === undefined;
@@ -393,7 +613,12 @@ export class PodWorker {
     return this.pod.metadata.deletionGracePeriodSeconds ?? this.pod.spec.terminationGracePeriodSeconds ?? 30;
   }
 
-  async #killContainer(name: string, id: string, message: string, graceMs = (this.pod.spec.terminationGracePeriodSeconds ?? 30) * 1000): Promise<void> {
+  async #killContainer(
+    name: string,
+    id: string,
+    message: string,
+    graceMs = (this.pod.spec.terminationGracePeriodSeconds ?? 30) * 1000,
+  ): Promise<void> {
     const { engine, clock } = this.#context;
     this.#events.event('Normal', 'Killing', message, name);
     this.#cancelProbes(name);
@@ -417,20 +642,36 @@ export class PodWorker {
     const { engine, clock } = this.#context;
     const sandbox = engine.sandboxes.status(this.uid);
     const ended = new AbortController();
-    const exited = engine.containers.wait(id, ended.signal).then(() => {}, () => {});
-    const run = hook.sleep !== undefined
-      ? clock.sleep(Math.min(hook.sleep.seconds * 1000, graceMs), ended.signal).then(() => ({ ok: true, message: '' }), () => ({ ok: true, message: '' }))
-      : runAction(hook, { engine, clock, containerId: id, podIp: sandbox?.podIp ?? '', pod: this.pod, container }, graceMs);
+    const exited = engine.containers.wait(id, ended.signal).then(
+      () => {},
+      () => {},
+    );
+    const run =
+      hook.sleep !== undefined
+        ? clock.sleep(Math.min(hook.sleep.seconds * 1000, graceMs), ended.signal).then(
+            () => ({ ok: true, message: '' }),
+            () => ({ ok: true, message: '' }),
+          )
+        : runAction(
+            hook,
+            { engine, clock, containerId: id, podIp: sandbox?.podIp ?? '', pod: this.pod, container },
+            graceMs,
+          );
     const result = await Promise.race([run, exited.then(() => ({ ok: true, message: '' }))]);
     ended.abort();
     if (!result.ok) this.#events.event('Warning', 'FailedPreStopHook', 'PreStopHook failed', container.name);
   }
 
   async #killAll(graceMs: number, observed: Observed): Promise<void> {
-    const sidecars = new Set((this.pod.spec.initContainers ?? []).filter(isSidecar).map((container: Json) => container.name));
-    const running = [...observed].flatMap(([name, attempts]) => attempts.filter((attempt) => attempt.state === 'running').map((attempt) => ({ name, id: attempt.id })));
+    const sidecars = new Set(
+      (this.pod.spec.initContainers ?? []).filter(isSidecar).map((container: Json) => container.name),
+    );
+    const running = [...observed].flatMap(([name, attempts]) =>
+      attempts.filter((attempt) => attempt.state === 'running').map((attempt) => ({ name, id: attempt.id })),
+    );
     const startedMs = this.#context.clock.monotonic();
-    const kill = ({ name, id }: { name: string; id: string }, leftMs: number): Promise<void> => this.#killContainer(name, id, `Stopping container ${name}`, leftMs);
+    const kill = ({ name, id }: { name: string; id: string }, leftMs: number): Promise<void> =>
+      this.#killContainer(name, id, `Stopping container ${name}`, leftMs);
     await Promise.all(running.filter(({ name }) => !sidecars.has(name)).map((entry) => kill(entry, graceMs)));
     const leftMs = Math.max(0, graceMs - (this.#context.clock.monotonic() - startedMs));
     for (const entry of running.filter(({ name }) => sidecars.has(name)).reverse()) await kill(entry, leftMs);
@@ -440,16 +681,29 @@ export class PodWorker {
   async #terminate(): Promise<void> {
     const { engine, clock, paths } = this.#context;
     const graceMs = this.#deleted ? Math.min(2_000, this.#graceSeconds() * 1000) : this.#graceSeconds() * 1000;
-    if (this.#terminating === undefined || graceMs < this.#terminating.graceMs) this.#terminating = { graceMs, deadline: clock.monotonic() + graceMs };
+    if (this.#terminating === undefined || graceMs < this.#terminating.graceMs)
+      this.#terminating = { graceMs, deadline: clock.monotonic() + graceMs };
     const observed = await this.#observe();
     const leftMs = graceMs === 0 ? 0 : Math.max(1, this.#terminating.deadline - clock.monotonic());
     const finished = this.#killAll(leftMs, observed);
     const watchdog = this.#watchShorterGrace(observed);
-    try { await finished; } finally { watchdog.cancel(); }
+    try {
+      await finished;
+    } finally {
+      watchdog.cancel();
+    }
     const after = await this.#observe();
     for (const name of [...this.#probes.keys()]) this.#cancelProbes(name);
-    if (!this.#deleted) await this.#report(after, { start: [], kill: [], remove: [], backOff: [], phase: undefined, againAfterMs: undefined }, engine.sandboxes.status(this.uid), this.#refused, true);
-    for (const attempts of after.values()) for (const attempt of attempts) await engine.containers.remove(attempt.id, { force: true });
+    if (!this.#deleted)
+      await this.#report(
+        after,
+        { start: [], kill: [], remove: [], backOff: [], phase: undefined, againAfterMs: undefined },
+        engine.sandboxes.status(this.uid),
+        this.#refused,
+        true,
+      );
+    for (const attempts of after.values())
+      for (const attempt of attempts) await engine.containers.remove(attempt.id, { force: true });
     await engine.sandboxes.remove(this.uid);
     await engine.images.releaseLease('kubelet', this.uid);
     await removePodFiles(paths, this.uid, this.#context.volumeSources(this.uid));
@@ -467,7 +721,10 @@ export class PodWorker {
       const graceMs = this.#deleted ? 0 : this.#graceSeconds() * 1000;
       if (this.#terminating !== undefined && graceMs < this.#terminating.graceMs) {
         this.#terminating = { graceMs, deadline: clock.monotonic() + graceMs };
-        if (graceMs <= 1_000) for (const attempts of observed.values()) for (const attempt of attempts) if (attempt.state === 'running') void engine.containers.kill(attempt.id, 'SIGKILL').catch(() => {});
+        if (graceMs <= 1_000)
+          for (const attempts of observed.values())
+            for (const attempt of attempts)
+              if (attempt.state === 'running') void engine.containers.kill(attempt.id, 'SIGKILL').catch(() => {});
       }
       timer = clock.setTimer(200, look, { background: true });
     };
@@ -499,18 +756,38 @@ export class PodWorker {
     this.#events.event('Normal', 'DeadlineExceeded', 'Pod was active on the node longer than the specified deadline');
     const observed = await this.#observe();
     await this.#killAll(this.#graceSeconds() * 1000, observed);
-    await this.#report(await this.#observe(), undefined, undefined, { reason: 'DeadlineExceeded', message: 'Pod was active on the node longer than the specified deadline' }, true);
+    await this.#report(
+      await this.#observe(),
+      undefined,
+      undefined,
+      { reason: 'DeadlineExceeded', message: 'Pod was active on the node longer than the specified deadline' },
+      true,
+    );
     this.#again = true;
   }
 
   // ---- report -------------------------------------------------------------------------------------------------
 
-  async #report(observed: Observed, plan: PodPlan | undefined, sandbox: SandboxStatus | undefined, failed = this.#refused, terminal = false): Promise<void> {
+  async #report(
+    observed: Observed,
+    plan: PodPlan | undefined,
+    sandbox: SandboxStatus | undefined,
+    failed = this.#refused,
+    terminal = false,
+  ): Promise<void> {
     const { hostIp, clock } = this.#context;
     const status = podStatus({
-      pod: this.pod, observed, memory: this.#memory, plan, hostIp, nowMs: clock.now(), startedAtMs: this.#startedAtMs, sandboxReady: sandbox?.ready === true,
-      podIp: this.pod.spec.hostNetwork === true ? hostIp : sandbox?.podIp ?? this.pod.status?.podIP ?? '',
-      ...(failed === undefined ? {} : { refused: failed }), terminal,
+      pod: this.pod,
+      observed,
+      memory: this.#memory,
+      plan,
+      hostIp,
+      nowMs: clock.now(),
+      startedAtMs: this.#startedAtMs,
+      sandboxReady: sandbox?.ready === true,
+      podIp: this.pod.spec.hostNetwork === true ? hostIp : (sandbox?.podIp ?? this.pod.status?.podIP ?? ''),
+      ...(failed === undefined ? {} : { refused: failed }),
+      terminal,
     });
     const text = JSON.stringify(status);
     if (text === this.#lastStatus) return;
@@ -518,7 +795,8 @@ export class PodWorker {
     this.#lastStatus = text;
     if (stored !== undefined && this.pod.metadata.uid === stored.metadata.uid) {
       // The answer may be older than what the watch has brought; deletion must not be forgotten.
-      if (this.pod.metadata.deletionTimestamp === undefined || stored.metadata.deletionTimestamp !== undefined) this.pod = stored;
+      if (this.pod.metadata.deletionTimestamp === undefined || stored.metadata.deletionTimestamp !== undefined)
+        this.pod = stored;
       if (plan?.phase !== undefined) this.#again = true;
     }
   }

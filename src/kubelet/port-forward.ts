@@ -1,6 +1,7 @@
 /**
  * Port-forward: pairs of a data and an error stream, each a TCP connection made inside the Pod's network namespace.
- * Over SPDY directly, or SPDY inside WebSocket messages (`SPDY/3.1+portforward.k8s.io`), or the older one-channel-pair-a-port WebSocket form.
+ * Over SPDY directly, or SPDY inside WebSocket messages (`SPDY/3.1+portforward.k8s.io`), or the older
+ * one-channel-pair-a-port WebSocket form.
  */
 import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
@@ -12,19 +13,29 @@ import { acceptSpdy, acceptWebSocket, isWebSocket } from './remote-command.ts';
 export type Dial = (port: number) => Promise<Duplex>;
 
 function forward(data: SpdyStream, error: SpdyStream | undefined, port: number, dial: Dial, podName: string): void {
-  dial(port).then((connection) => {
-    connection.on('error', (problem: Error) => { error?.end(`error forwarding port ${port} to pod ${podName}: ${problem.message}`); data.destroy(); });
-    data.on('error', () => connection.destroy());
-    // The client may have gone while the connection was made.
-    onceClosed(data, () => connection.destroy());
-    data.pipe(connection);
-    connection.pipe(data);
-    // Also of one that was cut off without an end of its own: the client would wait for ever.
-    connection.on('close', () => { for (const stream of [data, error]) if (stream?.writableEnded === false && !stream.destroyed) stream.end(); });
-  }, (problem: Error) => {
-    error?.end(`error forwarding port ${port} to pod ${podName}, uid : failed to connect to localhost:${port} inside namespace "${podName}": ${problem.message}`);
-    data.end();
-  });
+  dial(port).then(
+    (connection) => {
+      connection.on('error', (problem: Error) => {
+        error?.end(`error forwarding port ${port} to pod ${podName}: ${problem.message}`);
+        data.destroy();
+      });
+      data.on('error', () => connection.destroy());
+      // The client may have gone while the connection was made.
+      onceClosed(data, () => connection.destroy());
+      data.pipe(connection);
+      connection.pipe(data);
+      // Also of one that was cut off without an end of its own: the client would wait for ever.
+      connection.on('close', () => {
+        for (const stream of [data, error]) if (stream?.writableEnded === false && !stream.destroyed) stream.end();
+      });
+    },
+    (problem: Error) => {
+      error?.end(
+        `error forwarding port ${port} to pod ${podName}, uid : failed to connect to localhost:${port} inside namespace "${podName}": ${problem.message}`,
+      );
+      data.end();
+    },
+  );
 }
 
 /** Pairs streams by `requestid`. */
@@ -32,23 +43,54 @@ function pairing(dial: Dial, podName: string): (stream: SpdyStream) => void {
   const errors = new Map<string, SpdyStream>();
   return (stream) => {
     const id = stream.headers['requestid'] ?? stream.headers['port'] ?? '';
-    if (stream.headers['streamtype'] === 'error') { errors.set(id, stream); stream.resume(); stream.on('close', () => { if (errors.get(id) === stream) errors.delete(id); }); return; }
+    if (stream.headers['streamtype'] === 'error') {
+      errors.set(id, stream);
+      stream.resume();
+      stream.on('close', () => {
+        if (errors.get(id) === stream) errors.delete(id);
+      });
+      return;
+    }
     const error = errors.get(id);
     errors.delete(id);
     forward(stream, error, Number(stream.headers['port']), dial, podName);
   };
 }
 
-export async function acceptPortForward(request: IncomingMessage, socket: Duplex, head: Buffer, ports: number[], dial: Dial, podName: string): Promise<void> {
-  if (!isWebSocket(request)) { acceptSpdy(request, socket, head, ['portforward.k8s.io'], pairing(dial, podName)); return; }
+export async function acceptPortForward(
+  request: IncomingMessage,
+  socket: Duplex,
+  head: Buffer,
+  ports: number[],
+  dial: Dial,
+  podName: string,
+): Promise<void> {
+  if (!isWebSocket(request)) {
+    acceptSpdy(request, socket, head, ['portforward.k8s.io'], pairing(dial, podName));
+    return;
+  }
   const ws = await acceptWebSocket(request, socket, head);
   ws.on('error', () => ws.terminate());
   if (ws.protocol === 'SPDY/3.1+portforward.k8s.io') {
     let drain: () => void = () => {};
-    const connection = new SpdyConnection({
-      send: (bytes) => { if (ws.readyState === ws.OPEN) ws.send(bytes, { binary: true }, () => { if (ws.bufferedAmount === 0) drain(); }); return ws.bufferedAmount < 1024 * 1024; },
-      onDrain: (run) => { drain = run; }, pause: () => ws.pause(), resume: () => ws.resume(), close: () => ws.close(),
-    }, pairing(dial, podName));
+    const connection = new SpdyConnection(
+      {
+        send: (bytes) => {
+          if (ws.readyState === ws.OPEN)
+            ws.send(bytes, { binary: true }, () => {
+              if (ws.bufferedAmount === 0) drain();
+            });
+          return ws.bufferedAmount < 1024 * 1024;
+        },
+        onDrain: (run) => {
+          drain = run;
+        },
+        pause: () => ws.pause(),
+        resume: () => ws.resume(),
+        close: () => ws.close(),
+      },
+      pairing(dial, podName),
+    );
     ws.on('message', (message: Buffer) => connection.receive(Buffer.from(message)));
     ws.on('close', () => connection.close());
     return;
@@ -57,33 +99,59 @@ export async function acceptPortForward(request: IncomingMessage, socket: Duplex
 }
 
 /**
- * `v4.channel.k8s.io`: channel 2n is the data of the n-th port, 2n + 1 its errors; each begins with the port, little-endian. There is no message for the end
- * of one connection: the client learns of it when the last one has ended and the WebSocket is closed. Who does not read is not written to.
+ * `v4.channel.k8s.io`: channel 2n is the data of the n-th port, 2n + 1 its errors; each begins with the port,
+ * little-endian. There is no message for the end
+ * of one connection: the client learns of it when the last one has ended and the WebSocket is closed. Who does not read
+ * is not written to.
  */
 async function forwardChannels(ws: WebSocket, ports: number[], dial: Dial): Promise<void> {
   let open = ports.length;
-  const ended = (): void => { if (--open === 0) ws.close(1000); };
+  const ended = (): void => {
+    if (--open === 0) ws.close(1000);
+  };
   const connections: (Duplex | undefined)[] = [];
   const waiting = new Set<number>();
-  ws.on('close', () => { for (const connection of connections) connection?.destroy(); });
+  ws.on('close', () => {
+    for (const connection of connections) connection?.destroy();
+  });
   ws.on('message', (message: Buffer) => {
     const index = message[0]! / 2;
     const connection = connections[index];
-    if (connection === undefined || connection.writableEnded || connection.destroyed || connection.write(message.subarray(1))) return;
+    if (
+      connection === undefined ||
+      connection.writableEnded ||
+      connection.destroyed ||
+      connection.write(message.subarray(1))
+    )
+      return;
     waiting.add(index);
     ws.pause();
-    const resume = (): void => { if (waiting.delete(index) && waiting.size === 0) ws.resume(); };
+    const resume = (): void => {
+      if (waiting.delete(index) && waiting.size === 0) ws.resume();
+    };
     connection.once('drain', resume);
     connection.once('close', resume);
   });
   for (const [index, port] of ports.entries()) {
     const note = Buffer.alloc(3);
     note.writeUInt16LE(port, 1);
-    for (const channel of [index * 2, index * 2 + 1]) { note[0] = channel; ws.send(Buffer.from(note)); }
-    const connection = await dial(port).catch((problem: Error) => { ws.send(Buffer.concat([Buffer.from([index * 2 + 1]), Buffer.from(problem.message)])); return undefined; });
-    if (connection === undefined) { ended(); continue; }
+    for (const channel of [index * 2, index * 2 + 1]) {
+      note[0] = channel;
+      ws.send(Buffer.from(note));
+    }
+    const connection = await dial(port).catch((problem: Error) => {
+      ws.send(Buffer.concat([Buffer.from([index * 2 + 1]), Buffer.from(problem.message)]));
+      return undefined;
+    });
+    if (connection === undefined) {
+      ended();
+      continue;
+    }
     connections[index] = connection;
-    if (ws.readyState !== ws.OPEN) { connection.destroy(); continue; }
+    if (ws.readyState !== ws.OPEN) {
+      connection.destroy();
+      continue;
+    }
     connection.on('error', () => {});
     connection.on('data', (chunk: Buffer) => {
       connection.pause();

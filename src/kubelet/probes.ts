@@ -12,8 +12,19 @@ import type { Json, KubeObject } from '#base/objects.ts';
 import type { Engine } from '#engine/engine.ts';
 import { probeOutputBytesMax } from './limits.ts';
 
-export interface ActionResult { ok: boolean; message: string; /** The action could not be tried at all. */ unknown?: boolean }
-export interface ActionTarget { engine: Engine; clock: Clock; containerId: string; podIp: string; pod: KubeObject; container: Json }
+export interface ActionResult {
+  ok: boolean;
+  message: string;
+  /** The action could not be tried at all. */ unknown?: boolean;
+}
+export interface ActionTarget {
+  engine: Engine;
+  clock: Clock;
+  containerId: string;
+  podIp: string;
+  pod: KubeObject;
+  container: Json;
+}
 
 /** A port by number or by the name of one of the container's ports. */
 export function resolvePort(container: Json, port: unknown): number {
@@ -30,7 +41,11 @@ export function boundedSink(bytesMax: number): { stream: Writable; text(): strin
   let size = 0;
   const stream = new Writable({
     write(chunk: Buffer, _encoding, done): void {
-      if (size < bytesMax) { const part = chunk.subarray(0, bytesMax - size); chunks.push(part); size += part.length; }
+      if (size < bytesMax) {
+        const part = chunk.subarray(0, bytesMax - size);
+        chunks.push(part);
+        size += part.length;
+      }
       done();
     },
   });
@@ -40,7 +55,13 @@ export function boundedSink(bytesMax: number): { stream: Writable; text(): strin
 export async function runAction(action: Json, target: ActionTarget, timeoutMs: number): Promise<ActionResult> {
   if (action.exec !== undefined) return runExec(action.exec.command ?? [], target, timeoutMs);
   if (action.httpGet !== undefined) return runHttp(action.httpGet, target, timeoutMs);
-  if (action.tcpSocket !== undefined) return runTcp(action.tcpSocket.host || target.podIp, resolvePort(target.container, action.tcpSocket.port), target.clock, timeoutMs);
+  if (action.tcpSocket !== undefined)
+    return runTcp(
+      action.tcpSocket.host || target.podIp,
+      resolvePort(target.container, action.tcpSocket.port),
+      target.clock,
+      timeoutMs,
+    );
   if (action.grpc !== undefined) return runGrpc(action.grpc, target, timeoutMs);
   return { ok: false, message: 'missing probe handler', unknown: true };
 }
@@ -50,10 +71,16 @@ async function runExec(command: string[], target: ActionTarget, timeoutMs: numbe
   const controller = new AbortController();
   const timer = target.clock.setTimer(timeoutMs, () => controller.abort(new Error('timed out')));
   try {
-    const code = await target.engine.containers.exec(target.containerId, { command, tty: false }, { stdout: output.stream, stderr: output.stream }, controller.signal);
+    const code = await target.engine.containers.exec(
+      target.containerId,
+      { command, tty: false },
+      { stdout: output.stream, stderr: output.stream },
+      controller.signal,
+    );
     return { ok: code === 0, message: output.text() };
   } catch (error) {
-    if (controller.signal.aborted) return { ok: false, message: `command timed out: "${command.join(' ')}" timed out after ${timeoutMs / 1000}s` };
+    if (controller.signal.aborted)
+      return { ok: false, message: `command timed out: "${command.join(' ')}" timed out after ${timeoutMs / 1000}s` };
     return { ok: false, message: (error as Error).message, unknown: true };
   } finally {
     timer.cancel();
@@ -69,20 +96,29 @@ function runHttp(action: Json, target: ActionTarget, timeoutMs: number): Promise
   for (const { name, value } of action.httpHeaders ?? []) headers[String(name).toLowerCase()] = value;
   const url = `${scheme}://${host}:${port}${path.startsWith('/') ? path : `/${path}`}`;
   return new Promise((resolve) => {
-    const request = (scheme === 'https' ? httpsRequest : httpRequest)(url, { headers, agent: false, rejectUnauthorized: false }, (response) => {
-      const sink = boundedSink(probeOutputBytesMax);
-      response.on('data', (chunk: Buffer) => sink.stream.write(chunk));
-      const finish = (): void => {
-        timer.cancel();
-        const status = response.statusCode ?? 0;
-        const ok = status >= 200 && status < 400;
-        resolve({ ok, message: ok ? '' : `HTTP probe failed with statuscode: ${status}` });
-      };
-      response.on('end', finish);
-      response.on('error', finish);
+    const request = (scheme === 'https' ? httpsRequest : httpRequest)(
+      url,
+      { headers, agent: false, rejectUnauthorized: false },
+      (response) => {
+        const sink = boundedSink(probeOutputBytesMax);
+        response.on('data', (chunk: Buffer) => sink.stream.write(chunk));
+        const finish = (): void => {
+          timer.cancel();
+          const status = response.statusCode ?? 0;
+          const ok = status >= 200 && status < 400;
+          resolve({ ok, message: ok ? '' : `HTTP probe failed with statuscode: ${status}` });
+        };
+        response.on('end', finish);
+        response.on('error', finish);
+      },
+    );
+    const timer = target.clock.setTimer(timeoutMs, () =>
+      request.destroy(new Error('context deadline exceeded (Client.Timeout exceeded while awaiting headers)')),
+    );
+    request.on('error', (error) => {
+      timer.cancel();
+      resolve({ ok: false, message: `Get "${url}": ${error.message}` });
     });
-    const timer = target.clock.setTimer(timeoutMs, () => request.destroy(new Error('context deadline exceeded (Client.Timeout exceeded while awaiting headers)')));
-    request.on('error', (error) => { timer.cancel(); resolve({ ok: false, message: `Get "${url}": ${error.message}` }); });
     request.end();
   });
 }
@@ -90,8 +126,14 @@ function runHttp(action: Json, target: ActionTarget, timeoutMs: number): Promise
 function runTcp(host: string, port: number, clock: Clock, timeoutMs: number): Promise<ActionResult> {
   return new Promise((resolve) => {
     const socket: Socket = connect({ host, port });
-    const finish = (result: ActionResult): void => { timer.cancel(); socket.destroy(); resolve(result); };
-    const timer = clock.setTimer(timeoutMs, () => finish({ ok: false, message: `dial tcp ${host}:${port}: i/o timeout` }));
+    const finish = (result: ActionResult): void => {
+      timer.cancel();
+      socket.destroy();
+      resolve(result);
+    };
+    const timer = clock.setTimer(timeoutMs, () =>
+      finish({ ok: false, message: `dial tcp ${host}:${port}: i/o timeout` }),
+    );
     socket.on('connect', () => finish({ ok: true, message: '' }));
     socket.on('error', (error) => finish({ ok: false, message: `dial tcp ${host}:${port}: ${error.message}` }));
   });
@@ -105,38 +147,76 @@ function varint(value: number): number[] {
 /** gRPC health check (grpc.health.v1.Health/Check): one message, encoded by hand because it has one field each way. */
 function runGrpc(action: Json, target: ActionTarget, timeoutMs: number): Promise<ActionResult> {
   const service = Buffer.from(action.service ?? '', 'utf8');
-  const message = service.length === 0 ? Buffer.alloc(0) : Buffer.concat([Buffer.from([0x0a, ...varint(service.length)]), service]);
+  const message =
+    service.length === 0 ? Buffer.alloc(0) : Buffer.concat([Buffer.from([0x0a, ...varint(service.length)]), service]);
   const frame = Buffer.alloc(5 + message.length);
   frame.writeUInt32BE(message.length, 1);
   message.copy(frame, 5);
   return new Promise((resolve) => {
     const session = connectHttp2(`http://${target.podIp}:${action.port}`);
-    const finish = (result: ActionResult): void => { timer.cancel(); session.destroy(); resolve(result); };
-    const timer = target.clock.setTimer(timeoutMs, () => finish({ ok: false, message: `timeout: health rpc did not complete within ${timeoutMs / 1000}s` }));
-    session.on('error', (error: Error) => finish({ ok: false, message: `timeout: failed to connect service "${target.podIp}:${action.port}": ${error.message}` }));
-    const stream = session.request({ ':method': 'POST', ':path': '/grpc.health.v1.Health/Check', 'content-type': 'application/grpc', te: 'trailers' });
+    const finish = (result: ActionResult): void => {
+      timer.cancel();
+      session.destroy();
+      resolve(result);
+    };
+    const timer = target.clock.setTimer(timeoutMs, () =>
+      finish({ ok: false, message: `timeout: health rpc did not complete within ${timeoutMs / 1000}s` }),
+    );
+    session.on('error', (error: Error) =>
+      finish({
+        ok: false,
+        message: `timeout: failed to connect service "${target.podIp}:${action.port}": ${error.message}`,
+      }),
+    );
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': '/grpc.health.v1.Health/Check',
+      'content-type': 'application/grpc',
+      te: 'trailers',
+    });
     const chunks: Buffer[] = [];
     let status = '';
-    stream.on('response', (headers) => { status = String(headers['grpc-status'] ?? ''); });
-    stream.on('trailers', (headers) => { status = String(headers['grpc-status'] ?? ''); });
+    stream.on('response', (headers) => {
+      status = String(headers['grpc-status'] ?? '');
+    });
+    stream.on('trailers', (headers) => {
+      status = String(headers['grpc-status'] ?? '');
+    });
     stream.on('data', (chunk: Buffer) => chunks.push(chunk));
     stream.on('error', (error: Error) => finish({ ok: false, message: error.message }));
     stream.on('end', () => {
       const body = Buffer.concat(chunks);
       const serving = body.length >= 7 && body[5] === 0x08 && body[6] === 1;
-      finish({ ok: (status === '' || status === '0') && serving, message: serving ? '' : `service unhealthy (responded with "${status === '0' || status === '' ? 'NOT_SERVING' : `code ${status}`}")` });
+      finish({
+        ok: (status === '' || status === '0') && serving,
+        message: serving
+          ? ''
+          : `service unhealthy (responded with "${status === '0' || status === '' ? 'NOT_SERVING' : `code ${status}`}")`,
+      });
     });
     stream.end(frame);
   });
 }
 
-export interface ProbeVerdict { ok: boolean; message: string }
+export interface ProbeVerdict {
+  ok: boolean;
+  message: string;
+}
 
 /**
  * Runs one probe until it is cancelled, and reports each change that its thresholds allow, the first result included.
  * `ok` of an unknown attempt does not count.
  */
-export function startProbe(probe: Json, target: ActionTarget, options: { jitter: number; startedAtMs: number; onFailure(message: string): void; onVerdict(verdict: ProbeVerdict): void }): { cancel(): void } {
+export function startProbe(
+  probe: Json,
+  target: ActionTarget,
+  options: {
+    jitter: number;
+    startedAtMs: number;
+    onFailure(message: string): void;
+    onVerdict(verdict: ProbeVerdict): void;
+  },
+): { cancel(): void } {
   const periodMs = (probe.periodSeconds ?? 10) * 1000;
   const timeoutMs = (probe.timeoutSeconds ?? 1) * 1000;
   const failureThreshold: number = probe.failureThreshold ?? 3;
@@ -144,17 +224,34 @@ export function startProbe(probe: Json, target: ActionTarget, options: { jitter:
   let cancelled = false;
   let run = 0;
   let lastOk: boolean | undefined;
-  let timer = target.clock.setTimer(Math.max(0, options.startedAtMs + (probe.initialDelaySeconds ?? 0) * 1000 - target.clock.now()) + options.jitter, () => void attempt());
+  let timer = target.clock.setTimer(
+    Math.max(0, options.startedAtMs + (probe.initialDelaySeconds ?? 0) * 1000 - target.clock.now()) + options.jitter,
+    () => void attempt(),
+  );
   const attempt = async (): Promise<void> => {
-    const result = await runAction(probe, target, timeoutMs).catch((error: Error): ActionResult => ({ ok: false, message: error.message, unknown: true }));
+    const result = await runAction(probe, target, timeoutMs).catch((error: Error): ActionResult => ({
+      ok: false,
+      message: error.message,
+      unknown: true,
+    }));
     if (cancelled) return;
     timer = target.clock.setTimer(periodMs, () => void attempt());
-    if (result.unknown === true) { options.onFailure(result.message); return; }
+    if (result.unknown === true) {
+      options.onFailure(result.message);
+      return;
+    }
     run = result.ok === lastOk ? run + 1 : 1;
     lastOk = result.ok;
     if (!result.ok) options.onFailure(result.message);
-    if (run === (result.ok ? successThreshold : failureThreshold)) options.onVerdict({ ok: result.ok, message: result.message });
-    else if (!result.ok && run > failureThreshold && run % failureThreshold === 0) options.onVerdict({ ok: false, message: result.message });
+    if (run === (result.ok ? successThreshold : failureThreshold))
+      options.onVerdict({ ok: result.ok, message: result.message });
+    else if (!result.ok && run > failureThreshold && run % failureThreshold === 0)
+      options.onVerdict({ ok: false, message: result.message });
   };
-  return { cancel: () => { cancelled = true; timer.cancel(); } };
+  return {
+    cancel: () => {
+      cancelled = true;
+      timer.cancel();
+    },
+  };
 }

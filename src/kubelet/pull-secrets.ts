@@ -8,15 +8,25 @@ import type { RegistryCredential } from '#engine/engine.ts';
 /** `docker.io` for names without a host. */
 export function registryOf(image: string): string {
   const first = image.split('/')[0]!;
-  return image.includes('/') && (first.includes('.') || first.includes(':') || first === 'localhost') ? first : 'docker.io';
+  return image.includes('/') && (first.includes('.') || first.includes(':') || first === 'localhost')
+    ? first
+    : 'docker.io';
 }
 
 function matches(pattern: string, image: string): boolean {
-  const plain = pattern.replace(/^https?:\/\//, '').replace(/\/(v1|v2)\/?$/, '').replace(/\/$/, '');
+  const plain = pattern
+    .replace(/^https?:\/\//, '')
+    .replace(/\/(v1|v2)\/?$/, '')
+    .replace(/\/$/, '');
   const [host, ...path] = plain.split('/');
   const registry = registryOf(image);
   const aliases = registry === 'docker.io' ? ['docker.io', 'index.docker.io', 'registry-1.docker.io'] : [registry];
-  const glob = new RegExp(`^${host!.split('.').map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&').replaceAll('\\*', '[^.]*')).join('\\.')}$`);
+  const glob = new RegExp(
+    `^${host!
+      .split('.')
+      .map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&').replaceAll('\\*', '[^.]*'))
+      .join('\\.')}$`,
+  );
   if (!aliases.some((name) => glob.test(name))) return false;
   if (path.length === 0) return true;
   const rest = registry === 'docker.io' ? image.replace(/^docker\.io\//, '') : image.slice(registry.length + 1);
@@ -27,10 +37,26 @@ export function matchCredentials(secret: KubeObject, image: string): RegistryCre
   const text: string | undefined = secret.data?.['.dockerconfigjson'] ?? secret.data?.['.dockercfg'];
   if (text === undefined) return [];
   let parsed: Json;
-  try { parsed = JSON.parse(Buffer.from(text, 'base64').toString('utf8')); } catch { return []; }
-  const entries = Object.entries((secret.data?.['.dockerconfigjson'] === undefined ? parsed : parsed.auths ?? {}) as Record<string, Json>);
-  return entries.filter(([pattern]) => matches(pattern, image)).sort(([a], [b]) => b.length - a.length).map(([, entry]) => {
-    const [username, ...password] = entry.auth === undefined ? [entry.username, entry.password] : Buffer.from(entry.auth, 'base64').toString('utf8').split(':');
-    return { username, password: password.join(':'), ...(entry.identitytoken === undefined ? {} : { identityToken: entry.identitytoken }) };
-  });
+  try {
+    parsed = JSON.parse(Buffer.from(text, 'base64').toString('utf8'));
+  } catch {
+    return [];
+  }
+  const entries = Object.entries(
+    (secret.data?.['.dockerconfigjson'] === undefined ? parsed : (parsed.auths ?? {})) as Record<string, Json>,
+  );
+  return entries
+    .filter(([pattern]) => matches(pattern, image))
+    .sort(([a], [b]) => b.length - a.length)
+    .map(([, entry]) => {
+      const [username, ...password] =
+        entry.auth === undefined
+          ? [entry.username, entry.password]
+          : Buffer.from(entry.auth, 'base64').toString('utf8').split(':');
+      return {
+        username,
+        password: password.join(':'),
+        ...(entry.identitytoken === undefined ? {} : { identityToken: entry.identitytoken }),
+      };
+    });
 }

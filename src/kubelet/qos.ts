@@ -33,7 +33,9 @@ export function qosClassOf(pod: KubeObject): QosClass {
   let any = false;
   let guaranteed = true;
   const whole: Json = pod.spec.resources;
-  for (const container of whole?.requests !== undefined || whole?.limits !== undefined ? [{ resources: whole }] : containersOf(pod)) {
+  for (const container of whole?.requests !== undefined || whole?.limits !== undefined
+    ? [{ resources: whole }]
+    : containersOf(pod)) {
     for (const resource of ['cpu', 'memory']) {
       const request = amount(container.resources?.requests?.[resource]);
       const limit = amount(container.resources?.limits?.[resource]);
@@ -63,18 +65,26 @@ const cpuQuotaUsMin = 1_000;
 function limitsOf(cpuRequest: number, cpuLimit: number | undefined, memoryLimit: number | undefined): Resources {
   return {
     cpuShares: cpuSharesOf(cpuRequest),
-    ...(cpuLimit === undefined || cpuLimit === 0 ? {} : { cpuPeriodUs, cpuQuotaUs: Math.max(cpuQuotaUsMin, Math.floor(cpuLimit * cpuPeriodUs)) }),
+    ...(cpuLimit === undefined || cpuLimit === 0
+      ? {}
+      : { cpuPeriodUs, cpuQuotaUs: Math.max(cpuQuotaUsMin, Math.floor(cpuLimit * cpuPeriodUs)) }),
     ...(memoryLimit === undefined || memoryLimit === 0 ? {} : { memoryLimitBytes: memoryLimit }),
   };
 }
 
-/** Limits of one container; a limit without a request is also the request. `nodeMemoryBytes` scales the OOM score of burstable Pods. */
+/**
+ * Limits of one container; a limit without a request is also the request. `nodeMemoryBytes` scales the OOM score of
+ * burstable Pods.
+ */
 export function containerResources(pod: KubeObject, container: Json, nodeMemoryBytes: number): Resources {
   const cpuLimit = amount(container.resources?.limits?.cpu);
   const memoryLimit = amount(container.resources?.limits?.memory);
   const cpuRequest = amount(container.resources?.requests?.cpu) ?? cpuLimit ?? 0;
   const memoryRequest = amount(container.resources?.requests?.memory) ?? memoryLimit ?? 0;
-  return { ...limitsOf(cpuRequest, cpuLimit, memoryLimit), oomScoreAdj: oomScoreAdjust(pod, memoryRequest, nodeMemoryBytes) };
+  return {
+    ...limitsOf(cpuRequest, cpuLimit, memoryLimit),
+    oomScoreAdj: oomScoreAdjust(pod, memoryRequest, nodeMemoryBytes),
+  };
 }
 
 export function oomScoreAdjust(pod: KubeObject, memoryRequestBytes: number, nodeMemoryBytes: number): number {
@@ -115,6 +125,11 @@ export function podResources(pod: KubeObject): Resources {
   const own: Json = pod.spec.resources ?? {};
   // The overhead of its RuntimeClass comes on top.
   const over = (name: string): number => amount(pod.spec.overhead?.[name]) ?? 0;
-  const withOverhead = (limit: number | undefined, name: string): number | undefined => (limit === undefined || limit === 0 ? limit : limit + over(name));
-  return limitsOf((amount(own.requests?.cpu) ?? amount(own.limits?.cpu) ?? cpuRequest) + over('cpu'), withOverhead(amount(own.limits?.cpu) ?? cpuLimit, 'cpu'), withOverhead(amount(own.limits?.memory) ?? memoryLimit, 'memory'));
+  const withOverhead = (limit: number | undefined, name: string): number | undefined =>
+    limit === undefined || limit === 0 ? limit : limit + over(name);
+  return limitsOf(
+    (amount(own.requests?.cpu) ?? amount(own.limits?.cpu) ?? cpuRequest) + over('cpu'),
+    withOverhead(amount(own.limits?.cpu) ?? cpuLimit, 'cpu'),
+    withOverhead(amount(own.limits?.memory) ?? memoryLimit, 'memory'),
+  );
 }

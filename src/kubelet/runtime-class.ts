@@ -1,4 +1,7 @@
-/** A Pod's RuntimeClass: this node has one runtime, and a Pod that asks for another one (a sandbox of virtual machines, say) must not run without it. */
+/**
+ * A Pod's RuntimeClass: this node has one runtime, and a Pod that asks for another one (a sandbox of virtual machines,
+ * say) must not run without it.
+ */
 import type { KubeObject } from '#base/objects.ts';
 import { ApiError, isReason } from '#base/errors.ts';
 import type { Client } from '#client/client.ts';
@@ -10,8 +13,13 @@ const handlers = new Set(['', 'runc', 'crun']);
 export async function checkRuntimeClass(pod: KubeObject, client: Pick<Client, 'get'>): Promise<void> {
   const name: string | undefined = pod.spec.runtimeClassName;
   if (name === undefined || name === '') return;
-  const found = await client.get(kinds.RuntimeClass, name).catch((error: unknown) => { if (isReason(error, 'NotFound')) return undefined; throw error; });
-  if (found === undefined) throw new ApiError('NotFound', `failed to get sandbox runtime: RuntimeClass "${name}" not found`);
+  const found = await client.get(kinds.RuntimeClass, name).catch((error: unknown) => {
+    if (isReason(error, 'NotFound')) return undefined;
+    throw error;
+  });
+  if (found === undefined)
+    throw new ApiError('NotFound', `failed to get sandbox runtime: RuntimeClass "${name}" not found`);
   const handler = String((found as KubeObject & { handler?: string }).handler ?? '');
-  if (!handlers.has(handler)) throw new ApiError('BadRequest', `failed to get sandbox runtime: no runtime for "${handler}" is configured`);
+  if (!handlers.has(handler))
+    throw new ApiError('BadRequest', `failed to get sandbox runtime: no runtime for "${handler}" is configured`);
 }

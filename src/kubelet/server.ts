@@ -1,6 +1,8 @@
 /**
- * The kubelet's HTTPS API: logs, exec, attach, port-forward, Pods, stats and metrics. Called by the API server with its client certificate;
- * anyone else is refused. Paths are the kubelet's own (Kubernetes documentation, "Kubelet authentication/authorization").
+ * The kubelet's HTTPS API: logs, exec, attach, port-forward, Pods, stats and metrics. Called by the API server with its
+ * client certificate;
+ * anyone else is refused. Paths are the kubelet's own (Kubernetes documentation, "Kubelet
+ * authentication/authorization").
  */
 import { createServer, type Server } from 'node:https';
 import type { IncomingMessage, ServerResponse } from 'node:http';
@@ -18,8 +20,12 @@ import { findPod, loggedContainer, runningContainer, type Served } from './servi
 import { resourceMetrics, statsSummary, type NodeUsage } from './stats.ts';
 
 export interface KubeletServerOptions extends Served {
-  clock: Clock; log: Logger; nodeName: string;
-  certificate: string; key: string; ca: string;
+  clock: Clock;
+  log: Logger;
+  nodeName: string;
+  certificate: string;
+  key: string;
+  ca: string;
   /** Subjects that may call: common names or organisations of client certificates. */
   allowed: { commonNames: string[]; organizations: string[] };
   nodeUsage(): Promise<NodeUsage>;
@@ -30,11 +36,20 @@ function mayCall(request: IncomingMessage, options: KubeletServerOptions): boole
   if (!socket.authorized) return false;
   const subject = socket.getPeerCertificate().subject as { CN?: string; O?: string | string[] } | undefined;
   const organizations = subject?.O === undefined ? [] : [subject.O].flat();
-  return options.allowed.commonNames.includes(subject?.CN ?? '') || organizations.some((name) => options.allowed.organizations.includes(name));
+  return (
+    options.allowed.commonNames.includes(subject?.CN ?? '') ||
+    organizations.some((name) => options.allowed.organizations.includes(name))
+  );
 }
 
 export async function startKubeletServer(options: KubeletServerOptions, host: string, port: number): Promise<Server> {
-  const server = createServer({ cert: options.certificate, key: options.key, ca: options.ca, requestCert: true, rejectUnauthorized: false });
+  const server = createServer({
+    cert: options.certificate,
+    key: options.key,
+    ca: options.ca,
+    requestCert: true,
+    rejectUnauthorized: false,
+  });
   server.on('request', (request, response) => {
     void answer(options, request, response).catch((error: unknown) => {
       const problem = toApiError(error);
@@ -47,30 +62,69 @@ export async function startKubeletServer(options: KubeletServerOptions, host: st
     void upgrade(options, request, socket, head).catch((error: unknown) => {
       const problem = toApiError(error);
       const body = `${problem.message}\n`;
-      if (socket.writable) socket.end(`HTTP/1.1 ${problem.code} ${problem.reason}\r\nContent-Type: text/plain\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`);
+      if (socket.writable)
+        socket.end(
+          `HTTP/1.1 ${problem.code} ${problem.reason}\r\nContent-Type: text/plain\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+        );
     });
   });
   server.on('tlsClientError', () => {});
-  await new Promise<void>((resolve, reject) => { server.once('error', reject); server.listen(port, host, resolve); });
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(port, host, resolve);
+  });
   return server;
 }
 
 /** Parts of a path; what is not an escape is the caller's mistake. */
 function decodeParts(url: URL): string[] {
-  try { return url.pathname.split('/').filter((part) => part !== '').map((part) => decodeURIComponent(part)); } catch { throw new ApiError('BadRequest', `invalid URL escape in ${JSON.stringify(url.pathname.slice(0, 200))}`); }
+  try {
+    return url.pathname
+      .split('/')
+      .filter((part) => part !== '')
+      .map((part) => decodeURIComponent(part));
+  } catch {
+    throw new ApiError('BadRequest', `invalid URL escape in ${JSON.stringify(url.pathname.slice(0, 200))}`);
+  }
 }
 
-async function answer(options: KubeletServerOptions, request: IncomingMessage, response: ServerResponse): Promise<void> {
+async function answer(
+  options: KubeletServerOptions,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
   const url = new URL(`https://kubelet${request.url?.startsWith('/') === true ? request.url : '/'}`);
-  if (url.pathname === '/healthz') { response.end('ok'); return; }
+  if (url.pathname === '/healthz') {
+    response.end('ok');
+    return;
+  }
   if (!mayCall(request, options)) throw new ApiError('Unauthorized', 'Unauthorized');
   const parts = decodeParts(url);
-  const sendJson = (body: unknown): void => { response.writeHead(200, { 'content-type': 'application/json' }); response.end(JSON.stringify(body)); };
-  if (parts[0] === 'containerLogs' && parts.length === 4) { await sendLogs(options, response, parts[1]!, parts[2]!, parts[3]!, url.searchParams); return; }
-  if (url.pathname === '/pods' || url.pathname === '/runningpods/') { sendJson({ kind: 'PodList', apiVersion: 'v1', metadata: {}, items: options.kubelet.pods() }); return; }
-  if (url.pathname === '/stats/summary') { sendJson(await statsSummary(options)); return; }
-  if (url.pathname === '/metrics/resource') { response.writeHead(200, { 'content-type': 'text/plain; version=0.0.4' }); response.end(await resourceMetrics(options)); return; }
-  if (parts[0] === 'run' && parts.length >= 4) { await runOnce(options, response, parts, url.searchParams); return; }
+  const sendJson = (body: unknown): void => {
+    response.writeHead(200, { 'content-type': 'application/json' });
+    response.end(JSON.stringify(body));
+  };
+  if (parts[0] === 'containerLogs' && parts.length === 4) {
+    await sendLogs(options, response, parts[1]!, parts[2]!, parts[3]!, url.searchParams);
+    return;
+  }
+  if (url.pathname === '/pods' || url.pathname === '/runningpods/') {
+    sendJson({ kind: 'PodList', apiVersion: 'v1', metadata: {}, items: options.kubelet.pods() });
+    return;
+  }
+  if (url.pathname === '/stats/summary') {
+    sendJson(await statsSummary(options));
+    return;
+  }
+  if (url.pathname === '/metrics/resource') {
+    response.writeHead(200, { 'content-type': 'text/plain; version=0.0.4' });
+    response.end(await resourceMetrics(options));
+    return;
+  }
+  if (parts[0] === 'run' && parts.length >= 4) {
+    await runOnce(options, response, parts, url.searchParams);
+    return;
+  }
   throw new ApiError('NotFound', '404 page not found');
 }
 
@@ -78,12 +132,24 @@ function formatLine(line: LogLine, timestamps: boolean): Uint8Array {
   return timestamps ? Buffer.concat([Buffer.from(`${line.timestamp} `), line.data]) : line.data;
 }
 
-async function sendLogs(options: KubeletServerOptions, response: ServerResponse, namespace: string, podName: string, container: string, query: URLSearchParams): Promise<void> {
+async function sendLogs(
+  options: KubeletServerOptions,
+  response: ServerResponse,
+  namespace: string,
+  podName: string,
+  container: string,
+  query: URLSearchParams,
+): Promise<void> {
   const attempt = loggedContainer(options, namespace, podName, container, query.get('previous') === 'true');
   const number = (name: string): number | undefined => (query.get(name) === null ? undefined : Number(query.get(name)));
   const sinceSeconds = number('sinceSeconds');
   const sinceTime = query.get('sinceTime');
-  const sinceNs = sinceSeconds !== undefined ? BigInt(options.clock.now() - sinceSeconds * 1000) * 1_000_000n : sinceTime === null ? undefined : parseRfc3339(sinceTime);
+  const sinceNs =
+    sinceSeconds !== undefined
+      ? BigInt(options.clock.now() - sinceSeconds * 1000) * 1_000_000n
+      : sinceTime === null
+        ? undefined
+        : parseRfc3339(sinceTime);
   const stream = query.get('stream') ?? 'All';
   const gone = new AbortController();
   onceClosed(response, () => gone.abort(new Error('client went away')));
@@ -91,7 +157,14 @@ async function sendLogs(options: KubeletServerOptions, response: ServerResponse,
   response.flushHeaders();
   let left = number('limitBytes') ?? Infinity;
   const tailLines = number('tailLines');
-  const lines = options.engine.containers.logs(attempt.id, { stdout: stream !== 'Stderr', stderr: stream !== 'Stdout', follow: query.get('follow') === 'true', ...(sinceNs === undefined ? {} : { sinceNs }), ...(tailLines === undefined ? {} : { tailLines }), signal: gone.signal });
+  const lines = options.engine.containers.logs(attempt.id, {
+    stdout: stream !== 'Stderr',
+    stderr: stream !== 'Stdout',
+    follow: query.get('follow') === 'true',
+    ...(sinceNs === undefined ? {} : { sinceNs }),
+    ...(tailLines === undefined ? {} : { tailLines }),
+    signal: gone.signal,
+  });
   const timestamps = query.get('timestamps') === 'true';
   /** A piece of a line was sent last: what follows of its stream is the same line. */
   const open = { stdout: false, stderr: false };
@@ -100,7 +173,8 @@ async function sendLogs(options: KubeletServerOptions, response: ServerResponse,
   const flush = async (): Promise<void> => {
     if (batchBytes === 0) return;
     const chunk = Buffer.concat(batch);
-    batch = []; batchBytes = 0;
+    batch = [];
+    batchBytes = 0;
     if (!response.write(chunk)) await whenDrained(response);
   };
   try {
@@ -109,7 +183,8 @@ async function sendLogs(options: KubeletServerOptions, response: ServerResponse,
       open[line.stream] = line.partial;
       const cut = bytes.length > left ? bytes.subarray(0, left) : bytes;
       left -= cut.length;
-      batch.push(cut); batchBytes += cut.length;
+      batch.push(cut);
+      batchBytes += cut.length;
       if (batchBytes > 32 * 1024 || query.get('follow') === 'true') await flush();
       if (left <= 0 || gone.signal.aborted) break;
     }
@@ -120,25 +195,46 @@ async function sendLogs(options: KubeletServerOptions, response: ServerResponse,
   response.end();
 }
 
-async function runOnce(options: KubeletServerOptions, response: ServerResponse, parts: string[], query: URLSearchParams): Promise<void> {
+async function runOnce(
+  options: KubeletServerOptions,
+  response: ServerResponse,
+  parts: string[],
+  query: URLSearchParams,
+): Promise<void> {
   const container = runningContainer(options, parts[1]!, parts[2]!, parts.at(-1)!);
   const output = new PassThrough();
   output.pipe(response);
-  const code = await options.engine.containers.exec(container.id, { command: (query.get('cmd') ?? '').split(' '), tty: false }, { stdout: output, stderr: output });
+  const code = await options.engine.containers.exec(
+    container.id,
+    { command: (query.get('cmd') ?? '').split(' '), tty: false },
+    { stdout: output, stderr: output },
+  );
   output.end(code === 0 ? undefined : `\ncommand terminated with exit code ${code}`);
 }
 
 // walk exec-stream 3/5: the kubelet finds the running container.
-async function upgrade(options: KubeletServerOptions, request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+async function upgrade(
+  options: KubeletServerOptions,
+  request: IncomingMessage,
+  socket: Duplex,
+  head: Buffer,
+): Promise<void> {
   if (!mayCall(request, options)) throw new ApiError('Unauthorized', 'Unauthorized');
   const url = new URL(`https://kubelet${request.url?.startsWith('/') === true ? request.url : '/'}`);
   const query = url.searchParams;
   const parts = decodeParts(url);
   const flag = (...names: string[]): boolean => names.some((name) => ['1', 'true'].includes(query.get(name) ?? ''));
-  const wanted = { stdin: flag('input', 'stdin'), stdout: flag('output', 'stdout'), stderr: flag('error', 'stderr'), tty: flag('tty') };
+  const wanted = {
+    stdin: flag('input', 'stdin'),
+    stdout: flag('output', 'stdout'),
+    stderr: flag('error', 'stderr'),
+    tty: flag('tty'),
+  };
   if (parts[0] === 'portForward') {
     const pod = findPod(options, parts[1]!, parts[2]!);
-    const ports = (query.getAll('port').length > 0 ? query.getAll('port') : query.getAll('ports')).flatMap((text) => text.split(',')).map(Number);
+    const ports = (query.getAll('port').length > 0 ? query.getAll('port') : query.getAll('ports'))
+      .flatMap((text) => text.split(','))
+      .map(Number);
     const dial = (port: number): Promise<Duplex> => options.engine.sandboxes.connect(pod.metadata.uid!, port);
     await acceptPortForward(request, socket, head, ports, dial, pod.metadata.name!);
     return;
@@ -153,10 +249,19 @@ async function upgrade(options: KubeletServerOptions, request: IncomingMessage, 
       return;
     }
     const command = query.getAll('command');
-    const code = await options.engine.containers.exec(container.id, { command, tty: wanted.tty, stdin: wanted.stdin }, session.streams, session.signal);
+    const code = await options.engine.containers.exec(
+      container.id,
+      { command, tty: wanted.tty, stdin: wanted.stdin },
+      session.streams,
+      session.signal,
+    );
     session.finish(exitStatus(code));
   } catch (error) {
     options.log.debug('remote command failed', { error: error as Error });
-    session.finish(failureStatus(`Internal error occurred: error ${parts[0] === 'exec' ? 'executing command in' : 'attaching to'} container: ${(error as Error).message}`));
+    session.finish(
+      failureStatus(
+        `Internal error occurred: error ${parts[0] === 'exec' ? 'executing command in' : 'attaching to'} container: ${(error as Error).message}`,
+      ),
+    );
   }
 }

@@ -7,24 +7,62 @@ import { realClock } from '#os/clock.real.ts';
 import type { Refusal } from './status.ts';
 import { shutDownPods } from './shutdown.ts';
 
-const pod = (name: string, owners: Json[] = []): KubeObject => ({ apiVersion: 'v1', kind: 'Pod', metadata: { name, namespace: 'default', uid: name, ownerReferences: owners }, spec: {}, status: {} });
+const pod = (name: string, owners: Json[] = []): KubeObject => ({
+  apiVersion: 'v1',
+  kind: 'Pod',
+  metadata: { name, namespace: 'default', uid: name, ownerReferences: owners },
+  spec: {},
+  status: {},
+});
 
-async function shutDown(hostGoesDown: boolean, failing = false): Promise<{ farewells: Map<string, Refusal | undefined>; conditions: Json[] }> {
+async function shutDown(
+  hostGoesDown: boolean,
+  failing = false,
+): Promise<{ farewells: Map<string, Refusal | undefined>; conditions: Json[] }> {
   const farewells = new Map<string, Refusal | undefined>();
   const conditions: Json[] = [];
-  const client = { async patch(_kind: unknown, _name: string, _namespace: unknown, _type: string, body: Json) { if (failing) throw new Error('no API server'); conditions.push(...body.status.conditions); } } as unknown as Client;
-  const worker = (subject: KubeObject) => ({ pod: subject, async shutDown(_graceMs: number, farewell: Refusal | undefined) { farewells.set(subject.metadata.name!, farewell); if (subject.metadata.name === 'broken') throw new Error('broken'); } });
-  const workers = [worker(pod('bare')), worker(pod('broken')), worker(pod('owned', [{ kind: 'ReplicaSet', name: 'r', uid: 'u', controller: true }])), worker(pod('kept', [{ kind: 'ConfigMap', name: 'c', uid: 'v' }]))];
-  await shutDownPods({ client, clock: realClock, log: silentLogger, nodeName: 'n', workers: () => workers }, { hostGoesDown, graceMsMax: 1_000 });
+  const client = {
+    async patch(_kind: unknown, _name: string, _namespace: unknown, _type: string, body: Json) {
+      if (failing) throw new Error('no API server');
+      conditions.push(...body.status.conditions);
+    },
+  } as unknown as Client;
+  const worker = (subject: KubeObject) => ({
+    pod: subject,
+    async shutDown(_graceMs: number, farewell: Refusal | undefined) {
+      farewells.set(subject.metadata.name!, farewell);
+      if (subject.metadata.name === 'broken') throw new Error('broken');
+    },
+  });
+  const workers = [
+    worker(pod('bare')),
+    worker(pod('broken')),
+    worker(pod('owned', [{ kind: 'ReplicaSet', name: 'r', uid: 'u', controller: true }])),
+    worker(pod('kept', [{ kind: 'ConfigMap', name: 'c', uid: 'v' }])),
+  ];
+  await shutDownPods(
+    { client, clock: realClock, log: silentLogger, nodeName: 'n', workers: () => workers },
+    { hostGoesDown, graceMsMax: 1_000 },
+  );
   return { farewells, conditions };
 }
 
 test('when the machine goes down, the node says so, and Pods that a controller answers for are over', async () => {
   const { farewells, conditions } = await shutDown(true);
-  assert.deepEqual(conditions.map((condition) => [condition.type, condition.status, condition.message]), [['Ready', 'False', 'node is shutting down']]);
+  assert.deepEqual(
+    conditions.map((condition) => [condition.type, condition.status, condition.message]),
+    [['Ready', 'False', 'node is shutting down']],
+  );
   assert.equal(farewells.get('owned')?.reason, 'Terminated');
   assert.equal(farewells.get('owned')?.disrupted, true);
-  assert.deepEqual(['bare', 'broken', 'kept'].map((name) => [farewells.has(name), farewells.get(name)]), [[true, undefined], [true, undefined], [true, undefined]]);
+  assert.deepEqual(
+    ['bare', 'broken', 'kept'].map((name) => [farewells.has(name), farewells.get(name)]),
+    [
+      [true, undefined],
+      [true, undefined],
+      [true, undefined],
+    ],
+  );
 });
 
 test('when the platform alone goes down, Pods wait for it', async () => {
@@ -41,6 +79,22 @@ test('an API server that does not answer holds nothing up', async () => {
   const stopped: string[] = [];
   const clock = { ...realClock, now: () => 0, sleep: async () => undefined } as unknown as typeof realClock;
   const client = { patch: () => new Promise(() => undefined) } as unknown as Client;
-  await shutDownPods({ client, clock, log: silentLogger, nodeName: 'n', workers: () => [{ pod: pod('p'), async shutDown() { stopped.push('p'); } }] }, { hostGoesDown: true, graceMsMax: 1_000 });
+  await shutDownPods(
+    {
+      client,
+      clock,
+      log: silentLogger,
+      nodeName: 'n',
+      workers: () => [
+        {
+          pod: pod('p'),
+          async shutDown() {
+            stopped.push('p');
+          },
+        },
+      ],
+    },
+    { hostGoesDown: true, graceMsMax: 1_000 },
+  );
   assert.deepEqual(stopped, ['p']);
 });

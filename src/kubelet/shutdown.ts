@@ -1,7 +1,10 @@
 /**
- * The end of the platform or of the machine, for Pods. When the platform alone goes down, containers stop in their grace periods and the Pods wait for the next
- * kubelet. When the machine goes down, the node says so first (Ready is False, so that nothing is sent to it any more), and Pods that a controller answers for are
- * over: Failed with the condition DisruptionTarget, as Kubernetes' graceful node shutdown has it. A Pod of nobody's would be lost by that; it starts again
+ * The end of the platform or of the machine, for Pods. When the platform alone goes down, containers stop in their
+ * grace periods and the Pods wait for the next
+ * kubelet. When the machine goes down, the node says so first (Ready is False, so that nothing is sent to it any more),
+ * and Pods that a controller answers for are
+ * over: Failed with the condition DisruptionTarget, as Kubernetes' graceful node shutdown has it. A Pod of nobody's
+ * would be lost by that; it starts again
  * after the boot instead.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
@@ -28,7 +31,11 @@ export interface ShutdownParts {
   workers(): { pod: KubeObject; shutDown(graceMsMax: number, farewell: Refusal | undefined): Promise<void> }[];
 }
 
-const farewell: Refusal = { reason: 'Terminated', message: 'Pod was terminated in response to imminent node shutdown.', disrupted: true };
+const farewell: Refusal = {
+  reason: 'Terminated',
+  message: 'Pod was terminated in response to imminent node shutdown.',
+  disrupted: true,
+};
 
 function isControlled(pod: KubeObject): boolean {
   return (pod.metadata.ownerReferences ?? []).some((owner: Json) => owner.controller === true);
@@ -39,11 +46,31 @@ export async function shutDownPods(parts: ShutdownParts, options: ShutdownOption
   const { client, clock, log, nodeName } = parts;
   if (options.hostGoesDown) {
     const now = rfc3339(clock.now());
-    const ready = { type: 'Ready', status: 'False', reason: 'KubeletNotReady', message: 'node is shutting down', lastHeartbeatTime: now, lastTransitionTime: now };
-    const told = client.patch(kinds.Node, nodeName, undefined, 'strategic', { status: { conditions: [ready] } }, { subresource: 'status' }).catch((error: Error) => log.warn('the shutdown could not be announced', { error }));
+    const ready = {
+      type: 'Ready',
+      status: 'False',
+      reason: 'KubeletNotReady',
+      message: 'node is shutting down',
+      lastHeartbeatTime: now,
+      lastTransitionTime: now,
+    };
+    const told = client
+      .patch(
+        kinds.Node,
+        nodeName,
+        undefined,
+        'strategic',
+        { status: { conditions: [ready] } },
+        { subresource: 'status' },
+      )
+      .catch((error: Error) => log.warn('the shutdown could not be announced', { error }));
     await Promise.race([told, clock.sleep(shutdownWordMsMax)]);
   }
-  await Promise.all(parts.workers().map(async (worker) => {
-    await worker.shutDown(options.graceMsMax, options.hostGoesDown && isControlled(worker.pod) ? farewell : undefined).catch((error: Error) => log.warn('a Pod did not stop', { pod: worker.pod.metadata.name ?? '', error }));
-  }));
+  await Promise.all(
+    parts.workers().map(async (worker) => {
+      await worker
+        .shutDown(options.graceMsMax, options.hostGoesDown && isControlled(worker.pod) ? farewell : undefined)
+        .catch((error: Error) => log.warn('a Pod did not stop', { pod: worker.pod.metadata.name ?? '', error }));
+    }),
+  );
 }

@@ -19,13 +19,20 @@ export interface StatusInput {
   /** The sandbox stands. */
   sandboxReady: boolean;
   startedAtMs: number;
-  /** Overrides for Pods that were refused or evicted; `disrupted` where the node took the Pod's place away (condition DisruptionTarget). */
+  /**
+   * Overrides for Pods that were refused or evicted; `disrupted` where the node took the Pod's place away (condition
+   * DisruptionTarget).
+   */
   refused?: Refusal;
   /** Everything has stopped for good: the last report before the Pod goes. */
   terminal?: boolean;
 }
 
-export interface Refusal { reason: string; message: string; disrupted?: boolean }
+export interface Refusal {
+  reason: string;
+  message: string;
+  disrupted?: boolean;
+}
 
 /** The last texts by second: a status tells few moments many times. */
 const texts = new Map<number, string>();
@@ -44,14 +51,23 @@ export function rfc3339(ms: number): string {
 function terminated(attempt: Attempt): Json {
   const reason = attempt.reason ?? (attempt.oomKilled ? 'OOMKilled' : attempt.exitCode === 0 ? 'Completed' : 'Error');
   return {
-    exitCode: attempt.exitCode, reason,
+    exitCode: attempt.exitCode,
+    reason,
     ...(attempt.message === '' ? {} : { message: attempt.message }),
-    startedAt: rfc3339(attempt.reason === 'StartError' ? 0 : attempt.startedAtMs), finishedAt: rfc3339(attempt.finishedAtMs), containerID: `${runtimeName}://${attempt.id}`,
+    startedAt: rfc3339(attempt.reason === 'StartError' ? 0 : attempt.startedAtMs),
+    finishedAt: rfc3339(attempt.finishedAtMs),
+    containerID: `${runtimeName}://${attempt.id}`,
   };
 }
 
 /** What a container that never ended is said to have come to, once its Pod is over. */
-const neverSeen: Json = Object.freeze({ exitCode: 137, reason: 'ContainerStatusUnknown', message: 'The container could not be located when the pod was terminated', startedAt: null, finishedAt: null });
+const neverSeen: Json = Object.freeze({
+  exitCode: 137,
+  reason: 'ContainerStatusUnknown',
+  message: 'The container could not be located when the pod was terminated',
+  startedAt: null,
+  finishedAt: null,
+});
 
 /** `Back-off restarting failed container …`, as its event says. */
 export function backOffMessage(pod: KubeObject, container: string): string {
@@ -63,21 +79,39 @@ function containerStatus(input: StatusInput, container: Json, init: boolean, eph
   const attempts = observed.get(container.name) ?? [];
   const current = attempts[0];
   const remembered = memoryOf(memory, container.name);
-  const ended = plan?.phase !== undefined || pod.metadata.deletionTimestamp !== undefined || input.refused !== undefined;
+  const ended =
+    plan?.phase !== undefined || pod.metadata.deletionTimestamp !== undefined || input.refused !== undefined;
   const backingOff = plan?.backOff.find((entry) => entry.name === container.name);
   const startsNow = plan?.start.some((entry) => entry.container.name === container.name) === true;
-  const previous: Json | undefined = (pod.status?.[ephemeral ? 'ephemeralContainerStatuses' : init ? 'initContainerStatuses' : 'containerStatuses'] ?? []).find((status: Json) => status.name === container.name);
-  const status: Json = { name: container.name, state: {}, lastState: {}, ready: false, restartCount: current?.restartCount ?? previous?.restartCount ?? 0, image: current?.image ?? container.image, imageID: current?.imageId ?? '', started: false };
+  const previous: Json | undefined = (
+    pod.status?.[ephemeral ? 'ephemeralContainerStatuses' : init ? 'initContainerStatuses' : 'containerStatuses'] ?? []
+  ).find((status: Json) => status.name === container.name);
+  const status: Json = {
+    name: container.name,
+    state: {},
+    lastState: {},
+    ready: false,
+    restartCount: current?.restartCount ?? previous?.restartCount ?? 0,
+    image: current?.image ?? container.image,
+    imageID: current?.imageId ?? '',
+    started: false,
+  };
   if (current !== undefined) status.containerID = `${runtimeName}://${current.id}`;
-  const waits = (reason: string, message?: string): Json => ({ waiting: { reason, ...(message === undefined || message === '' ? {} : { message }) } });
+  const waits = (reason: string, message?: string): Json => ({
+    waiting: { reason, ...(message === undefined || message === '' ? {} : { message }) },
+  });
 
   if (current?.state === 'running') {
     status.state = { running: { startedAt: rfc3339(current.startedAtMs) } };
-    if (ephemeral) delete status.started; else status.started = remembered.started;
+    if (ephemeral) delete status.started;
+    else status.started = remembered.started;
     status.ready = ephemeral || (init && !isSidecar(container)) ? false : remembered.ready;
   } else if (current?.state === 'exited') {
     if (!ended && backingOff !== undefined) {
-      status.state = waits('CrashLoopBackOff', `back-off ${formatSeconds(backingOff.totalMs)} restarting failed container=${container.name} pod=${podFullName(pod)}`);
+      status.state = waits(
+        'CrashLoopBackOff',
+        `back-off ${formatSeconds(backingOff.totalMs)} restarting failed container=${container.name} pod=${podFullName(pod)}`,
+      );
       status.lastState = { terminated: terminated(current) };
     } else if (!ended && startsNow && remembered.waiting !== undefined) {
       status.state = waits(remembered.waiting.reason, remembered.waiting.message);
@@ -95,8 +129,10 @@ function containerStatus(input: StatusInput, container: Json, init: boolean, eph
     status.state = waits(initPending || init ? 'PodInitializing' : 'ContainerCreating');
   }
   const before = attempts[1];
-  if (status.lastState.terminated === undefined && before?.state === 'exited') status.lastState = { terminated: terminated(before) };
-  else if (status.lastState.terminated === undefined && previous?.lastState?.terminated !== undefined) status.lastState = previous.lastState;
+  if (status.lastState.terminated === undefined && before?.state === 'exited')
+    status.lastState = { terminated: terminated(before) };
+  else if (status.lastState.terminated === undefined && previous?.lastState?.terminated !== undefined)
+    status.lastState = previous.lastState;
   return status;
 }
 
@@ -105,7 +141,9 @@ function isInitialised({ pod, observed, memory }: StatusInput): boolean {
   const last: Json | undefined = pod.spec.initContainers?.at(-1);
   if (last === undefined) return true;
   const attempt = observed.get(last.name)?.[0];
-  return isSidecar(last) ? attempt !== undefined && memory.get(last.name)?.started === true : attempt?.state === 'exited' && attempt.exitCode === 0;
+  return isSidecar(last)
+    ? attempt !== undefined && memory.get(last.name)?.started === true
+    : attempt?.state === 'exited' && attempt.exitCode === 0;
 }
 
 function formatSeconds(ms: number): string {
@@ -121,7 +159,8 @@ function phaseOf(input: StatusInput): string {
   const containers: Json[] = input.pod.spec.containers ?? [];
   const current = containers.map((container) => input.observed.get(container.name)?.[0]);
   if (input.plan?.phase !== undefined && input.plan.kill.length === 0) return input.plan.phase;
-  if (input.terminal === true) return current.every((attempt) => attempt?.state === 'exited' && attempt.exitCode === 0) ? 'Succeeded' : 'Failed';
+  if (input.terminal === true)
+    return current.every((attempt) => attempt?.state === 'exited' && attempt.exitCode === 0) ? 'Succeeded' : 'Failed';
   if (current.every((attempt) => attempt !== undefined && attempt.state !== 'created')) return 'Running';
   return settled === 'Running' ? 'Running' : 'Pending';
 }
@@ -132,9 +171,13 @@ function condition(pod: KubeObject, type: string, ok: boolean, nowMs: number, re
   const before = (pod.status?.conditions ?? []).find((entry: Json) => entry.type === type);
   const observedGeneration = pod.metadata.generation;
   return {
-    type, status, ...(observedGeneration === undefined ? {} : { observedGeneration }), lastProbeTime: null,
+    type,
+    status,
+    ...(observedGeneration === undefined ? {} : { observedGeneration }),
+    lastProbeTime: null,
     lastTransitionTime: before?.status === status ? before.lastTransitionTime : rfc3339(nowMs),
-    ...(reason === undefined ? {} : { reason }), ...(message === undefined ? {} : { message }),
+    ...(reason === undefined ? {} : { reason }),
+    ...(message === undefined ? {} : { message }),
   };
 }
 
@@ -144,7 +187,9 @@ export function unmetGates(pod: KubeObject): string[] {
   return (pod.spec.readinessGates as Json[]).flatMap(({ conditionType }) => {
     const held = (pod.status?.conditions ?? []).find((entry: Json) => entry.type === conditionType);
     if (held === undefined) return [`corresponding condition of pod readiness gate "${conditionType}" does not exist.`];
-    return held.status === 'True' ? [] : [`the status of pod readiness gate "${conditionType}" is not "True", but ${held.status}`];
+    return held.status === 'True'
+      ? []
+      : [`the status of pod readiness gate "${conditionType}" is not "True", but ${held.status}`];
   });
 }
 
@@ -152,7 +197,9 @@ function conditionsOf(input: StatusInput, phase: string, statuses: Json[], initS
   const { pod, nowMs } = input;
   const names = (list: Json[]): string => `[${list.map((status) => status.name).join(' ')}]`;
   const initContainers: Json[] = pod.spec.initContainers ?? [];
-  const incomplete = initStatuses.filter((status, index) => isSidecar(initContainers[index]!) ? status.started !== true : status.ready !== true);
+  const incomplete = initStatuses.filter((status, index) =>
+    isSidecar(initContainers[index]!) ? status.started !== true : status.ready !== true,
+  );
   const mainSeen = statuses.some((status) => status.containerID !== undefined);
   const initialised = phase === 'Succeeded' || mainSeen || incomplete.length === 0;
   const sidecarStatuses = initStatuses.filter((_status, index) => isSidecar(initContainers[index]!));
@@ -164,16 +211,36 @@ function conditionsOf(input: StatusInput, phase: string, statuses: Json[], initS
   const unmet = unmetGates(pod);
   const podReady = containersReady && unmet.length === 0;
   const notReady: [string?, string?] = containersReady
-    ? (podReady ? [] : ['ReadinessGatesNotReady', unmet.join(', ')])
+    ? podReady
+      ? []
+      : ['ReadinessGatesNotReady', unmet.join(', ')]
     : [readyReason, readyMessage];
   const disrupted = input.refused?.disrupted === true;
   const own = [
     condition(pod, 'PodReadyToStartContainers', input.sandboxReady && !ended, nowMs),
-    condition(pod, 'Initialized', initialised, nowMs, ...(phase === 'Succeeded' ? ['PodCompleted'] : initialised ? [] : ['ContainersNotInitialized', `containers with incomplete status: ${names(incomplete)}`])),
+    condition(
+      pod,
+      'Initialized',
+      initialised,
+      nowMs,
+      ...(phase === 'Succeeded'
+        ? ['PodCompleted']
+        : initialised
+          ? []
+          : ['ContainersNotInitialized', `containers with incomplete status: ${names(incomplete)}`]),
+    ),
     condition(pod, 'Ready', podReady, nowMs, ...notReady),
-    condition(pod, 'ContainersReady', containersReady, nowMs, ...(containersReady ? [] : [readyReason, readyMessage] as [string, string?])),
+    condition(
+      pod,
+      'ContainersReady',
+      containersReady,
+      nowMs,
+      ...(containersReady ? [] : ([readyReason, readyMessage] as [string, string?])),
+    ),
     condition(pod, 'PodScheduled', true, nowMs),
-    ...(disrupted ? [condition(pod, 'DisruptionTarget', true, nowMs, 'TerminationByKubelet', input.refused!.message)] : []),
+    ...(disrupted
+      ? [condition(pod, 'DisruptionTarget', true, nowMs, 'TerminationByKubelet', input.refused!.message)]
+      : []),
   ];
   const ownTypes = new Set(own.map((entry) => entry.type));
   return [...own, ...(pod.status?.conditions ?? []).filter((entry: Json) => !ownTypes.has(entry.type))];
@@ -183,21 +250,35 @@ function conditionsOf(input: StatusInput, phase: string, statuses: Json[], initS
 export function podStatus(input: StatusInput): Json {
   const { pod, observed } = input;
   const phase = phaseOf(input);
-  const initStatuses = (pod.spec.initContainers ?? []).map((container: Json) => containerStatus(input, container, true));
+  const initStatuses = (pod.spec.initContainers ?? []).map((container: Json) =>
+    containerStatus(input, container, true),
+  );
   const statuses = (pod.spec.containers ?? []).map((container: Json) => containerStatus(input, container, false));
   const status: Json = {
     phase,
     ...(pod.metadata.generation === undefined ? {} : { observedGeneration: pod.metadata.generation }),
     conditions: conditionsOf(input, phase, statuses, initStatuses),
-    hostIP: input.hostIp, hostIPs: [{ ip: input.hostIp }],
+    hostIP: input.hostIp,
+    hostIPs: [{ ip: input.hostIp }],
     startTime: pod.status?.startTime ?? rfc3339(input.startedAtMs),
     qosClass: pod.status?.qosClass ?? qosClassOf(pod),
     containerStatuses: statuses,
   };
   if (initStatuses.length > 0) status.initContainerStatuses = initStatuses;
   const ephemeral: Json[] = pod.spec.ephemeralContainers ?? [];
-  if (ephemeral.length > 0) status.ephemeralContainerStatuses = ephemeral.map((container) => containerStatus(input, container, false, true));
-  if (input.podIp !== '') { status.podIP = input.podIp; status.podIPs = [{ ip: input.podIp }]; }
-  if (input.refused !== undefined) { status.reason = input.refused.reason; status.message = input.refused.message; if (observed.size === 0 && pod.status?.containerStatuses === undefined) { delete status.containerStatuses; delete status.initContainerStatuses; } }
+  if (ephemeral.length > 0)
+    status.ephemeralContainerStatuses = ephemeral.map((container) => containerStatus(input, container, false, true));
+  if (input.podIp !== '') {
+    status.podIP = input.podIp;
+    status.podIPs = [{ ip: input.podIp }];
+  }
+  if (input.refused !== undefined) {
+    status.reason = input.refused.reason;
+    status.message = input.refused.message;
+    if (observed.size === 0 && pod.status?.containerStatuses === undefined) {
+      delete status.containerStatuses;
+      delete status.initContainerStatuses;
+    }
+  }
   return status;
 }

@@ -1,6 +1,8 @@
 /**
- * What a Pod may ask for that this node cannot do. Where going on would be wrong (the Pod would run with other rights, other devices or another system than
- * it asked for) it is refused; where the field has no effect here the Pod runs, and an event says so. Nothing is passed over in silence. Pure.
+ * What a Pod may ask for that this node cannot do. Where going on would be wrong (the Pod would run with other rights,
+ * other devices or another system than
+ * it asked for) it is refused; where the field has no effect here the Pod runs, and an event says so. Nothing is passed
+ * over in silence. Pure.
  * What only one volume or variable needs is refused where that is made (volumes.ts, env.ts).
  */
 import type { Json, KubeObject } from '#base/objects.ts';
@@ -14,30 +16,59 @@ function containersOf(pod: KubeObject): Json[] {
 export function unsupportedPart(pod: KubeObject): Refusal | undefined {
   const { spec } = pod;
   const refuse = (reason: string, message: string): Refusal => ({ reason, message: `Pod was rejected: ${message}` });
-  if ((spec.os?.name ?? 'linux') !== 'linux') return refuse('PodOSNotSupported', "Failed to admit pod as the OS field doesn't match node OS");
-  if (spec.hostUsers === false) return refuse('UnexpectedAdmissionError', 'user namespaces (hostUsers: false) are not supported by this node, and the Pod must not run without the one that it asks for');
-  const claims = (spec.resourceClaims ?? []).length > 0 || containersOf(pod).some((container) => (container.resources?.claims ?? []).length > 0);
-  if (claims) return refuse('UnexpectedAdmissionError', 'dynamic resource allocation (resourceClaims) is not supported by this node');
+  if ((spec.os?.name ?? 'linux') !== 'linux')
+    return refuse('PodOSNotSupported', "Failed to admit pod as the OS field doesn't match node OS");
+  if (spec.hostUsers === false)
+    return refuse(
+      'UnexpectedAdmissionError',
+      'user namespaces (hostUsers: false) are not supported by this node, and the Pod must not run without the one that it asks for',
+    );
+  const claims =
+    (spec.resourceClaims ?? []).length > 0 ||
+    containersOf(pod).some((container) => (container.resources?.claims ?? []).length > 0);
+  if (claims)
+    return refuse(
+      'UnexpectedAdmissionError',
+      'dynamic resource allocation (resourceClaims) is not supported by this node',
+    );
   const block = containersOf(pod).find((container) => (container.volumeDevices ?? []).length > 0);
-  if (block !== undefined) return refuse('UnexpectedAdmissionError', `block volumes (volumeDevices of container "${block.name}") are not supported by this node`);
+  if (block !== undefined)
+    return refuse(
+      'UnexpectedAdmissionError',
+      `block volumes (volumeDevices of container "${block.name}") are not supported by this node`,
+    );
   return undefined;
 }
 
 /** Sentences about fields that have no effect on this node. */
 export function ignoredFields(pod: KubeObject): string[] {
   const out: string[] = [];
-  const holders: [string, Json][] = [['spec', pod.spec.securityContext ?? {}], ...containersOf(pod).map((container): [string, Json] => [`container "${container.name}"`, container.securityContext ?? {}])];
+  const holders: [string, Json][] = [
+    ['spec', pod.spec.securityContext ?? {}],
+    ...containersOf(pod).map((container): [string, Json] => [
+      `container "${container.name}"`,
+      container.securityContext ?? {},
+    ]),
+  ];
   for (const [where, security] of holders) {
-    for (const field of ['seLinuxOptions', 'windowsOptions']) if (security[field] !== undefined) out.push(`${field} of ${where} has no effect: containers of this node have no labels of SELinux, and it runs Linux`);
+    for (const field of ['seLinuxOptions', 'windowsOptions'])
+      if (security[field] !== undefined)
+        out.push(
+          `${field} of ${where} has no effect: containers of this node have no labels of SELinux, and it runs Linux`,
+        );
   }
-  if (pod.spec.securityContext?.seLinuxChangePolicy !== undefined) out.push('seLinuxChangePolicy has no effect: volumes of this node have no labels of SELinux');
-  if ((pod.spec.evictionResponders ?? []).length > 0) out.push('evictionResponders has no effect: nobody is asked before an eviction');
+  if (pod.spec.securityContext?.seLinuxChangePolicy !== undefined)
+    out.push('seLinuxChangePolicy has no effect: volumes of this node have no labels of SELinux');
+  if ((pod.spec.evictionResponders ?? []).length > 0)
+    out.push('evictionResponders has no effect: nobody is asked before an eviction');
   for (const volume of (pod.spec.volumes ?? []) as Json[]) {
     const source: Json = volume.configMap ?? volume.secret ?? volume.downwardAPI ?? volume.projected ?? {};
-    if (source.defaultUser !== undefined) out.push(`defaultUser of volume "${volume.name}" has no effect: its files belong to root, or to the Pod's group`);
+    if (source.defaultUser !== undefined)
+      out.push(`defaultUser of volume "${volume.name}" has no effect: its files belong to root, or to the Pod's group`);
   }
   for (const container of containersOf(pod)) {
-    if ((container.volumeMounts ?? []).some((mount: Json) => mount.bindMountOptions !== undefined)) out.push(`bindMountOptions of container "${container.name}" has no effect`);
+    if ((container.volumeMounts ?? []).some((mount: Json) => mount.bindMountOptions !== undefined))
+      out.push(`bindMountOptions of container "${container.name}" has no effect`);
   }
   if (pod.spec.schedulingGroup !== undefined) out.push('schedulingGroup has no effect: Pods are scheduled one by one');
   return out;
@@ -45,6 +76,12 @@ export function ignoredFields(pod: KubeObject): string[] {
 
 /** Names of containers whose resources were changed while they may run: they keep those with which they were made. */
 export function resizedContainers(before: KubeObject, after: KubeObject): string[] {
-  const old = new Map(containersOf(before).map((container) => [container.name as string, JSON.stringify(container.resources ?? {})]));
-  return containersOf(after).filter((container) => old.has(container.name) && old.get(container.name) !== JSON.stringify(container.resources ?? {})).map((container) => container.name as string);
+  const old = new Map(
+    containersOf(before).map((container) => [container.name as string, JSON.stringify(container.resources ?? {})]),
+  );
+  return containersOf(after)
+    .filter(
+      (container) => old.has(container.name) && old.get(container.name) !== JSON.stringify(container.resources ?? {}),
+    )
+    .map((container) => container.name as string);
 }

@@ -6,18 +6,41 @@ import { join } from 'node:path';
 import type { KubeObject } from '#base/objects.ts';
 import { mountVolumes, type VolumeContext } from './volumes.ts';
 
-async function inDirectory(run: (directory: string, context: (data: Record<string, string>) => VolumeContext) => Promise<void>): Promise<void> {
+async function inDirectory(
+  run: (directory: string, context: (data: Record<string, string>) => VolumeContext) => Promise<void>,
+): Promise<void> {
   const directory = await mkdtemp(join(tmpdir(), 'volumes-'));
   const context = (data: Record<string, string>): VolumeContext => ({
-    paths: { podsDir: join(directory, 'pods'), secretsDir: join(directory, 'secrets'), logsDir: join(directory, 'logs') }, downward: { nodeAllocatable: { cpu: 1, memory: 1, ephemeralStorage: 1 }, podIp: '10.244.0.2', hostIp: '10.0.0.1' }, nowMs: 1_700_000_000_000,
+    paths: {
+      podsDir: join(directory, 'pods'),
+      secretsDir: join(directory, 'secrets'),
+      logsDir: join(directory, 'logs'),
+    },
+    downward: { nodeAllocatable: { cpu: 1, memory: 1, ephemeralStorage: 1 }, podIp: '10.244.0.2', hostIp: '10.0.0.1' },
+    nowMs: 1_700_000_000_000,
     sources: {
-      configMap: async () => ({ apiVersion: 'v1', kind: 'ConfigMap', metadata: {}, data }), secret: async () => undefined, claim: async () => undefined, persistentVolume: async () => undefined,
-      token: async () => ({ token: 't', expiresAtMs: 1_700_003_600_000 }), mountTmpfs: async () => {}, unmount: async () => {}, isMounted: async () => false,
+      configMap: async () => ({ apiVersion: 'v1', kind: 'ConfigMap', metadata: {}, data }),
+      secret: async () => undefined,
+      claim: async () => undefined,
+      persistentVolume: async () => undefined,
+      token: async () => ({ token: 't', expiresAtMs: 1_700_003_600_000 }),
+      mountTmpfs: async () => {},
+      unmount: async () => {},
+      isMounted: async () => false,
     },
   });
-  try { await run(directory, context); } finally { await rm(directory, { recursive: true, force: true }); }
+  try {
+    await run(directory, context);
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
 }
-const pod = (volumes: unknown[]): KubeObject => ({ apiVersion: 'v1', kind: 'Pod', metadata: { name: 'p', namespace: 'default', uid: 'u' }, spec: { containers: [], volumes } });
+const pod = (volumes: unknown[]): KubeObject => ({
+  apiVersion: 'v1',
+  kind: 'Pod',
+  metadata: { name: 'p', namespace: 'default', uid: 'u' },
+  spec: { containers: [], volumes },
+});
 
 test('a changed ConfigMap appears whole, by one swapped link', async () => {
   await inDirectory(async (_directory, context) => {
@@ -36,15 +59,29 @@ test('a changed ConfigMap appears whole, by one swapped link', async () => {
 
 test('items choose keys, paths and modes, and no path leads out', async () => {
   await inDirectory(async (_directory, context) => {
-    const path = (await mountVolumes(pod([{ name: 'v', configMap: { name: 'c', items: [{ key: 'a', path: 'sub/x', mode: 0o400 }] } }]), context({ a: '1' }))).get('v')!.path;
+    const path = (
+      await mountVolumes(
+        pod([{ name: 'v', configMap: { name: 'c', items: [{ key: 'a', path: 'sub/x', mode: 0o400 }] } }]),
+        context({ a: '1' }),
+      )
+    ).get('v')!.path;
     assert.equal((await stat(join(path, 'sub/x'))).mode & 0o777, 0o400);
-    await assert.rejects(mountVolumes(pod([{ name: 'v', configMap: { name: 'c', items: [{ key: 'a', path: '../../x' }] } }]), context({ a: '1' })), /MountVolume.SetUp failed for volume "v".*invalid path/);
+    await assert.rejects(
+      mountVolumes(
+        pod([{ name: 'v', configMap: { name: 'c', items: [{ key: 'a', path: '../../x' }] } }]),
+        context({ a: '1' }),
+      ),
+      /MountVolume.SetUp failed for volume "v".*invalid path/,
+    );
   });
 });
 
 test('a missing Secret is named, and an optional one is an empty volume', async () => {
   await inDirectory(async (_directory, context) => {
-    await assert.rejects(mountVolumes(pod([{ name: 'v', secret: { secretName: 'gone' } }]), context({})), /secret "gone" not found/);
+    await assert.rejects(
+      mountVolumes(pod([{ name: 'v', secret: { secretName: 'gone' } }]), context({})),
+      /secret "gone" not found/,
+    );
     await mountVolumes(pod([{ name: 'v', secret: { secretName: 'gone', optional: true } }]), context({}));
   });
 });
@@ -53,19 +90,53 @@ test('a generic ephemeral volume is the claim that was made for this very Pod', 
   await inDirectory(async (directory, context) => {
     const sources = (owner: string): VolumeContext => {
       const base = context({});
-      return { ...base, sources: { ...base.sources,
-        claim: async (_namespace, name) => (name === 'p-scratch' ? { apiVersion: 'v1', kind: 'PersistentVolumeClaim', metadata: { name, ownerReferences: [{ apiVersion: 'v1', kind: 'Pod', name: 'p', uid: owner, controller: true }] }, spec: { volumeName: 'pv' }, status: { phase: 'Bound' } } : undefined),
-        persistentVolume: async () => ({ apiVersion: 'v1', kind: 'PersistentVolume', metadata: { name: 'pv' }, spec: { local: { path: directory } } }) } };
+      return {
+        ...base,
+        sources: {
+          ...base.sources,
+          claim: async (_namespace, name) =>
+            name === 'p-scratch'
+              ? {
+                  apiVersion: 'v1',
+                  kind: 'PersistentVolumeClaim',
+                  metadata: {
+                    name,
+                    ownerReferences: [{ apiVersion: 'v1', kind: 'Pod', name: 'p', uid: owner, controller: true }],
+                  },
+                  spec: { volumeName: 'pv' },
+                  status: { phase: 'Bound' },
+                }
+              : undefined,
+          persistentVolume: async () => ({
+            apiVersion: 'v1',
+            kind: 'PersistentVolume',
+            metadata: { name: 'pv' },
+            spec: { local: { path: directory } },
+          }),
+        },
+      };
     };
     const subject = pod([{ name: 'scratch', ephemeral: { volumeClaimTemplate: { spec: {} } } }]);
     assert.deepEqual((await mountVolumes(subject, sources('u'))).get('scratch'), { path: directory, readOnly: false });
-    await assert.rejects(mountVolumes(subject, sources('other')), /was not created for pod default\/p \(pod is not owner\)/);
+    await assert.rejects(
+      mountVolumes(subject, sources('other')),
+      /was not created for pod default\/p \(pod is not owner\)/,
+    );
   });
 });
 
 test('what a volume asks for and this node has not is refused', async () => {
   await inDirectory(async (_directory, context) => {
-    await assert.rejects(mountVolumes(pod([{ name: 'v', emptyDir: { medium: 'HugePages-2Mi' } }]), context({})), /medium "HugePages-2Mi" of an emptyDir is not supported/);
-    await assert.rejects(mountVolumes(pod([{ name: 'v', projected: { sources: [{ podCertificate: { signerName: 's' } }] } }]), context({})), /projected sources of this kind are not supported by this node: podCertificate/);
+    await assert.rejects(
+      mountVolumes(pod([{ name: 'v', emptyDir: { medium: 'HugePages-2Mi' } }]), context({})),
+      /medium "HugePages-2Mi" of an emptyDir is not supported/,
+    );
+    await assert.rejects(
+      mountVolumes(
+        pod([{ name: 'v', projected: { sources: [{ podCertificate: { signerName: 's' } }] } }]),
+        context({}),
+      ),
+      /projected sources of this kind are not supported by this node: podCertificate/,
+    );
   });
 });

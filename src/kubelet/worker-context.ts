@@ -9,7 +9,9 @@ import type { ImageManager } from './images.ts';
 import type { KubeletPaths } from './names.ts';
 import type { VolumeSources } from './volumes.ts';
 
-export interface PodEvents { event(type: 'Normal' | 'Warning', reason: string, message: string, container?: string): void }
+export interface PodEvents {
+  event(type: 'Normal' | 'Warning', reason: string, message: string, container?: string): void;
+}
 
 /** What all workers of a node share. */
 export interface WorkerContext {

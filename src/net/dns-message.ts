@@ -1,7 +1,10 @@
 /**
- * DNS messages as servers need them: one question in, an answer out that fits. Names are compressed against the question and against each other; what does
- * not fit is left out record by record and marked (TC), so that a client that does not come back by TCP still has something.
- * Sources: RFC 1035 (4.1, 4.1.4), RFC 2181 (9: what is left out of the additional section needs no mark), RFC 6891 (EDNS), RFC 2782 (SRV targets are not
+ * DNS messages as servers need them: one question in, an answer out that fits. Names are compressed against the
+ * question and against each other; what does
+ * not fit is left out record by record and marked (TC), so that a client that does not come back by TCP still has
+ * something.
+ * Sources: RFC 1035 (4.1, 4.1.4), RFC 2181 (9: what is left out of the additional section needs no mark), RFC 6891
+ * (EDNS), RFC 2782 (SRV targets are not
  * compressed).
  */
 import dnsPacket from 'dns-packet';
@@ -9,10 +12,27 @@ import { dnsUdpBytesMax } from './limits.ts';
 
 export const dnsCode = { NOERROR: 0, FORMERR: 1, SERVFAIL: 2, NXDOMAIN: 3, NOTIMP: 4, REFUSED: 5 } as const;
 export type DnsCode = keyof typeof dnsCode;
-export const dnsFlag = { response: 0x8000, authoritative: 0x0400, truncated: 0x0200, recursionDesired: 0x0100, recursionAvailable: 0x0080 } as const;
+export const dnsFlag = {
+  response: 0x8000,
+  authoritative: 0x0400,
+  truncated: 0x0200,
+  recursionDesired: 0x0100,
+  recursionAvailable: 0x0080,
+} as const;
 
 /** Types that servers here know by name; others are numbers, `TYPE99` (RFC 3597). */
-const typeNumbers: Readonly<Record<string, number>> = { A: 1, NS: 2, CNAME: 5, SOA: 6, PTR: 12, MX: 15, TXT: 16, AAAA: 28, SRV: 33, ANY: 255 };
+const typeNumbers: Readonly<Record<string, number>> = {
+  A: 1,
+  NS: 2,
+  CNAME: 5,
+  SOA: 6,
+  PTR: 12,
+  MX: 15,
+  TXT: 16,
+  AAAA: 28,
+  SRV: 33,
+  ANY: 255,
+};
 const typeNames = new Map(Object.entries(typeNumbers).map(([name, number]) => [number, name]));
 
 const headerBytes = 12;
@@ -23,7 +43,8 @@ const plainUdpBytes = 512;
 const optBytes = 11;
 
 export interface DnsQuestion {
-  id: number; flags: number;
+  id: number;
+  flags: number;
   /** Labels with dots between; a dot or backslash inside a label is escaped. In the asker's own case. */
   name: string;
   /** `A`, `SRV`, …; `TYPE99` for others. */
@@ -36,12 +57,21 @@ export interface DnsQuestion {
   udpBytesMax: number;
 }
 
-export interface DnsRecord { name: string; type: string; ttl?: number | undefined; data: unknown }
-export interface DnsSections { answers: readonly DnsRecord[]; authorities?: readonly DnsRecord[]; additionals?: readonly DnsRecord[] }
+export interface DnsRecord {
+  name: string;
+  type: string;
+  ttl?: number | undefined;
+  data: unknown;
+}
+export interface DnsSections {
+  answers: readonly DnsRecord[];
+  authorities?: readonly DnsRecord[];
+  additionals?: readonly DnsRecord[];
+}
 
 /** The end of the name at `at`, without following pointers; undefined when it is none. */
 function skipName(message: Buffer, at: number): number | undefined {
-  for (let bytes = 0; at < message.length; ) {
+  for (let bytes = 0; at < message.length;) {
     const length = message[at]!;
     if (length === 0) return at + 1;
     if ((length & 0xc0) === 0xc0) return at + 2 <= message.length ? at + 2 : undefined;
@@ -81,14 +111,24 @@ export function parseDnsQuery(message: Buffer): DnsQuestion | DnsCode | undefine
   const name = readLabels(message, headerBytes, named);
   if (name === undefined) return 'FORMERR';
   const question: DnsQuestion = {
-    id: message.readUInt16BE(0), flags, name, type: typeNames.get(message.readUInt16BE(named)) ?? `TYPE${message.readUInt16BE(named)}`, bytes: Buffer.from(message.subarray(headerBytes, named + 4)), edns: false, udpBytesMax: plainUdpBytes,
+    id: message.readUInt16BE(0),
+    flags,
+    name,
+    type: typeNames.get(message.readUInt16BE(named)) ?? `TYPE${message.readUInt16BE(named)}`,
+    bytes: Buffer.from(message.subarray(headerBytes, named + 4)),
+    edns: false,
+    udpBytesMax: plainUdpBytes,
   };
   let at: number | undefined = named + 4;
   // A query has next to nothing behind its question: more than a few records are not looked through.
   const records = Math.min(4, message.readUInt16BE(6) + message.readUInt16BE(8) + message.readUInt16BE(10));
   for (let left = records; left > 0 && at !== undefined; left--) {
     const next: number | undefined = skipRecord(message, at);
-    if (next !== undefined && message[at] === 0 && message.readUInt16BE(at + 1) === optType) Object.assign(question, { edns: true, udpBytesMax: Math.min(dnsUdpBytesMax, Math.max(plainUdpBytes, message.readUInt16BE(at + 3))) });
+    if (next !== undefined && message[at] === 0 && message.readUInt16BE(at + 1) === optType)
+      Object.assign(question, {
+        edns: true,
+        udpBytesMax: Math.min(dnsUdpBytesMax, Math.max(plainUdpBytes, message.readUInt16BE(at + 3))),
+      });
     at = next;
   }
   return question;
@@ -100,7 +140,10 @@ class Writer {
   readonly #names = new Map<string, number>();
   length = 0;
 
-  add(bytes: Buffer): void { this.#parts.push(bytes); this.length += bytes.length; }
+  add(bytes: Buffer): void {
+    this.#parts.push(bytes);
+    this.length += bytes.length;
+  }
 
   /** Remembers the names at and below the one that begins here. */
   note(labels: readonly string[], at: number): void {
@@ -123,11 +166,17 @@ class Writer {
     return Buffer.concat([...parts, Buffer.from([0])]);
   }
 
-  toBuffer(): Buffer { return Buffer.concat(this.#parts); }
+  toBuffer(): Buffer {
+    return Buffer.concat(this.#parts);
+  }
 }
 
-function labelBytes(label: string): Buffer { return Buffer.from(label.replace(/\\(.)/g, '$1'), 'latin1').subarray(0, 63); }
-function labelsOf(name: string): string[] { return name.match(/(?:\\.|[^.\\])+/g) ?? []; }
+function labelBytes(label: string): Buffer {
+  return Buffer.from(label.replace(/\\(.)/g, '$1'), 'latin1').subarray(0, 63);
+}
+function labelsOf(name: string): string[] {
+  return name.match(/(?:\\.|[^.\\])+/g) ?? [];
+}
 
 const compressed = new Set(['CNAME', 'PTR', 'NS']);
 
@@ -159,7 +208,13 @@ function addRecord(writer: Writer, record: DnsRecord, limit: number): boolean {
 }
 
 /** An answer of at most `limit` bytes. `flags` beyond those of every response: authoritative, recursion available. */
-export function encodeDnsAnswer(question: DnsQuestion, code: DnsCode, flags: number, sections: DnsSections, limit: number): Buffer {
+export function encodeDnsAnswer(
+  question: DnsQuestion,
+  code: DnsCode,
+  flags: number,
+  sections: DnsSections,
+  limit: number,
+): Buffer {
   const writer = new Writer();
   const room = limit - (question.edns ? optBytes : 0);
   const header = Buffer.alloc(headerBytes);
@@ -170,15 +225,32 @@ export function encodeDnsAnswer(question: DnsQuestion, code: DnsCode, flags: num
   const put = (records: readonly DnsRecord[], isNeeded: boolean): number => {
     let count = 0;
     for (const record of records) {
-      if (truncated || !addRecord(writer, record, room)) { truncated ||= isNeeded; break; }
+      if (truncated || !addRecord(writer, record, room)) {
+        truncated ||= isNeeded;
+        break;
+      }
       count++;
     }
     return count;
   };
-  const counts = [put(sections.answers, true), put(sections.authorities ?? [], true), put(sections.additionals ?? [], false)];
-  if (question.edns) { writer.add(optRecord()); counts[2]!++; }
+  const counts = [
+    put(sections.answers, true),
+    put(sections.authorities ?? [], true),
+    put(sections.additionals ?? [], false),
+  ];
+  if (question.edns) {
+    writer.add(optRecord());
+    counts[2]!++;
+  }
   header.writeUInt16BE(question.id, 0);
-  header.writeUInt16BE(dnsFlag.response | (question.flags & dnsFlag.recursionDesired) | flags | (truncated ? dnsFlag.truncated : 0) | dnsCode[code], 2);
+  header.writeUInt16BE(
+    dnsFlag.response |
+      (question.flags & dnsFlag.recursionDesired) |
+      flags |
+      (truncated ? dnsFlag.truncated : 0) |
+      dnsCode[code],
+    2,
+  );
   header.writeUInt16BE(1, 4);
   counts.forEach((count, index) => header.writeUInt16BE(count, 6 + index * 2));
   return writer.toBuffer();
@@ -194,14 +266,18 @@ function optRecord(): Buffer {
 /** The header of a query with a code, and its question where there is one. */
 export function dnsFailure(message: Buffer, code: DnsCode): Buffer {
   const question = parseDnsQuery(message);
-  if (typeof question === 'object') return encodeDnsAnswer(question, code, dnsFlag.recursionAvailable, { answers: [] }, plainUdpBytes);
+  if (typeof question === 'object')
+    return encodeDnsAnswer(question, code, dnsFlag.recursionAvailable, { answers: [] }, plainUdpBytes);
   const header = Buffer.alloc(headerBytes);
   message.copy(header, 0, 0, 2);
   header.writeUInt16BE((message.readUInt16BE(2) & 0x7900) | dnsFlag.response | dnsCode[code], 2);
   return header;
 }
 
-/** Somebody else's answer, cut between two records where it is too long: pointers lead back only, so what is kept stands. */
+/**
+ * Somebody else's answer, cut between two records where it is too long: pointers lead back only, so what is kept
+ * stands.
+ */
 export function cutDnsAnswer(message: Buffer, limit: number): Buffer {
   if (message.length <= limit) return message;
   const counts = [6, 8, 10].map((at) => message.readUInt16BE(at));
@@ -224,8 +300,22 @@ export function cutDnsAnswer(message: Buffer, limit: number): Buffer {
 
 /** True when this is an answer to this query: its number, and its question in the very bytes. */
 export function isDnsAnswerTo(query: Buffer, answer: Buffer): boolean {
-  if (answer.length < headerBytes || (answer.readUInt16BE(2) & dnsFlag.response) === 0 || answer.readUInt16BE(0) !== query.readUInt16BE(0)) return false;
+  if (
+    answer.length < headerBytes ||
+    (answer.readUInt16BE(2) & dnsFlag.response) === 0 ||
+    answer.readUInt16BE(0) !== query.readUInt16BE(0)
+  )
+    return false;
   const end = skipName(query, headerBytes);
   if (end === undefined || end + 4 > query.length || answer.readUInt16BE(4) !== 1) return answer.readUInt16BE(4) === 0;
-  return answer.subarray(headerBytes, end + 4).toString('latin1').toLowerCase() === query.subarray(headerBytes, end + 4).toString('latin1').toLowerCase();
+  return (
+    answer
+      .subarray(headerBytes, end + 4)
+      .toString('latin1')
+      .toLowerCase() ===
+    query
+      .subarray(headerBytes, end + 4)
+      .toString('latin1')
+      .toLowerCase()
+  );
 }

@@ -1,5 +1,6 @@
 /**
- * The two doors of a DNS server, UDP and TCP, on an address or on sockets that are there. What comes in is bounded: messages by their size, answers under
+ * The two doors of a DNS server, UDP and TCP, on an address or on sockets that are there. What comes in is bounded:
+ * messages by their size, answers under
  * way by their number, a TCP connection by one question at a time and by its idle time.
  */
 import { createSocket } from 'node:dgram';
@@ -12,11 +13,17 @@ import { withLength } from './dns-forwarder.ts';
 import { dnsAnswersPendingMax, dnsQueryBytesMax, dnsTcpConnectionsMax, dnsTcpIdleMs } from './limits.ts';
 
 /** `limit`: bytes that the answer may have. Undefined: no answer. */
-export type DnsAnswerer = (message: Buffer, from: { address: string; transport: 'udp' | 'tcp' }) => Promise<Buffer | undefined>;
+export type DnsAnswerer = (
+  message: Buffer,
+  from: { address: string; transport: 'udp' | 'tcp' },
+) => Promise<Buffer | undefined>;
 
 export type DnsPlace = { address: string; port: number } | { udpFd: number; tcpFd: number };
 
-export interface DnsListener { /** Resolves when both doors are open; rejects when one cannot be. */ ready: Promise<void>; close(): Promise<void> }
+export interface DnsListener {
+  /** Resolves when both doors are open; rejects when one cannot be. */ ready: Promise<void>;
+  close(): Promise<void>;
+}
 
 export const dnsTcpBytesMax = 65_535;
 
@@ -25,11 +32,20 @@ export function listenDns(place: DnsPlace, clock: Clock, answer: DnsAnswerer): D
   const ask = async (message: Buffer, address: string, transport: 'udp' | 'tcp'): Promise<Buffer | undefined> => {
     if (message.length > dnsQueryBytesMax || pending >= dnsAnswersPendingMax) return undefined;
     pending++;
-    try { return await answer(message, { address, transport }); } finally { pending--; }
+    try {
+      return await answer(message, { address, transport });
+    } finally {
+      pending--;
+    }
   };
   const udp = createSocket({ type: 'udp4', reuseAddr: 'address' in place });
   udp.on('message', (message: Buffer, from: RemoteInfo) => {
-    void ask(message, from.address, 'udp').then((reply) => { if (reply !== undefined) udp.send(reply, from.port, from.address, () => {}); }, () => {});
+    void ask(message, from.address, 'udp').then(
+      (reply) => {
+        if (reply !== undefined) udp.send(reply, from.port, from.address, () => {});
+      },
+      () => {},
+    );
   });
   const connections = new Set<Socket>();
   const tcp = createServer((socket) => {
@@ -38,20 +54,36 @@ export function listenDns(place: DnsPlace, clock: Clock, answer: DnsAnswerer): D
     serveConnection(socket, clock, (message) => ask(message, socket.remoteAddress ?? '', 'tcp'));
   });
   tcp.maxConnections = dnsTcpConnectionsMax;
-  const opened = (door: NodeJS.EventEmitter): Promise<void> => new Promise((resolve, reject) => {
-    door.once('listening', () => { door.on('error', () => {}); resolve(); });
-    door.once('error', reject);
-  });
+  const opened = (door: NodeJS.EventEmitter): Promise<void> =>
+    new Promise((resolve, reject) => {
+      door.once('listening', () => {
+        door.on('error', () => {});
+        resolve();
+      });
+      door.once('error', reject);
+    });
   const ready = Promise.all([opened(udp), opened(tcp)]).then(() => {});
-  if ('address' in place) { udp.bind(place.port, place.address); tcp.listen(place.port, place.address); }
-  else { udp.bind({ fd: place.udpFd }); tcp.listen({ fd: place.tcpFd }); }
+  if ('address' in place) {
+    udp.bind(place.port, place.address);
+    tcp.listen(place.port, place.address);
+  } else {
+    udp.bind({ fd: place.udpFd });
+    tcp.listen({ fd: place.tcpFd });
+  }
   udp.unref();
   tcp.unref();
   return {
     ready,
     async close() {
       for (const socket of connections) socket.destroy();
-      const closed = (door: { close(done: () => void): unknown }): Promise<void> => new Promise((done) => { try { door.close(() => done()); } catch { done(); } });
+      const closed = (door: { close(done: () => void): unknown }): Promise<void> =>
+        new Promise((done) => {
+          try {
+            door.close(() => done());
+          } catch {
+            done();
+          }
+        });
       await Promise.all([closed(udp), closed(tcp)]);
     },
   };
@@ -69,7 +101,10 @@ function serveConnection(socket: Socket, clock: Clock, ask: (message: Buffer) =>
       const message = Buffer.from(buffer.subarray(2, 2 + buffer.readUInt16BE(0)));
       buffer = buffer.subarray(2 + message.length);
       const reply = await ask(message).catch(() => undefined);
-      if (reply === undefined) { socket.destroy(); break; }
+      if (reply === undefined) {
+        socket.destroy();
+        break;
+      }
       if (!socket.write(withLength(reply))) await whenDrained(socket);
     }
     busy = false;
@@ -83,7 +118,10 @@ function serveConnection(socket: Socket, clock: Clock, ask: (message: Buffer) =>
     buffer = Buffer.concat([buffer, chunk]);
     // More than this comes only when the message that is being read is whole.
     if (buffer.length > dnsQueryBytesMax + 2) socket.pause();
-    if (buffer.length >= 2 && buffer.readUInt16BE(0) > dnsQueryBytesMax) { socket.destroy(); return; }
+    if (buffer.length >= 2 && buffer.readUInt16BE(0) > dnsQueryBytesMax) {
+      socket.destroy();
+      return;
+    }
     void next();
   });
 }

@@ -5,7 +5,10 @@ export const ruleBatchCommandsMax = 512;
 export const portSearchTriesMax = 4096;
 /** Linux's own bound (IFNAMSIZ - 1). */
 export const linkNameLengthMax = 15;
-/** Taking an instance down: time that processes have after SIGTERM, that monitors have after their containers, and between two looks. */
+/**
+ * Taking an instance down: time that processes have after SIGTERM, that monitors have after their containers, and
+ * between two looks.
+ */
 export const stopGraceMs = 2_500;
 export const monitorWaitMs = 5_000;
 export const monitorEndMs = 1_000;
@@ -13,7 +16,9 @@ export const removalStepMs = 20;
 /** A question over UDP or TCP; an answer over UDP, whatever its asker could take. */
 export const dnsQueryBytesMax = 4_096;
 export const dnsUdpBytesMax = 4_096;
-/** Answers that one address or container waits for, and questions sent on, in all and for each asker (a socket each). */
+/**
+ * Answers that one address or container waits for, and questions sent on, in all and for each asker (a socket each).
+ */
 export const dnsAnswersPendingMax = 1_024;
 export const dnsForwardPendingMax = 512;
 export const dnsForwardPendingPerClientMax = 64;

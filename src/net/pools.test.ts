@@ -6,7 +6,7 @@ test('a subnet loses its host bits', () => {
   assert.equal(formatSubnet(parseSubnet('10.1.2.3/16')), '10.1.0.0/16');
 });
 
-test('a subnet that is none is refused with docker\'s words', () => {
+test("a subnet that is none is refused with docker's words", () => {
   assert.throws(() => parseSubnet('10.1.2/33'), /invalid CIDR address/);
 });
 

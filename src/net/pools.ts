@@ -1,13 +1,16 @@
 /**
- * IPv4 arithmetic, and pools of addresses and subnets. A pool is memory only: what is taken follows from the records that name it (a
- * container's endpoints, a sandbox, a network), which are written before the address is used and read back into the pool at start. So the
+ * IPv4 arithmetic, and pools of addresses and subnets. A pool is memory only: what is taken follows from the records
+ * that name it (a
+ * container's endpoints, a sandbox, a network), which are written before the address is used and read back into the
+ * pool at start. So the
  * truth is in one place, and a half-made thing whose record is missing holds nothing.
  */
 import { ApiError } from '#base/errors.ts';
 
 export function ipToNumber(ip: string): number {
   const parts = ip.split('.').map(Number);
-  if (parts.length !== 4 || parts.some((part) => !Number.isInteger(part) || part < 0 || part > 255)) throw new ApiError('BadRequest', `invalid IPv4 address: ${ip}`);
+  if (parts.length !== 4 || parts.some((part) => !Number.isInteger(part) || part < 0 || part > 255))
+    throw new ApiError('BadRequest', `invalid IPv4 address: ${ip}`);
   return ((parts[0]! << 24) | (parts[1]! << 16) | (parts[2]! << 8) | parts[3]!) >>> 0;
 }
 
@@ -15,7 +18,11 @@ export function numberToIp(value: number): string {
   return [value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255].join('.');
 }
 
-export interface Subnet { base: number; length: number; size: number }
+export interface Subnet {
+  base: number;
+  length: number;
+  size: number;
+}
 
 /** `10.1.0.0/16`; host bits are cleared. */
 export function parseSubnet(text: string): Subnet {
@@ -27,9 +34,16 @@ export function parseSubnet(text: string): Subnet {
   return { base: ip - (ip % size), length, size };
 }
 
-export function formatSubnet(subnet: Subnet): string { return `${numberToIp(subnet.base)}/${subnet.length}`; }
-export function overlaps(a: Subnet, b: Subnet): boolean { return a.base < b.base + b.size && b.base < a.base + a.size; }
-export function contains(subnet: Subnet, ip: string): boolean { const value = ipToNumber(ip); return value >= subnet.base && value < subnet.base + subnet.size; }
+export function formatSubnet(subnet: Subnet): string {
+  return `${numberToIp(subnet.base)}/${subnet.length}`;
+}
+export function overlaps(a: Subnet, b: Subnet): boolean {
+  return a.base < b.base + b.size && b.base < a.base + a.size;
+}
+export function contains(subnet: Subnet, ip: string): boolean {
+  const value = ipToNumber(ip);
+  return value >= subnet.base && value < subnet.base + subnet.size;
+}
 
 export class AddressPool {
   readonly subnet: Subnet;
@@ -50,7 +64,9 @@ export class AddressPool {
     this.#next = this.#from;
   }
 
-  get usedCount(): number { return this.#taken.size; }
+  get usedCount(): number {
+    return this.#taken.size;
+  }
 
   /** Takes an address that a record names, or that the user asked for. False when it is taken. */
   take(ip: string): boolean {
@@ -68,14 +84,24 @@ export class AddressPool {
       this.#next = at + 1;
       return numberToIp(at);
     }
-    throw new ApiError('InternalError', 'no available IPv4 addresses on this network\'s address pools');
+    throw new ApiError('InternalError', "no available IPv4 addresses on this network's address pools");
   }
 
-  release(ip: string): void { this.#taken.delete(ipToNumber(ip)); }
+  release(ip: string): void {
+    this.#taken.delete(ipToNumber(ip));
+  }
 }
 
 /** Docker's default address pools: 172.17.0.0/16 … 172.31.0.0/16, then /20s of 192.168.0.0/16. */
-export const defaultSubnetPools = [{ base: '172.17.0.0/16', length: 16 }, { base: '172.18.0.0/16', length: 16 }, { base: '172.19.0.0/16', length: 16 }, { base: '172.20.0.0/14', length: 16 }, { base: '172.24.0.0/14', length: 16 }, { base: '172.28.0.0/14', length: 16 }, { base: '192.168.0.0/16', length: 20 }];
+export const defaultSubnetPools = [
+  { base: '172.17.0.0/16', length: 16 },
+  { base: '172.18.0.0/16', length: 16 },
+  { base: '172.19.0.0/16', length: 16 },
+  { base: '172.20.0.0/14', length: 16 },
+  { base: '172.24.0.0/14', length: 16 },
+  { base: '172.28.0.0/14', length: 16 },
+  { base: '192.168.0.0/16', length: 20 },
+];
 
 /** The first subnet of the pools that overlaps nothing in use. */
 export function findFreeSubnet(used: Subnet[], pools: { base: string; length: number }[] = defaultSubnetPools): string {

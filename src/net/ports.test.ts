@@ -19,14 +19,23 @@ function holder(used: number[] = []): { ports: Ports; held: Set<number> } {
 
 test('an address that is none never gets among the rules', () => {
   const { ports, held } = holder();
-  for (const hostIp of ['x', '::1', '1.1.1.1 . tcp . 1 : 1.1.1.1 . 1 }\nflush ruleset']) for (const hostPort of [0, 80]) assert.throws(() => ports.reserve({ hostIp, hostPort, protocol: 'sctp', port: 80 }, '10.0.0.2'), /invalid host address/, hostIp);
+  for (const hostIp of ['x', '::1', '1.1.1.1 . tcp . 1 : 1.1.1.1 . 1 }\nflush ruleset'])
+    for (const hostPort of [0, 80])
+      assert.throws(
+        () => ports.reserve({ hostIp, hostPort, protocol: 'sctp', port: 80 }, '10.0.0.2'),
+        /invalid host address/,
+        hostIp,
+      );
   assert.equal(held.size, 0);
 });
 
 test('a port that a container has is refused as docker words it', () => {
   const { ports } = holder();
   ports.reserve({ hostIp: '', hostPort: 80, protocol: 'tcp', port: 80 }, '10.0.0.2');
-  assert.throws(() => ports.reserve({ hostIp: '127.0.0.1', hostPort: 80, protocol: 'tcp', port: 80 }, '10.0.0.3'), /Bind for 127\.0\.0\.1:80 failed: port is already allocated/);
+  assert.throws(
+    () => ports.reserve({ hostIp: '127.0.0.1', hostPort: 80, protocol: 'tcp', port: 80 }, '10.0.0.3'),
+    /Bind for 127\.0\.0\.1:80 failed: port is already allocated/,
+  );
 });
 
 test('the same number is free for another protocol and for another address', () => {
@@ -38,7 +47,10 @@ test('the same number is free for another protocol and for another address', () 
 
 test('a port of another program of the host is refused', () => {
   const { ports } = holder([80]);
-  assert.throws(() => ports.reserve({ hostIp: '', hostPort: 80, protocol: 'tcp', port: 80 }, '10.0.0.2'), /failed to bind host port 0\.0\.0\.0:80\/tcp: address already in use/);
+  assert.throws(
+    () => ports.reserve({ hostIp: '', hostPort: 80, protocol: 'tcp', port: 80 }, '10.0.0.2'),
+    /failed to bind host port 0\.0\.0\.0:80\/tcp: address already in use/,
+  );
 });
 
 test('a dynamic port skips those in use, and the range ends', () => {

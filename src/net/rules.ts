@@ -1,9 +1,12 @@
 /**
- * The rule writer: one nftables table (`ip tiphys_ID`) per instance. Published ports and masquerading are kept here; other layers add chains
+ * The rule writer: one nftables table (`ip tiphys_ID`) per instance. Published ports and masquerading are kept here;
+ * other layers add chains
  * and maps of their own with `run`, in the same table, and everything goes with the table.
  *
- * Changes that arrive while the kernel is busy are gathered into one transaction. A transaction that fails is run again command by command,
- * so that one bad change does not take the others with it. After a restart of the platform the table still stands and works; `start` makes
+ * Changes that arrive while the kernel is busy are gathered into one transaction. A transaction that fails is run again
+ * command by command,
+ * so that one bad change does not take the others with it. After a restart of the platform the table still stands and
+ * works; `start` makes
  * it anew in one transaction with the elements given, so that no packet sees a gap.
  */
 import type { Logger } from '#observe/log.ts';
@@ -11,7 +14,13 @@ import type { Nft } from '#os/nft.ts';
 import { ruleBatchCommandsMax } from './limits.ts';
 import { linkPrefix, tableName } from './names.ts';
 
-export interface PublishedPort { hostIp: string; hostPort: number; protocol: 'tcp' | 'udp' | 'sctp'; ip: string; port: number }
+export interface PublishedPort {
+  hostIp: string;
+  hostPort: number;
+  protocol: 'tcp' | 'udp' | 'sctp';
+  ip: string;
+  port: number;
+}
 
 export interface RuleWriter {
   readonly table: string;
@@ -27,7 +36,10 @@ export interface RuleWriter {
   remove(): Promise<void>;
 }
 
-/** What the table is told of a network. Packets from `subnet` that leave by another link than `link` get the host's address where `masquerade` says so. */
+/**
+ * What the table is told of a network. Packets from `subnet` that leave by another link than `link` get the host's
+ * address where `masquerade` says so.
+ */
 export interface NetworkRules {
   /** The bridge, whatever its name; empty for Pods, which have a link each, known by the instance's prefix. */
   link: string;
@@ -46,10 +58,14 @@ export function createRuleWriter(options: { nft: Nft; instanceId: string; log: L
   const apply = createBatcher(options.nft, options.log);
   return {
     table,
-    start: (ports, networks, unmasqueraded) => apply(planTable(table, linkPrefix(options.instanceId), ports, networks, unmasqueraded)),
+    start: (ports, networks, unmasqueraded) =>
+      apply(planTable(table, linkPrefix(options.instanceId), ports, networks, unmasqueraded)),
     publish: (ports) => (ports.length === 0 ? Promise.resolve() : apply(planPorts(table, 'add', ports))),
     // A port that was never there must not fail the others: `destroy` is newer than some hosts' nft, so add first.
-    unpublish: (ports) => (ports.length === 0 ? Promise.resolve() : apply(planPorts(table, 'add', ports) + planPorts(table, 'delete', ports))),
+    unpublish: (ports) =>
+      ports.length === 0
+        ? Promise.resolve()
+        : apply(planPorts(table, 'add', ports) + planPorts(table, 'delete', ports)),
     addNetwork: (rule) => apply(planNetwork(table, 'add', rule)),
     removeNetwork: (rule) => apply(planNetwork(table, 'add', rule) + planNetwork(table, 'delete', rule)),
     run: apply,
@@ -69,33 +85,47 @@ function createBatcher(nft: Nft, log: Logger): (commands: string) => Promise<voi
         await nft.run(batch.map((entry) => entry.commands).join('\n'));
         for (const entry of batch) entry.resolve();
       } catch (error) {
-        if (batch.length === 1) { batch[0]!.reject(error); continue; }
+        if (batch.length === 1) {
+          batch[0]!.reject(error);
+          continue;
+        }
         log.debug('a batch of rules failed; applying one by one', { error: String(error) });
         for (const entry of batch) await nft.run(entry.commands).then(entry.resolve, entry.reject);
       }
     }
     running = false;
   };
-  return (commands) => new Promise((resolve, reject) => {
-    queue.push({ commands, resolve, reject });
-    if (!running) void drain();
-  });
+  return (commands) =>
+    new Promise((resolve, reject) => {
+      queue.push({ commands, resolve, reject });
+      if (!running) void drain();
+    });
 }
 
 const anyAddress = new Set(['', '0.0.0.0']);
 
 /** Elements of the maps. A mapping to the same key would fail, which the port allocator rules out. */
 export function planPorts(table: string, verb: 'add' | 'delete', ports: PublishedPort[]): string {
-  const any = ports.filter((port) => anyAddress.has(port.hostIp)).map((port) => `${port.protocol} . ${port.hostPort} : ${port.ip} . ${port.port}`);
-  const at = ports.filter((port) => !anyAddress.has(port.hostIp)).map((port) => `${port.hostIp} . ${port.protocol} . ${port.hostPort} : ${port.ip} . ${port.port}`);
-  return (any.length > 0 ? `${verb} element ip ${table} published { ${any.join(', ')} }\n` : '') + (at.length > 0 ? `${verb} element ip ${table} published_at { ${at.join(', ')} }\n` : '');
+  const any = ports
+    .filter((port) => anyAddress.has(port.hostIp))
+    .map((port) => `${port.protocol} . ${port.hostPort} : ${port.ip} . ${port.port}`);
+  const at = ports
+    .filter((port) => !anyAddress.has(port.hostIp))
+    .map((port) => `${port.hostIp} . ${port.protocol} . ${port.hostPort} : ${port.ip} . ${port.port}`);
+  return (
+    (any.length > 0 ? `${verb} element ip ${table} published { ${any.join(', ')} }\n` : '') +
+    (at.length > 0 ? `${verb} element ip ${table} published_at { ${at.join(', ')} }\n` : '')
+  );
 }
 
 export function planNetwork(table: string, verb: 'add' | 'delete', rule: NetworkRules): string {
   const out: string[] = [];
   if (rule.masquerade && !rule.internal) out.push(`${verb} element ip ${table} masqueraded { ${rule.subnet} }`);
   if (rule.link !== '') {
-    out.push(`${verb} element ip ${table} bridges { ${rule.link} }`, `${verb} element ip ${table} hairpinned_sources { ${rule.subnet} . ${rule.link} }`);
+    out.push(
+      `${verb} element ip ${table} bridges { ${rule.link} }`,
+      `${verb} element ip ${table} hairpinned_sources { ${rule.subnet} . ${rule.link} }`,
+    );
     if (rule.together) out.push(`${verb} element ip ${table} hairpinned { ${rule.link} . ${rule.link} }`);
     if (rule.guarded) out.push(`${verb} element ip ${table} guarded_bridges { ${rule.link} }`);
   }
@@ -103,18 +133,37 @@ export function planNetwork(table: string, verb: 'add' | 'delete', rule: Network
   return `${out.join('\n')}\n`;
 }
 
-const ownChains = ['publish', 'from_link', 'published_prerouting', 'published_output', 'masquerading', 'guard', 'isolation'];
+const ownChains = [
+  'publish',
+  'from_link',
+  'published_prerouting',
+  'published_output',
+  'masquerading',
+  'guard',
+  'isolation',
+];
 
 /**
- * The table as one transaction. Our links are those with the instance's prefix (Pods, further nodes) and those in `bridges`, which users may name.
+ * The table as one transaction. Our links are those with the instance's prefix (Pods, further nodes) and those in
+ * `bridges`, which users may name.
  *
- * - Hairpinned: a container that reaches a port published by one on its own bridge must see the answer come from where it sent the question.
+ * - Hairpinned: a container that reaches a port published by one on its own bridge must see the answer come from where
+ *   it sent the question.
  * - Loopback: a connection of the host's own to 127.0.0.1 leaves with the address of the bridge.
- * - The guard drops what comes from a link of ours to loopback addresses (`route_localnet` is on for them), and what has a source that the host would
- *   not send back by the same link: another Pod's, another network's, the host's own, a Service's, anybody's on the internet.
- * - Isolation: only published ports lead to a container from outside its bridge, be it another network, a Pod or another machine (as docker 28 has it).
+ * - The guard drops what comes from a link of ours to loopback addresses (`route_localnet` is on for them), and what
+ *   has a source that the host would
+ *   not send back by the same link: another Pod's, another network's, the host's own, a Service's, anybody's on the
+ *   internet.
+ * - Isolation: only published ports lead to a container from outside its bridge, be it another network, a Pod or
+ *   another machine (as docker 28 has it).
  */
-export function planTable(table: string, prefix: string, ports: PublishedPort[], networks: NetworkRules[], unmasqueraded: string[]): string {
+export function planTable(
+  table: string,
+  prefix: string,
+  ports: PublishedPort[],
+  networks: NetworkRules[],
+  unmasqueraded: string[],
+): string {
   const links = ['bridges', 'guarded_bridges', 'internal_links'];
   const maps = [
     `add table ip ${table}`,
@@ -126,7 +175,9 @@ export function planTable(table: string, prefix: string, ports: PublishedPort[],
     `add set ip ${table} hairpinned_sources { type ipv4_addr . ifname; flags interval; }`,
     ...links.map((name) => `add set ip ${table} ${name} { type ifname; }`),
     ...['published', 'published_at'].map((name) => `flush map ip ${table} ${name}`),
-    ...['masqueraded', 'unmasqueraded', 'hairpinned', 'hairpinned_sources', ...links].map((name) => `flush set ip ${table} ${name}`),
+    ...['masqueraded', 'unmasqueraded', 'hairpinned', 'hairpinned_sources', ...links].map(
+      (name) => `flush set ip ${table} ${name}`,
+    ),
   ];
   const chains = [
     `add chain ip ${table} publish`,
@@ -162,7 +213,10 @@ export function planTable(table: string, prefix: string, ports: PublishedPort[],
     ['isolation', `oifname @bridges iifname "${prefix}*" drop`],
     ['isolation', 'oifname @bridges iifname @bridges drop'],
   ];
-  const text = [...maps, ...chains, ...rules.map(([chain, rule]) => `add rule ip ${table} ${chain} ${rule}`)].join('\n');
-  const kept = unmasqueraded.length === 0 ? '' : `add element ip ${table} unmasqueraded { ${unmasqueraded.join(', ')} }\n`;
+  const text = [...maps, ...chains, ...rules.map(([chain, rule]) => `add rule ip ${table} ${chain} ${rule}`)].join(
+    '\n',
+  );
+  const kept =
+    unmasqueraded.length === 0 ? '' : `add element ip ${table} unmasqueraded { ${unmasqueraded.join(', ')} }\n`;
   return `${text}\n${kept}${planPorts(table, 'add', ports)}${networks.map((rule) => planNetwork(table, 'add', rule)).join('')}`;
 }

@@ -4,13 +4,42 @@ import type { KubeObject } from '#base/objects.ts';
 import { answerClusterName, type ClusterObjects } from './dns-records.ts';
 
 const services: Record<string, KubeObject> = {
-  'default/web': { apiVersion: 'v1', kind: 'Service', metadata: { name: 'web', namespace: 'default' }, spec: { clusterIP: '10.96.0.7', ports: [{ name: 'http', port: 80, protocol: 'TCP' }] } },
-  'default/db': { apiVersion: 'v1', kind: 'Service', metadata: { name: 'db', namespace: 'default' }, spec: { clusterIP: 'None', ports: [{ name: 'sql', port: 5432 }] } },
-  'default/away': { apiVersion: 'v1', kind: 'Service', metadata: { name: 'away', namespace: 'default' }, spec: { type: 'ExternalName', externalName: 'example.org' } },
+  'default/web': {
+    apiVersion: 'v1',
+    kind: 'Service',
+    metadata: { name: 'web', namespace: 'default' },
+    spec: { clusterIP: '10.96.0.7', ports: [{ name: 'http', port: 80, protocol: 'TCP' }] },
+  },
+  'default/db': {
+    apiVersion: 'v1',
+    kind: 'Service',
+    metadata: { name: 'db', namespace: 'default' },
+    spec: { clusterIP: 'None', ports: [{ name: 'sql', port: 5432 }] },
+  },
+  'default/away': {
+    apiVersion: 'v1',
+    kind: 'Service',
+    metadata: { name: 'away', namespace: 'default' },
+    spec: { type: 'ExternalName', externalName: 'example.org' },
+  },
 };
-const slices: KubeObject[] = [{ apiVersion: 'discovery.k8s.io/v1', kind: 'EndpointSlice', metadata: { name: 'db-1', namespace: 'default' }, addressType: 'IPv4', ports: [{ name: 'sql', port: 5432, protocol: 'TCP' }], endpoints: [{ addresses: ['10.244.0.5'], hostname: 'db-0' }, { addresses: ['10.244.0.6'], conditions: { ready: false } }] }];
+const slices: KubeObject[] = [
+  {
+    apiVersion: 'discovery.k8s.io/v1',
+    kind: 'EndpointSlice',
+    metadata: { name: 'db-1', namespace: 'default' },
+    addressType: 'IPv4',
+    ports: [{ name: 'sql', port: 5432, protocol: 'TCP' }],
+    endpoints: [
+      { addresses: ['10.244.0.5'], hostname: 'db-0' },
+      { addresses: ['10.244.0.6'], conditions: { ready: false } },
+    ],
+  },
+];
 const objects: ClusterObjects = {
-  service: (namespace, name) => services[`${namespace}/${name}`], slices: (_namespace, name) => (name === 'db' ? slices : []), namespaceExists: (name) => name === 'default',
+  service: (namespace, name) => services[`${namespace}/${name}`],
+  slices: (_namespace, name) => (name === 'db' ? slices : []),
+  namespaceExists: (name) => name === 'default',
   nameOfAddress: (ip) => (ip === '10.96.0.7' ? 'web.default.svc.cluster.local' : undefined),
 };
 const ask = (name: string, type = 'A') => answerClusterName(name, type, 'cluster.local', objects);
@@ -29,7 +58,12 @@ test('a headless Service answers with its ready endpoints, and each by its hostn
 
 test('SRV names ports and targets, with their addresses beside', () => {
   const answer = ask('_sql._tcp.db.default.svc.cluster.local', 'SRV')!;
-  assert.deepEqual(answer.answers[0]!.data, { target: 'db-0.db.default.svc.cluster.local', port: 5432, priority: 0, weight: 100 });
+  assert.deepEqual(answer.answers[0]!.data, {
+    target: 'db-0.db.default.svc.cluster.local',
+    port: 5432,
+    priority: 0,
+    weight: 100,
+  });
   assert.equal(answer.additionals[0]!.data, '10.244.0.5');
 });
 

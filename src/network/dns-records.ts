@@ -1,5 +1,6 @@
 /**
- * The names of a cluster, answered from Services, EndpointSlices and Pods. Pure: a question and the lookups it needs, to an answer.
+ * The names of a cluster, answered from Services, EndpointSlices and Pods. Pure: a question and the lookups it needs,
+ * to an answer.
  * Source: Kubernetes DNS-Based Service Discovery, version 1.1.0 (sections 2.2 to 2.4).
  */
 import type { Json, KubeObject } from '#base/objects.ts';
@@ -13,7 +14,12 @@ export interface ClusterObjects {
   nameOfAddress(ip: string): string | undefined;
 }
 
-export interface DnsRecord { name: string; type: string; ttl?: number; data: Json }
+export interface DnsRecord {
+  name: string;
+  type: string;
+  ttl?: number;
+  data: Json;
+}
 export interface ClusterAnswer {
   code: 'NOERROR' | 'NXDOMAIN';
   answers: DnsRecord[];
@@ -25,7 +31,11 @@ export interface ClusterAnswer {
 const nothing: ClusterAnswer = { code: 'NOERROR', answers: [], additionals: [] };
 const unknown: ClusterAnswer = { code: 'NXDOMAIN', answers: [], additionals: [] };
 
-interface HeadlessEndpoint { ip: string; hostname: string; ports: Json[] }
+interface HeadlessEndpoint {
+  ip: string;
+  hostname: string;
+  ports: Json[];
+}
 
 /** `10.244.0.7` as `10-244-0-7`: the name of an endpoint without a hostname. */
 export function dashed(ip: string): string {
@@ -43,7 +53,8 @@ function headlessEndpoints(service: KubeObject, objects: ClusterObjects): Headle
     if (slice.addressType !== 'IPv4') continue;
     for (const endpoint of slice.endpoints ?? []) {
       if (!publish && endpoint.conditions?.ready === false) continue;
-      for (const ip of endpoint.addresses ?? []) out.push({ ip, hostname: endpoint.hostname ?? dashed(ip), ports: slice.ports ?? [] });
+      for (const ip of endpoint.addresses ?? [])
+        out.push({ ip, hostname: endpoint.hostname ?? dashed(ip), ports: slice.ports ?? [] });
     }
   }
   return out;
@@ -54,13 +65,19 @@ function addressRecords(name: string, ips: string[], type: string): DnsRecord[] 
 }
 
 /** Answers a question below the cluster domain, or a reverse one; undefined when the name is not the cluster's. */
-export function answerClusterName(name: string, type: string, domain: string, objects: ClusterObjects): ClusterAnswer | undefined {
+export function answerClusterName(
+  name: string,
+  type: string,
+  domain: string,
+  objects: ClusterObjects,
+): ClusterAnswer | undefined {
   const lower = name.toLowerCase().replace(/\.$/, '');
   if (lower.endsWith('.in-addr.arpa')) return answerReverse(name, lower, type, objects);
   if (lower !== domain && !lower.endsWith(`.${domain}`)) return undefined;
   const labels = lower === domain ? [] : lower.slice(0, -domain.length - 1).split('.');
   if (labels.length === 0) return nothing;
-  if (labels.length === 1 && labels[0] === 'dns-version') return type === 'TXT' ? { ...nothing, answers: [{ name, type: 'TXT', ttl: 28_800, data: '1.1.0' }] } : nothing;
+  if (labels.length === 1 && labels[0] === 'dns-version')
+    return type === 'TXT' ? { ...nothing, answers: [{ name, type: 'TXT', ttl: 28_800, data: '1.1.0' }] } : nothing;
   const kind = labels.at(-1);
   if (kind === 'pod') return answerPod(name, type, labels, objects);
   if (kind !== 'svc') return unknown;
@@ -76,11 +93,19 @@ function answerPod(name: string, type: string, labels: string[], objects: Cluste
   if (labels.length === 1) return nothing;
   if (labels.length === 2) return objects.namespaceExists(labels[0]!) ? nothing : unknown;
   const ip = labels[0]!.replaceAll('-', '.');
-  if (labels.length !== 3 || !/^\d{1,3}(\.\d{1,3}){3}$/.test(ip) || !objects.namespaceExists(labels[1]!)) return unknown;
+  if (labels.length !== 3 || !/^\d{1,3}(\.\d{1,3}){3}$/.test(ip) || !objects.namespaceExists(labels[1]!))
+    return unknown;
   return { ...nothing, answers: addressRecords(name, [ip], type) };
 }
 
-function answerService(name: string, type: string, prefix: string[], service: KubeObject, domain: string, objects: ClusterObjects): ClusterAnswer {
+function answerService(
+  name: string,
+  type: string,
+  prefix: string[],
+  service: KubeObject,
+  domain: string,
+  objects: ClusterObjects,
+): ClusterAnswer {
   const base = `${service.metadata.name}.${service.metadata.namespace}.svc.${domain}`;
   if (service.spec.type === 'ExternalName') {
     if (prefix.length > 0) return unknown;
@@ -92,23 +117,51 @@ function answerService(name: string, type: string, prefix: string[], service: Ku
   if (prefix.length === 0) {
     if (headless && endpoints.length === 0) return unknown;
     const ips = headless ? [...new Set(endpoints.map((endpoint) => endpoint.ip))] : [service.spec.clusterIP as string];
-    if (type === 'SRV') return srvAnswer(name, service.spec.ports ?? [], undefined, undefined, service, endpoints, base);
+    if (type === 'SRV')
+      return srvAnswer(name, service.spec.ports ?? [], undefined, undefined, service, endpoints, base);
     return { ...nothing, answers: addressRecords(name, ips, type) };
   }
   if (prefix.length === 2 && prefix[0]!.startsWith('_') && prefix[1]!.startsWith('_')) {
-    const answer = srvAnswer(name, service.spec.ports ?? [], prefix[0]!.slice(1), prefix[1]!.slice(1), service, endpoints, base);
+    const answer = srvAnswer(
+      name,
+      service.spec.ports ?? [],
+      prefix[0]!.slice(1),
+      prefix[1]!.slice(1),
+      service,
+      endpoints,
+      base,
+    );
     if (answer.answers.length === 0) return unknown;
     return type === 'SRV' || type === 'ANY' ? answer : nothing;
   }
   if (prefix.length === 1 && headless) {
     const found = endpoints.filter((endpoint) => endpoint.hostname.toLowerCase() === prefix[0]);
-    return found.length === 0 ? unknown : { ...nothing, answers: addressRecords(name, found.map((endpoint) => endpoint.ip), type) };
+    return found.length === 0
+      ? unknown
+      : {
+          ...nothing,
+          answers: addressRecords(
+            name,
+            found.map((endpoint) => endpoint.ip),
+            type,
+          ),
+        };
   }
   return unknown;
 }
 
-function srvAnswer(name: string, servicePorts: Json[], portName: string | undefined, protocol: string | undefined, service: KubeObject, endpoints: HeadlessEndpoint[], base: string): ClusterAnswer {
-  const wants = (port: Json): boolean => portName === undefined || (String(port.name ?? '').toLowerCase() === portName && String(port.protocol ?? 'TCP').toLowerCase() === protocol);
+function srvAnswer(
+  name: string,
+  servicePorts: Json[],
+  portName: string | undefined,
+  protocol: string | undefined,
+  service: KubeObject,
+  endpoints: HeadlessEndpoint[],
+  base: string,
+): ClusterAnswer {
+  const wants = (port: Json): boolean =>
+    portName === undefined ||
+    (String(port.name ?? '').toLowerCase() === portName && String(port.protocol ?? 'TCP').toLowerCase() === protocol);
   const answers: DnsRecord[] = [];
   const additionals: DnsRecord[] = [];
   const add = (target: string, port: number, ip: string): void => {
@@ -116,7 +169,9 @@ function srvAnswer(name: string, servicePorts: Json[], portName: string | undefi
     additionals.push({ name: target, type: 'A', ttl: dnsTtlSeconds, data: ip });
   };
   if (!isHeadless(service)) for (const port of servicePorts.filter(wants)) add(base, port.port, service.spec.clusterIP);
-  else for (const endpoint of endpoints) for (const port of endpoint.ports.filter(wants)) add(`${endpoint.hostname}.${base}`, port.port, endpoint.ip);
+  else
+    for (const endpoint of endpoints)
+      for (const port of endpoint.ports.filter(wants)) add(`${endpoint.hostname}.${base}`, port.port, endpoint.ip);
   return { code: 'NOERROR', answers, additionals };
 }
 
@@ -124,5 +179,7 @@ function answerReverse(name: string, lower: string, type: string, objects: Clust
   const ip = lower.replace('.in-addr.arpa', '').split('.').reverse().join('.');
   const target = objects.nameOfAddress(ip);
   if (target === undefined) return undefined;
-  return type === 'PTR' || type === 'ANY' ? { ...nothing, answers: [{ name, type: 'PTR', ttl: dnsTtlSeconds, data: target }] } : nothing;
+  return type === 'PTR' || type === 'ANY'
+    ? { ...nothing, answers: [{ name, type: 'PTR', ttl: dnsTtlSeconds, data: target }] }
+    : nothing;
 }

@@ -1,6 +1,8 @@
 /**
- * Ingress on this node: keeps an HAProxy fed with the plan of `ingress-config.ts`. HAProxy starts with the first Ingress and is not there before.
- * Changed endpoints go over its admin socket; changed routes or certificates by a reload that hands the listening sockets over, so that no
+ * Ingress on this node: keeps an HAProxy fed with the plan of `ingress-config.ts`. HAProxy starts with the first
+ * Ingress and is not there before.
+ * Changed endpoints go over its admin socket; changed routes or certificates by a reload that hands the listening
+ * sockets over, so that no
  * connection is refused. HAProxy outlives this process, and the next one takes it up again.
  */
 import { existsSync } from 'node:fs';
@@ -46,7 +48,13 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
   const ingresses = informers.informer(kinds.Ingress);
   const classes = informers.informer(kinds.IngressClass);
   const services = informers.informer(kinds.Service);
-  const slices = informers.informer(kinds.EndpointSlice).addIndex('service', (slice: KubeObject) => `${slice.metadata.namespace}/${slice.metadata.labels?.['kubernetes.io/service-name'] ?? ''}`);
+  const slices = informers
+    .informer(kinds.EndpointSlice)
+    .addIndex(
+      'service',
+      (slice: KubeObject) =>
+        `${slice.metadata.namespace}/${slice.metadata.labels?.['kubernetes.io/service-name'] ?? ''}`,
+    );
   const secretsByName = new Map<string, { certificate: string; key: string } | undefined>();
   let shape = '';
   let slots = new Map<string, (string | undefined)[]>();
@@ -55,38 +63,73 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
   let work: Promise<void> = Promise.resolve();
 
   const isOurs = (ingress: KubeObject): boolean => {
-    const name: string | undefined = ingress.spec.ingressClassName ?? ingress.metadata.annotations?.['kubernetes.io/ingress.class'];
+    const name: string | undefined =
+      ingress.spec.ingressClassName ?? ingress.metadata.annotations?.['kubernetes.io/ingress.class'];
     if (name !== undefined) return classes.get(name)?.spec.controller === ingressController;
-    return classes.list().some((item) => item.spec.controller === ingressController && item.metadata.annotations?.[defaultClassAnnotation] === 'true');
+    return classes
+      .list()
+      .some(
+        (item) =>
+          item.spec.controller === ingressController && item.metadata.annotations?.[defaultClassAnnotation] === 'true',
+      );
   };
   const endpoints = (namespace: string, name: string, port: Json): { ip: string; port: number }[] => {
     const service = services.get(`${namespace}/${name}`);
     if (service === undefined) return [];
-    const wanted = (service.spec.ports ?? []).find((entry: Json) => (port.name !== undefined && port.name !== '' ? entry.name === port.name : entry.port === port.number));
+    const wanted = (service.spec.ports ?? []).find((entry: Json) =>
+      port.name !== undefined && port.name !== '' ? entry.name === port.name : entry.port === port.number,
+    );
     if (wanted === undefined) return [];
     // A headless Service has no virtual address, but its endpoints serve all the same.
-    const planned = servicePorts({ ...service, spec: { ...service.spec, clusterIP: service.spec.clusterIP === 'None' ? '0.0.0.0' : service.spec.clusterIP } }, slices.by('service', `${namespace}/${name}`), options.nodeName);
+    const planned = servicePorts(
+      {
+        ...service,
+        spec: { ...service.spec, clusterIP: service.spec.clusterIP === 'None' ? '0.0.0.0' : service.spec.clusterIP },
+      },
+      slices.by('service', `${namespace}/${name}`),
+      options.nodeName,
+    );
     const match = planned.find((entry) => entry.port === wanted.port);
-    return match === undefined ? [] : usableEndpoints(match.endpoints, false).map((endpoint) => ({ ip: endpoint.ip, port: endpoint.port }));
+    return match === undefined
+      ? []
+      : usableEndpoints(match.endpoints, false).map((endpoint) => ({ ip: endpoint.ip, port: endpoint.port }));
   };
   const loadSecrets = async (list: KubeObject[]): Promise<void> => {
     secretsByName.clear();
-    for (const ingress of list) for (const tls of ingress.spec.tls ?? []) {
-      if (tls.secretName === undefined) continue;
-      const secret = await client.get(kinds.Secret, tls.secretName, ingress.metadata.namespace).catch((error: unknown) => { if (isReason(error, 'NotFound')) return undefined; throw error; });
-      const text = (name: string): string => Buffer.from(secret?.data?.[name] ?? '', 'base64').toString('utf8');
-      secretsByName.set(`${ingress.metadata.namespace}/${tls.secretName}`, secret?.data?.['tls.crt'] === undefined ? undefined : { certificate: text('tls.crt'), key: text('tls.key') });
-    }
+    for (const ingress of list)
+      for (const tls of ingress.spec.tls ?? []) {
+        if (tls.secretName === undefined) continue;
+        const secret = await client
+          .get(kinds.Secret, tls.secretName, ingress.metadata.namespace)
+          .catch((error: unknown) => {
+            if (isReason(error, 'NotFound')) return undefined;
+            throw error;
+          });
+        const text = (name: string): string => Buffer.from(secret?.data?.[name] ?? '', 'base64').toString('utf8');
+        secretsByName.set(
+          `${ingress.metadata.namespace}/${tls.secretName}`,
+          secret?.data?.['tls.crt'] === undefined ? undefined : { certificate: text('tls.crt'), key: text('tls.key') },
+        );
+      }
   };
 
   const sync = async (): Promise<void> => {
     if (closed) return;
     const list = ingresses.list().filter(isOurs);
-    if (list.length === 0 && shape === '' && await runningHaproxy(runDir) === undefined) return;
+    if (list.length === 0 && shape === '' && (await runningHaproxy(runDir)) === undefined) return;
     await loadSecrets(list);
-    const plan = planIngress(list, { endpoints, tlsSecret: (namespace, name) => secretsByName.get(`${namespace}/${name}`), slotsOf: (backend) => slots.get(backend)?.length ?? 0 });
-    const newShape = JSON.stringify([plan.routes, plan.backends.map((backend) => [backend.name, backend.slots]), plan.defaultBackend, plan.certificates]);
-    if (newShape !== shape || await runningHaproxy(runDir) === undefined) await reload(plan, newShape);
+    const plan = planIngress(list, {
+      endpoints,
+      tlsSecret: (namespace, name) => secretsByName.get(`${namespace}/${name}`),
+      slotsOf: (backend) => slots.get(backend)?.length ?? 0,
+    });
+    const newShape = JSON.stringify([
+      plan.routes,
+      plan.backends.map((backend) => [backend.name, backend.slots]),
+      plan.defaultBackend,
+      plan.certificates,
+    ]);
+    if (newShape !== shape || (await runningHaproxy(runDir)) === undefined) await reload(plan, newShape);
     else await updateServers(plan);
     if (options.statusAddress !== undefined) await reportStatus(list, options.statusAddress);
   };
@@ -94,20 +137,55 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
   const reload = async (plan: IngressPlan, newShape: string): Promise<void> => {
     await mkdir(join(runDir, 'certs'), { recursive: true, mode: 0o700 });
     await writeFile(join(runDir, 'certs', 'default.pem'), options.defaultCertificate, { mode: 0o600 });
-    for (const certificate of plan.certificates) await writeFile(join(runDir, 'certs', certificate.file), certificate.pem, { mode: 0o600 });
-    await writeFile(join(runDir, 'crt-list'), [`${join(runDir, 'certs', 'default.pem')}`, ...plan.certificates.map((certificate) => `${join(runDir, 'certs', certificate.file)} ${certificate.hosts.join(' ')}`)].join('\n') + '\n');
+    for (const certificate of plan.certificates)
+      await writeFile(join(runDir, 'certs', certificate.file), certificate.pem, { mode: 0o600 });
+    await writeFile(
+      join(runDir, 'crt-list'),
+      [
+        `${join(runDir, 'certs', 'default.pem')}`,
+        ...plan.certificates.map(
+          (certificate) => `${join(runDir, 'certs', certificate.file)} ${certificate.hosts.join(' ')}`,
+        ),
+      ].join('\n') + '\n',
+    );
     const config = join(runDir, 'haproxy.cfg');
-    await writeFile(`${config}.new`, haproxyConfig(plan, { runDir, httpBinds: options.httpBinds, httpsBinds: options.httpsBinds, ...proxyUser() }), { mode: 0o600 });
+    await writeFile(
+      `${config}.new`,
+      haproxyConfig(plan, { runDir, httpBinds: options.httpBinds, httpsBinds: options.httpsBinds, ...proxyUser() }),
+      { mode: 0o600 },
+    );
     const check = await processes.run('haproxy', ['-c', '-f', `${config}.new`]);
-    if (check.code !== 0) { log.error('haproxy refuses the configuration; the last one stays', { stderr: check.stderr.slice(0, 2000) }); return; }
+    if (check.code !== 0) {
+      log.error('haproxy refuses the configuration; the last one stays', { stderr: check.stderr.slice(0, 2000) });
+      return;
+    }
     await rm(config, { force: true });
     await rename(`${config}.new`, config);
     const old = await runningHaproxy(runDir);
     const socket = join(runDir, 'haproxy.sock');
-    const started = await processes.run('haproxy', ['-D', '-f', config, '-p', join(runDir, 'haproxy.pid'), ...(old === undefined ? [] : existsSync(socket) ? ['-x', socket, '-sf', String(old)] : ['-st', String(old)])]);
-    if (started.code !== 0) { log.error('haproxy did not start', { stderr: started.stderr.slice(0, 2000) }); schedule(2_000); return; }
+    const started = await processes.run('haproxy', [
+      '-D',
+      '-f',
+      config,
+      '-p',
+      join(runDir, 'haproxy.pid'),
+      ...(old === undefined ? [] : existsSync(socket) ? ['-x', socket, '-sf', String(old)] : ['-st', String(old)]),
+    ]);
+    if (started.code !== 0) {
+      log.error('haproxy did not start', { stderr: started.stderr.slice(0, 2000) });
+      schedule(2_000);
+      return;
+    }
     shape = newShape;
-    slots = new Map(plan.backends.map((backend) => [backend.name, Array.from({ length: backend.slots }, (_unused, index) => { const server = backend.servers[index]; return server === undefined ? undefined : `${server.ip}:${server.port}`; })]));
+    slots = new Map(
+      plan.backends.map((backend) => [
+        backend.name,
+        Array.from({ length: backend.slots }, (_unused, index) => {
+          const server = backend.servers[index];
+          return server === undefined ? undefined : `${server.ip}:${server.port}`;
+        }),
+      ]),
+    );
   };
 
   /** New endpoints take free slots; endpoints that went are drained: what they serve is finished, nothing new comes. */
@@ -125,28 +203,56 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
         const address = `${server.ip}:${server.port}`;
         if (held.includes(address)) continue;
         const free = held.indexOf(undefined);
-        if (free < 0) { schedule(0); shape = ''; return; }
-        commands.push(`set server ${backend.name}/s${free + 1} addr ${server.ip} port ${server.port}`, `set server ${backend.name}/s${free + 1} state ready`);
+        if (free < 0) {
+          schedule(0);
+          shape = '';
+          return;
+        }
+        commands.push(
+          `set server ${backend.name}/s${free + 1} addr ${server.ip} port ${server.port}`,
+          `set server ${backend.name}/s${free + 1} state ready`,
+        );
         held[free] = address;
       }
     }
     for (const command of commands) {
       const answer = await adminCommand(join(runDir, 'haproxy.sock'), command);
-      if (/No such|Invalid|error/i.test(answer)) { log.warn('haproxy refused a change; reloading', { command, answer }); shape = ''; schedule(0); return; }
+      if (/No such|Invalid|error/i.test(answer)) {
+        log.warn('haproxy refused a change; reloading', { command, answer });
+        shape = '';
+        schedule(0);
+        return;
+      }
     }
   };
 
   const reportStatus = async (list: KubeObject[], address: string): Promise<void> => {
     for (const ingress of list) {
       if (ingress.status?.loadBalancer?.ingress?.[0]?.ip === address) continue;
-      await client.patch(kinds.Ingress, ingress.metadata.name!, ingress.metadata.namespace, 'merge', { status: { loadBalancer: { ingress: [{ ip: address }] } } }, { subresource: 'status' })
-        .catch((error: unknown) => { if (!isReason(error, 'NotFound', 'Conflict')) log.warn('ingress status', { error: error as Error }); });
+      await client
+        .patch(
+          kinds.Ingress,
+          ingress.metadata.name!,
+          ingress.metadata.namespace,
+          'merge',
+          { status: { loadBalancer: { ingress: [{ ip: address }] } } },
+          { subresource: 'status' },
+        )
+        .catch((error: unknown) => {
+          if (!isReason(error, 'NotFound', 'Conflict')) log.warn('ingress status', { error: error as Error });
+        });
     }
   };
 
   const schedule = (delayMs = ingressReloadDelayMs): void => {
     if (timer !== undefined || closed) return;
-    timer = clock.setTimer(delayMs, () => { timer = undefined; work = work.then(sync).catch((error: Error) => { log.error('ingress', { error }); schedule(2_000); }); });
+    timer = clock.setTimer(delayMs, () => {
+      timer = undefined;
+      work = work.then(sync).catch((error: Error) => {
+        log.error('ingress', { error });
+        schedule(2_000);
+      });
+    });
   };
   const ready = (async () => {
     await Promise.all([ingresses.synced, classes.synced, services.synced, slices.synced]);
@@ -154,7 +260,18 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
     for (const informer of [ingresses, classes]) informer.addHandler(touch);
     // Endpoints matter at once: a Pod that ends must get no new request.
     const touchSoon = { added: () => schedule(2), updated: () => schedule(2), deleted: () => schedule(2) };
-    for (const informer of [services, slices]) informer.addHandler({ added: () => { if (ingresses.size > 0) touchSoon.added(); }, updated: () => { if (ingresses.size > 0) touchSoon.updated(); }, deleted: () => { if (ingresses.size > 0) touchSoon.deleted(); } });
+    for (const informer of [services, slices])
+      informer.addHandler({
+        added: () => {
+          if (ingresses.size > 0) touchSoon.added();
+        },
+        updated: () => {
+          if (ingresses.size > 0) touchSoon.updated();
+        },
+        deleted: () => {
+          if (ingresses.size > 0) touchSoon.deleted();
+        },
+      });
   })();
   return {
     ready,
@@ -166,20 +283,28 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
   };
 }
 
-/** The distribution's package brings a user (and a group of the same name) for it: what the proxy parses comes from strangers and needs no rights. */
+/**
+ * The distribution's package brings a user (and a group of the same name) for it: what the proxy parses comes from
+ * strangers and needs no rights.
+ */
 function proxyUser(): { user?: string } {
-  const has = (file: string): boolean => (readIfExists(file) ?? '').split('\n').some((line) => line.startsWith('haproxy:'));
+  const has = (file: string): boolean =>
+    (readIfExists(file) ?? '').split('\n').some((line) => line.startsWith('haproxy:'));
   return has('/etc/passwd') && has('/etc/group') ? { user: 'haproxy' } : {};
 }
 
 /** The pid of this node's HAProxy, when it runs. */
 export async function runningHaproxy(runDir: string): Promise<number | undefined> {
   const pid = Number((await readFile(join(runDir, 'haproxy.pid'), 'utf8').catch(() => '')).trim().split('\n').at(-1));
-  if (Number.isInteger(pid) && pid > 0 && (await readlink(`/proc/${pid}/exe`).catch(() => '')).includes('haproxy')) return pid;
+  if (Number.isInteger(pid) && pid > 0 && (await readlink(`/proc/${pid}/exe`).catch(() => '')).includes('haproxy'))
+    return pid;
   return findHaproxy(join(runDir, 'haproxy.cfg'));
 }
 
-/** By its command line: the run directory, and the note of its pid with it, may have been removed under a proxy that still listens. */
+/**
+ * By its command line: the run directory, and the note of its pid with it, may have been removed under a proxy that
+ * still listens.
+ */
 async function findHaproxy(config: string): Promise<number | undefined> {
   for (const name of await readdir('/proc')) {
     if (!/^\d+$/.test(name)) continue;
@@ -194,7 +319,9 @@ function adminCommand(socketPath: string, command: string): Promise<string> {
     const socket = connect(socketPath);
     let answer = '';
     socket.on('error', reject);
-    socket.on('data', (chunk: Buffer) => { answer += chunk.toString('utf8'); });
+    socket.on('data', (chunk: Buffer) => {
+      answer += chunk.toString('utf8');
+    });
     socket.on('close', () => resolve(answer.trim()));
     socket.write(`${command}\n`);
   });

@@ -1,17 +1,28 @@
 /**
- * What the kernel must do for Services, as nftables text. Pure: from Services and EndpointSlices to a `RuleSet`, and from two
+ * What the kernel must do for Services, as nftables text. Pure: from Services and EndpointSlices to a `RuleSet`, and
+ * from two
  * rule sets to the commands that turn one into the other.
  *
- * A packet to a Service looks its address, protocol and port up in one verdict map, whatever the number of Services, and jumps to the port's
- * chain, which picks an endpoint at random and rewrites the destination. Ports without endpoints are rejected, as Kubernetes does. Node ports
- * have a map of their own that is asked for every local address, 127.0.0.1 included. Replies find their way by connection tracking.
+ * A packet to a Service looks its address, protocol and port up in one verdict map, whatever the number of Services,
+ * and jumps to the port's
+ * chain, which picks an endpoint at random and rewrites the destination. Ports without endpoints are rejected, as
+ * Kubernetes does. Node ports
+ * have a map of their own that is asked for every local address, 127.0.0.1 included. Replies find their way by
+ * connection tracking.
  * Sources: Kubernetes documentation, "Virtual IPs and Service Proxies"; nft(8).
  */
 import { createHash } from 'node:crypto';
 import { compareText } from './order.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 
-export interface Endpoint { ip: string; port: number; local: boolean; ready: boolean; serving: boolean; terminating: boolean }
+export interface Endpoint {
+  ip: string;
+  port: number;
+  local: boolean;
+  ready: boolean;
+  serving: boolean;
+  terminating: boolean;
+}
 
 /** One port of one Service, with where it may be reached and what answers. */
 export interface ServicePort {
@@ -40,10 +51,19 @@ function isIpv4(address: string): boolean {
 /** Ports of a Service that packets can reach; headless and ExternalName Services have none. */
 export function servicePorts(service: KubeObject, slices: Iterable<KubeObject>, nodeName: string): ServicePort[] {
   const spec: Json = service.spec;
-  if (spec.type === 'ExternalName' || spec.clusterIP === undefined || spec.clusterIP === '' || spec.clusterIP === 'None') return [];
+  if (
+    spec.type === 'ExternalName' ||
+    spec.clusterIP === undefined ||
+    spec.clusterIP === '' ||
+    spec.clusterIP === 'None'
+  )
+    return [];
   const all = [...slices].filter((slice) => slice.addressType === 'IPv4');
   const balancer: Json[] = service.status?.loadBalancer?.ingress ?? [];
-  const externalIps: string[] = [...(spec.externalIPs ?? []), ...(spec.type === 'LoadBalancer' ? balancer.map((entry) => entry.ip) : [])].filter((ip) => typeof ip === 'string' && isIpv4(ip));
+  const externalIps: string[] = [
+    ...(spec.externalIPs ?? []),
+    ...(spec.type === 'LoadBalancer' ? balancer.map((entry) => entry.ip) : []),
+  ].filter((ip) => typeof ip === 'string' && isIpv4(ip));
   return (spec.ports ?? []).map((port: Json): ServicePort => ({
     id: `${service.metadata.namespace}/${service.metadata.name}:${port.name ?? port.port}`,
     protocol: protocols[port.protocol ?? 'TCP']!,
@@ -60,15 +80,25 @@ export function servicePorts(service: KubeObject, slices: Iterable<KubeObject>, 
 }
 
 function endpointsOf(slice: KubeObject, port: Json, nodeName: string): Endpoint[] {
-  const match = (slice.ports ?? []).find((entry: Json) => (entry.name ?? '') === (port.name ?? '') && (entry.protocol ?? 'TCP') === (port.protocol ?? 'TCP'));
+  const match = (slice.ports ?? []).find(
+    (entry: Json) => (entry.name ?? '') === (port.name ?? '') && (entry.protocol ?? 'TCP') === (port.protocol ?? 'TCP'),
+  );
   if (match?.port === undefined) return [];
-  return (slice.endpoints ?? []).flatMap((endpoint: Json) => (endpoint.addresses ?? []).slice(0, 1).map((ip: string): Endpoint => ({
-    ip, port: match.port, local: endpoint.nodeName === nodeName,
-    ready: endpoint.conditions?.ready !== false, serving: endpoint.conditions?.serving ?? endpoint.conditions?.ready !== false, terminating: endpoint.conditions?.terminating === true,
-  })));
+  return (slice.endpoints ?? []).flatMap((endpoint: Json) =>
+    (endpoint.addresses ?? []).slice(0, 1).map((ip: string): Endpoint => ({
+      ip,
+      port: match.port,
+      local: endpoint.nodeName === nodeName,
+      ready: endpoint.conditions?.ready !== false,
+      serving: endpoint.conditions?.serving ?? endpoint.conditions?.ready !== false,
+      terminating: endpoint.conditions?.terminating === true,
+    })),
+  );
 }
 
-/** Endpoints that take new connections: the ready ones, or those that still serve while they end where no other is left. */
+/**
+ * Endpoints that take new connections: the ready ones, or those that still serve while they end where no other is left.
+ */
 export function usableEndpoints(endpoints: Endpoint[], localOnly: boolean): Endpoint[] {
   const candidates = localOnly ? endpoints.filter((endpoint) => endpoint.local) : endpoints;
   const ready = candidates.filter((endpoint) => endpoint.ready);
@@ -89,13 +119,21 @@ export interface RuleSet {
 }
 
 export function emptyRuleSet(): RuleSet {
-  return { chains: new Map(), services: new Map(), nodePorts: new Map(), rejectedServices: new Set(), rejectedNodePorts: new Set(), hairpins: new Set() };
+  return {
+    chains: new Map(),
+    services: new Map(),
+    nodePorts: new Map(),
+    rejectedServices: new Set(),
+    rejectedNodePorts: new Set(),
+    hairpins: new Set(),
+  };
 }
 
 const masqueradeMark = '0x4000';
 
 function balance(port: ServicePort, endpoints: Endpoint[]): string {
-  if (endpoints.length === 1) return `meta l4proto ${port.protocol} dnat ip to ${endpoints[0]!.ip}:${endpoints[0]!.port}`;
+  if (endpoints.length === 1)
+    return `meta l4proto ${port.protocol} dnat ip to ${endpoints[0]!.ip}:${endpoints[0]!.port}`;
   const pick = port.affinity ? `jhash ip saddr mod ${endpoints.length}` : `numgen random mod ${endpoints.length}`;
   const entries = endpoints.map((endpoint, index) => `${index} : ${endpoint.ip} . ${endpoint.port}`).join(', ');
   return `meta l4proto ${port.protocol} dnat ip to ${pick} map { ${entries} }`;
@@ -135,7 +173,8 @@ function addPort(rules: RuleSet, port: ServicePort, podRange: string): void {
   const mark = port.externalLocal ? [] : [`ip saddr != ${podRange} meta mark set meta mark | ${masqueradeMark}`];
   rules.chains.set(name, [...mark, 'ip saddr 127.0.0.0/8 meta mark set meta mark | 0x4000', balance(port, outside)]);
   const ranged = port.sourceRanges.length === 0 ? name : chainName('rng', port);
-  if (port.sourceRanges.length > 0) rules.chains.set(ranged, [`ip saddr { ${port.sourceRanges.join(', ')}, ${podRange} } goto ${name}`]);
+  if (port.sourceRanges.length > 0)
+    rules.chains.set(ranged, [`ip saddr { ${port.sourceRanges.join(', ')}, ${podRange} } goto ${name}`]);
   for (const ip of port.externalIps) rules.services.set(`${ip} . ${port.protocol} . ${port.port}`, `goto ${ranged}`);
   if (port.nodePort !== undefined) rules.nodePorts.set(`${port.protocol} . ${port.nodePort}`, `goto ${name}`);
 }
@@ -175,7 +214,9 @@ table ip ${table} {
 `;
 }
 
-/** Commands that turn `before` into `after`: one transaction, in an order that never leaves a map pointing at nothing. */
+/**
+ * Commands that turn `before` into `after`: one transaction, in an order that never leaves a map pointing at nothing.
+ */
 export function diffRules(table: string, before: RuleSet, after: RuleSet): string[] {
   const out: string[] = [];
   for (const [name, lines] of after.chains) {
@@ -189,7 +230,9 @@ export function diffRules(table: string, before: RuleSet, after: RuleSet): strin
   diffSet(out, table, 'rejected-services', before.rejectedServices, after.rejectedServices);
   diffSet(out, table, 'rejected-node-ports', before.rejectedNodePorts, after.rejectedNodePorts);
   diffSet(out, table, 'hairpins', before.hairpins, after.hairpins);
-  const gone = [...before.chains.keys()].filter((name) => !after.chains.has(name)).sort((a, b) => rankOf(a) - rankOf(b));
+  const gone = [...before.chains.keys()]
+    .filter((name) => !after.chains.has(name))
+    .sort((a, b) => rankOf(a) - rankOf(b));
   for (const name of gone) out.push(`flush chain ip ${table} ${name}`);
   for (const name of gone) out.push(`delete chain ip ${table} ${name}`);
   return out;
@@ -200,9 +243,17 @@ function rankOf(name: string): number {
   return name.startsWith('rng-') ? 0 : 1;
 }
 
-function diffMap(out: string[], table: string, map: string, before: Map<string, string>, after: Map<string, string>): void {
+function diffMap(
+  out: string[],
+  table: string,
+  map: string,
+  before: Map<string, string>,
+  after: Map<string, string>,
+): void {
   const gone = [...before].filter(([key, value]) => after.get(key) !== value).map(([key]) => key);
-  const fresh = [...after].filter(([key, value]) => before.get(key) !== value).map(([key, value]) => `${key} : ${value}`);
+  const fresh = [...after]
+    .filter(([key, value]) => before.get(key) !== value)
+    .map(([key, value]) => `${key} : ${value}`);
   if (gone.length > 0) out.push(`delete element ip ${table} ${map} { ${gone.join(', ')} }`);
   if (fresh.length > 0) out.push(`add element ip ${table} ${map} { ${fresh.join(', ')} }`);
 }

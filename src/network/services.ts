@@ -1,6 +1,7 @@
 /**
  * Keeps the kernel's Service rules true: watches Services and EndpointSlices, plans, and applies the difference.
- * Changes within a few milliseconds go together. At start the whole table is made anew in one transaction, so that Services answer
+ * Changes within a few milliseconds go together. At start the whole table is made anew in one transaction, so that
+ * Services answer
  * before, during and after, and what a dead process left is gone. See `service-rules.ts` for the rules themselves.
  */
 import type { KubeObject } from '#base/objects.ts';
@@ -10,7 +11,15 @@ import type { Clock, Timer } from '#os/clock.ts';
 import type { Nft } from '#os/nft.ts';
 import type { Logger } from '#observe/log.ts';
 import { rulesBatchElementsMax, rulesDelayMs } from './limits.ts';
-import { baseTable, diffRules, emptyRuleSet, planRules, servicePorts, type RuleSet, type ServicePort } from './service-rules.ts';
+import {
+  baseTable,
+  diffRules,
+  emptyRuleSet,
+  planRules,
+  servicePorts,
+  type RuleSet,
+  type ServicePort,
+} from './service-rules.ts';
 
 export interface ServiceProxyOptions {
   informers: InformerFactory;
@@ -53,7 +62,8 @@ export function runServiceProxy(options: ServiceProxyOptions): ServiceProxy {
   const refresh = (key: string): void => {
     const service = services.get(key);
     const planned = service === undefined ? [] : servicePorts(service, slices.by('service', key), options.nodeName);
-    if (planned.length === 0) ports.delete(key); else ports.set(key, planned);
+    if (planned.length === 0) ports.delete(key);
+    else ports.set(key, planned);
   };
   const sync = async (): Promise<void> => {
     if (closed) return;
@@ -79,7 +89,10 @@ export function runServiceProxy(options: ServiceProxyOptions): ServiceProxy {
   };
   const schedule = (delayMs = rulesDelayMs): void => {
     if (timer !== undefined || closed) return;
-    timer = clock.setTimer(delayMs, () => { timer = undefined; work = work.then(sync); });
+    timer = clock.setTimer(delayMs, () => {
+      timer = undefined;
+      work = work.then(sync);
+    });
   };
   const touch = (key: string): void => {
     dirty.add(key);
@@ -89,8 +102,16 @@ export function runServiceProxy(options: ServiceProxyOptions): ServiceProxy {
   const ready = (async () => {
     await Promise.all([services.synced, slices.synced]);
     const keyOf = (service: KubeObject): string => `${service.metadata.namespace}/${service.metadata.name}`;
-    services.addHandler({ added: (service) => touch(keyOf(service)), updated: (service) => touch(keyOf(service)), deleted: (service) => touch(keyOf(service)) });
-    slices.addHandler({ added: (slice) => touch(serviceKeyOf(slice)), updated: (slice) => touch(serviceKeyOf(slice)), deleted: (slice) => touch(serviceKeyOf(slice)) });
+    services.addHandler({
+      added: (service) => touch(keyOf(service)),
+      updated: (service) => touch(keyOf(service)),
+      deleted: (service) => touch(keyOf(service)),
+    });
+    slices.addHandler({
+      added: (slice) => touch(serviceKeyOf(slice)),
+      updated: (slice) => touch(serviceKeyOf(slice)),
+      deleted: (slice) => touch(serviceKeyOf(slice)),
+    });
     work = work.then(sync);
     await work;
   })();
@@ -112,7 +133,8 @@ function udpChanges(before: RuleSet, after: RuleSet): { ip: string; port: number
     const [ip, protocol, port] = key.split(' . ');
     if (protocol !== 'udp') continue;
     const chain = verdict.replace('goto ', '');
-    if (after.services.get(key) === verdict && after.chains.get(chain)?.join() === before.chains.get(chain)?.join()) continue;
+    if (after.services.get(key) === verdict && after.chains.get(chain)?.join() === before.chains.get(chain)?.join())
+      continue;
     out.push({ ip: ip!, port: Number(port) });
   }
   return out;

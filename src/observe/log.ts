@@ -17,11 +17,17 @@ const rank: Record<LogLevel, number> = { debug: 0, info: 1, warn: 2, error: 3 };
 
 function plain(fields: Record<string, unknown> | undefined): Record<string, unknown> {
   const out: Record<string, unknown> = {};
-  for (const [key, value] of Object.entries(fields ?? {})) out[key] = value instanceof Error ? (value.stack ?? value.message) : value;
+  for (const [key, value] of Object.entries(fields ?? {}))
+    out[key] = value instanceof Error ? (value.stack ?? value.message) : value;
   return out;
 }
 
-export function createLogger(now: () => number, write: (line: string) => void, level: LogLevel = 'info', part = 'tiphys'): Logger {
+export function createLogger(
+  now: () => number,
+  write: (line: string) => void,
+  level: LogLevel = 'info',
+  part = 'tiphys',
+): Logger {
   const emit = (at: LogLevel, msg: string, fields?: Record<string, unknown>): void => {
     if (rank[at] < rank[level]) return;
     write(`${JSON.stringify({ ts: now(), level: at, part, msg, ...plain(fields) })}\n`);

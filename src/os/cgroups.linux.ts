@@ -9,7 +9,12 @@ import { parseMountInfo } from './mount.linux.ts';
 type Warn = (message: string, fields?: Record<string, unknown>) => void;
 const unlimited = 9e15;
 
-interface Layout { mode: CgroupMode; unified: string | undefined; byController: Map<string, string>; roots: string[] }
+interface Layout {
+  mode: CgroupMode;
+  unified: string | undefined;
+  byController: Map<string, string>;
+  roots: string[];
+}
 
 /** Mount points per controller; the first mount of a hierarchy counts. */
 function findLayout(): Layout {
@@ -19,16 +24,29 @@ function findLayout(): Layout {
     if (entry.type === 'cgroup2') unified ??= entry.target;
     if (entry.type !== 'cgroup') continue;
     for (const option of entry.options.split(',')) {
-      if (['rw', 'ro', 'relatime', 'noatime', 'clone_children', 'xattr'].includes(option) || option.startsWith('release_agent')) continue;
+      if (
+        ['rw', 'ro', 'relatime', 'noatime', 'clone_children', 'xattr'].includes(option) ||
+        option.startsWith('release_agent')
+      )
+        continue;
       if (!byController.has(option)) byController.set(option, entry.target);
     }
   }
   const mode: CgroupMode = byController.size === 0 ? 'v2' : unified === undefined ? 'v1' : 'hybrid';
-  return { mode, unified, byController, roots: mode === 'v2' ? [unified ?? '/sys/fs/cgroup'] : [...new Set(byController.values())] };
+  return {
+    mode,
+    unified,
+    byController,
+    roots: mode === 'v2' ? [unified ?? '/sys/fs/cgroup'] : [...new Set(byController.values())],
+  };
 }
 
 function read(path: string): string | undefined {
-  try { return readFileSync(path, 'utf8').trim(); } catch { return undefined; }
+  try {
+    return readFileSync(path, 'utf8').trim();
+  } catch {
+    return undefined;
+  }
 }
 
 function readNumber(path: string): number {
@@ -57,17 +75,32 @@ export function createCgroups(warn: Warn): Cgroups {
 }
 
 function exists(path: string): boolean {
-  try { statSync(path); return true; } catch { return false; }
+  try {
+    statSync(path);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function below(path: string): string[] {
-  try { return readdirSync(path, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map((entry) => entry.name); } catch { return []; }
+  try {
+    return readdirSync(path, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory())
+      .map((entry) => entry.name);
+  } catch {
+    return [];
+  }
 }
 
 function removeBelow(path: string): boolean {
   let gone = true;
   for (const name of below(path)) gone = removeBelow(`${path}/${name}`) && gone;
-  try { rmdirSync(path); } catch (error) { if ((error as { code?: string }).code !== 'ENOENT') gone = false; }
+  try {
+    rmdirSync(path);
+  } catch (error) {
+    if ((error as { code?: string }).code !== 'ENOENT') gone = false;
+  }
   return gone;
 }
 
@@ -82,12 +115,19 @@ function shared(layout: Layout, main: string): Pick<Cgroups, 'pids' | 'remove' |
     for (let round = 0; round < 5; round++) {
       const pids = pidsBelow(main + path);
       if (pids.length === 0) return;
-      for (const pid of pids) try { process.kill(pid, 'SIGKILL'); } catch { /* gone */ }
+      for (const pid of pids)
+        try {
+          process.kill(pid, 'SIGKILL');
+        } catch {
+          /* gone */
+        }
     }
   };
   return {
     pids: (path) => pidsBelow(main + path),
-    async enter(path, pid) { await Promise.allSettled(layout.roots.map((root) => writeFile(`${root}${path}/cgroup.procs`, String(pid)))); },
+    async enter(path, pid) {
+      await Promise.allSettled(layout.roots.map((root) => writeFile(`${root}${path}/cgroup.procs`, String(pid))));
+    },
     killAll: kill,
     remove: (path) => layout.roots.map((root) => removeBelow(root + path)).every(Boolean),
     list: (path) => [...new Set(layout.roots.flatMap((root) => below(root + path)))],
@@ -96,38 +136,60 @@ function shared(layout: Layout, main: string): Pick<Cgroups, 'pids' | 'remove' |
 
 /** Undefined, or why the host did not take it. */
 function write(warn: Warn, path: string, value: string): string | undefined {
-  try { writeFileSync(path, value); return undefined; } catch (error) {
+  try {
+    writeFileSync(path, value);
+    return undefined;
+  } catch (error) {
     warn('the host refused a limit', { path, value, error: (error as Error).message });
     return `${path.slice(path.lastIndexOf('/') + 1)}=${value}: ${(error as { code?: string }).code ?? (error as Error).message}`;
   }
 }
 
-/** Looks, 5 ms apart, until a group stands still: processes in the kernel's own work take their time on a busy machine. */
+/**
+ * Looks, 5 ms apart, until a group stands still: processes in the kernel's own work take their time on a busy machine.
+ */
 const freezeLooksMax = 1000;
 
 /** Files of a group that is not the top one, which has fewer, and by which each limit is known. */
 const featureFiles: Readonly<Record<CgroupFeature, readonly [controller: string, ...files: string[]]>> = {
-  blockIoWeight: ['blkio', 'blkio.weight', 'blkio.bfq.weight', 'io.weight', 'io.bfq.weight'], blockIoWeightDevice: ['blkio', 'blkio.weight_device', 'io.bfq.weight'], blockIoThrottle: ['blkio', 'blkio.throttle.read_bps_device', 'io.max'], swappiness: ['memory', 'memory.swappiness'],
-  oomKillDisable: ['memory', 'memory.oom_control'], realtime: ['cpu', 'cpu.rt_runtime_us'], tcpMemory: ['memory', 'memory.kmem.tcp.limit_in_bytes'],
+  blockIoWeight: ['blkio', 'blkio.weight', 'blkio.bfq.weight', 'io.weight', 'io.bfq.weight'],
+  blockIoWeightDevice: ['blkio', 'blkio.weight_device', 'io.bfq.weight'],
+  blockIoThrottle: ['blkio', 'blkio.throttle.read_bps_device', 'io.max'],
+  swappiness: ['memory', 'memory.swappiness'],
+  oomKillDisable: ['memory', 'memory.oom_control'],
+  realtime: ['cpu', 'cpu.rt_runtime_us'],
+  tcpMemory: ['memory', 'memory.kmem.tcp.limit_in_bytes'],
 };
 
 function offers(directory: (controller: string) => string | undefined, feature: CgroupFeature): boolean {
   const [controller, ...files] = featureFiles[feature];
   const root = directory(controller);
   if (root === undefined) return false;
-  const places = [root, ...below(root).slice(0, 1).map((name) => `${root}/${name}`)];
+  const places = [
+    root,
+    ...below(root)
+      .slice(0, 1)
+      .map((name) => `${root}/${name}`),
+  ];
   return places.some((place) => files.some((file) => exists(`${place}/${file}`)));
 }
 
 function createLegacy(layout: Layout, warn: Warn): Cgroups {
-  const at = (controller: string, path: string): string => `${layout.byController.get(controller) ?? '/nonexistent'}${path}`;
+  const at = (controller: string, path: string): string =>
+    `${layout.byController.get(controller) ?? '/nonexistent'}${path}`;
   const has = (controller: string): boolean => layout.byController.has(controller);
-  const common = shared(layout, layout.byController.get('pids') ?? layout.byController.get('memory') ?? layout.roots[0]!);
+  const common = shared(
+    layout,
+    layout.byController.get('pids') ?? layout.byController.get('memory') ?? layout.roots[0]!,
+  );
   const unifiedControllers = layout.unified === undefined ? '' : (read(`${layout.unified}/cgroup.controllers`) ?? '');
   const applyLimits = (path: string, limits: CgroupLimits): string[] => {
     const refused: string[] = [];
     const set = (controller: string, file: string, value: number | string | undefined): void => {
-      const reason = value !== undefined && has(controller) ? write(warn, `${at(controller, path)}/${file}`, String(value)) : undefined;
+      const reason =
+        value !== undefined && has(controller)
+          ? write(warn, `${at(controller, path)}/${file}`, String(value))
+          : undefined;
       if (reason !== undefined) refused.push(reason);
     };
     set('cpu', 'cpu.shares', limits.cpuShares);
@@ -137,28 +199,50 @@ function createLegacy(layout: Layout, warn: Warn): Cgroups {
     set('cpuset', 'cpuset.mems', limits.cpusetMems);
     const swap = exists(`${at('memory', path)}/memory.memsw.limit_in_bytes`) ? limits.memorySwapBytes : undefined;
     // Memory never exceeds memory and swap together: what grows, the sum, goes first.
-    const grows = swap !== undefined && (swap < 0 || swap > readNumber(`${at('memory', path)}/memory.memsw.limit_in_bytes`));
+    const grows =
+      swap !== undefined && (swap < 0 || swap > readNumber(`${at('memory', path)}/memory.memsw.limit_in_bytes`));
     if (grows) set('memory', 'memory.memsw.limit_in_bytes', swap);
     set('memory', 'memory.limit_in_bytes', limits.memoryLimitBytes);
     if (!grows) set('memory', 'memory.memsw.limit_in_bytes', swap);
     set('memory', 'memory.soft_limit_in_bytes', limits.memoryReservationBytes);
-    set('blkio', exists(`${at('blkio', path)}/blkio.weight`) ? 'blkio.weight' : 'blkio.bfq.weight', limits.blockIoWeight);
+    set(
+      'blkio',
+      exists(`${at('blkio', path)}/blkio.weight`) ? 'blkio.weight' : 'blkio.bfq.weight',
+      limits.blockIoWeight,
+    );
     set('pids', 'pids.max', limits.pidsMax === undefined ? undefined : limits.pidsMax <= 0 ? 'max' : limits.pidsMax);
     return refused;
   };
   const create = (path: string, limits?: CgroupLimits): void => {
     for (const root of layout.roots) {
-      try { mkdirSync(root + path, { recursive: true }); } catch (error) { warn('a control group could not be made', { path: root + path, error: (error as Error).message }); }
+      try {
+        mkdirSync(root + path, { recursive: true });
+      } catch (error) {
+        warn('a control group could not be made', { path: root + path, error: (error as Error).message });
+      }
     }
     if (has('cpuset')) inheritCpuset(layout.byController.get('cpuset')!, path);
-    if (has('memory')) try { writeFileSync(`${at('memory', path)}/memory.use_hierarchy`, '1'); } catch { /* always on in newer kernels */ }
+    if (has('memory'))
+      try {
+        writeFileSync(`${at('memory', path)}/memory.use_hierarchy`, '1');
+      } catch {
+        /* always on in newer kernels */
+      }
     if (limits !== undefined) applyLimits(path, limits);
   };
   return {
     offers: (feature) => offers((controller) => layout.byController.get(controller), feature),
-    mode: layout.mode, top: '', controllers: [...layout.byController.keys()], create, applyLimits, ...common,
+    mode: layout.mode,
+    top: '',
+    controllers: [...layout.byController.keys()],
+    create,
+    applyLimits,
+    ...common,
     hybridMount: layout.mode === 'hybrid' && unifiedControllers !== '' ? layout.unified : undefined,
-    stats: (path) => (exists(at(has('memory') ? 'memory' : 'pids', path)) ? legacyStats((controller) => at(controller, path)) : undefined),
+    stats: (path) =>
+      exists(at(has('memory') ? 'memory' : 'pids', path))
+        ? legacyStats((controller) => at(controller, path))
+        : undefined,
     memoryUsageBytes: (path) => readNumber(`${at('memory', path)}/memory.usage_in_bytes`),
     oomKilled: (path) => (readKeyed(`${at('memory', path)}/memory.oom_control`)['oom_kill'] ?? 0) > 0,
     async freeze(path, frozen) {
@@ -181,7 +265,12 @@ function inheritCpuset(root: string, path: string): void {
     const parent = at;
     at = `${at}/${part}`;
     for (const file of ['cpuset.cpus', 'cpuset.mems']) {
-      if (read(`${at}/${file}`) === '') try { writeFileSync(`${at}/${file}`, read(`${parent}/${file}`) ?? ''); } catch { /* the runtime tells */ }
+      if (read(`${at}/${file}`) === '')
+        try {
+          writeFileSync(`${at}/${file}`, read(`${parent}/${file}`) ?? '');
+        } catch {
+          /* the runtime tells */
+        }
     }
   }
 }
@@ -192,22 +281,46 @@ function legacyStats(at: (controller: string) => string): CgroupStats {
   const memory = readKeyed(`${at('memory')}/memory.stat`);
   const ticksToNs = 10_000_000;
   return {
-    cpuNanoseconds: readNumber(`${at('cpuacct')}/cpuacct.usage`), cpuUserNanoseconds: (usage['user'] ?? 0) * ticksToNs, cpuSystemNanoseconds: (usage['system'] ?? 0) * ticksToNs,
-    cpuPeriods: cpu['nr_periods'] ?? 0, cpuThrottledPeriods: cpu['nr_throttled'] ?? 0, cpuThrottledNanoseconds: cpu['throttled_time'] ?? 0,
-    memoryUsageBytes: readNumber(`${at('memory')}/memory.usage_in_bytes`), memoryInactiveFileBytes: memory['total_inactive_file'] ?? 0,
-    memoryLimitBytes: readNumber(`${at('memory')}/memory.limit_in_bytes`), memoryMaxUsageBytes: readNumber(`${at('memory')}/memory.max_usage_in_bytes`), memoryStat: memory,
-    pids: readNumber(`${at('pids')}/pids.current`), pidsLimit: readNumber(`${at('pids')}/pids.max`),
-    blockIo: legacyBlockIo(read(`${at('blkio')}/blkio.throttle.io_service_bytes`) ?? '', read(`${at('blkio')}/blkio.throttle.io_serviced`) ?? ''),
+    cpuNanoseconds: readNumber(`${at('cpuacct')}/cpuacct.usage`),
+    cpuUserNanoseconds: (usage['user'] ?? 0) * ticksToNs,
+    cpuSystemNanoseconds: (usage['system'] ?? 0) * ticksToNs,
+    cpuPeriods: cpu['nr_periods'] ?? 0,
+    cpuThrottledPeriods: cpu['nr_throttled'] ?? 0,
+    cpuThrottledNanoseconds: cpu['throttled_time'] ?? 0,
+    memoryUsageBytes: readNumber(`${at('memory')}/memory.usage_in_bytes`),
+    memoryInactiveFileBytes: memory['total_inactive_file'] ?? 0,
+    memoryLimitBytes: readNumber(`${at('memory')}/memory.limit_in_bytes`),
+    memoryMaxUsageBytes: readNumber(`${at('memory')}/memory.max_usage_in_bytes`),
+    memoryStat: memory,
+    pids: readNumber(`${at('pids')}/pids.current`),
+    pidsLimit: readNumber(`${at('pids')}/pids.max`),
+    blockIo: legacyBlockIo(
+      read(`${at('blkio')}/blkio.throttle.io_service_bytes`) ?? '',
+      read(`${at('blkio')}/blkio.throttle.io_serviced`) ?? '',
+    ),
   };
 }
 
 function legacyBlockIo(bytes: string, operations: string): CgroupStats['blockIo'] {
-  const counts = new Map(operations.split('\n').map((line) => { const [device, op, count] = line.split(' '); return [`${device} ${op}`, Number(count)]; }));
+  const counts = new Map(
+    operations.split('\n').map((line) => {
+      const [device, op, count] = line.split(' ');
+      return [`${device} ${op}`, Number(count)];
+    }),
+  );
   return bytes.split('\n').flatMap((line) => {
     const [device = '', op, count] = line.split(' ');
     if (op !== 'Read' && op !== 'Write') return [];
     const [major, minor] = device.split(':').map(Number);
-    return [{ major: major ?? 0, minor: minor ?? 0, op, bytes: Number(count), operations: counts.get(`${device} ${op}`) ?? 0 }];
+    return [
+      {
+        major: major ?? 0,
+        minor: minor ?? 0,
+        op,
+        bytes: Number(count),
+        operations: counts.get(`${device} ${op}`) ?? 0,
+      },
+    ];
   });
 }
 
@@ -222,16 +335,28 @@ function createUnified(layout: Layout, warn: Warn, top: string): Cgroups {
       if (reason !== undefined) refused.push(reason);
     };
     set('cpu.weight', limits.cpuShares === undefined ? undefined : weightOfShares(limits.cpuShares));
-    if (limits.cpuQuotaUs !== undefined) set('cpu.max', `${limits.cpuQuotaUs <= 0 ? 'max' : limits.cpuQuotaUs} ${limits.cpuPeriodUs ?? 100_000}`);
+    if (limits.cpuQuotaUs !== undefined)
+      set('cpu.max', `${limits.cpuQuotaUs <= 0 ? 'max' : limits.cpuQuotaUs} ${limits.cpuPeriodUs ?? 100_000}`);
     set('cpuset.cpus', limits.cpusetCpus);
     set('cpuset.mems', limits.cpusetMems);
-    set('memory.max', limits.memoryLimitBytes === undefined ? undefined : limits.memoryLimitBytes <= 0 ? 'max' : limits.memoryLimitBytes);
+    set(
+      'memory.max',
+      limits.memoryLimitBytes === undefined
+        ? undefined
+        : limits.memoryLimitBytes <= 0
+          ? 'max'
+          : limits.memoryLimitBytes,
+    );
     set('memory.low', limits.memoryReservationBytes);
     if (limits.blockIoWeight !== undefined) {
       if (exists(`${root}${path}/io.bfq.weight`)) set('io.bfq.weight', limits.blockIoWeight);
       else set('io.weight', `default ${Math.floor(1 + ((limits.blockIoWeight - 10) * 9999) / 990)}`);
     }
-    if (limits.memorySwapBytes !== undefined) set('memory.swap.max', limits.memorySwapBytes < 0 ? 'max' : Math.max(0, limits.memorySwapBytes - (limits.memoryLimitBytes ?? 0)));
+    if (limits.memorySwapBytes !== undefined)
+      set(
+        'memory.swap.max',
+        limits.memorySwapBytes < 0 ? 'max' : Math.max(0, limits.memorySwapBytes - (limits.memoryLimitBytes ?? 0)),
+      );
     set('pids.max', limits.pidsMax === undefined ? undefined : limits.pidsMax <= 0 ? 'max' : limits.pidsMax);
     return refused;
   };
@@ -242,7 +367,16 @@ function createUnified(layout: Layout, warn: Warn, top: string): Cgroups {
     const wanted = controllers.map((name) => `+${name}`);
     for (const part of (isBelowTop ? path.slice(top.length) : path).split('/').filter(Boolean)) {
       // One controller that the host refuses must not take the others with it.
-      try { writeFileSync(`${at}/cgroup.subtree_control`, wanted.join(' ')); } catch { for (const one of wanted) try { writeFileSync(`${at}/cgroup.subtree_control`, one); } catch { /* not delegated */ } }
+      try {
+        writeFileSync(`${at}/cgroup.subtree_control`, wanted.join(' '));
+      } catch {
+        for (const one of wanted)
+          try {
+            writeFileSync(`${at}/cgroup.subtree_control`, one);
+          } catch {
+            /* not delegated */
+          }
+      }
       at = `${at}/${part}`;
       mkdirSync(at, { recursive: true });
     }
@@ -250,8 +384,20 @@ function createUnified(layout: Layout, warn: Warn, top: string): Cgroups {
   };
   return {
     offers: (feature) => offers(() => root + top, feature),
-    mode: 'v2', top, controllers, hybridMount: undefined, create, applyLimits, ...common,
-    killAll(path) { try { writeFileSync(`${root}${path}/cgroup.kill`, '1'); } catch { common.killAll(path); } },
+    mode: 'v2',
+    top,
+    controllers,
+    hybridMount: undefined,
+    create,
+    applyLimits,
+    ...common,
+    killAll(path) {
+      try {
+        writeFileSync(`${root}${path}/cgroup.kill`, '1');
+      } catch {
+        common.killAll(path);
+      }
+    },
     stats: (path) => (exists(root + path) ? unifiedStats(root + path) : undefined),
     memoryUsageBytes: (path) => readNumber(`${root}${path}/memory.current`),
     oomKilled: (path) => (readKeyed(`${root}${path}/memory.events`)['oom_kill'] ?? 0) > 0,
@@ -275,15 +421,36 @@ function unifiedStats(path: string): CgroupStats {
     const [major = 0, minor = 0] = device.split(':').map(Number);
     if (!values.has('rbytes')) return [];
     return [
-      { major, minor, op: 'Read' as const, bytes: Number(values.get('rbytes')), operations: Number(values.get('rios')) },
-      { major, minor, op: 'Write' as const, bytes: Number(values.get('wbytes')), operations: Number(values.get('wios')) },
+      {
+        major,
+        minor,
+        op: 'Read' as const,
+        bytes: Number(values.get('rbytes')),
+        operations: Number(values.get('rios')),
+      },
+      {
+        major,
+        minor,
+        op: 'Write' as const,
+        bytes: Number(values.get('wbytes')),
+        operations: Number(values.get('wios')),
+      },
     ];
   });
   return {
-    cpuNanoseconds: (cpu['usage_usec'] ?? 0) * 1000, cpuUserNanoseconds: (cpu['user_usec'] ?? 0) * 1000, cpuSystemNanoseconds: (cpu['system_usec'] ?? 0) * 1000,
-    cpuPeriods: cpu['nr_periods'] ?? 0, cpuThrottledPeriods: cpu['nr_throttled'] ?? 0, cpuThrottledNanoseconds: (cpu['throttled_usec'] ?? 0) * 1000,
-    memoryUsageBytes: readNumber(`${path}/memory.current`), memoryInactiveFileBytes: memory['inactive_file'] ?? 0,
-    memoryLimitBytes: readNumber(`${path}/memory.max`), memoryMaxUsageBytes: readNumber(`${path}/memory.peak`), memoryStat: memory,
-    pids: readNumber(`${path}/pids.current`), pidsLimit: readNumber(`${path}/pids.max`), blockIo,
+    cpuNanoseconds: (cpu['usage_usec'] ?? 0) * 1000,
+    cpuUserNanoseconds: (cpu['user_usec'] ?? 0) * 1000,
+    cpuSystemNanoseconds: (cpu['system_usec'] ?? 0) * 1000,
+    cpuPeriods: cpu['nr_periods'] ?? 0,
+    cpuThrottledPeriods: cpu['nr_throttled'] ?? 0,
+    cpuThrottledNanoseconds: (cpu['throttled_usec'] ?? 0) * 1000,
+    memoryUsageBytes: readNumber(`${path}/memory.current`),
+    memoryInactiveFileBytes: memory['inactive_file'] ?? 0,
+    memoryLimitBytes: readNumber(`${path}/memory.max`),
+    memoryMaxUsageBytes: readNumber(`${path}/memory.peak`),
+    memoryStat: memory,
+    pids: readNumber(`${path}/pids.current`),
+    pidsLimit: readNumber(`${path}/pids.max`),
+    blockIo,
   };
 }

@@ -1,30 +1,61 @@
 /**
- * The control groups of this host behind one shape, whether it has version 1, version 2 or both (hybrid: the controllers are where the
+ * The control groups of this host behind one shape, whether it has version 1, version 2 or both (hybrid: the
+ * controllers are where the
  * version 1 mounts are). Groups are named by absolute paths within the hierarchy (`/tiphys_1a2b/docker/ID`).
  *
  * What the host cannot do (a controller that is missing, a limit that it refuses) is skipped and told to `warn`.
  * Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst of the kernel.
  */
 export interface CgroupLimits {
-  cpuShares?: number; cpuQuotaUs?: number; cpuPeriodUs?: number; cpusetCpus?: string; cpusetMems?: string;
-  memoryLimitBytes?: number; memoryReservationBytes?: number; memorySwapBytes?: number; pidsMax?: number;
+  cpuShares?: number;
+  cpuQuotaUs?: number;
+  cpuPeriodUs?: number;
+  cpusetCpus?: string;
+  cpusetMems?: string;
+  memoryLimitBytes?: number;
+  memoryReservationBytes?: number;
+  memorySwapBytes?: number;
+  pidsMax?: number;
   /** 10 to 1000, as version 1 has it. */
   blockIoWeight?: number;
 }
 
 export interface CgroupStats {
-  cpuNanoseconds: number; cpuUserNanoseconds: number; cpuSystemNanoseconds: number; cpuPeriods: number; cpuThrottledPeriods: number; cpuThrottledNanoseconds: number;
-  memoryUsageBytes: number; memoryInactiveFileBytes: number; memoryLimitBytes: number; memoryMaxUsageBytes: number; memoryStat: Record<string, number>;
-  pids: number; pidsLimit: number;
+  cpuNanoseconds: number;
+  cpuUserNanoseconds: number;
+  cpuSystemNanoseconds: number;
+  cpuPeriods: number;
+  cpuThrottledPeriods: number;
+  cpuThrottledNanoseconds: number;
+  memoryUsageBytes: number;
+  memoryInactiveFileBytes: number;
+  memoryLimitBytes: number;
+  memoryMaxUsageBytes: number;
+  memoryStat: Record<string, number>;
+  pids: number;
+  pidsLimit: number;
   blockIo: { major: number; minor: number; op: 'Read' | 'Write'; bytes: number; operations: number }[];
 }
 
-/** The delegated unit of all containers where systemd runs, and its path in the hierarchy (`platform/systemd.ts` makes it). */
+/**
+ * The delegated unit of all containers where systemd runs, and its path in the hierarchy (`platform/systemd.ts` makes
+ * it).
+ */
 export const containersUnit = 'tiphys-containers.service';
 export const delegatedGroup = `/tiphys.slice/${containersUnit}`;
 
-/** Limits that not every kernel has: weights and rates of block devices, swappiness, no OOM killer, real-time budgets, memory of TCP buffers. */
-export type CgroupFeature = 'blockIoWeight' | 'blockIoWeightDevice' | 'blockIoThrottle' | 'swappiness' | 'oomKillDisable' | 'realtime' | 'tcpMemory';
+/**
+ * Limits that not every kernel has: weights and rates of block devices, swappiness, no OOM killer, real-time budgets,
+ * memory of TCP buffers.
+ */
+export type CgroupFeature =
+  | 'blockIoWeight'
+  | 'blockIoWeightDevice'
+  | 'blockIoThrottle'
+  | 'swappiness'
+  | 'oomKillDisable'
+  | 'realtime'
+  | 'tcpMemory';
 
 export type CgroupMode = 'v1' | 'v2' | 'hybrid';
 

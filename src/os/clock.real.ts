@@ -11,7 +11,10 @@ export const realClock: Clock = {
   setTimer(delayMs, run, options): Timer {
     let handle: NodeJS.Timeout;
     const arm = (leftMs: number): void => {
-      handle = leftMs > delayMsMax ? setTimeout(() => arm(leftMs - delayMsMax), delayMsMax) : setTimeout(run, Math.max(0, leftMs));
+      handle =
+        leftMs > delayMsMax
+          ? setTimeout(() => arm(leftMs - delayMsMax), delayMsMax)
+          : setTimeout(run, Math.max(0, leftMs));
       if (options?.background === true) handle.unref();
     };
     arm(delayMs);
@@ -19,9 +22,18 @@ export const realClock: Clock = {
   },
   sleep(delayMs, signal) {
     return new Promise((resolve, reject) => {
-      if (signal?.aborted === true) { reject(signal.reason); return; }
-      const onAbort = (): void => { timer.cancel(); reject(signal!.reason); };
-      const timer = realClock.setTimer(delayMs, () => { signal?.removeEventListener('abort', onAbort); resolve(); });
+      if (signal?.aborted === true) {
+        reject(signal.reason);
+        return;
+      }
+      const onAbort = (): void => {
+        timer.cancel();
+        reject(signal!.reason);
+      };
+      const timer = realClock.setTimer(delayMs, () => {
+        signal?.removeEventListener('abort', onAbort);
+        resolve();
+      });
       signal?.addEventListener('abort', onAbort, { once: true });
     });
   },

@@ -1,16 +1,23 @@
 /**
  * Virtual time and seeded chance. Time stands still while anything runs and jumps to the next timer when all is quiet:
  * between two timers every promise that can settle has settled (one turn of the real event loop drains them, as nothing
- * under simulation does real I/O). Timers due at the same moment fire in the order they were set, so a run repeats exactly.
+ * under simulation does real I/O). Timers due at the same moment fire in the order they were set, so a run repeats
+ * exactly.
  */
 import { heapPop, heapPush } from '#base/heap.ts';
 import type { Clock, Random, Timer } from './clock.ts';
 
-interface Entry { dueMs: number; order: number; run: (() => void) | undefined }
+interface Entry {
+  dueMs: number;
+  order: number;
+  run: (() => void) | undefined;
+}
 
 /** One turn of the real event loop: all settled promises have run their continuations. */
 export function settle(): Promise<void> {
-  return new Promise((resolve) => { setImmediate(resolve); });
+  return new Promise((resolve) => {
+    setImmediate(resolve);
+  });
 }
 
 export class SimClock implements Clock {
@@ -27,12 +34,19 @@ export class SimClock implements Clock {
     this.#startMs = startMs;
   }
 
-  now(): number { return this.#nowMs; }
-  monotonic(): number { return this.#nowMs - this.#startMs; }
-  get pending(): number { return this.#heap.length - this.#cancelled; }
+  now(): number {
+    return this.#nowMs;
+  }
+  monotonic(): number {
+    return this.#nowMs - this.#startMs;
+  }
+  get pending(): number {
+    return this.#heap.length - this.#cancelled;
+  }
 
   setTimer(delayMs: number, run: () => void): Timer {
-    // Whole milliseconds, as real timers have: with fractions, sums of delays would miss their own due time by a rounding.
+    // Whole milliseconds, as real timers have: with fractions, sums of delays would miss their own due time by a
+    // rounding.
     const entry: Entry = { dueMs: this.#nowMs + Math.ceil(Math.max(0, delayMs)), order: this.#order++, run };
     heapPush(this.#heap, entry, isBefore);
     return {
@@ -47,9 +61,18 @@ export class SimClock implements Clock {
 
   sleep(delayMs: number, signal?: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
-      if (signal?.aborted === true) { reject(signal.reason); return; }
-      const onAbort = (): void => { timer.cancel(); reject(signal!.reason); };
-      const timer = this.setTimer(delayMs, () => { signal?.removeEventListener('abort', onAbort); resolve(); });
+      if (signal?.aborted === true) {
+        reject(signal.reason);
+        return;
+      }
+      const onAbort = (): void => {
+        timer.cancel();
+        reject(signal!.reason);
+      };
+      const timer = this.setTimer(delayMs, () => {
+        signal?.removeEventListener('abort', onAbort);
+        resolve();
+      });
       signal?.addEventListener('abort', onAbort, { once: true });
     });
   }
@@ -60,7 +83,10 @@ export class SimClock implements Clock {
     return this.#heap[0]?.dueMs;
   }
 
-  /** Fires the next timer if it is due by `limitMs`, moving time to it; false when there is none. Callers `settle` before and after. */
+  /**
+   * Fires the next timer if it is due by `limitMs`, moving time to it; false when there is none. Callers `settle`
+   * before and after.
+   */
   fireNext(limitMs: number): boolean {
     this.#dropCancelled();
     const next = this.#heap[0];
@@ -142,7 +168,9 @@ export class SimRandom implements Random {
     return result;
   }
 
-  float(): number { return this.#next() / 4_294_967_296; }
+  float(): number {
+    return this.#next() / 4_294_967_296;
+  }
 
   bytes(count: number): Uint8Array {
     const out = new Uint8Array(count);
@@ -160,5 +188,7 @@ export class SimRandom implements Random {
   }
 
   /** A generator of its own, drawn from this one. */
-  split(): SimRandom { return new SimRandom(this.#next()); }
+  split(): SimRandom {
+    return new SimRandom(this.#next());
+  }
 }

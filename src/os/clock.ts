@@ -2,7 +2,9 @@
  * Time and chance. Everything outside `os` takes these as arguments, so that the simulator can run the same code in
  * virtual time and from a seed. `clock.real.ts` holds the implementation that a running platform uses.
  */
-export interface Timer { cancel(): void }
+export interface Timer {
+  cancel(): void;
+}
 
 export interface Clock {
   /** Milliseconds since 1970-01-01 UTC; may jump. */

@@ -1,29 +1,53 @@
 /**
- * Files the way state needs them: written whole or not at all. `sync` also waits for the disk, for what must outlive a power loss; without it
+ * Files the way state needs them: written whole or not at all. `sync` also waits for the disk, for what must outlive a
+ * power loss; without it
  * a write survives the death of every process but not of the machine.
  */
-import { closeSync, constants, fsyncSync, openSync, readFileSync, readdirSync, renameSync, rmSync, watch, writeSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  watch,
+  writeSync,
+} from 'node:fs';
 import { call, tryCall } from './libc.linux.ts';
 
-export function writeFileAtomic(path: string, content: string | Uint8Array, options: { sync?: boolean; mode?: number } = {}): void {
+export function writeFileAtomic(
+  path: string,
+  content: string | Uint8Array,
+  options: { sync?: boolean; mode?: number } = {},
+): void {
   const temporary = `${path}.tmp`;
   const fd = openSync(temporary, 'w', options.mode ?? 0o600);
   try {
     writeSync(fd, content as string);
     if (options.sync === true) fsyncSync(fd);
-  } finally { closeSync(fd); }
+  } finally {
+    closeSync(fd);
+  }
   renameSync(temporary, path);
   if (options.sync === true) syncDirectory(path.slice(0, path.lastIndexOf('/')) || '/');
 }
 
 export function syncDirectory(path: string): void {
   const fd = openSync(path, 'r');
-  try { fsyncSync(fd); } finally { closeSync(fd); }
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /** A file's text, or undefined when there is none. */
 export function readIfExists(path: string): string | undefined {
-  try { return readFileSync(path, 'utf8'); } catch (error) {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
     if (['ENOENT', 'ENOTDIR', 'ESRCH', 'ENODEV'].includes((error as { code?: string }).code ?? '')) return undefined;
     throw error;
   }
@@ -31,7 +55,9 @@ export function readIfExists(path: string): string | undefined {
 
 /** Names in a directory; none when it is not there. */
 export function listDirectory(path: string): string[] {
-  try { return readdirSync(path); } catch (error) {
+  try {
+    return readdirSync(path);
+  } catch (error) {
     if (['ENOENT', 'ENOTDIR'].includes((error as { code?: string }).code ?? '')) return [];
     throw error;
   }
@@ -46,14 +72,20 @@ export function tryLock(path: string): { release(): void } | undefined {
   return lockOpened(openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600));
 }
 
-/** As `tryLock`, of the network namespace that this process is in: one chooses addresses and ports there at a time. Leaves no file. */
+/**
+ * As `tryLock`, of the network namespace that this process is in: one chooses addresses and ports there at a time.
+ * Leaves no file.
+ */
 export function tryLockNetwork(): { release(): void } | undefined {
   return lockOpened(openSync('/proc/self/ns/net', constants.O_RDONLY));
 }
 
 function lockOpened(fd: number): { release(): void } | undefined {
   const result = tryCall('flock', fd, 2 | 4);
-  if (result < 0) { closeSync(fd); return undefined; }
+  if (result < 0) {
+    closeSync(fd);
+    return undefined;
+  }
   return { release: () => closeSync(fd) };
 }
 
@@ -64,13 +96,19 @@ export function watchPath(path: string, onChange: () => void): { close(): void }
   return watcher;
 }
 
-export function makeFifo(path: string, mode: number): void { call('mkfifo', path, path, mode); }
+export function makeFifo(path: string, mode: number): void {
+  call('mkfifo', path, path, mode);
+}
 
 /** Writes to a fifo that somebody reads; false when nobody does. */
 export function writeFifo(path: string, text: string): boolean {
   try {
     const fd = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
-    try { writeSync(fd, text); } finally { closeSync(fd); }
+    try {
+      writeSync(fd, text);
+    } finally {
+      closeSync(fd);
+    }
     return true;
   } catch (error) {
     if (['ENXIO', 'ENOENT', 'EAGAIN', 'EPIPE'].includes((error as { code?: string }).code ?? '')) return false;

@@ -1,6 +1,7 @@
 /**
  * The C library functions that the platform calls, and the error that they throw. Each wrapper names its system call
- * in the error, as `strace` would. Structures are laid out by hand for 64-bit Linux (x86-64 and arm64 agree on all used here).
+ * in the error, as `strace` would. Structures are laid out by hand for 64-bit Linux (x86-64 and arm64 agree on all used
+ * here).
  */
 import { closeSync, constants as flags, openSync } from 'node:fs';
 import { constants } from 'node:os';
@@ -89,23 +90,59 @@ export function isCode(error: unknown, ...codes: string[]): boolean {
   return error instanceof Error && 'code' in error && codes.includes(String(error.code));
 }
 
-export const errno = { EPERM: 1, ENOENT: 2, EINTR: 4, EAGAIN: 11, EBUSY: 16, EEXIST: 17, ENODEV: 19, EINVAL: 22, EADDRINUSE: 98, ESRCH: 3 } as const;
-
-export const mountFlag = {
-  readOnly: 1n, noSuid: 2n, noDev: 4n, noExec: 8n, remount: 32n, bind: 4096n, move: 8192n, recursive: 16384n,
-  unbindable: 1n << 17n, private: 1n << 18n, slave: 1n << 19n, shared: 1n << 20n, relatime: 1n << 21n,
+export const errno = {
+  EPERM: 1,
+  ENOENT: 2,
+  EINTR: 4,
+  EAGAIN: 11,
+  EBUSY: 16,
+  EEXIST: 17,
+  ENODEV: 19,
+  EINVAL: 22,
+  EADDRINUSE: 98,
+  ESRCH: 3,
 } as const;
 
-export const cloneFlag = { fs: 0x200, newNs: 0x20000, newUts: 0x4000000, newIpc: 0x8000000, newPid: 0x20000000, newNet: 0x40000000 } as const;
+export const mountFlag = {
+  readOnly: 1n,
+  noSuid: 2n,
+  noDev: 4n,
+  noExec: 8n,
+  remount: 32n,
+  bind: 4096n,
+  move: 8192n,
+  recursive: 16384n,
+  unbindable: 1n << 17n,
+  private: 1n << 18n,
+  slave: 1n << 19n,
+  shared: 1n << 20n,
+  relatime: 1n << 21n,
+} as const;
+
+export const cloneFlag = {
+  fs: 0x200,
+  newNs: 0x20000,
+  newUts: 0x4000000,
+  newIpc: 0x8000000,
+  newPid: 0x20000000,
+  newNet: 0x40000000,
+} as const;
 
 /** `struct sockaddr_un` holds 107 bytes of path. */
 const unixPathBytesMax = 107;
 
-/** Runs with the `struct sockaddr_un` of a path; one that is too long is reached through its directory's descriptor (unix(7), proc(5)). */
+/**
+ * Runs with the `struct sockaddr_un` of a path; one that is too long is reached through its directory's descriptor
+ * (unix(7), proc(5)).
+ */
 export function withUnixAddress<T>(path: string, run: (address: Buffer) => T): T {
   if (Buffer.byteLength(path) <= unixPathBytesMax) return run(unixAddress(path));
   const directory = openSync(dirname(path), flags.O_RDONLY | flags.O_DIRECTORY);
-  try { return run(unixAddress(`/proc/self/fd/${directory}/${basename(path)}`)); } finally { closeSync(directory); }
+  try {
+    return run(unixAddress(`/proc/self/fd/${directory}/${basename(path)}`));
+  } finally {
+    closeSync(directory);
+  }
 }
 
 function unixAddress(path: string): Buffer {

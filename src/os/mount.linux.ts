@@ -7,7 +7,9 @@ import type { SyscallWorker } from './worker-call.linux.ts';
 export function createMounts(worker: SyscallWorker = startSyscallWorker('mounts')): Mounts {
   const listBelow = async (path: string): Promise<MountEntry[]> => {
     const all = parseMountInfo(await readFile('/proc/self/mountinfo', 'utf8'));
-    return all.filter((entry) => entry.target === path || entry.target.startsWith(path === '/' ? '/' : `${path}/`)).reverse();
+    return all
+      .filter((entry) => entry.target === path || entry.target.startsWith(path === '/' ? '/' : `${path}/`))
+      .reverse();
   };
   return {
     mountOverlay: (mount: OverlayMount) => worker.call('mountOverlay', mount),
@@ -29,7 +31,12 @@ export function parseMountInfo(text: string): MountEntry[] {
     if (dash < 0) continue;
     const before = line.slice(0, dash).split(' ');
     const after = line.slice(dash + 3).split(' ');
-    out.push({ target: unescapeOctal(before[4] ?? ''), type: after[0] ?? '', source: unescapeOctal(after[1] ?? ''), options: after[2] ?? '' });
+    out.push({
+      target: unescapeOctal(before[4] ?? ''),
+      type: after[0] ?? '',
+      source: unescapeOctal(after[1] ?? ''),
+      options: after[2] ?? '',
+    });
   }
   return out;
 }

@@ -5,7 +5,10 @@
  * mount(2), umount2(2), and Documentation/filesystems/overlayfs.rst of the kernel.
  */
 export interface OverlayMount {
-  /** The worker's own working directory during the call: `lowers`, `upper` and `work` may be given relative to it, which keeps 500 of them under a page. */
+  /**
+   * The worker's own working directory during the call: `lowers`, `upper` and `work` may be given relative to it, which
+   * keeps 500 of them under a page.
+   */
   directory: string;
   /** Topmost first, at most 500. */
   lowers: string[];
@@ -18,9 +21,20 @@ export interface OverlayMount {
   volatile?: boolean;
 }
 
-export interface BindMount { source: string; target: string; readOnly?: boolean; recursive?: boolean; propagation?: 'private' | 'slave' | 'shared' }
+export interface BindMount {
+  source: string;
+  target: string;
+  readOnly?: boolean;
+  recursive?: boolean;
+  propagation?: 'private' | 'slave' | 'shared';
+}
 
-export interface MountEntry { target: string; type: string; source: string; options: string }
+export interface MountEntry {
+  target: string;
+  type: string;
+  source: string;
+  options: string;
+}
 
 export interface Mounts {
   mountOverlay(mount: OverlayMount): Promise<void>;

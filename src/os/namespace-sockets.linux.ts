@@ -1,12 +1,18 @@
 /**
- * A pair of server sockets, UDP and TCP, in a network namespace: made and bound there, then used from here. A socket stays in the namespace in which it was
+ * A pair of server sockets, UDP and TCP, in a network namespace: made and bound there, then used from here. A socket
+ * stays in the namespace in which it was
  * made. Ports are tried in the order given, as the namespace belongs to somebody who may have taken any of them.
  */
 import { closeSync } from 'node:fs';
 import { inNamespace } from './connect.linux.ts';
 import { SystemError, call, errno, inetAddress, tryCall } from './libc.linux.ts';
 
-export interface NamespaceSockets { udpFd: number; tcpFd: number; udpPort: number; tcpPort: number }
+export interface NamespaceSockets {
+  udpFd: number;
+  tcpFd: number;
+  udpPort: number;
+  tcpPort: number;
+}
 
 const closeOnExecNonBlocking = 0x80800;
 

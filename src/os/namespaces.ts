@@ -2,7 +2,11 @@
  * Namespaces pinned by bind mounts, so that they live without a process (namespaces(7), mount(2)).
  * A pinned network namespace comes with its loopback up.
  */
-export interface PinnedNamespaces { network?: string; ipc?: string; uts?: string }
+export interface PinnedNamespaces {
+  network?: string;
+  ipc?: string;
+  uts?: string;
+}
 
 export interface NamespaceRequest {
   /** Where each new namespace is pinned; parents are made. */

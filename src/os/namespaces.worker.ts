@@ -17,10 +17,16 @@ export function createNamespaces(request: NamespaceRequest): void {
   const homes = wanted.map((kind) => ({ ...kind, fd: openSync(`/proc/thread-self/ns/${kind.file}`, 'r') }));
   const pinned: string[] = [];
   try {
-    call('unshare', 'namespaces', wanted.reduce((flags, kind) => flags | kind.flag, 0));
-    if (request.hostname !== undefined && request.pins.uts !== undefined) call('sethostname', request.hostname, request.hostname, Buffer.byteLength(request.hostname));
+    call(
+      'unshare',
+      'namespaces',
+      wanted.reduce((flags, kind) => flags | kind.flag, 0),
+    );
+    if (request.hostname !== undefined && request.pins.uts !== undefined)
+      call('sethostname', request.hostname, request.hostname, Buffer.byteLength(request.hostname));
     writeSysctls(request);
-    if (request.pins.network !== undefined) runNetlink({ programs: [{ steps: [{ op: 'setLink', name: 'lo', up: true }] }] });
+    if (request.pins.network !== undefined)
+      runNetlink({ programs: [{ steps: [{ op: 'setLink', name: 'lo', up: true }] }] });
     for (const kind of wanted) {
       const path = request.pins[kind.key]!;
       mkdirSync(dirname(path), { recursive: true });
@@ -32,15 +38,22 @@ export function createNamespaces(request: NamespaceRequest): void {
     for (const path of pinned) removeNamespace({ path });
     throw error;
   } finally {
-    for (const home of homes) { call('setns', 'home', home.fd, home.flag); closeSync(home.fd); }
+    for (const home of homes) {
+      call('setns', 'home', home.fd, home.flag);
+      closeSync(home.fd);
+    }
   }
 }
 
-/** Whatever callers have checked: a parameter is written only where one of the new namespaces holds it, never on the host. */
+/**
+ * Whatever callers have checked: a parameter is written only where one of the new namespaces holds it, never on the
+ * host.
+ */
 function writeSysctls(request: NamespaceRequest): void {
   for (const [name, value] of Object.entries(request.sysctls ?? {})) {
     const namespace = sysctlNamespace(name);
-    if (namespace === undefined || request.pins[namespace] === undefined) throw new Error(`sysctl "${name}" is not in a separate kernel namespace`);
+    if (namespace === undefined || request.pins[namespace] === undefined)
+      throw new Error(`sysctl "${name}" is not in a separate kernel namespace`);
     writeFileSync(`/proc/sys/${sysctlPath(name)}`, value);
   }
 }
@@ -51,5 +64,9 @@ export function removeNamespace(argument: { path: string }): void {
     if (result === -errno.EINVAL || result === -errno.ENOENT) break;
     if (result < 0) throw new SystemError('umount2', -result, argument.path);
   }
-  try { unlinkSync(argument.path); } catch (error) { if ((error as { code?: string }).code !== 'ENOENT') throw error; }
+  try {
+    unlinkSync(argument.path);
+  } catch (error) {
+    if ((error as { code?: string }).code !== 'ENOENT') throw error;
+  }
 }

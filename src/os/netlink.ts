@@ -1,21 +1,59 @@
 /**
- * Links, addresses, routes and neighbours, as operations that are carried out by rtnetlink messages (rtnetlink(7)) in a named
+ * Links, addresses, routes and neighbours, as operations that are carried out by rtnetlink messages (rtnetlink(7)) in a
+ * named
  * network namespace. Operations are data; `Netlink.run` carries out a list in order and stops at the first that fails.
  *
- * An operation that finds its work done (adding what is there, deleting what is not) succeeds only where it says `ignore`.
+ * An operation that finds its work done (adding what is there, deleting what is not) succeeds only where it says
+ * `ignore`.
  */
 export type NetOperation =
   | { op: 'addBridge'; name: string; mac?: string; mtu?: number }
   | { op: 'addDummy'; name: string }
-  | { op: 'addVeth'; name: string; mac?: string; mtu?: number; master?: string; peer: { name: string; mac?: string; index?: number; /** Path of a pinned network namespace. */ namespace?: string } }
+  | {
+      op: 'addVeth';
+      name: string;
+      mac?: string;
+      mtu?: number;
+      master?: string;
+      peer: {
+        name: string;
+        mac?: string;
+        index?: number;
+        /** Path of a pinned network namespace. */ namespace?: string;
+      };
+    }
   | { op: 'addVxlan'; name: string; id: number; port: number; local: string; mac?: string; mtu?: number }
-  | { op: 'setLink'; name: string; up?: boolean; master?: string; noMaster?: boolean; mac?: string; mtu?: number; newName?: string; namespace?: string; hairpin?: boolean; /** Of a bridge's port: it does not reach other isolated ports. */ isolated?: boolean; /** A text on the link (ifalias). */ alias?: string }
+  | {
+      op: 'setLink';
+      name: string;
+      up?: boolean;
+      master?: string;
+      noMaster?: boolean;
+      mac?: string;
+      mtu?: number;
+      newName?: string;
+      namespace?: string;
+      hairpin?: boolean;
+      /** Of a bridge's port: it does not reach other isolated ports. */ isolated?: boolean;
+      /** A text on the link (ifalias). */ alias?: string;
+    }
   | { op: 'deleteLink'; name: string }
   /** `address` with prefix length, e.g. `172.17.0.1/16`. */
   | { op: 'addAddress'; link: string; address: string; broadcast?: string; scope?: 'global' | 'link' | 'host' }
   | { op: 'deleteAddress'; link: string; address: string }
   /** `destination` is `default` or a prefix. */
-  | { op: 'addRoute'; destination: string; link?: string; via?: string; source?: string; scope?: 'global' | 'link'; onLink?: boolean; replace?: boolean; metric?: number; kind?: 'unicast' | 'blackhole' }
+  | {
+      op: 'addRoute';
+      destination: string;
+      link?: string;
+      via?: string;
+      source?: string;
+      scope?: 'global' | 'link';
+      onLink?: boolean;
+      replace?: boolean;
+      metric?: number;
+      kind?: 'unicast' | 'blackhole';
+    }
   | { op: 'deleteRoute'; destination: string; link?: string; via?: string }
   /** `forwarding`: an entry of a VXLAN's forwarding table (mac → remote address) instead of a neighbour. */
   | { op: 'addNeighbour'; link: string; address: string; mac: string; forwarding?: boolean }
@@ -27,11 +65,32 @@ export type NetOperation =
 
 export type NetStep = NetOperation & { /** Codes that count as success. */ ignore?: string[] };
 
-export interface NetProgram { /** Path of a pinned network namespace; absent: the host's. */ namespace?: string; steps: NetStep[] }
+export interface NetProgram {
+  /** Path of a pinned network namespace; absent: the host's. */ namespace?: string;
+  steps: NetStep[];
+}
 
-export interface LinkInfo { index: number; name: string; up: boolean; mac: string; mtu: number; master: number; kind: string; /** The text on the link; empty without one. */ alias: string }
-export interface AddressInfo { linkIndex: number; address: string; prefix: number }
-export interface RouteInfo { destination: string; via: string; linkIndex: number; table: number }
+export interface LinkInfo {
+  index: number;
+  name: string;
+  up: boolean;
+  mac: string;
+  mtu: number;
+  master: number;
+  kind: string;
+  /** The text on the link; empty without one. */ alias: string;
+}
+export interface AddressInfo {
+  linkIndex: number;
+  address: string;
+  prefix: number;
+}
+export interface RouteInfo {
+  destination: string;
+  via: string;
+  linkIndex: number;
+  table: number;
+}
 
 export interface Netlink {
   run(programs: NetProgram[]): Promise<void>;
@@ -42,8 +101,30 @@ export interface Netlink {
 
 /* Message encoding: struct nlmsghdr, family headers and attributes (netlink(7)). */
 
-export const messageType = { newLink: 16, delLink: 17, getLink: 18, setLink: 19, newAddress: 20, delAddress: 21, getAddress: 22, newRoute: 24, delRoute: 25, getRoute: 26, newNeighbour: 28, delNeighbour: 29 } as const;
-export const messageFlag = { request: 1, multi: 2, ack: 4, replace: 0x100, exclusive: 0x200, dump: 0x300, create: 0x400, append: 0x800 } as const;
+export const messageType = {
+  newLink: 16,
+  delLink: 17,
+  getLink: 18,
+  setLink: 19,
+  newAddress: 20,
+  delAddress: 21,
+  getAddress: 22,
+  newRoute: 24,
+  delRoute: 25,
+  getRoute: 26,
+  newNeighbour: 28,
+  delNeighbour: 29,
+} as const;
+export const messageFlag = {
+  request: 1,
+  multi: 2,
+  ack: 4,
+  replace: 0x100,
+  exclusive: 0x200,
+  dump: 0x300,
+  create: 0x400,
+  append: 0x800,
+} as const;
 
 /** struct rtattr: length, type, payload, padded to four bytes. */
 export function attribute(type: number, ...payload: Uint8Array[]): Buffer {
@@ -55,20 +136,40 @@ export function attribute(type: number, ...payload: Uint8Array[]): Buffer {
   return out;
 }
 
-export function u32(value: number): Buffer { const out = Buffer.alloc(4); out.writeUInt32LE(value >>> 0); return out; }
-export function u16(value: number): Buffer { const out = Buffer.alloc(2); out.writeUInt16LE(value); return out; }
-export function u16be(value: number): Buffer { const out = Buffer.alloc(2); out.writeUInt16BE(value); return out; }
-export function u8(value: number): Buffer { return Buffer.from([value]); }
-export function text(value: string): Buffer { return Buffer.from(`${value}\0`); }
-export function macBytes(mac: string): Buffer { return Buffer.from(mac.replaceAll(':', ''), 'hex'); }
+export function u32(value: number): Buffer {
+  const out = Buffer.alloc(4);
+  out.writeUInt32LE(value >>> 0);
+  return out;
+}
+export function u16(value: number): Buffer {
+  const out = Buffer.alloc(2);
+  out.writeUInt16LE(value);
+  return out;
+}
+export function u16be(value: number): Buffer {
+  const out = Buffer.alloc(2);
+  out.writeUInt16BE(value);
+  return out;
+}
+export function u8(value: number): Buffer {
+  return Buffer.from([value]);
+}
+export function text(value: string): Buffer {
+  return Buffer.from(`${value}\0`);
+}
+export function macBytes(mac: string): Buffer {
+  return Buffer.from(mac.replaceAll(':', ''), 'hex');
+}
 
 export function addressBytes(address: string): Buffer {
   if (!address.includes(':')) return Buffer.from(address.split('.').map(Number));
   const [head = '', tail] = address.split('::');
-  const parse = (part: string): number[] => (part === '' ? [] : part.split(':').map((word) => Number.parseInt(word, 16)));
+  const parse = (part: string): number[] =>
+    part === '' ? [] : part.split(':').map((word) => Number.parseInt(word, 16));
   const left = parse(head);
   const right = tail === undefined ? [] : parse(tail);
-  const words = tail === undefined ? left : [...left, ...new Array<number>(8 - left.length - right.length).fill(0), ...right];
+  const words =
+    tail === undefined ? left : [...left, ...new Array<number>(8 - left.length - right.length).fill(0), ...right];
   const out = Buffer.alloc(16);
   words.forEach((word, i) => out.writeUInt16BE(word, i * 2));
   return out;
@@ -81,7 +182,13 @@ export function formatAddress(bytes: Uint8Array): string {
 }
 
 /** struct nlmsghdr and what follows it. */
-export function message(type: number, flags: number, sequence: number, header: Uint8Array, attributes: Uint8Array[]): Buffer {
+export function message(
+  type: number,
+  flags: number,
+  sequence: number,
+  header: Uint8Array,
+  attributes: Uint8Array[],
+): Buffer {
   const body = Buffer.concat([header, ...attributes]);
   const out = Buffer.alloc(16 + body.length);
   out.writeUInt32LE(out.length, 0);

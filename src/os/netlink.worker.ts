@@ -1,11 +1,27 @@
 /**
- * rtnetlink(7) inside a worker: turns operations (netlink.ts) into messages, sends each and waits for its acknowledgement.
+ * rtnetlink(7) inside a worker: turns operations (netlink.ts) into messages, sends each and waits for its
+ * acknowledgement.
  * A socket belongs to the namespace in which it was opened, so the thread enters the namespace, works, and comes back.
  */
 import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { sysctlNamespace } from '#base/sysctls.ts';
 import { SystemError, call, cloneFlag } from './libc.linux.ts';
-import { addressBytes, attribute, formatAddress, linkHeader, macBytes, message, messageFlag, messageType, parseAttributes, splitPrefix, text, u16be, u32, u8 } from './netlink.ts';
+import {
+  addressBytes,
+  attribute,
+  formatAddress,
+  linkHeader,
+  macBytes,
+  message,
+  messageFlag,
+  messageType,
+  parseAttributes,
+  splitPrefix,
+  text,
+  u16be,
+  u32,
+  u8,
+} from './netlink.ts';
 import type { AddressInfo, LinkInfo, NetProgram, NetStep, RouteInfo } from './netlink.ts';
 
 const { request, ack, create, exclusive, replace, dump, append } = messageFlag;
@@ -21,7 +37,9 @@ class Socket {
     call('setsockopt', 'netlink', this.#fd, 270, 11, extendedAck, 4);
   }
 
-  close(): void { closeSync(this.#fd); }
+  close(): void {
+    closeSync(this.#fd);
+  }
 
   /** Sends one message; the parts of a dump, or nothing for an acknowledgement. */
   exchange(what: string, type: number, flags: number, header: Uint8Array, attributes: Uint8Array[]): Buffer[] {
@@ -60,19 +78,35 @@ function withNamespace<T>(path: string | undefined, run: (socket: Socket) => T):
   try {
     if (path !== undefined) {
       const target = openSync(path, 'r');
-      try { call('setns', path, target, cloneFlag.newNet); } finally { closeSync(target); }
+      try {
+        call('setns', path, target, cloneFlag.newNet);
+      } finally {
+        closeSync(target);
+      }
     }
     const socket = new Socket();
-    try { return run(socket); } finally { socket.close(); }
+    try {
+      return run(socket);
+    } finally {
+      socket.close();
+    }
   } finally {
-    if (home >= 0) { call('setns', 'home', home, cloneFlag.newNet); closeSync(home); }
+    if (home >= 0) {
+      call('setns', 'home', home, cloneFlag.newNet);
+      closeSync(home);
+    }
   }
 }
 
-export type NetlinkRequest = { programs: NetProgram[] } | { list: 'links' | 'addresses' | 'routes'; namespace?: string };
+export type NetlinkRequest =
+  | { programs: NetProgram[] }
+  | { list: 'links' | 'addresses' | 'routes'; namespace?: string };
 
 export function runNetlink(argument: NetlinkRequest): LinkInfo[] | AddressInfo[] | RouteInfo[] | undefined {
-  if ('list' in argument) return withNamespace(argument.namespace, (socket) => ({ links: listLinks, addresses: listAddresses, routes: listRoutes })[argument.list](socket));
+  if ('list' in argument)
+    return withNamespace(argument.namespace, (socket) =>
+      ({ links: listLinks, addresses: listAddresses, routes: listRoutes })[argument.list](socket),
+    );
   for (const program of argument.programs) {
     withNamespace(program.namespace, (socket) => {
       for (const step of program.steps) {
@@ -89,34 +123,89 @@ export function runNetlink(argument: NetlinkRequest): LinkInfo[] | AddressInfo[]
 
 function runStep(socket: Socket, step: NetStep): void {
   switch (step.op) {
-    case 'addBridge': return addLink(socket, step.name, 'bridge', step);
-    case 'addDummy': return addLink(socket, step.name, 'dummy', {});
-    case 'addVeth': return addVeth(socket, step);
-    case 'addVxlan': return addLink(socket, step.name, 'vxlan', step, Buffer.concat([
-      attribute(1, u32(step.id)), attribute(4, addressBytes(step.local)), attribute(15, u16be(step.port)), attribute(7, u8(0))]));
-    case 'setLink': return setLink(socket, step);
-    case 'deleteLink': socket.exchange(`delete ${step.name}`, messageType.delLink, 0, linkHeader(0), [attribute(3, text(step.name))]); return;
-    case 'addAddress': return changeAddress(socket, step, messageType.newAddress, create | exclusive);
-    case 'deleteAddress': return changeAddress(socket, step, messageType.delAddress, 0);
-    case 'addRoute': return changeRoute(socket, step, messageType.newRoute, step.replace === true ? create | replace : create | exclusive);
-    case 'deleteRoute': return changeRoute(socket, step, messageType.delRoute, 0);
-    case 'addNeighbour': return changeNeighbour(socket, step, messageType.newNeighbour, step.forwarding === true ? create | append : create | replace);
-    case 'deleteNeighbour': return changeNeighbour(socket, step, messageType.delNeighbour, 0);
-    case 'forgetUdpFlows': return forgetUdpFlows(new Set(step.ports));
-    case 'sysctl': writeNetworkSysctl(step.path, step.value); return;
+    case 'addBridge':
+      return addLink(socket, step.name, 'bridge', step);
+    case 'addDummy':
+      return addLink(socket, step.name, 'dummy', {});
+    case 'addVeth':
+      return addVeth(socket, step);
+    case 'addVxlan':
+      return addLink(
+        socket,
+        step.name,
+        'vxlan',
+        step,
+        Buffer.concat([
+          attribute(1, u32(step.id)),
+          attribute(4, addressBytes(step.local)),
+          attribute(15, u16be(step.port)),
+          attribute(7, u8(0)),
+        ]),
+      );
+    case 'setLink':
+      return setLink(socket, step);
+    case 'deleteLink':
+      socket.exchange(`delete ${step.name}`, messageType.delLink, 0, linkHeader(0), [attribute(3, text(step.name))]);
+      return;
+    case 'addAddress':
+      return changeAddress(socket, step, messageType.newAddress, create | exclusive);
+    case 'deleteAddress':
+      return changeAddress(socket, step, messageType.delAddress, 0);
+    case 'addRoute':
+      return changeRoute(
+        socket,
+        step,
+        messageType.newRoute,
+        step.replace === true ? create | replace : create | exclusive,
+      );
+    case 'deleteRoute':
+      return changeRoute(socket, step, messageType.delRoute, 0);
+    case 'addNeighbour':
+      return changeNeighbour(
+        socket,
+        step,
+        messageType.newNeighbour,
+        step.forwarding === true ? create | append : create | replace,
+      );
+    case 'deleteNeighbour':
+      return changeNeighbour(socket, step, messageType.delNeighbour, 0);
+    case 'forgetUdpFlows':
+      return forgetUdpFlows(new Set(step.ports));
+    case 'sysctl':
+      writeNetworkSysctl(step.path, step.value);
+      return;
   }
 }
 
 /** Of this namespace's network: names of links are part of the path, and some of them are a user's. */
 function writeNetworkSysctl(path: string, value: string): void {
-  if (!path.startsWith('net/') || sysctlNamespace(path) !== 'network') throw new Error(`sysctl "${path}" is not one of the network's`);
+  if (!path.startsWith('net/') || sysctlNamespace(path) !== 'network')
+    throw new Error(`sysctl "${path}" is not one of the network's`);
   writeFileSync(`/proc/sys/${path}`, value);
 }
 
-const linkAttribute = { address: 1, name: 3, mtu: 4, master: 10, info: 18, namespaceFd: 28, protocolInfo: 12, alias: 20 } as const;
+const linkAttribute = {
+  address: 1,
+  name: 3,
+  mtu: 4,
+  master: 10,
+  info: 18,
+  namespaceFd: 28,
+  protocolInfo: 12,
+  alias: 20,
+} as const;
 
-function addLink(socket: Socket, name: string, kind: string, options: { mac?: string; mtu?: number }, data?: Buffer): void {
-  const attributes = [attribute(linkAttribute.name, text(name)), attribute(linkAttribute.info, attribute(1, text(kind)), ...(data === undefined ? [] : [attribute(2, data)]))];
+function addLink(
+  socket: Socket,
+  name: string,
+  kind: string,
+  options: { mac?: string; mtu?: number },
+  data?: Buffer,
+): void {
+  const attributes = [
+    attribute(linkAttribute.name, text(name)),
+    attribute(linkAttribute.info, attribute(1, text(kind)), ...(data === undefined ? [] : [attribute(2, data)])),
+  ];
   if (options.mac !== undefined) attributes.push(attribute(linkAttribute.address, macBytes(options.mac)));
   if (options.mtu !== undefined) attributes.push(attribute(linkAttribute.mtu, u32(options.mtu)));
   socket.exchange(`add ${kind} ${name}`, messageType.newLink, create | exclusive, linkHeader(0), attributes);
@@ -129,7 +218,10 @@ function addVeth(socket: Socket, step: Extract<NetStep, { op: 'addVeth' }>): voi
     if (step.peer.mac !== undefined) peer.push(attribute(linkAttribute.address, macBytes(step.peer.mac)));
     if (step.mtu !== undefined) peer.push(attribute(linkAttribute.mtu, u32(step.mtu)));
     if (target >= 0) peer.push(attribute(linkAttribute.namespaceFd, u32(target)));
-    const attributes = [attribute(linkAttribute.name, text(step.name)), attribute(linkAttribute.info, attribute(1, text('veth')), attribute(2, attribute(1, ...peer)))];
+    const attributes = [
+      attribute(linkAttribute.name, text(step.name)),
+      attribute(linkAttribute.info, attribute(1, text('veth')), attribute(2, attribute(1, ...peer))),
+    ];
     if (step.mac !== undefined) attributes.push(attribute(linkAttribute.address, macBytes(step.mac)));
     if (step.mtu !== undefined) attributes.push(attribute(linkAttribute.mtu, u32(step.mtu)));
     if (step.master !== undefined) attributes.push(attribute(linkAttribute.master, u32(socket.linkIndex(step.master))));
@@ -152,9 +244,21 @@ function setLink(socket: Socket, step: Extract<NetStep, { op: 'setLink' }>): voi
     if (step.noMaster === true) attributes.push(attribute(linkAttribute.master, u32(0)));
     if (target >= 0) attributes.push(attribute(linkAttribute.namespaceFd, u32(target)));
     const flags = step.up === true ? 1 : 0;
-    socket.exchange(`set ${step.name}`, messageType.newLink, 0, linkHeader(index, flags, step.up === undefined ? 0 : 1), attributes);
-    const port = [...(step.hairpin === undefined ? [] : [attribute(4, u8(step.hairpin ? 1 : 0))]), ...(step.isolated === undefined ? [] : [attribute(33, u8(step.isolated ? 1 : 0))])];
-    if (port.length > 0) socket.exchange(`bridge port ${step.name}`, messageType.setLink, 0, linkHeader(index, 0, 0, 7), [attribute(linkAttribute.protocolInfo | 0x8000, ...port)]);
+    socket.exchange(
+      `set ${step.name}`,
+      messageType.newLink,
+      0,
+      linkHeader(index, flags, step.up === undefined ? 0 : 1),
+      attributes,
+    );
+    const port = [
+      ...(step.hairpin === undefined ? [] : [attribute(4, u8(step.hairpin ? 1 : 0))]),
+      ...(step.isolated === undefined ? [] : [attribute(33, u8(step.isolated ? 1 : 0))]),
+    ];
+    if (port.length > 0)
+      socket.exchange(`bridge port ${step.name}`, messageType.setLink, 0, linkHeader(index, 0, 0, 7), [
+        attribute(linkAttribute.protocolInfo | 0x8000, ...port),
+      ]);
   } finally {
     if (target >= 0) closeSync(target);
   }
@@ -162,7 +266,12 @@ function setLink(socket: Socket, step: Extract<NetStep, { op: 'setLink' }>): voi
 
 const scopeNumber = { global: 0, link: 253, host: 254 } as const;
 
-function changeAddress(socket: Socket, step: { link: string; address: string; broadcast?: string; scope?: keyof typeof scopeNumber }, type: number, flags: number): void {
+function changeAddress(
+  socket: Socket,
+  step: { link: string; address: string; broadcast?: string; scope?: keyof typeof scopeNumber },
+  type: number,
+  flags: number,
+): void {
   const { address, length } = splitPrefix(step.address);
   const bytes = addressBytes(address);
   const header = Buffer.alloc(8);
@@ -176,9 +285,25 @@ function changeAddress(socket: Socket, step: { link: string; address: string; br
   socket.exchange(`address ${step.address} on ${step.link}`, type, flags, header, attributes);
 }
 
-function changeRoute(socket: Socket, step: { destination: string; link?: string; via?: string; source?: string; scope?: keyof typeof scopeNumber; onLink?: boolean; metric?: number; kind?: string }, type: number, flags: number): void {
+function changeRoute(
+  socket: Socket,
+  step: {
+    destination: string;
+    link?: string;
+    via?: string;
+    source?: string;
+    scope?: keyof typeof scopeNumber;
+    onLink?: boolean;
+    metric?: number;
+    kind?: string;
+  },
+  type: number,
+  flags: number,
+): void {
   const any = step.destination === 'default';
-  const { address, length } = any ? { address: step.via?.includes(':') === true ? '::' : '0.0.0.0', length: 0 } : splitPrefix(step.destination);
+  const { address, length } = any
+    ? { address: step.via?.includes(':') === true ? '::' : '0.0.0.0', length: 0 }
+    : splitPrefix(step.destination);
   const bytes = addressBytes(address);
   const header = Buffer.alloc(12);
   header.writeUInt8(bytes.length === 4 ? 2 : 10, 0);
@@ -198,7 +323,12 @@ function changeRoute(socket: Socket, step: { destination: string; link?: string;
   socket.exchange(`route ${step.destination}`, type, flags, header, attributes);
 }
 
-function changeNeighbour(socket: Socket, step: { link: string; address: string; mac?: string; forwarding?: boolean }, type: number, flags: number): void {
+function changeNeighbour(
+  socket: Socket,
+  step: { link: string; address: string; mac?: string; forwarding?: boolean },
+  type: number,
+  flags: number,
+): void {
   const bytes = addressBytes(step.address);
   const header = Buffer.alloc(12);
   header.writeUInt8(step.forwarding === true ? 7 : bytes.length === 4 ? 2 : 10, 0);
@@ -221,10 +351,17 @@ function forgetUdpFlows(ports: Set<number>): void {
     for (const part of socket.exchange('flows', flowMessage.get, dump, header, [])) {
       const tuple = parseAttributes(part.subarray(header.length)).get(1);
       const protocol = parseAttributes(parseAttributes(tuple ?? Buffer.alloc(0)).get(2) ?? Buffer.alloc(0));
-      if (tuple === undefined || protocol.get(1)?.[0] !== udp || !ports.has(protocol.get(3)?.readUInt16BE(0) ?? 0)) continue;
-      try { socket.exchange('a flow', flowMessage.delete, 0, header, [attribute(1 | 0x8000, tuple)]); } catch (error) { if ((error as { code?: string }).code !== 'ENOENT') throw error; }
+      if (tuple === undefined || protocol.get(1)?.[0] !== udp || !ports.has(protocol.get(3)?.readUInt16BE(0) ?? 0))
+        continue;
+      try {
+        socket.exchange('a flow', flowMessage.delete, 0, header, [attribute(1 | 0x8000, tuple)]);
+      } catch (error) {
+        if ((error as { code?: string }).code !== 'ENOENT') throw error;
+      }
     }
-  } finally { socket.close(); }
+  } finally {
+    socket.close();
+  }
 }
 
 function listLinks(socket: Socket): LinkInfo[] {
@@ -233,10 +370,17 @@ function listLinks(socket: Socket): LinkInfo[] {
     const info = found.get(linkAttribute.info);
     const kind = info === undefined ? '' : (parseAttributes(info).get(1)?.toString().replace(/\0.*$/s, '') ?? '');
     return {
-      index: part.readInt32LE(4), up: (part.readUInt32LE(8) & 1) === 1, kind,
+      index: part.readInt32LE(4),
+      up: (part.readUInt32LE(8) & 1) === 1,
+      kind,
       name: found.get(linkAttribute.name)?.toString().replace(/\0.*$/s, '') ?? '',
-      mac: found.get(linkAttribute.address)?.toString('hex').replace(/(..)(?=.)/g, '$1:') ?? '',
-      mtu: found.get(linkAttribute.mtu)?.readUInt32LE(0) ?? 0, master: found.get(linkAttribute.master)?.readUInt32LE(0) ?? 0,
+      mac:
+        found
+          .get(linkAttribute.address)
+          ?.toString('hex')
+          .replace(/(..)(?=.)/g, '$1:') ?? '',
+      mtu: found.get(linkAttribute.mtu)?.readUInt32LE(0) ?? 0,
+      master: found.get(linkAttribute.master)?.readUInt32LE(0) ?? 0,
       alias: found.get(linkAttribute.alias)?.toString().replace(/\0.*$/s, '') ?? '',
     };
   });
@@ -245,7 +389,11 @@ function listLinks(socket: Socket): LinkInfo[] {
 function listAddresses(socket: Socket): AddressInfo[] {
   return socket.exchange('addresses', messageType.getAddress, dump, Buffer.alloc(8), []).map((part) => {
     const found = parseAttributes(part.subarray(8));
-    return { linkIndex: part.readUInt32LE(4), prefix: part.readUInt8(1), address: formatAddress(found.get(2) ?? found.get(1) ?? Buffer.alloc(4)) };
+    return {
+      linkIndex: part.readUInt32LE(4),
+      prefix: part.readUInt8(1),
+      address: formatAddress(found.get(2) ?? found.get(1) ?? Buffer.alloc(4)),
+    };
   });
 }
 
@@ -255,10 +403,13 @@ function listRoutes(socket: Socket): RouteInfo[] {
     const found = parseAttributes(part.subarray(12));
     const destination = found.get(1);
     const via = found.get(5);
-    return [{
-      destination: destination === undefined ? 'default' : `${formatAddress(destination)}/${part.readUInt8(1)}`,
-      via: via === undefined ? '' : formatAddress(via), linkIndex: found.get(4)?.readUInt32LE(0) ?? 0, table: part.readUInt8(4),
-    }];
+    return [
+      {
+        destination: destination === undefined ? 'default' : `${formatAddress(destination)}/${part.readUInt8(1)}`,
+        via: via === undefined ? '' : formatAddress(via),
+        linkIndex: found.get(4)?.readUInt32LE(0) ?? 0,
+        table: part.readUInt8(4),
+      },
+    ];
   });
 }
-

@@ -1,5 +1,6 @@
 /**
- * nftables by libnftables in text mode (libnftables(3)), or by `nft -f -` where the library is missing. One commit per call: the
+ * nftables by libnftables in text mode (libnftables(3)), or by `nft -f -` where the library is missing. One commit per
+ * call: the
  * kernel takes all of the text or nothing. The context belongs to the worker's thread.
  */
 import { execFileSync } from 'node:child_process';
@@ -7,7 +8,17 @@ import { inNamespace } from './connect.linux.ts';
 import { bindLibrary, readCString } from './ffi.linux.ts';
 import type { CFunction } from './ffi.linux.ts';
 
-type Library = Record<'nft_ctx_new' | 'nft_ctx_free' | 'nft_ctx_buffer_output' | 'nft_ctx_buffer_error' | 'nft_ctx_get_output_buffer' | 'nft_ctx_get_error_buffer' | 'nft_run_cmd_from_buffer' | 'nft_ctx_output_set_flags', CFunction>;
+type Library = Record<
+  | 'nft_ctx_new'
+  | 'nft_ctx_free'
+  | 'nft_ctx_buffer_output'
+  | 'nft_ctx_buffer_error'
+  | 'nft_ctx_get_output_buffer'
+  | 'nft_ctx_get_error_buffer'
+  | 'nft_run_cmd_from_buffer'
+  | 'nft_ctx_output_set_flags',
+  CFunction
+>;
 
 let library: Library | undefined;
 let context = 0n;
@@ -21,8 +32,10 @@ function open(): void {
     library = bindLibrary('libnftables.so.1', {
       nft_ctx_new: { arguments: ['u32'], return: 'pointer' },
       nft_ctx_free: { arguments: ['pointer'], return: 'void' },
-      nft_ctx_buffer_output: number, nft_ctx_buffer_error: number,
-      nft_ctx_get_output_buffer: pointer, nft_ctx_get_error_buffer: pointer,
+      nft_ctx_buffer_output: number,
+      nft_ctx_buffer_error: number,
+      nft_ctx_get_output_buffer: pointer,
+      nft_ctx_get_error_buffer: pointer,
       nft_run_cmd_from_buffer: { arguments: ['pointer', 'string'], return: 'i32' },
       nft_ctx_output_set_flags: { arguments: ['pointer', 'u32'], return: 'void' },
     });
@@ -42,13 +55,21 @@ function newContext(from: Library): bigint {
 /** Runs commands; their output. Throws with nft's own words. `json` asks for JSON output of list commands. */
 export function runNft(argument: { text: string; json?: boolean; namespace?: string }): string {
   if (!tried) open();
-  if (argument.namespace === undefined) return library === undefined ? runProgram(argument) : runIn(library, context, argument);
+  if (argument.namespace === undefined)
+    return library === undefined ? runProgram(argument) : runIn(library, context, argument);
   let output = '';
   inNamespace(argument.namespace, () => {
-    if (library === undefined) { output = runProgram(argument); return; }
+    if (library === undefined) {
+      output = runProgram(argument);
+      return;
+    }
     // A context keeps the socket, and with it the namespace, in which it was made.
     const own = newContext(library);
-    try { output = runIn(library, own, argument); } finally { library.nft_ctx_free(own); }
+    try {
+      output = runIn(library, own, argument);
+    } finally {
+      library.nft_ctx_free(own);
+    }
   });
   return output;
 }
@@ -64,7 +85,11 @@ function runIn(from: Library, at: bigint, argument: { text: string; json?: boole
 
 function runProgram(argument: { text: string; json?: boolean }): string {
   try {
-    return execFileSync('nft', [...(argument.json === true ? ['-j'] : []), '-f', '-'], { input: argument.text, encoding: 'utf8', stdio: ['pipe', 'pipe', 'pipe'] });
+    return execFileSync('nft', [...(argument.json === true ? ['-j'] : []), '-f', '-'], {
+      input: argument.text,
+      encoding: 'utf8',
+      stdio: ['pipe', 'pipe', 'pipe'],
+    });
   } catch (error) {
     throw new Error(`nft: ${String((error as { stderr?: string }).stderr ?? error).trim()}`);
   }

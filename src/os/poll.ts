@@ -1,9 +1,14 @@
 /**
- * Waiting for the kernel without polling: one thread sleeps in epoll_wait(2) for process ends, attach sockets (conmon's are
- * SEQPACKET, which Node's `net` cannot speak) and terminals handed over on a unix socket. An idle node costs nothing here.
+ * Waiting for the kernel without polling: one thread sleeps in epoll_wait(2) for process ends, attach sockets (conmon's
+ * are
+ * SEQPACKET, which Node's `net` cannot speak) and terminals handed over on a unix socket. An idle node costs nothing
+ * here.
  */
 export interface AttachSocket {
-  /** Packets as conmon sends them: a stream byte (2 stdout, 3 stderr), then data. The reader is slowed by not calling `done`. */
+  /**
+   * Packets as conmon sends them: a stream byte (2 stdout, 3 stderr), then data. The reader is slowed by not calling
+   * `done`.
+   */
   onPacket: (packet: Buffer, done: () => void) => void;
   onEnd: () => void;
   /** Resolves when the kernel took it. */

@@ -1,6 +1,8 @@
 /**
- * The epoll thread behind poll.linux.ts. It never returns to an event loop of its own: commands are taken from the port when the
- * eventfd wakes it. Everything a descriptor wants is in one `Entry`; packets beyond `packetBytesMax` unacknowledged stop reading.
+ * The epoll thread behind poll.linux.ts. It never returns to an event loop of its own: commands are taken from the port
+ * when the
+ * eventfd wakes it. Everything a descriptor wants is in one `Entry`; packets beyond `packetBytesMax` unacknowledged
+ * stop reading.
  */
 import { unlinkSync } from 'node:fs';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
@@ -8,7 +10,16 @@ import { SystemError, call, errno, openPidfd, tryCall, withUnixAddress } from '.
 import { addressOf } from './ffi.linux.ts';
 import type { PollCommand, PollEvent } from './poll.linux.ts';
 
-interface Entry { id: number; fd: number; kind: 'pid' | 'attach' | 'listener' | 'terminal'; path?: string; unacknowledged: number; paused: boolean; queue: { bytes: Uint8Array; ticket: number }[]; shutdownAfter: boolean }
+interface Entry {
+  id: number;
+  fd: number;
+  kind: 'pid' | 'attach' | 'listener' | 'terminal';
+  path?: string;
+  unacknowledged: number;
+  paused: boolean;
+  queue: { bytes: Uint8Array; ticket: number }[];
+  shutdownAfter: boolean;
+}
 
 const packetBytesMax = 1024 * 1024;
 const packetSizeMax = 64 * 1024;
@@ -34,7 +45,16 @@ function control(operation: 1 | 2 | 3, fd: number, events: number): void {
 }
 
 function add(id: number, fd: number, kind: Entry['kind'], path?: string): Entry {
-  const entry: Entry = { id, fd, kind, unacknowledged: 0, paused: false, queue: [], shutdownAfter: false, ...(path === undefined ? {} : { path }) };
+  const entry: Entry = {
+    id,
+    fd,
+    kind,
+    unacknowledged: 0,
+    paused: false,
+    queue: [],
+    shutdownAfter: false,
+    ...(path === undefined ? {} : { path }),
+  };
   byId.set(id, entry);
   byFd.set(fd, entry);
   control(1, fd, epollIn);
@@ -46,7 +66,12 @@ function drop(entry: Entry): void {
   byFd.delete(entry.fd);
   control(2, entry.fd, 0);
   tryCall('close', entry.fd);
-  if (entry.path !== undefined) try { unlinkSync(entry.path); } catch { /* gone already */ }
+  if (entry.path !== undefined)
+    try {
+      unlinkSync(entry.path);
+    } catch {
+      /* gone already */
+    }
 }
 
 function rearm(entry: Entry): void {
@@ -63,7 +88,10 @@ function command(message: PollCommand): boolean {
     } else if (message.op === 'attach') {
       const fd = call('socket', 'attach', 1, 5 | 0x80800, 0);
       const result = withUnixAddress(message.path, (address) => tryCall('connect', fd, address, address.length));
-      if (result < 0) { tryCall('close', fd); throw new SystemError('connect', -result, message.path); }
+      if (result < 0) {
+        tryCall('close', fd);
+        throw new SystemError('connect', -result, message.path);
+      }
       add(message.id, fd, 'attach');
       outbox.push({ kind: 'ready', id: message.id });
     } else if (message.op === 'terminal') {
@@ -75,21 +103,34 @@ function command(message: PollCommand): boolean {
     } else {
       const entry = byId.get(message.id);
       if (entry !== undefined) change(entry, message);
-      else if (message.op === 'write') outbox.push({ kind: 'written', id: message.id, ticket: message.ticket, error: 'closed' });
+      else if (message.op === 'write')
+        outbox.push({ kind: 'written', id: message.id, ticket: message.ticket, error: 'closed' });
     }
   } catch (error) {
-    outbox.push({ kind: 'error', id: message.id, code: (error as SystemError).code ?? 'EIO', message: (error as Error).message });
+    outbox.push({
+      kind: 'error',
+      id: message.id,
+      code: (error as SystemError).code ?? 'EIO',
+      message: (error as Error).message,
+    });
   }
   return true;
 }
 
 function change(entry: Entry, message: Extract<PollCommand, { op: 'write' | 'shutdown' | 'close' | 'ack' }>): void {
   if (message.op === 'close') drop(entry);
-  else if (message.op === 'write') { entry.queue.push({ bytes: message.bytes, ticket: message.ticket }); flush(entry); }
-  else if (message.op === 'shutdown') { entry.shutdownAfter = true; flush(entry); }
-  else {
+  else if (message.op === 'write') {
+    entry.queue.push({ bytes: message.bytes, ticket: message.ticket });
+    flush(entry);
+  } else if (message.op === 'shutdown') {
+    entry.shutdownAfter = true;
+    flush(entry);
+  } else {
     entry.unacknowledged -= message.bytes;
-    if (entry.paused && entry.unacknowledged < packetBytesMax / 2) { entry.paused = false; rearm(entry); }
+    if (entry.paused && entry.unacknowledged < packetBytesMax / 2) {
+      entry.paused = false;
+      rearm(entry);
+    }
   }
 }
 
@@ -102,17 +143,35 @@ function flush(entry: Entry): void {
     const first = entry.queue[0]!;
     const part = first.bytes.subarray(0, inputPacketMax);
     const sent = part.length === 0 ? 0 : tryCall('send', entry.fd, part, part.length, noSignal);
-    if (sent === -errno.EAGAIN) { rearm(entry); return; }
-    if (sent >= 0 && part.length < first.bytes.length) { first.bytes = first.bytes.subarray(part.length); continue; }
+    if (sent === -errno.EAGAIN) {
+      rearm(entry);
+      return;
+    }
+    if (sent >= 0 && part.length < first.bytes.length) {
+      first.bytes = first.bytes.subarray(part.length);
+      continue;
+    }
     entry.queue.shift();
-    outbox.push({ kind: 'written', id: entry.id, ticket: first.ticket, ...(sent < 0 ? { error: `errno ${-sent}` } : {}) });
+    outbox.push({
+      kind: 'written',
+      id: entry.id,
+      ticket: first.ticket,
+      ...(sent < 0 ? { error: `errno ${-sent}` } : {}),
+    });
   }
   rearm(entry);
-  if (entry.shutdownAfter) { entry.shutdownAfter = false; tryCall('shutdown', entry.fd, 1); }
+  if (entry.shutdownAfter) {
+    entry.shutdownAfter = false;
+    tryCall('shutdown', entry.fd, 1);
+  }
 }
 
 function ready(entry: Entry, events: number): void {
-  if (entry.kind === 'pid') { drop(entry); outbox.push({ kind: 'exit', id: entry.id }); return; }
+  if (entry.kind === 'pid') {
+    drop(entry);
+    outbox.push({ kind: 'exit', id: entry.id });
+    return;
+  }
   if (entry.kind === 'listener') return acceptTerminal(entry);
   if (entry.kind === 'terminal') return receiveDescriptor(entry);
   if ((events & epollOut) !== 0) flush(entry);
@@ -120,10 +179,18 @@ function ready(entry: Entry, events: number): void {
   for (let i = 0; i < 32; i++) {
     const length = tryCall('recv', entry.fd, buffer, buffer.length, 0);
     if (length === -errno.EAGAIN) return;
-    if (length <= 0) { drop(entry); outbox.push({ kind: 'end', id: entry.id }); return; }
+    if (length <= 0) {
+      drop(entry);
+      outbox.push({ kind: 'end', id: entry.id });
+      return;
+    }
     outbox.push({ kind: 'packet', id: entry.id, bytes: new Uint8Array(buffer.subarray(0, length)) });
     entry.unacknowledged += length;
-    if (entry.unacknowledged > packetBytesMax) { entry.paused = true; rearm(entry); return; }
+    if (entry.unacknowledged > packetBytesMax) {
+      entry.paused = true;
+      rearm(entry);
+      return;
+    }
   }
 }
 
@@ -149,7 +216,11 @@ function receiveDescriptor(entry: Entry): void {
   const result = tryCall('recvmsg', entry.fd, header, 0x40000000);
   if (result === -errno.EAGAIN) return;
   drop(entry);
-  const hasRights = result >= 0 && header.readBigUInt64LE(40) >= 20n && controlBytes.readInt32LE(8) === 1 && controlBytes.readInt32LE(12) === 1;
+  const hasRights =
+    result >= 0 &&
+    header.readBigUInt64LE(40) >= 20n &&
+    controlBytes.readInt32LE(8) === 1 &&
+    controlBytes.readInt32LE(12) === 1;
   if (hasRights) outbox.push({ kind: 'descriptor', id: entry.id, fd: controlBytes.readInt32LE(16) });
   else outbox.push({ kind: 'error', id: entry.id, code: 'EIO', message: 'no terminal was handed over' });
 }
@@ -162,12 +233,18 @@ function run(): void {
     for (let next = receiveMessageOnPort(parentPort!); next !== undefined; next = receiveMessageOnPort(parentPort!)) {
       if (!command(next.message as PollCommand)) return;
     }
-    if (outbox.length > 0) { parentPort!.postMessage(outbox); outbox = []; }
+    if (outbox.length > 0) {
+      parentPort!.postMessage(outbox);
+      outbox = [];
+    }
     const count = tryCall('epoll_wait', epoll, events, eventsMax, -1);
     for (let i = 0; i < count; i++) {
       const fd = events.readInt32LE(i * eventSize + dataOffset);
       if (fd === wake) tryCall('read', wake, counter, 8);
-      else { const entry = byFd.get(fd); if (entry !== undefined) ready(entry, events.readUInt32LE(i * eventSize)); }
+      else {
+        const entry = byFd.get(fd);
+        if (entry !== undefined) ready(entry, events.readUInt32LE(i * eventSize));
+      }
     }
   }
 }

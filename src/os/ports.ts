@@ -1,4 +1,7 @@
-/** Holds ports of the host by bound sockets that never listen: others find the port in use, and nothing is answered here. */
+/**
+ * Holds ports of the host by bound sockets that never listen: others find the port in use, and nothing is answered
+ * here.
+ */
 import { closeSync, readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { call, inetAddress, tryCall } from './libc.linux.ts';
@@ -22,7 +25,8 @@ export const linuxPortHolder: PortHolder = {
     const fd = call('socket', protocol, 2, (protocol === 'tcp' ? 1 : 2) | 0x80000, 0);
     const address = inetAddress(ip, port);
     let result = tryCall('bind', fd, address, address.length);
-    // Connections of a server that was killed a moment ago may still linger on its port. Once bound, the socket conflicts with others again.
+    // Connections of a server that was killed a moment ago may still linger on its port. Once bound, the socket
+    // conflicts with others again.
     if (result < 0 && protocol === 'tcp' && names.get(-result) === 'EADDRINUSE') {
       setReuse(fd, 1);
       result = tryCall('bind', fd, address, address.length);
@@ -36,6 +40,8 @@ export const linuxPortHolder: PortHolder = {
     try {
       const [from, to] = readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'utf8').trim().split(/\s+/).map(Number);
       return [from ?? 32768, to ?? 60999];
-    } catch { return [32768, 60999]; }
+    } catch {
+      return [32768, 60999];
+    }
   },
 };

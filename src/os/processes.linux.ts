@@ -18,29 +18,53 @@ export const linuxProcesses: Processes = {
       const child = spawnSession(file, args, options);
       if (child !== undefined) return child;
     }
-    const fifos = [options.stdin, options.stdout, options.stderr].map((wanted, index) => (wanted === 'fifo' ? makeFifo(index === 0) : undefined));
-    const [stdin, stdout, stderr] = [options.stdin, options.stdout, options.stderr].map((wanted, index) => fifos[index]?.theirs ?? (wanted === 'fifo' ? 'ignore' : wanted) ?? 'ignore');
+    const fifos = [options.stdin, options.stdout, options.stderr].map((wanted, index) =>
+      wanted === 'fifo' ? makeFifo(index === 0) : undefined,
+    );
+    const [stdin, stdout, stderr] = [options.stdin, options.stdout, options.stderr].map(
+      (wanted, index) => fifos[index]?.theirs ?? (wanted === 'fifo' ? 'ignore' : wanted) ?? 'ignore',
+    );
     let child: ChildProcess;
     try {
       child = spawn(file, args, {
-        env: options.env ?? { PATH: searchPath.join(':') }, detached: options.detached === true, ...(options.directory === undefined ? {} : { cwd: options.directory }),
+        env: options.env ?? { PATH: searchPath.join(':') },
+        detached: options.detached === true,
+        ...(options.directory === undefined ? {} : { cwd: options.directory }),
         stdio: [stdin!, stdout!, stderr!, ...(options.extra ?? [])],
       });
-    } finally { for (const fifo of fifos) if (fifo !== undefined) closeSync(fifo.theirs); }
-    const ours = fifos.map((fifo, index) => (fifo === undefined ? undefined : new Socket({ fd: fifo.ours, readable: index !== 0, writable: index === 0 })));
+    } finally {
+      for (const fifo of fifos) if (fifo !== undefined) closeSync(fifo.theirs);
+    }
+    const ours = fifos.map((fifo, index) =>
+      fifo === undefined ? undefined : new Socket({ fd: fifo.ours, readable: index !== 0, writable: index === 0 }),
+    );
     for (const stream of ours) stream?.on('error', () => stream.destroy());
     const exit = new Promise<Exit>((resolve, reject) => {
       child.once('error', reject);
-      child.once('exit', (code, signal) => resolve({ code: code ?? 128 + (signal === null ? 0 : osConstants.signals[signal]), signal: signal ?? undefined }));
+      child.once('exit', (code, signal) =>
+        resolve({
+          code: code ?? 128 + (signal === null ? 0 : osConstants.signals[signal]),
+          signal: signal ?? undefined,
+        }),
+      );
     });
     exit.catch(() => undefined);
     return {
-      pid: child.pid ?? -1, exit, stdin: ours[0] ?? child.stdin ?? undefined, stdout: ours[1] ?? child.stdout ?? undefined, stderr: ours[2] ?? child.stderr ?? undefined,
+      pid: child.pid ?? -1,
+      exit,
+      stdin: ours[0] ?? child.stdin ?? undefined,
+      stdout: ours[1] ?? child.stdout ?? undefined,
+      stderr: ours[2] ?? child.stderr ?? undefined,
       extra: child.stdio.slice(3) as (Readable & Writable)[],
     };
   },
   async run(file, args, options = {}): Promise<Output> {
-    const child = linuxProcesses.spawn(file, args, { stdin: options.input === undefined ? 'ignore' : 'pipe', stdout: 'pipe', stderr: 'pipe', ...(options.env === undefined ? {} : { env: options.env }) });
+    const child = linuxProcesses.spawn(file, args, {
+      stdin: options.input === undefined ? 'ignore' : 'pipe',
+      stdout: 'pipe',
+      stderr: 'pipe',
+      ...(options.env === undefined ? {} : { env: options.env }),
+    });
     child.stdin?.on('error', () => undefined);
     child.stdin?.end(options.input);
     const [stdout, stderr, exit] = await Promise.all([collect(child.stdout!), collect(child.stderr!), child.exit]);
@@ -48,7 +72,10 @@ export const linuxProcesses: Processes = {
   },
   kill(pid, signal) {
     if (pid <= 0) return false;
-    try { process.kill(pid, signal as NodeJS.Signals); return true; } catch (error) {
+    try {
+      process.kill(pid, signal as NodeJS.Signals);
+      return true;
+    } catch (error) {
       if ((error as { code?: string }).code === 'ESRCH') return false;
       throw error;
     }
@@ -59,11 +86,15 @@ export const linuxProcesses: Processes = {
       const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
       const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
       return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19];
-    } catch { return undefined; }
+    } catch {
+      return undefined;
+    }
   },
   find(program) {
     if (program.includes('/')) return executable(program) ? program : undefined;
-    return [...searchPath, ...(process.env['PATH'] ?? '').split(':')].map((directory) => `${directory}/${program}`).find(executable);
+    return [...searchPath, ...(process.env['PATH'] ?? '').split(':')]
+      .map((directory) => `${directory}/${program}`)
+      .find(executable);
   },
 };
 
@@ -78,12 +109,28 @@ function makeFifo(written: boolean): { ours: number; theirs: number } {
 }
 
 /** What posix_spawn does here: a session with its errors and one more pipe to read. */
-function isSession(options: SpawnOptions): options is SpawnOptions & { env: Record<string, string>; directory: string } {
-  return options.detached === true && options.env !== undefined && options.directory !== undefined && options.stdin === undefined && options.stdout === undefined && options.stderr === 'pipe' && options.extra?.length === 1 && options.extra[0] === 'pipe';
+function isSession(
+  options: SpawnOptions,
+): options is SpawnOptions & { env: Record<string, string>; directory: string } {
+  return (
+    options.detached === true &&
+    options.env !== undefined &&
+    options.directory !== undefined &&
+    options.stdin === undefined &&
+    options.stdout === undefined &&
+    options.stderr === 'pipe' &&
+    options.extra?.length === 1 &&
+    options.extra[0] === 'pipe'
+  );
 }
 
 function executable(path: string): boolean {
-  try { accessSync(path, constants.X_OK); return true; } catch { return false; }
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 async function collect(stream: Readable): Promise<string> {

@@ -1,5 +1,6 @@
 /**
- * Starting and signalling processes. Results are promises; a program that cannot be started rejects with the system's code.
+ * Starting and signalling processes. Results are promises; a program that cannot be started rejects with the system's
+ * code.
  * A process started with `detached` is a session of its own and outlives the platform.
  */
 import type { Readable, Writable } from 'node:stream';
@@ -17,16 +18,23 @@ export interface SpawnOptions {
   /** Pipes at descriptors 3, 4, …: `in` is written by us. */
   extra?: ('pipe' | 'ignore' | number)[];
 }
-export interface Exit { /** 128 + signal when it was killed. */ code: number; signal: string | undefined }
+export interface Exit {
+  /** 128 + signal when it was killed. */ code: number;
+  signal: string | undefined;
+}
 export interface Child {
   pid: number;
   stdin: Writable | undefined;
   stdout: Readable | undefined;
   stderr: Readable | undefined;
-  extra: (Readable & Writable | undefined)[];
+  extra: ((Readable & Writable) | undefined)[];
   exit: Promise<Exit>;
 }
-export interface Output { code: number; stdout: string; stderr: string }
+export interface Output {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
 
 export interface Processes {
   spawn(file: string, args: string[], options?: SpawnOptions): Child;
@@ -34,7 +42,10 @@ export interface Processes {
   run(file: string, args: string[], options?: { input?: string; env?: Record<string, string> }): Promise<Output>;
   /** False when there is no such process. */
   kill(pid: number, signal: number | string): boolean;
-  /** Start time in clock ticks since boot, which with the pid names a process for good; undefined when it is gone or a zombie. */
+  /**
+   * Start time in clock ticks since boot, which with the pid names a process for good; undefined when it is gone or a
+   * zombie.
+   */
   startTime(pid: number): string | undefined;
   /** The program's path, when it is installed. */
   find(program: string): string | undefined;

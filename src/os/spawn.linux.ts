@@ -1,9 +1,13 @@
 /**
- * Starting a program that becomes a session of its own, by posix_spawn(3). It shares the address space until it executes (vfork), where fork(2) copies the
- * page tables of the whole platform while its event loop stands still: with fifty starts at once that was most of the time.
+ * Starting a program that becomes a session of its own, by posix_spawn(3). It shares the address space until it
+ * executes (vfork), where fork(2) copies the
+ * page tables of the whole platform while its event loop stands still: with fifty starts at once that was most of the
+ * time.
  *
- * Gives descriptors 2 and 3 as pipes, for what the program says; 0 and 1 are /dev/null. Signal dispositions and mask are the defaults. For anything else there
- * is child_process. `undefined` where the C library has not all of it (glibc before 2.29, musl): then the caller uses child_process as well.
+ * Gives descriptors 2 and 3 as pipes, for what the program says; 0 and 1 are /dev/null. Signal dispositions and mask
+ * are the defaults. For anything else there
+ * is child_process. `undefined` where the C library has not all of it (glibc before 2.29, musl): then the caller uses
+ * child_process as well.
  */
 import { Socket } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
@@ -34,7 +38,11 @@ let isMissing = false;
 
 function libc(): Library | undefined {
   if (library === undefined && !isMissing) {
-    try { library = bindLibrary('libc.so.6', signatures); } catch { isMissing = true; }
+    try {
+      library = bindLibrary('libc.so.6', signatures);
+    } catch {
+      isMissing = true;
+    }
   }
   return library;
 }
@@ -61,7 +69,11 @@ function makePipe(c: Library): [number, number] {
   return [pair.readInt32LE(0), pair.readInt32LE(4)];
 }
 
-export function spawnSession(file: string, args: string[], options: { env: Record<string, string>; directory: string }): Child | undefined {
+export function spawnSession(
+  file: string,
+  args: string[],
+  options: { env: Record<string, string>; directory: string },
+): Child | undefined {
   const c = libc();
   if (c === undefined) return undefined;
   const actions = Buffer.alloc(structBytes);
@@ -96,7 +108,14 @@ export function spawnSession(file: string, args: string[], options: { env: Recor
     throw new SystemError('posix_spawn', result, file);
   }
   const read = (fd: number): Socket => new Socket({ fd, readable: true, writable: false });
-  return { pid: pid.readInt32LE(0), exit: reap(c, pid.readInt32LE(0)), stdin: undefined, stdout: undefined, stderr: read(errorsRead), extra: [read(extraRead) as Readable & Writable] };
+  return {
+    pid: pid.readInt32LE(0),
+    exit: reap(c, pid.readInt32LE(0)),
+    stdin: undefined,
+    stdout: undefined,
+    stderr: read(errorsRead),
+    extra: [read(extraRead) as Readable & Writable],
+  };
 }
 
 /** Asks now and then: the monitors that are started so leave their first process within milliseconds. */
@@ -105,7 +124,10 @@ function reap(c: Library, pid: number): Promise<Exit> {
     const status = Buffer.alloc(4);
     const look = (waitMs: number): void => {
       const found = Number(c.waitpid(pid, status, noHang));
-      if (found === 0) { setTimeout(() => look(Math.min(waitMs * 2, reapMostMs)), waitMs); return; }
+      if (found === 0) {
+        setTimeout(() => look(Math.min(waitMs * 2, reapMostMs)), waitMs);
+        return;
+      }
       const code = status.readInt32LE(0);
       resolve({ code: (code & 0x7f) === 0 ? (code >> 8) & 0xff : 128 + (code & 0x7f), signal: undefined });
     };

@@ -10,7 +10,13 @@ async function textOf(stream: Readable | undefined): Promise<string> {
 }
 
 function start(script: string) {
-  return linuxProcesses.spawn('/bin/sh', ['-c', script], { detached: true, directory: '/tmp', env: { PATH: '/bin:/usr/bin', NAME: 'a value' }, stderr: 'pipe', extra: ['pipe'] });
+  return linuxProcesses.spawn('/bin/sh', ['-c', script], {
+    detached: true,
+    directory: '/tmp',
+    env: { PATH: '/bin:/usr/bin', NAME: 'a value' },
+    stderr: 'pipe',
+    extra: ['pipe'],
+  });
 }
 
 test('a session starts in its directory with its environment, both pipes and its exit code', async () => {
@@ -30,7 +36,17 @@ test('a session has default signals, none blocked, and is its own leader', async
 });
 
 test('a program that is not there is refused by the name of its error', () => {
-  assert.throws(() => linuxProcesses.spawn('/nowhere/program', [], { detached: true, directory: '/tmp', env: {}, stderr: 'pipe', extra: ['pipe'] }), { code: 'ENOENT' });
+  assert.throws(
+    () =>
+      linuxProcesses.spawn('/nowhere/program', [], {
+        detached: true,
+        directory: '/tmp',
+        env: {},
+        stderr: 'pipe',
+        extra: ['pipe'],
+      }),
+    { code: 'ENOENT' },
+  );
 });
 
 test('a session ended by a signal says so', async () => {
@@ -41,12 +57,20 @@ test('a session ended by a signal says so', async () => {
 });
 
 test('what is given a pipe of the kernel can open it anew by its name', async () => {
-  const child = linuxProcesses.spawn('/bin/sh', ['-c', 'cat /dev/stdin > /dev/stdout; echo e > /dev/stderr; exit 3'], { stdin: 'fifo', stdout: 'fifo', stderr: 'fifo' });
+  const child = linuxProcesses.spawn('/bin/sh', ['-c', 'cat /dev/stdin > /dev/stdout; echo e > /dev/stderr; exit 3'], {
+    stdin: 'fifo',
+    stdout: 'fifo',
+    stderr: 'fifo',
+  });
   const text = async (stream: AsyncIterable<Buffer>): Promise<string> => {
     let out = '';
     for await (const part of stream) out += part.toString();
     return out;
   };
   child.stdin!.end('typed');
-  assert.deepEqual(await Promise.all([text(child.stdout!), text(child.stderr!), child.exit.then((end) => end.code)]), ['typed', 'e\n', 3]);
+  assert.deepEqual(await Promise.all([text(child.stdout!), text(child.stderr!), child.exit.then((end) => end.code)]), [
+    'typed',
+    'e\n',
+    3,
+  ]);
 });

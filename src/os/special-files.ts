@@ -2,7 +2,8 @@
  * What Node's `fs` cannot do to files: device nodes, extended attributes and a sync of one filesystem.
  * Synchronous: callers that touch many files run in a worker.
  *
- * Names are any bytes (`base/file-names.ts`). Does not follow symlinks anywhere. Specification: mknod(2), lsetxattr(2), llistxattr(2), syncfs(2).
+ * Names are any bytes (`base/file-names.ts`). Does not follow symlinks anywhere. Specification: mknod(2), lsetxattr(2),
+ * llistxattr(2), syncfs(2).
  */
 import { closeSync, openSync } from 'node:fs';
 import { decodeFileName, encodeFileName } from '#base/file-names.ts';
@@ -20,12 +21,16 @@ export function deviceNumber(major: number, minor: number): bigint {
 
 export function deviceParts(device: number): { major: number; minor: number } {
   const value = BigInt(device);
-  return { major: Number(((value >> 8n) & 0xfffn) | ((value >> 32n) & ~0xfffn)), minor: Number((value & 0xffn) | ((value >> 12n) & ~0xffn)) };
+  return {
+    major: Number(((value >> 8n) & 0xfffn) | ((value >> 32n) & ~0xfffn)),
+    minor: Number((value & 0xffn) | ((value >> 12n) & ~0xffn)),
+  };
 }
 
 function cString(name: string): Buffer {
   const bytes = encodeFileName(name);
-  if (bytes.includes(0)) throw Object.assign(new Error(`a name holds a NUL byte: ${JSON.stringify(name)}`), { code: 'EINVAL' });
+  if (bytes.includes(0))
+    throw Object.assign(new Error(`a name holds a NUL byte: ${JSON.stringify(name)}`), { code: 'EINVAL' });
   return Buffer.concat([bytes, Buffer.of(0)]);
 }
 
@@ -54,7 +59,9 @@ export function listXattrs(path: string): string[] {
 
 export function getXattr(path: string, name: string): Uint8Array | undefined {
   try {
-    return Uint8Array.from(valueBuffer.subarray(0, call('lgetxattr', path, cString(path), cString(name), valueBuffer, valueBuffer.length)));
+    return Uint8Array.from(
+      valueBuffer.subarray(0, call('lgetxattr', path, cString(path), cString(name), valueBuffer, valueBuffer.length)),
+    );
   } catch (error) {
     if (isCode(error, 'ENODATA', 'EOPNOTSUPP', 'ENOTSUP')) return undefined;
     throw error;
@@ -64,5 +71,9 @@ export function getXattr(path: string, name: string): Uint8Array | undefined {
 /** Everything written to the filesystem that holds `path` is on disk when this returns. */
 export function syncFilesystem(path: string): void {
   const fd = openSync(path, 'r');
-  try { call('syncfs', path, fd); } finally { closeSync(fd); }
+  try {
+    call('syncfs', path, fd);
+  } finally {
+    closeSync(fd);
+  }
 }

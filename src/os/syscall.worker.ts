@@ -1,5 +1,6 @@
 /**
- * The worker behind worker-call.linux.ts: one table of synchronous operations. The thread has a working directory of its
+ * The worker behind worker-call.linux.ts: one table of synchronous operations. The thread has a working directory of
+ * its
  * own (unshare(CLONE_FS)) and comes back to its first network namespace after every operation.
  */
 import { mkdirSync } from 'node:fs';
@@ -13,10 +14,14 @@ import type { BindMount, OverlayMount } from './mount.ts';
 let ownDirectory = false;
 
 function mountOverlay(mount: OverlayMount): void {
-  if (!ownDirectory) { call('unshare', 'CLONE_FS', cloneFlag.fs); ownDirectory = true; }
+  if (!ownDirectory) {
+    call('unshare', 'CLONE_FS', cloneFlag.fs);
+    ownDirectory = true;
+  }
   call('chdir', mount.directory, mount.directory);
   const options = [`lowerdir=${mount.lowers.map(escapeOption).join(':')}`];
-  if (mount.upper !== undefined) options.push(`upperdir=${escapeOption(mount.upper)}`, `workdir=${escapeOption(mount.work ?? '')}`);
+  if (mount.upper !== undefined)
+    options.push(`upperdir=${escapeOption(mount.upper)}`, `workdir=${escapeOption(mount.work ?? '')}`);
   if (mount.volatile === true) options.push('volatile');
   mkdirSync(mount.target, { recursive: true });
   const text = options.join(',');
@@ -32,9 +37,35 @@ const propagationFlag = { private: mountFlag.private, slave: mountFlag.slave, sh
 
 function bind(mount: BindMount): void {
   const deep = mount.recursive === true ? mountFlag.recursive : 0n;
-  call('mount', `bind ${mount.source} on ${mount.target}`, mount.source, mount.target, null, mountFlag.bind | deep, null);
-  if (mount.readOnly === true) call('mount', `read-only ${mount.target}`, null, mount.target, null, mountFlag.bind | mountFlag.remount | mountFlag.readOnly, null);
-  if (mount.propagation !== undefined) call('mount', `propagation of ${mount.target}`, null, mount.target, null, propagationFlag[mount.propagation] | deep, null);
+  call(
+    'mount',
+    `bind ${mount.source} on ${mount.target}`,
+    mount.source,
+    mount.target,
+    null,
+    mountFlag.bind | deep,
+    null,
+  );
+  if (mount.readOnly === true)
+    call(
+      'mount',
+      `read-only ${mount.target}`,
+      null,
+      mount.target,
+      null,
+      mountFlag.bind | mountFlag.remount | mountFlag.readOnly,
+      null,
+    );
+  if (mount.propagation !== undefined)
+    call(
+      'mount',
+      `propagation of ${mount.target}`,
+      null,
+      mount.target,
+      null,
+      propagationFlag[mount.propagation] | deep,
+      null,
+    );
 }
 
 function mountTmpfs(argument: { target: string; sizeBytes?: number; mode?: number }): void {
@@ -64,7 +95,19 @@ parentPort?.on('message', (message: { id: number; operation: keyof SyscallOperat
     parentPort!.postMessage({ id: message.id, result: operations[message.operation](message.argument) });
   } catch (error) {
     const plain = error as Error & { code?: string; errno?: number; syscall?: string };
-    const detail = plain instanceof SystemError ? plain.message.slice(plain.syscall.length, plain.message.lastIndexOf(':')).trim() : undefined;
-    parentPort!.postMessage({ id: message.id, error: { message: plain.message, code: plain.code, errno: plain instanceof SystemError ? plain.errno : undefined, syscall: plain.syscall, detail } });
+    const detail =
+      plain instanceof SystemError
+        ? plain.message.slice(plain.syscall.length, plain.message.lastIndexOf(':')).trim()
+        : undefined;
+    parentPort!.postMessage({
+      id: message.id,
+      error: {
+        message: plain.message,
+        code: plain.code,
+        errno: plain instanceof SystemError ? plain.errno : undefined,
+        syscall: plain.syscall,
+        detail,
+      },
+    });
   }
 });

@@ -1,4 +1,7 @@
-/** Listening on a unix socket path: takes over a stale one, never a live one; owner root, group root, the mode given before anyone can connect. */
+/**
+ * Listening on a unix socket path: takes over a stale one, never a live one; owner root, group root, the mode given
+ * before anyone can connect.
+ */
 import { chmodSync, chownSync, mkdirSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import type { Server } from 'node:net';
@@ -7,7 +10,10 @@ import { dirname } from 'node:path';
 function isLive(path: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(path);
-    socket.once('connect', () => { socket.destroy(); resolve(true); });
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
     socket.once('error', () => resolve(false));
   });
 }
@@ -20,9 +26,18 @@ export async function openSocketPath(server: Server, path: string, options: { mo
   try {
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
-      server.listen(path, () => { server.off('error', reject); resolve(); });
+      server.listen(path, () => {
+        server.off('error', reject);
+        resolve();
+      });
     });
-  } finally { process.umask(before); }
+  } finally {
+    process.umask(before);
+  }
   chmodSync(path, options.mode);
-  try { chownSync(path, 0, 0); } catch { /* not root: the owner alone uses it */ }
+  try {
+    chownSync(path, 0, 0);
+  } catch {
+    /* not root: the owner alone uses it */
+  }
 }

@@ -1,6 +1,7 @@
 /**
  * A worker thread with a table of synchronous operations, and the client that calls it. System calls that block, change
- * the thread's namespaces or its working directory run there. Calls are answered in order; one worker runs one at a time.
+ * the thread's namespaces or its working directory run there. Calls are answered in order; one worker runs one at a
+ * time.
  *
  * libuv's pool threads inherit the namespace of the thread that first queued work, so operations in a worker use
  * synchronous calls only.
@@ -9,13 +10,20 @@ import { Worker } from 'node:worker_threads';
 import { SystemError } from './libc.linux.ts';
 import type { SyscallOperations } from './syscall.worker.ts';
 
-interface Answer { id: number; result?: unknown; error?: { message: string; code?: string; errno?: number; syscall?: string; detail?: string } }
+interface Answer {
+  id: number;
+  result?: unknown;
+  error?: { message: string; code?: string; errno?: number; syscall?: string; detail?: string };
+}
 
 /** These threads hold next to nothing: a small heap keeps an idle node small. */
 export const workerMemory = { maxYoungGenerationSizeMb: 1, maxOldGenerationSizeMb: 48 };
 
 export interface SyscallWorker {
-  call<K extends keyof SyscallOperations>(name: K, argument: Parameters<SyscallOperations[K]>[0]): Promise<ReturnType<SyscallOperations[K]>>;
+  call<K extends keyof SyscallOperations>(
+    name: K,
+    argument: Parameters<SyscallOperations[K]>[0],
+  ): Promise<ReturnType<SyscallOperations[K]>>;
   close(): Promise<void>;
 }
 
@@ -34,7 +42,11 @@ export function startSyscallWorker(name: string): SyscallWorker {
     worker = undefined;
   };
   const start = (): Worker => {
-    const started = new Worker(siblingUrl(import.meta.url, 'syscall.worker'), { name, execArgv: ['--no-warnings'], resourceLimits: workerMemory });
+    const started = new Worker(siblingUrl(import.meta.url, 'syscall.worker'), {
+      name,
+      execArgv: ['--no-warnings'],
+      resourceLimits: workerMemory,
+    });
     started.unref();
     started.on('message', (answer: Answer) => {
       const entry = waiting.get(answer.id);
@@ -67,7 +79,8 @@ export function startSyscallWorker(name: string): SyscallWorker {
 }
 
 function revive(error: NonNullable<Answer['error']>): Error {
-  if (error.errno !== undefined && error.syscall !== undefined) return new SystemError(error.syscall, error.errno, error.detail ?? '');
+  if (error.errno !== undefined && error.syscall !== undefined)
+    return new SystemError(error.syscall, error.errno, error.detail ?? '');
   const out = new Error(error.message);
   if (error.code !== undefined) Object.assign(out, { code: error.code });
   return out;

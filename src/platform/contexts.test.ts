@@ -12,12 +12,20 @@ function inHome(run: (home: string, paths: Paths) => void): void {
   const top = mkdtempSync(join(tmpdir(), 'contexts-'));
   const paths: Paths = { home: top, data: join(top, 'data'), run: join(top, 'run') };
   mkdirSync(paths.run);
-  writeFileSync(join(paths.run, 'admin.conf'), 'clusters: [{name: tiphys, cluster: {server: "https://127.0.0.1:6443"}}]\nusers: [{name: tiphys, user: {}}]\ncontexts: [{name: tiphys, context: {cluster: tiphys, user: tiphys}}]\ncurrent-context: tiphys\n');
-  try { run(join(top, 'user'), paths); } finally { rmSync(top, { recursive: true, force: true }); }
+  writeFileSync(
+    join(paths.run, 'admin.conf'),
+    'clusters: [{name: tiphys, cluster: {server: "https://127.0.0.1:6443"}}]\nusers: [{name: tiphys, user: {}}]\ncontexts: [{name: tiphys, context: {cluster: tiphys, user: tiphys}}]\ncurrent-context: tiphys\n',
+  );
+  try {
+    run(join(top, 'user'), paths);
+  } finally {
+    rmSync(top, { recursive: true, force: true });
+  }
 }
-const users = "apiVersion: v1\nkind: Config\nclusters: [{name: work, cluster: {server: 'https://work'}}]\nusers: [{name: me, user: {token: t}}]\ncontexts: [{name: work, context: {cluster: work, user: me}}]\ncurrent-context: work\n";
+const users =
+  "apiVersion: v1\nkind: Config\nclusters: [{name: work, cluster: {server: 'https://work'}}]\nusers: [{name: me, user: {token: t}}]\ncontexts: [{name: work, context: {cluster: work, user: me}}]\ncurrent-context: work\n";
 
-test('contexts are added beside the user\'s own, the current one stays, and going leaves what was there', () => {
+test("contexts are added beside the user's own, the current one stays, and going leaves what was there", () => {
   inHome((home, paths) => {
     mkdirSync(join(home, '.kube'), { recursive: true });
     const config = join(home, '.kube/config');
@@ -25,7 +33,10 @@ test('contexts are added beside the user\'s own, the current one stays, and goin
     assert.deepEqual(addContexts(home, paths), []);
     const added = load(readFileSync(config, 'utf8')) as Json;
     assert.equal(added['current-context'], 'work');
-    assert.deepEqual(added.contexts.map((item: Json) => item.name), ['work', 'tiphys']);
+    assert.deepEqual(
+      added.contexts.map((item: Json) => item.name),
+      ['work', 'tiphys'],
+    );
     addContexts(home, paths);
     assert.deepEqual(load(readFileSync(config, 'utf8')), added, 'adding again changes nothing');
     removeContexts(home, paths);

@@ -1,5 +1,6 @@
 /**
- * The `tiphys` contexts of docker and kubectl. They are added beside what the user has; the current context is not changed, and a context of
+ * The `tiphys` contexts of docker and kubectl. They are added beside what the user has; the current context is not
+ * changed, and a context of
  * this name that points elsewhere is left alone.
  */
 import { createHash } from 'node:crypto';
@@ -26,10 +27,19 @@ export function addContexts(home: string, paths: Paths): string[] {
   const host = `unix://${files.dockerSocket(paths)}`;
   const meta = join(dockerContextDirectory(home), 'meta.json');
   const existing = readIfExists(meta);
-  if (existing !== undefined && !existing.includes(`"${host}"`) && dockerHostAlive(existing)) notes.push(`docker context '${contextName}' points at another instance and was left`);
+  if (existing !== undefined && !existing.includes(`"${host}"`) && dockerHostAlive(existing))
+    notes.push(`docker context '${contextName}' points at another instance and was left`);
   else if (existing === undefined || !existing.includes(`"${host}"`)) {
     mkdirSync(dockerContextDirectory(home), { recursive: true, mode: 0o755 });
-    writeFileAtomic(meta, JSON.stringify({ Name: contextName, Metadata: { Description: 'Tiphys' }, Endpoints: { docker: { Host: host, SkipTLSVerify: false } } }), { mode: 0o644 });
+    writeFileAtomic(
+      meta,
+      JSON.stringify({
+        Name: contextName,
+        Metadata: { Description: 'Tiphys' },
+        Endpoints: { docker: { Host: host, SkipTLSVerify: false } },
+      }),
+      { mode: 0o644 },
+    );
   }
   const note = addKubeContext(kubeconfigPath(home), paths);
   if (note !== undefined) notes.push(note);
@@ -45,9 +55,20 @@ function addKubeContext(path: string, paths: Paths): string | undefined {
   const ours = load(readIfExists(files.adminConfig(paths)) ?? '') as Json;
   const text = readIfExists(path);
   let config: Json;
-  try { config = text === undefined || text.trim() === '' ? { apiVersion: 'v1', kind: 'Config', clusters: [], users: [], contexts: [], preferences: {} } : load(text); } catch { return `${path} is not valid YAML and was left`; }
+  try {
+    config =
+      text === undefined || text.trim() === ''
+        ? { apiVersion: 'v1', kind: 'Config', clusters: [], users: [], contexts: [], preferences: {} }
+        : load(text);
+  } catch {
+    return `${path} is not valid YAML and was left`;
+  }
   if (config === null || typeof config !== 'object') return `${path} is not a kubeconfig and was left`;
-  for (const [list, key] of [['clusters', 'cluster'], ['users', 'user'], ['contexts', 'context']] as const) {
+  for (const [list, key] of [
+    ['clusters', 'cluster'],
+    ['users', 'user'],
+    ['contexts', 'context'],
+  ] as const) {
     const entry = ours[list][0];
     const kept = (config[list] ?? []).filter((item: Json) => item.name !== contextName);
     config[list] = [...kept, { name: contextName, [key]: entry[key] }];
@@ -62,17 +83,24 @@ function addKubeContext(path: string, paths: Paths): string | undefined {
 /** Takes both contexts away again, where they are this instance's. */
 export function removeContexts(home: string, paths: Paths): void {
   const meta = readIfExists(join(dockerContextDirectory(home), 'meta.json'));
-  if (meta?.includes(`"unix://${files.dockerSocket(paths)}"`) === true) rmSync(dockerContextDirectory(home), { recursive: true, force: true });
+  if (meta?.includes(`"unix://${files.dockerSocket(paths)}"`) === true)
+    rmSync(dockerContextDirectory(home), { recursive: true, force: true });
   const path = kubeconfigPath(home);
   const text = readIfExists(path);
   if (text === undefined) return;
   let config: Json;
-  try { config = load(text); } catch { return; }
+  try {
+    config = load(text);
+  } catch {
+    return;
+  }
   const ours = load(readIfExists(files.adminConfig(paths)) ?? '{}') as Json;
   const server = (config?.clusters ?? []).find((item: Json) => item.name === contextName)?.cluster?.server;
   if (server === undefined || (ours?.clusters !== undefined && ours.clusters[0].cluster.server !== server)) return;
-  for (const list of ['clusters', 'users', 'contexts']) config[list] = (config[list] ?? []).filter((item: Json) => item.name !== contextName);
+  for (const list of ['clusters', 'users', 'contexts'])
+    config[list] = (config[list] ?? []).filter((item: Json) => item.name !== contextName);
   if (config['current-context'] === contextName) delete config['current-context'];
-  if (config.clusters.length === 0 && config.users.length === 0 && config.contexts.length === 0) rmSync(path, { force: true });
+  if (config.clusters.length === 0 && config.users.length === 0 && config.contexts.length === 0)
+    rmSync(path, { force: true });
   else writeFileAtomic(path, dump(config, { lineWidth: -1 }), { mode: 0o600 });
 }

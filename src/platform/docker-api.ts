@@ -23,45 +23,91 @@ import type { Access } from '#registry/access.ts';
 import { tiphysVersion } from './version.ts';
 
 export interface DockerApiParts {
-  engine: DockerEngine; images: ImageStore; content: Content; records: ImageRecords; snapshots: BuildSnapshots; access: Access;
-  socketPath: string; dataDir: string; log: Logger; registryDomains: string[];
+  engine: DockerEngine;
+  images: ImageStore;
+  content: Content;
+  records: ImageRecords;
+  snapshots: BuildSnapshots;
+  access: Access;
+  socketPath: string;
+  dataDir: string;
+  log: Logger;
+  registryDomains: string[];
 }
 
 /** Proxies that the host uses and builds are to use too; they do not stay in the image. */
 function hostProxies(): string[] {
-  return Object.entries(process.env).filter(([name, value]) => /^(https?|no|ftp|all)_proxy$/i.test(name) && value !== undefined && value !== '').map(([name, value]) => `${name}=${value}`);
+  return Object.entries(process.env)
+    .filter(([name, value]) => /^(https?|no|ftp|all)_proxy$/i.test(name) && value !== undefined && value !== '')
+    .map(([name, value]) => `${name}=${value}`);
 }
 
 export async function startDockerApi(parts: DockerApiParts): Promise<AsyncDisposable> {
   const { engine, images, content, records, snapshots, access } = parts;
-  const runner = createContainerRunner({ containers: engine.containers, onNetwork: (name) => ({ networks: [{ network: name, aliases: [] }] }) });
+  const runner = createContainerRunner({
+    containers: engine.containers,
+    onNetwork: (name) => ({ networks: [{ network: name, aliases: [] }] }),
+  });
   const builder = createBuilder({
-    content, records, images, snapshots, runner, clock: realClock, random: realRandom,
+    content,
+    records,
+    images,
+    snapshots,
+    runner,
+    clock: realClock,
+    random: realRandom,
     hostEnvironment: { proxies: hostProxies() },
   });
   await builder.recover();
-  const counts = (imageId: string): number => engine.containers.list().filter((container) => container.imageId === imageId).length;
-  const docker: DockerParts = { engine, clock: realClock, random: realRandom, platform: { version: tiphysVersion(), dataDir: parts.dataDir, registries: parts.registryDomains } };
+  const counts = (imageId: string): number =>
+    engine.containers.list().filter((container) => container.imageId === imageId).length;
+  const docker: DockerParts = {
+    engine,
+    clock: realClock,
+    random: realRandom,
+    platform: { version: tiphysVersion(), dataDir: parts.dataDir, registries: parts.registryDomains },
+  };
   const server = await createDockerServer({
-    socketPath: parts.socketPath, log: parts.log, serverVersion: tiphysVersion(),
+    socketPath: parts.socketPath,
+    log: parts.log,
+    serverVersion: tiphysVersion(),
     routes: [
       ...engineRoutes(docker),
-      ...imageRoutes({ images, countContainers: counts }), ...distributionRoutes(images), ...authRoutes({ images, registry: { access, domains: parts.registryDomains } }),
+      ...imageRoutes({ images, countContainers: counts }),
+      ...distributionRoutes(images),
+      ...authRoutes({ images, registry: { access, domains: parts.registryDomains } }),
       ...systemDfRoutes(docker, images, builder),
-      ...buildRoutes({ builder, images }), ...commitRoutes(docker, images), registryUserRoute(access),
+      ...buildRoutes({ builder, images }),
+      ...commitRoutes(docker, images),
+      registryUserRoute(access),
     ],
   });
   return { [Symbol.asyncDispose]: () => server.close() };
 }
 
-/** Users of the registry are made by root, through the engine's socket; only a salted hash of the password is kept. The first is an administrator. */
+/**
+ * Users of the registry are made by root, through the engine's socket; only a salted hash of the password is kept. The
+ * first is an administrator.
+ */
 function registryUserRoute(access: Access): Route {
   return {
-    method: 'POST', path: '/tiphys/registry-users', async handle(context) {
-      const { name, password, administrator } = await context.json() as { name?: unknown; password?: unknown; administrator?: unknown };
-      if (typeof name !== 'string' || !/^[a-z0-9][a-z0-9._-]{0,63}$/.test(name)) throw new ApiError('BadRequest', 'a user\'s name has 1 to 64 of a-z, 0-9, dot, dash and underscore, and begins with a letter or digit');
-      if (typeof password !== 'string' || password.length < 8) throw new ApiError('BadRequest', 'a password has at least 8 characters');
-      if (administrator !== undefined && typeof administrator !== 'boolean') throw new ApiError('BadRequest', 'administrator is true or false');
+    method: 'POST',
+    path: '/tiphys/registry-users',
+    async handle(context) {
+      const { name, password, administrator } = (await context.json()) as {
+        name?: unknown;
+        password?: unknown;
+        administrator?: unknown;
+      };
+      if (typeof name !== 'string' || !/^[a-z0-9][a-z0-9._-]{0,63}$/.test(name))
+        throw new ApiError(
+          'BadRequest',
+          "a user's name has 1 to 64 of a-z, 0-9, dot, dash and underscore, and begins with a letter or digit",
+        );
+      if (typeof password !== 'string' || password.length < 8)
+        throw new ApiError('BadRequest', 'a password has at least 8 characters');
+      if (administrator !== undefined && typeof administrator !== 'boolean')
+        throw new ApiError('BadRequest', 'administrator is true or false');
       const { isAdministrator } = await access.setUser(name, password, true, administrator);
       return { name, administrator: isAdministrator };
     },

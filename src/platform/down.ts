@@ -1,6 +1,8 @@
 /**
- * Stopping an instance: processes first, then containers, then everything the host was given - links, tables, namespaces, mounts, cgroups.
- * Works from the instance's id alone, so that it also clears up after processes that were killed. Data stays unless it is to be purged.
+ * Stopping an instance: processes first, then containers, then everything the host was given - links, tables,
+ * namespaces, mounts, cgroups.
+ * Works from the instance's id alone, so that it also clears up after processes that were killed. Data stays unless it
+ * is to be purged.
  */
 import { existsSync, readlinkSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -23,7 +25,9 @@ import { withLock } from './up.ts';
 
 const reapWaitMs = 5_000;
 
-export interface DownOptions { purge: boolean }
+export interface DownOptions {
+  purge: boolean;
+}
 
 export async function takeDown(paths: Paths, options: DownOptions): Promise<{ stopped: string[] }> {
   if (!existsSync(paths.data) && !existsSync(paths.run)) return { stopped: [] };
@@ -31,7 +35,7 @@ export async function takeDown(paths: Paths, options: DownOptions): Promise<{ st
   const unit = instance === undefined ? undefined : unitOf(paths, instance.id);
   const parts = instance === undefined ? [] : knownParts(paths, instance);
   // Where systemd holds the processes, it is told to stop them, and calls this again from inside.
-  const stopped = unit !== undefined && await stopUnit(unit, linuxProcesses) ? parts : await stopInstance(paths);
+  const stopped = unit !== undefined && (await stopUnit(unit, linuxProcesses)) ? parts : await stopInstance(paths);
   if (!isInsideUnit()) await removeContainersUnit(linuxProcesses);
   if (unit !== undefined && !unit.isKept && !isInsideUnit()) await removeUnit(unit, linuxProcesses);
   rmSync(paths.run, { recursive: true, force: true });
@@ -61,7 +65,9 @@ async function stopInstance(paths: Paths): Promise<string[]> {
 
 /** An empty home goes too, unless it is a mount of its own. */
 function removeHome(home: string): void {
-  try { rmSync(home, { recursive: true, force: true }); } catch (error) {
+  try {
+    rmSync(home, { recursive: true, force: true });
+  } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EBUSY') throw error;
   }
 }
@@ -70,12 +76,27 @@ async function clearHost(instance: Instance, paths: Paths): Promise<void> {
   const door = createNetworkDoor();
   const mounts = createMounts();
   try {
-    const numbers = new Set([...Array.from({ length: instance.nodes }, (_unused, index) => index + 1), ...listDirectory(join(paths.data, 'nodes')).map(Number).filter((number) => number > 0)]);
+    const numbers = new Set([
+      ...Array.from({ length: instance.nodes }, (_unused, index) => index + 1),
+      ...listDirectory(join(paths.data, 'nodes'))
+        .map(Number)
+        .filter((number) => number > 0),
+    ]);
     for (const number of numbers) await stopHaproxy(join(files.nodeRun(paths, number), 'ingress'));
-    await Promise.all([...numbers].map(async (number) => {
-      const node = nodePlan(instance, number, hostName());
-      await removeAllOf(node.instanceId, { processes: linuxProcesses, clock: realClock, mounts, cgroups: createCgroups(() => {}), log: silentLogger, ...door, directories: [files.nodeRun(paths, number), files.nodeData(paths, number)] });
-    }));
+    await Promise.all(
+      [...numbers].map(async (number) => {
+        const node = nodePlan(instance, number, hostName());
+        await removeAllOf(node.instanceId, {
+          processes: linuxProcesses,
+          clock: realClock,
+          mounts,
+          cgroups: createCgroups(() => {}),
+          log: silentLogger,
+          ...door,
+          directories: [files.nodeRun(paths, number), files.nodeData(paths, number)],
+        });
+      }),
+    );
     await mounts.unmountBelow(paths.run);
     await mounts.unmountBelow(paths.data);
   } finally {
@@ -87,6 +108,12 @@ async function stopHaproxy(runDir: string): Promise<void> {
   const pid = await runningHaproxy(runDir);
   if (pid === undefined) return;
   linuxProcesses.kill(pid, 'SIGTERM');
-  const gone = (): boolean => { try { return !readlinkSync(`/proc/${pid}/exe`).includes('haproxy'); } catch { return true; } };
-  if (!await waitUntil(realClock, 3_000, gone, 20)) linuxProcesses.kill(pid, 'SIGKILL');
+  const gone = (): boolean => {
+    try {
+      return !readlinkSync(`/proc/${pid}/exe`).includes('haproxy');
+    } catch {
+      return true;
+    }
+  };
+  if (!(await waitUntil(realClock, 3_000, gone, 20))) linuxProcesses.kill(pid, 'SIGKILL');
 }

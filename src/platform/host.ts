@@ -1,6 +1,8 @@
 /**
- * What an instance needs of the host before its processes start: directories, the link that carries the node's and the DNS address (a bridge without ports: not every kernel has dummy links), and for each
- * further node a network namespace with a veth and routes. Everything is made when it is missing and left when it is there, so that this is also the repair
+ * What an instance needs of the host before its processes start: directories, the link that carries the node's and the
+ * DNS address (a bridge without ports: not every kernel has dummy links), and for each
+ * further node a network namespace with a veth and routes. Everything is made when it is missing and left when it is
+ * there, so that this is also the repair
  * after a reboot. `removeHost` takes all of it away.
  */
 import { hostname, networkInterfaces } from 'node:os';
@@ -17,24 +19,47 @@ import { clusterDnsAddress, nodePlan, type Instance, type NodePlan } from './ins
 import { files, makeDirectory, passageMode, privateMode, type Paths } from './paths.ts';
 
 export function hostName(): string {
-  return hostname().toLowerCase().split('.')[0]!.replace(/[^a-z0-9-]/g, '-').replace(/^-+|-+$/g, '') || 'node';
+  return (
+    hostname()
+      .toLowerCase()
+      .split('.')[0]!
+      .replace(/[^a-z0-9-]/g, '-')
+      .replace(/^-+|-+$/g, '') || 'node'
+  );
 }
 
 /** IPv4 addresses of the host itself, without ours, docker's and loopback. */
 export function hostAddresses(): string[] {
-  return Object.entries(networkInterfaces()).filter(([name]) => !/^(lo|tph|docker|br-|veth|cni|flannel|virbr)/.test(name) && !(readIfExists(`/sys/class/net/${name}/ifalias`) ?? '').startsWith(linkMark(''))).flatMap(([, list]) => (list ?? []).filter((entry) => entry.family === 'IPv4').map((entry) => entry.address));
+  return Object.entries(networkInterfaces())
+    .filter(
+      ([name]) =>
+        !/^(lo|tph|docker|br-|veth|cni|flannel|virbr)/.test(name) &&
+        !(readIfExists(`/sys/class/net/${name}/ifalias`) ?? '').startsWith(linkMark('')),
+    )
+    .flatMap(([, list]) => (list ?? []).filter((entry) => entry.family === 'IPv4').map((entry) => entry.address));
 }
 
 /** Networks that addresses or routes of this host already use. */
 export async function usedSubnets(netlink: Netlink): Promise<Subnet[]> {
   const [addresses, routes] = await Promise.all([netlink.listAddresses(), netlink.listRoutes()]);
-  const texts = [...addresses.filter((entry) => entry.address.includes('.')).map((entry) => `${entry.address}/${entry.prefix}`), ...routes.map((route) => route.destination).filter((destination) => destination.includes('.'))];
-  return texts.flatMap((text) => { try { return [networkOf(text)]; } catch { return []; } }).filter((subnet) => subnet.length > 0);
+  const texts = [
+    ...addresses.filter((entry) => entry.address.includes('.')).map((entry) => `${entry.address}/${entry.prefix}`),
+    ...routes.map((route) => route.destination).filter((destination) => destination.includes('.')),
+  ];
+  return texts
+    .flatMap((text) => {
+      try {
+        return [networkOf(text)];
+      } catch {
+        return [];
+      }
+    })
+    .filter((subnet) => subnet.length > 0);
 }
 
 /** The network of an address with a prefix length: host bits are cut off. */
 function networkOf(text: string): Subnet {
-  const [address, length] = text.includes('/') ? text.split('/') as [string, string] : [text, '32'];
+  const [address, length] = text.includes('/') ? (text.split('/') as [string, string]) : [text, '32'];
   const bits = Number(length);
   const value = address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
   const size = 2 ** (32 - bits);
@@ -48,11 +73,20 @@ export function portIsFree(port: number, address = '0.0.0.0'): boolean {
   return true;
 }
 
-/** What the kernel loads only when it is named: filesystems. Links, tables and sockets bring their modules by themselves. */
+/**
+ * What the kernel loads only when it is named: filesystems. Links, tables and sockets bring their modules by
+ * themselves.
+ */
 export async function loadModules(processes: Processes): Promise<void> {
   if (/\boverlay$/m.test(readIfExists('/proc/filesystems') ?? '')) return;
-  const done = await processes.run('modprobe', ['overlay']).catch((error: Error) => ({ code: 1, stderr: error.message, stdout: '' }));
-  if (done.code !== 0) throw new ApiError('InternalError', `this kernel has no overlay filesystem, and it could not be loaded (modprobe overlay: ${done.stderr.trim()})`);
+  const done = await processes
+    .run('modprobe', ['overlay'])
+    .catch((error: Error) => ({ code: 1, stderr: error.message, stdout: '' }));
+  if (done.code !== 0)
+    throw new ApiError(
+      'InternalError',
+      `this kernel has no overlay filesystem, and it could not be loaded (modprobe overlay: ${done.stderr.trim()})`,
+    );
 }
 
 export function addressLink(node: NodePlan): string {
@@ -80,41 +114,76 @@ function addressProgram(instance: Instance, node: NodePlan, namespace: string | 
   };
 }
 
-/** Veth between the host and a further node, with a route for the node's Pods on the host and a default route in the node. */
+/**
+ * Veth between the host and a further node, with a route for the node's Pods on the host and a default route in the
+ * node.
+ */
 function uplinkPrograms(instance: Instance, first: NodePlan, node: NodePlan, namespace: string): NetProgram[] {
   const outside = `${linkPrefix(instance.id)}n${node.number}`;
   return [
-    { steps: [
-      { op: 'addVeth', name: outside, peer: { name: 'up0', namespace }, ignore: ['EEXIST'] },
-      { op: 'setLink', name: outside, up: true },
-      { op: 'sysctl', path: `net/ipv4/conf/${outside}/route_localnet`, value: '1' },
-      { op: 'addRoute', destination: `${node.address}/32`, link: outside, source: first.address, replace: true },
-      { op: 'addRoute', destination: node.podRange, link: outside, via: node.address, source: first.address, onLink: true, replace: true },
-    ] },
-    { namespace, steps: [
-      { op: 'setLink', name: 'lo', up: true },
-      { op: 'setLink', name: 'up0', up: true },
-      { op: 'addRoute', destination: `${first.address}/32`, link: 'up0', source: node.address, replace: true },
-      { op: 'addRoute', destination: 'default', link: 'up0', via: first.address, source: node.address, onLink: true, replace: true },
-    ] },
+    {
+      steps: [
+        { op: 'addVeth', name: outside, peer: { name: 'up0', namespace }, ignore: ['EEXIST'] },
+        { op: 'setLink', name: outside, up: true },
+        { op: 'sysctl', path: `net/ipv4/conf/${outside}/route_localnet`, value: '1' },
+        { op: 'addRoute', destination: `${node.address}/32`, link: outside, source: first.address, replace: true },
+        {
+          op: 'addRoute',
+          destination: node.podRange,
+          link: outside,
+          via: node.address,
+          source: first.address,
+          onLink: true,
+          replace: true,
+        },
+      ],
+    },
+    {
+      namespace,
+      steps: [
+        { op: 'setLink', name: 'lo', up: true },
+        { op: 'setLink', name: 'up0', up: true },
+        { op: 'addRoute', destination: `${first.address}/32`, link: 'up0', source: node.address, replace: true },
+        {
+          op: 'addRoute',
+          destination: 'default',
+          link: 'up0',
+          via: first.address,
+          source: node.address,
+          onLink: true,
+          replace: true,
+        },
+      ],
+    },
   ];
 }
 
-export async function prepareHost(instance: Instance, paths: Paths, doors: { netlink: Netlink; namespaces: Namespaces }): Promise<void> {
+export async function prepareHost(
+  instance: Instance,
+  paths: Paths,
+  doors: { netlink: Netlink; namespaces: Namespaces },
+): Promise<void> {
   makeDirectory(paths.run, passageMode);
-  for (const directory of [paths.data, files.processes(paths), files.logs(paths), join(paths.run, 'ready')]) makeDirectory(directory, privateMode);
+  for (const directory of [paths.data, files.processes(paths), files.logs(paths), join(paths.run, 'ready')])
+    makeDirectory(directory, privateMode);
   const first = nodePlan(instance, 1, hostName());
   for (let number = 1; number <= instance.nodes; number++) {
     const node = nodePlan(instance, number, hostName());
     makeDirectory(files.nodeData(paths, number), privateMode);
     makeDirectory(files.nodeRun(paths, number), privateMode);
     const namespace = nodeNamespace(paths, node);
-    if (namespace !== undefined && !await isNamespace(doors.netlink, namespace)) await doors.namespaces.create({ pins: { network: namespace } });
-    await doors.netlink.run([addressProgram(instance, node, namespace), ...(namespace === undefined ? [] : uplinkPrograms(instance, first, node, namespace))]);
+    if (namespace !== undefined && !(await isNamespace(doors.netlink, namespace)))
+      await doors.namespaces.create({ pins: { network: namespace } });
+    await doors.netlink.run([
+      addressProgram(instance, node, namespace),
+      ...(namespace === undefined ? [] : uplinkPrograms(instance, first, node, namespace)),
+    ]);
   }
 }
 
 async function isNamespace(netlink: Netlink, path: string): Promise<boolean> {
-  return netlink.listLinks(path).then((links) => links.length > 0, () => false);
+  return netlink.listLinks(path).then(
+    (links) => links.length > 0,
+    () => false,
+  );
 }
-

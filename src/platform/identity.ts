@@ -1,4 +1,7 @@
-/** Keys and certificates of an instance: the key-ring on disk (mode 0600), and what each process and the user's kubeconfig are given from it. */
+/**
+ * Keys and certificates of an instance: the key-ring on disk (mode 0600), and what each process and the user's
+ * kubeconfig are given from it.
+ */
 import { createKeyRing, type KeyRing } from '#apiserver/keys.ts';
 import { issueCertificate, type KeyPair } from '#base/x509.ts';
 import type { Clock, Random } from '#os/clock.ts';
@@ -28,20 +31,59 @@ export function apiServiceAddress(instance: Instance): string {
   return [24, 16, 8, 0].map((shift) => Math.floor(value / 2 ** shift) % 256).join('.');
 }
 
-export function serverCertificate(ring: KeyRing, instance: Instance, node: NodePlan, hostname: string, hostAddresses: string[], random: Random, clock: Clock): KeyPair {
-  return issueCertificate({
-    commonName: 'kube-apiserver', server: true,
-    dnsNames: ['localhost', hostname, 'kubernetes', 'kubernetes.default', 'kubernetes.default.svc', `kubernetes.default.svc.${instance.domain}`],
-    ipAddresses: [...new Set(['127.0.0.1', node.address, apiServiceAddress(instance), ...hostAddresses])],
-  }, ring.ca, random, clock);
+export function serverCertificate(
+  ring: KeyRing,
+  instance: Instance,
+  node: NodePlan,
+  hostname: string,
+  hostAddresses: string[],
+  random: Random,
+  clock: Clock,
+): KeyPair {
+  return issueCertificate(
+    {
+      commonName: 'kube-apiserver',
+      server: true,
+      dnsNames: [
+        'localhost',
+        hostname,
+        'kubernetes',
+        'kubernetes.default',
+        'kubernetes.default.svc',
+        `kubernetes.default.svc.${instance.domain}`,
+      ],
+      ipAddresses: [...new Set(['127.0.0.1', node.address, apiServiceAddress(instance), ...hostAddresses])],
+    },
+    ring.ca,
+    random,
+    clock,
+  );
 }
 
-export function clientCertificate(ring: KeyRing, commonName: string, organizations: string[], random: Random, clock: Clock): KeyPair {
+export function clientCertificate(
+  ring: KeyRing,
+  commonName: string,
+  organizations: string[],
+  random: Random,
+  clock: Clock,
+): KeyPair {
   return issueCertificate({ commonName, organizations, client: true }, ring.ca, random, clock);
 }
 
 export function kubeletCertificate(ring: KeyRing, node: NodePlan, random: Random, clock: Clock): KeyPair {
-  return issueCertificate({ commonName: `system:node:${node.name}`, organizations: ['system:nodes'], client: true, server: true, dnsNames: [node.name], ipAddresses: [node.address, '127.0.0.1'] }, ring.ca, random, clock);
+  return issueCertificate(
+    {
+      commonName: `system:node:${node.name}`,
+      organizations: ['system:nodes'],
+      client: true,
+      server: true,
+      dnsNames: [node.name],
+      ipAddresses: [node.address, '127.0.0.1'],
+    },
+    ring.ca,
+    random,
+    clock,
+  );
 }
 
 export function kubeconfigText(instance: Instance, ring: KeyRing, user: KeyPair): string {

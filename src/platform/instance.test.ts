@@ -8,18 +8,30 @@ import { clusterDnsAddress, establishInstance, loadInstance, nodePlan } from './
 import type { Paths } from './paths.ts';
 
 const random = { float: () => 0.5, bytes: (count: number) => new Uint8Array(count).fill(0xab), uuid: () => '' };
-const host = (used: string[]) => ({ usedSubnets: used.map(parseSubnet), freePort: (candidates: number[]) => candidates[0]! });
+const host = (used: string[]) => ({
+  usedSubnets: used.map(parseSubnet),
+  freePort: (candidates: number[]) => candidates[0]!,
+});
 
 async function inDirectory(run: (paths: Paths) => Promise<void>): Promise<void> {
   const top = mkdtempSync(join(tmpdir(), 'instance-'));
-  try { await run({ home: top, data: join(top, 'data'), run: join(top, 'run') }); } finally { rmSync(top, { recursive: true, force: true }); }
+  try {
+    await run({ home: top, data: join(top, 'data'), run: join(top, 'run') });
+  } finally {
+    rmSync(top, { recursive: true, force: true });
+  }
 }
 
 test('a new instance takes ranges that the host does not use, and keeps them', async () => {
   await inDirectory(async (paths) => {
     const made = await establishInstance(paths, {}, random, host(['10.244.7.0/24', '10.96.0.0/12']));
     assert.equal(made.podRange, '10.245.0.0/16');
-    assert.ok(!['10.96', '10.97', '10.98', '10.99', '10.100', '10.101'].some((start) => made.serviceRange.startsWith(`${start}.`)), made.serviceRange);
+    assert.ok(
+      !['10.96', '10.97', '10.98', '10.99', '10.100', '10.101'].some((start) =>
+        made.serviceRange.startsWith(`${start}.`),
+      ),
+      made.serviceRange,
+    );
     assert.deepEqual(await establishInstance(paths, {}, random, host([])), made);
     assert.equal((await establishInstance(paths, { nodes: 3 }, random, host([]))).nodes, 3);
   });

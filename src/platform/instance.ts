@@ -1,6 +1,8 @@
 /**
- * What an instance is: a short id that every link, table and cgroup carries, its address ranges, ports and number of nodes. Chosen once, kept in the
- * data directory with a format number, and read by every process. A newer format is refused, an older one would be migrated here.
+ * What an instance is: a short id that every link, table and cgroup carries, its address ranges, ports and number of
+ * nodes. Chosen once, kept in the
+ * data directory with a format number, and read by every process. A newer format is refused, an older one would be
+ * migrated here.
  */
 import { createHash } from 'node:crypto';
 import { findFreeSubnet, formatSubnet, overlaps, parseSubnet, type Subnet } from '#net/pools.ts';
@@ -35,7 +37,10 @@ export interface NodePlan {
   /** Links and tables of this node; node 1 has the instance's own. */
   instanceId: string;
   podRange: string;
-  /** First address of the Pod range, on a link of the node's own: where kubelet, API server and registry are reached from inside. */
+  /**
+   * First address of the Pod range, on a link of the node's own: where kubelet, API server and registry are reached
+   * from inside.
+   */
   address: string;
 }
 
@@ -52,40 +57,88 @@ export function clusterDnsAddress(instance: Instance): string {
 export function nodePlan(instance: Instance, number: number, hostname: string): NodePlan {
   const whole = parseSubnet(instance.podRange);
   const range: Subnet = { base: whole.base + (number - 1) * 256, length: 24, size: 256 };
-  const instanceId = number === 1 ? instance.id : createHash('sha256').update(`${instance.id}/${number}`).digest('hex').slice(0, 4);
-  return { number, name: number === 1 ? hostname : `${hostname}-${number}`, instanceId, podRange: formatSubnet(range), address: ip(range, 1) };
+  const instanceId =
+    number === 1 ? instance.id : createHash('sha256').update(`${instance.id}/${number}`).digest('hex').slice(0, 4);
+  return {
+    number,
+    name: number === 1 ? hostname : `${hostname}-${number}`,
+    instanceId,
+    podRange: formatSubnet(range),
+    address: ip(range, 1),
+  };
 }
 
 export function loadInstance(paths: Paths): Instance | undefined {
   const text = readIfExists(files.instance(paths));
   if (text === undefined) return undefined;
   const instance = JSON.parse(text) as Instance;
-  if (instance.format > instanceFormat) throw new ApiError('BadRequest', `${paths.data} was written by a newer version of Tiphys (format ${instance.format}; this one knows ${instanceFormat})`);
+  if (instance.format > instanceFormat)
+    throw new ApiError(
+      'BadRequest',
+      `${paths.data} was written by a newer version of Tiphys (format ${instance.format}; this one knows ${instanceFormat})`,
+    );
   return instance;
 }
 
-export interface InstanceChoices { apiPort?: number; registryPort?: number; httpPort?: number; httpsPort?: number; nodes?: number; registryMirrors?: string[]; maxPods?: number }
+export interface InstanceChoices {
+  apiPort?: number;
+  registryPort?: number;
+  httpPort?: number;
+  httpsPort?: number;
+  nodes?: number;
+  registryMirrors?: string[];
+  maxPods?: number;
+}
 
-/** The instance of a data directory: what is kept there, changed by what the user says now; or a new one in ranges that nobody on this host uses. */
-export async function establishInstance(paths: Paths, choices: InstanceChoices, random: Random, host: { usedSubnets: Subnet[]; freePort(candidates: number[]): number }): Promise<Instance> {
+/**
+ * The instance of a data directory: what is kept there, changed by what the user says now; or a new one in ranges that
+ * nobody on this host uses.
+ */
+export async function establishInstance(
+  paths: Paths,
+  choices: InstanceChoices,
+  random: Random,
+  host: { usedSubnets: Subnet[]; freePort(candidates: number[]): number },
+): Promise<Instance> {
   makeDirectory(paths.data, privateMode);
   const kept = loadInstance(paths);
-  const pick = (prefix: string, length: number, used: Subnet[]): string => findFreeSubnet(used, [{ base: prefix, length }]);
+  const pick = (prefix: string, length: number, used: Subnet[]): string =>
+    findFreeSubnet(used, [{ base: prefix, length }]);
   const given = Object.fromEntries(Object.entries(choices).filter(([, value]) => value !== undefined));
   let instance: Instance;
   if (kept !== undefined) instance = { ...kept, ...given };
   else {
-    const podRange = pickRange(['10.244.0.0/16', '10.245.0.0/16', '10.246.0.0/16', '10.247.0.0/16', '10.248.0.0/16', '10.249.0.0/16'], host.usedSubnets) ?? pick('10.128.0.0/9', 16, host.usedSubnets);
-    const serviceRange = pickRange(['10.96.0.0/16', '10.97.0.0/16', '10.98.0.0/16', '10.99.0.0/16', '10.100.0.0/16', '10.101.0.0/16'], host.usedSubnets) ?? pick('10.64.0.0/10', 16, [...host.usedSubnets, parseSubnet(podRange)]);
-    // Ingress ports are listened on only once there is an Ingress: another instance's may look free. The API port tells how many there are before this one.
+    const podRange =
+      pickRange(
+        ['10.244.0.0/16', '10.245.0.0/16', '10.246.0.0/16', '10.247.0.0/16', '10.248.0.0/16', '10.249.0.0/16'],
+        host.usedSubnets,
+      ) ?? pick('10.128.0.0/9', 16, host.usedSubnets);
+    const serviceRange =
+      pickRange(
+        ['10.96.0.0/16', '10.97.0.0/16', '10.98.0.0/16', '10.99.0.0/16', '10.100.0.0/16', '10.101.0.0/16'],
+        host.usedSubnets,
+      ) ?? pick('10.64.0.0/10', 16, [...host.usedSubnets, parseSubnet(podRange)]);
+    // Ingress ports are listened on only once there is an Ingress: another instance's may look free. The API port tells
+    // how many there are before this one.
     const before = Math.min(4, Math.max(0, (choices.apiPort ?? 6443) - 6443));
     const rotated = (ports: number[]): number[] => [...ports.slice(before), ...ports.slice(0, before)];
     instance = {
-      format: instanceFormat, id: Buffer.from(random.bytes(2)).toString('hex'), podRange, serviceRange, domain: 'cluster.local',
-      apiPort: 6443, registryPort: 5000, httpPort: host.freePort(rotated([80, 8080, 8081, 8082, 8090])), httpsPort: host.freePort(rotated([443, 8443, 8444, 8445, 9443])), nodes: 1, registryMirrors: [], ...given,
+      format: instanceFormat,
+      id: Buffer.from(random.bytes(2)).toString('hex'),
+      podRange,
+      serviceRange,
+      domain: 'cluster.local',
+      apiPort: 6443,
+      registryPort: 5000,
+      httpPort: host.freePort(rotated([80, 8080, 8081, 8082, 8090])),
+      httpsPort: host.freePort(rotated([443, 8443, 8444, 8445, 9443])),
+      nodes: 1,
+      registryMirrors: [],
+      ...given,
     };
   }
-  if (JSON.stringify(instance) !== JSON.stringify(kept)) writeFileAtomic(files.instance(paths), `${JSON.stringify(instance, null, 2)}\n`, { sync: true });
+  if (JSON.stringify(instance) !== JSON.stringify(kept))
+    writeFileAtomic(files.instance(paths), `${JSON.stringify(instance, null, 2)}\n`, { sync: true });
   return instance;
 }
 

@@ -1,5 +1,6 @@
 /**
- * Usage of nodes and Pods for `metrics.k8s.io`, read from the kubelets' summaries when somebody asks and kept for a moment: with nobody asking, nothing is read.
+ * Usage of nodes and Pods for `metrics.k8s.io`, read from the kubelets' summaries when somebody asks and kept for a
+ * moment: with nobody asking, nothing is read.
  */
 import { Agent, get } from 'node:https';
 import type { Json } from '#base/objects.ts';
@@ -11,37 +12,81 @@ import { nodePlan, type Instance } from './instance.ts';
 const keepMs = 1_000;
 const timeoutMs = 3_000;
 
-export function createKubeletMetrics(options: { instance: Instance; hostname: string; ca: string; client: KeyPair; clock: Clock }): MetricsProvider {
+export function createKubeletMetrics(options: {
+  instance: Instance;
+  hostname: string;
+  ca: string;
+  client: KeyPair;
+  clock: Clock;
+}): MetricsProvider {
   const { instance, clock } = options;
-  const agent = new Agent({ keepAlive: true, ca: options.ca, cert: options.client.certificatePem, key: options.client.keyPem });
+  const agent = new Agent({
+    keepAlive: true,
+    ca: options.ca,
+    cert: options.client.certificatePem,
+    key: options.client.keyPem,
+  });
   let last: { atMs: number; summaries: Promise<Json[]> } | undefined;
 
-  const summaryOf = (address: string): Promise<Json | undefined> => new Promise((resolve) => {
-    const request = get({ host: address, port: 10_250, path: '/stats/summary', agent, timeout: timeoutMs }, (response) => {
-      const chunks: Buffer[] = [];
-      response.on('data', (chunk: Buffer) => chunks.push(chunk));
-      response.on('end', () => { try { resolve(response.statusCode === 200 ? JSON.parse(Buffer.concat(chunks).toString('utf8')) : undefined); } catch { resolve(undefined); } });
-      response.on('error', () => resolve(undefined));
+  const summaryOf = (address: string): Promise<Json | undefined> =>
+    new Promise((resolve) => {
+      const request = get(
+        { host: address, port: 10_250, path: '/stats/summary', agent, timeout: timeoutMs },
+        (response) => {
+          const chunks: Buffer[] = [];
+          response.on('data', (chunk: Buffer) => chunks.push(chunk));
+          response.on('end', () => {
+            try {
+              resolve(response.statusCode === 200 ? JSON.parse(Buffer.concat(chunks).toString('utf8')) : undefined);
+            } catch {
+              resolve(undefined);
+            }
+          });
+          response.on('error', () => resolve(undefined));
+        },
+      );
+      request.on('timeout', () => request.destroy());
+      request.on('error', () => resolve(undefined));
     });
-    request.on('timeout', () => request.destroy());
-    request.on('error', () => resolve(undefined));
-  });
   const summaries = (): Promise<Json[]> => {
     if (last === undefined || clock.monotonic() - last.atMs > keepMs) {
-      const nodes = Array.from({ length: instance.nodes }, (_unused, index) => nodePlan(instance, index + 1, options.hostname));
-      last = { atMs: clock.monotonic(), summaries: Promise.all(nodes.map((node) => summaryOf(node.address))).then((list) => list.filter((summary) => summary !== undefined)) };
+      const nodes = Array.from({ length: instance.nodes }, (_unused, index) =>
+        nodePlan(instance, index + 1, options.hostname),
+      );
+      last = {
+        atMs: clock.monotonic(),
+        summaries: Promise.all(nodes.map((node) => summaryOf(node.address))).then((list) =>
+          list.filter((summary) => summary !== undefined),
+        ),
+      };
     }
     return last.summaries;
   };
   return {
     async nodes(): Promise<NodeUsage[]> {
-      return (await summaries()).map((summary) => ({ name: summary.node.nodeName, timestamp: summary.node.cpu.time, windowSeconds: 10, cpuNanoCores: summary.node.cpu.usageNanoCores, memoryBytes: summary.node.memory.workingSetBytes }));
+      return (await summaries()).map((summary) => ({
+        name: summary.node.nodeName,
+        timestamp: summary.node.cpu.time,
+        windowSeconds: 10,
+        cpuNanoCores: summary.node.cpu.usageNanoCores,
+        memoryBytes: summary.node.memory.workingSetBytes,
+      }));
     },
     async pods(namespace): Promise<PodUsage[]> {
-      return (await summaries()).flatMap((summary) => summary.pods as Json[]).filter((pod) => namespace === undefined || pod.podRef.namespace === namespace).map((pod) => ({
-        name: pod.podRef.name, namespace: pod.podRef.namespace, timestamp: pod.cpu.time, windowSeconds: 10,
-        containers: pod.containers.map((container: Json) => ({ name: container.name, cpuNanoCores: container.cpu.usageNanoCores, memoryBytes: container.memory.workingSetBytes })),
-      }));
+      return (await summaries())
+        .flatMap((summary) => summary.pods as Json[])
+        .filter((pod) => namespace === undefined || pod.podRef.namespace === namespace)
+        .map((pod) => ({
+          name: pod.podRef.name,
+          namespace: pod.podRef.namespace,
+          timestamp: pod.cpu.time,
+          windowSeconds: 10,
+          containers: pod.containers.map((container: Json) => ({
+            name: container.name,
+            cpuNanoCores: container.cpu.usageNanoCores,
+            memoryBytes: container.memory.workingSetBytes,
+          })),
+        }));
     },
   };
 }

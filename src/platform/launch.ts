@@ -2,8 +2,9 @@
  * Starts and stops the platform's processes. Each has a supervisor of its own (`supervise.sh`) in a session of its own:
  *
  * | process  | runs                                                            | listens on |
- * | server   | store, API server, controllers, scheduler                        | 127.0.0.1 and the first node's address, API port |
- * | node-1   | content, engine, Docker API, registry, kubelet, Services, DNS, Ingress | docker.sock; registry port; kubelet 10250; DNS 53 |
+ * | server | store, API server, controllers, scheduler | 127.0.0.1 and the first node's address, API port |
+ * | node-1 | content, engine, Docker API, registry, kubelet, Services, DNS, Ingress | docker.sock; registry port;
+ * kubelet 10250; DNS 53 |
  * | node-N   | the same without a docker.sock of the user's, in a network namespace    | the node's address |
  *
  * Any of them may die alone and comes back; containers stay, because conmon and not these processes hold them.
@@ -18,7 +19,12 @@ import { mountNamespaceOf } from './chroot.ts';
 import { nodePlan, type Instance } from './instance.ts';
 import { files, makeDirectory, packageRoot, privateMode, type Paths } from './paths.ts';
 
-export interface PartStatus { name: string; supervisor: number | undefined; pid: number | undefined; ready: boolean }
+export interface PartStatus {
+  name: string;
+  supervisor: number | undefined;
+  pid: number | undefined;
+  ready: boolean;
+}
 
 /** Names of the processes of an instance, in the order in which they start. */
 export function partNames(instance: Instance): string[] {
@@ -32,17 +38,29 @@ function pidIn(path: string): number | undefined {
 
 /** The command line of a process, to tell ours from one that has taken over its pid. */
 function commandOf(pid: number): string {
-  try { return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' '); } catch { return ''; }
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+  } catch {
+    return '';
+  }
 }
 
 export function partStatus(paths: Paths, name: string): PartStatus {
   const supervisor = pidIn(join(files.processes(paths), `${name}.supervisor`));
   const pid = pidIn(join(files.processes(paths), `${name}.pid`));
-  const supervisorRuns = supervisor !== undefined && commandOf(supervisor).includes('supervise.sh') && commandOf(supervisor).includes(files.processes(paths));
+  const supervisorRuns =
+    supervisor !== undefined &&
+    commandOf(supervisor).includes('supervise.sh') &&
+    commandOf(supervisor).includes(files.processes(paths));
   const words = name === 'server' ? ' server' : ` node ${name.slice('node-'.length)}`;
   const runs = pid !== undefined && commandOf(pid).includes(words);
   const readyPid = Number(readIfExists(files.ready(paths, name))?.trim());
-  return { name, supervisor: supervisorRuns ? supervisor : undefined, pid: runs ? pid : undefined, ready: runs && readyPid === pid };
+  return {
+    name,
+    supervisor: supervisorRuns ? supervisor : undefined,
+    pid: runs ? pid : undefined,
+    ready: runs && readyPid === pid,
+  };
 }
 
 /** All parts that have left a trace, also those of a larger number of nodes before. */
@@ -68,15 +86,37 @@ export function startPart(instance: Instance, paths: Paths, name: string, proces
   const number = name === 'server' ? 1 : Number(name.slice('node-'.length));
   const namespace = nodeNamespace(paths, nodePlan(instance, number, hostName()));
   const mountNamespace = mountNamespaceOf(paths);
-  const entered = [...(mountNamespace === undefined ? [] : [`--mount=${mountNamespace}`]), ...(namespace === undefined ? [] : [`--net=${namespace}`])];
-  const command = [...(entered.length === 0 ? [] : ['nsenter', ...entered, '--']), process.execPath, ...nodeOptions, entry(), ...words];
+  const entered = [
+    ...(mountNamespace === undefined ? [] : [`--mount=${mountNamespace}`]),
+    ...(namespace === undefined ? [] : [`--net=${namespace}`]),
+  ];
+  const command = [
+    ...(entered.length === 0 ? [] : ['nsenter', ...entered, '--']),
+    process.execPath,
+    ...nodeOptions,
+    entry(),
+    ...words,
+  ];
   const supervisor = join(import.meta.dirname, 'supervise.sh');
   const output = openSync(log, 'a', 0o600);
-  const environment = Object.fromEntries(Object.entries(process.env).filter(([, value]) => value !== undefined)) as Record<string, string>;
+  const environment = Object.fromEntries(
+    Object.entries(process.env).filter(([, value]) => value !== undefined),
+  ) as Record<string, string>;
   processes.spawn('/bin/sh', [supervisor, name, files.processes(paths), log, ...command], {
-    detached: true, directory: '/', stdin: 'ignore', stdout: output, stderr: output,
-    // With an arena for each thread the C library keeps several times the memory that is used: long-lived blocks of one lie between freed ones of another.
-    env: { MALLOC_ARENA_MAX: '2', ...environment, TIPHYS_DATA: paths.data, TIPHYS_RUN: paths.run, ...(paths.home === undefined ? {} : { TIPHYS_HOME: paths.home }) },
+    detached: true,
+    directory: '/',
+    stdin: 'ignore',
+    stdout: output,
+    stderr: output,
+    // With an arena for each thread the C library keeps several times the memory that is used: long-lived blocks of one
+    // lie between freed ones of another.
+    env: {
+      MALLOC_ARENA_MAX: '2',
+      ...environment,
+      TIPHYS_DATA: paths.data,
+      TIPHYS_RUN: paths.run,
+      ...(paths.home === undefined ? {} : { TIPHYS_HOME: paths.home }),
+    },
   });
   closeSync(output);
 }
@@ -98,12 +138,21 @@ export async function waitUntil(clock: Clock, timeoutMs: number, look: () => boo
 }
 
 /** Ends a part: its supervisor passes SIGTERM on. What does not end in time is killed. */
-export async function stopPart(paths: Paths, name: string, processes: Processes, clock: Clock, timeoutMs = 10_000): Promise<void> {
+export async function stopPart(
+  paths: Paths,
+  name: string,
+  processes: Processes,
+  clock: Clock,
+  timeoutMs = 10_000,
+): Promise<void> {
   const status = partStatus(paths, name);
   if (status.supervisor !== undefined) processes.kill(status.supervisor, 'SIGTERM');
   else if (status.pid !== undefined) processes.kill(status.pid, 'SIGTERM');
-  const gone = (): boolean => { const now = partStatus(paths, name); return now.supervisor === undefined && now.pid === undefined; };
-  if (!await waitUntil(clock, timeoutMs, gone, 20)) {
+  const gone = (): boolean => {
+    const now = partStatus(paths, name);
+    return now.supervisor === undefined && now.pid === undefined;
+  };
+  if (!(await waitUntil(clock, timeoutMs, gone, 20))) {
     const left = partStatus(paths, name);
     for (const pid of [left.supervisor, left.pid]) if (pid !== undefined) processes.kill(pid, 'SIGKILL');
     await waitUntil(clock, 2_000, gone, 20);

@@ -1,5 +1,6 @@
 /**
- * The system packages that Tiphys stands on, and installing them by apt. What was installed is noted in the data directory, so that
+ * The system packages that Tiphys stands on, and installing them by apt. What was installed is noted in the data
+ * directory, so that
  * `uninstall` takes away only what Tiphys brought.
  */
 import { join } from 'node:path';
@@ -7,11 +8,15 @@ import { readIfExists, writeFileAtomic } from '#os/files.ts';
 import type { Processes } from '#os/processes.ts';
 import { makeDirectory, privateMode, type Paths } from './paths.ts';
 
-export interface Tool { program: string; package: string; why: string }
+export interface Tool {
+  program: string;
+  package: string;
+  why: string;
+}
 
 export const tools: readonly Tool[] = [
   { program: 'crun', package: 'crun', why: 'starts containers' },
-  { program: 'conmon', package: 'conmon', why: 'holds a container\'s log and exit status' },
+  { program: 'conmon', package: 'conmon', why: "holds a container's log and exit status" },
   { program: 'nft', package: 'nftables', why: 'Services and published ports' },
   { program: 'haproxy', package: 'haproxy', why: 'Ingress' },
   { program: 'catatonit', package: 'catatonit', why: 'init of containers and Pods that share processes' },
@@ -22,10 +27,20 @@ export const archiveTools: readonly Tool[] = [
   { program: 'bzip2', package: 'bzip2', why: 'unpacks what is compressed with bzip2' },
 ];
 /** Needed only where base images are made here because no public registry answers. */
-export const imageTools: readonly Tool[] = [{ program: 'debootstrap', package: 'debootstrap', why: 'makes debian:bookworm-slim where no public registry answers' }];
+export const imageTools: readonly Tool[] = [
+  {
+    program: 'debootstrap',
+    package: 'debootstrap',
+    why: 'makes debian:bookworm-slim where no public registry answers',
+  },
+];
 
 /** Needed by the tests alone: a program that runs in any root filesystem. */
-export const testTools: readonly Tool[] = [{ program: 'iptables-nft', package: 'iptables', why: 'a firewall beside that of the platform' }, { program: 'busybox', package: 'busybox-static', why: 'what containers of the tests run' }, { program: 'mkfs.ext4', package: 'e2fsprogs', why: 'disks that the tests fill and cut off' }];
+export const testTools: readonly Tool[] = [
+  { program: 'iptables-nft', package: 'iptables', why: 'a firewall beside that of the platform' },
+  { program: 'busybox', package: 'busybox-static', why: 'what containers of the tests run' },
+  { program: 'mkfs.ext4', package: 'e2fsprogs', why: 'disks that the tests fill and cut off' },
+];
 
 export function missingTools(processes: Processes, wanted: readonly Tool[]): Tool[] {
   return wanted.filter((tool) => processes.find(tool.program) === undefined);
@@ -40,17 +55,36 @@ export function installedPackages(paths: Paths): string[] {
 }
 
 /** Installs packages; `onLine` hears one line for each. Throws with apt's own words. */
-export async function installPackages(processes: Processes, paths: Paths, wanted: readonly Tool[], onLine: (line: string) => void): Promise<void> {
+export async function installPackages(
+  processes: Processes,
+  paths: Paths,
+  wanted: readonly Tool[],
+  onLine: (line: string) => void,
+): Promise<void> {
   if (wanted.length === 0) return;
-  if (processes.find('apt-get') === undefined) throw new Error(`missing: ${wanted.map((tool) => tool.program).join(', ')}. This system has no apt-get: install ${wanted.map((tool) => tool.package).join(', ')} with its package manager`);
+  if (processes.find('apt-get') === undefined)
+    throw new Error(
+      `missing: ${wanted.map((tool) => tool.program).join(', ')}. This system has no apt-get: install ${wanted.map((tool) => tool.package).join(', ')} with its package manager`,
+    );
   const environment = { ...(process.env as Record<string, string>), DEBIAN_FRONTEND: 'noninteractive' };
   const run = async (args: string[]): Promise<void> => {
     const output = await processes.run('apt-get', args, { env: environment });
-    if (output.code !== 0) throw new Error(`apt-get ${args[0]} failed: ${output.stderr.trim().split('\n').slice(-5).join('\n') || output.stdout.trim().split('\n').slice(-5).join('\n')}`);
+    if (output.code !== 0)
+      throw new Error(
+        `apt-get ${args[0]} failed: ${output.stderr.trim().split('\n').slice(-5).join('\n') || output.stdout.trim().split('\n').slice(-5).join('\n')}`,
+      );
   };
   for (const tool of wanted) onLine(`installing ${tool.package} (${tool.why})`);
   const names = wanted.map((tool) => tool.package);
-  try { await run(['install', '-y', '-q', '--no-install-recommends', ...names]); } catch { await run(['update', '-q']); await run(['install', '-y', '-q', '--no-install-recommends', ...names]); }
+  try {
+    await run(['install', '-y', '-q', '--no-install-recommends', ...names]);
+  } catch {
+    await run(['update', '-q']);
+    await run(['install', '-y', '-q', '--no-install-recommends', ...names]);
+  }
   makeDirectory(paths.data, privateMode);
-  writeFileAtomic(notePath(paths), JSON.stringify([...new Set([...installedPackages(paths), ...names])]), { sync: true, mode: 0o644 });
+  writeFileAtomic(notePath(paths), JSON.stringify([...new Set([...installedPackages(paths), ...names])]), {
+    sync: true,
+    mode: 0o644,
+  });
 }

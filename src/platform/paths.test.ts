@@ -12,7 +12,10 @@ test('a directory has the mode it is to have, whatever the umask and whoever mad
     process.umask(0);
     mkdirSync(join(home, 'open'));
     makeDirectory(join(home, 'open'), privateMode);
-    assert.deepEqual(['new', 'open'].map((name) => statSync(join(home, name)).mode & 0o777), [0o711, 0o700]);
+    assert.deepEqual(
+      ['new', 'open'].map((name) => statSync(join(home, name)).mode & 0o777),
+      [0o711, 0o700],
+    );
   } finally {
     process.umask(umask);
     rmSync(home, { recursive: true });

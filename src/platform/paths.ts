@@ -1,12 +1,18 @@
 /**
- * Where everything of an instance lies. `TIPHYS_HOME=DIR` puts data in `DIR/data` and sockets, kubeconfig, pids and logs in `DIR/run`;
- * without it they are `/var/lib/tiphys` and `/run/tiphys`. A reboot may take the run directory away; `up` makes it again.
+ * Where everything of an instance lies. `TIPHYS_HOME=DIR` puts data in `DIR/data` and sockets, kubeconfig, pids and
+ * logs in `DIR/run`;
+ * without it they are `/var/lib/tiphys` and `/run/tiphys`. A reboot may take the run directory away; `up` makes it
+ * again.
  */
 import { chmodSync, mkdirSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-export interface Paths { home: string | undefined; data: string; run: string }
+export interface Paths {
+  home: string | undefined;
+  data: string;
+  run: string;
+}
 
 export function pathsOf(environment: Record<string, string | undefined>, dataOption?: string): Paths {
   const home = environment['TIPHYS_HOME'];
@@ -14,7 +20,11 @@ export function pathsOf(environment: Record<string, string | undefined>, dataOpt
     const at = resolve(home);
     return { home: at, data: dataOption === undefined ? join(at, 'data') : resolve(dataOption), run: join(at, 'run') };
   }
-  return { home: undefined, data: dataOption === undefined ? '/var/lib/tiphys' : resolve(dataOption), run: '/run/tiphys' };
+  return {
+    home: undefined,
+    data: dataOption === undefined ? '/var/lib/tiphys' : resolve(dataOption),
+    run: '/run/tiphys',
+  };
 }
 
 /** The package's own top directory: where `src` or `dist` is. */
@@ -36,8 +46,10 @@ export const files = {
 };
 
 /**
- * Who enters what. Containers write below the data directory and below a node's run directory (volumes, layers, /dev/shm), setuid files too: nobody but root
- * may come near them by their path on the host. The run directory is passed through, by name alone, to the socket of the Docker API.
+ * Who enters what. Containers write below the data directory and below a node's run directory (volumes, layers,
+ * /dev/shm), setuid files too: nobody but root
+ * may come near them by their path on the host. The run directory is passed through, by name alone, to the socket of
+ * the Docker API.
  */
 export const privateMode = 0o700;
 export const passageMode = 0o711;

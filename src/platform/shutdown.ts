@@ -1,6 +1,8 @@
 /**
- * How `down` lets containers and Pods end as their stop signals, hooks and grace periods say: it leaves a request in the run directory and sends SIGUSR2 to each node
- * process, which stops its Pods and containers and answers with a file. A node process that is dead, hangs or is too old to know the signal holds nothing up:
+ * How `down` lets containers and Pods end as their stop signals, hooks and grace periods say: it leaves a request in
+ * the run directory and sends SIGUSR2 to each node
+ * process, which stops its Pods and containers and answers with a file. A node process that is dead, hangs or is too
+ * old to know the signal holds nothing up:
  * what it leaves running is ended by `removeAllOf`.
  */
 import { readFileSync, rmSync } from 'node:fs';
@@ -20,19 +22,33 @@ export const shutdownSignal = 'SIGUSR2';
 const graceMsMax = 75_000;
 const overtimeMs = 5_000;
 
-export interface ShutdownRequest { hostGoesDown: boolean; graceMsMax: number }
+export interface ShutdownRequest {
+  hostGoesDown: boolean;
+  graceMsMax: number;
+}
 
 const requestPath = (paths: Paths): string => join(paths.run, 'shutdown.json');
 const answerPath = (paths: Paths, part: string): string => join(paths.run, 'ready', `${part}.stopped`);
 
-/** The node's side. `parts` is undefined while the node still starts: then nothing of it runs yet that would have to be stopped in order. */
-export async function answerShutdown(paths: Paths, part: string, parts: { engine: DockerEngine; kubelet: Kubelet } | undefined, log: Logger): Promise<void> {
+/**
+ * The node's side. `parts` is undefined while the node still starts: then nothing of it runs yet that would have to be
+ * stopped in order.
+ */
+export async function answerShutdown(
+  paths: Paths,
+  part: string,
+  parts: { engine: DockerEngine; kubelet: Kubelet } | undefined,
+  log: Logger,
+): Promise<void> {
   try {
     const request = JSON.parse(readFileSync(requestPath(paths), 'utf8')) as ShutdownRequest;
     log.info('stopping Pods and containers', { hostGoesDown: request.hostGoesDown });
     if (parts !== undefined) {
       beginShutdown(parts.engine.containers);
-      await Promise.all([parts.kubelet.shutDown(request), stopAllContainers(parts.engine.containers, request.graceMsMax)]);
+      await Promise.all([
+        parts.kubelet.shutDown(request),
+        stopAllContainers(parts.engine.containers, request.graceMsMax),
+      ]);
     }
   } catch (error) {
     log.error('Pods and containers could not be stopped in order', { error: error as Error });
@@ -40,16 +56,28 @@ export async function answerShutdown(paths: Paths, part: string, parts: { engine
   writeFileAtomic(answerPath(paths, part), `${process.pid}\n`, { mode: 0o600 });
 }
 
-/** The side of `down`: resolves when every node process that lives has answered, or when the longest grace period is over. */
-export async function stopWorkloads(paths: Paths, parts: string[], hostGoesDown: boolean, processes: Processes, clock: Clock): Promise<void> {
-  writeFileAtomic(requestPath(paths), JSON.stringify({ hostGoesDown, graceMsMax } satisfies ShutdownRequest), { mode: 0o600 });
+/**
+ * The side of `down`: resolves when every node process that lives has answered, or when the longest grace period is
+ * over.
+ */
+export async function stopWorkloads(
+  paths: Paths,
+  parts: string[],
+  hostGoesDown: boolean,
+  processes: Processes,
+  clock: Clock,
+): Promise<void> {
+  writeFileAtomic(requestPath(paths), JSON.stringify({ hostGoesDown, graceMsMax } satisfies ShutdownRequest), {
+    mode: 0o600,
+  });
   const asked = new Map<string, number>();
   for (const part of parts) {
     rmSync(answerPath(paths, part), { force: true });
     const { pid, ready } = partStatus(paths, part);
     if (pid !== undefined && ready && processes.kill(pid, shutdownSignal)) asked.set(part, pid);
   }
-  const answered = ([part, pid]: [string, number]): boolean => readIfExists(answerPath(paths, part)) !== undefined || partStatus(paths, part).pid !== pid;
+  const answered = ([part, pid]: [string, number]): boolean =>
+    readIfExists(answerPath(paths, part)) !== undefined || partStatus(paths, part).pid !== pid;
   await waitUntil(clock, graceMsMax + overtimeMs, () => [...asked].every(answered), 20);
   rmSync(requestPath(paths), { force: true });
 }

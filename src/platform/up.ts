@@ -1,5 +1,6 @@
 /**
- * Starting an instance, or mending one: whatever is missing is made, whatever runs is left. Safe to repeat and to interrupt.
+ * Starting an instance, or mending one: whatever is missing is made, whatever runs is left. Safe to repeat and to
+ * interrupt.
  */
 import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
@@ -17,9 +18,15 @@ import { knownParts, partNames, partStatus, startPart, stopPart, waitUntil } fro
 import { files, makeDirectory, passageMode, type Paths } from './paths.ts';
 import { ensureContainersUnit, installUnit, isInsideUnit, startUnit, systemdRuns, unitOf } from './systemd.ts';
 
-export interface UpResult { instance: Instance; started: string[]; notes: string[] }
+export interface UpResult {
+  instance: Instance;
+  started: string[];
+  notes: string[];
+}
 
-/** A part that cannot start says so and ends; one that is slow (a cold cache, a busy or emulated machine) is waited for. */
+/**
+ * A part that cannot start says so and ends; one that is slow (a cold cache, a busy or emulated machine) is waited for.
+ */
 const startTimeoutMs = 480_000;
 const lockTimeoutMs = 60_000;
 const portWaitMs = 2_000;
@@ -31,42 +38,65 @@ export async function withLock<T>(paths: Paths, run: () => Promise<T>): Promise<
   if (lock === undefined) {
     process.stderr.write('tiphys: another tiphys command is starting or stopping this instance; waiting for it\n');
     await waitUntil(realClock, lockTimeoutMs, () => (lock = tryLock(files.lock(paths))) !== undefined, 50);
-    if (lock === undefined) throw new ApiError('Conflict', `another tiphys command holds ${files.lock(paths)}; try again when it has ended`);
+    if (lock === undefined)
+      throw new ApiError('Conflict', `another tiphys command holds ${files.lock(paths)}; try again when it has ended`);
   }
-  try { return await run(); } finally { lock.release(); }
+  try {
+    return await run();
+  } finally {
+    lock.release();
+  }
 }
 
-/** Held until the instance listens where it chose to. Without it after a while: a clash is then found by the process that cannot listen. */
+/**
+ * Held until the instance listens where it chose to. Without it after a while: a clash is then found by the process
+ * that cannot listen.
+ */
 async function lockChoices(): Promise<Disposable> {
   let lock = tryLockNetwork();
   if (lock === undefined) await waitUntil(realClock, lockTimeoutMs, () => (lock = tryLockNetwork()) !== undefined, 20);
   return { [Symbol.dispose]: () => lock?.release() };
 }
 
-export interface UpOptions { /** End the platform's processes and start them anew; containers stay. */ replace?: boolean }
+export interface UpOptions {
+  /** End the platform's processes and start them anew; containers stay. */ replace?: boolean;
+}
 
 export async function bringUp(paths: Paths, choices: InstanceChoices, options: UpOptions = {}): Promise<UpResult> {
-  return systemdRuns() && !isInsideUnit() ? bringUpByUnit(paths, choices, options) : bringUpHere(paths, choices, options);
+  return systemdRuns() && !isInsideUnit()
+    ? bringUpByUnit(paths, choices, options)
+    : bringUpHere(paths, choices, options);
 }
 
 /** Starts the processes as children of this one. */
 async function bringUpHere(paths: Paths, choices: InstanceChoices, options: UpOptions): Promise<UpResult> {
   return withLock(paths, async () => {
     const kept = loadInstance(paths);
-    if (kept !== undefined && options.replace !== true && isWhole(paths, kept) && !changes(kept, choices)) return { instance: kept, started: [], notes: [] };
+    if (kept !== undefined && options.replace !== true && isWhole(paths, kept) && !changes(kept, choices))
+      return { instance: kept, started: [], notes: [] };
     const door = createNetworkDoor();
     // A new instance chooses free ranges and ports, and others that choose at the same time must see them taken.
     using _choosing = kept === undefined ? await lockChoices() : undefined;
     try {
       const instance = await chooseInstance(paths, choices, kept, door);
-      if (kept !== undefined && (options.replace === true || needsRestart(kept, instance))) for (const name of knownParts(paths, kept)) await stopPart(paths, name, linuxProcesses, realClock);
+      if (kept !== undefined && (options.replace === true || needsRestart(kept, instance)))
+        for (const name of knownParts(paths, kept)) await stopPart(paths, name, linuxProcesses, realClock);
       await checkPorts(paths, instance);
       const ring = establishKeyRing(paths, realRandom, realClock);
       await ensureContainersUnit(linuxProcesses);
       await loadModules(linuxProcesses);
       await prepareHost(instance, paths, door);
       await ensureMountNamespace(paths, linuxProcesses);
-      if (!existsSync(files.adminConfig(paths))) writeFileAtomic(files.adminConfig(paths), kubeconfigText(instance, ring, clientCertificate(ring, 'tiphys-admin', ['system:masters'], realRandom, realClock)), { mode: 0o600 });
+      if (!existsSync(files.adminConfig(paths)))
+        writeFileAtomic(
+          files.adminConfig(paths),
+          kubeconfigText(
+            instance,
+            ring,
+            clientCertificate(ring, 'tiphys-admin', ['system:masters'], realRandom, realClock),
+          ),
+          { mode: 0o600 },
+        );
       const started = startMissing(paths, instance);
       // In its unit the home is root's, or nobody's; whoever called `up` has got the contexts.
       const notes = isInsideUnit() ? [] : addContexts(process.env['HOME'] ?? homedir(), paths);
@@ -78,17 +108,24 @@ async function bringUpHere(paths: Paths, choices: InstanceChoices, options: UpOp
   });
 }
 
-/** Chooses what the instance is, as `bringUpHere` would, and has systemd start it: the processes must not belong to this login session. */
+/**
+ * Chooses what the instance is, as `bringUpHere` would, and has systemd start it: the processes must not belong to this
+ * login session.
+ */
 async function bringUpByUnit(paths: Paths, choices: InstanceChoices, options: UpOptions): Promise<UpResult> {
   const chosen = await withLock(paths, async () => {
     const kept = loadInstance(paths);
-    if (kept !== undefined && options.replace !== true && isWhole(paths, kept) && !changes(kept, choices)) return { instance: kept, whole: true, notes: [] };
+    if (kept !== undefined && options.replace !== true && isWhole(paths, kept) && !changes(kept, choices))
+      return { instance: kept, whole: true, notes: [] };
     const door = createNetworkDoor();
     using _choosing = kept === undefined ? await lockChoices() : undefined;
     try {
       const instance = await chooseInstance(paths, choices, kept, door);
       if (kept === undefined) await checkPorts(paths, instance);
-      const notes = await installUnit(paths, unitOf(paths, instance.id), process.env, linuxProcesses) && paths.home === undefined ? ['systemd will start Tiphys at boot (tiphys.service)'] : [];
+      const notes =
+        (await installUnit(paths, unitOf(paths, instance.id), process.env, linuxProcesses)) && paths.home === undefined
+          ? ['systemd will start Tiphys at boot (tiphys.service)']
+          : [];
       return { instance, whole: false, notes };
     } finally {
       await door.close();
@@ -97,33 +134,64 @@ async function bringUpByUnit(paths: Paths, choices: InstanceChoices, options: Up
   const { instance, notes } = chosen;
   if (chosen.whole) return { instance, started: [], notes };
   await startUnit(unitOf(paths, instance.id), linuxProcesses);
-  return { instance, started: partNames(instance), notes: [...notes, ...addContexts(process.env['HOME'] ?? homedir(), paths)] };
+  return {
+    instance,
+    started: partNames(instance),
+    notes: [...notes, ...addContexts(process.env['HOME'] ?? homedir(), paths)],
+  };
 }
 
-async function chooseInstance(paths: Paths, choices: InstanceChoices, kept: Instance | undefined, door: ReturnType<typeof createNetworkDoor>): Promise<Instance> {
+async function chooseInstance(
+  paths: Paths,
+  choices: InstanceChoices,
+  kept: Instance | undefined,
+  door: ReturnType<typeof createNetworkDoor>,
+): Promise<Instance> {
   const used = kept === undefined ? await usedSubnets(door.netlink) : [];
-  return establishInstance(paths, withFreePorts(paths, choices, kept), realRandom, { usedSubnets: used, freePort: (candidates) => candidates.find((port) => portIsFree(port)) ?? candidates[0]! });
+  return establishInstance(paths, withFreePorts(paths, choices, kept), realRandom, {
+    usedSubnets: used,
+    freePort: (candidates) => candidates.find((port) => portIsFree(port)) ?? candidates[0]!,
+  });
 }
 
 function isWhole(paths: Paths, instance: Instance): boolean {
-  return existsSync(files.adminConfig(paths)) && partNames(instance).every((name) => { const status = partStatus(paths, name); return status.supervisor !== undefined && status.ready; });
+  return (
+    existsSync(files.adminConfig(paths)) &&
+    partNames(instance).every((name) => {
+      const status = partStatus(paths, name);
+      return status.supervisor !== undefined && status.ready;
+    })
+  );
 }
 
 function changes(kept: Instance, choices: InstanceChoices): boolean {
-  return Object.entries(choices).some(([key, value]) => value !== undefined && JSON.stringify((kept as unknown as Record<string, unknown>)[key]) !== JSON.stringify(value));
+  return Object.entries(choices).some(
+    ([key, value]) =>
+      value !== undefined &&
+      JSON.stringify((kept as unknown as Record<string, unknown>)[key]) !== JSON.stringify(value),
+  );
 }
 
 function needsRestart(before: Instance, after: Instance): boolean {
   return JSON.stringify({ ...before, nodes: 0 }) !== JSON.stringify({ ...after, nodes: 0 });
 }
 
-/** An instance of its own home steps aside when the default port is taken; a port that the user names is taken or refused. */
+/**
+ * An instance of its own home steps aside when the default port is taken; a port that the user names is taken or
+ * refused.
+ */
 function withFreePorts(paths: Paths, choices: InstanceChoices, kept: Instance | undefined): InstanceChoices {
   if (kept !== undefined || paths.home === undefined) return choices;
   const free = (candidates: number[]): number | undefined => candidates.find((port) => portIsFree(port, '127.0.0.1'));
   const out = { ...choices };
-  if (out.apiPort === undefined) { const port = free([6443, 6444, 6445, 6446, 16_443]); if (port !== undefined && port !== 6443) out.apiPort = port; }
-  if (out.registryPort === undefined) { const port = free([5000, 5001, 5002, 5003, 15_000]); if (port !== undefined && port !== 5000) out.registryPort = port; }
+  if (out.apiPort === undefined) {
+    const port = free([6443, 6444, 6445, 6446, 16_443]);
+    if (port !== undefined && port !== 6443) out.apiPort = port;
+  }
+  if (out.registryPort === undefined) {
+    const port = free([5000, 5001, 5002, 5003, 15_000]);
+    if (port !== undefined && port !== 5000) out.registryPort = port;
+  }
   return out;
 }
 
@@ -132,7 +200,10 @@ async function checkPorts(paths: Paths, instance: Instance): Promise<void> {
   const check = async (part: string, port: number, option: string): Promise<void> => {
     const isFree = (): boolean => partStatus(paths, part).pid !== undefined || portIsFree(port, '127.0.0.1');
     if (await waitUntil(realClock, portWaitMs, isFree, 20)) return;
-    throw new ApiError('Conflict', `port ${port} on 127.0.0.1 is in use by another program; choose another one with ${option}, or stop that program`);
+    throw new ApiError(
+      'Conflict',
+      `port ${port} on 127.0.0.1 is in use by another program; choose another one with ${option}, or stop that program`,
+    );
   };
   await check('server', instance.apiPort, '--api-port');
   await check('node-1', instance.registryPort, '--registry-port');
@@ -153,13 +224,23 @@ function startMissing(paths: Paths, instance: Instance): string[] {
 
 async function waitForParts(paths: Paths, instance: Instance): Promise<void> {
   const begun = realClock.monotonic();
-  const ok = await waitUntil(realClock, startTimeoutMs, () => partNames(instance).every((name) => partStatus(paths, name).ready) || (realClock.monotonic() - begun > 1_000 && hasGivenUp(paths, instance)), 5);
+  const ok = await waitUntil(
+    realClock,
+    startTimeoutMs,
+    () =>
+      partNames(instance).every((name) => partStatus(paths, name).ready) ||
+      (realClock.monotonic() - begun > 1_000 && hasGivenUp(paths, instance)),
+    5,
+  );
   const missing = partNames(instance).filter((name) => !partStatus(paths, name).ready);
-  if (!ok || missing.length > 0) throw new ApiError('Timeout', `not ready: ${missing.join(', ')}. The reason is in ${missing.map((name) => `${files.logs(paths)}/${name}.log`).join(', ')}`);
+  if (!ok || missing.length > 0)
+    throw new ApiError(
+      'Timeout',
+      `not ready: ${missing.join(', ')}. The reason is in ${missing.map((name) => `${files.logs(paths)}/${name}.log`).join(', ')}`,
+    );
 }
 
 /** A part's supervisor has ended: the process said that trying again is of no use. */
 function hasGivenUp(paths: Paths, instance: Instance): boolean {
   return partNames(instance).some((name) => partStatus(paths, name).supervisor === undefined);
 }
-

@@ -1,15 +1,20 @@
 /**
  * Who may do what.
  *
- * Users have passwords hashed with scrypt. A user writes and deletes in repositories below his own name (`bob`, `bob/…`); an administrator writes
- * everywhere; everybody who signed in reads everything. The first user is an administrator, because whoever is alone on a machine should
- * not have to ask himself; later ones are when they are made so. The platform's own engines hold a random secret, of which only the
+ * Users have passwords hashed with scrypt. A user writes and deletes in repositories below his own name (`bob`,
+ * `bob/…`); an administrator writes
+ * everywhere; everybody who signed in reads everything. The first user is an administrator, because whoever is alone on
+ * a machine should
+ * not have to ask himself; later ones are when they are made so. The platform's own engines hold a random secret, of
+ * which only the
  * SHA-256 is known here, and write everywhere: behind them stands the docker socket, whose users are root.
  *
- * Nobody writes anonymously, ever. Anonymous pulls are allowed from loopback alone by default: whoever may open a socket on
+ * Nobody writes anonymously, ever. Anonymous pulls are allowed from loopback alone by default: whoever may open a
+ * socket on
  * this machine can pull what `docker run` on it could, and a kubelet or a person elsewhere signs in.
  *
- * A client shows its password with each request (`Basic`) or once for a token (`Bearer`, the distribution project's token protocol). A token
+ * A client shows its password with each request (`Basic`) or once for a token (`Bearer`, the distribution project's
+ * token protocol). A token
  * names its user and dies with the user's password; it carries no rights, those are looked up at each request.
  *
  * Does not: rights per repository beyond the user's name.
@@ -34,7 +39,8 @@ export interface Identity {
 
 export interface Access {
   /**
-   * undefined: wrong or no credential. `anonymous`: the client says that it has none. `source`: the client's address, by which guessing is bounded.
+   * undefined: wrong or no credential. `anonymous`: the client says that it has none. `source`: the client's address,
+   * by which guessing is bounded.
    * Throws ApiError TooManyRequests when too many from there wait.
    */
   identify(authorization: string | undefined, source?: string): Promise<Identity | 'anonymous' | undefined>;
@@ -42,12 +48,23 @@ export interface Access {
   issueToken(identity: Identity | 'anonymous'): { token: string; validMs: number };
   mayPullAnonymously(remoteAddress: string | undefined): boolean;
   /** `isAdministrator` undefined: as the user was; a new one is not, but for the very first. */
-  setUser(name: string, password: string, canWrite: boolean, isAdministrator?: boolean): Promise<{ isAdministrator: boolean }>;
+  setUser(
+    name: string,
+    password: string,
+    canWrite: boolean,
+    isAdministrator?: boolean,
+  ): Promise<{ isAdministrator: boolean }>;
   removeUser(name: string): Promise<void>;
   users(): string[];
 }
 
-interface UserRecord { salt: string; hash: string; cost: number; canWrite: boolean; /** Records of before there were administrators lack it. */ isAdministrator?: boolean }
+interface UserRecord {
+  salt: string;
+  hash: string;
+  cost: number;
+  canWrite: boolean;
+  /** Records of before there were administrators lack it. */ isAdministrator?: boolean;
+}
 const scryptCost = 1 << 15;
 export const internalUser = 'tiphys-engine';
 /** First part of repositories that belong to nobody. */
@@ -56,25 +73,33 @@ const reservedNames = ['library', internalUser];
 /** Whether this identity may change the repository. */
 export function mayWrite(identity: Identity, path: string): boolean {
   if (!identity.canWrite) return false;
-  return identity.isInternal || identity.isAdministrator || path === identity.name || path.startsWith(`${identity.name}/`);
+  return (
+    identity.isInternal || identity.isAdministrator || path === identity.name || path.startsWith(`${identity.name}/`)
+  );
 }
 
 function derive(password: string, salt: Buffer, cost: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    scrypt(password, salt, 32, { N: cost, r: 8, p: 1, maxmem: 128 * cost * 8 * 2 }, (error, key) => (error === null ? resolve(key) : reject(error)));
+    scrypt(password, salt, 32, { N: cost, r: 8, p: 1, maxmem: 128 * cost * 8 * 2 }, (error, key) =>
+      error === null ? resolve(key) : reject(error),
+    );
   });
 }
 
 const sha256 = (text: string): Buffer => createHash('sha256').update(text).digest();
 
 /** SHA-256 in hexadecimal, the form in which the registry is told the engines' secret. */
-export function hashInternalSecret(secret: string): string { return sha256(secret).toString('hex'); }
+export function hashInternalSecret(secret: string): string {
+  return sha256(secret).toString('hex');
+}
 
 /** Results of checks by the keyed hash of the header, so that no password stays in memory. The oldest go first. */
 class ResultCache<T> {
   readonly #clock: Clock;
   readonly #results = new Map<string, { result: T; untilMs: number }>();
-  constructor(clock: Clock) { this.#clock = clock; }
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
   get(key: string): T | undefined {
     const known = this.#results.get(key);
     return known !== undefined && known.untilMs > this.#clock.monotonic() ? known.result : undefined;
@@ -84,7 +109,9 @@ class ResultCache<T> {
     if (this.#results.size >= credentialCacheMax) this.#results.delete(this.#results.keys().next().value!);
     this.#results.set(key, { result, untilMs: this.#clock.monotonic() + credentialCacheMs });
   }
-  clear(): void { this.#results.clear(); }
+  clear(): void {
+    this.#results.clear();
+  }
 }
 
 class StoredAccess implements Access {
@@ -104,8 +131,12 @@ class StoredAccess implements Access {
   #changes = 0;
 
   constructor(options: AccessOptions) {
-    this.#content = options.content; this.#clock = options.clock; this.#random = options.random; this.#anonymousPull = options.anonymousPull ?? 'loopback';
-    this.#internalHash = options.internalSecretHash === undefined ? undefined : Buffer.from(options.internalSecretHash, 'hex');
+    this.#content = options.content;
+    this.#clock = options.clock;
+    this.#random = options.random;
+    this.#anonymousPull = options.anonymousPull ?? 'loopback';
+    this.#internalHash =
+      options.internalSecretHash === undefined ? undefined : Buffer.from(options.internalSecretHash, 'hex');
     this.#key = Buffer.from(options.random.bytes(32));
     this.#right = new ResultCache(options.clock);
     this.#wrong = new ResultCache(options.clock);
@@ -127,11 +158,16 @@ class StoredAccess implements Access {
     if (colon < 0) return undefined;
     const [name, password] = [text.slice(0, colon), text.slice(colon + 1)];
     if (name === '' && password === '') return 'anonymous';
-    if (name === internalUser) return this.#internalHash !== undefined && timingSafeEqual(sha256(password), this.#internalHash) ? { name, canWrite: true, isAdministrator: true, isInternal: true } : undefined;
+    if (name === internalUser)
+      return this.#internalHash !== undefined && timingSafeEqual(sha256(password), this.#internalHash)
+        ? { name, canWrite: true, isAdministrator: true, isInternal: true }
+        : undefined;
     return this.#byPassword(name, password, source);
   }
 
-  #userOf(name: string): UserRecord | undefined { return this.#content.records.get<UserRecord>('registry-users', name); }
+  #userOf(name: string): UserRecord | undefined {
+    return this.#content.records.get<UserRecord>('registry-users', name);
+  }
 
   #identityOf(name: string, user: UserRecord): Identity {
     // The only user of an instance from before there were administrators.
@@ -170,11 +206,15 @@ class StoredAccess implements Access {
     return this.#identityOf(name, user);
   }
 
-  #sign(body: string): string { return createHmac('sha256', this.#key).update(`token ${body}`).digest('base64url'); }
+  #sign(body: string): string {
+    return createHmac('sha256', this.#key).update(`token ${body}`).digest('base64url');
+  }
 
   issueToken(identity: Identity | 'anonymous'): { token: string; validMs: number } {
     const name = identity === 'anonymous' ? '' : identity.name;
-    const body = Buffer.from(JSON.stringify({ name, hash: this.#userOf(name)?.hash.slice(0, 16) ?? '', untilMs: this.#clock.now() + tokenMs })).toString('base64url');
+    const body = Buffer.from(
+      JSON.stringify({ name, hash: this.#userOf(name)?.hash.slice(0, 16) ?? '', untilMs: this.#clock.now() + tokenMs }),
+    ).toString('base64url');
     return { token: `${body}.${this.#sign(body)}`, validMs: tokenMs };
   }
 
@@ -183,26 +223,53 @@ class StoredAccess implements Access {
     const [given, wanted] = [Buffer.from(signature), Buffer.from(this.#sign(body))];
     if (more.length > 0 || given.length !== wanted.length || !timingSafeEqual(given, wanted)) return undefined;
     // Signed here, so it has this form.
-    const { name, hash, untilMs } = JSON.parse(Buffer.from(body, 'base64url').toString('utf8')) as { name: string; hash: string; untilMs: number };
+    const { name, hash, untilMs } = JSON.parse(Buffer.from(body, 'base64url').toString('utf8')) as {
+      name: string;
+      hash: string;
+      untilMs: number;
+    };
     if (untilMs < this.#clock.now()) return undefined;
     if (name === '') return 'anonymous';
     const user = this.#userOf(name);
     return user === undefined || !user.hash.startsWith(hash) || hash === '' ? undefined : this.#identityOf(name, user);
   }
 
-  async setUser(name: string, password: string, canWrite: boolean, isAdministrator?: boolean): Promise<{ isAdministrator: boolean }> {
+  async setUser(
+    name: string,
+    password: string,
+    canWrite: boolean,
+    isAdministrator?: boolean,
+  ): Promise<{ isAdministrator: boolean }> {
     const known = this.#userOf(name);
     const isFirst = known === undefined && this.#content.records.count('registry-users') === 0;
     const becomes = isAdministrator ?? (known === undefined ? isFirst : this.#identityOf(name, known).isAdministrator);
     // A user's name is the first part of his repositories' names.
-    if (!isRepositoryPath(name) || name.includes('/') || name === internalUser) throw new ApiError('BadRequest', `invalid user name: ${name}`);
+    if (!isRepositoryPath(name) || name.includes('/') || name === internalUser)
+      throw new ApiError('BadRequest', `invalid user name: ${name}`);
     if (!becomes && reservedNames.includes(name)) throw new ApiError('BadRequest', `the user name ${name} is reserved`);
     const salt = Buffer.from(this.#random.bytes(16));
     const hash = await derive(password, salt, scryptCost);
-    const changes = [{ table: 'registry-users', key: name, value: { salt: salt.toString('hex'), hash: hash.toString('hex'), cost: scryptCost, canWrite, isAdministrator: becomes } satisfies UserRecord }];
+    const changes = [
+      {
+        table: 'registry-users',
+        key: name,
+        value: {
+          salt: salt.toString('hex'),
+          hash: hash.toString('hex'),
+          cost: scryptCost,
+          canWrite,
+          isAdministrator: becomes,
+        } satisfies UserRecord,
+      },
+    ];
     // Whoever was alone until now keeps what he had.
     for (const [other, user] of this.#content.records.entries<UserRecord>('registry-users')) {
-      if (other !== name && user.isAdministrator === undefined) changes.push({ table: 'registry-users', key: other, value: { ...user, isAdministrator: this.#identityOf(other, user).isAdministrator } });
+      if (other !== name && user.isAdministrator === undefined)
+        changes.push({
+          table: 'registry-users',
+          key: other,
+          value: { ...user, isAdministrator: this.#identityOf(other, user).isAdministrator },
+        });
     }
     await this.#content.records.commit(changes);
     this.#forget();
@@ -214,10 +281,24 @@ class StoredAccess implements Access {
     this.#forget();
   }
 
-  #forget(): void { this.#changes++; this.#right.clear(); this.#wrong.clear(); }
+  #forget(): void {
+    this.#changes++;
+    this.#right.clear();
+    this.#wrong.clear();
+  }
 
-  users(): string[] { return [...this.#content.records.entries('registry-users')].map(([name]) => name).sort(); }
+  users(): string[] {
+    return [...this.#content.records.entries('registry-users')].map(([name]) => name).sort();
+  }
 }
 
-export interface AccessOptions { content: Content; clock: Clock; random: Random; anonymousPull?: AnonymousPull; internalSecretHash?: string }
-export function createAccess(options: AccessOptions): Access { return new StoredAccess(options); }
+export interface AccessOptions {
+  content: Content;
+  clock: Clock;
+  random: Random;
+  anonymousPull?: AnonymousPull;
+  internalSecretHash?: string;
+}
+export function createAccess(options: AccessOptions): Access {
+  return new StoredAccess(options);
+}

@@ -1,4 +1,7 @@
-/** Blobs: pull with ranges, delete, and uploads - whole, in chunks, or mounted from another repository ("end-2", "end-4" to "end-6", "end-10", "end-11"). */
+/**
+ * Blobs: pull with ranges, delete, and uploads - whole, in chunks, or mounted from another repository ("end-2", "end-4"
+ * to "end-6", "end-10", "end-11").
+ */
 import { pipeline } from 'node:stream/promises';
 import { isDigest, isRepositoryPath } from '#base/reference.ts';
 import type { Upload, UploadOwner } from '#content/blobs.ts';
@@ -9,7 +12,11 @@ import type { Call } from './registry.ts';
 
 export function decodeDigest(text: string): string {
   let digest: string;
-  try { digest = decodeURIComponent(text); } catch { throw new RegistryError('DIGEST_INVALID'); }
+  try {
+    digest = decodeURIComponent(text);
+  } catch {
+    throw new RegistryError('DIGEST_INVALID');
+  }
   if (!isDigest(digest)) throw new RegistryError('DIGEST_INVALID', `invalid digest: ${digest}`);
   return digest;
 }
@@ -18,10 +25,16 @@ export function decodeDigest(text: string): string {
 function parseRange(header: string | undefined, sizeBytes: number): { start: number; end: number } | undefined {
   const match = /^bytes=(\d*)-(\d*)$/.exec(header?.trim() ?? '');
   if (match === null || (match[1] === '' && match[2] === '')) return undefined;
-  const unsatisfiable = (): never => { throw new RegistryError('RANGE_INVALID', 'the requested range is not satisfiable', { headers: { 'content-range': `bytes */${sizeBytes}` } }); };
+  const unsatisfiable = (): never => {
+    throw new RegistryError('RANGE_INVALID', 'the requested range is not satisfiable', {
+      headers: { 'content-range': `bytes */${sizeBytes}` },
+    });
+  };
   if (match[1] === '') {
     const count = Number(match[2]);
-    return count === 0 || sizeBytes === 0 ? unsatisfiable() : { start: Math.max(0, sizeBytes - count), end: sizeBytes - 1 };
+    return count === 0 || sizeBytes === 0
+      ? unsatisfiable()
+      : { start: Math.max(0, sizeBytes - count), end: sizeBytes - 1 };
   }
   const start = Number(match[1]);
   const end = match[2] === '' ? sizeBytes - 1 : Math.min(Number(match[2]), sizeBytes - 1);
@@ -45,13 +58,24 @@ export async function handleBlob(call: Call, text: string): Promise<void> {
   if (!isThere || sizeBytes === undefined) throw new RegistryError('BLOB_UNKNOWN');
   const range = parseRange(call.request.headers.range, sizeBytes);
   const headers = {
-    'content-type': 'application/octet-stream', 'docker-content-digest': digest, etag: `"${digest}"`, 'accept-ranges': 'bytes', 'cache-control': 'max-age=31536000',
-    'docker-distribution-api-version': 'registry/2.0', 'content-length': range === undefined ? sizeBytes : range.end - range.start + 1,
+    'content-type': 'application/octet-stream',
+    'docker-content-digest': digest,
+    etag: `"${digest}"`,
+    'accept-ranges': 'bytes',
+    'cache-control': 'max-age=31536000',
+    'docker-distribution-api-version': 'registry/2.0',
+    'content-length': range === undefined ? sizeBytes : range.end - range.start + 1,
     ...(range === undefined ? {} : { 'content-range': `bytes ${range.start}-${range.end}/${sizeBytes}` }),
   };
-  if (range === undefined && call.request.headers['if-none-match'] === `"${digest}"`) { send(call.response, 304, { etag: `"${digest}"` }); return; }
+  if (range === undefined && call.request.headers['if-none-match'] === `"${digest}"`) {
+    send(call.response, 304, { etag: `"${digest}"` });
+    return;
+  }
   call.response.writeHead(range === undefined ? 200 : 206, headers);
-  if (call.method === 'HEAD' || sizeBytes === 0) { call.response.end(); return; }
+  if (call.method === 'HEAD' || sizeBytes === 0) {
+    call.response.end();
+    return;
+  }
   using hold = call.content.hold();
   hold.addBlob(digest);
   await pipeline(blobs.read(digest, range), call.response);
@@ -60,7 +84,9 @@ export async function handleBlob(call: Call, text: string): Promise<void> {
 const ownerOf = (call: Call): UploadOwner => ({ user: call.identity?.name ?? '', repository: call.path });
 
 const location = (call: Call, upload: Upload): Record<string, string> => ({
-  location: `/v2/${call.path}/blobs/uploads/${upload.id}`, 'docker-upload-uuid': upload.id, range: `0-${Math.max(0, upload.offset - 1)}`,
+  location: `/v2/${call.path}/blobs/uploads/${upload.id}`,
+  'docker-upload-uuid': upload.id,
+  range: `0-${Math.max(0, upload.offset - 1)}`,
 });
 
 async function created(call: Call, digest: string): Promise<void> {
@@ -83,15 +109,25 @@ async function startUpload(call: Call): Promise<void> {
     const digest = decodeDigest(mount);
     const from = query.get('from');
     // Without `from` any repository will do ("automatic content discovery" of 1.1).
-    const isMountable = from === null ? call.repositories.hasBlobAnywhere(digest) : isRepositoryPath(from) && call.repositories.hasBlob(from, digest);
-    if (isMountable) { await created(call, digest); return; }
+    const isMountable =
+      from === null
+        ? call.repositories.hasBlobAnywhere(digest)
+        : isRepositoryPath(from) && call.repositories.hasBlob(from, digest);
+    if (isMountable) {
+      await created(call, digest);
+      return;
+    }
   }
   const algorithm = query.get('digest-algorithm');
-  if (algorithm !== null && !['sha256', 'sha512'].includes(algorithm)) throw new RegistryError('DIGEST_INVALID', `unsupported digest algorithm: ${algorithm}`);
+  if (algorithm !== null && !['sha256', 'sha512'].includes(algorithm))
+    throw new RegistryError('DIGEST_INVALID', `unsupported digest algorithm: ${algorithm}`);
   const wanted = query.get('digest');
   const digest = wanted === null ? undefined : decodeDigest(wanted);
   const upload = await call.content.blobs.startUpload(ownerOf(call));
-  if (digest === undefined) { send(call.response, 202, location(call, upload)); return; }
+  if (digest === undefined) {
+    send(call.response, 202, location(call, upload));
+    return;
+  }
   await finishUpload(call, upload, digest, true);
 }
 
@@ -101,7 +137,10 @@ async function finishUpload(call: Call, upload: Upload, digest: string, dropOnEr
   try {
     await append(call, upload);
     await upload.finish({ digest });
-  } catch (error) { if (dropOnError) await upload.cancel(); throw error; }
+  } catch (error) {
+    if (dropOnError) await upload.cancel();
+    throw error;
+  }
   await created(call, digest);
 }
 
@@ -111,8 +150,14 @@ function checkChunk(call: Call, upload: Upload): void {
   if (header === undefined) return;
   const match = /^(?:bytes )?(\d+)-(\d+)(?:\/.*)?$/.exec(header);
   const length = call.request.headers['content-length'];
-  const isWrong = match === null || Number(match[1]) !== upload.offset || (length !== undefined && Number(length) > 0 && Number(match[2]) - Number(match[1]) + 1 !== Number(length));
-  if (isWrong) throw new RegistryError('RANGE_INVALID', 'the chunk does not begin at the end of the upload', { headers: location(call, upload) });
+  const isWrong =
+    match === null ||
+    Number(match[1]) !== upload.offset ||
+    (length !== undefined && Number(length) > 0 && Number(match[2]) - Number(match[1]) + 1 !== Number(length));
+  if (isWrong)
+    throw new RegistryError('RANGE_INVALID', 'the chunk does not begin at the end of the upload', {
+      headers: location(call, upload),
+    });
 }
 
 export async function handleUpload(call: Call, id: string): Promise<void> {
@@ -124,9 +169,19 @@ export async function handleUpload(call: Call, id: string): Promise<void> {
   const upload = call.content.blobs.upload(id, ownerOf(call));
   if (upload === undefined) throw new RegistryError('BLOB_UPLOAD_UNKNOWN');
   switch (call.method) {
-    case 'GET': case 'HEAD': send(call.response, 204, location(call, upload)); return;
-    case 'DELETE': await upload.cancel(); send(call.response, 204); return;
-    case 'PATCH': checkChunk(call, upload); await append(call, upload); send(call.response, 202, location(call, upload)); return;
+    case 'GET':
+    case 'HEAD':
+      send(call.response, 204, location(call, upload));
+      return;
+    case 'DELETE':
+      await upload.cancel();
+      send(call.response, 204);
+      return;
+    case 'PATCH':
+      checkChunk(call, upload);
+      await append(call, upload);
+      send(call.response, 202, location(call, upload));
+      return;
     case 'PUT': {
       const digest = call.url.searchParams.get('digest');
       if (digest === null) throw new RegistryError('DIGEST_INVALID', 'digest is missing');
@@ -134,6 +189,7 @@ export async function handleUpload(call: Call, id: string): Promise<void> {
       await finishUpload(call, upload, decodeDigest(digest));
       return;
     }
-    default: throw new RegistryError('UNSUPPORTED');
+    default:
+      throw new RegistryError('UNSUPPORTED');
   }
 }

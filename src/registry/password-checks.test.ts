@@ -7,21 +7,32 @@ import { PasswordChecks } from './password-checks.ts';
 const checkMs = 100;
 
 /** Checks that take virtual time; `log` tells when each one began. */
-function makeBench(): { clock: SimClock; checks: PasswordChecks; log: [string, number][]; ask(source: string, isRight: boolean): Promise<boolean>; mostAtOnce(): number; run(ms: number): Promise<void> } {
+function makeBench(): {
+  clock: SimClock;
+  checks: PasswordChecks;
+  log: [string, number][];
+  ask(source: string, isRight: boolean): Promise<boolean>;
+  mostAtOnce(): number;
+  run(ms: number): Promise<void>;
+} {
   const clock = new SimClock(0);
   const checks = new PasswordChecks(clock);
   const log: [string, number][] = [];
   let running = 0;
   let most = 0;
   return {
-    clock, checks, log, mostAtOnce: () => most,
-    ask: (source, isRight) => checks.run(source, async () => {
-      most = Math.max(most, ++running);
-      log.push([source, clock.monotonic()]);
-      await clock.sleep(checkMs);
-      running--;
-      return isRight;
-    }),
+    clock,
+    checks,
+    log,
+    mostAtOnce: () => most,
+    ask: (source, isRight) =>
+      checks.run(source, async () => {
+        most = Math.max(most, ++running);
+        log.push([source, clock.monotonic()]);
+        await clock.sleep(checkMs);
+        running--;
+        return isRight;
+      }),
     run: (ms) => clock.advance(ms),
   };
 }
@@ -36,7 +47,8 @@ test('one check runs at a time, and sources take turns', async () => {
 
 test('who guesses costs a bounded share of the time and makes nobody else wait for more than one check', async () => {
   const bench = makeBench();
-  for (let source = 0; source < 4; source++) for (let count = 0; count < passwordWaitersPerSourceMax; count++) void bench.ask(`guess${source}`, false);
+  for (let source = 0; source < 4; source++)
+    for (let count = 0; count < passwordWaitersPerSourceMax; count++) void bench.ask(`guess${source}`, false);
   await bench.run(5000);
   const checkedMs = bench.log.length * checkMs;
   assert.ok(checkedMs <= 4 * checkMs + 5000 / (1 + passwordRestFactor) + checkMs, `${checkedMs} ms of 5000`);
@@ -50,7 +62,9 @@ test('who guesses costs a bounded share of the time and makes nobody else wait f
 test('waiting places are bounded by source and in all, half of them for those who did not fail', async () => {
   const bench = makeBench();
   const refused: string[] = [];
-  const ask = (source: string): void => { bench.ask(source, false).catch(() => refused.push(source)); };
+  const ask = (source: string): void => {
+    bench.ask(source, false).catch(() => refused.push(source));
+  };
   for (let count = 0; count < passwordWaitersPerSourceMax + 5; count++) ask('one');
   await settle();
   assert.equal(refused.length, 4);

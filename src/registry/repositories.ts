@@ -1,8 +1,10 @@
 /**
- * Repositories: which tags, manifests and blobs each holds. The bytes are in the shared blob store; here are only the names, in the tables
+ * Repositories: which tags, manifests and blobs each holds. The bytes are in the shared blob store; here are only the
+ * names, in the tables
  * `registry-tags`, `registry-manifests` and `registry-blobs`. A repository exists while it holds anything.
  *
- * A manifest keeps its blobs, and a blob that was uploaded but is in no manifest yet is kept for a day. An image that a client pushed is
+ * A manifest keeps its blobs, and a blob that was uploaded but is in no manifest yet is kept for a day. An image that a
+ * client pushed is
  * recorded for the engine too, hidden from its lists, so that a Pod can run it at once.
  */
 import { ApiError } from '#base/errors.ts';
@@ -16,8 +18,12 @@ import { inspectManifest } from './inspect-manifest.ts';
 import type { ManifestRecord } from './inspect-manifest.ts';
 import { unnamedBlobMs } from './limits.ts';
 
-interface TagRecord { digest: string }
-interface BlobRecord { atMs: number }
+interface TagRecord {
+  digest: string;
+}
+interface BlobRecord {
+  atMs: number;
+}
 
 export interface Repositories {
   exists(path: string): boolean;
@@ -32,7 +38,14 @@ export interface Repositories {
   addBlob(path: string, digest: string): Promise<void>;
   removeBlob(path: string, digest: string): Promise<void>;
   /** Checks and records a manifest whose bytes are in the blob store. */
-  putManifest(path: string, tags: string[], digest: string, bytes: Uint8Array, mediaType: string | undefined, options?: { linkBlobs?: boolean }): Promise<{ record: ManifestRecord; newBlobs: Set<string> }>;
+  putManifest(
+    path: string,
+    tags: string[],
+    digest: string,
+    bytes: Uint8Array,
+    mediaType: string | undefined,
+    options?: { linkBlobs?: boolean },
+  ): Promise<{ record: ManifestRecord; newBlobs: Set<string> }>;
   removeTag(path: string, tag: string): Promise<boolean>;
   removeManifest(path: string, digest: string): Promise<boolean>;
   referrers(path: string, digest: string): { digest: string; record: ManifestRecord }[];
@@ -44,55 +57,93 @@ class StoredRepositories implements Repositories {
   readonly #clock: Clock;
   readonly #log: Logger;
 
-  constructor(content: Content, images: ImageRecords, clock: Clock, log: Logger) { this.#content = content; this.#images = images; this.#clock = clock; this.#log = log; }
+  constructor(content: Content, images: ImageRecords, clock: Clock, log: Logger) {
+    this.#content = content;
+    this.#images = images;
+    this.#clock = clock;
+    this.#log = log;
+  }
 
   exists(path: string): boolean {
-    for (const table of ['registry-manifests', 'registry-blobs']) for (const [key] of this.#content.records.entries(table)) if (key.startsWith(`${path}@`)) return true;
+    for (const table of ['registry-manifests', 'registry-blobs'])
+      for (const [key] of this.#content.records.entries(table)) if (key.startsWith(`${path}@`)) return true;
     return false;
   }
   names(): string[] {
     const names = new Set<string>();
-    for (const [key] of this.#content.records.entries('registry-manifests')) names.add(key.slice(0, key.lastIndexOf('@')));
+    for (const [key] of this.#content.records.entries('registry-manifests'))
+      names.add(key.slice(0, key.lastIndexOf('@')));
     return [...names].sort();
   }
   tags(path: string): string[] {
     const out: string[] = [];
-    for (const [key] of this.#content.records.entries('registry-tags')) if (key.startsWith(`${path}:`) && key.lastIndexOf(':') === path.length) out.push(key.slice(path.length + 1));
-    return out.sort((a, b) => (a.toLowerCase() < b.toLowerCase() ? -1 : a.toLowerCase() > b.toLowerCase() ? 1 : a < b ? -1 : 1));
+    for (const [key] of this.#content.records.entries('registry-tags'))
+      if (key.startsWith(`${path}:`) && key.lastIndexOf(':') === path.length) out.push(key.slice(path.length + 1));
+    return out.sort((a, b) =>
+      a.toLowerCase() < b.toLowerCase() ? -1 : a.toLowerCase() > b.toLowerCase() ? 1 : a < b ? -1 : 1,
+    );
   }
   resolve(path: string, tagOrDigest: string): string | undefined {
-    const digest = tagOrDigest.includes(':') ? tagOrDigest : this.#content.records.get<TagRecord>('registry-tags', `${path}:${tagOrDigest}`)?.digest;
+    const digest = tagOrDigest.includes(':')
+      ? tagOrDigest
+      : this.#content.records.get<TagRecord>('registry-tags', `${path}:${tagOrDigest}`)?.digest;
     return digest !== undefined && this.manifest(path, digest) !== undefined ? digest : undefined;
   }
-  manifest(path: string, digest: string): ManifestRecord | undefined { return this.#content.records.get<ManifestRecord>('registry-manifests', `${path}@${digest}`); }
+  manifest(path: string, digest: string): ManifestRecord | undefined {
+    return this.#content.records.get<ManifestRecord>('registry-manifests', `${path}@${digest}`);
+  }
   holds(digest: string): boolean {
-    for (const [key] of this.#content.records.entries('registry-manifests')) if (key.endsWith(`@${digest}`)) return true;
+    for (const [key] of this.#content.records.entries('registry-manifests'))
+      if (key.endsWith(`@${digest}`)) return true;
     return false;
   }
-  hasBlob(path: string, digest: string): boolean { return this.#content.blobs.has(digest) && this.#content.records.get('registry-blobs', `${path}@${digest}`) !== undefined; }
+  hasBlob(path: string, digest: string): boolean {
+    return (
+      this.#content.blobs.has(digest) && this.#content.records.get('registry-blobs', `${path}@${digest}`) !== undefined
+    );
+  }
   hasBlobAnywhere(digest: string): boolean {
     if (!this.#content.blobs.has(digest)) return false;
     for (const [key] of this.#content.records.entries('registry-blobs')) if (key.endsWith(`@${digest}`)) return true;
     return false;
   }
   addBlob(path: string, digest: string): Promise<void> {
-    return this.#content.records.commit([{ table: 'registry-blobs', key: `${path}@${digest}`, value: { atMs: this.#clock.now() } satisfies BlobRecord }]);
+    return this.#content.records.commit([
+      { table: 'registry-blobs', key: `${path}@${digest}`, value: { atMs: this.#clock.now() } satisfies BlobRecord },
+    ]);
   }
-  removeBlob(path: string, digest: string): Promise<void> { return this.#content.records.commit([{ table: 'registry-blobs', key: `${path}@${digest}`, value: undefined }]); }
+  removeBlob(path: string, digest: string): Promise<void> {
+    return this.#content.records.commit([{ table: 'registry-blobs', key: `${path}@${digest}`, value: undefined }]);
+  }
 
-  async putManifest(path: string, tags: string[], digest: string, bytes: Uint8Array, mediaType: string | undefined, options: { linkBlobs?: boolean } = {}): Promise<{ record: ManifestRecord; newBlobs: Set<string> }> {
+  async putManifest(
+    path: string,
+    tags: string[],
+    digest: string,
+    bytes: Uint8Array,
+    mediaType: string | undefined,
+    options: { linkBlobs?: boolean } = {},
+  ): Promise<{ record: ManifestRecord; newBlobs: Set<string> }> {
     const record = inspectManifest(bytes, mediaType);
     const changes: Change[] = [];
     const newBlobs = new Set<string>();
     for (const blob of record.blobs) {
       if (this.hasBlob(path, blob)) continue;
-      if (options.linkBlobs !== true || !this.#content.blobs.has(blob)) throw new RegistryError('MANIFEST_BLOB_UNKNOWN', `blob unknown to registry: ${blob}`);
+      if (options.linkBlobs !== true || !this.#content.blobs.has(blob))
+        throw new RegistryError('MANIFEST_BLOB_UNKNOWN', `blob unknown to registry: ${blob}`);
       newBlobs.add(blob);
-      changes.push({ table: 'registry-blobs', key: `${path}@${blob}`, value: { atMs: this.#clock.now() } satisfies BlobRecord });
+      changes.push({
+        table: 'registry-blobs',
+        key: `${path}@${blob}`,
+        value: { atMs: this.#clock.now() } satisfies BlobRecord,
+      });
     }
-    for (const child of record.manifests) if (this.manifest(path, child) === undefined) throw new RegistryError('MANIFEST_BLOB_UNKNOWN', `manifest unknown to registry: ${child}`);
+    for (const child of record.manifests)
+      if (this.manifest(path, child) === undefined)
+        throw new RegistryError('MANIFEST_BLOB_UNKNOWN', `manifest unknown to registry: ${child}`);
     changes.push({ table: 'registry-manifests', key: `${path}@${digest}`, value: record });
-    for (const tag of tags) changes.push({ table: 'registry-tags', key: `${path}:${tag}`, value: { digest } satisfies TagRecord });
+    for (const tag of tags)
+      changes.push({ table: 'registry-tags', key: `${path}:${tag}`, value: { digest } satisfies TagRecord });
     await this.#content.records.commit(changes);
     await this.#recordImage(digest, record);
     return { record, newBlobs };
@@ -100,13 +151,19 @@ class StoredRepositories implements Repositories {
 
   /** Lets the engine find what was pushed. Anything that is not an image for this machine is none of its business. */
   async #recordImage(digest: string, manifest: ManifestRecord): Promise<void> {
-    if (manifest.manifests.length > 0 || manifest.blobs.length === 0 || this.#images.list().some((image) => image.manifestDigest === digest)) return;
+    if (
+      manifest.manifests.length > 0 ||
+      manifest.blobs.length === 0 ||
+      this.#images.list().some((image) => image.manifestDigest === digest)
+    )
+      return;
     try {
       const record = await this.#images.recordFromManifest(digest);
       if (record.file.os !== 'linux' || this.#images.get(record.id) !== undefined) return;
       await this.#images.put({ ...record, isHidden: true });
     } catch (error) {
-      if (!(error instanceof ApiError)) this.#log.warn('a pushed manifest could not be read as an image', { digest, error });
+      if (!(error instanceof ApiError))
+        this.#log.warn('a pushed manifest could not be read as an image', { digest, error });
     }
   }
 
@@ -119,10 +176,20 @@ class StoredRepositories implements Repositories {
   async removeManifest(path: string, digest: string): Promise<boolean> {
     if (this.manifest(path, digest) === undefined) return false;
     const changes: Change[] = [{ table: 'registry-manifests', key: `${path}@${digest}`, value: undefined }];
-    for (const [key, tag] of this.#content.records.entries<TagRecord>('registry-tags')) if (tag.digest === digest && key.startsWith(`${path}:`)) changes.push({ table: 'registry-tags', key, value: undefined });
+    for (const [key, tag] of this.#content.records.entries<TagRecord>('registry-tags'))
+      if (tag.digest === digest && key.startsWith(`${path}:`))
+        changes.push({ table: 'registry-tags', key, value: undefined });
     const hidden = this.#images.list().find((image) => image.manifestDigest === digest && image.isHidden === true);
-    const isElsewhere = [...this.#content.records.entries('registry-manifests')].some(([key]) => key.endsWith(`@${digest}`) && key !== `${path}@${digest}`);
-    if (hidden !== undefined && !isElsewhere && this.#images.namesOf(hidden.id).length === 0 && this.#images.leasesOf(hidden.id).length === 0) changes.push({ table: 'images', key: hidden.id, value: undefined });
+    const isElsewhere = [...this.#content.records.entries('registry-manifests')].some(
+      ([key]) => key.endsWith(`@${digest}`) && key !== `${path}@${digest}`,
+    );
+    if (
+      hidden !== undefined &&
+      !isElsewhere &&
+      this.#images.namesOf(hidden.id).length === 0 &&
+      this.#images.leasesOf(hidden.id).length === 0
+    )
+      changes.push({ table: 'images', key: hidden.id, value: undefined });
     await this.#content.records.commit(changes);
     return true;
   }
@@ -130,7 +197,8 @@ class StoredRepositories implements Repositories {
   referrers(path: string, digest: string): { digest: string; record: ManifestRecord }[] {
     const out: { digest: string; record: ManifestRecord }[] = [];
     for (const [key, record] of this.#content.records.entries<ManifestRecord>('registry-manifests')) {
-      if (record.subject === digest && key.startsWith(`${path}@`)) out.push({ digest: key.slice(path.length + 1), record });
+      if (record.subject === digest && key.startsWith(`${path}@`))
+        out.push({ digest: key.slice(path.length + 1), record });
     }
     return out;
   }
@@ -142,7 +210,8 @@ class StoredRepositories implements Repositories {
       for (const blob of record.blobs) blobs.add(blob);
     }
     const oldest = this.#clock.now() - unnamedBlobMs;
-    for (const [key, record] of this.#content.records.entries<BlobRecord>('registry-blobs')) if (record.atMs > oldest) blobs.add(key.slice(key.lastIndexOf('@') + 1));
+    for (const [key, record] of this.#content.records.entries<BlobRecord>('registry-blobs'))
+      if (record.atMs > oldest) blobs.add(key.slice(key.lastIndexOf('@') + 1));
     return { blobs, layers: [] };
   }
 }

@@ -1,5 +1,6 @@
 /**
- * Pod affinity and anti-affinity, required and preferred, in both directions: what the incoming Pod wants of those that run, and what
+ * Pod affinity and anti-affinity, required and preferred, in both directions: what the incoming Pod wants of those that
+ * run, and what
  * they want of it. Matching Pods are counted once per decision by topology domain; each node is then a few look-ups.
  * Spec: Kubernetes documentation, "Inter-pod affinity and anti-affinity".
  */
@@ -10,9 +11,15 @@ import type { AffinityTerm, PodInfo } from './pod-info.ts';
 import type { Snapshot } from './snapshot.ts';
 
 /** Whether `term` (of another Pod or of the incoming one) selects this Pod. */
-export function selects(term: AffinityTerm, pod: { namespace: string; labels: Labels }, namespaceLabels: (namespace: string) => Labels): boolean {
+export function selects(
+  term: AffinityTerm,
+  pod: { namespace: string; labels: Labels },
+  namespaceLabels: (namespace: string) => Labels,
+): boolean {
   if (term.selector === undefined) return false;
-  const inNamespace = term.namespaces.has(pod.namespace) || (term.namespaceSelector !== undefined && matchesLabels(term.namespaceSelector, namespaceLabels(pod.namespace)));
+  const inNamespace =
+    term.namespaces.has(pod.namespace) ||
+    (term.namespaceSelector !== undefined && matchesLabels(term.namespaceSelector, namespaceLabels(pod.namespace)));
   return inNamespace && matchesLabels(term.selector, pod.labels);
 }
 
@@ -29,30 +36,48 @@ export interface AffinityState {
 }
 
 /** Undefined: nothing to check. `excluded` Pods count as gone (preemption). */
-export function prepareAffinity(pod: PodInfo, snapshot: Snapshot, excluded?: ReadonlySet<string>): AffinityState | undefined {
+export function prepareAffinity(
+  pod: PodInfo,
+  snapshot: Snapshot,
+  excluded?: ReadonlySet<string>,
+): AffinityState | undefined {
   if (pod.affinity.length === 0 && pod.antiAffinity.length === 0 && !snapshot.hasRequiredAntiAffinity) return undefined;
-  const state: AffinityState = { forbidden: new Map(), wanted: pod.affinity.map(() => new Map()), unwanted: pod.antiAffinity.map(() => new Map()), isFirst: false };
+  const state: AffinityState = {
+    forbidden: new Map(),
+    wanted: pod.affinity.map(() => new Map()),
+    unwanted: pod.antiAffinity.map(() => new Map()),
+    isFirst: false,
+  };
   const needsAll = pod.affinity.length + pod.antiAffinity.length > 0;
   for (const node of snapshot.nodes) {
     for (const other of node.withRequiredAntiAffinity) {
       if (excluded?.has(other.uid) === true) continue;
       for (const term of other.antiAffinity) {
         const value = node.labels[term.topologyKey];
-        if (value !== undefined && selects(term, pod, snapshot.namespaceLabels)) bump(state.forbidden, domainOf(term.topologyKey, value));
+        if (value !== undefined && selects(term, pod, snapshot.namespaceLabels))
+          bump(state.forbidden, domainOf(term.topologyKey, value));
       }
     }
     if (!needsAll) continue;
     for (const other of node.pods.values()) {
-      if (excluded?.has(other.uid) === true || other.pod.metadata.deletionTimestamp !== undefined && pod.affinity.length === 0) continue;
+      if (
+        excluded?.has(other.uid) === true ||
+        (other.pod.metadata.deletionTimestamp !== undefined && pod.affinity.length === 0)
+      )
+        continue;
       // A Pod counts for affinity only where it matches all the terms.
-      if (pod.affinity.length > 0 && pod.affinity.every((term) => selects(term, other, snapshot.namespaceLabels))) countIn(state.wanted, pod.affinity, node);
+      if (pod.affinity.length > 0 && pod.affinity.every((term) => selects(term, other, snapshot.namespaceLabels)))
+        countIn(state.wanted, pod.affinity, node);
       for (const [index, term] of pod.antiAffinity.entries()) {
         const value = node.labels[term.topologyKey];
         if (value !== undefined && selects(term, other, snapshot.namespaceLabels)) bump(state.unwanted[index]!, value);
       }
     }
   }
-  state.isFirst = pod.affinity.length > 0 && state.wanted.every((domains) => domains.size === 0) && pod.affinity.every((term) => selects(term, pod, snapshot.namespaceLabels));
+  state.isFirst =
+    pod.affinity.length > 0 &&
+    state.wanted.every((domains) => domains.size === 0) &&
+    pod.affinity.every((term) => selects(term, pod, snapshot.namespaceLabels));
   return state;
 }
 
@@ -70,21 +95,35 @@ function bump(map: Map<string, number>, key: string): void {
 export function affinityRejection(state: AffinityState, pod: PodInfo, node: NodeInfo): Rejection | undefined {
   for (const [index, term] of pod.affinity.entries()) {
     const value = node.labels[term.topologyKey];
-    if (value === undefined || (!state.wanted[index]!.has(value) && !state.isFirst)) return { plugin: 'InterPodAffinity', reasons: ["node(s) didn't match pod affinity rules"], resolvable: false };
+    if (value === undefined || (!state.wanted[index]!.has(value) && !state.isFirst))
+      return { plugin: 'InterPodAffinity', reasons: ["node(s) didn't match pod affinity rules"], resolvable: false };
   }
   for (const [index, term] of pod.antiAffinity.entries()) {
     const value = node.labels[term.topologyKey];
-    if (value !== undefined && state.unwanted[index]!.has(value)) return { plugin: 'InterPodAffinity', reasons: ["node(s) didn't match pod anti-affinity rules"], resolvable: true };
+    if (value !== undefined && state.unwanted[index]!.has(value))
+      return {
+        plugin: 'InterPodAffinity',
+        reasons: ["node(s) didn't match pod anti-affinity rules"],
+        resolvable: true,
+      };
   }
   if (state.forbidden.size > 0) {
     for (const key in node.labels) {
-      if (state.forbidden.has(domainOf(key, node.labels[key]!))) return { plugin: 'InterPodAffinity', reasons: ["node(s) didn't satisfy existing pods anti-affinity rules"], resolvable: true };
+      if (state.forbidden.has(domainOf(key, node.labels[key]!)))
+        return {
+          plugin: 'InterPodAffinity',
+          reasons: ["node(s) didn't satisfy existing pods anti-affinity rules"],
+          resolvable: true,
+        };
     }
   }
   return undefined;
 }
 
-/** Weights by domain for scoring; undefined when nobody prefers anything. Required affinity of running Pods counts with weight 1. */
+/**
+ * Weights by domain for scoring; undefined when nobody prefers anything. Required affinity of running Pods counts with
+ * weight 1.
+ */
 export function preparePreferences(pod: PodInfo, snapshot: Snapshot): Map<string, number> | undefined {
   const own = pod.preferredAffinity.length + pod.preferredAntiAffinity.length > 0;
   if (!own && !snapshot.hasAffinity) return undefined;
@@ -97,11 +136,15 @@ export function preparePreferences(pod: PodInfo, snapshot: Snapshot): Map<string
   };
   for (const node of snapshot.nodes) {
     for (const other of own ? node.pods.values() : node.withAffinity) {
-      for (const term of pod.preferredAffinity) if (selects(term, other, snapshot.namespaceLabels)) add(term, node, term.weight);
-      for (const term of pod.preferredAntiAffinity) if (selects(term, other, snapshot.namespaceLabels)) add(term, node, -term.weight);
+      for (const term of pod.preferredAffinity)
+        if (selects(term, other, snapshot.namespaceLabels)) add(term, node, term.weight);
+      for (const term of pod.preferredAntiAffinity)
+        if (selects(term, other, snapshot.namespaceLabels)) add(term, node, -term.weight);
       for (const term of other.affinity) if (selects(term, pod, snapshot.namespaceLabels)) add(term, node, 1);
-      for (const term of other.preferredAffinity) if (selects(term, pod, snapshot.namespaceLabels)) add(term, node, term.weight);
-      for (const term of other.preferredAntiAffinity) if (selects(term, pod, snapshot.namespaceLabels)) add(term, node, -term.weight);
+      for (const term of other.preferredAffinity)
+        if (selects(term, pod, snapshot.namespaceLabels)) add(term, node, term.weight);
+      for (const term of other.preferredAntiAffinity)
+        if (selects(term, pod, snapshot.namespaceLabels)) add(term, node, -term.weight);
     }
   }
   return weights.size === 0 ? undefined : weights;

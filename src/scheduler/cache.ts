@@ -1,6 +1,8 @@
 /**
- * The scheduler's picture of the cluster, kept by informer events: nodes, Pods placed on them, and Pods assumed there whose
- * binding has not been seen yet. It is the `Snapshot` that plans read; plans run without a pause, so it needs no copies.
+ * The scheduler's picture of the cluster, kept by informer events: nodes, Pods placed on them, and Pods assumed there
+ * whose
+ * binding has not been seen yet. It is the `Snapshot` that plans read; plans run without a pause, so it needs no
+ * copies.
  */
 import type { KubeObject } from '#base/objects.ts';
 import type { Informer } from '#client/informer.ts';
@@ -8,7 +10,12 @@ import { addPod, bump, hasTerms, NodeInfo, NodeTable, removePod } from './node-i
 import { type PodInfo, podInfoOf } from './pod-info.ts';
 import type { Snapshot, VolumeView } from './snapshot.ts';
 
-export interface VolumeSources { claims: Informer; volumes: Informer; classes: Informer; namespaces: Informer }
+export interface VolumeSources {
+  claims: Informer;
+  volumes: Informer;
+  classes: Informer;
+  namespaces: Informer;
+}
 
 const noLabels: Record<string, string> = Object.freeze({});
 
@@ -39,13 +46,27 @@ export class SchedulerCache implements Snapshot {
     };
   }
 
-  get hasAffinity(): boolean { return this.#withAffinity > 0; }
-  get hasRequiredAntiAffinity(): boolean { return this.#withRequiredAntiAffinity > 0; }
-  namespaceLabels(namespace: string): Record<string, string> { return this.#sources.namespaces.get(namespace)?.metadata.labels ?? noLabels; }
-  ownedPods(owner: string): ReadonlyMap<number, number> | undefined { return this.#byOwner.get(owner); }
-  imageNodes(image: string): number { return this.#imageCounts.get(image) ?? 0; }
-  isAssumed(key: string): boolean { return this.#placed.get(key)?.assumed === true; }
-  placedOn(key: string): string | undefined { return this.#placed.get(key)?.node; }
+  get hasAffinity(): boolean {
+    return this.#withAffinity > 0;
+  }
+  get hasRequiredAntiAffinity(): boolean {
+    return this.#withRequiredAntiAffinity > 0;
+  }
+  namespaceLabels(namespace: string): Record<string, string> {
+    return this.#sources.namespaces.get(namespace)?.metadata.labels ?? noLabels;
+  }
+  ownedPods(owner: string): ReadonlyMap<number, number> | undefined {
+    return this.#byOwner.get(owner);
+  }
+  imageNodes(image: string): number {
+    return this.#imageCounts.get(image) ?? 0;
+  }
+  isAssumed(key: string): boolean {
+    return this.#placed.get(key)?.assumed === true;
+  }
+  placedOn(key: string): string | undefined {
+    return this.#placed.get(key)?.node;
+  }
 
   putNode(node: KubeObject): void {
     const name = node.metadata.name!;
@@ -83,7 +104,7 @@ export class SchedulerCache implements Snapshot {
     if (pod.antiAffinity.length > 0) this.#withRequiredAntiAffinity += by;
     if (pod.owner === undefined) return;
     let owned = this.#byOwner.get(pod.owner);
-    if (owned === undefined) this.#byOwner.set(pod.owner, owned = new Map());
+    if (owned === undefined) this.#byOwner.set(pod.owner, (owned = new Map()));
     bump(owned, node.row, by);
     if (owned.size === 0) this.#byOwner.delete(pod.owner);
   }

@@ -7,7 +7,18 @@ import { wholeOf } from '#base/quantity.ts';
 import { parseResources, type PodInfo, type Taint } from './pod-info.ts';
 
 /** Amounts of a node, by their place in its row. */
-const amount = { cpu: 0, memory: 1, ephemeral: 2, scoredCpu: 3, scoredMemory: 4, pods: 5, cpuMax: 6, memoryMax: 7, ephemeralMax: 8, podsMax: 9 } as const;
+const amount = {
+  cpu: 0,
+  memory: 1,
+  ephemeral: 2,
+  scoredCpu: 3,
+  scoredMemory: 4,
+  pods: 5,
+  cpuMax: 6,
+  memoryMax: 7,
+  ephemeralMax: 8,
+  podsMax: 9,
+} as const;
 const rowLength = 10;
 
 /** A row of amounts for each node, side by side in memory: for each Pod the search reads those of hundreds of nodes. */
@@ -92,18 +103,38 @@ export class NodeInfo {
   }
 
   // Requested by its Pods: CPU in thousandths, bytes, a count.
-  get cpu(): number { return this.#table.values[this.#start + amount.cpu]!; }
-  get memory(): number { return this.#table.values[this.#start + amount.memory]!; }
-  get ephemeral(): number { return this.#table.values[this.#start + amount.ephemeral]!; }
-  get podCount(): number { return this.#table.values[this.#start + amount.pods]!; }
+  get cpu(): number {
+    return this.#table.values[this.#start + amount.cpu]!;
+  }
+  get memory(): number {
+    return this.#table.values[this.#start + amount.memory]!;
+  }
+  get ephemeral(): number {
+    return this.#table.values[this.#start + amount.ephemeral]!;
+  }
+  get podCount(): number {
+    return this.#table.values[this.#start + amount.pods]!;
+  }
   /** With defaults for Pods that request nothing. */
-  get scoredCpu(): number { return this.#table.values[this.#start + amount.scoredCpu]!; }
-  get scoredMemory(): number { return this.#table.values[this.#start + amount.scoredMemory]!; }
+  get scoredCpu(): number {
+    return this.#table.values[this.#start + amount.scoredCpu]!;
+  }
+  get scoredMemory(): number {
+    return this.#table.values[this.#start + amount.scoredMemory]!;
+  }
   // Allocatable.
-  get cpuMax(): number { return this.#table.values[this.#start + amount.cpuMax]!; }
-  get memoryMax(): number { return this.#table.values[this.#start + amount.memoryMax]!; }
-  get ephemeralMax(): number { return this.#table.values[this.#start + amount.ephemeralMax]!; }
-  get podsMax(): number { return this.#table.values[this.#start + amount.podsMax]!; }
+  get cpuMax(): number {
+    return this.#table.values[this.#start + amount.cpuMax]!;
+  }
+  get memoryMax(): number {
+    return this.#table.values[this.#start + amount.memoryMax]!;
+  }
+  get ephemeralMax(): number {
+    return this.#table.values[this.#start + amount.ephemeralMax]!;
+  }
+  get podsMax(): number {
+    return this.#table.values[this.#start + amount.podsMax]!;
+  }
 
   count(pod: PodInfo, sign: 1 | -1): void {
     const { values } = this.#table;
@@ -113,7 +144,9 @@ export class NodeInfo {
     values[this.#start + amount.scoredCpu]! += sign * pod.scoredCpu;
     values[this.#start + amount.scoredMemory]! += sign * pod.scoredMemory;
     values[this.#start + amount.pods]! += sign;
-    if (pod.requests.scalars !== undefined) for (const [name, wanted] of pod.requests.scalars) this.scalars.set(name, (this.scalars.get(name) ?? 0) + sign * wanted);
+    if (pod.requests.scalars !== undefined)
+      for (const [name, wanted] of pod.requests.scalars)
+        this.scalars.set(name, (this.scalars.get(name) ?? 0) + sign * wanted);
     for (const { protocol, ip, port } of pod.ports) bump(this.ports, portKey(protocol, ip, port), sign);
   }
 }
@@ -130,7 +163,9 @@ export function bump<K>(map: Map<K, number>, key: K, by: number): void {
 }
 
 export function hasTerms(pod: PodInfo): boolean {
-  return pod.affinity.length + pod.antiAffinity.length + pod.preferredAffinity.length + pod.preferredAntiAffinity.length > 0;
+  return (
+    pod.affinity.length + pod.antiAffinity.length + pod.preferredAffinity.length + pod.preferredAntiAffinity.length > 0
+  );
 }
 
 export function addPod(info: NodeInfo, pod: PodInfo): void {

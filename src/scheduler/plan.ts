@@ -1,6 +1,7 @@
 /**
  * One scheduling decision: filter, score, choose. Pure but for the random draw among equals, which is passed in.
- * Not every node of a large cluster is looked at: the search goes round from where the last one ended and stops at enough
+ * Not every node of a large cluster is looked at: the search goes round from where the last one ended and stops at
+ * enough
  * feasible nodes (Kubernetes documentation, "Scheduler Performance Tuning").
  */
 import type { Random } from '#os/clock.ts';
@@ -14,7 +15,12 @@ import type { Snapshot } from './snapshot.ts';
 import { prepareSpread, spreadRejection } from './spread.ts';
 import { chooseVolumes, prepareVolumes, type VolumeChoice } from './volumes.ts';
 
-export interface Placement { type: 'placed'; node: NodeInfo; volumes: VolumeChoice | undefined; nextStart: number }
+export interface Placement {
+  type: 'placed';
+  node: NodeInfo;
+  volumes: VolumeChoice | undefined;
+  nextStart: number;
+}
 export interface Failure {
   type: 'unschedulable';
   /** Why, as `kubectl describe` shows it, without the part on preemption. */
@@ -49,7 +55,10 @@ export function prepareCheck(pod: PodInfo, snapshot: Snapshot, excluded?: Readon
       const choice = chooseVolumes(volumes, node, snapshot);
       if ('plugin' in choice) return choice;
     }
-    return (spread === undefined ? undefined : spreadRejection(spread, node)) ?? (affinity === undefined ? undefined : affinityRejection(affinity, pod, node));
+    return (
+      (spread === undefined ? undefined : spreadRejection(spread, node)) ??
+      (affinity === undefined ? undefined : affinityRejection(affinity, pod, node))
+    );
   };
 }
 
@@ -61,13 +70,24 @@ export function summarize(nodes: number, rejections: Iterable<{ reasons: readonl
 }
 
 function failAll(snapshot: Snapshot, reason: string): Failure {
-  return { type: 'unschedulable', message: `0/${snapshot.nodes.length} nodes are available: ${reason}.`, plugins: new Set(['VolumeBinding']), rejections: new Map() };
+  return {
+    type: 'unschedulable',
+    message: `0/${snapshot.nodes.length} nodes are available: ${reason}.`,
+    plugins: new Set(['VolumeBinding']),
+    rejections: new Map(),
+  };
 }
 
 /** `start`: where the search begins. */
 export function planPod(pod: PodInfo, snapshot: Snapshot, start: number, random: Random): Decision {
   const { nodes } = snapshot;
-  if (nodes.length === 0) return { type: 'unschedulable', message: 'no nodes available to schedule pods', plugins: new Set(['NodeName']), rejections: new Map() };
+  if (nodes.length === 0)
+    return {
+      type: 'unschedulable',
+      message: 'no nodes available to schedule pods',
+      plugins: new Set(['NodeName']),
+      rejections: new Map(),
+    };
   const check = prepareCheck(pod, snapshot);
   if (typeof check === 'string') return failAll(snapshot, check);
   const nominatedNode: string | undefined = pod.pod['status']?.nominatedNodeName;
@@ -88,7 +108,12 @@ export function planPod(pod: PodInfo, snapshot: Snapshot, start: number, random:
     else rejections.set(node.name, rejection);
   }
   if (feasible.length === 0) {
-    return { type: 'unschedulable', message: summarize(nodes.length, rejections.values()), plugins: new Set([...rejections.values()].map(({ plugin }) => plugin)), rejections };
+    return {
+      type: 'unschedulable',
+      message: summarize(nodes.length, rejections.values()),
+      plugins: new Set([...rejections.values()].map(({ plugin }) => plugin)),
+      rejections,
+    };
   }
   const chosen = feasible.length === 1 ? feasible[0]! : best(feasible, scoreNodes(pod, feasible, snapshot), random);
   return placed(pod, chosen, snapshot, (start + looked) % nodes.length);

@@ -1,24 +1,62 @@
 /**
  * What the scheduler needs of a Pod, parsed once: requests, selectors, tolerations, ports, spreading, claims. Pure.
- * Spec: Kubernetes documentation, "Resource Management", "Assigning Pods to Nodes", "Sidecar Containers" (effective requests).
+ * Spec: Kubernetes documentation, "Resource Management", "Assigning Pods to Nodes", "Sidecar Containers" (effective
+ * requests).
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { milliOf, wholeOf } from '#base/quantity.ts';
 import { type LabelSelector, selectorOf } from '#base/selectors.ts';
 
 /** Amounts by resource: CPU in thousandths, all else in whole units. */
-export interface Resources { cpu: number; memory: number; ephemeral: number; scalars: ReadonlyMap<string, number> | undefined }
+export interface Resources {
+  cpu: number;
+  memory: number;
+  ephemeral: number;
+  scalars: ReadonlyMap<string, number> | undefined;
+}
 
-export interface Toleration { key?: string; operator?: string; value?: string; effect?: string; tolerationSeconds?: number }
-export interface Taint { key: string; value?: string; effect: string; timeAdded?: string }
-export interface HostPort { protocol: string; ip: string; port: number }
+export interface Toleration {
+  key?: string;
+  operator?: string;
+  value?: string;
+  effect?: string;
+  tolerationSeconds?: number;
+}
+export interface Taint {
+  key: string;
+  value?: string;
+  effect: string;
+  timeAdded?: string;
+}
+export interface HostPort {
+  protocol: string;
+  ip: string;
+  port: number;
+}
 
 /** One term of Pod (anti-)affinity, ready to match. */
-export interface AffinityTerm { topologyKey: string; selector: LabelSelector | undefined; namespaces: ReadonlySet<string>; namespaceSelector: LabelSelector | undefined; weight: number }
+export interface AffinityTerm {
+  topologyKey: string;
+  selector: LabelSelector | undefined;
+  namespaces: ReadonlySet<string>;
+  namespaceSelector: LabelSelector | undefined;
+  weight: number;
+}
 
-export interface SpreadConstraint { topologyKey: string; maxSkew: number; hard: boolean; selector: LabelSelector | undefined; minDomains: number; honorAffinity: boolean; honorTaints: boolean }
+export interface SpreadConstraint {
+  topologyKey: string;
+  maxSkew: number;
+  hard: boolean;
+  selector: LabelSelector | undefined;
+  minDomains: number;
+  honorAffinity: boolean;
+  honorTaints: boolean;
+}
 
-export interface NodeSelectorTerm { labels: LabelSelector; fields: LabelSelector }
+export interface NodeSelectorTerm {
+  labels: LabelSelector;
+  fields: LabelSelector;
+}
 
 export interface PodInfo {
   pod: KubeObject;
@@ -57,7 +95,12 @@ const scoredMemoryDefault = 200 * 1024 * 1024;
 
 export function parseResources(list: Record<string, string> | undefined): Resources {
   if (list === undefined) return noResources;
-  const out: { cpu: number; memory: number; ephemeral: number; scalars: Map<string, number> | undefined } = { cpu: 0, memory: 0, ephemeral: 0, scalars: undefined };
+  const out: { cpu: number; memory: number; ephemeral: number; scalars: Map<string, number> | undefined } = {
+    cpu: 0,
+    memory: 0,
+    ephemeral: 0,
+    scalars: undefined,
+  };
   for (const name in list) {
     if (name === 'cpu') out.cpu = milliOf(list[name]);
     else if (name === 'memory') out.memory = wholeOf(list[name]);
@@ -80,12 +123,17 @@ export function addResources(a: Resources, b: Resources): Resources {
   return combine(a, b, (x, y) => x + y);
 }
 
-/** The most that a Pod needs at any one time: containers and sidecars together, or an init container beside the sidecars before it. */
+/**
+ * The most that a Pod needs at any one time: containers and sidecars together, or an init container beside the sidecars
+ * before it.
+ */
 export function podRequests(spec: Json): Resources {
   const containers: Json[] = spec.containers ?? [];
   let running = noResources;
-  if (containers.length === 1 && spec.initContainers === undefined) running = parseResources(containers[0].resources?.requests);
-  else for (const container of containers) running = addResources(running, parseResources(container.resources?.requests));
+  if (containers.length === 1 && spec.initContainers === undefined)
+    running = parseResources(containers[0].resources?.requests);
+  else
+    for (const container of containers) running = addResources(running, parseResources(container.resources?.requests));
   let sidecars = noResources;
   let starting = noResources;
   for (const container of (spec.initContainers ?? []) as Json[]) {
@@ -102,7 +150,11 @@ export function podRequests(spec: Json): Resources {
   const whole = spec.resources?.requests as Record<string, string> | undefined;
   if (whole !== undefined) {
     const stated = parseResources(whole);
-    total = { ...total, ...(whole['cpu'] === undefined ? {} : { cpu: stated.cpu }), ...(whole['memory'] === undefined ? {} : { memory: stated.memory }) };
+    total = {
+      ...total,
+      ...(whole['cpu'] === undefined ? {} : { cpu: stated.cpu }),
+      ...(whole['memory'] === undefined ? {} : { memory: stated.memory }),
+    };
   }
   return spec.overhead === undefined ? total : addResources(total, parseResources(spec.overhead));
 }
@@ -112,23 +164,39 @@ function affinityTerm(term: Json, namespace: string, weight: number, labels: Rec
   const namespaceSelector = selectorOf(term.namespaceSelector);
   let selector = selectorOf(term.labelSelector);
   if (selector !== undefined) {
-    for (const key of (term.matchLabelKeys ?? []) as string[]) if (labels[key] !== undefined) selector = [...selector, { key, operator: 'In', values: [labels[key]] }];
-    for (const key of (term.mismatchLabelKeys ?? []) as string[]) if (labels[key] !== undefined) selector = [...selector, { key, operator: 'NotIn', values: [labels[key]] }];
+    for (const key of (term.matchLabelKeys ?? []) as string[])
+      if (labels[key] !== undefined) selector = [...selector, { key, operator: 'In', values: [labels[key]] }];
+    for (const key of (term.mismatchLabelKeys ?? []) as string[])
+      if (labels[key] !== undefined) selector = [...selector, { key, operator: 'NotIn', values: [labels[key]] }];
   }
-  return { topologyKey: term.topologyKey, selector, namespaces: new Set(namespaces.length === 0 && namespaceSelector === undefined ? [namespace] : namespaces), namespaceSelector, weight };
+  return {
+    topologyKey: term.topologyKey,
+    selector,
+    namespaces: new Set(namespaces.length === 0 && namespaceSelector === undefined ? [namespace] : namespaces),
+    namespaceSelector,
+    weight,
+  };
 }
 
 export function nodeSelectorTerm(term: Json): NodeSelectorTerm {
-  const requirements = (list: Json[] | undefined): LabelSelector => (list ?? []).map(({ key, operator, values }) => ({ key, operator, values: values ?? [] }));
+  const requirements = (list: Json[] | undefined): LabelSelector =>
+    (list ?? []).map(({ key, operator, values }) => ({ key, operator, values: values ?? [] }));
   return { labels: requirements(term.matchExpressions), fields: requirements(term.matchFields) };
 }
 
 function spreadConstraint(constraint: Json, labels: Record<string, string>): SpreadConstraint {
   let selector = selectorOf(constraint.labelSelector);
-  for (const key of (constraint.matchLabelKeys ?? []) as string[]) if (selector !== undefined && labels[key] !== undefined) selector = [...selector, { key, operator: 'In', values: [labels[key]] }];
+  for (const key of (constraint.matchLabelKeys ?? []) as string[])
+    if (selector !== undefined && labels[key] !== undefined)
+      selector = [...selector, { key, operator: 'In', values: [labels[key]] }];
   return {
-    topologyKey: constraint.topologyKey, maxSkew: constraint.maxSkew, hard: constraint.whenUnsatisfiable !== 'ScheduleAnyway', selector,
-    minDomains: constraint.minDomains ?? 1, honorAffinity: constraint.nodeAffinityPolicy !== 'Ignore', honorTaints: constraint.nodeTaintsPolicy === 'Honor',
+    topologyKey: constraint.topologyKey,
+    maxSkew: constraint.maxSkew,
+    hard: constraint.whenUnsatisfiable !== 'ScheduleAnyway',
+    selector,
+    minDomains: constraint.minDomains ?? 1,
+    honorAffinity: constraint.nodeAffinityPolicy !== 'Ignore',
+    honorTaints: constraint.nodeTaintsPolicy === 'Honor',
   };
 }
 
@@ -139,7 +207,12 @@ function hostPorts(spec: Json): readonly HostPort[] {
   for (const container of spec.containers as Json[]) {
     if (container.ports === undefined) continue;
     for (const { hostPort, protocol, hostIP } of container.ports as Json[]) {
-      if (hostPort > 0) (ports ??= []).push({ protocol: protocol ?? 'TCP', ip: hostIP === undefined || hostIP === '' ? '0.0.0.0' : hostIP, port: hostPort });
+      if (hostPort > 0)
+        (ports ??= []).push({
+          protocol: protocol ?? 'TCP',
+          ip: hostIP === undefined || hostIP === '' ? '0.0.0.0' : hostIP,
+          port: hostPort,
+        });
     }
   }
   return ports ?? none;
@@ -171,21 +244,47 @@ export function podInfoOf(pod: KubeObject): PodInfo {
   const namespace = metadata.namespace!;
   const requests = podRequests(spec);
   const { nodeAffinity, podAffinity, podAntiAffinity } = spec.affinity ?? {};
-  const terms = (list: Json[] | undefined): readonly AffinityTerm[] => list?.map((term) => affinityTerm(term, namespace, 0, labels)) ?? none;
-  const weighted = (list: Json[] | undefined): readonly AffinityTerm[] => list?.map(({ weight, podAffinityTerm }) => affinityTerm(podAffinityTerm, namespace, weight, labels)) ?? none;
-  const required: readonly NodeSelectorTerm[] | undefined = nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms?.map(nodeSelectorTerm);
+  const terms = (list: Json[] | undefined): readonly AffinityTerm[] =>
+    list?.map((term) => affinityTerm(term, namespace, 0, labels)) ?? none;
+  const weighted = (list: Json[] | undefined): readonly AffinityTerm[] =>
+    list?.map(({ weight, podAffinityTerm }) => affinityTerm(podAffinityTerm, namespace, weight, labels)) ?? none;
+  const required: readonly NodeSelectorTerm[] | undefined =
+    nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms?.map(nodeSelectorTerm);
   return {
-    pod, key: `${namespace}/${metadata.name}`, uid: metadata.uid ?? '', namespace, labels, priority: spec.priority ?? 0, requests,
-    scoredCpu: requests.cpu === 0 ? scoredCpuDefault : requests.cpu, scoredMemory: requests.memory === 0 ? scoredMemoryDefault : requests.memory,
+    pod,
+    key: `${namespace}/${metadata.name}`,
+    uid: metadata.uid ?? '',
+    namespace,
+    labels,
+    priority: spec.priority ?? 0,
+    requests,
+    scoredCpu: requests.cpu === 0 ? scoredCpuDefault : requests.cpu,
+    scoredMemory: requests.memory === 0 ? scoredMemoryDefault : requests.memory,
     nodeName: spec.nodeName,
-    nodeSelector: spec.nodeSelector === undefined ? none : Object.entries(spec.nodeSelector as Record<string, string>).map(([key, value]) => ({ key, operator: 'In', values: [value] })),
-    nodeAffinity: required, pinned: pinnedNodes(required),
-    preferredNodes: nodeAffinity?.preferredDuringSchedulingIgnoredDuringExecution?.map(({ weight, preference }: Json) => ({ weight, term: nodeSelectorTerm(preference) })) ?? none,
-    tolerations: spec.tolerations ?? none, ports: hostPorts(spec),
-    affinity: terms(podAffinity?.requiredDuringSchedulingIgnoredDuringExecution), antiAffinity: terms(podAntiAffinity?.requiredDuringSchedulingIgnoredDuringExecution),
-    preferredAffinity: weighted(podAffinity?.preferredDuringSchedulingIgnoredDuringExecution), preferredAntiAffinity: weighted(podAntiAffinity?.preferredDuringSchedulingIgnoredDuringExecution),
+    nodeSelector:
+      spec.nodeSelector === undefined
+        ? none
+        : Object.entries(spec.nodeSelector as Record<string, string>).map(([key, value]) => ({
+            key,
+            operator: 'In',
+            values: [value],
+          })),
+    nodeAffinity: required,
+    pinned: pinnedNodes(required),
+    preferredNodes:
+      nodeAffinity?.preferredDuringSchedulingIgnoredDuringExecution?.map(({ weight, preference }: Json) => ({
+        weight,
+        term: nodeSelectorTerm(preference),
+      })) ?? none,
+    tolerations: spec.tolerations ?? none,
+    ports: hostPorts(spec),
+    affinity: terms(podAffinity?.requiredDuringSchedulingIgnoredDuringExecution),
+    antiAffinity: terms(podAntiAffinity?.requiredDuringSchedulingIgnoredDuringExecution),
+    preferredAffinity: weighted(podAffinity?.preferredDuringSchedulingIgnoredDuringExecution),
+    preferredAntiAffinity: weighted(podAntiAffinity?.preferredDuringSchedulingIgnoredDuringExecution),
     spread: spec.topologySpreadConstraints?.map((constraint: Json) => spreadConstraint(constraint, labels)) ?? none,
-    claims: claimNames(pod), images: (spec.containers as Json[]).map(({ image }) => image),
+    claims: claimNames(pod),
+    images: (spec.containers as Json[]).map(({ image }) => image),
     owner: metadata.ownerReferences?.find(({ controller }) => controller === true)?.uid,
   };
 }

@@ -1,6 +1,7 @@
 /**
  * Preemption: where removing Pods of lower priority would make room, which node that costs least on, and whom. Pure.
- * Disruption budgets are honoured where possible, not always. Spec: Kubernetes documentation, "Pod Priority and Preemption".
+ * Disruption budgets are honoured where possible, not always. Spec: Kubernetes documentation, "Pod Priority and
+ * Preemption".
  */
 import type { KubeObject } from '#base/objects.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';
@@ -10,7 +11,11 @@ import { type Failure, prepareCheck, summarize } from './plan.ts';
 import type { PodInfo } from './pod-info.ts';
 import type { Snapshot } from './snapshot.ts';
 
-export interface Victims { node: string; pods: PodInfo[]; budgetViolations: number }
+export interface Victims {
+  node: string;
+  pods: PodInfo[];
+  budgetViolations: number;
+}
 export type PreemptionPlan = { type: 'preempt'; victims: Victims } | { type: 'none'; message: string };
 
 const startedAt = (pod: PodInfo): string => pod.pod['status']?.startTime ?? pod.pod.metadata.creationTimestamp ?? '';
@@ -24,14 +29,20 @@ function byImportance(a: PodInfo, b: PodInfo): number {
 }
 
 /** Splits Pods into those whose removal some budget forbids now and the rest; each removal uses up its budgets. */
-function splitByBudget(pods: readonly PodInfo[], budgets: readonly KubeObject[]): { violating: PodInfo[]; free: PodInfo[] } {
-  const left = new Map(budgets.map((budget) => [budget, (budget['status']?.disruptionsAllowed as number | undefined) ?? 0]));
+function splitByBudget(
+  pods: readonly PodInfo[],
+  budgets: readonly KubeObject[],
+): { violating: PodInfo[]; free: PodInfo[] } {
+  const left = new Map(
+    budgets.map((budget) => [budget, (budget['status']?.disruptionsAllowed as number | undefined) ?? 0]),
+  );
   const violating: PodInfo[] = [];
   const free: PodInfo[] = [];
   for (const pod of pods) {
     let violates = false;
     for (const budget of budgets) {
-      if (budget.metadata.namespace !== pod.namespace || !matchesSelectorObject(budget['spec'].selector, pod.labels)) continue;
+      if (budget.metadata.namespace !== pod.namespace || !matchesSelectorObject(budget['spec'].selector, pod.labels))
+        continue;
       if (budget['status']?.disruptedPods?.[pod.pod.metadata.name!] !== undefined) continue;
       left.set(budget, left.get(budget)! - 1);
       if (left.get(budget)! < 0) violates = true;
@@ -78,7 +89,8 @@ function cheaper(a: Victims, b: Victims): number {
   if (a.budgetViolations !== b.budgetViolations) return a.budgetViolations - b.budgetViolations;
   const highest = (victims: Victims): number => victims.pods[0]?.priority ?? -Infinity;
   if (highest(a) !== highest(b)) return highest(a) - highest(b);
-  const sum = (victims: Victims): number => victims.pods.reduce((total, { priority }) => total + priority + 2_147_483_648, 0);
+  const sum = (victims: Victims): number =>
+    victims.pods.reduce((total, { priority }) => total + priority + 2_147_483_648, 0);
   if (sum(a) !== sum(b)) return sum(a) - sum(b);
   if (a.pods.length !== b.pods.length) return a.pods.length - b.pods.length;
   // Of equals, the one whose most important victim started latest.
@@ -86,12 +98,23 @@ function cheaper(a: Victims, b: Victims): number {
   return left === right ? 0 : left > right ? -1 : 1;
 }
 
-export function planPreemption(pod: PodInfo, failure: Failure, snapshot: Snapshot, budgets: readonly KubeObject[]): PreemptionPlan {
+export function planPreemption(
+  pod: PodInfo,
+  failure: Failure,
+  snapshot: Snapshot,
+  budgets: readonly KubeObject[],
+): PreemptionPlan {
   const total = snapshot.nodes.length;
-  if (pod.pod['spec'].preemptionPolicy === 'Never') return { type: 'none', message: 'not eligible due to preemptionPolicy=Never.' };
+  if (pod.pod['spec'].preemptionPolicy === 'Never')
+    return { type: 'none', message: 'not eligible due to preemptionPolicy=Never.' };
   const nominated: string | undefined = pod.pod['status']?.nominatedNodeName;
   const leaving = nominated === undefined ? undefined : snapshot.byName.get(nominated);
-  if (leaving !== undefined && [...leaving.pods.values()].some((other) => other.priority < pod.priority && other.pod.metadata.deletionTimestamp !== undefined)) {
+  if (
+    leaving !== undefined &&
+    [...leaving.pods.values()].some(
+      (other) => other.priority < pod.priority && other.pod.metadata.deletionTimestamp !== undefined,
+    )
+  ) {
     return { type: 'none', message: 'not eligible due to a terminating pod on the nominated node.' };
   }
   const outcomes: { reasons: string[] }[] = [];

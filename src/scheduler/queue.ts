@@ -7,13 +7,31 @@ import type { Clock, Timer } from '#os/clock.ts';
 import { podBackoffMs, podBackoffMsMax, unschedulableMsMax } from './limits.ts';
 import type { PodInfo } from './pod-info.ts';
 
-export interface QueuedPod { info: PodInfo; attempts: number; addedMs: number; order: number; plugins: ReadonlySet<string>; failedMs: number }
+export interface QueuedPod {
+  info: PodInfo;
+  attempts: number;
+  addedMs: number;
+  order: number;
+  plugins: ReadonlySet<string>;
+  failedMs: number;
+}
 
 /** What happened in the cluster, as far as it may let a Pod fit. */
 export type ClusterEvent = 'NodeChanged' | 'PodRemoved' | 'PodAdded' | 'VolumeChanged' | 'NamespaceChanged';
 
 const helpedBy: Record<ClusterEvent, readonly string[]> = {
-  NodeChanged: ['NodeUnschedulable', 'NodeName', 'TaintToleration', 'NodeAffinity', 'NodeResourcesFit', 'VolumeBinding', 'VolumeZone', 'PodTopologySpread', 'InterPodAffinity', 'NodePorts'],
+  NodeChanged: [
+    'NodeUnschedulable',
+    'NodeName',
+    'TaintToleration',
+    'NodeAffinity',
+    'NodeResourcesFit',
+    'VolumeBinding',
+    'VolumeZone',
+    'PodTopologySpread',
+    'InterPodAffinity',
+    'NodePorts',
+  ],
   PodRemoved: ['NodePorts', 'NodeResourcesFit', 'PodTopologySpread', 'InterPodAffinity'],
   PodAdded: ['InterPodAffinity', 'PodTopologySpread'],
   VolumeChanged: ['VolumeBinding', 'VolumeZone'],
@@ -54,7 +72,14 @@ export class SchedulingQueue {
     const held = this.#activeKeys.get(info.key) ?? this.#backoff.get(info.key) ?? this.#unschedulable.get(info.key);
     if (held === undefined || held.info.uid !== info.uid) {
       this.remove(info.key);
-      this.#activate({ info, attempts: 0, addedMs: this.#clock.monotonic(), order: this.#order++, plugins: new Set(), failedMs: 0 });
+      this.#activate({
+        info,
+        attempts: 0,
+        addedMs: this.#clock.monotonic(),
+        order: this.#order++,
+        plugins: new Set(),
+        failedMs: 0,
+      });
       return;
     }
     held.info = info;
@@ -128,7 +153,9 @@ export class SchedulingQueue {
     if (dueMs >= this.#timerDueMs) return;
     this.#timer?.cancel();
     this.#timerDueMs = dueMs;
-    this.#timer = this.#clock.setTimer(Math.max(0, dueMs - this.#clock.monotonic()), () => this.#onTimer(), { background: true });
+    this.#timer = this.#clock.setTimer(Math.max(0, dueMs - this.#clock.monotonic()), () => this.#onTimer(), {
+      background: true,
+    });
   }
 
   #onTimer(): void {

@@ -1,7 +1,9 @@
 /**
- * The scheduler: takes Pods without a node from the queue one at a time, decides on the spot (`planPod` is synchronous, so the
+ * The scheduler: takes Pods without a node from the queue one at a time, decides on the spot (`planPod` is synchronous,
+ * so the
  * cache cannot change under it), assumes the decision, and writes the binding in the background.
- * It may die at any point: a Pod that is not bound is simply seen again. Events and the PodScheduled condition say why a Pod waits.
+ * It may die at any point: a Pod that is not bound is simply seen again. Events and the PodScheduled condition say why
+ * a Pod waits.
  */
 import { isReason } from '#base/errors.ts';
 import type { KubeObject } from '#base/objects.ts';
@@ -20,11 +22,29 @@ import { planPreemption, type Victims } from './preemption.ts';
 import { type QueuedPod, SchedulingQueue } from './queue.ts';
 import type { VolumeChoice } from './volumes.ts';
 
-export interface SchedulerInput { client: Client; clock: Clock; random: Random; log: Logger; informers?: InformerFactory; /** `spec.schedulerName` served; `default-scheduler` when absent. */ name?: string }
+export interface SchedulerInput {
+  client: Client;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  informers?: InformerFactory;
+  /** `spec.schedulerName` served; `default-scheduler` when absent. */ name?: string;
+}
 
-export interface SchedulerStats { scheduled: number; failed: number; bindErrors: number; active: number; backoff: number; unschedulable: number; binding: number }
+export interface SchedulerStats {
+  scheduled: number;
+  failed: number;
+  bindErrors: number;
+  active: number;
+  backoff: number;
+  unschedulable: number;
+  binding: number;
+}
 
-export interface RunningScheduler extends AsyncDisposable { stats(): SchedulerStats; isIdle(): boolean }
+export interface RunningScheduler extends AsyncDisposable {
+  stats(): SchedulerStats;
+  isIdle(): boolean;
+}
 
 function isFinished(pod: KubeObject): boolean {
   const phase = pod['status']?.phase;
@@ -34,13 +54,22 @@ function isFinished(pod: KubeObject): boolean {
 /** What of a node decides whether Pods fit; heartbeats change none of it. */
 function mayHelp(node: KubeObject, previous: KubeObject): boolean {
   const same = (a: unknown, b: unknown): boolean => a === b || JSON.stringify(a) === JSON.stringify(b);
-  return !same(node['spec'], previous['spec']) || !same(node['status']?.allocatable, previous['status']?.allocatable) || !same(node.metadata.labels, previous.metadata.labels);
+  return (
+    !same(node['spec'], previous['spec']) ||
+    !same(node['status']?.allocatable, previous['status']?.allocatable) ||
+    !same(node.metadata.labels, previous.metadata.labels)
+  );
 }
 
 /** Whether two versions of a placed Pod count the same; status changes, the most frequent, do. */
 function takesTheSame(pod: KubeObject, previous: KubeObject): boolean {
   const { generation, labels = {}, deletionTimestamp } = pod.metadata;
-  if (generation === undefined || generation !== previous.metadata.generation || deletionTimestamp !== previous.metadata.deletionTimestamp) return false;
+  if (
+    generation === undefined ||
+    generation !== previous.metadata.generation ||
+    deletionTimestamp !== previous.metadata.deletionTimestamp
+  )
+    return false;
   const before = previous.metadata.labels ?? {};
   for (const key in labels) if (labels[key] !== before[key]) return false;
   for (const key in before) if (!(key in labels)) return false;
@@ -48,7 +77,17 @@ function takesTheSame(pod: KubeObject, previous: KubeObject): boolean {
 }
 
 /** Answers that say a binding was not made. */
-const refusals = ['NotFound', 'Conflict', 'Invalid', 'BadRequest', 'Forbidden', 'Unauthorized', 'TooManyRequests', 'MethodNotAllowed', 'RequestEntityTooLarge'] as const;
+const refusals = [
+  'NotFound',
+  'Conflict',
+  'Invalid',
+  'BadRequest',
+  'Forbidden',
+  'Unauthorized',
+  'TooManyRequests',
+  'MethodNotAllowed',
+  'RequestEntityTooLarge',
+] as const;
 
 class Scheduler {
   readonly #client: Client;
@@ -85,23 +124,51 @@ class Scheduler {
     this.#claims = informers.informer(kinds.PersistentVolumeClaim);
     this.#budgets = informers.informer(kinds.PodDisruptionBudget);
     this.#pods = informers.informer(kinds.Pod);
-    const [volumes, classes, namespaces] = [informers.informer(kinds.PersistentVolume), informers.informer(kinds.StorageClass), informers.informer(kinds.Namespace)];
+    const [volumes, classes, namespaces] = [
+      informers.informer(kinds.PersistentVolume),
+      informers.informer(kinds.StorageClass),
+      informers.informer(kinds.Namespace),
+    ];
     this.#cache = new SchedulerCache({ claims: this.#claims, volumes, classes, namespaces });
     this.#queue = new SchedulingQueue(clock, () => this.#wake());
     this.#watchNodes(informers.informer(kinds.Node));
     this.#watchPods();
-    const onVolume = { added: () => this.#queue.onEvent('VolumeChanged'), updated: () => this.#queue.onEvent('VolumeChanged') };
-    volumes.addHandler({ ...onVolume, updated: (volume) => { if (volume['spec'].claimRef !== undefined) this.#cache.assumedVolumes.delete(volume.metadata.name!); onVolume.updated(); } });
+    const onVolume = {
+      added: () => this.#queue.onEvent('VolumeChanged'),
+      updated: () => this.#queue.onEvent('VolumeChanged'),
+    };
+    volumes.addHandler({
+      ...onVolume,
+      updated: (volume) => {
+        if (volume['spec'].claimRef !== undefined) this.#cache.assumedVolumes.delete(volume.metadata.name!);
+        onVolume.updated();
+      },
+    });
     classes.addHandler(onVolume);
-    this.#claims.addHandler({ added: onVolume.added, updated: (claim) => { onVolume.updated(); this.#tellWaiters(keyOf(claim)); }, deleted: (claim) => this.#tellWaiters(keyOf(claim)) });
+    this.#claims.addHandler({
+      added: onVolume.added,
+      updated: (claim) => {
+        onVolume.updated();
+        this.#tellWaiters(keyOf(claim));
+      },
+      deleted: (claim) => this.#tellWaiters(keyOf(claim)),
+    });
     namespaces.addHandler({ updated: () => this.#queue.onEvent('NamespaceChanged') });
   }
 
   stats(): SchedulerStats {
-    return { scheduled: this.#scheduled, failed: this.#failed, bindErrors: this.#bindErrors, ...this.#queue.lengths, binding: this.#binding };
+    return {
+      scheduled: this.#scheduled,
+      failed: this.#failed,
+      bindErrors: this.#bindErrors,
+      ...this.#queue.lengths,
+      binding: this.#binding,
+    };
   }
 
-  isIdle(): boolean { return this.#queue.lengths.active === 0 && this.#inHand.size === 0 && this.#binding === 0; }
+  isIdle(): boolean {
+    return this.#queue.lengths.active === 0 && this.#inHand.size === 0 && this.#binding === 0;
+  }
 
   start(): void {
     this.#started = true;
@@ -116,38 +183,62 @@ class Scheduler {
 
   #watchNodes(nodes: Informer): void {
     nodes.addHandler({
-      added: (node) => { this.#cache.putNode(node); this.#queue.onEvent('NodeChanged'); },
-      updated: (node, previous) => { this.#cache.putNode(node); if (mayHelp(node, previous)) this.#queue.onEvent('NodeChanged'); },
+      added: (node) => {
+        this.#cache.putNode(node);
+        this.#queue.onEvent('NodeChanged');
+      },
+      updated: (node, previous) => {
+        this.#cache.putNode(node);
+        if (mayHelp(node, previous)) this.#queue.onEvent('NodeChanged');
+      },
       deleted: (node) => this.#cache.removeNode(node.metadata.name!),
     });
   }
 
   #watchPods(): void {
     const put = (pod: KubeObject, previous: KubeObject | undefined): void => this.#putPod(pod, previous);
-    this.#pods.addHandler({ added: (pod) => put(pod, undefined), updated: put, deleted: (pod) => this.#gone(keyOf(pod), true) });
+    this.#pods.addHandler({
+      added: (pod) => put(pod, undefined),
+      updated: put,
+      deleted: (pod) => this.#gone(keyOf(pod), true),
+    });
   }
 
   #putPod(pod: KubeObject, previous: KubeObject | undefined): void {
     const key = keyOf(pod);
     const node: string | undefined = pod['spec'].nodeName;
-    if (isFinished(pod)) { this.#gone(key, node !== undefined); return; }
+    if (isFinished(pod)) {
+      this.#gone(key, node !== undefined);
+      return;
+    }
     if (node !== undefined && node !== '') {
       const isNew = this.#cache.placedOn(key) === undefined;
       this.#queue.remove(key);
       this.#cache.dropNomination(key);
       // Status changes of a running Pod do not move what it takes.
-      if (previous === undefined || isNew || this.#cache.isAssumed(key) || !takesTheSame(pod, previous)) this.#cache.putPod(pod);
+      if (previous === undefined || isNew || this.#cache.isAssumed(key) || !takesTheSame(pod, previous))
+        this.#cache.putPod(pod);
       if (isNew) this.#queue.onEvent('PodAdded');
       return;
     }
     if ((pod['spec'].schedulerName ?? 'default-scheduler') !== this.#name) return;
-    if (pod.metadata.deletionTimestamp !== undefined || (pod['spec'].schedulingGates?.length ?? 0) > 0) { this.#queue.remove(key); return; }
+    if (pod.metadata.deletionTimestamp !== undefined || (pod['spec'].schedulingGates?.length ?? 0) > 0) {
+      this.#queue.remove(key);
+      return;
+    }
     if (this.#cache.isAssumed(key) || this.#inHand.has(key)) return;
-    const changed = previous !== undefined && !takesTheSame(pod, previous) && JSON.stringify([previous['spec'], previous.metadata.labels]) !== JSON.stringify([pod['spec'], pod.metadata.labels]);
+    const changed =
+      previous !== undefined &&
+      !takesTheSame(pod, previous) &&
+      JSON.stringify([previous['spec'], previous.metadata.labels]) !==
+        JSON.stringify([pod['spec'], pod.metadata.labels]);
     this.#queue.put(podInfoOf(pod), changed);
   }
 
-  /** The outcome of this Pod is known. What came under its name meanwhile was passed over: a change, or the next Pod of that name. */
+  /**
+   * The outcome of this Pod is known. What came under its name meanwhile was passed over: a change, or the next Pod of
+   * that name.
+   */
   #letGo({ key, pod }: PodInfo): void {
     this.#inHand.delete(key);
     const current = this.#pods.get(key);
@@ -173,7 +264,11 @@ class Scheduler {
     await undefined;
     try {
       let sliceStart = this.#clock.monotonic();
-      for (let entry = this.#queue.pop(); entry !== undefined && !this.stopped.signal.aborted; entry = this.#queue.pop()) {
+      for (
+        let entry = this.#queue.pop();
+        entry !== undefined && !this.stopped.signal.aborted;
+        entry = this.#queue.pop()
+      ) {
         this.#scheduleOne(entry);
         while (this.#binding >= bindingsInFlightMax) await (this.#bindingDone ??= Promise.withResolvers()).promise;
         if (this.#clock.monotonic() - sliceStart > sliceMsMax) {
@@ -207,7 +302,11 @@ class Scheduler {
     const preemption = planPreemption(info, decision, this.#cache, this.#budgets.list());
     this.#queue.putUnschedulable(entry, decision.plugins);
     if (preemption.type === 'preempt') this.#cache.nominate(info, preemption.victims.node);
-    void this.#explain(entry, decision, preemption.type === 'preempt' ? preemption.victims : preemption.message).finally(() => this.#letGo(info));
+    void this.#explain(
+      entry,
+      decision,
+      preemption.type === 'preempt' ? preemption.victims : preemption.message,
+    ).finally(() => this.#letGo(info));
   }
 
   async #bind(entry: QueuedPod, { node, volumes }: Placement): Promise<void> {
@@ -217,7 +316,16 @@ class Scheduler {
     try {
       if (volumes !== undefined) await this.#bindVolumes(info.key, node.name, volumes);
       isAsked = true;
-      await this.#client.create(kinds.Pod, { apiVersion: 'v1', kind: 'Binding', metadata: { name: name!, namespace: namespace!, uid: uid! }, target: { apiVersion: 'v1', kind: 'Node', name: node.name } }, { subresource: 'binding' });
+      await this.#client.create(
+        kinds.Pod,
+        {
+          apiVersion: 'v1',
+          kind: 'Binding',
+          metadata: { name: name!, namespace: namespace!, uid: uid! },
+          target: { apiVersion: 'v1', kind: 'Node', name: node.name },
+        },
+        { subresource: 'binding' },
+      );
       this.#scheduled++;
       this.#letGo(info);
       this.recorder.event(info.pod, 'Normal', 'Scheduled', `Successfully assigned ${info.key} to ${node.name}`);
@@ -231,20 +339,42 @@ class Scheduler {
       }
       for (const { volume } of volumes?.bind ?? []) this.#cache.assumedVolumes.delete(volume.metadata.name!);
       const current = this.#pods.get(info.key);
-      if (current === undefined || current['spec'].nodeName !== undefined || current.metadata.deletionTimestamp !== undefined) return;
+      if (
+        current === undefined ||
+        current['spec'].nodeName !== undefined ||
+        current.metadata.deletionTimestamp !== undefined
+      )
+        return;
       if (!isReason(error, 'NotFound', 'Conflict')) {
         this.#log.warn('binding failed', { pod: info.key, node: node.name, error });
-        this.recorder.event(info.pod, 'Warning', 'FailedScheduling', error instanceof Error ? error.message : String(error));
+        this.recorder.event(
+          info.pod,
+          'Warning',
+          'FailedScheduling',
+          error instanceof Error ? error.message : String(error),
+        );
       }
       if (current.metadata.uid === uid) this.#queue.putBackoff({ ...entry, info: podInfoOf(current) });
       else this.#putPod(current, undefined);
     }
   }
 
-  /** Nobody answered: the Pod may be bound, so its place stays taken until one knows. The copy of the Pods may lag; the server is asked. */
+  /**
+   * Nobody answered: the Pod may be bound, so its place stays taken until one knows. The copy of the Pods may lag; the
+   * server is asked.
+   */
   async #isBoundAfterAll(info: PodInfo): Promise<boolean> {
-    const { key, pod: { metadata: { name, namespace, uid } } } = info;
-    for (let delayMs = bindingCheckMs; !this.stopped.signal.aborted; delayMs = Math.min(delayMs * 2, bindingCheckMsMax)) {
+    const {
+      key,
+      pod: {
+        metadata: { name, namespace, uid },
+      },
+    } = info;
+    for (
+      let delayMs = bindingCheckMs;
+      !this.stopped.signal.aborted;
+      delayMs = Math.min(delayMs * 2, bindingCheckMsMax)
+    ) {
       // The watch has told meanwhile.
       if (!this.#cache.isAssumed(key)) break;
       try {
@@ -266,12 +396,18 @@ class Scheduler {
       const { namespace, name, uid, resourceVersion } = claim.metadata;
       const claimRef = { kind: 'PersistentVolumeClaim', apiVersion: 'v1', namespace, name, uid, resourceVersion };
       await this.#client.patch(kinds.PersistentVolume, volume.metadata.name!, undefined, 'merge', {
-        metadata: { resourceVersion: volume.metadata.resourceVersion, annotations: { 'pv.kubernetes.io/bound-by-controller': 'yes' } }, spec: { claimRef },
+        metadata: {
+          resourceVersion: volume.metadata.resourceVersion,
+          annotations: { 'pv.kubernetes.io/bound-by-controller': 'yes' },
+        },
+        spec: { claimRef },
       });
     }
     for (const claim of provision) {
       if (claim.metadata.annotations?.['volume.kubernetes.io/selected-node'] === node) continue;
-      await this.#client.patch(kinds.PersistentVolumeClaim, claim.metadata.name!, claim.metadata.namespace, 'merge', { metadata: { uid: claim.metadata.uid, annotations: { 'volume.kubernetes.io/selected-node': node } } });
+      await this.#client.patch(kinds.PersistentVolumeClaim, claim.metadata.name!, claim.metadata.namespace, 'merge', {
+        metadata: { uid: claim.metadata.uid, annotations: { 'volume.kubernetes.io/selected-node': node } },
+      });
     }
     const waiting = [...bind.map(({ claim }) => claim), ...provision];
     await Promise.all(waiting.map((claim) => this.#claimBound(podKey, keyOf(claim), claim.metadata.uid!, node)));
@@ -282,9 +418,14 @@ class Scheduler {
     const deadline = this.#clock.monotonic() + volumeBindingMs;
     for (;;) {
       const claim = this.#claims.get(key);
-      if (claim === undefined || claim.metadata.uid !== uid) throw new Error(`persistentvolumeclaim "${key}" was deleted`);
+      if (claim === undefined || claim.metadata.uid !== uid)
+        throw new Error(`persistentvolumeclaim "${key}" was deleted`);
       if (claim.metadata.annotations?.['pv.kubernetes.io/bind-completed'] !== undefined) return;
-      if (claim.metadata.annotations?.['volume.kubernetes.io/selected-node'] === undefined && claim['spec'].volumeName === undefined && this.#clock.monotonic() > deadline - volumeBindingMs + 5_000) {
+      if (
+        claim.metadata.annotations?.['volume.kubernetes.io/selected-node'] === undefined &&
+        claim['spec'].volumeName === undefined &&
+        this.#clock.monotonic() > deadline - volumeBindingMs + 5_000
+      ) {
         throw new Error(`provisioning of persistentvolumeclaim "${key}" on node "${node}" was given up`);
       }
       if (this.#pods.get(podKey) === undefined) throw new Error('the Pod was deleted');
@@ -316,29 +457,60 @@ class Scheduler {
   /** Says on the Pod and in an event why it waits; carries out a preemption. */
   async #explain({ info }: QueuedPod, failure: Failure, preemption: Victims | string): Promise<void> {
     const pod = info.pod;
-    const suffix = typeof preemption === 'string' ? ` preemption: ${preemption}` : ` preemption: node ${preemption.node} is nominated.`;
-    const message = failure.rejections.size === 0 && failure.message.startsWith('no nodes') ? failure.message : failure.message + suffix;
+    const suffix =
+      typeof preemption === 'string'
+        ? ` preemption: ${preemption}`
+        : ` preemption: node ${preemption.node} is nominated.`;
+    const message =
+      failure.rejections.size === 0 && failure.message.startsWith('no nodes')
+        ? failure.message
+        : failure.message + suffix;
     this.recorder.event(pod, 'Warning', 'FailedScheduling', message);
     try {
       await this.#writeCondition(pod, message, typeof preemption === 'string' ? undefined : preemption.node);
       if (typeof preemption !== 'string') await this.#evict(pod, preemption);
     } catch (error) {
-      if (!isReason(error, 'NotFound', 'Conflict')) this.#log.warn('could not explain a failure', { pod: info.key, error });
+      if (!isReason(error, 'NotFound', 'Conflict'))
+        this.#log.warn('could not explain a failure', { pod: info.key, error });
     }
   }
 
   async #writeCondition(pod: KubeObject, message: string, nominatedNodeName: string | undefined): Promise<void> {
     const current = this.#pods.get(keyOf(pod));
-    if (current === undefined || current.metadata.uid !== pod.metadata.uid || current['spec'].nodeName !== undefined) return;
-    const conditions = (current['status']?.conditions ?? []) as { type: string; status?: string; reason?: string; message?: string; lastTransitionTime?: string }[];
+    if (current === undefined || current.metadata.uid !== pod.metadata.uid || current['spec'].nodeName !== undefined)
+      return;
+    const conditions = (current['status']?.conditions ?? []) as {
+      type: string;
+      status?: string;
+      reason?: string;
+      message?: string;
+      lastTransitionTime?: string;
+    }[];
     const held = conditions.find(({ type }) => type === 'PodScheduled');
     const nominated = nominatedNodeName ?? current['status']?.nominatedNodeName;
-    if (held?.status === 'False' && held.message === message && nominated === current['status']?.nominatedNodeName) return;
+    if (held?.status === 'False' && held.message === message && nominated === current['status']?.nominatedNodeName)
+      return;
     const lastTransitionTime = held?.status === 'False' ? held.lastTransitionTime : timestamp(this.#clock.now());
-    const made = { type: 'PodScheduled', status: 'False', reason: 'Unschedulable', message, lastProbeTime: null, lastTransitionTime, observedGeneration: current.metadata.generation };
-    await this.#client.patch(kinds.Pod, pod.metadata.name!, pod.metadata.namespace, 'strategic', {
-      metadata: { uid: pod.metadata.uid }, status: { conditions: [made], ...(nominated === undefined ? {} : { nominatedNodeName: nominated }) },
-    }, { subresource: 'status' });
+    const made = {
+      type: 'PodScheduled',
+      status: 'False',
+      reason: 'Unschedulable',
+      message,
+      lastProbeTime: null,
+      lastTransitionTime,
+      observedGeneration: current.metadata.generation,
+    };
+    await this.#client.patch(
+      kinds.Pod,
+      pod.metadata.name!,
+      pod.metadata.namespace,
+      'strategic',
+      {
+        metadata: { uid: pod.metadata.uid },
+        status: { conditions: [made], ...(nominated === undefined ? {} : { nominatedNodeName: nominated }) },
+      },
+      { subresource: 'status' },
+    );
   }
 
   async #evict(pod: KubeObject, { node, pods }: Victims): Promise<void> {
@@ -347,11 +519,22 @@ class Scheduler {
       const current = this.#pods.get(victim.key);
       if (current === undefined || current.metadata.deletionTimestamp !== undefined) continue;
       const condition = {
-        type: 'DisruptionTarget', status: 'True', reason: 'PreemptionByScheduler', lastProbeTime: null, lastTransitionTime: timestamp(this.#clock.now()),
+        type: 'DisruptionTarget',
+        status: 'True',
+        reason: 'PreemptionByScheduler',
+        lastProbeTime: null,
+        lastTransitionTime: timestamp(this.#clock.now()),
         message: `${this.#name}: preempting to accommodate a higher priority pod`,
       };
       try {
-        await this.#client.patch(kinds.Pod, name!, namespace, 'strategic', { metadata: { uid }, status: { conditions: [condition] } }, { subresource: 'status' });
+        await this.#client.patch(
+          kinds.Pod,
+          name!,
+          namespace,
+          'strategic',
+          { metadata: { uid }, status: { conditions: [condition] } },
+          { subresource: 'status' },
+        );
         await this.#client.delete(kinds.Pod, name!, namespace, { preconditions: { uid: uid! } });
         this.recorder.event(victim.pod, 'Normal', 'Preempted', `Preempted by pod ${pod.metadata.uid} on node ${node}`);
       } catch (error) {

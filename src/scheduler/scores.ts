@@ -1,6 +1,8 @@
 /**
- * How well each feasible node suits a Pod: 0 to 100 per aspect, weighted as in Kubernetes' default profile (taints 3; node affinity,
- * Pod affinity and spreading 2; least allocated, balance and image locality 1). Aspects that do not apply are not computed.
+ * How well each feasible node suits a Pod: 0 to 100 per aspect, weighted as in Kubernetes' default profile (taints 3;
+ * node affinity,
+ * Pod affinity and spreading 2; least allocated, balance and image locality 1). Aspects that do not apply are not
+ * computed.
  */
 import { matchesNodeTerm, tolerates } from './filters.ts';
 import { preferenceOf, preparePreferences } from './affinity.ts';
@@ -23,7 +25,13 @@ export function resourceScore(pod: PodInfo, node: NodeInfo): number {
   const cpu = fractionOf(node.scoredCpu + pod.scoredCpu, cpuMax);
   const memory = fractionOf(node.scoredMemory + pod.scoredMemory, memoryMax);
   const least = ((1 - cpu) * 100 + (1 - memory) * 100) / 2;
-  const balance = (1 - Math.abs(fractionOf(node.cpu + pod.requests.cpu, cpuMax) - fractionOf(node.memory + pod.requests.memory, memoryMax)) / 2) * 100;
+  const balance =
+    (1 -
+      Math.abs(
+        fractionOf(node.cpu + pod.requests.cpu, cpuMax) - fractionOf(node.memory + pod.requests.memory, memoryMax),
+      ) /
+        2) *
+    100;
   return least + balance;
 }
 
@@ -34,7 +42,8 @@ function imageScore(pod: PodInfo, node: NodeInfo, snapshot: Snapshot): number {
     const name = image.includes('@') || image.lastIndexOf(':') > image.lastIndexOf('/') ? image : `${image}:latest`;
     const size = node.images.get(image) ?? node.images.get(name);
     // An image that many nodes hold says little about this one; one that few hold must not draw all Pods there.
-    if (size !== undefined) bytes += size * (snapshot.imageNodes(node.images.has(image) ? image : name) / snapshot.nodes.length);
+    if (size !== undefined)
+      bytes += size * (snapshot.imageNodes(node.images.has(image) ? image : name) / snapshot.nodes.length);
   }
   const most = imageBytesMaxPerContainer * pod.images.length;
   if (bytes <= imageBytesMin) return 0;
@@ -83,28 +92,57 @@ function ownerCosts(owned: ReadonlyMap<number, number>, nodes: readonly NodeInfo
 
 export function scoreNodes(pod: PodInfo, nodes: readonly NodeInfo[], snapshot: Snapshot): Float64Array {
   const totals = new Float64Array(nodes.length);
-  for (let i = 0; i < nodes.length; i++) totals[i] = resourceScore(pod, nodes[i]!) + imageScore(pod, nodes[i]!, snapshot);
+  for (let i = 0; i < nodes.length; i++)
+    totals[i] = resourceScore(pod, nodes[i]!) + imageScore(pod, nodes[i]!, snapshot);
   if (nodes.some((node) => node.taints.length > 0)) {
-    addScaled(totals, fill(nodes, (node) => {
-      let count = 0;
-      for (const taint of node.taints) if (taint.effect === 'PreferNoSchedule' && !pod.tolerations.some((toleration) => tolerates(toleration, taint))) count++;
-      return count;
-    }), 3, true);
+    addScaled(
+      totals,
+      fill(nodes, (node) => {
+        let count = 0;
+        for (const taint of node.taints)
+          if (
+            taint.effect === 'PreferNoSchedule' &&
+            !pod.tolerations.some((toleration) => tolerates(toleration, taint))
+          )
+            count++;
+        return count;
+      }),
+      3,
+      true,
+    );
   }
   if (pod.preferredNodes.length > 0) {
-    addScaled(totals, fill(nodes, (node) => {
-      let sum = 0;
-      for (const { weight, term } of pod.preferredNodes) if (matchesNodeTerm(term, node.labels, node.name)) sum += weight;
-      return sum;
-    }), 2, false);
+    addScaled(
+      totals,
+      fill(nodes, (node) => {
+        let sum = 0;
+        for (const { weight, term } of pod.preferredNodes)
+          if (matchesNodeTerm(term, node.labels, node.name)) sum += weight;
+        return sum;
+      }),
+      2,
+      false,
+    );
   }
   const soft = prepareSpread(pod, snapshot, false);
-  if (soft !== undefined) addScaled(totals, fill(nodes, (node) => spreadCost(soft, node)), 2, true);
+  if (soft !== undefined)
+    addScaled(
+      totals,
+      fill(nodes, (node) => spreadCost(soft, node)),
+      2,
+      true,
+    );
   else if (pod.spread.length === 0 && pod.owner !== undefined) {
     const owned = snapshot.ownedPods(pod.owner);
     if (owned !== undefined) addScaled(totals, ownerCosts(owned, nodes), 2, true);
   }
   const weights = preparePreferences(pod, snapshot);
-  if (weights !== undefined) addScaled(totals, fill(nodes, (node) => preferenceOf(weights, node)), 2, false);
+  if (weights !== undefined)
+    addScaled(
+      totals,
+      fill(nodes, (node) => preferenceOf(weights, node)),
+      2,
+      false,
+    );
   return totals;
 }

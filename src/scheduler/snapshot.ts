@@ -1,4 +1,7 @@
-/** What one scheduling decision looks at: nodes with their Pods, claims and volumes, Namespaces, nominations. Read-only for plans. */
+/**
+ * What one scheduling decision looks at: nodes with their Pods, claims and volumes, Namespaces, nominations. Read-only
+ * for plans.
+ */
 import type { KubeObject } from '#base/objects.ts';
 import type { NodeInfo } from './node-info.ts';
 import type { PodInfo } from './pod-info.ts';

@@ -1,18 +1,28 @@
 /**
- * Decoding against a schema: types as strict as a typed decoder's, fields that nobody declared found and dropped. Works in place on the
- * parsed value. Null list items and null scalars follow Go's JSON: a null leaves the zero value, so the field is dropped.
+ * Decoding against a schema: types as strict as a typed decoder's, fields that nobody declared found and dropped. Works
+ * in place on the
+ * parsed value. Null list items and null scalars follow Go's JSON: a null leaves the zero value, so the field is
+ * dropped.
  */
 import type { Json } from '#base/objects.ts';
 import { isQuantity } from '#base/quantity.ts';
 import { shownValueCharsMax, unknownFieldsMax } from './limits.ts';
 import type { Field, ObjectNode, TypeNode } from './types.ts';
 
-export interface CheckResult { unknown: string[]; error: string | undefined }
+export interface CheckResult {
+  unknown: string[];
+  error: string | undefined;
+}
 
 /** What has been found, and where the check is: put into words only where something is wrong. */
-interface Check extends CheckResult { path: (string | number)[] }
+interface Check extends CheckResult {
+  path: (string | number)[];
+}
 
-/** Prunes the object to its schema; `unknown` lists the paths dropped (the first `unknownFieldsMax`), `error` is the first type error. */
+/**
+ * Prunes the object to its schema; `unknown` lists the paths dropped (the first `unknownFieldsMax`), `error` is the
+ * first type error.
+ */
 export function checkObject(object: Json, node: ObjectNode): CheckResult {
   const check: Check = { unknown: [], error: undefined, path: [] };
   checkFields(object, node, check);
@@ -30,7 +40,14 @@ function pathOf({ path }: Check): string {
 }
 
 function fail(check: Check, found: Json, wanted: string, typeName: string | undefined): void {
-  const type = typeof found === 'object' ? (Array.isArray(found) ? 'array' : 'object') : typeof found === 'boolean' ? 'bool' : typeof found;
+  const type =
+    typeof found === 'object'
+      ? Array.isArray(found)
+        ? 'array'
+        : 'object'
+      : typeof found === 'boolean'
+        ? 'bool'
+        : typeof found;
   const owner = typeName === undefined ? '' : `${typeName.slice(typeName.indexOf('/') + 1)}.`;
   check.error ??= `json: cannot unmarshal ${type} into Go struct field ${owner}${pathOf(check)} of type ${wanted}`;
 }
@@ -52,7 +69,11 @@ function checkFields(object: Json, node: ObjectNode, check: Check): void {
       continue;
     }
     const value = object[key];
-    if (value === null) { if (field.type.kind !== 'any' && field.type.kind !== 'time' && field.type.kind !== 'microtime') delete object[key]; continue; }
+    if (value === null) {
+      if (field.type.kind !== 'any' && field.type.kind !== 'time' && field.type.kind !== 'microtime')
+        delete object[key];
+      continue;
+    }
     path.push(key);
     const replaced = checkValue(value, field.type, check, node.name);
     path.pop();
@@ -61,36 +82,59 @@ function checkFields(object: Json, node: ObjectNode, check: Check): void {
   }
 }
 
-/** What a typed decoder does not keep apart from what is absent: empty lists, maps and scalars of optional fields that are no pointers. */
+/**
+ * What a typed decoder does not keep apart from what is absent: empty lists, maps and scalars of optional fields that
+ * are no pointers.
+ */
 function isOmitted(value: Json, { type, pointer, required, keepsZero }: Field): boolean {
   if (pointer || required || keepsZero === true) return false;
   switch (type.kind) {
-    case 'string': case 'bytes': return value === '';
-    case 'boolean': return value === false;
-    case 'int32': case 'int64': case 'double': return value === 0;
-    case 'list': return Array.isArray(value) && value.length === 0;
-    case 'map': return typeof value === 'object' && value !== null && Object.keys(value).length === 0;
-    default: return false;
+    case 'string':
+    case 'bytes':
+      return value === '';
+    case 'boolean':
+      return value === false;
+    case 'int32':
+    case 'int64':
+    case 'double':
+      return value === 0;
+    case 'list':
+      return Array.isArray(value) && value.length === 0;
+    case 'map':
+      return typeof value === 'object' && value !== null && Object.keys(value).length === 0;
+    default:
+      return false;
   }
 }
 
 function checkValue(value: Json, type: TypeNode, check: Check, owner: string | undefined): Json {
   switch (type.kind) {
-    case 'any': return value;
+    case 'any':
+      return value;
     case 'object':
-      if (typeof value !== 'object' || value === null || Array.isArray(value)) fail(check, value, type.name === undefined ? 'object' : type.name.replace('/', '.'), owner);
+      if (typeof value !== 'object' || value === null || Array.isArray(value))
+        fail(check, value, type.name === undefined ? 'object' : type.name.replace('/', '.'), owner);
       else checkFields(value, type, check);
       return value;
-    case 'list': return checkList(value, type.item, check, owner);
-    case 'map': return checkMap(value, type.item, check, owner);
-    default: return checkScalar(value, type.kind, check, owner);
+    case 'list':
+      return checkList(value, type.item, check, owner);
+    case 'map':
+      return checkMap(value, type.item, check, owner);
+    default:
+      return checkScalar(value, type.kind, check, owner);
   }
 }
 
 function checkList(value: Json, item: TypeNode, check: Check, owner: string | undefined): Json {
-  if (!Array.isArray(value)) { fail(check, value, `[]${goName(item)}`, owner); return value; }
+  if (!Array.isArray(value)) {
+    fail(check, value, `[]${goName(item)}`, owner);
+    return value;
+  }
   for (let i = 0; i < value.length; i++) {
-    if (value[i] === null) { value[i] = zeroOf(item); continue; }
+    if (value[i] === null) {
+      value[i] = zeroOf(item);
+      continue;
+    }
     check.path.push(i);
     const replaced = checkValue(value[i], item, check, owner);
     check.path.pop();
@@ -100,9 +144,15 @@ function checkList(value: Json, item: TypeNode, check: Check, owner: string | un
 }
 
 function checkMap(value: Json, item: TypeNode, check: Check, owner: string | undefined): Json {
-  if (typeof value !== 'object' || Array.isArray(value)) { fail(check, value, `map[string]${goName(item)}`, owner); return value; }
+  if (typeof value !== 'object' || Array.isArray(value)) {
+    fail(check, value, `map[string]${goName(item)}`, owner);
+    return value;
+  }
   for (const key in value) {
-    if (value[key] === null) { value[key] = zeroOf(item); continue; }
+    if (value[key] === null) {
+      value[key] = zeroOf(item);
+      continue;
+    }
     check.path.push(key);
     const replaced = checkValue(value[key], item, check, owner);
     check.path.pop();
@@ -118,36 +168,60 @@ function goName(node: TypeNode): string {
 
 function zeroOf(node: TypeNode): Json {
   switch (node.kind) {
-    case 'object': case 'map': return {};
-    case 'list': return [];
-    case 'boolean': return false;
-    case 'int32': case 'int64': case 'double': case 'intstr': return 0;
-    case 'any': return null;
-    default: return '';
+    case 'object':
+    case 'map':
+      return {};
+    case 'list':
+      return [];
+    case 'boolean':
+      return false;
+    case 'int32':
+    case 'int64':
+    case 'double':
+    case 'intstr':
+      return 0;
+    case 'any':
+      return null;
+    default:
+      return '';
   }
 }
 
 function checkScalar(value: Json, kind: string, check: Check, owner: string | undefined): Json {
   const type = typeof value;
   switch (kind) {
-    case 'boolean': if (type !== 'boolean') fail(check, value, 'bool', owner); return value;
-    case 'int32': case 'int64':
-      if (type !== 'number') fail(check, value, kind, owner);
-      else if (!Number.isInteger(value) || (kind === 'int32' && (value > 2_147_483_647 || value < -2_147_483_648))) check.error ??= `json: cannot unmarshal number ${value} into Go struct field ${owner === undefined ? '' : `${owner.slice(owner.indexOf('/') + 1)}.`}${pathOf(check)} of type ${kind}`;
+    case 'boolean':
+      if (type !== 'boolean') fail(check, value, 'bool', owner);
       return value;
-    case 'double': if (type !== 'number') fail(check, value, 'float64', owner); return value;
-    case 'intstr': if (type !== 'number' && type !== 'string') fail(check, value, 'intstr.IntOrString', owner); return value;
+    case 'int32':
+    case 'int64':
+      if (type !== 'number') fail(check, value, kind, owner);
+      else if (!Number.isInteger(value) || (kind === 'int32' && (value > 2_147_483_647 || value < -2_147_483_648)))
+        check.error ??= `json: cannot unmarshal number ${value} into Go struct field ${owner === undefined ? '' : `${owner.slice(owner.indexOf('/') + 1)}.`}${pathOf(check)} of type ${kind}`;
+      return value;
+    case 'double':
+      if (type !== 'number') fail(check, value, 'float64', owner);
+      return value;
+    case 'intstr':
+      if (type !== 'number' && type !== 'string') fail(check, value, 'intstr.IntOrString', owner);
+      return value;
     case 'quantity':
       if (type === 'number') return String(value);
       if (type !== 'string') fail(check, value, 'resource.Quantity', owner);
-      else if (!isQuantity(value)) check.error ??= "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+      else if (!isQuantity(value))
+        check.error ??= "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
       return value;
-    case 'time': case 'microtime': return checkTime(value, kind, check, owner);
+    case 'time':
+    case 'microtime':
+      return checkTime(value, kind, check, owner);
     case 'bytes':
       if (type !== 'string') fail(check, value, '[]uint8', owner);
-      else if (!/^[A-Za-z0-9+/\r\n]*={0,2}$/.test(value) || value.replace(/[\r\n]/g, '').length % 4 !== 0) check.error ??= `illegal base64 data at input byte ${badBase64At(value)}`;
+      else if (!/^[A-Za-z0-9+/\r\n]*={0,2}$/.test(value) || value.replace(/[\r\n]/g, '').length % 4 !== 0)
+        check.error ??= `illegal base64 data at input byte ${badBase64At(value)}`;
       return value;
-    default: if (type !== 'string') fail(check, value, kind === 'duration' ? 'v1.Duration' : 'string', owner); return value;
+    default:
+      if (type !== 'string') fail(check, value, kind === 'duration' ? 'v1.Duration' : 'string', owner);
+      return value;
   }
 }
 
@@ -165,10 +239,16 @@ const goodTimesMax = 256;
 /** Times are stored in UTC, to the second; micro times with six digits. */
 function checkTime(value: Json, kind: string, check: Check, owner: string | undefined): Json {
   if (kind === 'time' && goodTimes.has(value)) return value;
-  if (typeof value !== 'string') { fail(check, value, kind === 'time' ? 'v1.Time' : 'v1.MicroTime', owner); return value; }
+  if (typeof value !== 'string') {
+    fail(check, value, kind === 'time' ? 'v1.Time' : 'v1.MicroTime', owner);
+    return value;
+  }
   const match = rfc3339.exec(value);
   const ms = match === null ? NaN : Date.parse(value);
-  if (match === null || Number.isNaN(ms)) { check.error ??= `parsing time ${JSON.stringify(value)} as "2006-01-02T15:04:05Z07:00": cannot parse ${JSON.stringify(value)} as "2006"`; return value; }
+  if (match === null || Number.isNaN(ms)) {
+    check.error ??= `parsing time ${JSON.stringify(value)} as "2006-01-02T15:04:05Z07:00": cannot parse ${JSON.stringify(value)} as "2006"`;
+    return value;
+  }
   if (kind === 'time' && match[2] === undefined && match[3] === 'Z') {
     if (goodTimes.size >= goodTimesMax) goodTimes.clear();
     goodTimes.add(value);

@@ -1,6 +1,8 @@
 /**
- * Custom resource definitions as kinds (Kubernetes, "Extend the Kubernetes API with CustomResourceDefinitions"): the structural schema becomes the same type
- * nodes that built-in kinds have; defaults, validation and columns are read from the published schema. Expression rules (CEL) are not here.
+ * Custom resource definitions as kinds (Kubernetes, "Extend the Kubernetes API with CustomResourceDefinitions"): the
+ * structural schema becomes the same type
+ * nodes that built-in kinds have; defaults, validation and columns are read from the published schema. Expression rules
+ * (CEL) are not here.
  */
 import { copyJson, equalJson } from '#base/json.ts';
 import { PatternError, compilePattern } from '#base/pattern.ts';
@@ -21,21 +23,25 @@ export function nodeOfSchema(schema: Json): TypeNode {
   if (schema === undefined || schema === null || typeof schema !== 'object') return scalarNode('any');
   if (schema['x-kubernetes-int-or-string'] === true) return scalarNode('intstr');
   switch (schema.type) {
-    case 'object': return objectNode(schema);
+    case 'object':
+      return objectNode(schema);
     case 'array': {
       const node: ListNode = { kind: 'list', item: nodeOfSchema(schema.items) };
       if (schema['x-kubernetes-list-type'] !== undefined) node.listType = schema['x-kubernetes-list-type'];
       if (schema['x-kubernetes-list-map-keys'] !== undefined) node.keys = schema['x-kubernetes-list-map-keys'];
       return node;
     }
-    default: return scalarNode('any'); // scalars are checked by the validator, with its own messages
+    default:
+      return scalarNode('any'); // scalars are checked by the validator, with its own messages
   }
 }
 
 function objectNode(schema: Json): TypeNode {
   const atomic = schema['x-kubernetes-map-type'] === 'atomic';
-  if (schema.properties === undefined && typeof schema.additionalProperties === 'object') return { kind: 'map', item: nodeOfSchema(schema.additionalProperties), ...(atomic ? { atomic } : {}) };
-  if (schema.properties === undefined && schema.additionalProperties === true) return { kind: 'map', item: scalarNode('any'), ...(atomic ? { atomic } : {}) };
+  if (schema.properties === undefined && typeof schema.additionalProperties === 'object')
+    return { kind: 'map', item: nodeOfSchema(schema.additionalProperties), ...(atomic ? { atomic } : {}) };
+  if (schema.properties === undefined && schema.additionalProperties === true)
+    return { kind: 'map', item: scalarNode('any'), ...(atomic ? { atomic } : {}) };
   let fields: Map<string, Field> | undefined;
   const node: ObjectNode = {
     kind: 'object',
@@ -43,7 +49,12 @@ function objectNode(schema: Json): TypeNode {
       if (fields === undefined) {
         fields = new Map();
         for (const [name, property] of Object.entries((schema.properties ?? {}) as Record<string, Json>)) {
-          const field: Field = { name, type: nodeOfSchema(property), required: (schema.required ?? []).includes(name), pointer: true };
+          const field: Field = {
+            name,
+            type: nodeOfSchema(property),
+            required: (schema.required ?? []).includes(name),
+            pointer: true,
+          };
           if (property.default !== undefined) field.default = property.default;
           fields.set(name, field);
         }
@@ -59,24 +70,42 @@ function objectNode(schema: Json): TypeNode {
 
 /** The root: what the schema says, and the fields of every object. */
 export function rootNode(schema: Json): ObjectNode {
-  const inner = schema === undefined ? undefined : nodeOfSchema({ ...schema, type: 'object', properties: schema.properties ?? {} }) as ObjectNode;
+  const inner =
+    schema === undefined
+      ? undefined
+      : (nodeOfSchema({ ...schema, type: 'object', properties: schema.properties ?? {} }) as ObjectNode);
   const fields = new Map<string, Field>(inner?.fields ?? []);
-  const common = (name: string, type: TypeNode): void => { fields.set(name, { name, type, required: false, pointer: false }); };
+  const common = (name: string, type: TypeNode): void => {
+    fields.set(name, { name, type, required: false, pointer: false });
+  };
   common('apiVersion', scalarNode('string'));
   common('kind', scalarNode('string'));
   common('metadata', typeOf('meta.v1/ObjectMeta'));
-  return { kind: 'object', fields, ...(inner === undefined || inner.preserveUnknown === true ? { preserveUnknown: true } : {}) };
+  return {
+    kind: 'object',
+    fields,
+    ...(inner === undefined || inner.preserveUnknown === true ? { preserveUnknown: true } : {}),
+  };
 }
 
 /** Sets defaults, innermost last, in place. */
 export function applySchemaDefaults(value: Json, schema: Json): void {
   if (typeof value !== 'object' || value === null || schema === undefined) return;
-  if (Array.isArray(value)) { if (schema.items) for (const item of value) applySchemaDefaults(item, schema.items); return; }
+  if (Array.isArray(value)) {
+    if (schema.items) for (const item of value) applySchemaDefaults(item, schema.items);
+    return;
+  }
   for (const [name, property] of Object.entries((schema.properties ?? {}) as Record<string, Json>)) {
-    if ((value[name] === undefined || (value[name] === null && property.nullable !== true)) && property.default !== undefined) value[name] = copyJson(property.default);
+    if (
+      (value[name] === undefined || (value[name] === null && property.nullable !== true)) &&
+      property.default !== undefined
+    )
+      value[name] = copyJson(property.default);
     if (value[name] !== undefined) applySchemaDefaults(value[name], property);
   }
-  if (typeof schema.additionalProperties === 'object') for (const [name, item] of Object.entries(value)) if (schema.properties?.[name] === undefined) applySchemaDefaults(item, schema.additionalProperties);
+  if (typeof schema.additionalProperties === 'object')
+    for (const [name, item] of Object.entries(value))
+      if (schema.properties?.[name] === undefined) applySchemaDefaults(item, schema.additionalProperties);
 }
 
 function typeName(value: Json): string {
@@ -87,8 +116,14 @@ function typeName(value: Json): string {
 }
 
 const formats: Record<string, (text: string) => boolean> = {
-  'date-time': (t) => !Number.isNaN(Date.parse(t)) && /T/.test(t), date: (t) => /^\d{4}-\d{2}-\d{2}$/.test(t), uuid: (t) => /^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$/i.test(t),
-  ipv4: (t) => /^(\d{1,3}\.){3}\d{1,3}$/.test(t) && t.split('.').every((p) => Number(p) < 256), ipv6: (t) => t.includes(':') && /^[0-9a-f:.]+$/i.test(t), email: (t) => /^[^@\s]+@[^@\s]+$/.test(t), uri: (t) => URL.canParse(t), byte: (t) => /^[A-Za-z0-9+/]*={0,2}$/.test(t),
+  'date-time': (t) => !Number.isNaN(Date.parse(t)) && /T/.test(t),
+  date: (t) => /^\d{4}-\d{2}-\d{2}$/.test(t),
+  uuid: (t) => /^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$/i.test(t),
+  ipv4: (t) => /^(\d{1,3}\.){3}\d{1,3}$/.test(t) && t.split('.').every((p) => Number(p) < 256),
+  ipv6: (t) => t.includes(':') && /^[0-9a-f:.]+$/i.test(t),
+  email: (t) => /^[^@\s]+@[^@\s]+$/.test(t),
+  uri: (t) => URL.canParse(t),
+  byte: (t) => /^[A-Za-z0-9+/]*={0,2}$/.test(t),
 };
 
 /** Validates a value against a schema as the reference implementation words it. */
@@ -96,7 +131,12 @@ export function validateSchema(value: Json, schema: Json, path: string, errors: 
   if (value === null && (schema.nullable === true || schema.type === undefined)) return;
   if (errors.full || isSpent(schema, errors)) return;
   if (!checkType(value, schema, path, errors)) return;
-  if (schema.enum !== undefined && !schema.enum.some((e: Json) => equalJson(e, value))) errors.unsupported(path, value, schema.enum.map((e: Json) => (typeof e === 'string' ? e : JSON.stringify(e))));
+  if (schema.enum !== undefined && !schema.enum.some((e: Json) => equalJson(e, value)))
+    errors.unsupported(
+      path,
+      value,
+      schema.enum.map((e: Json) => (typeof e === 'string' ? e : JSON.stringify(e))),
+    );
   if (typeof value === 'string') checkText(value, schema, path, errors);
   else if (typeof value === 'number') checkNumber(value, schema, path, errors);
   else if (Array.isArray(value)) checkArray(value, schema, path, errors);
@@ -112,7 +152,11 @@ function isSpent(schema: Json, errors: FieldErrors): boolean {
 function checkType(value: Json, schema: Json, path: string, errors: FieldErrors): boolean {
   if (schema['x-kubernetes-int-or-string'] === true) {
     if (typeof value === 'string' || Number.isInteger(value)) return true;
-    errors.invalid(path, typeName(value), `${path} in body must be of type integer,string: ${JSON.stringify(typeName(value))}`);
+    errors.invalid(
+      path,
+      typeName(value),
+      `${path} in body must be of type integer,string: ${JSON.stringify(typeName(value))}`,
+    );
     return false;
   }
   if (schema.type === undefined || schema.type === '') return true;
@@ -124,17 +168,24 @@ function checkType(value: Json, schema: Json, path: string, errors: FieldErrors)
 
 function checkText(value: string, schema: Json, path: string, errors: FieldErrors): void {
   const length = [...value].length;
-  if (schema.maxLength !== undefined && length > schema.maxLength) errors.invalid(path, value, `${path} in body should be at most ${schema.maxLength} chars long`);
-  if (schema.minLength !== undefined && length < schema.minLength) errors.invalid(path, value, `${path} in body should be at least ${schema.minLength} chars long`);
+  if (schema.maxLength !== undefined && length > schema.maxLength)
+    errors.invalid(path, value, `${path} in body should be at most ${schema.maxLength} chars long`);
+  if (schema.minLength !== undefined && length < schema.minLength)
+    errors.invalid(path, value, `${path} in body should be at least ${schema.minLength} chars long`);
   if (schema.pattern !== undefined) checkPattern(value, schema.pattern, path, errors);
   const format = schema.format === undefined ? undefined : formats[schema.format];
-  if (format !== undefined && !format(value)) errors.invalid(path, value, `${path} in body must be of type ${schema.format}: ${JSON.stringify(value)}`);
+  if (format !== undefined && !format(value))
+    errors.invalid(path, value, `${path} in body must be of type ${schema.format}: ${JSON.stringify(value)}`);
 }
 
-/** Patterns are RE2's, and match anywhere in the text. One that does not compile lets nothing through: a definition with such a pattern is refused when it is written. */
+/**
+ * Patterns are RE2's, and match anywhere in the text. One that does not compile lets nothing through: a definition with
+ * such a pattern is refused when it is written.
+ */
 function checkPattern(value: string, pattern: string, path: string, errors: FieldErrors): void {
   try {
-    if (!errors.work.patterns.test(compilePattern(pattern), value)) errors.invalid(path, value, `${path} in body should match '${pattern}'`);
+    if (!errors.work.patterns.test(compilePattern(pattern), value))
+      errors.invalid(path, value, `${path} in body should match '${pattern}'`);
   } catch (error) {
     if (!(error instanceof PatternError)) throw error;
     errors.invalid(path, value, `${path} in body could not be matched against '${pattern}': ${error.message}`);
@@ -142,21 +193,49 @@ function checkPattern(value: string, pattern: string, path: string, errors: Fiel
 }
 
 function checkNumber(value: number, schema: Json, path: string, errors: FieldErrors): void {
-  if (schema.maximum !== undefined && (schema.exclusiveMaximum === true ? value >= schema.maximum : value > schema.maximum)) errors.invalid(path, value, `${path} in body should be less than ${schema.exclusiveMaximum === true ? '' : 'or equal to '}${schema.maximum}`);
-  if (schema.minimum !== undefined && (schema.exclusiveMinimum === true ? value <= schema.minimum : value < schema.minimum)) errors.invalid(path, value, `${path} in body should be greater than ${schema.exclusiveMinimum === true ? '' : 'or equal to '}${schema.minimum}`);
-  if (schema.multipleOf !== undefined && !Number.isInteger(value / schema.multipleOf)) errors.invalid(path, value, `${path} in body should be a multiple of ${schema.multipleOf}`);
+  if (
+    schema.maximum !== undefined &&
+    (schema.exclusiveMaximum === true ? value >= schema.maximum : value > schema.maximum)
+  )
+    errors.invalid(
+      path,
+      value,
+      `${path} in body should be less than ${schema.exclusiveMaximum === true ? '' : 'or equal to '}${schema.maximum}`,
+    );
+  if (
+    schema.minimum !== undefined &&
+    (schema.exclusiveMinimum === true ? value <= schema.minimum : value < schema.minimum)
+  )
+    errors.invalid(
+      path,
+      value,
+      `${path} in body should be greater than ${schema.exclusiveMinimum === true ? '' : 'or equal to '}${schema.minimum}`,
+    );
+  if (schema.multipleOf !== undefined && !Number.isInteger(value / schema.multipleOf))
+    errors.invalid(path, value, `${path} in body should be a multiple of ${schema.multipleOf}`);
 }
 
 function checkArray(value: Json[], schema: Json, path: string, errors: FieldErrors): void {
-  if (schema.maxItems !== undefined && value.length > schema.maxItems) errors.tooMany(path, value.length, schema.maxItems);
-  if (schema.minItems !== undefined && value.length < schema.minItems) errors.invalid(path, value.length, `${path} in body should have at least ${schema.minItems} items`);
-  if (schema.items !== undefined) value.forEach((item, i) => validateSchema(item, schema.items, `${path}[${i}]`, errors));
+  if (schema.maxItems !== undefined && value.length > schema.maxItems)
+    errors.tooMany(path, value.length, schema.maxItems);
+  if (schema.minItems !== undefined && value.length < schema.minItems)
+    errors.invalid(path, value.length, `${path} in body should have at least ${schema.minItems} items`);
+  if (schema.items !== undefined)
+    value.forEach((item, i) => validateSchema(item, schema.items, `${path}[${i}]`, errors));
   const type = schema['x-kubernetes-list-type'];
   if (type !== 'set' && type !== 'map') return;
   const seen = new Set<string>();
   value.forEach((item, i) => {
-    const id = JSON.stringify(type === 'set' ? item : (schema['x-kubernetes-list-map-keys'] ?? []).map((k: string) => item?.[k] ?? null));
-    if (seen.has(id)) errors.duplicate(`${path}[${i}]`, type === 'set' ? item : Object.fromEntries((schema['x-kubernetes-list-map-keys'] ?? []).map((k: string) => [k, item?.[k]])));
+    const id = JSON.stringify(
+      type === 'set' ? item : (schema['x-kubernetes-list-map-keys'] ?? []).map((k: string) => item?.[k] ?? null),
+    );
+    if (seen.has(id))
+      errors.duplicate(
+        `${path}[${i}]`,
+        type === 'set'
+          ? item
+          : Object.fromEntries((schema['x-kubernetes-list-map-keys'] ?? []).map((k: string) => [k, item?.[k]])),
+      );
     seen.add(id);
   });
 }
@@ -167,10 +246,14 @@ function checkProperties(value: Json, schema: Json, path: string, errors: FieldE
   for (const name of schema.required ?? []) if (value[name] === undefined) errors.required(join(path, name));
   if (schema['x-kubernetes-embedded-resource'] === true) checkEmbedded(value, path, errors);
   const names = Object.keys(value);
-  if (schema.maxProperties !== undefined && names.length > schema.maxProperties) errors.tooMany(path, names.length, schema.maxProperties);
-  if (schema.minProperties !== undefined && names.length < schema.minProperties) errors.invalid(path, names.length, `${path} in body should have at least ${schema.minProperties} properties`);
+  if (schema.maxProperties !== undefined && names.length > schema.maxProperties)
+    errors.tooMany(path, names.length, schema.maxProperties);
+  if (schema.minProperties !== undefined && names.length < schema.minProperties)
+    errors.invalid(path, names.length, `${path} in body should have at least ${schema.minProperties} properties`);
   for (const name of names) {
-    const property = schema.properties?.[name] ?? (typeof schema.additionalProperties === 'object' ? schema.additionalProperties : undefined);
+    const property =
+      schema.properties?.[name] ??
+      (typeof schema.additionalProperties === 'object' ? schema.additionalProperties : undefined);
     if (property !== undefined) validateSchema(value[name], property, join(path, name), errors);
   }
 }
@@ -179,11 +262,20 @@ function checkProperties(value: Json, schema: Json, path: string, errors: FieldE
 function checkEmbedded(value: Json, path: string, errors: FieldErrors): void {
   for (const name of ['apiVersion', 'kind']) {
     if (value[name] === undefined || value[name] === '') errors.required(join(path, name), 'must not be empty');
-    else if (typeof value[name] !== 'string') errors.typeInvalid(join(path, name), typeName(value[name]), `must be of type string: ${JSON.stringify(typeName(value[name]))}`);
+    else if (typeof value[name] !== 'string')
+      errors.typeInvalid(
+        join(path, name),
+        typeName(value[name]),
+        `must be of type string: ${JSON.stringify(typeName(value[name]))}`,
+      );
   }
-  if (typeof value.kind === 'string' && value.kind !== '' && label1035Problem(value.kind.toLowerCase()) !== '') errors.invalid(join(path, 'kind'), value.kind, label1035Problem(value.kind.toLowerCase()));
+  if (typeof value.kind === 'string' && value.kind !== '' && label1035Problem(value.kind.toLowerCase()) !== '')
+    errors.invalid(join(path, 'kind'), value.kind, label1035Problem(value.kind.toLowerCase()));
   if (value.metadata === undefined || value.metadata === null) return;
-  if (typeof value.metadata !== 'object' || Array.isArray(value.metadata)) { errors.typeInvalid(join(path, 'metadata'), typeName(value.metadata), 'must be of type object'); return; }
+  if (typeof value.metadata !== 'object' || Array.isArray(value.metadata)) {
+    errors.typeInvalid(join(path, 'metadata'), typeName(value.metadata), 'must be of type object');
+    return;
+  }
   validateLabels(value.metadata.labels, join(path, 'metadata.labels'), errors);
   validateAnnotations(value.metadata.annotations, join(path, 'metadata.annotations'), errors);
 }
@@ -196,22 +288,39 @@ function passes(value: Json, schema: Json, errors: FieldErrors): boolean {
 
 function checkCombinations(value: Json, schema: Json, path: string, errors: FieldErrors): void {
   for (const part of schema.allOf ?? []) validateSchema(value, part, path, errors);
-  if (schema.anyOf !== undefined && !schema.anyOf.some((s: Json) => passes(value, s, errors))) errors.invalid(path, value, `${path === '' ? '""' : path} in body must validate at least one schema (anyOf)`);
+  if (schema.anyOf !== undefined && !schema.anyOf.some((s: Json) => passes(value, s, errors)))
+    errors.invalid(path, value, `${path === '' ? '""' : path} in body must validate at least one schema (anyOf)`);
   if (schema.oneOf !== undefined) {
     const count = schema.oneOf.filter((s: Json) => passes(value, s, errors)).length;
-    if (count !== 1) errors.invalid(path, value, `${path === '' ? '""' : path} in body must validate one and only one schema (oneOf). Found ${count === 0 ? 'none valid' : `${count} valid alternatives`}`);
+    if (count !== 1)
+      errors.invalid(
+        path,
+        value,
+        `${path === '' ? '""' : path} in body must validate one and only one schema (oneOf). Found ${count === 0 ? 'none valid' : `${count} valid alternatives`}`,
+      );
   }
-  if (schema.not !== undefined && passes(value, schema.not, errors)) errors.invalid(path, value, `${path === '' ? '""' : path} in body must not validate the schema (not)`);
+  if (schema.not !== undefined && passes(value, schema.not, errors))
+    errors.invalid(path, value, `${path === '' ? '""' : path} in body must not validate the schema (not)`);
 }
 
 function columnsOf(version: Json): Column[] {
   const name: Column = { name: 'Name', type: 'string', format: 'name', value: (o) => o.metadata.name };
   const declared: Json[] = version.additionalPrinterColumns ?? [];
-  if (declared.length === 0) return [name, { name: 'Age', type: 'date', value: (o, now) => ageOf(o.metadata.creationTimestamp, now) }];
-  return [name, ...declared.map((c): Column => {
-    const read = compileJsonPath(c.jsonPath);
-    return { name: c.name, type: c.type, ...(c.format === undefined ? {} : { format: c.format }), priority: c.priority ?? 0, value: (o, now) => cell(read(o), c.type, now) };
-  })];
+  if (declared.length === 0)
+    return [name, { name: 'Age', type: 'date', value: (o, now) => ageOf(o.metadata.creationTimestamp, now) }];
+  return [
+    name,
+    ...declared.map((c): Column => {
+      const read = compileJsonPath(c.jsonPath);
+      return {
+        name: c.name,
+        type: c.type,
+        ...(c.format === undefined ? {} : { format: c.format }),
+        priority: c.priority ?? 0,
+        value: (o, now) => cell(read(o), c.type, now),
+      };
+    }),
+  ];
 }
 
 function cell(values: Json[], type: string, now: number): string | number | boolean | null {
@@ -223,7 +332,10 @@ function cell(values: Json[], type: string, now: number): string | number | bool
   return typeof value === 'object' ? JSON.stringify(value) : values.length > 1 ? values.join(',') : String(value);
 }
 
-export interface CustomKind extends KindRecord { custom: true; publishedSchema: Json }
+export interface CustomKind extends KindRecord {
+  custom: true;
+  publishedSchema: Json;
+}
 
 /** The kinds of a definition: one for each served version. */
 export function kindsOfDefinition(definition: KubeObject): CustomKind[] {
@@ -243,30 +355,96 @@ function customKind(spec: Json, version: Json, storageVersion: string, many: boo
   let type: ObjectNode | undefined;
   const hasStatus = subresources.status !== undefined;
   const preserves = spec.preserveUnknownFields === true;
-  const rename = (to: string) => (o: KubeObject): KubeObject => (o.apiVersion === to ? o : { ...o, apiVersion: to });
+  const rename =
+    (to: string) =>
+    (o: KubeObject): KubeObject =>
+      o.apiVersion === to ? o : { ...o, apiVersion: to };
   return {
-    group, version: version.name, kind: names.kind, resource: names.plural, singular: names.singular ?? names.kind.toLowerCase(), namespaced: spec.scope === 'Namespaced', verbs: allVerbs, shortNames: names.shortNames ?? [], categories: names.categories ?? [],
-    subresources, columns: columnsOf(version), listKind: names.listKind ?? `${names.kind}List`, storage: { group, resource: names.plural, version: storageVersion, kind: names.kind },
-    get type() { return (type ??= preserves ? { ...rootNode(schema), preserveUnknown: true } : rootNode(schema)); },
-    selectableFields: Object.fromEntries((version.selectableFields ?? []).map((f: Json) => { const read = compileJsonPath(f.jsonPath); return [f.jsonPath.replace(/^\./, ''), (o: Json) => { const v = read(o)[0]; return v === undefined || v === null ? '' : String(v); }]; })),
-    hasGeneration: true, hasStatus, nameForm: 'subdomain', custom: true, publishedSchema: schema,
-    ...(version.deprecated === true ? { deprecation: version.deprecationWarning ?? `${group}/${version.name} ${names.kind} is deprecated` } : {}),
+    group,
+    version: version.name,
+    kind: names.kind,
+    resource: names.plural,
+    singular: names.singular ?? names.kind.toLowerCase(),
+    namespaced: spec.scope === 'Namespaced',
+    verbs: allVerbs,
+    shortNames: names.shortNames ?? [],
+    categories: names.categories ?? [],
+    subresources,
+    columns: columnsOf(version),
+    listKind: names.listKind ?? `${names.kind}List`,
+    storage: { group, resource: names.plural, version: storageVersion, kind: names.kind },
+    get type() {
+      return (type ??= preserves ? { ...rootNode(schema), preserveUnknown: true } : rootNode(schema));
+    },
+    selectableFields: Object.fromEntries(
+      (version.selectableFields ?? []).map((f: Json) => {
+        const read = compileJsonPath(f.jsonPath);
+        return [
+          f.jsonPath.replace(/^\./, ''),
+          (o: Json) => {
+            const v = read(o)[0];
+            return v === undefined || v === null ? '' : String(v);
+          },
+        ];
+      }),
+    ),
+    hasGeneration: true,
+    hasStatus,
+    nameForm: 'subdomain',
+    custom: true,
+    publishedSchema: schema,
+    ...(version.deprecated === true
+      ? { deprecation: version.deprecationWarning ?? `${group}/${version.name} ${names.kind} is deprecated` }
+      : {}),
     ...(many ? { fromStored: rename(`${group}/${version.name}`), toStored: rename(`${group}/${storageVersion}`) } : {}),
-    ...(scale === undefined ? {} : { scale: { specPath: scale.specReplicasPath, statusPath: scale.statusReplicasPath, selectorPath: scale.labelSelectorPath ?? '.status.\u0000' } }),
-    defaults(o) { if (schema !== undefined) applySchemaDefaults(o, schema); },
-    prepareCreate(o) { if (hasStatus) delete o.status; },
-    prepareUpdate(o, old) { if (hasStatus) { if (old.status === undefined) delete o.status; else o.status = copyJson(old.status); } },
-    validate(o, errors) { if (schema !== undefined) validateBody(o, schema, errors); },
-    validateStatus(o, _old, errors) { if (schema !== undefined) validateBody(o, schema, errors); },
+    ...(scale === undefined
+      ? {}
+      : {
+          scale: {
+            specPath: scale.specReplicasPath,
+            statusPath: scale.statusReplicasPath,
+            selectorPath: scale.labelSelectorPath ?? '.status.\u0000',
+          },
+        }),
+    defaults(o) {
+      if (schema !== undefined) applySchemaDefaults(o, schema);
+    },
+    prepareCreate(o) {
+      if (hasStatus) delete o.status;
+    },
+    prepareUpdate(o, old) {
+      if (hasStatus) {
+        if (old.status === undefined) delete o.status;
+        else o.status = copyJson(old.status);
+      }
+    },
+    validate(o, errors) {
+      if (schema !== undefined) validateBody(o, schema, errors);
+    },
+    validateStatus(o, _old, errors) {
+      if (schema !== undefined) validateBody(o, schema, errors);
+    },
   };
 }
 
 /** The object's own metadata is validated as every object's is. */
 function validateBody(o: Json, schema: Json, errors: FieldErrors): void {
   const { metadata: _m, apiVersion: _a, kind: _k, ...properties } = schema.properties ?? {};
-  const required = (schema.required ?? []).filter((n: string) => n !== 'metadata' && n !== 'apiVersion' && n !== 'kind');
+  const required = (schema.required ?? []).filter(
+    (n: string) => n !== 'metadata' && n !== 'apiVersion' && n !== 'kind',
+  );
   validateSchema(o, { ...schema, type: 'object', properties, required }, '', errors);
   // Within `not`, what could not be looked at any more would pass.
-  if (errors.work.stepsLeft < 0) errors.invalid('', null, `validation costs more than ${schemaStepsMax} steps: the object or its schema is too large`);
-  if (errors.work.patterns.left < 0) errors.invalid('', null, `validation costs more than ${patternStepsMax} steps of patterns: texts and patterns are too long together`);
+  if (errors.work.stepsLeft < 0)
+    errors.invalid(
+      '',
+      null,
+      `validation costs more than ${schemaStepsMax} steps: the object or its schema is too large`,
+    );
+  if (errors.work.patterns.left < 0)
+    errors.invalid(
+      '',
+      null,
+      `validation costs more than ${patternStepsMax} steps of patterns: texts and patterns are too long together`,
+    );
 }

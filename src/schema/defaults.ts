@@ -1,5 +1,6 @@
 /**
- * Defaulting of Pods and what contains them, as the API reference documents it. A default is set where the field is absent, never where
+ * Defaulting of Pods and what contains them, as the API reference documents it. A default is set where the field is
+ * absent, never where
  * it is explicitly empty in a way that means something. Functions change the object in place; callers own it.
  */
 import type { Json } from '#base/objects.ts';
@@ -17,7 +18,13 @@ export function setDefaultText(object: Json, field: string, value: string): void
 
 function defaultProbe(probe: Json): void {
   if (probe === undefined || probe === null) return;
-  for (const [field, value] of [['timeoutSeconds', 1], ['periodSeconds', 10], ['successThreshold', 1], ['failureThreshold', 3]] as const) if (!probe[field]) probe[field] = value;
+  for (const [field, value] of [
+    ['timeoutSeconds', 1],
+    ['periodSeconds', 10],
+    ['successThreshold', 1],
+    ['failureThreshold', 3],
+  ] as const)
+    if (!probe[field]) probe[field] = value;
   defaultHandler(probe);
   if (probe.grpc !== undefined && probe.grpc !== null) setDefault(probe.grpc, 'service', '');
 }
@@ -30,7 +37,8 @@ function defaultHandler(handler: Json): void {
 
 export function defaultQuantities(list: Json): void {
   if (list === undefined || list === null) return;
-  for (const [name, value] of Object.entries(list)) if (isQuantity(value)) list[name] = canonicalQuantity(value as string);
+  for (const [name, value] of Object.entries(list))
+    if (isQuantity(value)) list[name] = canonicalQuantity(value as string);
 }
 
 /** `:latest` and no tag at all mean Always. */
@@ -57,7 +65,8 @@ function defaultContainer(container: Json, hostNetwork: boolean): void {
     setDefaultText(port, 'protocol', 'TCP');
     if (hostNetwork && !port.hostPort) port.hostPort = port.containerPort;
   }
-  for (const env of container.env ?? []) if (env.valueFrom?.fieldRef) setDefaultText(env.valueFrom.fieldRef, 'apiVersion', 'v1');
+  for (const env of container.env ?? [])
+    if (env.valueFrom?.fieldRef) setDefaultText(env.valueFrom.fieldRef, 'apiVersion', 'v1');
   for (const probe of ['livenessProbe', 'readinessProbe', 'startupProbe']) defaultProbe(container[probe]);
   defaultHandler(container.lifecycle?.postStart);
   defaultHandler(container.lifecycle?.preStop);
@@ -74,7 +83,10 @@ function defaultVolume(volume: Json): void {
   if (volume.configMap) setDefault(volume.configMap, 'defaultMode', 0o644);
   if (volume.secret) setDefault(volume.secret, 'defaultMode', 0o644);
   if (volume.hostPath) setDefault(volume.hostPath, 'type', '');
-  if (volume.downwardAPI) { setDefault(volume.downwardAPI, 'defaultMode', 0o644); defaultFieldRefs(volume.downwardAPI.items); }
+  if (volume.downwardAPI) {
+    setDefault(volume.downwardAPI, 'defaultMode', 0o644);
+    defaultFieldRefs(volume.downwardAPI.items);
+  }
   if (volume.projected) {
     setDefault(volume.projected, 'defaultMode', 0o644);
     for (const source of volume.projected.sources ?? []) {

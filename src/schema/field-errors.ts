@@ -1,5 +1,6 @@
 /**
- * Field errors as an API server words them: `spec.containers[0].image: Required value`, collected into one Invalid status with a cause
+ * Field errors as an API server words them: `spec.containers[0].image: Required value`, collected into one Invalid
+ * status with a cause
  * each (API conventions, "Status"). Paths are plain text.
  */
 import { ApiError } from '#base/errors.ts';
@@ -20,41 +21,83 @@ export class FieldErrors {
   #characters = 0;
   #full = false;
 
-  constructor(work: ValidationWork = new ValidationWork()) { this.work = work; }
+  constructor(work: ValidationWork = new ValidationWork()) {
+    this.work = work;
+  }
 
   /** Errors of an alternative that is only tried. */
-  fork(): FieldErrors { return new FieldErrors(this.work); }
+  fork(): FieldErrors {
+    return new FieldErrors(this.work);
+  }
 
   /** Whether there are as many errors as one answer names: whoever would find more may stop. */
-  get full(): boolean { return this.#full; }
+  get full(): boolean {
+    return this.#full;
+  }
 
   /** `text` is made only where it will be shown. */
   #add(reason: string, field: string, text: () => string): void {
     if (this.#full) return;
     if (this.causes.length >= fieldErrorsMax || this.#characters >= fieldErrorsCharsMax) {
       this.#full = true;
-      this.causes.push({ reason: 'FieldValueInvalid', field: '', message: 'too many errors: the others are not shown' });
+      this.causes.push({
+        reason: 'FieldValueInvalid',
+        field: '',
+        message: 'too many errors: the others are not shown',
+      });
       return;
     }
-    const cause = { reason, message: text(), field: field.length > shownValueCharsMax ? `${field.slice(0, shownValueCharsMax)}…` : field };
+    const cause = {
+      reason,
+      message: text(),
+      field: field.length > shownValueCharsMax ? `${field.slice(0, shownValueCharsMax)}…` : field,
+    };
     this.#characters += cause.message.length + cause.field.length;
     this.causes.push(cause);
   }
 
-  required(field: string, detail = ''): void { this.#add('FieldValueRequired', field, () => detail === '' ? 'Required value' : `Required value: ${detail}`); }
-  invalid(field: string, value: unknown, detail: string): void { this.#add('FieldValueInvalid', field, () => `Invalid value: ${show(value)}${detail === '' ? '' : `: ${detail}`}`); }
-  duplicate(field: string, value: unknown): void { this.#add('FieldValueDuplicate', field, () => `Duplicate value: ${show(value)}`); }
-  notFound(field: string, value: unknown): void { this.#add('FieldValueNotFound', field, () => `Not found: ${show(value)}`); }
-  forbidden(field: string, detail: string): void { this.#add('FieldValueForbidden', field, () => `Forbidden: ${detail}`); }
-  tooLong(field: string, max: number): void { this.#add('FieldValueTooLong', field, () => `Too long: may not be more than ${max} bytes`); }
-  tooMany(field: string, count: number, max: number): void { this.#add('FieldValueTooMany', field, () => `Too many: ${count}: must have at most ${max} items`); }
-  typeInvalid(field: string, value: unknown, detail: string): void { this.#add('FieldValueTypeInvalid', field, () => `Invalid value: ${show(value)}: ${detail}`); }
-  unsupported(field: string, value: unknown, supported: readonly string[]): void {
-    this.#add('FieldValueNotSupported', field, () => `Unsupported value: ${show(value)}: supported values: ${[...supported].sort().map((s) => JSON.stringify(s)).join(', ')}`);
+  required(field: string, detail = ''): void {
+    this.#add('FieldValueRequired', field, () => (detail === '' ? 'Required value' : `Required value: ${detail}`));
   }
-  internal(field: string, detail: string): void { this.#add('InternalError', field, () => `Internal error: ${detail}`); }
+  invalid(field: string, value: unknown, detail: string): void {
+    this.#add('FieldValueInvalid', field, () => `Invalid value: ${show(value)}${detail === '' ? '' : `: ${detail}`}`);
+  }
+  duplicate(field: string, value: unknown): void {
+    this.#add('FieldValueDuplicate', field, () => `Duplicate value: ${show(value)}`);
+  }
+  notFound(field: string, value: unknown): void {
+    this.#add('FieldValueNotFound', field, () => `Not found: ${show(value)}`);
+  }
+  forbidden(field: string, detail: string): void {
+    this.#add('FieldValueForbidden', field, () => `Forbidden: ${detail}`);
+  }
+  tooLong(field: string, max: number): void {
+    this.#add('FieldValueTooLong', field, () => `Too long: may not be more than ${max} bytes`);
+  }
+  tooMany(field: string, count: number, max: number): void {
+    this.#add('FieldValueTooMany', field, () => `Too many: ${count}: must have at most ${max} items`);
+  }
+  typeInvalid(field: string, value: unknown, detail: string): void {
+    this.#add('FieldValueTypeInvalid', field, () => `Invalid value: ${show(value)}: ${detail}`);
+  }
+  unsupported(field: string, value: unknown, supported: readonly string[]): void {
+    this.#add(
+      'FieldValueNotSupported',
+      field,
+      () =>
+        `Unsupported value: ${show(value)}: supported values: ${[...supported]
+          .sort()
+          .map((s) => JSON.stringify(s))
+          .join(', ')}`,
+    );
+  }
+  internal(field: string, detail: string): void {
+    this.#add('InternalError', field, () => `Internal error: ${detail}`);
+  }
 
-  get any(): boolean { return this.causes.length > 0; }
+  get any(): boolean {
+    return this.causes.length > 0;
+  }
 
   /** Throws Invalid for the object when there are errors. */
   throwIfAny(group: string, kind: string, name: string): void {
@@ -67,7 +110,12 @@ export function invalidError(group: string, kind: string, name: string, causes: 
   const lines = causes.map((c) => `${c.field}: ${c.message}`);
   const text = lines.length === 1 ? lines[0]! : `[${[...new Set(lines)].join(', ')}]`;
   const qualified = group === '' ? kind : `${kind}.${group}`;
-  return new ApiError('Invalid', `${qualified} ${JSON.stringify(name)} is invalid: ${text}`, { name, ...(group === '' ? {} : { group }), kind, causes });
+  return new ApiError('Invalid', `${qualified} ${JSON.stringify(name)} is invalid: ${text}`, {
+    name,
+    ...(group === '' ? {} : { group }),
+    kind,
+    causes,
+  });
 }
 
 /** A value as the messages quote it: Go's `%q` for text, JSON for the rest. */

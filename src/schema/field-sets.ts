@@ -1,13 +1,18 @@
 /**
- * Sets of fields of an object, as `metadata.managedFields` keeps them (Kubernetes, "Server-Side Apply"; `meta/v1 FieldsV1`). A set is a tree whose edges are
- * `f:name`, `k:{"key":value}` for an item of a keyed list, `v:value` for a member of a list that is a set; `.` marks the place itself as a member.
+ * Sets of fields of an object, as `metadata.managedFields` keeps them (Kubernetes, "Server-Side Apply"; `meta/v1
+ * FieldsV1`). A set is a tree whose edges are
+ * `f:name`, `k:{"key":value}` for an item of a keyed list, `v:value` for a member of a list that is a set; `.` marks
+ * the place itself as a member.
  */
 import { equalJson } from '#base/json.ts';
 import type { Json } from '#base/objects.ts';
 import { setPathsMax, shownValueCharsMax } from './limits.ts';
 import type { ListNode, TypeNode } from './types.ts';
 
-export interface FieldSet { self: boolean; children: Map<string, FieldSet> }
+export interface FieldSet {
+  self: boolean;
+  children: Map<string, FieldSet>;
+}
 
 export const emptySet = (): FieldSet => ({ self: false, children: new Map() });
 const leaf = (): FieldSet => ({ self: true, children: new Map() });
@@ -57,7 +62,8 @@ export function fieldsOf(value: Json, node: TypeNode, marks = false, created = f
   const names = Object.keys(value).filter((k) => value[k] !== undefined);
   if (names.length === 0) return leaf();
   if (marks && created) set.self = true;
-  for (const name of names) set.children.set(`f:${name}`, fieldsOf(value[name], childNode(node, name), marks, marks && isOptional(node, name)));
+  for (const name of names)
+    set.children.set(`f:${name}`, fieldsOf(value[name], childNode(node, name), marks, marks && isOptional(node, name)));
   return set;
 }
 
@@ -68,7 +74,10 @@ function isOptional(node: TypeNode, name: string): boolean {
   return field === undefined || field.type.kind !== 'object' || field.pointer;
 }
 
-export interface Comparison { changed: FieldSet; removed: FieldSet }
+export interface Comparison {
+  changed: FieldSet;
+  removed: FieldSet;
+}
 
 /** Fields that were added or modified, and fields that went, from `old` to `value`. */
 export function compareFields(old: Json, value: Json, node: TypeNode): Comparison {
@@ -87,11 +96,13 @@ function compareObjects(old: Json, value: Json, node: TypeNode, changed: FieldSe
   for (const name of Object.keys(value)) {
     const [was, is] = [old[name], value[name]];
     if (is === undefined || is === was) continue;
-    if (was === undefined) changed.children.set(`f:${name}`, fieldsOf(is, childNode(node, name), true, isOptional(node, name)));
+    if (was === undefined)
+      changed.children.set(`f:${name}`, fieldsOf(is, childNode(node, name), true, isOptional(node, name)));
     else compareEntry(`f:${name}`, was, is, childNode(node, name), changed, removed);
   }
   for (const name of Object.keys(old)) {
-    if (old[name] !== undefined && value[name] === undefined) setRemoved(`f:${name}`, old[name], childNode(node, name), removed);
+    if (old[name] !== undefined && value[name] === undefined)
+      setRemoved(`f:${name}`, old[name], childNode(node, name), removed);
   }
 }
 
@@ -118,7 +129,10 @@ function setRemoved(key: string, was: Json, node: TypeNode, removed: FieldSet): 
 
 function compareEntry(key: string, was: Json, is: Json, node: TypeNode, changed: FieldSet, removed: FieldSet): void {
   const atomic = isAtomic(node, is) || isAtomic(node, was) || Array.isArray(was) !== Array.isArray(is);
-  if (atomic) { if (!equalJson(was, is)) changed.children.set(key, leaf()); return; }
+  if (atomic) {
+    if (!equalJson(was, is)) changed.children.set(key, leaf());
+    return;
+  }
   const inner = { changed: emptySet(), removed: emptySet() };
   compareInto(was, is, node, inner.changed, inner.removed);
   if (!isEmptySet(inner.changed)) changed.children.set(key, inner.changed);
@@ -127,7 +141,10 @@ function compareEntry(key: string, was: Json, is: Json, node: TypeNode, changed:
 
 export function unionOf(a: FieldSet, b: FieldSet): FieldSet {
   const out: FieldSet = { self: a.self || b.self, children: new Map(a.children) };
-  for (const [key, set] of b.children) { const mine = out.children.get(key); out.children.set(key, mine === undefined ? set : unionOf(mine, set)); }
+  for (const [key, set] of b.children) {
+    const mine = out.children.get(key);
+    out.children.set(key, mine === undefined ? set : unionOf(mine, set));
+  }
   return out;
 }
 
@@ -147,7 +164,10 @@ export function removeBelow(a: FieldSet, b: FieldSet): FieldSet {
   const out: FieldSet = { self: a.self && !b.self, children: new Map() };
   for (const [key, set] of a.children) {
     const other = b.children.get(key);
-    if (other === undefined) { out.children.set(key, set); continue; }
+    if (other === undefined) {
+      out.children.set(key, set);
+      continue;
+    }
     if (other.self) continue;
     const rest = removeBelow(set, other);
     if (!isEmptySet(rest)) out.children.set(key, rest);
@@ -176,7 +196,10 @@ export function toFieldsV1(set: FieldSet): Json {
 export function fromFieldsV1(fields: Json): FieldSet {
   const set = emptySet();
   for (const [key, value] of Object.entries(fields ?? {})) {
-    if (key === '.') { set.self = true; continue; }
+    if (key === '.') {
+      set.self = true;
+      continue;
+    }
     const child = fromFieldsV1(value);
     if (isEmptySet(child)) child.self = true;
     set.children.set(key, child);
@@ -210,10 +233,15 @@ function isEdge(key: string): boolean {
   try {
     const value: unknown = JSON.parse(key.slice(2));
     return key.startsWith('v:') || (typeof value === 'object' && value !== null && !Array.isArray(value));
-  } catch { return false; }
+  } catch {
+    return false;
+  }
 }
 
-/** Members as messages name them: `.spec.containers[name="a"].image`. At most `setPathsMax`, since a path may be as long as the set. */
+/**
+ * Members as messages name them: `.spec.containers[name="a"].image`. At most `setPathsMax`, since a path may be as long
+ * as the set.
+ */
 export function pathsOfSet(set: FieldSet): string[] {
   const out: string[] = [];
   addPaths(set, '', out);
@@ -223,30 +251,43 @@ export function pathsOfSet(set: FieldSet): string[] {
 function addPaths(set: FieldSet, prefix: string, out: string[]): void {
   if (out.length >= setPathsMax) return;
   if (set.self && set.children.size === 0) out.push(prefix);
-  for (const [key, child] of set.children) addPaths(child, prefix.length > shownValueCharsMax ? prefix : prefix + edgeText(key), out);
+  for (const [key, child] of set.children)
+    addPaths(child, prefix.length > shownValueCharsMax ? prefix : prefix + edgeText(key), out);
 }
 
 function edgeText(key: string): string {
   const text = key.slice(2);
   if (key.startsWith('f:')) return `.${text}`;
   if (!key.startsWith('k:')) return `[=${text}]`;
-  return `[${Object.entries(JSON.parse(text) as Json).map(([k, v]) => `${k}=${JSON.stringify(v)}`).join(',')}]`;
+  return `[${Object.entries(JSON.parse(text) as Json)
+    .map(([k, v]) => `${k}=${JSON.stringify(v)}`)
+    .join(',')}]`;
 }
 
 /** The live value with an applied configuration merged in; neither is changed. */
 export function mergeApplied(live: Json, applied: Json, node: TypeNode): Json {
-  if (live === undefined || live === null || isAtomic(node, applied) || isAtomic(node, live) || Array.isArray(live) !== Array.isArray(applied)) return applied;
+  if (
+    live === undefined ||
+    live === null ||
+    isAtomic(node, applied) ||
+    isAtomic(node, live) ||
+    Array.isArray(live) !== Array.isArray(applied)
+  )
+    return applied;
   if (Array.isArray(applied)) return mergeLists(live, applied, node as ListNode);
   const out: Json = { ...live };
   for (const [name, value] of Object.entries(applied)) {
-    if (value === null) delete out[name]; else out[name] = mergeApplied(out[name], value, childNode(node, name));
+    if (value === null) delete out[name];
+    else out[name] = mergeApplied(out[name], value, childNode(node, name));
   }
   return out;
 }
 
 /**
- * Two cursors over the live and the applied list. What only the live list has goes out when the live cursor meets it; what both have follows the applied order;
- * what is new goes out behind the live items that were passed by then. So a second manager's items come behind those that are there.
+ * Two cursors over the live and the applied list. What only the live list has goes out when the live cursor meets it;
+ * what both have follows the applied order;
+ * what is new goes out behind the live items that were passed by then. So a second manager's items come behind those
+ * that are there.
  */
 function mergeLists(live: Json[], applied: Json[], node: ListNode): Json[] {
   const liveKeys = live.map((item) => itemKey(node, item));
@@ -278,13 +319,24 @@ function mergeLists(live: Json[], applied: Json[], node: ListNode): Json[] {
   return out;
 }
 
-/** Takes out of `value` what `gone` names and `kept` does not; the value is changed in place. Answers undefined where nothing is left of it. */
+/**
+ * Takes out of `value` what `gone` names and `kept` does not; the value is changed in place. Answers undefined where
+ * nothing is left of it.
+ */
 export function pruneFields(value: Json, node: TypeNode, gone: FieldSet, kept: FieldSet | undefined): Json {
   if (typeof value !== 'object' || value === null || isAtomic(node, value)) return value;
   if (Array.isArray(value)) {
     const list = node as ListNode;
-    const out = value.filter((item) => { const key = itemKey(list, item); return !(gone.children.has(key) && kept?.children.get(key) === undefined && gone.children.get(key)!.self); })
-      .map((item) => { const key = itemKey(list, item); const below = gone.children.get(key); return below === undefined ? item : pruneFields(item, list.item, below, kept?.children.get(key)); });
+    const out = value
+      .filter((item) => {
+        const key = itemKey(list, item);
+        return !(gone.children.has(key) && kept?.children.get(key) === undefined && gone.children.get(key)!.self);
+      })
+      .map((item) => {
+        const key = itemKey(list, item);
+        const below = gone.children.get(key);
+        return below === undefined ? item : pruneFields(item, list.item, below, kept?.children.get(key));
+      });
     return out.length === 0 && kept === undefined ? undefined : out;
   }
   for (const [key, below] of gone.children) {
@@ -292,10 +344,21 @@ export function pruneFields(value: Json, node: TypeNode, gone: FieldSet, kept: F
     if (value[name] === undefined) continue;
     const keep = kept?.children.get(key);
     const child = childNode(node, name);
-    if (keep === undefined && (below.children.size === 0 || isAtomic(child, value[name]))) { delete value[name]; continue; }
+    if (keep === undefined && (below.children.size === 0 || isAtomic(child, value[name]))) {
+      delete value[name];
+      continue;
+    }
     const left = pruneFields(value[name], child, below, keep);
-    if (left === undefined || (keep === undefined && typeof left === 'object' && left !== null && Object.keys(left).length === 0 && child.kind !== 'object')) delete value[name]; else value[name] = left;
+    if (
+      left === undefined ||
+      (keep === undefined &&
+        typeof left === 'object' &&
+        left !== null &&
+        Object.keys(left).length === 0 &&
+        child.kind !== 'object')
+    )
+      delete value[name];
+    else value[name] = left;
   }
   return value;
 }
-

@@ -1,13 +1,21 @@
-/** The JSONPath of printer columns: `.a.b`, `.a[0]`, `.a[*]`, `['key']`, `[?(@.type=="Ready")]`, `..` not included (Kubernetes, "JSONPath Support"). */
+/**
+ * The JSONPath of printer columns: `.a.b`, `.a[0]`, `.a[*]`, `['key']`, `[?(@.type=="Ready")]`, `..` not included
+ * (Kubernetes, "JSONPath Support").
+ */
 import type { Json } from '#base/objects.ts';
 
 type Step = (values: Json[]) => Json[];
 
-const token = /^(?:\.([A-Za-z0-9_$\-\\/.]*?[^\\](?=[.[]|$)|\*)|\[\s*'([^']+)'\s*\]|\[\s*"([^"]+)"\s*\]|\[\s*(-?\d+)\s*\]|\[\s*\*\s*\]|\[\?\(\s*@\.?([\w.\-]*)\s*(==|!=)?\s*(?:"([^"]*)"|'([^']*)'|([\w.]+))?\s*\)\])/;
+const token =
+  /^(?:\.([A-Za-z0-9_$\-\\/.]*?[^\\](?=[.[]|$)|\*)|\[\s*'([^']+)'\s*\]|\[\s*"([^"]+)"\s*\]|\[\s*(-?\d+)\s*\]|\[\s*\*\s*\]|\[\?\(\s*@\.?([\w.\-]*)\s*(==|!=)?\s*(?:"([^"]*)"|'([^']*)'|([\w.]+))?\s*\)\])/;
 
 function field(name: string): Step {
-  if (name === '*') return (values) => values.flatMap((v) => (v !== null && typeof v === 'object' ? Object.values(v) : []));
-  return (values) => values.flatMap((v) => (v !== null && typeof v === 'object' && !Array.isArray(v) && v[name] !== undefined ? [v[name]] : []));
+  if (name === '*')
+    return (values) => values.flatMap((v) => (v !== null && typeof v === 'object' ? Object.values(v) : []));
+  return (values) =>
+    values.flatMap((v) =>
+      v !== null && typeof v === 'object' && !Array.isArray(v) && v[name] !== undefined ? [v[name]] : [],
+    );
 }
 
 function pathValue(value: Json, path: string): Json {
@@ -17,23 +25,34 @@ function pathValue(value: Json, path: string): Json {
 }
 
 function filter(path: string, operator: string | undefined, wanted: string): Step {
-  return (values) => values.flatMap((v) => (Array.isArray(v) ? v : [])).filter((item) => {
-    const value = pathValue(item, path);
-    if (operator === undefined) return value !== undefined;
-    return (String(value) === wanted) === (operator === '==');
-  });
+  return (values) =>
+    values
+      .flatMap((v) => (Array.isArray(v) ? v : []))
+      .filter((item) => {
+        const value = pathValue(item, path);
+        if (operator === undefined) return value !== undefined;
+        return (String(value) === wanted) === (operator === '==');
+      });
 }
 
 /** A reader of the values that a path selects; a path that is not understood selects nothing. */
 export function compileJsonPath(path: string): (object: Json) => Json[] {
   const steps: Step[] = [];
-  let rest = path.trim().replace(/^\{|\}$/g, '').replace(/^\$/, '');
+  let rest = path
+    .trim()
+    .replace(/^\{|\}$/g, '')
+    .replace(/^\$/, '');
   while (rest !== '' && rest !== '.') {
     const match = token.exec(rest);
     if (match === null || match[0] === '') return () => [];
     const [all, name, single, double, index, filterPath, operator, a, b, c] = match;
-    if (name !== undefined) { if (name !== '') steps.push(field(name.replaceAll('\\.', '.'))); } else if (single !== undefined || double !== undefined) steps.push(field((single ?? double)!));
-    else if (index !== undefined) { const n = Number(index); steps.push((values) => values.flatMap((v) => (Array.isArray(v) && v.at(n) !== undefined ? [v.at(n)] : []))); } else if (all!.startsWith('[?')) steps.push(filter(filterPath ?? '', operator, a ?? b ?? c ?? ''));
+    if (name !== undefined) {
+      if (name !== '') steps.push(field(name.replaceAll('\\.', '.')));
+    } else if (single !== undefined || double !== undefined) steps.push(field((single ?? double)!));
+    else if (index !== undefined) {
+      const n = Number(index);
+      steps.push((values) => values.flatMap((v) => (Array.isArray(v) && v.at(n) !== undefined ? [v.at(n)] : [])));
+    } else if (all!.startsWith('[?')) steps.push(filter(filterPath ?? '', operator, a ?? b ?? c ?? ''));
     else steps.push((values) => values.flatMap((v) => (Array.isArray(v) ? v : [])));
     rest = rest.slice(all!.length);
   }

@@ -1,6 +1,8 @@
 /**
- * What the API server knows of a kind, as one declarative record. Each file in `groups/` lists the records of one API group; custom
- * resources become records at run time (`apiserver/crd.ts`). Everything else - discovery, OpenAPI, tables, decoding, pruning, defaulting,
+ * What the API server knows of a kind, as one declarative record. Each file in `groups/` lists the records of one API
+ * group; custom
+ * resources become records at run time (`apiserver/crd.ts`). Everything else - discovery, OpenAPI, tables, decoding,
+ * pruning, defaulting,
  * validation, patches, apply - is derived from a record, so that adding a kind touches one file.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
@@ -20,7 +22,10 @@ export interface Column {
 export interface SubresourceRecord {
   verbs: readonly string[];
   /** What it answers with, where that is another kind. */
-  kind?: string; group?: string; version?: string; type?: string;
+  kind?: string;
+  group?: string;
+  version?: string;
+  type?: string;
 }
 
 export interface KindRecord {
@@ -69,14 +74,27 @@ export interface KindRecord {
 export const allVerbs = ['create', 'delete', 'deletecollection', 'get', 'list', 'patch', 'update', 'watch'] as const;
 const subresourceVerbs = ['get', 'patch', 'update'] as const;
 export const statusSubresource: SubresourceRecord = { verbs: subresourceVerbs };
-export const scaleSubresource: SubresourceRecord = { verbs: subresourceVerbs, kind: 'Scale', group: 'autoscaling', version: 'v1', type: 'autoscaling.v1/Scale' };
+export const scaleSubresource: SubresourceRecord = {
+  verbs: subresourceVerbs,
+  kind: 'Scale',
+  group: 'autoscaling',
+  version: 'v1',
+  type: 'autoscaling.v1/Scale',
+};
 
 export type KindOptions = Partial<Omit<KindRecord, 'type'>> & { type?: string; scoped?: 'Namespaced' | 'Cluster' };
 
-export const ageColumn: Column = { name: 'Age', type: 'string', value: (o, now) => ageOf(o.metadata.creationTimestamp, now) };
+export const ageColumn: Column = {
+  name: 'Age',
+  type: 'string',
+  value: (o, now) => ageOf(o.metadata.creationTimestamp, now),
+};
 const nameColumn: Column = { name: 'Name', type: 'string', format: 'name', value: (o) => o.metadata.name };
 /** What a kind without columns of its own shows. */
-export const plainColumns: readonly Column[] = [nameColumn, { name: 'Created At', type: 'date', value: (o) => o.metadata.creationTimestamp }];
+export const plainColumns: readonly Column[] = [
+  nameColumn,
+  { name: 'Created At', type: 'date', value: (o) => o.metadata.creationTimestamp },
+];
 
 /** Name, the narrow columns, Age, the wide ones; where Age is among the narrow ones it stays there. */
 export function columns(...middle: Column[]): Column[] {
@@ -86,22 +104,48 @@ export function columns(...middle: Column[]): Column[] {
 }
 
 /** The same without Age. */
-export function agelessColumns(...middle: Column[]): Column[] { return [nameColumn, ...middle]; }
+export function agelessColumns(...middle: Column[]): Column[] {
+  return [nameColumn, ...middle];
+}
 
-export function column(name: string, value: Column['value'], options: { wide?: boolean; type?: Column['type'] } = {}): Column {
+export function column(
+  name: string,
+  value: Column['value'],
+  options: { wide?: boolean; type?: Column['type'] } = {},
+): Column {
   return { name, type: options.type ?? 'string', priority: options.wide === true ? 1 : 0, value };
 }
 
 /** Fills what follows from the group, the kind and the conventions. */
-export function defineKind(group: string, version: string, kind: string, resource: string, options: KindOptions = {}): KindRecord {
+export function defineKind(
+  group: string,
+  version: string,
+  kind: string,
+  resource: string,
+  options: KindOptions = {},
+): KindRecord {
   const typeName = options.type ?? `${packageOf(group, version)}/${kind}`;
   const { type: _type, scoped, ...rest } = options;
   const subresources = options.subresources ?? {};
   const record = {
-    group, version, kind, resource, singular: kind.toLowerCase(), namespaced: scoped !== 'Cluster', verbs: allVerbs, shortNames: [], categories: [],
-    columns: plainColumns, listKind: `${kind}List`, selectableFields: {}, hasGeneration: false, hasStatus: 'status' in subresources, nameForm: 'subdomain' as const,
+    group,
+    version,
+    kind,
+    resource,
+    singular: kind.toLowerCase(),
+    namespaced: scoped !== 'Cluster',
+    verbs: allVerbs,
+    shortNames: [],
+    categories: [],
+    columns: plainColumns,
+    listKind: `${kind}List`,
+    selectableFields: {},
+    hasGeneration: false,
+    hasStatus: 'status' in subresources,
+    nameForm: 'subdomain' as const,
     storage: { group, resource, version, kind },
-    ...rest, subresources,
+    ...rest,
+    subresources,
   };
   Object.defineProperty(record, 'type', { get: () => typeOf(typeName), enumerable: true });
   return record as unknown as KindRecord;
@@ -119,7 +163,8 @@ export function shortDuration(ms: number): string {
   if (seconds < -1) return '<invalid>';
   if (seconds < 0) return '0s';
   if (seconds < 120) return `${seconds}s`;
-  const pair = (big: number, bigUnit: string, small: number, smallUnit: string): string => (small === 0 ? `${big}${bigUnit}` : `${big}${bigUnit}${small}${smallUnit}`);
+  const pair = (big: number, bigUnit: string, small: number, smallUnit: string): string =>
+    small === 0 ? `${big}${bigUnit}` : `${big}${bigUnit}${small}${smallUnit}`;
   const minutes = Math.floor(seconds / 60);
   if (minutes < 10) return pair(minutes, 'm', seconds % 60, 's');
   if (minutes < 180) return `${minutes}m`;
@@ -136,14 +181,18 @@ export function ageOf(timestamp: string | undefined, now: number): string {
   return timestamp === undefined || timestamp === null ? '<unknown>' : shortDuration(now - Date.parse(timestamp));
 }
 
-export const orNone = (text: string | undefined | null): string => (text === undefined || text === null || text === '' ? '<none>' : text);
+export const orNone = (text: string | undefined | null): string =>
+  text === undefined || text === null || text === '' ? '<none>' : text;
 
 /** A reader of a dotted path as text. */
 export function pathText(path: string): (object: Json) => string {
   const parts = path.split('.');
   return (object) => {
     let at = object;
-    for (const part of parts) { at = at?.[part]; if (at === undefined || at === null) return ''; }
+    for (const part of parts) {
+      at = at?.[part];
+      if (at === undefined || at === null) return '';
+    }
     return String(at);
   };
 }
@@ -159,4 +208,10 @@ export function formatSelector(selector: Json): string {
   return orNone(parts.sort().join(','));
 }
 
-export const formatMap = (map: Record<string, string> | undefined): string => orNone(Object.entries(map ?? {}).map(([k, v]) => `${k}=${v}`).sort().join(','));
+export const formatMap = (map: Record<string, string> | undefined): string =>
+  orNone(
+    Object.entries(map ?? {})
+      .map(([k, v]) => `${k}=${v}`)
+      .sort()
+      .join(','),
+  );

@@ -22,6 +22,9 @@ export const dnsSearchesMax = 32;
 export const jobExitCodesMax = 255;
 export const jobConditionsMax = 20;
 export const jobRulesMax = 20;
-/** Seconds an autoscaler may look back, and the period of one of its policies (the bounds of the reference implementation). */
+/**
+ * Seconds an autoscaler may look back, and the period of one of its policies (the bounds of the reference
+ * implementation).
+ */
 export const stabilizationSecondsMax = 3_600;
 export const scalingPeriodSecondsMax = 1_800;

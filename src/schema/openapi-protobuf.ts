@@ -3,17 +3,43 @@ import type { Json } from '#base/objects.ts';
 import { formatYaml } from '#base/yaml.ts';
 import { ProtobufWriter } from './protobuf.ts';
 
-function writeAny(w: ProtobufWriter, field: number, value: Json): void { w.message(field, () => w.string(2, formatYaml(value))); }
-
-function writeExtensions(w: ProtobufWriter, field: number, object: Json): void {
-  for (const [name, value] of Object.entries(object)) if (name.startsWith('x-')) w.message(field, () => { w.string(1, name); writeAny(w, 2, value); });
+function writeAny(w: ProtobufWriter, field: number, value: Json): void {
+  w.message(field, () => w.string(2, formatYaml(value)));
 }
 
-function writeStrings(w: ProtobufWriter, field: number, values: readonly string[] | undefined): void { for (const value of values ?? []) w.string(field, value); }
+function writeExtensions(w: ProtobufWriter, field: number, object: Json): void {
+  for (const [name, value] of Object.entries(object))
+    if (name.startsWith('x-'))
+      w.message(field, () => {
+        w.string(1, name);
+        writeAny(w, 2, value);
+      });
+}
 
-const textFields: readonly [string, number][] = [['$ref', 1], ['format', 2], ['title', 3], ['description', 4], ['pattern', 13]];
-const doubleFields: readonly [string, number][] = [['multipleOf', 6], ['maximum', 7], ['minimum', 9]];
-const integerFields: readonly [string, number][] = [['maxLength', 11], ['minLength', 12], ['maxItems', 14], ['minItems', 15], ['maxProperties', 17], ['minProperties', 18]];
+function writeStrings(w: ProtobufWriter, field: number, values: readonly string[] | undefined): void {
+  for (const value of values ?? []) w.string(field, value);
+}
+
+const textFields: readonly [string, number][] = [
+  ['$ref', 1],
+  ['format', 2],
+  ['title', 3],
+  ['description', 4],
+  ['pattern', 13],
+];
+const doubleFields: readonly [string, number][] = [
+  ['multipleOf', 6],
+  ['maximum', 7],
+  ['minimum', 9],
+];
+const integerFields: readonly [string, number][] = [
+  ['maxLength', 11],
+  ['minLength', 12],
+  ['maxItems', 14],
+  ['minItems', 15],
+  ['maxProperties', 17],
+  ['minProperties', 18],
+];
 
 function writeSchema(w: ProtobufWriter, s: Json): void {
   for (const [name, field] of textFields) if (typeof s[name] === 'string') w.string(field, s[name]);
@@ -25,7 +51,8 @@ function writeSchema(w: ProtobufWriter, s: Json): void {
   if (s.uniqueItems === true) w.int(16, 1);
   writeStrings(w, 19, s.required);
   for (const value of s.enum ?? []) writeAny(w, 20, value);
-  if (typeof s.additionalProperties === 'object') w.message(21, () => w.message(1, () => writeSchema(w, s.additionalProperties)));
+  if (typeof s.additionalProperties === 'object')
+    w.message(21, () => w.message(1, () => writeSchema(w, s.additionalProperties)));
   else if (typeof s.additionalProperties === 'boolean') w.message(21, () => w.int(2, s.additionalProperties ? 1 : 0));
   if (s.type !== undefined) w.message(22, () => writeStrings(w, 1, Array.isArray(s.type) ? s.type : [s.type]));
   if (s.items !== undefined) w.message(23, () => w.message(1, () => writeSchema(w, s.items)));
@@ -35,24 +62,37 @@ function writeSchema(w: ProtobufWriter, s: Json): void {
 }
 
 function writeNamedSchemas(w: ProtobufWriter, field: number, schemas: Json): void {
-  for (const [name, schema] of Object.entries(schemas)) w.message(field, () => { w.string(1, name); w.message(2, () => writeSchema(w, schema)); });
+  for (const [name, schema] of Object.entries(schemas))
+    w.message(field, () => {
+      w.string(1, name);
+      w.message(2, () => writeSchema(w, schema));
+    });
 }
 
 function writeParameter(w: ProtobufWriter, field: number, p: Json): void {
-  w.message(field, () => w.message(1, () => {
-    if (p.in === 'body') {
-      w.message(1, () => { w.string(2, p.name); w.string(3, 'body'); if (p.required === true) w.int(4, 1); w.message(5, () => writeSchema(w, p.schema)); });
-      return;
-    }
-    const path = p.in === 'path';
-    w.message(2, () => w.message(path ? 4 : 3, () => {
-      if (p.required === true) w.int(1, 1);
-      w.string(2, p.in);
-      w.string(4, p.name);
-      w.string(path ? 5 : 6, p.type);
-      if (p.uniqueItems === true) w.int(path ? 19 : 20, 1);
-    }));
-  }));
+  w.message(field, () =>
+    w.message(1, () => {
+      if (p.in === 'body') {
+        w.message(1, () => {
+          w.string(2, p.name);
+          w.string(3, 'body');
+          if (p.required === true) w.int(4, 1);
+          w.message(5, () => writeSchema(w, p.schema));
+        });
+        return;
+      }
+      const path = p.in === 'path';
+      w.message(2, () =>
+        w.message(path ? 4 : 3, () => {
+          if (p.required === true) w.int(1, 1);
+          w.string(2, p.in);
+          w.string(4, p.name);
+          w.string(path ? 5 : 6, p.type);
+          if (p.uniqueItems === true) w.int(path ? 19 : 20, 1);
+        }),
+      );
+    }),
+  );
 }
 
 function writeOperation(w: ProtobufWriter, field: number, o: Json): void {
@@ -63,7 +103,16 @@ function writeOperation(w: ProtobufWriter, field: number, o: Json): void {
     for (const p of o.parameters ?? []) writeParameter(w, 8, p);
     w.message(9, () => {
       for (const [code, response] of Object.entries(o.responses as Record<string, Json>)) {
-        w.message(1, () => { w.string(1, code); w.message(2, () => w.message(1, () => { w.string(1, response.description); if (response.schema !== undefined) w.message(2, () => w.message(1, () => writeSchema(w, response.schema))); })); });
+        w.message(1, () => {
+          w.string(1, code);
+          w.message(2, () =>
+            w.message(1, () => {
+              w.string(1, response.description);
+              if (response.schema !== undefined)
+                w.message(2, () => w.message(1, () => writeSchema(w, response.schema)));
+            }),
+          );
+        });
       }
     });
     writeStrings(w, 10, o.schemes);
@@ -71,12 +120,23 @@ function writeOperation(w: ProtobufWriter, field: number, o: Json): void {
   });
 }
 
-const methods: readonly [string, number][] = [['get', 2], ['put', 3], ['post', 4], ['delete', 5], ['options', 6], ['head', 7], ['patch', 8]];
+const methods: readonly [string, number][] = [
+  ['get', 2],
+  ['put', 3],
+  ['post', 4],
+  ['delete', 5],
+  ['options', 6],
+  ['head', 7],
+  ['patch', 8],
+];
 
 export function encodeOpenApiV2(document: Json): Buffer {
   const w = new ProtobufWriter();
   w.string(1, document.swagger);
-  w.message(2, () => { w.string(1, document.info.title); w.string(2, document.info.version); });
+  w.message(2, () => {
+    w.string(1, document.info.title);
+    w.string(2, document.info.version);
+  });
   w.message(8, () => {
     for (const [path, item] of Object.entries(document.paths as Record<string, Json>)) {
       w.message(2, () => {

@@ -1,5 +1,6 @@
 /**
- * OpenAPI documents from kind records: version 3 per group and version, version 2 (Swagger) for all. Structure only; descriptions are added by
+ * OpenAPI documents from kind records: version 3 per group and version, version 2 (Swagger) for all. Structure only;
+ * descriptions are added by
  * the API server from a package that ships them, where there is one.
  */
 import type { Json } from '#base/objects.ts';
@@ -8,7 +9,9 @@ import { typeOf } from './types.ts';
 import type { Field, ObjectNode, TypeNode } from './types.ts';
 
 const longPackage: Record<string, string> = {
-  meta: 'io.k8s.apimachinery.pkg.apis.meta', apiextensions: 'io.k8s.apiextensions-apiserver.pkg.apis.apiextensions', apiregistration: 'io.k8s.kube-aggregator.pkg.apis.apiregistration',
+  meta: 'io.k8s.apimachinery.pkg.apis.meta',
+  apiextensions: 'io.k8s.apiextensions-apiserver.pkg.apis.apiextensions',
+  apiregistration: 'io.k8s.kube-aggregator.pkg.apis.apiregistration',
 };
 
 /** `core.v1/Pod` → `io.k8s.api.core.v1.Pod`. */
@@ -19,8 +22,10 @@ export function definitionName(typeName: string): string {
 }
 
 const scalarDefinitions: Record<string, [string, Json]> = {
-  time: ['io.k8s.apimachinery.pkg.apis.meta.v1.Time', { type: 'string', format: 'date-time' }], microtime: ['io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime', { type: 'string', format: 'date-time' }],
-  quantity: ['io.k8s.apimachinery.pkg.api.resource.Quantity', { type: 'string' }], duration: ['io.k8s.apimachinery.pkg.apis.meta.v1.Duration', { type: 'string' }],
+  time: ['io.k8s.apimachinery.pkg.apis.meta.v1.Time', { type: 'string', format: 'date-time' }],
+  microtime: ['io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime', { type: 'string', format: 'date-time' }],
+  quantity: ['io.k8s.apimachinery.pkg.api.resource.Quantity', { type: 'string' }],
+  duration: ['io.k8s.apimachinery.pkg.apis.meta.v1.Duration', { type: 'string' }],
 };
 
 /** Collects the definitions that schemas refer to. */
@@ -35,13 +40,16 @@ export class Definitions {
     this.#refPrefix = version3 ? '#/components/schemas/' : '#/definitions/';
   }
 
-  ref(name: string): Json { return { $ref: this.#refPrefix + name }; }
+  ref(name: string): Json {
+    return { $ref: this.#refPrefix + name };
+  }
 
   addKind(kind: { group: string; version: string; kind: string; type: ObjectNode }): string {
     const name = kind.type.name === undefined ? customName(kind) : definitionName(kind.type.name);
     const gvk = { group: kind.group, kind: kind.kind, version: kind.version };
     const known = this.gvks.get(name) ?? [];
-    if (!known.some((g: Json) => g.group === gvk.group && g.version === gvk.version && g.kind === gvk.kind)) known.push(gvk);
+    if (!known.some((g: Json) => g.group === gvk.group && g.version === gvk.version && g.kind === gvk.kind))
+      known.push(gvk);
     this.gvks.set(name, known);
     if (kind.type.name !== undefined) this.object(kind.type);
     return name;
@@ -66,14 +74,20 @@ export class Definitions {
       if (field.required) required.push(field.name);
     }
     return {
-      type: 'object', ...(Object.keys(properties).length > 0 ? { properties } : {}), ...(required.length > 0 ? { required: required.sort() } : {}),
-      ...(node.atomic === true ? { 'x-kubernetes-map-type': 'atomic' } : {}), ...(node.preserveUnknown === true ? { 'x-kubernetes-preserve-unknown-fields': true } : {}),
+      type: 'object',
+      ...(Object.keys(properties).length > 0 ? { properties } : {}),
+      ...(required.length > 0 ? { required: required.sort() } : {}),
+      ...(node.atomic === true ? { 'x-kubernetes-map-type': 'atomic' } : {}),
+      ...(node.preserveUnknown === true ? { 'x-kubernetes-preserve-unknown-fields': true } : {}),
     };
   }
 
   #field(field: Field): Json {
     const schema = this.#type(field.type);
-    const out: Json = this.#version3 && schema.$ref !== undefined && (field.default !== undefined || field.strategies !== undefined) ? { allOf: [schema] } : { ...schema };
+    const out: Json =
+      this.#version3 && schema.$ref !== undefined && (field.default !== undefined || field.strategies !== undefined)
+        ? { allOf: [schema] }
+        : { ...schema };
     if (field.default !== undefined) out.default = field.default;
     const type = field.type;
     if (type.kind === 'list') {
@@ -87,17 +101,36 @@ export class Definitions {
 
   #type(type: TypeNode): Json {
     switch (type.kind) {
-      case 'object': return this.object(type);
-      case 'list': return { type: 'array', items: this.#type(type.item) };
-      case 'map': return { type: 'object', additionalProperties: this.#type(type.item) };
-      case 'boolean': return { type: 'boolean' };
-      case 'int32': case 'int64': return { type: 'integer', format: type.kind };
-      case 'double': return { type: 'number', format: 'double' };
-      case 'bytes': return { type: 'string', format: 'byte' };
-      case 'any': return { type: 'object', ...(this.#version3 ? {} : {}) };
-      case 'intstr': return this.#scalar('io.k8s.apimachinery.pkg.util.intstr.IntOrString', this.#version3 ? { oneOf: [{ type: 'integer' }, { type: 'string' }], format: 'int-or-string' } : { type: 'string', format: 'int-or-string' });
-      case 'quantity': if (this.#version3) return this.#scalar(scalarDefinitions.quantity![0], { oneOf: [{ type: 'string' }, { type: 'number' }] }); break;
-      default: break;
+      case 'object':
+        return this.object(type);
+      case 'list':
+        return { type: 'array', items: this.#type(type.item) };
+      case 'map':
+        return { type: 'object', additionalProperties: this.#type(type.item) };
+      case 'boolean':
+        return { type: 'boolean' };
+      case 'int32':
+      case 'int64':
+        return { type: 'integer', format: type.kind };
+      case 'double':
+        return { type: 'number', format: 'double' };
+      case 'bytes':
+        return { type: 'string', format: 'byte' };
+      case 'any':
+        return { type: 'object', ...(this.#version3 ? {} : {}) };
+      case 'intstr':
+        return this.#scalar(
+          'io.k8s.apimachinery.pkg.util.intstr.IntOrString',
+          this.#version3
+            ? { oneOf: [{ type: 'integer' }, { type: 'string' }], format: 'int-or-string' }
+            : { type: 'string', format: 'int-or-string' },
+        );
+      case 'quantity':
+        if (this.#version3)
+          return this.#scalar(scalarDefinitions.quantity![0], { oneOf: [{ type: 'string' }, { type: 'number' }] });
+        break;
+      default:
+        break;
     }
     const scalar = scalarDefinitions[type.kind];
     return scalar === undefined ? { type: 'string' } : this.#scalar(scalar[0], scalar[1]);
@@ -113,7 +146,10 @@ export class Definitions {
     const out: Json = {};
     for (const name of [...this.schemas.keys()].sort()) {
       const gvks = this.gvks.get(name);
-      out[name] = gvks === undefined ? this.schemas.get(name) : { ...this.schemas.get(name), 'x-kubernetes-group-version-kind': gvks };
+      out[name] =
+        gvks === undefined
+          ? this.schemas.get(name)
+          : { ...this.schemas.get(name), 'x-kubernetes-group-version-kind': gvks };
     }
     return out;
   }
@@ -126,12 +162,41 @@ export function customName(kind: { group: string; version: string; kind: string 
 
 const writeParameters = ['dryRun', 'fieldManager', 'fieldValidation'];
 const parametersOf: Record<string, readonly string[]> = {
-  post: writeParameters, put: writeParameters, patch: [...writeParameters, 'force'], delete: ['dryRun', 'gracePeriodSeconds', 'orphanDependents', 'propagationPolicy'], get: [],
-  list: ['allowWatchBookmarks', 'continue', 'fieldSelector', 'labelSelector', 'limit', 'resourceVersion', 'resourceVersionMatch', 'sendInitialEvents', 'timeoutSeconds', 'watch'],
+  post: writeParameters,
+  put: writeParameters,
+  patch: [...writeParameters, 'force'],
+  delete: ['dryRun', 'gracePeriodSeconds', 'orphanDependents', 'propagationPolicy'],
+  get: [],
+  list: [
+    'allowWatchBookmarks',
+    'continue',
+    'fieldSelector',
+    'labelSelector',
+    'limit',
+    'resourceVersion',
+    'resourceVersionMatch',
+    'sendInitialEvents',
+    'timeoutSeconds',
+    'watch',
+  ],
 };
-const parameterTypes: Record<string, string> = { allowWatchBookmarks: 'boolean', limit: 'integer', sendInitialEvents: 'boolean', timeoutSeconds: 'integer', watch: 'boolean', force: 'boolean', gracePeriodSeconds: 'integer', orphanDependents: 'boolean' };
+const parameterTypes: Record<string, string> = {
+  allowWatchBookmarks: 'boolean',
+  limit: 'integer',
+  sendInitialEvents: 'boolean',
+  timeoutSeconds: 'integer',
+  watch: 'boolean',
+  force: 'boolean',
+  gracePeriodSeconds: 'integer',
+  orphanDependents: 'boolean',
+};
 
-interface Operation { method: string; action: string; body: boolean; id: string }
+interface Operation {
+  method: string;
+  action: string;
+  body: boolean;
+  id: string;
+}
 
 function operationsOf(kind: KindRecord, item: boolean): Operation[] {
   const has = (verb: string): boolean => kind.verbs.includes(verb);
@@ -139,14 +204,28 @@ function operationsOf(kind: KindRecord, item: boolean): Operation[] {
   const gv = `${kind.group === '' ? 'Core' : kind.group.split('.')[0]![0]!.toUpperCase() + kind.group.split('.')[0]!.slice(1)}${kind.version[0]!.toUpperCase()}${kind.version.slice(1)}`;
   const id = (verb: string): string => `${verb}${gv}${scope}${kind.kind}`;
   const all: [boolean, Operation][] = item
-    ? [[has('get'), { method: 'get', action: 'get', body: false, id: id('read') }], [has('update'), { method: 'put', action: 'put', body: true, id: id('replace') }], [has('patch'), { method: 'patch', action: 'patch', body: true, id: id('patch') }], [has('delete'), { method: 'delete', action: 'delete', body: true, id: id('delete') }]]
-    : [[has('list'), { method: 'get', action: 'list', body: false, id: id('list') }], [has('create'), { method: 'post', action: 'post', body: true, id: id('create') }], [has('deletecollection'), { method: 'delete', action: 'deletecollection', body: true, id: id('deleteCollection') }]];
+    ? [
+        [has('get'), { method: 'get', action: 'get', body: false, id: id('read') }],
+        [has('update'), { method: 'put', action: 'put', body: true, id: id('replace') }],
+        [has('patch'), { method: 'patch', action: 'patch', body: true, id: id('patch') }],
+        [has('delete'), { method: 'delete', action: 'delete', body: true, id: id('delete') }],
+      ]
+    : [
+        [has('list'), { method: 'get', action: 'list', body: false, id: id('list') }],
+        [has('create'), { method: 'post', action: 'post', body: true, id: id('create') }],
+        [
+          has('deletecollection'),
+          { method: 'delete', action: 'deletecollection', body: true, id: id('deleteCollection') },
+        ],
+      ];
   return all.filter(([yes]) => yes).map(([, o]) => o);
 }
 
 function parameter(name: string, where: string, version3: boolean): Json {
   const type = parameterTypes[name] ?? 'string';
-  return version3 ? { in: where, name, ...(where === 'path' ? { required: true } : {}), schema: { type, uniqueItems: true } } : { in: where, name, type, uniqueItems: true, ...(where === 'path' ? { required: true } : {}) };
+  return version3
+    ? { in: where, name, ...(where === 'path' ? { required: true } : {}), schema: { type, uniqueItems: true } }
+    : { in: where, name, type, uniqueItems: true, ...(where === 'path' ? { required: true } : {}) };
 }
 
 /** The paths of a kind. */
@@ -158,30 +237,82 @@ export function pathsOf(kind: KindRecord, definitions: Definitions, version3: bo
   const out: Json = {};
   const place = (path: string, operations: Operation[], item: boolean): void => {
     if (operations.length === 0) return;
-    const entry: Json = { parameters: [...(item ? [parameter('name', 'path', version3)] : []), ...(kind.namespaced ? [parameter('namespace', 'path', version3)] : []), parameter('pretty', 'query', version3)] };
+    const entry: Json = {
+      parameters: [
+        ...(item ? [parameter('name', 'path', version3)] : []),
+        ...(kind.namespaced ? [parameter('namespace', 'path', version3)] : []),
+        parameter('pretty', 'query', version3),
+      ],
+    };
     for (const o of operations) entry[o.method] = operation(o, gvk, definitions.ref(name), version3);
     out[path] = entry;
   };
   place(collection, operationsOf(kind, false), false);
   place(`${collection}/{name}`, operationsOf(kind, true), true);
   if (kind.namespaced && kind.verbs.includes('list')) {
-    const listing: Operation = { method: 'get', action: 'list', body: false, id: `${operationsOf(kind, false)[0]!.id.replace('Namespaced', '')}ForAllNamespaces` };
-    out[`${root}/${kind.resource}`] = { get: operation(listing, gvk, definitions.ref(name), version3), parameters: [parameter('pretty', 'query', version3)] };
+    const listing: Operation = {
+      method: 'get',
+      action: 'list',
+      body: false,
+      id: `${operationsOf(kind, false)[0]!.id.replace('Namespaced', '')}ForAllNamespaces`,
+    };
+    out[`${root}/${kind.resource}`] = {
+      get: operation(listing, gvk, definitions.ref(name), version3),
+      parameters: [parameter('pretty', 'query', version3)],
+    };
   }
   return out;
 }
 
 const media = ['application/json', 'application/yaml', 'application/vnd.kubernetes.protobuf'];
-const patchMedia = ['application/apply-patch+yaml', 'application/json-patch+json', 'application/merge-patch+json', 'application/strategic-merge-patch+json'];
+const patchMedia = [
+  'application/apply-patch+yaml',
+  'application/json-patch+json',
+  'application/merge-patch+json',
+  'application/strategic-merge-patch+json',
+];
 
 function operation(o: Operation, gvk: Json, ref: Json, version3: boolean): Json {
   const query = (parametersOf[o.action] ?? parametersOf.delete!).map((p) => parameter(p, 'query', version3));
   const base = { operationId: o.id, 'x-kubernetes-action': o.action, 'x-kubernetes-group-version-kind': gvk };
   const consumes = o.method === 'patch' ? patchMedia : ['*/*'];
-  if (!version3) return { ...base, consumes, produces: media, schemes: ['https'], parameters: [...(o.body ? [{ in: 'body', name: 'body', ...(o.method === 'delete' ? {} : { required: true }), schema: o.method === 'patch' || o.method === 'delete' ? { type: 'object' } : ref }] : []), ...query], responses: { 200: { description: 'OK', schema: ref }, 401: { description: 'Unauthorized' } } };
+  if (!version3)
+    return {
+      ...base,
+      consumes,
+      produces: media,
+      schemes: ['https'],
+      parameters: [
+        ...(o.body
+          ? [
+              {
+                in: 'body',
+                name: 'body',
+                ...(o.method === 'delete' ? {} : { required: true }),
+                schema: o.method === 'patch' || o.method === 'delete' ? { type: 'object' } : ref,
+              },
+            ]
+          : []),
+        ...query,
+      ],
+      responses: { 200: { description: 'OK', schema: ref }, 401: { description: 'Unauthorized' } },
+    };
   const content = Object.fromEntries(media.map((m) => [m, { schema: ref }]));
   return {
-    ...base, parameters: query, ...(o.body ? { requestBody: { content: Object.fromEntries(consumes.map((m) => [m, { schema: o.method === 'patch' || o.method === 'delete' ? { type: 'object' } : ref }])) } } : {}),
+    ...base,
+    parameters: query,
+    ...(o.body
+      ? {
+          requestBody: {
+            content: Object.fromEntries(
+              consumes.map((m) => [
+                m,
+                { schema: o.method === 'patch' || o.method === 'delete' ? { type: 'object' } : ref },
+              ]),
+            ),
+          },
+        }
+      : {}),
     responses: { 200: { description: 'OK', content }, 401: { description: 'Unauthorized' } },
   };
 }
@@ -199,7 +330,15 @@ export function openApiV3(kinds: readonly KindRecord[], gitVersion: string): Jso
     for (const s of Object.values(kind.subresources)) if (s.type !== undefined) definitions.object(typeOf(s.type));
   }
   for (const name of metaKinds) definitions.object(typeOf(`meta.v1/${name}`));
-  return { openapi: '3.0.0', info: { title: 'Kubernetes', version: gitVersion }, paths, components: { schemas: definitions.build(), securitySchemes: { BearerToken: { type: 'apiKey', name: 'authorization', in: 'header' } } } };
+  return {
+    openapi: '3.0.0',
+    info: { title: 'Kubernetes', version: gitVersion },
+    paths,
+    components: {
+      schemas: definitions.build(),
+      securitySchemes: { BearerToken: { type: 'apiKey', name: 'authorization', in: 'header' } },
+    },
+  };
 }
 
 function addLists(kind: KindRecord, definitions: Definitions): void {
@@ -207,14 +346,35 @@ function addLists(kind: KindRecord, definitions: Definitions): void {
   const item = kind.custom === true ? customName(kind) : definitionName(kind.type.name!);
   const name = item.slice(0, item.length - kind.kind.length) + kind.listKind;
   const meta = definitions.object(typeOf('meta.v1/ListMeta'));
-  definitions.schemas.set(name, { type: 'object', required: ['items'], properties: { apiVersion: { type: 'string' }, kind: { type: 'string' }, metadata: meta, items: { type: 'array', items: definitions.ref(item) } } });
+  definitions.schemas.set(name, {
+    type: 'object',
+    required: ['items'],
+    properties: {
+      apiVersion: { type: 'string' },
+      kind: { type: 'string' },
+      metadata: meta,
+      items: { type: 'array', items: definitions.ref(item) },
+    },
+  });
   definitions.gvks.set(name, [{ group: kind.group, kind: kind.listKind, version: kind.version }]);
 }
 
 /** The schema of a custom resource as its definition published it, with the fields that every object has. */
 function customSchema(kind: KindRecord, definitions: Definitions): Json {
-  const published = (kind as KindRecord & { publishedSchema?: Json }).publishedSchema ?? { type: 'object', 'x-kubernetes-preserve-unknown-fields': true };
-  return { ...published, type: 'object', properties: { ...(published.properties ?? {}), apiVersion: { type: 'string' }, kind: { type: 'string' }, metadata: definitions.object(typeOf('meta.v1/ObjectMeta')) } };
+  const published = (kind as KindRecord & { publishedSchema?: Json }).publishedSchema ?? {
+    type: 'object',
+    'x-kubernetes-preserve-unknown-fields': true,
+  };
+  return {
+    ...published,
+    type: 'object',
+    properties: {
+      ...(published.properties ?? {}),
+      apiVersion: { type: 'string' },
+      kind: { type: 'string' },
+      metadata: definitions.object(typeOf('meta.v1/ObjectMeta')),
+    },
+  };
 }
 
 /** The version 2 document of everything. */
@@ -227,6 +387,10 @@ export function openApiV2(kinds: readonly KindRecord[], gitVersion: string): Jso
     if (kind.custom === true) definitions.schemas.set(customName(kind), customSchema(kind, definitions));
   }
   for (const name of metaKinds) definitions.object(typeOf(`meta.v1/${name}`));
-  return { swagger: '2.0', info: { title: 'Kubernetes', version: gitVersion }, paths, definitions: definitions.build() };
+  return {
+    swagger: '2.0',
+    info: { title: 'Kubernetes', version: gitVersion },
+    paths,
+    definitions: definitions.build(),
+  };
 }
-

@@ -3,14 +3,17 @@ import type { Json, KubeObject } from '#base/objects.ts';
 import { column, columns, orNone, shortDuration } from './kind.ts';
 import type { Column } from './kind.ts';
 
-const isRestartableInit = (pod: Json, name: string): boolean => (pod.spec?.initContainers ?? []).some((c: Json) => c.name === name && c.restartPolicy === 'Always');
+const isRestartableInit = (pod: Json, name: string): boolean =>
+  (pod.spec?.initContainers ?? []).some((c: Json) => c.name === name && c.restartPolicy === 'Always');
 
 function initReason(pod: Json, status: Json, index: number): string | undefined {
   const state = status.state ?? {};
   if (state.terminated !== undefined) {
     if (state.terminated.exitCode === 0) return undefined;
     if (state.terminated.reason) return `Init:${state.terminated.reason}`;
-    return state.terminated.signal ? `Init:Signal:${state.terminated.signal}` : `Init:ExitCode:${state.terminated.exitCode}`;
+    return state.terminated.signal
+      ? `Init:Signal:${state.terminated.signal}`
+      : `Init:ExitCode:${state.terminated.exitCode}`;
   }
   if (isRestartableInit(pod, status.name) && status.started === true) return undefined;
   if (state.waiting?.reason && state.waiting.reason !== 'PodInitializing') return `Init:${state.waiting.reason}`;
@@ -32,11 +35,16 @@ function isReady(pod: Json): boolean {
 export function podStatusText(pod: Json): string {
   const status = pod.status ?? {};
   let reason: string = status.reason || status.phase || 'Unknown';
-  if ((status.conditions ?? []).some((c: Json) => c.type === 'PodScheduled' && c.reason === 'SchedulingGated')) reason = 'SchedulingGated';
+  if ((status.conditions ?? []).some((c: Json) => c.type === 'PodScheduled' && c.reason === 'SchedulingGated'))
+    reason = 'SchedulingGated';
   const inits: Json[] = status.initContainerStatuses ?? [];
   const initializing = inits.map((s, i) => initReason(pod, s, i)).find((r) => r !== undefined);
   const initialized = (status.conditions ?? []).some((c: Json) => c.type === 'Initialized' && c.status === 'True');
-  if (initializing !== undefined && !(initialized && initializing.startsWith('Init:') && inits.every((s) => s.state?.terminated?.exitCode === 0))) reason = initializing;
+  if (
+    initializing !== undefined &&
+    !(initialized && initializing.startsWith('Init:') && inits.every((s) => s.state?.terminated?.exitCode === 0))
+  )
+    reason = initializing;
   else {
     let running = false;
     for (const container of [...(status.containerStatuses ?? [])].reverse()) {
@@ -56,7 +64,11 @@ export function podStatusText(pod: Json): string {
 function restartText(pod: Json, now: number): string {
   const inits: Json[] = pod.status?.initContainerStatuses ?? [];
   const counted = [...(pod.status?.containerStatuses ?? []), ...inits.filter((s) => isRestartableInit(pod, s.name))];
-  const initializing = inits.length > 0 && (pod.status?.containerStatuses ?? []).every((s: Json) => s.state?.running === undefined && s.state?.terminated === undefined);
+  const initializing =
+    inits.length > 0 &&
+    (pod.status?.containerStatuses ?? []).every(
+      (s: Json) => s.state?.running === undefined && s.state?.terminated === undefined,
+    );
   const list = initializing ? inits : counted;
   const restarts = list.reduce((sum: number, s: Json) => sum + (s.restartCount ?? 0), 0);
   const last = Math.max(0, ...list.map((s: Json) => Date.parse(s.lastState?.terminated?.finishedAt ?? '') || 0));
@@ -66,15 +78,20 @@ function restartText(pod: Json, now: number): string {
 function readyText(pod: Json): string {
   const inits = (pod.spec?.initContainers ?? []).filter((c: Json) => c.restartPolicy === 'Always');
   const total = (pod.spec?.containers ?? []).length + inits.length;
-  const ready = (pod.status?.containerStatuses ?? []).filter((s: Json) => s.ready === true && s.state?.running !== undefined).length
-    + (pod.status?.initContainerStatuses ?? []).filter((s: Json) => isRestartableInit(pod, s.name) && s.ready === true).length;
+  const ready =
+    (pod.status?.containerStatuses ?? []).filter((s: Json) => s.ready === true && s.state?.running !== undefined)
+      .length +
+    (pod.status?.initContainerStatuses ?? []).filter((s: Json) => isRestartableInit(pod, s.name) && s.ready === true)
+      .length;
   return `${ready}/${total}`;
 }
 
 function gatesText(pod: Json): string {
   const gates: Json[] = pod.spec?.readinessGates ?? [];
   if (gates.length === 0) return '<none>';
-  const met = gates.filter((g) => (pod.status?.conditions ?? []).some((c: Json) => c.type === g.conditionType && c.status === 'True')).length;
+  const met = gates.filter((g) =>
+    (pod.status?.conditions ?? []).some((c: Json) => c.type === g.conditionType && c.status === 'True'),
+  ).length;
   return `${met}/${gates.length}`;
 }
 

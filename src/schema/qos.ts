@@ -4,7 +4,10 @@ import { compareQuantities, parseQuantity } from '#base/quantity.ts';
 
 export function qosClassOf(spec: Json): 'Guaranteed' | 'Burstable' | 'BestEffort' {
   const containers = [...(spec.containers ?? []), ...(spec.initContainers ?? [])];
-  const sets = spec.resources !== undefined && (spec.resources.requests || spec.resources.limits) ? [spec.resources] : containers.map((c: Json) => c.resources ?? {});
+  const sets =
+    spec.resources !== undefined && (spec.resources.requests || spec.resources.limits)
+      ? [spec.resources]
+      : containers.map((c: Json) => c.resources ?? {});
   let any = false;
   let guaranteed = sets.length > 0;
   for (const resources of sets) {
@@ -21,5 +24,9 @@ export function qosClassOf(spec: Json): 'Guaranteed' | 'Burstable' | 'BestEffort
 
 function positive(quantity: string | undefined): boolean {
   if (quantity === undefined) return false;
-  try { return parseQuantity(quantity).nano > 0n; } catch { return false; }
+  try {
+    return parseQuantity(quantity).nano > 0n;
+  } catch {
+    return false;
+  }
 }

@@ -1,5 +1,6 @@
 /**
- * Strategic merge patch (Kubernetes, "Strategic Merge Patch"): merge patch in which lists with a merge key are merged by it. Directives:
+ * Strategic merge patch (Kubernetes, "Strategic Merge Patch"): merge patch in which lists with a merge key are merged
+ * by it. Directives:
  * `$patch: replace|delete|merge`, `$retainKeys`, `$deleteFromPrimitiveList/f`, `$setElementOrder/f`.
  */
 import { ApiError } from '#base/errors.ts';
@@ -10,7 +11,10 @@ import type { ListNode, TypeNode } from './types.ts';
 const setOrder = '$setElementOrder/';
 const deletePrimitive = '$deleteFromPrimitiveList/';
 
-function fieldNode(node: TypeNode | undefined, name: string): { type: TypeNode | undefined; strategies: readonly string[] } {
+function fieldNode(
+  node: TypeNode | undefined,
+  name: string,
+): { type: TypeNode | undefined; strategies: readonly string[] } {
   if (node?.kind === 'map') return { type: node.item, strategies: [] };
   if (node?.kind !== 'object') return { type: undefined, strategies: [] };
   const field = node.fields.get(name);
@@ -22,7 +26,8 @@ export function strategicMergePatch(target: Json, patch: Json, node: TypeNode | 
   if (typeof patch !== 'object' || patch === null || Array.isArray(patch)) return copyJson(patch);
   if (patch.$patch === 'replace') return without(copyJson(patch), '$patch');
   if (patch.$patch === 'delete') return {};
-  if (patch.$patch !== undefined && patch.$patch !== 'merge') throw new ApiError('BadRequest', `unknown patch type ${JSON.stringify(patch.$patch)} in map`);
+  if (patch.$patch !== undefined && patch.$patch !== 'merge')
+    throw new ApiError('BadRequest', `unknown patch type ${JSON.stringify(patch.$patch)} in map`);
   let out: Json = typeof target === 'object' && target !== null && !Array.isArray(target) ? { ...target } : {};
   if (Array.isArray(patch.$retainKeys)) {
     const kept = new Set(patch.$retainKeys);
@@ -30,11 +35,25 @@ export function strategicMergePatch(target: Json, patch: Json, node: TypeNode | 
   }
   for (const [key, value] of Object.entries(patch)) {
     if (key === '$patch' || key === '$retainKeys' || key === '__proto__' || key.startsWith(setOrder)) continue;
-    if (key.startsWith(deletePrimitive)) { removePrimitives(out, key.slice(deletePrimitive.length), value); continue; }
-    if (value === null) { delete out[key]; continue; }
+    if (key.startsWith(deletePrimitive)) {
+      removePrimitives(out, key.slice(deletePrimitive.length), value);
+      continue;
+    }
+    if (value === null) {
+      delete out[key];
+      continue;
+    }
     const { type, strategies } = fieldNode(node, key);
-    if (Array.isArray(value)) out[key] = mergeList(out[key], value, type?.kind === 'list' ? type : undefined, patch[`${setOrder}${key}`], patch[`${deletePrimitive}${key}`]);
-    else if (typeof value === 'object') out[key] = strategies.includes('replace') ? copyJson(value) : strategicMergePatch(out[key], value, type);
+    if (Array.isArray(value))
+      out[key] = mergeList(
+        out[key],
+        value,
+        type?.kind === 'list' ? type : undefined,
+        patch[`${setOrder}${key}`],
+        patch[`${deletePrimitive}${key}`],
+      );
+    else if (typeof value === 'object')
+      out[key] = strategies.includes('replace') ? copyJson(value) : strategicMergePatch(out[key], value, type);
     else out[key] = value;
   }
   for (const [key, order] of Object.entries(patch)) {
@@ -56,7 +75,8 @@ function without(object: Json, key: string): Json {
 }
 
 function removePrimitives(out: Json, name: string, values: Json): void {
-  if (!Array.isArray(values)) throw new ApiError('BadRequest', `invalid value for ${deletePrimitive}${name}: expected a list`);
+  if (!Array.isArray(values))
+    throw new ApiError('BadRequest', `invalid value for ${deletePrimitive}${name}: expected a list`);
   const gone = new Set(values);
   if (Array.isArray(out[name])) out[name] = out[name].filter((v: Json) => !gone.has(v));
 }
@@ -66,7 +86,8 @@ type IdOf = (item: Json) => Json;
 
 function mergeList(target: Json, patch: Json[], node: ListNode | undefined, order: Json, removed: Json): Json[] {
   const replaces = patch.some((item) => item?.$patch === 'replace');
-  if (node === undefined || !(node.strategies ?? []).includes('merge') || replaces) return copyJson(patch.filter((item) => item?.$patch !== 'replace'));
+  if (node === undefined || !(node.strategies ?? []).includes('merge') || replaces)
+    return copyJson(patch.filter((item) => item?.$patch !== 'replace'));
   const current: Json[] = Array.isArray(target) ? target : [];
   const key = node.mergeKey;
   const idOf: IdOf = (item) => (key === undefined ? item : item?.[key]);
@@ -84,7 +105,8 @@ function checkOrder(patch: readonly Json[], order: Json, idOf: IdOf): asserts or
   for (const item of patch) {
     if (item?.$patch === 'delete') continue;
     const rank = ranks.get(idOf(item));
-    if (rank === undefined || rank < last) throw new ApiError('BadRequest', "The order in patch list doesn't match $setElementOrder list");
+    if (rank === undefined || rank < last)
+      throw new ApiError('BadRequest', "The order in patch list doesn't match $setElementOrder list");
     last = rank;
   }
 }
@@ -99,25 +121,42 @@ function mergeByKey(current: readonly Json[], patch: readonly Json[], node: List
   const gone = new Set<Json>();
   const wanted: Json[] = [];
   for (const item of patch) {
-    if (typeof item !== 'object' || item === null) throw new ApiError('BadRequest', `expected objects in a list merged by ${key}`);
-    if (item[key] === undefined) throw new ApiError('BadRequest', `map: ${JSON.stringify(item).slice(0, 1000)} does not contain declared merge key: ${key}`);
-    if (item.$patch === 'delete') gone.add(item[key]); else wanted.push(item);
+    if (typeof item !== 'object' || item === null)
+      throw new ApiError('BadRequest', `expected objects in a list merged by ${key}`);
+    if (item[key] === undefined)
+      throw new ApiError(
+        'BadRequest',
+        `map: ${JSON.stringify(item).slice(0, 1000)} does not contain declared merge key: ${key}`,
+      );
+    if (item.$patch === 'delete') gone.add(item[key]);
+    else wanted.push(item);
   }
   const kept = current.filter((v) => !gone.has(v?.[key]));
   const out = [...kept];
   const places = new Map<Json, number>();
-  out.forEach((item, i) => { if (!places.has(item?.[key])) places.set(item?.[key], i); });
+  out.forEach((item, i) => {
+    if (!places.has(item?.[key])) places.set(item?.[key], i);
+  });
   for (const item of wanted) {
     const at = places.get(item[key]);
-    if (at !== undefined) { out[at] = strategicMergePatch(out[at], item, node.item); continue; }
+    if (at !== undefined) {
+      out[at] = strategicMergePatch(out[at], item, node.item);
+      continue;
+    }
     places.set(item[key], out.length);
     out.push(strategicMergePatch({}, item, node.item));
   }
-  return inOrder(out, wanted.map((item) => item[key]), kept, (item) => item?.[key]);
+  return inOrder(
+    out,
+    wanted.map((item) => item[key]),
+    kept,
+    (item) => item?.[key],
+  );
 }
 
 /**
- * The list in a new order: items that `order` names follow it, the others keep the order they had. Where the live list has both, it says who goes first;
+ * The list in a new order: items that `order` names follow it, the others keep the order they had. Where the live list
+ * has both, it says who goes first;
  * else the named one does. So what a patch adds goes to the front, unless it says where else.
  */
 function inOrder(list: readonly Json[], order: readonly Json[], live: readonly Json[], idOf: IdOf): Json[] {
@@ -129,7 +168,8 @@ function inOrder(list: readonly Json[], order: readonly Json[], live: readonly J
   let next = 0;
   for (const item of named) {
     const at = place.get(idOf(item));
-    if (at !== undefined) for (; next < others.length && (place.get(idOf(others[next])) ?? Infinity) < at; next++) out.push(others[next]);
+    if (at !== undefined)
+      for (; next < others.length && (place.get(idOf(others[next])) ?? Infinity) < at; next++) out.push(others[next]);
     out.push(item);
   }
   for (; next < others.length; next++) out.push(others[next]);

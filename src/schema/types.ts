@@ -1,15 +1,32 @@
 /**
- * The structure of types: what fields an object may have, their types, numbers, merge keys and list types. Built-in types are read
- * lazily, one package file at a time and one type at a time (`data/*.json`, made by `generate.ts`); those of custom resources are made from
- * their structural schemas by `crd-schema.ts` as the same nodes, so that everything derived from a schema treats both alike.
+ * The structure of types: what fields an object may have, their types, numbers, merge keys and list types. Built-in
+ * types are read
+ * lazily, one package file at a time and one type at a time (`data/*.json`, made by `generate.ts`); those of custom
+ * resources are made from
+ * their structural schemas by `crd-schema.ts` as the same nodes, so that everything derived from a schema treats both
+ * alike.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-export type ScalarKind = 'string' | 'boolean' | 'int32' | 'int64' | 'double' | 'bytes' | 'time' | 'microtime' | 'duration' | 'quantity' | 'intstr' | 'any';
+export type ScalarKind =
+  | 'string'
+  | 'boolean'
+  | 'int32'
+  | 'int64'
+  | 'double'
+  | 'bytes'
+  | 'time'
+  | 'microtime'
+  | 'duration'
+  | 'quantity'
+  | 'intstr'
+  | 'any';
 export type TypeNode = ScalarNode | ObjectNode | ListNode | MapNode;
 
-export interface ScalarNode { kind: ScalarKind }
+export interface ScalarNode {
+  kind: ScalarKind;
+}
 
 export interface ObjectNode {
   kind: 'object';
@@ -25,8 +42,19 @@ export interface ObjectNode {
 }
 
 export type ListType = 'atomic' | 'set' | 'map';
-export interface ListNode { kind: 'list'; item: TypeNode; listType?: ListType; keys?: readonly string[]; mergeKey?: string; strategies?: readonly string[] }
-export interface MapNode { kind: 'map'; item: TypeNode; atomic?: boolean }
+export interface ListNode {
+  kind: 'list';
+  item: TypeNode;
+  listType?: ListType;
+  keys?: readonly string[];
+  mergeKey?: string;
+  strategies?: readonly string[];
+}
+export interface MapNode {
+  kind: 'map';
+  item: TypeNode;
+  atomic?: boolean;
+}
 
 export interface Field {
   name: string;
@@ -45,8 +73,11 @@ export interface Field {
 
 /** The optional fields that are written when they are zero; which ones, no published schema says. */
 const keptZeros: Readonly<Record<string, readonly string[]>> = {
-  'core.v1/Event': ['reportingComponent', 'reportingInstance'], 'flowcontrol.v1/FlowSchemaSpec': ['matchingPrecedence'], 'policy.v1/PodDisruptionBudgetStatus': ['currentHealthy', 'desiredHealthy', 'disruptionsAllowed', 'expectedPods'],
-  'autoscaling.v2/HorizontalPodAutoscalerStatus': ['desiredReplicas'], 'autoscaling.v1/HorizontalPodAutoscalerStatus': ['currentReplicas', 'desiredReplicas'],
+  'core.v1/Event': ['reportingComponent', 'reportingInstance'],
+  'flowcontrol.v1/FlowSchemaSpec': ['matchingPrecedence'],
+  'policy.v1/PodDisruptionBudgetStatus': ['currentHealthy', 'desiredHealthy', 'disruptionsAllowed', 'expectedPods'],
+  'autoscaling.v2/HorizontalPodAutoscalerStatus': ['desiredReplicas'],
+  'autoscaling.v1/HorizontalPodAutoscalerStatus': ['currentReplicas', 'desiredReplicas'],
 };
 
 type PackageData = Record<string, Record<string, string>>;
@@ -73,11 +104,17 @@ export function typeOf(name: string): ObjectNode {
   if (raw === undefined) throw new Error(`no type ${name}`);
   let fields: Map<string, Field> | undefined;
   node = {
-    kind: 'object', name,
+    kind: 'object',
+    name,
     get fields() {
       if (fields === undefined) {
         fields = new Map();
-        for (const [field, text] of Object.entries(raw)) if (field !== '$') fields.set(field, { ...parseField(field, text), ...(keptZeros[name]?.includes(field) === true ? { keepsZero: true } : {}) });
+        for (const [field, text] of Object.entries(raw))
+          if (field !== '$')
+            fields.set(field, {
+              ...parseField(field, text),
+              ...(keptZeros[name]?.includes(field) === true ? { keepsZero: true } : {}),
+            });
       }
       return fields;
     },
@@ -100,7 +137,8 @@ export function scalarNode(kind: ScalarKind): ScalarNode {
 
 function parseType(text: string, options: Record<string, string>): TypeNode {
   if (text.startsWith('@')) return typeOf(text.slice(1));
-  if (text.startsWith('{}')) return { kind: 'map', item: parseType(text.slice(2), {}), ...(options.map === 'atomic' ? { atomic: true } : {}) };
+  if (text.startsWith('{}'))
+    return { kind: 'map', item: parseType(text.slice(2), {}), ...(options.map === 'atomic' ? { atomic: true } : {}) };
   if (!text.startsWith('[]')) return scalarNode(text as ScalarKind);
   const node: ListNode = { kind: 'list', item: parseType(text.slice(2), {}) };
   if (options.list !== undefined) node.listType = options.list as ListType;
@@ -117,15 +155,22 @@ function parseField(name: string, text: string): Field {
   let number: readonly number[] | undefined;
   let pointer = false;
   for (const word of words.slice(1)) {
-    if (word.startsWith('#')) { number = word.slice(1).split('.').map(Number); continue; }
-    if (word === '&') { pointer = true; continue; }
+    if (word.startsWith('#')) {
+      number = word.slice(1).split('.').map(Number);
+      continue;
+    }
+    if (word === '&') {
+      pointer = true;
+      continue;
+    }
     const equals = word.indexOf('=');
     options[word.slice(0, equals)] = word.slice(equals + 1);
   }
   const head = words[0]!;
   const required = head.endsWith('!');
   let type = parseType(required ? head.slice(0, -1) : head, options);
-  if (type.kind === 'object' && options.map === 'atomic' && type.atomic !== true) type = { kind: 'object', name: type.name!, fields: type.fields, atomic: true };
+  if (type.kind === 'object' && options.map === 'atomic' && type.atomic !== true)
+    type = { kind: 'object', name: type.name!, fields: type.fields, atomic: true };
   const field: Field = { name, type, required, pointer };
   if (number !== undefined) field.number = number;
   if (options.strategy !== undefined) field.strategies = options.strategy.split(',');

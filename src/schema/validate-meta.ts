@@ -31,7 +31,13 @@ export function validateAnnotations(annotations: Json, at: string, errors: Field
 export function validateMetadata(object: Json, kind: KindRecord, errors: FieldErrors, old?: Json): void {
   const meta = object.metadata ?? {};
   const before = old?.metadata ?? {};
-  if (old === undefined || meta.name !== before.name || meta.namespace !== before.namespace || meta.generateName !== before.generateName) validateNames(meta, kind, errors);
+  if (
+    old === undefined ||
+    meta.name !== before.name ||
+    meta.namespace !== before.namespace ||
+    meta.generateName !== before.generateName
+  )
+    validateNames(meta, kind, errors);
   if (meta.labels !== before.labels) validateLabels(meta.labels, 'metadata.labels', errors);
   if (meta.annotations !== before.annotations) validateAnnotations(meta.annotations, 'metadata.annotations', errors);
   if (meta.ownerReferences !== before.ownerReferences) validateOwners(meta.ownerReferences, errors);
@@ -39,19 +45,33 @@ export function validateMetadata(object: Json, kind: KindRecord, errors: FieldEr
 }
 
 function validateNames(meta: Json, kind: KindRecord, errors: FieldErrors): void {
-  if (meta.generateName) { const problem = nameProblem[kind.nameForm](`${String(meta.generateName).replace(/-+$/, '')}`); if (problem !== '') errors.invalid('metadata.generateName', meta.generateName, problem); }
+  if (meta.generateName) {
+    const problem = nameProblem[kind.nameForm](`${String(meta.generateName).replace(/-+$/, '')}`);
+    if (problem !== '') errors.invalid('metadata.generateName', meta.generateName, problem);
+  }
   if (!meta.name) errors.required('metadata.name', 'name or generateName is required');
-  else { const problem = nameProblem[kind.nameForm](meta.name); if (problem !== '') errors.invalid('metadata.name', meta.name, problem); }
+  else {
+    const problem = nameProblem[kind.nameForm](meta.name);
+    if (problem !== '') errors.invalid('metadata.name', meta.name, problem);
+  }
   if (kind.namespaced) {
     if (!meta.namespace) errors.required('metadata.namespace');
-    else { const problem = labelProblem(meta.namespace); if (problem !== '') errors.invalid('metadata.namespace', meta.namespace, problem); }
+    else {
+      const problem = labelProblem(meta.namespace);
+      if (problem !== '') errors.invalid('metadata.namespace', meta.namespace, problem);
+    }
   } else if (meta.namespace) errors.forbidden('metadata.namespace', 'not allowed on this type');
 }
 
 function validateFinalizers(finalizers: Json, kind: KindRecord, errors: FieldErrors): void {
   (finalizers ?? []).forEach((f: string, i: number) => {
     for (const problem of qualifiedNameProblems(f)) errors.invalid(`metadata.finalizers[${i}]`, f, problem);
-    if (kind.group === '' && !f.includes('/') && !standardFinalizers.has(f)) errors.invalid(`metadata.finalizers[${i}]`, f, 'name is neither a standard finalizer name nor is it fully qualified');
+    if (kind.group === '' && !f.includes('/') && !standardFinalizers.has(f))
+      errors.invalid(
+        `metadata.finalizers[${i}]`,
+        f,
+        'name is neither a standard finalizer name nor is it fully qualified',
+      );
   });
 }
 
@@ -66,7 +86,12 @@ function validateOwners(owners: Json[] | undefined, errors: FieldErrors): void {
     if (!owner.name) errors.invalid(`${at}.name`, owner.name ?? '', 'must not be empty');
     if (!owner.uid) errors.invalid(`${at}.uid`, owner.uid ?? '', 'must not be empty');
     if (owner.controller !== true) return;
-    if (controller !== undefined) errors.invalid('metadata.ownerReferences', owners, `Only one reference can have Controller set to true. Found "true" in references for ${controller} and ${owner.kind}/${owner.name}`);
+    if (controller !== undefined)
+      errors.invalid(
+        'metadata.ownerReferences',
+        owners,
+        `Only one reference can have Controller set to true. Found "true" in references for ${controller} and ${owner.kind}/${owner.name}`,
+      );
     controller = `${owner.kind}/${owner.name}`;
   });
 }
@@ -74,11 +99,16 @@ function validateOwners(owners: Json[] | undefined, errors: FieldErrors): void {
 /** What an update may not change in metadata. */
 export function validateMetadataUpdate(object: Json, old: Json, errors: FieldErrors): void {
   for (const field of ['name', 'namespace', 'uid', 'creationTimestamp']) {
-    if ((object.metadata[field] ?? '') !== (old.metadata[field] ?? '')) errors.invalid(`metadata.${field}`, object.metadata[field] ?? '', 'field is immutable');
+    if ((object.metadata[field] ?? '') !== (old.metadata[field] ?? ''))
+      errors.invalid(`metadata.${field}`, object.metadata[field] ?? '', 'field is immutable');
   }
   if (old.metadata.deletionTimestamp !== undefined) {
     const before = new Set(old.metadata.finalizers ?? []);
     const added = (object.metadata.finalizers ?? []).filter((f: string) => !before.has(f));
-    if (added.length > 0) errors.forbidden('metadata.finalizers', `no new finalizers can be added if the object is being deleted, found new finalizers ${JSON.stringify(added)}`);
+    if (added.length > 0)
+      errors.forbidden(
+        'metadata.finalizers',
+        `no new finalizers can be added if the object is being deleted, found new finalizers ${JSON.stringify(added)}`,
+      );
   }
 }

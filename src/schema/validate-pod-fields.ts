@@ -1,4 +1,7 @@
-/** Rules of a Pod's spec that look at several fields at once: host ports, the host's namespaces, block devices, gates, the time of hooks. */
+/**
+ * Rules of a Pod's spec that look at several fields at once: host ports, the host's namespaces, block devices, gates,
+ * the time of hooks.
+ */
 import type { Json } from '#base/objects.ts';
 import { compareQuantities, isQuantity } from '#base/quantity.ts';
 import { qualifiedNameProblems } from '#base/selectors.ts';
@@ -7,7 +10,8 @@ import { dnsSearchesMax, nameserversMax } from './limits.ts';
 
 type Listed = [container: Json, at: string];
 
-const listed = (list: Json[] | undefined, at: string): Listed[] => (list ?? []).map((container, i) => [container, `${at}[${i}]`]);
+const listed = (list: Json[] | undefined, at: string): Listed[] =>
+  (list ?? []).map((container, i) => [container, `${at}[${i}]`]);
 
 /** Containers run side by side and share the node's ports; init containers run one by one. */
 function validateHostPorts(containers: readonly Listed[], errors: FieldErrors): void {
@@ -23,11 +27,17 @@ function validateHostPorts(containers: readonly Listed[], errors: FieldErrors): 
 }
 
 function validateHostNamespaces(spec: Json, at: string, errors: FieldErrors): void {
-  if (spec.hostPID === true && spec.shareProcessNamespace === true) errors.invalid(`${at}.shareProcessNamespace`, true, 'ShareProcessNamespace and HostPID cannot both be enabled');
+  if (spec.hostPID === true && spec.shareProcessNamespace === true)
+    errors.invalid(`${at}.shareProcessNamespace`, true, 'ShareProcessNamespace and HostPID cannot both be enabled');
   if (spec.hostNetwork !== true) return;
   for (const [container, path] of listed(spec.containers, `${at}.containers`)) {
     (container.ports ?? []).forEach((port: Json, i: number) => {
-      if (port.hostPort && port.hostPort !== port.containerPort) errors.invalid(`${path}.ports[${i}].hostPort`, port.hostPort, 'must match `containerPort` when `hostNetwork` is true');
+      if (port.hostPort && port.hostPort !== port.containerPort)
+        errors.invalid(
+          `${path}.ports[${i}].hostPort`,
+          port.hostPort,
+          'must match `containerPort` when `hostNetwork` is true',
+        );
     });
   }
 }
@@ -38,10 +48,17 @@ function validateDevices([container, at]: Listed, volumes: ReadonlyMap<string, J
     const volume = volumes.get(device.name);
     if (!device.name) errors.required(`${path}.name`);
     else if (volume === undefined) errors.notFound(`${path}.name`, device.name);
-    else if (!volume.persistentVolumeClaim && !volume.ephemeral) errors.invalid(`${path}.name`, device.name, 'can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode');
+    else if (!volume.persistentVolumeClaim && !volume.ephemeral)
+      errors.invalid(
+        `${path}.name`,
+        device.name,
+        'can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode',
+      );
     if (!device.devicePath) errors.required(`${path}.devicePath`);
-    else if (String(device.devicePath).split('/').includes('..')) errors.invalid(`${path}.devicePath`, device.devicePath, "must not contain '..'");
-    if ((container.volumeMounts ?? []).some((mount: Json) => mount.name === device.name)) errors.invalid(`${path}.name`, device.name, 'must not already exist in volumeMounts');
+    else if (String(device.devicePath).split('/').includes('..'))
+      errors.invalid(`${path}.devicePath`, device.devicePath, "must not contain '..'");
+    if ((container.volumeMounts ?? []).some((mount: Json) => mount.name === device.name))
+      errors.invalid(`${path}.name`, device.name, 'must not already exist in volumeMounts');
   });
 }
 
@@ -50,7 +67,11 @@ function validateHooks([container, at]: Listed, graceSeconds: unknown, errors: F
   for (const hook of ['postStart', 'preStop']) {
     const seconds = container.lifecycle?.[hook]?.sleep?.seconds;
     if (typeof seconds === 'number' && (seconds < 0 || seconds > graceSeconds)) {
-      errors.invalid(`${at}.lifecycle.${hook}.sleep`, seconds, `must be non-negative and less than terminationGracePeriodSeconds (${graceSeconds})`);
+      errors.invalid(
+        `${at}.lifecycle.${hook}.sleep`,
+        seconds,
+        `must be non-negative and less than terminationGracePeriodSeconds (${graceSeconds})`,
+      );
     }
   }
 }
@@ -58,8 +79,10 @@ function validateHooks([container, at]: Listed, graceSeconds: unknown, errors: F
 function validateProcMount([container, at]: Listed, spec: Json, errors: FieldErrors): void {
   const mount: unknown = container.securityContext?.procMount;
   if (mount === undefined || mount === null) return;
-  if (mount !== 'Default' && mount !== 'Unmasked') errors.unsupported(`${at}.securityContext.procMount`, mount, ['Default', 'Unmasked']);
-  else if (mount === 'Unmasked' && spec.hostUsers !== false) errors.invalid(`${at}.securityContext.procMount`, mount, '`hostUsers` must be false to use `Unmasked`');
+  if (mount !== 'Default' && mount !== 'Unmasked')
+    errors.unsupported(`${at}.securityContext.procMount`, mount, ['Default', 'Unmasked']);
+  else if (mount === 'Unmasked' && spec.hostUsers !== false)
+    errors.invalid(`${at}.securityContext.procMount`, mount, '`hostUsers` must be false to use `Unmasked`');
 }
 
 function validateGates(gates: Json[] | undefined, at: string, errors: FieldErrors): void {
@@ -73,9 +96,13 @@ function validateGates(gates: Json[] | undefined, at: string, errors: FieldError
 
 function validateDns(config: Json, at: string, errors: FieldErrors): void {
   const { nameservers = [], searches = [], options = [] } = config ?? {};
-  if (nameservers.length > nameserversMax) errors.invalid(`${at}.nameservers`, nameservers, `must not have more than ${nameserversMax} nameservers`);
-  if (searches.length > dnsSearchesMax) errors.invalid(`${at}.searches`, searches, `must not have more than ${dnsSearchesMax} search paths`);
-  options.forEach((option: Json, i: number) => { if (!option.name) errors.required(`${at}.options[${i}]`, 'must not be empty'); });
+  if (nameservers.length > nameserversMax)
+    errors.invalid(`${at}.nameservers`, nameservers, `must not have more than ${nameserversMax} nameservers`);
+  if (searches.length > dnsSearchesMax)
+    errors.invalid(`${at}.searches`, searches, `must not have more than ${dnsSearchesMax} search paths`);
+  options.forEach((option: Json, i: number) => {
+    if (!option.name) errors.required(`${at}.options[${i}]`, 'must not be empty');
+  });
 }
 
 function validateOs(os: Json, at: string, errors: FieldErrors): void {
@@ -102,6 +129,7 @@ export function validateAcrossFields(spec: Json, at: string, errors: FieldErrors
   validateOs(spec.os, `${at}.os`, errors);
   (spec.volumes ?? []).forEach((volume: Json, i: number) => {
     const size: unknown = volume.emptyDir?.sizeLimit;
-    if (isQuantity(size) && compareQuantities(String(size), '0') < 0) errors.forbidden(`${at}.volumes[${i}].emptyDir.sizeLimit`, 'SizeLimit field must be a valid resource quantity');
+    if (isQuantity(size) && compareQuantities(String(size), '0') < 0)
+      errors.forbidden(`${at}.volumes[${i}].emptyDir.sizeLimit`, 'SizeLimit field must be a valid resource quantity');
   });
 }

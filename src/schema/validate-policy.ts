@@ -1,4 +1,7 @@
-/** Validation of what governs others: quotas, limit ranges, priorities, network policies, leases, webhooks, endpoint slices. */
+/**
+ * Validation of what governs others: quotas, limit ranges, priorities, network policies, leases, webhooks, endpoint
+ * slices.
+ */
 import { RequestError, parseCertificationRequest } from '#base/certificate-request.ts';
 import { compareQuantities, isQuantity, parseQuantity } from '#base/quantity.ts';
 import type { Json } from '#base/objects.ts';
@@ -10,11 +13,53 @@ import { sameJson, validateQuantities } from './validate-pod.ts';
 import { validateIntOrPercent } from './validate-apps.ts';
 import { validateLabelSelector } from './validate-selector.ts';
 
-const quotaScopes = ['BestEffort', 'CrossNamespacePodAffinity', 'NotBestEffort', 'NotTerminating', 'PriorityClass', 'Terminating', 'VolumeAttributesClass'];
-const opposites = [['BestEffort', 'NotBestEffort'], ['Terminating', 'NotTerminating']];
+const quotaScopes = [
+  'BestEffort',
+  'CrossNamespacePodAffinity',
+  'NotBestEffort',
+  'NotTerminating',
+  'PriorityClass',
+  'Terminating',
+  'VolumeAttributesClass',
+];
+const opposites = [
+  ['BestEffort', 'NotBestEffort'],
+  ['Terminating', 'NotTerminating'],
+];
 const existOnly = ['BestEffort', 'CrossNamespacePodAffinity', 'NotBestEffort', 'NotTerminating', 'Terminating'];
-const quotaNames = new Set(['cpu', 'memory', 'storage', 'ephemeral-storage', 'requests.cpu', 'requests.memory', 'requests.storage', 'requests.ephemeral-storage', 'limits.cpu', 'limits.memory', 'limits.ephemeral-storage', 'pods', 'resourcequotas', 'services', 'replicationcontrollers', 'secrets', 'persistentvolumeclaims', 'configmaps', 'services.nodeports', 'services.loadbalancers']);
-const countedNames = new Set(['pods', 'resourcequotas', 'services', 'replicationcontrollers', 'secrets', 'persistentvolumeclaims', 'configmaps', 'services.nodeports', 'services.loadbalancers']);
+const quotaNames = new Set([
+  'cpu',
+  'memory',
+  'storage',
+  'ephemeral-storage',
+  'requests.cpu',
+  'requests.memory',
+  'requests.storage',
+  'requests.ephemeral-storage',
+  'limits.cpu',
+  'limits.memory',
+  'limits.ephemeral-storage',
+  'pods',
+  'resourcequotas',
+  'services',
+  'replicationcontrollers',
+  'secrets',
+  'persistentvolumeclaims',
+  'configmaps',
+  'services.nodeports',
+  'services.loadbalancers',
+]);
+const countedNames = new Set([
+  'pods',
+  'resourcequotas',
+  'services',
+  'replicationcontrollers',
+  'secrets',
+  'persistentvolumeclaims',
+  'configmaps',
+  'services.nodeports',
+  'services.loadbalancers',
+]);
 
 export function validateQuota(o: Json, errors: FieldErrors, old?: Json): void {
   const spec = o.spec ?? {};
@@ -22,30 +67,55 @@ export function validateQuota(o: Json, errors: FieldErrors, old?: Json): void {
   for (const [name, value] of Object.entries((spec.hard ?? {}) as Record<string, Json>)) {
     const at = `spec.hard[${name}]`;
     for (const problem of qualifiedNameProblems(name)) errors.invalid(at, name, problem);
-    if (!name.includes('/') && !quotaNames.has(name) && !/^(requests\.)?hugepages-/.test(name)) errors.invalid(at, name, 'must be a standard resource for quotas');
-    if (isQuantity(value) && (countedNames.has(name) || name.startsWith('count/')) && parseQuantity(value).nano % 1_000_000_000n !== 0n) errors.invalid(at, value, 'must be an integer');
+    if (!name.includes('/') && !quotaNames.has(name) && !/^(requests\.)?hugepages-/.test(name))
+      errors.invalid(at, name, 'must be a standard resource for quotas');
+    if (
+      isQuantity(value) &&
+      (countedNames.has(name) || name.startsWith('count/')) &&
+      parseQuantity(value).nano % 1_000_000_000n !== 0n
+    )
+      errors.invalid(at, value, 'must be an integer');
   }
   validateScopes(spec.scopes ?? [], 'spec.scopes', errors);
   (spec.scopeSelector?.matchExpressions ?? []).forEach((e: Json, i: number) => {
     const at = `spec.scopeSelector.matchExpressions[${i}]`;
     if (!quotaScopes.includes(e.scopeName)) errors.invalid(`${at}.scopeName`, e.scopeName ?? '', 'unsupported scope');
-    if (existOnly.includes(e.scopeName) && e.operator !== 'Exists') errors.invalid(`${at}.operator`, e.operator ?? '', `must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity`);
+    if (existOnly.includes(e.scopeName) && e.operator !== 'Exists')
+      errors.invalid(
+        `${at}.operator`,
+        e.operator ?? '',
+        `must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity`,
+      );
     else validateSelectorOperator(e, at, errors);
   });
   if (old === undefined) return;
-  for (const field of ['scopes', 'scopeSelector']) if (!sameJson(spec[field], old.spec?.[field])) errors.invalid(`spec.${field}`, spec[field] ?? null, 'field is immutable');
+  for (const field of ['scopes', 'scopeSelector'])
+    if (!sameJson(spec[field], old.spec?.[field]))
+      errors.invalid(`spec.${field}`, spec[field] ?? null, 'field is immutable');
 }
 
 function validateScopes(scopes: string[], at: string, errors: FieldErrors): void {
   for (const scope of scopes) if (!quotaScopes.includes(scope)) errors.invalid(at, scopes, 'unsupported scope');
-  for (const pair of opposites) if (pair.every((scope) => scopes.includes(scope))) errors.invalid(at, scopes, 'conflicting scopes');
+  for (const pair of opposites)
+    if (pair.every((scope) => scopes.includes(scope))) errors.invalid(at, scopes, 'conflicting scopes');
 }
 
 function validateSelectorOperator(e: Json, at: string, errors: FieldErrors): void {
   const count = (e.values ?? []).length;
-  if (e.operator === 'In' || e.operator === 'NotIn') { if (count === 0) errors.required(`${at}.values`, "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"); }
-  else if (e.operator === 'Exists' || e.operator === 'DoesNotExist') { if (count > 0) errors.invalid(`${at}.values`, e.values, "must be no value when `operator` is 'Exists' or 'DoesNotExist' for scope selector"); }
-  else errors.invalid(`${at}.operator`, e.operator ?? '', 'not a valid selector operator');
+  if (e.operator === 'In' || e.operator === 'NotIn') {
+    if (count === 0)
+      errors.required(
+        `${at}.values`,
+        "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector",
+      );
+  } else if (e.operator === 'Exists' || e.operator === 'DoesNotExist') {
+    if (count > 0)
+      errors.invalid(
+        `${at}.values`,
+        e.values,
+        "must be no value when `operator` is 'Exists' or 'DoesNotExist' for scope selector",
+      );
+  } else errors.invalid(`${at}.operator`, e.operator ?? '', 'not a valid selector operator');
 }
 
 export function validateLimitRange(o: Json, errors: FieldErrors): void {
@@ -53,75 +123,129 @@ export function validateLimitRange(o: Json, errors: FieldErrors): void {
   (o.spec?.limits ?? []).forEach((item: Json, i: number) => {
     const at = `spec.limits[${i}]`;
     if (!item.type) errors.required(`${at}.type`);
-    else if (!['Container', 'PersistentVolumeClaim', 'Pod'].includes(item.type) && !item.type.includes('/')) errors.invalid(`${at}.type`, item.type, 'must be a standard limit type or fully qualified');
+    else if (!['Container', 'PersistentVolumeClaim', 'Pod'].includes(item.type) && !item.type.includes('/'))
+      errors.invalid(`${at}.type`, item.type, 'must be a standard limit type or fully qualified');
     if (seen.has(item.type)) errors.duplicate(`${at}.type`, item.type);
     seen.add(item.type);
-    for (const field of ['max', 'min', 'default', 'defaultRequest', 'maxLimitRequestRatio']) validateQuantities(item[field], `${at}.${field}`, errors);
-    if (item.type === 'Pod') for (const field of ['default', 'defaultRequest']) if (Object.keys(item[field] ?? {}).length > 0) errors.forbidden(`${at}.${field}`, "may not be specified when `type` is 'Pod'");
-    if (item.type === 'PersistentVolumeClaim' && item.min?.storage === undefined && item.max?.storage === undefined) errors.required(`${at}.limits`, 'either minimum or maximum storage value is required, but neither was provided');
+    for (const field of ['max', 'min', 'default', 'defaultRequest', 'maxLimitRequestRatio'])
+      validateQuantities(item[field], `${at}.${field}`, errors);
+    if (item.type === 'Pod')
+      for (const field of ['default', 'defaultRequest'])
+        if (Object.keys(item[field] ?? {}).length > 0)
+          errors.forbidden(`${at}.${field}`, "may not be specified when `type` is 'Pod'");
+    if (item.type === 'PersistentVolumeClaim' && item.min?.storage === undefined && item.max?.storage === undefined)
+      errors.required(`${at}.limits`, 'either minimum or maximum storage value is required, but neither was provided');
     validateRange(item, at, errors);
   });
 }
 
 /** min ≤ defaultRequest ≤ default ≤ max, as far as they are named. */
 function validateRange(item: Json, at: string, errors: FieldErrors): void {
-  const names = new Set(['max', 'min', 'default', 'defaultRequest', 'maxLimitRequestRatio'].flatMap((field) => Object.keys(item[field] ?? {})));
+  const names = new Set(
+    ['max', 'min', 'default', 'defaultRequest', 'maxLimitRequestRatio'].flatMap((field) =>
+      Object.keys(item[field] ?? {}),
+    ),
+  );
   for (const name of names) {
-    const [max, min, normal, request, ratio] = ['max', 'min', 'default', 'defaultRequest', 'maxLimitRequestRatio'].map((field) => item[field]?.[name]);
+    const [max, min, normal, request, ratio] = ['max', 'min', 'default', 'defaultRequest', 'maxLimitRequestRatio'].map(
+      (field) => item[field]?.[name],
+    );
     const exceeds = (a: Json, b: Json): boolean => isQuantity(a) && isQuantity(b) && compareQuantities(a, b) > 0;
-    if (exceeds(min, max)) errors.invalid(`${at}.min[${name}]`, min, `min value ${min} is greater than max value ${max}`);
-    if (exceeds(min, request)) errors.invalid(`${at}.defaultRequest[${name}]`, request, `min value ${min} is greater than default request value ${request}`);
-    if (exceeds(request, max)) errors.invalid(`${at}.defaultRequest[${name}]`, request, `default request value ${request} is greater than max value ${max}`);
-    if (exceeds(request, normal)) errors.invalid(`${at}.defaultRequest[${name}]`, request, `default request value ${request} is greater than default limit value ${normal}`);
-    if (exceeds(min, normal)) errors.invalid(`${at}.default[${name}]`, min, `min value ${min} is greater than default value ${normal}`);
-    if (exceeds(normal, max)) errors.invalid(`${at}.default[${name}]`, normal, `default value ${normal} is greater than max value ${max}`);
-    if (exceeds('1', ratio)) errors.invalid(`${at}.maxLimitRequestRatio[${name}]`, ratio, `ratio ${ratio} is less than 1`);
+    if (exceeds(min, max))
+      errors.invalid(`${at}.min[${name}]`, min, `min value ${min} is greater than max value ${max}`);
+    if (exceeds(min, request))
+      errors.invalid(
+        `${at}.defaultRequest[${name}]`,
+        request,
+        `min value ${min} is greater than default request value ${request}`,
+      );
+    if (exceeds(request, max))
+      errors.invalid(
+        `${at}.defaultRequest[${name}]`,
+        request,
+        `default request value ${request} is greater than max value ${max}`,
+      );
+    if (exceeds(request, normal))
+      errors.invalid(
+        `${at}.defaultRequest[${name}]`,
+        request,
+        `default request value ${request} is greater than default limit value ${normal}`,
+      );
+    if (exceeds(min, normal))
+      errors.invalid(`${at}.default[${name}]`, min, `min value ${min} is greater than default value ${normal}`);
+    if (exceeds(normal, max))
+      errors.invalid(`${at}.default[${name}]`, normal, `default value ${normal} is greater than max value ${max}`);
+    if (exceeds('1', ratio))
+      errors.invalid(`${at}.maxLimitRequestRatio[${name}]`, ratio, `ratio ${ratio} is less than 1`);
   }
 }
 
 const userPriorityMax = 1_000_000_000;
-const systemClasses: Record<string, number> = { 'system-node-critical': 2_000_001_000, 'system-cluster-critical': 2_000_000_000 };
+const systemClasses: Record<string, number> = {
+  'system-node-critical': 2_000_001_000,
+  'system-cluster-critical': 2_000_000_000,
+};
 
 export function validateBudget(o: Json, errors: FieldErrors): void {
   const { minAvailable, maxUnavailable, unhealthyPodEvictionPolicy: policy, selector } = o.spec ?? {};
-  if (minAvailable !== undefined && maxUnavailable !== undefined) errors.invalid('spec', { minAvailable, maxUnavailable }, 'minAvailable and maxUnavailable cannot be both set');
+  if (minAvailable !== undefined && maxUnavailable !== undefined)
+    errors.invalid('spec', { minAvailable, maxUnavailable }, 'minAvailable and maxUnavailable cannot be both set');
   for (const [field, value] of Object.entries({ minAvailable, maxUnavailable })) {
     validateIntOrPercent(value, `spec.${field}`, errors);
-    if (typeof value === 'string' && Number.parseInt(value, 10) > 100) errors.invalid(`spec.${field}`, value, 'must not be greater than 100%');
+    if (typeof value === 'string' && Number.parseInt(value, 10) > 100)
+      errors.invalid(`spec.${field}`, value, 'must not be greater than 100%');
   }
-  if (policy && policy !== 'AlwaysAllow' && policy !== 'IfHealthyBudget') errors.unsupported('spec.unhealthyPodEvictionPolicy', policy, ['AlwaysAllow', 'IfHealthyBudget']);
+  if (policy && policy !== 'AlwaysAllow' && policy !== 'IfHealthyBudget')
+    errors.unsupported('spec.unhealthyPodEvictionPolicy', policy, ['AlwaysAllow', 'IfHealthyBudget']);
   if (selector) validateLabelSelector(selector, 'spec.selector', errors);
 }
 
 export function validatePriorityClass(o: Json, errors: FieldErrors): void {
   const name = String(o.metadata.name);
-  if (name.startsWith('system-')) { if (systemClasses[name] !== o.value) errors.forbidden('metadata.name', 'priority class names with \'system-\' prefix are reserved for system use only. error: no such system priority class'); }
-  else if (o.value > userPriorityMax) errors.forbidden('value', `maximum allowed value of a user defined priority is ${userPriorityMax}`);
-  if (o.preemptionPolicy && !['Never', 'PreemptLowerPriority'].includes(o.preemptionPolicy)) errors.unsupported('preemptionPolicy', o.preemptionPolicy, ['Never', 'PreemptLowerPriority']);
+  if (name.startsWith('system-')) {
+    if (systemClasses[name] !== o.value)
+      errors.forbidden(
+        'metadata.name',
+        "priority class names with 'system-' prefix are reserved for system use only. error: no such system priority class",
+      );
+  } else if (o.value > userPriorityMax)
+    errors.forbidden('value', `maximum allowed value of a user defined priority is ${userPriorityMax}`);
+  if (o.preemptionPolicy && !['Never', 'PreemptLowerPriority'].includes(o.preemptionPolicy))
+    errors.unsupported('preemptionPolicy', o.preemptionPolicy, ['Never', 'PreemptLowerPriority']);
 }
 
 export function validateNetworkPolicy(o: Json, errors: FieldErrors): void {
   const spec = o.spec ?? {};
   validateLabelSelector(spec.podSelector, 'spec.podSelector', errors);
-  for (const [field, peers] of [['ingress', 'from'], ['egress', 'to']] as const) {
+  for (const [field, peers] of [
+    ['ingress', 'from'],
+    ['egress', 'to'],
+  ] as const) {
     (spec[field] ?? []).forEach((rule: Json, i: number) => {
       const at = `spec.${field}[${i}]`;
       (rule.ports ?? []).forEach((port: Json, j: number) => validatePolicyPort(port, `${at}.ports[${j}]`, errors));
       (rule[peers] ?? []).forEach((peer: Json, j: number) => validatePeer(peer, `${at}.${peers}[${j}]`, errors));
     });
   }
-  if ((spec.policyTypes ?? []).length > 2) errors.invalid('spec.policyTypes', spec.policyTypes, 'may not specify more than two policyTypes');
-  for (const type of spec.policyTypes ?? []) if (!['Egress', 'Ingress'].includes(type)) errors.unsupported('spec.policyTypes', type, ['Egress', 'Ingress']);
+  if ((spec.policyTypes ?? []).length > 2)
+    errors.invalid('spec.policyTypes', spec.policyTypes, 'may not specify more than two policyTypes');
+  for (const type of spec.policyTypes ?? [])
+    if (!['Egress', 'Ingress'].includes(type)) errors.unsupported('spec.policyTypes', type, ['Egress', 'Ingress']);
 }
 
 function validatePolicyPort(port: Json, at: string, errors: FieldErrors): void {
-  if (port.protocol !== undefined && !['SCTP', 'TCP', 'UDP'].includes(port.protocol)) errors.unsupported(`${at}.protocol`, port.protocol, ['SCTP', 'TCP', 'UDP']);
-  if (typeof port.port === 'number' && portProblem(port.port) !== '') errors.invalid(`${at}.port`, port.port, portProblem(port.port));
-  if (typeof port.port === 'string') for (const problem of portNameProblems(port.port)) errors.invalid(`${at}.port`, port.port, problem);
+  if (port.protocol !== undefined && !['SCTP', 'TCP', 'UDP'].includes(port.protocol))
+    errors.unsupported(`${at}.protocol`, port.protocol, ['SCTP', 'TCP', 'UDP']);
+  if (typeof port.port === 'number' && portProblem(port.port) !== '')
+    errors.invalid(`${at}.port`, port.port, portProblem(port.port));
+  if (typeof port.port === 'string')
+    for (const problem of portNameProblems(port.port)) errors.invalid(`${at}.port`, port.port, problem);
   if (port.endPort === undefined) return;
   if (port.port === undefined) errors.required(`${at}.port`, 'must be specified when endPort is');
-  else if (typeof port.port === 'string') errors.forbidden(`${at}.endPort`, '`endPort` may not be specified when `port` is non-numeric');
-  else if (port.endPort < port.port) errors.invalid(`${at}.endPort`, port.endPort, 'must be greater than or equal to `port`');
+  else if (typeof port.port === 'string')
+    errors.forbidden(`${at}.endPort`, '`endPort` may not be specified when `port` is non-numeric');
+  else if (port.endPort < port.port)
+    errors.invalid(`${at}.endPort`, port.endPort, 'must be greater than or equal to `port`');
   else if (portProblem(port.endPort) !== '') errors.invalid(`${at}.endPort`, port.endPort, portProblem(port.endPort));
 }
 
@@ -129,25 +253,41 @@ function validatePeer(peer: Json, at: string, errors: FieldErrors): void {
   const { podSelector, namespaceSelector, ipBlock } = peer;
   if (podSelector) validateLabelSelector(podSelector, `${at}.podSelector`, errors);
   if (namespaceSelector) validateLabelSelector(namespaceSelector, `${at}.namespaceSelector`, errors);
-  if (!podSelector && !namespaceSelector && !ipBlock) { errors.required(at, 'must specify a peer'); return; }
+  if (!podSelector && !namespaceSelector && !ipBlock) {
+    errors.required(at, 'must specify a peer');
+    return;
+  }
   if (!ipBlock) return;
-  if (podSelector || namespaceSelector) { errors.forbidden(at, 'may not specify both ipBlock and another peer'); return; }
-  if (!ipBlock.cidr) { errors.required(`${at}.ipBlock.cidr`); return; }
+  if (podSelector || namespaceSelector) {
+    errors.forbidden(at, 'may not specify both ipBlock and another peer');
+    return;
+  }
+  if (!ipBlock.cidr) {
+    errors.required(`${at}.ipBlock.cidr`);
+    return;
+  }
   const network = parseNetwork(ipBlock.cidr);
-  if (network === undefined) { errors.invalid(`${at}.ipBlock.cidr`, ipBlock.cidr, cidrMessage); return; }
+  if (network === undefined) {
+    errors.invalid(`${at}.ipBlock.cidr`, ipBlock.cidr, cidrMessage);
+    return;
+  }
   (ipBlock.except ?? []).forEach((text: string, i: number) => {
     const except = parseNetwork(text);
     if (except === undefined) errors.invalid(`${at}.ipBlock.except[${i}]`, text, cidrMessage);
-    else if (!isWithin(except, network)) errors.invalid(`${at}.ipBlock.except[${i}]`, text, 'must be a strict subset of `cidr`');
+    else if (!isWithin(except, network))
+      errors.invalid(`${at}.ipBlock.except[${i}]`, text, 'must be a strict subset of `cidr`');
   });
 }
 
 export function validateLease(o: Json, errors: FieldErrors): void {
   const { leaseDurationSeconds, leaseTransitions, strategy, preferredHolder } = o.spec ?? {};
-  if (leaseDurationSeconds !== undefined && leaseDurationSeconds <= 0) errors.invalid('spec.leaseDurationSeconds', leaseDurationSeconds, 'must be greater than 0');
-  if (leaseTransitions !== undefined && leaseTransitions < 0) errors.invalid('spec.leaseTransitions', leaseTransitions, 'must be greater than or equal to 0');
+  if (leaseDurationSeconds !== undefined && leaseDurationSeconds <= 0)
+    errors.invalid('spec.leaseDurationSeconds', leaseDurationSeconds, 'must be greater than 0');
+  if (leaseTransitions !== undefined && leaseTransitions < 0)
+    errors.invalid('spec.leaseTransitions', leaseTransitions, 'must be greater than or equal to 0');
   if (strategy === '') errors.invalid('spec.strategy', strategy, 'must not be empty');
-  if (preferredHolder && !strategy) errors.forbidden('spec.preferredHolder', 'may only be specified if `strategy` is defined');
+  if (preferredHolder && !strategy)
+    errors.forbidden('spec.preferredHolder', 'may only be specified if `strategy` is defined');
 }
 
 const addressTypes = ['FQDN', 'IPv4', 'IPv6'];
@@ -158,10 +298,14 @@ const slicePortsMax = 20_000;
 export function validateEndpointSlice(o: Json, errors: FieldErrors, old?: Json): void {
   if (!o.addressType) errors.required('addressType');
   else if (!addressTypes.includes(o.addressType)) errors.unsupported('addressType', o.addressType, addressTypes);
-  if (old !== undefined && old.addressType !== o.addressType) errors.invalid('addressType', o.addressType, 'field is immutable');
+  if (old !== undefined && old.addressType !== o.addressType)
+    errors.invalid('addressType', o.addressType, 'field is immutable');
   if ((o.endpoints ?? []).length > endpointsMax) errors.tooMany('endpoints', o.endpoints.length, endpointsMax);
   // What is as it was has passed: slices are written often and change little.
-  if (!sameJson(o.endpoints, old?.endpoints)) (o.endpoints ?? []).forEach((endpoint: Json, i: number) => validateEndpoint(endpoint, o.addressType, `endpoints[${i}]`, errors));
+  if (!sameJson(o.endpoints, old?.endpoints))
+    (o.endpoints ?? []).forEach((endpoint: Json, i: number) =>
+      validateEndpoint(endpoint, o.addressType, `endpoints[${i}]`, errors),
+    );
   const names = new Set<string>();
   if ((o.ports ?? []).length > slicePortsMax) errors.tooMany('ports', o.ports.length, slicePortsMax);
   (o.ports ?? []).forEach((port: Json, i: number) => {
@@ -169,9 +313,13 @@ export function validateEndpointSlice(o: Json, errors: FieldErrors, old?: Json):
     if (name !== '' && labelProblem(name) !== '') errors.invalid(`ports[${i}].name`, name, labelProblem(name));
     if (names.has(name)) errors.duplicate(`ports[${i}].name`, name);
     names.add(name);
-    if (port.protocol && !['SCTP', 'TCP', 'UDP'].includes(port.protocol)) errors.unsupported(`ports[${i}].protocol`, port.protocol, ['SCTP', 'TCP', 'UDP']);
-    if (port.port !== undefined && portProblem(port.port) !== '') errors.invalid(`ports[${i}].port`, port.port, portProblem(port.port));
-    if (port.appProtocol) for (const problem of qualifiedNameProblems(port.appProtocol)) errors.invalid(`ports[${i}].appProtocol`, port.appProtocol, problem);
+    if (port.protocol && !['SCTP', 'TCP', 'UDP'].includes(port.protocol))
+      errors.unsupported(`ports[${i}].protocol`, port.protocol, ['SCTP', 'TCP', 'UDP']);
+    if (port.port !== undefined && portProblem(port.port) !== '')
+      errors.invalid(`ports[${i}].port`, port.port, portProblem(port.port));
+    if (port.appProtocol)
+      for (const problem of qualifiedNameProblems(port.appProtocol))
+        errors.invalid(`ports[${i}].appProtocol`, port.appProtocol, problem);
   });
 }
 
@@ -180,17 +328,27 @@ function validateEndpoint(endpoint: Json, type: string, at: string, errors: Fiel
   if (addresses.length === 0) errors.required(`${at}.addresses`, 'must contain at least 1 address');
   if (addresses.length > addressesMax) errors.tooMany(`${at}.addresses`, addresses.length, addressesMax);
   addresses.forEach((address, i) => {
-    const problem = type === 'FQDN' ? subdomainProblem(address) : !isIp(address) ? ipMessage : familyOf(address) !== type.toLowerCase() ? `must be an ${type} address` : specialIpProblem(address);
+    const problem =
+      type === 'FQDN'
+        ? subdomainProblem(address)
+        : !isIp(address)
+          ? ipMessage
+          : familyOf(address) !== type.toLowerCase()
+            ? `must be an ${type} address`
+            : specialIpProblem(address);
     if (problem !== '') errors.invalid(`${at}.addresses[${i}]`, address, problem);
   });
-  if (endpoint.hostname !== undefined && labelProblem(endpoint.hostname) !== '') errors.invalid(`${at}.hostname`, endpoint.hostname, labelProblem(endpoint.hostname));
-  if (endpoint.nodeName !== undefined && subdomainProblem(endpoint.nodeName) !== '') errors.invalid(`${at}.nodeName`, endpoint.nodeName, subdomainProblem(endpoint.nodeName));
+  if (endpoint.hostname !== undefined && labelProblem(endpoint.hostname) !== '')
+    errors.invalid(`${at}.hostname`, endpoint.hostname, labelProblem(endpoint.hostname));
+  if (endpoint.nodeName !== undefined && subdomainProblem(endpoint.nodeName) !== '')
+    errors.invalid(`${at}.nodeName`, endpoint.nodeName, subdomainProblem(endpoint.nodeName));
 }
 
 export function validateEndpoints(o: Json, errors: FieldErrors): void {
   (o.subsets ?? []).forEach((subset: Json, i: number) => {
     const at = `subsets[${i}]`;
-    if ((subset.addresses ?? []).length + (subset.notReadyAddresses ?? []).length === 0) errors.required(at, 'must specify `addresses` or `notReadyAddresses`');
+    if ((subset.addresses ?? []).length + (subset.notReadyAddresses ?? []).length === 0)
+      errors.required(at, 'must specify `addresses` or `notReadyAddresses`');
     for (const field of ['addresses', 'notReadyAddresses']) {
       (subset[field] ?? []).forEach((a: Json, j: number) => {
         const problem = isIp(a.ip) ? specialIpProblem(a.ip) : ipMessage;
@@ -199,9 +357,12 @@ export function validateEndpoints(o: Json, errors: FieldErrors): void {
     }
     (subset.ports ?? []).forEach((port: Json, j: number) => {
       if (subset.ports.length > 1 && !port.name) errors.required(`${at}.ports[${j}].name`);
-      if (port.name && labelProblem(port.name) !== '') errors.invalid(`${at}.ports[${j}].name`, port.name, labelProblem(port.name));
-      if (portProblem(port.port) !== '') errors.invalid(`${at}.ports[${j}].port`, port.port ?? 0, portProblem(port.port));
-      if (port.protocol && !['SCTP', 'TCP', 'UDP'].includes(port.protocol)) errors.unsupported(`${at}.ports[${j}].protocol`, port.protocol, ['SCTP', 'TCP', 'UDP']);
+      if (port.name && labelProblem(port.name) !== '')
+        errors.invalid(`${at}.ports[${j}].name`, port.name, labelProblem(port.name));
+      if (portProblem(port.port) !== '')
+        errors.invalid(`${at}.ports[${j}].port`, port.port ?? 0, portProblem(port.port));
+      if (port.protocol && !['SCTP', 'TCP', 'UDP'].includes(port.protocol))
+        errors.unsupported(`${at}.ports[${j}].protocol`, port.protocol, ['SCTP', 'TCP', 'UDP']);
     });
   });
 }
@@ -218,17 +379,34 @@ export function validateWebhooks(o: Json, errors: FieldErrors): void {
     if (names.has(hook.name)) errors.duplicate(`${at}.name`, hook.name);
     names.add(hook.name);
     validateClientConfig(hook.clientConfig ?? {}, `${at}.clientConfig`, errors);
-    const choices: [string, string[], boolean][] = [['sideEffects', ['None', 'NoneOnDryRun'], true], ['failurePolicy', ['Fail', 'Ignore'], false], ['matchPolicy', ['Equivalent', 'Exact'], false], ['reinvocationPolicy', ['IfNeeded', 'Never'], false]];
+    const choices: [string, string[], boolean][] = [
+      ['sideEffects', ['None', 'NoneOnDryRun'], true],
+      ['failurePolicy', ['Fail', 'Ignore'], false],
+      ['matchPolicy', ['Equivalent', 'Exact'], false],
+      ['reinvocationPolicy', ['IfNeeded', 'Never'], false],
+    ];
     for (const [field, allowed, needed] of choices) {
-      if (hook[field] === undefined) { if (needed) errors.required(`${at}.${field}`, `must specify one of ${allowed.join(', ')}`); }
-      else if (!allowed.includes(hook[field])) errors.unsupported(`${at}.${field}`, hook[field], allowed);
+      if (hook[field] === undefined) {
+        if (needed) errors.required(`${at}.${field}`, `must specify one of ${allowed.join(', ')}`);
+      } else if (!allowed.includes(hook[field])) errors.unsupported(`${at}.${field}`, hook[field], allowed);
     }
-    if (hook.timeoutSeconds !== undefined && (hook.timeoutSeconds < 1 || hook.timeoutSeconds > 30)) errors.invalid(`${at}.timeoutSeconds`, hook.timeoutSeconds, 'the timeout value must be between 1 and 30 seconds');
+    if (hook.timeoutSeconds !== undefined && (hook.timeoutSeconds < 1 || hook.timeoutSeconds > 30))
+      errors.invalid(`${at}.timeoutSeconds`, hook.timeoutSeconds, 'the timeout value must be between 1 and 30 seconds');
     const versions: string[] = hook.admissionReviewVersions ?? [];
-    if (versions.length === 0) errors.required(`${at}.admissionReviewVersions`, `must specify one of ${reviewVersions.join(', ')}`);
-    else if (!versions.some((version) => reviewVersions.includes(version))) errors.invalid(`${at}.admissionReviewVersions`, versions, `must include at least one of ${reviewVersions.join(', ')}`);
-    versions.forEach((version, j) => { if (label1035Problem(version) !== '') errors.invalid(`${at}.admissionReviewVersions[${j}]`, version, label1035Problem(version)); });
-    for (const field of ['namespaceSelector', 'objectSelector']) validateLabelSelector(hook[field], `${at}.${field}`, errors);
+    if (versions.length === 0)
+      errors.required(`${at}.admissionReviewVersions`, `must specify one of ${reviewVersions.join(', ')}`);
+    else if (!versions.some((version) => reviewVersions.includes(version)))
+      errors.invalid(
+        `${at}.admissionReviewVersions`,
+        versions,
+        `must include at least one of ${reviewVersions.join(', ')}`,
+      );
+    versions.forEach((version, j) => {
+      if (label1035Problem(version) !== '')
+        errors.invalid(`${at}.admissionReviewVersions[${j}]`, version, label1035Problem(version));
+    });
+    for (const field of ['namespaceSelector', 'objectSelector'])
+      validateLabelSelector(hook[field], `${at}.${field}`, errors);
     (hook.rules ?? []).forEach((rule: Json, j: number) => validateHookRule(rule, `${at}.rules[${j}]`, errors));
   });
 }
@@ -236,37 +414,55 @@ export function validateWebhooks(o: Json, errors: FieldErrors): void {
 function validateHookName(name: string, at: string, errors: FieldErrors): void {
   if (name === '') errors.required(at);
   else if (subdomainProblem(name) !== '') errors.invalid(at, name, subdomainProblem(name));
-  else if (name.split('.').length < 3) errors.invalid(at, name, 'should be a domain with at least three segments separated by dots');
+  else if (name.split('.').length < 3)
+    errors.invalid(at, name, 'should be a domain with at least three segments separated by dots');
 }
 
 export function validateClientConfig(config: Json, at: string, errors: FieldErrors): void {
   const { url, service } = config;
-  if ((url === undefined) === (service === undefined)) { errors.required(at, 'exactly one of url or service is required'); return; }
+  if ((url === undefined) === (service === undefined)) {
+    errors.required(at, 'exactly one of url or service is required');
+    return;
+  }
   if (service !== undefined) {
     if (!service.name) errors.required(`${at}.service.name`, 'service name is required');
     if (!service.namespace) errors.required(`${at}.service.namespace`, 'service namespace is required');
-    if (service.path !== undefined && !String(service.path).startsWith('/')) errors.invalid(`${at}.service.path`, service.path, "must start with a '/'");
-    if (service.port !== undefined && portProblem(service.port) !== '') errors.invalid(`${at}.service.port`, service.port, `port is not valid: ${portProblem(service.port)}`);
+    if (service.path !== undefined && !String(service.path).startsWith('/'))
+      errors.invalid(`${at}.service.path`, service.path, "must start with a '/'");
+    if (service.port !== undefined && portProblem(service.port) !== '')
+      errors.invalid(`${at}.service.port`, service.port, `port is not valid: ${portProblem(service.port)}`);
     return;
   }
   const form = '; desired format: https://host[:port]/path';
   let parsed: URL | undefined;
-  try { parsed = new URL(url); } catch { errors.required(`${at}.url`, `url must be a valid URL: ${JSON.stringify(url)}${form}`); return; }
-  if (parsed.protocol !== 'https:') errors.invalid(`${at}.url`, parsed.protocol.slice(0, -1), `'https' is the only allowed URL scheme${form}`);
+  try {
+    parsed = new URL(url);
+  } catch {
+    errors.required(`${at}.url`, `url must be a valid URL: ${JSON.stringify(url)}${form}`);
+    return;
+  }
+  if (parsed.protocol !== 'https:')
+    errors.invalid(`${at}.url`, parsed.protocol.slice(0, -1), `'https' is the only allowed URL scheme${form}`);
   if (parsed.host === '') errors.invalid(`${at}.url`, '', `host must be specified${form}`);
-  if (parsed.username !== '' || parsed.password !== '') errors.invalid(`${at}.url`, parsed.username, `user information is not permitted in the URL${form}`);
+  if (parsed.username !== '' || parsed.password !== '')
+    errors.invalid(`${at}.url`, parsed.username, `user information is not permitted in the URL${form}`);
   if (parsed.hash !== '') errors.invalid(`${at}.url`, parsed.hash.slice(1), 'fragments are not permitted in the URL');
-  if (parsed.search !== '') errors.invalid(`${at}.url`, parsed.search.slice(1), 'query parameters are not permitted in the URL');
+  if (parsed.search !== '')
+    errors.invalid(`${at}.url`, parsed.search.slice(1), 'query parameters are not permitted in the URL');
 }
 
 function validateHookRule(rule: Json, at: string, errors: FieldErrors): void {
   for (const field of ['operations', 'apiGroups', 'apiVersions', 'resources']) {
     const values: string[] = rule[field] ?? [];
     if (values.length === 0) errors.required(`${at}.${field}`);
-    if (field !== 'resources' && values.length > 1 && values.includes('*')) errors.invalid(`${at}.${field}`, values, "if '*' is present, must not specify other values");
+    if (field !== 'resources' && values.length > 1 && values.includes('*'))
+      errors.invalid(`${at}.${field}`, values, "if '*' is present, must not specify other values");
   }
-  (rule.operations ?? []).forEach((operation: string, i: number) => { if (!operations.includes(operation)) errors.unsupported(`${at}.operations[${i}]`, operation, operations); });
-  if (rule.scope !== undefined && !['*', 'Cluster', 'Namespaced'].includes(rule.scope)) errors.unsupported(`${at}.scope`, rule.scope, ['*', 'Cluster', 'Namespaced']);
+  (rule.operations ?? []).forEach((operation: string, i: number) => {
+    if (!operations.includes(operation)) errors.unsupported(`${at}.operations[${i}]`, operation, operations);
+  });
+  if (rule.scope !== undefined && !['*', 'Cluster', 'Namespaced'].includes(rule.scope))
+    errors.unsupported(`${at}.scope`, rule.scope, ['*', 'Cluster', 'Namespaced']);
 }
 
 const requestBytesMax = 65_536;
@@ -274,11 +470,16 @@ const requestBytesMax = 65_536;
 /** A certificate request must be one, by whoever holds its key, for a named signer. */
 export function validateCertificateRequest(o: Json, errors: FieldErrors, old?: Json): void {
   const spec = o.spec ?? {};
-  if (old !== undefined) { if (!sameJson(spec, old.spec)) errors.invalid('spec', spec, 'field is immutable'); return; }
+  if (old !== undefined) {
+    if (!sameJson(spec, old.spec)) errors.invalid('spec', spec, 'field is immutable');
+    return;
+  }
   if (!spec.request) errors.required('spec.request');
   else if (spec.request.length > requestBytesMax) errors.tooLong('spec.request', requestBytesMax);
   else {
-    try { parseCertificationRequest(Buffer.from(spec.request, 'base64').toString()); } catch (error) {
+    try {
+      parseCertificationRequest(Buffer.from(spec.request, 'base64').toString());
+    } catch (error) {
       if (!(error instanceof RequestError)) throw error;
       errors.invalid('spec.request', spec.request, error.message);
     }
@@ -286,6 +487,22 @@ export function validateCertificateRequest(o: Json, errors: FieldErrors, old?: J
   if ((spec.usages ?? []).length === 0) errors.required('spec.usages');
   const [domain = '', name = '', ...rest] = String(spec.signerName ?? '').split('/');
   if (!spec.signerName) errors.required('spec.signerName');
-  else if (rest.length > 0 || name === '' || subdomainProblem(domain) !== '' || !domain.includes('.') || subdomainProblem(name) !== '') errors.invalid('spec.signerName', spec.signerName, "must be a fully qualified domain and path of the form 'example.com/signer-name'");
-  if (spec.expirationSeconds !== undefined && spec.expirationSeconds < 600) errors.invalid('spec.expirationSeconds', spec.expirationSeconds, 'may not specify a duration less than 600 seconds (10 minutes)');
+  else if (
+    rest.length > 0 ||
+    name === '' ||
+    subdomainProblem(domain) !== '' ||
+    !domain.includes('.') ||
+    subdomainProblem(name) !== ''
+  )
+    errors.invalid(
+      'spec.signerName',
+      spec.signerName,
+      "must be a fully qualified domain and path of the form 'example.com/signer-name'",
+    );
+  if (spec.expirationSeconds !== undefined && spec.expirationSeconds < 600)
+    errors.invalid(
+      'spec.expirationSeconds',
+      spec.expirationSeconds,
+      'may not specify a duration less than 600 seconds (10 minutes)',
+    );
 }

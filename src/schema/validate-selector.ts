@@ -9,7 +9,8 @@ export function validateLabelSelector(selector: Json, at: string, errors: FieldE
   (selector?.matchExpressions ?? []).forEach((e: Json, i: number) => {
     const path = `${at}.matchExpressions[${i}]`;
     for (const problem of qualifiedNameProblems(e.key ?? '')) errors.invalid(`${path}.key`, e.key ?? '', problem);
-    for (const [j, value] of (e.values ?? []).entries()) for (const problem of labelValueProblems(String(value))) errors.invalid(`${path}.values[${j}]`, value, problem);
+    for (const [j, value] of (e.values ?? []).entries())
+      for (const problem of labelValueProblems(String(value))) errors.invalid(`${path}.values[${j}]`, value, problem);
     validateSetOperator(e, path, errors);
   });
 }
@@ -20,7 +21,8 @@ function validateSetOperator({ operator, values }: Json, at: string, errors: Fie
   if (operator === 'In' || operator === 'NotIn') {
     if (count === 0) errors.required(`${at}.values`, "must be specified when `operator` is 'In' or 'NotIn'");
   } else if (operator === 'Exists' || operator === 'DoesNotExist') {
-    if (count > 0) errors.forbidden(`${at}.values`, "may not be specified when `operator` is 'Exists' or 'DoesNotExist'");
+    if (count > 0)
+      errors.forbidden(`${at}.values`, "may not be specified when `operator` is 'Exists' or 'DoesNotExist'");
   } else errors.invalid(`${at}.operator`, operator ?? '', 'not a valid selector operator');
 }
 
@@ -29,13 +31,19 @@ function validateNodeTerm(term: Json, at: string, errors: FieldErrors): void {
     const path = `${at}.matchExpressions[${i}]`;
     for (const problem of qualifiedNameProblems(e.key ?? '')) errors.invalid(`${path}.key`, e.key ?? '', problem);
     if (e.operator !== 'Gt' && e.operator !== 'Lt') validateSetOperator(e, path, errors);
-    else if ((e.values ?? []).length !== 1) errors.required(`${path}.values`, "must be specified single value when `operator` is 'Lt' or 'Gt'");
+    else if ((e.values ?? []).length !== 1)
+      errors.required(`${path}.values`, "must be specified single value when `operator` is 'Lt' or 'Gt'");
   });
   (term?.matchFields ?? []).forEach((e: Json, i: number) => {
     const path = `${at}.matchFields[${i}]`;
     if (e.key !== 'metadata.name') errors.invalid(`${path}.key`, e.key ?? '', 'not a valid field selector key');
-    if (e.operator !== 'In' && e.operator !== 'NotIn') errors.invalid(`${path}.operator`, e.operator ?? '', 'not a valid selector operator');
-    else if ((e.values ?? []).length !== 1) errors.required(`${path}.values`, "must be only one value when `operator` is 'In' or 'NotIn' for node field selector");
+    if (e.operator !== 'In' && e.operator !== 'NotIn')
+      errors.invalid(`${path}.operator`, e.operator ?? '', 'not a valid selector operator');
+    else if ((e.values ?? []).length !== 1)
+      errors.required(
+        `${path}.values`,
+        "must be only one value when `operator` is 'In' or 'NotIn' for node field selector",
+      );
   });
 }
 
@@ -43,18 +51,25 @@ function validateNodeTerm(term: Json, at: string, errors: FieldErrors): void {
 export function validateNodeSelector(selector: Json, at: string, errors: FieldErrors): void {
   const terms: Json[] = selector?.nodeSelectorTerms ?? [];
   if (terms.length === 0) errors.required(`${at}.nodeSelectorTerms`, 'must have at least one node selector term');
-  terms.forEach((term, i) => { validateNodeTerm(term, `${at}.nodeSelectorTerms[${i}]`, errors); });
+  terms.forEach((term, i) => {
+    validateNodeTerm(term, `${at}.nodeSelectorTerms[${i}]`, errors);
+  });
 }
 
 function validateWeight(weight: unknown, at: string, errors: FieldErrors): void {
-  if (typeof weight !== 'number' || weight < 1 || weight > 100) errors.invalid(at, weight ?? 0, 'must be in the range 1-100');
+  if (typeof weight !== 'number' || weight < 1 || weight > 100)
+    errors.invalid(at, weight ?? 0, 'must be in the range 1-100');
 }
 
 function validatePodTerm(term: Json, at: string, errors: FieldErrors): void {
   if (term?.labelSelector) validateLabelSelector(term.labelSelector, `${at}.labelSelector`, errors);
   if (term?.namespaceSelector) validateLabelSelector(term.namespaceSelector, `${at}.namespaceSelector`, errors);
-  if (!term?.topologyKey) { errors.required(`${at}.topologyKey`, 'can not be empty'); return; }
-  for (const problem of qualifiedNameProblems(term.topologyKey)) errors.invalid(`${at}.topologyKey`, term.topologyKey, problem);
+  if (!term?.topologyKey) {
+    errors.required(`${at}.topologyKey`, 'can not be empty');
+    return;
+  }
+  for (const problem of qualifiedNameProblems(term.topologyKey))
+    errors.invalid(`${at}.topologyKey`, term.topologyKey, problem);
 }
 
 /** Of a Pod: towards nodes, towards Pods and away from Pods (validateAffinity of the reference implementation). */
@@ -68,7 +83,9 @@ export function validateAffinity(affinity: Json, at: string, errors: FieldErrors
     validateNodeTerm(entry.preference, `${at}.nodeAffinity.${preferred}[${i}].preference`, errors);
   });
   for (const kind of ['podAffinity', 'podAntiAffinity']) {
-    (affinity?.[kind]?.[required] ?? []).forEach((term: Json, i: number) => { validatePodTerm(term, `${at}.${kind}.${required}[${i}]`, errors); });
+    (affinity?.[kind]?.[required] ?? []).forEach((term: Json, i: number) => {
+      validatePodTerm(term, `${at}.${kind}.${required}[${i}]`, errors);
+    });
     (affinity?.[kind]?.[preferred] ?? []).forEach((entry: Json, i: number) => {
       validateWeight(entry.weight, `${at}.${kind}.${preferred}[${i}].weight`, errors);
       validatePodTerm(entry.podAffinityTerm, `${at}.${kind}.${preferred}[${i}].podAffinityTerm`, errors);

@@ -16,13 +16,19 @@ const kubeletPort = 10_250;
 const affinitySecondsMax = 86_400;
 
 const needsAddress = (spec: Json): boolean => spec.type !== 'ExternalName';
-const needsNodePorts = (spec: Json): boolean => spec.type === 'NodePort' || (spec.type === 'LoadBalancer' && spec.allocateLoadBalancerNodePorts !== false);
-const isExternal = (spec: Json): boolean => spec.type === 'NodePort' || spec.type === 'LoadBalancer' || (spec.type === 'ClusterIP' && (spec.externalIPs ?? []).length > 0);
+const needsNodePorts = (spec: Json): boolean =>
+  spec.type === 'NodePort' || (spec.type === 'LoadBalancer' && spec.allocateLoadBalancerNodePorts !== false);
+const isExternal = (spec: Json): boolean =>
+  spec.type === 'NodePort' ||
+  spec.type === 'LoadBalancer' ||
+  (spec.type === 'ClusterIP' && (spec.externalIPs ?? []).length > 0);
 const needsHealthPort = (spec: Json): boolean => spec.type === 'LoadBalancer' && spec.externalTrafficPolicy === 'Local';
-const nodePortsOf = (spec: Json): Json[] => (spec.ports ?? []).map((p: Json) => p.nodePort ?? 0).filter((port: number) => port !== 0);
+const nodePortsOf = (spec: Json): Json[] =>
+  (spec.ports ?? []).map((p: Json) => p.nodePort ?? 0).filter((port: number) => port !== 0);
 
 /**
- * Drops what the old type needed and the new one does not, where the writer left it as it was: it was filled in for him, and he only named another type. What he
+ * Drops what the old type needed and the new one does not, where the writer left it as it was: it was filled in for
+ * him, and he only named another type. What he
  * changed himself stays, for validation to refuse.
  */
 export function dropForType(service: Json, old: Json): void {
@@ -32,10 +38,17 @@ export function dropForType(service: Json, old: Json): void {
     for (const field of fields) if (sameJson(now[field], was[field])) delete now[field];
   };
   drop(needsAddress, 'clusterIP', 'clusterIPs', 'ipFamilies', 'ipFamilyPolicy', 'internalTrafficPolicy');
-  if (needsNodePorts(was) && !needsNodePorts(now) && sameJson(nodePortsOf(now), nodePortsOf(was))) for (const port of now.ports ?? []) delete port.nodePort;
+  if (needsNodePorts(was) && !needsNodePorts(now) && sameJson(nodePortsOf(now), nodePortsOf(was)))
+    for (const port of now.ports ?? []) delete port.nodePort;
   drop(isExternal, 'externalTrafficPolicy');
   drop(needsHealthPort, 'healthCheckNodePort');
-  drop((spec) => spec.type === 'LoadBalancer', 'allocateLoadBalancerNodePorts', 'loadBalancerClass', 'loadBalancerIP', 'loadBalancerSourceRanges');
+  drop(
+    (spec) => spec.type === 'LoadBalancer',
+    'allocateLoadBalancerNodePorts',
+    'loadBalancerClass',
+    'loadBalancerIP',
+    'loadBalancerSourceRanges',
+  );
   drop((spec) => spec.type === 'ExternalName', 'externalName');
 }
 
@@ -45,51 +58,77 @@ export function validateService(o: Json, errors: FieldErrors): void {
   const headless = spec.clusterIP === 'None' || spec.clusterIPs?.[0] === 'None';
   if ((spec.ports ?? []).length === 0 && !headless && spec.type !== 'ExternalName') errors.required('spec.ports');
   if (spec.type === 'ExternalName') validateExternalName(spec, errors);
-  if (headless && (spec.type === 'NodePort' || spec.type === 'LoadBalancer')) errors.invalid('spec.clusterIPs[0]', 'None', `may not be set to 'None' for ${spec.type} services`);
+  if (headless && (spec.type === 'NodePort' || spec.type === 'LoadBalancer'))
+    errors.invalid('spec.clusterIPs[0]', 'None', `may not be set to 'None' for ${spec.type} services`);
   validateAddresses(spec, headless, errors);
   validateAffinity(spec, errors);
   validateLabels(spec.selector, 'spec.selector', errors);
   validatePorts(spec, errors);
   validateExternal(spec, errors);
-  if (spec.internalTrafficPolicy && !policies.includes(spec.internalTrafficPolicy)) errors.unsupported('spec.internalTrafficPolicy', spec.internalTrafficPolicy, policies);
-  if (spec.trafficDistribution && !distributions.includes(spec.trafficDistribution)) errors.unsupported('spec.trafficDistribution', spec.trafficDistribution, distributions);
+  if (spec.internalTrafficPolicy && !policies.includes(spec.internalTrafficPolicy))
+    errors.unsupported('spec.internalTrafficPolicy', spec.internalTrafficPolicy, policies);
+  if (spec.trafficDistribution && !distributions.includes(spec.trafficDistribution))
+    errors.unsupported('spec.trafficDistribution', spec.trafficDistribution, distributions);
 }
 
 function validateExternalName(spec: Json, errors: FieldErrors): void {
   if (spec.clusterIP) errors.forbidden('spec.clusterIPs', 'may not be set for ExternalName services');
-  if (!spec.externalName) { errors.required('spec.externalName'); return; }
+  if (!spec.externalName) {
+    errors.required('spec.externalName');
+    return;
+  }
   const problem = subdomainProblem(String(spec.externalName).replace(/\.$/, ''));
   if (problem !== '') errors.invalid('spec.externalName', spec.externalName, problem);
 }
 
 function validateAddresses(spec: Json, headless: boolean, errors: FieldErrors): void {
   const addresses: string[] = spec.clusterIPs ?? [];
-  if (spec.clusterIP && addresses.length > 0 && addresses[0] !== spec.clusterIP) errors.invalid('spec.clusterIPs', addresses, 'first value must match `clusterIP`');
-  if (!headless) for (const [i, ip] of (addresses.length > 0 ? addresses : spec.clusterIP ? [spec.clusterIP] : []).entries()) if (ip && !isIp(ip)) errors.invalid(`spec.clusterIPs[${i}]`, ip, ipMessage);
+  if (spec.clusterIP && addresses.length > 0 && addresses[0] !== spec.clusterIP)
+    errors.invalid('spec.clusterIPs', addresses, 'first value must match `clusterIP`');
+  if (!headless)
+    for (const [i, ip] of (addresses.length > 0 ? addresses : spec.clusterIP ? [spec.clusterIP] : []).entries())
+      if (ip && !isIp(ip)) errors.invalid(`spec.clusterIPs[${i}]`, ip, ipMessage);
   if (addresses.length > 2) errors.invalid('spec.clusterIPs', addresses, 'may only hold up to 2 values');
   (spec.ipFamilies ?? []).forEach((family: string, i: number) => {
     if (family === 'IPv6') errors.invalid(`spec.ipFamilies[${i}]`, family, 'not configured on this cluster');
     else if (family !== 'IPv4') errors.unsupported(`spec.ipFamilies[${i}]`, family, ['IPv4', 'IPv6']);
     if (spec.ipFamilies.indexOf(family) < i) errors.duplicate(`spec.ipFamilies[${i}]`, family);
   });
-  if (spec.ipFamilyPolicy === 'RequireDualStack') errors.invalid('spec.ipFamilyPolicy', spec.ipFamilyPolicy, 'this cluster is not configured for dual-stack services');
-  else if (spec.ipFamilyPolicy && !familyPolicies.includes(spec.ipFamilyPolicy)) errors.unsupported('spec.ipFamilyPolicy', spec.ipFamilyPolicy, familyPolicies);
+  if (spec.ipFamilyPolicy === 'RequireDualStack')
+    errors.invalid(
+      'spec.ipFamilyPolicy',
+      spec.ipFamilyPolicy,
+      'this cluster is not configured for dual-stack services',
+    );
+  else if (spec.ipFamilyPolicy && !familyPolicies.includes(spec.ipFamilyPolicy))
+    errors.unsupported('spec.ipFamilyPolicy', spec.ipFamilyPolicy, familyPolicies);
 }
 
 function validateAffinity(spec: Json, errors: FieldErrors): void {
   const at = 'spec.sessionAffinityConfig';
-  if (!['ClientIP', 'None'].includes(spec.sessionAffinity)) errors.unsupported('spec.sessionAffinity', spec.sessionAffinity, ['ClientIP', 'None']);
-  else if (spec.sessionAffinity === 'None' && spec.sessionAffinityConfig) errors.forbidden(at, 'must not be set when session affinity is None');
+  if (!['ClientIP', 'None'].includes(spec.sessionAffinity))
+    errors.unsupported('spec.sessionAffinity', spec.sessionAffinity, ['ClientIP', 'None']);
+  else if (spec.sessionAffinity === 'None' && spec.sessionAffinityConfig)
+    errors.forbidden(at, 'must not be set when session affinity is None');
   else if (spec.sessionAffinity === 'ClientIP') {
     const seconds = spec.sessionAffinityConfig?.clientIP?.timeoutSeconds;
     if (seconds === undefined) errors.required(`${at}.clientIP.timeoutSeconds`);
-    else if (seconds <= 0 || seconds > affinitySecondsMax) errors.invalid(`${at}.clientIP.timeoutSeconds`, seconds, `must be greater than 0 and less than ${affinitySecondsMax}`);
+    else if (seconds <= 0 || seconds > affinitySecondsMax)
+      errors.invalid(
+        `${at}.clientIP.timeoutSeconds`,
+        seconds,
+        `must be greater than 0 and less than ${affinitySecondsMax}`,
+      );
   }
 }
 
 function validatePorts(spec: Json, errors: FieldErrors): void {
   const seen = { name: new Set<string>(), port: new Set<string>(), nodePort: new Set<string>() };
-  const isRepeated = (what: keyof typeof seen, value: string): boolean => { const known = seen[what].has(value); seen[what].add(value); return known; };
+  const isRepeated = (what: keyof typeof seen, value: string): boolean => {
+    const known = seen[what].has(value);
+    seen[what].add(value);
+    return known;
+  };
   (spec.ports ?? []).forEach((port: Json, i: number) => {
     const at = `spec.ports[${i}]`;
     if (spec.ports.length > 1 && !port.name) errors.required(`${at}.name`);
@@ -100,13 +139,22 @@ function validatePorts(spec: Json, errors: FieldErrors): void {
     }
     const problem = portProblem(port.port);
     if (problem !== '') errors.invalid(`${at}.port`, port.port ?? 0, problem);
-    if (spec.type === 'LoadBalancer' && port.port === kubeletPort) errors.invalid(`${at}.port`, port.port, `may not expose port ${kubeletPort} externally since it is used by kubelet`);
+    if (spec.type === 'LoadBalancer' && port.port === kubeletPort)
+      errors.invalid(
+        `${at}.port`,
+        port.port,
+        `may not expose port ${kubeletPort} externally since it is used by kubelet`,
+      );
     if (!protocols.includes(port.protocol)) errors.unsupported(`${at}.protocol`, port.protocol, protocols);
     if (port.targetPort !== undefined) validateIntOrPort(port.targetPort, `${at}.targetPort`, errors);
-    if (port.appProtocol) for (const problem of qualifiedNameProblems(port.appProtocol)) errors.invalid(`${at}.appProtocol`, port.appProtocol, problem);
-    if (isRepeated('port', `${port.protocol}/${port.port}`)) errors.duplicate(at, { name: port.name, protocol: port.protocol, port: port.port });
+    if (port.appProtocol)
+      for (const problem of qualifiedNameProblems(port.appProtocol))
+        errors.invalid(`${at}.appProtocol`, port.appProtocol, problem);
+    if (isRepeated('port', `${port.protocol}/${port.port}`))
+      errors.duplicate(at, { name: port.name, protocol: port.protocol, port: port.port });
     if (!port.nodePort) return;
-    if (spec.type === 'ClusterIP' || spec.type === 'ExternalName') errors.forbidden(`${at}.nodePort`, `may not be used when \`type\` is '${spec.type}'`);
+    if (spec.type === 'ClusterIP' || spec.type === 'ExternalName')
+      errors.forbidden(`${at}.nodePort`, `may not be used when \`type\` is '${spec.type}'`);
     if (isRepeated('nodePort', `${port.protocol}/${port.nodePort}`)) errors.duplicate(`${at}.nodePort`, port.nodePort);
   });
 }
@@ -118,21 +166,57 @@ function validateExternal(spec: Json, errors: FieldErrors): void {
   });
   const balances = spec.type === 'LoadBalancer';
   if (spec.externalTrafficPolicy) {
-    if (!isExternal(spec)) errors.invalid('spec.externalTrafficPolicy', spec.externalTrafficPolicy, 'may only be set for externally-accessible services');
-    else if (!policies.includes(spec.externalTrafficPolicy)) errors.unsupported('spec.externalTrafficPolicy', spec.externalTrafficPolicy, policies);
+    if (!isExternal(spec))
+      errors.invalid(
+        'spec.externalTrafficPolicy',
+        spec.externalTrafficPolicy,
+        'may only be set for externally-accessible services',
+      );
+    else if (!policies.includes(spec.externalTrafficPolicy))
+      errors.unsupported('spec.externalTrafficPolicy', spec.externalTrafficPolicy, policies);
   }
-  if (spec.healthCheckNodePort && !needsHealthPort(spec)) errors.invalid('spec.healthCheckNodePort', spec.healthCheckNodePort, "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'");
-  if ((spec.loadBalancerSourceRanges ?? []).length > 0 && !balances) errors.forbidden('spec.LoadBalancerSourceRanges', "may only be used when `type` is 'LoadBalancer'");
-  (spec.loadBalancerSourceRanges ?? []).forEach((range: string, i: number) => { if (parseNetwork(range.trim()) === undefined) errors.invalid(`spec.LoadBalancerSourceRanges[${i}]`, range, cidrMessage); });
-  for (const field of ['allocateLoadBalancerNodePorts', 'loadBalancerClass']) if (spec[field] !== undefined && !balances) errors.forbidden(`spec.${field}`, "may only be used when `type` is 'LoadBalancer'");
-  if (spec.loadBalancerClass !== undefined) for (const problem of qualifiedNameProblems(spec.loadBalancerClass)) errors.invalid('spec.loadBalancerClass', spec.loadBalancerClass, problem);
+  if (spec.healthCheckNodePort && !needsHealthPort(spec))
+    errors.invalid(
+      'spec.healthCheckNodePort',
+      spec.healthCheckNodePort,
+      "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'",
+    );
+  if ((spec.loadBalancerSourceRanges ?? []).length > 0 && !balances)
+    errors.forbidden('spec.LoadBalancerSourceRanges', "may only be used when `type` is 'LoadBalancer'");
+  (spec.loadBalancerSourceRanges ?? []).forEach((range: string, i: number) => {
+    if (parseNetwork(range.trim()) === undefined)
+      errors.invalid(`spec.LoadBalancerSourceRanges[${i}]`, range, cidrMessage);
+  });
+  for (const field of ['allocateLoadBalancerNodePorts', 'loadBalancerClass'])
+    if (spec[field] !== undefined && !balances)
+      errors.forbidden(`spec.${field}`, "may only be used when `type` is 'LoadBalancer'");
+  if (spec.loadBalancerClass !== undefined)
+    for (const problem of qualifiedNameProblems(spec.loadBalancerClass))
+      errors.invalid('spec.loadBalancerClass', spec.loadBalancerClass, problem);
 }
 
 export function validateServiceUpdate(o: Json, old: Json, errors: FieldErrors): void {
   const was = old.spec?.clusterIP;
-  if (was && was !== 'None' && old.spec.type !== 'ExternalName' && o.spec.type !== 'ExternalName' && o.spec.clusterIP !== was) errors.invalid('spec.clusterIPs[0]', o.spec.clusterIPs?.[0] ?? o.spec.clusterIP, 'may not change once set');
-  if (old.spec?.type === 'LoadBalancer' && o.spec.type === 'LoadBalancer' && (old.spec.loadBalancerClass ?? '') !== (o.spec.loadBalancerClass ?? '')) errors.invalid('spec.loadBalancerClass', o.spec.loadBalancerClass ?? '', 'may not change once set');
+  if (
+    was &&
+    was !== 'None' &&
+    old.spec.type !== 'ExternalName' &&
+    o.spec.type !== 'ExternalName' &&
+    o.spec.clusterIP !== was
+  )
+    errors.invalid('spec.clusterIPs[0]', o.spec.clusterIPs?.[0] ?? o.spec.clusterIP, 'may not change once set');
+  if (
+    old.spec?.type === 'LoadBalancer' &&
+    o.spec.type === 'LoadBalancer' &&
+    (old.spec.loadBalancerClass ?? '') !== (o.spec.loadBalancerClass ?? '')
+  )
+    errors.invalid('spec.loadBalancerClass', o.spec.loadBalancerClass ?? '', 'may not change once set');
 }
 
-/** Since 1.36 a Service's name may begin with a digit, as every other label may (relaxed service name validation); old ones stay as they are. */
-export function serviceNameProblem(name: string): string { return label1035Problem(name) === '' ? '' : labelProblem(name); }
+/**
+ * Since 1.36 a Service's name may begin with a digit, as every other label may (relaxed service name validation); old
+ * ones stay as they are.
+ */
+export function serviceNameProblem(name: string): string {
+  return label1035Problem(name) === '' ? '' : labelProblem(name);
+}

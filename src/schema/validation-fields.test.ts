@@ -16,7 +16,10 @@ function fieldsNamed(validate: (errors: FieldErrors) => void): string[] {
 }
 
 const container = (more: Json = {}): Json => ({ name: 'c', image: 'i', ...more });
-const pod = (more: Json): string[] => fieldsNamed((errors) => { validatePodSpec({ containers: [container()], ...more }, 'spec', errors); });
+const pod = (more: Json): string[] =>
+  fieldsNamed((errors) => {
+    validatePodSpec({ containers: [container()], ...more }, 'spec', errors);
+  });
 const one = (more: Json): string[] => pod({ containers: [container(more)] });
 const template = { metadata: { labels: { a: 'b' } }, spec: { restartPolicy: 'Never', containers: [container()] } };
 
@@ -29,51 +32,84 @@ describe('what a Pod may not say', () => {
     assert.deepEqual(one({ ports: [port, { ...port, protocol: 'UDP' }, { ...port, hostIP: '10.0.0.1' }] }), []);
   });
 
-  it('the host\'s namespaces are shared consistently', () => {
-    assert.deepEqual(pod({ hostNetwork: true, containers: [container({ ports: [{ containerPort: 80, hostPort: 81 }] })] }), ['spec.containers[0].ports[0].hostPort']);
-    assert.deepEqual(pod({ hostNetwork: true, containers: [container({ ports: [{ containerPort: 80, hostPort: 80 }, { containerPort: 82 }] })] }), []);
+  it("the host's namespaces are shared consistently", () => {
+    assert.deepEqual(
+      pod({ hostNetwork: true, containers: [container({ ports: [{ containerPort: 80, hostPort: 81 }] })] }),
+      ['spec.containers[0].ports[0].hostPort'],
+    );
+    assert.deepEqual(
+      pod({
+        hostNetwork: true,
+        containers: [container({ ports: [{ containerPort: 80, hostPort: 80 }, { containerPort: 82 }] })],
+      }),
+      [],
+    );
     assert.deepEqual(pod({ hostPID: true, shareProcessNamespace: true }), ['spec.shareProcessNamespace']);
   });
 
   it('affinity has terms, weights and topologies', () => {
     const required = 'requiredDuringSchedulingIgnoredDuringExecution';
     const preferred = 'preferredDuringSchedulingIgnoredDuringExecution';
-    const term = (e: Json): Json => ({ affinity: { nodeAffinity: { [required]: { nodeSelectorTerms: [{ matchExpressions: [e] }] } } } });
+    const term = (e: Json): Json => ({
+      affinity: { nodeAffinity: { [required]: { nodeSelectorTerms: [{ matchExpressions: [e] }] } } },
+    });
     const at = `spec.affinity.nodeAffinity.${required}.nodeSelectorTerms`;
     assert.deepEqual(pod({ affinity: { nodeAffinity: { [required]: { nodeSelectorTerms: [] } } } }), [at]);
     assert.deepEqual(pod(term({ key: 'a', operator: 'Is', values: ['b'] })), [`${at}[0].matchExpressions[0].operator`]);
     assert.deepEqual(pod(term({ key: 'a', operator: 'In' })), [`${at}[0].matchExpressions[0].values`]);
-    assert.deepEqual(pod(term({ key: 'a', operator: 'Gt', values: ['1', '2'] })), [`${at}[0].matchExpressions[0].values`]);
+    assert.deepEqual(pod(term({ key: 'a', operator: 'Gt', values: ['1', '2'] })), [
+      `${at}[0].matchExpressions[0].values`,
+    ]);
     assert.deepEqual(pod(term({ key: 'a', operator: 'Gt', values: ['1'] })), []);
     for (const kind of ['podAffinity', 'podAntiAffinity']) {
-      assert.deepEqual(pod({ affinity: { [kind]: { [required]: [{ labelSelector: {} }] } } }), [`spec.affinity.${kind}.${required}[0].topologyKey`]);
-      assert.deepEqual(pod({ affinity: { [kind]: { [preferred]: [{ weight: 101, podAffinityTerm: { topologyKey: 'a' } }] } } }), [`spec.affinity.${kind}.${preferred}[0].weight`]);
+      assert.deepEqual(pod({ affinity: { [kind]: { [required]: [{ labelSelector: {} }] } } }), [
+        `spec.affinity.${kind}.${required}[0].topologyKey`,
+      ]);
+      assert.deepEqual(
+        pod({ affinity: { [kind]: { [preferred]: [{ weight: 101, podAffinityTerm: { topologyKey: 'a' } }] } } }),
+        [`spec.affinity.${kind}.${preferred}[0].weight`],
+      );
     }
   });
 
   it('devices come whole, and are requested as they are limited', () => {
-    assert.deepEqual(one({ resources: { limits: { 'x.io/gpu': '500m' } } }), ['spec.containers[0].resources.limits[x.io/gpu]']);
-    assert.deepEqual(one({ resources: { limits: { 'x.io/gpu': '2' }, requests: { 'x.io/gpu': '1' } } }), ['spec.containers[0].resources.requests']);
+    assert.deepEqual(one({ resources: { limits: { 'x.io/gpu': '500m' } } }), [
+      'spec.containers[0].resources.limits[x.io/gpu]',
+    ]);
+    assert.deepEqual(one({ resources: { limits: { 'x.io/gpu': '2' }, requests: { 'x.io/gpu': '1' } } }), [
+      'spec.containers[0].resources.requests',
+    ]);
     assert.deepEqual(one({ resources: { limits: { 'x.io/gpu': '2' }, requests: { 'x.io/gpu': '2' } } }), []);
     assert.deepEqual(pod({ resources: { limits: { cpu: '1' }, requests: { cpu: '2' } } }), ['spec.resources.requests']);
   });
 
   it('single fields keep their bounds', () => {
-    assert.deepEqual(pod({ dnsConfig: { nameservers: ['1.1.1.1', '1.1.1.2', '1.1.1.3', '1.1.1.4'] } }), ['spec.dnsConfig.nameservers']);
+    assert.deepEqual(pod({ dnsConfig: { nameservers: ['1.1.1.1', '1.1.1.2', '1.1.1.3', '1.1.1.4'] } }), [
+      'spec.dnsConfig.nameservers',
+    ]);
     assert.deepEqual(pod({ schedulingGates: [{ name: 'a' }, { name: 'a' }] }), ['spec.schedulingGates[1]']);
     assert.deepEqual(pod({ os: { name: 'plan9' } }), ['spec.os.name']);
-    assert.deepEqual(pod({ volumes: [{ name: 'v', emptyDir: { sizeLimit: '-1' } }] }), ['spec.volumes[0].emptyDir.sizeLimit']);
+    assert.deepEqual(pod({ volumes: [{ name: 'v', emptyDir: { sizeLimit: '-1' } }] }), [
+      'spec.volumes[0].emptyDir.sizeLimit',
+    ]);
     assert.deepEqual(one({ securityContext: { procMount: 'Foo' } }), ['spec.containers[0].securityContext.procMount']);
-    assert.deepEqual(one({ volumeDevices: [{ name: 'v', devicePath: '/d' }] }), ['spec.containers[0].volumeDevices[0].name']);
+    assert.deepEqual(one({ volumeDevices: [{ name: 'v', devicePath: '/d' }] }), [
+      'spec.containers[0].volumeDevices[0].name',
+    ]);
     const sleeping = { containers: [container({ lifecycle: { preStop: { sleep: { seconds: 31 } } } })] };
-    assert.deepEqual(pod({ ...sleeping, terminationGracePeriodSeconds: 30 }), ['spec.containers[0].lifecycle.preStop.sleep']);
+    assert.deepEqual(pod({ ...sleeping, terminationGracePeriodSeconds: 30 }), [
+      'spec.containers[0].lifecycle.preStop.sleep',
+    ]);
     assert.deepEqual(pod({ ...sleeping, terminationGracePeriodSeconds: 31 }), []);
   });
 });
 
 describe('what other objects may not say', () => {
   it('policies of a Job fit its mode and its indexes', () => {
-    const job = (more: Json): string[] => fieldsNamed((errors) => { validateJob({ spec: { template, ...more } }, errors); });
+    const job = (more: Json): string[] =>
+      fieldsNamed((errors) => {
+        validateJob({ spec: { template, ...more } }, errors);
+      });
     const indexed = { completionMode: 'Indexed', completions: 3 };
     assert.deepEqual(job({ backoffLimitPerIndex: 1 }), ['spec.backoffLimitPerIndex']);
     assert.deepEqual(job({ ...indexed, maxFailedIndexes: 1 }), ['spec.backoffLimitPerIndex']);
@@ -81,58 +117,149 @@ describe('what other objects may not say', () => {
     const failure = (rule: Json): string[] => job({ podFailurePolicy: { rules: [rule] } });
     const rule = 'spec.podFailurePolicy.rules[0]';
     assert.deepEqual(failure({ action: 'FailJob' }), [rule]);
-    assert.deepEqual(failure({ action: 'FailJob', onExitCodes: { operator: 'In', values: [0] } }), [`${rule}.onExitCodes.values[0]`]);
-    assert.deepEqual(failure({ action: 'FailJob', onExitCodes: { operator: 'In', values: [2, 1] } }), [`${rule}.onExitCodes.values`]);
-    assert.deepEqual(failure({ action: 'FailIndex', onExitCodes: { operator: 'In', values: [1] } }), [`${rule}.action`]);
-    assert.deepEqual(failure({ action: 'Ignore', onPodConditions: [{ type: 'DisruptionTarget', status: 'True' }] }), []);
+    assert.deepEqual(failure({ action: 'FailJob', onExitCodes: { operator: 'In', values: [0] } }), [
+      `${rule}.onExitCodes.values[0]`,
+    ]);
+    assert.deepEqual(failure({ action: 'FailJob', onExitCodes: { operator: 'In', values: [2, 1] } }), [
+      `${rule}.onExitCodes.values`,
+    ]);
+    assert.deepEqual(failure({ action: 'FailIndex', onExitCodes: { operator: 'In', values: [1] } }), [
+      `${rule}.action`,
+    ]);
+    assert.deepEqual(
+      failure({ action: 'Ignore', onPodConditions: [{ type: 'DisruptionTarget', status: 'True' }] }),
+      [],
+    );
     const success = (more: Json, of: Json = indexed): string[] => job({ ...of, successPolicy: { rules: [more] } });
     assert.deepEqual(success({ succeededCount: 1 }, {}).slice(0, 1), ['spec.successPolicy']);
     assert.deepEqual(success({ succeededIndexes: '0,2' }), []);
-    for (const indexes of ['5-9', '2,1', '1,1', '2-1', 'x', '']) assert.deepEqual(success({ succeededIndexes: indexes }), ['spec.successPolicy.rules[0].succeededIndexes'], indexes);
+    for (const indexes of ['5-9', '2,1', '1,1', '2-1', 'x', ''])
+      assert.deepEqual(
+        success({ succeededIndexes: indexes }),
+        ['spec.successPolicy.rules[0].succeededIndexes'],
+        indexes,
+      );
     assert.deepEqual(success({ succeededCount: 4 }), ['spec.successPolicy.rules[0].succeededCount']);
     assert.deepEqual(job({ managedBy: 'foo' }), ['spec.managedBy']);
     assert.deepEqual(job({ podReplacementPolicy: 'Never' }), ['spec.podReplacementPolicy']);
   });
 
   it('metrics and pace of an autoscaler are complete', () => {
-    const scaler = (more: Json): string[] => fieldsNamed((errors) => { validateAutoscaler({ spec: { scaleTargetRef: { kind: 'Deployment', name: 'a' }, maxReplicas: 2, ...more } }, errors); });
-    const cpu = (target: Json): string[] => scaler({ metrics: [{ type: 'Resource', resource: { name: 'cpu', target } }] });
+    const scaler = (more: Json): string[] =>
+      fieldsNamed((errors) => {
+        validateAutoscaler(
+          { spec: { scaleTargetRef: { kind: 'Deployment', name: 'a' }, maxReplicas: 2, ...more } },
+          errors,
+        );
+      });
+    const cpu = (target: Json): string[] =>
+      scaler({ metrics: [{ type: 'Resource', resource: { name: 'cpu', target } }] });
     assert.deepEqual(scaler({ metrics: [{ type: 'Foo' }] }), ['spec.metrics[0].type']);
     assert.deepEqual(scaler({ metrics: [{ type: 'Resource' }] }), ['spec.metrics[0].resource']);
     assert.deepEqual(cpu({ type: 'Utilization' }), ['spec.metrics[0].resource.target.averageUtilization']);
     assert.deepEqual(cpu({ type: 'Utilization', averageUtilization: 50 }), []);
     assert.deepEqual(cpu({ type: 'AverageValue', averageValue: '1' }), []);
-    assert.deepEqual(scaler({ behavior: { scaleDown: { stabilizationWindowSeconds: 3601 } } }), ['spec.behavior.scaleDown.stabilizationWindowSeconds']);
+    assert.deepEqual(scaler({ behavior: { scaleDown: { stabilizationWindowSeconds: 3601 } } }), [
+      'spec.behavior.scaleDown.stabilizationWindowSeconds',
+    ]);
     const policy = 'spec.behavior.scaleUp.policies[0]';
-    assert.deepEqual(scaler({ behavior: { scaleUp: { policies: [{ type: 'X', value: 0, periodSeconds: 1801 }] } } }), [`${policy}.type`, `${policy}.value`, `${policy}.periodSeconds`]);
+    assert.deepEqual(scaler({ behavior: { scaleUp: { policies: [{ type: 'X', value: 0, periodSeconds: 1801 }] } } }), [
+      `${policy}.type`,
+      `${policy}.value`,
+      `${policy}.periodSeconds`,
+    ]);
   });
 
   it('disruption budgets, StatefulSets and DaemonSets keep to their values', () => {
-    const budget = (spec: Json): string[] => fieldsNamed((errors) => { validateBudget({ spec }, errors); });
+    const budget = (spec: Json): string[] =>
+      fieldsNamed((errors) => {
+        validateBudget({ spec }, errors);
+      });
     assert.deepEqual(budget({ minAvailable: '150%' }), ['spec.minAvailable']);
     assert.deepEqual(budget({ maxUnavailable: -1 }), ['spec.maxUnavailable']);
     assert.deepEqual(budget({ minAvailable: 1, unhealthyPodEvictionPolicy: 'X' }), ['spec.unhealthyPodEvictionPolicy']);
-    const base = { selector: { matchLabels: { a: 'b' } }, template: { ...template, spec: { containers: [container()] } } };
-    const set = (more: Json): string[] => fieldsNamed((errors) => { validateStatefulSet({ spec: { ...base, podManagementPolicy: 'Parallel', updateStrategy: { type: 'OnDelete' }, ...more } }, errors); });
-    assert.deepEqual(set({ updateStrategy: { type: 'OnDelete', rollingUpdate: { partition: 1 } } }), ['spec.updateStrategy.rollingUpdate']);
+    const base = {
+      selector: { matchLabels: { a: 'b' } },
+      template: { ...template, spec: { containers: [container()] } },
+    };
+    const set = (more: Json): string[] =>
+      fieldsNamed((errors) => {
+        validateStatefulSet(
+          { spec: { ...base, podManagementPolicy: 'Parallel', updateStrategy: { type: 'OnDelete' }, ...more } },
+          errors,
+        );
+      });
+    assert.deepEqual(set({ updateStrategy: { type: 'OnDelete', rollingUpdate: { partition: 1 } } }), [
+      'spec.updateStrategy.rollingUpdate',
+    ]);
     assert.deepEqual(set({ ordinals: { start: -1 } }), ['spec.ordinals.start']);
-    assert.deepEqual(set({ persistentVolumeClaimRetentionPolicy: { whenDeleted: 'X', whenScaled: 'Retain' } }), ['spec.persistentVolumeClaimRetentionPolicy.whenDeleted']);
-    const daemons = (rollingUpdate: Json): string[] => fieldsNamed((errors) => { validateDaemonSet({ spec: { ...base, updateStrategy: { type: 'RollingUpdate', rollingUpdate } } }, errors); });
+    assert.deepEqual(set({ persistentVolumeClaimRetentionPolicy: { whenDeleted: 'X', whenScaled: 'Retain' } }), [
+      'spec.persistentVolumeClaimRetentionPolicy.whenDeleted',
+    ]);
+    const daemons = (rollingUpdate: Json): string[] =>
+      fieldsNamed((errors) => {
+        validateDaemonSet({ spec: { ...base, updateStrategy: { type: 'RollingUpdate', rollingUpdate } } }, errors);
+      });
     assert.deepEqual(daemons({ maxSurge: 1, maxUnavailable: 1 }), ['spec.updateStrategy.rollingUpdate.maxSurge']);
     assert.deepEqual(daemons({ maxSurge: 1, maxUnavailable: 0 }), []);
   });
 
   it('claims, volumes, Secrets and Ingress paths hold what can be used', () => {
-    const claim = (more: Json): string[] => fieldsNamed((errors) => { validateClaim({ spec: { accessModes: ['ReadWriteOnce'], resources: { requests: { storage: '1Gi' } }, ...more } }, errors); });
+    const claim = (more: Json): string[] =>
+      fieldsNamed((errors) => {
+        validateClaim(
+          { spec: { accessModes: ['ReadWriteOnce'], resources: { requests: { storage: '1Gi' } }, ...more } },
+          errors,
+        );
+      });
     assert.deepEqual(claim({ accessModes: ['ReadWriteOncePod', 'ReadWriteOnce'] }), ['spec.accessModes']);
     assert.deepEqual(claim({ resources: { requests: { storage: '0' } } }), ['spec.resources[storage]']);
     assert.deepEqual(claim({ volumeMode: 'X' }), ['spec.volumeMode']);
-    const volume = { accessModes: ['ReadWriteOnce'], capacity: { storage: '1Gi' }, hostPath: { path: '/a' }, persistentVolumeReclaimPolicy: 'Keep' };
-    assert.deepEqual(fieldsNamed((errors) => { validateVolume({ spec: volume }, errors); }), ['spec.persistentVolumeReclaimPolicy']);
-    const login = (text: string): Json => ({ metadata: {}, type: 'kubernetes.io/dockerconfigjson', data: { '.dockerconfigjson': Buffer.from(text).toString('base64') } });
-    assert.deepEqual(fieldsNamed((errors) => { validateSecret(login('nope'), errors); }), ['data[.dockerconfigjson]']);
-    assert.deepEqual(fieldsNamed((errors) => { validateSecret(login('{"auths":{}}'), errors); }), []);
-    const paths = (path: string): Json => ({ spec: { rules: [{ http: { paths: [{ path, pathType: 'Prefix', backend: { service: { name: 's', port: { number: 80 } } } }] } }] } });
-    for (const path of ['//a', '/a/../b', '/a%2fb', '/a/..']) assert.deepEqual(fieldsNamed((errors) => { validateIngress(paths(path), errors); }), ['spec.rules[0].http.paths[0].path'], path);
+    const volume = {
+      accessModes: ['ReadWriteOnce'],
+      capacity: { storage: '1Gi' },
+      hostPath: { path: '/a' },
+      persistentVolumeReclaimPolicy: 'Keep',
+    };
+    assert.deepEqual(
+      fieldsNamed((errors) => {
+        validateVolume({ spec: volume }, errors);
+      }),
+      ['spec.persistentVolumeReclaimPolicy'],
+    );
+    const login = (text: string): Json => ({
+      metadata: {},
+      type: 'kubernetes.io/dockerconfigjson',
+      data: { '.dockerconfigjson': Buffer.from(text).toString('base64') },
+    });
+    assert.deepEqual(
+      fieldsNamed((errors) => {
+        validateSecret(login('nope'), errors);
+      }),
+      ['data[.dockerconfigjson]'],
+    );
+    assert.deepEqual(
+      fieldsNamed((errors) => {
+        validateSecret(login('{"auths":{}}'), errors);
+      }),
+      [],
+    );
+    const paths = (path: string): Json => ({
+      spec: {
+        rules: [
+          {
+            http: { paths: [{ path, pathType: 'Prefix', backend: { service: { name: 's', port: { number: 80 } } } }] },
+          },
+        ],
+      },
+    });
+    for (const path of ['//a', '/a/../b', '/a%2fb', '/a/..'])
+      assert.deepEqual(
+        fieldsNamed((errors) => {
+          validateIngress(paths(path), errors);
+        }),
+        ['spec.rules[0].http.paths[0].path'],
+        path,
+      );
   });
 });

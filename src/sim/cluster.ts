@@ -1,8 +1,11 @@
 /**
- * A whole cluster in one process and in virtual time: store, API server, every controller, the scheduler and simulated nodes.
+ * A whole cluster in one process and in virtual time: store, API server, every controller, the scheduler and simulated
+ * nodes.
  *
- * Time stands still while anything runs and moves only through `advance` and `runUntil` (or, with `listen`, along with the wall). All
- * chance comes from one seed. `fork` takes a copy-on-write snapshot of the store; the copy's processes start on first use and find their
+ * Time stands still while anything runs and moves only through `advance` and `runUntil` (or, with `listen`, along with
+ * the wall). All
+ * chance comes from one seed. `fork` takes a copy-on-write snapshot of the store; the copy's processes start on first
+ * use and find their
  * state there, exactly as real ones do after a restart. Nothing here touches the disk or the network, but for `listen`.
  */
 import { load, loadAll } from 'js-yaml';
@@ -47,11 +50,17 @@ export interface ClusterOptions {
   controllers?: ControllerOptions;
   /** Events of kubelets (`Started`, `BackOff` …); true when absent. */
   events?: boolean;
-  /** Nodes write every renewal of their Leases. Otherwise they do so only while something is wrong: an idle year then costs little. */
+  /**
+   * Nodes write every renewal of their Leases. Otherwise they do so only while something is wrong: an idle year then
+   * costs little.
+   */
   leases?: boolean;
   /** Keep track of who set which field; true when absent. Off, only what was applied is known. */
   managedFields?: boolean;
-  /** The store keeps its log on a simulated disk: writes take time, and what is not safe yet is lost in `crashApiServer` and `losePower`. */
+  /**
+   * The store keeps its log on a simulated disk: writes take time, and what is not safe yet is lost in `crashApiServer`
+   * and `losePower`.
+   */
   disk?: boolean;
   /** Wraps the API server's handler of requests, to measure it. */
   observe?: (handle: ApiHandler) => ApiHandler;
@@ -66,7 +75,9 @@ export type Part = 'controllers' | 'scheduler' | 'nodes' | 'client';
 
 const user = { name: 'system:admin', groups: ['system:masters', 'system:authenticated'] };
 const partUsers: Record<Part, typeof user> = {
-  client: user, controllers: { name: 'system:kube-controller-manager', groups: ['system:masters', 'system:authenticated'] }, scheduler: { name: 'system:kube-scheduler', groups: ['system:masters', 'system:authenticated'] },
+  client: user,
+  controllers: { name: 'system:kube-controller-manager', groups: ['system:masters', 'system:authenticated'] },
+  scheduler: { name: 'system:kube-scheduler', groups: ['system:masters', 'system:authenticated'] },
   nodes: { name: 'system:sim-nodes', groups: ['system:masters', 'system:authenticated'] },
 };
 
@@ -75,10 +86,20 @@ function lazyKeys(random: SimRandom): KeyRing {
   let ring: KeyRing | undefined;
   // Real clients judge certificates by the real time.
   const made = (): KeyRing => (ring ??= { ...createKeyRing(random, realClock), encryption: [] });
-  return { format: 1, get ca() { return made().ca; }, get serviceAccount() { return made().serviceAccount; }, encryption: [] };
+  return {
+    format: 1,
+    get ca() {
+      return made().ca;
+    },
+    get serviceAccount() {
+      return made().serviceAccount;
+    },
+    encryption: [],
+  };
 }
 
-const unreachable = (): ApiError => new ApiError('ServiceUnavailable', 'the server is currently unable to handle the request (it is down)');
+const unreachable = (): ApiError =>
+  new ApiError('ServiceUnavailable', 'the server is currently unable to handle the request (it is down)');
 
 class ServerLife {
   readonly #underWay = new Set<(error: unknown) => void>();
@@ -97,9 +118,18 @@ class ServerLife {
   }
 }
 
-interface Parts { controllers: RunningControllers | undefined; scheduler: RunningScheduler | undefined; nodes: SimNodes; nodeInformers: InformerFactory; control: ControlProcess | undefined }
+interface Parts {
+  controllers: RunningControllers | undefined;
+  scheduler: RunningScheduler | undefined;
+  nodes: SimNodes;
+  nodeInformers: InformerFactory;
+  control: ControlProcess | undefined;
+}
 /** Controllers and scheduler are one process, as on a real server: they live and die together. */
-interface ControlProcess { informers: InformerFactory; transports: ProcessTransport[] }
+interface ControlProcess {
+  informers: InformerFactory;
+  transports: ProcessTransport[];
+}
 
 export class Cluster implements AsyncDisposable {
   readonly clock: SimClock;
@@ -128,15 +158,35 @@ export class Cluster implements AsyncDisposable {
   #restart: object | undefined;
   readonly #startNodes: readonly NodeSnapshot[];
 
-  constructor(options: ClusterOptions, from?: { store: (clock: SimClock) => ForkableStore; disk: SimDisk | undefined; nowMs: number; random: SimRandom; nodes: readonly NodeSnapshot[]; scripts: Scripts }) {
+  constructor(
+    options: ClusterOptions,
+    from?: {
+      store: (clock: SimClock) => ForkableStore;
+      disk: SimDisk | undefined;
+      nowMs: number;
+      random: SimRandom;
+      nodes: readonly NodeSnapshot[];
+      scripts: Scripts;
+    },
+  ) {
     this.options = options;
     const start = options.start ?? '2026-01-01T00:00:00Z';
     this.clock = new SimClock(from?.nowMs ?? (typeof start === 'number' ? start : Date.parse(start)));
     this.random = from?.random ?? new SimRandom(options.seed ?? 1);
     this.observed = new ObservedStore(options.hash === true);
-    this.log = options.log === undefined ? silentLogger : createLogger(() => this.clock.now(), (line) => process.stderr.write(line), options.log);
-    if (options.disk === true) this.disk = from?.disk?.fork(this.clock, this.random.split()) ?? new SimDisk(this.clock, this.random.split());
-    this.#store = this.observed.wrap(this.disk?.open(this.log.child('store')) ?? from?.store(this.clock) ?? createMemoryStore(this.clock));
+    this.log =
+      options.log === undefined
+        ? silentLogger
+        : createLogger(
+            () => this.clock.now(),
+            (line) => process.stderr.write(line),
+            options.log,
+          );
+    if (options.disk === true)
+      this.disk = from?.disk?.fork(this.clock, this.random.split()) ?? new SimDisk(this.clock, this.random.split());
+    this.#store = this.observed.wrap(
+      this.disk?.open(this.log.child('store')) ?? from?.store(this.clock) ?? createMemoryStore(this.clock),
+    );
     // History is forgotten by number, not only by age: much can happen while virtual time stands still.
     let sinceCompaction = 0;
     this.observed.onCommit(({ revision }) => {
@@ -146,8 +196,15 @@ export class Cluster implements AsyncDisposable {
     });
     this.scripts = from?.scripts ?? new Scripts(options.scripts ?? []);
     this.keys = lazyKeys(this.random.split());
-    this.#startNodes = from?.nodes ?? (typeof options.nodes === 'object' ? options.nodes : Array.from({ length: options.nodes ?? 3 }, () => ({})));
-    this.networks = { controllers: this.#network('controllers'), scheduler: this.#network('scheduler'), nodes: this.#network('nodes'), client: this.#network('client') };
+    this.#startNodes =
+      from?.nodes ??
+      (typeof options.nodes === 'object' ? options.nodes : Array.from({ length: options.nodes ?? 3 }, () => ({})));
+    this.networks = {
+      controllers: this.#network('controllers'),
+      scheduler: this.#network('scheduler'),
+      nodes: this.#network('nodes'),
+      client: this.#network('client'),
+    };
     this.client = createClient(this.networks.client, 'sim');
   }
 
@@ -163,20 +220,36 @@ export class Cluster implements AsyncDisposable {
     return network;
   }
 
-  #noteQuiet(): void { this.#parts?.nodes.setQuiet(!this.#isServerDown && Object.values(this.networks).every(({ isHealthy }) => isHealthy)); }
+  #noteQuiet(): void {
+    this.#parts?.nodes.setQuiet(
+      !this.#isServerDown && Object.values(this.networks).every(({ isHealthy }) => isHealthy),
+    );
+  }
 
-  get store(): ForkableStore { return this.#store; }
+  get store(): ForkableStore {
+    return this.#store;
+  }
   /** Virtual time, in milliseconds since 1970. */
-  get now(): number { return this.clock.now(); }
-  get nodes(): SimNodes { return this.#running.nodes; }
-  get controllers(): RunningControllers | undefined { return this.#running.controllers; }
-  get scheduler(): RunningScheduler | undefined { return this.#running.scheduler; }
+  get now(): number {
+    return this.clock.now();
+  }
+  get nodes(): SimNodes {
+    return this.#running.nodes;
+  }
+  get controllers(): RunningControllers | undefined {
+    return this.#running.controllers;
+  }
+  get scheduler(): RunningScheduler | undefined {
+    return this.#running.scheduler;
+  }
   get api(): ApiServer {
     if (this.#apiServer === undefined) throw new Error('the API server has not started yet: await ready() first');
     return this.#apiServer;
   }
   /** Hash over everything committed so far (option `hash`). */
-  get hash(): string { return this.observed.digest(); }
+  get hash(): string {
+    return this.observed.digest();
+  }
 
   get #running(): Parts {
     if (this.#parts === undefined) throw new Error('the cluster has not started yet: await ready() or advance() first');
@@ -184,7 +257,9 @@ export class Cluster implements AsyncDisposable {
   }
 
   /** Resolves when every part runs; implied by whatever lets time pass. */
-  async ready(): Promise<void> { await this.#start(); }
+  async ready(): Promise<void> {
+    await this.#start();
+  }
 
   #start(): Promise<Parts> {
     this.#starting ??= this.disk === undefined ? this.#startParts() : this.#meanwhile(this.#startParts());
@@ -194,9 +269,12 @@ export class Cluster implements AsyncDisposable {
   /** A disk takes time: it passes until the work is done. */
   async #meanwhile<T>(work: Promise<T>): Promise<T> {
     let isDone = false;
-    const watched = work.finally(() => { isDone = true; });
+    const watched = work.finally(() => {
+      isDone = true;
+    });
     watched.catch(() => undefined);
-    for (await settle(); !isDone; await settle()) if (!this.clock.fireNext(Infinity)) throw new Error('the cluster does not start: nothing more would happen');
+    for (await settle(); !isDone; await settle())
+      if (!this.clock.fireNext(Infinity)) throw new Error('the cluster does not start: nothing more would happen');
     return watched;
   }
 
@@ -212,31 +290,79 @@ export class Cluster implements AsyncDisposable {
     return parts;
   }
 
-  /** The API server comes up with the first request; the other parts when time shall pass. So a fork that only reads costs little. */
+  /**
+   * The API server comes up with the first request; the other parts when time shall pass. So a fork that only reads
+   * costs little.
+   */
   #startApi(): Promise<ApiServer> {
     this.#apiStarting ??= this.#createApi().then((api) => (this.#apiServer = api));
     return this.#apiStarting;
   }
 
   #createApi(): Promise<ApiServer> {
-    return createApiServer({ trackFields: this.options.managedFields !== false, historyKeepMs: 0, store: this.store, clock: this.clock, random: this.random, log: this.log.child('apiserver'), keys: this.keys, metrics: metricsOf(() => this.#running.nodes, () => this.clock.now()) });
+    return createApiServer({
+      trackFields: this.options.managedFields !== false,
+      historyKeepMs: 0,
+      store: this.store,
+      clock: this.clock,
+      random: this.random,
+      log: this.log.child('apiserver'),
+      keys: this.keys,
+      metrics: metricsOf(
+        () => this.#running.nodes,
+        () => this.clock.now(),
+      ),
+    });
   }
 
   #createNodes(): Pick<Parts, 'nodes' | 'nodeInformers'> {
     const { clock, random, log } = this;
     const client = createClient(this.networks.nodes, 'kubelet');
-    const nodeInformers = new InformerFactory({ client, clock, random, log: log.child('nodes'), bookmarks: false, watchSeconds: watchSecondsMax });
-    const nodes = new SimNodes({ client, clock, random, log: log.child('nodes'), scripts: this.scripts, informers: nodeInformers, events: this.options.events !== false, writesLeases: this.options.leases === true });
+    const nodeInformers = new InformerFactory({
+      client,
+      clock,
+      random,
+      log: log.child('nodes'),
+      bookmarks: false,
+      watchSeconds: watchSecondsMax,
+    });
+    const nodes = new SimNodes({
+      client,
+      clock,
+      random,
+      log: log.child('nodes'),
+      scripts: this.scripts,
+      informers: nodeInformers,
+      events: this.options.events !== false,
+      writesLeases: this.options.leases === true,
+    });
     return { nodes, nodeInformers };
   }
 
   async #runControl(parts: Parts): Promise<void> {
     const { clock, random, log } = this;
     const transports = [new ProcessTransport(this.networks.controllers), new ProcessTransport(this.networks.scheduler)];
-    const [controllers, scheduler] = [createClient(transports[0]!, 'kube-controller-manager'), createClient(transports[1]!, 'kube-scheduler')];
-    const informers = new InformerFactory({ client: controllers, clock, random, log, bookmarks: false, watchSeconds: watchSecondsMax });
+    const [controllers, scheduler] = [
+      createClient(transports[0]!, 'kube-controller-manager'),
+      createClient(transports[1]!, 'kube-scheduler'),
+    ];
+    const informers = new InformerFactory({
+      client: controllers,
+      clock,
+      random,
+      log,
+      bookmarks: false,
+      watchSeconds: watchSecondsMax,
+    });
     parts.control = { informers, transports };
-    const started = await runControllers({ client: controllers, clock, random, log, informers, options: { rootCa: 'simulated', heartbeats: parts.nodes, ...this.options.controllers } });
+    const started = await runControllers({
+      client: controllers,
+      clock,
+      random,
+      log,
+      informers,
+      options: { rootCa: 'simulated', heartbeats: parts.nodes, ...this.options.controllers },
+    });
     if (parts.control?.informers !== informers) return;
     parts.controllers = started;
     parts.scheduler = await runScheduler({ client: scheduler, clock, random, log, informers });
@@ -259,8 +385,14 @@ export class Cluster implements AsyncDisposable {
     await this.clock.advance(durationMs(duration));
   }
 
-  /** Lets time pass until the condition holds, looking after each event; answers how long it took. Throws after `timeout` (24 h when absent). */
-  async runUntil(condition: Condition, { timeout = runUntilMsMax, every = 0 }: { timeout?: Duration; every?: Duration } = {}): Promise<number> {
+  /**
+   * Lets time pass until the condition holds, looking after each event; answers how long it took. Throws after
+   * `timeout` (24 h when absent).
+   */
+  async runUntil(
+    condition: Condition,
+    { timeout = runUntilMsMax, every = 0 }: { timeout?: Duration; every?: Duration } = {},
+  ): Promise<number> {
     await this.#start();
     const start = this.clock.now();
     const end = start + durationMs(timeout);
@@ -273,24 +405,40 @@ export class Cluster implements AsyncDisposable {
         nextCheck = this.clock.now() + stepMs;
         await settle();
       }
-      if (!this.clock.fireNext(end)) throw new Error(`the condition did not hold within ${formatDuration(end - start)} of virtual time`);
+      if (!this.clock.fireNext(end))
+        throw new Error(`the condition did not hold within ${formatDuration(end - start)} of virtual time`);
     }
   }
 
   /** Creates or replaces objects from YAML text or values; kinds are found by discovery. */
   async apply(manifests: string | KubeObject | readonly KubeObject[], namespace = 'default'): Promise<KubeObject[]> {
-    const values = typeof manifests === 'string' ? (loadAll(manifests) as Json[]) : Array.isArray(manifests) ? (manifests as Json[]) : [manifests as Json];
-    const objects: KubeObject[] = values.flatMap((value) => (value === null || value === undefined ? [] : value.kind === 'List' ? value.items : [value]));
+    const values =
+      typeof manifests === 'string'
+        ? (loadAll(manifests) as Json[])
+        : Array.isArray(manifests)
+          ? (manifests as Json[])
+          : [manifests as Json];
+    const objects: KubeObject[] = values.flatMap((value) =>
+      value === null || value === undefined ? [] : value.kind === 'List' ? value.items : [value],
+    );
     await this.#start();
     const applied: KubeObject[] = [];
     for (const object of objects) {
       const { resources } = await discoverResources(this.client);
-      const [group, version] = object.apiVersion.includes('/') ? (object.apiVersion.split('/') as [string, string]) : ['', object.apiVersion];
+      const [group, version] = object.apiVersion.includes('/')
+        ? (object.apiVersion.split('/') as [string, string])
+        : ['', object.apiVersion];
       const found = resources.find(({ kind }) => kind.group === group && kind.kind === object.kind)?.kind;
-      if (found === undefined) throw new Error(`no matches for kind "${object.kind}" in version "${object.apiVersion}"`);
+      if (found === undefined)
+        throw new Error(`no matches for kind "${object.kind}" in version "${object.apiVersion}"`);
       const kind = kindOf(group, version, found.resource, found.kind, found.namespaced);
       const scope = kind.namespaced ? (object.metadata.namespace ?? namespace) : undefined;
-      applied.push(await this.client.patch(kind, object.metadata.name!, scope, 'apply', object, { fieldManager: 'sim', force: true }));
+      applied.push(
+        await this.client.patch(kind, object.metadata.name!, scope, 'apply', object, {
+          fieldManager: 'sim',
+          force: true,
+        }),
+      );
     }
     return applied;
   }
@@ -299,7 +447,14 @@ export class Cluster implements AsyncDisposable {
   fork({ seed }: { seed?: number } = {}): Cluster {
     const nodes = this.#parts === undefined ? this.#startNodes : this.#parts.nodes.options();
     const random = seed === undefined ? this.random.split() : new SimRandom(seed);
-    return new Cluster(this.options, { store: (clock) => this.store.fork(clock), disk: this.disk, nowMs: this.clock.now(), random, nodes, scripts: this.scripts.copy() });
+    return new Cluster(this.options, {
+      store: (clock) => this.store.fork(clock),
+      disk: this.disk,
+      nowMs: this.clock.now(),
+      random,
+      nodes,
+      scripts: this.scripts.copy(),
+    });
   }
 
   /** A client with a network of its own, to cut and to slow: for an operator under test. */
@@ -310,22 +465,44 @@ export class Cluster implements AsyncDisposable {
   }
 
   /** Real HTTPS with a kubeconfig, for kubectl and for operators. Dispose it before the cluster. */
-  listen(options?: ListenOptions): Promise<Listening> { return listenCluster(this, options); }
+  listen(options?: ListenOptions): Promise<Listening> {
+    return listenCluster(this, options);
+  }
 
-  /** What the newest run of a container has logged, or with `previous` the one before it: lines as `kubectl logs` prints them. Throws what kubectl says where there is nothing. */
-  logs(namespace: string, name: string, container?: string, options: LogsOptions = {}): string[] { return readLogs(this, namespace, name, container, options); }
+  /**
+   * What the newest run of a container has logged, or with `previous` the one before it: lines as `kubectl logs` prints
+   * them. Throws what kubectl says where there is nothing.
+   */
+  logs(namespace: string, name: string, container?: string, options: LogsOptions = {}): string[] {
+    return readLogs(this, namespace, name, container, options);
+  }
 
-  /** Runs a command in a container by its script, as `kubectl exec` does; a script that waits needs time to pass meanwhile. */
-  exec(namespace: string, name: string, command: readonly string[], container?: string, options: ExecOptions = {}): Promise<ExecAnswer> { return execCommand(this, namespace, name, command, container, options); }
+  /**
+   * Runs a command in a container by its script, as `kubectl exec` does; a script that waits needs time to pass
+   * meanwhile.
+   */
+  exec(
+    namespace: string,
+    name: string,
+    command: readonly string[],
+    container?: string,
+    options: ExecOptions = {},
+  ): Promise<ExecAnswer> {
+    return execCommand(this, namespace, name, command, container, options);
+  }
 
-  /** Kills controllers and scheduler where they stand; new ones start after `downtime`, in the course of virtual time. */
+  /**
+   * Kills controllers and scheduler where they stand; new ones start after `downtime`, in the course of virtual time.
+   */
   async restartControllers(downtime: Duration = 0): Promise<void> {
     const parts = await this.#start();
     for (const transport of parts.control?.transports ?? []) transport.kill();
     void this.#stopControl(parts);
     const mark = {};
     this.#restart = mark;
-    this.clock.setTimer(durationMs(downtime), () => { if (this.#restart === mark && !this.#disposed) void this.#runControl(parts); });
+    this.clock.setTimer(durationMs(downtime), () => {
+      if (this.#restart === mark && !this.#disposed) void this.#runControl(parts);
+    });
   }
 
   /** Stops the API server for `downtime`: requests fail, watches end, clients come back by themselves. */
@@ -336,7 +513,8 @@ export class Cluster implements AsyncDisposable {
   }
 
   /**
-   * Kills the API server and its store where they stand: nobody hears of the requests that were under way, and with a disk (option `disk`) what it had not
+   * Kills the API server and its store where they stand: nobody hears of the requests that were under way, and with a
+   * disk (option `disk`) what it had not
    * synced may be lost. A new one starts after `downtime`, in the course of virtual time.
    */
   async crashApiServer(downtime: Duration = 0): Promise<void> {
@@ -350,7 +528,9 @@ export class Cluster implements AsyncDisposable {
     this.#noteQuiet();
     this.disk?.cut();
     void dead?.[Symbol.asyncDispose]();
-    this.clock.setTimer(durationMs(downtime), () => { if (life === this.#life && !this.#disposed) void this.#recover(life); });
+    this.clock.setTimer(durationMs(downtime), () => {
+      if (life === this.#life && !this.#disposed) void this.#recover(life);
+    });
   }
 
   /** The machine of the control plane loses power: API server, store, controllers and scheduler, all at once. */
@@ -385,11 +565,16 @@ export class Cluster implements AsyncDisposable {
   }
 
   /** When the API server last came up again (ms since 1970, virtual); Infinity while it is down. */
-  get serverUpMs(): number { return this.#serverUpMs; }
+  get serverUpMs(): number {
+    return this.#serverUpMs;
+  }
 
   /** All queues empty and nothing on its way. */
   isIdle(): boolean {
-    return this.#parts === undefined || ((this.#parts.controllers?.isIdle() ?? true) && (this.#parts.scheduler?.isIdle() ?? true));
+    return (
+      this.#parts === undefined ||
+      ((this.#parts.controllers?.isIdle() ?? true) && (this.#parts.scheduler?.isIdle() ?? true))
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -419,4 +604,6 @@ export async function createCluster(options: ClusterOptions = {}): Promise<Clust
 }
 
 /** One object from YAML text. */
-export function parseManifest(text: string): KubeObject { return load(text) as KubeObject; }
+export function parseManifest(text: string): KubeObject {
+  return load(text) as KubeObject;
+}

@@ -4,10 +4,19 @@ import { settle, SimClock } from '#os/clock.sim.ts';
 import { ContainerLog, lastLines, logStart, type PrintedLine } from './container-log.ts';
 import { logLinesMax } from './limits.ts';
 
-const texts = (lines: readonly PrintedLine[]): string[] => lines.map(({ atMs, text, isPartial }) => `${atMs} ${text}${isPartial ? '…' : ''}`);
+const texts = (lines: readonly PrintedLine[]): string[] =>
+  lines.map(({ atMs, text, isPartial }) => `${atMs} ${text}${isPartial ? '…' : ''}`);
 
 test('planned lines come in their order, each once, whenever somebody reads', () => {
-  const log = new ContainerLog(['first', { text: (atMs) => `at ${atMs}`, after: '2s', every: '3s' }, { text: 'one\ntwo', after: '4s', stream: 'stderr' }], 1_000, 0);
+  const log = new ContainerLog(
+    [
+      'first',
+      { text: (atMs) => `at ${atMs}`, after: '2s', every: '3s' },
+      { text: 'one\ntwo', after: '4s', stream: 'stderr' },
+    ],
+    1_000,
+    0,
+  );
   const early = log.read(logStart, 6_500);
   assert.deepEqual(texts(early.lines), ['1000 first', '3000 at 3000', '5000 one', '5000 two', '6000 at 6000']);
   assert.deepEqual(texts(log.read(early.position, 6_500).lines), []);
@@ -21,7 +30,13 @@ test('a line that is not finished is told as such; nothing is written after the 
   log.print(' a line\nand', 'stdout', 4_000);
   log.end(15_000);
   log.print('late', 'stdout', 16_000);
-  assert.deepEqual(texts(log.read(logStart, 60_000).lines), ['0 tick', '3000 half…', '4000  a line', '4000 and…', '10000 tick']);
+  assert.deepEqual(texts(log.read(logStart, 60_000).lines), [
+    '0 tick',
+    '3000 half…',
+    '4000  a line',
+    '4000 and…',
+    '10000 tick',
+  ]);
   assert.equal(log.nextMs(log.read(logStart, 15_000).position), undefined);
 });
 
@@ -36,7 +51,9 @@ test('who follows gets what is printed and planned as it comes, until the contai
   const clock = new SimClock(0);
   const log = new ContainerLog([{ text: 'tick', after: '5s', every: '5s' }], 0, 0);
   const seen: string[] = [];
-  const following = (async () => { for await (const { text } of log.follow(logStart, clock)) seen.push(text); })();
+  const following = (async () => {
+    for await (const { text } of log.follow(logStart, clock)) seen.push(text);
+  })();
   await clock.advance(6_000);
   log.print('typed\n', 'stdout', clock.now());
   await settle();
@@ -50,7 +67,9 @@ test('who follows gets what is printed and planned as it comes, until the contai
 test('who follows can leave', async () => {
   const clock = new SimClock(0);
   const leave = new AbortController();
-  const following = (async () => { for await (const line of new ContainerLog([], 0, 0).follow(logStart, clock, leave.signal)) assert.fail(line.text); })();
+  const following = (async () => {
+    for await (const line of new ContainerLog([], 0, 0).follow(logStart, clock, leave.signal)) assert.fail(line.text);
+  })();
   await settle();
   leave.abort();
   await following;
@@ -58,7 +77,13 @@ test('who follows can leave', async () => {
 
 test('the last lines are lines, though they were printed in pieces', () => {
   const log = new ContainerLog([], 0, 0);
-  for (const [at, written, stream] of [[1, 'one\ntw', 'stdout'], [2, 'oops\n', 'stderr'], [3, 'o\nthr', 'stdout'], [4, 'ee', 'stdout']] as const) log.print(written, stream, at);
+  for (const [at, written, stream] of [
+    [1, 'one\ntw', 'stdout'],
+    [2, 'oops\n', 'stderr'],
+    [3, 'o\nthr', 'stdout'],
+    [4, 'ee', 'stdout'],
+  ] as const)
+    log.print(written, stream, at);
   const { lines } = log.read(logStart, 10);
   const last = (count: number): string => texts(lastLines(lines, count)).join('|');
   assert.equal(last(0), '');

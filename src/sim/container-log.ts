@@ -1,13 +1,18 @@
 /**
- * The log of one run of a simulated container. What a script says it will print is kept as a plan and turned into lines when somebody
- * reads: no timer runs for a log that nobody follows, however long the container lives. What is typed to it (`print`) is kept as it comes.
+ * The log of one run of a simulated container. What a script says it will print is kept as a plan and turned into lines
+ * when somebody
+ * reads: no timer runs for a log that nobody follows, however long the container lives. What is typed to it (`print`)
+ * is kept as it comes.
  * Times are milliseconds of the cluster's clock; the node's own, which may be off, is what lines are stamped with.
  */
 import type { Clock } from '#os/clock.ts';
 import { type Duration, durationMs } from './duration.ts';
 import { logLinesMax } from './limits.ts';
 
-/** One line, or the same line again and again: `{ text: 'alive', after: '5s', every: '1m' }`. Times count from the container's start. */
+/**
+ * One line, or the same line again and again: `{ text: 'alive', after: '5s', every: '1m' }`. Times count from the
+ * container's start.
+ */
 export interface LogEntry {
   /** A function is given the time of its line, in milliseconds since 1970, and must answer the same each time. */
   text: string | ((atMs: number) => string);
@@ -16,16 +21,34 @@ export interface LogEntry {
   stream?: 'stdout' | 'stderr';
 }
 
-export interface PrintedLine { atMs: number; /** Without its newline. */ text: string; stream: 'stdout' | 'stderr'; /** No newline has come yet. */ isPartial: boolean }
-interface Planned { firstMs: number; everyMs: number | undefined; text: string | ((atMs: number) => string); stream: 'stdout' | 'stderr' }
+export interface PrintedLine {
+  atMs: number;
+  /** Without its newline. */ text: string;
+  stream: 'stdout' | 'stderr';
+  /** No newline has come yet. */ isPartial: boolean;
+}
+interface Planned {
+  firstMs: number;
+  everyMs: number | undefined;
+  text: string | ((atMs: number) => string);
+  stream: 'stdout' | 'stderr';
+}
 /** What a reader has had: planned lines up to a moment, printed ones by number. */
-export interface LogPosition { untilMs: number; printed: number }
+export interface LogPosition {
+  untilMs: number;
+  printed: number;
+}
 
 export const logStart: LogPosition = Object.freeze({ untilMs: -Infinity, printed: 0 });
 /** A line as bytes of the container's output. */
-export function printedBytes({ text, isPartial }: PrintedLine): string { return isPartial ? text : `${text}\n`; }
+export function printedBytes({ text, isPartial }: PrintedLine): string {
+  return isPartial ? text : `${text}\n`;
+}
 
-/** The last `count` lines: pieces of one (what was printed without its newline, and the rest) are counted as one and stay together. */
+/**
+ * The last `count` lines: pieces of one (what was printed without its newline, and the rest) are counted as one and
+ * stay together.
+ */
 export function lastLines(lines: readonly PrintedLine[], count: number): PrintedLine[] {
   const begin = { stdout: lines.length, stderr: lines.length };
   const open = { stdout: false, stderr: false };
@@ -78,14 +101,19 @@ export class ContainerLog {
     this.skewMs = skewMs;
   }
 
-  get hasEnded(): boolean { return this.#endMs !== undefined; }
+  get hasEnded(): boolean {
+    return this.#endMs !== undefined;
+  }
 
   /** The container writes `text`, newlines included. */
   print(text: string, stream: 'stdout' | 'stderr', nowMs: number): void {
     if (this.hasEnded || text === '') return;
     this.#printed.push(...splitLines(nowMs, text, stream));
     const tooMany = this.#printed.length - logLinesMax;
-    if (tooMany > 0) { this.#printed.splice(0, tooMany); this.#forgotten += tooMany; }
+    if (tooMany > 0) {
+      this.#printed.splice(0, tooMany);
+      this.#forgotten += tooMany;
+    }
     this.#tell();
   }
 
@@ -102,17 +130,29 @@ export class ContainerLog {
     if (this.hasEnded) return () => undefined;
     const listeners = (this.#listeners ??= new Set());
     listeners.add(listener);
-    return () => { listeners.delete(listener); };
+    return () => {
+      listeners.delete(listener);
+    };
   }
 
   /** Calls back once, when the container ends; at once if it has. */
   onEnd(listener: () => void): () => void {
-    if (this.hasEnded) { listener(); return () => undefined; }
-    const stop = this.onChange(() => { if (this.hasEnded) { stop(); listener(); } });
+    if (this.hasEnded) {
+      listener();
+      return () => undefined;
+    }
+    const stop = this.onChange(() => {
+      if (this.hasEnded) {
+        stop();
+        listener();
+      }
+    });
     return stop;
   }
 
-  #tell(): void { for (const listener of [...(this.#listeners ?? [])]) listener(); }
+  #tell(): void {
+    for (const listener of [...(this.#listeners ?? [])]) listener();
+  }
 
   /** What came after `position` and by now, in order; at most the newest `logLinesMax`. */
   read(position: LogPosition, nowMs: number): { lines: PrintedLine[]; position: LogPosition } {
@@ -120,7 +160,10 @@ export class ContainerLog {
     const lines = this.#plan.flatMap((entry) => [...this.#due(entry, position.untilMs, untilMs)]);
     lines.push(...this.#printed.slice(Math.max(0, position.printed - this.#forgotten)));
     if (this.#plan.length > 1 || this.#printed.length > 0) lines.sort((a, b) => a.atMs - b.atMs);
-    return { lines: lines.slice(-logLinesMax), position: { untilMs: Math.max(untilMs, position.untilMs), printed: this.#forgotten + this.#printed.length } };
+    return {
+      lines: lines.slice(-logLinesMax),
+      position: { untilMs: Math.max(untilMs, position.untilMs), printed: this.#forgotten + this.#printed.length },
+    };
   }
 
   /** Lines of one entry after `fromMs` and up to `untilMs`. */
@@ -139,7 +182,8 @@ export class ContainerLog {
     let next = Infinity;
     for (const { firstMs, everyMs } of this.#plan) {
       if (untilMs < firstMs) next = Math.min(next, firstMs);
-      else if (everyMs !== undefined) next = Math.min(next, firstMs + (Math.floor((untilMs - firstMs) / everyMs) + 1) * everyMs);
+      else if (everyMs !== undefined)
+        next = Math.min(next, firstMs + (Math.floor((untilMs - firstMs) / everyMs) + 1) * everyMs);
     }
     return next > (this.#endMs ?? Infinity) || next === Infinity ? undefined : next;
   }
@@ -161,7 +205,12 @@ export class ContainerLog {
   #change(position: LogPosition, clock: Clock, signal: AbortSignal | undefined): Promise<void> {
     return new Promise((resolve) => {
       const nextMs = this.nextMs(position);
-      const finish = (): void => { stop(); timer?.cancel(); signal?.removeEventListener('abort', finish); resolve(); };
+      const finish = (): void => {
+        stop();
+        timer?.cancel();
+        signal?.removeEventListener('abort', finish);
+        resolve();
+      };
       const timer = nextMs === undefined ? undefined : clock.setTimer(nextMs - clock.now(), finish);
       const stop = this.onChange(finish);
       signal?.addEventListener('abort', finish, { once: true });

@@ -1,10 +1,19 @@
 /**
- * Starts what the plan of a simulated Pod says, in its order, once what a container needs is there - volumes, image, environment - and knows
- * how long that takes. Which container starts when is not decided here (`planPod`), nor what users are told while an image is missing
+ * Starts what the plan of a simulated Pod says, in its order, once what a container needs is there - volumes, image,
+ * environment - and knows
+ * how long that takes. Which container starts when is not decided here (`planPod`), nor what users are told while an
+ * image is missing
  * (`planImage`). `#epoch` grows when all that waits is void: the node went down, the Pod stops.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
-import { type ImageBackOff, invalidImageName, planFailedPull, planImage, pulledEvent, WaitingError } from '#kubelet/images.ts';
+import {
+  type ImageBackOff,
+  invalidImageName,
+  planFailedPull,
+  planImage,
+  pulledEvent,
+  WaitingError,
+} from '#kubelet/images.ts';
 import { syncErrorRetryMaxMs, syncErrorRetryMs } from '#kubelet/limits.ts';
 import { memoryOf, type Memory, type PodPlan } from '#kubelet/plan.ts';
 import { durationMs } from './duration.ts';
@@ -56,7 +65,10 @@ export class ContainerStarter {
     this.#isStarting = false;
   }
 
-  /** Starts what may start until nothing more can for now; then reports, and asks for a pass when what was not possible yet may be. */
+  /**
+   * Starts what may start until nothing more can for now; then reports, and asks for a pass when what was not possible
+   * yet may be.
+   */
   async startAll(): Promise<void> {
     if (this.#isStarting) return;
     this.#isStarting = true;
@@ -70,7 +82,11 @@ export class ContainerStarter {
       retryMs = Infinity;
       for (const { container, init, restartCount } of plan().start) {
         const leftMs = memoryOf(memory, container.name).notBeforeMs - host.clock.monotonic();
-        if (leftMs > 0) { retryMs = Math.min(retryMs, leftMs); if (init) break; continue; }
+        if (leftMs > 0) {
+          retryMs = Math.min(retryMs, leftMs);
+          if (init) break;
+          continue;
+        }
         attempted = true;
         const isPrepared = await this.#prepare(container, restartCount, isVoid);
         if (isVoid()) return;
@@ -91,12 +107,19 @@ export class ContainerStarter {
     const { pod, host, containers, changed, passAfter } = this.#of;
     const needs = volumeNeeds(pod);
     let problem: string | undefined;
-    if (!host.references.areKnown(pod, needs)) problem = await host.references.volumeProblem(pod, needs).catch((error: Error) => error.message);
+    if (!host.references.areKnown(pod, needs))
+      problem = await host.references.volumeProblem(pod, needs).catch((error: Error) => error.message);
     if (isVoid()) return false;
     this.#isMounted = problem === undefined;
-    if (problem === undefined) { this.#mountRetryMs = 0; return true; }
+    if (problem === undefined) {
+      this.#mountRetryMs = 0;
+      return true;
+    }
     containers.event('Warning', 'FailedMount', problem);
-    this.#mountRetryMs = Math.min(syncErrorRetryMaxMs, this.#mountRetryMs === 0 ? syncErrorRetryMs / 2 : this.#mountRetryMs * 2);
+    this.#mountRetryMs = Math.min(
+      syncErrorRetryMaxMs,
+      this.#mountRetryMs === 0 ? syncErrorRetryMs / 2 : this.#mountRetryMs * 2,
+    );
     this.#isStarting = false;
     changed();
     passAfter('start', this.#mountRetryMs);
@@ -111,30 +134,47 @@ export class ContainerStarter {
       const pull = this.#beginPull(container, restartCount);
       if (pull !== undefined && pull.tookMs > 0) {
         changed();
-        await new Promise<void>((resolve) => { timers.set(`pull ${container.name}`, pull.tookMs, resolve); });
+        await new Promise<void>((resolve) => {
+          timers.set(`pull ${container.name}`, pull.tookMs, resolve);
+        });
         if (isVoid()) return false;
       }
       if (pull !== undefined) this.#endPull(container, pull);
       const { cannotCreate } = containers.script(container, restartCount).script;
       if (cannotCreate !== undefined) throw new Error(cannotCreate);
       if (hasReferences(container)) {
-        await host.references.checkEnvironment({ pod: this.#of.pod, container, podIp: this.#of.ip, hostIp: host.hostIp, nodeAllocatable: host.allocatable });
+        await host.references.checkEnvironment({
+          pod: this.#of.pod,
+          container,
+          podIp: this.#of.ip,
+          hostIp: host.hostIp,
+          nodeAllocatable: host.allocatable,
+        });
         if (isVoid()) return false;
       }
     } catch (error) {
       if (isVoid()) return false;
-      const waiting = error instanceof WaitingError ? error : new WaitingError('CreateContainerConfigError', (error as Error).message);
+      const waiting =
+        error instanceof WaitingError
+          ? error
+          : new WaitingError('CreateContainerConfigError', (error as Error).message);
       remembered.waiting = { reason: waiting.reason, message: waiting.message };
       remembered.notBeforeMs = host.clock.monotonic() + (waiting.retryAfterMs ?? syncErrorRetryMs * 5);
-      if (!(error instanceof WaitingError)) containers.event('Warning', 'Failed', `Error: ${waiting.message}`, container.name);
+      if (!(error instanceof WaitingError))
+        containers.event('Warning', 'Failed', `Error: ${waiting.message}`, container.name);
       return false;
     }
     remembered.waiting = undefined;
     return true;
   }
 
-  /** Undefined when the image is there; throws where it cannot be had now. `isNew`: it has to be written to the disk. */
-  #beginPull(container: Json, restartCount: number): { tookMs: number; isNew: boolean; isRefused: boolean } | undefined {
+  /**
+   * Undefined when the image is there; throws where it cannot be had now. `isNew`: it has to be written to the disk.
+   */
+  #beginPull(
+    container: Json,
+    restartCount: number,
+  ): { tookMs: number; isNew: boolean; isRefused: boolean } | undefined {
     const { host, containers } = this.#of;
     const { images, clock } = host;
     const image: string = container.image;
@@ -148,10 +188,17 @@ export class ContainerStarter {
     if (plan.action === 'wait') throw plan.error;
     if (plan.action === 'use') return undefined;
     const tookMs = host.pullDelayMs() + (isPresent ? 0 : durationMs(pullAfter ?? 0));
-    return { tookMs: isPresent || isRefused ? tookMs : images.pull(image, tookMs, clock.now()), isNew: !isPresent, isRefused };
+    return {
+      tookMs: isPresent || isRefused ? tookMs : images.pull(image, tookMs, clock.now()),
+      isNew: !isPresent,
+      isRefused,
+    };
   }
 
-  #endPull(container: Json, { tookMs, isNew, isRefused }: { tookMs: number; isNew: boolean; isRefused: boolean }): void {
+  #endPull(
+    container: Json,
+    { tookMs, isNew, isRefused }: { tookMs: number; isNew: boolean; isRefused: boolean },
+  ): void {
     const { host, containers } = this.#of;
     const image: string = container.image;
     const problem = isRefused ? 'not found' : isNew ? host.diskProblem() : undefined;

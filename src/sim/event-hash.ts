@@ -1,9 +1,16 @@
-/** A running hash over everything that is committed: two runs of one seed must agree to the last byte. Wraps any store. */
+/**
+ * A running hash over everything that is committed: two runs of one seed must agree to the last byte. Wraps any store.
+ */
 import { createHash, type Hash } from 'node:crypto';
 import { bytesOf } from '#store/store.ts';
 import type { Compare, LateBytes, Operation, Store, TxnResult } from '#store/store.ts';
 
-export interface CommittedOperation { revision: number; type: 'put' | 'delete'; key: string; value: Uint8Array | LateBytes | undefined }
+export interface CommittedOperation {
+  revision: number;
+  type: 'put' | 'delete';
+  key: string;
+  value: Uint8Array | LateBytes | undefined;
+}
 
 export class ObservedStore {
   readonly #hash: Hash | undefined;
@@ -15,14 +22,20 @@ export class ObservedStore {
     if (withHash) this.#hash = createHash('sha1');
   }
 
-  onCommit(listen: (operation: CommittedOperation) => void): void { this.#onCommit.push(listen); }
+  onCommit(listen: (operation: CommittedOperation) => void): void {
+    this.#onCommit.push(listen);
+  }
 
   /** The hash so far. */
-  digest(): string { return this.#hash === undefined ? '' : this.#hash.copy().digest('hex'); }
+  digest(): string {
+    return this.#hash === undefined ? '' : this.#hash.copy().digest('hex');
+  }
 
   wrap<T extends Store>(store: T): T {
     // Every request comes through here several times: what was bound once stays bound.
-    const bound = new Map<string | symbol, unknown>([['txn', (compares: Compare[], operations: Operation[]) => this.#txn(store, compares, operations)]]);
+    const bound = new Map<string | symbol, unknown>([
+      ['txn', (compares: Compare[], operations: Operation[]) => this.#txn(store, compares, operations)],
+    ]);
     return new Proxy(store, {
       get: (target, property) => {
         const known = bound.get(property);
@@ -41,7 +54,13 @@ export class ObservedStore {
     if (result.succeeded && operations.length > 0) {
       this.transactions++;
       this.#revision = result.revision;
-      for (const operation of operations) this.#see(result.revision, operation.type, operation.key, operation.type === 'put' ? operation.value : undefined);
+      for (const operation of operations)
+        this.#see(
+          result.revision,
+          operation.type,
+          operation.key,
+          operation.type === 'put' ? operation.value : undefined,
+        );
     }
     return result;
   }

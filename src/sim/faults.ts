@@ -1,5 +1,6 @@
 /**
- * The network between a client and the API server, with faults: cut, slow, requests lost on the way there, answers lost on the way back
+ * The network between a client and the API server, with faults: cut, slow, requests lost on the way there, answers lost
+ * on the way back
  * (the write happened and nobody was told), watches broken. Nothing is random but what the seed says.
  */
 import { ApiError } from '#base/errors.ts';
@@ -27,18 +28,30 @@ export function noFaults(): NetworkFaults {
   return { cut: false, delayMsMax: 0, requestLoss: 0, replyLoss: 0, reorder: 0, duplication: 0 };
 }
 
-/** Nothing in Kubernetes' API tells the second create of a generated name from the first: that one no client may send twice. */
+/**
+ * Nothing in Kubernetes' API tells the second create of a generated name from the first: that one no client may send
+ * twice.
+ */
 function isRepeatable({ method, body }: TransportRequest): boolean {
   return method !== 'GET' && (body as KubeObject | undefined)?.metadata?.generateName === undefined;
 }
 
-const lost = (): ApiError => new ApiError('ServiceUnavailable', 'the server is currently unable to handle the request (simulated network)');
+const lost = (): ApiError =>
+  new ApiError('ServiceUnavailable', 'the server is currently unable to handle the request (simulated network)');
 
-/** A controller that aborts with any of the signals. `AbortSignal.any` would do, but when it lets go is the collector's choice. */
+/**
+ * A controller that aborts with any of the signals. `AbortSignal.any` would do, but when it lets go is the collector's
+ * choice.
+ */
 function linked(...signals: (AbortSignal | undefined)[]): { controller: AbortController; unlink(): void } {
   const controller = new AbortController();
-  const abort = (): void => { unlink(); controller.abort(); };
-  const unlink = (): void => { for (const signal of signals) signal?.removeEventListener('abort', abort); };
+  const abort = (): void => {
+    unlink();
+    controller.abort();
+  };
+  const unlink = (): void => {
+    for (const signal of signals) signal?.removeEventListener('abort', abort);
+  };
   for (const signal of signals) {
     if (signal?.aborted === true) controller.abort();
     else signal?.addEventListener('abort', abort, { once: true });
@@ -60,7 +73,13 @@ export class FaultyTransport implements Transport {
     this.#inner = inner;
     this.#clock = clock;
     this.#random = random;
-    this.faults = new Proxy(this.#faults, { set: (target, name, value) => { const done = Reflect.set(target, name, value); this.onChange?.(); return done; } });
+    this.faults = new Proxy(this.#faults, {
+      set: (target, name, value) => {
+        const done = Reflect.set(target, name, value);
+        this.onChange?.();
+        return done;
+      },
+    });
   }
 
   get isHealthy(): boolean {
@@ -71,9 +90,11 @@ export class FaultyTransport implements Transport {
   async send(request: TransportRequest): Promise<KubeObject> {
     const faults = this.#faults;
     if (faults.cut || (faults.requestLoss > 0 && this.#random.float() < faults.requestLoss)) throw lost();
-    if (faults.duplication > 0 && isRepeatable(request) && this.#random.float() < faults.duplication) this.#sendAgain(request);
+    if (faults.duplication > 0 && isRepeatable(request) && this.#random.float() < faults.duplication)
+      this.#sendAgain(request);
     if (faults.delayMsMax > 0) await this.#clock.sleep(this.#random.float() * faults.delayMsMax);
-    if (faults.reorder > 0 && this.#random.float() < faults.reorder) await this.#clock.sleep(this.#random.float() * lateMsMax);
+    if (faults.reorder > 0 && this.#random.float() < faults.reorder)
+      await this.#clock.sleep(this.#random.float() * lateMsMax);
     const answer = await this.#inner.send(request);
     if (faults.delayMsMax > 0) await this.#clock.sleep(this.#random.float() * faults.delayMsMax);
     if (faults.cut || (faults.replyLoss > 0 && this.#random.float() < faults.replyLoss)) throw lost();
@@ -81,7 +102,9 @@ export class FaultyTransport implements Transport {
   }
 
   #sendAgain(request: TransportRequest): void {
-    this.#clock.setTimer(this.#random.float() * lateMsMax, () => { void this.#inner.send(request).catch(() => undefined); });
+    this.#clock.setTimer(this.#random.float() * lateMsMax, () => {
+      void this.#inner.send(request).catch(() => undefined);
+    });
   }
 
   watch(request: TransportRequest): AsyncIterable<WatchEvent[]> {
@@ -89,11 +112,15 @@ export class FaultyTransport implements Transport {
     const { controller: broken, unlink } = linked(request.signal);
     this.#watches.add(broken);
     const events = this.#inner.watch({ ...request, signal: broken.signal })[Symbol.asyncIterator]();
-    const release = (): void => { unlink(); this.#watches.delete(broken); };
+    const release = (): void => {
+      unlink();
+      this.#watches.delete(broken);
+    };
     const next = async (): Promise<IteratorResult<WatchEvent[]>> => {
       try {
         const result = await events.next();
-        if (this.#faults.delayMsMax > 0 && result.done !== true) await this.#clock.sleep(this.#random.float() * this.#faults.delayMsMax);
+        if (this.#faults.delayMsMax > 0 && result.done !== true)
+          await this.#clock.sleep(this.#random.float() * this.#faults.delayMsMax);
         if (result.done === true) release();
         return result;
       } catch (error) {
@@ -101,7 +128,17 @@ export class FaultyTransport implements Transport {
         throw error;
       }
     };
-    return { [Symbol.asyncIterator]: () => ({ next, return: async () => { release(); broken.abort(); await events.return?.(); return { done: true, value: undefined }; } }) };
+    return {
+      [Symbol.asyncIterator]: () => ({
+        next,
+        return: async () => {
+          release();
+          broken.abort();
+          await events.return?.();
+          return { done: true, value: undefined };
+        },
+      }),
+    };
   }
 
   /** Ends every watch, as a restarting server does. */
@@ -118,7 +155,9 @@ export class FaultyTransport implements Transport {
     this.breakWatches();
   }
 
-  heal(): void { Object.assign(this.faults, noFaults()); }
+  heal(): void {
+    Object.assign(this.faults, noFaults());
+  }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.breakWatches();
@@ -135,7 +174,9 @@ export class ProcessTransport implements Transport {
     this.#inner = inner;
   }
 
-  kill(): void { this.#death.abort(); }
+  kill(): void {
+    this.#death.abort();
+  }
 
   async send(request: TransportRequest): Promise<KubeObject> {
     if (this.#death.signal.aborted) throw lost();
@@ -149,5 +190,7 @@ export class ProcessTransport implements Transport {
     return this.#inner.watch({ ...request, signal: linked(request.signal, this.#death.signal).controller.signal });
   }
 
-  async [Symbol.asyncDispose](): Promise<void> { this.kill(); }
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.kill();
+  }
 }

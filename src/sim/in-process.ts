@@ -1,4 +1,7 @@
-/** Logs and exec of a simulated cluster for the program it runs in: through the kubelet's own choice of container and its errors, without a connection. */
+/**
+ * Logs and exec of a simulated cluster for the program it runs in: through the kubelet's own choice of container and
+ * its errors, without a connection.
+ */
 import { Readable, Writable } from 'node:stream';
 import { ApiError } from '#base/errors.ts';
 import { loggedContainer, runningContainer } from '#kubelet/serving.ts';
@@ -15,30 +18,62 @@ export interface LogsOptions {
   since?: Duration;
   timestamps?: boolean;
 }
-export interface ExecOptions { stdin?: string | Uint8Array; tty?: boolean }
-export interface ExecAnswer { stdout: string; stderr: string; exitCode: number }
+export interface ExecOptions {
+  stdin?: string | Uint8Array;
+  tty?: boolean;
+}
+export interface ExecAnswer {
+  stdout: string;
+  stderr: string;
+  exitCode: number;
+}
 
-function serve(cluster: Cluster, namespace: string, name: string, container: string | undefined): { served: ServedPodsOf; target: string; skewMs: number } {
+function serve(
+  cluster: Cluster,
+  namespace: string,
+  name: string,
+  container: string | undefined,
+): { served: ServedPodsOf; target: string; skewMs: number } {
   const pod = cluster.nodes.find(`${namespace}/${name}`);
   if (pod === undefined) throw new ApiError('NotFound', `no Pod ${namespace}/${name} runs on a node`);
   const node: string = pod.pod['spec'].nodeName;
   if (!cluster.nodes.isReachable(node)) throw new ApiError('ServiceUnavailable', `node ${node} cannot be reached`);
   const preferred = pod.pod.metadata.annotations?.['kubectl.kubernetes.io/default-container'];
-  return { served: new ServedPodsOf({ clock: cluster.clock, scripts: cluster.scripts, pods: () => [pod] }), target: container ?? preferred ?? pod.pod['spec'].containers[0].name, skewMs: cluster.nodes.get(node)!.skewMs };
+  return {
+    served: new ServedPodsOf({ clock: cluster.clock, scripts: cluster.scripts, pods: () => [pod] }),
+    target: container ?? preferred ?? pod.pod['spec'].containers[0].name,
+    skewMs: cluster.nodes.get(node)!.skewMs,
+  };
 }
 
-export function readLogs(cluster: Cluster, namespace: string, name: string, container: string | undefined, { previous = false, tail, since, timestamps = false }: LogsOptions): string[] {
+export function readLogs(
+  cluster: Cluster,
+  namespace: string,
+  name: string,
+  container: string | undefined,
+  { previous = false, tail, since, timestamps = false }: LogsOptions,
+): string[] {
   const { served, target, skewMs } = serve(cluster, namespace, name, container);
-  if (tail !== undefined && !(Number.isInteger(tail) && tail >= 0)) throw new Error(`tail is a number of lines, not ${tail}`);
+  if (tail !== undefined && !(Number.isInteger(tail) && tail >= 0))
+    throw new Error(`tail is a number of lines, not ${tail}`);
   const { id } = loggedContainer(served, namespace, name, target, previous);
-  const { lines } = served.readLog(id, { stdout: true, stderr: true, follow: false, ...(tail === undefined ? {} : { tailLines: tail }), ...(since === undefined ? {} : { sinceNs: BigInt(Math.round(cluster.now + skewMs - durationMs(since))) * 1_000_000n }) });
+  const { lines } = served.readLog(id, {
+    stdout: true,
+    stderr: true,
+    follow: false,
+    ...(tail === undefined ? {} : { tailLines: tail }),
+    ...(since === undefined
+      ? {}
+      : { sinceNs: BigInt(Math.round(cluster.now + skewMs - durationMs(since))) * 1_000_000n }),
+  });
   const out: string[] = [];
   /** Where a line stands whose rest may follow. */
   const open: { stdout?: number | undefined; stderr?: number | undefined } = {};
   for (const { stream, timestamp, data, partial } of lines) {
     const text = Buffer.from(data).toString('utf8').replace(/\n$/, '');
     const at = open[stream];
-    if (at === undefined) out.push(`${timestamps ? `${timestamp} ` : ''}${text}`); else out[at] += text;
+    if (at === undefined) out.push(`${timestamps ? `${timestamp} ` : ''}${text}`);
+    else out[at] += text;
     open[stream] = partial ? (at ?? out.length - 1) : undefined;
   }
   return out;
@@ -46,14 +81,37 @@ export function readLogs(cluster: Cluster, namespace: string, name: string, cont
 
 function collect(): { stream: Writable; text(): string } {
   const chunks: Buffer[] = [];
-  return { stream: new Writable({ write: (chunk: Buffer, _encoding, done) => { chunks.push(chunk); done(); } }), text: () => Buffer.concat(chunks).toString('utf8') };
+  return {
+    stream: new Writable({
+      write: (chunk: Buffer, _encoding, done) => {
+        chunks.push(chunk);
+        done();
+      },
+    }),
+    text: () => Buffer.concat(chunks).toString('utf8'),
+  };
 }
 
-export async function execCommand(cluster: Cluster, namespace: string, name: string, command: readonly string[], container: string | undefined, { stdin, tty = false }: ExecOptions): Promise<ExecAnswer> {
+export async function execCommand(
+  cluster: Cluster,
+  namespace: string,
+  name: string,
+  command: readonly string[],
+  container: string | undefined,
+  { stdin, tty = false }: ExecOptions,
+): Promise<ExecAnswer> {
   const { served, target } = serve(cluster, namespace, name, container);
   const { id } = runningContainer(served, namespace, name, target);
   const [stdout, stderr] = [collect(), collect()];
-  const streams = { stdout: stdout.stream, stderr: stderr.stream, ...(stdin === undefined ? {} : { stdin: Readable.from([Buffer.from(stdin)]) }) };
-  const exitCode = await served.engine.containers.exec(id, { command: [...command], tty, stdin: stdin !== undefined }, streams);
+  const streams = {
+    stdout: stdout.stream,
+    stderr: stderr.stream,
+    ...(stdin === undefined ? {} : { stdin: Readable.from([Buffer.from(stdin)]) }),
+  };
+  const exitCode = await served.engine.containers.exec(
+    id,
+    { command: [...command], tty, stdin: stdin !== undefined },
+    streams,
+  );
   return { stdout: stdout.text(), stderr: stderr.text(), exitCode };
 }

@@ -1,4 +1,7 @@
-/** A kubelet's server for each simulated node, on a port of its own of the loopback: the real one, over simulated Pods. A node that is down or cut off does not answer. */
+/**
+ * A kubelet's server for each simulated node, on a port of its own of the loopback: the real one, over simulated Pods.
+ * A node that is down or cut off does not answer.
+ */
 import type { Server } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import { isReason } from '#base/errors.ts';
@@ -14,7 +17,11 @@ import { ServedPodsOf } from './served-pods.ts';
 /** The API server's name to kubelets. */
 export const kubeletClientName = 'kube-apiserver-kubelet-client';
 
-interface NodeServer { server: Server; sockets: Set<Socket>; port: number }
+interface NodeServer {
+  server: Server;
+  sockets: Set<Socket>;
+  port: number;
+}
 
 export class KubeletServers implements AsyncDisposable {
   readonly #cluster: Cluster;
@@ -25,15 +32,34 @@ export class KubeletServers implements AsyncDisposable {
   constructor(cluster: Cluster, ca: KeyPair) {
     this.#cluster = cluster;
     this.#ca = ca;
-    this.#forget = cluster.nodes.onReach((name) => { this.#reachChanged(name); });
+    this.#forget = cluster.nodes.onReach((name) => {
+      this.#reachChanged(name);
+    });
   }
 
   /** Starts what is missing and writes into each Node where its kubelet answers. */
   async start(): Promise<void> {
-    const { certificatePem, keyPem } = issueCertificate({ commonName: 'system:node:sim', organizations: ['system:nodes'], server: true, dnsNames: ['localhost'], ipAddresses: ['127.0.0.1'] }, this.#ca, realRandom, realClock);
+    const { certificatePem, keyPem } = issueCertificate(
+      {
+        commonName: 'system:node:sim',
+        organizations: ['system:nodes'],
+        server: true,
+        dnsNames: ['localhost'],
+        ipAddresses: ['127.0.0.1'],
+      },
+      this.#ca,
+      realRandom,
+      realClock,
+    );
     for (const name of this.#cluster.nodes.names()) {
       const { port } = await this.#open(name, certificatePem, keyPem);
-      const status = { addresses: [{ type: 'InternalIP', address: '127.0.0.1' }, { type: 'Hostname', address: name }], daemonEndpoints: { kubeletEndpoint: { Port: port } } };
+      const status = {
+        addresses: [
+          { type: 'InternalIP', address: '127.0.0.1' },
+          { type: 'Hostname', address: name },
+        ],
+        daemonEndpoints: { kubeletEndpoint: { Port: port } },
+      };
       try {
         await this.#cluster.client.patch(kinds.Node, name, undefined, 'merge', { status }, { subresource: 'status' });
       } catch (error) {
@@ -46,13 +72,28 @@ export class KubeletServers implements AsyncDisposable {
   async #open(name: string, certificate: string, key: string): Promise<NodeServer> {
     const { clock, scripts, nodes, log } = this.#cluster;
     const served = new ServedPodsOf({ clock, scripts, pods: () => nodes.get(name)?.running.values() ?? [] });
-    const server = await startKubeletServer({
-      kubelet: served.kubelet, engine: served.engine, clock: this.#clockOf(name), log: log.child('kubelet'), nodeName: name, certificate, key, ca: this.#ca.certificatePem,
-      allowed: { commonNames: [kubeletClientName], organizations: ['system:masters'] }, nodeUsage: () => this.#nodeUsage(name, served),
-    }, '127.0.0.1', 0);
+    const server = await startKubeletServer(
+      {
+        kubelet: served.kubelet,
+        engine: served.engine,
+        clock: this.#clockOf(name),
+        log: log.child('kubelet'),
+        nodeName: name,
+        certificate,
+        key,
+        ca: this.#ca.certificatePem,
+        allowed: { commonNames: [kubeletClientName], organizations: ['system:masters'] },
+        nodeUsage: () => this.#nodeUsage(name, served),
+      },
+      '127.0.0.1',
+      0,
+    );
     const made: NodeServer = { server, sockets: new Set(), port: (server.address() as AddressInfo).port };
     server.on('connection', (socket: Socket) => {
-      if (!this.#cluster.nodes.isReachable(name)) { socket.destroy(); return; }
+      if (!this.#cluster.nodes.isReachable(name)) {
+        socket.destroy();
+        return;
+      }
       made.sockets.add(socket);
       socket.once('close', () => made.sockets.delete(socket));
     });
@@ -63,7 +104,12 @@ export class KubeletServers implements AsyncDisposable {
   /** Connections live in real time; what is said of the time is the node's. */
   #clockOf(name: string): Clock {
     const { clock, nodes } = this.#cluster;
-    return { now: () => clock.now() + (nodes.get(name)?.skewMs ?? 0), monotonic: () => realClock.monotonic(), setTimer: (...timer) => realClock.setTimer(...timer), sleep: (...sleep) => realClock.sleep(...sleep) };
+    return {
+      now: () => clock.now() + (nodes.get(name)?.skewMs ?? 0),
+      monotonic: () => realClock.monotonic(),
+      setTimer: (...timer) => realClock.setTimer(...timer),
+      sleep: (...sleep) => realClock.sleep(...sleep),
+    };
   }
 
   async #nodeUsage(name: string, { engine }: ServedPodsOf): Promise<NodeUsage> {
@@ -75,7 +121,13 @@ export class KubeletServers implements AsyncDisposable {
       cpuNanoseconds += stats.cpuNanoseconds;
       memoryWorkingSetBytes += stats.memoryWorkingSetBytes;
     }
-    return { cpuNanoseconds, memoryWorkingSetBytes, memoryAvailableBytes: Math.max(0, (nodes.get(name)?.memoryBytes ?? 0) - memoryWorkingSetBytes), readAtMs: clock.now(), bootedAtMs: clock.now() - clock.monotonic() };
+    return {
+      cpuNanoseconds,
+      memoryWorkingSetBytes,
+      memoryAvailableBytes: Math.max(0, (nodes.get(name)?.memoryBytes ?? 0) - memoryWorkingSetBytes),
+      readAtMs: clock.now(),
+      bootedAtMs: clock.now() - clock.monotonic(),
+    };
   }
 
   #reachChanged(name: string): void {
@@ -85,9 +137,16 @@ export class KubeletServers implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#forget();
-    await Promise.all([...this.#servers.values()].map(({ server, sockets }) => new Promise<void>((resolve) => {
-      server.close(() => { resolve(); });
-      for (const socket of sockets) socket.destroy();
-    })));
+    await Promise.all(
+      [...this.#servers.values()].map(
+        ({ server, sockets }) =>
+          new Promise<void>((resolve) => {
+            server.close(() => {
+              resolve();
+            });
+            for (const socket of sockets) socket.destroy();
+          }),
+      ),
+    );
   }
 }

@@ -3,17 +3,31 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Cluster, createCluster, runLeaderElection } from './testing.ts';
 
-interface Candidate { network: ReturnType<Cluster['connect']>['network']; stop: AbortController; ended: Promise<void> }
+interface Candidate {
+  network: ReturnType<Cluster['connect']>['network'];
+  stop: AbortController;
+  ended: Promise<void>;
+}
 
 /** Campaigns, and notes in the story when it leads and when it is told to stop. */
 function campaign(cluster: Cluster, identity: string, story: string[]): Candidate {
   const { client, network } = cluster.connect(identity);
   const stop = new AbortController();
   const ended = runLeaderElection({
-    client, clock: cluster.clock, random: cluster.random, log: cluster.log, name: 'election', namespace: 'default', identity, signal: stop.signal,
+    client,
+    clock: cluster.clock,
+    random: cluster.random,
+    log: cluster.log,
+    name: 'election',
+    namespace: 'default',
+    identity,
+    signal: stop.signal,
     lead: async (signal) => {
       story.push(`${identity} leads`);
-      if (!signal.aborted) await new Promise<void>((resolve) => { signal.addEventListener('abort', () => resolve(), { once: true }); });
+      if (!signal.aborted)
+        await new Promise<void>((resolve) => {
+          signal.addEventListener('abort', () => resolve(), { once: true });
+        });
       story.push(`${identity} stops`);
     },
   });
@@ -28,7 +42,10 @@ test('a leader whose renewal is not answered stops before another one leads', as
   campaign(cluster, 'b', story);
   await cluster.advance('10s');
   const send = a.network.send.bind(a.network);
-  a.network.send = async (request) => { await cluster.clock.sleep(40_000); return send(request); };
+  a.network.send = async (request) => {
+    await cluster.clock.sleep(40_000);
+    return send(request);
+  };
   await cluster.advance('30s');
   assert.deepEqual(story, ['a leads', 'a stops', 'b leads']);
 });
@@ -66,7 +83,11 @@ test('a lease that is granted too late is given up, and one who is slow but answ
 
   const late = campaign(cluster, 'late', story);
   const send = late.network.send.bind(late.network);
-  late.network.send = async (request) => { const answer = await send(request); await cluster.clock.sleep(12_000); return answer; };
+  late.network.send = async (request) => {
+    const answer = await send(request);
+    await cluster.clock.sleep(12_000);
+    return answer;
+  };
   await cluster.advance('25s');
   campaign(cluster, 'other', story);
   await cluster.advance('3m');

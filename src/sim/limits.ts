@@ -7,7 +7,9 @@ export const timersPerInstantMax = 1_000_000;
 export const logLinesMax = 10_000;
 /** Committed operations of history that are kept for watches. */
 export const historyTransactionsMax = 10_000;
-/** Watches of the cluster's own parts do not end by themselves: each would have to be opened anew every virtual hour. */
+/**
+ * Watches of the cluster's own parts do not end by themselves: each would have to be opened anew every virtual hour.
+ */
 export const watchSecondsMax = 10 * 365 * 86_400;
 /** A write of the simulated disk is safe after at most this long. */
 export const diskSyncMsMax = 4;
@@ -18,11 +20,16 @@ export const referencesRememberedMax = 1_000;
 export const endSeenMs = 1_000;
 /** Memory of a container that no script speaks of. */
 export const idleMemoryBytes = 16 * 1024 * 1024;
-/** A node's disk, and what it is short of when less is left: the kubelet's defaults (100Mi of memory, 10 % of the disk). */
+/**
+ * A node's disk, and what it is short of when less is left: the kubelet's defaults (100Mi of memory, 10 % of the disk).
+ */
 export const diskBytes = 100 * 1024 * 1024 * 1024;
 export const memoryThresholdBytes = 100 * 1024 * 1024;
 export const diskThresholdBytes = diskBytes / 10;
-/** A healthy server stops this soon after the signal; and it gets this long for it whatever its preStop hook has used up of the grace period. */
+/**
+ * A healthy server stops this soon after the signal; and it gets this long for it whatever its preStop hook has used up
+ * of the grace period.
+ */
 export const stopMsDefault = 100;
 export const signalGraceMinMs = 2_000;
 /** What a full disk answers to whoever writes. */

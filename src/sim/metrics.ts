@@ -7,7 +7,9 @@ import type { ContainerContext, PodScript } from './pod-script.ts';
 const idleCpu = 1;
 
 /** What a container uses of processors now, in billionths of one. */
-export function cpuNanoCoresOf(script: PodScript, context: ContainerContext): number { return Math.round((script.cpu?.(context) ?? idleCpu) * 1e6); }
+export function cpuNanoCoresOf(script: PodScript, context: ContainerContext): number {
+  return Math.round((script.cpu?.(context) ?? idleCpu) * 1e6);
+}
 
 export function metricsOf(nodes: () => SimNodes, now: () => number): MetricsProvider {
   const usageOfPods = (namespace: string | undefined): (PodUsage & { node: string })[] => {
@@ -17,16 +19,38 @@ export function metricsOf(nodes: () => SimNodes, now: () => number): MetricsProv
       if (namespace !== undefined && metadata.namespace !== namespace) continue;
       const containers = pod.runningContainers().map((name) => {
         const context = pod.context(name);
-        return { name, cpuNanoCores: cpuNanoCoresOf(nodes().deps.scripts.of(context), context), memoryBytes: Math.round(pod.memoryBytes(name)) };
+        return {
+          name,
+          cpuNanoCores: cpuNanoCoresOf(nodes().deps.scripts.of(context), context),
+          memoryBytes: Math.round(pod.memoryBytes(name)),
+        };
       });
-      if (containers.length > 0) usages.push({ node, name: metadata.name!, namespace: metadata.namespace!, timestamp: timestamp(now()), windowSeconds: 15, ...(metadata.labels === undefined ? {} : { labels: metadata.labels }), containers });
+      if (containers.length > 0)
+        usages.push({
+          node,
+          name: metadata.name!,
+          namespace: metadata.namespace!,
+          timestamp: timestamp(now()),
+          windowSeconds: 15,
+          ...(metadata.labels === undefined ? {} : { labels: metadata.labels }),
+          containers,
+        });
     }
     return usages;
   };
   return {
-    async pods(namespace) { return usageOfPods(namespace); },
+    async pods(namespace) {
+      return usageOfPods(namespace);
+    },
     async nodes(): Promise<NodeUsage[]> {
-      const totals = new Map<string, NodeUsage>(nodes().names().map((name) => [name, { name, timestamp: timestamp(now()), windowSeconds: 15, cpuNanoCores: 0, memoryBytes: 0 }]));
+      const totals = new Map<string, NodeUsage>(
+        nodes()
+          .names()
+          .map((name) => [
+            name,
+            { name, timestamp: timestamp(now()), windowSeconds: 15, cpuNanoCores: 0, memoryBytes: 0 },
+          ]),
+      );
       for (const { node, containers } of usageOfPods(undefined)) {
         const total = totals.get(node)!;
         for (const { cpuNanoCores, memoryBytes } of containers) {

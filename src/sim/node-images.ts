@@ -1,13 +1,18 @@
 /**
- * The images on a simulated node: what was pulled stays, and Pods that want an image that is on its way wait for the one pull. Images
+ * The images on a simulated node: what was pulled stays, and Pods that want an image that is on its way wait for the
+ * one pull. Images
  * survive a power cut; pulls on their way do not.
  */
 import { createHash } from 'node:crypto';
 
-interface Held { id: string; /** When the pull ends, by the cluster's clock. */ readyMs: number }
+interface Held {
+  id: string;
+  /** When the pull ends, by the cluster's clock. */ readyMs: number;
+}
 
 /** A name as image references are written: `[host[:port]/]path[:tag][@digest]`, path in lower case. */
-const reference = /^(?:[\w.-]+(?::\d+)?\/)?[a-z0-9]+(?:(?:\.|__?|-+|\/)[a-z0-9]+)*(?::\w[\w.-]{0,127})?(?:@[a-z0-9]+:[0-9a-f]{32,})?$/;
+const reference =
+  /^(?:[\w.-]+(?::\d+)?\/)?[a-z0-9]+(?:(?:\.|__?|-+|\/)[a-z0-9]+)*(?::\w[\w.-]{0,127})?(?:@[a-z0-9]+:[0-9a-f]{32,})?$/;
 /** What a simulated image is said to weigh. */
 export const imageSizeBytes = 100_000_000;
 
@@ -23,7 +28,9 @@ export class NodeImages {
     return held !== undefined && held.readyMs <= nowMs;
   }
 
-  idOf(image: string): string { return this.#images.get(image)?.id ?? idOf(image); }
+  idOf(image: string): string {
+    return this.#images.get(image)?.id ?? idOf(image);
+  }
 
   /** Begins a pull that takes `tookMs`, or joins one on its way. Answers the milliseconds until the image is there. */
   pull(image: string, tookMs: number, nowMs: number): number {
@@ -34,7 +41,9 @@ export class NodeImages {
   }
 
   /** A pull has failed. */
-  remove(image: string): void { this.#images.delete(image); }
+  remove(image: string): void {
+    this.#images.delete(image);
+  }
 
   /** The machine went down. */
   forgetPulls(nowMs: number): void {
@@ -56,4 +65,6 @@ export function imageNameProblem(image: string): string | undefined {
   return reference.test(image) ? undefined : 'invalid reference format';
 }
 
-function idOf(image: string): string { return `sha256:${createHash('sha256').update(image).digest('hex')}`; }
+function idOf(image: string): string {
+  return `sha256:${createHash('sha256').update(image).digest('hex')}`;
+}

@@ -1,5 +1,6 @@
 /**
- * What a simulated node does when it runs short of memory or disk, as a kubelet would: its conditions say so, unused images go, and every
+ * What a simulated node does when it runs short of memory or disk, as a kubelet would: its conditions say so, unused
+ * images go, and every
  * 10 s one Pod is evicted - until there is enough again; the conditions hold for 5 minutes more.
  * Rules: Kubernetes documentation, "Node-pressure Eviction".
  */
@@ -37,9 +38,15 @@ export class NodePressure {
     this.#conditions = conditions;
   }
 
-  get conditions(): Pressure { return this.#conditions; }
-  get starved(): readonly Starved[] { return [...this.#starved]; }
-  isShortOf(resource: Starved): boolean { return this.#starved.has(resource); }
+  get conditions(): Pressure {
+    return this.#conditions;
+  }
+  get starved(): readonly Starved[] {
+    return [...this.#starved];
+  }
+  isShortOf(resource: Starved): boolean {
+    return this.#starved.has(resource);
+  }
 
   /** Takes up what a copied node was under. */
   begin(): void {
@@ -69,11 +76,14 @@ export class NodePressure {
 
   #collectImages(): void {
     const { images, running } = this.#host;
-    images.keepOnly(new Set([...running.values()].filter(({ isFinished }) => !isFinished).flatMap((pod) => pod.images())));
+    images.keepOnly(
+      new Set([...running.values()].filter(({ isFinished }) => !isFinished).flatMap((pod) => pod.images())),
+    );
   }
 
   #set(resource: Starved, holds: boolean): void {
-    this.#conditions = resource === 'memory' ? { ...this.#conditions, memory: holds } : { ...this.#conditions, disk: holds };
+    this.#conditions =
+      resource === 'memory' ? { ...this.#conditions, memory: holds } : { ...this.#conditions, disk: holds };
     this.#timers.get(resource)?.cancel();
     this.#timers.delete(resource);
     this.#host.report();
@@ -81,9 +91,15 @@ export class NodePressure {
 
   /** Conditions fall back only after a while without a sign of what they say. */
   #endLater(): void {
-    for (const [resource, holds] of [['memory', this.#conditions.memory], ['ephemeral-storage', this.#conditions.disk]] as const) {
+    for (const [resource, holds] of [
+      ['memory', this.#conditions.memory],
+      ['ephemeral-storage', this.#conditions.disk],
+    ] as const) {
       if (!holds || this.#starved.has(resource) || this.#timers.has(resource)) continue;
-      this.#timers.set(resource, this.#host.clock.setTimer(pressureTransitionMs, () => this.#set(resource, false)));
+      this.#timers.set(
+        resource,
+        this.#host.clock.setTimer(pressureTransitionMs, () => this.#set(resource, false)),
+      );
     }
   }
 
@@ -98,14 +114,28 @@ export class NodePressure {
   }
 
   #evictOne(resource: Starved): void {
-    const candidates = [...this.#host.running.values()].filter((pod) => !pod.isFinished && !pod.isStopping).map((which) => {
-      const containers = resource === 'memory' ? which.memoryUse() : [];
-      const sum = (of: (each: { usage: number; request: number }) => number): number => containers.reduce((total, each) => total + of(each), 0);
-      return { which, pod: which.pod, usage: sum(({ usage }) => usage), request: resource === 'memory' ? sum(({ request }) => request) : (which.demand.resources.get(resource) ?? 0), containers };
-    });
+    const candidates = [...this.#host.running.values()]
+      .filter((pod) => !pod.isFinished && !pod.isStopping)
+      .map((which) => {
+        const containers = resource === 'memory' ? which.memoryUse() : [];
+        const sum = (of: (each: { usage: number; request: number }) => number): number =>
+          containers.reduce((total, each) => total + of(each), 0);
+        return {
+          which,
+          pod: which.pod,
+          usage: sum(({ usage }) => usage),
+          request: resource === 'memory' ? sum(({ request }) => request) : (which.demand.resources.get(resource) ?? 0),
+          containers,
+        };
+      });
     const first = rankForEviction(candidates)[0];
     if (first === undefined) return;
-    const message = evictionMessage(resource, resource === 'memory' ? memoryThresholdBytes : diskThresholdBytes, 0, first);
+    const message = evictionMessage(
+      resource,
+      resource === 'memory' ? memoryThresholdBytes : diskThresholdBytes,
+      0,
+      first,
+    );
     this.#host.evicted(first.which, message);
     first.which.fail({ reason: 'Evicted', message, disrupted: true }, 0);
   }

@@ -1,5 +1,6 @@
 /**
- * What one simulated node says of itself: its Node object and its Lease. Where nothing is wrong with any network (`isQuiet`), Leases are
+ * What one simulated node says of itself: its Node object and its Lease. Where nothing is wrong with any network
+ * (`isQuiet`), Leases are
  * renewed in thought only: the fleet answers for them, and is told when that ends.
  */
 import { isReason } from '#base/errors.ts';
@@ -36,9 +37,13 @@ export class NodeReporter {
     this.#fleet = fleet;
   }
 
-  get isBeating(): boolean { return this.#of.acts && this.#fleet.isQuiet; }
+  get isBeating(): boolean {
+    return this.#of.acts && this.#fleet.isQuiet;
+  }
   /** The Node object as it was last seen. */
-  get self(): KubeObject | undefined { return this.#fleet.deps.informers.informer(kinds.Node).get(this.#of.name); }
+  get self(): KubeObject | undefined {
+    return this.#fleet.deps.informers.informer(kinds.Node).get(this.#of.name);
+  }
 
   /** Makes the Node object, or takes over the one of this name. */
   async register(node: KubeObject): Promise<void> {
@@ -83,7 +88,12 @@ export class NodeReporter {
     const { client } = this.#fleet.deps;
     const { name, nowMs } = this.#of;
     const spec = { holderIdentity: name, leaseDurationSeconds, renewTime: microTimestamp(nowMs) };
-    const lease: KubeObject = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: { name, namespace: 'kube-node-lease' }, spec };
+    const lease: KubeObject = {
+      apiVersion: 'coordination.k8s.io/v1',
+      kind: 'Lease',
+      metadata: { name, namespace: 'kube-node-lease' },
+      spec,
+    };
     try {
       await client.update(kinds.Lease, lease);
     } catch (error) {
@@ -93,17 +103,30 @@ export class NodeReporter {
 
   async #writeConditions(): Promise<void> {
     const { name, nowMs, pressure } = this.#of;
-    await this.#fleet.deps.client.patch(kinds.Node, name, undefined, 'strategic', { status: { conditions: nodeConditions(this.self?.['status'], nowMs, pressure) } }, { subresource: 'status' });
+    await this.#fleet.deps.client.patch(
+      kinds.Node,
+      name,
+      undefined,
+      'strategic',
+      { status: { conditions: nodeConditions(this.self?.['status'], nowMs, pressure) } },
+      { subresource: 'status' },
+    );
   }
 
-  /** Writes the conditions where the object says something of the node that is not so: that it is lost, or that it has room. */
+  /**
+   * Writes the conditions where the object says something of the node that is not so: that it is lost, or that it has
+   * room.
+   */
   report(node = this.self): void {
     const { acts, pressure } = this.#of;
     if (node === undefined || !acts || this.#reporting) return;
-    const says = (type: string, holds: boolean): boolean => conditionOf(node, type)?.status === (holds ? 'True' : 'False');
+    const says = (type: string, holds: boolean): boolean =>
+      conditionOf(node, type)?.status === (holds ? 'True' : 'False');
     if (says('Ready', true) && says('DiskPressure', pressure.disk) && says('MemoryPressure', pressure.memory)) return;
     this.#reporting = true;
-    void this.#writeReport().finally(() => { this.#reporting = false; });
+    void this.#writeReport().finally(() => {
+      this.#reporting = false;
+    });
   }
 
   async #writeReport(): Promise<void> {
@@ -119,5 +142,7 @@ export class NodeReporter {
     }
   }
 
-  stop(): void { this.#timer?.cancel(); }
+  stop(): void {
+    this.#timer?.cancel();
+  }
 }

@@ -1,5 +1,6 @@
 /**
- * The simulated nodes, and what can befall them. One informer serves all of them; each (`sim-node.ts`) acts on its own Pods.
+ * The simulated nodes, and what can befall them. One informer serves all of them; each (`sim-node.ts`) acts on its own
+ * Pods.
  */
 import type { KubeObject } from '#base/objects.ts';
 import { indexes, type Informer } from '#client/informer.ts';
@@ -25,17 +26,35 @@ export class SimNodes implements AsyncDisposable, Heartbeats, Fleet {
     this.references = new References(deps.client, deps.clock);
     this.#isQuiet = !deps.writesLeases;
     this.pods = deps.informers.informer(kinds.Pod).addIndex('node', indexes.node);
-    const see = (pod: KubeObject): void => { this.#nodes.get(pod['spec']?.nodeName ?? '')?.see(pod); };
-    const seeSelf = (node: KubeObject): void => { this.#nodes.get(node.metadata.name!)?.seeSelf(node); };
+    const see = (pod: KubeObject): void => {
+      this.#nodes.get(pod['spec']?.nodeName ?? '')?.see(pod);
+    };
+    const seeSelf = (node: KubeObject): void => {
+      this.#nodes.get(node.metadata.name!)?.seeSelf(node);
+    };
     deps.informers.informer(kinds.Node).addHandler({ added: seeSelf, updated: seeSelf });
-    this.pods.addHandler({ added: see, updated: see, deleted: (pod) => { this.#nodes.get(pod['spec']?.nodeName ?? '')?.unsee(pod); } });
+    this.pods.addHandler({
+      added: see,
+      updated: see,
+      deleted: (pod) => {
+        this.#nodes.get(pod['spec']?.nodeName ?? '')?.unsee(pod);
+      },
+    });
   }
 
   /** Nothing is wrong with any network: Leases need not be written to be known. */
-  get isQuiet(): boolean { return this.#isQuiet; }
-  isBeating(node: string): boolean { return this.#nodes.get(node)?.isBeating === true; }
-  listen(heard: (node: string, agoMs: number) => void): void { this.#heard = heard; }
-  tellHeartbeat(node: string, agoMs: number): void { this.#heard?.(node, agoMs); }
+  get isQuiet(): boolean {
+    return this.#isQuiet;
+  }
+  isBeating(node: string): boolean {
+    return this.#nodes.get(node)?.isBeating === true;
+  }
+  listen(heard: (node: string, agoMs: number) => void): void {
+    this.#heard = heard;
+  }
+  tellHeartbeat(node: string, agoMs: number): void {
+    this.#heard?.(node, agoMs);
+  }
 
   setQuiet(isQuiet: boolean): void {
     const next = isQuiet && !this.deps.writesLeases;
@@ -61,44 +80,90 @@ export class SimNodes implements AsyncDisposable, Heartbeats, Fleet {
     });
   }
 
-  names(): string[] { return [...this.#nodes.keys()]; }
-  get(name: string): SimNodeState | undefined { return this.#nodes.get(name); }
+  names(): string[] {
+    return [...this.#nodes.keys()];
+  }
+  get(name: string): SimNodeState | undefined {
+    return this.#nodes.get(name);
+  }
   /** Power off and on. */
-  kill(name: string): void { this.#of(name).down(); this.#tellReach(name); }
-  boot(name: string): void { this.#of(name).up(); this.#tellReach(name); }
+  kill(name: string): void {
+    this.#of(name).down();
+    this.#tellReach(name);
+  }
+  boot(name: string): void {
+    this.#of(name).up();
+    this.#tellReach(name);
+  }
   /** Cuts a node off from the API server and joins it again; its containers go on. */
-  partition(name: string): void { this.#of(name).cut(); this.#tellReach(name); }
-  heal(name: string): void { this.#of(name).heal(); this.#tellReach(name); }
+  partition(name: string): void {
+    this.#of(name).cut();
+    this.#tellReach(name);
+  }
+  heal(name: string): void {
+    this.#of(name).heal();
+    this.#tellReach(name);
+  }
   /** Calls back when a node may have come within reach of the API server, or out of it; until the answer is called. */
   onReach(listener: (node: string) => void): () => void {
     this.#reachListeners.add(listener);
-    return () => { this.#reachListeners.delete(listener); };
+    return () => {
+      this.#reachListeners.delete(listener);
+    };
   }
-  #tellReach(node: string): void { for (const listener of this.#reachListeners) listener(node); }
-  isReachable(name: string): boolean { const node = this.#nodes.get(name); return node !== undefined && node.isUp && node.isConnected; }
+  #tellReach(node: string): void {
+    for (const listener of this.#reachListeners) listener(node);
+  }
+  isReachable(name: string): boolean {
+    const node = this.#nodes.get(name);
+    return node !== undefined && node.isUp && node.isConnected;
+  }
   /** A running container of a Pod dies with this code. */
-  crashPod(namespace: string, name: string, exitCode = 1): void { this.find(`${namespace}/${name}`)?.crash(exitCode); }
-  /** The node's clock is off by this many milliseconds from now on, behind when negative (0: right again): its Leases and the times it reports are. */
+  crashPod(namespace: string, name: string, exitCode = 1): void {
+    this.find(`${namespace}/${name}`)?.crash(exitCode);
+  }
+  /**
+   * The node's clock is off by this many milliseconds from now on, behind when negative (0: right again): its Leases
+   * and the times it reports are.
+   */
   skewClock(name: string, ms: number): void {
     if (!Number.isFinite(ms)) throw new Error(`not a number of milliseconds: ${ms}`);
     this.#of(name).skewMs = ms;
   }
-  /** Every image pull on the node takes this much longer from now on (0: as ever); those on their way are not changed. */
+  /**
+   * Every image pull on the node takes this much longer from now on (0: as ever); those on their way are not changed.
+   */
   slowPulls(name: string, delay: Duration): void {
     const ms = durationMs(delay);
     if (!Number.isFinite(ms) || ms < 0) throw new Error(`a pull cannot take ${ms} ms longer`);
     this.#of(name).pullDelayMs = ms;
   }
-  /** The node's disk is full: DiskPressure, unused images go, image pulls fail, new Pods are refused (`Evicted`), and every 10 s one Pod is evicted. */
-  fillDisk(name: string): void { this.#of(name).starve('ephemeral-storage'); }
+  /**
+   * The node's disk is full: DiskPressure, unused images go, image pulls fail, new Pods are refused (`Evicted`), and
+   * every 10 s one Pod is evicted.
+   */
+  fillDisk(name: string): void {
+    this.#of(name).starve('ephemeral-storage');
+  }
   /** There is room again; the condition holds for 5 minutes more, as a kubelet's does. */
-  freeDisk(name: string): void { this.#of(name).relieve('ephemeral-storage'); }
-  /** The node's memory is used up, by none of its Pods: MemoryPressure, new BestEffort Pods are refused, and every 10 s one Pod is evicted. */
-  pressMemory(name: string): void { this.#of(name).starve('memory'); }
+  freeDisk(name: string): void {
+    this.#of(name).relieve('ephemeral-storage');
+  }
+  /**
+   * The node's memory is used up, by none of its Pods: MemoryPressure, new BestEffort Pods are refused, and every 10 s
+   * one Pod is evicted.
+   */
+  pressMemory(name: string): void {
+    this.#of(name).starve('memory');
+  }
   /** There is memory again; the condition holds for 5 minutes more. */
-  easeMemory(name: string): void { this.#of(name).relieve('memory'); }
+  easeMemory(name: string): void {
+    this.#of(name).relieve('memory');
+  }
   /** What copies of the nodes start from, faults included. */
-  options(): NodeSnapshot[] { return [...this.#nodes.values()].map((node) => node.snapshot()); }
+  options(): NodeSnapshot[] {
+    return [...this.#nodes.values()].map((node) => node.snapshot());
+  }
 
   find(key: string): SimPod | undefined {
     for (const node of this.#nodes.values()) {
@@ -109,7 +174,8 @@ export class SimNodes implements AsyncDisposable, Heartbeats, Fleet {
   }
 
   *running(): Iterable<{ node: string; pod: SimPod }> {
-    for (const node of this.#nodes.values()) if (node.isUp) for (const pod of node.running.values()) yield { node: node.name, pod };
+    for (const node of this.#nodes.values())
+      if (node.isUp) for (const pod of node.running.values()) yield { node: node.name, pod };
   }
 
   #of(name: string): SimNode {

@@ -1,4 +1,7 @@
-/** Commands in simulated containers, and terminals attached to them: a script answers, between the client's streams and virtual time. */
+/**
+ * Commands in simulated containers, and terminals attached to them: a script answers, between the client's streams and
+ * virtual time.
+ */
 import { PassThrough, type Readable, Writable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import { StringDecoder } from 'node:string_decoder';
@@ -11,14 +14,24 @@ import type { ContainerContext, PodScript } from './pod-script.ts';
 import { cooked, Terminal } from './terminal.ts';
 
 /** A run of a container, as a client that speaks to it needs it. */
-export interface Spoken { script: PodScript; context: ContainerContext; log: ContainerLog; /** Of its specification. */ tty: boolean; openStdin: boolean; stdinOnce: boolean }
+export interface Spoken {
+  script: PodScript;
+  context: ContainerContext;
+  log: ContainerLog;
+  /** Of its specification. */ tty: boolean;
+  openStdin: boolean;
+  stdinOnce: boolean;
+}
 
 const killedCode = 137;
 const interruptedCode = 130;
 
 /** As a container runtime says that there is no such program: kubectl shows it, and exits with 1. */
 function notFound(program: string): ApiError {
-  return new ApiError('BadRequest', `OCI runtime exec failed: exec failed: unable to start container process: exec: ${JSON.stringify(program)}: executable file not found in $PATH: unknown`);
+  return new ApiError(
+    'BadRequest',
+    `OCI runtime exec failed: exec failed: unable to start container process: exec: ${JSON.stringify(program)}: executable file not found in $PATH: unknown`,
+  );
 }
 
 /** Writes and waits until it is on its way; a client that has left hears nothing. */
@@ -26,53 +39,114 @@ function write(target: Writable | undefined, data: string | Uint8Array): Promise
   if (target === undefined || target.destroyed || target.writableEnded || data.length === 0) return Promise.resolve();
   return new Promise((resolve) => {
     target.once('close', resolve);
-    target.write(data, () => { target.off('close', resolve); resolve(); });
+    target.write(data, () => {
+      target.off('close', resolve);
+      resolve();
+    });
   });
 }
 
 /** As a terminal shows them: byte by byte, so that a character may come in two pieces. */
-function cookedBytes(bytes: Buffer): Buffer { return Buffer.from(cooked(bytes.toString('latin1')), 'latin1'); }
+function cookedBytes(bytes: Buffer): Buffer {
+  return Buffer.from(cooked(bytes.toString('latin1')), 'latin1');
+}
 
 /** What a program writes to. A terminal shows both of its streams as one. What comes after its end is for nobody. */
 function output(target: Writable | undefined, tty: boolean): Writable {
-  const program = new Writable({ write: (chunk: Buffer, _encoding, done) => { void write(target, tty ? cookedBytes(chunk) : chunk).then(() => done(), done); } });
+  const program = new Writable({
+    write: (chunk: Buffer, _encoding, done) => {
+      void write(target, tty ? cookedBytes(chunk) : chunk).then(() => done(), done);
+    },
+  });
   program.on('error', () => undefined);
   return program;
 }
 
 /** What the program reads: the client's bytes, or with a terminal the lines typed there. */
-function input(stdin: Readable | undefined, tty: boolean, show: (text: string) => void, interrupted: () => void): Readable {
+function input(
+  stdin: Readable | undefined,
+  tty: boolean,
+  show: (text: string) => void,
+  interrupted: () => void,
+): Readable {
   const program = new PassThrough();
-  if (stdin === undefined) { program.end(); return program; }
-  stdin.on('error', () => { program.end(); });
-  if (!tty) { stdin.pipe(program); return program; }
+  if (stdin === undefined) {
+    program.end();
+    return program;
+  }
+  stdin.on('error', () => {
+    program.end();
+  });
+  if (!tty) {
+    stdin.pipe(program);
+    return program;
+  }
   const decoder = new StringDecoder('utf8');
-  const terminal = new Terminal({ show, line: (text) => { program.write(text); }, end: () => { program.end(); }, interrupt: interrupted });
-  stdin.on('data', (keys: Buffer) => { if (!program.writableEnded) terminal.type(decoder.write(keys)); });
-  stdin.on('end', () => { program.end(); });
+  const terminal = new Terminal({
+    show,
+    line: (text) => {
+      program.write(text);
+    },
+    end: () => {
+      program.end();
+    },
+    interrupt: interrupted,
+  });
+  stdin.on('data', (keys: Buffer) => {
+    if (!program.writableEnded) terminal.type(decoder.write(keys));
+  });
+  stdin.on('end', () => {
+    program.end();
+  });
   return program;
 }
 
 /** What the client still sends is read by nobody, and must not hold it up. */
-function drain(stdin: Readable | undefined): void { stdin?.unpipe().resume(); }
+function drain(stdin: Readable | undefined): void {
+  stdin?.unpipe().resume();
+}
 
-/** Runs a command; answers its exit code. It dies with its container (137), by Ctrl-C (130), and when its client leaves. */
-export async function runExec({ script, context, log }: Spoken, { command, tty }: ExecSpec, streams: Streams, clock: Clock, signal?: AbortSignal): Promise<number> {
+/**
+ * Runs a command; answers its exit code. It dies with its container (137), by Ctrl-C (130), and when its client leaves.
+ */
+export async function runExec(
+  { script, context, log }: Spoken,
+  { command, tty }: ExecSpec,
+  streams: Streams,
+  clock: Clock,
+  signal?: AbortSignal,
+): Promise<number> {
   if (script.exec === undefined) throw notFound(command[0] ?? '');
   const stop = new AbortController();
   const stopped = Promise.withResolvers<number>();
-  const end = (code: number, why: string): void => { stopped.resolve(code); stop.abort(new Error(why)); };
-  const forget = log.onEnd(() => { end(killedCode, 'the container has ended'); });
+  const end = (code: number, why: string): void => {
+    stopped.resolve(code);
+    stop.abort(new Error(why));
+  };
+  const forget = log.onEnd(() => {
+    end(killedCode, 'the container has ended');
+  });
   const [stdout, stderr] = [output(streams.stdout, tty), output(tty ? streams.stdout : streams.stderr, tty)];
   const leave = (): void => {
     end(killedCode, 'the client went away');
     for (const stream of [stdout, stderr]) stream.destroy();
   };
   signal?.addEventListener('abort', leave, { once: true });
-  const stdin = input(streams.stdin, tty, (text) => { stdout.write(text.replaceAll('\r\n', '\n')); }, () => { end(interruptedCode, 'interrupted'); });
+  const stdin = input(
+    streams.stdin,
+    tty,
+    (text) => {
+      stdout.write(text.replaceAll('\r\n', '\n'));
+    },
+    () => {
+      end(interruptedCode, 'interrupted');
+    },
+  );
   try {
     const sleep = (duration: number | string): Promise<void> => clock.sleep(durationMs(duration), stop.signal);
-    const answered = Promise.resolve(script.exec(command, { ...context, tty, stdin, stdout, stderr, signal: stop.signal, sleep }));
+    const answered = Promise.resolve(
+      script.exec(command, { ...context, tty, stdin, stdout, stderr, signal: stop.signal, sleep }),
+    );
     answered.catch(() => undefined);
     const result = await Promise.race([answered, stopped.promise]);
     if (result === undefined) throw notFound(command[0] ?? '');
@@ -92,9 +166,18 @@ export async function runExec({ script, context, log }: Spoken, { command, tty }
 }
 
 /** Shows what the container writes from now on, and gives it what is typed, until it ends or the client leaves. */
-export async function runAttach({ script, context, log, tty, openStdin, stdinOnce }: Spoken, streams: Streams, clock: Clock, signal?: AbortSignal): Promise<void> {
-  const print = (text: string): void => { log.print(text, 'stdout', clock.now()); };
-  const hear = (text: string): void => { print(script.input?.(text, { ...context, nowMs: clock.now() }) ?? ''); };
+export async function runAttach(
+  { script, context, log, tty, openStdin, stdinOnce }: Spoken,
+  streams: Streams,
+  clock: Clock,
+  signal?: AbortSignal,
+): Promise<void> {
+  const print = (text: string): void => {
+    log.print(text, 'stdout', clock.now());
+  };
+  const hear = (text: string): void => {
+    print(script.input?.(text, { ...context, nowMs: clock.now() }) ?? '');
+  };
   let heard: Readable | undefined;
   // Who detaches leaves the input open for the next one, unless it is for one only.
   let isOpen = stdinOnce;
@@ -103,12 +186,21 @@ export async function runAttach({ script, context, log, tty, openStdin, stdinOnc
     isOpen = false;
   };
   if (streams.stdin !== undefined && openStdin) {
-    heard = input(streams.stdin, tty, (text) => { print(text.replaceAll('\r\n', '\n')); }, () => undefined);
+    heard = input(
+      streams.stdin,
+      tty,
+      (text) => {
+        print(text.replaceAll('\r\n', '\n'));
+      },
+      () => undefined,
+    );
     heard.setEncoding('utf8').on('data', hear);
     heard.on('end', close);
   } else drain(streams.stdin);
   const left = new AbortController();
-  const leave = (): void => { left.abort(); };
+  const leave = (): void => {
+    left.abort();
+  };
   signal?.addEventListener('abort', leave, { once: true });
   try {
     const { position } = log.read(logStart, clock.now());
@@ -118,7 +210,10 @@ export async function runAttach({ script, context, log, tty, openStdin, stdinOnc
     }
   } finally {
     signal?.removeEventListener('abort', leave);
-    if (heard !== undefined) { close(); heard.destroy(); }
+    if (heard !== undefined) {
+      close();
+      heard.destroy();
+    }
     drain(streams.stdin);
   }
 }

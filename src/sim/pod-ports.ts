@@ -1,4 +1,7 @@
-/** What answers on a simulated container's ports: requests by a function from `Request` to `Response` (the Fetch standard's), or bare connections. */
+/**
+ * What answers on a simulated container's ports: requests by a function from `Request` to `Response` (the Fetch
+ * standard's), or bare connections.
+ */
 import { whenDrained } from '#base/streams.ts';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { duplexPair, type Duplex, Readable } from 'node:stream';
@@ -6,11 +9,14 @@ import type { ContainerContext } from './pod-script.ts';
 
 export type PortAnswer = Response | string;
 /** A string is a body with status 200; an error is a 500. `accept` is handed each connection as bytes, and ends it. */
-export type PortScript = ((request: Request, context: ContainerContext) => PortAnswer | Promise<PortAnswer>) | { accept(connection: Duplex, context: ContainerContext): void };
+export type PortScript =
+  | ((request: Request, context: ContainerContext) => PortAnswer | Promise<PortAnswer>)
+  | { accept(connection: Duplex, context: ContainerContext): void };
 
 function toRequest(request: IncomingMessage): Request {
   const headers = new Headers();
-  for (let at = 0; at < request.rawHeaders.length; at += 2) headers.append(request.rawHeaders[at]!, request.rawHeaders[at + 1]!);
+  for (let at = 0; at < request.rawHeaders.length; at += 2)
+    headers.append(request.rawHeaders[at]!, request.rawHeaders[at + 1]!);
   const url = new URL(request.url ?? '/', `http://${request.headers.host ?? 'localhost'}`);
   const method = request.method ?? 'GET';
   if (method === 'GET' || method === 'HEAD') return new Request(url, { method, headers });
@@ -18,11 +24,17 @@ function toRequest(request: IncomingMessage): Request {
 }
 
 async function sendAnswer(answer: PortAnswer, response: ServerResponse): Promise<void> {
-  if (typeof answer === 'string') { response.end(answer); return; }
+  if (typeof answer === 'string') {
+    response.end(answer);
+    return;
+  }
   response.statusCode = answer.status;
   if (answer.statusText !== '') response.statusMessage = answer.statusText;
   response.setHeaders(answer.headers);
-  if (answer.body === null) { response.end(); return; }
+  if (answer.body === null) {
+    response.end();
+    return;
+  }
   for await (const chunk of answer.body) {
     if (response.destroyed) return;
     if (!response.write(chunk)) await whenDrained(response);
@@ -30,18 +42,31 @@ async function sendAnswer(answer: PortAnswer, response: ServerResponse): Promise
   response.end();
 }
 
-async function answerRequest(handle: (request: Request) => PortAnswer | Promise<PortAnswer>, request: IncomingMessage, response: ServerResponse): Promise<void> {
+async function answerRequest(
+  handle: (request: Request) => PortAnswer | Promise<PortAnswer>,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
   try {
     await sendAnswer(await handle(toRequest(request)), response);
   } catch (error) {
-    if (response.headersSent) { response.destroy(); return; }
-    response.writeHead(500, { 'content-type': 'text/plain' }).end(`${error instanceof Error ? error.message : String(error)}\n`);
+    if (response.headersSent) {
+      response.destroy();
+      return;
+    }
+    response
+      .writeHead(500, { 'content-type': 'text/plain' })
+      .end(`${error instanceof Error ? error.message : String(error)}\n`);
   }
 }
 
 function httpServer(handle: (request: Request) => PortAnswer | Promise<PortAnswer>): Server {
-  const server = createServer((request, response) => { void answerRequest(handle, request, response); });
-  server.on('clientError', (_error, socket) => { if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n'); });
+  const server = createServer((request, response) => {
+    void answerRequest(handle, request, response);
+  });
+  server.on('clientError', (_error, socket) => {
+    if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n');
+  });
   return server;
 }
 
@@ -50,8 +75,12 @@ export function connectTo(script: PortScript, context: () => ContainerContext): 
   const [client, server] = duplexPair();
   for (const end of [client, server]) end.on('error', () => undefined);
   // Whichever end breaks off, the other one learns it.
-  client.once('close', () => { server.destroy(); });
-  server.once('close', () => { if (!client.readableEnded && !server.writableFinished) client.destroy(); });
+  client.once('close', () => {
+    server.destroy();
+  });
+  server.once('close', () => {
+    if (!client.readableEnded && !server.writableFinished) client.destroy();
+  });
   if (typeof script === 'function') httpServer((request) => script(request, context())).emit('connection', server);
   else script.accept(server, context());
   return client;

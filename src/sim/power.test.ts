@@ -5,18 +5,27 @@ import type { KubeObject } from '#base/objects.ts';
 import { kinds } from '#client/kinds.ts';
 import { Cluster } from './cluster.ts';
 
-const configMap = (name: string): KubeObject => ({ apiVersion: 'v1', kind: 'ConfigMap', metadata: { name, namespace: 'default' } });
+const configMap = (name: string): KubeObject => ({
+  apiVersion: 'v1',
+  kind: 'ConfigMap',
+  metadata: { name, namespace: 'default' },
+});
 
 /** Lets time pass until the promise is settled. */
 async function during<T>(cluster: Cluster, work: Promise<T>): Promise<T> {
   let done = false;
-  const watched = work.finally(() => { done = true; });
+  const watched = work.finally(() => {
+    done = true;
+  });
   watched.catch(() => undefined);
   while (!done) await cluster.advance(1);
   return watched;
 }
 
-const namesOf = async (cluster: Cluster): Promise<string[]> => (await cluster.client.list(kinds.ConfigMap, { namespace: 'default' })).items.map(({ metadata }) => metadata.name!).filter((name) => name !== 'kube-root-ca.crt');
+const namesOf = async (cluster: Cluster): Promise<string[]> =>
+  (await cluster.client.list(kinds.ConfigMap, { namespace: 'default' })).items
+    .map(({ metadata }) => metadata.name!)
+    .filter((name) => name !== 'kube-root-ca.crt');
 
 test('what was acknowledged outlives a power loss; what was under way is there or not, and its client knows that it does not know', async () => {
   for (let seed = 1; seed <= 10; seed++) {
@@ -24,14 +33,22 @@ test('what was acknowledged outlives a power loss; what was under way is there o
     await cluster.ready();
     await during(cluster, cluster.client.create(kinds.ConfigMap, configMap('kept')));
     const open = cluster.client.create(kinds.ConfigMap, configMap('open'));
-    const outcome = open.then(() => 'done', (error: unknown) => (isReason(error, 'ServiceUnavailable') ? 'unknown' : String(error)));
+    const outcome = open.then(
+      () => 'done',
+      (error: unknown) => (isReason(error, 'ServiceUnavailable') ? 'unknown' : String(error)),
+    );
     await cluster.losePower('3s');
     assert.equal(await outcome, 'unknown');
-    await assert.rejects(cluster.client.get(kinds.ConfigMap, 'kept', 'default'), (error) => isReason(error, 'ServiceUnavailable'));
+    await assert.rejects(cluster.client.get(kinds.ConfigMap, 'kept', 'default'), (error) =>
+      isReason(error, 'ServiceUnavailable'),
+    );
     await cluster.advance('10s');
     const names = await namesOf(cluster);
     assert.ok(names.includes('kept'), `seed ${seed}`);
-    assert.deepEqual(names.filter((name) => name !== 'open'), ['kept']);
+    assert.deepEqual(
+      names.filter((name) => name !== 'open'),
+      ['kept'],
+    );
     await during(cluster, cluster.client.create(kinds.ConfigMap, configMap('after')));
     assert.ok((await namesOf(cluster)).includes('after'));
   }
@@ -52,7 +69,10 @@ test('a full store refuses writes, keeps what it has and takes writes again when
   await cluster.ready();
   await during(cluster, cluster.client.create(kinds.ConfigMap, configMap('kept')));
   cluster.disk!.isFull = true;
-  await assert.rejects(during(cluster, cluster.client.create(kinds.ConfigMap, configMap('refused'))), /the store could not write: database or disk is full/);
+  await assert.rejects(
+    during(cluster, cluster.client.create(kinds.ConfigMap, configMap('refused'))),
+    /the store could not write: database or disk is full/,
+  );
   assert.deepEqual(await namesOf(cluster), ['kept']);
   cluster.disk!.isFull = false;
   await during(cluster, cluster.client.create(kinds.ConfigMap, configMap('taken')));

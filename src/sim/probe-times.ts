@@ -1,6 +1,8 @@
 /**
- * When the probes of a scripted container come to their verdicts, in milliseconds from its start. Probes look at set moments and need
- * several alike results, so what they say comes later than what happens (Kubernetes documentation, "Configure Liveness, Readiness and
+ * When the probes of a scripted container come to their verdicts, in milliseconds from its start. Probes look at set
+ * moments and need
+ * several alike results, so what they say comes later than what happens (Kubernetes documentation, "Configure Liveness,
+ * Readiness and
  * Startup Probes"). Without a probe the verdict comes as it happens. Pure.
  */
 import type { Json } from '#base/objects.ts';
@@ -14,10 +16,20 @@ export interface ProbeTimes {
   kill: { atMs: number; probe: 'Liveness' | 'Startup' } | undefined;
 }
 
-interface Looks { firstMs: number; periodMs: number; failures: number; successes: number }
+interface Looks {
+  firstMs: number;
+  periodMs: number;
+  failures: number;
+  successes: number;
+}
 
 function looksOf(probe: Json, fromMs: number): Looks {
-  return { firstMs: Math.max(fromMs, (probe.initialDelaySeconds ?? 0) * 1000), periodMs: (probe.periodSeconds ?? 10) * 1000, failures: probe.failureThreshold ?? 3, successes: probe.successThreshold ?? 1 };
+  return {
+    firstMs: Math.max(fromMs, (probe.initialDelaySeconds ?? 0) * 1000),
+    periodMs: (probe.periodSeconds ?? 10) * 1000,
+    failures: probe.failureThreshold ?? 3,
+    successes: probe.successThreshold ?? 1,
+  };
 }
 
 /** The verdict of `count` looks from the first at or after `atMs`. */
@@ -36,11 +48,20 @@ export function probeTimes(container: Json, script: ResolvedScript): ProbeTimes 
     if (failedMs < startedMs) kill = { atMs: failedMs, probe: 'Startup' };
   }
   const readiness = readinessProbe === undefined ? undefined : looksOf(readinessProbe, startedMs);
-  const readyMs = readiness === undefined ? Math.max(startedMs, script.readyMs) : verdictMs(readiness, script.readyMs, readiness.successes);
-  const unreadyMs = script.unreadyMs === undefined || readiness === undefined ? script.unreadyMs : verdictMs(readiness, script.unreadyMs, readiness.failures);
+  const readyMs =
+    readiness === undefined
+      ? Math.max(startedMs, script.readyMs)
+      : verdictMs(readiness, script.readyMs, readiness.successes);
+  const unreadyMs =
+    script.unreadyMs === undefined || readiness === undefined
+      ? script.unreadyMs
+      : verdictMs(readiness, script.unreadyMs, readiness.failures);
   if (kill === undefined && script.livenessMs !== undefined) {
     const liveness = livenessProbe === undefined ? undefined : looksOf(livenessProbe, startedMs);
-    kill = { atMs: liveness === undefined ? script.livenessMs : verdictMs(liveness, script.livenessMs, liveness.failures), probe: 'Liveness' };
+    kill = {
+      atMs: liveness === undefined ? script.livenessMs : verdictMs(liveness, script.livenessMs, liveness.failures),
+      probe: 'Liveness',
+    };
   }
   return { startedMs, readyMs, unreadyMs, kill };
 }

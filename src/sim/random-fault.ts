@@ -1,32 +1,95 @@
-/** What befalls a simulated cluster: one random fault at a time, some of which last until they are healed. All chance is the seed's. */
+/**
+ * What befalls a simulated cluster: one random fault at a time, some of which last until they are healed. All chance is
+ * the seed's.
+ */
 import type { Cluster, Part } from './cluster.ts';
 import type { FaultyTransport } from './faults.ts';
 
-interface Target { cluster: Cluster; node: string; part: Part; network: FaultyTransport; /** Uniform in [0, most). */ upTo(most: number): number }
+interface Target {
+  cluster: Cluster;
+  node: string;
+  part: Part;
+  network: FaultyTransport;
+  /** Uniform in [0, most). */ upTo(most: number): number;
+}
 
 const parts: readonly Part[] = ['controllers', 'scheduler', 'nodes', 'client'];
 
 /** Each does its harm and says what it was. */
 const faults: readonly ((target: Target) => string | Promise<string>)[] = [
-  ({ cluster, node }) => { cluster.nodes.kill(node); return `kill ${node}`; },
-  ({ cluster, node }) => { cluster.nodes.boot(node); return `boot ${node}`; },
-  ({ cluster, node }) => { cluster.nodes.partition(node); return `partition ${node}`; },
-  ({ cluster, node }) => { cluster.nodes.heal(node); return `heal ${node}`; },
-  ({ network, part, upTo }) => { network.faults.requestLoss = upTo(0.3); return `${part} lose requests`; },
-  ({ network, part, upTo }) => { network.faults.replyLoss = upTo(0.3); return `${part} lose answers`; },
-  ({ network, part, upTo }) => { network.faults.delayMsMax = upTo(500); return `${part} are slow`; },
-  ({ network, part, upTo }) => { network.faults.reorder = upTo(0.2); return `${part}' requests overtake one another`; },
-  ({ network, part, upTo }) => { network.faults.duplication = upTo(0.2); return `${part}' requests arrive twice`; },
-  ({ network, part }) => { network.cut(); return `${part} are cut off`; },
-  ({ network, part }) => { network.heal(); return `${part} are joined`; },
-  async ({ cluster, upTo }) => { await cluster.restartControllers(upTo(5_000)); return 'restart controllers and scheduler'; },
-  async ({ cluster, upTo }) => { await cluster.crashApiServer(upTo(10_000)); return 'crash the API server'; },
-  async ({ cluster, upTo }) => { await cluster.losePower(upTo(20_000)); return 'power loss of the control plane'; },
+  ({ cluster, node }) => {
+    cluster.nodes.kill(node);
+    return `kill ${node}`;
+  },
+  ({ cluster, node }) => {
+    cluster.nodes.boot(node);
+    return `boot ${node}`;
+  },
+  ({ cluster, node }) => {
+    cluster.nodes.partition(node);
+    return `partition ${node}`;
+  },
+  ({ cluster, node }) => {
+    cluster.nodes.heal(node);
+    return `heal ${node}`;
+  },
+  ({ network, part, upTo }) => {
+    network.faults.requestLoss = upTo(0.3);
+    return `${part} lose requests`;
+  },
+  ({ network, part, upTo }) => {
+    network.faults.replyLoss = upTo(0.3);
+    return `${part} lose answers`;
+  },
+  ({ network, part, upTo }) => {
+    network.faults.delayMsMax = upTo(500);
+    return `${part} are slow`;
+  },
+  ({ network, part, upTo }) => {
+    network.faults.reorder = upTo(0.2);
+    return `${part}' requests overtake one another`;
+  },
+  ({ network, part, upTo }) => {
+    network.faults.duplication = upTo(0.2);
+    return `${part}' requests arrive twice`;
+  },
+  ({ network, part }) => {
+    network.cut();
+    return `${part} are cut off`;
+  },
+  ({ network, part }) => {
+    network.heal();
+    return `${part} are joined`;
+  },
+  async ({ cluster, upTo }) => {
+    await cluster.restartControllers(upTo(5_000));
+    return 'restart controllers and scheduler';
+  },
+  async ({ cluster, upTo }) => {
+    await cluster.crashApiServer(upTo(10_000));
+    return 'crash the API server';
+  },
+  async ({ cluster, upTo }) => {
+    await cluster.losePower(upTo(20_000));
+    return 'power loss of the control plane';
+  },
   ({ cluster, upTo }) => fillStore(cluster, upTo(10_000)),
-  ({ cluster, node, upTo }) => { cluster.nodes.skewClock(node, Math.round(upTo(120_000) - 60_000)); return `the clock of ${node} is off`; },
-  ({ cluster, node }) => { cluster.nodes.fillDisk(node); return `the disk of ${node} is full`; },
-  ({ cluster, node }) => { cluster.nodes.freeDisk(node); return `the disk of ${node} has room`; },
-  ({ cluster, node, upTo }) => { cluster.nodes.slowPulls(node, Math.round(upTo(60_000))); return `${node} pulls slowly`; },
+  ({ cluster, node, upTo }) => {
+    cluster.nodes.skewClock(node, Math.round(upTo(120_000) - 60_000));
+    return `the clock of ${node} is off`;
+  },
+  ({ cluster, node }) => {
+    cluster.nodes.fillDisk(node);
+    return `the disk of ${node} is full`;
+  },
+  ({ cluster, node }) => {
+    cluster.nodes.freeDisk(node);
+    return `the disk of ${node} has room`;
+  },
+  ({ cluster, node, upTo }) => {
+    cluster.nodes.slowPulls(node, Math.round(upTo(60_000)));
+    return `${node} pulls slowly`;
+  },
   ({ cluster, upTo }) => crashContainer(cluster, upTo),
 ];
 
@@ -34,7 +97,9 @@ function fillStore(cluster: Cluster, forMs: number): string {
   const { disk } = cluster;
   if (disk === undefined) return 'nothing';
   disk.isFull = true;
-  cluster.clock.setTimer(forMs, () => { disk.isFull = false; });
+  cluster.clock.setTimer(forMs, () => {
+    disk.isFull = false;
+  });
   return `the store's disk is full for ${Math.round(forMs)} ms`;
 }
 

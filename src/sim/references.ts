@@ -1,5 +1,6 @@
 /**
- * What a simulated Pod needs of other objects before its containers can start: ConfigMaps and Secrets of its volumes and its environment. As
+ * What a simulated Pod needs of other objects before its containers can start: ConfigMaps and Secrets of its volumes
+ * and its environment. As
  * in the real kubelet, a missing one of a volume holds up the whole Pod (FailedMount), one of `env` its container alone
  * (CreateContainerConfigError). What was found once is believed for a minute, so that a thousand alike Pods ask once.
  */
@@ -13,7 +14,12 @@ import { referenceBelievedMs, referencesRememberedMax } from './limits.ts';
 
 type Referenced = 'ConfigMap' | 'Secret';
 /** `keys`: those that must be in it. */
-interface Need { volume: string; kind: Referenced; name: string; keys: readonly string[] }
+interface Need {
+  volume: string;
+  kind: Referenced;
+  name: string;
+  keys: readonly string[];
+}
 
 /** Type of a Secret that was copied without what it holds: every key is taken to be in it. */
 export const copiedSecretType = 'rehearse.tiphys.io/copied';
@@ -24,7 +30,8 @@ const anyKey: Json = new Proxy({}, { get: () => '' });
 export function volumeNeeds(pod: KubeObject): Need[] {
   const needs: Need[] = [];
   const add = (volume: string, kind: Referenced, source: Json, name: string | undefined): void => {
-    if (source !== undefined && source.optional !== true && name !== undefined) needs.push({ volume, kind, name, keys: ((source.items ?? []) as Json[]).map(({ key }) => key) });
+    if (source !== undefined && source.optional !== true && name !== undefined)
+      needs.push({ volume, kind, name, keys: ((source.items ?? []) as Json[]).map(({ key }) => key) });
   };
   for (const volume of (pod['spec'].volumes ?? []) as Json[]) {
     add(volume.name, 'ConfigMap', volume.configMap, volume.configMap?.name);
@@ -39,7 +46,9 @@ export function volumeNeeds(pod: KubeObject): Need[] {
 
 /** Whether a container's environment is made from other objects. */
 export function hasReferences(container: Json): boolean {
-  return container.envFrom !== undefined || (container.env ?? []).some(({ valueFrom }: Json) => valueFrom !== undefined);
+  return (
+    container.envFrom !== undefined || (container.env ?? []).some(({ valueFrom }: Json) => valueFrom !== undefined)
+  );
 }
 
 function absentKey(object: KubeObject, keys: readonly string[]): string | undefined {
@@ -78,15 +87,25 @@ export class References {
 
   /** True when all that the volumes need was seen of late: nothing has to be asked. */
   areKnown(pod: KubeObject, needs: readonly Need[]): boolean {
-    return needs.every(({ kind, name, keys }) => { const object = this.#known(kind, pod.metadata.namespace!, name); return object !== undefined && absentKey(object, keys) === undefined; });
+    return needs.every(({ kind, name, keys }) => {
+      const object = this.#known(kind, pod.metadata.namespace!, name);
+      return object !== undefined && absentKey(object, keys) === undefined;
+    });
   }
 
-  /** What keeps the volumes from being mounted; undefined when nothing does. Throws when the API server cannot be asked. */
+  /**
+   * What keeps the volumes from being mounted; undefined when nothing does. Throws when the API server cannot be asked.
+   */
   async volumeProblem(pod: KubeObject, needs: readonly Need[]): Promise<string | undefined> {
     for (const { volume, kind, name, keys } of needs) {
       const object = await this.#get(kind, pod.metadata.namespace!, name);
       const absent = object === undefined ? undefined : absentKey(object, keys);
-      const problem = object === undefined ? `${kind.toLowerCase()} "${name}" not found` : absent === undefined ? undefined : `references non-existent ${kind === 'Secret' ? 'secret' : 'config'} key: ${absent}`;
+      const problem =
+        object === undefined
+          ? `${kind.toLowerCase()} "${name}" not found`
+          : absent === undefined
+            ? undefined
+            : `references non-existent ${kind === 'Secret' ? 'secret' : 'config'} key: ${absent}`;
       if (problem === undefined) continue;
       this.#found.delete(`${kind}/${pod.metadata.namespace!}/${name}`);
       return `MountVolume.SetUp failed for volume "${volume}" : ${problem}`;
@@ -96,7 +115,10 @@ export class References {
 
   /** Throws where the container's environment cannot be made, as the real kubelet does. */
   async checkEnvironment(context: Omit<EnvContext, 'objects' | 'services'>): Promise<void> {
-    const objects = { configMap: (namespace: string, name: string) => this.#get('ConfigMap', namespace, name), secret: (namespace: string, name: string) => this.#get('Secret', namespace, name) };
+    const objects = {
+      configMap: (namespace: string, name: string) => this.#get('ConfigMap', namespace, name),
+      secret: (namespace: string, name: string) => this.#get('Secret', namespace, name),
+    };
     try {
       await containerEnvironment({ ...context, objects, services: [] });
     } catch (error) {

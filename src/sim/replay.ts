@@ -1,6 +1,8 @@
 /**
- * The replay of one raw watch of a kind (no informer, which would list anew and hide a gap): every version of every object, by revision. The
- * watch is resumed where it broke off, over a connection of its own, so that what is judged is API server and store, not the network.
+ * The replay of one raw watch of a kind (no informer, which would list anew and hide a gap): every version of every
+ * object, by revision. The
+ * watch is resumed where it broke off, over a connection of its own, so that what is judged is API server and store,
+ * not the network.
  */
 import { ApiError, isReason } from '#base/errors.ts';
 import type { KindRef, KubeObject, WatchEvent } from '#base/objects.ts';
@@ -8,7 +10,13 @@ import type { Client } from '#client/client.ts';
 import { keyOf } from '#client/informer.ts';
 import type { Clock } from '#os/clock.ts';
 
-export interface Change { type: string; revision: number; key: string; object: KubeObject; previous: KubeObject | undefined }
+export interface Change {
+  type: string;
+  revision: number;
+  key: string;
+  object: KubeObject;
+  previous: KubeObject | undefined;
+}
 
 const revisionOf = (object: KubeObject): number => Number(object.metadata.resourceVersion);
 const retryMs = 500;
@@ -59,7 +67,12 @@ export class Replay {
   async #run(): Promise<void> {
     while (!this.#stop.signal.aborted) {
       try {
-        for await (const event of this.#client.watch(this.kind, { resourceVersion: String(this.#seen), allowBookmarks: true, signal: this.#stop.signal })) this.#take(event);
+        for await (const event of this.#client.watch(this.kind, {
+          resourceVersion: String(this.#seen),
+          allowBookmarks: true,
+          signal: this.#stop.signal,
+        }))
+          this.#take(event);
       } catch (error) {
         if (isReason(error, 'Expired', 'Gone')) await this.#list().catch(() => undefined);
       }
@@ -68,15 +81,20 @@ export class Replay {
   }
 
   #take({ type, object }: WatchEvent): void {
-    if (type === 'ERROR') throw new ApiError(object['code'] === 410 ? 'Expired' : 'InternalError', String(object['message']));
+    if (type === 'ERROR')
+      throw new ApiError(object['code'] === 410 ? 'Expired' : 'InternalError', String(object['message']));
     const revision = revisionOf(object);
     if (revision < this.#seen) this.#report(`${type} of revision ${revision} came after ${this.#seen}`);
     this.#seen = Math.max(this.#seen, revision);
     if (type === 'BOOKMARK') return;
     const key = keyOf(object);
     const previous = this.#now.get(key);
-    if ((type === 'ADDED') !== (previous === undefined)) this.#report(`${type} of ${key} at ${revision}, which was ${previous === undefined ? 'not there' : `there since ${previous.metadata.resourceVersion}`}`);
-    if (previous !== undefined && revision <= revisionOf(previous)) this.#report(`${key} was watched at ${revision} after ${previous.metadata.resourceVersion}`);
+    if ((type === 'ADDED') !== (previous === undefined))
+      this.#report(
+        `${type} of ${key} at ${revision}, which was ${previous === undefined ? 'not there' : `there since ${previous.metadata.resourceVersion}`}`,
+      );
+    if (previous !== undefined && revision <= revisionOf(previous))
+      this.#report(`${key} was watched at ${revision} after ${previous.metadata.resourceVersion}`);
     if (type === 'DELETED') this.#now.delete(key);
     else this.#now.set(key, object);
     this.changes.push({ type, revision, key, object, previous });

@@ -1,5 +1,6 @@
 /**
- * Many seeds at once: each is a run of its own, so they are shared out over worker threads, one seed at a time to whoever is free. A seed
+ * Many seeds at once: each is a run of its own, so they are shared out over worker threads, one seed at a time to
+ * whoever is free. A seed
  * gives the same history in whichever worker it runs; results come in the order of the seeds.
  */
 import { isMainThread, parentPort, Worker } from 'node:worker_threads';
@@ -8,7 +9,12 @@ import { simulate, type SimulationOptions, type SimulationResult } from './simul
 export type SeedOptions = Omit<SimulationOptions, 'seed' | 'sabotage'>;
 
 /** Calls `done` for each seed, in order. */
-export async function runSeeds(seeds: readonly number[], options: SeedOptions, workersMax: number, done: (result: SimulationResult) => void | Promise<void>): Promise<void> {
+export async function runSeeds(
+  seeds: readonly number[],
+  options: SeedOptions,
+  workersMax: number,
+  done: (result: SimulationResult) => void | Promise<void>,
+): Promise<void> {
   const results = seeds.map(() => Promise.withResolvers<SimulationResult>());
   for (const { promise } of results) promise.catch(() => undefined);
   let next = 0;
@@ -24,7 +30,9 @@ export async function runSeeds(seeds: readonly number[], options: SeedOptions, w
       else results[at]!.resolve(result);
       give();
     });
-    worker.on('error', (error) => { for (const { reject } of results) reject(error); });
+    worker.on('error', (error) => {
+      for (const { reject } of results) reject(error);
+    });
     give();
     return worker;
   });
@@ -38,6 +46,10 @@ export async function runSeeds(seeds: readonly number[], options: SeedOptions, w
 if (!isMainThread && parentPort !== null) {
   const port = parentPort;
   port.on('message', (options: SimulationOptions) => {
-    void simulate(options).then((result) => port.postMessage(result), (error: unknown) => port.postMessage({ failed: error instanceof Error ? (error.stack ?? error.message) : String(error) }));
+    void simulate(options).then(
+      (result) => port.postMessage(result),
+      (error: unknown) =>
+        port.postMessage({ failed: error instanceof Error ? (error.stack ?? error.message) : String(error) }),
+    );
   });
 }

@@ -1,5 +1,6 @@
 /**
- * Simulated Pods as the kubelet's server sees an engine and its Pods: who asks for logs, exec, attach, port-forward or stats of a simulated node
+ * Simulated Pods as the kubelet's server sees an engine and its Pods: who asks for logs, exec, attach, port-forward or
+ * stats of a simulated node
  * goes through the code of a real one (`kubelet/server.ts`, `kubelet/serving.ts`) and ends here.
  */
 import { ApiError } from '#base/errors.ts';
@@ -17,32 +18,66 @@ import type { Scripts } from './pod-script.ts';
 import type { SimPod } from './sim-pod.ts';
 import type { SimAttempt } from './sim-runtime.ts';
 
-export interface ServedDependencies { clock: Clock; scripts: Scripts; /** Those of one node, or any. */ pods(): Iterable<SimPod> }
-interface Run { pod: SimPod; attempt: SimAttempt }
+export interface ServedDependencies {
+  clock: Clock;
+  scripts: Scripts;
+  /** Those of one node, or any. */ pods(): Iterable<SimPod>;
+}
+interface Run {
+  pod: SimPod;
+  attempt: SimAttempt;
+}
 
 function statusOf({ pod, attempt }: Run): ContainerStatus {
   const { uid, name, namespace } = pod.pod.metadata;
   return {
-    id: attempt.id, name: attempt.name, owner: 'kubelet', image: attempt.image, imageId: attempt.imageId, state: attempt.state === 'running' ? 'running' : 'exited', pid: 0, exitCode: attempt.exitCode, oomKilled: attempt.oomKilled, error: '',
-    createdAtMs: attempt.startedAtMs, startedAtMs: attempt.startedAtMs, finishedAtMs: attempt.finishedAtMs, restartCount: attempt.restartCount, logPath: '',
-    labels: { [labelPodUid]: uid!, [labelPodName]: name!, [labelPodNamespace]: namespace!, [labelContainerName]: attempt.name, [labelRestartCount]: String(attempt.restartCount) },
+    id: attempt.id,
+    name: attempt.name,
+    owner: 'kubelet',
+    image: attempt.image,
+    imageId: attempt.imageId,
+    state: attempt.state === 'running' ? 'running' : 'exited',
+    pid: 0,
+    exitCode: attempt.exitCode,
+    oomKilled: attempt.oomKilled,
+    error: '',
+    createdAtMs: attempt.startedAtMs,
+    startedAtMs: attempt.startedAtMs,
+    finishedAtMs: attempt.finishedAtMs,
+    restartCount: attempt.restartCount,
+    logPath: '',
+    labels: {
+      [labelPodUid]: uid!,
+      [labelPodName]: name!,
+      [labelPodNamespace]: namespace!,
+      [labelContainerName]: attempt.name,
+      [labelRestartCount]: String(attempt.restartCount),
+    },
   };
 }
 
 function specOf(pod: KubeObject, container: string): Json {
   const { containers, initContainers = [], ephemeralContainers = [] } = pod['spec'];
-  return ([...containers, ...initContainers, ...ephemeralContainers] as Json[]).find(({ name }) => name === container) ?? {};
+  return (
+    ([...containers, ...initContainers, ...ephemeralContainers] as Json[]).find(({ name }) => name === container) ?? {}
+  );
 }
 
 export class ServedPodsOf implements Served {
   readonly #deps: ServedDependencies;
   readonly kubelet: Served['kubelet'] = {
     pods: () => [...this.#deps.pods()].map(({ pod }) => pod),
-    podByName: (namespace, name) => [...this.#deps.pods()].map(({ pod }) => pod).find(({ metadata }) => metadata.namespace === namespace && metadata.name === name),
+    podByName: (namespace, name) =>
+      [...this.#deps.pods()]
+        .map(({ pod }) => pod)
+        .find(({ metadata }) => metadata.namespace === namespace && metadata.name === name),
   };
   readonly engine: Served['engine'] = {
     containers: {
-      list: ({ labels = {} } = {}) => [...this.#runs(labels)].map(statusOf).filter((status) => Object.entries(labels).every(([name, value]) => status.labels[name] === value)),
+      list: ({ labels = {} } = {}) =>
+        [...this.#runs(labels)]
+          .map(statusOf)
+          .filter((status) => Object.entries(labels).every(([name, value]) => status.labels[name] === value)),
       exec: (id, spec, streams, signal) => this.#exec(id, spec, streams, signal),
       attach: (id, streams, signal) => runAttach(this.#spoken(this.#run(id)), streams, this.#deps.clock, signal),
       logs: (id, options) => this.logs(id, options),
@@ -53,7 +88,9 @@ export class ServedPodsOf implements Served {
   /** Processor time used so far, by run. */
   readonly #used = new WeakMap<SimAttempt, { nanoseconds: number; atMs: number }>();
 
-  constructor(deps: ServedDependencies) { this.#deps = deps; }
+  constructor(deps: ServedDependencies) {
+    this.#deps = deps;
+  }
 
   *#runs(labels: Record<string, string> = {}): Generator<Run> {
     const uid = labels[labelPodUid];
@@ -71,7 +108,14 @@ export class ServedPodsOf implements Served {
   #spoken({ pod, attempt }: Run): Spoken {
     const context = pod.context(attempt.name);
     const { tty = false, stdin = false, stdinOnce = false } = specOf(pod.pod, attempt.name);
-    return { script: this.#deps.scripts.of(context), context, log: pod.logOf(attempt), tty, openStdin: stdin, stdinOnce };
+    return {
+      script: this.#deps.scripts.of(context),
+      context,
+      log: pod.logOf(attempt),
+      tty,
+      openStdin: stdin,
+      stdinOnce,
+    };
   }
 
   async #exec(id: string, spec: ExecSpec, streams: Streams, signal?: AbortSignal): Promise<number> {
@@ -83,8 +127,16 @@ export class ServedPodsOf implements Served {
     const { pod, attempt } = this.#run(id);
     const log = pod.logOf(attempt);
     const { lines, position } = log.read(logStart, this.#deps.clock.now());
-    const wanted = lines.filter(({ stream, atMs }) => options[stream] && (options.sinceNs === undefined || BigInt(atMs + log.skewMs) * 1_000_000n >= options.sinceNs));
-    return { lines: (options.tailLines === undefined ? wanted : lastLines(wanted, options.tailLines)).map((line) => toLogLine(line, log.skewMs)), position };
+    const wanted = lines.filter(
+      ({ stream, atMs }) =>
+        options[stream] && (options.sinceNs === undefined || BigInt(atMs + log.skewMs) * 1_000_000n >= options.sinceNs),
+    );
+    return {
+      lines: (options.tailLines === undefined ? wanted : lastLines(wanted, options.tailLines)).map((line) =>
+        toLogLine(line, log.skewMs),
+      ),
+      position,
+    };
   }
 
   async *logs(id: string, options: LogOptions): AsyncGenerator<LogLine> {
@@ -93,7 +145,8 @@ export class ServedPodsOf implements Served {
     yield* lines;
     if (!options.follow) return;
     const log = pod.logOf(attempt);
-    for await (const line of log.follow(position, this.#deps.clock, options.signal)) if (options[line.stream]) yield toLogLine(line, log.skewMs);
+    for await (const line of log.follow(position, this.#deps.clock, options.signal))
+      if (options[line.stream]) yield toLogLine(line, log.skewMs);
   }
 
   #stats({ pod, attempt }: Run): ContainerStats {
@@ -101,11 +154,24 @@ export class ServedPodsOf implements Served {
     const readAtMs = this.#deps.clock.now();
     const used = this.#used.get(attempt) ?? { nanoseconds: 0, atMs: attempt.beganMs };
     // A counter never goes back, whatever the script says of each moment.
-    used.nanoseconds += Math.round((cpuNanoCoresOf(this.#deps.scripts.of(context), context) * Math.max(0, readAtMs - used.atMs)) / 1000);
+    used.nanoseconds += Math.round(
+      (cpuNanoCoresOf(this.#deps.scripts.of(context), context) * Math.max(0, readAtMs - used.atMs)) / 1000,
+    );
     used.atMs = readAtMs;
     this.#used.set(attempt, used);
     const memory = Math.round(pod.memoryBytes(attempt.name));
-    return { cpuNanoseconds: used.nanoseconds, memoryUsageBytes: memory, memoryWorkingSetBytes: memory, memoryLimitBytes: 0, pids: 1, readAtMs, rxBytes: 0, txBytes: 0, blockReadBytes: 0, blockWriteBytes: 0 };
+    return {
+      cpuNanoseconds: used.nanoseconds,
+      memoryUsageBytes: memory,
+      memoryWorkingSetBytes: memory,
+      memoryLimitBytes: 0,
+      pids: 1,
+      readAtMs,
+      rxBytes: 0,
+      txBytes: 0,
+      blockReadBytes: 0,
+      blockWriteBytes: 0,
+    };
   }
 
   /** To whatever of the Pod's running containers listens there; they share one address. */
@@ -115,7 +181,9 @@ export class ServedPodsOf implements Served {
       const listening = this.#deps.scripts.of(pod.context(attempt.name)).ports?.[port];
       if (listening === undefined) continue;
       const connection = connectTo(listening, () => pod.context(attempt.name));
-      const forget = pod.logOf(attempt).onEnd(() => { connection.destroy(); });
+      const forget = pod.logOf(attempt).onEnd(() => {
+        connection.destroy();
+      });
       connection.once('close', forget);
       return connection;
     }

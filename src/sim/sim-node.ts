@@ -1,6 +1,8 @@
 /**
- * One simulated node: admits and runs its Pods by script. What it says of itself (`node-reporter.ts`) and of its Pods (`status-writer.ts`) and
- * what it does when it runs short (`node-pressure.ts`) are parts of it. A node that is down or cut off does not act on what it would have seen, and catches up when it is back.
+ * One simulated node: admits and runs its Pods by script. What it says of itself (`node-reporter.ts`) and of its Pods
+ * (`status-writer.ts`) and
+ * what it does when it runs short (`node-pressure.ts`) are parts of it. A node that is down or cut off does not act on
+ * what it would have seen, and catches up when it is back.
  */
 import type { KubeObject } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
@@ -43,11 +45,34 @@ export interface NodeOptions {
 const noPressure: Pressure = Object.freeze({ disk: false, memory: false });
 
 /** What a copy of a node starts from: its options and the faults it is under. */
-export interface NodeSnapshot extends NodeOptions { isDown?: boolean; isCut?: boolean; starved?: readonly Starved[]; pressure?: Pressure }
+export interface NodeSnapshot extends NodeOptions {
+  isDown?: boolean;
+  isCut?: boolean;
+  starved?: readonly Starved[];
+  pressure?: Pressure;
+}
 
-export interface SimNodeState { readonly name: string; readonly isUp: boolean; readonly isConnected: boolean; readonly pods: readonly string[]; /** What it is short of, as its conditions say. */ readonly pressure: Pressure; /** By `namespace/name`. */ readonly running: ReadonlyMap<string, SimPod>; readonly skewMs: number; readonly memoryBytes: number }
+export interface SimNodeState {
+  readonly name: string;
+  readonly isUp: boolean;
+  readonly isConnected: boolean;
+  readonly pods: readonly string[];
+  /** What it is short of, as its conditions say. */ readonly pressure: Pressure;
+  /** By `namespace/name`. */ readonly running: ReadonlyMap<string, SimPod>;
+  readonly skewMs: number;
+  readonly memoryBytes: number;
+}
 
-export interface NodeDependencies { client: Client; clock: Clock; random: Random; log: Logger; scripts: Scripts; informers: InformerFactory; /** Events of kubelets; off for scale runs. */ events: boolean; /** Leases are written always, not only when something is wrong. */ writesLeases: boolean }
+export interface NodeDependencies {
+  client: Client;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  scripts: Scripts;
+  informers: InformerFactory;
+  /** Events of kubelets; off for scale runs. */ events: boolean;
+  /** Leases are written always, not only when something is wrong. */ writesLeases: boolean;
+}
 
 /** What a node needs of its fleet. */
 export interface Fleet {
@@ -82,7 +107,11 @@ export class SimNode implements SimNodeState {
   #taken: PodDemand = { pods: 0, resources: new Map(), hostPorts: [] };
   readonly #ips = new Set<string>();
 
-  constructor(fleet: Fleet, index: number, { isDown: _down, isCut: _cut, starved = [], pressure = noPressure, ...options }: NodeSnapshot) {
+  constructor(
+    fleet: Fleet,
+    index: number,
+    { isDown: _down, isCut: _cut, starved = [], pressure = noPressure, ...options }: NodeSnapshot,
+  ) {
     this.#fleet = fleet;
     this.index = index;
     this.options = options;
@@ -94,7 +123,9 @@ export class SimNode implements SimNodeState {
     const { cpu = '8', memory = '32Gi', pods = 110, extended } = options;
     this.#amounts = { cpu, memory, pods: String(pods), 'ephemeral-storage': String(diskBytes), ...extended };
     this.#allocatable = new Map(Object.entries(this.#amounts).map(([name, value]) => [name, amount(value) ?? 0]));
-    this.#recorder = fleet.deps.events ? createEventRecorder({ ...fleet.deps, component: 'kubelet', host: this.name }) : undefined;
+    this.#recorder = fleet.deps.events
+      ? createEventRecorder({ ...fleet.deps, component: 'kubelet', host: this.name })
+      : undefined;
     this.#statuses = new StatusWriter(fleet.deps, () => this.#acts);
     this.#pressure = this.#makePressure(starved, pressure);
     this.#reporter = this.#makeReporter();
@@ -102,26 +133,77 @@ export class SimNode implements SimNodeState {
 
   #makePressure(starved: readonly Starved[], conditions: Pressure): NodePressure {
     const [isUp, isStopped] = [(): boolean => this.isUp, (): boolean => this.#fleet.isStopped];
-    return new NodePressure({
-      clock: this.#fleet.deps.clock, images: this.images, running: this.running, get isUp() { return isUp(); }, get isStopped() { return isStopped(); },
-      report: () => { this.#reporter.report(); }, evicted: ({ pod }, message) => { this.#recorder?.event(pod, 'Warning', 'Evicted', message); },
-    }, starved, conditions);
+    return new NodePressure(
+      {
+        clock: this.#fleet.deps.clock,
+        images: this.images,
+        running: this.running,
+        get isUp() {
+          return isUp();
+        },
+        get isStopped() {
+          return isStopped();
+        },
+        report: () => {
+          this.#reporter.report();
+        },
+        evicted: ({ pod }, message) => {
+          this.#recorder?.event(pod, 'Warning', 'Evicted', message);
+        },
+      },
+      starved,
+      conditions,
+    );
   }
 
   #makeReporter(): NodeReporter {
     const [acts, now, pressure] = [(): boolean => this.#acts, (): number => this.#now(), (): Pressure => this.pressure];
-    return new NodeReporter({ name: this.name, get acts() { return acts(); }, get nowMs() { return now(); }, get pressure() { return pressure(); } }, this.#fleet);
+    return new NodeReporter(
+      {
+        name: this.name,
+        get acts() {
+          return acts();
+        },
+        get nowMs() {
+          return now();
+        },
+        get pressure() {
+          return pressure();
+        },
+      },
+      this.#fleet,
+    );
   }
 
-  get pods(): readonly string[] { return [...this.running.keys()]; }
-  get memoryBytes(): number { return this.#allocatable.get('memory')!; }
-  get pressure(): Pressure { return this.#pressure.conditions; }
-  get #acts(): boolean { return this.isUp && this.isConnected && !this.#fleet.isStopped; }
-  #now(): number { return this.#fleet.deps.clock.now() + this.skewMs; }
+  get pods(): readonly string[] {
+    return [...this.running.keys()];
+  }
+  get memoryBytes(): number {
+    return this.#allocatable.get('memory')!;
+  }
+  get pressure(): Pressure {
+    return this.#pressure.conditions;
+  }
+  get #acts(): boolean {
+    return this.isUp && this.isConnected && !this.#fleet.isStopped;
+  }
+  #now(): number {
+    return this.#fleet.deps.clock.now() + this.skewMs;
+  }
 
   /** As its copy would have to start. */
   snapshot(): NodeSnapshot {
-    return { ...this.options, name: this.name, clockSkew: this.skewMs, pullDelay: this.pullDelayMs, images: this.images.names(this.#fleet.deps.clock.now()), isDown: !this.isUp, isCut: !this.isConnected, starved: this.#pressure.starved, pressure: this.pressure };
+    return {
+      ...this.options,
+      name: this.name,
+      clockSkew: this.skewMs,
+      pullDelay: this.pullDelayMs,
+      images: this.images.names(this.#fleet.deps.clock.now()),
+      isDown: !this.isUp,
+      isCut: !this.isConnected,
+      starved: this.#pressure.starved,
+      pressure: this.pressure,
+    };
   }
 
   // ---- the Node -----------------------------------------------------------------------------------------------
@@ -129,13 +211,45 @@ export class SimNode implements SimNodeState {
   async register(): Promise<void> {
     const { labels, zone, taints, images } = this.options;
     await this.#reporter.register({
-      apiVersion: 'v1', kind: 'Node',
-      metadata: { name: this.name, labels: { 'kubernetes.io/hostname': this.name, 'kubernetes.io/os': 'linux', 'kubernetes.io/arch': 'amd64', ...(zone === undefined ? {} : { 'topology.kubernetes.io/zone': zone }), ...labels } },
-      spec: { podCIDR: `10.${64 + (this.index >> 8)}.${this.index & 255}.0/24`, ...(taints === undefined ? {} : { taints }) },
+      apiVersion: 'v1',
+      kind: 'Node',
+      metadata: {
+        name: this.name,
+        labels: {
+          'kubernetes.io/hostname': this.name,
+          'kubernetes.io/os': 'linux',
+          'kubernetes.io/arch': 'amd64',
+          ...(zone === undefined ? {} : { 'topology.kubernetes.io/zone': zone }),
+          ...labels,
+        },
+      },
+      spec: {
+        podCIDR: `10.${64 + (this.index >> 8)}.${this.index & 255}.0/24`,
+        ...(taints === undefined ? {} : { taints }),
+      },
       status: {
-        capacity: this.#amounts, allocatable: this.#amounts, conditions: nodeConditions(undefined, this.#now(), this.pressure), addresses: [{ type: 'InternalIP', address: this.hostIp }, { type: 'Hostname', address: this.name }],
-        nodeInfo: { kubeletVersion: 'v1.37.2', osImage: 'simulated', operatingSystem: 'linux', architecture: 'amd64', kernelVersion: 'sim', containerRuntimeVersion: 'sim://1', bootID: '', machineID: '', systemUUID: '', kubeProxyVersion: '' },
-        ...(images === undefined ? {} : { images: images.map((name) => ({ names: [name], sizeBytes: imageSizeBytes })) }),
+        capacity: this.#amounts,
+        allocatable: this.#amounts,
+        conditions: nodeConditions(undefined, this.#now(), this.pressure),
+        addresses: [
+          { type: 'InternalIP', address: this.hostIp },
+          { type: 'Hostname', address: this.name },
+        ],
+        nodeInfo: {
+          kubeletVersion: 'v1.37.2',
+          osImage: 'simulated',
+          operatingSystem: 'linux',
+          architecture: 'amd64',
+          kernelVersion: 'sim',
+          containerRuntimeVersion: 'sim://1',
+          bootID: '',
+          machineID: '',
+          systemUUID: '',
+          kubeProxyVersion: '',
+        },
+        ...(images === undefined
+          ? {}
+          : { images: images.map((name) => ({ names: [name], sizeBytes: imageSizeBytes })) }),
       },
     });
   }
@@ -145,10 +259,16 @@ export class SimNode implements SimNodeState {
     this.#pressure.begin();
   }
 
-  get isBeating(): boolean { return this.#reporter.isBeating; }
-  heartbeatsChanged(): void { this.#reporter.changed(); }
+  get isBeating(): boolean {
+    return this.#reporter.isBeating;
+  }
+  heartbeatsChanged(): void {
+    this.#reporter.changed();
+  }
   /** A version of the node's own object. */
-  seeSelf(node: KubeObject): void { this.#reporter.report(node); }
+  seeSelf(node: KubeObject): void {
+    this.#reporter.report(node);
+  }
 
   // ---- Pods ---------------------------------------------------------------------------------------------------
 
@@ -165,7 +285,10 @@ export class SimNode implements SimNodeState {
     }
     if (held !== undefined) this.#drop(key, held);
     const made = this.#makePod(pod);
-    const refusal = pod['status']?.startTime === undefined && pod.metadata.deletionTimestamp === undefined ? this.#admit(made) : undefined;
+    const refusal =
+      pod['status']?.startTime === undefined && pod.metadata.deletionTimestamp === undefined
+        ? this.#admit(made)
+        : undefined;
     this.#hold(key, made);
     if (refusal === undefined) made.start();
     else made.refuse(refusal);
@@ -175,9 +298,27 @@ export class SimNode implements SimNodeState {
     const { clock, random, scripts } = this.#fleet.deps;
     const of = (name: string): number => this.#allocatable.get(name)!;
     return new SimPod(pod, {
-      clock, random, scripts, recorder: this.#recorder, references: this.#fleet.references, images: this.images, hostIp: this.hostIp, allocatable: { cpu: of('cpu'), memory: of('memory'), ephemeralStorage: of('ephemeral-storage') },
-      skewMs: () => this.skewMs, pullDelayMs: () => this.pullDelayMs, diskProblem: () => (this.#pressure.isShortOf('ephemeral-storage') ? diskFullProblem : undefined), allocateIp: () => this.#allocateIp(),
-      changed: (which) => { this.#statuses.changed(which); }, stopped: (which) => { this.#statuses.stopped(which); }, starved: () => { this.#pressure.peak(); },
+      clock,
+      random,
+      scripts,
+      recorder: this.#recorder,
+      references: this.#fleet.references,
+      images: this.images,
+      hostIp: this.hostIp,
+      allocatable: { cpu: of('cpu'), memory: of('memory'), ephemeralStorage: of('ephemeral-storage') },
+      skewMs: () => this.skewMs,
+      pullDelayMs: () => this.pullDelayMs,
+      diskProblem: () => (this.#pressure.isShortOf('ephemeral-storage') ? diskFullProblem : undefined),
+      allocateIp: () => this.#allocateIp(),
+      changed: (which) => {
+        this.#statuses.changed(which);
+      },
+      stopped: (which) => {
+        this.#statuses.stopped(which);
+      },
+      starved: () => {
+        this.#pressure.peak();
+      },
     });
   }
 
@@ -198,16 +339,30 @@ export class SimNode implements SimNodeState {
     const total = this.#taken.resources as Map<string, number>;
     for (const [name, value] of resources) total.set(name, (total.get(name) ?? 0) + sign * value);
     const ports = [...this.#taken.hostPorts];
-    for (const port of hostPorts) if (sign === 1) ports.push(port); else ports.splice(ports.indexOf(port), 1);
+    for (const port of hostPorts)
+      if (sign === 1) ports.push(port);
+      else ports.splice(ports.indexOf(port), 1);
     this.#taken = { pods: this.#taken.pods + sign, resources: total, hostPorts: ports };
   }
 
   /** Why the Pod may not run here; undefined when it may. */
   #admit(pod: SimPod): Refusal | undefined {
     const { self } = this.#reporter;
-    const room = { name: this.name, labels: self?.metadata.labels ?? {}, taints: self?.['spec']?.taints ?? [], pods: this.#allocatable.get('pods')!, allocatable: this.#allocatable, pressure: this.pressure };
+    const room = {
+      name: this.name,
+      labels: self?.metadata.labels ?? {},
+      taints: self?.['spec']?.taints ?? [],
+      pods: this.#allocatable.get('pods')!,
+      allocatable: this.#allocatable,
+      pressure: this.pressure,
+    };
     if (admitPod(pod.pod, pod.demand, this.#taken, room) === undefined) return undefined;
-    return admitPod(pod.pod, pod.demand, sumOfDemands([...this.running.values()].filter(({ isFinished }) => !isFinished).map(({ demand }) => demand)), room);
+    return admitPod(
+      pod.pod,
+      pod.demand,
+      sumOfDemands([...this.running.values()].filter(({ isFinished }) => !isFinished).map(({ demand }) => demand)),
+      room,
+    );
   }
 
   unsee(pod: KubeObject): void {
@@ -273,8 +428,12 @@ export class SimNode implements SimNodeState {
   }
 
   /** The node runs short of something until `relieve`. */
-  starve(resource: Starved): void { this.#pressure.starve(resource); }
-  relieve(resource: Starved): void { this.#pressure.relieve(resource); }
+  starve(resource: Starved): void {
+    this.#pressure.starve(resource);
+  }
+  relieve(resource: Starved): void {
+    this.#pressure.relieve(resource);
+  }
 
   stop(): void {
     this.#reporter.stop();

@@ -1,5 +1,6 @@
 /**
- * One simulated run from a seed: a cluster, users, faults, then quiet, with every checker looking on. The same seed gives the same
+ * One simulated run from a seed: a cluster, users, faults, then quiet, with every checker looking on. The same seed
+ * gives the same
  * history to the last byte, so a failure is a seed. `describeFailure` says how to repeat it.
  */
 import { pressureTransitionMs } from '#kubelet/limits.ts';
@@ -44,7 +45,15 @@ export interface SimulationOptions {
   stopped?: (cluster: Cluster) => Promise<void>;
 }
 
-export interface SimulationResult { seed: number; hash: string; violations: Violation[]; transactions: number; timers: number; virtualMs: number; faults: string[] }
+export interface SimulationResult {
+  seed: number;
+  hash: string;
+  violations: Violation[];
+  transactions: number;
+  timers: number;
+  virtualMs: number;
+  faults: string[];
+}
 
 const settleLimitMs = 30 * 60_000;
 const quietMs = 70_000;
@@ -53,7 +62,9 @@ const eventsBeforeFailure = 50;
 /** Lets virtual time pass while something asynchronous runs to its end. */
 async function during<T>(cluster: Cluster, work: Promise<T>): Promise<T> {
   let done = false;
-  const watched = work.finally(() => { done = true; });
+  const watched = work.finally(() => {
+    done = true;
+  });
   watched.catch(() => undefined);
   for (let waited = 0; !done; waited++) {
     if (waited > 100_000) throw new Error('a step of the simulation does not end');
@@ -62,7 +73,13 @@ async function during<T>(cluster: Cluster, work: Promise<T>): Promise<T> {
   return watched;
 }
 
-async function runFaults(world: World, workloads: readonly Workload[], endMs: number, faults: string[], stopAt: number): Promise<void> {
+async function runFaults(
+  world: World,
+  workloads: readonly Workload[],
+  endMs: number,
+  faults: string[],
+  stopAt: number,
+): Promise<void> {
   const { cluster } = world;
   let nextFault = cluster.now + 20_000;
   let nextAct = cluster.now + 3_000;
@@ -82,30 +99,84 @@ async function runFaults(world: World, workloads: readonly Workload[], endMs: nu
 }
 
 /** Nothing goes wrong any more: the cluster gets the time it needs to come to rest, and is judged. */
-async function runQuiet(world: World, minutes: number, faults: readonly string[], workloads: readonly Workload[], stopAt: number): Promise<void> {
+async function runQuiet(
+  world: World,
+  minutes: number,
+  faults: readonly string[],
+  workloads: readonly Workload[],
+  stopAt: number,
+): Promise<void> {
   const { cluster } = world;
   healAll(cluster);
   const healed = cluster.now;
   for (const workload of workloads) if (workload.end !== undefined) await during(cluster, workload.end(world));
   const limit = cluster.now + settleLimitMs;
-  // A node refuses Pods for five minutes after it was short of disk; a daemon comes back after at most as long again as it was refused.
-  const patienceMs = faults.some((text) => text.endsWith('is full')) ? 2 * (pressureTransitionMs + minutes * 60_000) + quietMs : 0;
-  while (cluster.now < limit && world.revision < stopAt && (cluster.now - world.lastChangeMs < quietMs || cluster.now - healed < patienceMs)) {
+  // A node refuses Pods for five minutes after it was short of disk; a daemon comes back after at most as long again as
+  // it was refused.
+  const patienceMs = faults.some((text) => text.endsWith('is full'))
+    ? 2 * (pressureTransitionMs + minutes * 60_000) + quietMs
+    : 0;
+  while (
+    cluster.now < limit &&
+    world.revision < stopAt &&
+    (cluster.now - world.lastChangeMs < quietMs || cluster.now - healed < patienceMs)
+  ) {
     await cluster.advance(5_000);
     await during(cluster, world.tick());
   }
   if (world.revision < stopAt) await during(cluster, world.rest());
 }
 
-export async function simulate({ seed, minutes = 5, nodes = 5, sabotage, log, stopAt = Infinity, stopped }: SimulationOptions): Promise<SimulationResult> {
+export async function simulate({
+  seed,
+  minutes = 5,
+  nodes = 5,
+  sabotage,
+  log,
+  stopAt = Infinity,
+  stopped,
+}: SimulationOptions): Promise<SimulationResult> {
   const zones = ['a', 'b', 'c'];
-  await using cluster = new Cluster({ seed, hash: true, leases: true, disk: true, nodes: Array.from({ length: nodes }, (_, i) => ({ name: `node-${i}`, zone: zones[i % 3]! })), ...(log === undefined ? {} : { log }) });
+  await using cluster = new Cluster({
+    seed,
+    hash: true,
+    leases: true,
+    disk: true,
+    nodes: Array.from({ length: nodes }, (_, i) => ({ name: `node-${i}`, zone: zones[i % 3]! })),
+    ...(log === undefined ? {} : { log }),
+  });
   const [leading, writes] = [oneLeader(), writesKept()];
   const checkers: Checker[] = [
-    ...stateCheckers(), revisionsGrow(), listEqualsWatch(), identitiesUnique(), rolloutBounds(), updatesOrdered(), placesRight(), budgetsKept(), quotasKept(), ownersAlive(), jobsExact(), lostNodes(), leading, queuesBounded(), workBounded(), writes,
+    ...stateCheckers(),
+    revisionsGrow(),
+    listEqualsWatch(),
+    identitiesUnique(),
+    rolloutBounds(),
+    updatesOrdered(),
+    placesRight(),
+    budgetsKept(),
+    quotasKept(),
+    ownersAlive(),
+    jobsExact(),
+    lostNodes(),
+    leading,
+    queuesBounded(),
+    workBounded(),
+    writes,
   ];
   const world = new World(cluster, checkers);
-  const workloads = [rollouts(), stateful(), jobs(), daemons(), tenants(), cascades(), services(), placements(), counters(writes), leaders(leading)];
+  const workloads = [
+    rollouts(),
+    stateful(),
+    jobs(),
+    daemons(),
+    tenants(),
+    cascades(),
+    services(),
+    placements(),
+    counters(writes),
+    leaders(leading),
+  ];
   await cluster.ready();
   sabotage?.(world);
   for (const workload of workloads) await during(cluster, workload.setUp(world));
@@ -117,7 +188,15 @@ export async function simulate({ seed, minutes = 5, nodes = 5, sabotage, log, st
 }
 
 function resultOf(seed: number, { cluster, violations }: World, faults: string[]): SimulationResult {
-  return { seed, hash: cluster.hash, violations, transactions: cluster.observed.transactions, timers: cluster.clock.fired, virtualMs: cluster.clock.monotonic(), faults };
+  return {
+    seed,
+    hash: cluster.hash,
+    violations,
+    transactions: cluster.observed.transactions,
+    timers: cluster.clock.fired,
+    virtualMs: cluster.clock.monotonic(),
+    faults,
+  };
 }
 
 /** What can be judged by the present alone, without having seen what went before. */
@@ -126,12 +205,19 @@ function stateCheckers(): Checker[] {
 }
 
 /**
- * Resumes near a failure: runs the seed until `fromEvent` (a revision) is committed, and from there as many forks as asked for, each with faults and a seed of
+ * Resumes near a failure: runs the seed until `fromEvent` (a revision) is committed, and from there as many forks as
+ * asked for, each with faults and a seed of
  * its own (1, 2 …) for a minute and then in quiet. What a fork shows is judged by the present alone.
  */
-export async function resumeNear(options: SimulationOptions, fromEvent: number, forks: number, done: (result: SimulationResult) => void): Promise<void> {
+export async function resumeNear(
+  options: SimulationOptions,
+  fromEvent: number,
+  forks: number,
+  done: (result: SimulationResult) => void,
+): Promise<void> {
   await simulate({
-    ...options, stopAt: fromEvent,
+    ...options,
+    stopAt: fromEvent,
     async stopped(origin) {
       for (let seed = 1; seed <= forks; seed++) {
         await using cluster = origin.fork({ seed });
@@ -149,8 +235,16 @@ export async function resumeNear(options: SimulationOptions, fromEvent: number, 
 
 /** What to print for a seed that failed; `commit` is that of the program. */
 export function describeFailure(result: SimulationResult, minutes: number, commit: string): string {
-  const lines = result.violations.map(({ checker, message, revision, atMs }) => `  ${checker}: ${message} (revision ${revision}, ${new Date(atMs).toISOString()})`);
+  const lines = result.violations.map(
+    ({ checker, message, revision, atMs }) =>
+      `  ${checker}: ${message} (revision ${revision}, ${new Date(atMs).toISOString()})`,
+  );
   const command = `npm run simulate -- --seed ${result.seed} --minutes ${minutes}`;
   const near = Math.max(1, (result.violations[0]?.revision ?? 1) - eventsBeforeFailure);
-  return [`seed ${result.seed} failed at commit ${commit}:`, ...lines, `  repeat: ${command}`, `  near it: ${command} --from-event ${near}`].join('\n');
+  return [
+    `seed ${result.seed} failed at commit ${commit}:`,
+    ...lines,
+    `  repeat: ${command}`,
+    `  near it: ${command} --from-event ${near}`,
+  ].join('\n');
 }

@@ -1,5 +1,6 @@
 /**
- * Writes the statuses of one simulated node's Pods: one write at a time for each Pod, the newest state each, and the removal of Pods that
+ * Writes the statuses of one simulated node's Pods: one write at a time for each Pod, the newest state each, and the
+ * removal of Pods that
  * have stopped. What cannot be written while the node is away (`acts`) waits until it changes
  * again: a node that is back says all anew.
  */
@@ -44,7 +45,9 @@ export class StatusWriter {
     void this.#write(which);
   }
 
-  #isWanted(which: SimPod): boolean { return (this.#dirty.has(which) || this.#gone.has(which)) && this.#acts(); }
+  #isWanted(which: SimPod): boolean {
+    return (this.#dirty.has(which) || this.#gone.has(which)) && this.#acts();
+  }
 
   async #write(which: SimPod): Promise<void> {
     // What changes on one turn is one write.
@@ -66,15 +69,30 @@ export class StatusWriter {
       const { name, namespace, uid, resourceVersion } = which.pod.metadata;
       try {
         // Conditions of others are kept as this Pod's newest known version has them, so it must be the newest.
-        which.update(await client.update(kinds.Pod, { apiVersion: 'v1', kind: 'Pod', metadata: { name: name!, namespace: namespace!, uid: uid!, resourceVersion: resourceVersion! }, status: which.status() }, { subresource: 'status' }));
+        which.update(
+          await client.update(
+            kinds.Pod,
+            {
+              apiVersion: 'v1',
+              kind: 'Pod',
+              metadata: { name: name!, namespace: namespace!, uid: uid!, resourceVersion: resourceVersion! },
+              status: which.status(),
+            },
+            { subresource: 'status' },
+          ),
+        );
         if (!isGone) continue;
         await client.delete(kinds.Pod, name!, namespace, { gracePeriodSeconds: 0, preconditions: { uid: uid! } });
         this.#gone.delete(which);
       } catch (error) {
-        if (isReason(error, 'NotFound')) { this.#gone.delete(which); return; }
+        if (isReason(error, 'NotFound')) {
+          this.#gone.delete(which);
+          return;
+        }
         this.#dirty.add(which);
         if (isReason(error, 'Conflict') && (await this.#catchUpWith(which))) continue;
-        if (!isReason(error, 'ServiceUnavailable', 'Timeout', 'ServerTimeout', 'Conflict')) log.warn('pod status not written', { pod: keyOf(which.pod), error });
+        if (!isReason(error, 'ServiceUnavailable', 'Timeout', 'ServerTimeout', 'Conflict'))
+          log.warn('pod status not written', { pod: keyOf(which.pod), error });
         await clock.sleep(retryMs);
       }
     }
@@ -85,7 +103,10 @@ export class StatusWriter {
     const { name, namespace, uid } = which.pod.metadata;
     try {
       const current = await this.#deps.client.get(kinds.Pod, name!, namespace);
-      if (current.metadata.uid === uid) { which.update(current); return true; }
+      if (current.metadata.uid === uid) {
+        which.update(current);
+        return true;
+      }
     } catch (error) {
       if (!isReason(error, 'NotFound')) return false;
     }

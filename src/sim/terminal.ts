@@ -1,5 +1,6 @@
 /**
- * What the kernel does between a terminal and a program that reads lines from it: echo, line editing, `\n` shown as `\r\n`, Ctrl-D for the end of
+ * What the kernel does between a terminal and a program that reads lines from it: echo, line editing, `\n` shown as
+ * `\r\n`, Ctrl-D for the end of
  * the input and Ctrl-C for an interrupt (termios(3): ICANON, ECHO, ECHOE, ICRNL, ONLCR, ISIG). Pure.
  */
 const endOfInput = '\x04';
@@ -17,25 +18,40 @@ export interface TerminalHost {
 }
 
 /** As the terminal shows what a program writes. */
-export function cooked(text: string): string { return text.replaceAll('\n', '\r\n'); }
+export function cooked(text: string): string {
+  return text.replaceAll('\n', '\r\n');
+}
 
 export class Terminal {
   readonly #host: TerminalHost;
   #line: string[] = [];
 
-  constructor(host: TerminalHost) { this.#host = host; }
+  constructor(host: TerminalHost) {
+    this.#host = host;
+  }
 
   /** Keys as they arrive. */
-  type(keys: string): void { for (const key of keys) this.#press(key); }
+  type(keys: string): void {
+    for (const key of keys) this.#press(key);
+  }
 
   #press(key: string): void {
-    if (key === interrupt) { this.#line = []; this.#host.show('^C'); this.#host.interrupt(); return; }
+    if (key === interrupt) {
+      this.#line = [];
+      this.#host.show('^C');
+      this.#host.interrupt();
+      return;
+    }
     if (key === endOfInput) {
-      if (this.#line.length === 0) this.#host.end(); else this.#host.line(this.#line.join(''));
+      if (this.#line.length === 0) this.#host.end();
+      else this.#host.line(this.#line.join(''));
       this.#line = [];
       return;
     }
-    if (eraseKeys.has(key)) { if (this.#line.pop() !== undefined) this.#host.show('\b \b'); return; }
+    if (eraseKeys.has(key)) {
+      if (this.#line.pop() !== undefined) this.#host.show('\b \b');
+      return;
+    }
     const typed = key === '\r' ? '\n' : key;
     this.#line.push(typed);
     this.#host.show(cooked(typed));

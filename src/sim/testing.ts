@@ -1,4 +1,6 @@
-/** The published entry point `tiphys/testing`: a whole cluster in one process, in virtual time. See `docs/testing.md`. */
+/**
+ * The published entry point `tiphys/testing`: a whole cluster in one process, in virtual time. See `docs/testing.md`.
+ */
 export { Cluster, type ClusterOptions, createCluster, parseManifest } from './cluster.ts';
 export { type Duration, durationMs } from './duration.ts';
 export type { NodeOptions } from './sim-node.ts';

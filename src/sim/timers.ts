@@ -5,14 +5,24 @@ export class Timers {
   readonly #clock: Clock;
   readonly #timers = new Map<string, Timer>();
 
-  constructor(clock: Clock) { this.#clock = clock; }
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
 
   set(id: string, delayMs: number, run: () => void): void {
     this.#timers.get(id)?.cancel();
-    this.#timers.set(id, this.#clock.setTimer(Math.max(0, delayMs), () => { this.#timers.delete(id); run(); }));
+    this.#timers.set(
+      id,
+      this.#clock.setTimer(Math.max(0, delayMs), () => {
+        this.#timers.delete(id);
+        run();
+      }),
+    );
   }
 
-  has(id: string): boolean { return this.#timers.has(id); }
+  has(id: string): boolean {
+    return this.#timers.has(id);
+  }
 
   cancel(id: string): void {
     const timer = this.#timers.get(id);

@@ -1,5 +1,6 @@
 /**
- * What checkers look at: a mirror of the store kept by its commits (not by the API that is under test), with what was deleted and when the
+ * What checkers look at: a mirror of the store kept by its commits (not by the API that is under test), with what was
+ * deleted and when the
  * last change was; and the cluster itself. Violations are collected, each once.
  */
 import type { KubeObject } from '#base/objects.ts';
@@ -8,10 +9,24 @@ import { bytesOf } from '#store/store.ts';
 import type { Cluster, Part } from './cluster.ts';
 import type { CommittedOperation } from './event-hash.ts';
 
-export interface Commit { revision: number; key: string; atMs: number; object: KubeObject | undefined; previous: KubeObject | undefined }
-export interface Violation { checker: string; message: string; atMs: number; revision: number }
+export interface Commit {
+  revision: number;
+  key: string;
+  atMs: number;
+  object: KubeObject | undefined;
+  previous: KubeObject | undefined;
+}
+export interface Violation {
+  checker: string;
+  message: string;
+  atMs: number;
+  revision: number;
+}
 
-/** One invariant. `onCommit` sees every change; `onRequest` what a part asks of the API server, before it is answered (a voluntary act is its part's); `onTick` runs each virtual second; `atRest` after faults have stopped and all is quiet. */
+/**
+ * One invariant. `onCommit` sees every change; `onRequest` what a part asks of the API server, before it is answered (a
+ * voluntary act is its part's); `onTick` runs each virtual second; `atRest` after faults have stopped and all is quiet.
+ */
 export interface Checker {
   readonly name: string;
   onCommit?(commit: Commit, world: World): void;
@@ -24,7 +39,10 @@ export interface Checker {
 
 const decoder = new TextDecoder();
 const violationsMax = 100;
-/** When the controllers' network has been undisturbed for this long, their informers watch again (they wait up to 45 s between two attempts) and lag by nothing. */
+/**
+ * When the controllers' network has been undisturbed for this long, their informers watch again (they wait up to 45 s
+ * between two attempts) and lag by nothing.
+ */
 const catchUpMs = 60_000;
 /** A decision may be this old when its write arrives. */
 export const inFlightMs = 2_000;
@@ -41,11 +59,18 @@ class KeyIndex {
   readonly #keys = new Map<string, Set<string>>();
   readonly #namesOf: (object: KubeObject) => readonly string[];
 
-  constructor(namesOf: (object: KubeObject) => readonly string[]) { this.#namesOf = namesOf; }
+  constructor(namesOf: (object: KubeObject) => readonly string[]) {
+    this.#namesOf = namesOf;
+  }
 
   change(key: string, object: KubeObject | undefined, previous: KubeObject | undefined): void {
-    const [before, now] = [previous === undefined ? [] : this.#namesOf(previous), object === undefined ? [] : this.#namesOf(object)];
-    for (const name of before) if (!now.includes(name) && this.#keys.get(name)?.delete(key) === true && this.#keys.get(name)!.size === 0) this.#keys.delete(name);
+    const [before, now] = [
+      previous === undefined ? [] : this.#namesOf(previous),
+      object === undefined ? [] : this.#namesOf(object),
+    ];
+    for (const name of before)
+      if (!now.includes(name) && this.#keys.get(name)?.delete(key) === true && this.#keys.get(name)!.size === 0)
+        this.#keys.delete(name);
     for (const name of now) {
       const set = this.#keys.get(name);
       if (set === undefined) this.#keys.set(name, new Set([key]));
@@ -53,7 +78,9 @@ class KeyIndex {
     }
   }
 
-  of(name: string): Iterable<string> { return this.#keys.get(name) ?? []; }
+  of(name: string): Iterable<string> {
+    return this.#keys.get(name) ?? [];
+  }
 }
 
 type Knowing = 'controllers' | 'scheduler';
@@ -109,20 +136,28 @@ export class World {
   readonly #reported = new Set<string>();
   readonly #resources = new Map<string, Map<string, KubeObject>>();
   readonly #byOwner = new KeyIndex(({ metadata }) => metadata.ownerReferences?.map(({ uid }) => uid) ?? []);
-  readonly #byNode = new KeyIndex((object) => (object.kind === 'Pod' && typeof object['spec']?.nodeName === 'string' ? [object['spec'].nodeName] : []));
+  readonly #byNode = new KeyIndex((object) =>
+    object.kind === 'Pod' && typeof object['spec']?.nodeName === 'string' ? [object['spec'].nodeName] : [],
+  );
   readonly #byUid = new KeyIndex(({ metadata }) => (metadata.uid === undefined ? [] : [metadata.uid]));
 
   constructor(cluster: Cluster, checkers: readonly Checker[]) {
     this.cluster = cluster;
     this.checkers = checkers;
     this.lastChangeMs = cluster.now;
-    this.#knowledge = { controllers: new Knowledge(cluster, 'controllers'), scheduler: new Knowledge(cluster, 'scheduler') };
+    this.#knowledge = {
+      controllers: new Knowledge(cluster, 'controllers'),
+      scheduler: new Knowledge(cluster, 'scheduler'),
+    };
     cluster.observed.onCommit((operation) => this.#onCommit(operation));
     this.#listen();
   }
 
   #listen(): void {
-    const [askers, hearers] = [this.checkers.filter(({ onRequest }) => onRequest !== undefined), this.checkers.filter(({ onFailure }) => onFailure !== undefined)];
+    const [askers, hearers] = [
+      this.checkers.filter(({ onRequest }) => onRequest !== undefined),
+      this.checkers.filter(({ onFailure }) => onFailure !== undefined),
+    ];
     if (askers.length + hearers.length === 0) return;
     for (const [part, network] of Object.entries(this.cluster.networks) as [Part, Cluster['networks'][Part]][]) {
       const send = network.send.bind(network);
@@ -139,11 +174,19 @@ export class World {
   }
 
   /** Objects of a kind, by its path in the store: `pods`, `apps/replicasets`. */
-  of(resource: string): Iterable<KubeObject> { return this.entriesOf(resource).values(); }
-  entriesOf(resource: string): ReadonlyMap<string, KubeObject> { return this.#resources.get(resource) ?? noObjects; }
+  of(resource: string): Iterable<KubeObject> {
+    return this.entriesOf(resource).values();
+  }
+  entriesOf(resource: string): ReadonlyMap<string, KubeObject> {
+    return this.#resources.get(resource) ?? noObjects;
+  }
   /** Objects that name this UID among their owners. */
-  ownedBy(uid: string): KubeObject[] { return [...this.#byOwner.of(uid)].map((key) => this.objects.get(key)!); }
-  podsOn(node: string): KubeObject[] { return [...this.#byNode.of(node)].map((key) => this.objects.get(key)!); }
+  ownedBy(uid: string): KubeObject[] {
+    return [...this.#byOwner.of(uid)].map((key) => this.objects.get(key)!);
+  }
+  podsOn(node: string): KubeObject[] {
+    return [...this.#byNode.of(node)].map((key) => this.objects.get(key)!);
+  }
   byUid(uid: string): KubeObject | undefined {
     for (const key of this.#byUid.of(uid)) return this.objects.get(key);
     return undefined;
@@ -159,7 +202,8 @@ export class World {
   /** Takes in what a fork found: as if it had always been so. */
   async adopt(): Promise<void> {
     const { values } = await this.cluster.store.list('/registry/');
-    for (const { key, value, modRevision } of values) if (value[0] === 0x7b) this.#adopt(key, JSON.parse(decoder.decode(value)) as KubeObject, modRevision);
+    for (const { key, value, modRevision } of values)
+      if (value[0] === 0x7b) this.#adopt(key, JSON.parse(decoder.decode(value)) as KubeObject, modRevision);
     this.revision = this.cluster.store.currentRevision();
   }
 
@@ -178,10 +222,15 @@ export class World {
     const commit: Commit = { revision, key, atMs: this.cluster.now, object, previous };
     for (const checker of this.checkers) {
       // The commit has happened: an error here must not reach the one who made it.
-      try { checker.onCommit?.(commit, this); } catch (error) { this.report(checker.name, `failed: ${error instanceof Error ? error.stack : String(error)}`); }
+      try {
+        checker.onCommit?.(commit, this);
+      } catch (error) {
+        this.report(checker.name, `failed: ${error instanceof Error ? error.stack : String(error)}`);
+      }
     }
     this.revision = Math.max(this.revision, revision);
-    if (!key.startsWith('/registry/coordination.k8s.io/') && !key.startsWith('/registry/events')) this.lastChangeMs = this.cluster.now;
+    if (!key.startsWith('/registry/coordination.k8s.io/') && !key.startsWith('/registry/events'))
+      this.lastChangeMs = this.cluster.now;
   }
 
   #set(key: string, object: KubeObject | undefined, previous: KubeObject | undefined, revision: number): void {
@@ -200,17 +249,27 @@ export class World {
   }
 
   /** Everything committed up to this time that part has certainly seen; later things perhaps. */
-  knownMs(part: Knowing): number { return this.#knowledge[part].untilMs; }
-  /** Since when a part has been in touch without a break, so that what it does rests on what is; Infinity while it is not. */
-  inTouchSinceMs(part: Knowing): number { return this.#knowledge[part].sinceMs; }
-  isInTouch(part: Knowing): boolean { return this.#knowledge[part].sinceMs <= this.cluster.now; }
+  knownMs(part: Knowing): number {
+    return this.#knowledge[part].untilMs;
+  }
+  /**
+   * Since when a part has been in touch without a break, so that what it does rests on what is; Infinity while it is
+   * not.
+   */
+  inTouchSinceMs(part: Knowing): number {
+    return this.#knowledge[part].sinceMs;
+  }
+  isInTouch(part: Knowing): boolean {
+    return this.#knowledge[part].sinceMs <= this.cluster.now;
+  }
 
   #noteKnowledge(): void {
     const { now, controllers } = this.cluster;
     // New ones read everything anew.
     const started = controllers !== undefined && controllers !== this.#control;
     if (started) this.controlStarts++;
-    for (const knowledge of Object.values(this.#knowledge)) knowledge.note(now, controllers !== undefined, started ? this.#tickMs : undefined);
+    for (const knowledge of Object.values(this.#knowledge))
+      knowledge.note(now, controllers !== undefined, started ? this.#tickMs : undefined);
     this.#control = controllers;
     this.#tickMs = now;
   }

@@ -1,7 +1,9 @@
 /** A clock for tests: time stands still until `advance`. */
 import type { Clock, Timer } from '#os/clock.ts';
 
-export interface FakeClock extends Clock { advance(ms: number): void }
+export interface FakeClock extends Clock {
+  advance(ms: number): void;
+}
 
 export function createFakeClock(startMs = Date.UTC(2030, 0, 1)): FakeClock {
   let now = startMs;
@@ -13,12 +15,24 @@ export function createFakeClock(startMs = Date.UTC(2030, 0, 1)): FakeClock {
     setTimer(delayMs, run): Timer {
       const timer = { at: now + Math.max(0, delayMs), order: order++, run };
       timers.push(timer);
-      return { cancel: () => { timers = timers.filter((t) => t !== timer); } };
+      return {
+        cancel: () => {
+          timers = timers.filter((t) => t !== timer);
+        },
+      };
     },
-    sleep: (delayMs, signal) => new Promise((resolve, reject) => {
-      const timer = clock.setTimer(delayMs, resolve);
-      signal?.addEventListener('abort', () => { timer.cancel(); reject(signal.reason); }, { once: true });
-    }),
+    sleep: (delayMs, signal) =>
+      new Promise((resolve, reject) => {
+        const timer = clock.setTimer(delayMs, resolve);
+        signal?.addEventListener(
+          'abort',
+          () => {
+            timer.cancel();
+            reject(signal.reason);
+          },
+          { once: true },
+        );
+      }),
     advance(ms) {
       const end = now + ms;
       for (;;) {

@@ -1,10 +1,15 @@
 /**
- * A sorted map from keys to records: a list of sorted leaves, copied on write. `clone` shares every leaf, so that a fork of a store with
+ * A sorted map from keys to records: a list of sorted leaves, copied on write. `clone` shares every leaf, so that a
+ * fork of a store with
  * 10,000 keys copies a few dozen pointers; a leaf is copied when either side first writes to it.
  */
 import { treeLeafKeysMax } from './limits.ts';
 
-interface Leaf<T> { keys: string[]; values: T[]; owner: object }
+interface Leaf<T> {
+  keys: string[];
+  values: T[];
+  owner: object;
+}
 
 export class KeyTree<T> {
   #leaves: Leaf<T>[] = [];
@@ -29,7 +34,8 @@ export class KeyTree<T> {
     let high = this.#leaves.length - 1;
     while (low < high) {
       const middle = (low + high + 1) >> 1;
-      if (this.#leaves[middle]!.keys[0]! <= key) low = middle; else high = middle - 1;
+      if (this.#leaves[middle]!.keys[0]! <= key) low = middle;
+      else high = middle - 1;
     }
     return low;
   }
@@ -40,7 +46,8 @@ export class KeyTree<T> {
     let high = leaf.keys.length;
     while (low < high) {
       const middle = (low + high) >> 1;
-      if (leaf.keys[middle]! < key) low = middle + 1; else high = middle;
+      if (leaf.keys[middle]! < key) low = middle + 1;
+      else high = middle;
     }
     return low;
   }
@@ -71,7 +78,10 @@ export class KeyTree<T> {
     const index = this.#lastLeaf;
     const at = this.#lastAt;
     const leaf = this.#writable(index);
-    if (leaf.keys[at] === key) { leaf.values[at] = value; return; }
+    if (leaf.keys[at] === key) {
+      leaf.values[at] = value;
+      return;
+    }
     leaf.keys.splice(at, 0, key);
     leaf.values.splice(at, 0, value);
     this.size++;
@@ -79,7 +89,11 @@ export class KeyTree<T> {
     this.#last = undefined;
     // keys mostly arrive in order: split near the end there, in the middle otherwise
     const cut = at === leaf.keys.length - 1 ? treeLeafKeysMax - 8 : leaf.keys.length >> 1;
-    this.#leaves.splice(index + 1, 0, { keys: leaf.keys.splice(cut), values: leaf.values.splice(cut), owner: this.#owner });
+    this.#leaves.splice(index + 1, 0, {
+      keys: leaf.keys.splice(cut),
+      values: leaf.values.splice(cut),
+      owner: this.#owner,
+    });
   }
 
   delete(key: string): void {
@@ -107,7 +121,10 @@ export class KeyTree<T> {
       for (; at < leaf.keys.length; at++) {
         const key = leaf.keys[at]!;
         if (key === after) continue;
-        if (!key.startsWith(prefix)) { if (key > prefix) return; continue; }
+        if (!key.startsWith(prefix)) {
+          if (key > prefix) return;
+          continue;
+        }
         if (visit(leaf.values[at]!, key) === false) return;
       }
     }

@@ -1,5 +1,6 @@
 /**
- * Leases of the backends in this process: an expiry per lease, one timer for the earliest, and the keys attached to each.
+ * Leases of the backends in this process: an expiry per lease, one timer for the earliest, and the keys attached to
+ * each.
  * What expires is deleted by ordinary transactions, at most `transactionOperationsMax` keys each.
  */
 import type { Clock, Timer } from '#os/clock.ts';
@@ -25,8 +26,12 @@ export class Leases {
     return id;
   }
 
-  has(lease: number): boolean { return this.#leases.has(lease); }
-  describe(lease: number): { ttlMs: number; expiresAt: number } | undefined { return this.#leases.get(lease); }
+  has(lease: number): boolean {
+    return this.#leases.has(lease);
+  }
+  describe(lease: number): { ttlMs: number; expiresAt: number } | undefined {
+    return this.#leases.get(lease);
+  }
 
   keepAlive(lease: number): void {
     const found = this.#leases.get(lease);
@@ -34,12 +39,15 @@ export class Leases {
     found.expiresAt = this.#clock.now() + found.ttlMs;
   }
 
-  attach(lease: number, key: string): void { this.#leases.get(lease)?.keys.add(key); }
+  attach(lease: number, key: string): void {
+    this.#leases.get(lease)?.keys.add(key);
+  }
 
   /** Follows what committed events attach and let go. */
   follow(events: readonly StoreEvent[]): void {
     for (const { key, value, previous } of events) {
-      if (previous?.lease !== undefined && previous.lease !== value?.lease) this.#leases.get(previous.lease)?.keys.delete(key);
+      if (previous?.lease !== undefined && previous.lease !== value?.lease)
+        this.#leases.get(previous.lease)?.keys.delete(key);
       if (value?.lease !== undefined) this.attach(value.lease, key);
     }
   }
@@ -61,7 +69,10 @@ export class Leases {
     this.#expire(lease, [...found.keys]);
   }
 
-  close(): void { this.#timer?.cancel(); this.#leases.clear(); }
+  close(): void {
+    this.#timer?.cancel();
+    this.#leases.clear();
+  }
 
   #arm(at: number): void {
     if (at >= this.#timerAt) return;
@@ -75,7 +86,8 @@ export class Leases {
     const now = this.#clock.now();
     let earliest = Infinity;
     for (const [id, lease] of [...this.#leases]) {
-      if (lease.expiresAt <= now) this.revoke(id); else earliest = Math.min(earliest, lease.expiresAt);
+      if (lease.expiresAt <= now) this.revoke(id);
+      else earliest = Math.min(earliest, lease.expiresAt);
     }
     if (earliest < Infinity) this.#arm(earliest);
   }

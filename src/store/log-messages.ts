@@ -1,6 +1,17 @@
-/** What a log store and its writer say to each other. Values cross as bytes; their buffers are moved, not copied, at load. */
-export interface WrittenRow { key: string; /** Absent: deleted. */ value: Uint8Array | undefined; createRevision: number; lease: number }
-export interface WrittenTransaction { revision: number; rows: WrittenRow[] }
+/**
+ * What a log store and its writer say to each other. Values cross as bytes; their buffers are moved, not copied, at
+ * load.
+ */
+export interface WrittenRow {
+  key: string;
+  /** Absent: deleted. */ value: Uint8Array | undefined;
+  createRevision: number;
+  lease: number;
+}
+export interface WrittenTransaction {
+  revision: number;
+  rows: WrittenRow[];
+}
 
 export type ToWriter =
   | { type: 'commit'; transactions: WrittenTransaction[] }
@@ -13,7 +24,13 @@ export type ToWriter =
   | { type: 'vacuum'; pages: number }
   | { type: 'close' };
 
-export interface LoadedRow { revision: number; key: string; value: Uint8Array | null; createRevision: number; lease: number }
+export interface LoadedRow {
+  revision: number;
+  key: string;
+  value: Uint8Array | null;
+  createRevision: number;
+  lease: number;
+}
 
 export type FromWriter =
   | { type: 'rows'; rows: LoadedRow[] }
@@ -24,6 +41,9 @@ export type FromWriter =
   | { type: 'failed'; message: string }
   | { type: 'closed' };
 
-export interface WriterOptions { path: string; /** `FULL` always; tests take it out to see that they notice. */ synchronous: 'FULL' | 'OFF' }
+export interface WriterOptions {
+  path: string;
+  /** `FULL` always; tests take it out to see that they notice. */ synchronous: 'FULL' | 'OFF';
+}
 /** Rows of one transaction have ids `revision * rowsPerRevision + n`; at least the operations of a transaction. */
 export const rowsPerRevision = 128;

@@ -1,27 +1,63 @@
 /**
  * Multi-version state in memory, shared by the backends that keep everything in memory (memory, SQLite).
  *
- * Each key has a chain of versions, newest first; a delete is a version without a value. The log holds one entry per revision, so
- * that the entry of revision r is `log[r - logStart]`. A transaction is *prepared* (compares evaluated against what earlier prepared ones
- * will have done, revision assigned) and later *committed* (visible, delivered to watchers) in the same order; a backend with a disk syncs
+ * Each key has a chain of versions, newest first; a delete is a version without a value. The log holds one entry per
+ * revision, so
+ * that the entry of revision r is `log[r - logStart]`. A transaction is *prepared* (compares evaluated against what
+ * earlier prepared ones
+ * will have done, revision assigned) and later *committed* (visible, delivered to watchers) in the same order; a
+ * backend with a disk syncs
  * in between. `abandon` drops everything prepared and not committed. Compaction cuts chains and log.
  * Invariant: readers and watchers never see a revision that is not committed.
  */
 import { ApiError } from '#base/errors.ts';
 import { KeyTree } from './key-tree.ts';
-import { transactionBytesMax, transactionOperationsMax, watchQueueBytesMax, watchQueueTransactionsMax } from './limits.ts';
+import {
+  transactionBytesMax,
+  transactionOperationsMax,
+  watchQueueBytesMax,
+  watchQueueTransactionsMax,
+} from './limits.ts';
 import { CompactedError, FutureRevisionError, bytesOf } from './store.ts';
-import type { Compare, LateBytes, ListOptions, ListResult, Operation, StoredValue, StoreEvent, StoreWatch, TxnResult, WatchRoute } from './store.ts';
+import type {
+  Compare,
+  LateBytes,
+  ListOptions,
+  ListResult,
+  Operation,
+  StoredValue,
+  StoreEvent,
+  StoreWatch,
+  TxnResult,
+  WatchRoute,
+} from './store.ts';
 
 /** A version of a key. */
-export interface Version { key: string; modRevision: number; stored: StoredValue | undefined; older: Version | undefined }
+export interface Version {
+  key: string;
+  modRevision: number;
+  stored: StoredValue | undefined;
+  older: Version | undefined;
+}
 
 /** Watchers of one prefix that are told apart by a value of the event. */
-interface Router { valuesOf(event: StoreEvent): readonly string[]; byValue: Map<string, Set<MvccWatch>> }
+interface Router {
+  valuesOf(event: StoreEvent): readonly string[];
+  byValue: Map<string, Set<MvccWatch>>;
+}
 
-export interface Prepared { revision: number; events: StoreEvent[] }
+export interface Prepared {
+  revision: number;
+  events: StoreEvent[];
+}
 
-export type PrepareResult = { succeeded: true; prepared: Prepared } | { succeeded: false; result: TxnResult; /** The failed compare saw what is not committed yet: answer after that revision is. */ after: number };
+export type PrepareResult =
+  | { succeeded: true; prepared: Prepared }
+  | {
+      succeeded: false;
+      result: TxnResult;
+      /** The failed compare saw what is not committed yet: answer after that revision is. */ after: number;
+    };
 
 export class Mvcc {
   #tree: KeyTree<Version>;
@@ -41,11 +77,19 @@ export class Mvcc {
     this.#logStart = revision + 1;
   }
 
-  get revision(): number { return this.#committed; }
-  get compactedRevision(): number { return this.#compacted; }
-  get keyCount(): number { return this.#tree.size; }
+  get revision(): number {
+    return this.#committed;
+  }
+  get compactedRevision(): number {
+    return this.#compacted;
+  }
+  get keyCount(): number {
+    return this.#tree.size;
+  }
   /** Bytes of values that were replaced or deleted and are still in the log. */
-  get historyBytes(): number { return this.#historyBytes; }
+  get historyBytes(): number {
+    return this.#historyBytes;
+  }
 
   revisionKeeping(bytes: number): number {
     let sum = 0;
@@ -57,7 +101,9 @@ export class Mvcc {
   }
 
   /** Independent state that starts from what is committed here. */
-  fork(): Mvcc { return new Mvcc(this.#committed, this.#tree.clone()); }
+  fork(): Mvcc {
+    return new Mvcc(this.#committed, this.#tree.clone());
+  }
 
   #check(revision: number | undefined): number {
     if (revision === undefined) return this.#committed;
@@ -79,7 +125,8 @@ export class Mvcc {
     this.#tree.scan(prefix, options.after, (version) => {
       const stored = version.modRevision <= at ? version.stored : versionAt(version, at)?.stored;
       if (stored === undefined) return;
-      if (values.length < limit) values.push(stored); else remaining++;
+      if (values.length < limit) values.push(stored);
+      else remaining++;
     });
     return { values, revision: at, more: remaining > 0, remaining };
   }
@@ -92,11 +139,17 @@ export class Mvcc {
     checkBounds(operations);
     const holds = compares.every((c) => {
       const now = this.#latest(c.key);
-      return 'modRevision' in c ? (now?.modRevision ?? 0) === c.modRevision : (now?.createRevision ?? 0) === c.createRevision;
+      return 'modRevision' in c
+        ? (now?.modRevision ?? 0) === c.modRevision
+        : (now?.createRevision ?? 0) === c.createRevision;
     });
     if (!holds) {
       const current = compares.flatMap((c) => this.#latest(c.key) ?? []);
-      return { succeeded: false, after: this.#prepared, result: { succeeded: false, revision: this.#prepared, current } };
+      return {
+        succeeded: false,
+        after: this.#prepared,
+        result: { succeeded: false, revision: this.#prepared, current },
+      };
     }
     const revision = this.#prepared + 1;
     const events: StoreEvent[] = [];
@@ -105,23 +158,46 @@ export class Mvcc {
       if (operation.type === 'delete') {
         if (previous === undefined) continue;
         events.push({ type: 'delete', key: operation.key, revision, previous });
-        this.#pending.set(operation.key, { key: operation.key, modRevision: revision, stored: undefined, older: undefined });
+        this.#pending.set(operation.key, {
+          key: operation.key,
+          modRevision: revision,
+          stored: undefined,
+          older: undefined,
+        });
         continue;
       }
       const created = previous?.createRevision ?? revision;
-      const value: StoredValue = operation.value instanceof Uint8Array ? { key: operation.key, value: operation.value, createRevision: created, modRevision: revision } : new LateValue(operation.key, operation.value, created, revision);
+      const value: StoredValue =
+        operation.value instanceof Uint8Array
+          ? { key: operation.key, value: operation.value, createRevision: created, modRevision: revision }
+          : new LateValue(operation.key, operation.value, created, revision);
       if (operation.lease !== undefined) value.lease = operation.lease;
-      events.push(previous === undefined ? { type: 'put', key: operation.key, revision, value } : { type: 'put', key: operation.key, revision, value, previous });
+      events.push(
+        previous === undefined
+          ? { type: 'put', key: operation.key, revision, value }
+          : { type: 'put', key: operation.key, revision, value, previous },
+      );
       this.#pending.set(operation.key, { key: operation.key, modRevision: revision, stored: value, older: undefined });
     }
-    if (events.length === 0) return { succeeded: false, after: this.#prepared, result: { succeeded: true, revision: this.#prepared, current: [] } };
+    if (events.length === 0)
+      return {
+        succeeded: false,
+        after: this.#prepared,
+        result: { succeeded: true, revision: this.#prepared, current: [] },
+      };
     this.#prepared = revision;
     return { succeeded: true, prepared: { revision, events } };
   }
 
-  /** Makes a prepared (or, at load, a recorded) transaction visible. Revisions arrive in order; a gap at load is filled with nothing. */
+  /**
+   * Makes a prepared (or, at load, a recorded) transaction visible. Revisions arrive in order; a gap at load is filled
+   * with nothing.
+   */
   commit(prepared: Prepared): void {
-    while (this.#committed + 1 < prepared.revision) { this.#log.push([]); this.#committed++; }
+    while (this.#committed + 1 < prepared.revision) {
+      this.#log.push([]);
+      this.#committed++;
+    }
     for (const event of prepared.events) {
       const older = this.#tree.get(event.key);
       this.#historyBytes += lengthOf(event.previous);
@@ -142,12 +218,16 @@ export class Mvcc {
   #notify(events: StoreEvent[]): void {
     let bytes = 0;
     for (const event of events) bytes += lengthOf(event.value) + lengthOf(event.previous);
-    if (events.length === 1) { this.#forWatchers(events[0]!, (watcher) => watcher.push(events, bytes)); return; }
+    if (events.length === 1) {
+      this.#forWatchers(events[0]!, (watcher) => watcher.push(events, bytes));
+      return;
+    }
     const wanted = new Map<MvccWatch, StoreEvent[]>();
     for (const event of events) {
       this.#forWatchers(event, (watcher) => {
         const list = wanted.get(watcher);
-        if (list === undefined) wanted.set(watcher, [event]); else list.push(event);
+        if (list === undefined) wanted.set(watcher, [event]);
+        else list.push(event);
       });
     }
     for (const [watcher, list] of wanted) watcher.push(list, bytes);
@@ -159,7 +239,9 @@ export class Mvcc {
       if (set !== undefined) for (const watcher of set) visit(watcher);
       const routers = this.#routed.get(prefix);
       if (routers === undefined) return;
-      for (const router of routers.values()) for (const value of new Set(router.valuesOf(event))) for (const watcher of router.byValue.get(value) ?? []) visit(watcher);
+      for (const router of routers.values())
+        for (const value of new Set(router.valuesOf(event)))
+          for (const watcher of router.byValue.get(value) ?? []) visit(watcher);
     });
   }
 
@@ -169,7 +251,10 @@ export class Mvcc {
     const out: StoreEvent[][] = [];
     for (let at = revision + 1; at <= this.#committed; at++) {
       const events = this.#log[at - this.#logStart]!;
-      if (events.length === 1) { if (events[0]!.key.startsWith(prefix)) out.push(events); continue; }
+      if (events.length === 1) {
+        if (events[0]!.key.startsWith(prefix)) out.push(events);
+        continue;
+      }
       const some = events.filter((e) => e.key.startsWith(prefix));
       if (some.length > 0) out.push(some);
     }
@@ -179,7 +264,10 @@ export class Mvcc {
   watch(prefix: string, fromRevision: number, route?: WatchRoute): MvccWatch {
     if (fromRevision > this.#committed) throw new FutureRevisionError(this.#committed);
     const watcher = new MvccWatch(this, prefix, fromRevision, route);
-    if (route !== undefined) { this.#addRouted(watcher, route); return watcher; }
+    if (route !== undefined) {
+      this.#addRouted(watcher, route);
+      return watcher;
+    }
     const set = this.#watchers.get(prefix) ?? new Set();
     this.#watchers.set(prefix, set);
     set.add(watcher);
@@ -207,7 +295,10 @@ export class Mvcc {
   }
 
   unwatch(watcher: MvccWatch): void {
-    if (watcher.route !== undefined) { this.#removeRouted(watcher, watcher.route); return; }
+    if (watcher.route !== undefined) {
+      this.#removeRouted(watcher, watcher.route);
+      return;
+    }
     const set = this.#watchers.get(watcher.prefix);
     set?.delete(watcher);
     if (set?.size === 0) this.#watchers.delete(watcher.prefix);
@@ -215,7 +306,9 @@ export class Mvcc {
 
   closeWatches(): void {
     for (const set of [...this.#watchers.values()]) for (const watcher of [...set]) watcher.close();
-    for (const routers of [...this.#routed.values()]) for (const router of [...routers.values()]) for (const set of [...router.byValue.values()]) for (const watcher of [...set]) watcher.close();
+    for (const routers of [...this.#routed.values()])
+      for (const router of [...routers.values()])
+        for (const set of [...router.byValue.values()]) for (const watcher of [...set]) watcher.close();
   }
 
   /** Forgets history up to the revision; answers the versions that nobody can read any more. */
@@ -243,7 +336,9 @@ export class Mvcc {
   }
 
   /** At load: what an event follows on. */
-  latest(key: string): StoredValue | undefined { return this.#latest(key); }
+  latest(key: string): StoredValue | undefined {
+    return this.#latest(key);
+  }
 
   #cut(key: string, revision: number): void {
     const newest = this.#tree.get(key);
@@ -256,7 +351,7 @@ export class Mvcc {
 
 /** A value's bytes, or no fewer than they will be where they were not made yet. */
 function lengthOf(stored: StoredValue | undefined): number {
-  return stored === undefined ? 0 : stored.late?.lengthMax ?? stored.value.length;
+  return stored === undefined ? 0 : (stored.late?.lengthMax ?? stored.value.length);
 }
 
 function versionAt(version: Version | undefined, revision: number): Version | undefined {
@@ -272,9 +367,15 @@ function forPrefixes(key: string, visit: (prefix: string) => void): void {
 }
 
 function checkBounds(operations: Operation[]): void {
-  if (operations.length > transactionOperationsMax) throw new ApiError('BadRequest', 'etcdserver: too many operations in txn request');
-  const sum = (length: (value: Uint8Array | LateBytes) => number): number => operations.reduce((total, o) => o.type === 'put' ? total + length(o.value) : total, 0);
-  if (sum((v) => v instanceof Uint8Array ? v.length : v.lengthMax) > transactionBytesMax && sum((v) => bytesOf(v).length) > transactionBytesMax) throw new ApiError('InternalError', 'etcdserver: request is too large');
+  if (operations.length > transactionOperationsMax)
+    throw new ApiError('BadRequest', 'etcdserver: too many operations in txn request');
+  const sum = (length: (value: Uint8Array | LateBytes) => number): number =>
+    operations.reduce((total, o) => (o.type === 'put' ? total + length(o.value) : total), 0);
+  if (
+    sum((v) => (v instanceof Uint8Array ? v.length : v.lengthMax)) > transactionBytesMax &&
+    sum((v) => bytesOf(v).length) > transactionBytesMax
+  )
+    throw new ApiError('InternalError', 'etcdserver: request is too large');
 }
 
 class LateValue implements StoredValue {
@@ -291,7 +392,9 @@ class LateValue implements StoredValue {
     this.modRevision = modRevision;
   }
 
-  get value(): Uint8Array { return this.late.bytes(); }
+  get value(): Uint8Array {
+    return this.late.bytes();
+  }
 }
 
 /** A cursor over the log: queued transactions while it keeps up, history again when it has fallen behind. */
@@ -317,7 +420,8 @@ export class MvccWatch implements StoreWatch {
   push(events: StoreEvent[], bytes: number): void {
     if (!this.#behind) {
       this.#queueBytes += bytes;
-      if (this.#queue.length < watchQueueTransactionsMax && this.#queueBytes <= watchQueueBytesMax) this.#queue.push(events);
+      if (this.#queue.length < watchQueueTransactionsMax && this.#queueBytes <= watchQueueBytesMax)
+        this.#queue.push(events);
       else {
         this.#behind = true;
         this.#queue = [];
@@ -354,8 +458,13 @@ export class MvccWatch implements StoreWatch {
     try {
       while (!this.#closed) {
         const batch = this.take();
-        if (batch !== undefined) { yield batch; continue; }
-        await new Promise<void>((resolve) => { this.#wake = resolve; });
+        if (batch !== undefined) {
+          yield batch;
+          continue;
+        }
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
       }
     } finally {
       this.close();

@@ -33,9 +33,20 @@ it('a reopened store has every value, revision and the history since the last co
   await using second = await open(path);
   assert.equal(second.currentRevision(), revision);
   assert.equal(second.compactedRevision(), 20);
-  assert.deepEqual((await second.list('')).values.map((v) => [v.key, v.modRevision, v.createRevision, Buffer.from(v.value).toString()]), before.values.map((v) => [v.key, v.modRevision, v.createRevision, Buffer.from(v.value).toString()]));
+  assert.deepEqual(
+    (await second.list('')).values.map((v) => [
+      v.key,
+      v.modRevision,
+      v.createRevision,
+      Buffer.from(v.value).toString(),
+    ]),
+    before.values.map((v) => [v.key, v.modRevision, v.createRevision, Buffer.from(v.value).toString()]),
+  );
   const events = [];
-  for await (const batch of second.watch('/a/', 20)) { events.push(...batch); if (events.at(-1)!.revision === revision) break; }
+  for await (const batch of second.watch('/a/', 20)) {
+    events.push(...batch);
+    if (events.at(-1)!.revision === revision) break;
+  }
   assert.equal(events.length, 31);
   assert.deepEqual([events[0]!.revision, Buffer.from(events[0]!.previous!.value).toString()], [21, '10']);
 });
@@ -51,7 +62,10 @@ it('compaction removes what nobody can read from the file', async () => {
   const database = new DatabaseSync(path);
   const rows = database.prepare('SELECT key FROM log').all();
   database.close();
-  assert.deepEqual(rows.map((r) => r.key), ['/a']);
+  assert.deepEqual(
+    rows.map((r) => r.key),
+    ['/a'],
+  );
 });
 
 it('a lease outlives the process that granted it', async () => {
@@ -63,7 +77,10 @@ it('a lease outlives the process that granted it', async () => {
   await first[Symbol.asyncDispose]();
   const later = createFakeClock(clock.now());
   await using second = await open(path, later);
-  const gone = (async () => { for await (const batch of second.watch('/l', second.currentRevision())) return batch[0]!.type; return undefined; })();
+  const gone = (async () => {
+    for await (const batch of second.watch('/l', second.currentRevision())) return batch[0]!.type;
+    return undefined;
+  })();
   later.advance(61_000);
   assert.equal(await gone, 'delete');
 });
@@ -89,9 +106,14 @@ it('the file, its log and its index are for their owner alone, also where they w
     chmodSync(path, 0o644);
     await using second = await open(path);
     await second.txn([], [put('/a', '2')]);
-    const modes = ['', '-wal', '-shm'].flatMap((suffix) => { const stat = statSync(`${path}${suffix}`, { throwIfNoEntry: false }); return stat === undefined ? [] : [stat.mode & 0o777]; });
+    const modes = ['', '-wal', '-shm'].flatMap((suffix) => {
+      const stat = statSync(`${path}${suffix}`, { throwIfNoEntry: false });
+      return stat === undefined ? [] : [stat.mode & 0o777];
+    });
     assert.deepEqual([...new Set(modes)], [0o600]);
-  } finally { process.umask(umask); }
+  } finally {
+    process.umask(umask);
+  }
 });
 
 it('gives room back while nobody writes, also from a file that could not', async () => {
@@ -101,11 +123,20 @@ it('gives room back while nobody writes, also from a file that could not', async
     await using store = await open(path);
     for (let i = 0; i < 20; i++) await store.txn([], [put('/a', 'x'.repeat(500_000))]);
   }
-  const pagesOf = (name: string): number => { const database = new DatabaseSync(path); const [value] = Object.values(database.prepare(`PRAGMA ${name}`).get() as Record<string, number>); database.close(); return value!; };
+  const pagesOf = (name: string): number => {
+    const database = new DatabaseSync(path);
+    const [value] = Object.values(database.prepare(`PRAGMA ${name}`).get() as Record<string, number>);
+    database.close();
+    return value!;
+  };
   const before = pagesOf('page_count');
   assert.ok(before > 2000);
   // As a file of an older program is.
-  { const database = new DatabaseSync(path); database.exec('PRAGMA journal_mode=DELETE; PRAGMA auto_vacuum=NONE; VACUUM'); database.close(); }
+  {
+    const database = new DatabaseSync(path);
+    database.exec('PRAGMA journal_mode=DELETE; PRAGMA auto_vacuum=NONE; VACUUM');
+    database.close();
+  }
   assert.equal(pagesOf('auto_vacuum'), 0);
   {
     await using store = await open(path, clock);
@@ -125,17 +156,35 @@ it('says that no write succeeds, and that one does again', async () => {
   const clock = createFakeClock();
   await using store = await open(path, clock);
   assert.equal(await store.health(), undefined);
-  const refused = new LogStore({ send: (_message, answered) => answered({ type: 'failed', message: 'database or disk is full' }), close: async () => undefined }, { rows: [], compacted: 0, revision: 0, leases: [] }, { clock, log: silentLogger });
+  const refused = new LogStore(
+    {
+      send: (_message, answered) => answered({ type: 'failed', message: 'database or disk is full' }),
+      close: async () => undefined,
+    },
+    { rows: [], compacted: 0, revision: 0, leases: [] },
+    { clock, log: silentLogger },
+  );
   assert.match((await refused.health())!, /disk is full/);
   await assert.rejects(refused.txn([], [put('/a', '1')]), /could not write/);
   let works = false;
-  const again = new LogStore({ send: (_message, answered) => answered(works ? { type: 'synced' } : { type: 'failed', message: 'full' }), close: async () => undefined }, { rows: [], compacted: 0, revision: 0, leases: [] }, { clock, log: silentLogger });
+  const again = new LogStore(
+    {
+      send: (_message, answered) => answered(works ? { type: 'synced' } : { type: 'failed', message: 'full' }),
+      close: async () => undefined,
+    },
+    { rows: [], compacted: 0, revision: 0, leases: [] },
+    { clock, log: silentLogger },
+  );
   await assert.rejects(again.txn([], [put('/a', '1')]), /could not write/);
   assert.match((await again.health())!, /full/);
   works = true;
   clock.advance(2_000);
   assert.equal(await again.health(), undefined);
-  const stuck = new LogStore({ send: () => undefined, close: async () => undefined }, { rows: [], compacted: 0, revision: 0, leases: [] }, { clock, log: silentLogger });
+  const stuck = new LogStore(
+    { send: () => undefined, close: async () => undefined },
+    { rows: [], compacted: 0, revision: 0, leases: [] },
+    { clock, log: silentLogger },
+  );
   const asked = stuck.health();
   clock.advance(5_001);
   assert.match((await asked)!, /does not answer/);

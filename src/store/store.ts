@@ -2,19 +2,35 @@
  * The one store interface: etcd-shaped multi-version concurrency control (etcd v3 API, "KV" and "Watch").
  *
  * Words. A *revision* is a number that grows by one with each transaction that changes something; it is the cluster's
- * resourceVersion. A *key* maps to bytes; its *modRevision* is the revision that last wrote it, its *createRevision* the one
+ * resourceVersion. A *key* maps to bytes; its *modRevision* is the revision that last wrote it, its *createRevision*
+ * the one
  * that made it. *Compaction* forgets versions older than a revision; reading below it throws `CompactedError`.
  *
  * Durability: when `txn` resolves, the change is on disk (backends that have one). Order: watches deliver whole
  * transactions in revision order, and nothing twice. Bounds: `limits.ts`. Every backend passes `store.suite.ts`.
  */
-export interface StoredValue { key: string; value: Uint8Array; createRevision: number; modRevision: number; lease?: number; /** Where the bytes come from, while nobody needed them. */ late?: LateBytes }
+export interface StoredValue {
+  key: string;
+  value: Uint8Array;
+  createRevision: number;
+  modRevision: number;
+  lease?: number;
+  /** Where the bytes come from, while nobody needed them. */ late?: LateBytes;
+}
 
-/** Bytes that are made when somebody asks. A backend without a disk does not, so that a writer who keeps the object it wrote as its own reading copy need not encode it. */
-export interface LateBytes { /** No fewer than the bytes are. */ readonly lengthMax: number; bytes(): Uint8Array }
+/**
+ * Bytes that are made when somebody asks. A backend without a disk does not, so that a writer who keeps the object it
+ * wrote as its own reading copy need not encode it.
+ */
+export interface LateBytes {
+  /** No fewer than the bytes are. */ readonly lengthMax: number;
+  bytes(): Uint8Array;
+}
 
 /** The bytes, made now if they were not yet. */
-export function bytesOf(value: Uint8Array | LateBytes): Uint8Array { return value instanceof Uint8Array ? value : value.bytes(); }
+export function bytesOf(value: Uint8Array | LateBytes): Uint8Array {
+  return value instanceof Uint8Array ? value : value.bytes();
+}
 
 export interface StoreEvent {
   type: 'put' | 'delete';
@@ -51,7 +67,12 @@ export interface ListOptions {
   after?: string;
 }
 
-export interface ListResult { values: StoredValue[]; revision: number; more: boolean; /** Keys in the prefix beyond this page. */ remaining: number }
+export interface ListResult {
+  values: StoredValue[];
+  revision: number;
+  more: boolean;
+  /** Keys in the prefix beyond this page. */ remaining: number;
+}
 
 export interface StoreWatch extends AsyncIterable<StoreEvent[]> {
   /** Batches are whole transactions in revision order. Ends by throwing `CompactedError` or on `close`. */
@@ -59,17 +80,23 @@ export interface StoreWatch extends AsyncIterable<StoreEvent[]> {
 }
 
 /**
- * A hint that a watcher wants only events for which `valuesOf` holds `value`: with a thousand watchers, one per node, an event then wakes one and not
+ * A hint that a watcher wants only events for which `valuesOf` holds `value`: with a thousand watchers, one per node,
+ * an event then wakes one and not
  * all. A backend may deliver others as well; `name` says which routes share `valuesOf`.
  */
-export interface WatchRoute { name: string; value: string; valuesOf(event: StoreEvent): readonly string[] }
+export interface WatchRoute {
+  name: string;
+  value: string;
+  valuesOf(event: StoreEvent): readonly string[];
+}
 
 export interface Store extends AsyncDisposable {
   get(key: string, revision?: number): Promise<StoredValue | undefined>;
   list(prefix: string, options?: ListOptions): Promise<ListResult>;
   txn(compares: Compare[], operations: Operation[]): Promise<TxnResult>;
   /**
-   * Events after `fromRevision` (exclusive) of keys that begin with the prefix: a directory (`/registry/pods/`) or one whole key. When nothing is queued, the
+   * Events after `fromRevision` (exclusive) of keys that begin with the prefix: a directory (`/registry/pods/`) or one
+   * whole key. When nothing is queued, the
    * watch has delivered everything up to `currentRevision()`.
    */
   watch(prefix: string, fromRevision: number, route?: WatchRoute): StoreWatch;

@@ -8,14 +8,23 @@ import { createMachine, run } from './machine.ts';
 function fill(path: string): void {
   const fd = openSync(path, 'w');
   const block = Buffer.alloc(64 * 1024);
-  try { for (;;) writeSync(fd, block); } catch { /* full */ } finally { closeSync(fd); }
+  try {
+    for (;;) writeSync(fd, block);
+  } catch {
+    /* full */
+  } finally {
+    closeSync(fd);
+  }
 }
 
 test('a full disk', { timeout: 180_000 }, async (t) => {
   await using machine = createMachine();
   await using stack = new AsyncDisposableStack();
   assert.equal((await run('mount', ['-t', 'tmpfs', '-o', 'size=64m', 'tmpfs', machine.home])).code, 0);
-  stack.defer(async () => { await machine.tiphys(['down', '--purge']); await run('umount', ['-l', machine.home]); });
+  stack.defer(async () => {
+    await machine.tiphys(['down', '--purge']);
+    await run('umount', ['-l', machine.home]);
+  });
   assert.equal((await machine.tiphys(['up'])).code, 0);
   assert.equal((await machine.docker('pull', '-q', 'busybox')).code, 0);
   await machine.kube('run', 'stays', '--image=busybox', '--image-pull-policy=IfNotPresent', '--', 'sleep', '1000');
@@ -24,11 +33,18 @@ test('a full disk', { timeout: 180_000 }, async (t) => {
   const ballast = `${machine.home}/ballast`;
 
   await t.test('a build that fills it fails, and what it wrote is gone', async () => {
-    const context = dirname(machine.file('large/Dockerfile', 'FROM busybox\nRUN dd if=/dev/zero of=/b bs=1M count=200\n'));
+    const context = dirname(
+      machine.file('large/Dockerfile', 'FROM busybox\nRUN dd if=/dev/zero of=/b bs=1M count=200\n'),
+    );
     const build = await machine.docker('build', '-t', 'large', context);
     assert.notEqual(build.code, 0);
     assert.match(build.stdout + build.stderr, /No space left on device|no space left on device/);
-    await machine.until('space', async () => (await run('df', ['--output=pcent', machine.home])).stdout, /\s[1-4]?\d%/, 10_000);
+    await machine.until(
+      'space',
+      async () => (await run('df', ['--output=pcent', machine.home])).stdout,
+      /\s[1-4]?\d%/,
+      10_000,
+    );
   });
   await t.test('writes are refused in words, what runs goes on', async () => {
     fill(ballast);
@@ -41,12 +57,19 @@ test('a full disk', { timeout: 180_000 }, async (t) => {
   });
   await t.test('with space again everything works', async () => {
     rmSync(ballast);
-    await machine.until('a write', async () => String((await machine.kubectl('create', 'configmap', 'taken', '--from-literal=a=1')).code), /^0$/);
+    await machine.until(
+      'a write',
+      async () => String((await machine.kubectl('create', 'configmap', 'taken', '--from-literal=a=1')).code),
+      /^0$/,
+    );
     assert.equal((await machine.docker('run', '--rm', 'busybox', 'echo', 'back')).stdout, 'back\n');
     await machine.kube('run', 'new', '--image=busybox', '--image-pull-policy=IfNotPresent', '--', 'sleep', '1000');
     await machine.kube('wait', '--for=condition=Ready', 'pod/new', '--timeout=30s');
     assert.deepEqual([machine.pid('server'), machine.pid('node-1')], pids);
   });
   assert.equal((await machine.tiphys(['down'])).code, 0);
-  assert.deepEqual(machine.leftovers().filter((entry) => entry !== `mount ${machine.home}`), []);
+  assert.deepEqual(
+    machine.leftovers().filter((entry) => entry !== `mount ${machine.home}`),
+    [],
+  );
 });

@@ -1,4 +1,6 @@
-/** Processes of the platform are killed at work: one alone, and all at once during builds, starts, pulls and roll-outs. */
+/**
+ * Processes of the platform are killed at work: one alone, and all at once during builds, starts, pulls and roll-outs.
+ */
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { rmSync } from 'node:fs';
@@ -16,33 +18,75 @@ function load(url: string): { stop(): Promise<{ asked: number; failed: string[] 
   const failed: string[] = [];
   let asked = 0;
   const agent = new Agent({ keepAlive: false });
-  const one = (): Promise<void> => new Promise((resolve) => {
-    asked++;
-    const request = get(url, { agent, timeout: 2_000 }, (response) => { response.resume(); response.on('end', resolve); });
-    request.on('timeout', () => request.destroy(new Error('timeout')));
-    request.on('error', (error) => { failed.push(error.message); resolve(); });
-  });
-  const work = (async () => { while (going) { await one(); await pause(5); } })();
-  return { async stop() { going = false; await work; return { asked, failed }; } };
+  const one = (): Promise<void> =>
+    new Promise((resolve) => {
+      asked++;
+      const request = get(url, { agent, timeout: 2_000 }, (response) => {
+        response.resume();
+        response.on('end', resolve);
+      });
+      request.on('timeout', () => request.destroy(new Error('timeout')));
+      request.on('error', (error) => {
+        failed.push(error.message);
+        resolve();
+      });
+    });
+  const work = (async () => {
+    while (going) {
+      await one();
+      await pause(5);
+    }
+  })();
+  return {
+    async stop() {
+      going = false;
+      await work;
+      return { asked, failed };
+    },
+  };
 }
 
 /** True when the cluster's DNS server answers within a twentieth of a second. */
 function answers(server: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = createSocket('udp4');
-    const finish = (ok: boolean): void => { clearTimeout(timer); socket.close(); resolve(ok); };
+    const finish = (ok: boolean): void => {
+      clearTimeout(timer);
+      socket.close();
+      resolve(ok);
+    };
     const timer = setTimeout(() => finish(false), 50);
     socket.on('message', () => finish(true));
     socket.on('error', () => finish(false));
-    socket.connect(53, server, () => socket.send(dnsPacket.encode({ type: 'query', id: 1, flags: 0x100, questions: [{ name: 'web.default.svc.cluster.local', type: 'A' }] })));
+    socket.connect(53, server, () =>
+      socket.send(
+        dnsPacket.encode({
+          type: 'query',
+          id: 1,
+          flags: 0x100,
+          questions: [{ name: 'web.default.svc.cluster.local', type: 'A' }],
+        }),
+      ),
+    );
   });
 }
 
 async function startWeb(machine: Machine): Promise<string> {
-  const context = dirname(machine.file('app/Dockerfile', 'FROM busybox\nRUN mkdir /www; echo hi > /www/index.html\nCMD ["httpd", "-f", "-p", "8080", "-h", "/www"]\n'));
+  const context = dirname(
+    machine.file(
+      'app/Dockerfile',
+      'FROM busybox\nRUN mkdir /www; echo hi > /www/index.html\nCMD ["httpd", "-f", "-p", "8080", "-h", "/www"]\n',
+    ),
+  );
   assert.equal((await machine.docker('build', '-q', '-t', 'app', context)).code, 0);
   await machine.kube('create', 'deployment', 'web', '--image=app', '--replicas=2', '--port=8080');
-  await machine.kube('patch', 'deployment', 'web', '-p', '{"spec":{"template":{"spec":{"terminationGracePeriodSeconds":1}}}}');
+  await machine.kube(
+    'patch',
+    'deployment',
+    'web',
+    '-p',
+    '{"spec":{"template":{"spec":{"terminationGracePeriodSeconds":1}}}}',
+  );
   await machine.kube('rollout', 'status', 'deployment/web', '--timeout=60s');
   await machine.kube('expose', 'deployment', 'web', '--port=80', '--target-port=8080');
   return machine.kube('get', 'service', 'web', '-o', 'jsonpath={.spec.clusterIP}');
@@ -52,7 +96,15 @@ test('one process is killed alone', { timeout: 180_000 }, async (t) => {
   await using machine = createMachine();
   assert.equal((await machine.tiphys(['up'])).code, 0);
   const address = await startWeb(machine);
-  const state = (): Promise<string> => machine.kube('get', 'pods', '-l', 'app=web', '-o', 'jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[0].containerID} {.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].ready}{"\\n"}{end}');
+  const state = (): Promise<string> =>
+    machine.kube(
+      'get',
+      'pods',
+      '-l',
+      'app=web',
+      '-o',
+      'jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[0].containerID} {.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].ready}{"\\n"}{end}',
+    );
   const before = await state();
   const pod = before.split(' ')[0]!;
   const dns = /nameserver (\S+)/.exec(await machine.kube('exec', pod, '--', 'cat', '/etc/resolv.conf'))![1]!;
@@ -63,10 +115,16 @@ test('one process is killed alone', { timeout: 180_000 }, async (t) => {
       const pid = machine.pid(part);
       process.kill(pid, 'SIGKILL');
       if (part === 'node-1') {
-        await machine.until('DNS goes with the node', async () => String(await answers(dns)), /false/, 5_000).catch(() => {});
+        await machine
+          .until('DNS goes with the node', async () => String(await answers(dns)), /false/, 5_000)
+          .catch(() => {});
         await machine.until('DNS comes back', async () => String(await answers(dns)), /true/, 10_000);
       }
-      await machine.until('exec', async () => (await machine.kubectl('exec', pod, '--', 'echo', 'back')).stdout, /back/);
+      await machine.until(
+        'exec',
+        async () => (await machine.kubectl('exec', pod, '--', 'echo', 'back')).stdout,
+        /back/,
+      );
       assert.equal((await machine.kubectl('logs', pod)).code, 0);
       const { asked, failed } = await requests.stop();
       assert.ok(asked > 10);
@@ -83,39 +141,63 @@ test('one process is killed alone', { timeout: 180_000 }, async (t) => {
     const up = await machine.tiphys(['up']);
     assert.equal(up.code, 0, up.stderr);
     await machine.kube('rollout', 'status', 'deployment/web', '--timeout=60s');
-    await machine.until('the Service', async () => { const requests = load(`http://${address}/`); await pause(100); return String((await requests.stop()).failed.length); }, /^0$/);
+    await machine.until(
+      'the Service',
+      async () => {
+        const requests = load(`http://${address}/`);
+        await pause(100);
+        return String((await requests.stop()).failed.length);
+      },
+      /^0$/,
+    );
   });
 });
 
-test('everything is killed at work, again and again; up repairs, and down leaves nothing', { timeout: 300_000 }, async (t) => {
-  await using machine = createMachine();
-  assert.equal((await machine.tiphys(['up'])).code, 0);
-  const address = await startWeb(machine);
-  const slow = dirname(machine.file('slow/Dockerfile', 'FROM busybox\nARG n\nRUN echo $n > /n; dd if=/dev/zero of=/b bs=1M count=8; sleep 0.3\nRUN echo done > /done\n'));
-  const works: Record<string, (round: number) => Promise<unknown>> = {
-    build: (round) => machine.docker('build', '-q', '--build-arg', `n=${round}`, '-t', `slow:${round}`, slow),
-    start: (round) => Promise.all([machine.docker('run', '-d', '--name', `run-${round}`, 'busybox', 'sleep', '1000'), machine.kubectl('run', `pod-${round}`, '--image=app', '--restart=Never')]),
-    'roll-out': (round) => machine.kubectl('set', 'env', 'deployment/web', `ROUND=${round}`),
-    pull: async () => { await machine.docker('rmi', '-f', 'debian:bookworm-slim'); await machine.docker('pull', '-q', 'busybox'); },
-  };
-  for (const [name, work] of Object.entries(works)) {
-    await t.test(name, async () => {
-      for (let round = 0; round < 3; round++) {
-        const running = work(round);
-        await pause(40 + round * 230);
-        machine.killAll();
-        await running;
-        const requests = load(`http://${address}/`);
-        const up = await machine.tiphys(['up']);
-        assert.equal(up.code, 0, up.stderr);
-        await machine.kube('rollout', 'status', 'deployment/web', '--timeout=60s');
-        assert.deepEqual((await requests.stop()).failed, [], 'Services answer while everything is away');
-      }
-      const again = await machine.docker('build', '-q', '--build-arg', `n=${name}`, '-t', 'again', slow);
-      assert.equal(again.code, 0, again.stderr);
-    });
-  }
-  assert.doesNotMatch(await machine.kube('get', 'pods', '--no-headers'), /Unknown|Error|CrashLoop/);
-  assert.equal((await machine.tiphys(['down'])).code, 0);
-  assert.deepEqual(machine.leftovers(), []);
-});
+test(
+  'everything is killed at work, again and again; up repairs, and down leaves nothing',
+  { timeout: 300_000 },
+  async (t) => {
+    await using machine = createMachine();
+    assert.equal((await machine.tiphys(['up'])).code, 0);
+    const address = await startWeb(machine);
+    const slow = dirname(
+      machine.file(
+        'slow/Dockerfile',
+        'FROM busybox\nARG n\nRUN echo $n > /n; dd if=/dev/zero of=/b bs=1M count=8; sleep 0.3\nRUN echo done > /done\n',
+      ),
+    );
+    const works: Record<string, (round: number) => Promise<unknown>> = {
+      build: (round) => machine.docker('build', '-q', '--build-arg', `n=${round}`, '-t', `slow:${round}`, slow),
+      start: (round) =>
+        Promise.all([
+          machine.docker('run', '-d', '--name', `run-${round}`, 'busybox', 'sleep', '1000'),
+          machine.kubectl('run', `pod-${round}`, '--image=app', '--restart=Never'),
+        ]),
+      'roll-out': (round) => machine.kubectl('set', 'env', 'deployment/web', `ROUND=${round}`),
+      pull: async () => {
+        await machine.docker('rmi', '-f', 'debian:bookworm-slim');
+        await machine.docker('pull', '-q', 'busybox');
+      },
+    };
+    for (const [name, work] of Object.entries(works)) {
+      await t.test(name, async () => {
+        for (let round = 0; round < 3; round++) {
+          const running = work(round);
+          await pause(40 + round * 230);
+          machine.killAll();
+          await running;
+          const requests = load(`http://${address}/`);
+          const up = await machine.tiphys(['up']);
+          assert.equal(up.code, 0, up.stderr);
+          await machine.kube('rollout', 'status', 'deployment/web', '--timeout=60s');
+          assert.deepEqual((await requests.stop()).failed, [], 'Services answer while everything is away');
+        }
+        const again = await machine.docker('build', '-q', '--build-arg', `n=${name}`, '-t', 'again', slow);
+        assert.equal(again.code, 0, again.stderr);
+      });
+    }
+    assert.doesNotMatch(await machine.kube('get', 'pods', '--no-headers'), /Unknown|Error|CrashLoop/);
+    assert.equal((await machine.tiphys(['down'])).code, 0);
+    assert.deepEqual(machine.leftovers(), []);
+  },
+);

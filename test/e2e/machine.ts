@@ -1,4 +1,7 @@
-/** A platform of a test's own: a home below /var/tmp, the real launcher, and a look at what is left on the machine afterwards. */
+/**
+ * A platform of a test's own: a home below /var/tmp, the real launcher, and a look at what is left on the machine
+ * afterwards.
+ */
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -7,18 +10,38 @@ import { fileURLToPath } from 'node:url';
 
 const root = resolve(fileURLToPath(import.meta.url), '../../..');
 
-export interface Output { code: number; stdout: string; stderr: string }
+export interface Output {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
 
-export function run(file: string, args: string[], environment: Record<string, string> = {}, options: { input?: string; timeoutMs?: number } = {}): Promise<Output> {
+export function run(
+  file: string,
+  args: string[],
+  environment: Record<string, string> = {},
+  options: { input?: string; timeoutMs?: number } = {},
+): Promise<Output> {
   return new Promise((done, reject) => {
-    const child = spawn(file, args, { cwd: root, env: { ...process.env, ...environment }, stdio: ['pipe', 'pipe', 'pipe'], timeout: options.timeoutMs ?? 120_000 });
+    const child = spawn(file, args, {
+      cwd: root,
+      env: { ...process.env, ...environment },
+      stdio: ['pipe', 'pipe', 'pipe'],
+      timeout: options.timeoutMs ?? 120_000,
+    });
     let stdout = '';
     let stderr = '';
-    child.stdout.on('data', (chunk: Buffer) => { stdout += chunk.toString(); });
-    child.stderr.on('data', (chunk: Buffer) => { stderr += chunk.toString(); });
+    child.stdout.on('data', (chunk: Buffer) => {
+      stdout += chunk.toString();
+    });
+    child.stderr.on('data', (chunk: Buffer) => {
+      stderr += chunk.toString();
+    });
     child.on('error', reject);
     child.on('close', (code) => done({ code: code ?? -1, stdout, stderr }));
-    child.stdin.on('error', () => { /* a program that does not read its input */ });
+    child.stdin.on('error', () => {
+      /* a program that does not read its input */
+    });
     child.stdin.end(options.input ?? '');
   });
 }
@@ -52,19 +75,36 @@ function leftoversOf(home: string, ids: string[]): string[] {
 
 function leftoversOfId(id: string): string[] {
   const found: string[] = [];
-  for (const line of spawnSync('nft', ['list', 'tables'], { encoding: 'utf8' }).stdout.split('\n')) if (line.includes(`tiphys_${id}`)) found.push(line);
-  for (const line of readFileSync('/proc/net/dev', 'utf8').split('\n')) if (line.trim().startsWith(`tph${id}`)) found.push(`link ${line.trim().split(':')[0]}`);
-  for (const top of ['/sys/fs/cgroup', ...readdirSync('/sys/fs/cgroup', { withFileTypes: true }).filter((entry) => entry.isDirectory()).map((entry) => join('/sys/fs/cgroup', entry.name))]) {
-    try { for (const name of readdirSync(top)) if (name.startsWith(`tiphys_${id}`)) found.push(`cgroup ${top}/${name}`); } catch { /* gone meanwhile */ }
+  for (const line of spawnSync('nft', ['list', 'tables'], { encoding: 'utf8' }).stdout.split('\n'))
+    if (line.includes(`tiphys_${id}`)) found.push(line);
+  for (const line of readFileSync('/proc/net/dev', 'utf8').split('\n'))
+    if (line.trim().startsWith(`tph${id}`)) found.push(`link ${line.trim().split(':')[0]}`);
+  for (const top of [
+    '/sys/fs/cgroup',
+    ...readdirSync('/sys/fs/cgroup', { withFileTypes: true })
+      .filter((entry) => entry.isDirectory())
+      .map((entry) => join('/sys/fs/cgroup', entry.name)),
+  ]) {
+    try {
+      for (const name of readdirSync(top)) if (name.startsWith(`tiphys_${id}`)) found.push(`cgroup ${top}/${name}`);
+    } catch {
+      /* gone meanwhile */
+    }
   }
   return found;
 }
 
 function leftoversOfHome(home: string): string[] {
   const found: string[] = [];
-  for (const line of readFileSync('/proc/self/mounts', 'utf8').split('\n')) if (line.includes(`${home}/`)) found.push(`mount ${line.split(' ')[1]}`);
+  for (const line of readFileSync('/proc/self/mounts', 'utf8').split('\n'))
+    if (line.includes(`${home}/`)) found.push(`mount ${line.split(' ')[1]}`);
   for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name) && name !== String(process.pid))) {
-    try { const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' '); if (words.includes(`${home}/`)) found.push(`process ${words.trim()}`); } catch { /* gone meanwhile */ }
+    try {
+      const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+      if (words.includes(`${home}/`)) found.push(`process ${words.trim()}`);
+    } catch {
+      /* gone meanwhile */
+    }
   }
   return found;
 }
@@ -72,22 +112,51 @@ function leftoversOfHome(home: string): string[] {
 /** Starts nothing yet; disposing takes everything down and removes the home. */
 export function createMachine(): Machine {
   const home = mkdtempSync('/var/tmp/tiphys-e2e-');
-  const environment = { TIPHYS_HOME: home, HOME: join(home, 'user'), DOCKER_BUILDKIT: '0', DOCKER_HOST: `unix://${home}/run/docker.sock`, KUBECONFIG: `${home}/run/admin.conf` };
+  const environment = {
+    TIPHYS_HOME: home,
+    HOME: join(home, 'user'),
+    DOCKER_BUILDKIT: '0',
+    DOCKER_HOST: `unix://${home}/run/docker.sock`,
+    KUBECONFIG: `${home}/run/admin.conf`,
+  };
   let ids: string[] = [];
-  // Ports of its own: one that is down for a moment must find them free again, whatever other instances start meanwhile.
+  // Ports of its own: one that is down for a moment must find them free again, whatever other instances start
+  // meanwhile.
   const ports = [0, 1].map((index) => 20_000 + index * 5_000 + Math.floor(Math.random() * 5_000));
   const tiphys = async (args: string[], timeoutMs?: number): Promise<Output> => {
-    const output = await run('./tiphys', ['up', 'demo'].includes(args[0]!) && !args.includes('--api-port') ? [...args, '--api-port', String(ports[0]), '--registry-port', String(ports[1])] : args, environment, { ...(timeoutMs === undefined ? {} : { timeoutMs }) });
+    const output = await run(
+      './tiphys',
+      ['up', 'demo'].includes(args[0]!) && !args.includes('--api-port')
+        ? [...args, '--api-port', String(ports[0]), '--registry-port', String(ports[1])]
+        : args,
+      environment,
+      { ...(timeoutMs === undefined ? {} : { timeoutMs }) },
+    );
     try {
-      const { id, nodes } = JSON.parse(readFileSync(join(home, 'data/instance.json'), 'utf8')) as { id: string; nodes: number };
+      const { id, nodes } = JSON.parse(readFileSync(join(home, 'data/instance.json'), 'utf8')) as {
+        id: string;
+        nodes: number;
+      };
       // Further nodes carry ids of their own (platform/instance.ts).
-      ids = [id, ...Array.from({ length: nodes - 1 }, (_unused, index) => createHash('sha256').update(`${id}/${index + 2}`).digest('hex').slice(0, 4))];
-    } catch { /* not made, or purged */ }
+      ids = [
+        id,
+        ...Array.from({ length: nodes - 1 }, (_unused, index) =>
+          createHash('sha256')
+            .update(`${id}/${index + 2}`)
+            .digest('hex')
+            .slice(0, 4),
+        ),
+      ];
+    } catch {
+      /* not made, or purged */
+    }
     return output;
   };
   const kubectl = (...args: string[]): Promise<Output> => run('kubectl', args, environment);
   return {
-    home, environment, tiphys,
+    home,
+    environment,
+    tiphys,
     docker: (...args) => run('docker', args, environment),
     kubectl,
     async kube(...args) {
@@ -118,8 +187,14 @@ export function createMachine(): Machine {
     killAll() {
       const directory = join(home, 'run/processes');
       // Supervisors first: nothing may start again.
-      for (const name of readdirSync(directory).sort((a, b) => Number(b.endsWith('.supervisor')) - Number(a.endsWith('.supervisor')))) {
-        try { process.kill(Number(readFileSync(join(directory, name), 'utf8')), 'SIGKILL'); } catch { /* gone */ }
+      for (const name of readdirSync(directory).sort(
+        (a, b) => Number(b.endsWith('.supervisor')) - Number(a.endsWith('.supervisor')),
+      )) {
+        try {
+          process.kill(Number(readFileSync(join(directory, name), 'utf8')), 'SIGKILL');
+        } catch {
+          /* gone */
+        }
       }
     },
     leftovers: () => leftoversOf(home, ids),

@@ -72,7 +72,8 @@ test('Pods and kubectl', { timeout: 240_000 }, async (t) => {
   await using machine = createMachine();
   assert.equal((await machine.tiphys(['up'])).code, 0);
   await machine.apply(manifests);
-  const state = (name: string, path = '.status.containerStatuses[0]'): Promise<string> => machine.kube('get', 'pod', name, '-o', `jsonpath={${path}}`);
+  const state = (name: string, path = '.status.containerStatuses[0]'): Promise<string> =>
+    machine.kube('get', 'pod', name, '-o', `jsonpath={${path}}`);
   const exec = (...command: string[]): Promise<string> => machine.kube('exec', 'full', '-c', 'c', '--', ...command);
 
   await t.test('a Pod with most of what a Pod can have becomes ready and finds it', async () => {
@@ -83,7 +84,10 @@ test('Pods and kubectl', { timeout: 240_000 }, async (t) => {
     assert.equal(await exec('cat', '/settings/a', '/one', '/projected/sub/b', '/down/labels'), '11twoapp="full"');
     assert.match(await exec('ls', '-ln', '/secret/..data/'), /-r--r----- +1 0 +2000/);
     assert.match(await exec('grep', 'CapEff', '/proc/self/status'), /0000000000000000/);
-    assert.match((await machine.kubectl('exec', 'full', '-c', 'c', '--', 'touch', '/x')).stderr, /Read-only file system/);
+    assert.match(
+      (await machine.kubectl('exec', 'full', '-c', 'c', '--', 'touch', '/x')).stderr,
+      /Read-only file system/,
+    );
     assert.match(await exec('mount'), /tmpfs on \/memory type tmpfs \(.*size=8192k/);
   });
   await t.test('a changed ConfigMap reaches its volume', async () => {
@@ -91,17 +95,49 @@ test('Pods and kubectl', { timeout: 240_000 }, async (t) => {
     await machine.until('the file', () => exec('cat', '/settings/a'), /^changed$/, 20_000);
   });
   await t.test('ends and refusals are told as Kubernetes tells them', async () => {
-    await machine.until('crash', () => state('crash'), /back-off .* restarting failed container=c pod=crash_default.*CrashLoopBackOff/, 60_000);
-    assert.match(await state('crash', '.status.containerStatuses[0].lastState.terminated'), /"exitCode":3.*"message":"bye\\n".*"reason":"Error"/);
+    await machine.until(
+      'crash',
+      () => state('crash'),
+      /back-off .* restarting failed container=c pod=crash_default.*CrashLoopBackOff/,
+      60_000,
+    );
+    assert.match(
+      await state('crash', '.status.containerStatuses[0].lastState.terminated'),
+      /"exitCode":3.*"message":"bye\\n".*"reason":"Error"/,
+    );
     await machine.until('oom', () => state('oom'), /"reason":"OOMKilled"/);
     await machine.until('fallback', () => state('fallback'), /"exitCode":7.*"message":"fall\\n"/);
-    await machine.until('late', () => state('late', '.status'), /"terminated".*"phase":"Failed".*"reason":"DeadlineExceeded"/s);
-    await machine.until('nonroot', () => state('nonroot'), /container has runAsNonRoot and image will run as root.*CreateContainerConfigError/);
-    await machine.until('missing', () => state('missing'), /configmap \\"nope\\" not found.*CreateContainerConfigError/);
+    await machine.until(
+      'late',
+      () => state('late', '.status'),
+      /"terminated".*"phase":"Failed".*"reason":"DeadlineExceeded"/s,
+    );
+    await machine.until(
+      'nonroot',
+      () => state('nonroot'),
+      /container has runAsNonRoot and image will run as root.*CreateContainerConfigError/,
+    );
+    await machine.until(
+      'missing',
+      () => state('missing'),
+      /configmap \\"nope\\" not found.*CreateContainerConfigError/,
+    );
     await machine.until('unwell', () => state('unwell', '.status.containerStatuses[0].restartCount'), /[1-9]/);
-    await machine.until('events', () => machine.kube('get', 'events'), /Liveness probe failed: nope[^]*Container c failed liveness probe, will be restarted/);
-    await machine.until('unknown', () => state('unknown'), /(failed to pull image \\"registry.invalid\/none:1\\").*(ErrImagePull|ImagePullBackOff)/, 60_000);
-    assert.match((await machine.kubectl('logs', 'unknown')).stderr, /container "c" in pod "unknown" is waiting to start: (trying and failing to pull image|image can't be pulled)/);
+    await machine.until(
+      'events',
+      () => machine.kube('get', 'events'),
+      /Liveness probe failed: nope[^]*Container c failed liveness probe, will be restarted/,
+    );
+    await machine.until(
+      'unknown',
+      () => state('unknown'),
+      /(failed to pull image \\"registry.invalid\/none:1\\").*(ErrImagePull|ImagePullBackOff)/,
+      60_000,
+    );
+    assert.match(
+      (await machine.kubectl('logs', 'unknown')).stderr,
+      /container "c" in pod "unknown" is waiting to start: (trying and failing to pull image|image can't be pulled)/,
+    );
     assert.match(await machine.kube('describe', 'pod', 'crash'), /Back-off restarting|Container started/);
   });
   await t.test('namespaces are shared where the Pod says so', async () => {
@@ -115,48 +151,122 @@ test('Pods and kubectl', { timeout: 240_000 }, async (t) => {
     await machine.kube('set', 'image', 'pod/turned', 'c=turned:2');
     const status = await machine.until('the other image', () => state('turned'), /"image":"turned:2"/);
     assert.match(status, /"exitCode":0.*"restartCount":1/);
-    await machine.until('events', () => machine.kube('get', 'events'), /Container c definition changed, will be restarted/);
+    await machine.until(
+      'events',
+      () => machine.kube('get', 'events'),
+      /Container c definition changed, will be restarted/,
+    );
   });
   await t.test('an ephemeral container sees the processes of its target and its end is reported', async () => {
-    await machine.kube('debug', 'full', '--image=busybox', '--target=c', '--container=look', '--profile=general', '--attach=false', '--', 'sh', '-c', 'ps; exit 4');
+    await machine.kube(
+      'debug',
+      'full',
+      '--image=busybox',
+      '--target=c',
+      '--container=look',
+      '--profile=general',
+      '--attach=false',
+      '--',
+      'sh',
+      '-c',
+      'ps; exit 4',
+    );
     await machine.until('its end', () => state('full', '.status.ephemeralContainerStatuses[0].state'), /"exitCode":4/);
     assert.match(await machine.kube('logs', 'full', '-c', 'look'), /httpd -p 80/);
     assert.equal(await state('full', '.status.containerStatuses[0].ready'), 'true');
   });
-  for (const binary of ['kubectl', 'kubectl-1.37']) for (const webSockets of ['true', 'false']) {
-    if ((await run('sh', ['-c', `command -v ${binary}`])).code !== 0) continue;
-    await t.test(`${binary} ${webSockets === 'true' ? 'over WebSocket' : 'over SPDY'}: exec, cp, port-forward`, async () => {
-      const environment = { ...machine.environment, KUBECTL_REMOTE_COMMAND_WEBSOCKETS: webSockets, KUBECTL_PORT_FORWARD_WEBSOCKETS: webSockets };
-      const failing = await run(binary, ['exec', 'full', '-c', 'c', '--', 'sh', '-c', 'echo out; echo err >&2; exit 5'], environment);
-      assert.deepEqual([failing.code, failing.stdout], [5, 'out\n']);
-      assert.match(failing.stderr, /^err\ncommand terminated with exit code 5/);
-      const large = 'x'.repeat(300_000);
-      assert.equal((await run(binary, ['exec', '-i', 'full', '-c', 'c', '--', 'cat'], environment, { input: large })).stdout, large);
-      // Its input stays open until it is done, however long that takes: script hangs up at the end of its input.
-      const terminal = await run('sh', ['-c', `mkfifo ${machine.home}/keys; sleep 100 > ${machine.home}/keys & script -qc "${binary} exec -it full -c c -- sh -c 'tty; exit 3'" /dev/null < ${machine.home}/keys; kill $!; rm ${machine.home}/keys`], environment);
-      assert.match(terminal.stdout, /\/dev\/pts\/\d+/);
-      const file = machine.file('copied.txt', large);
-      assert.equal((await run(binary, ['cp', file, 'full:/data/copied', '-c', 'c'], environment)).code, 0);
-      assert.equal((await run(binary, ['cp', 'full:/data/copied', `${file}.back`, '-c', 'c'], environment)).code, 0);
-      assert.equal((await run('cmp', [file, `${file}.back`])).code, 0);
-      const forward = await run('sh', ['-c', `${binary} port-forward pod/full 0:80 > ${machine.home}/forward & pid=$!; for i in $(seq 300); do sleep 0.1; port=$(sed -n 's/.*127.0.0.1:\\([0-9]*\\) .*/\\1/p' ${machine.home}/forward | head -1); [ -n "$port" ] && break; done; curl -s --max-time 20 127.0.0.1:$port/f; curl -s --max-time 20 127.0.0.1:$port/post; kill $pid`], environment);
-      assert.equal(forward.stdout, 'init\npost\n');
-    });
-  }
+  for (const binary of ['kubectl', 'kubectl-1.37'])
+    for (const webSockets of ['true', 'false']) {
+      if ((await run('sh', ['-c', `command -v ${binary}`])).code !== 0) continue;
+      await t.test(
+        `${binary} ${webSockets === 'true' ? 'over WebSocket' : 'over SPDY'}: exec, cp, port-forward`,
+        async () => {
+          const environment = {
+            ...machine.environment,
+            KUBECTL_REMOTE_COMMAND_WEBSOCKETS: webSockets,
+            KUBECTL_PORT_FORWARD_WEBSOCKETS: webSockets,
+          };
+          const failing = await run(
+            binary,
+            ['exec', 'full', '-c', 'c', '--', 'sh', '-c', 'echo out; echo err >&2; exit 5'],
+            environment,
+          );
+          assert.deepEqual([failing.code, failing.stdout], [5, 'out\n']);
+          assert.match(failing.stderr, /^err\ncommand terminated with exit code 5/);
+          const large = 'x'.repeat(300_000);
+          assert.equal(
+            (await run(binary, ['exec', '-i', 'full', '-c', 'c', '--', 'cat'], environment, { input: large })).stdout,
+            large,
+          );
+          // Its input stays open until it is done, however long that takes: script hangs up at the end of its input.
+          const terminal = await run(
+            'sh',
+            [
+              '-c',
+              `mkfifo ${machine.home}/keys; sleep 100 > ${machine.home}/keys & script -qc "${binary} exec -it full -c c -- sh -c 'tty; exit 3'" /dev/null < ${machine.home}/keys; kill $!; rm ${machine.home}/keys`,
+            ],
+            environment,
+          );
+          assert.match(terminal.stdout, /\/dev\/pts\/\d+/);
+          const file = machine.file('copied.txt', large);
+          assert.equal((await run(binary, ['cp', file, 'full:/data/copied', '-c', 'c'], environment)).code, 0);
+          assert.equal(
+            (await run(binary, ['cp', 'full:/data/copied', `${file}.back`, '-c', 'c'], environment)).code,
+            0,
+          );
+          assert.equal((await run('cmp', [file, `${file}.back`])).code, 0);
+          const forward = await run(
+            'sh',
+            [
+              '-c',
+              `${binary} port-forward pod/full 0:80 > ${machine.home}/forward & pid=$!; for i in $(seq 300); do sleep 0.1; port=$(sed -n 's/.*127.0.0.1:\\([0-9]*\\) .*/\\1/p' ${machine.home}/forward | head -1); [ -n "$port" ] && break; done; curl -s --max-time 20 127.0.0.1:$port/f; curl -s --max-time 20 127.0.0.1:$port/post; kill $pid`,
+            ],
+            environment,
+          );
+          assert.equal(forward.stdout, 'init\npost\n');
+        },
+      );
+    }
   await t.test('logs: --tail, --timestamps, --previous, -f', async () => {
-    assert.match(await machine.kube('logs', 'full', '-c', 'c', '--tail=2', '--timestamps'), /^(\d{4}-\d\d-\d\dT\S+ tick\n){2}$/);
+    assert.match(
+      await machine.kube('logs', 'full', '-c', 'c', '--tail=2', '--timestamps'),
+      /^(\d{4}-\d\d-\d\dT\S+ tick\n){2}$/,
+    );
     assert.equal(await machine.kube('logs', 'crash', '--previous'), 'out\n');
-    assert.match((await run('sh', ['-c', 'timeout 60 kubectl logs -f full -c c --tail=1 | head -n 3'], machine.environment)).stdout, /^(tick\n){3}$/);
-    assert.match((await machine.kubectl('logs', 'full', '-c', 'none')).stderr, /container none is not valid for pod full/);
+    assert.match(
+      (await run('sh', ['-c', 'timeout 60 kubectl logs -f full -c c --tail=1 | head -n 3'], machine.environment))
+        .stdout,
+      /^(tick\n){3}$/,
+    );
+    assert.match(
+      (await machine.kubectl('logs', 'full', '-c', 'none')).stderr,
+      /container none is not valid for pod full/,
+    );
   });
-  await t.test('manifests that are wrong are refused in Kubernetes\' words', async () => {
-    const refuse = async (text: string, wanted: RegExp): Promise<void> => { const output = await run('kubectl', ['create', '-f', '-'], machine.environment, { input: text }); assert.equal(output.code, 1); assert.match(output.stderr, wanted); };
+  await t.test("manifests that are wrong are refused in Kubernetes' words", async () => {
+    const refuse = async (text: string, wanted: RegExp): Promise<void> => {
+      const output = await run('kubectl', ['create', '-f', '-'], machine.environment, { input: text });
+      assert.equal(output.code, 1);
+      assert.match(output.stderr, wanted);
+    };
     await refuse('apiVersion: v1\nkind: Pod\n  bad: [\n', /error converting YAML to JSON/);
-    await refuse('{"apiVersion":"v1","kind":"Nope","metadata":{"name":"x"}}', /no matches for kind "Nope" in version "v1"/);
-    await refuse('{"apiVersion":"v1","kind":"Pod","metadata":{"name":"x"},"spec":{"containers":[{"name":"c","image":"i","bogus":1}]}}', /strict decoding error: unknown field "spec.containers\[0\].bogus"/);
-    await refuse('{"apiVersion":"v1","kind":"Pod","metadata":{"name":"x"},"spec":{"restartPolicy":"Sometimes","containers":[{"name":"A b","image":"i"}]}}', /spec.restartPolicy: Unsupported value: "Sometimes"/);
+    await refuse(
+      '{"apiVersion":"v1","kind":"Nope","metadata":{"name":"x"}}',
+      /no matches for kind "Nope" in version "v1"/,
+    );
+    await refuse(
+      '{"apiVersion":"v1","kind":"Pod","metadata":{"name":"x"},"spec":{"containers":[{"name":"c","image":"i","bogus":1}]}}',
+      /strict decoding error: unknown field "spec.containers\[0\].bogus"/,
+    );
+    await refuse(
+      '{"apiVersion":"v1","kind":"Pod","metadata":{"name":"x"},"spec":{"restartPolicy":"Sometimes","containers":[{"name":"A b","image":"i"}]}}',
+      /spec.restartPolicy: Unsupported value: "Sometimes"/,
+    );
     const large = machine.file('large', 'a'.repeat(4_000_000));
-    assert.match((await machine.kubectl('create', 'configmap', 'large', `--from-file=${large}`)).stderr, /Request entity too large: limit is 3145728/);
+    assert.match(
+      (await machine.kubectl('create', 'configmap', 'large', `--from-file=${large}`)).stderr,
+      /Request entity too large: limit is 3145728/,
+    );
   });
   await t.test('deleted Pods go, hooks and all', async () => {
     await machine.kube('delete', 'pod', '--all', '--timeout=60s');

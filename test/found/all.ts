@@ -8,7 +8,11 @@ const here = resolve(fileURLToPath(import.meta.url), '..');
 export const root = resolve(here, '../..');
 
 export async function allCases(): Promise<FoundCase[]> {
-  const files = readdirSync(here).filter((name) => name.endsWith('.cases.ts')).sort();
-  const lists = await Promise.all(files.map(async (file) => (await import(join(here, file)) as { cases: FoundCase[] }).cases));
+  const files = readdirSync(here)
+    .filter((name) => name.endsWith('.cases.ts'))
+    .sort();
+  const lists = await Promise.all(
+    files.map(async (file) => ((await import(join(here, file))) as { cases: FoundCase[] }).cases),
+  );
   return lists.flat();
 }

@@ -14,7 +14,8 @@ test('each case is a test that exists, or says what it waits for', async () => {
     if ('waits' in item) continue;
     const path = join(root, item.file);
     if (!existsSync(path)) wrong.push(`${item.id}: no file ${item.file}`);
-    else if (!readFileSync(path, 'utf8').includes(item.title)) wrong.push(`${item.id}: ${item.file} has no test '${item.title}'`);
+    else if (!readFileSync(path, 'utf8').includes(item.title))
+      wrong.push(`${item.id}: ${item.file} has no test '${item.title}'`);
   }
   assert.deepEqual(wrong, []);
 });

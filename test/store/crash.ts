@@ -1,5 +1,6 @@
 /**
- * Kills the process that holds the store, at random moments, and checks after each that nothing acknowledged is lost and nothing is half there.
+ * Kills the process that holds the store, at random moments, and checks after each that nothing acknowledged is lost
+ * and nothing is half there.
  * Run: node test/store/crash.ts [ROUNDS]   (200 by default; crash.test.ts runs a few).
  */
 import { spawn } from 'node:child_process';
@@ -11,15 +12,21 @@ import type { Acknowledged } from './check.ts';
 
 /** Runs the writer for about `runMs` after its first acknowledgement, then kills it; answers its output. */
 async function runAndKill(path: string, runMs: number): Promise<string> {
-  const child = spawn(process.execPath, [join(import.meta.dirname, 'writer.ts'), path, 'FULL'], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, [join(import.meta.dirname, 'writer.ts'), path, 'FULL'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   let output = '';
   let armed = false;
   child.stdout.setEncoding('utf8');
   child.stdout.on('data', (text: string) => {
     output += text;
-    if (!armed) { armed = true; setTimeout(() => child.kill('SIGKILL'), runMs); }
+    if (!armed) {
+      armed = true;
+      setTimeout(() => child.kill('SIGKILL'), runMs);
+    }
   });
-  const early = Math.random() < 0.1 ? setTimeout(() => child.kill('SIGKILL'), Math.random() * 150) : undefined; // while it opens, too
+  // while it opens, too
+  const early = Math.random() < 0.1 ? setTimeout(() => child.kill('SIGKILL'), Math.random() * 150) : undefined;
   await new Promise((resolve) => child.once('close', resolve));
   clearTimeout(early);
   return output;
@@ -34,9 +41,15 @@ export async function runCrashes(rounds: number, report: (line: string) => void)
       acknowledged = parseAcknowledged(await runAndKill(path, Math.random() * 120), acknowledged);
       const problems = await checkStore(path, acknowledged);
       if (problems.length > 0) throw new Error(`round ${round}: ${problems.join('; ')}`);
-      if (round % 20 === 0) { report(`${round} kills, ${acknowledged.revision} revisions acknowledged`); path = join(dir, `${round}.db`); acknowledged = undefined; }
+      if (round % 20 === 0) {
+        report(`${round} kills, ${acknowledged.revision} revisions acknowledged`);
+        path = join(dir, `${round}.db`);
+        acknowledged = undefined;
+      }
     }
-  } finally { rmSync(dir, { recursive: true, force: true }); }
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
+  }
 }
 
 if (process.argv[1] === import.meta.filename) {

@@ -1,6 +1,8 @@
 /**
- * Nothing that a client of the Engine API says is passed over in silence. Each field of the bodies in engine-fields.json is sent alone, beside what it needs: it must
- * change what is made, be refused, be warned of, or be read by those who look at the request later. What does none of that is named below, with its reason.
+ * Nothing that a client of the Engine API says is passed over in silence. Each field of the bodies in
+ * engine-fields.json is sent alone, beside what it needs: it must
+ * change what is made, be refused, be warned of, or be read by those who look at the request later. What does none of
+ * that is named below, with its reason.
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -22,7 +24,12 @@ import { volumeRoutes } from '#docker/volumes.ts';
 
 type Body = Record<string, unknown>;
 type Fields = Record<string, unknown>;
-const facts = JSON.parse(readFileSync(new URL('./engine-fields.json', import.meta.url), 'utf8')) as { create: Fields; update: Fields; exec: Fields; volume: Fields };
+const facts = JSON.parse(readFileSync(new URL('./engine-fields.json', import.meta.url), 'utf8')) as {
+  create: Fields;
+  update: Fields;
+  exec: Fields;
+  volume: Fields;
+};
 
 /** Shrinks: a field that begins to act must leave. */
 const exceptions: Readonly<Record<string, string>> = {
@@ -39,16 +46,30 @@ function set(body: Body, path: string, value: unknown): Body {
   let at: Body | unknown[] = body;
   parts.forEach((part, index) => {
     const holder = at as Body;
-    if (index === parts.length - 1) holder[part] = value; else at = (holder[part] ??= {}) as Body;
+    if (index === parts.length - 1) holder[part] = value;
+    else at = (holder[part] ??= {}) as Body;
   });
   return body;
 }
 
 /** What one field needs beside it to mean anything. */
 function createBody(path: string): Body {
-  const body: Body = { Image: 'i', HostConfig: { Memory: path === 'HostConfig.Memory' ? 0 : 134_217_728, NetworkMode: path === 'HostConfig.NetworkMode' || path.startsWith('NetworkingConfig') ? 'net' : 'default', RestartPolicy: {} }, NetworkingConfig: { EndpointsConfig: {} } };
+  const body: Body = {
+    Image: 'i',
+    HostConfig: {
+      Memory: path === 'HostConfig.Memory' ? 0 : 134_217_728,
+      NetworkMode: path === 'HostConfig.NetworkMode' || path.startsWith('NetworkingConfig') ? 'net' : 'default',
+      RestartPolicy: {},
+    },
+    NetworkingConfig: { EndpointsConfig: {} },
+  };
   const host = body['HostConfig'] as Body;
-  if (path.startsWith('HostConfig.Mounts')) host['Mounts'] = [{ Type: 'bind', Source: '/tmp', Target: '/m0', ReadOnly: /ReadOnly.*Recursive/.test(path) }, { Type: 'volume', Source: 'v', Target: '/m1' }, { Type: 'tmpfs', Target: '/m2' }];
+  if (path.startsWith('HostConfig.Mounts'))
+    host['Mounts'] = [
+      { Type: 'bind', Source: '/tmp', Target: '/m0', ReadOnly: /ReadOnly.*Recursive/.test(path) },
+      { Type: 'volume', Source: 'v', Target: '/m1' },
+      { Type: 'tmpfs', Target: '/m2' },
+    ];
   if (path === 'HostConfig.RestartPolicy.MaximumRetryCount') host['RestartPolicy'] = { Name: 'on-failure' };
   if (path === 'HostConfig.VolumeDriver') host['Binds'] = ['named:/n'];
   if (path === 'HostConfig.PublishAllPorts') body['ExposedPorts'] = { '81/tcp': {} };
@@ -56,19 +77,38 @@ function createBody(path: string): Body {
   return body;
 }
 
-const donor = { id: 'd'.repeat(64), name: 'donor', record: { spec: { mounts: [{ type: 'bind', source: '/tmp', target: '/from-donor', readOnly: false }] } } };
+const donor = {
+  id: 'd'.repeat(64),
+  name: 'donor',
+  record: { spec: { mounts: [{ type: 'bind', source: '/tmp', target: '/from-donor', readOnly: false }] } },
+};
 const cgroups = { controllers: ['cpu', 'memory', 'pids', 'cpuset', 'blkio'], mode: 'v1', offers: () => true };
 const parts = {
-  engine: { registry: { get: () => donor, find: () => donor }, images: { find: () => undefined }, context: { os: { cgroups } }, events: { emit: () => undefined } }, clock: { now: () => 0 },
+  engine: {
+    registry: { get: () => donor, find: () => donor },
+    images: { find: () => undefined },
+    context: { os: { cgroups } },
+    events: { emit: () => undefined },
+  },
+  clock: { now: () => 0 },
 } as unknown as DockerParts;
 
 /** The request itself is kept to be shown; whoever acts by it later is asked here. */
 function planCreate(body: Body): unknown {
   const warnings: string[] = [];
-  const spec = specFromRequest(body, 'name', 'sha256:i', { ...anyHost, processors: 64, warn: (text) => warnings.push(text) });
+  const spec = specFromRequest(body, 'name', 'sha256:i', {
+    ...anyHost,
+    processors: 64,
+    warn: (text) => warnings.push(text),
+  });
   resolveReferences(parts, spec);
   const container = { record: { spec } } as unknown as Container;
-  const later = [parseHealthCheck(body['Healthcheck'] as never), exposedPorts(parts, container), logAttributes(parts, container), mergeConfig({}, { Shell: body['Shell'], OnBuild: body['OnBuild'] } as never)];
+  const later = [
+    parseHealthCheck(body['Healthcheck'] as never),
+    exposedPorts(parts, container),
+    logAttributes(parts, container),
+    mergeConfig({}, { Shell: body['Shell'], OnBuild: body['OnBuild'] } as never),
+  ];
   return { spec: { ...spec, request: undefined }, warnings, later };
 }
 
@@ -81,19 +121,34 @@ function planUpdate(body: Body): unknown {
 
 async function planVolume(body: Body): Promise<unknown> {
   let wanted: unknown;
-  const create = (given: unknown): unknown => { wanted = given; return { name: 'n', labels: {}, options: {}, createdAtMs: 0 }; };
-  const route = volumeRoutes({ engine: { volumes: { create, mountpoint: () => '' } } } as unknown as DockerParts).find((one) => one.path === '/volumes/create')!;
+  const create = (given: unknown): unknown => {
+    wanted = given;
+    return { name: 'n', labels: {}, options: {}, createdAtMs: 0 };
+  };
+  const route = volumeRoutes({ engine: { volumes: { create, mountpoint: () => '' } } } as unknown as DockerParts).find(
+    (one) => one.path === '/volumes/create',
+  )!;
   await route.handle({ json: async () => body } as never);
   return wanted;
 }
 
 async function outcome(plan: (body: Body) => unknown, shape: Shape, body: Body): Promise<string> {
   checkShape(body, shape, 'Body');
-  try { return JSON.stringify(await plan(body), (_key, value: unknown) => (value === undefined ? null : value)); } catch (error) { return `refused: ${(error as Error).message}`; }
+  try {
+    return JSON.stringify(await plan(body), (_key, value: unknown) => (value === undefined ? null : value));
+  } catch (error) {
+    return `refused: ${(error as Error).message}`;
+  }
 }
 
 /** Field by field; the names of those that change nothing. */
-async function silent(kind: string, fields: Fields, shape: Shape, plan: (body: Body) => unknown, base: (path: string) => Body): Promise<string[]> {
+async function silent(
+  kind: string,
+  fields: Fields,
+  shape: Shape,
+  plan: (body: Body) => unknown,
+  base: (path: string) => Body,
+): Promise<string[]> {
   const out: string[] = [];
   for (const [path, value] of Object.entries(fields)) {
     const without = await outcome(plan, shape, base(path));
@@ -106,10 +161,16 @@ async function silent(kind: string, fields: Fields, shape: Shape, plan: (body: B
 
 test('every field of a request acts, is refused, or is warned of', async () => {
   const found = [
-    ...await silent('create', facts.create, createShape, planCreate, createBody),
-    ...await silent('update', facts.update, updateShape, planUpdate, (path) => (path === 'RestartPolicy.MaximumRetryCount' ? { RestartPolicy: { Name: 'on-failure' } } : path === 'MemorySwap' ? { Memory: 134_217_728 } : {})),
-    ...await silent('exec', facts.exec, execShape, execFromRequest, () => ({ Cmd: ['x'] })),
-    ...await silent('volume', facts.volume, volumeShape, planVolume, () => ({})),
+    ...(await silent('create', facts.create, createShape, planCreate, createBody)),
+    ...(await silent('update', facts.update, updateShape, planUpdate, (path) =>
+      path === 'RestartPolicy.MaximumRetryCount'
+        ? { RestartPolicy: { Name: 'on-failure' } }
+        : path === 'MemorySwap'
+          ? { Memory: 134_217_728 }
+          : {},
+    )),
+    ...(await silent('exec', facts.exec, execShape, execFromRequest, () => ({ Cmd: ['x'] }))),
+    ...(await silent('volume', facts.volume, volumeShape, planVolume, () => ({}))),
   ];
   assert.deepEqual(found.sort(), Object.keys(exceptions).sort());
 });
@@ -122,7 +183,17 @@ test('every field is one that the shape of its body knows, so that its type is c
     if ('map' in shape) return known(shape.map, rest);
     return Object.hasOwn(shape.fields, first) && known(shape.fields[first]!, rest);
   };
-  const unknown = ([['create', createShape], ['update', updateShape], ['exec', execShape], ['volume', volumeShape]] as const)
-    .flatMap(([kind, shape]) => Object.keys(facts[kind]).filter((path) => !known(shape, path.split('.'))).map((path) => `${kind} ${path}`));
+  const unknown = (
+    [
+      ['create', createShape],
+      ['update', updateShape],
+      ['exec', execShape],
+      ['volume', volumeShape],
+    ] as const
+  ).flatMap(([kind, shape]) =>
+    Object.keys(facts[kind])
+      .filter((path) => !known(shape, path.split('.')))
+      .map((path) => `${kind} ${path}`),
+  );
   assert.deepEqual(unknown, []);
 });

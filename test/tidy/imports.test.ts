@@ -10,23 +10,40 @@ import { deps } from '#deps.ts';
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
 const src = join(root, 'src');
 
-interface Source { path: string; folder: string; text: string; isTest: boolean }
+interface Source {
+  path: string;
+  folder: string;
+  text: string;
+  isTest: boolean;
+}
 
 function sources(): Source[] {
   return readdirSync(src, { recursive: true, encoding: 'utf8' })
     .filter((path) => path.endsWith('.ts') && path.includes('/'))
-    .map((path) => ({ path, folder: path.split('/')[0]!, text: readFileSync(join(src, path), 'utf8'), isTest: /\.(test|suite)\.ts$/.test(path) || path.includes('/testing/') }));
+    .map((path) => ({
+      path,
+      folder: path.split('/')[0]!,
+      text: readFileSync(join(src, path), 'utf8'),
+      isTest: /\.(test|suite)\.ts$/.test(path) || path.includes('/testing/'),
+    }));
 }
 
-/** Import specifiers with their line numbers: those that run from the parsed code, those of types alone from the text. */
+/**
+ * Import specifiers with their line numbers: those that run from the parsed code, those of types alone from the text.
+ */
 function importsOf(source: Source): { specifier: string; line: number }[] {
   const lineAt = (offset: number): number => source.text.slice(0, offset).split('\n').length;
   const found: { specifier: string; line: number }[] = [];
   for (const node of walk(parseSource(source.text))) {
     const from = node['source'] as { value?: unknown } | null | undefined;
-    if (['ImportDeclaration', 'ImportExpression', 'ExportNamedDeclaration', 'ExportAllDeclaration'].includes(node.type) && typeof from?.value === 'string') found.push({ specifier: from.value, line: lineAt(node.start) });
+    if (
+      ['ImportDeclaration', 'ImportExpression', 'ExportNamedDeclaration', 'ExportAllDeclaration'].includes(node.type) &&
+      typeof from?.value === 'string'
+    )
+      found.push({ specifier: from.value, line: lineAt(node.start) });
   }
-  for (const match of source.text.matchAll(/^import type [^'"]*? from '([^']+)'/gm)) found.push({ specifier: match[1]!, line: lineAt(match.index) });
+  for (const match of source.text.matchAll(/^import type [^'"]*? from '([^']+)'/gm))
+    found.push({ specifier: match[1]!, line: lineAt(match.index) });
   return found;
 }
 
@@ -34,14 +51,18 @@ test('every import is allowed by src/deps.ts', () => {
   const wrong: string[] = [];
   for (const source of sources()) {
     const rule = deps[source.folder];
-    if (rule === undefined) { wrong.push(`src/${source.path}: folder '${source.folder}' has no line in src/deps.ts`); continue; }
+    if (rule === undefined) {
+      wrong.push(`src/${source.path}: folder '${source.folder}' has no line in src/deps.ts`);
+      continue;
+    }
     if (source.isTest) continue;
     for (const { specifier, line } of importsOf(source)) {
       const at = `src/${source.path}:${line}: imports ${specifier}`;
       const edit = `edit the line '${source.folder}:' of src/deps.ts, or move the code`;
       if (specifier.startsWith('#')) {
         const folder = specifier.slice(1).split('/')[0]!;
-        if (folder !== source.folder && !rule.folders.includes(folder) && !rule.folders.includes('*')) wrong.push(`${at}; ${edit}`);
+        if (folder !== source.folder && !rule.folders.includes(folder) && !rule.folders.includes('*'))
+          wrong.push(`${at}; ${edit}`);
       } else if (specifier.startsWith('.')) {
         const target = relative(src, join(src, dirname(source.path), specifier));
         if (target.split('/')[0] !== source.folder) wrong.push(`${at}; write '#${target}'`);
@@ -86,7 +107,8 @@ test('only os reads the clock, draws chance and spawns processes', () => {
     if (source.folder === 'os' || source.isTest) continue;
     source.text.split('\n').forEach((line, index) => {
       if (/^\s*(\/\/|\*|\/\*)/.test(line)) return;
-      for (const [pattern, instead] of banned) if (pattern.test(line)) wrong.push(`src/${source.path}:${index + 1}: ${pattern.source}; use ${instead}`);
+      for (const [pattern, instead] of banned)
+        if (pattern.test(line)) wrong.push(`src/${source.path}:${index + 1}: ${pattern.source}; use ${instead}`);
     });
   }
   assert.deepEqual(wrong, []);

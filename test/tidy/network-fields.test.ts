@@ -1,4 +1,7 @@
-/** Nothing of `docker network create` is accepted in silence: each field of the body is read where networks are made, or is on the list with its reason. */
+/**
+ * Nothing of `docker network create` is accepted in silence: each field of the body is read where networks are made, or
+ * is on the list with its reason.
+ */
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -17,13 +20,30 @@ const exceptions: Record<string, string> = {
 function names(shape: unknown): string[] {
   if (typeof shape !== 'object' || shape === null) return [];
   const own = 'fields' in shape ? Object.keys(shape.fields as object) : [];
-  return [...own, ...Object.values(shape).flatMap((inner) => (typeof inner === 'object' && inner !== null ? ('fields' in shape && inner === shape.fields ? Object.values(inner) : [inner]).flatMap(names) : []))];
+  return [
+    ...own,
+    ...Object.values(shape).flatMap((inner) =>
+      typeof inner === 'object' && inner !== null
+        ? ('fields' in shape && inner === shape.fields ? Object.values(inner) : [inner]).flatMap(names)
+        : [],
+    ),
+  ];
 }
 
 test('every field of a network is read, or is on the list with its reason', () => {
-  const words = new Set([...walk(parseSource(readFileSync(join(root, 'src/docker/networks.ts'), 'utf8')))].flatMap((node) => (node.type === 'Identifier' ? [String(node['name'])] : [])));
+  const words = new Set(
+    [...walk(parseSource(readFileSync(join(root, 'src/docker/networks.ts'), 'utf8')))].flatMap((node) =>
+      node.type === 'Identifier' ? [String(node['name'])] : [],
+    ),
+  );
   const all = names(networkShape);
   assert.ok(all.includes('Subnet') && all.includes('EnableIPv4'));
-  assert.deepEqual([...new Set(all)].filter((name) => !words.has(name) && !(name in exceptions)), []);
-  assert.deepEqual(Object.keys(exceptions).filter((name) => words.has(name) || !all.includes(name)), []);
+  assert.deepEqual(
+    [...new Set(all)].filter((name) => !words.has(name) && !(name in exceptions)),
+    [],
+  );
+  assert.deepEqual(
+    Object.keys(exceptions).filter((name) => words.has(name) || !all.includes(name)),
+    [],
+  );
 });

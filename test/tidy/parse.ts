@@ -1,8 +1,15 @@
-/** Source as a tree, for the tests of structure. Types are blanked out first, so that offsets stay those of the file. */
+/**
+ * Source as a tree, for the tests of structure. Types are blanked out first, so that offsets stay those of the file.
+ */
 import { stripTypeScriptTypes } from 'node:module';
 import { parse } from 'acorn';
 
-export interface SyntaxNode { type: string; start: number; end: number; [key: string]: unknown }
+export interface SyntaxNode {
+  type: string;
+  start: number;
+  end: number;
+  [key: string]: unknown;
+}
 
 export function parseSource(text: string): unknown {
   return parse(stripTypeScriptTypes(text), { ecmaVersion: 'latest', sourceType: 'module' });
@@ -10,7 +17,10 @@ export function parseSource(text: string): unknown {
 
 /** Every node at and below this one. */
 export function* walk(node: unknown): Generator<SyntaxNode> {
-  if (Array.isArray(node)) { for (const item of node) yield* walk(item); return; }
+  if (Array.isArray(node)) {
+    for (const item of node) yield* walk(item);
+    return;
+  }
   if (node === null || typeof node !== 'object') return;
   const found = node as SyntaxNode;
   if (typeof found.type === 'string') yield found;

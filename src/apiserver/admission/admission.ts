@@ -1,13 +1,30 @@
-/** Admission: the mutating and the validating plug-ins as two visible lists, run in order (Kubernetes, "Admission Control in Kubernetes"). */
+/**
+ * Admission: the mutating and the validating plug-ins as two visible lists, run in order (Kubernetes, "Admission
+ * Control in Kubernetes").
+ */
 import type { KubeObject } from '#base/objects.ts';
 import type { RequestContext } from '../context.ts';
 import { admitDefinition } from '../crd-check.ts';
-import { admitCertificates, admitClaimResize, admitGlobalDefault, admitNodeRestriction, admitRbacEscalation } from './guards.ts';
+import {
+  admitCertificates,
+  admitClaimResize,
+  admitGlobalDefault,
+  admitNodeRestriction,
+  admitRbacEscalation,
+} from './guards.ts';
 import { admitLimitBounds, admitLimitDefaults } from './limit-ranger.ts';
 import { admitPodSecurity } from './pod-security.ts';
 import { admitRuntimeClass } from './runtime-class.ts';
 import { admitMutatingWebhooks, admitValidatingWebhooks } from './webhooks.ts';
-import { admitCertificateRequester, admitDefaultStorageClass, admitDefaultTolerations, admitNamespaceLifecycle, admitPriority, admitServiceAccount, admitStorageProtection } from './built-in.ts';
+import {
+  admitCertificateRequester,
+  admitDefaultStorageClass,
+  admitDefaultTolerations,
+  admitNamespaceLifecycle,
+  admitPriority,
+  admitServiceAccount,
+  admitStorageProtection,
+} from './built-in.ts';
 
 export interface AdmissionAttributes {
   operation: 'CREATE' | 'UPDATE' | 'DELETE' | 'CONNECT';
@@ -20,15 +37,40 @@ export interface AdmissionAttributes {
 
 export type Admission = (context: RequestContext, attributes: AdmissionAttributes) => Promise<void> | void;
 
-const mutating: readonly Admission[] = [admitNamespaceLifecycle, admitLimitDefaults, admitServiceAccount, admitDefaultTolerations, admitPriority, admitRuntimeClass, admitDefaultStorageClass,
-  admitStorageProtection, admitCertificateRequester, admitMutatingWebhooks,
+const mutating: readonly Admission[] = [
+  admitNamespaceLifecycle,
+  admitLimitDefaults,
+  admitServiceAccount,
+  admitDefaultTolerations,
+  admitPriority,
+  admitRuntimeClass,
+  admitDefaultStorageClass,
+  admitStorageProtection,
+  admitCertificateRequester,
+  admitMutatingWebhooks,
 ];
-const validating: readonly Admission[] = [admitDefinition, admitNodeRestriction, admitLimitBounds, admitPodSecurity, admitRbacEscalation, admitClaimResize, admitGlobalDefault, admitCertificates, admitValidatingWebhooks];
+const validating: readonly Admission[] = [
+  admitDefinition,
+  admitNodeRestriction,
+  admitLimitBounds,
+  admitPodSecurity,
+  admitRbacEscalation,
+  admitClaimResize,
+  admitGlobalDefault,
+  admitCertificates,
+  admitValidatingWebhooks,
+];
 
 export async function admitMutating(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
-  for (const admit of mutating) { const waits = admit(context, attributes); if (waits !== undefined) await waits; }
+  for (const admit of mutating) {
+    const waits = admit(context, attributes);
+    if (waits !== undefined) await waits;
+  }
 }
 
 export async function admitValidating(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
-  for (const admit of validating) { const waits = admit(context, attributes); if (waits !== undefined) await waits; }
+  for (const admit of validating) {
+    const waits = admit(context, attributes);
+    if (waits !== undefined) await waits;
+  }
 }

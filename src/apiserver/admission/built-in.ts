@@ -4,13 +4,18 @@ import type { Json, KubeObject } from '#base/objects.ts';
 import type { RequestContext } from '../context.ts';
 import type { AdmissionAttributes } from './admission.ts';
 
-const isKind = (context: RequestContext, group: string, resource: string): boolean => context.kind.storage.group === group && context.kind.storage.resource === resource;
+const isKind = (context: RequestContext, group: string, resource: string): boolean =>
+  context.kind.storage.group === group && context.kind.storage.resource === resource;
 const immortal = new Set(['default', 'kube-system', 'kube-public']);
 
 export function forbiddenBy(context: RequestContext, name: string, text: string): ApiError {
   const { kind } = context;
   const qualified = kind.group === '' ? kind.resource : `${kind.resource}.${kind.group}`;
-  return new ApiError('Forbidden', `${qualified} ${JSON.stringify(name)} is forbidden: ${text}`, { name, ...(kind.group === '' ? {} : { group: kind.group }), kind: kind.resource });
+  return new ApiError('Forbidden', `${qualified} ${JSON.stringify(name)} is forbidden: ${text}`, {
+    name,
+    ...(kind.group === '' ? {} : { group: kind.group }),
+    kind: kind.resource,
+  });
 }
 
 async function view(context: RequestContext, key: string): Promise<KubeObject | undefined> {
@@ -21,16 +26,34 @@ async function view(context: RequestContext, key: string): Promise<KubeObject | 
 export async function admitNamespaceLifecycle(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   const { kind, info } = context;
   if (attributes.operation === 'DELETE') {
-    if (isKind(context, '', 'namespaces') && immortal.has(info.name)) throw forbiddenBy(context, info.name, 'this namespace may not be deleted');
+    if (isKind(context, '', 'namespaces') && immortal.has(info.name))
+      throw forbiddenBy(context, info.name, 'this namespace may not be deleted');
     return;
   }
   if (!kind.namespaced || attributes.operation !== 'CREATE') return;
   const namespace = await view(context, `/registry/namespaces/${info.namespace}`);
-  if (namespace === undefined) throw new ApiError('NotFound', `namespaces ${JSON.stringify(info.namespace)} not found`, { name: info.namespace, kind: 'namespaces' });
+  if (namespace === undefined)
+    throw new ApiError('NotFound', `namespaces ${JSON.stringify(info.namespace)} not found`, {
+      name: info.namespace,
+      kind: 'namespaces',
+    });
   if (namespace.status?.phase === 'Terminating' || namespace.metadata.deletionTimestamp !== undefined) {
     const name = attributes.object.metadata.name ?? '';
-    const error = forbiddenBy(context, name, `unable to create new content in namespace ${info.namespace} because it is being terminated`);
-    throw new ApiError('Forbidden', error.message, { ...error.details, causes: [{ reason: 'NamespaceTerminating', message: `namespace ${info.namespace} is being terminated`, field: 'metadata.namespace' }] });
+    const error = forbiddenBy(
+      context,
+      name,
+      `unable to create new content in namespace ${info.namespace} because it is being terminated`,
+    );
+    throw new ApiError('Forbidden', error.message, {
+      ...error.details,
+      causes: [
+        {
+          reason: 'NamespaceTerminating',
+          message: `namespace ${info.namespace} is being terminated`,
+          field: 'metadata.namespace',
+        },
+      ],
+    });
   }
 }
 
@@ -47,8 +70,14 @@ export async function admitServiceAccount(context: RequestContext, attributes: A
   spec.serviceAccount = spec.serviceAccountName;
   const namespace = pod.metadata.namespace!;
   const account = await view(context, `/registry/serviceaccounts/${namespace}/${spec.serviceAccountName}`);
-  if (account === undefined) throw forbiddenBy(context, pod.metadata.name ?? '', `error looking up service account ${namespace}/${spec.serviceAccountName}: serviceaccount ${JSON.stringify(spec.serviceAccountName)} not found`);
-  if ((spec.imagePullSecrets ?? []).length === 0 && (account.imagePullSecrets ?? []).length > 0) spec.imagePullSecrets = structuredClone(account.imagePullSecrets);
+  if (account === undefined)
+    throw forbiddenBy(
+      context,
+      pod.metadata.name ?? '',
+      `error looking up service account ${namespace}/${spec.serviceAccountName}: serviceaccount ${JSON.stringify(spec.serviceAccountName)} not found`,
+    );
+  if ((spec.imagePullSecrets ?? []).length === 0 && (account.imagePullSecrets ?? []).length > 0)
+    spec.imagePullSecrets = structuredClone(account.imagePullSecrets);
   if ((spec.automountServiceAccountToken ?? account.automountServiceAccountToken) === false) return;
   mountToken(context, spec);
 }
@@ -57,10 +86,13 @@ function mountToken(context: RequestContext, spec: Json): void {
   const containers = [...(spec.containers ?? []), ...(spec.initContainers ?? [])];
   const needing = containers.filter((c: Json) => !(c.volumeMounts ?? []).some((m: Json) => m.mountPath === tokenPath));
   if (needing.length === 0) return;
-  let volume = (spec.volumes ?? []).find((v: Json) => String(v.name).startsWith('kube-api-access-'))?.name as string | undefined;
+  let volume = (spec.volumes ?? []).find((v: Json) => String(v.name).startsWith('kube-api-access-'))?.name as
+    | string
+    | undefined;
   if (volume === undefined) {
     volume = 'kube-api-access-';
-    for (let i = 0; i < 5; i++) volume += randomLetters[Math.floor(context.server.random.float() * randomLetters.length)];
+    for (let i = 0; i < 5; i++)
+      volume += randomLetters[Math.floor(context.server.random.float() * randomLetters.length)];
     (spec.volumes ??= []).push({
       name: volume,
       projected: {
@@ -68,12 +100,17 @@ function mountToken(context: RequestContext, spec: Json): void {
         sources: [
           { serviceAccountToken: { expirationSeconds: 3607, path: 'token' } },
           { configMap: { name: 'kube-root-ca.crt', items: [{ key: 'ca.crt', path: 'ca.crt' }] } },
-          { downwardAPI: { items: [{ path: 'namespace', fieldRef: { apiVersion: 'v1', fieldPath: 'metadata.namespace' } }] } },
+          {
+            downwardAPI: {
+              items: [{ path: 'namespace', fieldRef: { apiVersion: 'v1', fieldPath: 'metadata.namespace' } }],
+            },
+          },
         ],
       },
     });
   }
-  for (const container of needing) (container.volumeMounts ??= []).push({ name: volume, readOnly: true, mountPath: tokenPath });
+  for (const container of needing)
+    (container.volumeMounts ??= []).push({ name: volume, readOnly: true, mountPath: tokenPath });
 }
 
 const unreachable = ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable'];
@@ -82,8 +119,11 @@ export function admitDefaultTolerations(context: RequestContext, attributes: Adm
   if (!isKind(context, '', 'pods') || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
   const spec = attributes.object.spec as Json;
   for (const key of unreachable) {
-    const tolerated = (spec.tolerations ?? []).some((t: Json) => (t.key === key || (!t.key && t.operator === 'Exists')) && (!t.effect || t.effect === 'NoExecute'));
-    if (!tolerated) (spec.tolerations ??= []).push({ key, operator: 'Exists', effect: 'NoExecute', tolerationSeconds: 300 });
+    const tolerated = (spec.tolerations ?? []).some(
+      (t: Json) => (t.key === key || (!t.key && t.operator === 'Exists')) && (!t.effect || t.effect === 'NoExecute'),
+    );
+    if (!tolerated)
+      (spec.tolerations ??= []).push({ key, operator: 'Exists', effect: 'NoExecute', tolerationSeconds: 300 });
   }
 }
 
@@ -94,41 +134,78 @@ export async function admitPriority(context: RequestContext, attributes: Admissi
   let found: KubeObject | undefined;
   if (spec.priorityClassName) {
     found = await view(context, `/registry/scheduling.k8s.io/priorityclasses/${spec.priorityClassName}`);
-    if (found === undefined) throw forbiddenBy(context, pod.metadata.name ?? '', `no PriorityClass with name ${spec.priorityClassName} was found`);
+    if (found === undefined)
+      throw forbiddenBy(
+        context,
+        pod.metadata.name ?? '',
+        `no PriorityClass with name ${spec.priorityClassName} was found`,
+      );
   } else {
     const list = await context.server.store.list('/registry/scheduling.k8s.io/priorityclasses/');
-    found = list.values.map((v) => context.server.objects.view(v)).filter((c) => c.globalDefault === true).sort((a, b) => a.value - b.value)[0];
+    found = list.values
+      .map((v) => context.server.objects.view(v))
+      .filter((c) => c.globalDefault === true)
+      .sort((a, b) => a.value - b.value)[0];
     if (found !== undefined) spec.priorityClassName = found.metadata.name;
   }
   const value = found?.value ?? 0;
-  if (typeof spec.priority === 'number' && spec.priority !== value) throw forbiddenBy(context, pod.metadata.name ?? '', `the integer value of priority (${spec.priority}) must not be provided in pod spec; priority admission controller computed ${value} from the given PriorityClass name`);
+  if (typeof spec.priority === 'number' && spec.priority !== value)
+    throw forbiddenBy(
+      context,
+      pod.metadata.name ?? '',
+      `the integer value of priority (${spec.priority}) must not be provided in pod spec; priority admission controller computed ${value} from the given PriorityClass name`,
+    );
   spec.priority = value;
   spec.preemptionPolicy ??= found?.preemptionPolicy ?? 'PreemptLowerPriority';
 }
 
-export async function admitDefaultStorageClass(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
+export async function admitDefaultStorageClass(
+  context: RequestContext,
+  attributes: AdmissionAttributes,
+): Promise<void> {
   if (!isKind(context, '', 'persistentvolumeclaims') || attributes.operation !== 'CREATE') return;
   const claim = attributes.object;
-  if (claim.spec?.storageClassName !== undefined || claim.metadata.annotations?.['volume.beta.kubernetes.io/storage-class'] !== undefined) return;
+  if (
+    claim.spec?.storageClassName !== undefined ||
+    claim.metadata.annotations?.['volume.beta.kubernetes.io/storage-class'] !== undefined
+  )
+    return;
   const list = await context.server.store.list('/registry/storage.k8s.io/storageclasses/');
-  const defaults = list.values.map((v) => context.server.objects.view(v)).filter((c) => c.metadata.annotations?.['storageclass.kubernetes.io/is-default-class'] === 'true');
+  const defaults = list.values
+    .map((v) => context.server.objects.view(v))
+    .filter((c) => c.metadata.annotations?.['storageclass.kubernetes.io/is-default-class'] === 'true');
   defaults.sort((a, b) => (a.metadata.creationTimestamp! < b.metadata.creationTimestamp! ? 1 : -1));
   if (defaults[0] !== undefined) claim.spec.storageClassName = defaults[0].metadata.name;
 }
 
-/** Claims and volumes are made with the finalizer that keeps them while they are used (StorageObjectInUseProtection of the reference implementation). */
+/**
+ * Claims and volumes are made with the finalizer that keeps them while they are used (StorageObjectInUseProtection of
+ * the reference implementation).
+ */
 export function admitStorageProtection(context: RequestContext, attributes: AdmissionAttributes): void {
   if (attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
-  const finalizer = isKind(context, '', 'persistentvolumeclaims') ? 'kubernetes.io/pvc-protection' : isKind(context, '', 'persistentvolumes') ? 'kubernetes.io/pv-protection' : '';
+  const finalizer = isKind(context, '', 'persistentvolumeclaims')
+    ? 'kubernetes.io/pvc-protection'
+    : isKind(context, '', 'persistentvolumes')
+      ? 'kubernetes.io/pv-protection'
+      : '';
   if (finalizer === '') return;
   const { metadata } = attributes.object;
-  if (!(metadata.finalizers ?? []).includes(finalizer)) metadata.finalizers = [...(metadata.finalizers ?? []), finalizer];
+  if (!(metadata.finalizers ?? []).includes(finalizer))
+    metadata.finalizers = [...(metadata.finalizers ?? []), finalizer];
 }
 
 /** Who asks for a certificate is what the server knows, not what the request says. */
 export function admitCertificateRequester(context: RequestContext, attributes: AdmissionAttributes): void {
-  if (!isKind(context, 'certificates.k8s.io', 'certificatesigningrequests') || attributes.operation !== 'CREATE') return;
+  if (!isKind(context, 'certificates.k8s.io', 'certificatesigningrequests') || attributes.operation !== 'CREATE')
+    return;
   const { user } = context;
   const { username: _u, uid: _i, groups: _g, extra: _e, ...spec } = attributes.object.spec as Json;
-  attributes.object.spec = { ...spec, username: user.name, ...(user.uid === undefined ? {} : { uid: user.uid }), groups: [...user.groups], ...(user.extra === undefined ? {} : { extra: structuredClone(user.extra) }) };
+  attributes.object.spec = {
+    ...spec,
+    username: user.name,
+    ...(user.uid === undefined ? {} : { uid: user.uid }),
+    groups: [...user.groups],
+    ...(user.extra === undefined ? {} : { extra: structuredClone(user.extra) }),
+  };
 }

@@ -1,4 +1,7 @@
-/** Validating plug-ins: privilege escalation through RBAC objects, what kubelets may write, growing of claims, service accounts' token secrets. */
+/**
+ * Validating plug-ins: privilege escalation through RBAC objects, what kubelets may write, growing of claims, service
+ * accounts' token secrets.
+ */
 import { parseCertificationRequest } from '#base/certificate-request.ts';
 import { compareQuantities } from '#base/quantity.ts';
 import type { Json } from '#base/objects.ts';
@@ -15,48 +18,85 @@ import { forbiddenBy } from './built-in.ts';
 function* breakDown(rule: Rule): Generator<Rule> {
   for (const verb of rule.verbs ?? []) {
     for (const url of rule.nonResourceURLs ?? []) yield { verbs: [verb], nonResourceURLs: [url] };
-    for (const group of rule.apiGroups ?? []) for (const resource of rule.resources ?? []) {
-      if ((rule.resourceNames ?? []).length === 0) yield { verbs: [verb], apiGroups: [group], resources: [resource] };
-      else for (const name of rule.resourceNames!) yield { verbs: [verb], apiGroups: [group], resources: [resource], resourceNames: [name] };
-    }
+    for (const group of rule.apiGroups ?? [])
+      for (const resource of rule.resources ?? []) {
+        if ((rule.resourceNames ?? []).length === 0) yield { verbs: [verb], apiGroups: [group], resources: [resource] };
+        else
+          for (const name of rule.resourceNames!)
+            yield { verbs: [verb], apiGroups: [group], resources: [resource], resourceNames: [name] };
+      }
   }
 }
 
-const listCovers = (list: readonly string[] | undefined, value: string): boolean => list !== undefined && (list.includes('*') || list.includes(value));
+const listCovers = (list: readonly string[] | undefined, value: string): boolean =>
+  list !== undefined && (list.includes('*') || list.includes(value));
 
 /** Whether a rule that somebody has grants a single permission. */
 function covers(have: Rule, want: Rule): boolean {
   if (!listCovers(have.verbs, want.verbs[0]!)) return false;
-  if (want.nonResourceURLs !== undefined) { const url = want.nonResourceURLs[0]!; return (have.nonResourceURLs ?? []).some((h) => h === '*' || h === url || (h.endsWith('*') && url.startsWith(h.slice(0, -1)))); }
+  if (want.nonResourceURLs !== undefined) {
+    const url = want.nonResourceURLs[0]!;
+    return (have.nonResourceURLs ?? []).some(
+      (h) => h === '*' || h === url || (h.endsWith('*') && url.startsWith(h.slice(0, -1))),
+    );
+  }
   if (!listCovers(have.apiGroups, want.apiGroups![0]!)) return false;
   const resource = want.resources![0]!;
   const slash = resource.indexOf('/');
-  if (!(have.resources ?? []).some((r) => r === '*' || r === resource || (slash > 0 && r === `*${resource.slice(slash)}`))) return false;
-  return (have.resourceNames ?? []).length === 0 || (want.resourceNames !== undefined && have.resourceNames!.includes(want.resourceNames[0]!));
+  if (
+    !(have.resources ?? []).some((r) => r === '*' || r === resource || (slash > 0 && r === `*${resource.slice(slash)}`))
+  )
+    return false;
+  return (
+    (have.resourceNames ?? []).length === 0 ||
+    (want.resourceNames !== undefined && have.resourceNames!.includes(want.resourceNames[0]!))
+  );
 }
 
 function ruleText(rule: Rule): string {
   const list = (values: readonly string[]): string => `[${values.map((v) => JSON.stringify(v)).join(' ')}]`;
-  if (rule.nonResourceURLs !== undefined) return `{NonResourceURLs:${list(rule.nonResourceURLs)}, Verbs:${list(rule.verbs)}}`;
+  if (rule.nonResourceURLs !== undefined)
+    return `{NonResourceURLs:${list(rule.nonResourceURLs)}, Verbs:${list(rule.verbs)}}`;
   return `{APIGroups:${list(rule.apiGroups ?? [])}, Resources:${list(rule.resources ?? [])}${rule.resourceNames === undefined ? '' : `, ResourceNames:${list(rule.resourceNames)}`}, Verbs:${list(rule.verbs)}}`;
 }
 
 /** Rules that the user does not have, in the namespace. */
 async function missingRules(context: RequestContext, rules: readonly Rule[], namespace: string): Promise<Rule[]> {
   const have: Rule[] = [];
-  await visitRules(context.server, context.user, namespace, (rule) => { have.push(rule); return false; });
+  await visitRules(context.server, context.user, namespace, (rule) => {
+    have.push(rule);
+    return false;
+  });
   const missing: Rule[] = [];
-  for (const rule of rules) for (const single of breakDown(rule)) if (!have.some((h) => covers(h, single))) missing.push(single);
+  for (const rule of rules)
+    for (const single of breakDown(rule)) if (!have.some((h) => covers(h, single))) missing.push(single);
   return missing;
 }
 
 /** Nobody grants what they do not have, unless they hold `escalate` on roles or `bind` on the role. */
 export async function admitRbacEscalation(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   const { kind, user, info, server } = context;
-  if (kind.group !== 'rbac.authorization.k8s.io' || attributes.operation === 'DELETE' || user.groups.includes('system:masters')) return;
+  if (
+    kind.group !== 'rbac.authorization.k8s.io' ||
+    attributes.operation === 'DELETE' ||
+    user.groups.includes('system:masters')
+  )
+    return;
   const object = attributes.object;
   const namespace = kind.namespaced ? info.namespace : '';
-  const ask = (verb: string, resource: string, name: string): Promise<boolean> => isAllowed(server, { user, verb, isResource: true, group: kind.group, version: 'v1', resource, subresource: '', namespace, name, path: '' });
+  const ask = (verb: string, resource: string, name: string): Promise<boolean> =>
+    isAllowed(server, {
+      user,
+      verb,
+      isResource: true,
+      group: kind.group,
+      version: 'v1',
+      resource,
+      subresource: '',
+      namespace,
+      name,
+      path: '',
+    });
   let rules: readonly Rule[];
   if (kind.kind === 'Role' || kind.kind === 'ClusterRole') {
     if (await ask('escalate', kind.resource, object.metadata.name ?? '')) return;
@@ -65,11 +105,21 @@ export async function admitRbacEscalation(context: RequestContext, attributes: A
     const resource = object.roleRef.kind === 'ClusterRole' ? 'clusterroles' : 'roles';
     if (await ask('bind', resource, object.roleRef.name)) return;
     const found = await rulesOf(server, object.roleRef, namespace);
-    if (found === undefined) throw new ApiError('NotFound', `${resource}.rbac.authorization.k8s.io ${JSON.stringify(object.roleRef.name)} not found`, { name: object.roleRef.name, group: kind.group, kind: resource });
+    if (found === undefined)
+      throw new ApiError(
+        'NotFound',
+        `${resource}.rbac.authorization.k8s.io ${JSON.stringify(object.roleRef.name)} not found`,
+        { name: object.roleRef.name, group: kind.group, kind: resource },
+      );
     rules = found;
   }
   const missing = await missingRules(context, rules, namespace);
-  if (missing.length > 0) throw forbiddenBy(context, object.metadata.name ?? '', `user ${JSON.stringify(user.name)} (groups=[${user.groups.map((g) => JSON.stringify(g)).join(' ')}]) is attempting to grant RBAC permissions not currently held:\n${missing.map(ruleText).join('\n')}`);
+  if (missing.length > 0)
+    throw forbiddenBy(
+      context,
+      object.metadata.name ?? '',
+      `user ${JSON.stringify(user.name)} (groups=[${user.groups.map((g) => JSON.stringify(g)).join(' ')}]) is attempting to grant RBAC permissions not currently held:\n${missing.map(ruleText).join('\n')}`,
+    );
 }
 
 /** NodeRestriction: a kubelet writes its own Node and the Pods bound to it. */
@@ -77,39 +127,82 @@ export async function admitNodeRestriction(context: RequestContext, attributes: 
   const node = nodeNameOf(context.user);
   if (node === undefined || context.kind.group !== '') return;
   const { object, old, operation } = attributes;
-  if (context.kind.resource === 'nodes' && object.metadata.name !== node) throw forbiddenBy(context, object.metadata.name ?? '', `node ${JSON.stringify(node)} is not allowed to modify node ${JSON.stringify(object.metadata.name)}`);
+  if (context.kind.resource === 'nodes' && object.metadata.name !== node)
+    throw forbiddenBy(
+      context,
+      object.metadata.name ?? '',
+      `node ${JSON.stringify(node)} is not allowed to modify node ${JSON.stringify(object.metadata.name)}`,
+    );
   if (context.kind.resource !== 'pods') return;
-  const bound = (operation === 'CREATE' ? object : old ?? object).spec?.nodeName;
-  if (operation === 'CREATE' && object.metadata.annotations?.['kubernetes.io/config.mirror'] === undefined) throw forbiddenBy(context, object.metadata.name ?? '', `pod does not have "kubernetes.io/config.mirror" annotation, node ${JSON.stringify(node)} can only create mirror pods`);
-  if (bound !== node) throw forbiddenBy(context, object.metadata.name ?? '', `node ${JSON.stringify(node)} can only ${operation === 'DELETE' ? 'delete' : operation === 'CREATE' ? 'create' : 'update pod status for'} pods with spec.nodeName set to itself`);
+  const bound = (operation === 'CREATE' ? object : (old ?? object)).spec?.nodeName;
+  if (operation === 'CREATE' && object.metadata.annotations?.['kubernetes.io/config.mirror'] === undefined)
+    throw forbiddenBy(
+      context,
+      object.metadata.name ?? '',
+      `pod does not have "kubernetes.io/config.mirror" annotation, node ${JSON.stringify(node)} can only create mirror pods`,
+    );
+  if (bound !== node)
+    throw forbiddenBy(
+      context,
+      object.metadata.name ?? '',
+      `node ${JSON.stringify(node)} can only ${operation === 'DELETE' ? 'delete' : operation === 'CREATE' ? 'create' : 'update pod status for'} pods with spec.nodeName set to itself`,
+    );
 }
 
 export async function admitClaimResize(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   const { kind, server } = context;
-  if (kind.group !== '' || kind.resource !== 'persistentvolumeclaims' || attributes.operation !== 'UPDATE' || attributes.subresource !== '') return;
+  if (
+    kind.group !== '' ||
+    kind.resource !== 'persistentvolumeclaims' ||
+    attributes.operation !== 'UPDATE' ||
+    attributes.subresource !== ''
+  )
+    return;
   const size = (claim: Json): string | undefined => claim?.spec?.resources?.requests?.storage;
   const [now, was] = [size(attributes.object), size(attributes.old)];
   if (now === undefined || was === undefined || compareQuantities(now, was) === 0) return;
   const name = attributes.object.metadata.name ?? '';
   if (compareQuantities(now, was) < 0) throw forbiddenBy(context, name, 'field can not be less than previous value');
-  if (attributes.old?.status?.phase !== 'Bound') throw forbiddenBy(context, name, 'Only bound persistent volume claims can be expanded');
+  if (attributes.old?.status?.phase !== 'Bound')
+    throw forbiddenBy(context, name, 'Only bound persistent volume claims can be expanded');
   const className = attributes.object.spec?.storageClassName;
   const stored = className ? await server.store.get(`/registry/storage.k8s.io/storageclasses/${className}`) : undefined;
-  if (stored === undefined || server.objects.view(stored).allowVolumeExpansion !== true) throw forbiddenBy(context, name, 'only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize');
+  if (stored === undefined || server.objects.view(stored).allowVolumeExpansion !== true)
+    throw forbiddenBy(
+      context,
+      name,
+      'only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize',
+    );
 }
 
 /** One PriorityClass at most is the default of all Pods. */
 export async function admitGlobalDefault(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   const { kind, server } = context;
-  if (kind.group !== 'scheduling.k8s.io' || kind.resource !== 'priorityclasses' || attributes.operation === 'DELETE' || attributes.object.globalDefault !== true) return;
+  if (
+    kind.group !== 'scheduling.k8s.io' ||
+    kind.resource !== 'priorityclasses' ||
+    attributes.operation === 'DELETE' ||
+    attributes.object.globalDefault !== true
+  )
+    return;
   const list = await server.store.list('/registry/scheduling.k8s.io/priorityclasses/');
-  const other = list.values.map((stored) => server.objects.view(stored)).find((c) => c.globalDefault === true && c.metadata.name !== attributes.object.metadata.name);
-  if (other !== undefined) throw forbiddenBy(context, attributes.object.metadata.name ?? '', `PriorityClass ${other.metadata.name} is already marked as default. Only one default can exist`);
+  const other = list.values
+    .map((stored) => server.objects.view(stored))
+    .find((c) => c.globalDefault === true && c.metadata.name !== attributes.object.metadata.name);
+  if (other !== undefined)
+    throw forbiddenBy(
+      context,
+      attributes.object.metadata.name ?? '',
+      `PriorityClass ${other.metadata.name} is already marked as default. Only one default can exist`,
+    );
 }
 
 const clientSigner = 'kubernetes.io/kube-apiserver-client';
 
-/** Who may have requests approved and signed is said for each signer; nobody becomes `system:masters` by a certificate (upstream: CertificateApproval, CertificateSigning, CertificateSubjectRestriction). */
+/**
+ * Who may have requests approved and signed is said for each signer; nobody becomes `system:masters` by a certificate
+ * (upstream: CertificateApproval, CertificateSigning, CertificateSubjectRestriction).
+ */
 export async function admitCertificates(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   const { kind, server, user } = context;
   if (kind.group !== 'certificates.k8s.io' || kind.resource !== 'certificatesigningrequests') return;
@@ -117,11 +210,38 @@ export async function admitCertificates(context: RequestContext, attributes: Adm
   const signer = String(object.spec?.signerName ?? '');
   if (operation === 'CREATE' && signer === clientSigner) {
     const { organizations } = parseCertificationRequest(Buffer.from(object.spec.request, 'base64').toString());
-    if (organizations.includes('system:masters')) throw forbiddenBy(context, object.metadata.name ?? '', `use of ${clientSigner} signer with system:masters group is not allowed`);
+    if (organizations.includes('system:masters'))
+      throw forbiddenBy(
+        context,
+        object.metadata.name ?? '',
+        `use of ${clientSigner} signer with system:masters group is not allowed`,
+      );
   }
   if (operation !== 'UPDATE') return;
-  const verb = subresource === 'approval' ? 'approve' : subresource === 'status' && object.status?.certificate !== old?.status?.certificate ? 'sign' : undefined;
+  const verb =
+    subresource === 'approval'
+      ? 'approve'
+      : subresource === 'status' && object.status?.certificate !== old?.status?.certificate
+        ? 'sign'
+        : undefined;
   if (verb === undefined) return;
-  const may = (name: string): Promise<boolean> => isAllowed(server, { user, verb, isResource: true, group: 'certificates.k8s.io', version: 'v1', resource: 'signers', subresource: '', namespace: '', name, path: '' });
-  if (!await may(signer) && !await may(`${signer.split('/')[0]}/*`)) throw forbiddenBy(context, object.metadata.name ?? '', `user not permitted to ${verb} requests with signerName ${JSON.stringify(signer)}`);
+  const may = (name: string): Promise<boolean> =>
+    isAllowed(server, {
+      user,
+      verb,
+      isResource: true,
+      group: 'certificates.k8s.io',
+      version: 'v1',
+      resource: 'signers',
+      subresource: '',
+      namespace: '',
+      name,
+      path: '',
+    });
+  if (!(await may(signer)) && !(await may(`${signer.split('/')[0]}/*`)))
+    throw forbiddenBy(
+      context,
+      object.metadata.name ?? '',
+      `user not permitted to ${verb} requests with signerName ${JSON.stringify(signer)}`,
+    );
 }

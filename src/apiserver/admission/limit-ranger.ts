@@ -1,4 +1,7 @@
-/** LimitRanger (Kubernetes, "Limit Ranges"): defaults for containers without requests or limits, bounds for containers, Pods and claims. */
+/**
+ * LimitRanger (Kubernetes, "Limit Ranges"): defaults for containers without requests or limits, bounds for containers,
+ * Pods and claims.
+ */
 import { addQuantities, compareQuantities, formatQuantity, parseQuantity, zeroQuantity } from '#base/quantity.ts';
 import type { Quantity } from '#base/quantity.ts';
 import type { Json } from '#base/objects.ts';
@@ -8,10 +11,13 @@ import { forbiddenBy } from './built-in.ts';
 
 async function limitsOf(context: RequestContext, type: string): Promise<Json[]> {
   const list = await context.server.store.list(`/registry/limitranges/${context.info.namespace}/`);
-  return list.values.flatMap((v) => (context.server.objects.view(v).spec?.limits ?? []) as Json[]).filter((l) => l.type === type);
+  return list.values
+    .flatMap((v) => (context.server.objects.view(v).spec?.limits ?? []) as Json[])
+    .filter((l) => l.type === type);
 }
 
-const isPods = (context: RequestContext): boolean => context.kind.storage.group === '' && context.kind.storage.resource === 'pods';
+const isPods = (context: RequestContext): boolean =>
+  context.kind.storage.group === '' && context.kind.storage.resource === 'pods';
 
 export async function admitLimitDefaults(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   if (!isPods(context) || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
@@ -22,8 +28,10 @@ export async function admitLimitDefaults(context: RequestContext, attributes: Ad
     const resources = (container.resources ??= {});
     for (const limit of limits) {
       // a limit that the Pod itself set is also its request; only then come the defaults
-      for (const [name, value] of Object.entries(limit.default ?? {})) if (resources.limits?.[name] === undefined) (resources.limits ??= {})[name] = value;
-      for (const [name, value] of Object.entries(limit.defaultRequest ?? {})) if (resources.requests?.[name] === undefined) (resources.requests ??= {})[name] = value;
+      for (const [name, value] of Object.entries(limit.default ?? {}))
+        if (resources.limits?.[name] === undefined) (resources.limits ??= {})[name] = value;
+      for (const [name, value] of Object.entries(limit.defaultRequest ?? {}))
+        if (resources.requests?.[name] === undefined) (resources.requests ??= {})[name] = value;
     }
   }
 }
@@ -32,25 +40,37 @@ function checkBounds(problems: string[], limit: Json, what: string, requests: Js
   for (const [name, min] of Object.entries((limit.min ?? {}) as Record<string, string>)) {
     const request = requests?.[name];
     if (request === undefined) problems.push(`minimum ${name} usage per ${what} is ${min}.  No request is specified`);
-    else if (compareQuantities(request, min) < 0) problems.push(`minimum ${name} usage per ${what} is ${min}, but request is ${request}`);
+    else if (compareQuantities(request, min) < 0)
+      problems.push(`minimum ${name} usage per ${what} is ${min}, but request is ${request}`);
   }
   for (const [name, max] of Object.entries((limit.max ?? {}) as Record<string, string>)) {
     const asked = limits?.[name];
     if (asked === undefined) problems.push(`maximum ${name} usage per ${what} is ${max}.  No limit is specified`);
-    else if (compareQuantities(asked, max) > 0) problems.push(`maximum ${name} usage per ${what} is ${max}, but limit is ${asked}`);
+    else if (compareQuantities(asked, max) > 0)
+      problems.push(`maximum ${name} usage per ${what} is ${max}, but limit is ${asked}`);
   }
   for (const [name, ratio] of Object.entries((limit.maxLimitRequestRatio ?? {}) as Record<string, string>)) {
     const request = requests?.[name];
     const asked = limits?.[name];
-    if (request === undefined || asked === undefined) { problems.push(`${name} max limit to request ratio per ${what} is ${ratio}, but no ${request === undefined ? 'request' : 'limit'} is specified or ${request === undefined ? 'request' : 'limit'} is 0`); continue; }
+    if (request === undefined || asked === undefined) {
+      problems.push(
+        `${name} max limit to request ratio per ${what} is ${ratio}, but no ${request === undefined ? 'request' : 'limit'} is specified or ${request === undefined ? 'request' : 'limit'} is 0`,
+      );
+      continue;
+    }
     const actual = Number(parseQuantity(asked).nano) / Number(parseQuantity(request).nano);
-    if (actual > Number(parseQuantity(ratio).nano) / 1e9) problems.push(`${name} max limit to request ratio per ${what} is ${ratio}, but provided ratio is ${actual.toFixed(6)}`);
+    if (actual > Number(parseQuantity(ratio).nano) / 1e9)
+      problems.push(
+        `${name} max limit to request ratio per ${what} is ${ratio}, but provided ratio is ${actual.toFixed(6)}`,
+      );
   }
 }
 
 function sum(containers: readonly Json[], field: 'requests' | 'limits'): Record<string, string> {
   const total = new Map<string, Quantity>();
-  for (const container of containers) for (const [name, value] of Object.entries((container.resources?.[field] ?? {}) as Record<string, string>)) total.set(name, addQuantities(total.get(name) ?? zeroQuantity(), parseQuantity(value)));
+  for (const container of containers)
+    for (const [name, value] of Object.entries((container.resources?.[field] ?? {}) as Record<string, string>))
+      total.set(name, addQuantities(total.get(name) ?? zeroQuantity(), parseQuantity(value)));
   return Object.fromEntries([...total].map(([name, q]) => [name, formatQuantity(q)]));
 }
 
@@ -59,11 +79,20 @@ export async function admitLimitBounds(context: RequestContext, attributes: Admi
   const claims = context.kind.storage.group === '' && context.kind.storage.resource === 'persistentvolumeclaims';
   if (isPods(context) && attributes.operation === 'CREATE' && attributes.subresource === '') {
     const spec = attributes.object.spec as Json;
-    for (const limit of await limitsOf(context, 'Container')) for (const c of [...(spec.containers ?? []), ...(spec.initContainers ?? [])]) checkBounds(problems, limit, 'Container', c.resources?.requests, c.resources?.limits);
-    for (const limit of await limitsOf(context, 'Pod')) checkBounds(problems, limit, 'Pod', sum(spec.containers ?? [], 'requests'), sum(spec.containers ?? [], 'limits'));
+    for (const limit of await limitsOf(context, 'Container'))
+      for (const c of [...(spec.containers ?? []), ...(spec.initContainers ?? [])])
+        checkBounds(problems, limit, 'Container', c.resources?.requests, c.resources?.limits);
+    for (const limit of await limitsOf(context, 'Pod'))
+      checkBounds(problems, limit, 'Pod', sum(spec.containers ?? [], 'requests'), sum(spec.containers ?? [], 'limits'));
   } else if (claims && attributes.operation !== 'DELETE' && attributes.subresource === '') {
     const requests = attributes.object.spec?.resources?.requests;
-    for (const limit of await limitsOf(context, 'PersistentVolumeClaim')) checkBounds(problems, limit, 'PersistentVolumeClaim', requests, requests);
+    for (const limit of await limitsOf(context, 'PersistentVolumeClaim'))
+      checkBounds(problems, limit, 'PersistentVolumeClaim', requests, requests);
   }
-  if (problems.length > 0) throw forbiddenBy(context, attributes.object.metadata.name ?? '', problems.length === 1 ? problems[0]! : `[${problems.join(', ')}]`);
+  if (problems.length > 0)
+    throw forbiddenBy(
+      context,
+      attributes.object.metadata.name ?? '',
+      problems.length === 1 ? problems[0]! : `[${problems.join(', ')}]`,
+    );
 }

@@ -1,48 +1,179 @@
-/** Pod security (Kubernetes, "Pod Security Standards" and "Pod Security Admission"): baseline and restricted, as the namespace's labels demand. */
+/**
+ * Pod security (Kubernetes, "Pod Security Standards" and "Pod Security Admission"): baseline and restricted, as the
+ * namespace's labels demand.
+ */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { isSafeSysctl } from '#base/sysctls.ts';
 import type { RequestContext } from '../context.ts';
 import type { AdmissionAttributes } from './admission.ts';
 import { forbiddenBy } from './built-in.ts';
 
-interface Finding { reason: string; detail: string }
+interface Finding {
+  reason: string;
+  detail: string;
+}
 type Check = (pod: Json, containers: readonly Json[]) => Finding | undefined;
 
 const quoted = (names: readonly string[]): string => names.map((n) => JSON.stringify(n)).join(', ');
 const subject = (names: readonly string[]): string => `container${names.length === 1 ? '' : 's'} ${quoted(names)}`;
-const where = (containers: readonly Json[], test: (c: Json) => boolean): string[] => containers.filter(test).map((c) => c.name as string);
+const where = (containers: readonly Json[], test: (c: Json) => boolean): string[] =>
+  containers.filter(test).map((c) => c.name as string);
 
-const baselineCapabilities = new Set(['AUDIT_WRITE', 'CHOWN', 'DAC_OVERRIDE', 'FOWNER', 'FSETID', 'KILL', 'MKNOD', 'NET_BIND_SERVICE', 'SETFCAP', 'SETGID', 'SETPCAP', 'SETUID', 'SYS_CHROOT']);
+const baselineCapabilities = new Set([
+  'AUDIT_WRITE',
+  'CHOWN',
+  'DAC_OVERRIDE',
+  'FOWNER',
+  'FSETID',
+  'KILL',
+  'MKNOD',
+  'NET_BIND_SERVICE',
+  'SETFCAP',
+  'SETGID',
+  'SETPCAP',
+  'SETUID',
+  'SYS_CHROOT',
+]);
 
-const found = (names: readonly string[], reason: string, detail: string): Finding | undefined => (names.length === 0 ? undefined : { reason, detail });
+const found = (names: readonly string[], reason: string, detail: string): Finding | undefined =>
+  names.length === 0 ? undefined : { reason, detail };
 
 const baseline: readonly Check[] = [
-  (pod) => { const set = ['hostNetwork', 'hostPID', 'hostIPC'].filter((f) => pod[f] === true); return found(set, 'host namespaces', set.map((f) => `${f}=true`).join(', ')); },
-  (_pod, cs) => { const n = where(cs, (c) => c.securityContext?.privileged === true); return found(n, 'privileged', `${subject(n)} must not set securityContext.privileged=true`); },
-  (_pod, cs) => { const n = where(cs, (c) => (c.securityContext?.capabilities?.add ?? []).some((x: string) => !baselineCapabilities.has(x))); const extra = [...new Set(cs.flatMap((c) => (c.securityContext?.capabilities?.add ?? []) as string[]).filter((x) => !baselineCapabilities.has(x)))]; return found(n, 'non-default capabilities', `${subject(n)} must not include ${quoted(extra)} in securityContext.capabilities.add`); },
-  (pod) => { const n = (pod.volumes ?? []).filter((v: Json) => v.hostPath).map((v: Json) => v.name); return found(n, 'hostPath volumes', `volume${n.length === 1 ? '' : 's'} ${quoted(n)}`); },
-  (_pod, cs) => { const n = where(cs, (c) => (c.ports ?? []).some((p: Json) => p.hostPort)); return found(n, 'hostPort', `${subject(n)} use${n.length === 1 ? 's' : ''} hostPort${n.length === 1 ? '' : 's'} ${cs.flatMap((c) => (c.ports ?? []).map((p: Json) => p.hostPort).filter(Boolean)).join(', ')}`); },
-  (_pod, cs) => { const n = where(cs, (c) => c.securityContext?.procMount !== undefined && c.securityContext.procMount !== 'Default'); return found(n, 'procMount', `${subject(n)} must not set securityContext.procMount to "Unmasked"`); },
-  (pod, cs) => { const n = where(cs, (c) => c.securityContext?.seccompProfile?.type === 'Unconfined'); if (pod.securityContext?.seccompProfile?.type === 'Unconfined') return { reason: 'seccompProfile', detail: 'pod must not set securityContext.seccompProfile.type to "Unconfined"' }; return found(n, 'seccompProfile', `${subject(n)} must not set securityContext.seccompProfile.type to "Unconfined"`); },
-  (pod) => { const bad = (pod.securityContext?.sysctls ?? []).map((s: Json) => s.name).filter((s: string) => !isSafeSysctl(s)); return found(bad, 'forbidden sysctls', bad.join(', ')); },
+  (pod) => {
+    const set = ['hostNetwork', 'hostPID', 'hostIPC'].filter((f) => pod[f] === true);
+    return found(set, 'host namespaces', set.map((f) => `${f}=true`).join(', '));
+  },
+  (_pod, cs) => {
+    const n = where(cs, (c) => c.securityContext?.privileged === true);
+    return found(n, 'privileged', `${subject(n)} must not set securityContext.privileged=true`);
+  },
+  (_pod, cs) => {
+    const n = where(cs, (c) =>
+      (c.securityContext?.capabilities?.add ?? []).some((x: string) => !baselineCapabilities.has(x)),
+    );
+    const extra = [
+      ...new Set(
+        cs
+          .flatMap((c) => (c.securityContext?.capabilities?.add ?? []) as string[])
+          .filter((x) => !baselineCapabilities.has(x)),
+      ),
+    ];
+    return found(
+      n,
+      'non-default capabilities',
+      `${subject(n)} must not include ${quoted(extra)} in securityContext.capabilities.add`,
+    );
+  },
+  (pod) => {
+    const n = (pod.volumes ?? []).filter((v: Json) => v.hostPath).map((v: Json) => v.name);
+    return found(n, 'hostPath volumes', `volume${n.length === 1 ? '' : 's'} ${quoted(n)}`);
+  },
+  (_pod, cs) => {
+    const n = where(cs, (c) => (c.ports ?? []).some((p: Json) => p.hostPort));
+    return found(
+      n,
+      'hostPort',
+      `${subject(n)} use${n.length === 1 ? 's' : ''} hostPort${n.length === 1 ? '' : 's'} ${cs.flatMap((c) => (c.ports ?? []).map((p: Json) => p.hostPort).filter(Boolean)).join(', ')}`,
+    );
+  },
+  (_pod, cs) => {
+    const n = where(cs, (c) => c.securityContext?.procMount !== undefined && c.securityContext.procMount !== 'Default');
+    return found(n, 'procMount', `${subject(n)} must not set securityContext.procMount to "Unmasked"`);
+  },
+  (pod, cs) => {
+    const n = where(cs, (c) => c.securityContext?.seccompProfile?.type === 'Unconfined');
+    if (pod.securityContext?.seccompProfile?.type === 'Unconfined')
+      return {
+        reason: 'seccompProfile',
+        detail: 'pod must not set securityContext.seccompProfile.type to "Unconfined"',
+      };
+    return found(n, 'seccompProfile', `${subject(n)} must not set securityContext.seccompProfile.type to "Unconfined"`);
+  },
+  (pod) => {
+    const bad = (pod.securityContext?.sysctls ?? []).map((s: Json) => s.name).filter((s: string) => !isSafeSysctl(s));
+    return found(bad, 'forbidden sysctls', bad.join(', '));
+  },
 ];
 
-const restrictedVolumes = new Set(['configMap', 'csi', 'downwardAPI', 'emptyDir', 'ephemeral', 'persistentVolumeClaim', 'projected', 'secret', 'image']);
+const restrictedVolumes = new Set([
+  'configMap',
+  'csi',
+  'downwardAPI',
+  'emptyDir',
+  'ephemeral',
+  'persistentVolumeClaim',
+  'projected',
+  'secret',
+  'image',
+]);
 
 const restricted: readonly Check[] = [
-  (_pod, cs) => { const n = where(cs, (c) => c.securityContext?.allowPrivilegeEscalation !== false); return found(n, 'allowPrivilegeEscalation != false', `${subject(n)} must set securityContext.allowPrivilegeEscalation=false`); },
-  (_pod, cs) => { const n = where(cs, (c) => !(c.securityContext?.capabilities?.drop ?? []).includes('ALL') || (c.securityContext?.capabilities?.add ?? []).some((x: string) => x !== 'NET_BIND_SERVICE')); return found(n, 'unrestricted capabilities', `${subject(n)} must set securityContext.capabilities.drop=["ALL"]`); },
-  (pod) => { const n = (pod.volumes ?? []).filter((v: Json) => !Object.keys(v).some((k) => restrictedVolumes.has(k))).map((v: Json) => v.name); return found(n, 'restricted volume types', `volume${n.length === 1 ? '' : 's'} ${quoted(n)} use${n.length === 1 ? 's' : ''} restricted volume type`); },
-  (pod, cs) => { const n = where(cs, (c) => !(c.securityContext?.runAsNonRoot ?? pod.securityContext?.runAsNonRoot ?? false)); return found(n, 'runAsNonRoot != true', pod.securityContext?.runAsNonRoot === undefined && n.length === cs.length ? `pod or ${subject(n)} must set securityContext.runAsNonRoot=true` : `${subject(n)} must set securityContext.runAsNonRoot=true`); },
-  (pod, cs) => { const n = where(cs, (c) => c.securityContext?.runAsUser === 0); if (pod.securityContext?.runAsUser === 0) return { reason: 'runAsUser=0', detail: 'pod must not set runAsUser=0' }; return found(n, 'runAsUser=0', `${subject(n)} must not set runAsUser=0`); },
-  (pod, cs) => { const n = where(cs, (c) => !['RuntimeDefault', 'Localhost'].includes(c.securityContext?.seccompProfile?.type ?? pod.securityContext?.seccompProfile?.type)); return found(n, 'seccompProfile', `${pod.securityContext?.seccompProfile === undefined && n.length === cs.length ? 'pod or ' : ''}${subject(n)} must set securityContext.seccompProfile.type to "RuntimeDefault" or "Localhost"`); },
+  (_pod, cs) => {
+    const n = where(cs, (c) => c.securityContext?.allowPrivilegeEscalation !== false);
+    return found(
+      n,
+      'allowPrivilegeEscalation != false',
+      `${subject(n)} must set securityContext.allowPrivilegeEscalation=false`,
+    );
+  },
+  (_pod, cs) => {
+    const n = where(
+      cs,
+      (c) =>
+        !(c.securityContext?.capabilities?.drop ?? []).includes('ALL') ||
+        (c.securityContext?.capabilities?.add ?? []).some((x: string) => x !== 'NET_BIND_SERVICE'),
+    );
+    return found(n, 'unrestricted capabilities', `${subject(n)} must set securityContext.capabilities.drop=["ALL"]`);
+  },
+  (pod) => {
+    const n = (pod.volumes ?? [])
+      .filter((v: Json) => !Object.keys(v).some((k) => restrictedVolumes.has(k)))
+      .map((v: Json) => v.name);
+    return found(
+      n,
+      'restricted volume types',
+      `volume${n.length === 1 ? '' : 's'} ${quoted(n)} use${n.length === 1 ? 's' : ''} restricted volume type`,
+    );
+  },
+  (pod, cs) => {
+    const n = where(cs, (c) => !(c.securityContext?.runAsNonRoot ?? pod.securityContext?.runAsNonRoot ?? false));
+    return found(
+      n,
+      'runAsNonRoot != true',
+      pod.securityContext?.runAsNonRoot === undefined && n.length === cs.length
+        ? `pod or ${subject(n)} must set securityContext.runAsNonRoot=true`
+        : `${subject(n)} must set securityContext.runAsNonRoot=true`,
+    );
+  },
+  (pod, cs) => {
+    const n = where(cs, (c) => c.securityContext?.runAsUser === 0);
+    if (pod.securityContext?.runAsUser === 0) return { reason: 'runAsUser=0', detail: 'pod must not set runAsUser=0' };
+    return found(n, 'runAsUser=0', `${subject(n)} must not set runAsUser=0`);
+  },
+  (pod, cs) => {
+    const n = where(
+      cs,
+      (c) =>
+        !['RuntimeDefault', 'Localhost'].includes(
+          c.securityContext?.seccompProfile?.type ?? pod.securityContext?.seccompProfile?.type,
+        ),
+    );
+    return found(
+      n,
+      'seccompProfile',
+      `${pod.securityContext?.seccompProfile === undefined && n.length === cs.length ? 'pod or ' : ''}${subject(n)} must set securityContext.seccompProfile.type to "RuntimeDefault" or "Localhost"`,
+    );
+  },
 ];
 
 function evaluate(level: string, spec: Json): string[] {
   if (level === 'privileged') return [];
   const containers = [...(spec.initContainers ?? []), ...(spec.containers ?? []), ...(spec.ephemeralContainers ?? [])];
   const checks = level === 'restricted' ? [...baseline.filter((_c, i) => i !== 2 && i !== 6), ...restricted] : baseline;
-  return checks.flatMap((check) => { const f = check(spec, containers); return f === undefined ? [] : [`${f.reason} (${f.detail})`]; });
+  return checks.flatMap((check) => {
+    const f = check(spec, containers);
+    return f === undefined ? [] : [`${f.reason} (${f.detail})`];
+  });
 }
 
 const levels = new Set(['privileged', 'baseline', 'restricted']);
@@ -50,7 +181,8 @@ const label = 'pod-security.kubernetes.io/';
 
 function templateOf(context: RequestContext, object: KubeObject): Json {
   const { group, resource } = context.kind.storage;
-  if (group === 'apps' || (group === 'batch' && resource === 'jobs') || resource === 'replicationcontrollers') return object.spec?.template?.spec;
+  if (group === 'apps' || (group === 'batch' && resource === 'jobs') || resource === 'replicationcontrollers')
+    return object.spec?.template?.spec;
   if (group === 'batch' && resource === 'cronjobs') return object.spec?.jobTemplate?.spec?.template?.spec;
   return resource === 'podtemplates' ? object.template?.spec : undefined;
 }
@@ -60,7 +192,11 @@ export async function admitPodSecurity(context: RequestContext, attributes: Admi
   if (!kind.namespaced || (attributes.operation !== 'CREATE' && attributes.operation !== 'UPDATE')) return;
   const isPod = kind.storage.group === '' && kind.storage.resource === 'pods';
   if (isPod && attributes.subresource !== '' && attributes.subresource !== 'ephemeralcontainers') return;
-  const spec = isPod ? attributes.object.spec : attributes.subresource === '' ? templateOf(context, attributes.object) : undefined;
+  const spec = isPod
+    ? attributes.object.spec
+    : attributes.subresource === ''
+      ? templateOf(context, attributes.object)
+      : undefined;
   if (!spec) return;
   const stored = await server.store.get(`/registry/namespaces/${info.namespace}`);
   if (stored === undefined) return;
@@ -69,11 +205,17 @@ export async function admitPodSecurity(context: RequestContext, attributes: Admi
   const enforce = labels[`${label}enforce`];
   if (isPod && enforce !== undefined && levels.has(enforce)) {
     const problems = evaluate(enforce, spec);
-    if (problems.length > 0) throw forbiddenBy(context, attributes.object.metadata.name ?? '', `violates PodSecurity "${enforce}:${version('enforce')}": ${problems.join(', ')}`);
+    if (problems.length > 0)
+      throw forbiddenBy(
+        context,
+        attributes.object.metadata.name ?? '',
+        `violates PodSecurity "${enforce}:${version('enforce')}": ${problems.join(', ')}`,
+      );
   }
   const warn = labels[`${label}warn`];
   if (warn !== undefined && levels.has(warn) && warn !== 'privileged') {
     const problems = evaluate(warn, spec);
-    if (problems.length > 0) context.warnings.push(`would violate PodSecurity "${warn}:${version('warn')}": ${problems.join(', ')}`);
+    if (problems.length > 0)
+      context.warnings.push(`would violate PodSecurity "${warn}:${version('warn')}": ${problems.join(', ')}`);
   }
 }

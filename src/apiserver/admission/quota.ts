@@ -1,9 +1,18 @@
 /**
- * ResourceQuota (Kubernetes, "Resource Quotas"): what a new or changed object adds to the usage of its namespace is charged to each quota that it falls under,
- * in the same transaction as the object, so that no two writers spend the same allowance. Releases are the quota controller's.
+ * ResourceQuota (Kubernetes, "Resource Quotas"): what a new or changed object adds to the usage of its namespace is
+ * charged to each quota that it falls under,
+ * in the same transaction as the object, so that no two writers spend the same allowance. Releases are the quota
+ * controller's.
  */
 import { ApiError } from '#base/errors.ts';
-import { addQuantities, compareQuantities, formatQuantity, parseQuantity, subtractQuantities, zeroQuantity } from '#base/quantity.ts';
+import {
+  addQuantities,
+  compareQuantities,
+  formatQuantity,
+  parseQuantity,
+  subtractQuantities,
+  zeroQuantity,
+} from '#base/quantity.ts';
 import type { Quantity } from '#base/quantity.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { copyJson } from '#base/json.ts';
@@ -12,12 +21,17 @@ import type { Compare, Operation } from '#store/store.ts';
 import type { RequestContext } from '../context.ts';
 import { forbiddenBy } from './built-in.ts';
 
-export interface QuotaCharge { compares: Compare[]; operations: Operation[] }
+export interface QuotaCharge {
+  compares: Compare[];
+  operations: Operation[];
+}
 type Usage = Map<string, Quantity>;
 
 const one = parseQuantity('1');
 
-function add(usage: Usage, name: string, quantity: Quantity): void { usage.set(name, addQuantities(usage.get(name) ?? zeroQuantity(), quantity)); }
+function add(usage: Usage, name: string, quantity: Quantity): void {
+  usage.set(name, addQuantities(usage.get(name) ?? zeroQuantity(), quantity));
+}
 
 function podUsage(pod: KubeObject): Usage {
   const usage: Usage = new Map();
@@ -26,8 +40,17 @@ function podUsage(pod: KubeObject): Usage {
   const spec = pod.spec as Json;
   for (const field of ['requests', 'limits'] as const) {
     const total: Usage = new Map();
-    for (const c of [...(spec.containers ?? []), ...(spec.initContainers ?? []).filter((i: Json) => i.restartPolicy === 'Always')]) for (const [name, value] of Object.entries((c.resources?.[field] ?? {}) as Record<string, string>)) add(total, name, parseQuantity(value));
-    for (const c of spec.initContainers ?? []) for (const [name, value] of Object.entries((c.resources?.[field] ?? {}) as Record<string, string>)) { const q = parseQuantity(value); if (compareQuantities(q, total.get(name) ?? zeroQuantity()) > 0) total.set(name, q); }
+    for (const c of [
+      ...(spec.containers ?? []),
+      ...(spec.initContainers ?? []).filter((i: Json) => i.restartPolicy === 'Always'),
+    ])
+      for (const [name, value] of Object.entries((c.resources?.[field] ?? {}) as Record<string, string>))
+        add(total, name, parseQuantity(value));
+    for (const c of spec.initContainers ?? [])
+      for (const [name, value] of Object.entries((c.resources?.[field] ?? {}) as Record<string, string>)) {
+        const q = parseQuantity(value);
+        if (compareQuantities(q, total.get(name) ?? zeroQuantity()) > 0) total.set(name, q);
+      }
     for (const [name, quantity] of total) {
       add(usage, `${field}.${name}`, quantity);
       if (field === 'requests') add(usage, name, quantity);
@@ -40,7 +63,8 @@ function serviceUsage(service: KubeObject): Usage {
   const usage: Usage = new Map([['services', one]]);
   const type = service.spec?.type;
   if (type === 'LoadBalancer') add(usage, 'services.loadbalancers', one);
-  if (type === 'NodePort' || (type === 'LoadBalancer' && service.spec?.allocateLoadBalancerNodePorts !== false)) for (const _port of service.spec?.ports ?? []) add(usage, 'services.nodeports', one);
+  if (type === 'NodePort' || (type === 'LoadBalancer' && service.spec?.allocateLoadBalancerNodePorts !== false))
+    for (const _port of service.spec?.ports ?? []) add(usage, 'services.nodeports', one);
   return usage;
 }
 
@@ -49,7 +73,11 @@ function claimUsage(claim: KubeObject): Usage {
   const size = claim.spec?.resources?.requests?.storage;
   const className = claim.spec?.storageClassName;
   if (size !== undefined) add(usage, 'requests.storage', parseQuantity(size));
-  if (className) { add(usage, `${className}.storageclass.storage.k8s.io/persistentvolumeclaims`, one); if (size !== undefined) add(usage, `${className}.storageclass.storage.k8s.io/requests.storage`, parseQuantity(size)); }
+  if (className) {
+    add(usage, `${className}.storageclass.storage.k8s.io/persistentvolumeclaims`, one);
+    if (size !== undefined)
+      add(usage, `${className}.storageclass.storage.k8s.io/requests.storage`, parseQuantity(size));
+  }
   return usage;
 }
 
@@ -67,7 +95,10 @@ function usageOf(context: RequestContext, object: KubeObject): Usage {
 }
 
 function inScope(quota: KubeObject, object: KubeObject, isPod: boolean): boolean {
-  const wanted: Json[] = [...(quota.spec?.scopes ?? []).map((scopeName: string) => ({ scopeName, operator: 'Exists' })), ...(quota.spec?.scopeSelector?.matchExpressions ?? [])];
+  const wanted: Json[] = [
+    ...(quota.spec?.scopes ?? []).map((scopeName: string) => ({ scopeName, operator: 'Exists' })),
+    ...(quota.spec?.scopeSelector?.matchExpressions ?? []),
+  ];
   if (wanted.length === 0) return true;
   return isPod && wanted.every((w) => podInScope(w, object));
 }
@@ -75,17 +106,22 @@ function inScope(quota: KubeObject, object: KubeObject, isPod: boolean): boolean
 function podInScope(scope: Json, pod: KubeObject): boolean {
   const bestEffort = (): boolean => qosClassOf(pod.spec) === 'BestEffort';
   switch (scope.scopeName) {
-    case 'Terminating': return pod.spec?.activeDeadlineSeconds !== undefined;
-    case 'NotTerminating': return pod.spec?.activeDeadlineSeconds === undefined;
-    case 'BestEffort': return bestEffort();
-    case 'NotBestEffort': return !bestEffort();
+    case 'Terminating':
+      return pod.spec?.activeDeadlineSeconds !== undefined;
+    case 'NotTerminating':
+      return pod.spec?.activeDeadlineSeconds === undefined;
+    case 'BestEffort':
+      return bestEffort();
+    case 'NotBestEffort':
+      return !bestEffort();
     case 'PriorityClass': {
       const name = pod.spec?.priorityClassName as string | undefined;
       if (scope.operator === 'Exists') return name !== undefined && name !== '';
       if (scope.operator === 'DoesNotExist') return name === undefined || name === '';
       return (scope.values ?? []).includes(name ?? '') === (scope.operator === 'In');
     }
-    default: return false;
+    default:
+      return false;
   }
 }
 
@@ -96,15 +132,24 @@ function requireStated(context: RequestContext, quota: KubeObject, pod: KubeObje
     const match = /^(?:(requests|limits)\.)?(cpu|memory)$/.exec(key);
     if (match === null) continue;
     const field = match[1] ?? 'requests';
-    const without = (pod.spec?.containers ?? []).filter((c: Json) => c.resources?.[field]?.[match[2]!] === undefined).map((c: Json) => c.name as string);
+    const without = (pod.spec?.containers ?? [])
+      .filter((c: Json) => c.resources?.[field]?.[match[2]!] === undefined)
+      .map((c: Json) => c.name as string);
     if (without.length > 0) missing.set(key, without);
   }
   if (missing.size === 0) return;
-  const text = [...missing].sort(([a], [b]) => (a < b ? -1 : 1)).map(([key, names]) => `${key} for: ${names.join(',')}`).join('; ');
+  const text = [...missing]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([key, names]) => `${key} for: ${names.join(',')}`)
+    .join('; ');
   throw forbiddenBy(context, pod.metadata.name ?? '', `failed quota: ${quota.metadata.name}: must specify ${text}`);
 }
 
-export async function chargeQuotas(context: RequestContext, object: KubeObject, old: KubeObject | undefined): Promise<QuotaCharge> {
+export async function chargeQuotas(
+  context: RequestContext,
+  object: KubeObject,
+  old: KubeObject | undefined,
+): Promise<QuotaCharge> {
   const charge: QuotaCharge = { compares: [], operations: [] };
   const { server, kind, info } = context;
   if (!kind.namespaced || info.subresource !== '') return charge;
@@ -122,9 +167,17 @@ export async function chargeQuotas(context: RequestContext, object: KubeObject, 
     if (added.size === 0) continue;
     const used = checkQuota(context, quota, added, object.metadata.name ?? '');
     const changed = copyJson(quota);
-    changed.status = { ...(changed.status ?? {}), hard: changed.status?.hard ?? changed.spec.hard, used: { ...(changed.status?.used ?? {}), ...used } };
+    changed.status = {
+      ...(changed.status ?? {}),
+      hard: changed.status?.hard ?? changed.spec.hard,
+      used: { ...(changed.status?.used ?? {}), ...used },
+    };
     charge.compares.push({ key: stored.key, modRevision: stored.modRevision });
-    charge.operations.push({ type: 'put', key: stored.key, value: server.objects.encodeLate(quotas, stored.key, changed, stored) });
+    charge.operations.push({
+      type: 'put',
+      key: stored.key,
+      value: server.objects.encodeLate(quotas, stored.key, changed, stored),
+    });
   }
   return charge;
 }
@@ -152,7 +205,16 @@ function checkQuota(context: RequestContext, quota: KubeObject, added: Usage, na
   if (exceeded.length === 0) return used;
   exceeded.sort();
   const text = (read: (key: string) => string): string => exceeded.map((key) => `${key}=${read(key)}`).join(',');
-  throw forbiddenBy(context, name, `exceeded quota: ${quota.metadata.name}, requested: ${text((k) => formatQuantity(added.get(k)!))}, used: ${text((k) => quota.status?.used?.[k] ?? '0')}, limited: ${text((k) => String(quota.spec.hard[k]))}`);
+  throw forbiddenBy(
+    context,
+    name,
+    `exceeded quota: ${quota.metadata.name}, requested: ${text((k) => formatQuantity(added.get(k)!))}, used: ${text((k) => quota.status?.used?.[k] ?? '0')}, limited: ${text((k) => String(quota.spec.hard[k]))}`,
+  );
 }
 
-export function quotaConflict(): ApiError { return new ApiError('Conflict', 'Operation cannot be fulfilled on resourcequotas: the object has been modified; please apply your changes to the latest version and try again'); }
+export function quotaConflict(): ApiError {
+  return new ApiError(
+    'Conflict',
+    'Operation cannot be fulfilled on resourcequotas: the object has been modified; please apply your changes to the latest version and try again',
+  );
+}

@@ -1,7 +1,10 @@
 /**
- * Admission webhooks (Kubernetes, "Dynamic Admission Control"): mutating ones in order of their configurations' names, each seeing what the one before made;
- * validating ones all at once. How a webhook is reached is the transport's business (`server.callWebhook`); without one every call fails, and the webhook's
- * failure policy decides. Match conditions (CEL) are not evaluated: a webhook that has them is called whenever its rules match.
+ * Admission webhooks (Kubernetes, "Dynamic Admission Control"): mutating ones in order of their configurations' names,
+ * each seeing what the one before made;
+ * validating ones all at once. How a webhook is reached is the transport's business (`server.callWebhook`); without one
+ * every call fails, and the webhook's
+ * failure policy decides. Match conditions (CEL) are not evaluated: a webhook that has them is called whenever its
+ * rules match.
  */
 import { ApiError } from '#base/errors.ts';
 import { scanJson } from '#base/json.ts';
@@ -11,7 +14,10 @@ import type { Json, KubeObject } from '#base/objects.ts';
 import type { RequestContext, Server } from '../context.ts';
 import type { AdmissionAttributes } from './admission.ts';
 
-const prefixes = { mutating: '/registry/admissionregistration.k8s.io/mutatingwebhookconfigurations/', validating: '/registry/admissionregistration.k8s.io/validatingwebhookconfigurations/' } as const;
+const prefixes = {
+  mutating: '/registry/admissionregistration.k8s.io/mutatingwebhookconfigurations/',
+  validating: '/registry/admissionregistration.k8s.io/validatingwebhookconfigurations/',
+} as const;
 /** Kinds that webhooks never see, so that a broken one can always be removed. */
 const exempt = new Set(['MutatingWebhookConfiguration', 'ValidatingWebhookConfiguration']);
 
@@ -20,49 +26,94 @@ async function hooksOf(server: Server, type: keyof typeof prefixes): Promise<Jso
   return list.values.flatMap((v) => (server.objects.view(v).webhooks ?? []) as Json[]);
 }
 
-const has = (list: readonly string[] | undefined, value: string): boolean => list !== undefined && (list.includes('*') || list.includes(value));
+const has = (list: readonly string[] | undefined, value: string): boolean =>
+  list !== undefined && (list.includes('*') || list.includes(value));
 
 function ruleMatches(rule: Json, context: RequestContext, attributes: AdmissionAttributes): boolean {
   const { kind } = context;
-  if (!has(rule.operations, attributes.operation) || !has(rule.apiGroups, kind.group) || !has(rule.apiVersions, kind.version)) return false;
-  if (rule.scope === 'Namespaced' && !kind.namespaced || rule.scope === 'Cluster' && kind.namespaced) return false;
+  if (
+    !has(rule.operations, attributes.operation) ||
+    !has(rule.apiGroups, kind.group) ||
+    !has(rule.apiVersions, kind.version)
+  )
+    return false;
+  if ((rule.scope === 'Namespaced' && !kind.namespaced) || (rule.scope === 'Cluster' && kind.namespaced)) return false;
   const { subresource } = attributes;
   return (rule.resources ?? []).some((r: string) => {
     const [resource = '', sub = ''] = r.split('/');
     const named = resource === '*' || resource === kind.resource;
-    return named && (sub === subresource || (sub === '*' && r.includes('/')) || (r === '*/*'));
+    return named && (sub === subresource || (sub === '*' && r.includes('/')) || r === '*/*');
   });
 }
 
 async function matches(hook: Json, context: RequestContext, attributes: AdmissionAttributes): Promise<boolean> {
   if (!(hook.rules ?? []).some((rule: Json) => ruleMatches(rule, context, attributes))) return false;
   const labelsOf = (o: KubeObject | undefined): Record<string, string> => o?.metadata.labels ?? {};
-  if (!matchesSelectorObject(hook.objectSelector ?? {}, labelsOf(attributes.object)) && (attributes.old === undefined || !matchesSelectorObject(hook.objectSelector ?? {}, labelsOf(attributes.old)))) return false;
+  if (
+    !matchesSelectorObject(hook.objectSelector ?? {}, labelsOf(attributes.object)) &&
+    (attributes.old === undefined || !matchesSelectorObject(hook.objectSelector ?? {}, labelsOf(attributes.old)))
+  )
+    return false;
   const { kind, info, server } = context;
-  const namespace = kind.namespaced ? info.namespace : kind.kind === 'Namespace' ? attributes.object.metadata.name ?? '' : '';
+  const namespace = kind.namespaced
+    ? info.namespace
+    : kind.kind === 'Namespace'
+      ? (attributes.object.metadata.name ?? '')
+      : '';
   if (namespace === '') return true;
-  const stored = kind.kind === 'Namespace' && attributes.operation !== 'DELETE' ? undefined : await server.store.get(`/registry/namespaces/${namespace}`);
-  return matchesSelectorObject(hook.namespaceSelector ?? {}, labelsOf(stored === undefined ? (kind.kind === 'Namespace' ? attributes.object : undefined) : server.objects.view(stored)));
+  const stored =
+    kind.kind === 'Namespace' && attributes.operation !== 'DELETE'
+      ? undefined
+      : await server.store.get(`/registry/namespaces/${namespace}`);
+  return matchesSelectorObject(
+    hook.namespaceSelector ?? {},
+    labelsOf(
+      stored === undefined ? (kind.kind === 'Namespace' ? attributes.object : undefined) : server.objects.view(stored),
+    ),
+  );
 }
 
 function reviewOf(context: RequestContext, attributes: AdmissionAttributes): Json {
   const { kind, info, user, server } = context;
   const gvk = { group: kind.group, version: kind.version, kind: kind.kind };
   const gvr = { group: kind.group, version: kind.version, resource: kind.resource };
-  const shown = (o: KubeObject | undefined): Json => (o === undefined ? null : kind.fromStored === undefined ? o : kind.fromStored(o));
+  const shown = (o: KubeObject | undefined): Json =>
+    o === undefined ? null : kind.fromStored === undefined ? o : kind.fromStored(o);
   return {
-    apiVersion: 'admission.k8s.io/v1', kind: 'AdmissionReview',
+    apiVersion: 'admission.k8s.io/v1',
+    kind: 'AdmissionReview',
     request: {
-      uid: server.random.uuid(), kind: gvk, resource: gvr, requestKind: gvk, requestResource: gvr, ...(attributes.subresource === '' ? {} : { subResource: attributes.subresource, requestSubResource: attributes.subresource }),
-      name: attributes.object.metadata.name ?? info.name, ...(kind.namespaced ? { namespace: info.namespace } : {}), operation: attributes.operation,
-      userInfo: { username: user.name, groups: user.groups, ...(user.uid === undefined ? {} : { uid: user.uid }), ...(user.extra === undefined ? {} : { extra: user.extra }) },
-      object: attributes.operation === 'DELETE' ? null : shown(attributes.object), oldObject: shown(attributes.old), dryRun: attributes.dryRun, options: null,
+      uid: server.random.uuid(),
+      kind: gvk,
+      resource: gvr,
+      requestKind: gvk,
+      requestResource: gvr,
+      ...(attributes.subresource === ''
+        ? {}
+        : { subResource: attributes.subresource, requestSubResource: attributes.subresource }),
+      name: attributes.object.metadata.name ?? info.name,
+      ...(kind.namespaced ? { namespace: info.namespace } : {}),
+      operation: attributes.operation,
+      userInfo: {
+        username: user.name,
+        groups: user.groups,
+        ...(user.uid === undefined ? {} : { uid: user.uid }),
+        ...(user.extra === undefined ? {} : { extra: user.extra }),
+      },
+      object: attributes.operation === 'DELETE' ? null : shown(attributes.object),
+      oldObject: shown(attributes.old),
+      dryRun: attributes.dryRun,
+      options: null,
     },
   };
 }
 
 function failed(hook: Json, why: string): ApiError {
-  return new ApiError('InternalError', `Internal error occurred: failed calling webhook ${JSON.stringify(hook.name)}: failed to call webhook: ${why}`, { causes: [{ message: `failed calling webhook ${JSON.stringify(hook.name)}: failed to call webhook: ${why}` }] });
+  return new ApiError(
+    'InternalError',
+    `Internal error occurred: failed calling webhook ${JSON.stringify(hook.name)}: failed to call webhook: ${why}`,
+    { causes: [{ message: `failed calling webhook ${JSON.stringify(hook.name)}: failed to call webhook: ${why}` }] },
+  );
 }
 
 /** The webhook's answer; undefined where it failed and its policy is to go on. */
@@ -71,7 +122,8 @@ async function call(context: RequestContext, hook: Json, attributes: AdmissionAt
   const review = reviewOf(context, attributes);
   let why: string;
   try {
-    if (attributes.dryRun && hook.sideEffects !== 'None' && hook.sideEffects !== 'NoneOnDryRun') throw new ApiError('BadRequest', `admission webhook ${JSON.stringify(hook.name)} does not support dry run`);
+    if (attributes.dryRun && hook.sideEffects !== 'None' && hook.sideEffects !== 'NoneOnDryRun')
+      throw new ApiError('BadRequest', `admission webhook ${JSON.stringify(hook.name)} does not support dry run`);
     if (server.callWebhook === undefined) throw new Error('no transport');
     const answer = await server.callWebhook(hook.clientConfig, review, (hook.timeoutSeconds ?? 10) * 1000);
     if (answer?.response?.uid === review.request.uid) return answer.response;
@@ -96,7 +148,7 @@ function checkAllowed(context: RequestContext, hook: Json, response: Json): void
 export async function admitMutatingWebhooks(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   if (exempt.has(context.kind.kind)) return;
   for (const hook of await hooksOf(context.server, 'mutating')) {
-    if (!await matches(hook, context, attributes)) continue;
+    if (!(await matches(hook, context, attributes))) continue;
     const response = await call(context, hook, attributes);
     if (response === undefined) continue;
     checkAllowed(context, hook, response);
@@ -107,7 +159,9 @@ export async function admitMutatingWebhooks(context: RequestContext, attributes:
     scanJson(text);
     const patched = jsonPatch(shown, JSON.parse(text)) as KubeObject;
     attributes.object = kind.toStored === undefined ? patched : kind.toStored(patched);
-    context.server.kinds.findKind(kind.storage.group, kind.storage.version, kind.storage.kind)?.defaults?.(attributes.object);
+    context.server.kinds
+      .findKind(kind.storage.group, kind.storage.version, kind.storage.kind)
+      ?.defaults?.(attributes.object);
   }
 }
 
@@ -115,9 +169,11 @@ export async function admitValidatingWebhooks(context: RequestContext, attribute
   if (exempt.has(context.kind.kind)) return;
   const hooks = await hooksOf(context.server, 'validating');
   if (hooks.length === 0) return;
-  await Promise.all(hooks.map(async (hook) => {
-    if (!await matches(hook, context, attributes)) return;
-    const response = await call(context, hook, attributes);
-    if (response !== undefined) checkAllowed(context, hook, response);
-  }));
+  await Promise.all(
+    hooks.map(async (hook) => {
+      if (!(await matches(hook, context, attributes))) return;
+      const response = await call(context, hook, attributes);
+      if (response !== undefined) checkAllowed(context, hook, response);
+    }),
+  );
 }

@@ -1,5 +1,6 @@
 /**
- * Who is asking: a client certificate (the transport sets `request.user`), a ServiceAccount token, or nobody. The order and the names are Kubernetes'
+ * Who is asking: a client certificate (the transport sets `request.user`), a ServiceAccount token, or nobody. The order
+ * and the names are Kubernetes'
  * ("Authenticating"). A bearer token that is wrong is refused; only a request without credentials is anonymous.
  */
 import { ApiError } from '#base/errors.ts';
@@ -17,7 +18,9 @@ export function signerOf(server: Server): TokenSigner {
   return signer;
 }
 
-export function issuerOf(server: Server): string { return `https://kubernetes.default.svc.${server.options.domain ?? 'cluster.local'}`; }
+export function issuerOf(server: Server): string {
+  return `https://kubernetes.default.svc.${server.options.domain ?? 'cluster.local'}`;
+}
 
 /** Signatures are checked once; what a token is bound to is checked each time. */
 function verified(server: Server, token: string): TokenClaims | undefined {
@@ -33,10 +36,17 @@ function verified(server: Server, token: string): TokenClaims | undefined {
   return claims;
 }
 
-export interface TokenIdentity { user: UserInfo; audiences: string[] }
+export interface TokenIdentity {
+  user: UserInfo;
+  audiences: string[];
+}
 
 /** The identity that a token proves now; undefined when it proves none. */
-export async function identifyToken(server: Server, token: string, audiences: readonly string[]): Promise<TokenIdentity | undefined> {
+export async function identifyToken(
+  server: Server,
+  token: string,
+  audiences: readonly string[],
+): Promise<TokenIdentity | undefined> {
   const claims = verified(server, token);
   if (claims === undefined || claims.iss !== issuerOf(server)) return undefined;
   const seconds = server.clock.now() / 1000;
@@ -48,19 +58,35 @@ export async function identifyToken(server: Server, token: string, audiences: re
   const account = await server.store.get(`/registry/serviceaccounts/${namespace}/${bound.serviceaccount.name}`);
   if (account === undefined || server.objects.view(account).metadata.uid !== bound.serviceaccount.uid) return undefined;
   const extra: Record<string, string[]> = { 'authentication.kubernetes.io/credential-id': [`JTI=${claims.jti}`] };
-  for (const [field, prefix] of [['pod', `/registry/pods/${namespace}/`], ['secret', `/registry/secrets/${namespace}/`], ['node', '/registry/nodes/']] as const) {
+  for (const [field, prefix] of [
+    ['pod', `/registry/pods/${namespace}/`],
+    ['secret', `/registry/secrets/${namespace}/`],
+    ['node', '/registry/nodes/'],
+  ] as const) {
     const reference = bound[field];
     if (reference === undefined) continue;
     const found = await server.store.get(prefix + reference.name);
-    if (field !== 'node' && (found === undefined || server.objects.view(found).metadata.uid !== reference.uid)) return undefined;
-    if (field !== 'secret') { extra[`authentication.kubernetes.io/${field}-name`] = [reference.name]; extra[`authentication.kubernetes.io/${field}-uid`] = [reference.uid]; }
+    if (field !== 'node' && (found === undefined || server.objects.view(found).metadata.uid !== reference.uid))
+      return undefined;
+    if (field !== 'secret') {
+      extra[`authentication.kubernetes.io/${field}-name`] = [reference.name];
+      extra[`authentication.kubernetes.io/${field}-uid`] = [reference.uid];
+    }
   }
-  const user: UserInfo = { name: claims.sub, uid: bound.serviceaccount.uid, groups: ['system:serviceaccounts', `system:serviceaccounts:${namespace}`, 'system:authenticated'], extra };
+  const user: UserInfo = {
+    name: claims.sub,
+    uid: bound.serviceaccount.uid,
+    groups: ['system:serviceaccounts', `system:serviceaccounts:${namespace}`, 'system:authenticated'],
+    extra,
+  };
   return { user, audiences: shared };
 }
 
 export async function authenticate(server: Server, request: ApiRequest): Promise<UserInfo> {
-  if (request.user !== undefined) return request.user.groups.includes('system:authenticated') || request.user.name === anonymous.name ? request.user : { ...request.user, groups: [...request.user.groups, 'system:authenticated'] };
+  if (request.user !== undefined)
+    return request.user.groups.includes('system:authenticated') || request.user.name === anonymous.name
+      ? request.user
+      : { ...request.user, groups: [...request.user.groups, 'system:authenticated'] };
   const header = request.headers.authorization ?? '';
   const token = /^Bearer\s+(\S+)$/i.exec(header)?.[1] ?? websocketToken(request);
   if (token !== undefined) {
@@ -74,6 +100,11 @@ export async function authenticate(server: Server, request: ApiRequest): Promise
 
 /** Browsers cannot set headers on a WebSocket: the token comes as a subprotocol. */
 function websocketToken(request: ApiRequest): string | undefined {
-  const protocol = (request.headers['sec-websocket-protocol'] ?? '').split(',').map((p) => p.trim()).find((p) => p.startsWith('base64url.bearer.authorization.k8s.io.'));
-  return protocol === undefined ? undefined : Buffer.from(protocol.slice('base64url.bearer.authorization.k8s.io.'.length), 'base64url').toString();
+  const protocol = (request.headers['sec-websocket-protocol'] ?? '')
+    .split(',')
+    .map((p) => p.trim())
+    .find((p) => p.startsWith('base64url.bearer.authorization.k8s.io.'));
+  return protocol === undefined
+    ? undefined
+    : Buffer.from(protocol.slice('base64url.bearer.authorization.k8s.io.'.length), 'base64url').toString();
 }

@@ -1,5 +1,6 @@
 /**
- * `Impersonate-*` headers (Kubernetes, "User impersonation"): the caller acts as somebody else where RBAC lets him impersonate each part: user or
+ * `Impersonate-*` headers (Kubernetes, "User impersonation"): the caller acts as somebody else where RBAC lets him
+ * impersonate each part: user or
  * ServiceAccount, groups, uid, and each value of each extra field by itself (`userextras/FIELD`).
  */
 import { ApiError } from '#base/errors.ts';
@@ -16,12 +17,18 @@ export function isImpersonating(request: ApiRequest): boolean {
 }
 
 /** A header that came several times is handed over as lines: no value can hold an end of line. */
-function valuesOf(header: string | undefined): string[] { return header === undefined ? [] : header.split('\n').map((value) => value.trim()); }
+function valuesOf(header: string | undefined): string[] {
+  return header === undefined ? [] : header.split('\n').map((value) => value.trim());
+}
 
 /** Field names are percent-encoded, since a header's name holds no slash; what is no encoding stays as it is. */
 function fieldOf(header: string): string {
   const text = header.slice(extraPrefix.length).toLowerCase();
-  try { return decodeURIComponent(text).toLowerCase(); } catch { return text; }
+  try {
+    return decodeURIComponent(text).toLowerCase();
+  } catch {
+    return text;
+  }
 }
 
 function extraOf(request: ApiRequest): Record<string, string[]> {
@@ -41,19 +48,51 @@ export async function impersonate(server: Server, request: ApiRequest, user: Use
   const groups = valuesOf(request.headers['impersonate-group']).filter((group) => group !== '');
   const extra = extraOf(request);
   if (name === '') {
-    const asked = [...groups.map((group) => `group ${group}`), ...(uid === '' ? [] : [`uid ${uid}`]), ...Object.keys(extra).map((field) => `extra ${field}`)];
-    throw new ApiError('InternalError', `Internal Server Error: requested [${asked.join(' ')}] impersonation without impersonating a user`);
+    const asked = [
+      ...groups.map((group) => `group ${group}`),
+      ...(uid === '' ? [] : [`uid ${uid}`]),
+      ...Object.keys(extra).map((field) => `extra ${field}`),
+    ];
+    throw new ApiError(
+      'InternalError',
+      `Internal Server Error: requested [${asked.join(' ')}] impersonation without impersonating a user`,
+    );
   }
-  const check = async (group: string, resource: string, subject: string, namespace = '', subresource = ''): Promise<void> => {
-    const attributes = { user, verb: 'impersonate', isResource: true, group, version: 'v1', resource, subresource, namespace, name: subject, path: request.path };
-    if (!await isAllowed(server, attributes)) throw forbidden(attributes);
+  const check = async (
+    group: string,
+    resource: string,
+    subject: string,
+    namespace = '',
+    subresource = '',
+  ): Promise<void> => {
+    const attributes = {
+      user,
+      verb: 'impersonate',
+      isResource: true,
+      group,
+      version: 'v1',
+      resource,
+      subresource,
+      namespace,
+      name: subject,
+      path: request.path,
+    };
+    if (!(await isAllowed(server, attributes))) throw forbidden(attributes);
   };
   const account = /^system:serviceaccount:([^:]+):([^:]+)$/.exec(name);
-  if (account !== null) await check('', 'serviceaccounts', account[2]!, account[1]!); else await check('', 'users', name);
+  if (account !== null) await check('', 'serviceaccounts', account[2]!, account[1]!);
+  else await check('', 'users', name);
   for (const group of groups) await check('', 'groups', group);
-  for (const [field, values] of Object.entries(extra)) for (const value of values) await check(authentication, 'userextras', value, '', field);
+  for (const [field, values] of Object.entries(extra))
+    for (const value of values) await check(authentication, 'userextras', value, '', field);
   if (uid !== '') await check(authentication, 'uids', uid);
-  const implied = account === null || groups.length > 0 ? [] : ['system:serviceaccounts', `system:serviceaccounts:${account[1]}`];
+  const implied =
+    account === null || groups.length > 0 ? [] : ['system:serviceaccounts', `system:serviceaccounts:${account[1]}`];
   const standing = name === 'system:anonymous' ? 'system:unauthenticated' : 'system:authenticated';
-  return { name, groups: [...new Set([...groups, ...implied, standing])], extra: { ...extra }, ...(uid === '' ? {} : { uid }) };
+  return {
+    name,
+    groups: [...new Set([...groups, ...implied, standing])],
+    extra: { ...extra },
+    ...(uid === '' ? {} : { uid }),
+  };
 }

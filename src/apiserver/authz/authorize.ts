@@ -1,4 +1,6 @@
-/** Whether the request may go on: system:masters, then the Node authorizer, then RBAC. What none allows is forbidden. */
+/**
+ * Whether the request may go on: system:masters, then the Node authorizer, then RBAC. What none allows is forbidden.
+ */
 import { ApiError } from '#base/errors.ts';
 import type { Server } from '../context.ts';
 import type { RequestInfo } from '../request-info.ts';
@@ -8,24 +10,43 @@ import { allowedByRbac } from './rbac.ts';
 import type { Attributes } from './rbac.ts';
 
 export function attributesOf(user: UserInfo, info: RequestInfo): Attributes {
-  return { user, verb: info.verb, isResource: info.isResource, group: info.group, version: info.version, resource: info.resource, subresource: info.subresource, namespace: info.resource === 'namespaces' ? info.name : info.namespace, name: info.name, path: info.path };
+  return {
+    user,
+    verb: info.verb,
+    isResource: info.isResource,
+    group: info.group,
+    version: info.version,
+    resource: info.resource,
+    subresource: info.subresource,
+    namespace: info.resource === 'namespaces' ? info.name : info.namespace,
+    name: info.name,
+    path: info.path,
+  };
 }
 
 export async function isAllowed(server: Server, attributes: Attributes): Promise<boolean> {
   if (attributes.user.groups.includes('system:masters')) return true;
-  return await allowedByNode(server, attributes) || allowedByRbac(server, attributes);
+  return (await allowedByNode(server, attributes)) || allowedByRbac(server, attributes);
 }
 
 export function forbidden(a: Attributes, why = ''): ApiError {
-  if (!a.isResource) return new ApiError('Forbidden', `forbidden: User ${JSON.stringify(a.user.name)} cannot ${a.verb} path ${JSON.stringify(a.path)}`);
+  if (!a.isResource)
+    return new ApiError(
+      'Forbidden',
+      `forbidden: User ${JSON.stringify(a.user.name)} cannot ${a.verb} path ${JSON.stringify(a.path)}`,
+    );
   const resource = a.subresource === '' ? a.resource : `${a.resource}/${a.subresource}`;
   const qualified = a.group === '' ? a.resource : `${a.resource}.${a.group}`;
   const scope = a.namespace === '' ? 'at the cluster scope' : `in the namespace ${JSON.stringify(a.namespace)}`;
   const named = a.name === '' ? `${qualified} is forbidden` : `${qualified} ${JSON.stringify(a.name)} is forbidden`;
-  return new ApiError('Forbidden', `${named}: User ${JSON.stringify(a.user.name)} cannot ${a.verb} resource ${JSON.stringify(resource)} in API group ${JSON.stringify(a.group)} ${scope}${why === '' ? '' : `: ${why}`}`, { ...(a.name === '' ? {} : { name: a.name }), ...(a.group === '' ? {} : { group: a.group }), kind: a.resource });
+  return new ApiError(
+    'Forbidden',
+    `${named}: User ${JSON.stringify(a.user.name)} cannot ${a.verb} resource ${JSON.stringify(resource)} in API group ${JSON.stringify(a.group)} ${scope}${why === '' ? '' : `: ${why}`}`,
+    { ...(a.name === '' ? {} : { name: a.name }), ...(a.group === '' ? {} : { group: a.group }), kind: a.resource },
+  );
 }
 
 export async function authorize(server: Server, user: UserInfo, info: RequestInfo): Promise<void> {
   const attributes = attributesOf(user, info);
-  if (!await isAllowed(server, attributes)) throw forbidden(attributes);
+  if (!(await isAllowed(server, attributes))) throw forbidden(attributes);
 }

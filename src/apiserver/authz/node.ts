@@ -1,6 +1,8 @@
 /**
- * The Node authorizer (Kubernetes, "Using Node Authorization"): a kubelet, user `system:node:NAME` of group `system:nodes`, reads what the Pods bound to
- * its node use, and nothing else of those kinds. What RBAC's `system:node` role would grant at large is granted here for that node alone.
+ * The Node authorizer (Kubernetes, "Using Node Authorization"): a kubelet, user `system:node:NAME` of group
+ * `system:nodes`, reads what the Pods bound to
+ * its node use, and nothing else of those kinds. What RBAC's `system:node` role would grant at large is granted here
+ * for that node alone.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import type { Server } from '../context.ts';
@@ -9,11 +11,22 @@ import type { Attributes } from './rbac.ts';
 const nodePrefix = 'system:node:';
 
 export function nodeNameOf(user: { name: string; groups: string[] }): string | undefined {
-  return user.groups.includes('system:nodes') && user.name.startsWith(nodePrefix) ? user.name.slice(nodePrefix.length) : undefined;
+  return user.groups.includes('system:nodes') && user.name.startsWith(nodePrefix)
+    ? user.name.slice(nodePrefix.length)
+    : undefined;
 }
 
 const readVerbs = new Set(['get', 'list', 'watch']);
-const anyRead = new Set(['/services', '/nodes', 'storage.k8s.io/csidrivers', 'storage.k8s.io/storageclasses', 'node.k8s.io/runtimeclasses', 'discovery.k8s.io/endpointslices', '/endpoints', 'certificates.k8s.io/clustertrustbundles']);
+const anyRead = new Set([
+  '/services',
+  '/nodes',
+  'storage.k8s.io/csidrivers',
+  'storage.k8s.io/storageclasses',
+  'node.k8s.io/runtimeclasses',
+  'discovery.k8s.io/endpointslices',
+  '/endpoints',
+  'certificates.k8s.io/clustertrustbundles',
+]);
 
 export async function allowedByNode(server: Server, a: Attributes): Promise<boolean> {
   const node = nodeNameOf(a.user);
@@ -21,17 +34,42 @@ export async function allowedByNode(server: Server, a: Attributes): Promise<bool
   const resource = `${a.group}/${a.resource}`;
   if (anyRead.has(resource) && readVerbs.has(a.verb) && a.subresource === '') return true;
   switch (resource) {
-    case '/nodes': return (a.verb === 'create' && a.subresource === '') || (a.name === node && ['update', 'patch', 'get'].includes(a.verb) && (a.subresource === '' || a.subresource === 'status'));
-    case '/pods': return podAccess(a);
-    case '/events': case 'events.k8s.io/events': return ['create', 'patch', 'update'].includes(a.verb);
-    case '/secrets': case '/configmaps': case '/persistentvolumeclaims': case '/persistentvolumes': return ['get', 'list', 'watch'].includes(a.verb) && a.name !== '' && usedByNode(server, node, a);
-    case '/serviceaccounts': return (a.verb === 'create' && a.subresource === 'token' && usedByNode(server, node, a)) || (a.verb === 'get' && usedByNode(server, node, a));
-    case 'coordination.k8s.io/leases': return a.namespace === 'kube-node-lease' && (a.verb === 'create' || a.name === node);
-    case 'storage.k8s.io/csinodes': return a.name === node || a.verb === 'create';
-    case 'storage.k8s.io/volumeattachments': return a.verb === 'get';
-    case 'certificates.k8s.io/certificatesigningrequests': return ['create', 'get', 'list', 'watch'].includes(a.verb);
-    case 'authentication.k8s.io/tokenreviews': case 'authorization.k8s.io/subjectaccessreviews': case 'authorization.k8s.io/localsubjectaccessreviews': return a.verb === 'create';
-    default: return false;
+    case '/nodes':
+      return (
+        (a.verb === 'create' && a.subresource === '') ||
+        (a.name === node &&
+          ['update', 'patch', 'get'].includes(a.verb) &&
+          (a.subresource === '' || a.subresource === 'status'))
+      );
+    case '/pods':
+      return podAccess(a);
+    case '/events':
+    case 'events.k8s.io/events':
+      return ['create', 'patch', 'update'].includes(a.verb);
+    case '/secrets':
+    case '/configmaps':
+    case '/persistentvolumeclaims':
+    case '/persistentvolumes':
+      return ['get', 'list', 'watch'].includes(a.verb) && a.name !== '' && usedByNode(server, node, a);
+    case '/serviceaccounts':
+      return (
+        (a.verb === 'create' && a.subresource === 'token' && usedByNode(server, node, a)) ||
+        (a.verb === 'get' && usedByNode(server, node, a))
+      );
+    case 'coordination.k8s.io/leases':
+      return a.namespace === 'kube-node-lease' && (a.verb === 'create' || a.name === node);
+    case 'storage.k8s.io/csinodes':
+      return a.name === node || a.verb === 'create';
+    case 'storage.k8s.io/volumeattachments':
+      return a.verb === 'get';
+    case 'certificates.k8s.io/certificatesigningrequests':
+      return ['create', 'get', 'list', 'watch'].includes(a.verb);
+    case 'authentication.k8s.io/tokenreviews':
+    case 'authorization.k8s.io/subjectaccessreviews':
+    case 'authorization.k8s.io/localsubjectaccessreviews':
+      return a.verb === 'create';
+    default:
+      return false;
   }
 }
 
@@ -44,10 +82,12 @@ function podAccess(a: Attributes): boolean {
 
 /** Whether a Pod on the node refers to the object. */
 async function usedByNode(server: Server, node: string, a: Attributes): Promise<boolean> {
-  const list = await server.store.list(a.resource === 'persistentvolumes' ? '/registry/pods/' : `/registry/pods/${a.namespace}/`);
+  const list = await server.store.list(
+    a.resource === 'persistentvolumes' ? '/registry/pods/' : `/registry/pods/${a.namespace}/`,
+  );
   for (const stored of list.values) {
     const pod = server.objects.view(stored);
-    if (pod.spec?.nodeName === node && await refersTo(server, pod, a)) return true;
+    if (pod.spec?.nodeName === node && (await refersTo(server, pod, a))) return true;
   }
   return false;
 }
@@ -67,21 +107,37 @@ async function refersTo(server: Server, pod: KubeObject, a: Attributes): Promise
 }
 
 function claimsOf(pod: KubeObject): string[] {
-  return (pod.spec?.volumes ?? []).flatMap((v: Json) => (v.persistentVolumeClaim ? [v.persistentVolumeClaim.claimName] : v.ephemeral ? [`${pod.metadata.name}-${v.name}`] : []));
+  return (pod.spec?.volumes ?? []).flatMap((v: Json) =>
+    v.persistentVolumeClaim
+      ? [v.persistentVolumeClaim.claimName]
+      : v.ephemeral
+        ? [`${pod.metadata.name}-${v.name}`]
+        : [],
+  );
 }
 
 /** Names of the Secrets or ConfigMaps that a Pod's spec mentions. */
 function namesOf(spec: Json, secrets: boolean): Set<string> {
   const out = new Set<string>();
-  const add = (name: unknown): void => { if (typeof name === 'string') out.add(name); };
+  const add = (name: unknown): void => {
+    if (typeof name === 'string') out.add(name);
+  };
   for (const volume of spec.volumes ?? []) {
-    if (secrets) { add(volume.secret?.secretName); add(volume.csi?.nodePublishSecretRef?.name); } else add(volume.configMap?.name);
+    if (secrets) {
+      add(volume.secret?.secretName);
+      add(volume.csi?.nodePublishSecretRef?.name);
+    } else add(volume.configMap?.name);
     for (const source of volume.projected?.sources ?? []) add(secrets ? source.secret?.name : source.configMap?.name);
   }
   if (secrets) for (const pull of spec.imagePullSecrets ?? []) add(pull.name);
-  for (const container of [...(spec.containers ?? []), ...(spec.initContainers ?? []), ...(spec.ephemeralContainers ?? [])]) {
+  for (const container of [
+    ...(spec.containers ?? []),
+    ...(spec.initContainers ?? []),
+    ...(spec.ephemeralContainers ?? []),
+  ]) {
     for (const from of container.envFrom ?? []) add(secrets ? from.secretRef?.name : from.configMapRef?.name);
-    for (const env of container.env ?? []) add(secrets ? env.valueFrom?.secretKeyRef?.name : env.valueFrom?.configMapKeyRef?.name);
+    for (const env of container.env ?? [])
+      add(secrets ? env.valueFrom?.secretKeyRef?.name : env.valueFrom?.configMapKeyRef?.name);
   }
   return out;
 }

@@ -1,18 +1,41 @@
 /**
- * Role-based access control (Kubernetes, "Using RBAC Authorization"): the rules that reach a user are those of the roles that bindings give to
+ * Role-based access control (Kubernetes, "Using RBAC Authorization"): the rules that reach a user are those of the
+ * roles that bindings give to
  * the name or a group. Roles and bindings are read from the store and kept parsed until they change.
  */
 import type { UserInfo } from '#base/api-request.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import type { Server } from '../context.ts';
 
-export interface Rule { verbs: string[]; apiGroups?: string[]; resources?: string[]; resourceNames?: string[]; nonResourceURLs?: string[] }
+export interface Rule {
+  verbs: string[];
+  apiGroups?: string[];
+  resources?: string[];
+  resourceNames?: string[];
+  nonResourceURLs?: string[];
+}
 
-export interface Attributes { user: UserInfo; verb: string; isResource: boolean; group: string; version: string; resource: string; subresource: string; namespace: string; name: string; path: string }
+export interface Attributes {
+  user: UserInfo;
+  verb: string;
+  isResource: boolean;
+  group: string;
+  version: string;
+  resource: string;
+  subresource: string;
+  namespace: string;
+  name: string;
+  path: string;
+}
 
 const prefix = '/registry/rbac.authorization.k8s.io/';
 
-interface Snapshot { clusterRoles: Map<string, Rule[]>; roles: Map<string, Rule[]>; clusterBindings: KubeObject[]; bindings: Map<string, KubeObject[]> }
+interface Snapshot {
+  clusterRoles: Map<string, Rule[]>;
+  roles: Map<string, Rule[]>;
+  clusterBindings: KubeObject[];
+  bindings: Map<string, KubeObject[]>;
+}
 
 /** The RBAC objects, rebuilt after any of them has changed. */
 export class RbacCache {
@@ -20,7 +43,9 @@ export class RbacCache {
   #snapshot: Snapshot | undefined;
   #watching = false;
 
-  constructor(server: Server) { this.#server = server; }
+  constructor(server: Server) {
+    this.#server = server;
+  }
 
   async #load(): Promise<Snapshot> {
     const { store, objects } = this.#server;
@@ -32,21 +57,32 @@ export class RbacCache {
       if (object.kind === 'ClusterRole') snapshot.clusterRoles.set(name, object.rules ?? []);
       else if (object.kind === 'Role') snapshot.roles.set(`${namespace}/${name}`, object.rules ?? []);
       else if (object.kind === 'ClusterRoleBinding') snapshot.clusterBindings.push(object);
-      else { const all = snapshot.bindings.get(namespace) ?? []; all.push(object); snapshot.bindings.set(namespace, all); }
+      else {
+        const all = snapshot.bindings.get(namespace) ?? [];
+        all.push(object);
+        snapshot.bindings.set(namespace, all);
+      }
     }
-    if (!this.#watching) { this.#watching = true; void this.#invalidate(list.revision); }
+    if (!this.#watching) {
+      this.#watching = true;
+      void this.#invalidate(list.revision);
+    }
     return (this.#snapshot = snapshot);
   }
 
   async #invalidate(revision: number): Promise<void> {
     try {
       for await (const _events of this.#server.store.watch(prefix, revision)) this.#snapshot = undefined;
-    } catch { /* the history it read from was compacted: start over */ }
+    } catch {
+      /* the history it read from was compacted: start over */
+    }
     this.#watching = false;
     this.#snapshot = undefined;
   }
 
-  async snapshot(): Promise<Snapshot> { return this.#snapshot ?? this.#load(); }
+  async snapshot(): Promise<Snapshot> {
+    return this.#snapshot ?? this.#load();
+  }
 }
 
 export function rbacOf(server: Server): RbacCache {
@@ -59,12 +95,20 @@ function appliesTo(binding: KubeObject, user: UserInfo, namespace: string): bool
   return (binding.subjects ?? []).some((subject: Json) => {
     if (subject.kind === 'User') return subject.name === user.name;
     if (subject.kind === 'Group') return user.groups.includes(subject.name);
-    return subject.kind === 'ServiceAccount' && user.name === `system:serviceaccount:${subject.namespace || namespace}:${subject.name}`;
+    return (
+      subject.kind === 'ServiceAccount' &&
+      user.name === `system:serviceaccount:${subject.namespace || namespace}:${subject.name}`
+    );
   });
 }
 
 /** Calls `visit` with each rule that reaches the user, cluster-wide or in the namespace, until it answers true. */
-export async function visitRules(server: Server, user: UserInfo, namespace: string, visit: (rule: Rule, binding: KubeObject) => boolean): Promise<boolean> {
+export async function visitRules(
+  server: Server,
+  user: UserInfo,
+  namespace: string,
+  visit: (rule: Rule, binding: KubeObject) => boolean,
+): Promise<boolean> {
   const snapshot = await rbacOf(server).snapshot();
   for (const binding of snapshot.clusterBindings) {
     if (!appliesTo(binding, user, '')) continue;
@@ -73,20 +117,29 @@ export async function visitRules(server: Server, user: UserInfo, namespace: stri
   if (namespace === '') return false;
   for (const binding of snapshot.bindings.get(namespace) ?? []) {
     if (!appliesTo(binding, user, namespace)) continue;
-    const rules = binding.roleRef.kind === 'ClusterRole' ? snapshot.clusterRoles.get(binding.roleRef.name) : snapshot.roles.get(`${namespace}/${binding.roleRef.name}`);
+    const rules =
+      binding.roleRef.kind === 'ClusterRole'
+        ? snapshot.clusterRoles.get(binding.roleRef.name)
+        : snapshot.roles.get(`${namespace}/${binding.roleRef.name}`);
     for (const rule of rules ?? []) if (visit(rule, binding)) return true;
   }
   return false;
 }
 
-const has = (list: readonly string[] | undefined, value: string): boolean => list !== undefined && (list.includes('*') || list.includes(value));
+const has = (list: readonly string[] | undefined, value: string): boolean =>
+  list !== undefined && (list.includes('*') || list.includes(value));
 
 export function ruleAllows(rule: Rule, a: Attributes): boolean {
   if (!has(rule.verbs, a.verb)) return false;
-  if (!a.isResource) return (rule.nonResourceURLs ?? []).some((url) => url === '*' || url === a.path || (url.endsWith('*') && a.path.startsWith(url.slice(0, -1))));
+  if (!a.isResource)
+    return (rule.nonResourceURLs ?? []).some(
+      (url) => url === '*' || url === a.path || (url.endsWith('*') && a.path.startsWith(url.slice(0, -1))),
+    );
   if (!has(rule.apiGroups, a.group)) return false;
   const full = a.subresource === '' ? a.resource : `${a.resource}/${a.subresource}`;
-  const covers = (rule.resources ?? []).some((r) => r === '*' || r === full || (a.subresource !== '' && r === `*/${a.subresource}`));
+  const covers = (rule.resources ?? []).some(
+    (r) => r === '*' || r === full || (a.subresource !== '' && r === `*/${a.subresource}`),
+  );
   if (!covers) return false;
   return (rule.resourceNames ?? []).length === 0 || rule.resourceNames!.includes(a.name);
 }
@@ -96,7 +149,13 @@ export async function allowedByRbac(server: Server, attributes: Attributes): Pro
 }
 
 /** Rules of a role by reference, as stored now. */
-export async function rulesOf(server: Server, roleRef: { kind: string; name: string }, namespace: string): Promise<Rule[] | undefined> {
+export async function rulesOf(
+  server: Server,
+  roleRef: { kind: string; name: string },
+  namespace: string,
+): Promise<Rule[] | undefined> {
   const snapshot = await rbacOf(server).snapshot();
-  return roleRef.kind === 'ClusterRole' ? snapshot.clusterRoles.get(roleRef.name) : snapshot.roles.get(`${namespace}/${roleRef.name}`);
+  return roleRef.kind === 'ClusterRole'
+    ? snapshot.clusterRoles.get(roleRef.name)
+    : snapshot.roles.get(`${namespace}/${roleRef.name}`);
 }

@@ -1,8 +1,11 @@
 /**
- * Base images where no public registry answers: `busybox` from Debian's busybox-static and `debian:bookworm-slim` made by debootstrap,
- * both from the package mirrors that this machine already uses. They say in their labels and history where they come from.
+ * Base images where no public registry answers: `busybox` from Debian's busybox-static and `debian:bookworm-slim` made
+ * by debootstrap,
+ * both from the package mirrors that this machine already uses. They say in their labels and history where they come
+ * from.
  *
- * Kept: an image that is here is not made again. Deterministic where that is cheap: times are those of the packages' release.
+ * Kept: an image that is here is not made again. Deterministic where that is cheap: times are those of the packages'
+ * release.
  * Does not: change anything on the machine outside the scratch directory.
  */
 import { mkdirSync, readdirSync } from 'node:fs';
@@ -32,27 +35,56 @@ export interface BootstrapContext {
 export const baseImageNames = ['busybox:latest', 'debian:bookworm-slim'] as const;
 export type BaseImageName = (typeof baseImageNames)[number];
 
-interface Recipe { make(context: BootstrapContext, root: string, scratch: string): Promise<{ source: string; mtimeMs?: number }>; config: RunConfig; names: string[] }
+interface Recipe {
+  make(context: BootstrapContext, root: string, scratch: string): Promise<{ source: string; mtimeMs?: number }>;
+  config: RunConfig;
+  names: string[];
+}
 
 const path = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 const recipes: Record<BaseImageName, Recipe> = {
   'busybox:latest': { make: makeBusyboxRoot, config: { Env: [path], Cmd: ['sh'] }, names: ['busybox:latest'] },
-  'debian:bookworm-slim': { make: makeDebianRoot, config: { Env: [path], Cmd: ['bash'] }, names: ['debian:bookworm-slim'] },
+  'debian:bookworm-slim': {
+    make: makeDebianRoot,
+    config: { Env: [path], Cmd: ['bash'] },
+    names: ['debian:bookworm-slim'],
+  },
 };
 
 /** The processor by Go's names, as image configurations have it. */
-export function imageArchitecture(): string { return process.arch === 'x64' ? 'amd64' : process.arch; }
+export function imageArchitecture(): string {
+  return process.arch === 'x64' ? 'amd64' : process.arch;
+}
 
 /** True when this name is one that can be made here. */
-export function canMakeBaseImage(name: string): name is BaseImageName { return (baseImageNames as readonly string[]).includes(name); }
+export function canMakeBaseImage(name: string): name is BaseImageName {
+  return (baseImageNames as readonly string[]).includes(name);
+}
 
 /** Runs a program to its end; an ApiError with the end of its output when it fails. */
-export async function runTool(context: BootstrapContext, file: string, args: string[], environment: Record<string, string> = {}): Promise<string> {
+export async function runTool(
+  context: BootstrapContext,
+  file: string,
+  args: string[],
+  environment: Record<string, string> = {},
+): Promise<string> {
   context.signal?.throwIfAborted();
   const found = context.processes.find(file);
   if (found === undefined) throw new ApiError('InternalError', `${file} is not installed`);
-  const output = await context.processes.run(found, args, { env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C', DEBIAN_FRONTEND: 'noninteractive', ...context.environment, ...environment } });
-  if (output.code !== 0) throw new ApiError('InternalError', `${file} failed with ${output.code}: ${(output.stderr.trim() || output.stdout.trim()).split('\n').slice(-3).join('; ')}`);
+  const output = await context.processes.run(found, args, {
+    env: {
+      PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+      LC_ALL: 'C',
+      DEBIAN_FRONTEND: 'noninteractive',
+      ...context.environment,
+      ...environment,
+    },
+  });
+  if (output.code !== 0)
+    throw new ApiError(
+      'InternalError',
+      `${file} failed with ${output.code}: ${(output.stderr.trim() || output.stdout.trim()).split('\n').slice(-3).join('; ')}`,
+    );
   return output.stdout;
 }
 
@@ -68,7 +100,10 @@ export async function makeBaseImage(context: BootstrapContext, name: BaseImageNa
     const { source, mtimeMs } = await recipe.make(context, join(scratch, 'root'), scratch);
     context.onProgress?.(`packing ${name}`);
     using hold = context.content.hold();
-    const packed = await context.content.layers.packTree(join(scratch, 'root'), { ...(mtimeMs === undefined ? {} : { mtimeMs }), exclude: readdirSync(join(scratch, 'root', 'proc'), { encoding: 'utf8' }).length > 0 ? ['proc'] : [] });
+    const packed = await context.content.layers.packTree(join(scratch, 'root'), {
+      ...(mtimeMs === undefined ? {} : { mtimeMs }),
+      exclude: readdirSync(join(scratch, 'root', 'proc'), { encoding: 'utf8' }).length > 0 ? ['proc'] : [],
+    });
     hold.addBlob(packed.digest);
     hold.addLayer(packed.diffId);
     await context.content.layers.ensure(packed.diffId, packed.digest, context.signal);
@@ -76,12 +111,24 @@ export async function makeBaseImage(context: BootstrapContext, name: BaseImageNa
     const created = new Date(createdAtMs).toISOString();
     return await writeImage(context.content, context.images, {
       file: {
-        architecture: imageArchitecture(), os: 'linux', created,
-        config: { ...recipe.config, Labels: { 'org.opencontainers.image.title': name, 'io.tiphys.base-image': `made on this machine from ${source}` } },
+        architecture: imageArchitecture(),
+        os: 'linux',
+        created,
+        config: {
+          ...recipe.config,
+          Labels: {
+            'org.opencontainers.image.title': name,
+            'io.tiphys.base-image': `made on this machine from ${source}`,
+          },
+        },
         rootfs: { type: 'layers', diff_ids: [packed.diffId] },
-        history: [{ created, created_by: `tiphys: made from ${source}`, comment: 'not the published image of this name' }],
+        history: [
+          { created, created_by: `tiphys: made from ${source}`, comment: 'not the published image of this name' },
+        ],
       },
-      layers: [toImageLayer(packed)], createdAtMs, names: recipe.names.map((each) => canonicalName(withDefaultTag(parseReference(each)))),
+      layers: [toImageLayer(packed)],
+      createdAtMs,
+      names: recipe.names.map((each) => canonicalName(withDefaultTag(parseReference(each)))),
     });
   } finally {
     await rm(scratch, { recursive: true, force: true });

@@ -1,22 +1,48 @@
 /**
- * A busybox root out of Debian's busybox-static: the one program, a hard link per applet, and the few files a libc-less root needs. Its shell is that of
- * Debian's `busybox`, with the C library that it needs: the static one takes every applet from itself, and so would never find what replaces one.
+ * A busybox root out of Debian's busybox-static: the one program, a hard link per applet, and the few files a libc-less
+ * root needs. Its shell is that of
+ * Debian's `busybox`, with the C library that it needs: the static one takes every applet from itself, and so would
+ * never find what replaces one.
  */
-import { chmodSync, copyFileSync, linkSync, mkdirSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import type { BootstrapContext } from './bootstrap.ts';
 import { runTool } from './bootstrap.ts';
 
 const files: Record<string, string> = {
-  'etc/passwd': 'root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\nbin:x:2:2:bin:/bin:/bin/false\nwww-data:x:33:33:www-data:/var/www:/bin/false\nnobody:x:65534:65534:nobody:/home:/bin/false\n',
+  'etc/passwd':
+    'root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\nbin:x:2:2:bin:/bin:/bin/false\nwww-data:x:33:33:www-data:/var/www:/bin/false\nnobody:x:65534:65534:nobody:/home:/bin/false\n',
   'etc/group': 'root:x:0:\ndaemon:x:1:\nbin:x:2:\ntty:x:5:\nwww-data:x:33:\nusers:x:100:\nnogroup:x:65534:\n',
   'etc/shadow': 'root:*:::::::\ndaemon:*:::::::\nbin:*:::::::\nwww-data:*:::::::\nnobody:*:::::::\n',
   'etc/nsswitch.conf': 'hosts: files dns\n',
 };
 const directories: [string, number][] = [
-  ['bin', 0o755], ['dev', 0o755], ['etc', 0o755], ['home', 0o755], ['proc', 0o755], ['root', 0o700], ['sys', 0o755], ['tmp', 0o1777], ['usr', 0o755],
-  ['usr/bin', 0o755], ['usr/sbin', 0o755], ['var', 0o755], ['var/spool', 0o755], ['var/spool/mail', 0o755], ['var/www', 0o755],
+  ['bin', 0o755],
+  ['dev', 0o755],
+  ['etc', 0o755],
+  ['home', 0o755],
+  ['proc', 0o755],
+  ['root', 0o700],
+  ['sys', 0o755],
+  ['tmp', 0o1777],
+  ['usr', 0o755],
+  ['usr/bin', 0o755],
+  ['usr/sbin', 0o755],
+  ['var', 0o755],
+  ['var/spool', 0o755],
+  ['var/spool/mail', 0o755],
+  ['var/www', 0o755],
 ];
 
 const shells = ['sh', 'ash'];
@@ -27,7 +53,8 @@ async function placeShell(context: BootstrapContext, root: string, scratch: stri
   mkdirSync(packages, { mode: 0o755 });
   await runTool(context, 'sh', ['-c', 'cd "$1" && exec apt-get download -q busybox libc6', 'sh', packages]);
   const unpacked = join(packages, 'root');
-  for (const archive of readdirSync(packages).filter((name) => name.endsWith('.deb'))) await runTool(context, 'dpkg-deb', ['-x', join(packages, archive), unpacked]);
+  for (const archive of readdirSync(packages).filter((name) => name.endsWith('.deb')))
+    await runTool(context, 'dpkg-deb', ['-x', join(packages, archive), unpacked]);
   const files = readdirSync(unpacked, { recursive: true, encoding: 'utf8' });
   const libraries = files.filter((path) => /(^|\/)(ld-linux[^/]*\.so\.\d+|libc\.so\.6|libresolv\.so\.2)$/.test(path));
   const program = files.find((path) => /^(usr\/)?bin\/busybox$/.test(path));
@@ -54,7 +81,8 @@ async function placeShell(context: BootstrapContext, root: string, scratch: stri
 }
 
 /**
- * Debian builds wget without its timeouts, and then `-T` writes through a null pointer: the first thing that many try in a cluster dies of SIGSEGV. So the
+ * Debian builds wget without its timeouts, and then `-T` writes through a null pointer: the first thing that many try
+ * in a cluster dies of SIGSEGV. So the
  * option is taken out here and done by `timeout`, for the whole of the download and with wget's own words.
  */
 export const wgetScript = `#!/bin/sh
@@ -91,7 +119,11 @@ case $code in 124|143) echo 'wget: download timed out' >&2; exit 1 ;; esac
 exit $code
 `;
 
-export async function makeBusyboxRoot(context: BootstrapContext, root: string, scratch: string): Promise<{ source: string; mtimeMs: number }> {
+export async function makeBusyboxRoot(
+  context: BootstrapContext,
+  root: string,
+  scratch: string,
+): Promise<{ source: string; mtimeMs: number }> {
   const packages = join(scratch, 'packages');
   mkdirSync(packages, { mode: 0o755 });
   context.onProgress?.('fetching busybox-static');
@@ -102,17 +134,27 @@ export async function makeBusyboxRoot(context: BootstrapContext, root: string, s
   const unpacked = join(scratch, 'busybox');
   await runTool(context, 'dpkg-deb', ['-x', join(packages, archive), unpacked]);
   const version = (await runTool(context, 'dpkg-deb', ['-f', join(packages, archive), 'Version'])).trim();
-  const program = [join(unpacked, 'bin/busybox'), join(unpacked, 'usr/bin/busybox')].find((path) => statSync(path, { throwIfNoEntry: false }) !== undefined);
+  const program = [join(unpacked, 'bin/busybox'), join(unpacked, 'usr/bin/busybox')].find(
+    (path) => statSync(path, { throwIfNoEntry: false }) !== undefined,
+  );
   if (program === undefined) throw new ApiError('InternalError', 'busybox-static has no busybox');
   const { mtimeMs } = statSync(program);
-  for (const [directory, mode] of directories) { mkdirSync(join(root, directory), { recursive: true }); chmodSync(join(root, directory), mode); }
-  for (const [name, text] of Object.entries(files)) writeFileSync(join(root, name), text, { mode: name === 'etc/shadow' ? 0o640 : 0o644 });
+  for (const [directory, mode] of directories) {
+    mkdirSync(join(root, directory), { recursive: true });
+    chmodSync(join(root, directory), mode);
+  }
+  for (const [name, text] of Object.entries(files))
+    writeFileSync(join(root, name), text, { mode: name === 'etc/shadow' ? 0o640 : 0o644 });
   copyFileSync(program, join(root, 'bin/busybox'));
   chmodSync(join(root, 'bin/busybox'), 0o755);
-  const shell = await placeShell(context, root, scratch).catch((error: Error) => { context.onProgress?.(`the static shell stays: ${error.message}`); return false; });
+  const shell = await placeShell(context, root, scratch).catch((error: Error) => {
+    context.onProgress?.(`the static shell stays: ${error.message}`);
+    return false;
+  });
   for (const applet of (await runTool(context, program, ['--list'])).split('\n')) {
     if (shells.includes(applet) && shell) continue;
-    if (applet !== '' && applet !== 'busybox' && applet !== 'wget' && !applet.includes('/')) linkSync(join(root, 'bin/busybox'), join(root, 'bin', applet));
+    if (applet !== '' && applet !== 'busybox' && applet !== 'wget' && !applet.includes('/'))
+      linkSync(join(root, 'bin/busybox'), join(root, 'bin', applet));
   }
   writeFileSync(join(root, 'bin/wget'), wgetScript);
   chmodSync(join(root, 'bin/wget'), 0o755);

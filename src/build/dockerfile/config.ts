@@ -1,5 +1,6 @@
 /**
- * Instructions that change nothing but the image's configuration: ENV, LABEL, CMD, ENTRYPOINT, EXPOSE, VOLUME, USER, STOPSIGNAL, SHELL, HEALTHCHECK,
+ * Instructions that change nothing but the image's configuration: ENV, LABEL, CMD, ENTRYPOINT, EXPOSE, VOLUME, USER,
+ * STOPSIGNAL, SHELL, HEALTHCHECK,
  * ONBUILD, MAINTAINER. Pure: configuration in, configuration out.
  */
 import { parseSignal } from '#engine/signals.ts';
@@ -11,7 +12,10 @@ import { setEnv } from './variables.ts';
 import { expandWord, expandWords } from './words.ts';
 import type { Variables } from './words.ts';
 
-export interface Scope { variables: Variables; escape: string }
+export interface Scope {
+  variables: Variables;
+  escape: string;
+}
 
 /** Splits at unquoted spaces without expanding. */
 export function splitWords(text: string, escape: string): string[] {
@@ -20,10 +24,25 @@ export function splitWords(text: string, escape: string): string[] {
   let quote = '';
   for (let at = 0; at < text.length; at++) {
     const char = text[at]!;
-    if (char === escape && quote !== "'") { word += char + (text[++at] ?? ''); continue; }
-    if (quote !== '') { word += char; if (char === quote) quote = ''; continue; }
-    if (char === '"' || char === "'") { quote = char; word += char; continue; }
-    if (/\s/.test(char)) { if (word !== '') out.push(word); word = ''; continue; }
+    if (char === escape && quote !== "'") {
+      word += char + (text[++at] ?? '');
+      continue;
+    }
+    if (quote !== '') {
+      word += char;
+      if (char === quote) quote = '';
+      continue;
+    }
+    if (char === '"' || char === "'") {
+      quote = char;
+      word += char;
+      continue;
+    }
+    if (/\s/.test(char)) {
+      if (word !== '') out.push(word);
+      word = '';
+      continue;
+    }
     word += char;
   }
   if (word !== '') out.push(word);
@@ -37,7 +56,12 @@ export function parsePairs(instruction: Instruction, scope: Scope): [string, str
   if (!words[0]!.includes('=')) {
     const match = /^(\S+)\s+([\s\S]+)$/.exec(rest);
     if (match === null) throw parseError(line, `${keyword} must have two arguments`);
-    return [[expandWord(match[1]!, scope.variables, scope.escape), expandWord(match[2]!.trim(), scope.variables, scope.escape)]];
+    return [
+      [
+        expandWord(match[1]!, scope.variables, scope.escape),
+        expandWord(match[2]!.trim(), scope.variables, scope.escape),
+      ],
+    ];
   }
   return words.map((word) => {
     const equals = word.indexOf('=');
@@ -60,7 +84,8 @@ const durationUnits: Record<string, number> = { ns: 1, us: 1e3, µs: 1e3, ms: 1e
 export function parseDuration(text: string, line: number): number {
   if (text === '0') return 0;
   const parts = [...text.matchAll(/(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)/g)];
-  if (parts.length === 0 || parts.map((part) => part[0]).join('') !== text) throw parseError(line, `time: invalid duration "${text}"`);
+  if (parts.length === 0 || parts.map((part) => part[0]).join('') !== text)
+    throw parseError(line, `time: invalid duration "${text}"`);
   return Math.round(parts.reduce((sum, part) => sum + Number(part[1]) * durationUnits[part[2]!]!, 0));
 }
 
@@ -69,7 +94,12 @@ function healthcheck(instruction: Instruction): HealthcheckConfig {
   if (/^none$/i.test(rest.trim())) return { Test: ['NONE'] };
   const command = rest.replace(/^\S+\s+/, '');
   let json: string[] | undefined;
-  try { const value = JSON.parse(command) as unknown; if (Array.isArray(value) && value.every((item) => typeof item === 'string')) json = value; } catch { /* Shell form. */ }
+  try {
+    const value = JSON.parse(command) as unknown;
+    if (Array.isArray(value) && value.every((item) => typeof item === 'string')) json = value;
+  } catch {
+    /* Shell form. */
+  }
   const out: HealthcheckConfig = { Test: json === undefined ? ['CMD-SHELL', command] : ['CMD', ...json] };
   const duration = (name: string): number | undefined => {
     const text = flags[name]?.[0];
@@ -78,12 +108,22 @@ function healthcheck(instruction: Instruction): HealthcheckConfig {
     if (value !== 0 && value < 1e6) throw parseError(line, `Interval "${name}" cannot be less than 1ms`);
     return value;
   };
-  const [interval, timeout, startPeriod, startInterval] = [duration('interval'), duration('timeout'), duration('start-period'), duration('start-interval')];
+  const [interval, timeout, startPeriod, startInterval] = [
+    duration('interval'),
+    duration('timeout'),
+    duration('start-period'),
+    duration('start-interval'),
+  ];
   const retries = flags['retries']?.[0];
-  if (retries !== undefined && !/^\d+$/.test(retries)) throw parseError(line, `--retries must be at least 0 (not ${retries})`);
+  if (retries !== undefined && !/^\d+$/.test(retries))
+    throw parseError(line, `--retries must be at least 0 (not ${retries})`);
   return {
-    ...out, ...(interval === undefined ? {} : { Interval: interval }), ...(timeout === undefined ? {} : { Timeout: timeout }), ...(startPeriod === undefined ? {} : { StartPeriod: startPeriod }),
-    ...(startInterval === undefined ? {} : { StartInterval: startInterval }), ...(retries === undefined ? {} : { Retries: Number(retries) }),
+    ...out,
+    ...(interval === undefined ? {} : { Interval: interval }),
+    ...(timeout === undefined ? {} : { Timeout: timeout }),
+    ...(startPeriod === undefined ? {} : { StartPeriod: startPeriod }),
+    ...(startInterval === undefined ? {} : { StartInterval: startInterval }),
+    ...(retries === undefined ? {} : { Retries: Number(retries) }),
   };
 }
 
@@ -91,7 +131,8 @@ function parsePort(text: string, line: number): string[] {
   const match = /^(\d+)(?:-(\d+))?(?:\/([a-zA-Z]+))?$/.exec(text);
   const protocol = (match?.[3] ?? 'tcp').toLowerCase();
   const [from, to] = [Number(match?.[1]), Number(match?.[2] ?? match?.[1])];
-  if (match === null || from > 65_535 || to > 65_535 || to < from) throw parseError(line, `invalid containerPort: ${text}`);
+  if (match === null || from > 65_535 || to > 65_535 || to < from)
+    throw parseError(line, `invalid containerPort: ${text}`);
   if (!['tcp', 'udp', 'sctp'].includes(protocol)) throw parseError(line, `invalid proto: ${protocol}`);
   return Array.from({ length: to - from + 1 }, (_, index) => `${from + index}/${protocol}`);
 }
@@ -102,27 +143,52 @@ export function applyConfig(config: RunConfig, instruction: Instruction, scope: 
   const shell = config.Shell ?? ['/bin/sh', '-c'];
   const words = (): string[] => expandWords(rest, scope.variables, scope.escape);
   switch (keyword) {
-    case 'ENV': return { ...config, Env: parsePairs(instruction, scope).reduce((env, [name, value]) => setEnv(env, name, value), config.Env ?? []) };
-    case 'LABEL': return { ...config, Labels: { ...config.Labels, ...Object.fromEntries(parsePairs(instruction, scope)) } };
-    case 'CMD': return { ...config, Cmd: toCommand(instruction, shell) };
+    case 'ENV':
+      return {
+        ...config,
+        Env: parsePairs(instruction, scope).reduce((env, [name, value]) => setEnv(env, name, value), config.Env ?? []),
+      };
+    case 'LABEL':
+      return { ...config, Labels: { ...config.Labels, ...Object.fromEntries(parsePairs(instruction, scope)) } };
+    case 'CMD':
+      return { ...config, Cmd: toCommand(instruction, shell) };
     // A new entrypoint makes a command inherited from the base meaningless.
-    case 'ENTRYPOINT': return { ...config, Entrypoint: toCommand(instruction, shell) };
-    case 'EXPOSE': return { ...config, ExposedPorts: { ...config.ExposedPorts, ...Object.fromEntries(words().flatMap((word) => parsePort(word, line)).map((port) => [port, {}])) } };
+    case 'ENTRYPOINT':
+      return { ...config, Entrypoint: toCommand(instruction, shell) };
+    case 'EXPOSE':
+      return {
+        ...config,
+        ExposedPorts: {
+          ...config.ExposedPorts,
+          ...Object.fromEntries(
+            words()
+              .flatMap((word) => parsePort(word, line))
+              .map((port) => [port, {}]),
+          ),
+        },
+      };
     case 'VOLUME': {
       const paths = json === undefined ? words() : json.map((path) => expandWord(path, scope.variables, scope.escape));
-      if (paths.some((path) => path.trim() === '')) throw parseError(line, 'VOLUME specified can not be an empty string');
+      if (paths.some((path) => path.trim() === ''))
+        throw parseError(line, 'VOLUME specified can not be an empty string');
       return { ...config, Volumes: { ...config.Volumes, ...Object.fromEntries(paths.map((path) => [path, {}])) } };
     }
-    case 'USER': return { ...config, User: expandWord(rest, scope.variables, scope.escape) };
+    case 'USER':
+      return { ...config, User: expandWord(rest, scope.variables, scope.escape) };
     case 'STOPSIGNAL': {
       const signal = expandWord(rest, scope.variables, scope.escape);
       parseSignal(signal);
       return { ...config, StopSignal: signal };
     }
-    case 'SHELL': return { ...config, Shell: json! };
-    case 'HEALTHCHECK': return { ...config, Healthcheck: healthcheck(instruction) };
-    case 'ONBUILD': return { ...config, OnBuild: [...(config.OnBuild ?? []), rest.trim()] };
-    case 'MAINTAINER': return { ...config };
-    default: return undefined;
+    case 'SHELL':
+      return { ...config, Shell: json! };
+    case 'HEALTHCHECK':
+      return { ...config, Healthcheck: healthcheck(instruction) };
+    case 'ONBUILD':
+      return { ...config, OnBuild: [...(config.OnBuild ?? []), rest.trim()] };
+    case 'MAINTAINER':
+      return { ...config };
+    default:
+      return undefined;
   }
 }

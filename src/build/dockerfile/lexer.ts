@@ -1,16 +1,40 @@
 /**
- * Lines of a Dockerfile: parser directives, comments, continuation lines and here-documents. Meaning is BuildKit's: comment lines inside a
- * continued instruction vanish, an empty line inside one is taken (with BuildKit's warning left out), directives count only at the top, and a
+ * Lines of a Dockerfile: parser directives, comments, continuation lines and here-documents. Meaning is BuildKit's:
+ * comment lines inside a
+ * continued instruction vanish, an empty line inside one is taken (with BuildKit's warning left out), directives count
+ * only at the top, and a
  * here-document belongs to RUN, COPY and ADD alone.
  */
 import { ApiError } from '#base/errors.ts';
-import { dockerfileBytesMax, dockerfileLineBytesMax, heredocBytesMax, heredocNameMax, instructionsMax } from '../limits.ts';
+import {
+  dockerfileBytesMax,
+  dockerfileLineBytesMax,
+  heredocBytesMax,
+  heredocNameMax,
+  instructionsMax,
+} from '../limits.ts';
 
-export interface Heredoc { name: string; content: string; /** `<<"EOF"`: nothing in it is expanded. */ isQuoted: boolean; /** `<<-`: leading tabs are cut. */ chompsTabs: boolean; fileDescriptor: number }
-export interface LogicalLine { /** 1-based. */ line: number; text: string; heredocs: Heredoc[] }
-export interface LexedFile { lines: LogicalLine[]; escape: '\\' | '`'; directives: Record<string, string> }
+export interface Heredoc {
+  name: string;
+  content: string;
+  /** `<<"EOF"`: nothing in it is expanded. */ isQuoted: boolean;
+  /** `<<-`: leading tabs are cut. */ chompsTabs: boolean;
+  fileDescriptor: number;
+}
+export interface LogicalLine {
+  /** 1-based. */ line: number;
+  text: string;
+  heredocs: Heredoc[];
+}
+export interface LexedFile {
+  lines: LogicalLine[];
+  escape: '\\' | '`';
+  directives: Record<string, string>;
+}
 
-export function parseError(line: number, message: string): ApiError { return new ApiError('BadRequest', `dockerfile parse error on line ${line}: ${message}`); }
+export function parseError(line: number, message: string): ApiError {
+  return new ApiError('BadRequest', `dockerfile parse error on line ${line}: ${message}`);
+}
 
 const directivePattern = /^#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(\S.*)$/;
 const knownDirectives = ['syntax', 'escape', 'check'];
@@ -35,22 +59,49 @@ export function findHeredocs(text: string): Heredoc[] {
   let quote = '';
   for (let at = 0; at < text.length; at++) {
     const char = text[at]!;
-    if (quote !== '') { if (char === '\\' && quote === '"') at++; else if (char === quote) quote = ''; continue; }
-    if (char === '\\') { at++; continue; }
-    if (char === '"' || char === "'") { quote = char; continue; }
-    if (char !== '<' || text[at + 1] !== '<' || text[at + 2] === '<') { if (char === '<' && text.startsWith('<<<', at)) at += 2; continue; }
+    if (quote !== '') {
+      if (char === '\\' && quote === '"') at++;
+      else if (char === quote) quote = '';
+      continue;
+    }
+    if (char === '\\') {
+      at++;
+      continue;
+    }
+    if (char === '"' || char === "'") {
+      quote = char;
+      continue;
+    }
+    if (char !== '<' || text[at + 1] !== '<' || text[at + 2] === '<') {
+      if (char === '<' && text.startsWith('<<<', at)) at += 2;
+      continue;
+    }
     let digits = at;
     while (at - digits < 10 && /\d/.test(text[digits - 1] ?? '')) digits--;
-    if (digits > 0 && !/\s/.test(text[digits - 1]!)) { at++; continue; }
+    if (digits > 0 && !/\s/.test(text[digits - 1]!)) {
+      at++;
+      continue;
+    }
     const match = heredocMark.exec(text.slice(at, at + heredocNameMax));
-    if (match === null) { at++; continue; }
-    out.push({ name: match[3] ?? match[4]!, content: '', isQuoted: match[2] !== undefined, chompsTabs: match[1] === '-', fileDescriptor: digits === at ? 0 : Number(text.slice(digits, at)) });
+    if (match === null) {
+      at++;
+      continue;
+    }
+    out.push({
+      name: match[3] ?? match[4]!,
+      content: '',
+      isQuoted: match[2] !== undefined,
+      chompsTabs: match[1] === '-',
+      fileDescriptor: digits === at ? 0 : Number(text.slice(digits, at)),
+    });
     at += match[0].length - 1;
   }
   return out;
 }
 
-function takesHeredocs(text: string): boolean { return /^\s*(?:ONBUILD\s+)?(?:RUN|COPY|ADD)\s/i.test(text); }
+function takesHeredocs(text: string): boolean {
+  return /^\s*(?:ONBUILD\s+)?(?:RUN|COPY|ADD)\s/i.test(text);
+}
 
 class Lexer {
   readonly #lines: string[];
@@ -64,7 +115,7 @@ class Lexer {
     this.#continuation = new RegExp(`(^|[^${mark}])${mark}[ \\t]*$`);
   }
 
-  * run(): Generator<LogicalLine> {
+  *run(): Generator<LogicalLine> {
     while (this.#at < this.#lines.length) {
       const line = this.#at + 1;
       const first = this.#lines[this.#at++]!;
@@ -108,7 +159,8 @@ class Lexer {
 }
 
 export function lexDockerfile(source: string): LexedFile {
-  if (source.length > dockerfileBytesMax) throw new ApiError('BadRequest', `Dockerfile is larger than ${dockerfileBytesMax} bytes`);
+  if (source.length > dockerfileBytesMax)
+    throw new ApiError('BadRequest', `Dockerfile is larger than ${dockerfileBytesMax} bytes`);
   const lines = source.replace(/^\uFEFF/, '').split(/\r?\n/);
   const directives = readDirectives(lines);
   const escape = directives['escape'] ?? '\\';

@@ -1,5 +1,6 @@
 /**
- * A Dockerfile as stages of instructions. Syntax is checked here, with BuildKit's messages; variables are expanded later (`plan.ts`), when
+ * A Dockerfile as stages of instructions. Syntax is checked here, with BuildKit's messages; variables are expanded
+ * later (`plan.ts`), when
  * they are known.
  */
 import { ApiError } from '#base/errors.ts';
@@ -7,7 +8,26 @@ import { copySourcesMax, quotedWordMax } from '../limits.ts';
 import { lexDockerfile, parseError } from './lexer.ts';
 import type { Heredoc, LogicalLine } from './lexer.ts';
 
-export const keywords = ['ADD', 'ARG', 'CMD', 'COPY', 'ENTRYPOINT', 'ENV', 'EXPOSE', 'FROM', 'HEALTHCHECK', 'LABEL', 'MAINTAINER', 'ONBUILD', 'RUN', 'SHELL', 'STOPSIGNAL', 'USER', 'VOLUME', 'WORKDIR'] as const;
+export const keywords = [
+  'ADD',
+  'ARG',
+  'CMD',
+  'COPY',
+  'ENTRYPOINT',
+  'ENV',
+  'EXPOSE',
+  'FROM',
+  'HEALTHCHECK',
+  'LABEL',
+  'MAINTAINER',
+  'ONBUILD',
+  'RUN',
+  'SHELL',
+  'STOPSIGNAL',
+  'USER',
+  'VOLUME',
+  'WORKDIR',
+] as const;
 export type Keyword = (typeof keywords)[number];
 
 export interface Instruction {
@@ -33,7 +53,11 @@ export interface Stage {
   instructions: Instruction[];
 }
 
-export interface Dockerfile { escape: '\\' | '`'; /** ARGs before the first FROM. */ globalArgs: Instruction[]; stages: Stage[] }
+export interface Dockerfile {
+  escape: '\\' | '`';
+  /** ARGs before the first FROM. */ globalArgs: Instruction[];
+  stages: Stage[];
+}
 
 const flagsOf: Partial<Record<Keyword, { values: string[]; switches: string[] }>> = {
   FROM: { values: ['platform'], switches: [] },
@@ -48,7 +72,9 @@ function takeFlags(keyword: Keyword, text: string, line: number): { flags: Recor
   const flags: Record<string, string[]> = {};
   let rest = text;
   for (;;) {
-    const match = /^--(?:([a-zA-Z][a-zA-Z0-9-]*)(?:=((?:"(?:\\.|[^"\\])*"|'[^']*'|\\.|[^\s"'\\])*))?)?(?:\s+|$)/.exec(rest);
+    const match = /^--(?:([a-zA-Z][a-zA-Z0-9-]*)(?:=((?:"(?:\\.|[^"\\])*"|'[^']*'|\\.|[^\s"'\\])*))?)?(?:\s+|$)/.exec(
+      rest,
+    );
     if (match === null) return { flags, rest };
     if (match[1] === undefined) return { flags, rest: rest.slice(match[0].length) };
     const allowed = flagsOf[keyword];
@@ -56,9 +82,11 @@ function takeFlags(keyword: Keyword, text: string, line: number): { flags: Recor
       if (allowed === undefined) return { flags, rest };
       throw parseError(line, `unknown flag: ${match[1]}`);
     }
-    if (allowed.values.includes(match[1]) && match[2] === undefined) throw parseError(line, `missing a value on flag: ${match[1]}`);
+    if (allowed.values.includes(match[1]) && match[2] === undefined)
+      throw parseError(line, `missing a value on flag: ${match[1]}`);
     const value = match[2] ?? 'true';
-    if (allowed.switches.includes(match[1]) && value !== 'true' && value !== 'false') throw parseError(line, `invalid boolean value for flag ${match[1]}: ${value}`);
+    if (allowed.switches.includes(match[1]) && value !== 'true' && value !== 'false')
+      throw parseError(line, `invalid boolean value for flag ${match[1]}: ${value}`);
     const isMany = ['mount', 'exclude', 'device'].includes(match[1]);
     if (flags[match[1]] !== undefined && !isMany) throw parseError(line, `duplicate flag specified: ${match[1]}`);
     (flags[match[1]] ??= []).push(value);
@@ -70,9 +98,14 @@ function takeFlags(keyword: Keyword, text: string, line: number): { flags: Recor
 function parseJsonForm(text: string, line: number): string[] | undefined {
   if (!text.startsWith('[')) return undefined;
   let value: unknown;
-  try { value = JSON.parse(text) as unknown; } catch { return undefined; }
+  try {
+    value = JSON.parse(text) as unknown;
+  } catch {
+    return undefined;
+  }
   if (!Array.isArray(value)) return undefined;
-  if (!value.every((item) => typeof item === 'string')) throw parseError(line, 'only string type is allowed in JSON array format');
+  if (!value.every((item) => typeof item === 'string'))
+    throw parseError(line, 'only string type is allowed in JSON array format');
   return value;
 }
 
@@ -85,7 +118,8 @@ function suggest(word: string): string {
     let row = Array.from({ length: b.length + 1 }, (_, index) => index);
     for (let i = 1; i <= a.length; i++) {
       const next = [i];
-      for (let j = 1; j <= b.length; j++) next[j] = Math.min(next[j - 1]! + 1, row[j]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
+      for (let j = 1; j <= b.length; j++)
+        next[j] = Math.min(next[j - 1]! + 1, row[j]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
       row = next;
     }
     return row[b.length]!;
@@ -98,17 +132,41 @@ function suggest(word: string): string {
 function checkArguments(instruction: Instruction): void {
   const { keyword, rest, line, json } = instruction;
   const words = rest.trim() === '' ? [] : rest.trim().split(/\s+/);
-  const fail = (message: string): never => { throw parseError(line, message); };
-  if (words.length === 0 && keyword !== 'CMD' && keyword !== 'ENTRYPOINT') fail(keyword === 'FROM' ? 'FROM requires either one or three arguments' : ['WORKDIR', 'USER', 'STOPSIGNAL', 'MAINTAINER'].includes(keyword) ? `${keyword} requires exactly one argument` : `${keyword} requires at least one argument`);
+  const fail = (message: string): never => {
+    throw parseError(line, message);
+  };
+  if (words.length === 0 && keyword !== 'CMD' && keyword !== 'ENTRYPOINT')
+    fail(
+      keyword === 'FROM'
+        ? 'FROM requires either one or three arguments'
+        : ['WORKDIR', 'USER', 'STOPSIGNAL', 'MAINTAINER'].includes(keyword)
+          ? `${keyword} requires exactly one argument`
+          : `${keyword} requires at least one argument`,
+    );
   switch (keyword) {
-    case 'FROM': if (words.length !== 1 && !(words.length === 3 && words[1]!.toLowerCase() === 'as')) fail('FROM requires either one or three arguments'); break;
-    case 'COPY': case 'ADD':
-      if ((json ?? words).length > copySourcesMax) fail(`${keyword} has more than ${copySourcesMax} sources`);
-      if ((json ?? words).length < 2) fail(`${keyword} requires at least two arguments, but only one was provided. Destination could not be determined`);
+    case 'FROM':
+      if (words.length !== 1 && !(words.length === 3 && words[1]!.toLowerCase() === 'as'))
+        fail('FROM requires either one or three arguments');
       break;
-    case 'ENV': case 'LABEL': if (words.length === 1 && !words[0]!.includes('=')) fail(`${keyword} must have two arguments`); break;
-    case 'SHELL': if (json === undefined || json.length === 0) fail('SHELL requires the arguments to be in JSON form'); break;
-    case 'USER': case 'STOPSIGNAL': if (words.length !== 1) fail(`${keyword} requires exactly one argument`); break;
+    case 'COPY':
+    case 'ADD':
+      if ((json ?? words).length > copySourcesMax) fail(`${keyword} has more than ${copySourcesMax} sources`);
+      if ((json ?? words).length < 2)
+        fail(
+          `${keyword} requires at least two arguments, but only one was provided. Destination could not be determined`,
+        );
+      break;
+    case 'ENV':
+    case 'LABEL':
+      if (words.length === 1 && !words[0]!.includes('=')) fail(`${keyword} must have two arguments`);
+      break;
+    case 'SHELL':
+      if (json === undefined || json.length === 0) fail('SHELL requires the arguments to be in JSON form');
+      break;
+    case 'USER':
+    case 'STOPSIGNAL':
+      if (words.length !== 1) fail(`${keyword} requires exactly one argument`);
+      break;
     case 'ONBUILD': {
       const trigger = words[0]!.toUpperCase();
       if (trigger === 'ONBUILD') fail("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed");
@@ -130,12 +188,22 @@ export function parseInstruction(source: LogicalLine): Instruction {
   const word = /^\S+/.exec(source.text)![0];
   const keyword = word.toUpperCase() as Keyword;
   // Names of files are bytes; all else in a configuration is text.
-  const match = /^(\S+)(?:\s+([\s\S]*))?$/.exec(keyword === 'COPY' || keyword === 'ADD' ? source.text : source.text.toWellFormed())!;
-  if (!keywords.includes(keyword)) throw parseError(source.line, `unknown instruction: ${word.slice(0, quotedWordMax)}${suggest(keyword)}`);
+  const match = /^(\S+)(?:\s+([\s\S]*))?$/.exec(
+    keyword === 'COPY' || keyword === 'ADD' ? source.text : source.text.toWellFormed(),
+  )!;
+  if (!keywords.includes(keyword))
+    throw parseError(source.line, `unknown instruction: ${word.slice(0, quotedWordMax)}${suggest(keyword)}`);
   const { flags, rest } = takeFlags(keyword, (match[2] ?? '').trim(), source.line);
   const instruction: Instruction = {
-    line: source.line, keyword, original: `${keyword}${match[2] === undefined ? '' : ` ${match[2].trim()}`}`, flags, rest,
-    json: ['CMD', 'ENTRYPOINT', 'RUN', 'SHELL', 'COPY', 'ADD', 'VOLUME'].includes(keyword) ? parseJsonForm(rest, source.line) : undefined, heredocs: source.heredocs,
+    line: source.line,
+    keyword,
+    original: `${keyword}${match[2] === undefined ? '' : ` ${match[2].trim()}`}`,
+    flags,
+    rest,
+    json: ['CMD', 'ENTRYPOINT', 'RUN', 'SHELL', 'COPY', 'ADD', 'VOLUME'].includes(keyword)
+      ? parseJsonForm(rest, source.line)
+      : undefined,
+    heredocs: source.heredocs,
   };
   checkArguments(instruction);
   return instruction;
@@ -145,9 +213,11 @@ export function parseInstruction(source: LogicalLine): Instruction {
 export function parseTrigger(text: string): Instruction {
   const parsed = lexDockerfile(text);
   const line = parsed.lines[0];
-  if (line === undefined || parsed.lines.length !== 1) throw new ApiError('BadRequest', `invalid ONBUILD trigger: ${text}`);
+  if (line === undefined || parsed.lines.length !== 1)
+    throw new ApiError('BadRequest', `invalid ONBUILD trigger: ${text}`);
   const instruction = parseInstruction(line);
-  if (instruction.keyword === 'ONBUILD' || instruction.keyword === 'FROM' || instruction.keyword === 'MAINTAINER') throw new ApiError('BadRequest', `${instruction.keyword} isn't allowed as an ONBUILD trigger`);
+  if (instruction.keyword === 'ONBUILD' || instruction.keyword === 'FROM' || instruction.keyword === 'MAINTAINER')
+    throw new ApiError('BadRequest', `${instruction.keyword} isn't allowed as an ONBUILD trigger`);
   return instruction;
 }
 
@@ -161,8 +231,19 @@ export function parseDockerfile(source: string): Dockerfile {
     if (instruction.keyword === 'FROM') {
       const words = instruction.rest.trim().split(/\s+/);
       const name = words[2]?.toLowerCase();
-      if (name !== undefined && !/^[a-z][a-z0-9-_.]*$/.test(name)) throw parseError(line.line, `invalid name for build stage: "${words[2]}", name can't start with a number or contain symbols`);
-      stages.push({ index: stages.length, name, base: words[0]!, platform: instruction.flags['platform']?.[0], from: instruction, instructions: [] });
+      if (name !== undefined && !/^[a-z][a-z0-9-_.]*$/.test(name))
+        throw parseError(
+          line.line,
+          `invalid name for build stage: "${words[2]}", name can't start with a number or contain symbols`,
+        );
+      stages.push({
+        index: stages.length,
+        name,
+        base: words[0]!,
+        platform: instruction.flags['platform']?.[0],
+        from: instruction,
+        instructions: [],
+      });
     } else if (stages.length > 0) stages.at(-1)!.instructions.push(instruction);
     else if (instruction.keyword === 'ARG') globalArgs.push(instruction);
     else throw parseError(line.line, 'no build stage in current context');

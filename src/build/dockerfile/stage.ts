@@ -1,6 +1,8 @@
 /**
- * One stage of a Dockerfile, executed instruction by instruction: variables are expanded, configuration changes applied, and exec and file
- * operations handed to the graph. After each instruction there is an image (a build step) whose id a repeated build gives again.
+ * One stage of a Dockerfile, executed instruction by instruction: variables are expanded, configuration changes
+ * applied, and exec and file
+ * operations handed to the graph. After each instruction there is an image (a build step) whose id a repeated build
+ * gives again.
  */
 import { ApiError } from '#base/errors.ts';
 import type { HistoryEntry, ImageFile, ImageLayer, ImageRecord, RunConfig } from '#content/image-records.ts';
@@ -21,14 +23,20 @@ import { getEnv, predefinedArgs } from './variables.ts';
 import { expandWord } from './words.ts';
 
 /** The text stream of the classic builder, one stage's part of it. */
-export interface StageOutput { write(text: string): void; event(event: Record<string, unknown>): void }
+export interface StageOutput {
+  write(text: string): void;
+  event(event: Record<string, unknown>): void;
+}
 
 export interface BuildSettings {
   buildArgs: Record<string, string | null>;
   labels: Record<string, string>;
   noCache: boolean;
   pull: boolean;
-  /** Containers of failed steps are removed too, and successful ones: what `rm` and `forcerm` say is not needed, nothing stays. */
+  /**
+   * Containers of failed steps are removed too, and successful ones: what `rm` and `forcerm` say is not needed, nothing
+   * stays.
+   */
   run: Pick<RunRequest, 'network' | 'extraHosts' | 'shmSizeBytes' | 'resources' | 'cgroupParent'>;
   /** Environment given to RUN but not to the image: proxies of the host, certificate paths. */
   hiddenEnv: string[];
@@ -53,11 +61,20 @@ export interface StageParts {
   countConfig: (bytes: number) => void;
 }
 
-export interface StageResult { imageId: string; layers: ImageLayer[]; file: ImageFile; parent: string | undefined }
+export interface StageResult {
+  imageId: string;
+  layers: ImageLayer[];
+  file: ImageFile;
+  parent: string | undefined;
+}
 
 export class BuildStepError extends Error {
   readonly exitCode: number;
-  constructor(message: string, exitCode: number) { super(message); this.name = 'BuildStepError'; this.exitCode = exitCode; }
+  constructor(message: string, exitCode: number) {
+    super(message);
+    this.name = 'BuildStepError';
+    this.exitCode = exitCode;
+  }
 }
 
 export class StageBuilder {
@@ -77,23 +94,46 @@ export class StageBuilder {
   constructor(parts: StageParts, base: ImageRecord | StageResult | undefined) {
     this.#parts = parts;
     const { TARGETARCH: architecture = '', TARGETOS: os = 'linux', TARGETVARIANT: variant = '' } = parts.platformArgs;
-    this.#file = base === undefined ? { architecture, os, ...(variant === '' ? {} : { variant }), config: {}, rootfs: { type: 'layers', diff_ids: [] }, history: [] } : structuredClone(base.file);
+    this.#file =
+      base === undefined
+        ? {
+            architecture,
+            os,
+            ...(variant === '' ? {} : { variant }),
+            config: {},
+            rootfs: { type: 'layers', diff_ids: [] },
+            history: [],
+          }
+        : structuredClone(base.file);
     delete this.#file.container_config;
     this.#layers = [...(base?.layers ?? [])];
     this.#imageId = base === undefined ? '' : 'imageId' in base ? base.imageId : base.id;
     this.#config = { ...this.#file.config };
-    if (base === undefined) this.#config = { Env: ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'] };
+    if (base === undefined)
+      this.#config = { Env: ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'] };
   }
 
-  get #config(): RunConfig { return this.#file.config ?? {}; }
-  set #config(config: RunConfig) { this.#file = { ...this.#file, config }; }
+  get #config(): RunConfig {
+    return this.#file.config ?? {};
+  }
+  set #config(config: RunConfig) {
+    this.#file = { ...this.#file, config };
+  }
   get #scope(): { variables: (name: string) => string | undefined; escape: string } {
-    return { escape: this.#parts.escape, variables: (name) => getEnv(this.#config.Env ?? [], name) ?? this.#args[name] };
+    return {
+      escape: this.#parts.escape,
+      variables: (name) => getEnv(this.#config.Env ?? [], name) ?? this.#args[name],
+    };
   }
 
-  release(): void { this.#pin?.[Symbol.dispose](); this.#pin = undefined; }
+  release(): void {
+    this.#pin?.[Symbol.dispose]();
+    this.#pin = undefined;
+  }
 
-  get result(): StageResult { return { imageId: this.#imageId, layers: this.#layers, file: this.#file, parent: this.#parent }; }
+  get result(): StageResult {
+    return { imageId: this.#imageId, layers: this.#layers, file: this.#file, parent: this.#parent };
+  }
 
   /** Triggers that the base image left for its children. */
   takeTriggers(): Instruction[] {
@@ -104,8 +144,16 @@ export class StageBuilder {
 
   async step(instruction: Instruction): Promise<void> {
     this.#parts.settings.signal.throwIfAborted();
-    try { await this.#step(instruction); } catch (error) {
-      if (error instanceof ApiError && error.reason === 'BadRequest' && !this.#carriedOut.has(error) && !error.message.startsWith('dockerfile parse error') && !/^(COPY|ADD) failed/.test(error.message)) {
+    try {
+      await this.#step(instruction);
+    } catch (error) {
+      if (
+        error instanceof ApiError &&
+        error.reason === 'BadRequest' &&
+        !this.#carriedOut.has(error) &&
+        !error.message.startsWith('dockerfile parse error') &&
+        !/^(COPY|ADD) failed/.test(error.message)
+      ) {
         throw new ApiError('BadRequest', `dockerfile parse error on line ${instruction.line}: ${error.message}`);
       }
       throw error;
@@ -115,11 +163,17 @@ export class StageBuilder {
 
   #step(instruction: Instruction): Promise<void> {
     switch (instruction.keyword) {
-      case 'ARG': return this.#arg(instruction);
-      case 'RUN': return this.#run(instruction);
-      case 'COPY': case 'ADD': return this.#copy(instruction);
-      case 'WORKDIR': return this.#workdir(instruction);
-      default: return this.#configure(instruction);
+      case 'ARG':
+        return this.#arg(instruction);
+      case 'RUN':
+        return this.#run(instruction);
+      case 'COPY':
+      case 'ADD':
+        return this.#copy(instruction);
+      case 'WORKDIR':
+        return this.#workdir(instruction);
+      default:
+        return this.#configure(instruction);
     }
   }
 
@@ -138,7 +192,11 @@ export class StageBuilder {
     for (const word of splitWords(instruction.rest, escape)) {
       const equals = word.indexOf('=');
       const name = expandWord(equals < 0 ? word : word.slice(0, equals), this.#scope.variables, escape);
-      if (!/^[a-zA-Z_][a-zA-Z0-9_]*$/.test(name)) throw parseError(instruction.line, `ARG names can not be blank or contain other than letters, digits and underscores: "${name}"`);
+      if (!/^[a-zA-Z_][a-zA-Z0-9_]*$/.test(name))
+        throw parseError(
+          instruction.line,
+          `ARG names can not be blank or contain other than letters, digits and underscores: "${name}"`,
+        );
       const standard = equals < 0 ? undefined : expandWord(word.slice(equals + 1), this.#scope.variables, escape);
       usedArgs.add(name);
       const given = settings.buildArgs[name] ?? undefined;
@@ -152,14 +210,29 @@ export class StageBuilder {
   #runEnv(): { env: string[]; argsText: string; hidden: string[] } {
     const { settings } = this.#parts;
     const env = this.#config.Env ?? [];
-    const declared = Object.entries(this.#args).filter(([name]) => getEnv(env, name) === undefined && !predefinedArgs.includes(name)).sort(([a], [b]) => (a < b ? -1 : 1));
+    const declared = Object.entries(this.#args)
+      .filter(([name]) => getEnv(env, name) === undefined && !predefinedArgs.includes(name))
+      .sort(([a], [b]) => (a < b ? -1 : 1));
     const proxies = predefinedArgs.flatMap((name) => {
       const value = settings.buildArgs[name];
       if (value !== undefined && value !== null) this.#parts.usedArgs.add(name);
       return value === undefined || value === null || getEnv(env, name) !== undefined ? [] : [`${name}=${value}`];
     });
-    const hidden = [...settings.hiddenEnv.filter((each) => { const name = each.slice(0, each.indexOf('=')); return getEnv(env, name) === undefined && !proxies.some((proxy) => proxy.startsWith(`${name}=`)); }), ...proxies];
-    return { env: [...env, ...declared.map(([name, value]) => `${name}=${value}`)], argsText: declared.length === 0 ? '' : `|${declared.length} ${declared.map(([name, value]) => `${name}=${value}`).join(' ')} `, hidden };
+    const hidden = [
+      ...settings.hiddenEnv.filter((each) => {
+        const name = each.slice(0, each.indexOf('='));
+        return getEnv(env, name) === undefined && !proxies.some((proxy) => proxy.startsWith(`${name}=`));
+      }),
+      ...proxies,
+    ];
+    return {
+      env: [...env, ...declared.map(([name, value]) => `${name}=${value}`)],
+      argsText:
+        declared.length === 0
+          ? ''
+          : `|${declared.length} ${declared.map(([name, value]) => `${name}=${value}`).join(' ')} `,
+      hidden,
+    };
   }
 
   #command(instruction: Instruction): string[] {
@@ -171,12 +244,17 @@ export class StageBuilder {
       return command;
     }
     const first = heredocs[0]!;
-    if (heredocs.length > 1 || !/^<<-?\s*(["']?)[^\s"']+\1$/.test(rest)) return [...shell, [rest, ...heredocs.flatMap((each) => [each.content + each.name])].join('\n')];
+    if (heredocs.length > 1 || !/^<<-?\s*(["']?)[^\s"']+\1$/.test(rest))
+      return [...shell, [rest, ...heredocs.flatMap((each) => [each.content + each.name])].join('\n')];
     const interpreter = /^#!\s*(\S.*)\n/.exec(first.content)?.[1];
     if (interpreter === undefined) return [...shell, first.content];
     // A script with an interpreter of its own: handed over through a file, because it may read its standard input.
     const mark = 'TIPHYS_END_OF_SCRIPT';
-    return ['/bin/sh', '-c', `cat > /dev/shm/script <<'${mark}'\n${first.content}${mark}\n${interpreter} /dev/shm/script`];
+    return [
+      '/bin/sh',
+      '-c',
+      `cat > /dev/shm/script <<'${mark}'\n${first.content}${mark}\n${interpreter} /dev/shm/script`,
+    ];
   }
 
   async #run(instruction: Instruction): Promise<void> {
@@ -184,17 +262,35 @@ export class StageBuilder {
     const command = this.#command(instruction);
     const { env, argsText, hidden } = this.#runEnv();
     const network = instruction.flags['network']?.[0] ?? settings.run.network;
-    if (instruction.flags['network'] !== undefined && !['default', 'none', 'host'].includes(network)) throw parseError(instruction.line, `unsupported network mode ${JSON.stringify(network.slice(0, quotedWordMax))}`);
-    if (![undefined, 'sandbox'].includes(instruction.flags['security']?.[0])) throw new ApiError('BadRequest', 'the --security option with insecure mode requires BuildKit and an entitlement: steps run in a sandbox here');
-    if (instruction.flags['device'] !== undefined) throw new ApiError('BadRequest', 'the --device option requires BuildKit and an entitlement');
+    if (instruction.flags['network'] !== undefined && !['default', 'none', 'host'].includes(network))
+      throw parseError(instruction.line, `unsupported network mode ${JSON.stringify(network.slice(0, quotedWordMax))}`);
+    if (![undefined, 'sandbox'].includes(instruction.flags['security']?.[0]))
+      throw new ApiError(
+        'BadRequest',
+        'the --security option with insecure mode requires BuildKit and an entitlement: steps run in a sandbox here',
+      );
+    if (instruction.flags['device'] !== undefined)
+      throw new ApiError('BadRequest', 'the --device option requires BuildKit and an entitlement');
     const mounts = await this.#mounts(instruction);
     const config = this.#config;
     const op: Operation = {
-      kind: 'exec', hiddenEnv: hidden, hiddenMounts: settings.hiddenMounts,
-      request: { ...settings.run, command, env, user: config.User ?? '', workingDir: config.WorkingDir === undefined || config.WorkingDir === '' ? '/' : config.WorkingDir, network, mounts },
+      kind: 'exec',
+      hiddenEnv: hidden,
+      hiddenMounts: settings.hiddenMounts,
+      request: {
+        ...settings.run,
+        command,
+        env,
+        user: config.User ?? '',
+        workingDir: config.WorkingDir === undefined || config.WorkingDir === '' ? '/' : config.WorkingDir,
+        network,
+        mounts,
+      },
     };
     const about = `RUN ${argsText}${instruction.json === undefined ? command.join(' ') : command.join(' ')}`;
-    try { await this.#commit(about, config, op); } catch (error) {
+    try {
+      await this.#commit(about, config, op);
+    } catch (error) {
       if (!(error instanceof ExitError)) throw error;
       const shown = instruction.json === undefined ? command.join(' ') : command.join(' ');
       throw new BuildStepError(`The command '${shown}' returned a non-zero code: ${error.exitCode}`, error.exitCode);
@@ -205,13 +301,28 @@ export class StageBuilder {
   async #mounts(instruction: Instruction): Promise<RunRequest['mounts']> {
     const out: RunRequest['mounts'] = [];
     for (const text of instruction.flags['mount'] ?? []) {
-      const options = Object.fromEntries(text.split(',').map((part) => { const equals = part.indexOf('='); return equals < 0 ? [part, 'true'] : [part.slice(0, equals), part.slice(equals + 1)]; }));
+      const options = Object.fromEntries(
+        text.split(',').map((part) => {
+          const equals = part.indexOf('=');
+          return equals < 0 ? [part, 'true'] : [part.slice(0, equals), part.slice(equals + 1)];
+        }),
+      );
       const target = options['target'] ?? options['dst'] ?? options['destination'];
       const type = options['type'] ?? 'bind';
       if (target === undefined) throw parseError(instruction.line, 'invalid mount: target is required');
       // A cache that is empty each time gives the same result, only slower.
-      if (type === 'tmpfs' || type === 'cache') out.push({ type: 'tmpfs', source: '', target: expandWord(target, this.#scope.variables, this.#scope.escape), readOnly: false });
-      else throw new ApiError('BadRequest', `the --mount option with type=${type} requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ to learn how to build images with BuildKit enabled`);
+      if (type === 'tmpfs' || type === 'cache')
+        out.push({
+          type: 'tmpfs',
+          source: '',
+          target: expandWord(target, this.#scope.variables, this.#scope.escape),
+          readOnly: false,
+        });
+      else
+        throw new ApiError(
+          'BadRequest',
+          `the --mount option with type=${type} requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ to learn how to build images with BuildKit enabled`,
+        );
     }
     return out;
   }
@@ -219,11 +330,28 @@ export class StageBuilder {
   async #copy(instruction: Instruction): Promise<void> {
     const { graph, transport, context, settings, resolveFrom } = this.#parts;
     const from = instruction.flags['from']?.[0];
-    if (instruction.flags['keep-git-dir'] !== undefined) throw new ApiError('BadRequest', 'the --keep-git-dir option requires BuildKit: git repositories are not fetched here');
-    const op = await copyOperation({
-      graph, transport, context, from: from === undefined ? undefined : await resolveFrom(expandWord(from, this.#scope.variables, this.#scope.escape)), layers: this.#layers,
-      workingDir: this.#config.WorkingDir ?? '', scope: this.#scope, createdAtMs: graph.clock.now(), signal: settings.signal,
-    }, instruction);
+    if (instruction.flags['keep-git-dir'] !== undefined)
+      throw new ApiError(
+        'BadRequest',
+        'the --keep-git-dir option requires BuildKit: git repositories are not fetched here',
+      );
+    const op = await copyOperation(
+      {
+        graph,
+        transport,
+        context,
+        from:
+          from === undefined
+            ? undefined
+            : await resolveFrom(expandWord(from, this.#scope.variables, this.#scope.escape)),
+        layers: this.#layers,
+        workingDir: this.#config.WorkingDir ?? '',
+        scope: this.#scope,
+        createdAtMs: graph.clock.now(),
+        signal: settings.signal,
+      },
+      instruction,
+    );
     await this.#commit(`${instruction.keyword} ${instruction.rest.split('\n')[0]}`.toWellFormed(), this.#config, op);
   }
 
@@ -231,15 +359,30 @@ export class StageBuilder {
     const path = expandWord(instruction.rest, this.#scope.variables, this.#scope.escape);
     const base = path.startsWith('/') ? [] : (this.#config.WorkingDir ?? '').split('/');
     const parts: string[] = [];
-    for (const part of [...base, ...path.split('/')]) { if (part === '' || part === '.') continue; if (part === '..') parts.pop(); else parts.push(part); }
+    for (const part of [...base, ...path.split('/')]) {
+      if (part === '' || part === '.') continue;
+      if (part === '..') parts.pop();
+      else parts.push(part);
+    }
     const workingDir = `/${parts.join('/')}`;
-    const op: Operation = { kind: 'file', isLinked: false, key: { makeDirectory: workingDir }, prepare: async () => ({ actions: [{ kind: 'makeDirectory', target: workingDir }], release: async () => {} }) };
+    const op: Operation = {
+      kind: 'file',
+      isLinked: false,
+      key: { makeDirectory: workingDir },
+      prepare: async () => ({ actions: [{ kind: 'makeDirectory', target: workingDir }], release: async () => {} }),
+    };
     await this.#commit(`WORKDIR ${workingDir}`, { ...this.#config, WorkingDir: workingDir }, op);
   }
 
   /** Labels of the request, as a last step. */
   async label(labels: Record<string, string>): Promise<void> {
-    await this.#commit(`LABEL ${Object.entries(labels).map(([name, value]) => `${name}=${value}`).join(' ')}`, { ...this.#config, Labels: { ...this.#config.Labels, ...labels } }, undefined);
+    await this.#commit(
+      `LABEL ${Object.entries(labels)
+        .map(([name, value]) => `${name}=${value}`)
+        .join(' ')}`,
+      { ...this.#config, Labels: { ...this.#config.Labels, ...labels } },
+      undefined,
+    );
     this.#parts.output.write(` ---> ${this.#imageId.slice(7, 19)}\n`);
   }
 
@@ -249,7 +392,13 @@ export class StageBuilder {
     const opPart = op === undefined ? '' : op.kind === 'file' ? op.key : executionKey(op.request);
     // What starts from nothing starts from a platform.
     const { os, architecture, variant = '' } = this.#file;
-    const key = digestOf(this.#imageId === '' ? [os, architecture, variant] : this.#imageId, createdBy, config, opPart, op?.kind === 'file' && op.isLinked);
+    const key = digestOf(
+      this.#imageId === '' ? [os, architecture, variant] : this.#imageId,
+      createdBy,
+      config,
+      opPart,
+      op?.kind === 'file' && op.isLinked,
+    );
     const known = settings.noCache ? undefined : graph.cache.step(key);
     if (known !== undefined) {
       const record = graph.images.get(known)!;
@@ -258,19 +407,30 @@ export class StageBuilder {
       return;
     }
     using hold = graph.content.hold();
-    for (const layer of this.#layers) { hold.addBlob(layer.digest); hold.addLayer(layer.diffId); }
+    for (const layer of this.#layers) {
+      hold.addBlob(layer.digest);
+      hold.addLayer(layer.diffId);
+    }
     let layer: ImageLayer | null = null;
     if (op !== undefined) {
       const solved = await solve(graph, this.#layers, op, {
-        noCache: settings.noCache, signal: settings.signal, about: createdBy, onOutput: (bytes) => output.write(Buffer.from(bytes).toString('utf8')),
-        onStart: (id) => output.write(` ---> Running in ${id.slice(0, 12)}\n`), onEnd: (id) => output.write(` ---> Removed intermediate container ${id.slice(0, 12)}\n`),
+        noCache: settings.noCache,
+        signal: settings.signal,
+        about: createdBy,
+        onOutput: (bytes) => output.write(Buffer.from(bytes).toString('utf8')),
+        onStart: (id) => output.write(` ---> Running in ${id.slice(0, 12)}\n`),
+        onEnd: (id) => output.write(` ---> Removed intermediate container ${id.slice(0, 12)}\n`),
       }).catch((error: unknown) => {
         if (op.kind === 'exec' && error instanceof Error) this.#carriedOut.add(error);
         throw error;
       });
       ({ layer } = solved);
       if (solved.isCached) output.write(' ---> Using cache\n');
-      if (layer !== null) { hold.addBlob(layer.digest); hold.addLayer(layer.diffId); await graph.content.layers.ensure(layer.diffId, layer.digest); }
+      if (layer !== null) {
+        hold.addBlob(layer.digest);
+        hold.addLayer(layer.diffId);
+        await graph.content.layers.ensure(layer.diffId, layer.digest);
+      }
     }
     await this.#write(createdBy, config, layer, key);
   }
@@ -281,8 +441,20 @@ export class StageBuilder {
     const created = new Date(createdAtMs).toISOString();
     const layers = layer === null ? this.#layers : [...this.#layers, layer];
     const entry: HistoryEntry = { created, created_by: createdBy, ...(layer === null ? { empty_layer: true } : {}) };
-    const file: ImageFile = { ...this.#file, created, config, rootfs: { type: 'layers', diff_ids: layers.map((each) => each.diffId) }, history: [...(this.#file.history ?? []), entry] };
-    const record = await writeImage(graph.content, graph.images, { file, layers, createdAtMs, isIntermediate: true, ...(this.#imageId === '' ? {} : { parent: this.#imageId }) });
+    const file: ImageFile = {
+      ...this.#file,
+      created,
+      config,
+      rootfs: { type: 'layers', diff_ids: layers.map((each) => each.diffId) },
+      history: [...(this.#file.history ?? []), entry],
+    };
+    const record = await writeImage(graph.content, graph.images, {
+      file,
+      layers,
+      createdAtMs,
+      isIntermediate: true,
+      ...(this.#imageId === '' ? {} : { parent: this.#imageId }),
+    });
     this.#parts.countConfig(graph.content.blobs.size(record.id) ?? 0);
     await graph.images.commit([graph.cache.putStep(key, record.id, createdBy)]);
     this.#take(record);

@@ -1,6 +1,8 @@
 /**
- * Words of Dockerfile instructions: splitting, quotes and variables, with the meaning that BuildKit gives them (a POSIX shell's parameter
- * expansion without commands, arithmetic and `~`). Single quotes keep everything; double quotes keep spaces; the escape character is the
+ * Words of Dockerfile instructions: splitting, quotes and variables, with the meaning that BuildKit gives them (a POSIX
+ * shell's parameter
+ * expansion without commands, arithmetic and `~`). Single quotes keep everything; double quotes keep spaces; the escape
+ * character is the
  * file's. Supported: `$a`, `${a}`, `${a:-w}`, `${a-w}`, `:+`, `+`, `:?`, `?`, `#`, `##`, `%`, `%%`, `/p/r`, `//p/r`.
  */
 import { ApiError } from '#base/errors.ts';
@@ -29,7 +31,13 @@ function patternTokens(pattern: string, escape: string): Token[] {
 }
 
 /** `${a/pattern/replacement}`: the longest match at the leftmost place, or at all places. */
-function replacePattern(value: string, pattern: string, replacement: string, isGlobal: boolean, escape: string): string {
+function replacePattern(
+  value: string,
+  pattern: string,
+  replacement: string,
+  isGlobal: boolean,
+  escape: string,
+): string {
   const tokens = patternTokens(pattern, escape);
   const characters = [...value];
   const budget = new StepBudget();
@@ -44,7 +52,10 @@ function replacePattern(value: string, pattern: string, replacement: string, isG
   for (let isDone = false; at < characters.length && !isDone;) {
     const end = findEnd(tokens, characters, at, 'longest', budget);
     budget.take(1);
-    if (end === undefined || end === at) { add(characters[at++]!); continue; }
+    if (end === undefined || end === at) {
+      add(characters[at++]!);
+      continue;
+    }
     add(replacement);
     at = end;
     isDone = !isGlobal;
@@ -56,7 +67,9 @@ function replacePattern(value: string, pattern: string, replacement: string, isG
 /** `${a#pattern}` and its like: without the shortest or longest beginning, or end, that matches. */
 function cutPattern(value: string, pattern: string, isSuffix: boolean, isLongest: boolean, escape: string): string {
   // An end is a beginning of the value read backwards.
-  const [tokens, characters] = isSuffix ? [patternTokens(pattern, escape).reverse(), [...value].reverse()] : [patternTokens(pattern, escape), [...value]];
+  const [tokens, characters] = isSuffix
+    ? [patternTokens(pattern, escape).reverse(), [...value].reverse()]
+    : [patternTokens(pattern, escape), [...value]];
   const end = findEnd(tokens, characters, 0, isLongest ? 'longest' : 'shortest', new StepBudget());
   if (end === undefined) return value;
   return isSuffix ? characters.slice(end).reverse().join('') : characters.slice(end).join('');
@@ -78,25 +91,45 @@ class Expander {
   #plain = '';
 
   constructor(text: string, variables: Variables, escape: string, isRaw: boolean, depth = 0, keepsEscapes = false) {
-    this.#text = text; this.#variables = variables; this.#escape = escape; this.#isRaw = isRaw; this.#depth = depth; this.#keepsEscapes = isRaw || keepsEscapes;
+    this.#text = text;
+    this.#variables = variables;
+    this.#escape = escape;
+    this.#isRaw = isRaw;
+    this.#depth = depth;
+    this.#keepsEscapes = isRaw || keepsEscapes;
     if (depth > wordDepthMax) this.#fail('substitutions are nested too deeply');
   }
 
-  get plain(): string { return this.#plain; }
+  get plain(): string {
+    return this.#plain;
+  }
 
-  #fail(message: string): never { throw new ApiError('BadRequest', message); }
+  #fail(message: string): never {
+    throw new ApiError('BadRequest', message);
+  }
 
   /** Adds text; unquoted spaces end a word. */
   #add(text: string, isQuoted: boolean): void {
     this.#plain += text;
     if (this.#plain.length > wordExpandedBytesMax) this.#fail('an expanded word is too long');
-    if (isQuoted) { this.#word += text; this.#hasWord = true; return; }
+    if (isQuoted) {
+      this.#word += text;
+      this.#hasWord = true;
+      return;
+    }
     for (const char of text) {
       if (char === ' ' || char === '\t' || char === '\n' || char === '\r') this.#endWord();
-      else { this.#word += char; this.#hasWord = true; }
+      else {
+        this.#word += char;
+        this.#hasWord = true;
+      }
     }
   }
-  #endWord(): void { if (this.#hasWord) this.words.push(this.#word); this.#word = ''; this.#hasWord = false; }
+  #endWord(): void {
+    if (this.#hasWord) this.words.push(this.#word);
+    this.#word = '';
+    this.#hasWord = false;
+  }
 
   run(stop = ''): void {
     while (this.#at < this.#text.length) {
@@ -110,7 +143,10 @@ class Expander {
         if (this.#keepsEscapes) this.#add(this.#escape, true);
         if (this.#at >= this.#text.length) break;
         this.#add(this.#text[this.#at++]!, true);
-      } else { this.#add(char, false); this.#at++; }
+      } else {
+        this.#add(char, false);
+        this.#at++;
+      }
     }
     if (stop === '') this.#endWord();
   }
@@ -128,7 +164,10 @@ class Expander {
     for (;;) {
       const char = this.#text[this.#at];
       if (char === undefined) this.#fail('unexpected end of statement while looking for matching double-quote');
-      if (char === '"') { this.#at++; break; }
+      if (char === '"') {
+        this.#at++;
+        break;
+      }
       if (char === '$') {
         out += this.#dollar();
         if (out.length > wordExpandedBytesMax) this.#fail('an expanded word is too long');
@@ -157,7 +196,8 @@ class Expander {
       return name;
     }
     let name = '';
-    while (this.#at < this.#text.length && (name === '' ? nameStart : nameChar).test(this.#text[this.#at]!)) name += this.#text[this.#at++];
+    while (this.#at < this.#text.length && (name === '' ? nameStart : nameChar).test(this.#text[this.#at]!))
+      name += this.#text[this.#at++];
     return name;
   }
 
@@ -173,7 +213,10 @@ class Expander {
     const name = this.#name();
     if (name === '') this.#fail('bad substitution');
     const char = this.#text[this.#at];
-    if (char === '}') { this.#at++; return this.#variables(name) ?? ''; }
+    if (char === '}') {
+      this.#at++;
+      return this.#variables(name) ?? '';
+    }
     if (char === undefined) this.#fail("syntax error: missing '}'");
     return this.#modifier(name);
   }
@@ -196,7 +239,8 @@ class Expander {
     const value = this.#variables(name);
     if (modifier === ':') {
       const second = this.#text[this.#at++];
-      if (second !== '-' && second !== '+' && second !== '?') this.#fail(`unsupported modifier (${second ?? ''}) in substitution`);
+      if (second !== '-' && second !== '+' && second !== '?')
+        this.#fail(`unsupported modifier (${second ?? ''}) in substitution`);
       modifier = `:${second}`;
     }
     if (modifier === '/' || modifier === '#' || modifier === '%') return this.#pattern(modifier, value ?? '');
@@ -204,16 +248,24 @@ class Expander {
     this.#close();
     const isSet = modifier.startsWith(':') ? value !== undefined && value !== '' : value !== undefined;
     switch (modifier.at(-1)) {
-      case '-': return isSet ? value! : word;
-      case '+': return isSet ? word : '';
-      case '?': if (!isSet) this.#fail(`${name}: ${word === '' ? 'not allowed to be unset' : word}`); return value!;
-      default: return this.#fail(`unsupported modifier (${modifier}) in substitution`);
+      case '-':
+        return isSet ? value! : word;
+      case '+':
+        return isSet ? word : '';
+      case '?':
+        if (!isSet) this.#fail(`${name}: ${word === '' ? 'not allowed to be unset' : word}`);
+        return value!;
+      default:
+        return this.#fail(`unsupported modifier (${modifier}) in substitution`);
     }
   }
 
   #pattern(kind: string, value: string): string {
     let isDouble = false;
-    if (this.#text[this.#at] === kind) { isDouble = true; this.#at++; }
+    if (this.#text[this.#at] === kind) {
+      isDouble = true;
+      this.#at++;
+    }
     if (kind === '/') {
       const pattern = this.#inner('/', true);
       if (this.#text[this.#at] !== '/') this.#fail("syntax error: missing '/' in ${}");

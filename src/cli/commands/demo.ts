@@ -16,7 +16,13 @@ export async function demo(options: PlatformOptions & { keepGoing?: boolean; own
   const paths = pathsOf(process.env, options.data);
   const extra = missingTools(linuxProcesses, imageTools);
   const listing = extra.map((tool) => `package  ${tool.package}, by apt-get (${tool.why})`);
-  if (!await prepareMachine(paths, options, [...listing, ...(listing.length > 0 ? ['images   debian:bookworm-slim and busybox, and the demo\'s three'] : [])])) return;
+  if (
+    !(await prepareMachine(paths, options, [
+      ...listing,
+      ...(listing.length > 0 ? ["images   debian:bookworm-slim and busybox, and the demo's three"] : []),
+    ]))
+  )
+    return;
   await installPackages(linuxProcesses, paths, extra, (line) => print(`  ${line}`));
 
   const rows: string[][] = [];
@@ -47,15 +53,33 @@ export async function demo(options: PlatformOptions & { keepGoing?: boolean; own
     for (const note of notes) print(`  note: ${note}`);
     const results = join(paths.run, 'demo');
     mkdirSync(results, { recursive: true });
-    world = await createDemo({ instance, paths, results, examples: join(packageRoot, 'examples/demo'), choices: choicesOf(options), ownClients: options.ownClients === true });
+    world = await createDemo({
+      instance,
+      paths,
+      results,
+      examples: join(packageRoot, 'examples/demo'),
+      choices: choicesOf(options),
+      ownClients: options.ownClients === true,
+    });
     return `${instance.nodes} node${instance.nodes === 1 ? '' : 's'}; through ${world.docker.name} and ${world.kube.name}`;
   });
-  if (upOk && world !== undefined) for (const step of steps) if (!await timed(step.title, () => step.run(world!))) break;
+  if (upOk && world !== undefined)
+    for (const step of steps) if (!(await timed(step.title, () => step.run(world!)))) break;
   await world?.[Symbol.asyncDispose]();
 
   print();
-  print(table([['STEP', 'TIME', 'RESULT', ''], ...rows, ['total', seconds(realClock.monotonic() - begun), failures === 0 ? 'ok' : `${failures} failed`, '']]));
-  if (failures > 0) { print(`\nA step failed. Logs: ${files.logs(paths)}`); process.exitCode = 1; return; }
+  print(
+    table([
+      ['STEP', 'TIME', 'RESULT', ''],
+      ...rows,
+      ['total', seconds(realClock.monotonic() - begun), failures === 0 ? 'ok' : `${failures} failed`, ''],
+    ]),
+  );
+  if (failures > 0) {
+    print(`\nA step failed. Logs: ${files.logs(paths)}`);
+    process.exitCode = 1;
+    return;
+  }
   print(`
 The application goes on running:
   page      http://127.0.0.1:${world!.instance.httpPort}/          (Ingress)

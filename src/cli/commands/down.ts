@@ -14,5 +14,8 @@ export async function down(options: { purge?: boolean; data?: string }): Promise
   if (options.purge === true) removeContexts(process.env['HOME'] ?? homedir(), paths);
   const { stopped } = await takeDown(paths, { purge: options.purge === true });
   if (stopped.length === 0) print('Tiphys was not up.');
-  else print(`Stopped ${stopped.join(', ')} in ${seconds(realClock.monotonic() - begun)}.${options.purge === true ? ' All data is removed.' : ` Data is kept in ${paths.data}.`}`);
+  else
+    print(
+      `Stopped ${stopped.join(', ')} in ${seconds(realClock.monotonic() - begun)}.${options.purge === true ? ' All data is removed.' : ` Data is kept in ${paths.data}.`}`,
+    );
 }

@@ -6,7 +6,10 @@ import { print, UsageError } from '../output.ts';
 export function env(options: { json?: boolean }): void {
   const paths = pathsOf(process.env);
   const values = { DOCKER_HOST: `unix://${files.dockerSocket(paths)}`, KUBECONFIG: files.adminConfig(paths) };
-  if (options.json === true) { print(JSON.stringify(values)); return; }
+  if (options.json === true) {
+    print(JSON.stringify(values));
+    return;
+  }
   for (const [name, value] of Object.entries(values)) print(`export ${name}='${value.replaceAll("'", "'\\''")}'`);
 }
 

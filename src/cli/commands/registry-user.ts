@@ -1,4 +1,7 @@
-/** `tiphys registry-user NAME`: makes a user of the registry, or gives one a new password, which is read from standard input. */
+/**
+ * `tiphys registry-user NAME`: makes a user of the registry, or gives one a new password, which is read from standard
+ * input.
+ */
 import { request } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { files, pathsOf } from '#platform/paths.ts';
@@ -8,15 +11,35 @@ export async function addRegistryUser(name: string, options: { administrator?: b
   const socketPath = files.dockerSocket(pathsOf(process.env));
   if (process.stdin.isTTY) process.stderr.write(`Password for ${name} (ends with Ctrl-D): `);
   const password = (await text(process.stdin)).replace(/\r?\n$/, '');
-  const body = JSON.stringify({ name, password, ...(options.administrator === undefined ? {} : { administrator: options.administrator }) });
+  const body = JSON.stringify({
+    name,
+    password,
+    ...(options.administrator === undefined ? {} : { administrator: options.administrator }),
+  });
   const answer = await new Promise<{ status: number; body: string }>((resolve, reject) => {
-    const call = request({ socketPath, method: 'POST', path: '/tiphys/registry-users', headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) } }, (response) => {
-      text(response).then((received) => resolve({ status: response.statusCode ?? 0, body: received }), reject);
-    });
-    call.on('error', (error: NodeJS.ErrnoException) => reject(error.code === 'ENOENT' || error.code === 'ECONNREFUSED' ? new UsageError(`nothing listens on ${socketPath}: run 'tiphys up' first`) : error));
+    const call = request(
+      {
+        socketPath,
+        method: 'POST',
+        path: '/tiphys/registry-users',
+        headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) },
+      },
+      (response) => {
+        text(response).then((received) => resolve({ status: response.statusCode ?? 0, body: received }), reject);
+      },
+    );
+    call.on('error', (error: NodeJS.ErrnoException) =>
+      reject(
+        error.code === 'ENOENT' || error.code === 'ECONNREFUSED'
+          ? new UsageError(`nothing listens on ${socketPath}: run 'tiphys up' first`)
+          : error,
+      ),
+    );
     call.end(body);
   });
   if (answer.status !== 200) throw new UsageError((JSON.parse(answer.body) as { message: string }).message);
   const { administrator } = JSON.parse(answer.body) as { administrator: boolean };
-  print(`User ${name} may sign in (docker login, with this registry's address) and push to ${administrator ? 'every repository' : `${name} and ${name}/...`}.`);
+  print(
+    `User ${name} may sign in (docker login, with this registry's address) and push to ${administrator ? 'every repository' : `${name} and ${name}/...`}.`,
+  );
 }

@@ -15,7 +15,11 @@ export function pssOf(pid: number): number {
 
 /** A process and all that descend from it. */
 export function tree(pid: number): number[] {
-  const children = (readIfExists(join('/proc', String(pid), 'task', String(pid), 'children')) ?? '').trim().split(' ').filter((text) => text !== '').map(Number);
+  const children = (readIfExists(join('/proc', String(pid), 'task', String(pid), 'children')) ?? '')
+    .trim()
+    .split(' ')
+    .filter((text) => text !== '')
+    .map(Number);
   return [pid, ...children.flatMap(tree)];
 }
 
@@ -28,18 +32,64 @@ export async function status(options: { json?: boolean }): Promise<void> {
     process.exitCode = 1;
     return;
   }
-  const parts = knownParts(paths, instance).map((name) => partStatus(paths, name)).map((part) => ({
-    name: part.name, state: part.ready ? 'ready' : part.pid !== undefined ? 'starting' : part.supervisor !== undefined ? 'restarting' : 'down', pid: part.pid,
-    pssBytes: part.supervisor === undefined ? 0 : tree(part.supervisor).reduce((sum, pid) => sum + pssOf(pid), 0),
-  }));
-  const extra = listDirectory(paths.run).filter((name) => /^node-\d+$/.test(name)).map((name) => ({ name: `${name} haproxy`, pid: Number(readIfExists(join(paths.run, name, 'ingress/haproxy.pid'))?.trim()) })).filter((entry) => entry.pid > 0 && readIfExists(`/proc/${entry.pid}/comm`)?.trim() === 'haproxy');
-  const all = [...parts, ...extra.map((entry) => ({ name: entry.name, state: 'ready', pid: entry.pid, pssBytes: pssOf(entry.pid) }))];
+  const parts = knownParts(paths, instance)
+    .map((name) => partStatus(paths, name))
+    .map((part) => ({
+      name: part.name,
+      state: part.ready
+        ? 'ready'
+        : part.pid !== undefined
+          ? 'starting'
+          : part.supervisor !== undefined
+            ? 'restarting'
+            : 'down',
+      pid: part.pid,
+      pssBytes: part.supervisor === undefined ? 0 : tree(part.supervisor).reduce((sum, pid) => sum + pssOf(pid), 0),
+    }));
+  const extra = listDirectory(paths.run)
+    .filter((name) => /^node-\d+$/.test(name))
+    .map((name) => ({
+      name: `${name} haproxy`,
+      pid: Number(readIfExists(join(paths.run, name, 'ingress/haproxy.pid'))?.trim()),
+    }))
+    .filter((entry) => entry.pid > 0 && readIfExists(`/proc/${entry.pid}/comm`)?.trim() === 'haproxy');
+  const all = [
+    ...parts,
+    ...extra.map((entry) => ({ name: entry.name, state: 'ready', pid: entry.pid, pssBytes: pssOf(entry.pid) })),
+  ];
   const running = parts.every((part) => part.state === 'ready');
-  if (options.json === true) print(JSON.stringify({ running, instance, parts: all, versions: { tiphys: tiphysVersion(), kubernetes: kubernetesVersion }, dockerSocket: files.dockerSocket(paths), kubeconfig: files.adminConfig(paths) }));
+  if (options.json === true)
+    print(
+      JSON.stringify({
+        running,
+        instance,
+        parts: all,
+        versions: { tiphys: tiphysVersion(), kubernetes: kubernetesVersion },
+        dockerSocket: files.dockerSocket(paths),
+        kubeconfig: files.adminConfig(paths),
+      }),
+    );
   else {
-    print(table([['PART', 'STATE', 'PID', 'MEMORY'], ...all.map((part) => [part.name, part.state, String(part.pid ?? '-'), bytes(part.pssBytes)]), ['total', '', '', bytes(all.reduce((sum, part) => sum + part.pssBytes, 0))]]));
+    print(
+      table([
+        ['PART', 'STATE', 'PID', 'MEMORY'],
+        ...all.map((part) => [part.name, part.state, String(part.pid ?? '-'), bytes(part.pssBytes)]),
+        ['total', '', '', bytes(all.reduce((sum, part) => sum + part.pssBytes, 0))],
+      ]),
+    );
     print();
-    print(table([['Version', `${tiphysVersion()} (Kubernetes API ${kubernetesVersion})`], ['API server', `https://127.0.0.1:${instance.apiPort}`], ['Docker', files.dockerSocket(paths)], ['Registry', `127.0.0.1:${instance.registryPort}`], ['Ingress', `port ${instance.httpPort}, TLS ${instance.httpsPort}`], ['Pods, Services', `${instance.podRange}, ${instance.serviceRange}`], ['Data', paths.data], ['Logs', files.logs(paths)]]));
+    print(
+      table([
+        ['Version', `${tiphysVersion()} (Kubernetes API ${kubernetesVersion})`],
+        ['API server', `https://127.0.0.1:${instance.apiPort}`],
+        ['Docker', files.dockerSocket(paths)],
+        ['Registry', `127.0.0.1:${instance.registryPort}`],
+        ['Ingress', `port ${instance.httpPort}, TLS ${instance.httpsPort}`],
+        ['Pods, Services', `${instance.podRange}, ${instance.serviceRange}`],
+        ['Data', paths.data],
+        ['Logs', files.logs(paths)],
+      ]),
+    );
   }
   if (!running) process.exitCode = 1;
 }

@@ -1,5 +1,6 @@
 /**
- * `tiphys test` (npm test): installs what the tests need, checks types, and runs every test. Tests that need root, or the real
+ * `tiphys test` (npm test): installs what the tests need, checks types, and runs every test. Tests that need root, or
+ * the real
  * docker and kubectl, are left out and named where there are none; with CI=true leaving anything out is a failure.
  */
 import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
@@ -15,15 +16,31 @@ const needsRoot = /\.root\.test\.ts$/;
 const needsClients = /\.clients\.(root\.)?test\.ts$/;
 
 function testFiles(): string[] {
-  return ['src', 'test', 'examples', 'bench'].flatMap((top) => existsSync(join(packageRoot, top)) ? readdirSync(join(packageRoot, top), { recursive: true, encoding: 'utf8' }).filter((path) => path.endsWith('.test.ts') && !path.includes('node_modules')).map((path) => join(top, path)) : []).sort();
+  return ['src', 'test', 'examples', 'bench']
+    .flatMap((top) =>
+      existsSync(join(packageRoot, top))
+        ? readdirSync(join(packageRoot, top), { recursive: true, encoding: 'utf8' })
+            .filter((path) => path.endsWith('.test.ts') && !path.includes('node_modules'))
+            .map((path) => join(top, path))
+        : [],
+    )
+    .sort();
 }
 
 /** Cases that users met (test/found), as files and the titles of the tests in them. */
 async function foundCases(): Promise<{ paths: string[]; titles: string[]; waiting: string[] }> {
-  const { allCases } = await import(join(packageRoot, 'test/found/all.ts')) as { allCases(): Promise<({ id: string; behaviour: string } & ({ file: string; title: string } | { waits: string }))[]> };
+  const { allCases } = (await import(join(packageRoot, 'test/found/all.ts'))) as {
+    allCases(): Promise<({ id: string; behaviour: string } & ({ file: string; title: string } | { waits: string }))[]>;
+  };
   const cases = await allCases();
   const tried = cases.filter((item) => 'file' in item);
-  return { paths: [...new Set(tried.map((item) => item.file))], titles: [...new Set(tried.map((item) => item.title))], waiting: cases.flatMap((item) => ('waits' in item ? [`${item.id} waits for ${item.waits}: ${item.behaviour}`] : [])) };
+  return {
+    paths: [...new Set(tried.map((item) => item.file))],
+    titles: [...new Set(tried.map((item) => item.title))],
+    waiting: cases.flatMap((item) =>
+      'waits' in item ? [`${item.id} waits for ${item.waits}: ${item.behaviour}`] : [],
+    ),
+  };
 }
 
 const testMsMax = 600_000;
@@ -33,29 +50,57 @@ const suiteMsMax = 7_200_000;
 export async function runTests(given: string[], choice: { found?: boolean } = {}): Promise<void> {
   const found = choice.found === true ? await foundCases() : undefined;
   const paths = found?.paths ?? given;
-  if (!existsSync(join(packageRoot, 'src'))) throw new UsageError('the packed program has no tests; run this in a checkout');
+  if (!existsSync(join(packageRoot, 'src')))
+    throw new UsageError('the packed program has no tests; run this in a checkout');
   await installDevelopment();
   const root = process.getuid?.() === 0;
-  if (root) await installPackages(linuxProcesses, pathsOf(process.env), missingTools(linuxProcesses, [...tools, ...archiveTools, ...imageTools, ...testTools]), print);
+  if (root)
+    await installPackages(
+      linuxProcesses,
+      pathsOf(process.env),
+      missingTools(linuxProcesses, [...tools, ...archiveTools, ...imageTools, ...testTools]),
+      print,
+    );
   const all = paths.length > 0 ? paths : testFiles();
   const clients = ['docker', 'kubectl'].every((program) => linuxProcesses.find(program) !== undefined);
   const left = all.filter((path) => (!root && needsRoot.test(path)) || (!clients && needsClients.test(path)));
   const run = all.filter((path) => !left.includes(path));
   const environment = process.env as Record<string, string>;
   let failed = await withOwnRoot(root, async (entered) => {
-    const stage = async (args: string[]): Promise<boolean> => (await linuxProcesses.spawn(...entered(process.execPath, args), { directory: packageRoot, env: environment, stdin: 'ignore', stdout: 1, stderr: 2 }).exit).code !== 0;
-    if (paths.length === 0 && await stage([join(packageRoot, 'node_modules/typescript/bin/tsc'), '-p', '.'])) { print('tiphys: the type check failed'); return true; }
-    const options = ['--experimental-ffi', '--disable-warning=ExperimentalWarning', '--test', `--test-timeout=${paths.some((path) => path.endsWith('.suite.ts')) ? suiteMsMax : testMsMax}`, ...(found?.titles ?? []).map((title) => `--test-name-pattern=/${title.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&')}/`), ...(process.stdout.isTTY ? [] : ['--test-reporter=spec'])];
+    const stage = async (args: string[]): Promise<boolean> =>
+      (
+        await linuxProcesses.spawn(...entered(process.execPath, args), {
+          directory: packageRoot,
+          env: environment,
+          stdin: 'ignore',
+          stdout: 1,
+          stderr: 2,
+        }).exit
+      ).code !== 0;
+    if (paths.length === 0 && (await stage([join(packageRoot, 'node_modules/typescript/bin/tsc'), '-p', '.']))) {
+      print('tiphys: the type check failed');
+      return true;
+    }
+    const options = [
+      '--experimental-ffi',
+      '--disable-warning=ExperimentalWarning',
+      '--test',
+      `--test-timeout=${paths.some((path) => path.endsWith('.suite.ts')) ? suiteMsMax : testMsMax}`,
+      ...(found?.titles ?? []).map((title) => `--test-name-pattern=/${title.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&')}/`),
+      ...(process.stdout.isTTY ? [] : ['--test-reporter=spec']),
+    ];
     const plain = run.filter((path) => !needsRoot.test(path));
     const rooted = run.filter((path) => needsRoot.test(path));
-    const plainFailed = plain.length > 0 && await stage([...options, '--test-concurrency=2', ...plain]);
+    const plainFailed = plain.length > 0 && (await stage([...options, '--test-concurrency=2', ...plain]));
     // Tests that use the kernel run one after the other: they share links, tables and cgroups.
-    const rootedFailed = rooted.length > 0 && await stage([...options, '--test-concurrency=1', ...rooted]);
+    const rootedFailed = rooted.length > 0 && (await stage([...options, '--test-concurrency=1', ...rooted]));
     return plainFailed || rootedFailed;
   });
   for (const line of found?.waiting ?? []) print(line);
   if (left.length > 0) {
-    print(`\nLeft out:\n${left.map((path) => `  ${path} (needs ${!root ? 'root' : 'docker and kubectl'})`).join('\n')}`);
+    print(
+      `\nLeft out:\n${left.map((path) => `  ${path} (needs ${!root ? 'root' : 'docker and kubectl'})`).join('\n')}`,
+    );
     if (process.env['CI'] === 'true') failed = true;
   }
   if (failed) process.exitCode = 1;
@@ -63,31 +108,57 @@ export async function runTests(given: string[], choice: { found?: boolean } = {}
 
 type Enter = (file: string, args: string[]) => [string, string[]];
 
-/** In a chroot the tests too need a mount namespace whose root they are, like the platform itself (`platform/chroot.ts`). */
+/**
+ * In a chroot the tests too need a mount namespace whose root they are, like the platform itself
+ * (`platform/chroot.ts`).
+ */
 async function withOwnRoot(root: boolean, run: (enter: Enter) => Promise<boolean>): Promise<boolean> {
   const scratch = mkdtempSync('/var/tmp/tiphys-test-');
   const paths = { home: undefined, data: scratch, run: scratch };
   try {
     if (root) await ensureMountNamespace(paths, linuxProcesses);
     const namespace = mountNamespaceOf(paths);
-    return await run((file, args) => (namespace === undefined ? [file, args] : ['nsenter', [`--mount=${namespace}`, `--wdns=${packageRoot}`, '--', file, ...args]]));
+    return await run((file, args) =>
+      namespace === undefined
+        ? [file, args]
+        : ['nsenter', [`--mount=${namespace}`, `--wdns=${packageRoot}`, '--', file, ...args]],
+    );
   } finally {
     const namespace = mountNamespaceOf(paths);
-    if (namespace !== undefined) { await linuxProcesses.run('umount', [namespace]); await linuxProcesses.run('umount', [scratch]); }
+    if (namespace !== undefined) {
+      await linuxProcesses.run('umount', [namespace]);
+      await linuxProcesses.run('umount', [scratch]);
+    }
     rmSync(scratch, { recursive: true, force: true });
   }
 }
 
 /** Libraries that only tests need: there when the checkout was installed whole. */
 async function installDevelopment(): Promise<void> {
-  if (existsSync(join(packageRoot, 'node_modules/typescript')) && existsSync(join(packageRoot, 'node_modules/fast-check'))) return;
-  if (linuxProcesses.find('npm') === undefined) throw new UsageError('npm is missing: apt-get install --no-install-recommends npm');
+  if (
+    existsSync(join(packageRoot, 'node_modules/typescript')) &&
+    existsSync(join(packageRoot, 'node_modules/fast-check'))
+  )
+    return;
+  if (linuxProcesses.find('npm') === undefined)
+    throw new UsageError('npm is missing: apt-get install --no-install-recommends npm');
   print('installing the libraries that the tests need');
   const note = join(packageRoot, 'node_modules/.tiphys-packages');
   const { readIfExists, writeFileAtomic } = await import('#os/files.ts');
   const kept = readIfExists(note);
-  const done = await linuxProcesses.spawn('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'], { directory: packageRoot, env: process.env as Record<string, string>, stdin: 'ignore', stdout: 'ignore', stderr: 2 }).exit;
-  // npm ci begins with an empty node_modules, this very program's included; the file it runs from is there again when it ends.
+  const done = await linuxProcesses.spawn(
+    'npm',
+    ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'],
+    {
+      directory: packageRoot,
+      env: process.env as Record<string, string>,
+      stdin: 'ignore',
+      stdout: 'ignore',
+      stderr: 2,
+    },
+  ).exit;
+  // npm ci begins with an empty node_modules, this very program's included; the file it runs from is there again when
+  // it ends.
   if (kept !== undefined) writeFileAtomic(note, kept);
   if (done.code !== 0) throw new Error('npm could not install the libraries of package-lock.json');
 }

@@ -1,4 +1,6 @@
-/** `tiphys uninstall`: down --purge, then contexts, packages that Tiphys installed, and the launcher's own node_modules. */
+/**
+ * `tiphys uninstall`: down --purge, then contexts, packages that Tiphys installed, and the launcher's own node_modules.
+ */
 import { homedir } from 'node:os';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -15,19 +17,23 @@ import { requireRoot } from './up.ts';
 export async function uninstall(options: { yes?: boolean }): Promise<void> {
   requireRoot('tiphys uninstall');
   const paths = pathsOf(process.env);
-  const bootstrap = (readIfExists(join(packageRoot, 'node_modules/.tiphys-packages')) ?? '').split(/\s+/).filter((name) => name !== '');
+  const bootstrap = (readIfExists(join(packageRoot, 'node_modules/.tiphys-packages')) ?? '')
+    .split(/\s+/)
+    .filter((name) => name !== '');
   const packages = [...installedPackages(paths), ...bootstrap];
   print('This removes:');
   print(`  everything that runs, and all data in ${paths.data}`);
   print('  the contexts named tiphys in ~/.docker and ~/.kube/config');
   if (packages.length > 0) print(`  packages that were installed for Tiphys: ${packages.join(', ')}`);
   print(`  ${join(packageRoot, 'node_modules')}`);
-  if (options.yes !== true && !await confirm('Go ahead?')) return;
+  if (options.yes !== true && !(await confirm('Go ahead?'))) return;
   removeContexts(process.env['HOME'] ?? homedir(), paths);
   await takeDown(paths, { purge: true });
   await removeUnit(unitOf(paths, ''), linuxProcesses);
   if (packages.length > 0) {
-    const removed = await linuxProcesses.run('apt-get', ['purge', '-y', '-q', '--auto-remove', ...packages], { env: { ...(process.env as Record<string, string>), DEBIAN_FRONTEND: 'noninteractive' } });
+    const removed = await linuxProcesses.run('apt-get', ['purge', '-y', '-q', '--auto-remove', ...packages], {
+      env: { ...(process.env as Record<string, string>), DEBIAN_FRONTEND: 'noninteractive' },
+    });
     if (removed.code !== 0) print(`  apt-get could not remove them: ${removed.stderr.trim().split('\n').at(-1)}`);
   }
   rmSync(join(packageRoot, 'node_modules'), { recursive: true, force: true });

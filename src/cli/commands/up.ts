@@ -10,19 +10,40 @@ import { files, pathsOf, type Paths } from '#platform/paths.ts';
 import { bringUp } from '#platform/up.ts';
 import { confirm, print, seconds, UsageError } from '../output.ts';
 
-export interface PlatformOptions { nodes?: number; data?: string; apiPort?: number; registryPort?: number; httpPort?: number; httpsPort?: number; registryMirror?: string[]; maxPods?: number; yes?: boolean; dryRun?: boolean; foreground?: boolean; replace?: boolean }
+export interface PlatformOptions {
+  nodes?: number;
+  data?: string;
+  apiPort?: number;
+  registryPort?: number;
+  httpPort?: number;
+  httpsPort?: number;
+  registryMirror?: string[];
+  maxPods?: number;
+  yes?: boolean;
+  dryRun?: boolean;
+  foreground?: boolean;
+  replace?: boolean;
+}
 
 export function choicesOf(options: PlatformOptions): InstanceChoices {
   return {
-    ...(options.nodes === undefined ? {} : { nodes: options.nodes }), ...(options.apiPort === undefined ? {} : { apiPort: options.apiPort }), ...(options.registryPort === undefined ? {} : { registryPort: options.registryPort }),
-    ...(options.httpPort === undefined ? {} : { httpPort: options.httpPort }), ...(options.httpsPort === undefined ? {} : { httpsPort: options.httpsPort }),
+    ...(options.nodes === undefined ? {} : { nodes: options.nodes }),
+    ...(options.apiPort === undefined ? {} : { apiPort: options.apiPort }),
+    ...(options.registryPort === undefined ? {} : { registryPort: options.registryPort }),
+    ...(options.httpPort === undefined ? {} : { httpPort: options.httpPort }),
+    ...(options.httpsPort === undefined ? {} : { httpsPort: options.httpsPort }),
     ...(options.maxPods === undefined ? {} : { maxPods: options.maxPods }),
-    ...(options.registryMirror === undefined || options.registryMirror.length === 0 ? {} : { registryMirrors: options.registryMirror }),
+    ...(options.registryMirror === undefined || options.registryMirror.length === 0
+      ? {}
+      : { registryMirrors: options.registryMirror }),
   };
 }
 
 export function requireRoot(what: string): void {
-  if (process.getuid?.() !== 0) throw new UsageError(`${what} needs root: it makes containers, networks and cgroups. Run it with sudo; 'tiphys doctor' checks the rest of this machine`);
+  if (process.getuid?.() !== 0)
+    throw new UsageError(
+      `${what} needs root: it makes containers, networks and cgroups. Run it with sudo; 'tiphys doctor' checks the rest of this machine`,
+    );
 }
 
 /** What `up` adds to the machine, for the listing before the first time. */
@@ -32,11 +53,13 @@ export function additions(paths: Paths, options: PlatformOptions): string[] {
     ...missing.map((tool) => `package  ${tool.package}, by apt-get (${tool.why})`),
     `files    ${paths.data} (data), ${paths.run} (sockets, logs, kubeconfig)`,
     'files    contexts named tiphys in ~/.docker and ~/.kube/config; the current context stays',
-    'links    tph* (bridges and veths of containers), a link with the node\'s addresses',
+    "links    tph* (bridges and veths of containers), a link with the node's addresses",
     'rules    nftables tables tiphys_*; net.ipv4.ip_forward=1',
     `ports    127.0.0.1:${options.apiPort ?? 6443} (API), 127.0.0.1:${options.registryPort ?? 5000} (registry); ${options.httpPort ?? 80} and ${options.httpsPort ?? 443} once an Ingress exists`,
     'cgroups  tiphys_*',
-    ...(paths.home === undefined && existsSync('/run/systemd/system') ? ['unit     tiphys.service, so that it comes back after a boot'] : []),
+    ...(paths.home === undefined && existsSync('/run/systemd/system')
+      ? ['unit     tiphys.service, so that it comes back after a boot']
+      : []),
   ];
 }
 
@@ -44,7 +67,10 @@ export function additions(paths: Paths, options: PlatformOptions): string[] {
 export async function prepareMachine(paths: Paths, options: PlatformOptions, extra: string[] = []): Promise<boolean> {
   const required = missingTools(linuxProcesses, tools);
   // Tried once, before there is an instance: a machine without packages must not try again at each start.
-  const missing = [...required, ...(loadInstance(paths) === undefined ? missingTools(linuxProcesses, archiveTools) : [])];
+  const missing = [
+    ...required,
+    ...(loadInstance(paths) === undefined ? missingTools(linuxProcesses, archiveTools) : []),
+  ];
   if (options.dryRun === true || missing.length > 0 || extra.length > 0) {
     print('This adds to the machine:');
     for (const line of [...additions(paths, options), ...extra]) print(`  ${line}`);
@@ -52,12 +78,14 @@ export async function prepareMachine(paths: Paths, options: PlatformOptions, ext
   }
   if (options.dryRun === true) return false;
   if (missing.length === 0 && extra.length === 0) return true;
-  if (options.yes !== true && !await confirm('Go ahead?')) return false;
+  if (options.yes !== true && !(await confirm('Go ahead?'))) return false;
   try {
     await installPackages(linuxProcesses, paths, missing, (line) => print(`  ${line}`));
   } catch (error) {
     if (required.length > 0) throw error;
-    print(`  note: ${missing.map((tool) => tool.package).join(', ')} could not be installed; archives that need them are refused`);
+    print(
+      `  note: ${missing.map((tool) => tool.package).join(', ')} could not be installed; archives that need them are refused`,
+    );
   }
   return true;
 }
@@ -65,7 +93,7 @@ export async function prepareMachine(paths: Paths, options: PlatformOptions, ext
 export async function up(options: PlatformOptions): Promise<void> {
   requireRoot('tiphys up');
   const paths = pathsOf(process.env, options.data);
-  if (!await prepareMachine(paths, options)) return;
+  if (!(await prepareMachine(paths, options))) return;
   const begun = realClock.monotonic();
   const { instance, started, notes } = await bringUp(paths, choicesOf(options), { replace: options.replace === true });
   if (started.length === 0) print('Tiphys is already up.');
@@ -78,14 +106,22 @@ export async function up(options: PlatformOptions): Promise<void> {
 }
 
 async function stayInForeground(paths: Paths): Promise<void> {
-  await new Promise<void>((resolve) => { process.once('SIGINT', resolve); process.once('SIGTERM', resolve); const keep = setIntervalForever(); keep(); });
+  await new Promise<void>((resolve) => {
+    process.once('SIGINT', resolve);
+    process.once('SIGTERM', resolve);
+    const keep = setIntervalForever();
+    keep();
+  });
   const { loadInstance } = await import('#platform/instance.ts');
   const instance = loadInstance(paths);
-  if (instance !== undefined) for (const name of knownParts(paths, instance).reverse()) await stopPart(paths, name, linuxProcesses, realClock);
+  if (instance !== undefined)
+    for (const name of knownParts(paths, instance).reverse()) await stopPart(paths, name, linuxProcesses, realClock);
 }
 
 /** Keeps the event loop alive while nothing else does. */
 function setIntervalForever(): () => void {
-  const tick = (): void => { realClock.setTimer(3_600_000, tick); };
+  const tick = (): void => {
+    realClock.setTimer(3_600_000, tick);
+  };
   return tick;
 }

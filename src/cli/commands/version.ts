@@ -4,5 +4,9 @@ import { print } from '../output.ts';
 
 export function version(options: { json?: boolean }): void {
   const parts = { tiphys: tiphysVersion(), kubernetes: kubernetesVersion, dockerApi: '1.50', node: process.version };
-  print(options.json === true ? JSON.stringify(parts) : `tiphys ${parts.tiphys} (Kubernetes API ${parts.kubernetes}, Docker API ${parts.dockerApi}, Node ${parts.node})`);
+  print(
+    options.json === true
+      ? JSON.stringify(parts)
+      : `tiphys ${parts.tiphys} (Kubernetes API ${parts.kubernetes}, Docker API ${parts.dockerApi}, Node ${parts.node})`,
+  );
 }

@@ -1,4 +1,7 @@
-/** What the demo's steps share: drivers, a client to look at objects, and helpers that wait for a state and say what was seen when it does not come. */
+/**
+ * What the demo's steps share: drivers, a client to look at objects, and helpers that wait for a state and say what was
+ * seen when it does not come.
+ */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { get as httpGet, Agent } from 'node:http';
 import { join } from 'node:path';
@@ -40,16 +43,31 @@ export interface Demo extends AsyncDisposable {
   fetch(url: string, timeoutMs?: number): Promise<{ status: number; body: string }>;
 }
 
-export async function createDemo(input: { instance: Instance; paths: Paths; results: string; examples: string; choices: InstanceChoices; ownClients: boolean }): Promise<Demo> {
+export async function createDemo(input: {
+  instance: Instance;
+  paths: Paths;
+  results: string;
+  examples: string;
+  choices: InstanceChoices;
+  ownClients: boolean;
+}): Promise<Demo> {
   const { instance, paths } = input;
   const socket = files.dockerSocket(paths);
   const kubeconfig = files.adminConfig(paths);
   const transport: Transport = createHttpTransport({ ...loadKubeconfig(kubeconfig), clock: realClock });
   const client = createClient(transport, 'tiphys-demo');
   const has = (program: string): boolean => !input.ownClients && linuxProcesses.find(program) !== undefined;
-  const look = async (kind: KindRef, name: string): Promise<KubeObject | undefined> => client.get(kind, name, namespace).catch((error: unknown) => { if (isReason(error, 'NotFound')) return undefined; throw error; });
+  const look = async (kind: KindRef, name: string): Promise<KubeObject | undefined> =>
+    client.get(kind, name, namespace).catch((error: unknown) => {
+      if (isReason(error, 'NotFound')) return undefined;
+      throw error;
+    });
   return {
-    ...input, client, get: look, apiNodePort: 0, webNodePort: 0,
+    ...input,
+    client,
+    get: look,
+    apiNodePort: 0,
+    webNodePort: 0,
     registry: `127.0.0.1:${instance.registryPort}`,
     docker: has('docker') ? realDocker(linuxProcesses, socket) : ownDocker(socket, realClock),
     kube: has('kubectl') ? realKubectl(linuxProcesses, kubeconfig) : ownKube(client, kubeconfig, realClock),
@@ -64,24 +82,33 @@ export async function createDemo(input: { instance: Instance; paths: Paths; resu
         try {
           const found = await check();
           if (found !== undefined && found !== false) return found;
-        } catch (error) { problem = `; last error: ${(error as Error).message}`; }
+        } catch (error) {
+          problem = `; last error: ${(error as Error).message}`;
+        }
         if (realClock.monotonic() > deadline) throw new Error(`${what}: not within ${timeoutMs / 1000} s${problem}`);
         await realClock.sleep(30);
       }
     },
     fetch: (url, timeoutMs = 2_000) => fetchOnce(url, timeoutMs),
-    async [Symbol.asyncDispose]() { await transport[Symbol.asyncDispose](); },
+    async [Symbol.asyncDispose]() {
+      await transport[Symbol.asyncDispose]();
+    },
   };
 }
 
 /** The example's manifests with this instance's registry port; the very files where the port is the usual one. */
 function renderManifests(examples: string, target: string, instance: Instance): string[] {
   const source = join(examples, 'manifests');
-  const names = readdirSync(source).filter((name) => name.endsWith('.yaml')).sort();
+  const names = readdirSync(source)
+    .filter((name) => name.endsWith('.yaml'))
+    .sort();
   if (instance.registryPort === 5000) return names.map((name) => join(source, name));
   mkdirSync(target, { recursive: true });
   return names.map((name) => {
-    writeFileSync(join(target, name), readFileSync(join(source, name), 'utf8').replaceAll('127.0.0.1:5000/', `127.0.0.1:${instance.registryPort}/`));
+    writeFileSync(
+      join(target, name),
+      readFileSync(join(source, name), 'utf8').replaceAll('127.0.0.1:5000/', `127.0.0.1:${instance.registryPort}/`),
+    );
     return join(target, name);
   });
 }
@@ -92,11 +119,24 @@ export function fetchOnce(url: string, timeoutMs: number): Promise<{ status: num
     const agent = new Agent({ keepAlive: false });
     const call = httpGet(url, { agent }, (response) => {
       let body = '';
-      response.on('data', (chunk: Buffer) => { body += chunk.toString('utf8'); });
-      response.on('end', () => { timer.cancel(); resolve({ status: response.statusCode ?? 0, body }); });
-      response.on('error', (error) => { timer.cancel(); reject(error); });
+      response.on('data', (chunk: Buffer) => {
+        body += chunk.toString('utf8');
+      });
+      response.on('end', () => {
+        timer.cancel();
+        resolve({ status: response.statusCode ?? 0, body });
+      });
+      response.on('error', (error) => {
+        timer.cancel();
+        reject(error);
+      });
     });
-    const timer = realClock.setTimer(timeoutMs, () => call.destroy(new Error(`no answer from ${url} within ${timeoutMs} ms`)));
-    call.on('error', (error) => { timer.cancel(); reject(error); });
+    const timer = realClock.setTimer(timeoutMs, () =>
+      call.destroy(new Error(`no answer from ${url} within ${timeoutMs} ms`)),
+    );
+    call.on('error', (error) => {
+      timer.cancel();
+      reject(error);
+    });
   });
 }

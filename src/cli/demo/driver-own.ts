@@ -1,4 +1,7 @@
-/** The demo's drivers on Tiphys' own client, for machines without docker and kubectl: the Docker API over its socket, and the typed Kubernetes client. */
+/**
+ * The demo's drivers on Tiphys' own client, for machines without docker and kubectl: the Docker API over its socket,
+ * and the typed Kubernetes client.
+ */
 import { request, type IncomingMessage } from 'node:http';
 import { readFileSync } from 'node:fs';
 import { loadAll } from 'js-yaml';
@@ -17,11 +20,25 @@ async function collect(response: IncomingMessage): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-function call(socket: string, method: string, path: string, body?: Buffer | string, headers: Record<string, string> = {}): Promise<{ status: number; body: Buffer }> {
+function call(
+  socket: string,
+  method: string,
+  path: string,
+  body?: Buffer | string,
+  headers: Record<string, string> = {},
+): Promise<{ status: number; body: Buffer }> {
   return new Promise((resolve, reject) => {
-    const sent = request({ socketPath: socket, method, path: `/v1.47${path}`, headers: { ...(body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) }), ...headers } }, (response) => {
-      collect(response).then((bytes) => resolve({ status: response.statusCode ?? 0, body: bytes }), reject);
-    });
+    const sent = request(
+      {
+        socketPath: socket,
+        method,
+        path: `/v1.47${path}`,
+        headers: { ...(body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) }), ...headers },
+      },
+      (response) => {
+        collect(response).then((bytes) => resolve({ status: response.statusCode ?? 0, body: bytes }), reject);
+      },
+    );
     sent.on('error', reject);
     sent.end(body);
   });
@@ -29,7 +46,13 @@ function call(socket: string, method: string, path: string, body?: Buffer | stri
 
 /** The answer as JSON; docker's own message when it refuses. */
 async function ask(socket: string, method: string, path: string, body?: unknown): Promise<Json> {
-  const answer = await call(socket, method, path, body === undefined ? undefined : JSON.stringify(body), body === undefined ? {} : { 'content-type': 'application/json' });
+  const answer = await call(
+    socket,
+    method,
+    path,
+    body === undefined ? undefined : JSON.stringify(body),
+    body === undefined ? {} : { 'content-type': 'application/json' },
+  );
   const text = answer.body.toString('utf8');
   if (answer.status >= 400) throw new Error(JSON.parse(text).message ?? text);
   return text === '' ? undefined : JSON.parse(text);
@@ -46,7 +69,11 @@ function checkProgress(text: string): void {
 /** The payload of docker's multiplexed streams: frames of 8 bytes of header and data. */
 function demultiplex(bytes: Buffer): string {
   const parts: Buffer[] = [];
-  for (let at = 0; at + 8 <= bytes.length;) { const length = bytes.readUInt32BE(at + 4); parts.push(bytes.subarray(at + 8, at + 8 + length)); at += 8 + length; }
+  for (let at = 0; at + 8 <= bytes.length;) {
+    const length = bytes.readUInt32BE(at + 4);
+    parts.push(bytes.subarray(at + 8, at + 8 + length));
+    at += 8 + length;
+  }
   return Buffer.concat(parts).toString('utf8');
 }
 
@@ -57,48 +84,88 @@ export function ownDocker(socket: string, _clock: Clock): DockerDriver {
     name: "Tiphys' own docker client",
     async build(directory, tags, buildArguments) {
       const context = Buffer.concat([...packTar(directory, { layer: false })]);
-      const words = [...tags.map((tag) => `t=${encodeURIComponent(tag)}`), `buildargs=${encodeURIComponent(JSON.stringify(buildArguments))}`, 'q=1'].join('&');
+      const words = [
+        ...tags.map((tag) => `t=${encodeURIComponent(tag)}`),
+        `buildargs=${encodeURIComponent(JSON.stringify(buildArguments))}`,
+        'q=1',
+      ].join('&');
       const answer = await call(socket, 'POST', `/build?${words}`, context, { 'content-type': 'application/x-tar' });
       if (answer.status >= 400) throw new Error(JSON.parse(answer.body.toString('utf8')).message);
       checkProgress(answer.body.toString('utf8'));
     },
     async push(tag) {
       const at = tag.lastIndexOf(':');
-      const answer = await call(socket, 'POST', `/images/${tag.slice(0, at)}/push?${query({ tag: tag.slice(at + 1) })}`, '', registryAuth);
+      const answer = await call(
+        socket,
+        'POST',
+        `/images/${tag.slice(0, at)}/push?${query({ tag: tag.slice(at + 1) })}`,
+        '',
+        registryAuth,
+      );
       checkProgress(answer.body.toString('utf8'));
     },
     async pullAgain(tag) {
       await ask(socket, 'DELETE', `/images/${tag}`);
       const at = tag.lastIndexOf(':');
-      const answer = await call(socket, 'POST', `/images/create?${query({ fromImage: tag.slice(0, at), tag: tag.slice(at + 1) })}`, '', registryAuth);
+      const answer = await call(
+        socket,
+        'POST',
+        `/images/create?${query({ fromImage: tag.slice(0, at), tag: tag.slice(at + 1) })}`,
+        '',
+        registryAuth,
+      );
       checkProgress(answer.body.toString('utf8'));
     },
     async run(name, image, command, options) {
-      const create = (): Promise<Json> => ask(socket, 'POST', `/containers/create?${query({ name })}`, {
-        Image: image, Cmd: command, ExposedPorts: options.publish === undefined ? {} : { '8080/tcp': {} },
-        HostConfig: { PortBindings: options.publish === undefined ? {} : { '8080/tcp': [{ HostIp: '127.0.0.1', HostPort: '' }] }, RestartPolicy: { Name: options.restart ?? 'no' } },
-      });
+      const create = (): Promise<Json> =>
+        ask(socket, 'POST', `/containers/create?${query({ name })}`, {
+          Image: image,
+          Cmd: command,
+          ExposedPorts: options.publish === undefined ? {} : { '8080/tcp': {} },
+          HostConfig: {
+            PortBindings: options.publish === undefined ? {} : { '8080/tcp': [{ HostIp: '127.0.0.1', HostPort: '' }] },
+            RestartPolicy: { Name: options.restart ?? 'no' },
+          },
+        });
       const made = await create().catch(async (error: Error) => {
         if (!error.message.includes('No such image')) throw error;
-        const answer = await call(socket, 'POST', `/images/create?${query({ fromImage: image, tag: 'latest' })}`, '', registryAuth);
+        const answer = await call(
+          socket,
+          'POST',
+          `/images/create?${query({ fromImage: image, tag: 'latest' })}`,
+          '',
+          registryAuth,
+        );
         checkProgress(answer.body.toString('utf8'));
         return create();
       });
       await ask(socket, 'POST', `/containers/${made.Id}/start`);
       return made.Id as string;
     },
-    async logs(name) { return demultiplex((await call(socket, 'GET', `/containers/${name}/logs?stdout=1&stderr=1`)).body); },
+    async logs(name) {
+      return demultiplex((await call(socket, 'GET', `/containers/${name}/logs?stdout=1&stderr=1`)).body);
+    },
     inspect: (name) => ask(socket, 'GET', `/containers/${name}/json`),
-    async removeForce(names) { for (const name of names) await ask(socket, 'DELETE', `/containers/${name}?force=1`).catch((error: Error) => { if (!error.message.includes('No such container')) throw error; }); },
+    async removeForce(names) {
+      for (const name of names)
+        await ask(socket, 'DELETE', `/containers/${name}?force=1`).catch((error: Error) => {
+          if (!error.message.includes('No such container')) throw error;
+        });
+    },
   };
 }
 
-const byKind = new Map(Object.values(kinds).map((kind) => [`${kind.group === '' ? '' : `${kind.group}/`}${kind.version}/${kind.kind}`, kind]));
+const byKind = new Map(
+  Object.values(kinds).map((kind) => [
+    `${kind.group === '' ? '' : `${kind.group}/`}${kind.version}/${kind.kind}`,
+    kind,
+  ]),
+);
 
 export function ownKube(client: Client, kubeconfig: string, clock: Clock): KubeDriver {
   const until = async (what: string, timeoutSeconds: number, look: () => Promise<boolean>): Promise<void> => {
     const deadline = clock.monotonic() + timeoutSeconds * 1000;
-    while (!await look()) {
+    while (!(await look())) {
       if (clock.monotonic() > deadline) throw new Error(`timed out waiting for ${what}`);
       await clock.sleep(50);
     }
@@ -106,14 +173,20 @@ export function ownKube(client: Client, kubeconfig: string, clock: Clock): KubeD
   return {
     name: "Tiphys' own kubernetes client",
     async apply(paths) {
-      for (const path of paths) for (const object of loadAll(readFileSync(path, 'utf8')) as KubeObject[]) {
-        const kind = byKind.get(`${object.apiVersion}/${object.kind}`);
-        if (kind === undefined) throw new Error(`no kind ${object.kind} in ${object.apiVersion}`);
-        await client.patch(kind, object.metadata.name!, object.metadata.namespace, 'apply', object, { fieldManager: 'tiphys-demo', force: true });
-      }
+      for (const path of paths)
+        for (const object of loadAll(readFileSync(path, 'utf8')) as KubeObject[]) {
+          const kind = byKind.get(`${object.apiVersion}/${object.kind}`);
+          if (kind === undefined) throw new Error(`no kind ${object.kind} in ${object.apiVersion}`);
+          await client.patch(kind, object.metadata.name!, object.metadata.namespace, 'apply', object, {
+            fieldManager: 'tiphys-demo',
+            force: true,
+          });
+        }
     },
     async setImage(namespace, deployment, container, image) {
-      await client.patch(kinds.Deployment, deployment, namespace, 'strategic', { spec: { template: { spec: { containers: [{ name: container, image }] } } } });
+      await client.patch(kinds.Deployment, deployment, namespace, 'strategic', {
+        spec: { template: { spec: { containers: [{ name: container, image }] } } },
+      });
     },
     async rolloutStatus(namespace, kindAndName, timeoutSeconds) {
       const [kindName, name] = kindAndName.split('/') as [string, string];
@@ -121,21 +194,40 @@ export function ownKube(client: Client, kubeconfig: string, clock: Clock): KubeD
       await until(`${kindAndName} to be rolled out`, timeoutSeconds, async () => {
         const { metadata, spec, status } = await client.get(kind, name, namespace);
         const replicas = spec.replicas ?? 1;
-        if ((status?.observedGeneration ?? 0) < metadata.generation! || (status.updatedReplicas ?? 0) < replicas) return false;
-        return kindName === 'statefulset' ? (status.readyReplicas ?? 0) >= replicas : (status.replicas ?? 0) === status.updatedReplicas && (status.availableReplicas ?? 0) >= replicas;
+        if ((status?.observedGeneration ?? 0) < metadata.generation! || (status.updatedReplicas ?? 0) < replicas)
+          return false;
+        return kindName === 'statefulset'
+          ? (status.readyReplicas ?? 0) >= replicas
+          : (status.replicas ?? 0) === status.updatedReplicas && (status.availableReplicas ?? 0) >= replicas;
       });
     },
     async rolloutUndo(namespace, deployment) {
-      const sets = (await client.list(kinds.ReplicaSet, { namespace })).items.filter((set) => set.metadata.ownerReferences?.[0]?.name === deployment);
-      const revision = (set: KubeObject): number => Number(set.metadata.annotations?.['deployment.kubernetes.io/revision'] ?? 0);
+      const sets = (await client.list(kinds.ReplicaSet, { namespace })).items.filter(
+        (set) => set.metadata.ownerReferences?.[0]?.name === deployment,
+      );
+      const revision = (set: KubeObject): number =>
+        Number(set.metadata.annotations?.['deployment.kubernetes.io/revision'] ?? 0);
       const previous = sets.sort((a, b) => revision(b) - revision(a))[1];
       if (previous === undefined) throw new Error(`no rollout history found for deployment "${deployment}"`);
       const template = structuredClone(previous.spec.template);
       delete template.metadata.labels['pod-template-hash'];
-      await client.patch(kinds.Deployment, deployment, namespace, 'json', [{ op: 'replace', path: '/spec/template', value: template }]);
+      await client.patch(kinds.Deployment, deployment, namespace, 'json', [
+        { op: 'replace', path: '/spec/template', value: template },
+      ]);
     },
-    async scale(namespace, deployment, replicas) { await client.patch(kinds.Deployment, deployment, namespace, 'merge', { spec: { replicas } }, { subresource: 'scale' }); },
-    async deletePod(namespace, name) { await client.delete(kinds.Pod, name, namespace); },
+    async scale(namespace, deployment, replicas) {
+      await client.patch(
+        kinds.Deployment,
+        deployment,
+        namespace,
+        'merge',
+        { spec: { replicas } },
+        { subresource: 'scale' },
+      );
+    },
+    async deletePod(namespace, name) {
+      await client.delete(kinds.Pod, name, namespace);
+    },
     exec: (namespace, pod, command) => execOverWebSocket(kubeconfig, namespace, pod, command),
   };
 }
@@ -143,9 +235,17 @@ export function ownKube(client: Client, kubeconfig: string, clock: Clock): KubeD
 /** `kubectl exec` without a terminal: standard output, or an error with the command's exit code. */
 function execOverWebSocket(kubeconfig: string, namespace: string, pod: string, command: string[]): Promise<string> {
   const config = loadKubeconfig(kubeconfig);
-  const query = new URLSearchParams([...command.map((word) => ['command', word]), ['stdout', 'true'], ['stderr', 'true']]);
+  const query = new URLSearchParams([
+    ...command.map((word) => ['command', word]),
+    ['stdout', 'true'],
+    ['stderr', 'true'],
+  ]);
   return new Promise((resolve, reject) => {
-    const ws = new WebSocket(`${config.server.replace(/^http/, 'ws')}/api/v1/namespaces/${namespace}/pods/${pod}/exec?${query.toString()}`, 'v5.channel.k8s.io', { ca: config.ca, cert: config.certificate, key: config.key });
+    const ws = new WebSocket(
+      `${config.server.replace(/^http/, 'ws')}/api/v1/namespaces/${namespace}/pods/${pod}/exec?${query.toString()}`,
+      'v5.channel.k8s.io',
+      { ca: config.ca, cert: config.certificate, key: config.key },
+    );
     const output: Buffer[] = [];
     let problems = '';
     let status: Json;
@@ -157,7 +257,12 @@ function execOverWebSocket(kubeconfig: string, namespace: string, pod: string, c
     ws.on('error', reject);
     ws.on('close', () => {
       if (status?.status === 'Success') resolve(Buffer.concat(output).toString('utf8'));
-      else reject(new Error(`${command.join(' ')}: ${status?.message ?? 'the connection was lost'}${problems === '' ? '' : `: ${problems.trim()}`}`));
+      else
+        reject(
+          new Error(
+            `${command.join(' ')}: ${status?.message ?? 'the connection was lost'}${problems === '' ? '' : `: ${problems.trim()}`}`,
+          ),
+        );
     });
   });
 }

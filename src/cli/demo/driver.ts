@@ -1,5 +1,6 @@
 /**
- * How the demo speaks to the platform: through the real docker and kubectl where they are installed, and through Tiphys' own client where not.
+ * How the demo speaks to the platform: through the real docker and kubectl where they are installed, and through
+ * Tiphys' own client where not.
  * Looking at objects always goes through our own client; everything that changes something goes through the driver.
  */
 import type { KubeObject } from '#base/objects.ts';
@@ -13,7 +14,11 @@ export interface DockerDriver {
   /** `docker run -d`; resolves with the id. */
   run(name: string, image: string, command: string[], options: { publish?: string; restart?: string }): Promise<string>;
   logs(name: string): Promise<string>;
-  inspect(name: string): Promise<{ State: { Running: boolean; ExitCode: number; Pid: number; StartedAt: string }; RestartCount: number; NetworkSettings: { Ports: Record<string, { HostPort: string }[] | null> } }>;
+  inspect(name: string): Promise<{
+    State: { Running: boolean; ExitCode: number; Pid: number; StartedAt: string };
+    RestartCount: number;
+    NetworkSettings: { Ports: Record<string, { HostPort: string }[] | null> };
+  }>;
   /** Kills a Pod's container behind Kubernetes' back, by its process. */
   removeForce(names: string[]): Promise<void>;
 }
@@ -30,4 +35,7 @@ export interface KubeDriver {
   exec(namespace: string, pod: string, command: string[]): Promise<string>;
 }
 
-export type Get = (kind: 'Pod' | 'Service' | 'Deployment' | 'HorizontalPodAutoscaler' | 'Ingress', name: string) => Promise<KubeObject | undefined>;
+export type Get = (
+  kind: 'Pod' | 'Service' | 'Deployment' | 'HorizontalPodAutoscaler' | 'Ingress',
+  name: string,
+) => Promise<KubeObject | undefined>;

@@ -1,4 +1,7 @@
-/** The steps of the demo, in order. Each does one thing a user would do and proves that it happened; its note goes into the closing table. */
+/**
+ * The steps of the demo, in order. Each does one thing a user would do and proves that it happened; its note goes into
+ * the closing table.
+ */
 import { join } from 'node:path';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { kinds } from '#client/kinds.ts';
@@ -8,13 +11,19 @@ import type { Demo } from './demo.ts';
 import { surviveKill } from './survive.ts';
 import { startLoad, type LoadResult } from './load.ts';
 
-export interface Step { title: string; run(demo: Demo): Promise<string | void> }
+export interface Step {
+  title: string;
+  run(demo: Demo): Promise<string | void>;
+}
 
 const loadRatePerSecond = 240;
 const loadConnections = 16;
 
 function isReady(pod: KubeObject): boolean {
-  return pod.metadata.deletionTimestamp === undefined && (pod.status?.conditions ?? []).some((condition: Json) => condition.type === 'Ready' && condition.status === 'True');
+  return (
+    pod.metadata.deletionTimestamp === undefined &&
+    (pod.status?.conditions ?? []).some((condition: Json) => condition.type === 'Ready' && condition.status === 'True')
+  );
 }
 
 async function readyPods(demo: Demo, app: string): Promise<KubeObject[]> {
@@ -22,9 +31,17 @@ async function readyPods(demo: Demo, app: string): Promise<KubeObject[]> {
 }
 
 function expectOk(result: LoadResult, through: string): string {
-  if (result.failed > 0) throw new Error(`${result.failed} of ${result.requests} requests through ${through} failed: ${result.firstFailures.join('; ')}`);
-  if (result.perSecond < 200) throw new Error(`only ${result.perSecond.toFixed(0)} requests a second through ${through}`);
-  return `${through} ${result.requests} requests, ${result.perSecond.toFixed(0)}/s, p99 ${result.p99Ms.toFixed(0)} ms, ${Object.entries(result.versions).map(([version, count]) => `${version} ${count}`).join(' ')}`;
+  if (result.failed > 0)
+    throw new Error(
+      `${result.failed} of ${result.requests} requests through ${through} failed: ${result.firstFailures.join('; ')}`,
+    );
+  if (result.perSecond < 200)
+    throw new Error(`only ${result.perSecond.toFixed(0)} requests a second through ${through}`);
+  return `${through} ${result.requests} requests, ${result.perSecond.toFixed(0)}/s, p99 ${result.p99Ms.toFixed(0)} ms, ${Object.entries(
+    result.versions,
+  )
+    .map(([version, count]) => `${version} ${count}`)
+    .join(' ')}`;
 }
 
 async function buildImages(demo: Demo): Promise<string> {
@@ -32,14 +49,29 @@ async function buildImages(demo: Demo): Promise<string> {
   await demo.docker.build(join(demo.examples, 'store'), [image('store', 'v1'), image('store', 'stable')], {});
   for (const version of ['v1', 'v2']) {
     const second = version === 'v1' ? 'stable' : 'next';
-    await demo.docker.build(join(demo.examples, 'web'), [image('web', version), image('web', second)], { VERSION: version });
-    await demo.docker.build(join(demo.examples, 'api'), [image('api', version), image('api', second)], { VERSION: version });
+    await demo.docker.build(join(demo.examples, 'web'), [image('web', version), image('web', second)], {
+      VERSION: version,
+    });
+    await demo.docker.build(join(demo.examples, 'api'), [image('api', version), image('api', second)], {
+      VERSION: version,
+    });
   }
-  return 'web and api in two versions, store on Debian\'s redis';
+  return "web and api in two versions, store on Debian's redis";
 }
 
 async function pushImages(demo: Demo): Promise<string> {
-  const tags = ['store:v1', 'store:stable', 'web:v1', 'web:stable', 'web:v2', 'web:next', 'api:v1', 'api:stable', 'api:v2', 'api:next'].map((tag) => `${demo.registry}/demo/${tag}`);
+  const tags = [
+    'store:v1',
+    'store:stable',
+    'web:v1',
+    'web:stable',
+    'web:v2',
+    'web:next',
+    'api:v1',
+    'api:stable',
+    'api:v2',
+    'api:next',
+  ].map((tag) => `${demo.registry}/demo/${tag}`);
   for (const tag of tags) await demo.docker.push(tag);
   await demo.docker.pullAgain(`${demo.registry}/demo/web:next`);
   return `${tags.length} tags pushed, one pulled back`;
@@ -47,22 +79,38 @@ async function pushImages(demo: Demo): Promise<string> {
 
 async function applyManifests(demo: Demo): Promise<string> {
   await demo.kube.apply(demo.manifests);
-  for (const target of ['statefulset/store', 'deployment/api', 'deployment/web']) await demo.kube.rolloutStatus('demo', target, 120);
+  for (const target of ['statefulset/store', 'deployment/api', 'deployment/web'])
+    await demo.kube.rolloutStatus('demo', target, 120);
   const port = async (name: string): Promise<number> => (await demo.get(kinds.Service, name))!.spec.ports[0].nodePort;
   demo.apiNodePort = await port('api');
   demo.webNodePort = await port('web');
   const claims = await demo.client.list(kinds.PersistentVolumeClaim, { namespace: 'demo' });
-  if (!claims.items.every((claim) => claim.status?.phase === 'Bound')) throw new Error('the store\'s volume claim is not bound');
+  if (!claims.items.every((claim) => claim.status?.phase === 'Bound'))
+    throw new Error("the store's volume claim is not bound");
   return 'all Pods ready, the claim bound';
 }
 
 async function reachApplication(demo: Demo): Promise<string> {
-  const nodePort = await demo.until('NodePort', 10_000, async () => { const answer = await demo.fetch(`http://127.0.0.1:${demo.apiNodePort}/`); return answer.status === 200 && answer.body; });
+  const nodePort = await demo.until('NodePort', 10_000, async () => {
+    const answer = await demo.fetch(`http://127.0.0.1:${demo.apiNodePort}/`);
+    return answer.status === 200 && answer.body;
+  });
   if (!/"greeting":"ahoy".*"visits":\d+/.test(nodePort)) throw new Error(`the API answered ${nodePort}`);
-  await demo.until('Ingress', 15_000, async () => { const answer = await demo.fetch(`http://127.0.0.1:${demo.instance.httpPort}/api/`); return answer.status === 200 && answer.body.includes('visits'); });
-  await demo.until('Ingress to the page', 5_000, async () => (await demo.fetch(`http://127.0.0.1:${demo.instance.httpPort}/`)).body.includes('It runs.'));
+  await demo.until('Ingress', 15_000, async () => {
+    const answer = await demo.fetch(`http://127.0.0.1:${demo.instance.httpPort}/api/`);
+    return answer.status === 200 && answer.body.includes('visits');
+  });
+  await demo.until('Ingress to the page', 5_000, async () =>
+    (await demo.fetch(`http://127.0.0.1:${demo.instance.httpPort}/`)).body.includes('It runs.'),
+  );
   const [web] = await readyPods(demo, 'web');
-  const answer = await demo.kube.exec('demo', web!.metadata.name!, ['wget', '-q', '-O', '-', 'http://api.demo.svc.cluster.local/']);
+  const answer = await demo.kube.exec('demo', web!.metadata.name!, [
+    'wget',
+    '-q',
+    '-O',
+    '-',
+    'http://api.demo.svc.cluster.local/',
+  ]);
   if (!answer.includes('visits')) throw new Error(`from another Pod the API answered ${JSON.stringify(answer)}`);
   return 'by NodePort, by Ingress, and by name from another Pod';
 }
@@ -77,8 +125,22 @@ async function scaleUp(demo: Demo): Promise<string> {
 async function rollOut(demo: Demo): Promise<string> {
   const common = { connections: loadConnections, perSecond: loadRatePerSecond, deadlineMs: 2_000, clock: realClock };
   const loads = [
-    { through: 'NodePort', load: startLoad({ ...common, url: `http://127.0.0.1:${demo.apiNodePort}/`, logPath: join(demo.results, 'rollout-nodeport.log') }) },
-    { through: 'Ingress', load: startLoad({ ...common, url: `http://127.0.0.1:${demo.instance.httpPort}/api/`, logPath: join(demo.results, 'rollout-ingress.log') }) },
+    {
+      through: 'NodePort',
+      load: startLoad({
+        ...common,
+        url: `http://127.0.0.1:${demo.apiNodePort}/`,
+        logPath: join(demo.results, 'rollout-nodeport.log'),
+      }),
+    },
+    {
+      through: 'Ingress',
+      load: startLoad({
+        ...common,
+        url: `http://127.0.0.1:${demo.instance.httpPort}/api/`,
+        logPath: join(demo.results, 'rollout-ingress.log'),
+      }),
+    },
   ];
   let results: { through: string; result: LoadResult }[];
   try {
@@ -92,14 +154,19 @@ async function rollOut(demo: Demo): Promise<string> {
     results = await Promise.all(loads.map(async ({ through, load }) => ({ through, result: await load.stop() })));
   }
   const notes = results.map(({ through, result }) => expectOk(result, through));
-  for (const { through, result } of results) if (result.versions['v1'] === undefined || result.versions['v2'] === undefined) throw new Error(`${through}: both versions should have answered, but ${JSON.stringify(result.versions)} did`);
+  for (const { through, result } of results)
+    if (result.versions['v1'] === undefined || result.versions['v2'] === undefined)
+      throw new Error(`${through}: both versions should have answered, but ${JSON.stringify(result.versions)} did`);
   return notes.join('; ');
 }
 
 async function rollBack(demo: Demo): Promise<string> {
   await demo.kube.rolloutUndo('demo', 'api');
   await demo.kube.rolloutStatus('demo', 'deployment/api', 120);
-  const answer = await demo.until('version 1', 10_000, async () => { const { body } = await demo.fetch(`http://127.0.0.1:${demo.apiNodePort}/`); return body.includes('"version":"v1"') && body; });
+  const answer = await demo.until('version 1', 10_000, async () => {
+    const { body } = await demo.fetch(`http://127.0.0.1:${demo.apiNodePort}/`);
+    return body.includes('"version":"v1"') && body;
+  });
   await demo.kube.scale('demo', 'api', 2);
   return answer.trim();
 }
@@ -118,20 +185,33 @@ async function healItself(demo: Demo): Promise<string> {
   });
   const [api] = await readyPods(demo, 'api');
   await demo.kube.deletePod('demo', api!.metadata.name!);
-  await demo.until('another Pod in its place', 30_000, async () => { const now = await readyPods(demo, 'api'); return now.length >= 2 && !now.some((pod) => pod.metadata.uid === api!.metadata.uid); });
+  await demo.until('another Pod in its place', 30_000, async () => {
+    const now = await readyPods(demo, 'api');
+    return now.length >= 2 && !now.some((pod) => pod.metadata.uid === api!.metadata.uid);
+  });
   return `container of ${victim.metadata.name} restarted, Pod ${api!.metadata.name} replaced`;
 }
 
 async function autoscale(demo: Demo): Promise<string> {
   const replicas = async (): Promise<number> => (await demo.get(kinds.Deployment, 'web'))!.spec.replicas;
-  const load = startLoad({ url: `http://127.0.0.1:${demo.webNodePort}/cgi-bin/burn`, connections: 8, perSecond: 40, deadlineMs: 10_000, clock: realClock, logPath: join(demo.results, 'autoscale.log') });
+  const load = startLoad({
+    url: `http://127.0.0.1:${demo.webNodePort}/cgi-bin/burn`,
+    connections: 8,
+    perSecond: 40,
+    deadlineMs: 10_000,
+    clock: realClock,
+    logPath: join(demo.results, 'autoscale.log'),
+  });
   let most = 1;
   try {
-    most = await demo.until('more replicas under load', 60_000, async () => { const now = await replicas(); return now >= 2 && now; });
+    most = await demo.until('more replicas under load', 60_000, async () => {
+      const now = await replicas();
+      return now >= 2 && now;
+    });
   } finally {
     await load.stop();
   }
-  await demo.until('one replica without load', 120_000, async () => await replicas() === 1);
+  await demo.until('one replica without load', 120_000, async () => (await replicas()) === 1);
   return `1 → ${most} → 1`;
 }
 

@@ -1,5 +1,6 @@
 /**
- * kill -9 to everything that is Tiphys, but not to the containers' monitors; then start again. Proves that no container stopped, that a log has no gap,
+ * kill -9 to everything that is Tiphys, but not to the containers' monitors; then start again. Proves that no container
+ * stopped, that a log has no gap,
  * that an exit code is exact, that restart policies act, and that published ports and Services answered all the while.
  */
 import { readFileSync } from 'node:fs';
@@ -23,7 +24,11 @@ export function platformPids(demo: Demo): number[] {
     const comm = readIfExists(`/proc/${pid}/comm`)?.trim();
     if (comm === undefined || comm === 'conmon') return;
     pids.push(pid);
-    for (const child of (readIfExists(`/proc/${pid}/task/${pid}/children`) ?? '').trim().split(' ').filter((text) => text !== '')) addTree(Number(child));
+    for (const child of (readIfExists(`/proc/${pid}/task/${pid}/children`) ?? '')
+      .trim()
+      .split(' ')
+      .filter((text) => text !== ''))
+      addTree(Number(child));
   };
   for (const name of partNames(demo.instance)) {
     const part = partStatus(demo.paths, name);
@@ -45,11 +50,22 @@ function watchUrl(url: string): { stop(): Promise<{ asked: number; failures: str
   const loop = (async () => {
     while (!stopped) {
       asked += 1;
-      await fetchOnce(url, 2_000).then((answer) => { if (answer.status !== 200) failures.push(`status ${answer.status}`); }, (error: Error) => failures.push(error.message));
+      await fetchOnce(url, 2_000).then(
+        (answer) => {
+          if (answer.status !== 200) failures.push(`status ${answer.status}`);
+        },
+        (error: Error) => failures.push(error.message),
+      );
       await realClock.sleep(20);
     }
   })();
-  return { async stop() { stopped = true; await loop; return { asked, failures }; } };
+  return {
+    async stop() {
+      stopped = true;
+      await loop;
+      return { asked, failures };
+    },
+  };
 }
 
 function startOf(pid: number): string {
@@ -59,19 +75,44 @@ function startOf(pid: number): string {
 export async function surviveKill(demo: Demo): Promise<string> {
   const { docker } = demo;
   await docker.removeForce(Object.values(names)).catch(() => {});
-  await docker.run(names.lines, 'busybox', ['sh', '-c', 'i=0; while :; do i=$((i+1)); echo line $i; sleep 0.02; done'], {});
-  await docker.run(names.port, 'busybox', ['sh', '-c', 'mkdir /www; echo ok > /www/index.html; exec httpd -f -p 8080 -h /www'], { publish: '127.0.0.1::8080' });
+  await docker.run(
+    names.lines,
+    'busybox',
+    ['sh', '-c', 'i=0; while :; do i=$((i+1)); echo line $i; sleep 0.02; done'],
+    {},
+  );
+  await docker.run(
+    names.port,
+    'busybox',
+    ['sh', '-c', 'mkdir /www; echo ok > /www/index.html; exec httpd -f -p 8080 -h /www'],
+    { publish: '127.0.0.1::8080' },
+  );
   await docker.run(names.restarts, 'busybox', ['sh', '-c', 'sleep 2; exit 3'], { restart: 'always' });
   await docker.run(names.exits, 'busybox', ['sh', '-c', 'sleep 2; exit 37'], {});
   const published = (await docker.inspect(names.port)).NetworkSettings.Ports['8080/tcp']![0]!.HostPort;
   const service = (await demo.get(kinds.Service, 'api'))!.spec.clusterIP as string;
-  const api = (await demo.pods('api')).filter((pod) => pod.status?.phase === 'Running' && pod.metadata.deletionTimestamp === undefined);
-  const restartsBefore = new Map(api.map((pod) => [pod.metadata.uid!, pod.status.containerStatuses[0].restartCount as number]));
+  const api = (await demo.pods('api')).filter(
+    (pod) => pod.status?.phase === 'Running' && pod.metadata.deletionTimestamp === undefined,
+  );
+  const restartsBefore = new Map(
+    api.map((pod) => [pod.metadata.uid!, pod.status.containerStatuses[0].restartCount as number]),
+  );
   const pidsBefore = new Map<string, { pid: number; start: string }>();
-  for (const name of [names.lines, names.port]) { const { Pid } = (await docker.inspect(name)).State; pidsBefore.set(name, { pid: Pid, start: startOf(Pid) }); }
-  await demo.until('the published port', 5_000, async () => (await fetchOnce(`http://127.0.0.1:${published}/`, 1_000)).status === 200);
+  for (const name of [names.lines, names.port]) {
+    const { Pid } = (await docker.inspect(name)).State;
+    pidsBefore.set(name, { pid: Pid, start: startOf(Pid) });
+  }
+  await demo.until(
+    'the published port',
+    5_000,
+    async () => (await fetchOnce(`http://127.0.0.1:${published}/`, 1_000)).status === 200,
+  );
 
-  const watches = [`http://127.0.0.1:${published}/`, `http://127.0.0.1:${demo.apiNodePort}/ping`, `http://${service}/ping`].map((url) => ({ url, watch: watchUrl(url) }));
+  const watches = [
+    `http://127.0.0.1:${published}/`,
+    `http://127.0.0.1:${demo.apiNodePort}/ping`,
+    `http://${service}/ping`,
+  ].map((url) => ({ url, watch: watchUrl(url) }));
   const pids = platformPids(demo);
   for (const pid of pids) linuxProcesses.kill(pid, 'SIGKILL');
   await realClock.sleep(downMs);
@@ -80,10 +121,17 @@ export async function surviveKill(demo: Demo): Promise<string> {
   const upMs = Math.round(realClock.monotonic() - begun);
   await demo.until('the exited container', 10_000, async () => !(await docker.inspect(names.exits)).State.Running);
   const problems: string[] = [];
-  for (const { url, watch } of watches) { const { asked, failures } = await watch.stop(); if (failures.length > 0) problems.push(`${url}: ${failures.length} of ${asked} requests failed (${failures[0]})`); }
+  for (const { url, watch } of watches) {
+    const { asked, failures } = await watch.stop();
+    if (failures.length > 0) problems.push(`${url}: ${failures.length} of ${asked} requests failed (${failures[0]})`);
+  }
   const exited = (await docker.inspect(names.exits)).State.ExitCode;
   if (exited !== 37) problems.push(`exit code ${exited} where 37 was due`);
-  await demo.until('the restart policy to act', 15_000, async () => (await docker.inspect(names.restarts)).RestartCount > 0);
+  await demo.until(
+    'the restart policy to act',
+    15_000,
+    async () => (await docker.inspect(names.restarts)).RestartCount > 0,
+  );
   for (const [name, before] of pidsBefore) {
     const { Pid, Running } = (await docker.inspect(name)).State;
     if (!Running || Pid !== before.pid || startOf(Pid) !== before.start) problems.push(`${name} did not go on running`);
@@ -91,7 +139,11 @@ export async function surviveKill(demo: Demo): Promise<string> {
   const lines = (await docker.logs(names.lines)).trim().split('\n');
   const gap = lines.findIndex((line, index) => line !== `line ${index + 1}`);
   if (gap >= 0) problems.push(`the log has a gap at line ${gap + 1}: ${JSON.stringify(lines[gap])}`);
-  for (const pod of await demo.pods('api')) { const before = restartsBefore.get(pod.metadata.uid!); if (before !== undefined && pod.status.containerStatuses[0].restartCount !== before) problems.push(`Pod ${pod.metadata.name} was restarted`); }
+  for (const pod of await demo.pods('api')) {
+    const before = restartsBefore.get(pod.metadata.uid!);
+    if (before !== undefined && pod.status.containerStatuses[0].restartCount !== before)
+      problems.push(`Pod ${pod.metadata.name} was restarted`);
+  }
   await docker.removeForce(Object.values(names));
   if (problems.length > 0) throw new Error(problems.join('; '));
   return `${pids.length} processes killed, up again in ${upMs} ms; ${lines.length} log lines without a gap, exit code 37, ports and Services answered throughout`;

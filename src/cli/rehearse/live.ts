@@ -1,5 +1,6 @@
 /**
- * A live cluster's state as manifests and nodes: only reads, and of Secrets only their names. What the kubeconfig's user may not read is left out and said.
+ * A live cluster's state as manifests and nodes: only reads, and of Secrets only their names. What the kubeconfig's
+ * user may not read is left out and said.
  */
 import { isReason } from '#base/errors.ts';
 import { apiVersionOf, type KindRef, type KubeObject } from '#base/objects.ts';
@@ -12,8 +13,29 @@ import { cleaned, simulatedNode, takenByNode } from './clean.ts';
 import type { ManifestSet } from './manifests.ts';
 
 const copied: readonly KindRef[] = [
-  kinds.Namespace, kinds.CustomResourceDefinition, kinds.PriorityClass, kinds.RuntimeClass, kinds.StorageClass, kinds.IngressClass, kinds.LimitRange, kinds.ResourceQuota, kinds.ServiceAccount, kinds.ConfigMap, kinds.PersistentVolume,
-  kinds.PersistentVolumeClaim, kinds.Service, kinds.Ingress, kinds.PodDisruptionBudget, kinds.Deployment, kinds.StatefulSet, kinds.DaemonSet, kinds.ReplicaSet, kinds.ReplicationController, kinds.Job, kinds.CronJob, kinds.HorizontalPodAutoscaler,
+  kinds.Namespace,
+  kinds.CustomResourceDefinition,
+  kinds.PriorityClass,
+  kinds.RuntimeClass,
+  kinds.StorageClass,
+  kinds.IngressClass,
+  kinds.LimitRange,
+  kinds.ResourceQuota,
+  kinds.ServiceAccount,
+  kinds.ConfigMap,
+  kinds.PersistentVolume,
+  kinds.PersistentVolumeClaim,
+  kinds.Service,
+  kinds.Ingress,
+  kinds.PodDisruptionBudget,
+  kinds.Deployment,
+  kinds.StatefulSet,
+  kinds.DaemonSet,
+  kinds.ReplicaSet,
+  kinds.ReplicationController,
+  kinds.Job,
+  kinds.CronJob,
+  kinds.HorizontalPodAutoscaler,
 ];
 
 /** Throws the `ApiError` of whatever cannot be asked at all. */
@@ -21,7 +43,11 @@ export async function readCluster(client: Client, origin: string): Promise<Manif
   const set: ManifestSet = { manifests: [], nodes: [], notes: [] };
   const list = async (kind: KindRef): Promise<KubeObject[]> => {
     try {
-      return (await client.list(kind)).items.map((object) => ({ ...object, apiVersion: apiVersionOf(kind), kind: kind.kind }));
+      return (await client.list(kind)).items.map((object) => ({
+        ...object,
+        apiVersion: apiVersionOf(kind),
+        kind: kind.kind,
+      }));
     } catch (error) {
       if (!isReason(error, 'Forbidden', 'NotFound', 'MethodNotAllowed')) throw error;
       set.notes.push(`${kind.kind} objects were not copied: ${error.message}`);
@@ -30,13 +56,27 @@ export async function readCluster(client: Client, origin: string): Promise<Manif
   };
   // Without these there is nothing to rehearse: they fail the whole.
   const nodes = (await client.list(kinds.Node)).items;
-  const pods = (await client.list(kinds.Pod)).items.map((pod): KubeObject => ({ ...pod, apiVersion: 'v1', kind: 'Pod' }));
+  const pods = (await client.list(kinds.Pod)).items.map((pod): KubeObject => ({
+    ...pod,
+    apiVersion: 'v1',
+    kind: 'Pod',
+  }));
   const objects: KubeObject[] = [];
-  for (const kind of copied) objects.push(...await list(kind));
-  objects.push(...await secretNames(client) ?? secretsTakenForGranted([...objects, ...pods], set.notes));
+  for (const kind of copied) objects.push(...(await list(kind)));
+  objects.push(...((await secretNames(client)) ?? secretsTakenForGranted([...objects, ...pods], set.notes)));
   for (const definition of objects.filter(({ kind }) => kind === 'CustomResourceDefinition')) {
     const { group, names, scope, versions } = definition['spec'];
-    objects.push(...await list(kindOf(group, versions.find(({ storage }: { storage: boolean }) => storage).name, names.plural, names.kind, scope === 'Namespaced')));
+    objects.push(
+      ...(await list(
+        kindOf(
+          group,
+          versions.find(({ storage }: { storage: boolean }) => storage).name,
+          names.plural,
+          names.kind,
+          scope === 'Namespaced',
+        ),
+      )),
+    );
   }
   for (const object of [...objects, ...pods]) {
     const result = cleaned(object);
@@ -48,13 +88,25 @@ export async function readCluster(client: Client, origin: string): Promise<Manif
   return set;
 }
 
-const copiedSecret = (name: string, namespace: string): KubeObject => ({ apiVersion: 'v1', kind: 'Secret', metadata: { name, namespace }, type: copiedSecretType });
+const copiedSecret = (name: string, namespace: string): KubeObject => ({
+  apiVersion: 'v1',
+  kind: 'Secret',
+  metadata: { name, namespace },
+  type: copiedSecretType,
+});
 
-/** Secrets by name, with nothing in them: what they hold never leaves the cluster. Undefined when they may not be listed. */
+/**
+ * Secrets by name, with nothing in them: what they hold never leaves the cluster. Undefined when they may not be
+ * listed.
+ */
 async function secretNames(client: Client): Promise<KubeObject[] | undefined> {
   try {
-    const answer = await client.raw('GET', pathOf(kinds.Secret), undefined, { accept: 'application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1' });
-    return ((answer['items'] ?? []) as KubeObject[]).filter(({ metadata }) => !/^(sh\.helm\.release\.v1\.|bootstrap-token-)/.test(metadata.name!)).map(({ metadata }) => copiedSecret(metadata.name!, metadata.namespace!));
+    const answer = await client.raw('GET', pathOf(kinds.Secret), undefined, {
+      accept: 'application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1',
+    });
+    return ((answer['items'] ?? []) as KubeObject[])
+      .filter(({ metadata }) => !/^(sh\.helm\.release\.v1\.|bootstrap-token-)/.test(metadata.name!))
+      .map(({ metadata }) => copiedSecret(metadata.name!, metadata.namespace!));
   } catch (error) {
     if (!isReason(error, 'Forbidden', 'NotFound', 'NotAcceptable')) throw error;
     return undefined;
@@ -64,6 +116,12 @@ async function secretNames(client: Client): Promise<KubeObject[] | undefined> {
 /** Where Secrets may not be listed, those that Pods need are taken to be there. */
 function secretsTakenForGranted(objects: readonly KubeObject[], notes: string[]): KubeObject[] {
   notes.push('Secrets may not be listed: all that Pods need are taken to be there');
-  const keys = new Set(objects.flatMap(({ kind, metadata, spec }) => secretsNeeded((kind === 'Pod' ? spec : spec?.jobTemplate?.spec?.template?.spec ?? spec?.template?.spec) ?? {}).map((name) => `${metadata.namespace}/${name}`)));
+  const keys = new Set(
+    objects.flatMap(({ kind, metadata, spec }) =>
+      secretsNeeded(
+        (kind === 'Pod' ? spec : (spec?.jobTemplate?.spec?.template?.spec ?? spec?.template?.spec)) ?? {},
+      ).map((name) => `${metadata.namespace}/${name}`),
+    ),
+  );
   return [...keys].map((key) => copiedSecret(key.split('/')[1]!, key.split('/')[0]!));
 }

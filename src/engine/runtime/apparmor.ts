@@ -1,8 +1,11 @@
 /**
- * AppArmor, where the kernel has it: containers run under a profile that keeps them from the kernel's own files and from mounting, whatever their capabilities. It is
- * loaded once a boot by `apparmor_parser`; without that program, or without the kernel's part, containers run unconfined as they do elsewhere.
+ * AppArmor, where the kernel has it: containers run under a profile that keeps them from the kernel's own files and
+ * from mounting, whatever their capabilities. It is
+ * loaded once a boot by `apparmor_parser`; without that program, or without the kernel's part, containers run
+ * unconfined as they do elsewhere.
  *
- * What the profile forbids is what docker documents of `docker-default`: writes to /proc and /sys outside of the container's own, mounts, and tracing of processes
+ * What the profile forbids is what docker documents of `docker-default`: writes to /proc and /sys outside of the
+ * container's own, mounts, and tracing of processes
  * outside of it. apparmor.d(5); docs.docker.com, "AppArmor security profiles for Docker".
  */
 import { ApiError } from '#base/errors.ts';
@@ -58,11 +61,17 @@ function isEnabled(): boolean {
 }
 
 /** The default profile's name once it is loaded; undefined where there is no AppArmor. */
-export async function loadDefaultProfile(processes: Processes, runDirectory: string, log: Logger): Promise<string | undefined> {
+export async function loadDefaultProfile(
+  processes: Processes,
+  runDirectory: string,
+  log: Logger,
+): Promise<string | undefined> {
   const parser = processes.find('apparmor_parser');
   if (!isEnabled() || parser === undefined) return undefined;
   const path = `${runDirectory}/${defaultProfile}.apparmor`;
-  const isLoaded = (readIfExists('/sys/kernel/security/apparmor/profiles') ?? '').split('\n').some((line) => line.startsWith(`${defaultProfile} `));
+  const isLoaded = (readIfExists('/sys/kernel/security/apparmor/profiles') ?? '')
+    .split('\n')
+    .some((line) => line.startsWith(`${defaultProfile} `));
   if (isLoaded && readIfExists(path) === profileText) return defaultProfile;
   writeFileAtomic(path, profileText, { mode: 0o600 });
   const done = await processes.run(parser, ['--replace', '--skip-cache', path]);
@@ -71,8 +80,14 @@ export async function loadDefaultProfile(processes: Processes, runDirectory: str
   return undefined;
 }
 
-/** What a container's process starts under; undefined leaves it as it is. `asked` is the profile that its request names. */
-export function planApparmor(asked: string | undefined, privileged: boolean, hostDefault: string | undefined): string | undefined {
+/**
+ * What a container's process starts under; undefined leaves it as it is. `asked` is the profile that its request names.
+ */
+export function planApparmor(
+  asked: string | undefined,
+  privileged: boolean,
+  hostDefault: string | undefined,
+): string | undefined {
   if (hostDefault === undefined) return undefined;
   if (asked === undefined || asked === '') return privileged ? undefined : hostDefault;
   if (asked === unconfined) return undefined;
@@ -83,5 +98,6 @@ export function planApparmor(asked: string | undefined, privileged: boolean, hos
 export function checkApparmor(asked: string | undefined, hostDefault: string | undefined): void {
   if (hostDefault === undefined || asked === undefined || ['', unconfined, dockerProfile].includes(asked)) return;
   const profiles = readIfExists('/sys/kernel/security/apparmor/profiles');
-  if (profiles !== undefined && !profiles.split('\n').some((line) => line.startsWith(`${asked} (`))) throw new ApiError('InternalError', `OCI runtime create failed: apparmor profile not found ${asked}`);
+  if (profiles !== undefined && !profiles.split('\n').some((line) => line.startsWith(`${asked} (`)))
+    throw new ApiError('InternalError', `OCI runtime create failed: apparmor profile not found ${asked}`);
 }

@@ -1,4 +1,7 @@
-/** Gathers what an OCI configuration needs from image, root filesystem, host and other containers. The configuration itself is oci-spec.ts. */
+/**
+ * Gathers what an OCI configuration needs from image, root filesystem, host and other containers. The configuration
+ * itself is oci-spec.ts.
+ */
 import { lstatSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { dirname } from 'node:path';
@@ -20,13 +23,28 @@ import { resolveUser } from './user.ts';
 
 const pathDefault = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
-export interface BundleParts { root: string; mounts: Mount[]; cgroup: string; /** /dev/shm from elsewhere. */ shmPath?: string; /** Path, `host`, or undefined for a new one. */ network: string | undefined }
+export interface BundleParts {
+  root: string;
+  mounts: Mount[];
+  cgroup: string;
+  /** /dev/shm from elsewhere. */ shmPath?: string;
+  /** Path, `host`, or undefined for a new one. */ network: string | undefined;
+}
 
-export function buildBundle(registry: ContainerRegistry, container: Container, parts: BundleParts): Record<string, unknown> {
+export function buildBundle(
+  registry: ContainerRegistry,
+  container: Container,
+  parts: BundleParts,
+): Record<string, unknown> {
   const { context } = registry;
   const { spec, path, args } = container.record;
   const image = context.images.find(spec.imageId)?.config;
-  const user = resolveUser(parts.root, spec.user === undefined || spec.user === '' ? image?.user : spec.user, spec.groupAdd, spec.strictGroups);
+  const user = resolveUser(
+    parts.root,
+    spec.user === undefined || spec.user === '' ? image?.user : spec.user,
+    spec.groupAdd,
+    spec.strictGroups,
+  );
   const workingDir = firstOf(spec.workingDir, image?.workingDir) ?? '/';
   makeDirectory(parts.root, workingDir);
   const hostname = hostnameOf(registry, container);
@@ -37,22 +55,49 @@ export function buildBundle(registry: ContainerRegistry, container: Container, p
   checkNul('argument', [path, ...args, workingDir]);
   for (const mount of parts.mounts) prepareTarget(parts.root, mount);
   if (spec.owner === 'docker') markRoot(parts.root);
-  const capabilities = planCapabilities({ privileged: spec.security.privileged === true, add: spec.security.capAdd ?? [], drop: spec.security.capDrop ?? [], available: context.hostLimits.capabilities });
+  const capabilities = planCapabilities({
+    privileged: spec.security.privileged === true,
+    add: spec.security.capAdd ?? [],
+    drop: spec.security.capDrop ?? [],
+    available: context.hostLimits.capabilities,
+  });
   checkApparmor(spec.security.apparmor, context.apparmorDefault);
   return buildOciSpec({
-    ...optional('apparmorProfile', planApparmor(spec.security.apparmor, spec.security.privileged === true, context.apparmorDefault)),
-    spec: withoutLost(spec, context.os.cgroups.controllers, context.os.cgroups.mode), root: parts.root, args: [path, ...args], env: planEnvironment(spec, [...linkEnvironment(registry, container), ...(image?.env ?? [])], hostname, user.home), user, workingDir, hostname,
-    cgroupsPath: parts.cgroup, cgroupMode: context.os.cgroups.mode, capabilities,
+    ...optional(
+      'apparmorProfile',
+      planApparmor(spec.security.apparmor, spec.security.privileged === true, context.apparmorDefault),
+    ),
+    spec: withoutLost(spec, context.os.cgroups.controllers, context.os.cgroups.mode),
+    root: parts.root,
+    args: [path, ...args],
+    env: planEnvironment(spec, [...linkEnvironment(registry, container), ...(image?.env ?? [])], hostname, user.home),
+    user,
+    workingDir,
+    hostname,
+    cgroupsPath: parts.cgroup,
+    cgroupMode: context.os.cgroups.mode,
+    capabilities,
     seccomp: isWithoutSeccomp(spec) ? undefined : planSeccomp(spec.security.seccomp, capabilities),
-    mounts: parts.mounts, namespaces: { ...shared, ...(parts.network === undefined ? {} : { network: parts.network }), ...(parts.network === 'host' && shared.uts === undefined ? {} : {}) },
+    mounts: parts.mounts,
+    namespaces: {
+      ...shared,
+      ...(parts.network === undefined ? {} : { network: parts.network }),
+      ...(parts.network === 'host' && shared.uts === undefined ? {} : {}),
+    },
     ...(spec.init === true ? { initPath: findInit(registry) } : {}),
     ...optional('oomScoreAdj', context.hostLimits.clampOomScoreAdj(spec.resources.oomScoreAdj ?? 0)),
-    rlimits: context.hostLimits.planRlimits(spec.resources.ulimits), hostDevices: spec.security.privileged === true ? allDevices() : planDevices(spec),
-    ...optional('shmPath', sandbox?.shmPath ?? parts.shmPath), hasHostMqueue: statSync('/dev/mqueue', { throwIfNoEntry: false }) !== undefined, canLockBelow: kernelAtLeast('5.12'),
+    rlimits: context.hostLimits.planRlimits(spec.resources.ulimits),
+    hostDevices: spec.security.privileged === true ? allDevices() : planDevices(spec),
+    ...optional('shmPath', sandbox?.shmPath ?? parts.shmPath),
+    hasHostMqueue: statSync('/dev/mqueue', { throwIfNoEntry: false }) !== undefined,
+    canLockBelow: kernelAtLeast('5.12'),
   });
 }
 
-/** Privileged means without the default profile; a profile that a user of docker names is applied. In a Pod privileged containers have none at all. */
+/**
+ * Privileged means without the default profile; a profile that a user of docker names is applied. In a Pod privileged
+ * containers have none at all.
+ */
 function isWithoutSeccomp({ owner, security }: ContainerSpec): boolean {
   if (security.privileged !== true) return false;
   return owner === 'kubelet' || ['', 'default', 'builtin'].includes(security.seccomp ?? '');
@@ -62,12 +107,23 @@ function optional<K extends string, V>(key: K, value: V | undefined): { [P in K]
   return value === undefined ? {} : ({ [key]: value } as { [P in K]?: V });
 }
 
-function firstOf(...values: (string | undefined)[]): string | undefined { return values.find((value) => value !== undefined && value !== ''); }
+function firstOf(...values: (string | undefined)[]): string | undefined {
+  return values.find((value) => value !== undefined && value !== '');
+}
 
 /** Image, then request, later ones replacing earlier ones of the same name; docker's own variables first. */
-export function planEnvironment(spec: { env: string[]; tty: boolean }, image: string[], hostname: string, home: string): string[] {
+export function planEnvironment(
+  spec: { env: string[]; tty: boolean },
+  image: string[],
+  hostname: string,
+  home: string,
+): string[] {
   const merged = new Map<string, string>();
-  const put = (entry: string): void => { const at = entry.indexOf('='); if (at > 0) merged.set(entry.slice(0, at), entry); else if (at < 0) merged.delete(entry); };
+  const put = (entry: string): void => {
+    const at = entry.indexOf('=');
+    if (at > 0) merged.set(entry.slice(0, at), entry);
+    else if (at < 0) merged.delete(entry);
+  };
   put(pathDefault);
   put(`HOSTNAME=${hostname}`);
   if (spec.tty) put('TERM=xterm');
@@ -81,7 +137,8 @@ function makeDirectory(root: string, path: string): void {
   const target = resolveInRoot(root, path);
   const stat = statSync(target, { throwIfNoEntry: false });
   if (stat === undefined) mkdirSync(target, { recursive: true, mode: 0o755 });
-  else if (!stat.isDirectory()) throw new ApiError('BadRequest', `failed to create task for container: cannot mkdir: ${path}: not a directory`);
+  else if (!stat.isDirectory())
+    throw new ApiError('BadRequest', `failed to create task for container: cannot mkdir: ${path}: not a directory`);
 }
 
 /** A file is mounted on a file, a directory on a directory: what is missing in the root is made, as docker does. */
@@ -89,34 +146,51 @@ function prepareTarget(root: string, mount: Mount): void {
   const target = resolveInRoot(root, mount.target);
   if (lstatSync(target, { throwIfNoEntry: false }) !== undefined) return;
   const source = mount.type === 'tmpfs' ? undefined : statSync(mount.source, { throwIfNoEntry: false });
-  if (mount.type !== 'tmpfs' && source === undefined) throw new ApiError('BadRequest', `invalid mount config for type "bind": bind source path does not exist: ${mount.source}`);
+  if (mount.type !== 'tmpfs' && source === undefined)
+    throw new ApiError(
+      'BadRequest',
+      `invalid mount config for type "bind": bind source path does not exist: ${mount.source}`,
+    );
   mkdirSync(source === undefined || source.isDirectory() ? target : dirname(target), { recursive: true, mode: 0o755 });
   if (source !== undefined && !source.isDirectory()) writeFileSync(target, '', { flag: 'a', mode: 0o755 });
 }
 
 /** By this file programs know that they run in a container of docker's. */
 function markRoot(root: string): void {
-  if (lstatSync(`${root}/.dockerenv`, { throwIfNoEntry: false }) === undefined) writeFileSync(`${root}/.dockerenv`, '', { mode: 0o755 });
+  if (lstatSync(`${root}/.dockerenv`, { throwIfNoEntry: false }) === undefined)
+    writeFileSync(`${root}/.dockerenv`, '', { mode: 0o755 });
 }
 
-function joinedNamespaces(registry: ContainerRegistry, container: Container): { ipc?: string; uts?: string; pid?: string } {
+function joinedNamespaces(
+  registry: ContainerRegistry,
+  container: Container,
+): { ipc?: string; uts?: string; pid?: string } {
   const { spec } = container.record;
   const out: { ipc?: string; uts?: string; pid?: string } = {};
   if (spec.network.type === 'sandbox') {
     const sandbox = registry.sandboxes.get(spec.network.sandboxId);
-    Object.assign(out, { ipc: sandbox.spec.hostIpc === true ? 'host' : registry.sandboxNamespace(sandbox.spec.id, 'ipc'), uts: sandbox.spec.network === 'host' ? 'host' : registry.sandboxNamespace(sandbox.spec.id, 'uts') });
+    Object.assign(out, {
+      ipc: sandbox.spec.hostIpc === true ? 'host' : registry.sandboxNamespace(sandbox.spec.id, 'ipc'),
+      uts: sandbox.spec.network === 'host' ? 'host' : registry.sandboxNamespace(sandbox.spec.id, 'uts'),
+    });
     if (sandbox.spec.hostPid === true) out.pid = 'host';
     else if (sandbox.initPid !== undefined) out.pid = `/proc/${sandbox.initPid}/ns/pid`;
   }
-  if (spec.network.type === 'container') out.uts = `/proc/${runningPid(registry, spec.network.containerId, 'network')}/ns/uts`;
+  if (spec.network.type === 'container')
+    out.uts = `/proc/${runningPid(registry, spec.network.containerId, 'network')}/ns/uts`;
   if (spec.pidMode?.type === 'host') out.pid = 'host';
-  if (spec.pidMode?.type === 'container') out.pid = `/proc/${runningPid(registry, spec.pidMode.containerId, 'PID namespace')}/ns/pid`;
+  if (spec.pidMode?.type === 'container')
+    out.pid = `/proc/${runningPid(registry, spec.pidMode.containerId, 'PID namespace')}/ns/pid`;
   if (spec.ipcMode?.type === 'host') out.ipc = 'host';
   if (spec.hostUts === true) out.uts = 'host';
   if (spec.ipcMode?.type === 'container') {
     const donor = registry.get(spec.ipcMode.containerId);
     const mode = donor.record.spec.ipcMode?.type;
-    if (mode !== 'shareable' && mode !== 'host') throw new ApiError('InternalError', `can't join IPC of container ${donor.id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)`);
+    if (mode !== 'shareable' && mode !== 'host')
+      throw new ApiError(
+        'InternalError',
+        `can't join IPC of container ${donor.id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)`,
+      );
     out.ipc = mode === 'host' ? 'host' : `/proc/${runningPid(registry, donor.id, 'IPC')}/ns/ipc`;
   }
   return out;
@@ -131,7 +205,11 @@ function runningPid(registry: ContainerRegistry, reference: string, what: string
 function findInit(registry: ContainerRegistry): string {
   const { processes } = registry.context.os;
   const found = processes.find('docker-init') ?? processes.find('tini') ?? processes.find('catatonit');
-  if (found === undefined) throw new ApiError('InternalError', 'failed to create task for container: no init program (tini or catatonit) is installed');
+  if (found === undefined)
+    throw new ApiError(
+      'InternalError',
+      'failed to create task for container: no init program (tini or catatonit) is installed',
+    );
   return found;
 }
 
@@ -141,24 +219,43 @@ const noDevices = new Set(['pts', 'shm', 'fd', 'mqueue', 'console', '.lxc', '.lx
 function devicesBelow(directory: string, target: string, access: string): OciDevice[] {
   return readdirSync(directory, { withFileTypes: true }).flatMap((entry) => {
     const path = `${directory}/${entry.name}`;
-    if (entry.isDirectory()) return noDevices.has(entry.name) ? [] : devicesBelow(path, `${target}/${entry.name}`, access);
+    if (entry.isDirectory())
+      return noDevices.has(entry.name) ? [] : devicesBelow(path, `${target}/${entry.name}`, access);
     if (!entry.isCharacterDevice() && !entry.isBlockDevice()) return [];
     const stat = lstatSync(path, { throwIfNoEntry: false });
-    return stat === undefined || noDevices.has(entry.name) ? [] : [describeDevice(stat, `${target}/${entry.name}`, access)];
+    return stat === undefined || noDevices.has(entry.name)
+      ? []
+      : [describeDevice(stat, `${target}/${entry.name}`, access)];
   });
 }
 
-function allDevices(): OciDevice[] { return devicesBelow('/dev', '/dev', 'rwm'); }
+function allDevices(): OciDevice[] {
+  return devicesBelow('/dev', '/dev', 'rwm');
+}
 
 function describeDevice(stat: Stats, path: string, access: string): OciDevice {
   const { major, minor } = deviceParts(stat.rdev);
-  return { path, type: stat.isBlockDevice() ? 'b' : 'c', major, minor, fileMode: stat.mode & 0o777, uid: stat.uid, gid: stat.gid, access };
+  return {
+    path,
+    type: stat.isBlockDevice() ? 'b' : 'c',
+    major,
+    minor,
+    fileMode: stat.mode & 0o777,
+    uid: stat.uid,
+    gid: stat.gid,
+    access,
+  };
 }
 
 function planDevices(spec: ContainerSpec): OciDevice[] {
   return (spec.resources.devices ?? []).flatMap((device) => {
     const access = device.permissions === '' ? 'rwm' : device.permissions;
-    const fail = (reason: string): never => { throw new ApiError('InternalError', `error gathering device information while adding custom device "${device.hostPath}": ${reason}`); };
+    const fail = (reason: string): never => {
+      throw new ApiError(
+        'InternalError',
+        `error gathering device information while adding custom device "${device.hostPath}": ${reason}`,
+      );
+    };
     const stat = statSync(device.hostPath, { throwIfNoEntry: false }) ?? fail('no such file or directory');
     if (stat.isCharacterDevice() || stat.isBlockDevice()) return [describeDevice(stat, device.containerPath, access)];
     const below = stat.isDirectory() ? devicesBelow(device.hostPath, device.containerPath, access) : [];
@@ -170,10 +267,15 @@ function planDevices(spec: ContainerSpec): OciDevice[] {
 function withoutLost(spec: ContainerSpec, controllers: readonly string[], mode: string): ContainerSpec {
   const resources = { ...spec.resources };
   const has = (name: string): boolean => controllers.includes(name);
-  if (!has('memory')) for (const key of ['memoryLimitBytes', 'memoryReservationBytes', 'memorySwapBytes'] as const) delete resources[key];
+  if (!has('memory'))
+    for (const key of ['memoryLimitBytes', 'memoryReservationBytes', 'memorySwapBytes'] as const) delete resources[key];
   if (!has('cpu')) for (const key of ['cpuShares', 'cpuQuotaUs', 'cpuPeriodUs'] as const) delete resources[key];
   if (!has('cpuset')) for (const key of ['cpusetCpus', 'cpusetMems'] as const) delete resources[key];
   if (!has('pids')) delete resources.pidsMax;
-  if (mode !== 'v2' && statSync('/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes', { throwIfNoEntry: false }) === undefined) delete resources.memorySwapBytes;
+  if (
+    mode !== 'v2' &&
+    statSync('/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes', { throwIfNoEntry: false }) === undefined
+  )
+    delete resources.memorySwapBytes;
   return { ...spec, resources };
 }

@@ -1,5 +1,6 @@
 /**
- * What this process may hand on: runtimes fail on a limit, a capability or an oom_score_adj that the host forbids, where docker's users
+ * What this process may hand on: runtimes fail on a limit, a capability or an oom_score_adj that the host forbids,
+ * where docker's users
  * expect a container. So all of it is measured once and clamped, with a warning.
  */
 import { ApiError } from '#base/errors.ts';
@@ -16,8 +17,21 @@ export interface HostLimits {
 }
 
 const files: Record<string, string> = {
-  core: 'Max core file size', cpu: 'Max cpu time', data: 'Max data size', fsize: 'Max file size', locks: 'Max file locks', memlock: 'Max locked memory', msgqueue: 'Max msgqueue size', nice: 'Max nice priority',
-  nofile: 'Max open files', nproc: 'Max processes', rss: 'Max resident set', rtprio: 'Max realtime priority', rttime: 'Max realtime timeout', sigpending: 'Max pending signals', stack: 'Max stack size',
+  core: 'Max core file size',
+  cpu: 'Max cpu time',
+  data: 'Max data size',
+  fsize: 'Max file size',
+  locks: 'Max file locks',
+  memlock: 'Max locked memory',
+  msgqueue: 'Max msgqueue size',
+  nice: 'Max nice priority',
+  nofile: 'Max open files',
+  nproc: 'Max processes',
+  rss: 'Max resident set',
+  rtprio: 'Max realtime priority',
+  rttime: 'Max realtime timeout',
+  sigpending: 'Max pending signals',
+  stack: 'Max stack size',
 };
 
 export function readHostLimits(log: Logger): HostLimits {
@@ -38,7 +52,8 @@ export function readHostLimits(log: Logger): HostLimits {
         if (files[limit.name] === undefined) throw new ApiError('BadRequest', `invalid ulimit type: ${limit.name}`);
         const ceiling = privileged ? Infinity : (hardLimits.get(limit.name) ?? Infinity);
         const asked = { hard: limit.hard < 0 ? Infinity : limit.hard, soft: limit.soft < 0 ? Infinity : limit.soft };
-        if (asked.hard > ceiling) log.warn('a limit is above what the host allows', { name: limit.name, wanted: limit.hard, used: ceiling });
+        if (asked.hard > ceiling)
+          log.warn('a limit is above what the host allows', { name: limit.name, wanted: limit.hard, used: ceiling });
         const hard = Math.min(asked.hard, ceiling);
         const soft = Math.min(asked.soft, hard);
         return { type: `RLIMIT_${limit.name.toUpperCase()}`, hard, soft };

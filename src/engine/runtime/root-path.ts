@@ -1,6 +1,8 @@
 /**
- * Paths inside a container's root, with every link followed as if that root were `/` (as chroot would). A check and a later use are two
- * steps: a running container could move a directory in between, so results are used at once and never for what must not escape while
+ * Paths inside a container's root, with every link followed as if that root were `/` (as chroot would). A check and a
+ * later use are two
+ * steps: a running container could move a directory in between, so results are used at once and never for what must not
+ * escape while
  * the container runs with the same files in other hands than root's.
  */
 import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
@@ -8,14 +10,20 @@ import { ApiError } from '#base/errors.ts';
 import { pathLinksMax, rootTextBytesMax } from '../limits.ts';
 import { fsPath, lstatOrUndefined, readlinkSync } from '#os/named-files.ts';
 
-/** The path on the host. Missing last parts are kept as they are; with `followLast` false a link at the end stays a link. */
+/**
+ * The path on the host. Missing last parts are kept as they are; with `followLast` false a link at the end stays a
+ * link.
+ */
 export function resolveInRoot(root: string, path: string, followLast = true): string {
   const todo = path.split('/').filter((part) => part !== '' && part !== '.');
   const done: string[] = [];
   let links = 0;
   while (todo.length > 0) {
     const part = todo.shift()!;
-    if (part === '..') { done.pop(); continue; }
+    if (part === '..') {
+      done.pop();
+      continue;
+    }
     const here = `${root}/${[...done, part].join('/')}`;
     const stat = lstatOrUndefined(here);
     if (stat?.isSymbolicLink() === true && (followLast || todo.length > 0)) {
@@ -31,11 +39,18 @@ export function resolveInRoot(root: string, path: string, followLast = true): st
 /** A small file's text, or undefined when it is missing or not a regular file. */
 export function readInRoot(root: string, path: string): string | undefined {
   try {
-    const fd = openSync(fsPath(resolveInRoot(root, path)), constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
+    const fd = openSync(
+      fsPath(resolveInRoot(root, path)),
+      constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW,
+    );
     try {
       const stat = fstatSync(fd);
       if (!stat.isFile() || stat.size > rootTextBytesMax) return undefined;
       return readFileSync(fd, 'utf8');
-    } finally { closeSync(fd); }
-  } catch { return undefined; }
+    } finally {
+      closeSync(fd);
+    }
+  } catch {
+    return undefined;
+  }
 }

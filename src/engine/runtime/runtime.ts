@@ -1,11 +1,13 @@
 /**
  * The OCI runtime (crun, or runc) and the monitor (conmon) that holds each container's terminal, log and exit status.
  *
- *   create   conmon daemonises, calls `crun create` and tells the pid over a pipe; the container's first process waits at a fifo
- *   start    writing to that fifo is all that `crun start` would do, so no process is needed for it (runc: `runc start`)
+ *   create conmon daemonises, calls `crun create` and tells the pid over a pipe; the container's first process waits at
+ *   a fifo
+ *   start writing to that fifo is all that `crun start` would do, so no process is needed for it (runc: `runc start`)
  *   exit     conmon writes the exit code to BUNDLE/ID and ends; its end is what the engine waits for
  *
- * On hybrid hosts whose version 2 hierarchy holds a controller crun refuses to create: there it runs in a mount namespace of its own in which
+ * On hybrid hosts whose version 2 hierarchy holds a controller crun refuses to create: there it runs in a mount
+ * namespace of its own in which
  * that mount is taken away, by a small script. conmon and the engine stay outside.
  */
 import { closeSync, openSync, readFileSync, unlinkSync, writeSync, constants } from 'node:fs';
@@ -18,8 +20,20 @@ import { mountOf, parseMountInfo } from '../propagation.ts';
 import { SeccompCache } from './seccomp-cache.ts';
 import { explainRuntimeError } from './runtime-errors.ts';
 
-export interface MonitorOptions { id: string; name: string; bundle: string; terminal: boolean; stdin: boolean; leaveStdinOpen: boolean; logPath: string | undefined; /** The monitor begins the log anew when it wrote so much. */ logBytesMax: number }
-export interface CreatedProcess { pid: number; monitorPid: number }
+export interface MonitorOptions {
+  id: string;
+  name: string;
+  bundle: string;
+  terminal: boolean;
+  stdin: boolean;
+  leaveStdinOpen: boolean;
+  logPath: string | undefined;
+  /** The monitor begins the log anew when it wrote so much. */ logBytesMax: number;
+}
+export interface CreatedProcess {
+  pid: number;
+  monitorPid: number;
+}
 
 export interface Runtime {
   readonly name: string;
@@ -30,7 +44,11 @@ export interface Runtime {
   forget(id: string): void;
   /** Starts a command in a running container by a process specification on disk. */
   /** `oomScoreAdj`: of the container, which the command gets too; the runtime itself would hand on the engine's. */
-  exec(id: string, processFile: string, options: { consoleSocket?: string; stdin: boolean; pidFile: string; detach?: boolean; oomScoreAdj?: number }): Child;
+  exec(
+    id: string,
+    processFile: string,
+    options: { consoleSocket?: string; stdin: boolean; pidFile: string; detach?: boolean; oomScoreAdj?: number },
+  ): Child;
   /** Creates and starts without a monitor. */
   runDetached(id: string, bundle: string, pidFile: string): Promise<void>;
   update(id: string, resources: Record<string, unknown>): Promise<void>;
@@ -50,24 +68,63 @@ export function createRuntime(options: { processes: Processes; cgroups: Cgroups;
   const conmon = processes.find('conmon');
   const crun = processes.find('crun');
   const binary = crun ?? processes.find('runc');
-  if (conmon === undefined || binary === undefined) throw new ApiError('ServiceUnavailable', `the engine needs conmon and crun (or runc): ${conmon === undefined ? 'conmon' : 'crun'} is not installed`);
+  if (conmon === undefined || binary === undefined)
+    throw new ApiError(
+      'ServiceUnavailable',
+      `the engine needs conmon and crun (or runc): ${conmon === undefined ? 'conmon' : 'crun'} is not installed`,
+    );
   const name = crun === undefined ? 'runc' : 'crun';
   const stateRoot = `${runDirectory}/runtime`;
   const filters = name === 'crun' ? new SeccompCache(runDirectory, stateRoot) : undefined;
-  const creator = name === 'crun' && cgroups.hybridMount !== undefined ? writeHybridScript(runDirectory, binary, cgroups.hybridMount) : binary;
+  const creator =
+    name === 'crun' && cgroups.hybridMount !== undefined
+      ? writeHybridScript(runDirectory, binary, cgroups.hybridMount)
+      : binary;
   return {
     name,
     async create(monitor, configuration) {
       const learning = filters?.apply(configuration);
       writeFileAtomic(`${monitor.bundle}/config.json`, JSON.stringify(configuration));
       const args = [
-        '--api-version', '1', '-c', monitor.id, '-u', monitor.id, '-n', monitor.name, '-r', creator, '-b', monitor.bundle,
-        '-p', `${monitor.bundle}/pidfile`, '-P', `${monitor.bundle}/conmon.pid`, '--exit-dir', monitor.bundle, '--full-attach', '--no-sync-log', '--log-level', 'error',
-        '-l', monitor.logPath === undefined ? 'none' : `k8s-file:${monitor.logPath}`, '--log-size-max', String(monitor.logBytesMax), `--runtime-arg=--root=${stateRoot}`,
-        ...(monitor.terminal ? ['-t'] : []), ...(monitor.stdin ? ['-i'] : []), ...(monitor.stdin && monitor.leaveStdinOpen ? ['--leave-stdin-open'] : []),
+        '--api-version',
+        '1',
+        '-c',
+        monitor.id,
+        '-u',
+        monitor.id,
+        '-n',
+        monitor.name,
+        '-r',
+        creator,
+        '-b',
+        monitor.bundle,
+        '-p',
+        `${monitor.bundle}/pidfile`,
+        '-P',
+        `${monitor.bundle}/conmon.pid`,
+        '--exit-dir',
+        monitor.bundle,
+        '--full-attach',
+        '--no-sync-log',
+        '--log-level',
+        'error',
+        '-l',
+        monitor.logPath === undefined ? 'none' : `k8s-file:${monitor.logPath}`,
+        '--log-size-max',
+        String(monitor.logBytesMax),
+        `--runtime-arg=--root=${stateRoot}`,
+        ...(monitor.terminal ? ['-t'] : []),
+        ...(monitor.stdin ? ['-i'] : []),
+        ...(monitor.stdin && monitor.leaveStdinOpen ? ['--leave-stdin-open'] : []),
       ];
       // Its own directory: it leaves a file `oom` where it stands.
-      const child = processes.spawn(conmon, args, { detached: true, directory: monitor.bundle, env: { ...runtimeEnvironment, _OCI_SYNCPIPE: '3' }, stderr: 'pipe', extra: ['pipe'] });
+      const child = processes.spawn(conmon, args, {
+        detached: true,
+        directory: monitor.bundle,
+        env: { ...runtimeEnvironment, _OCI_SYNCPIPE: '3' },
+        stderr: 'pipe',
+        extra: ['pipe'],
+      });
       const answer = await readAnswer(child);
       if (answer.pid <= 0) throw explainRuntimeError(name, answer.message, programOf(configuration));
       if (learning !== undefined) filters!.learn(learning, monitor.id);
@@ -83,25 +140,61 @@ export function createRuntime(options: { processes: Processes; cgroups: Cgroups;
     },
     forget: (id) => removeTree(`${stateRoot}/${id}`),
     exec(id, processFile, exec) {
-      const args = [`--root=${stateRoot}`, 'exec', '--process', processFile, '--pid-file', exec.pidFile, ...(exec.consoleSocket === undefined ? [] : ['--console-socket', exec.consoleSocket]), ...(exec.detach === true ? ['-d'] : []), id];
-      const [file, words] = exec.oomScoreAdj === undefined ? [binary, args] : ['/bin/sh', ['-c', scoreScript, String(exec.oomScoreAdj), binary, ...args]];
-      return processes.spawn(file, words, { env: runtimeEnvironment, stdin: exec.stdin ? 'fifo' : 'ignore', stdout: 'fifo', stderr: 'fifo' });
+      const args = [
+        `--root=${stateRoot}`,
+        'exec',
+        '--process',
+        processFile,
+        '--pid-file',
+        exec.pidFile,
+        ...(exec.consoleSocket === undefined ? [] : ['--console-socket', exec.consoleSocket]),
+        ...(exec.detach === true ? ['-d'] : []),
+        id,
+      ];
+      const [file, words] =
+        exec.oomScoreAdj === undefined
+          ? [binary, args]
+          : ['/bin/sh', ['-c', scoreScript, String(exec.oomScoreAdj), binary, ...args]];
+      return processes.spawn(file, words, {
+        env: runtimeEnvironment,
+        stdin: exec.stdin ? 'fifo' : 'ignore',
+        stdout: 'fifo',
+        stderr: 'fifo',
+      });
     },
     async runDetached(id, bundle, pidFile) {
       // No pipes: the process would inherit them, and their end would never come.
-      const child = processes.spawn(creator, [`--root=${stateRoot}`, '--log', `${bundle}/runtime.log`, 'run', '-d', '--bundle', bundle, '--pid-file', pidFile, id]);
+      const child = processes.spawn(creator, [
+        `--root=${stateRoot}`,
+        '--log',
+        `${bundle}/runtime.log`,
+        'run',
+        '-d',
+        '--bundle',
+        bundle,
+        '--pid-file',
+        pidFile,
+        id,
+      ]);
       if ((await child.exit).code !== 0) throw explainRuntimeError(name, readIfExists(`${bundle}/runtime.log`) ?? '');
     },
     async update(id, resources) {
-      const result = await processes.run(binary, [`--root=${stateRoot}`, 'update', '--resources', '-', id], { input: JSON.stringify(resources) });
-      if (result.code !== 0) throw new ApiError('InternalError', `Cannot update container ${id}: ${result.stderr.trim()}`);
+      const result = await processes.run(binary, [`--root=${stateRoot}`, 'update', '--resources', '-', id], {
+        input: JSON.stringify(resources),
+      });
+      if (result.code !== 0)
+        throw new ApiError('InternalError', `Cannot update container ${id}: ${result.stderr.trim()}`);
     },
     exitCode(bundle, id) {
       const text = readIfExists(`${bundle}/${id}`);
       return text === undefined || text.trim() === '' ? undefined : Number(text);
     },
-    resize: (bundle, size) => { writeFifo(`${bundle}/ctl`, `1 ${size.height} ${size.width}\n`); },
-    reopenLog: (bundle) => { writeFifo(`${bundle}/ctl`, '2 0 0\n'); },
+    resize: (bundle, size) => {
+      writeFifo(`${bundle}/ctl`, `1 ${size.height} ${size.width}\n`);
+    },
+    reopenLog: (bundle) => {
+      writeFifo(`${bundle}/ctl`, '2 0 0\n');
+    },
   };
 }
 
@@ -109,7 +202,9 @@ export function createRuntime(options: { processes: Processes; cgroups: Cgroups;
 async function readAnswer(child: Child): Promise<{ pid: number; message: string }> {
   let errors = '';
   let text = '';
-  child.stderr!.on('data', (part: Buffer) => { if (errors.length < 64 * 1024) errors += part.toString(); });
+  child.stderr!.on('data', (part: Buffer) => {
+    if (errors.length < 64 * 1024) errors += part.toString();
+  });
   const pipe = child.extra[0]!;
   return new Promise((resolve, reject) => {
     child.exit.catch(reject);
@@ -119,32 +214,51 @@ async function readAnswer(child: Child): Promise<{ pid: number; message: string 
       pipe.destroy();
       child.stderr!.destroy();
       try {
-        const parsed = JSON.parse(text.slice(0, text.indexOf('\n'))) as { pid?: number; data?: number; message?: string };
+        const parsed = JSON.parse(text.slice(0, text.indexOf('\n'))) as {
+          pid?: number;
+          data?: number;
+          message?: string;
+        };
         resolve({ pid: parsed.data ?? parsed.pid ?? -1, message: parsed.message ?? errors });
-      } catch { resolve({ pid: -1, message: `${text}${errors}` }); }
+      } catch {
+        resolve({ pid: -1, message: `${text}${errors}` });
+      }
     });
-    pipe.on('end', () => { void child.exit.then(() => resolve({ pid: -1, message: errors === '' ? 'the monitor ended without a word' : errors })); });
+    pipe.on('end', () => {
+      void child.exit.then(() =>
+        resolve({ pid: -1, message: errors === '' ? 'the monitor ended without a word' : errors }),
+      );
+    });
     pipe.on('error', reject);
   });
 }
 
-function programOf(configuration: Record<string, unknown>): string { return (configuration['process'] as { args?: string[] } | undefined)?.args?.[0] ?? ''; }
+function programOf(configuration: Record<string, unknown>): string {
+  return (configuration['process'] as { args?: string[] } | undefined)?.args?.[0] ?? '';
+}
 
 /** The first process of a created container waits until somebody writes here. */
 function openGate(path: string): void {
   const fd = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
-  try { writeSync(fd, '\0'); } finally { closeSync(fd); }
+  try {
+    writeSync(fd, '\0');
+  } finally {
+    closeSync(fd);
+  }
   unlinkSync(path);
 }
 
 /**
- * The mount that holds the hierarchy is made private first, so that taking it away stays here; all others remain in the host's peer groups: what is mounted on the
+ * The mount that holds the hierarchy is made private first, so that taking it away stays here; all others remain in the
+ * host's peer groups: what is mounted on the
  * host later reaches containers that bind it `rslave` or `rshared`, and the other way round.
  */
 function writeHybridScript(runDirectory: string, binary: string, mount: string): string {
   const path = `${runDirectory}/create`;
   const parent = mountOf(dirname(mount), parseMountInfo(readIfExists('/proc/self/mountinfo') ?? ''))?.target ?? '/';
   const inside = `mount --make-private ${parent} && mount --make-private ${mount} && umount -l ${mount}; exec ${binary} "$@"`;
-  writeFileAtomic(path, `#!/bin/sh\nexec unshare -m --propagation unchanged sh -c '${inside}' ${binary} "$@"\n`, { mode: 0o700 });
+  writeFileAtomic(path, `#!/bin/sh\nexec unshare -m --propagation unchanged sh -c '${inside}' ${binary} "$@"\n`, {
+    mode: 0o700,
+  });
   return path;
 }

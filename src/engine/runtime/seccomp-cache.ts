@@ -1,6 +1,8 @@
 /**
- * Compiled seccomp filters. Turning docker's profile into a filter takes the runtime longer than all else in a container's start, and the result is
- * the same for the same profile: so the first one that crun makes is kept, and given to it ready-made afterwards (annotation
+ * Compiled seccomp filters. Turning docker's profile into a filter takes the runtime longer than all else in a
+ * container's start, and the result is
+ * the same for the same profile: so the first one that crun makes is kept, and given to it ready-made afterwards
+ * (annotation
  * `run.oci.seccomp_bpf_data`). Kept below the run directory: a reboot, and with it perhaps another kernel, starts over.
  */
 import { createHash } from 'node:crypto';
@@ -44,7 +46,9 @@ export class SeccompCache {
       if (bytes.length === 0 || bytes.length % 8 !== 0 || bytes.length > seccompFilterBytesMax) return;
       this.#filters.set(key, bytes.toString('base64'));
       writeFileAtomic(`${this.#directory}/${key}`, bytes);
-    } catch { /* the next container tries again */ }
+    } catch {
+      /* the next container tries again */
+    }
   }
 
   #keyOf(profile: object): string {
@@ -58,6 +62,8 @@ export class SeccompCache {
       const text = readFileSync(`${this.#directory}/${key}`).toString('base64');
       this.#filters.set(key, text);
       return text;
-    } catch { return undefined; }
+    } catch {
+      return undefined;
+    }
   }
 }

@@ -1,13 +1,23 @@
 /** batch/v1. */
 import type { Json } from '#base/objects.ts';
 import { defaultTemplate, setDefault, setDefaultText } from '../defaults.ts';
-import { ageOf, column, columns, defineKind, formatSelector, pathText, shortDuration, statusSubresource } from '../kind.ts';
+import {
+  ageOf,
+  column,
+  columns,
+  defineKind,
+  formatSelector,
+  pathText,
+  shortDuration,
+  statusSubresource,
+} from '../kind.ts';
 import type { KindOptions, KindRecord } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
 import { validateCronJob, validateJob, validateJobUpdate } from '../validate-apps.ts';
 import { templateColumns } from './apps.ts';
 
-const define = (kind: string, resource: string, options?: KindOptions): KindRecord => defineKind('batch', 'v1', kind, resource, options);
+const define = (kind: string, resource: string, options?: KindOptions): KindRecord =>
+  defineKind('batch', 'v1', kind, resource, options);
 const status = { status: statusSubresource };
 
 export function defaultJobSpec(spec: Json): void {
@@ -19,7 +29,8 @@ export function defaultJobSpec(spec: Json): void {
   setDefault(spec, 'manualSelector', false);
   if (spec.manualSelector === false) delete spec.manualSelector;
   setDefaultText(spec, 'podReplacementPolicy', spec.podFailurePolicy === undefined ? 'TerminatingOrFailed' : 'Failed');
-  for (const rule of spec.podFailurePolicy?.rules ?? []) for (const pattern of rule.onPodConditions ?? []) setDefaultText(pattern, 'status', 'True');
+  for (const rule of spec.podFailurePolicy?.rules ?? [])
+    for (const pattern of rule.onPodConditions ?? []) setDefaultText(pattern, 'status', 'True');
   defaultTemplate(spec.template);
 }
 
@@ -29,13 +40,17 @@ function generateSelector(job: Json): void {
   if (spec.manualSelector === true || spec.template === undefined) return;
   const labels = ((spec.template.metadata ??= {}).labels ??= {});
   const uid = job.metadata.uid;
-  for (const prefix of ['', 'batch.kubernetes.io/']) { labels[`${prefix}controller-uid`] = uid; labels[`${prefix}job-name`] = job.metadata.name; }
+  for (const prefix of ['', 'batch.kubernetes.io/']) {
+    labels[`${prefix}controller-uid`] = uid;
+    labels[`${prefix}job-name`] = job.metadata.name;
+  }
   spec.selector ??= {};
   spec.selector.matchLabels = { ...(spec.selector.matchLabels ?? {}), 'batch.kubernetes.io/controller-uid': uid };
 }
 
 function jobStatus(o: Json): string {
-  const has = (type: string): boolean => (o.status?.conditions ?? []).some((c: Json) => c.type === type && c.status === 'True');
+  const has = (type: string): boolean =>
+    (o.status?.conditions ?? []).some((c: Json) => c.type === type && c.status === 'True');
   if (has('Complete')) return 'Complete';
   if (has('Failed')) return 'Failed';
   if (o.metadata.deletionTimestamp) return 'Terminating';
@@ -46,22 +61,57 @@ function jobStatus(o: Json): string {
 }
 
 const jobs = define('Job', 'jobs', {
-  categories: ['all'], subresources: status, hasGeneration: true, selectableFields: { 'status.successful': pathText('status.succeeded') },
+  categories: ['all'],
+  subresources: status,
+  hasGeneration: true,
+  selectableFields: { 'status.successful': pathText('status.succeeded') },
   columns: columns(
     column('Status', jobStatus),
-    column('Completions', (o) => { const s = o.status?.succeeded ?? 0; if (o.spec?.completions !== undefined) return `${s}/${o.spec.completions}`; const p = o.spec?.parallelism ?? 0; return p > 1 ? `${s}/1 of ${p}` : `${s}/1`; }),
-    column('Duration', (o, now) => (o.status?.startTime === undefined ? '' : shortDuration((o.status.completionTime ? Date.parse(o.status.completionTime) : now) - Date.parse(o.status.startTime)))),
-    ...templateColumns(), column('Selector', (o) => formatSelector(o.spec?.selector), { wide: true }),
+    column('Completions', (o) => {
+      const s = o.status?.succeeded ?? 0;
+      if (o.spec?.completions !== undefined) return `${s}/${o.spec.completions}`;
+      const p = o.spec?.parallelism ?? 0;
+      return p > 1 ? `${s}/1 of ${p}` : `${s}/1`;
+    }),
+    column('Duration', (o, now) =>
+      o.status?.startTime === undefined
+        ? ''
+        : shortDuration(
+            (o.status.completionTime ? Date.parse(o.status.completionTime) : now) - Date.parse(o.status.startTime),
+          ),
+    ),
+    ...templateColumns(),
+    column('Selector', (o) => formatSelector(o.spec?.selector), { wide: true }),
   ),
-  defaults(o) { defaultJobSpec((o.spec ??= {})); const labels = o.spec.template?.metadata?.labels; if (labels !== undefined && Object.keys(o.metadata.labels ?? {}).length === 0) o.metadata.labels = { ...labels }; },
-  prepareCreate(o) { o.status = {}; generateSelector(o); }, prepareUpdate: resetStatus, validate: validateJob, validateUpdate: validateJobUpdate,
+  defaults(o) {
+    defaultJobSpec((o.spec ??= {}));
+    const labels = o.spec.template?.metadata?.labels;
+    if (labels !== undefined && Object.keys(o.metadata.labels ?? {}).length === 0) o.metadata.labels = { ...labels };
+  },
+  prepareCreate(o) {
+    o.status = {};
+    generateSelector(o);
+  },
+  prepareUpdate: resetStatus,
+  validate: validateJob,
+  validateUpdate: validateJobUpdate,
 });
 
 const cronJobs = define('CronJob', 'cronjobs', {
-  shortNames: ['cj'], categories: ['all'], subresources: status, hasGeneration: true,
+  shortNames: ['cj'],
+  categories: ['all'],
+  subresources: status,
+  hasGeneration: true,
   columns: columns(
-    column('Schedule', (o) => o.spec?.schedule), column('Timezone', (o) => o.spec?.timeZone ?? '<none>'), column('Suspend', (o) => (o.spec?.suspend === true ? 'True' : 'False'), { type: 'boolean' }), column('Active', (o) => (o.status?.active ?? []).length, { type: 'integer' }),
-    column('Last Schedule', (o, now) => (o.status?.lastScheduleTime ? ageOf(o.status.lastScheduleTime, now) : '<none>')), ...templateColumns((o) => o.spec?.jobTemplate?.spec?.template?.spec), column('Selector', (o) => formatSelector(o.spec?.jobTemplate?.spec?.selector), { wide: true }),
+    column('Schedule', (o) => o.spec?.schedule),
+    column('Timezone', (o) => o.spec?.timeZone ?? '<none>'),
+    column('Suspend', (o) => (o.spec?.suspend === true ? 'True' : 'False'), { type: 'boolean' }),
+    column('Active', (o) => (o.status?.active ?? []).length, { type: 'integer' }),
+    column('Last Schedule', (o, now) =>
+      o.status?.lastScheduleTime ? ageOf(o.status.lastScheduleTime, now) : '<none>',
+    ),
+    ...templateColumns((o) => o.spec?.jobTemplate?.spec?.template?.spec),
+    column('Selector', (o) => formatSelector(o.spec?.jobTemplate?.spec?.selector), { wide: true }),
   ),
   defaults(o) {
     const spec = (o.spec ??= {});
@@ -71,7 +121,11 @@ const cronJobs = define('CronJob', 'cronjobs', {
     setDefault(spec, 'failedJobsHistoryLimit', 1);
     if (spec.jobTemplate?.spec) defaultTemplate(spec.jobTemplate.spec.template);
   },
-  prepareCreate(o) { o.status = {}; }, prepareUpdate: resetStatus, validate: validateCronJob,
+  prepareCreate(o) {
+    o.status = {};
+  },
+  prepareUpdate: resetStatus,
+  validate: validateCronJob,
 });
 
 export const batchKinds: readonly KindRecord[] = [cronJobs, jobs];

@@ -7,7 +7,8 @@ import { resetStatus } from '../strategy.ts';
 import { validateIngress } from '../validate-core.ts';
 import { validateNetworkPolicy } from '../validate-policy.ts';
 
-const define = (kind: string, resource: string, options?: KindOptions): KindRecord => defineKind('networking.k8s.io', 'v1', kind, resource, options);
+const define = (kind: string, resource: string, options?: KindOptions): KindRecord =>
+  defineKind('networking.k8s.io', 'v1', kind, resource, options);
 
 function hosts(o: Json): string {
   const all = (o.spec?.rules ?? []).map((r: Json) => r.host).filter(Boolean);
@@ -16,24 +17,66 @@ function hosts(o: Json): string {
 }
 
 export const networkingKinds: readonly KindRecord[] = [
-  define('IngressClass', 'ingressclasses', { scoped: 'Cluster', hasGeneration: true, columns: columns(column('Controller', (o) => o.spec?.controller), column('Parameters', (o) => (o.spec?.parameters ? `${o.spec.parameters.kind}${o.spec.parameters.apiGroup ? `.${o.spec.parameters.apiGroup}` : ''}/${o.spec.parameters.name}` : '<none>'))) }),
-  define('Ingress', 'ingresses', {
-    shortNames: ['ing'], subresources: { status: statusSubresource }, hasGeneration: true,
+  define('IngressClass', 'ingressclasses', {
+    scoped: 'Cluster',
+    hasGeneration: true,
     columns: columns(
-      column('Class', (o) => o.spec?.ingressClassName ?? o.metadata.annotations?.['kubernetes.io/ingress.class'] ?? '<none>'), column('Hosts', hosts),
-      column('Address', (o) => (o.status?.loadBalancer?.ingress ?? []).map((i: Json) => i.ip ?? i.hostname).join(',')), column('Ports', (o) => ((o.spec?.tls ?? []).length > 0 ? '80, 443' : '80')),
+      column('Controller', (o) => o.spec?.controller),
+      column('Parameters', (o) =>
+        o.spec?.parameters
+          ? `${o.spec.parameters.kind}${o.spec.parameters.apiGroup ? `.${o.spec.parameters.apiGroup}` : ''}/${o.spec.parameters.name}`
+          : '<none>',
+      ),
     ),
-    prepareCreate(o) { o.status = { loadBalancer: {} }; }, prepareUpdate: resetStatus, validate: validateIngress,
   }),
-  define('IPAddress', 'ipaddresses', { scoped: 'Cluster', shortNames: ['ip'], singular: 'ipaddress', columns: agelessColumns(column('ParentRef', (o) => { const r = o.spec?.parentRef ?? {}; return `${r.resource}${r.group ? `.${r.group}` : ''}/${r.namespace ? `${r.namespace}/` : ''}${r.name}`; })) }),
+  define('Ingress', 'ingresses', {
+    shortNames: ['ing'],
+    subresources: { status: statusSubresource },
+    hasGeneration: true,
+    columns: columns(
+      column(
+        'Class',
+        (o) => o.spec?.ingressClassName ?? o.metadata.annotations?.['kubernetes.io/ingress.class'] ?? '<none>',
+      ),
+      column('Hosts', hosts),
+      column('Address', (o) => (o.status?.loadBalancer?.ingress ?? []).map((i: Json) => i.ip ?? i.hostname).join(',')),
+      column('Ports', (o) => ((o.spec?.tls ?? []).length > 0 ? '80, 443' : '80')),
+    ),
+    prepareCreate(o) {
+      o.status = { loadBalancer: {} };
+    },
+    prepareUpdate: resetStatus,
+    validate: validateIngress,
+  }),
+  define('IPAddress', 'ipaddresses', {
+    scoped: 'Cluster',
+    shortNames: ['ip'],
+    singular: 'ipaddress',
+    columns: agelessColumns(
+      column('ParentRef', (o) => {
+        const r = o.spec?.parentRef ?? {};
+        return `${r.resource}${r.group ? `.${r.group}` : ''}/${r.namespace ? `${r.namespace}/` : ''}${r.name}`;
+      }),
+    ),
+  }),
   define('NetworkPolicy', 'networkpolicies', {
-    shortNames: ['netpol'], hasGeneration: true, columns: columns(column('Pod-Selector', (o) => formatSelector(o.spec?.podSelector))), validate: validateNetworkPolicy,
+    shortNames: ['netpol'],
+    hasGeneration: true,
+    columns: columns(column('Pod-Selector', (o) => formatSelector(o.spec?.podSelector))),
+    validate: validateNetworkPolicy,
     defaults(o) {
       const spec = (o.spec ??= {});
       spec.podSelector ??= {};
-      for (const rule of [...(spec.ingress ?? []), ...(spec.egress ?? [])]) for (const port of rule.ports ?? []) setDefaultText(port, 'protocol', 'TCP');
-      if ((spec.policyTypes ?? []).length === 0) spec.policyTypes = (spec.egress ?? []).length > 0 ? ['Ingress', 'Egress'] : ['Ingress'];
+      for (const rule of [...(spec.ingress ?? []), ...(spec.egress ?? [])])
+        for (const port of rule.ports ?? []) setDefaultText(port, 'protocol', 'TCP');
+      if ((spec.policyTypes ?? []).length === 0)
+        spec.policyTypes = (spec.egress ?? []).length > 0 ? ['Ingress', 'Egress'] : ['Ingress'];
     },
   }),
-  define('ServiceCIDR', 'servicecidrs', { scoped: 'Cluster', subresources: { status: statusSubresource }, columns: columns(column('CIDRs', (o) => (o.spec?.cidrs ?? []).join(','))), prepareUpdate: resetStatus }),
+  define('ServiceCIDR', 'servicecidrs', {
+    scoped: 'Cluster',
+    subresources: { status: statusSubresource },
+    columns: columns(column('CIDRs', (o) => (o.spec?.cidrs ?? []).join(','))),
+    prepareUpdate: resetStatus,
+  }),
 ];

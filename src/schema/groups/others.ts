@@ -1,53 +1,158 @@
 /** The smaller API groups, one block each. */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { setDefault, setDefaultText, defaultQuantities } from '../defaults.ts';
-import { ageColumn, agelessColumns, column, columns, defineKind, ageOf, pathText, shortDuration, statusSubresource } from '../kind.ts';
+import {
+  ageColumn,
+  agelessColumns,
+  column,
+  columns,
+  defineKind,
+  ageOf,
+  pathText,
+  shortDuration,
+  statusSubresource,
+} from '../kind.ts';
 import type { KindRecord } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
 import { sameJson } from '../validate-pod.ts';
 import { validateStorageClass } from '../validate-core.ts';
-import { validateCertificateRequest, validateEndpointSlice, validateLease, validatePriorityClass, validateWebhooks } from '../validate-policy.ts';
+import {
+  validateCertificateRequest,
+  validateEndpointSlice,
+  validateLease,
+  validatePriorityClass,
+  validateWebhooks,
+} from '../validate-policy.ts';
 
 const status = { status: statusSubresource };
 const onlyCreate = { verbs: ['create'] };
 
-const shownLimit = (o: Json, field: string): number | string => o.spec?.limited?.limitResponse?.queuing?.[field] ?? '<none>';
+const shownLimit = (o: Json, field: string): number | string =>
+  o.spec?.limited?.limitResponse?.queuing?.[field] ?? '<none>';
 const flowSchemaColumns = columns(
-  column('PriorityLevel', (o) => o.spec?.priorityLevelConfiguration?.name), column('MatchingPrecedence', (o) => o.spec?.matchingPrecedence, { type: 'integer' }), column('DistinguisherMethod', (o) => o.spec?.distinguisherMethod?.type ?? '<none>'),
-  ageColumn, column('MissingPL', (o) => (o.status?.conditions ?? []).find((c: Json) => c.type === 'Dangling')?.status ?? '?'),
+  column('PriorityLevel', (o) => o.spec?.priorityLevelConfiguration?.name),
+  column('MatchingPrecedence', (o) => o.spec?.matchingPrecedence, { type: 'integer' }),
+  column('DistinguisherMethod', (o) => o.spec?.distinguisherMethod?.type ?? '<none>'),
+  ageColumn,
+  column('MissingPL', (o) => (o.status?.conditions ?? []).find((c: Json) => c.type === 'Dangling')?.status ?? '?'),
 );
 const priorityLevelColumns = columns(
-  column('Type', (o) => o.spec?.type), column('NominalConcurrencyShares', (o) => o.spec?.limited?.nominalConcurrencyShares ?? o.spec?.exempt?.nominalConcurrencyShares ?? '<none>'),
-  column('Queues', (o) => shownLimit(o, 'queues')), column('HandSize', (o) => shownLimit(o, 'handSize')), column('QueueLengthLimit', (o) => shownLimit(o, 'queueLengthLimit')),
+  column('Type', (o) => o.spec?.type),
+  column(
+    'NominalConcurrencyShares',
+    (o) => o.spec?.limited?.nominalConcurrencyShares ?? o.spec?.exempt?.nominalConcurrencyShares ?? '<none>',
+  ),
+  column('Queues', (o) => shownLimit(o, 'queues')),
+  column('HandSize', (o) => shownLimit(o, 'handSize')),
+  column('QueueLengthLimit', (o) => shownLimit(o, 'queueLengthLimit')),
 );
 
 export const storageKinds: readonly KindRecord[] = [
-  defineKind('storage.k8s.io', 'v1', 'CSIDriver', 'csidrivers', { scoped: 'Cluster', columns: columns(column('AttachRequired', (o) => o.spec?.attachRequired !== false, { type: 'boolean' }), column('PodInfoOnMount', (o) => o.spec?.podInfoOnMount === true, { type: 'boolean' }), column('StorageCapacity', (o) => o.spec?.storageCapacity === true, { type: 'boolean' }), column('TokenRequests', (o) => (o.spec?.tokenRequests ?? []).map((r: Json) => r.audience).join(',') || '<unset>'), column('RequiresRepublish', (o) => o.spec?.requiresRepublish === true, { type: 'boolean' }), column('Modes', (o) => (o.spec?.volumeLifecycleModes ?? ['Persistent']).join(','))), defaults(o) { o.spec ??= {}; setDefault(o.spec, 'attachRequired', true); setDefault(o.spec, 'podInfoOnMount', false); setDefault(o.spec, 'storageCapacity', false); setDefault(o.spec, 'fsGroupPolicy', 'ReadWriteOnceWithFSType'); setDefault(o.spec, 'volumeLifecycleModes', ['Persistent']); setDefault(o.spec, 'requiresRepublish', false); setDefault(o.spec, 'seLinuxMount', false); } }),
-  defineKind('storage.k8s.io', 'v1', 'CSINode', 'csinodes', { scoped: 'Cluster', columns: columns(column('Drivers', (o) => (o.spec?.drivers ?? []).length, { type: 'integer' })) }),
-  defineKind('storage.k8s.io', 'v1', 'CSIStorageCapacity', 'csistoragecapacities', { columns: agelessColumns(column('StorageClassName', (o) => o.storageClassName), column('Capacity', (o) => o.capacity ?? '<unset>')) }),
-  defineKind('storage.k8s.io', 'v1', 'StorageClass', 'storageclasses', {
-    scoped: 'Cluster', shortNames: ['sc'], validate: validateStorageClass,
-    columns: columns(column('Provisioner', (o) => o.provisioner), column('ReclaimPolicy', (o) => o.reclaimPolicy), column('VolumeBindingMode', (o) => o.volumeBindingMode), column('AllowVolumeExpansion', (o) => o.allowVolumeExpansion === true))
-      .map((c) => (c.name === 'Name' ? { ...c, value: (o: KubeObject) => `${o.metadata.name}${o.metadata.annotations?.['storageclass.kubernetes.io/is-default-class'] === 'true' ? ' (default)' : ''}` } : c)),
-    defaults(o) { setDefaultText(o, 'reclaimPolicy', 'Delete'); setDefaultText(o, 'volumeBindingMode', 'Immediate'); },
+  defineKind('storage.k8s.io', 'v1', 'CSIDriver', 'csidrivers', {
+    scoped: 'Cluster',
+    columns: columns(
+      column('AttachRequired', (o) => o.spec?.attachRequired !== false, { type: 'boolean' }),
+      column('PodInfoOnMount', (o) => o.spec?.podInfoOnMount === true, { type: 'boolean' }),
+      column('StorageCapacity', (o) => o.spec?.storageCapacity === true, { type: 'boolean' }),
+      column('TokenRequests', (o) => (o.spec?.tokenRequests ?? []).map((r: Json) => r.audience).join(',') || '<unset>'),
+      column('RequiresRepublish', (o) => o.spec?.requiresRepublish === true, { type: 'boolean' }),
+      column('Modes', (o) => (o.spec?.volumeLifecycleModes ?? ['Persistent']).join(',')),
+    ),
+    defaults(o) {
+      o.spec ??= {};
+      setDefault(o.spec, 'attachRequired', true);
+      setDefault(o.spec, 'podInfoOnMount', false);
+      setDefault(o.spec, 'storageCapacity', false);
+      setDefault(o.spec, 'fsGroupPolicy', 'ReadWriteOnceWithFSType');
+      setDefault(o.spec, 'volumeLifecycleModes', ['Persistent']);
+      setDefault(o.spec, 'requiresRepublish', false);
+      setDefault(o.spec, 'seLinuxMount', false);
+    },
   }),
-  defineKind('storage.k8s.io', 'v1', 'VolumeAttachment', 'volumeattachments', { scoped: 'Cluster', subresources: status, columns: columns({ ...column('Attacher', (o) => o.spec?.attacher), format: 'name' }, column('PV', (o) => o.spec?.source?.persistentVolumeName ?? ''), column('Node', (o) => o.spec?.nodeName), column('Attached', (o) => o.status?.attached === true, { type: 'boolean' })), prepareCreate(o) { o.status = { attached: false }; }, prepareUpdate: resetStatus }),
-  defineKind('storage.k8s.io', 'v1', 'VolumeAttributesClass', 'volumeattributesclasses', { scoped: 'Cluster', shortNames: ['vac'], columns: columns(column('DriverName', (o) => o.driverName)) }),
+  defineKind('storage.k8s.io', 'v1', 'CSINode', 'csinodes', {
+    scoped: 'Cluster',
+    columns: columns(column('Drivers', (o) => (o.spec?.drivers ?? []).length, { type: 'integer' })),
+  }),
+  defineKind('storage.k8s.io', 'v1', 'CSIStorageCapacity', 'csistoragecapacities', {
+    columns: agelessColumns(
+      column('StorageClassName', (o) => o.storageClassName),
+      column('Capacity', (o) => o.capacity ?? '<unset>'),
+    ),
+  }),
+  defineKind('storage.k8s.io', 'v1', 'StorageClass', 'storageclasses', {
+    scoped: 'Cluster',
+    shortNames: ['sc'],
+    validate: validateStorageClass,
+    columns: columns(
+      column('Provisioner', (o) => o.provisioner),
+      column('ReclaimPolicy', (o) => o.reclaimPolicy),
+      column('VolumeBindingMode', (o) => o.volumeBindingMode),
+      column('AllowVolumeExpansion', (o) => o.allowVolumeExpansion === true),
+    ).map((c) =>
+      c.name === 'Name'
+        ? {
+            ...c,
+            value: (o: KubeObject) =>
+              `${o.metadata.name}${o.metadata.annotations?.['storageclass.kubernetes.io/is-default-class'] === 'true' ? ' (default)' : ''}`,
+          }
+        : c,
+    ),
+    defaults(o) {
+      setDefaultText(o, 'reclaimPolicy', 'Delete');
+      setDefaultText(o, 'volumeBindingMode', 'Immediate');
+    },
+  }),
+  defineKind('storage.k8s.io', 'v1', 'VolumeAttachment', 'volumeattachments', {
+    scoped: 'Cluster',
+    subresources: status,
+    columns: columns(
+      { ...column('Attacher', (o) => o.spec?.attacher), format: 'name' },
+      column('PV', (o) => o.spec?.source?.persistentVolumeName ?? ''),
+      column('Node', (o) => o.spec?.nodeName),
+      column('Attached', (o) => o.status?.attached === true, { type: 'boolean' }),
+    ),
+    prepareCreate(o) {
+      o.status = { attached: false };
+    },
+    prepareUpdate: resetStatus,
+  }),
+  defineKind('storage.k8s.io', 'v1', 'VolumeAttributesClass', 'volumeattributesclasses', {
+    scoped: 'Cluster',
+    shortNames: ['vac'],
+    columns: columns(column('DriverName', (o) => o.driverName)),
+  }),
 ];
 
 export const coordinationKinds: readonly KindRecord[] = [
-  defineKind('coordination.k8s.io', 'v1', 'Lease', 'leases', { columns: columns(column('Holder', (o) => o.spec?.holderIdentity ?? '')), validate: validateLease }),
+  defineKind('coordination.k8s.io', 'v1', 'Lease', 'leases', {
+    columns: columns(column('Holder', (o) => o.spec?.holderIdentity ?? '')),
+    validate: validateLease,
+  }),
 ];
 
 function sliceList(items: string[], max = 3): string {
-  return items.length === 0 ? '<unset>' : items.length > max ? `${items.slice(0, max).join(',')} + ${items.length - max} more...` : items.join(',');
+  return items.length === 0
+    ? '<unset>'
+    : items.length > max
+      ? `${items.slice(0, max).join(',')} + ${items.length - max} more...`
+      : items.join(',');
 }
 
 export const discoveryKinds: readonly KindRecord[] = [
   defineKind('discovery.k8s.io', 'v1', 'EndpointSlice', 'endpointslices', {
     validate: validateEndpointSlice,
-    columns: columns(column('AddressType', (o) => o.addressType), column('Ports', (o) => sliceList((o.ports ?? []).map((p: Json) => String(p.port ?? '*')))), column('Endpoints', (o) => sliceList((o.endpoints ?? []).flatMap((e: Json) => e.addresses ?? [])))),
-    defaults(o) { for (const port of o.ports ?? []) { setDefault(port, 'name', ''); setDefaultText(port, 'protocol', 'TCP'); } o.endpoints ??= []; },
+    columns: columns(
+      column('AddressType', (o) => o.addressType),
+      column('Ports', (o) => sliceList((o.ports ?? []).map((p: Json) => String(p.port ?? '*')))),
+      column('Endpoints', (o) => sliceList((o.endpoints ?? []).flatMap((e: Json) => e.addresses ?? []))),
+    ),
+    defaults(o) {
+      for (const port of o.ports ?? []) {
+        setDefault(port, 'name', '');
+        setDefaultText(port, 'protocol', 'TCP');
+      }
+      o.endpoints ??= [];
+    },
     hasGeneration: true,
   }),
 ];
@@ -55,60 +160,169 @@ export const discoveryKinds: readonly KindRecord[] = [
 /** core/v1 Event ↔ events.k8s.io/v1 Event, which are one object under two names. */
 function eventFromCore(o: KubeObject): KubeObject {
   const { involvedObject, source, message, firstTimestamp, lastTimestamp, count, reportingComponent, ...rest } = o;
-  return { ...rest, apiVersion: 'events.k8s.io/v1', kind: 'Event', metadata: o.metadata, regarding: involvedObject, note: message, deprecatedSource: source, deprecatedFirstTimestamp: firstTimestamp, deprecatedLastTimestamp: lastTimestamp, ...(count === undefined ? {} : { deprecatedCount: count }), reportingController: reportingComponent };
+  return {
+    ...rest,
+    apiVersion: 'events.k8s.io/v1',
+    kind: 'Event',
+    metadata: o.metadata,
+    regarding: involvedObject,
+    note: message,
+    deprecatedSource: source,
+    deprecatedFirstTimestamp: firstTimestamp,
+    deprecatedLastTimestamp: lastTimestamp,
+    ...(count === undefined ? {} : { deprecatedCount: count }),
+    reportingController: reportingComponent,
+  };
 }
 
 function eventToCore(o: KubeObject): KubeObject {
-  const { regarding, note, deprecatedSource, deprecatedFirstTimestamp, deprecatedLastTimestamp, deprecatedCount, reportingController, ...rest } = o;
-  return { ...rest, apiVersion: 'v1', kind: 'Event', metadata: o.metadata, involvedObject: regarding ?? {}, source: deprecatedSource ?? {}, firstTimestamp: deprecatedFirstTimestamp ?? null, lastTimestamp: deprecatedLastTimestamp ?? null, ...(note === undefined ? {} : { message: note }), ...(deprecatedCount === undefined ? {} : { count: deprecatedCount }), reportingComponent: reportingController ?? '' };
+  const {
+    regarding,
+    note,
+    deprecatedSource,
+    deprecatedFirstTimestamp,
+    deprecatedLastTimestamp,
+    deprecatedCount,
+    reportingController,
+    ...rest
+  } = o;
+  return {
+    ...rest,
+    apiVersion: 'v1',
+    kind: 'Event',
+    metadata: o.metadata,
+    involvedObject: regarding ?? {},
+    source: deprecatedSource ?? {},
+    firstTimestamp: deprecatedFirstTimestamp ?? null,
+    lastTimestamp: deprecatedLastTimestamp ?? null,
+    ...(note === undefined ? {} : { message: note }),
+    ...(deprecatedCount === undefined ? {} : { count: deprecatedCount }),
+    reportingComponent: reportingController ?? '',
+  };
 }
 
 export const eventsKinds: readonly KindRecord[] = [
   defineKind('events.k8s.io', 'v1', 'Event', 'events', {
-    shortNames: ['ev'], nameForm: 'path', storage: { group: '', resource: 'events', version: 'v1', kind: 'Event' }, fromStored: eventFromCore, toStored: eventToCore,
-    selectableFields: { 'regarding.kind': pathText('involvedObject.kind'), 'regarding.namespace': pathText('involvedObject.namespace'), 'regarding.name': pathText('involvedObject.name'), 'regarding.uid': pathText('involvedObject.uid'), 'regarding.apiVersion': pathText('involvedObject.apiVersion'), 'regarding.resourceVersion': pathText('involvedObject.resourceVersion'), 'regarding.fieldPath': pathText('involvedObject.fieldPath'), reason: pathText('reason'), type: pathText('type'), reportingController: (o) => o.reportingComponent || o.source?.component || '' },
+    shortNames: ['ev'],
+    nameForm: 'path',
+    storage: { group: '', resource: 'events', version: 'v1', kind: 'Event' },
+    fromStored: eventFromCore,
+    toStored: eventToCore,
+    selectableFields: {
+      'regarding.kind': pathText('involvedObject.kind'),
+      'regarding.namespace': pathText('involvedObject.namespace'),
+      'regarding.name': pathText('involvedObject.name'),
+      'regarding.uid': pathText('involvedObject.uid'),
+      'regarding.apiVersion': pathText('involvedObject.apiVersion'),
+      'regarding.resourceVersion': pathText('involvedObject.resourceVersion'),
+      'regarding.fieldPath': pathText('involvedObject.fieldPath'),
+      reason: pathText('reason'),
+      type: pathText('type'),
+      reportingController: (o) => o.reportingComponent || o.source?.component || '',
+    },
     columns: [
-      { name: 'Last Seen', type: 'string', value: (o, now) => { const t = o.series?.lastObservedTime ?? o.deprecatedLastTimestamp ?? o.eventTime ?? o.deprecatedFirstTimestamp; return t ? shortDuration(now - Date.parse(t)) : '<unknown>'; } },
-      column('Type', (o) => o.type), column('Reason', (o) => o.reason), column('Object', (o) => `${String(o.regarding?.kind ?? '').toLowerCase()}/${o.regarding?.name ?? ''}`),
-      column('Subobject', (o) => o.regarding?.fieldPath ?? '', { wide: true }), column('Source', (o) => o.reportingController || o.deprecatedSource?.component || '', { wide: true }), column('Message', (o) => String(o.note ?? '').trim()),
-      column('First Seen', (o, now) => ageOf(o.deprecatedFirstTimestamp ?? o.eventTime ?? undefined, now), { wide: true }), column('Count', (o) => String(o.series?.count ?? o.deprecatedCount ?? 1), { wide: true }),
+      {
+        name: 'Last Seen',
+        type: 'string',
+        value: (o, now) => {
+          const t =
+            o.series?.lastObservedTime ?? o.deprecatedLastTimestamp ?? o.eventTime ?? o.deprecatedFirstTimestamp;
+          return t ? shortDuration(now - Date.parse(t)) : '<unknown>';
+        },
+      },
+      column('Type', (o) => o.type),
+      column('Reason', (o) => o.reason),
+      column('Object', (o) => `${String(o.regarding?.kind ?? '').toLowerCase()}/${o.regarding?.name ?? ''}`),
+      column('Subobject', (o) => o.regarding?.fieldPath ?? '', { wide: true }),
+      column('Source', (o) => o.reportingController || o.deprecatedSource?.component || '', { wide: true }),
+      column('Message', (o) => String(o.note ?? '').trim()),
+      column('First Seen', (o, now) => ageOf(o.deprecatedFirstTimestamp ?? o.eventTime ?? undefined, now), {
+        wide: true,
+      }),
+      column('Count', (o) => String(o.series?.count ?? o.deprecatedCount ?? 1), { wide: true }),
       { ...column('Name', (o) => o.metadata.name, { wide: true }), format: 'name' },
     ],
-    defaults(o) { setDefault(o, 'eventTime', null); },
+    defaults(o) {
+      setDefault(o, 'eventTime', null);
+    },
   }),
 ];
 
 export const authenticationKinds: readonly KindRecord[] = [
-  defineKind('authentication.k8s.io', 'v1', 'SelfSubjectReview', 'selfsubjectreviews', { scoped: 'Cluster', ...onlyCreate }),
+  defineKind('authentication.k8s.io', 'v1', 'SelfSubjectReview', 'selfsubjectreviews', {
+    scoped: 'Cluster',
+    ...onlyCreate,
+  }),
   defineKind('authentication.k8s.io', 'v1', 'TokenReview', 'tokenreviews', { scoped: 'Cluster', ...onlyCreate }),
 ];
 export const authorizationKinds: readonly KindRecord[] = [
   defineKind('authorization.k8s.io', 'v1', 'LocalSubjectAccessReview', 'localsubjectaccessreviews', onlyCreate),
-  defineKind('authorization.k8s.io', 'v1', 'SelfSubjectAccessReview', 'selfsubjectaccessreviews', { scoped: 'Cluster', ...onlyCreate }),
-  defineKind('authorization.k8s.io', 'v1', 'SelfSubjectRulesReview', 'selfsubjectrulesreviews', { scoped: 'Cluster', ...onlyCreate }),
-  defineKind('authorization.k8s.io', 'v1', 'SubjectAccessReview', 'subjectaccessreviews', { scoped: 'Cluster', ...onlyCreate }),
+  defineKind('authorization.k8s.io', 'v1', 'SelfSubjectAccessReview', 'selfsubjectaccessreviews', {
+    scoped: 'Cluster',
+    ...onlyCreate,
+  }),
+  defineKind('authorization.k8s.io', 'v1', 'SelfSubjectRulesReview', 'selfsubjectrulesreviews', {
+    scoped: 'Cluster',
+    ...onlyCreate,
+  }),
+  defineKind('authorization.k8s.io', 'v1', 'SubjectAccessReview', 'subjectaccessreviews', {
+    scoped: 'Cluster',
+    ...onlyCreate,
+  }),
 ];
 
 const api = ['api-extensions'];
 export const apiextensionsKinds: readonly KindRecord[] = [
   defineKind('apiextensions.k8s.io', 'v1', 'CustomResourceDefinition', 'customresourcedefinitions', {
-    scoped: 'Cluster', shortNames: ['crd', 'crds'], categories: api, subresources: status, hasGeneration: true,
-    columns: [{ name: 'Name', type: 'string', format: 'name', value: (o) => o.metadata.name }, { name: 'Created At', type: 'date', value: (o) => o.metadata.creationTimestamp }],
+    scoped: 'Cluster',
+    shortNames: ['crd', 'crds'],
+    categories: api,
+    subresources: status,
+    hasGeneration: true,
+    columns: [
+      { name: 'Name', type: 'string', format: 'name', value: (o) => o.metadata.name },
+      { name: 'Created At', type: 'date', value: (o) => o.metadata.creationTimestamp },
+    ],
     defaults(o) {
       const spec = (o.spec ??= {});
       const names = (spec.names ??= {});
-      if (names.kind) { setDefaultText(names, 'singular', String(names.kind).toLowerCase()); setDefaultText(names, 'listKind', `${names.kind}List`); }
+      if (names.kind) {
+        setDefaultText(names, 'singular', String(names.kind).toLowerCase());
+        setDefaultText(names, 'listKind', `${names.kind}List`);
+      }
       spec.conversion ??= {};
       setDefaultText(spec.conversion, 'strategy', 'None');
     },
-    prepareCreate(o) { o.status = { acceptedNames: { plural: '', kind: '' }, conditions: [], storedVersions: (o.spec?.versions ?? []).filter((v: Json) => v.storage === true).map((v: Json) => v.name) }; }, prepareUpdate: resetStatus,
+    prepareCreate(o) {
+      o.status = {
+        acceptedNames: { plural: '', kind: '' },
+        conditions: [],
+        storedVersions: (o.spec?.versions ?? []).filter((v: Json) => v.storage === true).map((v: Json) => v.name),
+      };
+    },
+    prepareUpdate: resetStatus,
   }),
 ];
 export const apiregistrationKinds: readonly KindRecord[] = [
   defineKind('apiregistration.k8s.io', 'v1', 'APIService', 'apiservices', {
-    scoped: 'Cluster', categories: api, subresources: status, nameForm: 'path',
-    columns: columns(column('Service', (o) => (o.spec?.service ? `${o.spec.service.namespace}/${o.spec.service.name}` : 'Local')), column('Available', (o) => { const c = (o.status?.conditions ?? []).find((x: Json) => x.type === 'Available'); return c === undefined ? 'Unknown' : c.status === 'True' ? 'True' : `${c.status} (${c.reason})`; })),
-    defaults(o) { if (o.spec?.service) setDefault(o.spec.service, 'port', 443); }, prepareCreate(o) { if (o.spec?.service) o.status = {}; }, prepareUpdate: resetStatus, // one without a Service is local: available from the start
+    scoped: 'Cluster',
+    categories: api,
+    subresources: status,
+    nameForm: 'path',
+    columns: columns(
+      column('Service', (o) => (o.spec?.service ? `${o.spec.service.namespace}/${o.spec.service.name}` : 'Local')),
+      column('Available', (o) => {
+        const c = (o.status?.conditions ?? []).find((x: Json) => x.type === 'Available');
+        return c === undefined ? 'Unknown' : c.status === 'True' ? 'True' : `${c.status} (${c.reason})`;
+      }),
+    ),
+    defaults(o) {
+      if (o.spec?.service) setDefault(o.spec.service, 'port', 443);
+    },
+    prepareCreate(o) {
+      if (o.spec?.service) o.status = {};
+    },
+    prepareUpdate: resetStatus, // one without a Service is local: available from the start
   }),
 ];
 
@@ -128,27 +342,85 @@ function defaultWebhooks(o: Json): void {
 function defaultAdmissionPolicy(o: Json): void {
   o.spec ??= {};
   setDefaultText(o.spec, 'failurePolicy', 'Fail');
-  if (o.spec.matchConstraints) { const m = o.spec.matchConstraints; setDefaultText(m, 'matchPolicy', 'Equivalent'); m.namespaceSelector ??= {}; m.objectSelector ??= {}; for (const r of m.resourceRules ?? []) setDefaultText(r, 'scope', '*'); }
+  if (o.spec.matchConstraints) {
+    const m = o.spec.matchConstraints;
+    setDefaultText(m, 'matchPolicy', 'Equivalent');
+    m.namespaceSelector ??= {};
+    m.objectSelector ??= {};
+    for (const r of m.resourceRules ?? []) setDefaultText(r, 'scope', '*');
+  }
 }
 
 const webhookColumns = columns(column('Webhooks', (o) => (o.webhooks ?? []).length, { type: 'integer' }));
-const admission = (kind: string, resource: string, options: Parameters<typeof defineKind>[4]): KindRecord => defineKind('admissionregistration.k8s.io', 'v1', kind, resource, { scoped: 'Cluster', categories: api, ...options });
+const admission = (kind: string, resource: string, options: Parameters<typeof defineKind>[4]): KindRecord =>
+  defineKind('admissionregistration.k8s.io', 'v1', kind, resource, { scoped: 'Cluster', categories: api, ...options });
 export const admissionregistrationKinds: readonly KindRecord[] = [
-  admission('MutatingWebhookConfiguration', 'mutatingwebhookconfigurations', { columns: webhookColumns, defaults: defaultWebhooks, hasGeneration: true, validate: validateWebhooks }),
-  admission('ValidatingAdmissionPolicy', 'validatingadmissionpolicies', { subresources: status, hasGeneration: true, defaults: defaultAdmissionPolicy, prepareUpdate: resetStatus, columns: columns(column('Validations', (o) => (o.spec?.validations ?? []).length, { type: 'integer' }), column('ParamKind', (o) => (o.spec?.paramKind ? `${o.spec.paramKind.apiVersion}/${o.spec.paramKind.kind}` : '<unset>'))) }),
-  admission('ValidatingAdmissionPolicyBinding', 'validatingadmissionpolicybindings', { hasGeneration: true, columns: columns(column('PolicyName', (o) => o.spec?.policyName), column('ParamRef', (o) => (o.spec?.paramRef ? `${o.spec.paramRef.namespace ?? '*'}/${o.spec.paramRef.name ?? '*'}` : '<unset>'))) }),
-  admission('ValidatingWebhookConfiguration', 'validatingwebhookconfigurations', { columns: webhookColumns, defaults: defaultWebhooks, hasGeneration: true, validate: validateWebhooks }),
+  admission('MutatingWebhookConfiguration', 'mutatingwebhookconfigurations', {
+    columns: webhookColumns,
+    defaults: defaultWebhooks,
+    hasGeneration: true,
+    validate: validateWebhooks,
+  }),
+  admission('ValidatingAdmissionPolicy', 'validatingadmissionpolicies', {
+    subresources: status,
+    hasGeneration: true,
+    defaults: defaultAdmissionPolicy,
+    prepareUpdate: resetStatus,
+    columns: columns(
+      column('Validations', (o) => (o.spec?.validations ?? []).length, { type: 'integer' }),
+      column('ParamKind', (o) =>
+        o.spec?.paramKind ? `${o.spec.paramKind.apiVersion}/${o.spec.paramKind.kind}` : '<unset>',
+      ),
+    ),
+  }),
+  admission('ValidatingAdmissionPolicyBinding', 'validatingadmissionpolicybindings', {
+    hasGeneration: true,
+    columns: columns(
+      column('PolicyName', (o) => o.spec?.policyName),
+      column('ParamRef', (o) =>
+        o.spec?.paramRef ? `${o.spec.paramRef.namespace ?? '*'}/${o.spec.paramRef.name ?? '*'}` : '<unset>',
+      ),
+    ),
+  }),
+  admission('ValidatingWebhookConfiguration', 'validatingwebhookconfigurations', {
+    columns: webhookColumns,
+    defaults: defaultWebhooks,
+    hasGeneration: true,
+    validate: validateWebhooks,
+  }),
 ];
 
 export const schedulingKinds: readonly KindRecord[] = [
   defineKind('scheduling.k8s.io', 'v1', 'PriorityClass', 'priorityclasses', {
-    scoped: 'Cluster', shortNames: ['pc'], hasGeneration: true, columns: columns(column('Value', (o) => o.value ?? 0, { type: 'integer' }), column('Global-Default', (o) => o.globalDefault === true, { type: 'boolean' }), ageColumn, column('PreemptionPolicy', (o) => o.preemptionPolicy)),
-    defaults(o) { setDefaultText(o, 'preemptionPolicy', 'PreemptLowerPriority'); setDefault(o, 'value', 0); }, validate: validatePriorityClass,
-    validateUpdate(o, old, errors) { if (o.value !== old.value) errors.invalid('value', o.value, 'field is immutable'); if (o.preemptionPolicy !== old.preemptionPolicy) errors.invalid('preemptionPolicy', o.preemptionPolicy, 'field is immutable'); },
+    scoped: 'Cluster',
+    shortNames: ['pc'],
+    hasGeneration: true,
+    columns: columns(
+      column('Value', (o) => o.value ?? 0, { type: 'integer' }),
+      column('Global-Default', (o) => o.globalDefault === true, { type: 'boolean' }),
+      ageColumn,
+      column('PreemptionPolicy', (o) => o.preemptionPolicy),
+    ),
+    defaults(o) {
+      setDefaultText(o, 'preemptionPolicy', 'PreemptLowerPriority');
+      setDefault(o, 'value', 0);
+    },
+    validate: validatePriorityClass,
+    validateUpdate(o, old, errors) {
+      if (o.value !== old.value) errors.invalid('value', o.value, 'field is immutable');
+      if (o.preemptionPolicy !== old.preemptionPolicy)
+        errors.invalid('preemptionPolicy', o.preemptionPolicy, 'field is immutable');
+    },
   }),
 ];
 export const nodeKinds: readonly KindRecord[] = [
-  defineKind('node.k8s.io', 'v1', 'RuntimeClass', 'runtimeclasses', { scoped: 'Cluster', columns: columns(column('Handler', (o) => o.handler)), defaults(o) { defaultQuantities(o.overhead?.podFixed); } }),
+  defineKind('node.k8s.io', 'v1', 'RuntimeClass', 'runtimeclasses', {
+    scoped: 'Cluster',
+    columns: columns(column('Handler', (o) => o.handler)),
+    defaults(o) {
+      defaultQuantities(o.overhead?.podFixed);
+    },
+  }),
 ];
 
 function requestCondition(o: Json): string {
@@ -163,33 +435,109 @@ function requestCondition(o: Json): string {
 
 export const certificatesKinds: readonly KindRecord[] = [
   defineKind('certificates.k8s.io', 'v1', 'CertificateSigningRequest', 'certificatesigningrequests', {
-    scoped: 'Cluster', shortNames: ['csr'], validate: validateCertificateRequest, subresources: { approval: statusSubresource, status: statusSubresource }, selectableFields: { 'spec.signerName': pathText('spec.signerName') },
-    columns: [{ name: 'Name', type: 'string', format: 'name', value: (o) => o.metadata.name }, { name: 'Age', type: 'string', value: (o, now) => shortDuration(now - Date.parse(o.metadata.creationTimestamp ?? '')) }, column('SignerName', (o) => o.spec?.signerName ?? '<none>'), column('Requestor', (o) => o.spec?.username ?? ''), column('RequestedDuration', (o) => (o.spec?.expirationSeconds ? shortDuration(o.spec.expirationSeconds * 1000) : '<none>')), column('Condition', requestCondition)],
-    defaults(o) { if (o.spec) setDefault(o.spec, 'usages', ['digital signature', 'key encipherment']); }, prepareCreate(o) { o.status = {}; },
-    prepareUpdate(o, old) { o.spec = structuredClone(old.spec); resetStatus(o, old); },
+    scoped: 'Cluster',
+    shortNames: ['csr'],
+    validate: validateCertificateRequest,
+    subresources: { approval: statusSubresource, status: statusSubresource },
+    selectableFields: { 'spec.signerName': pathText('spec.signerName') },
+    columns: [
+      { name: 'Name', type: 'string', format: 'name', value: (o) => o.metadata.name },
+      {
+        name: 'Age',
+        type: 'string',
+        value: (o, now) => shortDuration(now - Date.parse(o.metadata.creationTimestamp ?? '')),
+      },
+      column('SignerName', (o) => o.spec?.signerName ?? '<none>'),
+      column('Requestor', (o) => o.spec?.username ?? ''),
+      column('RequestedDuration', (o) =>
+        o.spec?.expirationSeconds ? shortDuration(o.spec.expirationSeconds * 1000) : '<none>',
+      ),
+      column('Condition', requestCondition),
+    ],
+    defaults(o) {
+      if (o.spec) setDefault(o.spec, 'usages', ['digital signature', 'key encipherment']);
+    },
+    prepareCreate(o) {
+      o.status = {};
+    },
+    prepareUpdate(o, old) {
+      o.spec = structuredClone(old.spec);
+      resetStatus(o, old);
+    },
   }),
 ];
 
 export const flowcontrolKinds: readonly KindRecord[] = [
-  defineKind('flowcontrol.apiserver.k8s.io', 'v1', 'FlowSchema', 'flowschemas', { scoped: 'Cluster', subresources: status, hasGeneration: true, columns: flowSchemaColumns, defaults(o) { if (o.spec) setDefault(o.spec, 'matchingPrecedence', 1000); }, prepareUpdate: resetStatus }),
-  defineKind('flowcontrol.apiserver.k8s.io', 'v1', 'PriorityLevelConfiguration', 'prioritylevelconfigurations', { scoped: 'Cluster', subresources: status, hasGeneration: true, columns: priorityLevelColumns, prepareUpdate: resetStatus }),
+  defineKind('flowcontrol.apiserver.k8s.io', 'v1', 'FlowSchema', 'flowschemas', {
+    scoped: 'Cluster',
+    subresources: status,
+    hasGeneration: true,
+    columns: flowSchemaColumns,
+    defaults(o) {
+      if (o.spec) setDefault(o.spec, 'matchingPrecedence', 1000);
+    },
+    prepareUpdate: resetStatus,
+  }),
+  defineKind('flowcontrol.apiserver.k8s.io', 'v1', 'PriorityLevelConfiguration', 'prioritylevelconfigurations', {
+    scoped: 'Cluster',
+    subresources: status,
+    hasGeneration: true,
+    columns: priorityLevelColumns,
+    prepareUpdate: resetStatus,
+  }),
 ];
 
 export const resourceKinds: readonly KindRecord[] = [
-  defineKind('resource.k8s.io', 'v1', 'DeviceClass', 'deviceclasses', { scoped: 'Cluster', hasGeneration: true, columns: columns() }),
-  defineKind('resource.k8s.io', 'v1', 'ResourceClaim', 'resourceclaims', {
-    subresources: status, columns: columns(column('State', (o) => claimState(o))), prepareCreate(o) { o.status = {}; }, prepareUpdate: resetStatus,
-    defaults(o) { defaultRequests(o.spec?.devices); }, validateUpdate(o, old, errors) { if (!sameJson(o.spec, old.spec)) errors.invalid('spec', o.spec, 'field is immutable'); },
+  defineKind('resource.k8s.io', 'v1', 'DeviceClass', 'deviceclasses', {
+    scoped: 'Cluster',
+    hasGeneration: true,
+    columns: columns(),
   }),
-  defineKind('resource.k8s.io', 'v1', 'ResourceClaimTemplate', 'resourceclaimtemplates', { columns: columns(), defaults(o) { defaultRequests(o.spec?.spec?.devices); } }),
-  defineKind('resource.k8s.io', 'v1', 'ResourceSlice', 'resourceslices', { scoped: 'Cluster', hasGeneration: true, columns: columns(column('Node', (o) => o.spec?.nodeName ?? ''), column('Driver', (o) => o.spec?.driver), column('Pool', (o) => o.spec?.pool?.name)), selectableFields: { 'spec.nodeName': pathText('spec.nodeName'), 'spec.driver': pathText('spec.driver') } }),
+  defineKind('resource.k8s.io', 'v1', 'ResourceClaim', 'resourceclaims', {
+    subresources: status,
+    columns: columns(column('State', (o) => claimState(o))),
+    prepareCreate(o) {
+      o.status = {};
+    },
+    prepareUpdate: resetStatus,
+    defaults(o) {
+      defaultRequests(o.spec?.devices);
+    },
+    validateUpdate(o, old, errors) {
+      if (!sameJson(o.spec, old.spec)) errors.invalid('spec', o.spec, 'field is immutable');
+    },
+  }),
+  defineKind('resource.k8s.io', 'v1', 'ResourceClaimTemplate', 'resourceclaimtemplates', {
+    columns: columns(),
+    defaults(o) {
+      defaultRequests(o.spec?.spec?.devices);
+    },
+  }),
+  defineKind('resource.k8s.io', 'v1', 'ResourceSlice', 'resourceslices', {
+    scoped: 'Cluster',
+    hasGeneration: true,
+    columns: columns(
+      column('Node', (o) => o.spec?.nodeName ?? ''),
+      column('Driver', (o) => o.spec?.driver),
+      column('Pool', (o) => o.spec?.pool?.name),
+    ),
+    selectableFields: { 'spec.nodeName': pathText('spec.nodeName'), 'spec.driver': pathText('spec.driver') },
+  }),
 ];
 
 function claimState(o: Json): string {
-  const states = [...(o.metadata.deletionTimestamp ? ['deleted'] : []), ...(o.status?.allocation === undefined ? [] : ['allocated']), ...((o.status?.reservedFor ?? []).length > 0 ? ['reserved'] : [])];
+  const states = [
+    ...(o.metadata.deletionTimestamp ? ['deleted'] : []),
+    ...(o.status?.allocation === undefined ? [] : ['allocated']),
+    ...((o.status?.reservedFor ?? []).length > 0 ? ['reserved'] : []),
+  ];
   return states.length === 0 ? 'pending' : states.join(',');
 }
 
 function defaultRequests(devices: Json): void {
-  for (const request of devices?.requests ?? []) if (request.exactly) { setDefaultText(request.exactly, 'allocationMode', 'ExactCount'); if (request.exactly.allocationMode === 'ExactCount') setDefault(request.exactly, 'count', 1); }
+  for (const request of devices?.requests ?? [])
+    if (request.exactly) {
+      setDefaultText(request.exactly, 'allocationMode', 'ExactCount');
+      if (request.exactly.allocationMode === 'ExactCount') setDefault(request.exactly, 'count', 1);
+    }
 }

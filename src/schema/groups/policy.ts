@@ -6,9 +6,18 @@ import { validateBudget } from '../validate-policy.ts';
 
 export const policyKinds: readonly KindRecord[] = [
   defineKind('policy', 'v1', 'PodDisruptionBudget', 'poddisruptionbudgets', {
-    shortNames: ['pdb'], subresources: { status: statusSubresource }, hasGeneration: true,
-    columns: columns(column('Min Available', (o) => String(o.spec?.minAvailable ?? 'N/A')), column('Max Unavailable', (o) => String(o.spec?.maxUnavailable ?? 'N/A')), column('Allowed Disruptions', (o) => o.status?.disruptionsAllowed ?? 0, { type: 'integer' })),
-    prepareCreate(o) { o.status = { disruptionsAllowed: 0, currentHealthy: 0, desiredHealthy: 0, expectedPods: 0 }; }, prepareUpdate: resetStatus,
+    shortNames: ['pdb'],
+    subresources: { status: statusSubresource },
+    hasGeneration: true,
+    columns: columns(
+      column('Min Available', (o) => String(o.spec?.minAvailable ?? 'N/A')),
+      column('Max Unavailable', (o) => String(o.spec?.maxUnavailable ?? 'N/A')),
+      column('Allowed Disruptions', (o) => o.status?.disruptionsAllowed ?? 0, { type: 'integer' }),
+    ),
+    prepareCreate(o) {
+      o.status = { disruptionsAllowed: 0, currentHealthy: 0, desiredHealthy: 0, expectedPods: 0 };
+    },
+    prepareUpdate: resetStatus,
     validate: validateBudget,
   }),
 ];

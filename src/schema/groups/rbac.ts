@@ -5,16 +5,27 @@ import { setDefaultText } from '../defaults.ts';
 import { column, columns, defineKind } from '../kind.ts';
 import type { Column, KindOptions, KindRecord } from '../kind.ts';
 
-const define = (kind: string, resource: string, options?: KindOptions): KindRecord => defineKind('rbac.authorization.k8s.io', 'v1', kind, resource, { nameForm: 'path', ...options });
-const subjects = (kind: string) => (o: Json): string => (o.subjects ?? []).filter((s: Json) => s.kind === kind).map((s: Json) => (kind === 'ServiceAccount' ? `${s.namespace}/${s.name}` : s.name)).join(', ');
+const define = (kind: string, resource: string, options?: KindOptions): KindRecord =>
+  defineKind('rbac.authorization.k8s.io', 'v1', kind, resource, { nameForm: 'path', ...options });
+const subjects =
+  (kind: string) =>
+  (o: Json): string =>
+    (o.subjects ?? [])
+      .filter((s: Json) => s.kind === kind)
+      .map((s: Json) => (kind === 'ServiceAccount' ? `${s.namespace}/${s.name}` : s.name))
+      .join(', ');
 const bindingColumns: readonly Column[] = columns(
-  column('Role', (o) => `${o.roleRef?.kind}/${o.roleRef?.name}`), column('Users', subjects('User'), { wide: true }), column('Groups', subjects('Group'), { wide: true }), column('ServiceAccounts', subjects('ServiceAccount'), { wide: true }),
+  column('Role', (o) => `${o.roleRef?.kind}/${o.roleRef?.name}`),
+  column('Users', subjects('User'), { wide: true }),
+  column('Groups', subjects('Group'), { wide: true }),
+  column('ServiceAccounts', subjects('ServiceAccount'), { wide: true }),
 );
 
 function defaultBinding(o: Json): void {
   o.roleRef ??= {};
   setDefaultText(o.roleRef, 'apiGroup', 'rbac.authorization.k8s.io');
-  for (const subject of o.subjects ?? []) if (subject.kind !== 'ServiceAccount') setDefaultText(subject, 'apiGroup', 'rbac.authorization.k8s.io');
+  for (const subject of o.subjects ?? [])
+    if (subject.kind !== 'ServiceAccount') setDefaultText(subject, 'apiGroup', 'rbac.authorization.k8s.io');
 }
 
 function validateRules(o: Json, errors: FieldErrors, namespaced: boolean): void {
@@ -22,12 +33,24 @@ function validateRules(o: Json, errors: FieldErrors, namespaced: boolean): void 
     const at = `rules[${i}]`;
     if ((rule.verbs ?? []).length === 0) errors.required(`${at}.verbs`, 'verbs must contain at least one value');
     if ((rule.nonResourceURLs ?? []).length > 0) {
-      if (namespaced) errors.invalid(`${at}.nonResourceURLs`, rule.nonResourceURLs, 'namespaced rules cannot apply to non-resource URLs');
-      if ((rule.apiGroups ?? []).length + (rule.resources ?? []).length + (rule.resourceNames ?? []).length > 0) errors.invalid(`${at}.nonResourceURLs`, rule.nonResourceURLs, 'rules cannot apply to both regular resources and non-resource URLs');
+      if (namespaced)
+        errors.invalid(
+          `${at}.nonResourceURLs`,
+          rule.nonResourceURLs,
+          'namespaced rules cannot apply to non-resource URLs',
+        );
+      if ((rule.apiGroups ?? []).length + (rule.resources ?? []).length + (rule.resourceNames ?? []).length > 0)
+        errors.invalid(
+          `${at}.nonResourceURLs`,
+          rule.nonResourceURLs,
+          'rules cannot apply to both regular resources and non-resource URLs',
+        );
       return;
     }
-    if ((rule.apiGroups ?? []).length === 0) errors.required(`${at}.apiGroups`, 'resource rules must supply at least one api group');
-    if ((rule.resources ?? []).length === 0) errors.required(`${at}.resources`, 'resource rules must supply at least one resource');
+    if ((rule.apiGroups ?? []).length === 0)
+      errors.required(`${at}.apiGroups`, 'resource rules must supply at least one api group');
+    if ((rule.resources ?? []).length === 0)
+      errors.required(`${at}.resources`, 'resource rules must supply at least one resource');
   });
 }
 
@@ -38,19 +61,37 @@ function validateBinding(namespaced: boolean) {
     if (!o.roleRef?.name) errors.required('roleRef.name');
     (o.subjects ?? []).forEach((s: Json, i: number) => {
       if (!s.name) errors.required(`subjects[${i}].name`);
-      if (!['ServiceAccount', 'User', 'Group'].includes(s.kind)) errors.unsupported(`subjects[${i}].kind`, s.kind ?? '', ['ServiceAccount', 'User', 'Group']);
+      if (!['ServiceAccount', 'User', 'Group'].includes(s.kind))
+        errors.unsupported(`subjects[${i}].kind`, s.kind ?? '', ['ServiceAccount', 'User', 'Group']);
       if (s.kind === 'ServiceAccount' && !namespaced && !s.namespace) errors.required(`subjects[${i}].namespace`);
     });
   };
 }
 
 function validateRoleRef(o: Json, old: Json, errors: FieldErrors): void {
-  if (JSON.stringify(o.roleRef) !== JSON.stringify(old.roleRef) && (o.roleRef.kind !== old.roleRef.kind || o.roleRef.name !== old.roleRef.name || o.roleRef.apiGroup !== old.roleRef.apiGroup)) errors.invalid('roleRef', o.roleRef, 'cannot change roleRef');
+  if (
+    JSON.stringify(o.roleRef) !== JSON.stringify(old.roleRef) &&
+    (o.roleRef.kind !== old.roleRef.kind ||
+      o.roleRef.name !== old.roleRef.name ||
+      o.roleRef.apiGroup !== old.roleRef.apiGroup)
+  )
+    errors.invalid('roleRef', o.roleRef, 'cannot change roleRef');
 }
 
 export const rbacKinds: readonly KindRecord[] = [
-  define('ClusterRoleBinding', 'clusterrolebindings', { scoped: 'Cluster', columns: bindingColumns, defaults: defaultBinding, validate: validateBinding(false), validateUpdate: validateRoleRef }),
+  define('ClusterRoleBinding', 'clusterrolebindings', {
+    scoped: 'Cluster',
+    columns: bindingColumns,
+    defaults: defaultBinding,
+    validate: validateBinding(false),
+    validateUpdate: validateRoleRef,
+  }),
   define('ClusterRole', 'clusterroles', { scoped: 'Cluster', validate: (o, e) => validateRules(o, e, false) }),
-  define('RoleBinding', 'rolebindings', { columns: bindingColumns, defaults: defaultBinding, validate: validateBinding(true), validateUpdate: validateRoleRef }),
+  define('RoleBinding', 'rolebindings', {
+    columns: bindingColumns,
+    defaults: defaultBinding,
+    validate: validateBinding(true),
+    validateUpdate: validateRoleRef,
+  }),
   define('Role', 'roles', { validate: (o, e) => validateRules(o, e, true) }),
 ];

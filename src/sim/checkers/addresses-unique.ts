@@ -1,6 +1,8 @@
 /**
- * Addresses and ports: no two live Pods have one address, and each has one of its node's range; no two nodes have one range; no two Services have one
- * cluster address or node port; and what the allocator holds is exactly what Services have, for the Services that have it.
+ * Addresses and ports: no two live Pods have one address, and each has one of its node's range; no two nodes have one
+ * range; no two Services have one
+ * cluster address or node port; and what the allocator holds is exactly what Services have, for the Services that have
+ * it.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { ipNumber, parseCidr } from '#apiserver/allocation.ts';
@@ -18,14 +20,16 @@ function judgePods(name: string, world: World): void {
   for (const { metadata, spec } of world.of('nodes')) {
     const range: string | undefined = spec?.podCIDR;
     if (range === undefined) continue;
-    if (ranges.has(range)) world.report(name, `nodes ${ranges.get(range)} and ${metadata.name} both have the range ${range}`);
+    if (ranges.has(range))
+      world.report(name, `nodes ${ranges.get(range)} and ${metadata.name} both have the range ${range}`);
     ranges.set(range, metadata.name!);
   }
   for (const pod of world.of('pods')) {
     const ip: string | undefined = pod['status']?.podIP;
     if (ip === undefined || pod['spec'].hostNetwork === true) continue;
     const range: string | undefined = world.objects.get(`/registry/nodes/${pod['spec'].nodeName}`)?.['spec']?.podCIDR;
-    if (range !== undefined && !isWithin(ip, range)) world.report(name, `Pod ${pod.metadata.name} has ${ip}, its node ${pod['spec'].nodeName} has ${range}`);
+    if (range !== undefined && !isWithin(ip, range))
+      world.report(name, `Pod ${pod.metadata.name} has ${ip}, its node ${pod['spec'].nodeName} has ${range}`);
     if (isPodTerminal(pod) || world.cluster.nodes.get(pod['spec'].nodeName)?.isUp !== true) continue;
     const other = pods.get(ip);
     if (other !== undefined) world.report(name, `Pods ${other} and ${pod.metadata.name} both have ${ip}`);
@@ -40,10 +44,20 @@ function isWithin(ip: string, cidr: string): boolean {
 
 /** Keys of the allocator that a Service must hold, by what the documentation of Services says it has. */
 function rangesOf({ spec }: KubeObject): string[] {
-  const addresses: string[] = spec.type === 'ExternalName' ? [] : (spec.clusterIPs ?? [spec.clusterIP]).filter((ip: string | undefined) => ip !== undefined && ip !== '' && ip !== 'None');
-  const ports = new Set<number>((spec.ports ?? []).flatMap(({ nodePort }: Json) => (nodePort === undefined ? [] : [nodePort])));
+  const addresses: string[] =
+    spec.type === 'ExternalName'
+      ? []
+      : (spec.clusterIPs ?? [spec.clusterIP]).filter(
+          (ip: string | undefined) => ip !== undefined && ip !== '' && ip !== 'None',
+        );
+  const ports = new Set<number>(
+    (spec.ports ?? []).flatMap(({ nodePort }: Json) => (nodePort === undefined ? [] : [nodePort])),
+  );
   if (spec.healthCheckNodePort !== undefined) ports.add(spec.healthCheckNodePort);
-  return [...addresses.map((ip) => `${rangesPrefix}serviceips/${ip}`), ...[...ports].map((port) => `${rangesPrefix}servicenodeports/${port}`)];
+  return [
+    ...addresses.map((ip) => `${rangesPrefix}serviceips/${ip}`),
+    ...[...ports].map((port) => `${rangesPrefix}servicenodeports/${port}`),
+  ];
 }
 
 function judgeServices(name: string, world: World): Map<string, KubeObject> {
@@ -51,7 +65,11 @@ function judgeServices(name: string, world: World): Map<string, KubeObject> {
   for (const service of world.of('services')) {
     for (const key of rangesOf(service)) {
       const other = services.get(key);
-      if (other !== undefined) world.report(name, `Services ${other.metadata.name} and ${service.metadata.name} both have ${key.slice(rangesPrefix.length)}`);
+      if (other !== undefined)
+        world.report(
+          name,
+          `Services ${other.metadata.name} and ${service.metadata.name} both have ${key.slice(rangesPrefix.length)}`,
+        );
       services.set(key, service);
     }
   }
@@ -65,11 +83,23 @@ async function judgeAllocator(name: string, world: World): Promise<void> {
   for (const { key, value } of list.values) {
     const held = JSON.parse(decoder.decode(value)) as { namespace: string; name: string; uid: string };
     const service = wanted.get(key);
-    if (service === undefined) world.report(name, `${key.slice(rangesPrefix.length)} is held for ${held.namespace}/${held.name}, which does not have it`);
-    else if (held.uid !== service.metadata.uid) world.report(name, `${key.slice(rangesPrefix.length)} is held for ${held.namespace}/${held.name}, and ${service.metadata.namespace}/${service.metadata.name} has it`);
+    if (service === undefined)
+      world.report(
+        name,
+        `${key.slice(rangesPrefix.length)} is held for ${held.namespace}/${held.name}, which does not have it`,
+      );
+    else if (held.uid !== service.metadata.uid)
+      world.report(
+        name,
+        `${key.slice(rangesPrefix.length)} is held for ${held.namespace}/${held.name}, and ${service.metadata.namespace}/${service.metadata.name} has it`,
+      );
     wanted.delete(key);
   }
-  for (const [key, { metadata }] of wanted) world.report(name, `${key.slice(rangesPrefix.length)} of Service ${metadata.namespace}/${metadata.name} is not held for it`);
+  for (const [key, { metadata }] of wanted)
+    world.report(
+      name,
+      `${key.slice(rangesPrefix.length)} of Service ${metadata.namespace}/${metadata.name} is not held for it`,
+    );
 }
 
 export function addressesUnique(): Checker {
@@ -82,6 +112,8 @@ export function addressesUnique(): Checker {
       judgeServices(name, world);
       if (ticks++ % allocatorTicks === 0) await judgeAllocator(name, world);
     },
-    async atRest(world) { await judgeAllocator(name, world); },
+    async atRest(world) {
+      await judgeAllocator(name, world);
+    },
   };
 }

@@ -1,7 +1,10 @@
 /**
- * A Service's slices name exactly the Pods behind it that have an address and have not ended, each once, with the right conditions (Kubernetes
- * documentation, "EndpointSlices": ready, serving, terminating), and at most a hundred to a slice. Looked at whenever the controllers are in touch and have
- * nothing to do, and at rest. Services without a selector, and those of type ExternalName, are nobody's business; in a Namespace that goes nothing can be made any more.
+ * A Service's slices name exactly the Pods behind it that have an address and have not ended, each once, with the right
+ * conditions (Kubernetes
+ * documentation, "EndpointSlices": ready, serving, terminating), and at most a hundred to a slice. Looked at whenever
+ * the controllers are in touch and have
+ * nothing to do, and at rest. Services without a selector, and those of type ExternalName, are nobody's business; in a
+ * Namespace that goes nothing can be made any more.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { matchesLabels, selectorOfMap } from '#base/selectors.ts';
@@ -17,25 +20,45 @@ function conditionsOf(pod: KubeObject, service: KubeObject): string {
   return `ready ${service['spec'].publishNotReadyAddresses === true || (serving && !terminating)}, serving ${serving}, terminating ${terminating}`;
 }
 
-function judge(name: string, service: KubeObject, slices: readonly KubeObject[], pods: readonly KubeObject[], world: World): void {
+function judge(
+  name: string,
+  service: KubeObject,
+  slices: readonly KubeObject[],
+  pods: readonly KubeObject[],
+  world: World,
+): void {
   const selector = selectorOfMap(service['spec'].selector);
   const wanted = new Map<string, KubeObject>();
-  for (const pod of pods) if (pod.metadata.namespace === service.metadata.namespace && pod['status']?.podIP !== undefined && !isPodTerminal(pod) && matchesLabels(selector, pod.metadata.labels)) wanted.set(pod.metadata.uid!, pod);
+  for (const pod of pods)
+    if (
+      pod.metadata.namespace === service.metadata.namespace &&
+      pod['status']?.podIP !== undefined &&
+      !isPodTerminal(pod) &&
+      matchesLabels(selector, pod.metadata.labels)
+    )
+      wanted.set(pod.metadata.uid!, pod);
   const found = new Set<string>();
   for (const slice of slices) {
     const endpoints: Json[] = slice['endpoints'] ?? [];
-    if (endpoints.length > endpointsPerSliceMax) world.report(name, `${slice.metadata.name} holds ${endpoints.length} endpoints`);
+    if (endpoints.length > endpointsPerSliceMax)
+      world.report(name, `${slice.metadata.name} holds ${endpoints.length} endpoints`);
     for (const { addresses, conditions, targetRef, nodeName } of endpoints) {
       const pod = wanted.get(targetRef?.uid);
       const who = `Service ${service.metadata.name}: ${addresses[0]} of ${targetRef?.name}`;
       if (found.has(targetRef?.uid)) world.report(name, `${who} is named twice`);
       found.add(targetRef?.uid);
-      if (pod === undefined || pod['status'].podIP !== addresses[0] || pod['spec'].nodeName !== nodeName) { world.report(name, `${who} is still named`); continue; }
+      if (pod === undefined || pod['status'].podIP !== addresses[0] || pod['spec'].nodeName !== nodeName) {
+        world.report(name, `${who} is still named`);
+        continue;
+      }
       const said = `ready ${conditions.ready}, serving ${conditions.serving}, terminating ${conditions.terminating}`;
-      if (said !== conditionsOf(pod, service)) world.report(name, `${who} is called ${said}, it is ${conditionsOf(pod, service)}`);
+      if (said !== conditionsOf(pod, service))
+        world.report(name, `${who} is called ${said}, it is ${conditionsOf(pod, service)}`);
     }
   }
-  for (const [uid, pod] of wanted) if (!found.has(uid)) world.report(name, `Service ${service.metadata.name} lacks ${pod['status'].podIP} of ${pod.metadata.name}`);
+  for (const [uid, pod] of wanted)
+    if (!found.has(uid))
+      world.report(name, `Service ${service.metadata.name} lacks ${pod['status'].podIP} of ${pod.metadata.name}`);
 }
 
 function judgeAll(name: string, world: World): void {
@@ -49,7 +72,12 @@ function judgeAll(name: string, world: World): void {
   const pods = [...world.of('pods')];
   for (const service of world.of('services')) {
     const { selector, type } = service['spec'];
-    if (selector === undefined || type === 'ExternalName' || world.objects.get(`/registry/namespaces/${service.metadata.namespace}`)?.metadata.deletionTimestamp !== undefined) continue;
+    if (
+      selector === undefined ||
+      type === 'ExternalName' ||
+      world.objects.get(`/registry/namespaces/${service.metadata.namespace}`)?.metadata.deletionTimestamp !== undefined
+    )
+      continue;
     judge(name, service, slices.get(`${service.metadata.namespace}/${service.metadata.name}`) ?? [], pods, world);
   }
 }
@@ -61,10 +89,18 @@ export function endpointsTrue(): Checker {
     name,
     onTick(world) {
       const { cluster } = world;
-      if (!world.isInTouch('controllers') || !cluster.isIdle() || cluster.now - world.lastChangeMs < quietMs || world.lastChangeMs === lookedMs) return;
+      if (
+        !world.isInTouch('controllers') ||
+        !cluster.isIdle() ||
+        cluster.now - world.lastChangeMs < quietMs ||
+        world.lastChangeMs === lookedMs
+      )
+        return;
       lookedMs = world.lastChangeMs;
       judgeAll(name, world);
     },
-    atRest(world) { judgeAll(name, world); },
+    atRest(world) {
+      judgeAll(name, world);
+    },
   };
 }

@@ -1,7 +1,8 @@
 /**
  * Finalizers are honoured (Kubernetes documentation, "Finalizers"; API reference, ObjectMeta).
  *
- * - Nothing leaves the store while it has a finalizer, but by the write that somebody sent to take the last ones off, or by a deletion whose
+ * - Nothing leaves the store while it has a finalizer, but by the write that somebody sent to take the last ones off,
+ *   or by a deletion whose
  *   propagation policy takes the place of the collector's own (`orphan`, `foregroundDeletion`).
  * - What is being deleted stays so, is not put off, and gets no new finalizer but the collector's.
  *
@@ -22,24 +23,44 @@ export function keyOfPath(path: string): string {
   const [, ...parts] = rest;
   const isScoped = parts[0] === 'namespaces' && parts.length > 2 && !['status', 'finalize'].includes(parts[2]!);
   const [resource, name] = isScoped ? parts.slice(2) : parts;
-  return ['/registry', `${group}${resource}`, ...(isScoped ? [parts[1]] : []), ...(name === undefined ? [] : [name])].join('/');
+  return [
+    '/registry',
+    `${group}${resource}`,
+    ...(isScoped ? [parts[1]] : []),
+    ...(name === undefined ? [] : [name]),
+  ].join('/');
 }
 
 const specPrefix = 'spec ';
 
 /** Of an object, with those of a Namespace's specification. */
 function finalizersOf({ kind, metadata, ...object }: KubeObject): string[] {
-  return [...(metadata.finalizers ?? []), ...(kind === 'Namespace' ? ((object['spec']?.finalizers ?? []) as string[]).map((finalizer) => `${specPrefix}${finalizer}`) : [])];
+  return [
+    ...(metadata.finalizers ?? []),
+    ...(kind === 'Namespace'
+      ? ((object['spec']?.finalizers ?? []) as string[]).map((finalizer) => `${specPrefix}${finalizer}`)
+      : []),
+  ];
 }
 
 /** Whether a request takes this finalizer off. */
 function takesOff({ method, path, body, contentType = '', query }: TransportRequest, finalizer: string): boolean {
   const sent = body as Json;
-  if (finalizer.startsWith(specPrefix)) return method === 'PUT' && path.endsWith('/finalize') && !(sent?.spec?.finalizers ?? []).includes(finalizer.slice(specPrefix.length));
-  if (method === 'DELETE') return collectorFinalizers.includes(finalizer) && (sent?.propagationPolicy ?? query?.get('propagationPolicy') ?? sent?.orphanDependents ?? undefined) !== undefined;
+  if (finalizer.startsWith(specPrefix))
+    return (
+      method === 'PUT' &&
+      path.endsWith('/finalize') &&
+      !(sent?.spec?.finalizers ?? []).includes(finalizer.slice(specPrefix.length))
+    );
+  if (method === 'DELETE')
+    return (
+      collectorFinalizers.includes(finalizer) &&
+      (sent?.propagationPolicy ?? query?.get('propagationPolicy') ?? sent?.orphanDependents ?? undefined) !== undefined
+    );
   if (method === 'PUT') return !(sent?.metadata?.finalizers ?? []).includes(finalizer);
   if (method !== 'PATCH') return false;
-  if (contentType.startsWith('application/json-patch')) return (sent as Json[]).some(({ path }) => String(path).startsWith('/metadata/finalizers'));
+  if (contentType.startsWith('application/json-patch'))
+    return (sent as Json[]).some(({ path }) => String(path).startsWith('/metadata/finalizers'));
   const { finalizers, '$deleteFromPrimitiveList/finalizers': deleted = [] } = sent?.metadata ?? {};
   return deleted.includes(finalizer) || (finalizers !== undefined && !(finalizers ?? []).includes(finalizer));
 }
@@ -48,12 +69,18 @@ export function finalizersHonoured(): Checker {
   const name = 'finalizers-honoured';
   /** By key: finalizers that somebody asked to take off, and when last. */
   const asked = new Map<string, Map<string, number>>();
-  const wasAsked = (key: string, finalizer: string, atMs: number): boolean => [key, key.slice(0, key.lastIndexOf('/'))].some((of) => atMs - (asked.get(of)?.get(finalizer) ?? -Infinity) <= onItsWayMs);
+  const wasAsked = (key: string, finalizer: string, atMs: number): boolean =>
+    [key, key.slice(0, key.lastIndexOf('/'))].some(
+      (of) => atMs - (asked.get(of)?.get(finalizer) ?? -Infinity) <= onItsWayMs,
+    );
   const judgeMarked = (key: string, object: KubeObject, previous: KubeObject): string | undefined => {
     const [now, before] = [object.metadata, previous.metadata];
     if (now.deletionTimestamp === undefined) return `${key} was being deleted and is not any more`;
-    if (Date.parse(now.deletionTimestamp) > Date.parse(before.deletionTimestamp!)) return `the deletion of ${key} was put off from ${before.deletionTimestamp} to ${now.deletionTimestamp}`;
-    const added = (now.finalizers ?? []).filter((finalizer) => !collectorFinalizers.includes(finalizer) && !(before.finalizers ?? []).includes(finalizer));
+    if (Date.parse(now.deletionTimestamp) > Date.parse(before.deletionTimestamp!))
+      return `the deletion of ${key} was put off from ${before.deletionTimestamp} to ${now.deletionTimestamp}`;
+    const added = (now.finalizers ?? []).filter(
+      (finalizer) => !collectorFinalizers.includes(finalizer) && !(before.finalizers ?? []).includes(finalizer),
+    );
     return added.length > 0 ? `${key} is being deleted and got finalizer ${added.join(', ')}` : undefined;
   };
   return {
@@ -72,11 +99,16 @@ export function finalizersHonoured(): Checker {
     },
     onCommit({ key, object, previous, atMs }, world) {
       if (object !== undefined) {
-        const problem = previous?.metadata.deletionTimestamp !== undefined && previous.metadata.uid === object.metadata.uid ? judgeMarked(key, object, previous) : undefined;
+        const problem =
+          previous?.metadata.deletionTimestamp !== undefined && previous.metadata.uid === object.metadata.uid
+            ? judgeMarked(key, object, previous)
+            : undefined;
         if (problem !== undefined) world.report(name, problem);
         return;
       }
-      const left = (previous === undefined ? [] : finalizersOf(previous)).filter((finalizer) => !wasAsked(key, finalizer, atMs));
+      const left = (previous === undefined ? [] : finalizersOf(previous)).filter(
+        (finalizer) => !wasAsked(key, finalizer, atMs),
+      );
       if (left.length > 0) world.report(name, `${key} was removed with finalizers ${left.join(', ')}`);
       asked.delete(key);
     },

@@ -9,7 +9,11 @@ export function identitiesUnique(): Checker {
       const running = new Map<string, string>();
       for (const { node, pod } of world.cluster.nodes.running()) {
         const { metadata } = pod.pod;
-        if (!(metadata.ownerReferences ?? []).some(({ kind }) => kind === 'StatefulSet') || pod.runningContainers().length === 0) continue;
+        if (
+          !(metadata.ownerReferences ?? []).some(({ kind }) => kind === 'StatefulSet') ||
+          pod.runningContainers().length === 0
+        )
+          continue;
         const identity = `${metadata.namespace}/${metadata.name}`;
         const other = running.get(identity);
         if (other !== undefined) world.report(name, `${identity} runs on ${other} and on ${node}`);

@@ -1,8 +1,12 @@
 /**
- * Jobs count each Pod exactly once (Kubernetes documentation, "Jobs", and "Job termination and cleanup"): at every status that is written the counters
- * are the Pods ever noted as ended, no Pod is noted both ways, and each was seen to end that way; a finished Job has noted every Pod that carried
- * its finalizer, and nothing is left to be counted. Indexed Jobs name exactly the indexes that a Pod succeeded for. Never do more Pods run than
- * `parallelism` (but for those whose creation nobody answered), no Pod is made once the end is decided, and it is decided by the limit that was set.
+ * Jobs count each Pod exactly once (Kubernetes documentation, "Jobs", and "Job termination and cleanup"): at every
+ * status that is written the counters
+ * are the Pods ever noted as ended, no Pod is noted both ways, and each was seen to end that way; a finished Job has
+ * noted every Pod that carried
+ * its finalizer, and nothing is left to be counted. Indexed Jobs name exactly the indexes that a Pod succeeded for.
+ * Never do more Pods run than
+ * `parallelism` (but for those whose creation nobody answered), no Pod is made once the end is decided, and it is
+ * decided by the limit that was set.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { indexOf, jobFinalizer } from '#controllers/job.ts';
@@ -11,11 +15,26 @@ import { isPodActive } from '#controllers/pods.ts';
 import type { Checker, World } from '../world.ts';
 
 /** What the store saw a Pod do. */
-interface PodHistory { name: string; index: number | undefined; tracked: boolean; succeeded: boolean; failed: boolean; deleted: boolean }
-interface JobHistory { pods: Map<string, PodHistory>; noted: { succeeded: Set<string>; failed: Set<string> }; unanswered: number; indexes: Set<number>; decided: boolean; finished: boolean }
+interface PodHistory {
+  name: string;
+  index: number | undefined;
+  tracked: boolean;
+  succeeded: boolean;
+  failed: boolean;
+  deleted: boolean;
+}
+interface JobHistory {
+  pods: Map<string, PodHistory>;
+  noted: { succeeded: Set<string>; failed: Set<string> };
+  unanswered: number;
+  indexes: Set<number>;
+  decided: boolean;
+  finished: boolean;
+}
 
 const outcomes = ['succeeded', 'failed'] as const;
-const conditionOf = (job: KubeObject, ...types: string[]): Json => (job['status']?.conditions ?? []).find(({ type, status }: Json) => types.includes(type) && status === 'True');
+const conditionOf = (job: KubeObject, ...types: string[]): Json =>
+  (job['status']?.conditions ?? []).find(({ type, status }: Json) => types.includes(type) && status === 'True');
 
 class Ledger {
   readonly #jobs = new Map<string, JobHistory>();
@@ -29,17 +48,39 @@ class Ledger {
 
   #of(uid: string): JobHistory {
     let history = this.#jobs.get(uid);
-    if (history === undefined) this.#jobs.set(uid, (history = { pods: new Map(), noted: { succeeded: new Set(), failed: new Set() }, unanswered: 0, indexes: new Set(), decided: false, finished: false }));
+    if (history === undefined)
+      this.#jobs.set(
+        uid,
+        (history = {
+          pods: new Map(),
+          noted: { succeeded: new Set(), failed: new Set() },
+          unanswered: 0,
+          indexes: new Set(),
+          decided: false,
+          finished: false,
+        }),
+      );
     return history;
   }
 
-  seeUnanswered(uid: string): void { this.#of(uid).unanswered++; }
-  forget(uid: string): void { this.#jobs.delete(uid); }
+  seeUnanswered(uid: string): void {
+    this.#of(uid).unanswered++;
+  }
+  forget(uid: string): void {
+    this.#jobs.delete(uid);
+  }
 
   seePod(pod: KubeObject, owner: string, isNew: boolean, isGone: boolean): void {
     const job = this.#of(owner);
     const uid = pod.metadata.uid!;
-    const held = job.pods.get(uid) ?? { name: pod.metadata.name!, index: indexOf(pod), tracked: false, succeeded: false, failed: false, deleted: false };
+    const held = job.pods.get(uid) ?? {
+      name: pod.metadata.name!,
+      index: indexOf(pod),
+      tracked: false,
+      succeeded: false,
+      failed: false,
+      deleted: false,
+    };
     const phase = pod['status']?.phase;
     held.tracked ||= pod.metadata.finalizers?.includes(jobFinalizer) === true;
     held.succeeded ||= phase === 'Succeeded';
@@ -55,9 +96,11 @@ class Ledger {
     if (history.decided) this.#report(`Pod ${pod.metadata.name} was made after the end of its Job was decided`);
     const parallelism: number = job['spec'].parallelism ?? 1;
     const active = this.#world.ownedBy(owner).filter((other) => other.kind === 'Pod' && isPodActive(other)).length;
-    if (active > parallelism + history.unanswered) this.#report(`Job ${job.metadata.name} runs ${active} Pods, its parallelism is ${parallelism}`);
+    if (active > parallelism + history.unanswered)
+      this.#report(`Job ${job.metadata.name} runs ${active} Pods, its parallelism is ${parallelism}`);
     const index = indexOf(pod);
-    if (index !== undefined && history.indexes.has(index)) this.#report(`Pod ${pod.metadata.name} was made for index ${index}, which is complete`);
+    if (index !== undefined && history.indexes.has(index))
+      this.#report(`Pod ${pod.metadata.name} was made for index ${index}, which is complete`);
   }
 
   seeJob(job: KubeObject): void {
@@ -69,15 +112,21 @@ class Ledger {
       for (const uid of (uncounted[outcome] ?? []) as string[]) {
         const pod = history.pods.get(uid);
         history.noted[outcome].add(uid);
-        if (pod === undefined || !(outcome === 'succeeded' ? pod.succeeded : pod.failed || pod.deleted)) this.#report(`Job ${metadata.name} notes Pod ${pod?.name ?? uid} as ${outcome}, which it has not`);
-        if (history.noted[outcome === 'failed' ? 'succeeded' : 'failed'].has(uid)) this.#report(`Job ${metadata.name} notes Pod ${pod?.name} as ${outcome} and as the other`);
+        if (pod === undefined || !(outcome === 'succeeded' ? pod.succeeded : pod.failed || pod.deleted))
+          this.#report(`Job ${metadata.name} notes Pod ${pod?.name ?? uid} as ${outcome}, which it has not`);
+        if (history.noted[outcome === 'failed' ? 'succeeded' : 'failed'].has(uid))
+          this.#report(`Job ${metadata.name} notes Pod ${pod?.name} as ${outcome} and as the other`);
       }
       if (indexed && outcome === 'succeeded') continue;
       const count: number = (status[outcome] ?? 0) + (uncounted[outcome] ?? []).length;
-      if (count !== history.noted[outcome].size) this.#report(`Job ${metadata.name} counts ${count} ${outcome}, it noted ${history.noted[outcome].size}`);
+      if (count !== history.noted[outcome].size)
+        this.#report(`Job ${metadata.name} counts ${count} ${outcome}, it noted ${history.noted[outcome].size}`);
     }
     if (indexed) this.#seeIndexes(job, history);
-    if (conditionOf(job, 'SuccessCriteriaMet', 'FailureTarget', 'Complete', 'Failed') !== undefined && !history.decided) {
+    if (
+      conditionOf(job, 'SuccessCriteriaMet', 'FailureTarget', 'Complete', 'Failed') !== undefined &&
+      !history.decided
+    ) {
       history.decided = true;
       this.#seeDecision(job, history);
     }
@@ -90,9 +139,15 @@ class Ledger {
   #seeIndexes({ metadata, spec, status = {} }: KubeObject, history: JobHistory): void {
     const named = parseIndexes(status.completedIndexes, Infinity);
     const reached = new Set([...history.pods.values()].filter(({ succeeded }) => succeeded).map(({ index }) => index));
-    for (const index of named) if (!reached.has(index) || index >= spec.completions) this.#report(`Job ${metadata.name} calls index ${index} complete, no Pod succeeded for it`);
-    for (const index of history.indexes) if (!named.has(index)) this.#report(`Job ${metadata.name} has forgotten that index ${index} is complete`);
-    if ((status.succeeded ?? 0) !== named.size) this.#report(`Job ${metadata.name} counts ${status.succeeded ?? 0} succeeded, its complete indexes are ${status.completedIndexes}`);
+    for (const index of named)
+      if (!reached.has(index) || index >= spec.completions)
+        this.#report(`Job ${metadata.name} calls index ${index} complete, no Pod succeeded for it`);
+    for (const index of history.indexes)
+      if (!named.has(index)) this.#report(`Job ${metadata.name} has forgotten that index ${index} is complete`);
+    if ((status.succeeded ?? 0) !== named.size)
+      this.#report(
+        `Job ${metadata.name} counts ${status.succeeded ?? 0} succeeded, its complete indexes are ${status.completedIndexes}`,
+      );
     history.indexes = named;
   }
 
@@ -101,19 +156,41 @@ class Ledger {
     const { reason } = conditionOf(job, 'SuccessCriteriaMet', 'FailureTarget', 'Complete', 'Failed');
     const succeeded = spec.completionMode === 'Indexed' ? history.indexes.size : history.noted.succeeded.size;
     const failed = history.noted.failed.size;
-    if (reason === 'CompletionsReached' && succeeded < (spec.completions ?? 1)) this.#report(`Job ${metadata.name} is called complete with ${succeeded} of ${spec.completions}`);
-    if (reason === 'BackoffLimitExceeded' && failed <= (spec.backoffLimit ?? 6) && spec.template.spec.restartPolicy !== 'OnFailure') this.#report(`Job ${metadata.name} has failed after ${failed} failures, its limit is ${spec.backoffLimit}`);
-    if (reason !== 'BackoffLimitExceeded' && spec.backoffLimitPerIndex === undefined && failed > (spec.backoffLimit ?? 6)) this.#report(`Job ${metadata.name} ended as ${reason} after ${failed} failures, its limit is ${spec.backoffLimit}`);
+    if (reason === 'CompletionsReached' && succeeded < (spec.completions ?? 1))
+      this.#report(`Job ${metadata.name} is called complete with ${succeeded} of ${spec.completions}`);
+    if (
+      reason === 'BackoffLimitExceeded' &&
+      failed <= (spec.backoffLimit ?? 6) &&
+      spec.template.spec.restartPolicy !== 'OnFailure'
+    )
+      this.#report(`Job ${metadata.name} has failed after ${failed} failures, its limit is ${spec.backoffLimit}`);
+    if (
+      reason !== 'BackoffLimitExceeded' &&
+      spec.backoffLimitPerIndex === undefined &&
+      failed > (spec.backoffLimit ?? 6)
+    )
+      this.#report(
+        `Job ${metadata.name} ended as ${reason} after ${failed} failures, its limit is ${spec.backoffLimit}`,
+      );
   }
 
   #seeEnd({ metadata, spec, status }: KubeObject, history: JobHistory): void {
     const indexed = spec.completionMode === 'Indexed';
     const left = outcomes.flatMap((outcome) => (status.uncountedTerminatedPods?.[outcome] ?? []) as string[]);
     if (left.length > 0) this.#report(`Job ${metadata.name} ended with ${left.length} Pods uncounted`);
-    if ((status.active ?? 0) > 0 || (status.terminating ?? 0) > 0) this.#report(`Job ${metadata.name} ended with ${status.active ?? 0} active and ${status.terminating ?? 0} terminating`);
+    if ((status.active ?? 0) > 0 || (status.terminating ?? 0) > 0)
+      this.#report(
+        `Job ${metadata.name} ended with ${status.active ?? 0} active and ${status.terminating ?? 0} terminating`,
+      );
     if (spec.podFailurePolicy !== undefined) return;
     for (const [uid, pod] of history.pods) {
-      if (!pod.tracked || history.noted.succeeded.has(uid) || history.noted.failed.has(uid) || (indexed && pod.succeeded && history.indexes.has(pod.index!))) continue;
+      if (
+        !pod.tracked ||
+        history.noted.succeeded.has(uid) ||
+        history.noted.failed.has(uid) ||
+        (indexed && pod.succeeded && history.indexes.has(pod.index!))
+      )
+        continue;
       this.#report(`Job ${metadata.name} ended and has not counted Pod ${pod.name}`);
     }
   }
@@ -122,14 +199,16 @@ class Ledger {
 export function jobsExact(): Checker {
   const name = 'jobs-exact';
   let ledger: Ledger | undefined;
-  const ownerOf = (object: KubeObject | undefined): string | undefined => object?.metadata.ownerReferences?.find(({ kind, controller }) => kind === 'Job' && controller === true)?.uid;
+  const ownerOf = (object: KubeObject | undefined): string | undefined =>
+    object?.metadata.ownerReferences?.find(({ kind, controller }) => kind === 'Job' && controller === true)?.uid;
   return {
     name,
     onCommit({ object, previous, key }, world) {
       ledger ??= new Ledger(world, name);
       if (key.startsWith('/registry/pods/')) {
         const owner = ownerOf(object ?? previous);
-        if (owner !== undefined) ledger.seePod((object ?? previous)!, owner, previous === undefined, object === undefined);
+        if (owner !== undefined)
+          ledger.seePod((object ?? previous)!, owner, previous === undefined, object === undefined);
       } else if (key.startsWith('/registry/batch/jobs/')) {
         if (object === undefined) ledger.forget(previous?.metadata.uid ?? '');
         else ledger.seeJob(object);

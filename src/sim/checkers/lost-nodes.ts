@@ -1,9 +1,13 @@
 /**
- * Pods of a node that is lost (Kubernetes documentation, "Nodes", "Taint based Evictions", "Force Delete StatefulSet Pods", "Non-graceful node shutdown").
+ * Pods of a node that is lost (Kubernetes documentation, "Nodes", "Taint based Evictions", "Force Delete StatefulSet
+ * Pods", "Non-graceful node shutdown").
  *
- * - While a node is out of reach none of its Pods that may still run is removed: nobody can know that it has stopped. So a StatefulSet's Pod stays
- *   Terminating, and its name taken, until the node comes back, is deleted or is declared out of service, or a user forces the Pod away.
- * - When it has been out of reach for the grace period, the toleration of five minutes and some more, while controllers were in touch and another node was
+ * - While a node is out of reach none of its Pods that may still run is removed: nobody can know that it has stopped.
+ *   So a StatefulSet's Pod stays
+ *   Terminating, and its name taken, until the node comes back, is deleted or is declared out of service, or a user
+ *   forces the Pod away.
+ * - When it has been out of reach for the grace period, the toleration of five minutes and some more, while controllers
+ *   were in touch and another node was
  *   well, each of its Pods that does not tolerate that for ever is being deleted, and ReplicaSets have made others.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
@@ -16,7 +20,14 @@ const lostMs = 40_000 + 300_000 + 60_000;
 const onItsWayMs = 3_000;
 const tolerationKey = 'node.kubernetes.io/unreachable';
 
-const staysForEver = (pod: KubeObject): boolean => ((pod['spec'].tolerations ?? []) as Json[]).some(({ key, effect, operator, tolerationSeconds }) => (!key || key === tolerationKey) && (!effect || effect === 'NoExecute') && operator === 'Exists' && tolerationSeconds === undefined);
+const staysForEver = (pod: KubeObject): boolean =>
+  ((pod['spec'].tolerations ?? []) as Json[]).some(
+    ({ key, effect, operator, tolerationSeconds }) =>
+      (!key || key === tolerationKey) &&
+      (!effect || effect === 'NoExecute') &&
+      operator === 'Exists' &&
+      tolerationSeconds === undefined,
+  );
 
 class Lost {
   readonly #world: World;
@@ -33,8 +44,10 @@ class Lost {
   }
 
   seeRequest({ method, path, body, query }: TransportRequest): void {
-    const seconds = (body as { gracePeriodSeconds?: number } | undefined)?.gracePeriodSeconds ?? query?.get('gracePeriodSeconds');
-    if (method === 'DELETE' && Number(seconds ?? 1) === 0) this.#forced.add(path.replace('/api/v1/namespaces/', '').replace('/pods/', '/'));
+    const seconds =
+      (body as { gracePeriodSeconds?: number } | undefined)?.gracePeriodSeconds ?? query?.get('gracePeriodSeconds');
+    if (method === 'DELETE' && Number(seconds ?? 1) === 0)
+      this.#forced.add(path.replace('/api/v1/namespaces/', '').replace('/pods/', '/'));
   }
 
   seeRemoval({ object, previous, key, atMs }: Commit): void {
@@ -42,8 +55,15 @@ class Lost {
     const name: string | undefined = previous['spec'].nodeName;
     const node = name === undefined ? undefined : this.#world.objects.get(`/registry/nodes/${name}`);
     const since = this.#sinceMs.get(name ?? '');
-    if (node === undefined || since === undefined || atMs - since < onItsWayMs || this.#forced.delete(key.slice('/registry/pods/'.length))) return;
-    if (((node['spec']?.taints ?? []) as Json[]).some((taint) => taint.key === 'node.kubernetes.io/out-of-service')) return;
+    if (
+      node === undefined ||
+      since === undefined ||
+      atMs - since < onItsWayMs ||
+      this.#forced.delete(key.slice('/registry/pods/'.length))
+    )
+      return;
+    if (((node['spec']?.taints ?? []) as Json[]).some((taint) => taint.key === 'node.kubernetes.io/out-of-service'))
+      return;
     this.#report(`Pod ${previous.metadata.name} was removed while its node ${name} is out of reach and may run it`);
   }
 
@@ -54,8 +74,10 @@ class Lost {
       const { isUp, isConnected } = cluster.nodes.get(name)!;
       const ready = isPodReady(this.#world.objects.get(`/registry/nodes/${name}`) ?? ({ metadata: {} } as KubeObject));
       if (isUp && isConnected && !cluster.networks.nodes.isHealthy) this.#sinceMs.delete(name);
-      else if (isUp && isConnected) { this.#sinceMs.delete(name); any ||= ready; }
-      else if (!this.#sinceMs.has(name)) this.#sinceMs.set(name, cluster.now);
+      else if (isUp && isConnected) {
+        this.#sinceMs.delete(name);
+        any ||= ready;
+      } else if (!this.#sinceMs.has(name)) this.#sinceMs.set(name, cluster.now);
     }
     // With every node silent the controllers rather doubt their own network.
     if (!any) this.#anySinceMs = cluster.now;
@@ -69,15 +91,29 @@ class Lost {
     const owners = new Set<string>();
     for (const pod of this.#world.podsOn(node)) {
       if (isPodTerminal(pod) || staysForEver(pod) || Date.parse(pod.metadata.creationTimestamp!) > fromMs) continue;
-      if (pod.metadata.deletionTimestamp === undefined) this.#report(`Pod ${pod.metadata.name} still counts on ${node}, which is lost`);
-      const owner = pod.metadata.ownerReferences?.find(({ kind, controller }) => kind === 'ReplicaSet' && controller === true)?.uid;
+      if (pod.metadata.deletionTimestamp === undefined)
+        this.#report(`Pod ${pod.metadata.name} still counts on ${node}, which is lost`);
+      const owner = pod.metadata.ownerReferences?.find(
+        ({ kind, controller }) => kind === 'ReplicaSet' && controller === true,
+      )?.uid;
       if (owner !== undefined) owners.add(owner);
     }
     for (const uid of owners) {
       const replicaSet = this.#world.byUid(uid);
-      if (replicaSet === undefined || replicaSet.metadata.deletionTimestamp !== undefined || replicaSet['status']?.conditions?.some(({ type }: Json) => type === 'ReplicaFailure') === true) continue;
+      if (
+        replicaSet === undefined ||
+        replicaSet.metadata.deletionTimestamp !== undefined ||
+        replicaSet['status']?.conditions?.some(({ type }: Json) => type === 'ReplicaFailure') === true
+      )
+        continue;
       const active = this.#world.ownedBy(uid).filter((pod) => pod.kind === 'Pod' && isPodActive(pod)).length;
-      if (active < (replicaSet['spec'].replicas ?? 1) && this.#world.cluster.now - this.#world.lastChangeMs > onItsWayMs) this.#report(`ReplicaSet ${replicaSet.metadata.name} has ${active} Pods of ${replicaSet['spec'].replicas}, others were lost with ${node}`);
+      if (
+        active < (replicaSet['spec'].replicas ?? 1) &&
+        this.#world.cluster.now - this.#world.lastChangeMs > onItsWayMs
+      )
+        this.#report(
+          `ReplicaSet ${replicaSet.metadata.name} has ${active} Pods of ${replicaSet['spec'].replicas}, others were lost with ${node}`,
+        );
     }
   }
 }
@@ -87,8 +123,14 @@ export function lostNodes(): Checker {
   let lost: Lost | undefined;
   return {
     name,
-    onRequest(part, request, world) { if (part === 'client') (lost ??= new Lost(world, name)).seeRequest(request); },
-    onCommit(commit) { if (commit.key.startsWith('/registry/pods/')) lost?.seeRemoval(commit); },
-    onTick(world) { (lost ??= new Lost(world, name)).tick(); },
+    onRequest(part, request, world) {
+      if (part === 'client') (lost ??= new Lost(world, name)).seeRequest(request);
+    },
+    onCommit(commit) {
+      if (commit.key.startsWith('/registry/pods/')) lost?.seeRemoval(commit);
+    },
+    onTick(world) {
+      (lost ??= new Lost(world, name)).tick();
+    },
   };
 }

@@ -1,12 +1,18 @@
 /**
- * The garbage collector (Kubernetes documentation, "Garbage Collection", "Use Cascading Deletion") takes nothing early and leaves nothing behind.
+ * The garbage collector (Kubernetes documentation, "Garbage Collection", "Use Cascading Deletion") takes nothing early
+ * and leaves nothing behind.
  *
- * - What it asks to delete (it alone names UID and resourceVersion) has no owner that is there - but one that goes in the foreground and is blocked by it,
- *   or did so until a moment ago: no transaction spans two objects, so an owner may be told to orphan between the collector's last look and its request.
- * - While in touch it lets an owner that goes in the foreground go only after every dependent that blocks it, and one that orphans only after none names
+ * - What it asks to delete (it alone names UID and resourceVersion) has no owner that is there - but one that goes in
+ *   the foreground and is blocked by it,
+ *   or did so until a moment ago: no transaction spans two objects, so an owner may be told to orphan between the
+ *   collector's last look and its request.
+ * - While in touch it lets an owner that goes in the foreground go only after every dependent that blocks it, and one
+ *   that orphans only after none names
  *   it any more (a user's second deletion with another policy takes the finalizer off as well).
- * - No ReplicaSet is cleared away while it has Pods and its Deployment lives. At rest no object names an owner that is not there.
- * - A Namespace goes after all that is in it ("Namespaces"): nothing is left of it, and at rest no object is in one that is not there.
+ * - No ReplicaSet is cleared away while it has Pods and its Deployment lives. At rest no object names an owner that is
+ *   not there.
+ * - A Namespace goes after all that is in it ("Namespaces"): nothing is left of it, and at rest no object is in one
+ *   that is not there.
  */
 import type { KubeObject } from '#base/objects.ts';
 import type { TransportRequest } from '#client/transport.ts';
@@ -14,39 +20,73 @@ import { type Checker, inFlightMs, type World } from '../world.ts';
 
 const foregroundFinalizer = 'foregroundDeletion';
 const orphanFinalizer = 'orphan';
-const isForeground = ({ metadata }: KubeObject): boolean => metadata.deletionTimestamp !== undefined && metadata.finalizers?.includes(foregroundFinalizer) === true;
-const describe = (objects: readonly KubeObject[]): string => objects.map(({ kind, metadata }) => `${kind} ${metadata.name}`).join(', ');
+const isForeground = ({ metadata }: KubeObject): boolean =>
+  metadata.deletionTimestamp !== undefined && metadata.finalizers?.includes(foregroundFinalizer) === true;
+const describe = (objects: readonly KubeObject[]): string =>
+  objects.map(({ kind, metadata }) => `${kind} ${metadata.name}`).join(', ');
 
-function judgeCollection(name: string, { method, body }: TransportRequest, turned: ReadonlyMap<string, number>, world: World): void {
-  const { uid, resourceVersion } = (method === 'DELETE' ? (body as { preconditions?: { uid?: string; resourceVersion?: string } } | undefined)?.preconditions : undefined) ?? {};
+function judgeCollection(
+  name: string,
+  { method, body }: TransportRequest,
+  turned: ReadonlyMap<string, number>,
+  world: World,
+): void {
+  const { uid, resourceVersion } =
+    (method === 'DELETE'
+      ? (body as { preconditions?: { uid?: string; resourceVersion?: string } } | undefined)?.preconditions
+      : undefined) ?? {};
   if (uid === undefined || resourceVersion === undefined) return;
   const object = world.byUid(uid);
   const alive = (object?.metadata.ownerReferences ?? []).flatMap((reference) => {
     const owner = world.byUid(reference.uid);
     if (owner === undefined) return [];
-    return reference.blockOwnerDeletion === true && (isForeground(owner) || world.cluster.now - (turned.get(reference.uid) ?? -Infinity) <= inFlightMs) ? [] : [owner];
+    return reference.blockOwnerDeletion === true &&
+      (isForeground(owner) || world.cluster.now - (turned.get(reference.uid) ?? -Infinity) <= inFlightMs)
+      ? []
+      : [owner];
   });
-  if (alive.length > 0) world.report(name, `${object!.kind} ${object!.metadata.name} is collected while ${describe(alive)} lives`);
+  if (alive.length > 0)
+    world.report(name, `${object!.kind} ${object!.metadata.name} is collected while ${describe(alive)} lives`);
 }
 
 /** The request that takes the collector's finalizer off. */
 function judgeRelease(name: string, { method, body }: TransportRequest, world: World): void {
-  const { uid, finalizers } = (method === 'PATCH' ? (body as { metadata?: { uid?: string; finalizers?: string[] | null } } | undefined)?.metadata : undefined) ?? {};
+  const { uid, finalizers } =
+    (method === 'PATCH'
+      ? (body as { metadata?: { uid?: string; finalizers?: string[] | null } } | undefined)?.metadata
+      : undefined) ?? {};
   const owner = uid === undefined || finalizers === undefined ? undefined : world.byUid(uid);
   const released = (owner?.metadata.finalizers ?? []).filter((finalizer) => finalizers?.includes(finalizer) !== true);
   if (owner === undefined || released.length === 0) return;
   const dependents = world.ownedBy(uid!);
-  const blocking = dependents.filter(({ metadata }) => metadata.ownerReferences!.some((reference) => reference.uid === uid && reference.blockOwnerDeletion === true));
-  if (released.includes(foregroundFinalizer) && blocking.length > 0) world.report(name, `${owner.kind} ${owner.metadata.name} goes in the foreground before ${describe(blocking)}`);
-  if (released.includes(orphanFinalizer) && dependents.length > 0) world.report(name, `${owner.kind} ${owner.metadata.name} was to orphan ${describe(dependents)}, which it still owns`);
+  const blocking = dependents.filter(({ metadata }) =>
+    metadata.ownerReferences!.some((reference) => reference.uid === uid && reference.blockOwnerDeletion === true),
+  );
+  if (released.includes(foregroundFinalizer) && blocking.length > 0)
+    world.report(name, `${owner.kind} ${owner.metadata.name} goes in the foreground before ${describe(blocking)}`);
+  if (released.includes(orphanFinalizer) && dependents.length > 0)
+    world.report(
+      name,
+      `${owner.kind} ${owner.metadata.name} was to orphan ${describe(dependents)}, which it still owns`,
+    );
 }
 
 function judgeRemoval(name: string, removed: KubeObject, key: string, world: World): void {
-  if (!key.startsWith('/registry/apps/replicasets/') || ((removed['spec'].replicas ?? 1) === 0 && (removed['status']?.replicas ?? 0) === 0)) return;
+  if (
+    !key.startsWith('/registry/apps/replicasets/') ||
+    ((removed['spec'].replicas ?? 1) === 0 && (removed['status']?.replicas ?? 0) === 0)
+  )
+    return;
   const owner = removed.metadata.ownerReferences?.find(({ controller }) => controller === true);
   const deployment = owner === undefined ? undefined : world.byUid(owner.uid);
-  const isLeaving = removed.metadata.deletionTimestamp !== undefined || world.objects.get(`/registry/namespaces/${removed.metadata.namespace}`)?.metadata.deletionTimestamp !== undefined;
-  if (deployment !== undefined && deployment.metadata.deletionTimestamp === undefined && !isLeaving) world.report(name, `${removed.metadata.name} was removed at size ${removed['spec'].replicas} while Deployment ${owner!.name} lives`);
+  const isLeaving =
+    removed.metadata.deletionTimestamp !== undefined ||
+    world.objects.get(`/registry/namespaces/${removed.metadata.namespace}`)?.metadata.deletionTimestamp !== undefined;
+  if (deployment !== undefined && deployment.metadata.deletionTimestamp === undefined && !isLeaving)
+    world.report(
+      name,
+      `${removed.metadata.name} was removed at size ${removed['spec'].replicas} while Deployment ${owner!.name} lives`,
+    );
 }
 
 function judgeNamespace(name: string, namespace: string, world: World): void {
@@ -68,13 +108,23 @@ export function ownersAlive(): Checker {
     onCommit({ object, previous, key, atMs }, world) {
       if (object === undefined && previous !== undefined) judgeRemoval(name, previous, key, world);
       if (object === undefined && previous?.kind === 'Namespace') judgeNamespace(name, previous.metadata.name!, world);
-      if (object !== undefined && previous !== undefined && isForeground(previous) && !isForeground(object)) turned.set(object.metadata.uid!, atMs);
+      if (object !== undefined && previous !== undefined && isForeground(previous) && !isForeground(object))
+        turned.set(object.metadata.uid!, atMs);
     },
     atRest(world) {
       for (const [key, { metadata }] of world.objects) {
         const gone = (metadata.ownerReferences ?? []).filter(({ uid }) => world.byUid(uid) === undefined);
-        if (metadata.namespace !== undefined && metadata.namespace !== '' && !world.objects.has(`/registry/namespaces/${metadata.namespace}`)) world.report(name, `${key} is left, its Namespace is gone`);
-        if (gone.length > 0) world.report(name, `${key} is left, its owners ${gone.map(({ kind, name: owner }) => `${kind} ${owner}`).join(', ')} are gone`);
+        if (
+          metadata.namespace !== undefined &&
+          metadata.namespace !== '' &&
+          !world.objects.has(`/registry/namespaces/${metadata.namespace}`)
+        )
+          world.report(name, `${key} is left, its Namespace is gone`);
+        if (gone.length > 0)
+          world.report(
+            name,
+            `${key} is left, its owners ${gone.map(({ kind, name: owner }) => `${kind} ${owner}`).join(', ')} are gone`,
+          );
       }
     },
   };

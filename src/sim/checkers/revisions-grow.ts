@@ -1,5 +1,6 @@
 /**
- * Revisions only grow, and each transaction has one of its own; so does each object's generation, and while it is there it keeps its UID and the
+ * Revisions only grow, and each transaction has one of its own; so does each object's generation, and while it is there
+ * it keeps its UID and the
  * time it was made (Kubernetes documentation, "API Concepts", Resource versions; API reference, ObjectMeta).
  */
 import type { KubeObject } from '#base/objects.ts';
@@ -11,8 +12,11 @@ export function revisionsGrow(): Checker {
   const keys = new Set<string>();
   const judge = (key: string, { metadata: now }: KubeObject, { metadata: before }: KubeObject): string | undefined => {
     if (now.uid !== before.uid) return `${key} turned from ${before.uid} into ${now.uid}`;
-    if ((now.generation ?? 0) < (before.generation ?? 0)) return `generation of ${key} fell from ${before.generation} to ${now.generation}`;
-    return now.creationTimestamp === before.creationTimestamp ? undefined : `${key} was made at ${before.creationTimestamp}, and then at ${now.creationTimestamp}`;
+    if ((now.generation ?? 0) < (before.generation ?? 0))
+      return `generation of ${key} fell from ${before.generation} to ${now.generation}`;
+    return now.creationTimestamp === before.creationTimestamp
+      ? undefined
+      : `${key} was made at ${before.creationTimestamp}, and then at ${now.creationTimestamp}`;
   };
   return {
     name,

@@ -1,27 +1,43 @@
 /**
  * Roll-outs keep their bounds (Kubernetes documentation, "Deployments", Max Surge and Max Unavailable).
  *
- * What a controller decides rests on copies that lag, so each step is judged by what it may have seen: the versions of the Deployment from the
- * one it last said it had observed on, and of each ReplicaSet's available Pods the counts since its size was last set (the answer to that write is in its
+ * What a controller decides rests on copies that lag, so each step is judged by what it may have seen: the versions of
+ * the Deployment from the
+ * one it last said it had observed on, and of each ReplicaSet's available Pods the counts since its size was last set
+ * (the answer to that write is in its
  * copy) and since the controllers were last certainly up to date.
  * - Surge: whoever makes a ReplicaSet larger leaves no more Pods asked for together than replicas + surge.
- * - Unavailability: whoever makes one smaller leaves `replicas - maxUnavailable` available ones, or takes away none that is available.
- *   (Both are worked out here again: surge rounds up, unavailability down, and where both are nothing one Pod may be unavailable.)
- *   Nodes that are lost and containers that crash are not its doing, and scaling by the user spreads sizes regardless of availability ("Proportional scaling").
- * - Recreate: no ReplicaSet grows while Pods of another one, made before the controllers last certainly knew all, have not ended.
- * - A ReplicaSet never has more Pods than it was asked for, but for those whose creation nobody answered, or that a network which doubles may have asked for twice.
+ * - Unavailability: whoever makes one smaller leaves `replicas - maxUnavailable` available ones, or takes away none
+ *   that is available.
+ *   (Both are worked out here again: surge rounds up, unavailability down, and where both are nothing one Pod may be
+ *   unavailable.)
+ *   Nodes that are lost and containers that crash are not its doing, and scaling by the user spreads sizes regardless
+ *   of availability ("Proportional scaling").
+ * - Recreate: no ReplicaSet grows while Pods of another one, made before the controllers last certainly knew all, have
+ *   not ended.
+ * - A ReplicaSet never has more Pods than it was asked for, but for those whose creation nobody answered, or that a
+ *   network which doubles may have asked for twice.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import type { TransportRequest } from '#client/transport.ts';
 import { isPodActive, isPodTerminal } from '#controllers/pods.ts';
 import type { Checker, Commit, World } from '../world.ts';
 
-interface Version { generation: number; replicas: number; most: number; least: number; bounded: boolean; recreate: boolean }
+interface Version {
+  generation: number;
+  replicas: number;
+  most: number;
+  least: number;
+  bounded: boolean;
+  recreate: boolean;
+}
 
 const desiredAnnotation = 'deployment.kubernetes.io/desired-replicas';
-const sizeOf = (replicaSet: KubeObject | undefined): number => (replicaSet === undefined ? 0 : (replicaSet['spec'].replicas ?? 1));
+const sizeOf = (replicaSet: KubeObject | undefined): number =>
+  replicaSet === undefined ? 0 : (replicaSet['spec'].replicas ?? 1);
 const availableOf = (replicaSet: KubeObject): number => replicaSet['status']?.availableReplicas ?? 0;
-const ownerUid = (object: KubeObject): string | undefined => object.metadata.ownerReferences?.find(({ controller }) => controller === true)?.uid;
+const ownerUid = (object: KubeObject): string | undefined =>
+  object.metadata.ownerReferences?.find(({ controller }) => controller === true)?.uid;
 
 /** A number, or a percentage of the replicas. */
 function shareOf(value: Json, replicas: number, round: (share: number) => number): number {
@@ -40,7 +56,14 @@ function versionOf(deployment: KubeObject): Version {
   const replicas: number = spec.replicas ?? 1;
   const { surge, unavailable } = boundsOf(spec, replicas);
   const recreate = spec.strategy?.type === 'Recreate';
-  return { generation: metadata.generation ?? 1, replicas, recreate, most: replicas + surge, least: replicas - unavailable, bounded: !recreate && spec.paused !== true && metadata.deletionTimestamp === undefined };
+  return {
+    generation: metadata.generation ?? 1,
+    replicas,
+    recreate,
+    most: replicas + surge,
+    least: replicas - unavailable,
+    bounded: !recreate && spec.paused !== true && metadata.deletionTimestamp === undefined,
+  };
 }
 
 /** Sizes of a Deployment's ReplicaSets before this commit do not fit its replicas: it is being scaled. */
@@ -68,7 +91,10 @@ export function rolloutBounds(): Checker {
     const observed: number = deployment['status']?.observedGeneration ?? 0;
     const version = versionOf(deployment);
     const held = versions.get(uid) ?? [];
-    versions.set(uid, [...held.filter(({ generation }) => generation >= observed && generation !== version.generation), version]);
+    versions.set(uid, [
+      ...held.filter(({ generation }) => generation >= observed && generation !== version.generation),
+      version,
+    ]);
   };
 
   const judge = (commit: Commit, replicaSet: KubeObject, owner: string, world: World): void => {
@@ -80,21 +106,48 @@ export function rolloutBounds(): Checker {
     const who = `${replicaSet.metadata.namespace}/${replicaSet.metadata.name}`;
     if (now > before) {
       const most = Math.max(...known.map((version) => version.most));
-      if (total > most) world.report(name, `${who} grew from ${before} to ${now}: the ReplicaSets ask for ${total} Pods together, ${most} are allowed`);
+      if (total > most)
+        world.report(
+          name,
+          `${who} grew from ${before} to ${now}: the ReplicaSets ask for ${total} Pods together, ${most} are allowed`,
+        );
       if (known.every(({ recreate }) => recreate)) judgeRecreate(who, replicaSet, all, world);
       return;
     }
     if (now >= Math.min(...seenCounts(replicaSet.metadata.uid, world))) return;
-    const left = all.reduce((sum, other) => sum + Math.min(sizeOf(other), Math.max(...seenCounts(other.metadata.uid, world))), 0);
+    const left = all.reduce(
+      (sum, other) => sum + Math.min(sizeOf(other), Math.max(...seenCounts(other.metadata.uid, world))),
+      0,
+    );
     const may = known.some((version) => !version.bounded || left >= version.least || isScaling(version, commit, all));
-    if (!may) world.report(name, `${who} shrank from ${before} to ${now}: at best ${left} Pods are left available, ${Math.min(...known.map(({ least }) => least))} are wanted`);
+    if (!may)
+      world.report(
+        name,
+        `${who} shrank from ${before} to ${now}: at best ${left} Pods are left available, ${Math.min(...known.map(({ least }) => least))} are wanted`,
+      );
   };
 
   const judgeRecreate = (who: string, replicaSet: KubeObject, all: readonly KubeObject[], world: World): void => {
     for (const other of all) {
-      if (other.metadata.uid === replicaSet.metadata.uid || other['spec'].template.metadata?.labels?.['pod-template-hash'] === replicaSet['spec'].template.metadata?.labels?.['pod-template-hash']) continue;
-      const left = world.ownedBy(other.metadata.uid!).filter((pod) => pod.kind === 'Pod' && !isPodTerminal(pod) && Date.parse(pod.metadata.creationTimestamp!) < world.knownMs('controllers'));
-      if (left.length > 0) world.report(name, `${who} grew while Pod ${left[0]!.metadata.name} of ${other.metadata.name} had not ended: its Deployment recreates`);
+      if (
+        other.metadata.uid === replicaSet.metadata.uid ||
+        other['spec'].template.metadata?.labels?.['pod-template-hash'] ===
+          replicaSet['spec'].template.metadata?.labels?.['pod-template-hash']
+      )
+        continue;
+      const left = world
+        .ownedBy(other.metadata.uid!)
+        .filter(
+          (pod) =>
+            pod.kind === 'Pod' &&
+            !isPodTerminal(pod) &&
+            Date.parse(pod.metadata.creationTimestamp!) < world.knownMs('controllers'),
+        );
+      if (left.length > 0)
+        world.report(
+          name,
+          `${who} grew while Pod ${left[0]!.metadata.name} of ${other.metadata.name} had not ended: its Deployment recreates`,
+        );
     }
   };
 
@@ -116,7 +169,8 @@ export function rolloutBounds(): Checker {
     if (known === undefined) return;
     const most = Math.max(...known.map(({ size }) => size)) + (unanswered.get(uid!) ?? 0);
     const active = world.ownedBy(uid!).filter((other) => other.kind === 'Pod' && isPodActive(other)).length;
-    if (active > most) world.report(name, `Pod ${pod.metadata.name} is one of ${active}, its ReplicaSet was asked for ${most}`);
+    if (active > most)
+      world.report(name, `Pod ${pod.metadata.name} is one of ${active}, its ReplicaSet was asked for ${most}`);
   };
 
   const allowOneMore = ({ method, body, path }: TransportRequest): void => {
@@ -126,8 +180,12 @@ export function rolloutBounds(): Checker {
 
   return {
     name,
-    onRequest(part, request, world) { if (world.cluster.networks[part].faults.duplication > 0) allowOneMore(request); },
-    onFailure(_part, request) { allowOneMore(request); },
+    onRequest(part, request, world) {
+      if (world.cluster.networks[part].faults.duplication > 0) allowOneMore(request);
+    },
+    onFailure(_part, request) {
+      allowOneMore(request);
+    },
     onCommit(commit, world) {
       const { object, previous, key } = commit;
       if (key.startsWith('/registry/apps/deployments/')) {
@@ -144,7 +202,10 @@ export function rolloutBounds(): Checker {
       const uid = object.metadata.uid!;
       const owner = ownerUid(object);
       if (owner !== undefined) judge(commit, object, owner, world);
-      const held = sizeOf(previous) === sizeOf(object) ? (counts.get(uid) ?? []).filter(({ untilMs }) => untilMs >= world.knownMs('controllers')) : [];
+      const held =
+        sizeOf(previous) === sizeOf(object)
+          ? (counts.get(uid) ?? []).filter(({ untilMs }) => untilMs >= world.knownMs('controllers'))
+          : [];
       const last = held.at(-1);
       if (last?.available === availableOf(object)) return;
       if (last !== undefined) last.untilMs = commit.atMs;

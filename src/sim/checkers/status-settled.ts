@@ -1,25 +1,42 @@
 /**
- * At rest every status has caught up with its specification and says what is (Kubernetes documentation, "API conventions": observedGeneration, conditions;
- * "StatefulSets", stable storage): nothing is left half done, and each StatefulSet's Pod has its own claims, each bound to one volume of its own.
+ * At rest every status has caught up with its specification and says what is (Kubernetes documentation, "API
+ * conventions": observedGeneration, conditions;
+ * "StatefulSets", stable storage): nothing is left half done, and each StatefulSet's Pod has its own claims, each bound
+ * to one volume of its own.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { isPodReady, isPodTerminal } from '#controllers/pods.ts';
 import type { Checker, World } from '../world.ts';
 
-const observed = ['apps/deployments', 'apps/replicasets', 'apps/statefulsets', 'apps/daemonsets', 'policy/poddisruptionbudgets'];
+const observed = [
+  'apps/deployments',
+  'apps/replicasets',
+  'apps/statefulsets',
+  'apps/daemonsets',
+  'policy/poddisruptionbudgets',
+];
 
 function judgeGenerations(world: World, report: (message: string) => void): void {
   for (const resource of observed) {
-    for (const { kind, metadata, status } of world.of(resource)) if (status?.observedGeneration !== metadata.generation) report(`${kind} ${metadata.name} is of generation ${metadata.generation}, its status of ${status?.observedGeneration}`);
+    for (const { kind, metadata, status } of world.of(resource))
+      if (status?.observedGeneration !== metadata.generation)
+        report(
+          `${kind} ${metadata.name} is of generation ${metadata.generation}, its status of ${status?.observedGeneration}`,
+        );
   }
 }
 
 function judgeReplicaSets(world: World, report: (message: string) => void): void {
   for (const replicaSet of world.of('apps/replicasets')) {
-    const pods = world.ownedBy(replicaSet.metadata.uid!).filter((pod) => pod.kind === 'Pod' && !isPodTerminal(pod) && pod.metadata.deletionTimestamp === undefined);
+    const pods = world
+      .ownedBy(replicaSet.metadata.uid!)
+      .filter((pod) => pod.kind === 'Pod' && !isPodTerminal(pod) && pod.metadata.deletionTimestamp === undefined);
     const { replicas = 0, readyReplicas = 0, availableReplicas = 0 } = replicaSet['status'] ?? {};
     const ready = pods.filter(isPodReady).length;
-    if (replicas !== pods.length || readyReplicas !== ready || availableReplicas !== ready) report(`ReplicaSet ${replicaSet.metadata.name} says ${replicas} replicas, ${readyReplicas} ready, ${availableReplicas} available; it has ${pods.length}, ${ready} ready`);
+    if (replicas !== pods.length || readyReplicas !== ready || availableReplicas !== ready)
+      report(
+        `ReplicaSet ${replicaSet.metadata.name} says ${replicas} replicas, ${readyReplicas} ready, ${availableReplicas} available; it has ${pods.length}, ${ready} ready`,
+      );
   }
 }
 
@@ -28,10 +45,14 @@ function judgeDeployments(world: World, report: (message: string) => void): void
     const condition = (type: string): Json => (status?.conditions ?? []).find((one: Json) => one.type === type);
     const who = `Deployment ${metadata.namespace}/${metadata.name}`;
     if (condition('Available')?.status !== 'True') report(`${who} is not called available`);
-    if (spec.paused !== true && condition('Progressing')?.reason !== 'NewReplicaSetAvailable') report(`${who} is called ${condition('Progressing')?.reason}`);
+    if (spec.paused !== true && condition('Progressing')?.reason !== 'NewReplicaSetAvailable')
+      report(`${who} is called ${condition('Progressing')?.reason}`);
     if (condition('ReplicaFailure') !== undefined) report(`${who} is called failing`);
-    const old = world.ownedBy(metadata.uid!).filter((one) => one.kind === 'ReplicaSet' && (one['spec'].replicas ?? 1) === 0).length;
-    if (old > (spec.revisionHistoryLimit ?? 10)) report(`${who} keeps ${old} old ReplicaSets of ${spec.revisionHistoryLimit ?? 10}`);
+    const old = world
+      .ownedBy(metadata.uid!)
+      .filter((one) => one.kind === 'ReplicaSet' && (one['spec'].replicas ?? 1) === 0).length;
+    if (old > (spec.revisionHistoryLimit ?? 10))
+      report(`${who} keeps ${old} old ReplicaSets of ${spec.revisionHistoryLimit ?? 10}`);
   }
 }
 
@@ -44,14 +65,20 @@ function judgeClaims(world: World, report: (message: string) => void): void {
     const reference = world.objects.get(`/registry/persistentvolumes/${volume}`)?.['spec'].claimRef;
     if (users.has(volume)) report(`claims ${users.get(volume)} and ${namespace}/${name} both have volume ${volume}`);
     users.set(volume, `${namespace}/${name}`);
-    if (reference?.uid !== claim.metadata.uid) report(`claim ${namespace}/${name} is bound to ${volume}, which is bound to ${reference?.name ?? 'nothing'}`);
+    if (reference?.uid !== claim.metadata.uid)
+      report(`claim ${namespace}/${name} is bound to ${volume}, which is bound to ${reference?.name ?? 'nothing'}`);
   }
   for (const set of world.of('apps/statefulsets')) {
     for (const pod of world.ownedBy(set.metadata.uid!).filter(({ kind }) => kind === 'Pod')) {
       for (const template of (set['spec'].volumeClaimTemplates ?? []) as KubeObject[]) {
-        const claim = world.objects.get(`/registry/persistentvolumeclaims/${pod.metadata.namespace}/${template.metadata.name}-${pod.metadata.name}`);
-        const isMounted = ((pod['spec'].volumes ?? []) as Json[]).some((volume) => volume.persistentVolumeClaim?.claimName === claim?.metadata.name);
-        if (claim?.['status']?.phase !== 'Bound' || !isMounted) report(`Pod ${pod.metadata.name} runs without its claim ${template.metadata.name}`);
+        const claim = world.objects.get(
+          `/registry/persistentvolumeclaims/${pod.metadata.namespace}/${template.metadata.name}-${pod.metadata.name}`,
+        );
+        const isMounted = ((pod['spec'].volumes ?? []) as Json[]).some(
+          (volume) => volume.persistentVolumeClaim?.claimName === claim?.metadata.name,
+        );
+        if (claim?.['status']?.phase !== 'Bound' || !isMounted)
+          report(`Pod ${pod.metadata.name} runs without its claim ${template.metadata.name}`);
       }
     }
   }

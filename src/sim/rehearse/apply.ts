@@ -1,4 +1,7 @@
-/** Applies manifests to a rehearsed cluster in an order that works (what others need first), as `kubectl apply --server-side` would; a refusal names the manifest. */
+/**
+ * Applies manifests to a rehearsed cluster in an order that works (what others need first), as `kubectl apply
+ * --server-side` would; a refusal names the manifest.
+ */
 import { ApiError, isReason } from '#base/errors.ts';
 import { apiVersionOf, type Json, type KindRef, type KubeObject } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
@@ -8,7 +11,23 @@ import { checkScript } from './script.ts';
 import { type Manifest, RehearsalError } from './types.ts';
 
 /** What comes early, in this order; everything else follows as it was given. */
-const early = ['Namespace', 'CustomResourceDefinition', 'PriorityClass', 'RuntimeClass', 'StorageClass', 'IngressClass', 'ResourceQuota', 'LimitRange', 'ServiceAccount', 'ConfigMap', 'Secret', 'PersistentVolume', 'PersistentVolumeClaim', 'Service', 'PodDisruptionBudget'];
+const early = [
+  'Namespace',
+  'CustomResourceDefinition',
+  'PriorityClass',
+  'RuntimeClass',
+  'StorageClass',
+  'IngressClass',
+  'ResourceQuota',
+  'LimitRange',
+  'ServiceAccount',
+  'ConfigMap',
+  'Secret',
+  'PersistentVolume',
+  'PersistentVolumeClaim',
+  'Service',
+  'PodDisruptionBudget',
+];
 /** After these, others take note before anything else comes. */
 const settledAfter = new Set(['Namespace', 'CustomResourceDefinition']);
 
@@ -44,12 +63,22 @@ export class Applier {
   async #applyOne({ object, origin, lenient }: Manifest): Promise<{ object: KubeObject; changed: boolean }> {
     const kind = await this.#kindOf(object, origin);
     const { name } = object.metadata;
-    const namespace = kind.namespaced ? object.metadata.namespace ?? 'default' : undefined;
+    const namespace = kind.namespaced ? (object.metadata.namespace ?? 'default') : undefined;
     const label = `${object.kind} ${namespace === undefined ? '' : `${namespace}/`}${name}`;
     try {
-      const before = await this.#client.get(kind, name!, namespace).catch((error: unknown) => { if (isReason(error, 'NotFound')) return undefined; throw error; });
-      const made = await this.#client.patch(kind, name!, namespace, 'apply', object, { fieldManager: 'rehearse', force: true, fieldValidation: lenient === true ? 'Ignore' : 'Strict' });
-      return { object: made.kind === undefined ? { ...made, kind: object.kind } : made, changed: before?.metadata.generation !== made.metadata.generation };
+      const before = await this.#client.get(kind, name!, namespace).catch((error: unknown) => {
+        if (isReason(error, 'NotFound')) return undefined;
+        throw error;
+      });
+      const made = await this.#client.patch(kind, name!, namespace, 'apply', object, {
+        fieldManager: 'rehearse',
+        force: true,
+        fieldValidation: lenient === true ? 'Ignore' : 'Strict',
+      });
+      return {
+        object: made.kind === undefined ? { ...made, kind: object.kind } : made,
+        changed: before?.metadata.generation !== made.metadata.generation,
+      };
     } catch (error) {
       if (!(error instanceof ApiError) || error.reason === 'ServiceUnavailable') throw error;
       throw new RehearsalError(`${origin}: ${label}: ${error.message}`);
@@ -59,7 +88,10 @@ export class Applier {
   /** Discovery has told of the group's preferred version only. */
   async #serves(apiVersion: string, resource: string): Promise<boolean> {
     try {
-      const { resources } = (await this.#client.raw('GET', apiVersion.includes('/') ? `/apis/${apiVersion}` : `/api/${apiVersion}`)) as Json;
+      const { resources } = (await this.#client.raw(
+        'GET',
+        apiVersion.includes('/') ? `/apis/${apiVersion}` : `/api/${apiVersion}`,
+      )) as Json;
       return ((resources ?? []) as Json[]).some(({ name }) => name === resource);
     } catch (error) {
       if (isReason(error, 'NotFound')) return false;
@@ -72,11 +104,17 @@ export class Applier {
     const known = this.#kinds.get(id);
     if (known !== undefined) return known;
     const { resources } = await discoverResources(this.#client);
-    const [group, version] = object.apiVersion.includes('/') ? (object.apiVersion.split('/') as [string, string]) : ['', object.apiVersion];
+    const [group, version] = object.apiVersion.includes('/')
+      ? (object.apiVersion.split('/') as [string, string])
+      : ['', object.apiVersion];
     const found = resources.find(({ kind }) => kind.group === group && kind.kind === object.kind)?.kind;
-    if (found === undefined || !await this.#serves(object.apiVersion, found.resource)) {
-      const others = resources.filter((other) => other.kind.kind === object.kind).map((other) => apiVersionOf(other.kind));
-      throw new RehearsalError(`${origin}: no matches for kind "${object.kind}" in version "${object.apiVersion}" (${others.length > 0 ? `there is ${others.join(', ')}` : 'is its CustomResourceDefinition among the manifests?'})`);
+    if (found === undefined || !(await this.#serves(object.apiVersion, found.resource))) {
+      const others = resources
+        .filter((other) => other.kind.kind === object.kind)
+        .map((other) => apiVersionOf(other.kind));
+      throw new RehearsalError(
+        `${origin}: no matches for kind "${object.kind}" in version "${object.apiVersion}" (${others.length > 0 ? `there is ${others.join(', ')}` : 'is its CustomResourceDefinition among the manifests?'})`,
+      );
     }
     const kind = kindOf(group, version, found.resource, found.kind, found.namespaced);
     this.#kinds.set(id, kind);

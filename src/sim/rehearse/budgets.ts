@@ -6,7 +6,14 @@ import { Deficit } from './deficit.ts';
 import { isServing } from './servers.ts';
 import type { BudgetReport } from './types.ts';
 
-interface Budget { object: KubeObject; healthy: Set<string>; broken: Deficit; wasKept: boolean; isBroken: boolean; refused: number }
+interface Budget {
+  object: KubeObject;
+  healthy: Set<string>;
+  broken: Deficit;
+  wasKept: boolean;
+  isBroken: boolean;
+  refused: number;
+}
 
 export class Budgets {
   readonly #budgets = new Map<string, Budget>();
@@ -25,14 +32,23 @@ export class Budgets {
     const held = this.#budgets.get(key);
     if (held !== undefined) held.object = object;
     else {
-      const made: Budget = { object, healthy: new Set(), broken: new Deficit(), wasKept: false, isBroken: false, refused: 0 };
+      const made: Budget = {
+        object,
+        healthy: new Set(),
+        broken: new Deficit(),
+        wasKept: false,
+        isBroken: false,
+        refused: 0,
+      };
       this.#budgets.set(key, made);
       for (const pod of pods) this.#count(made, pod);
     }
     this.#look(this.#budgets.get(key)!);
   }
 
-  unsee(object: KubeObject): void { this.#budgets.delete(keyOf(object)); }
+  unsee(object: KubeObject): void {
+    this.#budgets.delete(keyOf(object));
+  }
 
   seePod(pod: KubeObject): void {
     for (const budget of this.#budgets.values()) if (this.#count(budget, pod)) this.#look(budget);
@@ -60,18 +76,32 @@ export class Budgets {
     if (!isBroken) budget.wasKept = true;
     if (!budget.wasKept) return;
     budget.broken.set(isBroken, this.#now());
-    if (isBroken && !budget.isBroken) this.#note(`disruption budget ${keyOf(budget.object)} is undercut: ${budget.healthy.size} healthy, ${wanted} wanted`);
+    if (isBroken && !budget.isBroken)
+      this.#note(
+        `disruption budget ${keyOf(budget.object)} is undercut: ${budget.healthy.size} healthy, ${wanted} wanted`,
+      );
     budget.isBroken = isBroken;
   }
 
   /** The API server has refused to evict this Pod; answers the budgets that hold it. */
   refuse(pod: KubeObject): string[] {
-    const holding = [...this.#budgets.values()].filter(({ object }) => object.metadata.namespace === pod.metadata.namespace && matchesSelectorObject(object['spec'].selector, pod.metadata.labels));
+    const holding = [...this.#budgets.values()].filter(
+      ({ object }) =>
+        object.metadata.namespace === pod.metadata.namespace &&
+        matchesSelectorObject(object['spec'].selector, pod.metadata.labels),
+    );
     for (const budget of holding) budget.refused += 1;
     return holding.map(({ object }) => keyOf(object));
   }
 
   report(): BudgetReport[] {
-    return [...this.#budgets.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, { object, broken, refused }]) => ({ namespace: object.metadata.namespace!, name: object.metadata.name!, brokenSeconds: broken.seconds(this.#now()), refused }));
+    return [...this.#budgets.entries()]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([, { object, broken, refused }]) => ({
+        namespace: object.metadata.namespace!,
+        name: object.metadata.name!,
+        brokenSeconds: broken.seconds(this.#now()),
+        refused,
+      }));
   }
 }

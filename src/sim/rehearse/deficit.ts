@@ -12,5 +12,7 @@ export class Deficit {
   }
 
   /** Begun seconds count whole. */
-  seconds(nowMs: number): number { return Math.ceil((this.#totalMs + (this.#since === undefined ? 0 : nowMs - this.#since)) / 1000); }
+  seconds(nowMs: number): number {
+    return Math.ceil((this.#totalMs + (this.#since === undefined ? 0 : nowMs - this.#since)) / 1000);
+  }
 }

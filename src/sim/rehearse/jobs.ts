@@ -1,5 +1,6 @@
 /**
- * What shall run to an end: Jobs, Pods by themselves that do not restart for ever, and the runs of CronJobs. Finished Jobs may be deleted (history
+ * What shall run to an end: Jobs, Pods by themselves that do not restart for ever, and the runs of CronJobs. Finished
+ * Jobs may be deleted (history
  * limits, time to live), so what was last seen of each is kept.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
@@ -12,23 +13,41 @@ const scheduledAnnotation = 'batch.kubernetes.io/cronjob-scheduled-timestamp';
 /** A run that falls due so shortly before the end is not waited for. */
 const lastRunMs = 10_000;
 
-interface Run { object: KubeObject; isGone: boolean; /** A Pod that was told to stop before it was done: however it then ends. */ isLost: boolean; cronJob: string | undefined; failedPods: Set<string>; livePods: Map<string, KubeObject> }
+interface Run {
+  object: KubeObject;
+  isGone: boolean;
+  /** A Pod that was told to stop before it was done: however it then ends. */ isLost: boolean;
+  cronJob: string | undefined;
+  failedPods: Set<string>;
+  livePods: Map<string, KubeObject>;
+}
 
-/** A Job's end is announced first; the last word waits for Pods that are still terminating, on a dead node for ever (documentation, "Jobs": terminal conditions). */
+/**
+ * A Job's end is announced first; the last word waits for Pods that are still terminating, on a dead node for ever
+ * (documentation, "Jobs": terminal conditions).
+ */
 function endOf(job: KubeObject): Json {
-  return ['SuccessCriteriaMet', 'FailureTarget', 'Complete', 'Failed'].map((type) => conditionOf(job, type)).find((condition) => condition?.status === 'True');
+  return ['SuccessCriteriaMet', 'FailureTarget', 'Complete', 'Failed']
+    .map((type) => conditionOf(job, type))
+    .find((condition) => condition?.status === 'True');
 }
 
 /** When the last word was said: until then a CronJob takes its run for active. */
 function finalMsOf({ object }: Run): number {
-  const final = ['Complete', 'Failed'].map((type) => conditionOf(object, type) as Json).find((condition) => condition?.status === 'True');
+  const final = ['Complete', 'Failed']
+    .map((type) => conditionOf(object, type) as Json)
+    .find((condition) => condition?.status === 'True');
   return final === undefined ? Infinity : Date.parse(final.lastTransitionTime);
 }
 
 function endMsOf({ object }: Run): number | undefined {
   if (object.kind === 'Pod') {
-    const ended = (object['status']?.containerStatuses ?? []).map((status: Json) => Date.parse(status.state?.terminated?.finishedAt ?? '')).filter((ms: number) => !Number.isNaN(ms));
-    return ['Succeeded', 'Failed'].includes(object['status']?.phase) && ended.length > 0 ? Math.max(...ended) : undefined;
+    const ended = (object['status']?.containerStatuses ?? [])
+      .map((status: Json) => Date.parse(status.state?.terminated?.finishedAt ?? ''))
+      .filter((ms: number) => !Number.isNaN(ms));
+    return ['Succeeded', 'Failed'].includes(object['status']?.phase) && ended.length > 0
+      ? Math.max(...ended)
+      : undefined;
   }
   const end = endOf(object);
   return end === undefined ? undefined : Date.parse(end.lastTransitionTime);
@@ -36,9 +55,24 @@ function endMsOf({ object }: Run): number | undefined {
 
 function outcomeOf({ object, isGone, isLost }: Run): 'succeeded' | 'failed' | 'lost' | undefined {
   const phase: string | undefined = object['status']?.phase;
-  if (object.kind === 'Pod') return isLost ? 'lost' : phase === 'Succeeded' ? 'succeeded' : phase === 'Failed' ? 'failed' : isGone ? 'lost' : undefined;
+  if (object.kind === 'Pod')
+    return isLost
+      ? 'lost'
+      : phase === 'Succeeded'
+        ? 'succeeded'
+        : phase === 'Failed'
+          ? 'failed'
+          : isGone
+            ? 'lost'
+            : undefined;
   const end = endOf(object)?.type;
-  return end === undefined ? (isGone ? 'lost' : undefined) : end === 'Complete' || end === 'SuccessCriteriaMet' ? 'succeeded' : 'failed';
+  return end === undefined
+    ? isGone
+      ? 'lost'
+      : undefined
+    : end === 'Complete' || end === 'SuccessCriteriaMet'
+      ? 'succeeded'
+      : 'failed';
 }
 
 export class Jobs {
@@ -52,22 +86,41 @@ export class Jobs {
     this.#note = note;
   }
 
-  seeCronJob(cronJob: KubeObject): void { this.#cronJobs.set(keyOf(cronJob), cronJob); }
-  unseeCronJob(cronJob: KubeObject): void { this.#cronJobs.delete(keyOf(cronJob)); }
+  seeCronJob(cronJob: KubeObject): void {
+    this.#cronJobs.set(keyOf(cronJob), cronJob);
+  }
+  unseeCronJob(cronJob: KubeObject): void {
+    this.#cronJobs.delete(keyOf(cronJob));
+  }
 
   /** A Job, or a Pod that nobody owns, came or changed. */
   see(object: KubeObject): void {
     const uid = object.metadata.uid!;
     const owner = object.metadata.ownerReferences?.find(({ controller }) => controller === true);
-    const run = this.#runs.get(uid) ?? { object, isGone: false, isLost: false, cronJob: owner?.kind === 'CronJob' ? `${object.metadata.namespace}/${owner.name}` : undefined, failedPods: new Set<string>(), livePods: new Map<string, KubeObject>() };
+    const run = this.#runs.get(uid) ?? {
+      object,
+      isGone: false,
+      isLost: false,
+      cronJob: owner?.kind === 'CronJob' ? `${object.metadata.namespace}/${owner.name}` : undefined,
+      failedPods: new Set<string>(),
+      livePods: new Map<string, KubeObject>(),
+    };
     const before = outcomeOf(run);
     run.object = object;
     this.#runs.set(uid, run);
-    if (object.kind === 'Pod' && before === undefined && object.metadata.deletionTimestamp !== undefined && !['Succeeded', 'Failed'].includes(object['status']?.phase)) {
+    if (
+      object.kind === 'Pod' &&
+      before === undefined &&
+      object.metadata.deletionTimestamp !== undefined &&
+      !['Succeeded', 'Failed'].includes(object['status']?.phase)
+    ) {
       run.isLost = true;
       this.#note(`Pod ${keyOf(object)} is deleted before it was done: nothing makes it again`);
     }
-    if (before === undefined && outcomeOf(run) === 'failed') this.#note(`${object.kind} ${keyOf(object)} failed: ${object.kind === 'Job' ? endOf(object).reason : whyFailed(object)}`);
+    if (before === undefined && outcomeOf(run) === 'failed')
+      this.#note(
+        `${object.kind} ${keyOf(object)} failed: ${object.kind === 'Job' ? endOf(object).reason : whyFailed(object)}`,
+      );
   }
 
   unsee(object: KubeObject): void {
@@ -75,7 +128,8 @@ export class Jobs {
     if (run === undefined) return;
     const before = outcomeOf(run);
     run.isGone = true;
-    if (object.kind === 'Pod' && before === undefined) this.#note(`Pod ${keyOf(object)} is gone before it was done: nothing makes it again`);
+    if (object.kind === 'Pod' && before === undefined)
+      this.#note(`Pod ${keyOf(object)} is gone before it was done: nothing makes it again`);
   }
 
   /** A Pod of a Job came or changed. */
@@ -84,46 +138,105 @@ export class Jobs {
     if (run === undefined) return;
     const uid = pod.metadata.uid!;
     const phase: string | undefined = pod['status']?.phase;
-    if (phase === 'Succeeded') { run.livePods.delete(uid); return; }
+    if (phase === 'Succeeded') {
+      run.livePods.delete(uid);
+      return;
+    }
     run.livePods.set(uid, pod);
     if (outcomeOf(run) !== undefined || (phase !== 'Failed' && pod.metadata.deletionTimestamp === undefined)) return;
     run.livePods.delete(uid);
     if (run.failedPods.has(uid)) return;
     run.failedPods.add(uid);
-    this.#note(`Job ${keyOf(run.object)}: Pod ${pod.metadata.name} ${phase === 'Failed' ? 'failed' : 'is deleted before it was done'}`);
+    this.#note(
+      `Job ${keyOf(run.object)}: Pod ${pod.metadata.name} ${phase === 'Failed' ? 'failed' : 'is deleted before it was done'}`,
+    );
   }
 
-  unseePod(jobUid: string, pod: KubeObject): void { this.#runs.get(jobUid)?.livePods.delete(pod.metadata.uid!); }
+  unseePod(jobUid: string, pod: KubeObject): void {
+    this.#runs.get(jobUid)?.livePods.delete(pod.metadata.uid!);
+  }
 
   /** Jobs and Pods that no CronJob has made. `why` says why a Pod is not ready. */
   reportJobs(why: (pod: KubeObject) => string): JobReport[] {
     const single = [...this.#runs.values()].filter(({ cronJob }) => cronJob === undefined);
-    return single.map((run): JobReport => {
-      const { object, failedPods, livePods } = run;
-      const failures = object.kind === 'Job' ? Math.max(failedPods.size, object['status']?.failed ?? 0) : failedPods.size;
-      const startMs = Date.parse(object['status']?.startTime ?? '') || createdMs(object);
-      const outcome = outcomeOf(run);
-      const pods = object.kind === 'Pod' ? [object] : [...livePods.values()];
-      const runs = pods.some((pod) => pod['status']?.phase === 'Running') || object['spec'].suspend === true;
-      const verdict: JobVerdict = outcome === 'succeeded' ? (failures > 0 ? 'done after failures' : 'done') : outcome ?? (runs ? 'running' : 'stuck');
-      const reason = verdict === 'failed' ? (object.kind === 'Job' ? `${endOf(object).reason}: ${endOf(object).message}` : whyFailed(object)) : verdict === 'lost' ? 'gone before it was done, and nothing makes it again' : verdict === 'stuck' ? (pods[0] === undefined ? 'it has no Pod' : why(pods[0])) : undefined;
-      return { kind: object.kind, namespace: object.metadata.namespace!, name: object.metadata.name!, failedPods: failures, seconds: Math.ceil(Math.max(0, (endMsOf(run) ?? this.#now()) - startMs) / 1000), ...(reason === undefined ? {} : { why: reason }), verdict };
-    }).sort((a, b) => (`${a.kind} ${a.namespace}/${a.name}` < `${b.kind} ${b.namespace}/${b.name}` ? -1 : 1));
+    return single
+      .map((run): JobReport => {
+        const { object, failedPods, livePods } = run;
+        const failures =
+          object.kind === 'Job' ? Math.max(failedPods.size, object['status']?.failed ?? 0) : failedPods.size;
+        const startMs = Date.parse(object['status']?.startTime ?? '') || createdMs(object);
+        const outcome = outcomeOf(run);
+        const pods = object.kind === 'Pod' ? [object] : [...livePods.values()];
+        const runs = pods.some((pod) => pod['status']?.phase === 'Running') || object['spec'].suspend === true;
+        const verdict: JobVerdict =
+          outcome === 'succeeded'
+            ? failures > 0
+              ? 'done after failures'
+              : 'done'
+            : (outcome ?? (runs ? 'running' : 'stuck'));
+        const reason =
+          verdict === 'failed'
+            ? object.kind === 'Job'
+              ? `${endOf(object).reason}: ${endOf(object).message}`
+              : whyFailed(object)
+            : verdict === 'lost'
+              ? 'gone before it was done, and nothing makes it again'
+              : verdict === 'stuck'
+                ? pods[0] === undefined
+                  ? 'it has no Pod'
+                  : why(pods[0])
+                : undefined;
+        return {
+          kind: object.kind,
+          namespace: object.metadata.namespace!,
+          name: object.metadata.name!,
+          failedPods: failures,
+          seconds: Math.ceil(Math.max(0, (endMsOf(run) ?? this.#now()) - startMs) / 1000),
+          ...(reason === undefined ? {} : { why: reason }),
+          verdict,
+        };
+      })
+      .sort((a, b) => (`${a.kind} ${a.namespace}/${a.name}` < `${b.kind} ${b.namespace}/${b.name}` ? -1 : 1));
   }
 
   reportCronJobs(startMs: number): CronJobReport[] {
-    return [...this.#cronJobs.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([key, cronJob]) => {
-      const runs = [...this.#runs.values()].filter((run) => run.cronJob === key);
-      const byTime = new Map(runs.map((run) => [Date.parse(run.object.metadata.annotations?.[scheduledAnnotation] ?? ''), run]));
-      const due = dueTimes(cronJob, startMs, this.#now() - lastRunMs);
-      const started = [...byTime].filter(([atMs]) => atMs > startMs).map(([, run]) => run);
-      const missed = due.filter((atMs) => !byTime.has(atMs)).map((atMs) => ({ atSeconds: Math.round((atMs - startMs) / 1000), why: whyMissed(cronJob, runs, atMs) }));
-      const succeeded = started.filter((run) => outcomeOf(run) === 'succeeded').length;
-      const failed = started.filter((run) => outcomeOf(run) === 'failed').length;
-      const longestMs = Math.max(0, ...started.map((run) => (endMsOf(run) ?? this.#now()) - createdMs(run.object)));
-      const verdict = due.length > 0 && succeeded === 0 && started.every((run) => outcomeOf(run) !== undefined || this.#now() - createdMs(run.object) > lastRunMs * 60) ? 'never succeeded' : failed > 0 ? 'failed runs' : missed.length > 0 ? 'missed runs' : 'ok';
-      return { namespace: cronJob.metadata.namespace!, name: cronJob.metadata.name!, due: due.length, started: started.length, succeeded, failed, missed, longestSeconds: Math.ceil(longestMs / 1000), verdict };
-    });
+    return [...this.#cronJobs.entries()]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([key, cronJob]) => {
+        const runs = [...this.#runs.values()].filter((run) => run.cronJob === key);
+        const byTime = new Map(
+          runs.map((run) => [Date.parse(run.object.metadata.annotations?.[scheduledAnnotation] ?? ''), run]),
+        );
+        const due = dueTimes(cronJob, startMs, this.#now() - lastRunMs);
+        const started = [...byTime].filter(([atMs]) => atMs > startMs).map(([, run]) => run);
+        const missed = due
+          .filter((atMs) => !byTime.has(atMs))
+          .map((atMs) => ({ atSeconds: Math.round((atMs - startMs) / 1000), why: whyMissed(cronJob, runs, atMs) }));
+        const succeeded = started.filter((run) => outcomeOf(run) === 'succeeded').length;
+        const failed = started.filter((run) => outcomeOf(run) === 'failed').length;
+        const longestMs = Math.max(0, ...started.map((run) => (endMsOf(run) ?? this.#now()) - createdMs(run.object)));
+        const verdict =
+          due.length > 0 &&
+          succeeded === 0 &&
+          started.every((run) => outcomeOf(run) !== undefined || this.#now() - createdMs(run.object) > lastRunMs * 60)
+            ? 'never succeeded'
+            : failed > 0
+              ? 'failed runs'
+              : missed.length > 0
+                ? 'missed runs'
+                : 'ok';
+        return {
+          namespace: cronJob.metadata.namespace!,
+          name: cronJob.metadata.name!,
+          due: due.length,
+          started: started.length,
+          succeeded,
+          failed,
+          missed,
+          longestSeconds: Math.ceil(longestMs / 1000),
+          verdict,
+        };
+      });
   }
 }
 
@@ -131,7 +244,9 @@ function whyFailed(pod: KubeObject): string {
   const { reason, message, containerStatuses = [] } = pod['status'] as Json;
   const exited = (containerStatuses as Json[]).find(({ state }) => (state?.terminated?.exitCode ?? 0) !== 0);
   if (reason !== undefined) return message === undefined ? reason : `${reason}: ${message}`;
-  return exited === undefined ? 'failed' : `container ${exited.name} ended with exit code ${exited.state.terminated.exitCode}`;
+  return exited === undefined
+    ? 'failed'
+    : `container ${exited.name} ended with exit code ${exited.state.terminated.exitCode}`;
 }
 
 /** When runs fall due after `startMs`, or after it was made, and before `endMs`. */
@@ -139,12 +254,20 @@ function dueTimes(cronJob: KubeObject, startMs: number, endMs: number): number[]
   if (cronJob['spec'].suspend === true) return [];
   const schedule = parseSchedule(cronJob['spec'].schedule, cronJob['spec'].timeZone);
   const times: number[] = [];
-  for (let next = schedule.next(Math.max(startMs, createdMs(cronJob))); next !== undefined && next < endMs; next = schedule.next(next)) times.push(next);
+  for (
+    let next = schedule.next(Math.max(startMs, createdMs(cronJob)));
+    next !== undefined && next < endMs;
+    next = schedule.next(next)
+  )
+    times.push(next);
   return times;
 }
 
 function whyMissed(cronJob: KubeObject, runs: readonly Run[], atMs: number): string {
   const { concurrencyPolicy, startingDeadlineSeconds } = cronJob['spec'];
-  if (concurrencyPolicy === 'Forbid' && runs.some((run) => createdMs(run.object) < atMs && finalMsOf(run) > atMs)) return 'the run before was still going (concurrencyPolicy Forbid)';
-  return startingDeadlineSeconds === undefined ? 'the controllers could not start it in time, and a later run took its place' : `not started within startingDeadlineSeconds (${startingDeadlineSeconds} s)`;
+  if (concurrencyPolicy === 'Forbid' && runs.some((run) => createdMs(run.object) < atMs && finalMsOf(run) > atMs))
+    return 'the run before was still going (concurrencyPolicy Forbid)';
+  return startingDeadlineSeconds === undefined
+    ? 'the controllers could not start it in time, and a later run took its place'
+    : `not started within startingDeadlineSeconds (${startingDeadlineSeconds} s)`;
 }

@@ -1,5 +1,6 @@
 /**
- * Looks on while a cluster is rehearsed: informers on a connection of their own (no fault touches it), whose events go to those who judge. It changes
+ * Looks on while a cluster is rehearsed: informers on a connection of their own (no fault touches it), whose events go
+ * to those who judge. It changes
  * nothing that controllers do.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
@@ -14,7 +15,13 @@ import { isServing, nameOf, Servers } from './servers.ts';
 import type { Rehearsal, TimelineEntry } from './types.ts';
 import { whyNotReady, whyNotScheduled } from './why.ts';
 
-export const serverKinds = [kinds.Deployment, kinds.StatefulSet, kinds.DaemonSet, kinds.ReplicaSet, kinds.ReplicationController];
+export const serverKinds = [
+  kinds.Deployment,
+  kinds.StatefulSet,
+  kinds.DaemonSet,
+  kinds.ReplicaSet,
+  kinds.ReplicationController,
+];
 
 function ownerOf(object: KubeObject): { kind: string; name: string; uid: string } | undefined {
   return object.metadata.ownerReferences?.find(({ controller }) => controller === true);
@@ -41,9 +48,18 @@ export class Observer {
     this.#cluster = cluster;
     this.startMs = cluster.now;
     const { client } = cluster.connect('rehearsal');
-    this.#informers = new InformerFactory({ client, clock: cluster.clock, random: cluster.random.split(), log: cluster.log, bookmarks: false, watchSeconds: watchSecondsMax });
+    this.#informers = new InformerFactory({
+      client,
+      clock: cluster.clock,
+      random: cluster.random.split(),
+      log: cluster.log,
+      bookmarks: false,
+      watchSeconds: watchSecondsMax,
+    });
     this.pods = this.#informers.informer(kinds.Pod).addIndex('node', indexes.node);
-    [this.#sets, this.#configMaps, this.#secrets] = [kinds.ReplicaSet, kinds.ConfigMap, kinds.Secret].map((kind) => this.#informers.informer(kind)) as [Informer, Informer, Informer];
+    [this.#sets, this.#configMaps, this.#secrets] = [kinds.ReplicaSet, kinds.ConfigMap, kinds.Secret].map((kind) =>
+      this.#informers.informer(kind),
+    ) as [Informer, Informer, Informer];
     const now = (): number => cluster.now;
     const note = (what: string): void => this.note(what);
     this.servers = new Servers(now, note, this.isUp);
@@ -59,22 +75,59 @@ export class Observer {
     this.#informers.start();
     await this.#cluster.settle();
     await this.#informers.synced();
-    const [servers, [jobs, cronJobs, budgets, events]] = [watched.slice(0, serverKinds.length), watched.slice(serverKinds.length) as [Informer, Informer, Informer, Informer]];
-    for (const one of servers) this.#follow(one, (object) => { if (ownerOf(object) === undefined) this.servers.see(object); }, (object) => this.servers.unsee(object));
-    this.#follow(jobs, (job) => this.jobs.see(job), (job) => this.jobs.unsee(job));
-    this.#follow(cronJobs, (cronJob) => this.jobs.seeCronJob(cronJob), (cronJob) => this.jobs.unseeCronJob(cronJob));
-    this.#follow(this.pods, (pod) => this.#seePod(pod), (pod) => this.#unseePod(pod));
-    this.#follow(budgets, (budget) => this.budgets.see(budget, this.pods.values()), (budget) => this.budgets.unsee(budget));
-    this.#follow(events, (event) => this.#seeEvent(event), () => undefined);
+    const [servers, [jobs, cronJobs, budgets, events]] = [
+      watched.slice(0, serverKinds.length),
+      watched.slice(serverKinds.length) as [Informer, Informer, Informer, Informer],
+    ];
+    for (const one of servers)
+      this.#follow(
+        one,
+        (object) => {
+          if (ownerOf(object) === undefined) this.servers.see(object);
+        },
+        (object) => this.servers.unsee(object),
+      );
+    this.#follow(
+      jobs,
+      (job) => this.jobs.see(job),
+      (job) => this.jobs.unsee(job),
+    );
+    this.#follow(
+      cronJobs,
+      (cronJob) => this.jobs.seeCronJob(cronJob),
+      (cronJob) => this.jobs.unseeCronJob(cronJob),
+    );
+    this.#follow(
+      this.pods,
+      (pod) => this.#seePod(pod),
+      (pod) => this.#unseePod(pod),
+    );
+    this.#follow(
+      budgets,
+      (budget) => this.budgets.see(budget, this.pods.values()),
+      (budget) => this.budgets.unsee(budget),
+    );
+    this.#follow(
+      events,
+      (event) => this.#seeEvent(event),
+      () => undefined,
+    );
   }
 
   #follow(informer: Informer, see: (object: KubeObject) => void, unsee: (object: KubeObject) => void): void {
     // Lists leave out what kind their items are.
-    const whole = (object: KubeObject): KubeObject => (object.kind === undefined ? { ...object, kind: informer.kind.kind } : object);
-    informer.addHandler({ added: (object) => see(whole(object)), updated: (object) => see(whole(object)), deleted: (object) => unsee(whole(object)) });
+    const whole = (object: KubeObject): KubeObject =>
+      object.kind === undefined ? { ...object, kind: informer.kind.kind } : object;
+    informer.addHandler({
+      added: (object) => see(whole(object)),
+      updated: (object) => see(whole(object)),
+      deleted: (object) => unsee(whole(object)),
+    });
   }
 
-  isServer({ kind }: KubeObject): boolean { return serverKinds.some((server) => server.kind === kind); }
+  isServer({ kind }: KubeObject): boolean {
+    return serverKinds.some((server) => server.kind === kind);
+  }
 
   note(what: string): void {
     this.timeline.push({ atSeconds: Math.round((this.#cluster.now - this.startMs) / 1000), what });
@@ -128,15 +181,35 @@ export class Observer {
     this.#failures.set(workload, event['message']);
   }
 
-  report(): Pick<Rehearsal, 'virtualSeconds' | 'workloads' | 'jobs' | 'cronJobs' | 'budgets' | 'rollouts' | 'timeline'> {
-    const source = { configMap: (key: string) => this.#configMaps.get(key), secret: (key: string) => this.#secrets.get(key) };
+  report(): Pick<
+    Rehearsal,
+    'virtualSeconds' | 'workloads' | 'jobs' | 'cronJobs' | 'budgets' | 'rollouts' | 'timeline'
+  > {
+    const source = {
+      configMap: (key: string) => this.#configMaps.get(key),
+      secret: (key: string) => this.#secrets.get(key),
+    };
     const why = (pod: KubeObject): string => whyNotReady(pod, this.isUp, () => missingConfig(pod, source));
-    const whyPod = (key: string): string | undefined => { const pod = this.pods.get(key); return pod === undefined || isServing(pod, this.isUp) ? undefined : why(pod); };
-    const { workloads, rollouts } = this.servers.report(this.startMs, { pod: whyPod, workload: (name) => this.#failures.get(name) });
+    const whyPod = (key: string): string | undefined => {
+      const pod = this.pods.get(key);
+      return pod === undefined || isServing(pod, this.isUp) ? undefined : why(pod);
+    };
+    const { workloads, rollouts } = this.servers.report(this.startMs, {
+      pod: whyPod,
+      workload: (name) => this.#failures.get(name),
+    });
     return {
-      virtualSeconds: Math.round((this.#cluster.now - this.startMs) / 1000), workloads, rollouts, jobs: this.jobs.reportJobs(why), cronJobs: this.jobs.reportCronJobs(this.startMs), budgets: this.budgets.report(), timeline: this.timeline,
+      virtualSeconds: Math.round((this.#cluster.now - this.startMs) / 1000),
+      workloads,
+      rollouts,
+      jobs: this.jobs.reportJobs(why),
+      cronJobs: this.jobs.reportCronJobs(this.startMs),
+      budgets: this.budgets.report(),
+      timeline: this.timeline,
     };
   }
 
-  async stop(): Promise<void> { await this.#informers[Symbol.asyncDispose](); }
+  async stop(): Promise<void> {
+    await this.#informers[Symbol.asyncDispose]();
+  }
 }

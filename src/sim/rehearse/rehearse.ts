@@ -1,9 +1,12 @@
 /**
- * `tiphys rehearse`: the user's own manifests, run by the real controllers in virtual time while nodes die or are drained, images come slowly, the API
+ * `tiphys rehearse`: the user's own manifests, run by the real controllers in virtual time while nodes die or are
+ * drained, images come slowly, the API
  * server is away, or a new version is rolled out.
  *
- * A cluster is set up and comes to rest; every seed is a fork of it, in which chance chooses the nodes that are hit and the delays. What is seen of Pods
- * becomes verdicts: how few were ready, for how long too few, what restarted, what never ran and why, which runs were missed, which disruption budgets
+ * A cluster is set up and comes to rest; every seed is a fork of it, in which chance chooses the nodes that are hit and
+ * the delays. What is seen of Pods
+ * becomes verdicts: how few were ready, for how long too few, what restarted, what never ran and why, which runs were
+ * missed, which disruption budgets
  * were undercut, which drains and roll-outs never ended. Nothing here changes what controllers do.
  */
 import { isReason } from '#base/errors.ts';
@@ -20,7 +23,10 @@ import { type Change, RehearsalError, type Rehearsal, type RehearseOptions } fro
 const placements = 4;
 const retryMs = 5_000;
 
-/** Clusters at rest that seeds are forked from. The same seed tells the same story, alone or among others, in whichever thread. */
+/**
+ * Clusters at rest that seeds are forked from. The same seed tells the same story, alone or among others, in whichever
+ * thread.
+ */
 export class Stage implements AsyncDisposable {
   readonly #options: RehearseOptions;
   readonly #bases = new Map<number, Promise<{ cluster: Cluster; notes: string[] }>>();
@@ -36,13 +42,17 @@ export class Stage implements AsyncDisposable {
     return base;
   }
 
-  /** Whether all manifests are accepted, also those that come later; answers what had to be added. Throws `RehearsalError`. */
+  /**
+   * Whether all manifests are accepted, also those that come later; answers what had to be added. Throws
+   * `RehearsalError`.
+   */
   async check(seed: number): Promise<string[]> {
     const { cluster, notes } = await this.#base(seed);
     if ((this.#options.changes ?? []).length > 0) {
       await using trial = cluster.fork({ seed: 1 });
       await trial.ready();
-      for (const { manifests } of this.#options.changes!) await new Applier(trial.client, () => trial.settle()).apply(manifests);
+      for (const { manifests } of this.#options.changes!)
+        await new Applier(trial.client, () => trial.settle()).apply(manifests);
     }
     return notes;
   }
@@ -78,8 +88,14 @@ async function runSeed(cluster: Cluster, options: RehearseOptions, seed: number)
   const strikes = new Strikes(cluster, observer, observer.startMs + options.forMs);
   // Each course sleeps on the cluster's clock; those that last to the end simply never wake up again.
   const failures: unknown[] = [];
-  const courses = [...options.faults.map((fault) => strikes.run(fault)), ...(options.changes ?? []).map((change) => runChange(cluster, observer, change))];
-  for (const course of courses) course.catch((error: unknown) => { failures.push(error); });
+  const courses = [
+    ...options.faults.map((fault) => strikes.run(fault)),
+    ...(options.changes ?? []).map((change) => runChange(cluster, observer, change)),
+  ];
+  for (const course of courses)
+    course.catch((error: unknown) => {
+      failures.push(error);
+    });
   await cluster.advance(options.forMs);
   if (failures.length > 0) throw failures[0];
   const result: Rehearsal = { seed, ...observer.report(), drains: strikes.report(observer.startMs) };

@@ -1,12 +1,15 @@
 /**
- * What Pods do in a rehearsal. Their programs are not there; annotations of the Pod (or of its template) say what matters of them:
+ * What Pods do in a rehearsal. Their programs are not there; annotations of the Pod (or of its template) say what
+ * matters of them:
  *
  *   rehearse.tiphys.io/ready-after  from a container's start to its readiness          (0)
- *   rehearse.tiphys.io/run-for      how long a container runs, then ends by itself     (30s where restartPolicy is not Always; for ever otherwise)
- *   rehearse.tiphys.io/stop-after   how long it takes to end when it is told to        (100ms; never beyond the grace period)
+ *   rehearse.tiphys.io/run-for how long a container runs, then ends by itself (30s where restartPolicy is not Always;
+ *   for ever otherwise)
+ *   rehearse.tiphys.io/stop-after how long it takes to end when it is told to (100ms; never beyond the grace period)
  *   rehearse.tiphys.io/fails        share of runs that end with exit code 1, `20%`     (0%)
  *
- * Images are pulled once per node, each in the time that `--slow-pull` says. Pods whose autoscaler looks at CPU use as much as it
+ * Images are pulled once per node, each in the time that `--slow-pull` says. Pods whose autoscaler looks at CPU use as
+ * much as it
  * aims at, so that it keeps what it has: nobody knows their load.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
@@ -32,7 +35,10 @@ function checkAnnotations(annotations: Record<string, string>): void {
     const name = key.slice(prefix.length);
     if (durations.includes(name)) durationMs(value);
     else if (name === 'fails') shareOf(value);
-    else throw new Error(`there is no annotation ${key} (known: ${[...durations, 'fails'].map((known) => prefix + known).join(', ')})`);
+    else
+      throw new Error(
+        `there is no annotation ${key} (known: ${[...durations, 'fails'].map((known) => prefix + known).join(', ')})`,
+      );
   }
 }
 
@@ -40,7 +46,11 @@ function checkAnnotations(annotations: Record<string, string>): void {
 export function checkScript(object: KubeObject, origin: string): void {
   const { spec } = object;
   for (const metadata of [object.metadata, spec?.template?.metadata, spec?.jobTemplate?.spec?.template?.metadata]) {
-    try { checkAnnotations(metadata?.annotations ?? {}); } catch (error) { throw new RehearsalError(`${origin}: ${object.kind} ${object.metadata.name}: ${(error as Error).message}`); }
+    try {
+      checkAnnotations(metadata?.annotations ?? {});
+    } catch (error) {
+      throw new RehearsalError(`${origin}: ${object.kind} ${object.metadata.name}: ${(error as Error).message}`);
+    }
   }
 }
 
@@ -48,25 +58,42 @@ export function checkScript(object: KubeObject, origin: string): void {
 function chanceOf(pod: KubeObject, attempt: number): number {
   const digits = pod.metadata.uid!.replaceAll('-', '');
   const at = (attempt * 8) % 24;
-  return (parseInt(digits.slice(at, at + 6), 16) + attempt * 0x9e37) % 0x1000000 / 0x1000000;
+  return ((parseInt(digits.slice(at, at + 6), 16) + attempt * 0x9e37) % 0x1000000) / 0x1000000;
 }
 
 /** Autoscalers' aims, as millicores per container of the Pods they look at. */
-export interface Aim { namespace: string; selector: Json; cpuOf(container: Json, containers: number): number | undefined }
+export interface Aim {
+  namespace: string;
+  selector: Json;
+  cpuOf(container: Json, containers: number): number | undefined;
+}
 
 export function aimsOf(autoscalers: readonly KubeObject[], targets: readonly KubeObject[]): Aim[] {
   return autoscalers.flatMap((autoscaler) => {
     const { scaleTargetRef, metrics = [] } = autoscaler['spec'];
-    const target = targets.find(({ kind, metadata }) => kind === scaleTargetRef.kind && metadata.name === scaleTargetRef.name && metadata.namespace === autoscaler.metadata.namespace);
-    const cpu: Json = (metrics as Json[]).map((metric) => metric.resource ?? metric.containerResource).find((resource) => resource?.name === 'cpu')?.target;
+    const target = targets.find(
+      ({ kind, metadata }) =>
+        kind === scaleTargetRef.kind &&
+        metadata.name === scaleTargetRef.name &&
+        metadata.namespace === autoscaler.metadata.namespace,
+    );
+    const cpu: Json = (metrics as Json[])
+      .map((metric) => metric.resource ?? metric.containerResource)
+      .find((resource) => resource?.name === 'cpu')?.target;
     if (target === undefined || cpu === undefined) return [];
-    const cpuOf = (container: Json, containers: number): number | undefined => (cpu.averageUtilization === undefined ? milliOf(cpu.averageValue ?? cpu.value) / containers : milliOf(container.resources?.requests?.cpu) * cpu.averageUtilization / 100);
+    const cpuOf = (container: Json, containers: number): number | undefined =>
+      cpu.averageUtilization === undefined
+        ? milliOf(cpu.averageValue ?? cpu.value) / containers
+        : (milliOf(container.resources?.requests?.cpu) * cpu.averageUtilization) / 100;
     return [{ namespace: target.metadata.namespace!, selector: target['spec'].selector, cpuOf }];
   });
 }
 
 function usageOf({ pod, container }: ContainerContext, aims: readonly Aim[]): number | undefined {
-  const aim = aims.find(({ namespace, selector }) => namespace === pod.metadata.namespace && matchesSelectorObject(selector, pod.metadata.labels));
+  const aim = aims.find(
+    ({ namespace, selector }) =>
+      namespace === pod.metadata.namespace && matchesSelectorObject(selector, pod.metadata.labels),
+  );
   const containers = pod['spec'].containers as Json[];
   return aim?.cpuOf(containers.find(({ name }) => name === container) ?? {}, containers.length);
 }
@@ -76,14 +103,22 @@ export function scriptRule(pullMs: number, aims: () => readonly Aim[]): ScriptRu
   return { script: (context) => scriptFor(context, pullMs, aims) };
 }
 
-function scriptFor({ pod, container, attempt }: ContainerContext, pullMs: number, aims: () => readonly Aim[]): PodScript {
+function scriptFor(
+  { pod, container, attempt }: ContainerContext,
+  pullMs: number,
+  aims: () => readonly Aim[],
+): PodScript {
   const said = (name: string): string | undefined => pod.metadata.annotations?.[prefix + name];
   const isMain = (pod['spec'].containers as Json[]).some(({ name }) => name === container);
   const runFor = said('run-for') ?? ((pod['spec'].restartPolicy ?? 'Always') === 'Always' ? undefined : defaultRunFor);
   const [readyAfter, stopAfter, fails] = [said('ready-after'), said('stop-after'), said('fails')];
   return {
-    ...(pullMs === 0 ? {} : { pullAfter: pullMs }), ...(readyAfter === undefined ? {} : { readyAfter }), ...(stopAfter === undefined ? {} : { stopAfter }),
-    ...(runFor === undefined || !isMain ? {} : { exitAfter: runFor, exitCode: fails !== undefined && chanceOf(pod, attempt) < shareOf(fails) ? 1 : 0 }),
+    ...(pullMs === 0 ? {} : { pullAfter: pullMs }),
+    ...(readyAfter === undefined ? {} : { readyAfter }),
+    ...(stopAfter === undefined ? {} : { stopAfter }),
+    ...(runFor === undefined || !isMain
+      ? {}
+      : { exitAfter: runFor, exitCode: fails !== undefined && chanceOf(pod, attempt) < shareOf(fails) ? 1 : 0 }),
     cpu: (asked) => usageOf(asked, aims()) ?? 1,
   };
 }

@@ -1,6 +1,8 @@
 /**
- * What shall run all the time, judged by its Pods' readiness from change to change: Deployments, StatefulSets, DaemonSets, ReplicationControllers, and
- * ReplicaSets and Pods without an owner. Time counts from when a workload was whole for the first time. A Pod without an owner is remembered after it is gone.
+ * What shall run all the time, judged by its Pods' readiness from change to change: Deployments, StatefulSets,
+ * DaemonSets, ReplicationControllers, and
+ * ReplicaSets and Pods without an owner. Time counts from when a workload was whole for the first time. A Pod without
+ * an owner is remembered after it is gone.
  * A Pod whose node is down serves nobody, whatever the API still says of it; a DaemonSet wants no Pod there.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
@@ -10,7 +12,9 @@ import { Deficit } from './deficit.ts';
 import type { RolloutReport, ServerVerdict, WorkloadReport } from './types.ts';
 
 /** `Deployment default/web`. */
-export function nameOf(object: KubeObject): string { return `${object.kind} ${keyOf(object)}`; }
+export function nameOf(object: KubeObject): string {
+  return `${object.kind} ${keyOf(object)}`;
+}
 
 /** It answers users: ready, not told to stop, and on a node that runs. */
 export function isServing(pod: KubeObject, isUp: (node: string) => boolean): boolean {
@@ -19,7 +23,7 @@ export function isServing(pod: KubeObject, isUp: (node: string) => boolean): boo
 
 export function wantedOf(object: KubeObject): number {
   if (object.kind === 'Pod') return 1;
-  return object.kind === 'DaemonSet' ? object['status']?.desiredNumberScheduled ?? 0 : object['spec'].replicas ?? 1;
+  return object.kind === 'DaemonSet' ? (object['status']?.desiredNumberScheduled ?? 0) : (object['spec'].replicas ?? 1);
 }
 
 /** Its newest template runs everywhere and is ready. */
@@ -27,14 +31,42 @@ export function isRolledOut(object: KubeObject): boolean {
   const { metadata, spec, status = {} } = object as Json;
   if (status.observedGeneration !== metadata.generation) return false;
   const wanted = wantedOf(object);
-  if (object.kind === 'DaemonSet') return (spec.updateStrategy?.type === 'OnDelete' || (status.updatedNumberScheduled ?? 0) >= wanted) && (status.numberReady ?? 0) >= wanted;
-  if (object.kind === 'ReplicaSet' || object.kind === 'ReplicationController' || spec.updateStrategy?.type === 'OnDelete') return (status.readyReplicas ?? 0) >= wanted;
+  if (object.kind === 'DaemonSet')
+    return (
+      (spec.updateStrategy?.type === 'OnDelete' || (status.updatedNumberScheduled ?? 0) >= wanted) &&
+      (status.numberReady ?? 0) >= wanted
+    );
+  if (
+    object.kind === 'ReplicaSet' ||
+    object.kind === 'ReplicationController' ||
+    spec.updateStrategy?.type === 'OnDelete'
+  )
+    return (status.readyReplicas ?? 0) >= wanted;
   const updated = Math.max(0, wanted - (spec.updateStrategy?.rollingUpdate?.partition ?? 0));
-  return (status.updatedReplicas ?? 0) >= updated && (status.replicas ?? 0) === wanted && (status.readyReplicas ?? 0) >= wanted;
+  return (
+    (status.updatedReplicas ?? 0) >= updated &&
+    (status.replicas ?? 0) === wanted &&
+    (status.readyReplicas ?? 0) >= wanted
+  );
 }
 
-interface Server { object: KubeObject; isGone: boolean; pods: Map<string, KubeObject>; ready: Set<string>; lowest: number; below: Deficit; down: Deficit; wasWhole: boolean; last: number | undefined; restarts: number }
-interface Rollout { name: string; startedMs: number; endedMs?: number }
+interface Server {
+  object: KubeObject;
+  isGone: boolean;
+  pods: Map<string, KubeObject>;
+  ready: Set<string>;
+  lowest: number;
+  below: Deficit;
+  down: Deficit;
+  wasWhole: boolean;
+  last: number | undefined;
+  restarts: number;
+}
+interface Rollout {
+  name: string;
+  startedMs: number;
+  endedMs?: number;
+}
 
 export class Servers {
   readonly #servers = new Map<string, Server>();
@@ -55,7 +87,19 @@ export class Servers {
   see(object: KubeObject): void {
     const name = nameOf(object);
     const held = this.#servers.get(name);
-    if (held === undefined) this.#servers.set(name, { object, isGone: false, pods: new Map(), ready: new Set(), lowest: Infinity, below: new Deficit(), down: new Deficit(), wasWhole: false, last: undefined, restarts: 0 });
+    if (held === undefined)
+      this.#servers.set(name, {
+        object,
+        isGone: false,
+        pods: new Map(),
+        ready: new Set(),
+        lowest: Infinity,
+        below: new Deficit(),
+        down: new Deficit(),
+        wasWhole: false,
+        last: undefined,
+        restarts: 0,
+      });
     else Object.assign(held, { object, isGone: false });
     const rollout = this.#rollouts.find((other) => other.name === name && other.endedMs === undefined);
     if (rollout !== undefined && isRolledOut(object)) {
@@ -68,7 +112,10 @@ export class Servers {
   /** A workload was deleted. A Pod by itself is lost with that; another is no longer wanted. */
   unsee(object: KubeObject): void {
     const name = nameOf(object);
-    if (object.kind !== 'Pod') { this.#servers.delete(name); return; }
+    if (object.kind !== 'Pod') {
+      this.#servers.delete(name);
+      return;
+    }
     const held = this.#servers.get(name);
     if (held === undefined) return;
     held.isGone = true;
@@ -85,7 +132,10 @@ export class Servers {
     server.pods.set(keyOf(pod), pod);
     if (isServing(pod, this.#isUp)) server.ready.add(uid);
     else server.ready.delete(uid);
-    const restarts = (pod['status']?.containerStatuses ?? []).reduce((sum: number, status: Json) => sum + (status.restartCount ?? 0), 0);
+    const restarts = (pod['status']?.containerStatuses ?? []).reduce(
+      (sum: number, status: Json) => sum + (status.restartCount ?? 0),
+      0,
+    );
     server.restarts += restarts - (this.#restarts.get(uid) ?? restarts);
     this.#restarts.set(uid, restarts);
     this.#look(name);
@@ -106,8 +156,11 @@ export class Servers {
   #wanted({ object, pods }: Server): number {
     const all = wantedOf(object);
     if (object.kind !== 'DaemonSet') return all;
-    // Once a dead node is tainted the controller no longer wants a Pod there, and calls the one that is left misscheduled.
-    const down = [...pods.values()].filter((pod) => pod['spec'].nodeName !== undefined && !this.#isUp(pod['spec'].nodeName)).length;
+    // Once a dead node is tainted the controller no longer wants a Pod there, and calls the one that is left
+    // misscheduled.
+    const down = [...pods.values()].filter(
+      (pod) => pod['spec'].nodeName !== undefined && !this.#isUp(pod['spec'].nodeName),
+    ).length;
     return all - Math.max(0, down - (object['status']?.numberMisscheduled ?? 0));
   }
 
@@ -115,31 +168,67 @@ export class Servers {
     const server = this.#servers.get(name);
     if (server === undefined) return;
     const [now, wanted, ready] = [this.#now(), this.#wanted(server), server.ready.size];
-    if (ready >= wanted && (wanted > 0 || server.object['status']?.observedGeneration !== undefined)) server.wasWhole = true;
+    if (ready >= wanted && (wanted > 0 || server.object['status']?.observedGeneration !== undefined))
+      server.wasWhole = true;
     if (!server.wasWhole) return;
     server.lowest = Math.min(server.lowest, ready);
     server.below.set(ready < wanted, now);
     server.down.set(ready === 0 && wanted > 0, now);
-    if (server.last !== ready && (ready < wanted || (server.last ?? wanted) < wanted)) this.#note(`${name}: ${ready} of ${wanted} ready`);
+    if (server.last !== ready && (ready < wanted || (server.last ?? wanted) < wanted))
+      this.#note(`${name}: ${ready} of ${wanted} ready`);
     server.last = ready;
   }
 
-  /** `why` says of each Pod why it is not ready (undefined: it is), and of a workload why it has fewer Pods than it wants. */
-  report(startMs: number, why: { pod(key: string): string | undefined; workload(name: string): string | undefined }): { workloads: WorkloadReport[]; rollouts: RolloutReport[] } {
+  /**
+   * `why` says of each Pod why it is not ready (undefined: it is), and of a workload why it has fewer Pods than it
+   * wants.
+   */
+  report(
+    startMs: number,
+    why: { pod(key: string): string | undefined; workload(name: string): string | undefined },
+  ): { workloads: WorkloadReport[]; rollouts: RolloutReport[] } {
     const now = this.#now();
-    const workloads = [...this.#servers.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, server]) => {
-      const wanted = this.#wanted(server);
-      const stuck = [...server.pods.keys()].sort().flatMap((pod) => { const reason = why.pod(pod); return reason === undefined ? [] : [{ pod, why: reason }]; });
-      const missing = server.pods.size < wanted ? why.workload(name) : undefined;
-      if (server.isGone) stuck.push({ pod: keyOf(server.object), why: 'gone for good: nothing makes a Pod again that no controller owns' });
-      else if (missing !== undefined) stuck.push({ pod: `${keyOf(server.object)} (${wanted - server.pods.size} not made)`, why: missing });
-      const [belowSeconds, downSeconds] = [server.below.seconds(now), server.down.seconds(now)];
-      return { kind: server.object.kind, namespace: server.object.metadata.namespace!, name: server.object.metadata.name!, wanted, lowestReady: server.wasWhole ? Math.min(server.lowest, wanted) : server.ready.size, belowSeconds, downSeconds, restarts: server.restarts, stuck, verdict: verdictOf(server, wanted, belowSeconds, downSeconds) };
-    });
+    const workloads = [...this.#servers.entries()]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([name, server]) => {
+        const wanted = this.#wanted(server);
+        const stuck = [...server.pods.keys()].sort().flatMap((pod) => {
+          const reason = why.pod(pod);
+          return reason === undefined ? [] : [{ pod, why: reason }];
+        });
+        const missing = server.pods.size < wanted ? why.workload(name) : undefined;
+        if (server.isGone)
+          stuck.push({
+            pod: keyOf(server.object),
+            why: 'gone for good: nothing makes a Pod again that no controller owns',
+          });
+        else if (missing !== undefined)
+          stuck.push({ pod: `${keyOf(server.object)} (${wanted - server.pods.size} not made)`, why: missing });
+        const [belowSeconds, downSeconds] = [server.below.seconds(now), server.down.seconds(now)];
+        return {
+          kind: server.object.kind,
+          namespace: server.object.metadata.namespace!,
+          name: server.object.metadata.name!,
+          wanted,
+          lowestReady: server.wasWhole ? Math.min(server.lowest, wanted) : server.ready.size,
+          belowSeconds,
+          downSeconds,
+          restarts: server.restarts,
+          stuck,
+          verdict: verdictOf(server, wanted, belowSeconds, downSeconds),
+        };
+      });
     const rollouts = this.#rollouts.map(({ name, startedMs, endedMs }): RolloutReport => {
       const [kind, key] = name.split(' ') as [string, string];
       const [namespace, only] = key.split('/') as [string, string];
-      return { kind, namespace, name: only, startedSeconds: Math.round((startedMs - startMs) / 1000), ...(endedMs === undefined ? {} : { seconds: Math.ceil((endedMs - startedMs) / 1000) }), verdict: endedMs === undefined ? 'unfinished' : 'done' };
+      return {
+        kind,
+        namespace,
+        name: only,
+        startedSeconds: Math.round((startedMs - startMs) / 1000),
+        ...(endedMs === undefined ? {} : { seconds: Math.ceil((endedMs - startedMs) / 1000) }),
+        verdict: endedMs === undefined ? 'unfinished' : 'done',
+      };
     });
     return { workloads, rollouts };
   }
@@ -147,7 +236,8 @@ export class Servers {
 
 function verdictOf(server: Server, wanted: number, belowSeconds: number, downSeconds: number): ServerVerdict {
   if (!server.wasWhole) return 'never ran';
-  if (server.isGone || (server.object.kind === 'Pod' && server.object.metadata.deletionTimestamp !== undefined)) return 'lost';
+  if (server.isGone || (server.object.kind === 'Pod' && server.object.metadata.deletionTimestamp !== undefined))
+    return 'lost';
   if (server.ready.size < wanted) return 'not whole at the end';
   return downSeconds > 0 ? 'unavailable' : belowSeconds > 0 ? 'degraded' : 'ok';
 }

@@ -1,5 +1,6 @@
 /**
- * The faults of a rehearsal, each a course of its own in virtual time: a node or zone loses power, a node is drained as `kubectl drain` does it, the API
+ * The faults of a rehearsal, each a course of its own in virtual time: a node or zone loses power, a node is drained as
+ * `kubectl drain` does it, the API
  * server is out of reach. What is chosen by chance is chosen by the cluster's seed when the fault is due.
  */
 import { isReason } from '#base/errors.ts';
@@ -17,7 +18,13 @@ const apiDownMs = 60_000;
 /** A drain that has not ended after this long is held by something. */
 const drainPatienceMs = 600_000;
 
-interface Drain { node: string; startedMs: number; endedMs?: number; /** The node takes Pods again. */ stoppedMs?: number; left: string[] }
+interface Drain {
+  node: string;
+  startedMs: number;
+  endedMs?: number;
+  /** The node takes Pods again. */ stoppedMs?: number;
+  left: string[];
+}
 
 export class Strikes {
   readonly #cluster: Cluster;
@@ -34,7 +41,10 @@ export class Strikes {
   /** Resolves when the fault is over; what lasts to the end never does. */
   async run(fault: Fault): Promise<void> {
     const { clock, random } = this.#cluster;
-    const chosenMs = fault.latestMs === undefined ? fault.atMs : Math.round(fault.atMs + random.float() * (fault.latestMs - fault.atMs));
+    const chosenMs =
+      fault.latestMs === undefined
+        ? fault.atMs
+        : Math.round(fault.atMs + random.float() * (fault.latestMs - fault.atMs));
     await clock.sleep(chosenMs);
     if (fault.kind === 'drain') await this.#drainOne(fault);
     else if (fault.kind === 'api-down') await this.#apiDown(fault.forMs ?? apiDownMs);
@@ -43,10 +53,18 @@ export class Strikes {
 
   async #kill({ kind, target, forMs }: Fault): Promise<void> {
     const { nodes, clock } = this.#cluster;
-    const zone = kind === 'kill-zone' ? target ?? this.#pickZone() : undefined;
-    const picked = kind === 'kill-node' ? [target ?? this.#pickNode()].filter((name) => name !== undefined) : nodes.names().filter((name) => zone !== undefined && this.#zoneOf(name) === zone);
+    const zone = kind === 'kill-zone' ? (target ?? this.#pickZone()) : undefined;
+    const picked =
+      kind === 'kill-node'
+        ? [target ?? this.#pickNode()].filter((name) => name !== undefined)
+        : nodes.names().filter((name) => zone !== undefined && this.#zoneOf(name) === zone);
     const killed = picked.filter((name) => nodes.get(name)!.isUp);
-    if (killed.length === 0) { this.#observer.note(`${kind}: ${picked.length === 0 ? 'no node is left' : `${picked.join(', ')} is down already`}`); return; }
+    if (killed.length === 0) {
+      this.#observer.note(
+        `${kind}: ${picked.length === 0 ? 'no node is left' : `${picked.join(', ')} is down already`}`,
+      );
+      return;
+    }
     if (zone !== undefined) this.#observer.note(`zone ${zone} loses power`);
     for (const name of killed) {
       this.#observer.note(`node ${name} dies`);
@@ -71,7 +89,10 @@ export class Strikes {
 
   /** Of the nodes that are up, one that runs Pods, by chance. */
   #pickNode(mayPick: (name: string) => boolean = () => true): string | undefined {
-    const names = this.#cluster.nodes.names().filter((name) => this.#cluster.nodes.get(name)!.isUp && mayPick(name)).sort();
+    const names = this.#cluster.nodes
+      .names()
+      .filter((name) => this.#cluster.nodes.get(name)!.isUp && mayPick(name))
+      .sort();
     const used = names.filter((name) => [...this.#observer.pods.by('node', name)].length > 0);
     const from = used.length > 0 ? used : names;
     return from[Math.floor(this.#cluster.random.float() * from.length)];
@@ -96,7 +117,10 @@ export class Strikes {
     const { clock } = this.#cluster;
     const draining = new Set(this.#drains.filter(({ stoppedMs }) => stoppedMs === undefined).map(({ node }) => node));
     const node = target ?? this.#pickNode((name) => !draining.has(name));
-    if (node === undefined) { this.#observer.note('drain: no node is left'); return; }
+    if (node === undefined) {
+      this.#observer.note('drain: no node is left');
+      return;
+    }
     const startedMs = clock.now();
     const untilMs = forMs === undefined ? this.#endMs : startedMs + forMs;
     this.#observer.note(`node ${node} is drained`);
@@ -110,20 +134,28 @@ export class Strikes {
   }
 
   async #cordon(node: string, unschedulable: boolean): Promise<void> {
-    await this.#insist(() => this.#cluster.client.patch(kinds.Node, node, undefined, 'merge', { spec: { unschedulable: unschedulable ? true : null } }));
+    await this.#insist(() =>
+      this.#cluster.client.patch(kinds.Node, node, undefined, 'merge', {
+        spec: { unschedulable: unschedulable ? true : null },
+      }),
+    );
   }
 
   /** Again and again while the API server does not answer. */
   async #insist<T>(ask: () => Promise<T>): Promise<T> {
     for (;;) {
-      try { return await ask(); } catch (error) {
+      try {
+        return await ask();
+      } catch (error) {
         if (!isReason(error, 'ServiceUnavailable', 'Timeout', 'Conflict')) throw error;
         await this.#cluster.clock.sleep(retryMs);
       }
     }
   }
 
-  /** Evictions, again while a budget refuses them; Pods of DaemonSets stay, Pods without an owner go too (`--force`). */
+  /**
+   * Evictions, again while a budget refuses them; Pods of DaemonSets stay, Pods without an owner go too (`--force`).
+   */
   async #drain(node: string, startedMs: number, untilMs: number): Promise<void> {
     const { client, clock } = this.#cluster;
     const drain: Drain = { node, startedMs, left: [] };
@@ -131,7 +163,9 @@ export class Strikes {
     const refused = new Set<string>();
     for (;;) {
       const { items } = await this.#insist(() => client.list(kinds.Pod, { fieldSelector: `spec.nodeName=${node}` }));
-      const left = items.filter((pod) => pod.metadata.ownerReferences?.some((owner) => owner.kind === 'DaemonSet') !== true);
+      const left = items.filter(
+        (pod) => pod.metadata.ownerReferences?.some((owner) => owner.kind === 'DaemonSet') !== true,
+      );
       drain.left = left.map(keyOf);
       if (left.length === 0) {
         drain.endedMs = clock.now();
@@ -139,7 +173,10 @@ export class Strikes {
         return;
       }
       for (const pod of left) if (pod.metadata.deletionTimestamp === undefined) await this.#evict(node, pod, refused);
-      if (clock.now() + retryMs > untilMs) { this.#observer.note(`node ${node} could not be emptied: ${drain.left.join(', ')}`); return; }
+      if (clock.now() + retryMs > untilMs) {
+        this.#observer.note(`node ${node} could not be emptied: ${drain.left.join(', ')}`);
+        return;
+      }
       await clock.sleep(retryMs);
     }
   }
@@ -147,12 +184,21 @@ export class Strikes {
   async #evict(node: string, pod: KubeObject, refused: Set<string>): Promise<void> {
     const { name, namespace } = pod.metadata;
     try {
-      await this.#insist(() => this.#cluster.client.raw('POST', `/api/v1/namespaces/${namespace}/pods/${name}/eviction`, { apiVersion: 'policy/v1', kind: 'Eviction', metadata: { name, namespace } }));
+      await this.#insist(() =>
+        this.#cluster.client.raw('POST', `/api/v1/namespaces/${namespace}/pods/${name}/eviction`, {
+          apiVersion: 'policy/v1',
+          kind: 'Eviction',
+          metadata: { name, namespace },
+        }),
+      );
     } catch (error) {
       if (isReason(error, 'NotFound')) return;
       if (!isReason(error, 'TooManyRequests', 'InternalError')) throw error;
       const budgets = this.#observer.budgets.refuse(pod);
-      if (!refused.has(pod.metadata.uid!)) this.#observer.note(`drain of ${node}: ${keyOf(pod)} must stay for now, by disruption budget ${budgets.join(', ')}`);
+      if (!refused.has(pod.metadata.uid!))
+        this.#observer.note(
+          `drain of ${node}: ${keyOf(pod)} must stay for now, by disruption budget ${budgets.join(', ')}`,
+        );
       refused.add(pod.metadata.uid!);
     }
   }
@@ -160,7 +206,10 @@ export class Strikes {
   report(startMs: number): DrainReport[] {
     const endMs = this.#cluster.now;
     return this.#drains.map(({ node, startedMs, endedMs, left }): DrainReport => ({
-      node, startedSeconds: Math.round((startedMs - startMs) / 1000), ...(endedMs === undefined ? {} : { seconds: Math.ceil((endedMs - startedMs) / 1000) }), left: endedMs === undefined ? left : [],
+      node,
+      startedSeconds: Math.round((startedMs - startMs) / 1000),
+      ...(endedMs === undefined ? {} : { seconds: Math.ceil((endedMs - startedMs) / 1000) }),
+      left: endedMs === undefined ? left : [],
       verdict: endedMs !== undefined ? 'done' : endMs - startedMs < drainPatienceMs ? 'under way' : 'blocked',
     }));
   }

@@ -1,6 +1,8 @@
 /**
- * What a rehearsed cluster has around it that is not part of it: the programs in its Pods, images and how long they take to pull, and network storage -
- * volumes for claims of any class but `local-path`, which every node can attach (of known block storage: every node of the zone).
+ * What a rehearsed cluster has around it that is not part of it: the programs in its Pods, images and how long they
+ * take to pull, and network storage -
+ * volumes for claims of any class but `local-path`, which every node can attach (of known block storage: every node of
+ * the zone).
  */
 import { isReason } from '#base/errors.ts';
 import type { KubeObject } from '#base/objects.ts';
@@ -14,7 +16,15 @@ import { aimsOf, scriptRule } from './script.ts';
 import { zoneLabel } from './strike.ts';
 
 const selectedNode = 'volume.kubernetes.io/selected-node';
-const zonal = new Set(['ebs.csi.aws.com', 'pd.csi.storage.gke.io', 'disk.csi.azure.com', 'cinder.csi.openstack.org', 'kubernetes.io/aws-ebs', 'kubernetes.io/gce-pd', 'kubernetes.io/azure-disk']);
+const zonal = new Set([
+  'ebs.csi.aws.com',
+  'pd.csi.storage.gke.io',
+  'disk.csi.azure.com',
+  'cinder.csi.openstack.org',
+  'kubernetes.io/aws-ebs',
+  'kubernetes.io/gce-pd',
+  'kubernetes.io/azure-disk',
+]);
 /** The provisioner of classes that manifests name and do not hold. */
 export const networkProvisioner = 'rehearse.tiphys.io/network';
 
@@ -30,9 +40,15 @@ class NetworkStorage {
     this.#claims = informers.informer(kinds.PersistentVolumeClaim);
     this.#classes = informers.informer(kinds.StorageClass);
     this.#nodes = informers.informer(kinds.Node);
-    const see = (claim: KubeObject): void => { void this.#provide(claim); };
+    const see = (claim: KubeObject): void => {
+      void this.#provide(claim);
+    };
     this.#claims.addHandler({ added: see, updated: see });
-    this.#classes.addHandler({ added: () => { for (const claim of this.#claims.list()) see(claim); } });
+    this.#classes.addHandler({
+      added: () => {
+        for (const claim of this.#claims.list()) see(claim);
+      },
+    });
   }
 
   async #provide(claim: KubeObject): Promise<void> {
@@ -40,28 +56,60 @@ class NetworkStorage {
     const { storageClassName, volumeName, resources, accessModes, volumeMode } = claim['spec'];
     const storageClass = this.#classes.get(storageClassName ?? '');
     const provisioner: string = storageClass?.['provisioner'] ?? localPathProvisioner;
-    if (volumeName !== undefined || this.#made.has(uid!) || provisioner === localPathProvisioner || provisioner === 'kubernetes.io/no-provisioner') return;
+    if (
+      volumeName !== undefined ||
+      this.#made.has(uid!) ||
+      provisioner === localPathProvisioner ||
+      provisioner === 'kubernetes.io/no-provisioner'
+    )
+      return;
     const node = annotations?.[selectedNode];
     if (storageClass!['volumeBindingMode'] === 'WaitForFirstConsumer' && node === undefined) return;
     this.#made.add(uid!);
-    const zone = zonal.has(provisioner) && node !== undefined ? this.#nodes.get(node)?.metadata.labels?.[zoneLabel] : undefined;
+    const zone =
+      zonal.has(provisioner) && node !== undefined ? this.#nodes.get(node)?.metadata.labels?.[zoneLabel] : undefined;
     const volume: KubeObject = {
-      apiVersion: 'v1', kind: 'PersistentVolume', metadata: { name: `pvc-${uid}` },
+      apiVersion: 'v1',
+      kind: 'PersistentVolume',
+      metadata: { name: `pvc-${uid}` },
       spec: {
-        capacity: { storage: resources.requests.storage }, accessModes, storageClassName, persistentVolumeReclaimPolicy: storageClass!['reclaimPolicy'] ?? 'Delete', ...(volumeMode === undefined ? {} : { volumeMode }),
-        csi: { driver: provisioner, volumeHandle: uid }, claimRef: { apiVersion: 'v1', kind: 'PersistentVolumeClaim', namespace, name, uid },
-        ...(zone === undefined ? {} : { nodeAffinity: { required: { nodeSelectorTerms: [{ matchExpressions: [{ key: zoneLabel, operator: 'In', values: [zone] }] }] } } }),
+        capacity: { storage: resources.requests.storage },
+        accessModes,
+        storageClassName,
+        persistentVolumeReclaimPolicy: storageClass!['reclaimPolicy'] ?? 'Delete',
+        ...(volumeMode === undefined ? {} : { volumeMode }),
+        csi: { driver: provisioner, volumeHandle: uid },
+        claimRef: { apiVersion: 'v1', kind: 'PersistentVolumeClaim', namespace, name, uid },
+        ...(zone === undefined
+          ? {}
+          : {
+              nodeAffinity: {
+                required: {
+                  nodeSelectorTerms: [{ matchExpressions: [{ key: zoneLabel, operator: 'In', values: [zone] }] }],
+                },
+              },
+            }),
       },
     };
-    // A name that is taken was made before this cluster was copied; while nobody answers, the claim's next change asks again.
-    await this.#client.create(kinds.PersistentVolume, volume).catch((error: unknown) => { if (!isReason(error, 'AlreadyExists')) this.#made.delete(uid!); });
+    // A name that is taken was made before this cluster was copied; while nobody answers, the claim's next change asks
+    // again.
+    await this.#client.create(kinds.PersistentVolume, volume).catch((error: unknown) => {
+      if (!isReason(error, 'AlreadyExists')) this.#made.delete(uid!);
+    });
   }
 }
 
 /** Surrounds a cluster; `slowPullMs` counts for images that are not on a node yet. */
 export async function surround(cluster: Cluster, slowPullMs = 0): Promise<AsyncDisposable> {
   const { client } = cluster.connect('surroundings');
-  const informers = new InformerFactory({ client, clock: cluster.clock, random: cluster.random.split(), log: cluster.log, bookmarks: false, watchSeconds: watchSecondsMax });
+  const informers = new InformerFactory({
+    client,
+    clock: cluster.clock,
+    random: cluster.random.split(),
+    log: cluster.log,
+    bookmarks: false,
+    watchSeconds: watchSecondsMax,
+  });
   const autoscalers = informers.informer(kinds.HorizontalPodAutoscaler);
   const targets = [kinds.Deployment, kinds.StatefulSet].map((kind) => ({ kind, informer: informers.informer(kind) }));
   new NetworkStorage(client, informers);
@@ -70,7 +118,14 @@ export async function surround(cluster: Cluster, slowPullMs = 0): Promise<AsyncD
   let aims: { key: string; list: ReturnType<typeof aimsOf> } = { key: '', list: [] };
   const currentAims = (): ReturnType<typeof aimsOf> => {
     const key = `${autoscalers.version} ${targets.map(({ informer }) => informer.size).join(' ')}`;
-    if (aims.key !== key) aims = { key, list: aimsOf(autoscalers.list(), targets.flatMap(({ kind, informer }) => informer.list().map((object) => ({ ...object, kind: kind.kind })))) };
+    if (aims.key !== key)
+      aims = {
+        key,
+        list: aimsOf(
+          autoscalers.list(),
+          targets.flatMap(({ kind, informer }) => informer.list().map((object) => ({ ...object, kind: kind.kind }))),
+        ),
+      };
     return aims.list;
   };
   cluster.scripts.add(scriptRule(slowPullMs, currentAims));
@@ -79,14 +134,36 @@ export async function surround(cluster: Cluster, slowPullMs = 0): Promise<AsyncD
 
 /** Classes that claims of these manifests name and that are not among them. */
 export function unknownClasses(objects: readonly KubeObject[]): string[] {
-  const known = new Set(['local-path', '', ...objects.filter(({ kind }) => kind === 'StorageClass').map(({ metadata }) => metadata.name!)]);
-  const claims = objects.flatMap((object) => (object.kind === 'PersistentVolumeClaim' ? [object] : (object['spec']?.volumeClaimTemplates ?? [])) as KubeObject[]);
+  const known = new Set([
+    'local-path',
+    '',
+    ...objects.filter(({ kind }) => kind === 'StorageClass').map(({ metadata }) => metadata.name!),
+  ]);
+  const claims = objects.flatMap(
+    (object) =>
+      (object.kind === 'PersistentVolumeClaim'
+        ? [object]
+        : (object['spec']?.volumeClaimTemplates ?? [])) as KubeObject[],
+  );
   // A claim that names its volume needs no class.
-  return [...new Set(claims.filter((claim) => claim['spec']?.volumeName === undefined).map((claim) => claim['spec']?.storageClassName as string | undefined).filter((name) => name !== undefined && !known.has(name)) as string[])].sort();
+  return [
+    ...new Set(
+      claims
+        .filter((claim) => claim['spec']?.volumeName === undefined)
+        .map((claim) => claim['spec']?.storageClassName as string | undefined)
+        .filter((name) => name !== undefined && !known.has(name)) as string[],
+    ),
+  ].sort();
 }
 
 /** What is there for such a name. */
 export function networkClass(name: string): KubeObject {
-  return { apiVersion: 'storage.k8s.io/v1', kind: 'StorageClass', metadata: { name }, provisioner: networkProvisioner, reclaimPolicy: 'Delete', volumeBindingMode: 'WaitForFirstConsumer' };
+  return {
+    apiVersion: 'storage.k8s.io/v1',
+    kind: 'StorageClass',
+    metadata: { name },
+    provisioner: networkProvisioner,
+    reclaimPolicy: 'Delete',
+    volumeBindingMode: 'WaitForFirstConsumer',
+  };
 }
-

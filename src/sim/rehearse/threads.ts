@@ -1,21 +1,34 @@
 /**
- * Many seeds at once: they are shared out, one at a time to whoever is free, over this thread and others, each with clusters of its own. A seed gives the
+ * Many seeds at once: they are shared out, one at a time to whoever is free, over this thread and others, each with
+ * clusters of its own. A seed gives the
  * same result in whichever; results come in the order of the seeds.
  */
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { Stage } from './rehearse.ts';
 import type { Rehearsal, RehearseOptions } from './types.ts';
 
-interface Start { rehearse: RehearseOptions }
+interface Start {
+  rehearse: RehearseOptions;
+}
 type Answer = { seed: number; result: Rehearsal } | { seed: number; failed: string };
 
-/** Runs all seeds in at most so many threads, this one among them. Throws `RehearsalError` when a manifest or fault is refused. */
-export async function runRehearsals(options: RehearseOptions, seeds: readonly number[], threadsMax: number): Promise<{ rehearsals: Rehearsal[]; notes: string[] }> {
+/**
+ * Runs all seeds in at most so many threads, this one among them. Throws `RehearsalError` when a manifest or fault is
+ * refused.
+ */
+export async function runRehearsals(
+  options: RehearseOptions,
+  seeds: readonly number[],
+  threadsMax: number,
+): Promise<{ rehearsals: Rehearsal[]; notes: string[] }> {
   await using stage = new Stage(options);
   const notes = await stage.check(seeds[0]!);
   const results = new Map<number, Rehearsal>();
   const queue = [...new Set(seeds)];
-  const workers = Array.from({ length: Math.max(0, Math.min(threadsMax, Math.floor(queue.length / 4)) - 1) }, () => new Worker(new URL(import.meta.url), { workerData: { rehearse: options } satisfies Start }));
+  const workers = Array.from(
+    { length: Math.max(0, Math.min(threadsMax, Math.floor(queue.length / 4)) - 1) },
+    () => new Worker(new URL(import.meta.url), { workerData: { rehearse: options } satisfies Start }),
+  );
   try {
     await Promise.all([runHere(stage, queue, results), ...workers.map((worker) => runThere(worker, queue, results))]);
   } finally {
@@ -36,7 +49,10 @@ function runThere(worker: Worker, queue: number[], results: Map<number, Rehearsa
       else worker.postMessage(seed);
     };
     worker.on('message', (answer: Answer) => {
-      if ('failed' in answer) { reject(new Error(`seed ${answer.seed}: ${answer.failed}`)); return; }
+      if ('failed' in answer) {
+        reject(new Error(`seed ${answer.seed}: ${answer.failed}`));
+        return;
+      }
       results.set(answer.seed, answer.result);
       give();
     });
@@ -49,6 +65,13 @@ if (!isMainThread && parentPort !== null && (workerData as Partial<Start> | unde
   const port = parentPort;
   const stage = new Stage((workerData as Start).rehearse);
   port.on('message', (seed: number) => {
-    void stage.run(seed).then((result) => port.postMessage({ seed, result } satisfies Answer), (error: unknown) => port.postMessage({ seed, failed: error instanceof Error ? (error.stack ?? error.message) : String(error) } satisfies Answer));
+    void stage.run(seed).then(
+      (result) => port.postMessage({ seed, result } satisfies Answer),
+      (error: unknown) =>
+        port.postMessage({
+          seed,
+          failed: error instanceof Error ? (error.stack ?? error.message) : String(error),
+        } satisfies Answer),
+    );
   });
 }

@@ -1,12 +1,25 @@
-/** The words of a rehearsal: what is asked (all plain data, so that it can be given to a thread) and what is answered (the JSON that `tiphys rehearse --json` prints). */
+/**
+ * The words of a rehearsal: what is asked (all plain data, so that it can be given to a thread) and what is answered
+ * (the JSON that `tiphys rehearse --json` prints).
+ */
 import type { KubeObject } from '#base/objects.ts';
 import type { NodeOptions } from '../sim-node.ts';
 
-/** An object to apply, and where it comes from: `shop/web.yaml, document 2`. Unknown fields are refused unless `lenient` (a copy of another version's cluster). */
-export interface Manifest { object: KubeObject; origin: string; lenient?: boolean }
+/**
+ * An object to apply, and where it comes from: `shop/web.yaml, document 2`. Unknown fields are refused unless `lenient`
+ * (a copy of another version's cluster).
+ */
+export interface Manifest {
+  object: KubeObject;
+  origin: string;
+  lenient?: boolean;
+}
 
 /** A node to simulate: as it is, cordoned, or down from the beginning. */
-export interface RehearsalNode extends NodeOptions { unschedulable?: boolean; isDown?: boolean }
+export interface RehearsalNode extends NodeOptions {
+  unschedulable?: boolean;
+  isDown?: boolean;
+}
 
 /** Times count from the beginning of the rehearsal, in milliseconds. */
 export interface Fault {
@@ -21,7 +34,11 @@ export interface Fault {
 }
 
 /** Manifests applied in the middle: a roll-out. */
-export interface Change { atMs: number; label: string; manifests: readonly Manifest[] }
+export interface Change {
+  atMs: number;
+  label: string;
+  manifests: readonly Manifest[];
+}
 
 export interface RehearseOptions {
   manifests: readonly Manifest[];
@@ -37,9 +54,13 @@ export interface RehearseOptions {
 
 /** From good to bad; what each word of a verdict weighs is in `severity.ts`. */
 export type ServerVerdict = 'ok' | 'degraded' | 'unavailable' | 'lost' | 'not whole at the end' | 'never ran';
-/** Something that shall run all the time: a Deployment, StatefulSet, DaemonSet, or a ReplicaSet or Pod without an owner. */
+/**
+ * Something that shall run all the time: a Deployment, StatefulSet, DaemonSet, or a ReplicaSet or Pod without an owner.
+ */
 export interface WorkloadReport {
-  kind: string; namespace: string; name: string;
+  kind: string;
+  namespace: string;
+  name: string;
   wanted: number;
   lowestReady: number;
   /** Seconds with fewer Pods ready than wanted, and with none, after it was whole for the first time. */
@@ -53,15 +74,54 @@ export interface WorkloadReport {
 
 export type JobVerdict = 'done' | 'done after failures' | 'running' | 'stuck' | 'failed' | 'lost';
 /** Something that shall run once: a Job without a CronJob, or a Pod without an owner that does not restart for ever. */
-export interface JobReport { kind: string; namespace: string; name: string; /** Pods that failed or were lost. */ failedPods: number; /** To its end, or so far. */ seconds: number; why?: string; verdict: JobVerdict }
+export interface JobReport {
+  kind: string;
+  namespace: string;
+  name: string;
+  /** Pods that failed or were lost. */ failedPods: number;
+  /** To its end, or so far. */ seconds: number;
+  why?: string;
+  verdict: JobVerdict;
+}
 
 export type CronJobVerdict = 'ok' | 'missed runs' | 'failed runs' | 'never succeeded';
-export interface CronJobReport { namespace: string; name: string; due: number; started: number; succeeded: number; failed: number; missed: { atSeconds: number; why: string }[]; longestSeconds: number; verdict: CronJobVerdict }
+export interface CronJobReport {
+  namespace: string;
+  name: string;
+  due: number;
+  started: number;
+  succeeded: number;
+  failed: number;
+  missed: { atSeconds: number; why: string }[];
+  longestSeconds: number;
+  verdict: CronJobVerdict;
+}
 
-export interface BudgetReport { namespace: string; name: string; /** Seconds with fewer healthy Pods than the budget wants. */ brokenSeconds: number; /** Evictions that it refused. */ refused: number }
-export interface DrainReport { node: string; startedSeconds: number; /** Absent when it was not emptied. */ seconds?: number; left: string[]; verdict: 'done' | 'under way' | 'blocked' }
-export interface RolloutReport { kind: string; namespace: string; name: string; startedSeconds: number; /** Absent when it did not end. */ seconds?: number; verdict: 'done' | 'unfinished' }
-export interface TimelineEntry { atSeconds: number; what: string }
+export interface BudgetReport {
+  namespace: string;
+  name: string;
+  /** Seconds with fewer healthy Pods than the budget wants. */ brokenSeconds: number;
+  /** Evictions that it refused. */ refused: number;
+}
+export interface DrainReport {
+  node: string;
+  startedSeconds: number;
+  /** Absent when it was not emptied. */ seconds?: number;
+  left: string[];
+  verdict: 'done' | 'under way' | 'blocked';
+}
+export interface RolloutReport {
+  kind: string;
+  namespace: string;
+  name: string;
+  startedSeconds: number;
+  /** Absent when it did not end. */ seconds?: number;
+  verdict: 'done' | 'unfinished';
+}
+export interface TimelineEntry {
+  atSeconds: number;
+  what: string;
+}
 
 /** What one seed has shown. */
 export interface Rehearsal {
