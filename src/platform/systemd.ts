@@ -110,7 +110,8 @@ Before=tiphys.service
 
 [Service]
 Type=exec
-# systemd takes an empty group away: a process that sleeps holds it, in a group below, since one with processes cannot hand controllers down.
+# systemd takes an empty group away: a process that sleeps holds it, in a group below, since one with processes
+# cannot hand controllers down.
 ExecStart=/bin/sh -c 'group=/sys/fs/cgroup$$(sed -n s/^0:://p /proc/self/cgroup); mkdir -p $$group/holder && echo $$$$ >$$group/holder/cgroup.procs && exec sleep infinity'
 # Whoever kills the sleeper must not end containers. It could not be started again beside them, and is not needed then.
 KillMode=process

@@ -58,7 +58,8 @@ function prepareFile(): void {
   );
   database.exec(`BEGIN IMMEDIATE;
     CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS log(id INTEGER PRIMARY KEY, key TEXT NOT NULL, value BLOB, created INTEGER NOT NULL, lease INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS log(
+      id INTEGER PRIMARY KEY, key TEXT NOT NULL, value BLOB, created INTEGER NOT NULL, lease INTEGER NOT NULL);
     CREATE TABLE IF NOT EXISTS lease(id INTEGER PRIMARY KEY, ttl_ms INTEGER NOT NULL, expires_at INTEGER NOT NULL);
     INSERT OR IGNORE INTO meta VALUES('format', ${fileFormat}), ('compacted', 0), ('revision', 0); COMMIT;`);
   const format = readMeta('format');
