@@ -1,8 +1,7 @@
 /**
  * The API server against kube-apiserver with etcd: create, get, list, and watch events to a hundred watchers. h2load is
- * the client, since it is never the
- * limit; both sides check the same kind of token. The rounds of the two sides alternate while both run. Beside each
- * rate: processor seconds of the server.
+ * the client, since it is never the limit; both sides check the same kind of token. The rounds of the two sides
+ * alternate while both run. Beside each rate: processor seconds of the server.
  */
 import { spawn } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -195,8 +194,8 @@ async function list(side: Side): Promise<Rate> {
 
 /**
  * A hundred connections watch while objects are made as fast as the server takes them; the time ends when the watching
- * h2load has read everything: it reads
- * its sockets by read(2), which the kernel counts, so that neither it nor the server need say when they are done.
+ * h2load has read everything: it reads its sockets by read(2), which the kernel counts, so that neither it nor the
+ * server need say when they are done.
  */
 async function watch(current: Run, side: Side, round: number): Promise<Rate> {
   const namespace = `bench-watch-${round}`;

@@ -3,8 +3,7 @@
  * form of a result.
  *
  * Rounds of the two sides are interleaved by the caller, so that what else the machine does falls on both. Nothing is
- * written into the tree; a scratch
- * directory is made for a run and removed after it.
+ * written into the tree; a scratch directory is made for a run and removed after it.
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';

@@ -1,10 +1,9 @@
 /**
  * What a hostile request costs: each is sent to the API server with the token of an ordinary ServiceAccount, or of an
- * administrator where an ordinary one is
- * refused before it matters. Meanwhile somebody else asks for `/livez` without pause: the longest of those answers,
- * less the median on the idle server, is how long
- * the request kept the server from everybody. Memory is the growth of the server's peak. For an idle machine; the
- * bounds themselves are tests (`test/hostile`).
+ * administrator where an ordinary one is refused before it matters. Meanwhile somebody else asks for `/livez` without
+ * pause: the longest of those answers, less the median on the idle server, is how long the request kept the server from
+ * everybody. Memory is the growth of the server's peak. For an idle machine; the bounds themselves are tests
+ * (`test/hostile`).
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { Agent, request } from 'node:https';

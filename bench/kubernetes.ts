@@ -1,7 +1,7 @@
 /**
  * The peer of the API and Pod benchmarks: etcd and Kubernetes' own programs, built by `build-peers`, with Debian's
- * containerd and runc. All state is in the
- * scratch directory; ports, sockets, the bridge and the cgroup are its own and go at the end.
+ * containerd and runc. All state is in the scratch directory; ports, sockets, the bridge and the cgroup are its own and
+ * go at the end.
  */
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, rmdirSync, readFileSync, writeFileSync } from 'node:fs';

@@ -1,8 +1,7 @@
 /**
  * What the control plane keeps of objects that are gone: Deployments are made and deleted, then the server rests until
- * history has been forgotten, and its
- * resident memory is compared with what it has after a restart on the same data. Nothing runs: Deployments have no
- * replicas.
+ * history has been forgotten, and its resident memory is compared with what it has after a restart on the same data.
+ * Nothing runs: Deployments have no replicas.
  *
  * `memory/NUMBER` makes another number of Deployments than 5,000. TIPHYS_BENCH_SETTLE gives the seconds of rest;
  * history is kept for five minutes.

@@ -1,7 +1,6 @@
 /**
  * Pod created → Running as a watcher of the API sees it: one at a time, and fifty at once. The sides take turns; the
- * image is there already on both.
- * From before the POST to the event that says Running.
+ * image is there already on both. From before the POST to the event that says Running.
  */
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,8 +1,7 @@
 /**
  * `npm run bench [-- NAME[/PART]…] [--json] [--rounds=N] [--list]`: ratios against peers measured in the same run, with
- * the raw figures. README.md says what each means.
- * Results go to standard output, progress to standard error. Exits with 1 when a goal that could be measured is missed,
- * 2 when a benchmark failed.
+ * the raw figures. README.md says what each means. Results go to standard output, progress to standard error. Exits
+ * with 1 when a goal that could be measured is missed, 2 when a benchmark failed.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { cpus, release, tmpdir, totalmem } from 'node:os';

@@ -1,8 +1,7 @@
 /**
  * From exec of `tiphys up` with an empty home to a Pod, made by kubectl, that has run and resolved a Service; and the
- * same on kept data after `down`.
- * Seconds of the clock and of the processor: everything that runs meanwhile, docker load and kubectl included, except
- * inside of containers.
+ * same on kept data after `down`. Seconds of the clock and of the processor: everything that runs meanwhile, docker
+ * load and kubectl included, except inside of containers.
  */
 import { join } from 'node:path';
 import { command, find, median, Meter } from './harness.ts';

@@ -2,8 +2,7 @@
  * The import table: which folders, npm packages and Node built-ins each folder of `src` may use.
  * `test/tidy/imports.test.ts`
  * enforces it and names the line to edit. A folder may always import itself. The graph of folders has no cycles (also
- * tested).
- * Reads from the bottom up; a new arrow is a design decision and belongs in ARCHITECTURE.md.
+ * tested). Reads from the bottom up; a new arrow is a design decision and belongs in ARCHITECTURE.md.
  */
 export interface FolderRule {
   folders: readonly string[];

@@ -1,7 +1,7 @@
 /**
  * Cluster addresses and node ports of Services. What is taken is a key in the store, written in the same transaction as
- * the Service, so that
- * two API servers never hand out the same one and nothing is kept in memory. A random start spreads concurrent writers.
+ * the Service, so that two API servers never hand out the same one and nothing is kept in memory. A random start
+ * spreads concurrent writers.
  */
 import { ownBytes } from '#base/bytes.ts';
 import { ApiError } from '#base/errors.ts';

@@ -1,8 +1,7 @@
 /**
  * Server-side apply (Kubernetes, "Server-Side Apply"): the configuration that a manager applied is merged into the live
- * object; what it applied before and
- * no longer does goes, unless somebody else has it; what somebody else has and this would change is a conflict, unless
- * forced.
+ * object; what it applied before and no longer does goes, unless somebody else has it; what somebody else has and this
+ * would change is a conflict, unless forced.
  */
 import { ApiError, isReason } from '#base/errors.ts';
 import { copyJson, scanJson } from '#base/json.ts';

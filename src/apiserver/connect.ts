@@ -1,8 +1,7 @@
 /**
  * Connections through the API server: to the kubelet for logs, exec, attach and port-forward, to a node, Pod or Service
- * for `proxy`. Here is only decided
- * where a connection goes; `ApiResponse.connect` carries that to the transport, which pipes bytes (`http.ts`).
- * In-process callers cannot upgrade.
+ * for `proxy`. Here is only decided where a connection goes; `ApiResponse.connect` carries that to the transport, which
+ * pipes bytes (`http.ts`). In-process callers cannot upgrade.
  */
 import { BlockList } from 'node:net';
 import { ApiError } from '#base/errors.ts';
@@ -145,8 +144,7 @@ function proxyPath(context: RequestContext): string {
 
 /**
  * Addresses that nobody is led to through the API server: its own host's loopback, link-local and multicast ones, as
- * upstream decides, in every notation. A name
- * is no address either: it could mean any.
+ * upstream decides, in every notation. A name is no address either: it could mean any.
  */
 function checkProxyable(host: string): void {
   if (!isIp(host)) throw new ApiError('BadRequest', `address not allowed: ${JSON.stringify(host)} is no IP address`);

@@ -1,7 +1,7 @@
 /**
  * Custom resource definitions at work: a definition is established (its names taken, its kinds served), follows
- * changes, and when it is deleted takes its
- * objects with it before its finalizer goes. One loop over the definitions' watch; any step may be repeated.
+ * changes, and when it is deleted takes its objects with it before its finalizer goes. One loop over the definitions'
+ * watch; any step may be repeated.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { isReason } from '#base/errors.ts';

@@ -1,8 +1,7 @@
 /**
  * delete and deletecollection (Kubernetes, "Finalizers", "Garbage Collection", "Pod termination"). An object goes at
- * once when nothing holds it; with
- * finalizers, a grace period or a propagation that the garbage collector must carry out it is marked, and goes when the
- * last of them is done.
+ * once when nothing holds it; with finalizers, a grace period or a propagation that the garbage collector must carry
+ * out it is marked, and goes when the last of them is done.
  */
 import { ApiError } from '#base/errors.ts';
 import type { ApiResponse } from '#base/api-request.ts';

@@ -85,8 +85,8 @@ function tooMany(message: string, cause: string, retryAfterSeconds?: number): Ap
 
 /**
  * Says on the Pod that it is disrupted (condition DisruptionTarget), so that whoever counts its end knows why: a Job's
- * failure policy, for one. Answers the version
- * that the deletion must find. A Pod that has ended or goes already is left as it is.
+ * failure policy, for one. Answers the version that the deletion must find. A Pod that has ended or goes already is
+ * left as it is.
  */
 export async function markDisrupted(context: RequestContext, name: string): Promise<KubeObject> {
   const { server } = context;

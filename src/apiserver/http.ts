@@ -1,7 +1,7 @@
 /**
  * The API server on a socket: HTTP/2 and HTTP/1.1 over TLS on one port, client certificates as identities, and
- * connections that are passed on to a kubelet,
- * node, Pod or Service. Turns messages into `ApiRequest`s and answers into messages; decides nothing itself.
+ * connections that are passed on to a kubelet, node, Pod or Service. Turns messages into `ApiRequest`s and answers into
+ * messages; decides nothing itself.
  */
 import { request as httpRequest } from 'node:http';
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';

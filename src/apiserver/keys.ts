@@ -2,8 +2,7 @@
  * The key-ring of a cluster: everything secret that several API servers must share. It is plain data, so that
  * `platform` can keep
  * it in one file (mode 0600) and a simulation can make it from a seed. The first key of a list signs or encrypts; all
- * of them verify
- * or decrypt, which is how keys are rotated.
+ * of them verify or decrypt, which is how keys are rotated.
  */
 import { createCertificateAuthority, createSigningKey } from '#base/x509.ts';
 import type { KeyPair, SigningKey } from '#base/x509.ts';

@@ -1,7 +1,7 @@
 /**
  * The body of a list. A small one is one buffer. A large one is made in pieces as the connection takes them: a list of
- * fifty megabytes asked for eight times at once
- * costs eight pieces and the references to what is stored, not eight lists.
+ * fifty megabytes asked for eight times at once costs eight pieces and the references to what is stored, not eight
+ * lists.
  */
 import { apiVersionOf } from '#base/objects.ts';
 import type { Json, KubeObject } from '#base/objects.ts';

@@ -1,7 +1,7 @@
 /**
  * Who set which field (Kubernetes, "Server-Side Apply", "Field management"). Every write is tracked: what changed
- * belongs to the manager that wrote
- * it and to nobody else. `apply.ts` decides what an applied configuration takes over; this file keeps the entries.
+ * belongs to the manager that wrote it and to nobody else. `apply.ts` decides what an applied configuration takes over;
+ * this file keeps the entries.
  */
 import type { Json, KubeObject, ManagedFieldsEntry } from '#base/objects.ts';
 import { apiVersionOf } from '#base/objects.ts';

@@ -31,8 +31,8 @@ const healthPaths = ['healthz', 'livez', 'readyz'];
 
 /**
  * `/healthz`, `/livez`, `/readyz` (Kubernetes, "API health endpoints"), whole or one check of them. `etcd` is the
- * store, by the name that monitoring knows: it
- * fails while no write succeeds. Why is in the log alone, as anybody may ask.
+ * store, by the name that monitoring knows: it fails while no write succeeds. Why is in the log alone, as anybody may
+ * ask.
  */
 async function serveHealth(server: Server, request: ApiRequest, parts: readonly string[]): Promise<ApiResponse> {
   const [endpoint = '', only] = parts;

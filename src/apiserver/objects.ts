@@ -1,10 +1,8 @@
 /**
  * Objects as stored: bytes without resourceVersion, beginning `{"apiVersion":…,"kind":…,"metadata":{`, so that the
- * version is spliced in at an offset
- * that the kind knows. Served as they are; parsed only when somebody must look inside. Views are frozen and shared,
- * kept in two
- * generations of a weak cache. Secrets are sealed with AES-256-GCM: first byte 1, then key id, nonce, ciphertext, tag;
- * the store's key is authenticated with it.
+ * version is spliced in at an offset that the kind knows. Served as they are; parsed only when somebody must look
+ * inside. Views are frozen and shared, kept in two generations of a weak cache. Secrets are sealed with AES-256-GCM:
+ * first byte 1, then key id, nonce, ciphertext, tag; the store's key is authenticated with it.
  */
 import { createCipheriv, createDecipheriv } from 'node:crypto';
 import { joinOwn, ownBytes, ownCopy } from '#base/bytes.ts';

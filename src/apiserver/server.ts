@@ -57,10 +57,8 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
 
 /**
  * Forgets history older than `historyKeepMs`, what lies more than `historyRevisionsMax` back, and at once what is more
- * than `historyBytesMax`: a burst of writes
- * must not fill the memory with old versions. Who resumes a watch from before that is told `Expired` and lists again.
- * When a burst is over and its history is
- * forgotten, its memory goes back.
+ * than `historyBytesMax`: a burst of writes must not fill the memory with old versions. Who resumes a watch from before
+ * that is told `Expired` and lists again. When a burst is over and its history is forgotten, its memory goes back.
  */
 function runCompaction(server: Server): () => void {
   const keep = server.options.historyKeepMs ?? historyKeepMs;

@@ -1,8 +1,7 @@
 /**
  * ServiceAccount tokens: JSON Web Tokens (RFC 7519) signed with ES256, bound to an account and maybe to a Pod, Secret
- * or Node (Kubernetes,
- * "Managing Service Accounts", "Bound service account tokens"). Signing and verifying are synchronous, so that a token
- * costs no turn of the event loop.
+ * or Node (Kubernetes, "Managing Service Accounts", "Bound service account tokens"). Signing and verifying are
+ * synchronous, so that a token costs no turn of the event loop.
  */
 import { createHash, createPrivateKey, createPublicKey, sign, verify } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';

@@ -1,7 +1,7 @@
 /**
  * What an event of a watch looks like: as an object, and as a frame of JSON. Both are made once and shared by all
- * watchers that want the same form, through a
- * cache that is bounded in frames and in bytes. Older ones are made again for the few watchers that are so far behind.
+ * watchers that want the same form, through a cache that is bounded in frames and in bytes. Older ones are made again
+ * for the few watchers that are so far behind.
  *
  * An object that is deleted, or ceases to match a watcher's selector, is shown as it last was (as it last matched),
  * with the version of the event.

@@ -2,9 +2,8 @@
  * watch (Kubernetes API concepts, "Efficient detection of changes", "Watch bookmarks", "Streaming lists").
  *
  * A watch reads the store's events of its prefix. What an event looks like on the wire is made once and shared by all
- * watchers that want
- * the same form, through a bounded cache keyed by the event. With selectors, an object that begins or ceases to match
- * is an ADDED or a DELETED.
+ * watchers that want the same form, through a bounded cache keyed by the event. With selectors, an object that begins
+ * or ceases to match is an ADDED or a DELETED.
  */
 import { ApiError } from '#base/errors.ts';
 import type { ApiResponse } from '#base/api-request.ts';

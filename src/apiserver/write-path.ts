@@ -4,8 +4,7 @@
  *   decode → patch → default → convert → mutate-admit → validate → validate-admit → commit
  *
  * The whole runs inside the store's conflict retry: where another writer was faster, everything after reading runs
- * again on the new
- * object. A caller that named a resourceVersion is told of the conflict and not retried.
+ * again on the new object. A caller that named a resourceVersion is told of the conflict and not retried.
  */
 import { ApiError } from '#base/errors.ts';
 import { copyJson, equalButFor, jsonBytes } from '#base/json.ts';

@@ -1,7 +1,7 @@
 /**
  * Bytes that live long. `Buffer.from(text)` and `Buffer.concat` take short ones from a pool of slabs that they share
- * with whatever else is made at that time: one
- * of them that lives an hour keeps the whole slab. What is stored or cached gets memory of its own.
+ * with whatever else is made at that time: one of them that lives an hour keeps the whole slab. What is stored or
+ * cached gets memory of its own.
  */
 
 /** The text as UTF-8. */

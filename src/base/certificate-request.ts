@@ -1,8 +1,7 @@
 /**
  * Reads certification requests (PKCS#10, RFC 2986) as clients send them, which Node cannot: subject, public key,
- * requested alternative names. The request's own
- * signature is checked, so that whoever sent it holds the key. Input is bounded by the caller; what is no request
- * throws `RequestError`.
+ * requested alternative names. The request's own signature is checked, so that whoever sent it holds the key. Input is
+ * bounded by the caller; what is no request throws `RequestError`.
  */
 import { createPublicKey, verify } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';

@@ -1,7 +1,6 @@
 /**
  * A writer for the part of DER (ITU-T X.690) that certificates need. Values are built inside out as byte arrays;
- * nothing is read
- * here, since Node parses certificates itself.
+ * nothing is read here, since Node parses certificates itself.
  */
 export type Der = Uint8Array;
 

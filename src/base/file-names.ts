@@ -1,10 +1,8 @@
 /**
  * File names are bytes; JavaScript's strings are not. A name, path or link target is carried as a string in which every
- * byte that is not part of
- * valid UTF-8 stands as a lone low surrogate, U+DC00 + byte (as Python's `surrogateescape` does). Valid UTF-8 never
- * decodes to a lone surrogate,
- * so no two names fall together, slashes split and strings compare as ever, JSON carries them (`\udce4`), and nothing
- * is lost on the way back.
+ * byte that is not part of valid UTF-8 stands as a lone low surrogate, U+DC00 + byte (as Python's `surrogateescape`
+ * does). Valid UTF-8 never decodes to a lone surrogate, so no two names fall together, slashes split and strings
+ * compare as ever, JSON carries them (`\udce4`), and nothing is lost on the way back.
  *
  * What goes to people or to programs that want UTF-8 is shown with `toWellFormed()`.
  */

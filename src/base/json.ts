@@ -1,8 +1,7 @@
 /**
  * JSON as untrusted input. `scanJson` walks the text once and finds what `JSON.parse` hides or mangles: duplicate keys
- * (with their paths), nesting
- * beyond a bound, numbers that would be changed. `JSON.parse` is then the fast path. Copying and freezing of parsed
- * values live here too.
+ * (with their paths), nesting beyond a bound, numbers that would be changed. `JSON.parse` is then the fast path.
+ * Copying and freezing of parsed values live here too.
  */
 import { ApiError } from './errors.ts';
 import {
@@ -37,8 +36,8 @@ interface Frame {
 
 /**
  * Throws BadRequest beyond the bound of depth, RequestEntityTooLarge beyond those of values and keys, and BadRequest
- * for a number that a double cannot hold. Assumes nothing of the text: what is not JSON is
- * found by the parser afterwards.
+ * for a number that a double cannot hold. Assumes nothing of the text: what is not JSON is found by the parser
+ * afterwards.
  */
 export function scanJson(text: string): JsonFindings {
   const duplicates: string[] = [];

@@ -24,8 +24,7 @@ export const spdyAnswersPendingMax = 1_024;
 
 /**
  * Size of a YAML document once its aliases are written out, in nodes and characters together: twice its text and this
- * much. A document without
- * aliases never has more than its text.
+ * much. A document without aliases never has more than its text.
  */
 export const yamlAliasSizeMax = 1 << 20;
 export const yamlDepthMax = 100;

@@ -24,9 +24,8 @@ export function mergePatch(target: Json, patch: Json): Json {
 
 /**
  * The target with the operations applied to a copy. What `copy` adds and what insertions move aside is bounded, so that
- * a small patch stays small work.
- * Throws what an API server answers: BadRequest for a malformed patch, Invalid for one that does not apply or copies
- * too much.
+ * a small patch stays small work. Throws what an API server answers: BadRequest for a malformed patch, Invalid for one
+ * that does not apply or copies too much.
  */
 export function jsonPatch(target: Json, patch: Json): Json {
   if (!Array.isArray(patch))

@@ -1,8 +1,7 @@
 /**
  * Patterns that users give, in RE2's syntax and in time that grows with the text alone (RE2, "Syntax"). A pattern of
- * the language's own kind may take longer than
- * the universe on twenty characters. Compiling is bounded in characters and instructions, matching by a budget that the
- * patterns of one object share.
+ * the language's own kind may take longer than the universe on twenty characters. Compiling is bounded in characters
+ * and instructions, matching by a budget that the patterns of one object share.
  */
 import { RE2JS } from 're2js';
 import {

@@ -2,8 +2,7 @@
  * Image names. Grammar and error texts are those of the distribution project's `reference` grammar as docker uses it:
  * `busybox` means
  * `docker.io/library/busybox`, a first component with a dot, a colon, or `localhost` is a domain, and 64 hexadecimal
- * digits alone are
- * never a name (they would hide an image id).
+ * digits alone are never a name (they would hide an image id).
  *
  * Words. *canonical* `docker.io/library/busybox:latest`; *familiar* `busybox:latest`, what docker prints.
  */

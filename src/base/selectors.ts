@@ -1,7 +1,6 @@
 /**
  * Label selectors (string form, `matchLabels`/`matchExpressions`) and field selectors: parsing with the errors that an
- * API
- * server gives, matching, and printing. Pure. Sources: Kubernetes documentation "Labels and Selectors", "Field
+ * API server gives, matching, and printing. Pure. Sources: Kubernetes documentation "Labels and Selectors", "Field
  * Selectors".
  *
  * A parsed selector is a list of requirements that must all hold; the empty list matches everything. "Matches nothing"
@@ -234,8 +233,7 @@ const objectOperators: Record<string, LabelOperator> = {
 
 /**
  * The object form as requirements; an absent selector is `undefined` (matches nothing), an empty one matches
- * everything.
- * Throws a BadRequest ApiError on an operator that is unknown or lacks its values.
+ * everything. Throws a BadRequest ApiError on an operator that is unknown or lacks its values.
  */
 export function selectorOf(selector: LabelSelectorObject | null | undefined): LabelRequirement[] | undefined {
   if (selector === undefined || selector === null) return undefined;

@@ -1,13 +1,9 @@
 /**
  * SPDY/3.1, the server's half, as far as Kubernetes' streaming uses it: streams opened by the client, headers, data,
- * half-close, ping.
- * There is no flow control, as in the peers that speak this protocol; a stream's consumer pauses the whole connection
- * by not reading.
- * Data is handed on as it comes, whatever a frame's length; only control frames are gathered. Every buffer has a bound
- * (limits.ts); a peer that goes beyond
- * what it may make us hold is hung up on.
- * Bytes come in through `receive` and leave through `send`, so that it runs on a socket and inside WebSocket messages
- * alike.
+ * half-close, ping. There is no flow control, as in the peers that speak this protocol; a stream's consumer pauses the
+ * whole connection by not reading. Data is handed on as it comes, whatever a frame's length; only control frames are
+ * gathered. Every buffer has a bound (limits.ts); a peer that goes beyond what it may make us hold is hung up on. Bytes
+ * come in through `receive` and leave through `send`, so that it runs on a socket and inside WebSocket messages alike.
  * Source: draft-mbelshe-httpbis-spdy-00, sections 2.2 (framing), 2.6 (control frames).
  */
 import { Duplex } from 'node:stream';

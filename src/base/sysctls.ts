@@ -1,10 +1,9 @@
 /**
  * Which kernel parameters belong to a namespace. Whoever writes one for a container asks here first: a parameter that
- * has no namespace of its own is the
- * host's, and writing it as root is as good as being root on the host (`kernel.core_pattern` names a program).
+ * has no namespace of its own is the host's, and writing it as root is as good as being root on the host
+ * (`kernel.core_pattern` names a program).
  * Rules: sysctl(8) for the two ways to write a name; namespaces(7), ipc_namespaces(7), network_namespaces(7) for what
- * is whose; Kubernetes documentation,
- * "Using sysctls in a Kubernetes Cluster", for the safe ones.
+ * is whose; Kubernetes documentation, "Using sysctls in a Kubernetes Cluster", for the safe ones.
  */
 
 export type SysctlNamespace = 'network' | 'ipc' | 'uts';

@@ -6,14 +6,11 @@
  * and extended attributes (`SCHILY.xattr.*`). Writes ustar, with a PAX header where a value does not fit.
  *
  * Invariants: the input is hostile. Every size that is read is bounded before memory is reserved; a sparse file is
- * never expanded here (its
- * extents are handed out, because a kilobyte may claim an exabyte of zeros); a checksum that is wrong ends the archive
- * with an error; a
- * stream that ends inside an entry's bytes is an error; one that ends after them is an archive without its end mark, as
- * real writers leave it
- * (docker's client, `tar` cut by a pipe), and is taken. Names are bytes (`file-names.ts`). Paths are handed out as
- * written: whoever touches a
- * disk must resolve them safely.
+ * never expanded here (its extents are handed out, because a kilobyte may claim an exabyte of zeros); a checksum that
+ * is wrong ends the archive with an error; a stream that ends inside an entry's bytes is an error; one that ends after
+ * them is an archive without its end mark, as real writers leave it (docker's client, `tar` cut by a pipe), and is
+ * taken. Names are bytes (`file-names.ts`). Paths are handed out as written: whoever touches a disk must resolve them
+ * safely.
  *
  * Does not: write sparse files, compress, touch the disk.
  */

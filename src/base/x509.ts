@@ -1,9 +1,8 @@
 /**
  * Makes P-256 keys and X.509 v3 certificates (RFC 5280; EC keys as RFC 5480 and RFC 5915), which Node can read but not
- * issue.
- * Key material comes from the `Random` passed in and times from the `Clock`, so that a simulated cluster has the same
- * keys for
- * the same seed (its ECDSA signatures still differ: nothing may depend on their bytes). Does not do revocation or RSA.
+ * issue. Key material comes from the `Random` passed in and times from the `Clock`, so that a simulated cluster has the
+ * same keys for the same seed (its ECDSA signatures still differ: nothing may depend on their bytes). Does not do
+ * revocation or RSA.
  */
 import { createECDH, createHash, createPrivateKey, sign, X509Certificate } from 'node:crypto';
 import {

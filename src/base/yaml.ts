@@ -1,7 +1,6 @@
 /**
  * YAML as Kubernetes reads it: YAML 1.1 booleans, octal integers with a leading zero, no base-60 numbers and no dates
- * (they stay text),
- * merge keys. Depth is bounded by the reader; aliases by the size of what they expand to.
+ * (they stay text), merge keys. Depth is bounded by the reader; aliases by the size of what they expand to.
  */
 import { isExactInteger } from './json.ts';
 import { yamlAliasSizeMax, yamlDepthMax } from './limits.ts';
@@ -63,8 +62,7 @@ const writtenSchema = DUMP_SCHEMA.withTags({
 
 /**
  * Throws where aliases make the document larger than its text and `yamlAliasSizeMax` allow, where one names what it is
- * part of, and where a number is none that
- * JSON can write.
+ * part of, and where a number is none that JSON can write.
  */
 function checkSize(documents: readonly unknown[], text: string): void {
   let left = 2 * text.length + yamlAliasSizeMax;

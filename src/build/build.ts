@@ -1,8 +1,7 @@
 /**
  * A build: Dockerfile and context in, image out, with the classic builder's text (`Step 1/4 : FROM …`). Stages that the
- * target does not need
- * are not built; those that do not need each other are built at the same time, and their text comes out one stage after
- * the other.
+ * target does not need are not built; those that do not need each other are built at the same time, and their text
+ * comes out one stage after the other.
  */
 import { ApiError } from '#base/errors.ts';
 import { formatPlatform, hostPlatform, parsePlatform } from '#base/platform.ts';

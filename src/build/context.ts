@@ -1,7 +1,7 @@
 /**
  * The build context: a tar stream, kept as it came and indexed on the way (type, mode, size and SHA-256 of each file),
- * so that a build
- * whose steps are all cached never unpacks it. `.dockerignore` is applied here too: API clients send everything.
+ * so that a build whose steps are all cached never unpacks it. `.dockerignore` is applied here too: API clients send
+ * everything.
  */
 import { createHash } from 'node:crypto';
 import { mkdirSync } from 'node:fs';

@@ -1,9 +1,7 @@
 /**
  * Patterns as small automata. A user writes the pattern and a stranger the names, so a match must never take more than
- * their product: all
- * states that the pattern can be in are followed side by side, one character at a time, and none is tried twice. What
- * was done is counted
- * against a budget that the patterns of one request share.
+ * their product: all states that the pattern can be in are followed side by side, one character at a time, and none is
+ * tried twice. What was done is counted against a budget that the patterns of one request share.
  */
 import { ApiError } from '#base/errors.ts';
 import { patternStepsMax } from './limits.ts';

@@ -2,8 +2,7 @@
  * The build graph's operations, LLB-like: *source* (an image's layers, or nothing), *exec* (a command over a root),
  * *file* (copies into a
  * root). An operation's key is a digest of what it does and of the layers it does it to, so equal work is done once,
- * whoever asks and in
- * which build. `solve` gives the layer that an operation adds, or null when it changes nothing.
+ * whoever asks and in which build. `solve` gives the layer that an operation adds, or null when it changes nothing.
  *
  * Front ends (`dockerfile/convert.ts`) make operations; nothing here knows instructions.
  */

@@ -1,7 +1,6 @@
 /**
  * File patterns: Go's `filepath.Match` for COPY sources, and `.dockerignore` with its `**`, exclusions (`!`) and
- * parents, as moby's
- * patternmatcher defines them: the last pattern that matches a path, or one of its parents, decides.
+ * parents, as moby's patternmatcher defines them: the last pattern that matches a path, or one of its parents, decides.
  */
 import { ApiError } from '#base/errors.ts';
 import { StepBudget, findEnd } from './glob.ts';

@@ -1,8 +1,7 @@
 /**
  * How a build runs a command. The builder knows no containers: it hands over an image and a command and gets an exit
- * code; what the
- * command wrote is then in the writable layer of `id` (`content/snapshots.ts`). `runner-containers.ts` does it with the
- * engine.
+ * code; what the command wrote is then in the writable layer of `id` (`content/snapshots.ts`). `runner-containers.ts`
+ * does it with the engine.
  */
 import type { Resources } from '#engine/engine.ts';
 

@@ -1,7 +1,6 @@
 /**
  * The command line. One table of commands makes help and shell completion; each command's code is loaded when it is
- * used.
- * Exit codes: 0 done; 1 failed; 2 wrong usage, or this machine lacks something that the message names.
+ * used. Exit codes: 0 done; 1 failed; 2 wrong usage, or this machine lacks something that the message names.
  */
 import { Command, CommanderError, Option } from 'commander';
 import { ApiError } from '#base/errors.ts';

@@ -2,11 +2,9 @@
  * Records events about objects, as `kubectl describe` and `kubectl events` show them (core v1 Event).
  *
  * Repeats are counted on one Event; messages that differ only in detail are combined past a threshold; a token bucket
- * per
- * source and object bounds spam. Events are for people: writing never holds up or fails the caller, and what does not
- * fit
- * the queue is dropped. Source: Kubernetes' documented event correlation limits (25 burst, one per five minutes; 10 in
- * 10 minutes).
+ * per source and object bounds spam. Events are for people: writing never holds up or fails the caller, and what does
+ * not fit the queue is dropped. Source: Kubernetes' documented event correlation limits (25 burst, one per five
+ * minutes; 10 in 10 minutes).
  */
 import { isReason } from '#base/errors.ts';
 import type { KubeObject } from '#base/objects.ts';

@@ -2,18 +2,14 @@
  * Informers: a local, indexed copy of a kind, kept by one list and one watch that resumes where it broke off.
  *
  * Invariants. Objects are the client's own: shared and frozen. Handlers are called in the order of the changes, on the
- * turn
- * in which the copy changes, and must not wait: they put keys on queues. `absorb` puts the result of the caller's own
- * write
- * into the copy at once, so that a reconciler reads its writes and needs no expectations; the watch's later event for
- * the
- * same resourceVersion is then dropped. That leans on resourceVersions being comparable numbers, which Kubernetes
- * promises
- * since 1.35, and which Tiphys' own server always did.
+ * turn in which the copy changes, and must not wait: they put keys on queues. `absorb` puts the result of the caller's
+ * own write into the copy at once, so that a reconciler reads its writes and needs no expectations; the watch's later
+ * event for the same resourceVersion is then dropped. That leans on resourceVersions being comparable numbers, which
+ * Kubernetes promises since 1.35, and which Tiphys' own server always did.
  *
  * A watch that ends is resumed from the last version seen (bookmarks keep it fresh); 410 Gone lists again; other
- * failures wait,
- * doubling, with jitter. It does not poll or re-sync by time: reconcilers are level-triggered and set their own timers.
+ * failures wait, doubling, with jitter. It does not poll or re-sync by time: reconcilers are level-triggered and set
+ * their own timers.
  */
 import { ApiError, isReason, toApiError } from '#base/errors.ts';
 import type { KindRef, KubeObject, WatchEvent } from '#base/objects.ts';

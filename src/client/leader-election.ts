@@ -1,11 +1,9 @@
 /**
  * Leader election on a Lease (coordination.k8s.io/v1): at most one holder acts at a time, as long as clocks run at
- * about the
- * same rate. A candidate trusts its own clock only: it takes a lease over when it has not seen it change for a whole
- * duration.
- * A leader that cannot renew within the deadline stops by itself before others may start. The deadline counts from when
- * the renewal was sent -
- * others may count from when it arrived, and the answer may be late - and is kept while an answer is still awaited.
+ * about the same rate. A candidate trusts its own clock only: it takes a lease over when it has not seen it change for
+ * a whole duration. A leader that cannot renew within the deadline stops by itself before others may start. The
+ * deadline counts from when the renewal was sent - others may count from when it arrived, and the answer may be late -
+ * and is kept while an answer is still awaited.
  */
 import { isReason } from '#base/errors.ts';
 import type { KubeObject } from '#base/objects.ts';

@@ -3,9 +3,8 @@
  * added.
  *
  * `add` while a key waits is a no-op; while it is being processed it runs once more afterwards. Failures come back
- * after a delay
- * that doubles per key; results may ask for a later look. One timer serves all delays, so that an idle queue costs
- * nothing.
+ * after a delay that doubles per key; results may ask for a later look. One timer serves all delays, so that an idle
+ * queue costs nothing.
  * Bound: a queue holds keys of existing (or just deleted) objects only, each once, so the store bounds it; `length` is
  * a metric.
  */

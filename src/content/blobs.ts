@@ -1,8 +1,7 @@
 /**
  * Blobs by digest: files `blobs/ALGORITHM/HEX`, written under `uploads/` and published by rename after fsync, so that a
- * blob that can be
- * seen is whole and was verified. Uploads survive the process: their offset is the file's size, their hash is
- * recomputed when needed.
+ * blob that can be seen is whole and was verified. Uploads survive the process: their offset is the file's size, their
+ * hash is recomputed when needed.
  *
  * Does not: decide what may be removed (`gc.ts`), know media types.
  */
@@ -76,8 +75,7 @@ export interface Blobs {
   adopt(path: string, digest: string, sizeBytes: number): Promise<void>;
   /**
    * A new upload, which also another process can continue. Where the user, or all together, have too many, the one that
-   * is idle for longest is
-   * given up for it; an ApiError TooManyRequests when all of them are in use.
+   * is idle for longest is given up for it; an ApiError TooManyRequests when all of them are in use.
    */
   startUpload(owner: UploadOwner): Promise<Upload>;
   /** A kept one, when this is its owner. */

@@ -1,13 +1,10 @@
 /**
  * Finding out how a stream is compressed, by its first bytes, and undoing it, with a bound on what comes out. Names
- * follow the OCI media type
- * suffixes.
+ * follow the OCI media type suffixes.
  *
  * gzip and zstd are undone by Node's zlib. bzip2 and xz are undone by the host's programs of these names, fed and read
- * as streams: they are
- * everywhere, kept by others, fast, take many members in one file, and what goes wrong in them is a process of their
- * own; `xz` is told how
- * much memory a stream may ask for.
+ * as streams: they are everywhere, kept by others, fast, take many members in one file, and what goes wrong in them is
+ * a process of their own; `xz` is told how much memory a stream may ask for.
  */
 import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { Readable, pipeline } from 'node:stream';

@@ -1,9 +1,7 @@
 /**
  * Copies files between rooted trees as `COPY` and `ADD` do: symlinks of the given paths are followed inside their
- * roots, those found
- * below are copied as they are; directories merge; owners, modes, times, extended attributes, devices and hard links
- * are kept unless told
- * otherwise. Synchronous: runs in a worker (`layer-worker.ts`).
+ * roots, those found below are copied as they are; directories merge; owners, modes, times, extended attributes,
+ * devices and hard links are kept unless told otherwise. Synchronous: runs in a worker (`layer-worker.ts`).
  *
  * Invariant: neither root is left, whatever symlinks either tree holds. Specification: the Dockerfile reference,
  * "COPY".

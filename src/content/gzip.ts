@@ -1,8 +1,7 @@
 /**
  * gzip of large streams on several threads: one member, whose content is cut into pieces that are deflated side by
- * side, each with the end of the
- * one before as its dictionary, so that little is lost by the cuts. What does not become smaller (media, archives,
- * keys) is stored as it is:
+ * side, each with the end of the one before as its dictionary, so that little is lost by the cuts. What does not become
+ * smaller (media, archives, keys) is stored as it is:
  * deflating it would take most of the time and give nothing. The result depends on the bytes alone, never on timing.
  *
  * Specification: RFC 1952 (gzip), RFC 1951 (a stream is a row of blocks; a sync flush ends one at a byte).

@@ -1,7 +1,7 @@
 /**
  * Whether a document is an image configuration: it comes from registries and archives, and what of it is of another
- * type would fail later, in every list
- * of images and for everybody. Fields that are not named here are passed over. `null` stands for a field that is left
+ * type would fail later, in every list of images and for everybody. Fields that are not named here are passed over.
+ * `null` stands for a field that is left
  * out, as for Go's decoder.
  *
  * Specification: OCI image 1.1 (config), with docker's own fields.

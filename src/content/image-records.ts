@@ -4,9 +4,8 @@
  * Words. The *image id* is the digest of the configuration, as docker's is. A *name* is canonical
  * (`docker.io/library/busybox:latest`). A
  * *repo digest* (`docker.io/library/busybox@sha256:…`) remembers under which manifest digest a repository holds the
- * image. An image
- * without a name stays until it is removed; an *intermediate* one (a build step) until no build cache record and no
- * image needs it.
+ * image. An image without a name stays until it is removed; an *intermediate* one (a build step) until no build cache
+ * record and no image needs it.
  *
  * Specification: OCI image 1.1 (manifest, config); docker's schema 2 media types say the same with other names.
  */

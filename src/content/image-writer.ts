@@ -1,7 +1,6 @@
 /**
  * Makes images out of layers that are here: writes the configuration and the manifest as blobs and the record in one
- * commit.
- * Manifests are docker's schema 2, which every registry and client takes.
+ * commit. Manifests are docker's schema 2, which every registry and client takes.
  */
 import { ApiError } from '#base/errors.ts';
 import type { Content, Hold } from './content.ts';

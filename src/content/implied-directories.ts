@@ -1,14 +1,10 @@
 /**
  * Directories that a layer names nothing of but files below them. Applied to what lies below, as the specification has
- * it, such a layer leaves
- * them as they were: `/tmp` keeps its mode, and `/lib` stays the symlink that it was, so that the file lands where it
- * leads. Layers are
- * unpacked each on its own here, so what lay below is not known then; the unpacked layer remembers these directories
- * (`LayerRecord.implied`), and
- * whoever mounts layers together puts one more on top of them, made by `makeParents`: the directories as they are to be
- * seen and, where a
- * symlink is to be seen in place of a directory, that symlink and hard links to the files at the place that it leads
- * to.
+ * it, such a layer leaves them as they were: `/tmp` keeps its mode, and `/lib` stays the symlink that it was, so that
+ * the file lands where it leads. Layers are unpacked each on its own here, so what lay below is not known then; the
+ * unpacked layer remembers these directories (`LayerRecord.implied`), and whoever mounts layers together puts one more
+ * on top of them, made by `makeParents`: the directories as they are to be seen and, where a symlink is to be seen in
+ * place of a directory, that symlink and hard links to the files at the place that it leads to.
  *
  * Specification: OCI image layer, "Applying Changesets"; overlayfs.rst, "whiteouts and opaque directories" and "merged
  * directories".

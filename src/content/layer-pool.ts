@@ -1,8 +1,7 @@
 /**
  * Workers for layer work (`layer-worker.ts`). A worker that has finished waits a little for the next job, because
- * starting one costs more
- * than copying a file; then it ends, so that an idle node holds no memory for it. A job that is aborted takes its
- * worker with it.
+ * starting one costs more than copying a file; then it ends, so that an idle node holds no memory for it. A job that is
+ * aborted takes its worker with it.
  */
 import { Worker } from 'node:worker_threads';
 import { ApiError } from '#base/errors.ts';

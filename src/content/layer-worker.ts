@@ -1,8 +1,7 @@
 /**
  * A worker that does one slow piece of layer work at a time: unpack a blob into a directory, pack an upper directory
- * into a blob, sync a
- * filesystem. In a worker because file calls are synchronous and hashing and compression would hold up the API's
- * thread.
+ * into a blob, sync a filesystem. In a worker because file calls are synchronous and hashing and compression would hold
+ * up the API's thread.
  */
 import { createHash } from 'node:crypto';
 import { createReadStream, mkdirSync } from 'node:fs';

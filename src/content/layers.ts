@@ -1,14 +1,11 @@
 /**
  * Layers unpacked once, by diff id (the digest of the uncompressed archive), each on its own: an overlayfs lower
- * directory `l/N`, whose short
- * name keeps hundreds of them within one mount call.
+ * directory `l/N`, whose short name keeps hundreds of them within one mount call.
  *
  * Invariants: a record in table `layers` means that the directory is whole. A directory without a record is half made
- * and is removed at
- * start. What was unpacked but perhaps not yet on disk carries the boot id; a record of another boot is dropped at
- * start, and the layer is
- * unpacked again from its blob, so unpacking never waits for the disk and a power loss never leaves a truncated file in
- * use.
+ * and is removed at start. What was unpacked but perhaps not yet on disk carries the boot id; a record of another boot
+ * is dropped at start, and the layer is unpacked again from its blob, so unpacking never waits for the disk and a power
+ * loss never leaves a truncated file in use.
  */
 import { mkdirSync, readFileSync, readdirSync } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';

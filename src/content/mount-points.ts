@@ -1,7 +1,6 @@
 /**
  * Files and directories that the runtime made in a container's writable layer only to mount over them. They are not the
- * container's work and
- * do not belong into an image.
+ * container's work and do not belong into an image.
  */
 import { lstatSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';

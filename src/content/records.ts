@@ -4,16 +4,13 @@
  * File. The first line is `{"format":1}`; every other line is `CRC32 JSON`, where JSON is a list of `[table, key, value
  * | null]` changes that
  * take effect together. A line whose checksum is wrong or whose newline is missing ends the journal: it was being
- * written when power or
- * process went, and was never acknowledged, so it is cut off at start. Compaction writes a new file and renames it over
- * the old one.
+ * written when power or process went, and was never acknowledged, so it is cut off at start. Compaction writes a new
+ * file and renames it over the old one.
  *
  * Invariants: `commit` resolves after fdatasync, so what was acknowledged survives loss of power; commits that arrive
- * while one is being
- * written share the next write. Memory shows a change at once, before it is durable. When a write fails, everything
- * that is not durable is undone,
- * the latest first, and what only waited its turn is done again on top of what is left: a rejected value is neither
- * seen nor ever written.
+ * while one is being written share the next write. Memory shows a change at once, before it is durable. When a write
+ * fails, everything that is not durable is undone, the latest first, and what only waited its turn is done again on top
+ * of what is left: a rejected value is neither seen nor ever written.
  *
  * Does not: order scans (callers sort), lock against a second process (the owner of the data directory does).
  */

@@ -3,10 +3,9 @@
  * ranges, uploads.
  *
  * Invariants: credentials go to the registry that was asked and to the token service it names, never along a redirect
- * to another host;
- * bodies are streams; what is read whole is bounded. The host's certificate store is trusted besides Node's own.
- * Proxies of the
- * environment are used. Plain HTTP only for loopback names and for hosts that are configured as insecure.
+ * to another host; bodies are streams; what is read whole is bounded. The host's certificate store is trusted besides
+ * Node's own. Proxies of the environment are used. Plain HTTP only for loopback names and for hosts that are configured
+ * as insecure.
  *
  * Specification: distribution-spec v1.1 (opencontainers), "token" and "oauth" pages of docker's registry documentation.
  */

@@ -1,8 +1,7 @@
 /**
  * Resolving paths of strangers inside a directory as if it were the root: `..` never leaves it, a symlink's absolute
- * target starts at it.
- * We are the only writer of the directory, so what was checked stays true; a cache of directories known to be real
- * saves the look-ups.
+ * target starts at it. We are the only writer of the directory, so what was checked stays true; a cache of directories
+ * known to be real saves the look-ups.
  */
 import { ApiError } from '#base/errors.ts';
 import { lstatOrUndefined, mkdirSync, readlinkSync } from '#os/named-files.ts';
@@ -34,8 +33,7 @@ export class RootedDirectory {
 
   /**
    * The real path of a directory, symlinks followed inside the root. `make` makes what is missing. undefined when it is
-   * missing.
-   * Throws ENOTDIR where a file is in the way.
+   * missing. Throws ENOTDIR where a file is in the way.
    */
   directory(parts: string[], make?: (path: string) => void): string | undefined {
     let here = this.root;

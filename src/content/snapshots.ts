@@ -9,8 +9,7 @@
  *   containers/ID/image   JSON {imageId, layers}: keeps the layers from collection as long as the directory is there
  *
  * Mounting is one mount(2) call: layers are unpacked when the image is pulled. An image whose layers are not unpacked
- * (kept data after a
- * power loss) has them unpacked first. All calls are idempotent.
+ * (kept data after a power loss) has them unpacked first. All calls are idempotent.
  */
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';

@@ -1,11 +1,11 @@
 /**
  * Unpacks tar archives into a directory: an image layer (whiteouts become overlayfs's own marks) or a plain archive
- * (build contexts, `docker
- * cp`). Synchronous file calls: run it in a worker (`layer-worker.ts`) when the archive is large.
+ * (build contexts, `docker cp`). Synchronous file calls: run it in a worker (`layer-worker.ts`) when the archive is
+ * large.
  *
  * Invariants: nothing outside the directory is touched, whatever names, links and devices the archive holds; owners,
- * modes, times, extended
- * attributes, hard links and devices are kept; entry count, expanded bytes and depth are bounded.
+ * modes, times, extended attributes, hard links and devices are kept; entry count, expanded bytes and depth are
+ * bounded.
  *
  * Specification: OCI image layer, "Applying Changesets"; overlayfs.rst, "whiteouts and opaque directories".
  */

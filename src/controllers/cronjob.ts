@@ -1,8 +1,8 @@
 /**
  * The CronJob controller: a Job at each time of a schedule, in a time zone.
  * Times are computed from the schedule and the last run, so that nothing is missed over a restart; of several missed
- * ones only the last
- * runs. Spec: Kubernetes documentation, "CronJob" (concurrency policy, starting deadline, time zones, history limits).
+ * ones only the last runs. Spec: Kubernetes documentation, "CronJob" (concurrency policy, starting deadline, time
+ * zones, history limits).
  */
 import { Cron } from 'croner';
 import { isReason } from '#base/errors.ts';

@@ -1,8 +1,7 @@
 /**
  * The DaemonSet controller: one Pod on each node that its template may run on, placed by the scheduler through node
- * affinity; updates by
- * replacing a bounded number at a time. Spec: Kubernetes documentation, "DaemonSet" (taints and tolerations, update
- * strategy).
+ * affinity; updates by replacing a bounded number at a time. Spec: Kubernetes documentation, "DaemonSet" (taints and
+ * tolerations, update strategy).
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { matchesLabels, type LabelSelector, matchesRequirement, selectorOf } from '#base/selectors.ts';

@@ -107,8 +107,7 @@ function planShrinkOld(deployment: KubeObject, newest: KubeObject, old: readonly
 
 /**
  * Scaling in the middle of a rollout, or while paused: the difference is spread over the ReplicaSets in proportion to
- * their
- * sizes, so that what was available stays spread the same. With one active ReplicaSet it takes all.
+ * their sizes, so that what was available stays spread the same. With one active ReplicaSet it takes all.
  */
 export function planProportional(
   deployment: KubeObject,

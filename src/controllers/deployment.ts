@@ -1,8 +1,7 @@
 /**
  * The Deployment controller: one ReplicaSet per Pod template, and a rollout between them.
  * `planDeployment` says the next step only (make the new ReplicaSet, change sizes, clean up); each write is observed
- * again and
- * brings the next step. Revisions live in annotations, as `kubectl rollout history` and `undo` read them.
+ * again and brings the next step. Revisions live in annotations, as `kubectl rollout history` and `undo` read them.
  * Spec: Kubernetes documentation, "Deployments".
  */
 import { isReason } from '#base/errors.ts';
@@ -336,8 +335,8 @@ class DeploymentController {
 
   /**
    * Size and annotations of one ReplicaSet change in one write: a death in between must not forget that a scaling was
-   * under way. It holds for the version
-   * that was planned with: a request that a network delivers late, or again, must not undo a later one.
+   * under way. It holds for the version that was planned with: a request that a network delivers late, or again, must
+   * not undo a later one.
    */
   async #patchReplicaSets(deployment: KubeObject, plan: DeploymentPlan): Promise<void> {
     const { client } = this.#context;

@@ -1,8 +1,7 @@
 /**
  * EndpointSlices of Endpoints that somebody wrote by hand: a Service without a selector carries traffic to whatever
- * they name. Each subset becomes a slice for each
- * address family. Endpoints of Services with a selector are the endpointslice controller's own, and those with the
- * label `skip-mirror` have slices of another's.
+ * they name. Each subset becomes a slice for each address family. Endpoints of Services with a selector are the
+ * endpointslice controller's own, and those with the label `skip-mirror` have slices of another's.
  * Spec: Kubernetes documentation, "EndpointSlices", "EndpointSlice mirroring".
  */
 import type { Json, KubeObject } from '#base/objects.ts';

@@ -1,9 +1,7 @@
 /**
  * EndpointSlices and Endpoints of Services with a selector: which Pod addresses are behind a Service, and which of them
- * are
- * ready. Slices hold up to 100 endpoints; a change touches as few slices as it can. Endpoints (core/v1) are kept beside
- * them for
- * those who still read them. Services without a selector are their owners' business.
+ * are ready. Slices hold up to 100 endpoints; a change touches as few slices as it can. Endpoints (core/v1) are kept
+ * beside them for those who still read them. Services without a selector are their owners' business.
  * Spec: Kubernetes documentation, "EndpointSlices"; conditions ready, serving, terminating.
  */
 import { isReason } from '#base/errors.ts';

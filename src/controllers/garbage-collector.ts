@@ -1,12 +1,10 @@
 /**
  * The garbage collector: objects whose owners are gone are deleted; owners that are deleted in the foreground wait for
- * their
- * dependents, and those that orphan them have themselves taken off first.
+ * their dependents, and those that orphan them have themselves taken off first.
  *
  * It keeps a graph of every object of every kind that can be listed and deleted, over the copies of the informers.
  * The graph is a hint: before anything is deleted for lack of owners, each owner is read from the server, and what goes
- * is
- * exactly the version that was judged, so that a stale or incomplete graph never costs an object. Kinds come and go
+ * is exactly the version that was judged, so that a stale or incomplete graph never costs an object. Kinds come and go
  * with discovery. Events and what only reviews are left out.
  * Spec: Kubernetes documentation, "Garbage Collection" and "Use Cascading Deletion".
  */

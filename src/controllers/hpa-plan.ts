@@ -1,9 +1,7 @@
 /**
  * How many replicas a HorizontalPodAutoscaler wants: from metrics to a raw number, then through stabilization windows
- * and rate policies.
- * Pure; what must be remembered (recommendations and past scalings) is `HpaMemory`. Spec: Kubernetes documentation,
- * "Horizontal Pod
- * Autoscaling" (algorithm details, configurable scaling behavior).
+ * and rate policies. Pure; what must be remembered (recommendations and past scalings) is `HpaMemory`. Spec: Kubernetes
+ * documentation, "Horizontal Pod Autoscaling" (algorithm details, configurable scaling behavior).
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { milliOf } from '#base/quantity.ts';

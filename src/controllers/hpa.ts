@@ -1,7 +1,7 @@
 /**
  * The HorizontalPodAutoscaler controller: every 15 s (or as told) per autoscaler, reads usage from metrics.k8s.io
- * (custom and external metrics where
- * an API for them is registered) and sets the scale of its target. Without autoscalers it does nothing at all.
+ * (custom and external metrics where an API for them is registered) and sets the scale of its target. Without
+ * autoscalers it does nothing at all.
  */
 import { isReason } from '#base/errors.ts';
 import type { Json, KindRef, KubeObject } from '#base/objects.ts';

@@ -1,8 +1,7 @@
 /**
  * Addresses for Services of type LoadBalancer. Without a cloud the nodes' own addresses serve: on one machine that
- * address is the node's.
- * Which addresses to give is the provider's choice (`src/cloud`); this controller writes them to the status and takes
- * them away again.
+ * address is the node's. Which addresses to give is the provider's choice (`src/cloud`); this controller writes them to
+ * the status and takes them away again.
  */
 import type { KubeObject } from '#base/objects.ts';
 import { keyOf } from '#client/informer.ts';

@@ -1,8 +1,8 @@
 /**
  * The Namespace controller: empties a Namespace that is being deleted and then takes off its `kubernetes` finalizer.
  * Pods go first, then everything else, by whatever the server says it serves (so custom resources too); what waits for
- * graceful
- * shutdown or for finalizers is waited for and shown in conditions. Spec: Kubernetes API, NamespaceStatus conditions.
+ * graceful shutdown or for finalizers is waited for and shown in conditions. Spec: Kubernetes API, NamespaceStatus
+ * conditions.
  */
 import { isReason } from '#base/errors.ts';
 import type { KindRef, KubeObject } from '#base/objects.ts';

@@ -1,13 +1,10 @@
 /**
  * Node life cycle: a node whose kubelet renews neither its Lease nor its status is marked Unknown and tainted; Pods
- * that do not
- * tolerate a NoExecute taint (or no longer do) are evicted; conditions become NoSchedule taints.
- * Time is measured by when renewals were *seen* here, on the own monotonic clock, so that clock skew between machines
- * does no harm.
- * When most nodes seem lost at once, it is rather the network here: then nothing is evicted. Nothing polls: each node
- * has one timer,
- * pushed out by what is seen. Spec: Kubernetes documentation, "Nodes" (heartbeats), "Taints and Tolerations"
- * (eviction).
+ * that do not tolerate a NoExecute taint (or no longer do) are evicted; conditions become NoSchedule taints. Time is
+ * measured by when renewals were *seen* here, on the own monotonic clock, so that clock skew between machines does no
+ * harm. When most nodes seem lost at once, it is rather the network here: then nothing is evicted. Nothing polls: each
+ * node has one timer, pushed out by what is seen. Spec: Kubernetes documentation, "Nodes" (heartbeats), "Taints and
+ * Tolerations" (eviction).
  */
 import { isReason } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';

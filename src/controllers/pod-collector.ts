@@ -1,7 +1,7 @@
 /**
  * Collects Pods that nobody else will: bound to nodes that are gone, being deleted without ever having had a node, on
- * nodes declared out
- * of service, and the oldest finished ones beyond a bound. Spec: Kubernetes documentation, "Pod garbage collection".
+ * nodes declared out of service, and the oldest finished ones beyond a bound. Spec: Kubernetes documentation, "Pod
+ * garbage collection".
  */
 import { isReason } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';

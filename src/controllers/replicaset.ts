@@ -1,10 +1,9 @@
 /**
  * The ReplicaSet controller: as many active Pods that match the selector as `spec.replicas` says.
  * Adopts matching Pods that have no controller, lets go of its own that no longer match, creates and deletes the
- * difference
- * (those that hurt least first), and counts. It does not roll out templates. ReplicationControllers, the older form
- * with a plain map as
- * selector, are served by the same code. Spec: Kubernetes documentation, "ReplicaSet", "ReplicationController".
+ * difference (those that hurt least first), and counts. It does not roll out templates. ReplicationControllers, the
+ * older form with a plain map as selector, are served by the same code. Spec: Kubernetes documentation, "ReplicaSet",
+ * "ReplicationController".
  */
 import { isReason } from '#base/errors.ts';
 import type { KindRef, KubeObject } from '#base/objects.ts';

@@ -1,7 +1,6 @@
 /**
  * The ResourceQuota controller: recounts what a Namespace uses, so that the status is right again after deletions and
- * after writes
- * that failed half way. Admission (the API server) adds at creation; only this controller takes away.
+ * after writes that failed half way. Admission (the API server) adds at creation; only this controller takes away.
  * Spec: Kubernetes documentation, "Resource Quotas" (compute, storage, object counts, scopes).
  */
 import type { Json, KindRef, KubeObject } from '#base/objects.ts';
@@ -197,9 +196,8 @@ class ResourceQuotaController {
     const hard = quota['spec'].hard ?? {};
     if (isEqual(quota['status'], { hard, used: seen })) return;
     // The copies come by watches of their own: this quota may already be charged for an object that its informer does
-    // not show yet, and what
-    // is forgotten here could be spent twice. A list made after the quota was read has all that it was charged for; a
-    // later charge makes the update a conflict.
+    // not show yet, and what is forgotten here could be spent twice. A list made after the quota was read has all that
+    // it was charged for; a later charge makes the update a conflict.
     const lists = new Map<string, readonly KubeObject[]>();
     for (const resource of asked)
       lists.set(resource, (await this.#context.client.list(counted[resource]!, { namespace })).items);

@@ -3,9 +3,8 @@
  * queues.
  *
  * A controller is a function `start…(context)` that adds handlers (which only put keys on its queue) and returns its
- * queues.
- * Its reconciler observes through informers, calls a pure `plan…`, and applies the result. It may die between any two
- * writes:
+ * queues. Its reconciler observes through informers, calls a pure `plan…`, and applies the result. It may die between
+ * any two writes:
  * the next run sees what is there and goes on.
  */
 import { isReason } from '#base/errors.ts';

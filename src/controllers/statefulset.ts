@@ -1,8 +1,7 @@
 /**
  * The StatefulSet controller: Pods with identities `name-0` … and claims of their own, made and removed in order (or in
- * parallel),
- * updated from the highest ordinal down. Invariant: never two Pods of one identity; a Pod that still terminates holds
- * its name.
+ * parallel), updated from the highest ordinal down. Invariant: never two Pods of one identity; a Pod that still
+ * terminates holds its name.
  * Spec: Kubernetes documentation, "StatefulSets" (guarantees, partitions, claim retention, start ordinal).
  */
 import { isReason } from '#base/errors.ts';

@@ -1,8 +1,7 @@
 /**
  * Secrets of type `kubernetes.io/service-account-token`: each is filled with a token of the account that it names, the
- * cluster's CA and its namespace, and goes with
- * the account. The token holds as long as the Secret is there. Nobody gets one unless he asks for it by making such a
- * Secret.
+ * cluster's CA and its namespace, and goes with the account. The token holds as long as the Secret is there. Nobody
+ * gets one unless he asks for it by making such a Secret.
  * Spec: Kubernetes documentation, "Managing Service Accounts", "Manually create a long-lived API token".
  */
 import { isReason } from '#base/errors.ts';

@@ -1,10 +1,8 @@
 /**
  * Binds claims to volumes, frees volumes whose claims are gone, and provisions `tiphys.io/local-path` volumes: a
- * directory on the node
- * that the scheduler chose, as a hostPath volume with node affinity (the kubelet makes the directory). Claims and
- * volumes in use are
- * protected by finalizers until they are not. Spec: Kubernetes documentation, "Persistent Volumes" (life cycle),
- * "Storage Classes".
+ * directory on the node that the scheduler chose, as a hostPath volume with node affinity (the kubelet makes the
+ * directory). Claims and volumes in use are protected by finalizers until they are not. Spec: Kubernetes documentation,
+ * "Persistent Volumes" (life cycle), "Storage Classes".
  */
 import { isReason } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';

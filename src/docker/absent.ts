@@ -1,7 +1,6 @@
 /**
  * Swarm mode and plugins, which this engine does not have: what dockerd answers where it is in no swarm, and where no
- * plugin is installed. What would begin one
- * is refused in words.
+ * plugin is installed. What would begin one is refused in words.
  */
 import { ApiError } from '#base/errors.ts';
 import type { Route } from './route.ts';

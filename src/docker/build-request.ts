@@ -1,7 +1,7 @@
 /**
  * The parameters of `POST /build` as the builder knows them. Every parameter of the Engine API is here: carried out,
- * refused with docker's words,
- * or answered with a warning in the build's output (`buildParameters` is checked against the API's list by a test).
+ * refused with docker's words, or answered with a warning in the build's output (`buildParameters` is checked against
+ * the API's list by a test).
  */
 import { ApiError } from '#base/errors.ts';
 import { parsePlatform } from '#base/platform.ts';

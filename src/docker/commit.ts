@@ -1,8 +1,7 @@
 /**
  * `docker commit`: a container's writable layer and its whole configuration (the image's, and what its request said in
- * its place) become an image. The container
- * may be running, paused, ended or never started; what runs stands still meanwhile, unless the client does not want
- * that.
+ * its place) become an image. The container may be running, paused, ended or never started; what runs stands still
+ * meanwhile, unless the client does not want that.
  */
 import { existsSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';

@@ -1,7 +1,6 @@
 /**
  * The body of `POST /containers/create` as a container specification. Docker's own checks and words are here; what the
- * engine itself checks
- * (limits, names, capabilities) is not repeated.
+ * engine itself checks (limits, names, capabilities) is not repeated.
  */
 import { isIP } from 'node:net';
 import { statSync } from 'node:fs';

@@ -79,8 +79,7 @@ export function lacksLabels(filters: Filters, labels: Record<string, string>): b
 
 /**
  * Docker's times: seconds with a fraction, RFC 3339 and its shorter forms (a date, without seconds, without a zone: the
- * engine's own), or a duration
- * before now (`10m`, `1h30m`). Nanoseconds since 1970, as exact as they were written.
+ * engine's own), or a duration before now (`10m`, `1h30m`). Nanoseconds since 1970, as exact as they were written.
  */
 export function parseTimeNs(text: string, nowMs: number): bigint {
   const seconds = /^(-?)(\d{1,15})(?:\.(\d+))?$/.exec(text);

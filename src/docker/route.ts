@@ -1,7 +1,7 @@
 /**
  * What a resource of Docker's Engine API is made of: a table of routes. A route is a method, a path with `{name}`
- * parameters
- * (without the `/v1.NN` prefix; a parameter that ends in `*` takes slashes, as image names have them) and a handler.
+ * parameters (without the `/v1.NN` prefix; a parameter that ends in `*` takes slashes, as image names have them) and a
+ * handler.
  *
  * The server (server.ts) finds the route, negotiates the version and renders thrown errors: an ApiError becomes its
  * code and

@@ -1,7 +1,7 @@
 /**
  * `docker search`: of Docker Hub by its search, of the platform's own registry by what is here. Other registries have
- * no search that a client could ask
- * (`/v1/search` is gone with version 1); they are asked all the same, as docker does, and their answer is told.
+ * no search that a client could ask (`/v1/search` is gone with version 1); they are asked all the same, as docker does,
+ * and their answer is told.
  */
 import { ApiError } from '#base/errors.ts';
 import type { ImageStore } from '#engine/images.ts';

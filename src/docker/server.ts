@@ -1,7 +1,6 @@
 /**
  * Docker's Engine API on a unix socket: finds the route, negotiates the version, renders errors, hands over raw
- * connections. No resource's
- * logic is here; each has a file of its own with a table of routes (route.ts).
+ * connections. No resource's logic is here; each has a file of its own with a table of routes (route.ts).
  *
  * Versions 1.24 to 1.50, as dockerd 28.2 speaks them. The socket is for root's group.
  */
@@ -234,8 +233,7 @@ function readBody(request: IncomingMessage): Promise<Buffer> {
 
 /**
  * Objects without a prototype: a name that a client chose (`constructor`) finds what the client sent, or nothing. An
- * integer beyond 64 bits becomes one that no
- * field takes, where a double would have hidden how far beyond it is.
+ * integer beyond 64 bits becomes one that no field takes, where a double would have hidden how far beyond it is.
  */
 const readValue = ((key: string, value: unknown, context?: { source?: string }): unknown => {
   if (key === '__proto__') return undefined;

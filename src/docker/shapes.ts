@@ -1,7 +1,7 @@
 /**
  * The types of request bodies, as data. What is of another type is refused with the words of docker's decoder; fields
- * that are not named
- * here are passed over, as docker passes over what it does not know. Values are checked where they are used.
+ * that are not named here are passed over, as docker passes over what it does not know. Values are checked where they
+ * are used.
  */
 import { ApiError } from '#base/errors.ts';
 

@@ -1,8 +1,7 @@
 /**
  * `docker cp` and `export`: files of a container in and out as tar. A running container is frozen while its files are
- * walked, so that
- * none of its processes can put a link where a directory was checked a moment before; a stopped one has its root
- * mounted for the time.
+ * walked, so that none of its processes can put a link where a directory was checked a moment before; a stopped one has
+ * its root mounted for the time.
  */
 import { statSync } from 'node:fs';
 import type { Stats } from 'node:fs';

@@ -1,8 +1,7 @@
 /**
  * Everyone attached to a container shares one connection to its monitor. A client may attach before the start; it then
- * waits, and the
- * connection is made between create and start, so that no byte is missed. The slowest client slows the container, as a
- * full terminal would.
+ * waits, and the connection is made between create and start, so that no byte is missed. The slowest client slows the
+ * container, as a full terminal would.
  */
 import { onceAborted, onceClosed, onceEnded, whenDrained } from '#base/streams.ts';
 import type { AttachSocket, Poll } from '#os/poll.ts';

@@ -1,7 +1,6 @@
 /**
  * `docker diff`: what a container's writable layer holds, by overlayfs's own marks. A whiteout is a deletion; what was
- * copied up from the image
- * carries its origin and is a change; the rest was added.
+ * copied up from the image carries its origin and is a change; the rest was added.
  */
 import { treeEntriesPerTurn } from './limits.ts';
 import { lstatOrUndefined, readdirSync } from '#os/named-files.ts';

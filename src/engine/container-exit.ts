@@ -1,7 +1,7 @@
 /**
  * What happens when a container's process has ended: the exit code is read, what the run had is given back, and the
- * restart policy decides.
- * Runs under the container's lock. It is also what recovery calls for a container that ended while no engine lived.
+ * restart policy decides. Runs under the container's lock. It is also what recovery calls for a container that ended
+ * while no engine lived.
  */
 import { removeTree } from '#os/files.ts';
 import { forgetUdpFlows } from './udp-flows.ts';

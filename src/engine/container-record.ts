@@ -1,8 +1,7 @@
 /**
  * The record of a container on disk: `containers/ID/container.json`, one JSON object with a format number, replaced
- * whole. It is the truth
- * about a container; the engine's memory is built from it. A newer format than ours is refused; the directory is left
- * alone.
+ * whole. It is the truth about a container; the engine's memory is built from it. A newer format than ours is refused;
+ * the directory is left alone.
  */
 import { mkdirSync } from 'node:fs';
 import type { Logger } from '#observe/log.ts';

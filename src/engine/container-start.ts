@@ -5,8 +5,7 @@
  *   namespace ────┴─ addresses, veth pairs ─────────────────────────┴─ record says running ─ gate opened ─ ports, names
  *
  * Whatever fails takes back what was made (undo stack). Should the engine die in between, recovery finds the bundle
- * without a running
- * record and takes it apart; after the record says `running`, the start is completed instead.
+ * without a running record and takes it apart; after the record says `running`, the start is completed instead.
  */
 import { mkdirSync, statSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';

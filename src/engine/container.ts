@@ -1,7 +1,6 @@
 /**
  * A container in the engine's memory: its record, what goes on with it now, and who waits for it. Only the life-cycle
- * files
- * (container-*.ts) change it, under its lock; everyone else reads.
+ * files (container-*.ts) change it, under its lock; everyone else reads.
  */
 import type { AttachHub } from './attach.ts';
 import { saveRecord } from './container-record.ts';

@@ -1,15 +1,12 @@
 /**
  * The embedded resolver of user-defined networks. A container finds it at 127.0.0.11: sockets of the engine's own
- * inside the container's network namespace,
- * on ports that nobody chose, with two rules there that lead port 53 to them (so that the container may serve port 53
- * itself). Who asks is known by the
- * socket. A container on several networks is answered for all of them, and its links and resolvers are its own. An
- * engine that starts makes the sockets
- * anew for every container that runs.
+ * inside the container's network namespace, on ports that nobody chose, with two rules there that lead port 53 to them
+ * (so that the container may serve port 53 itself). Who asks is known by the socket. A container on several networks is
+ * answered for all of them, and its links and resolvers are its own. An engine that starts makes the sockets anew for
+ * every container that runs.
  *
  * Names of containers are answered here, everything else is sent on as it came - but for a container whose networks are
- * all internal: it reaches nothing
- * outside, and a resolver must not be its way out.
+ * all internal: it reaches nothing outside, and a resolver must not be its way out.
  */
 import type { DnsForwarder } from '#net/dns-forwarder.ts';
 import { createDnsForwarder } from '#net/dns-forwarder.ts';

@@ -4,8 +4,8 @@
  * Words. A *container* is a root filesystem, a process configuration and a state, and belongs to an *owner*. A
  * *sandbox* holds the network,
  * IPC and UTS namespaces that a Pod's containers share, pinned by bind mounts so that they need no process. An *image*
- * is a manifest digest
- * with names. A *monitor* (conmon) holds a container's terminal, log and exit status and outlives the engine.
+ * is a manifest digest with names. A *monitor* (conmon) holds a container's terminal, log and exit status and outlives
+ * the engine.
  *
  * Life of a container: `create` (root mounted lazily, record written) → `start` → exit → `remove`. A started container
  * survives the engine's

@@ -1,8 +1,7 @@
 /**
  * One output of a command, from its pipe or terminal to whoever wants it. The end of a process is not the end of its
- * pipes: a child in the background may hold them
- * open as long as it likes. What the process itself wrote is in the pipe when it ends; after that is delivered nobody
- * waits, and what the child writes is thrown away.
+ * pipes: a child in the background may hold them open as long as it likes. What the process itself wrote is in the pipe
+ * when it ends; after that is delivered nobody waits, and what the child writes is thrown away.
  */
 import type { Readable, Writable } from 'node:stream';
 import { onceClosed, onceEnded, whenDrained } from '#base/streams.ts';

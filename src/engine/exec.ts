@@ -1,7 +1,7 @@
 /**
  * Commands in a running container. The runtime joins the container and runs them as our child; a terminal is handed
- * over on a socket, so that
- * its size can be set directly and no process copies bytes between. An exec does not outlive the engine.
+ * over on a socket, so that its size can be set directly and no process copies bytes between. An exec does not outlive
+ * the engine.
  */
 import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';

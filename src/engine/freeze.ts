@@ -1,8 +1,7 @@
 /**
  * Standing still. Two things freeze a container: a user's `pause`, which is a state, and work that must not see its
- * files change (`cp`, `commit`), which is not. The
- * control group is frozen while either wants it. A process may end at any moment before that: then there is nothing to
- * freeze, and nobody is left frozen.
+ * files change (`cp`, `commit`), which is not. The control group is frozen while either wants it. A process may end at
+ * any moment before that: then there is nothing to freeze, and nobody is left frozen.
  */
 import { ApiError } from '#base/errors.ts';
 import type { Container } from './container.ts';

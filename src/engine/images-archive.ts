@@ -1,11 +1,10 @@
 /**
  * `docker save` and `docker load`. What is loaded may be compressed; files that are called by a digest must have it; an
- * archive out of which
- * nothing could be loaded is an error. What is saved is a docker archive (`manifest.json`, `repositories`) and an OCI
+ * archive out of which nothing could be loaded is an error. What is saved is a docker archive (`manifest.json`,
+ * `repositories`) and an OCI
  * image layout
  * (`oci-layout`, `index.json`, `blobs/`) at once; either is loaded, also the older form with a directory per layer.
- * Streams in and out: every
- * file of an archive goes straight into the blob store, where its digest is found on the way.
+ * Streams in and out: every file of an archive goes straight into the blob store, where its digest is found on the way.
  */
 import { ApiError } from '#base/errors.ts';
 import { formatPlatform, hostPlatform, platformFit } from '#base/platform.ts';

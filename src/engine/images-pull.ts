@@ -3,10 +3,8 @@
  * record.
  *
  * Order (decision 13): content that this platform built or was given; the platform's registry on another node; mirrors;
- * the registry that
- * the name says. What is fetched is verified against its digest while it streams; a broken transfer goes on where it
- * stopped.
- * Progress lines are dockerd's.
+ * the registry that the name says. What is fetched is verified against its digest while it streams; a broken transfer
+ * goes on where it stopped. Progress lines are dockerd's.
  */
 import { ApiError } from '#base/errors.ts';
 import { formatPlatform, hostPlatform, platformFit } from '#base/platform.ts';

@@ -1,8 +1,7 @@
 /**
  * Pushing. To the registry of this process nothing is copied: its repositories point at the blobs that are here. To any
- * other, blobs
- * stream from disk, four at a time; what the registry has, or can mount from a sister repository, is not sent. Lines
- * are dockerd's.
+ * other, blobs stream from disk, four at a time; what the registry has, or can mount from a sister repository, is not
+ * sent. Lines are dockerd's.
  */
 import { ApiError } from '#base/errors.ts';
 import { canonicalName, canonicalRepository, familiarRepository, parseReference } from '#base/reference.ts';

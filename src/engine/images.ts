@@ -1,11 +1,9 @@
 /**
  * Images of the engine: finding, listing, tagging, removing, committing and importing. Pulling, pushing and archives
- * are files of their own
- * (`images-pull.ts`, `images-push.ts`, `images-archive.ts`); this one holds what they share.
+ * are files of their own (`images-pull.ts`, `images-push.ts`, `images-archive.ts`); this one holds what they share.
  *
  * A name resolves first to what is here (decision 13); what a container or a Pod leases stays whoever asks for its
- * removal.
- * Texts of errors are docker's: they are read by people and by scripts.
+ * removal. Texts of errors are docker's: they are read by people and by scripts.
  */
 import { ApiError } from '#base/errors.ts';
 import { hostPlatform } from '#base/platform.ts';

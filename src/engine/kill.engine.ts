@@ -1,8 +1,7 @@
 /**
  * For kill.root.test.ts and isolation.root.test.ts: an engine on a bare image of busybox, and a program that makes,
- * starts, enters and removes containers at random until it
- * is killed. Each step is told on standard output before it begins and after it was answered, so that the test knows
- * what it may expect.
+ * starts, enters and removes containers at random until it is killed. Each step is told on standard output before it
+ * begins and after it was answered, so that the test knows what it may expect.
  */
 import { copyFileSync, existsSync, mkdirSync, rmSync, symlinkSync, writeSync } from 'node:fs';
 import { PassThrough } from 'node:stream';

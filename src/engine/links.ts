@@ -1,7 +1,6 @@
 /**
  * `--link` of old on the default bridge: names of other containers in /etc/hosts, and variables that tell their ports.
- * On networks of the
- * user's own a link is a name in the resolver (dns.ts).
+ * On networks of the user's own a link is a name in the resolver (dns.ts).
  */
 import { ApiError } from '#base/errors.ts';
 import type { Container } from './container.ts';

@@ -1,9 +1,8 @@
 /**
  * One file of a container's log as conmon writes it: records `TIME STREAM TAG text` (the k8s-file format, which is
- * CRI's), where tag `P` marks a piece of
- * a line whose rest follows in later records of the same stream, and `F` its end. Records are read forward from any
- * place, backward from any place, or
- * looked for by time; always a chunk at a time, so that the caller can give way in between. Files may be of any size.
+ * CRI's), where tag `P` marks a piece of a line whose rest follows in later records of the same stream, and `F` its
+ * end. Records are read forward from any place, backward from any place, or looked for by time; always a chunk at a
+ * time, so that the caller can give way in between. Files may be of any size.
  */
 import { closeSync, fstatSync, openSync, readSync, rmSync, statSync } from 'node:fs';
 import { formatNanoseconds, parseRfc3339 } from '#base/timestamp.ts';
@@ -146,8 +145,8 @@ export class LogFile {
 
   /**
    * A place that begins a record, shortly before the first record of that time or later, found in few reads. Records
-   * lie in the order of their times but
-   * where the machine's clock was set back; what a chunk before is looked at again covers small steps.
+   * lie in the order of their times but where the machine's clock was set back; what a chunk before is looked at again
+   * covers small steps.
    */
   placeOf(time: string): number {
     let low = 0;

@@ -1,9 +1,8 @@
 /**
  * Reading a container's log, over all its files. Lines are what is counted: a record with tag `P` is a piece of one.
- * The last lines are looked for from the
- * end and times by halving, so that what is asked for decides the work and not the log's size; after each chunk other
- * work of the process has its turn.
- * Follows by inotify, over rotation, until the container has ended and all is read.
+ * The last lines are looked for from the end and times by halving, so that what is asked for decides the work and not
+ * the log's size; after each chunk other work of the process has its turn. Follows by inotify, over rotation, until the
+ * container has ended and all is read.
  */
 import { dirname } from 'node:path';
 import { formatNanoseconds } from '#base/timestamp.ts';
@@ -145,9 +144,8 @@ function isBefore(a: Place, b: Place): boolean {
 
 /**
  * Where the last `count` lines begin, for each stream. Goes back from the end; a line ends with its `F` record (or is
- * still open, at the end), and all `P`
- * records of its stream before that, back to the `F` of the line before, are its own, though records of the other
- * stream lie in between.
+ * still open, at the end), and all `P` records of its stream before that, back to the `F` of the line before, are its
+ * own, though records of the other stream lie in between.
  */
 async function findTail(
   parts: Part[],

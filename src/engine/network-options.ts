@@ -1,8 +1,7 @@
 /**
  * The options of docker's bridge driver (`docker network create -o`): which there are, what they mean here, and what is
- * refused. An option of the driver
- * that is not known is kept and shown, as docker does with labels of other drivers; one that is known is followed or
- * refused, never dropped.
+ * refused. An option of the driver that is not known is kept and shown, as docker does with labels of other drivers;
+ * one that is known is followed or refused, never dropped.
  * Source: Docker documentation, "Bridge network driver / Options"; libnetwork's errors for values that do not parse.
  */
 import { ApiError } from '#base/errors.ts';

@@ -1,7 +1,6 @@
 /**
  * Docker's networks: records on disk, bridges in the kernel, addresses of endpoints. `bridge`, `host` and `none` always
- * exist.
- * An address is taken as long as a container's record names it (net/pools.ts).
+ * exist. An address is taken as long as a container's record names it (net/pools.ts).
  */
 import { mkdirSync, rmSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';

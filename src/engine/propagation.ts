@@ -1,8 +1,7 @@
 /**
  * Mount propagation of binds. A mount below the source is seen on the other side only where the source's own mount
- * takes part (mount_namespaces(7)); where it does
- * not, a bind that was asked to would silently be private. Both are read from /proc/self/mountinfo
- * (proc_pid_mountinfo(5)).
+ * takes part (mount_namespaces(7)); where it does not, a bind that was asked to would silently be private. Both are
+ * read from /proc/self/mountinfo (proc_pid_mountinfo(5)).
  */
 import { realpathSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';

@@ -1,7 +1,6 @@
 /**
  * All containers of this engine: found by id, name or prefix; names reserved; wired to networks, volumes and sandboxes.
- * The life cycle itself is
- * in container-*.ts, which take this as their first argument.
+ * The life cycle itself is in container-*.ts, which take this as their first argument.
  */
 import { ApiError } from '#base/errors.ts';
 import type { Container } from './container.ts';

@@ -1,9 +1,7 @@
 /**
  * Pod sandboxes: network, IPC and UTS namespaces pinned by bind mounts, an address of the node's Pod range, a control
- * group. No process, unless the
- * Pod shares its PID namespace: then a small init holds it. One JSON record per sandbox, written before anything is
- * made, so that what a
- * death leaves half-made is found again.
+ * group. No process, unless the Pod shares its PID namespace: then a small init holds it. One JSON record per sandbox,
+ * written before anything is made, so that what a death leaves half-made is found again.
  */
 import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import type { Duplex } from 'node:stream';

@@ -1,8 +1,7 @@
 /**
  * The end of the platform or of the machine: every container is stopped by its own signal within its own grace period,
- * all at once. None of them counts as
- * stopped by a user, so those with a restart policy come back with the next engine (recovery.ts). Containers of Pods
- * are the kubelet's to stop.
+ * all at once. None of them counts as stopped by a user, so those with a restart policy come back with the next engine
+ * (recovery.ts). Containers of Pods are the kubelet's to stop.
  */
 import type { Containers } from './containers.ts';
 import { stopTimeoutMsDefault } from './limits.ts';

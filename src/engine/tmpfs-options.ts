@@ -1,8 +1,7 @@
 /**
  * Options of a tmpfs as `--tmpfs`, `--mount type=tmpfs` and volumes of that type take them: flags of mount(2) and the
- * file system's own values (tmpfs(5)). Without
- * a word to the contrary nothing in it can be a device, set ids or be run, as docker has it. What is not known is
- * refused.
+ * file system's own values (tmpfs(5)). Without a word to the contrary nothing in it can be a device, set ids or be run,
+ * as docker has it. What is not known is refused.
  */
 import { ApiError } from '#base/errors.ts';
 

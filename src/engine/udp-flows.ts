@@ -1,8 +1,7 @@
 /**
  * A flow of UDP that began before its port was published goes past the rules, and one that began with the last
- * container goes to that one's
- * address, for as long as packets come. So the kernel forgets the flows of a port when it is published and when it is
- * taken back.
+ * container goes to that one's address, for as long as packets come. So the kernel forgets the flows of a port when it
+ * is published and when it is taken back.
  */
 import type { PublishedRecord } from './container-record.ts';
 import type { EngineContext } from './context.ts';

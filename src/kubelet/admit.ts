@@ -1,7 +1,7 @@
 /**
  * May this Pod run here at all? The scheduler has asked before, but a Pod can name its node itself, two schedulers can
- * race, and the node
- * may have run short since. Reasons and messages are the kubelet's, in the order in which it looks: `Evicted` while the
+ * race, and the node may have run short since. Reasons and messages are the kubelet's, in the order in which it looks:
+ * `Evicted` while the
  * node is under
  * pressure, `SysctlForbidden`, `UnexpectedAdmissionError` where devices are missing, `OutOfpods`, `OutOfcpu`,
  * `OutOfmemory`, `NodeAffinity`, `NodePorts`,

@@ -10,8 +10,8 @@ export function hasExited(status: ContainerStatus): boolean {
 
 /**
  * A container whose process could not be started stays `created` with an error in the engine. For the Pod it is an
- * attempt that has ended, with the exit
- * code and reason that the runtimes of a real node give it: what follows is for restartPolicy to say.
+ * attempt that has ended, with the exit code and reason that the runtimes of a real node give it: what follows is for
+ * restartPolicy to say.
  */
 function hasFailedToStart(status: ContainerStatus): boolean {
   return status.state === 'created' && status.error !== '';

@@ -1,7 +1,6 @@
 /**
  * Whether the node is short of disk: measured on the file system that Pods, images and logs lie on. It is told at once;
- * that it is over is told only when
- * no sign of it was seen for a while, so that the condition does not flap. Pure.
+ * that it is over is told only when no sign of it was seen for a while, so that the condition does not flap. Pure.
  * Rules: Kubernetes documentation, "Node-pressure Eviction" (nodefs.available, nodefs.inodesFree, transition period).
  */
 import { diskFreeMinPercent, inodesFreeMinPercent, diskPressureTransitionMs } from './limits.ts';

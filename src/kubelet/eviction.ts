@@ -1,8 +1,8 @@
 /**
  * Whom a node that is short of something evicts first, and in which words. Pure.
  * Rules: Kubernetes documentation, "Node-pressure Eviction / Pod selection for kubelet eviction": Pods that use more
- * than they request
- * first, then by priority, then by how far their use exceeds the request. System-critical Pods are not chosen.
+ * than they request first, then by priority, then by how far their use exceeds the request. System-critical Pods are
+ * not chosen.
  */
 import type { KubeObject } from '#base/objects.ts';
 import { formatQuantity } from '#base/quantity.ts';

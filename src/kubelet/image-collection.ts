@@ -1,8 +1,7 @@
 /**
  * Image collection: when the disk is fuller than the high threshold, images that only the kubelet brought and that
- * nothing needs go, oldest
- * first, until the low one would be reached. What a user built, loaded, pulled or tagged is never among them, nor what
- * a Pod or container holds.
+ * nothing needs go, oldest first, until the low one would be reached. What a user built, loaded, pulled or tagged is
+ * never among them, nor what a Pod or container holds.
  * Rules: Kubernetes documentation, "Garbage Collection / Container image lifecycle".
  */
 import type { Engine, ImageSummary } from '#engine/engine.ts';

@@ -2,8 +2,7 @@
  * The kubelet: registers the node, follows the Pods bound to it and gives each a worker (`pod-worker.ts`).
  *
  * It does not know the Docker façade, holds no state of its own on disk beyond volumes, and leaves containers running
- * when it ends.
- * Idle, it renews a lease every 10 s and otherwise waits for watches and engine events.
+ * when it ends. Idle, it renews a lease every 10 s and otherwise waits for watches and engine events.
  */
 import { mkdir, readdir, statfs } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,7 +1,7 @@
 /**
  * ConfigMaps and Secrets that Pods on this node refer to. Each is watched by name while a Pod needs it, so that a
- * change
- * reaches the volumes without polling, and nothing else of a namespace is read (Node authorisation allows no more).
+ * change reaches the volumes without polling, and nothing else of a namespace is read (Node authorisation allows no
+ * more).
  */
 import { isReason } from '#base/errors.ts';
 import type { Json, KindRef, KubeObject } from '#base/objects.ts';

@@ -2,11 +2,10 @@
  * What to do next for one Pod: pure, from what is seen of its containers.
  *
  * Order: init containers one after the other (one with restartPolicy Always, a sidecar, needs only to have started),
- * then all others.
- * A container that exited starts again where its policy says so, after a back-off that doubles from 10 s to 5 min and
- * begins anew after
- * 10 minutes of running. One that runs while the Pod is told another image is stopped and starts anew with that,
- * whatever its policy. When every main container is done, sidecars are stopped and the Pod is Succeeded or Failed.
+ * then all others. A container that exited starts again where its policy says so, after a back-off that doubles from 10
+ * s to 5 min and begins anew after 10 minutes of running. One that runs while the Pod is told another image is stopped
+ * and starts anew with that, whatever its policy. When every main container is done, sidecars are stopped and the Pod
+ * is Succeeded or Failed.
  * Rules: Kubernetes documentation, "Pod Lifecycle" and "Init Containers / Sidecar Containers".
  */
 import type { Json, KubeObject } from '#base/objects.ts';
@@ -113,8 +112,8 @@ export function forgiveExits(observed: Observed, memory: Memory): void {
 
 /**
  * Containers that run already when a worker begins: a kubelet that died between the start of one and the report of it
- * has left a status that says nothing of
- * it, or that it is not ready. Where no probe will ever say more, running is started, and started is ready.
+ * has left a status that says nothing of it, or that it is not ready. Where no probe will ever say more, running is
+ * started, and started is ready.
  */
 export function adoptRunning(pod: KubeObject, observed: Observed, memory: Memory): void {
   for (const container of [...(pod.spec.initContainers ?? []), ...(pod.spec.containers ?? [])] as Json[]) {

@@ -2,8 +2,8 @@
  * One Pod's life on this node, as a loop: observe → plan → apply, again at every event, one pass at a time.
  *
  * The worker keeps nothing that it could not see again: containers carry their Pod and attempt in labels, so a new
- * kubelet goes on
- * where the last one stopped, whichever line that was. Memory (back-off, probe results) is declared in `plan.ts` and
+ * kubelet goes on where the last one stopped, whichever line that was. Memory (back-off, probe results) is declared in
+ * `plan.ts` and
  * may be lost.
  * A pass may fail anywhere; the next pass starts from what is there. Terminating is a pass too, and safe to repeat.
  */
@@ -122,9 +122,8 @@ export class PodWorker {
 
   /**
    * The platform or the machine goes down: containers end by their hooks and grace periods (at most `graceMsMax`),
-   * nothing starts any more. What stays on disk and in
-   * the API is what the next kubelet goes on from. With `farewell` the Pod is over (Failed, DisruptionTarget), and its
-   * controller makes another one.
+   * nothing starts any more. What stays on disk and in the API is what the next kubelet goes on from. With `farewell`
+   * the Pod is over (Failed, DisruptionTarget), and its controller makes another one.
    */
   async shutDown(graceMsMax: number, farewell: Refusal | undefined): Promise<void> {
     this.#shuttingDown = true;

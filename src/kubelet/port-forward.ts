@@ -100,9 +100,8 @@ export async function acceptPortForward(
 
 /**
  * `v4.channel.k8s.io`: channel 2n is the data of the n-th port, 2n + 1 its errors; each begins with the port,
- * little-endian. There is no message for the end
- * of one connection: the client learns of it when the last one has ended and the WebSocket is closed. Who does not read
- * is not written to.
+ * little-endian. There is no message for the end of one connection: the client learns of it when the last one has ended
+ * and the WebSocket is closed. Who does not read is not written to.
  */
 async function forwardChannels(ws: WebSocket, ports: number[], dial: Dial): Promise<void> {
   let open = ports.length;

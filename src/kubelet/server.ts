@@ -1,7 +1,6 @@
 /**
  * The kubelet's HTTPS API: logs, exec, attach, port-forward, Pods, stats and metrics. Called by the API server with its
- * client certificate;
- * anyone else is refused. Paths are the kubelet's own (Kubernetes documentation, "Kubelet
+ * client certificate; anyone else is refused. Paths are the kubelet's own (Kubernetes documentation, "Kubelet
  * authentication/authorization").
  */
 import { createServer, type Server } from 'node:https';

@@ -1,9 +1,8 @@
 /**
  * Which container a request to the kubelet's server means, and what is said when there is none. What serves is
- * described by two small
- * interfaces, so that a simulated node answers by the same code. Choice and words are the kubelet's own (Kubernetes
- * documentation,
- * "Determine the Reason for Pod Failure", and what its `logs` says of each container state).
+ * described by two small interfaces, so that a simulated node answers by the same code. Choice and words are the
+ * kubelet's own (Kubernetes documentation, "Determine the Reason for Pod Failure", and what its `logs` says of each
+ * container state).
  */
 import { ApiError } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';

@@ -1,11 +1,9 @@
 /**
  * The end of the platform or of the machine, for Pods. When the platform alone goes down, containers stop in their
- * grace periods and the Pods wait for the next
- * kubelet. When the machine goes down, the node says so first (Ready is False, so that nothing is sent to it any more),
- * and Pods that a controller answers for are
- * over: Failed with the condition DisruptionTarget, as Kubernetes' graceful node shutdown has it. A Pod of nobody's
- * would be lost by that; it starts again
- * after the boot instead.
+ * grace periods and the Pods wait for the next kubelet. When the machine goes down, the node says so first (Ready is
+ * False, so that nothing is sent to it any more), and Pods that a controller answers for are over: Failed with the
+ * condition DisruptionTarget, as Kubernetes' graceful node shutdown has it. A Pod of nobody's would be lost by that; it
+ * starts again after the boot instead.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';

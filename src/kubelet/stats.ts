@@ -1,7 +1,6 @@
 /**
  * Usage of the node, its Pods and containers: the Summary API (`/stats/summary`) and Prometheus text
- * (`/metrics/resource`).
- * CPU rates come from two readings of the kernel's counters; between requests nothing is read.
+ * (`/metrics/resource`). CPU rates come from two readings of the kernel's counters; between requests nothing is read.
  */
 import type { Json } from '#base/objects.ts';
 import type { ContainerStats, ContainerStatus } from '#engine/engine.ts';

@@ -1,9 +1,8 @@
 /**
  * What a Pod may ask for that this node cannot do. Where going on would be wrong (the Pod would run with other rights,
- * other devices or another system than
- * it asked for) it is refused; where the field has no effect here the Pod runs, and an event says so. Nothing is passed
- * over in silence. Pure.
- * What only one volume or variable needs is refused where that is made (volumes.ts, env.ts).
+ * other devices or another system than it asked for) it is refused; where the field has no effect here the Pod runs,
+ * and an event says so. Nothing is passed over in silence. Pure. What only one volume or variable needs is refused
+ * where that is made (volumes.ts, env.ts).
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import type { Refusal } from './status.ts';

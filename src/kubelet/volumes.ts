@@ -2,9 +2,9 @@
  * A Pod's volumes on the node: what each source becomes as a directory or file that containers bind.
  *
  * Content of ConfigMaps, Secrets, tokens and the downward API is written the way Kubernetes does it ("atomic writer"):
- * a dated directory,
- * and a link `..data` that is swapped by rename, so that a reader sees all of the old content or all of the new.
- * Secrets and tokens lie on a tmpfs. Rules: Kubernetes documentation, "Volumes", "Projected Volumes", "Downward API".
+ * a dated directory, and a link `..data` that is swapped by rename, so that a reader sees all of the old content or all
+ * of the new. Secrets and tokens lie on a tmpfs. Rules: Kubernetes documentation, "Volumes", "Projected Volumes",
+ * "Downward API".
  */
 import {
   chmod,

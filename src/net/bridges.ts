@@ -1,7 +1,6 @@
 /**
  * Bridges of docker networks and the veth pairs between them and containers, as programs for netlink. Everything here
- * is pure; the
- * engine runs the programs. The far side's index is chosen, so that nothing has to be asked back.
+ * is pure; the engine runs the programs. The far side's index is chosen, so that nothing has to be asked back.
  */
 import type { NetProgram, NetStep } from '#os/netlink.ts';
 import { numberToIp, parseSubnet } from './pools.ts';

@@ -1,9 +1,8 @@
 /**
  * Questions that are not ours, sent on to resolvers. Each goes out from a socket of its own that is connected to the
- * resolver, with a number that nobody can
- * guess, and only an answer to that very question is taken: a container that sends answers of its own to the node
- * forges nothing (RFC 5452).
- * Resolvers are asked one after the other; what comes back cut is asked for again by TCP where the asker can take more.
+ * resolver, with a number that nobody can guess, and only an answer to that very question is taken: a container that
+ * sends answers of its own to the node forges nothing (RFC 5452). Resolvers are asked one after the other; what comes
+ * back cut is asked for again by TCP where the asker can take more.
  */
 import { createSocket } from 'node:dgram';
 import { connect } from 'node:net';

@@ -1,11 +1,9 @@
 /**
  * DNS messages as servers need them: one question in, an answer out that fits. Names are compressed against the
- * question and against each other; what does
- * not fit is left out record by record and marked (TC), so that a client that does not come back by TCP still has
- * something.
+ * question and against each other; what does not fit is left out record by record and marked (TC), so that a client
+ * that does not come back by TCP still has something.
  * Sources: RFC 1035 (4.1, 4.1.4), RFC 2181 (9: what is left out of the additional section needs no mark), RFC 6891
- * (EDNS), RFC 2782 (SRV targets are not
- * compressed).
+ * (EDNS), RFC 2782 (SRV targets are not compressed).
  */
 import dnsPacket from 'dns-packet';
 import { dnsUdpBytesMax } from './limits.ts';

@@ -1,7 +1,7 @@
 /**
  * The two doors of a DNS server, UDP and TCP, on an address or on sockets that are there. What comes in is bounded:
- * messages by their size, answers under
- * way by their number, a TCP connection by one question at a time and by its idle time.
+ * messages by their size, answers under way by their number, a TCP connection by one question at a time and by its idle
+ * time.
  */
 import { createSocket } from 'node:dgram';
 import type { RemoteInfo } from 'node:dgram';

@@ -1,7 +1,6 @@
 /**
  * The host's own firewall, where it would drop what containers and Pods send or are sent. An accept in a table of our
- * own does not override a drop in another, so a
- * way has to be made where the drop is:
+ * own does not override a drop in another, so a way has to be made where the drop is:
  *
  *   iptables (dockerd's, ufw's, or by hand) accepts for our links in FORWARD, and in INPUT for what Pods ask of this
  *   node. They stand behind all rules of the user's
@@ -113,8 +112,7 @@ function isBarrier(listing: Listing, rule: string, depth = 0): boolean {
 
 /**
  * The commands that put `rules` behind the user's and before whatever drops the rest; none where nothing is dropped, or
- * all stand right. What stands wrong is
- * taken away after the new ones stand, so that no packet meets a gap.
+ * all stand right. What stands wrong is taken away after the new ones stand, so that no packet meets a gap.
  */
 export function planCover(text: string, chain: string, rules: Rules, instanceId: string): string[][] {
   const listing = parseListing(text);

@@ -1,10 +1,8 @@
 /**
  * A Pod's way to the network: a veth pair without a bridge. Inside, one address with prefix 32 and a default route over
- * the link-local
- * gateway 169.254.1.1; outside, one route to the address. Both neighbours are written down, so that no ARP is needed
- * and none can be spoofed.
- * Routed, every packet of a Pod passes the host's IP layer, so that Services and policy hold whatever the host's bridge
- * settings are.
+ * the link-local gateway 169.254.1.1; outside, one route to the address. Both neighbours are written down, so that no
+ * ARP is needed and none can be spoofed. Routed, every packet of a Pod passes the host's IP layer, so that Services and
+ * policy hold whatever the host's bridge settings are.
  */
 import type { NetProgram } from '#os/netlink.ts';
 

@@ -1,9 +1,8 @@
 /**
  * IPv4 arithmetic, and pools of addresses and subnets. A pool is memory only: what is taken follows from the records
- * that name it (a
- * container's endpoints, a sandbox, a network), which are written before the address is used and read back into the
- * pool at start. So the
- * truth is in one place, and a half-made thing whose record is missing holds nothing.
+ * that name it (a container's endpoints, a sandbox, a network), which are written before the address is used and read
+ * back into the pool at start. So the truth is in one place, and a half-made thing whose record is missing holds
+ * nothing.
  */
 import { ApiError } from '#base/errors.ts';
 

@@ -1,8 +1,7 @@
 /**
  * Published ports: which are taken, and by whom. Each is held by a bound socket while the platform lives, so that
- * another program of the host
- * learns at once that the port is in use, as it would of dockerd; the traffic itself never comes here, it is turned by
- * the rules.
+ * another program of the host learns at once that the port is in use, as it would of dockerd; the traffic itself never
+ * comes here, it is turned by the rules.
  */
 import { isIPv4 } from 'node:net';
 import { ApiError } from '#base/errors.ts';

@@ -1,8 +1,7 @@
 /**
  * Takes away everything of one instance that is in the kernel: processes in its cgroup and their monitors, mounts below
- * its directories, links, tables,
- * firewall rules, cgroups. Works from names alone, in any state that a killed process may have left; what is gone
- * already is no error.
+ * its directories, links, tables, firewall rules, cgroups. Works from names alone, in any state that a killed process
+ * may have left; what is gone already is no error.
  */
 import { readFileSync, readdirSync } from 'node:fs';
 import type { Logger } from '#observe/log.ts';

@@ -1,13 +1,11 @@
 /**
  * The rule writer: one nftables table (`ip tiphys_ID`) per instance. Published ports and masquerading are kept here;
- * other layers add chains
- * and maps of their own with `run`, in the same table, and everything goes with the table.
+ * other layers add chains and maps of their own with `run`, in the same table, and everything goes with the table.
  *
  * Changes that arrive while the kernel is busy are gathered into one transaction. A transaction that fails is run again
- * command by command,
- * so that one bad change does not take the others with it. After a restart of the platform the table still stands and
- * works; `start` makes
- * it anew in one transaction with the elements given, so that no packet sees a gap.
+ * command by command, so that one bad change does not take the others with it. After a restart of the platform the
+ * table still stands and works; `start` makes it anew in one transaction with the elements given, so that no packet
+ * sees a gap.
  */
 import type { Logger } from '#observe/log.ts';
 import type { Nft } from '#os/nft.ts';

@@ -1,9 +1,8 @@
 /**
  * The cluster's DNS server on this node: UDP and TCP on the cluster DNS address, which is an address of the node's own
- * dummy link, so that no
- * translation stands between a Pod and its answer. Names of the cluster are answered from informers; all others are
- * forwarded to the
- * node's upstream servers as the raw bytes they are (net/dns-forwarder.ts). Messages and their sizes:
+ * dummy link, so that no translation stands between a Pod and its answer. Names of the cluster are answered from
+ * informers; all others are forwarded to the node's upstream servers as the raw bytes they are (net/dns-forwarder.ts).
+ * Messages and their sizes:
  * net/dns-message.ts.
  */
 import dnsPacket from 'dns-packet';

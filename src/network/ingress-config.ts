@@ -2,10 +2,9 @@
  * HAProxy's configuration from Ingresses. Pure.
  *
  * Rules are put in the order of Kubernetes' precedence - exact hosts, wildcard hosts, no host; exact paths, then longer
- * prefixes - and the first that
- * fits wins. A `defaultBackend` gets what no rule takes: of its Ingress's own hosts, and (the oldest one's) of all
- * hosts without a rule. Each backend has more server slots than endpoints, so that endpoints come and go over the admin
- * socket without a reload.
+ * prefixes - and the first that fits wins. A `defaultBackend` gets what no rule takes: of its Ingress's own hosts, and
+ * (the oldest one's) of all hosts without a rule. Each backend has more server slots than endpoints, so that endpoints
+ * come and go over the admin socket without a reload.
  * Sources: Kubernetes documentation, "Ingress"; HAProxy 2.6 configuration manual.
  */
 import { createHash } from 'node:crypto';

@@ -1,9 +1,8 @@
 /**
  * Ingress on this node: keeps an HAProxy fed with the plan of `ingress-config.ts`. HAProxy starts with the first
- * Ingress and is not there before.
- * Changed endpoints go over its admin socket; changed routes or certificates by a reload that hands the listening
- * sockets over, so that no
- * connection is refused. HAProxy outlives this process, and the next one takes it up again.
+ * Ingress and is not there before. Changed endpoints go over its admin socket; changed routes or certificates by a
+ * reload that hands the listening sockets over, so that no connection is refused. HAProxy outlives this process, and
+ * the next one takes it up again.
  */
 import { existsSync } from 'node:fs';
 import { connect } from 'node:net';

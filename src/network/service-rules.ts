@@ -1,13 +1,11 @@
 /**
  * What the kernel must do for Services, as nftables text. Pure: from Services and EndpointSlices to a `RuleSet`, and
- * from two
- * rule sets to the commands that turn one into the other.
+ * from two rule sets to the commands that turn one into the other.
  *
  * A packet to a Service looks its address, protocol and port up in one verdict map, whatever the number of Services,
- * and jumps to the port's
- * chain, which picks an endpoint at random and rewrites the destination. Ports without endpoints are rejected, as
- * Kubernetes does. Node ports
- * have a map of their own that is asked for every local address, 127.0.0.1 included. Replies find their way by
+ * and jumps to the port's chain, which picks an endpoint at random and rewrites the destination. Ports without
+ * endpoints are rejected, as Kubernetes does. Node ports have a map of their own that is asked for every local address,
+ * 127.0.0.1 included. Replies find their way by
  * connection tracking.
  * Sources: Kubernetes documentation, "Virtual IPs and Service Proxies"; nft(8).
  */

@@ -1,8 +1,8 @@
 /**
  * Keeps the kernel's Service rules true: watches Services and EndpointSlices, plans, and applies the difference.
  * Changes within a few milliseconds go together. At start the whole table is made anew in one transaction, so that
- * Services answer
- * before, during and after, and what a dead process left is gone. See `service-rules.ts` for the rules themselves.
+ * Services answer before, during and after, and what a dead process left is gone. See `service-rules.ts` for the rules
+ * themselves.
  */
 import type { KubeObject } from '#base/objects.ts';
 import type { InformerFactory } from '#client/informer.ts';

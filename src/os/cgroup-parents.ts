@@ -1,9 +1,8 @@
 /**
  * Control groups that were made outside the instance's own tree because a user asked for a parent by name
- * (`--cgroup-parent`). They carry no mark of the instance, so
- * a file says what was made and who is in it: one JSON object, `{path: {made, members}}`, in the directory that is gone
- * after a reboot, as the groups are. What was
- * there before is the user's and stays; what was made goes with its last member, or when the instance is taken away.
+ * (`--cgroup-parent`). They carry no mark of the instance, so a file says what was made and who is in it: one JSON
+ * object, `{path: {made, members}}`, in the directory that is gone after a reboot, as the groups are. What was there
+ * before is the user's and stays; what was made goes with its last member, or when the instance is taken away.
  */
 import type { Cgroups } from './cgroups.ts';
 import { readIfExists, writeFileAtomic } from './files.ts';

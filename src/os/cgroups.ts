@@ -1,7 +1,7 @@
 /**
  * The control groups of this host behind one shape, whether it has version 1, version 2 or both (hybrid: the
- * controllers are where the
- * version 1 mounts are). Groups are named by absolute paths within the hierarchy (`/tiphys_1a2b/docker/ID`).
+ * controllers are where the version 1 mounts are). Groups are named by absolute paths within the hierarchy
+ * (`/tiphys_1a2b/docker/ID`).
  *
  * What the host cannot do (a controller that is missing, a limit that it refuses) is skipped and told to `warn`.
  * Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst of the kernel.

@@ -1,7 +1,6 @@
 /**
  * A TCP connection made inside a network namespace. The thread enters the namespace only for socket(2) and connect(2)
- * started without
- * waiting: a socket stays in the namespace in which it was made, whoever uses it later.
+ * started without waiting: a socket stays in the namespace in which it was made, whoever uses it later.
  */
 import { closeSync, openSync } from 'node:fs';
 import { Socket } from 'node:net';

@@ -1,7 +1,6 @@
 /**
  * Files the way state needs them: written whole or not at all. `sync` also waits for the disk, for what must outlive a
- * power loss; without it
- * a write survives the death of every process but not of the machine.
+ * power loss; without it a write survives the death of every process but not of the machine.
  */
 import {
   closeSync,

@@ -1,10 +1,8 @@
 /**
  * Gives memory back that a process no longer uses. Node collects when it allocates, so one that has become idle keeps
- * its garbage; the memory of buffers is freed
- * some time after that, by another thread; and the C library keeps free blocks between used ones. So this is called
- * several times, some seconds apart: each call
- * gives back what the last one made free. A collection stands still for some tens of milliseconds: it is for moments
- * when nothing is asked for.
+ * its garbage; the memory of buffers is freed some time after that, by another thread; and the C library keeps free
+ * blocks between used ones. So this is called several times, some seconds apart: each call gives back what the last one
+ * made free. A collection stands still for some tens of milliseconds: it is for moments when nothing is asked for.
  */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';

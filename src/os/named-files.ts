@@ -1,7 +1,7 @@
 /**
  * `node:fs` for files whose names are any bytes (`base/file-names.ts`): the functions have the names, arguments and
- * errors of their
- * models, but take and give names in that form. Times before 1970, which Node's numbers do not reach, are kept too.
+ * errors of their models, but take and give names in that form. Times before 1970, which Node's numbers do not reach,
+ * are kept too.
  */
 import * as fs from 'node:fs';
 import type { Stats } from 'node:fs';

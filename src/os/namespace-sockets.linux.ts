@@ -1,7 +1,7 @@
 /**
  * A pair of server sockets, UDP and TCP, in a network namespace: made and bound there, then used from here. A socket
- * stays in the namespace in which it was
- * made. Ports are tried in the order given, as the namespace belongs to somebody who may have taken any of them.
+ * stays in the namespace in which it was made. Ports are tried in the order given, as the namespace belongs to somebody
+ * who may have taken any of them.
  */
 import { closeSync } from 'node:fs';
 import { inNamespace } from './connect.linux.ts';

@@ -1,7 +1,7 @@
 /**
  * Links, addresses, routes and neighbours, as operations that are carried out by rtnetlink messages (rtnetlink(7)) in a
- * named
- * network namespace. Operations are data; `Netlink.run` carries out a list in order and stops at the first that fails.
+ * named network namespace. Operations are data; `Netlink.run` carries out a list in order and stops at the first that
+ * fails.
  *
  * An operation that finds its work done (adding what is there, deleting what is not) succeeds only where it says
  * `ignore`.

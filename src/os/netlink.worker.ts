@@ -1,7 +1,7 @@
 /**
  * rtnetlink(7) inside a worker: turns operations (netlink.ts) into messages, sends each and waits for its
- * acknowledgement.
- * A socket belongs to the namespace in which it was opened, so the thread enters the namespace, works, and comes back.
+ * acknowledgement. A socket belongs to the namespace in which it was opened, so the thread enters the namespace, works,
+ * and comes back.
  */
 import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { sysctlNamespace } from '#base/sysctls.ts';

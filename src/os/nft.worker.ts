@@ -1,7 +1,6 @@
 /**
  * nftables by libnftables in text mode (libnftables(3)), or by `nft -f -` where the library is missing. One commit per
- * call: the
- * kernel takes all of the text or nothing. The context belongs to the worker's thread.
+ * call: the kernel takes all of the text or nothing. The context belongs to the worker's thread.
  */
 import { execFileSync } from 'node:child_process';
 import { inNamespace } from './connect.linux.ts';

@@ -1,8 +1,7 @@
 /**
  * Waiting for the kernel without polling: one thread sleeps in epoll_wait(2) for process ends, attach sockets (conmon's
- * are
- * SEQPACKET, which Node's `net` cannot speak) and terminals handed over on a unix socket. An idle node costs nothing
- * here.
+ * are SEQPACKET, which Node's `net` cannot speak) and terminals handed over on a unix socket. An idle node costs
+ * nothing here.
  */
 export interface AttachSocket {
   /**

@@ -1,8 +1,7 @@
 /**
  * The epoll thread behind poll.linux.ts. It never returns to an event loop of its own: commands are taken from the port
- * when the
- * eventfd wakes it. Everything a descriptor wants is in one `Entry`; packets beyond `packetBytesMax` unacknowledged
- * stop reading.
+ * when the eventfd wakes it. Everything a descriptor wants is in one `Entry`; packets beyond `packetBytesMax`
+ * unacknowledged stop reading.
  */
 import { unlinkSync } from 'node:fs';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';

@@ -1,7 +1,6 @@
 /**
  * Starting and signalling processes. Results are promises; a program that cannot be started rejects with the system's
- * code.
- * A process started with `detached` is a session of its own and outlives the platform.
+ * code. A process started with `detached` is a session of its own and outlives the platform.
  */
 import type { Readable, Writable } from 'node:stream';
 

@@ -1,13 +1,11 @@
 /**
  * Starting a program that becomes a session of its own, by posix_spawn(3). It shares the address space until it
- * executes (vfork), where fork(2) copies the
- * page tables of the whole platform while its event loop stands still: with fifty starts at once that was most of the
- * time.
+ * executes (vfork), where fork(2) copies the page tables of the whole platform while its event loop stands still: with
+ * fifty starts at once that was most of the time.
  *
  * Gives descriptors 2 and 3 as pipes, for what the program says; 0 and 1 are /dev/null. Signal dispositions and mask
- * are the defaults. For anything else there
- * is child_process. `undefined` where the C library has not all of it (glibc before 2.29, musl): then the caller uses
- * child_process as well.
+ * are the defaults. For anything else there is child_process. `undefined` where the C library has not all of it (glibc
+ * before 2.29, musl): then the caller uses child_process as well.
  */
 import { Socket } from 'node:net';
 import type { Readable, Writable } from 'node:stream';

@@ -1,7 +1,6 @@
 /**
  * The worker behind worker-call.linux.ts: one table of synchronous operations. The thread has a working directory of
- * its
- * own (unshare(CLONE_FS)) and comes back to its first network namespace after every operation.
+ * its own (unshare(CLONE_FS)) and comes back to its first network namespace after every operation.
  */
 import { mkdirSync } from 'node:fs';
 import { parentPort } from 'node:worker_threads';

@@ -1,10 +1,8 @@
 /**
  * Running in a chroot. A process that joins a mount namespace lands on the namespace's own root, not on the chroot of
- * whoever made it; so `exec` into a
- * container started from a chroot would see the machine's files. Where `/` is not the root of its mount namespace, the
- * platform gets a mount namespace of its own
- * whose root it is (pivot_root(2), setns(2)), pinned in the run directory, and every process starts in it. Elsewhere
- * nothing of this happens.
+ * whoever made it; so `exec` into a container started from a chroot would see the machine's files. Where `/` is not the
+ * root of its mount namespace, the platform gets a mount namespace of its own whose root it is (pivot_root(2),
+ * setns(2)), pinned in the run directory, and every process starts in it. Elsewhere nothing of this happens.
  */
 import { statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -51,9 +49,8 @@ export async function ensureMountNamespace(paths: Paths, processes: Processes): 
   await run('mount', ['--bind', paths.run, paths.run]);
   await run('mount', ['--make-private', paths.run]);
   // Inside: from the namespace's root, with the chroot as working directory, the chroot becomes the root and the
-  // machine's files go out of sight.
-  // A namespace can be pinned only in one with a smaller number, and recent kernels (6.18) give numbers out for each
-  // processor: another try lands on another one.
+  // machine's files go out of sight. A namespace can be pinned only in one with a smaller number, and recent kernels
+  // (6.18) give numbers out for each processor: another try lands on another one.
   await run(
     'unshare',
     [

@@ -1,7 +1,6 @@
 /**
  * Objects that every cluster of ours has: the IngressClass of the built-in HAProxy, and what the network part of a node
- * may read.
- * Made once; what the user changes stays so.
+ * may read. Made once; what the user changes stays so.
  */
 import { isReason } from '#base/errors.ts';
 import type { KindRef, KubeObject } from '#base/objects.ts';

@@ -1,7 +1,6 @@
 /**
  * The `tiphys` contexts of docker and kubectl. They are added beside what the user has; the current context is not
- * changed, and a context of
- * this name that points elsewhere is left alone.
+ * changed, and a context of this name that points elsewhere is left alone.
  */
 import { createHash } from 'node:crypto';
 import { mkdirSync, rmSync } from 'node:fs';

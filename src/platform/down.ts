@@ -1,8 +1,7 @@
 /**
  * Stopping an instance: processes first, then containers, then everything the host was given - links, tables,
- * namespaces, mounts, cgroups.
- * Works from the instance's id alone, so that it also clears up after processes that were killed. Data stays unless it
- * is to be purged.
+ * namespaces, mounts, cgroups. Works from the instance's id alone, so that it also clears up after processes that were
+ * killed. Data stays unless it is to be purged.
  */
 import { existsSync, readlinkSync, rmSync } from 'node:fs';
 import { join } from 'node:path';

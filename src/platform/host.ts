@@ -1,9 +1,8 @@
 /**
  * What an instance needs of the host before its processes start: directories, the link that carries the node's and the
- * DNS address (a bridge without ports: not every kernel has dummy links), and for each
- * further node a network namespace with a veth and routes. Everything is made when it is missing and left when it is
- * there, so that this is also the repair
- * after a reboot. `removeHost` takes all of it away.
+ * DNS address (a bridge without ports: not every kernel has dummy links), and for each further node a network namespace
+ * with a veth and routes. Everything is made when it is missing and left when it is there, so that this is also the
+ * repair after a reboot. `removeHost` takes all of it away.
  */
 import { hostname, networkInterfaces } from 'node:os';
 import type { Subnet } from '#net/pools.ts';

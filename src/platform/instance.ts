@@ -1,8 +1,7 @@
 /**
  * What an instance is: a short id that every link, table and cgroup carries, its address ranges, ports and number of
- * nodes. Chosen once, kept in the
- * data directory with a format number, and read by every process. A newer format is refused, an older one would be
- * migrated here.
+ * nodes. Chosen once, kept in the data directory with a format number, and read by every process. A newer format is
+ * refused, an older one would be migrated here.
  */
 import { createHash } from 'node:crypto';
 import { findFreeSubnet, formatSubnet, overlaps, parseSubnet, type Subnet } from '#net/pools.ts';

@@ -1,9 +1,8 @@
 /**
  * Directories of local-path volumes. The kubelet makes one when a Pod first mounts it; this removes it once its
- * PersistentVolume is gone, which the
- * controller only deletes under the reclaim policy Delete. Only what is seen to go is removed: a directory that nobody
- * knows (kept data beside a new
- * cluster, say) is never touched, at the price that one stays behind when this process was away at that moment.
+ * PersistentVolume is gone, which the controller only deletes under the reclaim policy Delete. Only what is seen to go
+ * is removed: a directory that nobody knows (kept data beside a new cluster, say) is never touched, at the price that
+ * one stays behind when this process was away at that moment.
  */
 import { mkdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';

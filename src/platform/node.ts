@@ -1,8 +1,7 @@
 /**
  * A node process: everything that one node runs, put together in the order in which it is needed. Reads top to bottom;
- * nothing starts elsewhere.
- * It may be killed at any line: containers, rules and addresses stay in the kernel, and the next process takes them up
- * from disk.
+ * nothing starts elsewhere. It may be killed at any line: containers, rules and addresses stay in the kernel, and the
+ * next process takes them up from disk.
  */
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, statfsSync } from 'node:fs';

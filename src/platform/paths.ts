@@ -1,7 +1,7 @@
 /**
  * Where everything of an instance lies. `TIPHYS_HOME=DIR` puts data in `DIR/data` and sockets, kubeconfig, pids and
- * logs in `DIR/run`;
- * without it they are `/var/lib/tiphys` and `/run/tiphys`. A reboot may take the run directory away; `up` makes it
+ * logs in `DIR/run`; without it they are `/var/lib/tiphys` and `/run/tiphys`. A reboot may take the run directory away;
+ * `up` makes it
  * again.
  */
 import { chmodSync, mkdirSync } from 'node:fs';
@@ -47,9 +47,8 @@ export const files = {
 
 /**
  * Who enters what. Containers write below the data directory and below a node's run directory (volumes, layers,
- * /dev/shm), setuid files too: nobody but root
- * may come near them by their path on the host. The run directory is passed through, by name alone, to the socket of
- * the Docker API.
+ * /dev/shm), setuid files too: nobody but root may come near them by their path on the host. The run directory is
+ * passed through, by name alone, to the socket of the Docker API.
  */
 export const privateMode = 0o700;
 export const passageMode = 0o711;

@@ -1,7 +1,6 @@
 /**
  * The control-plane process: store, API server, controllers and scheduler, put together. Controllers and scheduler
- * reach the API server through the
- * same chain as everybody, without a socket between.
+ * reach the API server through the same chain as everybody, without a socket between.
  */
 import { isReason } from '#base/errors.ts';
 import { createApiServer } from '#apiserver/server.ts';

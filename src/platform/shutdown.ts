@@ -1,8 +1,7 @@
 /**
  * How `down` lets containers and Pods end as their stop signals, hooks and grace periods say: it leaves a request in
- * the run directory and sends SIGUSR2 to each node
- * process, which stops its Pods and containers and answers with a file. A node process that is dead, hangs or is too
- * old to know the signal holds nothing up:
+ * the run directory and sends SIGUSR2 to each node process, which stops its Pods and containers and answers with a
+ * file. A node process that is dead, hangs or is too old to know the signal holds nothing up:
  * what it leaves running is ended by `removeAllOf`.
  */
 import { readFileSync, rmSync } from 'node:fs';

@@ -1,7 +1,6 @@
 /**
  * Where the machine runs systemd, the platform's processes run in a unit of their own, whichever way `up` was called,
- * so that the end of a login session
- * harms nothing and the machine's shutdown stops them in order:
+ * so that the end of a login session harms nothing and the machine's shutdown stops them in order:
  *
  *   tiphys.service supervisors and processes of the default instance (`tiphys-ID.service` for one with TIPHYS_HOME);
  *   starts at boot
@@ -9,9 +8,8 @@
  *   it
  *
  * `systemctl stop` is `tiphys down`, `restart` is down and up, `reload` replaces the platform's processes and touches
- * no container. The containers' unit ends
- * after the platform's, so that `down` finds them alive. systemd.service(5), systemd.kill(5),
- * systemd.resource-control(5) (Delegate=).
+ * no container. The containers' unit ends after the platform's, so that `down` finds them alive. systemd.service(5),
+ * systemd.kill(5), systemd.resource-control(5) (Delegate=).
  */
 import { existsSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';

@@ -4,18 +4,16 @@
  * Users have passwords hashed with scrypt. A user writes and deletes in repositories below his own name (`bob`,
  * `bob/…`); an administrator writes
  * everywhere; everybody who signed in reads everything. The first user is an administrator, because whoever is alone on
- * a machine should
- * not have to ask himself; later ones are when they are made so. The platform's own engines hold a random secret, of
- * which only the
- * SHA-256 is known here, and write everywhere: behind them stands the docker socket, whose users are root.
+ * a machine should not have to ask himself; later ones are when they are made so. The platform's own engines hold a
+ * random secret, of which only the SHA-256 is known here, and write everywhere: behind them stands the docker socket,
+ * whose users are root.
  *
  * Nobody writes anonymously, ever. Anonymous pulls are allowed from loopback alone by default: whoever may open a
- * socket on
- * this machine can pull what `docker run` on it could, and a kubelet or a person elsewhere signs in.
+ * socket on this machine can pull what `docker run` on it could, and a kubelet or a person elsewhere signs in.
  *
  * A client shows its password with each request (`Basic`) or once for a token (`Bearer`, the distribution project's
- * token protocol). A token
- * names its user and dies with the user's password; it carries no rights, those are looked up at each request.
+ * token protocol). A token names its user and dies with the user's password; it carries no rights, those are looked up
+ * at each request.
  *
  * Does not: rights per repository beyond the user's name.
  */
@@ -40,8 +38,7 @@ export interface Identity {
 export interface Access {
   /**
    * undefined: wrong or no credential. `anonymous`: the client says that it has none. `source`: the client's address,
-   * by which guessing is bounded.
-   * Throws ApiError TooManyRequests when too many from there wait.
+   * by which guessing is bounded. Throws ApiError TooManyRequests when too many from there wait.
    */
   identify(authorization: string | undefined, source?: string): Promise<Identity | 'anonymous' | undefined>;
   /** A `Bearer` token of this identity. */

@@ -1,15 +1,11 @@
 /**
  * Turns for checking passwords. A check is slow on purpose (scrypt) and runs on the thread pool that files and name
- * look-ups share, so
- * strangers who guess must not be able to fill it.
+ * look-ups share, so strangers who guess must not be able to fill it.
  *
  * One check runs at a time. Each source (address) has a queue of its own, bounded, and sources take turns; a source
- * that gave a wrong password lately
- * is a suspect: it waits until nobody else does, and after each wrong password all suspects rest for a multiple of the
- * time that the check
- * took, so that guessing costs a bounded share of one core however many guess. Whoever signs in rightly from an address
- * of his own
- * waits for one check at most.
+ * that gave a wrong password lately is a suspect: it waits until nobody else does, and after each wrong password all
+ * suspects rest for a multiple of the time that the check took, so that guessing costs a bounded share of one core
+ * however many guess. Whoever signs in rightly from an address of his own waits for one check at most.
  *
  * Does not: remember results (`access.ts` does, so that a password that is used again costs nothing).
  */

@@ -2,14 +2,11 @@
  * The registry's HTTP face: OCI distribution 1.1 on the engine's own blob store.
  *
  * Invariants: a digest is believed only after it was computed here; nothing is written without an identity that may
- * write there
- * (`access.ts`); bodies stream to disk and manifests are bounded. `/v2/` itself always asks who is there, also where
- * pulls are open: most clients
- * look only there whether a registry wants a credential, and send none elsewhere. They are sent for a token, which is
- * given without a
- * password to those who may pull without one. Errors have the specification's codes. With `?ns=`, which only the
- * platform's engines may use, names and
- * blobs of the engine itself are served, so that other nodes run what was built on this one.
+ * write there (`access.ts`); bodies stream to disk and manifests are bounded. `/v2/` itself always asks who is there,
+ * also where pulls are open: most clients look only there whether a registry wants a credential, and send none
+ * elsewhere. They are sent for a token, which is given without a password to those who may pull without one. Errors
+ * have the specification's codes. With `?ns=`, which only the platform's engines may use, names and blobs of the engine
+ * itself are served, so that other nodes run what was built on this one.
  *
  * Specification: opencontainers/distribution-spec v1.1 ("end-1" … "end-13").
  */

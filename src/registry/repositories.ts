@@ -4,8 +4,7 @@
  * `registry-tags`, `registry-manifests` and `registry-blobs`. A repository exists while it holds anything.
  *
  * A manifest keeps its blobs, and a blob that was uploaded but is in no manifest yet is kept for a day. An image that a
- * client pushed is
- * recorded for the engine too, hidden from its lists, so that a Pod can run it at once.
+ * client pushed is recorded for the engine too, hidden from its lists, so that a Pod can run it at once.
  */
 import { ApiError } from '#base/errors.ts';
 import type { Content, Roots } from '#content/content.ts';

@@ -1,7 +1,7 @@
 /**
  * Pod affinity and anti-affinity, required and preferred, in both directions: what the incoming Pod wants of those that
- * run, and what
- * they want of it. Matching Pods are counted once per decision by topology domain; each node is then a few look-ups.
+ * run, and what they want of it. Matching Pods are counted once per decision by topology domain; each node is then a
+ * few look-ups.
  * Spec: Kubernetes documentation, "Inter-pod affinity and anti-affinity".
  */
 import { type Labels, matchesLabels } from '#base/selectors.ts';

@@ -1,7 +1,6 @@
 /**
  * The scheduler's picture of the cluster, kept by informer events: nodes, Pods placed on them, and Pods assumed there
- * whose
- * binding has not been seen yet. It is the `Snapshot` that plans read; plans run without a pause, so it needs no
+ * whose binding has not been seen yet. It is the `Snapshot` that plans read; plans run without a pause, so it needs no
  * copies.
  */
 import type { KubeObject } from '#base/objects.ts';

@@ -1,9 +1,7 @@
 /**
  * Filters that look at one node and one Pod alone: name, taints, selector and affinity, ports, resources. Each answers
- * the reason
- * that keeps the Pod off the node, in the words that `kubectl describe pod` is known for. `resolvable` says whether
- * removing
- * Pods from the node could help (preemption).
+ * the reason that keeps the Pod off the node, in the words that `kubectl describe pod` is known for. `resolvable` says
+ * whether removing Pods from the node could help (preemption).
  */
 import { type Labels, type LabelSelector, matchesLabels, matchesRequirement } from '#base/selectors.ts';
 import { type NodeInfo, portKey } from './node-info.ts';

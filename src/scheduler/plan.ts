@@ -1,8 +1,7 @@
 /**
  * One scheduling decision: filter, score, choose. Pure but for the random draw among equals, which is passed in.
  * Not every node of a large cluster is looked at: the search goes round from where the last one ended and stops at
- * enough
- * feasible nodes (Kubernetes documentation, "Scheduler Performance Tuning").
+ * enough feasible nodes (Kubernetes documentation, "Scheduler Performance Tuning").
  */
 import type { Random } from '#os/clock.ts';
 import { affinityRejection, prepareAffinity } from './affinity.ts';

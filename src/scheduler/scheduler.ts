@@ -1,9 +1,7 @@
 /**
  * The scheduler: takes Pods without a node from the queue one at a time, decides on the spot (`planPod` is synchronous,
- * so the
- * cache cannot change under it), assumes the decision, and writes the binding in the background.
- * It may die at any point: a Pod that is not bound is simply seen again. Events and the PodScheduled condition say why
- * a Pod waits.
+ * so the cache cannot change under it), assumes the decision, and writes the binding in the background. It may die at
+ * any point: a Pod that is not bound is simply seen again. Events and the PodScheduled condition say why a Pod waits.
  */
 import { isReason } from '#base/errors.ts';
 import type { KubeObject } from '#base/objects.ts';

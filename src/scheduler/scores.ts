@@ -1,8 +1,7 @@
 /**
  * How well each feasible node suits a Pod: 0 to 100 per aspect, weighted as in Kubernetes' default profile (taints 3;
- * node affinity,
- * Pod affinity and spreading 2; least allocated, balance and image locality 1). Aspects that do not apply are not
- * computed.
+ * node affinity, Pod affinity and spreading 2; least allocated, balance and image locality 1). Aspects that do not
+ * apply are not computed.
  */
 import { matchesNodeTerm, tolerates } from './filters.ts';
 import { preferenceOf, preparePreferences } from './affinity.ts';

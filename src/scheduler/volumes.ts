@@ -1,7 +1,6 @@
 /**
  * Claims of a Pod against a node: bound volumes must be reachable from it, unbound ones that wait for their first
- * consumer need a
- * free volume there or a provisioner. The outcome names what to write once the node is chosen.
+ * consumer need a free volume there or a provisioner. The outcome names what to write once the node is chosen.
  * Spec: Kubernetes documentation, "Storage Classes" (volume binding mode, allowed topologies), "Persistent Volumes"
  * (binding).
  */

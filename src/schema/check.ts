@@ -1,8 +1,7 @@
 /**
  * Decoding against a schema: types as strict as a typed decoder's, fields that nobody declared found and dropped. Works
- * in place on the
- * parsed value. Null list items and null scalars follow Go's JSON: a null leaves the zero value, so the field is
- * dropped.
+ * in place on the parsed value. Null list items and null scalars follow Go's JSON: a null leaves the zero value, so the
+ * field is dropped.
  */
 import type { Json } from '#base/objects.ts';
 import { isQuantity } from '#base/quantity.ts';

@@ -1,8 +1,7 @@
 /**
  * Custom resource definitions as kinds (Kubernetes, "Extend the Kubernetes API with CustomResourceDefinitions"): the
- * structural schema becomes the same type
- * nodes that built-in kinds have; defaults, validation and columns are read from the published schema. Expression rules
- * (CEL) are not here.
+ * structural schema becomes the same type nodes that built-in kinds have; defaults, validation and columns are read
+ * from the published schema. Expression rules (CEL) are not here.
  */
 import { copyJson, equalJson } from '#base/json.ts';
 import { PatternError, compilePattern } from '#base/pattern.ts';

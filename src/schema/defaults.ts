@@ -1,7 +1,7 @@
 /**
  * Defaulting of Pods and what contains them, as the API reference documents it. A default is set where the field is
- * absent, never where
- * it is explicitly empty in a way that means something. Functions change the object in place; callers own it.
+ * absent, never where it is explicitly empty in a way that means something. Functions change the object in place;
+ * callers own it.
  */
 import type { Json } from '#base/objects.ts';
 import { canonicalQuantity, isQuantity } from '#base/quantity.ts';

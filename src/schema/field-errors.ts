@@ -1,7 +1,6 @@
 /**
  * Field errors as an API server words them: `spec.containers[0].image: Required value`, collected into one Invalid
- * status with a cause
- * each (API conventions, "Status"). Paths are plain text.
+ * status with a cause each (API conventions, "Status"). Paths are plain text.
  */
 import { ApiError } from '#base/errors.ts';
 import { jsonBeginning } from '#base/json.ts';

@@ -285,9 +285,8 @@ export function mergeApplied(live: Json, applied: Json, node: TypeNode): Json {
 
 /**
  * Two cursors over the live and the applied list. What only the live list has goes out when the live cursor meets it;
- * what both have follows the applied order;
- * what is new goes out behind the live items that were passed by then. So a second manager's items come behind those
- * that are there.
+ * what both have follows the applied order; what is new goes out behind the live items that were passed by then. So a
+ * second manager's items come behind those that are there.
  */
 function mergeLists(live: Json[], applied: Json[], node: ListNode): Json[] {
   const liveKeys = live.map((item) => itemKey(node, item));

@@ -8,9 +8,8 @@
  * the Go modules)
  *
  * One file per API package, one line per type. A field is a word list: its type, `!` when required, `#n` its protobuf
- * number, then
- * (`#2.1`: field 1 of an embedded message that is field 2), `&` where the Go field is a pointer, so that a zero value
- * is said and not left out, then
+ * number, then (`#2.1`: field 1 of an embedded message that is field 2), `&` where the Go field is a pointer, so that a
+ * zero value is said and not left out, then
  * `merge=key`, `keys=a,b`, `list=map|set|atomic`, `map=atomic`, `strategy=…`, `default=json` where they apply. Types:
  * `string`,
  * `boolean`, `int32`, `int64`, `double`, `bytes`, `time`, `microtime`, `duration`, `quantity`, `intstr`, `any`,

@@ -1,9 +1,8 @@
 /**
  * What the API server knows of a kind, as one declarative record. Each file in `groups/` lists the records of one API
- * group; custom
- * resources become records at run time (`apiserver/crd.ts`). Everything else - discovery, OpenAPI, tables, decoding,
- * pruning, defaulting,
- * validation, patches, apply - is derived from a record, so that adding a kind touches one file.
+ * group; custom resources become records at run time (`apiserver/crd.ts`). Everything else - discovery, OpenAPI,
+ * tables, decoding, pruning, defaulting, validation, patches, apply - is derived from a record, so that adding a kind
+ * touches one file.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import type { FieldErrors } from './field-errors.ts';

@@ -1,7 +1,6 @@
 /**
  * OpenAPI documents from kind records: version 3 per group and version, version 2 (Swagger) for all. Structure only;
- * descriptions are added by
- * the API server from a package that ships them, where there is one.
+ * descriptions are added by the API server from a package that ships them, where there is one.
  */
 import type { Json } from '#base/objects.ts';
 import type { KindRecord } from './kind.ts';

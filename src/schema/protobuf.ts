@@ -1,8 +1,7 @@
 /**
  * Kubernetes' protobuf encoding of built-in kinds, driven by the field numbers in the schema data (protobuf wire
- * format; Kubernetes API
- * concepts, "Kubernetes Protobuf encoding"): four bytes of magic, then a `runtime.Unknown` that names the kind and
- * holds the message.
+ * format; Kubernetes API concepts, "Kubernetes Protobuf encoding"): four bytes of magic, then a `runtime.Unknown` that
+ * names the kind and holds the message.
  *
  * Decoding gives the object that JSON would have given: zero values of fields that are neither pointers nor required
  * are left out, as `omitempty` does.

@@ -156,8 +156,8 @@ function mergeByKey(current: readonly Json[], patch: readonly Json[], node: List
 
 /**
  * The list in a new order: items that `order` names follow it, the others keep the order they had. Where the live list
- * has both, it says who goes first;
- * else the named one does. So what a patch adds goes to the front, unless it says where else.
+ * has both, it says who goes first; else the named one does. So what a patch adds goes to the front, unless it says
+ * where else.
  */
 function inOrder(list: readonly Json[], order: readonly Json[], live: readonly Json[], idOf: IdOf): Json[] {
   const rank = new Map(order.map((id, i) => [id, i]));

@@ -1,8 +1,7 @@
 /**
  * What the schema of a custom resource definition must be (Kubernetes, "Specifying a structural schema"): a type for
- * every field and item, logic of alternatives
- * that adds no fields of its own, patterns that compile, defaults that the schema itself lets pass. Expression rules
- * (CEL) are not here.
+ * every field and item, logic of alternatives that adds no fields of its own, patterns that compile, defaults that the
+ * schema itself lets pass. Expression rules (CEL) are not here.
  */
 import { PatternError, compilePattern } from '#base/pattern.ts';
 import type { Json } from '#base/objects.ts';

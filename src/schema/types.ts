@@ -1,10 +1,8 @@
 /**
  * The structure of types: what fields an object may have, their types, numbers, merge keys and list types. Built-in
- * types are read
- * lazily, one package file at a time and one type at a time (`data/*.json`, made by `generate.ts`); those of custom
- * resources are made from
- * their structural schemas by `crd-schema.ts` as the same nodes, so that everything derived from a schema treats both
- * alike.
+ * types are read lazily, one package file at a time and one type at a time (`data/*.json`, made by `generate.ts`);
+ * those of custom resources are made from their structural schemas by `crd-schema.ts` as the same nodes, so that
+ * everything derived from a schema treats both alike.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

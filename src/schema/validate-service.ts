@@ -28,8 +28,7 @@ const nodePortsOf = (spec: Json): Json[] =>
 
 /**
  * Drops what the old type needed and the new one does not, where the writer left it as it was: it was filled in for
- * him, and he only named another type. What he
- * changed himself stays, for validation to refuse.
+ * him, and he only named another type. What he changed himself stays, for validation to refuse.
  */
 export function dropForType(service: Json, old: Json): void {
   const [now, was] = [service.spec, old.spec ?? {}];

@@ -3,10 +3,9 @@
  * nodes.
  *
  * Time stands still while anything runs and moves only through `advance` and `runUntil` (or, with `listen`, along with
- * the wall). All
- * chance comes from one seed. `fork` takes a copy-on-write snapshot of the store; the copy's processes start on first
- * use and find their
- * state there, exactly as real ones do after a restart. Nothing here touches the disk or the network, but for `listen`.
+ * the wall). All chance comes from one seed. `fork` takes a copy-on-write snapshot of the store; the copy's processes
+ * start on first use and find their state there, exactly as real ones do after a restart. Nothing here touches the disk
+ * or the network, but for `listen`.
  */
 import { load, loadAll } from 'js-yaml';
 import { createApiServer, type ApiServer } from '#apiserver/server.ts';
@@ -514,8 +513,8 @@ export class Cluster implements AsyncDisposable {
 
   /**
    * Kills the API server and its store where they stand: nobody hears of the requests that were under way, and with a
-   * disk (option `disk`) what it had not
-   * synced may be lost. A new one starts after `downtime`, in the course of virtual time.
+   * disk (option `disk`) what it had not synced may be lost. A new one starts after `downtime`, in the course of
+   * virtual time.
    */
   async crashApiServer(downtime: Duration = 0): Promise<void> {
     await this.#start();

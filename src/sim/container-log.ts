@@ -1,9 +1,8 @@
 /**
  * The log of one run of a simulated container. What a script says it will print is kept as a plan and turned into lines
- * when somebody
- * reads: no timer runs for a log that nobody follows, however long the container lives. What is typed to it (`print`)
- * is kept as it comes.
- * Times are milliseconds of the cluster's clock; the node's own, which may be off, is what lines are stamped with.
+ * when somebody reads: no timer runs for a log that nobody follows, however long the container lives. What is typed to
+ * it (`print`) is kept as it comes. Times are milliseconds of the cluster's clock; the node's own, which may be off, is
+ * what lines are stamped with.
  */
 import type { Clock } from '#os/clock.ts';
 import { type Duration, durationMs } from './duration.ts';

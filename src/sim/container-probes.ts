@@ -1,8 +1,7 @@
 /**
  * What the probes of a simulated Pod's containers find: `started` and `ready` in the kubelet's memory, and why a
- * container is to be killed.
- * When they find it is known from a run's start (`probe-times.ts`); here is a timer for the next time that something
- * changes.
+ * container is to be killed. When they find it is known from a run's start (`probe-times.ts`); here is a timer for the
+ * next time that something changes.
  */
 import { memoryOf, type Memory } from '#kubelet/plan.ts';
 import type { Clock } from '#os/clock.ts';

@@ -1,9 +1,8 @@
 /**
  * Starts what the plan of a simulated Pod says, in its order, once what a container needs is there - volumes, image,
- * environment - and knows
- * how long that takes. Which container starts when is not decided here (`planPod`), nor what users are told while an
- * image is missing
- * (`planImage`). `#epoch` grows when all that waits is void: the node went down, the Pod stops.
+ * environment - and knows how long that takes. Which container starts when is not decided here (`planPod`), nor what
+ * users are told while an image is missing (`planImage`). `#epoch` grows when all that waits is void: the node went
+ * down, the Pod stops.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import {

@@ -1,7 +1,7 @@
 /**
  * The simulated disk under a cluster's store: what is written is safe after a while, and what was not safe is gone when
- * the power is. The store above it is
- * the real one (`store/log-store.ts`), with its group commit and its recovery; only the file is imagined.
+ * the power is. The store above it is the real one (`store/log-store.ts`), with its group commit and its recovery; only
+ * the file is imagined.
  */
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random, Timer } from '#os/clock.ts';

@@ -1,7 +1,6 @@
 /**
  * The network between a client and the API server, with faults: cut, slow, requests lost on the way there, answers lost
- * on the way back
- * (the write happened and nobody was told), watches broken. Nothing is random but what the seed says.
+ * on the way back (the write happened and nobody was told), watches broken. Nothing is random but what the seed says.
  */
 import { ApiError } from '#base/errors.ts';
 import type { KubeObject, WatchEvent } from '#base/objects.ts';

@@ -1,7 +1,7 @@
 /**
  * Real HTTPS for a simulated cluster: kubectl and operators work against it. Time follows the wall (or a multiple of
- * it), or stands still
- * but for `advance`. Each node's kubelet answers too (`kubelet-servers.ts`): logs, exec, attach, port-forward.
+ * it), or stands still but for `advance`. Each node's kubelet answers too (`kubelet-servers.ts`): logs, exec, attach,
+ * port-forward.
  */
 import { serveHttp } from '#apiserver/http.ts';
 import { issueCertificate } from '#base/x509.ts';

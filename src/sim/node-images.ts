@@ -1,7 +1,6 @@
 /**
  * The images on a simulated node: what was pulled stays, and Pods that want an image that is on its way wait for the
- * one pull. Images
- * survive a power cut; pulls on their way do not.
+ * one pull. Images survive a power cut; pulls on their way do not.
  */
 import { createHash } from 'node:crypto';
 

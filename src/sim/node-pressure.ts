@@ -1,7 +1,6 @@
 /**
  * What a simulated node does when it runs short of memory or disk, as a kubelet would: its conditions say so, unused
- * images go, and every
- * 10 s one Pod is evicted - until there is enough again; the conditions hold for 5 minutes more.
+ * images go, and every 10 s one Pod is evicted - until there is enough again; the conditions hold for 5 minutes more.
  * Rules: Kubernetes documentation, "Node-pressure Eviction".
  */
 import { evictionMessage, rankForEviction, type Starved } from '#kubelet/eviction.ts';

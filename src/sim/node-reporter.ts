@@ -1,7 +1,6 @@
 /**
  * What one simulated node says of itself: its Node object and its Lease. Where nothing is wrong with any network
- * (`isQuiet`), Leases are
- * renewed in thought only: the fleet answers for them, and is told when that ends.
+ * (`isQuiet`), Leases are renewed in thought only: the fleet answers for them, and is told when that ends.
  */
 import { isReason } from '#base/errors.ts';
 import type { KubeObject } from '#base/objects.ts';

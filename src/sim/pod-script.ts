@@ -1,8 +1,7 @@
 /**
  * What a simulated Pod does. Scripts are chosen by label selector or by a function; what they do not say happens as a
- * small
- * healthy server would: pulled and started within a moment, ready at once, running until it is told to stop. The Pod of
- * a Job does its work in a second.
+ * small healthy server would: pulled and started within a moment, ready at once, running until it is told to stop. The
+ * Pod of a Job does its work in a second.
  */
 import type { Readable, Writable } from 'node:stream';
 import type { Json, KubeObject } from '#base/objects.ts';

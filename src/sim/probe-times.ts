@@ -1,9 +1,7 @@
 /**
  * When the probes of a scripted container come to their verdicts, in milliseconds from its start. Probes look at set
- * moments and need
- * several alike results, so what they say comes later than what happens (Kubernetes documentation, "Configure Liveness,
- * Readiness and
- * Startup Probes"). Without a probe the verdict comes as it happens. Pure.
+ * moments and need several alike results, so what they say comes later than what happens (Kubernetes documentation,
+ * "Configure Liveness, Readiness and Startup Probes"). Without a probe the verdict comes as it happens. Pure.
  */
 import type { Json } from '#base/objects.ts';
 import type { ResolvedScript } from './pod-script.ts';

@@ -1,7 +1,7 @@
 /**
  * What a simulated Pod needs of other objects before its containers can start: ConfigMaps and Secrets of its volumes
- * and its environment. As
- * in the real kubelet, a missing one of a volume holds up the whole Pod (FailedMount), one of `env` its container alone
+ * and its environment. As in the real kubelet, a missing one of a volume holds up the whole Pod (FailedMount), one of
+ * `env` its container alone
  * (CreateContainerConfigError). What was found once is believed for a minute, so that a thousand alike Pods ask once.
  */
 import { isReason } from '#base/errors.ts';

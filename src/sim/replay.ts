@@ -1,8 +1,7 @@
 /**
  * The replay of one raw watch of a kind (no informer, which would list anew and hide a gap): every version of every
- * object, by revision. The
- * watch is resumed where it broke off, over a connection of its own, so that what is judged is API server and store,
- * not the network.
+ * object, by revision. The watch is resumed where it broke off, over a connection of its own, so that what is judged is
+ * API server and store, not the network.
  */
 import { ApiError, isReason } from '#base/errors.ts';
 import type { KindRef, KubeObject, WatchEvent } from '#base/objects.ts';

@@ -1,7 +1,6 @@
 /**
  * Many seeds at once: each is a run of its own, so they are shared out over worker threads, one seed at a time to
- * whoever is free. A seed
- * gives the same history in whichever worker it runs; results come in the order of the seeds.
+ * whoever is free. A seed gives the same history in whichever worker it runs; results come in the order of the seeds.
  */
 import { isMainThread, parentPort, Worker } from 'node:worker_threads';
 import { simulate, type SimulationOptions, type SimulationResult } from './simulate.ts';

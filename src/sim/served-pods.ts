@@ -1,7 +1,7 @@
 /**
  * Simulated Pods as the kubelet's server sees an engine and its Pods: who asks for logs, exec, attach, port-forward or
- * stats of a simulated node
- * goes through the code of a real one (`kubelet/server.ts`, `kubelet/serving.ts`) and ends here.
+ * stats of a simulated node goes through the code of a real one (`kubelet/server.ts`, `kubelet/serving.ts`) and ends
+ * here.
  */
 import { ApiError } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';

@@ -1,8 +1,7 @@
 /**
  * One simulated node: admits and runs its Pods by script. What it says of itself (`node-reporter.ts`) and of its Pods
- * (`status-writer.ts`) and
- * what it does when it runs short (`node-pressure.ts`) are parts of it. A node that is down or cut off does not act on
- * what it would have seen, and catches up when it is back.
+ * (`status-writer.ts`) and what it does when it runs short (`node-pressure.ts`) are parts of it. A node that is down or
+ * cut off does not act on what it would have seen, and catches up when it is back.
  */
 import type { KubeObject } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';

@@ -1,15 +1,12 @@
 /**
  * One Pod on a simulated node, as its kubelet sees it: observe → plan → apply, with the real kubelet's own `planPod`
- * and `podStatus`, over
- * containers that follow scripts (`sim-runtime.ts`). What is simulated is what the containers do and how long things
- * take; what follows
- * from it - order, restarts and their back-off, phases, conditions, reasons - is decided by the code that decides it on
- * a real node.
+ * and `podStatus`, over containers that follow scripts (`sim-runtime.ts`). What is simulated is what the containers do
+ * and how long things take; what follows from it - order, restarts and their back-off, phases, conditions, reasons - is
+ * decided by the code that decides it on a real node.
  *
  * A pass is synchronous; only the starting of containers may wait (`container-starter.ts`: for a pull, for a
- * ConfigMap). Whatever happens
- * meanwhile asks for another pass. A Pod that runs already is taken over from
- * its status (a kubelet that restarts, a forked cluster) without starting anything anew.
+ * ConfigMap). Whatever happens meanwhile asks for another pass. A Pod that runs already is taken over from its status
+ * (a kubelet that restarts, a forked cluster) without starting anything anew.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { type PodDemand, podDemandOf } from '#kubelet/admit.ts';

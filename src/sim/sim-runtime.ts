@@ -1,7 +1,7 @@
 /**
  * The container runtime of one simulated Pod: attempts that begin, end by their script and stop when they are told to.
- * It decides nothing;
- * what starts and stops when is the kubelet's business (`sim-pod.ts`, which asks the real kubelet's `planPod`).
+ * It decides nothing; what starts and stops when is the kubelet's business (`sim-pod.ts`, which asks the real kubelet's
+ * `planPod`).
  *
  * Two clocks: scripts run by the cluster's (`beganMs`), what is reported is the node's own, which may be off.
  */

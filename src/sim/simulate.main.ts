@@ -1,8 +1,8 @@
 /**
  * `npm run simulate -- [--seeds N] [--from F] [--seed S [--from-event R [--forks K]]] [--minutes M] [--workers W]
- * [--scale [NODES …]]`: runs N seeds from F on (1), or one, or a seed until revision R
- * and then K forks of the cluster as it is there; or grows a cluster and prints what that costs. Exit status 1 when a
- * seed fails or its second run differs, 2 when the words are wrong.
+ * [--scale [NODES …]]`: runs N seeds from F on (1), or one, or a seed until revision R and then K forks of the cluster
+ * as it is there; or grows a cluster and prints what that costs. Exit status 1 when a seed fails or its second run
+ * differs, 2 when the words are wrong.
  */
 import { parseArgs } from 'node:util';
 import { runScale } from './scale.ts';

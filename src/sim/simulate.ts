@@ -1,7 +1,6 @@
 /**
  * One simulated run from a seed: a cluster, users, faults, then quiet, with every checker looking on. The same seed
- * gives the same
- * history to the last byte, so a failure is a seed. `describeFailure` says how to repeat it.
+ * gives the same history to the last byte, so a failure is a seed. `describeFailure` says how to repeat it.
  */
 import { pressureTransitionMs } from '#kubelet/limits.ts';
 import { Cluster } from './cluster.ts';
@@ -206,8 +205,8 @@ function stateCheckers(): Checker[] {
 
 /**
  * Resumes near a failure: runs the seed until `fromEvent` (a revision) is committed, and from there as many forks as
- * asked for, each with faults and a seed of
- * its own (1, 2 …) for a minute and then in quiet. What a fork shows is judged by the present alone.
+ * asked for, each with faults and a seed of its own (1, 2 …) for a minute and then in quiet. What a fork shows is
+ * judged by the present alone.
  */
 export async function resumeNear(
   options: SimulationOptions,

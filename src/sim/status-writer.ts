@@ -1,7 +1,6 @@
 /**
  * Writes the statuses of one simulated node's Pods: one write at a time for each Pod, the newest state each, and the
- * removal of Pods that
- * have stopped. What cannot be written while the node is away (`acts`) waits until it changes
+ * removal of Pods that have stopped. What cannot be written while the node is away (`acts`) waits until it changes
  * again: a node that is back says all anew.
  */
 import { isReason } from '#base/errors.ts';

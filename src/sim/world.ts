@@ -1,7 +1,6 @@
 /**
  * What checkers look at: a mirror of the store kept by its commits (not by the API that is under test), with what was
- * deleted and when the
- * last change was; and the cluster itself. Violations are collected, each once.
+ * deleted and when the last change was; and the cluster itself. Violations are collected, each once.
  */
 import type { KubeObject } from '#base/objects.ts';
 import type { TransportRequest } from '#client/transport.ts';

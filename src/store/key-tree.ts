@@ -1,7 +1,6 @@
 /**
  * A sorted map from keys to records: a list of sorted leaves, copied on write. `clone` shares every leaf, so that a
- * fork of a store with
- * 10,000 keys copies a few dozen pointers; a leaf is copied when either side first writes to it.
+ * fork of a store with 10,000 keys copies a few dozen pointers; a leaf is copied when either side first writes to it.
  */
 import { treeLeafKeysMax } from './limits.ts';
 

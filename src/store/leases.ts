@@ -1,7 +1,6 @@
 /**
  * Leases of the backends in this process: an expiry per lease, one timer for the earliest, and the keys attached to
- * each.
- * What expires is deleted by ordinary transactions, at most `transactionOperationsMax` keys each.
+ * each. What expires is deleted by ordinary transactions, at most `transactionOperationsMax` keys each.
  */
 import type { Clock, Timer } from '#os/clock.ts';
 import type { StoreEvent } from './store.ts';

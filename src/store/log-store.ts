@@ -1,13 +1,11 @@
 /**
  * MVCC in memory over a log that somebody writes: a worker with an SQLite file (`sqlite.ts`), or the simulator's disk.
- * A transaction is prepared in memory,
- * sent to the writer with whatever else is waiting (group commit) and becomes visible and acknowledged when the writer
- * has synced it. One message is under way
- * at a time; the next batch gathers meanwhile.
+ * A transaction is prepared in memory, sent to the writer with whatever else is waiting (group commit) and becomes
+ * visible and acknowledged when the writer has synced it. One message is under way at a time; the next batch gathers
+ * meanwhile.
  *
  * When a write fails (disk full), everything prepared is abandoned and refused with ServiceUnavailable; what was
- * acknowledged stays. Reads go on. Writes are
- * tried again with the next request.
+ * acknowledged stays. Reads go on. Writes are tried again with the next request.
  */
 import { ApiError } from '#base/errors.ts';
 import type { Clock, Timer } from '#os/clock.ts';

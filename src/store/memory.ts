@@ -1,7 +1,6 @@
 /**
  * The memory backend: the MVCC state and nothing else. A transaction is committed as it is prepared, so that everything
- * happens in the
- * caller's turn of the event loop. `fork` copies on write: it costs pointers, not objects.
+ * happens in the caller's turn of the event loop. `fork` copies on write: it costs pointers, not objects.
  */
 import type { Clock } from '#os/clock.ts';
 import { Leases } from './leases.ts';

@@ -2,12 +2,10 @@
  * Multi-version state in memory, shared by the backends that keep everything in memory (memory, SQLite).
  *
  * Each key has a chain of versions, newest first; a delete is a version without a value. The log holds one entry per
- * revision, so
- * that the entry of revision r is `log[r - logStart]`. A transaction is *prepared* (compares evaluated against what
- * earlier prepared ones
- * will have done, revision assigned) and later *committed* (visible, delivered to watchers) in the same order; a
- * backend with a disk syncs
- * in between. `abandon` drops everything prepared and not committed. Compaction cuts chains and log.
+ * revision, so that the entry of revision r is `log[r - logStart]`. A transaction is *prepared* (compares evaluated
+ * against what earlier prepared ones will have done, revision assigned) and later *committed* (visible, delivered to
+ * watchers) in the same order; a backend with a disk syncs in between. `abandon` drops everything prepared and not
+ * committed. Compaction cuts chains and log.
  * Invariant: readers and watchers never see a revision that is not committed.
  */
 import { ApiError } from '#base/errors.ts';

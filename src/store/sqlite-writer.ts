@@ -5,9 +5,8 @@
  * lock).
  *
  * File format 1: `log(id, key, value, created, lease)`, one row per change, `id = revision * 128 + n`, value null for a
- * delete; `meta(name, value)`: format,
- * compacted, revision, and how often a write was tried (probe); `lease(id, ttl_ms, expires_at)`. A newer format refuses
- * to open.
+ * delete; `meta(name, value)`: format, compacted, revision, and how often a write was tried (probe); `lease(id, ttl_ms,
+ * expires_at)`. A newer format refuses to open.
  */
 import { chmodSync, closeSync, existsSync, openSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';

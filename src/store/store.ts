@@ -3,8 +3,7 @@
  *
  * Words. A *revision* is a number that grows by one with each transaction that changes something; it is the cluster's
  * resourceVersion. A *key* maps to bytes; its *modRevision* is the revision that last wrote it, its *createRevision*
- * the one
- * that made it. *Compaction* forgets versions older than a revision; reading below it throws `CompactedError`.
+ * the one that made it. *Compaction* forgets versions older than a revision; reading below it throws `CompactedError`.
  *
  * Durability: when `txn` resolves, the change is on disk (backends that have one). Order: watches deliver whole
  * transactions in revision order, and nothing twice. Bounds: `limits.ts`. Every backend passes `store.suite.ts`.
@@ -81,8 +80,7 @@ export interface StoreWatch extends AsyncIterable<StoreEvent[]> {
 
 /**
  * A hint that a watcher wants only events for which `valuesOf` holds `value`: with a thousand watchers, one per node,
- * an event then wakes one and not
- * all. A backend may deliver others as well; `name` says which routes share `valuesOf`.
+ * an event then wakes one and not all. A backend may deliver others as well; `name` says which routes share `valuesOf`.
  */
 export interface WatchRoute {
   name: string;
@@ -96,8 +94,7 @@ export interface Store extends AsyncDisposable {
   txn(compares: Compare[], operations: Operation[]): Promise<TxnResult>;
   /**
    * Events after `fromRevision` (exclusive) of keys that begin with the prefix: a directory (`/registry/pods/`) or one
-   * whole key. When nothing is queued, the
-   * watch has delivered everything up to `currentRevision()`.
+   * whole key. When nothing is queued, the watch has delivered everything up to `currentRevision()`.
    */
   watch(prefix: string, fromRevision: number, route?: WatchRoute): StoreWatch;
   currentRevision(): number;

@@ -1,7 +1,6 @@
 /**
  * Cases that outside users met, each kept as a test. `AREA.cases.ts` beside this file exports `cases`; `found.test.ts`
- * checks that each names a
- * test that exists, and `npm run found` runs exactly those tests, as one table.
+ * checks that each names a test that exists, and `npm run found` runs exactly those tests, as one table.
  */
 export type FoundCase =
   | {

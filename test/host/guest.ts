@@ -1,10 +1,8 @@
 /**
  * A Debian machine as people have it - systemd, pure cgroup version 2, AppArmor, a firewall, a real reboot and a power
- * switch - under software emulation, so that
- * it needs nothing of the host's kernel. It is about fifteen times slower than the host. Its network is a bridge in a
- * network namespace of the run's own: it reaches
- * nothing but the run. The root file system is made once by debootstrap and kept in /var/tmp; each run works on an
- * overlay of it.
+ * switch - under software emulation, so that it needs nothing of the host's kernel. It is about fifteen times slower
+ * than the host. Its network is a bridge in a network namespace of the run's own: it reaches nothing but the run. The
+ * root file system is made once by debootstrap and kept in /var/tmp; each run works on an overlay of it.
  */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import {

@@ -1,7 +1,7 @@
 /**
  * The platform on a host as people have it: `npm run test:host`, as root; about half an hour, most of it the
- * emulation's. Needs debootstrap, qemu-system-x86,
- * openssh-client, docker and kubectl on the host. Times are printed and never asserted.
+ * emulation's. Needs debootstrap, qemu-system-x86, openssh-client, docker and kubectl on the host. Times are printed
+ * and never asserted.
  */
 import { after, before, test } from 'node:test';
 import assert from 'node:assert/strict';

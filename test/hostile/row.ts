@@ -1,9 +1,8 @@
 /**
  * One row for each place where input that a stranger sends is parsed, inflated, expanded, matched by a user's pattern
- * or kept waiting.
- * A row sends such input to the code itself and says what must come back; it fails when the bound is taken out. Rows
- * assert the bound
- * (bytes, nodes, steps, entries) and never a time: times and memory are measured in `bench/hostile`.
+ * or kept waiting. A row sends such input to the code itself and says what must come back; it fails when the bound is
+ * taken out. Rows assert the bound (bytes, nodes, steps, entries) and never a time: times and memory are measured in
+ * `bench/hostile`.
  *
  * Rows lie in `AREA.rows.ts` beside this file, each exporting `rows`.
  */

@@ -1,8 +1,7 @@
 /**
  * Power loss: the store's file lies on a file system of its own, on a loop device. When the writer has been stopped,
- * what reached the device is copied; what
- * was only in memory is not. The copy is mounted and checked. The same without syncs must fail, or this test would
- * prove nothing.
+ * what reached the device is copied; what was only in memory is not. The copy is mounted and checked. The same without
+ * syncs must fail, or this test would prove nothing.
  */
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';

@@ -1,8 +1,7 @@
 /**
  * Nothing that a client of the Engine API says is passed over in silence. Each field of the bodies in
- * engine-fields.json is sent alone, beside what it needs: it must
- * change what is made, be refused, be warned of, or be read by those who look at the request later. What does none of
- * that is named below, with its reason.
+ * engine-fields.json is sent alone, beside what it needs: it must change what is made, be refused, be warned of, or be
+ * read by those who look at the request later. What does none of that is named below, with its reason.
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';

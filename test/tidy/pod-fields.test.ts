@@ -1,9 +1,8 @@
 /**
  * Nothing of a Pod is accepted in silence: every field that the API takes in a PodSpec is read by some code that acts
- * on it, or it is on the list below with
- * what becomes of it. The look is by the field's name in the code of the folders that act (validation alone does not
- * count), so a field whose name others
- * have too may hide; one that is on the list and is read by now must leave it.
+ * on it, or it is on the list below with what becomes of it. The look is by the field's name in the code of the folders
+ * that act (validation alone does not count), so a field whose name others have too may hide; one that is on the list
+ * and is read by now must leave it.
  */
 import { test } from 'node:test';
 import assert from 'node:assert/strict';

@@ -1,8 +1,7 @@
 /**
  * ResourceQuota (Kubernetes, "Resource Quotas"): what a new or changed object adds to the usage of its namespace is
- * charged to each quota that it falls under,
- * in the same transaction as the object, so that no two writers spend the same allowance. Releases are the quota
- * controller's.
+ * charged to each quota that it falls under, in the same transaction as the object, so that no two writers spend the
+ * same allowance. Releases are the quota controller's.
  */
 import { ApiError } from '#base/errors.ts';
 import {

@@ -1,7 +1,6 @@
 /**
  * RuntimeClass: a Pod that names a class gets its overhead and its scheduling, and one that names none that exists is
- * refused
- * (Kubernetes documentation, "Runtime Class"; the plug-in is on by default).
+ * refused (Kubernetes documentation, "Runtime Class"; the plug-in is on by default).
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import type { RequestContext } from '../context.ts';

@@ -1,10 +1,8 @@
 /**
  * Admission webhooks (Kubernetes, "Dynamic Admission Control"): mutating ones in order of their configurations' names,
- * each seeing what the one before made;
- * validating ones all at once. How a webhook is reached is the transport's business (`server.callWebhook`); without one
- * every call fails, and the webhook's
- * failure policy decides. Match conditions (CEL) are not evaluated: a webhook that has them is called whenever its
- * rules match.
+ * each seeing what the one before made; validating ones all at once. How a webhook is reached is the transport's
+ * business (`server.callWebhook`); without one every call fails, and the webhook's failure policy decides. Match
+ * conditions (CEL) are not evaluated: a webhook that has them is called whenever its rules match.
  */
 import { ApiError } from '#base/errors.ts';
 import { scanJson } from '#base/json.ts';

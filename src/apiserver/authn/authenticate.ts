@@ -1,7 +1,7 @@
 /**
  * Who is asking: a client certificate (the transport sets `request.user`), a ServiceAccount token, or nobody. The order
- * and the names are Kubernetes'
- * ("Authenticating"). A bearer token that is wrong is refused; only a request without credentials is anonymous.
+ * and the names are Kubernetes' ("Authenticating"). A bearer token that is wrong is refused; only a request without
+ * credentials is anonymous.
  */
 import { ApiError } from '#base/errors.ts';
 import type { ApiRequest, UserInfo } from '#base/api-request.ts';

@@ -1,7 +1,7 @@
 /**
  * `Impersonate-*` headers (Kubernetes, "User impersonation"): the caller acts as somebody else where RBAC lets him
- * impersonate each part: user or
- * ServiceAccount, groups, uid, and each value of each extra field by itself (`userextras/FIELD`).
+ * impersonate each part: user or ServiceAccount, groups, uid, and each value of each extra field by itself
+ * (`userextras/FIELD`).
  */
 import { ApiError } from '#base/errors.ts';
 import type { ApiRequest, UserInfo } from '#base/api-request.ts';

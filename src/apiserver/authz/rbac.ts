@@ -1,7 +1,7 @@
 /**
  * Role-based access control (Kubernetes, "Using RBAC Authorization"): the rules that reach a user are those of the
- * roles that bindings give to
- * the name or a group. Roles and bindings are read from the store and kept parsed until they change.
+ * roles that bindings give to the name or a group. Roles and bindings are read from the store and kept parsed until
+ * they change.
  */
 import type { UserInfo } from '#base/api-request.ts';
 import type { Json, KubeObject } from '#base/objects.ts';

@@ -1,12 +1,10 @@
 /**
  * Base images where no public registry answers: `busybox` from Debian's busybox-static and `debian:bookworm-slim` made
- * by debootstrap,
- * both from the package mirrors that this machine already uses. They say in their labels and history where they come
- * from.
+ * by debootstrap, both from the package mirrors that this machine already uses. They say in their labels and history
+ * where they come from.
  *
  * Kept: an image that is here is not made again. Deterministic where that is cheap: times are those of the packages'
- * release.
- * Does not: change anything on the machine outside the scratch directory.
+ * release. Does not: change anything on the machine outside the scratch directory.
  */
 import { mkdirSync, readdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';

@@ -1,8 +1,7 @@
 /**
  * A busybox root out of Debian's busybox-static: the one program, a hard link per applet, and the few files a libc-less
- * root needs. Its shell is that of
- * Debian's `busybox`, with the C library that it needs: the static one takes every applet from itself, and so would
- * never find what replaces one.
+ * root needs. Its shell is that of Debian's `busybox`, with the C library that it needs: the static one takes every
+ * applet from itself, and so would never find what replaces one.
  */
 import {
   chmodSync,
@@ -82,8 +81,8 @@ async function placeShell(context: BootstrapContext, root: string, scratch: stri
 
 /**
  * Debian builds wget without its timeouts, and then `-T` writes through a null pointer: the first thing that many try
- * in a cluster dies of SIGSEGV. So the
- * option is taken out here and done by `timeout`, for the whole of the download and with wget's own words.
+ * in a cluster dies of SIGSEGV. So the option is taken out here and done by `timeout`, for the whole of the download
+ * and with wget's own words.
  */
 export const wgetScript = `#!/bin/sh
 # busybox of Debian crashes on -T: it bounds the whole download here.

@@ -1,7 +1,6 @@
 /**
  * A Debian root by debootstrap (minbase), slimmed as the published slim images are: no documentation, no translations,
- * no caches, and apt
- * told to keep none. Package sources are those of this machine that belong to the same release.
+ * no caches, and apt told to keep none. Package sources are those of this machine that belong to the same release.
  */
 import { mkdirSync, readdirSync, rmSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,7 +1,6 @@
 /**
  * Instructions that change nothing but the image's configuration: ENV, LABEL, CMD, ENTRYPOINT, EXPOSE, VOLUME, USER,
- * STOPSIGNAL, SHELL, HEALTHCHECK,
- * ONBUILD, MAINTAINER. Pure: configuration in, configuration out.
+ * STOPSIGNAL, SHELL, HEALTHCHECK, ONBUILD, MAINTAINER. Pure: configuration in, configuration out.
  */
 import { parseSignal } from '#engine/signals.ts';
 import { ApiError } from '#base/errors.ts';

@@ -1,9 +1,7 @@
 /**
  * Lines of a Dockerfile: parser directives, comments, continuation lines and here-documents. Meaning is BuildKit's:
- * comment lines inside a
- * continued instruction vanish, an empty line inside one is taken (with BuildKit's warning left out), directives count
- * only at the top, and a
- * here-document belongs to RUN, COPY and ADD alone.
+ * comment lines inside a continued instruction vanish, an empty line inside one is taken (with BuildKit's warning left
+ * out), directives count only at the top, and a here-document belongs to RUN, COPY and ADD alone.
  */
 import { ApiError } from '#base/errors.ts';
 import {

@@ -1,8 +1,7 @@
 /**
  * One stage of a Dockerfile, executed instruction by instruction: variables are expanded, configuration changes
- * applied, and exec and file
- * operations handed to the graph. After each instruction there is an image (a build step) whose id a repeated build
- * gives again.
+ * applied, and exec and file operations handed to the graph. After each instruction there is an image (a build step)
+ * whose id a repeated build gives again.
  */
 import { ApiError } from '#base/errors.ts';
 import type { HistoryEntry, ImageFile, ImageLayer, ImageRecord, RunConfig } from '#content/image-records.ts';

@@ -1,7 +1,7 @@
 /**
  * ARG and ENV scopes. Before the first FROM, ARGs are global and seen by FROM alone; a stage sees a global one only
- * after `ARG name`. ENV hides
- * ARG. Proxy arguments are predefined: usable without ARG, in the environment of RUN, but in no key and in no history.
+ * after `ARG name`. ENV hides ARG. Proxy arguments are predefined: usable without ARG, in the environment of RUN, but
+ * in no key and in no history.
  */
 import { formatPlatform } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';

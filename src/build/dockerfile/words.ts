@@ -1,9 +1,8 @@
 /**
  * Words of Dockerfile instructions: splitting, quotes and variables, with the meaning that BuildKit gives them (a POSIX
- * shell's parameter
- * expansion without commands, arithmetic and `~`). Single quotes keep everything; double quotes keep spaces; the escape
- * character is the
- * file's. Supported: `$a`, `${a}`, `${a:-w}`, `${a-w}`, `:+`, `+`, `:?`, `?`, `#`, `##`, `%`, `%%`, `/p/r`, `//p/r`.
+ * shell's parameter expansion without commands, arithmetic and `~`). Single quotes keep everything; double quotes keep
+ * spaces; the escape character is the file's. Supported: `$a`, `${a}`, `${a:-w}`, `${a-w}`, `:+`, `+`, `:?`, `?`, `#`,
+ * `##`, `%`, `%%`, `/p/r`, `//p/r`.
  */
 import { ApiError } from '#base/errors.ts';
 import { StepBudget, findEnd } from '../glob.ts';

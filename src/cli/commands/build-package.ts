@@ -1,8 +1,7 @@
 /**
  * `npm pack`'s first step: `dist/` with the types stripped, since Node strips none below node_modules. Files keep their
- * places; `#folder/x.ts` resolves there
- * by `dist/package.json`, and relative imports change their ending. Data beside the code (JSON, the supervisor) is
- * copied.
+ * places; `#folder/x.ts` resolves there by `dist/package.json`, and relative imports change their ending. Data beside
+ * the code (JSON, the supervisor) is copied.
  */
 import { copyFileSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { stripTypeScriptTypes } from 'node:module';

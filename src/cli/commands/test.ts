@@ -1,7 +1,7 @@
 /**
  * `tiphys test` (npm test): installs what the tests need, checks types, and runs every test. Tests that need root, or
- * the real
- * docker and kubectl, are left out and named where there are none; with CI=true leaving anything out is a failure.
+ * the real docker and kubectl, are left out and named where there are none; with CI=true leaving anything out is a
+ * failure.
  */
 import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';

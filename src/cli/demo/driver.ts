@@ -1,7 +1,7 @@
 /**
  * How the demo speaks to the platform: through the real docker and kubectl where they are installed, and through
- * Tiphys' own client where not.
- * Looking at objects always goes through our own client; everything that changes something goes through the driver.
+ * Tiphys' own client where not. Looking at objects always goes through our own client; everything that changes
+ * something goes through the driver.
  */
 import type { KubeObject } from '#base/objects.ts';
 

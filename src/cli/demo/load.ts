@@ -1,7 +1,6 @@
 /**
  * A load of HTTP requests: a fixed rate over a fixed number of connections, a deadline for each request and no retry.
- * Every request is a line in a
- * log: start in ms, status or error, latency in ms, the version that answered.
+ * Every request is a line in a log: start in ms, status or error, latency in ms, the version that answered.
  */
 import { createWriteStream, type WriteStream } from 'node:fs';
 import { Agent, request } from 'node:http';

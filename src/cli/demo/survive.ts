@@ -1,7 +1,7 @@
 /**
  * kill -9 to everything that is Tiphys, but not to the containers' monitors; then start again. Proves that no container
- * stopped, that a log has no gap,
- * that an exit code is exact, that restart policies act, and that published ports and Services answered all the while.
+ * stopped, that a log has no gap, that an exit code is exact, that restart policies act, and that published ports and
+ * Services answered all the while.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

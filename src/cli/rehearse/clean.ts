@@ -1,7 +1,6 @@
 /**
  * Objects as a live cluster has them, made manifests again: without what the server, controllers and kubelets have
- * added. Used for a live cluster's copy
- * and for files that `kubectl get -o yaml` has written. Pure.
+ * added. Used for a live cluster's copy and for files that `kubectl get -o yaml` has written. Pure.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { formatQuantity, parseQuantity, subtractQuantities } from '#base/quantity.ts';

@@ -1,12 +1,11 @@
 /**
  * AppArmor, where the kernel has it: containers run under a profile that keeps them from the kernel's own files and
- * from mounting, whatever their capabilities. It is
- * loaded once a boot by `apparmor_parser`; without that program, or without the kernel's part, containers run
- * unconfined as they do elsewhere.
+ * from mounting, whatever their capabilities. It is loaded once a boot by `apparmor_parser`; without that program, or
+ * without the kernel's part, containers run unconfined as they do elsewhere.
  *
  * What the profile forbids is what docker documents of `docker-default`: writes to /proc and /sys outside of the
- * container's own, mounts, and tracing of processes
- * outside of it. apparmor.d(5); docs.docker.com, "AppArmor security profiles for Docker".
+ * container's own, mounts, and tracing of processes outside of it. apparmor.d(5); docs.docker.com, "AppArmor security
+ * profiles for Docker".
  */
 import { ApiError } from '#base/errors.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';

@@ -1,7 +1,6 @@
 /**
  * What this process may hand on: runtimes fail on a limit, a capability or an oom_score_adj that the host forbids,
- * where docker's users
- * expect a container. So all of it is measured once and clamped, with a warning.
+ * where docker's users expect a container. So all of it is measured once and clamped, with a warning.
  */
 import { ApiError } from '#base/errors.ts';
 import type { Logger } from '#observe/log.ts';

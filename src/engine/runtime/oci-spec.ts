@@ -1,7 +1,7 @@
 /**
  * The OCI runtime configuration (runtime-spec 1.0) of a container, made from its specification as docker makes it.
- * Pure: everything read from
- * the host or the image comes in as arguments. What the host forbids is already clamped by the caller (host-limits.ts).
+ * Pure: everything read from the host or the image comes in as arguments. What the host forbids is already clamped by
+ * the caller (host-limits.ts).
  */
 import { ApiError } from '#base/errors.ts';
 import { sysctlNamespace } from '#base/sysctls.ts';

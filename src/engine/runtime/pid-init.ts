@@ -1,8 +1,7 @@
 /**
  * The one process that a Pod with a shared PID namespace needs: a minimal init (catatonit) as number 1, which the Pod's
- * containers join and which reaps
- * what they orphan. It has a root of its own with nothing but the program in it, and no monitor: it says nothing and
- * never ends by itself.
+ * containers join and which reaps what they orphan. It has a root of its own with nothing but the program in it, and no
+ * monitor: it says nothing and never ends by itself.
  */
 import { copyFileSync, chmodSync, mkdirSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';

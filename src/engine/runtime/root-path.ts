@@ -1,9 +1,7 @@
 /**
  * Paths inside a container's root, with every link followed as if that root were `/` (as chroot would). A check and a
- * later use are two
- * steps: a running container could move a directory in between, so results are used at once and never for what must not
- * escape while
- * the container runs with the same files in other hands than root's.
+ * later use are two steps: a running container could move a directory in between, so results are used at once and never
+ * for what must not escape while the container runs with the same files in other hands than root's.
  */
 import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';

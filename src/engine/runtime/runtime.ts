@@ -7,8 +7,7 @@
  *   exit     conmon writes the exit code to BUNDLE/ID and ends; its end is what the engine waits for
  *
  * On hybrid hosts whose version 2 hierarchy holds a controller crun refuses to create: there it runs in a mount
- * namespace of its own in which
- * that mount is taken away, by a small script. conmon and the engine stay outside.
+ * namespace of its own in which that mount is taken away, by a small script. conmon and the engine stay outside.
  */
 import { closeSync, openSync, readFileSync, unlinkSync, writeSync, constants } from 'node:fs';
 import { dirname } from 'node:path';
@@ -250,8 +249,8 @@ function openGate(path: string): void {
 
 /**
  * The mount that holds the hierarchy is made private first, so that taking it away stays here; all others remain in the
- * host's peer groups: what is mounted on the
- * host later reaches containers that bind it `rslave` or `rshared`, and the other way round.
+ * host's peer groups: what is mounted on the host later reaches containers that bind it `rslave` or `rshared`, and the
+ * other way round.
  */
 function writeHybridScript(runDirectory: string, binary: string, mount: string): string {
   const path = `${runDirectory}/create`;

@@ -1,8 +1,7 @@
 /**
  * Compiled seccomp filters. Turning docker's profile into a filter takes the runtime longer than all else in a
- * container's start, and the result is
- * the same for the same profile: so the first one that crun makes is kept, and given to it ready-made afterwards
- * (annotation
+ * container's start, and the result is the same for the same profile: so the first one that crun makes is kept, and
+ * given to it ready-made afterwards (annotation
  * `run.oci.seccomp_bpf_data`). Kept below the run directory: a reboot, and with it perhaps another kernel, starts over.
  */
 import { createHash } from 'node:crypto';

@@ -1,12 +1,10 @@
 /**
  * The seccomp part of an OCI configuration: docker's default profile (seccomp-default.json: facts of its documented
- * allow list), `unconfined`, or a
- * profile of the user's in docker's own format, whose conditions on capabilities, architectures and kernels are worked
- * out here.
+ * allow list), `unconfined`, or a profile of the user's in docker's own format, whose conditions on capabilities,
+ * architectures and kernels are worked out here.
  *
  * What no rule names answers ENOSYS instead of EPERM where the system call is unknown to the library
- * (`defaultErrnoRet`): programs then fall
- * back to older calls instead of giving up.
+ * (`defaultErrnoRet`): programs then fall back to older calls instead of giving up.
  */
 import { readFileSync } from 'node:fs';
 import { arch, release } from 'node:os';

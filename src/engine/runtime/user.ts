@@ -1,7 +1,6 @@
 /**
  * `USER`, `--user` and group names, resolved by the container's own /etc/passwd and /etc/group (passwd(5), group(5)).
- * Paths are followed
- * inside the container's root: a link there cannot lead out of it.
+ * Paths are followed inside the container's root: a link there cannot lead out of it.
  */
 import { ApiError } from '#base/errors.ts';
 import { readInRoot } from './root-path.ts';

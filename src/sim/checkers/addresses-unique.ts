@@ -1,8 +1,7 @@
 /**
  * Addresses and ports: no two live Pods have one address, and each has one of its node's range; no two nodes have one
- * range; no two Services have one
- * cluster address or node port; and what the allocator holds is exactly what Services have, for the Services that have
- * it.
+ * range; no two Services have one cluster address or node port; and what the allocator holds is exactly what Services
+ * have, for the Services that have it.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { ipNumber, parseCidr } from '#apiserver/allocation.ts';

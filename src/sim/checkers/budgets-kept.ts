@@ -1,9 +1,8 @@
 /**
  * Voluntary disruptions stay within budgets (Kubernetes documentation, "Specifying a Disruption Budget"): each grant is
- * within what the status said was
- * allowed; and counted here, evictions in a row never leave fewer healthy Pods than are wanted, but for those that were
- * lost otherwise since the controllers
- * last certainly knew. At rest the status is what the Pods are.
+ * within what the status said was allowed; and counted here, evictions in a row never leave fewer healthy Pods than are
+ * wanted, but for those that were lost otherwise since the controllers last certainly knew. At rest the status is what
+ * the Pods are.
  */
 import type { KubeObject } from '#base/objects.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';

@@ -1,7 +1,7 @@
 /**
  * When faults and users stop, the cluster stops too: nothing but leases and events is written any more, no part asks
- * again and again for
- * what changes nothing or fails, nothing is still going away, no Pod waits, and every queue is empty.
+ * again and again for what changes nothing or fails, nothing is still going away, no Pod waits, and every queue is
+ * empty.
  */
 import type { Checker } from '../world.ts';
 

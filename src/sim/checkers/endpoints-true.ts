@@ -1,10 +1,9 @@
 /**
  * A Service's slices name exactly the Pods behind it that have an address and have not ended, each once, with the right
- * conditions (Kubernetes
- * documentation, "EndpointSlices": ready, serving, terminating), and at most a hundred to a slice. Looked at whenever
- * the controllers are in touch and have
- * nothing to do, and at rest. Services without a selector, and those of type ExternalName, are nobody's business; in a
- * Namespace that goes nothing can be made any more.
+ * conditions (Kubernetes documentation, "EndpointSlices": ready, serving, terminating), and at most a hundred to a
+ * slice. Looked at whenever the controllers are in touch and have nothing to do, and at rest. Services without a
+ * selector, and those of type ExternalName, are nobody's business; in a Namespace that goes nothing can be made any
+ * more.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { matchesLabels, selectorOfMap } from '#base/selectors.ts';

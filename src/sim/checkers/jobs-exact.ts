@@ -1,10 +1,8 @@
 /**
  * Jobs count each Pod exactly once (Kubernetes documentation, "Jobs", and "Job termination and cleanup"): at every
- * status that is written the counters
- * are the Pods ever noted as ended, no Pod is noted both ways, and each was seen to end that way; a finished Job has
- * noted every Pod that carried
- * its finalizer, and nothing is left to be counted. Indexed Jobs name exactly the indexes that a Pod succeeded for.
- * Never do more Pods run than
+ * status that is written the counters are the Pods ever noted as ended, no Pod is noted both ways, and each was seen to
+ * end that way; a finished Job has noted every Pod that carried its finalizer, and nothing is left to be counted.
+ * Indexed Jobs name exactly the indexes that a Pod succeeded for. Never do more Pods run than
  * `parallelism` (but for those whose creation nobody answered), no Pod is made once the end is decided, and it is
  * decided by the limit that was set.
  */

@@ -1,10 +1,8 @@
 /**
  * A list at a revision equals the replay of a watch up to that revision, object for object, whenever one looks and
- * however one asks: at once or in
- * pages, now or at an older revision; and a watch from any revision that is not forgotten shows exactly what happened
- * since, as its selectors see it.
- * The store's own commits are the third witness. Asked over a connection without faults: API server and store are
- * judged, not the network.
+ * however one asks: at once or in pages, now or at an older revision; and a watch from any revision that is not
+ * forgotten shows exactly what happened since, as its selectors see it. The store's own commits are the third witness.
+ * Asked over a connection without faults: API server and store are judged, not the network.
  */
 import { isReason } from '#base/errors.ts';
 import type { KindRef, KubeList, KubeObject } from '#base/objects.ts';

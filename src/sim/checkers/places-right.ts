@@ -1,10 +1,8 @@
 /**
  * Every Pod is bound to a node that may have it, at the moment it is bound (Kubernetes documentation, "Assigning Pods
- * to Nodes", "Taints and Tolerations",
- * "Pod Topology Spread Constraints"). What the scheduler placed itself it knows, so that requests fit and Pods that
- * shun each other do not meet without
- * exception; what others do - taints, labels, Pods that go - is judged by what was, at some time since it last
- * certainly knew.
+ * to Nodes", "Taints and Tolerations", "Pod Topology Spread Constraints"). What the scheduler placed itself it knows,
+ * so that requests fit and Pods that shun each other do not meet without exception; what others do - taints, labels,
+ * Pods that go - is judged by what was, at some time since it last certainly knew.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { addQuantities, compareQuantities, parseQuantity, type Quantity, zeroQuantity } from '#base/quantity.ts';

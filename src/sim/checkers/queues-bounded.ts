@@ -1,7 +1,7 @@
 /**
  * Every queue stays within its bound: the controllers' hold keys of objects that exist, with room for those just
- * deleted; the scheduler's hold Pods
- * that have no node yet, with room for what its copy has not heard of, and no more bindings are under way than may.
+ * deleted; the scheduler's hold Pods that have no node yet, with room for what its copy has not heard of, and no more
+ * bindings are under way than may.
  */
 import { bindingsInFlightMax } from '#scheduler/limits.ts';
 import type { Checker } from '../world.ts';

@@ -1,7 +1,7 @@
 /**
  * Revisions only grow, and each transaction has one of its own; so does each object's generation, and while it is there
- * it keeps its UID and the
- * time it was made (Kubernetes documentation, "API Concepts", Resource versions; API reference, ObjectMeta).
+ * it keeps its UID and the time it was made (Kubernetes documentation, "API Concepts", Resource versions; API
+ * reference, ObjectMeta).
  */
 import type { KubeObject } from '#base/objects.ts';
 import type { Checker } from '../world.ts';

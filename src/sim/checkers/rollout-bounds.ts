@@ -2,10 +2,9 @@
  * Roll-outs keep their bounds (Kubernetes documentation, "Deployments", Max Surge and Max Unavailable).
  *
  * What a controller decides rests on copies that lag, so each step is judged by what it may have seen: the versions of
- * the Deployment from the
- * one it last said it had observed on, and of each ReplicaSet's available Pods the counts since its size was last set
- * (the answer to that write is in its
- * copy) and since the controllers were last certainly up to date.
+ * the Deployment from the one it last said it had observed on, and of each ReplicaSet's available Pods the counts since
+ * its size was last set (the answer to that write is in its copy) and since the controllers were last certainly up to
+ * date.
  * - Surge: whoever makes a ReplicaSet larger leaves no more Pods asked for together than replicas + surge.
  * - Unavailability: whoever makes one smaller leaves `replicas - maxUnavailable` available ones, or takes away none
  *   that is available.

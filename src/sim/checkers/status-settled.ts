@@ -1,8 +1,7 @@
 /**
  * At rest every status has caught up with its specification and says what is (Kubernetes documentation, "API
- * conventions": observedGeneration, conditions;
- * "StatefulSets", stable storage): nothing is left half done, and each StatefulSet's Pod has its own claims, each bound
- * to one volume of its own.
+ * conventions": observedGeneration, conditions; "StatefulSets", stable storage): nothing is left half done, and each
+ * StatefulSet's Pod has its own claims, each bound to one volume of its own.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { isPodReady, isPodTerminal } from '#controllers/pods.ts';

@@ -1,17 +1,14 @@
 /**
  * StatefulSets and DaemonSets take Pods down in order (Kubernetes documentation, "StatefulSets": deployment and scaling
- * guarantees, rolling updates,
- * partitions; "Perform a Rolling Update on a DaemonSet").
+ * guarantees, rolling updates, partitions; "Perform a Rolling Update on a DaemonSet").
  *
  * Judged is each Pod that the controllers, while they are in touch, ask to delete for an update, by whether it was free
  * to go at some moment that they may have seen. A StatefulSet's:
  * of an old revision, not below the partition, fewer of the others unavailable than may be, and all above it updated -
- * unless it is itself
- * broken. A DaemonSet's: of an old revision, and itself unavailable or fewer of the other nodes without one than may
- * be. A StatefulSet in order makes
- * a Pod only after all below it were ready at once since that Pod was last gone. Their own specification they know from
- * the generation on that they last
- * said they had observed. Pods that ended, are surplus, or were on a tainted node, go for other reasons.
+ * unless it is itself broken. A DaemonSet's: of an old revision, and itself unavailable or fewer of the other nodes
+ * without one than may be. A StatefulSet in order makes a Pod only after all below it were ready at once since that Pod
+ * was last gone. Their own specification they know from the generation on that they last said they had observed. Pods
+ * that ended, are surplus, or were on a tainted node, go for other reasons.
  */
 import type { KubeObject } from '#base/objects.ts';
 import type { TransportRequest } from '#client/transport.ts';

@@ -1,8 +1,7 @@
 /**
  * No controller goes round in circles: however Pods end, their owner does not get new ones without pause (each has a
- * back-off, or a reason to stop). Controllers
- * that do not know yet that a node is under pressure cannot taint it, and a ReplicaSet then goes on giving it Pods,
- * which it refuses - as in Kubernetes.
+ * back-off, or a reason to stop). Controllers that do not know yet that a node is under pressure cannot taint it, and a
+ * ReplicaSet then goes on giving it Pods, which it refuses - as in Kubernetes.
  */
 import type { Checker } from '../world.ts';
 

@@ -1,10 +1,8 @@
 /**
  * No acknowledged write is lost, and no read goes back in time: a consistent read that begins after a client was told
- * of a write shows it or something
- * newer, and never an older version than any read before. What was acknowledged as made is there until somebody asked
- * to delete it, and what was
- * acknowledged as deleted is gone for good. Of additions that were each made on top of what was read, none overwrites
- * another.
+ * of a write shows it or something newer, and never an older version than any read before. What was acknowledged as
+ * made is there until somebody asked to delete it, and what was acknowledged as deleted is gone for good. Of additions
+ * that were each made on top of what was read, none overwrites another.
  */
 import { isReason } from '#base/errors.ts';
 import type { KubeObject } from '#base/objects.ts';

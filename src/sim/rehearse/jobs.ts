@@ -1,7 +1,6 @@
 /**
  * What shall run to an end: Jobs, Pods by themselves that do not restart for ever, and the runs of CronJobs. Finished
- * Jobs may be deleted (history
- * limits, time to live), so what was last seen of each is kept.
+ * Jobs may be deleted (history limits, time to live), so what was last seen of each is kept.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { keyOf } from '#client/informer.ts';

@@ -1,7 +1,6 @@
 /**
  * Looks on while a cluster is rehearsed: informers on a connection of their own (no fault touches it), whose events go
- * to those who judge. It changes
- * nothing that controllers do.
+ * to those who judge. It changes nothing that controllers do.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { indexes, InformerFactory, type Informer, keyOf } from '#client/informer.ts';

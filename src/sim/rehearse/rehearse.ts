@@ -1,13 +1,11 @@
 /**
  * `tiphys rehearse`: the user's own manifests, run by the real controllers in virtual time while nodes die or are
- * drained, images come slowly, the API
- * server is away, or a new version is rolled out.
+ * drained, images come slowly, the API server is away, or a new version is rolled out.
  *
  * A cluster is set up and comes to rest; every seed is a fork of it, in which chance chooses the nodes that are hit and
- * the delays. What is seen of Pods
- * becomes verdicts: how few were ready, for how long too few, what restarted, what never ran and why, which runs were
- * missed, which disruption budgets
- * were undercut, which drains and roll-outs never ended. Nothing here changes what controllers do.
+ * the delays. What is seen of Pods becomes verdicts: how few were ready, for how long too few, what restarted, what
+ * never ran and why, which runs were missed, which disruption budgets were undercut, which drains and roll-outs never
+ * ended. Nothing here changes what controllers do.
  */
 import { isReason } from '#base/errors.ts';
 import type { Cluster } from '../cluster.ts';

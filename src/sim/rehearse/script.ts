@@ -9,8 +9,7 @@
  *   rehearse.tiphys.io/fails        share of runs that end with exit code 1, `20%`     (0%)
  *
  * Images are pulled once per node, each in the time that `--slow-pull` says. Pods whose autoscaler looks at CPU use as
- * much as it
- * aims at, so that it keeps what it has: nobody knows their load.
+ * much as it aims at, so that it keeps what it has: nobody knows their load.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { milliOf } from '#base/quantity.ts';

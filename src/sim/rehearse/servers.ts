@@ -1,9 +1,8 @@
 /**
  * What shall run all the time, judged by its Pods' readiness from change to change: Deployments, StatefulSets,
- * DaemonSets, ReplicationControllers, and
- * ReplicaSets and Pods without an owner. Time counts from when a workload was whole for the first time. A Pod without
- * an owner is remembered after it is gone.
- * A Pod whose node is down serves nobody, whatever the API still says of it; a DaemonSet wants no Pod there.
+ * DaemonSets, ReplicationControllers, and ReplicaSets and Pods without an owner. Time counts from when a workload was
+ * whole for the first time. A Pod without an owner is remembered after it is gone. A Pod whose node is down serves
+ * nobody, whatever the API still says of it; a DaemonSet wants no Pod there.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { keyOf } from '#client/informer.ts';

@@ -1,8 +1,7 @@
 /**
  * What a rehearsed cluster has around it that is not part of it: the programs in its Pods, images and how long they
- * take to pull, and network storage -
- * volumes for claims of any class but `local-path`, which every node can attach (of known block storage: every node of
- * the zone).
+ * take to pull, and network storage - volumes for claims of any class but `local-path`, which every node can attach (of
+ * known block storage: every node of the zone).
  */
 import { isReason } from '#base/errors.ts';
 import type { KubeObject } from '#base/objects.ts';

@@ -1,7 +1,6 @@
 /**
  * Many seeds at once: they are shared out, one at a time to whoever is free, over this thread and others, each with
- * clusters of its own. A seed gives the
- * same result in whichever; results come in the order of the seeds.
+ * clusters of its own. A seed gives the same result in whichever; results come in the order of the seeds.
  */
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { Stage } from './rehearse.ts';

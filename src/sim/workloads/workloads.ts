@@ -1,7 +1,6 @@
 /**
  * What users do during a simulation: each workload sets something up and then changes it at random moments until the
- * faults stop.
- * All chance is the seed's. A workload must leave a state that can become whole.
+ * faults stop. All chance is the seed's. A workload must leave a state that can become whole.
  */
 import { isReason } from '#base/errors.ts';
 import type { Json, KindRef, KubeObject } from '#base/objects.ts';
