@@ -21,14 +21,15 @@ export const unknownExitCode = 255;
 export function readExit(
   registry: ContainerRegistry,
   container: Container,
-): { code: number; error: string; oomKilled: boolean } {
+): { code: number; isUnknown: boolean; error: string; oomKilled: boolean } {
   const { context } = registry;
   const run = container.record.run!;
   const code = context.runtime.exitCode(bundleDirectory(context.directories.run, container.id), container.id);
   const oomKilled = context.os.cgroups.oomKilled(run.cgroup);
-  if (code !== undefined) return { code, error: '', oomKilled };
+  if (code !== undefined) return { code, isUnknown: false, error: '', oomKilled };
   return {
     code: unknownExitCode,
+    isUnknown: true,
     error:
       run.bootId === context.bootId
         ? 'the monitor of the container died; its exit code is unknown'
@@ -48,6 +49,7 @@ export async function finishRun(registry: ContainerRegistry, container: Containe
   Object.assign(record, {
     state: 'exited',
     exitCode: exit.code,
+    isExitUnknown: exit.isUnknown,
     error: exit.error,
     oomKilled: exit.oomKilled,
     finishedAtMs: context.clock.now(),

@@ -33,6 +33,7 @@ import { keepLog } from './log-rotation.ts';
 import { readLogs } from './logs.ts';
 import type { ContainerRegistry } from './registry.ts';
 import { readStats, summariseStats } from './stats.ts';
+import { treeBytes } from './tree-size.ts';
 
 export class Containers implements ContainersContract {
   readonly registry: ContainerRegistry;
@@ -248,6 +249,10 @@ export class Containers implements ContainersContract {
       },
       options,
     );
+  }
+
+  async diskUsage(id: string): Promise<number> {
+    return treeBytes(this.registry.context.snapshots.upperDir(this.registry.get(id).id));
   }
 
   async stats(id: string): Promise<ContainerStats> {

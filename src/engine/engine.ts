@@ -199,6 +199,8 @@ export interface ContainerStatus {
   state: ContainerState;
   pid: number;
   exitCode: number | undefined;
+  /** Nobody saw how it ended: the machine went down under it. */
+  isExitUnknown?: boolean;
   oomKilled: boolean;
   error: string;
   /** Milliseconds since 1970; 0 when it has not happened. */
@@ -310,6 +312,8 @@ export interface Containers {
   attach(id: string, streams: Streams, signal?: AbortSignal): Promise<void>;
   logs(id: string, options: LogOptions): AsyncIterable<LogLine>;
   stats(id: string): Promise<ContainerStats>;
+  /** Bytes that it has written into its own root filesystem. */
+  diskUsage(id: string): Promise<number>;
   /** Makes the log file anew after a rename by the caller (log rotation). */
   reopenLog(id: string): Promise<void>;
 }

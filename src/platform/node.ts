@@ -9,6 +9,7 @@ import { cpus, release, totalmem, uptime } from 'node:os';
 import { join } from 'node:path';
 import { canMakeBaseImage, makeBaseImage } from '#build/bootstrap/bootstrap.ts';
 import { issueCertificate, type KeyPair } from '#base/x509.ts';
+import { createEventRecorder } from '#client/events.ts';
 import { InformerFactory, type Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import { createClient } from '#client/rest-client.ts';
@@ -20,9 +21,10 @@ import { HttpTransport } from '#content/remote.ts';
 import { createSnapshots } from '#content/snapshots.ts';
 import { createEngine, type DockerEngine } from '#engine/create-engine.ts';
 import { createImages } from '#engine/images.ts';
-import { kubeletPaths, runKubelet, type Kubelet } from '#kubelet/kubelet.ts';
+import { runKubelet, type Kubelet } from '#kubelet/kubelet.ts';
+import { createLinuxNode, kubeletPaths } from '#kubelet/linux-node.ts';
 import { podProcessesMaxPercent, podsPerNodeDefault } from '#kubelet/limits.ts';
-import type { NodeFacts } from '#kubelet/node-status.ts';
+import { amountsOf, type NodeFacts } from '#kubelet/node-status.ts';
 import { startKubeletServer } from '#kubelet/server.ts';
 import { runDns, upstreamsOf } from '#network/dns.ts';
 import { runIngress } from '#network/ingress.ts';
@@ -398,9 +400,12 @@ function factsOf(instance: Instance, node: NodePlan, dataDir: string, appArmor: 
     hostname: node.name,
     hostIp: node.address,
     kubeletPort,
-    cpus: cpus().length,
-    memoryBytes: totalmem(),
-    ephemeralBytes: disk.blocks * disk.bsize,
+    ...amountsOf({
+      cpus: cpus().length,
+      memoryBytes: totalmem(),
+      ephemeralBytes: disk.blocks * disk.bsize,
+      podsMax: instance.maxPods ?? podsPerNodeDefault,
+    }),
     architecture: process.arch,
     kernelVersion: release(),
     osImage: /^PRETTY_NAME="?([^"\n]*)"?/m.exec(osRelease)?.[1] ?? 'Linux',
@@ -410,7 +415,6 @@ function factsOf(instance: Instance, node: NodePlan, dataDir: string, appArmor: 
     version: kubernetesVersion,
     runtimeVersion: `tiphys://${tiphysVersion()}`,
     podCidr: node.podRange,
-    podsMax: instance.maxPods ?? podsPerNodeDefault,
     labels: {
       'node.kubernetes.io/instance-type': 'tiphys',
       ...(node.number === 1 ? { 'node-role.kubernetes.io/control-plane': '' } : {}),
@@ -434,19 +438,28 @@ async function startKubelet(
   const facts = factsOf(instance, node, data, engine.context.apparmorDefault !== undefined);
   const groups = cgroupRoot(node.instanceId, engine.context.os.cgroups.top);
   engine.context.os.cgroups.create(`${groups}/kubepods`, { pidsMax: podProcessesMax() });
-  const kubelet = await runKubelet({
+  const common = {
     client,
-    informers,
-    services,
     engine,
-    mounts: engine.context.os.mounts,
     clock: realClock,
     random: realRandom,
     log: log.child('kubelet'),
     facts,
-    cgroupRoot: groups,
-    paths: kubeletPaths(data, files.nodeRun(paths, node.number)),
     dns: { clusterDns: clusterDnsAddress(instance), clusterDomain: instance.domain, hostResolvConf: hostResolvConf() },
+  };
+  const kubelet = await runKubelet({
+    ...common,
+    ...createLinuxNode({
+      ...common,
+      mounts: engine.context.os.mounts,
+      paths: kubeletPaths(data, files.nodeRun(paths, node.number)),
+      imagesDir: join(files.nodeData(paths, node.number), 'content'),
+    }),
+    pods: informers.informer(kinds.Pod, { fieldSelector: `spec.nodeName=${node.name}` }),
+    self: informers.informer(kinds.Node, { fieldSelector: `metadata.name=${node.name}` }),
+    services,
+    recorder: createEventRecorder({ ...common, component: 'kubelet', host: node.name }),
+    cgroupRoot: groups,
   });
   stack.use(kubelet);
   const ring = loadKeyRing(paths);

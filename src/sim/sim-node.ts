@@ -41,7 +41,7 @@ export interface NodeOptions {
   clockSkew?: Duration;
 }
 
-const noPressure: Pressure = Object.freeze({ disk: false, memory: false });
+const noPressure: Pressure = Object.freeze({ disk: false, memory: false, pid: false });
 
 /** What a copy of a node starts from: its options and the faults it is under. */
 export interface NodeSnapshot extends NodeOptions {

@@ -55,8 +55,6 @@ const longFiles = new Set<string>([
   'src/docker/images.root.test.ts',
   'src/engine/images-pull.ts',
   'src/engine/images.ts',
-  'src/kubelet/kubelet.ts',
-  'src/kubelet/pod-worker.ts',
   'src/platform/node.ts',
   'src/scheduler/scheduler.ts',
   'src/schema/groups/core.ts',
