@@ -44,9 +44,10 @@ export interface Kubelet extends AsyncDisposable {
 }
 
 // walk kubectl-apply 8/8: the node's kubelet sees the bound Pod and gives it a worker.
-export async function runKubelet(options: KubeletOptions): Promise<Kubelet> {
+export function runKubelet(options: KubeletOptions): Kubelet {
   const kubelet = new NodeKubelet(options);
-  await kubelet.start();
+  kubelet.ready = kubelet.start();
+  kubelet.ready.catch((error: Error) => options.log.error('kubelet could not start', { error }));
   return kubelet;
 }
 
@@ -123,20 +124,21 @@ class NodeKubelet implements Kubelet {
       if (uid !== undefined) this.#workers.get(uid)?.wake();
     });
     this.#cleanup.defer(unsubscribe);
-    await this.#reporter.register();
+    await this.#reporter.register((node) => this.#pressure.resume(node.status?.conditions));
+    if (this.#stop.signal.aborted) return;
     self.start();
     const seeSelf = (node: KubeObject): void => this.#reporter.see(node);
     const following = self.addHandler({ added: seeSelf, updated: seeSelf });
     this.#cleanup.defer(() => following.remove());
     this.#beginRounds();
-    this.ready = this.#followPods();
-    this.ready.catch((error: Error) => this.#options.log.error('kubelet could not start', { error }));
+    await this.#followPods();
   }
 
   async #followPods(): Promise<void> {
     const { pods, services, self } = this.#options;
     pods.start();
     await Promise.all([services.synced, pods.synced, self.synced]);
+    if (this.#stop.signal.aborted) return;
     const see = (pod: KubeObject): void => this.#see(pod);
     const following = pods.addHandler({
       added: see,

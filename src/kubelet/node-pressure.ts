@@ -8,6 +8,7 @@
  * measured once, by the bound of the node's.
  * Rules: Kubernetes documentation, "Node-pressure Eviction" (thresholds of the kubelet's defaults).
  */
+import type { Json } from '#base/objects.ts';
 import type { Clock, Timer } from '#os/clock.ts';
 import type { Logger } from '#observe/log.ts';
 import type { FileSystemReading, NodeGauge, NodeReading } from './doors.ts';
@@ -78,6 +79,23 @@ export class NodePressure<T extends EvictionCandidate> {
 
   constructor(host: PressureHost<T>) {
     this.#host = host;
+  }
+
+  /** The conditions as an earlier kubelet has left them: a restart ends none before its time. */
+  resume(conditions: readonly Json[] | undefined): void {
+    const holds = (type: string): boolean =>
+      conditions?.some((each) => each.type === type && each.status === 'True') === true;
+    const left: Pressure = {
+      disk: holds('DiskPressure'),
+      memory: holds('MemoryPressure'),
+      pid: holds('PIDPressure'),
+    };
+    if (!left.disk && !left.memory && !left.pid) return;
+    this.#conditions = this.#told = Object.freeze(left);
+    for (const name of ['disk', 'memory', 'pid'] as const)
+      if (left[name]) this.#lastSignMs.set(name, this.#host.clock.monotonic());
+    this.#reclaimedMs = this.#host.clock.monotonic();
+    this.#lookAgain();
   }
 
   get conditions(): Pressure {

@@ -34,8 +34,8 @@ export class NodeReporter {
     this.#of = of;
   }
 
-  /** Makes the Node object, or takes over the one of this name. */
-  async register(): Promise<void> {
+  /** Makes the Node object, or takes over the one of this name: `known` is called with it before it is changed. */
+  async register(known: (node: KubeObject) => void): Promise<void> {
     const { client, facts, clock, signal } = this.#of;
     const wanted = nodeObject(facts);
     await persist({ clock, signal }, async () => {
@@ -47,8 +47,9 @@ export class NodeReporter {
           metadata: { labels: wanted.metadata.labels },
           spec: { podCIDR: facts.podCidr, podCIDRs: [facts.podCidr] },
         });
+        known(this.self);
+        await this.#write();
       }
-      await this.#write();
     });
   }
 

@@ -220,9 +220,7 @@ async function startContainer(state: PodState, entry: Start, context: StartConte
     remembered.started = !prober.isAsked('Startup', target);
     remembered.ready = remembered.started && !prober.isAsked('Readiness', target);
   };
-  settle();
-  if (hook !== undefined) Object.assign(remembered, { started: false, ready: false });
-  remembered.killBecause = undefined;
+  Object.assign(remembered, { started: false, ready: false, killBecause: undefined });
   try {
     await interruption.race(engine.containers.start(id));
   } catch (error) {
@@ -234,8 +232,7 @@ async function startContainer(state: PodState, entry: Start, context: StartConte
     return;
   }
   api.tell(pod, 'Normal', 'Started', `Container started`, name);
-  if (hook === undefined) return;
-  if (await runPostStart(state, hook, target, context.interruption)) settle();
+  if (hook === undefined || (await runPostStart(state, hook, target, context.interruption))) settle();
 }
 
 /** Image, environment and files of a container; what they wait for ends with the Pod, or with a newer image. */

@@ -243,6 +243,9 @@ export class PodWorker {
       observed = await observePod(state);
       plan = planPod(state.pod, observed, state.memory, clock.now());
     }
+    // How a run has ended is told before the next one begins.
+    if (plan.start.some(({ restartCount }) => restartCount > 0))
+      reportPod(state, { observed, plan: { ...plan, start: [] }, sandbox: engine.sandboxes.status(state.uid) });
     const { sandbox, retryMs } = await this.#start(plan, observed);
     // What has not changed need not be looked at again.
     if (plan.start.length > 0) {

@@ -447,7 +447,7 @@ async function startKubelet(
     facts,
     dns: { clusterDns: clusterDnsAddress(instance), clusterDomain: instance.domain, hostResolvConf: hostResolvConf() },
   };
-  const kubelet = await runKubelet({
+  const kubelet = runKubelet({
     ...common,
     ...createLinuxNode({
       ...common,
