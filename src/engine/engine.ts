@@ -319,7 +319,8 @@ export interface Containers {
 }
 
 export interface Sandboxes {
-  create(spec: SandboxSpec): Promise<SandboxStatus>;
+  /** When the signal aborts, what has been made by then is taken away, and it rejects with the signal's reason. */
+  create(spec: SandboxSpec, signal?: AbortSignal): Promise<SandboxStatus>;
   /** Takes network, namespaces and cgroup away; a no-op when it is gone. */
   remove(id: string): Promise<void>;
   list(): SandboxStatus[];

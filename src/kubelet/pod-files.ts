@@ -4,7 +4,6 @@
  */
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { isReason } from '#base/errors.ts';
-import type { KubeObject } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
 import { kinds } from '#client/kinds.ts';
 import { treeBytes } from '#engine/tree-size.ts';

@@ -116,6 +116,8 @@ function takeVersion(state: PodState, pod: KubeObject): void {
   const urgent = isUrgent(before, pod);
   const isOwn = pod.metadata.resourceVersion === state.lastWritten;
   state.pod = pod;
+  // Times are whole seconds: what others have undone may read as it did when it was last written.
+  if (!isOwn) state.lastStatus = '';
   if (urgent) interruptPointless(state);
   if (urgent || !isOwn || (isTerminal(pod) && !isTerminal(before))) state.wake();
 }

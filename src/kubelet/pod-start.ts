@@ -83,23 +83,27 @@ export async function ensureSandbox(
   for (const text of ignoredFields(pod)) api.tell(pod, 'Warning', 'FieldIgnored', text);
   try {
     await state.interruption.race(api.checkRuntimeClass(pod));
-    return await state.interruption.race(
-      engine.sandboxes.create({
-        id: uid,
-        name: `${pod.metadata.namespace}/${pod.metadata.name}`,
-        hostname: podHostname(pod, host.dns.clusterDomain),
-        labels: podLabels(pod),
-        network: pod.spec.hostNetwork === true ? 'host' : 'pod',
-        hostPid: pod.spec.hostPID === true,
-        hostIpc: pod.spec.hostIPC === true,
-        shareProcessNamespace: pod.spec.shareProcessNamespace === true,
-        sysctls: Object.fromEntries(
-          (pod.spec.securityContext?.sysctls ?? []).map((entry: Json) => [entry.name, entry.value]),
-        ),
-        cgroupParent: podCgroupParent(pod, host.cgroupRoot),
-        resources: podResources(pod),
-        ports: hostPorts(pod),
-      }),
+    const { interruption } = state;
+    return await interruption.race(
+      engine.sandboxes.create(
+        {
+          id: uid,
+          name: `${pod.metadata.namespace}/${pod.metadata.name}`,
+          hostname: podHostname(pod, host.dns.clusterDomain),
+          labels: podLabels(pod),
+          network: pod.spec.hostNetwork === true ? 'host' : 'pod',
+          hostPid: pod.spec.hostPID === true,
+          hostIpc: pod.spec.hostIPC === true,
+          shareProcessNamespace: pod.spec.shareProcessNamespace === true,
+          sysctls: Object.fromEntries(
+            (pod.spec.securityContext?.sysctls ?? []).map((entry: Json) => [entry.name, entry.value]),
+          ),
+          cgroupParent: podCgroupParent(pod, host.cgroupRoot),
+          resources: podResources(pod),
+          ports: hostPorts(pod),
+        },
+        interruption.signal,
+      ),
     );
   } catch (error) {
     if (!(error instanceof Interrupted))

@@ -79,7 +79,7 @@ export class SimEngine implements KubeletEngine, ServedRuntime {
   };
 
   readonly sandboxes: KubeletEngine['sandboxes'] & ServedRuntime['sandboxes'] = {
-    create: (spec) => this.#createSandbox(spec),
+    create: (spec, signal) => this.#createSandbox(spec, signal),
     remove: async (id) => this.#removeSandbox(id),
     list: () => [...this.pods.values()].flatMap(({ sandbox }) => sandbox ?? []),
     status: (id) => this.pods.get(id)?.sandbox,
@@ -232,7 +232,7 @@ export class SimEngine implements KubeletEngine, ServedRuntime {
     return { id, name, ready: true, podIp, createdAtMs: this.#machine.node.now(), labels, network, cgroupParent };
   }
 
-  async #createSandbox(spec: SandboxSpec): Promise<SandboxStatus> {
+  async #createSandbox(spec: SandboxSpec, signal = this.#power.signal): Promise<SandboxStatus> {
     const { clock, random, scripts } = this.#machine;
     const pod = this.#podOf(spec.labels);
     const { startAfter } = scripts.of(pod.context(pod.pod.spec.containers[0].name));
@@ -240,7 +240,8 @@ export class SimEngine implements KubeletEngine, ServedRuntime {
       startAfter === undefined
         ? sandboxMsMin + Math.floor(random.float() * (sandboxMsMax - sandboxMsMin))
         : durationMs(startAfter);
-    await clock.sleep(delayMs, this.#power.signal);
+    await clock.sleep(delayMs, signal);
+    this.#power.signal.throwIfAborted();
     const isShared = spec.network === 'host';
     const ip = isShared ? this.#options.hostIp : this.#options.allocateIp((each) => this.#ips.has(each));
     if (!isShared) this.#ips.add(ip);
