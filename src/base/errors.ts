@@ -4,6 +4,7 @@
  * Programmer errors are not ApiErrors: they are plain `Error`s and become a 500.
  */
 import type { KubeStatus, StatusCause } from '#base/objects.ts';
+import { messageOf } from '#base/thrown.ts';
 
 export type Reason =
   | 'Unauthorized'
@@ -98,7 +99,7 @@ export function isReason(error: unknown, ...reasons: Reason[]): error is ApiErro
 /** Any thrown value as an ApiError; what is not one becomes an InternalError that keeps the cause. */
 export function toApiError(error: unknown): ApiError {
   if (error instanceof ApiError) return error;
-  const made = new ApiError('InternalError', error instanceof Error ? error.message : String(error));
+  const made = new ApiError('InternalError', messageOf(error));
   made.cause = error;
   return made;
 }

@@ -1,6 +1,7 @@
 /** Validation of configuration, nodes, volumes and Ingresses. */
 import type { Json } from '#base/objects.ts';
 import { compareQuantities, isQuantity } from '#base/quantity.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { isIp } from './ip.ts';
 import { configKeyProblem, portProblem, subdomainProblem } from './names.ts';
@@ -52,11 +53,7 @@ export function validateSecret(o: Json, errors: FieldErrors, old?: Json): void {
     try {
       JSON.parse(Buffer.from(o.data[key], 'base64').toString());
     } catch (error) {
-      errors.invalid(
-        `data[${key}]`,
-        '<secret contents redacted>',
-        error instanceof Error ? error.message : String(error),
-      );
+      errors.invalid(`data[${key}]`, '<secret contents redacted>', messageOf(error));
     }
   }
   if (

@@ -52,9 +52,8 @@ export function validateQuantities(list: Json, at: string, errors: FieldErrors):
       );
       continue;
     }
-    if (parseQuantity(value as string).nano < 0n)
-      errors.invalid(`${at}[${name}]`, value, 'must be greater than or equal to 0');
-    if (isExtended(name) && parseQuantity(value as string).nano % nanoPerUnit !== 0n)
+    if (parseQuantity(value).nano < 0n) errors.invalid(`${at}[${name}]`, value, 'must be greater than or equal to 0');
+    if (isExtended(name) && parseQuantity(value).nano % nanoPerUnit !== 0n)
       errors.invalid(`${at}[${name}]`, value, 'must be an integer');
   }
 }
@@ -71,14 +70,9 @@ export function validateResources(resources: Json, at: string, errors: FieldErro
   }
   for (const [name, value] of Object.entries(resources.requests ?? {})) {
     const limit = resources.limits?.[name];
-    if (limit !== undefined && isQuantity(limit) && isQuantity(value) && compareQuantities(value as string, limit) > 0)
+    if (limit !== undefined && isQuantity(limit) && isQuantity(value) && compareQuantities(value, limit) > 0)
       errors.invalid(`${at}.requests`, value, `must be less than or equal to ${name} limit of ${limit}`);
-    else if (
-      isExtended(name) &&
-      isQuantity(limit) &&
-      isQuantity(value) &&
-      compareQuantities(value as string, limit) !== 0
-    )
+    else if (isExtended(name) && isQuantity(limit) && isQuantity(value) && compareQuantities(value, limit) !== 0)
       errors.invalid(`${at}.requests`, value, `must be equal to ${name} limit of ${limit}`);
     if (name.includes('/') && limit === undefined)
       errors.required(`${at}.limits[${name}]`, 'Limit must be set for non overcommitable resources');
