@@ -172,5 +172,5 @@ function answerComponents(context: RequestContext): ApiResponse {
       throw new ApiError('NotFound', `componentstatuses ${JSON.stringify(context.info.name)} not found`);
     return answerObject(context, found as Json);
   }
-  return answerObject(context, { kind: 'ComponentStatusList', apiVersion: 'v1', metadata: {}, items } as Json);
+  return answerObject(context, { kind: 'ComponentStatusList', apiVersion: 'v1', metadata: {}, items });
 }

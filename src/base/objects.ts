@@ -38,7 +38,7 @@ export interface ObjectMeta {
   managedFields?: ManagedFieldsEntry[];
 }
 
-// eslint-disable-next-line -- objects are open: their fields are described by schema records
+// oxlint-disable-next-line typescript/no-explicit-any -- objects are open: their fields are described by schema records
 export type Json = any;
 
 export interface KubeObject {

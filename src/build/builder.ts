@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { parseReference } from '#base/reference.ts';
 import type { Content } from '#content/content.ts';
-import type { ImageRecord, ImageRecords, RunConfig } from '#content/image-records.ts';
+import type { ImageRecord, ImageRecords } from '#content/image-records.ts';
 import type { BuildSnapshots } from '#content/snapshots.ts';
 import type { ImageStore } from '#engine/images.ts';
 import { isForPlatform } from '#engine/images-pull.ts';

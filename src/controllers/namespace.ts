@@ -6,6 +6,7 @@
  */
 import { isReason } from '#base/errors.ts';
 import type { KindRef, KubeObject } from '#base/objects.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
@@ -216,9 +217,7 @@ class NamespaceController {
           });
         } catch (error) {
           if (isReason(error, 'NotFound', 'MethodNotAllowed')) return;
-          failures.push(
-            `${kind.resource}${kind.group === '' ? '' : `.${kind.group}`}: ${error instanceof Error ? error.message : String(error)}`,
-          );
+          failures.push(`${kind.resource}${kind.group === '' ? '' : `.${kind.group}`}: ${messageOf(error)}`);
         }
       },
       8,

@@ -119,7 +119,7 @@ export function mergeConfig(base: RunConfig, over: RunConfig): RunConfig {
   if (env.length > 0) out.Env = env;
   for (const key of ['ExposedPorts', 'Volumes', 'Labels'] as const) {
     const all = { ...base[key], ...over[key] };
-    if (Object.keys(all).length > 0) out[key] = all as Record<string, never>;
+    if (Object.keys(all).length > 0) out[key] = all;
   }
   return out;
 }

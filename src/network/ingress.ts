@@ -145,7 +145,7 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
     await writeFile(
       join(runDir, 'crt-list'),
       [
-        `${join(runDir, 'certs', 'default.pem')}`,
+        join(runDir, 'certs', 'default.pem'),
         ...plan.certificates.map(
           (certificate) => `${join(runDir, 'certs', certificate.file)} ${certificate.hosts.join(' ')}`,
         ),
@@ -253,7 +253,7 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
     if (timer !== undefined || closed) return;
     timer = clock.setTimer(delayMs, () => {
       timer = undefined;
-      work = work.then(sync).catch((error: Error) => {
+      work = work.then(sync).catch((error: unknown) => {
         log.error('ingress', { error });
         schedule(2_000);
       });

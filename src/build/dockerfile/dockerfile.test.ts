@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { lexDockerfile } from './lexer.ts';
-import { parseDockerfile } from './parser.ts';
+import { parseDockerfile, parseInstruction } from './parser.ts';
 import { applyChanges } from './changes.ts';
 import { applyConfig, parseDuration } from './config.ts';
-import { parseInstruction } from './parser.ts';
 import { expandRaw, expandWord, expandWords } from './words.ts';
 
 const variables = (name: string): string | undefined =>
