@@ -6,6 +6,7 @@
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, rmdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { messageOf } from '#base/thrown.ts';
 import { command, daemon, fileSizeMb, find, logTail, until } from './harness.ts';
 import type { Run } from './harness.ts';
 import { KubeClient, targetOf } from './kube-client.ts';
@@ -214,7 +215,7 @@ conf_dir = "${directory}/cni"
     );
     for (const image of images) await command([...ctr, 'images', 'import', '--all-platforms', image]);
   } catch (error) {
-    return `containerd does not start here: ${(error as Error).message} ${logTail(current, 'containerd', 2)}`;
+    return `containerd does not start here: ${messageOf(error)} ${logTail(current, 'containerd', 2)}`;
   }
   const certificate = readFileSync(`${directory}/certificates/apiserver.crt`, 'utf8');
   writeFileSync(`${directory}/root-ca.crt`, certificate);

@@ -2,7 +2,6 @@
 import { ApiError } from '#base/errors.ts';
 import type { ApiResponse } from '#base/api-request.ts';
 import { apiVersionOf } from '#base/objects.ts';
-import type { KindRecord } from '#schema/kind.ts';
 import { CompactedError, FutureRevisionError } from '#store/store.ts';
 import type { ListResult, StoredValue } from '#store/store.ts';
 import type { RequestContext } from './context.ts';

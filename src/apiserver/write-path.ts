@@ -116,7 +116,7 @@ export async function createObject(
   make: () => KubeObject,
   options: { manager?: string; apply?: boolean } = {},
 ): Promise<Written> {
-  const { server, kind } = context;
+  const { server } = context;
   let decoded = make();
   if (
     decoded.metadata.resourceVersion !== undefined &&
@@ -299,7 +299,7 @@ export async function updateObject(
   }
 }
 
-function keepMetadata(context: RequestContext, object: KubeObject, old: KubeObject, subresource: string): void {
+function keepMetadata(context: RequestContext, object: KubeObject, old: KubeObject): void {
   const meta = object.metadata;
   if (meta.name === undefined) meta.name = old.metadata.name!;
   if (meta.name !== old.metadata.name)
@@ -318,7 +318,7 @@ function keepMetadata(context: RequestContext, object: KubeObject, old: KubeObje
   if (meta.uid !== undefined && meta.uid !== '' && meta.uid !== old.metadata.uid)
     throw conflict(
       context.kind,
-      meta.name!,
+      meta.name,
       `Precondition failed: UID in precondition: ${meta.uid}, UID in object meta: ${old.metadata.uid}`,
     );
   for (const field of [
@@ -351,7 +351,7 @@ async function updateOnce(
   const dry = isDryRun(context);
   checkStorable(context, wanted);
   const object = toStored(kind, wanted);
-  keepMetadata(context, object, old, subresource);
+  keepMetadata(context, object, old);
   if (subresource === '') {
     stored.defaults?.(object);
     stored.prepareUpdate?.(object, old);

@@ -50,7 +50,7 @@ export function mergeSubresource(
       ...current,
       metadata: { ...current.metadata, resourceVersion: wanted.metadata.resourceVersion },
       spec: { ...current.spec, finalizers: wanted.spec?.finalizers ?? [] },
-    } as KubeObject;
+    };
   const meta: Json = { ...current.metadata };
   if (wanted.metadata.resourceVersion === undefined) delete meta.resourceVersion;
   else meta.resourceVersion = wanted.metadata.resourceVersion;

@@ -4,7 +4,7 @@
  */
 import type { ObjectMeta } from '#api/meta.v1.ts';
 
-// eslint-disable-next-line -- objects are open: their fields are described by schema records
+// oxlint-disable-next-line typescript/no-explicit-any -- objects are open: their fields are described by schema records
 export type Json = any;
 
 export interface KubeObject {

@@ -7,6 +7,7 @@
 import { isReason } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { matchesLabels, selectorOf } from '#base/selectors.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
@@ -401,7 +402,7 @@ class DeploymentController {
         if (!same) outcome.collisionCount = (deployment['status']?.collisionCount ?? 0) + 1;
         return;
       }
-      const message = error instanceof Error ? error.message : String(error);
+      const message = messageOf(error);
       if (!(isReason(error, 'Forbidden') && message.includes('being terminated'))) {
         outcome.failure = {
           reason: 'ReplicaSetCreateError',

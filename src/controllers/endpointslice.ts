@@ -66,7 +66,7 @@ export function targetPortOf(pod: KubeObject, servicePort: Json): number | undef
     ...(pod['spec']?.containers ?? []),
     ...((pod['spec']?.initContainers ?? []) as Json[]).filter((c: Json) => c.restartPolicy === 'Always'),
   ];
-  for (const container of containers as Json[]) {
+  for (const container of containers) {
     for (const port of container.ports ?? []) {
       if (port.name === target && (port.protocol ?? 'TCP') === (servicePort.protocol ?? 'TCP'))
         return port.containerPort;

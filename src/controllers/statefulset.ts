@@ -7,6 +7,7 @@
 import { isReason } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { matchesLabels, selectorOf } from '#base/selectors.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
@@ -355,7 +356,7 @@ class StatefulSetController {
           `create Pod ${pod.metadata.name} in StatefulSet ${set.metadata.name} successful`,
         );
       } catch (error) {
-        const message = error instanceof Error ? error.message : String(error);
+        const message = messageOf(error);
         if (!isReason(error, 'AlreadyExists'))
           this.#recorder.event(
             set,

@@ -5,7 +5,7 @@
  */
 import { existsSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
-import { applyChanges } from '#build/builder.ts';
+import { applyChanges } from '#build/dockerfile/changes.ts';
 import type { RunConfig } from '#content/image-records.ts';
 import type { Container } from '#engine/container.ts';
 import { emitPause, whileStill } from '#engine/freeze.ts';
@@ -119,7 +119,7 @@ export function mergeConfig(base: RunConfig, over: RunConfig): RunConfig {
   if (env.length > 0) out.Env = env;
   for (const key of ['ExposedPorts', 'Volumes', 'Labels'] as const) {
     const all = { ...base[key], ...over[key] };
-    if (Object.keys(all).length > 0) out[key] = all as Record<string, never>;
+    if (Object.keys(all).length > 0) out[key] = all;
   }
   return out;
 }

@@ -12,7 +12,7 @@ import type { HostFacts } from './host-facts.ts';
 import { mergeTmpfsOptions } from '#engine/tmpfs-options.ts';
 import type { ContainerSpec, Mount, NetworkAttachment, NetworkMode, PortBinding } from '#engine/engine.ts';
 
-// eslint-disable-next-line -- docker's bodies are open
+// oxlint-disable-next-line typescript/no-explicit-any -- docker's bodies are open
 type Body = any;
 
 export interface HostConfigBody {

@@ -10,6 +10,7 @@ import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { hostPlatform } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
 import { encodeTarFile, encodeTarHeader, readTar, tarEnd } from '#base/tar.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { Content } from '#content/content.ts';
 import { createImageRecords, mediaTypes } from '#content/image-records.ts';
 import type { ImageRecords, Index } from '#content/image-records.ts';
@@ -369,8 +370,8 @@ test('the kubelet may collect what it alone brought, and nothing that a Pod leas
     node.images
       .list()
       .map((image) => image.id)
-      .sort(),
-    [own.id, ids.get('leased'), ids.get('named'), ids.get('wanted')].sort(),
+      .toSorted(),
+    [own.id, ...['leased', 'named', 'wanted'].map((name) => ids.get(name)!)].toSorted(),
   );
 });
 
@@ -379,7 +380,7 @@ const textOf = async (run: () => Promise<unknown>): Promise<string> => {
     await run();
     return 'nothing was wrong';
   } catch (error) {
-    return (error as Error).message;
+    return messageOf(error);
   }
 };
 

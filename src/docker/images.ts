@@ -5,7 +5,7 @@ import { ApiError } from '#base/errors.ts';
 import { formatPlatform, normalizePlatform, parsePlatform } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
 import { familiarName, parseReference } from '#base/reference.ts';
-import { applyChanges } from '#build/builder.ts';
+import { applyChanges } from '#build/dockerfile/changes.ts';
 import type { ImageLayer, ImageRecord } from '#content/image-records.ts';
 import { redirectsMax } from '#content/limits.ts';
 import type { RegistryCredential } from '#engine/engine.ts';

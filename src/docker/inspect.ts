@@ -216,7 +216,6 @@ export function showContainer(parts: DockerParts, container: Container, sizes?: 
   const { record } = container;
   const { engine } = parts;
   const directory = containerDirectory(engine.context.directories.data, record.id);
-  const image = engine.images.find(record.spec.imageId);
   const networks = showEndpoints(parts, container);
   const bridge = networks['bridge'] ?? {};
   return {
@@ -377,7 +376,7 @@ function showHostConfig(container: Container): Shown {
     CgroupParent: spec.cgroupParent ?? '',
     CpuShares: resources.cpuShares ?? 0,
     Memory: resources.memoryLimitBytes ?? 0,
-    NanoCpus: (asked['NanoCpus'] as number | undefined) ?? 0,
+    NanoCpus: asked['NanoCpus'] ?? 0,
     CpuPeriod: asked['NanoCpus'] ? 0 : (resources.cpuPeriodUs ?? 0),
     CpuQuota: asked['NanoCpus'] ? 0 : (resources.cpuQuotaUs ?? 0),
     CpusetCpus: resources.cpusetCpus ?? '',

@@ -203,7 +203,7 @@ export function showNetwork(
  * What only a swarm or another driver could do is refused. Subnets of version 6 without EnableIPv6 are left alone, as
  * docker leaves them.
  */
-// eslint-disable-next-line -- docker's bodies are open
+// oxlint-disable-next-line typescript/no-explicit-any -- docker's bodies are open
 function checkWhole(body: any): void {
   const unsupported = (what: string): never => {
     throw new ApiError('InternalError', `${what} is not supported by this engine`, undefined, 501);
@@ -227,7 +227,7 @@ function checkWhole(body: any): void {
   if (subnets.length > 1) throw new ApiError('Forbidden', "bridge driver doesn't support multiple subnets");
 }
 
-// eslint-disable-next-line -- docker's bodies are open
+// oxlint-disable-next-line typescript/no-explicit-any -- docker's bodies are open
 async function createNetwork(parts: DockerParts, body: any): Promise<unknown> {
   checkShape(body, networkShape, 'CreateRequest');
   checkWhole(body);

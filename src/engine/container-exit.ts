@@ -97,7 +97,7 @@ async function endLog(registry: ContainerRegistry, container: Container): Promis
   }
   const path = logPathOf(registry, container);
   if (path !== undefined)
-    await settleLog(path, logBoundOf(container.record.spec)).catch((error) =>
+    await settleLog(path, logBoundOf(container.record.spec)).catch((error: unknown) =>
       registry.context.log.warn('the bound of a log', { id: container.id, error }),
     );
 }

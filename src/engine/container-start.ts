@@ -9,6 +9,7 @@
  */
 import { mkdirSync, statSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
+import { messageOf } from '#base/thrown.ts';
 import { cgroupRoot, monitorsCgroup } from '#net/names.ts';
 import { readIfExists, removeTree } from '#os/files.ts';
 import type { Container } from './container.ts';
@@ -119,7 +120,7 @@ export async function startContainer(registry: ContainerRegistry, container: Con
     undo.move();
   } catch (error) {
     Object.assign(record, {
-      error: (error as Error).message,
+      error: messageOf(error),
       exitCode: exitCodeOf(error as Error),
       state: record.startedAtMs === 0 ? 'created' : 'exited',
     });
@@ -317,7 +318,7 @@ function reservePort(
   } catch (error) {
     throw new ApiError(
       'InternalError',
-      `failed to set up container networking: driver failed programming external connectivity on endpoint ${container.name} (${endpoint.endpointId}): ${(error as Error).message}`,
+      `failed to set up container networking: driver failed programming external connectivity on endpoint ${container.name} (${endpoint.endpointId}): ${messageOf(error)}`,
     );
   }
 }
@@ -410,8 +411,8 @@ function makeSource(path: string): void {
 
 /** The system's words, as Go writes them. */
 function lowerReason(error: unknown): string {
-  const reason = /^[A-Z]+: ([^,]*)/.exec((error as Error).message)?.[1];
-  return reason ?? (error as Error).message;
+  const reason = /^[A-Z]+: ([^,]*)/.exec(messageOf(error))?.[1];
+  return reason ?? messageOf(error);
 }
 
 function subDirectory(volume: string, mount: Mount): string {
@@ -427,7 +428,7 @@ export function etcTexts(
   container: Container,
   endpoints: EndpointRecord[],
 ): { hosts: string; hostname: string; resolvConf: string } {
-  const { spec, id } = container.record;
+  const { spec } = container.record;
   const hostname = hostnameOf(registry, container);
   const domain = spec.domainname === undefined || spec.domainname === '' ? [] : [`${hostname}.${spec.domainname}`];
   const entries = endpoints.map((endpoint) => ({ ip: endpoint.ip, names: [...domain, hostname] }));

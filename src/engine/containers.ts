@@ -5,7 +5,8 @@
 import { ApiError } from '#base/errors.ts';
 import type { Clock } from '#os/clock.ts';
 import { AttachHub } from './attach.ts';
-import { Container, eventAttributes } from './container.ts';
+import type { Container } from './container.ts';
+import { eventAttributes } from './container.ts';
 import { createContainer } from './container-create.ts';
 import { runHealthChecks } from './health.ts';
 import { finishRun, nextRestartDelayMs } from './container-exit.ts';
@@ -91,7 +92,7 @@ export class Containers implements ContainersContract {
       // Whoever waits for the removal of a `--rm` container learns of the failure by it.
       container.tellExit(container.record.exitCode ?? 128);
       if (container.record.spec.autoRemove === true && !container.removed)
-        void this.remove(container.id, { volumes: true }).catch((second) =>
+        void this.remove(container.id, { volumes: true }).catch((second: unknown) =>
           this.registry.context.log.warn('auto-remove', { id: container.id, error: second }),
         );
       throw error;
@@ -221,7 +222,7 @@ export class Containers implements ContainersContract {
     if (container.isRunning)
       await container.hub
         .connect(`${bundleDirectory(context.directories.run, container.id)}/attach`)
-        .catch((error) => context.log.debug('attach', { id: container.id, error }));
+        .catch((error: unknown) => context.log.debug('attach', { id: container.id, error }));
     if (streams.resizes !== undefined)
       void (async () => {
         for await (const size of streams.resizes!) this.resize(container.id, size);
@@ -270,7 +271,7 @@ export class Containers implements ContainersContract {
     container.keptLog = keepLog(context, container, logPathOf(this.registry, container), () =>
       context.runtime.reopenLog(bundleDirectory(context.directories.run, container.id)),
     );
-    void runHealthChecks(this, container).catch((error) =>
+    void runHealthChecks(this, container).catch((error: unknown) =>
       context.log.warn('health checks', { id: container.id, error }),
     );
     void context.os.poll
@@ -290,7 +291,7 @@ export class Containers implements ContainersContract {
         });
         await this.afterExit(container);
       })
-      .catch((error) => context.log.error('the end of a container', { id: container.id, error }));
+      .catch((error: unknown) => context.log.error('the end of a container', { id: container.id, error }));
   }
 
   /** Restart, removal of `--rm` containers, or nothing. */
@@ -301,7 +302,7 @@ export class Containers implements ContainersContract {
       return;
     }
     if (container.record.spec.autoRemove === true && container.record.state === 'exited' && !container.isRestarting)
-      await this.remove(container.id, { volumes: true }).catch((error) =>
+      await this.remove(container.id, { volumes: true }).catch((error: unknown) =>
         this.registry.context.log.warn('auto-remove', { id: container.id, error }),
       );
   }
@@ -311,7 +312,7 @@ export class Containers implements ContainersContract {
       container.restartTimer = undefined;
       if (container.record.state !== 'restarting' || container.removed) return;
       container.record.restartCount++;
-      this.#startNow(container).catch(async (error) => {
+      this.#startNow(container).catch(async (error: unknown) => {
         this.registry.context.log.warn('a restart failed', { id: container.id, error });
         container.record.finishedAtMs = this.#clock.now();
         if (container.record.startedAtMs === 0) container.record.startedAtMs = this.#clock.now();

@@ -5,6 +5,7 @@
  * them; 0 is the default.
  */
 import { PassThrough } from 'node:stream';
+import { messageOf } from '#base/thrown.ts';
 import type { Container, HealthState } from './container.ts';
 import { eventAttributes } from './container.ts';
 import type { Containers } from './containers.ts';
@@ -119,7 +120,7 @@ async function probe(
     );
   } catch (error) {
     code = -1;
-    text = (error as Error).message;
+    text = messageOf(error);
   }
   timer.cancel();
   if (late.signal.aborted) {

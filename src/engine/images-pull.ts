@@ -11,6 +11,7 @@ import { formatPlatform, hostPlatform, platformFit } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
 import { canonicalName, canonicalRepository, familiarName, familiarRepository, isDigest } from '#base/reference.ts';
 import type { Reference } from '#base/reference.ts';
+import { codeOf, messageOf } from '#base/thrown.ts';
 import { DigestError } from '#content/blobs.ts';
 import type { Upload } from '#content/blobs.ts';
 import type { Hold } from '#content/content.ts';
@@ -303,10 +304,8 @@ async function fetchBlob(
         signal?.throwIfAborted();
         const isTransient =
           error instanceof UnreachableError ||
-          ['ECONNRESET', 'ERR_STREAM_PREMATURE_CLOSE', 'EPIPE', 'ETIMEDOUT'].includes(
-            (error as NodeJS.ErrnoException).code ?? '',
-          ) ||
-          (error as Error).message === 'aborted';
+          ['ECONNRESET', 'ERR_STREAM_PREMATURE_CLOSE', 'EPIPE', 'ETIMEDOUT'].includes(codeOf(error) ?? '') ||
+          messageOf(error) === 'aborted';
         if (!isTransient || attempt >= downloadAttemptsMax) throw error;
         await options.clock.sleep(200 * 2 ** attempt, signal);
       }
@@ -425,8 +424,7 @@ async function pullFrom(
   const changes = [records.repoDigestChange(`${canonicalRepository(reference)}@${outer}`, record.id)];
   const wasSame =
     known !== undefined &&
-    (reference.tag === undefined ||
-      records.byName(canonicalName({ ...reference, digest: undefined } as unknown as Reference)) === record.id);
+    (reference.tag === undefined || records.byName(canonicalName({ ...reference, digest: undefined })) === record.id);
   if (reference.digest === undefined) changes.push(records.nameChange(canonicalName(reference), record.id));
   await records.put(record, changes);
   progress({ status: `Digest: ${outer}` });

@@ -62,7 +62,7 @@ describe('the resolver inside containers', { skip: !isRoot && 'needs root' }, ()
     return (
       text
         .split('\n')
-        .filter((line) => /^Address/.test(line))
+        .filter((line) => line.startsWith('Address'))
         .slice(1)
         .map((line) => line.replace(/^Address.*: */, ''))
         .join() ||

@@ -91,7 +91,9 @@ export async function recoverContainers(registry: ContainerRegistry, containers:
       .map((container) =>
         container.lock
           .run(() => recoverOne(registry, containers, container))
-          .catch((error) => context.log.error('a container could not be taken over', { id: container.id, error })),
+          .catch((error: unknown) =>
+            context.log.error('a container could not be taken over', { id: container.id, error }),
+          ),
       ),
   );
   await sweep(registry);
@@ -102,7 +104,7 @@ export async function recoverContainers(registry: ContainerRegistry, containers:
       container.record.state === 'created' && container.record.spec.autoRemove === true
         ? containers.remove(container.id, { volumes: true })
         : containers.afterExit(container)
-    ).catch((error) => context.log.warn('after recovery', { id: container.id, error }));
+    ).catch((error: unknown) => context.log.warn('after recovery', { id: container.id, error }));
 }
 
 async function recoverOne(registry: ContainerRegistry, containers: Containers, container: Container): Promise<void> {
@@ -111,12 +113,12 @@ async function recoverOne(registry: ContainerRegistry, containers: Containers, c
   if (record.run !== undefined && isAlive(registry, record.run)) {
     if (record.state !== 'running' && record.state !== 'paused') record.state = 'running';
     const gate = readIfExists(`${context.directories.run}/runtime/${record.id}/status`);
-    await thaw(registry, container).catch((error) =>
+    await thaw(registry, container).catch((error: unknown) =>
       context.log.warn('thawing a container', { id: container.id, error }),
     );
     containers.watch(container);
     if (record.run.networkNamespace !== undefined)
-      await resumeNames(registry, container).catch((error) =>
+      await resumeNames(registry, container).catch((error: unknown) =>
         context.log.warn('the resolver of a container', { id: record.id, error: error as Error }),
       );
     if (gate !== undefined) await context.runtime.start(record.id).catch(() => undefined);

@@ -31,7 +31,9 @@ export async function stopAllContainers(containers: Containers, graceMsMax: numb
         const graceMs = asked < 0 ? graceMsMax : Math.min(asked, graceMsMax);
         await containers
           .stop(container.id, graceMs)
-          .catch((error: Error) => registry.context.log.warn('a container did not stop', { id: container.id, error }));
+          .catch((error: unknown) =>
+            registry.context.log.warn('a container did not stop', { id: container.id, error }),
+          );
       }),
   );
 }

@@ -14,6 +14,7 @@ import { createServer } from 'node:http';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { ApiError } from '#base/errors.ts';
 import { isRepositoryPath } from '#base/reference.ts';
+import { codeOf, messageOf } from '#base/thrown.ts';
 import { DigestError, UploadGoneError } from '#content/blobs.ts';
 import type { Content } from '#content/content.ts';
 import type { ImageRecords } from '#content/image-records.ts';
@@ -218,9 +219,8 @@ class HttpRegistry implements Registry {
       if (error.reason === 'NotFound') return new RegistryError('BLOB_UNKNOWN', error.message);
       if (error.reason === 'BadRequest') return new RegistryError('DIGEST_INVALID', error.message);
     }
-    if ((error as NodeJS.ErrnoException).code === 'ENOSPC')
-      return new RegistryError('UNKNOWN', 'no space left on device', { status: 507 });
-    return new RegistryError('UNKNOWN', error instanceof Error ? error.message : String(error));
+    if (codeOf(error) === 'ENOSPC') return new RegistryError('UNKNOWN', 'no space left on device', { status: 507 });
+    return new RegistryError('UNKNOWN', messageOf(error));
   }
 
   #challenge(request: IncomingMessage, scope: string): Record<string, string> {

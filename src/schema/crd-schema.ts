@@ -338,7 +338,7 @@ export interface CustomKind extends KindRecord {
 
 /** The kinds of a definition: one for each served version. */
 export function kindsOfDefinition(definition: KubeObject): CustomKind[] {
-  const spec = definition.spec as Json;
+  const spec = definition.spec;
   const stored = spec.versions.find((v: Json) => v.storage === true) ?? spec.versions[0];
   const served = spec.versions.filter((v: Json) => v.served === true);
   return served.map((version: Json) => customKind(spec, version, stored.name, spec.versions.length > 1));

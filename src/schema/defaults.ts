@@ -37,8 +37,7 @@ function defaultHandler(handler: Json): void {
 
 export function defaultQuantities(list: Json): void {
   if (list === undefined || list === null) return;
-  for (const [name, value] of Object.entries(list))
-    if (isQuantity(value)) list[name] = canonicalQuantity(value as string);
+  for (const [name, value] of Object.entries(list)) if (isQuantity(value)) list[name] = canonicalQuantity(value);
 }
 
 /** `:latest` and no tag at all mean Always. */

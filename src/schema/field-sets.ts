@@ -259,7 +259,7 @@ function edgeText(key: string): string {
   const text = key.slice(2);
   if (key.startsWith('f:')) return `.${text}`;
   if (!key.startsWith('k:')) return `[=${text}]`;
-  return `[${Object.entries(JSON.parse(text) as Json)
+  return `[${Object.entries(JSON.parse(text))
     .map(([k, v]) => `${k}=${JSON.stringify(v)}`)
     .join(',')}]`;
 }

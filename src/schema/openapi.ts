@@ -368,7 +368,7 @@ function customSchema(kind: KindRecord, definitions: Definitions): Json {
     ...published,
     type: 'object',
     properties: {
-      ...(published.properties ?? {}),
+      ...published.properties,
       apiVersion: { type: 'string' },
       kind: { type: 'string' },
       metadata: definitions.object(typeOf('meta.v1/ObjectMeta')),

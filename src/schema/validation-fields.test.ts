@@ -221,12 +221,26 @@ describe('what other objects may not say', () => {
       hostPath: { path: '/a' },
       persistentVolumeReclaimPolicy: 'Keep',
     };
-    assert.deepEqual(
+    const volumeFields = (more: Json): string[] =>
       fieldsNamed((errors) => {
-        validateVolume({ spec: volume }, errors);
-      }),
-      ['spec.persistentVolumeReclaimPolicy'],
-    );
+        validateVolume({ spec: { ...volume, ...more } }, errors);
+      });
+    assert.deepEqual(volumeFields({}), ['spec.persistentVolumeReclaimPolicy']);
+    const recycled = (path: string): string[] =>
+      volumeFields({ persistentVolumeReclaimPolicy: 'Recycle', hostPath: { path } });
+    assert.deepEqual(recycled('/a'), []);
+    for (const path of ['/', '//', '/.'])
+      assert.deepEqual(recycled(path), ['spec.persistentVolumeReclaimPolicy'], path);
+    assert.deepEqual(recycled('/a/../..'), ['spec.hostPath.path', 'spec.persistentVolumeReclaimPolicy']);
+    const kept = { persistentVolumeReclaimPolicy: 'Retain' };
+    assert.deepEqual(volumeFields({ ...kept, hostPath: { path: '', type: 'X' } }), [
+      'spec.hostPath.path',
+      'spec.hostPath.type',
+    ]);
+    assert.deepEqual(volumeFields({ ...kept, capacity: { storage: '1', cpu: '1' } }), ['spec.capacity']);
+    assert.deepEqual(volumeFields({ ...kept, accessModes: ['ReadWriteOncePod', 'ReadOnlyMany'] }), [
+      'spec.accessModes',
+    ]);
     const login = (text: string): Json => ({
       metadata: {},
       type: 'kubernetes.io/dockerconfigjson',

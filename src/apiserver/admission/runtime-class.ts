@@ -17,7 +17,7 @@ export async function admitRuntimeClass(context: RequestContext, attributes: Adm
   )
     return;
   const pod = attributes.object;
-  const spec = pod.spec as Json;
+  const spec = pod.spec;
   const refuse = (text: string): Error => forbiddenBy(context, pod.metadata.name ?? '', text);
   const name: string = spec.runtimeClassName ?? '';
   if (name === '') {

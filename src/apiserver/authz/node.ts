@@ -93,7 +93,7 @@ async function usedByNode(server: Server, node: string, a: Attributes): Promise<
 }
 
 async function refersTo(server: Server, pod: KubeObject, a: Attributes): Promise<boolean> {
-  const spec = pod.spec as Json;
+  const spec = pod.spec;
   if (a.resource === 'serviceaccounts') return spec.serviceAccountName === a.name;
   if (a.resource === 'persistentvolumeclaims') return claimsOf(pod).includes(a.name);
   if (a.resource === 'persistentvolumes') {

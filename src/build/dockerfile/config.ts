@@ -3,7 +3,6 @@
  * STOPSIGNAL, SHELL, HEALTHCHECK, ONBUILD, MAINTAINER. Pure: configuration in, configuration out.
  */
 import { parseSignal } from '#engine/signals.ts';
-import { ApiError } from '#base/errors.ts';
 import type { HealthcheckConfig, RunConfig } from '#content/image-records.ts';
 import { parseError } from './lexer.ts';
 import type { Instruction } from './parser.ts';

@@ -8,6 +8,7 @@ import { loadAll } from 'js-yaml';
 import { WebSocket } from 'ws';
 import type { Deployment, StatefulSet } from '#api/apps.v1.ts';
 import type { Json, KindRef, KubeObject } from '#base/objects.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { Client } from '#client/client.ts';
 import { loadKubeconfig } from '#client/kubeconfig.ts';
 import { kinds } from '#client/kinds.ts';
@@ -128,8 +129,8 @@ export function ownDocker(socket: string, _clock: Clock): DockerDriver {
             RestartPolicy: { Name: options.restart ?? 'no' },
           },
         });
-      const made = await create().catch(async (error: Error) => {
-        if (!error.message.includes('No such image')) throw error;
+      const made = await create().catch(async (error: unknown) => {
+        if (!messageOf(error).includes('No such image')) throw error;
         const answer = await call(
           socket,
           'POST',
@@ -149,8 +150,8 @@ export function ownDocker(socket: string, _clock: Clock): DockerDriver {
     inspect: (name) => ask(socket, 'GET', `/containers/${name}/json`),
     async removeForce(names) {
       for (const name of names)
-        await ask(socket, 'DELETE', `/containers/${name}?force=1`).catch((error: Error) => {
-          if (!error.message.includes('No such container')) throw error;
+        await ask(socket, 'DELETE', `/containers/${name}?force=1`).catch((error: unknown) => {
+          if (!messageOf(error).includes('No such container')) throw error;
         });
     },
   };

@@ -45,7 +45,7 @@ function generateSelector(job: Json): void {
     labels[`${prefix}job-name`] = job.metadata.name;
   }
   spec.selector ??= {};
-  spec.selector.matchLabels = { ...(spec.selector.matchLabels ?? {}), 'batch.kubernetes.io/controller-uid': uid };
+  spec.selector.matchLabels = { ...spec.selector.matchLabels, 'batch.kubernetes.io/controller-uid': uid };
 }
 
 function jobStatus(o: Json): string {

@@ -2,7 +2,7 @@
  * Looks on while a cluster is rehearsed: informers on a connection of their own (no fault touches it), whose events go
  * to those who judge. It changes nothing that controllers do.
  */
-import type { Json, KindRef, KubeObject } from '#base/objects.ts';
+import type { KindRef, KubeObject } from '#base/objects.ts';
 import { indexes, InformerFactory, type Informer, keyOf } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { Cluster } from '../cluster.ts';
@@ -173,7 +173,7 @@ export class Observer {
 
   #seeEvent(event: KubeObject): void {
     if (event['reason'] !== 'FailedCreate') return;
-    const { kind, namespace, name } = event['involvedObject'] as Json;
+    const { kind, namespace, name } = event['involvedObject'];
     const above = kind === 'ReplicaSet' ? ownerOf(this.#sets.get(`${namespace}/${name}`) ?? event) : undefined;
     const workload = above === undefined ? `${kind} ${namespace}/${name}` : `${above.kind} ${namespace}/${above.name}`;
     if (!this.#failures.has(workload)) this.note(`${workload}: a Pod cannot be made: ${event['message']}`);

@@ -367,8 +367,8 @@ export function counters(writes: Writes): Workload {
       const temporary = `temporary-${made++}`;
       await attempt(async () => {
         const { uid } = (await client.create(kinds.ConfigMap, configMap(temporary))).metadata;
-        present.set(temporary, uid!);
-        writes.made(temporary, uid!);
+        present.set(temporary, uid);
+        writes.made(temporary, uid);
       });
       const [oldest] = present;
       if (oldest !== undefined && present.size > 3) {
