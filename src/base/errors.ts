@@ -4,7 +4,6 @@
  * Programmer errors are not ApiErrors: they are plain `Error`s and become a 500.
  */
 import type { KubeStatus, StatusCause } from '#base/objects.ts';
-import { messageOf } from '#base/thrown.ts';
 
 export type Reason =
   | 'Unauthorized'
@@ -96,10 +95,27 @@ export function isReason(error: unknown, ...reasons: Reason[]): error is ApiErro
   return error instanceof ApiError && reasons.includes(error.reason);
 }
 
+/** Where Node's words differ from those that everybody else prints (errno(3)). */
+const errnoWords: Record<string, string> = {
+  EEXIST: 'file exists',
+  EISDIR: 'is a directory',
+  ELOOP: 'too many levels of symbolic links',
+  ENAMETOOLONG: 'file name too long',
+  ENOTEMPTY: 'directory not empty',
+};
+
+/** `ENOENT: no such file or directory, stat '/x'` in the order of the field: `stat /x: no such file or directory`. */
+function wordSystemError(error: Error): string {
+  const found = /^(E[A-Z0-9]+): (.*?), (\w+)(?: '(.*)')?$/s.exec(error.message);
+  if (found === null) return error.message;
+  const [, code = '', words = '', call = '', path] = found;
+  return `${call}${path === undefined ? '' : ` ${path.replace("' -> '", ' ')}`}: ${errnoWords[code] ?? words}`;
+}
+
 /** Any thrown value as an ApiError; what is not one becomes an InternalError that keeps the cause. */
 export function toApiError(error: unknown): ApiError {
   if (error instanceof ApiError) return error;
-  const made = new ApiError('InternalError', messageOf(error));
+  const made = new ApiError('InternalError', error instanceof Error ? wordSystemError(error) : String(error));
   made.cause = error;
   return made;
 }

@@ -5,7 +5,7 @@
  */
 import { existsSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
-import { applyChanges } from '#build/builder.ts';
+import { applyChanges } from '#build/dockerfile/changes.ts';
 import type { RunConfig } from '#content/image-records.ts';
 import type { Container } from '#engine/container.ts';
 import { emitPause, whileStill } from '#engine/freeze.ts';

@@ -342,7 +342,7 @@ async function listContainers(parts: DockerParts, context: RouteContext): Promis
   );
 }
 
-export function matchesFilters(parts: DockerParts, container: Container, filters: Filters): boolean {
+function matchesFilters(parts: DockerParts, container: Container, filters: Filters): boolean {
   const { record } = container;
   const { engine } = parts;
   const image = filters.has('ancestor') ? engine.images.find(record.spec.imageId) : undefined;

@@ -15,7 +15,7 @@ import { isoTime } from './context.ts';
 
 type Shown = Record<string, unknown>;
 
-export function showEndpoints(parts: DockerParts, container: Container): Record<string, Shown> {
+function showEndpoints(parts: DockerParts, container: Container): Record<string, Shown> {
   const { record } = container;
   const out: Record<string, Shown> = {};
   const builtIn =
@@ -65,7 +65,7 @@ function showEndpoint(
   };
 }
 
-export function showMounts(parts: DockerParts, container: Container): Shown[] {
+function showMounts(parts: DockerParts, container: Container): Shown[] {
   // Those of `--tmpfs` are shown with the host's configuration alone.
   const ofFlag =
     (container.record.spec.request?.['HostConfig'] as { Tmpfs?: Record<string, string> } | undefined)?.Tmpfs ?? {};
@@ -91,7 +91,7 @@ export function showMounts(parts: DockerParts, container: Container): Shown[] {
     });
 }
 
-export function showPorts(
+function showPorts(
   ports: PublishedRecord[],
   exposed: string[],
 ): Record<string, { HostIp: string; HostPort: string }[] | null> {
@@ -109,7 +109,7 @@ export function exposedPorts(parts: DockerParts, container: Container): string[]
 }
 
 /** `2 minutes ago`-like words are the client's; these are the daemon's: `Up 5 seconds`, `Exited (0) 3 seconds ago`. */
-export function describeState(parts: DockerParts, container: Container): string {
+function describeState(parts: DockerParts, container: Container): string {
   const { record } = container;
   const now = parts.clock.now();
   if (record.state === 'running' || record.state === 'paused') {
@@ -201,7 +201,7 @@ function commandLine(words: string[]): string {
   return words.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)).join(' ');
 }
 
-export function networkMode(container: Container): string {
+function networkMode(container: Container): string {
   const { spec } = container.record;
   if (spec.network.type === 'networks') {
     const first = spec.networks?.[0]?.network;

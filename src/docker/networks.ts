@@ -149,11 +149,7 @@ function matches(parts: DockerParts, network: NetworkRecord, filters: Filters): 
   );
 }
 
-export function showNetwork(
-  parts: DockerParts,
-  network: NetworkRecord,
-  withContainers: boolean,
-): Record<string, unknown> {
+function showNetwork(parts: DockerParts, network: NetworkRecord, withContainers: boolean): Record<string, unknown> {
   const containers: Record<string, unknown> = {};
   if (withContainers) {
     for (const container of parts.engine.registry.list()) {

@@ -15,10 +15,10 @@ import type { EngineContext } from './context.ts';
 import { restartDelayFirstMs, restartDelayMsMax, restartResetAfterMs, saveRetryMs } from './limits.ts';
 
 /** As docker has it for a container whose end nobody saw. */
-export const unknownExitCode = 255;
+const unknownExitCode = 255;
 
 /** Reads how a run ended. A monitor that was killed leaves no exit file: the code is unknown, and the error says so. */
-export function readExit(
+function readExit(
   registry: ContainerRegistry,
   container: Container,
 ): { code: number; error: string; oomKilled: boolean } {

@@ -65,7 +65,7 @@ function firstOf(...values: (string | undefined)[]): string | undefined {
   return values.find((value) => value !== undefined && value !== '');
 }
 
-export function exited(container: Container): Promise<void> {
+function exited(container: Container): Promise<void> {
   if (!container.isRunning) return Promise.resolve();
   return new Promise((resolve) => {
     container.onExit(() => resolve());

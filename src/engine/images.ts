@@ -137,7 +137,7 @@ export interface ImageStore extends Images {
   }): Promise<{ deleted: { untagged?: string; deleted?: string }[]; freedBytes: number }>;
 }
 
-export function toImageConfig(config: RunConfig | undefined): ImageConfig {
+function toImageConfig(config: RunConfig | undefined): ImageConfig {
   return {
     user: config?.User ?? '',
     env: config?.Env ?? [],

@@ -13,7 +13,7 @@ interface Link {
 }
 
 /** `name[:alias]` of each, running and with an address on a network that both are on. */
-export function resolveLinks(registry: ContainerRegistry, container: Container): Link[] {
+function resolveLinks(registry: ContainerRegistry, container: Container): Link[] {
   return (container.record.spec.links ?? []).map((text) => {
     const at = text.indexOf(':');
     const name = at < 0 ? text : text.slice(0, at);

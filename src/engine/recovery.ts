@@ -75,7 +75,7 @@ export function adoptAddresses(registry: ContainerRegistry): void {
   }
 }
 
-export function isAlive(registry: ContainerRegistry, run: RunRecord): boolean {
+function isAlive(registry: ContainerRegistry, run: RunRecord): boolean {
   const { processes } = registry.context.os;
   if (run.bootId !== registry.context.bootId) return false;
   return (

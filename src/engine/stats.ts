@@ -33,7 +33,7 @@ export function readStats(registry: ContainerRegistry, container: Container): Ra
 }
 
 /** /proc/PID/net/dev, without the loopback. */
-export function readLinks(pid: number): LinkCounters[] {
+function readLinks(pid: number): LinkCounters[] {
   return (readIfExists(`/proc/${pid}/net/dev`) ?? '')
     .split('\n')
     .slice(2)

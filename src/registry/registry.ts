@@ -104,7 +104,7 @@ export function send(
   response.end(body);
 }
 
-export function sendJson(
+function sendJson(
   response: ServerResponse,
   status: number,
   value: unknown,
@@ -115,7 +115,7 @@ export function sendJson(
 }
 
 /** A slice of a sorted list after `last`, with the link to the next one. */
-export function page(call: { url: URL }, items: string[]): { items: string[]; headers: Record<string, string> } {
+function page(call: { url: URL }, items: string[]): { items: string[]; headers: Record<string, string> } {
   const last = call.url.searchParams.get('last');
   const wanted = call.url.searchParams.get('n');
   if (wanted !== null && !/^\d{1,9}$/.test(wanted)) throw new RegistryError('PAGINATION_NUMBER_INVALID');

@@ -30,7 +30,7 @@ export interface BootstrapContext {
   signal?: AbortSignal;
 }
 
-export const baseImageNames = ['busybox:latest', 'debian:bookworm-slim'] as const;
+const baseImageNames = ['busybox:latest', 'debian:bookworm-slim'] as const;
 export type BaseImageName = (typeof baseImageNames)[number];
 
 interface Recipe {
@@ -50,7 +50,7 @@ const recipes: Record<BaseImageName, Recipe> = {
 };
 
 /** The processor by Go's names, as image configurations have it. */
-export function imageArchitecture(): string {
+function imageArchitecture(): string {
   return process.arch === 'x64' ? 'amd64' : process.arch;
 }
 

@@ -67,7 +67,7 @@ export interface StageResult {
   parent: string | undefined;
 }
 
-export class BuildStepError extends Error {
+class BuildStepError extends Error {
   readonly exitCode: number;
   constructor(message: string, exitCode: number) {
     super(message);
