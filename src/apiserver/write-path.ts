@@ -17,7 +17,7 @@ import { validateMetadata, validateMetadataUpdate } from '#schema/validate-meta.
 import { transactionBytesMax } from '#store/limits.ts';
 import type { Compare, Operation, StoredValue } from '#store/store.ts';
 import { admitMutating, admitValidating } from './admission/admission.ts';
-import type { AdmissionAttributes } from './admission/admission.ts';
+import type { AdmissionAttributes } from './admission/attributes.ts';
 import { chargeQuotas, quotaConflict } from './admission/quota.ts';
 import { planAllocation, releaseOperations } from './allocation.ts';
 import type { RequestContext, Server } from './context.ts';

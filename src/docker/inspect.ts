@@ -1,7 +1,7 @@
 /** A container as `docker inspect` and `docker ps` show it. Pure functions of records. */
 import { treeBytes } from '#engine/tree-size.ts';
 import type { Container } from '#engine/container.ts';
-import { hostnameOf, logPathOf } from '#engine/container-start.ts';
+import { logPathOf } from '#engine/container-paths.ts';
 import { planApparmor, unconfined } from '#engine/runtime/apparmor.ts';
 import { defaultMaskedPaths, defaultReadonlyPaths } from '#engine/runtime/oci-spec.ts';
 import type { NetworkRecord } from '#engine/networks.ts';
@@ -9,7 +9,7 @@ import type { EndpointRecord, PublishedRecord } from '#engine/container-record.t
 import { containerDirectory } from '#engine/container-record.ts';
 import { splitTarget } from './ports.ts';
 import type { ContainerSpec } from '#engine/engine.ts';
-import { endpointNames } from '#engine/endpoint-names.ts';
+import { endpointNames, hostnameOf } from '#engine/container-names.ts';
 import type { DockerParts } from './context.ts';
 import { isoTime } from './context.ts';
 
@@ -61,7 +61,7 @@ function showEndpoint(
     IPv6Gateway: '',
     GlobalIPv6Address: '',
     GlobalIPv6PrefixLen: 0,
-    DNSNames: userDefined ? endpointNames(parts.engine.registry, container, network.id) : null,
+    DNSNames: userDefined ? endpointNames(parts.engine.table, container, network.id) : null,
   };
 }
 
@@ -228,7 +228,7 @@ export function showContainer(parts: DockerParts, container: Container, sizes?: 
     ResolvConfPath: `${directory}/resolv.conf`,
     HostnamePath: `${directory}/hostname`,
     HostsPath: `${directory}/hosts`,
-    LogPath: logPathOf(engine.registry, container) ?? '',
+    LogPath: logPathOf(engine.table, container) ?? '',
     Name: `/${container.name}`,
     RestartCount: record.restartCount,
     Driver: 'overlay2',
@@ -297,7 +297,7 @@ function showConfig(parts: DockerParts, container: Container): Shown {
   const request = (spec.request ?? {}) as Shown;
   const names = new Set(spec.env.map((entry) => entry.split('=')[0]));
   return {
-    Hostname: hostnameOf(parts.engine.registry, container),
+    Hostname: hostnameOf(parts.engine.table, container),
     Domainname: spec.domainname ?? '',
     User: spec.user ?? image?.user ?? '',
     AttachStdin: request['AttachStdin'] === true,

@@ -28,8 +28,8 @@ import {
 import { RemoteError, RemoteRepository, UnreachableError, endpointUrlOf } from '#content/remote.ts';
 import type { Endpoint, RemoteManifest } from '#content/remote.ts';
 import type { Owner, RegistryCredential } from './engine.ts';
-import { shortId } from './images.ts';
-import type { ImagesOptions, Progress } from './images.ts';
+import { shortId } from './images-options.ts';
+import type { ImagesOptions, Progress } from './images-options.ts';
 
 export interface PullOptions {
   credential?: RegistryCredential;

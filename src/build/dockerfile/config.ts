@@ -3,7 +3,7 @@
  * STOPSIGNAL, SHELL, HEALTHCHECK, ONBUILD, MAINTAINER. Pure: configuration in, configuration out.
  */
 import { parseSignal } from '#engine/signals.ts';
-import type { HealthcheckConfig, RunConfig } from '#content/image-records.ts';
+import type { HealthcheckConfig, RunConfig } from '#content/image-file.ts';
 import { parseError } from './lexer.ts';
 import type { Instruction } from './parser.ts';
 import { setEnv } from './variables.ts';
