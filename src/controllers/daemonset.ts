@@ -270,7 +270,7 @@ function planStatus(
   };
 }
 
-export function daemonPod(set: KubeObject, node: string, hash: string): KubeObject {
+function daemonPod(set: KubeObject, node: string, hash: string): KubeObject {
   const pod = podFromTemplate(set['spec'].template, set.metadata.namespace!, ownedBy(set), {
     generateName: `${set.metadata.name}-`,
   });

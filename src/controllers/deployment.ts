@@ -77,7 +77,7 @@ function templateOf(replicaSet: KubeObject): Json {
   return { ...template, metadata: { ...template.metadata, labels } };
 }
 
-export function findNewest(deployment: KubeObject, replicaSets: readonly KubeObject[]): KubeObject | undefined {
+function findNewest(deployment: KubeObject, replicaSets: readonly KubeObject[]): KubeObject | undefined {
   return replicaSets.toSorted(byAge).find((replicaSet) => isEqual(templateOf(replicaSet), deployment['spec'].template));
 }
 
@@ -106,7 +106,7 @@ function annotationsFor(
   };
 }
 
-export function newReplicaSet(deployment: KubeObject, all: readonly KubeObject[], revision: string): KubeObject {
+function newReplicaSet(deployment: KubeObject, all: readonly KubeObject[], revision: string): KubeObject {
   const { spec, metadata } = deployment;
   const collisions: number | undefined = deployment['status']?.collisionCount;
   const hash = safeHash(canonicalJson(spec.template) + (collisions === undefined ? '' : String(collisions)));

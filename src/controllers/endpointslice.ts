@@ -59,7 +59,7 @@ interface Group {
 }
 
 /** The number that a Service port's target has in this Pod; undefined where the Pod lacks the named port. */
-export function targetPortOf(pod: KubeObject, servicePort: Json): number | undefined {
+function targetPortOf(pod: KubeObject, servicePort: Json): number | undefined {
   const target = servicePort.targetPort ?? servicePort.port;
   if (typeof target === 'number') return target;
   const containers = [
@@ -214,7 +214,7 @@ function planGroup(
 }
 
 /** The older form: subsets by ports, ready and not ready addresses apart; at most 1,000 addresses. */
-export function planEndpoints({ service, pods }: Pick<EndpointsObserved, 'service' | 'pods'>): Json[] {
+function planEndpoints({ service, pods }: Pick<EndpointsObserved, 'service' | 'pods'>): Json[] {
   const subsets = new Map<string, { addresses: Json[]; notReadyAddresses: Json[]; ports: Json[] }>();
   let count = 0;
   for (const pod of pods) {

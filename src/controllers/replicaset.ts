@@ -170,7 +170,7 @@ function planStatus(
 const phaseRank: Record<string, number> = { Pending: 0, Unknown: 1, Running: 2 };
 
 /** Pods to delete first come first: those not placed, not running, not ready, cheap, crowded, young. */
-export function rankForDeletion(
+function rankForDeletion(
   pods: KubeObject[],
   relatedOnNode: ((node: string) => number) | undefined,
   nowMs: number,

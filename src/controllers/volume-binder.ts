@@ -183,7 +183,7 @@ export function planClaim(
   };
 }
 
-export function localPathVolume(
+function localPathVolume(
   claim: KubeObject,
   storageClass: KubeObject,
   node: KubeObject | undefined,
@@ -231,7 +231,7 @@ export function localPathVolume(
 }
 
 /** What becomes of a volume: its phase, or its end. Pure. */
-export function planVolume(volume: KubeObject, claim: KubeObject | undefined): { phase: string; remove?: boolean } {
+function planVolume(volume: KubeObject, claim: KubeObject | undefined): { phase: string; remove?: boolean } {
   const reference = volume['spec'].claimRef;
   if (reference === undefined) return { phase: 'Available' };
   if (reference.uid === undefined) return { phase: 'Available' };
