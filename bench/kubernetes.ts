@@ -28,7 +28,7 @@ export interface ControlPlane {
   token: string;
 }
 
-export function programsMissing(current: Run, names: string[]): string | undefined {
+function programsMissing(current: Run, names: string[]): string | undefined {
   const missing = names.filter((name) => find(name, current.peersDirectory) === undefined);
   return missing.length === 0
     ? undefined
@@ -37,7 +37,7 @@ export function programsMissing(current: Run, names: string[]): string | undefin
 
 const program = (current: Run, name: string): string => find(name, current.peersDirectory)!;
 
-export function kubeconfigWith(directory: string, token: string): string {
+function kubeconfigWith(directory: string, token: string): string {
   const path = join(directory, 'kubeconfig');
   writeFileSync(
     path,

@@ -6,11 +6,9 @@ import type { KindRecord } from '#schema/kind.ts';
 import type { Store } from '#store/store.ts';
 import type { KindTable } from './kind-table.ts';
 import type { KeyRing } from './keys.ts';
-import { storageKey } from './objects.ts';
 import type { Objects } from './objects.ts';
 import type { RequestInfo } from './request-info.ts';
 import type { WebhookCaller } from './webhook-client.ts';
-import type { KubeObject } from '#base/objects.ts';
 
 /** Usage of nodes and Pods, from the kubelets: what `metrics.k8s.io` serves. */
 export interface MetricsProvider {
@@ -85,15 +83,4 @@ export interface RequestContext {
   /** Set for resource requests of a served kind. */
   kind: KindRecord;
   warnings: string[];
-}
-
-/** Reads an object of a kind; undefined where there is none. */
-export async function readObject(
-  server: Server,
-  kind: KindRecord,
-  namespace: string,
-  name: string,
-): Promise<KubeObject | undefined> {
-  const stored = await server.store.get(storageKey(kind, namespace, name));
-  return stored === undefined ? undefined : server.objects.view(stored);
 }

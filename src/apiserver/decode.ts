@@ -17,7 +17,7 @@ import { requestBodyBytesMax, yamlLinesMax } from './limits.ts';
 
 export type FieldValidation = 'Ignore' | 'Warn' | 'Strict';
 
-export function fieldValidation(context: RequestContext): FieldValidation {
+function fieldValidation(context: RequestContext): FieldValidation {
   const value = context.request.query.get('fieldValidation') ?? '';
   if (value === '') return 'Warn';
   if (value !== 'Ignore' && value !== 'Warn' && value !== 'Strict')

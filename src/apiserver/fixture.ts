@@ -28,7 +28,7 @@ export function seededRandom(seed = 1): Random {
   };
 }
 
-export const admin: UserInfo = { name: 'admin', groups: ['system:masters', 'system:authenticated'] };
+const admin: UserInfo = { name: 'admin', groups: ['system:masters', 'system:authenticated'] };
 
 export interface Answer {
   status: number;

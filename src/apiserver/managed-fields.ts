@@ -99,7 +99,7 @@ export function writeManagers(object: KubeObject, managers: readonly Manager[]):
   else object.metadata.managedFields = entries;
 }
 
-export function managerName(context: RequestContext): string {
+function managerName(context: RequestContext): string {
   const asked = context.request.query.get('fieldManager');
   if (asked !== null && asked !== '') return asked;
   const agent = context.request.headers['user-agent'] ?? '';

@@ -22,11 +22,11 @@ export function notFound(kind: { group: string; resource: string }, name: string
   });
 }
 
-export function expired(message: string): ApiError {
+function expired(message: string): ApiError {
   return new ApiError('Expired', message);
 }
 
-export function tooLargeRevision(wanted: number, current: number): ApiError {
+function tooLargeRevision(wanted: number, current: number): ApiError {
   return new ApiError('Timeout', `Too large resource version: ${wanted}, current: ${current}`, {
     causes: [{ reason: 'ResourceVersionTooLarge', message: 'Too large resource version' }],
     retryAfterSeconds: 1,

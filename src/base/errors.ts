@@ -4,7 +4,6 @@
  * Programmer errors are not ApiErrors: they are plain `Error`s and become a 500.
  */
 import type { KubeStatus, StatusCause } from '#base/objects.ts';
-import { messageOf } from '#base/thrown.ts';
 
 export type Reason =
   | 'Unauthorized'
@@ -116,7 +115,7 @@ function wordSystemError(error: Error): string {
 /** Any thrown value as an ApiError; what is not one becomes an InternalError that keeps the cause. */
 export function toApiError(error: unknown): ApiError {
   if (error instanceof ApiError) return error;
-  const made = new ApiError('InternalError', error instanceof Error ? wordSystemError(error) : messageOf(error));
+  const made = new ApiError('InternalError', error instanceof Error ? wordSystemError(error) : String(error));
   made.cause = error;
   return made;
 }

@@ -52,12 +52,6 @@ export function keyOf(object: KubeObject): string {
   return namespace === undefined || namespace === '' ? name! : `${namespace}/${name!}`;
 }
 
-/** The parts of a key; `namespace` is empty for cluster kinds. */
-export function splitKey(key: string): { namespace: string; name: string } {
-  const slash = key.indexOf('/');
-  return slash < 0 ? { namespace: '', name: key } : { namespace: key.slice(0, slash), name: key.slice(slash + 1) };
-}
-
 export const indexes = Object.freeze({
   namespace: (object: KubeObject) => object.metadata.namespace,
   /** UID of the controlling owner. */

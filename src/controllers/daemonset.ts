@@ -269,7 +269,7 @@ function planStatus(
   };
 }
 
-export function daemonPod(set: DaemonSet, node: string, hash: string): Manifest<Pod> {
+function daemonPod(set: DaemonSet, node: string, hash: string): Manifest<Pod> {
   const pod = podFromTemplate(set.spec.template, set.metadata.namespace, ownedBy(set), {
     generateName: `${set.metadata.name}-`,
   });

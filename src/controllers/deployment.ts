@@ -81,7 +81,7 @@ function templateOf(replicaSet: Pick<ReplicaSet, 'spec'>): PodTemplateSpec | und
   return { ...template, metadata: { ...template.metadata, labels } };
 }
 
-export function findNewest(deployment: Deployment, replicaSets: readonly ReplicaSet[]): ReplicaSet | undefined {
+function findNewest(deployment: Deployment, replicaSets: readonly ReplicaSet[]): ReplicaSet | undefined {
   return replicaSets.toSorted(byAge).find((replicaSet) => isEqual(templateOf(replicaSet), deployment.spec.template));
 }
 
@@ -110,11 +110,7 @@ function annotationsFor(
   };
 }
 
-export function newReplicaSet(
-  deployment: Deployment,
-  all: readonly ReplicaSet[],
-  revision: string,
-): Manifest<ReplicaSet> {
+function newReplicaSet(deployment: Deployment, all: readonly ReplicaSet[], revision: string): Manifest<ReplicaSet> {
   const { spec, metadata } = deployment;
   const collisions: number | undefined = deployment.status?.collisionCount;
   const hash = safeHash(canonicalJson(spec.template) + (collisions === undefined ? '' : String(collisions)));

@@ -47,7 +47,7 @@ interface Group {
 }
 
 /** The number that a Service port's target has in this Pod; undefined where the Pod lacks the named port. */
-export function targetPortOf(pod: Pod, servicePort: ServicePort): number | undefined {
+function targetPortOf(pod: Pod, servicePort: ServicePort): number | undefined {
   const target = servicePort.targetPort ?? servicePort.port;
   if (typeof target === 'number') return target;
   const containers = [
@@ -204,7 +204,7 @@ function planGroup(
 }
 
 /** The older form: subsets by ports, ready and not ready addresses apart; at most 1,000 addresses. */
-export function planEndpoints({ service, pods }: Pick<EndpointsObserved, 'service' | 'pods'>): EndpointSubset[] {
+function planEndpoints({ service, pods }: Pick<EndpointsObserved, 'service' | 'pods'>): EndpointSubset[] {
   const subsets = new Map<string, Required<EndpointSubset>>();
   let count = 0;
   for (const pod of pods) {

@@ -11,7 +11,7 @@ import { isPodActive } from './pods.ts';
 import { type Controller, type ControllerContext, createQueue, ownedBy } from './runtime.ts';
 
 /** The claims that a Pod's ephemeral volumes need. */
-export function ephemeralClaims(pod: Pod): Manifest<PersistentVolumeClaim>[] {
+function ephemeralClaims(pod: Pod): Manifest<PersistentVolumeClaim>[] {
   return (pod.spec.volumes ?? []).flatMap(({ name, ephemeral }) => {
     const template = ephemeral?.volumeClaimTemplate;
     if (template === undefined) return [];

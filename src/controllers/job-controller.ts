@@ -30,7 +30,7 @@ import {
   slowStart,
 } from './runtime.ts';
 
-export function jobPod(job: Job, index: number | undefined, failures: number | undefined): KubeObject {
+function jobPod(job: Job, index: number | undefined, failures: number | undefined): KubeObject {
   const { name, namespace } = job.metadata;
   const pod = podFromTemplate(job.spec.template, namespace, ownedBy(job), {
     generateName: index === undefined ? `${name}-` : `${name}-${index}-`,

@@ -32,7 +32,7 @@ export interface NamespacePlan {
   finalize: boolean;
 }
 
-export function planNamespace(
+function planNamespace(
   { namespace, remaining, failedGroups, failures }: NamespaceObserved,
   nowMs: number,
 ): NamespacePlan {

@@ -25,7 +25,7 @@ import {
   recorderOf,
 } from './runtime.ts';
 
-export const nodeGraceMs = 40_000;
+const nodeGraceMs = 40_000;
 /** A node that never reported gets longer. */
 const startupGraceMs = 60_000;
 

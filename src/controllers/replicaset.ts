@@ -176,11 +176,7 @@ function planStatus(
 const phaseRank: Record<string, number> = { Pending: 0, Unknown: 1, Running: 2 };
 
 /** Pods to delete first come first: those not placed, not running, not ready, cheap, crowded, young. */
-export function rankForDeletion(
-  pods: Pod[],
-  relatedOnNode: ((node: string) => number) | undefined,
-  nowMs: number,
-): Pod[] {
+function rankForDeletion(pods: Pod[], relatedOnNode: ((node: string) => number) | undefined, nowMs: number): Pod[] {
   const ranks = pods.map((pod) => {
     const ready = isPodReady(pod);
     const readyAt = conditionOf(pod, 'Ready')?.lastTransitionTime;

@@ -19,7 +19,7 @@ export interface NamespaceContent {
 }
 
 /** What to make or mend in one Namespace; nothing while it goes away. */
-export function planNamespaceContent(
+function planNamespaceContent(
   { namespace, account, rootCa }: NamespaceContent,
   certificate: string,
 ): { createAccount: boolean; createRootCa: boolean; updateRootCa: boolean } {

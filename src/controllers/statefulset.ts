@@ -188,7 +188,7 @@ function planStatus(
   };
 }
 
-export function claimsOf(set: StatefulSet, ordinal: number): Manifest<PersistentVolumeClaim>[] {
+function claimsOf(set: StatefulSet, ordinal: number): Manifest<PersistentVolumeClaim>[] {
   const selectorLabels: Record<string, string> = set.spec.selector?.matchLabels ?? {};
   return (set.spec.volumeClaimTemplates ?? []).map((template) => ({
     apiVersion: 'v1',
@@ -203,7 +203,7 @@ export function claimsOf(set: StatefulSet, ordinal: number): Manifest<Persistent
   }));
 }
 
-export function statefulPod(set: StatefulSet, ordinal: number, revision: ControllerRevision): Manifest<Pod> {
+function statefulPod(set: StatefulSet, ordinal: number, revision: ControllerRevision): Manifest<Pod> {
   const name = `${set.metadata.name}-${ordinal}`;
   const template = templateOfRevision(revision);
   if (template === undefined) throw new Error(`ControllerRevision ${revision.metadata.name} holds no template`);
@@ -229,7 +229,7 @@ export function statefulPod(set: StatefulSet, ordinal: number, revision: Control
 }
 
 /** Who owns a claim under the retention policy: the set (deleted with it), the Pod (scaled away), or nobody. */
-export function claimOwners(set: StatefulSet, pod: Pod | undefined, ordinal: number): 'none' | 'set' | 'pod' {
+function claimOwners(set: StatefulSet, pod: Pod | undefined, ordinal: number): 'none' | 'set' | 'pod' {
   const policy = set.spec.persistentVolumeClaimRetentionPolicy ?? {};
   const start: number = set.spec.ordinals?.start ?? 0;
   const scaledAway = ordinal < start || ordinal >= start + (set.spec.replicas ?? 1);

@@ -183,7 +183,7 @@ export function planClaim(
   };
 }
 
-export function localPathVolume(
+function localPathVolume(
   claim: PersistentVolumeClaim,
   storageClass: StorageClass,
   node: Node | undefined,
@@ -231,7 +231,7 @@ export function localPathVolume(
 }
 
 /** What becomes of a volume: its phase, or its end. Pure. */
-export function planVolume(
+function planVolume(
   volume: PersistentVolume,
   claim: PersistentVolumeClaim | undefined,
 ): { phase: string; remove?: boolean } {

@@ -10,7 +10,7 @@ import { compilePattern } from '#base/pattern.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { ImageConfig } from '#engine/engine.ts';
 import { parseSignal } from '#engine/signals.ts';
-import type { HostConfigBody } from './create-request.ts';
+import type { HostConfigBody } from './create-body.ts';
 import { anyHost } from './host-facts.ts';
 import type { HostFacts } from './host-facts.ts';
 

@@ -6,7 +6,7 @@ import { statSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { deviceParts } from '#os/special-files.ts';
 import type { Resources, Security } from '#engine/engine.ts';
-import type { HostConfigBody } from './create-request.ts';
+import type { HostConfigBody } from './create-body.ts';
 import type { HostFacts } from './host-facts.ts';
 
 // oxlint-disable-next-line typescript/no-explicit-any -- docker's bodies are open

@@ -66,7 +66,7 @@ export function execRoutes(parts: DockerParts): Route[] {
 // oxlint-disable-next-line typescript/no-explicit-any -- docker's bodies are open
 function createExec(parts: DockerParts, notes: Map<string, ExecNote>, reference: string, body: any): ExecNote {
   checkShape(body, execShape, 'ExecOptions');
-  const container = parts.engine.registry.get(reference);
+  const container = parts.engine.table.get(reference);
   if (container.record.spec.owner !== 'docker') ownContainer(parts, reference, 'exec in');
   const command = typeof body.Cmd === 'string' ? [body.Cmd] : ((body.Cmd ?? []) as string[]);
   if (command.length === 0) throw new ApiError('BadRequest', 'No exec command specified');
@@ -86,7 +86,7 @@ function createExec(parts: DockerParts, notes: Map<string, ExecNote>, reference:
     live: undefined,
   };
   notes.set(note.id, note);
-  emitExec(parts.engine.registry, container, `exec_create: ${command.join(' ')}`, note.id);
+  emitExec(parts.engine.table, container, `exec_create: ${command.join(' ')}`, note.id);
   return note;
 }
 
@@ -137,7 +137,7 @@ async function startExec(
   if (note.running) throw new ApiError('Conflict', `exec ${note.id} is already running`);
   if (note.exitCode !== null) throw new ApiError('Conflict', `exec command has already run`);
   note.size = sizeOf(body.ConsoleSize) ?? note.size;
-  const container = parts.engine.registry.get(note.containerId);
+  const container = parts.engine.table.get(note.containerId);
   if (!container.isRunning) throw new ApiError('Conflict', `container ${container.id} is not running`);
   const track = (running: RunningExec): void => {
     note.live = running;

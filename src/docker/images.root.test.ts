@@ -18,7 +18,8 @@ import { HttpTransport, RemoteError, RemoteRepository } from '#content/remote.ts
 import { bytesOf, openTestContent } from '#content/testing.ts';
 import type { TestScope } from '#content/testing.ts';
 import { createImages } from '#engine/images.ts';
-import type { ImageStore, ImagesOptions } from '#engine/images.ts';
+import type { ImageStore } from '#engine/images.ts';
+import type { ImagesOptions } from '#engine/images-options.ts';
 import { silentLogger } from '#observe/log.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import { createAccess, hashInternalSecret, internalUser } from '#registry/access.ts';

@@ -188,7 +188,7 @@ function layerDirectories(images: ImageStore, record: ImageRecord): Record<strin
   return top === undefined ? null : { ...(below.length === 0 ? {} : { LowerDir: below.join(':') }), UpperDir: top };
 }
 
-export function inspectImage(parts: ImageParts, record: ImageRecord, version: [number, number]): unknown {
+function inspectImage(parts: ImageParts, record: ImageRecord, version: [number, number]): unknown {
   const { images } = parts;
   const summary = images.summarize(record);
   const config = record.file.config ?? {};

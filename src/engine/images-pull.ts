@@ -28,8 +28,8 @@ import {
 import { RemoteError, RemoteRepository, UnreachableError, endpointUrlOf } from '#content/remote.ts';
 import type { Endpoint, RemoteManifest } from '#content/remote.ts';
 import type { Owner, RegistryCredential } from './engine.ts';
-import { shortId } from './images.ts';
-import type { ImagesOptions, Progress } from './images.ts';
+import { shortId } from './images-options.ts';
+import type { ImagesOptions, Progress } from './images-options.ts';
 
 export interface PullOptions {
   credential?: RegistryCredential;
@@ -186,7 +186,7 @@ function dockerError(error: unknown, reference: Reference): unknown {
  * The manifest of an index for a platform. One without a platform is meant for any; attestations are `unknown/unknown`
  * and for none.
  */
-export function chooseDescriptor(manifests: Descriptor[], wanted: Platform): Descriptor | undefined {
+function chooseDescriptor(manifests: Descriptor[], wanted: Platform): Descriptor | undefined {
   const fits = manifests.map((descriptor) => ({
     descriptor,
     fit: descriptor.platform === undefined ? 1 : platformFit(wanted, descriptor.platform),
@@ -207,7 +207,7 @@ const imageConfigTypes: string[] = [
 ];
 
 /** Artifacts (charts, signatures, plugins) are stored as images are, and are none. */
-export function checkIsImage(manifest: Manifest): void {
+function checkIsImage(manifest: Manifest): void {
   const type = manifest.config.mediaType ?? '';
   if (!imageConfigTypes.includes(type))
     throw new ApiError(

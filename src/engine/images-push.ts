@@ -11,8 +11,8 @@ import { writeManifest } from '#content/image-writer.ts';
 import { downloadConcurrencyMax, manifestBytesMax } from '#content/limits.ts';
 import { RemoteError, RemoteRepository, UnreachableError, endpointUrlOf } from '#content/remote.ts';
 import type { RegistryCredential } from './engine.ts';
-import { shortId } from './images.ts';
-import type { ImagesOptions, Progress } from './images.ts';
+import { shortId } from './images-options.ts';
+import type { ImagesOptions, Progress } from './images-options.ts';
 
 interface PushOptions {
   credential?: RegistryCredential;

@@ -345,7 +345,7 @@ export function hostsText(pod: KubeObject, podIp: string, domain: string): strin
   return `${lines.join('\n')}\n`;
 }
 
-export function resolvConfText(pod: KubeObject, dns: DnsSettings): string {
+function resolvConfText(pod: KubeObject, dns: DnsSettings): string {
   const policy: string = pod.spec.dnsPolicy ?? 'ClusterFirst';
   const config: Json = pod.spec.dnsConfig ?? {};
   let nameservers: string[] = [];

@@ -25,7 +25,7 @@ export function bytesToFree(disk: DiskUse): number {
  * `seenUnused`: images that the last look found unneeded too; one that has just come may be waiting for its Pod's
  * container.
  */
-export function chooseImages(
+function chooseImages(
   images: readonly ImageSummary[],
   seenUnused: ReadonlySet<string>,
   wantedBytes: number,

@@ -21,7 +21,7 @@ export class WaitingError extends Error {
   }
 }
 
-export function pullPolicyOf(container: Json): string {
+function pullPolicyOf(container: Json): string {
   if (container.imagePullPolicy) return container.imagePullPolicy;
   const last = String(container.image).split('/').at(-1)!;
   return !String(container.image).includes('@') && (!last.includes(':') || last.endsWith(':latest'))

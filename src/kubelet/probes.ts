@@ -28,7 +28,7 @@ export interface ActionTarget {
 }
 
 /** A port by number or by the name of one of the container's ports. */
-export function resolvePort(container: Json, port: unknown): number {
+function resolvePort(container: Json, port: unknown): number {
   const number = Number(port);
   if (Number.isInteger(number) && number > 0) return number;
   const named = (container.ports ?? []).find((entry: Json) => entry.name === port);
@@ -37,7 +37,7 @@ export function resolvePort(container: Json, port: unknown): number {
 }
 
 /** Collects output up to a bound and drops the rest. */
-export function boundedSink(bytesMax: number): { stream: Writable; text(): string } {
+function boundedSink(bytesMax: number): { stream: Writable; text(): string } {
   const chunks: Buffer[] = [];
   let size = 0;
   const stream = new Writable({

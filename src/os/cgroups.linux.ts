@@ -65,7 +65,7 @@ function readKeyed(path: string): Record<string, number> {
 }
 
 /** CPU shares (2…262144) as a version 2 weight (1…10000), the conversion that OCI runtimes use. */
-export function weightOfShares(shares: number): number {
+function weightOfShares(shares: number): number {
   return Math.floor(1 + ((Math.max(2, Math.min(262144, shares)) - 2) * 9999) / 262142);
 }
 

@@ -89,7 +89,7 @@ export async function loadModules(processes: Processes): Promise<void> {
     );
 }
 
-export function addressLink(node: NodePlan): string {
+function addressLink(node: NodePlan): string {
   return `${linkPrefix(node.instanceId)}h`;
 }
 

@@ -90,7 +90,7 @@ export const ageColumn: Column = {
 };
 const nameColumn: Column = { name: 'Name', type: 'string', format: 'name', value: (o) => o.metadata.name };
 /** What a kind without columns of its own shows. */
-export const plainColumns: readonly Column[] = [
+const plainColumns: readonly Column[] = [
   nameColumn,
   { name: 'Created At', type: 'date', value: (o) => o.metadata.creationTimestamp },
 ];

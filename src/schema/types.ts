@@ -114,11 +114,6 @@ export function typeOf(name: string): ObjectNode {
   return node;
 }
 
-/** Every type of a package, for OpenAPI documents. */
-export function typeNamesOf(pkg: string): string[] {
-  return Object.keys(loadPackage(pkg)).map((type) => `${pkg}/${type}`);
-}
-
 export function scalarNode(kind: ScalarKind): ScalarNode {
   let node = scalarNodes.get(kind);
   if (node === undefined) scalarNodes.set(kind, (node = { kind }));

@@ -28,7 +28,7 @@ export function nonNegative(value: unknown, at: string, errors: FieldErrors): vo
 const int32Max = 2_147_483_647;
 
 /** Ids of users and groups, and other numbers with the bounds of a 32-bit one. */
-export function validateInt32(value: unknown, at: string, errors: FieldErrors, least = 0): void {
+function validateInt32(value: unknown, at: string, errors: FieldErrors, least = 0): void {
   if (typeof value === 'number' && (value < least || value > int32Max))
     errors.invalid(at, value, `must be between ${least} and ${int32Max}, inclusive`);
 }
@@ -58,7 +58,7 @@ export function validateQuantities(list: Json, at: string, errors: FieldErrors):
   }
 }
 
-export function validateResources(resources: Json, at: string, errors: FieldErrors): void {
+function validateResources(resources: Json, at: string, errors: FieldErrors): void {
   if (!resources) return;
   for (const kind of ['limits', 'requests']) {
     validateQuantities(resources[kind], `${at}.${kind}`, errors);

@@ -89,6 +89,22 @@ describe('what a Pod may not say', () => {
     ]);
     assert.deepEqual(pod({ schedulingGates: [{ name: 'a' }, { name: 'a' }] }), ['spec.schedulingGates[1]']);
     assert.deepEqual(pod({ os: { name: 'plan9' } }), ['spec.os.name']);
+    const secured = {
+      securityContext: { windowsOptions: {}, runAsUser: 0 },
+      hostPID: true,
+      hostIPC: false,
+      containers: [container({ securityContext: { windowsOptions: {}, privileged: false } })],
+    };
+    assert.deepEqual(pod(secured), []);
+    assert.deepEqual(pod({ ...secured, os: { name: 'linux' } }), [
+      'spec.securityContext.windowsOptions',
+      'spec.containers[0].securityContext.windowsOptions',
+    ]);
+    assert.deepEqual(pod({ ...secured, os: { name: 'windows' } }), [
+      'spec.hostPID',
+      'spec.securityContext.runAsUser',
+      'spec.containers[0].securityContext.privileged',
+    ]);
     assert.deepEqual(pod({ volumes: [{ name: 'v', emptyDir: { sizeLimit: '-1' } }] }), [
       'spec.volumes[0].emptyDir.sizeLimit',
     ]);

@@ -2,7 +2,7 @@
 import { ApiError } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import type { RequestContext } from '../context.ts';
-import type { AdmissionAttributes } from './admission.ts';
+import type { AdmissionAttributes } from './attributes.ts';
 
 const isKind = (context: RequestContext, group: string, resource: string): boolean =>
   context.kind.storage.group === group && context.kind.storage.resource === resource;

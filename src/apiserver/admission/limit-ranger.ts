@@ -6,7 +6,7 @@ import { addQuantities, compareQuantities, formatQuantity, parseQuantity, zeroQu
 import type { Quantity } from '#base/quantity.ts';
 import type { Json } from '#base/objects.ts';
 import type { RequestContext } from '../context.ts';
-import type { AdmissionAttributes } from './admission.ts';
+import type { AdmissionAttributes } from './attributes.ts';
 import { forbiddenBy } from './built-in.ts';
 
 async function limitsOf(context: RequestContext, type: string): Promise<Json[]> {

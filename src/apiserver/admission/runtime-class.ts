@@ -4,7 +4,7 @@
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import type { RequestContext } from '../context.ts';
-import type { AdmissionAttributes } from './admission.ts';
+import type { AdmissionAttributes } from './attributes.ts';
 import { forbiddenBy } from './built-in.ts';
 
 export async function admitRuntimeClass(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {

@@ -11,7 +11,7 @@ import { matchesSelectorObject } from '#base/selectors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { RequestContext, Server } from '../context.ts';
-import type { AdmissionAttributes } from './admission.ts';
+import type { AdmissionAttributes } from './attributes.ts';
 
 const prefixes = {
   mutating: '/registry/admissionregistration.k8s.io/mutatingwebhookconfigurations/',

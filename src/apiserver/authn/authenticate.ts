@@ -9,7 +9,7 @@ import type { Server } from '../context.ts';
 import { TokenSigner } from '../tokens.ts';
 import type { TokenClaims } from '../tokens.ts';
 
-export const anonymous: UserInfo = { name: 'system:anonymous', groups: ['system:unauthenticated'] };
+const anonymous: UserInfo = { name: 'system:anonymous', groups: ['system:unauthenticated'] };
 const verifiedTokensMax = 4096;
 
 export function signerOf(server: Server): TokenSigner {

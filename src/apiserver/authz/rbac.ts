@@ -38,7 +38,7 @@ interface Snapshot {
 }
 
 /** The RBAC objects, rebuilt after any of them has changed. */
-export class RbacCache {
+class RbacCache {
   #server: Server;
   #snapshot: Snapshot | undefined;
   #watching = false;
@@ -85,7 +85,7 @@ export class RbacCache {
   }
 }
 
-export function rbacOf(server: Server): RbacCache {
+function rbacOf(server: Server): RbacCache {
   let cache = server.caches.get('rbac') as RbacCache | undefined;
   if (cache === undefined) server.caches.set('rbac', (cache = new RbacCache(server)));
   return cache;
@@ -129,7 +129,7 @@ export async function visitRules(
 const has = (list: readonly string[] | undefined, value: string): boolean =>
   list !== undefined && (list.includes('*') || list.includes(value));
 
-export function ruleAllows(rule: Rule, a: Attributes): boolean {
+function ruleAllows(rule: Rule, a: Attributes): boolean {
   if (!has(rule.verbs, a.verb)) return false;
   if (!a.isResource)
     return (rule.nonResourceURLs ?? []).some(

@@ -17,8 +17,8 @@ import {
 import { dirname, join } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { messageOf } from '#base/thrown.ts';
-import type { BootstrapContext } from './bootstrap.ts';
-import { runTool } from './bootstrap.ts';
+import type { BootstrapContext } from './tool.ts';
+import { runTool } from './tool.ts';
 
 const files: Record<string, string> = {
   'etc/passwd':

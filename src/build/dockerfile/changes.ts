@@ -5,7 +5,7 @@
  */
 import { posix } from 'node:path';
 import { ApiError } from '#base/errors.ts';
-import type { RunConfig } from '#content/image-records.ts';
+import type { RunConfig } from '#content/image-file.ts';
 import { applyConfig } from './config.ts';
 import { lexDockerfile } from './lexer.ts';
 import { parseInstruction } from './parser.ts';

@@ -22,7 +22,7 @@ import type { DockerDriver, KubeDriver } from './driver.ts';
 import { ownDocker, ownKube } from './driver-own.ts';
 import { realDocker, realKubectl } from './driver-real.ts';
 
-export const namespace = 'demo';
+const namespace = 'demo';
 
 export interface Demo extends AsyncDisposable {
   instance: Instance;

@@ -19,7 +19,7 @@ const names = { lines: 'demo-lines', exits: 'demo-exits', restarts: 'demo-restar
 const downMs = 1_500;
 
 /** Pids of every process of the instance except conmon and what it holds. */
-export function platformPids(demo: Demo): number[] {
+function platformPids(demo: Demo): number[] {
   const pids: number[] = [];
   const addTree = (pid: number): void => {
     const comm = readIfExists(`/proc/${pid}/comm`)?.trim();

@@ -20,7 +20,7 @@ const define = (kind: string, resource: string, options?: KindOptions): KindReco
   defineKind('batch', 'v1', kind, resource, options);
 const status = { status: statusSubresource };
 
-export function defaultJobSpec(spec: Json): void {
+function defaultJobSpec(spec: Json): void {
   if (spec.completions === undefined && spec.parallelism === undefined) spec.completions = 1;
   setDefault(spec, 'parallelism', 1);
   setDefault(spec, 'backoffLimit', spec.backoffLimitPerIndex === undefined ? 6 : 2_147_483_647);

@@ -26,7 +26,7 @@ const zonal = new Set([
   'kubernetes.io/azure-disk',
 ]);
 /** The provisioner of classes that manifests name and do not hold. */
-export const networkProvisioner = 'rehearse.tiphys.io/network';
+const networkProvisioner = 'rehearse.tiphys.io/network';
 
 class NetworkStorage {
   readonly #client: Client;

@@ -49,7 +49,7 @@ export async function attempt(run: () => Promise<unknown>): Promise<boolean> {
 }
 
 /** Set-up repeats until it succeeds. */
-export async function ensure(cluster: Cluster, kind: KindRef, object: KubeObject): Promise<void> {
+async function ensure(cluster: Cluster, kind: KindRef, object: KubeObject): Promise<void> {
   while (
     !(await attempt(async () => {
       try {
@@ -73,7 +73,7 @@ export function template(app: string, extra: Json = {}): Json {
   };
 }
 
-export const image = (n: number): Json => ({
+const image = (n: number): Json => ({
   spec: { template: { spec: { containers: [{ name: 'c', image: `app:${n}` }] } } },
 });
 
