@@ -3,7 +3,8 @@
  * belongs to the manager that wrote it and to nobody else. `apply.ts` decides what an applied configuration takes over;
  * this file keeps the entries.
  */
-import type { Json, KubeObject, ManagedFieldsEntry } from '#base/objects.ts';
+import type { ManagedFieldsEntry } from '#api/meta.v1.ts';
+import type { Json, KubeObject } from '#base/objects.ts';
 import { apiVersionOf } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
 import {

@@ -217,6 +217,17 @@ describe('create and get', () => {
         { headers: { 'content-type': 'application/merge-patch+json' } },
       );
       assert.deepEqual(status.body.status, { observedGeneration: 1 });
+      // A tag without `omitempty` writes its zero.
+      const priority = await t.make('/apis/scheduling.k8s.io/v1/priorityclasses', {
+        metadata: { name: 'p' },
+        value: 0,
+      });
+      assert.equal(priority.value, 0);
+      const role = await t.make('/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles', {
+        metadata: { name: 'r' },
+        rules: [],
+      });
+      assert.deepEqual(role.rules, []);
       // In maps and in custom objects every value is somebody's own.
       const map = await t.make('/api/v1/namespaces/default/configmaps', {
         metadata: { name: 'm', labels: { a: '' } },

@@ -132,8 +132,8 @@ class NamespaceController {
     // The last Pod's end is the usual thing to wait for.
     context.informers.informer(kinds.Pod).addHandler({
       deleted: (pod) => {
-        if (this.#namespaces.get(pod.metadata.namespace!)?.metadata.deletionTimestamp !== undefined)
-          this.queue.addAfter(pod.metadata.namespace!, 10);
+        if (this.#namespaces.get(pod.metadata.namespace)?.metadata.deletionTimestamp !== undefined)
+          this.queue.addAfter(pod.metadata.namespace, 10);
       },
     });
   }
@@ -186,7 +186,7 @@ class NamespaceController {
       return { requeueAfterMs: Math.min(recheckMs * 1.5 ** Math.min(looks, 20), recheckMsMax) };
     }
     const fresh = await client.get(kinds.Namespace, key);
-    const finalizers = ((fresh['spec']?.finalizers ?? []) as string[]).filter((name) => name !== 'kubernetes');
+    const finalizers = (fresh['spec']?.finalizers ?? []).filter((name) => name !== 'kubernetes');
     await client.update(
       kinds.Namespace,
       { ...fresh, spec: { ...fresh['spec'], finalizers } },

@@ -291,8 +291,8 @@ export async function runKubelet(options: KubeletOptions): Promise<Kubelet> {
   const ready = (async () => {
     pods.start();
     await Promise.all([services.synced, pods.synced]);
-    pods.addHandler({ added: onPod, updated: onPod, deleted: (pod) => workers.get(pod.metadata.uid!)?.removed() });
-    await removeOrphans(context, new Set(pods.list().map((pod) => pod.metadata.uid!)), workers, paths);
+    pods.addHandler({ added: onPod, updated: onPod, deleted: (pod) => workers.get(pod.metadata.uid)?.removed() });
+    await removeOrphans(context, new Set(pods.list().map((pod) => pod.metadata.uid)), workers, paths);
   })();
   ready.catch((error: unknown) => log.error('kubelet could not start', { error }));
 

@@ -44,8 +44,8 @@ function cacheOf(
   volumes: { claims?: KubeObject[]; volumes?: KubeObject[]; classes?: KubeObject[] } = {},
 ): SchedulerCache {
   const deps = { client: undefined as never, clock: new SimClock(0), random: new SimRandom(1), log: silentLogger };
-  const held = (kind: keyof typeof kinds, objects: KubeObject[] = []): Informer => {
-    const informer = new Informer(kinds[kind], {
+  const held = (kind: keyof typeof kinds, objects: KubeObject[] = []): Informer<any> => {
+    const informer = new Informer<KubeObject>(kinds[kind], {
       ...deps,
       client: {
         list: async () => ({ apiVersion: 'v1', kind: 'List', metadata: { resourceVersion: '1' }, items: objects }),

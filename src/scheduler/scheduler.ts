@@ -139,7 +139,7 @@ class Scheduler {
     volumes.addHandler({
       ...onVolume,
       updated: (volume) => {
-        if (volume['spec'].claimRef !== undefined) this.#cache.assumedVolumes.delete(volume.metadata.name!);
+        if (volume['spec'].claimRef !== undefined) this.#cache.assumedVolumes.delete(volume.metadata.name);
         onVolume.updated();
       },
     });
@@ -315,16 +315,12 @@ class Scheduler {
     try {
       if (volumes !== undefined) await this.#bindVolumes(info.key, node.name, volumes);
       isAsked = true;
-      await this.#client.create(
-        kinds.Pod,
-        {
-          apiVersion: 'v1',
-          kind: 'Binding',
-          metadata: { name: name!, namespace: namespace!, uid: uid! },
-          target: { apiVersion: 'v1', kind: 'Node', name: node.name },
-        },
-        { subresource: 'binding' },
-      );
+      await this.#client.createSubresource(kinds.Pod, 'binding', {
+        apiVersion: 'v1',
+        kind: 'Binding',
+        metadata: { name: name!, namespace: namespace!, uid: uid! },
+        target: { apiVersion: 'v1', kind: 'Node', name: node.name },
+      });
       this.#scheduled++;
       this.#letGo(info);
       this.recorder.event(info.pod, 'Normal', 'Scheduled', `Successfully assigned ${info.key} to ${node.name}`);

@@ -6,6 +6,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { keptZeros } from './kept-zeros.ts';
 
 export type ScalarKind =
   | 'string'
@@ -68,15 +69,6 @@ export interface Field {
   /** Optional, and yet written when it is zero: its JSON tag has no `omitempty`. */
   keepsZero?: boolean;
 }
-
-/** The optional fields that are written when they are zero; which ones, no published schema says. */
-const keptZeros: Readonly<Record<string, readonly string[]>> = {
-  'core.v1/Event': ['reportingComponent', 'reportingInstance'],
-  'flowcontrol.v1/FlowSchemaSpec': ['matchingPrecedence'],
-  'policy.v1/PodDisruptionBudgetStatus': ['currentHealthy', 'desiredHealthy', 'disruptionsAllowed', 'expectedPods'],
-  'autoscaling.v2/HorizontalPodAutoscalerStatus': ['desiredReplicas'],
-  'autoscaling.v1/HorizontalPodAutoscalerStatus': ['currentReplicas', 'desiredReplicas'],
-};
 
 type PackageData = Record<string, Record<string, string>>;
 

@@ -348,17 +348,7 @@ function validateVolumeSource(volume: Json, at: string, errors: FieldErrors): vo
     validateMode(volume.secret.defaultMode, `${at}.secret.defaultMode`, errors);
     validateItems(volume.secret.items, `${at}.secret`, errors);
   }
-  if (volume.hostPath) {
-    if (!volume.hostPath.path) errors.required(`${at}.hostPath.path`);
-    else if (volume.hostPath.path.split('/').includes('..'))
-      errors.invalid(`${at}.hostPath.path`, volume.hostPath.path, "must not contain '..'");
-    oneOf(
-      volume.hostPath.type,
-      ['BlockDevice', 'CharDevice', 'Directory', 'DirectoryOrCreate', 'File', 'FileOrCreate', 'Socket'],
-      `${at}.hostPath.type`,
-      errors,
-    );
-  }
+  if (volume.hostPath) validateHostPath(volume.hostPath, `${at}.hostPath`, errors);
   if (volume.persistentVolumeClaim && !volume.persistentVolumeClaim.claimName)
     errors.required(`${at}.persistentVolumeClaim.claimName`);
   if (volume.emptyDir?.sizeLimit !== undefined && !isQuantity(volume.emptyDir.sizeLimit))
@@ -688,4 +678,15 @@ export function sameJson(a: Json, b: Json): boolean {
 
 function isEmpty(value: Json): boolean {
   return value === undefined || value === null || (typeof value === 'object' && Object.keys(value).length === 0);
+}
+
+export function validateHostPath(source: Json, at: string, errors: FieldErrors): void {
+  if (!source.path) errors.required(`${at}.path`);
+  else if (source.path.split('/').includes('..')) errors.invalid(`${at}.path`, source.path, "must not contain '..'");
+  oneOf(
+    source.type,
+    ['BlockDevice', 'CharDevice', 'Directory', 'DirectoryOrCreate', 'File', 'FileOrCreate', 'Socket'],
+    `${at}.type`,
+    errors,
+  );
 }
