@@ -7,7 +7,11 @@ import type { Store } from '#store/store.ts';
 import type { KindTable } from './kind-table.ts';
 import type { KeyRing } from './keys.ts';
 import { storageKey } from './objects.ts';
+import type { LiveViews } from './live-views.ts';
+import type { RequestCounts } from './metrics.ts';
 import type { Objects } from './objects.ts';
+import type { OpenApiDocuments } from './openapi.ts';
+import type { TokenClaims, TokenSigner } from './tokens.ts';
 import type { RequestInfo } from './request-info.ts';
 import type { WebhookCaller } from './webhook-client.ts';
 import type { KubeObject } from '#base/objects.ts';
@@ -70,7 +74,15 @@ export interface Server {
   objects: Objects;
   /** The whole request chain, for handlers that call other handlers. */
   handle(request: ApiRequest): Promise<ApiResponse>;
-  caches: Map<string, unknown>;
+  live: LiveViews;
+  tokens: TokenSigner;
+  /** Claims of tokens whose signature was checked. */
+  verifiedTokens: Map<string, TokenClaims>;
+  /** Made when somebody asks for them. */
+  openApi?: OpenApiDocuments;
+  /** The lease that Events of this minute share. */
+  eventLease?: { minute: number; lease: Promise<number> };
+  counts: RequestCounts;
   /** Told of each write that was stored, for bounds that cannot wait for a timer. */
   onWritten?: () => void;
   /** Set by a transport that can reach webhooks. */
