@@ -25,7 +25,7 @@ export const memory: Bench = {
 };
 
 /** Resident memory of a process, in MB. */
-export function residentMb(pid: number): number {
+function residentMb(pid: number): number {
   return Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) / 1024;
 }
 

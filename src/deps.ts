@@ -11,8 +11,10 @@ export interface FolderRule {
 }
 
 export const deps: Readonly<Record<string, FolderRule>> = {
+  /** Types alone. */
+  api: { folders: [], packages: [], builtins: [] },
   base: {
-    folders: [],
+    folders: ['api'],
     packages: ['rfc6902', 'js-yaml', 're2js'],
     builtins: ['node:crypto', 'node:zlib', 'node:stream', 'node:buffer', 'node:util'],
   },
@@ -23,7 +25,11 @@ export const deps: Readonly<Record<string, FolderRule>> = {
     packages: [],
     builtins: ['node:sqlite', 'node:worker_threads', 'node:buffer', 'node:fs'],
   },
-  schema: { folders: ['base'], packages: [], builtins: ['node:net', 'node:fs', 'node:path', 'node:url', 'node:zlib'] },
+  schema: {
+    folders: ['api', 'base'],
+    packages: [],
+    builtins: ['node:net', 'node:fs', 'node:path', 'node:url', 'node:zlib'],
+  },
   content: {
     folders: ['base', 'os', 'observe'],
     packages: [],
@@ -72,7 +78,7 @@ export const deps: Readonly<Record<string, FolderRule>> = {
     builtins: ['node:http', 'node:crypto', 'node:stream', 'node:stream/promises', 'node:url', 'node:path'],
   },
   apiserver: {
-    folders: ['base', 'os', 'observe', 'store', 'schema'],
+    folders: ['api', 'base', 'os', 'observe', 'store', 'schema'],
     packages: ['js-yaml'],
     builtins: [
       'node:http',
@@ -90,7 +96,7 @@ export const deps: Readonly<Record<string, FolderRule>> = {
     ],
   },
   client: {
-    folders: ['base', 'os', 'observe'],
+    folders: ['api', 'base', 'os', 'observe'],
     packages: ['js-yaml'],
     builtins: [
       'node:http2',
@@ -138,7 +144,7 @@ export const deps: Readonly<Record<string, FolderRule>> = {
     ],
   },
   kubelet: {
-    folders: ['base', 'os', 'observe', 'engine', 'client'],
+    folders: ['api', 'base', 'os', 'observe', 'engine', 'client'],
     packages: ['ws'],
     builtins: [
       'node:http',
@@ -157,14 +163,15 @@ export const deps: Readonly<Record<string, FolderRule>> = {
     ],
   },
   network: {
-    folders: ['base', 'os', 'observe', 'net', 'client'],
+    folders: ['api', 'base', 'os', 'observe', 'net', 'client'],
     packages: ['dns-packet'],
     builtins: ['node:dgram', 'node:net', 'node:path', 'node:crypto', 'node:fs', 'node:fs/promises'],
   },
-  scheduler: { folders: ['base', 'os', 'observe', 'client'], packages: [], builtins: [] },
-  controllers: { folders: ['base', 'os', 'observe', 'client'], packages: ['croner'], builtins: ['node:crypto'] },
+  scheduler: { folders: ['api', 'base', 'os', 'observe', 'client'], packages: [], builtins: [] },
+  controllers: { folders: ['api', 'base', 'os', 'observe', 'client'], packages: ['croner'], builtins: ['node:crypto'] },
   sim: {
     folders: [
+      'api',
       'base',
       'os',
       'observe',

@@ -229,7 +229,7 @@ export async function applyObject(context: RequestContext, options: UpdateOption
               resourceVersion: merged.metadata.resourceVersion,
             },
             status: merged.status,
-          } as KubeObject;
+          };
         return merged;
       },
       { ...options, subresource: info.subresource, apply: true, createWhenMissing: create },
@@ -239,11 +239,7 @@ export async function applyObject(context: RequestContext, options: UpdateOption
     try {
       return await update();
     } catch (error) {
-      if (
-        attempt >= applyRetriesMax ||
-        !isReason(error, 'AlreadyExists') ||
-        (error as ApiError).details?.name !== info.name
-      )
+      if (attempt >= applyRetriesMax || !isReason(error, 'AlreadyExists') || error.details?.name !== info.name)
         throw error;
       context.warnings = [...new Set(context.warnings)];
     }

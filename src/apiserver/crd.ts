@@ -90,7 +90,7 @@ class CustomResources {
     await this.#update(name, 'status', (o) => {
       const storage = (o.spec.versions ?? []).filter((v: Json) => v.storage === true).map((v: Json) => v.name);
       o.status = {
-        ...(o.status ?? {}),
+        ...o.status,
         acceptedNames: names,
         conditions,
         storedVersions: [...new Set([...(o.status?.storedVersions ?? []), ...storage])],
@@ -163,7 +163,7 @@ class CustomResources {
       kindsOfDefinition({
         ...definition,
         spec: { ...definition.spec, versions: definition.spec.versions.map((v: Json) => ({ ...v, served: true })) },
-      } as KubeObject)[0]!;
+      })[0]!;
     const list = await this.#server.store.list(storagePrefix(kind));
     for (const stored of list.values) {
       const meta = this.#server.objects.view(stored).metadata;

@@ -173,7 +173,7 @@ function markDeleted(context: RequestContext, old: KubeObject, options: DeleteOp
     object.metadata.deletionTimestamp = timestamp(Date.parse(old.metadata.deletionTimestamp) + (grace - before) * 1000);
     object.metadata.deletionGracePeriodSeconds = grace;
   }
-  if (isHeldNamespace(context, object)) object.status = { ...(object.status ?? {}), phase: 'Terminating' };
+  if (isHeldNamespace(context, object)) object.status = { ...object.status, phase: 'Terminating' };
   return object;
 }
 

@@ -74,7 +74,7 @@ export class LiveViews {
   }
 
   #keep<T>(view: LiveKind<T>): LiveKind<T> {
-    this.#all.push(view as LiveKind<unknown>);
+    this.#all.push(view);
     return view;
   }
 

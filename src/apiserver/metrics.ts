@@ -1,12 +1,7 @@
 /** `/metrics`: request counts and the store's size, in Prometheus' text format with Kubernetes' names. */
 import type { ApiResponse } from '#base/api-request.ts';
-import type { Server } from './context.ts';
+import type { RequestCounts, Server } from './context.ts';
 import type { RequestInfo } from './request-info.ts';
-
-export interface RequestCounts {
-  byVerbAndCode: Map<string, number>;
-  inFlight: number;
-}
 
 export function createCounts(): RequestCounts {
   return { byVerbAndCode: new Map(), inFlight: 0 };

@@ -7,15 +7,9 @@ import { ApiError } from '#base/errors.ts';
 import type { ApiRequest, ApiResponse } from '#base/api-request.ts';
 import { openApiV2, openApiV3 } from '#schema/openapi.ts';
 import { encodeOpenApiV2 } from '#schema/openapi-protobuf.ts';
-import type { Server } from './context.ts';
+import type { OpenApiDocuments, Server } from './context.ts';
 import { answerJson } from './respond.ts';
 import { defaultGitVersion } from './version.ts';
-
-export interface OpenApiDocuments {
-  generation: number;
-  v3: Map<string, { body: Buffer; hash: string }>;
-  v2?: { json: Buffer; protobuf: Buffer; hash: string };
-}
 
 function documentsOf(server: Server): OpenApiDocuments {
   const { generation } = server.kinds;

@@ -2,7 +2,6 @@
 import { ApiError } from '#base/errors.ts';
 import type { ApiResponse } from '#base/api-request.ts';
 import { apiVersionOf } from '#base/objects.ts';
-import type { KindRecord } from '#schema/kind.ts';
 import { CompactedError, FutureRevisionError } from '#store/store.ts';
 import type { ListResult, StoredValue } from '#store/store.ts';
 import type { RequestContext } from './context.ts';
@@ -23,11 +22,11 @@ export function notFound(kind: { group: string; resource: string }, name: string
   });
 }
 
-export function expired(message: string): ApiError {
+function expired(message: string): ApiError {
   return new ApiError('Expired', message);
 }
 
-export function tooLargeRevision(wanted: number, current: number): ApiError {
+function tooLargeRevision(wanted: number, current: number): ApiError {
   return new ApiError('Timeout', `Too large resource version: ${wanted}, current: ${current}`, {
     causes: [{ reason: 'ResourceVersionTooLarge', message: 'Too large resource version' }],
     retryAfterSeconds: 1,

@@ -17,7 +17,7 @@ import { validateMetadata, validateMetadataUpdate } from '#schema/validate-meta.
 import { transactionBytesMax } from '#store/limits.ts';
 import type { Compare, Operation, StoredValue } from '#store/store.ts';
 import { admitMutating, admitValidating } from './admission/admission.ts';
-import type { AdmissionAttributes } from './admission/admission.ts';
+import type { AdmissionAttributes } from './admission/attributes.ts';
 import { chargeQuotas, quotaConflict } from './admission/quota.ts';
 import { planAllocation, releaseOperations } from './allocation.ts';
 import type { RequestContext, Server } from './context.ts';
@@ -37,7 +37,7 @@ export function isDryRun(context: RequestContext): boolean {
   return values.length > 0;
 }
 
-export function alreadyExists(kind: KindRecord, name: string): ApiError {
+function alreadyExists(kind: KindRecord, name: string): ApiError {
   const qualified = kind.group === '' ? kind.resource : `${kind.resource}.${kind.group}`;
   return new ApiError('AlreadyExists', `${qualified} ${JSON.stringify(name)} already exists`, {
     name,
@@ -70,10 +70,10 @@ function dryStored(context: RequestContext, key: string, object: KubeObject, rev
   return { key, value: objects.encode(context.kind, key, object), createRevision: revision, modRevision: revision };
 }
 
-export function toStored(kind: KindRecord, object: KubeObject): KubeObject {
+function toStored(kind: KindRecord, object: KubeObject): KubeObject {
   return kind.toStored === undefined ? object : kind.toStored(object);
 }
-export function fromStored(kind: KindRecord, object: KubeObject): KubeObject {
+function fromStored(kind: KindRecord, object: KubeObject): KubeObject {
   return kind.fromStored === undefined ? object : kind.fromStored(object);
 }
 
@@ -116,7 +116,7 @@ export async function createObject(
   make: () => KubeObject,
   options: { manager?: string; apply?: boolean } = {},
 ): Promise<Written> {
-  const { server, kind } = context;
+  const { server } = context;
   let decoded = make();
   if (
     decoded.metadata.resourceVersion !== undefined &&
@@ -302,7 +302,7 @@ export async function updateObject(
   }
 }
 
-function keepMetadata(context: RequestContext, object: KubeObject, old: KubeObject, subresource: string): void {
+function keepMetadata(context: RequestContext, object: KubeObject, old: KubeObject): void {
   const meta = object.metadata;
   if (meta.name === undefined) meta.name = old.metadata.name!;
   if (meta.name !== old.metadata.name)
@@ -321,7 +321,7 @@ function keepMetadata(context: RequestContext, object: KubeObject, old: KubeObje
   if (meta.uid !== undefined && meta.uid !== '' && meta.uid !== old.metadata.uid)
     throw conflict(
       context.kind,
-      meta.name!,
+      meta.name,
       `Precondition failed: UID in precondition: ${meta.uid}, UID in object meta: ${old.metadata.uid}`,
     );
   for (const field of [
@@ -354,7 +354,7 @@ async function updateOnce(
   const dry = isDryRun(context);
   checkStorable(context, wanted);
   const object = toStored(kind, wanted);
-  keepMetadata(context, object, old, subresource);
+  keepMetadata(context, object, old);
   if (subresource === '') {
     stored.defaults?.(object);
     stored.prepareUpdate?.(object, old);

@@ -332,6 +332,8 @@ export function formatLabelSelector(selector: LabelSelector): string {
           return `${key}>${values[0]}`;
         case 'Lt':
           return `${key}<${values[0]}`;
+        default:
+          return operator satisfies never;
       }
     })
     .join(',');

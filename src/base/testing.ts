@@ -48,6 +48,6 @@ export function requestFor(
   const signature = sign(kind === 'ed25519' ? undefined : 'sha256', info, pair.privateKey);
   return {
     pem: toPem('CERTIFICATE REQUEST', sequence(info, sequence(objectId(algorithms[kind])), bitString(signature))),
-    privateKeyPem: pair.privateKey.export({ type: 'pkcs8', format: 'pem' }) as string,
+    privateKeyPem: String(pair.privateKey.export({ type: 'pkcs8', format: 'pem' })),
   };
 }

@@ -72,7 +72,7 @@ export function executionKey(request: ExecOp['request']): object {
   return { command, env, user, workingDir, network, mounts, extraHosts };
 }
 
-export function operationKey(layers: ImageLayer[], op: Operation): string {
+function operationKey(layers: ImageLayer[], op: Operation): string {
   if (op.kind === 'file') return digestOf('file', op.isLinked ? [] : layersKey(layers), op.key);
   return digestOf('exec', layersKey(layers), executionKey(op.request));
 }

@@ -43,11 +43,7 @@ const isSame = (usages: readonly string[], allowed: readonly string[][]): boolea
   allowed.some((list) => [...new Set(usages)].sort().join() === list.join());
 
 /** Why a signer does not sign a request; '' when it does. Undefined: it is none of the cluster's signers. */
-export function signerProblem(
-  signer: string,
-  request: CertificationRequest,
-  usages: readonly string[],
-): string | undefined {
+function signerProblem(signer: string, request: CertificationRequest, usages: readonly string[]): string | undefined {
   const isNode = request.organizations.join() === 'system:nodes' && request.commonName.startsWith('system:node:');
   switch (signer) {
     case 'kubernetes.io/kube-apiserver-client':

@@ -38,7 +38,7 @@ export function startClusterRoleAggregation(context: ControllerContext): Control
     1,
   );
   const enqueueAggregated = (): void => {
-    for (const role of roles.values()) if (role['aggregationRule'] !== undefined) queue.add(role.metadata.name!);
+    for (const role of roles.values()) if (role['aggregationRule'] !== undefined) queue.add(role.metadata.name);
   };
   roles.addHandler({ added: enqueueAggregated, updated: enqueueAggregated, deleted: enqueueAggregated });
   return { name: 'clusterrole-aggregation', queues: [queue] };

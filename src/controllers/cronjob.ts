@@ -8,6 +8,7 @@ import { Cron } from 'croner';
 import { isReason } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
@@ -149,7 +150,7 @@ export function planCronJob({ cronJob, jobs }: CronJobObserved, nowMs: number): 
     plan.events.push({
       type: 'Warning',
       reason: 'UnparseableSchedule',
-      message: `unparseable schedule: ${JSON.stringify(spec.schedule)} : ${error instanceof Error ? error.message : String(error)}`,
+      message: `unparseable schedule: ${JSON.stringify(spec.schedule)} : ${messageOf(error)}`,
     });
     return plan;
   }
@@ -347,7 +348,7 @@ class CronJobController {
     } catch (error) {
       // Made before a restart; the status write that follows was what had been lost.
       if (isReason(error, 'AlreadyExists')) return;
-      const message = error instanceof Error ? error.message : String(error);
+      const message = messageOf(error);
       if (!message.includes('being terminated'))
         this.#recorder.event(cronJob, 'Warning', 'FailedCreate', `Error creating job: ${message}`);
       throw error;

@@ -5,6 +5,7 @@
  */
 import type { Json, KubeObject } from '#base/objects.ts';
 import { matchesLabels, type LabelSelector, matchesRequirement, selectorOf } from '#base/selectors.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
@@ -269,7 +270,7 @@ function planStatus(
   };
 }
 
-export function daemonPod(set: KubeObject, node: string, hash: string): KubeObject {
+function daemonPod(set: KubeObject, node: string, hash: string): KubeObject {
   const pod = podFromTemplate(set['spec'].template, set.metadata.namespace!, ownedBy(set), {
     generateName: `${set.metadata.name}-`,
   });
@@ -440,12 +441,7 @@ class DaemonSetController {
         const pod = await this.#context.client.create(kinds.Pod, daemonPod(set, plan.create[index]!, hash));
         this.#recorder.event(set, 'Normal', 'SuccessfulCreate', `Created pod: ${pod.metadata.name}`);
       } catch (error) {
-        this.#recorder.event(
-          set,
-          'Warning',
-          'FailedCreate',
-          `Error creating: ${error instanceof Error ? error.message : String(error)}`,
-        );
+        this.#recorder.event(set, 'Warning', 'FailedCreate', `Error creating: ${messageOf(error)}`);
         throw error;
       }
     });

@@ -14,7 +14,7 @@ export interface Counts {
   unavailableReplicas: number;
 }
 
-export function countReplicas(all: readonly KubeObject[], newest: KubeObject | undefined): Counts {
+function countReplicas(all: readonly KubeObject[], newest: KubeObject | undefined): Counts {
   let [replicas, ready, available, wanted] = [0, 0, 0, 0];
   for (const { status, spec } of all) {
     replicas += status?.replicas ?? 0;
@@ -32,7 +32,7 @@ export function countReplicas(all: readonly KubeObject[], newest: KubeObject | u
 }
 
 /** All replicas are of the newest template, available, and no old one is left. */
-export function isComplete(deployment: KubeObject, counts: Counts): boolean {
+function isComplete(deployment: KubeObject, counts: Counts): boolean {
   const wanted: number = deployment['spec'].replicas ?? 1;
   return (
     counts.updatedReplicas === wanted &&
@@ -56,7 +56,7 @@ function hasProgressed(deployment: KubeObject, counts: Counts): boolean {
 /** Nothing is timed by kubectl and by us alike when the deadline is the largest 32-bit number. */
 const noDeadlineSeconds = 2_147_483_647;
 
-export function hasDeadline(deployment: KubeObject): boolean {
+function hasDeadline(deployment: KubeObject): boolean {
   const seconds: number | undefined = deployment['spec'].progressDeadlineSeconds;
   return seconds !== undefined && seconds !== noDeadlineSeconds;
 }

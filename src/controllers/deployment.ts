@@ -7,6 +7,7 @@
 import { isReason } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { matchesLabels, selectorOf } from '#base/selectors.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
@@ -76,7 +77,7 @@ function templateOf(replicaSet: KubeObject): Json {
   return { ...template, metadata: { ...template.metadata, labels } };
 }
 
-export function findNewest(deployment: KubeObject, replicaSets: readonly KubeObject[]): KubeObject | undefined {
+function findNewest(deployment: KubeObject, replicaSets: readonly KubeObject[]): KubeObject | undefined {
   return replicaSets.toSorted(byAge).find((replicaSet) => isEqual(templateOf(replicaSet), deployment['spec'].template));
 }
 
@@ -105,7 +106,7 @@ function annotationsFor(
   };
 }
 
-export function newReplicaSet(deployment: KubeObject, all: readonly KubeObject[], revision: string): KubeObject {
+function newReplicaSet(deployment: KubeObject, all: readonly KubeObject[], revision: string): KubeObject {
   const { spec, metadata } = deployment;
   const collisions: number | undefined = deployment['status']?.collisionCount;
   const hash = safeHash(canonicalJson(spec.template) + (collisions === undefined ? '' : String(collisions)));
@@ -401,7 +402,7 @@ class DeploymentController {
         if (!same) outcome.collisionCount = (deployment['status']?.collisionCount ?? 0) + 1;
         return;
       }
-      const message = error instanceof Error ? error.message : String(error);
+      const message = messageOf(error);
       if (!(isReason(error, 'Forbidden') && message.includes('being terminated'))) {
         outcome.failure = {
           reason: 'ReplicaSetCreateError',

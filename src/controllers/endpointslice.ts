@@ -59,14 +59,14 @@ interface Group {
 }
 
 /** The number that a Service port's target has in this Pod; undefined where the Pod lacks the named port. */
-export function targetPortOf(pod: KubeObject, servicePort: Json): number | undefined {
+function targetPortOf(pod: KubeObject, servicePort: Json): number | undefined {
   const target = servicePort.targetPort ?? servicePort.port;
   if (typeof target === 'number') return target;
   const containers = [
     ...(pod['spec']?.containers ?? []),
     ...((pod['spec']?.initContainers ?? []) as Json[]).filter((c: Json) => c.restartPolicy === 'Always'),
   ];
-  for (const container of containers as Json[]) {
+  for (const container of containers) {
     for (const port of container.ports ?? []) {
       if (port.name === target && (port.protocol ?? 'TCP') === (servicePort.protocol ?? 'TCP'))
         return port.containerPort;
@@ -214,7 +214,7 @@ function planGroup(
 }
 
 /** The older form: subsets by ports, ready and not ready addresses apart; at most 1,000 addresses. */
-export function planEndpoints({ service, pods }: Pick<EndpointsObserved, 'service' | 'pods'>): Json[] {
+function planEndpoints({ service, pods }: Pick<EndpointsObserved, 'service' | 'pods'>): Json[] {
   const subsets = new Map<string, { addresses: Json[]; notReadyAddresses: Json[]; ports: Json[] }>();
   let count = 0;
   for (const pod of pods) {

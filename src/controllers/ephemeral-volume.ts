@@ -10,7 +10,7 @@ import { isPodActive } from './pods.ts';
 import { type Controller, type ControllerContext, createQueue, ownedBy } from './runtime.ts';
 
 /** The claims that a Pod's ephemeral volumes need. */
-export function ephemeralClaims(pod: KubeObject): KubeObject[] {
+function ephemeralClaims(pod: KubeObject): KubeObject[] {
   return ((pod['spec']?.volumes ?? []) as Json[])
     .filter(({ ephemeral }) => ephemeral?.volumeClaimTemplate !== undefined)
     .map(({ name, ephemeral }) => ({

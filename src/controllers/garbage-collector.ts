@@ -9,7 +9,8 @@
  * Spec: Kubernetes documentation, "Garbage Collection" and "Use Cascading Deletion".
  */
 import { isReason } from '#base/errors.ts';
-import type { KindRef, KubeObject, ObjectMeta, OwnerReference } from '#base/objects.ts';
+import type { ObjectMeta, OwnerReference } from '#api/meta.v1.ts';
+import type { KindRef, KubeObject } from '#base/objects.ts';
 import { kinds } from '#client/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { discoverResources } from './discovery.ts';

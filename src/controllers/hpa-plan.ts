@@ -7,7 +7,7 @@ import type { Json, KubeObject } from '#base/objects.ts';
 import { milliOf } from '#base/quantity.ts';
 import { conditionOf, createdMs, isPodReady } from './pods.ts';
 
-export const toleranceDefault = 0.1;
+const toleranceDefault = 0.1;
 const cpuInitializationMs = 300_000;
 const initialReadinessDelayMs = 30_000;
 const downStabilizationSecondsDefault = 300;

@@ -8,6 +8,7 @@ import type { Json, KindRef, KubeObject } from '#base/objects.ts';
 import { milliOf, wholeOf } from '#base/quantity.ts';
 import { matchesLabels, parseLabelSelector } from '#base/selectors.ts';
 import { timestamp } from '#base/timestamp.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer } from '#client/informer.ts';
 import { kindOf, kinds } from '#client/kinds.ts';
@@ -102,9 +103,9 @@ class HpaController {
     try {
       scale = await client.raw('GET', path);
     } catch (error) {
-      const message = `the HPA controller was unable to get the target's current scale: ${error instanceof Error ? error.message : String(error)}`;
+      const message = `the HPA controller was unable to get the target's current scale: ${messageOf(error)}`;
       set('AbleToScale', 'False', 'FailedGetScale', message);
-      this.#recorder.event(hpa, 'Warning', 'FailedGetScale', error instanceof Error ? error.message : String(error));
+      this.#recorder.event(hpa, 'Warning', 'FailedGetScale', messageOf(error));
       await this.#writeStatus(key, { ...hpa['status'], conditions });
       return;
     }
@@ -217,7 +218,7 @@ class HpaController {
         outcome = {
           error: {
             reason: `FailedGet${spec.type}Metric`,
-            message: `the HPA was unable to compute the replica count: ${caught instanceof Error ? caught.message : String(caught)}`,
+            message: `the HPA was unable to compute the replica count: ${messageOf(caught)}`,
           },
         };
       }

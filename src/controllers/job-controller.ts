@@ -5,6 +5,7 @@
 import { isReason } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { matchesLabels, selectorOf } from '#base/selectors.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer, keyOf } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
@@ -27,7 +28,7 @@ import {
   slowStart,
 } from './runtime.ts';
 
-export function jobPod(job: KubeObject, index: number | undefined, failures: number | undefined): KubeObject {
+function jobPod(job: KubeObject, index: number | undefined, failures: number | undefined): KubeObject {
   const { name, namespace } = job.metadata;
   const pod = podFromTemplate(job['spec'].template, namespace!, ownedBy(job), {
     generateName: index === undefined ? `${name}-` : `${name}-${index}-`,
@@ -225,12 +226,7 @@ class JobController {
         );
         this.#recorder.event(job, 'Normal', 'SuccessfulCreate', `Created pod: ${pod.metadata.name}`);
       } catch (error) {
-        this.#recorder.event(
-          job,
-          'Warning',
-          'FailedCreate',
-          `Error creating: ${error instanceof Error ? error.message : String(error)}`,
-        );
+        this.#recorder.event(job, 'Warning', 'FailedCreate', `Error creating: ${messageOf(error)}`);
         throw error;
       }
     });

@@ -13,7 +13,7 @@ import { type Controller, type ControllerContext, createQueue, recorderOf } from
 export type AddressProvider = (service: KubeObject, nodes: readonly KubeObject[]) => string[];
 
 /** The address of the first ready node that lets load balancers use it. */
-export const nodeAddressProvider: AddressProvider = (service, nodes) => {
+const nodeAddressProvider: AddressProvider = (service, nodes) => {
   const usable = nodes.filter(
     (node) =>
       node.metadata.labels?.['node.kubernetes.io/exclude-from-external-load-balancers'] === undefined &&
@@ -35,7 +35,7 @@ export const nodeAddressProvider: AddressProvider = (service, nodes) => {
 };
 
 /** The status that a Service shall have; undefined where it is right. */
-export function planLoadBalancer(
+function planLoadBalancer(
   service: KubeObject,
   nodes: readonly KubeObject[],
   addressesFor: AddressProvider,

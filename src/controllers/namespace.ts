@@ -6,6 +6,7 @@
  */
 import { isReason } from '#base/errors.ts';
 import type { KindRef, KubeObject } from '#base/objects.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
@@ -30,7 +31,7 @@ export interface NamespacePlan {
   finalize: boolean;
 }
 
-export function planNamespace(
+function planNamespace(
   { namespace, remaining, failedGroups, failures }: NamespaceObserved,
   nowMs: number,
 ): NamespacePlan {
@@ -131,8 +132,8 @@ class NamespaceController {
     // The last Pod's end is the usual thing to wait for.
     context.informers.informer(kinds.Pod).addHandler({
       deleted: (pod) => {
-        if (this.#namespaces.get(pod.metadata.namespace!)?.metadata.deletionTimestamp !== undefined)
-          this.queue.addAfter(pod.metadata.namespace!, 10);
+        if (this.#namespaces.get(pod.metadata.namespace)?.metadata.deletionTimestamp !== undefined)
+          this.queue.addAfter(pod.metadata.namespace, 10);
       },
     });
   }
@@ -185,7 +186,7 @@ class NamespaceController {
       return { requeueAfterMs: Math.min(recheckMs * 1.5 ** Math.min(looks, 20), recheckMsMax) };
     }
     const fresh = await client.get(kinds.Namespace, key);
-    const finalizers = ((fresh['spec']?.finalizers ?? []) as string[]).filter((name) => name !== 'kubernetes');
+    const finalizers = (fresh['spec']?.finalizers ?? []).filter((name) => name !== 'kubernetes');
     await client.update(
       kinds.Namespace,
       { ...fresh, spec: { ...fresh['spec'], finalizers } },
@@ -216,9 +217,7 @@ class NamespaceController {
           });
         } catch (error) {
           if (isReason(error, 'NotFound', 'MethodNotAllowed')) return;
-          failures.push(
-            `${kind.resource}${kind.group === '' ? '' : `.${kind.group}`}: ${error instanceof Error ? error.message : String(error)}`,
-          );
+          failures.push(`${kind.resource}${kind.group === '' ? '' : `.${kind.group}`}: ${messageOf(error)}`);
         }
       },
       8,

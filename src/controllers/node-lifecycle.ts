@@ -24,7 +24,7 @@ import {
   recorderOf,
 } from './runtime.ts';
 
-export const nodeGraceMs = 40_000;
+const nodeGraceMs = 40_000;
 /** A node that never reported gets longer. */
 const startupGraceMs = 60_000;
 
@@ -225,8 +225,7 @@ class NodeLifecycle {
         graceMs: conditionOf(node, 'Ready') === undefined ? startupGraceMs : nodeGraceMs,
       });
     // A kubelet's status is a sign of life too.
-    const beat = (object: KubeObject): string | undefined =>
-      (conditionOf(object, 'Ready') as (Condition & { lastHeartbeatTime?: string }) | undefined)?.lastHeartbeatTime;
+    const beat = (object: KubeObject): string | undefined => conditionOf(object, 'Ready')?.lastHeartbeatTime;
     if (previous !== undefined && beat(node) !== beat(previous)) this.#hear(name, `status ${beat(node) ?? ''}`);
     const statusChanged =
       previous === undefined || !isEqual(node['spec'], previous['spec']) || !isEqual(states(node), states(previous));

@@ -20,7 +20,7 @@ export type CollectReason = 'orphaned' | 'unscheduled' | 'out-of-service';
 
 // walk node-dies 4/5: Pods of a node that is gone for good are removed, and their controllers replace them.
 /** Why a Pod is to be removed at once; undefined: it is not. */
-export function planPodCollection(pod: KubeObject, node: KubeObject | undefined): CollectReason | undefined {
+function planPodCollection(pod: KubeObject, node: KubeObject | undefined): CollectReason | undefined {
   const name: string | undefined = pod['spec']?.nodeName;
   if (name === undefined || name === '')
     return pod.metadata.deletionTimestamp === undefined ? undefined : 'unscheduled';

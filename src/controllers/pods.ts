@@ -9,6 +9,8 @@ export interface Condition {
   message?: string;
   lastTransitionTime?: string;
   lastUpdateTime?: string;
+  /** Of a Node's conditions. */
+  lastHeartbeatTime?: string;
   lastProbeTime?: string | null;
   observedGeneration?: number;
 }

@@ -8,6 +8,7 @@
 import { isReason } from '#base/errors.ts';
 import type { KindRef, KubeObject } from '#base/objects.ts';
 import { type LabelSelector, matchesLabels, selectorOf, selectorOfMap } from '#base/selectors.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer, keyOf } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
@@ -145,7 +146,7 @@ function planStatus(
     failure !== undefined &&
     held?.some(({ type, reason }) => type === 'ReplicaFailure' && reason === failure.reason) === true;
   const conditions = already
-    ? held!
+    ? held
     : failure === undefined
       ? withoutCondition(held, 'ReplicaFailure')
       : withCondition(
@@ -169,7 +170,7 @@ function planStatus(
 const phaseRank: Record<string, number> = { Pending: 0, Unknown: 1, Running: 2 };
 
 /** Pods to delete first come first: those not placed, not running, not ready, cheap, crowded, young. */
-export function rankForDeletion(
+function rankForDeletion(
   pods: KubeObject[],
   relatedOnNode: ((node: string) => number) | undefined,
   nowMs: number,
@@ -353,12 +354,7 @@ class ReplicaSetController {
         this.#recorder.event(replicaSet, 'Normal', 'SuccessfulCreate', `Created pod: ${pod.metadata.name}`);
       } catch (error) {
         if (!(isReason(error, 'Forbidden', 'NotFound') && error.message.includes('terminat'))) {
-          this.#recorder.event(
-            replicaSet,
-            'Warning',
-            'FailedCreate',
-            `Error creating: ${error instanceof Error ? error.message : String(error)}`,
-          );
+          this.#recorder.event(replicaSet, 'Warning', 'FailedCreate', `Error creating: ${messageOf(error)}`);
         }
         throw Object.assign(error as Error, { replicaFailure: 'FailedCreate' });
       }

@@ -56,7 +56,7 @@ export function createQueue(
 }
 
 /** Failures that another's write, or a namespace going away, explains: the next event or retry settles them. */
-export function isRaceLost(error: unknown): boolean {
+function isRaceLost(error: unknown): boolean {
   return (
     isReason(error, 'Conflict', 'NotFound', 'AlreadyExists') ||
     (isReason(error, 'Forbidden') && error.message.includes('being terminated'))
@@ -76,7 +76,7 @@ export function enqueueEach(informer: Informer, queue: WorkQueue): void {
  * Owners of many are looked at less often: counting is O(owned), and changes come in bursts. Small ones wait for
  * nothing.
  */
-export function coalesceMs(owned: number): number {
+function coalesceMs(owned: number): number {
   return owned <= 32 ? 0 : Math.min(250, owned >> 1);
 }
 

@@ -18,7 +18,7 @@ export interface NamespaceContent {
 }
 
 /** What to make or mend in one Namespace; nothing while it goes away. */
-export function planNamespaceContent(
+function planNamespaceContent(
   { namespace, account, rootCa }: NamespaceContent,
   certificate: string,
 ): { createAccount: boolean; createRootCa: boolean; updateRootCa: boolean } {
@@ -67,18 +67,18 @@ export function startServiceAccountController(context: ControllerContext, certif
     if (plan.createRootCa) await create(() => client.create(kinds.ConfigMap, made));
     if (plan.updateRootCa) await client.update(kinds.ConfigMap, { ...rootCa!, data: made['data'] });
   });
-  namespaces.addHandler({ added: (o) => queue.add(o.metadata.name!), updated: (o) => queue.add(o.metadata.name!) });
+  namespaces.addHandler({ added: (o) => queue.add(o.metadata.name), updated: (o) => queue.add(o.metadata.name) });
   accounts.addHandler({
     deleted: (o) => {
-      if (o.metadata.name === accountName) queue.add(o.metadata.namespace!);
+      if (o.metadata.name === accountName) queue.add(o.metadata.namespace);
     },
   });
   configMaps.addHandler({
     updated: (o) => {
-      if (o.metadata.name === rootCaName) queue.add(o.metadata.namespace!);
+      if (o.metadata.name === rootCaName) queue.add(o.metadata.namespace);
     },
     deleted: (o) => {
-      if (o.metadata.name === rootCaName) queue.add(o.metadata.namespace!);
+      if (o.metadata.name === rootCaName) queue.add(o.metadata.namespace);
     },
   });
   return { name: 'serviceaccount', queues: [queue] };

@@ -7,6 +7,7 @@
 import { isReason } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { matchesLabels, selectorOf } from '#base/selectors.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
@@ -183,7 +184,7 @@ function planStatus(
   };
 }
 
-export function claimsOf(set: KubeObject, ordinal: number): KubeObject[] {
+function claimsOf(set: KubeObject, ordinal: number): KubeObject[] {
   const selectorLabels: Record<string, string> = set['spec'].selector?.matchLabels ?? {};
   return ((set['spec'].volumeClaimTemplates ?? []) as Json[]).map((template) => ({
     apiVersion: 'v1',
@@ -198,7 +199,7 @@ export function claimsOf(set: KubeObject, ordinal: number): KubeObject[] {
   }));
 }
 
-export function statefulPod(set: KubeObject, ordinal: number, revision: KubeObject): KubeObject {
+function statefulPod(set: KubeObject, ordinal: number, revision: KubeObject): KubeObject {
   const name = `${set.metadata.name}-${ordinal}`;
   const pod = podFromTemplate(templateOfRevision(revision), set.metadata.namespace!, ownedBy(set), { name });
   pod.metadata.labels = {
@@ -224,7 +225,7 @@ export function statefulPod(set: KubeObject, ordinal: number, revision: KubeObje
 }
 
 /** Who owns a claim under the retention policy: the set (deleted with it), the Pod (scaled away), or nobody. */
-export function claimOwners(set: KubeObject, pod: KubeObject | undefined, ordinal: number): 'none' | 'set' | 'pod' {
+function claimOwners(set: KubeObject, pod: KubeObject | undefined, ordinal: number): 'none' | 'set' | 'pod' {
   const policy = set['spec'].persistentVolumeClaimRetentionPolicy ?? {};
   const start: number = set['spec'].ordinals?.start ?? 0;
   const scaledAway = ordinal < start || ordinal >= start + (set['spec'].replicas ?? 1);
@@ -355,7 +356,7 @@ class StatefulSetController {
           `create Pod ${pod.metadata.name} in StatefulSet ${set.metadata.name} successful`,
         );
       } catch (error) {
-        const message = error instanceof Error ? error.message : String(error);
+        const message = messageOf(error);
         if (!isReason(error, 'AlreadyExists'))
           this.#recorder.event(
             set,

@@ -5,6 +5,7 @@
  * Spec: Kubernetes documentation, "Managing Service Accounts", "Manually create a long-lived API token".
  */
 import { isReason } from '#base/errors.ts';
+import type { ServiceAccount } from '#api/core.v1.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { keyOf } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
@@ -67,7 +68,7 @@ export function startTokenSecrets(context: ControllerContext, certificate: strin
     );
     return (answer as Json).status.token as string;
   };
-  const liveAccount = async (key: string): Promise<KubeObject | undefined> => {
+  const liveAccount = async (key: string): Promise<ServiceAccount | undefined> => {
     const [namespace, name] = key.split('/');
     try {
       return await client.get(kinds.ServiceAccount, name!, namespace);

@@ -5,7 +5,7 @@
  * "Persistent Volumes" (life cycle), "Storage Classes".
  */
 import { isReason } from '#base/errors.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Json, KindRef, KubeObject } from '#base/objects.ts';
 import { compareQuantities } from '#base/quantity.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';
 import type { EventRecorder } from '#client/events.ts';
@@ -183,7 +183,7 @@ export function planClaim(
   };
 }
 
-export function localPathVolume(
+function localPathVolume(
   claim: KubeObject,
   storageClass: KubeObject,
   node: KubeObject | undefined,
@@ -231,7 +231,7 @@ export function localPathVolume(
 }
 
 /** What becomes of a volume: its phase, or its end. Pure. */
-export function planVolume(volume: KubeObject, claim: KubeObject | undefined): { phase: string; remove?: boolean } {
+function planVolume(volume: KubeObject, claim: KubeObject | undefined): { phase: string; remove?: boolean } {
   const reference = volume['spec'].claimRef;
   if (reference === undefined) return { phase: 'Available' };
   if (reference.uid === undefined) return { phase: 'Available' };
@@ -448,7 +448,7 @@ class VolumeBinder {
   }
 
   /** The event of the change brings the object back. */
-  async #protect(kind: typeof kinds.PersistentVolume, { metadata }: KubeObject, finalizer: string): Promise<void> {
+  async #protect(kind: KindRef, { metadata }: KubeObject, finalizer: string): Promise<void> {
     const finalizers = [...(metadata.finalizers ?? []), finalizer];
     await this.#context.client.patch(kind, metadata.name!, metadata.namespace, 'merge', {
       metadata: { uid: metadata.uid, resourceVersion: metadata.resourceVersion, finalizers },

@@ -130,13 +130,13 @@ function showSample(
 
 async function streamStats(parts: DockerParts, context: RouteContext): Promise<unknown> {
   const { engine } = parts;
-  const container = engine.registry.get(context.params['id']!);
+  const container = engine.table.get(context.params['id']!);
   const stream = context.query.get('stream') === null ? true : queryFlag(context.query, 'stream');
   const oneShot = queryFlag(context.query, 'one-shot');
   const { response, signal } = context;
   let before: { raw: RawStats; system: number } | undefined;
   const sample = (): Shown => {
-    const raw = readStats(engine.registry, container);
+    const raw = readStats(engine.table, container);
     const system = systemNanoseconds();
     const shown = showSample(container, raw, before, system);
     before = raw === undefined ? undefined : { raw, system };

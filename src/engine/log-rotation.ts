@@ -18,10 +18,9 @@ import { closeSync, linkSync, openSync, renameSync, rmSync, statSync, writeSync 
 import { basename, dirname } from 'node:path';
 import { listDirectory, watchPath } from '#os/files.ts';
 import { giveWay } from '#os/turn.ts';
-import type { Container } from './container.ts';
+import type { Container, KeptLog } from './container.ts';
 import type { EngineContext } from './context.ts';
 import type { ContainerSpec } from './engine.ts';
-import { heldPath, inodeOf, openIfAny } from './log-file.ts';
 import {
   logCheckMsMax,
   logCheckMsMin,
@@ -31,6 +30,7 @@ import {
   logMonitorBytesMin,
   logReopenMsMax,
 } from './limits.ts';
+import { heldPath, inodeOf, openIfAny } from './log-file.ts';
 
 export interface LogBound {
   bytes: number;
@@ -243,11 +243,6 @@ async function cut(path: string, index: number, bound: LogBound): Promise<void> 
   } finally {
     file.close();
   }
-}
-
-export interface KeptLog {
-  /** Looks no more; what runs goes on. */ stop(): void;
-  /** The run has ended: leaves the log within its bound. */ end(): Promise<void>;
 }
 
 /** Begins to keep the log of a run. */

@@ -165,7 +165,7 @@ export class Networks {
       await this.#removeLink(record);
       await this.#context.rules
         .removeNetwork(rulesOf(record))
-        .catch((second) => this.#context.log.warn('rules of a network', { error: second }));
+        .catch((second: unknown) => this.#context.log.warn('rules of a network', { error: second }));
       throw error;
     }
     return record;
@@ -214,7 +214,7 @@ export class Networks {
       await this.#removeLink(record);
       await this.#context.rules
         .removeNetwork(rulesOf(record))
-        .catch((error) => this.#context.log.warn('rules of a network', { error }));
+        .catch((error: unknown) => this.#context.log.warn('rules of a network', { error }));
       if (!record.link!.startsWith(linkPrefix(this.#context.instanceId)))
         await uncoverForward({ ...this.#forward([record.link!]), onlyLinks: true });
       return record;

@@ -109,7 +109,7 @@ export class Sandboxes implements SandboxContract {
         record.ready = true;
         this.#save(record);
       } catch (error) {
-        await this.#forget(record).catch((second) =>
+        await this.#forget(record).catch((second: unknown) =>
           this.#context.log.warn('taking apart a sandbox', { id: spec.id, error: second }),
         );
         throw error;

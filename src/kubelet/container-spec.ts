@@ -7,6 +7,7 @@ import { lstat, mkdir, readFile, realpath, writeFile } from 'node:fs/promises';
 import { dirname, join, sep } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { ContainerSpec, ImageSummary, Mount, PortBinding, Security } from '#engine/engine.ts';
 import { expandVariables } from './env.ts';
 import { WaitingError } from './images.ts';
@@ -185,7 +186,7 @@ async function seccompOf(pod: KubeObject, container: Json, paths: KubeletPaths):
   } catch (error) {
     throw new WaitingError(
       'CreateContainerError',
-      `cannot load seccomp profile ${JSON.stringify(join(seccompDir(paths), path))}: ${(error as Error).message}`,
+      `cannot load seccomp profile ${JSON.stringify(join(seccompDir(paths), path))}: ${messageOf(error)}`,
     );
   }
 }
@@ -344,7 +345,7 @@ export function hostsText(pod: KubeObject, podIp: string, domain: string): strin
   return `${lines.join('\n')}\n`;
 }
 
-export function resolvConfText(pod: KubeObject, dns: DnsSettings): string {
+function resolvConfText(pod: KubeObject, dns: DnsSettings): string {
   const policy: string = pod.spec.dnsPolicy ?? 'ClusterFirst';
   const config: Json = pod.spec.dnsConfig ?? {};
   let nameservers: string[] = [];

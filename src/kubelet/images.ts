@@ -4,6 +4,7 @@
  */
 import { ApiError, isReason } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { Engine, ImageSummary, RegistryCredential } from '#engine/engine.ts';
 import type { Clock } from '#os/clock.ts';
 import { imageBackOffInitialMs, imageBackOffMaxMs, imageErrorShownMs } from './limits.ts';
@@ -20,7 +21,7 @@ export class WaitingError extends Error {
   }
 }
 
-export function pullPolicyOf(container: Json): string {
+function pullPolicyOf(container: Json): string {
   if (container.imagePullPolicy) return container.imagePullPolicy;
   const last = String(container.image).split('/').at(-1)!;
   return !String(container.image).includes('@') && (!last.includes(':') || last.endsWith(':latest'))
@@ -158,7 +159,7 @@ export function createImageManager(options: {
         found = engine.images.find(image, { isWhole: true });
       } catch (error) {
         if (!isReason(error, 'BadRequest', 'Invalid')) throw error;
-        throw invalidImageName(image, (error as Error).message);
+        throw invalidImageName(image, messageOf(error));
       }
       const key = `${pod.metadata.uid}/${image}`;
       const backOff = backOffs.get(key);
@@ -180,7 +181,7 @@ export function createImageManager(options: {
         events.event(...pulledEvent(image, clock.monotonic() - startedMs, summary.sizeBytes), container.name);
         return summary;
       } catch (error) {
-        const message = error instanceof ApiError ? error.message : (error as Error).message;
+        const message = error instanceof ApiError ? error.message : messageOf(error);
         const failed = planFailedPull(image, message, backOff, clock.monotonic());
         backOffs.set(key, failed.backOff);
         for (const event of failed.events) events.event(...event, container.name);

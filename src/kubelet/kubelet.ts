@@ -8,6 +8,7 @@ import { mkdir, readdir, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isReason } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { Client } from '#client/client.ts';
 import { createEventRecorder, referenceTo } from '#client/events.ts';
 import type { Informer, InformerFactory } from '#client/informer.ts';
@@ -84,7 +85,7 @@ async function persist<T>(
         isReason(error, 'NotFound', 'Conflict', 'Invalid', 'Forbidden', 'AlreadyExists', 'BadRequest')
       )
         throw error;
-      log.debug(`${what} failed, trying again`, { error: (error as Error).message });
+      log.debug(`${what} failed, trying again`, { error: messageOf(error) });
       await clock.sleep(delayMs, signal);
     }
   }
@@ -114,7 +115,7 @@ export async function runKubelet(options: KubeletOptions): Promise<Kubelet> {
   if (!(await isMountPoint(mounts, paths.secretsDir)))
     await mounts
       .mountTmpfs(paths.secretsDir, { sizeBytes: 256 * 1024 * 1024, mode: 0o700 })
-      .catch((error: Error) => log.warn('secrets are kept on disk: no tmpfs', { error }));
+      .catch((error: unknown) => log.warn('secrets are kept on disk: no tmpfs', { error }));
 
   const context: WorkerContext = {
     client,
@@ -290,10 +291,10 @@ export async function runKubelet(options: KubeletOptions): Promise<Kubelet> {
   const ready = (async () => {
     pods.start();
     await Promise.all([services.synced, pods.synced]);
-    pods.addHandler({ added: onPod, updated: onPod, deleted: (pod) => workers.get(pod.metadata.uid!)?.removed() });
-    await removeOrphans(context, new Set(pods.list().map((pod) => pod.metadata.uid!)), workers, paths);
+    pods.addHandler({ added: onPod, updated: onPod, deleted: (pod) => workers.get(pod.metadata.uid)?.removed() });
+    await removeOrphans(context, new Set(pods.list().map((pod) => pod.metadata.uid)), workers, paths);
   })();
-  ready.catch((error: Error) => log.error('kubelet could not start', { error }));
+  ready.catch((error: unknown) => log.error('kubelet could not start', { error }));
 
   return {
     pods: () => [...workers.values()].map((worker) => worker.pod),
@@ -397,7 +398,7 @@ function startHeartbeats(options: HeartbeatOptions): () => Timer[] {
   const every = (name: string, periodMs: number, run: () => Promise<void> | void): void => {
     const tick = (): void => {
       void Promise.resolve(run())
-        .catch((error: Error) => log.debug(`${name} failed`, { error: error.message }))
+        .catch((error: unknown) => log.debug(`${name} failed`, { error: messageOf(error) }))
         .finally(() => {
           if (!signal.aborted) timers.set(name, clock.setTimer(periodMs, tick, { background: true }));
         });

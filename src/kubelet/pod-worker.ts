@@ -10,6 +10,7 @@
 import { mkdir, rm } from 'node:fs/promises';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { ApiError } from '#base/errors.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { ContainerStatus, SandboxStatus } from '#engine/engine.ts';
 import type { Timer } from '#os/clock.ts';
 import { hostPorts, makeContainerSpec, podHostname } from './container-spec.ts';
@@ -175,7 +176,7 @@ export class PodWorker {
         );
         this.#context.log.warn('pod pass failed', { pod: podFullName(this.pod), error: error as Error });
         if (!(error instanceof ApiError))
-          this.#events.event('Warning', 'FailedSync', `error determining status: ${(error as Error).message}`);
+          this.#events.event('Warning', 'FailedSync', `error determining status: ${messageOf(error)}`);
         this.#wakeAfter(this.#errorRetryMs);
       }
     } while (this.#again && !this.#stop.signal.aborted);
@@ -332,11 +333,7 @@ export class PodWorker {
         ports: hostPorts(this.pod),
       });
     } catch (error) {
-      this.#events.event(
-        'Warning',
-        'FailedCreatePodSandBox',
-        `Failed to create pod sandbox: ${(error as Error).message}`,
-      );
+      this.#events.event('Warning', 'FailedCreatePodSandBox', `Failed to create pod sandbox: ${messageOf(error)}`);
       throw error;
     }
   }
@@ -365,7 +362,7 @@ export class PodWorker {
       () => {
         interim = this.#observe()
           .then((seen) => this.#report(seen, { ...plan, start: [] }, sandbox))
-          .catch((error: Error) => this.#context.log.debug('interim status', { error: error.message }));
+          .catch((error: unknown) => this.#context.log.debug('interim status', { error: messageOf(error) }));
       },
       { background: true },
     );
@@ -383,7 +380,7 @@ export class PodWorker {
     try {
       volumes = this.#volumes ?? (await this.#mountVolumes(sandbox));
     } catch (error) {
-      this.#events.event('Warning', 'FailedMount', (error as Error).message);
+      this.#events.event('Warning', 'FailedMount', messageOf(error));
       this.#errorRetryMs = Math.min(
         syncErrorRetryMaxMs,
         this.#errorRetryMs === 0 ? syncErrorRetryMs / 2 : this.#errorRetryMs * 2,
@@ -412,7 +409,7 @@ export class PodWorker {
                 error instanceof ApiError && error.reason !== 'InternalError'
                   ? 'CreateContainerConfigError'
                   : 'RunContainerError',
-                (error as Error).message,
+                messageOf(error),
               );
         remembered.waiting = { reason: waiting.reason, message: waiting.message };
         if (!(error instanceof WaitingError) || waiting.reason === 'CreateContainerError')
@@ -473,7 +470,7 @@ export class PodWorker {
     try {
       id = await engine.containers.create(spec);
     } catch (error) {
-      throw new WaitingError('CreateContainerError', (error as Error).message);
+      throw new WaitingError('CreateContainerError', messageOf(error));
     }
     this.#events.event('Normal', 'Created', `Container created`, container.name);
     this.#cancelProbes(container.name);
@@ -484,9 +481,8 @@ export class PodWorker {
       await engine.containers.start(id);
     } catch (error) {
       // It counts as an attempt that has ended (see `failedStart`): what follows is for restartPolicy to say.
-      this.#events.event('Warning', 'Failed', `Error: ${(error as Error).message}`, container.name);
-      if (engine.containers.status(id) === undefined)
-        throw new WaitingError('RunContainerError', (error as Error).message);
+      this.#events.event('Warning', 'Failed', `Error: ${messageOf(error)}`, container.name);
+      if (engine.containers.status(id) === undefined) throw new WaitingError('RunContainerError', messageOf(error));
       return;
     }
     this.#events.event('Normal', 'Started', `Container started`, container.name);

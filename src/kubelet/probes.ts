@@ -9,6 +9,7 @@ import { connect, type Socket } from 'node:net';
 import { Writable } from 'node:stream';
 import type { Clock } from '#os/clock.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { Engine } from '#engine/engine.ts';
 import { probeOutputBytesMax } from './limits.ts';
 
@@ -27,7 +28,7 @@ export interface ActionTarget {
 }
 
 /** A port by number or by the name of one of the container's ports. */
-export function resolvePort(container: Json, port: unknown): number {
+function resolvePort(container: Json, port: unknown): number {
   const number = Number(port);
   if (Number.isInteger(number) && number > 0) return number;
   const named = (container.ports ?? []).find((entry: Json) => entry.name === port);
@@ -36,7 +37,7 @@ export function resolvePort(container: Json, port: unknown): number {
 }
 
 /** Collects output up to a bound and drops the rest. */
-export function boundedSink(bytesMax: number): { stream: Writable; text(): string } {
+function boundedSink(bytesMax: number): { stream: Writable; text(): string } {
   const chunks: Buffer[] = [];
   let size = 0;
   const stream = new Writable({
@@ -81,7 +82,7 @@ async function runExec(command: string[], target: ActionTarget, timeoutMs: numbe
   } catch (error) {
     if (controller.signal.aborted)
       return { ok: false, message: `command timed out: "${command.join(' ')}" timed out after ${timeoutMs / 1000}s` };
-    return { ok: false, message: (error as Error).message, unknown: true };
+    return { ok: false, message: messageOf(error), unknown: true };
   } finally {
     timer.cancel();
   }
@@ -117,7 +118,7 @@ function runHttp(action: Json, target: ActionTarget, timeoutMs: number): Promise
     );
     request.on('error', (error) => {
       timer.cancel();
-      resolve({ ok: false, message: `Get "${url}": ${error.message}` });
+      resolve({ ok: false, message: `Get "${url}": ${messageOf(error)}` });
     });
     request.end();
   });
@@ -135,7 +136,7 @@ function runTcp(host: string, port: number, clock: Clock, timeoutMs: number): Pr
       finish({ ok: false, message: `dial tcp ${host}:${port}: i/o timeout` }),
     );
     socket.on('connect', () => finish({ ok: true, message: '' }));
-    socket.on('error', (error) => finish({ ok: false, message: `dial tcp ${host}:${port}: ${error.message}` }));
+    socket.on('error', (error) => finish({ ok: false, message: `dial tcp ${host}:${port}: ${messageOf(error)}` }));
   });
 }
 
@@ -165,7 +166,7 @@ function runGrpc(action: Json, target: ActionTarget, timeoutMs: number): Promise
     session.on('error', (error: Error) =>
       finish({
         ok: false,
-        message: `timeout: failed to connect service "${target.podIp}:${action.port}": ${error.message}`,
+        message: `timeout: failed to connect service "${target.podIp}:${action.port}": ${messageOf(error)}`,
       }),
     );
     const stream = session.request({
@@ -183,7 +184,7 @@ function runGrpc(action: Json, target: ActionTarget, timeoutMs: number): Promise
       status = String(headers['grpc-status'] ?? '');
     });
     stream.on('data', (chunk: Buffer) => chunks.push(chunk));
-    stream.on('error', (error: Error) => finish({ ok: false, message: error.message }));
+    stream.on('error', (error: Error) => finish({ ok: false, message: messageOf(error) }));
     stream.on('end', () => {
       const body = Buffer.concat(chunks);
       const serving = body.length >= 7 && body[5] === 0x08 && body[6] === 1;
@@ -229,9 +230,9 @@ export function startProbe(
     () => void attempt(),
   );
   const attempt = async (): Promise<void> => {
-    const result = await runAction(probe, target, timeoutMs).catch((error: Error): ActionResult => ({
+    const result = await runAction(probe, target, timeoutMs).catch((error: unknown): ActionResult => ({
       ok: false,
-      message: error.message,
+      message: messageOf(error),
       unknown: true,
     }));
     if (cancelled) return;

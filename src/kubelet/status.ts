@@ -198,11 +198,11 @@ function conditionsOf(input: StatusInput, phase: string, statuses: Json[], initS
   const names = (list: Json[]): string => `[${list.map((status) => status.name).join(' ')}]`;
   const initContainers: Json[] = pod.spec.initContainers ?? [];
   const incomplete = initStatuses.filter((status, index) =>
-    isSidecar(initContainers[index]!) ? status.started !== true : status.ready !== true,
+    isSidecar(initContainers[index]) ? status.started !== true : status.ready !== true,
   );
   const mainSeen = statuses.some((status) => status.containerID !== undefined);
   const initialised = phase === 'Succeeded' || mainSeen || incomplete.length === 0;
-  const sidecarStatuses = initStatuses.filter((_status, index) => isSidecar(initContainers[index]!));
+  const sidecarStatuses = initStatuses.filter((_status, index) => isSidecar(initContainers[index]));
   const unready = [...sidecarStatuses, ...statuses].filter((status) => status.ready !== true);
   const ended = phase === 'Succeeded' || phase === 'Failed';
   const containersReady = !ended && unready.length === 0;

@@ -22,6 +22,7 @@ import {
 import { dirname, join } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
+import { codeOf } from '#base/thrown.ts';
 import { podDir, podSecretsDir, type KubeletPaths } from './names.ts';
 import { fieldValue, resourceFieldValue, type EnvContext, type ReferencedObjects } from './env.ts';
 import { amount } from './qos.ts';
@@ -319,8 +320,8 @@ async function writeAtomically(
   await rename(join(directory, '..data_tmp'), join(directory, '..data'));
   const tops = new Set(files.map((file) => file.path.split('/')[0]!));
   for (const top of tops)
-    await symlink(join('..data', top), join(directory, top)).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EEXIST') throw error;
+    await symlink(join('..data', top), join(directory, top)).catch((error: unknown) => {
+      if (codeOf(error) !== 'EEXIST') throw error;
     });
   for (const entry of await readdir(directory)) {
     if (entry === '..data' || entry === stamp || tops.has(entry)) continue;

@@ -89,7 +89,7 @@ export interface Listing {
   chains: Map<string, string[]>;
 }
 
-export function parseListing(text: string): Listing {
+function parseListing(text: string): Listing {
   const listing: Listing = { policies: new Map(), chains: new Map() };
   for (const line of text.split('\n')) {
     const [verb, chain = '', ...rest] = line.split(' ');

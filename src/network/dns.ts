@@ -7,6 +7,7 @@
  */
 import dnsPacket from 'dns-packet';
 import type { Json, KubeObject } from '#base/objects.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { InformerFactory } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import { createDnsForwarder } from '#net/dns-forwarder.ts';
@@ -145,7 +146,7 @@ export async function runDns(options: DnsOptions): Promise<DnsServer> {
         from.address,
       );
     } catch (error) {
-      log.debug('question failed', { error: (error as Error).message });
+      log.debug('question failed', { error: messageOf(error) });
       return dnsFailure(message, 'SERVFAIL');
     }
   };

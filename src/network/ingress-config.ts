@@ -155,6 +155,8 @@ export function haproxyConfig(plan: IngressPlan, settings: HaproxySettings): str
     ...(settings.user === undefined ? [] : [`  user ${settings.user}`, `  group ${settings.user}`]),
     '  nbthread 1',
     '  hard-stop-after 60s',
+    // The kernel would share the port with another instance's proxy: each would answer for half of the other's hosts.
+    '  noreuseport',
     '  tune.ssl.default-dh-param 2048',
     '',
     'defaults',

@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { isReason } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
+import { createEventRecorder } from '#client/events.ts';
 import type { InformerFactory } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { Clock, Timer } from '#os/clock.ts';
@@ -60,6 +61,7 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
   let timer: Timer | undefined;
   let closed = false;
   let work: Promise<void> = Promise.resolve();
+  const recorder = createEventRecorder({ client, clock, log, component: 'ingress', host: options.nodeName });
 
   const isOurs = (ingress: KubeObject): boolean => {
     const name: string | undefined =
@@ -128,12 +130,14 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
       plan.defaultBackend,
       plan.certificates,
     ]);
-    if (newShape !== shape || (await runningHaproxy(runDir)) === undefined) await reload(plan, newShape);
-    else await updateServers(plan);
+    if (newShape !== shape || (await runningHaproxy(runDir)) === undefined) {
+      if (!(await reload(plan, newShape, list))) return;
+    } else await updateServers(plan);
     if (options.statusAddress !== undefined) await reportStatus(list, options.statusAddress);
   };
 
-  const reload = async (plan: IngressPlan, newShape: string): Promise<void> => {
+  /** Whether the proxy now follows this plan. */
+  const reload = async (plan: IngressPlan, newShape: string, list: KubeObject[]): Promise<boolean> => {
     await mkdir(join(runDir, 'certs'), { recursive: true, mode: 0o700 });
     await writeFile(join(runDir, 'certs', 'default.pem'), options.defaultCertificate, { mode: 0o600 });
     for (const certificate of plan.certificates)
@@ -141,7 +145,7 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
     await writeFile(
       join(runDir, 'crt-list'),
       [
-        `${join(runDir, 'certs', 'default.pem')}`,
+        join(runDir, 'certs', 'default.pem'),
         ...plan.certificates.map(
           (certificate) => `${join(runDir, 'certs', certificate.file)} ${certificate.hosts.join(' ')}`,
         ),
@@ -156,7 +160,7 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
     const check = await processes.run('haproxy', ['-c', '-f', `${config}.new`]);
     if (check.code !== 0) {
       log.error('haproxy refuses the configuration; the last one stays', { stderr: check.stderr.slice(0, 2000) });
-      return;
+      return false;
     }
     await rm(config, { force: true });
     await rename(`${config}.new`, config);
@@ -172,8 +176,9 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
     ]);
     if (started.code !== 0) {
       log.error('haproxy did not start', { stderr: started.stderr.slice(0, 2000) });
+      for (const ingress of list) recorder.event(ingress, 'Warning', 'ListenFailed', startFailure(started.stderr));
       schedule(2_000);
-      return;
+      return false;
     }
     shape = newShape;
     slots = new Map(
@@ -185,6 +190,7 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
         }),
       ]),
     );
+    return true;
   };
 
   /** New endpoints take free slots; endpoints that went are drained: what they serve is finished, nothing new comes. */
@@ -247,7 +253,7 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
     if (timer !== undefined || closed) return;
     timer = clock.setTimer(delayMs, () => {
       timer = undefined;
-      work = work.then(sync).catch((error: Error) => {
+      work = work.then(sync).catch((error: unknown) => {
         log.error('ingress', { error });
         schedule(2_000);
       });
@@ -290,6 +296,14 @@ function proxyUser(): { user?: string } {
   const has = (file: string): boolean =>
     (readIfExists(file) ?? '').split('\n').some((line) => line.startsWith('haproxy:'));
   return has('/etc/passwd') && has('/etc/group') ? { user: 'haproxy' } : {};
+}
+
+/** In words for the user: a port that another program has is the usual cause. */
+export function startFailure(stderr: string): string {
+  const taken = /cannot bind socket \(([^)]*)\) for \[([^\]]*)\]/.exec(stderr);
+  return taken === null
+    ? `The proxy did not start: ${stderr.trim().split('\n').at(-1) ?? ''}`
+    : `The proxy cannot listen on ${taken[2]} (${taken[1]}): end what listens there, or give other ports (up --http-port, --https-port)`;
 }
 
 /** The pid of this node's HAProxy, when it runs. */

@@ -115,7 +115,7 @@ export function runServiceProxy(options: ServiceProxyOptions): ServiceProxy {
     work = work.then(sync);
     await work;
   })();
-  ready.catch((error: Error) => log.error('service proxy could not start', { error }));
+  ready.catch((error: unknown) => log.error('service proxy could not start', { error }));
   return {
     ready,
     async [Symbol.asyncDispose]() {

@@ -73,7 +73,7 @@ export const linuxProcesses: Processes = {
   kill(pid, signal) {
     if (pid <= 0) return false;
     try {
-      process.kill(pid, signal as NodeJS.Signals);
+      process.kill(pid, signal);
       return true;
     } catch (error) {
       if ((error as { code?: string }).code === 'ESRCH') return false;

@@ -71,7 +71,7 @@ export async function runNode(number: number): Promise<void> {
     realClock.setTimer(5_000, () => process.exit(0), { background: true });
     void stack
       .disposeAsync()
-      .catch((error: Error) => log.error('stop', { error }))
+      .catch((error: unknown) => log.error('stop', { error }))
       .finally(() => process.exit(0));
   };
   process.on('SIGTERM', () => end('SIGTERM'));
@@ -103,7 +103,7 @@ export async function runNode(number: number): Promise<void> {
   // Names and Services first: what Pods that still run miss most while this process was away.
   const network = await startNetwork(instance, node, paths, networkClient, networkInformers, log, stack);
   if (number === 1)
-    removeUnusedVolumes(networkInformers, files.volumes(paths), log).ready.catch((error: Error) =>
+    removeUnusedVolumes(networkInformers, files.volumes(paths), log).ready.catch((error: unknown) =>
       log.error('volumes', { error }),
     );
   networkInformers.start();

@@ -47,7 +47,7 @@ export async function runServer(): Promise<void> {
     realClock.setTimer(5_000, () => process.exit(0), { background: true });
     void stack
       .disposeAsync()
-      .catch((error: Error) => log.error('stop', { error }))
+      .catch((error: unknown) => log.error('stop', { error }))
       .finally(() => process.exit(0));
   };
   process.once('SIGTERM', () => end('SIGTERM'));

@@ -7,8 +7,8 @@ import { isDigest, isRepositoryPath } from '#base/reference.ts';
 import type { Upload, UploadOwner } from '#content/blobs.ts';
 import { RegistryError } from './errors.ts';
 import { blobBytesMax } from './limits.ts';
-import { send } from './registry.ts';
-import type { Call } from './registry.ts';
+import { send } from './call.ts';
+import type { Call } from './call.ts';
 
 export function decodeDigest(text: string): string {
   let digest: string;

@@ -8,8 +8,8 @@ import { manifestBytesMax } from '#content/limits.ts';
 import { decodeDigest } from './blobs.ts';
 import { RegistryError } from './errors.ts';
 import { tagsPerPutMax } from './limits.ts';
-import { send } from './registry.ts';
-import type { Call } from './registry.ts';
+import { send } from './call.ts';
+import type { Call } from './call.ts';
 
 async function readBody(call: Call): Promise<Buffer> {
   const parts: Buffer[] = [];

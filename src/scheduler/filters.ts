@@ -65,11 +65,7 @@ function hasPortConflict(ports: readonly HostPort[], used: ReadonlyMap<string, n
 }
 
 /** Reasons why the requests do not fit beside what is there and what is promised to `nominated`. */
-export function fitProblems(
-  pod: PodInfo,
-  node: NodeInfo,
-  nominated: readonly PodInfo[] | undefined,
-): Rejection | undefined {
+function fitProblems(pod: PodInfo, node: NodeInfo, nominated: readonly PodInfo[] | undefined): Rejection | undefined {
   let { cpu, memory, ephemeral } = node;
   let pods = node.podCount;
   if (nominated !== undefined) {

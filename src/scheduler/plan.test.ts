@@ -11,7 +11,7 @@ import { podInfoOf, podRequests } from './pod-info.ts';
 import { planPreemption } from './preemption.ts';
 
 let uid = 0;
-export function makeNode(name: string, extra: Json = {}): KubeObject {
+function makeNode(name: string, extra: Json = {}): KubeObject {
   return {
     apiVersion: 'v1',
     kind: 'Node',
@@ -23,7 +23,7 @@ export function makeNode(name: string, extra: Json = {}): KubeObject {
     status: { allocatable: { cpu: '4', memory: '8Gi', pods: '10', ...extra.allocatable }, images: extra.images ?? [] },
   };
 }
-export function makePod(name: string, extra: Json = {}): KubeObject {
+function makePod(name: string, extra: Json = {}): KubeObject {
   const { labels, requests, node, ports, namespace, ...spec } = extra;
   return {
     apiVersion: 'v1',
@@ -44,8 +44,8 @@ function cacheOf(
   volumes: { claims?: KubeObject[]; volumes?: KubeObject[]; classes?: KubeObject[] } = {},
 ): SchedulerCache {
   const deps = { client: undefined as never, clock: new SimClock(0), random: new SimRandom(1), log: silentLogger };
-  const held = (kind: keyof typeof kinds, objects: KubeObject[] = []): Informer => {
-    const informer = new Informer(kinds[kind], {
+  const held = (kind: keyof typeof kinds, objects: KubeObject[] = []): Informer<any> => {
+    const informer = new Informer<KubeObject>(kinds[kind], {
       ...deps,
       client: {
         list: async () => ({ apiVersion: 'v1', kind: 'List', metadata: { resourceVersion: '1' }, items: objects }),

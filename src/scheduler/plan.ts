@@ -32,7 +32,7 @@ export interface Failure {
 export type Decision = Placement | Failure;
 
 /** How many feasible nodes end the search. */
-export function feasibleNodesWanted(nodes: number): number {
+function feasibleNodesWanted(nodes: number): number {
   if (nodes <= feasibleNodesMin) return nodes;
   const percent = Math.max(50 - Math.floor(nodes / 125), feasiblePercentMin);
   return Math.max(Math.floor((nodes * percent) / 100), feasibleNodesMin);

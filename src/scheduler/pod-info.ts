@@ -119,7 +119,7 @@ function combine(a: Resources, b: Resources, of: (x: number, y: number) => numbe
   return { cpu: of(a.cpu, b.cpu), memory: of(a.memory, b.memory), ephemeral: of(a.ephemeral, b.ephemeral), scalars };
 }
 
-export function addResources(a: Resources, b: Resources): Resources {
+function addResources(a: Resources, b: Resources): Resources {
   return combine(a, b, (x, y) => x + y);
 }
 

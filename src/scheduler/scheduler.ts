@@ -6,6 +6,7 @@
 import { isReason } from '#base/errors.ts';
 import type { KubeObject } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { Client } from '#client/client.ts';
 import { createEventRecorder, type EventRecorder } from '#client/events.ts';
 import { type Informer, InformerFactory, keyOf, readYourWrites } from '#client/informer.ts';
@@ -138,7 +139,7 @@ class Scheduler {
     volumes.addHandler({
       ...onVolume,
       updated: (volume) => {
-        if (volume['spec'].claimRef !== undefined) this.#cache.assumedVolumes.delete(volume.metadata.name!);
+        if (volume['spec'].claimRef !== undefined) this.#cache.assumedVolumes.delete(volume.metadata.name);
         onVolume.updated();
       },
     });
@@ -259,7 +260,7 @@ class Scheduler {
 
   async #run(): Promise<void> {
     // Off the turn of the event that woke us, so that a burst is one run.
-    await undefined;
+    await Promise.resolve();
     try {
       let sliceStart = this.#clock.monotonic();
       for (
@@ -314,16 +315,12 @@ class Scheduler {
     try {
       if (volumes !== undefined) await this.#bindVolumes(info.key, node.name, volumes);
       isAsked = true;
-      await this.#client.create(
-        kinds.Pod,
-        {
-          apiVersion: 'v1',
-          kind: 'Binding',
-          metadata: { name: name!, namespace: namespace!, uid: uid! },
-          target: { apiVersion: 'v1', kind: 'Node', name: node.name },
-        },
-        { subresource: 'binding' },
-      );
+      await this.#client.createSubresource(kinds.Pod, 'binding', {
+        apiVersion: 'v1',
+        kind: 'Binding',
+        metadata: { name: name!, namespace: namespace!, uid: uid! },
+        target: { apiVersion: 'v1', kind: 'Node', name: node.name },
+      });
       this.#scheduled++;
       this.#letGo(info);
       this.recorder.event(info.pod, 'Normal', 'Scheduled', `Successfully assigned ${info.key} to ${node.name}`);
@@ -345,12 +342,7 @@ class Scheduler {
         return;
       if (!isReason(error, 'NotFound', 'Conflict')) {
         this.#log.warn('binding failed', { pod: info.key, node: node.name, error });
-        this.recorder.event(
-          info.pod,
-          'Warning',
-          'FailedScheduling',
-          error instanceof Error ? error.message : String(error),
-        );
+        this.recorder.event(info.pod, 'Warning', 'FailedScheduling', messageOf(error));
       }
       if (current.metadata.uid === uid) this.#queue.putBackoff({ ...entry, info: podInfoOf(current) });
       else this.#putPod(current, undefined);

@@ -49,13 +49,13 @@ export function prepareVolumes(pod: PodInfo, view: VolumeView): VolumeState | st
   return state;
 }
 
-export function volumeReachable(volume: KubeObject, node: { labels: Record<string, string>; name: string }): boolean {
+function volumeReachable(volume: KubeObject, node: { labels: Record<string, string>; name: string }): boolean {
   const terms = volume['spec'].nodeAffinity?.required?.nodeSelectorTerms as Json[] | undefined;
   return terms === undefined || terms.some((term) => matchesNodeTerm(nodeSelectorTerm(term), node.labels, node.name));
 }
 
 /** Whether a volume can serve a claim: class, modes, size, selector, and free or promised to this very claim. */
-export function volumeFits(volume: KubeObject, claim: KubeObject): boolean {
+function volumeFits(volume: KubeObject, claim: KubeObject): boolean {
   const { spec } = volume;
   const wanted = claim['spec'];
   const reference = spec.claimRef;
@@ -83,7 +83,7 @@ export function volumeFits(volume: KubeObject, claim: KubeObject): boolean {
 }
 
 /** The smallest free volume that fits, reachable from the node when one is given. */
-export function findVolume(
+function findVolume(
   claim: KubeObject,
   candidates: Iterable<KubeObject>,
   node: { labels: Record<string, string>; name: string } | undefined,

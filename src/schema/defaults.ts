@@ -37,12 +37,11 @@ function defaultHandler(handler: Json): void {
 
 export function defaultQuantities(list: Json): void {
   if (list === undefined || list === null) return;
-  for (const [name, value] of Object.entries(list))
-    if (isQuantity(value)) list[name] = canonicalQuantity(value as string);
+  for (const [name, value] of Object.entries(list)) if (isQuantity(value)) list[name] = canonicalQuantity(value);
 }
 
 /** `:latest` and no tag at all mean Always. */
-export function defaultPullPolicy(image: string | undefined): string {
+function defaultPullPolicy(image: string | undefined): string {
   if (image === undefined || image === '') return 'IfNotPresent';
   if (image.includes('@')) return 'IfNotPresent';
   const tag = /:([^/:]+)$/.exec(image)?.[1];
@@ -106,7 +105,7 @@ export function defaultClaim(claim: Json): void {
   defaultQuantities(claim.spec.resources?.limits);
 }
 
-export function defaultPodSpec(spec: Json): void {
+function defaultPodSpec(spec: Json): void {
   if (spec === undefined || spec === null) return;
   setDefaultText(spec, 'dnsPolicy', 'ClusterFirst');
   setDefaultText(spec, 'restartPolicy', 'Always');

@@ -9,7 +9,7 @@ import { PatternBudget } from '#base/pattern.ts';
 import { fieldErrorsCharsMax, fieldErrorsMax, schemaStepsMax, shownValueCharsMax } from './limits.ts';
 
 /** What validating one object may cost altogether; alternatives that are tried share it. */
-export class ValidationWork {
+class ValidationWork {
   readonly patterns = new PatternBudget();
   stepsLeft = schemaStepsMax;
 }

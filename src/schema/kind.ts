@@ -90,7 +90,7 @@ export const ageColumn: Column = {
 };
 const nameColumn: Column = { name: 'Name', type: 'string', format: 'name', value: (o) => o.metadata.name };
 /** What a kind without columns of its own shows. */
-export const plainColumns: readonly Column[] = [
+const plainColumns: readonly Column[] = [
   nameColumn,
   { name: 'Created At', type: 'date', value: (o) => o.metadata.creationTimestamp },
 ];
@@ -176,7 +176,7 @@ export function shortDuration(ms: number): string {
   return days < 2920 ? pair(Math.floor(days / 365), 'y', days % 365, 'd') : `${Math.floor(days / 365)}y`;
 }
 
-export function ageOf(timestamp: string | undefined, now: number): string {
+export function ageOf(timestamp: string | null | undefined, now: number): string {
   return timestamp === undefined || timestamp === null ? '<unknown>' : shortDuration(now - Date.parse(timestamp));
 }
 

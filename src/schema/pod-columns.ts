@@ -32,7 +32,7 @@ function isReady(pod: Json): boolean {
   return (pod.status?.conditions ?? []).some((c: Json) => c.type === 'Ready' && c.status === 'True');
 }
 
-export function podStatusText(pod: Json): string {
+function podStatusText(pod: Json): string {
   const status = pod.status ?? {};
   let reason: string = status.reason || status.phase || 'Unknown';
   if ((status.conditions ?? []).some((c: Json) => c.type === 'PodScheduled' && c.reason === 'SchedulingGated'))

@@ -1,10 +1,12 @@
 /** Validation of configuration, nodes, volumes and Ingresses. */
+import { posix } from 'node:path';
 import type { Json } from '#base/objects.ts';
 import { compareQuantities, isQuantity } from '#base/quantity.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { isIp } from './ip.ts';
 import { configKeyProblem, portProblem, subdomainProblem } from './names.ts';
-import { sameJson, validateQuantities } from './validate-pod.ts';
+import { sameJson, validateHostPath, validateQuantities } from './validate-pod.ts';
 import { validateNodeSelector } from './validate-selector.ts';
 
 const dataBytesMax = 1024 * 1024;
@@ -52,11 +54,7 @@ export function validateSecret(o: Json, errors: FieldErrors, old?: Json): void {
     try {
       JSON.parse(Buffer.from(o.data[key], 'base64').toString());
     } catch (error) {
-      errors.invalid(
-        `data[${key}]`,
-        '<secret contents redacted>',
-        error instanceof Error ? error.message : String(error),
-      );
+      errors.invalid(`data[${key}]`, '<secret contents redacted>', messageOf(error));
     }
   }
   if (
@@ -131,7 +129,11 @@ export function validateVolume(o: Json, errors: FieldErrors): void {
   if ((spec.accessModes ?? []).length === 0) errors.required('spec.accessModes');
   for (const mode of spec.accessModes ?? [])
     if (!modes.includes(mode)) errors.unsupported('spec.accessModes', mode, modes);
+  if ((spec.accessModes ?? []).length > 1 && spec.accessModes.includes('ReadWriteOncePod'))
+    errors.forbidden('spec.accessModes', 'may not use ReadWriteOncePod with other access modes');
   if (spec.capacity?.storage === undefined) errors.required('spec.capacity');
+  else if (Object.keys(spec.capacity).length > 1) errors.unsupported('spec.capacity', spec.capacity, ['storage']);
+  if (spec.hostPath) validateHostPath(spec.hostPath, 'spec.hostPath', errors);
   validateQuantities(spec.capacity, 'spec.capacity', errors);
   const sources = [
     'hostPath',
@@ -162,6 +164,9 @@ export function validateVolume(o: Json, errors: FieldErrors): void {
   const policy: unknown = spec.persistentVolumeReclaimPolicy;
   if (policy && !reclaimPolicies.includes(policy as string))
     errors.unsupported('spec.persistentVolumeReclaimPolicy', policy, reclaimPolicies);
+  // It would empty the machine.
+  if (policy === 'Recycle' && spec.hostPath?.path && posix.resolve(spec.hostPath.path) === '/')
+    errors.forbidden('spec.persistentVolumeReclaimPolicy', "may not be 'recycle' for a hostPath mount of '/'");
   if (spec.volumeMode && !volumeModes.includes(spec.volumeMode))
     errors.unsupported('spec.volumeMode', spec.volumeMode, volumeModes);
   if (spec.nodeAffinity?.required)

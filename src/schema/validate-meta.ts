@@ -46,7 +46,7 @@ export function validateMetadata(object: Json, kind: KindRecord, errors: FieldEr
 
 function validateNames(meta: Json, kind: KindRecord, errors: FieldErrors): void {
   if (meta.generateName) {
-    const problem = nameProblem[kind.nameForm](`${String(meta.generateName).replace(/-+$/, '')}`);
+    const problem = nameProblem[kind.nameForm](String(meta.generateName).replace(/-+$/, ''));
     if (problem !== '') errors.invalid('metadata.generateName', meta.generateName, problem);
   }
   if (!meta.name) errors.required('metadata.name', 'name or generateName is required');

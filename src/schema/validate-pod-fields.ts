@@ -7,6 +7,7 @@ import { compareQuantities, isQuantity } from '#base/quantity.ts';
 import { qualifiedNameProblems } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { dnsSearchesMax, nameserversMax } from './limits.ts';
+import { validatePodOs } from './validate-pod-os.ts';
 
 type Listed = [container: Json, at: string];
 
@@ -127,6 +128,7 @@ export function validateAcrossFields(spec: Json, at: string, errors: FieldErrors
   validateGates(spec.schedulingGates, `${at}.schedulingGates`, errors);
   validateDns(spec.dnsConfig, `${at}.dnsConfig`, errors);
   validateOs(spec.os, `${at}.os`, errors);
+  validatePodOs(spec, at, errors);
   (spec.volumes ?? []).forEach((volume: Json, i: number) => {
     const size: unknown = volume.emptyDir?.sizeLimit;
     if (isQuantity(size) && compareQuantities(String(size), '0') < 0)

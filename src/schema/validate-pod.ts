@@ -28,7 +28,7 @@ export function nonNegative(value: unknown, at: string, errors: FieldErrors): vo
 const int32Max = 2_147_483_647;
 
 /** Ids of users and groups, and other numbers with the bounds of a 32-bit one. */
-export function validateInt32(value: unknown, at: string, errors: FieldErrors, least = 0): void {
+function validateInt32(value: unknown, at: string, errors: FieldErrors, least = 0): void {
   if (typeof value === 'number' && (value < least || value > int32Max))
     errors.invalid(at, value, `must be between ${least} and ${int32Max}, inclusive`);
 }
@@ -52,14 +52,13 @@ export function validateQuantities(list: Json, at: string, errors: FieldErrors):
       );
       continue;
     }
-    if (parseQuantity(value as string).nano < 0n)
-      errors.invalid(`${at}[${name}]`, value, 'must be greater than or equal to 0');
-    if (isExtended(name) && parseQuantity(value as string).nano % nanoPerUnit !== 0n)
+    if (parseQuantity(value).nano < 0n) errors.invalid(`${at}[${name}]`, value, 'must be greater than or equal to 0');
+    if (isExtended(name) && parseQuantity(value).nano % nanoPerUnit !== 0n)
       errors.invalid(`${at}[${name}]`, value, 'must be an integer');
   }
 }
 
-export function validateResources(resources: Json, at: string, errors: FieldErrors): void {
+function validateResources(resources: Json, at: string, errors: FieldErrors): void {
   if (!resources) return;
   for (const kind of ['limits', 'requests']) {
     validateQuantities(resources[kind], `${at}.${kind}`, errors);
@@ -71,14 +70,9 @@ export function validateResources(resources: Json, at: string, errors: FieldErro
   }
   for (const [name, value] of Object.entries(resources.requests ?? {})) {
     const limit = resources.limits?.[name];
-    if (limit !== undefined && isQuantity(limit) && isQuantity(value) && compareQuantities(value as string, limit) > 0)
+    if (limit !== undefined && isQuantity(limit) && isQuantity(value) && compareQuantities(value, limit) > 0)
       errors.invalid(`${at}.requests`, value, `must be less than or equal to ${name} limit of ${limit}`);
-    else if (
-      isExtended(name) &&
-      isQuantity(limit) &&
-      isQuantity(value) &&
-      compareQuantities(value as string, limit) !== 0
-    )
+    else if (isExtended(name) && isQuantity(limit) && isQuantity(value) && compareQuantities(value, limit) !== 0)
       errors.invalid(`${at}.requests`, value, `must be equal to ${name} limit of ${limit}`);
     if (name.includes('/') && limit === undefined)
       errors.required(`${at}.limits[${name}]`, 'Limit must be set for non overcommitable resources');
@@ -354,17 +348,7 @@ function validateVolumeSource(volume: Json, at: string, errors: FieldErrors): vo
     validateMode(volume.secret.defaultMode, `${at}.secret.defaultMode`, errors);
     validateItems(volume.secret.items, `${at}.secret`, errors);
   }
-  if (volume.hostPath) {
-    if (!volume.hostPath.path) errors.required(`${at}.hostPath.path`);
-    else if (volume.hostPath.path.split('/').includes('..'))
-      errors.invalid(`${at}.hostPath.path`, volume.hostPath.path, "must not contain '..'");
-    oneOf(
-      volume.hostPath.type,
-      ['BlockDevice', 'CharDevice', 'Directory', 'DirectoryOrCreate', 'File', 'FileOrCreate', 'Socket'],
-      `${at}.hostPath.type`,
-      errors,
-    );
-  }
+  if (volume.hostPath) validateHostPath(volume.hostPath, `${at}.hostPath`, errors);
   if (volume.persistentVolumeClaim && !volume.persistentVolumeClaim.claimName)
     errors.required(`${at}.persistentVolumeClaim.claimName`);
   if (volume.emptyDir?.sizeLimit !== undefined && !isQuantity(volume.emptyDir.sizeLimit))
@@ -694,4 +678,15 @@ export function sameJson(a: Json, b: Json): boolean {
 
 function isEmpty(value: Json): boolean {
   return value === undefined || value === null || (typeof value === 'object' && Object.keys(value).length === 0);
+}
+
+export function validateHostPath(source: Json, at: string, errors: FieldErrors): void {
+  if (!source.path) errors.required(`${at}.path`);
+  else if (source.path.split('/').includes('..')) errors.invalid(`${at}.path`, source.path, "must not contain '..'");
+  oneOf(
+    source.type,
+    ['BlockDevice', 'CharDevice', 'Directory', 'DirectoryOrCreate', 'File', 'FileOrCreate', 'Socket'],
+    `${at}.type`,
+    errors,
+  );
 }

@@ -418,7 +418,7 @@ function validateHookName(name: string, at: string, errors: FieldErrors): void {
     errors.invalid(at, name, 'should be a domain with at least three segments separated by dots');
 }
 
-export function validateClientConfig(config: Json, at: string, errors: FieldErrors): void {
+function validateClientConfig(config: Json, at: string, errors: FieldErrors): void {
   const { url, service } = config;
   if ((url === undefined) === (service === undefined)) {
     errors.required(at, 'exactly one of url or service is required');

@@ -3,7 +3,7 @@ import type { Json } from '#base/objects.ts';
 import { qualifiedNameProblems } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { cidrMessage, ipMessage, isIp, parseNetwork, specialIpProblem } from './ip.ts';
-import { label1035Problem, labelProblem, portProblem, subdomainProblem } from './names.ts';
+import { labelProblem, portProblem, subdomainProblem } from './names.ts';
 import { validateLabels } from './validate-meta.ts';
 import { sameJson, validateIntOrPort } from './validate-pod.ts';
 
@@ -210,12 +210,4 @@ export function validateServiceUpdate(o: Json, old: Json, errors: FieldErrors): 
     (old.spec.loadBalancerClass ?? '') !== (o.spec.loadBalancerClass ?? '')
   )
     errors.invalid('spec.loadBalancerClass', o.spec.loadBalancerClass ?? '', 'may not change once set');
-}
-
-/**
- * Since 1.36 a Service's name may begin with a digit, as every other label may (relaxed service name validation); old
- * ones stay as they are.
- */
-export function serviceNameProblem(name: string): string {
-  return label1035Problem(name) === '' ? '' : labelProblem(name);
 }

@@ -415,7 +415,7 @@ export class Cluster implements AsyncDisposable {
       typeof manifests === 'string'
         ? (loadAll(manifests) as Json[])
         : Array.isArray(manifests)
-          ? (manifests as Json[])
+          ? manifests
           : [manifests as Json];
     const objects: KubeObject[] = values.flatMap((value) =>
       value === null || value === undefined ? [] : value.kind === 'List' ? value.items : [value],

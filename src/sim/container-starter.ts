@@ -5,6 +5,7 @@
  * down, the Pod stops.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
+import { messageOf } from '#base/thrown.ts';
 import {
   type ImageBackOff,
   invalidImageName,
@@ -107,7 +108,7 @@ export class ContainerStarter {
     const needs = volumeNeeds(pod);
     let problem: string | undefined;
     if (!host.references.areKnown(pod, needs))
-      problem = await host.references.volumeProblem(pod, needs).catch((error: Error) => error.message);
+      problem = await host.references.volumeProblem(pod, needs).catch(messageOf);
     if (isVoid()) return false;
     this.#isMounted = problem === undefined;
     if (problem === undefined) {
@@ -154,9 +155,7 @@ export class ContainerStarter {
     } catch (error) {
       if (isVoid()) return false;
       const waiting =
-        error instanceof WaitingError
-          ? error
-          : new WaitingError('CreateContainerConfigError', (error as Error).message);
+        error instanceof WaitingError ? error : new WaitingError('CreateContainerConfigError', messageOf(error));
       remembered.waiting = { reason: waiting.reason, message: waiting.message };
       remembered.notBeforeMs = host.clock.monotonic() + (waiting.retryAfterMs ?? syncErrorRetryMs * 5);
       if (!(error instanceof WaitingError))

@@ -23,7 +23,7 @@ export interface NetworkFaults {
   duplication: number;
 }
 
-export function noFaults(): NetworkFaults {
+function noFaults(): NetworkFaults {
   return { cut: false, delayMsMax: 0, requestLoss: 0, replyLoss: 0, reorder: 0, duplication: 0 };
 }
 

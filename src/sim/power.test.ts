@@ -24,7 +24,7 @@ async function during<T>(cluster: Cluster, work: Promise<T>): Promise<T> {
 
 const namesOf = async (cluster: Cluster): Promise<string[]> =>
   (await cluster.client.list(kinds.ConfigMap, { namespace: 'default' })).items
-    .map(({ metadata }) => metadata.name!)
+    .map(({ metadata }) => metadata.name)
     .filter((name) => name !== 'kube-root-ca.crt');
 
 test('what was acknowledged outlives a power loss; what was under way is there or not, and its client knows that it does not know', async () => {

@@ -39,7 +39,7 @@ export type Ending = 'exit' | 'oom' | 'starved' | 'unhealthy';
 const attemptsKept = 2;
 
 /** When and how an attempt ends by itself; undefined when it runs until it is stopped. */
-export function endingOf(
+function endingOf(
   container: Json,
   isPlainInit: boolean,
   script: ResolvedScript,

@@ -50,7 +50,7 @@ export class StatusWriter {
 
   async #write(which: SimPod): Promise<void> {
     // What changes on one turn is one write.
-    await undefined;
+    await Promise.resolve();
     try {
       await this.#writeAll(which);
     } finally {

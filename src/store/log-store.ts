@@ -8,6 +8,7 @@
  * acknowledged stays. Reads go on. Writes are tried again with the next request.
  */
 import { ApiError } from '#base/errors.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { Clock, Timer } from '#os/clock.ts';
 import type { Logger } from '#observe/log.ts';
 import { Leases } from './leases.ts';
@@ -244,10 +245,7 @@ export class LogStore implements ForkableStore {
     const timer = this.#clock.setTimer(healthProbeMsMax, () => late.resolve('the disk does not answer'), {
       background: true,
     });
-    const written = this.#run({ type: 'probe' }).then(
-      () => undefined,
-      (error: Error) => error.message,
-    );
+    const written = this.#run({ type: 'probe' }).then(() => undefined, messageOf);
     try {
       return await Promise.race([written, late.promise]);
     } finally {

@@ -396,7 +396,7 @@ class LateValue implements StoredValue {
 }
 
 /** A cursor over the log: queued transactions while it keeps up, history again when it has fallen behind. */
-export class MvccWatch implements StoreWatch {
+class MvccWatch implements StoreWatch {
   readonly prefix: string;
   readonly route: WatchRoute | undefined;
   #mvcc: Mvcc;

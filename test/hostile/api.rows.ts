@@ -1,4 +1,5 @@
 /** Hostile input of the API server and of the formats it reads. */
+import { messageOf } from '#base/thrown.ts';
 import { createTestApi, podBody, pods } from '../../src/apiserver/fixture.ts';
 import type { Answer, TestApi } from '../../src/apiserver/fixture.ts';
 import { scanJson } from '../../src/base/json.ts';
@@ -22,7 +23,7 @@ function said(run: () => unknown): string {
   try {
     return `accepted: ${String(run()).slice(0, 200)}`;
   } catch (error) {
-    return (error as Error).message;
+    return messageOf(error);
   }
 }
 

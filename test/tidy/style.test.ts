@@ -91,7 +91,9 @@ const longFunctions = new Set<string>([
 ]);
 
 test('no file is too long to read', () => {
-  const long = sources.filter(({ text }) => text.split('\n').length > fileLinesMax).map(({ path }) => path);
+  const long = sources
+    .filter(({ text }) => !text.startsWith('/** Generated') && text.split('\n').length > fileLinesMax)
+    .map(({ path }) => path);
   assertOnlyKnown(long, longFiles, `split it by what a user can name; at most ${fileLinesMax} lines`);
 });
 

@@ -2,7 +2,7 @@
 import { ApiError } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import type { RequestContext } from '../context.ts';
-import type { AdmissionAttributes } from './admission.ts';
+import type { AdmissionAttributes } from './attributes.ts';
 
 const isKind = (context: RequestContext, group: string, resource: string): boolean =>
   context.kind.storage.group === group && context.kind.storage.resource === resource;
@@ -59,7 +59,7 @@ const randomLetters = 'bcdfghjklmnpqrstvwxz2456789';
 export async function admitServiceAccount(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   if (!isKind(context, '', 'pods') || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
   const pod = attributes.object;
-  const spec = pod.spec as Json;
+  const spec = pod.spec;
   if (pod.metadata.annotations?.['kubernetes.io/config.mirror'] !== undefined) return;
   spec.serviceAccountName ||= 'default';
   spec.serviceAccount = spec.serviceAccountName;
@@ -112,7 +112,7 @@ const unreachable = ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreach
 
 export function admitDefaultTolerations(context: RequestContext, attributes: AdmissionAttributes): void {
   if (!isKind(context, '', 'pods') || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
-  const spec = attributes.object.spec as Json;
+  const spec = attributes.object.spec;
   for (const key of unreachable) {
     const tolerated = (spec.tolerations ?? []).some(
       (t: Json) => (t.key === key || (!t.key && t.operator === 'Exists')) && (!t.effect || t.effect === 'NoExecute'),
@@ -125,7 +125,7 @@ export function admitDefaultTolerations(context: RequestContext, attributes: Adm
 export async function admitPriority(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   if (!isKind(context, '', 'pods') || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
   const pod = attributes.object;
-  const spec = pod.spec as Json;
+  const spec = pod.spec;
   const classes = await context.server.live.priorityClasses.current();
   let found: KubeObject | undefined;
   if (spec.priorityClassName) {
@@ -188,7 +188,7 @@ export function admitCertificateRequester(context: RequestContext, attributes: A
   if (!isKind(context, 'certificates.k8s.io', 'certificatesigningrequests') || attributes.operation !== 'CREATE')
     return;
   const { user } = context;
-  const { username: _u, uid: _i, groups: _g, extra: _e, ...spec } = attributes.object.spec as Json;
+  const { username: _u, uid: _i, groups: _g, extra: _e, ...spec } = attributes.object.spec;
   attributes.object.spec = {
     ...spec,
     username: user.name,

@@ -11,7 +11,7 @@ import { nodeNameOf } from '../authz/node.ts';
 import { rulesOf, visitRules } from '../authz/rbac.ts';
 import type { Rule } from '../authz/rbac.ts';
 import type { RequestContext } from '../context.ts';
-import type { AdmissionAttributes } from './admission.ts';
+import type { AdmissionAttributes } from './attributes.ts';
 import { forbiddenBy } from './built-in.ts';
 
 /** A rule as the single permissions that it grants. */

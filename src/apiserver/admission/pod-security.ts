@@ -5,7 +5,7 @@
 import type { Json, KubeObject } from '#base/objects.ts';
 import { isSafeSysctl } from '#base/sysctls.ts';
 import type { RequestContext } from '../context.ts';
-import type { AdmissionAttributes } from './admission.ts';
+import type { AdmissionAttributes } from './attributes.ts';
 import { forbiddenBy } from './built-in.ts';
 
 interface Finding {

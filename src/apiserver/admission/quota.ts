@@ -36,7 +36,7 @@ function podUsage(pod: KubeObject): Usage {
   const usage: Usage = new Map();
   if (pod.status?.phase === 'Succeeded' || pod.status?.phase === 'Failed') return usage;
   add(usage, 'pods', one);
-  const spec = pod.spec as Json;
+  const spec = pod.spec;
   for (const field of ['requests', 'limits'] as const) {
     const total: Usage = new Map();
     for (const c of [
@@ -166,9 +166,9 @@ export async function chargeQuotas(
     const used = checkQuota(context, quota, added, object.metadata.name ?? '');
     const changed = copyJson(quota);
     changed.status = {
-      ...(changed.status ?? {}),
+      ...changed.status,
       hard: changed.status?.hard ?? changed.spec.hard,
-      used: { ...(changed.status?.used ?? {}), ...used },
+      used: { ...changed.status?.used, ...used },
     };
     charge.compares.push({ key: stored.key, modRevision: stored.modRevision });
     charge.operations.push({

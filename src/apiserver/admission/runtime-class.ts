@@ -4,7 +4,7 @@
  */
 import type { Json } from '#base/objects.ts';
 import type { RequestContext } from '../context.ts';
-import type { AdmissionAttributes } from './admission.ts';
+import type { AdmissionAttributes } from './attributes.ts';
 import { forbiddenBy } from './built-in.ts';
 
 export async function admitRuntimeClass(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
@@ -17,7 +17,7 @@ export async function admitRuntimeClass(context: RequestContext, attributes: Adm
   )
     return;
   const pod = attributes.object;
-  const spec = pod.spec as Json;
+  const spec = pod.spec;
   const refuse = (text: string): Error => forbiddenBy(context, pod.metadata.name ?? '', text);
   const name: string = spec.runtimeClassName ?? '';
   if (name === '') {

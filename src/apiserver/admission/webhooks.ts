@@ -9,8 +9,9 @@ import { scanJson } from '#base/json.ts';
 import { jsonPatch } from '#base/patch.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { RequestContext } from '../context.ts';
-import type { AdmissionAttributes } from './admission.ts';
+import type { AdmissionAttributes } from './attributes.ts';
 
 /** Kinds that webhooks never see, so that a broken one can always be removed. */
 const exempt = new Set(['MutatingWebhookConfiguration', 'ValidatingWebhookConfiguration']);
@@ -116,7 +117,7 @@ async function call(context: RequestContext, hook: Json, attributes: AdmissionAt
     why = `received invalid webhook response: expected response.uid=${JSON.stringify(review.request.uid)}, got ${JSON.stringify(answer?.response?.uid ?? '')}`;
   } catch (error) {
     if (error instanceof ApiError) throw error;
-    why = (error as Error).message;
+    why = messageOf(error);
   }
   if (hook.failurePolicy !== 'Ignore') throw failed(hook, why);
   server.log.warn('webhook failed and is ignored', { webhook: hook.name, why });

@@ -8,7 +8,7 @@ import type { ApiRequest, UserInfo } from '#base/api-request.ts';
 import type { Server } from '../context.ts';
 import type { TokenClaims } from '../tokens.ts';
 
-export const anonymous: UserInfo = { name: 'system:anonymous', groups: ['system:unauthenticated'] };
+const anonymous: UserInfo = { name: 'system:anonymous', groups: ['system:unauthenticated'] };
 const verifiedTokensMax = 4096;
 
 export function issuerOf(server: Server): string {

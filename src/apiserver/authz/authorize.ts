@@ -9,7 +9,7 @@ import { allowedByNode } from './node.ts';
 import { allowedByRbac } from './rbac.ts';
 import type { Attributes } from './rbac.ts';
 
-export function attributesOf(user: UserInfo, info: RequestInfo): Attributes {
+function attributesOf(user: UserInfo, info: RequestInfo): Attributes {
   return {
     user,
     verb: info.verb,

@@ -5,7 +5,7 @@
  * for that node alone.
  */
 import type { KubeObject } from '#base/objects.ts';
-import { readObject, type Server } from '../context.ts';
+import type { Server } from '../context.ts';
 import type { Attributes } from './rbac.ts';
 
 const nodePrefix = 'system:node:';
@@ -84,9 +84,11 @@ function podAccess(a: Attributes): boolean {
 async function usedByNode(server: Server, node: string, a: Attributes): Promise<boolean> {
   const { nodeGraph } = server.live;
   if (a.resource !== 'persistentvolumes') return nodeGraph.nodeUses(node, a.resource, a.namespace, a.name);
-  const read = (resource: string, namespace: string, name: string): Promise<KubeObject | undefined> =>
-    readObject(server, server.kinds.find('', 'v1', resource)!, namespace, name);
-  const { namespace = '', name = '' } = (await read('persistentvolumes', '', a.name))?.spec?.claimRef ?? {};
+  const read = async (path: string): Promise<KubeObject | undefined> => {
+    const stored = await server.store.get(`/registry/${path}`);
+    return stored === undefined ? undefined : server.objects.view(stored);
+  };
+  const { namespace = '', name = '' } = (await read(`persistentvolumes/${a.name}`))?.spec?.claimRef ?? {};
   if (!(await nodeGraph.nodeUses(node, 'persistentvolumeclaims', namespace, name))) return false;
-  return (await read('persistentvolumeclaims', namespace, name))?.spec?.volumeName === a.name;
+  return (await read(`persistentvolumeclaims/${namespace}/${name}`))?.spec?.volumeName === a.name;
 }

@@ -54,7 +54,7 @@ export async function visitRules(
 const has = (list: readonly string[] | undefined, value: string): boolean =>
   list !== undefined && (list.includes('*') || list.includes(value));
 
-export function ruleAllows(rule: Rule, a: Attributes): boolean {
+function ruleAllows(rule: Rule, a: Attributes): boolean {
   if (!has(rule.verbs, a.verb)) return false;
   if (!a.isResource)
     return (rule.nonResourceURLs ?? []).some(

@@ -4,6 +4,7 @@ import { rm } from 'node:fs/promises';
 import { ApiError } from '#base/errors.ts';
 import { decodeQueryName } from '#base/file-names.ts';
 import { TarError, readTar } from '#base/tar.ts';
+import { codeOf, messageOf } from '#base/thrown.ts';
 import type { Content } from '#content/content.ts';
 import type { CopyAction, Owner } from '#content/copy.ts';
 import type { ImageLayer } from '#content/image-records.ts';
@@ -185,7 +186,7 @@ async function download(input: CopyInput, url: string, checksum: string | undefi
     const answer = await input.transport
       .call({ method: 'GET', url: target, signal: input.signal })
       .catch((error: unknown) => {
-        throw new ApiError('BadRequest', `ADD failed: ${(error as Error).message}`);
+        throw new ApiError('BadRequest', `ADD failed: ${messageOf(error)}`);
       });
     const status = answer.statusCode ?? 0;
     if (status >= 300 && status < 400 && answer.headers.location !== undefined && hops < 10) {
@@ -320,7 +321,7 @@ async function isArchiveFile(content: Content, path: string): Promise<boolean> {
     return false;
   } catch (error) {
     // An ordinary file, or a compressed one that holds something else; a missing program is told.
-    if (error instanceof TarError || (error as NodeJS.ErrnoException).code?.startsWith('Z') === true) return false;
+    if (error instanceof TarError || codeOf(error)?.startsWith('Z') === true) return false;
     if (error instanceof ApiError && !error.message.includes('is not installed')) return false;
     throw error;
   }

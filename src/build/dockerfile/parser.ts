@@ -7,7 +7,7 @@ import { copySourcesMax, quotedWordMax } from '../limits.ts';
 import { lexDockerfile, parseError } from './lexer.ts';
 import type { Heredoc, LogicalLine } from './lexer.ts';
 
-export const keywords = [
+const keywords = [
   'ADD',
   'ARG',
   'CMD',

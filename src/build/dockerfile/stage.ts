@@ -4,7 +4,8 @@
  * whose id a repeated build gives again.
  */
 import { ApiError } from '#base/errors.ts';
-import type { HistoryEntry, ImageFile, ImageLayer, ImageRecord, RunConfig } from '#content/image-records.ts';
+import type { ImageLayer, ImageRecord } from '#content/image-records.ts';
+import type { HistoryEntry, ImageFile, RunConfig } from '#content/image-file.ts';
 import { writeImage } from '#content/image-writer.ts';
 import type { HttpTransport } from '#content/remote.ts';
 import { digestOf } from '../cache.ts';
@@ -67,7 +68,7 @@ export interface StageResult {
   parent: string | undefined;
 }
 
-export class BuildStepError extends Error {
+class BuildStepError extends Error {
   readonly exitCode: number;
   constructor(message: string, exitCode: number) {
     super(message);

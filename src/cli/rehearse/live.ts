@@ -84,7 +84,7 @@ export async function readCluster(client: Client, origin: string): Promise<Manif
     else if (result.leftOut !== undefined) set.notes.push(result.leftOut);
   }
   const taken = takenByNode(pods);
-  set.nodes = nodes.map((node) => simulatedNode(node, taken.get(node.metadata.name!)));
+  set.nodes = nodes.map((node) => simulatedNode(node, taken.get(node.metadata.name)));
   return set;
 }
 

@@ -82,7 +82,7 @@ function toV1(o: KubeObject): KubeObject {
   );
   const now = (o.status?.currentMetrics ?? []).find((m: Json) => m.type === 'Resource' && m.resource?.name === 'cpu');
   const rest = (spec.metrics ?? []).filter((m: Json) => m !== cpu);
-  const annotations = { ...(o.metadata.annotations ?? {}) };
+  const annotations = { ...o.metadata.annotations };
   if (rest.length > 0) annotations['autoscaling.alpha.kubernetes.io/metrics'] = JSON.stringify(rest);
   if (spec.behavior) annotations['autoscaling.alpha.kubernetes.io/behavior'] = JSON.stringify(spec.behavior);
   if (o.status?.conditions)

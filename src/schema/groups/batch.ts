@@ -20,7 +20,7 @@ const define = (kind: string, resource: string, options?: KindOptions): KindReco
   defineKind('batch', 'v1', kind, resource, options);
 const status = { status: statusSubresource };
 
-export function defaultJobSpec(spec: Json): void {
+function defaultJobSpec(spec: Json): void {
   if (spec.completions === undefined && spec.parallelism === undefined) spec.completions = 1;
   setDefault(spec, 'parallelism', 1);
   setDefault(spec, 'backoffLimit', spec.backoffLimitPerIndex === undefined ? 6 : 2_147_483_647);
@@ -45,7 +45,7 @@ function generateSelector(job: Json): void {
     labels[`${prefix}job-name`] = job.metadata.name;
   }
   spec.selector ??= {};
-  spec.selector.matchLabels = { ...(spec.selector.matchLabels ?? {}), 'batch.kubernetes.io/controller-uid': uid };
+  spec.selector.matchLabels = { ...spec.selector.matchLabels, 'batch.kubernetes.io/controller-uid': uid };
 }
 
 function jobStatus(o: Json): string {

@@ -431,7 +431,7 @@ export const coreKinds: readonly KindRecord[] = [
     selectableFields: { 'status.phase': pathText('status.phase'), name: pathText('metadata.name') },
     columns: columns(column('Status', (o) => o.status?.phase)),
     defaults(o) {
-      o.metadata.labels = { ...(o.metadata.labels ?? {}), 'kubernetes.io/metadata.name': o.metadata.name };
+      o.metadata.labels = { ...o.metadata.labels, 'kubernetes.io/metadata.name': o.metadata.name };
     },
     prepareCreate(o) {
       o.status = { phase: 'Active' };
@@ -507,7 +507,7 @@ export const coreKinds: readonly KindRecord[] = [
 /** `stringData` is write-only: it is folded into `data`. */
 function foldStringData(secret: Json): void {
   if (!secret.stringData) return;
-  secret.data = { ...(secret.data ?? {}) };
+  secret.data = { ...secret.data };
   for (const [key, value] of Object.entries(secret.stringData))
     secret.data[key] = Buffer.from(String(value)).toString('base64');
   delete secret.stringData;

@@ -240,7 +240,7 @@ export class Jobs {
 }
 
 function whyFailed(pod: KubeObject): string {
-  const { reason, message, containerStatuses = [] } = pod['status'] as Json;
+  const { reason, message, containerStatuses = [] } = pod['status'];
   const exited = (containerStatuses as Json[]).find(({ state }) => (state?.terminated?.exitCode ?? 0) !== 0);
   if (reason !== undefined) return message === undefined ? reason : `${reason}: ${message}`;
   return exited === undefined

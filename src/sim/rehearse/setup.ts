@@ -143,7 +143,7 @@ async function comeToRest(cluster: Cluster): Promise<void> {
 
 async function isWhole(cluster: Cluster): Promise<boolean> {
   for (const kind of serverKinds) {
-    for (const object of (await cluster.client.list(kind)).items)
+    for (const object of (await cluster.client.list<KubeObject>(kind)).items)
       if (!isRolledOut({ ...object, kind: kind.kind })) return false;
   }
   return (await cluster.client.list(kinds.Pod)).items.every(
