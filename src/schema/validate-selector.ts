@@ -1,8 +1,7 @@
 /** Validation of label selectors and node selectors, and of the affinity that is made of them. */
 import type { Affinity, NodeSelector, NodeSelectorTerm, PodAffinityTerm } from '#api/core.v1.ts';
 import type { Draft } from '#api/manifest.ts';
-import type { LabelSelector } from '#api/meta.v1.ts';
-import type { Json } from '#base/objects.ts';
+import type { LabelSelector, LabelSelectorRequirement } from '#api/meta.v1.ts';
 import { labelValueProblems, qualifiedNameProblems } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { validateLabels } from './validate-meta.ts';
@@ -23,7 +22,11 @@ export function validateLabelSelector(
 }
 
 /** In, NotIn, Exists and DoesNotExist, with the values that each takes. */
-function validateSetOperator({ operator, values }: Json, at: string, errors: FieldErrors): void {
+function validateSetOperator(
+  { operator, values }: Draft<LabelSelectorRequirement>,
+  at: string,
+  errors: FieldErrors,
+): void {
   const count = (values ?? []).length;
   if (operator === 'In' || operator === 'NotIn') {
     if (count === 0) errors.required(`${at}.values`, "must be specified when `operator` is 'In' or 'NotIn'");
