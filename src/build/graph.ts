@@ -93,6 +93,7 @@ export async function solve(
     if (known !== undefined) return { layer: known, isCached: true };
     const other = running.get(key);
     if (other !== undefined) {
+      // What failed for the other may succeed here: it may have been cancelled.
       const layer = await other.catch(() => undefined);
       if (layer !== undefined) return { layer, isCached: true };
     }

@@ -10,6 +10,7 @@ import { mkdir, readFile, readdir, readlink, rename, rm, writeFile } from 'node:
 import { join } from 'node:path';
 import { isReason } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
+import { whenSettled } from '#base/promises.ts';
 import type { Client } from '#client/client.ts';
 import { createEventRecorder } from '#client/events.ts';
 import type { InformerFactory } from '#client/informer.ts';
@@ -283,7 +284,7 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
     async [Symbol.asyncDispose]() {
       closed = true;
       timer?.cancel();
-      await work.catch(() => {});
+      await whenSettled(work);
     },
   };
 }

@@ -5,6 +5,7 @@
  * themselves.
  */
 import type { KubeObject } from '#base/objects.ts';
+import { whenSettled } from '#base/promises.ts';
 import type { InformerFactory } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { Clock, Timer } from '#os/clock.ts';
@@ -85,6 +86,7 @@ export function runServiceProxy(options: ServiceProxyOptions): ServiceProxy {
       schedule(1_000);
       return;
     }
+    // Flows that nobody forgets end by themselves, after half a minute of silence.
     for (const service of staleUdp) await options.forgetUdp(service).catch(() => {});
   };
   const schedule = (delayMs = rulesDelayMs): void => {
@@ -121,7 +123,7 @@ export function runServiceProxy(options: ServiceProxyOptions): ServiceProxy {
     async [Symbol.asyncDispose]() {
       closed = true;
       timer?.cancel();
-      await work.catch(() => {});
+      await whenSettled(work);
     },
   };
 }
