@@ -23,8 +23,8 @@ export interface DaemonSetCondition {
   lastTransitionTime?: Time | null;
   message?: string;
   reason?: string;
-  status?: string;
-  type?: string;
+  status: string;
+  type: string;
 }
 
 export interface DaemonSetSpec {
@@ -66,8 +66,8 @@ export interface DeploymentCondition {
   lastUpdateTime?: Time | null;
   message?: string;
   reason?: string;
-  status?: string;
-  type?: string;
+  status: string;
+  type: string;
 }
 
 export interface DeploymentSpec {
@@ -110,8 +110,8 @@ export interface ReplicaSetCondition {
   lastTransitionTime?: Time | null;
   message?: string;
   reason?: string;
-  status?: string;
-  type?: string;
+  status: string;
+  type: string;
 }
 
 export interface ReplicaSetSpec {
@@ -158,8 +158,8 @@ export interface StatefulSetCondition {
   lastTransitionTime?: Time | null;
   message?: string;
   reason?: string;
-  status?: string;
-  type?: string;
+  status: string;
+  type: string;
 }
 
 export interface StatefulSetOrdinals {

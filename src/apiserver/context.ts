@@ -6,7 +6,9 @@ import type { KindRecord } from '#schema/kind.ts';
 import type { Store } from '#store/store.ts';
 import type { KindTable } from './kind-table.ts';
 import type { KeyRing } from './keys.ts';
+import type { LiveViews } from './live-views.ts';
 import type { Objects } from './objects.ts';
+import type { TokenClaims, TokenSigner } from './tokens.ts';
 import type { RequestInfo } from './request-info.ts';
 import type { WebhookCaller } from './webhook-client.ts';
 
@@ -58,6 +60,18 @@ export interface ApiServerOptions {
   descriptionsFrom?: string;
 }
 
+/** OpenAPI documents of the kinds that are served, of one generation of them. */
+export interface OpenApiDocuments {
+  generation: number;
+  v3: Map<string, { body: Buffer; hash: string }>;
+  v2?: { json: Buffer; protobuf: Buffer; hash: string };
+}
+
+export interface RequestCounts {
+  byVerbAndCode: Map<string, number>;
+  inFlight: number;
+}
+
 export interface Server {
   options: ApiServerOptions;
   store: Store;
@@ -68,7 +82,15 @@ export interface Server {
   objects: Objects;
   /** The whole request chain, for handlers that call other handlers. */
   handle(request: ApiRequest): Promise<ApiResponse>;
-  caches: Map<string, unknown>;
+  live: LiveViews;
+  tokens: TokenSigner;
+  /** Claims of tokens whose signature was checked. */
+  verifiedTokens: Map<string, TokenClaims>;
+  /** Made when somebody asks for them. */
+  openApi?: OpenApiDocuments;
+  /** The lease that Events of this minute share. */
+  eventLease?: { minute: number; lease: Promise<number> };
+  counts: RequestCounts;
   /** Told of each write that was stored, for bounds that cannot wait for a timer. */
   onWritten?: () => void;
   /** Set by a transport that can reach webhooks. */

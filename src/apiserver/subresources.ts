@@ -5,7 +5,7 @@ import type { Json, KubeObject, KubeStatus } from '#base/objects.ts';
 import { typeOf } from '#schema/types.ts';
 import { validateEphemeralContainers, validatePodSpec } from '#schema/validate-pod.ts';
 import { qosClassOf } from '#schema/qos.ts';
-import { issuerOf, signerOf } from './authn/authenticate.ts';
+import { issuerOf } from './authn/authenticate.ts';
 import { nodeNameOf } from './authz/node.ts';
 import { forbiddenBy } from './admission/built-in.ts';
 import type { RequestContext } from './context.ts';
@@ -191,7 +191,7 @@ async function handleToken(context: RequestContext): Promise<ApiResponse> {
   if (nodeNameOf(user) !== undefined && bound.pod === undefined)
     throw forbiddenBy(context, info.name, `node requested token not bound to a pod`);
   const now = Math.floor(server.clock.now() / 1000);
-  const token = signerOf(server).sign({
+  const token = server.tokens.sign({
     iss: issuerOf(server),
     aud: audiences,
     sub: `system:serviceaccount:${info.namespace}:${info.name}`,

@@ -206,10 +206,11 @@ function checkStorable(context: RequestContext, object: KubeObject): void {
 
 /** No new objects of a definition that goes: they would hold it up. */
 async function checkDefinitionStays(server: Server, kind: KindRecord): Promise<void> {
-  const definition = await server.store.get(
-    `/registry/apiextensions.k8s.io/customresourcedefinitions/${kind.storage.resource}.${kind.storage.group}`,
+  const definition = (await server.live.definitions.current()).get(
+    '',
+    `${kind.storage.resource}.${kind.storage.group}`,
   );
-  if (definition === undefined || server.objects.view(definition).metadata.deletionTimestamp === undefined) return;
+  if (definition?.metadata.deletionTimestamp === undefined) return;
   throw new ApiError('MethodNotAllowed', `create not allowed while custom resource definition is terminating`, {
     group: kind.group,
     kind: kind.resource,
@@ -235,11 +236,13 @@ async function committed(
 /** Events live an hour; those of one minute share a lease. */
 async function eventLease(server: Server): Promise<number> {
   const minute = Math.floor(server.clock.now() / 60_000);
-  const known = server.caches.get('eventLease') as { minute: number; lease: Promise<number> } | undefined;
-  if (known?.minute === minute) return known.lease;
-  const lease = server.store.grantLease(eventTtlSeconds + 60);
-  server.caches.set('eventLease', { minute, lease });
-  return lease;
+  if (server.eventLease?.minute !== minute) {
+    const lease = server.store.grantLease(eventTtlSeconds + 60);
+    server.eventLease = { minute, lease };
+    // One that could not be had is asked for again.
+    lease.catch(() => delete server.eventLease);
+  }
+  return server.eventLease.lease;
 }
 
 export interface UpdateOptions {

@@ -64,6 +64,11 @@ export interface KindRef<T extends KubeObject = KubeObject> {
   namespaced: boolean;
 }
 
+/** Whether an object is of a kind. */
+export function isOf<T extends KubeObject>(kind: KindRef<T>, object: KubeObject): object is T {
+  return object.kind === kind.kind && object.apiVersion === apiVersionOf(kind);
+}
+
 /** `apiVersion` of a kind: `v1`, `apps/v1`. */
 export function apiVersionOf(kind: { group: string; version: string }): string {
   return kind.group === '' ? kind.version : `${kind.group}/${kind.version}`;

@@ -255,6 +255,16 @@ export function selectorOf(selector: LabelSelectorObject | null | undefined): La
   return requirements;
 }
 
+/** The expressions of a node selector term as requirements; an operator that is none matches nothing. */
+export function requirementsOf(
+  expressions: readonly { key: string; operator: string; values?: string[] }[] | undefined,
+): LabelRequirement[] {
+  return (expressions ?? []).map(({ key, operator, values }) => {
+    const known = objectOperators[operator];
+    return known === undefined ? { key, operator: 'In', values: [] } : { key, operator: known, values: values ?? [] };
+  });
+}
+
 /** A plain map (a Service's or ReplicationController's selector) as requirements. */
 export function selectorOfMap(map: Labels): LabelRequirement[] {
   return Object.entries(map).map(([key, value]) => ({ key, operator: 'In', values: [value] }));

@@ -84,6 +84,18 @@ export interface Client {
   watch<T extends KubeObject>(kind: KindRef<T>, options: WatchOptions): AsyncIterable<WatchEvent<T>>;
   /** The same, those that have come together in one go: for whoever would fall behind if each cost a turn. */
   watchBatches<T extends KubeObject>(kind: KindRef<T>, options: WatchOptions): AsyncIterable<WatchEvent<T>[]>;
+  getSubresource<S extends keyof Subresources>(
+    kind: KindRef,
+    subresource: S,
+    name: string,
+    namespace?: string,
+  ): Promise<Subresources[S]>;
+  updateSubresource<S extends keyof Subresources>(
+    kind: KindRef,
+    subresource: S,
+    body: Manifest<Subresources[S]>,
+    options?: WriteOptions,
+  ): Promise<Subresources[S]>;
   /** The body names the object of `kind`. Answers what the server answers: the body, or a Status. */
   createSubresource<S extends keyof Subresources>(
     kind: KindRef,
@@ -91,6 +103,6 @@ export interface Client {
     body: Manifest<Subresources[S]>,
     options?: WriteOptions,
   ): Promise<KubeObject>;
-  /** Any path: reviews, discovery, logs. */
-  raw(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<KubeObject>;
+  /** Any path: reviews, discovery, metrics. `T` is what the server answers there. */
+  raw<T = unknown>(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<T>;
 }

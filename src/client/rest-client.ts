@@ -1,12 +1,14 @@
 /**
  * The `Client` over any `Transport`: verbs to paths, queries and bodies (Kubernetes API concepts, "Resource URIs").
  */
+import type { ObjectMeta } from '#api/meta.v1.ts';
 import { type KindRef, type KubeList, type KubeObject, type WatchEvent, apiVersionOf } from '#base/objects.ts';
 import type {
   Client,
   DeleteOptions,
   ListOptions,
   PatchType,
+  Subresources,
   UpdateOptions,
   WatchOptions,
   WriteOptions,
@@ -75,6 +77,17 @@ export function createClient(transport: Transport, fieldManager?: string): Clien
     object.kind === undefined || object.apiVersion === undefined
       ? { ...object, apiVersion: apiVersionOf(kind), kind: kind.kind }
       : object;
+  const writeSubresource = (
+    method: 'POST' | 'PUT',
+    kind: KindRef,
+    subresource: string,
+    body: { metadata: ObjectMeta },
+    options: WriteOptions | undefined,
+  ): Promise<KubeObject> => {
+    const query = writeQuery(withManager(options));
+    const path = pathOf(kind, body.metadata.namespace, body.metadata.name, subresource);
+    return transport.send({ method, path, body, ...(query === undefined ? {} : { query }) });
+  };
   const watchBatches = <T extends KubeObject>(
     kind: KindRef<T>,
     options: WatchOptions,
@@ -147,27 +160,31 @@ export function createClient(transport: Transport, fieldManager?: string): Clien
     },
     watch: <T extends KubeObject>(kind: KindRef<T>, options: WatchOptions) => oneByOne(watchBatches(kind, options)),
     watchBatches,
-    createSubresource: async (kind, subresource, body, options) => {
-      const { namespace, name } = body.metadata;
-      const query = writeQuery(withManager(options));
-      return transport.send({
-        method: 'POST',
-        path: pathOf(kind, namespace, name, subresource),
-        body,
-        ...(query === undefined ? {} : { query }),
-      });
-    },
-    raw: async (method, path, body, headers) => {
+    getSubresource: async <S extends keyof Subresources>(
+      kind: KindRef,
+      subresource: S,
+      name: string,
+      namespace?: string,
+    ) => (await transport.send({ method: 'GET', path: pathOf(kind, namespace, name, subresource) })) as Subresources[S],
+    createSubresource: async (kind, subresource, body, options) =>
+      writeSubresource('POST', kind, subresource, body, options),
+    updateSubresource: async <S extends keyof Subresources>(
+      kind: KindRef,
+      subresource: S,
+      body: { metadata: ObjectMeta },
+      options?: WriteOptions,
+    ) => (await writeSubresource('PUT', kind, subresource, body, options)) as Subresources[S],
+    raw: async <T>(method: string, path: string, body?: unknown, headers?: Record<string, string>) => {
       const [pathname, search] = path.split('?', 2);
       const { 'content-type': contentType, ...others } = headers ?? {};
-      return transport.send({
+      return (await transport.send({
         method,
         path: pathname!,
         headers: others,
         ...(search === undefined ? {} : { query: new URLSearchParams(search) }),
         ...(body === undefined ? {} : { body }),
         ...(contentType === undefined ? {} : { contentType }),
-      });
+      })) as T;
     },
   };
 }

@@ -8,8 +8,8 @@
  * with discovery. Events and what only reviews are left out.
  * Spec: Kubernetes documentation, "Garbage Collection" and "Use Cascading Deletion".
  */
-import { isReason } from '#base/errors.ts';
 import type { ObjectMeta, OwnerReference } from '#api/meta.v1.ts';
+import { isReason } from '#base/errors.ts';
 import type { KindRef, KubeObject } from '#base/objects.ts';
 import { kinds } from '#client/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';

@@ -2,6 +2,7 @@
  * What every Namespace gets: a ServiceAccount `default`, and a ConfigMap `kube-root-ca.crt` with the cluster's CA for
  * Pods.
  */
+import type { ConfigMap, Namespace, ServiceAccount } from '#api/core.v1.ts';
 import { isReason } from '#base/errors.ts';
 import type { KubeObject } from '#base/objects.ts';
 import { kinds } from '#client/kinds.ts';
@@ -12,9 +13,9 @@ const accountName = 'default';
 const rootCaName = 'kube-root-ca.crt';
 
 export interface NamespaceContent {
-  namespace: KubeObject | undefined;
-  account: KubeObject | undefined;
-  rootCa: KubeObject | undefined;
+  namespace: Namespace | undefined;
+  account: ServiceAccount | undefined;
+  rootCa: ConfigMap | undefined;
 }
 
 /** What to make or mend in one Namespace; nothing while it goes away. */
@@ -27,7 +28,7 @@ function planNamespaceContent(
     createAccount: alive && account === undefined,
     createRootCa: alive && certificate !== '' && rootCa === undefined,
     updateRootCa:
-      alive && certificate !== '' && rootCa !== undefined && !isEqual(rootCa['data'], { 'ca.crt': certificate }),
+      alive && certificate !== '' && rootCa !== undefined && !isEqual(rootCa.data, { 'ca.crt': certificate }),
   };
 }
 
@@ -65,7 +66,7 @@ export function startServiceAccountController(context: ControllerContext, certif
         }),
       );
     if (plan.createRootCa) await create(() => client.create(kinds.ConfigMap, made));
-    if (plan.updateRootCa) await client.update(kinds.ConfigMap, { ...rootCa!, data: made['data'] });
+    if (plan.updateRootCa) await client.update(kinds.ConfigMap, { ...rootCa!, data: made.data });
   });
   namespaces.addHandler({ added: (o) => queue.add(o.metadata.name), updated: (o) => queue.add(o.metadata.name) });
   accounts.addHandler({

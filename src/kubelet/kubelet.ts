@@ -4,6 +4,7 @@
  * It does not know the Docker façade, holds no state of its own on disk beyond volumes, and leaves containers running
  * when it ends. Idle, it renews a lease every 10 s and otherwise waits for watches and engine events.
  */
+import type { TokenRequest } from '#api/authentication.v1.ts';
 import { mkdir, readdir, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isReason } from '#base/errors.ts';
@@ -161,7 +162,7 @@ export async function runKubelet(options: KubeletOptions): Promise<Kubelet> {
     persistentVolume: (name) => client.get(kinds.PersistentVolume, name).catch(orUndefined),
     async token(pod, audience, expirationSeconds) {
       const path = `/api/v1/namespaces/${pod.metadata.namespace}/serviceaccounts/${pod.spec.serviceAccountName ?? 'default'}/token`;
-      const answer = await client.raw('POST', path, {
+      const { status } = await client.raw<TokenRequest>('POST', path, {
         apiVersion: 'authentication.k8s.io/v1',
         kind: 'TokenRequest',
         spec: {
@@ -170,7 +171,7 @@ export async function runKubelet(options: KubeletOptions): Promise<Kubelet> {
           boundObjectRef: { kind: 'Pod', apiVersion: 'v1', name: pod.metadata.name, uid: pod.metadata.uid },
         },
       });
-      return { token: answer.status.token, expiresAtMs: Date.parse(answer.status.expirationTimestamp) };
+      return { token: status?.token ?? '', expiresAtMs: Date.parse(status?.expirationTimestamp ?? '') };
     },
     mountTmpfs: (path, sizeBytes) =>
       mounts.mountTmpfs(path, { ...(sizeBytes === undefined ? {} : { sizeBytes }), mode: 0o1777 }),

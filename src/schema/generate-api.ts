@@ -4,7 +4,8 @@
  *
  * - a kind has its literal `apiVersion` and `kind`, and metadata as they are once stored; kinds that nobody can watch
  *   (reviews, bindings) are not stored, and theirs are as they were sent;
- * - fields are optional but for those that the schema requires, and `spec` where it is no pointer in Go;
+ * - fields are optional but for those that the schema requires, `spec` where it is no pointer in Go, and what a
+ *   condition always has;
  * - times that are no pointers in Go may be null, as Go writes a time that is not set;
  * - a kind inside another type (volumeClaimTemplates) is a template of it.
  *
@@ -12,6 +13,7 @@
  */
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { keptZeros } from './kept-zeros.ts';
 import { builtInKinds } from './kinds.ts';
 import type { KindRecord } from './kind.ts';
 
@@ -115,7 +117,10 @@ function typeText(source: Source, text: string): string {
 function fieldText(source: Source, owner: string, name: string, text: string): string {
   const [head = '', ...words] = text.split(' ');
   const isPointer = words.includes('&');
-  const isRequired = head.endsWith('!') || (name === 'spec' && head.startsWith('@') && !isPointer);
+  const isRequired =
+    head.endsWith('!') ||
+    (name === 'spec' && head.startsWith('@') && !isPointer) ||
+    (owner.endsWith('Condition') && keptZeros[`${source.pkg}/${owner}`]?.includes(name) === true);
   const type = unions[`${owner}.${name}`] ?? typeText(source, head.replace(/!$/, ''));
   const isNullable = /^(micro)?time$/.test(head) && !isPointer;
   const property = /^[a-zA-Z$][\w$]*$/.test(name) ? name : `'${name}'`;

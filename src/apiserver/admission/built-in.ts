@@ -18,11 +18,6 @@ export function forbiddenBy(context: RequestContext, name: string, text: string)
   });
 }
 
-async function view(context: RequestContext, key: string): Promise<KubeObject | undefined> {
-  const stored = await context.server.store.get(key);
-  return stored === undefined ? undefined : context.server.objects.view(stored);
-}
-
 export async function admitNamespaceLifecycle(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   const { kind, info } = context;
   if (attributes.operation === 'DELETE') {
@@ -31,7 +26,7 @@ export async function admitNamespaceLifecycle(context: RequestContext, attribute
     return;
   }
   if (!kind.namespaced || attributes.operation !== 'CREATE') return;
-  const namespace = await view(context, `/registry/namespaces/${info.namespace}`);
+  const namespace = (await context.server.live.namespaces.current()).get('', info.namespace);
   if (namespace === undefined)
     throw new ApiError('NotFound', `namespaces ${JSON.stringify(info.namespace)} not found`, {
       name: info.namespace,
@@ -69,7 +64,7 @@ export async function admitServiceAccount(context: RequestContext, attributes: A
   spec.serviceAccountName ||= 'default';
   spec.serviceAccount = spec.serviceAccountName;
   const namespace = pod.metadata.namespace!;
-  const account = await view(context, `/registry/serviceaccounts/${namespace}/${spec.serviceAccountName}`);
+  const account = (await context.server.live.serviceAccounts.current()).get(namespace, spec.serviceAccountName);
   if (account === undefined)
     throw forbiddenBy(
       context,
@@ -131,9 +126,10 @@ export async function admitPriority(context: RequestContext, attributes: Admissi
   if (!isKind(context, '', 'pods') || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
   const pod = attributes.object;
   const spec = pod.spec;
+  const classes = await context.server.live.priorityClasses.current();
   let found: KubeObject | undefined;
   if (spec.priorityClassName) {
-    found = await view(context, `/registry/scheduling.k8s.io/priorityclasses/${spec.priorityClassName}`);
+    found = classes.get('', spec.priorityClassName);
     if (found === undefined)
       throw forbiddenBy(
         context,
@@ -141,11 +137,7 @@ export async function admitPriority(context: RequestContext, attributes: Admissi
         `no PriorityClass with name ${spec.priorityClassName} was found`,
       );
   } else {
-    const list = await context.server.store.list('/registry/scheduling.k8s.io/priorityclasses/');
-    found = list.values
-      .map((v) => context.server.objects.view(v))
-      .filter((c) => c.globalDefault === true)
-      .sort((a, b) => a.value - b.value)[0];
+    found = classes.in()[0];
     if (found !== undefined) spec.priorityClassName = found.metadata.name;
   }
   const value = found?.value ?? 0;
@@ -170,12 +162,8 @@ export async function admitDefaultStorageClass(
     claim.metadata.annotations?.['volume.beta.kubernetes.io/storage-class'] !== undefined
   )
     return;
-  const list = await context.server.store.list('/registry/storage.k8s.io/storageclasses/');
-  const defaults = list.values
-    .map((v) => context.server.objects.view(v))
-    .filter((c) => c.metadata.annotations?.['storageclass.kubernetes.io/is-default-class'] === 'true');
-  defaults.sort((a, b) => (a.metadata.creationTimestamp! < b.metadata.creationTimestamp! ? 1 : -1));
-  if (defaults[0] !== undefined) claim.spec.storageClassName = defaults[0].metadata.name;
+  const found = (await context.server.live.storageClasses.current()).in();
+  if (found !== undefined) claim.spec.storageClassName = found.metadata.name;
 }
 
 /**

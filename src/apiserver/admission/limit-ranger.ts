@@ -10,10 +10,8 @@ import type { AdmissionAttributes } from './attributes.ts';
 import { forbiddenBy } from './built-in.ts';
 
 async function limitsOf(context: RequestContext, type: string): Promise<Json[]> {
-  const list = await context.server.store.list(`/registry/limitranges/${context.info.namespace}/`);
-  return list.values
-    .flatMap((v) => (context.server.objects.view(v).spec?.limits ?? []) as Json[])
-    .filter((l) => l.type === type);
+  const limits = (await context.server.live.limitRanges.current()).in(context.info.namespace);
+  return limits.filter((limit) => limit.type === type);
 }
 
 const isPods = (context: RequestContext): boolean =>

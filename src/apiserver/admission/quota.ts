@@ -152,14 +152,13 @@ export async function chargeQuotas(
   const charge: QuotaCharge = { compares: [], operations: [] };
   const { server, kind, info } = context;
   if (!kind.namespaced || info.subresource !== '') return charge;
-  const list = await server.store.list(`/registry/resourcequotas/${object.metadata.namespace}/`);
-  if (list.values.length === 0) return charge;
+  const inNamespace = (await server.live.resourceQuotas.current()).in(object.metadata.namespace);
+  if (inNamespace.length === 0) return charge;
   const isPod = kind.storage.group === '' && kind.storage.resource === 'pods';
   const quotas = server.kinds.find('', 'v1', 'resourcequotas')!;
   const now = usageOf(context, object);
   const before = old === undefined ? new Map<string, Quantity>() : usageOf(context, old);
-  for (const stored of list.values) {
-    const quota = server.objects.view(stored);
+  for (const { stored, object: quota } of inNamespace) {
     if (!inScope(quota, object, isPod)) continue;
     if (isPod && old === undefined) requireStated(context, quota, object);
     const added = additions(quota, now, before);

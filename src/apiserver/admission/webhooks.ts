@@ -10,20 +10,11 @@ import { jsonPatch } from '#base/patch.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { messageOf } from '#base/thrown.ts';
-import type { RequestContext, Server } from '../context.ts';
+import type { RequestContext } from '../context.ts';
 import type { AdmissionAttributes } from './attributes.ts';
 
-const prefixes = {
-  mutating: '/registry/admissionregistration.k8s.io/mutatingwebhookconfigurations/',
-  validating: '/registry/admissionregistration.k8s.io/validatingwebhookconfigurations/',
-} as const;
 /** Kinds that webhooks never see, so that a broken one can always be removed. */
 const exempt = new Set(['MutatingWebhookConfiguration', 'ValidatingWebhookConfiguration']);
-
-async function hooksOf(server: Server, type: keyof typeof prefixes): Promise<Json[]> {
-  const list = await server.store.list(prefixes[type]);
-  return list.values.flatMap((v) => (server.objects.view(v).webhooks ?? []) as Json[]);
-}
 
 const has = (list: readonly string[] | undefined, value: string): boolean =>
   list !== undefined && (list.includes('*') || list.includes(value));
@@ -60,16 +51,13 @@ async function matches(hook: Json, context: RequestContext, attributes: Admissio
       ? (attributes.object.metadata.name ?? '')
       : '';
   if (namespace === '') return true;
+  // A Namespace that is written is judged by what it will be.
   const stored =
     kind.kind === 'Namespace' && attributes.operation !== 'DELETE'
       ? undefined
-      : await server.store.get(`/registry/namespaces/${namespace}`);
-  return matchesSelectorObject(
-    hook.namespaceSelector ?? {},
-    labelsOf(
-      stored === undefined ? (kind.kind === 'Namespace' ? attributes.object : undefined) : server.objects.view(stored),
-    ),
-  );
+      : (await server.live.namespaces.current()).get('', namespace);
+  const seen = stored ?? (kind.kind === 'Namespace' ? attributes.object : undefined);
+  return matchesSelectorObject(hook.namespaceSelector ?? {}, labelsOf(seen));
 }
 
 function reviewOf(context: RequestContext, attributes: AdmissionAttributes): Json {
@@ -146,7 +134,7 @@ function checkAllowed(context: RequestContext, hook: Json, response: Json): void
 
 export async function admitMutatingWebhooks(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   if (exempt.has(context.kind.kind)) return;
-  for (const hook of await hooksOf(context.server, 'mutating')) {
+  for (const hook of (await context.server.live.mutatingWebhooks.current()).in()) {
     if (!(await matches(hook, context, attributes))) continue;
     const response = await call(context, hook, attributes);
     if (response === undefined) continue;
@@ -166,7 +154,7 @@ export async function admitMutatingWebhooks(context: RequestContext, attributes:
 
 export async function admitValidatingWebhooks(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   if (exempt.has(context.kind.kind)) return;
-  const hooks = await hooksOf(context.server, 'validating');
+  const hooks = (await context.server.live.validatingWebhooks.current()).in();
   if (hooks.length === 0) return;
   await Promise.all(
     hooks.map(async (hook) => {

@@ -34,9 +34,9 @@ function endOf(job: KubeObject): Json {
 /** When the last word was said: until then a CronJob takes its run for active. */
 function finalMsOf({ object }: Run): number {
   const final = ['Complete', 'Failed']
-    .map((type) => conditionOf(object, type) as Json)
+    .map((type) => conditionOf(object, type))
     .find((condition) => condition?.status === 'True');
-  return final === undefined ? Infinity : Date.parse(final.lastTransitionTime);
+  return final === undefined ? Infinity : Date.parse(final.lastTransitionTime ?? '');
 }
 
 function endMsOf({ object }: Run): number | undefined {
