@@ -3,7 +3,7 @@
  * blob that can be seen is whole and was verified. Uploads survive the process: their offset is the file's size, their
  * hash is recomputed when needed.
  *
- * Does not: decide what may be removed (`gc.ts`), know media types.
+ * Does not: decide what may be removed (`content.ts`), know media types.
  */
 import { createHash } from 'node:crypto';
 import type { Hash } from 'node:crypto';
