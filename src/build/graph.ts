@@ -4,7 +4,7 @@
  * root). An operation's key is a digest of what it does and of the layers it does it to, so equal work is done once,
  * whoever asks and in which build. `solve` gives the layer that an operation adds, or null when it changes nothing.
  *
- * Front ends (`dockerfile/convert.ts`) make operations; nothing here knows instructions.
+ * Front ends (`dockerfile/stage.ts`) make operations; nothing here knows instructions.
  */
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -93,6 +93,7 @@ export async function solve(
     if (known !== undefined) return { layer: known, isCached: true };
     const other = running.get(key);
     if (other !== undefined) {
+      // What failed for the other may succeed here: it may have been cancelled.
       const layer = await other.catch(() => undefined);
       if (layer !== undefined) return { layer, isCached: true };
     }

@@ -122,7 +122,8 @@ async function recoverOne(table: ContainerTable, containers: Containers, contain
       await resumeNames(table, container).catch((error: unknown) =>
         context.log.warn('the resolver of a container', { id: record.id, error: error as Error }),
       );
-    if (gate !== undefined) await context.runtime.start(record.id).catch(() => undefined);
+    // It may have been started before the engine died.
+    if (gate !== undefined) await context.runtime.start(record.id).catch(() => {});
     return;
   }
   if (record.run !== undefined) await finishRun(table, container);

@@ -11,6 +11,7 @@ import { connect } from 'node:net';
 import { mkdir, readFile, readdir, readlink, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isReason } from '#base/errors.ts';
+import { whenSettled } from '#base/promises.ts';
 import type { Client } from '#client/client.ts';
 import { createEventRecorder } from '#client/events.ts';
 import type { InformerFactory } from '#client/informer.ts';
@@ -284,7 +285,7 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
     async [Symbol.asyncDispose]() {
       closed = true;
       timer?.cancel();
-      await work.catch(() => {});
+      await whenSettled(work);
     },
   };
 }

@@ -6,6 +6,7 @@
  */
 import type { Service } from '#api/core.v1.ts';
 import type { EndpointSlice } from '#api/discovery.v1.ts';
+import { whenSettled } from '#base/promises.ts';
 import type { InformerFactory } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { Clock, Timer } from '#os/clock.ts';
@@ -86,6 +87,7 @@ export function runServiceProxy(options: ServiceProxyOptions): ServiceProxy {
       schedule(1_000);
       return;
     }
+    // Flows that nobody forgets end by themselves, after half a minute of silence.
     for (const service of staleUdp) await options.forgetUdp(service).catch(() => {});
   };
   const schedule = (delayMs = rulesDelayMs): void => {
@@ -122,7 +124,7 @@ export function runServiceProxy(options: ServiceProxyOptions): ServiceProxy {
     async [Symbol.asyncDispose]() {
       closed = true;
       timer?.cancel();
-      await work.catch(() => {});
+      await whenSettled(work);
     },
   };
 }

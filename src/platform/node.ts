@@ -5,10 +5,11 @@
  */
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, statfsSync } from 'node:fs';
-import { cpus, release, totalmem, uptime } from 'node:os';
+import { cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { canMakeBaseImage, makeBaseImage } from '#build/bootstrap/bootstrap.ts';
 import { issueCertificate, type KeyPair } from '#base/x509.ts';
+import { SingleFlight } from '#base/single-flight.ts';
 import { InformerFactory, type Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import { createClient } from '#client/rest-client.ts';
@@ -16,6 +17,7 @@ import { createHttpTransport } from '#client/transport-http.ts';
 import type { Client } from '#client/client.ts';
 import { openContent } from '#content/content.ts';
 import { createImageRecords } from '#content/image-records.ts';
+import type { ImageRecord } from '#content/image-records.ts';
 import { HttpTransport } from '#content/remote.ts';
 import { createSnapshots } from '#content/snapshots.ts';
 import { createEngine, type DockerEngine } from '#engine/create-engine.ts';
@@ -28,7 +30,7 @@ import { runDns, upstreamsOf } from '#network/dns.ts';
 import { runIngress } from '#network/ingress.ts';
 import { runServiceProxy } from '#network/services.ts';
 import { createLogger, type Logger } from '#observe/log.ts';
-import { realClock, realRandom } from '#os/clock.real.ts';
+import { machineBootedAtMs, processUptimeMs, realClock, realRandom } from '#os/clock.real.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
 import { createMounts } from '#os/mount.linux.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
@@ -123,7 +125,7 @@ export async function runNode(number: number): Promise<void> {
   informers.start();
   await Promise.all([network.ready, kubelet.ready]);
   writeFileAtomic(files.ready(paths, `node-${number}`), `${process.pid}\n`, { mode: 0o644 });
-  log.info('ready', { node: node.name, sinceStartMs: Math.round(performance.now()) });
+  log.info('ready', { node: node.name, sinceStartMs: Math.round(processUptimeMs()) });
 }
 
 function connect(
@@ -303,6 +305,7 @@ async function startEngine(
     }
   }
   let engine: DockerEngine | undefined;
+  const making = new SingleFlight<ImageRecord>();
   const images = createImages({
     content,
     records,
@@ -320,21 +323,23 @@ async function startEngine(
           },
         }
       : { localRegistry: registry.local }),
-    makeBaseImage: onceAtATime(async (name, progress) =>
+    // Pods that start together ask for the same base image together; it is made in one place on disk.
+    makeBaseImage: async (name, progress) =>
       canMakeBaseImage(name)
-        ? makeBaseImage(
-            {
-              content,
-              images: records,
-              processes: linuxProcesses,
-              clock: realClock,
-              environment: process.env as Record<string, string>,
-              onProgress: (line) => progress({ status: line }),
-            },
-            name,
+        ? making.run(name, () =>
+            makeBaseImage(
+              {
+                content,
+                images: records,
+                processes: linuxProcesses,
+                clock: realClock,
+                environment: process.env as Record<string, string>,
+                onProgress: (line) => progress({ status: line }),
+              },
+              name,
+            ),
           )
         : undefined,
-    ),
     containersOf: (imageId) =>
       (engine?.containers.list() ?? [])
         .filter((container) => container.imageId === imageId)
@@ -371,21 +376,6 @@ async function startEngine(
     }),
   );
   return engine;
-}
-
-/** Pods that start together ask for the same base image together; it is made in one place on disk. */
-function onceAtATime<P extends unknown[], T>(
-  run: (name: string, ...more: P) => Promise<T>,
-): (name: string, ...more: P) => Promise<T> {
-  const running = new Map<string, Promise<T>>();
-  return (name, ...more) => {
-    let made = running.get(name);
-    if (made === undefined) {
-      made = run(name, ...more).finally(() => running.delete(name));
-      running.set(name, made);
-    }
-    return made;
-  };
 }
 
 function factsOf(instance: Instance, node: NodePlan, dataDir: string, appArmor: boolean): NodeFacts {
@@ -503,6 +493,6 @@ async function nodeUsage(): Promise<{
     memoryWorkingSetBytes: kib('MemTotal') - kib('MemAvailable'),
     memoryAvailableBytes: kib('MemAvailable'),
     readAtMs: realClock.now(),
-    bootedAtMs: realClock.now() - uptime() * 1000,
+    bootedAtMs: machineBootedAtMs(),
   };
 }

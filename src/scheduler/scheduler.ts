@@ -8,6 +8,7 @@ import type { PodDisruptionBudget } from '#api/policy.v1.ts';
 import { isReason } from '#base/errors.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { messageOf } from '#base/thrown.ts';
+import { pause } from '#os/clock.ts';
 import type { Client } from '#client/client.ts';
 import { createEventRecorder, type EventRecorder } from '#client/events.ts';
 import { type Informer, InformerFactory, keyOf, readYourWrites } from '#client/informer.ts';
@@ -374,7 +375,7 @@ class Scheduler {
         break;
       } catch (error) {
         if (isReason(error, 'NotFound')) return false;
-        await this.#clock.sleep(delayMs, this.stopped.signal).catch(() => undefined);
+        await pause(this.#clock, delayMs, this.stopped.signal);
       }
     }
     this.#letGo(info);

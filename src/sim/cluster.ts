@@ -13,6 +13,7 @@ import { createKeyRing, type KeyRing } from '#apiserver/keys.ts';
 import type { ApiHandler } from '#base/api-request.ts';
 import { ApiError } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
+import { awaitedLater } from '#base/promises.ts';
 import type { Client } from '#client/client.ts';
 import { InformerFactory } from '#client/informer.ts';
 import { kindOf } from '#client/kinds.ts';
@@ -191,7 +192,8 @@ export class Cluster implements AsyncDisposable {
     this.observed.onCommit(({ revision }) => {
       if (++sinceCompaction < historyTransactionsMax) return;
       sinceCompaction = 0;
-      void this.store.compact(Math.max(0, revision - historyTransactionsMax)).catch(() => undefined);
+      // A store that is gone needs none.
+      void this.store.compact(Math.max(0, revision - historyTransactionsMax)).catch(() => {});
     });
     this.scripts = from?.scripts ?? new Scripts(options.scripts ?? []);
     this.keys = lazyKeys(this.random.split());
@@ -271,7 +273,7 @@ export class Cluster implements AsyncDisposable {
     const watched = work.finally(() => {
       isDone = true;
     });
-    watched.catch(() => undefined);
+    void awaitedLater(watched);
     for (await settle(); !isDone; await settle())
       if (!this.clock.fireNext(Infinity)) throw new Error('the cluster does not start: nothing more would happen');
     return watched;
@@ -580,6 +582,7 @@ export class Cluster implements AsyncDisposable {
     if (this.#disposed) return;
     this.#disposed = true;
     this.disk?.finish();
+    // Who started it has heard why it did not.
     const parts = this.#starting === undefined ? undefined : await this.#starting.catch(() => undefined);
     if (parts !== undefined) {
       // Whatever still waits for time to pass fails at once instead.
@@ -589,6 +592,7 @@ export class Cluster implements AsyncDisposable {
       void this.#stopControl(parts);
     }
     for (const network of [...Object.values(this.networks), ...this.#connections]) await network[Symbol.asyncDispose]();
+    // Likewise.
     await (await this.#apiStarting?.catch(() => undefined))?.[Symbol.asyncDispose]();
     await this.#apiServer?.[Symbol.asyncDispose]();
     await this.store[Symbol.asyncDispose]();

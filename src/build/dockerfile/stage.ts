@@ -287,12 +287,12 @@ export class StageBuilder {
         mounts,
       },
     };
-    const about = `RUN ${argsText}${instruction.json === undefined ? command.join(' ') : command.join(' ')}`;
+    const about = `RUN ${argsText}${command.join(' ')}`;
     try {
       await this.#commit(about, config, op);
     } catch (error) {
       if (!(error instanceof ExitError)) throw error;
-      const shown = instruction.json === undefined ? command.join(' ') : command.join(' ');
+      const shown = command.join(' ');
       throw new BuildStepError(`The command '${shown}' returned a non-zero code: ${error.exitCode}`, error.exitCode);
     }
   }
