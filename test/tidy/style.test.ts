@@ -32,7 +32,6 @@ const longFiles = new Set<string>([
   'src/apiserver/http.ts',
   'src/apiserver/objects.test.ts',
   'src/base/tar.ts',
-  'src/build/dockerfile/copy.ts',
   'src/content/remote.ts',
   'src/controllers/volume-binder.ts',
   'src/docker/images.root.test.ts',
