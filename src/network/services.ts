@@ -4,7 +4,8 @@
  * Services answer before, during and after, and what a dead process left is gone. See `service-rules.ts` for the rules
  * themselves.
  */
-import type { KubeObject } from '#base/objects.ts';
+import type { Service } from '#api/core.v1.ts';
+import type { EndpointSlice } from '#api/discovery.v1.ts';
 import { whenSettled } from '#base/promises.ts';
 import type { InformerFactory } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
@@ -42,7 +43,7 @@ export interface ServiceProxy extends AsyncDisposable {
 
 const labelService = 'kubernetes.io/service-name';
 
-function serviceKeyOf(slice: KubeObject): string {
+function serviceKeyOf(slice: EndpointSlice): string {
   return `${slice.metadata.namespace}/${slice.metadata.labels?.[labelService] ?? ''}`;
 }
 
@@ -103,7 +104,7 @@ export function runServiceProxy(options: ServiceProxyOptions): ServiceProxy {
   };
   const ready = (async () => {
     await Promise.all([services.synced, slices.synced]);
-    const keyOf = (service: KubeObject): string => `${service.metadata.namespace}/${service.metadata.name}`;
+    const keyOf = (service: Service): string => `${service.metadata.namespace}/${service.metadata.name}`;
     services.addHandler({
       added: (service) => touch(keyOf(service)),
       updated: (service) => touch(keyOf(service)),
