@@ -14,7 +14,7 @@ import { releaseOperations } from './allocation.ts';
 import type { RequestContext } from './context.ts';
 import { checkDecoded, decodeProtobuf, isProtobuf, parseBody } from './decode.ts';
 import { conflictRetriesMax } from './limits.ts';
-import { storageKey } from './objects.ts';
+import { storageKey } from './stored-objects.ts';
 import { listPage, notFound } from './read.ts';
 import { answerObject, answerStatus, viewAs } from './respond.ts';
 import { Selection } from './selection.ts';

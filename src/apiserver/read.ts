@@ -8,7 +8,7 @@ import type { RequestContext } from './context.ts';
 import { scanPageMax } from './limits.ts';
 import { listBody } from './list-body.ts';
 import { negotiate } from './negotiate.ts';
-import { storageKey, storagePrefix } from './objects.ts';
+import { storageKey, storagePrefix } from './stored-objects.ts';
 import { hasProtobuf } from './protobuf.ts';
 import { answerStored, headersFor, viewAs } from './respond.ts';
 import { Selection } from './selection.ts';

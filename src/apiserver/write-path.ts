@@ -22,7 +22,7 @@ import { chargeQuotas, quotaConflict } from './admission/quota.ts';
 import { planAllocation, releaseOperations } from './allocation.ts';
 import type { RequestContext, Server } from './context.ts';
 import { conflictRetriesMax, createRetriesMax, eventTtlSeconds, measuredBodyBytesMin } from './limits.ts';
-import { storageKey } from './objects.ts';
+import { storageKey } from './stored-objects.ts';
 import { notFound } from './read.ts';
 import { trackManagedFields } from './managed-fields.ts';
 

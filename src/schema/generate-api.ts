@@ -43,7 +43,7 @@ const unions: Readonly<Record<string, string>> = {
   'JSONSchemaProps.items': 'JSONSchemaProps | JSONSchemaProps[]',
 };
 
-/** What the scalars are in JSON; they stand at the head of `meta.v1.ts`, where Go has most of them, too. */
+/** What the scalars are in JSON; they stand at the head of `api/meta.v1.ts`, where Go has most of them, too. */
 const scalarTypes = `/** RFC 3339, in UTC, to the second. */
 export type Time = string;
 /** RFC 3339, in UTC, with six digits of a second. */
