@@ -7,7 +7,6 @@ import { validateEphemeralContainers, validatePodSpec } from '#schema/validate-p
 import { qosClassOf } from '#schema/qos.ts';
 import { issuerOf } from './authn/authenticate.ts';
 import { nodeNameOf } from './authz/node.ts';
-import { forbiddenBy } from './admission/built-in.ts';
 import type { RequestContext } from './context.ts';
 import { checkDecoded, decodeObject, decodeProtobuf, isProtobuf, parseBody } from './decode.ts';
 import { deleteObject } from './delete.ts';
@@ -18,7 +17,8 @@ import { storageKey } from './stored-objects.ts';
 import { getStored, handleGet } from './read.ts';
 import { answerObject, answerStatus, viewAs } from './respond.ts';
 import { handlePatch, handleUpdate, applyPatchType } from './write.ts';
-import { conflict, isDryRun, updateObject } from './write-path.ts';
+import { isDryRun, updateObject } from './write-path.ts';
+import { conflict, forbiddenBy } from './object-errors.ts';
 import type { UpdateOptions } from './write-path.ts';
 import { formatLabelSelector, selectorOf, selectorOfMap } from '#base/selectors.ts';
 import { timestamp } from '#base/timestamp.ts';
