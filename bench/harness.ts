@@ -7,17 +7,7 @@
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import {
-  closeSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmdirSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 export interface Sample {
@@ -257,11 +247,4 @@ export function ratioOf(ours: readonly number[], theirs: readonly number[] | und
 
 export function fileSizeMb(path: string | undefined): string {
   return path === undefined ? '-' : `${(statSync(path).size / 1e6).toFixed(1)} MB`;
-}
-
-export function sizeOfDirectory(path: string): number {
-  let bytes = 0;
-  for (const entry of readdirSync(path, { recursive: true, withFileTypes: true }))
-    if (entry.isFile()) bytes += statSync(join(entry.parentPath, entry.name)).size;
-  return bytes;
 }

@@ -6,6 +6,7 @@
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, rmdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { messageOf } from '#base/thrown.ts';
 import { command, daemon, fileSizeMb, find, logTail, until } from './harness.ts';
 import type { Run } from './harness.ts';
 import { KubeClient, targetOf } from './kube-client.ts';
@@ -27,7 +28,7 @@ export interface ControlPlane {
   token: string;
 }
 
-export function programsMissing(current: Run, names: string[]): string | undefined {
+function programsMissing(current: Run, names: string[]): string | undefined {
   const missing = names.filter((name) => find(name, current.peersDirectory) === undefined);
   return missing.length === 0
     ? undefined
@@ -36,7 +37,7 @@ export function programsMissing(current: Run, names: string[]): string | undefin
 
 const program = (current: Run, name: string): string => find(name, current.peersDirectory)!;
 
-export function kubeconfigWith(directory: string, token: string): string {
+function kubeconfigWith(directory: string, token: string): string {
   const path = join(directory, 'kubeconfig');
   writeFileSync(
     path,
@@ -113,6 +114,7 @@ export async function startControlPlane(current: Run): Promise<ControlPlane | st
       60_000,
       async () => {
         if (api.exitCode !== null) throw new Error('ended');
+        // Not there yet.
         return (await client.ask('GET', '/readyz').catch(() => undefined)) !== undefined;
       },
       100,
@@ -214,7 +216,7 @@ conf_dir = "${directory}/cni"
     );
     for (const image of images) await command([...ctr, 'images', 'import', '--all-platforms', image]);
   } catch (error) {
-    return `containerd does not start here: ${(error as Error).message} ${logTail(current, 'containerd', 2)}`;
+    return `containerd does not start here: ${messageOf(error)} ${logTail(current, 'containerd', 2)}`;
   }
   const certificate = readFileSync(`${directory}/certificates/apiserver.crt`, 'utf8');
   writeFileSync(`${directory}/root-ca.crt`, certificate);
@@ -408,5 +410,6 @@ async function emptyCgroup(path: string): Promise<void> {
       }
     },
     50,
-  ).catch(() => undefined);
+    // What stays is an empty group: nothing measures it.
+  ).catch(() => {});
 }

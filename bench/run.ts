@@ -6,6 +6,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { cpus, release, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
+import { messageOf } from '#base/thrown.ts';
 import { api } from './api.ts';
 import { dockerRun } from './docker-run.ts';
 import { median } from './harness.ts';
@@ -85,7 +86,7 @@ async function undoAll(undo: (() => unknown)[], run: Run): Promise<void> {
     try {
       await action();
     } catch (error) {
-      run.say(`cleaning up: ${(error as Error).message}`);
+      run.say(`cleaning up: ${messageOf(error)}`);
     }
 }
 

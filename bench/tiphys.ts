@@ -51,7 +51,7 @@ export async function startTiphys(run: Run, name = 'tiphys'): Promise<{ tiphys: 
   return { tiphys, busybox: await saveBusybox(run, tiphys) };
 }
 
-export async function saveBusybox(run: Run, tiphys: Tiphys): Promise<string> {
+async function saveBusybox(run: Run, tiphys: Tiphys): Promise<string> {
   const archive = join(run.scratch, 'busybox.tar');
   if (!existsSync(archive)) {
     await command(['docker', 'pull', '-q', 'busybox'], { env: tiphys.env });

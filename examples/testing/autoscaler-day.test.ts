@@ -42,7 +42,7 @@ test('an autoscaler follows a day of traffic and keeps within its bounds', async
   const byHour: number[] = [];
   for (let hour = 0; hour < 24; hour++) {
     await cluster.advance('1h');
-    byHour.push((await cluster.client.get(kinds.Deployment, 'shop', 'default'))['spec'].replicas);
+    byHour.push((await cluster.client.get(kinds.Deployment, 'shop', 'default')).spec.replicas ?? 1);
   }
   assert.equal(Math.min(...byHour), 2);
   const peak = Math.max(...byHour);

@@ -30,7 +30,7 @@ describe('with a cluster that is set up once', async () => {
       await using cluster = base.fork();
       await cluster.client.patch(kinds.Deployment, 'web', 'default', 'merge', { spec: { replicas } });
       await cluster.advance('30s');
-      assert.equal((await cluster.client.get(kinds.Deployment, 'web', 'default'))['status'].readyReplicas, replicas);
+      assert.equal((await cluster.client.get(kinds.Deployment, 'web', 'default')).status?.readyReplicas, replicas);
     });
   }
 

@@ -32,14 +32,14 @@ const setUp = `
 test('a quota holds, and what serves customers pushes batch work aside', async () => {
   await using cluster = await createCluster({ nodes: [{ cpu: '4' }, { cpu: '4' }] }); // room for eight Pods
   const ready = async (namespace: string, name: string): Promise<number> =>
-    (await cluster.client.get(kinds.Deployment, name, namespace))['status'].readyReplicas ?? 0;
+    (await cluster.client.get(kinds.Deployment, name, namespace)).status?.readyReplicas ?? 0;
   await cluster.apply(setUp);
   await cluster.apply(deployment('training', 'research', 10, 'batch'));
   await cluster.advance('1m');
   assert.equal(await ready('research', 'training'), 6); // ten are wanted, the quota allows six
   const [set] = (await cluster.client.list(kinds.ReplicaSet, { namespace: 'research' })).items;
   assert.match(
-    set!['status'].conditions.find(({ type }: { type: string }) => type === 'ReplicaFailure').message,
+    set?.status?.conditions?.find(({ type }) => type === 'ReplicaFailure')?.message ?? '',
     /exceeded quota: team/,
   );
 

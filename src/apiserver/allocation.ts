@@ -25,7 +25,7 @@ const none: Allocation = {
 const addressPrefix = '/registry/ranges/serviceips/';
 const portPrefix = '/registry/ranges/servicenodeports/';
 export const defaultServiceCidr = '10.96.0.0/16';
-export const defaultNodePorts: readonly [number, number] = [30_000, 32_767];
+const defaultNodePorts: readonly [number, number] = [30_000, 32_767];
 
 export function parseCidr(cidr: string): { base: number; size: number } {
   const [address = '', bits = '32'] = cidr.split('/');

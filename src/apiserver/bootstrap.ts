@@ -13,7 +13,7 @@ import { bootstrapRoles } from './bootstrap-roles.ts';
 import type { Server } from './context.ts';
 import { internalContext } from './internal.ts';
 import { ownObjectsRetryMs } from './limits.ts';
-import { storageKey } from './objects.ts';
+import { storageKey } from './stored-objects.ts';
 import { createObject, updateObject } from './write-path.ts';
 
 async function ensure(
@@ -130,17 +130,25 @@ export function keepOwnObjects(server: Server): () => void {
     }
   };
   const from = server.store.currentRevision();
-  const watches = ownKeys.map((key) => server.store.watch(key, from));
-  for (const watch of watches) {
-    void (async () => {
-      for await (const events of watch)
-        if (!stopped && events.some((event) => event.type === 'delete')) await putBack();
-    })().catch((error: unknown) => server.log.error('own objects are not watched any more', { error }));
-  }
+  const watches = new Map(ownKeys.map((key) => [key, server.store.watch(key, from)]));
+  const follow = async (key: string): Promise<void> => {
+    while (!stopped) {
+      try {
+        for await (const events of watches.get(key)!)
+          if (!stopped && events.some((event) => event.type === 'delete')) await putBack();
+      } catch (error) {
+        // What happened meanwhile is seen by looking.
+        server.log.warn('own objects are watched anew', { error });
+        watches.set(key, server.store.watch(key, server.store.currentRevision()));
+        await putBack();
+      }
+    }
+  };
+  for (const key of ownKeys) void follow(key);
   return () => {
     stopped = true;
     timer.cancel();
-    for (const watch of watches) watch.close();
+    for (const watch of watches.values()) watch.close();
   };
 }
 

@@ -14,7 +14,7 @@ import { authorize } from './authz/authorize.ts';
 import type { RequestContext, Server } from './context.ts';
 import { dispatch } from './dispatch.ts';
 import { requestsInFlightMax } from './limits.ts';
-import { countRequest, countsOf } from './metrics.ts';
+import { countRequest } from './metrics.ts';
 import { serveNonResource } from './non-resource.ts';
 import { parseRequestInfo } from './request-info.ts';
 import { answerStatus } from './respond.ts';
@@ -22,7 +22,7 @@ import { answerStatus } from './respond.ts';
 // walk kubectl-apply 2/8: the request chain, top to bottom: authenticate, impersonate, authorise, dispatch.
 export async function runChain(server: Server, request: ApiRequest): Promise<ApiResponse> {
   const info = parseRequestInfo(request);
-  const counts = countsOf(server);
+  const { counts } = server;
   counts.inFlight++;
   let code = 500;
   try {

@@ -178,11 +178,8 @@ async function checkOwnAddress(server: Server, pod: KubeObject, host: string): P
       throw new ApiError('BadRequest', `address not allowed: ${host} is not an address of the Pod's node`);
     return;
   }
-  const nodes = await server.store.list('/registry/nodes/');
-  if (
-    host === server.options.advertise?.address ||
-    nodes.values.some((stored) => addressesOf(server.objects.view(stored)).includes(host))
-  ) {
+  const nodes = (await server.live.nodes.current()).in();
+  if (host === server.options.advertise?.address || nodes.some((node) => addressesOf(node).includes(host))) {
     throw new ApiError('BadRequest', `address not allowed: ${host} is an address of a node or of the API server`);
   }
 }
@@ -226,10 +223,9 @@ async function endpointsOf(
   portName: string,
 ): Promise<{ host: string; port: number; pod: KubeObject }[]> {
   const { server, info } = context;
-  const slices = await server.store.list(`/registry/discovery.k8s.io/endpointslices/${info.namespace}/`);
+  const slices = (await server.live.endpointSlices.current()).in(info.namespace);
   const found: { host: string; port: number; pod: KubeObject }[] = [];
-  for (const stored of slices.values) {
-    const slice = server.objects.view(stored);
+  for (const slice of slices) {
     if (slice.metadata.labels?.['kubernetes.io/service-name'] !== service) continue;
     const port = (slice.ports ?? []).find((p: Json) => (p.name ?? '') === portName)?.port;
     if (port === undefined) continue;

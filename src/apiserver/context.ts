@@ -6,11 +6,11 @@ import type { KindRecord } from '#schema/kind.ts';
 import type { Store } from '#store/store.ts';
 import type { KindTable } from './kind-table.ts';
 import type { KeyRing } from './keys.ts';
-import { storageKey } from './objects.ts';
-import type { Objects } from './objects.ts';
+import type { LiveViews } from './live-views.ts';
+import type { Objects } from './stored-objects.ts';
+import type { TokenClaims, TokenSigner } from './tokens.ts';
 import type { RequestInfo } from './request-info.ts';
 import type { WebhookCaller } from './webhook-client.ts';
-import type { KubeObject } from '#base/objects.ts';
 
 /** Usage of nodes and Pods, from the kubelets: what `metrics.k8s.io` serves. */
 export interface MetricsProvider {
@@ -60,6 +60,18 @@ export interface ApiServerOptions {
   descriptionsFrom?: string;
 }
 
+/** OpenAPI documents of the kinds that are served, of one generation of them. */
+export interface OpenApiDocuments {
+  generation: number;
+  v3: Map<string, { body: Buffer; hash: string }>;
+  v2?: { json: Buffer; protobuf: Buffer; hash: string };
+}
+
+export interface RequestCounts {
+  byVerbAndCode: Map<string, number>;
+  inFlight: number;
+}
+
 export interface Server {
   options: ApiServerOptions;
   store: Store;
@@ -70,7 +82,15 @@ export interface Server {
   objects: Objects;
   /** The whole request chain, for handlers that call other handlers. */
   handle(request: ApiRequest): Promise<ApiResponse>;
-  caches: Map<string, unknown>;
+  live: LiveViews;
+  tokens: TokenSigner;
+  /** Claims of tokens whose signature was checked. */
+  verifiedTokens: Map<string, TokenClaims>;
+  /** Made when somebody asks for them. */
+  openApi?: OpenApiDocuments;
+  /** The lease that Events of this minute share. */
+  eventLease?: { minute: number; lease: Promise<number> };
+  counts: RequestCounts;
   /** Told of each write that was stored, for bounds that cannot wait for a timer. */
   onWritten?: () => void;
   /** Set by a transport that can reach webhooks. */
@@ -85,15 +105,4 @@ export interface RequestContext {
   /** Set for resource requests of a served kind. */
   kind: KindRecord;
   warnings: string[];
-}
-
-/** Reads an object of a kind; undefined where there is none. */
-export async function readObject(
-  server: Server,
-  kind: KindRecord,
-  namespace: string,
-  name: string,
-): Promise<KubeObject | undefined> {
-  const stored = await server.store.get(storageKey(kind, namespace, name));
-  return stored === undefined ? undefined : server.objects.view(stored);
 }

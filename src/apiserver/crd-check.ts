@@ -9,7 +9,7 @@ import type { RequestContext } from './context.ts';
 const columnTypes = ['boolean', 'date', 'integer', 'number', 'string'];
 
 function checkDefinition(definition: KubeObject, errors: FieldErrors): void {
-  const spec = definition.spec as Json;
+  const spec = definition.spec;
   checkNames(definition, errors);
   if (!['Cluster', 'Namespaced'].includes(spec.scope))
     errors.unsupported('spec.scope', spec.scope ?? '', ['Cluster', 'Namespaced']);
@@ -50,7 +50,7 @@ function checkDefinition(definition: KubeObject, errors: FieldErrors): void {
 }
 
 function checkNames(definition: KubeObject, errors: FieldErrors): void {
-  const { group, names = {} } = definition.spec as Json;
+  const { group, names = {} } = definition.spec;
   if (!group) errors.required('spec.group');
   else if (subdomainProblem(group) !== '') errors.invalid('spec.group', group, subdomainProblem(group));
   else if (!group.includes('.')) errors.invalid('spec.group', group, 'should be a domain with at least one dot');

@@ -7,22 +7,64 @@ import type { Json, KubeObject } from '#base/objects.ts';
 import { isReason } from '#base/errors.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { kindsOfDefinition } from '#schema/crd-schema.ts';
+import type { Timer } from '#os/clock.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import type { Server } from './context.ts';
 import { deleteObject } from './delete.ts';
 import { internalContext } from './internal.ts';
-import { storagePrefix } from './objects.ts';
+import { definitionRetryMs } from './limits.ts';
+import { storagePrefix } from './stored-objects.ts';
 import { updateObject } from './write-path.ts';
 
-const prefix = '/registry/apiextensions.k8s.io/customresourcedefinitions/';
 const cleanup = 'customresourcecleanup.apiextensions.k8s.io';
 
 class CustomResources {
   #server: Server;
   #served = new Map<string, { kinds: KindRecord[]; generation: number }>();
+  readonly #due = new Set<string>();
+  #running = false;
+  #timers = new Map<string, Timer>();
+  #stopped = false;
 
   constructor(server: Server) {
     this.#server = server;
+  }
+
+  /** Has a definition brought in line soon. */
+  add(name: string): void {
+    this.#due.add(name);
+    if (!this.#running) void this.#run();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    for (const timer of this.#timers.values()) timer.cancel();
+  }
+
+  async #run(): Promise<void> {
+    this.#running = true;
+    for (const name of this.#due) {
+      if (this.#stopped) break;
+      this.#due.delete(name);
+      try {
+        const definition = (await this.#server.live.definitions.current()).get('', name);
+        if (definition !== undefined) await this.#sync(definition);
+      } catch (error) {
+        this.#server.log.warn('custom resource definition', { name, error });
+        this.#addLater(name);
+      }
+    }
+    this.#running = false;
+  }
+
+  #addLater(name: string): void {
+    if (this.#stopped) return;
+    this.#timers.get(name)?.cancel();
+    const run = (): void => {
+      this.#timers.delete(name);
+      this.add(name);
+    };
+    this.#timers.set(name, this.#server.clock.setTimer(definitionRetryMs, run, { background: true }));
   }
 
   get #definitions(): KindRecord {
@@ -30,7 +72,7 @@ class CustomResources {
   }
 
   /** Brings what is served in line with a definition. */
-  async sync(definition: KubeObject): Promise<void> {
+  async #sync(definition: KubeObject): Promise<void> {
     const name = definition.metadata.name!;
     if (definition.metadata.deletionTimestamp !== undefined) {
       await this.#finalize(definition);
@@ -48,7 +90,7 @@ class CustomResources {
     await this.#update(name, 'status', (o) => {
       const storage = (o.spec.versions ?? []).filter((v: Json) => v.storage === true).map((v: Json) => v.name);
       o.status = {
-        ...(o.status ?? {}),
+        ...o.status,
         acceptedNames: names,
         conditions,
         storedVersions: [...new Set([...(o.status?.storedVersions ?? []), ...storage])],
@@ -121,7 +163,7 @@ class CustomResources {
       kindsOfDefinition({
         ...definition,
         spec: { ...definition.spec, versions: definition.spec.versions.map((v: Json) => ({ ...v, served: true })) },
-      } as KubeObject)[0]!;
+      })[0]!;
     const list = await this.#server.store.list(storagePrefix(kind));
     for (const stored of list.values) {
       const meta = this.#server.objects.view(stored).metadata;
@@ -139,27 +181,13 @@ class CustomResources {
     const left = await this.#server.store.list(storagePrefix(kind), { limit: 1 });
     if (left.values.length > 0) {
       // finalizers hold some: look again when they may have gone
-      this.#server.clock.setTimer(
-        1000,
-        () => {
-          void this.again(name);
-        },
-        { background: true },
-      );
+      this.#addLater(name);
       return;
     }
     this.drop(name);
     await this.#update(name, '', (o) => {
       o.metadata.finalizers = (o.metadata.finalizers ?? []).filter((f) => f !== cleanup);
     });
-  }
-
-  async again(name: string): Promise<void> {
-    const stored = await this.#server.store.get(prefix + name);
-    if (stored !== undefined)
-      await this.sync(this.#server.objects.view(stored)).catch((error: unknown) =>
-        this.#server.log.warn('custom resource definition', { name, error }),
-      );
   }
 }
 
@@ -183,23 +211,15 @@ function conditionsFor(definition: KubeObject, conflict: string | undefined, now
 /** Serves what is defined already, then follows changes. Answers how to stop. */
 export async function runCustomResources(server: Server): Promise<() => void> {
   const custom = new CustomResources(server);
-  const list = await server.store.list(prefix);
-  for (const stored of list.values) {
-    const definition = server.objects.view(stored);
-    if ((definition.status?.conditions ?? []).some((c: Json) => c.type === 'Established' && c.status === 'True'))
-      custom.serve(definition);
+  const { definitions } = server.live;
+  definitions.subscribe((_namespace, name, definition) => {
+    if (definition === undefined) custom.drop(name);
+    else custom.add(name);
+  });
+  for (const { object } of (await definitions.current()).in()) {
+    const conditions: Json[] = object.status?.conditions ?? [];
+    if (conditions.some((c) => c.type === 'Established' && c.status === 'True')) custom.serve(object);
   }
-  const watch = server.store.watch(prefix, list.revision);
-  const follow = async (): Promise<void> => {
-    for (const stored of list.values) await custom.again(stored.key.slice(prefix.length));
-    for await (const events of watch) {
-      for (const event of events) {
-        const name = event.key.slice(prefix.length);
-        if (event.type === 'delete') custom.drop(name);
-        else await custom.again(name);
-      }
-    }
-  };
-  follow().catch((error: unknown) => server.log.error('custom resources stopped', { error }));
-  return () => watch.close();
+  definitions.follow().catch((error: unknown) => server.log.error('custom resources stopped', { error }));
+  return () => custom.stop();
 }

@@ -7,6 +7,7 @@ import { copyJson, scanJson } from '#base/json.ts';
 import { parseYaml as readYaml } from '#base/yaml.ts';
 import { apiVersionOf } from '#base/objects.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
+import { messageOf } from '#base/thrown.ts';
 import { checkObject } from '#schema/check.ts';
 import { decodeMessage, protobufMediaType, unwrapMessage } from '#schema/protobuf.ts';
 import type { KindRecord } from '#schema/kind.ts';
@@ -16,7 +17,7 @@ import { requestBodyBytesMax, yamlLinesMax } from './limits.ts';
 
 export type FieldValidation = 'Ignore' | 'Warn' | 'Strict';
 
-export function fieldValidation(context: RequestContext): FieldValidation {
+function fieldValidation(context: RequestContext): FieldValidation {
   const value = context.request.query.get('fieldValidation') ?? '';
   if (value === '') return 'Warn';
   if (value !== 'Ignore' && value !== 'Warn' && value !== 'Strict')
@@ -83,7 +84,7 @@ export function parseYaml(text: string): Json {
   try {
     return JSON.parse(JSON.stringify(readYaml(text) ?? null));
   } catch (error) {
-    throw new ApiError('BadRequest', `error converting YAML to JSON: yaml: ${(error as Error).message.split('\n')[0]}`);
+    throw new ApiError('BadRequest', `error converting YAML to JSON: yaml: ${messageOf(error).split('\n')[0]}`);
   }
 }
 
@@ -171,7 +172,7 @@ export function decodeProtobuf(
     const { apiVersion, kind: name, message } = unwrapMessage(body);
     return { apiVersion, kind: name, ...decodeMessage(kind.type, message) };
   } catch (error) {
-    throw new ApiError('BadRequest', `error decoding request body: ${(error as Error).message}`);
+    throw new ApiError('BadRequest', `error decoding request body: ${messageOf(error)}`);
   }
 }
 

@@ -1,11 +1,11 @@
 /** Discovery, aggregated (apidiscovery.k8s.io/v2) and classic: which groups, versions and resources are served. */
-import type { ApiResponse } from '#base/api-request.ts';
+import type { ApiRequest, ApiResponse } from '#base/api-request.ts';
 import { ApiError } from '#base/errors.ts';
 import type { Json } from '#base/objects.ts';
+import { apiVersionOf } from '#base/objects.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import type { Server } from './context.ts';
 import { answerJson } from './respond.ts';
-import type { ApiRequest } from '#base/api-request.ts';
 
 function aggregatedVersion(request: ApiRequest): string | undefined {
   for (const part of (request.headers.accept ?? '').split(',')) {
@@ -138,7 +138,7 @@ export function serveGroupVersion(server: Server, group: string, version: string
   return answerJson({
     kind: 'APIResourceList',
     ...(group === '' ? {} : { apiVersion: 'v1' }),
-    groupVersion: group === '' ? version : `${group}/${version}`,
+    groupVersion: apiVersionOf({ group, version }),
     resources,
   });
 }

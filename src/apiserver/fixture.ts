@@ -28,7 +28,7 @@ export function seededRandom(seed = 1): Random {
   };
 }
 
-export const admin: UserInfo = { name: 'admin', groups: ['system:masters', 'system:authenticated'] };
+const admin: UserInfo = { name: 'admin', groups: ['system:masters', 'system:authenticated'] };
 
 export interface Answer {
   status: number;
@@ -122,7 +122,7 @@ export async function createTestApi(options: Partial<ApiServerOptions> = {}): Pr
 export const podBody = (name: string, extra: Json = {}): Json => ({
   apiVersion: 'v1',
   kind: 'Pod',
-  metadata: { name, labels: { app: name }, ...(extra.metadata ?? {}) },
-  spec: { containers: [{ name: 'c', image: 'busybox:1' }], ...(extra.spec ?? {}) },
+  metadata: { name, labels: { app: name }, ...extra.metadata },
+  spec: { containers: [{ name: 'c', image: 'busybox:1' }], ...extra.spec },
 });
 export const pods = '/api/v1/namespaces/default/pods';

@@ -7,6 +7,7 @@ import type { Duplex } from 'node:stream';
 import { after, before, it } from 'node:test';
 import { createCertificateAuthority, issueCertificate } from '#base/x509.ts';
 import type { KeyPair } from '#base/x509.ts';
+import { codeOf } from '#base/thrown.ts';
 import { realClock } from '#os/clock.real.ts';
 import { createTestApi, podBody, pods, seededRandom } from './fixture.ts';
 import type { TestApi } from './fixture.ts';
@@ -156,8 +157,8 @@ it('refuses a body that is too large', async () => {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: 'x'.repeat(4 * 1024 * 1024),
-  }).catch((error: NodeJS.ErrnoException) => ({
-    status: error.code === 'EPIPE' || error.code === 'ECONNRESET' ? 413 : 0,
+  }).catch((error: unknown) => ({
+    status: ['EPIPE', 'ECONNRESET'].includes(codeOf(error) ?? '') ? 413 : 0,
     text: '',
   }));
   assert.equal(answer.status, 413);

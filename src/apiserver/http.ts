@@ -14,6 +14,7 @@ import type { TLSSocket } from 'node:tls';
 import { ApiError } from '#base/errors.ts';
 import type { ApiRequest, UserInfo } from '#base/api-request.ts';
 import type { KeyPair } from '#base/x509.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { Clock } from '#os/clock.ts';
 import type { ApiServer } from './server.ts';
 import type { ConnectResponse, ConnectTarget } from './connect.ts';
@@ -58,7 +59,7 @@ function userOf(socket: Socket | undefined): UserInfo | undefined {
   if (known !== undefined) return known ?? undefined;
   const tls = socket as TLSSocket;
   let user: UserInfo | null = null;
-  if (tls.authorized === true) {
+  if (tls.authorized) {
     const subject = tls.getPeerCertificate()?.subject as { CN?: string | string[]; O?: string | string[] } | undefined;
     const name = Array.isArray(subject?.CN) ? subject.CN[0] : subject?.CN;
     if (name !== undefined && name !== '')
@@ -174,7 +175,7 @@ function toApiRequest(request: Request, readBody: ApiRequest['readBody'], signal
 /** A session's `socket` is a proxy made anew at each access: the session itself is the key for what is remembered. */
 function rawSocket(request: Request): Socket | undefined {
   const session = (request as Http2ServerRequest).stream?.session;
-  if (session === undefined) return request.socket as Socket;
+  if (session === undefined) return request.socket;
   if (!users.has(session)) {
     const user = userOf({
       authorized: (session.socket as TLSSocket).authorized,
@@ -322,10 +323,7 @@ class Listener {
       response.destroy?.();
       return;
     }
-    const known =
-      error instanceof ApiError
-        ? error
-        : new ApiError('InternalError', error instanceof Error ? error.message : String(error));
+    const known = error instanceof ApiError ? error : new ApiError('InternalError', messageOf(error));
     const body = Buffer.from(JSON.stringify(known.toStatus()));
     response.writeHead(known.code, { 'content-type': 'application/json', 'content-length': String(body.length) });
     response.end(body);
@@ -439,7 +437,7 @@ class Listener {
     out.on('upgrade', (answer, peer, peerHead) => {
       writeHead(socket, 101, answer.rawHeaders);
       peer.setTimeout?.(0);
-      (peer as Socket).setNoDelay?.(true);
+      peer.setNoDelay?.(true);
       if (peerHead.length > 0) socket.write(peerHead);
       if (head.length > 0) peer.write(head);
       peer.pipe(socket);

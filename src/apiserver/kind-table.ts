@@ -65,7 +65,7 @@ export class KindTable {
 }
 
 /** `v2` before `v1` before `v1beta1` before `v1alpha1`. */
-export function compareVersions(a: string, b: string): number {
+function compareVersions(a: string, b: string): number {
   const rank = (v: string): [number, number, number] => {
     const m = /^v(\d+)(?:(alpha|beta)(\d+))?$/.exec(v);
     if (m === null) return [0, 0, 0];

@@ -3,7 +3,8 @@
  * belongs to the manager that wrote it and to nobody else. `apply.ts` decides what an applied configuration takes over;
  * this file keeps the entries.
  */
-import type { Json, KubeObject, ManagedFieldsEntry } from '#base/objects.ts';
+import type { ManagedFieldsEntry } from '#api/meta.v1.ts';
+import type { Json, KubeObject } from '#base/objects.ts';
 import { apiVersionOf } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
 import {
@@ -98,7 +99,7 @@ export function writeManagers(object: KubeObject, managers: readonly Manager[]):
   else object.metadata.managedFields = entries;
 }
 
-export function managerName(context: RequestContext): string {
+function managerName(context: RequestContext): string {
   const asked = context.request.query.get('fieldManager');
   if (asked !== null && asked !== '') return asked;
   const agent = context.request.headers['user-agent'] ?? '';

@@ -1,17 +1,10 @@
 /** `/metrics`: request counts and the store's size, in Prometheus' text format with Kubernetes' names. */
 import type { ApiResponse } from '#base/api-request.ts';
-import type { Server } from './context.ts';
+import type { RequestCounts, Server } from './context.ts';
 import type { RequestInfo } from './request-info.ts';
 
-export interface RequestCounts {
-  byVerbAndCode: Map<string, number>;
-  inFlight: number;
-}
-
-export function countsOf(server: Server): RequestCounts {
-  let counts = server.caches.get('counts') as RequestCounts | undefined;
-  if (counts === undefined) server.caches.set('counts', (counts = { byVerbAndCode: new Map(), inFlight: 0 }));
-  return counts;
+export function createCounts(): RequestCounts {
+  return { byVerbAndCode: new Map(), inFlight: 0 };
 }
 
 const countedVerbs = new Set([
@@ -34,7 +27,7 @@ const countedVerbs = new Set([
  * choose both.
  */
 export function countRequest(server: Server, info: RequestInfo, code: number): void {
-  const { byVerbAndCode } = countsOf(server);
+  const { byVerbAndCode } = server.counts;
   const resource =
     info.isResource && server.kinds.find(info.group, info.version, info.resource) !== undefined ? info.resource : '';
   const key = `${countedVerbs.has(info.verb) ? info.verb : 'other'} ${resource} ${code}`;
@@ -42,7 +35,7 @@ export function countRequest(server: Server, info: RequestInfo, code: number): v
 }
 
 export function serveMetrics(server: Server): ApiResponse {
-  const counts = countsOf(server);
+  const counts = server.counts;
   const lines = ['# TYPE apiserver_request_total counter'];
   for (const [key, value] of counts.byVerbAndCode) {
     const [verb, resource, code] = key.split(' ');

@@ -1,7 +1,7 @@
 /** Paths that are no resources: discovery, health, version, metrics, OpenAPI, keys. */
 import { ApiError } from '#base/errors.ts';
 import type { ApiRequest, ApiResponse } from '#base/api-request.ts';
-import { issuerOf, signerOf } from './authn/authenticate.ts';
+import { issuerOf } from './authn/authenticate.ts';
 import type { Server } from './context.ts';
 import { serveApi, serveApis, serveGroup, serveGroupVersion } from './discovery.ts';
 import { answerJson, answerText } from './respond.ts';
@@ -79,7 +79,7 @@ export async function serveNonResource(server: Server, request: ApiRequest): Pro
       id_token_signing_alg_values_supported: ['ES256'],
     });
   if (path === '/openid/v1/jwks')
-    return answerJson(signerOf(server).jwks(), 200, { 'content-type': 'application/jwk-set+json' });
+    return answerJson(server.tokens.jwks(), 200, { 'content-type': 'application/jwk-set+json' });
   if (path === '/')
     return answerJson({
       paths: [

@@ -7,21 +7,14 @@ import { ApiError } from '#base/errors.ts';
 import type { ApiRequest, ApiResponse } from '#base/api-request.ts';
 import { openApiV2, openApiV3 } from '#schema/openapi.ts';
 import { encodeOpenApiV2 } from '#schema/openapi-protobuf.ts';
-import type { Server } from './context.ts';
+import type { OpenApiDocuments, Server } from './context.ts';
 import { answerJson } from './respond.ts';
 import { defaultGitVersion } from './version.ts';
 
-interface Documents {
-  generation: number;
-  v3: Map<string, { body: Buffer; hash: string }>;
-  v2?: { json: Buffer; protobuf: Buffer; hash: string };
-}
-
-function documentsOf(server: Server): Documents {
-  let documents = server.caches.get('openapi') as Documents | undefined;
-  if (documents?.generation !== server.kinds.generation)
-    server.caches.set('openapi', (documents = { generation: server.kinds.generation, v3: new Map() }));
-  return documents;
+function documentsOf(server: Server): OpenApiDocuments {
+  const { generation } = server.kinds;
+  if (server.openApi?.generation !== generation) server.openApi = { generation, v3: new Map() };
+  return server.openApi;
 }
 
 const hashOf = (body: Uint8Array): string => createHash('sha512').update(body).digest('hex').slice(0, 64).toUpperCase();

@@ -267,7 +267,7 @@ describe('server-side apply', () => {
         }
       };
       await Promise.all([...Array.from({ length: 8 }, (_unused, id) => applier(id)), deleter()]);
-      assert.deepEqual([...new Set(statuses)].sort(), [200, 201]);
+      assert.deepEqual(new Set(statuses), new Set([200, 201]));
     }),
   );
 

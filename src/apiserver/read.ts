@@ -1,33 +1,24 @@
 /** get and list. */
-import { ApiError } from '#base/errors.ts';
 import type { ApiResponse } from '#base/api-request.ts';
+import { ApiError } from '#base/errors.ts';
 import { apiVersionOf } from '#base/objects.ts';
-import type { KindRecord } from '#schema/kind.ts';
 import { CompactedError, FutureRevisionError } from '#store/store.ts';
 import type { ListResult, StoredValue } from '#store/store.ts';
 import type { RequestContext } from './context.ts';
 import { scanPageMax } from './limits.ts';
 import { listBody } from './list-body.ts';
 import { negotiate } from './negotiate.ts';
-import { storageKey, storagePrefix } from './objects.ts';
+import { notFound } from './object-errors.ts';
 import { hasProtobuf } from './protobuf.ts';
 import { answerStored, headersFor, viewAs } from './respond.ts';
 import { Selection } from './selection.ts';
+import { storageKey, storagePrefix } from './stored-objects.ts';
 
-export function notFound(kind: { group: string; resource: string }, name: string): ApiError {
-  const qualified = kind.group === '' ? kind.resource : `${kind.resource}.${kind.group}`;
-  return new ApiError('NotFound', `${qualified} ${JSON.stringify(name)} not found`, {
-    name,
-    ...(kind.group === '' ? {} : { group: kind.group }),
-    kind: kind.resource,
-  });
-}
-
-export function expired(message: string): ApiError {
+function expired(message: string): ApiError {
   return new ApiError('Expired', message);
 }
 
-export function tooLargeRevision(wanted: number, current: number): ApiError {
+function tooLargeRevision(wanted: number, current: number): ApiError {
   return new ApiError('Timeout', `Too large resource version: ${wanted}, current: ${current}`, {
     causes: [{ reason: 'ResourceVersionTooLarge', message: 'Too large resource version' }],
     retryAfterSeconds: 1,

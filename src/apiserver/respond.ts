@@ -122,7 +122,7 @@ export function answerStatus(context: RequestContext | undefined, status: KubeSt
     status: code,
     headers: context === undefined ? { ...jsonHeaders } : headersFor(context, 'json'),
     body: Buffer.from(`${JSON.stringify(status)}\n`),
-    object: status as unknown as KubeObject,
+    object: status,
   };
 }
 

@@ -170,7 +170,7 @@ function answerComponents(context: RequestContext): ApiResponse {
     const found = items.find((i) => i.metadata.name === context.info.name);
     if (found === undefined)
       throw new ApiError('NotFound', `componentstatuses ${JSON.stringify(context.info.name)} not found`);
-    return answerObject(context, found as Json);
+    return answerObject(context, found);
   }
-  return answerObject(context, { kind: 'ComponentStatusList', apiVersion: 'v1', metadata: {}, items } as Json);
+  return answerObject(context, { kind: 'ComponentStatusList', apiVersion: 'v1', metadata: {}, items });
 }

@@ -3,12 +3,11 @@
  * selector does not parse an object twice.
  */
 import { ApiError } from '#base/errors.ts';
-import type { KubeObject } from '#base/objects.ts';
 import { fieldValueOf, matchesFields, matchesLabels, parseFieldSelector, parseLabelSelector } from '#base/selectors.ts';
 import type { FieldSelector, LabelSelector } from '#base/selectors.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import type { StoredValue, WatchRoute } from '#store/store.ts';
-import type { Objects } from './objects.ts';
+import type { Objects } from './stored-objects.ts';
 
 interface IndexRecord {
   labels: Readonly<Record<string, string>> | undefined;
@@ -88,8 +87,4 @@ export class Selection {
       record.fields.set(field, (value = this.#kind.selectableFields[field]!(objects.view(stored)) ?? ''));
     return value;
   }
-}
-
-export function matchesObject(labels: LabelSelector, object: KubeObject): boolean {
-  return matchesLabels(labels, object.metadata.labels);
 }

@@ -5,20 +5,20 @@ import type { Json, KubeObject, KubeStatus } from '#base/objects.ts';
 import { typeOf } from '#schema/types.ts';
 import { validateEphemeralContainers, validatePodSpec } from '#schema/validate-pod.ts';
 import { qosClassOf } from '#schema/qos.ts';
-import { issuerOf, signerOf } from './authn/authenticate.ts';
+import { issuerOf } from './authn/authenticate.ts';
 import { nodeNameOf } from './authz/node.ts';
-import { forbiddenBy } from './admission/built-in.ts';
 import type { RequestContext } from './context.ts';
 import { checkDecoded, decodeObject, decodeProtobuf, isProtobuf, parseBody } from './decode.ts';
 import { deleteObject } from './delete.ts';
 import { handleConnect } from './connect.ts';
-import { admitEviction, markDisrupted } from './eviction.ts';
+import { admitEviction, markDisrupted } from './eviction-api.ts';
 import { tokenSecondsMin } from './limits.ts';
-import { storageKey } from './objects.ts';
+import { storageKey } from './stored-objects.ts';
 import { getStored, handleGet } from './read.ts';
 import { answerObject, answerStatus, viewAs } from './respond.ts';
 import { handlePatch, handleUpdate, applyPatchType } from './write.ts';
-import { conflict, isDryRun, updateObject } from './write-path.ts';
+import { isDryRun, updateObject } from './write-path.ts';
+import { conflict, forbiddenBy } from './object-errors.ts';
 import type { UpdateOptions } from './write-path.ts';
 import { formatLabelSelector, selectorOf, selectorOfMap } from '#base/selectors.ts';
 import { timestamp } from '#base/timestamp.ts';
@@ -191,7 +191,7 @@ async function handleToken(context: RequestContext): Promise<ApiResponse> {
   if (nodeNameOf(user) !== undefined && bound.pod === undefined)
     throw forbiddenBy(context, info.name, `node requested token not bound to a pod`);
   const now = Math.floor(server.clock.now() / 1000);
-  const token = signerOf(server).sign({
+  const token = server.tokens.sign({
     iss: issuerOf(server),
     aud: audiences,
     sub: `system:serviceaccount:${info.namespace}:${info.name}`,

@@ -4,7 +4,7 @@ import type { KindRecord } from '#schema/kind.ts';
 
 export type IncludeObject = 'None' | 'Metadata' | 'Object';
 
-export function columnDefinitions(kind: KindRecord): Json[] {
+function columnDefinitions(kind: KindRecord): Json[] {
   return kind.columns.map((c) => ({
     name: c.name,
     type: c.type,

@@ -28,15 +28,16 @@ interface LoadedKey {
 const encode = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString('base64url');
 
 export class TokenSigner {
-  #pems: readonly SigningKey[];
+  readonly #ring: { readonly serviceAccount: readonly SigningKey[] };
   #loaded: LoadedKey[] | undefined;
 
-  constructor(keys: readonly SigningKey[]) {
-    this.#pems = keys;
+  /** The ring's keys are read when the first token is signed or checked. */
+  constructor(ring: { readonly serviceAccount: readonly SigningKey[] }) {
+    this.#ring = ring;
   }
 
   get #keys(): LoadedKey[] {
-    return (this.#loaded ??= this.#pems.map((pem) => {
+    return (this.#loaded ??= this.#ring.serviceAccount.map((pem) => {
       const publicKey = createPublicKey(pem.publicKeyPem);
       const id = createHash('sha256')
         .update(publicKey.export({ type: 'spki', format: 'der' }))

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { WatchEvent } from '#base/objects.ts';
-import type { Json } from '#base/objects.ts';
+import type { WatchEvent, Json } from '#base/objects.ts';
 import { createTestApi, podBody, pods } from './fixture.ts';
 import type { TestApi } from './fixture.ts';
 

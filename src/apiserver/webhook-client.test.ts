@@ -3,6 +3,7 @@ import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { it } from 'node:test';
 import { createCertificateAuthority, issueCertificate } from '#base/x509.ts';
+import { messageOf } from '#base/thrown.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import { createTestApi } from './fixture.ts';
 import { createWebhookCaller } from './webhook-client.ts';
@@ -32,7 +33,7 @@ it('calls a webhook by its address, and holds the certificate to it', async () =
       const url = `https://127.0.0.1:${(server.address() as AddressInfo).port}/x`;
       const answer = await call({ url, caBundle: Buffer.from(ca.certificatePem).toString('base64') }, {}, 5_000).then(
         () => 'answered',
-        (error: Error) => error.message,
+        messageOf,
       );
       assert.match(answer, expected);
     } finally {

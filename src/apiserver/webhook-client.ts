@@ -71,7 +71,7 @@ export function createWebhookCaller(server: Server): WebhookCaller {
             try {
               resolve(JSON.parse(Buffer.concat(parts).toString()));
             } catch (error) {
-              reject(error as Error);
+              reject(error);
             }
           });
         },

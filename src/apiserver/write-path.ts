@@ -17,14 +17,14 @@ import { validateMetadata, validateMetadataUpdate } from '#schema/validate-meta.
 import { transactionBytesMax } from '#store/limits.ts';
 import type { Compare, Operation, StoredValue } from '#store/store.ts';
 import { admitMutating, admitValidating } from './admission/admission.ts';
-import type { AdmissionAttributes } from './admission/admission.ts';
+import type { AdmissionAttributes } from './admission/attributes.ts';
 import { chargeQuotas, quotaConflict } from './admission/quota.ts';
 import { planAllocation, releaseOperations } from './allocation.ts';
 import type { RequestContext, Server } from './context.ts';
 import { conflictRetriesMax, createRetriesMax, eventTtlSeconds, measuredBodyBytesMin } from './limits.ts';
-import { storageKey } from './objects.ts';
-import { notFound } from './read.ts';
 import { trackManagedFields } from './managed-fields.ts';
+import { alreadyExists, conflict, notFound } from './object-errors.ts';
+import { storageKey } from './stored-objects.ts';
 
 export function isDryRun(context: RequestContext): boolean {
   const values = context.request.query.getAll('dryRun');
@@ -35,28 +35,6 @@ export function isDryRun(context: RequestContext): boolean {
         `CreateOptions.meta.k8s.io "" is invalid: dryRun: Unsupported value: ${JSON.stringify(value)}: supported values: "All"`,
       );
   return values.length > 0;
-}
-
-export function alreadyExists(kind: KindRecord, name: string): ApiError {
-  const qualified = kind.group === '' ? kind.resource : `${kind.resource}.${kind.group}`;
-  return new ApiError('AlreadyExists', `${qualified} ${JSON.stringify(name)} already exists`, {
-    name,
-    ...(kind.group === '' ? {} : { group: kind.group }),
-    kind: kind.resource,
-  });
-}
-
-export function conflict(
-  kind: KindRecord,
-  name: string,
-  text = 'the object has been modified; please apply your changes to the latest version and try again',
-): ApiError {
-  const qualified = kind.group === '' ? kind.resource : `${kind.resource}.${kind.group}`;
-  return new ApiError('Conflict', `Operation cannot be fulfilled on ${qualified} ${JSON.stringify(name)}: ${text}`, {
-    name,
-    ...(kind.group === '' ? {} : { group: kind.group }),
-    kind: kind.resource,
-  });
 }
 
 /** A stored value, or what it would have been for a dry run. */
@@ -70,10 +48,10 @@ function dryStored(context: RequestContext, key: string, object: KubeObject, rev
   return { key, value: objects.encode(context.kind, key, object), createRevision: revision, modRevision: revision };
 }
 
-export function toStored(kind: KindRecord, object: KubeObject): KubeObject {
+function toStored(kind: KindRecord, object: KubeObject): KubeObject {
   return kind.toStored === undefined ? object : kind.toStored(object);
 }
-export function fromStored(kind: KindRecord, object: KubeObject): KubeObject {
+function fromStored(kind: KindRecord, object: KubeObject): KubeObject {
   return kind.fromStored === undefined ? object : kind.fromStored(object);
 }
 
@@ -116,7 +94,7 @@ export async function createObject(
   make: () => KubeObject,
   options: { manager?: string; apply?: boolean } = {},
 ): Promise<Written> {
-  const { server, kind } = context;
+  const { server } = context;
   let decoded = make();
   if (
     decoded.metadata.resourceVersion !== undefined &&
@@ -206,10 +184,11 @@ function checkStorable(context: RequestContext, object: KubeObject): void {
 
 /** No new objects of a definition that goes: they would hold it up. */
 async function checkDefinitionStays(server: Server, kind: KindRecord): Promise<void> {
-  const definition = await server.store.get(
-    `/registry/apiextensions.k8s.io/customresourcedefinitions/${kind.storage.resource}.${kind.storage.group}`,
+  const definition = (await server.live.definitions.current()).get(
+    '',
+    `${kind.storage.resource}.${kind.storage.group}`,
   );
-  if (definition === undefined || server.objects.view(definition).metadata.deletionTimestamp === undefined) return;
+  if (definition?.metadata.deletionTimestamp === undefined) return;
   throw new ApiError('MethodNotAllowed', `create not allowed while custom resource definition is terminating`, {
     group: kind.group,
     kind: kind.resource,
@@ -235,11 +214,13 @@ async function committed(
 /** Events live an hour; those of one minute share a lease. */
 async function eventLease(server: Server): Promise<number> {
   const minute = Math.floor(server.clock.now() / 60_000);
-  const known = server.caches.get('eventLease') as { minute: number; lease: Promise<number> } | undefined;
-  if (known?.minute === minute) return known.lease;
-  const lease = server.store.grantLease(eventTtlSeconds + 60);
-  server.caches.set('eventLease', { minute, lease });
-  return lease;
+  if (server.eventLease?.minute !== minute) {
+    const lease = server.store.grantLease(eventTtlSeconds + 60);
+    server.eventLease = { minute, lease };
+    // One that could not be had is asked for again.
+    lease.catch(() => delete server.eventLease);
+  }
+  return server.eventLease.lease;
 }
 
 export interface UpdateOptions {
@@ -299,7 +280,7 @@ export async function updateObject(
   }
 }
 
-function keepMetadata(context: RequestContext, object: KubeObject, old: KubeObject, subresource: string): void {
+function keepMetadata(context: RequestContext, object: KubeObject, old: KubeObject): void {
   const meta = object.metadata;
   if (meta.name === undefined) meta.name = old.metadata.name!;
   if (meta.name !== old.metadata.name)
@@ -318,7 +299,7 @@ function keepMetadata(context: RequestContext, object: KubeObject, old: KubeObje
   if (meta.uid !== undefined && meta.uid !== '' && meta.uid !== old.metadata.uid)
     throw conflict(
       context.kind,
-      meta.name!,
+      meta.name,
       `Precondition failed: UID in precondition: ${meta.uid}, UID in object meta: ${old.metadata.uid}`,
     );
   for (const field of [
@@ -351,7 +332,7 @@ async function updateOnce(
   const dry = isDryRun(context);
   checkStorable(context, wanted);
   const object = toStored(kind, wanted);
-  keepMetadata(context, object, old, subresource);
+  keepMetadata(context, object, old);
   if (subresource === '') {
     stored.defaults?.(object);
     stored.prepareUpdate?.(object, old);

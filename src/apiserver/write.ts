@@ -12,7 +12,7 @@ import { answerObject, answerStored, viewAs } from './respond.ts';
 import { createObject, isDryRun, updateObject } from './write-path.ts';
 import type { UpdateOptions, Written } from './write-path.ts';
 
-export function answerWritten(context: RequestContext, written: Written): ApiResponse {
+function answerWritten(context: RequestContext, written: Written): ApiResponse {
   const status = written.created ? 201 : 200;
   if (isDryRun(context)) {
     const object = viewAs(context, context.kind, written.stored);
@@ -38,19 +38,14 @@ export async function handleCreate(context: RequestContext): Promise<ApiResponse
  * What a subresource may change; the rest of what was sent is ignored. Through the status of a custom object metadata
  * stays as it is, as upstream decides.
  */
-export function mergeSubresource(
-  subresource: string,
-  current: KubeObject,
-  wanted: KubeObject,
-  custom = false,
-): KubeObject {
+function mergeSubresource(subresource: string, current: KubeObject, wanted: KubeObject, custom = false): KubeObject {
   if (subresource === '') return wanted;
   if (subresource === 'finalize')
     return {
       ...current,
       metadata: { ...current.metadata, resourceVersion: wanted.metadata.resourceVersion },
       spec: { ...current.spec, finalizers: wanted.spec?.finalizers ?? [] },
-    } as KubeObject;
+    };
   const meta: Json = { ...current.metadata };
   if (wanted.metadata.resourceVersion === undefined) delete meta.resourceVersion;
   else meta.resourceVersion = wanted.metadata.resourceVersion;

@@ -5,7 +5,7 @@
 export type Der = Uint8Array;
 
 function concat(parts: readonly Uint8Array[]): Uint8Array {
-  return Buffer.concat(parts as Uint8Array[]);
+  return Buffer.concat(parts);
 }
 
 /** Tag, length, content. */

@@ -95,10 +95,27 @@ export function isReason(error: unknown, ...reasons: Reason[]): error is ApiErro
   return error instanceof ApiError && reasons.includes(error.reason);
 }
 
+/** Where Node's words differ from those that everybody else prints (errno(3)). */
+const errnoWords: Record<string, string> = {
+  EEXIST: 'file exists',
+  EISDIR: 'is a directory',
+  ELOOP: 'too many levels of symbolic links',
+  ENAMETOOLONG: 'file name too long',
+  ENOTEMPTY: 'directory not empty',
+};
+
+/** `ENOENT: no such file or directory, stat '/x'` in the order of the field: `stat /x: no such file or directory`. */
+function wordSystemError(error: Error): string {
+  const found = /^(E[A-Z0-9]+): (.*?), (\w+)(?: '(.*)')?$/s.exec(error.message);
+  if (found === null) return error.message;
+  const [, code = '', words = '', call = '', path] = found;
+  return `${call}${path === undefined ? '' : ` ${path.replace("' -> '", ' ')}`}: ${errnoWords[code] ?? words}`;
+}
+
 /** Any thrown value as an ApiError; what is not one becomes an InternalError that keeps the cause. */
 export function toApiError(error: unknown): ApiError {
   if (error instanceof ApiError) return error;
-  const made = new ApiError('InternalError', error instanceof Error ? error.message : String(error));
+  const made = new ApiError('InternalError', error instanceof Error ? wordSystemError(error) : String(error));
   made.cause = error;
   return made;
 }

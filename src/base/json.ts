@@ -167,7 +167,7 @@ function pathOf(stack: Frame[], key: string): string {
   return out;
 }
 
-// eslint-disable-next-line -- JSON values
+// oxlint-disable-next-line typescript/no-explicit-any -- JSON values
 type Json = any;
 
 /** A deep copy of a JSON value. `__proto__` keys are left out. */

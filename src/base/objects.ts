@@ -1,44 +1,10 @@
 /**
  * The shape that every Kubernetes object shares (API conventions, "Metadata"), and references to kinds.
- * Fields beyond these are untyped here: the schema records, not TypeScript types, say what a kind holds.
+ * What else a kind holds, the interfaces in `src/api` say.
  */
-export interface OwnerReference {
-  apiVersion: string;
-  kind: string;
-  name: string;
-  uid: string;
-  controller?: boolean;
-  blockOwnerDeletion?: boolean;
-}
+import type { ObjectMeta } from '#api/meta.v1.ts';
 
-export interface ManagedFieldsEntry {
-  manager?: string;
-  operation?: string;
-  apiVersion?: string;
-  time?: string;
-  fieldsType?: string;
-  fieldsV1?: Record<string, unknown>;
-  subresource?: string;
-}
-
-export interface ObjectMeta {
-  name?: string;
-  generateName?: string;
-  namespace?: string;
-  uid?: string;
-  resourceVersion?: string;
-  generation?: number;
-  creationTimestamp?: string;
-  deletionTimestamp?: string;
-  deletionGracePeriodSeconds?: number;
-  labels?: Record<string, string>;
-  annotations?: Record<string, string>;
-  ownerReferences?: OwnerReference[];
-  finalizers?: string[];
-  managedFields?: ManagedFieldsEntry[];
-}
-
-// eslint-disable-next-line -- objects are open: their fields are described by schema records
+// oxlint-disable-next-line typescript/no-explicit-any -- objects are open: their fields are described by schema records
 export type Json = any;
 
 export interface KubeObject {
@@ -85,8 +51,12 @@ export interface WatchEvent<T = KubeObject> {
   object: T;
 }
 
-/** A kind as clients name it. `group` is empty for the core group. */
-export interface KindRef {
+declare const objectType: unique symbol;
+
+/** A kind as clients name it, and the type of its objects. `group` is empty for the core group. */
+export interface KindRef<T extends KubeObject = KubeObject> {
+  /** Never there: it carries the type. */
+  readonly [objectType]?: T;
   group: string;
   version: string;
   resource: string;
@@ -94,7 +64,25 @@ export interface KindRef {
   namespaced: boolean;
 }
 
+/** Whether an object is of a kind. */
+export function isOf<T extends KubeObject>(kind: KindRef<T>, object: KubeObject): object is T {
+  return object.kind === kind.kind && object.apiVersion === apiVersionOf(kind);
+}
+
 /** `apiVersion` of a kind: `v1`, `apps/v1`. */
 export function apiVersionOf(kind: { group: string; version: string }): string {
   return kind.group === '' ? kind.version : `${kind.group}/${kind.version}`;
+}
+
+/** Group and version of an `apiVersion`: the core group is ''. */
+export function groupVersionOf(apiVersion: string): { group: string; version: string } {
+  const slash = apiVersion.indexOf('/');
+  return slash < 0
+    ? { group: '', version: apiVersion }
+    : { group: apiVersion.slice(0, slash), version: apiVersion.slice(slash + 1) };
+}
+
+/** A kind's resource as messages and rules name it: `pods`, `deployments.apps`. */
+export function resourceNameOf(kind: { group: string; resource: string }): string {
+  return kind.group === '' ? kind.resource : `${kind.resource}.${kind.group}`;
 }

@@ -7,7 +7,7 @@ import { ApiError } from './errors.ts';
 import { copyJson, equalJson, jsonBytes } from './json.ts';
 import { patchCopyBytesMax, patchMovedItemsMax, patchOperationsMax } from './limits.ts';
 
-// eslint-disable-next-line -- JSON values
+// oxlint-disable-next-line typescript/no-explicit-any -- JSON values
 type Json = any;
 
 /** The target with the patch applied; neither argument is changed. */
@@ -48,7 +48,7 @@ export function jsonPatch(target: Json, patch: Json): Json {
   }
   const out = { root: copyJson(target) };
   const work = { copied: 0, moved: 0 };
-  for (const operation of copyJson(patch) as Json[]) applyOne(out, operation, work);
+  for (const operation of copyJson<Json[]>(patch)) applyOne(out, operation, work);
   return out.root;
 }
 

@@ -4,6 +4,7 @@
  * and instructions, matching by a budget that the patterns of one object share.
  */
 import { RE2JS } from 're2js';
+import { messageOf } from '#base/thrown.ts';
 import {
   patternCharsMax,
   patternInstructionsMax,
@@ -63,6 +64,6 @@ function compile(source: string): Pattern | PatternError {
     states.memBudget = states.stateBudget = patternStateBytesMax;
     return { source, instructions, test: (text) => compiled.test(text) };
   } catch (error) {
-    return new PatternError((error as Error).message);
+    return new PatternError(messageOf(error));
   }
 }

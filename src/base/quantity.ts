@@ -40,9 +40,9 @@ const quantityPattern = /^([+-]?)(\d*)(?:\.(\d*))?(Ki|Mi|Gi|Ti|Pi|Ei|[numkMGTPE]
 const quantityTextCharactersMax = 256;
 const exponentMagnitudeMax = 100;
 
-export const quantityPatternText = '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$';
+const quantityPatternText = '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$';
 
-export class QuantityError extends Error {}
+class QuantityError extends Error {}
 
 function malformed(): QuantityError {
   return new QuantityError(`quantities must match the regular expression '${quantityPatternText}'`);
@@ -192,9 +192,4 @@ export function wholeOf(input: string | number | Quantity | undefined): number {
   }
   const { nano } = asQuantity(input);
   return nano >= 0n ? Number(roundedUp(nano, nanoPerOne)) : -Number(roundedUp(-nano, nanoPerOne));
-}
-
-/** The value as a number, fractions kept: for ratios and files such as cgroup limits, not for sums. */
-export function quantityToNumber(quantity: Quantity): number {
-  return Number(quantity.nano) / 1e9;
 }

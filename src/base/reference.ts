@@ -27,7 +27,6 @@ const digestPattern = '[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a
 const whole = new RegExp(
   `^((?:${domainPattern}/)?${component}(?:/${component})*)(?::(${tagPattern}))?(?:@(${digestPattern}))?$`,
 );
-const domainOnly = new RegExp(`^${domainPattern}$`);
 const tagOnly = new RegExp(`^${tagPattern}$`);
 const hexId = /^[a-f0-9]{64}$/;
 const digestLengths: Record<string, number> = { sha256: 64, sha384: 96, sha512: 128 };
@@ -72,20 +71,8 @@ export function parseReference(text: string): Reference {
   };
 }
 
-export function isReference(text: string): boolean {
-  try {
-    parseReference(text);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 export function isTag(text: string): boolean {
   return tagOnly.test(text);
-}
-export function isDomain(text: string): boolean {
-  return domainOnly.test(text);
 }
 /** A repository path of the distribution specification. */
 export function isRepositoryPath(text: string): boolean {

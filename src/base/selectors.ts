@@ -21,7 +21,7 @@ export type Labels = Readonly<Record<string, string>>;
 /** The object form, as in `spec.selector` of workloads. */
 export interface LabelSelectorObject {
   matchLabels?: Record<string, string>;
-  matchExpressions?: { key: string; operator: string; values?: string[] }[];
+  matchExpressions?: { key?: string; operator?: string; values?: string[] }[];
 }
 
 const qualifiedNamePart = /^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$/;
@@ -241,18 +241,29 @@ export function selectorOf(selector: LabelSelectorObject | null | undefined): La
   for (const [key, value] of Object.entries(selector.matchLabels ?? {}))
     requirements.push({ key, operator: 'In', values: [value] });
   for (const expression of selector.matchExpressions ?? []) {
-    const operator = objectOperators[expression.operator];
+    const { key = '', operator: given = '' } = expression;
+    const operator = objectOperators[given];
     if (operator === undefined)
-      throw new ApiError('BadRequest', `${JSON.stringify(expression.operator)} is not a valid label selector operator`);
+      throw new ApiError('BadRequest', `${JSON.stringify(given)} is not a valid label selector operator`);
     if ((operator === 'In' || operator === 'NotIn') && (expression.values ?? []).length === 0) {
       throw new ApiError(
         'BadRequest',
         "values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty",
       );
     }
-    requirements.push({ key: expression.key, operator, values: expression.values ?? [] });
+    requirements.push({ key, operator, values: expression.values ?? [] });
   }
   return requirements;
+}
+
+/** The expressions of a node selector term as requirements; an operator that is none matches nothing. */
+export function requirementsOf(
+  expressions: readonly { key: string; operator: string; values?: string[] }[] | undefined,
+): LabelRequirement[] {
+  return (expressions ?? []).map(({ key, operator, values }) => {
+    const known = objectOperators[operator];
+    return known === undefined ? { key, operator: 'In', values: [] } : { key, operator: known, values: values ?? [] };
+  });
 }
 
 /** A plain map (a Service's or ReplicationController's selector) as requirements. */
@@ -332,6 +343,8 @@ export function formatLabelSelector(selector: LabelSelector): string {
           return `${key}>${values[0]}`;
         case 'Lt':
           return `${key}<${values[0]}`;
+        default:
+          return operator satisfies never;
       }
     })
     .join(',');

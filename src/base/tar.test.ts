@@ -77,7 +77,7 @@ test('what is written is read back, also long names, large numbers and extended 
 });
 
 test('a GNU long name applies to the next entry', async () => {
-  const name = `${'n'.repeat(150)}`;
+  const name = 'n'.repeat(150);
   const archive = Buffer.concat([
     rawBlock('L', 151),
     Buffer.from(`${name}\0`),

@@ -523,7 +523,7 @@ function paxRecord(key: string, value: Uint8Array | string): Buffer {
 }
 
 function fitsField(text: string, bytesMax: number): boolean {
-  // eslint-disable-next-line no-control-regex -- PAX is needed for anything that is not plain ASCII.
+  // PAX is needed for anything that is not plain ASCII.
   return /^[\x00-\x7f]*$/.test(text) && text.length <= bytesMax;
 }
 

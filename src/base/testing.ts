@@ -1,7 +1,8 @@
-/** For tests: certification requests as clients make them. */
+/** For tests: certification requests as clients make them, and objects of which little is said. */
 import { generateKeyPairSync, sign } from 'node:crypto';
 import { bitString, implicit, integer, objectId, octetString, sequence, setOf, tlv, toPem, utf8String } from './der.ts';
 import type { Der } from './der.ts';
+import { apiVersionOf, type KindRef, type KubeObject } from './objects.ts';
 import { ipBytes } from './x509.ts';
 
 export interface RequestedNames {
@@ -48,6 +49,18 @@ export function requestFor(
   const signature = sign(kind === 'ed25519' ? undefined : 'sha256', info, pair.privateKey);
   return {
     pem: toPem('CERTIFICATE REQUEST', sequence(info, sequence(objectId(algorithms[kind])), bitString(signature))),
-    privateKeyPem: pair.privateKey.export({ type: 'pkcs8', format: 'pem' }) as string,
+    privateKeyPem: String(pair.privateKey.export({ type: 'pkcs8', format: 'pem' })),
   };
+}
+
+type DeepPartial<T> = T extends readonly (infer I)[]
+  ? readonly DeepPartial<I>[]
+  : T extends object
+    ? { [K in keyof T]?: DeepPartial<T[K]> }
+    : T;
+
+/** An object of which only that is said which matters to a test. */
+export function sampleOf<T extends KubeObject>(kind: KindRef<T>, fields: DeepPartial<T>): T {
+  const object: KubeObject = { apiVersion: apiVersionOf(kind), kind: kind.kind, metadata: {}, ...fields };
+  return object as T;
 }

@@ -261,27 +261,6 @@ export function issueCertificate(request: CertificateRequest, ca: KeyPair, rando
   };
 }
 
-/**
- * Signs the public key of a PKCS#10 request (PEM) for `request`'s names; the request's own signature must be checked
- * before.
- */
-export function issueForPublicKey(
-  publicKeyInfo: Uint8Array,
-  request: CertificateRequest,
-  ca: KeyPair,
-  random: Random,
-  clock: Clock,
-): string {
-  return makeCertificate(
-    request,
-    { point: publicKeyInfo.subarray(-65), info: publicKeyInfo },
-    issuerOf(ca),
-    false,
-    random,
-    clock,
-  );
-}
-
 export interface SigningOptions {
   /**
    * As the API names them: `digital signature`, `client auth`, …. Throws for one that a certificate of the cluster does

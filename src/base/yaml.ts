@@ -29,7 +29,7 @@ function exactly(source: string, digits: string, sign: number): number {
 }
 
 /** What is wrong with a document beyond its syntax. */
-export class YamlError extends Error {}
+class YamlError extends Error {}
 
 const integerTag = defineScalarTag('tag:yaml.org,2002:int', {
   implicit: true,

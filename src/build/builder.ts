@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { parseReference } from '#base/reference.ts';
 import type { Content } from '#content/content.ts';
-import type { ImageRecord, ImageRecords, RunConfig } from '#content/image-records.ts';
+import type { ImageRecord, ImageRecords } from '#content/image-records.ts';
 import type { BuildSnapshots } from '#content/snapshots.ts';
 import type { ImageStore } from '#engine/images.ts';
 import { isForPlatform } from '#engine/images-pull.ts';
@@ -18,8 +18,6 @@ import { createBuildCache } from './cache.ts';
 import type { BuildCache } from './cache.ts';
 import { receiveContext } from './context.ts';
 import type { BuildContext } from './context.ts';
-import { applyConfig } from './dockerfile/config.ts';
-import { parseTrigger } from './dockerfile/parser.ts';
 import { buildsInParallelMax } from './limits.ts';
 import type { BuildRunner } from './runner.ts';
 
@@ -136,21 +134,4 @@ class ClassicBuilder implements Builder {
 
 export function createBuilder(options: BuilderOptions): Builder {
   return new ClassicBuilder(options);
-}
-
-/** `--change` of commit and import: instructions applied to a configuration. */
-export function applyChanges(config: RunConfig, changes: string[]): RunConfig {
-  let out = config;
-  for (const change of changes) {
-    const instruction = parseTrigger(change);
-    if (instruction.keyword === 'WORKDIR') {
-      out = { ...out, WorkingDir: instruction.rest.trim() };
-      continue;
-    }
-    const applied = applyConfig(out, instruction, { variables: () => undefined, escape: '\\' });
-    if (applied === undefined)
-      throw new ApiError('BadRequest', `${instruction.keyword.toLowerCase()} is not a valid change command`);
-    out = applied;
-  }
-  return out;
 }

@@ -4,6 +4,7 @@
  */
 import { Command, CommanderError, Option } from 'commander';
 import { ApiError } from '#base/errors.ts';
+import { messageOf } from '#base/thrown.ts';
 import { podsPerNodeMax } from '#kubelet/limits.ts';
 import { completionScript } from './completion.ts';
 import { UsageError } from './output.ts';
@@ -40,8 +41,10 @@ const nodes = (text: string): number => {
 };
 /** A process that could not start must not stay half made: its supervisor tries again. */
 async function endOnFailure(run: Promise<void>): Promise<void> {
-  await run.catch((error: Error) => {
-    process.stdout.write(`${JSON.stringify({ level: 'error', part: 'start', msg: error.stack })}\n`);
+  await run.catch((error: unknown) => {
+    process.stdout.write(
+      `${JSON.stringify({ level: 'error', part: 'start', msg: error instanceof Error ? error.stack : String(error) })}\n`,
+    );
     process.exit(1);
   });
 }
@@ -263,7 +266,7 @@ try {
     process.exitCode = 1;
   } else {
     process.stderr.write(
-      `tiphys: ${process.env['TIPHYS_DEBUG'] === undefined ? (error as Error).message : (error as Error).stack}\n`,
+      `tiphys: ${process.env['TIPHYS_DEBUG'] === undefined ? messageOf(error) : (error as Error).stack}\n`,
     );
     process.exitCode = 1;
   }

@@ -5,6 +5,11 @@
  * and frozen:
  * copy (`structuredClone`) before a change. Every failure is an `ApiError`.
  */
+import type { Scale } from '#api/autoscaling.v1.ts';
+import type { TokenRequest } from '#api/authentication.v1.ts';
+import type { Binding } from '#api/core.v1.ts';
+import type { Manifest } from '#api/manifest.ts';
+import type { Eviction } from '#api/policy.v1.ts';
 import type { KindRef, KubeList, KubeObject, WatchEvent } from '#base/objects.ts';
 
 export interface ListOptions {
@@ -33,38 +38,71 @@ export interface DeleteOptions {
   dryRun?: boolean;
 }
 export interface WriteOptions {
-  subresource?: string;
   fieldManager?: string;
   dryRun?: boolean;
   force?: boolean;
   fieldValidation?: 'Ignore' | 'Warn' | 'Strict';
 }
+export interface UpdateOptions extends WriteOptions {
+  /** A part of the object that is written by itself: `status`, `finalize`. */
+  subresource?: string;
+}
 export type PatchType = 'json' | 'merge' | 'strategic' | 'apply';
 
+/** What subresources take and give that are kinds of their own. */
+export interface Subresources {
+  binding: Binding;
+  eviction: Eviction;
+  scale: Scale;
+  token: TokenRequest;
+}
+
 export interface Client {
-  get<T extends KubeObject = KubeObject>(
-    kind: KindRef,
-    name: string,
-    namespace?: string,
-    subresource?: string,
+  get<T extends KubeObject>(kind: KindRef<T>, name: string, namespace?: string): Promise<T>;
+  list<T extends KubeObject>(kind: KindRef<T>, options?: ListOptions): Promise<KubeList<T>>;
+  create<T extends KubeObject>(
+    kind: KindRef<T>,
+    object: Manifest<NoInfer<T>> | KubeObject,
+    options?: WriteOptions,
   ): Promise<T>;
-  list<T extends KubeObject = KubeObject>(kind: KindRef, options?: ListOptions): Promise<KubeList<T>>;
-  create<T extends KubeObject = KubeObject>(kind: KindRef, object: T, options?: WriteOptions): Promise<T>;
   /** Replaces; the object's resourceVersion, when set, must be current (409 Conflict otherwise). */
-  update<T extends KubeObject = KubeObject>(kind: KindRef, object: T, options?: WriteOptions): Promise<T>;
-  patch<T extends KubeObject = KubeObject>(
-    kind: KindRef,
+  update<T extends KubeObject>(
+    kind: KindRef<T>,
+    object: Manifest<NoInfer<T>> | KubeObject,
+    options?: UpdateOptions,
+  ): Promise<T>;
+  patch<T extends KubeObject>(
+    kind: KindRef<T>,
     name: string,
     namespace: string | undefined,
     type: PatchType,
     patch: unknown,
-    options?: WriteOptions,
+    options?: UpdateOptions,
   ): Promise<T>;
   delete(kind: KindRef, name: string, namespace?: string, options?: DeleteOptions): Promise<KubeObject>;
   deleteCollection(kind: KindRef, options?: ListOptions & DeleteOptions): Promise<void>;
-  watch<T extends KubeObject = KubeObject>(kind: KindRef, options: WatchOptions): AsyncIterable<WatchEvent<T>>;
+  watch<T extends KubeObject>(kind: KindRef<T>, options: WatchOptions): AsyncIterable<WatchEvent<T>>;
   /** The same, those that have come together in one go: for whoever would fall behind if each cost a turn. */
-  watchBatches<T extends KubeObject = KubeObject>(kind: KindRef, options: WatchOptions): AsyncIterable<WatchEvent<T>[]>;
-  /** Any path: tokens, bindings, reviews, discovery. */
-  raw(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<KubeObject>;
+  watchBatches<T extends KubeObject>(kind: KindRef<T>, options: WatchOptions): AsyncIterable<WatchEvent<T>[]>;
+  getSubresource<S extends keyof Subresources>(
+    kind: KindRef,
+    subresource: S,
+    name: string,
+    namespace?: string,
+  ): Promise<Subresources[S]>;
+  updateSubresource<S extends keyof Subresources>(
+    kind: KindRef,
+    subresource: S,
+    body: Manifest<Subresources[S]>,
+    options?: WriteOptions,
+  ): Promise<Subresources[S]>;
+  /** The body names the object of `kind`. Answers what the server answers: the body, or a Status. */
+  createSubresource<S extends keyof Subresources>(
+    kind: KindRef,
+    subresource: S,
+    body: Manifest<Subresources[S]>,
+    options?: WriteOptions,
+  ): Promise<KubeObject>;
+  /** Any path: reviews, discovery, metrics. `T` is what the server answers there. */
+  raw<T = unknown>(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<T>;
 }

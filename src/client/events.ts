@@ -146,7 +146,7 @@ class Recorder implements EventRecorder {
 
   async #write(): Promise<void> {
     // Off the caller's turn; `#writing` is set by then.
-    await undefined;
+    await Promise.resolve();
     for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) {
       try {
         await this.#writeOne(next);

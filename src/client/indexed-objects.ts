@@ -11,7 +11,7 @@ interface Place<T> {
 }
 
 interface Index<T extends KubeObject> {
-  of: IndexFunction<T>;
+  of(object: T): ReturnType<IndexFunction<T>>;
   buckets: Map<string, Map<string, Place<T>>>;
 }
 

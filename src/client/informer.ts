@@ -13,6 +13,7 @@
  */
 import { ApiError, isReason, toApiError } from '#base/errors.ts';
 import type { KindRef, KubeObject, WatchEvent } from '#base/objects.ts';
+import { apiVersionOf } from '#base/objects.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import type { Client } from './client.ts';
@@ -52,12 +53,6 @@ export function keyOf(object: KubeObject): string {
   return namespace === undefined || namespace === '' ? name! : `${namespace}/${name!}`;
 }
 
-/** The parts of a key; `namespace` is empty for cluster kinds. */
-export function splitKey(key: string): { namespace: string; name: string } {
-  const slash = key.indexOf('/');
-  return slash < 0 ? { namespace: '', name: key } : { namespace: key.slice(0, slash), name: key.slice(slash + 1) };
-}
-
 export const indexes = Object.freeze({
   namespace: (object: KubeObject) => object.metadata.namespace,
   /** UID of the controlling owner. */
@@ -78,7 +73,7 @@ const versionOf = (object: { metadata: { resourceVersion?: string } }): number =
   Number(object.metadata.resourceVersion ?? 0);
 
 export class Informer<T extends KubeObject = KubeObject> {
-  readonly kind: KindRef;
+  readonly kind: KindRef<T>;
   readonly options: InformerOptions;
   readonly #deps: InformerDependencies;
   readonly #objects = new IndexedObjects<T>();
@@ -91,7 +86,7 @@ export class Informer<T extends KubeObject = KubeObject> {
   #running: Promise<void> | undefined;
   readonly #firstSync = Promise.withResolvers<void>();
 
-  constructor(kind: KindRef, deps: InformerDependencies, options: InformerOptions = {}) {
+  constructor(kind: KindRef<T>, deps: InformerDependencies, options: InformerOptions = {}) {
     this.kind = kind;
     this.options = options;
     this.#deps = deps;
@@ -217,14 +212,14 @@ export class Informer<T extends KubeObject = KubeObject> {
   }
 
   async #list(): Promise<void> {
-    const list = await this.#deps.client.list<T>(this.kind, {
+    const list = await this.#deps.client.list(this.kind, {
       ...this.options,
       resourceVersion: '0',
       signal: this.#stop.signal,
     });
     if (this.#stop.signal.aborted) return;
     const listVersion = versionOf(list);
-    const apiVersion = this.kind.group === '' ? this.kind.version : `${this.kind.group}/${this.kind.version}`;
+    const apiVersion = apiVersionOf(this.kind);
     const seen = new Set<string>();
     for (const item of list.items) {
       // Lists leave kind and apiVersion out of their items.
@@ -246,7 +241,7 @@ export class Informer<T extends KubeObject = KubeObject> {
   }
 
   async #watch(): Promise<void> {
-    const batches = this.#deps.client.watchBatches<T>(this.kind, {
+    const batches = this.#deps.client.watchBatches(this.kind, {
       ...this.options,
       resourceVersion: String(this.#version),
       allowBookmarks: this.#deps.bookmarks !== false,
@@ -309,7 +304,7 @@ export class InformerFactory implements AsyncDisposable {
   }
 
   /** The shared informer of a kind; made, and started when the factory runs, on first use. */
-  informer<T extends KubeObject = KubeObject>(kind: KindRef, options: InformerOptions = {}): Informer<T> {
+  informer<T extends KubeObject>(kind: KindRef<T>, options: InformerOptions = {}): Informer<T> {
     const id = `${kind.group}/${kind.version}/${kind.resource}?${options.namespace ?? ''}&${options.labelSelector ?? ''}&${options.fieldSelector ?? ''}`;
     let informer = this.#informers.get(id);
     if (informer === undefined) {

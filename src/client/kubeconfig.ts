@@ -19,7 +19,7 @@ function named(list: Json, name: string | undefined, field: string): Json {
 }
 
 /** The chosen (or current) context of a kubeconfig text. Relative file names are resolved against `directory`. */
-export function parseKubeconfig(text: string, context?: string, directory = '.'): KubeconfigContext {
+function parseKubeconfig(text: string, context?: string, directory = '.'): KubeconfigContext {
   const config = (load(text) ?? {}) as Json;
   const contextName: string | undefined = context ?? config['current-context'];
   const chosen = named(config.contexts, contextName, 'context');

@@ -1,8 +1,18 @@
 /**
  * The `Client` over any `Transport`: verbs to paths, queries and bodies (Kubernetes API concepts, "Resource URIs").
  */
+import type { ObjectMeta } from '#api/meta.v1.ts';
 import { type KindRef, type KubeList, type KubeObject, type WatchEvent, apiVersionOf } from '#base/objects.ts';
-import type { Client, DeleteOptions, ListOptions, PatchType, WatchOptions, WriteOptions } from './client.ts';
+import type {
+  Client,
+  DeleteOptions,
+  ListOptions,
+  PatchType,
+  Subresources,
+  UpdateOptions,
+  WatchOptions,
+  WriteOptions,
+} from './client.ts';
 import type { Transport } from './transport.ts';
 
 const patchContentTypes: Record<PatchType, string> = {
@@ -67,7 +77,21 @@ export function createClient(transport: Transport, fieldManager?: string): Clien
     object.kind === undefined || object.apiVersion === undefined
       ? { ...object, apiVersion: apiVersionOf(kind), kind: kind.kind }
       : object;
-  const watchBatches = <T extends KubeObject>(kind: KindRef, options: WatchOptions): AsyncIterable<WatchEvent<T>[]> => {
+  const writeSubresource = (
+    method: 'POST' | 'PUT',
+    kind: KindRef,
+    subresource: string,
+    body: { metadata: ObjectMeta },
+    options: WriteOptions | undefined,
+  ): Promise<KubeObject> => {
+    const query = writeQuery(withManager(options));
+    const path = pathOf(kind, body.metadata.namespace, body.metadata.name, subresource);
+    return transport.send({ method, path, body, ...(query === undefined ? {} : { query }) });
+  };
+  const watchBatches = <T extends KubeObject>(
+    kind: KindRef<T>,
+    options: WatchOptions,
+  ): AsyncIterable<WatchEvent<T>[]> => {
     const query = selectionQuery(options);
     query.set('watch', 'true');
     if (options.allowBookmarks === true) query.set('allowWatchBookmarks', 'true');
@@ -80,29 +104,25 @@ export function createClient(transport: Transport, fieldManager?: string): Clien
     }) as AsyncIterable<WatchEvent<T>[]>;
   };
   return {
-    get: async <T extends KubeObject>(kind: KindRef, name: string, namespace?: string, subresource?: string) =>
-      (await transport.send({ method: 'GET', path: pathOf(kind, namespace, name, subresource) })) as T,
-    list: async <T extends KubeObject>(kind: KindRef, options: ListOptions = {}) =>
+    get: async <T extends KubeObject>(kind: KindRef<T>, name: string, namespace?: string) =>
+      (await transport.send({ method: 'GET', path: pathOf(kind, namespace, name) })) as T,
+    list: async <T extends KubeObject>(kind: KindRef<T>, options: ListOptions = {}) =>
       (await transport.send({
         method: 'GET',
         path: pathOf(kind, options.namespace),
         query: selectionQuery(options),
         ...(options.signal === undefined ? {} : { signal: options.signal }),
       })) as unknown as KubeList<T>,
-    create: async <T extends KubeObject>(kind: KindRef, object: T, options?: WriteOptions) => {
+    create: async <T extends KubeObject>(kind: KindRef<T>, object: KubeObject, options?: WriteOptions) => {
       const query = writeQuery(withManager(options));
-      const path =
-        options?.subresource === undefined
-          ? pathOf(kind, object.metadata.namespace)
-          : pathOf(kind, object.metadata.namespace, object.metadata.name, options.subresource);
       return (await transport.send({
         method: 'POST',
-        path,
-        body: options?.subresource === undefined ? named(kind, object) : object,
+        path: pathOf(kind, object.metadata.namespace),
+        body: named(kind, object),
         ...(query === undefined ? {} : { query }),
       })) as T;
     },
-    update: async <T extends KubeObject>(kind: KindRef, object: T, options?: WriteOptions) => {
+    update: async <T extends KubeObject>(kind: KindRef<T>, object: KubeObject, options?: UpdateOptions) => {
       const query = writeQuery(withManager(options));
       return (await transport.send({
         method: 'PUT',
@@ -112,12 +132,12 @@ export function createClient(transport: Transport, fieldManager?: string): Clien
       })) as T;
     },
     patch: async <T extends KubeObject>(
-      kind: KindRef,
+      kind: KindRef<T>,
       name: string,
       namespace: string | undefined,
       type: PatchType,
       patch: unknown,
-      options?: WriteOptions,
+      options?: UpdateOptions,
     ) => {
       const query = writeQuery(withManager(options));
       return (await transport.send({
@@ -138,19 +158,33 @@ export function createClient(transport: Transport, fieldManager?: string): Clien
         body: deleteBody(options),
       });
     },
-    watch: <T extends KubeObject>(kind: KindRef, options: WatchOptions) => oneByOne(watchBatches<T>(kind, options)),
+    watch: <T extends KubeObject>(kind: KindRef<T>, options: WatchOptions) => oneByOne(watchBatches(kind, options)),
     watchBatches,
-    raw: async (method, path, body, headers) => {
+    getSubresource: async <S extends keyof Subresources>(
+      kind: KindRef,
+      subresource: S,
+      name: string,
+      namespace?: string,
+    ) => (await transport.send({ method: 'GET', path: pathOf(kind, namespace, name, subresource) })) as Subresources[S],
+    createSubresource: async (kind, subresource, body, options) =>
+      writeSubresource('POST', kind, subresource, body, options),
+    updateSubresource: async <S extends keyof Subresources>(
+      kind: KindRef,
+      subresource: S,
+      body: { metadata: ObjectMeta },
+      options?: WriteOptions,
+    ) => (await writeSubresource('PUT', kind, subresource, body, options)) as Subresources[S],
+    raw: async <T>(method: string, path: string, body?: unknown, headers?: Record<string, string>) => {
       const [pathname, search] = path.split('?', 2);
       const { 'content-type': contentType, ...others } = headers ?? {};
-      return transport.send({
+      return (await transport.send({
         method,
         path: pathname!,
         headers: others,
         ...(search === undefined ? {} : { query: new URLSearchParams(search) }),
         ...(body === undefined ? {} : { body }),
         ...(contentType === undefined ? {} : { contentType }),
-      });
+      })) as T;
     },
   };
 }

@@ -6,6 +6,7 @@
 import http2 from 'node:http2';
 import { ApiError } from '#base/errors.ts';
 import type { KubeObject, KubeStatus, WatchEvent } from '#base/objects.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { Clock } from '#os/clock.ts';
 import { requestTimeoutMs, responseBodyBytesMax, watchEventBytesMax } from './limits.ts';
 import { errorOfStatus, type Transport, type TransportRequest } from './transport.ts';
@@ -29,7 +30,7 @@ const { HTTP2_HEADER_METHOD, HTTP2_HEADER_PATH, HTTP2_HEADER_STATUS, NGHTTP2_CAN
 
 function unavailable(error: unknown): ApiError {
   if (error instanceof ApiError) return error;
-  const made = new ApiError('ServiceUnavailable', error instanceof Error ? error.message : String(error));
+  const made = new ApiError('ServiceUnavailable', messageOf(error));
   made.cause = error;
   return made;
 }

@@ -2,7 +2,7 @@
  * What a transport does for the client: one request and its answer, or a watch. `rest-client.ts` makes verbs of it.
  * Failures are `ApiError`s: an answer of 400 and above as its Status says, no answer at all as ServiceUnavailable.
  */
-import { ApiError, type ErrorDetails, type Reason } from '#base/errors.ts';
+import { ApiError, type Reason } from '#base/errors.ts';
 import type { KubeObject, KubeStatus, WatchEvent } from '#base/objects.ts';
 
 export interface TransportRequest {
@@ -46,7 +46,7 @@ export function errorOfStatus(code: number, status: Partial<KubeStatus> | undefi
   return new ApiError(
     reason,
     status?.message ?? text ?? `the server answered ${code}`,
-    status?.details as ErrorDetails | undefined,
+    status?.details,
     status?.code ?? code,
   );
 }

@@ -83,8 +83,7 @@ async function* expandByProgram(
   let sourceError: unknown;
   const fed = new Promise<void>((done) => {
     pipeline(Readable.from(source, { objectMode: false }), child.stdin!, (error) => {
-      if (error !== undefined && error !== null && (error as NodeJS.ErrnoException).code !== 'EPIPE')
-        sourceError = error;
+      if (error !== undefined && error !== null && error.code !== 'EPIPE') sourceError = error;
       done();
     });
   });

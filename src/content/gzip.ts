@@ -8,6 +8,7 @@
  */
 import { constants, crc32, deflateRaw, deflateRawSync } from 'node:zlib';
 import type { ZlibOptions } from 'node:zlib';
+import { awaitedLater } from '#base/promises.ts';
 import { gzipPieceBytes, gzipPiecesInParallelMax } from './limits.ts';
 
 const windowBytes = 32 << 10;
@@ -33,9 +34,9 @@ function chooseOptions(piece: Uint8Array): ZlibOptions {
   return sizeWith(lettersOnly) <= searched * 1.02 ? { ...deflateOptions, ...lettersOnly } : deflateOptions;
 }
 
-function deflatePiece(piece: Uint8Array, dictionary: Uint8Array): Promise<Buffer> | Buffer {
+function deflatePiece(piece: Uint8Array, dictionary: Uint8Array): Promise<Buffer> {
   const options = chooseOptions(piece);
-  if (options.level === 0) return deflateRawSync(piece, options);
+  if (options.level === 0) return Promise.resolve(deflateRawSync(piece, options));
   return new Promise((resolve, reject) => {
     deflateRaw(piece, { ...options, ...(dictionary.length === 0 ? {} : { dictionary }) }, (error, out) => {
       if (error === null) resolve(out);
@@ -73,16 +74,14 @@ export async function* gzipParallel(
   let checksum = 0;
   let length = 0;
   let dictionary: Uint8Array = Buffer.alloc(0);
-  const running: (Promise<Buffer> | Buffer)[] = [];
+  const running: Promise<Buffer>[] = [];
   try {
     for (const piece of inPieces(source)) {
       onPlain(piece);
       checksum = crc32(piece, checksum);
       length += piece.length;
       const deflated = deflatePiece(piece, dictionary);
-      // Its error is met where it is awaited.
-      if (deflated instanceof Promise) deflated.catch(() => {});
-      running.push(deflated);
+      running.push(awaitedLater(deflated));
       dictionary = piece.subarray(Math.max(0, piece.length - windowBytes));
       if (running.length >= gzipPiecesInParallelMax) yield await running.shift()!;
     }

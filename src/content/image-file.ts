@@ -1,13 +1,10 @@
 /**
- * Whether a document is an image configuration: it comes from registries and archives, and what of it is of another
- * type would fail later, in every list of images and for everybody. Fields that are not named here are passed over.
- * `null` stands for a field that is left
- * out, as for Go's decoder.
+ * The configuration of an image, and whether a document is one: it comes from registries and archives, and what of it
+ * is of another type would fail later, in every list of images and for everybody. Fields that are not named here are
+ * passed over. `null` stands for a field that is left out, as for Go's decoder.
  *
  * Specification: OCI image 1.1 (config), with docker's own fields.
  */
-import type { ImageFile } from './image-records.ts';
-
 type Check = (value: unknown) => boolean;
 
 const isText: Check = (value) => typeof value === 'string';
@@ -53,4 +50,54 @@ const isFile = optional({
 
 export function isImageFile(value: unknown): value is ImageFile {
   return isFile(value) && isObject(value) && isObject(value['rootfs']) && listOf(isText)(value['rootfs']['diff_ids']);
+}
+
+export interface HealthcheckConfig {
+  Test?: string[];
+  Interval?: number;
+  Timeout?: number;
+  StartPeriod?: number;
+  StartInterval?: number;
+  Retries?: number;
+}
+
+/** `config` of the image configuration, as docker extends it. */
+export interface RunConfig {
+  Hostname?: string;
+  Domainname?: string;
+  User?: string;
+  ExposedPorts?: Record<string, object> | null;
+  Env?: string[] | null;
+  Entrypoint?: string[] | null;
+  Cmd?: string[] | null;
+  Volumes?: Record<string, object> | null;
+  WorkingDir?: string;
+  Labels?: Record<string, string> | null;
+  StopSignal?: string;
+  ArgsEscaped?: boolean;
+  Healthcheck?: HealthcheckConfig;
+  OnBuild?: string[] | null;
+  Shell?: string[] | null;
+}
+
+export interface HistoryEntry {
+  created?: string;
+  created_by?: string;
+  comment?: string;
+  author?: string;
+  empty_layer?: boolean;
+}
+
+export interface ImageFile {
+  architecture: string;
+  os: string;
+  variant?: string;
+  created?: string;
+  author?: string;
+  comment?: string;
+  docker_version?: string;
+  container_config?: RunConfig;
+  config?: RunConfig;
+  rootfs: { type: string; diff_ids: string[] };
+  history?: HistoryEntry[];
 }

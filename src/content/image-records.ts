@@ -14,6 +14,7 @@ import { canonicalName, canonicalRepository, isDigest, parseReference, withDefau
 import type { Reference } from '#base/reference.ts';
 import type { Content, Roots } from './content.ts';
 import { isImageFile } from './image-file.ts';
+import type { ImageFile } from './image-file.ts';
 import { configBytesMax, layersPerImageMax, manifestBytesMax, remoteBlobBytesMax } from './limits.ts';
 import type { Change } from './records.ts';
 
@@ -62,53 +63,6 @@ export interface Index {
   manifests: Descriptor[];
   subject?: Descriptor;
   annotations?: Record<string, string>;
-}
-
-export interface HealthcheckConfig {
-  Test?: string[];
-  Interval?: number;
-  Timeout?: number;
-  StartPeriod?: number;
-  StartInterval?: number;
-  Retries?: number;
-}
-/** `config` of the image configuration, as docker extends it. */
-export interface RunConfig {
-  Hostname?: string;
-  Domainname?: string;
-  User?: string;
-  ExposedPorts?: Record<string, object> | null;
-  Env?: string[] | null;
-  Entrypoint?: string[] | null;
-  Cmd?: string[] | null;
-  Volumes?: Record<string, object> | null;
-  WorkingDir?: string;
-  Labels?: Record<string, string> | null;
-  StopSignal?: string;
-  ArgsEscaped?: boolean;
-  Healthcheck?: HealthcheckConfig;
-  OnBuild?: string[] | null;
-  Shell?: string[] | null;
-}
-export interface HistoryEntry {
-  created?: string;
-  created_by?: string;
-  comment?: string;
-  author?: string;
-  empty_layer?: boolean;
-}
-export interface ImageFile {
-  architecture: string;
-  os: string;
-  variant?: string;
-  created?: string;
-  author?: string;
-  comment?: string;
-  docker_version?: string;
-  container_config?: RunConfig;
-  config?: RunConfig;
-  rootfs: { type: string; diff_ids: string[] };
-  history?: HistoryEntry[];
 }
 
 export interface ImageLayer {

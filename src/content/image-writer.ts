@@ -5,7 +5,8 @@
 import { ApiError } from '#base/errors.ts';
 import type { Content, Hold } from './content.ts';
 import { mediaTypes } from './image-records.ts';
-import type { ImageFile, ImageLayer, ImageRecord, ImageRecords, Manifest } from './image-records.ts';
+import type { ImageLayer, ImageRecord, ImageRecords, Manifest } from './image-records.ts';
+import type { ImageFile } from './image-file.ts';
 import type { PackedLayer } from './layers.ts';
 import { configBytesMax } from './limits.ts';
 import type { Change } from './records.ts';

@@ -30,6 +30,8 @@ export const uploadEvictableIdleMs = 60_000;
 export const layerEntriesMax = 2_000_000;
 export const layerExpandedBytesMax = 256 * 2 ** 30;
 export const layerPathDepthMax = 256;
+/** Linux's NAME_MAX: one component of a path. */
+export const fileNameBytesMax = 255;
 /** Directories that a layer has files in without naming them; each is remembered. */
 export const impliedDirectoriesMax = 20_000;
 /** Rows of layers of which it is remembered that they need nothing on top. */

@@ -27,6 +27,7 @@ import {
 import { open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
+import { codeOf } from '#base/thrown.ts';
 import { journalCompactBytesMin, recordBytesMax } from './limits.ts';
 
 const format = 1;
@@ -235,7 +236,7 @@ export async function openRecords(path: string, openFile = openForAppend): Promi
   try {
     data = readFileSync(path);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    if (codeOf(error) !== 'ENOENT') throw error;
   }
   const whole = load(data, tables, path);
   if (whole === 0) rewrite(path, snapshotLines(tables));

@@ -60,7 +60,7 @@ export class UnreachableError extends Error {
   }
 }
 
-export const manifestAccept = [
+const manifestAccept = [
   mediaTypes.ociIndex,
   mediaTypes.ociManifest,
   mediaTypes.dockerList,
@@ -192,7 +192,7 @@ function parseAnswer(bytes: Buffer): unknown {
 }
 
 /** `Bearer realm="…",service="…"` → scheme and parameters. */
-export function parseChallenge(header: string): { scheme: string; parameters: Record<string, string> } {
+function parseChallenge(header: string): { scheme: string; parameters: Record<string, string> } {
   const scheme = /^\s*([A-Za-z]+)/.exec(header)?.[1]?.toLowerCase() ?? '';
   const parameters: Record<string, string> = {};
   for (const match of header.matchAll(/(?<![A-Za-z_])([A-Za-z_]+)="([^"]*)"/g))

@@ -4,12 +4,19 @@
  * known to be real saves the look-ups.
  */
 import { ApiError } from '#base/errors.ts';
+import { encodeFileName } from '#base/file-names.ts';
 import { lstatOrUndefined, mkdirSync, readlinkSync } from '#os/named-files.ts';
-import { layerPathDepthMax, symlinkHopsMax } from './limits.ts';
+import { fileNameBytesMax, layerPathDepthMax, symlinkHopsMax } from './limits.ts';
 
 /** Components of a path without `.`, empty ones and a leading slash; `..` is kept. */
 export function pathParts(path: string): string[] {
   return path.split('/').filter((part) => part !== '' && part !== '.');
+}
+
+/** Before the kernel does, whose error would name the real directory. */
+function refuseLongName(name: string, parts: string[]): void {
+  if (name.length * 3 > fileNameBytesMax && encodeFileName(name).length > fileNameBytesMax)
+    throw new ApiError('BadRequest', `lstat /${parts.join('/')}: file name too long`);
 }
 
 export class RootedDirectory {
@@ -33,7 +40,7 @@ export class RootedDirectory {
 
   /**
    * The real path of a directory, symlinks followed inside the root. `make` makes what is missing. undefined when it is
-   * missing. Throws ENOTDIR where a file is in the way.
+   * missing. An ApiError where a file is in the way.
    */
   directory(parts: string[], make?: (path: string) => void): string | undefined {
     let here = this.root;
@@ -46,6 +53,7 @@ export class RootedDirectory {
         here = here === this.root ? here : here.slice(0, here.lastIndexOf('/'));
         continue;
       }
+      refuseLongName(part, parts);
       const next = `${here}/${part}`;
       if (this.#known.has(next)) {
         here = next;
@@ -63,7 +71,7 @@ export class RootedDirectory {
         if (target.startsWith('/')) here = this.root;
         continue;
       } else if (!info.isDirectory()) {
-        throw Object.assign(new ApiError('BadRequest', `${parts.join('/')}: not a directory`), { code: 'ENOTDIR' });
+        throw new ApiError('BadRequest', `lstat /${parts.join('/')}: not a directory`);
       }
       this.#known.set(next, []);
       this.#known.get(here)?.push(next);
@@ -76,6 +84,7 @@ export class RootedDirectory {
   locate(parts: string[], make?: (path: string) => void): string | undefined {
     const name = parts.at(-1);
     if (name === undefined || name === '..') return undefined;
+    refuseLongName(name, parts);
     const parent = this.directory(parts.slice(0, -1), make);
     return parent === undefined ? undefined : `${parent}/${name}`;
   }

@@ -13,6 +13,7 @@ import { closeSync, constants, fchmodSync, fchownSync, ftruncateSync, writeSync 
 import { ApiError } from '#base/errors.ts';
 import { readTar } from '#base/tar.ts';
 import type { TarEntry, TarHeader } from '#base/tar.ts';
+import { codeOf } from '#base/thrown.ts';
 import {
   chmodSync,
   chownSync,
@@ -173,7 +174,7 @@ class Unpacker {
     try {
       linkSync(target, path);
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') refuse('hardlink', header.path, header.linkTarget);
+      if (codeOf(error) === 'ENOENT') refuse('hardlink', header.path, header.linkTarget);
       throw error;
     }
   }

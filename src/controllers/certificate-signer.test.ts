@@ -1,8 +1,10 @@
+import type { CertificateSigningRequest } from '#api/certificates.v1.ts';
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
 import { test } from 'node:test';
-import type { Json, KubeObject } from '#base/objects.ts';
-import { requestFor } from '#base/testing.ts';
+import { sampleOf, requestFor } from '#base/testing.ts';
+import { kinds } from '#client/kinds.ts';
+import type { Json } from '#base/objects.ts';
 import { createCertificateAuthority } from '#base/x509.ts';
 import { planSigning, removalMs } from './certificate-signer.ts';
 
@@ -23,11 +25,9 @@ function csr(
   names: Parameters<typeof requestFor>[0],
   spec: Json = {},
   conditions: string[] = ['Approved'],
-): KubeObject {
+): CertificateSigningRequest {
   const { pem } = requestFor(names);
-  return {
-    apiVersion: 'certificates.k8s.io/v1',
-    kind: 'CertificateSigningRequest',
+  return sampleOf(kinds.CertificateSigningRequest, {
     metadata: { name: 'r', creationTimestamp: '2029-12-31T23:00:00Z' },
     spec: {
       signerName: `kubernetes.io/${signerName}`,
@@ -38,13 +38,16 @@ function csr(
     status: {
       conditions: conditions.map((type) => ({ type, status: 'True', lastUpdateTime: '2029-12-31T23:59:00Z' })),
     },
-  };
+  });
 }
 
-const outcome = (request: KubeObject): string => {
+const outcome = (request: CertificateSigningRequest): string => {
   const status = planSigning(request, ca, { random, clock });
   if (status === undefined) return 'nothing';
-  if (status.certificate === undefined) return `${status.conditions.at(-1).type}: ${status.conditions.at(-1).message}`;
+  if (status.certificate === undefined) {
+    const last = status.conditions?.at(-1);
+    return `${last?.type}: ${last?.message}`;
+  }
   const certificate = new X509Certificate(Buffer.from(status.certificate, 'base64'));
   return `signed until ${new Date(certificate.validTo).toISOString()}`;
 };

@@ -3,15 +3,18 @@
  * and takes old ones away.
  * Spec: Kubernetes documentation, "Certificates and Certificate Signing Requests", "Kubernetes signers".
  */
+import type {
+  CertificateSigningRequest,
+  CertificateSigningRequestCondition,
+  CertificateSigningRequestStatus,
+} from '#api/certificates.v1.ts';
 import { RequestError, parseCertificationRequest } from '#base/certificate-request.ts';
 import type { CertificationRequest } from '#base/certificate-request.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { type KeyPair, signCertificationRequest } from '#base/x509.ts';
 import { keyOf } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import { requestApprovedMsMax, requestDeniedMsMax, requestPendingMsMax } from './limits.ts';
-import type { Condition } from './pods.ts';
 import { type Controller, type ControllerContext, createQueue, deleteIfPresent } from './runtime.ts';
 
 const year = 365 * 86_400;
@@ -43,11 +46,7 @@ const isSame = (usages: readonly string[], allowed: readonly string[][]): boolea
   allowed.some((list) => [...new Set(usages)].sort().join() === list.join());
 
 /** Why a signer does not sign a request; '' when it does. Undefined: it is none of the cluster's signers. */
-export function signerProblem(
-  signer: string,
-  request: CertificationRequest,
-  usages: readonly string[],
-): string | undefined {
+function signerProblem(signer: string, request: CertificationRequest, usages: readonly string[]): string | undefined {
   const isNode = request.organizations.join() === 'system:nodes' && request.commonName.startsWith('system:node:');
   switch (signer) {
     case 'kubernetes.io/kube-apiserver-client':
@@ -75,18 +74,16 @@ export function signerProblem(
   }
 }
 
-const conditionOf = (csr: KubeObject, type: string): Condition | undefined =>
-  ((csr['status']?.conditions ?? []) as Condition[]).find(
-    (condition) => condition.type === type && condition.status !== 'False',
-  );
+const conditionOf = (csr: CertificateSigningRequest, type: string): CertificateSigningRequestCondition | undefined =>
+  csr.status?.conditions?.find((condition) => condition.type === type && condition.status !== 'False');
 
 /** When a request is taken away: an hour after it was decided, a day after it was made. */
-export function removalMs(csr: KubeObject): number {
+export function removalMs(csr: CertificateSigningRequest): number {
   const made = Date.parse(csr.metadata.creationTimestamp ?? '');
   const decided = (type: string): number =>
     Date.parse(
-      (conditionOf(csr, type) as Json)?.lastUpdateTime ??
-        (conditionOf(csr, type) as Json)?.lastTransitionTime ??
+      conditionOf(csr, type)?.lastUpdateTime ??
+        conditionOf(csr, type)?.lastTransitionTime ??
         csr.metadata.creationTimestamp,
     );
   if (conditionOf(csr, 'Denied') !== undefined) return decided('Denied') + requestDeniedMsMax;
@@ -96,11 +93,11 @@ export function removalMs(csr: KubeObject): number {
 
 /** The status that a request shall have; undefined where there is nothing to do. */
 export function planSigning(
-  csr: KubeObject,
+  csr: CertificateSigningRequest,
   ca: KeyPair,
   context: Pick<ControllerContext, 'random' | 'clock'>,
-): Json | undefined {
-  const { spec, status } = csr as Json;
+): CertificateSigningRequestStatus | undefined {
+  const { spec, status } = csr;
   if (
     conditionOf(csr, 'Approved') === undefined ||
     conditionOf(csr, 'Denied') !== undefined ||
@@ -108,7 +105,7 @@ export function planSigning(
     status?.certificate
   )
     return undefined;
-  const failed = (reason: string, message: string): Json => {
+  const failed = (reason: string, message: string): CertificateSigningRequestStatus => {
     const now = timestamp(context.clock.now());
     return {
       ...status,
@@ -171,7 +168,7 @@ export function startCertificateSigner(context: ControllerContext, ca: KeyPair):
       await context.client.update(kinds.CertificateSigningRequest, { ...csr, status }, { subresource: 'status' });
     return { requeueAfterMs: leftMs };
   });
-  const enqueue = (csr: KubeObject): void => queue.add(keyOf(csr));
+  const enqueue = (csr: CertificateSigningRequest): void => queue.add(keyOf(csr));
   requests.addHandler({ added: enqueue, updated: enqueue });
   return { name: 'certificate-signer', queues: [queue] };
 }

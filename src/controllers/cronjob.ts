@@ -4,17 +4,19 @@
  * ones only the last runs. Spec: Kubernetes documentation, "CronJob" (concurrency policy, starting deadline, time
  * zones, history limits).
  */
+import type { CronJob, CronJobSpec, CronJobStatus, Job } from '#api/batch.v1.ts';
+import type { Manifest } from '#api/manifest.ts';
 import { Cron } from 'croner';
 import { isReason } from '#base/errors.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { isEqualStatus } from './equality.ts';
 import { isJobFinished } from './job.ts';
-import { byAge, type Condition, conditionOf } from './pods.ts';
+import { byAge, conditionOf } from './pods.ts';
 import {
   type Controller,
   type ControllerContext,
@@ -109,16 +111,16 @@ function parse(text: string, timeZone: string | undefined): Schedule {
 }
 
 export interface CronJobObserved {
-  cronJob: KubeObject;
-  jobs: KubeObject[];
+  cronJob: CronJob;
+  jobs: Job[];
 }
 export interface CronJobPlan {
   /** When the run was due, and the Job to make for it. */
-  start?: { scheduledMs: number; job: KubeObject };
+  start?: { scheduledMs: number; job: Manifest<Job> };
   /** Running Jobs that `Replace` ends. */
-  replace: KubeObject[];
-  cleanUp: KubeObject[];
-  status: Json;
+  replace: Job[];
+  cleanUp: Job[];
+  status: CronJobStatus;
   requeueAfterMs?: number;
   events: { type: 'Normal' | 'Warning'; reason: string; message: string }[];
 }
@@ -133,7 +135,7 @@ export function planCronJob({ cronJob, jobs }: CronJobObserved, nowMs: number): 
     events: [],
   };
   for (const job of jobs) {
-    const known = ((cronJob['status']?.active ?? []) as Json[]).some(({ uid }) => uid === job.metadata.uid);
+    const known = (cronJob.status?.active ?? []).some(({ uid }) => uid === job.metadata.uid);
     if (known && isJobFinished(job))
       plan.events.push({
         type: 'Normal',
@@ -149,7 +151,7 @@ export function planCronJob({ cronJob, jobs }: CronJobObserved, nowMs: number): 
     plan.events.push({
       type: 'Warning',
       reason: 'UnparseableSchedule',
-      message: `unparseable schedule: ${JSON.stringify(spec.schedule)} : ${error instanceof Error ? error.message : String(error)}`,
+      message: `unparseable schedule: ${JSON.stringify(spec.schedule)} : ${messageOf(error)}`,
     });
     return plan;
   }
@@ -161,7 +163,7 @@ export function planCronJob({ cronJob, jobs }: CronJobObserved, nowMs: number): 
 }
 
 /** The latest time that should have run and has not. */
-function dueTime(cronJob: KubeObject, schedule: Schedule, nowMs: number, plan: CronJobPlan): number | undefined {
+function dueTime(cronJob: CronJob, schedule: Schedule, nowMs: number, plan: CronJobPlan): number | undefined {
   const { spec, metadata, status } = cronJob;
   let earliest = Date.parse(status?.lastScheduleTime ?? metadata.creationTimestamp ?? timestamp(nowMs));
   if (spec.startingDeadlineSeconds !== undefined)
@@ -186,7 +188,7 @@ function dueTime(cronJob: KubeObject, schedule: Schedule, nowMs: number, plan: C
   return latest;
 }
 
-function planStart(cronJob: KubeObject, running: KubeObject[], dueMs: number, nowMs: number, plan: CronJobPlan): void {
+function planStart(cronJob: CronJob, running: Job[], dueMs: number, nowMs: number, plan: CronJobPlan): void {
   const { spec, metadata, status } = cronJob;
   if (spec.startingDeadlineSeconds !== undefined && nowMs - dueMs > spec.startingDeadlineSeconds * 1000) {
     plan.events.push({
@@ -197,10 +199,7 @@ function planStart(cronJob: KubeObject, running: KubeObject[], dueMs: number, no
     return;
   }
   const name = `${metadata.name}-${Math.floor(dueMs / minuteMs)}`;
-  if (
-    ((status?.active ?? []) as Json[]).some((active) => active.name === name) ||
-    status?.lastScheduleTime === timestamp(dueMs)
-  )
+  if ((status?.active ?? []).some((active) => active.name === name) || status?.lastScheduleTime === timestamp(dueMs))
     return;
   if (running.length > 0 && spec.concurrencyPolicy === 'Forbid') {
     plan.events.push({
@@ -219,7 +218,7 @@ function planStart(cronJob: KubeObject, running: KubeObject[], dueMs: number, no
       kind: 'Job',
       metadata: {
         name,
-        namespace: metadata.namespace!,
+        namespace: metadata.namespace,
         ...(labels === undefined ? {} : { labels }),
         annotations: {
           ...annotations,
@@ -251,9 +250,9 @@ function scheduledStamp(atMs: number, timeZone: string | undefined): string {
   return `${of('year')}-${of('month')}-${of('day')}T${of('hour')}:${of('minute')}:${of('second')}${offset === '' ? 'Z' : offset}`;
 }
 
-function planHistory(spec: Json, jobs: readonly KubeObject[]): KubeObject[] {
+function planHistory(spec: CronJobSpec, jobs: readonly Job[]): Job[] {
   const finished = jobs.filter((job) => isJobFinished(job) && job.metadata.deletionTimestamp === undefined);
-  const excess = (type: string, limit: number): KubeObject[] => {
+  const excess = (type: string, limit: number): Job[] => {
     const list = finished.filter((job) => conditionOf(job, type)?.status === 'True').sort(byAge);
     return list.slice(0, Math.max(0, list.length - limit));
   };
@@ -263,14 +262,12 @@ function planHistory(spec: Json, jobs: readonly KubeObject[]): KubeObject[] {
   ];
 }
 
-function statusOf(cronJob: KubeObject, jobs: readonly KubeObject[], running: readonly KubeObject[]): Json {
-  const before = cronJob['status'] ?? {};
+function statusOf(cronJob: CronJob, jobs: readonly Job[], running: readonly Job[]): CronJobStatus {
+  const before = cronJob.status ?? {};
   let lastSuccessfulTime: string | undefined = before.lastSuccessfulTime;
   for (const job of jobs) {
-    const done = (job['status']?.conditions as Condition[] | undefined)?.some(
-      ({ type, status }) => type === 'Complete' && status === 'True',
-    );
-    const at: string | undefined = job['status']?.completionTime;
+    const done = job.status?.conditions?.some(({ type, status }) => type === 'Complete' && status === 'True');
+    const at: string | undefined = job.status?.completionTime;
     if (done === true && at !== undefined && (lastSuccessfulTime === undefined || at > lastSuccessfulTime))
       lastSuccessfulTime = at;
   }
@@ -280,10 +277,9 @@ function statusOf(cronJob: KubeObject, jobs: readonly KubeObject[], running: rea
     name: metadata.name,
     namespace: metadata.namespace,
     uid: metadata.uid,
-    resourceVersion: undefined,
   }));
   return {
-    ...(active.length === 0 ? {} : { active: active.map(({ resourceVersion: _none, ...reference }) => reference) }),
+    ...(active.length === 0 ? {} : { active }),
     ...(before.lastScheduleTime === undefined ? {} : { lastScheduleTime: before.lastScheduleTime }),
     ...(lastSuccessfulTime === undefined ? {} : { lastSuccessfulTime }),
   };
@@ -291,8 +287,8 @@ function statusOf(cronJob: KubeObject, jobs: readonly KubeObject[], running: rea
 
 class CronJobController {
   readonly #context: ControllerContext;
-  readonly #cronJobs: Informer;
-  readonly #jobs: Informer;
+  readonly #cronJobs: Informer<CronJob>;
+  readonly #jobs: Informer<Job>;
   readonly #recorder: EventRecorder;
   readonly queue: WorkQueue;
 
@@ -310,7 +306,7 @@ class CronJobController {
     const cronJob = this.#cronJobs.get(key);
     if (cronJob === undefined) return undefined;
     const { client } = this.#context;
-    const jobs = [...this.#jobs.by('controller', cronJob.metadata.uid!)];
+    const jobs = [...this.#jobs.by('controller', cronJob.metadata.uid)];
     const plan = planCronJob({ cronJob, jobs }, this.#context.clock.now());
     for (const { type, reason, message } of plan.events) this.#recorder.event(cronJob, type, reason, message);
     await forEachBounded(plan.replace, (job) =>
@@ -322,7 +318,7 @@ class CronJobController {
       const active = statusOf(
         cronJob,
         jobs,
-        [...this.#jobs.by('controller', cronJob.metadata.uid!)].filter((job) => !isJobFinished(job)),
+        [...this.#jobs.by('controller', cronJob.metadata.uid)].filter((job) => !isJobFinished(job)),
       ).active;
       status = {
         ...status,
@@ -331,7 +327,7 @@ class CronJobController {
       };
     }
     const current = this.#cronJobs.get(key);
-    if (current !== undefined && !isEqualStatus(current['status'], status))
+    if (current !== undefined && !isEqualStatus(current.status, status))
       await client.update(kinds.CronJob, { ...current, status }, { subresource: 'status' });
     await forEachBounded(plan.cleanUp, async (job) => {
       await deleteIfPresent(this.#context, kinds.Job, job, { propagationPolicy: 'Background' });
@@ -340,14 +336,14 @@ class CronJobController {
     return plan.requeueAfterMs === undefined ? undefined : { requeueAfterMs: plan.requeueAfterMs };
   }
 
-  async #start(cronJob: KubeObject, job: KubeObject): Promise<void> {
+  async #start(cronJob: CronJob, job: Manifest<Job>): Promise<void> {
     try {
       await this.#context.client.create(kinds.Job, job);
       this.#recorder.event(cronJob, 'Normal', 'SuccessfulCreate', `Created job ${job.metadata.name}`);
     } catch (error) {
       // Made before a restart; the status write that follows was what had been lost.
       if (isReason(error, 'AlreadyExists')) return;
-      const message = error instanceof Error ? error.message : String(error);
+      const message = messageOf(error);
       if (!message.includes('being terminated'))
         this.#recorder.event(cronJob, 'Warning', 'FailedCreate', `Error creating job: ${message}`);
       throw error;

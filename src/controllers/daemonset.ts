@@ -3,8 +3,11 @@
  * affinity; updates by replacing a bounded number at a time. Spec: Kubernetes documentation, "DaemonSet" (taints and
  * tolerations, update strategy).
  */
-import type { Json, KubeObject } from '#base/objects.ts';
-import { matchesLabels, type LabelSelector, matchesRequirement, selectorOf } from '#base/selectors.ts';
+import type { ControllerRevision, DaemonSet, DaemonSetStatus } from '#api/apps.v1.ts';
+import type { Node, NodeSelectorTerm, Pod, Taint, Toleration } from '#api/core.v1.ts';
+import type { Manifest } from '#api/manifest.ts';
+import { matchesLabels, matchesRequirement, requirementsOf, selectorOf } from '#base/selectors.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
@@ -30,16 +33,16 @@ import {
 } from './runtime.ts';
 
 export interface DaemonSetObserved {
-  set: KubeObject;
-  nodes: KubeObject[];
-  pods: KubeObject[];
+  set: DaemonSet;
+  nodes: Node[];
+  pods: Pod[];
   /** `controller-revision-hash` of the present template. */ hash: string;
   /** How long the failed Pod of a node is left there yet; 0 when absent. */ failedWaitMs?: (node: string) => number;
 }
 export interface DaemonSetPlan {
   create: string[];
-  delete: { pod: KubeObject; reason: 'failed' | 'excess' | 'update' }[];
-  status: Record<string, unknown>;
+  delete: { pod: Pod; reason: 'failed' | 'excess' | 'update' }[];
+  status: DaemonSetStatus;
   requeueAfterMs?: number;
 }
 
@@ -58,7 +61,7 @@ const hostNetworkToleration = {
   effect: 'NoSchedule',
 };
 
-function toleratesTaint(tolerations: readonly Json[], taint: Json): boolean {
+function toleratesTaint(tolerations: readonly Toleration[], taint: Taint): boolean {
   return tolerations.some(
     (toleration) =>
       (toleration.effect === undefined || toleration.effect === '' || toleration.effect === taint.effect) &&
@@ -69,36 +72,34 @@ function toleratesTaint(tolerations: readonly Json[], taint: Json): boolean {
   );
 }
 
-function termMatches(term: Json, node: KubeObject): boolean {
-  const expressions: LabelSelector = (term.matchExpressions ?? []).map((e: Json) => ({ ...e, values: e.values ?? [] }));
-  const fields: LabelSelector = (term.matchFields ?? []).map((e: Json) => ({ ...e, values: e.values ?? [] }));
+function termMatches(term: NodeSelectorTerm, node: Node): boolean {
+  const expressions = requirementsOf(term.matchExpressions);
+  const fields = requirementsOf(term.matchFields);
   if (expressions.length + fields.length === 0) return false;
   return (
     matchesLabels(expressions, node.metadata.labels) &&
     fields.every(
-      (field) => field.key === 'metadata.name' && matchesRequirement(field, { 'metadata.name': node.metadata.name! }),
+      (field) => field.key === 'metadata.name' && matchesRequirement(field, { 'metadata.name': node.metadata.name }),
     )
   );
 }
 
 /** Whether a daemon Pod belongs on a node, and whether one that is there may go on running. */
-export function nodeSuits(set: KubeObject, node: KubeObject): { run: boolean; stay: boolean } {
-  const { spec } = set['spec'].template;
+export function nodeSuits(set: DaemonSet, node: Node): { run: boolean; stay: boolean } {
+  const { spec } = set.spec.template;
   const labels = node.metadata.labels ?? {};
   if (spec.nodeName !== undefined && spec.nodeName !== '' && spec.nodeName !== node.metadata.name)
     return { run: false, stay: false };
   for (const [key, value] of Object.entries(spec.nodeSelector ?? {}))
     if (labels[key] !== value) return { run: false, stay: false };
-  const terms = spec.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms as
-    | Json[]
-    | undefined;
+  const terms = spec.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms;
   if (terms !== undefined && !terms.some((term) => termMatches(term, node))) return { run: false, stay: false };
   const tolerations = [
     ...(spec.tolerations ?? []),
     ...daemonTolerations,
     ...(spec.hostNetwork === true ? [hostNetworkToleration] : []),
   ];
-  const taints: Json[] = node['spec']?.taints ?? [];
+  const taints = node.spec?.taints ?? [];
   const untolerated = taints.filter(
     (taint) => taint.effect !== 'PreferNoSchedule' && !toleratesTaint(tolerations, taint),
   );
@@ -106,26 +107,25 @@ export function nodeSuits(set: KubeObject, node: KubeObject): { run: boolean; st
 }
 
 /** The node that a daemon Pod is on, or is meant for. */
-export function nodeOf(pod: KubeObject): string | undefined {
-  const placed: string | undefined = pod['spec'].nodeName;
+export function nodeOf(pod: Pod): string | undefined {
+  const placed: string | undefined = pod.spec.nodeName;
   if (placed !== undefined && placed !== '') return placed;
-  const terms = pod['spec'].affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution
-    ?.nodeSelectorTerms as Json[] | undefined;
+  const terms = pod.spec.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms;
   for (const term of terms ?? [])
     for (const field of term.matchFields ?? []) if (field.key === 'metadata.name') return field.values?.[0];
   return undefined;
 }
 
 interface Placement {
-  node: KubeObject;
+  node: Node;
   run: boolean;
   stay: boolean;
-  pods: KubeObject[];
+  pods: Pod[];
 }
 
 export function planDaemonSet(observed: DaemonSetObserved, nowMs: number): DaemonSetPlan {
   const { set, nodes, pods, hash } = observed;
-  const byNode = new Map<string, KubeObject[]>();
+  const byNode = new Map<string, Pod[]>();
   for (const pod of pods) {
     const node = nodeOf(pod);
     if (node === undefined) continue;
@@ -136,47 +136,47 @@ export function planDaemonSet(observed: DaemonSetObserved, nowMs: number): Daemo
   const placements: Placement[] = nodes.map((node) => ({
     node,
     ...nodeSuits(set, node),
-    pods: (byNode.get(node.metadata.name!) ?? []).sort(byAge),
+    pods: (byNode.get(node.metadata.name) ?? []).sort(byAge),
   }));
   const plan: DaemonSetPlan = { create: [], delete: [], ...planStatus(set, placements, hash, nowMs) };
   if (set.metadata.deletionTimestamp !== undefined) return plan;
-  const deleting = new Set<KubeObject>();
-  const remove = (pod: KubeObject, reason: 'failed' | 'excess' | 'update'): void => {
+  const deleting = new Set<Pod>();
+  const remove = (pod: Pod, reason: 'failed' | 'excess' | 'update'): void => {
     if (deleting.has(pod) || pod.metadata.deletionTimestamp !== undefined) return;
     deleting.add(pod);
     plan.delete.push({ pod, reason });
   };
   for (const { node, run, stay, pods: here } of placements) {
     const live = here.filter((pod) => pod.metadata.deletionTimestamp === undefined);
-    const waitMs = live.some(isPodTerminal) ? (observed.failedWaitMs?.(node.metadata.name!) ?? 0) : 0;
+    const waitMs = live.some(isPodTerminal) ? (observed.failedWaitMs?.(node.metadata.name) ?? 0) : 0;
     if (waitMs > 0) plan.requeueAfterMs = Math.min(plan.requeueAfterMs ?? Infinity, waitMs);
     else for (const pod of live) if (isPodTerminal(pod)) remove(pod, 'failed');
     const running = live.filter((pod) => !isPodTerminal(pod));
     if (!run && !stay) for (const pod of running) remove(pod, 'excess');
-    else if (running.length === 0 && run && here.length === 0) plan.create.push(node.metadata.name!);
+    else if (running.length === 0 && run && here.length === 0) plan.create.push(node.metadata.name);
     else planSurplus(set, running, hash, nowMs, remove);
   }
   const known = new Set(nodes.map(({ metadata }) => metadata.name));
   for (const [node, here] of byNode)
-    if (!known.has(node)) for (const pod of here) if (pod['spec'].nodeName === undefined) remove(pod, 'excess');
-  if (set['spec'].updateStrategy?.type !== 'OnDelete') planUpdate(set, placements, hash, nowMs, plan, remove);
+    if (!known.has(node)) for (const pod of here) if (pod.spec.nodeName === undefined) remove(pod, 'excess');
+  if (set.spec.updateStrategy?.type !== 'OnDelete') planUpdate(set, placements, hash, nowMs, plan, remove);
   return plan;
 }
 
 /** Of several Pods on a node the oldest stays, except that a surge's new one stays once it is available. */
 function planSurplus(
-  set: KubeObject,
-  running: KubeObject[],
+  set: DaemonSet,
+  running: Pod[],
   hash: string,
   nowMs: number,
-  remove: (pod: KubeObject, reason: 'excess' | 'update') => void,
+  remove: (pod: Pod, reason: 'excess' | 'update') => void,
 ): void {
   if (running.length < 2) return;
-  const surge = (set['spec'].updateStrategy?.rollingUpdate?.maxSurge ?? 0) !== 0;
+  const surge = (set.spec.updateStrategy?.rollingUpdate?.maxSurge ?? 0) !== 0;
   const fresh = running.find((pod) => pod.metadata.labels?.[revisionHashLabel] === hash);
   const old = running.find((pod) => pod.metadata.labels?.[revisionHashLabel] !== hash);
   if (surge && fresh !== undefined && old !== undefined) {
-    if (untilAvailableMs(fresh, set['spec'].minReadySeconds ?? 0, nowMs) === 0) remove(old, 'update');
+    if (untilAvailableMs(fresh, set.spec.minReadySeconds ?? 0, nowMs) === 0) remove(old, 'update');
     for (const pod of running) if (pod !== fresh && pod !== old) remove(pod, 'excess');
     return;
   }
@@ -184,32 +184,32 @@ function planSurplus(
 }
 
 function planUpdate(
-  set: KubeObject,
+  set: DaemonSet,
   placements: Placement[],
   hash: string,
   nowMs: number,
   plan: DaemonSetPlan,
-  remove: (pod: KubeObject, reason: 'update') => void,
+  remove: (pod: Pod, reason: 'update') => void,
 ): void {
   const wanted = placements.filter(({ run }) => run);
-  const rolling = set['spec'].updateStrategy?.rollingUpdate ?? {};
+  const rolling = set.spec.updateStrategy?.rollingUpdate ?? {};
   const maxSurge = resolveIntOrPercent(rolling.maxSurge ?? 0, wanted.length, true);
   const maxUnavailable =
     maxSurge > 0
       ? resolveIntOrPercent(rolling.maxUnavailable ?? 0, wanted.length, true)
       : Math.max(1, resolveIntOrPercent(rolling.maxUnavailable ?? 1, wanted.length, true));
-  const minReady: number = set['spec'].minReadySeconds ?? 0;
-  const isAvailable = (pod: KubeObject): boolean =>
+  const minReady: number = set.spec.minReadySeconds ?? 0;
+  const isAvailable = (pod: Pod): boolean =>
     pod.metadata.deletionTimestamp === undefined && untilAvailableMs(pod, minReady, nowMs) === 0;
-  const isOld = (pod: KubeObject): boolean => pod.metadata.labels?.[revisionHashLabel] !== hash;
-  const live = (pods: KubeObject[]): KubeObject[] =>
+  const isOld = (pod: Pod): boolean => pod.metadata.labels?.[revisionHashLabel] !== hash;
+  const live = (pods: Pod[]): Pod[] =>
     pods.filter((pod) => pod.metadata.deletionTimestamp === undefined && !isPodTerminal(pod));
   if (maxSurge > 0) {
     const surging = wanted.filter(({ pods }) => live(pods).length > 1).length;
     const next = wanted
       .filter(({ pods }) => live(pods).length === 1 && isOld(live(pods)[0]!))
       .slice(0, Math.max(0, maxSurge - surging));
-    plan.create.push(...next.map(({ node }) => node.metadata.name!));
+    plan.create.push(...next.map(({ node }) => node.metadata.name));
     return;
   }
   let unavailable = wanted.filter(({ pods }) => !pods.some(isAvailable)).length;
@@ -225,7 +225,7 @@ function planUpdate(
 }
 
 function planStatus(
-  set: KubeObject,
+  set: DaemonSet,
   placements: Placement[],
   hash: string,
   nowMs: number,
@@ -243,7 +243,7 @@ function planStatus(
     current++;
     const waits = live
       .filter((pod) => pod.metadata.deletionTimestamp === undefined && isPodReady(pod))
-      .map((pod) => untilAvailableMs(pod, set['spec'].minReadySeconds ?? 0, nowMs) ?? Infinity);
+      .map((pod) => untilAvailableMs(pod, set.spec.minReadySeconds ?? 0, nowMs) ?? Infinity);
     if (waits.length > 0) {
       ready++;
       const least = Math.min(...waits);
@@ -262,15 +262,15 @@ function planStatus(
       updatedNumberScheduled: updated,
       ...(available === 0 ? {} : { numberAvailable: available }),
       ...(desired - available === 0 ? {} : { numberUnavailable: desired - available }),
-      ...(set['status']?.collisionCount === undefined ? {} : { collisionCount: set['status'].collisionCount }),
-      ...(set['status']?.conditions === undefined ? {} : { conditions: set['status'].conditions }),
+      ...(set.status?.collisionCount === undefined ? {} : { collisionCount: set.status.collisionCount }),
+      ...(set.status?.conditions === undefined ? {} : { conditions: set.status.conditions }),
     },
     ...(requeueAfterMs === undefined ? {} : { requeueAfterMs }),
   };
 }
 
-export function daemonPod(set: KubeObject, node: string, hash: string): KubeObject {
-  const pod = podFromTemplate(set['spec'].template, set.metadata.namespace!, ownedBy(set), {
+function daemonPod(set: DaemonSet, node: string, hash: string): Manifest<Pod> {
+  const pod = podFromTemplate(set.spec.template, set.metadata.namespace, ownedBy(set), {
     generateName: `${set.metadata.name}-`,
   });
   pod.metadata.labels = {
@@ -283,9 +283,9 @@ export function daemonPod(set: KubeObject, node: string, hash: string): KubeObje
   const required = { nodeSelectorTerms: [{ matchFields: [{ key: 'metadata.name', operator: 'In', values: [node] }] }] };
   const nodeAffinity = { ...spec.affinity?.nodeAffinity, requiredDuringSchedulingIgnoredDuringExecution: required };
   const extra = [...daemonTolerations, ...(spec.hostNetwork === true ? [hostNetworkToleration] : [])].filter(
-    (toleration) => !((spec.tolerations ?? []) as Json[]).some((held) => isEqual(held, toleration)),
+    (toleration) => !(spec.tolerations ?? []).some((held) => isEqual(held, toleration)),
   );
-  pod['spec'] = {
+  pod.spec = {
     ...spec,
     affinity: { ...spec.affinity, nodeAffinity },
     tolerations: [...(spec.tolerations ?? []), ...extra],
@@ -300,18 +300,18 @@ export function daemonPod(set: KubeObject, node: string, hash: string): KubeObje
 class FailureBackoff {
   readonly #last = new Map<string, { atMs: number; delayMs: number }>();
 
-  #key(set: KubeObject, node: string): string {
+  #key(set: DaemonSet, node: string): string {
     return `${set.metadata.uid}/${set.metadata.generation}/${node}`;
   }
 
   /** How long a failed Pod must still be left where it is. */
-  waitMs(set: KubeObject, node: string, nowMs: number): number {
+  waitMs(set: DaemonSet, node: string, nowMs: number): number {
     const last = this.#last.get(this.#key(set, node));
     return last === undefined ? 0 : Math.max(0, last.atMs + last.delayMs - nowMs);
   }
 
   /** A failed Pod is being replaced. */
-  note(set: KubeObject, node: string, nowMs: number): void {
+  note(set: DaemonSet, node: string, nowMs: number): void {
     if (this.#last.size >= failuresRememberedMax)
       for (const [key, { atMs }] of this.#last) if (nowMs - atMs > 2 * failureBackoffMsMax) this.#last.delete(key);
     const key = this.#key(set, node);
@@ -326,10 +326,10 @@ class FailureBackoff {
 
 class DaemonSetController {
   readonly #context: ControllerContext;
-  readonly #sets: Informer;
-  readonly #pods: Informer;
-  readonly #nodes: Informer;
-  readonly #revisions: Informer;
+  readonly #sets: Informer<DaemonSet>;
+  readonly #pods: Informer<Pod>;
+  readonly #nodes: Informer<Node>;
+  readonly #revisions: Informer<ControllerRevision>;
   readonly #recorder: EventRecorder;
   readonly #failures = new FailureBackoff();
   readonly queue: WorkQueue;
@@ -356,7 +356,7 @@ class DaemonSetController {
       updated: (node, previous) => {
         if (
           !isEqual(node.metadata.labels, previous.metadata.labels) ||
-          !isEqual(node['spec']?.taints, previous['spec']?.taints)
+          !isEqual(node.spec?.taints, previous.spec?.taints)
         )
           enqueueAll();
       },
@@ -366,13 +366,13 @@ class DaemonSetController {
   async #reconcile(key: string): Promise<ReconcileResult | undefined> {
     const set = this.#sets.get(key);
     if (set === undefined) return undefined;
-    const selector = selectorOf(set['spec'].selector) ?? [];
+    const selector = selectorOf(set.spec.selector) ?? [];
     if (set.metadata.deletionTimestamp === undefined) {
-      const orphans = [...this.#pods.by('orphans', set.metadata.namespace!)].filter(
+      const orphans = [...this.#pods.by('orphans', set.metadata.namespace)].filter(
         (pod) => pod.metadata.deletionTimestamp === undefined && matchesLabels(selector, pod.metadata.labels),
       );
       await forEachBounded(orphans, (pod) => adopt(this.#context, kinds.Pod, set, pod));
-      const strangers = [...this.#pods.by('controller', set.metadata.uid!)].filter(
+      const strangers = [...this.#pods.by('controller', set.metadata.uid)].filter(
         (pod) => !matchesLabels(selector, pod.metadata.labels),
       );
       await forEachBounded(strangers, (pod) => release(this.#context, kinds.Pod, set, pod));
@@ -380,21 +380,21 @@ class DaemonSetController {
     const revisions = revisionsOf(this.#revisions, set);
     const revision = await applyRevisions(
       this.#context,
-      planRevisions(set, revisions, set['status']?.collisionCount ?? 0),
+      planRevisions(set, revisions, set.status?.collisionCount ?? 0),
     );
     if (revision === undefined) {
       await this.#context.client.update(
         kinds.DaemonSet,
-        { ...set, status: { ...set['status'], collisionCount: (set['status']?.collisionCount ?? 0) + 1 } },
+        { ...set, status: { ...set.status, collisionCount: (set.status?.collisionCount ?? 0) + 1 } },
         { subresource: 'status' },
       );
       return undefined;
     }
     const hash = revision.metadata.labels?.[revisionHashLabel] ?? '';
-    const observe = (current: KubeObject): DaemonSetObserved => ({
+    const observe = (current: DaemonSet): DaemonSetObserved => ({
       set: current,
       nodes: this.#nodes.list(),
-      pods: [...this.#pods.by('controller', current.metadata.uid!)],
+      pods: [...this.#pods.by('controller', current.metadata.uid)],
       hash,
       failedWaitMs: (node) => this.#failures.waitMs(current, node, this.#context.clock.now()),
     });
@@ -408,21 +408,21 @@ class DaemonSetController {
     const current = this.#sets.get(key);
     if (current !== undefined) {
       const { status } = planDaemonSet(observe(current), this.#context.clock.now());
-      if (!isEqualStatus(current['status'], status))
+      if (!isEqualStatus(current.status, status))
         await this.#context.client.update(kinds.DaemonSet, { ...current, status }, { subresource: 'status' });
     }
     if (failure !== undefined) throw failure;
     const live = new Set([
       hash,
-      ...[...this.#pods.by('controller', set.metadata.uid!)].map(
+      ...[...this.#pods.by('controller', set.metadata.uid)].map(
         (pod) => pod.metadata.labels?.[revisionHashLabel] ?? '',
       ),
     ]);
-    await truncateHistory(this.#context, revisions, live, set['spec'].revisionHistoryLimit ?? 10);
+    await truncateHistory(this.#context, revisions, live, set.spec.revisionHistoryLimit ?? 10);
     return plan.requeueAfterMs === undefined ? undefined : { requeueAfterMs: plan.requeueAfterMs };
   }
 
-  async #apply(set: KubeObject, plan: DaemonSetPlan, hash: string): Promise<void> {
+  async #apply(set: DaemonSet, plan: DaemonSetPlan, hash: string): Promise<void> {
     await forEachBounded(plan.delete, async ({ pod, reason }) => {
       if (reason === 'failed') this.#failures.note(set, nodeOf(pod) ?? '', this.#context.clock.now());
       if (reason === 'failed')
@@ -440,12 +440,7 @@ class DaemonSetController {
         const pod = await this.#context.client.create(kinds.Pod, daemonPod(set, plan.create[index]!, hash));
         this.#recorder.event(set, 'Normal', 'SuccessfulCreate', `Created pod: ${pod.metadata.name}`);
       } catch (error) {
-        this.#recorder.event(
-          set,
-          'Warning',
-          'FailedCreate',
-          `Error creating: ${error instanceof Error ? error.message : String(error)}`,
-        );
+        this.#recorder.event(set, 'Warning', 'FailedCreate', `Error creating: ${messageOf(error)}`);
         throw error;
       }
     });

@@ -2,16 +2,17 @@
  * How many replicas each ReplicaSet of a Deployment shall have next: rolling update, recreate and proportional scaling.
  * Pure. Spec: Kubernetes documentation, "Deployments" (Strategy, Proportional scaling).
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Deployment, ReplicaSet } from '#api/apps.v1.ts';
+import type { IntOrString } from '#api/meta.v1.ts';
 import { byAge } from './pods.ts';
 
 export interface ScaleStep {
-  replicaSet: KubeObject;
+  replicaSet: ReplicaSet;
   replicas: number;
 }
 
 /** A number or a percentage of `total`. */
-export function resolveIntOrPercent(value: Json, total: number, roundUp: boolean): number {
+export function resolveIntOrPercent(value: IntOrString | undefined, total: number, roundUp: boolean): number {
   if (typeof value === 'number') return value;
   const percent = Number(String(value ?? '0').replace('%', ''));
   const exact = (percent * total) / 100;
@@ -24,7 +25,7 @@ export interface RollingBounds {
 }
 
 /** Surge rounds up and unavailability down; both zero would never move, so one may then be unavailable. */
-export function rollingBounds(deployment: KubeObject): RollingBounds {
+export function rollingBounds(deployment: Deployment): RollingBounds {
   const { spec } = deployment;
   if (spec.strategy?.type === 'Recreate') return { maxSurge: 0, maxUnavailable: 0 };
   const rolling = spec.strategy?.rollingUpdate ?? {};
@@ -36,21 +37,21 @@ export function rollingBounds(deployment: KubeObject): RollingBounds {
     : { maxSurge, maxUnavailable: Math.min(maxUnavailable, replicas) };
 }
 
-const sizeOf = (replicaSet: KubeObject): number => replicaSet['spec'].replicas ?? 1;
+const sizeOf = (replicaSet: ReplicaSet): number => replicaSet.spec.replicas ?? 1;
 /** A status may still count Pods that the size no longer includes: they are on their way out. */
-const availableOf = (replicaSet: KubeObject): number =>
-  Math.min(replicaSet['status']?.availableReplicas ?? 0, sizeOf(replicaSet));
-const sum = (list: readonly KubeObject[], of: (replicaSet: KubeObject) => number): number =>
+const availableOf = (replicaSet: ReplicaSet): number =>
+  Math.min(replicaSet.status?.availableReplicas ?? 0, sizeOf(replicaSet));
+const sum = (list: readonly ReplicaSet[], of: (replicaSet: ReplicaSet) => number): number =>
   list.reduce((total, item) => total + of(item), 0);
 
 /** The size that the newest ReplicaSet may have now. */
 export function newReplicaSetSize(
-  deployment: KubeObject,
-  newest: KubeObject | undefined,
-  all: readonly KubeObject[],
+  deployment: Deployment,
+  newest: ReplicaSet | undefined,
+  all: readonly ReplicaSet[],
 ): number {
-  const wanted: number = deployment['spec'].replicas ?? 1;
-  if (deployment['spec'].strategy?.type === 'Recreate') return wanted;
+  const wanted: number = deployment.spec.replicas ?? 1;
+  if (deployment.spec.strategy?.type === 'Recreate') return wanted;
   const current = newest === undefined ? 0 : sizeOf(newest);
   const total = sum(all, sizeOf);
   const most = wanted + rollingBounds(deployment).maxSurge;
@@ -62,8 +63,8 @@ export function newReplicaSetSize(
  * One round of a rolling update: first the newest grows, and when it cannot, the old ones shrink as far as availability
  * allows.
  */
-export function planRolling(deployment: KubeObject, newest: KubeObject, old: readonly KubeObject[]): ScaleStep[] {
-  const wanted: number = deployment['spec'].replicas ?? 1;
+export function planRolling(deployment: Deployment, newest: ReplicaSet, old: readonly ReplicaSet[]): ScaleStep[] {
+  const wanted: number = deployment.spec.replicas ?? 1;
   if (sizeOf(newest) > wanted) return [{ replicaSet: newest, replicas: wanted }];
   if (sizeOf(newest) < wanted) {
     const size = newReplicaSetSize(deployment, newest, [...old, newest]);
@@ -72,8 +73,8 @@ export function planRolling(deployment: KubeObject, newest: KubeObject, old: rea
   return planShrinkOld(deployment, newest, old);
 }
 
-function planShrinkOld(deployment: KubeObject, newest: KubeObject, old: readonly KubeObject[]): ScaleStep[] {
-  const wanted: number = deployment['spec'].replicas ?? 1;
+function planShrinkOld(deployment: Deployment, newest: ReplicaSet, old: readonly ReplicaSet[]): ScaleStep[] {
+  const wanted: number = deployment.spec.replicas ?? 1;
   const sizes = new Map(old.map((replicaSet) => [replicaSet, sizeOf(replicaSet)]));
   const oldTotal = sum(old, sizeOf);
   if (oldTotal === 0) return [];
@@ -110,12 +111,12 @@ function planShrinkOld(deployment: KubeObject, newest: KubeObject, old: readonly
  * their sizes, so that what was available stays spread the same. With one active ReplicaSet it takes all.
  */
 export function planProportional(
-  deployment: KubeObject,
-  all: readonly KubeObject[],
-  newest: KubeObject | undefined,
-  desiredBefore: (replicaSet: KubeObject) => number | undefined,
+  deployment: Deployment,
+  all: readonly ReplicaSet[],
+  newest: ReplicaSet | undefined,
+  desiredBefore: (replicaSet: ReplicaSet) => number | undefined,
 ): ScaleStep[] {
-  const wanted: number = deployment['spec'].replicas ?? 1;
+  const wanted: number = deployment.spec.replicas ?? 1;
   const active = all.filter((replicaSet) => sizeOf(replicaSet) > 0);
   const single =
     active.length === 0 ? (newest ?? all.toSorted(byAge).at(-1)) : active.length === 1 ? active[0] : undefined;
@@ -123,7 +124,7 @@ export function planProportional(
   if (newest !== undefined && sizeOf(newest) === wanted && availableOf(newest) === wanted) {
     return active.filter((replicaSet) => replicaSet !== newest).map((replicaSet) => ({ replicaSet, replicas: 0 }));
   }
-  if (deployment['spec'].strategy?.type === 'Recreate' || active.length === 0) return [];
+  if (deployment.spec.strategy?.type === 'Recreate' || active.length === 0) return [];
   const allowed = wanted > 0 ? wanted + rollingBounds(deployment).maxSurge : 0;
   const toAdd = allowed - sum(active, sizeOf);
   if (toAdd === 0) return [];

@@ -2,7 +2,7 @@
  * A Deployment's status and conditions, as `kubectl rollout status` reads them. Pure.
  * Spec: Kubernetes documentation, "Deployment status" (progressing, complete, failed).
  */
-import type { KubeObject } from '#base/objects.ts';
+import type { Deployment, DeploymentCondition, DeploymentStatus, ReplicaSet } from '#api/apps.v1.ts';
 import { rollingBounds } from './deployment-rolling.ts';
 import { type Condition, withCondition } from './pods.ts';
 
@@ -14,7 +14,7 @@ export interface Counts {
   unavailableReplicas: number;
 }
 
-export function countReplicas(all: readonly KubeObject[], newest: KubeObject | undefined): Counts {
+function countReplicas(all: readonly ReplicaSet[], newest: ReplicaSet | undefined): Counts {
   let [replicas, ready, available, wanted] = [0, 0, 0, 0];
   for (const { status, spec } of all) {
     replicas += status?.replicas ?? 0;
@@ -24,7 +24,7 @@ export function countReplicas(all: readonly KubeObject[], newest: KubeObject | u
   }
   return {
     replicas,
-    updatedReplicas: newest?.['status']?.replicas ?? 0,
+    updatedReplicas: newest?.status?.replicas ?? 0,
     readyReplicas: ready,
     availableReplicas: available,
     unavailableReplicas: Math.max(0, wanted - available),
@@ -32,18 +32,18 @@ export function countReplicas(all: readonly KubeObject[], newest: KubeObject | u
 }
 
 /** All replicas are of the newest template, available, and no old one is left. */
-export function isComplete(deployment: KubeObject, counts: Counts): boolean {
-  const wanted: number = deployment['spec'].replicas ?? 1;
+function isComplete(deployment: Deployment, counts: Counts): boolean {
+  const wanted: number = deployment.spec.replicas ?? 1;
   return (
     counts.updatedReplicas === wanted &&
     counts.replicas === wanted &&
     counts.availableReplicas === wanted &&
-    (deployment['status']?.observedGeneration ?? 0) >= (deployment.metadata.generation ?? 0)
+    (deployment.status?.observedGeneration ?? 0) >= (deployment.metadata.generation ?? 0)
   );
 }
 
-function hasProgressed(deployment: KubeObject, counts: Counts): boolean {
-  const before = deployment['status'] ?? {};
+function hasProgressed(deployment: Deployment, counts: Counts): boolean {
+  const before = deployment.status ?? {};
   const oldBefore = (before.replicas ?? 0) - (before.updatedReplicas ?? 0);
   return (
     counts.updatedReplicas > (before.updatedReplicas ?? 0) ||
@@ -56,21 +56,21 @@ function hasProgressed(deployment: KubeObject, counts: Counts): boolean {
 /** Nothing is timed by kubectl and by us alike when the deadline is the largest 32-bit number. */
 const noDeadlineSeconds = 2_147_483_647;
 
-export function hasDeadline(deployment: KubeObject): boolean {
-  const seconds: number | undefined = deployment['spec'].progressDeadlineSeconds;
+function hasDeadline(deployment: Deployment): boolean {
+  const seconds: number | undefined = deployment.spec.progressDeadlineSeconds;
   return seconds !== undefined && seconds !== noDeadlineSeconds;
 }
 
 export interface StatusPlan {
-  status: Record<string, unknown>;
+  status: DeploymentStatus;
   requeueAfterMs?: number;
   /** The rollout has just completed. */ complete: boolean;
 }
 
 export interface StatusInput {
-  deployment: KubeObject;
-  all: readonly KubeObject[];
-  newest: KubeObject | undefined;
+  deployment: Deployment;
+  all: readonly ReplicaSet[];
+  newest: ReplicaSet | undefined;
   /** What happened in this round. */
   created?: string;
   found?: string;
@@ -86,7 +86,7 @@ export function planDeploymentStatus(
   const { spec } = deployment;
   const wanted: number = spec.replicas ?? 1;
   const complete = newest !== undefined && isComplete(deployment, counts);
-  let conditions: Condition[] = deployment['status']?.conditions ?? [];
+  let conditions: DeploymentCondition[] = deployment.status?.conditions ?? [];
   const set = (condition: Condition): void => {
     conditions = withCondition(conditions, condition, nowMs, true);
   };
@@ -119,7 +119,7 @@ export function planDeploymentStatus(
   }
   if (failure === undefined) conditions = conditions.filter(({ type }) => type !== 'ReplicaFailure');
   else set({ type: 'ReplicaFailure', status: 'True', ...failure });
-  const collisions = collisionCount ?? deployment['status']?.collisionCount;
+  const collisions = collisionCount ?? deployment.status?.collisionCount;
   return {
     complete,
     status: {
@@ -149,11 +149,11 @@ interface Progress {
 }
 
 function planProgressing(
-  deployment: KubeObject,
+  deployment: Deployment,
   conditions: Condition[],
   counts: Counts,
   complete: boolean,
-  newest: KubeObject | undefined,
+  newest: ReplicaSet | undefined,
   created: string | undefined,
   found: string | undefined,
   nowMs: number,
@@ -165,8 +165,8 @@ function planProgressing(
     condition: { type: 'Progressing', status: 'True', reason, message },
     touch,
   });
-  const deadlineMs = (deployment['spec'].progressDeadlineSeconds as number) * 1000;
-  const paused = deployment['spec'].paused === true;
+  const deadlineMs = (deployment.spec.progressDeadlineSeconds as number) * 1000;
+  const paused = deployment.spec.paused === true;
   if (created !== undefined)
     return {
       ...progressing('NewReplicaSetCreated', `Created new replica set "${created}"`),

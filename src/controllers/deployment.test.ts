@@ -1,6 +1,9 @@
+import type { Deployment, ReplicaSet } from '#api/apps.v1.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Json, KubeObject } from '#base/objects.ts';
+import { sampleOf } from '#base/testing.ts';
+import { kinds } from '#client/kinds.ts';
+import type { Json } from '#base/objects.ts';
 import { planDeployment } from './deployment.ts';
 import { planRolling, rollingBounds } from './deployment-rolling.ts';
 import { planDeploymentStatus } from './deployment-status.ts';
@@ -10,14 +13,12 @@ const template = (image: string): Json => ({
   spec: { containers: [{ name: 'c', image }] },
 });
 
-function deployment(replicas: number, extra: Json = {}, image = 'v2'): KubeObject {
-  return {
-    apiVersion: 'apps/v1',
-    kind: 'Deployment',
+function deployment(replicas: number, extra: Json = {}, image = 'v2'): Deployment {
+  return sampleOf(kinds.Deployment, {
     metadata: { name: 'd', namespace: 'n', uid: 'd', generation: 2 },
     spec: { replicas, selector: { matchLabels: { app: 'a' } }, template: template(image), ...extra },
     status: {},
-  };
+  });
 }
 
 let made = 0;
@@ -27,11 +28,9 @@ function replicaSet(
   available: number,
   image: string,
   annotations: Record<string, string> = {},
-): KubeObject {
+): ReplicaSet {
   const labelled = { ...template(image), metadata: { labels: { app: 'a', 'pod-template-hash': name } } };
-  return {
-    apiVersion: 'apps/v1',
-    kind: 'ReplicaSet',
+  return sampleOf(kinds.ReplicaSet, {
     metadata: {
       name,
       namespace: 'n',
@@ -42,7 +41,7 @@ function replicaSet(
     },
     spec: { replicas, template: labelled },
     status: { replicas, readyReplicas: available, availableReplicas: available, observedGeneration: 1 },
-  };
+  });
 }
 
 test('surge rounds up, unavailability down, and one may go when both are zero', () => {

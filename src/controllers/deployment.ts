@@ -4,9 +4,13 @@
  * again and brings the next step. Revisions live in annotations, as `kubectl rollout history` and `undo` read them.
  * Spec: Kubernetes documentation, "Deployments".
  */
+import type { Deployment, ReplicaSet } from '#api/apps.v1.ts';
+import type { Pod, PodTemplateSpec } from '#api/core.v1.ts';
+import type { Manifest } from '#api/manifest.ts';
 import { isReason } from '#base/errors.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { KubeObject } from '#base/objects.ts';
 import { matchesLabels, selectorOf } from '#base/selectors.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
@@ -51,39 +55,40 @@ const ownAnnotations = new Set([
 ]);
 
 export interface DeploymentObserved {
-  deployment: KubeObject;
+  deployment: Deployment;
   /** ReplicaSets that this Deployment controls. */
-  replicaSets: KubeObject[];
+  replicaSets: ReplicaSet[];
   /** Pods of old ReplicaSets that are not finished: Recreate waits for them. */
   oldPodsRunning: boolean;
 }
 
 export interface DeploymentPlan {
-  create?: KubeObject;
+  create?: Manifest<ReplicaSet>;
   /** Annotations (and minReadySeconds) of existing ReplicaSets that must change. */
-  annotate: { replicaSet: KubeObject; annotations: Record<string, string>; minReadySeconds: number }[];
+  annotate: { replicaSet: ReplicaSet; annotations: Record<string, string>; minReadySeconds: number }[];
   scale: ScaleStep[];
-  delete: KubeObject[];
+  delete: ReplicaSet[];
   /** The Deployment's own revision annotation. */
   revision?: string;
-  newest: KubeObject | undefined;
+  newest: ReplicaSet | undefined;
 }
 
 /** The template without the label that the controller itself adds. */
-function templateOf(replicaSet: KubeObject): Json {
-  const { template } = replicaSet['spec'];
+function templateOf(replicaSet: Pick<ReplicaSet, 'spec'>): PodTemplateSpec | undefined {
+  const { template } = replicaSet.spec;
+  if (template === undefined) return undefined;
   const { [hashLabel]: _hash, ...labels } = template.metadata?.labels ?? {};
   return { ...template, metadata: { ...template.metadata, labels } };
 }
 
-export function findNewest(deployment: KubeObject, replicaSets: readonly KubeObject[]): KubeObject | undefined {
-  return replicaSets.toSorted(byAge).find((replicaSet) => isEqual(templateOf(replicaSet), deployment['spec'].template));
+function findNewest(deployment: Deployment, replicaSets: readonly ReplicaSet[]): ReplicaSet | undefined {
+  return replicaSets.toSorted(byAge).find((replicaSet) => isEqual(templateOf(replicaSet), deployment.spec.template));
 }
 
 const revisionOf = (object: KubeObject): number => Number(object.metadata.annotations?.[revisionAnnotation] ?? 0) || 0;
 
 function annotationsFor(
-  deployment: KubeObject,
+  deployment: Deployment,
   revision: string,
   held: Record<string, string> = {},
 ): Record<string, string> {
@@ -91,7 +96,7 @@ function annotationsFor(
   const copied = Object.fromEntries(
     Object.entries(deployment.metadata.annotations ?? {}).filter(([key]) => !ownAnnotations.has(key)),
   );
-  const replicas: number = deployment['spec'].replicas ?? 1;
+  const replicas: number = deployment.spec.replicas ?? 1;
   const before = held[revisionAnnotation];
   if (before !== undefined && before !== revision)
     kept[revisionHistoryAnnotation] =
@@ -105,9 +110,9 @@ function annotationsFor(
   };
 }
 
-export function newReplicaSet(deployment: KubeObject, all: readonly KubeObject[], revision: string): KubeObject {
+function newReplicaSet(deployment: Deployment, all: readonly ReplicaSet[], revision: string): Manifest<ReplicaSet> {
   const { spec, metadata } = deployment;
-  const collisions: number | undefined = deployment['status']?.collisionCount;
+  const collisions: number | undefined = deployment.status?.collisionCount;
   const hash = safeHash(canonicalJson(spec.template) + (collisions === undefined ? '' : String(collisions)));
   const labels = { ...spec.template.metadata?.labels, [hashLabel]: hash };
   return {
@@ -115,7 +120,7 @@ export function newReplicaSet(deployment: KubeObject, all: readonly KubeObject[]
     kind: 'ReplicaSet',
     metadata: {
       name: `${metadata.name}-${hash}`,
-      namespace: metadata.namespace!,
+      namespace: metadata.namespace,
       labels,
       annotations: annotationsFor(deployment, revision),
       ownerReferences: [ownedBy(deployment)],
@@ -138,17 +143,17 @@ export function planDeployment({ deployment, replicaSets, oldPodsRunning }: Depl
   const revision = String(Math.max(0, ...old.map(revisionOf)) + 1);
   const newestRevision =
     newest !== undefined && revisionOf(newest) >= Number(revision) ? String(revisionOf(newest)) : revision;
-  const desiredBefore = (replicaSet: KubeObject): number | undefined => {
+  const desiredBefore = (replicaSet: ReplicaSet): number | undefined => {
     const text = replicaSet.metadata.annotations?.[desiredAnnotation];
     return text === undefined ? undefined : Number(text);
   };
-  const maxBefore = (replicaSet: KubeObject): number | undefined => {
+  const maxBefore = (replicaSet: ReplicaSet): number | undefined => {
     const text = replicaSet.metadata.annotations?.[maxAnnotation];
     return text === undefined ? undefined : Number(text);
   };
   const scaling = replicaSets.some(
     (replicaSet) =>
-      (replicaSet['spec'].replicas ?? 1) > 0 &&
+      (replicaSet.spec.replicas ?? 1) > 0 &&
       desiredBefore(replicaSet) !== undefined &&
       desiredBefore(replicaSet) !== (spec.replicas ?? 1),
   );
@@ -157,7 +162,7 @@ export function planDeployment({ deployment, replicaSets, oldPodsRunning }: Depl
     const annotations = annotationsFor(deployment, newestRevision, newest.metadata.annotations);
     if (
       !isEqual(annotations, newest.metadata.annotations) ||
-      (newest['spec'].minReadySeconds ?? 0) !== (spec.minReadySeconds ?? 0)
+      (newest.spec.minReadySeconds ?? 0) !== (spec.minReadySeconds ?? 0)
     ) {
       plan.annotate.push({ replicaSet: newest, annotations, minReadySeconds: spec.minReadySeconds ?? 0 });
     }
@@ -171,7 +176,7 @@ export function planDeployment({ deployment, replicaSets, oldPodsRunning }: Depl
         [desiredAnnotation]: String(spec.replicas ?? 1),
         [maxAnnotation]: String((spec.replicas ?? 1) + rollingBounds(deployment).maxSurge),
       };
-      plan.annotate.push({ replicaSet, annotations, minReadySeconds: replicaSet['spec'].minReadySeconds ?? 0 });
+      plan.annotate.push({ replicaSet, annotations, minReadySeconds: replicaSet.spec.minReadySeconds ?? 0 });
     }
   } else if (spec.strategy?.type === 'Recreate') {
     planRecreate(deployment, newest, old, oldPodsRunning, revision, plan);
@@ -186,34 +191,34 @@ export function planDeployment({ deployment, replicaSets, oldPodsRunning }: Depl
 }
 
 function planRecreate(
-  deployment: KubeObject,
-  newest: KubeObject | undefined,
-  old: KubeObject[],
+  deployment: Deployment,
+  newest: ReplicaSet | undefined,
+  old: readonly ReplicaSet[],
   oldPodsRunning: boolean,
   revision: string,
   plan: DeploymentPlan,
 ): void {
-  const active = old.filter((replicaSet) => (replicaSet['spec'].replicas ?? 1) > 0);
+  const active = old.filter((replicaSet) => (replicaSet.spec.replicas ?? 1) > 0);
   if (active.length > 0) plan.scale = active.map((replicaSet) => ({ replicaSet, replicas: 0 }));
   else if (oldPodsRunning) return;
   else if (newest === undefined) {
     plan.create = newReplicaSet(deployment, old, revision);
     plan.revision = revision;
-  } else if ((newest['spec'].replicas ?? 1) !== (deployment['spec'].replicas ?? 1)) {
-    plan.scale = [{ replicaSet: newest, replicas: deployment['spec'].replicas ?? 1 }];
+  } else if ((newest.spec.replicas ?? 1) !== (deployment.spec.replicas ?? 1)) {
+    plan.scale = [{ replicaSet: newest, replicas: deployment.spec.replicas ?? 1 }];
   }
 }
 
 /** Old ReplicaSets beyond the history limit, when the rollout has nothing else to do. */
 function planCleanup(
-  deployment: KubeObject,
-  old: KubeObject[],
-  newest: KubeObject | undefined,
+  deployment: Deployment,
+  old: readonly ReplicaSet[],
+  newest: ReplicaSet | undefined,
   plan: DeploymentPlan,
-): KubeObject[] {
-  const limit: number = deployment['spec'].revisionHistoryLimit ?? 10;
+): ReplicaSet[] {
+  const limit: number = deployment.spec.revisionHistoryLimit ?? 10;
   if (newest === undefined || plan.scale.length > 0 || plan.create !== undefined) return [];
-  const complete = (newest['status']?.availableReplicas ?? 0) >= (deployment['spec'].replicas ?? 1);
+  const complete = (newest.status?.availableReplicas ?? 0) >= (deployment.spec.replicas ?? 1);
   if (!complete) return [];
   const spare = old.filter(
     ({ metadata, spec, status }) =>
@@ -230,9 +235,9 @@ function planCleanup(
 
 class DeploymentController {
   readonly #context: ControllerContext;
-  readonly #deployments: Informer;
-  readonly #replicaSets: Informer;
-  readonly #pods: Informer;
+  readonly #deployments: Informer<Deployment>;
+  readonly #replicaSets: Informer<ReplicaSet>;
+  readonly #pods: Informer<Pod>;
   readonly #recorder: EventRecorder;
   readonly queue: WorkQueue;
 
@@ -258,36 +263,36 @@ class DeploymentController {
     });
   }
 
-  #enqueueMatching(replicaSet: KubeObject): void {
+  #enqueueMatching(replicaSet: ReplicaSet): void {
     if (controllerOf(replicaSet) !== undefined) return;
-    for (const deployment of this.#deployments.by('namespace', replicaSet.metadata.namespace!)) {
-      if (matchesLabels(selectorOf(deployment['spec'].selector) ?? [], replicaSet.metadata.labels))
+    for (const deployment of this.#deployments.by('namespace', replicaSet.metadata.namespace)) {
+      if (matchesLabels(selectorOf(deployment.spec.selector) ?? [], replicaSet.metadata.labels))
         this.queue.add(`${deployment.metadata.namespace}/${deployment.metadata.name}`);
     }
   }
 
-  #onPodGone(pod: KubeObject): void {
+  #onPodGone(pod: Pod): void {
     const owner = controllerOf(pod);
     if (owner?.kind !== 'ReplicaSet') return;
     const replicaSet = this.#replicaSets.get(`${pod.metadata.namespace}/${owner.name}`);
     const deployment = replicaSet === undefined ? undefined : controllerOf(replicaSet);
     if (deployment === undefined) return;
     const key = `${pod.metadata.namespace}/${deployment.name}`;
-    if (this.#deployments.get(key)?.['spec'].strategy?.type === 'Recreate') this.queue.add(key);
+    if (this.#deployments.get(key)?.spec.strategy?.type === 'Recreate') this.queue.add(key);
   }
 
   async #reconcile(key: string): Promise<ReconcileResult | undefined> {
     const deployment = this.#deployments.get(key);
     if (deployment === undefined) return undefined;
     await this.#claim(deployment);
-    const replicaSets = [...this.#replicaSets.by('controller', deployment.metadata.uid!)];
+    const replicaSets = [...this.#replicaSets.by('controller', deployment.metadata.uid)];
     const newest = findNewest(deployment, replicaSets);
     const oldPodsRunning =
-      deployment['spec'].strategy?.type === 'Recreate' &&
+      deployment.spec.strategy?.type === 'Recreate' &&
       replicaSets.some(
         (replicaSet) =>
           replicaSet !== newest &&
-          [...this.#pods.by('controller', replicaSet.metadata.uid!)].some((pod) => !isPodTerminal(pod)),
+          [...this.#pods.by('controller', replicaSet.metadata.uid)].some((pod) => !isPodTerminal(pod)),
       );
     const plan = planDeployment({ deployment, replicaSets, oldPodsRunning });
     const outcome: Pick<StatusInput, 'created' | 'found' | 'failure' | 'collisionCount'> = {};
@@ -303,28 +308,28 @@ class DeploymentController {
     return requeueAfterMs === undefined ? undefined : { requeueAfterMs };
   }
 
-  async #claim(deployment: KubeObject): Promise<void> {
+  async #claim(deployment: Deployment): Promise<void> {
     if (deployment.metadata.deletionTimestamp !== undefined) return;
-    const selector = selectorOf(deployment['spec'].selector) ?? [];
-    const orphans = [...this.#replicaSets.by('orphans', deployment.metadata.namespace!)].filter(
+    const selector = selectorOf(deployment.spec.selector) ?? [];
+    const orphans = [...this.#replicaSets.by('orphans', deployment.metadata.namespace)].filter(
       (o) => o.metadata.deletionTimestamp === undefined && matchesLabels(selector, o.metadata.labels),
     );
     await forEachBounded(orphans, (replicaSet) => adopt(this.#context, kinds.ReplicaSet, deployment, replicaSet));
-    const strangers = [...this.#replicaSets.by('controller', deployment.metadata.uid!)].filter(
+    const strangers = [...this.#replicaSets.by('controller', deployment.metadata.uid)].filter(
       (o) => !matchesLabels(selector, o.metadata.labels),
     );
     await forEachBounded(strangers, (replicaSet) => release(this.#context, kinds.ReplicaSet, deployment, replicaSet));
   }
 
   async #apply(
-    deployment: KubeObject,
+    deployment: Deployment,
     plan: DeploymentPlan,
     outcome: Pick<StatusInput, 'created' | 'failure' | 'collisionCount'>,
   ): Promise<void> {
     const { client } = this.#context;
     const { name, namespace } = deployment.metadata;
     if (plan.revision !== undefined && deployment.metadata.annotations?.[revisionAnnotation] !== plan.revision) {
-      await client.patch(kinds.Deployment, name!, namespace, 'merge', {
+      await client.patch(kinds.Deployment, name, namespace, 'merge', {
         metadata: { annotations: { [revisionAnnotation]: plan.revision } },
       });
     }
@@ -338,7 +343,7 @@ class DeploymentController {
    * under way. It holds for the version that was planned with: a request that a network delivers late, or again, must
    * not undo a later one.
    */
-  async #patchReplicaSets(deployment: KubeObject, plan: DeploymentPlan): Promise<void> {
+  async #patchReplicaSets(deployment: Deployment, plan: DeploymentPlan): Promise<void> {
     const { client } = this.#context;
     for (const replicaSet of new Set([
       ...plan.scale.map((step) => step.replicaSet),
@@ -354,7 +359,7 @@ class DeploymentController {
                 .filter((key) => !(key in annotate.annotations))
                 .map((key) => [key, null]),
             );
-      await client.patch(kinds.ReplicaSet, replicaSet.metadata.name!, replicaSet.metadata.namespace, 'merge', {
+      await client.patch(kinds.ReplicaSet, replicaSet.metadata.name, replicaSet.metadata.namespace, 'merge', {
         metadata: {
           uid: replicaSet.metadata.uid,
           resourceVersion: replicaSet.metadata.resourceVersion,
@@ -365,7 +370,7 @@ class DeploymentController {
           ...(annotate === undefined ? {} : { minReadySeconds: annotate.minReadySeconds }),
         },
       });
-      const before: number = replicaSet['spec'].replicas ?? 1;
+      const before: number = replicaSet.spec.replicas ?? 1;
       if (replicas !== undefined)
         this.#recorder.event(
           deployment,
@@ -377,31 +382,31 @@ class DeploymentController {
   }
 
   async #create(
-    deployment: KubeObject,
-    replicaSet: KubeObject,
+    deployment: Deployment,
+    replicaSet: Manifest<ReplicaSet>,
     outcome: Pick<StatusInput, 'created' | 'failure' | 'collisionCount'>,
   ): Promise<void> {
     const { client } = this.#context;
     try {
       const created = await client.create(kinds.ReplicaSet, replicaSet);
       outcome.created = created.metadata.name!;
-      if ((replicaSet['spec'].replicas ?? 0) > 0)
+      if ((replicaSet.spec.replicas ?? 0) > 0)
         this.#recorder.event(
           deployment,
           'Normal',
           'ScalingReplicaSet',
-          `Scaled up replica set ${created.metadata.name} from 0 to ${replicaSet['spec'].replicas}`,
+          `Scaled up replica set ${created.metadata.name} from 0 to ${replicaSet.spec.replicas}`,
         );
     } catch (error) {
       if (isReason(error, 'AlreadyExists')) {
         const held = await client.get(kinds.ReplicaSet, replicaSet.metadata.name!, replicaSet.metadata.namespace);
         const same =
-          controllerOf(held)?.uid === deployment.metadata.uid && isEqual(templateOf(held), deployment['spec'].template);
+          controllerOf(held)?.uid === deployment.metadata.uid && isEqual(templateOf(held), deployment.spec.template);
         // Ours from before a restart: the watch will show it. Another's: a new name is needed.
-        if (!same) outcome.collisionCount = (deployment['status']?.collisionCount ?? 0) + 1;
+        if (!same) outcome.collisionCount = (deployment.status?.collisionCount ?? 0) + 1;
         return;
       }
-      const message = error instanceof Error ? error.message : String(error);
+      const message = messageOf(error);
       if (!(isReason(error, 'Forbidden') && message.includes('being terminated'))) {
         outcome.failure = {
           reason: 'ReplicaSetCreateError',
@@ -419,17 +424,17 @@ class DeploymentController {
   ): Promise<number | undefined> {
     const current = this.#deployments.get(key);
     if (current === undefined) return undefined;
-    const all = [...this.#replicaSets.by('controller', current.metadata.uid!)];
+    const all = [...this.#replicaSets.by('controller', current.metadata.uid)];
     const failing = all
-      .flatMap((replicaSet) => (replicaSet['status']?.conditions ?? []) as Json[])
-      .find(({ type, status }: Json) => type === 'ReplicaFailure' && status === 'True');
+      .flatMap((replicaSet) => replicaSet.status?.conditions ?? [])
+      .find(({ type, status }) => type === 'ReplicaFailure' && status === 'True');
     if (outcome.failure === undefined && failing !== undefined)
-      outcome.failure = { reason: failing.reason, message: failing.message };
+      outcome.failure = { reason: failing.reason ?? '', message: failing.message ?? '' };
     const { status, requeueAfterMs } = planDeploymentStatus(
       { deployment: current, all, newest: findNewest(current, all), ...outcome },
       this.#context.clock.now(),
     );
-    if (!isEqualStatus(current['status'], status))
+    if (!isEqualStatus(current.status, status))
       await this.#context.client.update(kinds.Deployment, { ...current, status }, { subresource: 'status' });
     return requeueAfterMs;
   }

@@ -2,7 +2,9 @@
  * Which resources the server has now, by discovery; used by those who must touch every kind (namespaces, garbage
  * collection, quotas).
  */
-import type { Json, KindRef } from '#base/objects.ts';
+import type { APIGroupList, APIResourceList } from '#api/meta.v1.ts';
+import type { KindRef } from '#base/objects.ts';
+import { apiVersionOf } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
 import { kindOf } from '#client/kinds.ts';
 
@@ -23,22 +25,23 @@ export async function discoverResources(client: Client): Promise<Discovered> {
   const failed: string[] = [];
   const read = async (path: string, group: string, version: string): Promise<void> => {
     try {
-      const list = (await client.raw('GET', path)) as Json;
-      for (const resource of list.resources ?? []) {
+      const list = await client.raw<APIResourceList>('GET', path);
+      for (const resource of list.resources) {
         if (resource.name.includes('/')) continue;
         resources.push({
           kind: kindOf(group, version, resource.name, resource.kind, resource.namespaced),
-          verbs: resource.verbs ?? [],
+          verbs: resource.verbs,
         });
       }
     } catch {
-      failed.push(group === '' ? version : `${group}/${version}`);
+      failed.push(apiVersionOf({ group, version }));
     }
   };
   await read('/api/v1', '', 'v1');
-  const groups = (await client.raw('GET', '/apis')) as Json;
-  for (const group of groups.groups ?? []) {
-    const version = group.preferredVersion?.version ?? group.versions?.[0]?.version;
+  const groups = await client.raw<APIGroupList>('GET', '/apis');
+  for (const group of groups.groups) {
+    const version = group.preferredVersion?.version ?? group.versions[0]?.version;
+    if (version === undefined) continue;
     await read(`/apis/${group.name}/${version}`, group.name, version);
   }
   return { resources, failed };

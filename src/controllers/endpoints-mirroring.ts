@@ -4,7 +4,9 @@
  * endpointslice controller's own, and those with the label `skip-mirror` have slices of another's.
  * Spec: Kubernetes documentation, "EndpointSlices", "EndpointSlice mirroring".
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { EndpointAddress, Endpoints, Service } from '#api/core.v1.ts';
+import type { Endpoint, EndpointPort, EndpointSlice } from '#api/discovery.v1.ts';
+import type { Manifest } from '#api/manifest.ts';
 import { type Informer, keyOf } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { WorkQueue } from '#client/work-queue.ts';
@@ -27,20 +29,20 @@ const skipLabel = 'endpointslice.kubernetes.io/skip-mirror';
 const leaderAnnotation = 'control-plane.alpha.kubernetes.io/leader';
 
 export interface MirrorObserved {
-  endpoints: KubeObject | undefined;
-  service: KubeObject | undefined;
-  slices: KubeObject[];
+  endpoints: Endpoints | undefined;
+  service: Service | undefined;
+  slices: EndpointSlice[];
 }
 export interface MirrorPlan {
-  create: KubeObject[];
-  update: KubeObject[];
-  delete: KubeObject[];
+  create: Manifest<EndpointSlice>[];
+  update: EndpointSlice[];
+  delete: EndpointSlice[];
 }
 
 interface Wanted {
   addressType: string;
-  endpoints: Json[];
-  ports: Json[];
+  endpoints: Endpoint[];
+  ports: EndpointPort[];
 }
 
 function isMirrored({ endpoints, service }: MirrorObserved): boolean {
@@ -56,10 +58,10 @@ function isMirrored({ endpoints, service }: MirrorObserved): boolean {
     endpoints.metadata.annotations?.[leaderAnnotation] !== undefined
   )
     return false;
-  return Object.keys(service['spec']?.selector ?? {}).length === 0 && service['spec']?.type !== 'ExternalName';
+  return Object.keys(service.spec?.selector ?? {}).length === 0 && service.spec?.type !== 'ExternalName';
 }
 
-function endpointOf(address: Json, ready: boolean): Json {
+function endpointOf(address: EndpointAddress, ready: boolean): Endpoint {
   return {
     addresses: [address.ip],
     conditions: { ready },
@@ -70,24 +72,24 @@ function endpointOf(address: Json, ready: boolean): Json {
 }
 
 /** A slice for each address family of each subset. An address that is ready in a subset is not also unready there. */
-function slicesOf(endpoints: KubeObject): Wanted[] {
+function slicesOf(endpoints: Endpoints): Wanted[] {
   const out: Wanted[] = [];
-  for (const subset of (endpoints['subsets'] ?? []) as Json[]) {
-    const byFamily = new Map<string, Map<string, Json>>();
+  for (const subset of endpoints.subsets ?? []) {
+    const byFamily = new Map<string, Map<string, Endpoint>>();
     let count = 0;
     for (const [list, ready] of [
       [subset.addresses, true],
       [subset.notReadyAddresses, false],
     ] as const) {
-      for (const address of (list ?? []) as Json[]) {
-        const family = String(address.ip).includes(':') ? 'IPv6' : 'IPv4';
-        const known = byFamily.get(family) ?? new Map<string, Json>();
+      for (const address of list ?? []) {
+        const family = address.ip.includes(':') ? 'IPv6' : 'IPv4';
+        const known = byFamily.get(family) ?? new Map<string, Endpoint>();
         byFamily.set(family, known);
         if (known.has(address.ip) || count++ >= endpointsPerObjectMax) continue;
         known.set(address.ip, endpointOf(address, ready));
       }
     }
-    const ports = ((subset.ports ?? []) as Json[]).map(({ name, port, protocol, appProtocol }) => ({
+    const ports = (subset.ports ?? []).map(({ name, port, protocol, appProtocol }) => ({
       name: name ?? '',
       port,
       protocol: protocol ?? 'TCP',
@@ -104,14 +106,13 @@ export function planMirror(observed: MirrorObserved): MirrorPlan {
   if (!isMirrored(observed)) return { ...plan, delete: live };
   const endpoints = observed.endpoints!;
   const { [skipLabel]: _s, ...ownLabels } = endpoints.metadata.labels ?? {};
-  const labels = { ...ownLabels, [serviceNameLabel]: endpoints.metadata.name!, [managedByLabel]: managedBy };
+  const labels = { ...ownLabels, [serviceNameLabel]: endpoints.metadata.name, [managedByLabel]: managedBy };
   const free = new Set(live);
   for (const wanted of slicesOf(endpoints)) {
     // The slice with the same ports is written over; one more is made, and what is left over goes.
     const held = [...free].find(
       (slice) =>
-        slice['addressType'] === wanted.addressType &&
-        canonicalJson(slice['ports'] ?? []) === canonicalJson(wanted.ports),
+        slice.addressType === wanted.addressType && canonicalJson(slice.ports ?? []) === canonicalJson(wanted.ports),
     );
     if (held === undefined) {
       plan.create.push({
@@ -119,7 +120,7 @@ export function planMirror(observed: MirrorObserved): MirrorPlan {
         kind: 'EndpointSlice',
         metadata: {
           generateName: `${endpoints.metadata.name}-`,
-          namespace: endpoints.metadata.namespace!,
+          namespace: endpoints.metadata.namespace,
           labels,
           ownerReferences: [ownedBy(endpoints)],
         },
@@ -128,7 +129,7 @@ export function planMirror(observed: MirrorObserved): MirrorPlan {
       continue;
     }
     free.delete(held);
-    if (!isEqual(held['endpoints'], wanted.endpoints) || !isEqual(held.metadata.labels, labels))
+    if (!isEqual(held.endpoints, wanted.endpoints) || !isEqual(held.metadata.labels, labels))
       plan.update.push({ ...held, metadata: { ...held.metadata, labels }, endpoints: wanted.endpoints });
   }
   plan.delete.push(...free);
@@ -137,9 +138,9 @@ export function planMirror(observed: MirrorObserved): MirrorPlan {
 
 class EndpointsMirroring {
   readonly #context: ControllerContext;
-  readonly #services: Informer;
-  readonly #endpoints: Informer;
-  readonly #slices: Informer;
+  readonly #services: Informer<Service>;
+  readonly #endpoints: Informer<Endpoints>;
+  readonly #slices: Informer<EndpointSlice>;
   readonly queue: WorkQueue;
 
   constructor(context: ControllerContext) {
@@ -154,15 +155,15 @@ class EndpointsMirroring {
     this.queue = createQueue(context, 'endpoints-mirroring', (key) => this.#reconcile(key));
     enqueueEach(this.#endpoints, this.queue);
     // Of Services only those without a selector, or that had none, have anything to mirror.
-    const enqueue = (service: KubeObject): void => {
+    const enqueue = (service: Service): void => {
       if (
-        Object.keys(service['spec']?.selector ?? {}).length === 0 ||
+        Object.keys(service.spec?.selector ?? {}).length === 0 ||
         [...this.#slices.by('mirrored', keyOf(service))].length > 0
       )
         this.queue.add(keyOf(service));
     };
     this.#services.addHandler({ added: enqueue, updated: enqueue, deleted: enqueue });
-    const enqueueSlice = (slice: KubeObject): void => {
+    const enqueueSlice = (slice: EndpointSlice): void => {
       if (slice.metadata.labels?.[managedByLabel] === managedBy)
         this.queue.add(`${slice.metadata.namespace}/${slice.metadata.labels[serviceNameLabel]}`);
     };

@@ -4,8 +4,10 @@
  * beside them for those who still read them. Services without a selector are their owners' business.
  * Spec: Kubernetes documentation, "EndpointSlices"; conditions ready, serving, terminating.
  */
+import type { EndpointAddress, EndpointSubset, Endpoints, Node, Pod, Service, ServicePort } from '#api/core.v1.ts';
+import type { Endpoint, EndpointPort, EndpointSlice } from '#api/discovery.v1.ts';
+import type { Manifest } from '#api/manifest.ts';
 import { isReason } from '#base/errors.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
 import { type LabelSelector, matchesLabels, selectorOfMap } from '#base/selectors.ts';
 import { indexes, type Informer, keyOf } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
@@ -27,46 +29,32 @@ const managedBy = 'endpointslice-controller.k8s.io';
 const serviceNameLabel = 'kubernetes.io/service-name';
 
 export interface EndpointsObserved {
-  service: KubeObject;
-  pods: KubeObject[];
-  slices: KubeObject[];
+  service: Service;
+  pods: Pod[];
+  slices: EndpointSlice[];
   nodeZone: (node: string) => string | undefined;
 }
 export interface EndpointSlicePlan {
-  create: KubeObject[];
-  update: KubeObject[];
-  delete: KubeObject[];
+  create: Manifest<EndpointSlice>[];
+  update: EndpointSlice[];
+  delete: EndpointSlice[];
 }
 
-interface Endpoint {
-  addresses: string[];
-  conditions: { ready: boolean; serving: boolean; terminating: boolean };
-  targetRef: Json;
-  nodeName?: string;
-  zone?: string;
-  hostname?: string;
-}
-interface Port {
-  name: string;
-  port: number | null;
-  protocol: string;
-  appProtocol?: string;
-}
 interface Group {
-  family: 'IPv4' | 'IPv6';
-  ports: Port[];
+  family: string;
+  ports: EndpointPort[];
   endpoints: Endpoint[];
 }
 
 /** The number that a Service port's target has in this Pod; undefined where the Pod lacks the named port. */
-export function targetPortOf(pod: KubeObject, servicePort: Json): number | undefined {
+function targetPortOf(pod: Pod, servicePort: ServicePort): number | undefined {
   const target = servicePort.targetPort ?? servicePort.port;
   if (typeof target === 'number') return target;
   const containers = [
-    ...(pod['spec']?.containers ?? []),
-    ...((pod['spec']?.initContainers ?? []) as Json[]).filter((c: Json) => c.restartPolicy === 'Always'),
+    ...(pod.spec?.containers ?? []),
+    ...(pod.spec?.initContainers ?? []).filter((c) => c.restartPolicy === 'Always'),
   ];
-  for (const container of containers as Json[]) {
+  for (const container of containers) {
     for (const port of container.ports ?? []) {
       if (port.name === target && (port.protocol ?? 'TCP') === (servicePort.protocol ?? 'TCP'))
         return port.containerPort;
@@ -76,40 +64,40 @@ export function targetPortOf(pod: KubeObject, servicePort: Json): number | undef
 }
 
 function endpointOf(
-  pod: KubeObject,
-  service: KubeObject,
+  pod: Pod,
+  service: Service,
   address: string,
   nodeZone: (node: string) => string | undefined,
 ): Endpoint {
   const terminating = pod.metadata.deletionTimestamp !== undefined;
   const serving = isPodReady(pod);
-  const publish = service['spec'].publishNotReadyAddresses === true;
-  const node: string | undefined = pod['spec']?.nodeName;
+  const publish = service.spec.publishNotReadyAddresses === true;
+  const node: string | undefined = pod.spec?.nodeName;
   const zone = node === undefined ? undefined : nodeZone(node);
-  const named = pod['spec']?.hostname !== undefined && pod['spec']?.subdomain === service.metadata.name;
+  const named = pod.spec?.hostname !== undefined && pod.spec?.subdomain === service.metadata.name;
   return {
     addresses: [address],
     conditions: { ready: publish || (serving && !terminating), serving, terminating },
     targetRef: { kind: 'Pod', namespace: pod.metadata.namespace, name: pod.metadata.name, uid: pod.metadata.uid },
     ...(node === undefined ? {} : { nodeName: node }),
     ...(zone === undefined ? {} : { zone }),
-    ...(named ? { hostname: pod['spec'].hostname } : {}),
+    ...(named ? { hostname: pod.spec.hostname } : {}),
   };
 }
 
 /** Endpoints by address family and by the ports that they have in common. */
 function groupEndpoints({ service, pods, nodeZone }: EndpointsObserved): Map<string, Group> {
   const groups = new Map<string, Group>();
-  const families: string[] = service['spec'].ipFamilies ?? ['IPv4'];
+  const families: string[] = service.spec.ipFamilies ?? ['IPv4'];
   for (const pod of pods) {
     if (isPodTerminal(pod)) continue;
-    const addresses: string[] = ((pod['status']?.podIPs ?? []) as { ip: string }[]).map(({ ip }) => ip);
-    if (addresses.length === 0 && pod['status']?.podIP !== undefined) addresses.push(pod['status'].podIP);
+    const addresses: string[] = (pod.status?.podIPs ?? []).map(({ ip }) => ip);
+    if (addresses.length === 0 && pod.status?.podIP !== undefined) addresses.push(pod.status.podIP);
     for (const family of families) {
       const address = addresses.find((ip) => ip.includes(':') === (family === 'IPv6'));
       if (address === undefined) continue;
-      const ports: Port[] = [];
-      for (const servicePort of (service['spec'].ports ?? []) as Json[]) {
+      const ports: EndpointPort[] = [];
+      for (const servicePort of service.spec.ports ?? []) {
         const port = targetPortOf(pod, servicePort);
         if (port !== undefined)
           ports.push({
@@ -119,10 +107,10 @@ function groupEndpoints({ service, pods, nodeZone }: EndpointsObserved): Map<str
             ...(servicePort.appProtocol === undefined ? {} : { appProtocol: servicePort.appProtocol }),
           });
       }
-      if (ports.length === 0 && (service['spec'].ports ?? []).length > 0) continue;
+      if (ports.length === 0 && (service.spec.ports ?? []).length > 0) continue;
       const id = `${family}/${canonicalJson(ports)}`;
       let group = groups.get(id);
-      if (group === undefined) groups.set(id, (group = { family: family as Group['family'], ports, endpoints: [] }));
+      if (group === undefined) groups.set(id, (group = { family, ports, endpoints: [] }));
       group.endpoints.push(endpointOf(pod, service, address, nodeZone));
     }
   }
@@ -134,13 +122,13 @@ export function planEndpointSlices(observed: EndpointsObserved): EndpointSlicePl
   const plan: EndpointSlicePlan = { create: [], update: [], delete: [] };
   const groups = groupEndpoints(observed);
   if (groups.size === 0)
-    groups.set('empty', { family: service['spec'].ipFamilies?.[0] ?? 'IPv4', ports: [], endpoints: [] });
+    groups.set('empty', { family: service.spec.ipFamilies?.[0] ?? 'IPv4', ports: [], endpoints: [] });
   const mine = slices.filter((slice) => slice.metadata.deletionTimestamp === undefined);
   const unclaimed = new Set(mine);
   const labels = sliceLabels(service);
   for (const { family, ports, endpoints } of groups.values()) {
     const held = mine.filter(
-      (slice) => unclaimed.has(slice) && slice['addressType'] === family && isEqual(slice['ports'], ports),
+      (slice) => unclaimed.has(slice) && slice.addressType === family && isEqual(slice.ports, ports),
     );
     for (const slice of held) unclaimed.delete(slice);
     planGroup(service, family, ports, endpoints, held, labels, plan);
@@ -149,32 +137,34 @@ export function planEndpointSlices(observed: EndpointsObserved): EndpointSlicePl
   return plan;
 }
 
-function sliceLabels(service: KubeObject): Record<string, string> {
+function sliceLabels(service: Service): Record<string, string> {
   const headless: Record<string, string> =
-    service['spec'].clusterIP === 'None' ? { 'service.kubernetes.io/headless': '' } : {};
+    service.spec.clusterIP === 'None' ? { 'service.kubernetes.io/headless': '' } : {};
   return {
     ...service.metadata.labels,
     ...headless,
-    [serviceNameLabel]: service.metadata.name!,
+    [serviceNameLabel]: service.metadata.name,
     'endpointslice.kubernetes.io/managed-by': managedBy,
   };
 }
 
 function planGroup(
-  service: KubeObject,
+  service: Service,
   family: string,
-  ports: Port[],
+  ports: EndpointPort[],
   endpoints: Endpoint[],
-  held: KubeObject[],
+  held: EndpointSlice[],
   labels: Record<string, string>,
   plan: EndpointSlicePlan,
 ): void {
-  const wanted = new Map(endpoints.map((endpoint) => [`${endpoint.targetRef.uid}/${endpoint.addresses[0]}`, endpoint]));
-  const next: { slice: KubeObject | undefined; endpoints: Endpoint[] }[] = [];
+  const wanted = new Map(
+    endpoints.map((endpoint) => [`${endpoint.targetRef?.uid}/${endpoint.addresses[0]}`, endpoint]),
+  );
+  const next: { slice: EndpointSlice | undefined; endpoints: Endpoint[] }[] = [];
   // What is already in a slice stays there; the rest fills gaps, then new slices.
   for (const slice of held) {
     const kept: Endpoint[] = [];
-    for (const endpoint of (slice['endpoints'] ?? []) as Json[]) {
+    for (const endpoint of slice.endpoints ?? []) {
       const id = `${endpoint.targetRef?.uid}/${endpoint.addresses[0]}`;
       const current = wanted.get(id);
       if (current === undefined) continue;
@@ -195,7 +185,7 @@ function planGroup(
         kind: 'EndpointSlice',
         metadata: {
           generateName: `${service.metadata.name}-`,
-          namespace: service.metadata.namespace!,
+          namespace: service.metadata.namespace,
           labels,
           ownerReferences: [ownedBy(service)],
         },
@@ -208,18 +198,18 @@ function planGroup(
       next.some((other, at) => at !== index && (other.endpoints.length > 0 || at < index))
     )
       plan.delete.push(slice);
-    else if (!isEqual(slice['endpoints'], list) || !isEqual(slice.metadata.labels, labels))
+    else if (!isEqual(slice.endpoints, list) || !isEqual(slice.metadata.labels, labels))
       plan.update.push({ ...slice, metadata: { ...slice.metadata, labels }, endpoints: list });
   }
 }
 
 /** The older form: subsets by ports, ready and not ready addresses apart; at most 1,000 addresses. */
-export function planEndpoints({ service, pods }: Pick<EndpointsObserved, 'service' | 'pods'>): Json[] {
-  const subsets = new Map<string, { addresses: Json[]; notReadyAddresses: Json[]; ports: Json[] }>();
+function planEndpoints({ service, pods }: Pick<EndpointsObserved, 'service' | 'pods'>): EndpointSubset[] {
+  const subsets = new Map<string, Required<EndpointSubset>>();
   let count = 0;
   for (const pod of pods) {
-    const ip: string | undefined = pod['status']?.podIP;
-    const publish = service['spec'].publishNotReadyAddresses === true;
+    const ip: string | undefined = pod.status?.podIP;
+    const publish = service.spec.publishNotReadyAddresses === true;
     if (
       ip === undefined ||
       isPodTerminal(pod) ||
@@ -227,7 +217,7 @@ export function planEndpoints({ service, pods }: Pick<EndpointsObserved, 'servic
       count >= endpointsPerObjectMax
     )
       continue;
-    const ports = ((service['spec'].ports ?? []) as Json[]).flatMap((servicePort) => {
+    const ports = (service.spec.ports ?? []).flatMap((servicePort) => {
       const port = targetPortOf(pod, servicePort);
       return port === undefined
         ? []
@@ -240,12 +230,12 @@ export function planEndpoints({ service, pods }: Pick<EndpointsObserved, 'servic
             },
           ];
     });
-    if (ports.length === 0 && (service['spec'].ports ?? []).length > 0) continue;
-    const named = pod['spec']?.hostname !== undefined && pod['spec']?.subdomain === service.metadata.name;
+    if (ports.length === 0 && (service.spec.ports ?? []).length > 0) continue;
+    const named = pod.spec?.hostname !== undefined && pod.spec?.subdomain === service.metadata.name;
     const address = {
       ip,
-      ...(named ? { hostname: pod['spec'].hostname } : {}),
-      ...(pod['spec']?.nodeName === undefined ? {} : { nodeName: pod['spec'].nodeName }),
+      ...(named ? { hostname: pod.spec.hostname } : {}),
+      ...(pod.spec?.nodeName === undefined ? {} : { nodeName: pod.spec.nodeName }),
       targetRef: { kind: 'Pod', namespace: pod.metadata.namespace, name: pod.metadata.name, uid: pod.metadata.uid },
     };
     const id = canonicalJson(ports);
@@ -254,7 +244,7 @@ export function planEndpoints({ service, pods }: Pick<EndpointsObserved, 'servic
     (publish || isPodReady(pod) ? subset.addresses : subset.notReadyAddresses).push(address);
     count++;
   }
-  const byIp = (a: Json, b: Json): number => (a.ip < b.ip ? -1 : a.ip > b.ip ? 1 : 0);
+  const byIp = (a: EndpointAddress, b: EndpointAddress): number => (a.ip < b.ip ? -1 : a.ip > b.ip ? 1 : 0);
   return [...subsets.entries()]
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([, { addresses, notReadyAddresses, ports }]) => ({
@@ -265,25 +255,25 @@ export function planEndpoints({ service, pods }: Pick<EndpointsObserved, 'servic
 }
 
 /** What of a Pod endpoints depend on: most status changes touch none of it. */
-function concernsEndpoints(pod: KubeObject, previous: KubeObject): boolean {
+function concernsEndpoints(pod: Pod, previous: Pod): boolean {
   return (
-    pod['status']?.podIP !== previous['status']?.podIP ||
+    pod.status?.podIP !== previous.status?.podIP ||
     isPodReady(pod) !== isPodReady(previous) ||
     isPodTerminal(pod) !== isPodTerminal(previous) ||
     pod.metadata.deletionTimestamp !== previous.metadata.deletionTimestamp ||
-    pod['spec']?.nodeName !== previous['spec']?.nodeName ||
+    pod.spec?.nodeName !== previous.spec?.nodeName ||
     !isEqual(pod.metadata.labels, previous.metadata.labels)
   );
 }
 
 class EndpointSliceController {
   readonly #context: ControllerContext;
-  readonly #services: Informer;
-  readonly #pods: Informer;
-  readonly #slices: Informer;
-  readonly #endpoints: Informer;
-  readonly #nodes: Informer;
-  readonly #selectors = new WeakMap<KubeObject, LabelSelector | undefined>();
+  readonly #services: Informer<Service>;
+  readonly #pods: Informer<Pod>;
+  readonly #slices: Informer<EndpointSlice>;
+  readonly #endpoints: Informer<Endpoints>;
+  readonly #nodes: Informer<Node>;
+  readonly #selectors = new WeakMap<Service, LabelSelector | undefined>();
   readonly queue: WorkQueue;
 
   constructor(context: ControllerContext) {
@@ -310,7 +300,7 @@ class EndpointSliceController {
       },
       deleted: (pod) => this.#enqueueServices(pod),
     });
-    const enqueueOwner = (slice: KubeObject): void => {
+    const enqueueOwner = (slice: EndpointSlice): void => {
       const name = slice.metadata.labels?.[serviceNameLabel];
       if (name !== undefined) this.queue.add(`${slice.metadata.namespace}/${name}`);
     };
@@ -318,18 +308,18 @@ class EndpointSliceController {
     this.#endpoints.addHandler({ deleted: (object) => this.queue.add(keyOf(object)) });
   }
 
-  #selectorOf(service: KubeObject): LabelSelector | undefined {
+  #selectorOf(service: Service): LabelSelector | undefined {
     let selector = this.#selectors.get(service);
-    if (selector === undefined && service['spec']?.selector !== undefined && service['spec'].type !== 'ExternalName') {
-      selector = selectorOfMap(service['spec'].selector);
+    if (selector === undefined && service.spec?.selector !== undefined && service.spec.type !== 'ExternalName') {
+      selector = selectorOfMap(service.spec.selector);
       if (selector.length === 0) selector = undefined;
       this.#selectors.set(service, selector);
     }
     return selector;
   }
 
-  #enqueueServices(pod: KubeObject): void {
-    for (const service of this.#services.by('namespace', pod.metadata.namespace!)) {
+  #enqueueServices(pod: Pod): void {
+    for (const service of this.#services.by('namespace', pod.metadata.namespace)) {
       const selector = this.#selectorOf(service);
       if (selector !== undefined && matchesLabels(selector, pod.metadata.labels)) this.queue.add(keyOf(service));
     }
@@ -344,8 +334,8 @@ class EndpointSliceController {
     }
     const selector = this.#selectorOf(service);
     if (selector === undefined) return;
-    const pods: KubeObject[] = [];
-    for (const pod of this.#pods.by('namespace', service.metadata.namespace!))
+    const pods: Pod[] = [];
+    for (const pod of this.#pods.by('namespace', service.metadata.namespace))
       if (matchesLabels(selector, pod.metadata.labels)) pods.push(pod);
     const nodeZone = (node: string): string | undefined =>
       this.#nodes.get(node)?.metadata.labels?.['topology.kubernetes.io/zone'];
@@ -357,7 +347,7 @@ class EndpointSliceController {
     await this.#writeEndpoints(key, service, planEndpoints({ service, pods }));
   }
 
-  async #cleanUp(key: string, slices: KubeObject[]): Promise<void> {
+  async #cleanUp(key: string, slices: EndpointSlice[]): Promise<void> {
     await forEachBounded(slices, (slice) => deleteIfPresent(this.#context, kinds.EndpointSlice, slice));
     const endpoints = this.#endpoints.get(key);
     if (endpoints?.metadata.labels?.['endpoints.kubernetes.io/managed-by'] === 'endpoint-controller') {
@@ -365,16 +355,16 @@ class EndpointSliceController {
     }
   }
 
-  async #writeEndpoints(key: string, service: KubeObject, subsets: Json[]): Promise<void> {
+  async #writeEndpoints(key: string, service: Service, subsets: EndpointSubset[]): Promise<void> {
     const held = this.#endpoints.get(key);
     const headless: Record<string, string> =
-      service['spec'].clusterIP === 'None' ? { 'service.kubernetes.io/headless': '' } : {};
+      service.spec.clusterIP === 'None' ? { 'service.kubernetes.io/headless': '' } : {};
     const labels = {
       ...service.metadata.labels,
       ...headless,
       'endpoints.kubernetes.io/managed-by': 'endpoint-controller',
     };
-    if (held !== undefined && isEqual(held['subsets'], subsets) && isEqual(held.metadata.labels, labels)) return;
+    if (held !== undefined && isEqual(held.subsets, subsets) && isEqual(held.metadata.labels, labels)) return;
     const { namespace, name } = service.metadata;
     if (held !== undefined) {
       await this.#context.client.update(kinds.Endpoints, { ...held, metadata: { ...held.metadata, labels }, subsets });
@@ -384,7 +374,7 @@ class EndpointSliceController {
       await this.#context.client.create(kinds.Endpoints, {
         apiVersion: 'v1',
         kind: 'Endpoints',
-        metadata: { name: name!, namespace: namespace!, labels },
+        metadata: { name: name, namespace: namespace, labels },
         subsets,
       });
     } catch (error) {

@@ -2,28 +2,27 @@
  * Generic ephemeral volumes: a claim for each, owned by its Pod and gone with it (Kubernetes documentation, "Ephemeral
  * Volumes").
  */
+import type { PersistentVolumeClaim, Pod } from '#api/core.v1.ts';
+import type { Manifest } from '#api/manifest.ts';
 import { isReason } from '#base/errors.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
 import { keyOf } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import { isPodActive } from './pods.ts';
 import { type Controller, type ControllerContext, createQueue, ownedBy } from './runtime.ts';
 
 /** The claims that a Pod's ephemeral volumes need. */
-export function ephemeralClaims(pod: KubeObject): KubeObject[] {
-  return ((pod['spec']?.volumes ?? []) as Json[])
-    .filter(({ ephemeral }) => ephemeral?.volumeClaimTemplate !== undefined)
-    .map(({ name, ephemeral }) => ({
-      apiVersion: 'v1',
-      kind: 'PersistentVolumeClaim',
-      metadata: {
-        ...ephemeral.volumeClaimTemplate.metadata,
-        name: `${pod.metadata.name}-${name}`,
-        namespace: pod.metadata.namespace!,
-        ownerReferences: [ownedBy(pod)],
-      },
-      spec: ephemeral.volumeClaimTemplate.spec,
-    }));
+function ephemeralClaims(pod: Pod): Manifest<PersistentVolumeClaim>[] {
+  return (pod.spec.volumes ?? []).flatMap(({ name, ephemeral }) => {
+    const template = ephemeral?.volumeClaimTemplate;
+    if (template === undefined) return [];
+    const metadata = {
+      ...template.metadata,
+      name: `${pod.metadata.name}-${name}`,
+      namespace: pod.metadata.namespace,
+      ownerReferences: [ownedBy(pod)],
+    };
+    return [{ apiVersion: 'v1', kind: 'PersistentVolumeClaim', metadata, spec: template.spec }];
+  });
 }
 
 export function startEphemeralVolumeController(context: ControllerContext): Controller {
@@ -43,8 +42,7 @@ export function startEphemeralVolumeController(context: ControllerContext): Cont
   });
   pods.addHandler({
     added: (pod) => {
-      if (((pod['spec']?.volumes ?? []) as Json[]).some(({ ephemeral }) => ephemeral !== undefined))
-        queue.add(keyOf(pod));
+      if ((pod.spec?.volumes ?? []).some(({ ephemeral }) => ephemeral !== undefined)) queue.add(keyOf(pod));
     },
   });
   return { name: 'ephemeral-volume', queues: [queue] };

@@ -3,11 +3,12 @@
  * and rate policies. Pure; what must be remembered (recommendations and past scalings) is `HpaMemory`. Spec: Kubernetes
  * documentation, "Horizontal Pod Autoscaling" (algorithm details, configurable scaling behavior).
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { HorizontalPodAutoscaler, MetricTarget, MetricValueStatus } from '#api/autoscaling.v2.ts';
+import type { Pod } from '#api/core.v1.ts';
 import { milliOf } from '#base/quantity.ts';
 import { conditionOf, createdMs, isPodReady } from './pods.ts';
 
-export const toleranceDefault = 0.1;
+const toleranceDefault = 0.1;
 const cpuInitializationMs = 300_000;
 const initialReadinessDelayMs = 30_000;
 const downStabilizationSecondsDefault = 300;
@@ -31,9 +32,9 @@ export function emptyMemory(): HpaMemory {
  * Request of a resource over a Pod's containers (or one of them), in thousandths; undefined where some container has
  * none.
  */
-function requestOf(pod: KubeObject, resource: string, container: string | undefined): number | undefined {
+function requestOf(pod: Pod, resource: string, container: string | undefined): number | undefined {
   let sum = 0;
-  for (const { name, resources } of pod['spec'].containers as Json[]) {
+  for (const { name, resources } of pod.spec.containers) {
     if (container !== undefined && name !== container) continue;
     const text: string | undefined = resources?.requests?.[resource];
     if (text === undefined) return undefined;
@@ -51,23 +52,23 @@ function usageOf(usage: PodUsage, resource: string, container: string | undefine
 }
 
 interface Group {
-  ready: KubeObject[];
-  unready: KubeObject[];
-  missing: KubeObject[];
+  ready: Pod[];
+  unready: Pod[];
+  missing: Pod[];
 }
 
 /** Which Pods count fully, which as not ready yet, which lack metrics; failed and leaving ones do not count. */
 function groupPods(
-  pods: readonly KubeObject[],
+  pods: readonly Pod[],
   usages: ReadonlyMap<string, PodUsage>,
   resource: string,
   nowMs: number,
 ): Group {
   const group: Group = { ready: [], unready: [], missing: [] };
   for (const pod of pods) {
-    if (pod.metadata.deletionTimestamp !== undefined || pod['status']?.phase === 'Failed') continue;
-    const usage = usages.get(pod.metadata.name!);
-    if (pod['status']?.phase === 'Pending') group.unready.push(pod);
+    if (pod.metadata.deletionTimestamp !== undefined || pod.status?.phase === 'Failed') continue;
+    const usage = usages.get(pod.metadata.name);
+    if (pod.status?.phase === 'Pending') group.unready.push(pod);
     else if (usage === undefined) group.missing.push(pod);
     else if (resource === 'cpu' && isUnready(pod, usage, nowMs)) group.unready.push(pod);
     else group.ready.push(pod);
@@ -75,9 +76,9 @@ function groupPods(
   return group;
 }
 
-function isUnready(pod: KubeObject, usage: PodUsage, nowMs: number): boolean {
+function isUnready(pod: Pod, usage: PodUsage, nowMs: number): boolean {
   const condition = conditionOf(pod, 'Ready');
-  const start = Date.parse(pod['status']?.startTime ?? '') || createdMs(pod);
+  const start = Date.parse(pod.status?.startTime ?? '') || createdMs(pod);
   const changed = Date.parse(condition?.lastTransitionTime ?? '') || start;
   if (nowMs < start + cpuInitializationMs) return !isPodReady(pod) || usage.timestampMs < changed;
   return !isPodReady(pod) && changed < start + initialReadinessDelayMs;
@@ -85,46 +86,46 @@ function isUnready(pod: KubeObject, usage: PodUsage, nowMs: number): boolean {
 
 export interface MetricResult {
   replicas: number;
-  current: Json;
+  current: MetricValueStatus;
   error?: undefined;
 }
 export type MetricOutcome = MetricResult | { error: { reason: string; message: string } };
 
 /** Replicas for a resource metric (of all containers or one). `target` as in `spec.metrics[].resource.target`. */
 export function planResourceMetric(input: {
-  pods: readonly KubeObject[];
+  pods: readonly Pod[];
   usages: ReadonlyMap<string, PodUsage>;
   resource: string;
   container?: string;
-  target: Json;
+  target: MetricTarget;
   currentReplicas: number;
   nowMs: number;
 }): MetricOutcome {
   const { pods, usages, resource, container, target, currentReplicas, nowMs } = input;
   const group = groupPods(pods, usages, resource, nowMs);
   const isRatio = target.type === 'Utilization';
-  const requests = new Map<KubeObject, number>();
+  const requests = new Map<Pod, number>();
   if (isRatio) {
     for (const pod of [...group.ready, ...group.unready, ...group.missing]) {
       const request = requestOf(pod, resource, container);
       if (request === undefined)
         return failed(
-          `missing request for ${resource} in container ${container ?? pod['spec'].containers[0]?.name} of Pod ${pod.metadata.name}`,
+          `missing request for ${resource} in container ${container ?? pod.spec.containers[0]?.name} of Pod ${pod.metadata.name}`,
         );
       requests.set(pod, request);
     }
   }
   if (group.ready.length + group.unready.length === 0 || usages.size === 0)
     return failed(`unable to get metrics for resource ${resource}: no metrics returned from resource metrics API`);
-  const wanted = isRatio ? (target.averageUtilization as number) / 100 : milliOf(target.averageValue);
-  const ratioOf = (list: { pod: KubeObject; usage: number }[]): number => {
+  const wanted = isRatio ? (target.averageUtilization ?? 0) / 100 : milliOf(target.averageValue ?? '0');
+  const ratioOf = (list: { pod: Pod; usage: number }[]): number => {
     const usage = list.reduce((sum, entry) => sum + entry.usage, 0);
     const base = isRatio ? list.reduce((sum, { pod }) => sum + requests.get(pod)!, 0) : list.length;
     return base === 0 ? 0 : usage / base / wanted;
   };
   const measured = group.ready.map((pod) => ({
     pod,
-    usage: usageOf(usages.get(pod.metadata.name!)!, resource, container) ?? 0,
+    usage: usageOf(usages.get(pod.metadata.name)!, resource, container) ?? 0,
   }));
   const ratio = measured.length === 0 ? 1 : ratioOf(measured);
   const usage = measured.reduce((sum, entry) => sum + entry.usage, 0);
@@ -179,8 +180,8 @@ interface Rules {
   select: string;
 }
 
-function rulesOf(hpa: KubeObject, direction: 'scaleUp' | 'scaleDown'): Rules {
-  const rules = hpa['spec'].behavior?.[direction] ?? {};
+function rulesOf(hpa: HorizontalPodAutoscaler, direction: 'scaleUp' | 'scaleDown'): Rules {
+  const rules = hpa.spec.behavior?.[direction] ?? {};
   const policies =
     direction === 'scaleUp'
       ? [
@@ -238,7 +239,13 @@ export interface Verdict {
 const windowMsMax = 3_600_000;
 
 /** From the raw number to what may be set now. */
-export function stabilize(hpa: KubeObject, current: number, raw: number, before: HpaMemory, nowMs: number): Verdict {
+export function stabilize(
+  hpa: HorizontalPodAutoscaler,
+  current: number,
+  raw: number,
+  before: HpaMemory,
+  nowMs: number,
+): Verdict {
   const [up, down] = [rulesOf(hpa, 'scaleUp'), rulesOf(hpa, 'scaleDown')];
   const recommendations = [
     ...before.recommendations.filter(({ atMs }) => nowMs - atMs <= windowMsMax),
@@ -265,8 +272,8 @@ export function stabilize(hpa: KubeObject, current: number, raw: number, before:
             reason: 'ScaleUpStabilized',
             message: 'recent recommendations were lower than current one, applying the lowest recent recommendation',
           };
-  const least0: number = hpa['spec'].minReplicas ?? 1;
-  const most0: number = hpa['spec'].maxReplicas;
+  const least0: number = hpa.spec.minReplicas ?? 1;
+  const most0: number = hpa.spec.maxReplicas;
   let limited: Verdict['limited'] = {
     status: 'False',
     reason: 'DesiredWithinRange',

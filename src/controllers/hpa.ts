@@ -3,28 +3,40 @@
  * (custom and external metrics where an API for them is registered) and sets the scale of its target. Without
  * autoscalers it does nothing at all.
  */
+import type { Scale } from '#api/autoscaling.v1.ts';
+import type {
+  CrossVersionObjectReference,
+  HorizontalPodAutoscaler,
+  HorizontalPodAutoscalerCondition,
+  HorizontalPodAutoscalerStatus,
+  MetricSpec,
+  MetricStatus,
+  MetricTarget,
+} from '#api/autoscaling.v2.ts';
+import type { Pod } from '#api/core.v1.ts';
 import { isReason } from '#base/errors.ts';
-import type { Json, KindRef, KubeObject } from '#base/objects.ts';
-import { milliOf, wholeOf } from '#base/quantity.ts';
+import type { KindRef } from '#base/objects.ts';
+import { isQuantity, milliOf, wholeOf } from '#base/quantity.ts';
 import { matchesLabels, parseLabelSelector } from '#base/selectors.ts';
 import { timestamp } from '#base/timestamp.ts';
+import { messageOf } from '#base/thrown.ts';
+import { fieldOf, itemsOf } from '#base/unknown.ts';
+import { groupVersionOf } from '#base/objects.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer } from '#client/informer.ts';
 import { kindOf, kinds } from '#client/kinds.ts';
-import { pathOf } from '#client/rest-client.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { discoverResources } from './discovery.ts';
 import { isEqual, isEqualStatus } from './equality.ts';
 import {
   emptyMemory,
   type HpaMemory,
-  type MetricOutcome,
   planResourceMetric,
   planValueMetric,
   type PodUsage,
   stabilize,
 } from './hpa-plan.ts';
-import { type Condition, withCondition } from './pods.ts';
+import { withCondition } from './pods.ts';
 import { type Controller, type ControllerContext, createQueue, recorderOf } from './runtime.ts';
 
 const scalable: Record<string, KindRef> = {
@@ -34,10 +46,15 @@ const scalable: Record<string, KindRef> = {
   '/ReplicationController': kinds.ReplicationController,
 };
 
+/** What one metric asks for, and what the status shows of it. */
+type Measured =
+  | { replicas: number; current: MetricStatus; error?: undefined }
+  | { error: { reason: string; message: string } };
+
 class HpaController {
   readonly #context: ControllerContext;
-  readonly #autoscalers: Informer;
-  readonly #pods: Informer;
+  readonly #autoscalers: Informer<HorizontalPodAutoscaler>;
+  readonly #pods: Informer<Pod>;
   readonly #recorder: EventRecorder;
   readonly #memory = new Map<string, HpaMemory>();
   readonly queue: WorkQueue;
@@ -54,11 +71,11 @@ class HpaController {
     this.#autoscalers.addHandler({
       added: (o) => this.queue.add(`${o.metadata.namespace}/${o.metadata.name}`),
       updated: (o, previous) => {
-        if (o.metadata.generation !== previous.metadata.generation || !isEqual(o['spec'], previous['spec']))
+        if (o.metadata.generation !== previous.metadata.generation || !isEqual(o.spec, previous.spec))
           this.queue.add(`${o.metadata.namespace}/${o.metadata.name}`);
       },
       deleted: (o) => {
-        this.#memory.delete(o.metadata.uid!);
+        this.#memory.delete(o.metadata.uid);
       },
     });
   }
@@ -74,11 +91,8 @@ class HpaController {
     return { requeueAfterMs: this.#syncPeriodMs };
   }
 
-  async #targetKind(reference: Json): Promise<KindRef> {
-    const [group, version] =
-      reference.apiVersion?.includes('/') === true
-        ? (reference.apiVersion.split('/') as [string, string])
-        : ['', reference.apiVersion ?? 'v1'];
+  async #targetKind(reference: CrossVersionObjectReference): Promise<KindRef> {
+    const { group, version } = groupVersionOf(reference.apiVersion ?? 'v1');
     const known = scalable[`${group}/${reference.kind}`];
     if (known !== undefined) return known;
     const { resources } = await discoverResources(this.#context.client);
@@ -88,32 +102,32 @@ class HpaController {
       : { ...found, version };
   }
 
-  async #scale(hpa: KubeObject, key: string): Promise<void> {
+  async #scale(hpa: HorizontalPodAutoscaler, key: string): Promise<void> {
     const { client, clock } = this.#context;
     const nowMs = clock.now();
-    let conditions: Condition[] = hpa['status']?.conditions ?? [];
+    let conditions: HorizontalPodAutoscalerCondition[] = hpa.status?.conditions ?? [];
     const set = (type: string, status: string, reason: string, message: string): void => {
       conditions = withCondition(conditions, { type, status, reason, message }, nowMs);
     };
-    const namespace = hpa.metadata.namespace!;
-    const reference = hpa['spec'].scaleTargetRef;
-    const path = `${pathOf(await this.#targetKind(reference), namespace, reference.name)}/scale`;
-    let scale: KubeObject;
+    const namespace = hpa.metadata.namespace;
+    const reference = hpa.spec.scaleTargetRef;
+    const target = await this.#targetKind(reference);
+    let scale: Scale;
     try {
-      scale = await client.raw('GET', path);
+      scale = await client.getSubresource(target, 'scale', reference.name, namespace);
     } catch (error) {
-      const message = `the HPA controller was unable to get the target's current scale: ${error instanceof Error ? error.message : String(error)}`;
+      const message = `the HPA controller was unable to get the target's current scale: ${messageOf(error)}`;
       set('AbleToScale', 'False', 'FailedGetScale', message);
-      this.#recorder.event(hpa, 'Warning', 'FailedGetScale', error instanceof Error ? error.message : String(error));
-      await this.#writeStatus(key, { ...hpa['status'], conditions });
+      this.#recorder.event(hpa, 'Warning', 'FailedGetScale', messageOf(error));
+      await this.#writeStatus(key, { desiredReplicas: 0, ...hpa.status, conditions });
       return;
     }
-    const current: number = scale['spec']?.replicas ?? 0;
+    const current: number = scale.spec?.replicas ?? 0;
     set('AbleToScale', 'True', 'SucceededGetScale', "the HPA controller was able to get the target's current scale");
-    const memory = this.#memory.get(hpa.metadata.uid!) ?? emptyMemory();
+    const memory = this.#memory.get(hpa.metadata.uid) ?? emptyMemory();
     let desired = current;
-    let metrics: Json[] = hpa['status']?.currentMetrics ?? [];
-    const [least, most]: [number, number] = [hpa['spec'].minReplicas ?? 1, hpa['spec'].maxReplicas];
+    let metrics = hpa.status?.currentMetrics ?? [];
+    const [least, most]: [number, number] = [hpa.spec.minReplicas ?? 1, hpa.spec.maxReplicas];
     if (current === 0 && least !== 0) {
       set(
         'ScalingActive',
@@ -147,14 +161,14 @@ class HpaController {
       if (outcome.replicas !== undefined && (outcome.error === undefined || outcome.replicas > current)) {
         const verdict = stabilize(hpa, current, outcome.replicas, memory, nowMs);
         desired = verdict.replicas;
-        this.#memory.set(hpa.metadata.uid!, verdict.memory);
+        this.#memory.set(hpa.metadata.uid, verdict.memory);
         set('AbleToScale', 'True', verdict.ableToScale.reason, verdict.ableToScale.message);
         set('ScalingLimited', verdict.limited.status, verdict.limited.reason, verdict.limited.message);
       }
     }
-    let lastScaleTime: string | undefined = hpa['status']?.lastScaleTime;
+    let lastScaleTime: string | undefined = hpa.status?.lastScaleTime;
     if (desired !== current) {
-      await client.raw('PUT', path, { ...scale, spec: { ...scale['spec'], replicas: desired } });
+      await client.updateSubresource(target, 'scale', { ...scale, spec: { ...scale.spec, replicas: desired } });
       lastScaleTime = timestamp(nowMs);
       set(
         'AbleToScale',
@@ -182,42 +196,47 @@ class HpaController {
     });
   }
 
-  async #writeStatus(key: string, status: Json): Promise<void> {
+  async #writeStatus(key: string, status: HorizontalPodAutoscalerStatus): Promise<void> {
     const current = this.#autoscalers.get(key);
-    if (current === undefined || isEqualStatus(current['status'], status)) return;
+    if (current === undefined || isEqualStatus(current.status, status)) return;
     await this.#context.client.update(kinds.HorizontalPodAutoscaler, { ...current, status }, { subresource: 'status' });
   }
 
   /** The largest number that any metric asks for; with a failing metric only growing is allowed. */
   async #compute(
-    hpa: KubeObject,
-    scale: KubeObject,
+    hpa: HorizontalPodAutoscaler,
+    scale: Scale,
     current: number,
     nowMs: number,
-  ): Promise<{ replicas?: number; metrics: Json[]; source: string; error?: { reason: string; message: string } }> {
-    const specs: Json[] = hpa['spec'].metrics ?? [
+  ): Promise<{
+    replicas?: number;
+    metrics: MetricStatus[];
+    source: string;
+    error?: { reason: string; message: string };
+  }> {
+    const specs: MetricSpec[] = hpa.spec.metrics ?? [
       { type: 'Resource', resource: { name: 'cpu', target: { type: 'Utilization', averageUtilization: 80 } } },
     ];
-    const selector = parseLabelSelector(scale['status']?.selector ?? '');
-    const pods = [...this.#pods.by('namespace', hpa.metadata.namespace!)].filter((pod) =>
+    const selector = parseLabelSelector(scale.status?.selector ?? '');
+    const pods = [...this.#pods.by('namespace', hpa.metadata.namespace)].filter((pod) =>
       matchesLabels(selector, pod.metadata.labels),
     );
     let replicas: number | undefined;
     let error: { reason: string; message: string } | undefined;
     let source = '';
-    const metrics: Json[] = [];
+    const metrics: MetricStatus[] = [];
     let usages: Map<string, PodUsage> | undefined;
     for (const spec of specs) {
-      let outcome: MetricOutcome;
+      let outcome: Measured;
       try {
         if (spec.type === 'Resource' || spec.type === 'ContainerResource')
-          usages ??= await this.#podUsages(hpa.metadata.namespace!, scale['status']?.selector ?? '');
+          usages ??= await this.#podUsages(hpa.metadata.namespace, scale.status?.selector ?? '');
         outcome = await this.#one(hpa, spec, pods, usages ?? new Map(), scale, current, nowMs);
       } catch (caught) {
         outcome = {
           error: {
             reason: `FailedGet${spec.type}Metric`,
-            message: `the HPA was unable to compute the replica count: ${caught instanceof Error ? caught.message : String(caught)}`,
+            message: `the HPA was unable to compute the replica count: ${messageOf(caught)}`,
           },
         };
       }
@@ -240,42 +259,40 @@ class HpaController {
   }
 
   async #podUsages(namespace: string, selector: string): Promise<Map<string, PodUsage>> {
-    const list = (await this.#context.client.raw(
-      'GET',
-      `${pathOf(kinds.PodMetrics, namespace)}${selector === '' ? '' : `?labelSelector=${encodeURIComponent(selector)}`}`,
-    )) as Json;
+    const { items } = await this.#context.client.list(kinds.PodMetrics, { namespace, labelSelector: selector });
     const usages = new Map<string, PodUsage>();
-    for (const item of list.items ?? []) {
+    for (const item of items) {
       const containers: PodUsage['containers'] = {};
-      for (const { name, usage } of item.containers ?? [])
+      for (const { name, usage } of item.containers)
         containers[name] = Object.fromEntries(
-          Object.entries(usage as Record<string, string>).map(([resource, amount]) => [
+          Object.entries(usage).map(([resource, amount]) => [
             resource,
             resource === 'cpu' ? milliOf(amount) : wholeOf(amount) * 1000,
           ]),
         );
-      usages.set(item.metadata.name, { timestampMs: Date.parse(item.timestamp), containers });
+      usages.set(item.metadata.name ?? '', { timestampMs: Date.parse(item.timestamp ?? ''), containers });
     }
     return usages;
   }
 
   async #one(
-    hpa: KubeObject,
-    spec: Json,
-    pods: readonly KubeObject[],
+    hpa: HorizontalPodAutoscaler,
+    spec: MetricSpec,
+    pods: readonly Pod[],
     usages: ReadonlyMap<string, PodUsage>,
-    scale: KubeObject,
+    scale: Scale,
     current: number,
     nowMs: number,
-  ): Promise<MetricOutcome> {
-    const namespace = hpa.metadata.namespace!;
-    if (spec.type === 'Resource' || spec.type === 'ContainerResource') {
-      const source = spec.type === 'Resource' ? spec.resource : spec.containerResource;
+  ): Promise<Measured> {
+    const namespace = hpa.metadata.namespace;
+    const { resource, containerResource, external, pods: ofPods, object } = spec;
+    const source = resource ?? containerResource;
+    if (source !== undefined) {
       const outcome = planResourceMetric({
         pods,
         usages,
         resource: source.name,
-        ...(source.container === undefined ? {} : { container: source.container }),
+        ...(containerResource === undefined ? {} : { container: containerResource.container }),
         target: source.target,
         currentReplicas: current,
         nowMs,
@@ -284,25 +301,26 @@ class HpaController {
       return {
         replicas: outcome.replicas,
         current:
-          spec.type === 'Resource'
+          containerResource === undefined
             ? { type: 'Resource', resource: { name: source.name, current: outcome.current } }
             : {
                 type: 'ContainerResource',
-                containerResource: { name: source.name, container: source.container, current: outcome.current },
+                containerResource: {
+                  name: source.name,
+                  container: containerResource.container,
+                  current: outcome.current,
+                },
               },
       };
     }
-    if (spec.type === 'External') {
-      const { metric, target } = spec.external;
-      const list = (await this.#context.client.raw(
-        'GET',
-        `/apis/external.metrics.k8s.io/v1beta1/namespaces/${namespace}/${metric.name}`,
-      )) as Json;
-      const total = ((list.items ?? []) as Json[]).reduce((sum, { value }) => sum + milliOf(value), 0);
+    if (external !== undefined) {
+      const { metric, target } = external;
+      const values = await this.#values(`/apis/external.metrics.k8s.io/v1beta1/namespaces/${namespace}/${metric.name}`);
+      const total = values.reduce((sum, value) => sum + value, 0);
       const replicas =
         target.type === 'AverageValue'
-          ? averageReplicas(total, milliOf(target.averageValue), current)
-          : planValueMetric(total, milliOf(target.value), current);
+          ? averageReplicas(total, milliOf(target.averageValue ?? '0'), current)
+          : planValueMetric(total, milliOf(target.value ?? '0'), current);
       return {
         replicas,
         current: {
@@ -317,34 +335,41 @@ class HpaController {
         },
       };
     }
-    const { metric, target, describedObject } = spec.type === 'Pods' ? spec.pods : spec.object;
-    const selector = encodeURIComponent(scale['status']?.selector ?? '');
-    const path =
-      spec.type === 'Pods'
-        ? `pods/*/${metric.name}?labelSelector=${selector}`
-        : `${describedObject.kind.toLowerCase()}s/${describedObject.name}/${metric.name}`;
-    const list = (await this.#context.client.raw(
-      'GET',
-      `/apis/custom.metrics.k8s.io/v1beta2/namespaces/${namespace}/${path}`,
-    )) as Json;
-    const values = ((list.items ?? []) as Json[]).map(({ value }) => milliOf(value));
-    const total = values.reduce((sum, value) => sum + value, 0);
-    if (spec.type === 'Pods')
+    const custom = `/apis/custom.metrics.k8s.io/v1beta2/namespaces/${namespace}`;
+    if (ofPods !== undefined) {
+      const { metric, target } = ofPods;
+      const selector = encodeURIComponent(scale.status?.selector ?? '');
+      const values = await this.#values(`${custom}/pods/*/${metric.name}?labelSelector=${selector}`);
+      const total = values.reduce((sum, value) => sum + value, 0);
       return {
-        replicas: averageReplicas(total, milliOf(target.averageValue), Math.max(values.length, 1)),
+        replicas: averageReplicas(total, milliOf(target.averageValue ?? '0'), Math.max(values.length, 1)),
         current: {
           type: 'Pods',
           pods: { metric, current: { averageValue: `${Math.round(total / Math.max(1, values.length))}m` } },
         },
       };
+    }
+    if (object === undefined) throw new Error(`a metric of type ${spec.type} has no source`);
+    const { metric, target, describedObject } = object;
+    const path = `${describedObject.kind.toLowerCase()}s/${describedObject.name}/${metric.name}`;
+    const total = (await this.#values(`${custom}/${path}`)).reduce((sum, value) => sum + value, 0);
     const replicas =
       target.type === 'AverageValue'
-        ? averageReplicas(total, milliOf(target.averageValue), current)
-        : planValueMetric(total, milliOf(target.value), current);
+        ? averageReplicas(total, milliOf(target.averageValue ?? '0'), current)
+        : planValueMetric(total, milliOf(target.value ?? '0'), current);
     return {
       replicas,
       current: { type: 'Object', object: { metric, describedObject, current: { value: `${total}m` } } },
     };
+  }
+
+  /** What a metrics API lists (ExternalMetricValueList, MetricValueList), in thousandths. */
+  async #values(path: string): Promise<number[]> {
+    const list: unknown = await this.#context.client.raw('GET', path);
+    return itemsOf(fieldOf(list, 'items')).map((item) => {
+      const value = fieldOf(item, 'value');
+      return isQuantity(value) ? milliOf(value) : 0;
+    });
   }
 }
 
@@ -353,20 +378,21 @@ function averageReplicas(total: number, target: number, current: number): number
   return Math.abs(1 - ratio) <= 0.1 ? current : Math.ceil(total / target - 1e-9);
 }
 
-function describeSpec(spec: Json): string {
-  if (spec.type === 'Resource')
-    return `${spec.resource.name} resource${spec.resource.target.type === 'Utilization' ? ' utilization (percentage of request)' : ''}`;
-  if (spec.type === 'ContainerResource')
-    return `${spec.containerResource.name} container resource${spec.containerResource.target.type === 'Utilization' ? ' utilization (percentage of request)' : ''}`;
-  if (spec.type === 'External')
-    return `external metric ${spec.external.metric.name}(${JSON.stringify(spec.external.metric.selector ?? null)})`;
-  return spec.type === 'Pods'
-    ? `pods metric ${spec.pods.metric.name}`
-    : `${spec.object.describedObject.kind} metric ${spec.object.metric.name}`;
+function describeSpec({ resource, containerResource, external, pods, object }: MetricSpec): string {
+  const ofRequest = ({ type }: MetricTarget): string =>
+    type === 'Utilization' ? ' utilization (percentage of request)' : '';
+  if (resource !== undefined) return `${resource.name} resource${ofRequest(resource.target)}`;
+  if (containerResource !== undefined)
+    return `${containerResource.name} container resource${ofRequest(containerResource.target)}`;
+  if (external !== undefined)
+    return `external metric ${external.metric.name}(${JSON.stringify(external.metric.selector ?? null)})`;
+  return pods !== undefined
+    ? `pods metric ${pods.metric.name}`
+    : `${object?.describedObject.kind} metric ${object?.metric.name}`;
 }
 
-function describeMetric(hpa: KubeObject): string {
-  const spec = (hpa['spec'].metrics as Json[] | undefined)?.[0];
+function describeMetric(hpa: HorizontalPodAutoscaler): string {
+  const spec = hpa.spec.metrics?.[0];
   return spec === undefined ? 'cpu resource utilization (percentage of request)' : describeSpec(spec);
 }
 

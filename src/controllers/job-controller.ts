@@ -2,16 +2,19 @@
  * Carries `planJob` out: status first, then finalizers, then Pods; and deletes finished Jobs whose time to live is
  * over.
  */
+import type { Job } from '#api/batch.v1.ts';
+import type { Container, Pod } from '#api/core.v1.ts';
+import type { Manifest } from '#api/manifest.ts';
 import { isReason } from '#base/errors.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
 import { matchesLabels, selectorOf } from '#base/selectors.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer, keyOf } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { isEqualStatus } from './equality.ts';
 import { indexAnnotation, indexOf, isJobFinished, jobFinalizer, type JobPlan, planJob } from './job.ts';
-import { type Condition, podFromTemplate } from './pods.ts';
+import { podFromTemplate } from './pods.ts';
 import {
   adopt,
   type Controller,
@@ -27,15 +30,15 @@ import {
   slowStart,
 } from './runtime.ts';
 
-export function jobPod(job: KubeObject, index: number | undefined, failures: number | undefined): KubeObject {
+function jobPod(job: Job, index: number | undefined, failures: number | undefined): Manifest<Pod> {
   const { name, namespace } = job.metadata;
-  const pod = podFromTemplate(job['spec'].template, namespace!, ownedBy(job), {
+  const pod = podFromTemplate(job.spec.template, namespace, ownedBy(job), {
     generateName: index === undefined ? `${name}-` : `${name}-${index}-`,
   });
   const labels: Record<string, string> = { ...pod.metadata.labels };
   // The server puts these on the template; a Job that came without them must still find its Pods.
-  for (const key of ['controller-uid', 'batch.kubernetes.io/controller-uid']) labels[key] ??= job.metadata.uid!;
-  for (const key of ['job-name', 'batch.kubernetes.io/job-name']) labels[key] ??= name!;
+  for (const key of ['controller-uid', 'batch.kubernetes.io/controller-uid']) labels[key] ??= job.metadata.uid;
+  for (const key of ['job-name', 'batch.kubernetes.io/job-name']) labels[key] ??= name;
   pod.metadata.finalizers = [...(pod.metadata.finalizers ?? []), jobFinalizer];
   if (index !== undefined) {
     labels[indexAnnotation] = String(index);
@@ -48,18 +51,17 @@ export function jobPod(job: KubeObject, index: number | undefined, failures: num
       name: 'JOB_COMPLETION_INDEX',
       valueFrom: { fieldRef: { apiVersion: 'v1', fieldPath: `metadata.labels['${indexAnnotation}']` } },
     };
-    const withIndex = (list: Json[] | undefined): Json[] | undefined =>
-      list?.map((container) =>
-        ((container.env ?? []) as Json[]).some((entry) => entry.name === variable.name)
+    const withIndex = (list: readonly Container[]): Container[] =>
+      list.map((container) =>
+        (container.env ?? []).some((entry) => entry.name === variable.name)
           ? container
           : { ...container, env: [...(container.env ?? []), variable] },
       );
-    const initContainers = withIndex(pod['spec'].initContainers);
-    pod['spec'] = {
-      ...pod['spec'],
+    pod.spec = {
+      ...pod.spec,
       hostname: `${name}-${index}`,
-      containers: withIndex(pod['spec'].containers),
-      ...(initContainers === undefined ? {} : { initContainers }),
+      containers: withIndex(pod.spec.containers),
+      ...(pod.spec.initContainers === undefined ? {} : { initContainers: withIndex(pod.spec.initContainers) }),
     };
   }
   pod.metadata.labels = labels;
@@ -68,8 +70,8 @@ export function jobPod(job: KubeObject, index: number | undefined, failures: num
 
 class JobController {
   readonly #context: ControllerContext;
-  readonly #jobs: Informer;
-  readonly #pods: Informer;
+  readonly #jobs: Informer<Job>;
+  readonly #pods: Informer<Pod>;
   readonly #recorder: EventRecorder;
   /** Pods that were taken away uncounted and are not gone yet. */
   readonly #takenAway = new Set<string>();
@@ -88,17 +90,17 @@ class JobController {
     this.ttlQueue = createQueue(context, 'ttl-after-finished', (key) => this.#expire(key));
     enqueueEach(this.#jobs, this.queue);
     enqueueController(this.#pods, 'Job', this.queue);
-    const onFinished = (job: KubeObject): void => {
-      if (isJobFinished(job) && job['spec'].ttlSecondsAfterFinished !== undefined) this.ttlQueue.add(keyOf(job));
+    const onFinished = (job: Job): void => {
+      if (isJobFinished(job) && job.spec.ttlSecondsAfterFinished !== undefined) this.ttlQueue.add(keyOf(job));
     };
     this.#jobs.addHandler({ added: onFinished, updated: onFinished });
     this.#pods.addHandler({
       deleted: (pod) => {
-        this.#takenAway.delete(pod.metadata.uid!);
+        this.#takenAway.delete(pod.metadata.uid);
       },
     });
     // A Pod whose Job is gone must not be kept by the Job's finalizer.
-    const freeOrphan = (pod: KubeObject): void => {
+    const freeOrphan = (pod: Pod): void => {
       const owner = controllerOf(pod);
       if (pod.metadata.finalizers?.includes(jobFinalizer) !== true) return;
       if (
@@ -112,7 +114,7 @@ class JobController {
     this.#pods.addHandler({ added: freeOrphan, updated: freeOrphan });
     this.#jobs.addHandler({
       deleted: (job) => {
-        for (const pod of this.#pods.by('controller', job.metadata.uid!)) freeOrphan(pod);
+        for (const pod of this.#pods.by('controller', job.metadata.uid)) freeOrphan(pod);
       },
     });
   }
@@ -129,7 +131,7 @@ class JobController {
       return undefined;
     }
     const job = this.#jobs.get(key);
-    const ttlSeconds: number | undefined = job?.['spec'].ttlSecondsAfterFinished;
+    const ttlSeconds: number | undefined = job?.spec.ttlSecondsAfterFinished;
     if (
       job === undefined ||
       ttlSeconds === undefined ||
@@ -137,7 +139,7 @@ class JobController {
       !isJobFinished(job)
     )
       return undefined;
-    const finished = ((job['status'].conditions ?? []) as Condition[]).find(
+    const finished = (job.status?.conditions ?? []).find(
       ({ type, status }) => (type === 'Complete' || type === 'Failed') && status === 'True',
     );
     const leftMs = Date.parse(finished?.lastTransitionTime ?? '') + ttlSeconds * 1000 - this.#context.clock.now();
@@ -150,17 +152,17 @@ class JobController {
     const job = this.#jobs.get(key);
     if (
       job === undefined ||
-      (job['spec'].managedBy !== undefined && job['spec'].managedBy !== 'kubernetes.io/job-controller')
+      (job.spec.managedBy !== undefined && job.spec.managedBy !== 'kubernetes.io/job-controller')
     )
       return undefined;
-    const selector = selectorOf(job['spec'].selector);
+    const selector = selectorOf(job.spec.selector);
     if (job.metadata.deletionTimestamp === undefined && selector !== undefined) {
-      const orphans = [...this.#pods.by('orphans', job.metadata.namespace!)].filter(
+      const orphans = [...this.#pods.by('orphans', job.metadata.namespace)].filter(
         (pod) => pod.metadata.deletionTimestamp === undefined && matchesLabels(selector, pod.metadata.labels),
       );
       await forEachBounded(orphans, (pod) => adopt(this.#context, kinds.Pod, job, pod));
     }
-    const pods = [...this.#pods.by('controller', job.metadata.uid!)];
+    const pods = [...this.#pods.by('controller', job.metadata.uid)];
     if (job.metadata.deletionTimestamp !== undefined) {
       await forEachBounded(pods, (pod) => this.#dropFinalizer(pod));
       return undefined;
@@ -176,9 +178,9 @@ class JobController {
    * Before the verdict: a Pod whose creation was answered by nobody may be known to the server only, and must be
    * counted too.
    */
-  async #hasUnseenPods(job: KubeObject, pods: readonly KubeObject[]): Promise<boolean> {
+  async #hasUnseenPods(job: Job, pods: readonly Pod[]): Promise<boolean> {
     const list = await this.#context.client.list(kinds.Pod, {
-      namespace: job.metadata.namespace!,
+      namespace: job.metadata.namespace,
       labelSelector: `batch.kubernetes.io/controller-uid=${job.metadata.uid}`,
     });
     const known = new Map(pods.map((pod) => [pod.metadata.uid, pod.metadata.resourceVersion]));
@@ -194,9 +196,9 @@ class JobController {
     return unseen.length > 0;
   }
 
-  async #apply(key: string, job: KubeObject, plan: JobPlan): Promise<void> {
+  async #apply(key: string, job: Job, plan: JobPlan): Promise<void> {
     const { client } = this.#context;
-    if (!isEqualStatus(job['status'], plan.status))
+    if (!isEqualStatus(job.status, plan.status))
       await client.update(kinds.Job, { ...job, status: plan.status }, { subresource: 'status' });
     for (const { type, reason, message } of plan.events) this.#recorder.event(job, type, reason, message);
     const released = plan.releaseFinalizer.length > 0;
@@ -205,7 +207,7 @@ class JobController {
       if (plan.deleteUncounted) {
         // It holds for the version that was looked at: one that has ended meanwhile is counted.
         await this.#dropFinalizer(pod);
-        if (this.#pods.get(keyOf(pod))?.metadata.uid === pod.metadata.uid) this.#takenAway.add(pod.metadata.uid!);
+        if (this.#pods.get(keyOf(pod))?.metadata.uid === pod.metadata.uid) this.#takenAway.add(pod.metadata.uid);
       }
       await deleteIfPresent(this.#context, kinds.Pod, pod);
       this.#recorder.event(job, 'Normal', 'SuccessfulDelete', `Deleted pod: ${pod.metadata.name}`);
@@ -218,19 +220,14 @@ class JobController {
           jobPod(
             job,
             index,
-            index === undefined || job['spec'].backoffLimitPerIndex === undefined
+            index === undefined || job.spec.backoffLimitPerIndex === undefined
               ? undefined
               : this.#failuresOf(job, index),
           ),
         );
         this.#recorder.event(job, 'Normal', 'SuccessfulCreate', `Created pod: ${pod.metadata.name}`);
       } catch (error) {
-        this.#recorder.event(
-          job,
-          'Warning',
-          'FailedCreate',
-          `Error creating: ${error instanceof Error ? error.message : String(error)}`,
-        );
+        this.#recorder.event(job, 'Warning', 'FailedCreate', `Error creating: ${messageOf(error)}`);
         throw error;
       }
     });
@@ -238,20 +235,20 @@ class JobController {
     if (released) this.queue.add(key);
   }
 
-  #failuresOf(job: KubeObject, index: number): number {
+  #failuresOf(job: Job, index: number): number {
     let most = -1;
-    for (const pod of this.#pods.by('controller', job.metadata.uid!)) {
+    for (const pod of this.#pods.by('controller', job.metadata.uid)) {
       if (indexOf(pod) === index)
         most = Math.max(most, Number(pod.metadata.annotations?.['batch.kubernetes.io/job-index-failure-count'] ?? 0));
     }
     return most + 1;
   }
 
-  async #dropFinalizer(pod: KubeObject): Promise<void> {
+  async #dropFinalizer(pod: Pod): Promise<void> {
     if (pod.metadata.finalizers?.includes(jobFinalizer) !== true) return;
     const finalizers = pod.metadata.finalizers.filter((name) => name !== jobFinalizer);
     try {
-      await this.#context.client.patch(kinds.Pod, pod.metadata.name!, pod.metadata.namespace, 'merge', {
+      await this.#context.client.patch(kinds.Pod, pod.metadata.name, pod.metadata.namespace, 'merge', {
         metadata: {
           uid: pod.metadata.uid,
           resourceVersion: pod.metadata.resourceVersion,

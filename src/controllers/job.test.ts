@@ -1,27 +1,27 @@
+import type { CronJob, Job } from '#api/batch.v1.ts';
+import type { Pod } from '#api/core.v1.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Json, KubeObject } from '#base/objects.ts';
+import { sampleOf } from '#base/testing.ts';
+import { kinds } from '#client/kinds.ts';
+import type { Json } from '#base/objects.ts';
 import { planCronJob, parseSchedule } from './cronjob.ts';
 import { formatIndexes, parseIndexes } from './job-indexes.ts';
 import { jobFinalizer, planJob } from './job.ts';
 
 const now = Date.parse('2026-01-01T01:00:00Z');
 
-function job(spec: Json = {}, status: Json = { startTime: '2026-01-01T00:59:00Z' }): KubeObject {
-  return {
-    apiVersion: 'batch/v1',
-    kind: 'Job',
+function job(spec: Json = {}, status: Json = { startTime: '2026-01-01T00:59:00Z' }): Job {
+  return sampleOf(kinds.Job, {
     metadata: { name: 'j', namespace: 'n', uid: 'j' },
     spec: { completions: 2, parallelism: 2, backoffLimit: 6, template: { spec: { restartPolicy: 'Never' } }, ...spec },
     status,
-  };
+  });
 }
 
-function pod(name: string, phase: string, extra: Json = {}): KubeObject {
+function pod(name: string, phase: string, extra: Json = {}): Pod {
   const ended = phase === 'Failed' || phase === 'Succeeded';
-  return {
-    apiVersion: 'v1',
-    kind: 'Pod',
+  return sampleOf(kinds.Pod, {
     metadata: {
       name,
       namespace: 'n',
@@ -49,7 +49,7 @@ function pod(name: string, phase: string, extra: Json = {}): KubeObject {
           ]
         : [],
     },
-  };
+  });
 }
 
 const reasonOf = (plan: { status: Json }, type: string): string | undefined =>
@@ -168,7 +168,7 @@ test('the failure policy ignores, counts or ends by exit code', () => {
   };
   const fatal = planJob({ job: job(policy), pods: [pod('a', 'Failed', { exitCode: 42 })] }, now);
   assert.equal(
-    fatal.status.conditions[0].message,
+    fatal.status.conditions?.[0]?.message,
     'Container c for pod n/a failed with exit code 42 matching FailJob rule at index 0',
   );
   assert.deepEqual(
@@ -210,7 +210,7 @@ test('Pods that the Job itself takes away are no failures', () => {
 });
 
 test('a Pod whose index is gone or taken goes uncounted', () => {
-  const indexed = (completions: number): KubeObject =>
+  const indexed = (completions: number): Job =>
     job({ completionMode: 'Indexed', completions, parallelism: completions });
   const running = ['a', 'b', 'c'].map((name, index) => pod(name, 'Running', { index }));
   const fewer = planJob({ job: indexed(2), pods: running }, now);
@@ -242,24 +242,18 @@ test('schedules mean what five fields mean, in their zone', () => {
 });
 
 test('of missed runs only the last one starts, within its deadline and policy', () => {
-  const cronJob = (spec: Json, status: Json = { lastScheduleTime: '2026-01-01T00:00:00Z' }): KubeObject => ({
-    apiVersion: 'batch/v1',
-    kind: 'CronJob',
-    metadata: { name: 'c', namespace: 'n', uid: 'c', creationTimestamp: '2025-12-31T00:00:00Z' },
-    spec: { schedule: '*/10 * * * *', jobTemplate: { spec: {} }, ...spec },
-    status,
-  });
+  const cronJob = (spec: Json, status: Json = { lastScheduleTime: '2026-01-01T00:00:00Z' }): CronJob =>
+    sampleOf(kinds.CronJob, {
+      metadata: { name: 'c', namespace: 'n', uid: 'c', creationTimestamp: '2025-12-31T00:00:00Z' },
+      spec: { schedule: '*/10 * * * *', jobTemplate: { spec: {} }, ...spec },
+      status,
+    });
   const at = Date.parse('2026-01-01T00:35:00Z');
   const missed = planCronJob({ cronJob: cronJob({}), jobs: [] }, at);
   assert.equal(missed.start?.job.metadata.name, `c-${Date.parse('2026-01-01T00:30:00Z') / 60_000}`);
   assert.equal(missed.requeueAfterMs, 300_000);
   assert.equal(planCronJob({ cronJob: cronJob({ startingDeadlineSeconds: 60 }), jobs: [] }, at).start, undefined);
-  const running: KubeObject = {
-    apiVersion: 'batch/v1',
-    kind: 'Job',
-    metadata: { name: 'r', namespace: 'n', uid: 'r' },
-    status: {},
-  };
+  const running: Job = sampleOf(kinds.Job, { metadata: { name: 'r', namespace: 'n', uid: 'r' }, status: {} });
   assert.equal(
     planCronJob({ cronJob: cronJob({ concurrencyPolicy: 'Forbid' }), jobs: [running] }, at).start,
     undefined,

@@ -8,7 +8,9 @@
  * `planJob` is pure; back-off is derived from the finish times of failed Pods, so nothing must be remembered.
  * Spec: Kubernetes documentation, "Jobs" (completion modes, back-off, failure and success policies, suspension).
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Job, JobCondition, JobStatus } from '#api/batch.v1.ts';
+import type { Pod } from '#api/core.v1.ts';
+import type { KubeObject } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { parseIndexes, formatIndexes } from './job-indexes.ts';
 import { failureActionOf, successOf } from './job-policy.ts';
@@ -21,18 +23,18 @@ const backoffFirstMs = 10_000;
 const backoffMsMax = 360_000;
 
 export interface JobObserved {
-  job: KubeObject;
-  pods: KubeObject[];
+  job: Job;
+  pods: Pod[];
   /** Pods (UIDs) that the controller itself took away, uncounted: they are no failures that the next Pod waits for. */
   takenAway?: ReadonlySet<string>;
 }
 export interface JobPlan {
   /** The status to write first; undefined when it is as it should be. */
-  status: Json;
+  status: JobStatus;
   /** Pods whose finalizer may go once that status is written. */
-  releaseFinalizer: KubeObject[];
+  releaseFinalizer: Pod[];
   create: (number | undefined)[];
-  delete: KubeObject[];
+  delete: Pod[];
   /**
    * The finalizer of those to delete goes first: the Job itself takes them away (suspended, fewer wanted), so they are
    * no failures.
@@ -47,20 +49,20 @@ export function indexOf(pod: KubeObject): number | undefined {
   return text === undefined ? undefined : Number(text);
 }
 
-const hasFinalizer = (pod: KubeObject): boolean => pod.metadata.finalizers?.includes(jobFinalizer) === true;
+const hasFinalizer = (pod: Pod): boolean => pod.metadata.finalizers?.includes(jobFinalizer) === true;
 
-function finishedMs(pod: KubeObject): number {
+function finishedMs(pod: Pod): number {
   let latest = 0;
-  for (const status of (pod['status']?.containerStatuses ?? []) as Json[])
+  for (const status of pod.status?.containerStatuses ?? [])
     latest = Math.max(latest, Date.parse(status.state?.terminated?.finishedAt ?? '') || 0);
-  const ready = ((pod['status']?.conditions ?? []) as Json[]).find(({ type }) => type === 'Ready')?.lastTransitionTime;
+  const ready = (pod.status?.conditions ?? []).find(({ type }) => type === 'Ready')?.lastTransitionTime;
   return latest || Date.parse(ready ?? pod.metadata.deletionTimestamp ?? pod.metadata.creationTimestamp ?? '') || 0;
 }
 
 interface Tally {
-  active: KubeObject[];
-  succeeded: KubeObject[];
-  failed: KubeObject[];
+  active: Pod[];
+  succeeded: Pod[];
+  failed: Pod[];
   terminating: number;
 }
 
@@ -69,16 +71,16 @@ interface Tally {
  * ended.
  */
 function tallyPods({ job, pods, takenAway }: JobObserved): Tally {
-  const waitForEnd = job['spec'].podReplacementPolicy === 'Failed' || job['spec'].podFailurePolicy !== undefined;
+  const waitForEnd = job.spec.podReplacementPolicy === 'Failed' || job.spec.podFailurePolicy !== undefined;
   const tally: Tally = { active: [], succeeded: [], failed: [], terminating: 0 };
   for (const pod of pods) {
-    const phase = pod['status']?.phase;
+    const phase = pod.status?.phase;
     if (phase === 'Succeeded') tally.succeeded.push(pod);
-    else if (phase === 'Failed' && takenAway?.has(pod.metadata.uid!) === true) continue;
+    else if (phase === 'Failed' && takenAway?.has(pod.metadata.uid) === true) continue;
     else if (phase === 'Failed') tally.failed.push(pod);
     else if (pod.metadata.deletionTimestamp !== undefined) {
       tally.terminating++;
-      if (!waitForEnd && takenAway?.has(pod.metadata.uid!) !== true) tally.failed.push(pod);
+      if (!waitForEnd && takenAway?.has(pod.metadata.uid) !== true) tally.failed.push(pod);
     } else tally.active.push(pod);
   }
   return tally;
@@ -90,16 +92,16 @@ interface Counted {
   uncounted: { succeeded: string[]; failed: string[] };
   completed: Set<number>;
   failedIndexes: Set<number>;
-  release: KubeObject[];
+  release: Pod[];
   ignored: number;
   failJob?: string;
 }
 
 /** Moves finished Pods one step: unseen → uncounted → counted. */
 function countPods({ job, pods }: JobObserved, tally: Tally, indexed: boolean): Counted {
-  const status = job['status'] ?? {};
-  const completions: number = job['spec'].completions ?? 0;
-  const byUid = new Map(pods.map((pod) => [pod.metadata.uid!, pod]));
+  const status = job.status ?? {};
+  const completions: number = job.spec.completions ?? 0;
+  const byUid = new Map(pods.map((pod) => [pod.metadata.uid, pod]));
   const counted: Counted = {
     succeeded: status.succeeded ?? 0,
     failed: status.failed ?? 0,
@@ -124,32 +126,29 @@ function countPods({ job, pods }: JobObserved, tally: Tally, indexed: boolean): 
   }
   // Noted once is noted for good: a Pod that counts as failed because it was deleted may end well before its finalizer
   // is off.
-  const isNoted = ({ metadata }: KubeObject): boolean =>
-    held.succeeded.has(metadata.uid!) || held.failed.has(metadata.uid!);
+  const isNoted = ({ metadata }: Pod): boolean => held.succeeded.has(metadata.uid) || held.failed.has(metadata.uid);
   for (const pod of tally.succeeded) {
     const index = indexOf(pod);
     if (!hasFinalizer(pod) || isNoted(pod)) continue;
     counted.release.push(pod);
-    if (!indexed) counted.uncounted.succeeded.push(pod.metadata.uid!);
+    if (!indexed) counted.uncounted.succeeded.push(pod.metadata.uid);
     else if (index !== undefined && index < completions) counted.completed.add(index);
   }
   for (const pod of tally.failed) {
     if (!hasFinalizer(pod) || isNoted(pod)) continue;
     const action =
-      isPodTerminal(pod) || job['spec'].podFailurePolicy === undefined
-        ? failureActionOf(job, pod)
-        : { action: 'Count' as const };
+      isPodTerminal(pod) || job.spec.podFailurePolicy === undefined ? failureActionOf(job, pod) : { action: 'Count' };
     counted.release.push(pod);
     if (action.action === 'Ignore') {
       counted.ignored++;
       continue;
     }
-    if (action.action === 'FailJob') counted.failJob ??= action.message;
-    counted.uncounted.failed.push(pod.metadata.uid!);
+    if (action.failJob !== undefined) counted.failJob ??= action.failJob;
+    counted.uncounted.failed.push(pod.metadata.uid);
     const index = indexOf(pod);
     if (
       index !== undefined &&
-      (action.action === 'FailIndex' || failuresOfIndex(job, pod) >= (job['spec'].backoffLimitPerIndex ?? Infinity))
+      (action.action === 'FailIndex' || failuresOfIndex(job, pod) >= (job.spec.backoffLimitPerIndex ?? Infinity))
     )
       counted.failedIndexes.add(index);
   }
@@ -158,8 +157,8 @@ function countPods({ job, pods }: JobObserved, tally: Tally, indexed: boolean): 
 }
 
 /** How often this index had failed before this Pod. */
-function failuresOfIndex(job: KubeObject, pod: KubeObject): number {
-  if (job['spec'].backoffLimitPerIndex === undefined) return -1;
+function failuresOfIndex(job: Job, pod: Pod): number {
+  if (job.spec.backoffLimitPerIndex === undefined) return -1;
   return Number(pod.metadata.annotations?.['batch.kubernetes.io/job-index-failure-count'] ?? 0);
 }
 
@@ -169,7 +168,7 @@ interface Ending {
   message: string;
 }
 
-function endingOf(job: KubeObject, tally: Tally, counted: Counted, nowMs: number): Ending | undefined {
+function endingOf(job: Job, tally: Tally, counted: Counted, nowMs: number): Ending | undefined {
   const { spec } = job;
   const failed = counted.failed + counted.uncounted.failed.length;
   const succeeded = counted.succeeded + counted.uncounted.succeeded.length;
@@ -182,17 +181,14 @@ function endingOf(job: KubeObject, tally: Tally, counted: Counted, nowMs: number
       ? [...tally.active].reduce(
           (sum, pod) =>
             sum +
-            ((pod['status']?.containerStatuses ?? []) as Json[]).reduce(
-              (total, status) => total + (status.restartCount ?? 0),
-              0,
-            ),
+            (pod.status?.containerStatuses ?? []).reduce((total, status) => total + (status.restartCount ?? 0), 0),
           0,
         )
       : 0;
   const limit: number = spec.backoffLimit ?? (spec.backoffLimitPerIndex === undefined ? 6 : 2_147_483_647);
   if (failed > limit || (restarts > 0 && (limit === 0 ? restarts > 0 : restarts >= limit)))
     return { type: 'Failed', reason: 'BackoffLimitExceeded', message: 'Job has reached the specified backoff limit' };
-  const start = Date.parse(job['status']?.startTime ?? '');
+  const start = Date.parse(job.status?.startTime ?? '');
   if (
     spec.activeDeadlineSeconds !== undefined &&
     spec.suspend !== true &&
@@ -208,7 +204,7 @@ function endingOf(job: KubeObject, tally: Tally, counted: Counted, nowMs: number
   if (
     indexed &&
     counted.failedIndexes.size > 0 &&
-    counted.failedIndexes.size + counted.completed.size >= spec.completions &&
+    counted.failedIndexes.size + counted.completed.size >= (spec.completions ?? 0) &&
     tally.active.length === 0
   )
     return { type: 'Failed', reason: 'FailedIndexes', message: 'Job has failed indexes' };
@@ -221,8 +217,8 @@ function endingOf(job: KubeObject, tally: Tally, counted: Counted, nowMs: number
     : undefined;
 }
 
-export function isJobFinished(job: KubeObject): boolean {
-  return ((job['status']?.conditions ?? []) as Condition[]).some(
+export function isJobFinished(job: Job): boolean {
+  return (job.status?.conditions ?? []).some(
     ({ type, status }) => (type === 'Complete' || type === 'Failed') && status === 'True',
   );
 }
@@ -231,7 +227,7 @@ export function planJob(observed: JobObserved, nowMs: number): JobPlan {
   const { job, pods } = observed;
   const { spec } = job;
   const indexed = spec.completionMode === 'Indexed';
-  const before = job['status'] ?? {};
+  const before: JobStatus = job.status ?? {};
   const plan: JobPlan = {
     status: before,
     releaseFinalizer: [],
@@ -247,7 +243,7 @@ export function planJob(observed: JobObserved, nowMs: number): JobPlan {
   const tally = tallyPods(observed);
   const counted = countPods(observed, tally, indexed);
   plan.releaseFinalizer = counted.release;
-  let conditions: Condition[] = before.conditions ?? [];
+  let conditions: JobCondition[] = before.conditions ?? [];
   const suspended = spec.suspend === true;
   let startTime: string | undefined = before.startTime;
   const wasSuspended = conditions.some(({ type, status }) => type === 'Suspended' && status === 'True');
@@ -270,7 +266,14 @@ export function planJob(observed: JobObserved, nowMs: number): JobPlan {
   }
   const ending =
     pendingEnding(conditions) ??
-    (suspended ? undefined : endingOf({ ...job, status: { ...before, startTime } }, tally, counted, nowMs));
+    (suspended
+      ? undefined
+      : endingOf(
+          { ...job, status: { ...before, ...(startTime === undefined ? {} : { startTime }) } },
+          tally,
+          counted,
+          nowMs,
+        ));
   if (ending !== undefined || suspended) {
     plan.delete = tally.active;
     plan.deleteUncounted = ending === undefined;
@@ -358,7 +361,7 @@ function planRunning(
   const surplus = Math.max(tally.active.length - wanted, misplaced.length);
   if (surplus > 0) {
     // Those that have no place go first, then those that run least.
-    const order = (pod: KubeObject): number => (misplaced.includes(pod) ? 0 : isPodReady(pod) ? 2 : 1);
+    const order = (pod: Pod): number => (misplaced.includes(pod) ? 0 : isPodReady(pod) ? 2 : 1);
     plan.delete = tally.active.toSorted((a, b) => order(a) - order(b) || -byAge(a, b)).slice(0, surplus);
     plan.deleteUncounted = true;
     return;
@@ -378,35 +381,35 @@ function planRunning(
 }
 
 /** Active Pods of an index that there is no more, or that an older Pod has as well. */
-function misplacedPods(job: KubeObject, tally: Tally): KubeObject[] {
+function misplacedPods(job: Job, tally: Tally): Pod[] {
   const held = new Set<number>();
   return tally.active.toSorted(byAge).filter((pod) => {
     const index = indexOf(pod);
-    if (index === undefined || index >= job['spec'].completions || held.has(index)) return true;
+    if (index === undefined || index >= (job.spec.completions ?? 0) || held.has(index)) return true;
     held.add(index);
     return false;
   });
 }
 
-function freeIndexes(job: KubeObject, tally: Tally, counted: Counted, count: number): number[] {
+function freeIndexes(job: Job, tally: Tally, counted: Counted, count: number): number[] {
   const taken = new Set(tally.active.map(indexOf));
   const free: number[] = [];
-  for (let index = 0; index < job['spec'].completions && free.length < count; index++) {
+  for (let index = 0; index < (job.spec.completions ?? 0) && free.length < count; index++) {
     if (!taken.has(index) && !counted.completed.has(index) && !counted.failedIndexes.has(index)) free.push(index);
   }
   return free;
 }
 
 function planPerIndex(
-  job: KubeObject,
-  pods: readonly KubeObject[],
+  job: Job,
+  pods: readonly Pod[],
   tally: Tally,
   counted: Counted,
   missing: number,
   nowMs: number,
   plan: JobPlan,
 ): void {
-  for (const index of freeIndexes(job, tally, counted, job['spec'].completions)) {
+  for (const index of freeIndexes(job, tally, counted, job.spec.completions ?? 0)) {
     if (plan.create.length >= missing) return;
     const delayMs = backoffMsFor(
       pods.filter(
@@ -420,9 +423,9 @@ function planPerIndex(
 }
 
 /** How long to wait before the next Pod: 10 s after the first failure since a success, doubled for each further one. */
-function backoffMsFor(finished: readonly KubeObject[], nowMs: number): number {
+function backoffMsFor(finished: readonly Pod[], nowMs: number): number {
   const ended = finished
-    .map((pod) => ({ failed: pod['status']?.phase !== 'Succeeded', atMs: finishedMs(pod) }))
+    .map((pod) => ({ failed: pod.status?.phase !== 'Succeeded', atMs: finishedMs(pod) }))
     .sort((a, b) => a.atMs - b.atMs);
   let failures = 0;
   for (const { failed } of ended) failures = failed ? failures + 1 : 0;

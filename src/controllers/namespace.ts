@@ -4,14 +4,17 @@
  * graceful shutdown or for finalizers is waited for and shown in conditions. Spec: Kubernetes API, NamespaceStatus
  * conditions.
  */
+import type { Namespace, NamespaceCondition } from '#api/core.v1.ts';
 import { isReason } from '#base/errors.ts';
-import type { KindRef, KubeObject } from '#base/objects.ts';
+import type { KindRef } from '#base/objects.ts';
+import { messageOf } from '#base/thrown.ts';
+import { resourceNameOf } from '#base/objects.ts';
 import type { Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { discoverResources } from './discovery.ts';
 import { isEqual } from './equality.ts';
-import { type Condition, withCondition } from './pods.ts';
+import { withCondition } from './pods.ts';
 import { type Controller, type ControllerContext, createQueue, forEachBounded } from './runtime.ts';
 
 export interface Remaining {
@@ -20,21 +23,21 @@ export interface Remaining {
   finalizers: Record<string, number>;
 }
 export interface NamespaceObserved {
-  namespace: KubeObject;
+  namespace: Namespace;
   remaining: Remaining[];
   failedGroups: string[];
   failures: string[];
 }
 export interface NamespacePlan {
-  conditions: Condition[];
+  conditions: NamespaceCondition[];
   finalize: boolean;
 }
 
-export function planNamespace(
+function planNamespace(
   { namespace, remaining, failedGroups, failures }: NamespaceObserved,
   nowMs: number,
 ): NamespacePlan {
-  let conditions: Condition[] = namespace['status']?.conditions ?? [];
+  let conditions: NamespaceCondition[] = namespace.status?.conditions ?? [];
   const set = (
     type: string,
     failing: boolean,
@@ -105,7 +108,7 @@ const recheckMsMax = 30_000;
 
 class NamespaceController {
   readonly #context: ControllerContext;
-  readonly #namespaces: Informer;
+  readonly #namespaces: Informer<Namespace>;
   /** How often each Namespace has been looked at without becoming empty. */
   readonly #looks = new Map<string, number>();
   readonly queue: WorkQueue;
@@ -115,24 +118,24 @@ class NamespaceController {
     this.#namespaces = context.informers.informer(kinds.Namespace);
     this.queue = createQueue(context, 'namespace', (key) => this.#reconcile(key));
     // Our own status writes must not bring us back at once: while something fails they differ each time.
-    const enqueue = (namespace: KubeObject): void => {
-      if (namespace.metadata.deletionTimestamp !== undefined) this.queue.add(namespace.metadata.name!);
+    const enqueue = (namespace: Namespace): void => {
+      if (namespace.metadata.deletionTimestamp !== undefined) this.queue.add(namespace.metadata.name);
     };
     this.#namespaces.addHandler({
       added: enqueue,
       deleted: (namespace) => {
-        this.#looks.delete(namespace.metadata.uid!);
+        this.#looks.delete(namespace.metadata.uid);
       },
       updated: (namespace, previous) => {
-        if (previous.metadata.deletionTimestamp === undefined || !isEqual(namespace['spec'], previous['spec']))
+        if (previous.metadata.deletionTimestamp === undefined || !isEqual(namespace.spec, previous.spec))
           enqueue(namespace);
       },
     });
     // The last Pod's end is the usual thing to wait for.
     context.informers.informer(kinds.Pod).addHandler({
       deleted: (pod) => {
-        if (this.#namespaces.get(pod.metadata.namespace!)?.metadata.deletionTimestamp !== undefined)
-          this.queue.addAfter(pod.metadata.namespace!, 10);
+        if (this.#namespaces.get(pod.metadata.namespace)?.metadata.deletionTimestamp !== undefined)
+          this.queue.addAfter(pod.metadata.namespace, 10);
       },
     });
   }
@@ -140,7 +143,7 @@ class NamespaceController {
   async #reconcile(key: string): Promise<ReconcileResult | undefined> {
     const namespace = this.#namespaces.get(key);
     if (namespace?.metadata.deletionTimestamp === undefined) return undefined;
-    if (!((namespace['spec']?.finalizers ?? []) as string[]).includes('kubernetes')) return undefined;
+    if (!(namespace.spec?.finalizers ?? []).includes('kubernetes')) return undefined;
     const { client } = this.#context;
     const { resources, failed } = await discoverResources(client);
     const deletable = resources.filter(
@@ -172,23 +175,23 @@ class NamespaceController {
     );
     const current = this.#namespaces.get(key);
     if (current === undefined) return undefined;
-    if (!isEqual(current['status']?.conditions, plan.conditions) && !plan.finalize) {
+    if (!isEqual(current.status?.conditions, plan.conditions) && !plan.finalize) {
       await client.update(
         kinds.Namespace,
-        { ...current, status: { ...current['status'], phase: 'Terminating', conditions: plan.conditions } },
+        { ...current, status: { ...current.status, phase: 'Terminating', conditions: plan.conditions } },
         { subresource: 'status' },
       );
     }
     if (!plan.finalize) {
-      const looks = this.#looks.get(namespace.metadata.uid!) ?? 0;
-      this.#looks.set(namespace.metadata.uid!, looks + 1);
+      const looks = this.#looks.get(namespace.metadata.uid) ?? 0;
+      this.#looks.set(namespace.metadata.uid, looks + 1);
       return { requeueAfterMs: Math.min(recheckMs * 1.5 ** Math.min(looks, 20), recheckMsMax) };
     }
     const fresh = await client.get(kinds.Namespace, key);
-    const finalizers = ((fresh['spec']?.finalizers ?? []) as string[]).filter((name) => name !== 'kubernetes');
+    const finalizers = (fresh.spec?.finalizers ?? []).filter((name) => name !== 'kubernetes');
     await client.update(
       kinds.Namespace,
-      { ...fresh, spec: { ...fresh['spec'], finalizers } },
+      { ...fresh, spec: { ...fresh.spec, finalizers } },
       { subresource: 'finalize' },
     );
     return undefined;
@@ -216,9 +219,7 @@ class NamespaceController {
           });
         } catch (error) {
           if (isReason(error, 'NotFound', 'MethodNotAllowed')) return;
-          failures.push(
-            `${kind.resource}${kind.group === '' ? '' : `.${kind.group}`}: ${error instanceof Error ? error.message : String(error)}`,
-          );
+          failures.push(`${resourceNameOf(kind)}: ${messageOf(error)}`);
         }
       },
       8,

@@ -6,8 +6,9 @@
  * node has one timer, pushed out by what is seen. Spec: Kubernetes documentation, "Nodes" (heartbeats), "Taints and
  * Tolerations" (eviction).
  */
+import type { Lease } from '#api/coordination.v1.ts';
+import type { Node, NodeCondition, Pod } from '#api/core.v1.ts';
 import { isReason } from '#base/errors.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer } from '#client/informer.ts';
@@ -24,7 +25,7 @@ import {
   recorderOf,
 } from './runtime.ts';
 
-export const nodeGraceMs = 40_000;
+const nodeGraceMs = 40_000;
 /** A node that never reported gets longer. */
 const startupGraceMs = 60_000;
 
@@ -42,7 +43,7 @@ export interface Heartbeats {
   listen(changed: (node: string, agoMs: number) => void): void;
 }
 export interface NodePlan {
-  conditions: Condition[] | undefined;
+  conditions: NodeCondition[] | undefined;
   taints: Taint[] | undefined;
   /** Its kubelet is lost. */ lost: boolean;
   becameLost: boolean;
@@ -61,8 +62,8 @@ const kubeletConditions = ['Ready', 'MemoryPressure', 'DiskPressure', 'PIDPressu
 
 // walk node-dies 2/5: a lease that is not renewed makes the node not ready, and taints it.
 /** Conditions and taints that a node shall have; undefined where they are right already. */
-export function planNode(node: KubeObject, isLost: boolean, nowMs: number): NodePlan {
-  let conditions: Condition[] = node['status']?.conditions ?? [];
+export function planNode(node: Node, isLost: boolean, nowMs: number): NodePlan {
+  let conditions: NodeCondition[] = node.status?.conditions ?? [];
   const before = conditions;
   if (isLost) {
     const at = timestamp(nowMs);
@@ -98,14 +99,14 @@ export function planNode(node: KubeObject, isLost: boolean, nowMs: number): Node
   const wasLost = before.find(({ type }) => type === 'Ready')?.status === 'Unknown';
   return {
     conditions: conditions === before ? undefined : conditions,
-    taints: isEqual(taints, node['spec']?.taints) ? undefined : taints,
+    taints: isEqual(taints, node.spec?.taints) ? undefined : taints,
     lost: isLost,
     becameLost: isLost && !wasLost,
   };
 }
 
-function planTaints(node: KubeObject, conditions: readonly Condition[], nowMs: number): Taint[] {
-  const held: Taint[] = node['spec']?.taints ?? [];
+function planTaints(node: Node, conditions: readonly Condition[], nowMs: number): Taint[] {
+  const held: Taint[] = node.spec?.taints ?? [];
   const wanted: Taint[] = [];
   const want = (key: string, effect: string): void => {
     const existing = held.find((taint) => taint.key === key && taint.effect === effect);
@@ -125,16 +126,16 @@ function planTaints(node: KubeObject, conditions: readonly Condition[], nowMs: n
   else if (ready === undefined) want(notReady, 'NoSchedule');
   for (const [type, key] of Object.entries(pressureTaints))
     if (conditions.some((condition) => condition.type === type && condition.status === 'True')) want(key, 'NoSchedule');
-  if (node['spec']?.unschedulable === true) want('node.kubernetes.io/unschedulable', 'NoSchedule');
+  if (node.spec?.unschedulable === true) want('node.kubernetes.io/unschedulable', 'NoSchedule');
   return [...held.filter((taint) => !ownKeys.has(taint.key)), ...wanted];
 }
 
 // walk node-dies 3/5: Pods go when their toleration ends.
 /** When a Pod must leave its node: now (0), after so many milliseconds, or never (undefined). */
-export function evictionDelayMs(pod: KubeObject, taints: readonly Taint[], nowMs: number): number | undefined {
+export function evictionDelayMs(pod: Pod, taints: readonly Taint[], nowMs: number): number | undefined {
   const evicting = taints.filter(({ effect }) => effect === 'NoExecute');
   if (evicting.length === 0) return undefined;
-  const tolerations: Json[] = pod['spec']?.tolerations ?? [];
+  const tolerations = pod.spec?.tolerations ?? [];
   let soonest: number | undefined;
   for (const taint of evicting) {
     const matching = tolerations.filter(
@@ -147,7 +148,7 @@ export function evictionDelayMs(pod: KubeObject, taints: readonly Taint[], nowMs
     );
     if (matching.length === 0) return 0;
     const seconds = matching
-      .map(({ tolerationSeconds }) => tolerationSeconds as number | undefined)
+      .map(({ tolerationSeconds }) => tolerationSeconds)
       .filter((value) => value !== undefined && value !== null);
     if (seconds.length === 0) continue;
     const since = taint.timeAdded === undefined ? nowMs : Date.parse(taint.timeAdded);
@@ -160,9 +161,9 @@ export function evictionDelayMs(pod: KubeObject, taints: readonly Taint[], nowMs
 class NodeLifecycle {
   readonly #context: ControllerContext;
   readonly #heartbeats: Heartbeats | undefined;
-  readonly #nodes: Informer;
-  readonly #pods: Informer;
-  readonly #leases: Informer;
+  readonly #nodes: Informer<Node>;
+  readonly #pods: Informer<Pod>;
+  readonly #leases: Informer<Lease>;
   readonly #recorder: EventRecorder;
   /** When each node was last heard of, on the monotonic clock. */
   readonly #heard = new Map<string, { atMs: number; renewTime: string; graceMs: number }>();
@@ -182,25 +183,21 @@ class NodeLifecycle {
     this.#leases = context.informers.informer(kinds.Lease);
     this.queue = createQueue(context, 'node-lifecycle', (key) => this.#reconcile(key));
     this.evictionQueue = createQueue(context, 'taint-eviction', (key) => this.#evict(key));
-    const renewed = (lease: KubeObject): void => {
-      if (lease.metadata.namespace === 'kube-node-lease')
-        this.#hear(lease.metadata.name!, lease['spec']?.renewTime ?? '');
+    const renewed = (lease: Lease): void => {
+      if (lease.metadata.namespace === 'kube-node-lease') this.#hear(lease.metadata.name, lease.spec?.renewTime ?? '');
     };
     this.#leases.addHandler({ added: renewed, updated: renewed });
     this.#nodes.addHandler({
       added: (node) => this.#onNode(node, undefined),
       updated: (node, previous) => this.#onNode(node, previous),
       deleted: (node) => {
-        this.#heard.delete(node.metadata.name!);
+        this.#heard.delete(node.metadata.name);
       },
     });
     this.#pods.addHandler({
       added: (pod) => this.#enqueuePod(pod),
       updated: (pod, previous) => {
-        if (
-          pod['spec'].nodeName !== previous['spec'].nodeName ||
-          !isEqual(pod['spec'].tolerations, previous['spec'].tolerations)
-        )
+        if (pod.spec.nodeName !== previous.spec.nodeName || !isEqual(pod.spec.tolerations, previous.spec.tolerations))
           this.#enqueuePod(pod);
       },
     });
@@ -216,8 +213,8 @@ class NodeLifecycle {
     if (wasLost || held === undefined) this.queue.add(name);
   }
 
-  #onNode(node: KubeObject, previous: KubeObject | undefined): void {
-    const name = node.metadata.name!;
+  #onNode(node: Node, previous: Node | undefined): void {
+    const name = node.metadata.name;
     if (!this.#heard.has(name))
       this.#heard.set(name, {
         atMs: this.#context.clock.monotonic(),
@@ -225,24 +222,21 @@ class NodeLifecycle {
         graceMs: conditionOf(node, 'Ready') === undefined ? startupGraceMs : nodeGraceMs,
       });
     // A kubelet's status is a sign of life too.
-    const beat = (object: KubeObject): string | undefined =>
-      (conditionOf(object, 'Ready') as (Condition & { lastHeartbeatTime?: string }) | undefined)?.lastHeartbeatTime;
+    const beat = (of: Node): string | null | undefined => conditionOf(of, 'Ready')?.lastHeartbeatTime;
     if (previous !== undefined && beat(node) !== beat(previous)) this.#hear(name, `status ${beat(node) ?? ''}`);
     const statusChanged =
-      previous === undefined || !isEqual(node['spec'], previous['spec']) || !isEqual(states(node), states(previous));
+      previous === undefined || !isEqual(node.spec, previous.spec) || !isEqual(states(node), states(previous));
     if (statusChanged) this.queue.add(name);
     if (
-      previous === undefined
-        ? (node['spec']?.taints ?? []).length > 0
-        : !isEqual(node['spec']?.taints, previous['spec']?.taints)
+      previous === undefined ? (node.spec?.taints ?? []).length > 0 : !isEqual(node.spec?.taints, previous.spec?.taints)
     ) {
       for (const pod of this.#pods.by('node', name)) this.#enqueuePod(pod);
     }
   }
 
-  #enqueuePod(pod: KubeObject): void {
-    const node = this.#nodes.get(pod['spec']?.nodeName ?? '');
-    if (node !== undefined && ((node['spec']?.taints ?? []) as Taint[]).some(({ effect }) => effect === 'NoExecute'))
+  #enqueuePod(pod: Pod): void {
+    const node = this.#nodes.get(pod.spec?.nodeName ?? '');
+    if (node !== undefined && (node.spec.taints ?? []).some(({ effect }) => effect === 'NoExecute'))
       this.evictionQueue.add(`${pod.metadata.namespace}/${pod.metadata.name}`);
   }
 
@@ -258,7 +252,7 @@ class NodeLifecycle {
     if (plan.conditions !== undefined)
       await client.update(
         kinds.Node,
-        { ...node, status: { ...node['status'], conditions: plan.conditions } },
+        { ...node, status: { ...node.status, conditions: plan.conditions } },
         { subresource: 'status' },
       );
     if (plan.taints !== undefined) {
@@ -270,9 +264,7 @@ class NodeLifecycle {
     }
     if (plan.becameLost)
       this.#recorder.event(node, 'Normal', 'NodeNotReady', `Node ${name} status is now: NodeNotReady`);
-    const ready = (plan.conditions ?? (node['status']?.conditions as Condition[] | undefined) ?? []).find(
-      ({ type }) => type === 'Ready',
-    );
+    const ready = (plan.conditions ?? node.status?.conditions ?? []).find(({ type }) => type === 'Ready');
     if (ready !== undefined && ready.status !== 'True') await this.#markPodsNotReady(name);
     return isLost || isBeating ? undefined : { requeueAfterMs: heard.graceMs - silentMs };
   }
@@ -286,7 +278,7 @@ class NodeLifecycle {
         try {
           await this.#context.client.patch(
             kinds.Pod,
-            pod.metadata.name!,
+            pod.metadata.name,
             pod.metadata.namespace,
             'strategic',
             {
@@ -305,10 +297,10 @@ class NodeLifecycle {
 
   async #evict(key: string): Promise<ReconcileResult | undefined> {
     const pod = this.#pods.get(key);
-    const node = pod === undefined ? undefined : this.#nodes.get(pod['spec']?.nodeName ?? '');
+    const node = pod === undefined ? undefined : this.#nodes.get(pod.spec?.nodeName ?? '');
     if (pod === undefined || node === undefined || pod.metadata.deletionTimestamp !== undefined || isPodTerminal(pod))
       return undefined;
-    const delayMs = evictionDelayMs(pod, node['spec']?.taints ?? [], this.#context.clock.now());
+    const delayMs = evictionDelayMs(pod, node.spec?.taints ?? [], this.#context.clock.now());
     if (delayMs === undefined) return undefined;
     if (delayMs > 0) return { requeueAfterMs: delayMs };
     if (this.#isOwnNetworkSuspect()) return { requeueAfterMs: nodeGraceMs };
@@ -322,7 +314,7 @@ class NodeLifecycle {
     try {
       await this.#context.client.patch(
         kinds.Pod,
-        pod.metadata.name!,
+        pod.metadata.name,
         pod.metadata.namespace,
         'strategic',
         { metadata: { uid: pod.metadata.uid }, status: { conditions: [condition] } },
@@ -344,10 +336,8 @@ class NodeLifecycle {
   }
 }
 
-function states(node: KubeObject): Record<string, string> {
-  return Object.fromEntries(
-    ((node['status']?.conditions ?? []) as Condition[]).map(({ type, status }) => [type, status]),
-  );
+function states(node: Node): Record<string, string> {
+  return Object.fromEntries((node.status?.conditions ?? []).map(({ type, status }) => [type, status]));
 }
 
 export function startNodeLifecycleController(context: ControllerContext, heartbeats?: Heartbeats): Controller {

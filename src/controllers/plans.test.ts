@@ -1,6 +1,15 @@
+import type { ControllerRevision, DaemonSet, ReplicaSet, StatefulSet } from '#api/apps.v1.ts';
+import type { HorizontalPodAutoscaler } from '#api/autoscaling.v2.ts';
+import type { Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota, Service } from '#api/core.v1.ts';
+import type { EndpointSlice } from '#api/discovery.v1.ts';
+import type { PodDisruptionBudget } from '#api/policy.v1.ts';
+import type { ClusterRole } from '#api/rbac.v1.ts';
+import type { StorageClass } from '#api/storage.v1.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Json, KubeObject } from '#base/objects.ts';
+import { sampleOf } from '#base/testing.ts';
+import { kinds } from '#client/kinds.ts';
+import type { Json } from '#base/objects.ts';
 import { planAggregation } from './clusterrole-aggregation.ts';
 import { nodeSuits, planDaemonSet } from './daemonset.ts';
 import { planBudget } from './disruption.ts';
@@ -15,11 +24,9 @@ import { planClaim } from './volume-binder.ts';
 
 const now = Date.parse('2026-01-01T01:00:00Z');
 
-function pod(name: string, extra: Json = {}): KubeObject {
+function pod(name: string, extra: Json = {}): Pod {
   const ready = extra.ready !== false;
-  return {
-    apiVersion: 'v1',
-    kind: 'Pod',
+  return sampleOf(kinds.Pod, {
     metadata: {
       name,
       namespace: 'n',
@@ -39,16 +46,14 @@ function pod(name: string, extra: Json = {}): KubeObject {
       ...(extra.ip === undefined ? {} : { podIP: extra.ip }),
       conditions: [{ type: 'Ready', status: ready ? 'True' : 'False', lastTransitionTime: '2026-01-01T00:30:00Z' }],
     },
-  };
+  });
 }
 
 test('a ReplicaSet deletes what hurts least first', () => {
-  const set: KubeObject = {
-    apiVersion: 'apps/v1',
-    kind: 'ReplicaSet',
+  const set: ReplicaSet = sampleOf(kinds.ReplicaSet, {
     metadata: { name: 'r', namespace: 'n', uid: 'r' },
     spec: { replicas: 1, selector: { matchLabels: { app: 'a' } }, template: {} },
-  };
+  });
   const owned = [
     pod('ready', { node: 'x' }),
     pod('unready', { node: 'x', ready: false }),
@@ -71,25 +76,19 @@ test('a ReplicaSet deletes what hurts least first', () => {
   );
 });
 
-function set(replicas: number, extra: Json = {}): KubeObject {
-  return {
-    apiVersion: 'apps/v1',
-    kind: 'StatefulSet',
+function set(replicas: number, extra: Json = {}): StatefulSet {
+  return sampleOf(kinds.StatefulSet, {
     metadata: { name: 's', namespace: 'n', uid: 's' },
     spec: { replicas, selector: { matchLabels: { app: 'a' } }, template: {}, ...extra },
     status: {},
-  };
+  });
 }
-const revision = (name: string): KubeObject => ({
-  apiVersion: 'apps/v1',
-  kind: 'ControllerRevision',
-  metadata: { name },
-});
-const of = (name: string, hash = 'r1', extra: Json = {}): KubeObject =>
+const revision = (name: string): ControllerRevision => sampleOf(kinds.ControllerRevision, { metadata: { name } });
+const of = (name: string, hash = 'r1', extra: Json = {}): Pod =>
   pod(name, { labels: { 'controller-revision-hash': hash }, ...extra });
 
 test('a StatefulSet goes in order up and down, and updates from the top', () => {
-  const plan = (object: KubeObject, pods: KubeObject[], update = 'r1'): Json => {
+  const plan = (object: StatefulSet, pods: Pod[], update = 'r1'): Json => {
     const { create, delete: gone } = planStatefulSet(
       { set: object, pods, currentRevision: revision('r1'), updateRevision: revision(update) },
       now,
@@ -126,22 +125,19 @@ test('a StatefulSet goes in order up and down, and updates from the top', () => 
   assert.deepEqual(plan(set(2, { ordinals: { start: 5 } }), []), [['5@r1'], []]);
 });
 
-const node = (name: string, extra: Json = {}): KubeObject => ({
-  apiVersion: 'v1',
-  kind: 'Node',
-  metadata: { name, labels: extra.labels ?? {} },
-  spec: { taints: extra.taints },
-  status: { conditions: [{ type: 'Ready', status: extra.ready ?? 'True' }], ...extra.status },
-});
+const node = (name: string, extra: Json = {}): Node =>
+  sampleOf(kinds.Node, {
+    metadata: { name, labels: extra.labels ?? {} },
+    spec: { taints: extra.taints },
+    status: { conditions: [{ type: 'Ready', status: extra.ready ?? 'True' }], ...extra.status },
+  });
 
 test('a DaemonSet has one Pod on each node that suits it', () => {
-  const daemon: KubeObject = {
-    apiVersion: 'apps/v1',
-    kind: 'DaemonSet',
+  const daemon: DaemonSet = sampleOf(kinds.DaemonSet, {
     metadata: { name: 'd', namespace: 'n', uid: 'd' },
     spec: { selector: { matchLabels: { app: 'a' } }, template: { spec: { containers: [] } } },
     status: {},
-  };
+  });
   const tainted = node('b', { taints: [{ key: 'k', effect: 'NoSchedule' }] });
   assert.deepEqual(nodeSuits(daemon, tainted), { run: false, stay: true });
   assert.deepEqual(
@@ -189,13 +185,11 @@ test('a DaemonSet has one Pod on each node that suits it', () => {
 });
 
 test('slices name ready Pods and change as little as they can', () => {
-  const service: KubeObject = {
-    apiVersion: 'v1',
-    kind: 'Service',
+  const service: Service = sampleOf(kinds.Service, {
     metadata: { name: 's', namespace: 'n', uid: 's' },
     spec: { selector: { app: 'a' }, ports: [{ name: 'http', port: 80, targetPort: 8080 }] },
-  };
-  const input = (pods: KubeObject[], slices: KubeObject[] = []): Json =>
+  });
+  const input = (pods: Pod[], slices: EndpointSlice[] = []): Json =>
     planEndpointSlices({ service, pods, slices, nodeZone: () => undefined });
   const first = input([pod('a', { ip: '10.0.0.1' }), pod('b', { ip: '10.0.0.2', ready: false }), pod('c')]);
   assert.deepEqual(
@@ -270,30 +264,23 @@ test('a silent node becomes unknown and tainted, and Pods leave when their toler
 });
 
 test('claims bind the smallest volume that fits, wait for their consumer, or are provisioned', () => {
-  const claim = (extra: Json = {}, annotations = {}): KubeObject => ({
-    apiVersion: 'v1',
-    kind: 'PersistentVolumeClaim',
-    metadata: { name: 'c', namespace: 'n', uid: 'c', annotations },
-    spec: {
-      storageClassName: 'x',
-      accessModes: ['ReadWriteOnce'],
-      resources: { requests: { storage: '5Gi' } },
-      ...extra,
-    },
-  });
-  const volume = (name: string, size: string): KubeObject => ({
-    apiVersion: 'v1',
-    kind: 'PersistentVolume',
-    metadata: { name },
-    spec: { storageClassName: 'x', accessModes: ['ReadWriteOnce'], capacity: { storage: size } },
-  });
-  const classOf = (provisioner: string, mode: string) => (): KubeObject => ({
-    apiVersion: 'storage.k8s.io/v1',
-    kind: 'StorageClass',
-    metadata: { name: 'x' },
-    provisioner,
-    volumeBindingMode: mode,
-  });
+  const claim = (extra: Json = {}, annotations = {}): PersistentVolumeClaim =>
+    sampleOf(kinds.PersistentVolumeClaim, {
+      metadata: { name: 'c', namespace: 'n', uid: 'c', annotations },
+      spec: {
+        storageClassName: 'x',
+        accessModes: ['ReadWriteOnce'],
+        resources: { requests: { storage: '5Gi' } },
+        ...extra,
+      },
+    });
+  const volume = (name: string, size: string): PersistentVolume =>
+    sampleOf(kinds.PersistentVolume, {
+      metadata: { name },
+      spec: { storageClassName: 'x', accessModes: ['ReadWriteOnce'], capacity: { storage: size } },
+    });
+  const classOf = (provisioner: string, mode: string) => (): StorageClass =>
+    sampleOf(kinds.StorageClass, { metadata: { name: 'x' }, provisioner, volumeBindingMode: mode });
   const bound = planClaim(
     claim(),
     [volume('big', '50Gi'), volume('fit', '5Gi'), volume('small', '1Gi')],
@@ -313,13 +300,9 @@ test('claims bind the smallest volume that fits, wait for their consumer, or are
 });
 
 test('a budget allows what is healthy beyond what it wants', () => {
-  const budget = (spec: Json): KubeObject => ({
-    apiVersion: 'policy/v1',
-    kind: 'PodDisruptionBudget',
-    metadata: { name: 'b', namespace: 'n', generation: 1 },
-    spec,
-  });
-  const allowed = (spec: Json, pods: KubeObject[], wanted: number | string): number =>
+  const budget = (spec: Json): PodDisruptionBudget =>
+    sampleOf(kinds.PodDisruptionBudget, { metadata: { name: 'b', namespace: 'n', generation: 1 }, spec });
+  const allowed = (spec: Json, pods: Pod[], wanted: number | string): number | undefined =>
     planBudget({ budget: budget(spec), pods, wanted }, now).status.disruptionsAllowed;
   const three = [pod('a'), pod('b'), pod('c')];
   assert.equal(allowed({ minAvailable: 2 }, three, 3), 1);
@@ -347,12 +330,10 @@ test('an autoscaler computes, tolerates, damps and limits', () => {
   assert.equal(wanted([52, 50]).replicas, 2);
   assert.equal(wanted([10, 10]).replicas, 1);
   assert.equal(wanted([200]).replicas, 4);
-  const hpa: KubeObject = {
-    apiVersion: 'autoscaling/v2',
-    kind: 'HorizontalPodAutoscaler',
+  const hpa: HorizontalPodAutoscaler = sampleOf(kinds.HorizontalPodAutoscaler, {
     metadata: { name: 'h' },
     spec: { minReplicas: 1, maxReplicas: 20 },
-  };
+  });
   const up = stabilize(hpa, 2, 15, emptyMemory(), now);
   assert.deepEqual([up.replicas, up.limited.reason], [6, 'ScaleUpLimit']);
   const down = stabilize(hpa, 6, 1, up.memory, now + 15_000);
@@ -361,32 +342,26 @@ test('an autoscaler computes, tolerates, damps and limits', () => {
 });
 
 test('quotas count what is used, by scope', () => {
-  const quota: KubeObject = {
-    apiVersion: 'v1',
-    kind: 'ResourceQuota',
+  const quota: ResourceQuota = sampleOf(kinds.ResourceQuota, {
     metadata: { name: 'q', namespace: 'n' },
     spec: { hard: { pods: '5', 'requests.cpu': '1', 'count/configmaps': '3' } },
+  });
+  const observed = {
+    pods: () => [
+      pod('a', { requests: { cpu: '300m' } }),
+      pod('b', { requests: { cpu: '200m' } }),
+      pod('c', { phase: 'Succeeded' }),
+    ],
+    services: () => [],
+    claims: () => [],
+    count: (resource: string) => (resource === 'configmaps' ? 1 : undefined),
   };
-  const objects = (resource: string): KubeObject[] =>
-    resource === 'pods'
-      ? [
-          pod('a', { requests: { cpu: '300m' } }),
-          pod('b', { requests: { cpu: '200m' } }),
-          pod('c', { phase: 'Succeeded' }),
-        ]
-      : resource === 'configmaps'
-        ? [pod('x')]
-        : [];
-  assert.deepEqual(planQuotaUsage(quota, objects), { pods: '2', 'requests.cpu': '500m', 'count/configmaps': '1' });
+  assert.deepEqual(planQuotaUsage(quota, observed), { pods: '2', 'requests.cpu': '500m', 'count/configmaps': '1' });
 });
 
 test('an aggregated role is the union of what its selectors match', () => {
-  const role = (name: string, labels: Record<string, string>, extra: Json): KubeObject => ({
-    apiVersion: 'rbac.authorization.k8s.io/v1',
-    kind: 'ClusterRole',
-    metadata: { name, labels },
-    ...extra,
-  });
+  const role = (name: string, labels: Record<string, string>, extra: Json): ClusterRole =>
+    sampleOf(kinds.ClusterRole, { metadata: { name, labels }, ...extra });
   const top = role('admin', {}, { aggregationRule: { clusterRoleSelectors: [{ matchLabels: { to: 'admin' } }] } });
   const rule = { apiGroups: [''], resources: ['pods'], verbs: ['get'] };
   assert.deepEqual(

@@ -3,8 +3,8 @@
  * nodes declared out of service, and the oldest finished ones beyond a bound. Spec: Kubernetes documentation, "Pod
  * garbage collection".
  */
+import type { Node, Pod } from '#api/core.v1.ts';
 import { isReason } from '#base/errors.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { indexes, type Informer, keyOf } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
@@ -20,14 +20,12 @@ export type CollectReason = 'orphaned' | 'unscheduled' | 'out-of-service';
 
 // walk node-dies 4/5: Pods of a node that is gone for good are removed, and their controllers replace them.
 /** Why a Pod is to be removed at once; undefined: it is not. */
-export function planPodCollection(pod: KubeObject, node: KubeObject | undefined): CollectReason | undefined {
-  const name: string | undefined = pod['spec']?.nodeName;
+function planPodCollection(pod: Pod, node: Node | undefined): CollectReason | undefined {
+  const name: string | undefined = pod.spec?.nodeName;
   if (name === undefined || name === '')
     return pod.metadata.deletionTimestamp === undefined ? undefined : 'unscheduled';
   if (node === undefined) return 'orphaned';
-  const outOfService = ((node['spec']?.taints ?? []) as Json[]).some(
-    ({ key }) => key === 'node.kubernetes.io/out-of-service',
-  );
+  const outOfService = (node.spec?.taints ?? []).some(({ key }) => key === 'node.kubernetes.io/out-of-service');
   return outOfService && pod.metadata.deletionTimestamp !== undefined && conditionOf(node, 'Ready')?.status !== 'True'
     ? 'out-of-service'
     : undefined;
@@ -35,8 +33,8 @@ export function planPodCollection(pod: KubeObject, node: KubeObject | undefined)
 
 class PodCollector {
   readonly #context: ControllerContext;
-  readonly #pods: Informer;
-  readonly #nodes: Informer;
+  readonly #pods: Informer<Pod>;
+  readonly #nodes: Informer<Node>;
   #finished = 0;
   readonly #missingSince = new Map<string, number>();
   readonly queue: WorkQueue;
@@ -50,18 +48,18 @@ class PodCollector {
     );
     this.#nodes.addHandler({
       added: (node) => {
-        this.#missingSince.delete(node.metadata.name!);
+        this.#missingSince.delete(node.metadata.name);
       },
       updated: (node) => {
-        if (((node['spec']?.taints ?? []) as Json[]).some(({ key }) => key === 'node.kubernetes.io/out-of-service'))
-          for (const pod of this.#pods.by('node', node.metadata.name!)) this.queue.add(keyOf(pod));
+        if ((node.spec?.taints ?? []).some(({ key }) => key === 'node.kubernetes.io/out-of-service'))
+          for (const pod of this.#pods.by('node', node.metadata.name)) this.queue.add(keyOf(pod));
       },
       deleted: (node) => {
-        for (const pod of this.#pods.by('node', node.metadata.name!)) this.queue.add(keyOf(pod));
+        for (const pod of this.#pods.by('node', node.metadata.name)) this.queue.add(keyOf(pod));
       },
     });
-    const look = (pod: KubeObject): void => {
-      const node: string | undefined = pod['spec']?.nodeName;
+    const look = (pod: Pod): void => {
+      const node: string | undefined = pod.spec?.nodeName;
       if (
         node === undefined || node === ''
           ? pod.metadata.deletionTimestamp !== undefined
@@ -84,7 +82,7 @@ class PodCollector {
     });
   }
 
-  #countFinished(pod: KubeObject, previous: KubeObject | undefined): void {
+  #countFinished(pod: Pod, previous: Pod | undefined): void {
     this.#finished += Number(isPodTerminal(pod)) - Number(previous !== undefined && isPodTerminal(previous));
     if (this.#finished > terminatedPodsMax) this.queue.addAfter('finished', 1_000);
   }
@@ -102,7 +100,7 @@ class PodCollector {
   async #reconcile(key: string): Promise<ReconcileResult | undefined> {
     const pod = this.#pods.get(key);
     if (pod === undefined) return undefined;
-    const nodeName: string = pod['spec']?.nodeName ?? '';
+    const nodeName: string = pod.spec?.nodeName ?? '';
     const reason = planPodCollection(pod, this.#nodes.get(nodeName));
     if (reason === undefined) return undefined;
     if (reason === 'orphaned') {
@@ -123,7 +121,7 @@ class PodCollector {
     return undefined;
   }
 
-  async #markFailed(pod: KubeObject): Promise<void> {
+  async #markFailed(pod: Pod): Promise<void> {
     const condition = {
       type: 'DisruptionTarget',
       status: 'True',
@@ -134,7 +132,7 @@ class PodCollector {
     try {
       await this.#context.client.patch(
         kinds.Pod,
-        pod.metadata.name!,
+        pod.metadata.name,
         pod.metadata.namespace,
         'strategic',
         { metadata: { uid: pod.metadata.uid }, status: { phase: 'Failed', conditions: [condition] } },

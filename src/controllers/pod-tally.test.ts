@@ -1,5 +1,8 @@
+import type { Pod } from '#api/core.v1.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { sampleOf } from '#base/testing.ts';
+import { kinds } from '#client/kinds.ts';
 import type { KubeObject } from '#base/objects.ts';
 import { SimRandom } from '#os/clock.sim.ts';
 import { isPodActive, isPodReady } from './pods.ts';
@@ -16,9 +19,7 @@ test('a tally that follows every change counts what a look at all Pods would', (
       pods.delete(key);
       tally.remove(key);
     } else {
-      const pod: KubeObject = {
-        apiVersion: 'v1',
-        kind: 'Pod',
+      const pod: Pod = sampleOf(kinds.Pod, {
         metadata: {
           name: key,
           ...(oneOf(true, false) ? { labels: { app: oneOf('a', 'b'), track: oneOf('old', 'new') } } : {}),
@@ -28,7 +29,7 @@ test('a tally that follows every change counts what a look at all Pods would', (
           phase: oneOf('Pending', 'Running', 'Succeeded', 'Failed'),
           conditions: [{ type: 'Ready', status: oneOf('True', 'False') }],
         },
-      };
+      });
       pods.set(key, pod);
       tally.put(key, pod);
     }

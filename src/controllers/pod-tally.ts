@@ -2,7 +2,7 @@
  * How many Pods of one ReplicaSet are active, ready and so on, kept as they change: a large set is not counted anew for
  * each of its Pods.
  */
-import type { KubeObject } from '#base/objects.ts';
+import type { Pod } from '#api/core.v1.ts';
 import { type LabelSelector, matchesLabels } from '#base/selectors.ts';
 import { isPodActive, isPodReady } from './pods.ts';
 
@@ -33,7 +33,7 @@ export class PodTally implements PodCounts {
     this.#templateLabels = Object.entries(templateLabels);
   }
 
-  put(key: string, pod: KubeObject): void {
+  put(key: string, pod: Pod): void {
     this.#change(key, this.#bitsOf(pod));
   }
 
@@ -41,7 +41,7 @@ export class PodTally implements PodCounts {
     this.#change(key, 0);
   }
 
-  #bitsOf(pod: KubeObject): number {
+  #bitsOf(pod: Pod): number {
     const labels = pod.metadata.labels ?? {};
     if (!matchesLabels(this.#selector, labels)) return pod.metadata.deletionTimestamp === undefined ? 8 : 0;
     if (!isPodActive(pod)) return 0;

@@ -5,9 +5,12 @@
  * older form with a plain map as selector, are served by the same code. Spec: Kubernetes documentation, "ReplicaSet",
  * "ReplicationController".
  */
+import type { ReplicaSet, ReplicaSetStatus } from '#api/apps.v1.ts';
+import type { Pod, ReplicationController } from '#api/core.v1.ts';
 import { isReason } from '#base/errors.ts';
-import type { KindRef, KubeObject } from '#base/objects.ts';
+import type { KindRef } from '#base/objects.ts';
 import { type LabelSelector, matchesLabels, selectorOf, selectorOfMap } from '#base/selectors.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer, keyOf } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
@@ -43,11 +46,14 @@ import {
   writeStatus,
 } from './runtime.ts';
 
+/** Either form: one code serves both. */
+type AnyReplicaSet = ReplicaSet | ReplicationController;
+
 export interface ReplicaSetObserved {
-  replicaSet: KubeObject;
+  replicaSet: AnyReplicaSet;
   /** Pods that this ReplicaSet controls, and Pods of its namespace that nothing controls. */
-  owned: Iterable<KubeObject>;
-  orphans: KubeObject[];
+  owned: Iterable<Pod>;
+  orphans: Pod[];
   /** Of `owned`, where it is kept. */
   counts?: PodCounts;
   /** Pods on a node that belong to ReplicaSets of the same owner: for spreading deletions. */
@@ -61,17 +67,18 @@ interface ReplicaFailure {
 }
 
 /** The selector of either form. */
-function selectorIn(replicaSet: KubeObject): LabelSelector {
-  const { selector } = replicaSet['spec'];
-  return replicaSet.kind === 'ReplicationController' ? selectorOfMap(selector ?? {}) : (selectorOf(selector) ?? []);
+function selectorIn(replicaSet: AnyReplicaSet): LabelSelector {
+  return replicaSet.kind === 'ReplicationController'
+    ? selectorOfMap(replicaSet.spec.selector ?? {})
+    : (selectorOf(replicaSet.spec.selector) ?? []);
 }
 
 export interface ReplicaSetPlan {
-  adopt: KubeObject[];
-  release: KubeObject[];
+  adopt: Pod[];
+  release: Pod[];
   create: number;
-  delete: KubeObject[];
-  status: Record<string, unknown>;
+  delete: Pod[];
+  status: ReplicaSetStatus;
   /** When a ready Pod becomes available by time alone. */
   requeueAfterMs?: number;
 }
@@ -80,7 +87,7 @@ export function planReplicaSet(observed: ReplicaSetObserved, nowMs: number): Rep
   const { replicaSet, owned, orphans } = observed;
   const { spec } = replicaSet;
   const selector = selectorIn(replicaSet);
-  const matches = (pod: KubeObject): boolean => matchesLabels(selector, pod.metadata.labels);
+  const matches = (pod: Pod): boolean => matchesLabels(selector, pod.metadata.labels);
   const deleting = replicaSet.metadata.deletionTimestamp !== undefined;
   const counts = observed.counts ?? tallyOf(replicaSet, owned);
   const adopted = deleting
@@ -88,7 +95,7 @@ export function planReplicaSet(observed: ReplicaSetObserved, nowMs: number): Rep
     : orphans.filter((pod) => pod.metadata.deletionTimestamp === undefined && matches(pod) && isPodActive(pod));
   const all = adopted.length === 0 ? counts : sum(counts, tallyOf(replicaSet, adopted));
   // Only who must choose among the Pods goes through them.
-  const active = (): KubeObject[] => [...[...owned].filter((pod) => isPodActive(pod) && matches(pod)), ...adopted];
+  const active = (): Pod[] => [...[...owned].filter((pod) => isPodActive(pod) && matches(pod)), ...adopted];
   const difference = deleting ? 0 : (spec.replicas ?? 1) - all.active;
   return {
     adopt: adopted,
@@ -105,8 +112,8 @@ export function planReplicaSet(observed: ReplicaSetObserved, nowMs: number): Rep
   };
 }
 
-function tallyOf(replicaSet: KubeObject, pods: Iterable<KubeObject>): PodTally {
-  const tally = new PodTally(selectorIn(replicaSet), replicaSet['spec'].template?.metadata?.labels ?? {});
+function tallyOf(replicaSet: AnyReplicaSet, pods: Iterable<Pod>): PodTally {
+  const tally = new PodTally(selectorIn(replicaSet), replicaSet.spec.template?.metadata?.labels ?? {});
   for (const pod of pods) tally.put(keyOf(pod), pod);
   return tally;
 }
@@ -121,13 +128,13 @@ function sum(a: PodCounts, b: PodCounts): PodCounts {
 }
 
 function planStatus(
-  replicaSet: KubeObject,
+  replicaSet: AnyReplicaSet,
   counts: PodCounts,
-  active: () => KubeObject[],
+  active: () => Pod[],
   failure: ReplicaFailure | undefined,
   nowMs: number,
-): { status: Record<string, unknown>; requeueAfterMs?: number } {
-  const minReadySeconds: number = replicaSet['spec'].minReadySeconds ?? 0;
+): { status: ReplicaSetStatus; requeueAfterMs?: number } {
+  const minReadySeconds: number = replicaSet.spec.minReadySeconds ?? 0;
   let available = counts.ready;
   let requeueAfterMs: number | undefined;
   if (minReadySeconds > 0 && counts.ready > 0) {
@@ -138,14 +145,14 @@ function planStatus(
       else if (waitMs !== undefined) requeueAfterMs = Math.min(requeueAfterMs ?? Infinity, waitMs);
     }
   }
-  const held = replicaSet['status']?.conditions as Condition[] | undefined;
+  const held: Condition[] | undefined = replicaSet.status?.conditions;
   // The first failure's words stay: each attempt's would differ (they name the Pod that was not made), and every write
   // would bring the next attempt.
   const already =
     failure !== undefined &&
     held?.some(({ type, reason }) => type === 'ReplicaFailure' && reason === failure.reason) === true;
   const conditions = already
-    ? held!
+    ? held
     : failure === undefined
       ? withoutCondition(held, 'ReplicaFailure')
       : withCondition(
@@ -169,30 +176,26 @@ function planStatus(
 const phaseRank: Record<string, number> = { Pending: 0, Unknown: 1, Running: 2 };
 
 /** Pods to delete first come first: those not placed, not running, not ready, cheap, crowded, young. */
-export function rankForDeletion(
-  pods: KubeObject[],
-  relatedOnNode: ((node: string) => number) | undefined,
-  nowMs: number,
-): KubeObject[] {
+function rankForDeletion(pods: Pod[], relatedOnNode: ((node: string) => number) | undefined, nowMs: number): Pod[] {
   const ranks = pods.map((pod) => {
     const ready = isPodReady(pod);
     const readyAt = conditionOf(pod, 'Ready')?.lastTransitionTime;
-    const restarts = ((pod['status']?.containerStatuses ?? []) as { restartCount?: number }[]).reduce(
+    const restarts = ((pod.status?.containerStatuses ?? []) as { restartCount?: number }[]).reduce(
       (sum, status) => sum + (status.restartCount ?? 0),
       0,
     );
-    const node: string | undefined = pod['spec']?.nodeName;
+    const node: string | undefined = pod.spec?.nodeName;
     const cost = Number(pod.metadata.annotations?.['controller.kubernetes.io/pod-deletion-cost'] ?? 0);
     return {
       pod,
       keys: [
         node === undefined ? 0 : 1,
-        phaseRank[pod['status']?.phase ?? 'Pending'] ?? 1,
+        phaseRank[pod.status?.phase ?? 'Pending'] ?? 1,
         ready ? 1 : 0,
         Number.isFinite(cost) ? cost : 0,
         node === undefined || relatedOnNode === undefined ? 0 : -relatedOnNode(node),
         // Recently ready before long ready, by order of magnitude only, so that zones of one rollout mix.
-        ready && readyAt !== undefined ? logarithmOf(nowMs - Date.parse(readyAt)) : 0,
+        ready && readyAt != null ? logarithmOf(nowMs - Date.parse(readyAt)) : 0,
         -restarts,
         logarithmOf(nowMs - createdMs(pod)),
       ],
@@ -211,15 +214,15 @@ function logarithmOf(ageMs: number): number {
 
 class ReplicaSetController {
   readonly #context: ControllerContext;
-  readonly #kind: KindRef;
-  readonly #replicaSets: Informer;
-  readonly #pods: Informer;
+  readonly #kind: KindRef<AnyReplicaSet>;
+  readonly #replicaSets: Informer<AnyReplicaSet>;
+  readonly #pods: Informer<Pod>;
   readonly #recorder: EventRecorder;
   /** By UID of the ReplicaSet, each for one generation of it. */
   readonly #tallies = new Map<string, { generation: number | undefined; tally: PodTally }>();
   readonly queue: WorkQueue;
 
-  constructor(context: ControllerContext, kind: KindRef, name: string) {
+  constructor(context: ControllerContext, kind: KindRef<AnyReplicaSet>, name: string) {
     this.#context = context;
     this.#kind = kind;
     this.#recorder = recorderOf(context, name.endsWith('-controller') ? name : `${name}-controller`);
@@ -239,7 +242,7 @@ class ReplicaSetController {
     });
     this.#replicaSets.addHandler({
       deleted: ({ metadata }) => {
-        this.#tallies.delete(metadata.uid!);
+        this.#tallies.delete(metadata.uid);
       },
     });
     enqueueEach(this.#replicaSets, this.queue);
@@ -247,7 +250,7 @@ class ReplicaSetController {
     this.#pods.addHandler({ added: (pod) => this.#enqueueMatching(pod), updated: (pod) => this.#enqueueMatching(pod) });
   }
 
-  #count(pod: KubeObject, previous?: KubeObject): void {
+  #count(pod: Pod, previous?: Pod): void {
     const owner = indexes.controller(pod);
     if (
       previous !== undefined &&
@@ -258,24 +261,24 @@ class ReplicaSetController {
     if (owner !== undefined) this.#tallies.get(owner)?.tally.put(keyOf(pod), pod);
   }
 
-  #uncount(pod: KubeObject): void {
+  #uncount(pod: Pod): void {
     this.#tallies.get(indexes.controller(pod) ?? '')?.tally.remove(keyOf(pod));
   }
 
-  #countsOf(replicaSet: KubeObject): PodCounts {
+  #countsOf(replicaSet: AnyReplicaSet): PodCounts {
     const { uid, generation } = replicaSet.metadata;
-    let held = this.#tallies.get(uid!);
+    let held = this.#tallies.get(uid);
     if (held === undefined || held.generation !== generation) {
-      held = { generation, tally: tallyOf(replicaSet, this.#pods.by('controller', uid!)) };
-      this.#tallies.set(uid!, held);
+      held = { generation, tally: tallyOf(replicaSet, this.#pods.by('controller', uid)) };
+      this.#tallies.set(uid, held);
     }
     return held.tally;
   }
 
   /** A Pod without a controller may be one to adopt. */
-  #enqueueMatching(pod: KubeObject): void {
+  #enqueueMatching(pod: Pod): void {
     if (indexes.controller(pod) !== undefined || pod.metadata.labels === undefined) return;
-    for (const replicaSet of this.#replicaSets.by('namespace', pod.metadata.namespace!)) {
+    for (const replicaSet of this.#replicaSets.by('namespace', pod.metadata.namespace)) {
       if (matchesLabels(selectorIn(replicaSet), pod.metadata.labels))
         this.queue.add(`${replicaSet.metadata.namespace}/${replicaSet.metadata.name}`);
     }
@@ -303,19 +306,19 @@ class ReplicaSetController {
     return plan.requeueAfterMs === undefined ? undefined : { requeueAfterMs: plan.requeueAfterMs };
   }
 
-  #owned(replicaSet: KubeObject): Iterable<KubeObject> {
-    return { [Symbol.iterator]: () => this.#pods.by('controller', replicaSet.metadata.uid!)[Symbol.iterator]() };
+  #owned(replicaSet: AnyReplicaSet): Iterable<Pod> {
+    return { [Symbol.iterator]: () => this.#pods.by('controller', replicaSet.metadata.uid)[Symbol.iterator]() };
   }
 
-  #candidates(replicaSet: KubeObject): KubeObject[] {
+  #candidates(replicaSet: AnyReplicaSet): Pod[] {
     const selector = selectorIn(replicaSet);
-    return [...this.#pods.by('orphans', replicaSet.metadata.namespace!)].filter((pod) =>
+    return [...this.#pods.by('orphans', replicaSet.metadata.namespace)].filter((pod) =>
       matchesLabels(selector, pod.metadata.labels),
     );
   }
 
   /** Counts lazily: most reconciliations delete nothing. */
-  #relatedOnNode(replicaSet: KubeObject): (node: string) => number {
+  #relatedOnNode(replicaSet: AnyReplicaSet): (node: string) => number {
     let counts: Map<string, number> | undefined;
     return (node) => {
       if (counts === undefined) {
@@ -323,8 +326,8 @@ class ReplicaSetController {
         const owner = indexes.controller(replicaSet);
         const related = owner === undefined ? [replicaSet] : this.#replicaSets.by('controller', owner);
         for (const { metadata } of related) {
-          for (const pod of this.#pods.by('controller', metadata.uid!)) {
-            const on: string | undefined = pod['spec']?.nodeName;
+          for (const pod of this.#pods.by('controller', metadata.uid)) {
+            const on: string | undefined = pod.spec?.nodeName;
             if (on !== undefined && isPodActive(pod)) counts.set(on, (counts.get(on) ?? 0) + 1);
           }
         }
@@ -333,32 +336,26 @@ class ReplicaSetController {
     };
   }
 
-  async #apply(replicaSet: KubeObject, plan: ReplicaSetPlan): Promise<void> {
+  async #apply(replicaSet: AnyReplicaSet, plan: ReplicaSetPlan): Promise<void> {
     const { client } = this.#context;
     const { namespace, name } = replicaSet.metadata;
     if (plan.adopt.length > 0) {
       // The cache may not know yet that this ReplicaSet is going away: then nothing may be adopted.
-      const fresh = await client.get(this.#kind, name!, namespace);
+      const fresh = await client.get(this.#kind, name, namespace);
       if (fresh.metadata.uid === replicaSet.metadata.uid && fresh.metadata.deletionTimestamp === undefined) {
         await forEachBounded(plan.adopt, (pod) => adopt(this.#context, kinds.Pod, replicaSet, pod));
       }
     }
     await forEachBounded(plan.release, (pod) => release(this.#context, kinds.Pod, replicaSet, pod));
+    const { template = { spec: { containers: [] } } } = replicaSet.spec;
+    const made = podFromTemplate(template, namespace, ownedBy(replicaSet), { generateName: `${name}-` });
     await slowStart(plan.create, async () => {
       try {
-        const pod = await client.create(
-          kinds.Pod,
-          podFromTemplate(replicaSet['spec'].template, namespace!, ownedBy(replicaSet), { generateName: `${name}-` }),
-        );
+        const pod = await client.create(kinds.Pod, made);
         this.#recorder.event(replicaSet, 'Normal', 'SuccessfulCreate', `Created pod: ${pod.metadata.name}`);
       } catch (error) {
         if (!(isReason(error, 'Forbidden', 'NotFound') && error.message.includes('terminat'))) {
-          this.#recorder.event(
-            replicaSet,
-            'Warning',
-            'FailedCreate',
-            `Error creating: ${error instanceof Error ? error.message : String(error)}`,
-          );
+          this.#recorder.event(replicaSet, 'Warning', 'FailedCreate', `Error creating: ${messageOf(error)}`);
         }
         throw Object.assign(error as Error, { replicaFailure: 'FailedCreate' });
       }
@@ -369,7 +366,7 @@ class ReplicaSetController {
     });
   }
 
-  async #writeStatus(key: string, replicaSet: KubeObject, plan: ReplicaSetPlan, failure: unknown): Promise<void> {
+  async #writeStatus(key: string, replicaSet: AnyReplicaSet, plan: ReplicaSetPlan, failure: unknown): Promise<void> {
     const current = this.#replicaSets.get(key);
     if (current === undefined) return;
     // Where nothing was done since, the plan's count stands.
@@ -386,7 +383,7 @@ class ReplicaSetController {
         ? { reason: 'replicaFailure' in failure ? 'FailedCreate' : 'FailedDelete', message: failure.message }
         : undefined;
     const selector = selectorIn(current);
-    const active = (): KubeObject[] =>
+    const active = (): Pod[] =>
       [...this.#owned(current)].filter((pod) => isPodActive(pod) && matchesLabels(selector, pod.metadata.labels));
     const { status, requeueAfterMs } = planStatus(
       current,

@@ -3,8 +3,12 @@
  * rollout history` and
  * `undo` read them. A template that comes back takes its old revision with a new number.
  */
+import type { ControllerRevision, DaemonSet, StatefulSet } from '#api/apps.v1.ts';
+import type { PodTemplateSpec } from '#api/core.v1.ts';
+import type { Manifest } from '#api/manifest.ts';
 import { isReason } from '#base/errors.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { KubeObject } from '#base/objects.ts';
+import { fieldOf, isObject } from '#base/unknown.ts';
 import { type Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import { canonicalJson, isEqual, safeHash } from './equality.ts';
@@ -15,23 +19,35 @@ export const revisionHashLabel = 'controller-revision-hash';
 
 export interface RevisionPlan {
   /** The revision of the present template, when it is there. */
-  update: KubeObject | undefined;
-  create?: KubeObject;
+  update: ControllerRevision | undefined;
+  create?: Manifest<ControllerRevision>;
   /** An older revision whose template is the present one again. */
-  renumber?: { revision: KubeObject; number: number };
+  renumber?: { revision: ControllerRevision; number: number };
 }
 
-const templatePatch = (template: Json): Json => ({ spec: { template: { ...template, $patch: 'replace' } } });
-const numberOf = (revision: KubeObject): number => revision['revision'] ?? 0;
+const templatePatch = (template: PodTemplateSpec): unknown => ({
+  spec: { template: { ...template, $patch: 'replace' } },
+});
+const numberOf = (revision: ControllerRevision): number => revision.revision ?? 0;
 
-/** The template that a revision holds. */
-export function templateOfRevision(revision: KubeObject): Json {
-  const { $patch: _patch, ...template } = revision['data']?.spec?.template ?? {};
+/** What the controllers themselves put into a revision: the server keeps it and does not look into it. */
+function isTemplatePatch(data: unknown): data is { spec: { template: PodTemplateSpec & { $patch?: string } } } {
+  return isObject(fieldOf(data, 'spec', 'template', 'spec'));
+}
+
+/** The template that a revision holds; undefined where it holds something else. */
+export function templateOfRevision(revision: ControllerRevision): PodTemplateSpec | undefined {
+  if (!isTemplatePatch(revision.data)) return undefined;
+  const { $patch: _patch, ...template } = revision.data.spec.template;
   return template;
 }
 
-export function planRevisions(owner: KubeObject, revisions: readonly KubeObject[], collisions: number): RevisionPlan {
-  const { template } = owner['spec'];
+export function planRevisions(
+  owner: StatefulSet | DaemonSet,
+  revisions: readonly ControllerRevision[],
+  collisions: number,
+): RevisionPlan {
+  const { template } = owner.spec;
   const latest = Math.max(0, ...revisions.map(numberOf));
   const same = revisions
     .filter((revision) => isEqual(templateOfRevision(revision), template))
@@ -42,12 +58,12 @@ export function planRevisions(owner: KubeObject, revisions: readonly KubeObject[
       ? { update: same }
       : { update: same, renumber: { revision: same, number: latest + 1 } };
   const hash = safeHash(canonicalJson(template) + (collisions === 0 ? '' : String(collisions)));
-  const create: KubeObject = {
+  const create: Manifest<ControllerRevision> = {
     apiVersion: 'apps/v1',
     kind: 'ControllerRevision',
     metadata: {
       name: `${owner.metadata.name}-${hash}`,
-      namespace: owner.metadata.namespace!,
+      namespace: owner.metadata.namespace,
       labels: { ...template.metadata?.labels, [revisionHashLabel]: hash },
       ...(owner.metadata.annotations === undefined
         ? {}
@@ -67,7 +83,10 @@ export function planRevisions(owner: KubeObject, revisions: readonly KubeObject[
 }
 
 /** Carries the plan out; undefined where a name was taken by another and `collisions` must grow. */
-export async function applyRevisions(context: ControllerContext, plan: RevisionPlan): Promise<KubeObject | undefined> {
+export async function applyRevisions(
+  context: ControllerContext,
+  plan: RevisionPlan,
+): Promise<ControllerRevision | undefined> {
   const { client } = context;
   if (plan.create !== undefined) {
     try {
@@ -79,7 +98,7 @@ export async function applyRevisions(context: ControllerContext, plan: RevisionP
         plan.create.metadata.name!,
         plan.create.metadata.namespace,
       );
-      return isEqual(held['data'], plan.create['data']) &&
+      return isEqual(held.data, plan.create.data) &&
         held.metadata.ownerReferences?.[0]?.uid === plan.create.metadata.ownerReferences?.[0]?.uid
         ? held
         : undefined;
@@ -87,7 +106,7 @@ export async function applyRevisions(context: ControllerContext, plan: RevisionP
   }
   if (plan.renumber !== undefined) {
     const { revision, number } = plan.renumber;
-    return client.patch(kinds.ControllerRevision, revision.metadata.name!, revision.metadata.namespace, 'merge', {
+    return client.patch(kinds.ControllerRevision, revision.metadata.name, revision.metadata.namespace, 'merge', {
       metadata: { resourceVersion: revision.metadata.resourceVersion },
       revision: number,
     });
@@ -98,14 +117,13 @@ export async function applyRevisions(context: ControllerContext, plan: RevisionP
 /** Deletes the oldest revisions that no Pod and no status names, beyond the limit. */
 export async function truncateHistory(
   context: ControllerContext,
-  revisions: readonly KubeObject[],
+  revisions: readonly ControllerRevision[],
   live: ReadonlySet<string>,
   limit: number,
 ): Promise<void> {
   const spare = revisions
     .filter(
-      (revision) =>
-        !live.has(revision.metadata.name!) && !live.has(revision.metadata.labels?.[revisionHashLabel] ?? ''),
+      (revision) => !live.has(revision.metadata.name) && !live.has(revision.metadata.labels?.[revisionHashLabel] ?? ''),
     )
     .toSorted((a, b) => numberOf(a) - numberOf(b) || byAge(a, b));
   await forEachBounded(spare.slice(0, Math.max(0, spare.length - limit)), (revision) =>
@@ -113,6 +131,6 @@ export async function truncateHistory(
   );
 }
 
-export function revisionsOf(informer: Informer, owner: KubeObject): KubeObject[] {
+export function revisionsOf(informer: Informer<ControllerRevision>, owner: KubeObject): ControllerRevision[] {
   return [...informer.by('controller', owner.metadata.uid!)].toSorted((a, b) => numberOf(a) - numberOf(b));
 }

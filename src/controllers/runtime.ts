@@ -7,6 +7,7 @@
  * any two writes:
  * the next run sees what is there and goes on.
  */
+import type { OwnerReference, StoredObjectMeta } from '#api/meta.v1.ts';
 import { isReason } from '#base/errors.ts';
 import type { KindRef, KubeObject } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
@@ -56,7 +57,7 @@ export function createQueue(
 }
 
 /** Failures that another's write, or a namespace going away, explains: the next event or retry settles them. */
-export function isRaceLost(error: unknown): boolean {
+function isRaceLost(error: unknown): boolean {
   return (
     isReason(error, 'Conflict', 'NotFound', 'AlreadyExists') ||
     (isReason(error, 'Forbidden') && error.message.includes('being terminated'))
@@ -76,7 +77,7 @@ export function enqueueEach(informer: Informer, queue: WorkQueue): void {
  * Owners of many are looked at less often: counting is O(owned), and changes come in bursts. Small ones wait for
  * nothing.
  */
-export function coalesceMs(owned: number): number {
+function coalesceMs(owned: number): number {
   return owned <= 32 ? 0 : Math.min(250, owned >> 1);
 }
 
@@ -105,29 +106,25 @@ export function enqueueController(informer: Informer, ownerKind: string, queue: 
   });
 }
 
-export function controllerOf(
-  object: KubeObject,
-): { kind: string; name: string; uid: string; apiVersion: string } | undefined {
+export function controllerOf(object: KubeObject): OwnerReference | undefined {
   const owners = object.metadata.ownerReferences;
   if (owners === undefined) return undefined;
   for (let i = 0; i < owners.length; i++) if (owners[i]!.controller === true) return owners[i];
   return undefined;
 }
 
+/** An object that the server has stored. */
+export interface StoredObject extends KubeObject {
+  metadata: StoredObjectMeta;
+}
+
 /** The reference that a controller puts on what it makes. */
-export function ownedBy(owner: KubeObject): {
-  apiVersion: string;
-  kind: string;
-  name: string;
-  uid: string;
-  controller: true;
-  blockOwnerDeletion: true;
-} {
+export function ownedBy(owner: StoredObject): OwnerReference {
   return {
     apiVersion: owner.apiVersion,
     kind: owner.kind,
-    name: owner.metadata.name!,
-    uid: owner.metadata.uid!,
+    name: owner.metadata.name,
+    uid: owner.metadata.uid,
     controller: true,
     blockOwnerDeletion: true,
   };
@@ -183,14 +180,14 @@ export async function slowStart(count: number, create: (index: number) => Promis
  * Writes a status when it differs from what is there. The object must be the one that was read: a conflict means to
  * look again.
  */
-export async function writeStatus(
+export async function writeStatus<T extends KubeObject & { status?: unknown }>(
   context: ControllerContext,
-  kind: KindRef,
-  object: KubeObject,
-  status: unknown,
+  kind: KindRef<T>,
+  object: T,
+  status: T['status'],
   equal: (a: unknown, b: unknown) => boolean,
 ): Promise<void> {
-  if (equal(object['status'], status)) return;
+  if (equal(object.status, status)) return;
   await context.client.update(kind, { ...object, status }, { subresource: 'status' });
 }
 
@@ -198,11 +195,11 @@ export async function writeStatus(
 export async function adopt(
   context: ControllerContext,
   kind: KindRef,
-  owner: KubeObject,
-  object: KubeObject,
+  owner: StoredObject,
+  object: StoredObject,
 ): Promise<void> {
   const ownerReferences = [...(object.metadata.ownerReferences ?? []), ownedBy(owner)];
-  await context.client.patch(kind, object.metadata.name!, object.metadata.namespace, 'merge', {
+  await context.client.patch(kind, object.metadata.name, object.metadata.namespace, 'merge', {
     metadata: { uid: object.metadata.uid, resourceVersion: object.metadata.resourceVersion, ownerReferences },
   });
 }
@@ -211,11 +208,11 @@ export async function adopt(
 export async function release(
   context: ControllerContext,
   kind: KindRef,
-  owner: KubeObject,
-  object: KubeObject,
+  owner: StoredObject,
+  object: StoredObject,
 ): Promise<void> {
   try {
-    await context.client.patch(kind, object.metadata.name!, object.metadata.namespace, 'strategic', {
+    await context.client.patch(kind, object.metadata.name, object.metadata.namespace, 'strategic', {
       metadata: { uid: object.metadata.uid, ownerReferences: [{ $patch: 'delete', uid: owner.metadata.uid }] },
     });
   } catch (error) {
@@ -227,13 +224,13 @@ export async function release(
 export async function deleteIfPresent(
   context: ControllerContext,
   kind: KindRef,
-  object: KubeObject,
+  object: StoredObject,
   options: { propagationPolicy?: 'Background' | 'Foreground' | 'Orphan'; gracePeriodSeconds?: number } = {},
 ): Promise<void> {
   try {
-    await context.client.delete(kind, object.metadata.name!, object.metadata.namespace, {
+    await context.client.delete(kind, object.metadata.name, object.metadata.namespace, {
       ...options,
-      preconditions: { uid: object.metadata.uid! },
+      preconditions: { uid: object.metadata.uid },
     });
   } catch (error) {
     if (!isReason(error, 'NotFound', 'Conflict')) throw error;

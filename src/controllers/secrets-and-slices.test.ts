@@ -1,15 +1,21 @@
+import type { Endpoints, Secret, Service } from '#api/core.v1.ts';
+import type { EndpointSlice } from '#api/discovery.v1.ts';
+import type { Manifest } from '#api/manifest.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Json, KindRef, KubeObject } from '#base/objects.ts';
+import { sampleOf } from '#base/testing.ts';
+import { kinds } from '#client/kinds.ts';
 import { planMirror } from './endpoints-mirroring.ts';
 import { planTokenSecret } from './token-secrets.ts';
 
-const object = (kind: string, extra: Json = {}): KubeObject => ({
-  apiVersion: 'v1',
-  kind,
-  ...extra,
-  metadata: { name: 'x', namespace: 'n', uid: kind, ...extra.metadata },
-});
+const object = <T extends KubeObject>(kind: KindRef<T>, extra: Json = {}): T =>
+  sampleOf<KubeObject>(kind, {
+    ...extra,
+    metadata: { name: 'x', namespace: 'n', uid: kind.kind, ...extra.metadata },
+  }) as T;
+const storedSlice = ({ metadata: { labels = {} }, ...slice }: Manifest<EndpointSlice>, name: string): EndpointSlice =>
+  sampleOf(kinds.EndpointSlice, { ...slice, metadata: { labels, name } });
 const subsets = [
   {
     addresses: [{ ip: '10.0.0.1' }, { ip: 'fd00::1', hostname: 'h' }],
@@ -19,14 +25,14 @@ const subsets = [
 ];
 
 test('Endpoints of a Service without selector become slices, one for each subset and family', () => {
-  const endpoints = object('Endpoints', { subsets, metadata: { labels: { a: 'b' } } });
-  const service = object('Service', { spec: {} });
+  const endpoints = object(kinds.Endpoints, { subsets, metadata: { labels: { a: 'b' } } });
+  const service = object(kinds.Service, { spec: {} });
   const { create } = planMirror({ endpoints, service, slices: [] });
   assert.deepEqual(
     create.map((slice) => [
-      slice['addressType'],
-      slice['ports'],
-      slice['endpoints'].map((e: Json) => [e.addresses[0], e.conditions.ready, e.hostname]),
+      slice.addressType,
+      slice.ports,
+      slice.endpoints?.map((e) => [e.addresses[0], e.conditions?.ready, e.hostname]),
     ]),
     [
       [
@@ -51,10 +57,10 @@ test('Endpoints of a Service without selector become slices, one for each subset
       'Endpoints',
     ],
   );
-  const slices = create.map((slice, i) => ({ ...slice, metadata: { ...slice.metadata, name: `x-${i}` } }));
+  const slices = create.map((slice, i) => storedSlice(slice, `x-${i}`));
   assert.deepEqual(planMirror({ endpoints, service, slices }), { create: [], update: [], delete: [] });
   const fewer = planMirror({
-    endpoints: object('Endpoints', {
+    endpoints: object(kinds.Endpoints, {
       subsets: [{ addresses: [{ ip: '10.0.0.9' }], ports: [{ port: 80 }] }],
       metadata: { labels: { a: 'b' } },
     }),
@@ -68,30 +74,32 @@ test('Endpoints of a Service without selector become slices, one for each subset
 });
 
 test('nothing is mirrored of what others look after, and what was goes', () => {
-  const endpoints = object('Endpoints', { subsets });
-  const slices = planMirror({ endpoints, service: object('Service', { spec: {} }), slices: [] }).create;
-  const cases: [KubeObject | undefined, KubeObject | undefined][] = [
-    [endpoints, object('Service', { spec: { selector: { a: 'b' } } })],
+  const endpoints = object(kinds.Endpoints, { subsets });
+  const slices = planMirror({ endpoints, service: object(kinds.Service, { spec: {} }), slices: [] }).create.map(
+    (slice, i) => storedSlice(slice, `x-${i}`),
+  );
+  const cases: [Endpoints | undefined, Service | undefined][] = [
+    [endpoints, object(kinds.Service, { spec: { selector: { a: 'b' } } })],
     [endpoints, undefined],
-    [undefined, object('Service', { spec: {} })],
+    [undefined, object(kinds.Service, { spec: {} })],
     [
-      object('Endpoints', { subsets, metadata: { labels: { 'endpointslice.kubernetes.io/skip-mirror': 'true' } } }),
-      object('Service', { spec: {} }),
+      object(kinds.Endpoints, { subsets, metadata: { labels: { 'endpointslice.kubernetes.io/skip-mirror': 'true' } } }),
+      object(kinds.Service, { spec: {} }),
     ],
-    [endpoints, object('Service', { spec: { type: 'ExternalName' } })],
+    [endpoints, object(kinds.Service, { spec: { type: 'ExternalName' } })],
   ];
   for (const [e, service] of cases)
     assert.equal(planMirror({ endpoints: e, service, slices }).delete.length, slices.length);
 });
 
 test('a token Secret is filled once, and goes with its account', () => {
-  const secret = (extra: Json = {}): KubeObject =>
-    object('Secret', {
+  const secret = (extra: Json = {}): Secret =>
+    object(kinds.Secret, {
       type: 'kubernetes.io/service-account-token',
       ...extra,
       metadata: { annotations: { 'kubernetes.io/service-account.name': 'a', ...extra.annotations } },
     });
-  const account = object('ServiceAccount', { metadata: { name: 'a', uid: 'u' } });
+  const account = object(kinds.ServiceAccount, { metadata: { name: 'a', uid: 'u' } });
   const plan = planTokenSecret(secret(), account, 'CA')!;
   assert.deepEqual(
     [
@@ -108,8 +116,8 @@ test('a token Secret is filled once, and goes with its account', () => {
   assert.equal(planTokenSecret(filled, account, 'another')?.needsToken, false);
   assert.equal(planTokenSecret(filled, undefined, 'CA')?.remove, true);
   assert.equal(
-    planTokenSecret(filled, object('ServiceAccount', { metadata: { name: 'a', uid: 'new' } }), 'CA')?.remove,
+    planTokenSecret(filled, object(kinds.ServiceAccount, { metadata: { name: 'a', uid: 'new' } }), 'CA')?.remove,
     true,
   );
-  assert.equal(planTokenSecret(object('Secret', { type: 'Opaque' }), undefined, 'CA'), undefined);
+  assert.equal(planTokenSecret(object(kinds.Secret, { type: 'Opaque' }), undefined, 'CA'), undefined);
 });

@@ -2,6 +2,7 @@
  * What every Namespace gets: a ServiceAccount `default`, and a ConfigMap `kube-root-ca.crt` with the cluster's CA for
  * Pods.
  */
+import type { ConfigMap, Namespace, ServiceAccount } from '#api/core.v1.ts';
 import { isReason } from '#base/errors.ts';
 import type { KubeObject } from '#base/objects.ts';
 import { kinds } from '#client/kinds.ts';
@@ -12,13 +13,13 @@ const accountName = 'default';
 const rootCaName = 'kube-root-ca.crt';
 
 export interface NamespaceContent {
-  namespace: KubeObject | undefined;
-  account: KubeObject | undefined;
-  rootCa: KubeObject | undefined;
+  namespace: Namespace | undefined;
+  account: ServiceAccount | undefined;
+  rootCa: ConfigMap | undefined;
 }
 
 /** What to make or mend in one Namespace; nothing while it goes away. */
-export function planNamespaceContent(
+function planNamespaceContent(
   { namespace, account, rootCa }: NamespaceContent,
   certificate: string,
 ): { createAccount: boolean; createRootCa: boolean; updateRootCa: boolean } {
@@ -27,7 +28,7 @@ export function planNamespaceContent(
     createAccount: alive && account === undefined,
     createRootCa: alive && certificate !== '' && rootCa === undefined,
     updateRootCa:
-      alive && certificate !== '' && rootCa !== undefined && !isEqual(rootCa['data'], { 'ca.crt': certificate }),
+      alive && certificate !== '' && rootCa !== undefined && !isEqual(rootCa.data, { 'ca.crt': certificate }),
   };
 }
 
@@ -65,20 +66,20 @@ export function startServiceAccountController(context: ControllerContext, certif
         }),
       );
     if (plan.createRootCa) await create(() => client.create(kinds.ConfigMap, made));
-    if (plan.updateRootCa) await client.update(kinds.ConfigMap, { ...rootCa!, data: made['data'] });
+    if (plan.updateRootCa) await client.update(kinds.ConfigMap, { ...rootCa!, data: made.data });
   });
-  namespaces.addHandler({ added: (o) => queue.add(o.metadata.name!), updated: (o) => queue.add(o.metadata.name!) });
+  namespaces.addHandler({ added: (o) => queue.add(o.metadata.name), updated: (o) => queue.add(o.metadata.name) });
   accounts.addHandler({
     deleted: (o) => {
-      if (o.metadata.name === accountName) queue.add(o.metadata.namespace!);
+      if (o.metadata.name === accountName) queue.add(o.metadata.namespace);
     },
   });
   configMaps.addHandler({
     updated: (o) => {
-      if (o.metadata.name === rootCaName) queue.add(o.metadata.namespace!);
+      if (o.metadata.name === rootCaName) queue.add(o.metadata.namespace);
     },
     deleted: (o) => {
-      if (o.metadata.name === rootCaName) queue.add(o.metadata.namespace!);
+      if (o.metadata.name === rootCaName) queue.add(o.metadata.namespace);
     },
   });
   return { name: 'serviceaccount', queues: [queue] };

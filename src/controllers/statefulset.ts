@@ -4,9 +4,14 @@
  * terminates holds its name.
  * Spec: Kubernetes documentation, "StatefulSets" (guarantees, partitions, claim retention, start ordinal).
  */
+import type { ControllerRevision, StatefulSet, StatefulSetStatus } from '#api/apps.v1.ts';
+import type { PersistentVolumeClaim, Pod } from '#api/core.v1.ts';
+import type { Manifest } from '#api/manifest.ts';
+import type { OwnerReference } from '#api/meta.v1.ts';
 import { isReason } from '#base/errors.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { KubeObject } from '#base/objects.ts';
 import { matchesLabels, selectorOf } from '#base/selectors.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
@@ -37,15 +42,15 @@ import {
 } from './runtime.ts';
 
 export interface StatefulSetObserved {
-  set: KubeObject;
-  pods: KubeObject[];
-  currentRevision: KubeObject;
-  updateRevision: KubeObject;
+  set: StatefulSet;
+  pods: Pod[];
+  currentRevision: ControllerRevision;
+  updateRevision: ControllerRevision;
 }
 export interface StatefulSetPlan {
-  create: { ordinal: number; revision: KubeObject }[];
-  delete: { pod: KubeObject; reason: 'failed' | 'scale' | 'update' }[];
-  status: Record<string, unknown>;
+  create: { ordinal: number; revision: ControllerRevision }[];
+  delete: { pod: Pod; reason: 'failed' | 'scale' | 'update' }[];
+  status: StatefulSetStatus;
   requeueAfterMs?: number;
 }
 
@@ -56,8 +61,8 @@ export function ordinalOf(set: KubeObject, pod: KubeObject): number | undefined 
   return /^(0|[1-9]\d{0,9})$/.test(tail) ? Number(tail) : undefined;
 }
 
-const hashOf = (revision: KubeObject): string => revision.metadata.name!;
-const revisionOf = (pod: KubeObject): string => pod.metadata.labels?.[revisionHashLabel] ?? '';
+const hashOf = (revision: ControllerRevision): string => revision.metadata.name;
+const revisionOf = (pod: Pod): string => pod.metadata.labels?.[revisionHashLabel] ?? '';
 
 export function planStatefulSet(
   { set, pods, currentRevision, updateRevision }: StatefulSetObserved,
@@ -69,8 +74,8 @@ export function planStatefulSet(
   const parallel = spec.podManagementPolicy === 'Parallel';
   const rolling = spec.updateStrategy?.type !== 'OnDelete';
   const partition: number = rolling ? (spec.updateStrategy?.rollingUpdate?.partition ?? 0) : 0;
-  const byOrdinal = new Map<number, KubeObject>();
-  const condemned: KubeObject[] = [];
+  const byOrdinal = new Map<number, Pod>();
+  const condemned: Pod[] = [];
   for (const pod of pods) {
     const ordinal = ordinalOf(set, pod)!;
     if (ordinal >= start && ordinal < start + replicas) byOrdinal.set(ordinal, pod);
@@ -84,7 +89,7 @@ export function planStatefulSet(
   };
   if (set.metadata.deletionTimestamp !== undefined) return plan;
   const minReady: number = spec.minReadySeconds ?? 0;
-  const healthy = (pod: KubeObject): boolean =>
+  const healthy = (pod: Pod): boolean =>
     pod.metadata.deletionTimestamp === undefined && untilAvailableMs(pod, minReady, nowMs) === 0;
   let settled = true;
   for (let ordinal = start; ordinal < start + replicas; ordinal++) {
@@ -112,21 +117,21 @@ export function planStatefulSet(
 }
 
 function planUpdates(
-  set: KubeObject,
-  byOrdinal: ReadonlyMap<number, KubeObject>,
-  updateRevision: KubeObject,
+  set: StatefulSet,
+  byOrdinal: ReadonlyMap<number, Pod>,
+  updateRevision: ControllerRevision,
   first: number,
   end: number,
-  healthy: (pod: KubeObject) => boolean,
+  healthy: (pod: Pod) => boolean,
   plan: StatefulSetPlan,
 ): void {
-  const rolling = set['spec'].updateStrategy?.rollingUpdate;
+  const rolling = set.spec.updateStrategy?.rollingUpdate;
   const most =
     rolling?.maxUnavailable === undefined
       ? 1
-      : Math.max(1, resolveIntOrPercent(rolling.maxUnavailable, set['spec'].replicas ?? 1, true));
+      : Math.max(1, resolveIntOrPercent(rolling.maxUnavailable, set.spec.replicas ?? 1, true));
   // One that is just being made again is as unavailable as one that is broken.
-  let unavailable: number = set['spec'].replicas ?? 1;
+  let unavailable: number = set.spec.replicas ?? 1;
   for (const pod of byOrdinal.values()) if (healthy(pod)) unavailable--;
   for (let ordinal = end - 1; ordinal >= first && unavailable < most; ordinal--) {
     const pod = byOrdinal.get(ordinal);
@@ -157,7 +162,7 @@ function planStatus(
   const [currentHash, updateHash] = [hashOf(currentRevision), hashOf(updateRevision)];
   for (const pod of pods) {
     const waitMs = untilAvailableMs(pod, spec.minReadySeconds ?? 0, nowMs);
-    if (isPodReady(pod) && pod['status']?.phase === 'Running') ready++;
+    if (isPodReady(pod) && pod.status?.phase === 'Running') ready++;
     if (waitMs === 0) available++;
     else if (waitMs !== undefined) requeueAfterMs = Math.min(requeueAfterMs ?? Infinity, waitMs);
     if (pod.metadata.deletionTimestamp !== undefined) continue;
@@ -176,68 +181,68 @@ function planStatus(
       updatedReplicas: updated,
       currentRevision: done ? updateHash : currentHash,
       updateRevision: updateHash,
-      collisionCount: set['status']?.collisionCount ?? 0,
-      ...(set['status']?.conditions === undefined ? {} : { conditions: set['status'].conditions }),
+      collisionCount: set.status?.collisionCount ?? 0,
+      ...(set.status?.conditions === undefined ? {} : { conditions: set.status.conditions }),
     },
     ...(requeueAfterMs === undefined ? {} : { requeueAfterMs }),
   };
 }
 
-export function claimsOf(set: KubeObject, ordinal: number): KubeObject[] {
-  const selectorLabels: Record<string, string> = set['spec'].selector?.matchLabels ?? {};
-  return ((set['spec'].volumeClaimTemplates ?? []) as Json[]).map((template) => ({
+function claimsOf(set: StatefulSet, ordinal: number): Manifest<PersistentVolumeClaim>[] {
+  const selectorLabels: Record<string, string> = set.spec.selector?.matchLabels ?? {};
+  return (set.spec.volumeClaimTemplates ?? []).map((template) => ({
     apiVersion: 'v1',
     kind: 'PersistentVolumeClaim',
     metadata: {
-      name: `${template.metadata.name}-${set.metadata.name}-${ordinal}`,
-      namespace: set.metadata.namespace!,
-      labels: { ...template.metadata.labels, ...selectorLabels },
-      ...(template.metadata.annotations === undefined ? {} : { annotations: template.metadata.annotations }),
+      name: `${template.metadata?.name}-${set.metadata.name}-${ordinal}`,
+      namespace: set.metadata.namespace,
+      labels: { ...template.metadata?.labels, ...selectorLabels },
+      ...(template.metadata?.annotations === undefined ? {} : { annotations: template.metadata.annotations }),
     },
-    spec: template.spec,
+    ...(template.spec === undefined ? {} : { spec: template.spec }),
   }));
 }
 
-export function statefulPod(set: KubeObject, ordinal: number, revision: KubeObject): KubeObject {
+function statefulPod(set: StatefulSet, ordinal: number, revision: ControllerRevision): Manifest<Pod> {
   const name = `${set.metadata.name}-${ordinal}`;
-  const pod = podFromTemplate(templateOfRevision(revision), set.metadata.namespace!, ownedBy(set), { name });
+  const template = templateOfRevision(revision);
+  if (template === undefined) throw new Error(`ControllerRevision ${revision.metadata.name} holds no template`);
+  const pod = podFromTemplate(template, set.metadata.namespace, ownedBy(set), { name });
   pod.metadata.labels = {
     ...pod.metadata.labels,
     [revisionHashLabel]: hashOf(revision),
     'statefulset.kubernetes.io/pod-name': name,
     'apps.kubernetes.io/pod-index': String(ordinal),
   };
-  const claims = ((set['spec'].volumeClaimTemplates ?? []) as Json[]).map(({ metadata }) => ({
-    name: metadata.name,
-    persistentVolumeClaim: { claimName: `${metadata.name}-${name}` },
+  const claims = (set.spec.volumeClaimTemplates ?? []).map(({ metadata }) => ({
+    name: metadata?.name ?? '',
+    persistentVolumeClaim: { claimName: `${metadata?.name}-${name}` },
   }));
-  const volumes = ((pod['spec'].volumes ?? []) as Json[]).filter(
-    (volume) => !claims.some((claim) => claim.name === volume.name),
-  );
-  pod['spec'] = {
-    ...pod['spec'],
+  const volumes = (pod.spec.volumes ?? []).filter((volume) => !claims.some((claim) => claim.name === volume.name));
+  pod.spec = {
+    ...pod.spec,
     hostname: name,
-    subdomain: set['spec'].serviceName ?? '',
+    subdomain: set.spec.serviceName ?? '',
     volumes: [...claims, ...volumes],
   };
   return pod;
 }
 
 /** Who owns a claim under the retention policy: the set (deleted with it), the Pod (scaled away), or nobody. */
-export function claimOwners(set: KubeObject, pod: KubeObject | undefined, ordinal: number): 'none' | 'set' | 'pod' {
-  const policy = set['spec'].persistentVolumeClaimRetentionPolicy ?? {};
-  const start: number = set['spec'].ordinals?.start ?? 0;
-  const scaledAway = ordinal < start || ordinal >= start + (set['spec'].replicas ?? 1);
+function claimOwners(set: StatefulSet, pod: Pod | undefined, ordinal: number): 'none' | 'set' | 'pod' {
+  const policy = set.spec.persistentVolumeClaimRetentionPolicy ?? {};
+  const start: number = set.spec.ordinals?.start ?? 0;
+  const scaledAway = ordinal < start || ordinal >= start + (set.spec.replicas ?? 1);
   if (policy.whenScaled === 'Delete' && scaledAway && pod !== undefined) return 'pod';
   return policy.whenDeleted === 'Delete' ? 'set' : 'none';
 }
 
 class StatefulSetController {
   readonly #context: ControllerContext;
-  readonly #sets: Informer;
-  readonly #pods: Informer;
-  readonly #claims: Informer;
-  readonly #revisions: Informer;
+  readonly #sets: Informer<StatefulSet>;
+  readonly #pods: Informer<Pod>;
+  readonly #claims: Informer<PersistentVolumeClaim>;
+  readonly #revisions: Informer<ControllerRevision>;
   readonly #recorder: EventRecorder;
   readonly queue: WorkQueue;
 
@@ -257,13 +262,10 @@ class StatefulSetController {
     this.#pods.addHandler({ added: (pod) => this.#enqueueMatching(pod), updated: (pod) => this.#enqueueMatching(pod) });
   }
 
-  #enqueueMatching(pod: KubeObject): void {
+  #enqueueMatching(pod: Pod): void {
     if (indexes.controller(pod) !== undefined || pod.metadata.labels === undefined) return;
-    for (const set of this.#sets.by('namespace', pod.metadata.namespace!)) {
-      if (
-        ordinalOf(set, pod) !== undefined &&
-        matchesLabels(selectorOf(set['spec'].selector) ?? [], pod.metadata.labels)
-      )
+    for (const set of this.#sets.by('namespace', pod.metadata.namespace)) {
+      if (ordinalOf(set, pod) !== undefined && matchesLabels(selectorOf(set.spec.selector) ?? [], pod.metadata.labels))
         this.queue.add(`${set.metadata.namespace}/${set.metadata.name}`);
     }
   }
@@ -272,22 +274,22 @@ class StatefulSetController {
     const set = this.#sets.get(key);
     if (set === undefined) return undefined;
     await this.#claim(set);
-    const pods = [...this.#pods.by('controller', set.metadata.uid!)].filter((pod) => ordinalOf(set, pod) !== undefined);
+    const pods = [...this.#pods.by('controller', set.metadata.uid)].filter((pod) => ordinalOf(set, pod) !== undefined);
     const revisions = revisionsOf(this.#revisions, set);
     const updateRevision = await applyRevisions(
       this.#context,
-      planRevisions(set, revisions, set['status']?.collisionCount ?? 0),
+      planRevisions(set, revisions, set.status?.collisionCount ?? 0),
     );
     if (updateRevision === undefined) {
       await this.#context.client.update(
         kinds.StatefulSet,
-        { ...set, status: { replicas: 0, ...set['status'], collisionCount: (set['status']?.collisionCount ?? 0) + 1 } },
+        { ...set, status: { replicas: 0, ...set.status, collisionCount: (set.status?.collisionCount ?? 0) + 1 } },
         { subresource: 'status' },
       );
       return undefined;
     }
     const currentRevision =
-      revisions.find((revision) => revision.metadata.name === set['status']?.currentRevision) ?? updateRevision;
+      revisions.find((revision) => revision.metadata.name === set.status?.currentRevision) ?? updateRevision;
     const plan = planStatefulSet({ set, pods, currentRevision, updateRevision }, this.#context.clock.now());
     let failure: unknown;
     try {
@@ -298,42 +300,42 @@ class StatefulSetController {
     }
     const status = this.#statusNow(key, currentRevision, updateRevision);
     const current = this.#sets.get(key);
-    if (current !== undefined && status !== undefined && !isEqualStatus(current['status'], status))
+    if (current !== undefined && status !== undefined && !isEqualStatus(current.status, status))
       await this.#context.client.update(kinds.StatefulSet, { ...current, status }, { subresource: 'status' });
     if (failure !== undefined) throw failure;
-    const live = new Set([updateRevision.metadata.name!, currentRevision.metadata.name!, ...pods.map(revisionOf)]);
-    await truncateHistory(this.#context, revisions, live, set['spec'].revisionHistoryLimit ?? 10);
+    const live = new Set([updateRevision.metadata.name, currentRevision.metadata.name, ...pods.map(revisionOf)]);
+    await truncateHistory(this.#context, revisions, live, set.spec.revisionHistoryLimit ?? 10);
     return plan.requeueAfterMs === undefined ? undefined : { requeueAfterMs: plan.requeueAfterMs };
   }
 
   #statusNow(
     key: string,
-    currentRevision: KubeObject,
-    updateRevision: KubeObject,
-  ): Record<string, unknown> | undefined {
+    currentRevision: ControllerRevision,
+    updateRevision: ControllerRevision,
+  ): StatefulSetStatus | undefined {
     const set = this.#sets.get(key);
     if (set === undefined) return undefined;
-    const pods = [...this.#pods.by('controller', set.metadata.uid!)].filter((pod) => ordinalOf(set, pod) !== undefined);
+    const pods = [...this.#pods.by('controller', set.metadata.uid)].filter((pod) => ordinalOf(set, pod) !== undefined);
     return planStatus({ set, pods, currentRevision, updateRevision }, this.#context.clock.now()).status;
   }
 
-  async #claim(set: KubeObject): Promise<void> {
-    const selector = selectorOf(set['spec'].selector) ?? [];
+  async #claim(set: StatefulSet): Promise<void> {
+    const selector = selectorOf(set.spec.selector) ?? [];
     if (set.metadata.deletionTimestamp !== undefined) return;
-    const orphans = [...this.#pods.by('orphans', set.metadata.namespace!)].filter(
+    const orphans = [...this.#pods.by('orphans', set.metadata.namespace)].filter(
       (pod) =>
         pod.metadata.deletionTimestamp === undefined &&
         ordinalOf(set, pod) !== undefined &&
         matchesLabels(selector, pod.metadata.labels),
     );
     await forEachBounded(orphans, (pod) => adopt(this.#context, kinds.Pod, set, pod));
-    const strangers = [...this.#pods.by('controller', set.metadata.uid!)].filter(
+    const strangers = [...this.#pods.by('controller', set.metadata.uid)].filter(
       (pod) => !matchesLabels(selector, pod.metadata.labels),
     );
     await forEachBounded(strangers, (pod) => release(this.#context, kinds.Pod, set, pod));
   }
 
-  async #apply(set: KubeObject, plan: StatefulSetPlan): Promise<void> {
+  async #apply(set: StatefulSet, plan: StatefulSetPlan): Promise<void> {
     await forEachBounded(plan.delete, async ({ pod }) => {
       await deleteIfPresent(this.#context, kinds.Pod, pod);
       this.#recorder.event(
@@ -355,7 +357,7 @@ class StatefulSetController {
           `create Pod ${pod.metadata.name} in StatefulSet ${set.metadata.name} successful`,
         );
       } catch (error) {
-        const message = error instanceof Error ? error.message : String(error);
+        const message = messageOf(error);
         if (!isReason(error, 'AlreadyExists'))
           this.#recorder.event(
             set,
@@ -368,7 +370,7 @@ class StatefulSetController {
     });
   }
 
-  async #createClaims(set: KubeObject, ordinal: number): Promise<void> {
+  async #createClaims(set: StatefulSet, ordinal: number): Promise<void> {
     for (const claim of claimsOf(set, ordinal)) {
       const held = this.#claims.get(`${claim.metadata.namespace}/${claim.metadata.name}`);
       if (held?.metadata.deletionTimestamp !== undefined)
@@ -389,8 +391,8 @@ class StatefulSetController {
   }
 
   /** Keeps the owners of claims as the retention policy says; the garbage collector does the rest. */
-  async #retainClaims(set: KubeObject, pods: readonly KubeObject[]): Promise<void> {
-    if (((set['spec'].volumeClaimTemplates ?? []) as Json[]).length === 0) return;
+  async #retainClaims(set: StatefulSet, pods: readonly Pod[]): Promise<void> {
+    if ((set.spec.volumeClaimTemplates ?? []).length === 0) return;
     for (const pod of pods) {
       const ordinal = ordinalOf(set, pod)!;
       const wanted = claimOwners(set, pod, ordinal);
@@ -400,7 +402,7 @@ class StatefulSetController {
         const others = (claim.metadata.ownerReferences ?? []).filter(
           ({ uid, kind }) => uid !== set.metadata.uid && kind !== 'Pod',
         );
-        const reference = (owner: KubeObject): Json => ({
+        const reference = (owner: StatefulSet | Pod): OwnerReference => ({
           apiVersion: owner.apiVersion,
           kind: owner.kind,
           name: owner.metadata.name,
@@ -410,7 +412,7 @@ class StatefulSetController {
         if (isEqual(ownerReferences, claim.metadata.ownerReferences)) continue;
         await this.#context.client.patch(
           kinds.PersistentVolumeClaim,
-          claim.metadata.name!,
+          claim.metadata.name,
           claim.metadata.namespace,
           'merge',
           { metadata: { uid: claim.metadata.uid, resourceVersion: claim.metadata.resourceVersion, ownerReferences } },

@@ -4,8 +4,9 @@
  * gets one unless he asks for it by making such a Secret.
  * Spec: Kubernetes documentation, "Managing Service Accounts", "Manually create a long-lived API token".
  */
+import type { TokenRequest } from '#api/authentication.v1.ts';
+import type { Secret, ServiceAccount } from '#api/core.v1.ts';
 import { isReason } from '#base/errors.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
 import { keyOf } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import { isEqual } from './equality.ts';
@@ -26,25 +27,25 @@ export interface TokenSecretPlan {
 
 /** What a Secret lacks; undefined where nothing is to be done. */
 export function planTokenSecret(
-  secret: KubeObject,
-  account: KubeObject | undefined,
+  secret: Secret,
+  account: ServiceAccount | undefined,
   certificate: string,
 ): TokenSecretPlan | undefined {
-  if (secret['type'] !== type || secret.metadata.deletionTimestamp !== undefined) return undefined;
+  if (secret.type !== type || secret.metadata.deletionTimestamp !== undefined) return undefined;
   const held = secret.metadata.annotations ?? {};
   const gone =
     account === undefined || (held[uidAnnotation] !== undefined && held[uidAnnotation] !== account.metadata.uid);
   if (gone) return { remove: true, needsToken: false, data: {}, annotations: {} };
   const text = (value: string): string => Buffer.from(value).toString('base64');
   const data: Record<string, string> = {
-    namespace: text(secret.metadata.namespace!),
+    namespace: text(secret.metadata.namespace),
     ...(certificate === '' ? {} : { 'ca.crt': text(certificate) }),
   };
-  const annotations = { [nameAnnotation]: account.metadata.name!, [uidAnnotation]: account.metadata.uid! };
-  const needsToken = !secret['data']?.token;
+  const annotations = { [nameAnnotation]: account.metadata.name, [uidAnnotation]: account.metadata.uid };
+  const needsToken = !secret.data?.token;
   const isFilled =
     !needsToken &&
-    Object.entries(data).every(([key, value]) => secret['data']?.[key] === value) &&
+    Object.entries(data).every(([key, value]) => secret.data?.[key] === value) &&
     held[uidAnnotation] === account.metadata.uid;
   return isFilled ? undefined : { remove: false, needsToken, data, annotations };
 }
@@ -52,22 +53,22 @@ export function planTokenSecret(
 export function startTokenSecrets(context: ControllerContext, certificate: string): Controller {
   const { client, informers } = context;
   const accounts = informers.informer(kinds.ServiceAccount);
-  const accountOf = (secret: KubeObject): string =>
+  const accountOf = (secret: Secret): string =>
     `${secret.metadata.namespace}/${secret.metadata.annotations?.[nameAnnotation] ?? ''}`;
   const secrets = informers.informer(kinds.Secret, { fieldSelector: `type=${type}` }).addIndex('account', accountOf);
-  const tokenFor = async (secret: KubeObject, account: KubeObject): Promise<string> => {
+  const tokenFor = async (secret: Secret, account: ServiceAccount): Promise<string> => {
     const spec = {
       expirationSeconds: tokenSeconds,
       boundObjectRef: { apiVersion: 'v1', kind: 'Secret', name: secret.metadata.name, uid: secret.metadata.uid },
     };
-    const answer = await client.raw(
+    const answer = await client.raw<TokenRequest>(
       'POST',
       `/api/v1/namespaces/${account.metadata.namespace}/serviceaccounts/${account.metadata.name}/token`,
       { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', metadata: {}, spec },
     );
-    return (answer as Json).status.token as string;
+    return answer.status?.token ?? '';
   };
-  const liveAccount = async (key: string): Promise<KubeObject | undefined> => {
+  const liveAccount = async (key: string): Promise<ServiceAccount | undefined> => {
     const [namespace, name] = key.split('/');
     try {
       return await client.get(kinds.ServiceAccount, name!, namespace);
@@ -89,17 +90,17 @@ export function startTokenSecrets(context: ControllerContext, certificate: strin
       return;
     }
     const data = {
-      ...secret['data'],
+      ...secret.data,
       ...plan.data,
       ...(plan.needsToken ? { token: Buffer.from(await tokenFor(secret, account!)).toString('base64') } : {}),
     };
     const annotations = { ...secret.metadata.annotations, ...plan.annotations };
-    if (!isEqual(secret['data'], data) || !isEqual(secret.metadata.annotations, annotations))
+    if (!isEqual(secret.data, data) || !isEqual(secret.metadata.annotations, annotations))
       await client.update(kinds.Secret, { ...secret, metadata: { ...secret.metadata, annotations }, data });
   });
-  const enqueue = (secret: KubeObject): void => queue.add(keyOf(secret));
+  const enqueue = (secret: Secret): void => queue.add(keyOf(secret));
   secrets.addHandler({ added: enqueue, updated: enqueue });
-  const enqueueAccount = (account: KubeObject): void => {
+  const enqueueAccount = (account: ServiceAccount): void => {
     for (const secret of secrets.by('account', keyOf(account))) enqueue(secret);
   };
   accounts.addHandler({ added: enqueueAccount, deleted: enqueueAccount });

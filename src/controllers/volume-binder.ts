@@ -4,8 +4,11 @@
  * directory). Claims and volumes in use are protected by finalizers until they are not. Spec: Kubernetes documentation,
  * "Persistent Volumes" (life cycle), "Storage Classes".
  */
+import type { Node, PersistentVolume, PersistentVolumeClaim, Pod } from '#api/core.v1.ts';
+import type { Manifest } from '#api/manifest.ts';
+import type { StorageClass } from '#api/storage.v1.ts';
 import { isReason } from '#base/errors.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { KindRef, KubeObject } from '#base/objects.ts';
 import { compareQuantities } from '#base/quantity.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';
 import type { EventRecorder } from '#client/events.ts';
@@ -29,17 +32,16 @@ export interface VolumeOptions {
   /** Create the default StorageClass `local-path`. */ createClass: boolean;
 }
 
-function accepts(volume: KubeObject, claim: KubeObject): boolean {
+function accepts(volume: PersistentVolume, claim: PersistentVolumeClaim): boolean {
   const { spec } = volume;
-  const wanted = claim['spec'];
+  const wanted = claim.spec;
   if (volume.metadata.deletionTimestamp !== undefined) return false;
   if (
     (spec.storageClassName ?? '') !== (wanted.storageClassName ?? '') ||
     (spec.volumeMode ?? 'Filesystem') !== (wanted.volumeMode ?? 'Filesystem')
   )
     return false;
-  if (!((wanted.accessModes ?? []) as string[]).every((mode) => ((spec.accessModes ?? []) as string[]).includes(mode)))
-    return false;
+  if (!(wanted.accessModes ?? []).every((mode) => (spec.accessModes ?? []).includes(mode))) return false;
   if (
     wanted.selector !== undefined &&
     wanted.selector !== null &&
@@ -49,8 +51,8 @@ function accepts(volume: KubeObject, claim: KubeObject): boolean {
   return compareQuantities(spec.capacity?.storage ?? '0', wanted.resources?.requests?.storage ?? '0') >= 0;
 }
 
-const refersTo = (volume: KubeObject, claim: KubeObject): boolean => {
-  const reference = volume['spec'].claimRef;
+const refersTo = (volume: PersistentVolume, claim: PersistentVolumeClaim): boolean => {
+  const reference = volume.spec.claimRef;
   return (
     reference?.namespace === claim.metadata.namespace &&
     reference?.name === claim.metadata.name &&
@@ -60,17 +62,17 @@ const refersTo = (volume: KubeObject, claim: KubeObject): boolean => {
 
 export type ClaimAction =
   | { type: 'wait'; phase: 'Pending' | 'Lost'; event?: { type: 'Normal' | 'Warning'; reason: string; message: string } }
-  | { type: 'bind'; volume: KubeObject }
-  | { type: 'provision'; storageClass: KubeObject; node: string | undefined };
+  | { type: 'bind'; volume: PersistentVolume }
+  | { type: 'provision'; storageClass: StorageClass; node: string | undefined };
 
 /** What to do about one claim. Pure. */
 export function planClaim(
-  claim: KubeObject,
-  volumes: Iterable<KubeObject>,
-  classOf: (name: string) => KubeObject | undefined,
+  claim: PersistentVolumeClaim,
+  volumes: Iterable<PersistentVolume>,
+  classOf: (name: string) => StorageClass | undefined,
 ): ClaimAction {
   const all = [...volumes];
-  const named: string | undefined = claim['spec'].volumeName;
+  const named: string | undefined = claim.spec.volumeName;
   if (named !== undefined && named !== '') {
     const volume = all.find(({ metadata }) => metadata.name === named);
     if (volume === undefined)
@@ -87,7 +89,7 @@ export function planClaim(
               },
             }),
       };
-    if (volume['spec'].claimRef !== undefined && !refersTo(volume, claim)) {
+    if (volume.spec.claimRef !== undefined && !refersTo(volume, claim)) {
       return claim.metadata.annotations?.[bindCompleted] === undefined
         ? {
             type: 'wait',
@@ -112,15 +114,13 @@ export function planClaim(
   }
   const promised = all.find(
     (volume) =>
-      volume['spec'].claimRef !== undefined &&
-      refersTo(volume, claim) &&
-      volume.metadata.deletionTimestamp === undefined,
+      volume.spec.claimRef !== undefined && refersTo(volume, claim) && volume.metadata.deletionTimestamp === undefined,
   );
   if (promised !== undefined) return { type: 'bind', volume: promised };
-  const className: string = claim['spec'].storageClassName ?? '';
+  const className: string = claim.spec.storageClassName ?? '';
   const storageClass = className === '' ? undefined : classOf(className);
   const node = claim.metadata.annotations?.[selectedNode];
-  if (storageClass?.['volumeBindingMode'] === 'WaitForFirstConsumer' && node === undefined) {
+  if (storageClass?.volumeBindingMode === 'WaitForFirstConsumer' && node === undefined) {
     return {
       type: 'wait',
       phase: 'Pending',
@@ -132,13 +132,13 @@ export function planClaim(
     };
   }
   const free =
-    storageClass?.['volumeBindingMode'] === 'WaitForFirstConsumer'
+    storageClass?.volumeBindingMode === 'WaitForFirstConsumer'
       ? []
-      : all.filter((volume) => volume['spec'].claimRef === undefined && accepts(volume, claim));
+      : all.filter((volume) => volume.spec.claimRef === undefined && accepts(volume, claim));
   free.sort(
     (a, b) =>
-      compareQuantities(a['spec'].capacity?.storage ?? '0', b['spec'].capacity?.storage ?? '0') ||
-      (a.metadata.name! < b.metadata.name! ? -1 : 1),
+      compareQuantities(a.spec.capacity?.storage ?? '0', b.spec.capacity?.storage ?? '0') ||
+      (a.metadata.name < b.metadata.name ? -1 : 1),
   );
   if (free.length > 0) return { type: 'bind', volume: free[0]! };
   if (className === '')
@@ -161,8 +161,8 @@ export function planClaim(
         message: `storageclass.storage.k8s.io "${className}" not found`,
       },
     };
-  if (storageClass['provisioner'] === localPathProvisioner) return { type: 'provision', storageClass, node };
-  if (storageClass['provisioner'] === 'kubernetes.io/no-provisioner')
+  if (storageClass.provisioner === localPathProvisioner) return { type: 'provision', storageClass, node };
+  if (storageClass.provisioner === 'kubernetes.io/no-provisioner')
     return {
       type: 'wait',
       phase: 'Pending',
@@ -178,18 +178,18 @@ export function planClaim(
     event: {
       type: 'Normal',
       reason: 'ExternalProvisioning',
-      message: `Waiting for a volume to be created either by the external provisioner '${storageClass['provisioner']}' or manually by the system administrator. If volume creation is delayed, please verify that the provisioner is running and correctly registered.`,
+      message: `Waiting for a volume to be created either by the external provisioner '${storageClass.provisioner}' or manually by the system administrator. If volume creation is delayed, please verify that the provisioner is running and correctly registered.`,
     },
   };
 }
 
-export function localPathVolume(
-  claim: KubeObject,
-  storageClass: KubeObject,
-  node: KubeObject | undefined,
+function localPathVolume(
+  claim: PersistentVolumeClaim,
+  storageClass: StorageClass,
+  node: Node | undefined,
   nodeName: string,
   directory: string,
-): KubeObject {
+): Manifest<PersistentVolume> {
   const name = `pvc-${claim.metadata.uid}`;
   const hostname = node?.metadata.labels?.['kubernetes.io/hostname'] ?? nodeName;
   return {
@@ -201,12 +201,12 @@ export function localPathVolume(
       finalizers: [volumeProtection],
     },
     spec: {
-      capacity: { storage: claim['spec'].resources?.requests?.storage ?? '0' },
-      accessModes: claim['spec'].accessModes ?? ['ReadWriteOnce'],
+      capacity: { storage: claim.spec.resources?.requests?.storage ?? '0' },
+      accessModes: claim.spec.accessModes ?? ['ReadWriteOnce'],
       volumeMode: 'Filesystem',
-      persistentVolumeReclaimPolicy: storageClass['reclaimPolicy'] ?? 'Delete',
+      persistentVolumeReclaimPolicy: storageClass.reclaimPolicy ?? 'Delete',
       storageClassName: storageClass.metadata.name,
-      ...(storageClass['mountOptions'] === undefined ? {} : { mountOptions: storageClass['mountOptions'] }),
+      ...(storageClass.mountOptions === undefined ? {} : { mountOptions: storageClass.mountOptions }),
       hostPath: {
         path: `${directory}/${name}_${claim.metadata.namespace}_${claim.metadata.name}`,
         type: 'DirectoryOrCreate',
@@ -231,15 +231,18 @@ export function localPathVolume(
 }
 
 /** What becomes of a volume: its phase, or its end. Pure. */
-export function planVolume(volume: KubeObject, claim: KubeObject | undefined): { phase: string; remove?: boolean } {
-  const reference = volume['spec'].claimRef;
+function planVolume(
+  volume: PersistentVolume,
+  claim: PersistentVolumeClaim | undefined,
+): { phase: string; remove?: boolean } {
+  const reference = volume.spec.claimRef;
   if (reference === undefined) return { phase: 'Available' };
   if (reference.uid === undefined) return { phase: 'Available' };
   if (claim !== undefined && claim.metadata.uid === reference.uid)
     return {
-      phase: claim['spec'].volumeName === volume.metadata.name ? 'Bound' : (volume['status']?.phase ?? 'Available'),
+      phase: claim.spec.volumeName === volume.metadata.name ? 'Bound' : (volume.status?.phase ?? 'Available'),
     };
-  const policy = volume['spec'].persistentVolumeReclaimPolicy ?? 'Retain';
+  const policy = volume.spec.persistentVolumeReclaimPolicy ?? 'Retain';
   const ours = volume.metadata.annotations?.['pv.kubernetes.io/provisioned-by'] === localPathProvisioner;
   return policy === 'Delete' && ours ? { phase: 'Released', remove: true } : { phase: 'Released' };
 }
@@ -247,11 +250,11 @@ export function planVolume(volume: KubeObject, claim: KubeObject | undefined): {
 class VolumeBinder {
   readonly #context: ControllerContext;
   readonly #options: VolumeOptions;
-  readonly #claims: Informer;
-  readonly #volumes: Informer;
-  readonly #classes: Informer;
-  readonly #nodes: Informer;
-  readonly #pods: Informer;
+  readonly #claims: Informer<PersistentVolumeClaim>;
+  readonly #volumes: Informer<PersistentVolume>;
+  readonly #classes: Informer<StorageClass>;
+  readonly #nodes: Informer<Node>;
+  readonly #pods: Informer<Pod>;
   readonly #recorder: EventRecorder;
   readonly claimQueue: WorkQueue;
   readonly volumeQueue: WorkQueue;
@@ -263,7 +266,7 @@ class VolumeBinder {
     const { informers } = context;
     this.#claims = informers.informer(kinds.PersistentVolumeClaim);
     this.#volumes = informers.informer(kinds.PersistentVolume).addIndex('claim', (volume) => {
-      const reference = volume['spec']?.claimRef;
+      const reference = volume.spec?.claimRef;
       return reference === undefined ? undefined : `${reference.namespace}/${reference.name}`;
     });
     this.#classes = informers.informer(kinds.StorageClass);
@@ -273,20 +276,20 @@ class VolumeBinder {
       key === '#class' ? this.#ensureClass() : this.#reconcileClaim(key),
     );
     this.volumeQueue = createQueue(context, 'volume-binder', (key) => this.#reconcileVolume(key));
-    const onClaim = (claim: KubeObject): void => {
+    const onClaim = (claim: PersistentVolumeClaim): void => {
       this.claimQueue.add(keyOf(claim));
-      for (const volume of this.#volumes.by('claim', keyOf(claim))) this.volumeQueue.add(volume.metadata.name!);
+      for (const volume of this.#volumes.by('claim', keyOf(claim))) this.volumeQueue.add(volume.metadata.name);
     };
     this.#claims.addHandler({ added: onClaim, updated: onClaim, deleted: onClaim });
-    const onVolume = (volume: KubeObject): void => {
-      this.volumeQueue.add(volume.metadata.name!);
-      const reference = volume['spec']?.claimRef;
+    const onVolume = (volume: PersistentVolume): void => {
+      this.volumeQueue.add(volume.metadata.name);
+      const reference = volume.spec?.claimRef;
       if (reference !== undefined) this.claimQueue.add(`${reference.namespace}/${reference.name}`);
-      else this.#enqueuePending(volume['spec']?.storageClassName ?? '');
+      else this.#enqueuePending(volume.spec?.storageClassName ?? '');
     };
     this.#volumes.addHandler({ added: onVolume, updated: onVolume, deleted: onVolume });
-    this.#classes.addHandler({ added: (storageClass) => this.#enqueuePending(storageClass.metadata.name!) });
-    const onPod = (pod: KubeObject): void => {
+    this.#classes.addHandler({ added: (storageClass) => this.#enqueuePending(storageClass.metadata.name) });
+    const onPod = (pod: Pod): void => {
       for (const key of claimsUsed(pod))
         if (this.#claims.get(key)?.metadata.deletionTimestamp !== undefined) this.claimQueue.add(key);
     };
@@ -302,7 +305,7 @@ class VolumeBinder {
   #enqueuePending(className: string): void {
     for (const claim of this.#claims.values())
       if (
-        (claim['spec'].storageClassName ?? '') === className &&
+        (claim.spec.storageClassName ?? '') === className &&
         claim.metadata.annotations?.[bindCompleted] === undefined
       )
         this.claimQueue.add(keyOf(claim));
@@ -345,68 +348,69 @@ class VolumeBinder {
     else await this.#wait(claim, action);
   }
 
-  async #wait(claim: KubeObject, { phase, event }: ClaimAction & { type: 'wait' }): Promise<void> {
-    if (event !== undefined && (claim['status']?.phase !== phase || event.reason !== 'ClaimLost'))
+  async #wait(claim: PersistentVolumeClaim, { phase, event }: ClaimAction & { type: 'wait' }): Promise<void> {
+    if (event !== undefined && (claim.status?.phase !== phase || event.reason !== 'ClaimLost'))
       this.#recorder.event(claim, event.type, event.reason, event.message);
-    if (claim['status']?.phase === phase) return;
+    if (claim.status?.phase === phase) return;
     await this.#context.client.update(
       kinds.PersistentVolumeClaim,
-      { ...claim, status: { ...claim['status'], phase } },
+      { ...claim, status: { ...claim.status, phase } },
       { subresource: 'status' },
     );
   }
 
-  async #bind(claim: KubeObject, volume: KubeObject): Promise<void> {
+  async #bind(claim: PersistentVolumeClaim, volume: PersistentVolume): Promise<void> {
     const { client } = this.#context;
     const { namespace, name, uid, resourceVersion } = claim.metadata;
-    const reference = volume['spec'].claimRef;
+    const reference = volume.spec.claimRef;
     let bound = volume;
     if (reference === undefined || reference.uid !== uid) {
       const claimRef = { apiVersion: 'v1', kind: 'PersistentVolumeClaim', namespace, name, uid, resourceVersion };
       const annotations = reference === undefined ? { [boundByController]: 'yes' } : {};
-      bound = await client.patch(kinds.PersistentVolume, volume.metadata.name!, undefined, 'merge', {
+      bound = await client.patch(kinds.PersistentVolume, volume.metadata.name, undefined, 'merge', {
         metadata: { resourceVersion: volume.metadata.resourceVersion, annotations },
         spec: { claimRef },
       });
     }
-    if (bound['status']?.phase !== 'Bound')
+    if (bound.status?.phase !== 'Bound')
       bound = await client.patch(
         kinds.PersistentVolume,
-        volume.metadata.name!,
+        volume.metadata.name,
         undefined,
         'merge',
         { status: { phase: 'Bound' } },
         { subresource: 'status' },
       );
-    if (
-      claim.metadata.annotations?.[bindCompleted] === undefined ||
-      claim['spec'].volumeName !== volume.metadata.name
-    ) {
-      const byUs = claim['spec'].volumeName === undefined ? { [boundByController]: 'yes' } : {};
-      await client.patch(kinds.PersistentVolumeClaim, name!, namespace, 'merge', {
+    if (claim.metadata.annotations?.[bindCompleted] === undefined || claim.spec.volumeName !== volume.metadata.name) {
+      const byUs = claim.spec.volumeName === undefined ? { [boundByController]: 'yes' } : {};
+      await client.patch(kinds.PersistentVolumeClaim, name, namespace, 'merge', {
         metadata: { uid, annotations: { [bindCompleted]: 'yes', ...byUs } },
         spec: { volumeName: volume.metadata.name },
       });
     }
     const current = this.#claims.get(keyOf(claim)) ?? claim;
     const status = {
-      ...current['status'],
+      ...current.status,
       phase: 'Bound',
-      accessModes: volume['spec'].accessModes,
-      capacity: volume['spec'].capacity,
+      accessModes: volume.spec.accessModes,
+      capacity: volume.spec.capacity,
     };
-    if (!isEqual(current['status'], status))
+    if (!isEqual(current.status, status))
       await client.patch(
         kinds.PersistentVolumeClaim,
-        name!,
+        name,
         namespace,
         'merge',
-        { status: { phase: 'Bound', accessModes: volume['spec'].accessModes, capacity: volume['spec'].capacity } },
+        { status: { phase: 'Bound', accessModes: volume.spec.accessModes, capacity: volume.spec.capacity } },
         { subresource: 'status' },
       );
   }
 
-  async #provision(claim: KubeObject, storageClass: KubeObject, selected: string | undefined): Promise<void> {
+  async #provision(
+    claim: PersistentVolumeClaim,
+    storageClass: StorageClass,
+    selected: string | undefined,
+  ): Promise<void> {
     const node = selected === undefined ? [...this.#nodes.values()][0] : this.#nodes.get(selected);
     if (node === undefined) {
       this.#recorder.event(
@@ -419,7 +423,7 @@ class VolumeBinder {
       if (selected !== undefined)
         await this.#context.client.patch(
           kinds.PersistentVolumeClaim,
-          claim.metadata.name!,
+          claim.metadata.name,
           claim.metadata.namespace,
           'merge',
           {
@@ -432,8 +436,8 @@ class VolumeBinder {
         );
       return;
     }
-    const directory = storageClass['parameters']?.path ?? this.#options.directory;
-    const volume = localPathVolume(claim, storageClass, node, node.metadata.name!, directory);
+    const directory = storageClass.parameters?.path ?? this.#options.directory;
+    const volume = localPathVolume(claim, storageClass, node, node.metadata.name, directory);
     try {
       await this.#context.client.create(kinds.PersistentVolume, volume);
       this.#recorder.event(
@@ -448,7 +452,7 @@ class VolumeBinder {
   }
 
   /** The event of the change brings the object back. */
-  async #protect(kind: typeof kinds.PersistentVolume, { metadata }: KubeObject, finalizer: string): Promise<void> {
+  async #protect(kind: KindRef, { metadata }: KubeObject, finalizer: string): Promise<void> {
     const finalizers = [...(metadata.finalizers ?? []), finalizer];
     await this.#context.client.patch(kind, metadata.name!, metadata.namespace, 'merge', {
       metadata: { uid: metadata.uid, resourceVersion: metadata.resourceVersion, finalizers },
@@ -458,13 +462,13 @@ class VolumeBinder {
   /**
    * A claim that goes keeps until no Pod uses it; a Pod that has no node yet gets none any more while its claim goes.
    */
-  async #release(claim: KubeObject, key: string): Promise<void> {
+  async #release(claim: PersistentVolumeClaim, key: string): Promise<void> {
     if (!(claim.metadata.finalizers ?? []).includes(claimProtection)) return;
-    for (const pod of this.#pods.by('claim', key)) if (pod['spec']?.nodeName && !isPodTerminal(pod)) return;
+    for (const pod of this.#pods.by('claim', key)) if (pod.spec?.nodeName && !isPodTerminal(pod)) return;
     const finalizers = claim.metadata.finalizers!.filter((name) => name !== claimProtection);
     await this.#context.client.patch(
       kinds.PersistentVolumeClaim,
-      claim.metadata.name!,
+      claim.metadata.name,
       claim.metadata.namespace,
       'merge',
       { metadata: { uid: claim.metadata.uid, resourceVersion: claim.metadata.resourceVersion, finalizers } },
@@ -474,7 +478,7 @@ class VolumeBinder {
   async #reconcileVolume(name: string): Promise<void> {
     const volume = this.#volumes.get(name);
     if (volume === undefined) return;
-    const reference = volume['spec'].claimRef;
+    const reference = volume.spec.claimRef;
     const claim = reference === undefined ? undefined : this.#claims.get(`${reference.namespace}/${reference.name}`);
     const { client } = this.#context;
     if (volume.metadata.deletionTimestamp !== undefined) {
@@ -491,7 +495,7 @@ class VolumeBinder {
       return;
     }
     const plan = planVolume(volume, claim);
-    if (volume['status']?.phase !== plan.phase)
+    if (volume.status?.phase !== plan.phase)
       await client.patch(
         kinds.PersistentVolume,
         name,
@@ -504,9 +508,9 @@ class VolumeBinder {
   }
 }
 
-function claimsUsed(pod: KubeObject): string[] {
+function claimsUsed(pod: Pod): string[] {
   const keys: string[] = [];
-  for (const volume of (pod['spec']?.volumes ?? []) as Json[]) {
+  for (const volume of pod.spec.volumes ?? []) {
     if (volume.persistentVolumeClaim !== undefined)
       keys.push(`${pod.metadata.namespace}/${volume.persistentVolumeClaim.claimName}`);
     else if (volume.ephemeral !== undefined) keys.push(`${pod.metadata.namespace}/${pod.metadata.name}-${volume.name}`);

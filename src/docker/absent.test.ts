@@ -1,5 +1,6 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
+import { messageOf } from '#base/thrown.ts';
 import { absentRoutes } from './absent.ts';
 import { compileRoutes, matchRoute } from './match.ts';
 import type { RouteContext } from './route.ts';
@@ -12,7 +13,7 @@ async function answer(method: string, path: string): Promise<unknown> {
   try {
     return await found.route.handle({ params: found.params } as unknown as RouteContext);
   } catch (error) {
-    return [(error as { code: number }).code, (error as Error).message];
+    return [(error as { code: number }).code, messageOf(error)];
   }
 }
 

@@ -33,23 +33,23 @@ function writerTo(context: RouteContext): (bytes: Uint8Array) => Promise<void> {
 }
 
 export function archiveRoutes(parts: DockerParts): Route[] {
-  const { registry, context: engineContext } = parts.engine;
+  const { table, context: engineContext } = parts.engine;
   return [
     {
       method: 'HEAD',
       path: '/containers/{id}/archive',
       handle: async (context) =>
         reply(200, undefined, {
-          [statHeader]: encode(await statPath(registry, registry.get(context.params['id']!), pathOf(context))),
+          [statHeader]: encode(await statPath(table, table.get(context.params['id']!), pathOf(context))),
         }),
     },
     {
       method: 'GET',
       path: '/containers/{id}/archive',
       handle: async (context) => {
-        const container = registry.get(context.params['id']!);
+        const container = table.get(context.params['id']!);
         await readArchive(
-          registry,
+          table,
           container,
           pathOf(context),
           (stat) =>
@@ -65,7 +65,7 @@ export function archiveRoutes(parts: DockerParts): Route[] {
       path: '/containers/{id}/archive',
       handle: async (context) => {
         const container = ownContainer(parts, context.params['id']!, 'copy into');
-        await writeArchive(registry, container, pathOf(context), context.request, {
+        await writeArchive(table, container, pathOf(context), context.request, {
           noOverwriteDirNonDir: queryFlag(context.query, 'noOverwriteDirNonDir'),
           copyOwner: queryFlag(context.query, 'copyUIDGID'),
         });
@@ -76,9 +76,9 @@ export function archiveRoutes(parts: DockerParts): Route[] {
       method: 'GET',
       path: '/containers/{id}/export',
       handle: async (context) => {
-        const container = registry.get(context.params['id']!);
+        const container = table.get(context.params['id']!);
         context.response.writeHead(200, { 'Content-Type': 'application/octet-stream' });
-        await exportRoot(registry, container, writerTo(context));
+        await exportRoot(table, container, writerTo(context));
         context.response.end();
         return undefined;
       },
@@ -87,7 +87,7 @@ export function archiveRoutes(parts: DockerParts): Route[] {
       method: 'GET',
       path: '/containers/{id}/changes',
       handle: async (context) => {
-        const changes = await listChanges(engineContext.snapshots.upperDir(registry.get(context.params['id']!).id));
+        const changes = await listChanges(engineContext.snapshots.upperDir(table.get(context.params['id']!).id));
         // As docker's: `null`, which its client takes for an empty list.
         return changes.length === 0 ? null : changes;
       },

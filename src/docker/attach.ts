@@ -11,7 +11,7 @@ import type { RouteContext } from './route.ts';
 export async function attachContainer(parts: DockerParts, context: RouteContext): Promise<unknown> {
   const { query } = context;
   const { engine } = parts;
-  const container = engine.registry.get(context.params['id']!);
+  const container = engine.table.get(context.params['id']!);
   if (container.record.state === 'paused')
     throw new ApiError('Conflict', `container ${container.id} is paused, unpause the container before attach`);
   if (container.record.state === 'restarting')

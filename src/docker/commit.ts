@@ -5,8 +5,8 @@
  */
 import { existsSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
-import { applyChanges } from '#build/builder.ts';
-import type { RunConfig } from '#content/image-records.ts';
+import { applyChanges } from '#build/dockerfile/changes.ts';
+import type { RunConfig } from '#content/image-file.ts';
 import type { Container } from '#engine/container.ts';
 import { emitPause, whileStill } from '#engine/freeze.ts';
 import type { ImageStore } from '#engine/images.ts';
@@ -24,8 +24,8 @@ async function commit(parts: DockerParts, images: ImageStore, context: RouteCont
   const { query } = context;
   const reference = query.get('container') ?? '';
   if (reference === '') throw new ApiError('NotFound', `No such container: ${reference}`);
-  const { registry } = parts.engine;
-  const container = registry.get(reference);
+  const { table } = parts.engine;
+  const container = table.get(reference);
   const body = await context.json();
   checkShape(body, commitShape, 'Config');
   const own = configOf(parts, images, container);
@@ -38,7 +38,7 @@ async function commit(parts: DockerParts, images: ImageStore, context: RouteCont
   const tag = query.get('tag') ?? '';
   const parent = images.options.records.get(container.record.spec.imageId);
   const write = async (): Promise<string> => {
-    const upper = registry.context.snapshots.upperDir(container.id);
+    const upper = table.context.snapshots.upperDir(container.id);
     const record = await images.commit({
       config,
       comment: query.get('comment') ?? '',
@@ -67,13 +67,13 @@ async function commit(parts: DockerParts, images: ImageStore, context: RouteCont
   const pauses = query.get('pause') === null || queryFlag(query, 'pause');
   if (!pauses) return reply(201, { Id: await write() });
   return reply(201, {
-    Id: await whileStill(registry, container, async (frozen) => {
+    Id: await whileStill(table, container, async (frozen) => {
       const tells = frozen && container.record.state === 'running';
-      if (tells) emitPause(registry, container, true);
+      if (tells) emitPause(table, container, true);
       try {
         return await write();
       } finally {
-        if (tells && container.record.state === 'running') emitPause(registry, container, false);
+        if (tells && container.record.state === 'running') emitPause(table, container, false);
       }
     }),
   });
@@ -119,7 +119,7 @@ export function mergeConfig(base: RunConfig, over: RunConfig): RunConfig {
   if (env.length > 0) out.Env = env;
   for (const key of ['ExposedPorts', 'Volumes', 'Labels'] as const) {
     const all = { ...base[key], ...over[key] };
-    if (Object.keys(all).length > 0) out[key] = all as Record<string, never>;
+    if (Object.keys(all).length > 0) out[key] = all;
   }
   return out;
 }

@@ -5,6 +5,8 @@
 import { cpus } from 'node:os';
 import { ApiError } from '#base/errors.ts';
 import { compilePattern } from '#base/pattern.ts';
+import { awaitedLater } from '#base/promises.ts';
+import { publishNames } from '#engine/container-names.ts';
 import type { Container } from '#engine/container.ts';
 import { treeBytes } from '#engine/tree-size.ts';
 import { stopTimeoutMsDefault } from '#engine/limits.ts';
@@ -61,7 +63,7 @@ export function containerRoutes(parts: DockerParts): Route[] {
       method: 'GET',
       path: '/containers/{id}/json',
       handle: async (context) => {
-        const container = engine.registry.get(context.params['id']!);
+        const container = engine.table.get(context.params['id']!);
         return showContainer(
           parts,
           container,
@@ -157,7 +159,7 @@ export function containerRoutes(parts: DockerParts): Route[] {
       method: 'POST',
       path: '/containers/{id}/resize',
       handle: async (context) => {
-        const container = engine.registry.get(context.params['id']!);
+        const container = engine.table.get(context.params['id']!);
         if (!container.isRunning) throw new ApiError('Conflict', `Container ${container.id} is not running`);
         engine.containers.resize(container.id, {
           width: queryNumber(context.query, 'w'),
@@ -172,7 +174,7 @@ export function containerRoutes(parts: DockerParts): Route[] {
       method: 'GET',
       path: '/containers/{id}/top',
       handle: async (context) =>
-        showTop(parts, engine.registry.get(context.params['id']!), context.query.get('ps_args') ?? '-ef'),
+        showTop(parts, engine.table.get(context.params['id']!), context.query.get('ps_args') ?? '-ef'),
     },
     { method: 'POST', path: '/containers/prune', handle: (context) => pruneContainers(parts, context) },
   ];
@@ -222,12 +224,12 @@ function withTag(image: string): string {
 
 /** Other containers are named by their ids in the record: a rename must not break what depends on them. */
 export function resolveReferences(parts: DockerParts, spec: ReturnType<typeof specFromRequest>): void {
-  const resolve = (reference: string): string => parts.engine.registry.get(reference).id;
+  const resolve = (reference: string): string => parts.engine.table.get(reference).id;
   // As in docker, whose network is joined is asked at the start.
   if (spec.network.type === 'container')
     spec.network = {
       type: 'container',
-      containerId: parts.engine.registry.find(spec.network.containerId)?.id ?? spec.network.containerId,
+      containerId: parts.engine.table.find(spec.network.containerId)?.id ?? spec.network.containerId,
     };
   if (spec.pidMode?.type === 'container')
     spec.pidMode = { type: 'container', containerId: resolve(spec.pidMode.containerId) };
@@ -243,7 +245,7 @@ export function resolveReferences(parts: DockerParts, spec: ReturnType<typeof sp
       !['ro', 'rw', 'z', 'Z', 'ro,z', 'rw,z', 'ro,Z', 'rw,Z', 'z,ro', 'z,rw', 'Z,ro', 'Z,rw'].includes(mode)
     )
       throw new ApiError('BadRequest', `invalid mode: ${mode}`);
-    for (const mount of parts.engine.registry.get(reference).record.spec.mounts) {
+    for (const mount of parts.engine.table.get(reference).record.spec.mounts) {
       if (!spec.mounts.some((other) => other.target === mount.target))
         spec.mounts.push({
           ...mount,
@@ -303,7 +305,7 @@ function pickName(parts: DockerParts): string {
   const pick = <T>(list: T[]): T => list[Math.floor(parts.random.float() * list.length)]!;
   for (let tries = 0; ; tries++) {
     const name = `${pick(adjectives)}_${pick(sailors)}${tries < 6 ? '' : Math.floor(parts.random.float() * 100_000)}`;
-    if (parts.engine.registry.find(name) === undefined) return name;
+    if (parts.engine.table.find(name) === undefined) return name;
   }
 }
 
@@ -324,9 +326,9 @@ async function listContainers(parts: DockerParts, context: RouteContext): Promis
   for (const value of [...(filters.get('publish') ?? []), ...(filters.get('expose') ?? [])]) portFilter([])(value);
   // Names are looked up though there may be nothing to order by them.
   for (const reference of [...(filters.get('before') ?? []), ...(filters.get('since') ?? [])])
-    parts.engine.registry.get(reference);
+    parts.engine.table.get(reference);
   const all = queryFlag(context.query, 'all') || limit > 0 || filters.has('status') || filters.has('exited');
-  const found = parts.engine.registry
+  const found = parts.engine.table
     .list()
     .filter(
       (container) =>
@@ -342,7 +344,7 @@ async function listContainers(parts: DockerParts, context: RouteContext): Promis
   );
 }
 
-export function matchesFilters(parts: DockerParts, container: Container, filters: Filters): boolean {
+function matchesFilters(parts: DockerParts, container: Container, filters: Filters): boolean {
   const { record } = container;
   const { engine } = parts;
   const image = filters.has('ancestor') ? engine.images.find(record.spec.imageId) : undefined;
@@ -350,7 +352,7 @@ export function matchesFilters(parts: DockerParts, container: Container, filters
     matchesAny(
       filters,
       name,
-      (reference) => (record.createdAtMs - engine.registry.get(reference).record.createdAtMs) * sign > 0,
+      (reference) => (record.createdAtMs - engine.table.get(reference).record.createdAtMs) * sign > 0,
     );
   return (
     matchesAny(filters, 'id', (value) => record.id.startsWith(value)) &&
@@ -416,19 +418,19 @@ function matchesName(name: string, pattern: string): boolean {
 
 function renameContainer(parts: DockerParts, container: Container, wanted: string): void {
   const name = wanted.replace(/^\//, '');
-  const { registry, context, events } = parts.engine;
+  const { table, context, events } = parts.engine;
   if (name === '') throw new ApiError('BadRequest', 'Neither old nor new names may be empty');
   if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/.test(name))
     throw new ApiError('BadRequest', `Invalid container name (${name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`);
   if (name === container.name)
     throw new ApiError('BadRequest', 'Renaming a container with the same name as its current name');
   const old = container.name;
-  registry.reserveName(name, container.id);
+  table.reserveName(name, container.id);
   container.record.spec.name = name;
   container.save(context);
-  registry.releaseName(old, container.id);
-  registry.names.forget(container.id);
-  registry.publishNames(container);
+  table.releaseName(old, container.id);
+  table.names.forget(container.id);
+  publishNames(table, container);
   events.emit({
     type: 'container',
     action: 'rename',
@@ -442,13 +444,13 @@ async function waitContainer(parts: DockerParts, context: RouteContext): Promise
   const condition = context.query.get('condition') ?? '';
   if (!['', 'not-running', 'next-exit', 'removed'].includes(condition))
     throw new ApiError('BadRequest', `invalid condition: "${condition}"`);
-  const container = parts.engine.registry.get(context.params['id']!);
+  const container = parts.engine.table.get(context.params['id']!);
   const waiting = parts.engine.containers.waitCondition(
     container.id,
     condition === '' ? 'not-running' : (condition as 'removed'),
     context.signal,
   );
-  waiting.catch(() => undefined);
+  void awaitedLater(waiting);
   // Clients start the container only once they have seen that the wait is in place.
   context.response.writeHead(200, { 'Content-Type': 'application/json', 'Api-Version': '1.50', Ostype: 'linux' });
   context.response.flushHeaders();
@@ -467,7 +469,7 @@ async function pruneContainers(parts: DockerParts, context: RouteContext): Promi
   const until = untilText === undefined ? Infinity : parseTime(untilText, parts.clock.now());
   const deleted: string[] = [];
   let reclaimed = 0;
-  for (const container of parts.engine.registry.list()) {
+  for (const container of parts.engine.table.list()) {
     const { record } = container;
     // Only what is docker's own: Pods' containers are the cluster's to collect.
     if (

@@ -16,7 +16,7 @@ export interface DockerParts {
 
 /** Containers of Pods are guests here: shown, never changed. */
 export function ownContainer(parts: DockerParts, reference: string, verb: string): Container {
-  const container = parts.engine.registry.get(reference);
+  const container = parts.engine.table.get(reference);
   if (container.record.spec.owner !== 'docker')
     throw new ApiError(
       'Conflict',

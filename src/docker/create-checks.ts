@@ -7,9 +7,10 @@ import { ApiError } from '#base/errors.ts';
 import { formatPlatform, hostPlatform, parsePlatform, platformFit } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
 import { compilePattern } from '#base/pattern.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { ImageConfig } from '#engine/engine.ts';
 import { parseSignal } from '#engine/signals.ts';
-import type { HostConfigBody } from './create-request.ts';
+import type { HostConfigBody } from './create-body.ts';
 import { anyHost } from './host-facts.ts';
 import type { HostFacts } from './host-facts.ts';
 
@@ -150,7 +151,7 @@ function checkLog(log: { Type?: string; Config?: Record<string, string> | null }
       try {
         compilePattern(value);
       } catch (error) {
-        throw new ApiError('BadRequest', `invalid log opt '${key}': ${(error as Error).message}`);
+        throw new ApiError('BadRequest', `invalid log opt '${key}': ${messageOf(error)}`);
       }
   }
 }

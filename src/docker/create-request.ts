@@ -2,22 +2,16 @@
  * The body of `POST /containers/create` as a container specification. Docker's own checks and words are here; what the
  * engine itself checks (limits, names, capabilities) is not repeated.
  */
-import { isIP } from 'node:net';
 import { statSync } from 'node:fs';
+import { isIP } from 'node:net';
 import { ApiError } from '#base/errors.ts';
+import type { ContainerSpec, Mount, NetworkAttachment, NetworkMode, PortBinding } from '#engine/engine.ts';
+import { mergeTmpfsOptions } from '#engine/tmpfs-options.ts';
+import type { Body, HostConfigBody } from './create-body.ts';
 import { checkHostConfig, checkStopSignal, warnEndpoints } from './create-checks.ts';
 import { planResources, planSecurity } from './create-resources.ts';
 import { anyHost } from './host-facts.ts';
 import type { HostFacts } from './host-facts.ts';
-import { mergeTmpfsOptions } from '#engine/tmpfs-options.ts';
-import type { ContainerSpec, Mount, NetworkAttachment, NetworkMode, PortBinding } from '#engine/engine.ts';
-
-// eslint-disable-next-line -- docker's bodies are open
-type Body = any;
-
-export interface HostConfigBody {
-  [key: string]: Body;
-}
 
 export function specFromRequest(body: Body, name: string, imageId: string, facts: HostFacts = anyHost): ContainerSpec {
   const host: HostConfigBody = body.HostConfig ?? {};

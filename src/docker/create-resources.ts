@@ -6,10 +6,10 @@ import { statSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { deviceParts } from '#os/special-files.ts';
 import type { Resources, Security } from '#engine/engine.ts';
-import type { HostConfigBody } from './create-request.ts';
+import type { HostConfigBody } from './create-body.ts';
 import type { HostFacts } from './host-facts.ts';
 
-// eslint-disable-next-line -- docker's bodies are open
+// oxlint-disable-next-line typescript/no-explicit-any -- docker's bodies are open
 type Body = any;
 
 const unsupported = (what: string): string => `Your kernel does not support ${what} or the cgroup is not mounted. `;
@@ -56,7 +56,7 @@ export function planResources(host: HostConfigBody, facts: HostFacts): Resources
     ...planRealtime(host, facts),
     blockIo: planBlockIo(host, facts),
   };
-  warnLost(out as Resources, facts);
+  warnLost(out, facts);
   return Object.fromEntries(
     Object.entries(out).filter(([, value]) => value !== undefined && !(Array.isArray(value) && value.length === 0)),
   ) as Resources;

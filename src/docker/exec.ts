@@ -4,6 +4,7 @@
  */
 import { ApiError } from '#base/errors.ts';
 import { onceAborted, whenFinished } from '#base/streams.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { ExecSpec } from '#engine/engine.ts';
 import { emitExec } from '#engine/exec.ts';
 import type { RunningExec } from '#engine/exec.ts';
@@ -62,10 +63,10 @@ export function execRoutes(parts: DockerParts): Route[] {
   ];
 }
 
-// eslint-disable-next-line -- docker's bodies are open
+// oxlint-disable-next-line typescript/no-explicit-any -- docker's bodies are open
 function createExec(parts: DockerParts, notes: Map<string, ExecNote>, reference: string, body: any): ExecNote {
   checkShape(body, execShape, 'ExecOptions');
-  const container = parts.engine.registry.get(reference);
+  const container = parts.engine.table.get(reference);
   if (container.record.spec.owner !== 'docker') ownContainer(parts, reference, 'exec in');
   const command = typeof body.Cmd === 'string' ? [body.Cmd] : ((body.Cmd ?? []) as string[]);
   if (command.length === 0) throw new ApiError('BadRequest', 'No exec command specified');
@@ -85,12 +86,12 @@ function createExec(parts: DockerParts, notes: Map<string, ExecNote>, reference:
     live: undefined,
   };
   notes.set(note.id, note);
-  emitExec(parts.engine.registry, container, `exec_create: ${command.join(' ')}`, note.id);
+  emitExec(parts.engine.table, container, `exec_create: ${command.join(' ')}`, note.id);
   return note;
 }
 
 /** What a request for a command says. */
-// eslint-disable-next-line -- docker's bodies are open
+// oxlint-disable-next-line typescript/no-explicit-any -- docker's bodies are open
 export function execFromRequest(body: any): Pick<ExecNote, 'spec' | 'attach' | 'detachKeys' | 'size'> {
   const command = typeof body.Cmd === 'string' ? [body.Cmd] : ((body.Cmd ?? []) as string[]);
   return {
@@ -136,7 +137,7 @@ async function startExec(
   if (note.running) throw new ApiError('Conflict', `exec ${note.id} is already running`);
   if (note.exitCode !== null) throw new ApiError('Conflict', `exec command has already run`);
   note.size = sizeOf(body.ConsoleSize) ?? note.size;
-  const container = parts.engine.registry.get(note.containerId);
+  const container = parts.engine.table.get(note.containerId);
   if (!container.isRunning) throw new ApiError('Conflict', `container ${container.id} is not running`);
   const track = (running: RunningExec): void => {
     note.live = running;
@@ -150,7 +151,7 @@ async function startExec(
       note.live = undefined;
       parts.clock.setTimer(execKeepMs, () => notes.delete(note.id), { background: true });
     };
-    running.exit.then(finish, (error: Error) => finish(/not found|no such file/i.test(error.message) ? 127 : 126));
+    running.exit.then(finish, (error: unknown) => finish(/not found|no such file/i.test(messageOf(error)) ? 127 : 126));
   };
   const keys = parseDetachKeys(note.detachKeys);
   note.running = true;
@@ -188,9 +189,11 @@ async function startExec(
     ]);
   } catch (error) {
     note.running = false;
-    note.exitCode ??= /not found|no such file/i.test((error as Error).message) ? 127 : 126;
+    note.exitCode ??= /not found|no such file/i.test(messageOf(error)) ? 127 : 126;
     (note.attach.stderr && !note.spec.tty ? stderr : stdout).write(
-      `${(error as Error).message.replace(/^.*?OCI runtime create failed/, 'OCI runtime exec failed').replace('create failed', 'exec failed')}\r\n`,
+      `${messageOf(error)
+        .replace(/^.*?OCI runtime create failed/, 'OCI runtime exec failed')
+        .replace('create failed', 'exec failed')}\r\n`,
     );
   }
   for (const output of [stdout, stderr]) output.end();

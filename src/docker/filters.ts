@@ -1,6 +1,7 @@
 /** `filters=` of lists, events and prunes, and how a value matches. */
 import { ApiError } from '#base/errors.ts';
 import { parseRfc3339 } from '#base/timestamp.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { Filters } from './route.ts';
 import { filtersBytesMax } from './server-limits.ts';
 
@@ -14,7 +15,7 @@ export function parseFilters(query: URLSearchParams, allowed: readonly string[])
   try {
     parsed = JSON.parse(text);
   } catch (error) {
-    throw new ApiError('BadRequest', `invalid character in filters: ${(error as Error).message}`);
+    throw new ApiError('BadRequest', `invalid character in filters: ${messageOf(error)}`);
   }
   if (parsed === null) return out;
   if (typeof parsed !== 'object' || Array.isArray(parsed)) throw new ApiError('BadRequest', 'invalid filter');

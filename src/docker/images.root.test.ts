@@ -10,6 +10,7 @@ import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { hostPlatform } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
 import { encodeTarFile, encodeTarHeader, readTar, tarEnd } from '#base/tar.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { Content } from '#content/content.ts';
 import { createImageRecords, mediaTypes } from '#content/image-records.ts';
 import type { ImageRecords, Index } from '#content/image-records.ts';
@@ -17,7 +18,8 @@ import { HttpTransport, RemoteError, RemoteRepository } from '#content/remote.ts
 import { bytesOf, openTestContent } from '#content/testing.ts';
 import type { TestScope } from '#content/testing.ts';
 import { createImages } from '#engine/images.ts';
-import type { ImageStore, ImagesOptions } from '#engine/images.ts';
+import type { ImageStore } from '#engine/images.ts';
+import type { ImagesOptions } from '#engine/images-options.ts';
 import { silentLogger } from '#observe/log.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import { createAccess, hashInternalSecret, internalUser } from '#registry/access.ts';
@@ -369,8 +371,8 @@ test('the kubelet may collect what it alone brought, and nothing that a Pod leas
     node.images
       .list()
       .map((image) => image.id)
-      .sort(),
-    [own.id, ids.get('leased'), ids.get('named'), ids.get('wanted')].sort(),
+      .toSorted(),
+    [own.id, ...['leased', 'named', 'wanted'].map((name) => ids.get(name)!)].toSorted(),
   );
 });
 
@@ -379,7 +381,7 @@ const textOf = async (run: () => Promise<unknown>): Promise<string> => {
     await run();
     return 'nothing was wrong';
   } catch (error) {
-    return (error as Error).message;
+    return messageOf(error);
   }
 };
 

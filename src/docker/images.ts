@@ -5,7 +5,7 @@ import { ApiError } from '#base/errors.ts';
 import { formatPlatform, normalizePlatform, parsePlatform } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
 import { familiarName, parseReference } from '#base/reference.ts';
-import { applyChanges } from '#build/builder.ts';
+import { applyChanges } from '#build/dockerfile/changes.ts';
 import type { ImageLayer, ImageRecord } from '#content/image-records.ts';
 import { redirectsMax } from '#content/limits.ts';
 import type { RegistryCredential } from '#engine/engine.ts';
@@ -188,7 +188,7 @@ function layerDirectories(images: ImageStore, record: ImageRecord): Record<strin
   return top === undefined ? null : { ...(below.length === 0 ? {} : { LowerDir: below.join(':') }), UpperDir: top };
 }
 
-export function inspectImage(parts: ImageParts, record: ImageRecord, version: [number, number]): unknown {
+function inspectImage(parts: ImageParts, record: ImageRecord, version: [number, number]): unknown {
   const { images } = parts;
   const summary = images.summarize(record);
   const config = record.file.config ?? {};

@@ -1,7 +1,7 @@
 /** A container as `docker inspect` and `docker ps` show it. Pure functions of records. */
 import { treeBytes } from '#engine/tree-size.ts';
 import type { Container } from '#engine/container.ts';
-import { hostnameOf, logPathOf } from '#engine/container-start.ts';
+import { logPathOf } from '#engine/container-paths.ts';
 import { planApparmor, unconfined } from '#engine/runtime/apparmor.ts';
 import { defaultMaskedPaths, defaultReadonlyPaths } from '#engine/runtime/oci-spec.ts';
 import type { NetworkRecord } from '#engine/networks.ts';
@@ -9,13 +9,13 @@ import type { EndpointRecord, PublishedRecord } from '#engine/container-record.t
 import { containerDirectory } from '#engine/container-record.ts';
 import { splitTarget } from './ports.ts';
 import type { ContainerSpec } from '#engine/engine.ts';
-import { endpointNames } from '#engine/endpoint-names.ts';
+import { endpointNames, hostnameOf } from '#engine/container-names.ts';
 import type { DockerParts } from './context.ts';
 import { isoTime } from './context.ts';
 
 type Shown = Record<string, unknown>;
 
-export function showEndpoints(parts: DockerParts, container: Container): Record<string, Shown> {
+function showEndpoints(parts: DockerParts, container: Container): Record<string, Shown> {
   const { record } = container;
   const out: Record<string, Shown> = {};
   const builtIn =
@@ -61,11 +61,11 @@ function showEndpoint(
     IPv6Gateway: '',
     GlobalIPv6Address: '',
     GlobalIPv6PrefixLen: 0,
-    DNSNames: userDefined ? endpointNames(parts.engine.registry, container, network.id) : null,
+    DNSNames: userDefined ? endpointNames(parts.engine.table, container, network.id) : null,
   };
 }
 
-export function showMounts(parts: DockerParts, container: Container): Shown[] {
+function showMounts(parts: DockerParts, container: Container): Shown[] {
   // Those of `--tmpfs` are shown with the host's configuration alone.
   const ofFlag =
     (container.record.spec.request?.['HostConfig'] as { Tmpfs?: Record<string, string> } | undefined)?.Tmpfs ?? {};
@@ -91,7 +91,7 @@ export function showMounts(parts: DockerParts, container: Container): Shown[] {
     });
 }
 
-export function showPorts(
+function showPorts(
   ports: PublishedRecord[],
   exposed: string[],
 ): Record<string, { HostIp: string; HostPort: string }[] | null> {
@@ -109,7 +109,7 @@ export function exposedPorts(parts: DockerParts, container: Container): string[]
 }
 
 /** `2 minutes ago`-like words are the client's; these are the daemon's: `Up 5 seconds`, `Exited (0) 3 seconds ago`. */
-export function describeState(parts: DockerParts, container: Container): string {
+function describeState(parts: DockerParts, container: Container): string {
   const { record } = container;
   const now = parts.clock.now();
   if (record.state === 'running' || record.state === 'paused') {
@@ -201,7 +201,7 @@ function commandLine(words: string[]): string {
   return words.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)).join(' ');
 }
 
-export function networkMode(container: Container): string {
+function networkMode(container: Container): string {
   const { spec } = container.record;
   if (spec.network.type === 'networks') {
     const first = spec.networks?.[0]?.network;
@@ -216,7 +216,6 @@ export function showContainer(parts: DockerParts, container: Container, sizes?: 
   const { record } = container;
   const { engine } = parts;
   const directory = containerDirectory(engine.context.directories.data, record.id);
-  const image = engine.images.find(record.spec.imageId);
   const networks = showEndpoints(parts, container);
   const bridge = networks['bridge'] ?? {};
   return {
@@ -229,7 +228,7 @@ export function showContainer(parts: DockerParts, container: Container, sizes?: 
     ResolvConfPath: `${directory}/resolv.conf`,
     HostnamePath: `${directory}/hostname`,
     HostsPath: `${directory}/hosts`,
-    LogPath: logPathOf(engine.registry, container) ?? '',
+    LogPath: logPathOf(engine.table, container) ?? '',
     Name: `/${container.name}`,
     RestartCount: record.restartCount,
     Driver: 'overlay2',
@@ -298,7 +297,7 @@ function showConfig(parts: DockerParts, container: Container): Shown {
   const request = (spec.request ?? {}) as Shown;
   const names = new Set(spec.env.map((entry) => entry.split('=')[0]));
   return {
-    Hostname: hostnameOf(parts.engine.registry, container),
+    Hostname: hostnameOf(parts.engine.table, container),
     Domainname: spec.domainname ?? '',
     User: spec.user ?? image?.user ?? '',
     AttachStdin: request['AttachStdin'] === true,
@@ -377,7 +376,7 @@ function showHostConfig(container: Container): Shown {
     CgroupParent: spec.cgroupParent ?? '',
     CpuShares: resources.cpuShares ?? 0,
     Memory: resources.memoryLimitBytes ?? 0,
-    NanoCpus: (asked['NanoCpus'] as number | undefined) ?? 0,
+    NanoCpus: asked['NanoCpus'] ?? 0,
     CpuPeriod: asked['NanoCpus'] ? 0 : (resources.cpuPeriodUs ?? 0),
     CpuQuota: asked['NanoCpus'] ? 0 : (resources.cpuQuotaUs ?? 0),
     CpusetCpus: resources.cpusetCpus ?? '',

@@ -4,6 +4,7 @@ import type { NetworkRecord } from '#engine/networks.ts';
 import { assertRemovable, builtInNetworks } from '#engine/networks.ts';
 import { connectNetwork, disconnectNetwork } from '#engine/network-connect.ts';
 import type { DockerParts } from './context.ts';
+import type { Container } from '#engine/container.ts';
 import { isoTime, ownContainer } from './context.ts';
 import { attachmentFrom } from './create-request.ts';
 import {
@@ -74,7 +75,7 @@ export function networkRoutes(parts: DockerParts): Route[] {
         checkShape(body, connectShape, 'ConnectOptions');
         const network = engine.networks.find(context.params['id']!);
         await connectNetwork(
-          engine.registry,
+          engine.table,
           ownContainer(parts, String(body.Container ?? ''), 'connect'),
           attachmentFrom(network.id, body.EndpointConfig ?? {}),
         );
@@ -89,7 +90,7 @@ export function networkRoutes(parts: DockerParts): Route[] {
         checkShape(body, connectShape, 'DisconnectOptions');
         const network = engine.networks.find(context.params['id']!);
         await disconnectNetwork(
-          engine.registry,
+          engine.table,
           ownContainer(parts, String(body.Container ?? ''), 'disconnect'),
           network.id,
           body.Force === true,
@@ -125,8 +126,8 @@ export function networkRoutes(parts: DockerParts): Route[] {
   ];
 }
 
-function usersOf(parts: DockerParts, network: NetworkRecord): ReturnType<DockerParts['engine']['registry']['list']> {
-  return parts.engine.registry
+function usersOf(parts: DockerParts, network: NetworkRecord): Container[] {
+  return parts.engine.table
     .list()
     .filter((container) => container.record.networks.some((attached) => attached.networkId === network.id));
 }
@@ -149,14 +150,10 @@ function matches(parts: DockerParts, network: NetworkRecord, filters: Filters): 
   );
 }
 
-export function showNetwork(
-  parts: DockerParts,
-  network: NetworkRecord,
-  withContainers: boolean,
-): Record<string, unknown> {
+function showNetwork(parts: DockerParts, network: NetworkRecord, withContainers: boolean): Record<string, unknown> {
   const containers: Record<string, unknown> = {};
   if (withContainers) {
-    for (const container of parts.engine.registry.list()) {
+    for (const container of parts.engine.table.list()) {
       const endpoint = container.record.run?.endpoints.find((found) => found.networkId === network.id);
       if (endpoint !== undefined)
         containers[container.id] = {
@@ -203,7 +200,7 @@ export function showNetwork(
  * What only a swarm or another driver could do is refused. Subnets of version 6 without EnableIPv6 are left alone, as
  * docker leaves them.
  */
-// eslint-disable-next-line -- docker's bodies are open
+// oxlint-disable-next-line typescript/no-explicit-any -- docker's bodies are open
 function checkWhole(body: any): void {
   const unsupported = (what: string): never => {
     throw new ApiError('InternalError', `${what} is not supported by this engine`, undefined, 501);
@@ -227,7 +224,7 @@ function checkWhole(body: any): void {
   if (subnets.length > 1) throw new ApiError('Forbidden', "bridge driver doesn't support multiple subnets");
 }
 
-// eslint-disable-next-line -- docker's bodies are open
+// oxlint-disable-next-line typescript/no-explicit-any -- docker's bodies are open
 async function createNetwork(parts: DockerParts, body: any): Promise<unknown> {
   checkShape(body, networkShape, 'CreateRequest');
   checkWhole(body);

@@ -25,7 +25,7 @@ export interface RouteContext {
    * The request body as JSON, bounded (`jsonBodyBytesMax`); an ApiError BadRequest when it is malformed; `{}` when
    * empty.
    */
-  // eslint-disable-next-line -- docker's bodies are open
+  // oxlint-disable-next-line typescript/no-explicit-any -- docker's bodies are open
   json(): Promise<any>;
   /**
    * The raw connection, after `101 UPGRADED` (or 200 where the client did not ask). What the client sent after its body

@@ -4,6 +4,7 @@
  * and their answer is told.
  */
 import { ApiError } from '#base/errors.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { ImageStore } from '#engine/images.ts';
 import { matchesAny, parseFilters } from './filters.ts';
 import { queryNumber } from './route.ts';
@@ -87,10 +88,10 @@ async function searchThere(
   };
   const answer = await images.options.transport
     .call({ method: 'GET', url, signal })
-    .catch((error: Error) =>
-      error.message.startsWith('Get ')
-        ? Promise.reject(new ApiError('InternalError', error.message))
-        : fail(error.message),
+    .catch((error: unknown) =>
+      messageOf(error).startsWith('Get ')
+        ? Promise.reject(new ApiError('InternalError', messageOf(error)))
+        : fail(messageOf(error)),
     );
   const parts: Buffer[] = [];
   let size = 0;
@@ -110,6 +111,6 @@ async function searchThere(
       is_automated: one.is_automated === true,
     }));
   } catch (error) {
-    return fail((error as Error).message);
+    return fail(messageOf(error));
   }
 }

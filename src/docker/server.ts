@@ -9,6 +9,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { ApiError, toApiError } from '#base/errors.ts';
 import { onceClosed } from '#base/streams.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { Logger } from '#observe/log.ts';
 import { openSocketPath } from '#os/unix-socket.ts';
 import { jsonBodyBytesMax } from './server-limits.ts';
@@ -261,7 +262,7 @@ function parseJson(bytes: Buffer, type: string | undefined): unknown {
   try {
     return JSON.parse(text, readValue);
   } catch (error) {
-    throw new ApiError('BadRequest', `invalid JSON: ${wordSyntaxError(text, (error as Error).message)}`);
+    throw new ApiError('BadRequest', `invalid JSON: ${wordSyntaxError(text, messageOf(error))}`);
   }
 }
 

@@ -3,6 +3,7 @@
  * rates.
  */
 import { cpus } from 'node:os';
+import { pause } from '#os/clock.ts';
 import type { Container } from '#engine/container.ts';
 import { readStats } from '#engine/stats.ts';
 import type { RawStats } from '#engine/stats.ts';
@@ -130,13 +131,13 @@ function showSample(
 
 async function streamStats(parts: DockerParts, context: RouteContext): Promise<unknown> {
   const { engine } = parts;
-  const container = engine.registry.get(context.params['id']!);
+  const container = engine.table.get(context.params['id']!);
   const stream = context.query.get('stream') === null ? true : queryFlag(context.query, 'stream');
   const oneShot = queryFlag(context.query, 'one-shot');
   const { response, signal } = context;
   let before: { raw: RawStats; system: number } | undefined;
   const sample = (): Shown => {
-    const raw = readStats(engine.registry, container);
+    const raw = readStats(engine.table, container);
     const system = systemNanoseconds();
     const shown = showSample(container, raw, before, system);
     before = raw === undefined ? undefined : { raw, system };
@@ -146,7 +147,7 @@ async function streamStats(parts: DockerParts, context: RouteContext): Promise<u
     // Without `one-shot` a rate is wanted, which takes two samples.
     if (!oneShot && container.isRunning) {
       sample();
-      await parts.clock.sleep(statsIntervalMs, signal).catch(() => undefined);
+      await pause(parts.clock, statsIntervalMs, signal);
     }
     return sample();
   }
@@ -154,7 +155,7 @@ async function streamStats(parts: DockerParts, context: RouteContext): Promise<u
   while (!signal.aborted && !container.removed) {
     // A client that does not keep up misses samples.
     if (!response.writableNeedDrain) response.write(`${JSON.stringify(sample())}\n`);
-    await parts.clock.sleep(statsIntervalMs, signal).catch(() => undefined);
+    await pause(parts.clock, statsIntervalMs, signal);
   }
   response.end();
   return undefined;

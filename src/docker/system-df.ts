@@ -16,7 +16,7 @@ function imagesUsage(parts: DockerParts, images: ImageStore): { list: unknown[];
   for (const record of shown)
     for (const diffId of new Set(record.layers.map((layer) => layer.diffId)))
       uses.set(diffId, (uses.get(diffId) ?? 0) + 1);
-  const containers = parts.engine.registry.list();
+  const containers = parts.engine.table.list();
   const list = shown.map((record) => {
     const summary = images.summarize(record);
     const shared = record.layers.reduce(
@@ -39,7 +39,7 @@ function imagesUsage(parts: DockerParts, images: ImageStore): { list: unknown[];
 }
 
 async function containersUsage(parts: DockerParts): Promise<unknown[]> {
-  const shown = parts.engine.registry.list().filter((container) => container.record.spec.owner !== 'build');
+  const shown = parts.engine.table.list().filter((container) => container.record.spec.owner !== 'build');
   return Promise.all(shown.map(async (container) => showSummary(parts, container, await sizesOf(parts, container))));
 }
 

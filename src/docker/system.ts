@@ -118,7 +118,7 @@ async function showInfo(parts: DockerParts): Promise<unknown> {
     return { ID: found === undefined ? '' : found.commit === '' ? `v${found.version}` : found.commit };
   };
   const { engine } = parts;
-  const all = engine.registry.list();
+  const all = engine.table.list();
   const count = (...states: string[]): number =>
     all.filter((container) => states.includes(container.record.state)).length;
   const { cgroups } = engine.context.os;

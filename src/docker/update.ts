@@ -9,7 +9,7 @@ import { checkUpdate } from './create-checks.ts';
 import { planRestart } from './create-request.ts';
 import { planResources } from './create-resources.ts';
 import { hostFacts } from './host-facts.ts';
-import type { HostConfigBody } from './create-request.ts';
+import type { HostConfigBody } from './create-body.ts';
 import type { DockerParts } from './context.ts';
 
 /** What is made with a container and stays. */

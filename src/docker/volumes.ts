@@ -104,7 +104,7 @@ export function volumeRoutes(parts: DockerParts): Route[] {
 }
 
 export function usersOf(parts: DockerParts, name: string): string[] {
-  return parts.engine.registry
+  return parts.engine.table
     .list()
     .filter((container) =>
       container.record.spec.mounts.some((mount) => mount.type === 'volume' && mount.source === name),

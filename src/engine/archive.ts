@@ -16,7 +16,7 @@ import { whileStill } from './freeze.ts';
 import { lstatOrUndefined, readlinkSync } from '#os/named-files.ts';
 import { packFile } from './pack-file.ts';
 import type { Container } from './container.ts';
-import type { ContainerRegistry } from './registry.ts';
+import type { ContainerTable } from './container-table.ts';
 import { resolveInRoot } from './runtime/root-path.ts';
 import { resolveUser } from './runtime/user.ts';
 
@@ -55,32 +55,32 @@ function goMode(stat: Stats): number {
 
 /** Runs with the container's tree at hand: its root, or the volume that holds the path. */
 async function withTree<T>(
-  registry: ContainerRegistry,
+  table: ContainerTable,
   container: Container,
   path: string,
   run: (root: string, inner: string, readOnly: boolean) => Promise<T>,
 ): Promise<T> {
   const { record } = container;
   const readOnlyRoot = record.spec.security.readOnlyRoot === true;
-  return whileStill(registry, container, async (frozen) => {
-    if (!frozen) return withStoppedTree(registry, container, path, run);
+  return whileStill(table, container, async (frozen) => {
+    if (!frozen) return withStoppedTree(table, container, path, run);
     const mount = mountOf(container, path);
     return run(`/proc/${record.run!.pid}/root`, path, mount === undefined ? readOnlyRoot : mount.readOnly);
   });
 }
 
 async function withStoppedTree<T>(
-  registry: ContainerRegistry,
+  table: ContainerTable,
   container: Container,
   path: string,
   run: (root: string, inner: string, readOnly: boolean) => Promise<T>,
 ): Promise<T> {
-  const { context } = registry;
+  const { context } = table;
   const { record } = container;
   return container.lock.run(async () => {
     const mount = mountOf(container, path);
     if (mount !== undefined && mount.type !== 'tmpfs') {
-      const source = mount.type === 'volume' ? await registry.volumes.use(mount.source) : mount.source;
+      const source = mount.type === 'volume' ? await table.volumes.use(mount.source) : mount.source;
       if (statSync(source, { throwIfNoEntry: false })?.isDirectory() === true)
         return run(source, path.slice(mount.target.length) || '/', mount.readOnly);
     }
@@ -138,8 +138,8 @@ function describe(path: string, asked: string, stat: Stats): PathStat {
   };
 }
 
-export function statPath(registry: ContainerRegistry, container: Container, asked: string): Promise<PathStat> {
-  return withTree(registry, container, normalise(asked), async (root, inner) => {
+export function statPath(table: ContainerTable, container: Container, asked: string): Promise<PathStat> {
+  return withTree(table, container, normalise(asked), async (root, inner) => {
     const { path, stat } = locate(container, root, inner, asked);
     return describe(path, asked, stat);
   });
@@ -147,13 +147,13 @@ export function statPath(registry: ContainerRegistry, container: Container, aske
 
 /** Hands the archive's pieces to `write`, which answers when the client can take more. */
 export function readArchive(
-  registry: ContainerRegistry,
+  table: ContainerTable,
   container: Container,
   asked: string,
   start: (stat: PathStat) => void,
   write: (bytes: Uint8Array) => Promise<void>,
 ): Promise<void> {
-  return withTree(registry, container, normalise(asked), async (root, inner) => {
+  return withTree(table, container, normalise(asked), async (root, inner) => {
     const { path, stat } = locate(container, root, inner, asked);
     const name = lastElement(asked);
     const prefix = name === '/' ? '/' : `${name}/`;
@@ -176,19 +176,18 @@ export function readArchive(
 
 /** The whole root filesystem, without what is mounted in it. */
 export function exportRoot(
-  registry: ContainerRegistry,
+  table: ContainerTable,
   container: Container,
   write: (bytes: Uint8Array) => Promise<void>,
 ): Promise<void> {
   return container.lock.run(async () => {
     const mounted = container.root;
     const root =
-      mounted ??
-      (await registry.context.snapshots.mountContainerRoot(container.id, container.record.spec.imageId)).root;
+      mounted ?? (await table.context.snapshots.mountContainerRoot(container.id, container.record.spec.imageId)).root;
     try {
       for (const bytes of packTar(root, { layer: false, skipRoot: true })) await write(bytes);
     } finally {
-      if (mounted === undefined) await registry.context.snapshots.unmountContainerRoot(container.id);
+      if (mounted === undefined) await table.context.snapshots.unmountContainerRoot(container.id);
     }
   });
 }
@@ -199,13 +198,13 @@ export interface WriteOptions {
 }
 
 export function writeArchive(
-  registry: ContainerRegistry,
+  table: ContainerTable,
   container: Container,
   asked: string,
   source: AsyncIterable<Uint8Array>,
   options: WriteOptions,
 ): Promise<void> {
-  return withTree(registry, container, normalise(asked), async (root, inner, readOnly) => {
+  return withTree(table, container, normalise(asked), async (root, inner, readOnly) => {
     if (readOnly)
       throw new ApiError(
         'Forbidden',
@@ -220,12 +219,12 @@ export function writeArchive(
     if (!stat.isDirectory()) throw new ApiError('BadRequest', 'extraction point is not a directory');
     // Without a user of its own a container keeps the owners that the archive names.
     const own =
-      container.record.spec.user ?? registry.context.images.find(container.record.spec.imageId)?.config.user ?? '';
+      container.record.spec.user ?? table.context.images.find(container.record.spec.imageId)?.config.user ?? '';
     const user = options.copyOwner && own !== '' ? resolveUser(root, own) : undefined;
     // Plain or compressed in any way, as docker takes it.
     const expanded = await decompress(source, {
       bytesMax: layerExpandedBytesMax,
-      processes: registry.context.os.processes,
+      processes: table.context.os.processes,
     });
     await unpackTar(expanded, path, {
       layer: false,

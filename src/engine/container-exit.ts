@@ -7,22 +7,23 @@ import { removeTree } from '#os/files.ts';
 import { forgetUdpFlows } from './udp-flows.ts';
 import type { Container } from './container.ts';
 import { eventAttributes } from './container.ts';
-import { bundleDirectory, emitNetwork, logPathOf, shmPath } from './container-start.ts';
+import { emitNetwork } from './container-start.ts';
+import { bundleDirectory, logPathOf, shmPath } from './container-paths.ts';
 import { logBoundOf, settleLog } from './log-rotation.ts';
 import type { RunRecord } from './container-record.ts';
-import type { ContainerRegistry } from './registry.ts';
+import type { ContainerTable } from './container-table.ts';
 import type { EngineContext } from './context.ts';
 import { restartDelayFirstMs, restartDelayMsMax, restartResetAfterMs, saveRetryMs } from './limits.ts';
 
 /** As docker has it for a container whose end nobody saw. */
-export const unknownExitCode = 255;
+const unknownExitCode = 255;
 
 /** Reads how a run ended. A monitor that was killed leaves no exit file: the code is unknown, and the error says so. */
-export function readExit(
-  registry: ContainerRegistry,
+function readExit(
+  table: ContainerTable,
   container: Container,
 ): { code: number; isUnknown: boolean; error: string; oomKilled: boolean } {
-  const { context } = registry;
+  const { context } = table;
   const run = container.record.run!;
   const code = context.runtime.exitCode(bundleDirectory(context.directories.run, container.id), container.id);
   const oomKilled = context.os.cgroups.oomKilled(run.cgroup);
@@ -40,11 +41,11 @@ export function readExit(
 
 // walk docker-run 7/7: the monitor is gone: the exit code is read from its file, also by an engine that was not there.
 /** Ends a run in the record; afterwards the container is `exited` and holds nothing. */
-export async function finishRun(registry: ContainerRegistry, container: Container): Promise<void> {
-  const { context } = registry;
+export async function finishRun(table: ContainerTable, container: Container): Promise<void> {
+  const { context } = table;
   const { record } = container;
   const run = record.run!;
-  const exit = readExit(registry, container);
+  const exit = readExit(table, container);
   const manual = container.stopping;
   Object.assign(record, {
     state: 'exited',
@@ -53,7 +54,7 @@ export async function finishRun(registry: ContainerRegistry, container: Containe
     error: exit.error,
     oomKilled: exit.oomKilled,
     finishedAtMs: context.clock.now(),
-    stoppedByUser: record.stoppedByUser || (manual && !registry.shuttingDown),
+    stoppedByUser: record.stoppedByUser || (manual && !table.shuttingDown),
   });
   delete record.run;
   container.stopping = false;
@@ -78,29 +79,29 @@ export async function finishRun(registry: ContainerRegistry, container: Containe
     },
     owner: record.spec.owner,
   });
-  emitNetwork(registry, container, run.endpoints, 'disconnect');
+  emitNetwork(table, container, run.endpoints, 'disconnect');
   container.hub?.end();
   container.hub = undefined;
   const restarts = willRestart(container);
   if (restarts) record.state = 'restarting';
   saveOrRetry(context, container);
-  const released = Promise.all([releaseRun(registry, container, run), endLog(registry, container)]);
-  if (!restarts || registry.shuttingDown) container.tellExit(exit.code);
+  const released = Promise.all([releaseRun(table, container, run), endLog(table, container)]);
+  if (!restarts || table.shuttingDown) container.tellExit(exit.code);
   await released;
 }
 
 /** Also of a run that ended while no engine kept its log. */
-async function endLog(registry: ContainerRegistry, container: Container): Promise<void> {
+async function endLog(table: ContainerTable, container: Container): Promise<void> {
   const kept = container.keptLog;
   container.keptLog = undefined;
   if (kept !== undefined) {
     await kept.end();
     return;
   }
-  const path = logPathOf(registry, container);
+  const path = logPathOf(table, container);
   if (path !== undefined)
-    await settleLog(path, logBoundOf(container.record.spec)).catch((error) =>
-      registry.context.log.warn('the bound of a log', { id: container.id, error }),
+    await settleLog(path, logBoundOf(container.record.spec)).catch((error: unknown) =>
+      table.context.log.warn('the bound of a log', { id: container.id, error }),
     );
 }
 
@@ -122,10 +123,10 @@ function saveOrRetry(context: EngineContext, container: Container): void {
 }
 
 /** Gives back all that a run had in the kernel. Safe to repeat. */
-export async function releaseRun(registry: ContainerRegistry, container: Container, run: RunRecord): Promise<void> {
-  const { context } = registry;
-  registry.names.forget(container.id);
-  await registry.names.detach(container.id);
+export async function releaseRun(table: ContainerTable, container: Container, run: RunRecord): Promise<void> {
+  const { context } = table;
+  table.names.forget(container.id);
+  await table.names.detach(container.id);
   context.os.cgroups.killAll(run.cgroup);
   for (const port of run.ports) context.ports.release(port);
   const results = await Promise.allSettled([
@@ -140,7 +141,7 @@ export async function releaseRun(registry: ContainerRegistry, container: Contain
     if (result.status === 'rejected')
       context.log.warn('after the end of a container', { id: container.id, error: result.reason });
   container.root = undefined;
-  for (const endpoint of run.endpoints) registry.networks.release(endpoint);
+  for (const endpoint of run.endpoints) table.networks.release(endpoint);
   context.runtime.forget(container.id);
   context.os.cgroups.remove(run.cgroup);
   const { cgroupParent, owner } = container.record.spec;

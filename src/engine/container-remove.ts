@@ -9,14 +9,14 @@ import { eventAttributes } from './container.ts';
 import { containerDirectory, removedPath } from './container-record.ts';
 import { cancelRestart, killContainer } from './container-stop.ts';
 import { removeLog } from './log-file.ts';
-import type { ContainerRegistry } from './registry.ts';
+import type { ContainerTable } from './container-table.ts';
 
 export async function removeContainer(
-  registry: ContainerRegistry,
+  table: ContainerTable,
   container: Container,
   options: { force?: boolean; volumes?: boolean } = {},
 ): Promise<void> {
-  const { context } = registry;
+  const { context } = table;
   const { record } = container;
   if (container.isRunning || record.state === 'restarting') {
     if (options.force !== true) {
@@ -28,14 +28,14 @@ export async function removeContainer(
     }
     record.stoppedByUser = true;
     cancelRestart(container, context);
-    if (container.isRunning) await killContainer(registry, container, 'SIGKILL');
+    if (container.isRunning) await killContainer(table, container, 'SIGKILL');
   }
   await container.lock.run(async () => {
     if (container.removed) return;
     const gone = removedPath(context.directories.data, record.id);
     container.removed = true;
     renameSync(containerDirectory(context.directories.data, record.id), gone);
-    registry.delete(container);
+    table.delete(container);
     const results = await Promise.allSettled([
       context.snapshots.removeContainerRoot(record.id),
       context.images.releaseLease(record.spec.owner, `container/${record.id}`),
@@ -43,7 +43,7 @@ export async function removeContainer(
     for (const result of results)
       if (result.status === 'rejected')
         context.log.warn('removing a container', { id: record.id, error: result.reason });
-    if (options.volumes === true) await removeVolumes(registry, container);
+    if (options.volumes === true) await removeVolumes(table, container);
     removeTree(gone);
     if (record.spec.logPath !== undefined && record.spec.logPath !== 'none') removeLog(record.spec.logPath);
     context.events.emit({
@@ -58,11 +58,11 @@ export async function removeContainer(
   });
 }
 
-async function removeVolumes(registry: ContainerRegistry, container: Container): Promise<void> {
+async function removeVolumes(table: ContainerTable, container: Container): Promise<void> {
   for (const name of container.record.anonymousVolumes) {
-    const used = registry
+    const used = table
       .list()
       .some((other) => other.record.spec.mounts.some((mount) => mount.type === 'volume' && mount.source === name));
-    if (!used && registry.volumes.find(name) !== undefined) await registry.volumes.remove(name);
+    if (!used && table.volumes.find(name) !== undefined) await table.volumes.remove(name);
   }
 }

@@ -9,14 +9,17 @@
  */
 import { mkdirSync, statSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
-import { cgroupRoot, monitorsCgroup } from '#net/names.ts';
+import { messageOf } from '#base/thrown.ts';
+import { awaitedLater, whenSettled } from '#base/promises.ts';
+import { monitorsCgroup } from '#net/kernel-names.ts';
 import { readIfExists, removeTree } from '#os/files.ts';
-import type { Container } from './container.ts';
-import { eventAttributes } from './container.ts';
+import { hostnameOf, resolverOf, serveNames } from './container-names.ts';
+import { bundleDirectory, cgroupPath, logPathOf, networkNamespacePath, shmPath } from './container-paths.ts';
 import { containerDirectory } from './container-record.ts';
 import type { EndpointRecord, PublishedRecord, RunRecord } from './container-record.ts';
-import type { EngineContext } from './context.ts';
-import type { ContainerRegistry } from './registry.ts';
+import type { ContainerTable } from './container-table.ts';
+import { eventAttributes } from './container.ts';
+import type { Container } from './container.ts';
 import type { ContainerSpec, Mount } from './engine.ts';
 import { hostsFile, readHostResolver, resolverFile, writeEtcFiles } from './etc-files.ts';
 import { linkHosts } from './links.ts';
@@ -24,16 +27,9 @@ import { logBoundOf, monitorBytes } from './log-rotation.ts';
 import { bridgeOptionsOf } from './network-options.ts';
 import { checkPropagation } from './propagation.ts';
 import { buildBundle } from './runtime/bundle.ts';
-import { forgetUdpFlows } from './udp-flows.ts';
 import { shmSizeBytesDefault } from './runtime/oci-spec.ts';
 import { resolveInRoot } from './runtime/root-path.ts';
-
-export function bundleDirectory(run: string, id: string): string {
-  return `${run}/c/${id}`;
-}
-export function networkNamespacePath(run: string, id: string): string {
-  return `${run}/netns/${id}`;
-}
+import { forgetUdpFlows } from './udp-flows.ts';
 
 interface Net {
   namespace: string | undefined;
@@ -45,8 +41,8 @@ interface Net {
 
 // walk docker-run 4/7: `POST /start`: root, network and ports are made, each with its undo, and the record of the run
 // is written.
-export async function startContainer(registry: ContainerRegistry, container: Container): Promise<void> {
-  const { context } = registry;
+export async function startContainer(table: ContainerTable, container: Container): Promise<void> {
+  const { context } = table;
   const { record } = container;
   const bundle = bundleDirectory(context.directories.run, record.id);
   await using undo = new AsyncDisposableStack();
@@ -54,7 +50,7 @@ export async function startContainer(registry: ContainerRegistry, container: Con
     removeTree(bundle);
     mkdirSync(bundle, { recursive: true, mode: 0o700 });
     undo.defer(() => removeTree(bundle));
-    const net = planNetwork(registry, container, undo);
+    const net = planNetwork(table, container, undo);
     const rooted = context.snapshots.mountContainerRoot(record.id, record.spec.imageId);
     undo.defer(async () => {
       await rooted.then(
@@ -65,7 +61,7 @@ export async function startContainer(registry: ContainerRegistry, container: Con
     });
     const [{ root }, mounts] = await Promise.all([
       rooted,
-      resolveMounts(registry, container, net),
+      resolveMounts(table, container, net),
       net.ready.then(() => undefined),
     ]);
     container.root = root;
@@ -77,20 +73,19 @@ export async function startContainer(registry: ContainerRegistry, container: Con
       context.cgroupParents.enter(parent, record.id);
       undo.defer(() => context.cgroupParents.leave(parent, record.id));
     }
-    const shmPath = await prepareShm(registry, container, undo);
-    const spec = buildBundle(registry, container, {
+    const shmPath = await prepareShm(table, container, undo);
+    const spec = buildBundle(table, container, {
       root,
       mounts,
       cgroup,
       network: net.namespace,
       ...(shmPath === undefined ? {} : { shmPath }),
     });
-    const connected = connectEndpoints(registry, container, net);
-    undo.defer(() => connected.catch(() => undefined).then(() => registry.names.detach(record.id)));
-    connected.catch(() => undefined);
-    const process = await createProcess(registry, container, bundle, spec, undo, cgroup);
+    const connected = awaitedLater(connectEndpoints(table, container, net));
+    undo.defer(() => whenSettled(connected).then(() => table.names.detach(record.id)));
+    const process = await createProcess(table, container, bundle, spec, undo, cgroup);
     await connected;
-    applyWeight(registry, container, cgroup);
+    applyWeight(table, container, cgroup);
     const run: RunRecord = {
       bootId: context.bootId,
       pid: process.pid,
@@ -119,7 +114,7 @@ export async function startContainer(registry: ContainerRegistry, container: Con
     undo.move();
   } catch (error) {
     Object.assign(record, {
-      error: (error as Error).message,
+      error: messageOf(error),
       exitCode: exitCodeOf(error as Error),
       state: record.startedAtMs === 0 ? 'created' : 'exited',
     });
@@ -127,8 +122,8 @@ export async function startContainer(registry: ContainerRegistry, container: Con
     container.hub?.fail();
     throw error;
   }
-  emitNetwork(registry, container, container.record.run?.endpoints ?? [], 'connect');
-  registry.onStarted(container);
+  emitNetwork(table, container, container.record.run?.endpoints ?? [], 'connect');
+  table.onStarted(container);
   await context.runtime.start(record.id);
   context.events.emit({
     type: 'container',
@@ -139,15 +134,11 @@ export async function startContainer(registry: ContainerRegistry, container: Con
   });
 }
 
-function applyWeight({ context }: ContainerRegistry, { record }: Container, cgroup: string): void {
+function applyWeight({ context }: ContainerTable, { record }: Container, cgroup: string): void {
   const weight = record.spec.resources.blockIo?.weight ?? 0;
   const refused = weight === 0 ? [] : context.os.cgroups.applyLimits(cgroup, { blockIoWeight: weight });
   if (refused.length > 0)
     throw new ApiError('InternalError', `failed to set the weight of block devices: ${refused.join(', ')}`);
-}
-
-export function shmPath(run: string, id: string): string {
-  return `${run}/shm/${id}`;
 }
 
 /**
@@ -155,17 +146,17 @@ export function shmPath(run: string, id: string): string {
  * another's.
  */
 async function prepareShm(
-  registry: ContainerRegistry,
+  table: ContainerTable,
   container: Container,
   undo: AsyncDisposableStack,
 ): Promise<string | undefined> {
-  const { context } = registry;
+  const { context } = table;
   const mode = container.record.spec.ipcMode;
   if (mode?.type === 'host') return '/dev/shm';
   if (mode?.type === 'container')
-    return registry.get(mode.containerId).record.spec.ipcMode?.type === 'host'
+    return table.get(mode.containerId).record.spec.ipcMode?.type === 'host'
       ? '/dev/shm'
-      : shmPath(context.directories.run, registry.get(mode.containerId).id);
+      : shmPath(context.directories.run, table.get(mode.containerId).id);
   if (mode?.type !== 'shareable') return undefined;
   const path = shmPath(context.directories.run, container.id);
   mkdirSync(path, { recursive: true, mode: 0o700 });
@@ -182,16 +173,16 @@ async function prepareShm(
 
 /** Docker tells of each network when a container comes on it and goes. */
 export function emitNetwork(
-  registry: ContainerRegistry,
+  table: ContainerTable,
   container: Container,
   endpoints: EndpointRecord[],
   action: 'connect' | 'disconnect',
 ): void {
   if (container.record.spec.owner !== 'docker') return;
   for (const endpoint of endpoints) {
-    const network = registry.networks.findExact(endpoint.networkId);
+    const network = table.networks.findExact(endpoint.networkId);
     if (network !== undefined)
-      registry.context.events.emit({
+      table.context.events.emit({
         type: 'network',
         action,
         id: network.id,
@@ -209,14 +200,14 @@ function exitCodeOf(error: Error): number {
 
 // walk docker-run 6/7: conmon starts crun and stays as the monitor: it holds log and exit status.
 async function createProcess(
-  registry: ContainerRegistry,
+  table: ContainerTable,
   container: Container,
   bundle: string,
   configuration: Record<string, unknown>,
   undo: AsyncDisposableStack,
   cgroup: string,
 ): Promise<{ pid: number; monitorPid: number }> {
-  const { context } = registry;
+  const { context } = table;
   const { record } = container;
   context.runtime.forget(record.id);
   undo.defer(() => {
@@ -232,7 +223,7 @@ async function createProcess(
       terminal: record.spec.tty,
       stdin: record.spec.openStdin,
       leaveStdinOpen: !record.spec.stdinOnce || record.spec.tty,
-      logPath: logPathOf(registry, container),
+      logPath: logPathOf(table, container),
       logBytesMax: monitorBytes(logBoundOf(record.spec)),
     },
     configuration,
@@ -247,53 +238,39 @@ async function createProcess(
   return process;
 }
 
-export function logPathOf(registry: ContainerRegistry, container: Container): string | undefined {
-  if (container.record.spec.logPath === 'none') return undefined;
-  return (
-    container.record.spec.logPath ??
-    `${containerDirectory(registry.context.directories.data, container.id)}/container.log`
-  );
-}
-
-export function cgroupPath(context: EngineContext, container: Container): string {
-  const { spec, id } = container.record;
-  return `${spec.cgroupParent ?? `${cgroupRoot(context.instanceId, context.os.cgroups.top)}/${spec.owner}`}/${id}`;
-}
-
 /** Chooses where the network comes from, and makes the namespace when it is the container's own. */
-function planNetwork(registry: ContainerRegistry, container: Container, undo: AsyncDisposableStack): Net {
-  const { context } = registry;
+function planNetwork(table: ContainerTable, container: Container, undo: AsyncDisposableStack): Net {
+  const { context } = table;
   const { spec, id, networks } = container.record;
-  const joined = joinedNamespace(registry, container);
+  const joined = joinedNamespace(table, container);
   if (joined !== undefined)
     return { namespace: joined, path: undefined, endpoints: [], ports: [], ready: Promise.resolve() };
   const path = networkNamespacePath(context.directories.run, id);
   const endpoints: EndpointRecord[] = [];
   const ports: PublishedRecord[] = [];
   undo.defer(() => {
-    for (const endpoint of endpoints) registry.networks.release(endpoint);
+    for (const endpoint of endpoints) table.networks.release(endpoint);
     for (const port of ports) context.ports.release(port);
   });
   networks.forEach((network, index) => {
-    const found = registry.networks.findExact(network.networkId);
+    const found = table.networks.findExact(network.networkId);
     if (found === undefined)
       throw new ApiError('NotFound', `failed to set up container networking: network ${network.networkId} not found`);
     network.networkId = found.id;
-    if (found.driver === 'bridge') endpoints.push(registry.networks.reserve(network.networkId, index, network));
+    if (found.driver === 'bridge') endpoints.push(table.networks.reserve(network.networkId, index, network));
   });
   const first = endpoints[0];
   if (first !== undefined)
-    for (const wanted of spec.ports ?? []) ports.push(reservePort(registry, container, first, wanted));
+    for (const wanted of spec.ports ?? []) ports.push(reservePort(table, container, first, wanted));
   undo.defer(() => context.os.namespaces.remove(path));
   const ready = context.os.namespaces
     .remove(path)
     .then(() => context.os.namespaces.create({ pins: { network: path } }));
-  ready.catch(() => undefined);
-  return { namespace: path, path, endpoints, ports, ready };
+  return { namespace: path, path, endpoints, ports, ready: awaitedLater(ready) };
 }
 
 function reservePort(
-  registry: ContainerRegistry,
+  table: ContainerTable,
   container: Container,
   endpoint: EndpointRecord,
   wanted: {
@@ -305,8 +282,8 @@ function reservePort(
   },
 ): PublishedRecord {
   try {
-    const binding = bridgeOptionsOf(registry.networks.find(endpoint.networkId).options).bindingIp;
-    return registry.context.ports.reserve(
+    const binding = bridgeOptionsOf(table.networks.find(endpoint.networkId).options).bindingIp;
+    return table.context.ports.reserve(
       {
         ...wanted,
         ...(wanted.hostIp === '' && binding !== undefined ? { hostIp: binding } : {}),
@@ -317,46 +294,46 @@ function reservePort(
   } catch (error) {
     throw new ApiError(
       'InternalError',
-      `failed to set up container networking: driver failed programming external connectivity on endpoint ${container.name} (${endpoint.endpointId}): ${(error as Error).message}`,
+      `failed to set up container networking: driver failed programming external connectivity on endpoint ${container.name} (${endpoint.endpointId}): ${messageOf(error)}`,
     );
   }
 }
 
 /** A namespace that exists already: the host's, a sandbox's, another container's. Undefined: one of its own. */
-function joinedNamespace(registry: ContainerRegistry, container: Container): string | undefined {
+function joinedNamespace(table: ContainerTable, container: Container): string | undefined {
   const { network } = container.record.spec;
   if (network.type === 'host') return 'host';
-  if (network.type === 'sandbox') return registry.sandboxNamespace(network.sandboxId, 'network');
+  if (network.type === 'sandbox') return table.sandboxNamespace(network.sandboxId, 'network');
   if (network.type === 'container') {
-    const other = registry.get(network.containerId);
+    const other = table.get(network.containerId);
     if (!other.isRunning) throw new ApiError('Conflict', `cannot join network of a non running container: ${other.id}`);
     return `/proc/${other.record.run!.pid}/ns/net`;
   }
   if (
     network.type === 'networks' &&
-    container.record.networks.some((attached) => registry.networks.findExact(attached.networkId)?.driver === 'host')
+    container.record.networks.some((attached) => table.networks.findExact(attached.networkId)?.driver === 'host')
   )
     return 'host';
   return undefined;
 }
 
 // walk docker-run 5/7: veths, addresses and the default route, by netlink messages, while crun creates.
-async function connectEndpoints(registry: ContainerRegistry, container: Container, net: Net): Promise<void> {
+async function connectEndpoints(table: ContainerTable, container: Container, net: Net): Promise<void> {
   if (net.path === undefined || net.endpoints.length === 0) return;
-  const routed = net.endpoints.findIndex((endpoint) => !registry.networks.find(endpoint.networkId).internal);
-  await registry.context.os.netlink.run(
-    net.endpoints.flatMap((endpoint, index) => registry.networks.plan(endpoint, net.path!, index === routed)),
+  const routed = net.endpoints.findIndex((endpoint) => !table.networks.find(endpoint.networkId).internal);
+  await table.context.os.netlink.run(
+    net.endpoints.flatMap((endpoint, index) => table.networks.plan(endpoint, net.path!, index === routed)),
   );
-  await registry.serveNames(container, net.path, net.endpoints);
+  await serveNames(table, container, net.path, net.endpoints);
 }
 
 /** Volumes as directories, binds checked, and the engine's own /etc files. */
-async function resolveMounts(registry: ContainerRegistry, container: Container, net: Net): Promise<Mount[]> {
+async function resolveMounts(table: ContainerTable, container: Container, net: Net): Promise<Mount[]> {
   const { spec } = container.record;
   const out: Mount[] = [];
   for (const mount of spec.mounts) {
     if (mount.type === 'volume')
-      out.push({ ...mount, source: subDirectory(await registry.volumes.use(mount.source), mount) });
+      out.push({ ...mount, source: subDirectory(await table.volumes.use(mount.source), mount) });
     else {
       if (mount.type === 'bind' && mount.makeSource === true) makeSource(mount.source);
       // A Pod's volumes are where the kubelet put them; what the host does not share it cannot.
@@ -365,12 +342,12 @@ async function resolveMounts(registry: ContainerRegistry, container: Container, 
       out.push(mount);
     }
   }
-  const directory = containerDirectory(registry.context.directories.data, container.id);
+  const directory = containerDirectory(table.context.directories.data, container.id);
   return [
     ...writeEtcFiles(
       directory,
-      { ...spec, etcFiles: sharedEtcFiles(registry, container) ?? spec.etcFiles },
-      etcTexts(registry, container, net.endpoints),
+      { ...spec, etcFiles: sharedEtcFiles(table, container) ?? spec.etcFiles },
+      etcTexts(table, container, net.endpoints),
     ),
     ...out,
   ];
@@ -380,13 +357,13 @@ async function resolveMounts(registry: ContainerRegistry, container: Container, 
  * Whoever shares another's network shares its names, too: the very files, so that what is written there later holds for
  * both.
  */
-function sharedEtcFiles(registry: ContainerRegistry, container: Container): ContainerSpec['etcFiles'] {
+function sharedEtcFiles(table: ContainerTable, container: Container): ContainerSpec['etcFiles'] {
   const { network } = container.record.spec;
   if (network.type !== 'container') return undefined;
-  const other = registry.get(network.containerId);
-  const directory = containerDirectory(registry.context.directories.data, other.id);
+  const other = table.get(network.containerId);
+  const directory = containerDirectory(table.context.directories.data, other.id);
   return (
-    sharedEtcFiles(registry, other) ?? {
+    sharedEtcFiles(table, other) ?? {
       hosts: `${directory}/hosts`,
       hostname: `${directory}/hostname`,
       resolvConf: `${directory}/resolv.conf`,
@@ -410,8 +387,8 @@ function makeSource(path: string): void {
 
 /** The system's words, as Go writes them. */
 function lowerReason(error: unknown): string {
-  const reason = /^[A-Z]+: ([^,]*)/.exec((error as Error).message)?.[1];
-  return reason ?? (error as Error).message;
+  const reason = /^[A-Z]+: ([^,]*)/.exec(messageOf(error))?.[1];
+  return reason ?? messageOf(error);
 }
 
 function subDirectory(volume: string, mount: Mount): string {
@@ -423,44 +400,24 @@ function subDirectory(volume: string, mount: Mount): string {
 }
 
 export function etcTexts(
-  registry: ContainerRegistry,
+  table: ContainerTable,
   container: Container,
   endpoints: EndpointRecord[],
 ): { hosts: string; hostname: string; resolvConf: string } {
-  const { spec, id } = container.record;
-  const hostname = hostnameOf(registry, container);
+  const { spec } = container.record;
+  const hostname = hostnameOf(table, container);
   const domain = spec.domainname === undefined || spec.domainname === '' ? [] : [`${hostname}.${spec.domainname}`];
   const entries = endpoints.map((endpoint) => ({ ip: endpoint.ip, names: [...domain, hostname] }));
   if (spec.network.type === 'none') entries.push({ ip: '127.0.1.1', names: [hostname] });
-  const gateway = registry.networks.findExact('bridge')?.gateway ?? '127.0.0.1';
+  const gateway = table.networks.findExact('bridge')?.gateway ?? '127.0.0.1';
   const extra = (spec.extraHosts ?? []).map((entry) => {
     const at = entry.search(/[:=]/);
     const ip = entry.slice(at + 1);
     return { name: entry.slice(0, at), ip: ip === 'host-gateway' ? gateway : ip };
   });
   return {
-    hosts: hostsFile({ entries, extra: [...extra, ...linkHosts(registry, container)] }),
+    hosts: hostsFile({ entries, extra: [...extra, ...linkHosts(table, container)] }),
     hostname: `${hostname}\n`,
-    resolvConf: resolverFile(registry.resolverOf(container, readHostResolver())),
+    resolvConf: resolverFile(resolverOf(table, container, readHostResolver())),
   };
-}
-
-export function hostnameOf(registry: ContainerRegistry, container: Container): string {
-  const { spec, id } = container.record;
-  if (spec.hostname !== undefined && spec.hostname !== '') return spec.hostname;
-  const donor = spec.network.type === 'container' ? registry.find(spec.network.containerId) : undefined;
-  if (donor !== undefined && donor !== container) return hostnameOf(registry, donor);
-  if (joinedHostName(registry, container)) return registry.context.nodeName;
-  const sandbox = spec.network.type === 'sandbox' ? registry.sandboxes.find(spec.network.sandboxId) : undefined;
-  if (sandbox !== undefined)
-    return sandbox.network === 'host' || sandbox.hostname === '' ? registry.context.nodeName : sandbox.hostname;
-  return id.slice(0, 12);
-}
-
-function joinedHostName(registry: ContainerRegistry, container: Container): boolean {
-  return (
-    container.record.spec.network.type === 'host' ||
-    container.record.spec.hostUts === true ||
-    container.record.networks.some((attached) => registry.networks.findExact(attached.networkId)?.driver === 'host')
-  );
 }

@@ -6,19 +6,15 @@ import { ApiError } from '#base/errors.ts';
 import { wouldHeed } from '#os/signal-handling.ts';
 import type { Container } from './container.ts';
 import { eventAttributes } from './container.ts';
-import type { ContainerRegistry } from './registry.ts';
+import type { ContainerTable } from './container-table.ts';
 import { setPaused } from './freeze.ts';
 import { parseSignal } from './signals.ts';
 
 const forcedEndWaitMs = 10_000;
 
 /** Resolves when it has exited, or at once when it does not run. */
-export async function stopContainer(
-  registry: ContainerRegistry,
-  container: Container,
-  timeoutMs: number,
-): Promise<void> {
-  const { context } = registry;
+export async function stopContainer(table: ContainerTable, container: Container, timeoutMs: number): Promise<void> {
+  const { context } = table;
   const { record } = container;
   cancelRestart(container, context);
   if (!container.isRunning) {
@@ -26,7 +22,7 @@ export async function stopContainer(
     container.save(context);
     return;
   }
-  if (record.state === 'paused') await unpause(registry, container);
+  if (record.state === 'paused') await unpause(table, container);
   if (!container.isRunning) return;
   const image = context.images.find(record.spec.imageId);
   const signal = parseSignal(firstOf(record.spec.stopSignal, image?.config.stopSignal) ?? 'SIGTERM');
@@ -41,9 +37,9 @@ export async function stopContainer(
   });
   context.os.processes.kill(record.run!.pid, signal);
   // While everything stops nobody waits for a process that the signal cannot reach.
-  const graceMs = registry.shuttingDown && !wouldHeed(record.run!.pid, signal) ? 0 : timeoutMs;
+  const graceMs = table.shuttingDown && !wouldHeed(record.run!.pid, signal) ? 0 : timeoutMs;
   if (!(await within(context.clock, ended, graceMs))) {
-    killAll(registry, container);
+    killAll(table, container);
     if (!(await within(context.clock, ended, forcedEndWaitMs)))
       throw new ApiError(
         'InternalError',
@@ -65,7 +61,7 @@ function firstOf(...values: (string | undefined)[]): string | undefined {
   return values.find((value) => value !== undefined && value !== '');
 }
 
-export function exited(container: Container): Promise<void> {
+function exited(container: Container): Promise<void> {
   if (!container.isRunning) return Promise.resolve();
   return new Promise((resolve) => {
     container.onExit(() => resolve());
@@ -74,7 +70,7 @@ export function exited(container: Container): Promise<void> {
 
 /** True when it came in time. A negative time is for ever. */
 async function within(
-  clock: ContainerRegistry['context']['clock'],
+  clock: ContainerTable['context']['clock'],
   work: Promise<void>,
   timeoutMs: number,
 ): Promise<boolean> {
@@ -97,7 +93,7 @@ async function within(
 }
 
 /** A restart that is due is called off; the container counts as stopped. */
-export function cancelRestart(container: Container, context: ContainerRegistry['context']): void {
+export function cancelRestart(container: Container, context: ContainerTable['context']): void {
   container.restartTimer?.cancel();
   container.restartTimer = undefined;
   if (container.record.state !== 'restarting') return;
@@ -108,19 +104,15 @@ export function cancelRestart(container: Container, context: ContainerRegistry['
 }
 
 /** The process and everything beside it in its control group: with a shared PID namespace the others would live on. */
-function killAll(registry: ContainerRegistry, container: Container): void {
+function killAll(table: ContainerTable, container: Container): void {
   const run = container.record.run;
   if (run === undefined) return;
-  registry.context.os.processes.kill(run.pid, 'SIGKILL');
-  registry.context.os.cgroups.killAll(run.cgroup);
+  table.context.os.processes.kill(run.pid, 'SIGKILL');
+  table.context.os.cgroups.killAll(run.cgroup);
 }
 
-export async function killContainer(
-  registry: ContainerRegistry,
-  container: Container,
-  signalText: string,
-): Promise<void> {
-  const { context } = registry;
+export async function killContainer(table: ContainerTable, container: Container, signalText: string): Promise<void> {
+  const { context } = table;
   const { record } = container;
   const signal = parseSignal(signalText === '' ? 'SIGKILL' : signalText);
   if (!container.isRunning)
@@ -128,7 +120,7 @@ export async function killContainer(
       'Conflict',
       `cannot kill container: ${container.name === '' ? container.id : container.name}: container ${record.id} is not running`,
     );
-  if (record.state === 'paused' && signal === 9) await unpause(registry, container);
+  if (record.state === 'paused' && signal === 9) await unpause(table, container);
   if (!container.isRunning) return;
   const ended = exited(container);
   if (signal === 9) {
@@ -143,7 +135,7 @@ export async function killContainer(
     owner: record.spec.owner,
   });
   if (signal === 9) {
-    killAll(registry, container);
+    killAll(table, container);
     await within(context.clock, ended, forcedEndWaitMs);
     return;
   }
@@ -151,8 +143,8 @@ export async function killContainer(
 }
 
 /** Who stops a container need not care that somebody else unpaused it, or that it ended, a moment before. */
-async function unpause(registry: ContainerRegistry, container: Container): Promise<void> {
-  await setPaused(registry, container, false).catch((error: unknown) => {
+async function unpause(table: ContainerTable, container: Container): Promise<void> {
+  await setPaused(table, container, false).catch((error: unknown) => {
     if (container.record.state === 'paused') throw error;
   });
 }

@@ -2,14 +2,13 @@
  * A container in the engine's memory: its record, what goes on with it now, and who waits for it. Only the life-cycle
  * files (container-*.ts) change it, under its lock; everyone else reads.
  */
+import { Lock } from '#base/gate.ts';
+import type { Timer } from '#os/clock.ts';
 import type { AttachHub } from './attach.ts';
 import { saveRecord } from './container-record.ts';
 import type { ContainerRecord } from './container-record.ts';
 import type { EngineContext } from './context.ts';
 import type { ContainerStatus } from './engine.ts';
-import type { KeptLog } from './log-rotation.ts';
-import { Lock } from '#base/gate.ts';
-import type { Timer } from '#os/clock.ts';
 
 export interface HealthState {
   status: 'starting' | 'healthy' | 'unhealthy';
@@ -111,4 +110,9 @@ export class Container {
 /** Attributes of a container's events, as docker gives them. */
 export function eventAttributes(container: Container): Record<string, string> {
   return { ...container.record.spec.labels, image: container.record.spec.image, name: container.name };
+}
+
+export interface KeptLog {
+  /** Looks no more; what runs goes on. */ stop(): void;
+  /** The run has ended: leaves the log within its bound. */ end(): Promise<void>;
 }

@@ -4,13 +4,16 @@
  */
 import { ApiError } from '#base/errors.ts';
 import type { Clock } from '#os/clock.ts';
+import { publishNames } from './container-names.ts';
 import { AttachHub } from './attach.ts';
-import { Container, eventAttributes } from './container.ts';
+import type { Container } from './container.ts';
+import { eventAttributes } from './container.ts';
 import { createContainer } from './container-create.ts';
 import { runHealthChecks } from './health.ts';
 import { finishRun, nextRestartDelayMs } from './container-exit.ts';
 import { removeContainer } from './container-remove.ts';
-import { bundleDirectory, logPathOf, startContainer } from './container-start.ts';
+import { startContainer } from './container-start.ts';
+import { bundleDirectory, logPathOf } from './container-paths.ts';
 import { killContainer, stopContainer } from './container-stop.ts';
 import { setPaused } from './freeze.ts';
 import type {
@@ -31,53 +34,53 @@ import { Gate } from '#base/gate.ts';
 import { onceAborted } from '#base/streams.ts';
 import { keepLog } from './log-rotation.ts';
 import { readLogs } from './logs.ts';
-import type { ContainerRegistry } from './registry.ts';
+import type { ContainerTable } from './container-table.ts';
 import { readStats, summariseStats } from './stats.ts';
 import { treeBytes } from './tree-size.ts';
 
 export class Containers implements ContainersContract {
-  readonly registry: ContainerRegistry;
+  readonly table: ContainerTable;
   readonly #starts = new Gate(concurrentStartsMax);
   readonly #removals = new Gate(concurrentRemovalsMax);
   readonly #clock: Clock;
   #closed = false;
 
-  constructor(registry: ContainerRegistry) {
-    this.registry = registry;
-    this.#clock = registry.context.clock;
-    registry.onStarted = (container) => this.watch(container);
+  constructor(table: ContainerTable) {
+    this.table = table;
+    this.#clock = table.context.clock;
+    table.onStarted = (container) => this.watch(container);
   }
 
   close(): void {
     this.#closed = true;
-    for (const container of this.registry.list()) {
+    for (const container of this.table.list()) {
       container.restartTimer?.cancel();
       container.keptLog?.stop();
     }
   }
 
   async create(spec: ContainerSpec): Promise<string> {
-    const { context } = this.registry;
+    const { context } = this.table;
     const id = spec.id ?? Buffer.from(context.random.bytes(32)).toString('hex');
-    this.registry.reserveName(spec.name, id);
+    this.table.reserveName(spec.name, id);
     using pins = new DisposableStack();
     try {
       const container = await createContainer(
-        { context, networks: this.registry.networks, volumes: this.registry.volumes },
+        { context, networks: this.table.networks, volumes: this.table.volumes },
         { ...spec, id },
         pins,
       );
-      this.registry.add(container);
+      this.table.add(container);
       return id;
     } catch (error) {
-      this.registry.releaseName(spec.name, id);
+      this.table.releaseName(spec.name, id);
       throw error;
     }
   }
 
   /** A no-op when it runs already. */
   async start(id: string): Promise<void> {
-    const container = this.registry.get(id);
+    const container = this.table.get(id);
     if (container.record.state === 'paused')
       throw new ApiError('Conflict', 'cannot start a paused container, try unpause instead');
     if (container.record.state === 'restarting') {
@@ -92,8 +95,8 @@ export class Containers implements ContainersContract {
       // Whoever waits for the removal of a `--rm` container learns of the failure by it.
       container.tellExit(container.record.exitCode ?? 128);
       if (container.record.spec.autoRemove === true && !container.removed)
-        void this.remove(container.id, { volumes: true }).catch((second) =>
-          this.registry.context.log.warn('auto-remove', { id: container.id, error: second }),
+        void this.remove(container.id, { volumes: true }).catch((second: unknown) =>
+          this.table.context.log.warn('auto-remove', { id: container.id, error: second }),
         );
       throw error;
     }
@@ -103,29 +106,29 @@ export class Containers implements ContainersContract {
     await container.lock.run(async () => {
       if (container.removed) throw new ApiError('NotFound', `No such container: ${container.id}`);
       if (container.isRunning) return;
-      if (this.registry.shuttingDown) throw new ApiError('ServiceUnavailable', 'the engine is shutting down');
-      await this.#starts.run(() => startContainer(this.registry, container));
+      if (this.table.shuttingDown) throw new ApiError('ServiceUnavailable', 'the engine is shutting down');
+      await this.#starts.run(() => startContainer(this.table, container));
     });
   }
 
   async stop(id: string, timeoutMs: number): Promise<void> {
-    const container = this.registry.get(id);
+    const container = this.table.get(id);
     // A start that is under way ends first: stopping half a container would leave the other half.
     await container.lock.run(async () => undefined);
-    await stopContainer(this.registry, container, timeoutMs);
+    await stopContainer(this.table, container, timeoutMs);
   }
 
   async restart(id: string, timeoutMs: number): Promise<void> {
-    const container = this.registry.get(id);
+    const container = this.table.get(id);
     // One that vanishes with its end (`--rm`) does not vanish now.
     container.isRestarting = true;
     try {
-      if (container.isRunning) await stopContainer(this.registry, container, timeoutMs);
+      if (container.isRunning) await stopContainer(this.table, container, timeoutMs);
       await this.start(container.id);
     } finally {
       container.isRestarting = false;
     }
-    this.registry.context.events.emit({
+    this.table.context.events.emit({
       type: 'container',
       action: 'restart',
       id: container.id,
@@ -135,26 +138,26 @@ export class Containers implements ContainersContract {
   }
 
   async kill(id: string, signal: string): Promise<void> {
-    const container = this.registry.get(id);
-    await killContainer(this.registry, container, signal);
+    const container = this.table.get(id);
+    await killContainer(this.table, container, signal);
     if (!container.isRunning) await container.lock.run(async () => undefined);
   }
 
   async remove(id: string, options: { force?: boolean; volumes?: boolean } = {}): Promise<void> {
-    const container = this.registry.get(id);
-    await this.#removals.run(() => removeContainer(this.registry, container, options));
+    const container = this.table.get(id);
+    await this.#removals.run(() => removeContainer(this.table, container, options));
   }
 
   async pause(id: string, paused: boolean): Promise<void> {
-    await setPaused(this.registry, this.registry.get(id), paused);
+    await setPaused(this.table, this.table.get(id), paused);
   }
 
   status(id: string): ContainerStatus | undefined {
-    return this.registry.find(id)?.status();
+    return this.table.find(id)?.status();
   }
 
   list(filter: { owner?: Owner; labels?: Record<string, string> } = {}): ContainerStatus[] {
-    return this.registry
+    return this.table
       .list()
       .map((container) => container.status())
       .filter(
@@ -169,7 +172,7 @@ export class Containers implements ContainersContract {
    * run.
    */
   wait(id: string, signal?: AbortSignal): Promise<number> {
-    const container = this.registry.get(id);
+    const container = this.table.get(id);
     if (!container.isRunning && container.record.state !== 'restarting')
       return Promise.resolve(container.record.exitCode ?? 0);
     return waitFor((listener) => container.onExit(listener), signal);
@@ -177,7 +180,7 @@ export class Containers implements ContainersContract {
 
   /** Docker's `wait` conditions. */
   waitCondition(id: string, condition: 'not-running' | 'next-exit' | 'removed', signal?: AbortSignal): Promise<number> {
-    const container = this.registry.get(id);
+    const container = this.table.get(id);
     if (condition === 'not-running') return this.wait(id, signal);
     return waitFor(
       (listener) => (condition === 'removed' ? container.onRemove(listener) : container.onExit(listener)),
@@ -189,7 +192,7 @@ export class Containers implements ContainersContract {
   async exec(id: string, spec: ExecSpec, streams: Streams, signal?: AbortSignal): Promise<number> {
     const running = await this.startExec(
       id,
-      Buffer.from(this.registry.context.random.bytes(32)).toString('hex'),
+      Buffer.from(this.table.context.random.bytes(32)).toString('hex'),
       spec,
       streams,
     );
@@ -202,19 +205,19 @@ export class Containers implements ContainersContract {
   }
 
   async startExec(id: string, execId: string, spec: ExecSpec, streams: Streams): Promise<RunningExec> {
-    const container = this.registry.get(id);
-    emitExec(this.registry, container, `exec_start: ${spec.command.join(' ')}`, execId);
-    const running = await startExec(this.registry, container, execId, spec, streams);
+    const container = this.table.get(id);
+    emitExec(this.table, container, `exec_start: ${spec.command.join(' ')}`, execId);
+    const running = await startExec(this.table, container, execId, spec, streams);
     running.exit.then(
-      (code) => emitExec(this.registry, container, 'exec_die', execId, { exitCode: String(code) }),
+      (code) => emitExec(this.table, container, 'exec_die', execId, { exitCode: String(code) }),
       () => undefined,
     );
     return running;
   }
 
   async attach(id: string, streams: Streams, signal?: AbortSignal): Promise<void> {
-    const container = this.registry.get(id);
-    const { context } = this.registry;
+    const container = this.table.get(id);
+    const { context } = this.table;
     container.hub ??= new AttachHub(context.os.poll, {
       stdinOnce: container.record.spec.stdinOnce && !container.record.spec.tty,
     });
@@ -222,23 +225,24 @@ export class Containers implements ContainersContract {
     if (container.isRunning)
       await container.hub
         .connect(`${bundleDirectory(context.directories.run, container.id)}/attach`)
-        .catch((error) => context.log.debug('attach', { id: container.id, error }));
+        .catch((error: unknown) => context.log.debug('attach', { id: container.id, error }));
     if (streams.resizes !== undefined)
       void (async () => {
         for await (const size of streams.resizes!) this.resize(container.id, size);
-      })().catch(() => undefined);
+        // The client has gone with its terminal.
+      })().catch(() => {});
     await attached;
   }
 
   resize(id: string, size: { width: number; height: number }): void {
-    const container = this.registry.get(id);
+    const container = this.table.get(id);
     if (container.isRunning)
-      this.registry.context.runtime.resize(bundleDirectory(this.registry.context.directories.run, container.id), size);
+      this.table.context.runtime.resize(bundleDirectory(this.table.context.directories.run, container.id), size);
   }
 
   async *logs(id: string, options: LogOptions): AsyncGenerator<LogLine> {
-    const container = this.registry.get(id);
-    const path = logPathOf(this.registry, container);
+    const container = this.table.get(id);
+    const path = logPathOf(this.table, container);
     if (path === undefined)
       throw new ApiError('InternalError', 'configured logging driver does not support reading', undefined, 501);
     yield* readLogs(
@@ -252,30 +256,30 @@ export class Containers implements ContainersContract {
   }
 
   async diskUsage(id: string): Promise<number> {
-    return treeBytes(this.registry.context.snapshots.upperDir(this.registry.get(id).id));
+    return treeBytes(this.table.context.snapshots.upperDir(this.table.get(id).id));
   }
 
   async stats(id: string): Promise<ContainerStats> {
-    const raw = readStats(this.registry, this.registry.get(id));
+    const raw = readStats(this.table, this.table.get(id));
     if (raw === undefined) throw new ApiError('Conflict', `container ${id} is not running`);
     return summariseStats(raw);
   }
 
   async reopenLog(id: string): Promise<void> {
-    const container = this.registry.get(id);
+    const container = this.table.get(id);
     if (container.isRunning)
-      this.registry.context.runtime.reopenLog(bundleDirectory(this.registry.context.directories.run, container.id));
+      this.table.context.runtime.reopenLog(bundleDirectory(this.table.context.directories.run, container.id));
   }
 
   /** Waits for the end of a run by its monitor, which has written the exit file and the last of the log by then. */
   watch(container: Container): void {
     const run = container.record.run!;
-    const { context } = this.registry;
-    this.registry.publishNames(container);
-    container.keptLog = keepLog(context, container, logPathOf(this.registry, container), () =>
+    const { context } = this.table;
+    publishNames(this.table, container);
+    container.keptLog = keepLog(context, container, logPathOf(this.table, container), () =>
       context.runtime.reopenLog(bundleDirectory(context.directories.run, container.id)),
     );
-    void runHealthChecks(this, container).catch((error) =>
+    void runHealthChecks(this.table.context, this, container).catch((error: unknown) =>
       context.log.warn('health checks', { id: container.id, error }),
     );
     void context.os.poll
@@ -291,23 +295,23 @@ export class Containers implements ContainersContract {
           await context.os.poll.waitExit(run.pid);
         }
         await container.lock.run(async () => {
-          if (!this.#closed && container.record.run === run) await finishRun(this.registry, container);
+          if (!this.#closed && container.record.run === run) await finishRun(this.table, container);
         });
         await this.afterExit(container);
       })
-      .catch((error) => context.log.error('the end of a container', { id: container.id, error }));
+      .catch((error: unknown) => context.log.error('the end of a container', { id: container.id, error }));
   }
 
   /** Restart, removal of `--rm` containers, or nothing. */
   async afterExit(container: Container): Promise<void> {
     if (this.#closed || container.removed) return;
     if (container.record.state === 'restarting') {
-      if (!this.registry.shuttingDown) this.#scheduleRestart(container);
+      if (!this.table.shuttingDown) this.#scheduleRestart(container);
       return;
     }
     if (container.record.spec.autoRemove === true && container.record.state === 'exited' && !container.isRestarting)
-      await this.remove(container.id, { volumes: true }).catch((error) =>
-        this.registry.context.log.warn('auto-remove', { id: container.id, error }),
+      await this.remove(container.id, { volumes: true }).catch((error: unknown) =>
+        this.table.context.log.warn('auto-remove', { id: container.id, error }),
       );
   }
 
@@ -316,12 +320,12 @@ export class Containers implements ContainersContract {
       container.restartTimer = undefined;
       if (container.record.state !== 'restarting' || container.removed) return;
       container.record.restartCount++;
-      this.#startNow(container).catch(async (error) => {
-        this.registry.context.log.warn('a restart failed', { id: container.id, error });
+      this.#startNow(container).catch(async (error: unknown) => {
+        this.table.context.log.warn('a restart failed', { id: container.id, error });
         container.record.finishedAtMs = this.#clock.now();
         if (container.record.startedAtMs === 0) container.record.startedAtMs = this.#clock.now();
         container.record.state = 'restarting';
-        container.save(this.registry.context);
+        container.save(this.table.context);
         this.#scheduleRestart(container);
       });
     });

@@ -9,7 +9,7 @@ import { Ports } from '#net/ports.ts';
 import { createRuleWriter } from '#net/rules.ts';
 import type { RuleWriter } from '#net/rules.ts';
 import { coverForward } from '#net/firewall.ts';
-import { monitorsCgroup } from '#net/names.ts';
+import { monitorsCgroup } from '#net/kernel-names.ts';
 import type { Logger } from '#observe/log.ts';
 import { CgroupParents } from '#os/cgroup-parents.ts';
 import { createCgroups } from '#os/cgroups.linux.ts';
@@ -31,7 +31,7 @@ import { NameServer } from './dns.ts';
 import { Networks } from './networks.ts';
 import { adoptAddresses, loadContainers, recoverContainers } from './recovery.ts';
 import { lockRetryMs, lockWaitMsMax } from './limits.ts';
-import { ContainerRegistry } from './registry.ts';
+import { ContainerTable } from './container-table.ts';
 import { readHostLimits } from './runtime/host-limits.ts';
 import { loadDefaultProfile } from './runtime/apparmor.ts';
 import { createRuntime } from './runtime/runtime.ts';
@@ -66,7 +66,7 @@ export interface DockerEngine extends Engine {
   readonly sandboxes: Sandboxes;
   readonly networks: Networks;
   readonly volumes: Volumes;
-  readonly registry: ContainerRegistry;
+  readonly table: ContainerTable;
   readonly events: Events;
   readonly context: EngineContext;
   readonly rules: RuleWriter;
@@ -123,40 +123,40 @@ export async function createEngine(options: EngineOptions): Promise<DockerEngine
     apparmorDefault: await loadDefaultProfile(linuxProcesses, options.runDir, log),
   };
   const networks = new Networks(context);
-  const registry = new ContainerRegistry(context, networks, new Volumes(context));
-  registry.sandboxes = new Sandboxes(context, {
+  const table = new ContainerTable(context, networks, new Volumes(context));
+  table.sandboxes = new Sandboxes(context, {
     ...(options.podCidr === undefined ? {} : { podCidr: options.podCidr }),
     ...(options.podMtu === undefined ? {} : { mtu: options.podMtu }),
   });
-  registry.names = new NameServer({ clock, log, random, nft: network.nft });
-  undo.defer(() => registry.names.close());
-  const containers = new Containers(registry);
+  table.names = new NameServer({ clock, log, random, nft: network.nft });
+  undo.defer(() => table.names.close());
+  const containers = new Containers(table);
   undo.defer(() => containers.close());
-  loadContainers(registry);
+  loadContainers(table);
   await context.os.netlink.run([{ steps: [{ op: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' }] }]);
   await networks.start();
   await coverForward({ processes: context.os.processes, instanceId, log, links: networks.namedLinks() });
-  await registry.sandboxes.start();
-  adoptAddresses(registry);
-  const running = registry.list().flatMap((container) => container.record.run?.ports ?? []);
+  await table.sandboxes.start();
+  adoptAddresses(table);
+  const running = table.list().flatMap((container) => container.record.run?.ports ?? []);
   const pods =
     options.podCidr === undefined
       ? []
       : [{ subnet: options.podCidr, link: '', masquerade: true, internal: false, together: true, guarded: false }];
   await context.rules.start(
-    [...running, ...registry.sandboxes.publishedPorts()],
+    [...running, ...table.sandboxes.publishedPorts()],
     [...networks.rules(), ...pods],
     options.clusterCidrs ?? (options.podCidr === undefined ? [] : [options.podCidr]),
   );
-  await recoverContainers(registry, containers);
+  await recoverContainers(table, containers);
   const owned = undo.move();
   return {
     containers,
-    sandboxes: registry.sandboxes,
+    sandboxes: table.sandboxes,
     images,
     networks,
-    volumes: registry.volumes,
-    registry,
+    volumes: table.volumes,
+    table,
     events: context.events,
     context,
     rules: context.rules,

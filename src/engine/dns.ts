@@ -94,7 +94,7 @@ export class NameServer {
     const listener = listenDns(sockets, this.#clock, (message, from) =>
       this.#answer(containerId, message, from.transport),
     );
-    listener.ready.catch((error: Error) => this.#log.warn('the resolver of a container', { id: containerId, error }));
+    listener.ready.catch((error: unknown) => this.#log.warn('the resolver of a container', { id: containerId, error }));
     return listener;
   }
 

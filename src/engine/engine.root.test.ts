@@ -224,7 +224,7 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
       }),
     );
     await engine.containers.start(id);
-    const port = engine.registry.get(id).record.run!.ports[0]!.hostPort;
+    const port = engine.table.get(id).record.run!.ports[0]!.hostPort;
     let answer = '';
     for (let tries = 0; tries < 100 && answer === ''; tries++) {
       answer = await new Promise<string>((resolve) => {
@@ -304,7 +304,7 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
     );
     await engine.containers.start(id);
     await engine.containers.wait(id);
-    await engine.registry.get(id).lock.run(async () => undefined);
+    await engine.table.get(id).lock.run(async () => undefined);
     const files = readdirSync(`${home}/data/engine/containers/${id}`).filter((name) =>
       name.startsWith('container.log'),
     );
@@ -318,7 +318,7 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
       logMaxFiles: 2,
     });
     assert.equal(code, 0);
-    await engine.registry.get(id).lock.run(async () => undefined);
+    await engine.table.get(id).lock.run(async () => undefined);
     const directory = `${home}/data/engine/containers/${id}`;
     const bytes = readdirSync(directory)
       .filter((name) => name.startsWith('container.log'))
@@ -405,7 +405,7 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
   test('a monitor that is killed is noticed, and the exit is reported as unknown', async () => {
     const id = await engine.containers.create(spec('orphan', ['sleep', '60']));
     await engine.containers.start(id);
-    const run = engine.registry.get(id).record.run!;
+    const run = engine.table.get(id).record.run!;
     process.kill(run.monitorPid, 'SIGKILL');
     await realClock.sleep(100);
     assert.equal(engine.containers.status(id)?.state, 'running');

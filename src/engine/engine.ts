@@ -12,7 +12,7 @@
  * death; the next engine reads its record, finds its process or its exit file, and goes on. State: `created | running |
  * paused | restarting | removing | exited | dead`.
  */
-import type { Readable, Writable } from 'node:stream';
+import type { Duplex, Readable, Writable } from 'node:stream';
 import type { Platform } from '#base/platform.ts';
 
 export type Owner = 'docker' | 'kubelet' | 'build';
@@ -328,7 +328,7 @@ export interface Sandboxes {
   /**
    * A connection made inside the sandbox's network namespace, for port-forward and probes of host-unreachable ports.
    */
-  connect(id: string, port: number): Promise<import('node:stream').Duplex>;
+  connect(id: string, port: number): Promise<Duplex>;
 }
 
 export interface ImageSummary {

@@ -38,7 +38,7 @@ export function readHostResolver(): { servers: string[]; search: string[]; optio
   return { ...parsed, servers: behind };
 }
 
-export function parseResolver(text: string): { servers: string[]; search: string[]; options: string[] } {
+function parseResolver(text: string): { servers: string[]; search: string[]; options: string[] } {
   const out = { servers: [] as string[], search: [] as string[], options: [] as string[] };
   for (const line of text.split('\n')) {
     const [word, ...rest] = line.trim().split(/\s+/);

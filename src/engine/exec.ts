@@ -6,15 +6,16 @@
 import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { onceEnded } from '#base/streams.ts';
+import { awaitedLater } from '#base/promises.ts';
 import { readIfExists, removeTree, resizeTerminal, writeFileAtomic } from '#os/files.ts';
 import { openTerminalStream } from '#os/terminal.linux.ts';
 import type { Container } from './container.ts';
 import { eventAttributes } from './container.ts';
-import { bundleDirectory } from './container-start.ts';
+import { bundleDirectory } from './container-paths.ts';
 import type { ExecSpec, Streams } from './engine.ts';
 import { ExecOutput } from './exec-output.ts';
 import { execErrorBytesMax, execsPerContainerMax } from './limits.ts';
-import type { ContainerRegistry } from './registry.ts';
+import type { ContainerTable } from './container-table.ts';
 import { planEnvironment } from './runtime/bundle.ts';
 import { explainRuntimeError } from './runtime/runtime-errors.ts';
 import { resolveUser } from './runtime/user.ts';
@@ -28,13 +29,13 @@ export interface RunningExec {
 }
 
 export async function startExec(
-  registry: ContainerRegistry,
+  table: ContainerTable,
   container: Container,
   execId: string,
   spec: ExecSpec,
   streams: Streams,
 ): Promise<RunningExec> {
-  const { context } = registry;
+  const { context } = table;
   const { record } = container;
   if (record.state === 'paused')
     throw new ApiError('Conflict', `Container ${record.id} is paused, unpause the container before exec`);
@@ -53,18 +54,18 @@ export async function startExec(
     removeTree(directory);
   };
   try {
-    writeFileAtomic(`${directory}/process.json`, JSON.stringify(planProcess(registry, container, spec)));
+    writeFileAtomic(`${directory}/process.json`, JSON.stringify(planProcess(table, container, spec)));
     return spec.tty
-      ? await startOnTerminal(registry, container, directory, spec, streams, finish)
-      : startOnPipes(registry, container, directory, spec, streams, finish);
+      ? await startOnTerminal(table, container, directory, spec, streams, finish)
+      : startOnPipes(table, container, directory, spec, streams, finish);
   } catch (error) {
     finish();
     throw error;
   }
 }
 
-function planProcess(registry: ContainerRegistry, container: Container, spec: ExecSpec): Record<string, unknown> {
-  const { context } = registry;
+function planProcess(table: ContainerTable, container: Container, spec: ExecSpec): Record<string, unknown> {
+  const { context } = table;
   const bundle = bundleDirectory(context.directories.run, container.id);
   const config = JSON.parse(readIfExists(`${bundle}/config.json`)!) as {
     process: Record<string, unknown> & {
@@ -113,14 +114,14 @@ function scoreOf(container: Container): { oomScoreAdj: number } {
 }
 
 function startOnPipes(
-  registry: ContainerRegistry,
+  table: ContainerTable,
   container: Container,
   directory: string,
   spec: ExecSpec,
   streams: Streams,
   finish: () => void,
 ): RunningExec {
-  const { context } = registry;
+  const { context } = table;
   const child = context.runtime.exec(container.id, `${directory}/process.json`, {
     stdin: spec.stdin === true && streams.stdin !== undefined,
     pidFile: `${directory}/pid`,
@@ -148,24 +149,24 @@ function startOnPipes(
     if (!started && end.code !== 0) throw explainRuntimeError(context.runtime.name, failure, spec.command[0]);
     return end.code;
   });
-  exit.catch(() => undefined);
+  void awaitedLater(exit);
   return {
-    pid: pidOf(registry, `${directory}/pid`, child.exit),
+    pid: pidOf(table, `${directory}/pid`, child.exit),
     exit,
     resize: () => undefined,
-    kill: () => killExec(registry, `${directory}/pid`, child.pid),
+    kill: () => killExec(table, `${directory}/pid`, child.pid),
   };
 }
 
 async function startOnTerminal(
-  registry: ContainerRegistry,
+  table: ContainerTable,
   container: Container,
   directory: string,
   spec: ExecSpec,
   streams: Streams,
   finish: () => void,
 ): Promise<RunningExec> {
-  const { context } = registry;
+  const { context } = table;
   const socket = `${directory}/tty`;
   const directoryFd = openSync(directory, 'r');
   const short = socket.length > 100 ? `/proc/self/fd/${directoryFd}/tty` : socket;
@@ -185,13 +186,13 @@ async function startOnTerminal(
     terminal.cancel();
     throw explainRuntimeError(context.runtime.name, errors === '' ? `exit ${end.code}` : errors, spec.command[0]);
   });
-  gone.catch(() => undefined);
+  void awaitedLater(gone);
   let descriptor: number;
   try {
     descriptor = await Promise.race([terminal.descriptor, gone]);
   } catch (error) {
     await child.exit;
-    throw errors === '' ? error : explainRuntimeError(registry.context.runtime.name, errors, spec.command[0]);
+    throw errors === '' ? error : explainRuntimeError(table.context.runtime.name, errors, spec.command[0]);
   }
   const stream = openTerminalStream(descriptor);
   streams.stdin?.pipe(stream.input, { end: false });
@@ -202,7 +203,8 @@ async function startOnTerminal(
   if (streams.resizes !== undefined)
     void (async () => {
       for await (const size of streams.resizes!) resize(size);
-    })().catch(() => undefined);
+      // The client has gone with its terminal.
+    })().catch(() => {});
   const exit = child.exit.then(async (end) => {
     await output.settle(context.clock, () => true);
     streams.stdin?.unpipe(stream.input);
@@ -211,19 +213,19 @@ async function startOnTerminal(
     return end.code;
   });
   return {
-    pid: pidOf(registry, `${directory}/pid`, child.exit),
+    pid: pidOf(table, `${directory}/pid`, child.exit),
     exit,
     resize,
-    kill: () => killExec(registry, `${directory}/pid`, child.pid),
+    kill: () => killExec(table, `${directory}/pid`, child.pid),
   };
 }
 
-function killExec(registry: ContainerRegistry, pidFile: string, runtimePid: number): void {
+function killExec(table: ContainerTable, pidFile: string, runtimePid: number): void {
   const pid = Number(readIfExists(pidFile) ?? 0);
-  registry.context.os.processes.kill(pid > 0 ? pid : runtimePid, 'SIGKILL');
+  table.context.os.processes.kill(pid > 0 ? pid : runtimePid, 'SIGKILL');
 }
 
-async function pidOf(registry: ContainerRegistry, file: string, exit: Promise<unknown>): Promise<number> {
+async function pidOf(table: ContainerTable, file: string, exit: Promise<unknown>): Promise<number> {
   let ended = false;
   exit.then(
     () => {
@@ -236,19 +238,19 @@ async function pidOf(registry: ContainerRegistry, file: string, exit: Promise<un
   for (let tries = 0; tries < 200 && !ended; tries++) {
     const text = readIfExists(file);
     if (text !== undefined && text !== '') return Number(text);
-    await registry.context.clock.sleep(5);
+    await table.context.clock.sleep(5);
   }
   return Number(readIfExists(file) ?? 0);
 }
 
 export function emitExec(
-  registry: ContainerRegistry,
+  table: ContainerTable,
   container: Container,
   action: string,
   execId: string,
   extra: Record<string, string> = {},
 ): void {
-  registry.context.events.emit({
+  table.context.events.emit({
     type: 'container',
     action,
     id: container.id,

@@ -6,11 +6,11 @@
 import { ApiError } from '#base/errors.ts';
 import type { Container } from './container.ts';
 import { eventAttributes } from './container.ts';
-import type { ContainerRegistry } from './registry.ts';
+import type { ContainerTable } from './container-table.ts';
 
 /** False when there is no such group any more: the container has ended. */
-async function setFrozen(registry: ContainerRegistry, container: Container, frozen: boolean): Promise<boolean> {
-  const { cgroups } = registry.context.os;
+async function setFrozen(table: ContainerTable, container: Container, frozen: boolean): Promise<boolean> {
+  const { cgroups } = table.context.os;
   const { cgroup } = container.record.run!;
   try {
     await cgroups.freeze(cgroup, frozen);
@@ -32,22 +32,22 @@ function notRunning(container: Container): ApiError {
 }
 
 /** A user's `pause` and `unpause`. Under the container's lock, so that its end comes before or after. */
-export async function setPaused(registry: ContainerRegistry, container: Container, paused: boolean): Promise<void> {
+export async function setPaused(table: ContainerTable, container: Container, paused: boolean): Promise<void> {
   await container.lock.run(async () => {
     const { record } = container;
     if (!container.isRunning || record.run === undefined) throw notRunning(container);
     if (paused && record.state === 'paused') throw new ApiError('Conflict', `Container ${record.id} is already paused`);
     if (!paused && record.state !== 'paused') throw new ApiError('Conflict', `Container ${record.id} is not paused`);
-    if ((paused || container.stillFor === 0) && !(await setFrozen(registry, container, paused)) && paused)
+    if ((paused || container.stillFor === 0) && !(await setFrozen(table, container, paused)) && paused)
       throw notRunning(container);
     record.state = paused ? 'paused' : 'running';
-    container.save(registry.context);
-    emitPause(registry, container, paused);
+    container.save(table.context);
+    emitPause(table, container, paused);
   });
 }
 
-export function emitPause(registry: ContainerRegistry, container: Container, paused: boolean): void {
-  registry.context.events.emit({
+export function emitPause(table: ContainerTable, container: Container, paused: boolean): void {
+  table.context.events.emit({
     type: 'container',
     action: paused ? 'pause' : 'unpause',
     id: container.id,
@@ -61,17 +61,13 @@ export function emitPause(registry: ContainerRegistry, container: Container, pau
  * started.
  */
 export async function whileStill<T>(
-  registry: ContainerRegistry,
+  table: ContainerTable,
   container: Container,
   work: (frozen: boolean) => Promise<T>,
 ): Promise<T> {
   const run = await container.lock.run(async () => {
     if (!container.isRunning || container.record.run === undefined) return undefined;
-    if (
-      container.record.state !== 'paused' &&
-      container.stillFor === 0 &&
-      !(await setFrozen(registry, container, true))
-    )
+    if (container.record.state !== 'paused' && container.stillFor === 0 && !(await setFrozen(table, container, true)))
       return undefined;
     container.stillFor++;
     return container.record.run;
@@ -84,13 +80,13 @@ export async function whileStill<T>(
       // The end of a run takes all this with it.
       if (container.record.run !== run) return;
       container.stillFor--;
-      if (container.stillFor === 0 && container.record.state === 'running') await setFrozen(registry, container, false);
+      if (container.stillFor === 0 && container.record.state === 'running') await setFrozen(table, container, false);
     });
   }
 }
 
 /** A container that should run and stands still: an engine died in the middle of such work. */
-export async function thaw(registry: ContainerRegistry, container: Container): Promise<void> {
+export async function thaw(table: ContainerTable, container: Container): Promise<void> {
   if (container.record.state === 'running' && container.record.run !== undefined)
-    await setFrozen(registry, container, false);
+    await setFrozen(table, container, false);
 }

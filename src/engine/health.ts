@@ -5,9 +5,13 @@
  * them; 0 is the default.
  */
 import { PassThrough } from 'node:stream';
+import { messageOf } from '#base/thrown.ts';
+import { pause } from '#os/clock.ts';
 import type { Container, HealthState } from './container.ts';
 import { eventAttributes } from './container.ts';
-import type { Containers } from './containers.ts';
+import type { Clock } from '#os/clock.ts';
+import type { EngineContext } from './context.ts';
+import type { Containers } from './engine.ts';
 import { healthLogEntriesMax, healthOutputBytesMax } from './limits.ts';
 
 export interface HealthCheck {
@@ -61,8 +65,11 @@ export function nextHealth(
 }
 
 /** Runs checks until this life of the container ends. */
-export async function runHealthChecks(containers: Containers, container: Container): Promise<void> {
-  const { context } = containers.registry;
+export async function runHealthChecks(
+  context: EngineContext,
+  containers: Pick<Containers, 'exec'>,
+  container: Container,
+): Promise<void> {
   const check = parseHealthCheck(container.record.spec.request?.['Healthcheck'] as HealthBody | undefined);
   if (check === undefined) return;
   const run = container.record.run;
@@ -73,12 +80,14 @@ export async function runHealthChecks(containers: Containers, container: Contain
   while (container.record.run === run && !over.signal.aborted) {
     const starting =
       state.status === 'starting' && context.clock.now() - container.record.startedAtMs < check.startPeriodMs;
-    await context.clock
-      .sleep(starting ? Math.min(check.startIntervalMs, check.intervalMs) : check.intervalMs, over.signal)
-      .catch(() => undefined);
+    await pause(
+      context.clock,
+      starting ? Math.min(check.startIntervalMs, check.intervalMs) : check.intervalMs,
+      over.signal,
+    );
     if (over.signal.aborted || container.record.run !== run) return;
     if (container.record.state === 'paused') continue;
-    const result = await probe(containers, container, check, over.signal);
+    const result = await probe(context.clock, containers, container, check, over.signal);
     if (over.signal.aborted || container.health !== state) return;
     const before = state.status;
     Object.assign(state, nextHealth(state, check, result.ExitCode, context.clock.now() - container.record.startedAtMs));
@@ -95,12 +104,12 @@ export async function runHealthChecks(containers: Containers, container: Contain
 }
 
 async function probe(
-  containers: Containers,
+  clock: Clock,
+  containers: Pick<Containers, 'exec'>,
   container: Container,
   check: HealthCheck,
   signal: AbortSignal,
 ): Promise<HealthState['log'][number]> {
-  const { clock } = containers.registry.context;
   const started = clock.now();
   const late = new AbortController();
   const timer = clock.setTimer(check.timeoutMs, () => late.abort(), { background: true });
@@ -119,7 +128,7 @@ async function probe(
     );
   } catch (error) {
     code = -1;
-    text = (error as Error).message;
+    text = messageOf(error);
   }
   timer.cancel();
   if (late.signal.aborted) {

@@ -22,7 +22,8 @@ import { DigestError } from '#content/blobs.ts';
 import type { Content, Hold } from '#content/content.ts';
 import { isImageFile } from '#content/image-file.ts';
 import { mediaTypes, parseJson, parseManifest } from '#content/image-records.ts';
-import type { Descriptor, ImageFile, ImageLayer, ImageRecord, Index, Manifest } from '#content/image-records.ts';
+import type { Descriptor, ImageLayer, ImageRecord, Index, Manifest } from '#content/image-records.ts';
+import type { ImageFile } from '#content/image-file.ts';
 import { writeManifest } from '#content/image-writer.ts';
 import {
   archiveBytesMax,
@@ -32,7 +33,7 @@ import {
   indexDepthMax,
   manifestBytesMax,
 } from '#content/limits.ts';
-import type { ImagesOptions, Progress } from './images.ts';
+import type { ImagesOptions, Progress } from './images-options.ts';
 
 interface DockerManifestItem {
   Config: string;

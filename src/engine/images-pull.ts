@@ -11,6 +11,7 @@ import { formatPlatform, hostPlatform, platformFit } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
 import { canonicalName, canonicalRepository, familiarName, familiarRepository, isDigest } from '#base/reference.ts';
 import type { Reference } from '#base/reference.ts';
+import { codeOf, messageOf } from '#base/thrown.ts';
 import { DigestError } from '#content/blobs.ts';
 import type { Upload } from '#content/blobs.ts';
 import type { Hold } from '#content/content.ts';
@@ -27,8 +28,8 @@ import {
 import { RemoteError, RemoteRepository, UnreachableError, endpointUrlOf } from '#content/remote.ts';
 import type { Endpoint, RemoteManifest } from '#content/remote.ts';
 import type { Owner, RegistryCredential } from './engine.ts';
-import { shortId } from './images.ts';
-import type { ImagesOptions, Progress } from './images.ts';
+import { shortId } from './images-options.ts';
+import type { ImagesOptions, Progress } from './images-options.ts';
 
 export interface PullOptions {
   credential?: RegistryCredential;
@@ -185,7 +186,7 @@ function dockerError(error: unknown, reference: Reference): unknown {
  * The manifest of an index for a platform. One without a platform is meant for any; attestations are `unknown/unknown`
  * and for none.
  */
-export function chooseDescriptor(manifests: Descriptor[], wanted: Platform): Descriptor | undefined {
+function chooseDescriptor(manifests: Descriptor[], wanted: Platform): Descriptor | undefined {
   const fits = manifests.map((descriptor) => ({
     descriptor,
     fit: descriptor.platform === undefined ? 1 : platformFit(wanted, descriptor.platform),
@@ -206,7 +207,7 @@ const imageConfigTypes: string[] = [
 ];
 
 /** Artifacts (charts, signatures, plugins) are stored as images are, and are none. */
-export function checkIsImage(manifest: Manifest): void {
+function checkIsImage(manifest: Manifest): void {
   const type = manifest.config.mediaType ?? '';
   if (!imageConfigTypes.includes(type))
     throw new ApiError(
@@ -303,10 +304,8 @@ async function fetchBlob(
         signal?.throwIfAborted();
         const isTransient =
           error instanceof UnreachableError ||
-          ['ECONNRESET', 'ERR_STREAM_PREMATURE_CLOSE', 'EPIPE', 'ETIMEDOUT'].includes(
-            (error as NodeJS.ErrnoException).code ?? '',
-          ) ||
-          (error as Error).message === 'aborted';
+          ['ECONNRESET', 'ERR_STREAM_PREMATURE_CLOSE', 'EPIPE', 'ETIMEDOUT'].includes(codeOf(error) ?? '') ||
+          messageOf(error) === 'aborted';
         if (!isTransient || attempt >= downloadAttemptsMax) throw error;
         await options.clock.sleep(200 * 2 ** attempt, signal);
       }
@@ -425,8 +424,7 @@ async function pullFrom(
   const changes = [records.repoDigestChange(`${canonicalRepository(reference)}@${outer}`, record.id)];
   const wasSame =
     known !== undefined &&
-    (reference.tag === undefined ||
-      records.byName(canonicalName({ ...reference, digest: undefined } as unknown as Reference)) === record.id);
+    (reference.tag === undefined || records.byName(canonicalName({ ...reference, digest: undefined })) === record.id);
   if (reference.digest === undefined) changes.push(records.nameChange(canonicalName(reference), record.id));
   await records.put(record, changes);
   progress({ status: `Digest: ${outer}` });

@@ -11,8 +11,8 @@ import { writeManifest } from '#content/image-writer.ts';
 import { downloadConcurrencyMax, manifestBytesMax } from '#content/limits.ts';
 import { RemoteError, RemoteRepository, UnreachableError, endpointUrlOf } from '#content/remote.ts';
 import type { RegistryCredential } from './engine.ts';
-import { shortId } from './images.ts';
-import type { ImagesOptions, Progress } from './images.ts';
+import { shortId } from './images-options.ts';
+import type { ImagesOptions, Progress } from './images-options.ts';
 
 interface PushOptions {
   credential?: RegistryCredential;
@@ -36,14 +36,8 @@ function namesToPush(options: ImagesOptions, text: string): { reference: Referen
     const record = id === undefined ? undefined : options.records.get(id);
     return record === undefined ? [] : [{ reference: parseReference(name), record }];
   });
-  if (out.length === 0) {
-    throw new ApiError(
-      'NotFound',
-      reference.tag === undefined
-        ? `An image does not exist locally with the tag: ${familiarRepository(reference)}`
-        : `An image does not exist locally with the tag: ${familiarRepository(reference)}`,
-    );
-  }
+  if (out.length === 0)
+    throw new ApiError('NotFound', `An image does not exist locally with the tag: ${familiarRepository(reference)}`);
   return out;
 }
 
@@ -84,7 +78,7 @@ async function pushRemote(
   const isPlatform = platform?.domains.includes(reference.domain) === true;
   const isInsecure = options.insecureRegistries?.includes(reference.domain) === true;
   const endpoint = isPlatform
-    ? { url: platform!.url, credential: platform!.credential, isTrusted: true }
+    ? { url: platform.url, credential: platform.credential, isTrusted: true }
     : {
         url: isInsecure ? `http://${reference.domain}` : endpointUrlOf(reference.domain),
         ...(push.credential === undefined ? {} : { credential: push.credential }),

@@ -17,75 +17,20 @@ import {
   withDefaultTag,
 } from '#base/reference.ts';
 import type { Reference } from '#base/reference.ts';
-import type { Content } from '#content/content.ts';
-import type {
-  HistoryEntry,
-  ImageFile,
-  ImageLayer,
-  ImageRecord,
-  ImageRecords,
-  RunConfig,
-} from '#content/image-records.ts';
+import { SingleFlight } from '#base/single-flight.ts';
+import type { HistoryEntry, ImageFile, RunConfig } from '#content/image-file.ts';
+import type { ImageLayer, ImageRecord } from '#content/image-records.ts';
 import { toImageLayer, writeImage, writeManifest } from '#content/image-writer.ts';
 import { archiveBytesMax } from '#content/limits.ts';
 import { findMountPoints } from '#content/mount-points.ts';
 import type { Change } from '#content/records.ts';
-import type { HttpTransport } from '#content/remote.ts';
-import type { Logger } from '#observe/log.ts';
-import type { Clock } from '#os/clock.ts';
-import type { EngineEvent, ImageConfig, ImageSummary, Images, Owner, RegistryCredential } from './engine.ts';
+import type { ImageConfig, ImageSummary, Images, Owner, RegistryCredential } from './engine.ts';
 import { exportArchive, importArchive } from './images-archive.ts';
+import { shortId } from './images-options.ts';
+import type { ImagesOptions, Progress } from './images-options.ts';
 import { pullImage } from './images-pull.ts';
 import type { PullOptions } from './images-pull.ts';
 import { pushImage } from './images-push.ts';
-
-/** One line of docker's JSON progress. */
-export type ProgressEvent = Record<string, unknown>;
-export type Progress = (event: ProgressEvent) => void;
-
-/** The registry of this process, seen by the engine: tagging in it copies nothing, because the blobs are the same. */
-export interface LocalRegistry {
-  /** True for `127.0.0.1:5000` and every other address that it answers on. */
-  owns(domain: string): boolean;
-  /** Digest of a tag, undefined when it is not there. */
-  resolve(path: string, tagOrDigest: string): string | undefined;
-  tags(path: string): string[];
-  /** Media type under which a manifest was pushed. */
-  mediaType(path: string, digest: string): string | undefined;
-  /** True while a repository holds this manifest. */
-  holds(manifestDigest: string): boolean;
-  /**
-   * Puts a manifest, whose blobs are in the shared store, into a repository. Returns whether each blob was new to the
-   * repository.
-   */
-  publish(
-    path: string,
-    tag: string | undefined,
-    manifestDigest: string,
-  ): Promise<{ newBlobs: Set<string>; sizeBytes: number }>;
-}
-
-export interface ImagesOptions {
-  content: Content;
-  records: ImageRecords;
-  clock: Clock;
-  log: Logger;
-  transport: HttpTransport;
-  emit: (event: Omit<EngineEvent, 'timeNs'>) => void;
-  /** URLs of mirrors of docker.io, tried before it. */
-  mirrors?: string[];
-  insecureRegistries?: string[];
-  localRegistry?: LocalRegistry;
-  /**
-   * The registry of the platform on another node, asked for any name before mirrors are. `domains`: names it owns
-   * itself.
-   */
-  platformRegistry?: { url: string; credential: RegistryCredential; domains: string[] };
-  /** Makes a base image where no registry could be reached; undefined when it cannot. */
-  makeBaseImage?: (familiar: string, progress: Progress) => Promise<ImageRecord | undefined>;
-  /** Containers made from an image, by its id, as docker names them in messages. */
-  containersOf?: (imageId: string) => { id: string; isRunning: boolean; owner: Owner }[];
-}
 
 export interface HistoryItem {
   Id: string;
@@ -137,7 +82,7 @@ export interface ImageStore extends Images {
   }): Promise<{ deleted: { untagged?: string; deleted?: string }[]; freedBytes: number }>;
 }
 
-export function toImageConfig(config: RunConfig | undefined): ImageConfig {
+function toImageConfig(config: RunConfig | undefined): ImageConfig {
   return {
     user: config?.User ?? '',
     env: config?.Env ?? [],
@@ -152,17 +97,9 @@ export function toImageConfig(config: RunConfig | undefined): ImageConfig {
   };
 }
 
-export function shortId(id: string): string {
-  return id.replace(/^sha256:/, '').slice(0, 12);
-}
-
-function familiar(canonical: string): string {
-  return familiarName(parseReference(canonical));
-}
-
 class EngineImages implements ImageStore {
   readonly options: ImagesOptions;
-  readonly #pulls = new Map<string, Promise<ImageSummary>>();
+  readonly #pulls = new SingleFlight<ImageSummary>();
   constructor(options: ImagesOptions) {
     this.options = options;
     const registry = options.localRegistry;
@@ -215,21 +152,16 @@ class EngineImages implements ImageStore {
 
   pull(reference: string, options: PullOptions = {}): Promise<ImageSummary> {
     const wanted = withDefaultTag(parseReference(reference));
-    const key = canonicalName(wanted);
     // Pods that start together ask for the same image together; one that reports progress or brings a credential pulls
     // for itself.
-    const shared =
-      options.onProgress === undefined &&
-      options.credential === undefined &&
-      options.signal === undefined &&
-      options.platform === undefined;
-    if (!shared) return this.#pull(wanted, options);
-    let running = this.#pulls.get(key);
-    if (running === undefined) {
-      running = this.#pull(wanted, options).finally(() => this.#pulls.delete(key));
-      this.#pulls.set(key, running);
-    }
-    return running;
+    if (options.onProgress !== undefined || options.credential !== undefined || options.platform !== undefined)
+      return this.#pull(wanted, options);
+    const { signal } = options;
+    return this.#pulls.run(
+      `${options.owner ?? ''} ${canonicalName(wanted)}`,
+      (over) => this.#pull(wanted, { ...options, signal: over }),
+      signal,
+    );
   }
 
   async #pull(reference: Reference, options: PullOptions): Promise<ImageSummary> {
@@ -617,4 +549,8 @@ function isIdReference(reference: string, record: ImageRecord): boolean {
 
 export function createImages(options: ImagesOptions): ImageStore {
   return new EngineImages(options);
+}
+
+function familiar(canonical: string): string {
+  return familiarName(parseReference(canonical));
 }

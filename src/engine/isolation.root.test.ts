@@ -61,7 +61,7 @@ describe('packets between containers, Pods and the host', { skip: !isRoot && 'ne
     );
     return `${text.trim()} (${code})`;
   };
-  const ipOf = (id: string): string => engine.registry.get(id).record.run!.endpoints[0]!.ip;
+  const ipOf = (id: string): string => engine.table.get(id).record.run!.endpoints[0]!.ip;
   const startPod = async (name: string): Promise<{ id: string; ip: string }> => {
     const sandbox = await engine.sandboxes.create({
       id: name,
@@ -176,7 +176,7 @@ describe('packets between containers, Pods and the host', { skip: !isRoot && 'ne
       assert.match(sent, /4 \(0\)$/, 'the routes are made');
       assert.deepEqual(heard, []);
       await serve(id, 80);
-      const published = engine.registry.get(id).record.run!.ports[0]!;
+      const published = engine.table.get(id).record.run!.ports[0]!;
       assert.equal(await answerOf(published.hostPort), 'inside');
       await engine.containers.remove(id, { force: true });
     } finally {
@@ -211,7 +211,7 @@ describe('packets between containers, Pods and the host', { skip: !isRoot && 'ne
       ports: [{ hostIp: '', hostPort: 0, containerPort: 80, protocol: 'tcp' }],
     });
     const [pod, other] = [await startPod('pod-e'), await start('stranger', {})];
-    const published = engine.registry.get(id).record.run!.ports[0]!.hostPort;
+    const published = engine.table.get(id).record.run!.ports[0]!.hostPort;
     for (const from of [pod.id, other]) {
       await serve(id, 81);
       assert.doesNotMatch(await sh(from, `nc -w 1 ${ipOf(id)} 81 </dev/null`), /inside/);
@@ -249,7 +249,7 @@ describe('packets between containers, Pods and the host', { skip: !isRoot && 'ne
       networks: [{ network: 'bound', aliases: [] }],
       ports: [{ hostIp: '', hostPort: 0, containerPort: 80, protocol: 'tcp' }],
     });
-    assert.equal(engine.registry.get(id).record.run!.ports[0]!.hostIp, '127.0.0.1');
+    assert.equal(engine.table.get(id).record.run!.ports[0]!.hostIp, '127.0.0.1');
   });
 
   test('a command that is run in a container is as dear to the kernel as the container', async () => {

@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { after, before, describe, test } from 'node:test';
-import { cgroupRoot, linkPrefix } from '#net/names.ts';
+import { cgroupRoot, linkPrefix } from '#net/kernel-names.ts';
 import { removeAllOf } from '#net/remove-all.ts';
 import { silentLogger } from '#observe/log.ts';
 import { createCgroups } from '#os/cgroups.linux.ts';
@@ -121,7 +121,7 @@ describe('an engine that is killed at any moment', { skip: process.getuid?.() !=
   /** Containers go on ending while we look, so what looks wrong is looked at again. */
   async function checkNothingHalf(engine: DockerEngine): Promise<void> {
     for (let tries = 0; ; tries++) {
-      for (const container of engine.registry.list()) await container.lock.run(async () => undefined);
+      for (const container of engine.table.list()) await container.lock.run(async () => undefined);
       try {
         await checkOnce(engine);
         return;
@@ -134,7 +134,7 @@ describe('an engine that is killed at any moment', { skip: process.getuid?.() !=
 
   async function checkOnce(engine: DockerEngine): Promise<void> {
     const running = new Set(
-      engine.registry
+      engine.table
         .list()
         .filter((container) => container.isRunning)
         .map((container) => container.id),
@@ -147,7 +147,7 @@ describe('an engine that is killed at any moment', { skip: process.getuid?.() !=
       list(`${home}/data`).filter((name) => name.startsWith('removed-')),
       [],
     );
-    const records = new Set(engine.registry.list().map((container) => container.id));
+    const records = new Set(engine.table.list().map((container) => container.id));
     assert.deepEqual(
       list(`${home}/snap`).filter((id) => !records.has(id)),
       [],
@@ -162,7 +162,7 @@ describe('an engine that is killed at any moment', { skip: process.getuid?.() !=
       [],
       'cgroups',
     );
-    const wanted = engine.registry
+    const wanted = engine.table
       .list()
       .flatMap((container) => container.record.run?.endpoints ?? [])
       .map((endpoint) => endpoint.hostLink)
@@ -173,7 +173,7 @@ describe('an engine that is killed at any moment', { skip: process.getuid?.() !=
       .sort();
     assert.deepEqual(links, wanted, 'links');
     assert.deepEqual(
-      engine.registry
+      engine.table
         .list()
         .map((container) => container.id)
         .filter((id) => !known.has(id)),
@@ -193,7 +193,7 @@ describe('an engine that is killed at any moment', { skip: process.getuid?.() !=
         await checkNothingHalf(engine);
         if (round % 4 !== 3 && round !== rounds - 1) continue;
         // All come to their own end, and go.
-        for (const container of engine.registry.list()) {
+        for (const container of engine.table.list()) {
           await engine.containers.wait(container.id);
           await checkContainer(engine, known.get(container.id)!);
           await engine.containers.remove(container.id, { force: true });

@@ -4,7 +4,7 @@
  */
 import { ApiError } from '#base/errors.ts';
 import type { Container } from './container.ts';
-import type { ContainerRegistry } from './registry.ts';
+import type { ContainerTable } from './container-table.ts';
 
 interface Link {
   target: Container;
@@ -13,12 +13,12 @@ interface Link {
 }
 
 /** `name[:alias]` of each, running and with an address on a network that both are on. */
-export function resolveLinks(registry: ContainerRegistry, container: Container): Link[] {
+function resolveLinks(table: ContainerTable, container: Container): Link[] {
   return (container.record.spec.links ?? []).map((text) => {
     const at = text.indexOf(':');
     const name = at < 0 ? text : text.slice(0, at);
     const alias = at < 0 ? name.slice(name.lastIndexOf('/') + 1) : text.slice(at + 1);
-    const target = registry.get(name);
+    const target = table.get(name);
     if (!target.isRunning)
       throw new ApiError(
         'Conflict',
@@ -32,8 +32,8 @@ export function resolveLinks(registry: ContainerRegistry, container: Container):
   });
 }
 
-export function linkHosts(registry: ContainerRegistry, container: Container): { ip: string; name: string }[] {
-  return resolveLinks(registry, container).map(({ target, alias, ip }) => ({
+export function linkHosts(table: ContainerTable, container: Container): { ip: string; name: string }[] {
+  return resolveLinks(table, container).map(({ target, alias, ip }) => ({
     ip,
     name: [...new Set([alias, target.id.slice(0, 12), target.name])].join(' '),
   }));
@@ -42,10 +42,10 @@ export function linkHosts(registry: ContainerRegistry, container: Container): { 
 /**
  * `DB_NAME`, `DB_PORT` of the lowest exposed port, `DB_PORT_80_TCP…` of each, `DB_ENV_…` of the target's own variables.
  */
-export function linkEnvironment(registry: ContainerRegistry, container: Container): string[] {
-  return resolveLinks(registry, container).flatMap(({ target, alias, ip }) => {
+export function linkEnvironment(table: ContainerTable, container: Container): string[] {
+  return resolveLinks(table, container).flatMap(({ target, alias, ip }) => {
     const prefix = alias.toUpperCase().replaceAll('-', '_');
-    const image = registry.context.images.find(target.record.spec.imageId)?.config.exposedPorts ?? [];
+    const image = table.context.images.find(target.record.spec.imageId)?.config.exposedPorts ?? [];
     const asked = Object.keys((target.record.spec.request?.['ExposedPorts'] as object | undefined) ?? {});
     const ports = [...new Set([...image, ...asked])]
       .map((text) => {

@@ -16,12 +16,12 @@
  */
 import { closeSync, linkSync, openSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
+import { pause } from '#os/clock.ts';
 import { listDirectory, watchPath } from '#os/files.ts';
 import { giveWay } from '#os/turn.ts';
-import type { Container } from './container.ts';
+import type { Container, KeptLog } from './container.ts';
 import type { EngineContext } from './context.ts';
 import type { ContainerSpec } from './engine.ts';
-import { heldPath, inodeOf, openIfAny } from './log-file.ts';
 import {
   logCheckMsMax,
   logCheckMsMin,
@@ -31,6 +31,7 @@ import {
   logMonitorBytesMin,
   logReopenMsMax,
 } from './limits.ts';
+import { heldPath, inodeOf, openIfAny } from './log-file.ts';
 
 export interface LogBound {
   bytes: number;
@@ -81,12 +82,12 @@ export class LogKeeper {
         const size = await this.check();
         const now = `${inodeOf(this.#path)} ${size}`;
         if (now === last) await this.#changed(now);
-        else await this.#clock.sleep(this.#delayMs(size), this.#ending.signal).catch(() => undefined);
+        else await pause(this.#clock, this.#delayMs(size), this.#ending.signal);
         last = now;
       } catch (error) {
         // A full disk, or no more watches: the bound is tried again.
         this.#onError(error);
-        await this.#clock.sleep(logCheckMsMax, this.#ending.signal).catch(() => undefined);
+        await pause(this.#clock, logCheckMsMax, this.#ending.signal);
       }
     }
   }
@@ -243,11 +244,6 @@ async function cut(path: string, index: number, bound: LogBound): Promise<void> 
   } finally {
     file.close();
   }
-}
-
-export interface KeptLog {
-  /** Looks no more; what runs goes on. */ stop(): void;
-  /** The run has ended: leaves the log within its bound. */ end(): Promise<void>;
 }
 
 /** Begins to keep the log of a run. */

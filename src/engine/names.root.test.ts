@@ -62,7 +62,7 @@ describe('the resolver inside containers', { skip: !isRoot && 'needs root' }, ()
     return (
       text
         .split('\n')
-        .filter((line) => /^Address/.test(line))
+        .filter((line) => line.startsWith('Address'))
         .slice(1)
         .map((line) => line.replace(/^Address.*: */, ''))
         .join() ||
@@ -70,7 +70,7 @@ describe('the resolver inside containers', { skip: !isRoot && 'needs root' }, ()
       text
     );
   };
-  const ipOf = (id: string): string => engine.registry.get(id).record.run!.endpoints[0]!.ip;
+  const ipOf = (id: string): string => engine.table.get(id).record.run!.endpoints[0]!.ip;
 
   before(async () => {
     makeImage(home, ['sh', 'sleep', 'echo', 'true', 'nslookup', 'cat', 'nc', 'hostname', 'timeout']);
@@ -121,9 +121,9 @@ describe('the resolver inside containers', { skip: !isRoot && 'needs root' }, ()
 
   test('one that is connected and disconnected later is told so', async () => {
     const late = await start('late', []);
-    await connectNetwork(engine.registry, engine.registry.get(late), { network: 'front', aliases: [] });
+    await connectNetwork(engine.table, engine.table.get(late), { network: 'front', aliases: [] });
     assert.equal(await lookUp(late, 'web'), ipOf(web));
-    await disconnectNetwork(engine.registry, engine.registry.get(late), 'front', false);
+    await disconnectNetwork(engine.table, engine.table.get(late), 'front', false);
     assert.doesNotMatch(await sh(late, 'cat /etc/resolv.conf'), /127\.0\.0\.11/);
     assert.notEqual(await lookUp(asker, 'late'), ipOf(late));
   });

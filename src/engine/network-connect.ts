@@ -4,19 +4,20 @@
  */
 import { writeFileSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
+import { publishNames, serveNames } from './container-names.ts';
 import type { Container } from './container.ts';
 import { containerDirectory } from './container-record.ts';
 import { etcTexts } from './container-start.ts';
 import type { NetworkAttachment } from './engine.ts';
 import { forgetUdpFlows } from './udp-flows.ts';
-import type { ContainerRegistry } from './registry.ts';
+import type { ContainerTable } from './container-table.ts';
 
 export async function connectNetwork(
-  registry: ContainerRegistry,
+  table: ContainerTable,
   container: Container,
   attachment: NetworkAttachment,
 ): Promise<void> {
-  const { context, networks } = registry;
+  const { context, networks } = table;
   const { record } = container;
   const network = networks.find(attachment.network);
   if (network.driver !== 'bridge')
@@ -48,7 +49,7 @@ export async function connectNetwork(
         run.endpoints.push(endpoint);
         container.save(context);
         await context.os.netlink.run(networks.plan(endpoint, run.networkNamespace, run.endpoints.length === 1));
-        await registry.serveNames(container, run.networkNamespace, run.endpoints);
+        await serveNames(table, container, run.networkNamespace, run.endpoints);
       } catch (error) {
         run.endpoints = run.endpoints.filter((other) => other !== endpoint);
         networks.release(endpoint);
@@ -57,8 +58,8 @@ export async function connectNetwork(
     }
     record.networks.push(attached);
     container.save(context);
-    registry.publishNames(container);
-    refreshHosts(registry, container);
+    publishNames(table, container);
+    refreshHosts(table, container);
   });
   context.events.emit({
     type: 'network',
@@ -69,12 +70,12 @@ export async function connectNetwork(
 }
 
 export async function disconnectNetwork(
-  registry: ContainerRegistry,
+  table: ContainerTable,
   container: Container,
   networkId: string,
   force: boolean,
 ): Promise<void> {
-  const { context, networks } = registry;
+  const { context, networks } = table;
   const { record } = container;
   const network = networks.find(networkId);
   if (record.spec.network.type === 'host' && network.name === 'host')
@@ -94,13 +95,13 @@ export async function disconnectNetwork(
       record.run!.ports = record.run!.ports.filter((port) => port.ip !== endpoint.ip);
       record.run!.endpoints = record.run!.endpoints.filter((other) => other !== endpoint);
       networks.release(endpoint);
-      registry.names.forget(record.id, network.id);
+      table.names.forget(record.id, network.id);
       if (record.run!.networkNamespace !== undefined)
-        await registry.serveNames(container, record.run!.networkNamespace, record.run!.endpoints);
+        await serveNames(table, container, record.run!.networkNamespace, record.run!.endpoints);
     }
     record.networks = record.networks.filter((attached) => attached.networkId !== network.id);
     container.save(context);
-    refreshHosts(registry, container);
+    refreshHosts(table, container);
   });
   context.events.emit({
     type: 'network',
@@ -111,10 +112,10 @@ export async function disconnectNetwork(
 }
 
 /** The running container sees the files through its binds, so they are written in place. */
-export function refreshHosts(registry: ContainerRegistry, container: Container): void {
+export function refreshHosts(table: ContainerTable, container: Container): void {
   if (!container.isRunning) return;
-  const texts = etcTexts(registry, container, container.record.run!.endpoints);
-  const directory = containerDirectory(registry.context.directories.data, container.id);
+  const texts = etcTexts(table, container, container.record.run!.endpoints);
+  const directory = containerDirectory(table.context.directories.data, container.id);
   writeFileSync(`${directory}/hosts`, texts.hosts);
   writeFileSync(`${directory}/resolv.conf`, texts.resolvConf);
 }

@@ -7,7 +7,7 @@ import { ApiError } from '#base/errors.ts';
 import { planBridge, planEndpoint } from '#net/bridges.ts';
 import { Lock } from '#base/gate.ts';
 import { coverForward, uncoverForward } from '#net/firewall.ts';
-import { linkMark, linkName, linkPrefix, macOfIp } from '#net/names.ts';
+import { linkMark, linkName, linkPrefix, macOfIp } from '#net/kernel-names.ts';
 import { checkAddresses } from './network-addresses.ts';
 import { AddressPool, contains, findFreeSubnet, formatSubnet, numberToIp, overlaps, parseSubnet } from '#net/pools.ts';
 import type { Subnet } from '#net/pools.ts';
@@ -165,7 +165,7 @@ export class Networks {
       await this.#removeLink(record);
       await this.#context.rules
         .removeNetwork(rulesOf(record))
-        .catch((second) => this.#context.log.warn('rules of a network', { error: second }));
+        .catch((second: unknown) => this.#context.log.warn('rules of a network', { error: second }));
       throw error;
     }
     return record;
@@ -214,7 +214,7 @@ export class Networks {
       await this.#removeLink(record);
       await this.#context.rules
         .removeNetwork(rulesOf(record))
-        .catch((error) => this.#context.log.warn('rules of a network', { error }));
+        .catch((error: unknown) => this.#context.log.warn('rules of a network', { error }));
       if (!record.link!.startsWith(linkPrefix(this.#context.instanceId)))
         await uncoverForward({ ...this.#forward([record.link!]), onlyLinks: true });
       return record;

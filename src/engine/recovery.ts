@@ -11,21 +11,22 @@
  */
 import { renameSync } from 'node:fs';
 import { removeTree, listDirectory, readIfExists } from '#os/files.ts';
-import { cgroupRoot, linkPrefix } from '#net/names.ts';
+import { cgroupRoot, linkPrefix } from '#net/kernel-names.ts';
+import { serveNames } from './container-names.ts';
 import { Container } from './container.ts';
 import { finishRun, releaseRun, willRestart } from './container-exit.ts';
 import { containerDirectory, loadRecords, readRecord, removedId, removedPath } from './container-record.ts';
 import type { RunRecord } from './container-record.ts';
-import { bundleDirectory, cgroupPath, networkNamespacePath } from './container-start.ts';
+import { bundleDirectory, cgroupPath, networkNamespacePath } from './container-paths.ts';
 import { refreshHosts } from './network-connect.ts';
 import type { Containers } from './containers.ts';
 import { thaw } from './freeze.ts';
-import type { ContainerRegistry } from './registry.ts';
+import type { ContainerTable } from './container-table.ts';
 
-export function loadContainers(registry: ContainerRegistry): void {
-  const { context } = registry;
+export function loadContainers(table: ContainerTable): void {
+  const { context } = table;
   const { records, broken } = loadRecords(context.directories.data, context.log);
-  for (const record of records) registry.add(new Container(record));
+  for (const record of records) table.add(new Container(record));
   // Names of what is to be taken away stay on disk until it is.
   for (const id of broken)
     renameSync(containerDirectory(context.directories.data, id), removedPath(context.directories.data, id));
@@ -35,8 +36,8 @@ export function loadContainers(registry: ContainerRegistry): void {
  * Removals that a death cut short, and creations of which nobody was told: what they have outside their directory, then
  * that.
  */
-async function finishRemovals(registry: ContainerRegistry): Promise<void> {
-  const { context, volumes } = registry;
+async function finishRemovals(table: ContainerTable): Promise<void> {
+  const { context, volumes } = table;
   for (const name of listDirectory(context.directories.data)) {
     const id = removedId(name);
     if (id === undefined) continue;
@@ -49,7 +50,7 @@ async function finishRemovals(registry: ContainerRegistry): Promise<void> {
       // Whether the volumes were to go is not known; those of a container that was to vanish by itself were.
       if (record?.spec.autoRemove === true)
         for (const volume of record.anonymousVolumes)
-          if (volumes.find(volume) !== undefined && !isUsed(registry, volume)) await volumes.remove(volume);
+          if (volumes.find(volume) !== undefined && !isUsed(table, volume)) await volumes.remove(volume);
       removeTree(path);
     } catch (error) {
       context.log.warn('finishing a removal', { id, error });
@@ -57,8 +58,8 @@ async function finishRemovals(registry: ContainerRegistry): Promise<void> {
   }
 }
 
-function isUsed(registry: ContainerRegistry, volume: string): boolean {
-  return registry
+function isUsed(table: ContainerTable, volume: string): boolean {
+  return table
     .list()
     .some((container) =>
       container.record.spec.mounts.some((mount) => mount.type === 'volume' && mount.source === volume),
@@ -66,64 +67,67 @@ function isUsed(registry: ContainerRegistry, volume: string): boolean {
 }
 
 /** Before anything new may take an address: those of running containers are taken. */
-export function adoptAddresses(registry: ContainerRegistry): void {
-  for (const container of registry.list()) {
+export function adoptAddresses(table: ContainerTable): void {
+  for (const container of table.list()) {
     const run = container.record.run;
-    if (run === undefined || !isAlive(registry, run)) continue;
-    for (const endpoint of run.endpoints) registry.networks.adopt(endpoint);
-    for (const port of run.ports) registry.context.ports.adopt(port);
+    if (run === undefined || !isAlive(table, run)) continue;
+    for (const endpoint of run.endpoints) table.networks.adopt(endpoint);
+    for (const port of run.ports) table.context.ports.adopt(port);
   }
 }
 
-export function isAlive(registry: ContainerRegistry, run: RunRecord): boolean {
-  const { processes } = registry.context.os;
-  if (run.bootId !== registry.context.bootId) return false;
+function isAlive(table: ContainerTable, run: RunRecord): boolean {
+  const { processes } = table.context.os;
+  if (run.bootId !== table.context.bootId) return false;
   return (
     processes.startTime(run.monitorPid) === run.monitorStartTime || processes.startTime(run.pid) === run.pidStartTime
   );
 }
 
-export async function recoverContainers(registry: ContainerRegistry, containers: Containers): Promise<void> {
-  const { context } = registry;
+export async function recoverContainers(table: ContainerTable, containers: Containers): Promise<void> {
+  const { context } = table;
   await Promise.all(
-    registry
+    table
       .list()
       .map((container) =>
         container.lock
-          .run(() => recoverOne(registry, containers, container))
-          .catch((error) => context.log.error('a container could not be taken over', { id: container.id, error })),
+          .run(() => recoverOne(table, containers, container))
+          .catch((error: unknown) =>
+            context.log.error('a container could not be taken over', { id: container.id, error }),
+          ),
       ),
   );
-  await sweep(registry);
-  await finishRemovals(registry);
+  await sweep(table);
+  await finishRemovals(table);
   // After everything is known: a container may be restarted, or removed, or share another's network.
-  for (const container of registry.list())
+  for (const container of table.list())
     void (
       container.record.state === 'created' && container.record.spec.autoRemove === true
         ? containers.remove(container.id, { volumes: true })
         : containers.afterExit(container)
-    ).catch((error) => context.log.warn('after recovery', { id: container.id, error }));
+    ).catch((error: unknown) => context.log.warn('after recovery', { id: container.id, error }));
 }
 
-async function recoverOne(registry: ContainerRegistry, containers: Containers, container: Container): Promise<void> {
-  const { context } = registry;
+async function recoverOne(table: ContainerTable, containers: Containers, container: Container): Promise<void> {
+  const { context } = table;
   const { record } = container;
-  if (record.run !== undefined && isAlive(registry, record.run)) {
+  if (record.run !== undefined && isAlive(table, record.run)) {
     if (record.state !== 'running' && record.state !== 'paused') record.state = 'running';
     const gate = readIfExists(`${context.directories.run}/runtime/${record.id}/status`);
-    await thaw(registry, container).catch((error) =>
+    await thaw(table, container).catch((error: unknown) =>
       context.log.warn('thawing a container', { id: container.id, error }),
     );
     containers.watch(container);
     if (record.run.networkNamespace !== undefined)
-      await resumeNames(registry, container).catch((error) =>
+      await resumeNames(table, container).catch((error: unknown) =>
         context.log.warn('the resolver of a container', { id: record.id, error: error as Error }),
       );
-    if (gate !== undefined) await context.runtime.start(record.id).catch(() => undefined);
+    // It may have been started before the engine died.
+    if (gate !== undefined) await context.runtime.start(record.id).catch(() => {});
     return;
   }
-  if (record.run !== undefined) await finishRun(registry, container);
-  else await clearHalfStart(registry, container);
+  if (record.run !== undefined) await finishRun(table, container);
+  else await clearHalfStart(table, container);
   if (record.state === 'running' || record.state === 'paused' || record.state === 'removing') record.state = 'exited';
   const policy = record.spec.restartPolicy?.name;
   // `always` comes back with the engine even after a user stopped it; `unless-stopped` does not.
@@ -139,20 +143,20 @@ async function recoverOne(registry: ContainerRegistry, containers: Containers, c
  * The sockets of the resolver went with the engine before. A container of an older engine was told another address: its
  * file is written anew.
  */
-async function resumeNames(registry: ContainerRegistry, container: Container): Promise<void> {
+async function resumeNames(table: ContainerTable, container: Container): Promise<void> {
   const run = container.record.run!;
-  await registry.serveNames(container, run.networkNamespace!, run.endpoints);
-  const told = readIfExists(`${containerDirectory(registry.context.directories.data, container.id)}/resolv.conf`) ?? '';
+  await serveNames(table, container, run.networkNamespace!, run.endpoints);
+  const told = readIfExists(`${containerDirectory(table.context.directories.data, container.id)}/resolv.conf`) ?? '';
   if (
     run.endpoints.some((endpoint) =>
-      told.includes(`nameserver ${registry.networks.findExact(endpoint.networkId)?.gateway ?? ''}\n`),
+      told.includes(`nameserver ${table.networks.findExact(endpoint.networkId)?.gateway ?? ''}\n`),
     )
   )
-    refreshHosts(registry, container);
+    refreshHosts(table, container);
 }
 
-async function clearHalfStart(registry: ContainerRegistry, container: Container): Promise<void> {
-  const { context } = registry;
+async function clearHalfStart(table: ContainerTable, container: Container): Promise<void> {
+  const { context } = table;
   const bundle = bundleDirectory(context.directories.run, container.id);
   if (listDirectory(bundle).length === 0) {
     await context.snapshots.unmountContainerRoot(container.id);
@@ -162,7 +166,7 @@ async function clearHalfStart(registry: ContainerRegistry, container: Container)
     const pid = Number(readIfExists(`${bundle}/${file}`) ?? 0);
     if (pid > 0 && belongsTo(pid, container.id)) context.os.processes.kill(pid, 'SIGKILL');
   }
-  await releaseRun(registry, container, {
+  await releaseRun(table, container, {
     bootId: context.bootId,
     pid: 0,
     pidStartTime: '',
@@ -181,11 +185,11 @@ function belongsTo(pid: number, id: string): boolean {
 }
 
 /** What no record names. */
-async function sweep(registry: ContainerRegistry): Promise<void> {
-  const { context } = registry;
+async function sweep(table: ContainerTable): Promise<void> {
+  const { context } = table;
   const { run } = context.directories;
   const known = new Set(
-    registry
+    table
       .list()
       .filter((container) => container.isRunning)
       .map((container) => container.id),
@@ -204,7 +208,7 @@ async function sweep(registry: ContainerRegistry): Promise<void> {
     removeTree(`${run}/c/${name}`);
   }
   for (const name of listDirectory(`${run}/runtime`))
-    if (!known.has(name) && !(name.startsWith('init-') && registry.sandboxes.status(name.slice(5))?.ready === true))
+    if (!known.has(name) && !(name.startsWith('init-') && table.sandboxes.status(name.slice(5))?.ready === true))
       removeTree(`${run}/runtime/${name}`);
   const root = cgroupRoot(context.instanceId, context.os.cgroups.top);
   for (const owner of ['docker', 'build']) {
@@ -214,18 +218,18 @@ async function sweep(registry: ContainerRegistry): Promise<void> {
       context.os.cgroups.remove(`${root}/${owner}/${name}`);
     }
   }
-  await sweepLinks(registry);
+  await sweepLinks(table);
 }
 
-async function sweepLinks(registry: ContainerRegistry): Promise<void> {
-  const { context } = registry;
+async function sweepLinks(table: ContainerTable): Promise<void> {
+  const { context } = table;
   const prefix = linkPrefix(context.instanceId);
   const known = new Set([
-    ...registry.sandboxes.links(),
-    ...registry
+    ...table.sandboxes.links(),
+    ...table
       .list()
       .flatMap((container) => (container.record.run?.endpoints ?? []).map((endpoint) => endpoint.hostLink)),
-    ...registry.networks.list().map((network) => network.link ?? ''),
+    ...table.networks.list().map((network) => network.link ?? ''),
   ]);
   const links = (await context.os.netlink.listLinks()).filter(
     (link) =>

@@ -6,7 +6,7 @@
 import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import type { Duplex } from 'node:stream';
 import { ApiError } from '#base/errors.ts';
-import { linkName, macOfIp } from '#net/names.ts';
+import { linkName, macOfIp } from '#net/kernel-names.ts';
 import { planNodeAddress, planPodLink } from '#net/pods.ts';
 import { AddressPool, numberToIp, parseSubnet } from '#net/pools.ts';
 import type { PublishedPort } from '#net/rules.ts';
@@ -111,7 +111,7 @@ export class Sandboxes implements SandboxContract {
         record.ready = true;
         this.#save(record);
       } catch (error) {
-        await this.#forget(record).catch((second) =>
+        await this.#forget(record).catch((second: unknown) =>
           this.#context.log.warn('taking apart a sandbox', { id: spec.id, error: second }),
         );
         throw error;

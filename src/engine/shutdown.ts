@@ -8,8 +8,8 @@ import { stopTimeoutMsDefault } from './limits.ts';
 
 /** From here on nothing starts, and nobody waits for a process that does not hear its signal. */
 export function beginShutdown(containers: Containers): void {
-  containers.registry.shuttingDown = true;
-  for (const container of containers.registry.list()) {
+  containers.table.shuttingDown = true;
+  for (const container of containers.table.list()) {
     container.restartTimer?.cancel();
     container.restartTimer = undefined;
   }
@@ -17,10 +17,10 @@ export function beginShutdown(containers: Containers): void {
 
 /** Resolves when no container of docker's and no build step runs; grace periods are cut to `graceMsMax`. */
 export async function stopAllContainers(containers: Containers, graceMsMax: number): Promise<void> {
-  const { registry } = containers;
+  const { table } = containers;
   beginShutdown(containers);
   await Promise.all(
-    registry
+    table
       .list()
       .filter((container) => container.isRunning && container.record.spec.owner !== 'kubelet')
       .map(async (container) => {
@@ -31,7 +31,7 @@ export async function stopAllContainers(containers: Containers, graceMsMax: numb
         const graceMs = asked < 0 ? graceMsMax : Math.min(asked, graceMsMax);
         await containers
           .stop(container.id, graceMs)
-          .catch((error: Error) => registry.context.log.warn('a container did not stop', { id: container.id, error }));
+          .catch((error: unknown) => table.context.log.warn('a container did not stop', { id: container.id, error }));
       }),
   );
 }

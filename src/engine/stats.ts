@@ -3,7 +3,7 @@ import { readIfExists } from '#os/files.ts';
 import type { CgroupStats } from '#os/cgroups.ts';
 import type { Container } from './container.ts';
 import type { ContainerStats } from './engine.ts';
-import type { ContainerRegistry } from './registry.ts';
+import type { ContainerTable } from './container-table.ts';
 
 export interface LinkCounters {
   name: string;
@@ -23,17 +23,17 @@ export interface RawStats {
 }
 
 /** Undefined when it does not run. */
-export function readStats(registry: ContainerRegistry, container: Container): RawStats | undefined {
+export function readStats(table: ContainerTable, container: Container): RawStats | undefined {
   const run = container.record.run;
   if (run === undefined || !container.isRunning) return undefined;
-  const cgroup = registry.context.os.cgroups.stats(run.cgroup);
+  const cgroup = table.context.os.cgroups.stats(run.cgroup);
   if (cgroup === undefined) return undefined;
   const hasOwnNetwork = container.record.spec.network.type !== 'host';
-  return { cgroup, links: hasOwnNetwork ? readLinks(run.pid) : [], readAtMs: registry.context.clock.now() };
+  return { cgroup, links: hasOwnNetwork ? readLinks(run.pid) : [], readAtMs: table.context.clock.now() };
 }
 
 /** /proc/PID/net/dev, without the loopback. */
-export function readLinks(pid: number): LinkCounters[] {
+function readLinks(pid: number): LinkCounters[] {
   return (readIfExists(`/proc/${pid}/net/dev`) ?? '')
     .split('\n')
     .slice(2)

@@ -15,5 +15,5 @@ export async function forgetUdpFlows(
   // Without connection tracking's own messages in the kernel the flows end by their own time.
   await context.os.netlink
     .run([{ steps: [{ op: 'forgetUdpFlows', ports }] }])
-    .catch((error) => context.log.debug('flows of UDP', { error }));
+    .catch((error: unknown) => context.log.debug('flows of UDP', { error }));
 }

@@ -167,6 +167,16 @@ test('a Pod sets safe parameters of its own namespaces, and no others', () => {
   assert.equal(sets('kernel.shm_rmid_forced', { hostIPC: true }), 'SysctlForbidden');
 });
 
+test('a Pod of another operating system is refused before anything else is counted', () => {
+  const windows = { containers: [asks({ cpu: '100' })] };
+  assert.equal(refusal(pod({ ...windows, os: { name: 'windows' } })), 'PodOSNotSupported');
+  assert.equal(
+    refusal(pod({ ...windows, nodeSelector: { 'kubernetes.io/os': 'windows' } })),
+    'PodOSSelectorNodeLabelDoesNotMatch',
+  );
+  assert.equal(refusal(pod({ os: { name: 'linux' }, nodeSelector: { 'kubernetes.io/os': 'linux' } })), 'NodeAffinity');
+});
+
 test('a Pod that names an AppArmor profile does not run where there is none', () => {
   const asks = pod({ containers: [{ name: 'c', securityContext: { appArmorProfile: { type: 'RuntimeDefault' } } }] });
   assert.equal(refusal(asks, [], { appArmor: false }), 'AppArmor');

@@ -196,6 +196,19 @@ function rejected(reason: string, message: string): Refusal {
   return { reason, message: `Pod was rejected: ${message}` };
 }
 
+/** Before any other reason why it does not fit: no other node of this kind would do either. */
+function ofOtherSystem(pod: KubeObject): Refusal | undefined {
+  const wanted: unknown = pod.spec.nodeSelector?.['kubernetes.io/os'];
+  if (wanted !== undefined && wanted !== 'linux')
+    return rejected(
+      'PodOSSelectorNodeLabelDoesNotMatch',
+      "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label",
+    );
+  return pod.spec.os === undefined || pod.spec.os.name === 'linux'
+    ? undefined
+    : rejected('PodOSNotSupported', "Failed to admit pod as the OS field doesn't match node OS");
+}
+
 /** Resources of device plugins; they are allotted before all others are counted. */
 function isDevice(resource: string): boolean {
   return resource.includes('/') && !resource.includes('kubernetes.io/');
@@ -233,6 +246,7 @@ export function admitPod(pod: KubeObject, own: PodDemand, taken: PodDemand, room
     unsupportedPart(pod) ??
     forbiddenSysctl(pod) ??
     withoutAppArmor(pod, room) ??
+    ofOtherSystem(pod) ??
     shortOf(own, taken, room);
   if (refused !== undefined) return refused;
   if (!matchesNode(pod, room))

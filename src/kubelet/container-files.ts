@@ -8,6 +8,7 @@ import { lstat, mkdir, readFile, realpath, writeFile } from 'node:fs/promises';
 import { dirname, join, sep } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { Mount } from '#engine/engine.ts';
 import { podHostname, setting, shortHostname } from './container-spec.ts';
 import type { ContainerFiles, ContainerFilesInput, DnsSettings } from './doors.ts';
@@ -44,7 +45,7 @@ async function seccompOf(pod: KubeObject, container: Json, paths: KubeletPaths):
   } catch (error) {
     throw new WaitingError(
       'CreateContainerError',
-      `cannot load seccomp profile ${JSON.stringify(join(seccompDir(paths), path))}: ${(error as Error).message}`,
+      `cannot load seccomp profile ${JSON.stringify(join(seccompDir(paths), path))}: ${messageOf(error)}`,
     );
   }
 }
@@ -62,6 +63,7 @@ async function subPathOf(root: string, subPath: string): Promise<string> {
   let at = base;
   for (const part of subPath.split('/').filter((piece) => piece !== '' && piece !== '.')) {
     const next = join(at, part);
+    // Whatever keeps it from being read keeps it from being made, and says so there.
     const found = await lstat(next).catch(() => undefined);
     if (found === undefined) await mkdir(next, { mode: 0o755 });
     at = await realpath(next);
@@ -159,7 +161,7 @@ export function hostsText(pod: KubeObject, podIp: string, domain: string): strin
   return `${lines.join('\n')}\n`;
 }
 
-export function resolvConfText(pod: KubeObject, dns: DnsSettings): string {
+function resolvConfText(pod: KubeObject, dns: DnsSettings): string {
   const policy: string = pod.spec.dnsPolicy ?? 'ClusterFirst';
   const config: Json = pod.spec.dnsConfig ?? {};
   let nameservers: string[] = [];

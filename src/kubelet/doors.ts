@@ -190,12 +190,18 @@ export interface KubeletOptions {
   dns: DnsSettings;
 }
 
+/** Brings the image of a container, by its pull policy, with the back-offs of the node's Pods (`images.ts`). */
+export interface ImageManager {
+  /** Rejects with the signal's reason when that aborts: nothing has failed then. */
+  ensure(pod: KubeObject, container: Json, signal: AbortSignal): Promise<ImageSummary>;
+}
+
 /** What a Pod's worker is given by the kubelet, beside the doors. */
 export interface PodHost extends Pick<
   KubeletOptions,
   'engine' | 'files' | 'prober' | 'clock' | 'log' | 'cgroupRoot' | 'dns'
 > {
-  images: import('./images.ts').ImageManager;
+  images: ImageManager;
   api: PodApi;
   hostIp: string;
   memoryBytes: number;

@@ -63,7 +63,7 @@ export function fieldValue(pod: KubeObject, path: string, podIp: string, hostIp:
 }
 
 /** Labels or annotations as a downward API volume shows them: `key="escaped value"` a line, sorted. */
-export function formatMap(map: Record<string, string> | undefined): string {
+function formatMap(map: Record<string, string> | undefined): string {
   return Object.entries(map ?? {})
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([key, value]) => `${key}=${JSON.stringify(value)}`)

@@ -4,6 +4,7 @@
  * never among them, nor what a Pod or container holds.
  * Rules: Kubernetes documentation, "Garbage Collection / Container image lifecycle".
  */
+import { messageOf } from '#base/thrown.ts';
 import type { Images, ImageSummary } from '#engine/engine.ts';
 import type { Logger } from '#observe/log.ts';
 import { imageGcHighPercent, imageGcLowPercent } from './limits.ts';
@@ -24,7 +25,7 @@ export function bytesToFree(disk: DiskUse): number {
  * `seenUnused`: images that the last look found unneeded too; one that has just come may be waiting for its Pod's
  * container.
  */
-export function chooseImages(
+function chooseImages(
   images: readonly ImageSummary[],
   seenUnused: ReadonlySet<string>,
   wantedBytes: number,
@@ -59,7 +60,7 @@ export function createImageCollector(engine: { images: Pick<Images, 'list' | 're
           freedBytes += image.sizeBytes;
           log.info('image collected', { image: image.names[0] ?? image.id, sizeBytes: image.sizeBytes });
         } catch (error) {
-          log.debug('image stays', { image: image.id, error: (error as Error).message });
+          log.debug('image stays', { image: image.id, error: messageOf(error) });
         }
       }
       seenUnused = new Set(images.filter((image) => image.isCollectable).map((image) => image.id));

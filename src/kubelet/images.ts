@@ -4,10 +4,11 @@
  */
 import { ApiError, isReason } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { Engine, ImageSummary, RegistryCredential } from '#engine/engine.ts';
 import type { Clock } from '#os/clock.ts';
 import { imageBackOffInitialMs, imageBackOffMaxMs, imageErrorShownMs } from './limits.ts';
-import type { ImageSource, PodApi } from './doors.ts';
+import type { ImageManager, ImageSource, PodApi } from './doors.ts';
 import { Interruption } from './interruption.ts';
 
 /** A container cannot start yet; `reason` is what `kubectl get pods` shows. */
@@ -21,17 +22,12 @@ export class WaitingError extends Error {
   }
 }
 
-export function pullPolicyOf(container: Json): string {
+function pullPolicyOf(container: Json): string {
   if (container.imagePullPolicy) return container.imagePullPolicy;
   const last = String(container.image).split('/').at(-1)!;
   return !String(container.image).includes('@') && (!last.includes(':') || last.endsWith(':latest'))
     ? 'Always'
     : 'IfNotPresent';
-}
-
-export interface ImageManager {
-  /** Rejects with the signal's reason when that aborts: nothing has failed then. */
-  ensure(pod: KubeObject, container: Json, signal: AbortSignal): Promise<ImageSummary>;
 }
 
 /** `untilMs` on the monotonic clock, as is `nowMs` below: a clock that is set must not hold up a pull. */
@@ -49,12 +45,7 @@ export type ImagePlan = { events: EventArguments[] } & (
 );
 
 /** Pure: `isPresent` on this node, `backOff` after a pull that failed. */
-export function planImage(
-  container: Json,
-  isPresent: boolean,
-  backOff: ImageBackOff | undefined,
-  nowMs: number,
-): ImagePlan {
+function planImage(container: Json, isPresent: boolean, backOff: ImageBackOff | undefined, nowMs: number): ImagePlan {
   const image: string = container.image;
   const policy = pullPolicyOf(container);
   if (isPresent && policy !== 'Always')
@@ -87,7 +78,7 @@ export function planImage(
   return { action: 'pull', events: [['Normal', 'Pulling', `Pulling image "${image}"`]] };
 }
 
-export function pulledEvent(image: string, tookMs: number, sizeBytes: number): EventArguments {
+function pulledEvent(image: string, tookMs: number, sizeBytes: number): EventArguments {
   const took = `${(tookMs / 1000).toFixed(3)}s`;
   return [
     'Normal',
@@ -100,7 +91,7 @@ export function pulledEvent(image: string, tookMs: number, sizeBytes: number): E
  * After a pull that failed: the next back-off, what to tell users, and what the container waits for. Soon looked at
  * again, so that the waiting shows as ImagePullBackOff.
  */
-export function planFailedPull(
+function planFailedPull(
   image: string,
   message: string,
   before: ImageBackOff | undefined,
@@ -118,7 +109,7 @@ export function planFailedPull(
   };
 }
 
-export function invalidImageName(image: string, problem: string): WaitingError {
+function invalidImageName(image: string, problem: string): WaitingError {
   return new WaitingError(
     'InvalidImageName',
     `Failed to apply default image tag "${image}": couldn't parse image name "${image}": ${problem}`,
@@ -138,7 +129,7 @@ export function createImageManager(options: { source: ImageSource; clock: Clock;
         found = source.find(pod, container);
       } catch (error) {
         if (!isReason(error, 'BadRequest', 'Invalid')) throw error;
-        throw invalidImageName(image, (error as Error).message);
+        throw invalidImageName(image, messageOf(error));
       }
       const key = `${pod.metadata.uid}/${image}`;
       const backOff = backOffs.get(key);
@@ -154,7 +145,7 @@ export function createImageManager(options: { source: ImageSource; clock: Clock;
         return summary;
       } catch (error) {
         if (signal.aborted) throw signal.reason;
-        const message = error instanceof ApiError ? error.message : (error as Error).message;
+        const message = error instanceof ApiError ? error.message : messageOf(error);
         const failed = planFailedPull(image, message, backOff, clock.monotonic());
         backOffs.set(key, failed.backOff);
         for (const event of failed.events) tell(pod, ...event, container.name);

@@ -3,6 +3,7 @@
  * deletion, an eviction or a newer specification makes pointless. `AbortSignal.any` and listeners would do the same;
  * this costs next to nothing where nothing is interrupted, and remembers the work that goes on unattended.
  */
+import { whenSettled } from '#base/promises.ts';
 
 /** The wait was ended; nothing failed. */
 export class Interrupted extends Error {
@@ -49,7 +50,7 @@ export class Interruption {
   race<T>(work: Promise<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const end = (): void => {
-        this.#leftovers.push(work.catch(() => undefined));
+        this.#leftovers.push(whenSettled(work));
         reject(new Interrupted());
       };
       if (this.#isDue) {

@@ -6,6 +6,7 @@
  * and engine events.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
+import { messageOf } from '#base/thrown.ts';
 import { rfc3339 } from './status.ts';
 import type { KubeletOptions, PodHost } from './doors.ts';
 import type { Starved } from './eviction.ts';
@@ -47,7 +48,7 @@ export interface Kubelet extends AsyncDisposable {
 export function runKubelet(options: KubeletOptions): Kubelet {
   const kubelet = new NodeKubelet(options);
   kubelet.ready = kubelet.start();
-  kubelet.ready.catch((error: Error) => options.log.error('kubelet could not start', { error }));
+  kubelet.ready.catch((error: unknown) => options.log.error('kubelet could not start', { error }));
   return kubelet;
 }
 
@@ -222,12 +223,12 @@ class NodeKubelet implements Kubelet {
       if (state === 'exited' && !running.has(labels[labelPodUid] ?? ''))
         await engine.containers
           .remove(id, { force: true })
-          .catch((error: Error) => log.debug('a dead container stays', { id, error: error.message }));
+          .catch((error: unknown) => log.debug('a dead container stays', { id, error: messageOf(error) }));
     for (const image of engine.images.list())
       if (image.isCollectable)
         await engine.images
           .remove(image.id, { owner: 'kubelet' })
-          .catch((error: Error) => log.debug('image stays', { image: image.id, error: error.message }));
+          .catch((error: unknown) => log.debug('image stays', { image: image.id, error: messageOf(error) }));
   }
 
   async #candidates(resource: Starved): Promise<PodUse[]> {

@@ -7,6 +7,7 @@
 import { readFile, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { KubeObject } from '#base/objects.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { Client } from '#client/client.ts';
 import type { Engine, RegistryCredential } from '#engine/engine.ts';
 import type { Logger } from '#observe/log.ts';
@@ -31,6 +32,7 @@ async function pullCredentials(objects: ObjectCache, pod: KubeObject, image: str
   const { namespace, uid } = pod.metadata;
   const found: RegistryCredential[] = [];
   for (const { name } of pod.spec.imagePullSecrets ?? []) {
+    // As if it were not there: the pull says what it could not do without.
     const secret = await objects.get('Secret', namespace!, name, uid!).catch(() => undefined);
     if (secret !== undefined) found.push(...matchCredentials(secret, image));
   }
@@ -45,7 +47,7 @@ function createRhythm(clock: Clock, log: Logger): Rhythm {
       let isCancelled = false;
       const tick = (): void => {
         void run()
-          .catch((error: Error) => log.debug(`${what} failed`, { error: error.message }))
+          .catch((error: unknown) => log.debug(`${what} failed`, { error: messageOf(error) }))
           .finally(() => {
             if (!isCancelled) timer = clock.setTimer(periodMs, tick, { background: true });
           });

@@ -10,15 +10,11 @@ export const labelPodUid = 'io.kubernetes.pod.uid';
 export const labelContainerName = 'io.kubernetes.container.name';
 export const labelContainerType = 'io.kubernetes.container.type';
 export const labelRestartCount = 'io.kubernetes.container.restartCount';
-export const labelContainerHash = 'io.kubernetes.container.hash';
+
 /** JSON of the hooks and grace period, so that a Pod deleted while the kubelet was down still gets its preStop. */
 export const labelTermination = 'tiphys.io/termination';
 
 export const runtimeName = 'tiphys';
-
-export function podKey(pod: KubeObject): string {
-  return `${pod.metadata.namespace}/${pod.metadata.name}`;
-}
 
 /** The name Kubernetes prints in messages: `web_default(uid)`. */
 export function podFullName(pod: KubeObject): string {

@@ -140,7 +140,7 @@ export class NodePressure<T extends EvictionCandidate> {
       await this.#relieve(shortages);
       await told;
     } catch (error) {
-      log.warn('the node could not be measured', { error: error as Error });
+      log.warn('the node could not be measured', { error });
     }
     this.#lookAgain();
   }

@@ -4,6 +4,7 @@
  */
 import { isReason } from '#base/errors.ts';
 import type { KubeObject } from '#base/objects.ts';
+import { whenSettled } from '#base/promises.ts';
 import { microTimestamp } from '#base/timestamp.ts';
 import type { Client } from '#client/client.ts';
 import { kinds } from '#client/kinds.ts';
@@ -110,7 +111,7 @@ export class NodeReporter {
         if (pressure === this.#of.pressure()) return;
       } catch (error) {
         if (isReason(error, 'NotFound')) return;
-        await clock.sleep(reportRetryMs, signal).catch(() => undefined);
+        await whenSettled(clock.sleep(reportRetryMs, signal));
       }
     }
   }

@@ -96,7 +96,7 @@ export interface Pressure {
 }
 
 /** The conditions of a node that works; transition times change with the status only. */
-export function nodeConditions(previous: Json | undefined, nowMs: number, pressure: Pressure): Json[] {
+function nodeConditions(previous: Json | undefined, nowMs: number, pressure: Pressure): Json[] {
   const now = rfc3339(nowMs);
   const condition = (type: string, isTrue: boolean, reason: string, message: string): Json => {
     const status = isTrue ? 'True' : 'False';

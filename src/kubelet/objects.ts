@@ -4,7 +4,8 @@
  * more).
  */
 import { isReason } from '#base/errors.ts';
-import type { Json, KindRef, KubeObject } from '#base/objects.ts';
+import type { KindRef, KubeObject } from '#base/objects.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { Client } from '#client/client.ts';
 import { kinds } from '#client/kinds.ts';
 import type { Clock } from '#os/clock.ts';
@@ -71,7 +72,7 @@ export function createObjectCache(options: { client: Client; clock: Clock; log: 
         first();
         log.debug('watch of a referenced object ended', {
           name: `${entry.namespace}/${entry.name}`,
-          error: (error as Error).message,
+          error: messageOf(error),
         });
         await clock.sleep(syncErrorRetryMs, entry.stop.signal).catch(() => {});
       }
@@ -106,7 +107,7 @@ export function createObjectCache(options: { client: Client; clock: Clock; log: 
       await entry.ready;
       if (entry.value !== undefined) return entry.value;
       // Not there when last seen: ask, because a Pod must not wait for the next look.
-      return client.get(entry.kind, name, namespace).catch((error: Json) => {
+      return client.get(entry.kind, name, namespace).catch((error: unknown) => {
         if (isReason(error, 'NotFound')) return undefined;
         throw error;
       });

@@ -244,7 +244,7 @@ export function planPod(pod: KubeObject, observed: Observed, memory: Memory, now
       }
       if (attempt.state === 'running') {
         killUnfit(container, attempt, `Init container ${container.name} definition changed`);
-        if (!mainStarted && memoryOf(memory, container.name).started !== true) {
+        if (!mainStarted && !memoryOf(memory, container.name).started) {
           initialised = false;
           break;
         }

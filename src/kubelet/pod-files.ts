@@ -2,6 +2,7 @@
  * A Linux node's files for its Pods: volumes with what they are made of, container files, and what is left when a Pod
  * has gone. Secrets lie on a tmpfs.
  */
+import type { TokenRequest } from '#api/authentication.v1.ts';
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { isReason } from '#base/errors.ts';
 import type { Client } from '#client/client.ts';
@@ -48,7 +49,7 @@ export function createPodFiles(options: PodFilesOptions): PodFiles {
       if (await isMounted(paths.secretsDir)) return;
       await mounts
         .mountTmpfs(paths.secretsDir, { sizeBytes: secretsBytesMax, mode: 0o700 })
-        .catch((error: Error) => log.warn('secrets are kept on disk: no tmpfs', { error }));
+        .catch((error: unknown) => log.warn('secrets are kept on disk: no tmpfs', { error }));
     },
     async mountVolumes(pod, podIp) {
       const uid = pod.metadata.uid!;
@@ -99,16 +100,20 @@ function apiSources(
     async token(pod, audience, expirationSeconds) {
       const { namespace, name } = pod.metadata;
       const account = pod.spec.serviceAccountName ?? 'default';
-      const answer = await client.raw('POST', `/api/v1/namespaces/${namespace}/serviceaccounts/${account}/token`, {
-        apiVersion: 'authentication.k8s.io/v1',
-        kind: 'TokenRequest',
-        spec: {
-          ...(audience === undefined || audience === '' ? {} : { audiences: [audience] }),
-          expirationSeconds,
-          boundObjectRef: { kind: 'Pod', apiVersion: 'v1', name, uid },
+      const { status } = await client.raw<TokenRequest>(
+        'POST',
+        `/api/v1/namespaces/${namespace}/serviceaccounts/${account}/token`,
+        {
+          apiVersion: 'authentication.k8s.io/v1',
+          kind: 'TokenRequest',
+          spec: {
+            ...(audience === undefined || audience === '' ? {} : { audiences: [audience] }),
+            expirationSeconds,
+            boundObjectRef: { kind: 'Pod', apiVersion: 'v1', name, uid },
+          },
         },
-      });
-      return { token: answer.status.token, expiresAtMs: Date.parse(answer.status.expirationTimestamp) };
+      );
+      return { token: status?.token ?? '', expiresAtMs: Date.parse(status?.expirationTimestamp ?? '') };
     },
   };
 }

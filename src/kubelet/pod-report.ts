@@ -7,6 +7,7 @@
  */
 import { isReason } from '#base/errors.ts';
 import type { KubeObject } from '#base/objects.ts';
+import { whenSettled } from '#base/promises.ts';
 import { syncErrorRetryMs } from './limits.ts';
 import { podFullName } from './names.ts';
 import { isTerminal, type PodState, type Report } from './pod-state.ts';
@@ -14,7 +15,7 @@ import { podStatus } from './status.ts';
 
 const retryFirstMs = 100;
 
-export function versionOf(pod: KubeObject): number {
+function versionOf(pod: KubeObject): number {
   return Number(pod.metadata.resourceVersion ?? 0);
 }
 
@@ -30,7 +31,7 @@ export async function reported(state: PodState): Promise<void> {
 }
 
 async function writeReports(state: PodState): Promise<void> {
-  await undefined;
+  await Promise.resolve();
   let delayMs = retryFirstMs;
   while (state.isDirty && !state.stop.signal.aborted) {
     state.isDirty = false;
@@ -42,8 +43,8 @@ async function writeReports(state: PodState): Promise<void> {
       state.isDirty = true;
       if (isReason(error, 'Conflict') && (await catchUp(state))) continue;
       if (isReason(error, 'Invalid', 'Forbidden', 'BadRequest'))
-        state.host.log.warn('pod status not written', { pod: podFullName(state.pod), error: error as Error });
-      await state.host.clock.sleep(delayMs, state.stop.signal).catch(() => undefined);
+        state.host.log.warn('pod status not written', { pod: podFullName(state.pod), error });
+      await whenSettled(state.host.clock.sleep(delayMs, state.stop.signal));
       delayMs = Math.min(delayMs * 2, syncErrorRetryMs);
     }
   }

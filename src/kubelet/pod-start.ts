@@ -5,6 +5,7 @@
  */
 import { ApiError } from '#base/errors.ts';
 import type { Json } from '#base/objects.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { SandboxStatus } from '#engine/engine.ts';
 import type { Timer } from '#os/clock.ts';
 import { hostPorts, makeContainerSpec, podHostname } from './container-spec.ts';
@@ -44,7 +45,7 @@ export class InterimReports {
       interimStatusMs,
       () => {
         this.#timer = undefined;
-        this.#say().catch((error: Error) => log.debug('interim status', { error: error.message }));
+        this.#say().catch((error: unknown) => log.debug('interim status', { error: messageOf(error) }));
       },
       { background: true },
     );
@@ -107,7 +108,7 @@ export async function ensureSandbox(
     );
   } catch (error) {
     if (!(error instanceof Interrupted))
-      api.tell(pod, 'Warning', 'FailedCreatePodSandBox', `Failed to create pod sandbox: ${(error as Error).message}`);
+      api.tell(pod, 'Warning', 'FailedCreatePodSandBox', `Failed to create pod sandbox: ${messageOf(error)}`);
     throw error;
   }
 }
@@ -131,7 +132,7 @@ export async function startAll(
     volumes = state.volumes ?? (await mountPodVolumes(state, sandbox));
   } catch (error) {
     if (error instanceof Interrupted) throw error;
-    host.api.tell(state.pod, 'Warning', 'FailedMount', (error as Error).message);
+    host.api.tell(state.pod, 'Warning', 'FailedMount', messageOf(error));
     state.errorRetryMs = Math.min(
       syncErrorRetryMaxMs,
       state.errorRetryMs === 0 ? syncErrorRetryMs / 2 : state.errorRetryMs * 2,
@@ -213,7 +214,7 @@ async function startContainer(state: PodState, entry: Start, context: StartConte
     id = await interruption.race(engine.containers.create(spec));
   } catch (error) {
     if (error instanceof Interrupted) throw error;
-    throw new WaitingError('CreateContainerError', (error as Error).message);
+    throw new WaitingError('CreateContainerError', messageOf(error));
   }
   api.tell(pod, 'Normal', 'Created', `Container created`, name);
   cancelProbes(state, name);
@@ -230,9 +231,8 @@ async function startContainer(state: PodState, entry: Start, context: StartConte
   } catch (error) {
     if (error instanceof Interrupted) throw error;
     // It counts as an attempt that has ended (see `failedStart`): what follows is for restartPolicy to say.
-    api.tell(pod, 'Warning', 'Failed', `Error: ${(error as Error).message}`, name);
-    if (engine.containers.status(id) === undefined)
-      throw new WaitingError('RunContainerError', (error as Error).message);
+    api.tell(pod, 'Warning', 'Failed', `Error: ${messageOf(error)}`, name);
+    if (engine.containers.status(id) === undefined) throw new WaitingError('RunContainerError', messageOf(error));
     return;
   }
   api.tell(pod, 'Normal', 'Started', `Container started`, name);

@@ -8,6 +8,7 @@ import type { Duplex } from 'node:stream';
 import type { WebSocket } from 'ws';
 import { onceClosed } from '#base/streams.ts';
 import { SpdyConnection, type SpdyStream } from '#base/spdy.ts';
+import { messageOf } from '#base/thrown.ts';
 import { acceptSpdy, acceptWebSocket, isWebSocket } from './remote-command.ts';
 
 export type Dial = (port: number) => Promise<Duplex>;
@@ -16,7 +17,7 @@ function forward(data: SpdyStream, error: SpdyStream | undefined, port: number, 
   dial(port).then(
     (connection) => {
       connection.on('error', (problem: Error) => {
-        error?.end(`error forwarding port ${port} to pod ${podName}: ${problem.message}`);
+        error?.end(`error forwarding port ${port} to pod ${podName}: ${messageOf(problem)}`);
         data.destroy();
       });
       data.on('error', () => connection.destroy());
@@ -29,9 +30,9 @@ function forward(data: SpdyStream, error: SpdyStream | undefined, port: number, 
         for (const stream of [data, error]) if (stream?.writableEnded === false && !stream.destroyed) stream.end();
       });
     },
-    (problem: Error) => {
+    (problem: unknown) => {
       error?.end(
-        `error forwarding port ${port} to pod ${podName}, uid : failed to connect to localhost:${port} inside namespace "${podName}": ${problem.message}`,
+        `error forwarding port ${port} to pod ${podName}, uid : failed to connect to localhost:${port} inside namespace "${podName}": ${messageOf(problem)}`,
       );
       data.end();
     },
@@ -138,8 +139,8 @@ async function forwardChannels(ws: WebSocket, ports: number[], dial: Dial): Prom
       note[0] = channel;
       ws.send(Buffer.from(note));
     }
-    const connection = await dial(port).catch((problem: Error) => {
-      ws.send(Buffer.concat([Buffer.from([index * 2 + 1]), Buffer.from(problem.message)]));
+    const connection = await dial(port).catch((problem: unknown) => {
+      ws.send(Buffer.concat([Buffer.from([index * 2 + 1]), Buffer.from(messageOf(problem))]));
       return undefined;
     });
     if (connection === undefined) {

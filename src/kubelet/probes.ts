@@ -8,6 +8,7 @@ import { connect as connectHttp2 } from 'node:http2';
 import { connect, type Socket } from 'node:net';
 import { Writable } from 'node:stream';
 import type { Json } from '#base/objects.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { Clock, Random, Timer } from '#os/clock.ts';
 import type { ActionResult, ActionTarget, KubeletEngine, Prober, ProbeKind, ProbeListener } from './doors.ts';
 import { lateProbeMs, probeOutputBytesMax } from './limits.ts';
@@ -37,7 +38,7 @@ function limit({ clock, signal }: Pick<Tools, 'clock' | 'signal'>, timeoutMs: nu
 }
 
 /** A port by number or by the name of one of the container's ports. */
-export function resolvePort(container: Json, port: unknown): number {
+function resolvePort(container: Json, port: unknown): number {
   const number = Number(port);
   if (Number.isInteger(number) && number > 0) return number;
   const named = (container.ports ?? []).find((entry: Json) => entry.name === port);
@@ -46,7 +47,7 @@ export function resolvePort(container: Json, port: unknown): number {
 }
 
 /** Collects output up to a bound and drops the rest. */
-export function boundedSink(bytesMax: number): { stream: Writable; text(): string } {
+function boundedSink(bytesMax: number): { stream: Writable; text(): string } {
   const chunks: Buffer[] = [];
   let size = 0;
   const stream = new Writable({
@@ -62,7 +63,7 @@ export function boundedSink(bytesMax: number): { stream: Writable; text(): strin
   return { stream, text: () => Buffer.concat(chunks).toString('utf8') };
 }
 
-export async function runAction(action: Json, target: Target, timeoutMs: number): Promise<ActionResult> {
+async function runAction(action: Json, target: Target, timeoutMs: number): Promise<ActionResult> {
   if (action.exec !== undefined) return runExec(action.exec.command ?? [], target, timeoutMs);
   if (action.httpGet !== undefined) return runHttp(action.httpGet, target, timeoutMs);
   if (action.tcpSocket !== undefined)
@@ -91,7 +92,7 @@ async function runExec(command: string[], target: Target, timeoutMs: number): Pr
   } catch (error) {
     if (controller.signal.aborted)
       return { ok: false, message: `command timed out: "${command.join(' ')}" timed out after ${timeoutMs / 1000}s` };
-    return { ok: false, message: (error as Error).message, unknown: true };
+    return { ok: false, message: messageOf(error), unknown: true };
   } finally {
     timer.cancel();
   }
@@ -127,7 +128,7 @@ function runHttp(action: Json, target: Target, timeoutMs: number): Promise<Actio
     );
     request.on('error', (error) => {
       timer.cancel();
-      resolve({ ok: false, message: `Get "${url}": ${error.message}` });
+      resolve({ ok: false, message: `Get "${url}": ${messageOf(error)}` });
     });
     request.end();
   });
@@ -145,7 +146,7 @@ function runTcp(host: string, port: number, tools: Tools, timeoutMs: number): Pr
       finish({ ok: false, message: `dial tcp ${host}:${port}: i/o timeout` }),
     );
     socket.on('connect', () => finish({ ok: true, message: '' }));
-    socket.on('error', (error) => finish({ ok: false, message: `dial tcp ${host}:${port}: ${error.message}` }));
+    socket.on('error', (error) => finish({ ok: false, message: `dial tcp ${host}:${port}: ${messageOf(error)}` }));
   });
 }
 
@@ -175,7 +176,7 @@ function runGrpc(action: Json, target: Target, timeoutMs: number): Promise<Actio
     session.on('error', (error: Error) =>
       finish({
         ok: false,
-        message: `timeout: failed to connect service "${target.podIp}:${action.port}": ${error.message}`,
+        message: `timeout: failed to connect service "${target.podIp}:${action.port}": ${messageOf(error)}`,
       }),
     );
     const stream = session.request({
@@ -193,7 +194,7 @@ function runGrpc(action: Json, target: Target, timeoutMs: number): Promise<Actio
       status = String(headers['grpc-status'] ?? '');
     });
     stream.on('data', (chunk: Buffer) => chunks.push(chunk));
-    stream.on('error', (error: Error) => finish({ ok: false, message: error.message }));
+    stream.on('error', (error: Error) => finish({ ok: false, message: messageOf(error) }));
     stream.on('end', () => {
       const body = Buffer.concat(chunks);
       const serving = body.length >= 7 && body[5] === 0x08 && body[6] === 1;
@@ -249,9 +250,9 @@ function runProbe(
   const firstMs = startedAtMs + (probe.initialDelaySeconds ?? 0) * 1000 - target.clock.now();
   let timer = target.clock.setTimer(Math.max(0, firstMs) + jitterMs, () => void attempt());
   const attempt = async (): Promise<void> => {
-    const result = await runAction(probe, target, timeoutMs).catch((error: Error): ActionResult => ({
+    const result = await runAction(probe, target, timeoutMs).catch((error: unknown): ActionResult => ({
       ok: false,
-      message: error.message,
+      message: messageOf(error),
       unknown: true,
     }));
     if (cancelled) return;

@@ -6,7 +6,7 @@ import type { Json, KubeObject } from '#base/objects.ts';
 import type { RegistryCredential } from '#engine/engine.ts';
 
 /** `docker.io` for names without a host. */
-export function registryOf(image: string): string {
+function registryOf(image: string): string {
   const first = image.split('/')[0]!;
   return image.includes('/') && (first.includes('.') || first.includes(':') || first === 'localhost')
     ? first

@@ -55,7 +55,7 @@ export function podCgroupParent(pod: KubeObject, root: string): string {
 }
 
 /** CPU shares of a request in cores (1024 a core, at least 2). */
-export function cpuSharesOf(cores: number): number {
+function cpuSharesOf(cores: number): number {
   return Math.max(2, Math.min(262_144, Math.floor(cores * 1024)));
 }
 
@@ -87,7 +87,7 @@ export function containerResources(pod: KubeObject, container: Json, nodeMemoryB
   };
 }
 
-export function oomScoreAdjust(pod: KubeObject, memoryRequestBytes: number, nodeMemoryBytes: number): number {
+function oomScoreAdjust(pod: KubeObject, memoryRequestBytes: number, nodeMemoryBytes: number): number {
   if (pod.spec.priorityClassName === 'system-node-critical') return -997;
   const qos = qosClassOf(pod);
   if (qos === 'Guaranteed') return -997;

@@ -7,7 +7,7 @@
  * Source: Kubernetes' remotecommand protocols v1-v5 (`{v4,v5}.channel.k8s.io`).
  */
 import type { IncomingMessage } from 'node:http';
-import { PassThrough, Writable, type Duplex, type Readable } from 'node:stream';
+import { PassThrough, Writable, type Duplex } from 'node:stream';
 import { WebSocketServer, type WebSocket } from 'ws';
 import { SpdyConnection, type SpdyStream } from '#base/spdy.ts';
 import { webSocketMessageBytesMax } from './limits.ts';
@@ -281,9 +281,9 @@ function acceptOverSpdy(
       const structured = /^v[45]/.test(protocol);
       resolve({
         streams: {
-          ...(wanted.stdin ? { stdin: streams.get('stdin') as Readable } : {}),
-          ...(wanted.stdout ? { stdout: streams.get('stdout') as Writable } : {}),
-          ...(wanted.stderr && !wanted.tty ? { stderr: streams.get('stderr') as Writable } : {}),
+          ...(wanted.stdin ? { stdin: streams.get('stdin') } : {}),
+          ...(wanted.stdout ? { stdout: streams.get('stdout') } : {}),
+          ...(wanted.stderr && !wanted.tty ? { stderr: streams.get('stderr') } : {}),
           ...(wanted.tty ? { resizes: sizes.sizes } : {}),
         },
         signal: gone.signal,

@@ -12,6 +12,7 @@ import type { LogLine } from '#engine/engine.ts';
 import type { Clock } from '#os/clock.ts';
 import { onceClosed, whenDrained } from '#base/streams.ts';
 import { parseRfc3339 } from '#base/timestamp.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { Logger } from '#observe/log.ts';
 import { acceptPortForward } from './port-forward.ts';
 import { acceptRemoteCommand, exitStatus, failureStatus, success } from './remote-command.ts';
@@ -256,10 +257,10 @@ async function upgrade(
     );
     session.finish(exitStatus(code));
   } catch (error) {
-    options.log.debug('remote command failed', { error: error as Error });
+    options.log.debug('remote command failed', { error });
     session.finish(
       failureStatus(
-        `Internal error occurred: error ${parts[0] === 'exec' ? 'executing command in' : 'attaching to'} container: ${(error as Error).message}`,
+        `Internal error occurred: error ${parts[0] === 'exec' ? 'executing command in' : 'attaching to'} container: ${messageOf(error)}`,
       ),
     );
   }

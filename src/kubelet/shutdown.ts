@@ -61,14 +61,14 @@ export async function shutDownPods(parts: ShutdownParts, options: ShutdownOption
         { status: { conditions: [ready] } },
         { subresource: 'status' },
       )
-      .catch((error: Error) => log.warn('the shutdown could not be announced', { error }));
+      .catch((error: unknown) => log.warn('the shutdown could not be announced', { error }));
     await Promise.race([told, clock.sleep(shutdownWordMsMax)]);
   }
   await Promise.all(
     parts.workers().map(async (worker) => {
       await worker
         .shutDown(options.graceMsMax, options.hostGoesDown && isControlled(worker.pod) ? farewell : undefined)
-        .catch((error: Error) => log.warn('a Pod did not stop', { pod: worker.pod.metadata.name ?? '', error }));
+        .catch((error: unknown) => log.warn('a Pod did not stop', { pod: worker.pod.metadata.name ?? '', error }));
     }),
   );
 }

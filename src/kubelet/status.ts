@@ -182,7 +182,7 @@ function condition(pod: KubeObject, type: string, ok: boolean, nowMs: number, re
 }
 
 /** Why a Pod whose containers are ready is not: a sentence for each readiness gate that does not hold. */
-export function unmetGates(pod: KubeObject): string[] {
+function unmetGates(pod: KubeObject): string[] {
   if (pod.spec.readinessGates === undefined) return [];
   return (pod.spec.readinessGates as Json[]).flatMap(({ conditionType }) => {
     const held = (pod.status?.conditions ?? []).find((entry: Json) => entry.type === conditionType);
@@ -198,11 +198,11 @@ function conditionsOf(input: StatusInput, phase: string, statuses: Json[], initS
   const names = (list: Json[]): string => `[${list.map((status) => status.name).join(' ')}]`;
   const initContainers: Json[] = pod.spec.initContainers ?? [];
   const incomplete = initStatuses.filter((status, index) =>
-    isSidecar(initContainers[index]!) ? status.started !== true : status.ready !== true,
+    isSidecar(initContainers[index]) ? status.started !== true : status.ready !== true,
   );
   const mainSeen = statuses.some((status) => status.containerID !== undefined);
   const initialised = phase === 'Succeeded' || mainSeen || incomplete.length === 0;
-  const sidecarStatuses = initStatuses.filter((_status, index) => isSidecar(initContainers[index]!));
+  const sidecarStatuses = initStatuses.filter((_status, index) => isSidecar(initContainers[index]));
   const unready = [...sidecarStatuses, ...statuses].filter((status) => status.ready !== true);
   const ended = phase === 'Succeeded' || phase === 'Failed';
   const containersReady = !ended && unready.length === 0;

@@ -11,6 +11,7 @@ import {
   chown,
   lstat,
   mkdir,
+  mkdtemp,
   readdir,
   readFile,
   readlink,
@@ -19,9 +20,10 @@ import {
   symlink,
   writeFile,
 } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
+import { codeOf } from '#base/thrown.ts';
 import { podDir, podSecretsDir, type KubeletPaths } from './names.ts';
 import type { MountedVolumes } from './doors.ts';
 import { fieldValue, resourceFieldValue, type EnvContext, type ReferencedObjects } from './env.ts';
@@ -294,9 +296,10 @@ async function writeAtomically(
   await mkdir(directory, { recursive: true, mode: 0o755 });
   const current = await readlink(join(directory, '..data')).catch(() => undefined);
   if (current !== undefined && (await sameContent(join(directory, current), files))) return;
-  const stamp = `..${new Date(nowMs).toISOString().replace(/[-:T]/g, '_').replace('Z', '')}.${process.hrtime.bigint() % 1_000_000_000n}`;
-  const target = join(directory, stamp);
-  await mkdir(target, { mode: 0o755 });
+  const time = new Date(nowMs).toISOString().replace(/[-:T]/g, '_').replace('Z', '');
+  const target = await mkdtemp(join(directory, `..${time}.`));
+  await chmod(target, 0o755);
+  const stamp = basename(target);
   for (const file of files) {
     const path = join(target, file.path);
     await mkdir(dirname(path), { recursive: true, mode: 0o755 });
@@ -317,8 +320,8 @@ async function writeAtomically(
   await rename(join(directory, '..data_tmp'), join(directory, '..data'));
   const tops = new Set(files.map((file) => file.path.split('/')[0]!));
   for (const top of tops)
-    await symlink(join('..data', top), join(directory, top)).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EEXIST') throw error;
+    await symlink(join('..data', top), join(directory, top)).catch((error: unknown) => {
+      if (codeOf(error) !== 'EEXIST') throw error;
     });
   for (const entry of await readdir(directory)) {
     if (entry === '..data' || entry === stamp || tops.has(entry)) continue;

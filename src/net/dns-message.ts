@@ -67,9 +67,9 @@ export interface DnsSections {
   additionals?: readonly DnsRecord[];
 }
 
-/** The end of the name at `at`, without following pointers; undefined when it is none. */
-function skipName(message: Buffer, at: number): number | undefined {
-  for (let bytes = 0; at < message.length;) {
+/** The end of the name at `start`, without following pointers; undefined when it is none. */
+function skipName(message: Buffer, start: number): number | undefined {
+  for (let bytes = 0, at = start; at < message.length;) {
     const length = message[at]!;
     if (length === 0) return at + 1;
     if ((length & 0xc0) === 0xc0) return at + 2 <= message.length ? at + 2 : undefined;
@@ -87,8 +87,9 @@ function skipRecord(message: Buffer, at: number): number | undefined {
   return end <= message.length ? end : undefined;
 }
 
-function readLabels(message: Buffer, at: number, end: number): string | undefined {
+function readLabels(message: Buffer, start: number, end: number): string | undefined {
   const labels: string[] = [];
+  let at = start;
   while (at < end && message[at] !== 0) {
     const length = message[at]!;
     if ((length & 0xc0) !== 0) return undefined;
@@ -144,7 +145,8 @@ class Writer {
   }
 
   /** Remembers the names at and below the one that begins here. */
-  note(labels: readonly string[], at: number): void {
+  note(labels: readonly string[], start: number): void {
+    let at = start;
     for (let i = 0; i < labels.length; i++) {
       const key = labels.slice(i).join('.').toLowerCase();
       if (at < 0x4000 && !this.#names.has(key)) this.#names.set(key, at);

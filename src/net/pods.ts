@@ -6,7 +6,7 @@
  */
 import type { NetProgram } from '#os/netlink.ts';
 
-export const podGateway = '169.254.1.1';
+const podGateway = '169.254.1.1';
 /** One address for the host's side of every Pod: it is never on a shared segment. */
 const gatewayMac = 'ee:ee:ee:ee:ee:ee';
 

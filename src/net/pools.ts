@@ -92,7 +92,7 @@ export class AddressPool {
 }
 
 /** Docker's default address pools: 172.17.0.0/16 … 172.31.0.0/16, then /20s of 192.168.0.0/16. */
-export const defaultSubnetPools = [
+const defaultSubnetPools = [
   { base: '172.17.0.0/16', length: 16 },
   { base: '172.18.0.0/16', length: 16 },
   { base: '172.19.0.0/16', length: 16 },

@@ -56,7 +56,10 @@ test('a port of another program of the host is refused', () => {
 test('a dynamic port skips those in use, and the range ends', () => {
   const { ports } = holder([40_000]);
   const next = (): number => ports.reserve({ hostIp: '', hostPort: 0, protocol: 'tcp', port: 80 }, '10.0.0.2').hostPort;
-  assert.deepEqual([next(), next()].sort(), [40_001, 40_002]);
+  assert.deepEqual(
+    [next(), next()].toSorted((a, b) => a - b),
+    [40_001, 40_002],
+  );
   assert.throws(next, /all ports are allocated/);
 });
 

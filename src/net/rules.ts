@@ -10,7 +10,7 @@
 import type { Logger } from '#observe/log.ts';
 import type { Nft } from '#os/nft.ts';
 import { ruleBatchCommandsMax } from './limits.ts';
-import { linkPrefix, tableName } from './names.ts';
+import { linkPrefix, tableName } from './kernel-names.ts';
 
 export interface PublishedPort {
   hostIp: string;
@@ -116,7 +116,7 @@ export function planPorts(table: string, verb: 'add' | 'delete', ports: Publishe
   );
 }
 
-export function planNetwork(table: string, verb: 'add' | 'delete', rule: NetworkRules): string {
+function planNetwork(table: string, verb: 'add' | 'delete', rule: NetworkRules): string {
   const out: string[] = [];
   if (rule.masquerade && !rule.internal) out.push(`${verb} element ip ${table} masqueraded { ${rule.subnet} }`);
   if (rule.link !== '') {

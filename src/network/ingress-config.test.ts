@@ -1,6 +1,10 @@
+import type { Ingress } from '#api/networking.v1.ts';
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import type { Json, KubeObject } from '#base/objects.ts';
+import { sampleOf } from '#base/testing.ts';
+import { kinds } from '#client/kinds.ts';
+import type { Json } from '#base/objects.ts';
+import { startFailure } from './ingress.ts';
 import { haproxyConfig, planIngress } from './ingress-config.ts';
 
 const path = (text: string, service: string, pathType = 'Prefix') => ({
@@ -8,12 +12,11 @@ const path = (text: string, service: string, pathType = 'Prefix') => ({
   pathType,
   backend: { service: { name: service, port: { number: 80 } } },
 });
-const ingress = (rules: unknown[], more: Json = {}): KubeObject => ({
-  apiVersion: 'networking.k8s.io/v1',
-  kind: 'Ingress',
-  metadata: { name: 'i', namespace: 'default', creationTimestamp: '2026-01-01T00:00:00Z' },
-  spec: { rules, ...more },
-});
+const ingress = (rules: unknown[], more: Json = {}): Ingress =>
+  sampleOf(kinds.Ingress, {
+    metadata: { name: 'i', namespace: 'default', creationTimestamp: '2026-01-01T00:00:00Z' },
+    spec: { rules, ...more },
+  });
 const lookups = { endpoints: () => [{ ip: '10.244.0.2', port: 8080 }], tlsSecret: () => undefined, slotsOf: () => 0 };
 
 test('exact hosts go before wildcards and those before none; longer paths before shorter', () => {
@@ -116,4 +119,18 @@ test('the proxy becomes a user of its own where the host has one', () => {
     });
   assert.match(config('haproxy'), /^ {2}user haproxy\n {2}group haproxy$/m);
   assert.doesNotMatch(config(), /^ {2}(user|group) /m);
+});
+
+test('no two proxies share a port: the second fails, and its Ingresses say so', () => {
+  assert.match(
+    haproxyConfig(planIngress([], lookups), { runDir: '/run/x', httpBinds: [], httpsBinds: [] }),
+    /^ {2}noreuseport$/m,
+  );
+  assert.equal(
+    startFailure(
+      '[NOTICE] (2) : version\n[ALERT] (2) : Binding [/a.cfg:10] for frontend a: cannot bind socket (Address already in use) for [0.0.0.0:80]\n[ALERT] (2) : Exiting.',
+    ),
+    'The proxy cannot listen on 0.0.0.0:80 (Address already in use): end what listens there, or give other ports (up --http-port, --https-port)',
+  );
+  assert.equal(startFailure('[ALERT] no memory\n'), 'The proxy did not start: [ALERT] no memory');
 });

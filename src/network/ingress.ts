@@ -4,13 +4,16 @@
  * reload that hands the listening sockets over, so that no connection is refused. HAProxy outlives this process, and
  * the next one takes it up again.
  */
+import type { EndpointSlice } from '#api/discovery.v1.ts';
+import type { Ingress, ServiceBackendPort } from '#api/networking.v1.ts';
 import { existsSync } from 'node:fs';
 import { connect } from 'node:net';
 import { mkdir, readFile, readdir, readlink, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isReason } from '#base/errors.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import { whenSettled } from '#base/promises.ts';
 import type { Client } from '#client/client.ts';
+import { createEventRecorder } from '#client/events.ts';
 import type { InformerFactory } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { Clock, Timer } from '#os/clock.ts';
@@ -51,7 +54,7 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
     .informer(kinds.EndpointSlice)
     .addIndex(
       'service',
-      (slice: KubeObject) =>
+      (slice: EndpointSlice) =>
         `${slice.metadata.namespace}/${slice.metadata.labels?.['kubernetes.io/service-name'] ?? ''}`,
     );
   const secretsByName = new Map<string, { certificate: string; key: string } | undefined>();
@@ -60,8 +63,9 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
   let timer: Timer | undefined;
   let closed = false;
   let work: Promise<void> = Promise.resolve();
+  const recorder = createEventRecorder({ client, clock, log, component: 'ingress', host: options.nodeName });
 
-  const isOurs = (ingress: KubeObject): boolean => {
+  const isOurs = (ingress: Ingress): boolean => {
     const name: string | undefined =
       ingress.spec.ingressClassName ?? ingress.metadata.annotations?.['kubernetes.io/ingress.class'];
     if (name !== undefined) return classes.get(name)?.spec.controller === ingressController;
@@ -72,10 +76,10 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
           item.spec.controller === ingressController && item.metadata.annotations?.[defaultClassAnnotation] === 'true',
       );
   };
-  const endpoints = (namespace: string, name: string, port: Json): { ip: string; port: number }[] => {
+  const endpoints = (namespace: string, name: string, port: ServiceBackendPort): { ip: string; port: number }[] => {
     const service = services.get(`${namespace}/${name}`);
     if (service === undefined) return [];
-    const wanted = (service.spec.ports ?? []).find((entry: Json) =>
+    const wanted = (service.spec.ports ?? []).find((entry) =>
       port.name !== undefined && port.name !== '' ? entry.name === port.name : entry.port === port.number,
     );
     if (wanted === undefined) return [];
@@ -93,7 +97,7 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
       ? []
       : usableEndpoints(match.endpoints, false).map((endpoint) => ({ ip: endpoint.ip, port: endpoint.port }));
   };
-  const loadSecrets = async (list: KubeObject[]): Promise<void> => {
+  const loadSecrets = async (list: Ingress[]): Promise<void> => {
     secretsByName.clear();
     for (const ingress of list)
       for (const tls of ingress.spec.tls ?? []) {
@@ -128,12 +132,14 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
       plan.defaultBackend,
       plan.certificates,
     ]);
-    if (newShape !== shape || (await runningHaproxy(runDir)) === undefined) await reload(plan, newShape);
-    else await updateServers(plan);
+    if (newShape !== shape || (await runningHaproxy(runDir)) === undefined) {
+      if (!(await reload(plan, newShape, list))) return;
+    } else await updateServers(plan);
     if (options.statusAddress !== undefined) await reportStatus(list, options.statusAddress);
   };
 
-  const reload = async (plan: IngressPlan, newShape: string): Promise<void> => {
+  /** Whether the proxy now follows this plan. */
+  const reload = async (plan: IngressPlan, newShape: string, list: Ingress[]): Promise<boolean> => {
     await mkdir(join(runDir, 'certs'), { recursive: true, mode: 0o700 });
     await writeFile(join(runDir, 'certs', 'default.pem'), options.defaultCertificate, { mode: 0o600 });
     for (const certificate of plan.certificates)
@@ -141,7 +147,7 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
     await writeFile(
       join(runDir, 'crt-list'),
       [
-        `${join(runDir, 'certs', 'default.pem')}`,
+        join(runDir, 'certs', 'default.pem'),
         ...plan.certificates.map(
           (certificate) => `${join(runDir, 'certs', certificate.file)} ${certificate.hosts.join(' ')}`,
         ),
@@ -156,7 +162,7 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
     const check = await processes.run('haproxy', ['-c', '-f', `${config}.new`]);
     if (check.code !== 0) {
       log.error('haproxy refuses the configuration; the last one stays', { stderr: check.stderr.slice(0, 2000) });
-      return;
+      return false;
     }
     await rm(config, { force: true });
     await rename(`${config}.new`, config);
@@ -172,8 +178,9 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
     ]);
     if (started.code !== 0) {
       log.error('haproxy did not start', { stderr: started.stderr.slice(0, 2000) });
+      for (const ingress of list) recorder.event(ingress, 'Warning', 'ListenFailed', startFailure(started.stderr));
       schedule(2_000);
-      return;
+      return false;
     }
     shape = newShape;
     slots = new Map(
@@ -185,6 +192,7 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
         }),
       ]),
     );
+    return true;
   };
 
   /** New endpoints take free slots; endpoints that went are drained: what they serve is finished, nothing new comes. */
@@ -225,13 +233,13 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
     }
   };
 
-  const reportStatus = async (list: KubeObject[], address: string): Promise<void> => {
+  const reportStatus = async (list: Ingress[], address: string): Promise<void> => {
     for (const ingress of list) {
       if (ingress.status?.loadBalancer?.ingress?.[0]?.ip === address) continue;
       await client
         .patch(
           kinds.Ingress,
-          ingress.metadata.name!,
+          ingress.metadata.name,
           ingress.metadata.namespace,
           'merge',
           { status: { loadBalancer: { ingress: [{ ip: address }] } } },
@@ -247,7 +255,7 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
     if (timer !== undefined || closed) return;
     timer = clock.setTimer(delayMs, () => {
       timer = undefined;
-      work = work.then(sync).catch((error: Error) => {
+      work = work.then(sync).catch((error: unknown) => {
         log.error('ingress', { error });
         schedule(2_000);
       });
@@ -277,7 +285,7 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
     async [Symbol.asyncDispose]() {
       closed = true;
       timer?.cancel();
-      await work.catch(() => {});
+      await whenSettled(work);
     },
   };
 }
@@ -290,6 +298,14 @@ function proxyUser(): { user?: string } {
   const has = (file: string): boolean =>
     (readIfExists(file) ?? '').split('\n').some((line) => line.startsWith('haproxy:'));
   return has('/etc/passwd') && has('/etc/group') ? { user: 'haproxy' } : {};
+}
+
+/** In words for the user: a port that another program has is the usual cause. */
+export function startFailure(stderr: string): string {
+  const taken = /cannot bind socket \(([^)]*)\) for \[([^\]]*)\]/.exec(stderr);
+  return taken === null
+    ? `The proxy did not start: ${stderr.trim().split('\n').at(-1) ?? ''}`
+    : `The proxy cannot listen on ${taken[2]} (${taken[1]}): end what listens there, or give other ports (up --http-port, --https-port)`;
 }
 
 /** The pid of this node's HAProxy, when it runs. */

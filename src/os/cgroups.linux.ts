@@ -2,6 +2,7 @@
 import { mkdirSync, readFileSync, readdirSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { messageOf } from '#base/thrown.ts';
 import { delegatedGroup } from './cgroups.ts';
 import type { CgroupFeature, CgroupLimits, CgroupMode, CgroupStats, Cgroups } from './cgroups.ts';
 import { parseMountInfo } from './mount.linux.ts';
@@ -64,7 +65,7 @@ function readKeyed(path: string): Record<string, number> {
 }
 
 /** CPU shares (2…262144) as a version 2 weight (1…10000), the conversion that OCI runtimes use. */
-export function weightOfShares(shares: number): number {
+function weightOfShares(shares: number): number {
   return Math.floor(1 + ((Math.max(2, Math.min(262144, shares)) - 2) * 9999) / 262142);
 }
 
@@ -140,8 +141,8 @@ function write(warn: Warn, path: string, value: string): string | undefined {
     writeFileSync(path, value);
     return undefined;
   } catch (error) {
-    warn('the host refused a limit', { path, value, error: (error as Error).message });
-    return `${path.slice(path.lastIndexOf('/') + 1)}=${value}: ${(error as { code?: string }).code ?? (error as Error).message}`;
+    warn('the host refused a limit', { path, value, error: messageOf(error) });
+    return `${path.slice(path.lastIndexOf('/') + 1)}=${value}: ${(error as { code?: string }).code ?? messageOf(error)}`;
   }
 }
 
@@ -218,7 +219,7 @@ function createLegacy(layout: Layout, warn: Warn): Cgroups {
       try {
         mkdirSync(root + path, { recursive: true });
       } catch (error) {
-        warn('a control group could not be made', { path: root + path, error: (error as Error).message });
+        warn('a control group could not be made', { path: root + path, error: messageOf(error) });
       }
     }
     if (has('cpuset')) inheritCpuset(layout.byController.get('cpuset')!, path);

@@ -65,7 +65,7 @@ export class SystemError extends Error {
   }
 }
 
-const errnoNames = new Map(Object.entries(constants.errno).map(([name, number]) => [number as number, name]));
+const errnoNames = new Map(Object.entries(constants.errno).map(([name, number]) => [number, name]));
 errnoNames.set(11, 'EAGAIN');
 errnoNames.set(95, 'EOPNOTSUPP');
 

@@ -63,9 +63,6 @@ export function copyFileSync(from: string, to: string, mode: number): void {
 export function copyFile(from: string, to: string, mode = 0): Promise<void> {
   return fs.promises.copyFile(fsPath(from), fsPath(to), mode);
 }
-export function renameSync(from: string, to: string): void {
-  fs.renameSync(fsPath(from), fsPath(to));
-}
 export function writeFileSync(path: string, content: string | Uint8Array, options: { mode?: number } = {}): void {
   fs.writeFileSync(fsPath(path), content, options);
 }

@@ -141,11 +141,7 @@ export function u32(value: number): Buffer {
   out.writeUInt32LE(value >>> 0);
   return out;
 }
-export function u16(value: number): Buffer {
-  const out = Buffer.alloc(2);
-  out.writeUInt16LE(value);
-  return out;
-}
+
 export function u16be(value: number): Buffer {
   const out = Buffer.alloc(2);
   out.writeUInt16BE(value);

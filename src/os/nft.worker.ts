@@ -90,6 +90,6 @@ function runProgram(argument: { text: string; json?: boolean }): string {
       stdio: ['pipe', 'pipe', 'pipe'],
     });
   } catch (error) {
-    throw new Error(`nft: ${String((error as { stderr?: string }).stderr ?? error).trim()}`);
+    throw new Error(`nft: ${String((error as { stderr?: string }).stderr ?? error).trim()}`, { cause: error });
   }
 }

@@ -5,6 +5,7 @@
  */
 import { unlinkSync } from 'node:fs';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { messageOf } from '#base/thrown.ts';
 import { SystemError, call, errno, openPidfd, tryCall, withUnixAddress } from './libc.linux.ts';
 import { addressOf } from './ffi.linux.ts';
 import type { PollCommand, PollEvent } from './poll.linux.ts';
@@ -110,7 +111,7 @@ function command(message: PollCommand): boolean {
       kind: 'error',
       id: message.id,
       code: (error as SystemError).code ?? 'EIO',
-      message: (error as Error).message,
+      message: messageOf(error),
     });
   }
   return true;

@@ -13,7 +13,7 @@ export interface PortHolder {
   dynamicRange(): [number, number];
 }
 
-const names = new Map(Object.entries(constants.errno).map(([name, number]) => [number as number, name]));
+const names = new Map(Object.entries(constants.errno).map(([name, number]) => [number, name]));
 
 function setReuse(fd: number, value: 0 | 1): void {
   call('setsockopt', 'SO_REUSEADDR', fd, 1, 2, Buffer.from([value, 0, 0, 0]), 4);

@@ -8,7 +8,6 @@
  * before 2.29, musl): then the caller uses child_process as well.
  */
 import { Socket } from 'node:net';
-import type { Readable, Writable } from 'node:stream';
 import { addressOf, bindLibrary } from './ffi.linux.ts';
 import type { CFunction } from './ffi.linux.ts';
 import { SystemError } from './libc.linux.ts';
@@ -112,7 +111,7 @@ export function spawnSession(
     stdin: undefined,
     stdout: undefined,
     stderr: read(errorsRead),
-    extra: [read(extraRead) as Readable & Writable],
+    extra: [read(extraRead)],
   };
 }
 

@@ -13,7 +13,7 @@ export type SpecialKind = 'character' | 'block' | 'fifo';
 const kindBits: Record<SpecialKind, number> = { character: 0o020000, block: 0o060000, fifo: 0o010000 };
 
 /** The kernel's encoding of a device number (glibc `makedev`). */
-export function deviceNumber(major: number, minor: number): bigint {
+function deviceNumber(major: number, minor: number): bigint {
   const high = BigInt(major);
   const low = BigInt(minor);
   return (low & 0xffn) | ((high & 0xfffn) << 8n) | ((low & ~0xffn) << 12n) | ((high & ~0xfffn) << 32n);

@@ -65,7 +65,7 @@ export function startSyscallWorker(name: string): SyscallWorker {
       worker ??= start();
       const id = nextId++;
       return new Promise((resolve, reject) => {
-        waiting.set(id, { resolve: resolve as (value: never) => void, reject });
+        waiting.set(id, { resolve: resolve, reject });
         worker!.ref();
         worker!.postMessage({ id, operation, argument });
       });

@@ -40,6 +40,7 @@ const defaults: [KindRef, KubeObject][] = [
         { apiGroups: ['networking.k8s.io'], resources: ['ingresses/status'], verbs: ['patch', 'update'] },
         // Certificates that Ingresses name.
         { apiGroups: [''], resources: ['secrets'], verbs: ['get'] },
+        { apiGroups: [''], resources: ['events'], verbs: ['create', 'patch'] },
       ],
     },
   ],

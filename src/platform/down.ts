@@ -5,6 +5,7 @@
  */
 import { existsSync, readlinkSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { codeOf } from '#base/thrown.ts';
 import { processesIn, removeAllOf } from '#net/remove-all.ts';
 import { realClock } from '#os/clock.real.ts';
 import { listDirectory } from '#os/files.ts';
@@ -67,7 +68,7 @@ function removeHome(home: string): void {
   try {
     rmSync(home, { recursive: true, force: true });
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EBUSY') throw error;
+    if (codeOf(error) !== 'EBUSY') throw error;
   }
 }
 

@@ -6,10 +6,11 @@
  */
 import { hostname, networkInterfaces } from 'node:os';
 import type { Subnet } from '#net/pools.ts';
-import { linkMark, linkPrefix } from '#net/names.ts';
+import { linkMark, linkPrefix } from '#net/kernel-names.ts';
 import type { Netlink, NetProgram } from '#os/netlink.ts';
 import type { Namespaces } from '#os/namespaces.ts';
 import { ApiError } from '#base/errors.ts';
+import { messageOf } from '#base/thrown.ts';
 import { readIfExists } from '#os/files.ts';
 import { linuxPortHolder } from '#os/ports.ts';
 import type { Processes } from '#os/processes.ts';
@@ -80,7 +81,7 @@ export async function loadModules(processes: Processes): Promise<void> {
   if (/\boverlay$/m.test(readIfExists('/proc/filesystems') ?? '')) return;
   const done = await processes
     .run('modprobe', ['overlay'])
-    .catch((error: Error) => ({ code: 1, stderr: error.message, stdout: '' }));
+    .catch((error: unknown) => ({ code: 1, stderr: messageOf(error), stdout: '' }));
   if (done.code !== 0)
     throw new ApiError(
       'InternalError',
@@ -88,7 +89,7 @@ export async function loadModules(processes: Processes): Promise<void> {
     );
 }
 
-export function addressLink(node: NodePlan): string {
+function addressLink(node: NodePlan): string {
   return `${linkPrefix(node.instanceId)}h`;
 }
 

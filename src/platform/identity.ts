@@ -25,7 +25,7 @@ export function establishKeyRing(paths: Paths, random: Random, clock: Clock): Ke
 }
 
 /** First address of the Service range: the API server's own Service. */
-export function apiServiceAddress(instance: Instance): string {
+function apiServiceAddress(instance: Instance): string {
   const subnet = parseSubnet(instance.serviceRange);
   const value = subnet.base + 1;
   return [24, 16, 8, 0].map((shift) => Math.floor(value / 2 ** shift) % 256).join('.');

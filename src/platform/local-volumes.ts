@@ -24,7 +24,7 @@ export function removeUnusedVolumes(
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const volumes = informers.informer(kinds.PersistentVolume);
   const remove = (name: string): void => {
-    void rm(join(directory, name), { recursive: true, force: true }).catch((error: Error) =>
+    void rm(join(directory, name), { recursive: true, force: true }).catch((error: unknown) =>
       log.warn("a volume's directory could not be removed", { name, error }),
     );
   };

@@ -4,11 +4,11 @@
  * next process takes them up from disk.
  */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync, statfsSync } from 'node:fs';
-import { cpus, release, totalmem, uptime } from 'node:os';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { canMakeBaseImage, makeBaseImage } from '#build/bootstrap/bootstrap.ts';
 import { issueCertificate, type KeyPair } from '#base/x509.ts';
+import { SingleFlight } from '#base/single-flight.ts';
 import { createEventRecorder } from '#client/events.ts';
 import { InformerFactory, type Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
@@ -17,27 +17,26 @@ import { createHttpTransport } from '#client/transport-http.ts';
 import type { Client } from '#client/client.ts';
 import { openContent } from '#content/content.ts';
 import { createImageRecords } from '#content/image-records.ts';
+import type { ImageRecord } from '#content/image-records.ts';
 import { HttpTransport } from '#content/remote.ts';
 import { createSnapshots } from '#content/snapshots.ts';
 import { createEngine, type DockerEngine } from '#engine/create-engine.ts';
 import { createImages } from '#engine/images.ts';
 import { runKubelet, type Kubelet } from '#kubelet/kubelet.ts';
 import { createLinuxNode, kubeletPaths } from '#kubelet/linux-node.ts';
-import { podProcessesMaxPercent, podsPerNodeDefault } from '#kubelet/limits.ts';
-import { amountsOf, type NodeFacts } from '#kubelet/node-status.ts';
 import { startKubeletServer } from '#kubelet/server.ts';
 import { runDns, upstreamsOf } from '#network/dns.ts';
 import { runIngress } from '#network/ingress.ts';
 import { runServiceProxy } from '#network/services.ts';
 import { createLogger, type Logger } from '#observe/log.ts';
-import { realClock, realRandom } from '#os/clock.real.ts';
+import { machineBootedAtMs, processUptimeMs, realClock, realRandom } from '#os/clock.real.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
 import { createMounts } from '#os/mount.linux.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { createAccess, hashInternalSecret, internalUser } from '#registry/access.ts';
 import { createRegistry, createRegistryServer } from '#registry/registry.ts';
 import { coverInput, type NodeServices } from '#net/firewall.ts';
-import { cgroupRoot, tableName } from '#net/names.ts';
+import { cgroupRoot, tableName } from '#net/kernel-names.ts';
 import { startDockerApi } from './docker-api.ts';
 import { hostAddresses, hostName } from './host.ts';
 import { networkGroup } from './cluster-defaults.ts';
@@ -46,11 +45,10 @@ import { clusterDnsAddress, loadInstance, nodePlan, type Instance, type NodePlan
 import { pathsOfPart } from './launch.ts';
 import { writeLogLine } from './process-log.ts';
 import { answerShutdown, shutdownSignal } from './shutdown.ts';
+import { kubeletPort, podProcessesMax, readNodeFacts } from './node-facts.ts';
 import { removeUnusedVolumes } from './local-volumes.ts';
 import { files, type Paths } from './paths.ts';
-import { kubernetesVersion, tiphysVersion } from './version.ts';
-
-const kubeletPort = 10_250;
+import { tiphysVersion } from './version.ts';
 
 export async function runNode(number: number): Promise<void> {
   const paths = pathsOfPart();
@@ -73,7 +71,7 @@ export async function runNode(number: number): Promise<void> {
     realClock.setTimer(5_000, () => process.exit(0), { background: true });
     void stack
       .disposeAsync()
-      .catch((error: Error) => log.error('stop', { error }))
+      .catch((error: unknown) => log.error('stop', { error }))
       .finally(() => process.exit(0));
   };
   process.on('SIGTERM', () => end('SIGTERM'));
@@ -105,7 +103,7 @@ export async function runNode(number: number): Promise<void> {
   // Names and Services first: what Pods that still run miss most while this process was away.
   const network = await startNetwork(instance, node, paths, networkClient, networkInformers, log, stack);
   if (number === 1)
-    removeUnusedVolumes(networkInformers, files.volumes(paths), log).ready.catch((error: Error) =>
+    removeUnusedVolumes(networkInformers, files.volumes(paths), log).ready.catch((error: unknown) =>
       log.error('volumes', { error }),
     );
   networkInformers.start();
@@ -125,7 +123,7 @@ export async function runNode(number: number): Promise<void> {
   informers.start();
   await Promise.all([network.ready, kubelet.ready]);
   writeFileAtomic(files.ready(paths, `node-${number}`), `${process.pid}\n`, { mode: 0o644 });
-  log.info('ready', { node: node.name, sinceStartMs: Math.round(performance.now()) });
+  log.info('ready', { node: node.name, sinceStartMs: Math.round(processUptimeMs()) });
 }
 
 function connect(
@@ -305,6 +303,7 @@ async function startEngine(
     }
   }
   let engine: DockerEngine | undefined;
+  const making = new SingleFlight<ImageRecord>();
   const images = createImages({
     content,
     records,
@@ -322,21 +321,23 @@ async function startEngine(
           },
         }
       : { localRegistry: registry.local }),
-    makeBaseImage: onceAtATime(async (name, progress) =>
+    // Pods that start together ask for the same base image together; it is made in one place on disk.
+    makeBaseImage: async (name, progress) =>
       canMakeBaseImage(name)
-        ? makeBaseImage(
-            {
-              content,
-              images: records,
-              processes: linuxProcesses,
-              clock: realClock,
-              environment: process.env as Record<string, string>,
-              onProgress: (line) => progress({ status: line }),
-            },
-            name,
+        ? making.run(name, () =>
+            makeBaseImage(
+              {
+                content,
+                images: records,
+                processes: linuxProcesses,
+                clock: realClock,
+                environment: process.env as Record<string, string>,
+                onProgress: (line) => progress({ status: line }),
+              },
+              name,
+            ),
           )
         : undefined,
-    ),
     containersOf: (imageId) =>
       (engine?.containers.list() ?? [])
         .filter((container) => container.imageId === imageId)
@@ -375,53 +376,6 @@ async function startEngine(
   return engine;
 }
 
-/** Pods that start together ask for the same base image together; it is made in one place on disk. */
-function onceAtATime<P extends unknown[], T>(
-  run: (name: string, ...more: P) => Promise<T>,
-): (name: string, ...more: P) => Promise<T> {
-  const running = new Map<string, Promise<T>>();
-  return (name, ...more) => {
-    let made = running.get(name);
-    if (made === undefined) {
-      made = run(name, ...more).finally(() => running.delete(name));
-      running.set(name, made);
-    }
-    return made;
-  };
-}
-
-function factsOf(instance: Instance, node: NodePlan, dataDir: string, appArmor: boolean): NodeFacts {
-  const disk = statfsSync(dataDir);
-  const text = (path: string): string => (readIfExists(path) ?? '').trim();
-  const osRelease = readIfExists('/etc/os-release') ?? '';
-  return {
-    appArmor,
-    name: node.name,
-    hostname: node.name,
-    hostIp: node.address,
-    kubeletPort,
-    ...amountsOf({
-      cpus: cpus().length,
-      memoryBytes: totalmem(),
-      ephemeralBytes: disk.blocks * disk.bsize,
-      podsMax: instance.maxPods ?? podsPerNodeDefault,
-    }),
-    architecture: process.arch,
-    kernelVersion: release(),
-    osImage: /^PRETTY_NAME="?([^"\n]*)"?/m.exec(osRelease)?.[1] ?? 'Linux',
-    machineId: text('/etc/machine-id'),
-    bootId: text('/proc/sys/kernel/random/boot_id'),
-    systemUuid: text('/sys/class/dmi/id/product_uuid') || text('/etc/machine-id'),
-    version: kubernetesVersion,
-    runtimeVersion: `tiphys://${tiphysVersion()}`,
-    podCidr: node.podRange,
-    labels: {
-      'node.kubernetes.io/instance-type': 'tiphys',
-      ...(node.number === 1 ? { 'node-role.kubernetes.io/control-plane': '' } : {}),
-    },
-  };
-}
-
 async function startKubelet(
   instance: Instance,
   node: NodePlan,
@@ -435,7 +389,7 @@ async function startKubelet(
 ): Promise<Kubelet> {
   const data = join(files.nodeData(paths, node.number), 'kubelet');
   mkdirSync(data, { recursive: true, mode: 0o700 });
-  const facts = factsOf(instance, node, data, engine.context.apparmorDefault !== undefined);
+  const facts = readNodeFacts(instance, node, data, engine.context.apparmorDefault !== undefined);
   const groups = cgroupRoot(node.instanceId, engine.context.os.cgroups.top);
   engine.context.os.cgroups.create(`${groups}/kubepods`, { pidsMax: podProcessesMax() });
   const common = {
@@ -487,17 +441,6 @@ async function startKubelet(
   return kubelet;
 }
 
-/**
- * Each Pod may have as many processes as a kubelet gives it unasked (no bound), all of them together leave some to the
- * node.
- */
-function podProcessesMax(): number {
-  const most = Math.min(
-    ...['pid_max', 'threads-max'].map((name) => Number(readIfExists(`/proc/sys/kernel/${name}`) ?? 32_768)),
-  );
-  return Math.floor((most * podProcessesMaxPercent) / 100);
-}
-
 /** Use of processor and memory by the whole machine since boot. */
 async function nodeUsage(): Promise<{
   cpuNanoseconds: number;
@@ -516,6 +459,6 @@ async function nodeUsage(): Promise<{
     memoryWorkingSetBytes: kib('MemTotal') - kib('MemAvailable'),
     memoryAvailableBytes: kib('MemAvailable'),
     readAtMs: realClock.now(),
-    bootedAtMs: realClock.now() - uptime() * 1000,
+    bootedAtMs: machineBootedAtMs(),
   };
 }

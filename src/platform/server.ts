@@ -12,7 +12,7 @@ import { InformerFactory } from '#client/informer.ts';
 import { createDirectTransport } from '#client/transport-direct.ts';
 import { runControllers } from '#controllers/run.ts';
 import { createLogger } from '#observe/log.ts';
-import { realClock, realRandom } from '#os/clock.real.ts';
+import { processUptimeMs, realClock, realRandom } from '#os/clock.real.ts';
 import { writeFileAtomic } from '#os/files.ts';
 import { releaseMemory } from '#os/memory.linux.ts';
 import { runScheduler } from '#scheduler/scheduler.ts';
@@ -47,7 +47,7 @@ export async function runServer(): Promise<void> {
     realClock.setTimer(5_000, () => process.exit(0), { background: true });
     void stack
       .disposeAsync()
-      .catch((error: Error) => log.error('stop', { error }))
+      .catch((error: unknown) => log.error('stop', { error }))
       .finally(() => process.exit(0));
   };
   process.once('SIGTERM', () => end('SIGTERM'));
@@ -136,7 +136,7 @@ export async function runServer(): Promise<void> {
   );
   await defaultServiceAccount(clientFor('tiphys-platform'));
   writeFileAtomic(files.ready(paths, 'server'), `${process.pid}\n`, { mode: 0o644 });
-  log.info('ready', { sinceStartMs: Math.round(performance.now()) });
+  log.info('ready', { sinceStartMs: Math.round(processUptimeMs()) });
 }
 
 /** Pods of the default namespace can be made once its ServiceAccount is there. */

@@ -7,8 +7,8 @@ import { isDigest, isRepositoryPath } from '#base/reference.ts';
 import type { Upload, UploadOwner } from '#content/blobs.ts';
 import { RegistryError } from './errors.ts';
 import { blobBytesMax } from './limits.ts';
-import { send } from './registry.ts';
-import type { Call } from './registry.ts';
+import { send } from './call.ts';
+import type { Call } from './call.ts';
 
 export function decodeDigest(text: string): string {
   let digest: string;
@@ -50,6 +50,7 @@ export async function handleBlob(call: Call, text: string): Promise<void> {
     if (!isThere) throw new RegistryError('BLOB_UNKNOWN');
     await call.repositories.removeBlob(call.path, digest);
     send(call.response, 202);
+    // The next collection takes what this one leaves.
     void call.content.collect().catch(() => {});
     return;
   }

@@ -14,6 +14,7 @@ import { createServer } from 'node:http';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { ApiError } from '#base/errors.ts';
 import { isRepositoryPath } from '#base/reference.ts';
+import { codeOf, messageOf } from '#base/thrown.ts';
 import { DigestError, UploadGoneError } from '#content/blobs.ts';
 import type { Content } from '#content/content.ts';
 import type { ImageRecords } from '#content/image-records.ts';
@@ -23,9 +24,11 @@ import type { Clock } from '#os/clock.ts';
 import { mayWrite } from './access.ts';
 import type { Access, Identity } from './access.ts';
 import { handleBlob, handleUpload } from './blobs.ts';
+import { send, sendJson } from './call.ts';
+import type { Call } from './call.ts';
 import { RegistryError } from './errors.ts';
-import { handleManifest, handleReferrers } from './manifests.ts';
 import { connectionIdleMs, connectionsMax, connectionsPerSourceMax, pageItemsMax, requestHeadersMs } from './limits.ts';
+import { handleManifest, handleReferrers } from './manifests.ts';
 import { createRepositories } from './repositories.ts';
 import type { Repositories } from './repositories.ts';
 
@@ -63,21 +66,6 @@ export interface Registry {
   };
 }
 
-export interface Call {
-  request: IncomingMessage;
-  response: ServerResponse;
-  url: URL;
-  method: string;
-  path: string;
-  identity: Identity | undefined;
-  content: Content;
-  images: ImageRecords;
-  repositories: Repositories;
-  /** Set for an engine of the platform that asks on behalf of another registry's name. */
-  mirrorOf: string | undefined;
-  bring: ((canonicalName: string) => Promise<unknown>) | undefined;
-}
-
 /** One part of a path; what is not an escape is a wrong name. */
 function decodePart(text: string): string {
   try {
@@ -89,32 +77,8 @@ function decodePart(text: string): string {
 
 const route = /^\/v2\/(.+)\/(blobs\/uploads|blobs|manifests|tags|referrers)\/([^/]*)$/;
 
-export function send(
-  response: ServerResponse,
-  status: number,
-  headers: Record<string, string | number> = {},
-  body?: Uint8Array | string,
-): void {
-  response.writeHead(status, {
-    'docker-distribution-api-version': 'registry/2.0',
-    ...(body === undefined && status !== 204 && headers['content-length'] === undefined ? { 'content-length': 0 } : {}),
-    ...headers,
-  });
-  response.end(body);
-}
-
-export function sendJson(
-  response: ServerResponse,
-  status: number,
-  value: unknown,
-  headers: Record<string, string> = {},
-): void {
-  const body = Buffer.from(JSON.stringify(value));
-  send(response, status, { 'content-type': 'application/json', 'content-length': body.length, ...headers }, body);
-}
-
 /** A slice of a sorted list after `last`, with the link to the next one. */
-export function page(call: { url: URL }, items: string[]): { items: string[]; headers: Record<string, string> } {
+function page(call: { url: URL }, items: string[]): { items: string[]; headers: Record<string, string> } {
   const last = call.url.searchParams.get('last');
   const wanted = call.url.searchParams.get('n');
   if (wanted !== null && !/^\d{1,9}$/.test(wanted)) throw new RegistryError('PAGINATION_NUMBER_INVALID');
@@ -218,9 +182,8 @@ class HttpRegistry implements Registry {
       if (error.reason === 'NotFound') return new RegistryError('BLOB_UNKNOWN', error.message);
       if (error.reason === 'BadRequest') return new RegistryError('DIGEST_INVALID', error.message);
     }
-    if ((error as NodeJS.ErrnoException).code === 'ENOSPC')
-      return new RegistryError('UNKNOWN', 'no space left on device', { status: 507 });
-    return new RegistryError('UNKNOWN', error instanceof Error ? error.message : String(error));
+    if (codeOf(error) === 'ENOSPC') return new RegistryError('UNKNOWN', 'no space left on device', { status: 507 });
+    return new RegistryError('UNKNOWN', messageOf(error));
   }
 
   #challenge(request: IncomingMessage, scope: string): Record<string, string> {

@@ -11,7 +11,7 @@ import type { AffinityTerm, PodInfo } from './pod-info.ts';
 import type { Snapshot } from './snapshot.ts';
 
 /** Whether `term` (of another Pod or of the incoming one) selects this Pod. */
-export function selects(
+function selects(
   term: AffinityTerm,
   pod: { namespace: string; labels: Labels },
   namespaceLabels: (namespace: string) => Labels,

@@ -3,9 +3,10 @@
  * the reason that keeps the Pod off the node, in the words that `kubectl describe pod` is known for. `resolvable` says
  * whether removing Pods from the node could help (preemption).
  */
+import type { Taint, Toleration } from '#api/core.v1.ts';
 import { type Labels, type LabelSelector, matchesLabels, matchesRequirement } from '#base/selectors.ts';
 import { type NodeInfo, portKey } from './node-info.ts';
-import type { HostPort, NodeSelectorTerm, PodInfo, Taint, Toleration } from './pod-info.ts';
+import type { HostPort, NodeSelectorTerm, PodInfo } from './pod-info.ts';
 
 export interface Rejection {
   plugin: string;
@@ -65,11 +66,7 @@ function hasPortConflict(ports: readonly HostPort[], used: ReadonlyMap<string, n
 }
 
 /** Reasons why the requests do not fit beside what is there and what is promised to `nominated`. */
-export function fitProblems(
-  pod: PodInfo,
-  node: NodeInfo,
-  nominated: readonly PodInfo[] | undefined,
-): Rejection | undefined {
+function fitProblems(pod: PodInfo, node: NodeInfo, nominated: readonly PodInfo[] | undefined): Rejection | undefined {
   let { cpu, memory, ephemeral } = node;
   let pods = node.podCount;
   if (nominated !== undefined) {

@@ -19,7 +19,7 @@ function fractionOf(used: number, has: number): number {
 }
 
 /** Least allocated plus balanced allocation: what every Pod is scored by. */
-export function resourceScore(pod: PodInfo, node: NodeInfo): number {
+function resourceScore(pod: PodInfo, node: NodeInfo): number {
   const { cpuMax, memoryMax } = node;
   const cpu = fractionOf(node.scoredCpu + pod.scoredCpu, cpuMax);
   const memory = fractionOf(node.scoredMemory + pod.scoredMemory, memoryMax);

@@ -18,7 +18,7 @@ import type { Field, ListNode, ObjectNode, TypeNode } from './types.ts';
 import { validateAnnotations, validateLabels } from './validate-meta.ts';
 
 /** The type node of a structural schema. */
-export function nodeOfSchema(schema: Json): TypeNode {
+function nodeOfSchema(schema: Json): TypeNode {
   if (schema === undefined || schema === null || typeof schema !== 'object') return scalarNode('any');
   if (schema['x-kubernetes-int-or-string'] === true) return scalarNode('intstr');
   switch (schema.type) {
@@ -68,7 +68,7 @@ function objectNode(schema: Json): TypeNode {
 }
 
 /** The root: what the schema says, and the fields of every object. */
-export function rootNode(schema: Json): ObjectNode {
+function rootNode(schema: Json): ObjectNode {
   const inner =
     schema === undefined
       ? undefined
@@ -88,7 +88,7 @@ export function rootNode(schema: Json): ObjectNode {
 }
 
 /** Sets defaults, innermost last, in place. */
-export function applySchemaDefaults(value: Json, schema: Json): void {
+function applySchemaDefaults(value: Json, schema: Json): void {
   if (typeof value !== 'object' || value === null || schema === undefined) return;
   if (Array.isArray(value)) {
     if (schema.items) for (const item of value) applySchemaDefaults(item, schema.items);
@@ -338,7 +338,7 @@ export interface CustomKind extends KindRecord {
 
 /** The kinds of a definition: one for each served version. */
 export function kindsOfDefinition(definition: KubeObject): CustomKind[] {
-  const spec = definition.spec as Json;
+  const spec = definition.spec;
   const stored = spec.versions.find((v: Json) => v.storage === true) ?? spec.versions[0];
   const served = spec.versions.filter((v: Json) => v.served === true);
   return served.map((version: Json) => customKind(spec, version, stored.name, spec.versions.length > 1));

@@ -21,19 +21,19 @@ export const isEmptySet = (set: FieldSet): boolean => !set.self && set.children.
 const anyNode: TypeNode = { kind: 'any' };
 
 /** The node of a field; what no schema describes is taken as it looks: objects by field, lists as a whole. */
-export function childNode(node: TypeNode, name: string): TypeNode {
+function childNode(node: TypeNode, name: string): TypeNode {
   if (node.kind === 'object') return node.fields.get(name)?.type ?? anyNode;
   return node.kind === 'map' ? node.item : anyNode;
 }
 
-export function isAtomic(node: TypeNode, value: Json): boolean {
+function isAtomic(node: TypeNode, value: Json): boolean {
   if (Array.isArray(value)) return node.kind !== 'list' || node.listType === undefined || node.listType === 'atomic';
   if (typeof value !== 'object' || value === null) return true;
   return (node.kind === 'object' || node.kind === 'map') && node.atomic === true;
 }
 
 /** The edge of a list's item. */
-export function itemKey(node: ListNode, item: Json): string {
+function itemKey(node: ListNode, item: Json): string {
   if (node.listType === 'set') return `v:${JSON.stringify(item)}`;
   const key: Json = {};
   for (const name of [...(node.keys ?? [])].sort()) {
@@ -148,17 +148,6 @@ export function unionOf(a: FieldSet, b: FieldSet): FieldSet {
   return out;
 }
 
-/** Members of `a` that are not members of `b`. */
-export function differenceOf(a: FieldSet, b: FieldSet): FieldSet {
-  const out: FieldSet = { self: a.self && !b.self, children: new Map() };
-  for (const [key, set] of a.children) {
-    const other = b.children.get(key);
-    const rest = other === undefined ? set : differenceOf(set, other);
-    if (!isEmptySet(rest)) out.children.set(key, rest);
-  }
-  return out;
-}
-
 /** `a` without `b` and without everything below `b`'s members. */
 export function removeBelow(a: FieldSet, b: FieldSet): FieldSet {
   const out: FieldSet = { self: a.self && !b.self, children: new Map() };
@@ -259,7 +248,7 @@ function edgeText(key: string): string {
   const text = key.slice(2);
   if (key.startsWith('f:')) return `.${text}`;
   if (!key.startsWith('k:')) return `[=${text}]`;
-  return `[${Object.entries(JSON.parse(text) as Json)
+  return `[${Object.entries(JSON.parse(text))
     .map(([k, v]) => `${k}=${JSON.stringify(v)}`)
     .join(',')}]`;
 }

@@ -5,7 +5,7 @@
  * only, no descriptions.
  *
  * Run: node src/schema/generate.ts KUBERNETES_MODULE API_MODULE APIMACHINERY_MODULE [METRICS_MODULE] (directories of
- * the Go modules)
+ * the Go modules). The interfaces in `src/api` follow from it (`generate-api.ts`).
  *
  * One file per API package, one line per type. A field is a word list: its type, `!` when required, `#n` its protobuf
  * number, then (`#2.1`: field 1 of an embedded message that is field 2), `&` where the Go field is a pointer, so that a
@@ -18,6 +18,7 @@
  */
 import { mkdirSync, readdirSync, readFileSync, existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { writeApi } from './generate-api.ts';
 
 type Schema = {
   $ref?: string;
@@ -214,6 +215,7 @@ function main(): void {
       .map(([type, fields]) => `${JSON.stringify(type)}:${JSON.stringify(fields)}`);
     writeFileSync(join(out, `${pkg}.json`), `{\n${lines.join(',\n')}\n}\n`);
   }
+  writeApi();
 }
 
 function addType(

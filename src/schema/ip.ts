@@ -21,7 +21,7 @@ export interface Network {
 export function parseNetwork(text: unknown): Network | undefined {
   const match = typeof text === 'string' ? /^([^/]+)\/(\d{1,3})$/.exec(text) : null;
   if (match === null || !isIp(match[1]) || String(Number(match[2])) !== match[2]) return undefined;
-  const network: Network = { address: match[1]!, prefix: Number(match[2]), family: familyOf(match[1]!) };
+  const network: Network = { address: match[1], prefix: Number(match[2]), family: familyOf(match[1]) };
   return network.prefix <= (network.family === 'ipv4' ? 32 : 128) ? network : undefined;
 }
 

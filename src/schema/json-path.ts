@@ -7,7 +7,7 @@ import type { Json } from '#base/objects.ts';
 type Step = (values: Json[]) => Json[];
 
 const token =
-  /^(?:\.([A-Za-z0-9_$\-\\/.]*?[^\\](?=[.[]|$)|\*)|\[\s*'([^']+)'\s*\]|\[\s*"([^"]+)"\s*\]|\[\s*(-?\d+)\s*\]|\[\s*\*\s*\]|\[\?\(\s*@\.?([\w.\-]*)\s*(==|!=)?\s*(?:"([^"]*)"|'([^']*)'|([\w.]+))?\s*\)\])/;
+  /^(?:\.([A-Za-z0-9_$\-\\/.]*?[^\\](?=[.[]|$)|\*)|\[\s*'([^']+)'\s*\]|\[\s*"([^"]+)"\s*\]|\[\s*(-?\d+)\s*\]|\[\s*\*\s*\]|\[\?\(\s*@\.?([\w.-]*)\s*(==|!=)?\s*(?:"([^"]*)"|'([^']*)'|([\w.]+))?\s*\)\])/;
 
 function field(name: string): Step {
   if (name === '*')
@@ -52,9 +52,9 @@ export function compileJsonPath(path: string): (object: Json) => Json[] {
     else if (index !== undefined) {
       const n = Number(index);
       steps.push((values) => values.flatMap((v) => (Array.isArray(v) && v.at(n) !== undefined ? [v.at(n)] : [])));
-    } else if (all!.startsWith('[?')) steps.push(filter(filterPath ?? '', operator, a ?? b ?? c ?? ''));
+    } else if (all.startsWith('[?')) steps.push(filter(filterPath ?? '', operator, a ?? b ?? c ?? ''));
     else steps.push((values) => values.flatMap((v) => (Array.isArray(v) ? v : [])));
-    rest = rest.slice(all!.length);
+    rest = rest.slice(all.length);
   }
   return (object) => steps.reduce((values, step) => step(values), [object]);
 }

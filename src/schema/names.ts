@@ -27,7 +27,7 @@ export function subdomainProblem(text: string): string {
     : "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 }
 
-export function pathSegmentProblem(text: string): string {
+function pathSegmentProblem(text: string): string {
   if (text === '.' || text === '..') return `may not be '${text}'`;
   for (const part of ['/', '%']) if (text.includes(part)) return `may not contain '${part}'`;
   return '';

@@ -14,7 +14,7 @@ const longPackage: Record<string, string> = {
 };
 
 /** `core.v1/Pod` → `io.k8s.api.core.v1.Pod`. */
-export function definitionName(typeName: string): string {
+function definitionName(typeName: string): string {
   const [pkg = '', type = ''] = typeName.split('/');
   const [group = '', version = ''] = pkg.split('.');
   return `${longPackage[group] ?? `io.k8s.api.${group}`}.${version}.${type}`;
@@ -28,7 +28,7 @@ const scalarDefinitions: Record<string, [string, Json]> = {
 };
 
 /** Collects the definitions that schemas refer to. */
-export class Definitions {
+class Definitions {
   readonly #refPrefix: string;
   readonly #version3: boolean;
   readonly schemas = new Map<string, Json>();
@@ -116,7 +116,7 @@ export class Definitions {
       case 'bytes':
         return { type: 'string', format: 'byte' };
       case 'any':
-        return { type: 'object', ...(this.#version3 ? {} : {}) };
+        return { type: 'object' };
       case 'intstr':
         return this.#scalar(
           'io.k8s.apimachinery.pkg.util.intstr.IntOrString',
@@ -155,7 +155,7 @@ export class Definitions {
 }
 
 /** `stable.example.com` v1 CronTab → `com.example.stable.v1.CronTab`. */
-export function customName(kind: { group: string; version: string; kind: string }): string {
+function customName(kind: { group: string; version: string; kind: string }): string {
   return `${kind.group.split('.').reverse().join('.')}.${kind.version}.${kind.kind}`;
 }
 
@@ -228,7 +228,7 @@ function parameter(name: string, where: string, version3: boolean): Json {
 }
 
 /** The paths of a kind. */
-export function pathsOf(kind: KindRecord, definitions: Definitions, version3: boolean): Json {
+function pathsOf(kind: KindRecord, definitions: Definitions, version3: boolean): Json {
   const root = kind.group === '' ? `/api/${kind.version}` : `/apis/${kind.group}/${kind.version}`;
   const collection = kind.namespaced ? `${root}/namespaces/{namespace}/${kind.resource}` : `${root}/${kind.resource}`;
   const name = definitions.addKind(kind);
@@ -368,7 +368,7 @@ function customSchema(kind: KindRecord, definitions: Definitions): Json {
     ...published,
     type: 'object',
     properties: {
-      ...(published.properties ?? {}),
+      ...published.properties,
       apiVersion: { type: 'string' },
       kind: { type: 'string' },
       metadata: definitions.object(typeOf('meta.v1/ObjectMeta')),

@@ -11,7 +11,7 @@ import type { Json, KubeObject } from '#base/objects.ts';
 import { protobufDepthMax, protobufItemsMax } from './limits.ts';
 import type { Field, ObjectNode, TypeNode } from './types.ts';
 
-export const protobufMagic = Uint8Array.of(0x6b, 0x38, 0x73, 0x00);
+const protobufMagic = Uint8Array.of(0x6b, 0x38, 0x73, 0x00);
 export const protobufMediaType = 'application/vnd.kubernetes.protobuf';
 
 export class ProtobufWriter {

@@ -6,6 +6,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { keptZeros } from './kept-zeros.ts';
 
 export type ScalarKind =
   | 'string'
@@ -69,15 +70,6 @@ export interface Field {
   keepsZero?: boolean;
 }
 
-/** The optional fields that are written when they are zero; which ones, no published schema says. */
-const keptZeros: Readonly<Record<string, readonly string[]>> = {
-  'core.v1/Event': ['reportingComponent', 'reportingInstance'],
-  'flowcontrol.v1/FlowSchemaSpec': ['matchingPrecedence'],
-  'policy.v1/PodDisruptionBudgetStatus': ['currentHealthy', 'desiredHealthy', 'disruptionsAllowed', 'expectedPods'],
-  'autoscaling.v2/HorizontalPodAutoscalerStatus': ['desiredReplicas'],
-  'autoscaling.v1/HorizontalPodAutoscalerStatus': ['currentReplicas', 'desiredReplicas'],
-};
-
 type PackageData = Record<string, Record<string, string>>;
 
 const packages = new Map<string, PackageData>();
@@ -120,11 +112,6 @@ export function typeOf(name: string): ObjectNode {
   if (raw.$ === 'map=atomic') node.atomic = true;
   types.set(name, node);
   return node;
-}
-
-/** Every type of a package, for OpenAPI documents. */
-export function typeNamesOf(pkg: string): string[] {
-  return Object.keys(loadPackage(pkg)).map((type) => `${pkg}/${type}`);
 }
 
 export function scalarNode(kind: ScalarKind): ScalarNode {

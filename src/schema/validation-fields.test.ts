@@ -89,6 +89,22 @@ describe('what a Pod may not say', () => {
     ]);
     assert.deepEqual(pod({ schedulingGates: [{ name: 'a' }, { name: 'a' }] }), ['spec.schedulingGates[1]']);
     assert.deepEqual(pod({ os: { name: 'plan9' } }), ['spec.os.name']);
+    const secured = {
+      securityContext: { windowsOptions: {}, runAsUser: 0 },
+      hostPID: true,
+      hostIPC: false,
+      containers: [container({ securityContext: { windowsOptions: {}, privileged: false } })],
+    };
+    assert.deepEqual(pod(secured), []);
+    assert.deepEqual(pod({ ...secured, os: { name: 'linux' } }), [
+      'spec.securityContext.windowsOptions',
+      'spec.containers[0].securityContext.windowsOptions',
+    ]);
+    assert.deepEqual(pod({ ...secured, os: { name: 'windows' } }), [
+      'spec.hostPID',
+      'spec.securityContext.runAsUser',
+      'spec.containers[0].securityContext.privileged',
+    ]);
     assert.deepEqual(pod({ volumes: [{ name: 'v', emptyDir: { sizeLimit: '-1' } }] }), [
       'spec.volumes[0].emptyDir.sizeLimit',
     ]);
@@ -221,12 +237,26 @@ describe('what other objects may not say', () => {
       hostPath: { path: '/a' },
       persistentVolumeReclaimPolicy: 'Keep',
     };
-    assert.deepEqual(
+    const volumeFields = (more: Json): string[] =>
       fieldsNamed((errors) => {
-        validateVolume({ spec: volume }, errors);
-      }),
-      ['spec.persistentVolumeReclaimPolicy'],
-    );
+        validateVolume({ spec: { ...volume, ...more } }, errors);
+      });
+    assert.deepEqual(volumeFields({}), ['spec.persistentVolumeReclaimPolicy']);
+    const recycled = (path: string): string[] =>
+      volumeFields({ persistentVolumeReclaimPolicy: 'Recycle', hostPath: { path } });
+    assert.deepEqual(recycled('/a'), []);
+    for (const path of ['/', '//', '/.'])
+      assert.deepEqual(recycled(path), ['spec.persistentVolumeReclaimPolicy'], path);
+    assert.deepEqual(recycled('/a/../..'), ['spec.hostPath.path', 'spec.persistentVolumeReclaimPolicy']);
+    const kept = { persistentVolumeReclaimPolicy: 'Retain' };
+    assert.deepEqual(volumeFields({ ...kept, hostPath: { path: '', type: 'X' } }), [
+      'spec.hostPath.path',
+      'spec.hostPath.type',
+    ]);
+    assert.deepEqual(volumeFields({ ...kept, capacity: { storage: '1', cpu: '1' } }), ['spec.capacity']);
+    assert.deepEqual(volumeFields({ ...kept, accessModes: ['ReadWriteOncePod', 'ReadOnlyMany'] }), [
+      'spec.accessModes',
+    ]);
     const login = (text: string): Json => ({
       metadata: {},
       type: 'kubernetes.io/dockerconfigjson',

@@ -28,7 +28,7 @@ test('what an owner left behind goes once its kind can be looked for', async () 
     metadata: { name: 'left', namespace: 'default', ownerReferences },
   });
   const names = async (): Promise<string[]> =>
-    (await client.list(kinds.ConfigMap, { namespace: 'default' })).items.map(({ metadata }) => metadata.name!);
+    (await client.list(kinds.ConfigMap, { namespace: 'default' })).items.map(({ metadata }) => metadata.name);
   await cluster.advance('1m');
   assert.ok((await names()).includes('left'), 'nobody knows whether the owner is there');
   isHidden = false;

@@ -2,9 +2,9 @@
 import type { Duplex } from 'node:stream';
 import type { ContainerStats, LogLine, LogOptions } from '#engine/engine.ts';
 import { lastLines, type LogPosition, logStart, printedBytes, type PrintedLine } from './container-log.ts';
-import { cpuNanoCoresOf } from './metrics.ts';
 import type { Spoken } from './pod-exec.ts';
 import { connectTo } from './pod-ports.ts';
+import { cpuNanoCoresOf } from './pod-script.ts';
 import type { SimContainer } from './sim-container.ts';
 
 /** Processor time used so far, by run. */

@@ -46,6 +46,8 @@ function write(contents: Contents, message: ToWriter): void {
     case 'unlease':
       contents.leases.delete(message.id);
       return;
+    case 'probe':
+    case 'vacuum':
     case 'close':
       return;
   }

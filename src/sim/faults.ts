@@ -23,7 +23,7 @@ export interface NetworkFaults {
   duplication: number;
 }
 
-export function noFaults(): NetworkFaults {
+function noFaults(): NetworkFaults {
   return { cut: false, delayMsMax: 0, requestLoss: 0, replyLoss: 0, reorder: 0, duplication: 0 };
 }
 
@@ -102,7 +102,8 @@ export class FaultyTransport implements Transport {
 
   #sendAgain(request: TransportRequest): void {
     this.#clock.setTimer(this.#random.float() * lateMsMax, () => {
-      void this.#inner.send(request).catch(() => undefined);
+      // Nobody waits for the answer of what the network repeats.
+      void this.#inner.send(request).catch(() => {});
     });
   }
 

@@ -4,7 +4,7 @@
  */
 import { leaseRenewMs } from '#kubelet/limits.ts';
 import type { Timer } from '#os/clock.ts';
-import type { Fleet } from './sim-node.ts';
+import type { Fleet } from './fleet.ts';
 
 export class NodeBeat {
   readonly #name: string;

@@ -65,7 +65,7 @@ test('a clock that is off shows in what the node writes, and in nothing else', a
   for (const lease of items)
     assert.ok(
       Math.abs(
-        Date.parse(lease['spec'].renewTime) - cluster.now - (lease.metadata.name === 'node-0' ? hourMs : -hourMs),
+        Date.parse(lease.spec.renewTime ?? '') - cluster.now - (lease.metadata.name === 'node-0' ? hourMs : -hourMs),
       ) <= 11_000,
       JSON.stringify(lease['spec']),
     );
@@ -78,7 +78,7 @@ test('a clock that is off shows in what the node writes, and in nothing else', a
   cluster.nodes.skewClock('node-0', 0);
   await cluster.advance('20s');
   const lease = await cluster.client.get(kinds.Lease, 'node-0', 'kube-node-lease');
-  assert.ok(Math.abs(Date.parse(lease['spec'].renewTime) - cluster.now) <= 11_000);
+  assert.ok(Math.abs(Date.parse(lease.spec.renewTime ?? '') - cluster.now) <= 11_000);
 });
 
 test('a clock that jumps back while a container waits does not make it wait for as long as the jump', async () => {
@@ -150,11 +150,11 @@ test('a full disk: condition and taint, nothing new is taken, one Pod after the 
     );
   }
   assert.equal(
-    (await cluster.client.get(kinds.Deployment, 'web', 'default'))['status'].availableReplicas,
+    (await cluster.client.get(kinds.Deployment, 'web', 'default')).status?.availableReplicas,
     6,
     'they run elsewhere',
   );
-  assert.equal((await cluster.client.get(kinds.Pod, 'critical', 'kube-system'))['status'].phase, 'Running');
+  assert.equal((await cluster.client.get(kinds.Pod, 'critical', 'kube-system')).status?.phase, 'Running');
   cluster.nodes.freeDisk('node-0');
   await cluster.advance('4m50s');
   assert.equal((await conditionOf(cluster, 'DiskPressure')).status, 'True');
@@ -174,7 +174,7 @@ test('an image that is on its way when the disk fills does not arrive; it comes 
   const object = pod('web', { nodeName: 'node-0', priorityClassName: 'system-node-critical' });
   await cluster.apply({ ...object, metadata: { ...object.metadata, namespace: 'kube-system' } });
   const state = async (): Promise<Json> =>
-    (await cluster.client.get(kinds.Pod, 'web', 'kube-system'))['status'].containerStatuses[0].state;
+    (await cluster.client.get(kinds.Pod, 'web', 'kube-system')).status?.containerStatuses?.[0]?.state;
   await cluster.advance('5s');
   cluster.nodes.fillDisk('node-0');
   await cluster.advance('17s');

@@ -9,7 +9,8 @@ import type { Heartbeats } from '#controllers/node-lifecycle.ts';
 import { type Duration, durationMs } from './duration.ts';
 import { createClient } from '#client/rest-client.ts';
 import { References } from './references.ts';
-import { type Fleet, type NodeDependencies, type NodeSnapshot, SimNode, type SimNodeState } from './sim-node.ts';
+import type { Fleet, NodeDependencies } from './fleet.ts';
+import { type NodeSnapshot, SimNode, type SimNodeState } from './sim-node.ts';
 import type { SimPod } from './sim-pod.ts';
 
 export class SimNodes implements AsyncDisposable, Heartbeats, Fleet {

@@ -39,7 +39,7 @@ function speak(script: PodScript, { tty = false, stdinOnce = false } = {}) {
     },
   };
   const exec = (command: string[] = ['it'], streams = {}): Promise<number> =>
-    runExec(spoken, { command, tty } as never, { stdin, stdout, stderr, ...streams }, clock, leave.signal);
+    runExec(spoken, { command, tty }, { stdin, stdout, stderr, ...streams }, clock, leave.signal);
   return {
     clock,
     stdin,

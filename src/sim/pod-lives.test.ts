@@ -212,7 +212,7 @@ test('without a script the Pod of a Job does its work and ends; one that is to r
   await cluster.advance('1h');
   const { items } = await cluster.client.list(kinds.Job, { namespace: 'default' });
   assert.deepEqual(
-    items.map(({ metadata, status }) => [metadata.name, status.succeeded ?? 0, status.active ?? 0]),
+    items.map(({ metadata, status }) => [metadata.name, status?.succeeded ?? 0, status?.active ?? 0]),
     [
       ['done', 2, 0],
       ['endless', 0, 1],

@@ -3,6 +3,7 @@
  * standard's), or bare connections.
  */
 import { whenDrained } from '#base/streams.ts';
+import { messageOf } from '#base/thrown.ts';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { duplexPair, type Duplex, Readable } from 'node:stream';
 import type { ContainerContext } from './pod-script.ts';
@@ -54,9 +55,7 @@ async function answerRequest(
       response.destroy();
       return;
     }
-    response
-      .writeHead(500, { 'content-type': 'text/plain' })
-      .end(`${error instanceof Error ? error.message : String(error)}\n`);
+    response.writeHead(500, { 'content-type': 'text/plain' }).end(`${messageOf(error)}\n`);
   }
 }
 

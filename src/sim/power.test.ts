@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isReason } from '#base/errors.ts';
 import type { KubeObject } from '#base/objects.ts';
+import { awaitedLater } from '#base/promises.ts';
 import { kinds } from '#client/kinds.ts';
 import { Cluster } from './cluster.ts';
 
@@ -17,14 +18,14 @@ async function during<T>(cluster: Cluster, work: Promise<T>): Promise<T> {
   const watched = work.finally(() => {
     done = true;
   });
-  watched.catch(() => undefined);
+  void awaitedLater(watched);
   while (!done) await cluster.advance(1);
   return watched;
 }
 
 const namesOf = async (cluster: Cluster): Promise<string[]> =>
   (await cluster.client.list(kinds.ConfigMap, { namespace: 'default' })).items
-    .map(({ metadata }) => metadata.name!)
+    .map(({ metadata }) => metadata.name)
     .filter((name) => name !== 'kube-root-ca.crt');
 
 test('what was acknowledged outlives a power loss; what was under way is there or not, and its client knows that it does not know', async () => {

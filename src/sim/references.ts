@@ -4,6 +4,7 @@
  * `env` its container alone
  * (CreateContainerConfigError). What was found once is believed for a minute, so that a thousand alike Pods ask once.
  */
+import type { ConfigMap, Secret } from '#api/core.v1.ts';
 import { isReason } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
@@ -67,7 +68,7 @@ export class References {
     const known = this.#known(kind, namespace, name);
     if (known !== undefined) return known;
     try {
-      const found = await this.#client.get(kinds[kind], name, namespace);
+      const found: KubeObject = await this.#client.get<ConfigMap | Secret>(kinds[kind], name, namespace);
       const object = found['type'] === copiedSecretType ? { ...found, data: anyKey } : found;
       if (this.#found.size >= referencesRememberedMax) this.#found.clear();
       this.#found.set(`${kind}/${namespace}/${name}`, { object, untilMs: this.#clock.now() + referenceBelievedMs });

@@ -20,7 +20,7 @@ test('after the API server was away everybody finds the way back and goes on', a
   await cluster.restartApiServer('20s');
   await cluster.client.patch(kinds.Deployment, 'web', 'default', 'merge', { spec: { replicas: 4 } });
   await cluster.advance('1m');
-  assert.equal((await cluster.client.get(kinds.Deployment, 'web', 'default'))['status'].availableReplicas, 4);
+  assert.equal((await cluster.client.get(kinds.Deployment, 'web', 'default')).status?.availableReplicas, 4);
 });
 
 test('controllers that are killed in the middle of their work are replaced by ones that finish it', async () => {
@@ -35,7 +35,7 @@ test('controllers that are killed in the middle of their work are replaced by on
   await cluster.advance('1m');
   const { items } = await cluster.client.list(kinds.Deployment, { namespace: 'default' });
   assert.deepEqual(
-    items.map(({ status }) => status.availableReplicas),
+    items.map(({ status }) => status?.availableReplicas),
     [2, 2, 2, 2, 2],
   );
 });
@@ -55,8 +55,9 @@ test('a request of the Deployment controller that arrives again, late, undoes no
       namespace: 'default',
       signal: stop.signal,
     })) {
-      const held = sizes.get(object.metadata.name!) ?? [];
-      if (held.at(-1) !== object['spec'].replicas) sizes.set(object.metadata.name!, [...held, object['spec'].replicas]);
+      const { replicas = 1 } = object.spec;
+      const held = sizes.get(object.metadata.name) ?? [];
+      if (held.at(-1) !== replicas) sizes.set(object.metadata.name, [...held, replicas]);
     }
   })();
   cluster.networks.controllers.faults.duplication = 1;

@@ -3,6 +3,7 @@
  * own are virtual.
  */
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
+import type { DeploymentStatus } from '#api/apps.v1.ts';
 import type { ApiHandler } from '#base/api-request.ts';
 import { kinds } from '#client/kinds.ts';
 import { realClock } from '#os/clock.real.ts';
@@ -61,10 +62,10 @@ interface Size {
 
 async function allDeployments(
   cluster: Cluster,
-  holds: (status: Record<string, number>, replicas: number, generation: number) => boolean,
+  holds: (status: DeploymentStatus, replicas: number, generation: number) => boolean,
 ): Promise<boolean> {
   const { items } = await cluster.client.list(kinds.Deployment, { namespace: 'default' });
-  return items.every(({ status, spec, metadata }) => holds(status ?? {}, spec.replicas, metadata.generation ?? 0));
+  return items.every(({ status, spec, metadata }) => holds(status ?? {}, spec.replicas ?? 1, metadata.generation ?? 0));
 }
 
 async function measure({ nodes, podsPerNode }: Size, print: (line: string) => void): Promise<void> {

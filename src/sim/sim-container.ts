@@ -4,17 +4,42 @@
  *
  * Two clocks: scripts run by the cluster's (`beganMs`), what is reported is the node's own, which may be off.
  */
-import type { Json } from '#base/objects.ts';
+import type { Json, KubeObject } from '#base/objects.ts';
 import type { ContainerState, ContainerStatus } from '#engine/engine.ts';
 import { labelContainerName, labelRestartCount, podLabels, runtimeName } from '#kubelet/names.ts';
 import { isSidecar } from '#kubelet/plan.ts';
-import type { Timer } from '#os/clock.ts';
+import type { Clock, Random, Timer } from '#os/clock.ts';
 import { ContainerLog } from './container-log.ts';
 import { durationMs } from './duration.ts';
 import { idleMemoryBytes, stopMsDefault } from './limits.ts';
-import type { ResolvedScript } from './pod-script.ts';
+import type { ContainerContext, ResolvedScript, Scripts } from './pod-script.ts';
 import { type ProbeTimes, probeTimes } from './probe-times.ts';
-import type { SimPod } from './sim-pod.ts';
+
+/** What the runs of containers have of their node. */
+export interface Machine {
+  /** The cluster's, and the node's own. */
+  readonly clock: Clock;
+  readonly node: Clock;
+  readonly random: Random;
+  readonly scripts: Scripts;
+  readonly memoryBytes: number;
+  /** How far the node's clock is ahead of the cluster's. */
+  readonly skewMs: number;
+  /** A container without a limit has used up the node's memory. */
+  starved(): void;
+  died(container: SimContainer): void;
+}
+
+/** What a run has of its Pod. */
+export interface PodOfRuns {
+  readonly machine: Machine;
+  readonly uid: string;
+  /** The newest version that the node has seen. */
+  readonly pod: KubeObject;
+  named(name: string): Json | undefined;
+  isInit(name: string): boolean;
+  context(container: string): ContainerContext;
+}
 
 const killedCode = 137;
 const lostCode = 255;
@@ -39,7 +64,7 @@ export interface NewContainer {
 
 /** It is its own status: the engine hands it out as it is. */
 export class SimContainer implements ContainerStatus {
-  readonly pod: SimPod;
+  readonly pod: PodOfRuns;
   readonly container: Json;
   readonly id: string;
   readonly name: string;
@@ -73,7 +98,7 @@ export class SimContainer implements ContainerStatus {
   #end: Timer | undefined = undefined;
   #waiting: (() => void)[] | undefined = undefined;
 
-  constructor(pod: SimPod, made: NewContainer) {
+  constructor(pod: PodOfRuns, made: NewContainer) {
     this.pod = pod;
     this.container = made.container;
     this.id = made.id;
@@ -234,7 +259,7 @@ export class SimContainer implements ContainerStatus {
 }
 
 /** Runs as a Pod's status tells them, newest first: what a copied node has of the Pod. */
-export function runsFromStatus(pod: SimPod, status: Json): SimContainer[] {
+export function runsFromStatus(pod: PodOfRuns, status: Json): SimContainer[] {
   const { image, imageID, restartCount, state, lastState, containerID = '' } = status;
   const container = pod.named(status.name);
   if (container === undefined) return [];

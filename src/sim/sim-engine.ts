@@ -26,8 +26,8 @@ import { durationMs } from './duration.ts';
 import { endSeenMs, sandboxMsMax, sandboxMsMin } from './limits.ts';
 import type { SimImages } from './sim-images.ts';
 import { runAttach, runExec } from './pod-exec.ts';
-import { SimContainer } from './sim-container.ts';
-import { type Machine, SimPod } from './sim-pod.ts';
+import { type Machine, SimContainer } from './sim-container.ts';
+import { SimPod } from './sim-pod.ts';
 
 export interface SimEngineOptions extends Omit<Machine, 'died'> {
   images: SimImages;
@@ -153,7 +153,7 @@ export class SimEngine implements KubeletEngine, ServedRuntime {
     const { [labelPodUid]: uid, ...others } = labels;
     const found = uid === undefined ? [...this.#containers.values()] : (this.pods.get(uid)?.containers ?? []);
     const wanted = Object.entries(others);
-    if (wanted.length === 0) return found as ContainerStatus[];
+    if (wanted.length === 0) return found;
     return found.filter((each) => wanted.every(([name, value]) => each.labels[name] === value));
   }
 
@@ -216,8 +216,9 @@ export class SimEngine implements KubeletEngine, ServedRuntime {
     if (container === undefined) return;
     container.kill();
     this.#containers.delete(id);
-    const { containers } = container.pod;
-    containers.splice(containers.indexOf(container), 1);
+    const runs = this.pods.get(container.pod.uid)?.containers ?? [];
+    const at = runs.indexOf(container);
+    if (at >= 0) runs.splice(at, 1);
   }
 
   /** What a run has logged by now, of `options`; and from where what follows is read. */

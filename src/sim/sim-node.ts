@@ -8,26 +8,22 @@
  */
 import type { KubeObject } from '#base/objects.ts';
 import { createEventRecorder, type EventRecorder } from '#client/events.ts';
-import type { Informer, InformerFactory, InformerHandler } from '#client/informer.ts';
+import type { InformerHandler } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import { createClient } from '#client/rest-client.ts';
-import type { Transport } from '#client/transport.ts';
 import type { Followed, NodeReading, Rhythm } from '#kubelet/doors.ts';
 import type { Starved } from '#kubelet/eviction.ts';
 import { type Kubelet, runKubelet } from '#kubelet/kubelet.ts';
 import type { NodeFacts, Pressure } from '#kubelet/node-status.ts';
 import { amount } from '#kubelet/qos.ts';
 import type { Served } from '#kubelet/serving.ts';
-import type { Logger } from '#observe/log.ts';
-import type { Clock, Random } from '#os/clock.ts';
 import { type Duration, durationMs } from './duration.ts';
 import { GuardedTransport } from './faults.ts';
+import type { Fleet } from './fleet.ts';
 import { diskBytes, diskFullProblem } from './limits.ts';
 import { NodeBeat } from './node-beat.ts';
 import { NodeClock } from './node-clock.ts';
 import { NodeImages } from './node-images.ts';
-import type { Scripts } from './pod-script.ts';
-import type { References } from './references.ts';
 import { SimEngine } from './sim-engine.ts';
 import { createSimFiles } from './sim-files.ts';
 import { SimImages } from './sim-images.ts';
@@ -73,30 +69,6 @@ export interface SimNodeState {
   readonly engine: SimEngine;
   /** As the kubelet's server needs it. */
   readonly served: Served;
-}
-
-export interface NodeDependencies {
-  /** The nodes' network. */
-  transport: Transport;
-  clock: Clock;
-  random: Random;
-  log: Logger;
-  scripts: Scripts;
-  informers: InformerFactory;
-  /** Events of kubelets; off for scale runs. */
-  events: boolean;
-  /** Leases are written always, not only when something is wrong. */
-  writesLeases: boolean;
-}
-
-/** What a node needs of its fleet. */
-export interface Fleet {
-  readonly deps: NodeDependencies;
-  readonly pods: Informer;
-  readonly references: References;
-  readonly isQuiet: boolean;
-  readonly isStopped: boolean;
-  tellHeartbeat(node: string, agoMs: number): void;
 }
 
 const noPressure: Pressure = Object.freeze({ disk: false, memory: false, pid: false });
@@ -402,6 +374,7 @@ export class SimNode implements SimNodeState {
     this.isUp = true;
     this.engine.powerOn();
     this.#beat.returned();
+    // What keeps it from starting is in its log.
     void this.#startKubelet().catch(() => undefined);
   }
 

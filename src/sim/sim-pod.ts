@@ -1,26 +1,10 @@
 /** One Pod as the engine of a simulated node has it: its sandbox and the runs of its containers. */
 import type { Json, KubeObject } from '#base/objects.ts';
 import type { SandboxStatus } from '#engine/engine.ts';
-import type { Clock, Random } from '#os/clock.ts';
-import type { ContainerContext, Scripts } from './pod-script.ts';
-import { runsFromStatus, type SimContainer } from './sim-container.ts';
+import type { ContainerContext } from './pod-script.ts';
+import { type Machine, type PodOfRuns, runsFromStatus, type SimContainer } from './sim-container.ts';
 
-/** What the runs of containers have of their node. */
-export interface Machine {
-  /** The cluster's, and the node's own. */
-  readonly clock: Clock;
-  readonly node: Clock;
-  readonly random: Random;
-  readonly scripts: Scripts;
-  readonly memoryBytes: number;
-  /** How far the node's clock is ahead of the cluster's. */
-  readonly skewMs: number;
-  /** A container without a limit has used up the node's memory. */
-  starved(): void;
-  died(container: SimContainer): void;
-}
-
-export class SimPod {
+export class SimPod implements PodOfRuns {
   readonly machine: Machine;
   /** The newest version that the node has seen. */
   pod: KubeObject;

@@ -5,6 +5,7 @@
  * differs, 2 when the words are wrong.
  */
 import { parseArgs } from 'node:util';
+import { codeOf, messageOf } from '#base/thrown.ts';
 import { runScale } from './scale.ts';
 import { commitOf } from './commit.ts';
 import { runSeeds } from './seeds.ts';
@@ -23,10 +24,9 @@ export async function runSimulateCommand(argv: readonly string[]): Promise<numbe
   try {
     return await run(argv);
   } catch (error) {
-    const isUsage =
-      error instanceof UsageError || (error as NodeJS.ErrnoException).code?.startsWith('ERR_PARSE_ARGS') === true;
+    const isUsage = error instanceof UsageError || codeOf(error)?.startsWith('ERR_PARSE_ARGS') === true;
     if (!isUsage) throw error;
-    process.stderr.write(`simulate: ${(error as Error).message}\n`);
+    process.stderr.write(`simulate: ${messageOf(error)}\n`);
     return 2;
   }
 }

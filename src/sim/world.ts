@@ -280,6 +280,6 @@ export class World {
 
   async rest(): Promise<void> {
     // All look at the same moment: with time the next timer comes, a Job's next attempt say.
-    await Promise.all(this.checkers.map((checker) => checker.atRest?.(this)));
+    await Promise.all(this.checkers.map(async (checker) => checker.atRest?.(this)));
   }
 }

@@ -8,6 +8,8 @@
  * acknowledged stays. Reads go on. Writes are tried again with the next request.
  */
 import { ApiError } from '#base/errors.ts';
+import { messageOf } from '#base/thrown.ts';
+import { whenSettled } from '#base/promises.ts';
 import type { Clock, Timer } from '#os/clock.ts';
 import type { Logger } from '#observe/log.ts';
 import { Leases } from './leases.ts';
@@ -244,10 +246,7 @@ export class LogStore implements ForkableStore {
     const timer = this.#clock.setTimer(healthProbeMsMax, () => late.resolve('the disk does not answer'), {
       background: true,
     });
-    const written = this.#run({ type: 'probe' }).then(
-      () => undefined,
-      (error: Error) => error.message,
-    );
+    const written = this.#run({ type: 'probe' }).then(() => undefined, messageOf);
     try {
       return await Promise.race([written, late.promise]);
     } finally {
@@ -303,7 +302,8 @@ export class LogStore implements ForkableStore {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#closed) return;
     while (this.#waiting.length > 0 || this.#tasks.length > 0 || this.#busy)
-      await this.#run({ type: 'unlease', id: -1 }).catch(() => undefined);
+      // Each writer hears of its own error; here only the order counts.
+      await whenSettled(this.#run({ type: 'unlease', id: -1 }));
     this.#closed = true;
     this.#vacuumTimer?.cancel();
     this.#leases.close();

@@ -396,7 +396,7 @@ class LateValue implements StoredValue {
 }
 
 /** A cursor over the log: queued transactions while it keeps up, history again when it has fallen behind. */
-export class MvccWatch implements StoreWatch {
+class MvccWatch implements StoreWatch {
   readonly prefix: string;
   readonly route: WatchRoute | undefined;
   #mvcc: Mvcc;
@@ -405,7 +405,7 @@ export class MvccWatch implements StoreWatch {
   #queueBytes = 0;
   #behind = true;
   #closed = false;
-  #wake: (() => void) | undefined;
+  #waiting: PromiseWithResolvers<void> | undefined;
 
   constructor(mvcc: Mvcc, prefix: string, fromRevision: number, route?: WatchRoute) {
     this.#mvcc = mvcc;
@@ -425,19 +425,28 @@ export class MvccWatch implements StoreWatch {
         this.#queue = [];
       }
     }
-    const wake = this.#wake;
-    this.#wake = undefined;
-    wake?.();
+    this.#wake();
+  }
+
+  #wake(): void {
+    const waiting = this.#waiting;
+    this.#waiting = undefined;
+    waiting?.resolve();
   }
 
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#mvcc.unwatch(this);
-    this.#wake?.();
+    this.#wake();
   }
 
-  /** Everything there is now, as one batch of events; undefined when there is nothing. Throws `CompactedError`. */
+  async delivered(): Promise<boolean> {
+    if (!this.#closed && !this.#behind && this.#queue.length === 0)
+      await (this.#waiting ??= Promise.withResolvers<void>()).promise;
+    return !this.#closed;
+  }
+
   take(): StoreEvent[] | undefined {
     if (this.#behind) {
       this.#queue = this.#mvcc.history(this.prefix, this.#seen);
@@ -460,9 +469,7 @@ export class MvccWatch implements StoreWatch {
           yield batch;
           continue;
         }
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
+        await this.delivered();
       }
     } finally {
       this.close();

@@ -11,6 +11,7 @@
 import { chmodSync, closeSync, existsSync, openSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import { parentPort, workerData } from 'node:worker_threads';
+import { messageOf } from '#base/thrown.ts';
 import { vacuumPagesKept, walBytesMax } from './limits.ts';
 import { rowsPerRevision } from './log-messages.ts';
 import type { FromWriter, LoadedRow, ToWriter, WriterOptions, WrittenTransaction } from './log-messages.ts';
@@ -190,6 +191,6 @@ port.on('message', (message: ToWriter) => {
   try {
     handle(message);
   } catch (error) {
-    send({ type: 'failed', message: error instanceof Error ? error.message : String(error) });
+    send({ type: 'failed', message: messageOf(error) });
   }
 });

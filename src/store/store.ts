@@ -74,6 +74,13 @@ export interface ListResult {
 }
 
 export interface StoreWatch extends AsyncIterable<StoreEvent[]> {
+  /**
+   * What was delivered and not yet taken, as one batch; undefined where there is nothing. Whoever takes before a read
+   * sees every write that was acknowledged. Throws `CompactedError` where history that it has not seen is forgotten.
+   */
+  take(): StoreEvent[] | undefined;
+  /** Resolves when there may be something to take: true; or when the watch is closed, by whomever: false. */
+  delivered(): Promise<boolean>;
   /** Batches are whole transactions in revision order. Ends by throwing `CompactedError` or on `close`. */
   close(): void;
 }

@@ -19,11 +19,11 @@ const orderly = `sh -c 'trap "sleep 2; echo ended in order; exit 0" TERM; while 
 let guest: Guest;
 const on = (command: string): string => guest.run(`${clients}; ${command}`);
 
-async function until(what: string, look: () => string, wanted: RegExp, tries = 150): Promise<string> {
-  for (;;) {
+async function until(what: string, look: () => string, wanted: RegExp, triesMax = 150): Promise<string> {
+  for (let tries = 1; ; tries++) {
     const seen = look();
     if (wanted.test(seen)) return seen;
-    if (--tries === 0) throw new Error(`${what}: ${seen}`);
+    if (tries === triesMax) throw new Error(`${what}: ${seen}`);
     await new Promise((done) => setTimeout(done, 2_000));
   }
 }

@@ -1,7 +1,7 @@
 /** Hostile input of the API server and of the formats it reads. */
+import { messageOf } from '#base/thrown.ts';
 import { createTestApi, podBody, pods } from '../../src/apiserver/fixture.ts';
 import type { Answer, TestApi } from '../../src/apiserver/fixture.ts';
-import { countsOf } from '../../src/apiserver/metrics.ts';
 import { scanJson } from '../../src/base/json.ts';
 import { jsonPatch } from '../../src/base/patch.ts';
 import { compilePattern } from '../../src/base/pattern.ts';
@@ -23,7 +23,7 @@ function said(run: () => unknown): string {
   try {
     return `accepted: ${String(run()).slice(0, 200)}`;
   } catch (error) {
-    return (error as Error).message;
+    return messageOf(error);
   }
 }
 
@@ -428,7 +428,7 @@ const others: HostileRow[] = [
     run: async () => {
       await using t = await createTestApi();
       for (let i = 0; i < 1000; i++) await t.call(`M${i}`, `/api/v1/resource${i}`, undefined, { user: jane });
-      const seen = countsOf(t.api.server).byVerbAndCode.size;
+      const seen = t.api.server.counts.byVerbAndCode.size;
       return seen < 20 ? 'few counters' : `${seen} counters`;
     },
     answer: /^few counters$/,

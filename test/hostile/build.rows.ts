@@ -24,7 +24,7 @@ async function mostAtOnce(steps: number): Promise<number> {
   };
   const runner = createContainerRunner({
     containers: containers as never,
-    onNetwork: () => ({ networks: [] }) as never,
+    onNetwork: () => ({ networks: [] }),
   });
   const request = (id: number): RunRequest =>
     ({

@@ -8,10 +8,9 @@ import type { AddressInfo } from 'node:net';
 import { crc32, gzipSync, zstdCompressSync } from 'node:zlib';
 import { createBuilder } from '#build/builder.ts';
 import type { BuildSnapshots } from '#content/snapshots.ts';
-import { realRandom } from '#os/clock.real.ts';
+import { realRandom, realClock } from '#os/clock.real.ts';
 import { SimClock, SimRandom, settle } from '#os/clock.sim.ts';
 import { openBlobs } from '#content/blobs.ts';
-import { uploadsMax, uploadsPerUserMax } from '#content/limits.ts';
 import {
   archiveBytesMax,
   archiveEntriesMax,
@@ -19,6 +18,8 @@ import {
   impliedDirectoriesMax,
   layerPathDepthMax,
   remoteTagsMax,
+  uploadsMax,
+  uploadsPerUserMax,
   xzMemoryMibMax,
 } from '#content/limits.ts';
 import { decompress } from '#content/compression.ts';
@@ -43,9 +44,9 @@ import {
 import { compilePattern, createIgnoreRules, parseIgnoreFile } from '#build/patterns.ts';
 import { encodeTarFile, encodeTarHeader, readTar, tarEnd } from '#base/tar.ts';
 import { tarMetadataBytesMax } from '#base/limits.ts';
+import { messageOf } from '#base/thrown.ts';
 import { createImages } from '#engine/images.ts';
 import { silentLogger } from '#observe/log.ts';
-import { realClock } from '#os/clock.real.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { inspectManifest } from '#registry/inspect-manifest.ts';
 import { connectionsPerSourceMax, manifestEntriesMax, passwordWaitersMax } from '#registry/limits.ts';
@@ -58,7 +59,7 @@ const text = async (run: () => unknown): Promise<string> => {
   try {
     return String(await run());
   } catch (error) {
-    return (error as Error).message;
+    return messageOf(error);
   }
 };
 
@@ -255,7 +256,7 @@ export const rows: HostileRow[] = [
     input: '200,000 of them, each in the one before',
     bound: 'src/build/limits.ts#wordDepthMax',
     answer: /nested too deeply/,
-    run: () => text(() => expandWord(`${'${a:-'.repeat(2000 * wordDepthMax)}`, () => undefined)),
+    run: () => text(() => expandWord('${a:-'.repeat(2000 * wordDepthMax), () => undefined)),
   },
   {
     name: 'A substitution that makes a word longer',

@@ -25,13 +25,14 @@ import { readInRoot, resolveInRoot } from '#engine/runtime/root-path.ts';
 import { realClock } from '#os/clock.real.ts';
 import { SimClock } from '#os/clock.sim.ts';
 import { patternCharsMax } from '#base/limits.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { HostileRow } from './row.ts';
 
 const text = async (run: () => unknown): Promise<string> => {
   try {
     return String(await run());
   } catch (error) {
-    return (error as Error).message;
+    return messageOf(error);
   }
 };
 
@@ -105,7 +106,7 @@ export const rows: HostileRow[] = [
         try {
           await route.handle({ params: { id: 'c' }, json: async () => ({ Cmd: ['x'] }) } as never);
         } catch (error) {
-          return `${made} made: ${(error as Error).message}`;
+          return `${made} made: ${messageOf(error)}`;
         }
       }
       return 'all made';
@@ -151,7 +152,7 @@ export const rows: HostileRow[] = [
       const block = Buffer.alloc(64 * 1024);
       const source = new Readable({
         read() {
-          setImmediate().then(() => this.push(block));
+          void setImmediate().then(() => this.push(block));
         },
       });
       let bytes = 0;

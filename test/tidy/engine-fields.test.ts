@@ -6,6 +6,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { messageOf } from '#base/thrown.ts';
 import type { Container } from '#engine/container.ts';
 import { parseHealthCheck } from '#engine/health.ts';
 import { mergeConfig } from '#docker/commit.ts';
@@ -114,7 +115,7 @@ function planCreate(body: Body): unknown {
 function planUpdate(body: Body): unknown {
   const record = { id: 'c', spec: { resources: {}, restartPolicy: { name: 'no' }, request: {} } };
   const container = { record, name: 'c', isRunning: false, save: () => undefined } as unknown as Container;
-  const answer = updateContainer(parts, container, body as never);
+  const answer = updateContainer(parts, container, body);
   return { answer, resources: record.spec.resources, restartPolicy: record.spec.restartPolicy };
 }
 
@@ -136,7 +137,7 @@ async function outcome(plan: (body: Body) => unknown, shape: Shape, body: Body):
   try {
     return JSON.stringify(await plan(body), (_key, value: unknown) => (value === undefined ? null : value));
   } catch (error) {
-    return `refused: ${(error as Error).message}`;
+    return `refused: ${messageOf(error)}`;
   }
 }
 

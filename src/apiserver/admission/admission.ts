@@ -2,9 +2,9 @@
  * Admission: the mutating and the validating plug-ins as two visible lists, run in order (Kubernetes, "Admission
  * Control in Kubernetes").
  */
-import type { KubeObject } from '#base/objects.ts';
 import type { RequestContext } from '../context.ts';
 import { admitDefinition } from '../crd-check.ts';
+import type { Admission, AdmissionAttributes } from './attributes.ts';
 import {
   admitCertificates,
   admitClaimResize,
@@ -25,17 +25,6 @@ import {
   admitServiceAccount,
   admitStorageProtection,
 } from './built-in.ts';
-
-export interface AdmissionAttributes {
-  operation: 'CREATE' | 'UPDATE' | 'DELETE' | 'CONNECT';
-  /** In its stored version; a mutating plug-in changes it in place or replaces it. */
-  object: KubeObject;
-  old: KubeObject | undefined;
-  subresource: string;
-  dryRun: boolean;
-}
-
-export type Admission = (context: RequestContext, attributes: AdmissionAttributes) => Promise<void> | void;
 
 const mutating: readonly Admission[] = [
   admitNamespaceLifecycle,

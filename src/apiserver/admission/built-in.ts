@@ -2,26 +2,12 @@
 import { ApiError } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import type { RequestContext } from '../context.ts';
-import type { AdmissionAttributes } from './admission.ts';
+import { forbiddenBy } from '../object-errors.ts';
+import type { AdmissionAttributes } from './attributes.ts';
 
 const isKind = (context: RequestContext, group: string, resource: string): boolean =>
   context.kind.storage.group === group && context.kind.storage.resource === resource;
 const immortal = new Set(['default', 'kube-system', 'kube-public']);
-
-export function forbiddenBy(context: RequestContext, name: string, text: string): ApiError {
-  const { kind } = context;
-  const qualified = kind.group === '' ? kind.resource : `${kind.resource}.${kind.group}`;
-  return new ApiError('Forbidden', `${qualified} ${JSON.stringify(name)} is forbidden: ${text}`, {
-    name,
-    ...(kind.group === '' ? {} : { group: kind.group }),
-    kind: kind.resource,
-  });
-}
-
-async function view(context: RequestContext, key: string): Promise<KubeObject | undefined> {
-  const stored = await context.server.store.get(key);
-  return stored === undefined ? undefined : context.server.objects.view(stored);
-}
 
 export async function admitNamespaceLifecycle(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   const { kind, info } = context;
@@ -31,7 +17,7 @@ export async function admitNamespaceLifecycle(context: RequestContext, attribute
     return;
   }
   if (!kind.namespaced || attributes.operation !== 'CREATE') return;
-  const namespace = await view(context, `/registry/namespaces/${info.namespace}`);
+  const namespace = (await context.server.live.namespaces.current()).get('', info.namespace);
   if (namespace === undefined)
     throw new ApiError('NotFound', `namespaces ${JSON.stringify(info.namespace)} not found`, {
       name: info.namespace,
@@ -64,12 +50,12 @@ const randomLetters = 'bcdfghjklmnpqrstvwxz2456789';
 export async function admitServiceAccount(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   if (!isKind(context, '', 'pods') || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
   const pod = attributes.object;
-  const spec = pod.spec as Json;
+  const spec = pod.spec;
   if (pod.metadata.annotations?.['kubernetes.io/config.mirror'] !== undefined) return;
   spec.serviceAccountName ||= 'default';
   spec.serviceAccount = spec.serviceAccountName;
   const namespace = pod.metadata.namespace!;
-  const account = await view(context, `/registry/serviceaccounts/${namespace}/${spec.serviceAccountName}`);
+  const account = (await context.server.live.serviceAccounts.current()).get(namespace, spec.serviceAccountName);
   if (account === undefined)
     throw forbiddenBy(
       context,
@@ -117,7 +103,7 @@ const unreachable = ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreach
 
 export function admitDefaultTolerations(context: RequestContext, attributes: AdmissionAttributes): void {
   if (!isKind(context, '', 'pods') || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
-  const spec = attributes.object.spec as Json;
+  const spec = attributes.object.spec;
   for (const key of unreachable) {
     const tolerated = (spec.tolerations ?? []).some(
       (t: Json) => (t.key === key || (!t.key && t.operator === 'Exists')) && (!t.effect || t.effect === 'NoExecute'),
@@ -130,10 +116,11 @@ export function admitDefaultTolerations(context: RequestContext, attributes: Adm
 export async function admitPriority(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   if (!isKind(context, '', 'pods') || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
   const pod = attributes.object;
-  const spec = pod.spec as Json;
+  const spec = pod.spec;
+  const classes = await context.server.live.priorityClasses.current();
   let found: KubeObject | undefined;
   if (spec.priorityClassName) {
-    found = await view(context, `/registry/scheduling.k8s.io/priorityclasses/${spec.priorityClassName}`);
+    found = classes.get('', spec.priorityClassName);
     if (found === undefined)
       throw forbiddenBy(
         context,
@@ -141,11 +128,7 @@ export async function admitPriority(context: RequestContext, attributes: Admissi
         `no PriorityClass with name ${spec.priorityClassName} was found`,
       );
   } else {
-    const list = await context.server.store.list('/registry/scheduling.k8s.io/priorityclasses/');
-    found = list.values
-      .map((v) => context.server.objects.view(v))
-      .filter((c) => c.globalDefault === true)
-      .sort((a, b) => a.value - b.value)[0];
+    found = classes.in()[0];
     if (found !== undefined) spec.priorityClassName = found.metadata.name;
   }
   const value = found?.value ?? 0;
@@ -170,12 +153,8 @@ export async function admitDefaultStorageClass(
     claim.metadata.annotations?.['volume.beta.kubernetes.io/storage-class'] !== undefined
   )
     return;
-  const list = await context.server.store.list('/registry/storage.k8s.io/storageclasses/');
-  const defaults = list.values
-    .map((v) => context.server.objects.view(v))
-    .filter((c) => c.metadata.annotations?.['storageclass.kubernetes.io/is-default-class'] === 'true');
-  defaults.sort((a, b) => (a.metadata.creationTimestamp! < b.metadata.creationTimestamp! ? 1 : -1));
-  if (defaults[0] !== undefined) claim.spec.storageClassName = defaults[0].metadata.name;
+  const found = (await context.server.live.storageClasses.current()).in();
+  if (found !== undefined) claim.spec.storageClassName = found.metadata.name;
 }
 
 /**
@@ -200,7 +179,7 @@ export function admitCertificateRequester(context: RequestContext, attributes: A
   if (!isKind(context, 'certificates.k8s.io', 'certificatesigningrequests') || attributes.operation !== 'CREATE')
     return;
   const { user } = context;
-  const { username: _u, uid: _i, groups: _g, extra: _e, ...spec } = attributes.object.spec as Json;
+  const { username: _u, uid: _i, groups: _g, extra: _e, ...spec } = attributes.object.spec;
   attributes.object.spec = {
     ...spec,
     username: user.name,

@@ -11,8 +11,8 @@ import { nodeNameOf } from '../authz/node.ts';
 import { rulesOf, visitRules } from '../authz/rbac.ts';
 import type { Rule } from '../authz/rbac.ts';
 import type { RequestContext } from '../context.ts';
-import type { AdmissionAttributes } from './admission.ts';
-import { forbiddenBy } from './built-in.ts';
+import type { AdmissionAttributes } from './attributes.ts';
+import { forbiddenBy } from '../object-errors.ts';
 
 /** A rule as the single permissions that it grants. */
 function* breakDown(rule: Rule): Generator<Rule> {
@@ -166,8 +166,8 @@ export async function admitClaimResize(context: RequestContext, attributes: Admi
   if (attributes.old?.status?.phase !== 'Bound')
     throw forbiddenBy(context, name, 'Only bound persistent volume claims can be expanded');
   const className = attributes.object.spec?.storageClassName;
-  const stored = className ? await server.store.get(`/registry/storage.k8s.io/storageclasses/${className}`) : undefined;
-  if (stored === undefined || server.objects.view(stored).allowVolumeExpansion !== true)
+  const found = className ? (await server.live.storageClasses.current()).get('', className) : undefined;
+  if (found?.allowVolumeExpansion !== true)
     throw forbiddenBy(
       context,
       name,
@@ -185,10 +185,8 @@ export async function admitGlobalDefault(context: RequestContext, attributes: Ad
     attributes.object.globalDefault !== true
   )
     return;
-  const list = await server.store.list('/registry/scheduling.k8s.io/priorityclasses/');
-  const other = list.values
-    .map((stored) => server.objects.view(stored))
-    .find((c) => c.globalDefault === true && c.metadata.name !== attributes.object.metadata.name);
+  const { name } = attributes.object.metadata;
+  const other = (await server.live.priorityClasses.current()).in().find((item) => item.metadata.name !== name);
   if (other !== undefined)
     throw forbiddenBy(
       context,

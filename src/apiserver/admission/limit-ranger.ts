@@ -6,14 +6,12 @@ import { addQuantities, compareQuantities, formatQuantity, parseQuantity, zeroQu
 import type { Quantity } from '#base/quantity.ts';
 import type { Json } from '#base/objects.ts';
 import type { RequestContext } from '../context.ts';
-import type { AdmissionAttributes } from './admission.ts';
-import { forbiddenBy } from './built-in.ts';
+import type { AdmissionAttributes } from './attributes.ts';
+import { forbiddenBy } from '../object-errors.ts';
 
 async function limitsOf(context: RequestContext, type: string): Promise<Json[]> {
-  const list = await context.server.store.list(`/registry/limitranges/${context.info.namespace}/`);
-  return list.values
-    .flatMap((v) => (context.server.objects.view(v).spec?.limits ?? []) as Json[])
-    .filter((l) => l.type === type);
+  const limits = (await context.server.live.limitRanges.current()).in(context.info.namespace);
+  return limits.filter((limit) => limit.type === type);
 }
 
 const isPods = (context: RequestContext): boolean =>
@@ -23,7 +21,7 @@ export async function admitLimitDefaults(context: RequestContext, attributes: Ad
   if (!isPods(context) || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
   const limits = await limitsOf(context, 'Container');
   if (limits.length === 0) return;
-  const spec = attributes.object.spec as Json;
+  const spec = attributes.object.spec;
   for (const container of [...(spec.containers ?? []), ...(spec.initContainers ?? [])]) {
     const resources = (container.resources ??= {});
     for (const limit of limits) {
@@ -78,7 +76,7 @@ export async function admitLimitBounds(context: RequestContext, attributes: Admi
   const problems: string[] = [];
   const claims = context.kind.storage.group === '' && context.kind.storage.resource === 'persistentvolumeclaims';
   if (isPods(context) && attributes.operation === 'CREATE' && attributes.subresource === '') {
-    const spec = attributes.object.spec as Json;
+    const spec = attributes.object.spec;
     for (const limit of await limitsOf(context, 'Container'))
       for (const c of [...(spec.containers ?? []), ...(spec.initContainers ?? [])])
         checkBounds(problems, limit, 'Container', c.resources?.requests, c.resources?.limits);

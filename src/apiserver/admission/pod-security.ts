@@ -5,8 +5,8 @@
 import type { Json, KubeObject } from '#base/objects.ts';
 import { isSafeSysctl } from '#base/sysctls.ts';
 import type { RequestContext } from '../context.ts';
-import type { AdmissionAttributes } from './admission.ts';
-import { forbiddenBy } from './built-in.ts';
+import type { AdmissionAttributes } from './attributes.ts';
+import { forbiddenBy } from '../object-errors.ts';
 
 interface Finding {
   reason: string;
@@ -198,9 +198,9 @@ export async function admitPodSecurity(context: RequestContext, attributes: Admi
       ? templateOf(context, attributes.object)
       : undefined;
   if (!spec) return;
-  const stored = await server.store.get(`/registry/namespaces/${info.namespace}`);
-  if (stored === undefined) return;
-  const labels = server.objects.view(stored).metadata.labels ?? {};
+  const namespace = (await server.live.namespaces.current()).get('', info.namespace);
+  if (namespace === undefined) return;
+  const labels = namespace.metadata.labels ?? {};
   const version = (mode: string): string => labels[`${label}${mode}-version`] ?? 'latest';
   const enforce = labels[`${label}enforce`];
   if (isPod && enforce !== undefined && levels.has(enforce)) {

@@ -15,10 +15,11 @@ import {
 import type { Quantity } from '#base/quantity.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { copyJson } from '#base/json.ts';
+import { resourceNameOf } from '#base/objects.ts';
 import { qosClassOf } from '#schema/qos.ts';
 import type { Compare, Operation } from '#store/store.ts';
 import type { RequestContext } from '../context.ts';
-import { forbiddenBy } from './built-in.ts';
+import { forbiddenBy } from '../object-errors.ts';
 
 export interface QuotaCharge {
   compares: Compare[];
@@ -36,7 +37,7 @@ function podUsage(pod: KubeObject): Usage {
   const usage: Usage = new Map();
   if (pod.status?.phase === 'Succeeded' || pod.status?.phase === 'Failed') return usage;
   add(usage, 'pods', one);
-  const spec = pod.spec as Json;
+  const spec = pod.spec;
   for (const field of ['requests', 'limits'] as const) {
     const total: Usage = new Map();
     for (const c of [
@@ -89,7 +90,7 @@ function usageOf(context: RequestContext, object: KubeObject): Usage {
   else if (group === '' && resource === 'services') usage = serviceUsage(object);
   else if (group === '' && resource === 'persistentvolumeclaims') usage = claimUsage(object);
   else if (group === '' && counted.has(resource)) add(usage, resource, one);
-  add(usage, group === '' ? `count/${resource}` : `count/${resource}.${group}`, one);
+  add(usage, `count/${resourceNameOf({ group, resource })}`, one);
   return usage;
 }
 
@@ -152,14 +153,13 @@ export async function chargeQuotas(
   const charge: QuotaCharge = { compares: [], operations: [] };
   const { server, kind, info } = context;
   if (!kind.namespaced || info.subresource !== '') return charge;
-  const list = await server.store.list(`/registry/resourcequotas/${object.metadata.namespace}/`);
-  if (list.values.length === 0) return charge;
+  const inNamespace = (await server.live.resourceQuotas.current()).in(object.metadata.namespace);
+  if (inNamespace.length === 0) return charge;
   const isPod = kind.storage.group === '' && kind.storage.resource === 'pods';
   const quotas = server.kinds.find('', 'v1', 'resourcequotas')!;
   const now = usageOf(context, object);
   const before = old === undefined ? new Map<string, Quantity>() : usageOf(context, old);
-  for (const stored of list.values) {
-    const quota = server.objects.view(stored);
+  for (const { stored, object: quota } of inNamespace) {
     if (!inScope(quota, object, isPod)) continue;
     if (isPod && old === undefined) requireStated(context, quota, object);
     const added = additions(quota, now, before);
@@ -167,9 +167,9 @@ export async function chargeQuotas(
     const used = checkQuota(context, quota, added, object.metadata.name ?? '');
     const changed = copyJson(quota);
     changed.status = {
-      ...(changed.status ?? {}),
+      ...changed.status,
       hard: changed.status?.hard ?? changed.spec.hard,
-      used: { ...(changed.status?.used ?? {}), ...used },
+      used: { ...changed.status?.used, ...used },
     };
     charge.compares.push({ key: stored.key, modRevision: stored.modRevision });
     charge.operations.push({

@@ -2,10 +2,10 @@
  * RuntimeClass: a Pod that names a class gets its overhead and its scheduling, and one that names none that exists is
  * refused (Kubernetes documentation, "Runtime Class"; the plug-in is on by default).
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Json } from '#base/objects.ts';
 import type { RequestContext } from '../context.ts';
-import type { AdmissionAttributes } from './admission.ts';
-import { forbiddenBy } from './built-in.ts';
+import type { AdmissionAttributes } from './attributes.ts';
+import { forbiddenBy } from '../object-errors.ts';
 
 export async function admitRuntimeClass(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   const { storage } = context.kind;
@@ -17,7 +17,7 @@ export async function admitRuntimeClass(context: RequestContext, attributes: Adm
   )
     return;
   const pod = attributes.object;
-  const spec = pod.spec as Json;
+  const spec = pod.spec;
   const refuse = (text: string): Error => forbiddenBy(context, pod.metadata.name ?? '', text);
   const name: string = spec.runtimeClassName ?? '';
   if (name === '') {
@@ -25,9 +25,8 @@ export async function admitRuntimeClass(context: RequestContext, attributes: Adm
       throw refuse('pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead');
     return;
   }
-  const stored = await context.server.store.get(`/registry/node.k8s.io/runtimeclasses/${name}`);
-  if (stored === undefined) throw refuse(`pod rejected: RuntimeClass "${name}" not found`);
-  const runtimeClass = context.server.objects.view(stored) as KubeObject & { overhead?: Json; scheduling?: Json };
+  const runtimeClass: Json = (await context.server.live.runtimeClasses.current()).get('', name);
+  if (runtimeClass === undefined) throw refuse(`pod rejected: RuntimeClass "${name}" not found`);
   const fixed: Json = runtimeClass.overhead?.podFixed;
   if (spec.overhead !== undefined && JSON.stringify(sorted(spec.overhead)) !== JSON.stringify(sorted(fixed ?? {})))
     throw refuse("pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead");

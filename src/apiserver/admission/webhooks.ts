@@ -9,20 +9,12 @@ import { scanJson } from '#base/json.ts';
 import { jsonPatch } from '#base/patch.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
-import type { RequestContext, Server } from '../context.ts';
-import type { AdmissionAttributes } from './admission.ts';
+import { messageOf } from '#base/thrown.ts';
+import type { RequestContext } from '../context.ts';
+import type { AdmissionAttributes } from './attributes.ts';
 
-const prefixes = {
-  mutating: '/registry/admissionregistration.k8s.io/mutatingwebhookconfigurations/',
-  validating: '/registry/admissionregistration.k8s.io/validatingwebhookconfigurations/',
-} as const;
 /** Kinds that webhooks never see, so that a broken one can always be removed. */
 const exempt = new Set(['MutatingWebhookConfiguration', 'ValidatingWebhookConfiguration']);
-
-async function hooksOf(server: Server, type: keyof typeof prefixes): Promise<Json[]> {
-  const list = await server.store.list(prefixes[type]);
-  return list.values.flatMap((v) => (server.objects.view(v).webhooks ?? []) as Json[]);
-}
 
 const has = (list: readonly string[] | undefined, value: string): boolean =>
   list !== undefined && (list.includes('*') || list.includes(value));
@@ -59,16 +51,13 @@ async function matches(hook: Json, context: RequestContext, attributes: Admissio
       ? (attributes.object.metadata.name ?? '')
       : '';
   if (namespace === '') return true;
+  // A Namespace that is written is judged by what it will be.
   const stored =
     kind.kind === 'Namespace' && attributes.operation !== 'DELETE'
       ? undefined
-      : await server.store.get(`/registry/namespaces/${namespace}`);
-  return matchesSelectorObject(
-    hook.namespaceSelector ?? {},
-    labelsOf(
-      stored === undefined ? (kind.kind === 'Namespace' ? attributes.object : undefined) : server.objects.view(stored),
-    ),
-  );
+      : (await server.live.namespaces.current()).get('', namespace);
+  const seen = stored ?? (kind.kind === 'Namespace' ? attributes.object : undefined);
+  return matchesSelectorObject(hook.namespaceSelector ?? {}, labelsOf(seen));
 }
 
 function reviewOf(context: RequestContext, attributes: AdmissionAttributes): Json {
@@ -128,7 +117,7 @@ async function call(context: RequestContext, hook: Json, attributes: AdmissionAt
     why = `received invalid webhook response: expected response.uid=${JSON.stringify(review.request.uid)}, got ${JSON.stringify(answer?.response?.uid ?? '')}`;
   } catch (error) {
     if (error instanceof ApiError) throw error;
-    why = (error as Error).message;
+    why = messageOf(error);
   }
   if (hook.failurePolicy !== 'Ignore') throw failed(hook, why);
   server.log.warn('webhook failed and is ignored', { webhook: hook.name, why });
@@ -145,7 +134,7 @@ function checkAllowed(context: RequestContext, hook: Json, response: Json): void
 
 export async function admitMutatingWebhooks(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   if (exempt.has(context.kind.kind)) return;
-  for (const hook of await hooksOf(context.server, 'mutating')) {
+  for (const hook of (await context.server.live.mutatingWebhooks.current()).in()) {
     if (!(await matches(hook, context, attributes))) continue;
     const response = await call(context, hook, attributes);
     if (response === undefined) continue;
@@ -165,7 +154,7 @@ export async function admitMutatingWebhooks(context: RequestContext, attributes:
 
 export async function admitValidatingWebhooks(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   if (exempt.has(context.kind.kind)) return;
-  const hooks = await hooksOf(context.server, 'validating');
+  const hooks = (await context.server.live.validatingWebhooks.current()).in();
   if (hooks.length === 0) return;
   await Promise.all(
     hooks.map(async (hook) => {

@@ -6,17 +6,10 @@
 import { ApiError } from '#base/errors.ts';
 import type { ApiRequest, UserInfo } from '#base/api-request.ts';
 import type { Server } from '../context.ts';
-import { TokenSigner } from '../tokens.ts';
 import type { TokenClaims } from '../tokens.ts';
 
-export const anonymous: UserInfo = { name: 'system:anonymous', groups: ['system:unauthenticated'] };
+const anonymous: UserInfo = { name: 'system:anonymous', groups: ['system:unauthenticated'] };
 const verifiedTokensMax = 4096;
-
-export function signerOf(server: Server): TokenSigner {
-  let signer = server.caches.get('signer') as TokenSigner | undefined;
-  if (signer === undefined) server.caches.set('signer', (signer = new TokenSigner(server.options.keys.serviceAccount)));
-  return signer;
-}
 
 export function issuerOf(server: Server): string {
   return `https://kubernetes.default.svc.${server.options.domain ?? 'cluster.local'}`;
@@ -24,14 +17,13 @@ export function issuerOf(server: Server): string {
 
 /** Signatures are checked once; what a token is bound to is checked each time. */
 function verified(server: Server, token: string): TokenClaims | undefined {
-  let cache = server.caches.get('tokens') as Map<string, TokenClaims> | undefined;
-  if (cache === undefined) server.caches.set('tokens', (cache = new Map<string, TokenClaims>()));
-  let claims = cache.get(token);
+  const { tokens, verifiedTokens } = server;
+  let claims = verifiedTokens.get(token);
   if (claims === undefined) {
-    claims = signerOf(server).verify(token);
+    claims = tokens.verify(token);
     if (claims === undefined) return undefined;
-    if (cache.size >= verifiedTokensMax) cache.clear();
-    cache.set(token, claims);
+    if (verifiedTokens.size >= verifiedTokensMax) verifiedTokens.clear();
+    verifiedTokens.set(token, claims);
   }
   return claims;
 }
@@ -55,8 +47,8 @@ export async function identifyToken(
   if (shared.length === 0) return undefined;
   const bound = claims['kubernetes.io'];
   const namespace = bound.namespace as string;
-  const account = await server.store.get(`/registry/serviceaccounts/${namespace}/${bound.serviceaccount.name}`);
-  if (account === undefined || server.objects.view(account).metadata.uid !== bound.serviceaccount.uid) return undefined;
+  const accounts = await server.live.serviceAccounts.current();
+  if (accounts.get(namespace, bound.serviceaccount.name)?.metadata.uid !== bound.serviceaccount.uid) return undefined;
   const extra: Record<string, string[]> = { 'authentication.kubernetes.io/credential-id': [`JTI=${claims.jti}`] };
   for (const [field, prefix] of [
     ['pod', `/registry/pods/${namespace}/`],

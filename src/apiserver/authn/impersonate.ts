@@ -80,7 +80,7 @@ export async function impersonate(server: Server, request: ApiRequest, user: Use
     if (!(await isAllowed(server, attributes))) throw forbidden(attributes);
   };
   const account = /^system:serviceaccount:([^:]+):([^:]+)$/.exec(name);
-  if (account !== null) await check('', 'serviceaccounts', account[2]!, account[1]!);
+  if (account !== null) await check('', 'serviceaccounts', account[2]!, account[1]);
   else await check('', 'users', name);
   for (const group of groups) await check('', 'groups', group);
   for (const [field, values] of Object.entries(extra))

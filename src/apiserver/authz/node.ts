@@ -4,7 +4,7 @@
  * its node use, and nothing else of those kinds. What RBAC's `system:node` role would grant at large is granted here
  * for that node alone.
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { KubeObject } from '#base/objects.ts';
 import type { Server } from '../context.ts';
 import type { Attributes } from './rbac.ts';
 
@@ -80,64 +80,15 @@ function podAccess(a: Attributes): boolean {
   return ['get', 'list', 'watch', 'create', 'delete'].includes(a.verb);
 }
 
-/** Whether a Pod on the node refers to the object. */
+/** Whether a Pod on the node refers to the object; to a volume it does so by the claim that is bound to it. */
 async function usedByNode(server: Server, node: string, a: Attributes): Promise<boolean> {
-  const list = await server.store.list(
-    a.resource === 'persistentvolumes' ? '/registry/pods/' : `/registry/pods/${a.namespace}/`,
-  );
-  for (const stored of list.values) {
-    const pod = server.objects.view(stored);
-    if (pod.spec?.nodeName === node && (await refersTo(server, pod, a))) return true;
-  }
-  return false;
-}
-
-async function refersTo(server: Server, pod: KubeObject, a: Attributes): Promise<boolean> {
-  const spec = pod.spec as Json;
-  if (a.resource === 'serviceaccounts') return spec.serviceAccountName === a.name;
-  if (a.resource === 'persistentvolumeclaims') return claimsOf(pod).includes(a.name);
-  if (a.resource === 'persistentvolumes') {
-    for (const claim of claimsOf(pod)) {
-      const stored = await server.store.get(`/registry/persistentvolumeclaims/${pod.metadata.namespace}/${claim}`);
-      if (stored !== undefined && server.objects.view(stored).spec?.volumeName === a.name) return true;
-    }
-    return false;
-  }
-  return namesOf(spec, a.resource === 'secrets').has(a.name);
-}
-
-function claimsOf(pod: KubeObject): string[] {
-  return (pod.spec?.volumes ?? []).flatMap((v: Json) =>
-    v.persistentVolumeClaim
-      ? [v.persistentVolumeClaim.claimName]
-      : v.ephemeral
-        ? [`${pod.metadata.name}-${v.name}`]
-        : [],
-  );
-}
-
-/** Names of the Secrets or ConfigMaps that a Pod's spec mentions. */
-function namesOf(spec: Json, secrets: boolean): Set<string> {
-  const out = new Set<string>();
-  const add = (name: unknown): void => {
-    if (typeof name === 'string') out.add(name);
+  const { nodeGraph } = server.live;
+  if (a.resource !== 'persistentvolumes') return nodeGraph.nodeUses(node, a.resource, a.namespace, a.name);
+  const read = async (path: string): Promise<KubeObject | undefined> => {
+    const stored = await server.store.get(`/registry/${path}`);
+    return stored === undefined ? undefined : server.objects.view(stored);
   };
-  for (const volume of spec.volumes ?? []) {
-    if (secrets) {
-      add(volume.secret?.secretName);
-      add(volume.csi?.nodePublishSecretRef?.name);
-    } else add(volume.configMap?.name);
-    for (const source of volume.projected?.sources ?? []) add(secrets ? source.secret?.name : source.configMap?.name);
-  }
-  if (secrets) for (const pull of spec.imagePullSecrets ?? []) add(pull.name);
-  for (const container of [
-    ...(spec.containers ?? []),
-    ...(spec.initContainers ?? []),
-    ...(spec.ephemeralContainers ?? []),
-  ]) {
-    for (const from of container.envFrom ?? []) add(secrets ? from.secretRef?.name : from.configMapRef?.name);
-    for (const env of container.env ?? [])
-      add(secrets ? env.valueFrom?.secretKeyRef?.name : env.valueFrom?.configMapKeyRef?.name);
-  }
-  return out;
+  const { namespace = '', name = '' } = (await read(`persistentvolumes/${a.name}`))?.spec?.claimRef ?? {};
+  if (!(await nodeGraph.nodeUses(node, 'persistentvolumeclaims', namespace, name))) return false;
+  return (await read(`persistentvolumeclaims/${namespace}/${name}`))?.spec?.volumeName === a.name;
 }

@@ -4,8 +4,9 @@
  * they change.
  */
 import type { UserInfo } from '#base/api-request.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { KubeObject } from '#base/objects.ts';
 import type { Server } from '../context.ts';
+import { bindingsOf } from './subjects.ts';
 
 export interface Rule {
   verbs: string[];
@@ -28,79 +29,8 @@ export interface Attributes {
   path: string;
 }
 
-const prefix = '/registry/rbac.authorization.k8s.io/';
-
-interface Snapshot {
-  clusterRoles: Map<string, Rule[]>;
-  roles: Map<string, Rule[]>;
-  clusterBindings: KubeObject[];
-  bindings: Map<string, KubeObject[]>;
-}
-
-/** The RBAC objects, rebuilt after any of them has changed. */
-export class RbacCache {
-  #server: Server;
-  #snapshot: Snapshot | undefined;
-  #watching = false;
-
-  constructor(server: Server) {
-    this.#server = server;
-  }
-
-  async #load(): Promise<Snapshot> {
-    const { store, objects } = this.#server;
-    const list = await store.list(prefix);
-    const snapshot: Snapshot = { clusterRoles: new Map(), roles: new Map(), clusterBindings: [], bindings: new Map() };
-    for (const stored of list.values) {
-      const object = objects.view(stored);
-      const { name = '', namespace = '' } = object.metadata;
-      if (object.kind === 'ClusterRole') snapshot.clusterRoles.set(name, object.rules ?? []);
-      else if (object.kind === 'Role') snapshot.roles.set(`${namespace}/${name}`, object.rules ?? []);
-      else if (object.kind === 'ClusterRoleBinding') snapshot.clusterBindings.push(object);
-      else {
-        const all = snapshot.bindings.get(namespace) ?? [];
-        all.push(object);
-        snapshot.bindings.set(namespace, all);
-      }
-    }
-    if (!this.#watching) {
-      this.#watching = true;
-      void this.#invalidate(list.revision);
-    }
-    return (this.#snapshot = snapshot);
-  }
-
-  async #invalidate(revision: number): Promise<void> {
-    try {
-      for await (const _events of this.#server.store.watch(prefix, revision)) this.#snapshot = undefined;
-    } catch {
-      /* the history it read from was compacted: start over */
-    }
-    this.#watching = false;
-    this.#snapshot = undefined;
-  }
-
-  async snapshot(): Promise<Snapshot> {
-    return this.#snapshot ?? this.#load();
-  }
-}
-
-export function rbacOf(server: Server): RbacCache {
-  let cache = server.caches.get('rbac') as RbacCache | undefined;
-  if (cache === undefined) server.caches.set('rbac', (cache = new RbacCache(server)));
-  return cache;
-}
-
-function appliesTo(binding: KubeObject, user: UserInfo, namespace: string): boolean {
-  return (binding.subjects ?? []).some((subject: Json) => {
-    if (subject.kind === 'User') return subject.name === user.name;
-    if (subject.kind === 'Group') return user.groups.includes(subject.name);
-    return (
-      subject.kind === 'ServiceAccount' &&
-      user.name === `system:serviceaccount:${subject.namespace || namespace}:${subject.name}`
-    );
-  });
-}
+const rulesIn = (role: KubeObject | undefined): Rule[] | undefined =>
+  role === undefined ? undefined : ((role.rules ?? []) as Rule[]);
 
 /** Calls `visit` with each rule that reaches the user, cluster-wide or in the namespace, until it answers true. */
 export async function visitRules(
@@ -109,27 +39,22 @@ export async function visitRules(
   namespace: string,
   visit: (rule: Rule, binding: KubeObject) => boolean,
 ): Promise<boolean> {
-  const snapshot = await rbacOf(server).snapshot();
-  for (const binding of snapshot.clusterBindings) {
-    if (!appliesTo(binding, user, '')) continue;
-    for (const rule of snapshot.clusterRoles.get(binding.roleRef.name) ?? []) if (visit(rule, binding)) return true;
-  }
+  const { live } = server;
+  const bindings = await live.clusterRoleBindings.current();
+  const clusterRoles = await live.clusterRoles.current();
+  for (const binding of bindingsOf(bindings.in(), user))
+    for (const rule of rulesIn(clusterRoles.get('', binding.roleRef.name)) ?? []) if (visit(rule, binding)) return true;
   if (namespace === '') return false;
-  for (const binding of snapshot.bindings.get(namespace) ?? []) {
-    if (!appliesTo(binding, user, namespace)) continue;
-    const rules =
-      binding.roleRef.kind === 'ClusterRole'
-        ? snapshot.clusterRoles.get(binding.roleRef.name)
-        : snapshot.roles.get(`${namespace}/${binding.roleRef.name}`);
-    for (const rule of rules ?? []) if (visit(rule, binding)) return true;
-  }
+  const inNamespace = await live.roleBindings.current();
+  for (const binding of bindingsOf(inNamespace.in(namespace), user))
+    for (const rule of (await rulesOf(server, binding.roleRef, namespace)) ?? []) if (visit(rule, binding)) return true;
   return false;
 }
 
 const has = (list: readonly string[] | undefined, value: string): boolean =>
   list !== undefined && (list.includes('*') || list.includes(value));
 
-export function ruleAllows(rule: Rule, a: Attributes): boolean {
+function ruleAllows(rule: Rule, a: Attributes): boolean {
   if (!has(rule.verbs, a.verb)) return false;
   if (!a.isResource)
     return (rule.nonResourceURLs ?? []).some(
@@ -154,8 +79,8 @@ export async function rulesOf(
   roleRef: { kind: string; name: string },
   namespace: string,
 ): Promise<Rule[] | undefined> {
-  const snapshot = await rbacOf(server).snapshot();
+  const { live } = server;
   return roleRef.kind === 'ClusterRole'
-    ? snapshot.clusterRoles.get(roleRef.name)
-    : snapshot.roles.get(`${namespace}/${roleRef.name}`);
+    ? rulesIn((await live.clusterRoles.current()).get('', roleRef.name))
+    : rulesIn((await live.roles.current()).get(namespace, roleRef.name));
 }

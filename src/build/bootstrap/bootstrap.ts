@@ -9,28 +9,15 @@
 import { mkdirSync, readdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ApiError } from '#base/errors.ts';
 import { canonicalName, parseReference, withDefaultTag } from '#base/reference.ts';
-import type { Content } from '#content/content.ts';
-import type { ImageRecord, ImageRecords, RunConfig } from '#content/image-records.ts';
+import type { ImageRecord } from '#content/image-records.ts';
+import type { RunConfig } from '#content/image-file.ts';
 import { toImageLayer, writeImage } from '#content/image-writer.ts';
-import type { Clock } from '#os/clock.ts';
-import type { Processes } from '#os/processes.ts';
 import { makeBusyboxRoot } from './busybox.ts';
 import { makeDebianRoot } from './debian.ts';
+import type { BootstrapContext } from './tool.ts';
 
-export interface BootstrapContext {
-  content: Content;
-  images: ImageRecords;
-  processes: Processes;
-  clock: Clock;
-  /** Proxies and certificates that the package tools are to see. */
-  environment: Record<string, string>;
-  onProgress?: (line: string) => void;
-  signal?: AbortSignal;
-}
-
-export const baseImageNames = ['busybox:latest', 'debian:bookworm-slim'] as const;
+const baseImageNames = ['busybox:latest', 'debian:bookworm-slim'] as const;
 export type BaseImageName = (typeof baseImageNames)[number];
 
 interface Recipe {
@@ -50,40 +37,13 @@ const recipes: Record<BaseImageName, Recipe> = {
 };
 
 /** The processor by Go's names, as image configurations have it. */
-export function imageArchitecture(): string {
+function imageArchitecture(): string {
   return process.arch === 'x64' ? 'amd64' : process.arch;
 }
 
 /** True when this name is one that can be made here. */
 export function canMakeBaseImage(name: string): name is BaseImageName {
   return (baseImageNames as readonly string[]).includes(name);
-}
-
-/** Runs a program to its end; an ApiError with the end of its output when it fails. */
-export async function runTool(
-  context: BootstrapContext,
-  file: string,
-  args: string[],
-  environment: Record<string, string> = {},
-): Promise<string> {
-  context.signal?.throwIfAborted();
-  const found = context.processes.find(file);
-  if (found === undefined) throw new ApiError('InternalError', `${file} is not installed`);
-  const output = await context.processes.run(found, args, {
-    env: {
-      PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
-      LC_ALL: 'C',
-      DEBIAN_FRONTEND: 'noninteractive',
-      ...context.environment,
-      ...environment,
-    },
-  });
-  if (output.code !== 0)
-    throw new ApiError(
-      'InternalError',
-      `${file} failed with ${output.code}: ${(output.stderr.trim() || output.stdout.trim()).split('\n').slice(-3).join('; ')}`,
-    );
-  return output.stdout;
 }
 
 /** Makes one image, or returns the one that is here. */

@@ -16,8 +16,9 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { ApiError } from '#base/errors.ts';
-import type { BootstrapContext } from './bootstrap.ts';
-import { runTool } from './bootstrap.ts';
+import { messageOf } from '#base/thrown.ts';
+import type { BootstrapContext } from './tool.ts';
+import { runTool } from './tool.ts';
 
 const files: Record<string, string> = {
   'etc/passwd':
@@ -146,8 +147,8 @@ export async function makeBusyboxRoot(
     writeFileSync(join(root, name), text, { mode: name === 'etc/shadow' ? 0o640 : 0o644 });
   copyFileSync(program, join(root, 'bin/busybox'));
   chmodSync(join(root, 'bin/busybox'), 0o755);
-  const shell = await placeShell(context, root, scratch).catch((error: Error) => {
-    context.onProgress?.(`the static shell stays: ${error.message}`);
+  const shell = await placeShell(context, root, scratch).catch((error: unknown) => {
+    context.onProgress?.(`the static shell stays: ${messageOf(error)}`);
     return false;
   });
   for (const applet of (await runTool(context, program, ['--list'])).split('\n')) {

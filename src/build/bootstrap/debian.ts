@@ -4,8 +4,8 @@
  */
 import { mkdirSync, readdirSync, rmSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { BootstrapContext } from './bootstrap.ts';
-import { runTool } from './bootstrap.ts';
+import type { BootstrapContext } from './tool.ts';
+import { runTool } from './tool.ts';
 
 const suite = 'bookworm';
 

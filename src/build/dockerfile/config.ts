@@ -3,8 +3,7 @@
  * STOPSIGNAL, SHELL, HEALTHCHECK, ONBUILD, MAINTAINER. Pure: configuration in, configuration out.
  */
 import { parseSignal } from '#engine/signals.ts';
-import { ApiError } from '#base/errors.ts';
-import type { HealthcheckConfig, RunConfig } from '#content/image-records.ts';
+import type { HealthcheckConfig, RunConfig } from '#content/image-file.ts';
 import { parseError } from './lexer.ts';
 import type { Instruction } from './parser.ts';
 import { setEnv } from './variables.ts';
@@ -49,7 +48,7 @@ export function splitWords(text: string, escape: string): string[] {
 }
 
 /** `a=1 b="2 3"`, or the old form `a the rest`. */
-export function parsePairs(instruction: Instruction, scope: Scope): [string, string][] {
+function parsePairs(instruction: Instruction, scope: Scope): [string, string][] {
   const { rest, line, keyword } = instruction;
   const words = splitWords(rest, scope.escape);
   if (!words[0]!.includes('=')) {

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { lexDockerfile } from './lexer.ts';
-import { parseDockerfile } from './parser.ts';
+import { parseDockerfile, parseInstruction } from './parser.ts';
+import { applyChanges } from './changes.ts';
 import { applyConfig, parseDuration } from './config.ts';
-import { parseInstruction } from './parser.ts';
 import { expandRaw, expandWord, expandWords } from './words.ts';
 
 const variables = (name: string): string | undefined =>
@@ -134,4 +134,28 @@ test('shell patterns in substitutions match as a shell does', () => {
     ['${A//l*p/-}', 'a-ha'],
   ];
   for (const [text, expected] of cases) assert.equal(expandWord(text, variables), expected, text);
+});
+
+test('changes of a commit are a Dockerfile that needs no build', () => {
+  const before = { Env: ['PATH=/bin'], Cmd: ['sh'], WorkingDir: '/srv' };
+  assert.deepEqual(
+    applyChanges(before, ['ENV PATH=$PATH:/x A=1\nENV B=$A', 'WORKDIR app', 'ONBUILD RUN make', 'LABEL a=$B']),
+    {
+      Env: ['PATH=/bin:/x', 'A=1', 'B=1'],
+      Cmd: ['sh'],
+      WorkingDir: '/srv/app',
+      OnBuild: ['RUN make'],
+      Labels: { a: '1' },
+    },
+  );
+  assert.deepEqual(applyChanges(before, ['ENTRYPOINT ["a"]']), { ...before, Entrypoint: ['a'], Cmd: null });
+  assert.deepEqual(applyChanges(before, ['CMD ["b"]', 'ENTRYPOINT ["a"]']).Cmd, ['b']);
+  assert.deepEqual(applyChanges(before, []), before);
+  for (const change of ['FROM x', 'RUN x', 'COPY a b', 'MAINTAINER me', 'ARG a', 'SHELL ["a"]'])
+    assert.throws(
+      () => applyChanges({}, [change]),
+      new RegExp(`^ApiError: ${change.split(' ')[0]!.toLowerCase()} is not a valid change command`),
+      change,
+    );
+  assert.throws(() => applyChanges({}, ['NOSUCH x']), /unknown instruction: NOSUCH/);
 });

@@ -52,7 +52,7 @@ function readDirectives(lines: string[]): Record<string, string> {
 const heredocMark = /^<<(-?)\s*(?:(["'])([^"'\s<]+)\2|([a-zA-Z_][a-zA-Z0-9_.-]*))/;
 
 /** `<<EOF`, `<<-'EOF'`, `3<<EOF` as words of the line; not inside quotes. */
-export function findHeredocs(text: string): Heredoc[] {
+function findHeredocs(text: string): Heredoc[] {
   const out: Heredoc[] = [];
   let quote = '';
   for (let at = 0; at < text.length; at++) {

@@ -1,6 +1,7 @@
 /** `tiphys demo`: an application through its whole life, each step checked, with a table of times at the end. */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { messageOf } from '#base/thrown.ts';
 import { realClock } from '#os/clock.real.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { imageTools, installPackages, missingTools } from '#platform/packages.ts';
@@ -39,7 +40,7 @@ export async function demo(options: PlatformOptions & { keepGoing?: boolean; own
       return true;
     } catch (error) {
       failures += 1;
-      const message = (error as Error).message;
+      const message = messageOf(error);
       print(`  FAILED after ${seconds(realClock.monotonic() - startedMs)}: ${message}`);
       if (process.env['TIPHYS_DEBUG'] !== undefined) print((error as Error).stack);
       rows.push([title, seconds(realClock.monotonic() - startedMs), 'FAILED', message.split('\n')[0]!.slice(0, 100)]);

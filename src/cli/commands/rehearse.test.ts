@@ -85,7 +85,7 @@ test('json: all of each seed; the repeat command gives the same verdicts', () =>
     writeFileSync(join(directory, 'web.yaml'), web(2));
     const args = ['rehearse', '-f', directory, '--kill-node', '5m~30m+10m', '--drain', '40m=node-1', '--for', '1h'];
     const { code, output } = await tiphys([...args, '--seeds', '9', '--json']);
-    const result = JSON.parse(output) as Json;
+    const result = JSON.parse(output);
     assert.deepEqual([result.format, result.seeds.length, result.failOn], [1, 9, 'unavailable']);
     assert.equal(code, result.failed.length > 0 ? 1 : 0);
     assert.deepEqual(
@@ -96,7 +96,7 @@ test('json: all of each seed; the repeat command gives the same verdicts', () =>
       result.seeds[0].drains.map(({ node }: Json) => node),
       ['node-1'],
     );
-    const repeated = JSON.parse((await tiphys([...result.repeat.split(' ').slice(1), '--json'])).output) as Json;
+    const repeated = JSON.parse((await tiphys([...result.repeat.split(' ').slice(1), '--json'])).output);
     assert.deepEqual(repeated.seeds, [result.seeds.find(({ seed }: Json) => seed === result.worst)]);
   }));
 
@@ -171,7 +171,7 @@ test('a live cluster is copied over HTTPS: nodes as they are, Secrets by name on
     );
     assert.equal(errors, '');
     assert.equal(code, 1, 'beta is tainted and gamma cordoned: when alpha dies there is no node left');
-    const result = JSON.parse(output) as Json;
+    const result = JSON.parse(output);
     assert.deepEqual(
       result.seeds[0].workloads.map(({ name, verdict }: Json) => [name, verdict]),
       [['web', 'not whole at the end']],
@@ -182,7 +182,7 @@ test('a live cluster is copied over HTTPS: nodes as they are, Secrets by name on
     assert.equal(statSync(copy).mode & 0o777, 0o600);
     assert.doesNotMatch(readFileSync(copy, 'utf8'), /hunter2|aHVudGVyMg/);
     assert.doesNotMatch(result.repeat, /kubeconfig/);
-    const repeated = JSON.parse((await tiphys([...result.repeat.split(' ').slice(1), '--json'])).output) as Json;
+    const repeated = JSON.parse((await tiphys([...result.repeat.split(' ').slice(1), '--json'])).output);
     assert.deepEqual(repeated.seeds, result.seeds);
     const none = await tiphys(['rehearse', '--from-kubeconfig', kubeconfig, '--context', 'other']);
     assert.equal(none.code, 2);

@@ -10,6 +10,7 @@ import { delimiter, join } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { isQuantity } from '#base/quantity.ts';
 import { formatYaml } from '#base/yaml.ts';
+import { messageOf } from '#base/thrown.ts';
 import { type KubeconfigContext, loadKubeconfig } from '#client/kubeconfig.ts';
 import { createClient } from '#client/rest-client.ts';
 import { createHttpTransport } from '#client/transport-http.ts';
@@ -67,7 +68,7 @@ function kubeconfigOf(path: string | true, context: string | undefined): Kubecon
     try {
       return loadKubeconfig(one, context);
     } catch (error) {
-      failure ??= new Error(`${one}: ${(error as Error).message}`);
+      failure ??= new Error(`${one}: ${messageOf(error)}`);
     }
   }
   throw new UsageError(`--from-kubeconfig: ${failure!.message}`);
@@ -136,7 +137,7 @@ function saveCopy(path: string, { manifests, nodes }: ManifestSet): void {
   try {
     writeFileSync(path, formatYaml({ apiVersion: 'v1', kind: 'List', items }), { mode: 0o600 });
   } catch (error) {
-    throw new UsageError(`--save: ${(error as Error).message}`);
+    throw new UsageError(`--save: ${messageOf(error)}`);
   }
 }
 

@@ -7,6 +7,7 @@ import { get as httpGet, Agent } from 'node:http';
 import { join } from 'node:path';
 import { isReason } from '#base/errors.ts';
 import type { KindRef, KubeObject } from '#base/objects.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { Client } from '#client/client.ts';
 import { loadKubeconfig } from '#client/kubeconfig.ts';
 import { createClient } from '#client/rest-client.ts';
@@ -21,7 +22,7 @@ import type { DockerDriver, KubeDriver } from './driver.ts';
 import { ownDocker, ownKube } from './driver-own.ts';
 import { realDocker, realKubectl } from './driver-real.ts';
 
-export const namespace = 'demo';
+const namespace = 'demo';
 
 export interface Demo extends AsyncDisposable {
   instance: Instance;
@@ -83,7 +84,7 @@ export async function createDemo(input: {
           const found = await check();
           if (found !== undefined && found !== false) return found;
         } catch (error) {
-          problem = `; last error: ${(error as Error).message}`;
+          problem = `; last error: ${messageOf(error)}`;
         }
         if (realClock.monotonic() > deadline) throw new Error(`${what}: not within ${timeoutMs / 1000} s${problem}`);
         await realClock.sleep(30);

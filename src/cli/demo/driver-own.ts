@@ -6,7 +6,9 @@ import { request, type IncomingMessage } from 'node:http';
 import { readFileSync } from 'node:fs';
 import { loadAll } from 'js-yaml';
 import { WebSocket } from 'ws';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Deployment, StatefulSet } from '#api/apps.v1.ts';
+import type { Json, KindRef, KubeObject } from '#base/objects.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { Client } from '#client/client.ts';
 import { loadKubeconfig } from '#client/kubeconfig.ts';
 import { kinds } from '#client/kinds.ts';
@@ -127,8 +129,8 @@ export function ownDocker(socket: string, _clock: Clock): DockerDriver {
             RestartPolicy: { Name: options.restart ?? 'no' },
           },
         });
-      const made = await create().catch(async (error: Error) => {
-        if (!error.message.includes('No such image')) throw error;
+      const made = await create().catch(async (error: unknown) => {
+        if (!messageOf(error).includes('No such image')) throw error;
         const answer = await call(
           socket,
           'POST',
@@ -148,14 +150,14 @@ export function ownDocker(socket: string, _clock: Clock): DockerDriver {
     inspect: (name) => ask(socket, 'GET', `/containers/${name}/json`),
     async removeForce(names) {
       for (const name of names)
-        await ask(socket, 'DELETE', `/containers/${name}?force=1`).catch((error: Error) => {
-          if (!error.message.includes('No such container')) throw error;
+        await ask(socket, 'DELETE', `/containers/${name}?force=1`).catch((error: unknown) => {
+          if (!messageOf(error).includes('No such container')) throw error;
         });
     },
   };
 }
 
-const byKind = new Map(
+const byKind = new Map<string, KindRef>(
   Object.values(kinds).map((kind) => [
     `${kind.group === '' ? '' : `${kind.group}/`}${kind.version}/${kind.kind}`,
     kind,
@@ -190,15 +192,15 @@ export function ownKube(client: Client, kubeconfig: string, clock: Clock): KubeD
     },
     async rolloutStatus(namespace, kindAndName, timeoutSeconds) {
       const [kindName, name] = kindAndName.split('/') as [string, string];
-      const kind = kindName === 'statefulset' ? kinds.StatefulSet : kinds.Deployment;
+      const kind: KindRef<StatefulSet | Deployment> = kindName === 'statefulset' ? kinds.StatefulSet : kinds.Deployment;
       await until(`${kindAndName} to be rolled out`, timeoutSeconds, async () => {
         const { metadata, spec, status } = await client.get(kind, name, namespace);
         const replicas = spec.replicas ?? 1;
-        if ((status?.observedGeneration ?? 0) < metadata.generation! || (status.updatedReplicas ?? 0) < replicas)
+        if ((status?.observedGeneration ?? 0) < metadata.generation! || (status?.updatedReplicas ?? 0) < replicas)
           return false;
         return kindName === 'statefulset'
-          ? (status.readyReplicas ?? 0) >= replicas
-          : (status.replicas ?? 0) === status.updatedReplicas && (status.availableReplicas ?? 0) >= replicas;
+          ? (status?.readyReplicas ?? 0) >= replicas
+          : (status?.replicas ?? 0) === status?.updatedReplicas && (status?.availableReplicas ?? 0) >= replicas;
       });
     },
     async rolloutUndo(namespace, deployment) {
@@ -210,7 +212,7 @@ export function ownKube(client: Client, kubeconfig: string, clock: Clock): KubeD
       const previous = sets.sort((a, b) => revision(b) - revision(a))[1];
       if (previous === undefined) throw new Error(`no rollout history found for deployment "${deployment}"`);
       const template = structuredClone(previous.spec.template);
-      delete template.metadata.labels['pod-template-hash'];
+      delete template?.metadata?.labels?.['pod-template-hash'];
       await client.patch(kinds.Deployment, deployment, namespace, 'json', [
         { op: 'replace', path: '/spec/template', value: template },
       ]);

@@ -3,7 +3,6 @@
  * Tiphys' own client where not. Looking at objects always goes through our own client; everything that changes
  * something goes through the driver.
  */
-import type { KubeObject } from '#base/objects.ts';
 
 export interface DockerDriver {
   readonly name: string;
@@ -34,8 +33,3 @@ export interface KubeDriver {
   /** Standard output of a command in a Pod. */
   exec(namespace: string, pod: string, command: string[]): Promise<string>;
 }
-
-export type Get = (
-  kind: 'Pod' | 'Service' | 'Deployment' | 'HorizontalPodAutoscaler' | 'Ingress',
-  name: string,
-) => Promise<KubeObject | undefined>;

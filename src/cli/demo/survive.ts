@@ -5,6 +5,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { messageOf } from '#base/thrown.ts';
 import { kinds } from '#client/kinds.ts';
 import { realClock } from '#os/clock.real.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
@@ -18,7 +19,7 @@ const names = { lines: 'demo-lines', exits: 'demo-exits', restarts: 'demo-restar
 const downMs = 1_500;
 
 /** Pids of every process of the instance except conmon and what it holds. */
-export function platformPids(demo: Demo): number[] {
+function platformPids(demo: Demo): number[] {
   const pids: number[] = [];
   const addTree = (pid: number): void => {
     const comm = readIfExists(`/proc/${pid}/comm`)?.trim();
@@ -54,7 +55,7 @@ function watchUrl(url: string): { stop(): Promise<{ asked: number; failures: str
         (answer) => {
           if (answer.status !== 200) failures.push(`status ${answer.status}`);
         },
-        (error: Error) => failures.push(error.message),
+        (error: unknown) => failures.push(messageOf(error)),
       );
       await realClock.sleep(20);
     }
@@ -74,6 +75,7 @@ function startOf(pid: number): string {
 
 export async function surviveKill(demo: Demo): Promise<string> {
   const { docker } = demo;
+  // Left by an earlier run, or not there.
   await docker.removeForce(Object.values(names)).catch(() => {});
   await docker.run(
     names.lines,

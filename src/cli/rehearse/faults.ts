@@ -2,7 +2,7 @@
  * Reads how faults and roll-outs are written: `TIME[~LATEST][+FOR][=WHAT]`, such as `10m`, `10m~50m`, `10m+15m=node-1`.
  * Pure.
  */
-import { type Duration, durationMs } from '#sim/duration.ts';
+import { durationMs } from '#sim/duration.ts';
 import type { Fault } from '#sim/rehearse/types.ts';
 import { UsageError } from '../output.ts';
 
@@ -19,7 +19,7 @@ export function readDuration(option: string, text: string): number {
   // A bare number would be milliseconds, which nobody means.
   try {
     if (/^\d+(\.\d+)?$/.test(text.trim()) && Number(text) !== 0) throw new Error('no unit');
-    ms = /^0+$/.test(text.trim()) ? 0 : durationMs(text as Duration);
+    ms = /^0+$/.test(text.trim()) ? 0 : durationMs(text);
   } catch {
     throw new UsageError(`${option}: ${JSON.stringify(text)} is not a time like 90s, 10m or 2h`);
   }

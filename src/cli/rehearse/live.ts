@@ -3,7 +3,7 @@
  * user may not read is left out and said.
  */
 import { isReason } from '#base/errors.ts';
-import { apiVersionOf, type KindRef, type KubeObject } from '#base/objects.ts';
+import { apiVersionOf, type KindRef, type KubeList, type KubeObject } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
 import { kindOf, kinds } from '#client/kinds.ts';
 import { pathOf } from '#client/rest-client.ts';
@@ -84,7 +84,7 @@ export async function readCluster(client: Client, origin: string): Promise<Manif
     else if (result.leftOut !== undefined) set.notes.push(result.leftOut);
   }
   const taken = takenByNode(pods);
-  set.nodes = nodes.map((node) => simulatedNode(node, taken.get(node.metadata.name!)));
+  set.nodes = nodes.map((node) => simulatedNode(node, taken.get(node.metadata.name)));
   return set;
 }
 
@@ -101,10 +101,10 @@ const copiedSecret = (name: string, namespace: string): KubeObject => ({
  */
 async function secretNames(client: Client): Promise<KubeObject[] | undefined> {
   try {
-    const answer = await client.raw('GET', pathOf(kinds.Secret), undefined, {
+    const answer = await client.raw<KubeList>('GET', pathOf(kinds.Secret), undefined, {
       accept: 'application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1',
     });
-    return ((answer['items'] ?? []) as KubeObject[])
+    return answer.items
       .filter(({ metadata }) => !/^(sh\.helm\.release\.v1\.|bootstrap-token-)/.test(metadata.name!))
       .map(({ metadata }) => copiedSecret(metadata.name!, metadata.namespace!));
   } catch (error) {

@@ -6,6 +6,7 @@ import { readFileSync, readdirSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { parseYamlDocuments } from '#base/yaml.ts';
+import { codeOf, messageOf } from '#base/thrown.ts';
 import type { Manifest, RehearsalNode } from '#sim/rehearse/types.ts';
 import { UsageError } from '../output.ts';
 import { cleaned, isFromServer, simulatedNode } from './clean.ts';
@@ -50,9 +51,7 @@ function filesOf(path: string, recursive: boolean): string[] {
   try {
     stat = statSync(path);
   } catch (error) {
-    throw new UsageError(
-      `${path}: ${(error as NodeJS.ErrnoException).code === 'ENOENT' ? 'no such file or directory' : (error as Error).message}`,
-    );
+    throw new UsageError(`${path}: ${codeOf(error) === 'ENOENT' ? 'no such file or directory' : messageOf(error)}`);
   }
   if (!stat.isDirectory()) return [path];
   const entries = readdirSync(path, { withFileTypes: true }).sort((a, b) => (a.name < b.name ? -1 : 1));
@@ -111,7 +110,7 @@ function objectsOf(text: string, path: string): { object: KubeObject; origin: st
     .map(({ object, origin }) => {
       if (typeof object !== 'object' || object === null || Array.isArray(object))
         throw new UsageError(`${origin}: not an object but ${JSON.stringify(object)?.slice(0, 60)}${hintOf(text)}`);
-      if (String((object as Json).apiVersion).startsWith('kustomize.config.k8s.io/'))
+      if (String(object.apiVersion).startsWith('kustomize.config.k8s.io/'))
         throw new UsageError(`${origin}: a kustomization: render it first with kubectl kustomize`);
       for (const field of ['apiVersion', 'kind'] as const)
         if (typeof object[field] !== 'string' || object[field] === '')
@@ -159,7 +158,7 @@ function readText(path: string): string {
   try {
     return readFileSync(path, 'utf8');
   } catch (error) {
-    throw new UsageError(`${path}: ${(error as Error).message}`);
+    throw new UsageError(`${path}: ${messageOf(error)}`);
   }
 }
 

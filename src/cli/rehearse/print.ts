@@ -15,7 +15,7 @@ function clock(total: number): string {
 }
 
 /** `12 s`, `5 min 31 s`, `1 h 40 min`. */
-export function span(total: number): string {
+function span(total: number): string {
   const [hours, minutes, rest] = [Math.floor(total / 3600), Math.floor(total / 60) % 60, total % 60];
   return hours > 0 ? `${hours} h ${minutes} min` : minutes > 0 ? `${minutes} min ${rest} s` : `${rest} s`;
 }

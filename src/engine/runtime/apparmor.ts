@@ -13,7 +13,7 @@ import type { Processes } from '#os/processes.ts';
 import type { Logger } from '#observe/log.ts';
 
 /** Ours beside dockerd's, which may be loaded too. */
-export const defaultProfile = 'tiphys-default';
+const defaultProfile = 'tiphys-default';
 /** Who asks for docker's default by name means the default. */
 const dockerProfile = 'docker-default';
 export const unconfined = 'unconfined';

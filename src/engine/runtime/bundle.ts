@@ -8,9 +8,9 @@ import { dirname } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { deviceParts } from '#os/special-files.ts';
 import type { Container } from '../container.ts';
-import { hostnameOf } from '../container-start.ts';
+import { hostnameOf } from '../container-names.ts';
 import type { ContainerSpec, Mount } from '../engine.ts';
-import type { ContainerRegistry } from '../registry.ts';
+import type { ContainerTable } from '../container-table.ts';
 import { linkEnvironment } from '../links.ts';
 import { checkApparmor, planApparmor } from './apparmor.ts';
 import { planCapabilities } from './capabilities.ts';
@@ -31,12 +31,8 @@ export interface BundleParts {
   /** Path, `host`, or undefined for a new one. */ network: string | undefined;
 }
 
-export function buildBundle(
-  registry: ContainerRegistry,
-  container: Container,
-  parts: BundleParts,
-): Record<string, unknown> {
-  const { context } = registry;
+export function buildBundle(table: ContainerTable, container: Container, parts: BundleParts): Record<string, unknown> {
+  const { context } = table;
   const { spec, path, args } = container.record;
   const image = context.images.find(spec.imageId)?.config;
   const user = resolveUser(
@@ -47,9 +43,9 @@ export function buildBundle(
   );
   const workingDir = firstOf(spec.workingDir, image?.workingDir) ?? '/';
   makeDirectory(parts.root, workingDir);
-  const hostname = hostnameOf(registry, container);
-  const sandbox = spec.network.type === 'sandbox' ? registry.sandboxes.get(spec.network.sandboxId) : undefined;
-  const shared = joinedNamespaces(registry, container);
+  const hostname = hostnameOf(table, container);
+  const sandbox = spec.network.type === 'sandbox' ? table.sandboxes.get(spec.network.sandboxId) : undefined;
+  const shared = joinedNamespaces(table, container);
   // Those of the request were looked at when it was made; an image is whoever's.
   checkNul('environment variable of the image', image?.env ?? []);
   checkNul('argument', [path, ...args, workingDir]);
@@ -70,7 +66,7 @@ export function buildBundle(
     spec: withoutLost(spec, context.os.cgroups.controllers, context.os.cgroups.mode),
     root: parts.root,
     args: [path, ...args],
-    env: planEnvironment(spec, [...linkEnvironment(registry, container), ...(image?.env ?? [])], hostname, user.home),
+    env: planEnvironment(spec, [...linkEnvironment(table, container), ...(image?.env ?? [])], hostname, user.home),
     user,
     workingDir,
     hostname,
@@ -82,9 +78,8 @@ export function buildBundle(
     namespaces: {
       ...shared,
       ...(parts.network === undefined ? {} : { network: parts.network }),
-      ...(parts.network === 'host' && shared.uts === undefined ? {} : {}),
     },
-    ...(spec.init === true ? { initPath: findInit(registry) } : {}),
+    ...(spec.init === true ? { initPath: findInit(table) } : {}),
     ...optional('oomScoreAdj', context.hostLimits.clampOomScoreAdj(spec.resources.oomScoreAdj ?? 0)),
     rlimits: context.hostLimits.planRlimits(spec.resources.ulimits),
     hostDevices: spec.security.privileged === true ? allDevices() : planDevices(spec),
@@ -161,49 +156,46 @@ function markRoot(root: string): void {
     writeFileSync(`${root}/.dockerenv`, '', { mode: 0o755 });
 }
 
-function joinedNamespaces(
-  registry: ContainerRegistry,
-  container: Container,
-): { ipc?: string; uts?: string; pid?: string } {
+function joinedNamespaces(table: ContainerTable, container: Container): { ipc?: string; uts?: string; pid?: string } {
   const { spec } = container.record;
   const out: { ipc?: string; uts?: string; pid?: string } = {};
   if (spec.network.type === 'sandbox') {
-    const sandbox = registry.sandboxes.get(spec.network.sandboxId);
+    const sandbox = table.sandboxes.get(spec.network.sandboxId);
     Object.assign(out, {
-      ipc: sandbox.spec.hostIpc === true ? 'host' : registry.sandboxNamespace(sandbox.spec.id, 'ipc'),
-      uts: sandbox.spec.network === 'host' ? 'host' : registry.sandboxNamespace(sandbox.spec.id, 'uts'),
+      ipc: sandbox.spec.hostIpc === true ? 'host' : table.sandboxNamespace(sandbox.spec.id, 'ipc'),
+      uts: sandbox.spec.network === 'host' ? 'host' : table.sandboxNamespace(sandbox.spec.id, 'uts'),
     });
     if (sandbox.spec.hostPid === true) out.pid = 'host';
     else if (sandbox.initPid !== undefined) out.pid = `/proc/${sandbox.initPid}/ns/pid`;
   }
   if (spec.network.type === 'container')
-    out.uts = `/proc/${runningPid(registry, spec.network.containerId, 'network')}/ns/uts`;
+    out.uts = `/proc/${runningPid(table, spec.network.containerId, 'network')}/ns/uts`;
   if (spec.pidMode?.type === 'host') out.pid = 'host';
   if (spec.pidMode?.type === 'container')
-    out.pid = `/proc/${runningPid(registry, spec.pidMode.containerId, 'PID namespace')}/ns/pid`;
+    out.pid = `/proc/${runningPid(table, spec.pidMode.containerId, 'PID namespace')}/ns/pid`;
   if (spec.ipcMode?.type === 'host') out.ipc = 'host';
   if (spec.hostUts === true) out.uts = 'host';
   if (spec.ipcMode?.type === 'container') {
-    const donor = registry.get(spec.ipcMode.containerId);
+    const donor = table.get(spec.ipcMode.containerId);
     const mode = donor.record.spec.ipcMode?.type;
     if (mode !== 'shareable' && mode !== 'host')
       throw new ApiError(
         'InternalError',
         `can't join IPC of container ${donor.id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)`,
       );
-    out.ipc = mode === 'host' ? 'host' : `/proc/${runningPid(registry, donor.id, 'IPC')}/ns/ipc`;
+    out.ipc = mode === 'host' ? 'host' : `/proc/${runningPid(table, donor.id, 'IPC')}/ns/ipc`;
   }
   return out;
 }
 
-function runningPid(registry: ContainerRegistry, reference: string, what: string): number {
-  const other = registry.get(reference);
+function runningPid(table: ContainerTable, reference: string, what: string): number {
+  const other = table.get(reference);
   if (!other.isRunning) throw new ApiError('Conflict', `cannot join ${what} of a non running container: ${other.id}`);
   return other.record.run!.pid;
 }
 
-function findInit(registry: ContainerRegistry): string {
-  const { processes } = registry.context.os;
+function findInit(table: ContainerTable): string {
+  const { processes } = table.context.os;
   const found = processes.find('docker-init') ?? processes.find('tini') ?? processes.find('catatonit');
   if (found === undefined)
     throw new ApiError(

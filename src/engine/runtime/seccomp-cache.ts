@@ -9,7 +9,7 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { writeFileAtomic } from '#os/files.ts';
 import { seccompFilterBytesMax, seccompFiltersMax } from '../limits.ts';
 
-// eslint-disable-next-line -- an OCI configuration is open
+// oxlint-disable-next-line typescript/no-explicit-any -- an OCI configuration is open
 type OciSpec = any;
 
 export class SeccompCache {

@@ -9,6 +9,7 @@
 import { readFileSync } from 'node:fs';
 import { arch, release } from 'node:os';
 import { ApiError } from '#base/errors.ts';
+import { messageOf } from '#base/thrown.ts';
 
 interface Condition {
   caps?: string[];
@@ -67,7 +68,7 @@ function parseProfile(text: string): Profile {
     if (typeof parsed.defaultAction !== 'string') throw new Error('defaultAction is missing');
     return parsed;
   } catch (error) {
-    throw new ApiError('InternalError', `Decoding seccomp profile failed: ${(error as Error).message}`);
+    throw new ApiError('InternalError', `Decoding seccomp profile failed: ${messageOf(error)}`);
   }
 }
 

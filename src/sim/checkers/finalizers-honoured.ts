@@ -17,7 +17,7 @@ const collectorFinalizers: readonly string[] = ['orphan', 'foregroundDeletion'];
 const onItsWayMs = 60_000;
 
 /** `/registry/apps/deployments/default/web` of a request's path; a collection's key is a prefix of its objects'. */
-export function keyOfPath(path: string): string {
+function keyOfPath(path: string): string {
   const [, root, ...rest] = path.split('/');
   const group = root === 'apis' ? `${rest.shift()!}/` : '';
   const [, ...parts] = rest;

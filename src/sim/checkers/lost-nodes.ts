@@ -72,7 +72,7 @@ class Lost {
     let any = false;
     for (const name of cluster.nodes.names()) {
       const { isUp, isConnected } = cluster.nodes.get(name)!;
-      const ready = isPodReady(this.#world.objects.get(`/registry/nodes/${name}`) ?? ({ metadata: {} } as KubeObject));
+      const ready = isPodReady(this.#world.objects.get(`/registry/nodes/${name}`) ?? { metadata: {} });
       if (isUp && isConnected && !cluster.networks.nodes.isHealthy) this.#sinceMs.delete(name);
       else if (isUp && isConnected) {
         this.#sinceMs.delete(name);

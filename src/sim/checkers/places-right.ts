@@ -39,7 +39,7 @@ function isTolerated(taint: Json, pod: KubeObject): boolean {
 /** Why a node, as it was, may not have the Pod. */
 function refusal({ metadata, spec }: KubeObject, pod: KubeObject): string | undefined {
   for (const [label, value] of Object.entries(pod['spec'].nodeSelector ?? {}))
-    if (metadata.labels?.[label] !== value) return `its ${label} is not ${value}`;
+    if (metadata.labels?.[label] !== value) return `its ${label} is not ${String(value)}`;
   const taint = ((spec?.taints ?? []) as Json[]).find(
     (one) => one.effect !== 'PreferNoSchedule' && !isTolerated(one, pod),
   );

@@ -10,7 +10,10 @@
  * was last gone. Their own specification they know from the generation on that they last said they had observed. Pods
  * that ended, are surplus, or were on a tainted node, go for other reasons.
  */
-import type { KubeObject } from '#base/objects.ts';
+import type { ControllerRevision, DaemonSet, StatefulSet } from '#api/apps.v1.ts';
+import type { Pod } from '#api/core.v1.ts';
+import { isOf, type KubeObject } from '#base/objects.ts';
+import { kinds } from '#client/kinds.ts';
 import type { TransportRequest } from '#client/transport.ts';
 import { nodeOf, nodeSuits } from '#controllers/daemonset.ts';
 import { resolveIntOrPercent } from '#controllers/deployment-rolling.ts';
@@ -21,22 +24,26 @@ import type { Checker, Commit, World } from '../world.ts';
 
 const ownerOf = (object: KubeObject): { kind: string; uid: string } | undefined =>
   object.metadata.ownerReferences?.find(({ controller }) => controller === true);
-const isHealthy = (pod: KubeObject): boolean =>
+const isPod = (object: KubeObject): object is Pod => isOf(kinds.Pod, object);
+const isHealthy = (pod: Pod): boolean =>
   isPodReady(pod) && !isPodTerminal(pod) && pod.metadata.deletionTimestamp === undefined;
 
 /**
  * The revision that Pods shall come to: the newest made. A Pod's label names it by its name (StatefulSet) or hash
  * (DaemonSet).
  */
-function newestRevision(owned: readonly KubeObject[]): KubeObject | undefined {
-  let newest: KubeObject | undefined;
+function newestRevision(owned: readonly KubeObject[]): ControllerRevision | undefined {
+  let newest: ControllerRevision | undefined;
   for (const object of owned)
-    if (object.kind === 'ControllerRevision' && (newest === undefined || object['revision'] > newest['revision']))
+    if (
+      isOf(kinds.ControllerRevision, object) &&
+      (newest === undefined || (object.revision ?? 0) > (newest.revision ?? 0))
+    )
       newest = object;
   return newest;
 }
 
-function isOfRevision(pod: KubeObject, revision: KubeObject): boolean {
+function isOfRevision(pod: Pod, revision: ControllerRevision): boolean {
   const hash = pod.metadata.labels?.[revisionHashLabel];
   return hash === revision.metadata.name || hash === revision.metadata.labels?.[revisionHashLabel];
 }
@@ -80,8 +87,8 @@ class Order {
     const free = new Set<string>();
     const owned = this.#world.ownedBy(uid);
     for (const set of this.#versions.get(uid)!) {
-      if (set.kind === 'StatefulSet') this.#lookAtStatefulSet(set, owned, free);
-      else this.#lookAtDaemonSet(set, owned, free);
+      if (isOf(kinds.StatefulSet, set)) this.#lookAtStatefulSet(set, owned, free);
+      else if (isOf(kinds.DaemonSet, set)) this.#lookAtDaemonSet(set, owned, free);
     }
     for (const { metadata } of owned) {
       if (free.has(metadata.uid!)) this.#freeUntilMs.set(metadata.uid!, Infinity);
@@ -134,10 +141,10 @@ class Order {
       this.#report(`${pod.metadata.name} was made before all below it were ready`);
   }
 
-  #lookAtStatefulSet(set: KubeObject, owned: readonly KubeObject[], free: Set<string>): void {
+  #lookAtStatefulSet(set: StatefulSet, owned: readonly KubeObject[], free: Set<string>): void {
     const { spec } = set;
     const revision = newestRevision(owned);
-    const byOrdinal = new Map(owned.filter(({ kind }) => kind === 'Pod').map((pod) => [ordinalOf(set, pod)!, pod]));
+    const byOrdinal = new Map(owned.filter(isPod).map((pod) => [ordinalOf(set, pod)!, pod]));
     const start: number = spec.ordinals?.start ?? 0;
     const end: number = start + (spec.replicas ?? 1);
     const prefix = `/registry/pods/${set.metadata.namespace}/${set.metadata.name}-`;
@@ -147,7 +154,7 @@ class Order {
       const pod = byOrdinal.get(ordinal);
       if (pod === undefined || !isHealthy(pod)) break;
     }
-    for (const [ordinal, pod] of byOrdinal) if (ordinal < start || ordinal >= end) free.add(pod.metadata.uid!);
+    for (const [ordinal, pod] of byOrdinal) if (ordinal < start || ordinal >= end) free.add(pod.metadata.uid);
     if (revision === undefined || spec.updateStrategy?.type === 'OnDelete') return;
     const rolling = spec.updateStrategy?.rollingUpdate ?? {};
     const most =
@@ -167,36 +174,37 @@ class Order {
         down - (isHealthy(pod) ? 0 : 1) < most &&
         (aboveIsNew || most > 1 || !isHealthy(pod))
       )
-        free.add(pod.metadata.uid!);
+        free.add(pod.metadata.uid);
       aboveIsNew &&= isNew;
     }
   }
 
-  #lookAtDaemonSet(set: KubeObject, owned: readonly KubeObject[], free: Set<string>): void {
+  #lookAtDaemonSet(set: DaemonSet, owned: readonly KubeObject[], free: Set<string>): void {
     const revision = newestRevision(owned);
-    if (revision === undefined || set['spec'].updateStrategy?.type === 'OnDelete') return;
-    const rolling = set['spec'].updateStrategy?.rollingUpdate ?? {};
-    const pods = owned.filter(({ kind }) => kind === 'Pod');
+    if (revision === undefined || set.spec.updateStrategy?.type === 'OnDelete') return;
+    const rolling = set.spec.updateStrategy?.rollingUpdate ?? {};
+    const pods = owned.filter(isPod);
     const served = new Set(pods.filter(isHealthy).map(nodeOf));
     const wanted = [...this.#world.of('nodes')]
+      .filter((node) => isOf(kinds.Node, node))
       .filter((node) => nodeSuits(set, node).run)
-      .map(({ metadata }) => metadata.name!);
+      .map(({ metadata }) => metadata.name);
     const most = Math.max(1, resolveIntOrPercent(rolling.maxUnavailable ?? 1, wanted.length, true));
     const down = wanted.filter((node) => !served.has(node)).length;
     const surges = resolveIntOrPercent(rolling.maxSurge ?? 0, wanted.length, true) > 0;
     for (const pod of pods)
-      if (!isOfRevision(pod, revision) && (!isHealthy(pod) || surges || down < most)) free.add(pod.metadata.uid!);
+      if (!isOfRevision(pod, revision) && (!isHealthy(pod) || surges || down < most)) free.add(pod.metadata.uid);
     // Of several on one node all but one are too many.
     const nodes = pods.map(nodeOf);
     for (const pod of pods)
-      if (nodes.indexOf(nodeOf(pod)) !== nodes.lastIndexOf(nodeOf(pod))) free.add(pod.metadata.uid!);
+      if (nodes.indexOf(nodeOf(pod)) !== nodes.lastIndexOf(nodeOf(pod))) free.add(pod.metadata.uid);
   }
 
   asked({ method, path, body }: TransportRequest): void {
     const match = method === 'DELETE' ? /^\/api\/v1\/namespaces\/([^/]+)\/pods\/([^/]+)$/.exec(path) : null;
     const pod = match === null ? undefined : this.#world.objects.get(`/registry/pods/${match[1]}/${match[2]}`);
     const owner = pod === undefined ? undefined : ownerOf(pod);
-    if (pod === undefined || (owner?.kind !== 'StatefulSet' && owner?.kind !== 'DaemonSet')) return;
+    if (pod === undefined || !isPod(pod) || (owner?.kind !== 'StatefulSet' && owner?.kind !== 'DaemonSet')) return;
     const wanted = (body as { preconditions?: { uid?: string } } | undefined)?.preconditions?.uid;
     const set = this.#world.byUid(owner.uid);
     if (
@@ -214,7 +222,7 @@ class Order {
     const isLeaving =
       this.#world.objects.get(`/registry/namespaces/${pod.metadata.namespace}`)?.metadata.deletionTimestamp !==
       undefined;
-    if (!isLost && !isLeaving && (this.#freeUntilMs.get(pod.metadata.uid!) ?? -1) < this.#world.knownMs('controllers'))
+    if (!isLost && !isLeaving && (this.#freeUntilMs.get(pod.metadata.uid) ?? -1) < this.#world.knownMs('controllers'))
       this.#report(`${owner.kind} ${set.metadata.name} took down ${pod.metadata.name} out of turn`);
   }
 }

@@ -61,7 +61,7 @@ export function writesKept(): Writes {
     const [least, made, deleted] = [copy(), new Map(there), new Map(gone)];
     const list = await client.list(kinds.ConfigMap, { namespace: 'default' }).catch(wentAway);
     if (list === undefined) return;
-    const byName = new Map(list.items.map((object) => [object.metadata.name!, object]));
+    const byName = new Map(list.items.map((object) => [object.metadata.name, object]));
     for (const which of least.keys()) {
       const object = byName.get(which);
       if (object === undefined)

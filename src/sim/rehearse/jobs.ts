@@ -34,9 +34,9 @@ function endOf(job: KubeObject): Json {
 /** When the last word was said: until then a CronJob takes its run for active. */
 function finalMsOf({ object }: Run): number {
   const final = ['Complete', 'Failed']
-    .map((type) => conditionOf(object, type) as Json)
+    .map((type) => conditionOf(object, type))
     .find((condition) => condition?.status === 'True');
-  return final === undefined ? Infinity : Date.parse(final.lastTransitionTime);
+  return final === undefined ? Infinity : Date.parse(final.lastTransitionTime ?? '');
 }
 
 function endMsOf({ object }: Run): number | undefined {
@@ -240,7 +240,7 @@ export class Jobs {
 }
 
 function whyFailed(pod: KubeObject): string {
-  const { reason, message, containerStatuses = [] } = pod['status'] as Json;
+  const { reason, message, containerStatuses = [] } = pod['status'];
   const exited = (containerStatuses as Json[]).find(({ state }) => (state?.terminated?.exitCode ?? 0) !== 0);
   if (reason !== undefined) return message === undefined ? reason : `${reason}: ${message}`;
   return exited === undefined

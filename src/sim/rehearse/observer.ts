@@ -2,7 +2,7 @@
  * Looks on while a cluster is rehearsed: informers on a connection of their own (no fault touches it), whose events go
  * to those who judge. It changes nothing that controllers do.
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { KindRef, KubeObject } from '#base/objects.ts';
 import { indexes, InformerFactory, type Informer, keyOf } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { Cluster } from '../cluster.ts';
@@ -56,9 +56,9 @@ export class Observer {
       watchSeconds: watchSecondsMax,
     });
     this.pods = this.#informers.informer(kinds.Pod).addIndex('node', indexes.node);
-    [this.#sets, this.#configMaps, this.#secrets] = [kinds.ReplicaSet, kinds.ConfigMap, kinds.Secret].map((kind) =>
-      this.#informers.informer(kind),
-    ) as [Informer, Informer, Informer];
+    this.#sets = this.#informers.informer(kinds.ReplicaSet);
+    this.#configMaps = this.#informers.informer(kinds.ConfigMap);
+    this.#secrets = this.#informers.informer(kinds.Secret);
     const now = (): number => cluster.now;
     const note = (what: string): void => this.note(what);
     this.servers = new Servers(now, note, this.isUp);
@@ -69,7 +69,7 @@ export class Observer {
   readonly isUp = (node: string): boolean => this.#cluster.nodes.get(node)?.isUp === true;
 
   async start(): Promise<void> {
-    const informer = (kind: typeof kinds.Pod): Informer => this.#informers.informer(kind);
+    const informer = (kind: KindRef): Informer => this.#informers.informer(kind);
     const watched = [...serverKinds, kinds.Job, kinds.CronJob, kinds.PodDisruptionBudget, kinds.Event].map(informer);
     this.#informers.start();
     await this.#cluster.settle();
@@ -173,7 +173,7 @@ export class Observer {
 
   #seeEvent(event: KubeObject): void {
     if (event['reason'] !== 'FailedCreate') return;
-    const { kind, namespace, name } = event['involvedObject'] as Json;
+    const { kind, namespace, name } = event['involvedObject'];
     const above = kind === 'ReplicaSet' ? ownerOf(this.#sets.get(`${namespace}/${name}`) ?? event) : undefined;
     const workload = above === undefined ? `${kind} ${namespace}/${name}` : `${above.kind} ${namespace}/${above.name}`;
     if (!this.#failures.has(workload)) this.note(`${workload}: a Pod cannot be made: ${event['message']}`);

@@ -14,6 +14,7 @@
 import type { Json, KubeObject } from '#base/objects.ts';
 import { milliOf } from '#base/quantity.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';
+import { messageOf } from '#base/thrown.ts';
 import { durationMs } from '../duration.ts';
 import type { ContainerContext, PodScript, ScriptRule } from '../pod-script.ts';
 import { RehearsalError } from './types.ts';
@@ -48,7 +49,7 @@ export function checkScript(object: KubeObject, origin: string): void {
     try {
       checkAnnotations(metadata?.annotations ?? {});
     } catch (error) {
-      throw new RehearsalError(`${origin}: ${object.kind} ${object.metadata.name}: ${(error as Error).message}`);
+      throw new RehearsalError(`${origin}: ${object.kind} ${object.metadata.name}: ${messageOf(error)}`);
     }
   }
 }

@@ -20,7 +20,7 @@ export function isServing(pod: KubeObject, isUp: (node: string) => boolean): boo
   return isPodReady(pod) && pod.metadata.deletionTimestamp === undefined && isUp(pod['spec'].nodeName);
 }
 
-export function wantedOf(object: KubeObject): number {
+function wantedOf(object: KubeObject): number {
   if (object.kind === 'Pod') return 1;
   return object.kind === 'DaemonSet' ? (object['status']?.desiredNumberScheduled ?? 0) : (object['spec'].replicas ?? 1);
 }

@@ -138,12 +138,13 @@ async function comeToRest(cluster: Cluster): Promise<void> {
     if (version !== last.version) last = { version, atMs: cluster.now };
     return cluster.now - last.atMs >= quietMs || (await isWhole(cluster));
   };
-  await cluster.runUntil(isAtRest, { timeout: restMsMax, every: '5s' }).catch(() => undefined);
+  // What does not come to rest is judged as it is.
+  await cluster.runUntil(isAtRest, { timeout: restMsMax, every: '5s' }).catch(() => {});
 }
 
 async function isWhole(cluster: Cluster): Promise<boolean> {
   for (const kind of serverKinds) {
-    for (const object of (await cluster.client.list(kind)).items)
+    for (const object of (await cluster.client.list<KubeObject>(kind)).items)
       if (!isRolledOut({ ...object, kind: kind.kind })) return false;
   }
   return (await cluster.client.list(kinds.Pod)).items.every(

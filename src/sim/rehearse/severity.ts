@@ -49,7 +49,7 @@ export function worstOf(rehearsal: Rehearsal): Severity {
  * More verdicts of a worse kind count first, then seconds without any Pod, missed and failed runs, seconds with too
  * few.
  */
-export function badness(rehearsal: Rehearsal): readonly number[] {
+function badness(rehearsal: Rehearsal): readonly number[] {
   const verdicts = verdictsOf(rehearsal);
   const count = (severity: Severity): number => verdicts.filter((verdict) => severityOf(verdict) === severity).length;
   const total = (values: number[]): number => values.reduce((sum, value) => sum + value, 0);

@@ -3,6 +3,7 @@
  * take to pull, and network storage - volumes for claims of any class but `local-path`, which every node can attach (of
  * known block storage: every node of the zone).
  */
+import type { Deployment, StatefulSet } from '#api/apps.v1.ts';
 import { isReason } from '#base/errors.ts';
 import type { KubeObject } from '#base/objects.ts';
 import { InformerFactory, type Informer } from '#client/informer.ts';
@@ -25,7 +26,7 @@ const zonal = new Set([
   'kubernetes.io/azure-disk',
 ]);
 /** The provisioner of classes that manifests name and do not hold. */
-export const networkProvisioner = 'rehearse.tiphys.io/network';
+const networkProvisioner = 'rehearse.tiphys.io/network';
 
 class NetworkStorage {
   readonly #client: Client;
@@ -110,7 +111,10 @@ export async function surround(cluster: Cluster, slowPullMs = 0): Promise<AsyncD
     watchSeconds: watchSecondsMax,
   });
   const autoscalers = informers.informer(kinds.HorizontalPodAutoscaler);
-  const targets = [kinds.Deployment, kinds.StatefulSet].map((kind) => ({ kind, informer: informers.informer(kind) }));
+  const targets = [kinds.Deployment, kinds.StatefulSet].map((kind) => ({
+    kind,
+    informer: informers.informer<Deployment | StatefulSet>(kind),
+  }));
   new NetworkStorage(client, informers);
   informers.start();
   await informers.synced();

@@ -1,5 +1,6 @@
 /** Owners with dependents, deleted in each of the three ways; Services that come, change their type and go. */
-import type { KubeObject, OwnerReference } from '#base/objects.ts';
+import type { OwnerReference } from '#api/meta.v1.ts';
+import type { KubeObject } from '#base/objects.ts';
 import { kinds } from '#client/kinds.ts';
 import { attempt, between, pick, template, type Workload } from './workloads.ts';
 

@@ -49,7 +49,7 @@ export async function attempt(run: () => Promise<unknown>): Promise<boolean> {
 }
 
 /** Set-up repeats until it succeeds. */
-export async function ensure(cluster: Cluster, kind: KindRef, object: KubeObject): Promise<void> {
+async function ensure(cluster: Cluster, kind: KindRef, object: KubeObject): Promise<void> {
   while (
     !(await attempt(async () => {
       try {
@@ -73,7 +73,7 @@ export function template(app: string, extra: Json = {}): Json {
   };
 }
 
-export const image = (n: number): Json => ({
+const image = (n: number): Json => ({
   spec: { template: { spec: { containers: [{ name: 'c', image: `app:${n}` }] } } },
 });
 
@@ -136,15 +136,11 @@ export function rollouts(): Workload {
           .catch(() => ({ items: [] as KubeObject[] }));
         for (const pod of pods.items.slice(0, 3))
           await attempt(() =>
-            cluster.client.create(
-              kinds.Pod,
-              {
-                apiVersion: 'policy/v1',
-                kind: 'Eviction',
-                metadata: { name: pod.metadata.name!, namespace: 'default' },
-              },
-              { subresource: 'eviction' },
-            ),
+            cluster.client.createSubresource(kinds.Pod, 'eviction', {
+              apiVersion: 'policy/v1',
+              kind: 'Eviction',
+              metadata: { name: pod.metadata.name!, namespace: 'default' },
+            }),
           );
       }
     },
@@ -349,10 +345,11 @@ export function counters(writes: Writes): Workload {
   });
   const present = new Map<string, string>();
   const add = async ({ client }: Cluster): Promise<void> => {
+    // Not made yet, or a server that is away: the next turn looks again.
     const held = await client.get(kinds.ConfigMap, 'sum', 'default').catch(() => undefined);
     if (held === undefined) return;
     try {
-      await client.update(kinds.ConfigMap, { ...held, data: { value: String(Number(held['data'].value) + 1) } });
+      await client.update(kinds.ConfigMap, { ...held, data: { value: String(Number(held.data?.value) + 1) } });
       writes.added('sum', true);
     } catch (error) {
       if (!isReason(error, 'Conflict', 'ServiceUnavailable', 'Timeout')) throw error;
@@ -371,8 +368,8 @@ export function counters(writes: Writes): Workload {
       const temporary = `temporary-${made++}`;
       await attempt(async () => {
         const { uid } = (await client.create(kinds.ConfigMap, configMap(temporary))).metadata;
-        present.set(temporary, uid!);
-        writes.made(temporary, uid!);
+        present.set(temporary, uid);
+        writes.made(temporary, uid);
       });
       const [oldest] = present;
       if (oldest !== undefined && present.size > 3) {
@@ -429,7 +426,8 @@ export function leaders(checker: Leaders): Workload {
             });
             checker.ended(identity);
           },
-        }).catch(() => undefined);
+          // A candidate that cannot go on is one that another takes over from.
+        }).catch(() => {});
       }
     },
     async act({ cluster }) {

@@ -8,19 +8,9 @@ import type { EngineContext } from './context.ts';
 import type { Networks } from './networks.ts';
 import type { Sandboxes } from './sandboxes.ts';
 import type { Volumes } from './volumes.ts';
-import { builtInNetworks } from './networks.ts';
-import type { EndpointRecord } from './container-record.ts';
-import { resolverAddress } from './dns.ts';
 import type { NameServer } from './dns.ts';
-import { endpointNames } from './endpoint-names.ts';
 
-export interface Resolver {
-  servers: string[];
-  search: string[];
-  options: string[];
-}
-
-export class ContainerRegistry {
+export class ContainerTable {
   readonly context: EngineContext;
   readonly networks: Networks;
   readonly volumes: Volumes;
@@ -83,69 +73,11 @@ export class ContainerRegistry {
     this.releaseName(container.name, container.id);
   }
 
-  /** Tells the resolver where a running container is. */
-  publishNames(container: Container): void {
-    for (const endpoint of container.record.run?.endpoints ?? []) {
-      const links =
-        container.record.networks.find((attached) => attached.networkId === endpoint.networkId)?.links ?? [];
-      const networkName = this.networks.findExact(endpoint.networkId)?.name ?? '';
-      // On the default bridge containers do not know each other by name.
-      if (builtInNetworks.has(networkName)) continue;
-      this.names.add({
-        containerId: container.id,
-        networkId: endpoint.networkId,
-        networkName,
-        ip: endpoint.ip,
-        names: endpointNames(this, container, endpoint.networkId),
-        ...(links.length === 0 ? {} : { links }),
-      });
-    }
-  }
-
-  /** Opens, changes or closes the resolver at 127.0.0.11, as the networks of a container now want it. */
-  async serveNames(container: Container, namespace: string, endpoints: readonly EndpointRecord[]): Promise<void> {
-    const networks = endpoints.map((endpoint) => this.networks.find(endpoint.networkId));
-    if (networks.every((network) => builtInNetworks.has(network.name))) {
-      await this.names.detach(container.id);
-      return;
-    }
-    const asking = {
-      servers: container.record.spec.dns?.servers ?? [],
-      forwards: networks.some((network) => !network.internal),
-    };
-    if (this.names.isAttached(container.id)) this.names.change(container.id, asking);
-    else await this.names.attach(container.id, namespace, asking);
-  }
-
   list(): Container[] {
     return [...this.byId.values()];
   }
 
   sandboxNamespace(id: string, kind: 'network' | 'ipc' | 'uts'): string {
     return this.sandboxes.namespacePath(id, kind);
-  }
-
-  /**
-   * Whose /etc/resolv.conf a container gets: on a network of the user's own the embedded resolver's, else the host's.
-   */
-  resolverOf(container: Container, host: Resolver): Resolver {
-    const { spec, networks } = container.record;
-    const asked = spec.dns ?? { servers: [], search: [], options: [] };
-    const own = networks
-      .map((attached) => this.networks.findExact(attached.networkId))
-      .find((network) => network?.gateway !== undefined && !builtInNetworks.has(network.name));
-    const base: Resolver =
-      own === undefined
-        ? { ...host, servers: asked.servers.length > 0 ? asked.servers : host.servers }
-        : {
-            servers: [resolverAddress],
-            search: host.search,
-            options: [...host.options.filter((option) => !option.startsWith('ndots:')), 'ndots:0'],
-          };
-    return {
-      servers: base.servers,
-      search: asked.search.length > 0 ? asked.search : base.search,
-      options: asked.options.length > 0 ? [...new Set([...base.options, ...asked.options])] : base.options,
-    };
   }
 }

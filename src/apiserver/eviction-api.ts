@@ -16,10 +16,9 @@ export async function admitEviction(context: RequestContext, pod: KubeObject): P
   const { server } = context;
   if (['Succeeded', 'Failed', 'Pending'].includes(pod.status?.phase) || pod.metadata.deletionTimestamp !== undefined)
     return;
-  const list = await server.store.list(`/registry/policy/poddisruptionbudgets/${pod.metadata.namespace}/`);
-  const budgets = list.values
-    .map((v) => server.objects.view(v))
-    .filter((b) => matchesSelectorObject(b.spec?.selector, pod.metadata.labels));
+  const budgets = (await server.live.disruptionBudgets.current())
+    .in(pod.metadata.namespace)
+    .filter((budget) => matchesSelectorObject(budget.spec?.selector, pod.metadata.labels));
   if (budgets.length === 0) return;
   if (budgets.length > 1)
     throw new ApiError(

@@ -1,0 +1,60 @@
+/** What the images of an engine stand on, and what they tell while they work. */
+import type { Content } from '#content/content.ts';
+import type { ImageRecord, ImageRecords } from '#content/image-records.ts';
+import type { HttpTransport } from '#content/remote.ts';
+import type { Logger } from '#observe/log.ts';
+import type { Clock } from '#os/clock.ts';
+import type { EngineEvent, Owner, RegistryCredential } from './engine.ts';
+
+/** One line of docker's JSON progress. */
+export type ProgressEvent = Record<string, unknown>;
+
+export type Progress = (event: ProgressEvent) => void;
+
+/** The registry of this process, seen by the engine: tagging in it copies nothing, because the blobs are the same. */
+export interface LocalRegistry {
+  /** True for `127.0.0.1:5000` and every other address that it answers on. */
+  owns(domain: string): boolean;
+  /** Digest of a tag, undefined when it is not there. */
+  resolve(path: string, tagOrDigest: string): string | undefined;
+  tags(path: string): string[];
+  /** Media type under which a manifest was pushed. */
+  mediaType(path: string, digest: string): string | undefined;
+  /** True while a repository holds this manifest. */
+  holds(manifestDigest: string): boolean;
+  /**
+   * Puts a manifest, whose blobs are in the shared store, into a repository. Returns whether each blob was new to the
+   * repository.
+   */
+  publish(
+    path: string,
+    tag: string | undefined,
+    manifestDigest: string,
+  ): Promise<{ newBlobs: Set<string>; sizeBytes: number }>;
+}
+
+export interface ImagesOptions {
+  content: Content;
+  records: ImageRecords;
+  clock: Clock;
+  log: Logger;
+  transport: HttpTransport;
+  emit: (event: Omit<EngineEvent, 'timeNs'>) => void;
+  /** URLs of mirrors of docker.io, tried before it. */
+  mirrors?: string[];
+  insecureRegistries?: string[];
+  localRegistry?: LocalRegistry;
+  /**
+   * The registry of the platform on another node, asked for any name before mirrors are. `domains`: names it owns
+   * itself.
+   */
+  platformRegistry?: { url: string; credential: RegistryCredential; domains: string[] };
+  /** Makes a base image where no registry could be reached; undefined when it cannot. */
+  makeBaseImage?: (familiar: string, progress: Progress) => Promise<ImageRecord | undefined>;
+  /** Containers made from an image, by its id, as docker names them in messages. */
+  containersOf?: (imageId: string) => { id: string; isRunning: boolean; owner: Owner }[];
+}
+
+export function shortId(id: string): string {
+  return id.replace(/^sha256:/, '').slice(0, 12);
+}
