@@ -10,6 +10,8 @@ export interface NodeFacts {
   name: string;
   hostIp: string;
   hostname: string;
+  /** Where its kubelet answers, if that is another address. */
+  kubeletIp?: string;
   kubeletPort: number;
   capacity: Amounts;
   /** What Pods may have of it. */
@@ -136,7 +138,7 @@ export function nodeStatus(
     allocatable: facts.allocatable,
     conditions: nodeConditions(previous, nowMs, pressure),
     addresses: [
-      { type: 'InternalIP', address: facts.hostIp },
+      { type: 'InternalIP', address: facts.kubeletIp ?? facts.hostIp },
       { type: 'Hostname', address: facts.hostname },
     ],
     daemonEndpoints: { kubeletEndpoint: { Port: facts.kubeletPort } },

@@ -53,6 +53,7 @@ export class KubeletServers implements AsyncDisposable {
     );
     for (const name of this.#cluster.nodes.names()) {
       const { port } = await this.#open(name, certificatePem, keyPem);
+      this.#cluster.nodes.get(name)!.answerAt('127.0.0.1', port);
       const status = {
         addresses: [
           { type: 'InternalIP', address: '127.0.0.1' },

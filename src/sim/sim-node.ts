@@ -69,6 +69,7 @@ export interface SimNodeState {
   readonly engine: SimEngine;
   /** As the kubelet's server needs it. */
   readonly served: Served;
+  answerAt(kubeletIp: string, kubeletPort: number): void;
 }
 
 const noPressure: Pressure = Object.freeze({ disk: false, memory: false, pid: false });
@@ -98,6 +99,7 @@ export class SimNode implements SimNodeState {
   readonly #clock: NodeClock;
   readonly #beat: NodeBeat;
   readonly #sources: SimImages;
+  readonly #facts: NodeFacts;
   readonly #exhausted: Set<Exhausted>;
   #life: KubeletLife | undefined;
   isUp = true;
@@ -117,6 +119,7 @@ export class SimNode implements SimNodeState {
     const { cpu = '8', memory = '32Gi', pods = 110, extended } = options;
     this.#amounts = { cpu, memory, pods: String(pods), 'ephemeral-storage': String(diskBytes), ...extended };
     this.#exhausted = new Set(exhausted);
+    this.#facts = this.#makeFacts();
     this.#sources = this.#makeSources();
     this.engine = this.#makeEngine();
     this.served = {
@@ -241,7 +244,7 @@ export class SimNode implements SimNodeState {
       prober: new SimProber(deps.clock, (id) => engine.run(id)),
       gauge: { read: async () => this.#read() },
       rhythm: this.#rhythm(life),
-      facts: this.#facts(),
+      facts: this.#facts,
       cgroupRoot: '',
       dns,
     });
@@ -307,7 +310,12 @@ export class SimNode implements SimNodeState {
     };
   }
 
-  #facts(): NodeFacts {
+  /** Real clients reach its kubelet here; the next one says so too. */
+  answerAt(kubeletIp: string, kubeletPort: number): void {
+    Object.assign(this.#facts, { kubeletIp, kubeletPort });
+  }
+
+  #makeFacts(): NodeFacts {
     const { labels, zone, taints } = this.options;
     return {
       name: this.name,
