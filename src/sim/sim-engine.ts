@@ -100,7 +100,7 @@ export class SimEngine implements KubeletEngine, ServedRuntime {
       type: 'container',
       action: 'die',
       id: container.id,
-      attributes: { [labelPodUid]: container.pod.uid },
+      attributes: container.labels,
       timeNs: BigInt(container.finishedAtMs) * 1_000_000n,
       owner: 'kubelet',
     };
@@ -236,6 +236,7 @@ export class SimEngine implements KubeletEngine, ServedRuntime {
   async #createSandbox(spec: SandboxSpec, signal = this.#power.signal): Promise<SandboxStatus> {
     const { clock, random, scripts } = this.#machine;
     const pod = this.#podOf(spec.labels);
+    if (pod.sandbox?.ready === true) return pod.sandbox;
     const { startAfter } = scripts.of(pod.context(pod.pod.spec.containers[0].name));
     const delayMs =
       startAfter === undefined
