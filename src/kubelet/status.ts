@@ -182,7 +182,7 @@ function condition(pod: KubeObject, type: string, ok: boolean, nowMs: number, re
 }
 
 /** Why a Pod whose containers are ready is not: a sentence for each readiness gate that does not hold. */
-export function unmetGates(pod: KubeObject): string[] {
+function unmetGates(pod: KubeObject): string[] {
   if (pod.spec.readinessGates === undefined) return [];
   return (pod.spec.readinessGates as Json[]).flatMap(({ conditionType }) => {
     const held = (pod.status?.conditions ?? []).find((entry: Json) => entry.type === conditionType);

@@ -4,12 +4,12 @@
  * next process takes them up from disk.
  */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync, statfsSync } from 'node:fs';
-import { cpus, release, totalmem } from 'node:os';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { canMakeBaseImage, makeBaseImage } from '#build/bootstrap/bootstrap.ts';
 import { issueCertificate, type KeyPair } from '#base/x509.ts';
 import { SingleFlight } from '#base/single-flight.ts';
+import { createEventRecorder } from '#client/events.ts';
 import { InformerFactory, type Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import { createClient } from '#client/rest-client.ts';
@@ -22,9 +22,8 @@ import { HttpTransport } from '#content/remote.ts';
 import { createSnapshots } from '#content/snapshots.ts';
 import { createEngine, type DockerEngine } from '#engine/create-engine.ts';
 import { createImages } from '#engine/images.ts';
-import { kubeletPaths, runKubelet, type Kubelet } from '#kubelet/kubelet.ts';
-import { podProcessesMaxPercent, podsPerNodeDefault } from '#kubelet/limits.ts';
-import type { NodeFacts } from '#kubelet/node-status.ts';
+import { runKubelet, type Kubelet } from '#kubelet/kubelet.ts';
+import { createLinuxNode, kubeletPaths } from '#kubelet/linux-node.ts';
 import { startKubeletServer } from '#kubelet/server.ts';
 import { runDns, upstreamsOf } from '#network/dns.ts';
 import { runIngress } from '#network/ingress.ts';
@@ -46,11 +45,10 @@ import { clusterDnsAddress, loadInstance, nodePlan, type Instance, type NodePlan
 import { pathsOfPart } from './launch.ts';
 import { writeLogLine } from './process-log.ts';
 import { answerShutdown, shutdownSignal } from './shutdown.ts';
+import { kubeletPort, podProcessesMax, readNodeFacts } from './node-facts.ts';
 import { removeUnusedVolumes } from './local-volumes.ts';
 import { files, type Paths } from './paths.ts';
-import { kubernetesVersion, tiphysVersion } from './version.ts';
-
-const kubeletPort = 10_250;
+import { tiphysVersion } from './version.ts';
 
 export async function runNode(number: number): Promise<void> {
   const paths = pathsOfPart();
@@ -378,36 +376,6 @@ async function startEngine(
   return engine;
 }
 
-function factsOf(instance: Instance, node: NodePlan, dataDir: string, appArmor: boolean): NodeFacts {
-  const disk = statfsSync(dataDir);
-  const text = (path: string): string => (readIfExists(path) ?? '').trim();
-  const osRelease = readIfExists('/etc/os-release') ?? '';
-  return {
-    appArmor,
-    name: node.name,
-    hostname: node.name,
-    hostIp: node.address,
-    kubeletPort,
-    cpus: cpus().length,
-    memoryBytes: totalmem(),
-    ephemeralBytes: disk.blocks * disk.bsize,
-    architecture: process.arch,
-    kernelVersion: release(),
-    osImage: /^PRETTY_NAME="?([^"\n]*)"?/m.exec(osRelease)?.[1] ?? 'Linux',
-    machineId: text('/etc/machine-id'),
-    bootId: text('/proc/sys/kernel/random/boot_id'),
-    systemUuid: text('/sys/class/dmi/id/product_uuid') || text('/etc/machine-id'),
-    version: kubernetesVersion,
-    runtimeVersion: `tiphys://${tiphysVersion()}`,
-    podCidr: node.podRange,
-    podsMax: instance.maxPods ?? podsPerNodeDefault,
-    labels: {
-      'node.kubernetes.io/instance-type': 'tiphys',
-      ...(node.number === 1 ? { 'node-role.kubernetes.io/control-plane': '' } : {}),
-    },
-  };
-}
-
 async function startKubelet(
   instance: Instance,
   node: NodePlan,
@@ -421,22 +389,31 @@ async function startKubelet(
 ): Promise<Kubelet> {
   const data = join(files.nodeData(paths, node.number), 'kubelet');
   mkdirSync(data, { recursive: true, mode: 0o700 });
-  const facts = factsOf(instance, node, data, engine.context.apparmorDefault !== undefined);
+  const facts = readNodeFacts(instance, node, data, engine.context.apparmorDefault !== undefined);
   const groups = cgroupRoot(node.instanceId, engine.context.os.cgroups.top);
   engine.context.os.cgroups.create(`${groups}/kubepods`, { pidsMax: podProcessesMax() });
-  const kubelet = await runKubelet({
+  const common = {
     client,
-    informers,
-    services,
     engine,
-    mounts: engine.context.os.mounts,
     clock: realClock,
     random: realRandom,
     log: log.child('kubelet'),
     facts,
-    cgroupRoot: groups,
-    paths: kubeletPaths(data, files.nodeRun(paths, node.number)),
     dns: { clusterDns: clusterDnsAddress(instance), clusterDomain: instance.domain, hostResolvConf: hostResolvConf() },
+  };
+  const kubelet = runKubelet({
+    ...common,
+    ...createLinuxNode({
+      ...common,
+      mounts: engine.context.os.mounts,
+      paths: kubeletPaths(data, files.nodeRun(paths, node.number)),
+      imagesDir: join(files.nodeData(paths, node.number), 'content'),
+    }),
+    pods: informers.informer(kinds.Pod, { fieldSelector: `spec.nodeName=${node.name}` }),
+    self: informers.informer(kinds.Node, { fieldSelector: `metadata.name=${node.name}` }),
+    services,
+    recorder: createEventRecorder({ ...common, component: 'kubelet', host: node.name }),
+    cgroupRoot: groups,
   });
   stack.use(kubelet);
   const ring = loadKeyRing(paths);
@@ -462,17 +439,6 @@ async function startKubelet(
     server.closeAllConnections();
   });
   return kubelet;
-}
-
-/**
- * Each Pod may have as many processes as a kubelet gives it unasked (no bound), all of them together leave some to the
- * node.
- */
-function podProcessesMax(): number {
-  const most = Math.min(
-    ...['pid_max', 'threads-max'].map((name) => Number(readIfExists(`/proc/sys/kernel/${name}`) ?? 32_768)),
-  );
-  return Math.floor((most * podProcessesMaxPercent) / 100);
 }
 
 /** Use of processor and memory by the whole machine since boot. */

@@ -329,7 +329,7 @@ export class Cluster implements AsyncDisposable {
       watchSeconds: watchSecondsMax,
     });
     const nodes = new SimNodes({
-      client,
+      transport: this.networks.nodes,
       clock,
       random,
       log: log.child('nodes'),
