@@ -183,7 +183,7 @@ const manyParameters = new Set<string>([
   'src/schema/field-sets.ts function compareLists',
   'src/schema/field-sets.ts function compareEntry',
   'src/schema/generate.ts function numberOf',
-  'src/schema/kind.ts export function defineKind',
+  'src/schema/kind.ts export function defineKind<T extends KubeObject>',
   'src/schema/strategic-merge.ts function mergeList',
   'src/apiserver/admission/limit-ranger.ts function checkBounds',
   'src/apiserver/authn/impersonate.ts const check = async ',
