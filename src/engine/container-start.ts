@@ -11,7 +11,7 @@ import { mkdirSync, statSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { messageOf } from '#base/thrown.ts';
 import { awaitedLater, whenSettled } from '#base/promises.ts';
-import { monitorsCgroup } from '#net/names.ts';
+import { monitorsCgroup } from '#net/kernel-names.ts';
 import { readIfExists, removeTree } from '#os/files.ts';
 import { hostnameOf, resolverOf, serveNames } from './container-names.ts';
 import { bundleDirectory, cgroupPath, logPathOf, networkNamespacePath, shmPath } from './container-paths.ts';

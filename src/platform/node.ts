@@ -37,7 +37,7 @@ import { linuxProcesses } from '#os/processes.linux.ts';
 import { createAccess, hashInternalSecret, internalUser } from '#registry/access.ts';
 import { createRegistry, createRegistryServer } from '#registry/registry.ts';
 import { coverInput, type NodeServices } from '#net/firewall.ts';
-import { cgroupRoot, tableName } from '#net/names.ts';
+import { cgroupRoot, tableName } from '#net/kernel-names.ts';
 import { startDockerApi } from './docker-api.ts';
 import { hostAddresses, hostName } from './host.ts';
 import { networkGroup } from './cluster-defaults.ts';

@@ -7,7 +7,7 @@ import type { PodDisruptionBudget } from '#api/policy.v1.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';
 import { preemptionCandidatesMin, preemptionCandidatesPercent } from './limits.ts';
 import { addPod, cloneNode, type NodeInfo, removePod } from './node-info.ts';
-import { type Failure, prepareCheck, summarize } from './plan.ts';
+import { type Failure, prepareCheck, summarize } from './choose-node.ts';
 import type { PodInfo } from './pod-info.ts';
 import type { Snapshot } from './snapshot.ts';
 

@@ -1,7 +1,8 @@
 /**
- * The scheduler: takes Pods without a node from the queue one at a time, decides on the spot (`planPod` is synchronous,
- * so the cache cannot change under it), assumes the decision, and writes the binding in the background. It may die at
- * any point: a Pod that is not bound is simply seen again. Events and the PodScheduled condition say why a Pod waits.
+ * The scheduler: takes Pods without a node from the queue one at a time, decides on the spot (`chooseNode` is
+ * synchronous, so the cache cannot change under it), assumes the decision, and writes the binding in the background. It
+ * may die at any point: a Pod that is not bound is simply seen again. Events and the PodScheduled condition say why a
+ * Pod waits.
  */
 import type { Node, PersistentVolumeClaim, Pod } from '#api/core.v1.ts';
 import type { PodDisruptionBudget } from '#api/policy.v1.ts';
@@ -17,7 +18,7 @@ import type { Logger } from '#observe/log.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import { SchedulerCache } from './cache.ts';
 import { bindingCheckMs, bindingCheckMsMax, bindingsInFlightMax, sliceMsMax, volumeBindingMs } from './limits.ts';
-import { type Failure, type Placement, planPod } from './plan.ts';
+import { type Failure, type Placement, chooseNode } from './choose-node.ts';
 import { type PodInfo, podInfoOf } from './pod-info.ts';
 import { planPreemption, type Victims } from './preemption.ts';
 import { type QueuedPod, SchedulingQueue } from './queue.ts';
@@ -284,7 +285,7 @@ class Scheduler {
 
   #scheduleOne(entry: QueuedPod): void {
     const { info } = entry;
-    const decision = planPod(info, this.#cache, this.#start, this.#random);
+    const decision = chooseNode(info, this.#cache, this.#start, this.#random);
     this.#inHand.add(info.key);
     if (decision.type === 'placed') {
       this.#start = decision.nextStart;

@@ -14,6 +14,7 @@ import type { ApiHandler } from '#base/api-request.ts';
 import { ApiError } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { awaitedLater } from '#base/promises.ts';
+import { groupVersionOf } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
 import { InformerFactory } from '#client/informer.ts';
 import { kindOf } from '#client/kinds.ts';
@@ -426,9 +427,7 @@ export class Cluster implements AsyncDisposable {
     const applied: KubeObject[] = [];
     for (const object of objects) {
       const { resources } = await discoverResources(this.client);
-      const [group, version] = object.apiVersion.includes('/')
-        ? (object.apiVersion.split('/') as [string, string])
-        : ['', object.apiVersion];
+      const { group, version } = groupVersionOf(object.apiVersion);
       const found = resources.find(({ kind }) => kind.group === group && kind.kind === object.kind)?.kind;
       if (found === undefined)
         throw new Error(`no matches for kind "${object.kind}" in version "${object.apiVersion}"`);

@@ -18,10 +18,19 @@ const tree = ['src', 'test', 'docs', 'bench', 'examples', 'conformance']
 const fileName =
   /(?<![\w*<{…/.#-])(?:#|\.{1,2}\/)?((?:[\w-]+\/)*(?!AREA)[\w-]{2,}(?:\.[\w-]+)*\.(?:ts|md|sh|js))\b(?!\()/g;
 
+/** A bare name in a module is that of a file in its own folder of `src`. */
 function lostIn(place: string, text: string): string[] {
+  const part = /^src\/\w+\//.exec(place)?.[0] ?? '';
   return [...text.matchAll(fileName)]
     .map((match) => match[1]!)
-    .filter((name) => !tree.some((path) => path === name || path.endsWith(`/${name}`)))
+    .filter(
+      (name) =>
+        !tree.some(
+          (path) =>
+            (path === name || path.endsWith(`/${name}`)) &&
+            (name.includes('/') || path === name || path.startsWith(part)),
+        ),
+    )
     .map((name) => `${place} ${name}`);
 }
 

@@ -78,7 +78,7 @@ function failAll(snapshot: Snapshot, reason: string): Failure {
 }
 
 /** `start`: where the search begins. */
-export function planPod(pod: PodInfo, snapshot: Snapshot, start: number, random: Random): Decision {
+export function chooseNode(pod: PodInfo, snapshot: Snapshot, start: number, random: Random): Decision {
   const { nodes } = snapshot;
   if (nodes.length === 0)
     return {

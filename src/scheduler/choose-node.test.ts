@@ -10,7 +10,7 @@ import { kinds } from '#client/kinds.ts';
 import { silentLogger } from '#observe/log.ts';
 import { SimClock, SimRandom } from '#os/clock.sim.ts';
 import { SchedulerCache } from './cache.ts';
-import { planPod } from './plan.ts';
+import { chooseNode } from './choose-node.ts';
 import { podInfoOf, podRequests } from './pod-info.ts';
 import { planPreemption } from './preemption.ts';
 
@@ -74,7 +74,7 @@ function cacheOf(
 }
 
 function outcome(cache: SchedulerCache, pod: Pod): string {
-  const decision = planPod(podInfoOf(pod), cache, 0, new SimRandom(7));
+  const decision = chooseNode(podInfoOf(pod), cache, 0, new SimRandom(7));
   return decision.type === 'placed' ? decision.node.name : decision.message;
 }
 
@@ -348,7 +348,7 @@ test('preemption takes the fewest of the least important and honours budgets whe
   ];
   const cache = cacheOf(nodes, pods);
   const info = podInfoOf(makePod('p', { requests: { cpu: '2' }, priority: 10 }));
-  const decision = planPod(info, cache, 0, new SimRandom(1));
+  const decision = chooseNode(info, cache, 0, new SimRandom(1));
   assert.equal(decision.type, 'unschedulable');
   if (decision.type !== 'unschedulable') return;
   const plan = planPreemption(info, decision, cache, []);
