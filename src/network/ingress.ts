@@ -87,7 +87,7 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
     const planned = servicePorts(
       {
         ...service,
-        spec: { ...service.spec, clusterIP: service.spec.clusterIP === 'None' ? '0.0.0.0' : service.spec.clusterIP },
+        spec: { ...service.spec, ...(service.spec.clusterIP === 'None' ? { clusterIP: '0.0.0.0' } : {}) },
       },
       slices.by('service', `${namespace}/${name}`),
       options.nodeName,
