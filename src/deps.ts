@@ -75,7 +75,17 @@ export const deps: Readonly<Record<string, FolderRule>> = {
   registry: {
     folders: ['base', 'os', 'observe', 'content'],
     packages: [],
-    builtins: ['node:http', 'node:crypto', 'node:stream', 'node:stream/promises', 'node:url', 'node:path'],
+    builtins: [
+      'node:http',
+      'node:https',
+      'node:net',
+      'node:tls',
+      'node:crypto',
+      'node:stream',
+      'node:stream/promises',
+      'node:url',
+      'node:path',
+    ],
   },
   apiserver: {
     folders: ['api', 'base', 'os', 'observe', 'store', 'schema'],

@@ -90,11 +90,11 @@ async function bringUpHere(paths: Paths, choices: InstanceChoices, options: UpOp
       if (!existsSync(files.adminConfig(paths)))
         writeFileAtomic(
           files.adminConfig(paths),
-          kubeconfigText(
-            instance,
-            ring,
-            clientCertificate(ring, 'tiphys-admin', ['system:masters'], realRandom, realClock),
-          ),
+          kubeconfigText({
+            server: `https://127.0.0.1:${instance.apiPort}`,
+            ca: ring.ca.certificatePem,
+            user: clientCertificate(ring, 'tiphys-admin', ['system:masters'], realRandom, realClock),
+          }),
           { mode: 0o600 },
         );
       const started = startMissing(paths, instance);
