@@ -70,6 +70,9 @@ async function run(current: Run): Promise<Result> {
   const count = Number(current.parts?.[0] ?? defaultDeployments);
   const tiphys = new Tiphys(join(current.scratch, 'tiphys'));
   current.defer(() => tiphys.purge());
+  // The first start from a checkout strips types, and the stripper stays in memory: no start after it does so.
+  await tiphys.up();
+  await command([launcher, 'down'], { env: tiphys.env });
   await tiphys.up();
   const path = '/apis/apps/v1/namespaces/default/deployments';
   const client = new KubeClient(await targetOf('Tiphys', tiphys.kubeconfig));

@@ -5,7 +5,7 @@
  */
 import { ApiError, isReason } from '#base/errors.ts';
 import { copyJson, scanJson } from '#base/json.ts';
-import { apiVersionOf } from '#base/objects.ts';
+import { apiVersionOf, resourceNameOf } from '#base/objects.ts';
 import type { Json, KubeObject, StatusCause } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { checkObject } from '#schema/check.ts';
@@ -190,11 +190,10 @@ export async function applyObject(context: RequestContext, options: UpdateOption
   const force = context.request.query.get('force') === 'true';
   const create = async (): Promise<Written> => {
     if (info.subresource !== '')
-      throw new ApiError(
-        'NotFound',
-        `${kind.group === '' ? kind.resource : `${kind.resource}.${kind.group}`} ${JSON.stringify(info.name)} not found`,
-        { name: info.name, kind: kind.resource },
-      );
+      throw new ApiError('NotFound', `${resourceNameOf(kind)} ${JSON.stringify(info.name)} not found`, {
+        name: info.name,
+        kind: kind.resource,
+      });
     if (configuration.metadata.uid !== undefined && configuration.metadata.uid !== '')
       throw new ApiError(
         'Conflict',

@@ -13,7 +13,7 @@ import { bootstrapRoles } from './bootstrap-roles.ts';
 import type { Server } from './context.ts';
 import { internalContext } from './internal.ts';
 import { ownObjectsRetryMs } from './limits.ts';
-import { storageKey } from './objects.ts';
+import { storageKey } from './stored-objects.ts';
 import { createObject, updateObject } from './write-path.ts';
 
 async function ensure(

@@ -7,7 +7,7 @@ import type { Store } from '#store/store.ts';
 import type { KindTable } from './kind-table.ts';
 import type { KeyRing } from './keys.ts';
 import type { LiveViews } from './live-views.ts';
-import type { Objects } from './objects.ts';
+import type { Objects } from './stored-objects.ts';
 import type { TokenClaims, TokenSigner } from './tokens.ts';
 import type { RequestInfo } from './request-info.ts';
 import type { WebhookCaller } from './webhook-client.ts';

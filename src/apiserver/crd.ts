@@ -13,7 +13,7 @@ import type { Server } from './context.ts';
 import { deleteObject } from './delete.ts';
 import { internalContext } from './internal.ts';
 import { definitionRetryMs } from './limits.ts';
-import { storagePrefix } from './objects.ts';
+import { storagePrefix } from './stored-objects.ts';
 import { updateObject } from './write-path.ts';
 
 const cleanup = 'customresourcecleanup.apiextensions.k8s.io';

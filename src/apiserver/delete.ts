@@ -7,6 +7,7 @@ import { ApiError } from '#base/errors.ts';
 import type { ApiResponse } from '#base/api-request.ts';
 import type { Json, KubeObject, KubeStatus } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
+import { apiVersionOf } from '#base/objects.ts';
 import { typeOf } from '#schema/types.ts';
 import type { StoredValue } from '#store/store.ts';
 import { admitMutating, admitValidating } from './admission/admission.ts';
@@ -14,11 +15,12 @@ import { releaseOperations } from './allocation.ts';
 import type { RequestContext } from './context.ts';
 import { checkDecoded, decodeProtobuf, isProtobuf, parseBody } from './decode.ts';
 import { conflictRetriesMax } from './limits.ts';
-import { storageKey } from './objects.ts';
-import { listPage, notFound } from './read.ts';
+import { storageKey } from './stored-objects.ts';
+import { listPage } from './read.ts';
 import { answerObject, answerStatus, viewAs } from './respond.ts';
 import { Selection } from './selection.ts';
-import { conflict, isDryRun, isSame } from './write-path.ts';
+import { isDryRun, isSame } from './write-path.ts';
+import { conflict, notFound } from './object-errors.ts';
 
 interface DeleteOptions {
   gracePeriodSeconds?: number;
@@ -218,7 +220,7 @@ export async function handleDeleteCollection(context: RequestContext): Promise<A
   }
   const list = {
     kind: kind.listKind,
-    apiVersion: kind.group === '' ? kind.version : `${kind.group}/${kind.version}`,
+    apiVersion: apiVersionOf(kind),
     metadata: { resourceVersion: String(context.server.store.currentRevision()) },
     items,
   } as unknown as KubeObject;

@@ -2,6 +2,7 @@
 import type { ApiRequest, ApiResponse } from '#base/api-request.ts';
 import { ApiError } from '#base/errors.ts';
 import type { Json } from '#base/objects.ts';
+import { apiVersionOf } from '#base/objects.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import type { Server } from './context.ts';
 import { answerJson } from './respond.ts';
@@ -137,7 +138,7 @@ export function serveGroupVersion(server: Server, group: string, version: string
   return answerJson({
     kind: 'APIResourceList',
     ...(group === '' ? {} : { apiVersion: 'v1' }),
-    groupVersion: group === '' ? version : `${group}/${version}`,
+    groupVersion: apiVersionOf({ group, version }),
     resources,
   });
 }

@@ -9,7 +9,7 @@ import type { ListResult, Store } from '#store/store.ts';
 import { createTestApi, seededRandom } from './fixture.ts';
 import { relistDelayMs } from './limits.ts';
 import { LiveKind, type LiveEntry } from './live-kind.ts';
-import { Objects } from './objects.ts';
+import { Objects } from './stored-objects.ts';
 
 const prefix = '/registry/things/';
 const bytesOf = (name: string, value: number): Buffer =>

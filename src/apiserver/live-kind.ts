@@ -18,7 +18,7 @@ import type { Logger } from '#observe/log.ts';
 import type { Clock } from '#os/clock.ts';
 import type { Store, StoredValue, StoreWatch } from '#store/store.ts';
 import { relistDelayMs, relistDelayMsMax } from './limits.ts';
-import type { Objects } from './objects.ts';
+import type { Objects } from './stored-objects.ts';
 
 export interface LiveSource {
   store: Store;

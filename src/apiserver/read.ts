@@ -1,6 +1,6 @@
 /** get and list. */
-import { ApiError } from '#base/errors.ts';
 import type { ApiResponse } from '#base/api-request.ts';
+import { ApiError } from '#base/errors.ts';
 import { apiVersionOf } from '#base/objects.ts';
 import { CompactedError, FutureRevisionError } from '#store/store.ts';
 import type { ListResult, StoredValue } from '#store/store.ts';
@@ -8,19 +8,11 @@ import type { RequestContext } from './context.ts';
 import { scanPageMax } from './limits.ts';
 import { listBody } from './list-body.ts';
 import { negotiate } from './negotiate.ts';
-import { storageKey, storagePrefix } from './objects.ts';
+import { notFound } from './object-errors.ts';
 import { hasProtobuf } from './protobuf.ts';
 import { answerStored, headersFor, viewAs } from './respond.ts';
 import { Selection } from './selection.ts';
-
-export function notFound(kind: { group: string; resource: string }, name: string): ApiError {
-  const qualified = kind.group === '' ? kind.resource : `${kind.resource}.${kind.group}`;
-  return new ApiError('NotFound', `${qualified} ${JSON.stringify(name)} not found`, {
-    name,
-    ...(kind.group === '' ? {} : { group: kind.group }),
-    kind: kind.resource,
-  });
-}
+import { storageKey, storagePrefix } from './stored-objects.ts';
 
 function expired(message: string): ApiError {
   return new ApiError('Expired', message);

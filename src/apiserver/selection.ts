@@ -7,7 +7,7 @@ import { fieldValueOf, matchesFields, matchesLabels, parseFieldSelector, parseLa
 import type { FieldSelector, LabelSelector } from '#base/selectors.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import type { StoredValue, WatchRoute } from '#store/store.ts';
-import type { Objects } from './objects.ts';
+import type { Objects } from './stored-objects.ts';
 
 interface IndexRecord {
   labels: Readonly<Record<string, string>> | undefined;

@@ -12,7 +12,7 @@ import type { ApiServerOptions, Server } from './context.ts';
 import { runCustomResources } from './crd.ts';
 import { KindTable } from './kind-table.ts';
 import { LiveViews } from './live-views.ts';
-import { Objects } from './objects.ts';
+import { Objects } from './stored-objects.ts';
 import { createCounts } from './metrics.ts';
 import { TokenSigner } from './tokens.ts';
 

@@ -6,7 +6,7 @@ import type { KubeObject } from '#base/objects.ts';
 import { apiVersionOf } from '#base/objects.ts';
 import type { RequestContext, NodeUsage, PodUsage } from './context.ts';
 import { negotiate } from './negotiate.ts';
-import { notFound } from './read.ts';
+import { notFound } from './object-errors.ts';
 import { answerObject, encodeBody, headersFor, includeObject } from './respond.ts';
 import { makeTable, partialMetadata } from './table.ts';
 

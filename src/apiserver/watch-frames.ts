@@ -11,7 +11,7 @@ import { freezeJson } from '#base/json.ts';
 import type { KubeObject } from '#base/objects.ts';
 import type { StoreEvent } from '#store/store.ts';
 import { watchFramesBytesMax, watchFramesMax } from './limits.ts';
-import type { Objects } from './objects.ts';
+import type { Objects } from './stored-objects.ts';
 
 export type EventType = 'ADDED' | 'MODIFIED' | 'DELETED';
 

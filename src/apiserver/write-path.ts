@@ -22,9 +22,9 @@ import { chargeQuotas, quotaConflict } from './admission/quota.ts';
 import { planAllocation, releaseOperations } from './allocation.ts';
 import type { RequestContext, Server } from './context.ts';
 import { conflictRetriesMax, createRetriesMax, eventTtlSeconds, measuredBodyBytesMin } from './limits.ts';
-import { storageKey } from './objects.ts';
-import { notFound } from './read.ts';
 import { trackManagedFields } from './managed-fields.ts';
+import { alreadyExists, conflict, notFound } from './object-errors.ts';
+import { storageKey } from './stored-objects.ts';
 
 export function isDryRun(context: RequestContext): boolean {
   const values = context.request.query.getAll('dryRun');
@@ -35,28 +35,6 @@ export function isDryRun(context: RequestContext): boolean {
         `CreateOptions.meta.k8s.io "" is invalid: dryRun: Unsupported value: ${JSON.stringify(value)}: supported values: "All"`,
       );
   return values.length > 0;
-}
-
-function alreadyExists(kind: KindRecord, name: string): ApiError {
-  const qualified = kind.group === '' ? kind.resource : `${kind.resource}.${kind.group}`;
-  return new ApiError('AlreadyExists', `${qualified} ${JSON.stringify(name)} already exists`, {
-    name,
-    ...(kind.group === '' ? {} : { group: kind.group }),
-    kind: kind.resource,
-  });
-}
-
-export function conflict(
-  kind: KindRecord,
-  name: string,
-  text = 'the object has been modified; please apply your changes to the latest version and try again',
-): ApiError {
-  const qualified = kind.group === '' ? kind.resource : `${kind.resource}.${kind.group}`;
-  return new ApiError('Conflict', `Operation cannot be fulfilled on ${qualified} ${JSON.stringify(name)}: ${text}`, {
-    name,
-    ...(kind.group === '' ? {} : { group: kind.group }),
-    kind: kind.resource,
-  });
 }
 
 /** A stored value, or what it would have been for a dry run. */

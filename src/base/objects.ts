@@ -73,3 +73,16 @@ export function isOf<T extends KubeObject>(kind: KindRef<T>, object: KubeObject)
 export function apiVersionOf(kind: { group: string; version: string }): string {
   return kind.group === '' ? kind.version : `${kind.group}/${kind.version}`;
 }
+
+/** Group and version of an `apiVersion`: the core group is ''. */
+export function groupVersionOf(apiVersion: string): { group: string; version: string } {
+  const slash = apiVersion.indexOf('/');
+  return slash < 0
+    ? { group: '', version: apiVersion }
+    : { group: apiVersion.slice(0, slash), version: apiVersion.slice(slash + 1) };
+}
+
+/** A kind's resource as messages and rules name it: `pods`, `deployments.apps`. */
+export function resourceNameOf(kind: { group: string; resource: string }): string {
+  return kind.group === '' ? kind.resource : `${kind.resource}.${kind.group}`;
+}

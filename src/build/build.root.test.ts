@@ -9,6 +9,7 @@ import { test } from 'node:test';
 import { encodeFileName } from '#base/file-names.ts';
 import { parsePlatform } from '#base/platform.ts';
 import { encodeTarFile, encodeTarHeader, tarEnd } from '#base/tar.ts';
+import { pause } from '#os/clock.ts';
 import { createImageRecords } from '#content/image-records.ts';
 import type { ImageRecord } from '#content/image-records.ts';
 import { HttpTransport } from '#content/remote.ts';
@@ -70,7 +71,7 @@ async function makeBench(t: TestScope): Promise<Bench> {
       if (verb === 'write') writeFileSync(join(root, path!), text!);
       if (verb === 'delete') rmSync(join(root, path!), { recursive: true });
       if (verb === 'say') request.onOutput(Buffer.from(`${path}\n`));
-      if (verb === 'wait') await realClock.sleep(60_000, request.signal).catch(() => {});
+      if (verb === 'wait') await pause(realClock, 60_000, request.signal);
       return { exitCode: verb === 'fail' ? Number(path) : 0 };
     },
     remove: (id) => snapshots.removeContainerRoot(id),

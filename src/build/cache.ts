@@ -6,7 +6,6 @@
  *
  * A record keeps its image and layer from collection; `prune` removes records, oldest first beyond a bound.
  */
-import { createHash } from 'node:crypto';
 import type { Content } from '#content/content.ts';
 import type { ImageLayer, ImageRecords } from '#content/image-records.ts';
 import type { Change } from '#content/records.ts';
@@ -41,10 +40,6 @@ export interface BuildCache {
   /** `matches`: only layers of steps for which it holds. `keepBytes`: the newest that together are no larger stay. */
   prune(options: PruneOptions): Promise<{ ids: string[]; freedBytes: number }>;
   list(): CacheItem[];
-}
-
-export function digestOf(...parts: unknown[]): string {
-  return createHash('sha256').update(JSON.stringify(parts)).digest('hex');
 }
 
 class RecordsCache implements BuildCache {

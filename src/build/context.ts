@@ -9,6 +9,7 @@ import { open, rm } from 'node:fs/promises';
 import { ApiError } from '#base/errors.ts';
 import { decodeFileName, encodeFileName } from '#base/file-names.ts';
 import { readTar } from '#base/tar.ts';
+import { whenSettled } from '#base/promises.ts';
 import type { Content } from '#content/content.ts';
 import { layerPathDepthMax } from '#content/limits.ts';
 import { contextBytesMax, contextEntriesMax, dockerfileBytesMax } from './limits.ts';
@@ -149,7 +150,7 @@ class TarContext implements BuildContext {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#directory?.catch(() => {});
+    await whenSettled(this.#directory);
     await rm(this.#spool, { force: true });
     await rm(`${this.#spool}.d`, { recursive: true, force: true });
   }

@@ -4,35 +4,20 @@
  * root). An operation's key is a digest of what it does and of the layers it does it to, so equal work is done once,
  * whoever asks and in which build. `solve` gives the layer that an operation adds, or null when it changes nothing.
  *
- * Front ends (`dockerfile/convert.ts`) make operations; nothing here knows instructions.
+ * Front ends (`dockerfile/stage.ts`) make operations; nothing here knows instructions.
  */
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Content } from '#content/content.ts';
-import type { CopyAction } from '#content/copy.ts';
 import type { ImageLayer, ImageRecords } from '#content/image-records.ts';
 import { toImageLayer, writeImage } from '#content/image-writer.ts';
 import { findMountPoints } from '#content/mount-points.ts';
 import type { BuildSnapshots } from '#content/snapshots.ts';
 import type { Clock, Random } from '#os/clock.ts';
-import { digestOf } from './cache.ts';
+import { layersKey, operationKey } from './cache-keys.ts';
 import type { BuildCache } from './cache.ts';
-import type { BuildRunner, RunRequest } from './runner.ts';
-
-export type ExecOp = {
-  kind: 'exec';
-  request: Omit<RunRequest, 'id' | 'imageId' | 'onOutput' | 'signal'>;
-  /** Environment that must not change the key: proxies. */ hiddenEnv: string[];
-  hiddenMounts: RunRequest['mounts'];
-};
-/** `key` stands for the content that the actions read; `prepare` is called only when the work is done. */
-export type FileOp = {
-  kind: 'file';
-  key: unknown;
-  prepare: () => Promise<{ actions: CopyAction[]; release: () => Promise<void> }>;
-  /** Apply to nothing rather than to the input (`--link`). */ isLinked: boolean;
-};
-export type Operation = ExecOp | FileOp;
+import type { ExecOp, FileOp, Operation } from './operations.ts';
+import type { BuildRunner } from './runner.ts';
 
 export interface GraphContext {
   content: Content;
@@ -62,21 +47,6 @@ export class ExitError extends Error {
   }
 }
 
-export function layersKey(layers: ImageLayer[]): string[] {
-  return layers.map((layer) => layer.diffId);
-}
-
-/** What of a command decides its result: its bounds do not. */
-export function executionKey(request: ExecOp['request']): object {
-  const { command, env, user, workingDir, network, mounts, extraHosts } = request;
-  return { command, env, user, workingDir, network, mounts, extraHosts };
-}
-
-function operationKey(layers: ImageLayer[], op: Operation): string {
-  if (op.kind === 'file') return digestOf('file', op.isLinked ? [] : layersKey(layers), op.key);
-  return digestOf('exec', layersKey(layers), executionKey(op.request));
-}
-
 const running = new Map<string, Promise<ImageLayer | null>>();
 
 // walk image-build 4/6: an operation on layers has a key of their digests: the cache answers, or it is carried out.
@@ -93,6 +63,7 @@ export async function solve(
     if (known !== undefined) return { layer: known, isCached: true };
     const other = running.get(key);
     if (other !== undefined) {
+      // What failed for the other may succeed here: it may have been cancelled.
       const layer = await other.catch(() => undefined);
       if (layer !== undefined) return { layer, isCached: true };
     }

@@ -6,6 +6,7 @@ import { Writable } from 'node:stream';
 import { ApiError } from '#base/errors.ts';
 import type { ContainerSpec, Containers, NetworkMode } from '#engine/engine.ts';
 import { Gate } from '#base/gate.ts';
+import { whenSettled } from '#base/promises.ts';
 import { stepsInParallelMax } from './limits.ts';
 import type { BuildRunner, RunRequest } from './runner.ts';
 
@@ -80,8 +81,9 @@ export function createContainerRunner(options: ContainerRunnerOptions): BuildRun
           },
         });
         // Attached before the start, so that the first line is not lost; it ends with the container.
-        const attached = containers.attach(id, { stdout: sink, stderr: sink }, request.signal).catch(() => {});
+        const attached = whenSettled(containers.attach(id, { stdout: sink, stderr: sink }, request.signal));
         const stop = (): void => {
+          // It has ended.
           containers.kill(id, 'SIGKILL').catch(() => {});
         };
         request.signal.addEventListener('abort', stop, { once: true });

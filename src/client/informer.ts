@@ -13,6 +13,7 @@
  */
 import { ApiError, isReason, toApiError } from '#base/errors.ts';
 import type { KindRef, KubeObject, WatchEvent } from '#base/objects.ts';
+import { apiVersionOf } from '#base/objects.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import type { Client } from './client.ts';
@@ -218,7 +219,7 @@ export class Informer<T extends KubeObject = KubeObject> {
     });
     if (this.#stop.signal.aborted) return;
     const listVersion = versionOf(list);
-    const apiVersion = this.kind.group === '' ? this.kind.version : `${this.kind.group}/${this.kind.version}`;
+    const apiVersion = apiVersionOf(this.kind);
     const seen = new Set<string>();
     for (const item of list.items) {
       // Lists leave kind and apiVersion out of their items.

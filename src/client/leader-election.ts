@@ -8,6 +8,8 @@
 import { isReason } from '#base/errors.ts';
 import type { KubeObject } from '#base/objects.ts';
 import { microTimestamp } from '#base/timestamp.ts';
+import { awaitedLater } from '#base/promises.ts';
+import { pause } from '#os/clock.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random, Timer } from '#os/clock.ts';
 import type { Client } from './client.ts';
@@ -122,12 +124,11 @@ export async function runLeaderElection(options: LeaderElectionOptions): Promise
       return false;
     }
   };
-  const pause = (until = signal): Promise<void> =>
-    clock.sleep(retryPeriodMs * (1 + random.float() * 0.2), until).catch(() => undefined);
+  const rest = (until = signal): Promise<void> => pause(clock, retryPeriodMs * (1 + random.float() * 0.2), until);
   while (!signal.aborted) {
     const askedMs = clock.monotonic();
     if (!(await hold())) {
-      await pause();
+      await rest();
       continue;
     }
     // After an answer that took longer than a term another may lead already; then this one rather gives others the
@@ -135,10 +136,11 @@ export async function runLeaderElection(options: LeaderElectionOptions): Promise
     const isLate = clock.monotonic() - askedMs >= renewDeadlineMs;
     if (!isLate) {
       log.info('leading', { name: options.name, identity: options.identity });
-      await leadTerm(options, askedMs, hold, pause);
+      await leadTerm(options, askedMs, hold, rest);
     }
-    await candidate.release().catch(() => undefined);
-    if (isLate) await pause();
+    // What is not released expires.
+    await candidate.release().catch(() => {});
+    if (isLate) await rest();
   }
 }
 
@@ -150,7 +152,7 @@ async function leadTerm(
   options: LeaderElectionOptions,
   askedMs: number,
   hold: () => Promise<boolean>,
-  pause: (signal: AbortSignal) => Promise<void>,
+  rest: (signal: AbortSignal) => Promise<void>,
 ): Promise<void> {
   const { clock, signal, lead, renewDeadlineMs = leaseRenewDeadlineMs } = options;
   const over = new AbortController();
@@ -161,9 +163,9 @@ async function leadTerm(
     clock.setTimer(Math.max(0, sentMs + renewDeadlineMs - clock.monotonic()), end);
   let deadline = armed(askedMs);
   const leading = lead(over.signal).finally(end);
-  leading.catch(() => undefined);
+  void awaitedLater(leading);
   while (!over.signal.aborted) {
-    await pause(over.signal);
+    await rest(over.signal);
     if (over.signal.aborted) break;
     const sentMs = clock.monotonic();
     if (!(await hold()) || over.signal.aborted) continue;

@@ -3,7 +3,7 @@
  * blob that can be seen is whole and was verified. Uploads survive the process: their offset is the file's size, their
  * hash is recomputed when needed.
  *
- * Does not: decide what may be removed (`gc.ts`), know media types.
+ * Does not: decide what may be removed (`content.ts`), know media types.
  */
 import { createHash } from 'node:crypto';
 import type { Hash } from 'node:crypto';
@@ -14,6 +14,7 @@ import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { ApiError } from '#base/errors.ts';
 import { isDigest } from '#base/reference.ts';
+import { whenSettled } from '#base/promises.ts';
 import type { Clock, Random, Timer } from '#os/clock.ts';
 import { contentYouthMs, uploadEvictableIdleMs, uploadIdleMs, uploadsMax, uploadsPerUserMax } from './limits.ts';
 
@@ -275,11 +276,9 @@ class DirectoryBlobs implements Blobs {
       uploadIdleMs / 4,
       () => {
         this.#expiry = undefined;
-        void this.#expire()
-          .catch(() => {})
-          .then(() => {
-            if (this.#sessions('').length > 0) this.#arm();
-          });
+        void whenSettled(this.#expire()).then(() => {
+          if (this.#sessions('').length > 0) this.#arm();
+        });
       },
       { background: true },
     );
@@ -364,7 +363,7 @@ class FileUpload implements Upload {
         this.#users--;
         this.#usedAtMs = this.#clock.monotonic();
       });
-    this.#busy = result.catch(() => {});
+    this.#busy = whenSettled(result);
     return result;
   }
 

@@ -12,6 +12,7 @@
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { whenSettled } from '#base/promises.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import type { Processes } from '#os/processes.ts';
@@ -102,7 +103,7 @@ class DirectoryContent implements Content {
   async collect(options: { evenYoung?: boolean } = {}): Promise<number> {
     // One at a time; a caller that comes during one waits for a fresh one, because the running one may have passed its
     // garbage.
-    while (this.#collecting !== undefined) await this.#collecting.catch(() => {});
+    while (this.#collecting !== undefined) await whenSettled(this.#collecting);
     this.#collecting = this.#sweep(options.evenYoung === true).finally(() => {
       this.#collecting = undefined;
     });
@@ -151,7 +152,7 @@ class DirectoryContent implements Content {
   }
 
   async close(): Promise<void> {
-    await this.#collecting?.catch(() => {});
+    await whenSettled(this.#collecting);
     await this.layers.close();
     await this.records.close();
   }

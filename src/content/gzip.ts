@@ -8,6 +8,7 @@
  */
 import { constants, crc32, deflateRaw, deflateRawSync } from 'node:zlib';
 import type { ZlibOptions } from 'node:zlib';
+import { awaitedLater } from '#base/promises.ts';
 import { gzipPieceBytes, gzipPiecesInParallelMax } from './limits.ts';
 
 const windowBytes = 32 << 10;
@@ -80,9 +81,7 @@ export async function* gzipParallel(
       checksum = crc32(piece, checksum);
       length += piece.length;
       const deflated = deflatePiece(piece, dictionary);
-      // Its error is met where it is awaited.
-      deflated.catch(() => {});
-      running.push(deflated);
+      running.push(awaitedLater(deflated));
       dictionary = piece.subarray(Math.max(0, piece.length - windowBytes));
       if (running.length >= gzipPiecesInParallelMax) yield await running.shift()!;
     }

@@ -12,6 +12,7 @@ import { rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { Gate } from '#base/gate.ts';
+import { SingleFlight } from '#base/single-flight.ts';
 import type { Logger } from '#observe/log.ts';
 import { DigestError } from './blobs.ts';
 import type { Blobs } from './blobs.ts';
@@ -72,7 +73,7 @@ class OverlayLayers implements Layers {
   readonly #young = new Map<string, number>();
   readonly #pool: LayerPool;
   readonly #slots = new Gate(unpackConcurrencyMax);
-  readonly #running = new Map<string, Promise<void>>();
+  readonly #unpacking = new SingleFlight<void>();
   #next = 1;
   #syncing: Promise<void> | undefined;
   #syncAgain = false;
@@ -127,17 +128,10 @@ class OverlayLayers implements Layers {
 
   ensure(diffId: string, blobDigest: string, signal?: AbortSignal): Promise<void> {
     if (this.has(diffId)) return Promise.resolve();
-    let running = this.#running.get(diffId);
-    if (running === undefined) {
-      running = this.#slots
-        .run(() => this.#unpack(diffId, blobDigest, signal))
-        .finally(() => this.#running.delete(diffId));
-      this.#running.set(diffId, running);
-    }
-    return running;
+    return this.#unpacking.run(diffId, (over) => this.#slots.run(() => this.#unpack(diffId, blobDigest, over)), signal);
   }
 
-  async #unpack(diffId: string, blobDigest: string, signal?: AbortSignal): Promise<void> {
+  async #unpack(diffId: string, blobDigest: string, signal: AbortSignal): Promise<void> {
     const n = this.#next++;
     const directory = join(this.#root, 'l', n.toString(36));
     try {
@@ -272,7 +266,7 @@ class OverlayLayers implements Layers {
   }
 
   async close(): Promise<void> {
-    await Promise.allSettled(this.#running.values());
+    await this.#unpacking.settle();
     await this.#syncing;
     await this.#pool.close();
   }

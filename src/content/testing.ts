@@ -27,6 +27,7 @@ export async function openTestContent(
   scope.after(async () => {
     if (!isClosed) {
       isClosed = true;
+      // The test that closed it already, or broke it on purpose, has seen why.
       await content.close().catch(() => {});
     }
   });

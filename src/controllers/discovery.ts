@@ -4,6 +4,7 @@
  */
 import type { APIGroupList, APIResourceList } from '#api/meta.v1.ts';
 import type { KindRef } from '#base/objects.ts';
+import { apiVersionOf } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
 import { kindOf } from '#client/kinds.ts';
 
@@ -33,7 +34,7 @@ export async function discoverResources(client: Client): Promise<Discovered> {
         });
       }
     } catch {
-      failed.push(group === '' ? version : `${group}/${version}`);
+      failed.push(apiVersionOf({ group, version }));
     }
   };
   await read('/api/v1', '', 'v1');

@@ -11,6 +11,7 @@
 import type { ObjectMeta, OwnerReference } from '#api/meta.v1.ts';
 import { isReason } from '#base/errors.ts';
 import type { KindRef, KubeObject } from '#base/objects.ts';
+import { groupVersionOf } from '#base/objects.ts';
 import { kinds } from '#client/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { discoverResources } from './discovery.ts';
@@ -58,9 +59,6 @@ export function planCollection(
   if (node.finalizers.includes(foregroundFinalizer)) return { type: 'delete', propagationPolicy: 'Foreground' };
   return { type: 'delete', propagationPolicy: 'Background' };
 }
-
-const groupOf = (apiVersion: string): string =>
-  apiVersion.includes('/') ? apiVersion.slice(0, apiVersion.indexOf('/')) : '';
 
 class GarbageCollector {
   readonly #context: ControllerContext;
@@ -130,7 +128,8 @@ class GarbageCollector {
   /** Owners of these kinds could not be looked for before: what they may have left behind was spared. */
   #lookAgain(kindNames: ReadonlySet<string>): void {
     if (kindNames.size === 0) return;
-    const isOfThem = ({ apiVersion, kind }: OwnerReference): boolean => kindNames.has(`${groupOf(apiVersion)}/${kind}`);
+    const isOfThem = ({ apiVersion, kind }: OwnerReference): boolean =>
+      kindNames.has(`${groupVersionOf(apiVersion).group}/${kind}`);
     for (const node of this.#nodes.values())
       if (node.owners.some((owner) => isOfThem(owner) && this.#isSuspect(owner.uid))) this.queue.add(node.uid);
   }
@@ -264,8 +263,8 @@ class GarbageCollector {
       known !== undefined &&
       !(known.deleting && known.finalizers.includes(foregroundFinalizer) && owner.blockOwnerDeletion === true);
     if (isSolid && (known.namespace === '' || known.namespace === dependent.namespace)) return 'solid';
-    const version = owner.apiVersion.slice(owner.apiVersion.indexOf('/') + 1);
-    const kind = this.#kindByName.get(`${groupOf(owner.apiVersion)}/${owner.kind}`);
+    const { group, version } = groupVersionOf(owner.apiVersion);
+    const kind = this.#kindByName.get(`${group}/${owner.kind}`);
     // A kind that the server does not serve, as far as it could say: it may be on its way, so nothing is deleted for it
     // until it is.
     if (kind === undefined) return 'solid';

@@ -21,6 +21,7 @@ import { matchesLabels, parseLabelSelector } from '#base/selectors.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { messageOf } from '#base/thrown.ts';
 import { fieldOf, itemsOf } from '#base/unknown.ts';
+import { groupVersionOf } from '#base/objects.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer } from '#client/informer.ts';
 import { kindOf, kinds } from '#client/kinds.ts';
@@ -91,10 +92,7 @@ class HpaController {
   }
 
   async #targetKind(reference: CrossVersionObjectReference): Promise<KindRef> {
-    const [group, version] =
-      reference.apiVersion?.includes('/') === true
-        ? (reference.apiVersion.split('/') as [string, string])
-        : ['', reference.apiVersion ?? 'v1'];
+    const { group, version } = groupVersionOf(reference.apiVersion ?? 'v1');
     const known = scalable[`${group}/${reference.kind}`];
     if (known !== undefined) return known;
     const { resources } = await discoverResources(this.#context.client);
@@ -272,7 +270,7 @@ class HpaController {
             resource === 'cpu' ? milliOf(amount) : wholeOf(amount) * 1000,
           ]),
         );
-      usages.set(item.metadata.name ?? '', { timestampMs: Date.parse(item.timestamp), containers });
+      usages.set(item.metadata.name ?? '', { timestampMs: Date.parse(item.timestamp ?? ''), containers });
     }
     return usages;
   }

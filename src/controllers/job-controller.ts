@@ -4,8 +4,8 @@
  */
 import type { Job } from '#api/batch.v1.ts';
 import type { Container, Pod } from '#api/core.v1.ts';
+import type { Manifest } from '#api/manifest.ts';
 import { isReason } from '#base/errors.ts';
-import type { KubeObject } from '#base/objects.ts';
 import { matchesLabels, selectorOf } from '#base/selectors.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { EventRecorder } from '#client/events.ts';
@@ -30,7 +30,7 @@ import {
   slowStart,
 } from './runtime.ts';
 
-function jobPod(job: Job, index: number | undefined, failures: number | undefined): KubeObject {
+function jobPod(job: Job, index: number | undefined, failures: number | undefined): Manifest<Pod> {
   const { name, namespace } = job.metadata;
   const pod = podFromTemplate(job.spec.template, namespace, ownedBy(job), {
     generateName: index === undefined ? `${name}-` : `${name}-${index}-`,

@@ -8,6 +8,7 @@ import type { Namespace, NamespaceCondition } from '#api/core.v1.ts';
 import { isReason } from '#base/errors.ts';
 import type { KindRef } from '#base/objects.ts';
 import { messageOf } from '#base/thrown.ts';
+import { resourceNameOf } from '#base/objects.ts';
 import type { Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
@@ -218,7 +219,7 @@ class NamespaceController {
           });
         } catch (error) {
           if (isReason(error, 'NotFound', 'MethodNotAllowed')) return;
-          failures.push(`${kind.resource}${kind.group === '' ? '' : `.${kind.group}`}: ${messageOf(error)}`);
+          failures.push(`${resourceNameOf(kind)}: ${messageOf(error)}`);
         }
       },
       8,

@@ -5,6 +5,7 @@
 import { cpus } from 'node:os';
 import { ApiError } from '#base/errors.ts';
 import { compilePattern } from '#base/pattern.ts';
+import { awaitedLater } from '#base/promises.ts';
 import { publishNames } from '#engine/container-names.ts';
 import type { Container } from '#engine/container.ts';
 import { treeBytes } from '#engine/tree-size.ts';
@@ -449,7 +450,7 @@ async function waitContainer(parts: DockerParts, context: RouteContext): Promise
     condition === '' ? 'not-running' : (condition as 'removed'),
     context.signal,
   );
-  waiting.catch(() => undefined);
+  void awaitedLater(waiting);
   // Clients start the container only once they have seen that the wait is in place.
   context.response.writeHead(200, { 'Content-Type': 'application/json', 'Api-Version': '1.50', Ostype: 'linux' });
   context.response.flushHeaders();

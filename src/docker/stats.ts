@@ -3,6 +3,7 @@
  * rates.
  */
 import { cpus } from 'node:os';
+import { pause } from '#os/clock.ts';
 import type { Container } from '#engine/container.ts';
 import { readStats } from '#engine/stats.ts';
 import type { RawStats } from '#engine/stats.ts';
@@ -146,7 +147,7 @@ async function streamStats(parts: DockerParts, context: RouteContext): Promise<u
     // Without `one-shot` a rate is wanted, which takes two samples.
     if (!oneShot && container.isRunning) {
       sample();
-      await parts.clock.sleep(statsIntervalMs, signal).catch(() => undefined);
+      await pause(parts.clock, statsIntervalMs, signal);
     }
     return sample();
   }
@@ -154,7 +155,7 @@ async function streamStats(parts: DockerParts, context: RouteContext): Promise<u
   while (!signal.aborted && !container.removed) {
     // A client that does not keep up misses samples.
     if (!response.writableNeedDrain) response.write(`${JSON.stringify(sample())}\n`);
-    await parts.clock.sleep(statsIntervalMs, signal).catch(() => undefined);
+    await pause(parts.clock, statsIntervalMs, signal);
   }
   response.end();
   return undefined;

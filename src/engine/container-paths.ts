@@ -1,5 +1,5 @@
 /** Where a container has its bundle, its pinned namespaces, its shared memory, its log and its cgroup. */
-import { cgroupRoot } from '#net/names.ts';
+import { cgroupRoot } from '#net/kernel-names.ts';
 import { containerDirectory } from './container-record.ts';
 import type { ContainerTable } from './container-table.ts';
 import type { Container } from './container.ts';

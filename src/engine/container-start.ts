@@ -10,7 +10,8 @@
 import { mkdirSync, statSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { messageOf } from '#base/thrown.ts';
-import { monitorsCgroup } from '#net/names.ts';
+import { awaitedLater, whenSettled } from '#base/promises.ts';
+import { monitorsCgroup } from '#net/kernel-names.ts';
 import { readIfExists, removeTree } from '#os/files.ts';
 import { hostnameOf, resolverOf, serveNames } from './container-names.ts';
 import { bundleDirectory, cgroupPath, logPathOf, networkNamespacePath, shmPath } from './container-paths.ts';
@@ -80,9 +81,8 @@ export async function startContainer(table: ContainerTable, container: Container
       network: net.namespace,
       ...(shmPath === undefined ? {} : { shmPath }),
     });
-    const connected = connectEndpoints(table, container, net);
-    undo.defer(() => connected.catch(() => undefined).then(() => table.names.detach(record.id)));
-    connected.catch(() => undefined);
+    const connected = awaitedLater(connectEndpoints(table, container, net));
+    undo.defer(() => whenSettled(connected).then(() => table.names.detach(record.id)));
     const process = await createProcess(table, container, bundle, spec, undo, cgroup);
     await connected;
     applyWeight(table, container, cgroup);
@@ -266,8 +266,7 @@ function planNetwork(table: ContainerTable, container: Container, undo: AsyncDis
   const ready = context.os.namespaces
     .remove(path)
     .then(() => context.os.namespaces.create({ pins: { network: path } }));
-  ready.catch(() => undefined);
-  return { namespace: path, path, endpoints, ports, ready };
+  return { namespace: path, path, endpoints, ports, ready: awaitedLater(ready) };
 }
 
 function reservePort(

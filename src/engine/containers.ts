@@ -228,7 +228,8 @@ export class Containers implements ContainersContract {
     if (streams.resizes !== undefined)
       void (async () => {
         for await (const size of streams.resizes!) this.resize(container.id, size);
-      })().catch(() => undefined);
+        // The client has gone with its terminal.
+      })().catch(() => {});
     await attached;
   }
 

@@ -9,7 +9,7 @@ import { Ports } from '#net/ports.ts';
 import { createRuleWriter } from '#net/rules.ts';
 import type { RuleWriter } from '#net/rules.ts';
 import { coverForward } from '#net/firewall.ts';
-import { monitorsCgroup } from '#net/names.ts';
+import { monitorsCgroup } from '#net/kernel-names.ts';
 import type { Logger } from '#observe/log.ts';
 import { CgroupParents } from '#os/cgroup-parents.ts';
 import { createCgroups } from '#os/cgroups.linux.ts';

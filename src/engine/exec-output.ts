@@ -5,6 +5,7 @@
  */
 import type { Readable, Writable } from 'node:stream';
 import { onceClosed, onceEnded, whenDrained } from '#base/streams.ts';
+import { pause } from '#os/clock.ts';
 import type { Clock } from '#os/clock.ts';
 import { execErrorBytesMax, execIdleWaitMs, execPipeBytesMax } from './limits.ts';
 
@@ -76,7 +77,7 @@ export class ExecOutput {
     void this.#ended.then(() => over.abort());
     for (let before = -1; !over.signal.aborted && this.#bytes < most && (this.#isWaiting || before !== this.#bytes);) {
       before = this.#bytes;
-      await clock.sleep(execIdleWaitMs, over.signal).catch(() => undefined);
+      await pause(clock, execIdleWaitMs, over.signal);
     }
     const text = Buffer.concat(this.#held).toString();
     if (started()) this.#release();

@@ -6,6 +6,7 @@
 import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { onceEnded } from '#base/streams.ts';
+import { awaitedLater } from '#base/promises.ts';
 import { readIfExists, removeTree, resizeTerminal, writeFileAtomic } from '#os/files.ts';
 import { openTerminalStream } from '#os/terminal.linux.ts';
 import type { Container } from './container.ts';
@@ -148,7 +149,7 @@ function startOnPipes(
     if (!started && end.code !== 0) throw explainRuntimeError(context.runtime.name, failure, spec.command[0]);
     return end.code;
   });
-  exit.catch(() => undefined);
+  void awaitedLater(exit);
   return {
     pid: pidOf(table, `${directory}/pid`, child.exit),
     exit,
@@ -185,7 +186,7 @@ async function startOnTerminal(
     terminal.cancel();
     throw explainRuntimeError(context.runtime.name, errors === '' ? `exit ${end.code}` : errors, spec.command[0]);
   });
-  gone.catch(() => undefined);
+  void awaitedLater(gone);
   let descriptor: number;
   try {
     descriptor = await Promise.race([terminal.descriptor, gone]);
@@ -202,7 +203,8 @@ async function startOnTerminal(
   if (streams.resizes !== undefined)
     void (async () => {
       for await (const size of streams.resizes!) resize(size);
-    })().catch(() => undefined);
+      // The client has gone with its terminal.
+    })().catch(() => {});
   const exit = child.exit.then(async (end) => {
     await output.settle(context.clock, () => true);
     streams.stdin?.unpipe(stream.input);

@@ -6,6 +6,7 @@
  */
 import { PassThrough } from 'node:stream';
 import { messageOf } from '#base/thrown.ts';
+import { pause } from '#os/clock.ts';
 import type { Container, HealthState } from './container.ts';
 import { eventAttributes } from './container.ts';
 import type { Clock } from '#os/clock.ts';
@@ -79,9 +80,11 @@ export async function runHealthChecks(
   while (container.record.run === run && !over.signal.aborted) {
     const starting =
       state.status === 'starting' && context.clock.now() - container.record.startedAtMs < check.startPeriodMs;
-    await context.clock
-      .sleep(starting ? Math.min(check.startIntervalMs, check.intervalMs) : check.intervalMs, over.signal)
-      .catch(() => undefined);
+    await pause(
+      context.clock,
+      starting ? Math.min(check.startIntervalMs, check.intervalMs) : check.intervalMs,
+      over.signal,
+    );
     if (over.signal.aborted || container.record.run !== run) return;
     if (container.record.state === 'paused') continue;
     const result = await probe(context.clock, containers, container, check, over.signal);

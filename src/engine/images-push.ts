@@ -36,14 +36,8 @@ function namesToPush(options: ImagesOptions, text: string): { reference: Referen
     const record = id === undefined ? undefined : options.records.get(id);
     return record === undefined ? [] : [{ reference: parseReference(name), record }];
   });
-  if (out.length === 0) {
-    throw new ApiError(
-      'NotFound',
-      reference.tag === undefined
-        ? `An image does not exist locally with the tag: ${familiarRepository(reference)}`
-        : `An image does not exist locally with the tag: ${familiarRepository(reference)}`,
-    );
-  }
+  if (out.length === 0)
+    throw new ApiError('NotFound', `An image does not exist locally with the tag: ${familiarRepository(reference)}`);
   return out;
 }
 

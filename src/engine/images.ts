@@ -17,6 +17,7 @@ import {
   withDefaultTag,
 } from '#base/reference.ts';
 import type { Reference } from '#base/reference.ts';
+import { SingleFlight } from '#base/single-flight.ts';
 import type { HistoryEntry, ImageFile, RunConfig } from '#content/image-file.ts';
 import type { ImageLayer, ImageRecord } from '#content/image-records.ts';
 import { toImageLayer, writeImage, writeManifest } from '#content/image-writer.ts';
@@ -98,7 +99,7 @@ function toImageConfig(config: RunConfig | undefined): ImageConfig {
 
 class EngineImages implements ImageStore {
   readonly options: ImagesOptions;
-  readonly #pulls = new Map<string, Promise<ImageSummary>>();
+  readonly #pulls = new SingleFlight<ImageSummary>();
   constructor(options: ImagesOptions) {
     this.options = options;
     const registry = options.localRegistry;
@@ -151,21 +152,16 @@ class EngineImages implements ImageStore {
 
   pull(reference: string, options: PullOptions = {}): Promise<ImageSummary> {
     const wanted = withDefaultTag(parseReference(reference));
-    const key = canonicalName(wanted);
     // Pods that start together ask for the same image together; one that reports progress or brings a credential pulls
     // for itself.
-    const shared =
-      options.onProgress === undefined &&
-      options.credential === undefined &&
-      options.signal === undefined &&
-      options.platform === undefined;
-    if (!shared) return this.#pull(wanted, options);
-    let running = this.#pulls.get(key);
-    if (running === undefined) {
-      running = this.#pull(wanted, options).finally(() => this.#pulls.delete(key));
-      this.#pulls.set(key, running);
-    }
-    return running;
+    if (options.onProgress !== undefined || options.credential !== undefined || options.platform !== undefined)
+      return this.#pull(wanted, options);
+    const { signal } = options;
+    return this.#pulls.run(
+      `${options.owner ?? ''} ${canonicalName(wanted)}`,
+      (over) => this.#pull(wanted, { ...options, signal: over }),
+      signal,
+    );
   }
 
   async #pull(reference: Reference, options: PullOptions): Promise<ImageSummary> {

@@ -129,6 +129,7 @@ async function liveOnce(engine: DockerEngine): Promise<void> {
   await engine.containers.start(id);
   tell('started');
   if (pick(3) === 0)
+    // The container may have ended, or end meanwhile.
     await engine.containers
       .exec(id, { command: ['echo', 'x'], tty: pick(2) === 0 }, { stdout: new PassThrough().resume() })
       .catch(() => undefined);

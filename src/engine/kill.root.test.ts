@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { after, before, describe, test } from 'node:test';
-import { cgroupRoot, linkPrefix } from '#net/names.ts';
+import { cgroupRoot, linkPrefix } from '#net/kernel-names.ts';
 import { removeAllOf } from '#net/remove-all.ts';
 import { silentLogger } from '#observe/log.ts';
 import { createCgroups } from '#os/cgroups.linux.ts';

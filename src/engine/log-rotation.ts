@@ -16,6 +16,7 @@
  */
 import { closeSync, linkSync, openSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
+import { pause } from '#os/clock.ts';
 import { listDirectory, watchPath } from '#os/files.ts';
 import { giveWay } from '#os/turn.ts';
 import type { Container, KeptLog } from './container.ts';
@@ -81,12 +82,12 @@ export class LogKeeper {
         const size = await this.check();
         const now = `${inodeOf(this.#path)} ${size}`;
         if (now === last) await this.#changed(now);
-        else await this.#clock.sleep(this.#delayMs(size), this.#ending.signal).catch(() => undefined);
+        else await pause(this.#clock, this.#delayMs(size), this.#ending.signal);
         last = now;
       } catch (error) {
         // A full disk, or no more watches: the bound is tried again.
         this.#onError(error);
-        await this.#clock.sleep(logCheckMsMax, this.#ending.signal).catch(() => undefined);
+        await pause(this.#clock, logCheckMsMax, this.#ending.signal);
       }
     }
   }

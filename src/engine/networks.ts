@@ -7,7 +7,7 @@ import { ApiError } from '#base/errors.ts';
 import { planBridge, planEndpoint } from '#net/bridges.ts';
 import { Lock } from '#base/gate.ts';
 import { coverForward, uncoverForward } from '#net/firewall.ts';
-import { linkMark, linkName, linkPrefix, macOfIp } from '#net/names.ts';
+import { linkMark, linkName, linkPrefix, macOfIp } from '#net/kernel-names.ts';
 import { checkAddresses } from './network-addresses.ts';
 import { AddressPool, contains, findFreeSubnet, formatSubnet, numberToIp, overlaps, parseSubnet } from '#net/pools.ts';
 import type { Subnet } from '#net/pools.ts';

@@ -11,7 +11,7 @@
  */
 import { renameSync } from 'node:fs';
 import { removeTree, listDirectory, readIfExists } from '#os/files.ts';
-import { cgroupRoot, linkPrefix } from '#net/names.ts';
+import { cgroupRoot, linkPrefix } from '#net/kernel-names.ts';
 import { serveNames } from './container-names.ts';
 import { Container } from './container.ts';
 import { finishRun, releaseRun, willRestart } from './container-exit.ts';
@@ -122,7 +122,8 @@ async function recoverOne(table: ContainerTable, containers: Containers, contain
       await resumeNames(table, container).catch((error: unknown) =>
         context.log.warn('the resolver of a container', { id: record.id, error: error as Error }),
       );
-    if (gate !== undefined) await context.runtime.start(record.id).catch(() => undefined);
+    // It may have been started before the engine died.
+    if (gate !== undefined) await context.runtime.start(record.id).catch(() => {});
     return;
   }
   if (record.run !== undefined) await finishRun(table, container);

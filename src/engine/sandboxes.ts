@@ -6,7 +6,7 @@
 import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import type { Duplex } from 'node:stream';
 import { ApiError } from '#base/errors.ts';
-import { linkName, macOfIp } from '#net/names.ts';
+import { linkName, macOfIp } from '#net/kernel-names.ts';
 import { planNodeAddress, planPodLink } from '#net/pods.ts';
 import { AddressPool, numberToIp, parseSubnet } from '#net/pools.ts';
 import type { PublishedPort } from '#net/rules.ts';

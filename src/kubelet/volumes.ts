@@ -11,6 +11,7 @@ import {
   chown,
   lstat,
   mkdir,
+  mkdtemp,
   readdir,
   readFile,
   readlink,
@@ -19,7 +20,7 @@ import {
   symlink,
   writeFile,
 } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { codeOf } from '#base/thrown.ts';
@@ -297,9 +298,10 @@ async function writeAtomically(
   await mkdir(directory, { recursive: true, mode: 0o755 });
   const current = await readlink(join(directory, '..data')).catch(() => undefined);
   if (current !== undefined && (await sameContent(join(directory, current), files))) return;
-  const stamp = `..${new Date(nowMs).toISOString().replace(/[-:T]/g, '_').replace('Z', '')}.${process.hrtime.bigint() % 1_000_000_000n}`;
-  const target = join(directory, stamp);
-  await mkdir(target, { mode: 0o755 });
+  const time = new Date(nowMs).toISOString().replace(/[-:T]/g, '_').replace('Z', '');
+  const target = await mkdtemp(join(directory, `..${time}.`));
+  await chmod(target, 0o755);
+  const stamp = basename(target);
   for (const file of files) {
     const path = join(target, file.path);
     await mkdir(dirname(path), { recursive: true, mode: 0o755 });

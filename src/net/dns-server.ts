@@ -100,6 +100,7 @@ function serveConnection(socket: Socket, clock: Clock, ask: (message: Buffer) =>
     while (buffer.length >= 2 && buffer.length >= 2 + buffer.readUInt16BE(0) && !socket.destroyed) {
       const message = Buffer.from(buffer.subarray(2, 2 + buffer.readUInt16BE(0)));
       buffer = buffer.subarray(2 + message.length);
+      // Told by whoever answers; the client hears nothing, and asks again.
       const reply = await ask(message).catch(() => undefined);
       if (reply === undefined) {
         socket.destroy();

@@ -16,7 +16,7 @@ import { readdirSync } from 'node:fs';
 import type { Logger } from '#observe/log.ts';
 import { readIfExists } from '#os/files.ts';
 import type { Output, Processes } from '#os/processes.ts';
-import { linkPrefix } from './names.ts';
+import { linkPrefix } from './kernel-names.ts';
 
 const variants = ['iptables-nft', 'iptables-legacy'];
 const userChain = 'DOCKER-USER';

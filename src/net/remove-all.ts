@@ -14,7 +14,7 @@ import type { Nft } from '#os/nft.ts';
 import type { Processes } from '#os/processes.ts';
 import { wouldHeed } from '#os/signal-handling.ts';
 import { uncoverForward } from './firewall.ts';
-import { cgroupRoot, linkMark, linkPrefix, tableName } from './names.ts';
+import { cgroupRoot, linkMark, linkPrefix, tableName } from './kernel-names.ts';
 import { monitorEndMs, monitorWaitMs, removalStepMs, stopGraceMs } from './limits.ts';
 
 export interface RemovalDoors {

@@ -10,7 +10,7 @@
 import type { Logger } from '#observe/log.ts';
 import type { Nft } from '#os/nft.ts';
 import { ruleBatchCommandsMax } from './limits.ts';
-import { linkPrefix, tableName } from './names.ts';
+import { linkPrefix, tableName } from './kernel-names.ts';
 
 export interface PublishedPort {
   hostIp: string;

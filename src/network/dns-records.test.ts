@@ -1,32 +1,27 @@
+import type { Service } from '#api/core.v1.ts';
+import type { EndpointSlice } from '#api/discovery.v1.ts';
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import type { KubeObject } from '#base/objects.ts';
+import { sampleOf } from '#base/testing.ts';
+import { kinds } from '#client/kinds.ts';
 import { answerClusterName, type ClusterObjects } from './dns-records.ts';
 
-const services: Record<string, KubeObject> = {
-  'default/web': {
-    apiVersion: 'v1',
-    kind: 'Service',
+const services: Record<string, Service> = {
+  'default/web': sampleOf(kinds.Service, {
     metadata: { name: 'web', namespace: 'default' },
     spec: { clusterIP: '10.96.0.7', ports: [{ name: 'http', port: 80, protocol: 'TCP' }] },
-  },
-  'default/db': {
-    apiVersion: 'v1',
-    kind: 'Service',
+  }),
+  'default/db': sampleOf(kinds.Service, {
     metadata: { name: 'db', namespace: 'default' },
     spec: { clusterIP: 'None', ports: [{ name: 'sql', port: 5432 }] },
-  },
-  'default/away': {
-    apiVersion: 'v1',
-    kind: 'Service',
+  }),
+  'default/away': sampleOf(kinds.Service, {
     metadata: { name: 'away', namespace: 'default' },
     spec: { type: 'ExternalName', externalName: 'example.org' },
-  },
+  }),
 };
-const slices: KubeObject[] = [
-  {
-    apiVersion: 'discovery.k8s.io/v1',
-    kind: 'EndpointSlice',
+const slices: EndpointSlice[] = [
+  sampleOf(kinds.EndpointSlice, {
     metadata: { name: 'db-1', namespace: 'default' },
     addressType: 'IPv4',
     ports: [{ name: 'sql', port: 5432, protocol: 'TCP' }],
@@ -34,7 +29,7 @@ const slices: KubeObject[] = [
       { addresses: ['10.244.0.5'], hostname: 'db-0' },
       { addresses: ['10.244.0.6'], conditions: { ready: false } },
     ],
-  },
+  }),
 ];
 const objects: ClusterObjects = {
   service: (namespace, name) => services[`${namespace}/${name}`],

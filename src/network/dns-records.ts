@@ -3,12 +3,14 @@
  * to an answer.
  * Source: Kubernetes DNS-Based Service Discovery, version 1.1.0 (sections 2.2 to 2.4).
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Service, ServicePort } from '#api/core.v1.ts';
+import type { EndpointPort, EndpointSlice } from '#api/discovery.v1.ts';
+import type { Json } from '#base/objects.ts';
 import { dnsTtlSeconds } from './limits.ts';
 
 export interface ClusterObjects {
-  service(namespace: string, name: string): KubeObject | undefined;
-  slices(namespace: string, service: string): Iterable<KubeObject>;
+  service(namespace: string, name: string): Service | undefined;
+  slices(namespace: string, service: string): Iterable<EndpointSlice>;
   namespaceExists(name: string): boolean;
   /** Services by cluster address, and headless endpoints by address, for reverse questions. */
   nameOfAddress(ip: string): string | undefined;
@@ -34,7 +36,7 @@ const unknown: ClusterAnswer = { code: 'NXDOMAIN', answers: [], additionals: [] 
 interface HeadlessEndpoint {
   ip: string;
   hostname: string;
-  ports: Json[];
+  ports: EndpointPort[];
 }
 
 /** `10.244.0.7` as `10-244-0-7`: the name of an endpoint without a hostname. */
@@ -42,14 +44,14 @@ export function dashed(ip: string): string {
   return ip.replaceAll('.', '-').replaceAll(':', '-');
 }
 
-function isHeadless(service: KubeObject): boolean {
+function isHeadless(service: Service): boolean {
   return service.spec.clusterIP === 'None';
 }
 
-function headlessEndpoints(service: KubeObject, objects: ClusterObjects): HeadlessEndpoint[] {
+function headlessEndpoints(service: Service, objects: ClusterObjects): HeadlessEndpoint[] {
   const publish = service.spec.publishNotReadyAddresses === true;
   const out: HeadlessEndpoint[] = [];
-  for (const slice of objects.slices(service.metadata.namespace!, service.metadata.name!)) {
+  for (const slice of objects.slices(service.metadata.namespace, service.metadata.name)) {
     if (slice.addressType !== 'IPv4') continue;
     for (const endpoint of slice.endpoints ?? []) {
       if (!publish && endpoint.conditions?.ready === false) continue;
@@ -102,21 +104,21 @@ function answerService(
   name: string,
   type: string,
   prefix: string[],
-  service: KubeObject,
+  service: Service,
   domain: string,
   objects: ClusterObjects,
 ): ClusterAnswer {
   const base = `${service.metadata.name}.${service.metadata.namespace}.svc.${domain}`;
   if (service.spec.type === 'ExternalName') {
     if (prefix.length > 0) return unknown;
-    const target: string = service.spec.externalName;
+    const target = service.spec.externalName ?? '';
     return { ...nothing, answers: [{ name, type: 'CNAME', ttl: dnsTtlSeconds, data: target }], follow: target };
   }
   const headless = isHeadless(service);
   const endpoints = headless ? headlessEndpoints(service, objects) : [];
   if (prefix.length === 0) {
     if (headless && endpoints.length === 0) return unknown;
-    const ips = headless ? [...new Set(endpoints.map((endpoint) => endpoint.ip))] : [service.spec.clusterIP as string];
+    const ips = headless ? [...new Set(endpoints.map((endpoint) => endpoint.ip))] : [service.spec.clusterIP ?? ''];
     if (type === 'SRV')
       return srvAnswer(name, service.spec.ports ?? [], undefined, undefined, service, endpoints, base);
     return { ...nothing, answers: addressRecords(name, ips, type) };
@@ -152,26 +154,27 @@ function answerService(
 
 function srvAnswer(
   name: string,
-  servicePorts: Json[],
+  servicePorts: ServicePort[],
   portName: string | undefined,
   protocol: string | undefined,
-  service: KubeObject,
+  service: Service,
   endpoints: HeadlessEndpoint[],
   base: string,
 ): ClusterAnswer {
-  const wants = (port: Json): boolean =>
+  const wants = (port: { name?: string; protocol?: string }): boolean =>
     portName === undefined ||
-    (String(port.name ?? '').toLowerCase() === portName && String(port.protocol ?? 'TCP').toLowerCase() === protocol);
+    ((port.name ?? '').toLowerCase() === portName && (port.protocol ?? 'TCP').toLowerCase() === protocol);
   const answers: DnsRecord[] = [];
   const additionals: DnsRecord[] = [];
   const add = (target: string, port: number, ip: string): void => {
     answers.push({ name, type: 'SRV', ttl: dnsTtlSeconds, data: { target, port, priority: 0, weight: 100 } });
     additionals.push({ name: target, type: 'A', ttl: dnsTtlSeconds, data: ip });
   };
-  if (!isHeadless(service)) for (const port of servicePorts.filter(wants)) add(base, port.port, service.spec.clusterIP);
+  if (!isHeadless(service))
+    for (const port of servicePorts.filter(wants)) add(base, port.port, service.spec.clusterIP ?? '');
   else
     for (const endpoint of endpoints)
-      for (const port of endpoint.ports.filter(wants)) add(`${endpoint.hostname}.${base}`, port.port, endpoint.ip);
+      for (const port of endpoint.ports.filter(wants)) add(`${endpoint.hostname}.${base}`, port.port ?? 0, endpoint.ip);
   return { code: 'NOERROR', answers, additionals };
 }
 

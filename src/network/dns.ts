@@ -6,7 +6,7 @@
  * net/dns-message.ts.
  */
 import dnsPacket from 'dns-packet';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Json } from '#base/objects.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { InformerFactory } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
@@ -45,16 +45,11 @@ function clusterObjects(
 ): { objects: ClusterObjects; synced: Promise<void> } {
   const services = informers
     .informer(kinds.Service)
-    .addIndex('clusterIp', (service: KubeObject) => service.spec.clusterIPs ?? service.spec.clusterIP);
+    .addIndex('clusterIp', (service) => service.spec.clusterIPs ?? service.spec.clusterIP);
   const slices = informers
     .informer(kinds.EndpointSlice)
-    .addIndex(
-      'service',
-      (slice: KubeObject) => `${slice.metadata.namespace}/${slice.metadata.labels?.[labelService] ?? ''}`,
-    )
-    .addIndex('address', (slice: KubeObject) =>
-      (slice.endpoints ?? []).flatMap((endpoint: Json) => endpoint.addresses ?? []),
-    );
+    .addIndex('service', (slice) => `${slice.metadata.namespace}/${slice.metadata.labels?.[labelService] ?? ''}`)
+    .addIndex('address', (slice) => (slice.endpoints ?? []).flatMap((endpoint) => endpoint.addresses));
   const namespaces = informers.informer(kinds.Namespace);
   const objects: ClusterObjects = {
     service: (namespace, name) => services.get(`${namespace}/${name}`),
@@ -67,7 +62,7 @@ function clusterObjects(
         const name = slice.metadata.labels?.[labelService];
         const service = services.get(`${slice.metadata.namespace}/${name}`);
         if (service?.spec.clusterIP !== 'None') continue;
-        const endpoint = (slice.endpoints ?? []).find((entry: Json) => entry.addresses?.includes(ip));
+        const endpoint = (slice.endpoints ?? []).find((entry) => entry.addresses.includes(ip));
         return `${endpoint?.hostname ?? dashed(ip)}.${name}.${slice.metadata.namespace}.svc.${domain}`;
       }
       return undefined;

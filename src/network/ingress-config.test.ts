@@ -1,6 +1,9 @@
+import type { Ingress } from '#api/networking.v1.ts';
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import type { Json, KubeObject } from '#base/objects.ts';
+import { sampleOf } from '#base/testing.ts';
+import { kinds } from '#client/kinds.ts';
+import type { Json } from '#base/objects.ts';
 import { startFailure } from './ingress.ts';
 import { haproxyConfig, planIngress } from './ingress-config.ts';
 
@@ -9,12 +12,11 @@ const path = (text: string, service: string, pathType = 'Prefix') => ({
   pathType,
   backend: { service: { name: service, port: { number: 80 } } },
 });
-const ingress = (rules: unknown[], more: Json = {}): KubeObject => ({
-  apiVersion: 'networking.k8s.io/v1',
-  kind: 'Ingress',
-  metadata: { name: 'i', namespace: 'default', creationTimestamp: '2026-01-01T00:00:00Z' },
-  spec: { rules, ...more },
-});
+const ingress = (rules: unknown[], more: Json = {}): Ingress =>
+  sampleOf(kinds.Ingress, {
+    metadata: { name: 'i', namespace: 'default', creationTimestamp: '2026-01-01T00:00:00Z' },
+    spec: { rules, ...more },
+  });
 const lookups = { endpoints: () => [{ ip: '10.244.0.2', port: 8080 }], tlsSecret: () => undefined, slotsOf: () => 0 };
 
 test('exact hosts go before wildcards and those before none; longer paths before shorter', () => {

@@ -7,9 +7,9 @@
  * come and go over the admin socket without a reload.
  * Sources: Kubernetes documentation, "Ingress"; HAProxy 2.6 configuration manual.
  */
+import type { Ingress, IngressServiceBackend } from '#api/networking.v1.ts';
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
-import type { Json, KubeObject } from '#base/objects.ts';
 import { haproxyConnectionsMax, ingressServersStep } from './limits.ts';
 import { compareText } from './order.ts';
 
@@ -44,17 +44,17 @@ export interface IngressLookups {
   slotsOf(backend: string): number;
 }
 
-function backendName(namespace: string, service: Json): string {
+function backendName(namespace: string, service: IngressServiceBackend): string {
   return `be_${createHash('sha256')
     .update(`${namespace}/${service.name}:${service.port?.number ?? service.port?.name}`)
     .digest('hex')
     .slice(0, 16)}`;
 }
 
-export function planIngress(ingresses: KubeObject[], lookups: IngressLookups): IngressPlan {
+export function planIngress(ingresses: Ingress[], lookups: IngressLookups): IngressPlan {
   const plan: IngressPlan = { routes: [], backends: [], defaultBackend: undefined, certificates: [] };
   const backends = new Map<string, Backend>();
-  const backendOf = (namespace: string, service: Json): string => {
+  const backendOf = (namespace: string, service: IngressServiceBackend): string => {
     const name = backendName(namespace, service);
     if (!backends.has(name)) {
       const servers = lookups.endpoints(namespace, service.name, service.port ?? {});
@@ -69,10 +69,10 @@ export function planIngress(ingresses: KubeObject[], lookups: IngressLookups): I
   const byAge = [...ingresses].sort(
     (a, b) =>
       compareText(a.metadata.creationTimestamp ?? '', b.metadata.creationTimestamp ?? '') ||
-      compareText(a.metadata.name!, b.metadata.name!),
+      compareText(a.metadata.name, b.metadata.name),
   );
   for (const ingress of byAge) {
-    const namespace = ingress.metadata.namespace!;
+    const namespace = ingress.metadata.namespace;
     for (const tls of ingress.spec.tls ?? []) {
       const secret = tls.secretName === undefined ? undefined : lookups.tlsSecret(namespace, tls.secretName);
       if (secret !== undefined)
@@ -85,15 +85,13 @@ export function planIngress(ingresses: KubeObject[], lookups: IngressLookups): I
     if (ingress.spec.defaultBackend?.service !== undefined) {
       const backend = backendOf(namespace, ingress.spec.defaultBackend.service);
       plan.defaultBackend ??= backend;
-      const hosts = new Set(
-        ((ingress.spec.rules ?? []) as Json[]).map((rule) => String(rule.host ?? '').toLowerCase()),
-      );
+      const hosts = new Set((ingress.spec.rules ?? []).map((rule) => (rule.host ?? '').toLowerCase()));
       for (const host of hosts)
         if (host !== '') plan.routes.push({ host, path: '/', pathType: 'Prefix', backend, isDefault: true });
     }
     for (const rule of ingress.spec.rules ?? [])
       for (const path of rule.http?.paths ?? []) {
-        if (path.backend?.service === undefined) continue;
+        if (path.backend.service === undefined) continue;
         plan.routes.push({
           host: (rule.host ?? '').toLowerCase(),
           path: path.path || '/',

@@ -4,12 +4,14 @@
  * reload that hands the listening sockets over, so that no connection is refused. HAProxy outlives this process, and
  * the next one takes it up again.
  */
+import type { EndpointSlice } from '#api/discovery.v1.ts';
+import type { Ingress, ServiceBackendPort } from '#api/networking.v1.ts';
 import { existsSync } from 'node:fs';
 import { connect } from 'node:net';
 import { mkdir, readFile, readdir, readlink, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isReason } from '#base/errors.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import { whenSettled } from '#base/promises.ts';
 import type { Client } from '#client/client.ts';
 import { createEventRecorder } from '#client/events.ts';
 import type { InformerFactory } from '#client/informer.ts';
@@ -58,7 +60,7 @@ export function runIngress(options: IngressOptions): RunningIngress {
     .informer(kinds.EndpointSlice)
     .addIndex(
       'service',
-      (slice: KubeObject) =>
+      (slice: EndpointSlice) =>
         `${slice.metadata.namespace}/${slice.metadata.labels?.['kubernetes.io/service-name'] ?? ''}`,
     );
   const secretsByName = new Map<string, { certificate: string; key: string } | undefined>();
@@ -69,7 +71,7 @@ export function runIngress(options: IngressOptions): RunningIngress {
   let work: Promise<void> = Promise.resolve();
   const recorder = createEventRecorder({ client, clock, log, component: 'ingress', host: options.nodeName });
 
-  const isOurs = (ingress: KubeObject): boolean => {
+  const isOurs = (ingress: Ingress): boolean => {
     const name: string | undefined =
       ingress.spec.ingressClassName ?? ingress.metadata.annotations?.['kubernetes.io/ingress.class'];
     if (name !== undefined) return classes.get(name)?.spec.controller === ingressController;
@@ -80,10 +82,10 @@ export function runIngress(options: IngressOptions): RunningIngress {
           item.spec.controller === ingressController && item.metadata.annotations?.[defaultClassAnnotation] === 'true',
       );
   };
-  const endpoints = (namespace: string, name: string, port: Json): { ip: string; port: number }[] => {
+  const endpoints = (namespace: string, name: string, port: ServiceBackendPort): { ip: string; port: number }[] => {
     const service = services.get(`${namespace}/${name}`);
     if (service === undefined) return [];
-    const wanted = (service.spec.ports ?? []).find((entry: Json) =>
+    const wanted = (service.spec.ports ?? []).find((entry) =>
       port.name !== undefined && port.name !== '' ? entry.name === port.name : entry.port === port.number,
     );
     if (wanted === undefined) return [];
@@ -101,7 +103,7 @@ export function runIngress(options: IngressOptions): RunningIngress {
       ? []
       : usableEndpoints(match.endpoints, false).map((endpoint) => ({ ip: endpoint.ip, port: endpoint.port }));
   };
-  const loadSecrets = async (list: KubeObject[]): Promise<void> => {
+  const loadSecrets = async (list: Ingress[]): Promise<void> => {
     secretsByName.clear();
     for (const ingress of list)
       for (const tls of ingress.spec.tls ?? []) {
@@ -143,7 +145,7 @@ export function runIngress(options: IngressOptions): RunningIngress {
   };
 
   /** Whether the proxy now follows this plan. */
-  const reload = async (plan: IngressPlan, newShape: string, list: KubeObject[]): Promise<boolean> => {
+  const reload = async (plan: IngressPlan, newShape: string, list: Ingress[]): Promise<boolean> => {
     await mkdir(join(runDir, 'certs'), { recursive: true, mode: 0o700 });
     await writeFile(join(runDir, 'certs', 'default.pem'), await options.defaultCertificate(), { mode: 0o600 });
     for (const certificate of plan.certificates)
@@ -237,13 +239,13 @@ export function runIngress(options: IngressOptions): RunningIngress {
     }
   };
 
-  const reportStatus = async (list: KubeObject[], address: string): Promise<void> => {
+  const reportStatus = async (list: Ingress[], address: string): Promise<void> => {
     for (const ingress of list) {
       if (ingress.status?.loadBalancer?.ingress?.[0]?.ip === address) continue;
       await client
         .patch(
           kinds.Ingress,
-          ingress.metadata.name!,
+          ingress.metadata.name,
           ingress.metadata.namespace,
           'merge',
           { status: { loadBalancer: { ingress: [{ ip: address }] } } },
@@ -294,7 +296,7 @@ export function runIngress(options: IngressOptions): RunningIngress {
     async [Symbol.asyncDispose]() {
       closed = true;
       timer?.cancel();
-      await work.catch(() => {});
+      await whenSettled(work);
     },
   };
 }

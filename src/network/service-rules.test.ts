@@ -1,22 +1,28 @@
+import type { Service, ServiceSpec } from '#api/core.v1.ts';
+import type { Endpoint as SliceEndpoint, EndpointSlice } from '#api/discovery.v1.ts';
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import type { KubeObject } from '#base/objects.ts';
+import { sampleOf } from '#base/testing.ts';
+import { kinds } from '#client/kinds.ts';
 import { diffRules, emptyRuleSet, planRules, servicePorts, usableEndpoints, type Endpoint } from './service-rules.ts';
 
-const service = (spec: Record<string, unknown> = {}): KubeObject => ({
-  apiVersion: 'v1',
-  kind: 'Service',
-  metadata: { name: 'web', namespace: 'default' },
-  spec: { type: 'NodePort', clusterIP: '10.96.0.7', ports: [{ port: 80, nodePort: 30_080, protocol: 'TCP' }], ...spec },
-});
-const slice = (endpoints: unknown[]): KubeObject => ({
-  apiVersion: 'discovery.k8s.io/v1',
-  kind: 'EndpointSlice',
-  metadata: { name: 's', namespace: 'default' },
-  addressType: 'IPv4',
-  ports: [{ name: '', port: 8080, protocol: 'TCP' }],
-  endpoints,
-});
+const service = (spec: Partial<ServiceSpec> = {}): Service =>
+  sampleOf(kinds.Service, {
+    metadata: { name: 'web', namespace: 'default' },
+    spec: {
+      type: 'NodePort',
+      clusterIP: '10.96.0.7',
+      ports: [{ port: 80, nodePort: 30_080, protocol: 'TCP' }],
+      ...spec,
+    },
+  });
+const slice = (endpoints: SliceEndpoint[]): EndpointSlice =>
+  sampleOf(kinds.EndpointSlice, {
+    metadata: { name: 's', namespace: 'default' },
+    addressType: 'IPv4',
+    ports: [{ name: '', port: 8080, protocol: 'TCP' }],
+    endpoints,
+  });
 const endpoint = (over: Partial<Endpoint>): Endpoint => ({
   ip: '10.244.0.2',
   port: 8080,
@@ -26,7 +32,7 @@ const endpoint = (over: Partial<Endpoint>): Endpoint => ({
   terminating: false,
   ...over,
 });
-const rulesOf = (subject: KubeObject, endpoints: unknown[]) =>
+const rulesOf = (subject: Service, endpoints: SliceEndpoint[]) =>
   planRules(servicePorts(subject, [slice(endpoints)], 'node-1'), '10.244.0.0/16');
 
 test('a Service with endpoints is translated for its address and its node port', () => {

@@ -11,7 +11,8 @@
  */
 import { createHash } from 'node:crypto';
 import { compareText } from './order.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type * as core from '#api/core.v1.ts';
+import type { EndpointSlice } from '#api/discovery.v1.ts';
 
 export interface Endpoint {
   ip: string;
@@ -47,45 +48,41 @@ function isIpv4(address: string): boolean {
 }
 
 /** Ports of a Service that packets can reach; headless and ExternalName Services have none. */
-export function servicePorts(service: KubeObject, slices: Iterable<KubeObject>, nodeName: string): ServicePort[] {
-  const spec: Json = service.spec;
-  if (
-    spec.type === 'ExternalName' ||
-    spec.clusterIP === undefined ||
-    spec.clusterIP === '' ||
-    spec.clusterIP === 'None'
-  )
-    return [];
+export function servicePorts(service: core.Service, slices: Iterable<EndpointSlice>, nodeName: string): ServicePort[] {
+  const { spec } = service;
+  const { clusterIP } = spec;
+  if (spec.type === 'ExternalName' || clusterIP === undefined || clusterIP === '' || clusterIP === 'None') return [];
   const all = [...slices].filter((slice) => slice.addressType === 'IPv4');
-  const balancer: Json[] = service.status?.loadBalancer?.ingress ?? [];
-  const externalIps: string[] = [
+  const balancer = service.status?.loadBalancer?.ingress ?? [];
+  const externalIps = [
     ...(spec.externalIPs ?? []),
-    ...(spec.type === 'LoadBalancer' ? balancer.map((entry) => entry.ip) : []),
-  ].filter((ip) => typeof ip === 'string' && isIpv4(ip));
-  return (spec.ports ?? []).map((port: Json): ServicePort => ({
+    ...(spec.type === 'LoadBalancer' ? balancer.map((entry) => entry.ip ?? '') : []),
+  ].filter(isIpv4);
+  return (spec.ports ?? []).map((port): ServicePort => ({
     id: `${service.metadata.namespace}/${service.metadata.name}:${port.name ?? port.port}`,
     protocol: protocols[port.protocol ?? 'TCP']!,
     port: port.port,
-    clusterIps: ((spec.clusterIPs ?? [spec.clusterIP]) as string[]).filter(isIpv4),
+    clusterIps: (spec.clusterIPs ?? [clusterIP]).filter(isIpv4),
     externalIps: [...new Set(externalIps)],
     nodePort: port.nodePort || undefined,
     affinity: spec.sessionAffinity === 'ClientIP',
     externalLocal: spec.externalTrafficPolicy === 'Local',
     internalLocal: spec.internalTrafficPolicy === 'Local',
-    sourceRanges: (spec.loadBalancerSourceRanges ?? []).filter((range: string) => isIpv4(range.split('/')[0]!)),
+    sourceRanges: (spec.loadBalancerSourceRanges ?? []).filter((range) => isIpv4(range.split('/')[0]!)),
     endpoints: all.flatMap((slice) => endpointsOf(slice, port, nodeName)),
   }));
 }
 
-function endpointsOf(slice: KubeObject, port: Json, nodeName: string): Endpoint[] {
+function endpointsOf(slice: EndpointSlice, port: core.ServicePort, nodeName: string): Endpoint[] {
   const match = (slice.ports ?? []).find(
-    (entry: Json) => (entry.name ?? '') === (port.name ?? '') && (entry.protocol ?? 'TCP') === (port.protocol ?? 'TCP'),
+    (entry) => (entry.name ?? '') === (port.name ?? '') && (entry.protocol ?? 'TCP') === (port.protocol ?? 'TCP'),
   );
-  if (match?.port === undefined) return [];
-  return (slice.endpoints ?? []).flatMap((endpoint: Json) =>
-    (endpoint.addresses ?? []).slice(0, 1).map((ip: string): Endpoint => ({
+  const number = match?.port;
+  if (number === undefined) return [];
+  return (slice.endpoints ?? []).flatMap((endpoint) =>
+    endpoint.addresses.slice(0, 1).map((ip): Endpoint => ({
       ip,
-      port: match.port,
+      port: number,
       local: endpoint.nodeName === nodeName,
       ready: endpoint.conditions?.ready !== false,
       serving: endpoint.conditions?.serving ?? endpoint.conditions?.ready !== false,

@@ -4,7 +4,9 @@
  * Services answer before, during and after, and what a dead process left is gone. See `service-rules.ts` for the rules
  * themselves.
  */
-import type { KubeObject } from '#base/objects.ts';
+import type { Service } from '#api/core.v1.ts';
+import type { EndpointSlice } from '#api/discovery.v1.ts';
+import { whenSettled } from '#base/promises.ts';
 import type { InformerFactory } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { Clock, Timer } from '#os/clock.ts';
@@ -41,7 +43,7 @@ export interface ServiceProxy extends AsyncDisposable {
 
 const labelService = 'kubernetes.io/service-name';
 
-function serviceKeyOf(slice: KubeObject): string {
+function serviceKeyOf(slice: EndpointSlice): string {
   return `${slice.metadata.namespace}/${slice.metadata.labels?.[labelService] ?? ''}`;
 }
 
@@ -85,6 +87,7 @@ export function runServiceProxy(options: ServiceProxyOptions): ServiceProxy {
       schedule(1_000);
       return;
     }
+    // Flows that nobody forgets end by themselves, after half a minute of silence.
     for (const service of staleUdp) await options.forgetUdp(service).catch(() => {});
   };
   const schedule = (delayMs = rulesDelayMs): void => {
@@ -101,7 +104,7 @@ export function runServiceProxy(options: ServiceProxyOptions): ServiceProxy {
   };
   const ready = (async () => {
     await Promise.all([services.synced, slices.synced]);
-    const keyOf = (service: KubeObject): string => `${service.metadata.namespace}/${service.metadata.name}`;
+    const keyOf = (service: Service): string => `${service.metadata.namespace}/${service.metadata.name}`;
     services.addHandler({
       added: (service) => touch(keyOf(service)),
       updated: (service) => touch(keyOf(service)),
@@ -121,7 +124,7 @@ export function runServiceProxy(options: ServiceProxyOptions): ServiceProxy {
     async [Symbol.asyncDispose]() {
       closed = true;
       timer?.cancel();
-      await work.catch(() => {});
+      await whenSettled(work);
     },
   };
 }

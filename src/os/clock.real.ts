@@ -1,5 +1,6 @@
 /** The system's clock and randomness. Only `platform`, `cli` and tests of real I/O import this. */
 import { randomBytes, randomUUID } from 'node:crypto';
+import { uptime } from 'node:os';
 import type { Clock, Random, Timer } from './clock.ts';
 
 /** Node's timers take at most a signed 32-bit delay; a longer one would fire at once. */
@@ -44,3 +45,13 @@ export const realRandom: Random = {
   bytes: (count) => randomBytes(count),
   uuid: () => randomUUID(),
 };
+
+/** How long this process runs already, in milliseconds. */
+export function processUptimeMs(): number {
+  return performance.now();
+}
+
+/** When the machine was started, in milliseconds since 1970. */
+export function machineBootedAtMs(): number {
+  return Date.now() - uptime() * 1000;
+}

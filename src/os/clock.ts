@@ -25,6 +25,12 @@ export interface Random {
   uuid(): string;
 }
 
+/** Sleeps, or ends early without an error when the signal aborts: for loops that look at the signal themselves. */
+export async function pause(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
+  // Nothing but the signal ends a sleep early.
+  await clock.sleep(delayMs, signal).catch(() => {});
+}
+
 const suffixLetters = 'bcdfghjklmnpqrstvwxz2456789';
 
 /** A suffix as Kubernetes makes for `generateName`: letters that form no words. */

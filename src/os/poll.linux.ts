@@ -2,6 +2,7 @@
  * `Poll` by one worker (poll.worker.ts). Commands go by message and an eventfd that wakes the worker out of epoll_wait.
  */
 import { Worker } from 'node:worker_threads';
+import { awaitedLater } from '#base/promises.ts';
 import { call, tryCall } from './libc.linux.ts';
 import type { AttachSocket, Poll } from './poll.ts';
 import { siblingUrl, workerMemory } from './worker-call.linux.ts';
@@ -68,7 +69,7 @@ export function createPoll(): Poll {
       const id = nextId++;
       const ready = Promise.withResolvers<void>();
       const descriptor = Promise.withResolvers<number>();
-      descriptor.promise.catch(() => undefined);
+      void awaitedLater(descriptor.promise);
       const cancel = (): void => {
         listeners.delete(id);
         send({ op: 'close', id });

@@ -5,6 +5,7 @@ import { accessSync, closeSync, constants, readFileSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { constants as osConstants } from 'node:os';
 import type { Readable, Writable } from 'node:stream';
+import { awaitedLater } from '#base/promises.ts';
 import type { Child, Exit, Output, Processes, SpawnOptions } from './processes.ts';
 import { call } from './libc.linux.ts';
 import { spawnSession } from './spawn.linux.ts';
@@ -48,7 +49,7 @@ export const linuxProcesses: Processes = {
         }),
       );
     });
-    exit.catch(() => undefined);
+    void awaitedLater(exit);
     return {
       pid: child.pid ?? -1,
       exit,

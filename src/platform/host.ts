@@ -6,7 +6,7 @@
  */
 import { hostname, networkInterfaces } from 'node:os';
 import type { Subnet } from '#net/pools.ts';
-import { linkMark, linkPrefix } from '#net/names.ts';
+import { linkMark, linkPrefix } from '#net/kernel-names.ts';
 import type { Netlink, NetProgram } from '#os/netlink.ts';
 import type { Namespaces } from '#os/namespaces.ts';
 import { ApiError } from '#base/errors.ts';

@@ -9,6 +9,7 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import type { CertificateSigningRequest } from '#api/certificates.v1.ts';
 import { createCertificationRequest, type KeyPair } from '#base/x509.ts';
+import { whenSettled } from '#base/promises.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { Client } from '#client/client.ts';
 import { kinds } from '#client/kinds.ts';
@@ -98,7 +99,7 @@ export class ManagedCertificate {
         // Until the API server is there, nothing is wrong.
         const level = retryMs < certificateRetryMsMax ? 'debug' : 'warn';
         log[level]('no certificate', { for: names.commonName, error: messageOf(error) });
-        await clock.sleep(retryMs, signal).catch(() => undefined);
+        await whenSettled(clock.sleep(retryMs, signal));
         retryMs = Math.min(certificateRetryMsMax, retryMs * 2);
       }
     }

@@ -1,8 +1,9 @@
 /** Content, images, registry, engine and Docker API of a node process. */
 import { join } from 'node:path';
 import { canMakeBaseImage, makeBaseImage } from '#build/bootstrap/bootstrap.ts';
+import { SingleFlight } from '#base/single-flight.ts';
 import { openContent, type Content } from '#content/content.ts';
-import { createImageRecords, type ImageRecords } from '#content/image-records.ts';
+import { createImageRecords, type ImageRecord, type ImageRecords } from '#content/image-records.ts';
 import { HttpTransport } from '#content/remote.ts';
 import { createSnapshots } from '#content/snapshots.ts';
 import { createEngine, type DockerEngine } from '#engine/create-engine.ts';
@@ -160,35 +161,19 @@ function platformRegistry(parts: NodeParts): NonNullable<ImagesOptions['platform
   };
 }
 
-function baseImageMaker(content: Content, images: ImageRecords): NonNullable<ImagesOptions['makeBaseImage']> {
-  return onceAtATime(async (name, progress) =>
-    canMakeBaseImage(name)
-      ? makeBaseImage(
-          {
-            content,
-            images,
-            processes: linuxProcesses,
-            clock: realClock,
-            environment: process.env as Record<string, string>,
-            onProgress: (line) => progress({ status: line }),
-          },
-          name,
-        )
-      : undefined,
-  );
-}
-
 /** Pods that start together ask for the same base image together; it is made in one place on disk. */
-function onceAtATime<P extends unknown[], T>(
-  run: (name: string, ...more: P) => Promise<T>,
-): (name: string, ...more: P) => Promise<T> {
-  const running = new Map<string, Promise<T>>();
-  return (name, ...more) => {
-    let made = running.get(name);
-    if (made === undefined) {
-      made = run(name, ...more).finally(() => running.delete(name));
-      running.set(name, made);
-    }
-    return made;
+function baseImageMaker(content: Content, images: ImageRecords): NonNullable<ImagesOptions['makeBaseImage']> {
+  const making = new SingleFlight<ImageRecord>();
+  return async (name, progress) => {
+    if (!canMakeBaseImage(name)) return undefined;
+    const parts = {
+      content,
+      images,
+      processes: linuxProcesses,
+      clock: realClock,
+      environment: process.env as Record<string, string>,
+      onProgress: (line: string) => progress({ status: line }),
+    };
+    return making.run(name, () => makeBaseImage(parts, name));
   };
 }

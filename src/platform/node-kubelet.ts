@@ -1,6 +1,6 @@
 /** The kubelet of a node process, and its HTTPS server. */
 import { mkdirSync, readFileSync, statfsSync } from 'node:fs';
-import { cpus, release, totalmem, uptime } from 'node:os';
+import { cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import type { Client } from '#client/client.ts';
 import type { Informer, InformerFactory } from '#client/informer.ts';
@@ -9,8 +9,8 @@ import { kubeletPaths, runKubelet, type Kubelet } from '#kubelet/kubelet.ts';
 import { podProcessesMaxPercent, podsPerNodeDefault } from '#kubelet/limits.ts';
 import type { NodeFacts } from '#kubelet/node-status.ts';
 import { startKubeletServer } from '#kubelet/server.ts';
-import { cgroupRoot } from '#net/names.ts';
-import { realClock, realRandom } from '#os/clock.real.ts';
+import { cgroupRoot } from '#net/kernel-names.ts';
+import { machineBootedAtMs, realClock, realRandom } from '#os/clock.real.ts';
 import { readIfExists } from '#os/files.ts';
 import { clusterDnsAddress, type Instance, type NodePlan } from './instance.ts';
 import { hostResolvConf } from './node-network.ts';
@@ -127,6 +127,6 @@ async function nodeUsage(): Promise<{
     memoryWorkingSetBytes: kib('MemTotal') - kib('MemAvailable'),
     memoryAvailableBytes: kib('MemAvailable'),
     readAtMs: realClock.now(),
-    bootedAtMs: realClock.now() - uptime() * 1000,
+    bootedAtMs: machineBootedAtMs(),
   };
 }

@@ -10,7 +10,7 @@ import { runDns, upstreamsOf } from '#network/dns.ts';
 import { runIngress } from '#network/ingress.ts';
 import { runServiceProxy } from '#network/services.ts';
 import { coverInput, type NodeServices } from '#net/firewall.ts';
-import { tableName } from '#net/names.ts';
+import { tableName } from '#net/kernel-names.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import { readIfExists } from '#os/files.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';

@@ -5,7 +5,7 @@
  */
 import { InformerFactory } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
-import { realClock, realRandom } from '#os/clock.real.ts';
+import { processUptimeMs, realClock, realRandom } from '#os/clock.real.ts';
 import { writeFileAtomic } from '#os/files.ts';
 import { hostName } from './host.ts';
 import { nodePlan } from './instance.ts';
@@ -48,5 +48,5 @@ export async function runNode(number: number): Promise<void> {
   informers.start();
   await Promise.all([network.ready, kubelet.ready, identity.kubeletServing.ready]);
   writeFileAtomic(files.ready(paths, name), `${process.pid}\n`, { mode: 0o644 });
-  log.info('ready', { node: node.name, sinceStartMs: Math.round(performance.now()) });
+  log.info('ready', { node: node.name, sinceStartMs: Math.round(processUptimeMs()) });
 }

@@ -13,7 +13,7 @@ import type { Client } from '#client/client.ts';
 import { kinds } from '#client/kinds.ts';
 import { createClient } from '#client/rest-client.ts';
 import { createDirectTransport } from '#client/transport-direct.ts';
-import { realClock, realRandom } from '#os/clock.real.ts';
+import { processUptimeMs, realClock, realRandom } from '#os/clock.real.ts';
 import { writeFileAtomic } from '#os/files.ts';
 import { releaseMemory } from '#os/memory.linux.ts';
 import { openSqliteStore } from '#store/sqlite.ts';
@@ -73,7 +73,7 @@ export async function runServer(): Promise<void> {
   await control.ready;
   await defaultServiceAccount(platform);
   writeFileAtomic(files.ready(paths, 'server'), `${process.pid}\n`, { mode: 0o644 });
-  log.info('ready', { sinceStartMs: Math.round(performance.now()) });
+  log.info('ready', { sinceStartMs: Math.round(processUptimeMs()) });
 }
 
 /** The store and the API server on it, listening. */

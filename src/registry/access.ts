@@ -20,6 +20,7 @@
 import { createHmac, scrypt, timingSafeEqual } from 'node:crypto';
 import { ApiError } from '#base/errors.ts';
 import { isRepositoryPath } from '#base/reference.ts';
+import { SingleFlight } from '#base/single-flight.ts';
 import type { Content } from '#content/content.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import { credentialCacheMax, credentialCacheMs, passwordBytesMax, tokenMs } from './limits.ts';
@@ -115,7 +116,7 @@ class StoredAccess implements Access {
   readonly #key: Buffer;
   readonly #checks: PasswordChecks;
   /** Checks under way by the same key: a client that opens many connections is checked once. */
-  readonly #running = new Map<string, Promise<Identity | undefined>>();
+  readonly #running = new SingleFlight<Identity | undefined>();
   /** Counts changes of users: a check that began before one says nothing about what is true after it. */
   #changes = 0;
 
@@ -163,12 +164,7 @@ class StoredAccess implements Access {
     const user = this.#userOf(name);
     if (user !== undefined && this.#right.get(key) === user.hash) return this.#identityOf(name, user);
     if (this.#wrong.get(key) === true) return undefined;
-    let running = this.#running.get(key);
-    if (running === undefined) {
-      running = this.#check(name, password, key, source).finally(() => this.#running.delete(key));
-      this.#running.set(key, running);
-    }
-    return running;
+    return this.#running.run(key, () => this.#check(name, password, key, source));
   }
 
   async #check(name: string, password: string, key: string, source: string): Promise<Identity | undefined> {

@@ -50,6 +50,7 @@ export async function handleBlob(call: Call, text: string): Promise<void> {
     if (!isThere) throw new RegistryError('BLOB_UNKNOWN');
     await call.repositories.removeBlob(call.path, digest);
     send(call.response, 202);
+    // The next collection takes what this one leaves.
     void call.content.collect().catch(() => {});
     return;
   }

@@ -38,6 +38,7 @@ async function resolveMirror(
   const look = (): ImageRecord | undefined =>
     images.find(name) ??
     (isDigest(reference) ? images.list().find((each) => each.manifestDigest === reference) : undefined);
+  // What could not be brought is not here: the answer below says so.
   if (look() === undefined) await call.bring?.(name).catch(() => {});
   const record = look();
   if (record === undefined) return undefined;
@@ -124,6 +125,7 @@ export async function handleManifest(call: Call, reference: string): Promise<voi
       : await call.repositories.removeTag(call.path, reference);
     if (!isGone) throw new RegistryError('MANIFEST_UNKNOWN');
     send(call.response, 202);
+    // The next collection takes what this one leaves.
     void call.content.collect().catch(() => {});
     return;
   }

@@ -3,17 +3,18 @@
  * whose binding has not been seen yet. It is the `Snapshot` that plans read; plans run without a pause, so it needs no
  * copies.
  */
-import type { KubeObject } from '#base/objects.ts';
+import type { Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod } from '#api/core.v1.ts';
+import type { StorageClass } from '#api/storage.v1.ts';
 import type { Informer } from '#client/informer.ts';
 import { addPod, bump, hasTerms, NodeInfo, NodeTable, removePod } from './node-info.ts';
 import { type PodInfo, podInfoOf } from './pod-info.ts';
 import type { Snapshot, VolumeView } from './snapshot.ts';
 
 export interface VolumeSources {
-  claims: Informer;
-  volumes: Informer;
-  classes: Informer;
-  namespaces: Informer;
+  claims: Informer<PersistentVolumeClaim>;
+  volumes: Informer<PersistentVolume>;
+  classes: Informer<StorageClass>;
+  namespaces: Informer<Namespace>;
 }
 
 const noLabels: Record<string, string> = Object.freeze({});
@@ -35,7 +36,7 @@ export class SchedulerCache implements Snapshot {
 
   constructor(sources: VolumeSources) {
     this.#sources = sources;
-    sources.volumes.addIndex('class', (volume) => volume['spec']?.storageClassName ?? '');
+    sources.volumes.addIndex('class', (volume) => volume.spec?.storageClassName ?? '');
     this.volumes = {
       claim: (namespace, name) => sources.claims.get(`${namespace}/${name}`),
       volume: (name) => sources.volumes.get(name),
@@ -67,8 +68,8 @@ export class SchedulerCache implements Snapshot {
     return this.#placed.get(key)?.node;
   }
 
-  putNode(node: KubeObject): void {
-    const name = node.metadata.name!;
+  putNode(node: Node): void {
+    const name = node.metadata.name;
     const held = this.byName.get(name);
     if (held !== undefined) {
       this.#countImages(held, -1);
@@ -114,8 +115,8 @@ export class SchedulerCache implements Snapshot {
   }
 
   /** A Pod that a node holds: its binding was seen. Finished Pods take nothing. */
-  putPod(pod: KubeObject): void {
-    this.#place(podInfoOf(pod), pod['spec'].nodeName, false);
+  putPod(pod: Pod): void {
+    this.#place(podInfoOf(pod), pod.spec.nodeName ?? '', false);
   }
 
   /** A Pod that a decision puts on a node, until its binding is seen or fails. */

@@ -3,9 +3,10 @@
  * the reason that keeps the Pod off the node, in the words that `kubectl describe pod` is known for. `resolvable` says
  * whether removing Pods from the node could help (preemption).
  */
+import type { Taint, Toleration } from '#api/core.v1.ts';
 import { type Labels, type LabelSelector, matchesLabels, matchesRequirement } from '#base/selectors.ts';
 import { type NodeInfo, portKey } from './node-info.ts';
-import type { HostPort, NodeSelectorTerm, PodInfo, Taint, Toleration } from './pod-info.ts';
+import type { HostPort, NodeSelectorTerm, PodInfo } from './pod-info.ts';
 
 export interface Rejection {
   plugin: string;

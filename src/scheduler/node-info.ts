@@ -2,9 +2,9 @@
  * What the scheduler knows of a node: what it has and what its Pods (placed or assumed) take.
  * Mutable and owned by the cache; `cloneNode` gives preemption a copy to try things on.
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Node, Taint } from '#api/core.v1.ts';
 import { wholeOf } from '#base/quantity.ts';
-import { parseResources, type PodInfo, type Taint } from './pod-info.ts';
+import { parseResources, type PodInfo } from './pod-info.ts';
 
 /** Amounts of a node, by their place in its row. */
 const amount = {
@@ -47,8 +47,8 @@ export class NodeTable {
 const noTaints: readonly Taint[] = Object.freeze([]);
 const noImages: ReadonlyMap<string, number> = new Map();
 
-function imagesOf(node: KubeObject): ReadonlyMap<string, number> {
-  const listed: Json[] = node['status']?.images ?? [];
+function imagesOf(node: Node): ReadonlyMap<string, number> {
+  const listed = node.status?.images ?? [];
   if (listed.length === 0) return noImages;
   const images = new Map<string, number>();
   for (const { names, sizeBytes } of listed) for (const name of names ?? []) images.set(name, sizeBytes ?? 0);
@@ -66,7 +66,7 @@ export class NodeInfo {
   readonly name: string;
   /** Its place in the table: small, and no other node's at the same time. */
   readonly row: number;
-  node!: KubeObject;
+  node!: Node;
   labels!: Record<string, string>;
   allocatableScalars: ReadonlyMap<string, number> | undefined;
   scalars = new Map<string, number>();
@@ -76,7 +76,7 @@ export class NodeInfo {
   withRequiredAntiAffinity = new Set<PodInfo>();
   ports = new Map<string, number>();
 
-  constructor(node: KubeObject, table: NodeTable) {
+  constructor(node: Node, table: NodeTable) {
     this.#table = table;
     this.row = table.take();
     this.#start = this.row * rowLength;
@@ -85,14 +85,14 @@ export class NodeInfo {
   }
 
   /** Takes over a version of the node; its Pods stay. */
-  describe(node: KubeObject): void {
-    const allocatable = node['status']?.allocatable ?? {};
+  describe(node: Node): void {
+    const allocatable = node.status?.allocatable ?? {};
     const has = parseResources(allocatable);
     this.node = node;
     this.labels = node.metadata.labels ?? {};
     this.zone = this.labels['topology.kubernetes.io/zone'];
-    this.unschedulable = node['spec']?.unschedulable === true;
-    this.taints = node['spec']?.taints ?? noTaints;
+    this.unschedulable = node.spec?.unschedulable === true;
+    this.taints = node.spec?.taints ?? noTaints;
     this.images = imagesOf(node);
     this.allocatableScalars = has.scalars;
     const { values } = this.#table;

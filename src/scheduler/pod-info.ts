@@ -3,9 +3,17 @@
  * Spec: Kubernetes documentation, "Resource Management", "Assigning Pods to Nodes", "Sidecar Containers" (effective
  * requests).
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type * as api from '#api/core.v1.ts';
+import type {
+  Pod,
+  PodSpec,
+  PodAffinityTerm,
+  WeightedPodAffinityTerm,
+  TopologySpreadConstraint,
+  Toleration,
+} from '#api/core.v1.ts';
 import { milliOf, wholeOf } from '#base/quantity.ts';
-import { type LabelSelector, selectorOf } from '#base/selectors.ts';
+import { type LabelSelector, requirementsOf, selectorOf } from '#base/selectors.ts';
 
 /** Amounts by resource: CPU in thousandths, all else in whole units. */
 export interface Resources {
@@ -15,19 +23,6 @@ export interface Resources {
   scalars: ReadonlyMap<string, number> | undefined;
 }
 
-export interface Toleration {
-  key?: string;
-  operator?: string;
-  value?: string;
-  effect?: string;
-  tolerationSeconds?: number;
-}
-export interface Taint {
-  key: string;
-  value?: string;
-  effect: string;
-  timeAdded?: string;
-}
 export interface HostPort {
   protocol: string;
   ip: string;
@@ -59,7 +54,7 @@ export interface NodeSelectorTerm {
 }
 
 export interface PodInfo {
-  pod: KubeObject;
+  pod: Pod;
   key: string;
   uid: string;
   namespace: string;
@@ -127,16 +122,17 @@ function addResources(a: Resources, b: Resources): Resources {
  * The most that a Pod needs at any one time: containers and sidecars together, or an init container beside the sidecars
  * before it.
  */
-export function podRequests(spec: Json): Resources {
-  const containers: Json[] = spec.containers ?? [];
+export function podRequests(spec: PodSpec): Resources {
+  const { containers } = spec;
+  const [only] = containers;
   let running = noResources;
-  if (containers.length === 1 && spec.initContainers === undefined)
-    running = parseResources(containers[0].resources?.requests);
+  if (only !== undefined && containers.length === 1 && spec.initContainers === undefined)
+    running = parseResources(only.resources?.requests);
   else
     for (const container of containers) running = addResources(running, parseResources(container.resources?.requests));
   let sidecars = noResources;
   let starting = noResources;
-  for (const container of (spec.initContainers ?? []) as Json[]) {
+  for (const container of spec.initContainers ?? []) {
     const requests = parseResources(container.resources?.requests);
     if (container.restartPolicy === 'Always') {
       running = addResources(running, requests);
@@ -147,7 +143,7 @@ export function podRequests(spec: Json): Resources {
     }
   }
   let total = starting === noResources ? running : combine(running, starting, Math.max);
-  const whole = spec.resources?.requests as Record<string, string> | undefined;
+  const whole = spec.resources?.requests;
   if (whole !== undefined) {
     const stated = parseResources(whole);
     total = {
@@ -159,14 +155,19 @@ export function podRequests(spec: Json): Resources {
   return spec.overhead === undefined ? total : addResources(total, parseResources(spec.overhead));
 }
 
-function affinityTerm(term: Json, namespace: string, weight: number, labels: Record<string, string>): AffinityTerm {
+function affinityTerm(
+  term: PodAffinityTerm,
+  namespace: string,
+  weight: number,
+  labels: Record<string, string>,
+): AffinityTerm {
   const namespaces: string[] = term.namespaces ?? [];
   const namespaceSelector = selectorOf(term.namespaceSelector);
   let selector = selectorOf(term.labelSelector);
   if (selector !== undefined) {
-    for (const key of (term.matchLabelKeys ?? []) as string[])
+    for (const key of term.matchLabelKeys ?? [])
       if (labels[key] !== undefined) selector = [...selector, { key, operator: 'In', values: [labels[key]] }];
-    for (const key of (term.mismatchLabelKeys ?? []) as string[])
+    for (const key of term.mismatchLabelKeys ?? [])
       if (labels[key] !== undefined) selector = [...selector, { key, operator: 'NotIn', values: [labels[key]] }];
   }
   return {
@@ -178,15 +179,13 @@ function affinityTerm(term: Json, namespace: string, weight: number, labels: Rec
   };
 }
 
-export function nodeSelectorTerm(term: Json): NodeSelectorTerm {
-  const requirements = (list: Json[] | undefined): LabelSelector =>
-    (list ?? []).map(({ key, operator, values }) => ({ key, operator, values: values ?? [] }));
-  return { labels: requirements(term.matchExpressions), fields: requirements(term.matchFields) };
+export function nodeSelectorTerm(term: api.NodeSelectorTerm): NodeSelectorTerm {
+  return { labels: requirementsOf(term.matchExpressions), fields: requirementsOf(term.matchFields) };
 }
 
-function spreadConstraint(constraint: Json, labels: Record<string, string>): SpreadConstraint {
+function spreadConstraint(constraint: TopologySpreadConstraint, labels: Record<string, string>): SpreadConstraint {
   let selector = selectorOf(constraint.labelSelector);
-  for (const key of (constraint.matchLabelKeys ?? []) as string[])
+  for (const key of constraint.matchLabelKeys ?? [])
     if (selector !== undefined && labels[key] !== undefined)
       selector = [...selector, { key, operator: 'In', values: [labels[key]] }];
   return {
@@ -202,12 +201,12 @@ function spreadConstraint(constraint: Json, labels: Record<string, string>): Spr
 
 const none: readonly never[] = Object.freeze([]);
 
-function hostPorts(spec: Json): readonly HostPort[] {
+function hostPorts(spec: PodSpec): readonly HostPort[] {
   let ports: HostPort[] | undefined;
-  for (const container of spec.containers as Json[]) {
+  for (const container of spec.containers) {
     if (container.ports === undefined) continue;
-    for (const { hostPort, protocol, hostIP } of container.ports as Json[]) {
-      if (hostPort > 0)
+    for (const { hostPort, protocol, hostIP } of container.ports) {
+      if (hostPort !== undefined && hostPort > 0)
         (ports ??= []).push({
           protocol: protocol ?? 'TCP',
           ip: hostIP === undefined || hostIP === '' ? '0.0.0.0' : hostIP,
@@ -218,9 +217,9 @@ function hostPorts(spec: Json): readonly HostPort[] {
   return ports ?? none;
 }
 
-function claimNames(pod: KubeObject): readonly string[] {
+function claimNames(pod: Pod): readonly string[] {
   let names: string[] | undefined;
-  for (const volume of (pod['spec'].volumes ?? none) as Json[]) {
+  for (const volume of pod.spec.volumes ?? none) {
     if (volume.persistentVolumeClaim !== undefined) (names ??= []).push(volume.persistentVolumeClaim.claimName);
     else if (volume.ephemeral !== undefined) (names ??= []).push(`${pod.metadata.name}-${volume.name}`);
   }
@@ -238,18 +237,18 @@ function pinnedNodes(terms: readonly NodeSelectorTerm[] | undefined): readonly s
   return names;
 }
 
-export function podInfoOf(pod: KubeObject): PodInfo {
+export function podInfoOf(pod: Pod): PodInfo {
   const { spec, metadata } = pod;
   const labels = metadata.labels ?? {};
-  const namespace = metadata.namespace!;
+  const namespace = metadata.namespace;
   const requests = podRequests(spec);
   const { nodeAffinity, podAffinity, podAntiAffinity } = spec.affinity ?? {};
-  const terms = (list: Json[] | undefined): readonly AffinityTerm[] =>
+  const terms = (list: PodAffinityTerm[] | undefined): readonly AffinityTerm[] =>
     list?.map((term) => affinityTerm(term, namespace, 0, labels)) ?? none;
-  const weighted = (list: Json[] | undefined): readonly AffinityTerm[] =>
+  const weighted = (list: WeightedPodAffinityTerm[] | undefined): readonly AffinityTerm[] =>
     list?.map(({ weight, podAffinityTerm }) => affinityTerm(podAffinityTerm, namespace, weight, labels)) ?? none;
   const required: readonly NodeSelectorTerm[] | undefined =
-    nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms?.map(nodeSelectorTerm);
+    nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms.map(nodeSelectorTerm);
   return {
     pod,
     key: `${namespace}/${metadata.name}`,
@@ -264,7 +263,7 @@ export function podInfoOf(pod: KubeObject): PodInfo {
     nodeSelector:
       spec.nodeSelector === undefined
         ? none
-        : Object.entries(spec.nodeSelector as Record<string, string>).map(([key, value]) => ({
+        : Object.entries(spec.nodeSelector).map(([key, value]) => ({
             key,
             operator: 'In',
             values: [value],
@@ -272,7 +271,7 @@ export function podInfoOf(pod: KubeObject): PodInfo {
     nodeAffinity: required,
     pinned: pinnedNodes(required),
     preferredNodes:
-      nodeAffinity?.preferredDuringSchedulingIgnoredDuringExecution?.map(({ weight, preference }: Json) => ({
+      nodeAffinity?.preferredDuringSchedulingIgnoredDuringExecution?.map(({ weight, preference }) => ({
         weight,
         term: nodeSelectorTerm(preference),
       })) ?? none,
@@ -282,9 +281,9 @@ export function podInfoOf(pod: KubeObject): PodInfo {
     antiAffinity: terms(podAntiAffinity?.requiredDuringSchedulingIgnoredDuringExecution),
     preferredAffinity: weighted(podAffinity?.preferredDuringSchedulingIgnoredDuringExecution),
     preferredAntiAffinity: weighted(podAntiAffinity?.preferredDuringSchedulingIgnoredDuringExecution),
-    spread: spec.topologySpreadConstraints?.map((constraint: Json) => spreadConstraint(constraint, labels)) ?? none,
+    spread: spec.topologySpreadConstraints?.map((constraint) => spreadConstraint(constraint, labels)) ?? none,
     claims: claimNames(pod),
-    images: (spec.containers as Json[]).map(({ image }) => image),
+    images: spec.containers.map(({ image }) => image ?? ''),
     owner: metadata.ownerReferences?.find(({ controller }) => controller === true)?.uid,
   };
 }

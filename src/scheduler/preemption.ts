@@ -3,11 +3,11 @@
  * Disruption budgets are honoured where possible, not always. Spec: Kubernetes documentation, "Pod Priority and
  * Preemption".
  */
-import type { KubeObject } from '#base/objects.ts';
+import type { PodDisruptionBudget } from '#api/policy.v1.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';
 import { preemptionCandidatesMin, preemptionCandidatesPercent } from './limits.ts';
 import { addPod, cloneNode, type NodeInfo, removePod } from './node-info.ts';
-import { type Failure, prepareCheck, summarize } from './plan.ts';
+import { type Failure, prepareCheck, summarize } from './choose-node.ts';
 import type { PodInfo } from './pod-info.ts';
 import type { Snapshot } from './snapshot.ts';
 
@@ -18,7 +18,7 @@ export interface Victims {
 }
 export type PreemptionPlan = { type: 'preempt'; victims: Victims } | { type: 'none'; message: string };
 
-const startedAt = (pod: PodInfo): string => pod.pod['status']?.startTime ?? pod.pod.metadata.creationTimestamp ?? '';
+const startedAt = (pod: PodInfo): string => pod.pod.status?.startTime ?? pod.pod.metadata.creationTimestamp ?? '';
 
 /** Important first: higher priority, then longer running. */
 function byImportance(a: PodInfo, b: PodInfo): number {
@@ -31,19 +31,17 @@ function byImportance(a: PodInfo, b: PodInfo): number {
 /** Splits Pods into those whose removal some budget forbids now and the rest; each removal uses up its budgets. */
 function splitByBudget(
   pods: readonly PodInfo[],
-  budgets: readonly KubeObject[],
+  budgets: readonly PodDisruptionBudget[],
 ): { violating: PodInfo[]; free: PodInfo[] } {
-  const left = new Map(
-    budgets.map((budget) => [budget, (budget['status']?.disruptionsAllowed as number | undefined) ?? 0]),
-  );
+  const left = new Map(budgets.map((budget) => [budget, budget.status?.disruptionsAllowed ?? 0]));
   const violating: PodInfo[] = [];
   const free: PodInfo[] = [];
   for (const pod of pods) {
     let violates = false;
     for (const budget of budgets) {
-      if (budget.metadata.namespace !== pod.namespace || !matchesSelectorObject(budget['spec'].selector, pod.labels))
+      if (budget.metadata.namespace !== pod.namespace || !matchesSelectorObject(budget.spec.selector, pod.labels))
         continue;
-      if (budget['status']?.disruptedPods?.[pod.pod.metadata.name!] !== undefined) continue;
+      if (budget.status?.disruptedPods?.[pod.pod.metadata.name] !== undefined) continue;
       left.set(budget, left.get(budget)! - 1);
       if (left.get(budget)! < 0) violates = true;
     }
@@ -53,7 +51,12 @@ function splitByBudget(
 }
 
 /** The fewest and least important Pods whose removal lets the Pod fit, or a reason why none do. */
-function victimsOn(pod: PodInfo, node: NodeInfo, snapshot: Snapshot, budgets: readonly KubeObject[]): Victims | string {
+function victimsOn(
+  pod: PodInfo,
+  node: NodeInfo,
+  snapshot: Snapshot,
+  budgets: readonly PodDisruptionBudget[],
+): Victims | string {
   const lower = [...node.pods.values()].filter((other) => other.priority < pod.priority);
   if (lower.length === 0) return 'No preemption victims found for incoming pod';
   const trial = cloneNode(node);
@@ -102,12 +105,12 @@ export function planPreemption(
   pod: PodInfo,
   failure: Failure,
   snapshot: Snapshot,
-  budgets: readonly KubeObject[],
+  budgets: readonly PodDisruptionBudget[],
 ): PreemptionPlan {
   const total = snapshot.nodes.length;
-  if (pod.pod['spec'].preemptionPolicy === 'Never')
+  if (pod.pod.spec.preemptionPolicy === 'Never')
     return { type: 'none', message: 'not eligible due to preemptionPolicy=Never.' };
-  const nominated: string | undefined = pod.pod['status']?.nominatedNodeName;
+  const nominated: string | undefined = pod.pod.status?.nominatedNodeName;
   const leaving = nominated === undefined ? undefined : snapshot.byName.get(nominated);
   if (
     leaving !== undefined &&

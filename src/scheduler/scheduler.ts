@@ -1,12 +1,15 @@
 /**
- * The scheduler: takes Pods without a node from the queue one at a time, decides on the spot (`planPod` is synchronous,
- * so the cache cannot change under it), assumes the decision, and writes the binding in the background. It may die at
- * any point: a Pod that is not bound is simply seen again. Events and the PodScheduled condition say why a Pod waits.
+ * The scheduler: takes Pods without a node from the queue one at a time, decides on the spot (`chooseNode` is
+ * synchronous, so the cache cannot change under it), assumes the decision, and writes the binding in the background. It
+ * may die at any point: a Pod that is not bound is simply seen again. Events and the PodScheduled condition say why a
+ * Pod waits.
  */
+import type { Node, PersistentVolumeClaim, Pod } from '#api/core.v1.ts';
+import type { PodDisruptionBudget } from '#api/policy.v1.ts';
 import { isReason } from '#base/errors.ts';
-import type { KubeObject } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { messageOf } from '#base/thrown.ts';
+import { pause } from '#os/clock.ts';
 import type { Client } from '#client/client.ts';
 import { createEventRecorder, type EventRecorder } from '#client/events.ts';
 import { type Informer, InformerFactory, keyOf, readYourWrites } from '#client/informer.ts';
@@ -15,7 +18,7 @@ import type { Logger } from '#observe/log.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import { SchedulerCache } from './cache.ts';
 import { bindingCheckMs, bindingCheckMsMax, bindingsInFlightMax, sliceMsMax, volumeBindingMs } from './limits.ts';
-import { type Failure, type Placement, planPod } from './plan.ts';
+import { type Failure, type Placement, chooseNode } from './choose-node.ts';
 import { type PodInfo, podInfoOf } from './pod-info.ts';
 import { planPreemption, type Victims } from './preemption.ts';
 import { type QueuedPod, SchedulingQueue } from './queue.ts';
@@ -45,23 +48,23 @@ export interface RunningScheduler extends AsyncDisposable {
   isIdle(): boolean;
 }
 
-function isFinished(pod: KubeObject): boolean {
-  const phase = pod['status']?.phase;
+function isFinished(pod: Pod): boolean {
+  const phase = pod.status?.phase;
   return phase === 'Succeeded' || phase === 'Failed';
 }
 
 /** What of a node decides whether Pods fit; heartbeats change none of it. */
-function mayHelp(node: KubeObject, previous: KubeObject): boolean {
+function mayHelp(node: Node, previous: Node): boolean {
   const same = (a: unknown, b: unknown): boolean => a === b || JSON.stringify(a) === JSON.stringify(b);
   return (
-    !same(node['spec'], previous['spec']) ||
-    !same(node['status']?.allocatable, previous['status']?.allocatable) ||
+    !same(node.spec, previous.spec) ||
+    !same(node.status?.allocatable, previous.status?.allocatable) ||
     !same(node.metadata.labels, previous.metadata.labels)
   );
 }
 
 /** Whether two versions of a placed Pod count the same; status changes, the most frequent, do. */
-function takesTheSame(pod: KubeObject, previous: KubeObject): boolean {
+function takesTheSame(pod: Pod, previous: Pod): boolean {
   const { generation, labels = {}, deletionTimestamp } = pod.metadata;
   if (
     generation === undefined ||
@@ -97,9 +100,9 @@ class Scheduler {
   readonly #cache: SchedulerCache;
   readonly #queue: SchedulingQueue;
   readonly recorder: EventRecorder;
-  readonly #claims: Informer;
-  readonly #budgets: Informer;
-  readonly #pods: Informer;
+  readonly #claims: Informer<PersistentVolumeClaim>;
+  readonly #budgets: Informer<PodDisruptionBudget>;
+  readonly #pods: Informer<Pod>;
   readonly stopped = new AbortController();
   #start = 0;
   #binding = 0;
@@ -139,7 +142,7 @@ class Scheduler {
     volumes.addHandler({
       ...onVolume,
       updated: (volume) => {
-        if (volume['spec'].claimRef !== undefined) this.#cache.assumedVolumes.delete(volume.metadata.name);
+        if (volume.spec.claimRef !== undefined) this.#cache.assumedVolumes.delete(volume.metadata.name);
         onVolume.updated();
       },
     });
@@ -180,7 +183,7 @@ class Scheduler {
     await this.recorder.flush();
   }
 
-  #watchNodes(nodes: Informer): void {
+  #watchNodes(nodes: Informer<Node>): void {
     nodes.addHandler({
       added: (node) => {
         this.#cache.putNode(node);
@@ -190,12 +193,12 @@ class Scheduler {
         this.#cache.putNode(node);
         if (mayHelp(node, previous)) this.#queue.onEvent('NodeChanged');
       },
-      deleted: (node) => this.#cache.removeNode(node.metadata.name!),
+      deleted: (node) => this.#cache.removeNode(node.metadata.name),
     });
   }
 
   #watchPods(): void {
-    const put = (pod: KubeObject, previous: KubeObject | undefined): void => this.#putPod(pod, previous);
+    const put = (pod: Pod, previous: Pod | undefined): void => this.#putPod(pod, previous);
     this.#pods.addHandler({
       added: (pod) => put(pod, undefined),
       updated: put,
@@ -203,9 +206,9 @@ class Scheduler {
     });
   }
 
-  #putPod(pod: KubeObject, previous: KubeObject | undefined): void {
+  #putPod(pod: Pod, previous: Pod | undefined): void {
     const key = keyOf(pod);
-    const node: string | undefined = pod['spec'].nodeName;
+    const node: string | undefined = pod.spec.nodeName;
     if (isFinished(pod)) {
       this.#gone(key, node !== undefined);
       return;
@@ -220,8 +223,8 @@ class Scheduler {
       if (isNew) this.#queue.onEvent('PodAdded');
       return;
     }
-    if ((pod['spec'].schedulerName ?? 'default-scheduler') !== this.#name) return;
-    if (pod.metadata.deletionTimestamp !== undefined || (pod['spec'].schedulingGates?.length ?? 0) > 0) {
+    if ((pod.spec.schedulerName ?? 'default-scheduler') !== this.#name) return;
+    if (pod.metadata.deletionTimestamp !== undefined || (pod.spec.schedulingGates?.length ?? 0) > 0) {
       this.#queue.remove(key);
       return;
     }
@@ -229,8 +232,7 @@ class Scheduler {
     const changed =
       previous !== undefined &&
       !takesTheSame(pod, previous) &&
-      JSON.stringify([previous['spec'], previous.metadata.labels]) !==
-        JSON.stringify([pod['spec'], pod.metadata.labels]);
+      JSON.stringify([previous.spec, previous.metadata.labels]) !== JSON.stringify([pod.spec, pod.metadata.labels]);
     this.#queue.put(podInfoOf(pod), changed);
   }
 
@@ -241,7 +243,7 @@ class Scheduler {
   #letGo({ key, pod }: PodInfo): void {
     this.#inHand.delete(key);
     const current = this.#pods.get(key);
-    if (current === undefined || current === pod || (current['spec'].nodeName ?? '') !== '') return;
+    if (current === undefined || current === pod || (current.spec.nodeName ?? '') !== '') return;
     this.#putPod(current, current.metadata.uid === pod.metadata.uid ? pod : undefined);
   }
 
@@ -283,12 +285,12 @@ class Scheduler {
 
   #scheduleOne(entry: QueuedPod): void {
     const { info } = entry;
-    const decision = planPod(info, this.#cache, this.#start, this.#random);
+    const decision = chooseNode(info, this.#cache, this.#start, this.#random);
     this.#inHand.add(info.key);
     if (decision.type === 'placed') {
       this.#start = decision.nextStart;
       this.#cache.assume(info, decision.node.name);
-      for (const { volume } of decision.volumes?.bind ?? []) this.#cache.assumedVolumes.add(volume.metadata.name!);
+      for (const { volume } of decision.volumes?.bind ?? []) this.#cache.assumedVolumes.add(volume.metadata.name);
       this.#binding++;
       void this.#bind(entry, decision).finally(() => {
         this.#binding--;
@@ -318,7 +320,7 @@ class Scheduler {
       await this.#client.createSubresource(kinds.Pod, 'binding', {
         apiVersion: 'v1',
         kind: 'Binding',
-        metadata: { name: name!, namespace: namespace!, uid: uid! },
+        metadata: { name: name, namespace: namespace, uid: uid },
         target: { apiVersion: 'v1', kind: 'Node', name: node.name },
       });
       this.#scheduled++;
@@ -332,11 +334,11 @@ class Scheduler {
         this.#cache.removePod(info.key);
         this.#queue.onEvent('PodRemoved');
       }
-      for (const { volume } of volumes?.bind ?? []) this.#cache.assumedVolumes.delete(volume.metadata.name!);
+      for (const { volume } of volumes?.bind ?? []) this.#cache.assumedVolumes.delete(volume.metadata.name);
       const current = this.#pods.get(info.key);
       if (
         current === undefined ||
-        current['spec'].nodeName !== undefined ||
+        current.spec.nodeName !== undefined ||
         current.metadata.deletionTimestamp !== undefined
       )
         return;
@@ -368,13 +370,13 @@ class Scheduler {
       // The watch has told meanwhile.
       if (!this.#cache.isAssumed(key)) break;
       try {
-        const pod = await this.#client.get(kinds.Pod, name!, namespace);
-        if (pod.metadata.uid !== uid || (pod['spec'].nodeName ?? '') === '') return false;
+        const pod = await this.#client.get(kinds.Pod, name, namespace);
+        if (pod.metadata.uid !== uid || (pod.spec.nodeName ?? '') === '') return false;
         if (this.#cache.isAssumed(key) && !isFinished(pod)) this.#cache.putPod(pod);
         break;
       } catch (error) {
         if (isReason(error, 'NotFound')) return false;
-        await this.#clock.sleep(delayMs, this.stopped.signal).catch(() => undefined);
+        await pause(this.#clock, delayMs, this.stopped.signal);
       }
     }
     this.#letGo(info);
@@ -385,7 +387,7 @@ class Scheduler {
     for (const { claim, volume } of bind) {
       const { namespace, name, uid, resourceVersion } = claim.metadata;
       const claimRef = { kind: 'PersistentVolumeClaim', apiVersion: 'v1', namespace, name, uid, resourceVersion };
-      await this.#client.patch(kinds.PersistentVolume, volume.metadata.name!, undefined, 'merge', {
+      await this.#client.patch(kinds.PersistentVolume, volume.metadata.name, undefined, 'merge', {
         metadata: {
           resourceVersion: volume.metadata.resourceVersion,
           annotations: { 'pv.kubernetes.io/bound-by-controller': 'yes' },
@@ -395,12 +397,12 @@ class Scheduler {
     }
     for (const claim of provision) {
       if (claim.metadata.annotations?.['volume.kubernetes.io/selected-node'] === node) continue;
-      await this.#client.patch(kinds.PersistentVolumeClaim, claim.metadata.name!, claim.metadata.namespace, 'merge', {
+      await this.#client.patch(kinds.PersistentVolumeClaim, claim.metadata.name, claim.metadata.namespace, 'merge', {
         metadata: { uid: claim.metadata.uid, annotations: { 'volume.kubernetes.io/selected-node': node } },
       });
     }
     const waiting = [...bind.map(({ claim }) => claim), ...provision];
-    await Promise.all(waiting.map((claim) => this.#claimBound(podKey, keyOf(claim), claim.metadata.uid!, node)));
+    await Promise.all(waiting.map((claim) => this.#claimBound(podKey, keyOf(claim), claim.metadata.uid, node)));
   }
 
   /** Resolves when the claim is bound; rejects when it cannot be, or takes too long. */
@@ -413,7 +415,7 @@ class Scheduler {
       if (claim.metadata.annotations?.['pv.kubernetes.io/bind-completed'] !== undefined) return;
       if (
         claim.metadata.annotations?.['volume.kubernetes.io/selected-node'] === undefined &&
-        claim['spec'].volumeName === undefined &&
+        claim.spec.volumeName === undefined &&
         this.#clock.monotonic() > deadline - volumeBindingMs + 5_000
       ) {
         throw new Error(`provisioning of persistentvolumeclaim "${key}" on node "${node}" was given up`);
@@ -465,21 +467,13 @@ class Scheduler {
     }
   }
 
-  async #writeCondition(pod: KubeObject, message: string, nominatedNodeName: string | undefined): Promise<void> {
+  async #writeCondition(pod: Pod, message: string, nominatedNodeName: string | undefined): Promise<void> {
     const current = this.#pods.get(keyOf(pod));
-    if (current === undefined || current.metadata.uid !== pod.metadata.uid || current['spec'].nodeName !== undefined)
+    if (current === undefined || current.metadata.uid !== pod.metadata.uid || current.spec.nodeName !== undefined)
       return;
-    const conditions = (current['status']?.conditions ?? []) as {
-      type: string;
-      status?: string;
-      reason?: string;
-      message?: string;
-      lastTransitionTime?: string;
-    }[];
-    const held = conditions.find(({ type }) => type === 'PodScheduled');
-    const nominated = nominatedNodeName ?? current['status']?.nominatedNodeName;
-    if (held?.status === 'False' && held.message === message && nominated === current['status']?.nominatedNodeName)
-      return;
+    const held = current.status?.conditions?.find(({ type }) => type === 'PodScheduled');
+    const nominated = nominatedNodeName ?? current.status?.nominatedNodeName;
+    if (held?.status === 'False' && held.message === message && nominated === current.status?.nominatedNodeName) return;
     const lastTransitionTime = held?.status === 'False' ? held.lastTransitionTime : timestamp(this.#clock.now());
     const made = {
       type: 'PodScheduled',
@@ -492,7 +486,7 @@ class Scheduler {
     };
     await this.#client.patch(
       kinds.Pod,
-      pod.metadata.name!,
+      pod.metadata.name,
       pod.metadata.namespace,
       'strategic',
       {
@@ -503,7 +497,7 @@ class Scheduler {
     );
   }
 
-  async #evict(pod: KubeObject, { node, pods }: Victims): Promise<void> {
+  async #evict(pod: Pod, { node, pods }: Victims): Promise<void> {
     for (const victim of pods) {
       const { name, namespace, uid } = victim.pod.metadata;
       const current = this.#pods.get(victim.key);
@@ -519,13 +513,13 @@ class Scheduler {
       try {
         await this.#client.patch(
           kinds.Pod,
-          name!,
+          name,
           namespace,
           'strategic',
           { metadata: { uid }, status: { conditions: [condition] } },
           { subresource: 'status' },
         );
-        await this.#client.delete(kinds.Pod, name!, namespace, { preconditions: { uid: uid! } });
+        await this.#client.delete(kinds.Pod, name, namespace, { preconditions: { uid: uid } });
         this.recorder.event(victim.pod, 'Normal', 'Preempted', `Preempted by pod ${pod.metadata.uid} on node ${node}`);
       } catch (error) {
         if (!isReason(error, 'NotFound', 'Conflict')) throw error;

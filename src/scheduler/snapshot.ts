@@ -2,16 +2,17 @@
  * What one scheduling decision looks at: nodes with their Pods, claims and volumes, Namespaces, nominations. Read-only
  * for plans.
  */
-import type { KubeObject } from '#base/objects.ts';
+import type { PersistentVolume, PersistentVolumeClaim } from '#api/core.v1.ts';
+import type { StorageClass } from '#api/storage.v1.ts';
 import type { NodeInfo } from './node-info.ts';
 import type { PodInfo } from './pod-info.ts';
 
 export interface VolumeView {
-  claim(namespace: string, name: string): KubeObject | undefined;
-  volume(name: string): KubeObject | undefined;
-  storageClass(name: string): KubeObject | undefined;
+  claim(namespace: string, name: string): PersistentVolumeClaim | undefined;
+  volume(name: string): PersistentVolume | undefined;
+  storageClass(name: string): StorageClass | undefined;
   /** Volumes that a claim of this class might bind. */
-  unboundVolumes(storageClass: string): Iterable<KubeObject>;
+  unboundVolumes(storageClass: string): Iterable<PersistentVolume>;
   /** Volumes promised to claims by decisions whose writes are not seen yet. */
   isAssumed(volume: string): boolean;
 }

@@ -6,6 +6,7 @@ import { ApiError } from '#base/errors.ts';
 import { jsonBeginning } from '#base/json.ts';
 import type { StatusCause } from '#base/objects.ts';
 import { PatternBudget } from '#base/pattern.ts';
+import { resourceNameOf } from '#base/objects.ts';
 import { fieldErrorsCharsMax, fieldErrorsMax, schemaStepsMax, shownValueCharsMax } from './limits.ts';
 
 /** What validating one object may cost altogether; alternatives that are tried share it. */
@@ -108,7 +109,7 @@ export class FieldErrors {
 export function invalidError(group: string, kind: string, name: string, causes: StatusCause[]): ApiError {
   const lines = causes.map((c) => `${c.field}: ${c.message}`);
   const text = lines.length === 1 ? lines[0]! : `[${[...new Set(lines)].join(', ')}]`;
-  const qualified = group === '' ? kind : `${kind}.${group}`;
+  const qualified = resourceNameOf({ group, resource: kind });
   return new ApiError('Invalid', `${qualified} ${JSON.stringify(name)} is invalid: ${text}`, {
     name,
     ...(group === '' ? {} : { group }),

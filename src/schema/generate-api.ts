@@ -13,6 +13,7 @@
  */
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { apiVersionOf } from '#base/objects.ts';
 import { keptZeros } from './kept-zeros.ts';
 import { builtInKinds } from './kinds.ts';
 import type { KindRecord } from './kind.ts';
@@ -43,7 +44,7 @@ const unions: Readonly<Record<string, string>> = {
   'JSONSchemaProps.items': 'JSONSchemaProps | JSONSchemaProps[]',
 };
 
-/** What the scalars are in JSON; they stand at the head of `meta.v1.ts`, where Go has most of them, too. */
+/** What the scalars are in JSON; they stand at the head of `api/meta.v1.ts`, where Go has most of them, too. */
 const scalarTypes = `/** RFC 3339, in UTC, to the second. */
 export type Time = string;
 /** RFC 3339, in UTC, with six digits of a second. */
@@ -122,7 +123,7 @@ function fieldText(source: Source, owner: string, name: string, text: string): s
     (name === 'spec' && head.startsWith('@') && !isPointer) ||
     (owner.endsWith('Condition') && keptZeros[`${source.pkg}/${owner}`]?.includes(name) === true);
   const type = unions[`${owner}.${name}`] ?? typeText(source, head.replace(/!$/, ''));
-  const isNullable = /^(micro)?time$/.test(head) && !isPointer;
+  const isNullable = /^(micro)?time!?$/.test(head) && !isPointer;
   const property = /^[a-zA-Z$][\w$]*$/.test(name) ? name : `'${name}'`;
   return `  ${property}${isRequired ? '' : '?'}: ${type}${isNullable ? ' | null' : ''};`;
 }
@@ -132,7 +133,7 @@ function headOf(source: Source, record: KindRecord | undefined, type: string): R
   if (record === undefined) return {};
   const meta = !isStored(record) ? 'ObjectMeta' : record.namespaced ? 'NamespacedObjectMeta' : 'StoredObjectMeta';
   addImport(source, 'meta.v1', meta);
-  const apiVersion = record.group === '' ? record.version : `${record.group}/${record.version}`;
+  const apiVersion = apiVersionOf(record);
   return { apiVersion: `'${apiVersion}'`, kind: `'${type}'`, metadata: meta };
 }
 

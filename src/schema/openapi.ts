@@ -116,7 +116,7 @@ class Definitions {
       case 'bytes':
         return { type: 'string', format: 'byte' };
       case 'any':
-        return { type: 'object', ...(this.#version3 ? {} : {}) };
+        return { type: 'object' };
       case 'intstr':
         return this.#scalar(
           'io.k8s.apimachinery.pkg.util.intstr.IntOrString',

@@ -13,6 +13,8 @@ import { createKeyRing, type KeyRing } from '#apiserver/keys.ts';
 import type { ApiHandler } from '#base/api-request.ts';
 import { ApiError } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
+import { awaitedLater } from '#base/promises.ts';
+import { groupVersionOf } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
 import { InformerFactory } from '#client/informer.ts';
 import { kindOf } from '#client/kinds.ts';
@@ -191,7 +193,8 @@ export class Cluster implements AsyncDisposable {
     this.observed.onCommit(({ revision }) => {
       if (++sinceCompaction < historyTransactionsMax) return;
       sinceCompaction = 0;
-      void this.store.compact(Math.max(0, revision - historyTransactionsMax)).catch(() => undefined);
+      // A store that is gone needs none.
+      void this.store.compact(Math.max(0, revision - historyTransactionsMax)).catch(() => {});
     });
     this.scripts = from?.scripts ?? new Scripts(options.scripts ?? []);
     this.keys = lazyKeys(this.random.split());
@@ -271,7 +274,7 @@ export class Cluster implements AsyncDisposable {
     const watched = work.finally(() => {
       isDone = true;
     });
-    watched.catch(() => undefined);
+    void awaitedLater(watched);
     for (await settle(); !isDone; await settle())
       if (!this.clock.fireNext(Infinity)) throw new Error('the cluster does not start: nothing more would happen');
     return watched;
@@ -424,9 +427,7 @@ export class Cluster implements AsyncDisposable {
     const applied: KubeObject[] = [];
     for (const object of objects) {
       const { resources } = await discoverResources(this.client);
-      const [group, version] = object.apiVersion.includes('/')
-        ? (object.apiVersion.split('/') as [string, string])
-        : ['', object.apiVersion];
+      const { group, version } = groupVersionOf(object.apiVersion);
       const found = resources.find(({ kind }) => kind.group === group && kind.kind === object.kind)?.kind;
       if (found === undefined)
         throw new Error(`no matches for kind "${object.kind}" in version "${object.apiVersion}"`);
@@ -580,6 +581,7 @@ export class Cluster implements AsyncDisposable {
     if (this.#disposed) return;
     this.#disposed = true;
     this.disk?.finish();
+    // Who started it has heard why it did not.
     const parts = this.#starting === undefined ? undefined : await this.#starting.catch(() => undefined);
     if (parts !== undefined) {
       // Whatever still waits for time to pass fails at once instead.
@@ -589,6 +591,7 @@ export class Cluster implements AsyncDisposable {
       void this.#stopControl(parts);
     }
     for (const network of [...Object.values(this.networks), ...this.#connections]) await network[Symbol.asyncDispose]();
+    // Likewise.
     await (await this.#apiStarting?.catch(() => undefined))?.[Symbol.asyncDispose]();
     await this.#apiServer?.[Symbol.asyncDispose]();
     await this.store[Symbol.asyncDispose]();

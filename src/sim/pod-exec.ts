@@ -6,6 +6,7 @@ import { PassThrough, type Readable, Writable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import { StringDecoder } from 'node:string_decoder';
 import { ApiError } from '#base/errors.ts';
+import { awaitedLater } from '#base/promises.ts';
 import type { ExecSpec, Streams } from '#engine/engine.ts';
 import type { Clock } from '#os/clock.ts';
 import { type ContainerLog, logStart, printedBytes } from './container-log.ts';
@@ -147,7 +148,7 @@ export async function runExec(
     const answered = Promise.resolve(
       script.exec(command, { ...context, tty, stdin, stdout, stderr, signal: stop.signal, sleep }),
     );
-    answered.catch(() => undefined);
+    void awaitedLater(answered);
     const result = await Promise.race([answered, stopped.promise]);
     if (result === undefined) throw notFound(command[0] ?? '');
     if (typeof result === 'number') return result;

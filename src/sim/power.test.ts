@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isReason } from '#base/errors.ts';
 import type { KubeObject } from '#base/objects.ts';
+import { awaitedLater } from '#base/promises.ts';
 import { kinds } from '#client/kinds.ts';
 import { Cluster } from './cluster.ts';
 
@@ -17,7 +18,7 @@ async function during<T>(cluster: Cluster, work: Promise<T>): Promise<T> {
   const watched = work.finally(() => {
     done = true;
   });
-  watched.catch(() => undefined);
+  void awaitedLater(watched);
   while (!done) await cluster.advance(1);
   return watched;
 }

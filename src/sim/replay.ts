@@ -5,6 +5,7 @@
  */
 import { ApiError, isReason } from '#base/errors.ts';
 import type { KindRef, KubeObject, WatchEvent } from '#base/objects.ts';
+import { pause } from '#os/clock.ts';
 import type { Client } from '#client/client.ts';
 import { keyOf } from '#client/informer.ts';
 import type { Clock } from '#os/clock.ts';
@@ -73,9 +74,10 @@ export class Replay {
         }))
           this.#take(event);
       } catch (error) {
-        if (isReason(error, 'Expired', 'Gone')) await this.#list().catch(() => undefined);
+        // Tried again after the pause.
+        if (isReason(error, 'Expired', 'Gone')) await this.#list().catch(() => {});
       }
-      if (!this.#stop.signal.aborted) await this.#clock.sleep(retryMs, this.#stop.signal).catch(() => undefined);
+      if (!this.#stop.signal.aborted) await pause(this.#clock, retryMs, this.#stop.signal);
     }
   }
 

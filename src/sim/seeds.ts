@@ -3,6 +3,7 @@
  * whoever is free. A seed gives the same history in whichever worker it runs; results come in the order of the seeds.
  */
 import { isMainThread, parentPort, Worker } from 'node:worker_threads';
+import { awaitedLater } from '#base/promises.ts';
 import { simulate, type SimulationOptions, type SimulationResult } from './simulate.ts';
 
 export type SeedOptions = Omit<SimulationOptions, 'seed' | 'sabotage'>;
@@ -15,7 +16,7 @@ export async function runSeeds(
   done: (result: SimulationResult) => void | Promise<void>,
 ): Promise<void> {
   const results = seeds.map(() => Promise.withResolvers<SimulationResult>());
-  for (const { promise } of results) promise.catch(() => undefined);
+  for (const { promise } of results) void awaitedLater(promise);
   let next = 0;
   const workers = Array.from({ length: Math.min(workersMax, seeds.length) }, () => {
     const worker = new Worker(new URL(import.meta.url));

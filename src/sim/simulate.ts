@@ -2,6 +2,7 @@
  * One simulated run from a seed: a cluster, users, faults, then quiet, with every checker looking on. The same seed
  * gives the same history to the last byte, so a failure is a seed. `describeFailure` says how to repeat it.
  */
+import { awaitedLater } from '#base/promises.ts';
 import { pressureTransitionMs } from '#kubelet/limits.ts';
 import { Cluster } from './cluster.ts';
 import { addressesUnique } from './checkers/addresses-unique.ts';
@@ -64,7 +65,7 @@ async function during<T>(cluster: Cluster, work: Promise<T>): Promise<T> {
   const watched = work.finally(() => {
     done = true;
   });
-  watched.catch(() => undefined);
+  void awaitedLater(watched);
   for (let waited = 0; !done; waited++) {
     if (waited > 100_000) throw new Error('a step of the simulation does not end');
     await cluster.advance(100);

@@ -9,6 +9,7 @@
  */
 import { ApiError } from '#base/errors.ts';
 import { messageOf } from '#base/thrown.ts';
+import { whenSettled } from '#base/promises.ts';
 import type { Clock, Timer } from '#os/clock.ts';
 import type { Logger } from '#observe/log.ts';
 import { Leases } from './leases.ts';
@@ -301,7 +302,8 @@ export class LogStore implements ForkableStore {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#closed) return;
     while (this.#waiting.length > 0 || this.#tasks.length > 0 || this.#busy)
-      await this.#run({ type: 'unlease', id: -1 }).catch(() => undefined);
+      // Each writer hears of its own error; here only the order counts.
+      await whenSettled(this.#run({ type: 'unlease', id: -1 }));
     this.#closed = true;
     this.#vacuumTimer?.cancel();
     this.#leases.close();

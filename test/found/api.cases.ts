@@ -72,13 +72,13 @@ export const cases: FoundCase[] = [
   {
     id: 'R11',
     behaviour: 'A large list goes out in pieces, in every form',
-    file: 'src/apiserver/objects.test.ts',
+    file: 'src/apiserver/stored-objects.test.ts',
     title: 'goes out in pieces when it is large, in every form',
   },
   {
     id: 'R12',
     behaviour: "Health endpoints fail while no write succeeds (the API server's part)",
-    file: 'src/apiserver/objects.test.ts',
+    file: 'src/apiserver/stored-objects.test.ts',
     title: 'fails while no write succeeds, and says no more than that',
   },
   {
@@ -126,7 +126,7 @@ export const cases: FoundCase[] = [
   {
     id: 'K13',
     behaviour: 'The API server puts its own Service, endpoints and Namespaces back while it runs',
-    file: 'src/apiserver/objects.test.ts',
+    file: 'src/apiserver/stored-objects.test.ts',
     title: 'are put back while it runs',
   },
   {
@@ -180,19 +180,19 @@ export const cases: FoundCase[] = [
   {
     id: 'K36',
     behaviour: 'Empty lists and maps are not stored, so that leaving them out makes no new generation',
-    file: 'src/apiserver/objects.test.ts',
+    file: 'src/apiserver/stored-objects.test.ts',
     title: 'keeps no empty lists and maps, so that leaving them out changes nothing',
   },
   {
     id: 'R7',
     behaviour: 'What is stored and cached shares no memory with what lives short (`bench/memory` measures the whole)',
-    file: 'src/apiserver/objects.test.ts',
+    file: 'src/apiserver/stored-objects.test.ts',
     title: 'has memory of its own, and shares no slab with what lives short',
   },
   {
     id: 'B14 (deletes)',
     behaviour: 'A delete gives up after as many lost races as an update',
-    file: 'src/apiserver/objects.test.ts',
+    file: 'src/apiserver/stored-objects.test.ts',
     title: 'gives up when others are always faster',
   },
   {

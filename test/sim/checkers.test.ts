@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Json, KubeObject, WatchEvent } from '#base/objects.ts';
+import { awaitedLater } from '#base/promises.ts';
 import { kinds } from '#client/kinds.ts';
 import { runLeaderElection } from '#client/leader-election.ts';
 import type { TransportRequest } from '#client/transport.ts';
@@ -54,7 +55,7 @@ async function during(cluster: Cluster, work: Promise<void>): Promise<void> {
   const watched = work.finally(() => {
     done = true;
   });
-  watched.catch(() => undefined);
+  void awaitedLater(watched);
   for (await settle(); !done; await settle()) await cluster.advance(50);
   await watched;
 }
@@ -941,6 +942,7 @@ const cases: Record<string, () => Promise<string[]>> = {
       quotasKept(),
       async ({ client }) => {
         await client.create(kinds.ResourceQuota, quota('services', '1'));
+        // The quota refuses it, or lets it pass: the checker judges.
         await client.create(kinds.Service, serviceOf('one')).catch(() => undefined);
       },
       async (world) => {
@@ -1456,6 +1458,7 @@ const cases: Record<string, () => Promise<string[]>> = {
       /was asked for 11 times/,
       watching(comesToRest(), none, async ({ cluster }) => {
         for (let at = 0; at < 12; at++) {
+          // It is not there: to have asked is all.
           await cluster.networks.controllers
             .send({ method: 'GET', path: '/api/v1/namespaces/default/configmaps/none' })
             .catch(() => undefined);

@@ -1,80 +1,71 @@
 /** The structure of `src` against `src/deps.ts`: imports, cycles, and what only `os` may touch. */
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { readFileSync, readdirSync } from 'node:fs';
-import { dirname, join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { parseSource, walk } from './parse.ts';
 import { deps } from '#deps.ts';
+import { fileOf, importsOf, sourcesOf } from './sources.ts';
+import type { Source } from './sources.ts';
 
-const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
-const src = join(root, 'src');
-
-interface Source {
-  path: string;
-  folder: string;
-  text: string;
-  isTest: boolean;
-}
-
-function sources(): Source[] {
-  return readdirSync(src, { recursive: true, encoding: 'utf8' })
-    .filter((path) => path.endsWith('.ts') && path.includes('/'))
-    .map((path) => ({
-      path,
-      folder: path.split('/')[0]!,
-      text: readFileSync(join(src, path), 'utf8'),
-      isTest: /\.(test|suite)\.ts$/.test(path) || path.includes('/testing/'),
-    }));
-}
-
-/**
- * Import specifiers with their line numbers: those that run from the parsed code, those of types alone from the text.
- */
-function importsOf(source: Source): { specifier: string; line: number }[] {
-  const lineAt = (offset: number): number => source.text.slice(0, offset).split('\n').length;
-  const found: { specifier: string; line: number }[] = [];
-  for (const node of walk(parseSource(source.text))) {
-    const from = node['source'] as { value?: unknown } | null | undefined;
-    if (
-      ['ImportDeclaration', 'ImportExpression', 'ExportNamedDeclaration', 'ExportAllDeclaration'].includes(node.type) &&
-      typeof from?.value === 'string'
-    )
-      found.push({ specifier: from.value, line: lineAt(node.start) });
+/** What a module needs leave for: a folder, a package or a built-in; undefined for its own folder. */
+function permissionOf(
+  source: Source,
+  specifier: string,
+): { kind: 'folders' | 'packages' | 'builtins'; name: string } | undefined {
+  const file = fileOf(source, specifier);
+  if (file !== undefined) {
+    const folder = file.split('/')[1]!;
+    return folder === source.folder ? undefined : { kind: 'folders', name: folder };
   }
-  for (const match of source.text.matchAll(/^import type [^'"]*? from '([^']+)'/gm))
-    found.push({ specifier: match[1]!, line: lineAt(match.index) });
-  return found;
+  if (specifier.startsWith('node:')) return { kind: 'builtins', name: specifier };
+  return {
+    kind: 'packages',
+    name: specifier
+      .split('/')
+      .slice(0, specifier.startsWith('@') ? 2 : 1)
+      .join('/'),
+  };
 }
+
+/** Modules of folders: `src/deps.ts` itself is in none. */
+const sources = sourcesOf('src').filter(({ path }) => path.split('/').length > 2);
 
 test('every import is allowed by src/deps.ts', () => {
   const wrong: string[] = [];
-  for (const source of sources()) {
+  for (const source of sources) {
     const rule = deps[source.folder];
     if (rule === undefined) {
-      wrong.push(`src/${source.path}: folder '${source.folder}' has no line in src/deps.ts`);
+      wrong.push(`${source.path}: folder '${source.folder}' has no line in src/deps.ts`);
       continue;
     }
     if (source.isTest) continue;
     for (const { specifier, line } of importsOf(source)) {
-      const at = `src/${source.path}:${line}: imports ${specifier}`;
-      const edit = `edit the line '${source.folder}:' of src/deps.ts, or move the code`;
-      if (specifier.startsWith('#')) {
-        const folder = specifier.slice(1).split('/')[0]!;
-        if (folder !== source.folder && !rule.folders.includes(folder) && !rule.folders.includes('*'))
-          wrong.push(`${at}; ${edit}`);
-      } else if (specifier.startsWith('.')) {
-        const target = relative(src, join(src, dirname(source.path), specifier));
-        if (target.split('/')[0] !== source.folder) wrong.push(`${at}; write '#${target}'`);
-      } else if (specifier.startsWith('node:')) {
-        if (!rule.builtins.includes(specifier) && !rule.builtins.includes('*')) wrong.push(`${at}; ${edit}`);
-      } else {
-        const name = specifier.startsWith('@') ? specifier.split('/').slice(0, 2).join('/') : specifier.split('/')[0]!;
-        if (!rule.packages.includes(name)) wrong.push(`${at}; ${edit}`);
-      }
+      const needed = permissionOf(source, specifier);
+      if (needed === undefined) continue;
+      const at = `${source.path}:${line}: imports ${specifier}`;
+      if (needed.kind === 'folders' && specifier.startsWith('.')) wrong.push(`${at}; write '#…'`);
+      if (!rule[needed.kind].includes(needed.name) && !rule[needed.kind].includes('*'))
+        wrong.push(`${at}; edit the line '${source.folder}:' of src/deps.ts, or move the code`);
     }
   }
   assert.deepEqual(wrong, []);
+});
+
+test('every permission in src/deps.ts is needed', () => {
+  const used = new Set<string>();
+  for (const source of sources)
+    if (!source.isTest)
+      for (const { specifier } of importsOf(source)) {
+        const needed = permissionOf(source, specifier);
+        if (needed !== undefined) used.add(`${source.folder}: ${needed.kind} ${needed.name}`);
+      }
+  // Any folder may come to use the types of the API.
+  const idle = Object.entries(deps).flatMap(([folder, rule]) =>
+    (['folders', 'packages', 'builtins'] as const).flatMap((kind) =>
+      rule[kind]
+        .map((name) => `${folder}: ${kind} ${name}`)
+        .filter((item) => !/ (\*|api)$/.test(item) && !used.has(item)),
+    ),
+  );
+  assert.deepEqual(idle, [], 'delete it from src/deps.ts');
 });
 
 test('the table of folders has no cycle', () => {
@@ -93,22 +84,28 @@ test('the table of folders has no cycle', () => {
 const banned: [RegExp, string][] = [
   [/\bDate\.now\(/, 'clock.now()'],
   [/\bnew Date\(\)/, 'new Date(clock.now())'],
+  [/\bhrtime\b/, 'clock.monotonic()'],
+  [/\bperformance\.(now|timeOrigin|mark)\b/, 'clock.monotonic()'],
+  [/\buptime\(/, 'clock.monotonic()'],
   [/(?<![.\w])setTimeout\(/, 'clock.setTimer or clock.sleep'],
   [/(?<![.\w])setInterval\(/, 'clock.setTimer'],
+  [/(?<![.\w])setImmediate\(/, 'clock.sleep(0)'],
+  [/from 'node:timers/, 'clock.setTimer or clock.sleep'],
   [/\bMath\.random\(/, 'random.float()'],
   [/\brandomUUID\(/, 'random.uuid()'],
   [/\brandomBytes\(/, 'random.bytes()'],
+  [/\bgetRandomValues\(/, 'random.bytes()'],
   [/from 'node:child_process'/, '#os/process.ts'],
 ];
 
 test('only os reads the clock, draws chance and spawns processes', () => {
   const wrong: string[] = [];
-  for (const source of sources()) {
+  for (const source of sources) {
     if (source.folder === 'os' || source.isTest) continue;
     source.text.split('\n').forEach((line, index) => {
       if (/^\s*(\/\/|\*|\/\*)/.test(line)) return;
       for (const [pattern, instead] of banned)
-        if (pattern.test(line)) wrong.push(`src/${source.path}:${index + 1}: ${pattern.source}; use ${instead}`);
+        if (pattern.test(line)) wrong.push(`${source.path}:${index + 1}: ${pattern.source}; use ${instead}`);
     });
   }
   assert.deepEqual(wrong, []);

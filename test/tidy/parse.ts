@@ -11,8 +11,19 @@ export interface SyntaxNode {
   [key: string]: unknown;
 }
 
-export function parseSource(text: string): unknown {
-  return parse(stripTypeScriptTypes(text), { ecmaVersion: 'latest', sourceType: 'module' });
+export interface Comment {
+  start: number;
+  end: number;
+}
+
+/** `comments` is filled with those of the file. */
+export function parseSource(text: string, comments: Comment[] = []): unknown {
+  return parse(stripTypeScriptTypes(text), {
+    ecmaVersion: 'latest',
+    sourceType: 'module',
+    allowHashBang: true,
+    onComment: comments as never,
+  });
 }
 
 /** Every node at and below this one. */

@@ -2,21 +2,12 @@
 import { ApiError } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import type { RequestContext } from '../context.ts';
+import { forbiddenBy } from '../object-errors.ts';
 import type { AdmissionAttributes } from './attributes.ts';
 
 const isKind = (context: RequestContext, group: string, resource: string): boolean =>
   context.kind.storage.group === group && context.kind.storage.resource === resource;
 const immortal = new Set(['default', 'kube-system', 'kube-public']);
-
-export function forbiddenBy(context: RequestContext, name: string, text: string): ApiError {
-  const { kind } = context;
-  const qualified = kind.group === '' ? kind.resource : `${kind.resource}.${kind.group}`;
-  return new ApiError('Forbidden', `${qualified} ${JSON.stringify(name)} is forbidden: ${text}`, {
-    name,
-    ...(kind.group === '' ? {} : { group: kind.group }),
-    kind: kind.resource,
-  });
-}
 
 export async function admitNamespaceLifecycle(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   const { kind, info } = context;

@@ -12,7 +12,7 @@ import { rulesOf, visitRules } from '../authz/rbac.ts';
 import type { Rule } from '../authz/rbac.ts';
 import type { RequestContext } from '../context.ts';
 import type { AdmissionAttributes } from './attributes.ts';
-import { forbiddenBy } from './built-in.ts';
+import { forbiddenBy } from '../object-errors.ts';
 
 /** A rule as the single permissions that it grants. */
 function* breakDown(rule: Rule): Generator<Rule> {

@@ -7,7 +7,7 @@ import type { Quantity } from '#base/quantity.ts';
 import type { Json } from '#base/objects.ts';
 import type { RequestContext } from '../context.ts';
 import type { AdmissionAttributes } from './attributes.ts';
-import { forbiddenBy } from './built-in.ts';
+import { forbiddenBy } from '../object-errors.ts';
 
 async function limitsOf(context: RequestContext, type: string): Promise<Json[]> {
   const limits = (await context.server.live.limitRanges.current()).in(context.info.namespace);

@@ -6,7 +6,7 @@ import type { Json, KubeObject } from '#base/objects.ts';
 import { isSafeSysctl } from '#base/sysctls.ts';
 import type { RequestContext } from '../context.ts';
 import type { AdmissionAttributes } from './attributes.ts';
-import { forbiddenBy } from './built-in.ts';
+import { forbiddenBy } from '../object-errors.ts';
 
 interface Finding {
   reason: string;

@@ -15,10 +15,11 @@ import {
 import type { Quantity } from '#base/quantity.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { copyJson } from '#base/json.ts';
+import { resourceNameOf } from '#base/objects.ts';
 import { qosClassOf } from '#schema/qos.ts';
 import type { Compare, Operation } from '#store/store.ts';
 import type { RequestContext } from '../context.ts';
-import { forbiddenBy } from './built-in.ts';
+import { forbiddenBy } from '../object-errors.ts';
 
 export interface QuotaCharge {
   compares: Compare[];
@@ -89,7 +90,7 @@ function usageOf(context: RequestContext, object: KubeObject): Usage {
   else if (group === '' && resource === 'services') usage = serviceUsage(object);
   else if (group === '' && resource === 'persistentvolumeclaims') usage = claimUsage(object);
   else if (group === '' && counted.has(resource)) add(usage, resource, one);
-  add(usage, group === '' ? `count/${resource}` : `count/${resource}.${group}`, one);
+  add(usage, `count/${resourceNameOf({ group, resource })}`, one);
   return usage;
 }
 

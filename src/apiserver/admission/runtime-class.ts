@@ -5,7 +5,7 @@
 import type { Json } from '#base/objects.ts';
 import type { RequestContext } from '../context.ts';
 import type { AdmissionAttributes } from './attributes.ts';
-import { forbiddenBy } from './built-in.ts';
+import { forbiddenBy } from '../object-errors.ts';
 
 export async function admitRuntimeClass(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   const { storage } = context.kind;

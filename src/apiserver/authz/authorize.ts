@@ -5,6 +5,7 @@ import { ApiError } from '#base/errors.ts';
 import type { Server } from '../context.ts';
 import type { RequestInfo } from '../request-info.ts';
 import type { UserInfo } from '#base/api-request.ts';
+import { resourceNameOf } from '#base/objects.ts';
 import { allowedByIngress, allowedByNode } from './node.ts';
 import { allowedByRbac } from './rbac.ts';
 import type { Attributes } from './rbac.ts';
@@ -40,7 +41,7 @@ export function forbidden(a: Attributes, why = ''): ApiError {
       `forbidden: User ${JSON.stringify(a.user.name)} cannot ${a.verb} path ${JSON.stringify(a.path)}`,
     );
   const resource = a.subresource === '' ? a.resource : `${a.resource}/${a.subresource}`;
-  const qualified = a.group === '' ? a.resource : `${a.resource}.${a.group}`;
+  const qualified = resourceNameOf(a);
   const scope = a.namespace === '' ? 'at the cluster scope' : `in the namespace ${JSON.stringify(a.namespace)}`;
   const named = a.name === '' ? `${qualified} is forbidden` : `${qualified} ${JSON.stringify(a.name)} is forbidden`;
   return new ApiError(

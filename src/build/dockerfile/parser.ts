@@ -1,6 +1,6 @@
 /**
  * A Dockerfile as stages of instructions. Syntax is checked here, with BuildKit's messages; variables are expanded
- * later (`plan.ts`), when they are known.
+ * later (`stage.ts`), when they are known.
  */
 import { ApiError } from '#base/errors.ts';
 import { copySourcesMax, quotedWordMax } from '../limits.ts';

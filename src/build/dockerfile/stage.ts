@@ -8,10 +8,11 @@ import type { ImageLayer, ImageRecord } from '#content/image-records.ts';
 import type { HistoryEntry, ImageFile, RunConfig } from '#content/image-file.ts';
 import { writeImage } from '#content/image-writer.ts';
 import type { HttpTransport } from '#content/remote.ts';
-import { digestOf } from '../cache.ts';
+import { stepKey } from '../cache-keys.ts';
 import type { BuildContext } from '../context.ts';
-import { ExitError, executionKey, solve } from '../graph.ts';
-import type { GraphContext, Operation } from '../graph.ts';
+import { ExitError, solve } from '../graph.ts';
+import type { GraphContext } from '../graph.ts';
+import type { Operation } from '../operations.ts';
 import { quotedWordMax } from '../limits.ts';
 import type { RunRequest } from '../runner.ts';
 import { applyConfig, splitWords, toCommand } from './config.ts';
@@ -287,12 +288,12 @@ export class StageBuilder {
         mounts,
       },
     };
-    const about = `RUN ${argsText}${instruction.json === undefined ? command.join(' ') : command.join(' ')}`;
+    const about = `RUN ${argsText}${command.join(' ')}`;
     try {
       await this.#commit(about, config, op);
     } catch (error) {
       if (!(error instanceof ExitError)) throw error;
-      const shown = instruction.json === undefined ? command.join(' ') : command.join(' ');
+      const shown = command.join(' ');
       throw new BuildStepError(`The command '${shown}' returned a non-zero code: ${error.exitCode}`, error.exitCode);
     }
   }
@@ -389,16 +390,10 @@ export class StageBuilder {
   /** Makes the step's image, or finds it in the cache. */
   async #commit(createdBy: string, config: RunConfig, op: Operation | undefined): Promise<void> {
     const { graph, settings, output } = this.#parts;
-    const opPart = op === undefined ? '' : op.kind === 'file' ? op.key : executionKey(op.request);
     // What starts from nothing starts from a platform.
     const { os, architecture, variant = '' } = this.#file;
-    const key = digestOf(
-      this.#imageId === '' ? [os, architecture, variant] : this.#imageId,
-      createdBy,
-      config,
-      opPart,
-      op?.kind === 'file' && op.isLinked,
-    );
+    const parent = this.#imageId === '' ? [os, architecture, variant] : this.#imageId;
+    const key = stepKey(parent, createdBy, config, op);
     const known = settings.noCache ? undefined : graph.cache.step(key);
     if (known !== undefined) {
       const record = graph.images.get(known)!;

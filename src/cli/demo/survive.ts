@@ -75,6 +75,7 @@ function startOf(pid: number): string {
 
 export async function surviveKill(demo: Demo): Promise<string> {
   const { docker } = demo;
+  // Left by an earlier run, or not there.
   await docker.removeForce(Object.values(names)).catch(() => {});
   await docker.run(
     names.lines,

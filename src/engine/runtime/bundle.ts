@@ -78,7 +78,6 @@ export function buildBundle(table: ContainerTable, container: Container, parts: 
     namespaces: {
       ...shared,
       ...(parts.network === undefined ? {} : { network: parts.network }),
-      ...(parts.network === 'host' && shared.uts === undefined ? {} : {}),
     },
     ...(spec.init === true ? { initPath: findInit(table) } : {}),
     ...optional('oomScoreAdj', context.hostLimits.clampOomScoreAdj(spec.resources.oomScoreAdj ?? 0)),

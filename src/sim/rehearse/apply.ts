@@ -3,7 +3,7 @@
  * --server-side` would; a refusal names the manifest.
  */
 import { ApiError, isReason } from '#base/errors.ts';
-import { apiVersionOf, type Json, type KindRef, type KubeObject } from '#base/objects.ts';
+import { apiVersionOf, groupVersionOf, type Json, type KindRef, type KubeObject } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
 import { kindOf } from '#client/kinds.ts';
 import { discoverResources } from '#controllers/discovery.ts';
@@ -104,9 +104,7 @@ export class Applier {
     const known = this.#kinds.get(id);
     if (known !== undefined) return known;
     const { resources } = await discoverResources(this.#client);
-    const [group, version] = object.apiVersion.includes('/')
-      ? (object.apiVersion.split('/') as [string, string])
-      : ['', object.apiVersion];
+    const { group, version } = groupVersionOf(object.apiVersion);
     const found = resources.find(({ kind }) => kind.group === group && kind.kind === object.kind)?.kind;
     if (found === undefined || !(await this.#serves(object.apiVersion, found.resource))) {
       const others = resources

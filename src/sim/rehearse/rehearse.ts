@@ -63,6 +63,7 @@ export class Stage implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    // Who asked for it has heard why it is not there.
     for (const base of this.#bases.values()) await (await base.catch(() => undefined))?.cluster[Symbol.asyncDispose]();
   }
 }

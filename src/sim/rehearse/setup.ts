@@ -138,7 +138,8 @@ async function comeToRest(cluster: Cluster): Promise<void> {
     if (version !== last.version) last = { version, atMs: cluster.now };
     return cluster.now - last.atMs >= quietMs || (await isWhole(cluster));
   };
-  await cluster.runUntil(isAtRest, { timeout: restMsMax, every: '5s' }).catch(() => undefined);
+  // What does not come to rest is judged as it is.
+  await cluster.runUntil(isAtRest, { timeout: restMsMax, every: '5s' }).catch(() => {});
 }
 
 async function isWhole(cluster: Cluster): Promise<boolean> {

@@ -345,6 +345,7 @@ export function counters(writes: Writes): Workload {
   });
   const present = new Map<string, string>();
   const add = async ({ client }: Cluster): Promise<void> => {
+    // Not made yet, or a server that is away: the next turn looks again.
     const held = await client.get(kinds.ConfigMap, 'sum', 'default').catch(() => undefined);
     if (held === undefined) return;
     try {
@@ -425,7 +426,8 @@ export function leaders(checker: Leaders): Workload {
             });
             checker.ended(identity);
           },
-        }).catch(() => undefined);
+          // A candidate that cannot go on is one that another takes over from.
+        }).catch(() => {});
       }
     },
     async act({ cluster }) {

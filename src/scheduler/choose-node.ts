@@ -78,7 +78,7 @@ function failAll(snapshot: Snapshot, reason: string): Failure {
 }
 
 /** `start`: where the search begins. */
-export function planPod(pod: PodInfo, snapshot: Snapshot, start: number, random: Random): Decision {
+export function chooseNode(pod: PodInfo, snapshot: Snapshot, start: number, random: Random): Decision {
   const { nodes } = snapshot;
   if (nodes.length === 0)
     return {
@@ -89,7 +89,7 @@ export function planPod(pod: PodInfo, snapshot: Snapshot, start: number, random:
     };
   const check = prepareCheck(pod, snapshot);
   if (typeof check === 'string') return failAll(snapshot, check);
-  const nominatedNode: string | undefined = pod.pod['status']?.nominatedNodeName;
+  const nominatedNode: string | undefined = pod.pod.status?.nominatedNodeName;
   const promised = nominatedNode === undefined ? undefined : snapshot.byName.get(nominatedNode);
   if (promised !== undefined && check(promised) === undefined) return placed(pod, promised, snapshot, start);
   for (const name of pod.pinned ?? []) {

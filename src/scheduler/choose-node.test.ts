@@ -1,33 +1,33 @@
+import type { Node, PersistentVolume, PersistentVolumeClaim, Pod } from '#api/core.v1.ts';
+import type { PodDisruptionBudget } from '#api/policy.v1.ts';
+import type { StorageClass } from '#api/storage.v1.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Json, KubeObject } from '#base/objects.ts';
+import { sampleOf } from '#base/testing.ts';
+import type { Json, KindRef, KubeObject } from '#base/objects.ts';
 import { Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import { silentLogger } from '#observe/log.ts';
 import { SimClock, SimRandom } from '#os/clock.sim.ts';
 import { SchedulerCache } from './cache.ts';
-import { planPod } from './plan.ts';
+import { chooseNode } from './choose-node.ts';
 import { podInfoOf, podRequests } from './pod-info.ts';
 import { planPreemption } from './preemption.ts';
 
 let uid = 0;
-function makeNode(name: string, extra: Json = {}): KubeObject {
-  return {
-    apiVersion: 'v1',
-    kind: 'Node',
+function makeNode(name: string, extra: Json = {}): Node {
+  return sampleOf(kinds.Node, {
     metadata: { name, labels: { 'kubernetes.io/hostname': name, ...extra.labels } },
     spec: {
       ...(extra.taints === undefined ? {} : { taints: extra.taints }),
       ...(extra.unschedulable === true ? { unschedulable: true } : {}),
     },
     status: { allocatable: { cpu: '4', memory: '8Gi', pods: '10', ...extra.allocatable }, images: extra.images ?? [] },
-  };
+  });
 }
-function makePod(name: string, extra: Json = {}): KubeObject {
+function makePod(name: string, extra: Json = {}): Pod {
   const { labels, requests, node, ports, namespace, ...spec } = extra;
-  return {
-    apiVersion: 'v1',
-    kind: 'Pod',
+  return sampleOf(kinds.Pod, {
     metadata: { name, namespace: namespace ?? 'default', uid: `u${uid++}`, labels: labels ?? {} },
     spec: {
       containers: [{ name: 'c', image: 'i', resources: { requests: requests ?? {} }, ports }],
@@ -35,17 +35,17 @@ function makePod(name: string, extra: Json = {}): KubeObject {
       ...spec,
     },
     status: {},
-  };
+  });
 }
 
 function cacheOf(
-  nodes: KubeObject[],
-  pods: KubeObject[] = [],
-  volumes: { claims?: KubeObject[]; volumes?: KubeObject[]; classes?: KubeObject[] } = {},
+  nodes: Node[],
+  pods: Pod[] = [],
+  volumes: { claims?: PersistentVolumeClaim[]; volumes?: PersistentVolume[]; classes?: StorageClass[] } = {},
 ): SchedulerCache {
   const deps = { client: undefined as never, clock: new SimClock(0), random: new SimRandom(1), log: silentLogger };
-  const held = (kind: keyof typeof kinds, objects: KubeObject[] = []): Informer<any> => {
-    const informer = new Informer<KubeObject>(kinds[kind], {
+  const held = <T extends KubeObject>(kind: KindRef<T>, objects: T[] = []): Informer<T> => {
+    const informer = new Informer(kind, {
       ...deps,
       client: {
         list: async () => ({ apiVersion: 'v1', kind: 'List', metadata: { resourceVersion: '1' }, items: objects }),
@@ -58,22 +58,23 @@ function cacheOf(
       ]),
     );
     informer.get = (key) => access.get(key);
-    informer.by = (_index, value) => objects.filter((o) => (o['spec']?.storageClassName ?? '') === value);
+    informer.by = (_index, value) =>
+      objects.filter((o) => ((o as KubeObject)['spec']?.storageClassName ?? '') === value);
     return informer;
   };
   const cache = new SchedulerCache({
-    claims: held('PersistentVolumeClaim', volumes.claims),
-    volumes: held('PersistentVolume', volumes.volumes),
-    classes: held('StorageClass', volumes.classes),
-    namespaces: held('Namespace'),
+    claims: held(kinds.PersistentVolumeClaim, volumes.claims),
+    volumes: held(kinds.PersistentVolume, volumes.volumes),
+    classes: held(kinds.StorageClass, volumes.classes),
+    namespaces: held(kinds.Namespace),
   });
   for (const node of nodes) cache.putNode(node);
   for (const pod of pods) cache.putPod(pod);
   return cache;
 }
 
-function outcome(cache: SchedulerCache, pod: KubeObject): string {
-  const decision = planPod(podInfoOf(pod), cache, 0, new SimRandom(7));
+function outcome(cache: SchedulerCache, pod: Pod): string {
+  const decision = chooseNode(podInfoOf(pod), cache, 0, new SimRandom(7));
   return decision.type === 'placed' ? decision.node.name : decision.message;
 }
 
@@ -93,7 +94,7 @@ const podAffinity = (key: string): Json => ({
 });
 
 test('each filter keeps a Pod off with its own words', () => {
-  const cases: [string, KubeObject[], KubeObject[], KubeObject, string][] = [
+  const cases: [string, Node[], Pod[], Pod, string][] = [
     ['no nodes', [], [], makePod('p'), 'no nodes available to schedule pods'],
     [
       'cpu',
@@ -270,7 +271,7 @@ test('hard spreading bounds the skew and needs the label', () => {
 test('Pods go where most is free, and those of one owner go apart', () => {
   const nodes = [makeNode('a'), makeNode('b')];
   assert.equal(outcome(cacheOf(nodes, [makePod('q', { node: 'a', requests: { cpu: '2' } })]), makePod('p')), 'b');
-  const owned = (name: string, node?: string): KubeObject => {
+  const owned = (name: string, node?: string): Pod => {
     const pod = makePod(name, node === undefined ? {} : { node });
     pod.metadata.ownerReferences = [
       { apiVersion: 'apps/v1', kind: 'ReplicaSet', name: 'r', uid: 'r', controller: true },
@@ -281,38 +282,31 @@ test('Pods go where most is free, and those of one owner go apart', () => {
 });
 
 test('claims decide where a Pod can go', () => {
-  const claim = (spec: Json, annotations = {}): KubeObject => ({
-    apiVersion: 'v1',
-    kind: 'PersistentVolumeClaim',
-    metadata: { name: 'c', namespace: 'default', uid: 'c', annotations },
-    spec,
-    status: {},
-  });
-  const volume = (name: string, node: string): KubeObject => ({
-    apiVersion: 'v1',
-    kind: 'PersistentVolume',
-    metadata: { name },
-    status: { phase: 'Available' },
-    spec: {
-      storageClassName: 'local',
-      capacity: { storage: '1Gi' },
-      accessModes: ['ReadWriteOnce'],
-      nodeAffinity: {
-        required: {
-          nodeSelectorTerms: [
-            { matchExpressions: [{ key: 'kubernetes.io/hostname', operator: 'In', values: [node] }] },
-          ],
+  const claim = (spec: Json, annotations = {}): PersistentVolumeClaim =>
+    sampleOf(kinds.PersistentVolumeClaim, {
+      metadata: { name: 'c', namespace: 'default', uid: 'c', annotations },
+      spec,
+      status: {},
+    });
+  const volume = (name: string, node: string): PersistentVolume =>
+    sampleOf(kinds.PersistentVolume, {
+      metadata: { name },
+      status: { phase: 'Available' },
+      spec: {
+        storageClassName: 'local',
+        capacity: { storage: '1Gi' },
+        accessModes: ['ReadWriteOnce'],
+        nodeAffinity: {
+          required: {
+            nodeSelectorTerms: [
+              { matchExpressions: [{ key: 'kubernetes.io/hostname', operator: 'In', values: [node] }] },
+            ],
+          },
         },
       },
-    },
-  });
-  const classOf = (provisioner: string, volumeBindingMode: string): KubeObject => ({
-    apiVersion: 'storage.k8s.io/v1',
-    kind: 'StorageClass',
-    metadata: { name: 'local' },
-    provisioner,
-    volumeBindingMode,
-  });
+    });
+  const classOf = (provisioner: string, volumeBindingMode: string): StorageClass =>
+    sampleOf(kinds.StorageClass, { metadata: { name: 'local' }, provisioner, volumeBindingMode });
   const wanted = {
     storageClassName: 'local',
     accessModes: ['ReadWriteOnce'],
@@ -354,7 +348,7 @@ test('preemption takes the fewest of the least important and honours budgets whe
   ];
   const cache = cacheOf(nodes, pods);
   const info = podInfoOf(makePod('p', { requests: { cpu: '2' }, priority: 10 }));
-  const decision = planPod(info, cache, 0, new SimRandom(1));
+  const decision = chooseNode(info, cache, 0, new SimRandom(1));
   assert.equal(decision.type, 'unschedulable');
   if (decision.type !== 'unschedulable') return;
   const plan = planPreemption(info, decision, cache, []);
@@ -362,13 +356,11 @@ test('preemption takes the fewest of the least important and honours budgets whe
     'a',
     ['default/a2'],
   ]);
-  const budget: KubeObject = {
-    apiVersion: 'policy/v1',
-    kind: 'PodDisruptionBudget',
+  const budget: PodDisruptionBudget = sampleOf(kinds.PodDisruptionBudget, {
     metadata: { name: 'b', namespace: 'default' },
     spec: { selector: { matchLabels: { app: 'a' } } },
     status: { disruptionsAllowed: 0 },
-  };
+  });
   const careful = planPreemption(info, decision, cache, [budget]);
   assert.deepEqual(careful.type === 'preempt' ? [careful.victims.node, careful.victims.budgetViolations] : careful, [
     'a',
