@@ -1,10 +1,10 @@
 /** What the images of an engine stand on, and what they tell while they work. */
 import type { Content } from '#content/content.ts';
 import type { ImageRecord, ImageRecords } from '#content/image-records.ts';
-import type { HttpTransport } from '#content/remote.ts';
+import type { ClientTls, HttpTransport } from '#content/remote.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock } from '#os/clock.ts';
-import type { EngineEvent, Owner, RegistryCredential } from './engine.ts';
+import type { EngineEvent, Owner } from './engine.ts';
 
 /** One line of docker's JSON progress. */
 export type ProgressEvent = Record<string, unknown>;
@@ -48,7 +48,7 @@ export interface ImagesOptions {
    * The registry of the platform on another node, asked for any name before mirrors are. `domains`: names it owns
    * itself.
    */
-  platformRegistry?: { url: string; credential: RegistryCredential; domains: string[] };
+  platformRegistry?: { url: string; tls(): ClientTls; domains: string[] };
   /** Makes a base image where no registry could be reached; undefined when it cannot. */
   makeBaseImage?: (familiar: string, progress: Progress) => Promise<ImageRecord | undefined>;
   /** Containers made from an image, by its id, as docker names them in messages. */

@@ -210,7 +210,7 @@ function conditionsOf(input: StatusInput, phase: string, statuses: Json[], initS
   const readyMessage = ended ? undefined : `containers with unready status: ${names(unready)}`;
   const unmet = unmetGates(pod);
   const podReady = containersReady && unmet.length === 0;
-  const notReady: [string?, string?] = containersReady
+  const notReady: [reason?: string, message?: string | undefined] = containersReady
     ? podReady
       ? []
       : ['ReadinessGatesNotReady', unmet.join(', ')]

@@ -5,9 +5,8 @@ import { podProcessesMaxPercent, podsPerNodeDefault } from '#kubelet/limits.ts';
 import { amountsOf, type NodeFacts } from '#kubelet/node-status.ts';
 import { readIfExists } from '#os/files.ts';
 import type { Instance, NodePlan } from './instance.ts';
+import { kubeletPort } from './node-parts.ts';
 import { kubernetesVersion, tiphysVersion } from './version.ts';
-
-export const kubeletPort = 10_250;
 
 export function readNodeFacts(instance: Instance, node: NodePlan, dataDir: string, appArmor: boolean): NodeFacts {
   const disk = statfsSync(dataDir);

@@ -79,15 +79,13 @@ export class KubeletServers implements AsyncDisposable {
         clock: this.#clockOf(name),
         log: log.child('kubelet'),
         nodeName: name,
-        certificate,
-        key,
-        ca: this.#ca.certificatePem,
         allowed: { commonNames: [kubeletClientName], organizations: ['system:masters'] },
         nodeUsage: () => this.#nodeUsage(node),
       },
       '127.0.0.1',
       0,
     );
+    server.setSecureContext({ cert: certificate, key, ca: this.#ca.certificatePem });
     const made: NodeServer = { server, sockets: new Set(), port: (server.address() as AddressInfo).port };
     server.on('connection', (socket: Socket) => {
       if (!this.#cluster.nodes.isReachable(name)) {
