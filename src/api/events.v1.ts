@@ -11,7 +11,7 @@ export interface Event {
   deprecatedFirstTimestamp?: Time | null;
   deprecatedLastTimestamp?: Time | null;
   deprecatedSource?: EventSource;
-  eventTime: MicroTime;
+  eventTime: MicroTime | null;
   note?: string;
   reason?: string;
   regarding?: ObjectReference;
@@ -24,5 +24,5 @@ export interface Event {
 
 export interface EventSeries {
   count: number;
-  lastObservedTime: MicroTime;
+  lastObservedTime: MicroTime | null;
 }

@@ -18,3 +18,15 @@ export type Template<T> = Omit<Manifest<T>, 'apiVersion' | 'kind' | 'metadata'> 
   kind?: string;
   metadata?: ObjectMeta;
 };
+
+/**
+ * What a client sent, before validation: each field that is there has its type (`schema/check.ts` sees to that), and
+ * any may be missing.
+ */
+export type Draft<T> = T extends (infer I)[]
+  ? Draft<I>[]
+  : T extends object
+    ? string extends keyof T
+      ? { [K in keyof T]: Draft<T[K]> }
+      : { [K in keyof T]?: Draft<T[K]> }
+    : T;

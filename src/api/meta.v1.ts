@@ -66,7 +66,7 @@ export interface APIVersions {
 }
 
 export interface Condition {
-  lastTransitionTime: Time;
+  lastTransitionTime: Time | null;
   message: string;
   observedGeneration?: number;
   reason: string;

@@ -10,7 +10,7 @@ export interface NodeMetrics {
   apiVersion: 'metrics.k8s.io/v1beta1';
   kind: 'NodeMetrics';
   metadata: ObjectMeta;
-  timestamp: Time;
+  timestamp: Time | null;
   usage: Record<string, Quantity>;
   window: Duration;
 }
@@ -19,7 +19,7 @@ export interface PodMetrics {
   apiVersion: 'metrics.k8s.io/v1beta1';
   kind: 'PodMetrics';
   metadata: ObjectMeta;
-  timestamp: Time;
+  timestamp: Time | null;
   window: Duration;
   containers: ContainerMetrics[];
 }

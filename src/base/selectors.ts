@@ -21,7 +21,7 @@ export type Labels = Readonly<Record<string, string>>;
 /** The object form, as in `spec.selector` of workloads. */
 export interface LabelSelectorObject {
   matchLabels?: Record<string, string>;
-  matchExpressions?: { key: string; operator: string; values?: string[] }[];
+  matchExpressions?: { key?: string; operator?: string; values?: string[] }[];
 }
 
 const qualifiedNamePart = /^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$/;
@@ -241,16 +241,17 @@ export function selectorOf(selector: LabelSelectorObject | null | undefined): La
   for (const [key, value] of Object.entries(selector.matchLabels ?? {}))
     requirements.push({ key, operator: 'In', values: [value] });
   for (const expression of selector.matchExpressions ?? []) {
-    const operator = objectOperators[expression.operator];
+    const { key = '', operator: given = '' } = expression;
+    const operator = objectOperators[given];
     if (operator === undefined)
-      throw new ApiError('BadRequest', `${JSON.stringify(expression.operator)} is not a valid label selector operator`);
+      throw new ApiError('BadRequest', `${JSON.stringify(given)} is not a valid label selector operator`);
     if ((operator === 'In' || operator === 'NotIn') && (expression.values ?? []).length === 0) {
       throw new ApiError(
         'BadRequest',
         "values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty",
       );
     }
-    requirements.push({ key: expression.key, operator, values: expression.values ?? [] });
+    requirements.push({ key, operator, values: expression.values ?? [] });
   }
   return requirements;
 }

@@ -270,7 +270,7 @@ class HpaController {
             resource === 'cpu' ? milliOf(amount) : wholeOf(amount) * 1000,
           ]),
         );
-      usages.set(item.metadata.name ?? '', { timestampMs: Date.parse(item.timestamp), containers });
+      usages.set(item.metadata.name ?? '', { timestampMs: Date.parse(item.timestamp ?? ''), containers });
     }
     return usages;
   }

@@ -3,21 +3,33 @@
  * absent, never where it is explicitly empty in a way that means something. Functions change the object in place;
  * callers own it.
  */
-import type { Json } from '#base/objects.ts';
+import type {
+  Container,
+  DownwardAPIVolumeFile,
+  HTTPGetAction,
+  PersistentVolumeClaimSpec,
+  Pod,
+  PodSpec,
+  PodTemplateSpec,
+  Probe,
+  Volume,
+} from '#api/core.v1.ts';
+import type { Draft } from '#api/manifest.ts';
+import type { ObjectMeta } from '#api/meta.v1.ts';
 import { canonicalQuantity, isQuantity } from '#base/quantity.ts';
 
 /** Sets `object[field]` where it is absent or null. */
-export function setDefault(object: Json, field: string, value: unknown): void {
+export function setDefault<T, K extends keyof T>(object: T, field: K, value: T[K]): void {
   if (object[field] === undefined || object[field] === null) object[field] = value;
 }
 
 /** As setDefault, and also where the field is empty text: a Go string without a pointer. */
-export function setDefaultText(object: Json, field: string, value: string): void {
+export function setDefaultText<T, K extends keyof T>(object: T, field: K, value: T[K] & string): void {
   if (object[field] === undefined || object[field] === null || object[field] === '') object[field] = value;
 }
 
-function defaultProbe(probe: Json): void {
-  if (probe === undefined || probe === null) return;
+function defaultProbe(probe: Draft<Probe> | undefined): void {
+  if (probe === undefined) return;
   for (const [field, value] of [
     ['timeoutSeconds', 1],
     ['periodSeconds', 10],
@@ -26,17 +38,17 @@ function defaultProbe(probe: Json): void {
   ] as const)
     if (!probe[field]) probe[field] = value;
   defaultHandler(probe);
-  if (probe.grpc !== undefined && probe.grpc !== null) setDefault(probe.grpc, 'service', '');
+  if (probe.grpc !== undefined) setDefault(probe.grpc, 'service', '');
 }
 
-function defaultHandler(handler: Json): void {
+function defaultHandler(handler: { httpGet?: Draft<HTTPGetAction> } | undefined): void {
   if (!handler?.httpGet) return;
   setDefaultText(handler.httpGet, 'path', '/');
   setDefaultText(handler.httpGet, 'scheme', 'HTTP');
 }
 
-export function defaultQuantities(list: Json): void {
-  if (list === undefined || list === null) return;
+export function defaultQuantities(list: Record<string, string> | undefined): void {
+  if (list === undefined) return;
   for (const [name, value] of Object.entries(list)) if (isQuantity(value)) list[name] = canonicalQuantity(value);
 }
 
@@ -48,35 +60,33 @@ function defaultPullPolicy(image: string | undefined): string {
   return tag === undefined || tag === 'latest' ? 'Always' : 'IfNotPresent';
 }
 
-function defaultContainer(container: Json, hostNetwork: boolean): void {
+function defaultContainer(container: Draft<Container>, hostNetwork: boolean): void {
   setDefaultText(container, 'imagePullPolicy', defaultPullPolicy(container.image));
   setDefaultText(container, 'terminationMessagePath', '/dev/termination-log');
   setDefaultText(container, 'terminationMessagePolicy', 'File');
-  setDefault(container, 'resources', {});
-  defaultQuantities(container.resources.limits);
-  defaultQuantities(container.resources.requests);
+  const resources = (container.resources ??= {});
+  defaultQuantities(resources.limits);
+  defaultQuantities(resources.requests);
   // a limit without a request is also the request
-  for (const [name, value] of Object.entries(container.resources.limits ?? {})) {
-    container.resources.requests ??= {};
-    setDefault(container.resources.requests, name, value);
-  }
+  for (const [name, value] of Object.entries(resources.limits ?? {}))
+    setDefault((resources.requests ??= {}), name, value);
   for (const port of container.ports ?? []) {
     setDefaultText(port, 'protocol', 'TCP');
     if (hostNetwork && !port.hostPort) port.hostPort = port.containerPort;
   }
   for (const env of container.env ?? [])
     if (env.valueFrom?.fieldRef) setDefaultText(env.valueFrom.fieldRef, 'apiVersion', 'v1');
-  for (const probe of ['livenessProbe', 'readinessProbe', 'startupProbe']) defaultProbe(container[probe]);
+  for (const probe of ['livenessProbe', 'readinessProbe', 'startupProbe'] as const) defaultProbe(container[probe]);
   defaultHandler(container.lifecycle?.postStart);
   defaultHandler(container.lifecycle?.preStop);
   if (container.securityContext?.procMount === '') delete container.securityContext.procMount;
 }
 
-function defaultFieldRefs(items: Json[] | undefined): void {
+function defaultFieldRefs(items: Draft<DownwardAPIVolumeFile>[] | undefined): void {
   for (const item of items ?? []) if (item.fieldRef) setDefaultText(item.fieldRef, 'apiVersion', 'v1');
 }
 
-function defaultVolume(volume: Json): void {
+function defaultVolume(volume: Draft<Volume>): void {
   const sources = Object.keys(volume).filter((k) => k !== 'name');
   if (sources.length === 0) volume.emptyDir = {};
   if (volume.configMap) setDefault(volume.configMap, 'defaultMode', 0o644);
@@ -98,15 +108,14 @@ function defaultVolume(volume: Json): void {
   if (volume.iscsi) setDefaultText(volume.iscsi, 'iscsiInterface', 'default');
 }
 
-export function defaultClaim(claim: Json): void {
-  claim.spec ??= {};
-  setDefaultText(claim.spec, 'volumeMode', 'Filesystem');
-  defaultQuantities(claim.spec.resources?.requests);
-  defaultQuantities(claim.spec.resources?.limits);
+export function defaultClaim(claim: { spec?: Draft<PersistentVolumeClaimSpec> }): void {
+  const spec = (claim.spec ??= {});
+  setDefaultText(spec, 'volumeMode', 'Filesystem');
+  defaultQuantities(spec.resources?.requests);
+  defaultQuantities(spec.resources?.limits);
 }
 
-function defaultPodSpec(spec: Json): void {
-  if (spec === undefined || spec === null) return;
+function defaultPodSpec(spec: Draft<PodSpec>): void {
   setDefaultText(spec, 'dnsPolicy', 'ClusterFirst');
   setDefaultText(spec, 'restartPolicy', 'Always');
   setDefault(spec, 'terminationGracePeriodSeconds', 30);
@@ -125,19 +134,24 @@ function defaultPodSpec(spec: Json): void {
   defaultQuantities(spec.overhead);
 }
 
-/** A Pod itself, not a template: these defaults would otherwise change templates that were stored before. */
-export function defaultPod(pod: Json): void {
-  pod.spec ??= {};
-  defaultPodSpec(pod.spec);
-  setDefault(pod.spec, 'enableServiceLinks', true);
-  pod.status ??= {};
-  setDefaultText(pod.status, 'phase', 'Pending');
+/** An object that has no labels of its own gets those of its Pods. */
+export function labelAs(object: { metadata?: Draft<ObjectMeta> }, labels: Record<string, string> | undefined): void {
+  const metadata = (object.metadata ??= {});
+  if (labels !== undefined && Object.keys(metadata.labels ?? {}).length === 0) metadata.labels = { ...labels };
 }
 
-export function defaultTemplate(template: Json): void {
-  if (template === undefined || template === null) return;
-  setDefault(template, 'metadata', {});
-  template.metadata.creationTimestamp ??= undefined;
-  template.spec ??= {};
-  defaultPodSpec(template.spec);
+/** A Pod itself, not a template: these defaults would otherwise change templates that were stored before. */
+export function defaultPod(pod: Draft<Pod>): void {
+  const spec = (pod.spec ??= {});
+  defaultPodSpec(spec);
+  setDefault(spec, 'enableServiceLinks', true);
+  setDefaultText((pod.status ??= {}), 'phase', 'Pending');
+}
+
+export function defaultTemplate(template: Draft<PodTemplateSpec> | undefined): void {
+  if (template === undefined) return;
+  template.metadata ??= {};
+  // A null, which Go's clients write, says nothing.
+  if (template.metadata.creationTimestamp == null) delete template.metadata.creationTimestamp;
+  defaultPodSpec((template.spec ??= {}));
 }

@@ -123,7 +123,7 @@ function fieldText(source: Source, owner: string, name: string, text: string): s
     (name === 'spec' && head.startsWith('@') && !isPointer) ||
     (owner.endsWith('Condition') && keptZeros[`${source.pkg}/${owner}`]?.includes(name) === true);
   const type = unions[`${owner}.${name}`] ?? typeText(source, head.replace(/!$/, ''));
-  const isNullable = /^(micro)?time$/.test(head) && !isPointer;
+  const isNullable = /^(micro)?time!?$/.test(head) && !isPointer;
   const property = /^[a-zA-Z$][\w$]*$/.test(name) ? name : `'${name}'`;
   return `  ${property}${isRequired ? '' : '?'}: ${type}${isNullable ? ' | null' : ''};`;
 }

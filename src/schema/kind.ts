@@ -4,18 +4,21 @@
  * tables, decoding, pruning, defaulting, validation, patches, apply - is derived from a record, so that adding a kind
  * touches one file.
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Draft } from '#api/manifest.ts';
+import type { LabelSelector } from '#api/meta.v1.ts';
+import type { KubeObject } from '#base/objects.ts';
+import { fieldOf } from '#base/unknown.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { typeOf } from './types.ts';
 import type { ObjectNode } from './types.ts';
 
-export interface Column {
+export interface Column<T extends KubeObject = KubeObject> {
   name: string;
   type: 'string' | 'integer' | 'date' | 'number' | 'boolean';
   format?: string;
   /** 0: shown always; 1: with `-o wide`. */
   priority?: number;
-  value(object: KubeObject, now: number): string | number | boolean | null | undefined;
+  value(object: T, now: number): string | number | boolean | null | undefined;
 }
 
 export interface SubresourceRecord {
@@ -27,7 +30,12 @@ export interface SubresourceRecord {
   type?: string;
 }
 
-export interface KindRecord {
+/** A reader of a field's value as text. (A method's type: a record of one kind is a record of any.) */
+type FieldText<T> = { read(object: T): string }['read'];
+type StatusOf<T> = T extends { status?: infer S } ? Draft<NonNullable<S>> : unknown;
+
+/** `T` is what the kind's objects are when they are stored; before that they are drafts of it. */
+export interface KindRecord<T extends KubeObject = KubeObject> {
   group: string;
   version: string;
   kind: string;
@@ -38,7 +46,7 @@ export interface KindRecord {
   shortNames: readonly string[];
   categories: readonly string[];
   subresources: Readonly<Record<string, SubresourceRecord>>;
-  columns: readonly Column[];
+  columns: readonly Column<T>[];
   listKind: string;
   /** The structure; read at first use. */
   readonly type: ObjectNode;
@@ -48,20 +56,20 @@ export interface KindRecord {
   fromStored?(object: KubeObject): KubeObject;
   toStored?(object: KubeObject): KubeObject;
   /** Fields beyond `metadata.name` and `metadata.namespace` that a field selector may name, as paths or functions. */
-  selectableFields: Readonly<Record<string, (object: Json) => string>>;
+  selectableFields: Readonly<Record<string, FieldText<T>>>;
   /** `spec` changes increment `metadata.generation`. */
   hasGeneration: boolean;
   /** `status` is written through the status subresource only. */
   hasStatus: boolean;
-  defaults?(object: Json): void;
+  defaults?(object: Draft<T>): void;
   /** What `defaults` does within `status`, for writes that change nothing else. */
-  defaultStatus?(status: Json): void;
+  defaultStatus?(status: StatusOf<T>): void;
   /** Runs after defaulting of a new object: drops what clients may not set. */
-  prepareCreate?(object: Json): void;
-  prepareUpdate?(object: Json, old: Json): void;
-  validate?(object: Json, errors: FieldErrors, old: Json | undefined): void;
-  validateUpdate?(object: Json, old: Json, errors: FieldErrors): void;
-  validateStatus?(object: Json, old: Json, errors: FieldErrors): void;
+  prepareCreate?(object: Draft<T>): void;
+  prepareUpdate?(object: Draft<T>, old: T): void;
+  validate?(object: Draft<T>, errors: FieldErrors, old: T | undefined): void;
+  validateUpdate?(object: Draft<T>, old: T, errors: FieldErrors): void;
+  validateStatus?(object: Draft<T>, old: T, errors: FieldErrors): void;
   /** Names: a DNS subdomain unless said otherwise. */
   nameForm: 'subdomain' | 'label' | 'label1035' | 'path';
   scale?: { specPath: string; statusPath: string; selectorPath: string };
@@ -81,7 +89,10 @@ export const scaleSubresource: SubresourceRecord = {
   type: 'autoscaling.v1/Scale',
 };
 
-export type KindOptions = Partial<Omit<KindRecord, 'type'>> & { type?: string; scoped?: 'Namespaced' | 'Cluster' };
+export type KindOptions<T extends KubeObject = KubeObject> = Partial<Omit<KindRecord<T>, 'type'>> & {
+  type?: string;
+  scoped?: 'Namespaced' | 'Cluster';
+};
 
 export const ageColumn: Column = {
   name: 'Age',
@@ -96,32 +107,32 @@ const plainColumns: readonly Column[] = [
 ];
 
 /** Name, the narrow columns, Age, the wide ones; where Age is among the narrow ones it stays there. */
-export function columns(...middle: Column[]): Column[] {
+export function columns<T extends KubeObject>(...middle: Column<T>[]): Column<T>[] {
   const plain = middle.filter((c) => (c.priority ?? 0) === 0);
   const wide = middle.filter((c) => (c.priority ?? 0) > 0);
   return [nameColumn, ...plain, ...(plain.includes(ageColumn) ? [] : [ageColumn]), ...wide];
 }
 
 /** The same without Age. */
-export function agelessColumns(...middle: Column[]): Column[] {
+export function agelessColumns<T extends KubeObject>(...middle: Column<T>[]): Column<T>[] {
   return [nameColumn, ...middle];
 }
 
-export function column(
+export function column<T extends KubeObject>(
   name: string,
-  value: Column['value'],
+  value: Column<T>['value'],
   options: { wide?: boolean; type?: Column['type'] } = {},
-): Column {
+): Column<T> {
   return { name, type: options.type ?? 'string', priority: options.wide === true ? 1 : 0, value };
 }
 
 /** Fills what follows from the group, the kind and the conventions. */
-export function defineKind(
+export function defineKind<T extends KubeObject>(
   group: string,
   version: string,
-  kind: string,
+  kind: T['kind'],
   resource: string,
-  options: KindOptions = {},
+  options: KindOptions<T> = {},
 ): KindRecord {
   const typeName = options.type ?? `${packageOf(group, version)}/${kind}`;
   const { type: _type, scoped, ...rest } = options;
@@ -184,21 +195,14 @@ export const orNone = (text: string | undefined | null): string =>
   text === undefined || text === null || text === '' ? '<none>' : text;
 
 /** A reader of a dotted path as text. */
-export function pathText(path: string): (object: Json) => string {
+export function pathText(path: string): (object: KubeObject) => string {
   const parts = path.split('.');
-  return (object) => {
-    let at = object;
-    for (const part of parts) {
-      at = at?.[part];
-      if (at === undefined || at === null) return '';
-    }
-    return String(at);
-  };
+  return (object) => String(fieldOf(object, ...parts) ?? '');
 }
 
-export function formatSelector(selector: Json): string {
-  if (selector === undefined || selector === null) return '<none>';
-  const parts = Object.entries(selector.matchLabels ?? {}).map(([k, v]) => `${k}=${String(v)}`);
+export function formatSelector(selector: LabelSelector | undefined): string {
+  if (selector === undefined) return '<none>';
+  const parts = Object.entries(selector.matchLabels ?? {}).map(([k, v]) => `${k}=${v}`);
   for (const e of selector.matchExpressions ?? []) {
     if (e.operator === 'Exists') parts.push(e.key);
     else if (e.operator === 'DoesNotExist') parts.push(`!${e.key}`);

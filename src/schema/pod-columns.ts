@@ -1,12 +1,12 @@
 /** What `kubectl get pods` shows, computed from a Pod's status as the reference implementation's printers do. */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { ContainerStatus, Pod } from '#api/core.v1.ts';
 import { column, columns, orNone, shortDuration } from './kind.ts';
 import type { Column } from './kind.ts';
 
-const isRestartableInit = (pod: Json, name: string): boolean =>
-  (pod.spec?.initContainers ?? []).some((c: Json) => c.name === name && c.restartPolicy === 'Always');
+const isRestartableInit = (pod: Pod, name: string): boolean =>
+  (pod.spec?.initContainers ?? []).some((c) => c.name === name && c.restartPolicy === 'Always');
 
-function initReason(pod: Json, status: Json, index: number): string | undefined {
+function initReason(pod: Pod, status: ContainerStatus, index: number): string | undefined {
   const state = status.state ?? {};
   if (state.terminated !== undefined) {
     if (state.terminated.exitCode === 0) return undefined;
@@ -20,7 +20,7 @@ function initReason(pod: Json, status: Json, index: number): string | undefined 
   return `Init:${index}/${(pod.spec?.initContainers ?? []).length}`;
 }
 
-function containerReason(status: Json): string | undefined {
+function containerReason(status: ContainerStatus): string | undefined {
   const state = status.state ?? {};
   if (state.waiting?.reason) return state.waiting.reason;
   if (state.terminated === undefined) return undefined;
@@ -28,18 +28,18 @@ function containerReason(status: Json): string | undefined {
   return state.terminated.signal ? `Signal:${state.terminated.signal}` : `ExitCode:${state.terminated.exitCode ?? 0}`;
 }
 
-function isReady(pod: Json): boolean {
-  return (pod.status?.conditions ?? []).some((c: Json) => c.type === 'Ready' && c.status === 'True');
+function isReady(pod: Pod): boolean {
+  return (pod.status?.conditions ?? []).some((c) => c.type === 'Ready' && c.status === 'True');
 }
 
-function podStatusText(pod: Json): string {
+function podStatusText(pod: Pod): string {
   const status = pod.status ?? {};
   let reason: string = status.reason || status.phase || 'Unknown';
-  if ((status.conditions ?? []).some((c: Json) => c.type === 'PodScheduled' && c.reason === 'SchedulingGated'))
+  if ((status.conditions ?? []).some((c) => c.type === 'PodScheduled' && c.reason === 'SchedulingGated'))
     reason = 'SchedulingGated';
-  const inits: Json[] = status.initContainerStatuses ?? [];
+  const inits = status.initContainerStatuses ?? [];
   const initializing = inits.map((s, i) => initReason(pod, s, i)).find((r) => r !== undefined);
-  const initialized = (status.conditions ?? []).some((c: Json) => c.type === 'Initialized' && c.status === 'True');
+  const initialized = (status.conditions ?? []).some((c) => c.type === 'Initialized' && c.status === 'True');
   if (
     initializing !== undefined &&
     !(initialized && initializing.startsWith('Init:') && inits.every((s) => s.state?.terminated?.exitCode === 0))
@@ -50,7 +50,7 @@ function podStatusText(pod: Json): string {
     for (const container of [...(status.containerStatuses ?? [])].reverse()) {
       const own = containerReason(container);
       if (own !== undefined) reason = own;
-      else if (container.ready === true && container.state?.running !== undefined) running = true;
+      else if (container.ready && container.state?.running !== undefined) running = true;
     }
     if (reason === 'Completed' && running) reason = isReady(pod) ? 'Running' : 'NotReady';
   }
@@ -61,44 +61,42 @@ function podStatusText(pod: Json): string {
   return reason;
 }
 
-function restartText(pod: Json, now: number): string {
-  const inits: Json[] = pod.status?.initContainerStatuses ?? [];
+function restartText(pod: Pod, now: number): string {
+  const inits = pod.status?.initContainerStatuses ?? [];
   const counted = [...(pod.status?.containerStatuses ?? []), ...inits.filter((s) => isRestartableInit(pod, s.name))];
   const initializing =
     inits.length > 0 &&
     (pod.status?.containerStatuses ?? []).every(
-      (s: Json) => s.state?.running === undefined && s.state?.terminated === undefined,
+      (s) => s.state?.running === undefined && s.state?.terminated === undefined,
     );
   const list = initializing ? inits : counted;
-  const restarts = list.reduce((sum: number, s: Json) => sum + (s.restartCount ?? 0), 0);
-  const last = Math.max(0, ...list.map((s: Json) => Date.parse(s.lastState?.terminated?.finishedAt ?? '') || 0));
+  const restarts = list.reduce((sum: number, s) => sum + (s.restartCount ?? 0), 0);
+  const last = Math.max(0, ...list.map((s) => Date.parse(s.lastState?.terminated?.finishedAt ?? '') || 0));
   return restarts > 0 && last > 0 ? `${restarts} (${shortDuration(now - last)} ago)` : String(restarts);
 }
 
-function readyText(pod: Json): string {
-  const inits = (pod.spec?.initContainers ?? []).filter((c: Json) => c.restartPolicy === 'Always');
+function readyText(pod: Pod): string {
+  const inits = (pod.spec?.initContainers ?? []).filter((c) => c.restartPolicy === 'Always');
   const total = (pod.spec?.containers ?? []).length + inits.length;
   const ready =
-    (pod.status?.containerStatuses ?? []).filter((s: Json) => s.ready === true && s.state?.running !== undefined)
-      .length +
-    (pod.status?.initContainerStatuses ?? []).filter((s: Json) => isRestartableInit(pod, s.name) && s.ready === true)
-      .length;
+    (pod.status?.containerStatuses ?? []).filter((s) => s.ready && s.state?.running !== undefined).length +
+    (pod.status?.initContainerStatuses ?? []).filter((s) => isRestartableInit(pod, s.name) && s.ready).length;
   return `${ready}/${total}`;
 }
 
-function gatesText(pod: Json): string {
-  const gates: Json[] = pod.spec?.readinessGates ?? [];
+function gatesText(pod: Pod): string {
+  const gates = pod.spec?.readinessGates ?? [];
   if (gates.length === 0) return '<none>';
   const met = gates.filter((g) =>
-    (pod.status?.conditions ?? []).some((c: Json) => c.type === g.conditionType && c.status === 'True'),
+    (pod.status?.conditions ?? []).some((c) => c.type === g.conditionType && c.status === 'True'),
   ).length;
   return `${met}/${gates.length}`;
 }
 
-export const podColumns: readonly Column[] = columns(
+export const podColumns: readonly Column<Pod>[] = columns(
   column('Ready', readyText),
   column('Status', podStatusText),
-  column('Restarts', (o: KubeObject, now) => restartText(o, now)),
+  column('Restarts', (o, now) => restartText(o, now)),
   column('IP', (o) => orNone(o.status?.podIPs?.[0]?.ip ?? o.status?.podIP), { wide: true }),
   column('Node', (o) => orNone(o.spec?.nodeName), { wide: true }),
   column('Nominated Node', (o) => orNone(o.status?.nominatedNodeName), { wide: true }),

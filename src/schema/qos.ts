@@ -1,17 +1,18 @@
 /** The quality-of-service class of a Pod (Kubernetes reference, "Pod Quality of Service Classes"). */
-import type { Json } from '#base/objects.ts';
+import type { PodSpec } from '#api/core.v1.ts';
+import type { Draft } from '#api/manifest.ts';
 import { compareQuantities, parseQuantity } from '#base/quantity.ts';
 
-export function qosClassOf(spec: Json): 'Guaranteed' | 'Burstable' | 'BestEffort' {
+export function qosClassOf(spec: Draft<PodSpec>): 'Guaranteed' | 'Burstable' | 'BestEffort' {
   const containers = [...(spec.containers ?? []), ...(spec.initContainers ?? [])];
   const sets =
     spec.resources !== undefined && (spec.resources.requests || spec.resources.limits)
       ? [spec.resources]
-      : containers.map((c: Json) => c.resources ?? {});
+      : containers.map((c) => c.resources ?? {});
   let any = false;
   let guaranteed = sets.length > 0;
   for (const resources of sets) {
-    for (const name of ['cpu', 'memory']) {
+    for (const name of ['cpu', 'memory'] as const) {
       const request = resources.requests?.[name];
       const limit = resources.limits?.[name];
       if (positive(request) || positive(limit)) any = true;
@@ -22,7 +23,7 @@ export function qosClassOf(spec: Json): 'Guaranteed' | 'Burstable' | 'BestEffort
   return guaranteed ? 'Guaranteed' : 'Burstable';
 }
 
-function positive(quantity: string | undefined): boolean {
+function positive(quantity: string | undefined): quantity is string {
   if (quantity === undefined) return false;
   try {
     return parseQuantity(quantity).nano > 0n;

@@ -1,12 +1,26 @@
 /** Validation of apps, batch and autoscaling. */
-import type { Json } from '#base/objects.ts';
+import type {
+  DaemonSet,
+  Deployment,
+  ReplicaSet,
+  RollingUpdateDeployment,
+  StatefulSet,
+  StatefulSetSpec,
+} from '#api/apps.v1.ts';
+import type { CronJob, Job, JobSpec } from '#api/batch.v1.ts';
+import type { PodTemplateSpec } from '#api/core.v1.ts';
+import type { Draft } from '#api/manifest.ts';
+import type { LabelSelector } from '#api/meta.v1.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { validateJobPolicies } from './validate-job.ts';
 import { nonNegative, sameJson, validateTemplate } from './validate-pod.ts';
 import { validateLabelSelector } from './validate-selector.ts';
 
-function validateSelector(spec: Json, errors: FieldErrors): void {
+/** What validations of workloads have in common. */
+type WorkloadSpec = Pick<StatefulSetSpec, 'selector' | 'template'>;
+
+function validateSelector(spec: Draft<WorkloadSpec>, errors: FieldErrors): void {
   if (spec.selector === undefined || spec.selector === null) {
     errors.required('spec.selector');
     return;
@@ -26,7 +40,7 @@ function validateSelector(spec: Json, errors: FieldErrors): void {
     );
 }
 
-function alwaysRestarts(spec: Json, errors: FieldErrors): void {
+function alwaysRestarts(spec: Draft<WorkloadSpec>, errors: FieldErrors): void {
   const policy = spec.template?.spec?.restartPolicy;
   if (policy !== undefined && policy !== 'Always')
     errors.unsupported('spec.template.spec.restartPolicy', policy, ['Always']);
@@ -50,7 +64,7 @@ export function validateIntOrPercent(value: unknown, at: string, errors: FieldEr
 
 const isZero = (value: unknown): boolean => value === 0 || value === '0%';
 
-function validateRolling(rolling: Json, at: string, errors: FieldErrors): void {
+function validateRolling(rolling: Draft<RollingUpdateDeployment> | undefined, at: string, errors: FieldErrors): void {
   if (!rolling) return;
   validateIntOrPercent(rolling.maxUnavailable, `${at}.maxUnavailable`, errors);
   validateIntOrPercent(rolling.maxSurge, `${at}.maxSurge`, errors);
@@ -60,7 +74,7 @@ function validateRolling(rolling: Json, at: string, errors: FieldErrors): void {
     errors.invalid(`${at}.maxUnavailable`, rolling.maxUnavailable, 'must not be greater than 100%');
 }
 
-export function validateDeployment(o: Json, errors: FieldErrors): void {
+export function validateDeployment(o: Draft<Deployment>, errors: FieldErrors): void {
   const spec = o.spec ?? {};
   nonNegative(spec.replicas, 'spec.replicas', errors);
   nonNegative(spec.minReadySeconds, 'spec.minReadySeconds', errors);
@@ -69,11 +83,11 @@ export function validateDeployment(o: Json, errors: FieldErrors): void {
   validateTemplate(spec.template, 'spec.template', errors);
   alwaysRestarts(spec, errors);
   const type = spec.strategy?.type;
-  if (!['Recreate', 'RollingUpdate'].includes(type))
+  if (!['Recreate', 'RollingUpdate'].includes(type ?? ''))
     errors.unsupported('spec.strategy.type', type ?? '', ['Recreate', 'RollingUpdate']);
-  if (type === 'Recreate' && spec.strategy.rollingUpdate)
+  if (type === 'Recreate' && spec.strategy?.rollingUpdate)
     errors.forbidden('spec.strategy.rollingUpdate', "may not be specified when strategy `type` is 'Recreate'");
-  if (type === 'RollingUpdate') validateRolling(spec.strategy.rollingUpdate, 'spec.strategy.rollingUpdate', errors);
+  if (type === 'RollingUpdate') validateRolling(spec.strategy?.rollingUpdate, 'spec.strategy.rollingUpdate', errors);
   if (spec.progressDeadlineSeconds !== undefined && spec.progressDeadlineSeconds <= (spec.minReadySeconds ?? 0))
     errors.invalid(
       'spec.progressDeadlineSeconds',
@@ -82,7 +96,7 @@ export function validateDeployment(o: Json, errors: FieldErrors): void {
     );
 }
 
-export function validateReplicaSet(o: Json, errors: FieldErrors): void {
+export function validateReplicaSet(o: Draft<ReplicaSet>, errors: FieldErrors): void {
   nonNegative(o.spec?.replicas, 'spec.replicas', errors);
   nonNegative(o.spec?.minReadySeconds, 'spec.minReadySeconds', errors);
   validateSelector(o.spec ?? {}, errors);
@@ -90,14 +104,14 @@ export function validateReplicaSet(o: Json, errors: FieldErrors): void {
   alwaysRestarts(o.spec ?? {}, errors);
 }
 
-export function validateDaemonSet(o: Json, errors: FieldErrors): void {
+export function validateDaemonSet(o: Draft<DaemonSet>, errors: FieldErrors): void {
   validateSelector(o.spec ?? {}, errors);
   validateTemplate(o.spec?.template, 'spec.template', errors);
   alwaysRestarts(o.spec ?? {}, errors);
   nonNegative(o.spec?.minReadySeconds, 'spec.minReadySeconds', errors);
-  if (!['OnDelete', 'RollingUpdate'].includes(o.spec?.updateStrategy?.type))
+  if (!['OnDelete', 'RollingUpdate'].includes(o.spec?.updateStrategy?.type ?? ''))
     errors.unsupported('spec.updateStrategy.type', o.spec?.updateStrategy?.type ?? '', ['OnDelete', 'RollingUpdate']);
-  else if (o.spec.updateStrategy.type === 'RollingUpdate') {
+  else if (o.spec?.updateStrategy?.type === 'RollingUpdate') {
     const rolling = o.spec.updateStrategy.rollingUpdate;
     validateRolling(rolling, 'spec.updateStrategy.rollingUpdate', errors);
     const both = rolling && [rolling.maxSurge ?? 0, rolling.maxUnavailable ?? 0].every((value) => !isZero(value));
@@ -110,20 +124,20 @@ export function validateDaemonSet(o: Json, errors: FieldErrors): void {
   }
 }
 
-export function validateStatefulSet(o: Json, errors: FieldErrors): void {
+export function validateStatefulSet(o: Draft<StatefulSet>, errors: FieldErrors): void {
   const spec = o.spec ?? {};
   nonNegative(spec.replicas, 'spec.replicas', errors);
   nonNegative(spec.minReadySeconds, 'spec.minReadySeconds', errors);
-  if (!['OrderedReady', 'Parallel'].includes(spec.podManagementPolicy))
+  if (!['OrderedReady', 'Parallel'].includes(spec.podManagementPolicy ?? ''))
     errors.invalid('spec.podManagementPolicy', spec.podManagementPolicy, "must be 'OrderedReady' or 'Parallel'");
-  if (!['OnDelete', 'RollingUpdate'].includes(spec.updateStrategy?.type))
+  if (!['OnDelete', 'RollingUpdate'].includes(spec.updateStrategy?.type ?? ''))
     errors.invalid('spec.updateStrategy', spec.updateStrategy, "must be 'RollingUpdate' or 'OnDelete'");
   const rolling = spec.updateStrategy?.rollingUpdate;
-  if (rolling && spec.updateStrategy.type === 'OnDelete')
+  if (rolling && spec.updateStrategy?.type === 'OnDelete')
     errors.invalid('spec.updateStrategy.rollingUpdate', rolling, "only allowed for updateStrategy 'RollingUpdate'");
   nonNegative(rolling?.partition, 'spec.updateStrategy.rollingUpdate.partition', errors);
   nonNegative(spec.ordinals?.start, 'spec.ordinals.start', errors);
-  for (const when of ['whenDeleted', 'whenScaled']) {
+  for (const when of ['whenDeleted', 'whenScaled'] as const) {
     const value: unknown = spec.persistentVolumeClaimRetentionPolicy?.[when];
     if (value && value !== 'Delete' && value !== 'Retain')
       errors.unsupported(`spec.persistentVolumeClaimRetentionPolicy.${when}`, value, ['Delete', 'Retain']);
@@ -134,10 +148,10 @@ export function validateStatefulSet(o: Json, errors: FieldErrors): void {
 }
 
 /** The template with the claims' volumes, which the mounts may name. */
-function withClaims(spec: Json): Json {
+function withClaims(spec: Draft<StatefulSetSpec>): Draft<PodTemplateSpec> | undefined {
   if (!spec.template || (spec.volumeClaimTemplates ?? []).length === 0) return spec.template;
-  const names = new Set((spec.volumeClaimTemplates ?? []).map((c: Json) => c.metadata?.name));
-  const volumes = (spec.template.spec?.volumes ?? []).filter((v: Json) => !names.has(v.name));
+  const names = new Set((spec.volumeClaimTemplates ?? []).map((c) => c.metadata?.name));
+  const volumes = (spec.template.spec?.volumes ?? []).filter((v) => !names.has(v.name));
   return {
     ...spec.template,
     spec: {
@@ -147,7 +161,7 @@ function withClaims(spec: Json): Json {
   };
 }
 
-export function validateStatefulSetUpdate(o: Json, old: Json, errors: FieldErrors): void {
+export function validateStatefulSetUpdate(o: Draft<StatefulSet>, old: StatefulSet, errors: FieldErrors): void {
   const part = ({
     replicas: _r,
     template: _t,
@@ -157,26 +171,30 @@ export function validateStatefulSetUpdate(o: Json, old: Json, errors: FieldError
     ordinals: _o,
     revisionHistoryLimit: _h,
     ...rest
-  }: Json): Json => rest;
-  if (!sameJson(part(o.spec), part(old.spec)))
+  }: Draft<StatefulSetSpec>): unknown => rest;
+  if (!sameJson(part(o.spec ?? {}), part(old.spec)))
     errors.forbidden(
       'spec',
       "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden",
     );
 }
 
-export function validateSelectorUnchanged(o: Json, old: Json, errors: FieldErrors): void {
+interface Selecting {
+  spec?: { selector?: Draft<LabelSelector> };
+}
+
+export function validateSelectorUnchanged(o: Selecting, old: Selecting, errors: FieldErrors): void {
   if (!sameJson(o.spec?.selector, old.spec?.selector))
     errors.invalid('spec.selector', o.spec?.selector, 'field is immutable');
 }
 
-export function validateJob(o: Json, errors: FieldErrors): void {
+export function validateJob(o: Draft<Job>, errors: FieldErrors): void {
   validateJobSpec(o.spec ?? {}, 'spec', errors);
 }
 
 const indexesMax = 100_000;
 
-function validateJobSpec(spec: Json, at: string, errors: FieldErrors): void {
+function validateJobSpec(spec: Draft<JobSpec>, at: string, errors: FieldErrors): void {
   for (const field of [
     'parallelism',
     'completions',
@@ -185,18 +203,18 @@ function validateJobSpec(spec: Json, at: string, errors: FieldErrors): void {
     'ttlSecondsAfterFinished',
     'backoffLimitPerIndex',
     'maxFailedIndexes',
-  ])
+  ] as const)
     nonNegative(spec[field], `${at}.${field}`, errors);
   validateTemplate(spec.template, `${at}.template`, errors);
   const policy = spec.template?.spec?.restartPolicy;
   if (policy === 'Always') errors.required(`${at}.template.spec.restartPolicy`, 'valid values: "OnFailure", "Never"');
-  if (spec.completionMode !== undefined && !['Indexed', 'NonIndexed'].includes(spec.completionMode))
+  if (spec.completionMode !== undefined && !['Indexed', 'NonIndexed'].includes(spec.completionMode ?? ''))
     errors.unsupported(`${at}.completionMode`, spec.completionMode, ['Indexed', 'NonIndexed']);
   if (spec.completionMode === 'Indexed' && spec.completions === undefined)
     errors.required(`${at}.completions`, 'when completion mode is Indexed');
   if (spec.completionMode === 'Indexed')
-    for (const field of ['completions', 'parallelism'])
-      if (spec[field] > indexesMax)
+    for (const field of ['completions', 'parallelism'] as const)
+      if ((spec[field] ?? 0) > indexesMax)
         errors.invalid(
           `${at}.${field}`,
           spec[field],
@@ -211,20 +229,21 @@ function validateJobSpec(spec: Json, at: string, errors: FieldErrors): void {
   validateJobPolicies(spec, at, errors);
 }
 
-export function validateJobUpdate(o: Json, old: Json, errors: FieldErrors): void {
-  if (o.spec.completions !== old.spec.completions && o.spec.completionMode !== 'Indexed')
-    errors.invalid('spec.completions', o.spec.completions ?? null, 'field is immutable');
-  for (const field of ['selector', 'completionMode', 'podFailurePolicy', 'backoffLimitPerIndex'])
-    if (!sameJson(o.spec[field], old.spec[field]))
-      errors.invalid(`spec.${field}`, o.spec[field] ?? null, 'field is immutable');
-  const part = (template: Json, suspended: boolean): Json => {
+export function validateJobUpdate(o: Draft<Job>, old: Job, errors: FieldErrors): void {
+  const spec = o.spec ?? {};
+  if (spec.completions !== old.spec.completions && spec.completionMode !== 'Indexed')
+    errors.invalid('spec.completions', spec.completions ?? null, 'field is immutable');
+  for (const field of ['selector', 'completionMode', 'podFailurePolicy', 'backoffLimitPerIndex'] as const)
+    if (!sameJson(spec[field], old.spec[field]))
+      errors.invalid(`spec.${field}`, spec[field] ?? null, 'field is immutable');
+  const part = (template: Draft<PodTemplateSpec> | undefined, suspended: boolean): unknown => {
     if (!suspended) return template;
-    const { nodeSelector: _n, affinity: _a, tolerations: _t, schedulingGates: _g, ...spec } = template?.spec ?? {};
-    return { spec };
+    const { nodeSelector: _n, affinity: _a, tolerations: _t, schedulingGates: _g, ...rest } = template?.spec ?? {};
+    return { spec: rest };
   };
   const suspended = old.spec.suspend === true && old.status?.startTime === undefined;
-  if (!sameJson(part(o.spec.template, suspended), part(old.spec.template, suspended)))
-    errors.invalid('spec.template', o.spec.template, 'field is immutable');
+  if (!sameJson(part(spec.template, suspended), part(old.spec.template, suspended)))
+    errors.invalid('spec.template', spec.template, 'field is immutable');
 }
 
 const cronRanges: [number, number, readonly string[]][] = [
@@ -278,7 +297,7 @@ function scheduleProblem(schedule: string): string {
   return fields.map((field, i) => cronFieldProblem(field, cronRanges[i]!)).find((problem) => problem !== '') ?? '';
 }
 
-export function validateCronJob(o: Json, errors: FieldErrors): void {
+export function validateCronJob(o: Draft<CronJob>, errors: FieldErrors): void {
   const spec = o.spec ?? {};
   const schedule = String(spec.schedule ?? '');
   if (schedule === '') errors.required('spec.schedule');
@@ -295,11 +314,11 @@ export function validateCronJob(o: Json, errors: FieldErrors): void {
       errors.invalid('spec.timeZone', spec.timeZone, `unknown time zone ${spec.timeZone}`);
     }
   }
-  if (!['Allow', 'Forbid', 'Replace'].includes(spec.concurrencyPolicy))
+  if (!['Allow', 'Forbid', 'Replace'].includes(spec.concurrencyPolicy ?? ''))
     errors.unsupported('spec.concurrencyPolicy', spec.concurrencyPolicy ?? '', ['Allow', 'Forbid', 'Replace']);
-  for (const field of ['startingDeadlineSeconds', 'successfulJobsHistoryLimit', 'failedJobsHistoryLimit'])
+  for (const field of ['startingDeadlineSeconds', 'successfulJobsHistoryLimit', 'failedJobsHistoryLimit'] as const)
     nonNegative(spec[field], `spec.${field}`, errors);
   if (String(o.metadata?.name ?? '').length > 52)
-    errors.invalid('metadata.name', o.metadata.name, 'must be no more than 52 characters');
+    errors.invalid('metadata.name', o.metadata?.name, 'must be no more than 52 characters');
   validateJobSpec(spec.jobTemplate?.spec ?? {}, 'spec.jobTemplate.spec', errors);
 }

@@ -2,7 +2,12 @@
  * Validation of a Job's policies: what counts as failure, what as success, which index may fail (validation of batch/v1
  * in the reference implementation).
  */
-import type { Json } from '#base/objects.ts';
+import type {
+  JobSpec,
+  PodFailurePolicyOnExitCodesRequirement,
+  PodFailurePolicyOnPodConditionsPattern,
+} from '#api/batch.v1.ts';
+import type { Draft } from '#api/manifest.ts';
 import { qualifiedNameProblems } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { jobConditionsMax, jobExitCodesMax, jobRulesMax } from './limits.ts';
@@ -10,8 +15,13 @@ import { subdomainProblem } from './names.ts';
 
 const actions = ['Count', 'FailIndex', 'FailJob', 'Ignore'];
 
-function validateExitCodes(codes: Json, at: string, names: ReadonlySet<string>, errors: FieldErrors): void {
-  if (!['In', 'NotIn'].includes(codes.operator))
+function validateExitCodes(
+  codes: Draft<PodFailurePolicyOnExitCodesRequirement>,
+  at: string,
+  names: ReadonlySet<string>,
+  errors: FieldErrors,
+): void {
+  if (!['In', 'NotIn'].includes(codes.operator ?? ''))
     errors.unsupported(`${at}.operator`, codes.operator ?? '', ['In', 'NotIn']);
   if (codes.containerName && !names.has(codes.containerName))
     errors.invalid(
@@ -34,7 +44,11 @@ function validateExitCodes(codes: Json, at: string, names: ReadonlySet<string>, 
     errors.invalid(`${at}.values`, values, 'must be ordered');
 }
 
-function validateConditions(patterns: Json[], at: string, errors: FieldErrors): void {
+function validateConditions(
+  patterns: Draft<PodFailurePolicyOnPodConditionsPattern>[],
+  at: string,
+  errors: FieldErrors,
+): void {
   if (patterns.length > jobConditionsMax) {
     errors.tooMany(at, patterns.length, jobConditionsMax);
     return;
@@ -43,24 +57,25 @@ function validateConditions(patterns: Json[], at: string, errors: FieldErrors): 
     for (const problem of qualifiedNameProblems(pattern.type ?? ''))
       errors.invalid(`${at}[${i}].type`, pattern.type ?? '', problem);
     const statuses = ['False', 'True', 'Unknown'];
-    if (!statuses.includes(pattern.status)) errors.unsupported(`${at}[${i}].status`, pattern.status ?? '', statuses);
+    if (!statuses.includes(pattern.status ?? ''))
+      errors.unsupported(`${at}[${i}].status`, pattern.status ?? '', statuses);
   });
 }
 
-function validateFailurePolicy(spec: Json, at: string, errors: FieldErrors): void {
-  const rules: Json[] = spec.podFailurePolicy.rules ?? [];
+function validateFailurePolicy(spec: Draft<JobSpec>, at: string, errors: FieldErrors): void {
+  const rules = spec.podFailurePolicy?.rules ?? [];
   if (rules.length > jobRulesMax) {
     errors.tooMany(`${at}.rules`, rules.length, jobRulesMax);
     return;
   }
   const pod = spec.template?.spec ?? {};
-  const names = new Set<string>([...(pod.containers ?? []), ...(pod.initContainers ?? [])].map((c: Json) => c.name));
+  const names = new Set([...(pod.containers ?? []), ...(pod.initContainers ?? [])].flatMap(({ name }) => name ?? []));
   rules.forEach((rule, i) => {
     const path = `${at}.rules[${i}]`;
-    const conditions: Json[] = rule.onPodConditions ?? [];
+    const conditions = rule.onPodConditions ?? [];
     if (!rule.action)
       errors.required(`${path}.action`, `valid values: ${actions.map((action) => JSON.stringify(action)).join(', ')}`);
-    else if (!actions.includes(rule.action)) errors.unsupported(`${path}.action`, rule.action, actions);
+    else if (!actions.includes(rule.action ?? '')) errors.unsupported(`${path}.action`, rule.action, actions);
     else if (rule.action === 'FailIndex' && typeof spec.backoffLimitPerIndex !== 'number')
       errors.invalid(`${path}.action`, rule.action, 'requires the backoffLimitPerIndex to be set');
     if (rule.onExitCodes && conditions.length > 0)
@@ -87,9 +102,9 @@ function indexesProblem(text: string, completions: number): string {
   return '';
 }
 
-function validateSuccessPolicy(spec: Json, at: string, errors: FieldErrors): void {
+function validateSuccessPolicy(spec: Draft<JobSpec>, at: string, errors: FieldErrors): void {
   if (spec.completionMode !== 'Indexed') errors.invalid(at, spec.successPolicy, 'requires indexed completion mode');
-  const rules: Json[] = spec.successPolicy.rules ?? [];
+  const rules = spec.successPolicy?.rules ?? [];
   if (rules.length === 0)
     errors.required(`${at}.rules`, 'at least one rules must be specified when the successPolicy is specified');
   if (rules.length > jobRulesMax) {
@@ -116,7 +131,7 @@ function validateSuccessPolicy(spec: Json, at: string, errors: FieldErrors): voi
   });
 }
 
-export function validateJobPolicies(spec: Json, at: string, errors: FieldErrors): void {
+export function validateJobPolicies(spec: Draft<JobSpec>, at: string, errors: FieldErrors): void {
   const isIndexed = spec.completionMode === 'Indexed';
   const perIndex = typeof spec.backoffLimitPerIndex === 'number';
   if (perIndex && !isIndexed)

@@ -1,5 +1,7 @@
 /** Validation of `metadata` that holds for every kind. */
-import type { Json } from '#base/objects.ts';
+import type { Draft } from '#api/manifest.ts';
+import type { ObjectMeta, OwnerReference } from '#api/meta.v1.ts';
+import type { KubeObject } from '#base/objects.ts';
 import { labelValueProblems, qualifiedNameProblems } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
 import type { KindRecord } from './kind.ts';
@@ -7,28 +9,32 @@ import { labelProblem, nameProblem } from './names.ts';
 
 const annotationsBytesMax = 256 * 1024;
 
-export function validateLabels(labels: Json, at: string, errors: FieldErrors): void {
+export function validateLabels(labels: Record<string, string> | undefined, at: string, errors: FieldErrors): void {
   if (labels === undefined || labels === null) return;
   for (const [key, value] of Object.entries(labels)) {
     if (errors.full) return;
     for (const problem of qualifiedNameProblems(key)) errors.invalid(at, key, problem);
-    for (const problem of labelValueProblems(String(value))) errors.invalid(at, value, problem);
+    for (const problem of labelValueProblems(value)) errors.invalid(at, value, problem);
   }
 }
 
-export function validateAnnotations(annotations: Json, at: string, errors: FieldErrors): void {
+export function validateAnnotations(
+  annotations: Record<string, string> | undefined,
+  at: string,
+  errors: FieldErrors,
+): void {
   if (annotations === undefined || annotations === null) return;
   let bytes = 0;
   for (const [key, value] of Object.entries(annotations)) {
     if (errors.full) return;
     for (const problem of qualifiedNameProblems(key.toLowerCase())) errors.invalid(at, key, problem);
-    bytes += key.length + String(value).length;
+    bytes += key.length + value.length;
   }
   if (bytes > annotationsBytesMax) errors.tooLong(at, annotationsBytesMax);
 }
 
 /** `metadata` of an object of the kind. What it shares with `old`, which has passed, is not looked at again. */
-export function validateMetadata(object: Json, kind: KindRecord, errors: FieldErrors, old?: Json): void {
+export function validateMetadata(object: KubeObject, kind: KindRecord, errors: FieldErrors, old?: KubeObject): void {
   const meta = object.metadata ?? {};
   const before = old?.metadata ?? {};
   if (
@@ -44,9 +50,9 @@ export function validateMetadata(object: Json, kind: KindRecord, errors: FieldEr
   if (meta.finalizers !== before.finalizers) validateFinalizers(meta.finalizers, kind, errors);
 }
 
-function validateNames(meta: Json, kind: KindRecord, errors: FieldErrors): void {
+function validateNames(meta: ObjectMeta, kind: KindRecord, errors: FieldErrors): void {
   if (meta.generateName) {
-    const problem = nameProblem[kind.nameForm](String(meta.generateName).replace(/-+$/, ''));
+    const problem = nameProblem[kind.nameForm](meta.generateName.replace(/-+$/, ''));
     if (problem !== '') errors.invalid('metadata.generateName', meta.generateName, problem);
   }
   if (!meta.name) errors.required('metadata.name', 'name or generateName is required');
@@ -63,8 +69,8 @@ function validateNames(meta: Json, kind: KindRecord, errors: FieldErrors): void 
   } else if (meta.namespace) errors.forbidden('metadata.namespace', 'not allowed on this type');
 }
 
-function validateFinalizers(finalizers: Json, kind: KindRecord, errors: FieldErrors): void {
-  (finalizers ?? []).forEach((f: string, i: number) => {
+function validateFinalizers(finalizers: string[] | undefined, kind: KindRecord, errors: FieldErrors): void {
+  (finalizers ?? []).forEach((f, i) => {
     for (const problem of qualifiedNameProblems(f)) errors.invalid(`metadata.finalizers[${i}]`, f, problem);
     if (kind.group === '' && !f.includes('/') && !standardFinalizers.has(f))
       errors.invalid(
@@ -77,7 +83,7 @@ function validateFinalizers(finalizers: Json, kind: KindRecord, errors: FieldErr
 
 const standardFinalizers = new Set(['kubernetes', 'orphan', 'foregroundDeletion']);
 
-function validateOwners(owners: Json[] | undefined, errors: FieldErrors): void {
+function validateOwners(owners: Draft<OwnerReference>[] | undefined, errors: FieldErrors): void {
   let controller: string | undefined;
   (owners ?? []).forEach((owner, i) => {
     const at = `metadata.ownerReferences[${i}]`;
@@ -97,8 +103,8 @@ function validateOwners(owners: Json[] | undefined, errors: FieldErrors): void {
 }
 
 /** What an update may not change in metadata. */
-export function validateMetadataUpdate(object: Json, old: Json, errors: FieldErrors): void {
-  for (const field of ['name', 'namespace', 'uid', 'creationTimestamp']) {
+export function validateMetadataUpdate(object: KubeObject, old: KubeObject, errors: FieldErrors): void {
+  for (const field of ['name', 'namespace', 'uid', 'creationTimestamp'] as const) {
     if ((object.metadata[field] ?? '') !== (old.metadata[field] ?? ''))
       errors.invalid(`metadata.${field}`, object.metadata[field] ?? '', 'field is immutable');
   }

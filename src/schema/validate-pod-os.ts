@@ -2,10 +2,11 @@
  * What a Pod's `os` rules out: Windows options on Linux, and on Windows every field that only Linux has.
  * Source: Kubernetes API reference, PodSpec `os`, which lists the fields.
  */
-import type { Json } from '#base/objects.ts';
+import type { PodSpec } from '#api/core.v1.ts';
+import type { Draft } from '#api/manifest.ts';
 import type { FieldErrors } from './field-errors.ts';
 
-const linuxOnlyOfPod = ['hostUsers', 'hostPID', 'hostIPC', 'shareProcessNamespace'];
+const linuxOnlyOfPod = ['hostUsers', 'hostPID', 'hostIPC', 'shareProcessNamespace'] as const;
 const linuxOnlyOfPodSecurity = [
   'appArmorProfile',
   'seLinuxOptions',
@@ -18,7 +19,7 @@ const linuxOnlyOfPodSecurity = [
   'supplementalGroups',
   'supplementalGroupsPolicy',
   'seLinuxChangePolicy',
-];
+] as const;
 const linuxOnlyOfContainerSecurity = [
   'appArmorProfile',
   'seLinuxOptions',
@@ -30,13 +31,17 @@ const linuxOnlyOfContainerSecurity = [
   'procMount',
   'runAsUser',
   'runAsGroup',
-];
+] as const;
 
 /** `at` is the path of the spec. Nothing is checked when `os` is absent or names no system that there is. */
-export function validatePodOs(spec: Json, at: string, errors: FieldErrors): void {
+export function validatePodOs(spec: Draft<PodSpec>, at: string, errors: FieldErrors): void {
   const os: unknown = spec.os?.name;
   if (os !== 'linux' && os !== 'windows') return;
-  const refuse = (owner: Json, fields: string[], path: string): void => {
+  const refuse = <K extends string>(
+    owner: { [F in K]?: unknown } | undefined,
+    fields: readonly K[],
+    path: string,
+  ): void => {
     for (const field of fields) {
       const value: unknown = owner?.[field];
       if (value === undefined || value === null) continue;
@@ -49,11 +54,11 @@ export function validatePodOs(spec: Json, at: string, errors: FieldErrors): void
     }
   };
   if (os === 'windows') refuse(spec, linuxOnlyOfPod, at);
-  const ofPod = os === 'linux' ? ['windowsOptions'] : linuxOnlyOfPodSecurity;
-  const ofContainer = os === 'linux' ? ['windowsOptions'] : linuxOnlyOfContainerSecurity;
+  const ofPod = os === 'linux' ? (['windowsOptions'] as const) : linuxOnlyOfPodSecurity;
+  const ofContainer = os === 'linux' ? (['windowsOptions'] as const) : linuxOnlyOfContainerSecurity;
   refuse(spec.securityContext, ofPod, `${at}.securityContext`);
-  for (const list of ['initContainers', 'containers', 'ephemeralContainers'])
-    (spec[list] ?? []).forEach((container: Json, i: number) => {
+  for (const list of ['initContainers', 'containers', 'ephemeralContainers'] as const)
+    (spec[list] ?? []).forEach((container, i) => {
       refuse(container.securityContext, ofContainer, `${at}.${list}[${i}].securityContext`);
     });
 }

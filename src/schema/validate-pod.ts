@@ -2,10 +2,28 @@
  * Validation of Pods and Pod templates: what the API reference demands, with the messages of the reference
  * implementation.
  */
-import type { Json } from '#base/objects.ts';
+import type {
+  Container,
+  DownwardAPIVolumeFile,
+  HostPathVolumeSource,
+  KeyToPath,
+  LifecycleHandler,
+  ObjectFieldSelector,
+  Pod,
+  PodSpec,
+  PodTemplateSpec,
+  Probe,
+  ResourceRequirements,
+  SeccompProfile,
+  Toleration,
+  TopologySpreadConstraint,
+  Volume,
+} from '#api/core.v1.ts';
+import type { Draft } from '#api/manifest.ts';
 import { compareQuantities, isQuantity, parseQuantity } from '#base/quantity.ts';
 import { qualifiedNameProblems } from '#base/selectors.ts';
 import { isPodSysctlName, sysctlNameForm, sysctlNameLengthMax, sysctlNamespace } from '#base/sysctls.ts';
+import { isObject } from '#base/unknown.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { isIp } from './ip.ts';
 import { configKeyProblem, labelProblem, portNameProblems, portProblem, subdomainProblem } from './names.ts';
@@ -42,7 +60,7 @@ const isExtended = (name: string): boolean =>
   !name.includes('.kubernetes.io/') &&
   !name.startsWith('requests.');
 
-export function validateQuantities(list: Json, at: string, errors: FieldErrors): void {
+export function validateQuantities(list: Record<string, unknown> | undefined, at: string, errors: FieldErrors): void {
   for (const [name, value] of Object.entries(list ?? {})) {
     if (!isQuantity(value)) {
       errors.invalid(
@@ -58,9 +76,9 @@ export function validateQuantities(list: Json, at: string, errors: FieldErrors):
   }
 }
 
-function validateResources(resources: Json, at: string, errors: FieldErrors): void {
+function validateResources(resources: Draft<ResourceRequirements> | undefined, at: string, errors: FieldErrors): void {
   if (!resources) return;
-  for (const kind of ['limits', 'requests']) {
+  for (const kind of ['limits', 'requests'] as const) {
     validateQuantities(resources[kind], `${at}.${kind}`, errors);
     for (const name of Object.keys(resources[kind] ?? {})) {
       for (const problem of qualifiedNameProblems(name)) errors.invalid(`${at}.${kind}[${name}]`, name, problem);
@@ -79,8 +97,8 @@ function validateResources(resources: Json, at: string, errors: FieldErrors): vo
   }
 }
 
-function validateEnv(container: Json, at: string, errors: FieldErrors): void {
-  (container.env ?? []).forEach((env: Json, i: number) => {
+function validateEnv(container: Draft<Container>, at: string, errors: FieldErrors): void {
+  (container.env ?? []).forEach((env, i) => {
     const path = `${at}.env[${i}]`;
     if (!env.name) errors.required(`${path}.name`);
     else if (!environmentName.test(env.name) && /[=\x00-\x1f\x7f]/.test(env.name))
@@ -90,8 +108,9 @@ function validateEnv(container: Json, at: string, errors: FieldErrors): void {
         "a valid environment variable name must consist only of printable ASCII characters other than '='",
       );
     if (!env.valueFrom) return;
-    const sources = ['fieldRef', 'resourceFieldRef', 'configMapKeyRef', 'secretKeyRef', 'fileKeyRef'].filter(
-      (s) => env.valueFrom[s],
+    const { valueFrom } = env;
+    const sources = (['fieldRef', 'resourceFieldRef', 'configMapKeyRef', 'secretKeyRef', 'fileKeyRef'] as const).filter(
+      (s) => valueFrom[s],
     );
     if (sources.length === 0)
       errors.invalid(
@@ -104,7 +123,7 @@ function validateEnv(container: Json, at: string, errors: FieldErrors): void {
     if (env.value) errors.invalid(`${path}.valueFrom`, '', 'may not be specified when `value` is not empty');
     if (env.valueFrom.fieldRef)
       validateFieldPath(env.valueFrom.fieldRef, `${path}.valueFrom.fieldRef`, environmentFields, errors);
-    for (const ref of ['configMapKeyRef', 'secretKeyRef']) {
+    for (const ref of ['configMapKeyRef', 'secretKeyRef'] as const) {
       const selector = env.valueFrom[ref];
       if (!selector) continue;
       if (!selector.name) errors.required(`${path}.valueFrom.${ref}.name`);
@@ -115,7 +134,7 @@ function validateEnv(container: Json, at: string, errors: FieldErrors): void {
       }
     }
   });
-  (container.envFrom ?? []).forEach((from: Json, i: number) => {
+  (container.envFrom ?? []).forEach((from, i) => {
     const path = `${at}.envFrom[${i}]`;
     if (!from.configMapRef && !from.secretRef)
       errors.invalid(path, '', 'must specify one of: `configMapRef` or `secretRef`');
@@ -137,7 +156,12 @@ const environmentFields = [
 ];
 const volumeFields = ['metadata.annotations', 'metadata.labels', 'metadata.name', 'metadata.namespace', 'metadata.uid'];
 
-function validateFieldPath(ref: Json, at: string, allowed: readonly string[], errors: FieldErrors): void {
+function validateFieldPath(
+  ref: Draft<ObjectFieldSelector>,
+  at: string,
+  allowed: readonly string[],
+  errors: FieldErrors,
+): void {
   if (!ref.apiVersion) errors.required(`${at}.apiVersion`);
   if (!ref.fieldPath) {
     errors.required(`${at}.fieldPath`);
@@ -147,12 +171,20 @@ function validateFieldPath(ref: Json, at: string, allowed: readonly string[], er
   if (!allowed.includes(ref.fieldPath)) errors.unsupported(`${at}.fieldPath`, ref.fieldPath, allowed);
 }
 
-function validateHandler(handler: Json, at: string, errors: FieldErrors, names: readonly string[]): void {
+/** What a hook or a probe does, as far as it is checked: which of them it may, the caller says. */
+type Handler = Pick<LifecycleHandler & Probe, 'exec' | 'httpGet' | 'tcpSocket' | 'sleep' | 'grpc'>;
+
+function validateHandler(
+  handler: Draft<Handler>,
+  at: string,
+  errors: FieldErrors,
+  names: readonly (keyof Handler)[],
+): void {
   const set = names.filter((n) => handler[n] !== undefined && handler[n] !== null);
   if (set.length === 0) errors.required(at, 'must specify a handler type');
   set.slice(1).forEach((n) => errors.forbidden(`${at}.${n}`, 'may not specify more than 1 handler type'));
   if (handler.exec && (handler.exec.command ?? []).length === 0) errors.required(`${at}.exec.command`);
-  for (const name of ['httpGet', 'tcpSocket'])
+  for (const name of ['httpGet', 'tcpSocket'] as const)
     if (handler[name]) validateIntOrPort(handler[name].port, `${at}.${name}.port`, errors);
   if (handler.httpGet) {
     if (!handler.httpGet.path) errors.required(`${at}.httpGet.path`);
@@ -172,7 +204,7 @@ export function validateIntOrPort(port: unknown, at: string, errors: FieldErrors
   }
 }
 
-function validateProbe(probe: Json, at: string, errors: FieldErrors, liveness: boolean): void {
+function validateProbe(probe: Draft<Probe> | undefined, at: string, errors: FieldErrors, liveness: boolean): void {
   if (!probe) return;
   validateHandler(probe, at, errors, ['exec', 'httpGet', 'tcpSocket', 'grpc']);
   for (const field of [
@@ -181,7 +213,7 @@ function validateProbe(probe: Json, at: string, errors: FieldErrors, liveness: b
     'periodSeconds',
     'successThreshold',
     'failureThreshold',
-  ])
+  ] as const)
     nonNegative(probe[field], `${at}.${field}`, errors);
   if (liveness && probe.successThreshold !== undefined && probe.successThreshold !== 1)
     errors.invalid(`${at}.successThreshold`, probe.successThreshold, 'must be 1');
@@ -193,9 +225,9 @@ function validateProbe(probe: Json, at: string, errors: FieldErrors, liveness: b
     );
 }
 
-function validatePorts(container: Json, at: string, errors: FieldErrors): void {
+function validatePorts(container: Draft<Container>, at: string, errors: FieldErrors): void {
   const names = new Set<string>();
-  (container.ports ?? []).forEach((port: Json, i: number) => {
+  (container.ports ?? []).forEach((port, i) => {
     const path = `${at}.ports[${i}]`;
     if (port.name) {
       for (const problem of portNameProblems(port.name)) errors.invalid(`${path}.name`, port.name, problem);
@@ -215,15 +247,22 @@ function validatePorts(container: Json, at: string, errors: FieldErrors): void {
   });
 }
 
-function validateMounts(container: Json, at: string, volumes: ReadonlySet<string>, errors: FieldErrors): void {
+function validateMounts(
+  container: Draft<Container>,
+  at: string,
+  volumes: ReadonlySet<string>,
+  errors: FieldErrors,
+): void {
   const paths = new Set<string>();
-  (container.volumeMounts ?? []).forEach((mount: Json, i: number) => {
+  (container.volumeMounts ?? []).forEach((mount, i) => {
     const path = `${at}.volumeMounts[${i}]`;
     if (!mount.name) errors.required(`${path}.name`);
     else if (!volumes.has(mount.name)) errors.notFound(`${path}.name`, mount.name);
     if (!mount.mountPath) errors.required(`${path}.mountPath`);
-    else if (paths.has(mount.mountPath)) errors.invalid(`${path}.mountPath`, mount.mountPath, 'must be unique');
-    paths.add(mount.mountPath);
+    else {
+      if (paths.has(mount.mountPath)) errors.invalid(`${path}.mountPath`, mount.mountPath, 'must be unique');
+      paths.add(mount.mountPath);
+    }
     if (mount.subPath) {
       if (mount.subPath.startsWith('/')) errors.invalid(`${path}.subPath`, mount.subPath, 'must be a relative path');
       if (mount.subPath.split('/').includes('..'))
@@ -235,7 +274,12 @@ function validateMounts(container: Json, at: string, volumes: ReadonlySet<string
   });
 }
 
-function validateContainer(container: Json, at: string, volumes: ReadonlySet<string>, errors: FieldErrors): void {
+function validateContainer(
+  container: Draft<Container>,
+  at: string,
+  volumes: ReadonlySet<string>,
+  errors: FieldErrors,
+): void {
   if (!container.name) errors.required(`${at}.name`);
   else {
     const problem = labelProblem(container.name);
@@ -257,7 +301,7 @@ function validateContainer(container: Json, at: string, volumes: ReadonlySet<str
   validateProbe(container.livenessProbe, `${at}.livenessProbe`, errors, true);
   validateProbe(container.readinessProbe, `${at}.readinessProbe`, errors, false);
   validateProbe(container.startupProbe, `${at}.startupProbe`, errors, true);
-  for (const hook of ['postStart', 'preStop'])
+  for (const hook of ['postStart', 'preStop'] as const)
     if (container.lifecycle?.[hook])
       validateHandler(container.lifecycle[hook], `${at}.lifecycle.${hook}`, errors, [
         'exec',
@@ -278,10 +322,10 @@ function validateContainer(container: Json, at: string, volumes: ReadonlySet<str
   validateInt32(security?.runAsGroup, `${at}.securityContext.runAsGroup`, errors);
 }
 
-function validateInit(container: Json, at: string, errors: FieldErrors): void {
+function validateInit(container: Draft<Container>, at: string, errors: FieldErrors): void {
   oneOf(container.restartPolicy, ['Always', 'Never', 'OnFailure'], `${at}.restartPolicy`, errors);
   if (container.restartPolicy === 'Always') return;
-  for (const field of ['lifecycle', 'livenessProbe', 'readinessProbe', 'startupProbe'])
+  for (const field of ['lifecycle', 'livenessProbe', 'readinessProbe', 'startupProbe'] as const)
     if (container[field])
       errors.forbidden(`${at}.${field}`, `may not be set for init containers without restartPolicy=Always`);
 }
@@ -317,9 +361,9 @@ const volumeSources = [
   'csi',
   'ephemeral',
   'image',
-];
+] as const;
 
-function validateItems(items: Json[] | undefined, at: string, errors: FieldErrors): void {
+function validateItems(items: Draft<KeyToPath>[] | undefined, at: string, errors: FieldErrors): void {
   (items ?? []).forEach((item, i) => {
     if (!item.key) errors.required(`${at}.items[${i}].key`);
     if (!item.path) errors.required(`${at}.items[${i}].path`);
@@ -334,7 +378,7 @@ function validateMode(mode: unknown, at: string, errors: FieldErrors): void {
     errors.invalid(at, mode, 'must be a number between 0 and 0777 (octal), both inclusive');
 }
 
-function validateVolumeSource(volume: Json, at: string, errors: FieldErrors): void {
+function validateVolumeSource(volume: Draft<Volume>, at: string, errors: FieldErrors): void {
   const set = volumeSources.filter((s) => volume[s] !== undefined && volume[s] !== null);
   if (set.length === 0) errors.required(at, 'must specify a volume type');
   set.slice(1).forEach((s) => errors.forbidden(`${at}.${s}`, 'may not specify more than 1 volume type'));
@@ -355,22 +399,23 @@ function validateVolumeSource(volume: Json, at: string, errors: FieldErrors): vo
     errors.invalid(`${at}.emptyDir.sizeLimit`, volume.emptyDir.sizeLimit, 'must be a quantity');
   for (const [i, item] of (volume.downwardAPI?.items ?? []).entries())
     validateDownward(item, `${at}.downwardAPI.items[${i}]`, errors);
-  (volume.projected?.sources ?? []).forEach((source: Json, i: number) => {
+  (volume.projected?.sources ?? []).forEach((source, i) => {
     const path = `${at}.projected.sources[${i}]`;
     if (source.configMap && !source.configMap.name) errors.required(`${path}.configMap.name`);
     if (source.secret && !source.secret.name) errors.required(`${path}.secret.name`);
     if (source.serviceAccountToken) {
       if (!source.serviceAccountToken.path) errors.required(`${path}.serviceAccountToken.path`);
-      if (source.serviceAccountToken.expirationSeconds < 600)
+      const { expirationSeconds: seconds } = source.serviceAccountToken;
+      if (seconds !== undefined && seconds < 600)
         errors.invalid(
           `${path}.serviceAccountToken.expirationSeconds`,
-          source.serviceAccountToken.expirationSeconds,
+          seconds,
           'may not specify a duration less than 10 minutes',
         );
-      else if (source.serviceAccountToken.expirationSeconds > 2 ** 32)
+      else if (seconds !== undefined && seconds > 2 ** 32)
         errors.invalid(
           `${path}.serviceAccountToken.expirationSeconds`,
-          source.serviceAccountToken.expirationSeconds,
+          seconds,
           'may not specify a duration larger than 2^32 seconds',
         );
     }
@@ -379,13 +424,13 @@ function validateVolumeSource(volume: Json, at: string, errors: FieldErrors): vo
   });
 }
 
-function validateDownward(item: Json, at: string, errors: FieldErrors): void {
+function validateDownward(item: Draft<DownwardAPIVolumeFile>, at: string, errors: FieldErrors): void {
   if (!item.path) errors.required(`${at}.path`);
   if (item.fieldRef) validateFieldPath(item.fieldRef, `${at}.fieldRef`, volumeFields, errors);
   else if (!item.resourceFieldRef) errors.required(at, 'one of fieldRef and resourceFieldRef is required');
 }
 
-function validateTolerations(list: Json[] | undefined, at: string, errors: FieldErrors): void {
+function validateTolerations(list: Draft<Toleration>[] | undefined, at: string, errors: FieldErrors): void {
   (list ?? []).forEach((t, i) => {
     const path = `${at}[${i}]`;
     if (t.key) for (const problem of qualifiedNameProblems(t.key)) errors.invalid(`${path}.key`, t.key, problem);
@@ -405,7 +450,7 @@ function validateTolerations(list: Json[] | undefined, at: string, errors: Field
 }
 
 /** Of a Pod or a container (validateSeccompProfileField of the reference implementation). */
-function validateSeccomp(profile: Json, at: string, errors: FieldErrors): void {
+function validateSeccomp(profile: Draft<SeccompProfile> | undefined, at: string, errors: FieldErrors): void {
   if (profile === undefined || profile === null) return;
   const path: unknown = profile.localhostProfile;
   if (!profile.type) {
@@ -430,9 +475,9 @@ function validateSeccomp(profile: Json, at: string, errors: FieldErrors): void {
 }
 
 /** Form and namespace of each name; which of them a node allows, the kubelet says. */
-function validateSysctls(spec: Json, at: string, errors: FieldErrors): void {
+function validateSysctls(spec: Draft<PodSpec>, at: string, errors: FieldErrors): void {
   const seen = new Set<string>();
-  ((spec.securityContext?.sysctls ?? []) as Json[]).forEach(({ name }, i) => {
+  (spec.securityContext?.sysctls ?? []).forEach(({ name }, i) => {
     const path = `${at}.securityContext.sysctls[${i}].name`;
     if (!name) {
       errors.required(path);
@@ -454,7 +499,7 @@ function validateSysctls(spec: Json, at: string, errors: FieldErrors): void {
   });
 }
 
-function uniqueNames(list: Json[], at: string, seen: Set<string>, errors: FieldErrors): void {
+function uniqueNames(list: readonly { name?: string }[], at: string, seen: Set<string>, errors: FieldErrors): void {
   list.forEach((c, i) => {
     if (c.name) {
       if (seen.has(c.name)) errors.duplicate(`${at}[${i}].name`, c.name);
@@ -463,11 +508,11 @@ function uniqueNames(list: Json[], at: string, seen: Set<string>, errors: FieldE
   });
 }
 
-function validateSpread(list: Json[] | undefined, at: string, errors: FieldErrors): void {
+function validateSpread(list: Draft<TopologySpreadConstraint>[] | undefined, at: string, errors: FieldErrors): void {
   (list ?? []).forEach((c, i) => {
-    if (!(c.maxSkew > 0)) errors.invalid(`${at}[${i}].maxSkew`, c.maxSkew ?? 0, 'must be greater than zero');
+    if (!((c.maxSkew ?? 0) > 0)) errors.invalid(`${at}[${i}].maxSkew`, c.maxSkew ?? 0, 'must be greater than zero');
     if (!c.topologyKey) errors.required(`${at}[${i}].topologyKey`, 'can not be empty');
-    if (!['DoNotSchedule', 'ScheduleAnyway'].includes(c.whenUnsatisfiable))
+    if (!['DoNotSchedule', 'ScheduleAnyway'].includes(c.whenUnsatisfiable ?? ''))
       errors.unsupported(`${at}[${i}].whenUnsatisfiable`, c.whenUnsatisfiable ?? '', [
         'DoNotSchedule',
         'ScheduleAnyway',
@@ -475,24 +520,24 @@ function validateSpread(list: Json[] | undefined, at: string, errors: FieldError
   });
 }
 
-export function validatePodSpec(spec: Json, at: string, errors: FieldErrors): void {
+export function validatePodSpec(spec: Draft<PodSpec>, at: string, errors: FieldErrors): void {
   const volumes = new Set<string>();
-  (spec.volumes ?? []).forEach((volume: Json, i: number) => {
+  (spec.volumes ?? []).forEach((volume, i) => {
     const path = `${at}.volumes[${i}]`;
     if (!volume.name) errors.required(`${path}.name`);
     else {
       const problem = labelProblem(volume.name);
       if (problem !== '') errors.invalid(`${path}.name`, volume.name, problem);
+      if (volumes.has(volume.name)) errors.duplicate(`${path}.name`, volume.name);
+      volumes.add(volume.name);
     }
-    if (volumes.has(volume.name)) errors.duplicate(`${path}.name`, volume.name);
-    volumes.add(volume.name);
     validateVolumeSource(volume, path, errors);
   });
   if ((spec.containers ?? []).length === 0) errors.required(`${at}.containers`);
-  (spec.containers ?? []).forEach((c: Json, i: number) => {
+  (spec.containers ?? []).forEach((c, i) => {
     validateContainer(c, `${at}.containers[${i}]`, volumes, errors);
   });
-  (spec.initContainers ?? []).forEach((c: Json, i: number) => {
+  (spec.initContainers ?? []).forEach((c, i) => {
     validateContainer(c, `${at}.initContainers[${i}]`, volumes, errors);
     validateInit(c, `${at}.initContainers[${i}]`, errors);
   });
@@ -503,7 +548,7 @@ export function validatePodSpec(spec: Json, at: string, errors: FieldErrors): vo
   oneOf(spec.dnsPolicy, ['ClusterFirst', 'ClusterFirstWithHostNet', 'Default', 'None'], `${at}.dnsPolicy`, errors);
   if (spec.dnsPolicy === 'None' && (spec.dnsConfig?.nameservers ?? []).length === 0)
     errors.required(`${at}.dnsConfig.nameservers`, 'must provide at least one DNS nameserver when `dnsPolicy` is None');
-  (spec.dnsConfig?.nameservers ?? []).forEach((ns: string, i: number) => {
+  (spec.dnsConfig?.nameservers ?? []).forEach((ns, i) => {
     if (!isIp(ns))
       errors.invalid(
         `${at}.dnsConfig.nameservers[${i}]`,
@@ -513,12 +558,12 @@ export function validatePodSpec(spec: Json, at: string, errors: FieldErrors): vo
   });
   nonNegative(spec.terminationGracePeriodSeconds, `${at}.terminationGracePeriodSeconds`, errors);
   validateInt32(spec.activeDeadlineSeconds, `${at}.activeDeadlineSeconds`, errors, 1);
-  for (const field of ['serviceAccountName', 'nodeName', 'priorityClassName'])
+  for (const field of ['serviceAccountName', 'nodeName', 'priorityClassName'] as const)
     if (spec[field]) {
       const problem = subdomainProblem(spec[field]);
       if (problem !== '') errors.invalid(`${at}.${field}`, spec[field], problem);
     }
-  for (const field of ['hostname', 'subdomain'])
+  for (const field of ['hostname', 'subdomain'] as const)
     if (spec[field]) {
       const problem = labelProblem(spec[field]);
       if (problem !== '') errors.invalid(`${at}.${field}`, spec[field], problem);
@@ -526,7 +571,7 @@ export function validatePodSpec(spec: Json, at: string, errors: FieldErrors): vo
   validateLabels(spec.nodeSelector, `${at}.nodeSelector`, errors);
   validateTolerations(spec.tolerations, `${at}.tolerations`, errors);
   validateSpread(spec.topologySpreadConstraints, `${at}.topologySpreadConstraints`, errors);
-  (spec.hostAliases ?? []).forEach((alias: Json, i: number) => {
+  (spec.hostAliases ?? []).forEach((alias, i) => {
     if (!isIp(alias.ip))
       errors.invalid(
         `${at}.hostAliases[${i}].ip`,
@@ -534,9 +579,9 @@ export function validatePodSpec(spec: Json, at: string, errors: FieldErrors): vo
         'must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)',
       );
   });
-  for (const field of ['runAsUser', 'runAsGroup', 'fsGroup'])
+  for (const field of ['runAsUser', 'runAsGroup', 'fsGroup'] as const)
     validateInt32(spec.securityContext?.[field], `${at}.securityContext.${field}`, errors);
-  (spec.securityContext?.supplementalGroups ?? []).forEach((group: unknown, i: number) =>
+  (spec.securityContext?.supplementalGroups ?? []).forEach((group, i) =>
     validateInt32(group, `${at}.securityContext.supplementalGroups[${i}]`, errors),
   );
   validateResources(spec.resources, `${at}.resources`, errors);
@@ -546,7 +591,7 @@ export function validatePodSpec(spec: Json, at: string, errors: FieldErrors): vo
   validateSeccomp(spec.securityContext?.seccompProfile, `${at}.securityContext.seccompProfile`, errors);
 }
 
-export function validateTemplate(template: Json, at: string, errors: FieldErrors): void {
+export function validateTemplate(template: Draft<PodTemplateSpec> | undefined, at: string, errors: FieldErrors): void {
   if (!template) {
     errors.required(at);
     return;
@@ -556,11 +601,11 @@ export function validateTemplate(template: Json, at: string, errors: FieldErrors
   validatePodSpec(template.spec ?? {}, `${at}.spec`, errors);
 }
 
-export function validatePod(pod: Json, errors: FieldErrors, old: Json | undefined): void {
+export function validatePod(pod: Draft<Pod>, errors: FieldErrors, old: Pod | undefined): void {
   validatePodSpec(pod.spec ?? {}, 'spec', errors);
   if (old === undefined && (pod.spec?.ephemeralContainers ?? []).length > 0)
     errors.forbidden('spec.ephemeralContainers', 'cannot be set on create');
-  if ((pod.spec?.schedulingGates ?? []).length > 0 && pod.spec.nodeName && old === undefined)
+  if ((pod.spec?.schedulingGates ?? []).length > 0 && pod.spec?.nodeName && old === undefined)
     errors.forbidden('spec.nodeName', 'cannot be set until all schedulingGates have been cleared');
 }
 
@@ -568,9 +613,9 @@ const mutable =
   'pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)';
 
 /** A spec with what an update may change taken out. */
-function frozenPart(spec: Json, resources: boolean): Json {
-  const containers = (list: Json[] | undefined): Json =>
-    list?.map(({ image: _image, ...rest }: Json) => {
+function frozenPart(spec: Draft<PodSpec>, resources: boolean): Draft<PodSpec> {
+  const containers = (list: Draft<Container>[] | undefined): Draft<Container>[] | undefined =>
+    list?.map(({ image: _image, ...rest }) => {
       if (resources) {
         const { resources: _r, ...left } = rest;
         return left;
@@ -589,13 +634,14 @@ function frozenPart(spec: Json, resources: boolean): Json {
   return { ...rest, containers: containers(c), initContainers: containers(i) };
 }
 
-export function validatePodUpdate(pod: Json, old: Json, errors: FieldErrors): void {
-  if ((pod.spec.containers ?? []).length !== (old.spec.containers ?? []).length) {
+export function validatePodUpdate(pod: Draft<Pod>, old: Pod, errors: FieldErrors): void {
+  const spec = pod.spec ?? {};
+  if ((spec.containers ?? []).length !== (old.spec.containers ?? []).length) {
     errors.forbidden('spec.containers', 'pod updates may not add or remove containers');
     return;
   }
   const gated = (old.spec.schedulingGates ?? []).length > 0;
-  const a = frozenPart(pod.spec, false);
+  const a = frozenPart(spec, false);
   const b = frozenPart(old.spec, false);
   if (gated) {
     delete a.nodeSelector;
@@ -604,15 +650,15 @@ export function validatePodUpdate(pod: Json, old: Json, errors: FieldErrors): vo
     delete b.affinity;
   }
   if (!sameJson(a, b)) errors.forbidden('spec', mutable);
-  const kept = pod.spec.tolerations ?? [];
+  const kept = spec.tolerations ?? [];
   for (const t of old.spec.tolerations ?? [])
-    if (!kept.some((k: Json) => sameJson(k, t))) {
+    if (!kept.some((k) => sameJson(k, t))) {
       errors.forbidden('spec.tolerations', 'existing toleration can not be modified except its tolerationSeconds');
       break;
     }
-  const gates = new Set((old.spec.schedulingGates ?? []).map((g: Json) => g.name));
-  (pod.spec.schedulingGates ?? []).forEach((g: Json, i: number) => {
-    if (!gates.has(g.name))
+  const gates = new Set((old.spec.schedulingGates ?? []).map((g) => g.name));
+  (spec.schedulingGates ?? []).forEach((g, i) => {
+    if (!gates.has(g.name ?? ''))
       errors.forbidden(
         `spec.schedulingGates[${i}].name`,
         `only deletion is allowed, but found new scheduling gate '${g.name}'`,
@@ -620,35 +666,35 @@ export function validatePodUpdate(pod: Json, old: Json, errors: FieldErrors): vo
   });
   if (
     old.spec.activeDeadlineSeconds !== undefined &&
-    (pod.spec.activeDeadlineSeconds === undefined || pod.spec.activeDeadlineSeconds > old.spec.activeDeadlineSeconds)
+    (spec.activeDeadlineSeconds === undefined || spec.activeDeadlineSeconds > old.spec.activeDeadlineSeconds)
   )
     errors.invalid(
       'spec.activeDeadlineSeconds',
-      pod.spec.activeDeadlineSeconds ?? null,
+      spec.activeDeadlineSeconds ?? null,
       'must be less than or equal to previous value',
     );
 }
 
-export function validateEphemeralContainers(pod: Json, old: Json, errors: FieldErrors): void {
-  const before = new Map<string, Json>((old.spec.ephemeralContainers ?? []).map((c: Json) => [c.name, c]));
-  const names = new Set<string>(
-    [...(pod.spec.containers ?? []), ...(pod.spec.initContainers ?? [])].map((c: Json) => c.name),
-  );
-  const volumes = new Set<string>((pod.spec.volumes ?? []).map((v: Json) => v.name));
-  (pod.spec.ephemeralContainers ?? []).forEach((c: Json, i: number) => {
+export function validateEphemeralContainers(pod: Draft<Pod>, old: Pod, errors: FieldErrors): void {
+  const spec = pod.spec ?? {};
+  const before = new Map((old.spec.ephemeralContainers ?? []).map((c) => [c.name, c]));
+  const names = new Set([...(spec.containers ?? []), ...(spec.initContainers ?? [])].flatMap(({ name }) => name ?? []));
+  const volumes = new Set((spec.volumes ?? []).flatMap(({ name }) => name ?? []));
+  (spec.ephemeralContainers ?? []).forEach((c, i) => {
     const at = `spec.ephemeralContainers[${i}]`;
-    const known = before.get(c.name);
-    before.delete(c.name);
+    const name = c.name ?? '';
+    const known = before.get(name);
+    before.delete(name);
     if (known !== undefined && !sameJson(known, c))
-      errors.forbidden(at, `existing ephemeral container ${JSON.stringify(c.name)} may not be changed`);
+      errors.forbidden(at, `existing ephemeral container ${JSON.stringify(name)} may not be changed`);
     if (known !== undefined) return;
     validateContainer(c, at, volumes, errors);
-    if (names.has(c.name)) errors.duplicate(`${at}.name`, c.name);
-    names.add(c.name);
-    for (const field of ['ports', 'livenessProbe', 'readinessProbe', 'startupProbe', 'lifecycle'])
+    if (names.has(name)) errors.duplicate(`${at}.name`, name);
+    names.add(name);
+    for (const field of ['ports', 'livenessProbe', 'readinessProbe', 'startupProbe', 'lifecycle'] as const)
       if (c[field] && (!Array.isArray(c[field]) || c[field].length > 0))
         errors.forbidden(`${at}.${field}`, 'cannot be set for an Ephemeral Container');
-    if (c.targetContainerName && !(pod.spec.containers ?? []).some((x: Json) => x.name === c.targetContainerName))
+    if (c.targetContainerName && !(spec.containers ?? []).some((x) => x.name === c.targetContainerName))
       errors.notFound(`${at}.targetContainerName`, c.targetContainerName);
   });
   for (const name of before.keys())
@@ -659,28 +705,21 @@ export function validateEphemeralContainers(pod: Json, old: Json, errors: FieldE
 }
 
 /** Deep equality of JSON values where an absent field, null and an empty list or map are the same. */
-export function sameJson(a: Json, b: Json): boolean {
+export function sameJson(a: unknown, b: unknown): boolean {
   if (a === b) return true;
   if (isEmpty(a) && isEmpty(b)) return true;
-  if (
-    typeof a !== 'object' ||
-    typeof b !== 'object' ||
-    a === null ||
-    b === null ||
-    Array.isArray(a) !== Array.isArray(b)
-  )
-    return false;
-  if (Array.isArray(a)) return a.length === b.length && a.every((x, i) => sameJson(x, b[i]));
+  if (Array.isArray(a)) return Array.isArray(b) && a.length === b.length && a.every((x, i) => sameJson(x, b[i]));
+  if (!isObject(a) || !isObject(b)) return false;
   for (const key of Object.keys(a)) if (!sameJson(a[key], b[key])) return false;
   for (const key of Object.keys(b)) if (!(key in a) && !isEmpty(b[key])) return false;
   return true;
 }
 
-function isEmpty(value: Json): boolean {
+function isEmpty(value: unknown): boolean {
   return value === undefined || value === null || (typeof value === 'object' && Object.keys(value).length === 0);
 }
 
-export function validateHostPath(source: Json, at: string, errors: FieldErrors): void {
+export function validateHostPath(source: Draft<HostPathVolumeSource>, at: string, errors: FieldErrors): void {
   if (!source.path) errors.required(`${at}.path`);
   else if (source.path.split('/').includes('..')) errors.invalid(`${at}.path`, source.path, "must not contain '..'");
   oneOf(

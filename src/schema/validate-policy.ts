@@ -2,9 +2,29 @@
  * Validation of what governs others: quotas, limit ranges, priorities, network policies, leases, webhooks, endpoint
  * slices.
  */
+import type {
+  MutatingWebhook,
+  MutatingWebhookConfiguration,
+  RuleWithOperations,
+  ValidatingWebhookConfiguration,
+  WebhookClientConfig,
+} from '#api/admissionregistration.v1.ts';
+import type { CertificateSigningRequest } from '#api/certificates.v1.ts';
+import type { Lease } from '#api/coordination.v1.ts';
+import type {
+  Endpoints,
+  LimitRange,
+  LimitRangeItem,
+  ResourceQuota,
+  ScopedResourceSelectorRequirement,
+} from '#api/core.v1.ts';
+import type { Endpoint, EndpointSlice } from '#api/discovery.v1.ts';
+import type { Draft } from '#api/manifest.ts';
+import type { NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort } from '#api/networking.v1.ts';
+import type { PodDisruptionBudget } from '#api/policy.v1.ts';
+import type { PriorityClass } from '#api/scheduling.v1.ts';
 import { RequestError, parseCertificationRequest } from '#base/certificate-request.ts';
 import { compareQuantities, isQuantity, parseQuantity } from '#base/quantity.ts';
-import type { Json } from '#base/objects.ts';
 import { qualifiedNameProblems } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { cidrMessage, familyOf, ipMessage, isIp, isWithin, parseNetwork, specialIpProblem } from './ip.ts';
@@ -61,10 +81,10 @@ const countedNames = new Set([
   'services.loadbalancers',
 ]);
 
-export function validateQuota(o: Json, errors: FieldErrors, old?: Json): void {
+export function validateQuota(o: Draft<ResourceQuota>, errors: FieldErrors, old?: ResourceQuota): void {
   const spec = o.spec ?? {};
   validateQuantities(spec.hard, 'spec.hard', errors);
-  for (const [name, value] of Object.entries((spec.hard ?? {}) as Record<string, Json>)) {
+  for (const [name, value] of Object.entries(spec.hard ?? {})) {
     const at = `spec.hard[${name}]`;
     for (const problem of qualifiedNameProblems(name)) errors.invalid(at, name, problem);
     if (!name.includes('/') && !quotaNames.has(name) && !/^(requests\.)?hugepages-/.test(name))
@@ -77,10 +97,11 @@ export function validateQuota(o: Json, errors: FieldErrors, old?: Json): void {
       errors.invalid(at, value, 'must be an integer');
   }
   validateScopes(spec.scopes ?? [], 'spec.scopes', errors);
-  (spec.scopeSelector?.matchExpressions ?? []).forEach((e: Json, i: number) => {
+  (spec.scopeSelector?.matchExpressions ?? []).forEach((e, i) => {
     const at = `spec.scopeSelector.matchExpressions[${i}]`;
-    if (!quotaScopes.includes(e.scopeName)) errors.invalid(`${at}.scopeName`, e.scopeName ?? '', 'unsupported scope');
-    if (existOnly.includes(e.scopeName) && e.operator !== 'Exists')
+    if (!quotaScopes.includes(e.scopeName ?? ''))
+      errors.invalid(`${at}.scopeName`, e.scopeName ?? '', 'unsupported scope');
+    if (existOnly.includes(e.scopeName ?? '') && e.operator !== 'Exists')
       errors.invalid(
         `${at}.operator`,
         e.operator ?? '',
@@ -89,7 +110,7 @@ export function validateQuota(o: Json, errors: FieldErrors, old?: Json): void {
     else validateSelectorOperator(e, at, errors);
   });
   if (old === undefined) return;
-  for (const field of ['scopes', 'scopeSelector'])
+  for (const field of ['scopes', 'scopeSelector'] as const)
     if (!sameJson(spec[field], old.spec?.[field]))
       errors.invalid(`spec.${field}`, spec[field] ?? null, 'field is immutable');
 }
@@ -100,7 +121,7 @@ function validateScopes(scopes: string[], at: string, errors: FieldErrors): void
     if (pair.every((scope) => scopes.includes(scope))) errors.invalid(at, scopes, 'conflicting scopes');
 }
 
-function validateSelectorOperator(e: Json, at: string, errors: FieldErrors): void {
+function validateSelectorOperator(e: Draft<ScopedResourceSelectorRequirement>, at: string, errors: FieldErrors): void {
   const count = (e.values ?? []).length;
   if (e.operator === 'In' || e.operator === 'NotIn') {
     if (count === 0)
@@ -118,19 +139,19 @@ function validateSelectorOperator(e: Json, at: string, errors: FieldErrors): voi
   } else errors.invalid(`${at}.operator`, e.operator ?? '', 'not a valid selector operator');
 }
 
-export function validateLimitRange(o: Json, errors: FieldErrors): void {
+export function validateLimitRange(o: Draft<LimitRange>, errors: FieldErrors): void {
   const seen = new Set<string>();
-  (o.spec?.limits ?? []).forEach((item: Json, i: number) => {
+  (o.spec?.limits ?? []).forEach((item, i) => {
     const at = `spec.limits[${i}]`;
     if (!item.type) errors.required(`${at}.type`);
-    else if (!['Container', 'PersistentVolumeClaim', 'Pod'].includes(item.type) && !item.type.includes('/'))
+    else if (!['Container', 'PersistentVolumeClaim', 'Pod'].includes(item.type ?? '') && !item.type.includes('/'))
       errors.invalid(`${at}.type`, item.type, 'must be a standard limit type or fully qualified');
-    if (seen.has(item.type)) errors.duplicate(`${at}.type`, item.type);
-    seen.add(item.type);
-    for (const field of ['max', 'min', 'default', 'defaultRequest', 'maxLimitRequestRatio'])
+    if (item.type && seen.has(item.type)) errors.duplicate(`${at}.type`, item.type);
+    if (item.type) seen.add(item.type);
+    for (const field of ['max', 'min', 'default', 'defaultRequest', 'maxLimitRequestRatio'] as const)
       validateQuantities(item[field], `${at}.${field}`, errors);
     if (item.type === 'Pod')
-      for (const field of ['default', 'defaultRequest'])
+      for (const field of ['default', 'defaultRequest'] as const)
         if (Object.keys(item[field] ?? {}).length > 0)
           errors.forbidden(`${at}.${field}`, "may not be specified when `type` is 'Pod'");
     if (item.type === 'PersistentVolumeClaim' && item.min?.storage === undefined && item.max?.storage === undefined)
@@ -139,18 +160,15 @@ export function validateLimitRange(o: Json, errors: FieldErrors): void {
   });
 }
 
+const limitFields = ['max', 'min', 'default', 'defaultRequest', 'maxLimitRequestRatio'] as const;
+
 /** min ≤ defaultRequest ≤ default ≤ max, as far as they are named. */
-function validateRange(item: Json, at: string, errors: FieldErrors): void {
-  const names = new Set(
-    ['max', 'min', 'default', 'defaultRequest', 'maxLimitRequestRatio'].flatMap((field) =>
-      Object.keys(item[field] ?? {}),
-    ),
-  );
+function validateRange(item: Draft<LimitRangeItem>, at: string, errors: FieldErrors): void {
+  const names = new Set(limitFields.flatMap((field) => Object.keys(item[field] ?? {})));
   for (const name of names) {
-    const [max, min, normal, request, ratio] = ['max', 'min', 'default', 'defaultRequest', 'maxLimitRequestRatio'].map(
-      (field) => item[field]?.[name],
-    );
-    const exceeds = (a: Json, b: Json): boolean => isQuantity(a) && isQuantity(b) && compareQuantities(a, b) > 0;
+    const [max, min, normal, request, ratio] = limitFields.map((field) => item[field]?.[name]);
+    const exceeds = (a: string | undefined, b: string | undefined): boolean =>
+      isQuantity(a) && isQuantity(b) && compareQuantities(a, b) > 0;
     if (exceeds(min, max))
       errors.invalid(`${at}.min[${name}]`, min, `min value ${min} is greater than max value ${max}`);
     if (exceeds(min, request))
@@ -186,7 +204,7 @@ const systemClasses: Record<string, number> = {
   'system-cluster-critical': 2_000_000_000,
 };
 
-export function validateBudget(o: Json, errors: FieldErrors): void {
+export function validateBudget(o: Draft<PodDisruptionBudget>, errors: FieldErrors): void {
   const { minAvailable, maxUnavailable, unhealthyPodEvictionPolicy: policy, selector } = o.spec ?? {};
   if (minAvailable !== undefined && maxUnavailable !== undefined)
     errors.invalid('spec', { minAvailable, maxUnavailable }, 'minAvailable and maxUnavailable cannot be both set');
@@ -200,41 +218,46 @@ export function validateBudget(o: Json, errors: FieldErrors): void {
   if (selector) validateLabelSelector(selector, 'spec.selector', errors);
 }
 
-export function validatePriorityClass(o: Json, errors: FieldErrors): void {
-  const name = String(o.metadata.name);
+export function validatePriorityClass(o: Draft<PriorityClass>, errors: FieldErrors): void {
+  const name = o.metadata?.name ?? '';
   if (name.startsWith('system-')) {
     if (systemClasses[name] !== o.value)
       errors.forbidden(
         'metadata.name',
         "priority class names with 'system-' prefix are reserved for system use only. error: no such system priority class",
       );
-  } else if (o.value > userPriorityMax)
+  } else if ((o.value ?? 0) > userPriorityMax)
     errors.forbidden('value', `maximum allowed value of a user defined priority is ${userPriorityMax}`);
-  if (o.preemptionPolicy && !['Never', 'PreemptLowerPriority'].includes(o.preemptionPolicy))
+  if (o.preemptionPolicy && !['Never', 'PreemptLowerPriority'].includes(o.preemptionPolicy ?? ''))
     errors.unsupported('preemptionPolicy', o.preemptionPolicy, ['Never', 'PreemptLowerPriority']);
 }
 
-export function validateNetworkPolicy(o: Json, errors: FieldErrors): void {
+export function validateNetworkPolicy(o: Draft<NetworkPolicy>, errors: FieldErrors): void {
   const spec = o.spec ?? {};
   validateLabelSelector(spec.podSelector, 'spec.podSelector', errors);
-  for (const [field, peers] of [
-    ['ingress', 'from'],
-    ['egress', 'to'],
-  ] as const) {
-    (spec[field] ?? []).forEach((rule: Json, i: number) => {
-      const at = `spec.${field}[${i}]`;
-      (rule.ports ?? []).forEach((port: Json, j: number) => validatePolicyPort(port, `${at}.ports[${j}]`, errors));
-      (rule[peers] ?? []).forEach((peer: Json, j: number) => validatePeer(peer, `${at}.${peers}[${j}]`, errors));
-    });
-  }
+  for (const [i, { ports, from }] of (spec.ingress ?? []).entries())
+    validateTraffic({ ports, peers: from, side: 'from' }, `spec.ingress[${i}]`, errors);
+  for (const [i, { ports, to }] of (spec.egress ?? []).entries())
+    validateTraffic({ ports, peers: to, side: 'to' }, `spec.egress[${i}]`, errors);
   if ((spec.policyTypes ?? []).length > 2)
     errors.invalid('spec.policyTypes', spec.policyTypes, 'may not specify more than two policyTypes');
   for (const type of spec.policyTypes ?? [])
     if (!['Egress', 'Ingress'].includes(type)) errors.unsupported('spec.policyTypes', type, ['Egress', 'Ingress']);
 }
 
-function validatePolicyPort(port: Json, at: string, errors: FieldErrors): void {
-  if (port.protocol !== undefined && !['SCTP', 'TCP', 'UDP'].includes(port.protocol))
+interface Traffic {
+  ports: Draft<NetworkPolicyPort>[] | undefined;
+  peers: Draft<NetworkPolicyPeer>[] | undefined;
+  side: 'from' | 'to';
+}
+
+function validateTraffic({ ports, peers, side }: Traffic, at: string, errors: FieldErrors): void {
+  (ports ?? []).forEach((port, i) => validatePolicyPort(port, `${at}.ports[${i}]`, errors));
+  (peers ?? []).forEach((peer, i) => validatePeer(peer, `${at}.${side}[${i}]`, errors));
+}
+
+function validatePolicyPort(port: Draft<NetworkPolicyPort>, at: string, errors: FieldErrors): void {
+  if (port.protocol !== undefined && !['SCTP', 'TCP', 'UDP'].includes(port.protocol ?? ''))
     errors.unsupported(`${at}.protocol`, port.protocol, ['SCTP', 'TCP', 'UDP']);
   if (typeof port.port === 'number' && portProblem(port.port) !== '')
     errors.invalid(`${at}.port`, port.port, portProblem(port.port));
@@ -249,7 +272,7 @@ function validatePolicyPort(port: Json, at: string, errors: FieldErrors): void {
   else if (portProblem(port.endPort) !== '') errors.invalid(`${at}.endPort`, port.endPort, portProblem(port.endPort));
 }
 
-function validatePeer(peer: Json, at: string, errors: FieldErrors): void {
+function validatePeer(peer: Draft<NetworkPolicyPeer>, at: string, errors: FieldErrors): void {
   const { podSelector, namespaceSelector, ipBlock } = peer;
   if (podSelector) validateLabelSelector(podSelector, `${at}.podSelector`, errors);
   if (namespaceSelector) validateLabelSelector(namespaceSelector, `${at}.namespaceSelector`, errors);
@@ -271,7 +294,7 @@ function validatePeer(peer: Json, at: string, errors: FieldErrors): void {
     errors.invalid(`${at}.ipBlock.cidr`, ipBlock.cidr, cidrMessage);
     return;
   }
-  (ipBlock.except ?? []).forEach((text: string, i: number) => {
+  (ipBlock.except ?? []).forEach((text, i) => {
     const except = parseNetwork(text);
     if (except === undefined) errors.invalid(`${at}.ipBlock.except[${i}]`, text, cidrMessage);
     else if (!isWithin(except, network))
@@ -279,7 +302,7 @@ function validatePeer(peer: Json, at: string, errors: FieldErrors): void {
   });
 }
 
-export function validateLease(o: Json, errors: FieldErrors): void {
+export function validateLease(o: Draft<Lease>, errors: FieldErrors): void {
   const { leaseDurationSeconds, leaseTransitions, strategy, preferredHolder } = o.spec ?? {};
   if (leaseDurationSeconds !== undefined && leaseDurationSeconds <= 0)
     errors.invalid('spec.leaseDurationSeconds', leaseDurationSeconds, 'must be greater than 0');
@@ -295,25 +318,26 @@ const addressesMax = 100;
 const endpointsMax = 1_000;
 const slicePortsMax = 20_000;
 
-export function validateEndpointSlice(o: Json, errors: FieldErrors, old?: Json): void {
+export function validateEndpointSlice(o: Draft<EndpointSlice>, errors: FieldErrors, old?: EndpointSlice): void {
   if (!o.addressType) errors.required('addressType');
-  else if (!addressTypes.includes(o.addressType)) errors.unsupported('addressType', o.addressType, addressTypes);
+  else if (!addressTypes.includes(o.addressType ?? '')) errors.unsupported('addressType', o.addressType, addressTypes);
   if (old !== undefined && old.addressType !== o.addressType)
     errors.invalid('addressType', o.addressType, 'field is immutable');
-  if ((o.endpoints ?? []).length > endpointsMax) errors.tooMany('endpoints', o.endpoints.length, endpointsMax);
+  if (o.endpoints !== undefined && o.endpoints.length > endpointsMax)
+    errors.tooMany('endpoints', o.endpoints.length, endpointsMax);
   // What is as it was has passed: slices are written often and change little.
   if (!sameJson(o.endpoints, old?.endpoints))
-    (o.endpoints ?? []).forEach((endpoint: Json, i: number) =>
-      validateEndpoint(endpoint, o.addressType, `endpoints[${i}]`, errors),
+    (o.endpoints ?? []).forEach((endpoint, i) =>
+      validateEndpoint(endpoint, o.addressType ?? '', `endpoints[${i}]`, errors),
     );
   const names = new Set<string>();
-  if ((o.ports ?? []).length > slicePortsMax) errors.tooMany('ports', o.ports.length, slicePortsMax);
-  (o.ports ?? []).forEach((port: Json, i: number) => {
+  if (o.ports !== undefined && o.ports.length > slicePortsMax) errors.tooMany('ports', o.ports.length, slicePortsMax);
+  (o.ports ?? []).forEach((port, i) => {
     const name = port.name ?? '';
     if (name !== '' && labelProblem(name) !== '') errors.invalid(`ports[${i}].name`, name, labelProblem(name));
     if (names.has(name)) errors.duplicate(`ports[${i}].name`, name);
     names.add(name);
-    if (port.protocol && !['SCTP', 'TCP', 'UDP'].includes(port.protocol))
+    if (port.protocol && !['SCTP', 'TCP', 'UDP'].includes(port.protocol ?? ''))
       errors.unsupported(`ports[${i}].protocol`, port.protocol, ['SCTP', 'TCP', 'UDP']);
     if (port.port !== undefined && portProblem(port.port) !== '')
       errors.invalid(`ports[${i}].port`, port.port, portProblem(port.port));
@@ -323,7 +347,7 @@ export function validateEndpointSlice(o: Json, errors: FieldErrors, old?: Json):
   });
 }
 
-function validateEndpoint(endpoint: Json, type: string, at: string, errors: FieldErrors): void {
+function validateEndpoint(endpoint: Draft<Endpoint>, type: string, at: string, errors: FieldErrors): void {
   const addresses: string[] = endpoint.addresses ?? [];
   if (addresses.length === 0) errors.required(`${at}.addresses`, 'must contain at least 1 address');
   if (addresses.length > addressesMax) errors.tooMany(`${at}.addresses`, addresses.length, addressesMax);
@@ -344,24 +368,24 @@ function validateEndpoint(endpoint: Json, type: string, at: string, errors: Fiel
     errors.invalid(`${at}.nodeName`, endpoint.nodeName, subdomainProblem(endpoint.nodeName));
 }
 
-export function validateEndpoints(o: Json, errors: FieldErrors): void {
-  (o.subsets ?? []).forEach((subset: Json, i: number) => {
+export function validateEndpoints(o: Draft<Endpoints>, errors: FieldErrors): void {
+  (o.subsets ?? []).forEach((subset, i) => {
     const at = `subsets[${i}]`;
     if ((subset.addresses ?? []).length + (subset.notReadyAddresses ?? []).length === 0)
       errors.required(at, 'must specify `addresses` or `notReadyAddresses`');
-    for (const field of ['addresses', 'notReadyAddresses']) {
-      (subset[field] ?? []).forEach((a: Json, j: number) => {
+    for (const field of ['addresses', 'notReadyAddresses'] as const) {
+      (subset[field] ?? []).forEach((a, j) => {
         const problem = isIp(a.ip) ? specialIpProblem(a.ip) : ipMessage;
         if (problem !== '') errors.invalid(`${at}.${field}[${j}].ip`, a.ip ?? '', problem);
       });
     }
-    (subset.ports ?? []).forEach((port: Json, j: number) => {
-      if (subset.ports.length > 1 && !port.name) errors.required(`${at}.ports[${j}].name`);
+    (subset.ports ?? []).forEach((port, j) => {
+      if ((subset.ports ?? []).length > 1 && !port.name) errors.required(`${at}.ports[${j}].name`);
       if (port.name && labelProblem(port.name) !== '')
         errors.invalid(`${at}.ports[${j}].name`, port.name, labelProblem(port.name));
       if (portProblem(port.port) !== '')
         errors.invalid(`${at}.ports[${j}].port`, port.port ?? 0, portProblem(port.port));
-      if (port.protocol && !['SCTP', 'TCP', 'UDP'].includes(port.protocol))
+      if (port.protocol && !['SCTP', 'TCP', 'UDP'].includes(port.protocol ?? ''))
         errors.unsupported(`${at}.ports[${j}].protocol`, port.protocol, ['SCTP', 'TCP', 'UDP']);
     });
   });
@@ -371,24 +395,29 @@ const operations = ['*', 'CONNECT', 'CREATE', 'DELETE', 'UPDATE'];
 const reviewVersions = ['v1', 'v1beta1'];
 
 /** Webhooks of both kinds (`admissionregistration.k8s.io/v1`). */
-export function validateWebhooks(o: Json, errors: FieldErrors): void {
+export function validateWebhooks(
+  o: Draft<MutatingWebhookConfiguration | ValidatingWebhookConfiguration>,
+  errors: FieldErrors,
+): void {
   const names = new Set<string>();
-  (o.webhooks ?? []).forEach((hook: Json, i: number) => {
+  const hooks: readonly Draft<MutatingWebhook>[] = o.webhooks ?? [];
+  hooks.forEach((hook, i) => {
     const at = `webhooks[${i}]`;
-    validateHookName(hook.name ?? '', `${at}.name`, errors);
-    if (names.has(hook.name)) errors.duplicate(`${at}.name`, hook.name);
-    names.add(hook.name);
+    const { name = '' } = hook;
+    validateHookName(name, `${at}.name`, errors);
+    if (names.has(name)) errors.duplicate(`${at}.name`, name);
+    names.add(name);
     validateClientConfig(hook.clientConfig ?? {}, `${at}.clientConfig`, errors);
-    const choices: [string, string[], boolean][] = [
-      ['sideEffects', ['None', 'NoneOnDryRun'], true],
-      ['failurePolicy', ['Fail', 'Ignore'], false],
-      ['matchPolicy', ['Equivalent', 'Exact'], false],
-      ['reinvocationPolicy', ['IfNeeded', 'Never'], false],
+    const choices: [string, string | undefined, string[], boolean][] = [
+      ['sideEffects', hook.sideEffects, ['None', 'NoneOnDryRun'], true],
+      ['failurePolicy', hook.failurePolicy, ['Fail', 'Ignore'], false],
+      ['matchPolicy', hook.matchPolicy, ['Equivalent', 'Exact'], false],
+      ['reinvocationPolicy', hook.reinvocationPolicy, ['IfNeeded', 'Never'], false],
     ];
-    for (const [field, allowed, needed] of choices) {
-      if (hook[field] === undefined) {
+    for (const [field, value, allowed, needed] of choices) {
+      if (value === undefined) {
         if (needed) errors.required(`${at}.${field}`, `must specify one of ${allowed.join(', ')}`);
-      } else if (!allowed.includes(hook[field])) errors.unsupported(`${at}.${field}`, hook[field], allowed);
+      } else if (!allowed.includes(value)) errors.unsupported(`${at}.${field}`, value, allowed);
     }
     if (hook.timeoutSeconds !== undefined && (hook.timeoutSeconds < 1 || hook.timeoutSeconds > 30))
       errors.invalid(`${at}.timeoutSeconds`, hook.timeoutSeconds, 'the timeout value must be between 1 and 30 seconds');
@@ -405,9 +434,9 @@ export function validateWebhooks(o: Json, errors: FieldErrors): void {
       if (label1035Problem(version) !== '')
         errors.invalid(`${at}.admissionReviewVersions[${j}]`, version, label1035Problem(version));
     });
-    for (const field of ['namespaceSelector', 'objectSelector'])
+    for (const field of ['namespaceSelector', 'objectSelector'] as const)
       validateLabelSelector(hook[field], `${at}.${field}`, errors);
-    (hook.rules ?? []).forEach((rule: Json, j: number) => validateHookRule(rule, `${at}.rules[${j}]`, errors));
+    (hook.rules ?? []).forEach((rule, j) => validateHookRule(rule, `${at}.rules[${j}]`, errors));
   });
 }
 
@@ -418,7 +447,7 @@ function validateHookName(name: string, at: string, errors: FieldErrors): void {
     errors.invalid(at, name, 'should be a domain with at least three segments separated by dots');
 }
 
-function validateClientConfig(config: Json, at: string, errors: FieldErrors): void {
+function validateClientConfig(config: Draft<WebhookClientConfig>, at: string, errors: FieldErrors): void {
   const { url, service } = config;
   if ((url === undefined) === (service === undefined)) {
     errors.required(at, 'exactly one of url or service is required');
@@ -436,7 +465,7 @@ function validateClientConfig(config: Json, at: string, errors: FieldErrors): vo
   const form = '; desired format: https://host[:port]/path';
   let parsed: URL | undefined;
   try {
-    parsed = new URL(url);
+    parsed = new URL(url ?? '');
   } catch {
     errors.required(`${at}.url`, `url must be a valid URL: ${JSON.stringify(url)}${form}`);
     return;
@@ -451,24 +480,28 @@ function validateClientConfig(config: Json, at: string, errors: FieldErrors): vo
     errors.invalid(`${at}.url`, parsed.search.slice(1), 'query parameters are not permitted in the URL');
 }
 
-function validateHookRule(rule: Json, at: string, errors: FieldErrors): void {
-  for (const field of ['operations', 'apiGroups', 'apiVersions', 'resources']) {
+function validateHookRule(rule: Draft<RuleWithOperations>, at: string, errors: FieldErrors): void {
+  for (const field of ['operations', 'apiGroups', 'apiVersions', 'resources'] as const) {
     const values: string[] = rule[field] ?? [];
     if (values.length === 0) errors.required(`${at}.${field}`);
     if (field !== 'resources' && values.length > 1 && values.includes('*'))
       errors.invalid(`${at}.${field}`, values, "if '*' is present, must not specify other values");
   }
-  (rule.operations ?? []).forEach((operation: string, i: number) => {
+  (rule.operations ?? []).forEach((operation, i) => {
     if (!operations.includes(operation)) errors.unsupported(`${at}.operations[${i}]`, operation, operations);
   });
-  if (rule.scope !== undefined && !['*', 'Cluster', 'Namespaced'].includes(rule.scope))
+  if (rule.scope !== undefined && !['*', 'Cluster', 'Namespaced'].includes(rule.scope ?? ''))
     errors.unsupported(`${at}.scope`, rule.scope, ['*', 'Cluster', 'Namespaced']);
 }
 
 const requestBytesMax = 65_536;
 
 /** A certificate request must be one, by whoever holds its key, for a named signer. */
-export function validateCertificateRequest(o: Json, errors: FieldErrors, old?: Json): void {
+export function validateCertificateRequest(
+  o: Draft<CertificateSigningRequest>,
+  errors: FieldErrors,
+  old?: CertificateSigningRequest,
+): void {
   const spec = o.spec ?? {};
   if (old !== undefined) {
     if (!sameJson(spec, old.spec)) errors.invalid('spec', spec, 'field is immutable');

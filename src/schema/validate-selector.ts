@@ -1,12 +1,18 @@
 /** Validation of label selectors and node selectors, and of the affinity that is made of them. */
-import type { Json } from '#base/objects.ts';
+import type { Affinity, NodeSelector, NodeSelectorTerm, PodAffinityTerm } from '#api/core.v1.ts';
+import type { Draft } from '#api/manifest.ts';
+import type { LabelSelector, LabelSelectorRequirement } from '#api/meta.v1.ts';
 import { labelValueProblems, qualifiedNameProblems } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { validateLabels } from './validate-meta.ts';
 
-export function validateLabelSelector(selector: Json, at: string, errors: FieldErrors): void {
+export function validateLabelSelector(
+  selector: Draft<LabelSelector> | undefined,
+  at: string,
+  errors: FieldErrors,
+): void {
   validateLabels(selector?.matchLabels, `${at}.matchLabels`, errors);
-  (selector?.matchExpressions ?? []).forEach((e: Json, i: number) => {
+  (selector?.matchExpressions ?? []).forEach((e, i) => {
     const path = `${at}.matchExpressions[${i}]`;
     for (const problem of qualifiedNameProblems(e.key ?? '')) errors.invalid(`${path}.key`, e.key ?? '', problem);
     for (const [j, value] of (e.values ?? []).entries())
@@ -16,7 +22,11 @@ export function validateLabelSelector(selector: Json, at: string, errors: FieldE
 }
 
 /** In, NotIn, Exists and DoesNotExist, with the values that each takes. */
-function validateSetOperator({ operator, values }: Json, at: string, errors: FieldErrors): void {
+function validateSetOperator(
+  { operator, values }: Draft<LabelSelectorRequirement>,
+  at: string,
+  errors: FieldErrors,
+): void {
   const count = (values ?? []).length;
   if (operator === 'In' || operator === 'NotIn') {
     if (count === 0) errors.required(`${at}.values`, "must be specified when `operator` is 'In' or 'NotIn'");
@@ -26,15 +36,15 @@ function validateSetOperator({ operator, values }: Json, at: string, errors: Fie
   } else errors.invalid(`${at}.operator`, operator ?? '', 'not a valid selector operator');
 }
 
-function validateNodeTerm(term: Json, at: string, errors: FieldErrors): void {
-  (term?.matchExpressions ?? []).forEach((e: Json, i: number) => {
+function validateNodeTerm(term: Draft<NodeSelectorTerm> | undefined, at: string, errors: FieldErrors): void {
+  (term?.matchExpressions ?? []).forEach((e, i) => {
     const path = `${at}.matchExpressions[${i}]`;
     for (const problem of qualifiedNameProblems(e.key ?? '')) errors.invalid(`${path}.key`, e.key ?? '', problem);
     if (e.operator !== 'Gt' && e.operator !== 'Lt') validateSetOperator(e, path, errors);
     else if ((e.values ?? []).length !== 1)
       errors.required(`${path}.values`, "must be specified single value when `operator` is 'Lt' or 'Gt'");
   });
-  (term?.matchFields ?? []).forEach((e: Json, i: number) => {
+  (term?.matchFields ?? []).forEach((e, i) => {
     const path = `${at}.matchFields[${i}]`;
     if (e.key !== 'metadata.name') errors.invalid(`${path}.key`, e.key ?? '', 'not a valid field selector key');
     if (e.operator !== 'In' && e.operator !== 'NotIn')
@@ -48,8 +58,8 @@ function validateNodeTerm(term: Json, at: string, errors: FieldErrors): void {
 }
 
 /** A NodeSelector: terms of which one has to match. */
-export function validateNodeSelector(selector: Json, at: string, errors: FieldErrors): void {
-  const terms: Json[] = selector?.nodeSelectorTerms ?? [];
+export function validateNodeSelector(selector: Draft<NodeSelector> | undefined, at: string, errors: FieldErrors): void {
+  const terms = selector?.nodeSelectorTerms ?? [];
   if (terms.length === 0) errors.required(`${at}.nodeSelectorTerms`, 'must have at least one node selector term');
   terms.forEach((term, i) => {
     validateNodeTerm(term, `${at}.nodeSelectorTerms[${i}]`, errors);
@@ -61,7 +71,7 @@ function validateWeight(weight: unknown, at: string, errors: FieldErrors): void 
     errors.invalid(at, weight ?? 0, 'must be in the range 1-100');
 }
 
-function validatePodTerm(term: Json, at: string, errors: FieldErrors): void {
+function validatePodTerm(term: Draft<PodAffinityTerm> | undefined, at: string, errors: FieldErrors): void {
   if (term?.labelSelector) validateLabelSelector(term.labelSelector, `${at}.labelSelector`, errors);
   if (term?.namespaceSelector) validateLabelSelector(term.namespaceSelector, `${at}.namespaceSelector`, errors);
   if (!term?.topologyKey) {
@@ -73,20 +83,20 @@ function validatePodTerm(term: Json, at: string, errors: FieldErrors): void {
 }
 
 /** Of a Pod: towards nodes, towards Pods and away from Pods (validateAffinity of the reference implementation). */
-export function validateAffinity(affinity: Json, at: string, errors: FieldErrors): void {
+export function validateAffinity(affinity: Draft<Affinity> | undefined, at: string, errors: FieldErrors): void {
   const required = 'requiredDuringSchedulingIgnoredDuringExecution';
   const preferred = 'preferredDuringSchedulingIgnoredDuringExecution';
   const node = affinity?.nodeAffinity;
   if (node?.[required]) validateNodeSelector(node[required], `${at}.nodeAffinity.${required}`, errors);
-  (node?.[preferred] ?? []).forEach((entry: Json, i: number) => {
+  (node?.[preferred] ?? []).forEach((entry, i) => {
     validateWeight(entry.weight, `${at}.nodeAffinity.${preferred}[${i}].weight`, errors);
     validateNodeTerm(entry.preference, `${at}.nodeAffinity.${preferred}[${i}].preference`, errors);
   });
-  for (const kind of ['podAffinity', 'podAntiAffinity']) {
-    (affinity?.[kind]?.[required] ?? []).forEach((term: Json, i: number) => {
+  for (const kind of ['podAffinity', 'podAntiAffinity'] as const) {
+    (affinity?.[kind]?.[required] ?? []).forEach((term, i) => {
       validatePodTerm(term, `${at}.${kind}.${required}[${i}]`, errors);
     });
-    (affinity?.[kind]?.[preferred] ?? []).forEach((entry: Json, i: number) => {
+    (affinity?.[kind]?.[preferred] ?? []).forEach((entry, i) => {
       validateWeight(entry.weight, `${at}.${kind}.${preferred}[${i}].weight`, errors);
       validatePodTerm(entry.podAffinityTerm, `${at}.${kind}.${preferred}[${i}].podAffinityTerm`, errors);
     });

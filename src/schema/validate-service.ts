@@ -1,5 +1,6 @@
 /** Services: what goes when the type no longer needs it, and validation (Kubernetes, "Service"). */
-import type { Json } from '#base/objects.ts';
+import type { Service, ServiceSpec } from '#api/core.v1.ts';
+import type { Draft } from '#api/manifest.ts';
 import { qualifiedNameProblems } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { cidrMessage, ipMessage, isIp, parseNetwork, specialIpProblem } from './ip.ts';
@@ -15,24 +16,25 @@ const familyPolicies = ['PreferDualStack', 'RequireDualStack', 'SingleStack'];
 const kubeletPort = 10_250;
 const affinitySecondsMax = 86_400;
 
-const needsAddress = (spec: Json): boolean => spec.type !== 'ExternalName';
-const needsNodePorts = (spec: Json): boolean =>
+const needsAddress = (spec: Draft<ServiceSpec>): boolean => spec.type !== 'ExternalName';
+const needsNodePorts = (spec: Draft<ServiceSpec>): boolean =>
   spec.type === 'NodePort' || (spec.type === 'LoadBalancer' && spec.allocateLoadBalancerNodePorts !== false);
-const isExternal = (spec: Json): boolean =>
+const isExternal = (spec: Draft<ServiceSpec>): boolean =>
   spec.type === 'NodePort' ||
   spec.type === 'LoadBalancer' ||
   (spec.type === 'ClusterIP' && (spec.externalIPs ?? []).length > 0);
-const needsHealthPort = (spec: Json): boolean => spec.type === 'LoadBalancer' && spec.externalTrafficPolicy === 'Local';
-const nodePortsOf = (spec: Json): Json[] =>
-  (spec.ports ?? []).map((p: Json) => p.nodePort ?? 0).filter((port: number) => port !== 0);
+const needsHealthPort = (spec: Draft<ServiceSpec>): boolean =>
+  spec.type === 'LoadBalancer' && spec.externalTrafficPolicy === 'Local';
+const nodePortsOf = (spec: Draft<ServiceSpec>): number[] =>
+  (spec.ports ?? []).map((p) => p.nodePort ?? 0).filter((port: number) => port !== 0);
 
 /**
  * Drops what the old type needed and the new one does not, where the writer left it as it was: it was filled in for
  * him, and he only named another type. What he changed himself stays, for validation to refuse.
  */
-export function dropForType(service: Json, old: Json): void {
-  const [now, was] = [service.spec, old.spec ?? {}];
-  const drop = (needed: (spec: Json) => boolean, ...fields: string[]): void => {
+export function dropForType(service: Draft<Service>, old: Service): void {
+  const [now, was] = [service.spec ?? {}, old.spec ?? {}];
+  const drop = (needed: (spec: Draft<ServiceSpec>) => boolean, ...fields: (keyof ServiceSpec)[]): void => {
     if (!needed(was) || needed(now)) return;
     for (const field of fields) if (sameJson(now[field], was[field])) delete now[field];
   };
@@ -51,9 +53,9 @@ export function dropForType(service: Json, old: Json): void {
   drop((spec) => spec.type === 'ExternalName', 'externalName');
 }
 
-export function validateService(o: Json, errors: FieldErrors): void {
+export function validateService(o: Draft<Service>, errors: FieldErrors): void {
   const spec = o.spec ?? {};
-  if (!types.includes(spec.type)) errors.unsupported('spec.type', spec.type, types);
+  if (!types.includes(spec.type ?? '')) errors.unsupported('spec.type', spec.type, types);
   const headless = spec.clusterIP === 'None' || spec.clusterIPs?.[0] === 'None';
   if ((spec.ports ?? []).length === 0 && !headless && spec.type !== 'ExternalName') errors.required('spec.ports');
   if (spec.type === 'ExternalName') validateExternalName(spec, errors);
@@ -64,23 +66,23 @@ export function validateService(o: Json, errors: FieldErrors): void {
   validateLabels(spec.selector, 'spec.selector', errors);
   validatePorts(spec, errors);
   validateExternal(spec, errors);
-  if (spec.internalTrafficPolicy && !policies.includes(spec.internalTrafficPolicy))
+  if (spec.internalTrafficPolicy && !policies.includes(spec.internalTrafficPolicy ?? ''))
     errors.unsupported('spec.internalTrafficPolicy', spec.internalTrafficPolicy, policies);
-  if (spec.trafficDistribution && !distributions.includes(spec.trafficDistribution))
+  if (spec.trafficDistribution && !distributions.includes(spec.trafficDistribution ?? ''))
     errors.unsupported('spec.trafficDistribution', spec.trafficDistribution, distributions);
 }
 
-function validateExternalName(spec: Json, errors: FieldErrors): void {
+function validateExternalName(spec: Draft<ServiceSpec>, errors: FieldErrors): void {
   if (spec.clusterIP) errors.forbidden('spec.clusterIPs', 'may not be set for ExternalName services');
   if (!spec.externalName) {
     errors.required('spec.externalName');
     return;
   }
-  const problem = subdomainProblem(String(spec.externalName).replace(/\.$/, ''));
+  const problem = subdomainProblem(spec.externalName.replace(/\.$/, ''));
   if (problem !== '') errors.invalid('spec.externalName', spec.externalName, problem);
 }
 
-function validateAddresses(spec: Json, headless: boolean, errors: FieldErrors): void {
+function validateAddresses(spec: Draft<ServiceSpec>, headless: boolean, errors: FieldErrors): void {
   const addresses: string[] = spec.clusterIPs ?? [];
   if (spec.clusterIP && addresses.length > 0 && addresses[0] !== spec.clusterIP)
     errors.invalid('spec.clusterIPs', addresses, 'first value must match `clusterIP`');
@@ -88,10 +90,10 @@ function validateAddresses(spec: Json, headless: boolean, errors: FieldErrors): 
     for (const [i, ip] of (addresses.length > 0 ? addresses : spec.clusterIP ? [spec.clusterIP] : []).entries())
       if (ip && !isIp(ip)) errors.invalid(`spec.clusterIPs[${i}]`, ip, ipMessage);
   if (addresses.length > 2) errors.invalid('spec.clusterIPs', addresses, 'may only hold up to 2 values');
-  (spec.ipFamilies ?? []).forEach((family: string, i: number) => {
+  (spec.ipFamilies ?? []).forEach((family, i) => {
     if (family === 'IPv6') errors.invalid(`spec.ipFamilies[${i}]`, family, 'not configured on this cluster');
     else if (family !== 'IPv4') errors.unsupported(`spec.ipFamilies[${i}]`, family, ['IPv4', 'IPv6']);
-    if (spec.ipFamilies.indexOf(family) < i) errors.duplicate(`spec.ipFamilies[${i}]`, family);
+    if (spec.ipFamilies?.indexOf(family) !== i) errors.duplicate(`spec.ipFamilies[${i}]`, family);
   });
   if (spec.ipFamilyPolicy === 'RequireDualStack')
     errors.invalid(
@@ -99,13 +101,13 @@ function validateAddresses(spec: Json, headless: boolean, errors: FieldErrors): 
       spec.ipFamilyPolicy,
       'this cluster is not configured for dual-stack services',
     );
-  else if (spec.ipFamilyPolicy && !familyPolicies.includes(spec.ipFamilyPolicy))
+  else if (spec.ipFamilyPolicy && !familyPolicies.includes(spec.ipFamilyPolicy ?? ''))
     errors.unsupported('spec.ipFamilyPolicy', spec.ipFamilyPolicy, familyPolicies);
 }
 
-function validateAffinity(spec: Json, errors: FieldErrors): void {
+function validateAffinity(spec: Draft<ServiceSpec>, errors: FieldErrors): void {
   const at = 'spec.sessionAffinityConfig';
-  if (!['ClientIP', 'None'].includes(spec.sessionAffinity))
+  if (!['ClientIP', 'None'].includes(spec.sessionAffinity ?? ''))
     errors.unsupported('spec.sessionAffinity', spec.sessionAffinity, ['ClientIP', 'None']);
   else if (spec.sessionAffinity === 'None' && spec.sessionAffinityConfig)
     errors.forbidden(at, 'must not be set when session affinity is None');
@@ -121,16 +123,16 @@ function validateAffinity(spec: Json, errors: FieldErrors): void {
   }
 }
 
-function validatePorts(spec: Json, errors: FieldErrors): void {
+function validatePorts(spec: Draft<ServiceSpec>, errors: FieldErrors): void {
   const seen = { name: new Set<string>(), port: new Set<string>(), nodePort: new Set<string>() };
   const isRepeated = (what: keyof typeof seen, value: string): boolean => {
     const known = seen[what].has(value);
     seen[what].add(value);
     return known;
   };
-  (spec.ports ?? []).forEach((port: Json, i: number) => {
+  (spec.ports ?? []).forEach((port, i) => {
     const at = `spec.ports[${i}]`;
-    if (spec.ports.length > 1 && !port.name) errors.required(`${at}.name`);
+    if ((spec.ports ?? []).length > 1 && !port.name) errors.required(`${at}.name`);
     if (port.name) {
       const problem = labelProblem(port.name);
       if (problem !== '') errors.invalid(`${at}.name`, port.name, problem);
@@ -144,7 +146,7 @@ function validatePorts(spec: Json, errors: FieldErrors): void {
         port.port,
         `may not expose port ${kubeletPort} externally since it is used by kubelet`,
       );
-    if (!protocols.includes(port.protocol)) errors.unsupported(`${at}.protocol`, port.protocol, protocols);
+    if (!protocols.includes(port.protocol ?? '')) errors.unsupported(`${at}.protocol`, port.protocol, protocols);
     if (port.targetPort !== undefined) validateIntOrPort(port.targetPort, `${at}.targetPort`, errors);
     if (port.appProtocol)
       for (const problem of qualifiedNameProblems(port.appProtocol))
@@ -158,8 +160,8 @@ function validatePorts(spec: Json, errors: FieldErrors): void {
   });
 }
 
-function validateExternal(spec: Json, errors: FieldErrors): void {
-  (spec.externalIPs ?? []).forEach((ip: string, i: number) => {
+function validateExternal(spec: Draft<ServiceSpec>, errors: FieldErrors): void {
+  (spec.externalIPs ?? []).forEach((ip, i) => {
     const problem = isIp(ip) ? specialIpProblem(ip) : ipMessage;
     if (problem !== '') errors.invalid(`spec.externalIPs[${i}]`, ip, problem);
   });
@@ -171,7 +173,7 @@ function validateExternal(spec: Json, errors: FieldErrors): void {
         spec.externalTrafficPolicy,
         'may only be set for externally-accessible services',
       );
-    else if (!policies.includes(spec.externalTrafficPolicy))
+    else if (!policies.includes(spec.externalTrafficPolicy ?? ''))
       errors.unsupported('spec.externalTrafficPolicy', spec.externalTrafficPolicy, policies);
   }
   if (spec.healthCheckNodePort && !needsHealthPort(spec))
@@ -182,11 +184,11 @@ function validateExternal(spec: Json, errors: FieldErrors): void {
     );
   if ((spec.loadBalancerSourceRanges ?? []).length > 0 && !balances)
     errors.forbidden('spec.LoadBalancerSourceRanges', "may only be used when `type` is 'LoadBalancer'");
-  (spec.loadBalancerSourceRanges ?? []).forEach((range: string, i: number) => {
+  (spec.loadBalancerSourceRanges ?? []).forEach((range, i) => {
     if (parseNetwork(range.trim()) === undefined)
       errors.invalid(`spec.LoadBalancerSourceRanges[${i}]`, range, cidrMessage);
   });
-  for (const field of ['allocateLoadBalancerNodePorts', 'loadBalancerClass'])
+  for (const field of ['allocateLoadBalancerNodePorts', 'loadBalancerClass'] as const)
     if (spec[field] !== undefined && !balances)
       errors.forbidden(`spec.${field}`, "may only be used when `type` is 'LoadBalancer'");
   if (spec.loadBalancerClass !== undefined)
@@ -194,20 +196,21 @@ function validateExternal(spec: Json, errors: FieldErrors): void {
       errors.invalid('spec.loadBalancerClass', spec.loadBalancerClass, problem);
 }
 
-export function validateServiceUpdate(o: Json, old: Json, errors: FieldErrors): void {
+export function validateServiceUpdate(o: Draft<Service>, old: Service, errors: FieldErrors): void {
+  const spec = o.spec ?? {};
   const was = old.spec?.clusterIP;
   if (
     was &&
     was !== 'None' &&
     old.spec.type !== 'ExternalName' &&
-    o.spec.type !== 'ExternalName' &&
-    o.spec.clusterIP !== was
+    spec.type !== 'ExternalName' &&
+    spec.clusterIP !== was
   )
-    errors.invalid('spec.clusterIPs[0]', o.spec.clusterIPs?.[0] ?? o.spec.clusterIP, 'may not change once set');
+    errors.invalid('spec.clusterIPs[0]', spec.clusterIPs?.[0] ?? spec.clusterIP, 'may not change once set');
   if (
     old.spec?.type === 'LoadBalancer' &&
-    o.spec.type === 'LoadBalancer' &&
-    (old.spec.loadBalancerClass ?? '') !== (o.spec.loadBalancerClass ?? '')
+    spec.type === 'LoadBalancer' &&
+    (old.spec.loadBalancerClass ?? '') !== (spec.loadBalancerClass ?? '')
   )
-    errors.invalid('spec.loadBalancerClass', o.spec.loadBalancerClass ?? '', 'may not change once set');
+    errors.invalid('spec.loadBalancerClass', spec.loadBalancerClass ?? '', 'may not change once set');
 }

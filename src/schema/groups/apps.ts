@@ -1,5 +1,8 @@
 /** apps/v1: workloads. */
-import type { Json } from '#base/objects.ts';
+import type { ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet } from '#api/apps.v1.ts';
+import type { PodTemplateSpec } from '#api/core.v1.ts';
+import type { LabelSelector } from '#api/meta.v1.ts';
+import type { KubeObject } from '#base/objects.ts';
 import { defaultClaim, defaultTemplate, setDefault, setDefaultText } from '../defaults.ts';
 import { column, columns, defineKind, formatSelector, pathText, scaleSubresource, statusSubresource } from '../kind.ts';
 import type { Column, KindOptions, KindRecord } from '../kind.ts';
@@ -13,20 +16,24 @@ import {
   validateStatefulSetUpdate,
 } from '../validate-apps.ts';
 
-const define = (kind: string, resource: string, options?: KindOptions): KindRecord =>
+const define = <T extends KubeObject>(kind: T['kind'], resource: string, options?: KindOptions<T>): KindRecord =>
   defineKind('apps', 'v1', kind, resource, options);
 const both = { status: statusSubresource, scale: scaleSubresource };
 const scale = { specPath: 'spec.replicas', statusPath: 'status.replicas', selectorPath: 'spec.selector' };
-const count = (name: string, read: (o: Json) => number | undefined): Column =>
+const count = <T extends KubeObject>(name: string, read: (o: T) => number | undefined): Column<T> =>
   column(name, (o) => read(o) ?? 0, { type: 'integer' });
 
-export const templateColumns = (read: (o: Json) => Json = (o) => o.spec?.template?.spec): Column[] => [
-  column('Containers', (o) => (read(o)?.containers ?? []).map((c: Json) => c.name).join(','), { wide: true }),
-  column('Images', (o) => (read(o)?.containers ?? []).map((c: Json) => c.image).join(','), { wide: true }),
-];
-const selector = column('Selector', (o) => formatSelector(o.spec?.selector), { wide: true });
+/** What an object of the kind makes Pods from. */
+type TemplateOf<T> = (o: T) => PodTemplateSpec | undefined;
 
-const deployments = define('Deployment', 'deployments', {
+export const templateColumns = <T extends KubeObject>(read: TemplateOf<T>): Column<T>[] => [
+  column('Containers', (o) => (read(o)?.spec?.containers ?? []).map((c) => c.name).join(','), { wide: true }),
+  column('Images', (o) => (read(o)?.spec?.containers ?? []).map((c) => c.image).join(','), { wide: true }),
+];
+const selector = <T extends KubeObject & { spec: { selector: LabelSelector } }>(): Column<T> =>
+  column('Selector', (o) => formatSelector(o.spec?.selector), { wide: true });
+
+const deployments = define<Deployment>('Deployment', 'deployments', {
   shortNames: ['deploy'],
   categories: ['all'],
   subresources: both,
@@ -36,8 +43,8 @@ const deployments = define('Deployment', 'deployments', {
     column('Ready', (o) => `${o.status?.readyReplicas ?? 0}/${o.spec?.replicas ?? 0}`),
     column('Up-to-date', (o) => o.status?.updatedReplicas ?? 0),
     column('Available', (o) => o.status?.availableReplicas ?? 0),
-    ...templateColumns(),
-    selector,
+    ...templateColumns<Deployment>((o) => o.spec?.template),
+    selector(),
   ),
   defaults(o) {
     const spec = (o.spec ??= {});
@@ -61,7 +68,7 @@ const deployments = define('Deployment', 'deployments', {
   validateUpdate: validateSelectorUnchanged,
 });
 
-const replicaSets = define('ReplicaSet', 'replicasets', {
+const replicaSets = define<ReplicaSet>('ReplicaSet', 'replicasets', {
   shortNames: ['rs'],
   categories: ['all'],
   subresources: both,
@@ -72,8 +79,8 @@ const replicaSets = define('ReplicaSet', 'replicasets', {
     count('Desired', (o) => o.spec?.replicas),
     count('Current', (o) => o.status?.replicas),
     count('Ready', (o) => o.status?.readyReplicas),
-    ...templateColumns(),
-    selector,
+    ...templateColumns<ReplicaSet>((o) => o.spec?.template),
+    selector(),
   ),
   defaults(o) {
     o.spec ??= {};
@@ -88,7 +95,7 @@ const replicaSets = define('ReplicaSet', 'replicasets', {
   validateUpdate: validateSelectorUnchanged,
 });
 
-const statefulSets = define('StatefulSet', 'statefulsets', {
+const statefulSets = define<StatefulSet>('StatefulSet', 'statefulsets', {
   shortNames: ['sts'],
   categories: ['all'],
   subresources: both,
@@ -96,7 +103,7 @@ const statefulSets = define('StatefulSet', 'statefulsets', {
   hasGeneration: true,
   columns: columns(
     column('Ready', (o) => `${o.status?.readyReplicas ?? 0}/${o.spec?.replicas ?? 0}`),
-    ...templateColumns(),
+    ...templateColumns<StatefulSet>((o) => o.spec?.template),
   ),
   defaults(o) {
     const spec = (o.spec ??= {});
@@ -129,7 +136,7 @@ const statefulSets = define('StatefulSet', 'statefulsets', {
   validateUpdate: validateStatefulSetUpdate,
 });
 
-const daemonSets = define('DaemonSet', 'daemonsets', {
+const daemonSets = define<DaemonSet>('DaemonSet', 'daemonsets', {
   shortNames: ['ds'],
   categories: ['all'],
   subresources: { status: statusSubresource },
@@ -146,8 +153,8 @@ const daemonSets = define('DaemonSet', 'daemonsets', {
         .join(',');
       return m === '' ? '<none>' : m;
     }),
-    ...templateColumns(),
-    selector,
+    ...templateColumns<DaemonSet>((o) => o.spec?.template),
+    selector(),
   ),
   defaults(o) {
     const spec = (o.spec ??= {});
@@ -170,7 +177,7 @@ const daemonSets = define('DaemonSet', 'daemonsets', {
 });
 
 export const appsKinds: readonly KindRecord[] = [
-  define('ControllerRevision', 'controllerrevisions', {
+  define<ControllerRevision>('ControllerRevision', 'controllerrevisions', {
     columns: columns(
       column('Controller', (o) => {
         const c = (o.metadata.ownerReferences ?? []).find((r) => r.controller === true);

@@ -1,44 +1,63 @@
 /** autoscaling v2 (stored) and v1 (converted). */
+import type * as v1 from '#api/autoscaling.v1.ts';
+import type * as v2 from '#api/autoscaling.v2.ts';
+import type { Draft } from '#api/manifest.ts';
 import { scanJson } from '#base/json.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { KubeObject } from '#base/objects.ts';
+import { itemsOf } from '#base/unknown.ts';
 import { setDefault, setDefaultText } from '../defaults.ts';
 import { column, columns, defineKind, statusSubresource } from '../kind.ts';
-import type { Column, KindRecord } from '../kind.ts';
+import type { KindRecord } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
 import { validateAutoscaler } from '../validate-autoscaler.ts';
 
 const quantityPair = (current: string | undefined, target: string | undefined): string =>
   `${current ?? '<unknown>'}/${target ?? '<unset>'}`;
 
-function metricText(spec: Json, current: Json): string {
-  const key = (
-    {
-      Resource: 'resource',
-      ContainerResource: 'containerResource',
-      Pods: 'pods',
-      Object: 'object',
-      External: 'external',
-    } as Record<string, string>
-  )[spec.type];
-  if (key === undefined) return '<unknown type>';
-  const target = spec[key]?.target ?? {};
-  const now = current?.[key]?.current ?? {};
-  const name = key === 'resource' || key === 'containerResource' ? `${spec[key]?.name}: ` : '';
-  if (target.averageUtilization !== undefined)
-    return `${name}${now.averageUtilization === undefined ? '<unknown>' : `${now.averageUtilization}%`}/${target.averageUtilization}%`;
-  if (target.averageValue !== undefined)
-    return `${name}${quantityPair(now.averageValue, target.averageValue)}${key === 'object' || key === 'external' ? ' (avg)' : ''}`;
-  return `${name}${quantityPair(now.value, target.value)}`;
+/** The source that a metric's type names, with its name where it is of containers, and what was measured of it. */
+function metricText(spec: v2.MetricSpec, status: v2.MetricStatus | undefined): string {
+  switch (spec.type) {
+    case 'Resource':
+      return valueText(spec.resource?.target, status?.resource?.current, `${spec.resource?.name}: `, '');
+    case 'ContainerResource':
+      return valueText(
+        spec.containerResource?.target,
+        status?.containerResource?.current,
+        `${spec.containerResource?.name}: `,
+        '',
+      );
+    case 'Pods':
+      return valueText(spec.pods?.target, status?.pods?.current, '', '');
+    case 'Object':
+      return valueText(spec.object?.target, status?.object?.current, '', ' (avg)');
+    case 'External':
+      return valueText(spec.external?.target, status?.external?.current, '', ' (avg)');
+    default:
+      return '<unknown type>';
+  }
 }
 
-function targets(o: Json): string {
-  const metrics: Json[] = o.spec?.metrics ?? [];
+function valueText(
+  target: v2.MetricTarget | undefined,
+  now: v2.MetricValueStatus | undefined,
+  name: string,
+  average: string,
+): string {
+  if (target?.averageUtilization !== undefined)
+    return `${name}${now?.averageUtilization === undefined ? '<unknown>' : `${now.averageUtilization}%`}/${target.averageUtilization}%`;
+  if (target?.averageValue !== undefined)
+    return `${name}${quantityPair(now?.averageValue, target.averageValue)}${average}`;
+  return `${name}${quantityPair(now?.value, target?.value)}`;
+}
+
+function targets(o: v2.HorizontalPodAutoscaler): string {
+  const metrics = o.spec?.metrics ?? [];
   if (metrics.length === 0) return '<none>';
   const shown = metrics.slice(0, 2).map((m, i) => metricText(m, o.status?.currentMetrics?.[i]));
   return metrics.length > 2 ? `${shown.join(', ')} + ${metrics.length - 2} more...` : shown.join(', ');
 }
 
-const hpaColumns: readonly Column[] = columns(
+const hpaColumns = columns<v2.HorizontalPodAutoscaler>(
   column('Reference', (o) => `${o.spec?.scaleTargetRef?.kind}/${o.spec?.scaleTargetRef?.name}`),
   column('Targets', targets),
   column('MinPods', (o) => String(o.spec?.minReplicas ?? '<unset>')),
@@ -46,25 +65,22 @@ const hpaColumns: readonly Column[] = columns(
   column('Replicas', (o) => o.status?.currentReplicas ?? 0),
 );
 
-function defaultBehavior(behavior: Json): void {
-  const rules = (direction: string, policies: Json[], select: string): void => {
-    const set = (behavior[direction] ??= {});
-    setDefaultText(set, 'selectPolicy', select);
-    if (set.policies === undefined) set.policies = policies;
-  };
-  rules(
-    'scaleUp',
-    [
-      { type: 'Pods', value: 4, periodSeconds: 15 },
-      { type: 'Percent', value: 100, periodSeconds: 15 },
-    ],
-    'Max',
-  );
-  setDefault(behavior.scaleUp, 'stabilizationWindowSeconds', 0);
-  rules('scaleDown', [{ type: 'Percent', value: 100, periodSeconds: 15 }], 'Max');
+function defaultRules(rules: Draft<v2.HPAScalingRules>, policies: v2.HPAScalingPolicy[]): Draft<v2.HPAScalingRules> {
+  setDefaultText(rules, 'selectPolicy', 'Max');
+  rules.policies ??= policies;
+  return rules;
 }
 
-function defaultAutoscaler(o: Json): void {
+function defaultBehavior(behavior: Draft<v2.HorizontalPodAutoscalerBehavior>): void {
+  const up = defaultRules((behavior.scaleUp ??= {}), [
+    { type: 'Pods', value: 4, periodSeconds: 15 },
+    { type: 'Percent', value: 100, periodSeconds: 15 },
+  ]);
+  setDefault(up, 'stabilizationWindowSeconds', 0);
+  defaultRules((behavior.scaleDown ??= {}), [{ type: 'Percent', value: 100, periodSeconds: 15 }]);
+}
+
+function defaultAutoscaler(o: Draft<v2.HorizontalPodAutoscaler>): void {
   const spec = (o.spec ??= {});
   setDefault(spec, 'minReplicas', 1);
   if ((spec.metrics ?? []).length === 0)
@@ -74,39 +90,37 @@ function defaultAutoscaler(o: Json): void {
   if (spec.behavior) defaultBehavior(spec.behavior);
 }
 
-function toV1(o: KubeObject): KubeObject {
-  const spec = o.spec ?? {};
-  const cpu = (spec.metrics ?? []).find(
-    (m: Json) =>
-      m.type === 'Resource' && m.resource?.name === 'cpu' && m.resource.target?.averageUtilization !== undefined,
+function toV1({ kind, metadata, spec, status }: v2.HorizontalPodAutoscaler): v1.HorizontalPodAutoscaler {
+  const metrics = spec.metrics ?? [];
+  const cpu = metrics.find(
+    ({ type, resource }) =>
+      type === 'Resource' && resource?.name === 'cpu' && resource.target.averageUtilization !== undefined,
   );
-  const now = (o.status?.currentMetrics ?? []).find((m: Json) => m.type === 'Resource' && m.resource?.name === 'cpu');
-  const rest = (spec.metrics ?? []).filter((m: Json) => m !== cpu);
-  const annotations = { ...o.metadata.annotations };
+  const percentage = cpu?.resource?.target.averageUtilization;
+  const current = status?.currentMetrics?.find(({ type, resource }) => type === 'Resource' && resource?.name === 'cpu')
+    ?.resource?.current.averageUtilization;
+  const rest = metrics.filter((metric) => metric !== cpu);
+  const annotations = { ...metadata.annotations };
   if (rest.length > 0) annotations['autoscaling.alpha.kubernetes.io/metrics'] = JSON.stringify(rest);
   if (spec.behavior) annotations['autoscaling.alpha.kubernetes.io/behavior'] = JSON.stringify(spec.behavior);
-  if (o.status?.conditions)
-    annotations['autoscaling.alpha.kubernetes.io/conditions'] = JSON.stringify(o.status.conditions);
-  const status = {
-    ...(o.status?.observedGeneration === undefined ? {} : { observedGeneration: o.status.observedGeneration }),
-    ...(o.status?.lastScaleTime ? { lastScaleTime: o.status.lastScaleTime } : {}),
-    currentReplicas: o.status?.currentReplicas ?? 0,
-    desiredReplicas: o.status?.desiredReplicas ?? 0,
-    ...(now?.resource?.current?.averageUtilization === undefined
-      ? {}
-      : { currentCPUUtilizationPercentage: now.resource.current.averageUtilization }),
-  };
+  if (status?.conditions) annotations['autoscaling.alpha.kubernetes.io/conditions'] = JSON.stringify(status.conditions);
   return {
     apiVersion: 'autoscaling/v1',
-    kind: o.kind,
-    metadata: Object.keys(annotations).length > 0 ? { ...o.metadata, annotations } : o.metadata,
+    kind,
+    metadata: Object.keys(annotations).length > 0 ? { ...metadata, annotations } : metadata,
     spec: {
       scaleTargetRef: spec.scaleTargetRef,
       ...(spec.minReplicas === undefined ? {} : { minReplicas: spec.minReplicas }),
       maxReplicas: spec.maxReplicas,
-      ...(cpu === undefined ? {} : { targetCPUUtilizationPercentage: cpu.resource.target.averageUtilization }),
+      ...(percentage === undefined ? {} : { targetCPUUtilizationPercentage: percentage }),
     },
-    status,
+    status: {
+      ...(status?.observedGeneration === undefined ? {} : { observedGeneration: status.observedGeneration }),
+      ...(status?.lastScaleTime ? { lastScaleTime: status.lastScaleTime } : {}),
+      currentReplicas: status?.currentReplicas ?? 0,
+      desiredReplicas: status?.desiredReplicas ?? 0,
+      ...(current === undefined ? {} : { currentCPUUtilizationPercentage: current }),
+    },
   };
 }
 
@@ -114,7 +128,7 @@ function toV1(o: KubeObject): KubeObject {
  * What an annotation holds for the newer version; a user may have written anything there, and what is no JSON says
  * nothing.
  */
-function annotated(text: string | undefined): Json {
+function annotated(text: string | undefined): unknown {
   if (text === undefined) return undefined;
   try {
     scanJson(text);
@@ -124,7 +138,8 @@ function annotated(text: string | undefined): Json {
   }
 }
 
-function fromV1(o: KubeObject): KubeObject {
+/** Of what a client sent: any field may be missing, and the annotations may hold anything. */
+function fromV1(o: Draft<v1.HorizontalPodAutoscaler> & KubeObject): KubeObject {
   const { targetCPUUtilizationPercentage: cpu, ...spec } = o.spec ?? {};
   const {
     'autoscaling.alpha.kubernetes.io/metrics': rest,
@@ -132,8 +147,7 @@ function fromV1(o: KubeObject): KubeObject {
     'autoscaling.alpha.kubernetes.io/conditions': conditions,
     ...annotations
   } = o.metadata.annotations ?? {};
-  const more = annotated(rest);
-  const metrics: Json[] = Array.isArray(more) ? [...more] : [];
+  const metrics = [...itemsOf(annotated(rest))];
   if (cpu !== undefined)
     metrics.push({
       type: 'Resource',
@@ -174,20 +188,20 @@ const shared = {
     version: 'v2',
     kind: 'HorizontalPodAutoscaler',
   },
-  prepareCreate(o: Json) {
+  prepareCreate(o: Draft<v2.HorizontalPodAutoscaler>) {
     o.status = { currentReplicas: 0, desiredReplicas: 0 };
   },
   prepareUpdate: resetStatus,
 };
 
 export const autoscalingKinds: readonly KindRecord[] = [
-  defineKind('autoscaling', 'v2', 'HorizontalPodAutoscaler', 'horizontalpodautoscalers', {
+  defineKind<v2.HorizontalPodAutoscaler>('autoscaling', 'v2', 'HorizontalPodAutoscaler', 'horizontalpodautoscalers', {
     ...shared,
     columns: hpaColumns,
     defaults: defaultAutoscaler,
     validate: validateAutoscaler,
   }),
-  defineKind('autoscaling', 'v1', 'HorizontalPodAutoscaler', 'horizontalpodautoscalers', {
+  defineKind<v2.HorizontalPodAutoscaler>('autoscaling', 'v1', 'HorizontalPodAutoscaler', 'horizontalpodautoscalers', {
     ...shared,
     columns: hpaColumns,
     defaults: defaultAutoscaler,

@@ -1,6 +1,8 @@
 /** batch/v1. */
-import type { Json } from '#base/objects.ts';
-import { defaultTemplate, setDefault, setDefaultText } from '../defaults.ts';
+import type { CronJob, Job, JobSpec } from '#api/batch.v1.ts';
+import type { Draft } from '#api/manifest.ts';
+import type { KubeObject } from '#base/objects.ts';
+import { defaultTemplate, labelAs, setDefault, setDefaultText } from '../defaults.ts';
 import {
   ageOf,
   column,
@@ -16,11 +18,11 @@ import { resetStatus } from '../strategy.ts';
 import { validateCronJob, validateJob, validateJobUpdate } from '../validate-apps.ts';
 import { templateColumns } from './apps.ts';
 
-const define = (kind: string, resource: string, options?: KindOptions): KindRecord =>
+const define = <T extends KubeObject>(kind: T['kind'], resource: string, options?: KindOptions<T>): KindRecord =>
   defineKind('batch', 'v1', kind, resource, options);
 const status = { status: statusSubresource };
 
-function defaultJobSpec(spec: Json): void {
+function defaultJobSpec(spec: Draft<JobSpec>): void {
   if (spec.completions === undefined && spec.parallelism === undefined) spec.completions = 1;
   setDefault(spec, 'parallelism', 1);
   setDefault(spec, 'backoffLimit', spec.backoffLimitPerIndex === undefined ? 6 : 2_147_483_647);
@@ -35,22 +37,21 @@ function defaultJobSpec(spec: Json): void {
 }
 
 /** A Job without `manualSelector` selects its Pods by its own uid. */
-function generateSelector(job: Json): void {
-  const spec = job.spec;
+function generateSelector({ spec = {}, metadata = {} }: Draft<Job>): void {
   if (spec.manualSelector === true || spec.template === undefined) return;
   const labels = ((spec.template.metadata ??= {}).labels ??= {});
-  const uid = job.metadata.uid;
+  const { uid = '', name = '' } = metadata;
   for (const prefix of ['', 'batch.kubernetes.io/']) {
     labels[`${prefix}controller-uid`] = uid;
-    labels[`${prefix}job-name`] = job.metadata.name;
+    labels[`${prefix}job-name`] = name;
   }
   spec.selector ??= {};
   spec.selector.matchLabels = { ...spec.selector.matchLabels, 'batch.kubernetes.io/controller-uid': uid };
 }
 
-function jobStatus(o: Json): string {
+function jobStatus(o: Job): string {
   const has = (type: string): boolean =>
-    (o.status?.conditions ?? []).some((c: Json) => c.type === type && c.status === 'True');
+    (o.status?.conditions ?? []).some((c) => c.type === type && c.status === 'True');
   if (has('Complete')) return 'Complete';
   if (has('Failed')) return 'Failed';
   if (o.metadata.deletionTimestamp) return 'Terminating';
@@ -60,7 +61,7 @@ function jobStatus(o: Json): string {
   return 'Running';
 }
 
-const jobs = define('Job', 'jobs', {
+const jobs = define<Job>('Job', 'jobs', {
   categories: ['all'],
   subresources: status,
   hasGeneration: true,
@@ -80,13 +81,13 @@ const jobs = define('Job', 'jobs', {
             (o.status.completionTime ? Date.parse(o.status.completionTime) : now) - Date.parse(o.status.startTime),
           ),
     ),
-    ...templateColumns(),
+    ...templateColumns<Job>((o) => o.spec?.template),
     column('Selector', (o) => formatSelector(o.spec?.selector), { wide: true }),
   ),
   defaults(o) {
     defaultJobSpec((o.spec ??= {}));
     const labels = o.spec.template?.metadata?.labels;
-    if (labels !== undefined && Object.keys(o.metadata.labels ?? {}).length === 0) o.metadata.labels = { ...labels };
+    labelAs(o, labels);
   },
   prepareCreate(o) {
     o.status = {};
@@ -97,7 +98,7 @@ const jobs = define('Job', 'jobs', {
   validateUpdate: validateJobUpdate,
 });
 
-const cronJobs = define('CronJob', 'cronjobs', {
+const cronJobs = define<CronJob>('CronJob', 'cronjobs', {
   shortNames: ['cj'],
   categories: ['all'],
   subresources: status,
@@ -110,7 +111,7 @@ const cronJobs = define('CronJob', 'cronjobs', {
     column('Last Schedule', (o, now) =>
       o.status?.lastScheduleTime ? ageOf(o.status.lastScheduleTime, now) : '<none>',
     ),
-    ...templateColumns((o) => o.spec?.jobTemplate?.spec?.template?.spec),
+    ...templateColumns<CronJob>((o) => o.spec?.jobTemplate?.spec?.template),
     column('Selector', (o) => formatSelector(o.spec?.jobTemplate?.spec?.selector), { wide: true }),
   ),
   defaults(o) {

@@ -1,5 +1,27 @@
 /** The core group, v1. */
-import type { Json } from '#base/objects.ts';
+import type {
+  Binding,
+  ComponentStatus,
+  ConfigMap,
+  Endpoints,
+  Event,
+  LimitRange,
+  Namespace,
+  Node,
+  NodeStatus,
+  PersistentVolume,
+  PersistentVolumeClaim,
+  Pod,
+  PodTemplate,
+  ReplicationController,
+  ResourceQuota,
+  ResourceQuotaStatus,
+  Secret,
+  Service,
+  ServiceAccount,
+} from '#api/core.v1.ts';
+import type { Draft } from '#api/manifest.ts';
+import type { KubeObject } from '#base/objects.ts';
 import {
   ageColumn,
   agelessColumns,
@@ -19,6 +41,7 @@ import {
   defaultPod,
   defaultQuantities,
   defaultTemplate,
+  labelAs,
   setDefault,
   setDefaultText,
 } from '../defaults.ts';
@@ -37,13 +60,13 @@ import {
 import { validateEndpoints, validateLimitRange, validateQuota } from '../validate-policy.ts';
 import { dropForType, validateService, validateServiceUpdate } from '../validate-service.ts';
 
-const define = (kind: string, resource: string, options?: KindOptions): KindRecord =>
+const define = <T extends KubeObject>(kind: T['kind'], resource: string, options?: KindOptions<T>): KindRecord =>
   defineKind('', 'v1', kind, resource, options);
 const connect = (kind: string, verbs: readonly string[]) => ({ verbs, kind });
 const status = { status: statusSubresource };
 const proxyVerbs = ['create', 'delete', 'get', 'patch', 'update'];
 
-const pods = define('Pod', 'pods', {
+const pods = define<Pod>('Pod', 'pods', {
   shortNames: ['po'],
   categories: ['all'],
   hasStatus: true,
@@ -77,8 +100,8 @@ const pods = define('Pod', 'pods', {
     setDefaultText(status, 'phase', 'Pending');
   },
   prepareCreate(pod) {
-    pod.status = { phase: 'Pending', qosClass: qosClassOf(pod.spec) };
-    if ((pod.spec.schedulingGates ?? []).length > 0)
+    pod.status = { phase: 'Pending', qosClass: qosClassOf(pod.spec ?? {}) };
+    if ((pod.spec?.schedulingGates ?? []).length > 0)
       pod.status.conditions = [
         {
           type: 'PodScheduled',
@@ -93,9 +116,8 @@ const pods = define('Pod', 'pods', {
   validateUpdate: validatePodUpdate,
 });
 
-function defaultService(service: Json): void {
-  service.spec ??= {};
-  const spec = service.spec;
+function defaultService(service: Draft<Service>): void {
+  const spec = (service.spec ??= {});
   setDefaultText(spec, 'sessionAffinity', 'None');
   if (spec.sessionAffinity === 'None') delete spec.sessionAffinityConfig;
   if (spec.sessionAffinity === 'ClientIP') {
@@ -106,8 +128,7 @@ function defaultService(service: Json): void {
   setDefaultText(spec, 'type', 'ClusterIP');
   for (const port of spec.ports ?? []) {
     setDefaultText(port, 'protocol', 'TCP');
-    if (port.targetPort === undefined || port.targetPort === null || port.targetPort === '' || port.targetPort === 0)
-      port.targetPort = port.port;
+    if (port.targetPort === undefined || port.targetPort === '' || port.targetPort === 0) port.targetPort = port.port;
   }
   const external =
     spec.type === 'NodePort' ||
@@ -118,16 +139,16 @@ function defaultService(service: Json): void {
   if (spec.type === 'LoadBalancer') setDefault(spec, 'allocateLoadBalancerNodePorts', true);
 }
 
-function serviceAddresses(service: Json): string {
+function serviceAddresses(service: Service): string {
   const spec = service.spec ?? {};
   if (spec.type === 'ExternalName') return orNone(spec.externalName);
-  const lb = (service.status?.loadBalancer?.ingress ?? []).map((i: Json) => i.ip ?? i.hostname);
+  const lb = (service.status?.loadBalancer?.ingress ?? []).map((i) => i.ip ?? i.hostname);
   const all = [...new Set([...lb, ...(spec.externalIPs ?? [])])].join(',');
   if (spec.type === 'LoadBalancer') return all === '' ? '<pending>' : all;
   return orNone((spec.externalIPs ?? []).join(','));
 }
 
-const services = define('Service', 'services', {
+const services = define<Service>('Service', 'services', {
   shortNames: ['svc'],
   categories: ['all'],
   nameForm: 'label',
@@ -140,9 +161,7 @@ const services = define('Service', 'services', {
     column('External-IP', serviceAddresses),
     column('Port(s)', (o) =>
       orNone(
-        (o.spec?.ports ?? [])
-          .map((p: Json) => `${p.port}${p.nodePort ? `:${p.nodePort}` : ''}/${p.protocol}`)
-          .join(','),
+        (o.spec?.ports ?? []).map((p) => `${p.port}${p.nodePort ? `:${p.nodePort}` : ''}/${p.protocol}`).join(','),
       ),
     ),
     column('Selector', (o) => formatMap(o.spec?.selector), { wide: true }),
@@ -159,46 +178,45 @@ const services = define('Service', 'services', {
   validateUpdate: validateServiceUpdate,
 });
 
-const nodeReady = (node: Json): string => {
-  const ready = (node.status?.conditions ?? []).find((c: Json) => c.type === 'Ready');
+const nodeReady = (node: Node): string => {
+  const ready = (node.status?.conditions ?? []).find((c) => c.type === 'Ready');
   const text = ready === undefined ? 'Unknown' : ready.status === 'True' ? 'Ready' : 'NotReady';
   return node.spec?.unschedulable === true ? `${text},SchedulingDisabled` : text;
 };
 
-function nodeRoles(node: Json): string {
+function nodeRoles(node: Node): string {
   const roles = new Set<string>();
   for (const [key, value] of Object.entries(node.metadata?.labels ?? {})) {
     if (key.startsWith('node-role.kubernetes.io/')) {
       const role = key.slice(24);
       if (role !== '') roles.add(role);
-    } else if (key === 'kubernetes.io/role' && value !== '') roles.add(String(value));
+    } else if (key === 'kubernetes.io/role' && value !== '') roles.add(value);
   }
   return orNone([...roles].sort().join(','));
 }
 
 const nodeAddress =
   (type: string) =>
-  (node: Json): string =>
-    orNone((node.status?.addresses ?? []).find((a: Json) => a.type === type)?.address);
+  (node: Node): string =>
+    orNone((node.status?.addresses ?? []).find((a) => a.type === type)?.address);
 
-function defaultNodeStatus(status: Json): void {
+function defaultNodeStatus(status: Draft<NodeStatus>): void {
   defaultQuantities(status.capacity);
-  setDefault(status, 'allocatable', status.capacity);
-  if (status.allocatable === undefined) delete status.allocatable;
+  if (status.capacity !== undefined) setDefault(status, 'allocatable', status.capacity);
   defaultQuantities(status.allocatable);
 }
 
-function defaultQuotaStatus(status: Json): void {
+function defaultQuotaStatus(status: ResourceQuotaStatus | undefined): void {
   defaultQuantities(status?.hard);
   defaultQuantities(status?.used);
 }
 
-const nodes = define('Node', 'nodes', {
+const nodes = define<Node>('Node', 'nodes', {
   scoped: 'Cluster',
   shortNames: ['no'],
   subresources: { status: statusSubresource, proxy: connect('NodeProxyOptions', proxyVerbs) },
   selectableFields: { 'spec.unschedulable': (o) => String(o.spec?.unschedulable === true) },
-  columns: columns(
+  columns: columns<Node>(
     column('Status', nodeReady),
     column('Roles', nodeRoles),
     ageColumn,
@@ -219,24 +237,24 @@ const nodes = define('Node', 'nodes', {
   validate: validateNode,
 });
 
-const eventSource = (o: Json): string =>
+const eventSource = (o: Event): string =>
   [o.source?.component || o.reportingComponent, o.source?.host || o.reportingInstance].filter(Boolean).join(', ');
-const involved = (o: Json): string =>
-  `${String(o.involvedObject?.kind ?? '').toLowerCase()}/${o.involvedObject?.name ?? ''}`;
+const involved = (o: Event): string =>
+  `${(o.involvedObject?.kind ?? '').toLowerCase()}/${o.involvedObject?.name ?? ''}`;
 
-function lastSeen(o: Json, now: number): string {
+function lastSeen(o: Event, now: number): string {
   const last = o.series?.lastObservedTime ?? o.lastTimestamp ?? o.eventTime ?? o.firstTimestamp;
   return last ? shortDuration(now - Date.parse(last)) : '<unknown>';
 }
 
-function firstSeen(o: Json, now: number): string {
+function firstSeen(o: Event, now: number): string {
   const first = o.firstTimestamp ?? o.eventTime;
   return first ? shortDuration(now - Date.parse(first)) : '<unknown>';
 }
 
 const field = (path: string) => ({ [path]: pathText(path) });
 
-const events = define('Event', 'events', {
+const events = define<Event>('Event', 'events', {
   shortNames: ['ev'],
   nameForm: 'path',
   selectableFields: {
@@ -259,7 +277,7 @@ const events = define('Event', 'events', {
     column('Object', involved),
     column('Subobject', (o) => o.involvedObject?.fieldPath ?? '', { wide: true }),
     column('Source', eventSource, { wide: true }),
-    column('Message', (o) => String(o.message ?? '').trim()),
+    column('Message', (o) => (o.message ?? '').trim()),
     column('First Seen', firstSeen, { wide: true }),
     column('Count', (o) => String(o.series?.count ?? o.count ?? 1), { wide: true }),
     { ...column('Name', (o) => o.metadata.name, { wide: true }), format: 'name' },
@@ -275,7 +293,7 @@ const events = define('Event', 'events', {
   },
 });
 
-const claims = define('PersistentVolumeClaim', 'persistentvolumeclaims', {
+const claims = define<PersistentVolumeClaim>('PersistentVolumeClaim', 'persistentvolumeclaims', {
   shortNames: ['pvc'],
   subresources: status,
   columns: columns(
@@ -308,7 +326,7 @@ function accessModes(modes: string[] | undefined): string {
   return (modes ?? []).map((m) => short[m] ?? m).join(',');
 }
 
-const volumes = define('PersistentVolume', 'persistentvolumes', {
+const volumes = define<PersistentVolume>('PersistentVolume', 'persistentvolumes', {
   scoped: 'Cluster',
   shortNames: ['pv'],
   subresources: status,
@@ -337,7 +355,7 @@ const volumes = define('PersistentVolume', 'persistentvolumes', {
   validate: validateVolume,
 });
 
-const replicationControllers = define('ReplicationController', 'replicationcontrollers', {
+const replicationControllers = define<ReplicationController>('ReplicationController', 'replicationcontrollers', {
   shortNames: ['rc'],
   categories: ['all'],
   hasGeneration: true,
@@ -348,10 +366,10 @@ const replicationControllers = define('ReplicationController', 'replicationcontr
     column('Desired', (o) => o.spec?.replicas ?? 0, { type: 'integer' }),
     column('Current', (o) => o.status?.replicas ?? 0, { type: 'integer' }),
     column('Ready', (o) => o.status?.readyReplicas ?? 0, { type: 'integer' }),
-    column('Containers', (o) => (o.spec?.template?.spec?.containers ?? []).map((c: Json) => c.name).join(','), {
+    column('Containers', (o) => (o.spec?.template?.spec?.containers ?? []).map((c) => c.name).join(','), {
       wide: true,
     }),
-    column('Images', (o) => (o.spec?.template?.spec?.containers ?? []).map((c: Json) => c.image).join(','), {
+    column('Images', (o) => (o.spec?.template?.spec?.containers ?? []).map((c) => c.image).join(','), {
       wide: true,
     }),
     column('Selector', (o) => formatMap(o.spec?.selector), { wide: true }),
@@ -362,7 +380,7 @@ const replicationControllers = define('ReplicationController', 'replicationcontr
     defaultTemplate(o.spec.template);
     const labels = o.spec.template?.metadata?.labels;
     if (labels !== undefined && Object.keys(o.spec.selector ?? {}).length === 0) o.spec.selector = { ...labels };
-    if (labels !== undefined && Object.keys(o.metadata.labels ?? {}).length === 0) o.metadata.labels = { ...labels };
+    labelAs(o, labels);
   },
   prepareCreate(o) {
     o.status = { replicas: 0 };
@@ -374,26 +392,26 @@ const replicationControllers = define('ReplicationController', 'replicationcontr
 });
 
 export const coreKinds: readonly KindRecord[] = [
-  define('Binding', 'bindings', { verbs: ['create'] }),
-  define('ComponentStatus', 'componentstatuses', {
+  define<Binding>('Binding', 'bindings', { verbs: ['create'] }),
+  define<ComponentStatus>('ComponentStatus', 'componentstatuses', {
     deprecation: 'v1 ComponentStatus is deprecated in v1.19+',
     scoped: 'Cluster',
     shortNames: ['cs'],
     verbs: ['get', 'list'],
-    columns: columns(
+    columns: columns<ComponentStatus>(
       column('Status', (o) => (o.conditions?.[0]?.status === 'True' ? 'Healthy' : 'Unhealthy')),
       column('Message', (o) => o.conditions?.[0]?.message ?? ''),
       column('Error', (o) => o.conditions?.[0]?.error ?? ''),
     ).filter((c) => c.name !== 'Age'),
   }),
-  define('ConfigMap', 'configmaps', {
+  define<ConfigMap>('ConfigMap', 'configmaps', {
     shortNames: ['cm'],
     columns: columns(
       column('Data', (o) => String(Object.keys(o.data ?? {}).length + Object.keys(o.binaryData ?? {}).length)),
     ),
     validate: validateConfigData,
   }),
-  define('Endpoints', 'endpoints', {
+  define<Endpoints>('Endpoints', 'endpoints', {
     deprecation: 'v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice',
     singular: 'endpoints',
     listKind: 'EndpointsList',
@@ -402,7 +420,7 @@ export const coreKinds: readonly KindRecord[] = [
     validate: validateEndpoints,
   }),
   events,
-  define('LimitRange', 'limitranges', {
+  define<LimitRange>('LimitRange', 'limitranges', {
     shortNames: ['limits'],
     columns: [
       column('Name', (o) => o.metadata.name),
@@ -411,7 +429,8 @@ export const coreKinds: readonly KindRecord[] = [
     validate: validateLimitRange,
     defaults(o) {
       for (const item of o.spec?.limits ?? []) {
-        for (const f of ['max', 'min', 'default', 'defaultRequest', 'maxLimitRequestRatio']) defaultQuantities(item[f]);
+        for (const f of ['max', 'min', 'default', 'defaultRequest', 'maxLimitRequestRatio'] as const)
+          defaultQuantities(item[f]);
         if (item.type === 'Container') {
           const d = (item.default ??= {});
           for (const [k, v] of Object.entries(item.max ?? {})) setDefault(d, k, v);
@@ -422,7 +441,7 @@ export const coreKinds: readonly KindRecord[] = [
       }
     },
   }),
-  define('Namespace', 'namespaces', {
+  define<Namespace>('Namespace', 'namespaces', {
     scoped: 'Cluster',
     shortNames: ['ns'],
     nameForm: 'label',
@@ -431,12 +450,13 @@ export const coreKinds: readonly KindRecord[] = [
     selectableFields: { 'status.phase': pathText('status.phase'), name: pathText('metadata.name') },
     columns: columns(column('Status', (o) => o.status?.phase)),
     defaults(o) {
-      o.metadata.labels = { ...o.metadata.labels, 'kubernetes.io/metadata.name': o.metadata.name };
+      const metadata = (o.metadata ??= {});
+      metadata.labels = { ...metadata.labels, 'kubernetes.io/metadata.name': metadata.name ?? '' };
     },
     prepareCreate(o) {
       o.status = { phase: 'Active' };
-      o.spec ??= {};
-      o.spec.finalizers = [...new Set([...(o.spec.finalizers ?? []), 'kubernetes'])];
+      const spec = (o.spec ??= {});
+      spec.finalizers = [...new Set([...(spec.finalizers ?? []), 'kubernetes'])];
     },
     prepareUpdate(o, old) {
       o.spec = structuredClone(old.spec);
@@ -447,10 +467,10 @@ export const coreKinds: readonly KindRecord[] = [
   claims,
   volumes,
   pods,
-  define('PodTemplate', 'podtemplates', {
+  define<PodTemplate>('PodTemplate', 'podtemplates', {
     columns: agelessColumns(
-      column('Containers', (o) => (o.template?.spec?.containers ?? []).map((c: Json) => c.name).join(',')),
-      column('Images', (o) => (o.template?.spec?.containers ?? []).map((c: Json) => c.image).join(',')),
+      column('Containers', (o) => (o.template?.spec?.containers ?? []).map((c) => c.name).join(',')),
+      column('Images', (o) => (o.template?.spec?.containers ?? []).map((c) => c.image).join(',')),
       column('Pod Labels', (o) => formatMap(o.template?.metadata?.labels)),
     ),
     defaults(o) {
@@ -458,7 +478,7 @@ export const coreKinds: readonly KindRecord[] = [
     },
   }),
   replicationControllers,
-  define('ResourceQuota', 'resourcequotas', {
+  define<ResourceQuota>('ResourceQuota', 'resourcequotas', {
     shortNames: ['quota'],
     subresources: status,
     validate: validateQuota,
@@ -476,7 +496,7 @@ export const coreKinds: readonly KindRecord[] = [
     },
     prepareUpdate: resetStatus,
   }),
-  define('Secret', 'secrets', {
+  define<Secret>('Secret', 'secrets', {
     columns: columns(
       column('Type', (o) => o.type),
       column('Data', (o) => Object.keys(o.data ?? {}).length),
@@ -488,7 +508,7 @@ export const coreKinds: readonly KindRecord[] = [
       foldStringData(o);
     },
   }),
-  define('ServiceAccount', 'serviceaccounts', {
+  define<ServiceAccount>('ServiceAccount', 'serviceaccounts', {
     shortNames: ['sa'],
     columns: columns(),
     subresources: {
@@ -505,32 +525,30 @@ export const coreKinds: readonly KindRecord[] = [
 ];
 
 /** `stringData` is write-only: it is folded into `data`. */
-function foldStringData(secret: Json): void {
+function foldStringData(secret: Draft<Secret>): void {
   if (!secret.stringData) return;
-  secret.data = { ...secret.data };
-  for (const [key, value] of Object.entries(secret.stringData))
-    secret.data[key] = Buffer.from(String(value)).toString('base64');
+  const data = { ...secret.data };
+  for (const [key, value] of Object.entries(secret.stringData)) data[key] = Buffer.from(value).toString('base64');
+  secret.data = data;
   delete secret.stringData;
 }
 
-function quotaText(quota: Json, wanted: (key: string) => boolean): string {
-  return Object.keys(quota.status?.hard ?? {})
-    .filter(wanted)
-    .sort()
-    .map((k) => `${k}: ${quota.status.used?.[k] ?? '0'}/${quota.status.hard[k]}`)
+function quotaText({ status }: ResourceQuota, wanted: (key: string) => boolean): string {
+  return Object.entries(status?.hard ?? {})
+    .filter(([k]) => wanted(k))
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([k, hard]) => `${k}: ${status?.used?.[k] ?? '0'}/${hard}`)
     .join(', ');
 }
 
-function endpointsText(o: Json): string {
+function endpointsText(o: Endpoints): string {
   const all: string[] = [];
   for (const subset of o.subsets ?? []) {
-    const ports = (subset.ports ?? []).length === 0 ? [undefined] : subset.ports;
+    const ports = subset.ports === undefined || subset.ports.length === 0 ? [undefined] : subset.ports;
     for (const port of ports)
       for (const address of subset.addresses ?? [])
         all.push(
-          port === undefined
-            ? address.ip
-            : `${String(address.ip).includes(':') ? `[${address.ip}]` : address.ip}:${port.port}`,
+          port === undefined ? address.ip : `${address.ip.includes(':') ? `[${address.ip}]` : address.ip}:${port.port}`,
         );
   }
   if (all.length === 0) return '<none>';

@@ -2,25 +2,29 @@
  * metrics.k8s.io/v1beta1: usage, read through and never stored. Its data file is written by hand from the published
  * protobuf definition.
  */
-import type { Json } from '#base/objects.ts';
+import type { NodeMetrics, PodMetrics } from '#api/metrics.v1beta1.ts';
 import { column, columns, defineKind } from '../kind.ts';
 import type { KindRecord } from '../kind.ts';
 
 const verbs = ['get', 'list'];
-const total = (o: Json, name: string): string =>
-  o.usage?.[name] ?? (o.containers ?? []).map((c: Json) => c.usage?.[name]).join('+');
-const usageColumns = columns(
+const total = (o: NodeMetrics | PodMetrics, name: string): string | undefined =>
+  'containers' in o ? (o.containers ?? []).map((c) => c.usage[name]).join('+') : o.usage?.[name];
+const usageColumns = columns<NodeMetrics | PodMetrics>(
   column('CPU', (o) => total(o, 'cpu')),
   column('Memory', (o) => total(o, 'memory')),
   column('Window', (o) => o.window),
 );
 
 export const metricsKinds: readonly KindRecord[] = [
-  defineKind('metrics.k8s.io', 'v1beta1', 'NodeMetrics', 'nodes', {
+  defineKind<NodeMetrics>('metrics.k8s.io', 'v1beta1', 'NodeMetrics', 'nodes', {
     scoped: 'Cluster',
     singular: '',
     verbs,
     columns: usageColumns,
   }),
-  defineKind('metrics.k8s.io', 'v1beta1', 'PodMetrics', 'pods', { singular: '', verbs, columns: usageColumns }),
+  defineKind<PodMetrics>('metrics.k8s.io', 'v1beta1', 'PodMetrics', 'pods', {
+    singular: '',
+    verbs,
+    columns: usageColumns,
+  }),
 ];

@@ -1,5 +1,6 @@
 /** networking.k8s.io/v1. */
-import type { Json } from '#base/objects.ts';
+import type { IPAddress, Ingress, IngressClass, NetworkPolicy, ServiceCIDR } from '#api/networking.v1.ts';
+import type { KubeObject } from '#base/objects.ts';
 import { setDefaultText } from '../defaults.ts';
 import { agelessColumns, column, columns, defineKind, formatSelector, statusSubresource } from '../kind.ts';
 import type { KindOptions, KindRecord } from '../kind.ts';
@@ -7,17 +8,17 @@ import { resetStatus } from '../strategy.ts';
 import { validateIngress } from '../validate-core.ts';
 import { validateNetworkPolicy } from '../validate-policy.ts';
 
-const define = (kind: string, resource: string, options?: KindOptions): KindRecord =>
+const define = <T extends KubeObject>(kind: T['kind'], resource: string, options?: KindOptions<T>): KindRecord =>
   defineKind('networking.k8s.io', 'v1', kind, resource, options);
 
-function hosts(o: Json): string {
-  const all = (o.spec?.rules ?? []).map((r: Json) => r.host).filter(Boolean);
+function hosts(o: Ingress): string {
+  const all = (o.spec?.rules ?? []).map((r) => r.host).filter(Boolean);
   if (all.length === 0) return '*';
   return all.length > 3 ? `${all.slice(0, 3).join(',')} + ${all.length - 3} more...` : all.join(',');
 }
 
 export const networkingKinds: readonly KindRecord[] = [
-  define('IngressClass', 'ingressclasses', {
+  define<IngressClass>('IngressClass', 'ingressclasses', {
     scoped: 'Cluster',
     hasGeneration: true,
     columns: columns(
@@ -29,7 +30,7 @@ export const networkingKinds: readonly KindRecord[] = [
       ),
     ),
   }),
-  define('Ingress', 'ingresses', {
+  define<Ingress>('Ingress', 'ingresses', {
     shortNames: ['ing'],
     subresources: { status: statusSubresource },
     hasGeneration: true,
@@ -39,7 +40,7 @@ export const networkingKinds: readonly KindRecord[] = [
         (o) => o.spec?.ingressClassName ?? o.metadata.annotations?.['kubernetes.io/ingress.class'] ?? '<none>',
       ),
       column('Hosts', hosts),
-      column('Address', (o) => (o.status?.loadBalancer?.ingress ?? []).map((i: Json) => i.ip ?? i.hostname).join(',')),
+      column('Address', (o) => (o.status?.loadBalancer?.ingress ?? []).map((i) => i.ip ?? i.hostname).join(',')),
       column('Ports', (o) => ((o.spec?.tls ?? []).length > 0 ? '80, 443' : '80')),
     ),
     prepareCreate(o) {
@@ -48,7 +49,7 @@ export const networkingKinds: readonly KindRecord[] = [
     prepareUpdate: resetStatus,
     validate: validateIngress,
   }),
-  define('IPAddress', 'ipaddresses', {
+  define<IPAddress>('IPAddress', 'ipaddresses', {
     scoped: 'Cluster',
     shortNames: ['ip'],
     singular: 'ipaddress',
@@ -59,7 +60,7 @@ export const networkingKinds: readonly KindRecord[] = [
       }),
     ),
   }),
-  define('NetworkPolicy', 'networkpolicies', {
+  define<NetworkPolicy>('NetworkPolicy', 'networkpolicies', {
     shortNames: ['netpol'],
     hasGeneration: true,
     columns: columns(column('Pod-Selector', (o) => formatSelector(o.spec?.podSelector))),
@@ -73,7 +74,7 @@ export const networkingKinds: readonly KindRecord[] = [
         spec.policyTypes = (spec.egress ?? []).length > 0 ? ['Ingress', 'Egress'] : ['Ingress'];
     },
   }),
-  define('ServiceCIDR', 'servicecidrs', {
+  define<ServiceCIDR>('ServiceCIDR', 'servicecidrs', {
     scoped: 'Cluster',
     subresources: { status: statusSubresource },
     columns: columns(column('CIDRs', (o) => (o.spec?.cidrs ?? []).join(','))),

@@ -1,5 +1,44 @@
 /** The smaller API groups, one block each. */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type {
+  MutatingWebhook,
+  MutatingWebhookConfiguration,
+  ValidatingAdmissionPolicy,
+  ValidatingAdmissionPolicyBinding,
+  ValidatingWebhookConfiguration,
+} from '#api/admissionregistration.v1.ts';
+import type { CustomResourceDefinition } from '#api/apiextensions.v1.ts';
+import type { APIService } from '#api/apiregistration.v1.ts';
+import type { SelfSubjectReview, TokenReview } from '#api/authentication.v1.ts';
+import type {
+  LocalSubjectAccessReview,
+  SelfSubjectAccessReview,
+  SelfSubjectRulesReview,
+  SubjectAccessReview,
+} from '#api/authorization.v1.ts';
+import type { CertificateSigningRequest } from '#api/certificates.v1.ts';
+import type { Lease } from '#api/coordination.v1.ts';
+import type { EndpointSlice } from '#api/discovery.v1.ts';
+import type { Event } from '#api/events.v1.ts';
+import type { FlowSchema, PriorityLevelConfiguration, QueuingConfiguration } from '#api/flowcontrol.v1.ts';
+import type { Draft } from '#api/manifest.ts';
+import type { RuntimeClass } from '#api/node.v1.ts';
+import type {
+  DeviceClaim,
+  DeviceClass,
+  ResourceClaim,
+  ResourceClaimTemplate,
+  ResourceSlice,
+} from '#api/resource.v1.ts';
+import type { PriorityClass } from '#api/scheduling.v1.ts';
+import type {
+  CSIDriver,
+  CSINode,
+  CSIStorageCapacity,
+  StorageClass,
+  VolumeAttachment,
+  VolumeAttributesClass,
+} from '#api/storage.v1.ts';
+import type { KubeObject } from '#base/objects.ts';
 import { setDefault, setDefaultText, defaultQuantities } from '../defaults.ts';
 import {
   ageColumn,
@@ -12,7 +51,7 @@ import {
   shortDuration,
   statusSubresource,
 } from '../kind.ts';
-import type { KindRecord } from '../kind.ts';
+import type { KindOptions, KindRecord } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
 import { sameJson } from '../validate-pod.ts';
 import { validateStorageClass } from '../validate-core.ts';
@@ -27,16 +66,16 @@ import {
 const status = { status: statusSubresource };
 const onlyCreate = { verbs: ['create'] };
 
-const shownLimit = (o: Json, field: string): number | string =>
+const shownLimit = (o: PriorityLevelConfiguration, field: keyof QueuingConfiguration): number | string =>
   o.spec?.limited?.limitResponse?.queuing?.[field] ?? '<none>';
-const flowSchemaColumns = columns(
+const flowSchemaColumns = columns<FlowSchema>(
   column('PriorityLevel', (o) => o.spec?.priorityLevelConfiguration?.name),
   column('MatchingPrecedence', (o) => o.spec?.matchingPrecedence, { type: 'integer' }),
   column('DistinguisherMethod', (o) => o.spec?.distinguisherMethod?.type ?? '<none>'),
   ageColumn,
-  column('MissingPL', (o) => (o.status?.conditions ?? []).find((c: Json) => c.type === 'Dangling')?.status ?? '?'),
+  column('MissingPL', (o) => (o.status?.conditions ?? []).find((c) => c.type === 'Dangling')?.status ?? '?'),
 );
-const priorityLevelColumns = columns(
+const priorityLevelColumns = columns<PriorityLevelConfiguration>(
   column('Type', (o) => o.spec?.type),
   column(
     'NominalConcurrencyShares',
@@ -48,13 +87,13 @@ const priorityLevelColumns = columns(
 );
 
 export const storageKinds: readonly KindRecord[] = [
-  defineKind('storage.k8s.io', 'v1', 'CSIDriver', 'csidrivers', {
+  defineKind<CSIDriver>('storage.k8s.io', 'v1', 'CSIDriver', 'csidrivers', {
     scoped: 'Cluster',
     columns: columns(
       column('AttachRequired', (o) => o.spec?.attachRequired !== false, { type: 'boolean' }),
       column('PodInfoOnMount', (o) => o.spec?.podInfoOnMount === true, { type: 'boolean' }),
       column('StorageCapacity', (o) => o.spec?.storageCapacity === true, { type: 'boolean' }),
-      column('TokenRequests', (o) => (o.spec?.tokenRequests ?? []).map((r: Json) => r.audience).join(',') || '<unset>'),
+      column('TokenRequests', (o) => (o.spec?.tokenRequests ?? []).map((r) => r.audience).join(',') || '<unset>'),
       column('RequiresRepublish', (o) => o.spec?.requiresRepublish === true, { type: 'boolean' }),
       column('Modes', (o) => (o.spec?.volumeLifecycleModes ?? ['Persistent']).join(',')),
     ),
@@ -69,17 +108,17 @@ export const storageKinds: readonly KindRecord[] = [
       setDefault(o.spec, 'seLinuxMount', false);
     },
   }),
-  defineKind('storage.k8s.io', 'v1', 'CSINode', 'csinodes', {
+  defineKind<CSINode>('storage.k8s.io', 'v1', 'CSINode', 'csinodes', {
     scoped: 'Cluster',
     columns: columns(column('Drivers', (o) => (o.spec?.drivers ?? []).length, { type: 'integer' })),
   }),
-  defineKind('storage.k8s.io', 'v1', 'CSIStorageCapacity', 'csistoragecapacities', {
+  defineKind<CSIStorageCapacity>('storage.k8s.io', 'v1', 'CSIStorageCapacity', 'csistoragecapacities', {
     columns: agelessColumns(
       column('StorageClassName', (o) => o.storageClassName),
       column('Capacity', (o) => o.capacity ?? '<unset>'),
     ),
   }),
-  defineKind('storage.k8s.io', 'v1', 'StorageClass', 'storageclasses', {
+  defineKind<StorageClass>('storage.k8s.io', 'v1', 'StorageClass', 'storageclasses', {
     scoped: 'Cluster',
     shortNames: ['sc'],
     validate: validateStorageClass,
@@ -102,7 +141,7 @@ export const storageKinds: readonly KindRecord[] = [
       setDefaultText(o, 'volumeBindingMode', 'Immediate');
     },
   }),
-  defineKind('storage.k8s.io', 'v1', 'VolumeAttachment', 'volumeattachments', {
+  defineKind<VolumeAttachment>('storage.k8s.io', 'v1', 'VolumeAttachment', 'volumeattachments', {
     scoped: 'Cluster',
     subresources: status,
     columns: columns(
@@ -116,7 +155,7 @@ export const storageKinds: readonly KindRecord[] = [
     },
     prepareUpdate: resetStatus,
   }),
-  defineKind('storage.k8s.io', 'v1', 'VolumeAttributesClass', 'volumeattributesclasses', {
+  defineKind<VolumeAttributesClass>('storage.k8s.io', 'v1', 'VolumeAttributesClass', 'volumeattributesclasses', {
     scoped: 'Cluster',
     shortNames: ['vac'],
     columns: columns(column('DriverName', (o) => o.driverName)),
@@ -124,7 +163,7 @@ export const storageKinds: readonly KindRecord[] = [
 ];
 
 export const coordinationKinds: readonly KindRecord[] = [
-  defineKind('coordination.k8s.io', 'v1', 'Lease', 'leases', {
+  defineKind<Lease>('coordination.k8s.io', 'v1', 'Lease', 'leases', {
     columns: columns(column('Holder', (o) => o.spec?.holderIdentity ?? '')),
     validate: validateLease,
   }),
@@ -139,12 +178,12 @@ function sliceList(items: string[], max = 3): string {
 }
 
 export const discoveryKinds: readonly KindRecord[] = [
-  defineKind('discovery.k8s.io', 'v1', 'EndpointSlice', 'endpointslices', {
+  defineKind<EndpointSlice>('discovery.k8s.io', 'v1', 'EndpointSlice', 'endpointslices', {
     validate: validateEndpointSlice,
     columns: columns(
       column('AddressType', (o) => o.addressType),
-      column('Ports', (o) => sliceList((o.ports ?? []).map((p: Json) => String(p.port ?? '*')))),
-      column('Endpoints', (o) => sliceList((o.endpoints ?? []).flatMap((e: Json) => e.addresses ?? []))),
+      column('Ports', (o) => sliceList((o.ports ?? []).map((p) => String(p.port ?? '*')))),
+      column('Endpoints', (o) => sliceList((o.endpoints ?? []).flatMap((e) => e.addresses ?? []))),
     ),
     defaults(o) {
       for (const port of o.ports ?? []) {
@@ -202,7 +241,7 @@ function eventToCore(o: KubeObject): KubeObject {
 }
 
 export const eventsKinds: readonly KindRecord[] = [
-  defineKind('events.k8s.io', 'v1', 'Event', 'events', {
+  defineKind<Event>('events.k8s.io', 'v1', 'Event', 'events', {
     shortNames: ['ev'],
     nameForm: 'path',
     storage: { group: '', resource: 'events', version: 'v1', kind: 'Event' },
@@ -218,7 +257,7 @@ export const eventsKinds: readonly KindRecord[] = [
       'regarding.fieldPath': pathText('involvedObject.fieldPath'),
       reason: pathText('reason'),
       type: pathText('type'),
-      reportingController: (o) => o.reportingComponent || o.source?.component || '',
+      reportingController: (o) => pathText('reportingComponent')(o) || pathText('source.component')(o),
     },
     columns: [
       {
@@ -249,23 +288,44 @@ export const eventsKinds: readonly KindRecord[] = [
 ];
 
 export const authenticationKinds: readonly KindRecord[] = [
-  defineKind('authentication.k8s.io', 'v1', 'SelfSubjectReview', 'selfsubjectreviews', {
+  defineKind<SelfSubjectReview>('authentication.k8s.io', 'v1', 'SelfSubjectReview', 'selfsubjectreviews', {
     scoped: 'Cluster',
     ...onlyCreate,
   }),
-  defineKind('authentication.k8s.io', 'v1', 'TokenReview', 'tokenreviews', { scoped: 'Cluster', ...onlyCreate }),
+  defineKind<TokenReview>('authentication.k8s.io', 'v1', 'TokenReview', 'tokenreviews', {
+    scoped: 'Cluster',
+    ...onlyCreate,
+  }),
 ];
 export const authorizationKinds: readonly KindRecord[] = [
-  defineKind('authorization.k8s.io', 'v1', 'LocalSubjectAccessReview', 'localsubjectaccessreviews', onlyCreate),
-  defineKind('authorization.k8s.io', 'v1', 'SelfSubjectAccessReview', 'selfsubjectaccessreviews', {
-    scoped: 'Cluster',
-    ...onlyCreate,
-  }),
-  defineKind('authorization.k8s.io', 'v1', 'SelfSubjectRulesReview', 'selfsubjectrulesreviews', {
-    scoped: 'Cluster',
-    ...onlyCreate,
-  }),
-  defineKind('authorization.k8s.io', 'v1', 'SubjectAccessReview', 'subjectaccessreviews', {
+  defineKind<LocalSubjectAccessReview>(
+    'authorization.k8s.io',
+    'v1',
+    'LocalSubjectAccessReview',
+    'localsubjectaccessreviews',
+    onlyCreate,
+  ),
+  defineKind<SelfSubjectAccessReview>(
+    'authorization.k8s.io',
+    'v1',
+    'SelfSubjectAccessReview',
+    'selfsubjectaccessreviews',
+    {
+      scoped: 'Cluster',
+      ...onlyCreate,
+    },
+  ),
+  defineKind<SelfSubjectRulesReview>(
+    'authorization.k8s.io',
+    'v1',
+    'SelfSubjectRulesReview',
+    'selfsubjectrulesreviews',
+    {
+      scoped: 'Cluster',
+      ...onlyCreate,
+    },
+  ),
+  defineKind<SubjectAccessReview>('authorization.k8s.io', 'v1', 'SubjectAccessReview', 'subjectaccessreviews', {
     scoped: 'Cluster',
     ...onlyCreate,
   }),
@@ -273,38 +333,44 @@ export const authorizationKinds: readonly KindRecord[] = [
 
 const api = ['api-extensions'];
 export const apiextensionsKinds: readonly KindRecord[] = [
-  defineKind('apiextensions.k8s.io', 'v1', 'CustomResourceDefinition', 'customresourcedefinitions', {
-    scoped: 'Cluster',
-    shortNames: ['crd', 'crds'],
-    categories: api,
-    subresources: status,
-    hasGeneration: true,
-    columns: [
-      { name: 'Name', type: 'string', format: 'name', value: (o) => o.metadata.name },
-      { name: 'Created At', type: 'date', value: (o) => o.metadata.creationTimestamp },
-    ],
-    defaults(o) {
-      const spec = (o.spec ??= {});
-      const names = (spec.names ??= {});
-      if (names.kind) {
-        setDefaultText(names, 'singular', String(names.kind).toLowerCase());
-        setDefaultText(names, 'listKind', `${names.kind}List`);
-      }
-      spec.conversion ??= {};
-      setDefaultText(spec.conversion, 'strategy', 'None');
+  defineKind<CustomResourceDefinition>(
+    'apiextensions.k8s.io',
+    'v1',
+    'CustomResourceDefinition',
+    'customresourcedefinitions',
+    {
+      scoped: 'Cluster',
+      shortNames: ['crd', 'crds'],
+      categories: api,
+      subresources: status,
+      hasGeneration: true,
+      columns: [
+        { name: 'Name', type: 'string', format: 'name', value: (o) => o.metadata.name },
+        { name: 'Created At', type: 'date', value: (o) => o.metadata.creationTimestamp },
+      ],
+      defaults(o) {
+        const spec = (o.spec ??= {});
+        const names = (spec.names ??= {});
+        if (names.kind) {
+          setDefaultText(names, 'singular', names.kind.toLowerCase());
+          setDefaultText(names, 'listKind', `${names.kind}List`);
+        }
+        spec.conversion ??= {};
+        setDefaultText(spec.conversion, 'strategy', 'None');
+      },
+      prepareCreate(o) {
+        o.status = {
+          acceptedNames: { plural: '', kind: '' },
+          conditions: [],
+          storedVersions: (o.spec?.versions ?? []).flatMap((v) => (v.storage === true ? (v.name ?? []) : [])),
+        };
+      },
+      prepareUpdate: resetStatus,
     },
-    prepareCreate(o) {
-      o.status = {
-        acceptedNames: { plural: '', kind: '' },
-        conditions: [],
-        storedVersions: (o.spec?.versions ?? []).filter((v: Json) => v.storage === true).map((v: Json) => v.name),
-      };
-    },
-    prepareUpdate: resetStatus,
-  }),
+  ),
 ];
 export const apiregistrationKinds: readonly KindRecord[] = [
-  defineKind('apiregistration.k8s.io', 'v1', 'APIService', 'apiservices', {
+  defineKind<APIService>('apiregistration.k8s.io', 'v1', 'APIService', 'apiservices', {
     scoped: 'Cluster',
     categories: api,
     subresources: status,
@@ -312,7 +378,7 @@ export const apiregistrationKinds: readonly KindRecord[] = [
     columns: columns(
       column('Service', (o) => (o.spec?.service ? `${o.spec.service.namespace}/${o.spec.service.name}` : 'Local')),
       column('Available', (o) => {
-        const c = (o.status?.conditions ?? []).find((x: Json) => x.type === 'Available');
+        const c = (o.status?.conditions ?? []).find((x) => x.type === 'Available');
         return c === undefined ? 'Unknown' : c.status === 'True' ? 'True' : `${c.status} (${c.reason})`;
       }),
     ),
@@ -326,8 +392,9 @@ export const apiregistrationKinds: readonly KindRecord[] = [
   }),
 ];
 
-function defaultWebhooks(o: Json): void {
-  for (const hook of o.webhooks ?? []) {
+function defaultWebhooks(o: Draft<MutatingWebhookConfiguration | ValidatingWebhookConfiguration>): void {
+  const hooks: Draft<MutatingWebhook>[] = o.webhooks ?? [];
+  for (const hook of hooks) {
     setDefaultText(hook, 'failurePolicy', 'Fail');
     setDefaultText(hook, 'matchPolicy', 'Equivalent');
     hook.namespaceSelector ??= {};
@@ -339,11 +406,11 @@ function defaultWebhooks(o: Json): void {
   }
 }
 
-function defaultAdmissionPolicy(o: Json): void {
-  o.spec ??= {};
-  setDefaultText(o.spec, 'failurePolicy', 'Fail');
-  if (o.spec.matchConstraints) {
-    const m = o.spec.matchConstraints;
+function defaultAdmissionPolicy(o: Draft<ValidatingAdmissionPolicy>): void {
+  const spec = (o.spec ??= {});
+  setDefaultText(spec, 'failurePolicy', 'Fail');
+  if (spec.matchConstraints) {
+    const m = spec.matchConstraints;
     setDefaultText(m, 'matchPolicy', 'Equivalent');
     m.namespaceSelector ??= {};
     m.objectSelector ??= {};
@@ -351,17 +418,19 @@ function defaultAdmissionPolicy(o: Json): void {
   }
 }
 
-const webhookColumns = columns(column('Webhooks', (o) => (o.webhooks ?? []).length, { type: 'integer' }));
-const admission = (kind: string, resource: string, options: Parameters<typeof defineKind>[4]): KindRecord =>
+const webhookColumns = columns<MutatingWebhookConfiguration | ValidatingWebhookConfiguration>(
+  column('Webhooks', (o) => (o.webhooks ?? []).length, { type: 'integer' }),
+);
+const admission = <T extends KubeObject>(kind: T['kind'], resource: string, options: KindOptions<T>): KindRecord =>
   defineKind('admissionregistration.k8s.io', 'v1', kind, resource, { scoped: 'Cluster', categories: api, ...options });
 export const admissionregistrationKinds: readonly KindRecord[] = [
-  admission('MutatingWebhookConfiguration', 'mutatingwebhookconfigurations', {
+  admission<MutatingWebhookConfiguration>('MutatingWebhookConfiguration', 'mutatingwebhookconfigurations', {
     columns: webhookColumns,
     defaults: defaultWebhooks,
     hasGeneration: true,
     validate: validateWebhooks,
   }),
-  admission('ValidatingAdmissionPolicy', 'validatingadmissionpolicies', {
+  admission<ValidatingAdmissionPolicy>('ValidatingAdmissionPolicy', 'validatingadmissionpolicies', {
     subresources: status,
     hasGeneration: true,
     defaults: defaultAdmissionPolicy,
@@ -373,7 +442,7 @@ export const admissionregistrationKinds: readonly KindRecord[] = [
       ),
     ),
   }),
-  admission('ValidatingAdmissionPolicyBinding', 'validatingadmissionpolicybindings', {
+  admission<ValidatingAdmissionPolicyBinding>('ValidatingAdmissionPolicyBinding', 'validatingadmissionpolicybindings', {
     hasGeneration: true,
     columns: columns(
       column('PolicyName', (o) => o.spec?.policyName),
@@ -382,7 +451,7 @@ export const admissionregistrationKinds: readonly KindRecord[] = [
       ),
     ),
   }),
-  admission('ValidatingWebhookConfiguration', 'validatingwebhookconfigurations', {
+  admission<ValidatingWebhookConfiguration>('ValidatingWebhookConfiguration', 'validatingwebhookconfigurations', {
     columns: webhookColumns,
     defaults: defaultWebhooks,
     hasGeneration: true,
@@ -391,7 +460,7 @@ export const admissionregistrationKinds: readonly KindRecord[] = [
 ];
 
 export const schedulingKinds: readonly KindRecord[] = [
-  defineKind('scheduling.k8s.io', 'v1', 'PriorityClass', 'priorityclasses', {
+  defineKind<PriorityClass>('scheduling.k8s.io', 'v1', 'PriorityClass', 'priorityclasses', {
     scoped: 'Cluster',
     shortNames: ['pc'],
     hasGeneration: true,
@@ -414,7 +483,7 @@ export const schedulingKinds: readonly KindRecord[] = [
   }),
 ];
 export const nodeKinds: readonly KindRecord[] = [
-  defineKind('node.k8s.io', 'v1', 'RuntimeClass', 'runtimeclasses', {
+  defineKind<RuntimeClass>('node.k8s.io', 'v1', 'RuntimeClass', 'runtimeclasses', {
     scoped: 'Cluster',
     columns: columns(column('Handler', (o) => o.handler)),
     defaults(o) {
@@ -423,8 +492,8 @@ export const nodeKinds: readonly KindRecord[] = [
   }),
 ];
 
-function requestCondition(o: Json): string {
-  const conditions: Json[] = o.status?.conditions ?? [];
+function requestCondition(o: CertificateSigningRequest): string {
+  const conditions = o.status?.conditions ?? [];
   const out: string[] = [];
   if (conditions.some((c) => c.type === 'Denied')) out.push('Denied');
   else if (conditions.some((c) => c.type === 'Approved')) out.push('Approved');
@@ -434,41 +503,47 @@ function requestCondition(o: Json): string {
 }
 
 export const certificatesKinds: readonly KindRecord[] = [
-  defineKind('certificates.k8s.io', 'v1', 'CertificateSigningRequest', 'certificatesigningrequests', {
-    scoped: 'Cluster',
-    shortNames: ['csr'],
-    validate: validateCertificateRequest,
-    subresources: { approval: statusSubresource, status: statusSubresource },
-    selectableFields: { 'spec.signerName': pathText('spec.signerName') },
-    columns: [
-      { name: 'Name', type: 'string', format: 'name', value: (o) => o.metadata.name },
-      {
-        name: 'Age',
-        type: 'string',
-        value: (o, now) => shortDuration(now - Date.parse(o.metadata.creationTimestamp ?? '')),
+  defineKind<CertificateSigningRequest>(
+    'certificates.k8s.io',
+    'v1',
+    'CertificateSigningRequest',
+    'certificatesigningrequests',
+    {
+      scoped: 'Cluster',
+      shortNames: ['csr'],
+      validate: validateCertificateRequest,
+      subresources: { approval: statusSubresource, status: statusSubresource },
+      selectableFields: { 'spec.signerName': pathText('spec.signerName') },
+      columns: [
+        { name: 'Name', type: 'string', format: 'name', value: (o) => o.metadata.name },
+        {
+          name: 'Age',
+          type: 'string',
+          value: (o, now) => shortDuration(now - Date.parse(o.metadata.creationTimestamp ?? '')),
+        },
+        column('SignerName', (o) => o.spec?.signerName ?? '<none>'),
+        column('Requestor', (o) => o.spec?.username ?? ''),
+        column('RequestedDuration', (o) =>
+          o.spec?.expirationSeconds ? shortDuration(o.spec.expirationSeconds * 1000) : '<none>',
+        ),
+        column('Condition', requestCondition),
+      ],
+      defaults(o) {
+        if (o.spec) setDefault(o.spec, 'usages', ['digital signature', 'key encipherment']);
       },
-      column('SignerName', (o) => o.spec?.signerName ?? '<none>'),
-      column('Requestor', (o) => o.spec?.username ?? ''),
-      column('RequestedDuration', (o) =>
-        o.spec?.expirationSeconds ? shortDuration(o.spec.expirationSeconds * 1000) : '<none>',
-      ),
-      column('Condition', requestCondition),
-    ],
-    defaults(o) {
-      if (o.spec) setDefault(o.spec, 'usages', ['digital signature', 'key encipherment']);
+      prepareCreate(o) {
+        o.status = {};
+      },
+      prepareUpdate(o, old) {
+        o.spec = structuredClone(old.spec);
+        resetStatus(o, old);
+      },
     },
-    prepareCreate(o) {
-      o.status = {};
-    },
-    prepareUpdate(o, old) {
-      o.spec = structuredClone(old.spec);
-      resetStatus(o, old);
-    },
-  }),
+  ),
 ];
 
 export const flowcontrolKinds: readonly KindRecord[] = [
-  defineKind('flowcontrol.apiserver.k8s.io', 'v1', 'FlowSchema', 'flowschemas', {
+  defineKind<FlowSchema>('flowcontrol.apiserver.k8s.io', 'v1', 'FlowSchema', 'flowschemas', {
     scoped: 'Cluster',
     subresources: status,
     hasGeneration: true,
@@ -478,22 +553,28 @@ export const flowcontrolKinds: readonly KindRecord[] = [
     },
     prepareUpdate: resetStatus,
   }),
-  defineKind('flowcontrol.apiserver.k8s.io', 'v1', 'PriorityLevelConfiguration', 'prioritylevelconfigurations', {
-    scoped: 'Cluster',
-    subresources: status,
-    hasGeneration: true,
-    columns: priorityLevelColumns,
-    prepareUpdate: resetStatus,
-  }),
+  defineKind<PriorityLevelConfiguration>(
+    'flowcontrol.apiserver.k8s.io',
+    'v1',
+    'PriorityLevelConfiguration',
+    'prioritylevelconfigurations',
+    {
+      scoped: 'Cluster',
+      subresources: status,
+      hasGeneration: true,
+      columns: priorityLevelColumns,
+      prepareUpdate: resetStatus,
+    },
+  ),
 ];
 
 export const resourceKinds: readonly KindRecord[] = [
-  defineKind('resource.k8s.io', 'v1', 'DeviceClass', 'deviceclasses', {
+  defineKind<DeviceClass>('resource.k8s.io', 'v1', 'DeviceClass', 'deviceclasses', {
     scoped: 'Cluster',
     hasGeneration: true,
     columns: columns(),
   }),
-  defineKind('resource.k8s.io', 'v1', 'ResourceClaim', 'resourceclaims', {
+  defineKind<ResourceClaim>('resource.k8s.io', 'v1', 'ResourceClaim', 'resourceclaims', {
     subresources: status,
     columns: columns(column('State', (o) => claimState(o))),
     prepareCreate(o) {
@@ -507,13 +588,13 @@ export const resourceKinds: readonly KindRecord[] = [
       if (!sameJson(o.spec, old.spec)) errors.invalid('spec', o.spec, 'field is immutable');
     },
   }),
-  defineKind('resource.k8s.io', 'v1', 'ResourceClaimTemplate', 'resourceclaimtemplates', {
+  defineKind<ResourceClaimTemplate>('resource.k8s.io', 'v1', 'ResourceClaimTemplate', 'resourceclaimtemplates', {
     columns: columns(),
     defaults(o) {
       defaultRequests(o.spec?.spec?.devices);
     },
   }),
-  defineKind('resource.k8s.io', 'v1', 'ResourceSlice', 'resourceslices', {
+  defineKind<ResourceSlice>('resource.k8s.io', 'v1', 'ResourceSlice', 'resourceslices', {
     scoped: 'Cluster',
     hasGeneration: true,
     columns: columns(
@@ -525,7 +606,7 @@ export const resourceKinds: readonly KindRecord[] = [
   }),
 ];
 
-function claimState(o: Json): string {
+function claimState(o: ResourceClaim): string {
   const states = [
     ...(o.metadata.deletionTimestamp ? ['deleted'] : []),
     ...(o.status?.allocation === undefined ? [] : ['allocated']),
@@ -534,7 +615,7 @@ function claimState(o: Json): string {
   return states.length === 0 ? 'pending' : states.join(',');
 }
 
-function defaultRequests(devices: Json): void {
+function defaultRequests(devices: Draft<DeviceClaim> | undefined): void {
   for (const request of devices?.requests ?? [])
     if (request.exactly) {
       setDefaultText(request.exactly, 'allocationMode', 'ExactCount');

@@ -1,35 +1,39 @@
 /** rbac.authorization.k8s.io/v1. */
-import type { Json } from '#base/objects.ts';
+import type { Draft } from '#api/manifest.ts';
+import type { ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding } from '#api/rbac.v1.ts';
+import type { KubeObject } from '#base/objects.ts';
 import type { FieldErrors } from '../field-errors.ts';
 import { setDefaultText } from '../defaults.ts';
 import { column, columns, defineKind } from '../kind.ts';
 import type { Column, KindOptions, KindRecord } from '../kind.ts';
 
-const define = (kind: string, resource: string, options?: KindOptions): KindRecord =>
+const define = <T extends KubeObject>(kind: T['kind'], resource: string, options?: KindOptions<T>): KindRecord =>
   defineKind('rbac.authorization.k8s.io', 'v1', kind, resource, { nameForm: 'path', ...options });
 const subjects =
   (kind: string) =>
-  (o: Json): string =>
+  (o: RoleBinding | ClusterRoleBinding): string =>
     (o.subjects ?? [])
-      .filter((s: Json) => s.kind === kind)
-      .map((s: Json) => (kind === 'ServiceAccount' ? `${s.namespace}/${s.name}` : s.name))
+      .filter((s) => s.kind === kind)
+      .map((s) => (kind === 'ServiceAccount' ? `${s.namespace}/${s.name}` : s.name))
       .join(', ');
-const bindingColumns: readonly Column[] = columns(
+const bindingColumns: readonly Column<RoleBinding | ClusterRoleBinding>[] = columns(
   column('Role', (o) => `${o.roleRef?.kind}/${o.roleRef?.name}`),
   column('Users', subjects('User'), { wide: true }),
   column('Groups', subjects('Group'), { wide: true }),
   column('ServiceAccounts', subjects('ServiceAccount'), { wide: true }),
 );
 
-function defaultBinding(o: Json): void {
-  o.roleRef ??= {};
-  setDefaultText(o.roleRef, 'apiGroup', 'rbac.authorization.k8s.io');
+/** A RoleBinding, or a ClusterRoleBinding. */
+type Binding = Pick<RoleBinding, 'roleRef' | 'subjects'>;
+
+function defaultBinding(o: Draft<Binding>): void {
+  setDefaultText((o.roleRef ??= {}), 'apiGroup', 'rbac.authorization.k8s.io');
   for (const subject of o.subjects ?? [])
     if (subject.kind !== 'ServiceAccount') setDefaultText(subject, 'apiGroup', 'rbac.authorization.k8s.io');
 }
 
-function validateRules(o: Json, errors: FieldErrors, namespaced: boolean): void {
-  (o.rules ?? []).forEach((rule: Json, i: number) => {
+function validateRules(o: { rules?: Draft<PolicyRule>[] }, errors: FieldErrors, namespaced: boolean): void {
+  (o.rules ?? []).forEach((rule, i) => {
     const at = `rules[${i}]`;
     if ((rule.verbs ?? []).length === 0) errors.required(`${at}.verbs`, 'verbs must contain at least one value');
     if ((rule.nonResourceURLs ?? []).length > 0) {
@@ -55,23 +59,23 @@ function validateRules(o: Json, errors: FieldErrors, namespaced: boolean): void 
 }
 
 function validateBinding(namespaced: boolean) {
-  return (o: Json, errors: FieldErrors): void => {
+  return (o: Draft<Binding>, errors: FieldErrors): void => {
     const kinds = namespaced ? ['Role', 'ClusterRole'] : ['ClusterRole'];
-    if (!kinds.includes(o.roleRef?.kind)) errors.unsupported('roleRef.kind', o.roleRef?.kind ?? '', kinds);
+    if (!kinds.includes(o.roleRef?.kind ?? '')) errors.unsupported('roleRef.kind', o.roleRef?.kind ?? '', kinds);
     if (!o.roleRef?.name) errors.required('roleRef.name');
-    (o.subjects ?? []).forEach((s: Json, i: number) => {
+    (o.subjects ?? []).forEach((s, i) => {
       if (!s.name) errors.required(`subjects[${i}].name`);
-      if (!['ServiceAccount', 'User', 'Group'].includes(s.kind))
+      if (!['ServiceAccount', 'User', 'Group'].includes(s.kind ?? ''))
         errors.unsupported(`subjects[${i}].kind`, s.kind ?? '', ['ServiceAccount', 'User', 'Group']);
       if (s.kind === 'ServiceAccount' && !namespaced && !s.namespace) errors.required(`subjects[${i}].namespace`);
     });
   };
 }
 
-function validateRoleRef(o: Json, old: Json, errors: FieldErrors): void {
+function validateRoleRef(o: Draft<Binding>, old: Binding, errors: FieldErrors): void {
   if (
     JSON.stringify(o.roleRef) !== JSON.stringify(old.roleRef) &&
-    (o.roleRef.kind !== old.roleRef.kind ||
+    (o.roleRef?.kind !== old.roleRef.kind ||
       o.roleRef.name !== old.roleRef.name ||
       o.roleRef.apiGroup !== old.roleRef.apiGroup)
   )
@@ -79,19 +83,22 @@ function validateRoleRef(o: Json, old: Json, errors: FieldErrors): void {
 }
 
 export const rbacKinds: readonly KindRecord[] = [
-  define('ClusterRoleBinding', 'clusterrolebindings', {
+  define<ClusterRoleBinding>('ClusterRoleBinding', 'clusterrolebindings', {
     scoped: 'Cluster',
     columns: bindingColumns,
     defaults: defaultBinding,
     validate: validateBinding(false),
     validateUpdate: validateRoleRef,
   }),
-  define('ClusterRole', 'clusterroles', { scoped: 'Cluster', validate: (o, e) => validateRules(o, e, false) }),
-  define('RoleBinding', 'rolebindings', {
+  define<ClusterRole>('ClusterRole', 'clusterroles', {
+    scoped: 'Cluster',
+    validate: (o, e) => validateRules(o, e, false),
+  }),
+  define<RoleBinding>('RoleBinding', 'rolebindings', {
     columns: bindingColumns,
     defaults: defaultBinding,
     validate: validateBinding(true),
     validateUpdate: validateRoleRef,
   }),
-  define('Role', 'roles', { validate: (o, e) => validateRules(o, e, true) }),
+  define<Role>('Role', 'roles', { validate: (o, e) => validateRules(o, e, true) }),
 ];
