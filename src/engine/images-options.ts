@@ -1,4 +1,5 @@
 /** What the images of an engine stand on, and what they tell while they work. */
+import { familiarName, parseReference } from '#base/reference.ts';
 import type { Content } from '#content/content.ts';
 import type { ImageRecord, ImageRecords } from '#content/image-records.ts';
 import type { HttpTransport } from '#content/remote.ts';
@@ -57,4 +58,13 @@ export interface ImagesOptions {
 
 export function shortId(id: string): string {
   return id.replace(/^sha256:/, '').slice(0, 12);
+}
+
+/** A canonical name as people write it. */
+export function familiar(canonical: string): string {
+  return familiarName(parseReference(canonical));
+}
+
+export function emitImage(images: ImagesOptions, action: string, id: string, attributes: Record<string, string>): void {
+  images.emit({ type: 'image', action, id, attributes });
 }

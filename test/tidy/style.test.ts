@@ -35,7 +35,6 @@ const longFiles = new Set<string>([
   'src/controllers/volume-binder.ts',
   'src/docker/images.root.test.ts',
   'src/engine/images-pull.ts',
-  'src/engine/images.ts',
   'src/kubelet/kubelet.ts',
   'src/kubelet/pod-worker.ts',
   'src/scheduler/scheduler.ts',
