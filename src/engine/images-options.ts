@@ -1,4 +1,5 @@
 /** What the images of an engine stand on, and what they tell while they work. */
+import type { Platform } from '#base/platform.ts';
 import { familiarName, parseReference } from '#base/reference.ts';
 import type { Content } from '#content/content.ts';
 import type { ImageRecord, ImageRecords } from '#content/image-records.ts';
@@ -67,4 +68,12 @@ export function familiar(canonical: string): string {
 
 export function emitImage(images: ImagesOptions, action: string, id: string, attributes: Record<string, string>): void {
   images.emit({ type: 'image', action, id, attributes });
+}
+
+export interface PullOptions {
+  credential?: RegistryCredential;
+  onProgress?: Progress;
+  signal?: AbortSignal;
+  owner?: Owner;
+  /** Other than this machine's. */ platform?: Platform;
 }
