@@ -7,6 +7,7 @@ import { copyFileSync, existsSync, mkdirSync, rmSync, symlinkSync, writeSync } f
 import { PassThrough } from 'node:stream';
 import { silentLogger } from '#observe/log.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
+import { SimRandom } from '#os/clock.sim.ts';
 import { createMounts } from '#os/mount.linux.ts';
 import { createEngine } from './create-engine.ts';
 import type { DockerEngine } from './create-engine.ts';
@@ -92,11 +93,13 @@ export function openKillEngine(home: string, instanceId: string, podCidr?: strin
   });
 }
 
-const pick = (most: number): number => Math.floor(realRandom.float() * most);
+/** What it does comes from the seed it was given; when it is killed comes from whoever kills it. */
+const random = new SimRandom(Number(process.argv[4] ?? 0));
+const pick = (most: number): number => Math.floor(random.float() * most);
 
 /** One container from beginning to end, or a part of that. */
 async function liveOnce(engine: DockerEngine): Promise<void> {
-  const told = { id: Buffer.from(realRandom.bytes(32)).toString('hex'), code: pick(100), lines: 1 + pick(40) };
+  const told = { id: Buffer.from(random.bytes(32)).toString('hex'), code: pick(100), lines: 1 + pick(40) };
   const tell = (step: Step['step']): void => {
     writeSync(1, `${JSON.stringify({ step, ...told })}\n`);
   };

@@ -10,13 +10,17 @@ import { createCgroups } from '#os/cgroups.linux.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import { createMounts } from '#os/mount.linux.ts';
 import { createNetworkDoor } from '#os/network.linux.ts';
+import { SimRandom } from '#os/clock.sim.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
+import { testSeed } from '#os/test-seed.ts';
 import type { DockerEngine } from './create-engine.ts';
 import { makeImage, openKillEngine } from './kill.engine.ts';
 import type { Step } from './kill.engine.ts';
 
 const rounds = Number(process.env['TIPHYS_KILL_ROUNDS'] ?? 5);
 const program = fileURLToPath(new URL('./kill.engine.ts', import.meta.url));
+const seed = testSeed();
+const random = new SimRandom(seed);
 const instanceId = Buffer.from(realRandom.bytes(2)).toString('hex');
 
 /** What was told last about each container, and whether it was ever started for certain. */
@@ -46,10 +50,16 @@ describe('an engine that is killed at any moment', { skip: process.getuid?.() !=
   });
 
   /** Lets the program work for a while and kills it; takes note of what it told. */
-  async function churn(workMs: number): Promise<void> {
+  async function churn(workMs: number, roundSeed: number): Promise<void> {
     const child = linuxProcesses.spawn(
       process.execPath,
-      [...process.execArgv.filter((argument) => !argument.startsWith('--test')), program, home, instanceId],
+      [
+        ...process.execArgv.filter((argument) => !argument.startsWith('--test')),
+        program,
+        home,
+        instanceId,
+        String(roundSeed),
+      ],
       { stdout: 'pipe', stderr: 'pipe', env: { PATH: process.env['PATH'] ?? '' } },
     );
     let errors = '';
@@ -185,7 +195,7 @@ describe('an engine that is killed at any moment', { skip: process.getuid?.() !=
   test(`finds running containers running, exact exit codes, whole logs and nothing half made (${rounds} rounds)`, async (t) => {
     const steps: Record<string, number> = {};
     for (let round = 0; round < rounds; round++) {
-      await churn(Math.floor(realRandom.float() * 400));
+      await churn(Math.floor(random.float() * 400), seed + round);
       const engine = await openKillEngine(home, instanceId);
       try {
         for (const step of known.values()) steps[step.step] = (steps[step.step] ?? 0) + 1;
