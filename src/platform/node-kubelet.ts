@@ -3,12 +3,14 @@ import { mkdirSync, readFileSync, statfsSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import type { Client } from '#client/client.ts';
+import { kinds } from '#client/kinds.ts';
 import type { Informer, InformerFactory } from '#client/informer.ts';
 import type { DockerEngine } from '#engine/create-engine.ts';
 import { kubeletPaths, runKubelet, type Kubelet } from '#kubelet/kubelet.ts';
 import { podProcessesMaxPercent, podsPerNodeDefault } from '#kubelet/limits.ts';
 import type { NodeFacts } from '#kubelet/node-status.ts';
 import { startKubeletServer } from '#kubelet/server.ts';
+import { exposeMetrics } from '#observe/exposition.ts';
 import { cgroupRoot } from '#net/kernel-names.ts';
 import { machineBootedAtMs, realClock, realRandom } from '#os/clock.real.ts';
 import { readIfExists } from '#os/files.ts';
@@ -16,6 +18,7 @@ import { clusterDnsAddress, type Instance, type NodePlan } from './instance.ts';
 import { hostResolvConf } from './node-network.ts';
 import { kubeletPort, type NodeParts } from './node-parts.ts';
 import { files } from './paths.ts';
+import { measurePods } from './pod-metrics.ts';
 import { kubernetesVersion, tiphysVersion } from './version.ts';
 
 function factsOf(instance: Instance, node: NodePlan, dataDir: string, appArmor: boolean): NodeFacts {
@@ -75,6 +78,8 @@ export async function startKubelet(parts: NodeParts, doors: KubeletDoors): Promi
     dns: { clusterDns: clusterDnsAddress(instance), clusterDomain: instance.domain, hostResolvConf: hostResolvConf() },
   });
   stack.use(kubelet);
+  const pods = doors.informers.informer(kinds.Pod, { fieldSelector: `spec.nodeName=${node.name}` });
+  measurePods(parts.metrics, { name: node.name, pods, engine, clock: realClock });
   const server = await startKubeletServer(
     {
       kubelet,
@@ -84,6 +89,7 @@ export async function startKubelet(parts: NodeParts, doors: KubeletDoors): Promi
       nodeName: node.name,
       allowed: { commonNames: ['kube-apiserver-kubelet-client'], organizations: ['system:masters'] },
       nodeUsage,
+      metrics: () => exposeMetrics(parts.metrics),
     },
     node.address,
     kubeletPort,

@@ -1,6 +1,6 @@
 /** Usage of simulated nodes and Pods for metrics.k8s.io, from the scripts' functions of time. */
 import { timestamp } from '#base/timestamp.ts';
-import type { MetricsProvider, NodeUsage, PodUsage } from '#apiserver/context.ts';
+import type { UsageProvider, NodeUsage, PodUsage } from '#apiserver/context.ts';
 import type { SimNodes } from './nodes.ts';
 import type { ContainerContext, PodScript } from './pod-script.ts';
 
@@ -11,7 +11,7 @@ export function cpuNanoCoresOf(script: PodScript, context: ContainerContext): nu
   return Math.round((script.cpu?.(context) ?? idleCpu) * 1e6);
 }
 
-export function metricsOf(nodes: () => SimNodes, now: () => number): MetricsProvider {
+export function metricsOf(nodes: () => SimNodes, now: () => number): UsageProvider {
   const usageOfPods = (namespace: string | undefined): (PodUsage & { node: string })[] => {
     const usages: (PodUsage & { node: string })[] = [];
     for (const { node, pod } of nodes().running()) {
