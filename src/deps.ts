@@ -59,7 +59,7 @@ export const deps: Readonly<Record<string, FolderRule>> = {
   registry: {
     folders: ['base', 'os', 'observe', 'content'],
     packages: [],
-    builtins: ['node:http', 'node:crypto', 'node:stream/promises'],
+    builtins: ['node:http', 'node:https', 'node:net', 'node:tls', 'node:crypto', 'node:stream/promises'],
   },
   apiserver: {
     folders: ['api', 'base', 'os', 'observe', 'store', 'schema'],

@@ -207,6 +207,14 @@ function clusterRoles(): Json[] {
     { metadata: meta('system:aggregate-to-view', aggregateTo('view')), rules: viewed },
     { metadata: meta('system:node'), rules: nodeRules },
     {
+      metadata: meta('system:node-bootstrapper'),
+      rules: [rule(['certificates.k8s.io'], ['certificatesigningrequests'], ['create', ...read])],
+    },
+    ...['nodeclient', 'selfnodeclient'].map((kind) => ({
+      metadata: meta(`system:certificates.k8s.io:certificatesigningrequests:${kind}`),
+      rules: [rule(['certificates.k8s.io'], [`certificatesigningrequests/${kind}`], ['create'])],
+    })),
+    {
       metadata: meta('system:auth-delegator'),
       rules: [
         rule(['authentication.k8s.io'], ['tokenreviews'], ['create']),

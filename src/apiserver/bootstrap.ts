@@ -49,7 +49,7 @@ const priorities = [
   ],
 ] as const;
 const marker = '/registry/tiphys/bootstrapped';
-const bootstrapFormat = 2;
+const bootstrapFormat = 3;
 
 export async function bootstrap(server: Server): Promise<void> {
   const stored = await server.store.get(marker);

@@ -36,6 +36,7 @@ export function internalContext(
       subresource,
       namespace,
       name,
+      selectedName: '',
       rest: '',
     },
   };

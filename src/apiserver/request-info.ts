@@ -1,5 +1,6 @@
 /** What a path and a method ask for (Kubernetes API concepts, "API resources and verbs"). */
 import type { ApiRequest } from '#base/api-request.ts';
+import { fieldValueOf, parseFieldSelector } from '#base/selectors.ts';
 
 export interface RequestInfo {
   isResource: boolean;
@@ -15,6 +16,8 @@ export interface RequestInfo {
   subresource: string;
   namespace: string;
   name: string;
+  /** The one name that a list, watch or deletecollection is bound to by its field selector; '' for none. */
+  selectedName: string;
   /** What follows `proxy/`. */
   rest: string;
 }
@@ -40,6 +43,7 @@ export function parseRequestInfo(request: ApiRequest): RequestInfo {
     subresource: '',
     namespace: '',
     name: '',
+    selectedName: '',
     rest: '',
   };
   const parts = partsOf(path);
@@ -85,7 +89,22 @@ export function parseRequestInfo(request: ApiRequest): RequestInfo {
     else if (info.name === '') info.verb = 'list';
   }
   if (info.verb === 'delete' && info.name === '') info.verb = 'deletecollection';
+  if (info.name === '') {
+    const selector = request.query.get('fieldSelector');
+    if (selector !== null && collectionVerbs.has(info.verb)) info.selectedName = selectedName(selector);
+  }
   return info;
+}
+
+const collectionVerbs = new Set(['list', 'watch', 'deletecollection']);
+
+/** The one name that a field selector leaves; '' where there is none, and for what is no selector. */
+function selectedName(selector: string): string {
+  try {
+    return fieldValueOf(parseFieldSelector(selector), 'metadata.name') ?? '';
+  } catch {
+    return '';
+  }
 }
 
 function partsOf(path: string): string[] {

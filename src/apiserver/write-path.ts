@@ -314,7 +314,7 @@ function keepMetadata(context: RequestContext, object: KubeObject, old: KubeObje
     else if (meta[field] !== undefined) delete meta[field];
   }
   // A `delete` would make a slow dictionary of it, for as long as the object and its copies live.
-  meta.resourceVersion = undefined;
+  Object.assign(meta, { resourceVersion: undefined });
 }
 
 /** One attempt; undefined where another writer was faster. */

@@ -16,6 +16,7 @@ import {
   sequence,
   setOf,
   time,
+  tlv,
   toPem,
   utf8String,
 } from './der.ts';
@@ -65,6 +66,7 @@ const oid = {
   extendedKeyUsage: '2.5.29.37',
   serverAuth: '1.3.6.1.5.5.7.3.1',
   clientAuth: '1.3.6.1.5.5.7.3.2',
+  extensionRequest: '1.2.840.113549.1.9.14',
 };
 
 const curveAlgorithm = sequence(objectId(oid.ecPublicKey), objectId(oid.p256));
@@ -163,12 +165,26 @@ function extensionsFor(request: CertificateRequest, point: Uint8Array, issuerKey
   ];
   if (usages.length > 0) list.push(extension(oid.extendedKeyUsage, sequence(...usages)));
   if (ca) list.push(extension(oid.subjectKeyId, octetString(keyIdOf(point))));
-  const names = [
-    ...(request.dnsNames ?? []).map((n) => implicit(2, Buffer.from(n))),
-    ...(request.ipAddresses ?? []).map((a) => implicit(7, ipBytes(a))),
-  ];
-  if (names.length > 0) list.push(extension(oid.altName, sequence(...names)));
+  const names = altNamesOf(request);
+  if (names !== undefined) list.push(names);
   return explicit(3, sequence(...list));
+}
+
+function altNamesOf({
+  dnsNames = [],
+  ipAddresses = [],
+}: {
+  dnsNames?: string[];
+  ipAddresses?: string[];
+}): Der | undefined {
+  if (dnsNames.length + ipAddresses.length === 0) return undefined;
+  return extension(
+    oid.altName,
+    sequence(
+      ...dnsNames.map((name) => implicit(2, Buffer.from(name))),
+      ...ipAddresses.map((address) => implicit(7, ipBytes(address))),
+    ),
+  );
 }
 
 function makeCertificate(
@@ -257,6 +273,24 @@ export function issueCertificate(request: CertificateRequest, ca: KeyPair, rando
       random,
       clock,
     ),
+    keyPem: key.privateKeyPem,
+  };
+}
+
+/** A new key and a request (PKCS#10, RFC 2986) for a certificate of it, signed by it. */
+export function createCertificationRequest(
+  names: Pick<CertificateRequest, 'commonName' | 'organizations' | 'dnsNames' | 'ipAddresses'>,
+  random: Random,
+): { requestPem: string; keyPem: string } {
+  const key = makeKey(random);
+  const alternatives = altNamesOf(names);
+  const extensions =
+    alternatives === undefined ? [] : [sequence(objectId(oid.extensionRequest), setOf(sequence(alternatives)))];
+  const attributes = tlv(0xa0, Buffer.concat(extensions));
+  const info = sequence(integer(0), nameOf(names), key.publicKeyInfo, attributes);
+  const signature = sign('sha256', info, { key: key.privateKeyPem, dsaEncoding: 'der' });
+  return {
+    requestPem: toPem('CERTIFICATE REQUEST', sequence(info, signatureAlgorithm, bitString(signature))),
     keyPem: key.privateKeyPem,
   };
 }

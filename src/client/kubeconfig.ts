@@ -11,6 +11,9 @@ import type { HttpTransportOptions } from './transport-http.ts';
 export interface KubeconfigContext extends Omit<HttpTransportOptions, 'clock'> {
   context: string;
   namespace: string;
+  ca?: string;
+  certificate?: string;
+  key?: string;
 }
 
 function named(list: Json, name: string | undefined, field: string): Json {

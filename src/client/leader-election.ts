@@ -27,6 +27,8 @@ export interface LeaderElectionOptions {
   leaseDurationMs?: number;
   renewDeadlineMs?: number;
   retryPeriodMs?: number;
+  /** Told whenever another holder is seen than before, and of this candidate when it becomes one. */
+  newLeader?(identity: string): void;
   /** Runs while this candidate leads; must end soon after the signal. */
   lead(signal: AbortSignal): Promise<void>;
   signal: AbortSignal;
@@ -102,6 +104,7 @@ class Candidate {
 
   #saw(lease: KubeObject): boolean {
     const holder: string = lease.spec?.holderIdentity ?? '';
+    if (holder !== '' && holder !== this.#observed?.holder) this.#options.newLeader?.(holder);
     this.#observed = { holder, version: lease.metadata.resourceVersion ?? '', atMs: this.#options.clock.monotonic() };
     return holder === this.#options.identity;
   }

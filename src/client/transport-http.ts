@@ -14,10 +14,11 @@ import { errorOfStatus, type Transport, type TransportRequest } from './transpor
 export interface HttpTransportOptions {
   /** `https://host:port`, with an optional path prefix. */
   server: string;
-  /** PEM. */
-  ca?: string;
-  certificate?: string;
-  key?: string;
+  /** PEM, or how to read it when a connection is made. */
+  ca?: string | (() => string);
+  /** PEM, or how to read the current one when a connection is made. */
+  certificate?: string | (() => string);
+  key?: string | (() => string);
   /** Bearer token, or how to read the current one. */
   token?: string | (() => string);
   insecureSkipTlsVerify?: boolean;
@@ -27,6 +28,10 @@ export interface HttpTransportOptions {
 }
 
 const { HTTP2_HEADER_METHOD, HTTP2_HEADER_PATH, HTTP2_HEADER_STATUS, NGHTTP2_CANCEL } = http2.constants;
+
+function currentOf(value: string | (() => string)): string {
+  return typeof value === 'function' ? value() : value;
+}
 
 function unavailable(error: unknown): ApiError {
   if (error instanceof ApiError) return error;
@@ -51,9 +56,9 @@ class Connection {
     if (this.#session !== undefined && !this.#session.closed && !this.#session.destroyed) return this.#session;
     const { server, ca, certificate, key, insecureSkipTlsVerify, serverName } = this.#options;
     const session = http2.connect(new URL(server).origin, {
-      ...(ca === undefined ? {} : { ca }),
-      ...(certificate === undefined ? {} : { cert: certificate }),
-      ...(key === undefined ? {} : { key }),
+      ...(ca === undefined ? {} : { ca: currentOf(ca) }),
+      ...(certificate === undefined ? {} : { cert: currentOf(certificate) }),
+      ...(key === undefined ? {} : { key: currentOf(key) }),
       ...(serverName === undefined ? {} : { servername: serverName }),
       rejectUnauthorized: insecureSkipTlsVerify !== true,
       settings: { initialWindowSize: 4 * 1024 * 1024, enablePush: false },
@@ -78,6 +83,12 @@ class Connection {
       if (--this.#streams === 0 && !session.destroyed) session.unref();
     });
     return stream;
+  }
+
+  /** The next request makes a connection; what is under way ends on the one it has. */
+  renew(): void {
+    this.#session?.close();
+    this.#session = undefined;
   }
 
   close(): void {
@@ -105,8 +116,7 @@ function openStream(
     'user-agent': options.userAgent ?? 'tiphys',
     ...request.headers,
   };
-  const token = typeof options.token === 'function' ? options.token() : options.token;
-  if (token !== undefined) headers['authorization'] = `Bearer ${token}`;
+  if (options.token !== undefined) headers['authorization'] = `Bearer ${currentOf(options.token)}`;
   const body = request.body === undefined ? undefined : JSON.stringify(request.body);
   if (body !== undefined) headers['content-type'] = request.contentType ?? 'application/json';
   const stream = connection.open(headers, body === undefined);
@@ -169,7 +179,12 @@ async function* decodeEvents(stream: http2.ClientHttp2Stream): AsyncGenerator<Wa
   }
 }
 
-export function createHttpTransport(options: HttpTransportOptions): Transport {
+export interface HttpTransport extends Transport {
+  /** Has requests use a new connection, which shows the certificate of then. */
+  renew(): void;
+}
+
+export function createHttpTransport(options: HttpTransportOptions): HttpTransport {
   const connection = new Connection(options);
   return {
     async send(request) {
@@ -215,6 +230,7 @@ export function createHttpTransport(options: HttpTransportOptions): Transport {
         stream?.close(NGHTTP2_CANCEL);
       }
     },
+    renew: () => connection.renew(),
     async [Symbol.asyncDispose]() {
       connection.close();
     },

@@ -30,10 +30,17 @@ export interface Endpoint {
   credential?: RegistryCredential;
   /** This endpoint mirrors another registry: its name goes along as `ns`. */
   mirrorOf?: string;
-  /** Sends the credential unasked: the platform's registry answers strangers too, only with less. */
-  isTrusted?: boolean;
   /** Certificates are not verified. */
   isInsecure?: boolean;
+  /** How the platform's own registry is reached; read for each request, as certificates are renewed. */
+  tls?: () => ClientTls;
+}
+
+/** In PEM: the one authority that is trusted, and who the client is. */
+export interface ClientTls {
+  ca: string;
+  certificatePem: string;
+  keyPem: string;
 }
 
 export interface RemoteManifest {
@@ -82,6 +89,7 @@ interface Call {
   body?: Body;
   signal?: AbortSignal;
   isInsecure?: boolean;
+  tls?: ClientTls;
 }
 
 export class HttpTransport {
@@ -89,14 +97,25 @@ export class HttpTransport {
   #http: HttpAgent | undefined;
   #https: HttpsAgent | undefined;
   #insecure: HttpsAgent | undefined;
+  #platform: { certificatePem: string; agent: HttpsAgent } | undefined;
   constructor(environment: Record<string, string | undefined>) {
     this.#environment = environment;
   }
 
-  #agent(url: URL, isInsecure: boolean): HttpAgent | HttpsAgent {
+  /** Another one after the certificate was renewed; what is under way on the old one ends there. */
+  #platformAgent({ ca, certificatePem, keyPem }: ClientTls): HttpsAgent {
+    if (this.#platform?.certificatePem !== certificatePem) {
+      const agent = new HttpsAgent({ keepAlive: true, maxSockets: 16, ca, cert: certificatePem, key: keyPem });
+      this.#platform = { certificatePem, agent };
+    }
+    return this.#platform.agent;
+  }
+
+  #agent({ url, isInsecure, tls }: Call): HttpAgent | HttpsAgent {
+    if (tls !== undefined) return this.#platformAgent(tls);
     const common = { keepAlive: true, maxSockets: 16, proxyEnv: this.#environment };
     if (url.protocol === 'http:') return (this.#http ??= new HttpAgent(common));
-    if (isInsecure) return (this.#insecure ??= new HttpsAgent({ ...common, rejectUnauthorized: false }));
+    if (isInsecure === true) return (this.#insecure ??= new HttpsAgent({ ...common, rejectUnauthorized: false }));
     return (this.#https ??= new HttpsAgent({
       ...common,
       ca: [...new Set([...getCACertificates('default'), ...getCACertificates('system')])],
@@ -107,7 +126,7 @@ export class HttpTransport {
     const options: RequestOptions = {
       method: call.method,
       headers: { 'user-agent': 'tiphys', ...call.headers },
-      agent: this.#agent(call.url, call.isInsecure === true),
+      agent: this.#agent(call),
       ...(call.signal === undefined ? {} : { signal: call.signal }),
     };
     return new Promise((resolve, reject) => {
@@ -156,6 +175,7 @@ export class HttpTransport {
     this.#http?.destroy();
     this.#https?.destroy();
     this.#insecure?.destroy();
+    this.#platform?.agent.destroy();
   }
 }
 
@@ -233,8 +253,6 @@ export class RemoteRepository {
     this.#endpoint = endpoint;
     this.#path = path;
     this.#scope = `repository:${path}:${actions}`;
-    if (endpoint.isTrusted === true && endpoint.credential !== undefined)
-      this.#authorization = basic(endpoint.credential);
   }
 
   #url(suffix: string): URL {
@@ -303,6 +321,7 @@ export class RemoteRepository {
         ...(options.body === undefined ? {} : { body: options.body() }),
         ...(options.signal === undefined ? {} : { signal: options.signal }),
         ...(this.#endpoint.isInsecure === true ? { isInsecure: true } : {}),
+        ...(isOwn && this.#endpoint.tls !== undefined ? { tls: this.#endpoint.tls() } : {}),
       });
       const status = answer.statusCode ?? 0;
       if (options.accept.includes(status)) return answer;

@@ -10,6 +10,14 @@ import type {
 } from '#api/certificates.v1.ts';
 import { RequestError, parseCertificationRequest } from '#base/certificate-request.ts';
 import type { CertificationRequest } from '#base/certificate-request.ts';
+import {
+  ingressNamePrefix,
+  networkGroup,
+  networkUserPrefix,
+  nodeGroup,
+  nodeSigners,
+  nodeUserPrefix,
+} from '#base/node-identity.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { type KeyPair, signCertificationRequest } from '#base/x509.ts';
 import { keyOf } from '#client/informer.ts';
@@ -46,20 +54,24 @@ const isSame = (usages: readonly string[], allowed: readonly string[][]): boolea
   allowed.some((list) => [...new Set(usages)].sort().join() === list.join());
 
 /** Why a signer does not sign a request; '' when it does. Undefined: it is none of the cluster's signers. */
-function signerProblem(signer: string, request: CertificationRequest, usages: readonly string[]): string | undefined {
-  const isNode = request.organizations.join() === 'system:nodes' && request.commonName.startsWith('system:node:');
+export function signerProblem(
+  signer: string,
+  request: CertificationRequest,
+  usages: readonly string[],
+): string | undefined {
+  const isNode = request.organizations.join() === nodeGroup && request.commonName.startsWith(nodeUserPrefix);
   switch (signer) {
     case 'kubernetes.io/kube-apiserver-client':
       if (!usages.includes('client auth')) return 'usages must include client auth';
       return usages.every((usage) => clientUsages.includes(usage))
         ? ''
         : `usages did not match ${clientUsages.join(', ')}`;
-    case 'kubernetes.io/kube-apiserver-client-kubelet':
+    case nodeSigners.kubeletClient:
       if (!isNode)
         return 'subject organization is not system:nodes or subject common name does not begin with system:node:';
       if (request.altNames !== undefined) return 'alternative names are not allowed';
       return isSame(usages, kubeletClientUsages) ? '' : "usages did not match those of a kubelet's client certificate";
-    case 'kubernetes.io/kubelet-serving':
+    case nodeSigners.kubeletServing:
       if (!isNode)
         return 'subject organization is not system:nodes or subject common name does not begin with system:node:';
       if (request.dnsNames.length + request.ipAddresses.length === 0) return 'DNS or IP subjectAltName is required';
@@ -67,6 +79,16 @@ function signerProblem(signer: string, request: CertificationRequest, usages: re
       return isSame(usages, kubeletServingUsages)
         ? ''
         : "usages did not match those of a kubelet's serving certificate";
+    case nodeSigners.networkClient:
+      if (request.organizations.join() !== networkGroup || !request.commonName.startsWith(networkUserPrefix))
+        return `subject organization is not ${networkGroup} or common name does not begin with ${networkUserPrefix}`;
+      if (request.altNames !== undefined) return 'alternative names are not allowed';
+      return isSame(usages, kubeletClientUsages) ? '' : "usages did not match those of a client's certificate";
+    case nodeSigners.ingressServing:
+      if (request.organizations.length > 0 || !request.commonName.startsWith(ingressNamePrefix))
+        return 'subject is not that of an Ingress';
+      if (request.otherNames > 0) return 'email and URI subjectAltNames are not allowed';
+      return isSame(usages, kubeletServingUsages) ? '' : "usages did not match those of a server's certificate";
     case 'kubernetes.io/legacy-unknown':
       return usages.every((usage) => legacyUsages.includes(usage)) ? '' : 'usages of an authority are not allowed';
     default:

@@ -7,6 +7,8 @@ import type { WorkQueueStats } from '#client/work-queue.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import type { KeyPair } from '#base/x509.ts';
+import { startBootstrapTokenCleaner } from './bootstrap-token-cleaner.ts';
+import { startCertificateApprover } from './certificate-approver.ts';
 import { startCertificateSigner } from './certificate-signer.ts';
 import { startClusterRoleAggregation } from './clusterrole-aggregation.ts';
 import { startCronJobController } from './cronjob.ts';
@@ -113,7 +115,10 @@ export async function runControllers({
   for (const [name, start] of Object.entries(starters)) {
     if (options.disabled?.includes(name) !== true) controllers.push(start(context, options));
   }
-  if (options.signer !== undefined) controllers.push(startCertificateSigner(context, options.signer));
+  if (options.signer !== undefined) {
+    controllers.push(startCertificateApprover(context), startCertificateSigner(context, options.signer));
+    controllers.push(startBootstrapTokenCleaner(context));
+  }
   const queues = controllers.flatMap((controller) => controller.queues);
   // A queue acts on a whole picture only: an owner that is merely not listed yet must not look gone.
   for (const queue of queues) queue.pause();

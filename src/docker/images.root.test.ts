@@ -7,6 +7,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
+import { createCertificateAuthority, issueCertificate, type KeyPair } from '#base/x509.ts';
 import { hostPlatform } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
 import { readTar } from '#base/tar-read.ts';
@@ -23,9 +24,10 @@ import type { ImageStore } from '#engine/images.ts';
 import type { ImagesOptions } from '#engine/images-options.ts';
 import { silentLogger } from '#observe/log.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
-import { createAccess, hashInternalSecret, internalUser } from '#registry/access.ts';
+import { createAccess, internalUser } from '#registry/access.ts';
 import { createRegistry } from '#registry/registry.ts';
 import type { Registry } from '#registry/registry.ts';
+import { createSecureRegistryServer } from '#registry/server.ts';
 
 interface Store {
   content: Content;
@@ -36,7 +38,8 @@ interface Site extends Store {
   registry: Registry;
   domain: string;
   url: string;
-  secret: string;
+  /** The same registry over TLS, as a node's engine reaches it. */
+  platform: NonNullable<ImagesOptions['platformRegistry']>;
 }
 
 async function makeStore(t: TestScope, options: Partial<ImagesOptions> = {}, content?: Content): Promise<Store> {
@@ -63,12 +66,7 @@ async function makeStore(t: TestScope, options: Partial<ImagesOptions> = {}, con
 async function makeSite(t: TestScope): Promise<Site> {
   const content = await openTestContent(t);
   const records = createImageRecords(content);
-  const access = createAccess({
-    content,
-    clock: realClock,
-    random: realRandom,
-    internalSecretHash: hashInternalSecret('inner'),
-  });
+  const access = createAccess({ content, clock: realClock, random: realRandom });
   await access.setUser('ann', 'pass:word', true);
   await access.setUser('reader', 'r', false);
   const domains: string[] = [];
@@ -94,7 +92,27 @@ async function makeSite(t: TestScope): Promise<Site> {
     emit: () => {},
     localRegistry: registry.local,
   });
-  return { content, records, images, registry, domain, url: `http://${domain}`, secret: 'inner' };
+  const platform = await listenSecurely(t, registry, domains);
+  return { content, records, images, registry, domain, url: `http://${domain}`, platform };
+}
+
+async function listenSecurely(t: TestScope, registry: Registry, domains: string[]): Promise<Site['platform']> {
+  const ca = createCertificateAuthority('ca', realRandom, realClock);
+  const issue = (names: Parameters<typeof issueCertificate>[0]): KeyPair =>
+    issueCertificate(names, ca, realRandom, realClock);
+  const serving = issue({ commonName: 'system:node:a', server: true, ipAddresses: ['127.0.0.1'] });
+  const node = issue({ commonName: 'system:node:b', organizations: ['system:nodes'], client: true });
+  const server = createSecureRegistryServer(registry);
+  server.setSecureContext({ cert: serving.certificatePem, key: serving.keyPem, ca: ca.certificatePem });
+  await new Promise<void>((resolve) => {
+    server.listen(0, '127.0.0.1', resolve);
+  });
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const { port } = server.address() as AddressInfo;
+  return { url: `https://127.0.0.1:${port}`, tls: () => ({ ca: ca.certificatePem, ...node }), domains };
 }
 
 const root = (text: string): AsyncGenerator<Uint8Array> =>
@@ -152,11 +170,7 @@ test("another node runs what was built here: any name is found through the platf
   const site = await makeSite(t);
   const record = await site.images.import(root('two'), { name: 'app' });
   const node = await makeStore(t, {
-    platformRegistry: {
-      url: site.url,
-      credential: { username: internalUser, password: site.secret },
-      domains: [site.domain],
-    },
+    platformRegistry: site.platform,
   });
   const pulled = await node.images.pull('app');
   assert.equal(pulled.id, record.id);
@@ -344,11 +358,7 @@ test('the kubelet may collect what it alone brought, and nothing that a Pod leas
   const site = await makeSite(t);
   for (const name of ['only', 'leased', 'named', 'wanted']) await site.images.import(root(`collect ${name}`), { name });
   const node = await makeStore(t, {
-    platformRegistry: {
-      url: site.url,
-      credential: { username: internalUser, password: site.secret },
-      domains: [site.domain],
-    },
+    platformRegistry: site.platform,
   });
   const own = await node.images.import(root('collect own'), { name: 'own' });
   const ids = new Map<string, string>();

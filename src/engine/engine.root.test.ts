@@ -6,6 +6,7 @@ import { after, before, describe, test } from 'node:test';
 import { realClock } from '#os/clock.real.ts';
 import type { DockerEngine } from './create-engine.ts';
 import type { ContainerSpec } from './engine.ts';
+import { runEngineSuite } from './engine.suite.ts';
 import { stopAllContainers } from './shutdown.ts';
 import { execText, makeImage, newInstanceId, openTestEngine, removeTestEngine, specOf } from './testing.ts';
 
@@ -47,6 +48,40 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
   after(async () => {
     await engine[Symbol.asyncDispose]();
     await removeTestEngine(home, instanceId);
+  });
+
+  const behaviours = {
+    ends: 'echo hello; exit 3',
+    serves: `trap 'exit 0' TERM; echo ready; sleep 600 & wait`,
+    deaf: `trap '' TERM; echo ready; while :; do sleep 1; done`,
+  };
+  runEngineSuite({
+    engine: () => engine,
+    claims: ['docker run', 'Pod', 'build step'],
+    command: ['sh', '-c', 'echo inside; exit 9'],
+    podLabels: (id) => ({ pod: id }),
+    sandbox: (id) => ({
+      id,
+      name: id,
+      hostname: id,
+      labels: { pod: id },
+      network: 'pod',
+      cgroupParent: `/tiphys_${instanceId}/pod${id}`,
+    }),
+    spec: (behaviour, { owner, name, pod }) =>
+      specOf(name, ['sh', '-c', behaviours[behaviour]], {
+        owner,
+        name: pod === undefined ? name : `${pod}-${name}`,
+        network: pod === undefined ? { type: 'none' } : { type: 'sandbox', sandboxId: pod },
+        ...(pod === undefined
+          ? {}
+          : {
+              labels: { pod },
+              cgroupParent: `/tiphys_${instanceId}/pod${pod}`,
+              logPath: `${home}/${pod}-${name}.log`,
+            }),
+      }),
+    pass: (work) => work,
   });
 
   test("a container's output and exit code are exact, also when it ends at once", async () => {

@@ -3,7 +3,7 @@ import type { Platform } from '#base/platform.ts';
 import { familiarName, parseReference } from '#base/reference.ts';
 import type { Content } from '#content/content.ts';
 import type { ImageRecord, ImageRecords } from '#content/image-records.ts';
-import type { HttpTransport } from '#content/remote.ts';
+import type { ClientTls, HttpTransport } from '#content/remote.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock } from '#os/clock.ts';
 import type { EngineEvent, Owner, RegistryCredential } from './engine.ts';
@@ -50,7 +50,7 @@ export interface ImagesOptions {
    * The registry of the platform on another node, asked for any name before mirrors are. `domains`: names it owns
    * itself.
    */
-  platformRegistry?: { url: string; credential: RegistryCredential; domains: string[] };
+  platformRegistry?: { url: string; tls(): ClientTls; domains: string[] };
   /** Makes a base image where no registry could be reached; undefined when it cannot. */
   makeBaseImage?: (familiar: string, progress: Progress) => Promise<ImageRecord | undefined>;
   /** Containers made from an image, by its id, as docker names them in messages. */

@@ -78,7 +78,7 @@ async function pushRemote(
   const isPlatform = platform?.domains.includes(reference.domain) === true;
   const isInsecure = options.insecureRegistries?.includes(reference.domain) === true;
   const endpoint = isPlatform
-    ? { url: platform.url, credential: platform.credential, isTrusted: true }
+    ? { url: platform.url, tls: () => platform.tls() }
     : {
         url: isInsecure ? `http://${reference.domain}` : endpointUrlOf(reference.domain),
         ...(push.credential === undefined ? {} : { credential: push.credential }),

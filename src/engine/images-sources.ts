@@ -34,8 +34,7 @@ function sourcesOf(
     out.push({
       endpoint: {
         url: platform.url,
-        credential: platform.credential,
-        isTrusted: true,
+        tls: () => platform.tls(),
         ...(isOwn ? {} : { mirrorOf: reference.domain }),
       },
       path: reference.path,

@@ -1,6 +1,7 @@
 /**
- * For kill.root.test.ts: a program that makes, starts, enters and removes containers at random until it is killed. Each
- * step is told on standard output before it begins and after it was answered, so that the test knows what it may expect.
+ * For kill.root.test.ts: a program that makes, starts, enters and removes containers at random until it is killed.
+ * Each step is told on standard output before it begins and after it was answered, so that the test knows what it may
+ * expect.
  */
 import { existsSync, writeSync } from 'node:fs';
 import { PassThrough } from 'node:stream';

@@ -23,9 +23,6 @@ export interface KubeletServerOptions extends Served {
   clock: Clock;
   log: Logger;
   nodeName: string;
-  certificate: string;
-  key: string;
-  ca: string;
   /** Subjects that may call: common names or organisations of client certificates. */
   allowed: { commonNames: string[]; organizations: string[] };
   nodeUsage(): Promise<NodeUsage>;
@@ -42,11 +39,9 @@ function mayCall(request: IncomingMessage, options: KubeletServerOptions): boole
   );
 }
 
+/** Answers nobody until it is given a certificate, and the authority of its clients (`setSecureContext`). */
 export async function startKubeletServer(options: KubeletServerOptions, host: string, port: number): Promise<Server> {
   const server = createServer({
-    cert: options.certificate,
-    key: options.key,
-    ca: options.ca,
     requestCert: true,
     rejectUnauthorized: false,
   });
@@ -257,7 +252,7 @@ async function upgrade(
     );
     session.finish(exitStatus(code));
   } catch (error) {
-    options.log.debug('remote command failed', { error: error as Error });
+    options.log.debug('remote command failed', { error });
     session.finish(
       failureStatus(
         `Internal error occurred: error ${parts[0] === 'exec' ? 'executing command in' : 'attaching to'} container: ${messageOf(error)}`,

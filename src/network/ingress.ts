@@ -38,14 +38,20 @@ export interface IngressOptions {
   /** Address written into the status of Ingresses; undefined on nodes that do not lead. */
   statusAddress: string | undefined;
   /** PEM of a certificate and its key for hosts that name none. */
-  defaultCertificate: string;
+  defaultCertificate(): Promise<string>;
 }
 
 export const ingressClassName = 'tiphys';
 export const ingressController = 'tiphys.io/ingress';
 const defaultClassAnnotation = 'ingressclass.kubernetes.io/is-default-class';
 
-export function runIngress(options: IngressOptions): AsyncDisposable & { ready: Promise<void> } {
+export interface RunningIngress extends AsyncDisposable {
+  ready: Promise<void>;
+  /** Has the proxy read its certificates anew, if it runs. */
+  renewCertificates(): void;
+}
+
+export function runIngress(options: IngressOptions): RunningIngress {
   const { client, informers, clock, log, processes, runDir } = options;
   const ingresses = informers.informer(kinds.Ingress);
   const classes = informers.informer(kinds.IngressClass);
@@ -87,7 +93,7 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
     const planned = servicePorts(
       {
         ...service,
-        spec: { ...service.spec, clusterIP: service.spec.clusterIP === 'None' ? '0.0.0.0' : service.spec.clusterIP },
+        spec: { ...service.spec, ...(service.spec.clusterIP === 'None' ? { clusterIP: '0.0.0.0' } : {}) },
       },
       slices.by('service', `${namespace}/${name}`),
       options.nodeName,
@@ -141,7 +147,7 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
   /** Whether the proxy now follows this plan. */
   const reload = async (plan: IngressPlan, newShape: string, list: Ingress[]): Promise<boolean> => {
     await mkdir(join(runDir, 'certs'), { recursive: true, mode: 0o700 });
-    await writeFile(join(runDir, 'certs', 'default.pem'), options.defaultCertificate, { mode: 0o600 });
+    await writeFile(join(runDir, 'certs', 'default.pem'), await options.defaultCertificate(), { mode: 0o600 });
     for (const certificate of plan.certificates)
       await writeFile(join(runDir, 'certs', certificate.file), certificate.pem, { mode: 0o600 });
     await writeFile(
@@ -282,6 +288,11 @@ export function runIngress(options: IngressOptions): AsyncDisposable & { ready: 
   })();
   return {
     ready,
+    renewCertificates() {
+      if (shape === '') return;
+      shape = 'none';
+      schedule();
+    },
     async [Symbol.asyncDispose]() {
       closed = true;
       timer?.cancel();

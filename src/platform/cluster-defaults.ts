@@ -1,18 +1,29 @@
 /**
  * Objects that every cluster of ours has: the IngressClass of the built-in HAProxy, and what the network part of a node
- * may read. Made once; what the user changes stays so.
+ * may read. Made once; what the user changes stays so, but for what the network part may read.
  */
 import { isReason } from '#base/errors.ts';
 import type { KindRef, KubeObject } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
 import { kinds } from '#client/kinds.ts';
+import { bootstrapGroup, networkGroup, nodeGroup } from '#base/node-identity.ts';
 import { ingressClassName, ingressController } from '#network/ingress.ts';
 import type { Logger } from '#observe/log.ts';
 
-/** Group of the certificates of the nodes' network parts. */
-export const networkGroup = 'tiphys:node-network';
-
 const read = ['get', 'list', 'watch'];
+const rbac = 'rbac.authorization.k8s.io';
+const bind = (name: string, role: string, group: string): [KindRef, KubeObject] => [
+  kinds.ClusterRoleBinding,
+  {
+    apiVersion: `${rbac}/v1`,
+    kind: 'ClusterRoleBinding',
+    metadata: { name },
+    roleRef: { apiGroup: rbac, kind: 'ClusterRole', name: role },
+    subjects: [{ apiGroup: rbac, kind: 'Group', name: group }],
+  },
+];
+const requestsRole = 'system:certificates.k8s.io:certificatesigningrequests';
+
 const defaults: [KindRef, KubeObject][] = [
   [
     kinds.IngressClass,
@@ -38,31 +49,33 @@ const defaults: [KindRef, KubeObject][] = [
           verbs: read,
         },
         { apiGroups: ['networking.k8s.io'], resources: ['ingresses/status'], verbs: ['patch', 'update'] },
-        // Certificates that Ingresses name.
-        { apiGroups: [''], resources: ['secrets'], verbs: ['get'] },
         { apiGroups: [''], resources: ['events'], verbs: ['create', 'patch'] },
       ],
     },
   ],
-  [
-    kinds.ClusterRoleBinding,
-    {
-      apiVersion: 'rbac.authorization.k8s.io/v1',
-      kind: 'ClusterRoleBinding',
-      metadata: { name: networkGroup },
-      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: networkGroup },
-      subjects: [{ apiGroup: 'rbac.authorization.k8s.io', kind: 'Group', name: networkGroup }],
-    },
-  ],
+  // Secrets are not among it: `allowedByIngress` of the API server knows which.
+  bind(networkGroup, networkGroup, networkGroup),
+  bind('tiphys:node-bootstrap', 'system:node-bootstrapper', bootstrapGroup),
+  bind('tiphys:node-autoapprove-bootstrap', `${requestsRole}:nodeclient`, bootstrapGroup),
+  bind('tiphys:node-autoapprove-renewal', `${requestsRole}:selfnodeclient`, nodeGroup),
 ];
 
 export async function applyClusterDefaults(client: Client, log: Logger): Promise<void> {
+  const make = async ([kind, object]: [KindRef, KubeObject]): Promise<void> => {
+    try {
+      await client.create(kind, object);
+    } catch (error) {
+      if (!isReason(error, 'AlreadyExists')) throw error;
+      // One of an older version allows more than its users need.
+      if (kind === kinds.ClusterRole)
+        await client.patch(kind, object.metadata.name ?? '', undefined, 'merge', { rules: object['rules'] });
+    }
+  };
   await Promise.all(
-    defaults.map(([kind, object]) =>
-      client.create(kind, object).catch((error: unknown) => {
-        if (!isReason(error, 'AlreadyExists'))
-          log.error(`${object.kind} ${object.metadata.name}`, { error: error as Error });
-      }),
+    defaults.map((entry) =>
+      make(entry).catch((error: unknown) =>
+        log.error(`${entry[1].kind} ${entry[1].metadata.name}`, { error: error as Error }),
+      ),
     ),
   );
 }

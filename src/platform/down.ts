@@ -18,6 +18,7 @@ import { runningHaproxy } from '#network/ingress.ts';
 import { hostName } from './host.ts';
 import { loadInstance, nodePlan, type Instance } from './instance.ts';
 import { knownParts, stopPart, waitUntil } from './launch.ts';
+import { nodesWithData } from './local-nodes.ts';
 import { files, type Paths } from './paths.ts';
 import { stopWorkloads } from './shutdown.ts';
 import { hostGoesDown, isInsideUnit, removeContainersUnit, removeUnit, stopUnit, unitOf } from './systemd.ts';
@@ -33,7 +34,7 @@ export async function takeDown(paths: Paths, options: DownOptions): Promise<{ st
   if (!existsSync(paths.data) && !existsSync(paths.run)) return { stopped: [] };
   const instance = loadInstance(paths);
   const unit = instance === undefined ? undefined : unitOf(paths, instance.id);
-  const parts = instance === undefined ? [] : knownParts(paths, instance);
+  const parts = instance === undefined ? [] : knownParts(paths);
   // Where systemd holds the processes, it is told to stop them, and calls this again from inside.
   const stopped = unit !== undefined && (await stopUnit(unit, linuxProcesses)) ? parts : await stopInstance(paths);
   if (!isInsideUnit()) await removeContainersUnit(linuxProcesses);
@@ -48,7 +49,7 @@ async function stopInstance(paths: Paths): Promise<string[]> {
   return withLock(paths, async () => {
     const instance = loadInstance(paths);
     if (instance === undefined) return [];
-    const parts = knownParts(paths, instance);
+    const parts = knownParts(paths);
     const nodes = parts.filter((name) => name !== 'server');
     const before = processesIn([paths.run, paths.data], ['conmon', 'haproxy']);
     await stopWorkloads(paths, nodes, await hostGoesDown(linuxProcesses), linuxProcesses, realClock);
@@ -76,12 +77,8 @@ async function clearHost(instance: Instance, paths: Paths): Promise<void> {
   const door = createNetworkDoor();
   const mounts = createMounts();
   try {
-    const numbers = new Set([
-      ...Array.from({ length: instance.nodes }, (_unused, index) => index + 1),
-      ...listDirectory(join(paths.data, 'nodes'))
-        .map(Number)
-        .filter((number) => number > 0),
-    ]);
+    // The first has links of its own also where its data is gone.
+    const numbers = new Set([1, ...nodesWithData(paths)]);
     for (const number of numbers) await stopHaproxy(join(files.nodeRun(paths, number), 'ingress'));
     await Promise.all(
       [...numbers].map(async (number) => {

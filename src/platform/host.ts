@@ -16,6 +16,7 @@ import { linuxPortHolder } from '#os/ports.ts';
 import type { Processes } from '#os/processes.ts';
 import { join } from 'node:path';
 import { clusterDnsAddress, nodePlan, type Instance, type NodePlan } from './instance.ts';
+import { localNodes } from './local-nodes.ts';
 import { files, makeDirectory, passageMode, privateMode, type Paths } from './paths.ts';
 
 export function hostName(): string {
@@ -167,7 +168,7 @@ export async function prepareHost(
   for (const directory of [paths.data, files.processes(paths), files.logs(paths), join(paths.run, 'ready')])
     makeDirectory(directory, privateMode);
   const first = nodePlan(instance, 1, hostName());
-  for (let number = 1; number <= instance.nodes; number++) {
+  for (const number of localNodes(paths)) {
     const node = nodePlan(instance, number, hostName());
     makeDirectory(files.nodeData(paths, number), privateMode);
     makeDirectory(files.nodeRun(paths, number), privateMode);

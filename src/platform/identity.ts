@@ -70,36 +70,30 @@ export function clientCertificate(
   return issueCertificate({ commonName, organizations, client: true }, ring.ca, random, clock);
 }
 
-export function kubeletCertificate(ring: KeyRing, node: NodePlan, random: Random, clock: Clock): KeyPair {
-  return issueCertificate(
-    {
-      commonName: `system:node:${node.name}`,
-      organizations: ['system:nodes'],
-      client: true,
-      server: true,
-      dnsNames: [node.name],
-      ipAddresses: [node.address, '127.0.0.1'],
-    },
-    ring.ca,
-    random,
-    clock,
-  );
+export interface KubeconfigContent {
+  server: string;
+  /** PEM. */
+  ca: string;
+  user: KeyPair | { token: string };
 }
 
-export function kubeconfigText(instance: Instance, ring: KeyRing, user: KeyPair): string {
+export function kubeconfigText({ server, ca, user }: KubeconfigContent): string {
   const data = (text: string): string => Buffer.from(text).toString('base64');
+  const credential =
+    'token' in user
+      ? `token: ${user.token}`
+      : `client-certificate-data: ${data(user.certificatePem)}\n    client-key-data: ${data(user.keyPem)}`;
   return `apiVersion: v1
 kind: Config
 clusters:
 - name: tiphys
   cluster:
-    server: https://127.0.0.1:${instance.apiPort}
-    certificate-authority-data: ${data(ring.ca.certificatePem)}
+    server: ${server}
+    certificate-authority-data: ${data(ca)}
 users:
 - name: tiphys
   user:
-    client-certificate-data: ${data(user.certificatePem)}
-    client-key-data: ${data(user.keyPem)}
+    ${credential}
 contexts:
 - name: tiphys
   context:

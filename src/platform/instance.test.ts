@@ -1,10 +1,11 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseSubnet } from '#net/pools.ts';
 import { clusterDnsAddress, establishInstance, loadInstance, nodePlan } from './instance.ts';
+import { localNodes } from './local-nodes.ts';
 import type { Paths } from './paths.ts';
 
 const random = { float: () => 0.5, bytes: (count: number) => new Uint8Array(count).fill(0xab), uuid: () => '' };
@@ -33,7 +34,13 @@ test('a new instance takes ranges that the host does not use, and keeps them', a
       made.serviceRange,
     );
     assert.deepEqual(await establishInstance(paths, {}, random, host([])), made);
-    assert.equal((await establishInstance(paths, { nodes: 3 }, random, host([]))).nodes, 3);
+    assert.deepEqual(localNodes(paths), [1]);
+    await establishInstance(paths, { nodes: 3 }, random, host([]));
+    assert.deepEqual(localNodes(paths), [1, 2, 3]);
+    await establishInstance(paths, { registryMirrors: [] }, random, host([]));
+    assert.deepEqual(localNodes(paths), [1, 2, 3], 'what nobody speaks of stays');
+    await establishInstance(paths, { nodes: 2 }, random, host([]));
+    assert.deepEqual(localNodes(paths), [1, 2]);
   });
 });
 
@@ -45,6 +52,18 @@ test('nodes have ranges, addresses and ids of their own', async () => {
     assert.deepEqual([second.name, second.podRange, second.address], ['box-2', '10.244.1.0/24', '10.244.1.1']);
     assert.notEqual(first.instanceId, second.instanceId);
     assert.equal(clusterDnsAddress(instance), '10.96.0.10');
+  });
+});
+
+test('an instance of format 1 keeps the nodes that it listed', async () => {
+  await inDirectory(async (paths) => {
+    const made = await establishInstance(paths, {}, random, host([]));
+    rmSync(join(paths.data, 'nodes'), { recursive: true });
+    const file = join(paths.data, 'instance.json');
+    writeFileSync(file, JSON.stringify({ ...made, format: 1, nodes: 2 }));
+    assert.deepEqual(await establishInstance(paths, {}, random, host([])), made);
+    assert.deepEqual(localNodes(paths), [1, 2]);
+    assert.equal('nodes' in JSON.parse(readFileSync(file, 'utf8')), false);
   });
 });
 

@@ -1,16 +1,17 @@
 /**
- * What an instance is: a short id that every link, table and cgroup carries, its address ranges, ports and number of
- * nodes. Chosen once, kept in the data directory with a format number, and read by every process. A newer format is
- * refused, an older one would be migrated here.
+ * What an instance is: a short id that every link, table and cgroup carries, its address ranges and ports. Chosen once,
+ * kept in the data directory with a format number, and read by every process. A newer format is refused, an older one
+ * is migrated when the instance starts: format 1 also held the number of nodes (`local-nodes.ts`).
  */
 import { createHash } from 'node:crypto';
 import { findFreeSubnet, formatSubnet, overlaps, parseSubnet, type Subnet } from '#net/pools.ts';
 import { ApiError } from '#base/errors.ts';
 import type { Random } from '#os/clock.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
+import { localNodes, setLocalNodes } from './local-nodes.ts';
 import { files, makeDirectory, privateMode, type Paths } from './paths.ts';
 
-export const instanceFormat = 1;
+const instanceFormat = 2;
 
 export interface Instance {
   format: number;
@@ -23,7 +24,6 @@ export interface Instance {
   registryPort: number;
   httpPort: number;
   httpsPort: number;
-  nodes: number;
   registryMirrors: string[];
   /** Pods on each node at once; absent: as a kubelet has it. */
   maxPods?: number;
@@ -70,7 +70,7 @@ export function nodePlan(instance: Instance, number: number, hostname: string): 
 export function loadInstance(paths: Paths): Instance | undefined {
   const text = readIfExists(files.instance(paths));
   if (text === undefined) return undefined;
-  const instance = JSON.parse(text) as Instance;
+  const { nodes: _nodes, ...instance } = JSON.parse(text) as Instance & { nodes?: number };
   if (instance.format > instanceFormat)
     throw new ApiError(
       'BadRequest',
@@ -101,11 +101,13 @@ export async function establishInstance(
 ): Promise<Instance> {
   makeDirectory(paths.data, privateMode);
   const kept = loadInstance(paths);
+  const { nodes: before } = JSON.parse(readIfExists(files.instance(paths)) ?? '{}') as { nodes?: number };
   const pick = (prefix: string, length: number, used: Subnet[]): string =>
     findFreeSubnet(used, [{ base: prefix, length }]);
-  const given = Object.fromEntries(Object.entries(choices).filter(([, value]) => value !== undefined));
+  const { nodes, ...settings } = choices;
+  const given = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));
   let instance: Instance;
-  if (kept !== undefined) instance = { ...kept, ...given };
+  if (kept !== undefined) instance = { ...kept, ...given, format: instanceFormat };
   else {
     const podRange =
       pickRange(
@@ -131,11 +133,12 @@ export async function establishInstance(
       registryPort: 5000,
       httpPort: host.freePort(rotated([80, 8080, 8081, 8082, 8090])),
       httpsPort: host.freePort(rotated([443, 8443, 8444, 8445, 9443])),
-      nodes: 1,
       registryMirrors: [],
       ...given,
     };
   }
+  // First the notes of the nodes: whoever finds format 2 finds them, too.
+  setLocalNodes(paths, nodes ?? before ?? Math.max(1, localNodes(paths).length));
   if (JSON.stringify(instance) !== JSON.stringify(kept))
     writeFileAtomic(files.instance(paths), `${JSON.stringify(instance, null, 2)}\n`, { sync: true });
   return instance;

@@ -3,23 +3,22 @@
  * moment: with nobody asking, nothing is read.
  */
 import { Agent, get } from 'node:https';
-import type { Json } from '#base/objects.ts';
+import type { Json, KubeObject } from '#base/objects.ts';
 import type { KeyPair } from '#base/x509.ts';
 import type { MetricsProvider, NodeUsage, PodUsage } from '#apiserver/context.ts';
 import type { Clock } from '#os/clock.ts';
-import { nodePlan, type Instance } from './instance.ts';
 
 const keepMs = 1_000;
 const timeoutMs = 3_000;
 
 export function createKubeletMetrics(options: {
-  instance: Instance;
-  hostname: string;
+  /** The Nodes of the cluster. */
+  nodes(): Promise<readonly KubeObject[]>;
   ca: string;
   client: KeyPair;
   clock: Clock;
 }): MetricsProvider {
-  const { instance, clock } = options;
+  const { clock } = options;
   const agent = new Agent({
     keepAlive: true,
     ca: options.ca,
@@ -48,17 +47,16 @@ export function createKubeletMetrics(options: {
       request.on('timeout', () => request.destroy());
       request.on('error', () => resolve(undefined));
     });
+  const readAll = async (): Promise<Json[]> => {
+    const addresses = (await options.nodes()).flatMap((node): string[] =>
+      (node.status?.addresses ?? []).flatMap((entry: Json) => (entry.type === 'InternalIP' ? [entry.address] : [])),
+    );
+    const list = await Promise.all(addresses.map(summaryOf));
+    return list.filter((summary) => summary !== undefined);
+  };
   const summaries = (): Promise<Json[]> => {
     if (last === undefined || clock.monotonic() - last.atMs > keepMs) {
-      const nodes = Array.from({ length: instance.nodes }, (_unused, index) =>
-        nodePlan(instance, index + 1, options.hostname),
-      );
-      last = {
-        atMs: clock.monotonic(),
-        summaries: Promise.all(nodes.map((node) => summaryOf(node.address))).then((list) =>
-          list.filter((summary) => summary !== undefined),
-        ),
-      };
+      last = { atMs: clock.monotonic(), summaries: readAll() };
     }
     return last.summaries;
   };

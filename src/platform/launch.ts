@@ -17,6 +17,7 @@ import { listDirectory, readIfExists } from '#os/files.ts';
 import { hostName, nodeNamespace } from './host.ts';
 import { mountNamespaceOf } from './chroot.ts';
 import { nodePlan, type Instance } from './instance.ts';
+import { localNodes } from './local-nodes.ts';
 import { files, makeDirectory, packageRoot, privateMode, type Paths } from './paths.ts';
 
 export interface PartStatus {
@@ -26,9 +27,9 @@ export interface PartStatus {
   ready: boolean;
 }
 
-/** Names of the processes of an instance, in the order in which they start. */
-export function partNames(instance: Instance): string[] {
-  return ['server', ...Array.from({ length: instance.nodes }, (_unused, index) => `node-${index + 1}`)];
+/** Names of the processes of an instance on this machine, in the order in which they start. */
+export function partNames(paths: Paths): string[] {
+  return ['server', ...localNodes(paths).map((number) => `node-${number}`)];
 }
 
 function pidIn(path: string): number | undefined {
@@ -64,9 +65,9 @@ export function partStatus(paths: Paths, name: string): PartStatus {
 }
 
 /** All parts that have left a trace, also those of a larger number of nodes before. */
-export function knownParts(paths: Paths, instance: Instance): string[] {
+export function knownParts(paths: Paths): string[] {
   const traces = listDirectory(files.processes(paths)).map((file) => file.replace(/\.(supervisor|pid)$/, ''));
-  return [...new Set([...partNames(instance), ...traces])];
+  return [...new Set([...partNames(paths), ...traces])];
 }
 
 /** The command line's own file: source in a checkout, stripped of types in a package. */

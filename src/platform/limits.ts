@@ -3,3 +3,15 @@
 export const processLogBytesMax = 16 * 1024 * 1024;
 /** Written between two looks at its size. */
 export const processLogCheckBytes = 256 * 1024;
+/** How soon a certificate is asked for again: at first, and at most; and how long one waits to be decided. */
+export const certificateRetryMs = 20;
+export const certificateRetryMsMax = 30_000;
+export const certificateWaitMsMax = 60_000;
+/** How often a node that knows no cluster yet looks whether the server has left word. */
+export const bootstrapLookMs = 5;
+/** How long a bootstrap token of this machine holds; a new one is made at half of that. */
+export const bootstrapTokenMs = 24 * 3_600_000;
+/** How soon it is tried again to make one. */
+export const bootstrapTokenRetryMs = 1_000;
+/** How often the leading server renews its lease, and others look whether it does. */
+export const controlPlaneRetryMs = 5_000;

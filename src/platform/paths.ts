@@ -34,6 +34,8 @@ export const files = {
   instance: (paths: Paths) => join(paths.data, 'instance.json'),
   keys: (paths: Paths) => join(paths.data, 'keys.json'),
   database: (paths: Paths) => join(paths.data, 'cluster.db'),
+  /** By what nodes of this machine ask for their first certificate. */
+  bootstrapConfig: (paths: Paths) => join(paths.run, 'bootstrap-kubelet.conf'),
   adminConfig: (paths: Paths) => join(paths.run, 'admin.conf'),
   dockerSocket: (paths: Paths) => join(paths.run, 'docker.sock'),
   lock: (paths: Paths) => join(paths.run, 'up.lock'),
@@ -42,6 +44,7 @@ export const files = {
   volumes: (paths: Paths) => join(paths.data, 'volumes'),
   nodeData: (paths: Paths, node: number) => join(paths.data, 'nodes', String(node)),
   nodeRun: (paths: Paths, node: number) => join(paths.run, `node-${node}`),
+  nodePki: (paths: Paths, node: number) => join(paths.data, 'nodes', String(node), 'pki'),
   ready: (paths: Paths, part: string) => join(paths.run, 'ready', part),
 };
 

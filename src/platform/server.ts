@@ -1,63 +1,37 @@
 /**
  * The control-plane process: store, API server, controllers and scheduler, put together. Controllers and scheduler
- * reach the API server through the same chain as everybody, without a socket between.
+ * reach the API server through the same chain as everybody, without a socket between, and run where this process leads
+ * (`control-plane.ts`).
  */
 import { isReason } from '#base/errors.ts';
-import { createApiServer } from '#apiserver/server.ts';
+import type { UserInfo } from '#base/api-request.ts';
+import type { KeyPair } from '#base/x509.ts';
+import type { KeyRing } from '#apiserver/keys.ts';
+import { createApiServer, type ApiServer } from '#apiserver/server.ts';
 import { serveHttp } from '#apiserver/http.ts';
 import type { Client } from '#client/client.ts';
 import { kinds } from '#client/kinds.ts';
 import { createClient } from '#client/rest-client.ts';
-import { InformerFactory } from '#client/informer.ts';
 import { createDirectTransport } from '#client/transport-direct.ts';
-import { runControllers } from '#controllers/run.ts';
-import { createLogger } from '#observe/log.ts';
 import { processUptimeMs, realClock, realRandom } from '#os/clock.real.ts';
 import { writeFileAtomic } from '#os/files.ts';
 import { releaseMemory } from '#os/memory.linux.ts';
-import { runScheduler } from '#scheduler/scheduler.ts';
 import { openSqliteStore } from '#store/sqlite.ts';
+import { BootstrapToken } from './bootstrap-token.ts';
 import { applyClusterDefaults } from './cluster-defaults.ts';
+import { runControlPlane } from './control-plane.ts';
 import { hostAddresses, hostName } from './host.ts';
 import { clientCertificate, loadKeyRing, serverCertificate } from './identity.ts';
-import { loadInstance, nodePlan } from './instance.ts';
+import { nodePlan } from './instance.ts';
 import { createKubeletMetrics } from './kubelet-metrics.ts';
-import { pathsOfPart } from './launch.ts';
-import { writeLogLine } from './process-log.ts';
+import { beginPart, type Part } from './part.ts';
 import { files } from './paths.ts';
 import { kubernetesVersion } from './version.ts';
 
-/** On one machine usage is at hand, so that autoscalers need not wait as long as in a large cluster. */
-const autoscalerPeriodMs = 3_000;
-
 export async function runServer(): Promise<void> {
-  const paths = pathsOfPart();
-  const instance = loadInstance(paths);
-  if (instance === undefined) throw new Error(`no instance in ${paths.data}`);
-  const log = createLogger(
-    () => realClock.now(),
-    writeLogLine,
-    process.env['TIPHYS_DEBUG'] === undefined ? 'info' : 'debug',
-    'server',
-  );
-  process.on('unhandledRejection', (error) => log.error('unhandled rejection', { error: error as Error }));
-  const stack = new AsyncDisposableStack();
-  const end = (signal: string): void => {
-    log.info('stopping', { signal });
-    realClock.setTimer(5_000, () => process.exit(0), { background: true });
-    void stack
-      .disposeAsync()
-      .catch((error: unknown) => log.error('stop', { error }))
-      .finally(() => process.exit(0));
-  };
-  process.once('SIGTERM', () => end('SIGTERM'));
-  process.once('SIGINT', () => end('SIGINT'));
-
+  const part = beginPart('server');
+  const { paths, instance, log, stack } = part;
   const ring = loadKeyRing(paths);
-  const first = nodePlan(instance, 1, hostName());
-  const store = stack.use(
-    await openSqliteStore({ path: files.database(paths), clock: realClock, log: log.child('store') }),
-  );
   const kubeletClient = clientCertificate(
     ring,
     'kube-apiserver-kubelet-client',
@@ -65,14 +39,60 @@ export async function runServer(): Promise<void> {
     realRandom,
     realClock,
   );
+  const api = await startApi(part, ring, kubeletClient);
+  const clientFor = (name: string): Client => {
+    const user: UserInfo = { name, groups: ['system:masters', 'system:authenticated'] };
+    return createClient(createDirectTransport(api.handle, user), name);
+  };
+  const platform = clientFor('tiphys-platform');
+  const token = new BootstrapToken({
+    client: platform,
+    file: files.bootstrapConfig(paths),
+    server: `https://127.0.0.1:${instance.apiPort}`,
+    ca: ring.ca.certificatePem,
+    clock: realClock,
+    random: realRandom,
+    log,
+  });
+  stack.use(token);
+  await Promise.all([applyClusterDefaults(platform, log), token.run()]);
+  const control = runControlPlane({
+    clientFor,
+    clock: realClock,
+    random: realRandom,
+    log,
+    identity: `${hostName()}_${instance.id}`,
+    options: {
+      rootCa: ring.ca.certificatePem,
+      signer: ring.ca,
+      volumeDirectory: files.volumes(paths),
+      loadBalancerAddresses: () => hostAddresses().slice(0, 1),
+    },
+  });
+  stack.use(control);
+  await control.ready;
+  await defaultServiceAccount(platform);
+  writeFileAtomic(files.ready(paths, 'server'), `${process.pid}\n`, { mode: 0o644 });
+  log.info('ready', { sinceStartMs: Math.round(processUptimeMs()) });
+}
+
+/** The store and the API server on it, listening. */
+async function startApi(
+  { paths, instance, log, stack }: Part,
+  ring: KeyRing,
+  kubeletClient: KeyPair,
+): Promise<ApiServer> {
+  const first = nodePlan(instance, 1, hostName());
+  const store = stack.use(
+    await openSqliteStore({ path: files.database(paths), clock: realClock, log: log.child('store') }),
+  );
   const metrics = createKubeletMetrics({
-    instance,
-    hostname: hostName(),
+    nodes: async () => (await api.server.live.nodes.current()).in(),
     ca: ring.ca.certificatePem,
     client: kubeletClient,
     clock: realClock,
   });
-  const api = stack.use(
+  const api: ApiServer = stack.use(
     await createApiServer({
       store,
       clock: realClock,
@@ -98,45 +118,7 @@ export async function runServer(): Promise<void> {
       alsoListen: [first.address],
     }),
   );
-
-  const clientFor = (name: string) =>
-    createClient(createDirectTransport(api.handle, { name, groups: ['system:masters', 'system:authenticated'] }), name);
-  const informers = new InformerFactory({
-    client: clientFor('system:kube-controller-manager'),
-    clock: realClock,
-    random: realRandom,
-    log,
-  });
-  stack.use(informers);
-  await applyClusterDefaults(clientFor('tiphys-platform'), log);
-  stack.use(
-    await runControllers({
-      client: clientFor('system:kube-controller-manager'),
-      clock: realClock,
-      random: realRandom,
-      log,
-      informers,
-      options: {
-        rootCa: ring.ca.certificatePem,
-        signer: ring.ca,
-        volumeDirectory: files.volumes(paths),
-        autoscalerPeriodMs,
-        loadBalancerAddresses: () => hostAddresses().slice(0, 1),
-      },
-    }),
-  );
-  stack.use(
-    await runScheduler({
-      client: clientFor('system:kube-scheduler'),
-      clock: realClock,
-      random: realRandom,
-      log,
-      informers,
-    }),
-  );
-  await defaultServiceAccount(clientFor('tiphys-platform'));
-  writeFileAtomic(files.ready(paths, 'server'), `${process.pid}\n`, { mode: 0o644 });
-  log.info('ready', { sinceStartMs: Math.round(processUptimeMs()) });
+  return api;
 }
 
 /** Pods of the default namespace can be made once its ServiceAccount is there. */

@@ -14,6 +14,7 @@ import { addContexts } from './contexts.ts';
 import { loadModules, portIsFree, prepareHost, usedSubnets } from './host.ts';
 import { clientCertificate, establishKeyRing, kubeconfigText } from './identity.ts';
 import { establishInstance, loadInstance, type Instance, type InstanceChoices } from './instance.ts';
+import { localNodes } from './local-nodes.ts';
 import { knownParts, partNames, partStatus, startPart, stopPart, waitUntil } from './launch.ts';
 import { files, makeDirectory, passageMode, type Paths } from './paths.ts';
 import { ensureContainersUnit, installUnit, isInsideUnit, startUnit, systemdRuns, unitOf } from './systemd.ts';
@@ -72,7 +73,7 @@ export async function bringUp(paths: Paths, choices: InstanceChoices, options: U
 async function bringUpHere(paths: Paths, choices: InstanceChoices, options: UpOptions): Promise<UpResult> {
   return withLock(paths, async () => {
     const kept = loadInstance(paths);
-    if (kept !== undefined && options.replace !== true && isWhole(paths, kept) && !changes(kept, choices))
+    if (kept !== undefined && options.replace !== true && isWhole(paths) && !changes(paths, kept, choices))
       return { instance: kept, started: [], notes: [] };
     const door = createNetworkDoor();
     // A new instance chooses free ranges and ports, and others that choose at the same time must see them taken.
@@ -80,7 +81,7 @@ async function bringUpHere(paths: Paths, choices: InstanceChoices, options: UpOp
     try {
       const instance = await chooseInstance(paths, choices, kept, door);
       if (kept !== undefined && (options.replace === true || needsRestart(kept, instance)))
-        for (const name of knownParts(paths, kept)) await stopPart(paths, name, linuxProcesses, realClock);
+        for (const name of knownParts(paths)) await stopPart(paths, name, linuxProcesses, realClock);
       await checkPorts(paths, instance);
       const ring = establishKeyRing(paths, realRandom, realClock);
       await ensureContainersUnit(linuxProcesses);
@@ -90,17 +91,17 @@ async function bringUpHere(paths: Paths, choices: InstanceChoices, options: UpOp
       if (!existsSync(files.adminConfig(paths)))
         writeFileAtomic(
           files.adminConfig(paths),
-          kubeconfigText(
-            instance,
-            ring,
-            clientCertificate(ring, 'tiphys-admin', ['system:masters'], realRandom, realClock),
-          ),
+          kubeconfigText({
+            server: `https://127.0.0.1:${instance.apiPort}`,
+            ca: ring.ca.certificatePem,
+            user: clientCertificate(ring, 'tiphys-admin', ['system:masters'], realRandom, realClock),
+          }),
           { mode: 0o600 },
         );
       const started = startMissing(paths, instance);
       // In its unit the home is root's, or nobody's; whoever called `up` has got the contexts.
       const notes = isInsideUnit() ? [] : addContexts(process.env['HOME'] ?? homedir(), paths);
-      await waitForParts(paths, instance);
+      await waitForParts(paths);
       return { instance, started, notes };
     } finally {
       await door.close();
@@ -115,7 +116,7 @@ async function bringUpHere(paths: Paths, choices: InstanceChoices, options: UpOp
 async function bringUpByUnit(paths: Paths, choices: InstanceChoices, options: UpOptions): Promise<UpResult> {
   const chosen = await withLock(paths, async () => {
     const kept = loadInstance(paths);
-    if (kept !== undefined && options.replace !== true && isWhole(paths, kept) && !changes(kept, choices))
+    if (kept !== undefined && options.replace !== true && isWhole(paths) && !changes(paths, kept, choices))
       return { instance: kept, whole: true, notes: [] };
     const door = createNetworkDoor();
     using _choosing = kept === undefined ? await lockChoices() : undefined;
@@ -136,7 +137,7 @@ async function bringUpByUnit(paths: Paths, choices: InstanceChoices, options: Up
   await startUnit(unitOf(paths, instance.id), linuxProcesses);
   return {
     instance,
-    started: partNames(instance),
+    started: partNames(paths),
     notes: [...notes, ...addContexts(process.env['HOME'] ?? homedir(), paths)],
   };
 }
@@ -154,18 +155,19 @@ async function chooseInstance(
   });
 }
 
-function isWhole(paths: Paths, instance: Instance): boolean {
+function isWhole(paths: Paths): boolean {
   return (
     existsSync(files.adminConfig(paths)) &&
-    partNames(instance).every((name) => {
+    partNames(paths).every((name) => {
       const status = partStatus(paths, name);
       return status.supervisor !== undefined && status.ready;
     })
   );
 }
 
-function changes(kept: Instance, choices: InstanceChoices): boolean {
-  return Object.entries(choices).some(
+function changes(paths: Paths, kept: Instance, { nodes, ...settings }: InstanceChoices): boolean {
+  if (nodes !== undefined && nodes !== localNodes(paths).length) return true;
+  return Object.entries(settings).some(
     ([key, value]) =>
       value !== undefined &&
       JSON.stringify((kept as unknown as Record<string, unknown>)[key]) !== JSON.stringify(value),
@@ -173,7 +175,7 @@ function changes(kept: Instance, choices: InstanceChoices): boolean {
 }
 
 function needsRestart(before: Instance, after: Instance): boolean {
-  return JSON.stringify({ ...before, nodes: 0 }) !== JSON.stringify({ ...after, nodes: 0 });
+  return JSON.stringify({ ...before, format: 0 }) !== JSON.stringify({ ...after, format: 0 });
 }
 
 /**
@@ -211,7 +213,7 @@ async function checkPorts(paths: Paths, instance: Instance): Promise<void> {
 
 function startMissing(paths: Paths, instance: Instance): string[] {
   const started: string[] = [];
-  for (const name of partNames(instance)) {
+  for (const name of partNames(paths)) {
     const status = partStatus(paths, name);
     if (status.supervisor !== undefined) continue;
     // Its supervisor is dead: a process without one must not go on beside the new one.
@@ -222,17 +224,17 @@ function startMissing(paths: Paths, instance: Instance): string[] {
   return started;
 }
 
-async function waitForParts(paths: Paths, instance: Instance): Promise<void> {
+async function waitForParts(paths: Paths): Promise<void> {
   const begun = realClock.monotonic();
   const ok = await waitUntil(
     realClock,
     startTimeoutMs,
     () =>
-      partNames(instance).every((name) => partStatus(paths, name).ready) ||
-      (realClock.monotonic() - begun > 1_000 && hasGivenUp(paths, instance)),
+      partNames(paths).every((name) => partStatus(paths, name).ready) ||
+      (realClock.monotonic() - begun > 1_000 && hasGivenUp(paths)),
     5,
   );
-  const missing = partNames(instance).filter((name) => !partStatus(paths, name).ready);
+  const missing = partNames(paths).filter((name) => !partStatus(paths, name).ready);
   if (!ok || missing.length > 0)
     throw new ApiError(
       'Timeout',
@@ -241,6 +243,6 @@ async function waitForParts(paths: Paths, instance: Instance): Promise<void> {
 }
 
 /** A part's supervisor has ended: the process said that trying again is of no use. */
-function hasGivenUp(paths: Paths, instance: Instance): boolean {
-  return partNames(instance).some((name) => partStatus(paths, name).supervisor === undefined);
+function hasGivenUp(paths: Paths): boolean {
+  return partNames(paths).some((name) => partStatus(paths, name).supervisor === undefined);
 }

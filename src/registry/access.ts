@@ -4,8 +4,8 @@
  * Users have passwords hashed with scrypt. A user writes and deletes in repositories below his own name (`bob`,
  * `bob/…`); an administrator writes
  * everywhere; everybody who signed in reads everything. The first user is an administrator, because whoever is alone on
- * a machine should not have to ask himself; later ones are when they are made so. The platform's own engines hold a
- * random secret, of which only the SHA-256 is known here, and write everywhere: behind them stands the docker socket,
+ * a machine should not have to ask himself; later ones are when they are made so. The platform's own engines are
+ * known by their nodes' certificates (`connection.ts`) and write everywhere: behind them stands the docker socket,
  * whose users are root.
  *
  * Nobody writes anonymously, ever. Anonymous pulls are allowed from loopback alone by default: whoever may open a
@@ -17,7 +17,7 @@
  *
  * Does not: rights per repository beyond the user's name.
  */
-import { createHash, createHmac, scrypt, timingSafeEqual } from 'node:crypto';
+import { createHmac, scrypt, timingSafeEqual } from 'node:crypto';
 import { ApiError } from '#base/errors.ts';
 import { isRepositoryPath } from '#base/reference.ts';
 import { SingleFlight } from '#base/single-flight.ts';
@@ -84,13 +84,6 @@ function derive(password: string, salt: Buffer, cost: number): Promise<Buffer> {
   });
 }
 
-const sha256 = (text: string): Buffer => createHash('sha256').update(text).digest();
-
-/** SHA-256 in hexadecimal, the form in which the registry is told the engines' secret. */
-export function hashInternalSecret(secret: string): string {
-  return sha256(secret).toString('hex');
-}
-
 /** Results of checks by the keyed hash of the header, so that no password stays in memory. The oldest go first. */
 class ResultCache<T> {
   readonly #clock: Clock;
@@ -116,7 +109,6 @@ class StoredAccess implements Access {
   readonly #content: Content;
   readonly #clock: Clock;
   readonly #random: Random;
-  readonly #internalHash: Buffer | undefined;
   readonly #anonymousPull: AnonymousPull;
   readonly #right: ResultCache<string>;
   /** Apart from the right ones: who guesses cannot drive them out. */
@@ -133,8 +125,6 @@ class StoredAccess implements Access {
     this.#clock = options.clock;
     this.#random = options.random;
     this.#anonymousPull = options.anonymousPull ?? 'loopback';
-    this.#internalHash =
-      options.internalSecretHash === undefined ? undefined : Buffer.from(options.internalSecretHash, 'hex');
     this.#key = Buffer.from(options.random.bytes(32));
     this.#right = new ResultCache(options.clock);
     this.#wrong = new ResultCache(options.clock);
@@ -156,10 +146,6 @@ class StoredAccess implements Access {
     if (colon < 0) return undefined;
     const [name, password] = [text.slice(0, colon), text.slice(colon + 1)];
     if (name === '' && password === '') return 'anonymous';
-    if (name === internalUser)
-      return this.#internalHash !== undefined && timingSafeEqual(sha256(password), this.#internalHash)
-        ? { name, canWrite: true, isAdministrator: true, isInternal: true }
-        : undefined;
     return this.#byPassword(name, password, source);
   }
 
@@ -290,7 +276,6 @@ export interface AccessOptions {
   clock: Clock;
   random: Random;
   anonymousPull?: AnonymousPull;
-  internalSecretHash?: string;
 }
 export function createAccess(options: AccessOptions): Access {
   return new StoredAccess(options);

@@ -5,8 +5,10 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { readdirSync } from 'node:fs';
+import { request } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
+import { createCertificateAuthority, issueCertificate } from '#base/x509.ts';
 import type { Content } from '#content/content.ts';
 import { createImageRecords } from '#content/image-records.ts';
 import { uploadEvictableIdleMs, uploadIdleMs, uploadsPerUserMax } from '#content/limits.ts';
@@ -17,7 +19,8 @@ import { realClock, realRandom } from '#os/clock.real.ts';
 import type { Clock } from '#os/clock.ts';
 import { createAccess, internalUser } from './access.ts';
 import type { Access } from './access.ts';
-import { createRegistry, createRegistryServer } from './registry.ts';
+import { createRegistry } from './registry.ts';
+import { createRegistryServer, createSecureRegistryServer } from './server.ts';
 
 interface Bench {
   content: Content;
@@ -370,4 +373,47 @@ test('a manifest that says nonsense is refused', async (t) => {
       400,
     );
   }
+});
+
+test("over TLS an engine is known by its node's certificate, and by that of no other authority or group", async (t) => {
+  const content = await openTestContent(t);
+  const access = createAccess({ content, clock: realClock, random: realRandom });
+  const images = createImageRecords(content);
+  const registry = createRegistry({ content, images, access, log: silentLogger, clock: realClock, domains: [] });
+  const [ca, other] = ['ca', 'other'].map((name) => createCertificateAuthority(name, realRandom, realClock));
+  const server = createSecureRegistryServer(registry);
+  await new Promise<void>((resolve) => {
+    server.listen(0, '127.0.0.1', resolve);
+  });
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const { port } = server.address() as AddressInfo;
+  const status = (names: Parameters<typeof issueCertificate>[0] | undefined, signer = ca!): Promise<number | string> =>
+    new Promise((resolve) => {
+      const pair = names === undefined ? undefined : issueCertificate(names, signer, realRandom, realClock);
+      const identity = pair === undefined ? {} : { cert: pair.certificatePem, key: pair.keyPem };
+      const path = '/v2/a/b/blobs/uploads/';
+      const options = { port, path, method: 'POST', ca: ca!.certificatePem, agent: false as const, ...identity };
+      const asked = request({ host: '127.0.0.1', ...options }, (answer) => {
+        answer.resume();
+        resolve(answer.statusCode ?? 0);
+      });
+      asked.on('error', () => resolve('no connection'));
+      asked.end();
+    });
+  const node = { commonName: 'system:node:a', organizations: ['system:nodes'], client: true };
+  assert.equal(await status(node), 'no connection', 'it has no certificate of its own yet');
+  const serving = issueCertificate(
+    { commonName: 'system:node:b', server: true, ipAddresses: ['127.0.0.1'] },
+    ca!,
+    realRandom,
+    realClock,
+  );
+  server.setSecureContext({ cert: serving.certificatePem, key: serving.keyPem, ca: ca!.certificatePem });
+  assert.equal(await status(node), 202);
+  assert.equal(await status(undefined), 401);
+  assert.equal(await status(node, other), 401);
+  assert.equal(await status({ commonName: 'jane', organizations: ['system:masters'], client: true }), 401);
 });

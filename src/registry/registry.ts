@@ -10,8 +10,7 @@
  *
  * Specification: opencontainers/distribution-spec v1.1 ("end-1" … "end-13").
  */
-import { createServer } from 'node:http';
-import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { ApiError } from '#base/errors.ts';
 import { isRepositoryPath } from '#base/reference.ts';
 import { codeOf, messageOf } from '#base/thrown.ts';
@@ -27,10 +26,11 @@ import { handleBlob, handleUpload } from './blobs.ts';
 import { send, sendJson } from './call.ts';
 import type { Call } from './call.ts';
 import { RegistryError } from './errors.ts';
-import { connectionIdleMs, connectionsMax, connectionsPerSourceMax, pageItemsMax, requestHeadersMs } from './limits.ts';
+import { pageItemsMax } from './limits.ts';
 import { handleManifest, handleReferrers } from './manifests.ts';
 import { createRepositories } from './repositories.ts';
 import type { Repositories } from './repositories.ts';
+import { engineOf, isSecure } from './connection.ts';
 
 export interface RegistryOptions {
   content: Content;
@@ -189,7 +189,8 @@ class HttpRegistry implements Registry {
   #challenge(request: IncomingMessage, scope: string): Record<string, string> {
     const host =
       request.headers.host ?? `${request.socket.localAddress ?? 'localhost'}:${request.socket.localPort ?? 0}`;
-    const scheme = request.headers['x-forwarded-proto'] === 'https' ? 'https' : 'http';
+    const isEncrypted = isSecure(request.socket) || request.headers['x-forwarded-proto'] === 'https';
+    const scheme = isEncrypted ? 'https' : 'http';
     const quoted = (text: string): string => `"${text.replace(/["\\]/g, '')}"`;
     return {
       'www-authenticate': `Bearer realm=${quoted(`${scheme}://${host}/v2/token`)},service=${quoted(host)}${scope === '' ? '' : `,scope=${quoted(scope)}`}`,
@@ -202,6 +203,8 @@ class HttpRegistry implements Registry {
     path: string | undefined,
     isUpload = false,
   ): Promise<Identity | undefined> {
+    const engine = engineOf(request.socket);
+    if (engine !== undefined) return engine;
     const header = request.headers.authorization;
     const address = request.socket.remoteAddress;
     const identity = await this.#options.access.identify(header, address);
@@ -334,32 +337,6 @@ class HttpRegistry implements Registry {
     const { items, headers } = page(call, this.repositories.tags(call.path));
     sendJson(call.response, 200, { name: call.path, tags: items }, headers);
   }
-}
-
-/** An HTTP server for a registry. A body may take as long as it comes: layers are large and lines are slow. */
-export function createRegistryServer(registry: Registry): Server {
-  const server = createServer({ requestTimeout: 0, headersTimeout: requestHeadersMs }, (request, response) =>
-    registry.handle(request, response),
-  );
-  server.maxConnections = connectionsMax;
-  // One address cannot take all of them.
-  const counts = new Map<string, number>();
-  server.on('connection', (socket) => {
-    const address = socket.remoteAddress ?? '';
-    const count = (counts.get(address) ?? 0) + 1;
-    if (count > connectionsPerSourceMax) {
-      socket.destroy();
-      return;
-    }
-    counts.set(address, count);
-    socket.once('close', () => {
-      const left = counts.get(address)! - 1;
-      if (left === 0) counts.delete(address);
-      else counts.set(address, left);
-    });
-  });
-  server.setTimeout(connectionIdleMs);
-  return server;
 }
 
 export function createRegistry(options: RegistryOptions): Registry {

@@ -12,7 +12,7 @@ import type { NodeUsage } from '#kubelet/stats.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import type { Clock } from '#os/clock.ts';
 import type { Cluster } from './cluster.ts';
-import { ServedPodsOf } from './served-pods.ts';
+import type { SimNodeState } from './sim-node.ts';
 
 /** The API server's name to kubelets. */
 export const kubeletClientName = 'kube-apiserver-kubelet-client';
@@ -53,6 +53,7 @@ export class KubeletServers implements AsyncDisposable {
     );
     for (const name of this.#cluster.nodes.names()) {
       const { port } = await this.#open(name, certificatePem, keyPem);
+      this.#cluster.nodes.get(name)!.answerAt('127.0.0.1', port);
       const status = {
         addresses: [
           { type: 'InternalIP', address: '127.0.0.1' },
@@ -70,24 +71,21 @@ export class KubeletServers implements AsyncDisposable {
   }
 
   async #open(name: string, certificate: string, key: string): Promise<NodeServer> {
-    const { clock, scripts, nodes, log } = this.#cluster;
-    const served = new ServedPodsOf({ clock, scripts, pods: () => nodes.get(name)?.running.values() ?? [] });
+    const { nodes, log } = this.#cluster;
+    const node = nodes.get(name)!;
     const server = await startKubeletServer(
       {
-        kubelet: served.kubelet,
-        engine: served.engine,
+        ...node.served,
         clock: this.#clockOf(name),
         log: log.child('kubelet'),
         nodeName: name,
-        certificate,
-        key,
-        ca: this.#ca.certificatePem,
         allowed: { commonNames: [kubeletClientName], organizations: ['system:masters'] },
-        nodeUsage: () => this.#nodeUsage(name, served),
+        nodeUsage: () => this.#nodeUsage(node),
       },
       '127.0.0.1',
       0,
     );
+    server.setSecureContext({ cert: certificate, key, ca: this.#ca.certificatePem });
     const made: NodeServer = { server, sockets: new Set(), port: (server.address() as AddressInfo).port };
     server.on('connection', (socket: Socket) => {
       if (!this.#cluster.nodes.isReachable(name)) {
@@ -112,8 +110,8 @@ export class KubeletServers implements AsyncDisposable {
     };
   }
 
-  async #nodeUsage(name: string, { engine }: ServedPodsOf): Promise<NodeUsage> {
-    const { clock, nodes } = this.#cluster;
+  async #nodeUsage({ engine, memoryBytes }: SimNodeState): Promise<NodeUsage> {
+    const { clock } = this.#cluster;
     let [cpuNanoseconds, memoryWorkingSetBytes] = [0, 0];
     for (const { id, state } of engine.containers.list()) {
       if (state !== 'running') continue;
@@ -124,7 +122,7 @@ export class KubeletServers implements AsyncDisposable {
     return {
       cpuNanoseconds,
       memoryWorkingSetBytes,
-      memoryAvailableBytes: Math.max(0, (nodes.get(name)?.memoryBytes ?? 0) - memoryWorkingSetBytes),
+      memoryAvailableBytes: Math.max(0, memoryBytes - memoryWorkingSetBytes),
       readAtMs: clock.now(),
       bootedAtMs: clock.now() - clock.monotonic(),
     };

@@ -51,7 +51,7 @@ import { silentLogger } from '#observe/log.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { inspectManifest } from '#registry/inspect-manifest.ts';
 import { connectionsPerSourceMax, manifestEntriesMax, passwordWaitersMax } from '#registry/limits.ts';
-import { createRegistryServer } from '#registry/registry.ts';
+import { createRegistryServer } from '#registry/server.ts';
 import type { Registry } from '#registry/registry.ts';
 import { PasswordChecks } from '#registry/password-checks.ts';
 import type { HostileRow } from './row.ts';

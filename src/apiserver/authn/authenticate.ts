@@ -1,12 +1,13 @@
 /**
- * Who is asking: a client certificate (the transport sets `request.user`), a ServiceAccount token, or nobody. The order
- * and the names are Kubernetes' ("Authenticating"). A bearer token that is wrong is refused; only a request without
- * credentials is anonymous.
+ * Who is asking: a client certificate (the transport sets `request.user`), a ServiceAccount's or a bootstrap token, or
+ * nobody. The order and the names are Kubernetes' ("Authenticating"). A bearer token that is wrong is refused; only a
+ * request without credentials is anonymous.
  */
 import { ApiError } from '#base/errors.ts';
 import type { ApiRequest, UserInfo } from '#base/api-request.ts';
 import type { Server } from '../context.ts';
 import type { TokenClaims } from '../tokens.ts';
+import { identifyBootstrapToken, isBootstrapToken } from './bootstrap-token.ts';
 
 const anonymous: UserInfo = { name: 'system:anonymous', groups: ['system:unauthenticated'] };
 const verifiedTokensMax = 4096;
@@ -82,8 +83,10 @@ export async function authenticate(server: Server, request: ApiRequest): Promise
   const header = request.headers.authorization ?? '';
   const token = /^Bearer\s+(\S+)$/i.exec(header)?.[1] ?? websocketToken(request);
   if (token !== undefined) {
-    const identity = await identifyToken(server, token, [issuerOf(server)]);
-    if (identity !== undefined) return identity.user;
+    const user = isBootstrapToken(token)
+      ? await identifyBootstrapToken(server, token)
+      : (await identifyToken(server, token, [issuerOf(server)]))?.user;
+    if (user !== undefined) return user;
     throw new ApiError('Unauthorized', 'Unauthorized');
   }
   if (header !== '' || server.options.anonymous === false) throw new ApiError('Unauthorized', 'Unauthorized');

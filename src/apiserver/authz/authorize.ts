@@ -6,7 +6,7 @@ import type { Server } from '../context.ts';
 import type { RequestInfo } from '../request-info.ts';
 import type { UserInfo } from '#base/api-request.ts';
 import { resourceNameOf } from '#base/objects.ts';
-import { allowedByNode } from './node.ts';
+import { allowedByIngress, allowedByNode } from './node.ts';
 import { allowedByRbac } from './rbac.ts';
 import type { Attributes } from './rbac.ts';
 
@@ -20,14 +20,18 @@ function attributesOf(user: UserInfo, info: RequestInfo): Attributes {
     resource: info.resource,
     subresource: info.subresource,
     namespace: info.resource === 'namespaces' ? info.name : info.namespace,
-    name: info.name,
+    name: info.name === '' ? info.selectedName : info.name,
     path: info.path,
   };
 }
 
 export async function isAllowed(server: Server, attributes: Attributes): Promise<boolean> {
   if (attributes.user.groups.includes('system:masters')) return true;
-  return (await allowedByNode(server, attributes)) || allowedByRbac(server, attributes);
+  return (
+    (await allowedByNode(server, attributes)) ||
+    (await allowedByIngress(server, attributes)) ||
+    allowedByRbac(server, attributes)
+  );
 }
 
 export function forbidden(a: Attributes, why = ''): ApiError {

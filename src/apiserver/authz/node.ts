@@ -4,15 +4,14 @@
  * its node use, and nothing else of those kinds. What RBAC's `system:node` role would grant at large is granted here
  * for that node alone.
  */
+import { networkGroup, nodeGroup, nodeUserPrefix } from '#base/node-identity.ts';
 import type { KubeObject } from '#base/objects.ts';
 import type { Server } from '../context.ts';
 import type { Attributes } from './rbac.ts';
 
-const nodePrefix = 'system:node:';
-
 export function nodeNameOf(user: { name: string; groups: string[] }): string | undefined {
-  return user.groups.includes('system:nodes') && user.name.startsWith(nodePrefix)
-    ? user.name.slice(nodePrefix.length)
+  return user.groups.includes(nodeGroup) && user.name.startsWith(nodeUserPrefix)
+    ? user.name.slice(nodeUserPrefix.length)
     : undefined;
 }
 
@@ -63,7 +62,8 @@ export async function allowedByNode(server: Server, a: Attributes): Promise<bool
     case 'storage.k8s.io/volumeattachments':
       return a.verb === 'get';
     case 'certificates.k8s.io/certificatesigningrequests':
-      return ['create', 'get', 'list', 'watch'].includes(a.verb);
+      // `…/nodeclient` would be the right to become another node.
+      return a.subresource === '' && ['create', 'get', 'list', 'watch'].includes(a.verb);
     case 'authentication.k8s.io/tokenreviews':
     case 'authorization.k8s.io/subjectaccessreviews':
     case 'authorization.k8s.io/localsubjectaccessreviews':
@@ -78,6 +78,13 @@ function podAccess(a: Attributes): boolean {
   if (a.subresource === 'eviction') return a.verb === 'create';
   if (a.subresource !== '') return false;
   return ['get', 'list', 'watch', 'create', 'delete'].includes(a.verb);
+}
+
+/** The network part of a node reads the Secrets that Ingresses name as certificates, each by its name. */
+export async function allowedByIngress(server: Server, a: Attributes): Promise<boolean> {
+  if (!a.user.groups.includes(networkGroup) || !a.isResource) return false;
+  const isSecret = a.group === '' && a.resource === 'secrets' && a.subresource === '' && a.name !== '';
+  return isSecret && readVerbs.has(a.verb) && server.live.nodeGraph.ingressUses(a.namespace, a.name);
 }
 
 /** Whether a Pod on the node refers to the object; to a volume it does so by the claim that is bound to it. */

@@ -5,6 +5,7 @@ import { messageOf } from '#base/thrown.ts';
 import { realClock } from '#os/clock.real.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { imageTools, installPackages, missingTools } from '#platform/packages.ts';
+import { localNodes } from '#platform/local-nodes.ts';
 import { files, packageRoot, pathsOf } from '#platform/paths.ts';
 import { bringUp } from '#platform/up.ts';
 import { createDemo, type Demo } from '../demo/demo.ts';
@@ -62,7 +63,8 @@ export async function demo(options: PlatformOptions & { keepGoing?: boolean; own
       choices: choicesOf(options),
       ownClients: options.ownClients === true,
     });
-    return `${instance.nodes} node${instance.nodes === 1 ? '' : 's'}; through ${world.docker.name} and ${world.kube.name}`;
+    const nodes = localNodes(paths).length;
+    return `${nodes} node${nodes === 1 ? '' : 's'}; through ${world.docker.name} and ${world.kube.name}`;
   });
   if (upOk && world !== undefined)
     for (const step of steps) if (!(await timed(step.title, () => step.run(world!)))) break;

@@ -32,7 +32,7 @@ export async function status(options: { json?: boolean }): Promise<void> {
     process.exitCode = 1;
     return;
   }
-  const parts = knownParts(paths, instance)
+  const parts = knownParts(paths)
     .map((name) => partStatus(paths, name))
     .map((part) => ({
       name: part.name,

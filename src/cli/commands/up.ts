@@ -115,7 +115,7 @@ async function stayInForeground(paths: Paths): Promise<void> {
   const { loadInstance } = await import('#platform/instance.ts');
   const instance = loadInstance(paths);
   if (instance !== undefined)
-    for (const name of knownParts(paths, instance).reverse()) await stopPart(paths, name, linuxProcesses, realClock);
+    for (const name of knownParts(paths).reverse()) await stopPart(paths, name, linuxProcesses, realClock);
 }
 
 /** Keeps the event loop alive while nothing else does. */

@@ -11,6 +11,7 @@ import { realClock } from '#os/clock.real.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { readIfExists } from '#os/files.ts';
 import { partNames, partStatus } from '#platform/launch.ts';
+import { localNodes } from '#platform/local-nodes.ts';
 import { files } from '#platform/paths.ts';
 import { bringUp } from '#platform/up.ts';
 import { fetchOnce, type Demo } from './demo.ts';
@@ -31,12 +32,12 @@ function platformPids(demo: Demo): number[] {
       .filter((text) => text !== ''))
       addTree(Number(child));
   };
-  for (const name of partNames(demo.instance)) {
+  for (const name of partNames(demo.paths)) {
     const part = partStatus(demo.paths, name);
     if (part.supervisor !== undefined) addTree(part.supervisor);
     else if (part.pid !== undefined) addTree(part.pid);
   }
-  for (let number = 1; number <= demo.instance.nodes; number++) {
+  for (const number of localNodes(demo.paths)) {
     const pid = Number(readIfExists(join(files.nodeRun(demo.paths, number), 'ingress/haproxy.pid'))?.trim());
     if (pid > 0 && readIfExists(`/proc/${pid}/comm`)?.trim() === 'haproxy') pids.push(pid);
   }

@@ -1,0 +1,67 @@
+/** What the identities of a node may do, and how soon that follows what the node's objects say. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { createTestApi, podBody, pods, type TestApi } from '../fixture.ts';
+
+const kubelet = { name: 'system:node:a', groups: ['system:nodes', 'system:authenticated'] };
+const network = { name: 'tiphys:node-network:a', groups: ['tiphys:node-network', 'system:authenticated'] };
+const secrets = '/api/v1/namespaces/default/secrets';
+const ingresses = '/apis/networking.k8s.io/v1/namespaces/default/ingresses';
+
+const may = async (api: TestApi, user: typeof kubelet, path: string): Promise<boolean> =>
+  (await api.call('GET', path, undefined, { user })).status === 200;
+
+test("a node's network part reads the Secrets that Ingresses name, while they name them, and no list of them", async () => {
+  await using api = await createTestApi();
+  for (const name of ['shop', 'other']) await api.make(secrets, { metadata: { name } });
+  assert.equal(await may(api, network, `${secrets}/shop`), false);
+  await api.make(ingresses, {
+    metadata: { name: 'web' },
+    spec: {
+      tls: [{ hosts: ['shop'], secretName: 'shop' }],
+      defaultBackend: { service: { name: 's', port: { number: 80 } } },
+    },
+  });
+  assert.equal(await may(api, network, `${secrets}/shop`), true);
+  assert.equal(await may(api, network, `${secrets}/other`), false);
+  assert.equal(await may(api, network, secrets), false);
+  assert.equal(await may(api, network, `${secrets}?fieldSelector=metadata.name%3Dshop`), true);
+  const headers = { 'content-type': 'application/merge-patch+json' };
+  await api.call('PATCH', `${ingresses}/web`, { spec: { tls: null } }, { headers });
+  assert.equal(await may(api, network, `${secrets}/shop`), false);
+});
+
+test('a kubelet reads what a Pod on its node uses, from when it is bound until it is gone', async () => {
+  await using api = await createTestApi();
+  await api.make('/api/v1/nodes', { metadata: { name: 'a' } });
+  for (const name of ['one', 'two']) await api.make(secrets, { metadata: { name } });
+  const uses = (name: string): object => ({ volumes: [{ name: 'v', secret: { secretName: name } }] });
+  await api.make(pods, podBody('p', { spec: uses('one') }));
+  assert.equal(await may(api, kubelet, `${secrets}/one`), false);
+  await api.make(`${pods}/p/binding`, { target: { kind: 'Node', name: 'a' } });
+  assert.equal(await may(api, kubelet, `${secrets}/one`), true);
+  await api.make(pods, podBody('q', { spec: { nodeName: 'a', ...uses('one') } }));
+  await api.call('DELETE', `${pods}/p?gracePeriodSeconds=0`);
+  assert.equal(await may(api, kubelet, `${secrets}/one`), true, 'another Pod uses it, too');
+  await api.call('DELETE', `${pods}/q?gracePeriodSeconds=0`);
+  assert.equal(await may(api, kubelet, `${secrets}/one`), false);
+  assert.equal(await may(api, kubelet, `${secrets}/two`), false);
+});
+
+test('a kubelet asks for certificates, and has no right to become another node by one', async () => {
+  await using api = await createTestApi();
+  const allowed = async (subresource: string): Promise<boolean> => {
+    const resource = {
+      group: 'certificates.k8s.io',
+      resource: 'certificatesigningrequests',
+      verb: 'create',
+      subresource,
+    };
+    const review = await api.make('/apis/authorization.k8s.io/v1/subjectaccessreviews', {
+      spec: { user: kubelet.name, groups: kubelet.groups, resourceAttributes: resource },
+    });
+    return review.status.allowed === true;
+  };
+  assert.equal(await allowed(''), true);
+  assert.equal(await allowed('nodeclient'), false);
+});

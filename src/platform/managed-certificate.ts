@@ -1,0 +1,188 @@
+/**
+ * A certificate that this process asks for, keeps in a file with its key, and renews before it ends (Kubernetes
+ * documentation, "TLS bootstrapping", "Certificate rotation"): a CertificateSigningRequest, which controllers approve
+ * and sign. The key is made here and never leaves the machine.
+ *
+ * States: none → asked for → held → asked for again when seven to nine tenths of its time have passed. While asking
+ * fails, what is held goes on being used, and it is asked for again after a time that doubles.
+ */
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import type { CertificateSigningRequest } from '#api/certificates.v1.ts';
+import { createCertificationRequest, type KeyPair } from '#base/x509.ts';
+import { whenSettled } from '#base/promises.ts';
+import { messageOf } from '#base/thrown.ts';
+import type { Client } from '#client/client.ts';
+import { kinds } from '#client/kinds.ts';
+import type { Logger } from '#observe/log.ts';
+import type { Clock, Random } from '#os/clock.ts';
+import { readIfExists, writeFileAtomic } from '#os/files.ts';
+import { certificateRetryMs, certificateRetryMsMax, certificateWaitMsMax } from './limits.ts';
+
+export interface CertificateNames {
+  commonName: string;
+  organizations?: string[];
+  dnsNames?: string[];
+  ipAddresses?: string[];
+}
+
+export interface ManagedCertificateOptions {
+  /** Certificate and key in PEM; mode 0600. */
+  file: string;
+  names: CertificateNames;
+  signer: string;
+  use: 'client auth' | 'server auth';
+  /** The authority that signs, in PEM: what another has signed is asked for anew. Undefined while it is not known. */
+  ca: string | undefined;
+  /** By whom to ask; may throw while there is nobody. */
+  client(): Client;
+  /** Wanted validity; the signer's own when absent. */
+  seconds?: number;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+}
+
+const certificatePattern = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----\n?/;
+const keyPattern = /-----BEGIN (?:EC )?PRIVATE KEY-----[^-]+-----END (?:EC )?PRIVATE KEY-----\n?/;
+
+export class ManagedCertificate {
+  readonly #options: ManagedCertificateOptions;
+  readonly #listeners: ((pair: KeyPair) => void)[] = [];
+  readonly #first = Promise.withResolvers<KeyPair>();
+  readonly #end = new AbortController();
+  #pair: KeyPair | undefined;
+
+  /** What is in the file is held at once, if it still holds. */
+  constructor(options: ManagedCertificateOptions) {
+    this.#options = options;
+    const text = readIfExists(options.file) ?? '';
+    const [certificatePem, keyPem] = [certificatePattern.exec(text)?.[0], keyPattern.exec(text)?.[0]];
+    if (certificatePem !== undefined && keyPem !== undefined && this.#holds({ certificatePem, keyPem }))
+      this.#take({ certificatePem, keyPem });
+  }
+
+  /** The pair of now. Throws while there is none. */
+  get pair(): KeyPair {
+    if (this.#pair === undefined) throw new Error(`no certificate for ${this.#options.names.commonName} yet`);
+    return this.#pair;
+  }
+
+  get isHeld(): boolean {
+    return this.#pair !== undefined;
+  }
+
+  /** Resolves when there is one. */
+  get ready(): Promise<KeyPair> {
+    return this.#first.promise;
+  }
+
+  /** Called with the present pair, if there is one, and with each later one. */
+  subscribe(changed: (pair: KeyPair) => void): void {
+    this.#listeners.push(changed);
+    if (this.#pair !== undefined) changed(this.#pair);
+  }
+
+  /** Asks and renews until `close`. */
+  async run(): Promise<void> {
+    const { clock, log, names } = this.#options;
+    const { signal } = this.#end;
+    let retryMs = certificateRetryMs;
+    while (!signal.aborted) {
+      try {
+        if (this.#pair !== undefined) await clock.sleep(this.#renewalMs(this.#pair) - clock.now(), signal);
+        const pair = await this.#ask();
+        writeFileAtomic(this.#options.file, `${pair.certificatePem}${pair.keyPem}`, { mode: 0o600, sync: true });
+        this.#take(pair);
+        retryMs = certificateRetryMs;
+      } catch (error) {
+        if (isAborted(signal)) return;
+        // Until the API server is there, nothing is wrong.
+        const level = retryMs < certificateRetryMsMax ? 'debug' : 'warn';
+        log[level]('no certificate', { for: names.commonName, error: messageOf(error) });
+        await whenSettled(clock.sleep(retryMs, signal));
+        retryMs = Math.min(certificateRetryMsMax, retryMs * 2);
+      }
+    }
+  }
+
+  close(): void {
+    this.#end.abort();
+  }
+
+  #take(pair: KeyPair): void {
+    this.#pair = pair;
+    this.#first.resolve(pair);
+    for (const changed of this.#listeners) changed(pair);
+  }
+
+  #renewalMs({ certificatePem }: KeyPair): number {
+    const { validFromDate, validToDate } = new X509Certificate(certificatePem);
+    const part = 0.7 + 0.2 * this.#options.random.float();
+    return validFromDate.getTime() + part * (validToDate.getTime() - validFromDate.getTime());
+  }
+
+  /** Whether a pair is what is wanted, from the authority of now, and not over. */
+  #holds({ certificatePem, keyPem }: KeyPair): boolean {
+    const { names, ca, clock } = this.#options;
+    const certificate = new X509Certificate(certificatePem);
+    const held = new Set((certificate.subjectAltName ?? '').split(', ').filter((name) => name !== ''));
+    const wanted = [
+      ...(names.dnsNames ?? []).map((name) => `DNS:${name}`),
+      ...(names.ipAddresses ?? []).map((address) => `IP Address:${address}`),
+    ];
+    return (
+      ca !== undefined &&
+      certificate.checkPrivateKey(createPrivateKey(keyPem)) &&
+      certificate.verify(new X509Certificate(ca).publicKey) &&
+      certificate.validToDate.getTime() > clock.now() &&
+      certificate.subject.split('\n').includes(`CN=${names.commonName}`) &&
+      wanted.length === held.size &&
+      wanted.every((name) => held.has(name))
+    );
+  }
+
+  async #ask(): Promise<KeyPair> {
+    const { names, signer, use, seconds, random, clock } = this.#options;
+    const client = this.#options.client();
+    const { requestPem, keyPem } = createCertificationRequest(names, random);
+    const made = await client.create(kinds.CertificateSigningRequest, {
+      apiVersion: 'certificates.k8s.io/v1',
+      kind: 'CertificateSigningRequest',
+      metadata: { generateName: 'csr-' },
+      spec: {
+        signerName: signer,
+        request: Buffer.from(requestPem).toString('base64'),
+        usages: ['digital signature', use],
+        ...(seconds === undefined ? {} : { expirationSeconds: seconds }),
+      },
+    });
+    const late = new AbortController();
+    const timer = clock.setTimer(certificateWaitMsMax, () => late.abort(), { background: true });
+    try {
+      const watch = client.watch(kinds.CertificateSigningRequest, {
+        fieldSelector: `metadata.name=${made.metadata.name}`,
+        resourceVersion: made.metadata.resourceVersion,
+        signal: AbortSignal.any([late.signal, this.#end.signal]),
+      });
+      for await (const event of watch) {
+        if (event.type !== 'MODIFIED') continue;
+        const certificatePem = answerOf(event.object);
+        if (certificatePem !== undefined) return { certificatePem, keyPem };
+      }
+    } finally {
+      timer.cancel();
+    }
+    throw new Error(`${made.metadata.name} was not decided`);
+  }
+}
+
+function isAborted(signal: AbortSignal): boolean {
+  return signal.aborted;
+}
+
+/** The certificate of a request that was signed; undefined while it waits. Throws where it was denied or failed. */
+function answerOf({ metadata, status }: CertificateSigningRequest): string | undefined {
+  const refused = status?.conditions?.find(({ type }) => type === 'Denied' || type === 'Failed');
+  if (refused !== undefined) throw new Error(`${metadata.name} is ${refused.type}: ${refused.message ?? ''}`);
+  return status?.certificate ? Buffer.from(status.certificate, 'base64').toString('utf8') : undefined;
+}

@@ -1,0 +1,179 @@
+/** Content, images, registry, engine and Docker API of a node process. */
+import { join } from 'node:path';
+import { canMakeBaseImage, makeBaseImage } from '#build/bootstrap/bootstrap.ts';
+import { SingleFlight } from '#base/single-flight.ts';
+import { openContent, type Content } from '#content/content.ts';
+import { createImageRecords, type ImageRecord, type ImageRecords } from '#content/image-records.ts';
+import { HttpTransport } from '#content/remote.ts';
+import { createSnapshots } from '#content/snapshots.ts';
+import { createEngine, type DockerEngine } from '#engine/create-engine.ts';
+import { createImages, type ImageStore } from '#engine/images.ts';
+import type { ImagesOptions } from '#engine/images-options.ts';
+import { realClock, realRandom } from '#os/clock.real.ts';
+import { createMounts } from '#os/mount.linux.ts';
+import { linuxProcesses } from '#os/processes.linux.ts';
+import { createAccess, type Access } from '#registry/access.ts';
+import { createRegistry, type Registry } from '#registry/registry.ts';
+import { createRegistryServer, createSecureRegistryServer } from '#registry/server.ts';
+import { startDockerApi } from './docker-api.ts';
+import { hostName } from './host.ts';
+import { nodePlan } from './instance.ts';
+import type { NodeParts } from './node-parts.ts';
+import { files } from './paths.ts';
+
+interface ContentParts {
+  content: Content;
+  records: ImageRecords;
+  access: Access;
+}
+
+export async function startEngine(parts: NodeParts): Promise<DockerEngine> {
+  const { instance, node, paths, log, stack } = parts;
+  const data = files.nodeData(paths, node.number);
+  const run = files.nodeRun(paths, node.number);
+  const content = await openContent({
+    root: join(data, 'content'),
+    clock: realClock,
+    random: realRandom,
+    log: log.child('content'),
+    processes: linuxProcesses,
+  });
+  stack.defer(() => content.close());
+  const records = createImageRecords(content);
+  const mounts = createMounts();
+  const snapshots = createSnapshots({ content, images: records, mounts });
+  const access = createAccess({ content, clock: realClock, random: realRandom, anonymousPull: 'loopback' });
+  let engine: DockerEngine | undefined;
+  const images = await openImages(parts, { content, records, access }, () => engine);
+  engine = await createEngine({
+    dataDir: join(data, 'engine'),
+    runDir: join(run, 'engine'),
+    instanceId: node.instanceId,
+    nodeName: node.name,
+    clock: realClock,
+    random: realRandom,
+    log,
+    images,
+    snapshots,
+    mounts,
+    podCidr: node.podRange,
+    clusterCidrs: [instance.podRange, instance.serviceRange],
+  });
+  stack.use(engine);
+  const socketPath = node.number === 1 ? files.dockerSocket(paths) : join(run, 'docker.sock');
+  stack.use(
+    await startDockerApi({
+      engine,
+      images,
+      content,
+      records,
+      snapshots,
+      access,
+      socketPath,
+      dataDir: data,
+      log: log.child('docker'),
+      registryDomains: registryDomains(parts),
+    }),
+  );
+  return engine;
+}
+
+/** Names under which clients know the platform's registry. */
+function registryDomains(parts: NodeParts): string[] {
+  return ['127.0.0.1', 'localhost', firstAddress(parts)].map((host) => `${host}:${parts.instance.registryPort}`);
+}
+
+/** The node's images; on the first node with the registry, which listens then. */
+async function openImages(
+  parts: NodeParts,
+  { content, records, access }: ContentParts,
+  engine: () => DockerEngine | undefined,
+): Promise<ImageStore> {
+  const { node, log } = parts;
+  const registry =
+    node.number === 1
+      ? createRegistry({
+          content,
+          images: records,
+          access,
+          log: log.child('registry'),
+          clock: realClock,
+          domains: registryDomains(parts),
+          bring: (name) => images.pull(name, { owner: 'kubelet' }),
+        })
+      : undefined;
+  const images = createImages({
+    content,
+    records,
+    clock: realClock,
+    log: log.child('images'),
+    transport: new HttpTransport(process.env),
+    mirrors: parts.instance.registryMirrors,
+    emit: (event) => engine()?.events.emit(event),
+    ...(registry === undefined ? { platformRegistry: platformRegistry(parts) } : { localRegistry: registry.local }),
+    makeBaseImage: baseImageMaker(content, records),
+    containersOf: (imageId) =>
+      (engine()?.containers.list() ?? [])
+        .filter((container) => container.imageId === imageId)
+        .map((container) => ({ id: container.id, isRunning: container.state === 'running', owner: container.owner })),
+  });
+  if (registry !== undefined) await listenRegistry(parts, registry);
+  return images;
+}
+
+function firstAddress({ instance }: NodeParts): string {
+  return nodePlan(instance, 1, hostName()).address;
+}
+
+/** Plain on loopback, where docker expects it so; anywhere else with the node's serving certificate. */
+async function listenRegistry(parts: NodeParts, registry: Registry): Promise<void> {
+  const { instance, node, identity, stack } = parts;
+  const secure = createSecureRegistryServer(registry);
+  identity.kubeletServing.subscribe(({ certificatePem, keyPem }) =>
+    secure.setSecureContext({ cert: certificatePem, key: keyPem, ca: identity.ca() }),
+  );
+  const plain = createRegistryServer(registry);
+  for (const [server, address] of [
+    [plain, '127.0.0.1'],
+    [secure, node.address],
+  ] as const) {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(instance.registryPort, address, () => resolve());
+    });
+    stack.defer(
+      () =>
+        new Promise<void>((done) => {
+          server.close(() => done());
+          server.closeAllConnections();
+        }),
+    );
+  }
+}
+
+/** Engines of other nodes reach the registry over TLS and are known by their nodes' certificates. */
+function platformRegistry(parts: NodeParts): NonNullable<ImagesOptions['platformRegistry']> {
+  const { identity, instance } = parts;
+  return {
+    url: `https://${firstAddress(parts)}:${instance.registryPort}`,
+    tls: () => ({ ca: identity.ca(), ...identity.kubeletClient.pair }),
+    domains: registryDomains(parts),
+  };
+}
+
+/** Pods that start together ask for the same base image together; it is made in one place on disk. */
+function baseImageMaker(content: Content, images: ImageRecords): NonNullable<ImagesOptions['makeBaseImage']> {
+  const making = new SingleFlight<ImageRecord>();
+  return async (name, progress) => {
+    if (!canMakeBaseImage(name)) return undefined;
+    const parts = {
+      content,
+      images,
+      processes: linuxProcesses,
+      clock: realClock,
+      environment: process.env as Record<string, string>,
+      onProgress: (line: string) => progress({ status: line }),
+    };
+    return making.run(name, () => makeBaseImage(parts, name));
+  };
+}

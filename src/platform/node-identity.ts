@@ -1,0 +1,163 @@
+/**
+ * Who a node is. The node process has no key of the cluster's: it makes its own, and is given certificates for them.
+ *
+ * | certificate | shown to | asked for by |
+ * | --- | --- | --- |
+ * | kubelet-client | the API server and the registry, as `system:node:NAME` | the bootstrap token, later itself |
+ * | network-client | the API server, as `tiphys:node-network:NAME` | the same |
+ * | kubelet-serving | who calls the kubelet or, not on loopback, the registry | kubelet-client |
+ * | ingress-serving | clients of Ingresses whose host names no certificate | kubelet-client |
+ *
+ * On the first start there is nothing: the server process has left a kubeconfig with a bootstrap token, and two
+ * requests are under way at once. Later starts find the certificates in `nodes/N/pki` and wait for nobody.
+ */
+import { join } from 'node:path';
+import {
+  ingressNamePrefix,
+  networkGroup,
+  networkUserPrefix,
+  nodeGroup,
+  nodeSigners,
+  nodeUserPrefix,
+} from '#base/node-identity.ts';
+import type { Client } from '#client/client.ts';
+import { loadKubeconfig } from '#client/kubeconfig.ts';
+import { createClient } from '#client/rest-client.ts';
+import { createHttpTransport, type HttpTransport } from '#client/transport-http.ts';
+import type { Logger } from '#observe/log.ts';
+import { realClock, realRandom } from '#os/clock.real.ts';
+import { readIfExists, writeFileAtomic } from '#os/files.ts';
+import { hostName } from './host.ts';
+import { nodePlan, type Instance, type NodePlan } from './instance.ts';
+import { bootstrapLookMs } from './limits.ts';
+import { ManagedCertificate, type CertificateNames } from './managed-certificate.ts';
+import { files, makeDirectory, privateMode, type Paths } from './paths.ts';
+import { tiphysVersion } from './version.ts';
+
+export interface NodeIdentity {
+  /** The cluster's authority, in PEM. Throws while this machine was not told of it: no certificate is held then. */
+  ca(): string;
+  kubeletClient: ManagedCertificate;
+  networkClient: ManagedCertificate;
+  kubeletServing: ManagedCertificate;
+  ingressServing: ManagedCertificate;
+  /** A client of the API server that shows the certificate of now. */
+  connect(certificate: ManagedCertificate, manager: string): Client;
+}
+
+interface Place {
+  instance: Instance;
+  node: NodePlan;
+  paths: Paths;
+  log: Logger;
+  stack: AsyncDisposableStack;
+}
+
+/** Certificates that are not there yet are asked for once the cluster's authority is known. */
+export function startNodeIdentity(place: Place): NodeIdentity {
+  const { instance, node, paths, log, stack } = place;
+  const directory = files.nodePki(paths, node.number);
+  makeDirectory(directory, privateMode);
+  const caFile = join(directory, 'ca.crt');
+  let known = readAuthority(paths, caFile);
+  const ca = (): string => {
+    if (known === undefined) throw new Error("the cluster's authority is not known yet");
+    return known;
+  };
+  const address = node.number === 1 ? '127.0.0.1' : nodePlan(instance, 1, hostName()).address;
+  const common = {
+    server: `https://${address}:${instance.apiPort}`,
+    ca,
+    userAgent: `tiphys-node/${tiphysVersion()}`,
+    clock: realClock,
+  };
+  const connectAs = (options: Partial<Parameters<typeof createHttpTransport>[0]>, manager: string) => {
+    const transport: HttpTransport = stack.use(createHttpTransport({ ...common, ...options }));
+    return { transport, client: createClient(transport, manager) };
+  };
+  const connect: NodeIdentity['connect'] = (certificate, manager) => {
+    const { transport, client } = connectAs(
+      { certificate: () => certificate.pair.certificatePem, key: () => certificate.pair.keyPem },
+      manager,
+    );
+    certificate.subscribe(() => transport.renew());
+    return client;
+  };
+  const stranger = connectAs({ token: () => bootstrapToken(paths) }, 'kubelet-bootstrap').client;
+  let own: Client | undefined;
+  const make = (name: string, signer: string, names: CertificateNames, client: () => Client): ManagedCertificate => {
+    const certificate = new ManagedCertificate({
+      file: join(directory, `${name}.pem`),
+      names,
+      signer,
+      use: name.endsWith('client') ? 'client auth' : 'server auth',
+      ca: known,
+      client,
+      clock: realClock,
+      random: realRandom,
+      log: log.child('certificates'),
+    });
+    stack.defer(() => certificate.close());
+    return certificate;
+  };
+  const isMember = (): boolean => own !== undefined && kubeletClient.isHeld;
+  const asker = (): Client => (isMember() ? own! : stranger);
+  const kubeletClient = make(
+    'kubelet-client',
+    nodeSigners.kubeletClient,
+    { commonName: `${nodeUserPrefix}${node.name}`, organizations: [nodeGroup] },
+    asker,
+  );
+  own = connect(kubeletClient, 'kubelet');
+  const networkClient = make(
+    'network-client',
+    nodeSigners.networkClient,
+    { commonName: `${networkUserPrefix}${node.name}`, organizations: [networkGroup] },
+    asker,
+  );
+  const member = own;
+  const kubeletServing = make(
+    'kubelet-serving',
+    nodeSigners.kubeletServing,
+    {
+      commonName: `${nodeUserPrefix}${node.name}`,
+      organizations: [nodeGroup],
+      dnsNames: [node.name],
+      ipAddresses: [node.address],
+    },
+    () => member,
+  );
+  const ingressServing = make(
+    'ingress-serving',
+    nodeSigners.ingressServing,
+    {
+      commonName: `${ingressNamePrefix}${node.name}`,
+      dnsNames: ['localhost', node.name],
+      ipAddresses: ['127.0.0.1', node.address],
+    },
+    () => member,
+  );
+  const ask = async (): Promise<void> => {
+    for (; known === undefined; known = readAuthority(paths, caFile)) await realClock.sleep(bootstrapLookMs);
+    for (const certificate of [kubeletClient, networkClient]) void certificate.run();
+    await kubeletClient.ready;
+    for (const certificate of [kubeletServing, ingressServing]) void certificate.run();
+  };
+  void ask();
+  return { ca, kubeletClient, networkClient, kubeletServing, ingressServing, connect };
+}
+
+function bootstrapToken(paths: Paths): string {
+  const { token } = loadKubeconfig(files.bootstrapConfig(paths));
+  if (typeof token !== 'string') throw new Error(`no token in ${files.bootstrapConfig(paths)}`);
+  return token;
+}
+
+/** The authority that the server process has told this machine of; what was told before, while it has not yet. */
+function readAuthority(paths: Paths, keptIn: string): string | undefined {
+  const isTold = readIfExists(files.bootstrapConfig(paths)) !== undefined;
+  const told = isTold ? loadKubeconfig(files.bootstrapConfig(paths)).ca : undefined;
+  const kept = readIfExists(keptIn);
+  if (told !== undefined && told !== kept) writeFileAtomic(keptIn, told, { mode: 0o600, sync: true });
+  return told ?? kept;
+}

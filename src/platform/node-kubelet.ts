@@ -1,0 +1,102 @@
+/** The kubelet of a node process, and its HTTPS server. */
+import { mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Client } from '#client/client.ts';
+import { createEventRecorder } from '#client/events.ts';
+import type { Informer, InformerFactory } from '#client/informer.ts';
+import { kinds } from '#client/kinds.ts';
+import type { DockerEngine } from '#engine/create-engine.ts';
+import { runKubelet, type Kubelet } from '#kubelet/kubelet.ts';
+import { createLinuxNode, kubeletPaths } from '#kubelet/linux-node.ts';
+import { startKubeletServer } from '#kubelet/server.ts';
+import { cgroupRoot } from '#net/kernel-names.ts';
+import { machineBootedAtMs, realClock, realRandom } from '#os/clock.real.ts';
+import { clusterDnsAddress } from './instance.ts';
+import { podProcessesMax, readNodeFacts } from './node-facts.ts';
+import { hostResolvConf } from './node-network.ts';
+import { kubeletPort, type NodeParts } from './node-parts.ts';
+import { files } from './paths.ts';
+
+export interface KubeletDoors {
+  client: Client;
+  informers: InformerFactory;
+  services: Informer;
+  engine: DockerEngine;
+}
+
+export async function startKubelet(parts: NodeParts, doors: KubeletDoors): Promise<Kubelet> {
+  const { instance, node, paths, identity, log, stack } = parts;
+  const { engine } = doors;
+  const data = join(files.nodeData(paths, node.number), 'kubelet');
+  mkdirSync(data, { recursive: true, mode: 0o700 });
+  const facts = readNodeFacts(instance, node, data, engine.context.apparmorDefault !== undefined);
+  const groups = cgroupRoot(node.instanceId, engine.context.os.cgroups.top);
+  engine.context.os.cgroups.create(`${groups}/kubepods`, { pidsMax: podProcessesMax() });
+  const common = {
+    client: doors.client,
+    engine,
+    clock: realClock,
+    random: realRandom,
+    log: log.child('kubelet'),
+    facts,
+    dns: { clusterDns: clusterDnsAddress(instance), clusterDomain: instance.domain, hostResolvConf: hostResolvConf() },
+  };
+  const kubelet = runKubelet({
+    ...common,
+    ...createLinuxNode({
+      ...common,
+      mounts: engine.context.os.mounts,
+      paths: kubeletPaths(data, files.nodeRun(paths, node.number)),
+      imagesDir: join(files.nodeData(paths, node.number), 'content'),
+    }),
+    pods: doors.informers.informer(kinds.Pod, { fieldSelector: `spec.nodeName=${node.name}` }),
+    self: doors.informers.informer(kinds.Node, { fieldSelector: `metadata.name=${node.name}` }),
+    services: doors.services,
+    recorder: createEventRecorder({ ...common, component: 'kubelet', host: node.name }),
+    cgroupRoot: groups,
+  });
+  stack.use(kubelet);
+  const server = await startKubeletServer(
+    {
+      kubelet,
+      engine,
+      clock: realClock,
+      log: log.child('kubelet'),
+      nodeName: node.name,
+      allowed: { commonNames: ['kube-apiserver-kubelet-client'], organizations: ['system:masters'] },
+      nodeUsage,
+    },
+    node.address,
+    kubeletPort,
+  );
+  stack.defer(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  identity.kubeletServing.subscribe(({ certificatePem, keyPem }) =>
+    server.setSecureContext({ cert: certificatePem, key: keyPem, ca: identity.ca() }),
+  );
+  return kubelet;
+}
+
+/** Use of processor and memory by the whole machine since boot. */
+async function nodeUsage(): Promise<{
+  cpuNanoseconds: number;
+  memoryWorkingSetBytes: number;
+  memoryAvailableBytes: number;
+  readAtMs: number;
+  bootedAtMs: number;
+}> {
+  const ticks = readFileSync('/proc/stat', 'utf8').split('\n')[0]!.split(/\s+/).slice(1).map(Number);
+  const idle = (ticks[3] ?? 0) + (ticks[4] ?? 0);
+  const total = ticks.slice(0, 8).reduce((sum, value) => sum + value, 0);
+  const memory = readFileSync('/proc/meminfo', 'utf8');
+  const kib = (name: string): number => Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(memory)?.[1] ?? 0) * 1024;
+  return {
+    cpuNanoseconds: (total - idle) * 1e7,
+    memoryWorkingSetBytes: kib('MemTotal') - kib('MemAvailable'),
+    memoryAvailableBytes: kib('MemAvailable'),
+    readAtMs: realClock.now(),
+    bootedAtMs: machineBootedAtMs(),
+  };
+}

@@ -1,0 +1,106 @@
+/**
+ * The network part of a node process: cluster DNS, Services, Ingress. It has an identity of its own, which may read
+ * what every node's network needs and the certificates that Ingresses name.
+ */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Client } from '#client/client.ts';
+import type { InformerFactory } from '#client/informer.ts';
+import { runDns, upstreamsOf } from '#network/dns.ts';
+import { runIngress } from '#network/ingress.ts';
+import { runServiceProxy } from '#network/services.ts';
+import { coverInput, type NodeServices } from '#net/firewall.ts';
+import { tableName } from '#net/kernel-names.ts';
+import { realClock, realRandom } from '#os/clock.real.ts';
+import { readIfExists } from '#os/files.ts';
+import { linuxProcesses } from '#os/processes.linux.ts';
+import { hostAddresses } from './host.ts';
+import { clusterDnsAddress } from './instance.ts';
+import { kubeletPort, type NodeParts } from './node-parts.ts';
+import { files } from './paths.ts';
+
+/** The host's resolver configuration; systemd-resolved's stub is of no use to others, its own upstreams are. */
+export function hostResolvConf(): string {
+  const own = readIfExists('/etc/resolv.conf') ?? '';
+  return /^\s*nameserver\s+127\./m.test(own) ? (readIfExists('/run/systemd/resolve/resolv.conf') ?? own) : own;
+}
+
+export async function startNetwork(
+  parts: NodeParts,
+  client: Client,
+  informers: InformerFactory,
+): Promise<{ ready: Promise<unknown> }> {
+  const { instance, node, log, stack } = parts;
+  const dns = await runDns({
+    informers,
+    clock: realClock,
+    random: realRandom,
+    log: log.child('dns'),
+    addresses: [clusterDnsAddress(instance)],
+    domain: instance.domain,
+    upstreams: upstreamsOf(hostResolvConf()),
+  });
+  stack.use(dns);
+  const services: NodeServices = {
+    addresses: [node.address, clusterDnsAddress(instance)],
+    tcpPorts: [53, instance.apiPort, instance.registryPort, kubeletPort],
+    udpPorts: [53],
+  };
+  if (node.number === 1)
+    await coverInput({ processes: linuxProcesses, instanceId: node.instanceId, log: log.child('firewall') }, services);
+  const proxy = await startServices(parts, informers);
+  const ingress = startIngress(parts, client, informers);
+  return { ready: Promise.all([dns.ready, proxy.ready, ingress.ready]) };
+}
+
+async function startServices(
+  { instance, node, log, stack }: NodeParts,
+  informers: InformerFactory,
+): Promise<{ ready: Promise<unknown> }> {
+  const { createNetworkDoor } = await import('#os/network.linux.ts');
+  const door = createNetworkDoor();
+  stack.defer(() => door.close());
+  const conntrack = linuxProcesses.find('conntrack');
+  const proxy = runServiceProxy({
+    informers,
+    nft: door.nft,
+    clock: realClock,
+    log: log.child('services'),
+    nodeName: node.name,
+    table: `${tableName(node.instanceId)}_services`,
+    podRange: instance.podRange,
+    async forgetUdp({ ip, port }) {
+      if (conntrack === undefined) return;
+      await linuxProcesses.run(conntrack, ['-D', '-p', 'udp', '--orig-dst', ip, '--orig-port-dst', String(port)]);
+    },
+  });
+  return stack.use(proxy);
+}
+
+function startIngress(
+  { instance, node, paths, identity, log, stack }: NodeParts,
+  client: Client,
+  informers: InformerFactory,
+): { ready: Promise<unknown> } {
+  const runDir = join(files.nodeRun(paths, node.number), 'ingress');
+  mkdirSync(runDir, { recursive: true, mode: 0o700 });
+  const ingress = runIngress({
+    client,
+    informers,
+    processes: linuxProcesses,
+    clock: realClock,
+    log: log.child('ingress'),
+    runDir,
+    nodeName: node.name,
+    httpBinds: [`:${instance.httpPort}`],
+    httpsBinds: [`:${instance.httpsPort}`],
+    statusAddress: node.number === 1 ? (hostAddresses()[0] ?? node.address) : undefined,
+    async defaultCertificate() {
+      await identity.ingressServing.ready;
+      const { certificatePem, keyPem } = identity.ingressServing.pair;
+      return `${certificatePem.trim()}\n${identity.ca().trim()}\n${keyPem.trim()}\n`;
+    },
+  });
+  identity.ingressServing.subscribe(() => ingress.renewCertificates());
+  return stack.use(ingress);
+}

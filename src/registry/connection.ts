@@ -1,0 +1,20 @@
+/**
+ * What a connection says of its client. Over TLS an engine of the platform is known by its node's client certificate,
+ * which the cluster's authority signed for the group `system:nodes`.
+ */
+import type { Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
+import { nodeGroup } from '#base/node-identity.ts';
+import { internalUser, type Identity } from './access.ts';
+
+export function isSecure(socket: Socket): boolean {
+  return socket instanceof TLSSocket;
+}
+
+/** The identity of an engine of the platform; undefined for everybody else. */
+export function engineOf(socket: Socket): Identity | undefined {
+  if (!(socket instanceof TLSSocket) || !socket.authorized) return undefined;
+  const { O: organizations = [] } = socket.getPeerCertificate().subject as { O?: string | string[] };
+  if (![organizations].flat().includes(nodeGroup)) return undefined;
+  return { name: internalUser, canWrite: true, isAdministrator: true, isInternal: true };
+}
