@@ -3,6 +3,7 @@
  * reach the API server through the same chain as everybody, without a socket between, and run where this process leads
  * (`control-plane.ts`).
  */
+import type { Node } from '#api/core.v1.ts';
 import { isReason } from '#base/errors.ts';
 import type { UserInfo } from '#base/api-request.ts';
 import type { KeyPair } from '#base/x509.ts';
@@ -87,7 +88,7 @@ async function startApi(
     await openSqliteStore({ path: files.database(paths), clock: realClock, log: log.child('store') }),
   );
   const metrics = createKubeletMetrics({
-    nodes: async () => (await api.server.live.nodes.current()).in(),
+    nodes: async () => (await api.server.live.nodes.current()).in() as readonly Node[],
     ca: ring.ca.certificatePem,
     client: kubeletClient,
     clock: realClock,
