@@ -14,7 +14,7 @@ export function readTestLines(text: string): TestLine[] {
   return text
     .split('\n')
     .filter((line) => line !== '')
-    .map((line) => JSON.parse(line) as TestLine);
+    .map((line): TestLine => JSON.parse(line));
 }
 
 /** Nothing for a run of a few tests. */
