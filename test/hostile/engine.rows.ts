@@ -98,7 +98,7 @@ export const rows: HostileRow[] = [
         record: { state: 'running', spec: { owner: 'docker', labels: {} } },
       };
       const parts = {
-        engine: { registry: { get: () => container, context: { events: { emit: () => undefined } } } },
+        engine: { table: { get: () => container, context: { events: { emit: () => undefined } } } },
         random: { bytes: (count: number) => crypto.getRandomValues(new Uint8Array(count)) },
       } as unknown as DockerParts;
       const route = execRoutes(parts).find((one) => one.path === '/containers/{id}/exec')!;
