@@ -107,6 +107,18 @@ test('disk: all else has its turn first, and the condition holds for five minute
   assert.equal(clock.pending, 0, 'nothing is looked at again');
 });
 
+test('a condition for which nobody was evicted ends soon after its last sign', async () => {
+  const { clock, done, it, pressure } = node([candidate('web', 0, 0)]);
+  it.reading = { ...plenty, nodefs: { ...plenty.nodefs, availableBytes: 0 } };
+  await pressure.look();
+  it.reading = plenty;
+  await clock.advance(4_000);
+  await pressure.look();
+  assert.equal(pressure.conditions.disk, true);
+  await clock.advance(10_000);
+  assert.deepEqual([pressure.conditions.disk, done], [false, ['0s disk!', '0s reclaims', '14s !']]);
+});
+
 test('until the API server knows of it nobody is refused', async () => {
   const told = Promise.withResolvers<void>();
   const pressure = new NodePressure<Candidate>({

@@ -145,7 +145,7 @@ export class SimNodes implements AsyncDisposable, Heartbeats, Fleet {
   fillDisk(name: string): void {
     this.#of(name).exhaust('ephemeral-storage');
   }
-  /** There is room again; the condition holds for 5 minutes more, as a kubelet's does. */
+  /** There is room again; where Pods were evicted the condition holds for 5 minutes more, as a kubelet's does. */
   freeDisk(name: string): void {
     this.#of(name).relieve('ephemeral-storage');
   }
@@ -156,7 +156,7 @@ export class SimNodes implements AsyncDisposable, Heartbeats, Fleet {
   pressMemory(name: string): void {
     this.#of(name).exhaust('memory');
   }
-  /** There is memory again; the condition holds for 5 minutes more. */
+  /** There is memory again; where Pods were evicted the condition holds for 5 minutes more. */
   easeMemory(name: string): void {
     this.#of(name).relieve('memory');
   }
