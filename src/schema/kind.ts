@@ -4,6 +4,7 @@
  * tables, decoding, pruning, defaulting, validation, patches, apply - is derived from a record, so that adding a kind
  * touches one file.
  */
+import type { JSONSchemaProps } from '#api/apiextensions.v1.ts';
 import type { Draft } from '#api/manifest.ts';
 import type { LabelSelector } from '#api/meta.v1.ts';
 import type { KubeObject } from '#base/objects.ts';
@@ -74,6 +75,8 @@ export interface KindRecord<T extends KubeObject = KubeObject> {
   nameForm: 'subdomain' | 'label' | 'label1035' | 'path';
   scale?: { specPath: string; statusPath: string; selectorPath: string };
   custom?: boolean;
+  /** Of a custom kind: the schema as its definition published it. */
+  publishedSchema?: JSONSchemaProps | undefined;
   /** What clients are warned of with each answer. */
   deprecation?: string;
 }

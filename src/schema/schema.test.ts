@@ -275,12 +275,13 @@ describe('field sets', () => {
   };
 
   it('write and read the form of managedFields', () => {
+    const container = ['f:spec', 'f:template', 'f:spec', 'f:containers', 'k:{"name":"c"}'];
     const set = fieldsOf(value, node);
     const json = toFieldsV1(set);
-    assert.deepEqual(json['f:spec']['f:template']['f:spec']['f:containers']['k:{"name":"c"}']['f:ports'], {
+    assert.deepEqual(fieldOf(json, ...container, 'f:ports'), {
       'k:{"containerPort":80,"protocol":"TCP"}': { '.': {}, 'f:containerPort': {} },
     });
-    assert.deepEqual(json['f:spec']['f:template']['f:spec']['f:containers']['k:{"name":"c"}']['f:args'], {});
+    assert.deepEqual(fieldOf(json, ...container, 'f:args'), {});
     assert.deepEqual(toFieldsV1(fromFieldsV1(json)), json);
   });
 
@@ -296,7 +297,7 @@ describe('field sets', () => {
       { spec: { template: { spec: { containers: [{ name: 'b', image: '2' }, { name: 'new' }] } } } },
       node,
     );
-    assert.deepEqual(merged.spec.template.spec.containers, [
+    assert.deepEqual(fieldOf(merged, 'spec', 'template', 'spec', 'containers'), [
       { name: 'a' },
       { name: 'live' },
       { name: 'b', image: '2' },
@@ -308,12 +309,18 @@ describe('field sets', () => {
 describe('the order of merged lists', () => {
   const node = typeOf('core.v1/Pod');
   const names = (live: string[], applied: string[]): string =>
-    mergeApplied(
-      { spec: { containers: live.map((name) => ({ name })) } },
-      { spec: { containers: applied.map((name) => ({ name })) } },
-      node,
+    itemsOf(
+      fieldOf(
+        mergeApplied(
+          { spec: { containers: live.map((name) => ({ name })) } },
+          { spec: { containers: applied.map((name) => ({ name })) } },
+          node,
+        ),
+        'spec',
+        'containers',
+      ),
     )
-      .spec.containers.map((c: Json) => c.name)
+      .map((container) => fieldOf(container, 'name'))
       .join('');
 
   it('puts what another manager applies behind what is there, and lets the applied list order what both have', () => {
