@@ -69,8 +69,7 @@ function checkFields(object: JsonObject, node: ObjectNode, check: Check): void {
     }
     const value = object[key];
     if (value === null) {
-      if (field.type.kind !== 'any' && field.type.kind !== 'time' && field.type.kind !== 'microtime')
-        delete object[key];
+      if (!keepsNull(field)) delete object[key];
       continue;
     }
     path.push(key);
@@ -79,6 +78,11 @@ function checkFields(object: JsonObject, node: ObjectNode, check: Check): void {
     if (isOmitted(replaced, field)) delete object[key];
     else if (replaced !== value) object[key] = replaced;
   }
+}
+
+/** A time that is no pointer is written as null where it is not set. */
+function keepsNull({ type, pointer }: Field): boolean {
+  return type.kind === 'any' || ((type.kind === 'time' || type.kind === 'microtime') && !pointer);
 }
 
 /**

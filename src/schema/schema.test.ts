@@ -162,6 +162,14 @@ describe('decoding', () => {
     );
   });
 
+  it('drops a null time that is a pointer, and keeps one that is none', () => {
+    const { value } = check({
+      metadata: { creationTimestamp: null, deletionTimestamp: null },
+      status: { startTime: null },
+    });
+    assert.deepEqual(value, { metadata: { creationTimestamp: null }, status: {} });
+  });
+
   it('names the field of a wrong type', () => {
     assert.match(
       check({ spec: { containers: 'x' } }).error!,
