@@ -13,6 +13,7 @@ export interface Target {
   key?: string;
 }
 
+// oxlint-disable-next-line typescript/no-explicit-any -- what any server answers
 export type Body = Record<string, any>;
 
 export class KubeClient {

@@ -219,17 +219,18 @@ export async function applyObject(context: RequestContext, options: UpdateOption
       info.name,
       (live) => {
         const merged = mergeInto(context, live, configuration, name, force);
-        if (info.subresource === 'status')
-          return {
-            ...live,
-            metadata: {
-              ...live.metadata,
-              managedFields: merged.metadata.managedFields,
-              resourceVersion: merged.metadata.resourceVersion,
-            },
-            status: merged.status,
-          };
-        return merged;
+        if (info.subresource !== 'status') return merged;
+        const { managedFields: _fields, resourceVersion: _version, ...metadata } = live.metadata;
+        const { managedFields, resourceVersion } = merged.metadata;
+        return {
+          ...live,
+          metadata: {
+            ...metadata,
+            ...(managedFields === undefined ? {} : { managedFields }),
+            ...(resourceVersion === undefined ? {} : { resourceVersion }),
+          },
+          status: merged.status,
+        };
       },
       { ...options, subresource: info.subresource, apply: true, createWhenMissing: create },
     );

@@ -3,6 +3,7 @@
  * changes, and when it is deleted takes its objects with it before its finalizer goes. One loop over the definitions'
  * watch; any step may be repeated.
  */
+import type { CustomResourceDefinition } from '#api/apiextensions.v1.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { isReason } from '#base/errors.ts';
 import { timestamp } from '#base/timestamp.ts';
@@ -48,7 +49,7 @@ class CustomResources {
       this.#due.delete(name);
       try {
         const definition = (await this.#server.live.definitions.current()).get('', name);
-        if (definition !== undefined) await this.#sync(definition);
+        if (definition !== undefined && isDefinition(definition)) await this.#sync(definition);
       } catch (error) {
         this.#server.log.warn('custom resource definition', { name, error });
         this.#addLater(name);
@@ -72,8 +73,8 @@ class CustomResources {
   }
 
   /** Brings what is served in line with a definition. */
-  async #sync(definition: KubeObject): Promise<void> {
-    const name = definition.metadata.name!;
+  async #sync(definition: CustomResourceDefinition): Promise<void> {
+    const name = definition.metadata.name;
     if (definition.metadata.deletionTimestamp !== undefined) {
       await this.#finalize(definition);
       return;
@@ -116,8 +117,8 @@ class CustomResources {
     }
   }
 
-  serve(definition: KubeObject): void {
-    const name = definition.metadata.name!;
+  serve(definition: CustomResourceDefinition): void {
+    const name = definition.metadata.name;
     const known = this.#served.get(name);
     const generation = definition.metadata.generation ?? 0;
     if (known?.generation === generation) return;
@@ -132,7 +133,7 @@ class CustomResources {
     this.#served.delete(name);
   }
 
-  #nameConflict(definition: KubeObject): string | undefined {
+  #nameConflict(definition: CustomResourceDefinition): string | undefined {
     const { group, names } = definition.spec;
     for (const kind of this.#server.kinds.all()) {
       if (kind.group !== group || (kind.custom === true && kind.resource === names.plural)) continue;
@@ -142,8 +143,8 @@ class CustomResources {
   }
 
   /** Deletes the objects; the definition goes when none is left. */
-  async #finalize(definition: KubeObject): Promise<void> {
-    const name = definition.metadata.name!;
+  async #finalize(definition: CustomResourceDefinition): Promise<void> {
+    const name = definition.metadata.name;
     if (!(definition.metadata.finalizers ?? []).includes(cleanup)) return;
     this.serve(definition);
     await this.#update(name, 'status', (o) => {
@@ -191,7 +192,7 @@ class CustomResources {
   }
 }
 
-function conditionsFor(definition: KubeObject, conflict: string | undefined, now: string): Json[] {
+function conditionsFor(definition: CustomResourceDefinition, conflict: string | undefined, now: string): Json[] {
   const before: Json[] = definition.status?.conditions ?? [];
   const make = (type: string, status: string, reason: string, message: string): Json => {
     const old = before.find((c) => c.type === type);
@@ -208,6 +209,9 @@ function conditionsFor(definition: KubeObject, conflict: string | undefined, now
   return [accepted, established];
 }
 
+const isDefinition = (object: KubeObject): object is CustomResourceDefinition =>
+  object.kind === 'CustomResourceDefinition';
+
 /** Serves what is defined already, then follows changes. Answers how to stop. */
 export async function runCustomResources(server: Server): Promise<() => void> {
   const custom = new CustomResources(server);
@@ -217,7 +221,8 @@ export async function runCustomResources(server: Server): Promise<() => void> {
     else custom.add(name);
   });
   for (const { object } of (await definitions.current()).in()) {
-    const conditions: Json[] = object.status?.conditions ?? [];
+    if (!isDefinition(object)) continue;
+    const conditions = object.status?.conditions ?? [];
     if (conditions.some((c) => c.type === 'Established' && c.status === 'True')) custom.serve(object);
   }
   definitions.follow().catch((error: unknown) => server.log.error('custom resources stopped', { error }));

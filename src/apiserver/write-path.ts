@@ -314,7 +314,7 @@ function keepMetadata(context: RequestContext, object: KubeObject, old: KubeObje
     else if (meta[field] !== undefined) delete meta[field];
   }
   // A `delete` would make a slow dictionary of it, for as long as the object and its copies live.
-  meta.resourceVersion = undefined;
+  Object.assign(meta, { resourceVersion: undefined });
 }
 
 /** One attempt; undefined where another writer was faster. */
@@ -421,10 +421,7 @@ async function finishDeletion(
   compare: Compare,
 ): Promise<Written | undefined> {
   const { server } = context;
-  const result = await server.store.txn(
-    [compare],
-    [{ type: 'delete', key }, ...releaseOperations(context.kind, object)],
-  );
+  const result = await server.store.txn([compare], [{ type: 'delete', key }, ...releaseOperations(object)]);
   if (!result.succeeded) return undefined;
   return {
     stored: {

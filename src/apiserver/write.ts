@@ -40,12 +40,15 @@ export async function handleCreate(context: RequestContext): Promise<ApiResponse
  */
 function mergeSubresource(subresource: string, current: KubeObject, wanted: KubeObject, custom = false): KubeObject {
   if (subresource === '') return wanted;
-  if (subresource === 'finalize')
+  if (subresource === 'finalize') {
+    const { resourceVersion: _held, ...metadata } = current.metadata;
+    const { resourceVersion } = wanted.metadata;
     return {
       ...current,
-      metadata: { ...current.metadata, resourceVersion: wanted.metadata.resourceVersion },
+      metadata: { ...metadata, ...(resourceVersion === undefined ? {} : { resourceVersion }) },
       spec: { ...current.spec, finalizers: wanted.spec?.finalizers ?? [] },
     };
+  }
   const meta: Json = { ...current.metadata };
   if (wanted.metadata.resourceVersion === undefined) delete meta.resourceVersion;
   else meta.resourceVersion = wanted.metadata.resourceVersion;

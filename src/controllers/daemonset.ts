@@ -258,7 +258,7 @@ function planStatus(
       numberMisscheduled: misscheduled,
       desiredNumberScheduled: desired,
       numberReady: ready,
-      observedGeneration: set.metadata.generation,
+      observedGeneration: set.metadata.generation ?? 0,
       updatedNumberScheduled: updated,
       ...(available === 0 ? {} : { numberAvailable: available }),
       ...(desired - available === 0 ? {} : { numberUnavailable: desired - available }),

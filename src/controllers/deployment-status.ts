@@ -123,7 +123,7 @@ export function planDeploymentStatus(
   return {
     complete,
     status: {
-      observedGeneration: deployment.metadata.generation,
+      observedGeneration: deployment.metadata.generation ?? 0,
       ...counts,
       ...(collisions === undefined ? {} : { collisionCount: collisions }),
       conditions,

@@ -53,7 +53,7 @@ export function planBudget(
         expectedPods: 0,
         ...budget.status,
         disruptionsAllowed: 0,
-        observedGeneration: budget.metadata.generation,
+        observedGeneration: budget.metadata.generation ?? 0,
         conditions,
       },
     };
@@ -110,7 +110,7 @@ export function planBudget(
   );
   return {
     status: {
-      observedGeneration: budget.metadata.generation,
+      observedGeneration: budget.metadata.generation ?? 0,
       disruptionsAllowed: allowed,
       currentHealthy: healthy,
       desiredHealthy: desired,

@@ -166,7 +166,7 @@ function planStatus(
       fullyLabeledReplicas: counts.fullyLabeled,
       readyReplicas: counts.ready,
       availableReplicas: available,
-      observedGeneration: replicaSet.metadata.generation,
+      observedGeneration: replicaSet.metadata.generation ?? 0,
       ...(conditions.length === 0 ? {} : { conditions }),
     },
     ...(requeueAfterMs === undefined ? {} : { requeueAfterMs }),

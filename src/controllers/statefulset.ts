@@ -173,7 +173,7 @@ function planStatus(
   const done = updated === replicas && ready === replicas && pods.length === replicas;
   return {
     status: {
-      observedGeneration: set.metadata.generation,
+      observedGeneration: set.metadata.generation ?? 0,
       replicas: pods.length,
       readyReplicas: ready,
       availableReplicas: available,

@@ -19,14 +19,18 @@ import { restartDelayFirstMs, restartDelayMsMax, restartResetAfterMs, saveRetryM
 const unknownExitCode = 255;
 
 /** Reads how a run ended. A monitor that was killed leaves no exit file: the code is unknown, and the error says so. */
-function readExit(table: ContainerTable, container: Container): { code: number; error: string; oomKilled: boolean } {
+function readExit(
+  table: ContainerTable,
+  container: Container,
+): { code: number; isUnknown: boolean; error: string; oomKilled: boolean } {
   const { context } = table;
   const run = container.record.run!;
   const code = context.runtime.exitCode(bundleDirectory(context.directories.run, container.id), container.id);
   const oomKilled = context.os.cgroups.oomKilled(run.cgroup);
-  if (code !== undefined) return { code, error: '', oomKilled };
+  if (code !== undefined) return { code, isUnknown: false, error: '', oomKilled };
   return {
     code: unknownExitCode,
+    isUnknown: true,
     error:
       run.bootId === context.bootId
         ? 'the monitor of the container died; its exit code is unknown'
@@ -46,6 +50,7 @@ export async function finishRun(table: ContainerTable, container: Container): Pr
   Object.assign(record, {
     state: 'exited',
     exitCode: exit.code,
+    isExitUnknown: exit.isUnknown,
     error: exit.error,
     oomKilled: exit.oomKilled,
     finishedAtMs: context.clock.now(),

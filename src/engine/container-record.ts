@@ -50,6 +50,8 @@ export interface ContainerRecord {
   startedAtMs: number;
   finishedAtMs: number;
   exitCode: number | undefined;
+  /** Nobody saw how the last run ended. */
+  isExitUnknown?: boolean;
   oomKilled: boolean;
   error: string;
   restartCount: number;

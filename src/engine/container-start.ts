@@ -343,10 +343,11 @@ async function resolveMounts(table: ContainerTable, container: Container, net: N
     }
   }
   const directory = containerDirectory(table.context.directories.data, container.id);
+  const etcFiles = sharedEtcFiles(table, container) ?? spec.etcFiles;
   return [
     ...writeEtcFiles(
       directory,
-      { ...spec, etcFiles: sharedEtcFiles(table, container) ?? spec.etcFiles },
+      { ...spec, ...(etcFiles === undefined ? {} : { etcFiles }) },
       etcTexts(table, container, net.endpoints),
     ),
     ...out,

@@ -69,6 +69,7 @@ export class Container {
       pid: this.isRunning ? (record.run?.pid ?? 0) : 0,
       exitCode: record.exitCode,
       oomKilled: record.oomKilled,
+      ...(record.isExitUnknown === true ? { isExitUnknown: true } : {}),
       error: record.error,
       createdAtMs: record.createdAtMs,
       startedAtMs: record.startedAtMs,

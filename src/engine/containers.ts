@@ -36,6 +36,7 @@ import { keepLog } from './log-rotation.ts';
 import { readLogs } from './logs.ts';
 import type { ContainerTable } from './container-table.ts';
 import { readStats, summariseStats } from './stats.ts';
+import { treeBytes } from './tree-size.ts';
 
 export class Containers implements ContainersContract {
   readonly table: ContainerTable;
@@ -252,6 +253,10 @@ export class Containers implements ContainersContract {
       },
       options,
     );
+  }
+
+  async diskUsage(id: string): Promise<number> {
+    return treeBytes(this.table.context.snapshots.upperDir(this.table.get(id).id));
   }
 
   async stats(id: string): Promise<ContainerStats> {

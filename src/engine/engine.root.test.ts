@@ -24,6 +24,7 @@ import { linuxProcesses } from '#os/processes.linux.ts';
 import { createEngine } from './create-engine.ts';
 import type { DockerEngine } from './create-engine.ts';
 import type { ContainerSpec, Images, ImageSummary } from './engine.ts';
+import { runEngineSuite } from './engine.suite.ts';
 import { stopAllContainers } from './shutdown.ts';
 
 const imageId = `sha256:${'ab'.repeat(32)}`;
@@ -168,6 +169,40 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
     rmSync(home, { recursive: true, force: true });
     assert.deepEqual(left, []);
     assert.equal(mounted, false);
+  });
+
+  const behaviours = {
+    ends: 'echo hello; exit 3',
+    serves: `trap 'exit 0' TERM; echo ready; sleep 600 & wait`,
+    deaf: `trap '' TERM; echo ready; while :; do sleep 1; done`,
+  };
+  runEngineSuite({
+    engine: () => engine,
+    claims: ['docker run', 'Pod', 'build step'],
+    command: ['sh', '-c', 'echo inside; exit 9'],
+    podLabels: (id) => ({ pod: id }),
+    sandbox: (id) => ({
+      id,
+      name: id,
+      hostname: id,
+      labels: { pod: id },
+      network: 'pod',
+      cgroupParent: `/tiphys_${instanceId}/pod${id}`,
+    }),
+    spec: (behaviour, { owner, name, pod }) =>
+      spec(name, ['sh', '-c', behaviours[behaviour]], {
+        owner,
+        name: pod === undefined ? name : `${pod}-${name}`,
+        network: pod === undefined ? { type: 'none' } : { type: 'sandbox', sandboxId: pod },
+        ...(pod === undefined
+          ? {}
+          : {
+              labels: { pod },
+              cgroupParent: `/tiphys_${instanceId}/pod${pod}`,
+              logPath: `${home}/${pod}-${name}.log`,
+            }),
+      }),
+    pass: (work) => work,
   });
 
   test("a container's output and exit code are exact, also when it ends at once", async () => {

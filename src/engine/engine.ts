@@ -199,6 +199,8 @@ export interface ContainerStatus {
   state: ContainerState;
   pid: number;
   exitCode: number | undefined;
+  /** Nobody saw how it ended: the machine went down under it. */
+  isExitUnknown?: boolean;
   oomKilled: boolean;
   error: string;
   /** Milliseconds since 1970; 0 when it has not happened. */
@@ -310,12 +312,15 @@ export interface Containers {
   attach(id: string, streams: Streams, signal?: AbortSignal): Promise<void>;
   logs(id: string, options: LogOptions): AsyncIterable<LogLine>;
   stats(id: string): Promise<ContainerStats>;
+  /** Bytes that it has written into its own root filesystem. */
+  diskUsage(id: string): Promise<number>;
   /** Makes the log file anew after a rename by the caller (log rotation). */
   reopenLog(id: string): Promise<void>;
 }
 
 export interface Sandboxes {
-  create(spec: SandboxSpec): Promise<SandboxStatus>;
+  /** When the signal aborts, what has been made by then is taken away, and it rejects with the signal's reason. */
+  create(spec: SandboxSpec, signal?: AbortSignal): Promise<SandboxStatus>;
   /** Takes network, namespaces and cgroup away; a no-op when it is gone. */
   remove(id: string): Promise<void>;
   list(): SandboxStatus[];

@@ -423,7 +423,9 @@ async function pullFrom(
   const changes = [records.repoDigestChange(`${canonicalRepository(reference)}@${outer}`, record.id)];
   const wasSame =
     known !== undefined &&
-    (reference.tag === undefined || records.byName(canonicalName({ ...reference, digest: undefined })) === record.id);
+    (reference.tag === undefined ||
+      records.byName(canonicalName({ domain: reference.domain, path: reference.path, tag: reference.tag })) ===
+        record.id);
   if (reference.digest === undefined) changes.push(records.nameChange(canonicalName(reference), record.id));
   await records.put(record, changes);
   progress({ status: `Digest: ${outer}` });

@@ -85,8 +85,9 @@ export class Sandboxes implements SandboxContract {
   }
 
   // walk pod-ip 3/5: an address is taken from the node's range and written into the sandbox's record.
-  async create(spec: SandboxSpec): Promise<SandboxStatus> {
+  async create(spec: SandboxSpec, signal?: AbortSignal): Promise<SandboxStatus> {
     return this.#lockOf(spec.id).run(async () => {
+      signal?.throwIfAborted();
       const known = this.#records.get(spec.id);
       if (known?.ready === true) return statusOf(known);
       if (known !== undefined) await this.#forget(known);
@@ -106,6 +107,7 @@ export class Sandboxes implements SandboxContract {
       try {
         this.#save(record);
         await this.#build(record);
+        signal?.throwIfAborted();
         record.ready = true;
         this.#save(record);
       } catch (error) {

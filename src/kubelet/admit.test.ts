@@ -21,7 +21,7 @@ const room = (over: Partial<NodeRoom> = {}): NodeRoom => ({
     ['memory', 1024],
     ['example.com/gpu', 2],
   ]),
-  pressure: { disk: false, memory: false },
+  pressure: { disk: false, memory: false, pid: false },
   ...over,
 });
 const refusal = (subject: KubeObject, others: KubeObject[] = [], over: Partial<NodeRoom> = {}): string => {
@@ -94,8 +94,8 @@ test('affinity, ports and taints, where they are known', () => {
 });
 
 test('under pressure only those are taken that do no more harm', () => {
-  const memory = { pressure: { disk: false, memory: true } };
-  const both = { pressure: { disk: true, memory: true } };
+  const memory = { pressure: { disk: false, memory: true, pid: false } };
+  const both = { pressure: { disk: true, memory: true, pid: false } };
   const burstable = pod({ containers: [asks({ cpu: '1' })] });
   assert.equal(refusal(pod({}), [], memory), 'Evicted');
   assert.equal(refusal(burstable, [], memory), 'none');

@@ -156,13 +156,18 @@ function isTolerated(pod: KubeObject, taint: Json): boolean {
 }
 
 function underPressure(pod: KubeObject, pressure: Pressure): Refusal | undefined {
-  if ((!pressure.disk && !pressure.memory) || isCritical(pod)) return undefined;
+  if ((!pressure.disk && !pressure.memory && !pressure.pid) || isCritical(pod)) return undefined;
   const isSpared =
     !pressure.disk &&
+    !pressure.pid &&
     (qosClassOf(pod) !== 'BestEffort' ||
       isTolerated(pod, { key: 'node.kubernetes.io/memory-pressure', effect: 'NoSchedule' }));
   if (isSpared) return undefined;
-  const conditions = [...(pressure.memory ? ['MemoryPressure'] : []), ...(pressure.disk ? ['DiskPressure'] : [])];
+  const conditions = [
+    ...(pressure.memory ? ['MemoryPressure'] : []),
+    ...(pressure.disk ? ['DiskPressure'] : []),
+    ...(pressure.pid ? ['PIDPressure'] : []),
+  ];
   return rejected('Evicted', `The node had condition: [${conditions.join(' ')}]. `);
 }
 

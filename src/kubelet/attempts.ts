@@ -32,6 +32,7 @@ export function attemptOf(status: ContainerStatus, message: string): Attempt {
     specImage: status.image,
     message,
   };
+  if (attempt.state === 'exited' && status.isExitUnknown === true) return { ...attempt, reason: 'Unknown' };
   if (!hasFailedToStart(status)) return attempt;
   return {
     ...attempt,

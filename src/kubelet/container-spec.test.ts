@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import type { Json, KubeObject } from '#base/objects.ts';
 import type { ContainerSpec, ImageSummary } from '#engine/engine.ts';
-import { hostsText, makeContainerSpec } from './container-spec.ts';
+import { hostsText, prepareContainerFiles } from './container-files.ts';
+import { makeContainerSpec } from './container-spec.ts';
 import { seccompDir, type KubeletPaths } from './names.ts';
 
 const image: ImageSummary = {
@@ -46,20 +47,16 @@ async function specOf(
       metadata: { name: 'p', namespace: 'default', uid: 'u' },
       spec: { containers: [container], ...spec },
     };
-    const made = await makeContainerSpec({
-      pod: subject,
-      container,
+    const dns = { clusterDns: '10.96.0.10', clusterDomain: 'example.test', hostResolvConf: '' };
+    const common = { pod: subject, container, restartCount: 0, environment: new Map<string, string>(), dns };
+    const made = makeContainerSpec({
+      ...common,
       init: false,
-      restartCount: 0,
       image,
-      environment: new Map(),
-      volumes: new Map(),
-      paths,
+      files: await prepareContainerFiles({ ...common, volumes: new Map(), paths, podIp: '10.0.0.2' }),
       sandboxId: 'u',
-      podIp: '10.0.0.2',
       nodeMemoryBytes: 1 << 30,
       cgroupRoot: '/x',
-      dns: { clusterDns: '10.96.0.10', clusterDomain: 'example.test', hostResolvConf: '' },
     });
     return { ...made, hostsFile: readFileSync(made.etcFiles!.hosts!, 'utf8') };
   } finally {

@@ -17,7 +17,7 @@ export interface EvictionCandidate {
   containers: readonly { name: string; usage: number; request: number }[];
 }
 
-export type Starved = 'memory' | 'ephemeral-storage';
+export type Starved = 'memory' | 'ephemeral-storage' | 'inodes' | 'pids';
 
 /** First to go first; those alike in their order of `candidates`. */
 export function rankForEviction<T extends EvictionCandidate>(candidates: readonly T[]): T[] {
@@ -37,19 +37,21 @@ const quantity = (bytes: number): string =>
   formatQuantity({ nano: BigInt(Math.round(bytes)) * 1_000_000_000n, format: 'BinarySI' });
 /** Usage as the kubelet measures it: in whole KiB. */
 const kibibytes = (bytes: number): string => (bytes === 0 ? '0' : `${Math.round(bytes / 1024)}Ki`);
+const isOfBytes = (resource: Starved): boolean => resource === 'memory' || resource === 'ephemeral-storage';
 
-/** The message of an evicted Pod and of its event. Amounts in bytes. */
+/** The message of an evicted Pod and of its event. Amounts in bytes, or as counts. */
 export function evictionMessage(
   resource: Starved,
-  thresholdBytes: number,
-  availableBytes: number,
+  threshold: number,
+  available: number,
   { containers }: EvictionCandidate,
 ): string {
+  const [limit, used] = isOfBytes(resource) ? [quantity, kibibytes] : [String, String];
   const larger = containers
     .filter(({ usage, request }) => usage > request)
     .map(
       ({ name, usage, request }) =>
-        `Container ${name} was using ${kibibytes(usage)}, request is ${quantity(request)}, has larger consumption of ${resource}. `,
+        `Container ${name} was using ${used(usage)}, request is ${limit(request)}, has larger consumption of ${resource}. `,
     );
-  return `The node was low on resource: ${resource}. Threshold quantity: ${quantity(thresholdBytes)}, available: ${kibibytes(availableBytes)}. ${larger.join('')}`;
+  return `The node was low on resource: ${resource}. Threshold quantity: ${limit(threshold)}, available: ${used(available)}. ${larger.join('')}`;
 }

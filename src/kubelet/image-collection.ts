@@ -5,7 +5,7 @@
  * Rules: Kubernetes documentation, "Garbage Collection / Container image lifecycle".
  */
 import { messageOf } from '#base/thrown.ts';
-import type { Engine, ImageSummary } from '#engine/engine.ts';
+import type { Images, ImageSummary } from '#engine/engine.ts';
 import type { Logger } from '#observe/log.ts';
 import { imageGcHighPercent, imageGcLowPercent } from './limits.ts';
 
@@ -47,7 +47,7 @@ export interface ImageCollector {
   collect(disk: DiskUse): Promise<string | undefined>;
 }
 
-export function createImageCollector(engine: Pick<Engine, 'images'>, log: Logger): ImageCollector {
+export function createImageCollector(engine: { images: Pick<Images, 'list' | 'remove'> }, log: Logger): ImageCollector {
   let seenUnused = new Set<string>();
   return {
     async collect(disk) {

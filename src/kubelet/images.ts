@@ -8,7 +8,8 @@ import { messageOf } from '#base/thrown.ts';
 import type { Engine, ImageSummary, RegistryCredential } from '#engine/engine.ts';
 import type { Clock } from '#os/clock.ts';
 import { imageBackOffInitialMs, imageBackOffMaxMs, imageErrorShownMs } from './limits.ts';
-import type { PodEvents } from './worker-context.ts';
+import type { ImageManager, ImageSource, PodApi } from './doors.ts';
+import { Interruption } from './interruption.ts';
 
 /** A container cannot start yet; `reason` is what `kubectl get pods` shows. */
 export class WaitingError extends Error {
@@ -29,10 +30,6 @@ function pullPolicyOf(container: Json): string {
     : 'IfNotPresent';
 }
 
-export interface ImageManager {
-  ensure(pod: KubeObject, container: Json, events: PodEvents, signal: AbortSignal): Promise<ImageSummary>;
-}
-
 /** `untilMs` on the monotonic clock, as is `nowMs` below: a clock that is set must not hold up a pull. */
 export interface ImageBackOff {
   delayMs: number;
@@ -48,12 +45,7 @@ export type ImagePlan = { events: EventArguments[] } & (
 );
 
 /** Pure: `isPresent` on this node, `backOff` after a pull that failed. */
-export function planImage(
-  container: Json,
-  isPresent: boolean,
-  backOff: ImageBackOff | undefined,
-  nowMs: number,
-): ImagePlan {
+function planImage(container: Json, isPresent: boolean, backOff: ImageBackOff | undefined, nowMs: number): ImagePlan {
   const image: string = container.image;
   const policy = pullPolicyOf(container);
   if (isPresent && policy !== 'Always')
@@ -86,7 +78,7 @@ export function planImage(
   return { action: 'pull', events: [['Normal', 'Pulling', `Pulling image "${image}"`]] };
 }
 
-export function pulledEvent(image: string, tookMs: number, sizeBytes: number): EventArguments {
+function pulledEvent(image: string, tookMs: number, sizeBytes: number): EventArguments {
   const took = `${(tookMs / 1000).toFixed(3)}s`;
   return [
     'Normal',
@@ -99,7 +91,7 @@ export function pulledEvent(image: string, tookMs: number, sizeBytes: number): E
  * After a pull that failed: the next back-off, what to tell users, and what the container waits for. Soon looked at
  * again, so that the waiting shows as ImagePullBackOff.
  */
-export function planFailedPull(
+function planFailedPull(
   image: string,
   message: string,
   before: ImageBackOff | undefined,
@@ -117,28 +109,73 @@ export function planFailedPull(
   };
 }
 
-export function invalidImageName(image: string, problem: string): WaitingError {
+function invalidImageName(image: string, problem: string): WaitingError {
   return new WaitingError(
     'InvalidImageName',
     `Failed to apply default image tag "${image}": couldn't parse image name "${image}": ${problem}`,
   );
 }
 
-export function createImageManager(options: {
-  engine: Engine;
-  clock: Clock;
-  credentials(pod: KubeObject, image: string): Promise<RegistryCredential[]>;
-}): ImageManager {
-  const { engine, clock } = options;
+/** Keeps the back-offs of a node's Pods: each Pod has its own for each image. */
+export function createImageManager(options: { source: ImageSource; clock: Clock; tell: PodApi['tell'] }): ImageManager {
+  const { source, clock, tell } = options;
   const backOffs = new Map<string, ImageBackOff>();
-  const pulls = new Map<string, Promise<ImageSummary>>();
+
+  return {
+    async ensure(pod, container, signal) {
+      const image: string = container.image;
+      let found: ImageSummary | undefined;
+      try {
+        found = source.find(pod, container);
+      } catch (error) {
+        if (!isReason(error, 'BadRequest', 'Invalid')) throw error;
+        throw invalidImageName(image, messageOf(error));
+      }
+      const key = `${pod.metadata.uid}/${image}`;
+      const backOff = backOffs.get(key);
+      const plan = planImage(container, found !== undefined, backOff, clock.monotonic());
+      for (const event of plan.events) tell(pod, ...event, container.name);
+      if (plan.action === 'wait') throw plan.error;
+      if (plan.action === 'use') return found!;
+      const startedMs = clock.monotonic();
+      try {
+        const summary = await source.pull(pod, container, signal);
+        backOffs.delete(key);
+        tell(pod, ...pulledEvent(image, clock.monotonic() - startedMs, summary.sizeBytes), container.name);
+        return summary;
+      } catch (error) {
+        if (signal.aborted) throw signal.reason;
+        const message = error instanceof ApiError ? error.message : messageOf(error);
+        const failed = planFailedPull(image, message, backOff, clock.monotonic());
+        backOffs.set(key, failed.backOff);
+        for (const event of failed.events) tell(pod, ...event, container.name);
+        throw failed.error;
+      }
+    },
+  };
+}
+
+/** A pull that several wait for; it ends when the last of them has left. */
+interface SharedPull {
+  done: Promise<ImageSummary>;
+  stop: AbortController;
+  waiting: number;
+}
+
+/** Images of the engine's; Pods that want one with the same credentials at the same time share its pull. */
+export function createImageSource(options: {
+  engine: Pick<Engine, 'images'>;
+  credentials(pod: KubeObject, image: string): Promise<RegistryCredential[]>;
+}): ImageSource {
+  const { images } = options.engine;
+  const pulls = new Map<string, SharedPull>();
 
   const pull = async (pod: KubeObject, image: string, signal: AbortSignal): Promise<ImageSummary> => {
     const credentials = await options.credentials(pod, image);
     let last: unknown;
     for (const credential of credentials.length === 0 ? [undefined] : credentials) {
       try {
-        return await engine.images.pull(image, {
+        return await images.pull(image, {
           ...(credential === undefined ? {} : { credential }),
           signal,
           owner: 'kubelet',
@@ -149,43 +186,36 @@ export function createImageManager(options: {
     }
     throw last;
   };
+  const share = (pod: KubeObject, image: string): SharedPull => {
+    const credentialKey = (pod.spec.imagePullSecrets ?? []).map((entry: Json) => entry.name).join(',');
+    const key = `${image} ${pod.metadata.namespace} ${credentialKey}`;
+    const known = pulls.get(key);
+    if (known !== undefined && !known.stop.signal.aborted) return known;
+    const stop = new AbortController();
+    const shared: SharedPull = { done: pull(pod, image, stop.signal), stop, waiting: 0 };
+    pulls.set(key, shared);
+    const forget = (): void => {
+      if (pulls.get(key) === shared) pulls.delete(key);
+    };
+    shared.done.then(forget, forget);
+    return shared;
+  };
 
   return {
-    async ensure(pod, container, events, signal) {
-      const image: string = container.image;
-      let found: ImageSummary | undefined;
+    // A name or a whole id: `image: b` is never the beginning of one.
+    find: (_pod, container) => images.find(container.image, { isWhole: true }),
+    async pull(pod, container, signal) {
+      const shared = share(pod, container.image);
+      shared.waiting++;
+      const wait = new Interruption([]);
+      const leave = (): void => wait.interrupt();
+      signal.addEventListener('abort', leave, { once: true });
       try {
-        // A name or a whole id: `image: b` is never the beginning of one.
-        found = engine.images.find(image, { isWhole: true });
-      } catch (error) {
-        if (!isReason(error, 'BadRequest', 'Invalid')) throw error;
-        throw invalidImageName(image, messageOf(error));
-      }
-      const key = `${pod.metadata.uid}/${image}`;
-      const backOff = backOffs.get(key);
-      const plan = planImage(container, found !== undefined, backOff, clock.monotonic());
-      for (const event of plan.events) events.event(...event, container.name);
-      if (plan.action === 'wait') throw plan.error;
-      if (plan.action === 'use') return found!;
-      const startedMs = clock.monotonic();
-      try {
-        const credentialKey = (pod.spec.imagePullSecrets ?? []).map((entry: Json) => entry.name).join(',');
-        const pullKey = `${image} ${pod.metadata.namespace} ${credentialKey}`;
-        let pulling = pulls.get(pullKey);
-        if (pulling === undefined) {
-          pulling = pull(pod, image, signal).finally(() => pulls.delete(pullKey));
-          pulls.set(pullKey, pulling);
-        }
-        const summary = await pulling;
-        backOffs.delete(key);
-        events.event(...pulledEvent(image, clock.monotonic() - startedMs, summary.sizeBytes), container.name);
-        return summary;
-      } catch (error) {
-        const message = error instanceof ApiError ? error.message : messageOf(error);
-        const failed = planFailedPull(image, message, backOff, clock.monotonic());
-        backOffs.set(key, failed.backOff);
-        for (const event of failed.events) events.event(...event, container.name);
-        throw failed.error;
+        if (signal.aborted) leave();
+        return await wait.race(shared.done);
+      } finally {
+        signal.removeEventListener('abort', leave);
+        if (--shared.waiting === 0) shared.stop.abort();
       }
     },
   };

@@ -38,6 +38,7 @@ export const criticalPriorityMin = 2_000_000_000;
  */
 export const pressureTransitionMs = 300_000;
 export const evictionIntervalMs = 10_000;
+export const pressureCheckMs = 10_000;
 /** Quantities whose value is remembered: the same few are written again and again. */
 export const quantitiesRememberedMax = 4_096;
 /** Moments whose text is remembered. */
@@ -51,16 +52,27 @@ export const imageGcIntervalMs = 300_000;
 export const webSocketMessageBytesMax = 32 * 1024 * 1024;
 /** Of a container whose process could not be started. */
 export const startErrorExitCode = 128;
-/** Less free than this of the node's file system, and the node is under pressure. */
-export const diskFreeMinPercent = 5;
-export const inodesFreeMinPercent = 5;
-export const diskCheckMs = 5_000;
 /**
- * How long after the last sign of it that pressure is over. Nothing is evicted for it, so nothing flaps: the minutes of
- * a kubelet would only hold a mended machine back.
+ * Less left than this, and the node is under pressure: Kubernetes' defaults for hard eviction (Node-pressure Eviction),
+ * and for processes what is kept back from Pods anyway.
  */
-export const diskPressureTransitionMs = 5_000;
+export const memoryAvailableBytesMin = 100 * 1024 * 1024;
+export const nodefsAvailablePercentMin = 10;
+export const nodefsInodesFreePercentMin = 5;
+export const imagefsAvailablePercentMin = 15;
+export const imagefsInodesFreePercentMin = 5;
+export const pidsAvailablePercentMin = 5;
+/** A container that runs for longer than this when its probes begin was there before the kubelet. */
+export const lateProbeMs = 5_000;
+/** A postStart hook has so long. */
+export const hookMsMax = 3_600_000;
+/** Whatever its preStop hook has used up of the grace period, a container has so long after the signal. */
+export const signalGraceMsMin = 2_000;
 /** Of the processes that the host can have, what all Pods together may; the rest is the node's own. */
 export const podProcessesMaxPercent = 90;
 /** `HOST_NAME_MAX` of Linux. */
 export const hostnameBytesMax = 64;
+/** A node that could not say how it is says it again after this time. */
+export const reportRetryMs = 2_000;
+/** Of the tmpfs that Secrets and tokens lie on. */
+export const secretsBytesMax = 256 * 1024 * 1024;

@@ -1,15 +1,21 @@
 /** The Node object that this kubelet reports: capacity, addresses, conditions. Pure but for what is passed in. */
 import type { Json } from '#base/objects.ts';
+import { amount } from './qos.ts';
 import { rfc3339 } from './status.ts';
+
+/** Amounts by resource, as quantities: `cpu`, `memory`, `ephemeral-storage`, `pods`, and those of device plugins. */
+export type Amounts = Readonly<Record<string, string>>;
 
 export interface NodeFacts {
   name: string;
   hostIp: string;
   hostname: string;
+  /** Where its kubelet answers, if that is another address. */
+  kubeletIp?: string;
   kubeletPort: number;
-  cpus: number;
-  memoryBytes: number;
-  ephemeralBytes: number;
+  capacity: Amounts;
+  /** What Pods may have of it. */
+  allocatable: Amounts;
   architecture: string;
   kernelVersion: string;
   osImage: string;
@@ -21,8 +27,6 @@ export interface NodeFacts {
   labels: Record<string, string>;
   taints?: Json[];
   podCidr: string;
-  /** Pods that may run here at once. */
-  podsMax: number;
   /** Containers run under a profile of AppArmor's. */
   appArmor: boolean;
 }
@@ -30,12 +34,35 @@ export interface NodeFacts {
 /** Memory and CPU kept back from Pods for the node's own processes. */
 const systemReservedMemoryBytes = 100 * 1024 * 1024;
 
-export function allocatableOf(facts: NodeFacts): { cpu: number; memory: number; ephemeralStorage: number } {
+/** Of a machine: what it has, and what Pods may have of that. */
+export function amountsOf(machine: {
+  cpus: number;
+  memoryBytes: number;
+  ephemeralBytes: number;
+  /** Pods that may run here at once. */
+  podsMax: number;
+}): Pick<NodeFacts, 'capacity' | 'allocatable'> {
+  const { cpus, memoryBytes, ephemeralBytes, podsMax } = machine;
+  const kib = (bytes: number): string => `${Math.floor(bytes / 1024)}Ki`;
+  const same = { cpu: String(cpus), 'hugepages-1Gi': '0', 'hugepages-2Mi': '0', pods: String(podsMax) };
   return {
-    cpu: facts.cpus,
-    memory: Math.max(0, facts.memoryBytes - systemReservedMemoryBytes),
-    ephemeralStorage: Math.floor(facts.ephemeralBytes * 0.9),
+    capacity: { ...same, memory: kib(memoryBytes), 'ephemeral-storage': kib(ephemeralBytes) },
+    allocatable: {
+      ...same,
+      memory: kib(Math.max(0, memoryBytes - systemReservedMemoryBytes)),
+      'ephemeral-storage': String(Math.floor(ephemeralBytes * 0.9)),
+    },
   };
+}
+
+/** In cores and bytes. */
+export function allocatableOf({ allocatable }: Pick<NodeFacts, 'allocatable'>): {
+  cpu: number;
+  memory: number;
+  ephemeralStorage: number;
+} {
+  const of = (name: string): number => amount(allocatable[name]) ?? 0;
+  return { cpu: of('cpu'), memory: of('memory'), ephemeralStorage: of('ephemeral-storage') };
 }
 
 export function nodeObject(facts: NodeFacts): Json {
@@ -67,10 +94,11 @@ export function nodeObject(facts: NodeFacts): Json {
 export interface Pressure {
   readonly disk: boolean;
   readonly memory: boolean;
+  readonly pid: boolean;
 }
 
 /** The conditions of a node that works; transition times change with the status only. */
-export function nodeConditions(previous: Json | undefined, nowMs: number, pressure: Pressure): Json[] {
+function nodeConditions(previous: Json | undefined, nowMs: number, pressure: Pressure): Json[] {
   const now = rfc3339(nowMs);
   const condition = (type: string, isTrue: boolean, reason: string, message: string): Json => {
     const status = isTrue ? 'True' : 'False';
@@ -91,7 +119,9 @@ export function nodeConditions(previous: Json | undefined, nowMs: number, pressu
     pressure.disk
       ? condition('DiskPressure', true, 'KubeletHasDiskPressure', 'kubelet has disk pressure')
       : condition('DiskPressure', false, 'KubeletHasNoDiskPressure', 'kubelet has no disk pressure'),
-    condition('PIDPressure', false, 'KubeletHasSufficientPID', 'kubelet has sufficient PID available'),
+    pressure.pid
+      ? condition('PIDPressure', true, 'KubeletHasInsufficientPID', 'kubelet has insufficient PID available')
+      : condition('PIDPressure', false, 'KubeletHasSufficientPID', 'kubelet has sufficient PID available'),
     condition('Ready', true, 'KubeletReady', 'kubelet is posting ready status'),
   ];
 }
@@ -99,32 +129,16 @@ export function nodeConditions(previous: Json | undefined, nowMs: number, pressu
 export function nodeStatus(
   facts: NodeFacts,
   images: { names: string[]; sizeBytes: number }[],
-  previous: Json,
+  previous: Json | undefined,
   nowMs: number,
-  diskPressure: boolean,
+  pressure: Pressure,
 ): Json {
-  const allocatable = allocatableOf(facts);
-  const kib = (bytes: number): string => `${Math.floor(bytes / 1024)}Ki`;
   return {
-    capacity: {
-      cpu: String(facts.cpus),
-      memory: kib(facts.memoryBytes),
-      'ephemeral-storage': kib(facts.ephemeralBytes),
-      'hugepages-1Gi': '0',
-      'hugepages-2Mi': '0',
-      pods: String(facts.podsMax),
-    },
-    allocatable: {
-      cpu: String(allocatable.cpu),
-      memory: kib(allocatable.memory),
-      'ephemeral-storage': String(allocatable.ephemeralStorage),
-      'hugepages-1Gi': '0',
-      'hugepages-2Mi': '0',
-      pods: String(facts.podsMax),
-    },
-    conditions: nodeConditions(previous, nowMs, { disk: diskPressure, memory: false }),
+    capacity: facts.capacity,
+    allocatable: facts.allocatable,
+    conditions: nodeConditions(previous, nowMs, pressure),
     addresses: [
-      { type: 'InternalIP', address: facts.hostIp },
+      { type: 'InternalIP', address: facts.kubeletIp ?? facts.hostIp },
       { type: 'Hostname', address: facts.hostname },
     ],
     daemonEndpoints: { kubeletEndpoint: { Port: facts.kubeletPort } },

@@ -26,17 +26,15 @@ export interface ObjectCache {
   get(kind: 'ConfigMap' | 'Secret', namespace: string, name: string, holder: string): Promise<KubeObject | undefined>;
   /** Gives up what this Pod needed. */
   release(holder: string): void;
+  /** Calls back with the holders of an object that has changed. */
+  onChange(listener: (holders: string[]) => void): void;
   close(): void;
 }
 
-export function createObjectCache(options: {
-  client: Client;
-  clock: Clock;
-  log: Logger;
-  onChange(holders: string[]): void;
-}): ObjectCache {
+export function createObjectCache(options: { client: Client; clock: Clock; log: Logger }): ObjectCache {
   const { client, clock, log } = options;
   const watched = new Map<string, Watched>();
+  let tell: (holders: string[]) => void = () => {};
 
   const follow = async (entry: Watched, first: () => void): Promise<void> => {
     while (!entry.stop.signal.aborted) {
@@ -84,7 +82,7 @@ export function createObjectCache(options: {
     const changed =
       entry.value !== undefined && entry.value.metadata.resourceVersion !== object?.metadata.resourceVersion;
     entry.value = object;
-    if (changed) options.onChange([...entry.holders]);
+    if (changed) tell([...entry.holders]);
   };
 
   return {
@@ -120,6 +118,9 @@ export function createObjectCache(options: {
         entry.stop.abort();
         watched.delete(key);
       }
+    },
+    onChange(listener) {
+      tell = listener;
     },
     close() {
       for (const entry of watched.values()) entry.stop.abort();

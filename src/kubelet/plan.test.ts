@@ -271,7 +271,9 @@ test('what runs when a kubelet begins is ready where no probe will say more, wha
   };
   const observed = new Map(['plain', 'probed', 'starting'].map((name) => [name, [attempt({})]]));
   const memory = memoryFromStatus(subject);
-  adoptRunning(subject, observed, memory);
+  adoptRunning(subject, observed, memory, (kind, container) =>
+    kind === 'Startup' ? container.startupProbe !== undefined : container.readinessProbe !== undefined,
+  );
   assert.deepEqual(
     ['plain', 'probed', 'starting', 'waiting'].map((name) => {
       const { started: isStarted, ready } = memoryOf(memory, name);

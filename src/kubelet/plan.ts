@@ -112,15 +112,25 @@ export function forgiveExits(observed: Observed, memory: Memory): void {
 
 /**
  * Containers that run already when a worker begins: a kubelet that died between the start of one and the report of it
- * has left a status that says nothing of it, or that it is not ready. Where no probe will ever say more, running is
- * started, and started is ready.
+ * has left a status that says nothing of it, or that it is not ready. Where no probe will ever say more (`isAsked`),
+ * running is started, and started is ready.
  */
-export function adoptRunning(pod: KubeObject, observed: Observed, memory: Memory): void {
-  for (const container of [...(pod.spec.initContainers ?? []), ...(pod.spec.containers ?? [])] as Json[]) {
-    if (observed.get(container.name)?.[0]?.state !== 'running') continue;
-    const remembered = memoryOf(memory, container.name);
-    remembered.started ||= container.startupProbe === undefined;
-    remembered.ready ||= remembered.started && container.readinessProbe === undefined;
+export function adoptRunning(
+  pod: KubeObject,
+  observed: Observed,
+  memory: Memory,
+  isAsked: (kind: 'Startup' | 'Readiness', container: Json, containerId: string) => boolean,
+): void {
+  for (const [name, attempts] of observed) {
+    const attempt = attempts[0];
+    if (attempt?.state !== 'running') continue;
+    const container = [...(pod.spec.initContainers ?? []), ...(pod.spec.containers ?? [])].find(
+      (each: Json) => each.name === name,
+    );
+    if (container === undefined) continue;
+    const remembered = memoryOf(memory, name);
+    remembered.started ||= !isAsked('Startup', container, attempt.id);
+    remembered.ready ||= remembered.started && !isAsked('Readiness', container, attempt.id);
   }
 }
 

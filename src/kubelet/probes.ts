@@ -7,24 +7,34 @@ import { request as httpsRequest } from 'node:https';
 import { connect as connectHttp2 } from 'node:http2';
 import { connect, type Socket } from 'node:net';
 import { Writable } from 'node:stream';
-import type { Clock } from '#os/clock.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Json } from '#base/objects.ts';
 import { messageOf } from '#base/thrown.ts';
-import type { Engine } from '#engine/engine.ts';
-import { probeOutputBytesMax } from './limits.ts';
+import type { Clock, Random, Timer } from '#os/clock.ts';
+import type { ActionResult, ActionTarget, KubeletEngine, Prober, ProbeKind, ProbeListener } from './doors.ts';
+import { lateProbeMs, probeOutputBytesMax } from './limits.ts';
 
-export interface ActionResult {
-  ok: boolean;
-  message: string;
-  /** The action could not be tried at all. */ unknown?: boolean;
-}
-export interface ActionTarget {
-  engine: Engine;
+/** What actions are done with. */
+interface Tools {
+  engine: Pick<KubeletEngine, 'containers'>;
   clock: Clock;
-  containerId: string;
-  podIp: string;
-  pod: KubeObject;
-  container: Json;
+  /** Ends the action before its time. */
+  signal?: AbortSignal;
+}
+type Target = ActionTarget & Tools;
+
+/** Calls `end` once, when the time is over or the signal aborts, unless it is cancelled first. */
+function limit({ clock, signal }: Pick<Tools, 'clock' | 'signal'>, timeoutMs: number, end: () => void): Timer {
+  const cancel = (): void => {
+    timer.cancel();
+    signal?.removeEventListener('abort', finish);
+  };
+  const finish = (): void => {
+    cancel();
+    end();
+  };
+  const timer = clock.setTimer(timeoutMs, finish);
+  signal?.addEventListener('abort', finish, { once: true });
+  return { cancel };
 }
 
 /** A port by number or by the name of one of the container's ports. */
@@ -53,24 +63,24 @@ function boundedSink(bytesMax: number): { stream: Writable; text(): string } {
   return { stream, text: () => Buffer.concat(chunks).toString('utf8') };
 }
 
-export async function runAction(action: Json, target: ActionTarget, timeoutMs: number): Promise<ActionResult> {
+async function runAction(action: Json, target: Target, timeoutMs: number): Promise<ActionResult> {
   if (action.exec !== undefined) return runExec(action.exec.command ?? [], target, timeoutMs);
   if (action.httpGet !== undefined) return runHttp(action.httpGet, target, timeoutMs);
   if (action.tcpSocket !== undefined)
     return runTcp(
       action.tcpSocket.host || target.podIp,
       resolvePort(target.container, action.tcpSocket.port),
-      target.clock,
+      target,
       timeoutMs,
     );
   if (action.grpc !== undefined) return runGrpc(action.grpc, target, timeoutMs);
   return { ok: false, message: 'missing probe handler', unknown: true };
 }
 
-async function runExec(command: string[], target: ActionTarget, timeoutMs: number): Promise<ActionResult> {
+async function runExec(command: string[], target: Target, timeoutMs: number): Promise<ActionResult> {
   const output = boundedSink(probeOutputBytesMax);
   const controller = new AbortController();
-  const timer = target.clock.setTimer(timeoutMs, () => controller.abort(new Error('timed out')));
+  const timer = limit(target, timeoutMs, () => controller.abort(new Error('timed out')));
   try {
     const code = await target.engine.containers.exec(
       target.containerId,
@@ -88,7 +98,7 @@ async function runExec(command: string[], target: ActionTarget, timeoutMs: numbe
   }
 }
 
-function runHttp(action: Json, target: ActionTarget, timeoutMs: number): Promise<ActionResult> {
+function runHttp(action: Json, target: Target, timeoutMs: number): Promise<ActionResult> {
   const scheme = (action.scheme ?? 'HTTP').toLowerCase();
   const host: string = action.host || target.podIp;
   const port = resolvePort(target.container, action.port);
@@ -113,7 +123,7 @@ function runHttp(action: Json, target: ActionTarget, timeoutMs: number): Promise
         response.on('error', finish);
       },
     );
-    const timer = target.clock.setTimer(timeoutMs, () =>
+    const timer = limit(target, timeoutMs, () =>
       request.destroy(new Error('context deadline exceeded (Client.Timeout exceeded while awaiting headers)')),
     );
     request.on('error', (error) => {
@@ -124,7 +134,7 @@ function runHttp(action: Json, target: ActionTarget, timeoutMs: number): Promise
   });
 }
 
-function runTcp(host: string, port: number, clock: Clock, timeoutMs: number): Promise<ActionResult> {
+function runTcp(host: string, port: number, tools: Tools, timeoutMs: number): Promise<ActionResult> {
   return new Promise((resolve) => {
     const socket: Socket = connect({ host, port });
     const finish = (result: ActionResult): void => {
@@ -132,7 +142,7 @@ function runTcp(host: string, port: number, clock: Clock, timeoutMs: number): Pr
       socket.destroy();
       resolve(result);
     };
-    const timer = clock.setTimer(timeoutMs, () =>
+    const timer = limit(tools, timeoutMs, () =>
       finish({ ok: false, message: `dial tcp ${host}:${port}: i/o timeout` }),
     );
     socket.on('connect', () => finish({ ok: true, message: '' }));
@@ -146,7 +156,7 @@ function varint(value: number): number[] {
 }
 
 /** gRPC health check (grpc.health.v1.Health/Check): one message, encoded by hand because it has one field each way. */
-function runGrpc(action: Json, target: ActionTarget, timeoutMs: number): Promise<ActionResult> {
+function runGrpc(action: Json, target: Target, timeoutMs: number): Promise<ActionResult> {
   const service = Buffer.from(action.service ?? '', 'utf8');
   const message =
     service.length === 0 ? Buffer.alloc(0) : Buffer.concat([Buffer.from([0x0a, ...varint(service.length)]), service]);
@@ -160,7 +170,7 @@ function runGrpc(action: Json, target: ActionTarget, timeoutMs: number): Promise
       session.destroy();
       resolve(result);
     };
-    const timer = target.clock.setTimer(timeoutMs, () =>
+    const timer = limit(target, timeoutMs, () =>
       finish({ ok: false, message: `timeout: health rpc did not complete within ${timeoutMs / 1000}s` }),
     );
     session.on('error', (error: Error) =>
@@ -199,24 +209,36 @@ function runGrpc(action: Json, target: ActionTarget, timeoutMs: number): Promise
   });
 }
 
-export interface ProbeVerdict {
-  ok: boolean;
-  message: string;
+/** How a Linux node's containers are asked: by exec, HTTP, TCP and gRPC, every period. */
+export function createProber(tools: Tools & { random: Random }): Prober {
+  const fieldOf: Readonly<Record<ProbeKind, string>> = {
+    Startup: 'startupProbe',
+    Readiness: 'readinessProbe',
+    Liveness: 'livenessProbe',
+  };
+  return {
+    isAsked: (kind, { container }) => container[fieldOf[kind]] !== undefined,
+    act: (action, target, timeoutMs, signal) => runAction(action, { ...target, ...tools, signal }, timeoutMs),
+    start(kind, target, startedAtMs, listener) {
+      const probe: Json = target.container[fieldOf[kind]];
+      // After a restart of the kubelet all probes would fire at once; a part of a second spreads them.
+      const isLate = tools.clock.now() - startedAtMs > lateProbeMs;
+      const jitterMs = isLate ? tools.random.float() * Math.min(1_000, (probe.periodSeconds ?? 10) * 1000) : 0;
+      return runProbe(probe, { ...target, ...tools }, startedAtMs, jitterMs, listener);
+    },
+  };
 }
 
 /**
- * Runs one probe until it is cancelled, and reports each change that its thresholds allow, the first result included.
- * `ok` of an unknown attempt does not count.
+ * Runs one probe until it is cancelled, and reports each verdict that its thresholds allow, the first one included. An
+ * attempt that could not be made does not count.
  */
-export function startProbe(
+function runProbe(
   probe: Json,
-  target: ActionTarget,
-  options: {
-    jitter: number;
-    startedAtMs: number;
-    onFailure(message: string): void;
-    onVerdict(verdict: ProbeVerdict): void;
-  },
+  target: Target,
+  startedAtMs: number,
+  jitterMs: number,
+  listener: ProbeListener,
 ): { cancel(): void } {
   const periodMs = (probe.periodSeconds ?? 10) * 1000;
   const timeoutMs = (probe.timeoutSeconds ?? 1) * 1000;
@@ -225,10 +247,8 @@ export function startProbe(
   let cancelled = false;
   let run = 0;
   let lastOk: boolean | undefined;
-  let timer = target.clock.setTimer(
-    Math.max(0, options.startedAtMs + (probe.initialDelaySeconds ?? 0) * 1000 - target.clock.now()) + options.jitter,
-    () => void attempt(),
-  );
+  const firstMs = startedAtMs + (probe.initialDelaySeconds ?? 0) * 1000 - target.clock.now();
+  let timer = target.clock.setTimer(Math.max(0, firstMs) + jitterMs, () => void attempt());
   const attempt = async (): Promise<void> => {
     const result = await runAction(probe, target, timeoutMs).catch((error: unknown): ActionResult => ({
       ok: false,
@@ -237,17 +257,13 @@ export function startProbe(
     }));
     if (cancelled) return;
     timer = target.clock.setTimer(periodMs, () => void attempt());
-    if (result.unknown === true) {
-      options.onFailure(result.message);
-      return;
-    }
+    if (!result.ok) listener.failed(result.message);
+    if (result.unknown === true) return;
     run = result.ok === lastOk ? run + 1 : 1;
     lastOk = result.ok;
-    if (!result.ok) options.onFailure(result.message);
-    if (run === (result.ok ? successThreshold : failureThreshold))
-      options.onVerdict({ ok: result.ok, message: result.message });
-    else if (!result.ok && run > failureThreshold && run % failureThreshold === 0)
-      options.onVerdict({ ok: false, message: result.message });
+    const isFirst = run === (result.ok ? successThreshold : failureThreshold);
+    const isAgain = !result.ok && run > failureThreshold && run % failureThreshold === 0;
+    if (isFirst || isAgain) listener.decided(result.ok);
   };
   return {
     cancel: () => {

@@ -279,11 +279,12 @@ function acceptOverSpdy(
       timer.cancel();
       streams.get('resize')?.on('data', (chunk: Buffer) => sizes.push(chunk.toString('utf8')));
       const structured = /^v[45]/.test(protocol);
+      const [stdin, stdout, stderr] = ['stdin', 'stdout', 'stderr'].map((name) => streams.get(name));
       resolve({
         streams: {
-          ...(wanted.stdin ? { stdin: streams.get('stdin') } : {}),
-          ...(wanted.stdout ? { stdout: streams.get('stdout') } : {}),
-          ...(wanted.stderr && !wanted.tty ? { stderr: streams.get('stderr') } : {}),
+          ...(wanted.stdin && stdin !== undefined ? { stdin } : {}),
+          ...(wanted.stdout && stdout !== undefined ? { stdout } : {}),
+          ...(wanted.stderr && !wanted.tty && stderr !== undefined ? { stderr } : {}),
           ...(wanted.tty ? { resizes: sizes.sizes } : {}),
         },
         signal: gone.signal,

@@ -261,7 +261,7 @@ async function upgrade(
     );
     session.finish(exitStatus(code));
   } catch (error) {
-    options.log.debug('remote command failed', { error: error as Error });
+    options.log.debug('remote command failed', { error });
     session.finish(
       failureStatus(
         `Internal error occurred: error ${parts[0] === 'exec' ? 'executing command in' : 'attaching to'} container: ${messageOf(error)}`,

@@ -182,7 +182,7 @@ function condition(pod: KubeObject, type: string, ok: boolean, nowMs: number, re
 }
 
 /** Why a Pod whose containers are ready is not: a sentence for each readiness gate that does not hold. */
-export function unmetGates(pod: KubeObject): string[] {
+function unmetGates(pod: KubeObject): string[] {
   if (pod.spec.readinessGates === undefined) return [];
   return (pod.spec.readinessGates as Json[]).flatMap(({ conditionType }) => {
     const held = (pod.status?.conditions ?? []).find((entry: Json) => entry.type === conditionType);
@@ -210,7 +210,7 @@ function conditionsOf(input: StatusInput, phase: string, statuses: Json[], initS
   const readyMessage = ended ? undefined : `containers with unready status: ${names(unready)}`;
   const unmet = unmetGates(pod);
   const podReady = containersReady && unmet.length === 0;
-  const notReady: [string?, string?] = containersReady
+  const notReady: [reason?: string, message?: string | undefined] = containersReady
     ? podReady
       ? []
       : ['ReadinessGatesNotReady', unmet.join(', ')]

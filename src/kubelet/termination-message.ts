@@ -3,19 +3,17 @@
  * why it could not start.
  * Rules: Kubernetes documentation, "Determine the Reason for Pod Failure".
  */
-import { readFile } from 'node:fs/promises';
 import type { Json } from '#base/objects.ts';
-import type { ContainerStatus, Engine } from '#engine/engine.ts';
-import { terminationLogBytesMax, terminationLogLinesMax, terminationMessageBytesMax } from './limits.ts';
+import type { Containers, ContainerStatus } from '#engine/engine.ts';
+import { terminationLogBytesMax, terminationLogLinesMax } from './limits.ts';
 
+/** `text`: of the file, as far as it counts. */
 export async function readTerminationMessage(
-  engine: Engine,
-  path: string,
+  engine: { containers: Pick<Containers, 'logs'> },
+  text: string,
   container: Json | undefined,
   status: ContainerStatus,
 ): Promise<string> {
-  const file = await readFile(path).catch(() => Buffer.alloc(0));
-  const text = file.subarray(0, terminationMessageBytesMax).toString('utf8');
   if (text !== '') return text;
   if (container?.terminationMessagePolicy === 'FallbackToLogsOnError' && status.exitCode !== 0) {
     const lines: Uint8Array[] = [];

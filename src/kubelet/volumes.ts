@@ -25,6 +25,7 @@ import { ApiError } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { codeOf } from '#base/thrown.ts';
 import { podDir, podSecretsDir, type KubeletPaths } from './names.ts';
+import type { MountedVolumes } from './doors.ts';
 import { fieldValue, resourceFieldValue, type EnvContext, type ReferencedObjects } from './env.ts';
 import { amount } from './qos.ts';
 
@@ -49,9 +50,6 @@ export interface VolumeContext {
   nowMs: number;
 }
 
-/** A volume as containers bind it: host path by volume name. */
-export type MountedVolumes = Map<string, { path: string; readOnly: boolean }>;
-
 interface ProjectedFile {
   path: string;
   content: Buffer;
@@ -67,7 +65,7 @@ const groupReads = { file: 0o440, directory: 0o2550 };
 
 /** Makes every volume of the Pod; safe to repeat, and repeating it brings projected content up to date. */
 export async function mountVolumes(pod: KubeObject, context: VolumeContext): Promise<MountedVolumes> {
-  const mounted: MountedVolumes = new Map();
+  const mounted = new Map<string, { path: string; readOnly: boolean }>();
   for (const volume of pod.spec.volumes ?? []) {
     try {
       mounted.set(volume.name, await mountVolume(pod, volume, context));

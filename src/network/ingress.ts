@@ -93,7 +93,7 @@ export function runIngress(options: IngressOptions): RunningIngress {
     const planned = servicePorts(
       {
         ...service,
-        spec: { ...service.spec, clusterIP: service.spec.clusterIP === 'None' ? '0.0.0.0' : service.spec.clusterIP },
+        spec: { ...service.spec, ...(service.spec.clusterIP === 'None' ? { clusterIP: '0.0.0.0' } : {}) },
       },
       slices.by('service', `${namespace}/${name}`),
       options.nodeName,

@@ -3,7 +3,8 @@
  * moment: with nobody asking, nothing is read.
  */
 import { Agent, get } from 'node:https';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Node } from '#api/core.v1.ts';
+import type { Json } from '#base/objects.ts';
 import type { KeyPair } from '#base/x509.ts';
 import type { UsageProvider, NodeUsage, PodUsage } from '#apiserver/context.ts';
 import type { Clock } from '#os/clock.ts';
@@ -13,7 +14,7 @@ const timeoutMs = 3_000;
 
 export function createKubeletMetrics(options: {
   /** The Nodes of the cluster. */
-  nodes(): Promise<readonly KubeObject[]>;
+  nodes(): Promise<readonly Node[]>;
   ca: string;
   client: KeyPair;
   clock: Clock;
@@ -48,8 +49,8 @@ export function createKubeletMetrics(options: {
       request.on('error', () => resolve(undefined));
     });
   const readAll = async (): Promise<Json[]> => {
-    const addresses = (await options.nodes()).flatMap((node): string[] =>
-      (node.status?.addresses ?? []).flatMap((entry: Json) => (entry.type === 'InternalIP' ? [entry.address] : [])),
+    const addresses = (await options.nodes()).flatMap(({ status }) =>
+      (status?.addresses ?? []).filter(({ type }) => type === 'InternalIP').map(({ address }) => address),
     );
     const list = await Promise.all(addresses.map(summaryOf));
     return list.filter((summary) => summary !== undefined);

@@ -1,55 +1,23 @@
 /** The kubelet of a node process, and its HTTPS server. */
-import { mkdirSync, readFileSync, statfsSync } from 'node:fs';
-import { cpus, release, totalmem } from 'node:os';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Client } from '#client/client.ts';
-import { kinds } from '#client/kinds.ts';
+import { createEventRecorder } from '#client/events.ts';
 import type { Informer, InformerFactory } from '#client/informer.ts';
+import { kinds } from '#client/kinds.ts';
 import type { DockerEngine } from '#engine/create-engine.ts';
-import { kubeletPaths, runKubelet, type Kubelet } from '#kubelet/kubelet.ts';
-import { podProcessesMaxPercent, podsPerNodeDefault } from '#kubelet/limits.ts';
-import type { NodeFacts } from '#kubelet/node-status.ts';
+import { runKubelet, type Kubelet } from '#kubelet/kubelet.ts';
+import { createLinuxNode, kubeletPaths } from '#kubelet/linux-node.ts';
 import { startKubeletServer } from '#kubelet/server.ts';
 import { exposeMetrics } from '#observe/exposition.ts';
 import { cgroupRoot } from '#net/kernel-names.ts';
 import { machineBootedAtMs, realClock, realRandom } from '#os/clock.real.ts';
-import { readIfExists } from '#os/files.ts';
-import { clusterDnsAddress, type Instance, type NodePlan } from './instance.ts';
+import { clusterDnsAddress } from './instance.ts';
+import { podProcessesMax, readNodeFacts } from './node-facts.ts';
 import { hostResolvConf } from './node-network.ts';
 import { kubeletPort, type NodeParts } from './node-parts.ts';
 import { files } from './paths.ts';
 import { measurePods } from './pod-metrics.ts';
-import { kubernetesVersion, tiphysVersion } from './version.ts';
-
-function factsOf(instance: Instance, node: NodePlan, dataDir: string, appArmor: boolean): NodeFacts {
-  const disk = statfsSync(dataDir);
-  const text = (path: string): string => (readIfExists(path) ?? '').trim();
-  const osRelease = readIfExists('/etc/os-release') ?? '';
-  return {
-    appArmor,
-    name: node.name,
-    hostname: node.name,
-    hostIp: node.address,
-    kubeletPort,
-    cpus: cpus().length,
-    memoryBytes: totalmem(),
-    ephemeralBytes: disk.blocks * disk.bsize,
-    architecture: process.arch,
-    kernelVersion: release(),
-    osImage: /^PRETTY_NAME="?([^"\n]*)"?/m.exec(osRelease)?.[1] ?? 'Linux',
-    machineId: text('/etc/machine-id'),
-    bootId: text('/proc/sys/kernel/random/boot_id'),
-    systemUuid: text('/sys/class/dmi/id/product_uuid') || text('/etc/machine-id'),
-    version: kubernetesVersion,
-    runtimeVersion: `tiphys://${tiphysVersion()}`,
-    podCidr: node.podRange,
-    podsMax: instance.maxPods ?? podsPerNodeDefault,
-    labels: {
-      'node.kubernetes.io/instance-type': 'tiphys',
-      ...(node.number === 1 ? { 'node-role.kubernetes.io/control-plane': '' } : {}),
-    },
-  };
-}
 
 export interface KubeletDoors {
   client: Client;
@@ -63,22 +31,34 @@ export async function startKubelet(parts: NodeParts, doors: KubeletDoors): Promi
   const { engine } = doors;
   const data = join(files.nodeData(paths, node.number), 'kubelet');
   mkdirSync(data, { recursive: true, mode: 0o700 });
-  const facts = factsOf(instance, node, data, engine.context.apparmorDefault !== undefined);
+  const facts = readNodeFacts(instance, node, data, engine.context.apparmorDefault !== undefined);
   const groups = cgroupRoot(node.instanceId, engine.context.os.cgroups.top);
   engine.context.os.cgroups.create(`${groups}/kubepods`, { pidsMax: podProcessesMax() });
-  const kubelet = await runKubelet({
-    ...doors,
-    mounts: engine.context.os.mounts,
+  const common = {
+    client: doors.client,
+    engine,
     clock: realClock,
     random: realRandom,
     log: log.child('kubelet'),
     facts,
-    cgroupRoot: groups,
-    paths: kubeletPaths(data, files.nodeRun(paths, node.number)),
     dns: { clusterDns: clusterDnsAddress(instance), clusterDomain: instance.domain, hostResolvConf: hostResolvConf() },
+  };
+  const pods = doors.informers.informer(kinds.Pod, { fieldSelector: `spec.nodeName=${node.name}` });
+  const kubelet = runKubelet({
+    ...common,
+    ...createLinuxNode({
+      ...common,
+      mounts: engine.context.os.mounts,
+      paths: kubeletPaths(data, files.nodeRun(paths, node.number)),
+      imagesDir: join(files.nodeData(paths, node.number), 'content'),
+    }),
+    pods,
+    self: doors.informers.informer(kinds.Node, { fieldSelector: `metadata.name=${node.name}` }),
+    services: doors.services,
+    recorder: createEventRecorder({ ...common, component: 'kubelet', host: node.name }),
+    cgroupRoot: groups,
   });
   stack.use(kubelet);
-  const pods = doors.informers.informer(kinds.Pod, { fieldSelector: `spec.nodeName=${node.name}` });
   measurePods(parts.metrics, { name: node.name, pods, engine, clock: realClock });
   const server = await startKubeletServer(
     {
@@ -102,17 +82,6 @@ export async function startKubelet(parts: NodeParts, doors: KubeletDoors): Promi
     server.setSecureContext({ cert: certificatePem, key: keyPem, ca: identity.ca() }),
   );
   return kubelet;
-}
-
-/**
- * Each Pod may have as many processes as a kubelet gives it unasked (no bound), all of them together leave some to the
- * node.
- */
-function podProcessesMax(): number {
-  const most = Math.min(
-    ...['pid_max', 'threads-max'].map((name) => Number(readIfExists(`/proc/sys/kernel/${name}`) ?? 32_768)),
-  );
-  return Math.floor((most * podProcessesMaxPercent) / 100);
 }
 
 /** Use of processor and memory by the whole machine since boot. */

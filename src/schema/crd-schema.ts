@@ -3,10 +3,17 @@
  * structural schema becomes the same type nodes that built-in kinds have; defaults, validation and columns are read
  * from the published schema. Expression rules (CEL) are not here.
  */
+import type {
+  CustomResourceDefinition,
+  CustomResourceDefinitionSpec,
+  CustomResourceDefinitionVersion,
+  JSONSchemaProps,
+} from '#api/apiextensions.v1.ts';
 import { copyJson, equalJson } from '#base/json.ts';
 import { PatternError, compilePattern } from '#base/pattern.ts';
 import { patternStepsMax } from '#base/limits.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { KubeObject } from '#base/objects.ts';
+import { fieldOf, isObject, type JsonObject } from '#base/unknown.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { schemaStepsMax } from './limits.ts';
 import { ageOf, allVerbs, scaleSubresource, statusSubresource } from './kind.ts';
@@ -14,20 +21,26 @@ import type { Column, KindRecord, SubresourceRecord } from './kind.ts';
 import { compileJsonPath } from './json-path.ts';
 import { label1035Problem } from './names.ts';
 import { scalarNode, typeOf } from './types.ts';
-import type { Field, ListNode, ObjectNode, TypeNode } from './types.ts';
+import type { Field, ListNode, MapNode, ObjectNode, TypeNode } from './types.ts';
 import { validateAnnotations, validateLabels } from './validate-meta.ts';
 
+/** The schema of a list's items; a structural schema has one for all of them. */
+export function itemsOf({ items }: JSONSchemaProps): JSONSchemaProps | undefined {
+  return Array.isArray(items) ? undefined : items;
+}
+
 /** The type node of a structural schema. */
-function nodeOfSchema(schema: Json): TypeNode {
+function nodeOfSchema(schema: JSONSchemaProps | undefined): TypeNode {
   if (schema === undefined || schema === null || typeof schema !== 'object') return scalarNode('any');
   if (schema['x-kubernetes-int-or-string'] === true) return scalarNode('intstr');
   switch (schema.type) {
     case 'object':
       return objectNode(schema);
     case 'array': {
-      const node: ListNode = { kind: 'list', item: nodeOfSchema(schema.items) };
-      if (schema['x-kubernetes-list-type'] !== undefined) node.listType = schema['x-kubernetes-list-type'];
-      if (schema['x-kubernetes-list-map-keys'] !== undefined) node.keys = schema['x-kubernetes-list-map-keys'];
+      const node: ListNode = { kind: 'list', item: nodeOfSchema(itemsOf(schema)) };
+      const { 'x-kubernetes-list-type': listType, 'x-kubernetes-list-map-keys': keys } = schema;
+      if (listType === 'atomic' || listType === 'set' || listType === 'map') node.listType = listType;
+      if (keys !== undefined) node.keys = keys;
       return node;
     }
     default:
@@ -35,19 +48,23 @@ function nodeOfSchema(schema: Json): TypeNode {
   }
 }
 
-function objectNode(schema: Json): TypeNode {
+function objectNode(schema: JSONSchemaProps): ObjectNode | MapNode {
   const atomic = schema['x-kubernetes-map-type'] === 'atomic';
   if (schema.properties === undefined && typeof schema.additionalProperties === 'object')
     return { kind: 'map', item: nodeOfSchema(schema.additionalProperties), ...(atomic ? { atomic } : {}) };
   if (schema.properties === undefined && schema.additionalProperties === true)
     return { kind: 'map', item: scalarNode('any'), ...(atomic ? { atomic } : {}) };
+  return fieldsNode(schema);
+}
+
+function fieldsNode(schema: JSONSchemaProps): ObjectNode {
   let fields: Map<string, Field> | undefined;
   const node: ObjectNode = {
     kind: 'object',
     get fields() {
       if (fields === undefined) {
         fields = new Map();
-        for (const [name, property] of Object.entries((schema.properties ?? {}) as Record<string, Json>)) {
+        for (const [name, property] of Object.entries(schema.properties ?? {})) {
           const field: Field = {
             name,
             type: nodeOfSchema(property),
@@ -63,16 +80,13 @@ function objectNode(schema: Json): TypeNode {
   };
   if (schema['x-kubernetes-preserve-unknown-fields'] === true) node.preserveUnknown = true;
   if (schema['x-kubernetes-embedded-resource'] === true) node.embedded = true;
-  if (atomic) node.atomic = true;
+  if (schema['x-kubernetes-map-type'] === 'atomic') node.atomic = true;
   return node;
 }
 
 /** The root: what the schema says, and the fields of every object. */
-function rootNode(schema: Json): ObjectNode {
-  const inner =
-    schema === undefined
-      ? undefined
-      : (nodeOfSchema({ ...schema, type: 'object', properties: schema.properties ?? {} }) as ObjectNode);
+function rootNode(schema: JSONSchemaProps | undefined): ObjectNode {
+  const inner = schema === undefined ? undefined : fieldsNode({ ...schema, properties: schema.properties ?? {} });
   const fields = new Map<string, Field>(inner?.fields ?? []);
   const common = (name: string, type: TypeNode): void => {
     fields.set(name, { name, type, required: false, pointer: false });
@@ -88,13 +102,14 @@ function rootNode(schema: Json): ObjectNode {
 }
 
 /** Sets defaults, innermost last, in place. */
-function applySchemaDefaults(value: Json, schema: Json): void {
-  if (typeof value !== 'object' || value === null || schema === undefined) return;
+function applySchemaDefaults(value: unknown, schema: JSONSchemaProps): void {
   if (Array.isArray(value)) {
-    if (schema.items) for (const item of value) applySchemaDefaults(item, schema.items);
+    const items = itemsOf(schema);
+    if (items) for (const item of value) applySchemaDefaults(item, items);
     return;
   }
-  for (const [name, property] of Object.entries((schema.properties ?? {}) as Record<string, Json>)) {
+  if (!isObject(value)) return;
+  for (const [name, property] of Object.entries(schema.properties ?? {})) {
     if (
       (value[name] === undefined || (value[name] === null && property.nullable !== true)) &&
       property.default !== undefined
@@ -107,7 +122,7 @@ function applySchemaDefaults(value: Json, schema: Json): void {
       if (schema.properties?.[name] === undefined) applySchemaDefaults(item, schema.additionalProperties);
 }
 
-function typeName(value: Json): string {
+function typeName(value: unknown): string {
   if (value === null) return 'null';
   if (Array.isArray(value)) return 'array';
   if (typeof value === 'number') return Number.isInteger(value) ? 'integer' : 'number';
@@ -126,29 +141,29 @@ const formats: Record<string, (text: string) => boolean> = {
 };
 
 /** Validates a value against a schema as the reference implementation words it. */
-export function validateSchema(value: Json, schema: Json, path: string, errors: FieldErrors): void {
+export function validateSchema(value: unknown, schema: JSONSchemaProps, path: string, errors: FieldErrors): void {
   if (value === null && (schema.nullable === true || schema.type === undefined)) return;
   if (errors.full || isSpent(schema, errors)) return;
   if (!checkType(value, schema, path, errors)) return;
-  if (schema.enum !== undefined && !schema.enum.some((e: Json) => equalJson(e, value)))
+  if (schema.enum !== undefined && !schema.enum.some((e) => equalJson(e, value)))
     errors.unsupported(
       path,
       value,
-      schema.enum.map((e: Json) => (typeof e === 'string' ? e : JSON.stringify(e))),
+      schema.enum.map((e) => (typeof e === 'string' ? e : JSON.stringify(e))),
     );
   if (typeof value === 'string') checkText(value, schema, path, errors);
   else if (typeof value === 'number') checkNumber(value, schema, path, errors);
   else if (Array.isArray(value)) checkArray(value, schema, path, errors);
-  else if (typeof value === 'object') checkProperties(value, schema, path, errors);
+  else if (isObject(value)) checkProperties(value, schema, path, errors);
   checkCombinations(value, schema, path, errors);
 }
 
 /** Whether the object's validation has cost what it may; `validateBody` says so. */
-function isSpent(schema: Json, errors: FieldErrors): boolean {
+function isSpent(schema: JSONSchemaProps, errors: FieldErrors): boolean {
   return (errors.work.stepsLeft -= 1 + (schema.enum?.length ?? 0) + (schema.required?.length ?? 0)) < 0;
 }
 
-function checkType(value: Json, schema: Json, path: string, errors: FieldErrors): boolean {
+function checkType(value: unknown, schema: JSONSchemaProps, path: string, errors: FieldErrors): boolean {
   if (schema['x-kubernetes-int-or-string'] === true) {
     if (typeof value === 'string' || Number.isInteger(value)) return true;
     errors.invalid(
@@ -165,7 +180,7 @@ function checkType(value: Json, schema: Json, path: string, errors: FieldErrors)
   return false;
 }
 
-function checkText(value: string, schema: Json, path: string, errors: FieldErrors): void {
+function checkText(value: string, schema: JSONSchemaProps, path: string, errors: FieldErrors): void {
   const length = [...value].length;
   if (schema.maxLength !== undefined && length > schema.maxLength)
     errors.invalid(path, value, `${path} in body should be at most ${schema.maxLength} chars long`);
@@ -191,7 +206,7 @@ function checkPattern(value: string, pattern: string, path: string, errors: Fiel
   }
 }
 
-function checkNumber(value: number, schema: Json, path: string, errors: FieldErrors): void {
+function checkNumber(value: number, schema: JSONSchemaProps, path: string, errors: FieldErrors): void {
   if (
     schema.maximum !== undefined &&
     (schema.exclusiveMaximum === true ? value >= schema.maximum : value > schema.maximum)
@@ -214,26 +229,23 @@ function checkNumber(value: number, schema: Json, path: string, errors: FieldErr
     errors.invalid(path, value, `${path} in body should be a multiple of ${schema.multipleOf}`);
 }
 
-function checkArray(value: Json[], schema: Json, path: string, errors: FieldErrors): void {
+function checkArray(value: unknown[], schema: JSONSchemaProps, path: string, errors: FieldErrors): void {
   if (schema.maxItems !== undefined && value.length > schema.maxItems)
     errors.tooMany(path, value.length, schema.maxItems);
   if (schema.minItems !== undefined && value.length < schema.minItems)
     errors.invalid(path, value.length, `${path} in body should have at least ${schema.minItems} items`);
-  if (schema.items !== undefined)
-    value.forEach((item, i) => validateSchema(item, schema.items, `${path}[${i}]`, errors));
+  const items = itemsOf(schema);
+  if (items !== undefined) value.forEach((item, i) => validateSchema(item, items, `${path}[${i}]`, errors));
   const type = schema['x-kubernetes-list-type'];
   if (type !== 'set' && type !== 'map') return;
+  const keys = schema['x-kubernetes-list-map-keys'] ?? [];
   const seen = new Set<string>();
   value.forEach((item, i) => {
-    const id = JSON.stringify(
-      type === 'set' ? item : (schema['x-kubernetes-list-map-keys'] ?? []).map((k: string) => item?.[k] ?? null),
-    );
+    const id = JSON.stringify(type === 'set' ? item : keys.map((k) => fieldOf(item, k) ?? null));
     if (seen.has(id))
       errors.duplicate(
         `${path}[${i}]`,
-        type === 'set'
-          ? item
-          : Object.fromEntries((schema['x-kubernetes-list-map-keys'] ?? []).map((k: string) => [k, item?.[k]])),
+        type === 'set' ? item : Object.fromEntries(keys.map((k) => [k, fieldOf(item, k)])),
       );
     seen.add(id);
   });
@@ -241,7 +253,7 @@ function checkArray(value: Json[], schema: Json, path: string, errors: FieldErro
 
 const join = (path: string, name: string): string => (path === '' ? name : `${path}.${name}`);
 
-function checkProperties(value: Json, schema: Json, path: string, errors: FieldErrors): void {
+function checkProperties(value: JsonObject, schema: JSONSchemaProps, path: string, errors: FieldErrors): void {
   for (const name of schema.required ?? []) if (value[name] === undefined) errors.required(join(path, name));
   if (schema['x-kubernetes-embedded-resource'] === true) checkEmbedded(value, path, errors);
   const names = Object.keys(value);
@@ -258,7 +270,7 @@ function checkProperties(value: Json, schema: Json, path: string, errors: FieldE
 }
 
 /** An object within an object is one by itself: it says what it is, and its metadata have metadata's form. */
-function checkEmbedded(value: Json, path: string, errors: FieldErrors): void {
+function checkEmbedded(value: JsonObject, path: string, errors: FieldErrors): void {
   for (const name of ['apiVersion', 'kind']) {
     if (value[name] === undefined || value[name] === '') errors.required(join(path, name), 'must not be empty');
     else if (typeof value[name] !== 'string')
@@ -270,27 +282,29 @@ function checkEmbedded(value: Json, path: string, errors: FieldErrors): void {
   }
   if (typeof value.kind === 'string' && value.kind !== '' && label1035Problem(value.kind.toLowerCase()) !== '')
     errors.invalid(join(path, 'kind'), value.kind, label1035Problem(value.kind.toLowerCase()));
-  if (value.metadata === undefined || value.metadata === null) return;
-  if (typeof value.metadata !== 'object' || Array.isArray(value.metadata)) {
-    errors.typeInvalid(join(path, 'metadata'), typeName(value.metadata), 'must be of type object');
+  const { metadata } = value;
+  if (metadata === undefined || metadata === null) return;
+  if (!isObject(metadata)) {
+    errors.typeInvalid(join(path, 'metadata'), typeName(metadata), 'must be of type object');
     return;
   }
-  validateLabels(value.metadata.labels, join(path, 'metadata.labels'), errors);
-  validateAnnotations(value.metadata.annotations, join(path, 'metadata.annotations'), errors);
+  const { labels, annotations } = metadata;
+  if (isObject(labels)) validateLabels(labels, join(path, 'metadata.labels'), errors);
+  if (isObject(annotations)) validateAnnotations(annotations, join(path, 'metadata.annotations'), errors);
 }
 
-function passes(value: Json, schema: Json, errors: FieldErrors): boolean {
+function passes(value: unknown, schema: JSONSchemaProps, errors: FieldErrors): boolean {
   const inner = errors.fork();
   validateSchema(value, schema, '', inner);
   return !inner.any;
 }
 
-function checkCombinations(value: Json, schema: Json, path: string, errors: FieldErrors): void {
+function checkCombinations(value: unknown, schema: JSONSchemaProps, path: string, errors: FieldErrors): void {
   for (const part of schema.allOf ?? []) validateSchema(value, part, path, errors);
-  if (schema.anyOf !== undefined && !schema.anyOf.some((s: Json) => passes(value, s, errors)))
+  if (schema.anyOf !== undefined && !schema.anyOf.some((s) => passes(value, s, errors)))
     errors.invalid(path, value, `${path === '' ? '""' : path} in body must validate at least one schema (anyOf)`);
   if (schema.oneOf !== undefined) {
-    const count = schema.oneOf.filter((s: Json) => passes(value, s, errors)).length;
+    const count = schema.oneOf.filter((s) => passes(value, s, errors)).length;
     if (count !== 1)
       errors.invalid(
         path,
@@ -302,9 +316,9 @@ function checkCombinations(value: Json, schema: Json, path: string, errors: Fiel
     errors.invalid(path, value, `${path === '' ? '""' : path} in body must not validate the schema (not)`);
 }
 
-function columnsOf(version: Json): Column[] {
+function columnsOf(version: CustomResourceDefinitionVersion): Column[] {
   const name: Column = { name: 'Name', type: 'string', format: 'name', value: (o) => o.metadata.name };
-  const declared: Json[] = version.additionalPrinterColumns ?? [];
+  const declared = version.additionalPrinterColumns ?? [];
   if (declared.length === 0)
     return [name, { name: 'Age', type: 'date', value: (o, now) => ageOf(o.metadata.creationTimestamp, now) }];
   return [
@@ -313,7 +327,7 @@ function columnsOf(version: Json): Column[] {
       const read = compileJsonPath(c.jsonPath);
       return {
         name: c.name,
-        type: c.type,
+        type: columnTypes.find((type) => type === c.type) ?? 'string',
         ...(c.format === undefined ? {} : { format: c.format }),
         priority: c.priority ?? 0,
         value: (o, now) => cell(read(o), c.type, now),
@@ -322,7 +336,9 @@ function columnsOf(version: Json): Column[] {
   ];
 }
 
-function cell(values: Json[], type: string, now: number): string | number | boolean | null {
+const columnTypes = ['string', 'integer', 'date', 'number', 'boolean'] as const;
+
+function cell(values: readonly unknown[], type: string, now: number): string | number | boolean | null {
   const value = values[0];
   if (value === undefined || value === null) return null;
   if (type === 'date') return ageOf(String(value), now);
@@ -333,18 +349,22 @@ function cell(values: Json[], type: string, now: number): string | number | bool
 
 export interface CustomKind extends KindRecord {
   custom: true;
-  publishedSchema: Json;
+  publishedSchema: JSONSchemaProps | undefined;
 }
 
 /** The kinds of a definition: one for each served version. */
-export function kindsOfDefinition(definition: KubeObject): CustomKind[] {
-  const spec = definition.spec;
-  const stored = spec.versions.find((v: Json) => v.storage === true) ?? spec.versions[0];
-  const served = spec.versions.filter((v: Json) => v.served === true);
-  return served.map((version: Json) => customKind(spec, version, stored.name, spec.versions.length > 1));
+export function kindsOfDefinition({ spec }: CustomResourceDefinition): CustomKind[] {
+  const stored = spec.versions.find((v) => v.storage) ?? spec.versions[0];
+  const served = spec.versions.filter((v) => v.served);
+  return served.map((version) => customKind(spec, version, stored?.name ?? version.name, spec.versions.length > 1));
 }
 
-function customKind(spec: Json, version: Json, storageVersion: string, many: boolean): CustomKind {
+function customKind(
+  spec: CustomResourceDefinitionSpec,
+  version: CustomResourceDefinitionVersion,
+  storageVersion: string,
+  many: boolean,
+): CustomKind {
   const { names, group } = spec;
   const schema = version.schema?.openAPIV3Schema;
   const subresources: Record<string, SubresourceRecord> = {};
@@ -376,11 +396,11 @@ function customKind(spec: Json, version: Json, storageVersion: string, many: boo
       return (type ??= preserves ? { ...rootNode(schema), preserveUnknown: true } : rootNode(schema));
     },
     selectableFields: Object.fromEntries(
-      (version.selectableFields ?? []).map((f: Json) => {
+      (version.selectableFields ?? []).map((f) => {
         const read = compileJsonPath(f.jsonPath);
         return [
           f.jsonPath.replace(/^\./, ''),
-          (o: Json) => {
+          (o) => {
             const v = read(o)[0];
             return v === undefined || v === null ? '' : String(v);
           },
@@ -427,11 +447,9 @@ function customKind(spec: Json, version: Json, storageVersion: string, many: boo
 }
 
 /** The object's own metadata is validated as every object's is. */
-function validateBody(o: Json, schema: Json, errors: FieldErrors): void {
+function validateBody(o: unknown, schema: JSONSchemaProps, errors: FieldErrors): void {
   const { metadata: _m, apiVersion: _a, kind: _k, ...properties } = schema.properties ?? {};
-  const required = (schema.required ?? []).filter(
-    (n: string) => n !== 'metadata' && n !== 'apiVersion' && n !== 'kind',
-  );
+  const required = (schema.required ?? []).filter((n) => n !== 'metadata' && n !== 'apiVersion' && n !== 'kind');
   validateSchema(o, { ...schema, type: 'object', properties, required }, '', errors);
   // Within `not`, what could not be looked at any more would pass.
   if (errors.work.stepsLeft < 0)

@@ -72,7 +72,7 @@ function defaultContainer(container: Draft<Container>, hostNetwork: boolean): vo
     setDefault((resources.requests ??= {}), name, value);
   for (const port of container.ports ?? []) {
     setDefaultText(port, 'protocol', 'TCP');
-    if (hostNetwork && !port.hostPort) port.hostPort = port.containerPort;
+    if (hostNetwork && !port.hostPort && port.containerPort !== undefined) port.hostPort = port.containerPort;
   }
   for (const env of container.env ?? [])
     if (env.valueFrom?.fieldRef) setDefaultText(env.valueFrom.fieldRef, 'apiVersion', 'v1');

@@ -2,9 +2,9 @@
  * The JSONPath of printer columns: `.a.b`, `.a[0]`, `.a[*]`, `['key']`, `[?(@.type=="Ready")]`, `..` not included
  * (Kubernetes, "JSONPath Support").
  */
-import type { Json } from '#base/objects.ts';
+import { fieldOf, isObject } from '#base/unknown.ts';
 
-type Step = (values: Json[]) => Json[];
+type Step = (values: readonly unknown[]) => unknown[];
 
 const token =
   /^(?:\.([A-Za-z0-9_$\-\\/.]*?[^\\](?=[.[]|$)|\*)|\[\s*'([^']+)'\s*\]|\[\s*"([^"]+)"\s*\]|\[\s*(-?\d+)\s*\]|\[\s*\*\s*\]|\[\?\(\s*@\.?([\w.-]*)\s*(==|!=)?\s*(?:"([^"]*)"|'([^']*)'|([\w.]+))?\s*\)\])/;
@@ -12,16 +12,7 @@ const token =
 function field(name: string): Step {
   if (name === '*')
     return (values) => values.flatMap((v) => (v !== null && typeof v === 'object' ? Object.values(v) : []));
-  return (values) =>
-    values.flatMap((v) =>
-      v !== null && typeof v === 'object' && !Array.isArray(v) && v[name] !== undefined ? [v[name]] : [],
-    );
-}
-
-function pathValue(value: Json, path: string): Json {
-  let at = value;
-  for (const name of path.split('.').filter((p) => p !== '')) at = at?.[name];
-  return at;
+  return (values) => values.flatMap((v) => (isObject(v) && v[name] !== undefined ? [v[name]] : []));
 }
 
 function filter(path: string, operator: string | undefined, wanted: string): Step {
@@ -29,14 +20,14 @@ function filter(path: string, operator: string | undefined, wanted: string): Ste
     values
       .flatMap((v) => (Array.isArray(v) ? v : []))
       .filter((item) => {
-        const value = pathValue(item, path);
+        const value = fieldOf(item, ...path.split('.').filter((p) => p !== ''));
         if (operator === undefined) return value !== undefined;
         return (String(value) === wanted) === (operator === '==');
       });
 }
 
 /** A reader of the values that a path selects; a path that is not understood selects nothing. */
-export function compileJsonPath(path: string): (object: Json) => Json[] {
+export function compileJsonPath(path: string): (object: unknown) => unknown[] {
   const steps: Step[] = [];
   let rest = path
     .trim()
@@ -56,5 +47,5 @@ export function compileJsonPath(path: string): (object: Json) => Json[] {
     else steps.push((values) => values.flatMap((v) => (Array.isArray(v) ? v : [])));
     rest = rest.slice(all.length);
   }
-  return (object) => steps.reduce((values, step) => step(values), [object]);
+  return (object) => steps.reduce<unknown[]>((values, step) => step(values), [object]);
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import type { Json } from '#base/objects.ts';
+import { fieldOf, itemsOf } from '#base/unknown.ts';
 import { checkObject } from './check.ts';
 import { FieldErrors } from './field-errors.ts';
 import { compareFields, fieldsOf, fromFieldsV1, isEmptySet, mergeApplied, toFieldsV1 } from './field-sets.ts';
@@ -209,17 +210,23 @@ describe('strategic merge patch', () => {
 
   it('puts what a patch adds in front, unless the patch or the live list says where it goes', () => {
     const names = (current: string[], patch: Json[], order?: string[]): string =>
-      strategicMergePatch(
-        { spec: { containers: current.map((name) => ({ name })) } },
-        {
-          spec: {
-            containers: patch.map((item) => (typeof item === 'string' ? { name: item } : item)),
-            ...(order === undefined ? {} : { '$setElementOrder/containers': order.map((name) => ({ name })) }),
-          },
-        },
-        pod,
+      itemsOf(
+        fieldOf(
+          strategicMergePatch(
+            { spec: { containers: current.map((name) => ({ name })) } },
+            {
+              spec: {
+                containers: patch.map((item) => (typeof item === 'string' ? { name: item } : item)),
+                ...(order === undefined ? {} : { '$setElementOrder/containers': order.map((name) => ({ name })) }),
+              },
+            },
+            pod,
+          ),
+          'spec',
+          'containers',
+        ),
       )
-        .spec.containers.map((c: Json) => c.name)
+        .map((c) => fieldOf(c, 'name'))
         .join('');
     assert.equal(names(['c'], ['n']), 'nc');
     assert.equal(names(['a', 'b', 'c'], ['n', 'b']), 'nabc');
@@ -233,12 +240,19 @@ describe('strategic merge patch', () => {
 
   it('takes directives', () => {
     assert.deepEqual(
-      strategicMergePatch(target, { spec: { containers: [{ $patch: 'replace' }, { name: 'z' }] } }, pod).spec
-        .containers,
+      fieldOf(
+        strategicMergePatch(target, { spec: { containers: [{ $patch: 'replace' }, { name: 'z' }] } }, pod),
+        'spec',
+        'containers',
+      ),
       [{ name: 'z' }],
     );
     assert.deepEqual(
-      strategicMergePatch(target, { spec: { nodeSelector: { $patch: 'replace', q: 'r' } } }, pod).spec.nodeSelector,
+      fieldOf(
+        strategicMergePatch(target, { spec: { nodeSelector: { $patch: 'replace', q: 'r' } } }, pod),
+        'spec',
+        'nodeSelector',
+      ),
       { q: 'r' },
     );
     assert.throws(

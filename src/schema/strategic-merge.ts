@@ -5,7 +5,8 @@
  */
 import { ApiError } from '#base/errors.ts';
 import { copyJson } from '#base/json.ts';
-import type { Json } from '#base/objects.ts';
+import { fieldOf, isObject, type JsonObject } from '#base/unknown.ts';
+
 import type { ListNode, TypeNode } from './types.ts';
 
 const setOrder = '$setElementOrder/';
@@ -22,13 +23,14 @@ function fieldNode(
 }
 
 /** The target with the patch applied; neither is changed. */
-export function strategicMergePatch(target: Json, patch: Json, node: TypeNode | undefined): Json {
-  if (typeof patch !== 'object' || patch === null || Array.isArray(patch)) return copyJson(patch);
-  if (patch.$patch === 'replace') return without(copyJson(patch), '$patch');
-  if (patch.$patch === 'delete') return {};
-  if (patch.$patch !== undefined && patch.$patch !== 'merge')
-    throw new ApiError('BadRequest', `unknown patch type ${JSON.stringify(patch.$patch)} in map`);
-  let out: Json = typeof target === 'object' && target !== null && !Array.isArray(target) ? { ...target } : {};
+export function strategicMergePatch(target: unknown, patch: unknown, node: TypeNode | undefined): unknown {
+  if (!isObject(patch)) return copyJson(patch);
+  const { $patch, ...fields } = patch;
+  if ($patch === 'replace') return copyJson(fields);
+  if ($patch === 'delete') return {};
+  if ($patch !== undefined && $patch !== 'merge')
+    throw new ApiError('BadRequest', `unknown patch type ${JSON.stringify($patch)} in map`);
+  let out: JsonObject = isObject(target) ? { ...target } : {};
   if (Array.isArray(patch.$retainKeys)) {
     const kept = new Set(patch.$retainKeys);
     out = Object.fromEntries(Object.entries(out).filter(([key]) => kept.has(key)));
@@ -60,37 +62,40 @@ export function strategicMergePatch(target: Json, patch: Json, node: TypeNode | 
     if (!key.startsWith(setOrder) || patch[key.slice(setOrder.length)] !== undefined) continue;
     const name = key.slice(setOrder.length);
     const type = fieldNode(node, name).type;
-    if (!Array.isArray(out[name])) continue;
+    const list = out[name];
+    if (!Array.isArray(list)) continue;
     if (!Array.isArray(order)) throw new ApiError('BadRequest', 'the order directive must be a list');
     const mergeKey = type?.kind === 'list' ? type.mergeKey : undefined;
-    const idOf: IdOf = (item) => (mergeKey === undefined ? item : item?.[mergeKey]);
-    out[name] = inOrder(out[name], order.map(idOf), out[name], idOf);
+    const idOf: IdOf = (item) => (mergeKey === undefined ? item : fieldOf(item, mergeKey));
+    out[name] = inOrder(list, order.map(idOf), list, idOf);
   }
   return out;
 }
 
-function without(object: Json, key: string): Json {
-  delete object[key];
-  return object;
-}
-
-function removePrimitives(out: Json, name: string, values: Json): void {
+function removePrimitives(out: JsonObject, name: string, values: unknown): void {
   if (!Array.isArray(values))
     throw new ApiError('BadRequest', `invalid value for ${deletePrimitive}${name}: expected a list`);
   const gone = new Set(values);
-  if (Array.isArray(out[name])) out[name] = out[name].filter((v: Json) => !gone.has(v));
+  const held = out[name];
+  if (Array.isArray(held)) out[name] = held.filter((v) => !gone.has(v));
 }
 
 /** What an item is known by: itself, or its merge key. */
-type IdOf = (item: Json) => Json;
+type IdOf = (item: unknown) => unknown;
 
-function mergeList(target: Json, patch: Json[], node: ListNode | undefined, order: Json, removed: Json): Json[] {
-  const replaces = patch.some((item) => item?.$patch === 'replace');
+function mergeList(
+  target: unknown,
+  patch: unknown[],
+  node: ListNode | undefined,
+  order: unknown,
+  removed: unknown,
+): unknown[] {
+  const replaces = patch.some((item) => fieldOf(item, '$patch') === 'replace');
   if (node === undefined || !(node.strategies ?? []).includes('merge') || replaces)
-    return copyJson(patch.filter((item) => item?.$patch !== 'replace'));
-  const current: Json[] = Array.isArray(target) ? target : [];
+    return copyJson(patch.filter((item) => fieldOf(item, '$patch') !== 'replace'));
+  const current: unknown[] = Array.isArray(target) ? target : [];
   const key = node.mergeKey;
-  const idOf: IdOf = (item) => (key === undefined ? item : item?.[key]);
+  const idOf: IdOf = (item) => (key === undefined ? item : fieldOf(item, key));
   const merged = key === undefined ? mergePrimitives(current, patch, removed) : mergeByKey(current, patch, node, key);
   if (order === undefined) return merged;
   checkOrder(patch, order, idOf);
@@ -98,12 +103,12 @@ function mergeList(target: Json, patch: Json[], node: ListNode | undefined, orde
 }
 
 /** The patch's own items must follow the order that it asks for. */
-function checkOrder(patch: readonly Json[], order: Json, idOf: IdOf): asserts order is Json[] {
+function checkOrder(patch: readonly unknown[], order: unknown, idOf: IdOf): asserts order is unknown[] {
   if (!Array.isArray(order)) throw new ApiError('BadRequest', 'the order directive must be a list');
   const ranks = new Map(order.map((item, i) => [idOf(item), i]));
   let last = -1;
   for (const item of patch) {
-    if (item?.$patch === 'delete') continue;
+    if (fieldOf(item, '$patch') === 'delete') continue;
     const rank = ranks.get(idOf(item));
     if (rank === undefined || rank < last)
       throw new ApiError('BadRequest', "The order in patch list doesn't match $setElementOrder list");
@@ -111,31 +116,30 @@ function checkOrder(patch: readonly Json[], order: Json, idOf: IdOf): asserts or
   }
 }
 
-function mergePrimitives(current: readonly Json[], patch: readonly Json[], removed: Json): Json[] {
+function mergePrimitives(current: readonly unknown[], patch: readonly unknown[], removed: unknown): unknown[] {
   const gone = new Set(Array.isArray(removed) ? removed : []);
   const kept = current.filter((v) => !gone.has(v));
   return inOrder([...new Set([...kept, ...patch])], patch, kept, (item) => item);
 }
 
-function mergeByKey(current: readonly Json[], patch: readonly Json[], node: ListNode, key: string): Json[] {
-  const gone = new Set<Json>();
-  const wanted: Json[] = [];
+function mergeByKey(current: readonly unknown[], patch: readonly unknown[], node: ListNode, key: string): unknown[] {
+  const gone = new Set<unknown>();
+  const wanted: JsonObject[] = [];
   for (const item of patch) {
-    if (typeof item !== 'object' || item === null)
-      throw new ApiError('BadRequest', `expected objects in a list merged by ${key}`);
+    if (!isObject(item)) throw new ApiError('BadRequest', `expected objects in a list merged by ${key}`);
     if (item[key] === undefined)
       throw new ApiError(
         'BadRequest',
         `map: ${JSON.stringify(item).slice(0, 1000)} does not contain declared merge key: ${key}`,
       );
-    if (item.$patch === 'delete') gone.add(item[key]);
+    if (item['$patch'] === 'delete') gone.add(item[key]);
     else wanted.push(item);
   }
-  const kept = current.filter((v) => !gone.has(v?.[key]));
+  const kept = current.filter((v) => !gone.has(fieldOf(v, key)));
   const out = [...kept];
-  const places = new Map<Json, number>();
+  const places = new Map<unknown, number>();
   out.forEach((item, i) => {
-    if (!places.has(item?.[key])) places.set(item?.[key], i);
+    if (!places.has(fieldOf(item, key))) places.set(fieldOf(item, key), i);
   });
   for (const item of wanted) {
     const at = places.get(item[key]);
@@ -150,7 +154,7 @@ function mergeByKey(current: readonly Json[], patch: readonly Json[], node: List
     out,
     wanted.map((item) => item[key]),
     kept,
-    (item) => item?.[key],
+    (item) => fieldOf(item, key),
   );
 }
 
@@ -159,12 +163,12 @@ function mergeByKey(current: readonly Json[], patch: readonly Json[], node: List
  * has both, it says who goes first; else the named one does. So what a patch adds goes to the front, unless it says
  * where else.
  */
-function inOrder(list: readonly Json[], order: readonly Json[], live: readonly Json[], idOf: IdOf): Json[] {
+function inOrder(list: readonly unknown[], order: readonly unknown[], live: readonly unknown[], idOf: IdOf): unknown[] {
   const rank = new Map(order.map((id, i) => [id, i]));
   const place = new Map(live.map((item, i) => [idOf(item), i]));
   const named = list.filter((item) => rank.has(idOf(item))).sort((a, b) => rank.get(idOf(a))! - rank.get(idOf(b))!);
   const others = list.filter((item) => !rank.has(idOf(item)));
-  const out: Json[] = [];
+  const out: unknown[] = [];
   let next = 0;
   for (const item of named) {
     const at = place.get(idOf(item));

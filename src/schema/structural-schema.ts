@@ -3,25 +3,17 @@
  * every field and item, logic of alternatives that adds no fields of its own, patterns that compile, defaults that the
  * schema itself lets pass. Expression rules (CEL) are not here.
  */
+import type { JSONSchemaProps } from '#api/apiextensions.v1.ts';
 import { PatternError, compilePattern } from '#base/pattern.ts';
-import type { Json } from '#base/objects.ts';
-import { validateSchema } from './crd-schema.ts';
+import { itemsOf, validateSchema } from './crd-schema.ts';
 import { FieldErrors } from './field-errors.ts';
 
 const types = ['array', 'boolean', 'integer', 'number', 'object', 'string'];
-const forbidden: Record<string, string> = {
-  $ref: '$ref is not supported',
-  definitions: 'definitions is not supported',
-  dependencies: 'dependencies is not supported',
-  id: 'id is not supported',
-  patternProperties: 'patternProperties is not supported',
-  additionalItems: 'additionalItems is not supported',
-};
 const listTypes = ['atomic', 'map', 'set'];
 const mapTypes = ['atomic', 'granular'];
 
 /** Reports everything at a root schema that keeps it from being structural. */
-export function checkStructuralSchema(schema: Json, at: string, errors: FieldErrors): void {
+export function checkStructuralSchema(schema: JSONSchemaProps, at: string, errors: FieldErrors): void {
   if (schema.type === undefined || schema.type === '') errors.required(`${at}.type`, 'must not be empty at the root');
   else if (schema.type !== 'object') errors.invalid(`${at}.type`, schema.type, 'must be object at the root');
   checkNode(schema, at, errors);
@@ -37,11 +29,13 @@ export function checkStructuralSchema(schema: Json, at: string, errors: FieldErr
     );
 }
 
-function checkNode(schema: Json, at: string, errors: FieldErrors): void {
+function checkNode(schema: JSONSchemaProps, at: string, errors: FieldErrors): void {
   if (errors.full) return;
   checkType(schema, at, errors);
-  for (const [field, why] of Object.entries(forbidden))
-    if (schema[field] !== undefined) errors.forbidden(`${at}.${field}`, why);
+  const { $ref, definitions, dependencies, id, patternProperties, additionalItems } = schema;
+  const present = { $ref, definitions, dependencies, id, patternProperties, additionalItems };
+  for (const [field, value] of Object.entries(present))
+    if (value !== undefined) errors.forbidden(`${at}.${field}`, `${field} is not supported`);
   if (schema.uniqueItems === true)
     errors.forbidden(
       `${at}.uniqueItems`,
@@ -56,7 +50,7 @@ function checkNode(schema: Json, at: string, errors: FieldErrors): void {
   if (schema.default !== undefined) checkDefault(schema, at, errors);
 }
 
-function checkType(schema: Json, at: string, errors: FieldErrors): void {
+function checkType(schema: JSONSchemaProps, at: string, errors: FieldErrors): void {
   const { type } = schema;
   if (type !== undefined && type !== '' && !types.includes(type)) errors.unsupported(`${at}.type`, type, types);
   if (schema['x-kubernetes-int-or-string'] === true && type)
@@ -64,16 +58,16 @@ function checkType(schema: Json, at: string, errors: FieldErrors): void {
 }
 
 /** Whether a place needs no type: what is there is said otherwise. */
-const isUntyped = (schema: Json): boolean =>
+const isUntyped = (schema: JSONSchemaProps): boolean =>
   schema['x-kubernetes-int-or-string'] === true || schema['x-kubernetes-preserve-unknown-fields'] === true;
 
-function checkChild(schema: Json, at: string, what: string, errors: FieldErrors): void {
+function checkChild(schema: JSONSchemaProps, at: string, what: string, errors: FieldErrors): void {
   if (typeof schema !== 'object' || schema === null) return;
   if (!schema.type && !isUntyped(schema)) errors.required(`${at}.type`, `must not be empty for specified ${what}`);
   checkNode(schema, at, errors);
 }
 
-function checkPattern(schema: Json, at: string, errors: FieldErrors): void {
+function checkPattern(schema: JSONSchemaProps, at: string, errors: FieldErrors): void {
   if (schema.pattern === undefined || schema.pattern === '') return;
   try {
     compilePattern(schema.pattern);
@@ -83,8 +77,8 @@ function checkPattern(schema: Json, at: string, errors: FieldErrors): void {
   }
 }
 
-function checkObject(schema: Json, at: string, errors: FieldErrors): void {
-  for (const [name, property] of Object.entries((schema.properties ?? {}) as Record<string, Json>))
+function checkObject(schema: JSONSchemaProps, at: string, errors: FieldErrors): void {
+  for (const [name, property] of Object.entries(schema.properties ?? {}))
     checkChild(property, `${at}.properties[${name}]`, 'object fields', errors);
   if (schema.properties !== undefined && schema.additionalProperties !== undefined)
     errors.forbidden(`${at}.additionalProperties`, 'additionalProperties and properties are mutual exclusive');
@@ -107,12 +101,13 @@ function checkObject(schema: Json, at: string, errors: FieldErrors): void {
     );
 }
 
-function checkArray(schema: Json, at: string, errors: FieldErrors): void {
+function checkArray(schema: JSONSchemaProps, at: string, errors: FieldErrors): void {
   if (Array.isArray(schema.items)) errors.forbidden(`${at}.items`, 'items must be a schema object and not an array');
   else if (schema.items !== undefined) checkChild(schema.items, `${at}.items`, 'array items', errors);
   else if (schema.type === 'array') errors.required(`${at}.items`, 'must be specified');
   const listType = schema['x-kubernetes-list-type'];
-  const keys: Json = schema['x-kubernetes-list-map-keys'];
+  const items = itemsOf(schema);
+  const keys = schema['x-kubernetes-list-map-keys'];
   if (listType === undefined) {
     if (keys !== undefined)
       errors.required(`${at}.x-kubernetes-list-type`, 'must be map if x-kubernetes-list-map-keys is non-empty');
@@ -134,14 +129,14 @@ function checkArray(schema: Json, at: string, errors: FieldErrors): void {
     errors.required(`${at}.x-kubernetes-list-map-keys`, 'must not be empty if x-kubernetes-list-type is map');
     return;
   }
-  if (schema.items?.type !== 'object')
+  if (items?.type !== 'object')
     errors.invalid(
       `${at}.items.type`,
-      schema.items?.type ?? '',
+      items?.type ?? '',
       "must be object if parent array's x-kubernetes-list-type is map",
     );
-  keys.forEach((key: string, i: number) => {
-    const property = schema.items?.properties?.[key];
+  keys.forEach((key, i) => {
+    const property = items?.properties?.[key];
     if (property === undefined)
       errors.invalid(`${at}.x-kubernetes-list-map-keys[${i}]`, key, 'entries must all be names of item properties');
     else if (property.type === 'array' || property.type === 'object')
@@ -150,7 +145,7 @@ function checkArray(schema: Json, at: string, errors: FieldErrors): void {
         property.type,
         "must be a scalar type if parent array's x-kubernetes-list-type is map",
       );
-    else if (property.default === undefined && !(schema.items.required ?? []).includes(key))
+    else if (property.default === undefined && !(items?.required ?? []).includes(key))
       errors.required(
         `${at}.items.properties[${key}].default`,
         'this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property',
@@ -159,11 +154,9 @@ function checkArray(schema: Json, at: string, errors: FieldErrors): void {
 }
 
 /** Schemas that are joined by logic, with their paths. */
-function alternativesOf(schema: Json, at: string): [string, Json][] {
+function alternativesOf(schema: JSONSchemaProps, at: string): [string, JSONSchemaProps][] {
   const lists = (['allOf', 'anyOf', 'oneOf'] as const).flatMap((name) =>
-    Array.isArray(schema[name])
-      ? schema[name].map((inner: Json, i: number): [string, Json] => [`${at}.${name}[${i}]`, inner])
-      : [],
+    (schema[name] ?? []).map((inner, i): [string, JSONSchemaProps] => [`${at}.${name}[${i}]`, inner]),
   );
   return schema.not === undefined ? lists : [...lists, [`${at}.not`, schema.not]];
 }
@@ -179,17 +172,17 @@ const onlyOutside = [
   'x-kubernetes-list-type',
   'x-kubernetes-list-map-keys',
   'x-kubernetes-map-type',
-];
+] as const;
 
 /** Logic says more about fields that the schema outside of it has, and brings in none. */
-function checkLogic(schema: Json, outside: Json, at: string, errors: FieldErrors): void {
+function checkLogic(schema: JSONSchemaProps, outside: JSONSchemaProps, at: string, errors: FieldErrors): void {
   if (errors.full || typeof schema !== 'object' || schema === null) return;
   checkPattern(schema, at, errors);
   const isIntOrString = outside['x-kubernetes-int-or-string'] === true;
   for (const field of onlyOutside) {
     if (
       schema[field] === undefined ||
-      (field === 'type' && isIntOrString && ['integer', 'string'].includes(schema.type))
+      (field === 'type' && isIntOrString && ['integer', 'string'].includes(schema.type ?? ''))
     )
       continue;
     errors.forbidden(
@@ -197,7 +190,7 @@ function checkLogic(schema: Json, outside: Json, at: string, errors: FieldErrors
       field === 'default' ? 'must be undefined to be structural' : 'must be empty to be structural',
     );
   }
-  for (const [name, property] of Object.entries((schema.properties ?? {}) as Record<string, Json>)) {
+  for (const [name, property] of Object.entries(schema.properties ?? {})) {
     const known =
       outside.properties?.[name] ??
       (typeof outside.additionalProperties === 'object' ? outside.additionalProperties : undefined);
@@ -205,14 +198,14 @@ function checkLogic(schema: Json, outside: Json, at: string, errors: FieldErrors
       errors.required(`${outsidePath(at)}.properties[${name}]`, `because it is defined in ${at}.properties[${name}]`);
     else checkLogic(property, known, `${at}.properties[${name}]`, errors);
   }
-  if (schema.items !== undefined && outside.items !== undefined)
-    checkLogic(schema.items, outside.items, `${at}.items`, errors);
+  const [items, outsideItems] = [itemsOf(schema), itemsOf(outside)];
+  if (items !== undefined && outsideItems !== undefined) checkLogic(items, outsideItems, `${at}.items`, errors);
   for (const [path, inner] of alternativesOf(schema, at)) checkLogic(inner, outside, path, errors);
 }
 
 const outsidePath = (at: string): string => at.replace(/\.(?:allOf|anyOf|oneOf|not)\b.*$/, '');
 
-function checkDefault(schema: Json, at: string, errors: FieldErrors): void {
+function checkDefault(schema: JSONSchemaProps, at: string, errors: FieldErrors): void {
   if (schema.default === null && schema.nullable !== true) {
     errors.invalid(`${at}.default`, null, 'must not be null');
     return;

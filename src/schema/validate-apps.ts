@@ -150,8 +150,8 @@ export function validateStatefulSet(o: Draft<StatefulSet>, errors: FieldErrors):
 /** The template with the claims' volumes, which the mounts may name. */
 function withClaims(spec: Draft<StatefulSetSpec>): Draft<PodTemplateSpec> | undefined {
   if (!spec.template || (spec.volumeClaimTemplates ?? []).length === 0) return spec.template;
-  const names = new Set((spec.volumeClaimTemplates ?? []).map((c) => c.metadata?.name));
-  const volumes = (spec.template.spec?.volumes ?? []).filter((v) => !names.has(v.name));
+  const names = new Set((spec.volumeClaimTemplates ?? []).map((c) => c.metadata?.name ?? ''));
+  const volumes = (spec.template.spec?.volumes ?? []).filter((v) => !names.has(v.name ?? ''));
   return {
     ...spec.template,
     spec: {

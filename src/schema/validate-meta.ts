@@ -9,17 +9,17 @@ import { labelProblem, nameProblem } from './names.ts';
 
 const annotationsBytesMax = 256 * 1024;
 
-export function validateLabels(labels: Record<string, string> | undefined, at: string, errors: FieldErrors): void {
+export function validateLabels(labels: Record<string, unknown> | undefined, at: string, errors: FieldErrors): void {
   if (labels === undefined || labels === null) return;
   for (const [key, value] of Object.entries(labels)) {
     if (errors.full) return;
     for (const problem of qualifiedNameProblems(key)) errors.invalid(at, key, problem);
-    for (const problem of labelValueProblems(value)) errors.invalid(at, value, problem);
+    for (const problem of labelValueProblems(String(value))) errors.invalid(at, value, problem);
   }
 }
 
 export function validateAnnotations(
-  annotations: Record<string, string> | undefined,
+  annotations: Record<string, unknown> | undefined,
   at: string,
   errors: FieldErrors,
 ): void {
@@ -28,7 +28,7 @@ export function validateAnnotations(
   for (const [key, value] of Object.entries(annotations)) {
     if (errors.full) return;
     for (const problem of qualifiedNameProblems(key.toLowerCase())) errors.invalid(at, key, problem);
-    bytes += key.length + value.length;
+    bytes += key.length + String(value).length;
   }
   if (bytes > annotationsBytesMax) errors.tooLong(at, annotationsBytesMax);
 }

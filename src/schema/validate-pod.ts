@@ -614,8 +614,8 @@ const mutable =
 
 /** A spec with what an update may change taken out. */
 function frozenPart(spec: Draft<PodSpec>, resources: boolean): Draft<PodSpec> {
-  const containers = (list: Draft<Container>[] | undefined): Draft<Container>[] | undefined =>
-    list?.map(({ image: _image, ...rest }) => {
+  const containers = (list: Draft<Container>[] = []): Draft<Container>[] =>
+    list.map(({ image: _image, ...rest }) => {
       if (resources) {
         const { resources: _r, ...left } = rest;
         return left;

@@ -12,6 +12,7 @@ import { createApiServer, type ApiServer } from '#apiserver/server.ts';
 import { createKeyRing, type KeyRing } from '#apiserver/keys.ts';
 import type { ApiHandler } from '#base/api-request.ts';
 import { ApiError } from '#base/errors.ts';
+import type { Manifest } from '#api/manifest.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { awaitedLater } from '#base/promises.ts';
 import { groupVersionOf } from '#base/objects.ts';
@@ -329,7 +330,7 @@ export class Cluster implements AsyncDisposable {
       watchSeconds: watchSecondsMax,
     });
     const nodes = new SimNodes({
-      client,
+      transport: this.networks.nodes,
       clock,
       random,
       log: log.child('nodes'),
@@ -413,7 +414,10 @@ export class Cluster implements AsyncDisposable {
   }
 
   /** Creates or replaces objects from YAML text or values; kinds are found by discovery. */
-  async apply(manifests: string | KubeObject | readonly KubeObject[], namespace = 'default'): Promise<KubeObject[]> {
+  async apply(
+    manifests: string | Manifest<KubeObject> | readonly Manifest<KubeObject>[],
+    namespace = 'default',
+  ): Promise<KubeObject[]> {
     const values =
       typeof manifests === 'string'
         ? (loadAll(manifests) as Json[])

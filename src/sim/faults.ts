@@ -194,3 +194,28 @@ export class ProcessTransport implements Transport {
     this.kill();
   }
 }
+
+/** The connection of one kubelet: while it is not whole, nothing gets through, nor do answers to what did. */
+export class GuardedTransport implements Transport {
+  readonly #inner: Transport;
+  readonly #isWhole: () => boolean;
+
+  constructor(inner: Transport, isWhole: () => boolean) {
+    this.#inner = inner;
+    this.#isWhole = isWhole;
+  }
+
+  async send(request: TransportRequest): Promise<KubeObject> {
+    if (!this.#isWhole()) throw lost();
+    const answer = await this.#inner.send(request);
+    if (!this.#isWhole()) throw lost();
+    return answer;
+  }
+
+  /** Of a node that is handed what it follows: there is nothing to watch. */
+  watch(): AsyncIterable<WatchEvent[]> {
+    throw lost();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {}
+}

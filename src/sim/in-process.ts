@@ -7,7 +7,7 @@ import { ApiError } from '#base/errors.ts';
 import { loggedContainer, runningContainer } from '#kubelet/serving.ts';
 import type { Cluster } from './cluster.ts';
 import { type Duration, durationMs } from './duration.ts';
-import { ServedPodsOf } from './served-pods.ts';
+import type { SimNodeState } from './sim-node.ts';
 
 export interface LogsOptions {
   /** Of the run before the newest. */
@@ -33,17 +33,14 @@ function serve(
   namespace: string,
   name: string,
   container: string | undefined,
-): { served: ServedPodsOf; target: string; skewMs: number } {
-  const pod = cluster.nodes.find(`${namespace}/${name}`);
-  if (pod === undefined) throw new ApiError('NotFound', `no Pod ${namespace}/${name} runs on a node`);
-  const node: string = pod.pod['spec'].nodeName;
-  if (!cluster.nodes.isReachable(node)) throw new ApiError('ServiceUnavailable', `node ${node} cannot be reached`);
+): { node: SimNodeState; target: string } {
+  const found = cluster.nodes.find(`${namespace}/${name}`);
+  if (found === undefined) throw new ApiError('NotFound', `no Pod ${namespace}/${name} runs on a node`);
+  const { node, pod } = found;
+  if (!cluster.nodes.isReachable(node.name))
+    throw new ApiError('ServiceUnavailable', `node ${node.name} cannot be reached`);
   const preferred = pod.pod.metadata.annotations?.['kubectl.kubernetes.io/default-container'];
-  return {
-    served: new ServedPodsOf({ clock: cluster.clock, scripts: cluster.scripts, pods: () => [pod] }),
-    target: container ?? preferred ?? pod.pod['spec'].containers[0].name,
-    skewMs: cluster.nodes.get(node)!.skewMs,
-  };
+  return { node, target: container ?? preferred ?? pod.pod.spec.containers[0].name };
 }
 
 export function readLogs(
@@ -53,18 +50,18 @@ export function readLogs(
   container: string | undefined,
   { previous = false, tail, since, timestamps = false }: LogsOptions,
 ): string[] {
-  const { served, target, skewMs } = serve(cluster, namespace, name, container);
+  const { node, target } = serve(cluster, namespace, name, container);
   if (tail !== undefined && !(Number.isInteger(tail) && tail >= 0))
     throw new Error(`tail is a number of lines, not ${tail}`);
-  const { id } = loggedContainer(served, namespace, name, target, previous);
-  const { lines } = served.readLog(id, {
+  const { id } = loggedContainer(node.served, namespace, name, target, previous);
+  const { lines } = node.engine.readLog(id, {
     stdout: true,
     stderr: true,
     follow: false,
     ...(tail === undefined ? {} : { tailLines: tail }),
     ...(since === undefined
       ? {}
-      : { sinceNs: BigInt(Math.round(cluster.now + skewMs - durationMs(since))) * 1_000_000n }),
+      : { sinceNs: BigInt(Math.round(cluster.now + node.skewMs - durationMs(since))) * 1_000_000n }),
   });
   const out: string[] = [];
   /** Where a line stands whose rest may follow. */
@@ -100,15 +97,15 @@ export async function execCommand(
   container: string | undefined,
   { stdin, tty = false }: ExecOptions,
 ): Promise<ExecAnswer> {
-  const { served, target } = serve(cluster, namespace, name, container);
-  const { id } = runningContainer(served, namespace, name, target);
+  const { node, target } = serve(cluster, namespace, name, container);
+  const { id } = runningContainer(node.served, namespace, name, target);
   const [stdout, stderr] = [collect(), collect()];
   const streams = {
     stdout: stdout.stream,
     stderr: stderr.stream,
     ...(stdin === undefined ? {} : { stdin: Readable.from([Buffer.from(stdin)]) }),
   };
-  const exitCode = await served.engine.containers.exec(
+  const exitCode = await node.engine.containers.exec(
     id,
     { command: [...command], tty, stdin: stdin !== undefined },
     streams,

@@ -14,7 +14,7 @@ import { exposeMetrics } from '#observe/exposition.ts';
 import { Metrics } from '#observe/metrics.ts';
 import type { Clock } from '#os/clock.ts';
 import type { Cluster } from './cluster.ts';
-import { ServedPodsOf } from './served-pods.ts';
+import type { SimNodeState } from './sim-node.ts';
 
 /** The API server's name to kubelets. */
 export const kubeletClientName = 'kube-apiserver-kubelet-client';
@@ -55,6 +55,7 @@ export class KubeletServers implements AsyncDisposable {
     );
     for (const name of this.#cluster.nodes.names()) {
       const { port } = await this.#open(name, certificatePem, keyPem);
+      this.#cluster.nodes.get(name)!.answerAt('127.0.0.1', port);
       const status = {
         addresses: [
           { type: 'InternalIP', address: '127.0.0.1' },
@@ -72,17 +73,16 @@ export class KubeletServers implements AsyncDisposable {
   }
 
   async #open(name: string, certificate: string, key: string): Promise<NodeServer> {
-    const { clock, scripts, nodes, log } = this.#cluster;
-    const served = new ServedPodsOf({ clock, scripts, pods: () => nodes.get(name)?.running.values() ?? [] });
+    const { nodes, log } = this.#cluster;
+    const node = nodes.get(name)!;
     const server = await startKubeletServer(
       {
-        kubelet: served.kubelet,
-        engine: served.engine,
+        ...node.served,
         clock: this.#clockOf(name),
         log: log.child('kubelet'),
         nodeName: name,
         allowed: { commonNames: [kubeletClientName], organizations: ['system:masters'] },
-        nodeUsage: () => this.#nodeUsage(name, served),
+        nodeUsage: () => this.#nodeUsage(node),
         // A simulated node has no process of its own.
         metrics: () => exposeMetrics(new Metrics()),
       },
@@ -114,8 +114,8 @@ export class KubeletServers implements AsyncDisposable {
     };
   }
 
-  async #nodeUsage(name: string, { engine }: ServedPodsOf): Promise<NodeUsage> {
-    const { clock, nodes } = this.#cluster;
+  async #nodeUsage({ engine, memoryBytes }: SimNodeState): Promise<NodeUsage> {
+    const { clock } = this.#cluster;
     let [cpuNanoseconds, memoryWorkingSetBytes] = [0, 0];
     for (const { id, state } of engine.containers.list()) {
       if (state !== 'running') continue;
@@ -126,7 +126,7 @@ export class KubeletServers implements AsyncDisposable {
     return {
       cpuNanoseconds,
       memoryWorkingSetBytes,
-      memoryAvailableBytes: Math.max(0, (nodes.get(name)?.memoryBytes ?? 0) - memoryWorkingSetBytes),
+      memoryAvailableBytes: Math.max(0, memoryBytes - memoryWorkingSetBytes),
       readAtMs: clock.now(),
       bootedAtMs: clock.now() - clock.monotonic(),
     };

@@ -16,25 +16,18 @@ export const diskSyncMsMax = 4;
 /** A ConfigMap or Secret that a node has seen is believed to be there for this long. */
 export const referenceBelievedMs = 60_000;
 export const referencesRememberedMax = 1_000;
-/** A container that has ended is started again this much later at the earliest: a kubelet looks once a second. */
+/** A container that has ended is made anew this much later at the earliest: what it leaves is cleared away first. */
 export const endSeenMs = 1_000;
+/** How long a sandbox takes, an ordinary image pull included, where no script says it. */
+export const sandboxMsMin = 200;
+export const sandboxMsMax = 500;
 /** Memory of a container that no script speaks of. */
 export const idleMemoryBytes = 16 * 1024 * 1024;
-/**
- * A node's disk, and what it is short of when less is left: the kubelet's defaults (100Mi of memory, 10 % of the disk).
- */
+/** A node's disk. */
 export const diskBytes = 100 * 1024 * 1024 * 1024;
-export const memoryThresholdBytes = 100 * 1024 * 1024;
-export const diskThresholdBytes = diskBytes / 10;
-/**
- * A healthy server stops this soon after the signal; and it gets this long for it whatever its preStop hook has used up
- * of the grace period.
- */
+/** A healthy server stops this soon after the signal. */
 export const stopMsDefault = 100;
-export const signalGraceMinMs = 2_000;
 /** What a full disk answers to whoever writes. */
 export const diskFullProblem = 'write /var/lib/tiphys: no space left on device';
 /** How late a request is at most that others overtake, or that arrives a second time. */
 export const lateMsMax = 2_000;
-/** A node that could not say how it is says it again after this time. */
-export const reportRetryMs = 2_000;

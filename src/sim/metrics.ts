@@ -2,14 +2,7 @@
 import { timestamp } from '#base/timestamp.ts';
 import type { UsageProvider, NodeUsage, PodUsage } from '#apiserver/context.ts';
 import type { SimNodes } from './nodes.ts';
-import type { ContainerContext, PodScript } from './pod-script.ts';
-
-const idleCpu = 1;
-
-/** What a container uses of processors now, in billionths of one. */
-export function cpuNanoCoresOf(script: PodScript, context: ContainerContext): number {
-  return Math.round((script.cpu?.(context) ?? idleCpu) * 1e6);
-}
+import { cpuNanoCoresOf } from './pod-script.ts';
 
 export function metricsOf(nodes: () => SimNodes, now: () => number): UsageProvider {
   const usageOfPods = (namespace: string | undefined): (PodUsage & { node: string })[] => {

@@ -123,7 +123,7 @@ test('a full disk: condition and taint, nothing new is taken, one Pod after the 
   );
   assert.equal((await conditionOf(cluster, 'Ready')).status, 'True');
   assert.deepEqual(await taintsOf(cluster), ['node.kubernetes.io/disk-pressure:NoSchedule']);
-  assert.deepEqual(cluster.nodes.get('node-0')!.pressure, { disk: true, memory: false });
+  assert.deepEqual(cluster.nodes.get('node-0')!.pressure, { disk: true, memory: false, pid: false });
   await cluster.apply(pod('bold', { nodeName: 'node-0' }));
   await cluster.advance('1s');
   const bold = await statusOf(cluster, 'bold');
@@ -264,7 +264,7 @@ test('a fork keeps the faults of its nodes, and heals them by itself', async () 
   await cluster.advance('5s');
   await using fork = cluster.fork();
   await fork.advance('1s');
-  assert.deepEqual(fork.nodes.get('node-0')!.pressure, { disk: true, memory: false });
+  assert.deepEqual(fork.nodes.get('node-0')!.pressure, { disk: true, memory: false, pid: false });
   fork.nodes.freeDisk('node-0');
   await fork.advance('6m');
   assert.equal((await conditionOf(fork, 'DiskPressure')).status, 'False');

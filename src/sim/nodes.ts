@@ -3,12 +3,14 @@
  * Pods.
  */
 import type { KubeObject } from '#base/objects.ts';
-import { indexes, type Informer } from '#client/informer.ts';
+import { indexes, type Informer, keyOf } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { Heartbeats } from '#controllers/node-lifecycle.ts';
 import { type Duration, durationMs } from './duration.ts';
+import { createClient } from '#client/rest-client.ts';
 import { References } from './references.ts';
-import { type Fleet, type NodeDependencies, type NodeSnapshot, SimNode, type SimNodeState } from './sim-node.ts';
+import type { Fleet, NodeDependencies } from './fleet.ts';
+import { type NodeSnapshot, SimNode, type SimNodeState } from './sim-node.ts';
 import type { SimPod } from './sim-pod.ts';
 
 export class SimNodes implements AsyncDisposable, Heartbeats, Fleet {
@@ -23,7 +25,7 @@ export class SimNodes implements AsyncDisposable, Heartbeats, Fleet {
 
   constructor(deps: NodeDependencies) {
     this.deps = deps;
-    this.references = new References(deps.client, deps.clock);
+    this.references = new References(createClient(deps.transport, 'kubelet'), deps.clock);
     this.#isQuiet = !deps.writesLeases;
     this.pods = deps.informers.informer(kinds.Pod).addIndex('node', indexes.node);
     const see = (pod: KubeObject): void => {
@@ -69,15 +71,13 @@ export class SimNodes implements AsyncDisposable, Heartbeats, Fleet {
     const made = options.map((option, at) => new SimNode(this, first + at, option));
     for (const node of made) this.#nodes.set(node.name, node);
     for (const [at, node] of made.entries()) {
+      const { isDown = false, isCut = false } = options[at]!;
       // A copy of a node that is away cannot say that it is there.
-      if (options[at]!.isDown !== true && options[at]!.isCut !== true) await node.register();
-      node.beginHeartbeats();
-      for (const pod of [...this.pods.by('node', node.name)]) node.see(pod);
+      if (isCut) node.cut();
+      const begun = node.begin();
+      if (isDown) node.down();
+      if (!isDown && !isCut) await begun;
     }
-    options.forEach(({ isDown, isCut }, at) => {
-      if (isDown === true) made[at]!.down();
-      if (isCut === true) made[at]!.cut();
-    });
   }
 
   names(): string[] {
@@ -120,7 +120,7 @@ export class SimNodes implements AsyncDisposable, Heartbeats, Fleet {
   }
   /** A running container of a Pod dies with this code. */
   crashPod(namespace: string, name: string, exitCode = 1): void {
-    this.find(`${namespace}/${name}`)?.crash(exitCode);
+    this.find(`${namespace}/${name}`)?.pod.crash(exitCode);
   }
   /**
    * The node's clock is off by this many milliseconds from now on, behind when negative (0: right again): its Leases
@@ -143,7 +143,7 @@ export class SimNodes implements AsyncDisposable, Heartbeats, Fleet {
    * every 10 s one Pod is evicted.
    */
   fillDisk(name: string): void {
-    this.#of(name).starve('ephemeral-storage');
+    this.#of(name).exhaust('ephemeral-storage');
   }
   /** There is room again; the condition holds for 5 minutes more, as a kubelet's does. */
   freeDisk(name: string): void {
@@ -154,7 +154,7 @@ export class SimNodes implements AsyncDisposable, Heartbeats, Fleet {
    * one Pod is evicted.
    */
   pressMemory(name: string): void {
-    this.#of(name).starve('memory');
+    this.#of(name).exhaust('memory');
   }
   /** There is memory again; the condition holds for 5 minutes more. */
   easeMemory(name: string): void {
@@ -165,17 +165,20 @@ export class SimNodes implements AsyncDisposable, Heartbeats, Fleet {
     return [...this.#nodes.values()].map((node) => node.snapshot());
   }
 
-  find(key: string): SimPod | undefined {
-    for (const node of this.#nodes.values()) {
-      const pod = node.running.get(key);
-      if (pod !== undefined) return pod;
-    }
-    return undefined;
+  /** By `namespace/name`: of two of one name, the one that is not going. */
+  find(key: string): { node: SimNodeState; pod: SimPod } | undefined {
+    let found: { node: SimNodeState; pod: SimPod } | undefined;
+    for (const node of this.#nodes.values())
+      for (const pod of node.pods) {
+        if (keyOf(pod.pod) !== key) continue;
+        if (pod.pod.metadata.deletionTimestamp === undefined) return { node, pod };
+        found ??= { node, pod };
+      }
+    return found;
   }
 
   *running(): Iterable<{ node: string; pod: SimPod }> {
-    for (const node of this.#nodes.values())
-      if (node.isUp) for (const pod of node.running.values()) yield { node: node.name, pod };
+    for (const node of this.#nodes.values()) if (node.isUp) for (const pod of node.pods) yield { node: node.name, pod };
   }
 
   #of(name: string): SimNode {

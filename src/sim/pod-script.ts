@@ -215,3 +215,10 @@ function isWork(pod: KubeObject, container: Json, { leakBytesPerSecond, liveness
 function optionalMs(duration: Duration | undefined): number | undefined {
   return duration === undefined ? undefined : durationMs(duration);
 }
+
+const idleCpu = 1;
+
+/** What a container uses of processors now, in billionths of one. */
+export function cpuNanoCoresOf(script: PodScript, context: ContainerContext): number {
+  return Math.round((script.cpu?.(context) ?? idleCpu) * 1e6);
+}

@@ -36,8 +36,8 @@ function verdictMs({ firstMs, periodMs }: Looks, atMs: number, count: number): n
 }
 
 export function probeTimes(container: Json, script: ResolvedScript): ProbeTimes {
-  const { startupProbe, readinessProbe, livenessProbe, lifecycle } = container;
-  let startedMs = (lifecycle?.postStart?.sleep?.seconds ?? 0) * 1000;
+  const { startupProbe, readinessProbe, livenessProbe } = container;
+  let startedMs = 0;
   let kill: ProbeTimes['kill'];
   if (startupProbe !== undefined) {
     const looks = looksOf(startupProbe, startedMs);

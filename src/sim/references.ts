@@ -9,7 +9,7 @@ import { isReason } from '#base/errors.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
 import { kinds } from '#client/kinds.ts';
-import { containerEnvironment, type EnvContext } from '#kubelet/env.ts';
+import type { ReferencedObjects } from '#kubelet/env.ts';
 import type { Clock } from '#os/clock.ts';
 import { referenceBelievedMs, referencesRememberedMax } from './limits.ts';
 
@@ -43,13 +43,6 @@ export function volumeNeeds(pod: KubeObject): Need[] {
     }
   }
   return needs;
-}
-
-/** Whether a container's environment is made from other objects. */
-export function hasReferences(container: Json): boolean {
-  return (
-    container.envFrom !== undefined || (container.env ?? []).some(({ valueFrom }: Json) => valueFrom !== undefined)
-  );
 }
 
 function absentKey(object: KubeObject, keys: readonly string[]): string | undefined {
@@ -114,18 +107,15 @@ export class References {
     return undefined;
   }
 
-  /** Throws where the container's environment cannot be made, as the real kubelet does. */
-  async checkEnvironment(context: Omit<EnvContext, 'objects' | 'services'>): Promise<void> {
-    const objects = {
-      configMap: (namespace: string, name: string) => this.#get('ConfigMap', namespace, name),
-      secret: (namespace: string, name: string) => this.#get('Secret', namespace, name),
+  /** For a container's environment; `isAgain`: what was found before may have lacked a key, and is asked for anew. */
+  objects(isAgain: boolean): ReferencedObjects {
+    const get = (kind: Referenced, namespace: string, name: string): Promise<KubeObject | undefined> => {
+      if (isAgain) this.#found.delete(`${kind}/${namespace}/${name}`);
+      return this.#get(kind, namespace, name);
     };
-    try {
-      await containerEnvironment({ ...context, objects, services: [] });
-    } catch (error) {
-      // What lacks a key may have it the next time.
-      this.#found.clear();
-      throw error;
-    }
+    return {
+      configMap: (namespace, name) => get('ConfigMap', namespace, name),
+      secret: (namespace, name) => get('Secret', namespace, name),
+    };
   }
 }

@@ -1,28 +1,34 @@
 /**
- * One simulated node: admits and runs its Pods by script. What it says of itself (`node-reporter.ts`) and of its Pods
- * (`status-writer.ts`) and what it does when it runs short (`node-pressure.ts`) are parts of it. A node that is down or
- * cut off does not act on what it would have seen, and catches up when it is back.
+ * One simulated node: the real kubelet (`kubelet/kubelet.ts`) over a simulated engine, files and machine. Faults are
+ * the machine's: it loses its power (the kubelet dies, what ran is lost, and a new kubelet starts with the machine),
+ * its network, its disk, its memory, the right time.
+ *
+ * What the kubelet follows - its Pods, its own object - it is handed from the fleet's informers: a thousand nodes with
+ * a watch each would cost more than all else. A node that is down or cut off is handed nothing, and catches up.
  */
 import type { KubeObject } from '#base/objects.ts';
-import type { Client } from '#client/client.ts';
 import { createEventRecorder, type EventRecorder } from '#client/events.ts';
-import { type Informer, type InformerFactory, keyOf } from '#client/informer.ts';
-import { admitPod, type PodDemand, sumOfDemands } from '#kubelet/admit.ts';
+import type { InformerHandler } from '#client/informer.ts';
+import { kinds } from '#client/kinds.ts';
+import { createClient } from '#client/rest-client.ts';
+import type { Followed, NodeReading, Rhythm } from '#kubelet/doors.ts';
 import type { Starved } from '#kubelet/eviction.ts';
-import { nodeConditions, type Pressure } from '#kubelet/node-status.ts';
+import { type Kubelet, runKubelet } from '#kubelet/kubelet.ts';
+import type { NodeFacts, Pressure } from '#kubelet/node-status.ts';
 import { amount } from '#kubelet/qos.ts';
-import type { Refusal } from '#kubelet/status.ts';
-import type { Logger } from '#observe/log.ts';
-import type { Clock, Random } from '#os/clock.ts';
+import type { Served } from '#kubelet/serving.ts';
 import { type Duration, durationMs } from './duration.ts';
+import { GuardedTransport } from './faults.ts';
+import type { Fleet } from './fleet.ts';
 import { diskBytes, diskFullProblem } from './limits.ts';
-import { imageSizeBytes, NodeImages } from './node-images.ts';
-import { NodePressure } from './node-pressure.ts';
-import { NodeReporter } from './node-reporter.ts';
-import type { Scripts } from './pod-script.ts';
-import type { References } from './references.ts';
-import { SimPod } from './sim-pod.ts';
-import { StatusWriter } from './status-writer.ts';
+import { NodeBeat } from './node-beat.ts';
+import { NodeClock } from './node-clock.ts';
+import { NodeImages } from './node-images.ts';
+import { SimEngine } from './sim-engine.ts';
+import { createSimFiles } from './sim-files.ts';
+import { SimImages } from './sim-images.ts';
+import type { SimPod } from './sim-pod.ts';
+import { SimProber } from './sim-prober.ts';
 
 export interface NodeOptions {
   name?: string;
@@ -41,46 +47,43 @@ export interface NodeOptions {
   clockSkew?: Duration;
 }
 
-const noPressure: Pressure = Object.freeze({ disk: false, memory: false });
+/** What a simulated machine can be made to run out of. */
+export type Exhausted = Extract<Starved, 'memory' | 'ephemeral-storage'>;
 
 /** What a copy of a node starts from: its options and the faults it is under. */
 export interface NodeSnapshot extends NodeOptions {
   isDown?: boolean;
   isCut?: boolean;
-  starved?: readonly Starved[];
-  pressure?: Pressure;
+  exhausted?: readonly Exhausted[];
 }
 
 export interface SimNodeState {
   readonly name: string;
   readonly isUp: boolean;
   readonly isConnected: boolean;
-  readonly pods: readonly string[];
-  /** What it is short of, as its conditions say. */ readonly pressure: Pressure;
-  /** By `namespace/name`. */ readonly running: ReadonlyMap<string, SimPod>;
+  /** What it is short of, as its conditions say. */
+  readonly pressure: Pressure;
+  readonly pods: Iterable<SimPod>;
   readonly skewMs: number;
   readonly memoryBytes: number;
+  readonly engine: SimEngine;
+  /** As the kubelet's server needs it. */
+  readonly served: Served;
+  answerAt(kubeletIp: string, kubeletPort: number): void;
 }
 
-export interface NodeDependencies {
-  client: Client;
-  clock: Clock;
-  random: Random;
-  log: Logger;
-  scripts: Scripts;
-  informers: InformerFactory;
-  /** Events of kubelets; off for scale runs. */ events: boolean;
-  /** Leases are written always, not only when something is wrong. */ writesLeases: boolean;
-}
+const noPressure: Pressure = Object.freeze({ disk: false, memory: false, pid: false });
+const noServices = { synced: Promise.resolve(), list: (): KubeObject[] => [] };
+const dns = { clusterDns: '', clusterDomain: 'cluster.local', hostResolvConf: '' };
 
-/** What a node needs of its fleet. */
-export interface Fleet {
-  readonly deps: NodeDependencies;
-  readonly pods: Informer;
-  readonly references: References;
-  readonly isQuiet: boolean;
-  readonly isStopped: boolean;
-  tellHeartbeat(node: string, agoMs: number): void;
+/** One life of the kubelet's process. */
+interface KubeletLife {
+  kubelet: Kubelet;
+  recorder: EventRecorder | undefined;
+  pods: InformerHandler | undefined;
+  self: InformerHandler | undefined;
+  look: (() => Promise<void>) | undefined;
+  isDead: boolean;
 }
 
 export class SimNode implements SimNodeState {
@@ -88,106 +91,107 @@ export class SimNode implements SimNodeState {
   readonly index: number;
   readonly hostIp: string;
   readonly options: NodeOptions;
-  readonly running = new Map<string, SimPod>();
   readonly images: NodeImages;
+  readonly engine: SimEngine;
+  readonly served: Served;
   readonly #fleet: Fleet;
   readonly #amounts: Record<string, string>;
-  readonly #allocatable: Map<string, number>;
-  readonly #recorder: EventRecorder | undefined;
+  readonly #clock: NodeClock;
+  readonly #beat: NodeBeat;
+  readonly #sources: SimImages;
+  readonly #facts: NodeFacts;
+  readonly #exhausted: Set<Exhausted>;
+  #life: KubeletLife | undefined;
   isUp = true;
   isConnected = true;
-  skewMs: number;
   pullDelayMs: number;
-  readonly #pressure: NodePressure;
-  readonly #statuses: StatusWriter;
-  readonly #reporter: NodeReporter;
   #nextIp = 1;
-  /** What all of `running` would take together, ended Pods included: enough to see that there is room. */
-  #taken: PodDemand = { pods: 0, resources: new Map(), hostPorts: [] };
-  readonly #ips = new Set<string>();
 
-  constructor(
-    fleet: Fleet,
-    index: number,
-    { isDown: _down, isCut: _cut, starved = [], pressure = noPressure, ...options }: NodeSnapshot,
-  ) {
+  constructor(fleet: Fleet, index: number, { isDown: _down, isCut: _cut, exhausted = [], ...options }: NodeSnapshot) {
     this.#fleet = fleet;
     this.index = index;
     this.options = options;
     this.name = options.name ?? `node-${index}`;
     this.hostIp = `172.${16 + (index >> 16)}.${(index >> 8) & 255}.${index & 255}`;
-    this.skewMs = durationMs(options.clockSkew ?? 0);
+    this.#clock = new NodeClock(fleet.deps.clock, durationMs(options.clockSkew ?? 0));
     this.pullDelayMs = durationMs(options.pullDelay ?? 0);
     this.images = new NodeImages(options.images ?? []);
     const { cpu = '8', memory = '32Gi', pods = 110, extended } = options;
     this.#amounts = { cpu, memory, pods: String(pods), 'ephemeral-storage': String(diskBytes), ...extended };
-    this.#allocatable = new Map(Object.entries(this.#amounts).map(([name, value]) => [name, amount(value) ?? 0]));
-    this.#recorder = fleet.deps.events
-      ? createEventRecorder({ ...fleet.deps, component: 'kubelet', host: this.name })
-      : undefined;
-    this.#statuses = new StatusWriter(fleet.deps, () => this.#acts);
-    this.#pressure = this.#makePressure(starved, pressure);
-    this.#reporter = this.#makeReporter();
-  }
-
-  #makePressure(starved: readonly Starved[], conditions: Pressure): NodePressure {
-    const [isUp, isStopped] = [(): boolean => this.isUp, (): boolean => this.#fleet.isStopped];
-    return new NodePressure(
-      {
-        clock: this.#fleet.deps.clock,
-        images: this.images,
-        running: this.running,
-        get isUp() {
-          return isUp();
-        },
-        get isStopped() {
-          return isStopped();
-        },
-        report: () => {
-          this.#reporter.report();
-        },
-        evicted: ({ pod }, message) => {
-          this.#recorder?.event(pod, 'Warning', 'Evicted', message);
-        },
+    this.#exhausted = new Set(exhausted);
+    this.#facts = this.#makeFacts();
+    this.#sources = this.#makeSources();
+    this.engine = this.#makeEngine();
+    this.served = {
+      kubelet: {
+        pods: () => this.#life?.kubelet.pods() ?? [],
+        podByName: (namespace, name) => this.#life?.kubelet.podByName(namespace, name),
       },
-      starved,
-      conditions,
-    );
+      engine: this.engine,
+    };
+    this.#beat = new NodeBeat(this.name, () => this.#acts, fleet);
   }
 
-  #makeReporter(): NodeReporter {
-    const [acts, now, pressure] = [(): boolean => this.#acts, (): number => this.#now(), (): Pressure => this.pressure];
-    return new NodeReporter(
-      {
-        name: this.name,
-        get acts() {
-          return acts();
-        },
-        get nowMs() {
-          return now();
-        },
-        get pressure() {
-          return pressure();
-        },
+  #makeSources(): SimImages {
+    return new SimImages({
+      ...this.#fleet.deps,
+      images: this.images,
+      pullDelayMs: () => this.pullDelayMs,
+      diskProblem: () => (this.#exhausted.has('ephemeral-storage') ? diskFullProblem : undefined),
+      pods: () => this.engine.pods,
+    });
+  }
+
+  #makeEngine(): SimEngine {
+    const { clock, random, scripts } = this.#fleet.deps;
+    const node = this.#clock;
+    return new SimEngine({
+      clock,
+      node,
+      random,
+      scripts,
+      images: this.#sources,
+      memoryBytes: this.memoryBytes,
+      get skewMs() {
+        return node.skewMs;
       },
-      this.#fleet,
-    );
+      hostIp: this.hostIp,
+      allocateIp: (isTaken) => this.#allocateIp(isTaken),
+      starved: () => this.#look(),
+    });
   }
 
-  get pods(): readonly string[] {
-    return [...this.running.keys()];
+  #allocateIp(isTaken: (ip: string) => boolean): string {
+    for (;;) {
+      const ip = `10.${64 + (this.index >> 8)}.${this.index & 255}.${this.#nextIp}`;
+      this.#nextIp = (this.#nextIp % 254) + 1;
+      if (!isTaken(ip)) return ip;
+    }
+  }
+
+  get pods(): Iterable<SimPod> {
+    return this.engine.pods.values();
   }
   get memoryBytes(): number {
-    return this.#allocatable.get('memory')!;
+    return amount(this.#amounts['memory'])!;
+  }
+  get skewMs(): number {
+    return this.#clock.skewMs;
+  }
+  set skewMs(ms: number) {
+    this.#clock.skewMs = ms;
   }
   get pressure(): Pressure {
-    return this.#pressure.conditions;
+    return this.#life?.kubelet.pressure ?? noPressure;
   }
   get #acts(): boolean {
     return this.isUp && this.isConnected && !this.#fleet.isStopped;
   }
-  #now(): number {
-    return this.#fleet.deps.clock.now() + this.skewMs;
+  get isBeating(): boolean {
+    return this.#beat.isBeating;
+  }
+  heartbeatsChanged(): void {
+    this.#beat.changed();
   }
 
   /** As its copy would have to start. */
@@ -200,243 +204,221 @@ export class SimNode implements SimNodeState {
       images: this.images.names(this.#fleet.deps.clock.now()),
       isDown: !this.isUp,
       isCut: !this.isConnected,
-      starved: this.#pressure.starved,
-      pressure: this.pressure,
+      exhausted: [...this.#exhausted],
     };
   }
 
-  // ---- the Node -----------------------------------------------------------------------------------------------
+  // ---- the kubelet ----------------------------------------------------------------------------------------------
 
-  async register(): Promise<void> {
-    const { labels, zone, taints, images } = this.options;
-    await this.#reporter.register({
-      apiVersion: 'v1',
-      kind: 'Node',
-      metadata: {
-        name: this.name,
-        labels: {
-          'kubernetes.io/hostname': this.name,
-          'kubernetes.io/os': 'linux',
-          'kubernetes.io/arch': 'amd64',
-          ...(zone === undefined ? {} : { 'topology.kubernetes.io/zone': zone }),
-          ...labels,
-        },
-      },
-      spec: {
-        podCIDR: `10.${64 + (this.index >> 8)}.${this.index & 255}.0/24`,
-        ...(taints === undefined ? {} : { taints }),
-      },
-      status: {
-        capacity: this.#amounts,
-        allocatable: this.#amounts,
-        conditions: nodeConditions(undefined, this.#now(), this.pressure),
-        addresses: [
-          { type: 'InternalIP', address: this.hostIp },
-          { type: 'Hostname', address: this.name },
-        ],
-        nodeInfo: {
-          kubeletVersion: 'v1.37.2',
-          osImage: 'simulated',
-          operatingSystem: 'linux',
-          architecture: 'amd64',
-          kernelVersion: 'sim',
-          containerRuntimeVersion: 'sim://1',
-          bootID: '',
-          machineID: '',
-          systemUUID: '',
-          kubeProxyVersion: '',
-        },
-        ...(images === undefined
-          ? {}
-          : { images: images.map((name) => ({ names: [name], sizeBytes: imageSizeBytes })) }),
-      },
+  /** Takes up what the node's Pods have come to, as their statuses say, and starts. Resolves when it is registered. */
+  async begin(): Promise<void> {
+    for (const pod of this.#fleet.pods.by('node', this.name)) this.engine.takeOver(pod);
+    await this.#startKubelet();
+  }
+
+  #startKubelet(): Promise<void> {
+    const { deps, references } = this.#fleet;
+    const life = { isDead: false } as KubeletLife;
+    const transport = new GuardedTransport(deps.transport, () => !life.isDead && this.isConnected);
+    const client = createClient(transport, 'kubelet');
+    const { random, log } = deps;
+    const common = { client, clock: this.#clock, random, log };
+    life.recorder = deps.events ? createEventRecorder({ ...common, component: 'kubelet', host: this.name }) : undefined;
+    this.#life = life;
+    const { engine } = this;
+    life.kubelet = runKubelet({
+      ...common,
+      recorder: life.recorder,
+      pods: this.#followed(
+        () => [...this.#fleet.pods.by('node', this.name)],
+        (handler) => (life.pods = handler),
+      ),
+      self: this.#followed(
+        () => this.#self ?? [],
+        (handler) => (life.self = handler),
+      ),
+      services: noServices,
+      engine,
+      images: this.#sources,
+      files: createSimFiles(engine, references),
+      prober: new SimProber(deps.clock, (id) => engine.run(id)),
+      gauge: { read: async () => this.#read() },
+      rhythm: this.#rhythm(life),
+      facts: this.#facts,
+      cgroupRoot: '',
+      dns,
     });
+    return life.kubelet.ready;
   }
 
-  beginHeartbeats(): void {
-    this.#reporter.begin();
-    this.#pressure.begin();
+  get #self(): KubeObject[] | undefined {
+    const self = this.#fleet.deps.informers.informer(kinds.Node).get(this.name);
+    return self === undefined ? undefined : [self];
   }
 
-  get isBeating(): boolean {
-    return this.#reporter.isBeating;
+  #followed(list: () => KubeObject[], hold: (handler: InformerHandler) => void): Followed {
+    return {
+      start: () => undefined,
+      synced: Promise.resolve(),
+      list,
+      addHandler: (handler) => {
+        hold(handler);
+        for (const object of this.#acts ? list() : []) this.#hand(handler, object);
+        return { remove: () => undefined };
+      },
+    };
   }
-  heartbeatsChanged(): void {
-    this.#reporter.changed();
+
+  #hand(handler: InformerHandler, object: KubeObject): void {
+    if (object.kind === 'Pod') this.engine.see(object);
+    handler.added?.(object);
   }
+
+  /** Only Leases have their time; all else happens when there is a reason to. */
+  #rhythm(life: KubeletLife): Rhythm {
+    return {
+      every: (what, _periodMs, run) => {
+        if (what === 'lease') return this.#beat.begin(run);
+        if (what === 'pressure') {
+          life.look = run;
+          if (this.#exhausted.size > 0) void run();
+        }
+        return { cancel: () => undefined };
+      },
+    };
+  }
+
+  #look(): void {
+    void this.#life?.look?.();
+  }
+
+  #read(): NodeReading {
+    const memory = this.memoryBytes;
+    const isLeaking = (pod: SimPod): boolean => pod.running().some((run) => run.isLeaking && run.memoryBytes >= memory);
+    const isStarved = this.#exhausted.has('memory') || [...this.engine.pods.values()].some(isLeaking);
+    return {
+      memoryCapacityBytes: memory,
+      memoryAvailableBytes: isStarved ? 0 : memory,
+      nodefs: {
+        capacityBytes: diskBytes,
+        availableBytes: this.#exhausted.has('ephemeral-storage') ? 0 : diskBytes,
+        inodes: 0,
+        inodesFree: 0,
+      },
+      pidsMax: 0,
+      pidsUsed: 0,
+    };
+  }
+
+  /** Real clients reach its kubelet here; the next one says so too. */
+  answerAt(kubeletIp: string, kubeletPort: number): void {
+    Object.assign(this.#facts, { kubeletIp, kubeletPort });
+  }
+
+  #makeFacts(): NodeFacts {
+    const { labels, zone, taints } = this.options;
+    return {
+      name: this.name,
+      hostname: this.name,
+      hostIp: this.hostIp,
+      kubeletPort: 10_250,
+      capacity: this.#amounts,
+      allocatable: this.#amounts,
+      architecture: 'amd64',
+      kernelVersion: 'sim',
+      osImage: 'simulated',
+      machineId: '',
+      bootId: '',
+      systemUuid: '',
+      version: 'v1.37.2',
+      runtimeVersion: 'sim://1',
+      labels: { ...(zone === undefined ? {} : { 'topology.kubernetes.io/zone': zone }), ...labels },
+      ...(taints === undefined ? {} : { taints }),
+      podCidr: `10.${64 + (this.index >> 8)}.${this.index & 255}.0/24`,
+      appArmor: true,
+    };
+  }
+
+  // ---- what it is handed ------------------------------------------------------------------------------------------
+
   /** A version of the node's own object. */
   seeSelf(node: KubeObject): void {
-    this.#reporter.report(node);
+    if (this.#acts) this.#life?.self?.added?.(node);
   }
-
-  // ---- Pods ---------------------------------------------------------------------------------------------------
 
   /** A Pod of this node was added or changed. */
   see(pod: KubeObject): void {
-    if (!this.#acts) return;
-    const key = keyOf(pod);
-    const held = this.running.get(key);
-    if (held !== undefined && held.pod.metadata.uid === pod.metadata.uid) {
-      held.update(pod);
-      // Somebody else marked it not ready (this node was thought lost), or a readiness gate changed.
-      if (held.pod === pod && held.disagreesWith(pod)) this.#statuses.changed(held);
-      return;
-    }
-    if (held !== undefined) this.#drop(key, held);
-    const made = this.#makePod(pod);
-    const refusal =
-      pod['status']?.startTime === undefined && pod.metadata.deletionTimestamp === undefined
-        ? this.#admit(made)
-        : undefined;
-    this.#hold(key, made);
-    if (refusal === undefined) made.start();
-    else made.refuse(refusal);
-  }
-
-  #makePod(pod: KubeObject): SimPod {
-    const { clock, random, scripts } = this.#fleet.deps;
-    const of = (name: string): number => this.#allocatable.get(name)!;
-    return new SimPod(pod, {
-      clock,
-      random,
-      scripts,
-      recorder: this.#recorder,
-      references: this.#fleet.references,
-      images: this.images,
-      hostIp: this.hostIp,
-      allocatable: { cpu: of('cpu'), memory: of('memory'), ephemeralStorage: of('ephemeral-storage') },
-      skewMs: () => this.skewMs,
-      pullDelayMs: () => this.pullDelayMs,
-      diskProblem: () => (this.#pressure.isShortOf('ephemeral-storage') ? diskFullProblem : undefined),
-      allocateIp: () => this.#allocateIp(),
-      changed: (which) => {
-        this.#statuses.changed(which);
-      },
-      stopped: (which) => {
-        this.#statuses.stopped(which);
-      },
-      starved: () => {
-        this.#pressure.peak();
-      },
-    });
-  }
-
-  #hold(key: string, pod: SimPod): void {
-    this.running.set(key, pod);
-    this.#ips.add(pod.ip);
-    this.#count(pod.demand, 1);
-  }
-
-  #drop(key: string, pod: SimPod): void {
-    pod.dispose();
-    this.running.delete(key);
-    this.#ips.delete(pod.ip);
-    this.#count(pod.demand, -1);
-  }
-
-  #count({ resources, hostPorts }: PodDemand, sign: 1 | -1): void {
-    const total = this.#taken.resources as Map<string, number>;
-    for (const [name, value] of resources) total.set(name, (total.get(name) ?? 0) + sign * value);
-    const ports = [...this.#taken.hostPorts];
-    for (const port of hostPorts)
-      if (sign === 1) ports.push(port);
-      else ports.splice(ports.indexOf(port), 1);
-    this.#taken = { pods: this.#taken.pods + sign, resources: total, hostPorts: ports };
-  }
-
-  /** Why the Pod may not run here; undefined when it may. */
-  #admit(pod: SimPod): Refusal | undefined {
-    const { self } = this.#reporter;
-    const room = {
-      name: this.name,
-      labels: self?.metadata.labels ?? {},
-      taints: self?.['spec']?.taints ?? [],
-      pods: this.#allocatable.get('pods')!,
-      allocatable: this.#allocatable,
-      pressure: this.pressure,
-    };
-    if (admitPod(pod.pod, pod.demand, this.#taken, room) === undefined) return undefined;
-    return admitPod(
-      pod.pod,
-      pod.demand,
-      sumOfDemands([...this.running.values()].filter(({ isFinished }) => !isFinished).map(({ demand }) => demand)),
-      room,
-    );
+    const handler = this.#life?.pods;
+    if (this.#acts && handler !== undefined) this.#hand(handler, pod);
   }
 
   unsee(pod: KubeObject): void {
+    if (this.#acts) this.#life?.pods?.deleted?.(pod, pod);
+  }
+
+  /** Back in touch: what went meanwhile, and what is there now. */
+  #catchUp(): void {
     if (!this.#acts) return;
-    const key = keyOf(pod);
-    const held = this.running.get(key);
-    if (held === undefined || held.pod.metadata.uid !== pod.metadata.uid) return;
-    this.#drop(key, held);
+    for (const self of this.#self ?? []) this.seeSelf(self);
+    const present = [...this.#fleet.pods.by('node', this.name)];
+    const uids = new Set(present.map(({ metadata }) => metadata.uid));
+    for (const { pod, uid } of [...this.engine.pods.values()]) if (!uids.has(uid)) this.unsee(pod);
+    for (const pod of present) this.see(pod);
   }
 
-  #allocateIp(): string {
-    for (;;) {
-      const host = this.#nextIp;
-      this.#nextIp = (this.#nextIp % 254) + 1;
-      const ip = `10.${64 + (this.index >> 8)}.${this.index & 255}.${host}`;
-      if (this.#ips.has(ip)) continue;
-      this.#ips.add(ip);
-      return ip;
-    }
-  }
-
-  // ---- faults -------------------------------------------------------------------------------------------------
+  // ---- faults -----------------------------------------------------------------------------------------------------
 
   /** Power off: no lease, no reports, containers gone. */
   down(): void {
+    if (!this.isUp) return;
     this.isUp = false;
-    this.images.forgetPulls(this.#fleet.deps.clock.now());
-    this.#reporter.changed();
-    for (const pod of this.running.values()) pod.suspend();
+    this.#beat.changed();
+    this.#endLife();
+    this.engine.powerOff();
   }
 
   up(): void {
     if (this.isUp) return;
     this.isUp = true;
-    this.#reporter.returned();
-    for (const pod of this.running.values()) pod.reboot();
-    this.#catchUp();
+    this.engine.powerOn();
+    this.#beat.returned();
+    // What keeps it from starting is in its log.
+    void this.#startKubelet().catch(() => undefined);
+  }
+
+  #endLife(): void {
+    const life = this.#life;
+    this.#life = undefined;
+    if (life === undefined) return;
+    life.isDead = true;
+    void life.kubelet[Symbol.asyncDispose]();
   }
 
   cut(): void {
     this.isConnected = false;
-    this.#reporter.changed();
+    this.#beat.changed();
   }
 
   heal(): void {
     if (this.isConnected) return;
     this.isConnected = true;
-    this.#reporter.returned();
+    this.#beat.returned();
     this.#catchUp();
   }
 
-  /** Back in touch: reports itself, drops Pods that are gone, takes up new ones, writes what changed meanwhile. */
-  #catchUp(): void {
-    if (!this.#acts) return;
-    this.#reporter.report();
-    const present = new Map([...this.#fleet.pods.by('node', this.name)].map((pod) => [keyOf(pod), pod]));
-    for (const [key, held] of [...this.running]) {
-      if (present.get(key)?.metadata.uid === held.pod.metadata.uid) continue;
-      this.#drop(key, held);
-    }
-    for (const pod of present.values()) this.see(pod);
-    for (const held of this.running.values()) this.#statuses.changed(held);
-  }
-
   /** The node runs short of something until `relieve`. */
-  starve(resource: Starved): void {
-    this.#pressure.starve(resource);
+  exhaust(resource: Exhausted): void {
+    if (this.#exhausted.has(resource)) return;
+    this.#exhausted.add(resource);
+    this.#look();
   }
-  relieve(resource: Starved): void {
-    this.#pressure.relieve(resource);
+  relieve(resource: Exhausted): void {
+    this.#exhausted.delete(resource);
   }
 
   stop(): void {
-    this.#reporter.stop();
-    this.#pressure.stop();
-    for (const pod of this.running.values()) pod.dispose();
+    this.#beat.stop();
+    this.#endLife();
+    this.engine.powerOff();
   }
 }

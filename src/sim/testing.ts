@@ -5,6 +5,21 @@ export { Cluster, type ClusterOptions, createCluster, parseManifest } from './cl
 export { type Duration, durationMs } from './duration.ts';
 export type { NodeOptions } from './sim-node.ts';
 export type { ContainerContext, ExecResult, PodScript, ScriptRule, ScriptSource } from './pod-script.ts';
+/** The API's types, by group: `Manifest<apps.Deployment>` is a manifest, `core.Pod` what the cluster has. */
+export type * as admissionregistration from '#api/admissionregistration.v1.ts';
+export type * as apiextensions from '#api/apiextensions.v1.ts';
+export type * as apps from '#api/apps.v1.ts';
+export type * as autoscaling from '#api/autoscaling.v2.ts';
+export type * as batch from '#api/batch.v1.ts';
+export type * as core from '#api/core.v1.ts';
+export type * as discovery from '#api/discovery.v1.ts';
+export type * as meta from '#api/meta.v1.ts';
+export type * as networking from '#api/networking.v1.ts';
+export type * as policy from '#api/policy.v1.ts';
+export type * as rbac from '#api/rbac.v1.ts';
+export type * as storage from '#api/storage.v1.ts';
+export type { Manifest } from '#api/manifest.ts';
+export type { KindRef, KubeList, KubeObject } from '#base/objects.ts';
 export { kindOf, kinds } from '#client/kinds.ts';
 export { runLeaderElection } from '#client/leader-election.ts';
 export type { Client } from '#client/client.ts';

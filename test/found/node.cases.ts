@@ -125,8 +125,8 @@ export const cases: FoundCase[] = [
   {
     id: 'R12b',
     behaviour: 'DiskPressure follows what the file system has left',
-    file: 'src/kubelet/disk-pressure.test.ts',
-    title: 'pressure is told at once, and its end when no sign of it was seen for a while',
+    file: 'src/kubelet/node-pressure.test.ts',
+    title: 'disk: all else has its turn first, and the condition holds for five minutes after the last sign',
   },
   {
     id: 'B14',

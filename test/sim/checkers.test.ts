@@ -815,8 +815,10 @@ const cases: Record<string, () => Promise<string[]>> = {
       lostFor(500, async (world) => {
         // Whatever is made not to count any more counts again.
         for (const [key, pod] of [...world.entriesOf('pods')])
-          if (pod.metadata.deletionTimestamp !== undefined)
-            await put(world, key, { ...pod, metadata: { ...pod.metadata, deletionTimestamp: undefined } });
+          if (pod.metadata.deletionTimestamp !== undefined) {
+            const { deletionTimestamp: _gone, ...metadata } = pod.metadata;
+            await put(world, key, { ...pod, metadata });
+          }
       }),
     ),
   'lost-nodes: Pods of a lost node are not replaced': () =>

@@ -37,8 +37,6 @@ const longFiles = new Set<string>([
   'src/docker/images.root.test.ts',
   'src/engine/images-pull.ts',
   'src/engine/images.ts',
-  'src/kubelet/kubelet.ts',
-  'src/kubelet/pod-worker.ts',
   'src/scheduler/scheduler.ts',
   'src/schema/groups/core.ts',
   'src/schema/groups/others.ts',
@@ -47,7 +45,6 @@ const longFiles = new Set<string>([
   'src/schema/validate-policy.ts',
   'src/sim/cluster.ts',
   'src/sim/pod-statuses.test.ts',
-  'src/sim/sim-pod.ts',
 ]);
 const longFunctions = new Set<string>([
   'src/apiserver/bootstrap-roles.ts function clusterRoles',

@@ -128,7 +128,8 @@ function defaultService(service: Draft<Service>): void {
   setDefaultText(spec, 'type', 'ClusterIP');
   for (const port of spec.ports ?? []) {
     setDefaultText(port, 'protocol', 'TCP');
-    if (port.targetPort === undefined || port.targetPort === '' || port.targetPort === 0) port.targetPort = port.port;
+    if (port.port !== undefined && (port.targetPort === undefined || port.targetPort === '' || port.targetPort === 0))
+      port.targetPort = port.port;
   }
   const external =
     spec.type === 'NodePort' ||

@@ -20,6 +20,8 @@ interface PodHistory {
   succeeded: boolean;
   failed: boolean;
   deleted: boolean;
+  /** The Job itself took it away before it had come to anything: one more was made than it knew. */
+  surplus: boolean;
 }
 interface JobHistory {
   pods: Map<string, PodHistory>;
@@ -78,11 +80,14 @@ class Ledger {
       succeeded: false,
       failed: false,
       deleted: false,
+      surplus: false,
     };
     const phase = pod['status']?.phase;
-    held.tracked ||= pod.metadata.finalizers?.includes(jobFinalizer) === true;
+    const isTracked = pod.metadata.finalizers?.includes(jobFinalizer) === true;
     held.succeeded ||= phase === 'Succeeded';
     held.failed ||= phase === 'Failed';
+    if (held.tracked && !isTracked && !held.deleted && phase === 'Pending') held.surplus = true;
+    held.tracked ||= isTracked;
     held.deleted ||= isGone || pod.metadata.deletionTimestamp !== undefined;
     job.pods.set(uid, held);
     if (isNew) this.#seeStart(pod, owner, job);
@@ -184,6 +189,7 @@ class Ledger {
     for (const [uid, pod] of history.pods) {
       if (
         !pod.tracked ||
+        pod.surplus ||
         history.noted.succeeded.has(uid) ||
         history.noted.failed.has(uid) ||
         (indexed && pod.succeeded && history.indexes.has(pod.index!))

@@ -1,0 +1,224 @@
+/**
+ * What a kubelet stands on. It decides; what it decides is done behind these doors, so that the same kubelet runs on a
+ * Linux node (`linux-node.ts`) and in the simulation (`src/sim/sim-node.ts`):
+ *
+ * - the *engine*: containers, sandboxes and images, by the contract of `engine/engine.ts`;
+ * - *files*: the Pods' volumes and what else lies on disk for them;
+ * - the *node*: what it is (`NodeFacts`), what it has left (`NodeGauge`), how often it looks (`Rhythm`), and how a
+ *   container is asked whether it is well (`Prober`).
+ */
+import type { Json, KubeObject } from '#base/objects.ts';
+import type { Client } from '#client/client.ts';
+import type { EventRecorder } from '#client/events.ts';
+import type { InformerHandler } from '#client/informer.ts';
+import type { Containers, Engine, Images, ImageSummary, Mount, Sandboxes } from '#engine/engine.ts';
+import type { Logger } from '#observe/log.ts';
+import type { Clock, Random, Timer } from '#os/clock.ts';
+import type { ReferencedObjects } from './env.ts';
+import type { NodeFacts } from './node-status.ts';
+
+/** The part of the engine that a kubelet uses. */
+export interface KubeletEngine extends Pick<Engine, 'onEvent'> {
+  readonly containers: Pick<
+    Containers,
+    | 'create'
+    | 'start'
+    | 'stop'
+    | 'kill'
+    | 'remove'
+    | 'status'
+    | 'list'
+    | 'wait'
+    | 'exec'
+    | 'logs'
+    | 'stats'
+    | 'diskUsage'
+  >;
+  readonly sandboxes: Pick<Sandboxes, 'create' | 'remove' | 'list' | 'status'>;
+  readonly images: Pick<Images, 'list' | 'remove' | 'lease' | 'releaseLease'>;
+}
+
+/** Where the image of a container comes from. */
+export interface ImageSource {
+  /** The image, where it is on the node. Throws ApiError BadRequest where the name is none. */
+  find(pod: KubeObject, container: Json): ImageSummary | undefined;
+  /** Brings it; rejects with the signal's reason when that aborts, and leaves others who wait for it alone. */
+  pull(pod: KubeObject, container: Json, signal: AbortSignal): Promise<ImageSummary>;
+}
+
+/** A volume as containers bind it: host path by volume name. */
+export type MountedVolumes = ReadonlyMap<string, { path: string; readOnly: boolean }>;
+
+export interface ContainerFilesInput {
+  pod: KubeObject;
+  container: Json;
+  restartCount: number;
+  environment: ReadonlyMap<string, string>;
+  volumes: MountedVolumes;
+  podIp: string;
+}
+/** What lies on the node for one start of a container. */
+export interface ContainerFiles {
+  mounts: Mount[];
+  etcFiles: { hosts?: string; hostname?: string; resolvConf?: string };
+  logPath: string;
+  /** `default`, `unconfined`, or the JSON text of a profile. */
+  seccomp: string;
+}
+
+export interface PodFiles {
+  /** Makes what all Pods share. */
+  open(): Promise<void>;
+  /**
+   * Makes every volume of the Pod; safe to repeat, and repeating it brings projected content up to date. Throws an
+   * ApiError `MountVolume.SetUp failed for volume …`.
+   */
+  mountVolumes(pod: KubeObject, podIp: string): Promise<MountedVolumes>;
+  /** ConfigMaps and Secrets that the Pod's environment is made of. */
+  objectsFor(pod: KubeObject): ReferencedObjects;
+  /** Throws an ApiError or a WaitingError where the container cannot be made as its Pod says. */
+  prepareContainer(input: ContainerFilesInput): Promise<ContainerFiles>;
+  /** What a run of a container has left to say; empty when nothing. */
+  readTerminationMessage(uid: string, container: string, restartCount: number): Promise<string>;
+  /** Bytes on disk that are the Pod's: local volumes and logs. */
+  diskUsage(pod: KubeObject): Promise<number>;
+  /** Takes all of a Pod's volumes and files away; claims and host paths keep their content. */
+  removePod(pod: KubeObject): Promise<void>;
+  /** UIDs of Pods that have left files. */
+  podsWithFiles(): Promise<string[]>;
+  /** Calls back with the UIDs of Pods whose volumes' content may have changed. */
+  onChange(listener: (uids: string[]) => void): void;
+  close(): void;
+}
+
+export type ProbeKind = 'Startup' | 'Readiness' | 'Liveness';
+
+export interface ActionResult {
+  ok: boolean;
+  message: string;
+  /** The action could not be tried at all. */
+  unknown?: boolean;
+}
+/** The run of a container that an action or a probe is for. */
+export interface ActionTarget {
+  containerId: string;
+  podIp: string;
+  pod: KubeObject;
+  container: Json;
+}
+export interface ProbeListener {
+  /** One look has failed. */
+  failed(message: string): void;
+  /** As many looks alike as the threshold asks for; the first verdict, and each that differs. */
+  decided(ok: boolean): void;
+}
+
+export interface Prober {
+  /** Whether a run of the container waits for a verdict of this kind, or lives by it. */
+  isAsked(kind: ProbeKind, target: Pick<ActionTarget, 'containerId' | 'container'>): boolean;
+  /** Looks at a run that began at `startedAtMs` (ms since 1970), until it is cancelled. */
+  start(kind: ProbeKind, target: ActionTarget, startedAtMs: number, listener: ProbeListener): { cancel(): void };
+  /** Runs a hook once. */
+  act(action: Json, target: ActionTarget, timeoutMs: number, signal: AbortSignal): Promise<ActionResult>;
+}
+
+/** What a file system has, in bytes and inodes; `inodes` is 0 where there is no limit to them. */
+export interface FileSystemReading {
+  capacityBytes: number;
+  availableBytes: number;
+  inodes: number;
+  inodesFree: number;
+}
+export interface NodeReading {
+  memoryCapacityBytes: number;
+  memoryAvailableBytes: number;
+  /** Where Pods, their volumes and their logs lie. */
+  nodefs: FileSystemReading;
+  /** Where images and writable layers lie, if that is another file system. */
+  imagefs?: FileSystemReading;
+  pidsMax: number;
+  pidsUsed: number;
+}
+export interface NodeGauge {
+  read(): Promise<NodeReading>;
+}
+
+/** What a kubelet does again and again. */
+export type Recurring = 'lease' | 'node status' | 'pressure' | 'image collection' | 'volume refresh';
+export interface Rhythm {
+  /** Runs it at once and then every `periodMs`, or - in a simulation - when there is a reason to. */
+  every(what: Recurring, periodMs: number, run: () => Promise<void>): Timer;
+}
+
+/** A followed kind: an informer, or a part of one. */
+export interface Followed {
+  start(): void;
+  readonly synced: Promise<void>;
+  list(): KubeObject[];
+  addHandler(handler: InformerHandler): { remove(): void };
+}
+
+export interface DnsSettings {
+  clusterDns: string;
+  clusterDomain: string;
+  /** The node's own resolv.conf text. */
+  hostResolvConf: string;
+}
+
+export interface KubeletOptions {
+  client: Client;
+  /** Pods bound to this node. */
+  pods: Followed;
+  /** The node's own object. */
+  self: Followed;
+  /** Shared with the node's network part; Pods start when they are known. */
+  services: Pick<Followed, 'synced' | 'list'>;
+  /** Absent where nobody wants events. */
+  recorder: EventRecorder | undefined;
+  engine: KubeletEngine;
+  images: ImageSource;
+  files: PodFiles;
+  prober: Prober;
+  gauge: NodeGauge;
+  rhythm: Rhythm;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  facts: NodeFacts;
+  /** Pods' cgroups lie below this one. */
+  cgroupRoot: string;
+  dns: DnsSettings;
+}
+
+/** Brings the image of a container, by its pull policy, with the back-offs of the node's Pods (`images.ts`). */
+export interface ImageManager {
+  /** Rejects with the signal's reason when that aborts: nothing has failed then. */
+  ensure(pod: KubeObject, container: Json, signal: AbortSignal): Promise<ImageSummary>;
+}
+
+/** What a Pod's worker is given by the kubelet, beside the doors. */
+export interface PodHost extends Pick<
+  KubeletOptions,
+  'engine' | 'files' | 'prober' | 'clock' | 'log' | 'cgroupRoot' | 'dns'
+> {
+  images: ImageManager;
+  api: PodApi;
+  hostIp: string;
+  memoryBytes: number;
+  allocatable: { cpu: number; memory: number; ephemeralStorage: number };
+  onGone(uid: string): void;
+}
+
+/** What a worker asks of and tells the API server. */
+export interface PodApi {
+  services(): readonly KubeObject[];
+  /** An event about the Pod or one of its containers. */
+  tell(pod: KubeObject, type: 'Normal' | 'Warning', reason: string, message: string, container?: string): void;
+  checkRuntimeClass(pod: KubeObject): Promise<void>;
+  /** Throws ApiError Conflict where `pod` is not the newest version, NotFound where it is gone. */
+  updateStatus(pod: KubeObject, status: Json): Promise<KubeObject>;
+  /** The newest version; undefined when this Pod is gone. */
+  read(pod: KubeObject): Promise<KubeObject | undefined>;
+  /** Tells the API server that the Pod has ended and may be removed. */
+  confirmDeleted(pod: KubeObject, signal: AbortSignal): Promise<void>;
+}

@@ -1,0 +1,100 @@
+/**
+ * The probes of a Pod's running containers: which look at what, and what their verdicts change. How a probe looks is
+ * the node's business (`Prober`).
+ * Rules: Kubernetes documentation, "Configure Liveness, Readiness and Startup Probes".
+ */
+import type { Json } from '#base/objects.ts';
+import type { SandboxStatus } from '#engine/engine.ts';
+import type { ProbeKind } from './doors.ts';
+import { isSidecar, memoryOf, type Attempt, type Observed } from './plan.ts';
+import type { PodState } from './pod-state.ts';
+
+export function cancelProbes(state: PodState, name: string): void {
+  for (const probe of state.probes.get(name)?.probes ?? []) probe.cancel();
+  state.probes.delete(name);
+}
+
+export function cancelAllProbes(state: PodState): void {
+  for (const name of [...state.probes.keys()]) cancelProbes(state, name);
+}
+
+/** Looks at what runs, and at nothing else. */
+export function manageProbes(state: PodState, observed: Observed, sandbox: SandboxStatus | undefined): void {
+  const { containers, initContainers } = state.pod.spec;
+  for (const container of (containers ?? []) as Json[]) manageOf(state, container, observed, sandbox);
+  for (const container of (initContainers ?? []) as Json[])
+    if (isSidecar(container)) manageOf(state, container, observed, sandbox);
+}
+
+function manageOf(state: PodState, container: Json, observed: Observed, sandbox: SandboxStatus | undefined): void {
+  const { name } = container;
+  const attempt = observed.get(name)?.[0];
+  if (attempt?.state !== 'running' || sandbox === undefined || state.killed.has(attempt.id)) {
+    cancelProbes(state, name);
+    return;
+  }
+  if (state.probes.get(name)?.attempt === attempt.id) return;
+  cancelProbes(state, name);
+  state.probes.set(name, { attempt: attempt.id, probes: [] });
+  startProbes(state, container, attempt, sandbox);
+}
+
+const graceOf: Readonly<Record<ProbeKind, string>> = {
+  Startup: 'startupProbe',
+  Liveness: 'livenessProbe',
+  Readiness: 'readinessProbe',
+};
+
+function startProbes(state: PodState, container: Json, attempt: Attempt, sandbox: SandboxStatus): void {
+  const { prober, hostIp, api } = state.host;
+  const { name } = container;
+  const remembered = memoryOf(state.memory, name);
+  const target = {
+    containerId: attempt.id,
+    podIp: state.pod.spec.hostNetwork === true ? hostIp : sandbox.podIp,
+    pod: state.pod,
+    container,
+  };
+  const start = (kind: ProbeKind, decided: (ok: boolean) => void): void => {
+    const probe = prober.start(kind, target, attempt.startedAtMs, {
+      failed: (message) => api.tell(state.pod, 'Warning', 'Unhealthy', `${kind} probe failed: ${message}`, name),
+      decided: (ok) => {
+        decided(ok);
+        state.wake();
+      },
+    });
+    state.probes.get(name)?.probes.push(probe);
+  };
+  const kill = (kind: ProbeKind): void => {
+    remembered.killBecause = {
+      attempt: attempt.id,
+      message: `Container ${name} failed ${kind.toLowerCase()} probe, will be restarted`,
+      graceSeconds: container[graceOf[kind]]?.terminationGracePeriodSeconds,
+    };
+  };
+  const startOthers = (): void => {
+    if (prober.isAsked('Liveness', target))
+      start('Liveness', (ok) => {
+        if (!ok) kill('Liveness');
+      });
+    if (prober.isAsked('Readiness', target))
+      start('Readiness', (ok) => {
+        remembered.ready = ok;
+      });
+  };
+  if (remembered.started || !prober.isAsked('Startup', target)) {
+    startOthers();
+    return;
+  }
+  start('Startup', (ok) => {
+    if (!ok) {
+      kill('Startup');
+      return;
+    }
+    if (remembered.started) return;
+    remembered.started = true;
+    remembered.ready = !prober.isAsked('Readiness', target);
+    state.probes.get(name)?.probes[0]?.cancel();
+    startOthers();
+  });
+}
