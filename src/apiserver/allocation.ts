@@ -5,11 +5,10 @@
  */
 import { ownBytes } from '#base/bytes.ts';
 import { ApiError } from '#base/errors.ts';
-import type { Service, ServiceSpec } from '#api/core.v1.ts';
+import type { Service } from '#api/core.v1.ts';
 import type { KubeObject } from '#base/objects.ts';
 import { isService } from './kind-guards.ts';
 import { invalidError } from '#schema/field-errors.ts';
-import type { KindRecord } from '#schema/kind.ts';
 import type { Compare, Operation, StoredValue } from '#store/store.ts';
 import type { RequestContext, Server } from './context.ts';
 

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { testSeed } from '#os/test-seed.ts';
 import { decodeFileName, decodeQueryName, encodeFileName } from './file-names.ts';
+
+fc.configureGlobal({ seed: testSeed() });
 
 test('any bytes come back as they were, and no two names fall together', () => {
   fc.assert(

@@ -1,7 +1,10 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
+import { testSeed } from '#os/test-seed.ts';
 import { heapPop, heapPush } from './heap.ts';
+
+fc.configureGlobal({ seed: testSeed() });
 
 const less = (a: number, b: number): boolean => a < b;
 

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import { testSeed } from '#os/test-seed.ts';
 import { copyJson, equalJson, freezeJson, scanJson } from './json.ts';
 import { jsonPatch, mergePatch } from './patch.ts';
+
+fc.configureGlobal({ seed: testSeed() });
 
 describe('the scanner', () => {
   it('finds doubled keys with their paths, at any depth', () => {

@@ -181,7 +181,7 @@ export function copyJson<T>(value: T): T {
   const out: Record<string, Json> = {};
   for (const key in value) {
     if (key !== '__proto__') {
-      const v = (value as Json)[key];
+      const v = value[key];
       if (v !== undefined) out[key] = copyJson(v);
     }
   }
@@ -191,7 +191,7 @@ export function copyJson<T>(value: T): T {
 export function freezeJson<T>(value: T): T {
   if (typeof value !== 'object' || value === null || Object.isFrozen(value)) return value;
   if (Array.isArray(value)) for (const item of value) freezeJson(item);
-  else for (const key in value) freezeJson((value as Json)[key]);
+  else for (const key in value) freezeJson(value[key]);
   return Object.freeze(value);
 }
 

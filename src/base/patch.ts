@@ -5,6 +5,7 @@
 import { Pointer, applyPatch } from 'rfc6902';
 import { ApiError } from './errors.ts';
 import { copyJson, equalJson, jsonBytes } from './json.ts';
+import { fieldOf, isObject, type JsonObject } from './unknown.ts';
 import { patchCopyBytesMax, patchMovedItemsMax, patchOperationsMax } from './limits.ts';
 
 // oxlint-disable-next-line typescript/no-explicit-any -- JSON values
@@ -13,7 +14,7 @@ type Json = any;
 /** The target with the patch applied; neither argument is changed. */
 export function mergePatch(target: Json, patch: Json): Json {
   if (typeof patch !== 'object' || patch === null || Array.isArray(patch)) return copyJson(patch);
-  const out: Json = typeof target === 'object' && target !== null && !Array.isArray(target) ? { ...target } : {};
+  const out: JsonObject = isObject(target) ? { ...target } : {};
   for (const [key, value] of Object.entries(patch)) {
     if (key === '__proto__') continue;
     if (value === null) delete out[key];
@@ -39,20 +40,28 @@ export function jsonPatch(target: Json, patch: Json): Json {
       `The allowed maximum operations in a JSON patch is ${patchOperationsMax}, got ${patch.length}`,
     );
   for (const operation of patch) {
-    if (typeof operation !== 'object' || operation === null || typeof operation.path !== 'string')
+    if (typeof fieldOf(operation, 'path') !== 'string')
       throw new ApiError('BadRequest', 'error decoding patch: operation lacks a path');
-    for (const path of [operation.path, operation.from]) {
+    for (const path of [fieldOf(operation, 'path'), fieldOf(operation, 'from')]) {
       if (typeof path === 'string' && /(^|\/)(__proto__|constructor|prototype)(\/|$)/.test(path))
         throw new ApiError('BadRequest', `error decoding patch: path ${path} is not allowed`);
     }
   }
   const out = { root: copyJson(target) };
   const work = { copied: 0, moved: 0 };
-  for (const operation of copyJson<Json[]>(patch)) applyOne(out, operation, work);
+  for (const operation of copyJson<Operation[]>(patch)) applyOne(out, operation, work);
   return out.root;
 }
 
-function applyOne(out: { root: Json }, operation: Json, work: { copied: number; moved: number }): void {
+/** One operation, as far as it has been looked at: it is an object, and has a path. */
+interface Operation {
+  op: 'add' | 'remove' | 'replace' | 'move' | 'copy' | 'test';
+  path: string;
+  from: string;
+  value: unknown;
+}
+
+function applyOne(out: { root: unknown }, operation: Operation, work: { copied: number; moved: number }): void {
   if (operation.op === 'copy') {
     work.copied += jsonBytes(at(out.root, operation.from));
     if (work.copied > patchCopyBytesMax)
@@ -80,7 +89,7 @@ function applyOne(out: { root: Json }, operation: Json, work: { copied: number; 
 }
 
 /** The value at a pointer; undefined where there is none. */
-function at(root: Json, path: unknown): Json {
+function at(root: unknown, path: unknown): unknown {
   if (typeof path !== 'string') return undefined;
   try {
     return Pointer.fromJSON(path).get(root);
@@ -90,7 +99,7 @@ function at(root: Json, path: unknown): Json {
 }
 
 /** How many items an insertion or removal at the pointer moves. */
-function itemsBehind(root: Json, path: unknown): number {
+function itemsBehind(root: unknown, path: unknown): number {
   if (typeof path !== 'string') return 0;
   const cut = path.lastIndexOf('/');
   if (cut < 0) return 0;
@@ -103,7 +112,7 @@ function refused(text: string): ApiError {
   return new ApiError('Invalid', `the server rejected our request due to an error in our request: ${text}`);
 }
 
-function patchError(operation: Json): ApiError {
+function patchError(operation: Operation): ApiError {
   return refused(
     `${operation.op} operation does not apply: doc is missing ${operation.op === 'add' ? 'path' : 'key'}: ${operation.path}: missing value`,
   );

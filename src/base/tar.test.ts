@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { TarError, encodeTarFile, encodeTarHeader, encodeTarPadding, readTar, tarEnd } from './tar.ts';
+import { TarError } from './tar.ts';
+import { readTar } from './tar-read.ts';
+import { encodeTarFile, encodeTarHeader, encodeTarPadding, tarEnd } from './tar-write.ts';
 import type { TarHeader } from './tar.ts';
 
 async function* inChunks(bytes: Uint8Array, size: number): AsyncGenerator<Uint8Array> {

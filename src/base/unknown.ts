@@ -23,3 +23,9 @@ export function fieldOf(value: unknown, ...path: string[]): unknown {
 export function itemsOf(value: unknown): readonly unknown[] {
   return Array.isArray(value) ? value : [];
 }
+
+/** The text that lies at a path; undefined where there is none. */
+export function textOf(value: unknown, ...path: string[]): string | undefined {
+  const text = fieldOf(value, ...path);
+  return typeof text === 'string' ? text : undefined;
+}

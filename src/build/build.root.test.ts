@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { encodeFileName } from '#base/file-names.ts';
 import { parsePlatform } from '#base/platform.ts';
-import { encodeTarFile, encodeTarHeader, tarEnd } from '#base/tar.ts';
+import { encodeTarFile, encodeTarHeader, tarEnd } from '#base/tar-write.ts';
 import { pause } from '#os/clock.ts';
 import { createImageRecords } from '#content/image-records.ts';
 import type { ImageRecord } from '#content/image-records.ts';

@@ -8,7 +8,7 @@ import { mkdirSync } from 'node:fs';
 import { open, rm } from 'node:fs/promises';
 import { ApiError } from '#base/errors.ts';
 import { decodeFileName, encodeFileName } from '#base/file-names.ts';
-import { readTar } from '#base/tar.ts';
+import { readTar } from '#base/tar-read.ts';
 import { whenSettled } from '#base/promises.ts';
 import type { Content } from '#content/content.ts';
 import { layerPathDepthMax } from '#content/limits.ts';

@@ -11,6 +11,7 @@
  * failures wait, doubling, with jitter. It does not poll or re-sync by time: reconcilers are level-triggered and set
  * their own timers.
  */
+import type { Pod } from '#api/core.v1.ts';
 import { ApiError, isReason, toApiError } from '#base/errors.ts';
 import type { KindRef, KubeObject, WatchEvent } from '#base/objects.ts';
 import { apiVersionOf } from '#base/objects.ts';
@@ -64,7 +65,7 @@ export const indexes = Object.freeze({
     object.metadata.ownerReferences?.some((owner) => owner.controller === true) === true
       ? undefined
       : (object.metadata.namespace ?? ''),
-  node: (object: KubeObject) => object.spec?.nodeName as string | undefined,
+  node: (pod: Pod) => pod.spec?.nodeName,
   /** The value of one label. */
   label: (key: string) => (object: KubeObject) => object.metadata.labels?.[key],
 });

@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { load } from 'js-yaml';
-import type { Json } from '#base/objects.ts';
+import { fieldOf, itemsOf, textOf } from '#base/unknown.ts';
 import type { HttpTransportOptions } from './transport-http.ts';
 
 export interface KubeconfigContext extends Omit<HttpTransportOptions, 'clock'> {
@@ -16,46 +16,46 @@ export interface KubeconfigContext extends Omit<HttpTransportOptions, 'clock'> {
   key?: string;
 }
 
-function named(list: Json, name: string | undefined, field: string): Json {
-  const found = Array.isArray(list) ? list.find((entry: Json) => entry?.name === name) : undefined;
-  return found?.[field] ?? {};
+function named(list: unknown, name: string | undefined, field: string): unknown {
+  return fieldOf(
+    itemsOf(list).find((entry) => fieldOf(entry, 'name') === name),
+    field,
+  );
 }
 
 /** The chosen (or current) context of a kubeconfig text. Relative file names are resolved against `directory`. */
 function parseKubeconfig(text: string, context?: string, directory = '.'): KubeconfigContext {
-  const config = (load(text) ?? {}) as Json;
-  const contextName: string | undefined = context ?? config['current-context'];
-  const chosen = named(config.contexts, contextName, 'context');
-  const cluster = named(config.clusters, chosen.cluster, 'cluster');
-  const user = named(config.users, chosen.user, 'user');
-  if (typeof cluster.server !== 'string')
+  const config: unknown = load(text);
+  const contextName = context ?? textOf(config, 'current-context');
+  const chosen = named(fieldOf(config, 'contexts'), contextName, 'context');
+  const cluster = named(fieldOf(config, 'clusters'), textOf(chosen, 'cluster'), 'cluster');
+  const user = named(fieldOf(config, 'users'), textOf(chosen, 'user'), 'user');
+  const server = textOf(cluster, 'server');
+  if (server === undefined)
     throw new Error(`kubeconfig: context ${JSON.stringify(contextName ?? '')} names no cluster with a server`);
-  const pem = (holder: Json, field: string): string | undefined => {
-    if (typeof holder[`${field}-data`] === 'string')
-      return Buffer.from(holder[`${field}-data`], 'base64').toString('utf8');
-    if (typeof holder[field] === 'string') return readFileSync(resolve(directory, holder[field]), 'utf8');
-    return undefined;
+  const pem = (holder: unknown, field: string): string | undefined => {
+    const [data, file] = [textOf(holder, `${field}-data`), textOf(holder, field)];
+    if (data !== undefined) return Buffer.from(data, 'base64').toString('utf8');
+    return file === undefined ? undefined : readFileSync(resolve(directory, file), 'utf8');
   };
   const ca = pem(cluster, 'certificate-authority');
   const certificate = pem(user, 'client-certificate');
   const key = pem(user, 'client-key');
-  const tokenFile: string | undefined = user.tokenFile;
+  const tokenFile = textOf(user, 'tokenFile');
   const token =
-    typeof user.token === 'string'
-      ? user.token
-      : tokenFile === undefined
-        ? undefined
-        : () => readFileSync(resolve(directory, tokenFile), 'utf8').trim();
+    textOf(user, 'token') ??
+    (tokenFile === undefined ? undefined : () => readFileSync(resolve(directory, tokenFile), 'utf8').trim());
+  const serverName = textOf(cluster, 'tls-server-name');
   return {
     context: contextName ?? '',
-    namespace: chosen.namespace ?? 'default',
-    server: cluster.server,
+    namespace: textOf(chosen, 'namespace') ?? 'default',
+    server,
     ...(ca === undefined ? {} : { ca }),
     ...(certificate === undefined ? {} : { certificate }),
     ...(key === undefined ? {} : { key }),
     ...(token === undefined ? {} : { token }),
-    ...(cluster['insecure-skip-tls-verify'] === true ? { insecureSkipTlsVerify: true } : {}),
-    ...(typeof cluster['tls-server-name'] === 'string' ? { serverName: cluster['tls-server-name'] } : {}),
+    ...(fieldOf(cluster, 'insecure-skip-tls-verify') === true ? { insecureSkipTlsVerify: true } : {}),
+    ...(serverName === undefined ? {} : { serverName }),
   };
 }
 

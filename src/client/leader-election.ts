@@ -5,8 +5,8 @@
  * deadline counts from when the renewal was sent - others may count from when it arrived, and the answer may be late -
  * and is kept while an answer is still awaited.
  */
+import type { Lease } from '#api/coordination.v1.ts';
 import { isReason } from '#base/errors.ts';
-import type { KubeObject } from '#base/objects.ts';
 import { microTimestamp } from '#base/timestamp.ts';
 import { awaitedLater } from '#base/promises.ts';
 import { pause } from '#os/clock.ts';
@@ -57,7 +57,7 @@ class Candidate {
     const { client, clock, name, namespace, identity } = this.#options;
     const now = microTimestamp(clock.now());
     const leaseDurationSeconds = Math.ceil(this.#leaseDurationMs / 1000);
-    let lease: KubeObject;
+    let lease: Lease;
     try {
       lease = await client.get(kinds.Lease, name, namespace);
     } catch (error) {
@@ -78,12 +78,12 @@ class Candidate {
         }),
       );
     }
-    const holder: string = lease.spec?.holderIdentity ?? '';
+    const holder = lease.spec.holderIdentity ?? '';
     if (this.#observed?.version !== lease.metadata.resourceVersion) this.#saw(lease);
     if (holder !== identity && holder !== '' && clock.monotonic() - this.#observed!.atMs < this.#leaseDurationMs)
       return false;
     const taken =
-      holder === identity ? {} : { acquireTime: now, leaseTransitions: (lease.spec?.leaseTransitions ?? 0) + 1 };
+      holder === identity ? {} : { acquireTime: now, leaseTransitions: (lease.spec.leaseTransitions ?? 0) + 1 };
     return this.#saw(
       await client.update(kinds.Lease, {
         ...lease,
@@ -95,15 +95,15 @@ class Candidate {
   async release(): Promise<void> {
     const { client, name, namespace, identity, clock } = this.#options;
     const lease = await client.get(kinds.Lease, name, namespace);
-    if (lease.spec?.holderIdentity !== identity) return;
+    if (lease.spec.holderIdentity !== identity) return;
     await client.update(kinds.Lease, {
       ...lease,
       spec: { ...lease.spec, holderIdentity: '', leaseDurationSeconds: 1, renewTime: microTimestamp(clock.now()) },
     });
   }
 
-  #saw(lease: KubeObject): boolean {
-    const holder: string = lease.spec?.holderIdentity ?? '';
+  #saw(lease: Lease): boolean {
+    const holder = lease.spec.holderIdentity ?? '';
     if (holder !== '' && holder !== this.#observed?.holder) this.#options.newLeader?.(holder);
     this.#observed = { holder, version: lease.metadata.resourceVersion ?? '', atMs: this.#options.clock.monotonic() };
     return holder === this.#options.identity;

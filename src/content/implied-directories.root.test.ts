@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, lstatSync, readFileSync, readdirSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { encodeTarFile, encodeTarHeader, tarEnd } from '#base/tar.ts';
+import { encodeTarFile, encodeTarHeader, tarEnd } from '#base/tar-write.ts';
 import { createMounts } from '#os/mount.linux.ts';
 import { createImageRecords } from './image-records.ts';
 import type { ImageLayer } from './image-records.ts';

@@ -5,7 +5,7 @@
  */
 import { closeSync, fstatSync, readSync } from 'node:fs';
 import type { Stats } from 'node:fs';
-import { encodeTarHeader, encodeTarPadding, tarEnd } from '#base/tar.ts';
+import { encodeTarHeader, encodeTarPadding, tarEnd } from '#base/tar-write.ts';
 import type { TarHeader } from '#base/tar.ts';
 import { lstatSync, openSync, readdirSync, readlinkSync } from '#os/named-files.ts';
 import { deviceParts, getXattr, listXattrs } from '#os/special-files.ts';

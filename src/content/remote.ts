@@ -14,8 +14,8 @@ import type { IncomingMessage, RequestOptions } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import { getCACertificates } from 'node:tls';
 import { ApiError } from '#base/errors.ts';
-import { mediaTypes } from './image-records.ts';
 import { isTag } from '#base/reference.ts';
+import { mediaTypes } from './image-records.ts';
 import { answerTimeoutMs, connectTimeoutMs, manifestBytesMax, redirectsMax, remoteTagsMax } from './limits.ts';
 
 export interface RegistryCredential {
@@ -191,7 +191,7 @@ export async function readAll(message: AsyncIterable<Uint8Array>, bytesMax: numb
 }
 
 /** An address out of a registry's answer. */
-function parseUrl(text: string, base?: URL): URL {
+export function parseUrl(text: string, base?: URL): URL {
   let url: URL | undefined;
   try {
     url = new URL(text, base);
@@ -212,7 +212,7 @@ function parseAnswer(bytes: Buffer): unknown {
 }
 
 /** `Bearer realm="…",service="…"` → scheme and parameters. */
-function parseChallenge(header: string): { scheme: string; parameters: Record<string, string> } {
+export function parseChallenge(header: string): { scheme: string; parameters: Record<string, string> } {
   const scheme = /^\s*([A-Za-z]+)/.exec(header)?.[1]?.toLowerCase() ?? '';
   const parameters: Record<string, string> = {};
   for (const match of header.matchAll(/(?<![A-Za-z_])([A-Za-z_]+)="([^"]*)"/g))
@@ -220,7 +220,7 @@ function parseChallenge(header: string): { scheme: string; parameters: Record<st
   return { scheme, parameters };
 }
 
-async function errorOf(message: IncomingMessage): Promise<RemoteError> {
+export async function errorOf(message: IncomingMessage): Promise<RemoteError> {
   const text = (await readAll(message, 64 << 10).catch(() => Buffer.alloc(0))).toString('utf8');
   try {
     const first = (JSON.parse(text) as { errors?: { code?: string; message?: string }[] }).errors?.[0];
@@ -482,47 +482,6 @@ export class RemoteRepository {
   }
 }
 
-function basic(credential: RegistryCredential): string {
+export function basic(credential: RegistryCredential): string {
   return `Basic ${Buffer.from(`${credential.username ?? ''}:${credential.password ?? ''}`).toString('base64')}`;
-}
-
-/**
- * Signs in to a registry as `docker login` does: asks `/v2/` and answers its challenge. Throws RemoteError 401 when it
- * refuses.
- */
-export async function checkCredential(
-  transport: HttpTransport,
-  endpoint: Endpoint,
-  signal?: AbortSignal,
-): Promise<void> {
-  const url = new URL(`${endpoint.url.replace(/\/$/, '')}/v2/`);
-  const common = signal === undefined ? {} : { signal };
-  const first = await transport.call({ method: 'GET', url, ...common });
-  first.resume();
-  if (first.statusCode === 200) {
-    // A registry that lets everybody read still knows whether this credential is right.
-    const again = await transport.call({
-      method: 'GET',
-      url,
-      headers: { authorization: basic(endpoint.credential ?? {}) },
-      ...common,
-    });
-    again.resume();
-    if (again.statusCode === 401) throw new RemoteError(401, 'UNAUTHORIZED', 'unauthorized: authentication required');
-    return;
-  }
-  const { scheme, parameters } = parseChallenge(first.headers['www-authenticate'] ?? '');
-  const realm = scheme === 'bearer' ? parseUrl(parameters['realm'] ?? '') : url;
-  if (scheme === 'bearer') {
-    realm.searchParams.set('account', endpoint.credential?.username ?? '');
-    if (parameters['service'] !== undefined) realm.searchParams.set('service', parameters['service']);
-  }
-  const answer = await transport.call({
-    method: 'GET',
-    url: realm,
-    headers: { authorization: basic(endpoint.credential ?? {}) },
-    ...common,
-  });
-  if (answer.statusCode !== 200) throw await errorOf(answer);
-  answer.resume();
 }

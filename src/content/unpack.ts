@@ -11,7 +11,7 @@
  */
 import { closeSync, constants, fchmodSync, fchownSync, ftruncateSync, writeSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
-import { readTar } from '#base/tar.ts';
+import { readTar } from '#base/tar-read.ts';
 import type { TarEntry, TarHeader } from '#base/tar.ts';
 import { codeOf } from '#base/thrown.ts';
 import {

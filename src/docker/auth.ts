@@ -1,6 +1,7 @@
 /** `docker login`: asks the registry whether a credential is right. Nothing is kept here; the client keeps it. */
 import { ApiError } from '#base/errors.ts';
-import { RemoteError, UnreachableError, checkCredential, endpointUrlOf } from '#content/remote.ts';
+import { RemoteError, UnreachableError, endpointUrlOf } from '#content/remote.ts';
+import { checkCredential } from '#content/registry-login.ts';
 import type { ImageStore } from '#engine/images.ts';
 import type { Access } from '#registry/access.ts';
 import type { Route } from './route.ts';

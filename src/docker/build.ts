@@ -1,7 +1,8 @@
 /** `POST /build` of the classic builder, and `/build/prune`. */
 import { statfsSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
-import { encodeTarFile, looksLikeTar, tarEnd } from '#base/tar.ts';
+import { looksLikeTar } from '#base/tar-header.ts';
+import { encodeTarFile, tarEnd } from '#base/tar-write.ts';
 import type { Builder } from '#build/builder.ts';
 import type { CacheItem } from '#build/cache.ts';
 import { cleanContextPath } from '#build/context.ts';

@@ -10,7 +10,7 @@ import { createImageRecords } from '#content/image-records.ts';
 import type { HttpTransport } from '#content/remote.ts';
 import { createSnapshots } from '#content/snapshots.ts';
 import { bytesOf, openTestContent } from '#content/testing.ts';
-import { encodeTarFile, tarEnd } from '#base/tar.ts';
+import { encodeTarFile, tarEnd } from '#base/tar-write.ts';
 import { createImages } from '#engine/images.ts';
 import { silentLogger } from '#observe/log.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';

@@ -7,7 +7,7 @@ import { statSync } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { basename } from 'node:path';
 import { ApiError } from '#base/errors.ts';
-import { encodeTarHeader, tarEnd } from '#base/tar.ts';
+import { encodeTarHeader, tarEnd } from '#base/tar-write.ts';
 import { decompress } from '#content/compression.ts';
 import { layerExpandedBytesMax } from '#content/limits.ts';
 import { packTar, tarHeaderOf } from '#content/pack.ts';

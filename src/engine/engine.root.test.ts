@@ -1,119 +1,23 @@
 import assert from 'node:assert/strict';
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { after, before, describe, test } from 'node:test';
-import { removeAllOf } from '#net/remove-all.ts';
-import { silentLogger } from '#observe/log.ts';
-import { createCgroups } from '#os/cgroups.linux.ts';
-import { realClock, realRandom } from '#os/clock.real.ts';
-import { createMounts } from '#os/mount.linux.ts';
-import { createNetworkDoor } from '#os/network.linux.ts';
-import { linuxProcesses } from '#os/processes.linux.ts';
-import { createEngine } from './create-engine.ts';
+import { realClock } from '#os/clock.real.ts';
 import type { DockerEngine } from './create-engine.ts';
-import type { ContainerSpec, Images, ImageSummary } from './engine.ts';
+import type { ContainerSpec } from './engine.ts';
 import { runEngineSuite } from './engine.suite.ts';
 import { stopAllContainers } from './shutdown.ts';
+import { execText, makeImage, newInstanceId, openTestEngine, removeTestEngine, specOf } from './testing.ts';
 
-const imageId = `sha256:${'ab'.repeat(32)}`;
-const instanceId = Buffer.from(realRandom.bytes(2)).toString('hex');
+const instanceId = newInstanceId();
 const isRoot = process.getuid?.() === 0;
 
 describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () => {
   const home = mkdtempSync('/tmp/tiphys-engine-');
-  const mounts = createMounts();
   let engine: DockerEngine;
 
-  const image: ImageSummary = {
-    id: imageId,
-    names: ['busybox:latest'],
-    digests: [],
-    sizeBytes: 1,
-    createdAtMs: 0,
-    isCollectable: false,
-    config: {
-      user: '',
-      env: [],
-      entrypoint: [],
-      command: ['sh'],
-      workingDir: '',
-      volumes: [],
-      exposedPorts: [],
-      stopSignal: '',
-      labels: {},
-    },
-  };
-  const images = {
-    find: (name: string) => (name === 'busybox' || name === imageId ? image : undefined),
-    list: () => [image],
-    lease: async () => undefined,
-    releaseLease: async () => undefined,
-  } as unknown as Images;
-  const snapshots = {
-    async mountContainerRoot(id: string) {
-      const base = `${home}/data/snap/${id}`;
-      for (const name of ['upper', 'work', 'root']) mkdirSync(`${base}/${name}`, { recursive: true });
-      if ((await mounts.listBelow(`${base}/root`)).length === 0)
-        await mounts.mountOverlay({
-          directory: base,
-          lowers: [`${home}/image`],
-          upper: 'upper',
-          work: 'work',
-          target: `${base}/root`,
-        });
-      return { root: `${base}/root` };
-    },
-    unmountContainerRoot: (id: string) => mounts.unmount(`${home}/data/snap/${id}/root`),
-    async removeContainerRoot(id: string) {
-      await mounts.unmount(`${home}/data/snap/${id}/root`);
-      rmSync(`${home}/data/snap/${id}`, { recursive: true, force: true });
-    },
-    upperDir: (id: string) => `${home}/data/snap/${id}/upper`,
-    directories: () => ({ LowerDir: '', MergedDir: '', UpperDir: '', WorkDir: '' }),
-  };
-  const open = (): Promise<DockerEngine> =>
-    createEngine({
-      dataDir: `${home}/data/engine`,
-      runDir: `${home}/run`,
-      instanceId,
-      nodeName: 'test',
-      clock: realClock,
-      random: realRandom,
-      log: silentLogger,
-      images,
-      snapshots,
-      podCidr: '10.253.77.0/24',
-      mounts,
-    });
-  const spec = (name: string, command: string[], more: Partial<ContainerSpec> = {}): ContainerSpec => ({
-    name,
-    owner: 'docker',
-    image: 'busybox',
-    imageId,
-    command,
-    env: [],
-    tty: false,
-    openStdin: false,
-    stdinOnce: false,
-    labels: {},
-    mounts: [],
-    resources: {},
-    security: {},
-    network: { type: 'networks' },
-    ...more,
-  });
+  const open = (): Promise<DockerEngine> => openTestEngine(home, instanceId, '10.253.77.0/24');
   const logsOf = async (id: string, stream: 'stdout' | 'stderr' = 'stdout'): Promise<string> => {
     let out = '';
     for await (const line of engine.containers.logs(id, {
@@ -129,46 +33,21 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
     command: string[],
     more: Partial<ContainerSpec> = {},
   ): Promise<{ id: string; code: number }> => {
-    const id = await engine.containers.create(spec(name, command, more));
+    const id = await engine.containers.create(specOf(name, command, more));
     await engine.containers.start(id);
     return { id, code: await engine.containers.wait(id) };
   };
-  const execIn = async (id: string, command: string[]): Promise<{ code: number; text: string }> => {
-    const out = new PassThrough();
-    let text = '';
-    out.on('data', (part: Buffer) => {
-      text += part.toString();
-    });
-    return { code: await engine.containers.exec(id, { command, tty: false }, { stdout: out, stderr: out }), text };
-  };
+  const execIn = (id: string, command: string[]): Promise<{ code: number; text: string }> =>
+    execText(engine, id, command);
 
   before(async () => {
-    mkdirSync(`${home}/image/bin`, { recursive: true });
-    for (const name of ['proc', 'sys', 'dev', 'etc', 'tmp']) mkdirSync(`${home}/image/${name}`);
-    copyFileSync('/bin/busybox', `${home}/image/bin/busybox`);
-    for (const name of ['sh', 'sleep', 'cat', 'echo', 'true', 'hostname', 'nc', 'ip', 'ping', 'id', 'mount'])
-      symlinkSync('busybox', `${home}/image/bin/${name}`);
+    makeImage(home, ['sh', 'sleep', 'cat', 'echo', 'true', 'hostname', 'nc', 'ip', 'ping', 'id', 'mount']);
     engine = await open();
   });
 
   after(async () => {
     await engine[Symbol.asyncDispose]();
-    const door = createNetworkDoor();
-    await removeAllOf(instanceId, {
-      ...door,
-      processes: linuxProcesses,
-      clock: realClock,
-      mounts,
-      cgroups: createCgroups(() => undefined),
-      log: silentLogger,
-      directories: [home],
-    });
-    const left = (await door.netlink.listLinks()).filter((link) => link.name.startsWith(`tph${instanceId}`));
-    await door.close();
-    const mounted = readFileSync('/proc/self/mountinfo', 'utf8').includes(home);
-    rmSync(home, { recursive: true, force: true });
-    assert.deepEqual(left, []);
-    assert.equal(mounted, false);
+    await removeTestEngine(home, instanceId);
   });
 
   const behaviours = {
@@ -190,7 +69,7 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
       cgroupParent: `/tiphys_${instanceId}/pod${id}`,
     }),
     spec: (behaviour, { owner, name, pod }) =>
-      spec(name, ['sh', '-c', behaviours[behaviour]], {
+      specOf(name, ['sh', '-c', behaviours[behaviour]], {
         owner,
         name: pod === undefined ? name : `${pod}-${name}`,
         network: pod === undefined ? { type: 'none' } : { type: 'sandbox', sandboxId: pod },
@@ -214,7 +93,7 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
 
   test('who attaches before the start misses no byte', async () => {
     const id = await engine.containers.create(
-      spec('attached', ['sh', '-c', 'echo first; cat'], { openStdin: true, stdinOnce: true }),
+      specOf('attached', ['sh', '-c', 'echo first; cat'], { openStdin: true, stdinOnce: true }),
     );
     const stdin = new PassThrough();
     const stdout = new PassThrough();
@@ -230,14 +109,14 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
   });
 
   test("a program that is missing fails the start with docker's words and leaves the container", async () => {
-    const id = await engine.containers.create(spec('missing', ['nosuch']));
+    const id = await engine.containers.create(specOf('missing', ['nosuch']));
     await assert.rejects(engine.containers.start(id), /executable file not found in \$PATH/);
     assert.equal(engine.containers.status(id)?.state, 'created');
     assert.equal(engine.containers.status(id)?.exitCode, 127);
   });
 
   test('a command run in a container has its own exit code, and sees the container', async () => {
-    const id = await engine.containers.create(spec('execs', ['sleep', '60'], { hostname: 'inner' }));
+    const id = await engine.containers.create(specOf('execs', ['sleep', '60'], { hostname: 'inner' }));
     await engine.containers.start(id);
     assert.deepEqual(await execIn(id, ['sh', '-c', 'hostname; exit 9']), { code: 9, text: 'inner\n' });
     await assert.rejects(execIn(id, ['nosuch']), /executable file not found/);
@@ -254,7 +133,7 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
 
   test('a published port answers on loopback, and is free again afterwards', async () => {
     const id = await engine.containers.create(
-      spec('served', ['sh', '-c', 'while true; do echo hello | nc -l -p 80; done'], {
+      specOf('served', ['sh', '-c', 'while true; do echo hello | nc -l -p 80; done'], {
         ports: [{ hostIp: '', hostPort: 0, protocol: 'tcp', containerPort: 80 }],
       }),
     );
@@ -292,7 +171,7 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
     });
     const make = (name: string): Promise<string> =>
       engine.containers.create({
-        ...spec(name, ['sleep', '60']),
+        ...specOf(name, ['sleep', '60']),
         owner: 'kubelet',
         network: { type: 'sandbox', sandboxId: 'pod1' },
         cgroupParent: `/tiphys_${instanceId}/pods/pod1`,
@@ -311,11 +190,13 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
 
   test('containers outlive the engine: one goes on without a gap in its log, one that ended has its exact code, and restarts act', async () => {
     const counter = await engine.containers.create(
-      spec('counter', ['sh', '-c', 'i=0; while [ $i -lt 100 ]; do echo $i; i=$((i+1)); sleep 0.02; done']),
+      specOf('counter', ['sh', '-c', 'i=0; while [ $i -lt 100 ]; do echo $i; i=$((i+1)); sleep 0.02; done']),
     );
-    const ends = await engine.containers.create(spec('ends', ['sh', '-c', 'sleep 0.3; exit 42']));
+    const ends = await engine.containers.create(specOf('ends', ['sh', '-c', 'sleep 0.3; exit 42']));
     const again = await engine.containers.create(
-      spec('again', ['sh', '-c', 'sleep 0.3; exit 3'], { restartPolicy: { name: 'on-failure', maximumRetryCount: 1 } }),
+      specOf('again', ['sh', '-c', 'sleep 0.3; exit 3'], {
+        restartPolicy: { name: 'on-failure', maximumRetryCount: 1 },
+      }),
     );
     for (const id of [counter, ends, again]) await engine.containers.start(id);
     const pid = engine.containers.status(counter)!.pid;
@@ -332,7 +213,7 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
 
   test('a log that is rotated while it is written loses no line', async () => {
     const id = await engine.containers.create(
-      spec('rotated', ['sh', '-c', 'i=0; while [ $i -lt 60 ]; do echo $i; i=$((i+1)); sleep 0.01; done'], {
+      specOf('rotated', ['sh', '-c', 'i=0; while [ $i -lt 60 ]; do echo $i; i=$((i+1)); sleep 0.01; done'], {
         logMaxBytes: 100,
         logMaxFiles: 100,
       }),
@@ -340,9 +221,7 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
     await engine.containers.start(id);
     await engine.containers.wait(id);
     await engine.table.get(id).lock.run(async () => undefined);
-    const files = readdirSync(`${home}/data/engine/containers/${id}`).filter((name) =>
-      name.startsWith('container.log'),
-    );
+    const files = readdirSync(`${home}/data/containers/${id}`).filter((name) => name.startsWith('container.log'));
     assert.ok(files.length > 10, `${files.length} files`);
     assert.equal(await logsOf(id), Array.from({ length: 60 }, (_, i) => `${i}\n`).join(''));
   });
@@ -354,7 +233,7 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
     });
     assert.equal(code, 0);
     await engine.table.get(id).lock.run(async () => undefined);
-    const directory = `${home}/data/engine/containers/${id}`;
+    const directory = `${home}/data/containers/${id}`;
     const bytes = readdirSync(directory)
       .filter((name) => name.startsWith('container.log'))
       .reduce((sum, name) => sum + statSync(`${directory}/${name}`).size, 0);
@@ -384,7 +263,7 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
   test('the end of the platform stops containers in order; restart policies hold for the next engine', async () => {
     const orderly = ['sh', '-c', 'trap "echo ended in order; exit 0" TERM; echo up; while :; do sleep 0.05; done'];
     const start = async (name: string, command: string[], more: Partial<ContainerSpec> = {}): Promise<string> => {
-      const id = await engine.containers.create(spec(name, command, more));
+      const id = await engine.containers.create(specOf(name, command, more));
       await engine.containers.start(id);
       return id;
     };
@@ -422,7 +301,7 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
 
   test("who joins another's IPC shares its memory, where that is offered", async () => {
     const donor = await engine.containers.create(
-      spec('donor', ['sh', '-c', 'echo shared > /dev/shm/x; sleep 60'], { ipcMode: { type: 'shareable' } }),
+      specOf('donor', ['sh', '-c', 'echo shared > /dev/shm/x; sleep 60'], { ipcMode: { type: 'shareable' } }),
     );
     await engine.containers.start(donor);
     const joined = await run('joins', ['sh', '-c', 'while [ ! -s /dev/shm/x ]; do sleep 0.02; done; cat /dev/shm/x'], {
@@ -438,7 +317,7 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
   });
 
   test('a monitor that is killed is noticed, and the exit is reported as unknown', async () => {
-    const id = await engine.containers.create(spec('orphan', ['sleep', '60']));
+    const id = await engine.containers.create(specOf('orphan', ['sleep', '60']));
     await engine.containers.start(id);
     const run = engine.table.get(id).record.run!;
     process.kill(run.monitorPid, 'SIGKILL');

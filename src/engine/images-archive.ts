@@ -17,7 +17,8 @@ import {
   parseReference,
   withDefaultTag,
 } from '#base/reference.ts';
-import { encodeTarFile, encodeTarHeader, encodeTarPadding, readTar, tarEnd } from '#base/tar.ts';
+import { readTar } from '#base/tar-read.ts';
+import { encodeTarFile, encodeTarHeader, encodeTarPadding, tarEnd } from '#base/tar-write.ts';
 import { DigestError } from '#content/blobs.ts';
 import type { Content, Hold } from '#content/content.ts';
 import { isImageFile } from '#content/image-file.ts';

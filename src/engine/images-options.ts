@@ -1,10 +1,12 @@
 /** What the images of an engine stand on, and what they tell while they work. */
+import type { Platform } from '#base/platform.ts';
+import { familiarName, parseReference } from '#base/reference.ts';
 import type { Content } from '#content/content.ts';
 import type { ImageRecord, ImageRecords } from '#content/image-records.ts';
 import type { ClientTls, HttpTransport } from '#content/remote.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock } from '#os/clock.ts';
-import type { EngineEvent, Owner } from './engine.ts';
+import type { EngineEvent, Owner, RegistryCredential } from './engine.ts';
 
 /** One line of docker's JSON progress. */
 export type ProgressEvent = Record<string, unknown>;
@@ -57,4 +59,21 @@ export interface ImagesOptions {
 
 export function shortId(id: string): string {
   return id.replace(/^sha256:/, '').slice(0, 12);
+}
+
+/** A canonical name as people write it. */
+export function familiar(canonical: string): string {
+  return familiarName(parseReference(canonical));
+}
+
+export function emitImage(images: ImagesOptions, action: string, id: string, attributes: Record<string, string>): void {
+  images.emit({ type: 'image', action, id, attributes });
+}
+
+export interface PullOptions {
+  credential?: RegistryCredential;
+  onProgress?: Progress;
+  signal?: AbortSignal;
+  owner?: Owner;
+  /** Other than this machine's. */ platform?: Platform;
 }

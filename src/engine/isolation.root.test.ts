@@ -3,24 +3,18 @@
  * at most).
  */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createSocket } from 'node:dgram';
+import { mkdtempSync, readFileSync } from 'node:fs';
 import { connect } from 'node:net';
-import { PassThrough } from 'node:stream';
 import { after, before, describe, test } from 'node:test';
-import { removeAllOf } from '#net/remove-all.ts';
-import { silentLogger } from '#observe/log.ts';
-import { createCgroups } from '#os/cgroups.linux.ts';
-import { realClock, realRandom } from '#os/clock.real.ts';
-import { createMounts } from '#os/mount.linux.ts';
+import { realRandom } from '#os/clock.real.ts';
 import { createNetworkDoor } from '#os/network.linux.ts';
-import { linuxProcesses } from '#os/processes.linux.ts';
 import type { DockerEngine } from './create-engine.ts';
 import type { ContainerSpec } from './engine.ts';
-import { makeImage, openKillEngine } from './kill.engine.ts';
+import { execText, makeImage, newInstanceId, openTestEngine, removeTestEngine, specOf } from './testing.ts';
 
 const isRoot = process.getuid?.() === 0;
-const instanceId = Buffer.from(realRandom.bytes(2)).toString('hex');
+const instanceId = newInstanceId();
 
 describe('packets between containers, Pods and the host', { skip: !isRoot && 'needs root' }, () => {
   const home = mkdtempSync('/tmp/tiphys-isolation-');
@@ -28,37 +22,13 @@ describe('packets between containers, Pods and the host', { skip: !isRoot && 'ne
   let engine: DockerEngine;
 
   const start = async (name: string, more: Partial<ContainerSpec>, command = ['sleep', '1000']): Promise<string> => {
-    const id = await engine.containers.create({
-      name,
-      owner: 'docker',
-      image: 'busybox',
-      imageId: 'busybox',
-      command,
-      env: [],
-      tty: false,
-      openStdin: false,
-      stdinOnce: false,
-      labels: {},
-      mounts: [],
-      resources: {},
-      security: { capAdd: ['NET_ADMIN', 'NET_RAW'] },
-      network: { type: 'networks' },
-      ...more,
-    });
+    const security = { capAdd: ['NET_ADMIN', 'NET_RAW'] };
+    const id = await engine.containers.create(specOf(name, command, { security, ...more }));
     await engine.containers.start(id);
     return id;
   };
   const sh = async (id: string, script: string): Promise<string> => {
-    const out = new PassThrough();
-    let text = '';
-    out.on('data', (part: Buffer) => {
-      text += part.toString();
-    });
-    const code = await engine.containers.exec(
-      id,
-      { command: ['sh', '-c', script], tty: false, privileged: true },
-      { stdout: out, stderr: out },
-    );
+    const { code, text } = await execText(engine, id, ['sh', '-c', script], { privileged: true });
     return `${text.trim()} (${code})`;
   };
   const ipOf = (id: string): string => engine.table.get(id).record.run!.endpoints[0]!.ip;
@@ -104,27 +74,13 @@ describe('packets between containers, Pods and the host', { skip: !isRoot && 'ne
 
   before(async () => {
     makeImage(home, ['sh', 'sleep', 'echo', 'true', 'ip', 'ping', 'nc', 'grep', 'cat', 'timeout', 'tftp', 'wc']);
-    engine = await openKillEngine(home, instanceId, '10.253.78.0/24');
+    engine = await openTestEngine(home, instanceId, '10.253.78.0/24');
   });
 
   after(async () => {
     await engine[Symbol.asyncDispose]();
-    const door = createNetworkDoor();
-    await removeAllOf(instanceId, {
-      ...door,
-      processes: linuxProcesses,
-      clock: realClock,
-      mounts: createMounts(),
-      cgroups: createCgroups(() => undefined),
-      log: silentLogger,
-      directories: [home],
-    });
-    const left = (await door.netlink.listLinks()).filter(
-      (link) => link.name.startsWith(`tph${instanceId}`) || link.name === named,
-    );
-    await door.close();
-    rmSync(home, { recursive: true, force: true });
-    assert.deepEqual(left, []);
+    await removeTestEngine(home, instanceId);
+    assert.equal(readFileSync('/proc/net/dev', 'utf8').includes(`${named}:`), false);
   });
 
   test('a Pod sends with its own address only', async () => {

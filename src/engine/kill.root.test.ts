@@ -1,23 +1,22 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, readdirSync } from 'node:fs';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { after, before, describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { cgroupRoot, linkPrefix } from '#net/kernel-names.ts';
-import { removeAllOf } from '#net/remove-all.ts';
-import { silentLogger } from '#observe/log.ts';
-import { createCgroups } from '#os/cgroups.linux.ts';
-import { realClock, realRandom } from '#os/clock.real.ts';
-import { createMounts } from '#os/mount.linux.ts';
-import { createNetworkDoor } from '#os/network.linux.ts';
+import { realClock } from '#os/clock.real.ts';
+import { SimRandom } from '#os/clock.sim.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
+import { testSeed } from '#os/test-seed.ts';
 import type { DockerEngine } from './create-engine.ts';
-import { makeImage, openKillEngine } from './kill.engine.ts';
 import type { Step } from './kill.engine.ts';
+import { makeImage, newInstanceId, openTestEngine, removeTestEngine } from './testing.ts';
 
 const rounds = Number(process.env['TIPHYS_KILL_ROUNDS'] ?? 5);
 const program = fileURLToPath(new URL('./kill.engine.ts', import.meta.url));
-const instanceId = Buffer.from(realRandom.bytes(2)).toString('hex');
+const seed = testSeed();
+const random = new SimRandom(seed);
+const instanceId = newInstanceId();
 
 /** What was told last about each container, and whether it was ever started for certain. */
 interface Known extends Step {
@@ -29,27 +28,19 @@ describe('an engine that is killed at any moment', { skip: process.getuid?.() !=
   const known = new Map<string, Known>();
 
   before(() => makeImage(home));
-  after(async () => {
-    const door = createNetworkDoor();
-    await removeAllOf(instanceId, {
-      ...door,
-      processes: linuxProcesses,
-      clock: realClock,
-      mounts: createMounts(),
-      cgroups: createCgroups(() => undefined),
-      log: silentLogger,
-      directories: [home],
-    });
-    await door.close();
-    assert.equal(readFileSync('/proc/self/mountinfo', 'utf8').includes(home), false);
-    rmSync(home, { recursive: true, force: true });
-  });
+  after(() => removeTestEngine(home, instanceId));
 
   /** Lets the program work for a while and kills it; takes note of what it told. */
-  async function churn(workMs: number): Promise<void> {
+  async function churn(workMs: number, roundSeed: number): Promise<void> {
     const child = linuxProcesses.spawn(
       process.execPath,
-      [...process.execArgv.filter((argument) => !argument.startsWith('--test')), program, home, instanceId],
+      [
+        ...process.execArgv.filter((argument) => !argument.startsWith('--test')),
+        program,
+        home,
+        instanceId,
+        String(roundSeed),
+      ],
       { stdout: 'pipe', stderr: 'pipe', env: { PATH: process.env['PATH'] ?? '' } },
     );
     let errors = '';
@@ -185,8 +176,8 @@ describe('an engine that is killed at any moment', { skip: process.getuid?.() !=
   test(`finds running containers running, exact exit codes, whole logs and nothing half made (${rounds} rounds)`, async (t) => {
     const steps: Record<string, number> = {};
     for (let round = 0; round < rounds; round++) {
-      await churn(Math.floor(realRandom.float() * 400));
-      const engine = await openKillEngine(home, instanceId);
+      await churn(Math.floor(random.float() * 400), seed + round);
+      const engine = await openTestEngine(home, instanceId);
       try {
         for (const step of known.values()) steps[step.step] = (steps[step.step] ?? 0) + 1;
         for (const step of [...known.values()]) await checkContainer(engine, step);

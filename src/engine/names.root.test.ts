@@ -1,22 +1,14 @@
 /** Names of containers, asked from inside of them. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { PassThrough } from 'node:stream';
+import { mkdtempSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
-import { removeAllOf } from '#net/remove-all.ts';
-import { silentLogger } from '#observe/log.ts';
-import { createCgroups } from '#os/cgroups.linux.ts';
-import { realClock, realRandom } from '#os/clock.real.ts';
-import { createMounts } from '#os/mount.linux.ts';
-import { createNetworkDoor } from '#os/network.linux.ts';
-import { linuxProcesses } from '#os/processes.linux.ts';
 import type { DockerEngine } from './create-engine.ts';
 import type { ContainerSpec } from './engine.ts';
-import { makeImage, openKillEngine } from './kill.engine.ts';
 import { connectNetwork, disconnectNetwork } from './network-connect.ts';
+import { execText, makeImage, newInstanceId, openTestEngine, removeTestEngine, specOf } from './testing.ts';
 
 const isRoot = process.getuid?.() === 0;
-const instanceId = Buffer.from(realRandom.bytes(2)).toString('hex');
+const instanceId = newInstanceId();
 
 describe('the resolver inside containers', { skip: !isRoot && 'needs root' }, () => {
   const home = mkdtempSync('/tmp/tiphys-names-');
@@ -25,38 +17,15 @@ describe('the resolver inside containers', { skip: !isRoot && 'needs root' }, ()
   let asker = '';
 
   const start = async (name: string, networks: string[], more: Partial<ContainerSpec> = {}): Promise<string> => {
-    const id = await engine.containers.create({
-      name,
-      owner: 'docker',
-      image: 'busybox',
-      imageId: 'busybox',
-      command: ['sleep', '1000'],
-      env: [],
-      tty: false,
-      openStdin: false,
-      stdinOnce: false,
-      labels: {},
-      mounts: [],
-      resources: {},
-      security: {},
-      network: { type: 'networks' },
-      ...(networks.length === 0
-        ? {}
-        : { networks: networks.map((network) => ({ network, aliases: name === 'web' ? ['www'] : [] })) }),
-      ...more,
-    });
+    const asked = networks.map((network) => ({ network, aliases: name === 'web' ? ['www'] : [] }));
+    const id = await engine.containers.create(
+      specOf(name, ['sleep', '1000'], { ...(networks.length === 0 ? {} : { networks: asked }), ...more }),
+    );
     await engine.containers.start(id);
     return id;
   };
-  const sh = async (id: string, script: string): Promise<string> => {
-    const out = new PassThrough();
-    let text = '';
-    out.on('data', (part: Buffer) => {
-      text += part.toString();
-    });
-    await engine.containers.exec(id, { command: ['sh', '-c', script], tty: false }, { stdout: out, stderr: out });
-    return text;
-  };
+  const sh = async (id: string, script: string): Promise<string> =>
+    (await execText(engine, id, ['sh', '-c', script])).text;
   const lookUp = async (id: string, name: string): Promise<string> => {
     const text = await sh(id, `nslookup -type=a ${name}`);
     return (
@@ -74,7 +43,7 @@ describe('the resolver inside containers', { skip: !isRoot && 'needs root' }, ()
 
   before(async () => {
     makeImage(home, ['sh', 'sleep', 'echo', 'true', 'nslookup', 'cat', 'nc', 'hostname', 'timeout']);
-    engine = await openKillEngine(home, instanceId);
+    engine = await openTestEngine(home, instanceId);
     await engine.networks.create({ name: 'front' });
     await engine.networks.create({ name: 'inner', internal: true });
     web = await start('web', ['front'], { hostname: 'webhost' });
@@ -83,18 +52,7 @@ describe('the resolver inside containers', { skip: !isRoot && 'needs root' }, ()
 
   after(async () => {
     await engine[Symbol.asyncDispose]();
-    const door = createNetworkDoor();
-    await removeAllOf(instanceId, {
-      ...door,
-      processes: linuxProcesses,
-      clock: realClock,
-      mounts: createMounts(),
-      cgroups: createCgroups(() => undefined),
-      log: silentLogger,
-      directories: [home],
-    });
-    await door.close();
-    rmSync(home, { recursive: true, force: true });
+    await removeTestEngine(home, instanceId);
   });
 
   test('it is at 127.0.0.11, also where the container names resolvers', async () => {
@@ -148,7 +106,7 @@ describe('the resolver inside containers', { skip: !isRoot && 'needs root' }, ()
 
   test('a new engine answers again in the containers that went on', async () => {
     await engine[Symbol.asyncDispose]();
-    engine = await openKillEngine(home, instanceId);
+    engine = await openTestEngine(home, instanceId);
     assert.equal(await lookUp(asker, 'webhost'), ipOf(web));
     await engine.containers.restart(web, 0);
     assert.equal(await lookUp(asker, 'web'), ipOf(web));

@@ -1,7 +1,7 @@
 /** One file, link or special file as a tar entry. */
 import { closeSync, readSync } from 'node:fs';
 import type { Stats } from 'node:fs';
-import { encodeTarHeader, encodeTarPadding } from '#base/tar.ts';
+import { encodeTarHeader, encodeTarPadding } from '#base/tar-write.ts';
 import { tarHeaderOf } from '#content/pack.ts';
 import { openSync } from '#os/named-files.ts';
 

@@ -15,6 +15,7 @@ import type { Containers, Engine, Images, ImageSummary, Mount, Sandboxes } from 
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random, Timer } from '#os/clock.ts';
 import type { ReferencedObjects } from './env.ts';
+import type { Interruption } from './interruption.ts';
 import type { NodeFacts } from './node-status.ts';
 
 /** The part of the engine that a kubelet uses. */
@@ -192,8 +193,8 @@ export interface KubeletOptions {
 
 /** Brings the image of a container, by its pull policy, with the back-offs of the node's Pods (`images.ts`). */
 export interface ImageManager {
-  /** Rejects with the signal's reason when that aborts: nothing has failed then. */
-  ensure(pod: KubeObject, container: Json, signal: AbortSignal): Promise<ImageSummary>;
+  /** Rejects with `Interrupted` when that comes first: nothing has failed then. */
+  ensure(pod: KubeObject, container: Json, interruption: Interruption): Promise<ImageSummary>;
 }
 
 /** What a Pod's worker is given by the kubelet, beside the doors. */

@@ -5,6 +5,7 @@ import type { KubeObject } from '#base/objects.ts';
 import type { ImageSummary, Images } from '#engine/engine.ts';
 import { SimClock } from '#os/clock.sim.ts';
 import { createImageManager, createImageSource } from './images.ts';
+import { Interrupted, Interruption } from './interruption.ts';
 
 const summary = { id: 'i', sizeBytes: 1 } as ImageSummary;
 
@@ -26,23 +27,21 @@ function pulling() {
     clock: new SimClock(0),
     tell: (pod, _type, reason) => events.push(`${pod.metadata.name} ${reason}`),
   });
-  const ensure = (name: string, stop: AbortController): Promise<ImageSummary> => {
+  const ensure = (name: string, stop: Interruption): Promise<ImageSummary> => {
     const pod: KubeObject = { apiVersion: 'v1', kind: 'Pod', metadata: { name, namespace: 'd', uid: name }, spec: {} };
-    return manager.ensure(pod, { name: 'c', image: 'app:1' }, stop.signal);
+    return manager.ensure(pod, { name: 'c', image: 'app:1' }, stop);
   };
   return { events, resolve, signals, ensure };
 }
 
-const leave = new Error('deleted');
-
 test('a Pod that goes while it waits for a pull takes it from no other; nothing has failed', async () => {
   const { events, resolve, signals, ensure } = pulling();
-  const [first, second] = [new AbortController(), new AbortController()];
+  const [first, second] = [new Interruption([]), new Interruption([])];
   const [one, two] = [ensure('one', first), ensure('two', second)];
   await new Promise(setImmediate);
   assert.equal(signals.length, 1, 'one pull for both');
-  first.abort(leave);
-  await assert.rejects(one, leave);
+  first.interrupt();
+  await assert.rejects(one, Interrupted);
   assert.equal(signals[0]!.aborted, false);
   resolve(summary);
   assert.equal(await two, summary);
@@ -51,13 +50,13 @@ test('a Pod that goes while it waits for a pull takes it from no other; nothing 
 
 test('a pull that nobody waits for any more ends, and the next Pod begins another', async () => {
   const { resolve, signals, ensure } = pulling();
-  const stop = new AbortController();
+  const stop = new Interruption([]);
   const gone = ensure('one', stop);
   await new Promise(setImmediate);
-  stop.abort(leave);
-  await assert.rejects(gone, leave);
+  stop.interrupt();
+  await assert.rejects(gone, Interrupted);
   assert.equal(signals[0]!.aborted, true);
-  const next = ensure('two', new AbortController());
+  const next = ensure('two', new Interruption([]));
   await new Promise(setImmediate);
   assert.equal(signals.length, 2);
   resolve(summary);

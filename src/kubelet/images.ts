@@ -122,7 +122,7 @@ export function createImageManager(options: { source: ImageSource; clock: Clock;
   const backOffs = new Map<string, ImageBackOff>();
 
   return {
-    async ensure(pod, container, signal) {
+    async ensure(pod, container, interruption) {
       const image: string = container.image;
       let found: ImageSummary | undefined;
       try {
@@ -139,12 +139,12 @@ export function createImageManager(options: { source: ImageSource; clock: Clock;
       if (plan.action === 'use') return found!;
       const startedMs = clock.monotonic();
       try {
-        const summary = await source.pull(pod, container, signal);
+        const summary = await source.pull(pod, container, interruption.signal);
         backOffs.delete(key);
         tell(pod, ...pulledEvent(image, clock.monotonic() - startedMs, summary.sizeBytes), container.name);
         return summary;
       } catch (error) {
-        if (signal.aborted) throw signal.reason;
+        interruption.throwIfDue();
         const message = error instanceof ApiError ? error.message : messageOf(error);
         const failed = planFailedPull(image, message, backOff, clock.monotonic());
         backOffs.set(key, failed.backOff);

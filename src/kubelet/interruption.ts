@@ -12,6 +12,9 @@ export class Interrupted extends Error {
   }
 }
 
+/** One for all: where it was made says nothing, and thousands are told at once. */
+const interrupted = new Interrupted();
+
 export class Interruption {
   #isDue = false;
   #abort: AbortController | undefined;
@@ -30,7 +33,7 @@ export class Interruption {
   get signal(): AbortSignal {
     if (this.#abort === undefined) {
       this.#abort = new AbortController();
-      if (this.#isDue) this.#abort.abort(new Interrupted());
+      if (this.#isDue) this.#abort.abort(interrupted);
     }
     return this.#abort.signal;
   }
@@ -38,12 +41,12 @@ export class Interruption {
   interrupt(): void {
     if (this.#isDue) return;
     this.#isDue = true;
-    this.#abort?.abort(new Interrupted());
+    this.#abort?.abort(interrupted);
     for (const end of this.#waiting ?? []) end();
   }
 
   throwIfDue(): void {
-    if (this.#isDue) throw new Interrupted();
+    if (this.#isDue) throw interrupted;
   }
 
   /** The work's own end, or `Interrupted` when that comes first. */
@@ -51,7 +54,7 @@ export class Interruption {
     return new Promise<T>((resolve, reject) => {
       const end = (): void => {
         this.#leftovers.push(whenSettled(work));
-        reject(new Interrupted());
+        reject(interrupted);
       };
       if (this.#isDue) {
         end();

@@ -29,7 +29,7 @@ export function manageProbes(state: PodState, observed: Observed, sandbox: Sandb
 function manageOf(state: PodState, container: Json, observed: Observed, sandbox: SandboxStatus | undefined): void {
   const { name } = container;
   const attempt = observed.get(name)?.[0];
-  if (attempt?.state !== 'running' || sandbox === undefined || state.killed.has(attempt.id)) {
+  if (attempt?.state !== 'running' || sandbox === undefined || state.killed?.has(attempt.id) === true) {
     cancelProbes(state, name);
     return;
   }

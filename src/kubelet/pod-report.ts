@@ -6,6 +6,7 @@
  * be the newest. After a conflict the Pod is read again, and its status made anew.
  */
 import { isReason } from '#base/errors.ts';
+import { equalJson } from '#base/json.ts';
 import type { KubeObject } from '#base/objects.ts';
 import { whenSettled } from '#base/promises.ts';
 import { syncErrorRetryMs } from './limits.ts';
@@ -33,7 +34,7 @@ export async function reported(state: PodState): Promise<void> {
 async function writeReports(state: PodState): Promise<void> {
   await Promise.resolve();
   let delayMs = retryFirstMs;
-  while (state.isDirty && !state.stop.signal.aborted) {
+  while (state.isDirty && !state.stop.isDue) {
     state.isDirty = false;
     try {
       await writeOnce(state);
@@ -58,6 +59,7 @@ function takeUnseen(state: PodState): void {
   if (unseen !== undefined) takeVersion(state, unseen);
 }
 
+/** Compared with what stands there, not with what was last said: others may have undone that. */
 async function writeOnce(state: PodState): Promise<void> {
   const { host, pod, report } = state;
   const { observed, plan, sandbox, failed, terminal = false } = report!;
@@ -74,10 +76,8 @@ async function writeOnce(state: PodState): Promise<void> {
     ...(failed === undefined ? {} : { refused: failed }),
     terminal,
   });
-  const text = JSON.stringify(status);
-  if (text === state.lastStatus) return;
+  if (equalJson(status, pod.status)) return;
   const stored = await host.api.updateStatus(pod, status);
-  state.lastStatus = text;
   state.lastWritten = stored.metadata.resourceVersion;
   takeVersion(state, stored);
   takeUnseen(state);
@@ -117,8 +117,6 @@ function takeVersion(state: PodState, pod: KubeObject): void {
   const urgent = isUrgent(before, pod);
   const isOwn = pod.metadata.resourceVersion === state.lastWritten;
   state.pod = pod;
-  // Times are whole seconds: what others have undone may read as it did when it was last written.
-  if (!isOwn) state.lastStatus = '';
   if (urgent) interruptPointless(state);
   if (urgent || !isOwn || (isTerminal(pod) && !isTerminal(before))) state.wake();
 }

@@ -247,7 +247,7 @@ async function specOf(
 ): Promise<Parameters<PodState['host']['engine']['containers']['create']>[0]> {
   const { host, pod, uid } = state;
   const { engine, images, files, dns } = host;
-  const image = await interruption.race(images.ensure(pod, container, interruption.signal));
+  const image = await interruption.race(images.ensure(pod, container, interruption));
   await engine.images.lease('kubelet', image.id, `${uid}/${container.name}`);
   const environment = await interruption.race(
     containerEnvironment({

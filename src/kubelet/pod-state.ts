@@ -53,22 +53,21 @@ export interface PodState {
   /** Termination messages by container id. */
   messages: Map<string, string> | undefined;
   /** Ids of containers that were told to stop, and of those whose preStop hook has run. */
-  readonly killed: Set<string>;
-  readonly hooked: Set<string>;
+  killed: Set<string> | undefined;
+  hooked: Set<string> | undefined;
   /** The container that is being started, and what ends the wait for it. */
   starting: { name: string; image: string; interruption: Interruption } | undefined;
   /** Ends the waits of the pass that runs. */
   interruption: Interruption;
   /** Work of the engine's that nobody waits for any more. */
   readonly leftovers: Promise<unknown>[];
-  /** Aborts when the kubelet ends. */
-  readonly stop: AbortController;
+  /** Due when the kubelet ends. */
+  readonly stop: Interruption;
   report: Report | undefined;
   isDirty: boolean;
   writing: Promise<void> | undefined;
   /** A version that came while a status was being written. */
   unseen: KubeObject | undefined;
-  lastStatus: string;
   /** resourceVersion of the last own write. */
   lastWritten: string | undefined;
   deadlineTimer: Timer | undefined;
@@ -97,17 +96,16 @@ export function newPodState(pod: KubeObject, host: PodHost, wake: () => void): P
     errorRetryMs: 0,
     probes: new Map(),
     messages: undefined,
-    killed: new Set(),
-    hooked: new Set(),
+    killed: undefined,
+    hooked: undefined,
     starting: undefined,
     interruption: new Interruption(leftovers),
     leftovers,
-    stop: new AbortController(),
+    stop: new Interruption(leftovers),
     report: undefined,
     isDirty: false,
     writing: undefined,
     unseen: undefined,
-    lastStatus: '',
     lastWritten: undefined,
     deadlineTimer: undefined,
     wake,
@@ -116,7 +114,7 @@ export function newPodState(pod: KubeObject, host: PodHost, wake: () => void): P
 
 /** The Pod is on its way out: nothing of it starts any more. */
 export function isEnding({ pod, isDeleted, failing, stop }: PodState): boolean {
-  return isDeleted || failing !== undefined || stop.signal.aborted || pod.metadata.deletionTimestamp !== undefined;
+  return isDeleted || failing !== undefined || stop.isDue || pod.metadata.deletionTimestamp !== undefined;
 }
 
 export function isTerminal(pod: KubeObject): boolean {

@@ -32,16 +32,18 @@ export async function killContainer(
   hook = new Interruption(state.leftovers),
 ): Promise<void> {
   const { engine, clock, api } = state.host;
-  if (!state.killed.has(id)) {
-    state.killed.add(id);
+  const killed = (state.killed ??= new Set());
+  if (!killed.has(id)) {
+    killed.add(id);
     api.tell(state.pod, 'Normal', 'Killing', message, name);
   }
   cancelProbes(state, name);
   const startedMs = clock.monotonic();
   const container = containerNamed(state.pod, name);
-  const preStop: Json = container?.lifecycle?.preStop ?? labelledPreStop(state, id);
-  if (preStop !== undefined && graceMs > 0 && !state.hooked.has(id)) {
-    state.hooked.add(id);
+  // Of a Pod that is gone only the engine still knows it.
+  const preStop: Json = container === undefined ? labelledPreStop(state, id) : container.lifecycle?.preStop;
+  if (preStop !== undefined && graceMs > 0 && state.hooked?.has(id) !== true) {
+    (state.hooked ??= new Set()).add(id);
     await runPreStop(state, preStop, container ?? { name }, id, graceMs, hook);
   }
   const leftMs = Math.max(graceMs > 0 ? signalGraceMsMin : 0, graceMs - (clock.monotonic() - startedMs));

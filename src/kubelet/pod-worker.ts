@@ -64,7 +64,8 @@ export class PodWorker {
   /** A newer version of the Pod; also when only its deletion was asked for. */
   update(pod: KubeObject): void {
     const state = this.#state;
-    if (pod.metadata.generation !== state.pod.metadata.generation)
+    const { generation, deletionTimestamp } = pod.metadata;
+    if (generation !== state.pod.metadata.generation && deletionTimestamp === undefined)
       for (const name of resizedContainers(state.pod, pod))
         state.host.api.tell(
           pod,
@@ -134,7 +135,7 @@ export class PodWorker {
       });
       await Promise.race([reported(state), state.host.clock.sleep(shutdownWordMsMax)]);
     }
-    state.stop.abort();
+    state.stop.interrupt();
   }
 
   wake(): void {
@@ -156,7 +157,7 @@ export class PodWorker {
 
   close(): void {
     const state = this.#state;
-    state.stop.abort();
+    state.stop.interrupt();
     state.interruption.interrupt();
     state.starting?.interruption.interrupt();
     this.#timer?.cancel();
@@ -175,11 +176,11 @@ export class PodWorker {
         await this.#pass();
         state.errorRetryMs = 0;
       } catch (error) {
-        if (state.stop.signal.aborted) return;
+        if (state.stop.isDue) return;
         if (error instanceof Interrupted) this.#again = true;
         else this.#failed(error as Error);
       }
-    } while (this.#again && !state.stop.signal.aborted && !this.#isShuttingDown);
+    } while (this.#again && !state.stop.isDue && !this.#isShuttingDown);
     this.#isRunning = false;
   }
 

@@ -5,7 +5,6 @@
  */
 import type { Service, ServicePort } from '#api/core.v1.ts';
 import type { EndpointPort, EndpointSlice } from '#api/discovery.v1.ts';
-import type { Json } from '#base/objects.ts';
 import { dnsTtlSeconds } from './limits.ts';
 
 export interface ClusterObjects {
@@ -20,7 +19,7 @@ export interface DnsRecord {
   name: string;
   type: string;
   ttl?: number;
-  data: Json;
+  data: unknown;
 }
 export interface ClusterAnswer {
   code: 'NOERROR' | 'NXDOMAIN';

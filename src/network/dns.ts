@@ -6,7 +6,6 @@
  * net/dns-message.ts.
  */
 import dnsPacket from 'dns-packet';
-import type { Json } from '#base/objects.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { InformerFactory } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
@@ -121,10 +120,12 @@ export async function runDns(options: DnsOptions): Promise<DnsServer> {
       flags: dnsFlag.recursionDesired,
       questions: [{ name: answer.follow!, type: type as 'A' }],
     });
-    const reply = dnsPacket.decode(await forwarder.ask(query, upstreams, dnsUdpBytesMax, client)) as Json;
-    answer.answers.push(
-      ...(reply.answers ?? []).filter((record: Json) => record.type === type || record.type === 'CNAME'),
-    );
+    const { answers = [] } = dnsPacket.decode(await forwarder.ask(query, upstreams, dnsUdpBytesMax, client));
+    for (const record of answers)
+      if ('data' in record && (record.type === type || record.type === 'CNAME')) {
+        const { name, type: kind, ttl = dnsTtlSeconds, data } = record;
+        answer.answers.push({ name, type: kind, ttl, data });
+      }
   };
   const answerSafely = async (
     message: Buffer,

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { mkdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { load, dump } from 'js-yaml';
-import type { Json } from '#base/objects.ts';
+import { fieldOf, isObject, itemsOf, type JsonObject } from '#base/unknown.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
 import { files, type Paths } from './paths.ts';
 
@@ -50,10 +50,15 @@ function dockerHostAlive(meta: string): boolean {
   return host !== undefined && readIfExists(host.replace('docker.sock', 'admin.conf')) !== undefined;
 }
 
+/** The entries of a kubeconfig's list that are not ours. */
+function othersIn(config: JsonObject, list: string): unknown[] {
+  return itemsOf(config[list]).filter((item) => fieldOf(item, 'name') !== contextName);
+}
+
 function addKubeContext(path: string, paths: Paths): string | undefined {
-  const ours = load(readIfExists(files.adminConfig(paths)) ?? '') as Json;
+  const ours: unknown = load(readIfExists(files.adminConfig(paths)) ?? '');
   const text = readIfExists(path);
-  let config: Json;
+  let config: unknown;
   try {
     config =
       text === undefined || text.trim() === ''
@@ -62,15 +67,14 @@ function addKubeContext(path: string, paths: Paths): string | undefined {
   } catch {
     return `${path} is not valid YAML and was left`;
   }
-  if (config === null || typeof config !== 'object') return `${path} is not a kubeconfig and was left`;
+  if (!isObject(config)) return `${path} is not a kubeconfig and was left`;
   for (const [list, key] of [
     ['clusters', 'cluster'],
     ['users', 'user'],
     ['contexts', 'context'],
   ] as const) {
-    const entry = ours[list][0];
-    const kept = (config[list] ?? []).filter((item: Json) => item.name !== contextName);
-    config[list] = [...kept, { name: contextName, [key]: entry[key] }];
+    const [entry] = itemsOf(fieldOf(ours, list));
+    config[list] = [...othersIn(config, list), { name: contextName, [key]: fieldOf(entry, key) }];
   }
   const changed = dump(config, { lineWidth: -1 });
   if (changed === text) return undefined;
@@ -87,19 +91,25 @@ export function removeContexts(home: string, paths: Paths): void {
   const path = kubeconfigPath(home);
   const text = readIfExists(path);
   if (text === undefined) return;
-  let config: Json;
+  let config: unknown;
   try {
     config = load(text);
   } catch {
     return;
   }
-  const ours = load(readIfExists(files.adminConfig(paths)) ?? '{}') as Json;
-  const server = (config?.clusters ?? []).find((item: Json) => item.name === contextName)?.cluster?.server;
-  if (server === undefined || (ours?.clusters !== undefined && ours.clusters[0].cluster.server !== server)) return;
-  for (const list of ['clusters', 'users', 'contexts'])
-    config[list] = (config[list] ?? []).filter((item: Json) => item.name !== contextName);
+  if (!isObject(config)) return;
+  const ours: unknown = load(readIfExists(files.adminConfig(paths)) ?? '{}');
+  const serverOf = (cluster: unknown): unknown => fieldOf(cluster, 'cluster', 'server');
+  const server = serverOf(itemsOf(config['clusters']).find((item) => fieldOf(item, 'name') === contextName));
+  const [own] = itemsOf(fieldOf(ours, 'clusters'));
+  if (server === undefined || (own !== undefined && serverOf(own) !== server)) return;
+  let left = 0;
+  for (const list of ['clusters', 'users', 'contexts']) {
+    const others = othersIn(config, list);
+    config[list] = others;
+    left += others.length;
+  }
   if (config['current-context'] === contextName) delete config['current-context'];
-  if (config.clusters.length === 0 && config.users.length === 0 && config.contexts.length === 0)
-    rmSync(path, { force: true });
+  if (left === 0) rmSync(path, { force: true });
   else writeFileAtomic(path, dump(config, { lineWidth: -1 }), { mode: 0o600 });
 }

@@ -4,13 +4,23 @@
  */
 import { Agent, get } from 'node:https';
 import type { Node } from '#api/core.v1.ts';
-import type { Json } from '#base/objects.ts';
 import type { KeyPair } from '#base/x509.ts';
 import type { UsageProvider, NodeUsage, PodUsage } from '#apiserver/context.ts';
 import type { Clock } from '#os/clock.ts';
 
 const keepMs = 1_000;
 const timeoutMs = 3_000;
+
+interface Usage {
+  cpu: { time: string; usageNanoCores: number };
+  memory: { workingSetBytes: number };
+}
+
+/** Of a kubelet's Summary API, what is read here (Kubernetes reference, "Node metrics data"). */
+interface StatsSummary {
+  node: Usage & { nodeName: string };
+  pods: (Usage & { podRef: { name: string; namespace: string }; containers: (Usage & { name: string })[] })[];
+}
 
 export function createKubeletMetrics(options: {
   /** The Nodes of the cluster. */
@@ -26,9 +36,9 @@ export function createKubeletMetrics(options: {
     cert: options.client.certificatePem,
     key: options.client.keyPem,
   });
-  let last: { atMs: number; summaries: Promise<Json[]> } | undefined;
+  let last: { atMs: number; summaries: Promise<StatsSummary[]> } | undefined;
 
-  const summaryOf = (address: string): Promise<Json | undefined> =>
+  const summaryOf = (address: string): Promise<StatsSummary | undefined> =>
     new Promise((resolve) => {
       const request = get(
         { host: address, port: 10_250, path: '/stats/summary', agent, timeout: timeoutMs },
@@ -48,14 +58,14 @@ export function createKubeletMetrics(options: {
       request.on('timeout', () => request.destroy());
       request.on('error', () => resolve(undefined));
     });
-  const readAll = async (): Promise<Json[]> => {
-    const addresses = (await options.nodes()).flatMap(({ status }) =>
-      (status?.addresses ?? []).filter(({ type }) => type === 'InternalIP').map(({ address }) => address),
+  const readAll = async (): Promise<StatsSummary[]> => {
+    const addresses = (await options.nodes()).flatMap((node): string[] =>
+      (node.status?.addresses ?? []).flatMap((entry) => (entry.type === 'InternalIP' ? [entry.address] : [])),
     );
     const list = await Promise.all(addresses.map(summaryOf));
     return list.filter((summary) => summary !== undefined);
   };
-  const summaries = (): Promise<Json[]> => {
+  const summaries = (): Promise<StatsSummary[]> => {
     if (last === undefined || clock.monotonic() - last.atMs > keepMs) {
       last = { atMs: clock.monotonic(), summaries: readAll() };
     }
@@ -73,14 +83,14 @@ export function createKubeletMetrics(options: {
     },
     async pods(namespace): Promise<PodUsage[]> {
       return (await summaries())
-        .flatMap((summary) => summary.pods as Json[])
+        .flatMap((summary) => summary.pods)
         .filter((pod) => namespace === undefined || pod.podRef.namespace === namespace)
         .map((pod) => ({
           name: pod.podRef.name,
           namespace: pod.podRef.namespace,
           timestamp: pod.cpu.time,
           windowSeconds: 10,
-          containers: pod.containers.map((container: Json) => ({
+          containers: pod.containers.map((container) => ({
             name: container.name,
             cpuNanoCores: container.cpu.usageNanoCores,
             memoryBytes: container.memory.workingSetBytes,

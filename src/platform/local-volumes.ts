@@ -4,15 +4,15 @@
  * is removed: a directory that nobody knows (kept data beside a new cluster, say) is never touched, at the price that
  * one stays behind when this process was away at that moment.
  */
+import type { PersistentVolume } from '#api/core.v1.ts';
 import { mkdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import type { KubeObject } from '#base/objects.ts';
 import type { InformerFactory } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { Logger } from '#observe/log.ts';
 
-function pathOf(volume: KubeObject): string | undefined {
+function pathOf(volume: PersistentVolume): string | undefined {
   return volume.spec.hostPath?.path ?? volume.spec.local?.path;
 }
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import { testSeed } from '#os/test-seed.ts';
 import type { Json } from '#base/objects.ts';
 import { fieldOf, itemsOf } from '#base/unknown.ts';
 import { checkObject } from './check.ts';
@@ -15,6 +16,8 @@ import { strategicMergePatch } from './strategic-merge.ts';
 import { typeOf } from './types.ts';
 import type { TypeNode } from './types.ts';
 import { validatePodSpec } from './validate-pod.ts';
+
+fc.configureGlobal({ seed: testSeed() });
 
 /** Values of a type as a server would store them; depth is bounded because types refer to themselves. */
 function valuesOf(type: TypeNode, depth: number): fc.Arbitrary<Json> {

@@ -42,7 +42,8 @@ import {
   wordExpandedBytesMax,
 } from '#build/limits.ts';
 import { compilePattern, createIgnoreRules, parseIgnoreFile } from '#build/patterns.ts';
-import { encodeTarFile, encodeTarHeader, readTar, tarEnd } from '#base/tar.ts';
+import { readTar } from '#base/tar-read.ts';
+import { encodeTarFile, encodeTarHeader, tarEnd } from '#base/tar-write.ts';
 import { tarMetadataBytesMax } from '#base/limits.ts';
 import { messageOf } from '#base/thrown.ts';
 import { createImages } from '#engine/images.ts';

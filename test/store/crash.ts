@@ -7,11 +7,15 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Random } from '#os/clock.ts';
+import { SimRandom } from '#os/clock.sim.ts';
+import { testSeed } from '#os/test-seed.ts';
 import { checkStore, parseAcknowledged } from './check.ts';
 import type { Acknowledged } from './check.ts';
 
-/** Runs the writer for about `runMs` after its first acknowledgement, then kills it; answers its output. */
-async function runAndKill(path: string, runMs: number): Promise<string> {
+/** Runs the writer for a while after its first acknowledgement, then kills it; answers its output. */
+async function runAndKill(path: string, random: Random): Promise<string> {
+  const runMs = random.float() * 120;
   const child = spawn(process.execPath, [join(import.meta.dirname, 'writer.ts'), path, 'FULL'], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
@@ -26,7 +30,7 @@ async function runAndKill(path: string, runMs: number): Promise<string> {
     }
   });
   // while it opens, too
-  const early = Math.random() < 0.1 ? setTimeout(() => child.kill('SIGKILL'), Math.random() * 150) : undefined;
+  const early = random.float() < 0.1 ? setTimeout(() => child.kill('SIGKILL'), random.float() * 150) : undefined;
   await new Promise((resolve) => child.once('close', resolve));
   clearTimeout(early);
   return output;
@@ -34,11 +38,12 @@ async function runAndKill(path: string, runMs: number): Promise<string> {
 
 export async function runCrashes(rounds: number, report: (line: string) => void): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), 'tiphys-crash-'));
+  const random = new SimRandom(testSeed());
   try {
     let path = join(dir, '0.db');
     let acknowledged: Acknowledged | undefined;
     for (let round = 1; round <= rounds; round++) {
-      acknowledged = parseAcknowledged(await runAndKill(path, Math.random() * 120), acknowledged);
+      acknowledged = parseAcknowledged(await runAndKill(path, random), acknowledged);
       const problems = await checkStore(path, acknowledged);
       if (problems.length > 0) throw new Error(`round ${round}: ${problems.join('; ')}`);
       if (round % 20 === 0) {

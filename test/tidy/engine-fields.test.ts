@@ -85,7 +85,7 @@ const donor = {
 const cgroups = { controllers: ['cpu', 'memory', 'pids', 'cpuset', 'blkio'], mode: 'v1', offers: () => true };
 const parts = {
   engine: {
-    registry: { get: () => donor, find: () => donor },
+    table: { get: () => donor, find: () => donor },
     images: { find: () => undefined },
     context: { os: { cgroups } },
     events: { emit: () => undefined },

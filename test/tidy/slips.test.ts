@@ -90,3 +90,15 @@ test('an error that is passed over is passed over with a word why', () => {
     'say in a comment why nobody need hear of it, or use base/promises.ts',
   );
 });
+
+test('a test that draws chance takes a seed', () => {
+  const found = sources
+    .filter(({ isTest }) => isTest)
+    .filter(
+      ({ text }) =>
+        // Which of the free ports are tried first is chance that decides nothing.
+        /\bMath\.random\(\)(?! \* 5_000)/.test(text) || (text.includes('fc.assert(') && !text.includes('testSeed()')),
+    )
+    .map(({ path }) => path);
+  assert.deepEqual(found, [], 'testSeed() of os/test-seed.ts prints one and takes one');
+});

@@ -31,12 +31,8 @@ const longFiles = new Set<string>([
   'src/apiserver/admission.test.ts',
   'src/apiserver/http.ts',
   'src/apiserver/stored-objects.test.ts',
-  'src/base/tar.ts',
-  'src/content/remote.ts',
   'src/controllers/volume-binder.ts',
   'src/docker/images.root.test.ts',
-  'src/engine/images-pull.ts',
-  'src/engine/images.ts',
   'src/scheduler/scheduler.ts',
   'src/schema/groups/core.ts',
   'src/schema/groups/others.ts',
@@ -48,7 +44,6 @@ const longFiles = new Set<string>([
 ]);
 const longFunctions = new Set<string>([
   'src/apiserver/bootstrap-roles.ts function clusterRoles',
-  'src/base/tar.ts function applyPax',
   'src/cli/demo/survive.ts export async function surviveKill',
   'src/controllers/hpa-plan.ts export function stabilize',
   'src/controllers/hpa.ts async #one',

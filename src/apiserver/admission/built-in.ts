@@ -3,7 +3,7 @@ import { ApiError } from '#base/errors.ts';
 import type { PodSpec } from '#api/core.v1.ts';
 import type { PriorityClass } from '#api/scheduling.v1.ts';
 import type { RequestContext } from '../context.ts';
-import { isClaim, isPod } from '../kind-guards.ts';
+import { isClaim, isPod, mainContainers } from '../kind-guards.ts';
 import { forbiddenBy } from '../object-errors.ts';
 import type { AdmissionAttributes } from './attributes.ts';
 
@@ -72,9 +72,7 @@ export async function admitServiceAccount(context: RequestContext, attributes: A
 }
 
 function mountToken(context: RequestContext, spec: PodSpec): void {
-  // What has no containers is refused later.
-  const { containers = [], initContainers = [] } = spec;
-  const needing = [...containers, ...initContainers].filter(
+  const needing = mainContainers(spec).filter(
     ({ volumeMounts = [] }) => !volumeMounts.some(({ mountPath }) => mountPath === tokenPath),
   );
   if (needing.length === 0) return;

@@ -7,7 +7,7 @@ import { addQuantities, compareQuantities, formatQuantity, parseQuantity, zeroQu
 import type { Quantity } from '#base/quantity.ts';
 import type { RequestContext } from '../context.ts';
 import type { AdmissionAttributes } from './attributes.ts';
-import { isClaim, isPod } from '../kind-guards.ts';
+import { isClaim, isPod, mainContainers } from '../kind-guards.ts';
 import { forbiddenBy } from '../object-errors.ts';
 
 async function limitsOf(context: RequestContext, type: string): Promise<LimitRangeItem[]> {
@@ -20,9 +20,7 @@ export async function admitLimitDefaults(context: RequestContext, attributes: Ad
   if (!isPod(object) || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
   const limits = await limitsOf(context, 'Container');
   if (limits.length === 0) return;
-  // What has no containers is refused later.
-  const { containers = [], initContainers = [] } = object.spec;
-  for (const container of [...containers, ...initContainers]) {
+  for (const container of mainContainers(object.spec)) {
     const resources = (container.resources ??= {});
     for (const limit of limits) {
       // a limit that the Pod itself set is also its request; only then come the defaults

@@ -54,9 +54,7 @@ const baseline: readonly Check[] = [
     const n = where(cs, (c) => (c.securityContext?.capabilities?.add ?? []).some((x) => !baselineCapabilities.has(x)));
     const extra = [
       ...new Set(
-        cs
-          .flatMap((c) => (c.securityContext?.capabilities?.add ?? []) as string[])
-          .filter((x) => !baselineCapabilities.has(x)),
+        cs.flatMap((c) => c.securityContext?.capabilities?.add ?? []).filter((x) => !baselineCapabilities.has(x)),
       ),
     ];
     return found(

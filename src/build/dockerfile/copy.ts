@@ -2,7 +2,8 @@
 import { createReadStream } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { ApiError } from '#base/errors.ts';
-import { TarError, readTar } from '#base/tar.ts';
+import { TarError } from '#base/tar.ts';
+import { readTar } from '#base/tar-read.ts';
 import { codeOf } from '#base/thrown.ts';
 import type { Content } from '#content/content.ts';
 import type { CopyAction } from '#content/copy.ts';

@@ -1,15 +1,17 @@
 /**
  * `tiphys test` (npm test): installs what the tests need, checks types, and runs every test. Tests that need root, or
- * the real docker and kubectl, are left out and named where there are none; with CI=true leaving anything out is a
- * failure.
+ * the real docker and kubectl, are left out, counted and named where there are none; with CI=true leaving anything out
+ * is a failure. The last lines name the slowest tests, too.
  */
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { ensureMountNamespace, mountNamespaceOf } from '#platform/chroot.ts';
 import { archiveTools, imageTools, installPackages, missingTools, testTools, tools } from '#platform/packages.ts';
 import { packageRoot, pathsOf } from '#platform/paths.ts';
 import { print, UsageError } from '../output.ts';
+import { leftOutTests, readTestLines, slowestTests } from '../test-summary.ts';
 
 const needsRoot = /\.root\.test\.ts$/;
 /** Judged by the real docker and kubectl: Tiphys does not install other people's clients. */
@@ -47,6 +49,16 @@ const testMsMax = 600_000;
 /** Of a suite that has a command of its own, as a whole. */
 const suiteMsMax = 7_200_000;
 
+/** Programs that tests of the kernel use beside those of the platform. */
+async function installTools(): Promise<void> {
+  await installPackages(
+    linuxProcesses,
+    pathsOf(process.env),
+    missingTools(linuxProcesses, [...tools, ...archiveTools, ...imageTools, ...testTools]),
+    print,
+  );
+}
+
 export async function runTests(given: string[], choice: { found?: boolean } = {}): Promise<void> {
   const found = choice.found === true ? await foundCases() : undefined;
   const paths = found?.paths ?? given;
@@ -54,56 +66,72 @@ export async function runTests(given: string[], choice: { found?: boolean } = {}
     throw new UsageError('the packed program has no tests; run this in a checkout');
   await installDevelopment();
   const root = process.getuid?.() === 0;
-  if (root)
-    await installPackages(
-      linuxProcesses,
-      pathsOf(process.env),
-      missingTools(linuxProcesses, [...tools, ...archiveTools, ...imageTools, ...testTools]),
-      print,
-    );
+  if (root) await installTools();
   const all = paths.length > 0 ? paths : testFiles();
   const clients = ['docker', 'kubectl'].every((program) => linuxProcesses.find(program) !== undefined);
   const left = all.filter((path) => (!root && needsRoot.test(path)) || (!clients && needsClients.test(path)));
   const run = all.filter((path) => !left.includes(path));
-  const environment = process.env as Record<string, string>;
-  let failed = await withOwnRoot(root, async (entered) => {
-    const stage = async (args: string[]): Promise<boolean> =>
-      (
-        await linuxProcesses.spawn(...entered(process.execPath, args), {
-          directory: packageRoot,
-          env: environment,
-          stdin: 'ignore',
-          stdout: 1,
-          stderr: 2,
-        }).exit
-      ).code !== 0;
-    if (paths.length === 0 && (await stage([join(packageRoot, 'node_modules/typescript/bin/tsc'), '-p', '.']))) {
-      print('tiphys: the type check failed');
-      return true;
-    }
-    const options = [
-      '--experimental-ffi',
-      '--disable-warning=ExperimentalWarning',
-      '--test',
-      `--test-timeout=${paths.some((path) => path.endsWith('.suite.ts')) ? suiteMsMax : testMsMax}`,
-      ...(found?.titles ?? []).map((title) => `--test-name-pattern=/${title.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&')}/`),
-      ...(process.stdout.isTTY ? [] : ['--test-reporter=spec']),
-    ];
-    const plain = run.filter((path) => !needsRoot.test(path));
-    const rooted = run.filter((path) => needsRoot.test(path));
-    const plainFailed = plain.length > 0 && (await stage([...options, '--test-concurrency=2', ...plain]));
-    // Tests that use the kernel run one after the other: they share links, tables and cgroups.
-    const rootedFailed = rooted.length > 0 && (await stage([...options, '--test-concurrency=1', ...rooted]));
-    return plainFailed || rootedFailed;
-  });
-  for (const line of found?.waiting ?? []) print(line);
-  if (left.length > 0) {
-    print(
-      `\nLeft out:\n${left.map((path) => `  ${path} (needs ${!root ? 'root' : 'docker and kubectl'})`).join('\n')}`,
-    );
-    if (process.env['CI'] === 'true') failed = true;
+  const notes = mkdtempSync(join(tmpdir(), 'tiphys-test-notes-'));
+  try {
+    const failed = await withOwnRoot(root, async (entered) => {
+      const stage = async (args: string[]): Promise<boolean> =>
+        (
+          await linuxProcesses.spawn(...entered(process.execPath, args), {
+            directory: packageRoot,
+            env: process.env as Record<string, string>,
+            stdin: 'ignore',
+            stdout: 1,
+            stderr: 2,
+          }).exit
+        ).code !== 0;
+      if (paths.length === 0 && (await stage([join(packageRoot, 'node_modules/typescript/bin/tsc'), '-p', '.']))) {
+        print('tiphys: the type check failed');
+        return true;
+      }
+      const runStage = async (name: string, files: string[], concurrency: number): Promise<boolean> =>
+        files.length > 0 &&
+        (await stage(nodeTestArguments(join(notes, name), files, concurrency, found?.titles ?? [])));
+      const plainFailed = await runStage(
+        'plain',
+        run.filter((path) => !needsRoot.test(path)),
+        2,
+      );
+      // Tests that use the kernel run one after the other: they share links, tables and cgroups.
+      const rootedFailed = await runStage(
+        'rooted',
+        run.filter((path) => needsRoot.test(path)),
+        1,
+      );
+      return plainFailed || rootedFailed;
+    });
+    const lines = readdirSync(notes).flatMap((name) => readTestLines(readFileSync(join(notes, name), 'utf8')));
+    for (const line of found?.waiting ?? []) print(line);
+    for (const line of slowestTests(lines)) print(line);
+    const why = root ? 'docker and kubectl' : 'root';
+    const files = left.map((path) => ({ path, why, text: readFileSync(join(packageRoot, path), 'utf8') }));
+    const missing = leftOutTests(lines, files);
+    for (const line of missing) print(line);
+    if (failed || (missing.length > 0 && process.env['CI'] === 'true')) process.exitCode = 1;
+  } finally {
+    rmSync(notes, { recursive: true, force: true });
   }
-  if (failed) process.exitCode = 1;
+}
+
+/** `notes`: where the reporter of `test/summary.ts` writes. `titles`: only these tests. */
+function nodeTestArguments(notes: string, files: string[], concurrency: number, titles: readonly string[]): string[] {
+  return [
+    '--experimental-ffi',
+    '--disable-warning=ExperimentalWarning',
+    '--test',
+    `--test-timeout=${files.some((path) => path.endsWith('.suite.ts')) ? suiteMsMax : testMsMax}`,
+    `--test-concurrency=${concurrency}`,
+    ...titles.map((title) => `--test-name-pattern=/${title.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&')}/`),
+    '--test-reporter=spec',
+    '--test-reporter-destination=stdout',
+    `--test-reporter=${join(packageRoot, 'test/summary.ts')}`,
+    `--test-reporter-destination=${notes}`,
+    ...files,
+  ];
 }
 
 type Enter = (file: string, args: string[]) => [string, string[]];

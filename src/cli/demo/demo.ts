@@ -2,6 +2,7 @@
  * What the demo's steps share: drivers, a client to look at objects, and helpers that wait for a state and say what was
  * seen when it does not come.
  */
+import type { Pod } from '#api/core.v1.ts';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { get as httpGet, Agent } from 'node:http';
 import { join } from 'node:path';
@@ -38,8 +39,8 @@ export interface Demo extends AsyncDisposable {
   apiNodePort: number;
   webNodePort: number;
   manifests: string[];
-  get(kind: KindRef, name: string): Promise<KubeObject | undefined>;
-  pods(app: string): Promise<KubeObject[]>;
+  get<T extends KubeObject>(kind: KindRef<T>, name: string): Promise<T | undefined>;
+  pods(app: string): Promise<Pod[]>;
   until<T>(what: string, timeoutMs: number, look: () => Promise<T | undefined | false>): Promise<T>;
   fetch(url: string, timeoutMs?: number): Promise<{ status: number; body: string }>;
 }
@@ -58,7 +59,7 @@ export async function createDemo(input: {
   const transport: Transport = createHttpTransport({ ...loadKubeconfig(kubeconfig), clock: realClock });
   const client = createClient(transport, 'tiphys-demo');
   const has = (program: string): boolean => !input.ownClients && linuxProcesses.find(program) !== undefined;
-  const look = async (kind: KindRef, name: string): Promise<KubeObject | undefined> =>
+  const look = async <T extends KubeObject>(kind: KindRef<T>, name: string): Promise<T | undefined> =>
     client.get(kind, name, namespace).catch((error: unknown) => {
       if (isReason(error, 'NotFound')) return undefined;
       throw error;

@@ -9,6 +9,7 @@ import { WebSocket } from 'ws';
 import type { Deployment, StatefulSet } from '#api/apps.v1.ts';
 import type { Json, KindRef, KubeObject } from '#base/objects.ts';
 import { messageOf } from '#base/thrown.ts';
+import { fieldOf, textOf } from '#base/unknown.ts';
 import type { Client } from '#client/client.ts';
 import { loadKubeconfig } from '#client/kubeconfig.ts';
 import { kinds } from '#client/kinds.ts';
@@ -46,6 +47,11 @@ function call(
   });
 }
 
+/** What docker says went wrong. */
+function messageIn(text: string): string {
+  return textOf(JSON.parse(text), 'message') ?? text;
+}
+
 /** The answer as JSON; docker's own message when it refuses. */
 async function ask(socket: string, method: string, path: string, body?: unknown): Promise<Json> {
   const answer = await call(
@@ -56,7 +62,7 @@ async function ask(socket: string, method: string, path: string, body?: unknown)
     body === undefined ? {} : { 'content-type': 'application/json' },
   );
   const text = answer.body.toString('utf8');
-  if (answer.status >= 400) throw new Error(JSON.parse(text).message ?? text);
+  if (answer.status >= 400) throw new Error(messageIn(text));
   return text === '' ? undefined : JSON.parse(text);
 }
 
@@ -92,7 +98,7 @@ export function ownDocker(socket: string, _clock: Clock): DockerDriver {
         'q=1',
       ].join('&');
       const answer = await call(socket, 'POST', `/build?${words}`, context, { 'content-type': 'application/x-tar' });
-      if (answer.status >= 400) throw new Error(JSON.parse(answer.body.toString('utf8')).message);
+      if (answer.status >= 400) throw new Error(messageIn(answer.body.toString('utf8')));
       checkProgress(answer.body.toString('utf8'));
     },
     async push(tag) {
@@ -141,8 +147,9 @@ export function ownDocker(socket: string, _clock: Clock): DockerDriver {
         checkProgress(answer.body.toString('utf8'));
         return create();
       });
-      await ask(socket, 'POST', `/containers/${made.Id}/start`);
-      return made.Id as string;
+      const id = textOf(made, 'Id') ?? '';
+      await ask(socket, 'POST', `/containers/${id}/start`);
+      return id;
     },
     async logs(name) {
       return demultiplex((await call(socket, 'GET', `/containers/${name}/logs?stdout=1&stderr=1`)).body);
@@ -250,7 +257,7 @@ function execOverWebSocket(kubeconfig: string, namespace: string, pod: string, c
     );
     const output: Buffer[] = [];
     let problems = '';
-    let status: Json;
+    let status: unknown;
     ws.on('message', (message: Buffer) => {
       if (message[0] === 1) output.push(message.subarray(1));
       else if (message[0] === 2) problems += message.subarray(1).toString('utf8');
@@ -258,11 +265,11 @@ function execOverWebSocket(kubeconfig: string, namespace: string, pod: string, c
     });
     ws.on('error', reject);
     ws.on('close', () => {
-      if (status?.status === 'Success') resolve(Buffer.concat(output).toString('utf8'));
+      if (fieldOf(status, 'status') === 'Success') resolve(Buffer.concat(output).toString('utf8'));
       else
         reject(
           new Error(
-            `${command.join(' ')}: ${status?.message ?? 'the connection was lost'}${problems === '' ? '' : `: ${problems.trim()}`}`,
+            `${command.join(' ')}: ${textOf(status, 'message') ?? 'the connection was lost'}${problems === '' ? '' : `: ${problems.trim()}`}`,
           ),
         );
     });

@@ -2,8 +2,8 @@
  * The steps of the demo, in order. Each does one thing a user would do and proves that it happened; its note goes into
  * the closing table.
  */
+import type { Pod } from '#api/core.v1.ts';
 import { join } from 'node:path';
-import type { Json, KubeObject } from '#base/objects.ts';
 import { kinds } from '#client/kinds.ts';
 import { realClock } from '#os/clock.real.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
@@ -19,14 +19,14 @@ export interface Step {
 const loadRatePerSecond = 240;
 const loadConnections = 16;
 
-function isReady(pod: KubeObject): boolean {
+function isReady(pod: Pod): boolean {
   return (
     pod.metadata.deletionTimestamp === undefined &&
-    (pod.status?.conditions ?? []).some((condition: Json) => condition.type === 'Ready' && condition.status === 'True')
+    (pod.status?.conditions ?? []).some((condition) => condition.type === 'Ready' && condition.status === 'True')
   );
 }
 
-async function readyPods(demo: Demo, app: string): Promise<KubeObject[]> {
+async function readyPods(demo: Demo, app: string): Promise<Pod[]> {
   return (await demo.pods(app)).filter(isReady);
 }
 
@@ -81,7 +81,8 @@ async function applyManifests(demo: Demo): Promise<string> {
   await demo.kube.apply(demo.manifests);
   for (const target of ['statefulset/store', 'deployment/api', 'deployment/web'])
     await demo.kube.rolloutStatus('demo', target, 120);
-  const port = async (name: string): Promise<number> => (await demo.get(kinds.Service, name))!.spec.ports[0].nodePort;
+  const port = async (name: string): Promise<number> =>
+    (await demo.get(kinds.Service, name))?.spec.ports?.[0]?.nodePort ?? 0;
   demo.apiNodePort = await port('api');
   demo.webNodePort = await port('web');
   const claims = await demo.client.list(kinds.PersistentVolumeClaim, { namespace: 'demo' });
@@ -104,7 +105,7 @@ async function reachApplication(demo: Demo): Promise<string> {
     (await demo.fetch(`http://127.0.0.1:${demo.instance.httpPort}/`)).body.includes('It runs.'),
   );
   const [web] = await readyPods(demo, 'web');
-  const answer = await demo.kube.exec('demo', web!.metadata.name!, [
+  const answer = await demo.kube.exec('demo', web!.metadata.name, [
     'wget',
     '-q',
     '-O',
@@ -174,17 +175,17 @@ async function rollBack(demo: Demo): Promise<string> {
 async function healItself(demo: Demo): Promise<string> {
   const pods = await readyPods(demo, 'web');
   const victim = pods[0]!;
-  const before: number = victim.status.containerStatuses[0].restartCount;
-  const id = String(victim.status.containerStatuses[0].containerID).replace(/^.*:\/\//, '');
+  const { restartCount: before = 0, containerID = '' } = victim.status?.containerStatuses?.[0] ?? {};
+  const id = containerID.replace(/^.*:\/\//, '');
   const { Pid } = (await demo.docker.inspect(id)).State;
   if (!(Pid > 1) || !linuxProcesses.kill(Pid, 'SIGKILL')) throw new Error(`container ${id} has no process to kill`);
   await demo.until('the container to come back', 30_000, async () => {
-    const pod = await demo.get(kinds.Pod, victim.metadata.name!);
+    const pod = await demo.get(kinds.Pod, victim.metadata.name);
     const status = pod?.status?.containerStatuses?.[0];
-    return status?.restartCount > before && status.ready === true && !String(status.containerID).endsWith(id);
+    return status !== undefined && status.restartCount > before && status.ready && !status.containerID?.endsWith(id);
   });
   const [api] = await readyPods(demo, 'api');
-  await demo.kube.deletePod('demo', api!.metadata.name!);
+  await demo.kube.deletePod('demo', api!.metadata.name);
   await demo.until('another Pod in its place', 30_000, async () => {
     const now = await readyPods(demo, 'api');
     return now.length >= 2 && !now.some((pod) => pod.metadata.uid === api!.metadata.uid);
@@ -193,7 +194,7 @@ async function healItself(demo: Demo): Promise<string> {
 }
 
 async function autoscale(demo: Demo): Promise<string> {
-  const replicas = async (): Promise<number> => (await demo.get(kinds.Deployment, 'web'))!.spec.replicas;
+  const replicas = async (): Promise<number> => (await demo.get(kinds.Deployment, 'web'))?.spec.replicas ?? 0;
   const load = startLoad({
     url: `http://127.0.0.1:${demo.webNodePort}/cgi-bin/burn`,
     connections: 8,

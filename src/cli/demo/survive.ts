@@ -3,6 +3,7 @@
  * stopped, that a log has no gap, that an exit code is exact, that restart policies act, and that published ports and
  * Services answered all the while.
  */
+import type { Pod } from '#api/core.v1.ts';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { messageOf } from '#base/thrown.ts';
@@ -93,13 +94,12 @@ export async function surviveKill(demo: Demo): Promise<string> {
   await docker.run(names.restarts, 'busybox', ['sh', '-c', 'sleep 2; exit 3'], { restart: 'always' });
   await docker.run(names.exits, 'busybox', ['sh', '-c', 'sleep 2; exit 37'], {});
   const published = (await docker.inspect(names.port)).NetworkSettings.Ports['8080/tcp']![0]!.HostPort;
-  const service = (await demo.get(kinds.Service, 'api'))!.spec.clusterIP as string;
+  const service = (await demo.get(kinds.Service, 'api'))?.spec.clusterIP;
   const api = (await demo.pods('api')).filter(
     (pod) => pod.status?.phase === 'Running' && pod.metadata.deletionTimestamp === undefined,
   );
-  const restartsBefore = new Map(
-    api.map((pod) => [pod.metadata.uid!, pod.status.containerStatuses[0].restartCount as number]),
-  );
+  const restartsOf = (pod: Pod): number => pod.status?.containerStatuses?.[0]?.restartCount ?? 0;
+  const restartsBefore = new Map(api.map((pod) => [pod.metadata.uid, restartsOf(pod)]));
   const pidsBefore = new Map<string, { pid: number; start: string }>();
   for (const name of [names.lines, names.port]) {
     const { Pid } = (await docker.inspect(name)).State;
@@ -143,9 +143,8 @@ export async function surviveKill(demo: Demo): Promise<string> {
   const gap = lines.findIndex((line, index) => line !== `line ${index + 1}`);
   if (gap >= 0) problems.push(`the log has a gap at line ${gap + 1}: ${JSON.stringify(lines[gap])}`);
   for (const pod of await demo.pods('api')) {
-    const before = restartsBefore.get(pod.metadata.uid!);
-    if (before !== undefined && pod.status.containerStatuses[0].restartCount !== before)
-      problems.push(`Pod ${pod.metadata.name} was restarted`);
+    const before = restartsBefore.get(pod.metadata.uid);
+    if (before !== undefined && restartsOf(pod) !== before) problems.push(`Pod ${pod.metadata.name} was restarted`);
   }
   await docker.removeForce(Object.values(names));
   if (problems.length > 0) throw new Error(problems.join('; '));

@@ -2,8 +2,13 @@
  * Objects as a live cluster has them, made manifests again: without what the server, controllers and kubelets have
  * added. Used for a live cluster's copy and for files that `kubectl get -o yaml` has written. Pure.
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Job } from '#api/batch.v1.ts';
+import type { Node, Pod, Service } from '#api/core.v1.ts';
+import type { Manifest } from '#api/manifest.ts';
+import { isOf, type KubeObject } from '#base/objects.ts';
 import { formatQuantity, parseQuantity, subtractQuantities } from '#base/quantity.ts';
+import { fieldOf } from '#base/unknown.ts';
+import { kinds } from '#client/kinds.ts';
 import type { RehearsalNode } from '#sim/rehearse/types.ts';
 
 /** Kinds whose controllers run in a rehearsal: what they own is made again. */
@@ -52,12 +57,12 @@ export function isFromServer({ metadata }: KubeObject): boolean {
   return metadata?.uid !== undefined;
 }
 
-function isDone({ kind, status }: KubeObject): boolean {
-  if (kind === 'Pod') return status?.phase === 'Succeeded' || status?.phase === 'Failed';
+function isDone(object: KubeObject): boolean {
+  if (isOf(kinds.Pod, object)) return object.status?.phase === 'Succeeded' || object.status?.phase === 'Failed';
   return (
-    kind === 'Job' &&
-    ((status?.conditions ?? []) as Json[]).some(
-      ({ type, status: value }) => (type === 'Complete' || type === 'Failed') && value === 'True',
+    isOf(kinds.Job, object) &&
+    (object.status?.conditions ?? []).some(
+      ({ type, status }) => (type === 'Complete' || type === 'Failed') && status === 'True',
     )
   );
 }
@@ -79,42 +84,44 @@ function isOfTheServer({ kind, metadata, ...rest }: KubeObject): boolean {
   return /^(Cluster)?Role(Binding)?$/.test(kind);
 }
 
-const specs: Record<string, (spec: Json) => void> = {
-  Service: (spec) => {
-    for (const field of ['clusterIP', 'clusterIPs'])
-      if (spec[field] !== 'None' && spec[field]?.[0] !== 'None') delete spec[field];
-    for (const field of ['ipFamilies', 'ipFamilyPolicy', 'healthCheckNodePort']) delete spec[field];
-  },
-  Namespace: (spec) => {
-    delete spec.finalizers;
-  },
-  PersistentVolume: (spec) => {
-    for (const field of ['uid', 'resourceVersion']) delete spec.claimRef?.[field];
-  },
-  StatefulSet: (spec) => {
-    for (const template of spec.volumeClaimTemplates ?? []) delete template.status;
-  },
-  Job: (spec) => {
-    if (spec.manualSelector === true) return;
-    delete spec.selector;
-    for (const label of [
-      'controller-uid',
-      'job-name',
-      'batch.kubernetes.io/controller-uid',
-      'batch.kubernetes.io/job-name',
-    ])
-      delete spec.template.metadata?.labels?.[label];
-  },
-  Pod: (spec) => {
-    for (const field of ['priority', 'preemptionPolicy', 'serviceAccount']) delete spec[field];
-    spec.volumes = (spec.volumes ?? []).filter(({ name }: Json) => !injectedVolume.test(name));
-    for (const container of [...(spec.initContainers ?? []), ...spec.containers])
-      container.volumeMounts = (container.volumeMounts ?? []).filter(({ name }: Json) => !injectedVolume.test(name));
-  },
-  CustomResourceDefinition: (spec) => {
-    if (spec.conversion?.strategy === 'Webhook') spec.conversion = { strategy: 'None' };
-  },
-};
+const jobLabels = ['controller-uid', 'job-name', 'batch.kubernetes.io/controller-uid', 'batch.kubernetes.io/job-name'];
+
+function cleanService({ spec }: Service): void {
+  if (spec.clusterIP !== 'None') {
+    delete spec.clusterIP;
+    delete spec.clusterIPs;
+  }
+  for (const field of ['ipFamilies', 'ipFamilyPolicy', 'healthCheckNodePort'] as const) delete spec[field];
+}
+
+function cleanJob({ spec }: Job): void {
+  if (spec.manualSelector === true) return;
+  delete spec.selector;
+  for (const label of jobLabels) delete spec.template.metadata?.labels?.[label];
+}
+
+function cleanPod({ spec }: Pod): void {
+  for (const field of ['priority', 'preemptionPolicy', 'serviceAccount'] as const) delete spec[field];
+  spec.volumes = (spec.volumes ?? []).filter(({ name }) => !injectedVolume.test(name));
+  for (const container of [...(spec.initContainers ?? []), ...spec.containers])
+    container.volumeMounts = (container.volumeMounts ?? []).filter(({ name }) => !injectedVolume.test(name));
+}
+
+/** Takes out of a specification what the server, controllers and kubelets have put there; changes it in place. */
+function cleanSpec(object: KubeObject): void {
+  if (fieldOf(object, 'spec') === undefined) return;
+  if (isOf(kinds.Service, object)) cleanService(object);
+  else if (isOf(kinds.Namespace, object)) delete object.spec.finalizers;
+  else if (isOf(kinds.PersistentVolume, object)) {
+    delete object.spec.claimRef?.uid;
+    delete object.spec.claimRef?.resourceVersion;
+  } else if (isOf(kinds.StatefulSet, object))
+    for (const template of object.spec.volumeClaimTemplates ?? []) delete template.status;
+  else if (isOf(kinds.Job, object)) cleanJob(object);
+  else if (isOf(kinds.Pod, object)) cleanPod(object);
+  else if (isOf(kinds.CustomResourceDefinition, object) && object.spec.conversion?.strategy === 'Webhook')
+    object.spec.conversion = { strategy: 'None' };
+}
 
 /** The manifest, or why there is none: `undefined` where nothing is lost by that, words where a user should know. */
 export function cleaned(object: KubeObject): { manifest: KubeObject } | { leftOut: string | undefined } {
@@ -133,7 +140,7 @@ export function cleaned(object: KubeObject): { manifest: KubeObject } | { leftOu
       leftOut: `Pod ${namespace}/${name} is left out: it belongs to ${owner.kind} ${owner.name}, whose controller does not run here`,
     };
   const { status: _status, ...rest } = structuredClone(object);
-  if (rest['spec'] !== undefined) specs[object.kind]?.(rest['spec']);
+  cleanSpec(rest);
   if (object.kind === 'ServiceAccount') delete rest['secrets'];
   const kept = Object.entries(annotations ?? {}).filter(([key]) => !ownAnnotations.test(key));
   return {
@@ -149,12 +156,13 @@ export function cleaned(object: KubeObject): { manifest: KubeObject } | { leftOu
   };
 }
 
+/** What is looked at of a node, be it live or in a file. */
+type LiveNode = Pick<Manifest<Node>, 'metadata' | 'spec' | 'status'>;
+
 /** A live node to simulate. `taken` are requests of Pods there that are not copied. */
-export function simulatedNode(node: KubeObject, taken: { cpu?: string; memory?: string }[] = []): RehearsalNode {
-  const { cpu, memory, pods, ...extended } = (node['status']?.allocatable ?? node['status']?.capacity ?? {}) as Record<
-    string,
-    string
-  >;
+export function simulatedNode(node: LiveNode, taken: { cpu?: string; memory?: string }[] = []): RehearsalNode {
+  const amounts: Record<string, string> = node.status?.allocatable ?? node.status?.capacity ?? {};
+  const { cpu, memory, pods, ...extended } = amounts;
   const left = (whole: string | undefined, resource: 'cpu' | 'memory'): string | undefined => {
     if (whole === undefined) return undefined;
     const rest = taken.reduce(
@@ -164,13 +172,11 @@ export function simulatedNode(node: KubeObject, taken: { cpu?: string; memory?: 
     );
     return formatQuantity(rest.nano < 0n ? { ...rest, nano: 0n } : rest);
   };
-  const taints = ((node['spec']?.taints ?? []) as { key: string; value?: string; effect: string }[])
+  const taints = (node.spec?.taints ?? [])
     .filter(({ key }) => !key.startsWith('node.kubernetes.io/'))
     .map(({ key, value, effect }) => ({ key, effect, ...(value === undefined ? {} : { value }) }));
-  const isReady = ((node['status']?.conditions ?? []) as Json[]).some(
-    ({ type, status }) => type === 'Ready' && status === 'True',
-  );
-  const images = ((node['status']?.images ?? []) as Json[]).flatMap(({ names }) => (names ?? []) as string[]);
+  const isReady = (node.status?.conditions ?? []).some(({ type, status }) => type === 'Ready' && status === 'True');
+  const images = (node.status?.images ?? []).flatMap(({ names }) => names ?? []);
   const [freeCpu, freeMemory] = [left(cpu, 'cpu'), left(memory, 'memory')];
   return {
     name: node.metadata.name!,
@@ -181,8 +187,8 @@ export function simulatedNode(node: KubeObject, taken: { cpu?: string; memory?: 
     ...(pods === undefined ? {} : { pods: Number(pods) }),
     ...(taints.length === 0 ? {} : { taints }),
     ...(images.length === 0 ? {} : { images }),
-    ...(node['spec']?.unschedulable === true ? { unschedulable: true } : {}),
-    ...(isReady || node['status'] === undefined ? {} : { isDown: true }),
+    ...(node.spec?.unschedulable === true ? { unschedulable: true } : {}),
+    ...(isReady || node.status === undefined ? {} : { isDown: true }),
   };
 }
 
@@ -219,17 +225,16 @@ export function nodeManifest({
 }
 
 /** What Pods that are not copied take of each node: static Pods, and those of controllers that do not run here. */
-export function takenByNode(pods: readonly KubeObject[]): Map<string, { cpu?: string; memory?: string }[]> {
+export function takenByNode(pods: readonly Pod[]): Map<string, { cpu?: string; memory?: string }[]> {
   const taken = new Map<string, { cpu?: string; memory?: string }[]>();
   for (const pod of pods) {
     const owner = pod.metadata.ownerReferences?.find(({ controller }) => controller === true);
     const isForeign =
       pod.metadata.annotations?.[mirror] !== undefined || (owner !== undefined && !simulatedOwners.has(owner.kind));
-    if (!isForeign || isDone(pod) || pod['spec'].nodeName === undefined) continue;
-    const requests = (pod['spec'].containers as Json[]).map(
-      ({ resources }) => (resources?.requests ?? {}) as { cpu?: string; memory?: string },
-    );
-    taken.set(pod['spec'].nodeName, [...(taken.get(pod['spec'].nodeName) ?? []), ...requests]);
+    const { nodeName, containers } = pod.spec;
+    if (!isForeign || isDone(pod) || nodeName === undefined) continue;
+    const requests = containers.map(({ resources }) => resources?.requests ?? {});
+    taken.set(nodeName, [...(taken.get(nodeName) ?? []), ...requests]);
   }
   return taken;
 }

@@ -2,8 +2,10 @@
  * A live cluster's state as manifests and nodes: only reads, and of Secrets only their names. What the kubeconfig's
  * user may not read is left out and said.
  */
+import type { Pod } from '#api/core.v1.ts';
 import { isReason } from '#base/errors.ts';
-import { apiVersionOf, type KindRef, type KubeList, type KubeObject } from '#base/objects.ts';
+import { apiVersionOf, isOf, type KindRef, type KubeList, type KubeObject } from '#base/objects.ts';
+import { fieldOf } from '#base/unknown.ts';
 import type { Client } from '#client/client.ts';
 import { kindOf, kinds } from '#client/kinds.ts';
 import { pathOf } from '#client/rest-client.ts';
@@ -56,7 +58,7 @@ export async function readCluster(client: Client, origin: string): Promise<Manif
   };
   // Without these there is nothing to rehearse: they fail the whole.
   const nodes = (await client.list(kinds.Node)).items;
-  const pods = (await client.list(kinds.Pod)).items.map((pod): KubeObject => ({
+  const pods = (await client.list(kinds.Pod)).items.map((pod): Pod => ({
     ...pod,
     apiVersion: 'v1',
     kind: 'Pod',
@@ -64,19 +66,11 @@ export async function readCluster(client: Client, origin: string): Promise<Manif
   const objects: KubeObject[] = [];
   for (const kind of copied) objects.push(...(await list(kind)));
   objects.push(...((await secretNames(client)) ?? secretsTakenForGranted([...objects, ...pods], set.notes)));
-  for (const definition of objects.filter(({ kind }) => kind === 'CustomResourceDefinition')) {
-    const { group, names, scope, versions } = definition['spec'];
-    objects.push(
-      ...(await list(
-        kindOf(
-          group,
-          versions.find(({ storage }: { storage: boolean }) => storage).name,
-          names.plural,
-          names.kind,
-          scope === 'Namespaced',
-        ),
-      )),
-    );
+  for (const definition of objects.filter((object) => isOf(kinds.CustomResourceDefinition, object))) {
+    const { group, names, scope, versions } = definition.spec;
+    const stored = versions.find(({ storage }) => storage);
+    if (stored === undefined) continue;
+    objects.push(...(await list(kindOf(group, stored.name, names.plural, names.kind, scope === 'Namespaced'))));
   }
   for (const object of [...objects, ...pods]) {
     const result = cleaned(object);
@@ -113,14 +107,20 @@ async function secretNames(client: Client): Promise<KubeObject[] | undefined> {
   }
 }
 
+/** The specification of Pods: of the object itself, or of those that it makes. */
+function podSpecOf(object: KubeObject): unknown {
+  return isOf(kinds.Pod, object)
+    ? object.spec
+    : (fieldOf(object, 'spec', 'jobTemplate', 'spec', 'template', 'spec') ??
+        fieldOf(object, 'spec', 'template', 'spec'));
+}
+
 /** Where Secrets may not be listed, those that Pods need are taken to be there. */
 function secretsTakenForGranted(objects: readonly KubeObject[], notes: string[]): KubeObject[] {
   notes.push('Secrets may not be listed: all that Pods need are taken to be there');
   const keys = new Set(
-    objects.flatMap(({ kind, metadata, spec }) =>
-      secretsNeeded(
-        (kind === 'Pod' ? spec : (spec?.jobTemplate?.spec?.template?.spec ?? spec?.template?.spec)) ?? {},
-      ).map((name) => `${metadata.namespace}/${name}`),
+    objects.flatMap((object) =>
+      secretsNeeded(podSpecOf(object) ?? {}).map((name) => `${object.metadata.namespace}/${name}`),
     ),
   );
   return [...keys].map((key) => copiedSecret(key.split('/')[1]!, key.split('/')[0]!));

@@ -4,7 +4,8 @@
  */
 import { readFileSync, readdirSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { KubeObject } from '#base/objects.ts';
+import { fieldOf, isObject, textOf } from '#base/unknown.ts';
 import { parseYamlDocuments } from '#base/yaml.ts';
 import { codeOf, messageOf } from '#base/thrown.ts';
 import type { Manifest, RehearsalNode } from '#sim/rehearse/types.ts';
@@ -89,6 +90,11 @@ function placed(path: string, error: Error): string {
   return match === null ? `${path}: ${first}` : `${path}:${match[2]}: ${match[1]}`;
 }
 
+/** Whether what a text holds is an object of some kind that has a name. */
+function isNamed(object: unknown): object is KubeObject {
+  return [textOf(object, 'apiVersion'), textOf(object, 'kind'), textOf(object, 'metadata', 'name')].every(Boolean);
+}
+
 /** The objects of one text; lists are taken apart. */
 function objectsOf(text: string, path: string): { object: KubeObject; origin: string }[] {
   let documents: unknown[];
@@ -100,26 +106,23 @@ function objectsOf(text: string, path: string): { object: KubeObject; origin: st
   return documents
     .flatMap((document, index) => {
       const origin = documents.length === 1 ? path : `${path}, document ${index + 1}`;
-      const value = document as Json;
-      const items: Json[] =
-        typeof value?.kind === 'string' && value.kind.endsWith('List') && Array.isArray(value.items)
-          ? value.items
-          : [value];
+      const listed = fieldOf(document, 'items');
+      const items: readonly unknown[] =
+        textOf(document, 'kind')?.endsWith('List') === true && Array.isArray(listed) ? listed : [document];
       return items.map((object, at) => ({ object, origin: items.length === 1 ? origin : `${origin}, item ${at + 1}` }));
     })
     .map(({ object, origin }) => {
-      if (typeof object !== 'object' || object === null || Array.isArray(object))
+      if (!isObject(object))
         throw new UsageError(`${origin}: not an object but ${JSON.stringify(object)?.slice(0, 60)}${hintOf(text)}`);
-      if (String(object.apiVersion).startsWith('kustomize.config.k8s.io/'))
+      if (textOf(object, 'apiVersion')?.startsWith('kustomize.config.k8s.io/'))
         throw new UsageError(`${origin}: a kustomization: render it first with kubectl kustomize`);
-      for (const field of ['apiVersion', 'kind'] as const)
-        if (typeof object[field] !== 'string' || object[field] === '')
-          throw new UsageError(`${origin}: ${field} is missing${hintOf(text)}`);
-      if (typeof object.metadata?.name !== 'string' || object.metadata.name === '')
+      for (const field of ['apiVersion', 'kind'])
+        if ((textOf(object, field) ?? '') === '') throw new UsageError(`${origin}: ${field} is missing${hintOf(text)}`);
+      if (!isNamed(object))
         throw new UsageError(
-          `${origin}: ${object.kind}: metadata.name is missing${object.metadata?.generateName === undefined ? '' : ' (generateName makes a new object each time: give it a name)'}${hintOf(text)}`,
+          `${origin}: ${textOf(object, 'kind')}: metadata.name is missing${fieldOf(object, 'metadata', 'generateName') === undefined ? '' : ' (generateName makes a new object each time: give it a name)'}${hintOf(text)}`,
         );
-      return { object: object as KubeObject, origin };
+      return { object, origin };
     });
 }
 

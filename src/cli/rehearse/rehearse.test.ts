@@ -4,6 +4,8 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { Json, KubeObject } from '#base/objects.ts';
+import { sampleOf } from '#base/testing.ts';
+import { kinds } from '#client/kinds.ts';
 import type { Rehearsal } from '#sim/rehearse/types.ts';
 import { repeatCommand } from '../commands/rehearse.ts';
 import { UsageError } from '../output.ts';
@@ -163,13 +165,21 @@ test('objects of a server become manifests again; what it made itself is left ou
     }).metadata.annotations,
     { mine: 'x' },
   );
+  // Others have kinds of the same names.
+  const volcano = {
+    apiVersion: 'batch.volcano.sh/v1alpha1',
+    kind: 'Job',
+    spec: { selector: { a: 'b' }, tasks: [] },
+    status: { conditions: [{ type: 'Complete', status: 'True' }] },
+  };
+  assert.deepEqual(manifest(volcano)['spec'], volcano.spec);
   const leftOut = [
     { kind: 'ReplicaSet', metadata: { ownerReferences: [{ kind: 'Deployment', controller: true }] } },
     { kind: 'Pod', metadata: { annotations: { 'kubernetes.io/config.mirror': 'x' } } },
-    { kind: 'Pod', status: { phase: 'Failed' } },
+    { apiVersion: 'v1', kind: 'Pod', status: { phase: 'Failed' } },
     { kind: 'ConfigMap', metadata: { name: 'kube-root-ca.crt' } },
     { kind: 'Event' },
-    { kind: 'Job', status: { conditions: [{ type: 'Complete', status: 'True' }] } },
+    { apiVersion: 'batch/v1', kind: 'Job', status: { conditions: [{ type: 'Complete', status: 'True' }] } },
   ];
   for (const object of leftOut) assert.deepEqual(cleaned(from(object)), { leftOut: undefined }, JSON.stringify(object));
   assert.match(
@@ -184,14 +194,12 @@ test('objects of a server become manifests again; what it made itself is left ou
 
 test('nodes are simulated as they are, less what Pods take that are not copied, and can be written as manifests', () => {
   const pods = [
-    {
-      kind: 'Pod',
+    sampleOf(kinds.Pod, {
       metadata: { name: 'static', annotations: { 'kubernetes.io/config.mirror': 'x' } },
       spec: { nodeName: 'a', containers: [{ resources: { requests: { cpu: '500m', memory: '1Gi' } } }] },
-    },
-  ] as unknown as KubeObject[];
-  const node = {
-    kind: 'Node',
+    }),
+  ];
+  const node = sampleOf(kinds.Node, {
     metadata: { name: 'a', labels: { zone: 'z' } },
     spec: {
       unschedulable: true,
@@ -205,7 +213,7 @@ test('nodes are simulated as they are, less what Pods take that are not copied, 
       images: [{ names: ['x'] }],
       conditions: [{ type: 'Ready', status: 'False' }],
     },
-  } as unknown as KubeObject;
+  });
   const simulated = simulatedNode(node, takenByNode(pods).get('a'));
   assert.deepEqual(simulated, {
     name: 'a',

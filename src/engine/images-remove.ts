@@ -1,0 +1,202 @@
+/**
+ * Names and images that go away. The conflicts are docker's, and ours: what a Pod needs is never removed, by whatever
+ * force.
+ */
+import { ApiError } from '#base/errors.ts';
+import { canonicalName, canonicalRepository, parseReference, withDefaultTag } from '#base/reference.ts';
+import type { ImageRecord } from '#content/image-records.ts';
+import type { Change } from '#content/records.ts';
+import type { Owner } from './engine.ts';
+import { emitImage, familiar, shortId } from './images-options.ts';
+import type { ImagesOptions } from './images-options.ts';
+
+export interface RemoveOptions {
+  force?: boolean;
+  owner?: Owner;
+  /** Nameless steps below it stay. */
+  keepsParents?: boolean;
+}
+
+export interface PruneOptions {
+  /** Those with names, too. */
+  all: boolean;
+  labels: (labels: Record<string, string>) => boolean;
+  untilMs?: number;
+}
+
+function isIdReference(reference: string, record: ImageRecord): boolean {
+  const hex = record.id.slice('sha256:'.length);
+  return (
+    reference === record.id ||
+    (/^[0-9a-f]+$/.test(reference) && hex.startsWith(reference)) ||
+    (reference.startsWith('sha256:') && record.id.startsWith(reference))
+  );
+}
+
+function checkUse(
+  images: ImagesOptions,
+  { record, reference, verb }: { record: ImageRecord; reference: string; verb: string },
+  options: RemoveOptions,
+): void {
+  const { records, containersOf } = images;
+  const subject = verb === 'delete' ? shortId(record.id) : `"${reference}"`;
+  const pods = records.leasesOf(record.id).filter((lease) => lease.owner === 'kubelet' && options.owner !== 'kubelet');
+  const users = containersOf?.(record.id) ?? [];
+  const pod = pods[0]?.holder ?? users.find((user) => user.owner === 'kubelet')?.id;
+  if (pod !== undefined)
+    throw new ApiError(
+      'Conflict',
+      `conflict: unable to ${verb} ${subject} (cannot be forced) - image is being used by running container ${shortId(pod)}`,
+    );
+  const running = users.find((user) => user.isRunning);
+  if (verb === 'delete') {
+    if (running !== undefined)
+      throw new ApiError(
+        'Conflict',
+        `conflict: unable to delete ${subject} (cannot be forced) - image is being used by running container ${shortId(running.id)}`,
+      );
+    if (options.force !== true && users[0] !== undefined)
+      throw new ApiError(
+        'Conflict',
+        `conflict: unable to delete ${subject} (must be forced) - image is being used by stopped container ${shortId(users[0].id)}`,
+      );
+    const child = records.list().find((each) => each.parent === record.id && each.isIntermediate !== true);
+    if (child !== undefined)
+      throw new ApiError(
+        'Conflict',
+        `conflict: unable to delete ${subject} (cannot be forced) - image has dependent child images`,
+      );
+  } else if (options.force !== true && users[0] !== undefined) {
+    throw new ApiError(
+      'Conflict',
+      `conflict: unable to remove repository reference ${subject} (must force) - container ${shortId(users[0].id)} is using its referenced image ${shortId(record.id)}`,
+    );
+  }
+}
+
+async function untag(images: ImagesOptions, changes: Change[], untagged: string[], record: ImageRecord): Promise<void> {
+  await images.records.commit(changes);
+  for (const name of untagged) emitImage(images, 'untag', record.id, { name });
+}
+
+/** Removes the record and the nameless steps below it that nothing else needs. */
+async function deleteImage(
+  images: ImagesOptions,
+  record: ImageRecord,
+  { changes, untagged, keepsParents }: { changes: Change[]; untagged: string[]; keepsParents: boolean },
+): Promise<string[]> {
+  const { records, containersOf } = images;
+  const deleted: string[] = [];
+  const isHeld = (id: string): boolean =>
+    (containersOf?.(id) ?? []).some((user) => user.owner === 'docker') || records.leasesOf(id).length > 0;
+  // Forced away from a stopped container: the names go, the image stays for it.
+  if (isHeld(record.id) && untagged.length > 0) {
+    await untag(images, changes, untagged, record);
+    return [];
+  }
+  // The registry serves it still: the engine forgets its names, not the image.
+  if (record.manifestDigest !== '' && images.localRegistry?.holds(record.manifestDigest) === true) {
+    changes.push({ table: 'images', key: record.id, value: { ...record, isHidden: true } satisfies ImageRecord });
+    await untag(images, changes, untagged, record);
+    return [];
+  }
+  for (let at: ImageRecord | undefined = record; at !== undefined;) {
+    changes.push({ table: 'images', key: at.id, value: undefined });
+    deleted.push(at.id);
+    const parent: ImageRecord | undefined = at.parent === undefined ? undefined : records.get(at.parent);
+    const isNeeded: boolean =
+      parent === undefined ||
+      parent.isIntermediate !== true ||
+      isHeld(parent.id) ||
+      records.list().some((each) => each.parent === parent.id && !deleted.includes(each.id));
+    at = isNeeded || keepsParents ? undefined : parent;
+  }
+  await untag(images, changes, untagged, record);
+  for (const id of deleted) emitImage(images, 'delete', id, { name: id });
+  return deleted;
+}
+
+export async function removeImage(
+  images: ImagesOptions,
+  record: ImageRecord,
+  reference: string,
+  options: RemoveOptions,
+): Promise<{ untagged: string[]; deleted: string[] }> {
+  const { records, content } = images;
+  const names = records.namesOf(record.id);
+  const digests = records.repoDigestsOf(record.id);
+  const byId = isIdReference(reference, record);
+  const untagged: string[] = [];
+  const changes: Change[] = [];
+  const dropName = (name: string): void => {
+    changes.push(records.nameChange(name, undefined));
+    untagged.push(familiar(name));
+  };
+  const dropDigest = (name: string): void => {
+    changes.push(records.repoDigestChange(name, undefined));
+    untagged.push(familiar(name));
+  };
+  if (!byId) {
+    const wanted = withDefaultTag(parseReference(reference));
+    const name = canonicalName(wanted);
+    const left = names.filter((each) => each !== name);
+    if (wanted.digest === undefined && !names.includes(name))
+      throw new ApiError(
+        'Conflict',
+        `conflict: unable to remove repository reference "${reference}": it is held by the registry`,
+      );
+    if (left.length === 0) checkUse(images, { record, reference, verb: 'remove repository reference' }, options);
+    if (wanted.digest !== undefined) dropDigest(name);
+    else dropName(name);
+    // A repository's last tag takes its digests along.
+    const repository = canonicalRepository(wanted);
+    if (wanted.digest === undefined && !left.some((each) => each.startsWith(`${repository}:`)))
+      for (const digest of digests) if (digest.startsWith(`${repository}@`)) dropDigest(digest);
+    const stays = left.length > 0 || (wanted.digest !== undefined && (names.length > 0 || digests.length > 1));
+    if (stays) {
+      await untag(images, changes, untagged, record);
+      return { untagged, deleted: [] };
+    }
+  } else {
+    const repositories = new Set(names.map((name) => canonicalRepository(parseReference(name))));
+    if (repositories.size > 1 && options.force !== true)
+      throw new ApiError(
+        'Conflict',
+        `conflict: unable to delete ${shortId(record.id)} (must be forced) - image is referenced in multiple repositories`,
+      );
+    checkUse(images, { record, reference, verb: 'delete' }, options);
+    names.forEach(dropName);
+    digests.forEach(dropDigest);
+  }
+  const deleted = await deleteImage(images, record, { changes, untagged, keepsParents: options.keepsParents === true });
+  void content.collect().catch((error: unknown) => images.log.warn('collection failed', { error }));
+  return { untagged, deleted };
+}
+
+export async function pruneImages(
+  images: ImagesOptions,
+  options: PruneOptions,
+): Promise<{ deleted: { untagged?: string; deleted?: string }[]; freedBytes: number }> {
+  const { records, containersOf, content } = images;
+  const out: { untagged?: string; deleted?: string }[] = [];
+  for (const record of records.list()) {
+    if (record.isIntermediate === true || record.isHidden === true) continue;
+    const names = records.namesOf(record.id);
+    if (names.length > 0 && !options.all) continue;
+    if (
+      !options.labels(record.file.config?.Labels ?? {}) ||
+      (options.untilMs !== undefined && record.createdAtMs > options.untilMs)
+    )
+      continue;
+    if ((containersOf?.(record.id) ?? []).length > 0 || records.leasesOf(record.id).length > 0) continue;
+    if (records.list().some((each) => each.parent === record.id && each.isIntermediate !== true)) continue;
+    const changes = [
+      ...names.map((name) => records.nameChange(name, undefined)),
+      ...records.repoDigestsOf(record.id).map((name) => records.repoDigestChange(name, undefined)),
+    ];
+    const untagged = [...names, ...records.repoDigestsOf(record.id)].map(familiar);
+    const deleted = await deleteImage(images, record, { changes, untagged, keepsParents: false });
+    out.push(...untagged.map((name) => ({ untagged: name })), ...deleted.map((id) => ({ deleted: id })));
+  }
+  return { deleted: out, freedBytes: out.length === 0 ? 0 : await content.collect() };
+}

@@ -1,0 +1,157 @@
+/**
+ * Who may have an image under a name, in the order of asking: what this platform built or was given; the registry of
+ * the platform on another node; mirrors; the registry that the name says. The first one that has it is the source.
+ */
+import { ApiError } from '#base/errors.ts';
+import { familiarName, familiarRepository } from '#base/reference.ts';
+import type { Reference } from '#base/reference.ts';
+import { DigestError } from '#content/blobs.ts';
+import { parseJson } from '#content/image-records.ts';
+import { manifestBytesMax } from '#content/limits.ts';
+import { RemoteError, RemoteRepository, UnreachableError, endpointUrlOf } from '#content/remote.ts';
+import type { Endpoint, RemoteManifest } from '#content/remote.ts';
+import type { RegistryCredential } from './engine.ts';
+import type { ImagesOptions, PullOptions } from './images-options.ts';
+
+/**
+ * What a registry holds under a name. `repository` undefined: it is the registry of this process, whose blobs are here.
+ */
+export interface Source {
+  repository: RemoteRepository | undefined;
+  manifest: RemoteManifest;
+}
+
+/** Everybody who may have the name, in the order of asking. */
+function sourcesOf(
+  options: ImagesOptions,
+  reference: Reference,
+  credential: RegistryCredential | undefined,
+): { endpoint: Endpoint; path: string; isPlatform: boolean }[] {
+  const out: { endpoint: Endpoint; path: string; isPlatform: boolean }[] = [];
+  const platform = options.platformRegistry;
+  if (platform !== undefined) {
+    const isOwn = platform.domains.includes(reference.domain);
+    out.push({
+      endpoint: {
+        url: platform.url,
+        tls: () => platform.tls(),
+        ...(isOwn ? {} : { mirrorOf: reference.domain }),
+      },
+      path: reference.path,
+      isPlatform: true,
+    });
+    if (isOwn) return out;
+  }
+  if (reference.domain === 'docker.io')
+    for (const url of options.mirrors ?? [])
+      out.push({ endpoint: { url, mirrorOf: 'docker.io' }, path: reference.path, isPlatform: false });
+  const isInsecure = options.insecureRegistries?.includes(reference.domain) === true;
+  out.push({
+    endpoint: {
+      url: isInsecure ? `http://${reference.domain}` : endpointUrlOf(reference.domain),
+      ...(credential === undefined ? {} : { credential }),
+    },
+    path: reference.path,
+    isPlatform: false,
+  });
+  return out;
+}
+
+/** From the registry of this process; undefined when it is not the one that the name says, or does not have it. */
+export async function ownSource(options: ImagesOptions, reference: Reference): Promise<Source | undefined> {
+  const registry = options.localRegistry;
+  const digest =
+    registry?.owns(reference.domain) === true
+      ? registry.resolve(reference.path, reference.digest ?? reference.tag ?? 'latest')
+      : undefined;
+  if (digest === undefined || !options.content.blobs.has(digest)) return undefined;
+  const bytes = await options.content.blobs.readBytes(digest, manifestBytesMax);
+  const { mediaType } = parseJson(bytes, 'manifest') as { mediaType?: unknown };
+  return {
+    repository: undefined,
+    manifest: {
+      bytes,
+      mediaType: typeof mediaType === 'string' ? mediaType : (registry!.mediaType(reference.path, digest) ?? ''),
+      digest,
+    },
+  };
+}
+
+/** Tags of a repository in the registry that its name says, for `pull --all-tags`. */
+export async function listTags(
+  options: ImagesOptions,
+  reference: Reference,
+  pull: Pick<PullOptions, 'credential' | 'signal'>,
+): Promise<string[]> {
+  if (options.localRegistry?.owns(reference.domain) === true) {
+    const own = options.localRegistry.tags(reference.path);
+    if (own.length === 0)
+      throw new ApiError(
+        'NotFound',
+        `repository ${familiarRepository(reference)} not found: does not exist or no pull access`,
+      );
+    return own;
+  }
+  let last: unknown;
+  for (const source of sourcesOf(options, reference, pull.credential)) {
+    try {
+      return await new RemoteRepository(options.transport, source.endpoint, source.path, 'pull').tags(pull.signal);
+    } catch (error) {
+      pull.signal?.throwIfAborted();
+      if (!(error instanceof RemoteError || error instanceof UnreachableError)) throw error;
+      last = error;
+    }
+  }
+  throw dockerError(last, reference);
+}
+
+/**
+ * What the registry that the name says, or one that stands in for it, holds under it. Throws RemoteError or
+ * UnreachableError.
+ */
+export async function findSource(
+  options: ImagesOptions,
+  reference: Reference,
+  pull: Pick<PullOptions, 'credential' | 'signal'>,
+): Promise<Source> {
+  const own = await ownSource(options, reference);
+  if (own !== undefined) return own;
+  if (options.localRegistry?.owns(reference.domain) === true)
+    throw new RemoteError(404, 'MANIFEST_UNKNOWN', 'manifest unknown: manifest unknown');
+  const wanted = reference.digest ?? reference.tag ?? 'latest';
+  let last: unknown;
+  for (const source of sourcesOf(options, reference, pull.credential)) {
+    const repository = new RemoteRepository(options.transport, source.endpoint, source.path, 'pull');
+    try {
+      return { repository, manifest: await repository.manifest(wanted, pull.signal) };
+    } catch (error) {
+      pull.signal?.throwIfAborted();
+      if (!(error instanceof RemoteError || error instanceof UnreachableError)) throw error;
+      last = error;
+    }
+  }
+  throw last;
+}
+
+/** The texts that docker's users know. */
+export function dockerError(error: unknown, reference: Reference): unknown {
+  if (error instanceof RemoteError) {
+    if (error.status === 404 && /MANIFEST_UNKNOWN/i.test(error.code))
+      return new ApiError('NotFound', `manifest for ${familiarName(reference)} not found: ${error.message}`);
+    if (error.status === 404 || error.status === 401 || error.status === 403) {
+      return new ApiError(
+        'NotFound',
+        `pull access denied for ${familiarRepository(reference)}, repository does not exist or may require 'docker login': ${error.message}`,
+      );
+    }
+    if (error.status === 429) return new ApiError('TooManyRequests', error.message);
+    return new ApiError(
+      'InternalError',
+      error.status === 0 ? error.message : `received unexpected HTTP status: ${error.status}: ${error.message}`,
+    );
+  }
+  if (error instanceof UnreachableError) return new ApiError('InternalError', error.message);
+  if (error instanceof DigestError)
+    return new ApiError('InternalError', `filesystem layer verification failed: ${error.message}`);
+  return error;
+}
