@@ -73,8 +73,8 @@ export const deps: Readonly<Record<string, FolderRule>> = {
   },
   build: {
     folders: ['base', 'os', 'content', 'engine'],
-    packages: [],
-    builtins: ['node:crypto', 'node:fs', 'node:fs/promises', 'node:path', 'node:stream'],
+    packages: ['protobufjs'],
+    builtins: ['node:crypto', 'node:fs', 'node:fs/promises', 'node:http2', 'node:path', 'node:stream'],
   },
   docker: {
     folders: ['base', 'os', 'observe', 'content', 'engine', 'build', 'registry'],

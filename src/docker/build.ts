@@ -61,7 +61,7 @@ async function build(
         remote === '' || remote === 'client-session'
           ? (request as AsyncIterable<Uint8Array>)
           : await fetchContext(parts, remote, signal);
-      await using buildContext = await parts.builder.receiveContext(source, dockerfile, signal);
+      await using buildContext = await parts.builder.receiveContext(source, { dockerfile, signal });
       const text = buildContext.text(dockerfile);
       if (text === undefined)
         throw new ApiError(
