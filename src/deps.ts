@@ -19,7 +19,7 @@ export const deps: Readonly<Record<string, FolderRule>> = {
     builtins: ['node:crypto', 'node:zlib', 'node:stream', 'node:buffer'],
   },
   os: { folders: ['base'], packages: [], builtins: ['*'] },
-  observe: { folders: [], packages: [], builtins: [] },
+  observe: { folders: [], packages: ['prom-client'], builtins: [] },
   store: {
     folders: ['base', 'os', 'observe'],
     packages: [],

@@ -1,63 +1,83 @@
 /**
  * The request chain, top to bottom:
  *
- *   parse request info → fairness → authenticate → impersonate → authorise → read the body → handler
+ *   parse request info → fairness → authenticate → impersonate → audit → authorise → read the body → handler
  *
- * Fairness is one bound on what is under way; audit is not there yet. Each step sees what the earlier ones found. An
- * error thrown anywhere becomes a `Status` here and nowhere else.
+ * Fairness is one bound on what is under way; audit is a slot (`audit.ts`). Each step sees what the earlier ones found.
+ * An error thrown anywhere becomes a `Status` here and nowhere else.
  */
 import { ApiError, toApiError } from '#base/errors.ts';
-import type { ApiRequest, ApiResponse } from '#base/api-request.ts';
+import type { ApiRequest, ApiResponse, UserInfo } from '#base/api-request.ts';
+import type { AuditEvent } from './audit.ts';
 import { authenticate } from './authn/authenticate.ts';
 import { impersonate, isImpersonating } from './authn/impersonate.ts';
 import { authorize } from './authz/authorize.ts';
 import type { RequestContext, Server } from './context.ts';
 import { dispatch } from './dispatch.ts';
 import { requestsInFlightMax } from './limits.ts';
-import { countRequest } from './metrics.ts';
+import { beginRequest, endRequest } from './metrics.ts';
 import { serveNonResource } from './non-resource.ts';
 import { parseRequestInfo } from './request-info.ts';
 import { answerStatus } from './respond.ts';
 
 // walk kubectl-apply 2/8: the request chain, top to bottom: authenticate, impersonate, authorise, dispatch.
 export async function runChain(server: Server, request: ApiRequest): Promise<ApiResponse> {
+  const { clock, requests, audit, kinds } = server;
   const info = parseRequestInfo(request);
-  const { counts } = server;
-  counts.inFlight++;
-  let code = 500;
+  const begunMs = clock.monotonic();
+  const event: AuditEvent = {
+    request,
+    info,
+    receivedAtMs: clock.now(),
+    user: undefined,
+    impersonated: undefined,
+    code: 0,
+  };
+  beginRequest(requests, info);
   try {
-    if (counts.inFlight > requestsInFlightMax)
-      throw new ApiError('TooManyRequests', 'Too many requests, please try again later.', { retryAfterSeconds: 1 });
-    const authenticated = await authenticate(server, request);
-    const user = isImpersonating(request) ? await impersonate(server, request, authenticated) : authenticated;
-    if (info.isResource || !isOpen(info.path)) await authorize(server, user, info);
-    if (!info.isResource) {
-      const answer = await serveNonResource(server, request);
-      code = answer.status;
-      return answer;
-    }
-    const kind = server.kinds.find(info.group, info.version, info.resource);
-    if (kind === undefined) throw new ApiError('NotFound', 'the server could not find the requested resource', {});
-    // Only who is known and allowed is listened to any longer; what is proxied passes through unread.
-    if (request.readBody !== undefined && info.subresource !== 'proxy') request.body = await request.readBody(user);
-    const context: RequestContext = { server, request, info, user, kind, warnings: [] };
-    const answer = await dispatch(context);
-    code = answer.status;
+    const answer = await answerRequest(server, request, event);
+    event.code = answer.status;
     return answer;
   } catch (error) {
     const known = toApiError(error);
-    code = known.code;
-    if (known.cause !== undefined)
-      server.log.error('request failed', { method: request.method, path: request.path, error: known.cause });
-    if (request.wantsObject === true) throw known;
-    const answer = answerStatus(undefined, known.toStatus(), known.code);
-    if (known.details?.retryAfterSeconds !== undefined)
-      answer.headers['retry-after'] = String(known.details.retryAfterSeconds);
-    return answer;
+    event.code = known.code;
+    return answerError(server, request, known);
   } finally {
-    counts.inFlight--;
-    countRequest(server, info, code);
+    endRequest(requests, info, kinds, { code: event.code, seconds: (clock.monotonic() - begunMs) / 1000 });
+    audit.complete(event);
   }
+}
+
+async function answerRequest(server: Server, request: ApiRequest, event: AuditEvent): Promise<ApiResponse> {
+  const { info } = event;
+  if (server.requests.inFlight > requestsInFlightMax)
+    throw new ApiError('TooManyRequests', 'Too many requests, please try again later.', { retryAfterSeconds: 1 });
+  let user: UserInfo;
+  try {
+    const authenticated = (event.user = await authenticate(server, request));
+    user = isImpersonating(request) ? await impersonate(server, request, authenticated) : authenticated;
+    if (user !== authenticated) event.impersonated = user;
+  } finally {
+    server.audit.received(event);
+  }
+  if (info.isResource || !isOpen(info.path)) await authorize(server, user, info);
+  if (!info.isResource) return serveNonResource(server, request);
+  const kind = server.kinds.find(info.group, info.version, info.resource);
+  if (kind === undefined) throw new ApiError('NotFound', 'the server could not find the requested resource', {});
+  // Only who is known and allowed is listened to any longer; what is proxied passes through unread.
+  if (request.readBody !== undefined && info.subresource !== 'proxy') request.body = await request.readBody(user);
+  const context: RequestContext = { server, request, info, user, kind, warnings: [] };
+  return dispatch(context);
+}
+
+function answerError(server: Server, request: ApiRequest, known: ApiError): ApiResponse {
+  if (known.cause !== undefined)
+    server.log.error('request failed', { method: request.method, path: request.path, error: known.cause });
+  if (request.wantsObject === true) throw known;
+  const answer = answerStatus(undefined, known.toStatus(), known.code);
+  if (known.details?.retryAfterSeconds !== undefined)
+    answer.headers['retry-after'] = String(known.details.retryAfterSeconds);
+  return answer;
 }
 
 /** Health and version answer everybody, as `system:public-info-viewer` grants. */

@@ -2,18 +2,21 @@
 import type { ApiRequest, ApiResponse, UserInfo } from '#base/api-request.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import type { Logger } from '#observe/log.ts';
+import type { Metrics } from '#observe/metrics.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import type { Store } from '#store/store.ts';
 import type { KindTable } from './kind-table.ts';
 import type { KeyRing } from './keys.ts';
+import type { Auditor } from './audit.ts';
 import type { LiveViews } from './live-views.ts';
+import type { RequestMetrics } from './metrics.ts';
 import type { Objects } from './stored-objects.ts';
 import type { TokenClaims, TokenSigner } from './tokens.ts';
 import type { RequestInfo } from './request-info.ts';
 import type { WebhookCaller } from './webhook-client.ts';
 
 /** Usage of nodes and Pods, from the kubelets: what `metrics.k8s.io` serves. */
-export interface MetricsProvider {
+export interface UsageProvider {
   nodes(): Promise<NodeUsage[]>;
   pods(namespace: string | undefined): Promise<PodUsage[]>;
 }
@@ -48,7 +51,12 @@ export interface ApiServerOptions {
   advertise?: { address: string; port: number };
   /** Version that `/version` reports. */
   gitVersion?: string;
-  metrics?: MetricsProvider;
+  /** Usage of nodes and Pods. */
+  usage?: UsageProvider;
+  /** What this process measures; kept apart when absent. */
+  metrics?: Metrics;
+  /** Told of each request; nobody when absent. */
+  audit?: Auditor;
   anonymous?: boolean;
   /** How long history is kept for watches and paged lists; 0 turns the compaction loop off. */
   historyKeepMs?: number;
@@ -67,11 +75,6 @@ export interface OpenApiDocuments {
   v2?: { json: Buffer; protobuf: Buffer; hash: string };
 }
 
-export interface RequestCounts {
-  byVerbAndCode: Map<string, number>;
-  inFlight: number;
-}
-
 export interface Server {
   options: ApiServerOptions;
   store: Store;
@@ -83,6 +86,7 @@ export interface Server {
   /** The whole request chain, for handlers that call other handlers. */
   handle(request: ApiRequest): Promise<ApiResponse>;
   live: LiveViews;
+  metrics: Metrics;
   tokens: TokenSigner;
   /** Claims of tokens whose signature was checked. */
   verifiedTokens: Map<string, TokenClaims>;
@@ -90,7 +94,8 @@ export interface Server {
   openApi?: OpenApiDocuments;
   /** The lease that Events of this minute share. */
   eventLease?: { minute: number; lease: Promise<number> };
-  counts: RequestCounts;
+  requests: RequestMetrics;
+  audit: Auditor;
   /** Told of each write that was stored, for bounds that cannot wait for a timer. */
   onWritten?: () => void;
   /** Set by a transport that can reach webhooks. */

@@ -1,58 +1,118 @@
-/** `/metrics`: request counts and the store's size, in Prometheus' text format with Kubernetes' names. */
+/**
+ * What the API server measures of requests, with Kubernetes' names (documentation, "Kubernetes Metrics Reference").
+ * Resources and verbs are labels only where they are served: strangers choose both.
+ */
 import type { ApiResponse } from '#base/api-request.ts';
-import type { RequestCounts, Server } from './context.ts';
+import { exposeMetrics } from '#observe/exposition.ts';
+import type { Counter, Family, Gauge, Histogram, Metrics } from '#observe/metrics.ts';
+import type { Store } from '#store/store.ts';
+import type { KindTable } from './kind-table.ts';
 import type { RequestInfo } from './request-info.ts';
 
-export function createCounts(): RequestCounts {
-  return { byVerbAndCode: new Map(), inFlight: 0 };
+export interface RequestMetrics {
+  /** All requests whose answer has not begun. */
+  inFlight: number;
+  total: Family<Counter>;
+  seconds: Family<Histogram>;
+  current: Family<Gauge>;
+  /** Those of the same labels. */
+  series: Map<string, { total: Counter; seconds: Histogram }>;
 }
 
-const countedVerbs = new Set([
-  'get',
-  'list',
-  'watch',
-  'create',
-  'update',
-  'patch',
-  'delete',
-  'deletecollection',
-  'post',
-  'put',
-  'head',
-  'options',
-]);
+const requestLabels = ['verb', 'group', 'version', 'resource', 'subresource', 'scope', 'code'];
+/** As upstream's, for requests that may take as long as a webhook does. */
+const requestBounds = [
+  0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60,
+];
 
-/**
- * Counts an answer. What is asked for is a label only where it is served, and methods that are none are one: strangers
- * choose both.
- */
-export function countRequest(server: Server, info: RequestInfo, code: number): void {
-  const { byVerbAndCode } = server.counts;
-  const resource =
-    info.isResource && server.kinds.find(info.group, info.version, info.resource) !== undefined ? info.resource : '';
-  const key = `${countedVerbs.has(info.verb) ? info.verb : 'other'} ${resource} ${code}`;
-  byVerbAndCode.set(key, (byVerbAndCode.get(key) ?? 0) + 1);
-}
-
-export function serveMetrics(server: Server): ApiResponse {
-  const counts = server.counts;
-  const lines = ['# TYPE apiserver_request_total counter'];
-  for (const [key, value] of counts.byVerbAndCode) {
-    const [verb, resource, code] = key.split(' ');
-    lines.push(`apiserver_request_total{verb="${verb}",resource="${resource}",code="${code}"} ${value}`);
-  }
-  lines.push(
-    '# TYPE apiserver_current_inflight_requests gauge',
-    `apiserver_current_inflight_requests ${counts.inFlight}`,
+export function createRequestMetrics(metrics: Metrics, store: Store): RequestMetrics {
+  metrics.gauge(
+    { name: 'tiphys_store_revision', help: 'Revision of the store: the newest resourceVersion.' },
+    (family) => {
+      family.of().value = store.currentRevision();
+    },
   );
-  lines.push(
-    '# TYPE apiserver_storage_revision gauge',
-    `apiserver_storage_revision ${server.store.currentRevision()}`,
-    '',
-  );
+  metrics.gauge({ name: 'tiphys_store_history_bytes', help: 'Bytes of values that only history holds.' }, (family) => {
+    family.of().value = store.historyBytes();
+  });
   return {
-    status: 200,
-    headers: { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' },
-    body: Buffer.from(lines.join('\n')),
+    inFlight: 0,
+    series: new Map(),
+    total: metrics.counter({
+      name: 'apiserver_request_total',
+      help: 'Counter of apiserver requests broken out for each verb, resource, scope and HTTP response code.',
+      labels: requestLabels,
+    }),
+    seconds: metrics.histogram(
+      {
+        name: 'apiserver_request_duration_seconds',
+        help: 'Response latency distribution in seconds for each verb, resource, scope and HTTP response code.',
+        labels: requestLabels,
+      },
+      requestBounds,
+    ),
+    current: metrics.gauge({
+      name: 'apiserver_current_inflight_requests',
+      help: 'Number of requests under way, by kind: mutating or readOnly.',
+      labels: ['request_kind'],
+    }),
   };
+}
+
+const verbs: Readonly<Record<string, string>> = {
+  get: 'GET',
+  list: 'LIST',
+  watch: 'WATCH',
+  create: 'POST',
+  update: 'PUT',
+  patch: 'PATCH',
+  delete: 'DELETE',
+  deletecollection: 'DELETECOLLECTION',
+  post: 'POST',
+  put: 'PUT',
+  head: 'HEAD',
+  options: 'OPTIONS',
+};
+
+const readVerbs = new Set(['get', 'list', 'watch', 'head', 'options']);
+
+export function beginRequest(requests: RequestMetrics, info: RequestInfo): void {
+  requests.inFlight++;
+  requests.current.of(readVerbs.has(info.verb) ? 'readOnly' : 'mutating').value++;
+}
+
+export function endRequest(
+  requests: RequestMetrics,
+  info: RequestInfo,
+  kinds: KindTable,
+  { code, seconds }: { code: number; seconds: number },
+): void {
+  requests.inFlight--;
+  requests.current.of(readVerbs.has(info.verb) ? 'readOnly' : 'mutating').value--;
+  const kind = info.isResource ? kinds.find(info.group, info.version, info.resource) : undefined;
+  const labels =
+    kind === undefined
+      ? [verbs[info.verb] ?? 'other', '', '', '', '', '', String(code)]
+      : [
+          verbs[info.verb] ?? 'other',
+          info.group,
+          info.version,
+          info.resource,
+          kind.subresources[info.subresource] === undefined ? '' : info.subresource,
+          info.name !== '' ? 'resource' : info.namespace !== '' ? 'namespace' : 'cluster',
+          String(code),
+        ];
+  const key = labels.join(' ');
+  let series = requests.series.get(key);
+  if (series === undefined) {
+    series = { total: requests.total.of(...labels), seconds: requests.seconds.of(...labels) };
+    requests.series.set(key, series);
+  }
+  series.total.add();
+  series.seconds.observe(seconds);
+}
+
+export async function serveMetrics(metrics: Metrics): Promise<ApiResponse> {
+  const { contentType, body } = await exposeMetrics(metrics);
+  return { status: 200, headers: { 'content-type': contentType }, body: Buffer.from(body) };
 }

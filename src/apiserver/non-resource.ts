@@ -69,7 +69,7 @@ export async function serveNonResource(server: Server, request: ApiRequest): Pro
   if (parts[0] === 'apis' && parts.length === 2) return serveGroup(server, parts[1]!);
   if (parts[0] === 'apis' && parts.length === 3) return serveGroupVersion(server, parts[1]!, parts[2]!);
   if (parts[0] === 'openapi') return (await import('./openapi.ts')).serveOpenApi(server, request, parts);
-  if (path === '/metrics') return (await import('./metrics.ts')).serveMetrics(server);
+  if (path === '/metrics') return (await import('./metrics.ts')).serveMetrics(server.metrics);
   if (path === '/.well-known/openid-configuration')
     return answerJson({
       issuer: issuerOf(server),

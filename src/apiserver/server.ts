@@ -13,7 +13,9 @@ import { runCustomResources } from './crd.ts';
 import { KindTable } from './kind-table.ts';
 import { LiveViews } from './live-views.ts';
 import { Objects } from './stored-objects.ts';
-import { createCounts } from './metrics.ts';
+import { Metrics } from '#observe/metrics.ts';
+import { noAudit } from './audit.ts';
+import { createRequestMetrics } from './metrics.ts';
 import { TokenSigner } from './tokens.ts';
 
 export interface ApiServer extends AsyncDisposable {
@@ -23,7 +25,7 @@ export interface ApiServer extends AsyncDisposable {
 }
 
 export async function createApiServer(options: ApiServerOptions): Promise<ApiServer> {
-  const { store, clock, random, log } = options;
+  const { store, clock, random, log, metrics = new Metrics() } = options;
   const objects = new Objects(options.keys.encryption, random);
   const server: Server = {
     options,
@@ -37,7 +39,9 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     live: new LiveViews({ store, objects, clock, log: log.child('live') }),
     tokens: new TokenSigner(options.keys),
     verifiedTokens: new Map(),
-    counts: createCounts(),
+    metrics,
+    requests: createRequestMetrics(metrics, store),
+    audit: options.audit ?? noAudit,
   };
   await bootstrap(server);
   const stopKeeping = keepOwnObjects(server);

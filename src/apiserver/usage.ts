@@ -52,7 +52,7 @@ async function podMetrics(context: RequestContext, usage: PodUsage): Promise<Kub
 
 export async function handleUsage(context: RequestContext): Promise<ApiResponse> {
   const { server, info, kind, request } = context;
-  const provider = server.options.metrics;
+  const provider = server.options.usage;
   if (provider === undefined)
     throw new ApiError('ServiceUnavailable', 'the server is currently unable to handle the request');
   const all =

@@ -13,6 +13,7 @@ import { toApiError } from '#base/errors.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Timer } from '#os/clock.ts';
 import { retryDelayMs, retryDelayMsMax } from './limits.ts';
+import type { WorkQueueMetrics } from './metrics.ts';
 
 /** What a reconciler may answer: look again after this delay. */
 export interface ReconcileResult {
@@ -29,6 +30,7 @@ export interface WorkQueueOptions {
   concurrency?: number;
   /** Errors that are part of normal life (conflicts) and are retried without a line in the log. */
   isExpected?: (error: unknown) => boolean;
+  metrics?: WorkQueueMetrics | undefined;
 }
 
 interface Delayed {
@@ -50,7 +52,8 @@ export class WorkQueue {
   readonly name: string;
   readonly #options: WorkQueueOptions;
   readonly #concurrency: number;
-  readonly #ready = new Set<string>();
+  /** Since when each waits. */
+  readonly #ready = new Map<string, number>();
   readonly #active = new Set<string>();
   readonly #again = new Set<string>();
   readonly #failures = new Map<string, number>();
@@ -94,8 +97,19 @@ export class WorkQueue {
       this.#again.add(key);
       return;
     }
-    this.#ready.add(key);
+    if (!this.#ready.has(key)) {
+      this.#ready.set(key, this.#options.clock.monotonic());
+      this.#note();
+    }
     this.#pump();
+  }
+
+  /** One more waits. */
+  #note(): void {
+    const { metrics } = this.#options;
+    if (metrics === undefined) return;
+    metrics.adds.add();
+    metrics.depth.value = this.#ready.size;
   }
 
   /** Adds after a delay; of several delays for a key the shortest counts. */
@@ -166,16 +180,22 @@ export class WorkQueue {
     this.#pumping = true;
     void Promise.resolve().then(() => {
       this.#pumping = false;
-      for (const key of this.#ready) {
+      for (const [key, sinceMs] of this.#ready) {
         if (this.#active.size >= this.#concurrency || this.#stopped) return;
         this.#ready.delete(key);
         this.#active.add(key);
-        void this.#process(key);
+        void this.#process(key, sinceMs);
       }
     });
   }
 
-  async #process(key: string): Promise<void> {
+  async #process(key: string, sinceMs: number): Promise<void> {
+    const { clock, metrics } = this.#options;
+    const begunMs = clock.monotonic();
+    if (metrics !== undefined) {
+      metrics.depth.value = this.#ready.size;
+      metrics.queueSeconds.observe((begunMs - sinceMs) / 1000);
+    }
     try {
       const result = await this.#options.reconcile(key);
       this.#failures.delete(key);
@@ -183,6 +203,7 @@ export class WorkQueue {
     } catch (error) {
       if (!this.#stopped) this.#onFailure(key, error);
     }
+    metrics?.workSeconds.observe((clock.monotonic() - begunMs) / 1000);
     this.#processed++;
     this.#active.delete(key);
     if (this.#again.delete(key)) this.add(key);
@@ -197,6 +218,7 @@ export class WorkQueue {
     const failures = this.#failures.get(key) ?? 0;
     this.#failures.set(key, failures + 1);
     this.#failed++;
+    this.#options.metrics?.retries.add();
     const delayMs = Math.min(retryDelayMs * 2 ** Math.min(failures, 30), retryDelayMsMax);
     if (this.#options.isExpected?.(error) !== true) {
       const { reason, message } = toApiError(error);

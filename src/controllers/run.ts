@@ -3,6 +3,7 @@
  */
 import type { Client } from '#client/client.ts';
 import { InformerFactory, readYourWrites } from '#client/informer.ts';
+import type { WorkQueueMetrics } from '#client/metrics.ts';
 import type { WorkQueueStats } from '#client/work-queue.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random } from '#os/clock.ts';
@@ -56,6 +57,7 @@ export interface ControllersInput {
   random: Random;
   log: Logger;
   options?: ControllerOptions;
+  queueMetrics?: (name: string) => WorkQueueMetrics;
   /** Shared with others of the process (the scheduler); made and owned when absent. */ informers?: InformerFactory;
 }
 
@@ -100,6 +102,7 @@ export async function runControllers({
   random,
   log,
   options = {},
+  queueMetrics,
   informers: shared,
 }: ControllersInput): Promise<RunningControllers> {
   const informers = shared ?? new InformerFactory({ client, clock, random, log });
@@ -110,6 +113,7 @@ export async function runControllers({
     random,
     log: log.child('controllers'),
     recorders: [],
+    queueMetrics,
   };
   const controllers: Controller[] = [];
   for (const [name, start] of Object.entries(starters)) {

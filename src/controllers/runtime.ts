@@ -13,6 +13,7 @@ import type { KindRef, KubeObject } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
 import { createEventRecorder, type EventRecorder } from '#client/events.ts';
 import { type Informer, type InformerFactory, keyOf } from '#client/informer.ts';
+import type { WorkQueueMetrics } from '#client/metrics.ts';
 import { type Reconcile, WorkQueue } from '#client/work-queue.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random } from '#os/clock.ts';
@@ -26,6 +27,8 @@ export interface ControllerContext {
   log: Logger;
   /** Recorders made so far, for flushing at the end. */
   recorders: EventRecorder[];
+  /** What makes the series of a queue; absent where nothing is measured. */
+  queueMetrics?: ((name: string) => WorkQueueMetrics) | undefined;
 }
 
 export interface Controller {
@@ -53,6 +56,7 @@ export function createQueue(
     reconcile,
     concurrency,
     isExpected: isRaceLost,
+    metrics: context.queueMetrics?.(name),
   });
 }
 

@@ -13,6 +13,7 @@ import type { Clock } from '#os/clock.ts';
 import { onceClosed, whenDrained } from '#base/streams.ts';
 import { parseRfc3339 } from '#base/timestamp.ts';
 import { messageOf } from '#base/thrown.ts';
+import type { Exposition } from '#observe/exposition.ts';
 import type { Logger } from '#observe/log.ts';
 import { acceptPortForward } from './port-forward.ts';
 import { acceptRemoteCommand, exitStatus, failureStatus, success } from './remote-command.ts';
@@ -26,6 +27,8 @@ export interface KubeletServerOptions extends Served {
   /** Subjects that may call: common names or organisations of client certificates. */
   allowed: { commonNames: string[]; organizations: string[] };
   nodeUsage(): Promise<NodeUsage>;
+  /** What the node process measures, as text. */
+  metrics(): Promise<Exposition>;
 }
 
 function mayCall(request: IncomingMessage, options: KubeletServerOptions): boolean {
@@ -109,6 +112,12 @@ async function answer(
   }
   if (url.pathname === '/stats/summary') {
     sendJson(await statsSummary(options));
+    return;
+  }
+  if (url.pathname === '/metrics') {
+    const { contentType, body } = await options.metrics();
+    response.writeHead(200, { 'content-type': contentType });
+    response.end(body);
     return;
   }
   if (url.pathname === '/metrics/resource') {

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { kinds } from '#client/kinds.ts';
+import { Metrics } from '#observe/metrics.ts';
 import { createCluster, type Cluster } from '#sim/cluster.ts';
 import { runControlPlane, type ControlPlane } from './control-plane.ts';
 
@@ -22,6 +23,7 @@ function start(cluster: Cluster, identity: string): Running {
     log: cluster.log,
     identity,
     options: { disabled: ['garbage-collector'] },
+    metrics: new Metrics(),
   });
   void control.ready.then(() => {
     isReady = true;

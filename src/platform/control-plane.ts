@@ -8,9 +8,12 @@
 import type { Client } from '#client/client.ts';
 import { InformerFactory } from '#client/informer.ts';
 import { runLeaderElection } from '#client/leader-election.ts';
+import { createWorkQueueMetrics } from '#client/metrics.ts';
 import { runControllers, type ControllerOptions } from '#controllers/run.ts';
 import type { Logger } from '#observe/log.ts';
+import type { Metrics } from '#observe/metrics.ts';
 import type { Clock, Random } from '#os/clock.ts';
+import { createSchedulerMetrics, type SchedulerMetrics } from '#scheduler/metrics.ts';
 import { runScheduler } from '#scheduler/scheduler.ts';
 import { controlPlaneRetryMs } from './limits.ts';
 
@@ -22,6 +25,7 @@ export interface ControlPlaneInput {
   /** Of this server, the same after a restart. */
   identity: string;
   options: ControllerOptions;
+  metrics: Metrics;
 }
 
 export interface ControlPlane extends AsyncDisposable {
@@ -34,6 +38,10 @@ const autoscalerPeriodMs = 3_000;
 
 export function runControlPlane(input: ControlPlaneInput): ControlPlane {
   const { clientFor, clock, random, log, identity } = input;
+  const measured: Measured = {
+    queueMetrics: createWorkQueueMetrics(input.metrics),
+    scheduler: createSchedulerMetrics(input.metrics),
+  };
   const ready = Promise.withResolvers<void>();
   const stop = new AbortController();
   const election = runLeaderElection({
@@ -49,7 +57,7 @@ export function runControlPlane(input: ControlPlaneInput): ControlPlane {
     newLeader(holder) {
       if (holder !== identity) ready.resolve();
     },
-    lead: (signal) => lead(input, signal, ready.resolve),
+    lead: (signal) => lead(input, measured, signal, ready.resolve),
   });
   election.catch(ready.reject);
   return {
@@ -61,8 +69,19 @@ export function runControlPlane(input: ControlPlaneInput): ControlPlane {
   };
 }
 
+/** Of all terms. */
+interface Measured {
+  queueMetrics: ReturnType<typeof createWorkQueueMetrics>;
+  scheduler: SchedulerMetrics;
+}
+
 /** One term. */
-async function lead(input: ControlPlaneInput, signal: AbortSignal, running: () => void): Promise<void> {
+async function lead(
+  input: ControlPlaneInput,
+  measured: Measured,
+  signal: AbortSignal,
+  running: () => void,
+): Promise<void> {
   const { clientFor, clock, random, log, options } = input;
   const client = clientFor('system:kube-controller-manager');
   await using informers = new InformerFactory({ client, clock, random, log });
@@ -73,6 +92,7 @@ async function lead(input: ControlPlaneInput, signal: AbortSignal, running: () =
     log,
     informers,
     options: { autoscalerPeriodMs, ...options },
+    queueMetrics: measured.queueMetrics,
   });
   await using _scheduler = await runScheduler({
     client: clientFor('system:kube-scheduler'),
@@ -80,6 +100,7 @@ async function lead(input: ControlPlaneInput, signal: AbortSignal, running: () =
     random,
     log,
     informers,
+    metrics: measured.scheduler,
   });
   running();
   if (signal.aborted) return;

@@ -5,7 +5,7 @@
 import { Agent, get } from 'node:https';
 import type { Node } from '#api/core.v1.ts';
 import type { KeyPair } from '#base/x509.ts';
-import type { MetricsProvider, NodeUsage, PodUsage } from '#apiserver/context.ts';
+import type { UsageProvider, NodeUsage, PodUsage } from '#apiserver/context.ts';
 import type { Clock } from '#os/clock.ts';
 
 const keepMs = 1_000;
@@ -28,7 +28,7 @@ export function createKubeletMetrics(options: {
   ca: string;
   client: KeyPair;
   clock: Clock;
-}): MetricsProvider {
+}): UsageProvider {
   const { clock } = options;
   const agent = new Agent({
     keepAlive: true,

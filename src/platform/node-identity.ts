@@ -22,9 +22,11 @@ import {
 } from '#base/node-identity.ts';
 import type { Client } from '#client/client.ts';
 import { loadKubeconfig } from '#client/kubeconfig.ts';
+import { createRestClientMetrics } from '#client/metrics.ts';
 import { createClient } from '#client/rest-client.ts';
-import { createHttpTransport, type HttpTransport } from '#client/transport-http.ts';
+import { createHttpTransport } from '#client/transport-http.ts';
 import type { Logger } from '#observe/log.ts';
+import type { Metrics } from '#observe/metrics.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
 import { hostName } from './host.ts';
@@ -50,12 +52,13 @@ interface Place {
   node: NodePlan;
   paths: Paths;
   log: Logger;
+  metrics: Metrics;
   stack: AsyncDisposableStack;
 }
 
 /** Certificates that are not there yet are asked for once the cluster's authority is known. */
 export function startNodeIdentity(place: Place): NodeIdentity {
-  const { instance, node, paths, log, stack } = place;
+  const { instance, node, paths, log, metrics, stack } = place;
   const directory = files.nodePki(paths, node.number);
   makeDirectory(directory, privateMode);
   const caFile = join(directory, 'ca.crt');
@@ -71,8 +74,10 @@ export function startNodeIdentity(place: Place): NodeIdentity {
     userAgent: `tiphys-node/${tiphysVersion()}`,
     clock: realClock,
   };
+  const measureClient = createRestClientMetrics(metrics, realClock);
+  const host = `${address}:${instance.apiPort}`;
   const connectAs = (options: Partial<Parameters<typeof createHttpTransport>[0]>, manager: string) => {
-    const transport: HttpTransport = stack.use(createHttpTransport({ ...common, ...options }));
+    const transport = measureClient(stack.use(createHttpTransport({ ...common, ...options })), host);
     return { transport, client: createClient(transport, manager) };
   };
   const connect: NodeIdentity['connect'] = (certificate, manager) => {

@@ -9,6 +9,7 @@ import type { DockerEngine } from '#engine/create-engine.ts';
 import { runKubelet, type Kubelet } from '#kubelet/kubelet.ts';
 import { createLinuxNode, kubeletPaths } from '#kubelet/linux-node.ts';
 import { startKubeletServer } from '#kubelet/server.ts';
+import { exposeMetrics } from '#observe/exposition.ts';
 import { cgroupRoot } from '#net/kernel-names.ts';
 import { machineBootedAtMs, realClock, realRandom } from '#os/clock.real.ts';
 import { clusterDnsAddress } from './instance.ts';
@@ -16,6 +17,7 @@ import { podProcessesMax, readNodeFacts } from './node-facts.ts';
 import { hostResolvConf } from './node-network.ts';
 import { kubeletPort, type NodeParts } from './node-parts.ts';
 import { files } from './paths.ts';
+import { measurePods } from './pod-metrics.ts';
 
 export interface KubeletDoors {
   client: Client;
@@ -41,6 +43,7 @@ export async function startKubelet(parts: NodeParts, doors: KubeletDoors): Promi
     facts,
     dns: { clusterDns: clusterDnsAddress(instance), clusterDomain: instance.domain, hostResolvConf: hostResolvConf() },
   };
+  const pods = doors.informers.informer(kinds.Pod, { fieldSelector: `spec.nodeName=${node.name}` });
   const kubelet = runKubelet({
     ...common,
     ...createLinuxNode({
@@ -49,13 +52,14 @@ export async function startKubelet(parts: NodeParts, doors: KubeletDoors): Promi
       paths: kubeletPaths(data, files.nodeRun(paths, node.number)),
       imagesDir: join(files.nodeData(paths, node.number), 'content'),
     }),
-    pods: doors.informers.informer(kinds.Pod, { fieldSelector: `spec.nodeName=${node.name}` }),
+    pods,
     self: doors.informers.informer(kinds.Node, { fieldSelector: `metadata.name=${node.name}` }),
     services: doors.services,
     recorder: createEventRecorder({ ...common, component: 'kubelet', host: node.name }),
     cgroupRoot: groups,
   });
   stack.use(kubelet);
+  measurePods(parts.metrics, { name: node.name, pods, engine, clock: realClock });
   const server = await startKubeletServer(
     {
       kubelet,
@@ -65,6 +69,7 @@ export async function startKubelet(parts: NodeParts, doors: KubeletDoors): Promi
       nodeName: node.name,
       allowed: { commonNames: ['kube-apiserver-kubelet-client'], organizations: ['system:masters'] },
       nodeUsage,
+      metrics: () => exposeMetrics(parts.metrics),
     },
     node.address,
     kubeletPort,

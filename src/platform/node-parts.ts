@@ -1,5 +1,6 @@
 /** What the parts of a node process share. */
 import type { Logger } from '#observe/log.ts';
+import type { Metrics } from '#observe/metrics.ts';
 import type { Instance, NodePlan } from './instance.ts';
 import type { NodeIdentity } from './node-identity.ts';
 import type { Paths } from './paths.ts';
@@ -10,6 +11,7 @@ export interface NodeParts {
   paths: Paths;
   identity: NodeIdentity;
   log: Logger;
+  metrics: Metrics;
   /** Everything that was started, for the end. */
   stack: AsyncDisposableStack;
 }

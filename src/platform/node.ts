@@ -20,13 +20,13 @@ import { answerShutdown, shutdownSignal } from './shutdown.ts';
 
 export async function runNode(number: number): Promise<void> {
   const name = `node-${number}`;
-  const { paths, instance, log, stack } = beginPart(name);
+  const { paths, instance, log, metrics, stack } = beginPart(name);
   const node = nodePlan(instance, number, hostName());
   let workloads: Parameters<typeof answerShutdown>[2];
   process.on(shutdownSignal, () => void answerShutdown(paths, name, workloads, log));
 
-  const identity = startNodeIdentity({ instance, node, paths, log, stack });
-  const parts = { instance, node, paths, identity, log, stack };
+  const identity = startNodeIdentity({ instance, node, paths, log, metrics, stack });
+  const parts = { instance, node, paths, identity, log, metrics, stack };
   const client = identity.connect(identity.kubeletClient, 'kubelet');
   const networkClient = identity.connect(identity.networkClient, 'tiphys-network');
   const informers = stack.use(new InformerFactory({ client, clock: realClock, random: realRandom, log }));

@@ -1,6 +1,9 @@
 /** How a process of the platform begins and ends, whichever it is. */
 import { createLogger, type Logger } from '#observe/log.ts';
+import { Metrics } from '#observe/metrics.ts';
+import { measureProcess } from '#observe/process-metrics.ts';
 import { realClock } from '#os/clock.real.ts';
+import { processUsage } from '#os/process-usage.linux.ts';
 import { loadInstance, type Instance } from './instance.ts';
 import { pathsOfPart } from './launch.ts';
 import type { Paths } from './paths.ts';
@@ -10,6 +13,8 @@ export interface Part {
   paths: Paths;
   instance: Instance;
   log: Logger;
+  /** What this process measures. */
+  metrics: Metrics;
   /** Everything that was started, for the end. */
   stack: AsyncDisposableStack;
 }
@@ -39,5 +44,7 @@ export function beginPart(name: string): Part {
   };
   process.on('SIGTERM', () => end('SIGTERM'));
   process.on('SIGINT', () => end('SIGINT'));
-  return { paths, instance, log, stack };
+  const metrics = new Metrics();
+  measureProcess(metrics, processUsage);
+  return { paths, instance, log, metrics, stack };
 }

@@ -3,7 +3,6 @@
  * reach the API server through the same chain as everybody, without a socket between, and run where this process leads
  * (`control-plane.ts`).
  */
-import type { Node } from '#api/core.v1.ts';
 import { isReason } from '#base/errors.ts';
 import type { UserInfo } from '#base/api-request.ts';
 import type { KeyPair } from '#base/x509.ts';
@@ -12,11 +11,13 @@ import { createApiServer, type ApiServer } from '#apiserver/server.ts';
 import { serveHttp } from '#apiserver/http.ts';
 import type { Client } from '#client/client.ts';
 import { kinds } from '#client/kinds.ts';
+import { createRestClientMetrics } from '#client/metrics.ts';
 import { createClient } from '#client/rest-client.ts';
 import { createDirectTransport } from '#client/transport-direct.ts';
 import { processUptimeMs, realClock, realRandom } from '#os/clock.real.ts';
 import { writeFileAtomic } from '#os/files.ts';
 import { releaseMemory } from '#os/memory.linux.ts';
+import { measureStore } from '#store/measured-store.ts';
 import { openSqliteStore } from '#store/sqlite.ts';
 import { BootstrapToken } from './bootstrap-token.ts';
 import { applyClusterDefaults } from './cluster-defaults.ts';
@@ -31,7 +32,7 @@ import { kubernetesVersion } from './version.ts';
 
 export async function runServer(): Promise<void> {
   const part = beginPart('server');
-  const { paths, instance, log, stack } = part;
+  const { paths, instance, log, metrics, stack } = part;
   const ring = loadKeyRing(paths);
   const kubeletClient = clientCertificate(
     ring,
@@ -41,9 +42,10 @@ export async function runServer(): Promise<void> {
     realClock,
   );
   const api = await startApi(part, ring, kubeletClient);
+  const measureClient = createRestClientMetrics(metrics, realClock);
   const clientFor = (name: string): Client => {
     const user: UserInfo = { name, groups: ['system:masters', 'system:authenticated'] };
-    return createClient(createDirectTransport(api.handle, user), name);
+    return createClient(measureClient(createDirectTransport(api.handle, user), 'localhost'), name);
   };
   const platform = clientFor('tiphys-platform');
   const token = new BootstrapToken({
@@ -62,6 +64,7 @@ export async function runServer(): Promise<void> {
     clock: realClock,
     random: realRandom,
     log,
+    metrics,
     identity: `${hostName()}_${instance.id}`,
     options: {
       rootCa: ring.ca.certificatePem,
@@ -79,7 +82,7 @@ export async function runServer(): Promise<void> {
 
 /** The store and the API server on it, listening. */
 async function startApi(
-  { paths, instance, log, stack }: Part,
+  { paths, instance, log, metrics, stack }: Part,
   ring: KeyRing,
   kubeletClient: KeyPair,
 ): Promise<ApiServer> {
@@ -87,8 +90,9 @@ async function startApi(
   const store = stack.use(
     await openSqliteStore({ path: files.database(paths), clock: realClock, log: log.child('store') }),
   );
-  const metrics = createKubeletMetrics({
-    nodes: async () => (await api.server.live.nodes.current()).in() as readonly Node[],
+  measureStore(store, metrics, realClock);
+  const usage = createKubeletMetrics({
+    nodes: async () => (await api.server.live.nodes.current()).in(),
     ca: ring.ca.certificatePem,
     client: kubeletClient,
     clock: realClock,
@@ -104,6 +108,7 @@ async function startApi(
       serviceCidr: instance.serviceRange,
       advertise: { address: first.address, port: instance.apiPort },
       gitVersion: kubernetesVersion,
+      usage,
       metrics,
       releaseMemory,
     }),

@@ -19,6 +19,7 @@ import type { Clock, Random } from '#os/clock.ts';
 import { SchedulerCache } from './cache.ts';
 import { bindingCheckMs, bindingCheckMsMax, bindingsInFlightMax, sliceMsMax, volumeBindingMs } from './limits.ts';
 import { type Failure, type Placement, chooseNode } from './choose-node.ts';
+import { noteAttempt, type SchedulerMetrics } from './metrics.ts';
 import { type PodInfo, podInfoOf } from './pod-info.ts';
 import { planPreemption, type Victims } from './preemption.ts';
 import { type QueuedPod, SchedulingQueue } from './queue.ts';
@@ -31,6 +32,7 @@ export interface SchedulerInput {
   log: Logger;
   informers?: InformerFactory;
   /** `spec.schedulerName` served; `default-scheduler` when absent. */ name?: string;
+  metrics?: SchedulerMetrics;
 }
 
 export interface SchedulerStats {
@@ -97,6 +99,7 @@ class Scheduler {
   readonly #random: Random;
   readonly #log: Logger;
   readonly #name: string;
+  readonly #metrics: SchedulerMetrics | undefined;
   readonly #cache: SchedulerCache;
   readonly #queue: SchedulingQueue;
   readonly recorder: EventRecorder;
@@ -116,7 +119,10 @@ class Scheduler {
   readonly #inHand = new Set<string>();
   readonly #claimWaiters = new Map<string, Set<() => void>>();
 
-  constructor({ client, clock, random, log, name = 'default-scheduler' }: SchedulerInput, informers: InformerFactory) {
+  constructor(input: SchedulerInput, informers: InformerFactory) {
+    const { client, clock, random, log, name = 'default-scheduler' } = input;
+    this.#metrics = input.metrics;
+    if (this.#metrics !== undefined) this.#metrics.lengths = () => this.#queue.lengths;
     this.#client = readYourWrites(client, informers);
     this.#clock = clock;
     this.#random = random;
@@ -179,6 +185,7 @@ class Scheduler {
 
   async stop(): Promise<void> {
     this.stopped.abort();
+    if (this.#metrics !== undefined) this.#metrics.lengths = undefined;
     this.#queue.stop();
     await this.recorder.flush();
   }
@@ -285,14 +292,16 @@ class Scheduler {
 
   #scheduleOne(entry: QueuedPod): void {
     const { info } = entry;
+    const begunMs = this.#clock.monotonic();
     const decision = chooseNode(info, this.#cache, this.#start, this.#random);
+    this.#metrics?.algorithmSeconds.of().observe((this.#clock.monotonic() - begunMs) / 1000);
     this.#inHand.add(info.key);
     if (decision.type === 'placed') {
       this.#start = decision.nextStart;
       this.#cache.assume(info, decision.node.name);
       for (const { volume } of decision.volumes?.bind ?? []) this.#cache.assumedVolumes.add(volume.metadata.name);
       this.#binding++;
-      void this.#bind(entry, decision).finally(() => {
+      void this.#bind(entry, decision, begunMs).finally(() => {
         this.#binding--;
         this.#bindingDone?.resolve();
         this.#bindingDone = undefined;
@@ -300,6 +309,7 @@ class Scheduler {
       return;
     }
     this.#failed++;
+    this.#note('unschedulable', begunMs);
     const preemption = planPreemption(info, decision, this.#cache, this.#budgets.list());
     this.#queue.putUnschedulable(entry, decision.plugins);
     if (preemption.type === 'preempt') this.#cache.nominate(info, preemption.victims.node);
@@ -310,7 +320,18 @@ class Scheduler {
     ).finally(() => this.#letGo(info));
   }
 
-  async #bind(entry: QueuedPod, { node, volumes }: Placement): Promise<void> {
+  /** An attempt that began then has ended; with the entry where it was the last one. */
+  #note(result: 'scheduled' | 'unschedulable' | 'error', begunMs: number, entry?: QueuedPod): void {
+    if (this.#metrics === undefined) return;
+    const now = this.#clock.monotonic();
+    noteAttempt(
+      this.#metrics,
+      { profile: this.#name, result, seconds: (now - begunMs) / 1000 },
+      entry === undefined ? undefined : { attempts: entry.attempts, waitedSeconds: (now - entry.addedMs) / 1000 },
+    );
+  }
+
+  async #bind(entry: QueuedPod, { node, volumes }: Placement, begunMs: number): Promise<void> {
     const { info } = entry;
     const { name, namespace, uid } = info.pod.metadata;
     let isAsked = false;
@@ -324,10 +345,12 @@ class Scheduler {
         target: { apiVersion: 'v1', kind: 'Node', name: node.name },
       });
       this.#scheduled++;
+      this.#note('scheduled', begunMs, entry);
       this.#letGo(info);
       this.recorder.event(info.pod, 'Normal', 'Scheduled', `Successfully assigned ${info.key} to ${node.name}`);
     } catch (error) {
       this.#bindErrors++;
+      this.#note('error', begunMs);
       if (isAsked && !isReason(error, ...refusals) && (await this.#isBoundAfterAll(info))) return;
       this.#inHand.delete(info.key);
       if (this.#cache.isAssumed(info.key)) {

@@ -311,7 +311,7 @@ export class Cluster implements AsyncDisposable {
       random: this.random,
       log: this.log.child('apiserver'),
       keys: this.keys,
-      metrics: metricsOf(
+      usage: metricsOf(
         () => this.#running.nodes,
         () => this.clock.now(),
       ),

@@ -10,6 +10,8 @@ import { kinds } from '#client/kinds.ts';
 import { startKubeletServer } from '#kubelet/server.ts';
 import type { NodeUsage } from '#kubelet/stats.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
+import { exposeMetrics } from '#observe/exposition.ts';
+import { Metrics } from '#observe/metrics.ts';
 import type { Clock } from '#os/clock.ts';
 import type { Cluster } from './cluster.ts';
 import type { SimNodeState } from './sim-node.ts';
@@ -81,6 +83,8 @@ export class KubeletServers implements AsyncDisposable {
         nodeName: name,
         allowed: { commonNames: [kubeletClientName], organizations: ['system:masters'] },
         nodeUsage: () => this.#nodeUsage(node),
+        // A simulated node has no process of its own.
+        metrics: () => exposeMetrics(new Metrics()),
       },
       '127.0.0.1',
       0,

@@ -1,10 +1,10 @@
 /** Usage of simulated nodes and Pods for metrics.k8s.io, from the scripts' functions of time. */
 import { timestamp } from '#base/timestamp.ts';
-import type { MetricsProvider, NodeUsage, PodUsage } from '#apiserver/context.ts';
+import type { UsageProvider, NodeUsage, PodUsage } from '#apiserver/context.ts';
 import type { SimNodes } from './nodes.ts';
 import { cpuNanoCoresOf } from './pod-script.ts';
 
-export function metricsOf(nodes: () => SimNodes, now: () => number): MetricsProvider {
+export function metricsOf(nodes: () => SimNodes, now: () => number): UsageProvider {
   const usageOfPods = (namespace: string | undefined): (PodUsage & { node: string })[] => {
     const usages: (PodUsage & { node: string })[] = [];
     for (const { node, pod } of nodes().running()) {
