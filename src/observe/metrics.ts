@@ -37,10 +37,12 @@ export class Histogram {
   }
 
   observe(value: number): void {
-    const bounds = this.#bounds;
     let at = 0;
-    while (at < bounds.length && value > bounds[at]!) at++;
-    this.#counts[at]!++;
+    for (const bound of this.#bounds) {
+      if (value <= bound) break;
+      at++;
+    }
+    this.#counts[at] = (this.#counts[at] ?? 0) + 1;
     this.#sum += value;
     this.#count++;
   }
@@ -55,7 +57,7 @@ export class Histogram {
   /** For each bound how many were not above it. */
   cumulative(): { bound: number; count: number }[] {
     let count = 0;
-    return this.#bounds.map((bound, i) => ({ bound, count: (count += this.#counts[i]!) }));
+    return this.#bounds.map((bound, i) => ({ bound, count: (count += this.#counts[i] ?? 0) }));
   }
 }
 
@@ -74,7 +76,7 @@ export class Family<T extends Counter | Gauge | Histogram> {
 
   /** The series of these label values, in the order of the definition's labels. */
   of(...values: readonly string[]): T {
-    const key = values.length === 1 ? values[0]! : values.join(separator);
+    const key = values.join(separator);
     let series = this.#series.get(key);
     if (series === undefined) this.#series.set(key, (series = this.#make()));
     return series;
