@@ -5,9 +5,10 @@
  */
 import { ownBytes } from '#base/bytes.ts';
 import { ApiError } from '#base/errors.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Service } from '#api/core.v1.ts';
+import type { KubeObject } from '#base/objects.ts';
+import { isService } from './kind-guards.ts';
 import { invalidError } from '#schema/field-errors.ts';
-import type { KindRecord } from '#schema/kind.ts';
 import type { Compare, Operation, StoredValue } from '#store/store.ts';
 import type { RequestContext, Server } from './context.ts';
 
@@ -41,20 +42,16 @@ export function ipNumber(text: string): number {
   return text.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
 }
 
-const isService = (kind: KindRecord): boolean => kind.storage.group === '' && kind.storage.resource === 'services';
-
-function portsOf(service: Json | undefined): number[] {
+function portsOf(service: Service | undefined): number[] {
   const spec = service?.spec;
   if (spec === undefined || (spec.type !== 'NodePort' && spec.type !== 'LoadBalancer')) return [];
-  const ports = (spec.ports ?? [])
-    .map((p: Json) => p.nodePort)
-    .filter((p: unknown): p is number => typeof p === 'number' && p > 0) as number[];
+  const ports = (spec.ports ?? []).flatMap(({ nodePort = 0 }) => (nodePort > 0 ? [nodePort] : []));
   if (spec.type === 'LoadBalancer' && spec.externalTrafficPolicy === 'Local' && spec.healthCheckNodePort)
     ports.push(spec.healthCheckNodePort);
   return [...new Set(ports)];
 }
 
-const addressOf = (service: Json | undefined): string | undefined =>
+const addressOf = (service: Service | undefined): string | undefined =>
   service?.spec?.type !== 'ExternalName' && service?.spec?.clusterIP && service.spec.clusterIP !== 'None'
     ? service.spec.clusterIP
     : undefined;
@@ -65,7 +62,7 @@ export async function planAllocation(
   object: KubeObject,
   old: KubeObject | undefined,
 ): Promise<Allocation> {
-  if (!isService(context.kind)) return none;
+  if (!isService(object) || (old !== undefined && !isService(old))) return none;
   const { server } = context;
   const allocation: Allocation = { compares: [], operations: [], taken: (current) => takenError(object, current) };
   if (context.info.subresource !== '') return none;
@@ -76,8 +73,8 @@ export async function planAllocation(
 
 async function allocateAddress(
   server: Server,
-  service: KubeObject,
-  old: KubeObject | undefined,
+  service: Service,
+  old: Service | undefined,
   allocation: Allocation,
 ): Promise<void> {
   const spec = service.spec;
@@ -89,7 +86,8 @@ async function allocateAddress(
     delete spec.ipFamilyPolicy;
     delete spec.internalTrafficPolicy;
   } else {
-    if (old !== undefined && !spec.clusterIP && old.spec.type !== 'ExternalName') spec.clusterIP = old.spec.clusterIP;
+    const kept = old !== undefined && old.spec.type !== 'ExternalName' ? old.spec.clusterIP : undefined;
+    if (!spec.clusterIP && kept !== undefined) spec.clusterIP = kept;
     if (!spec.clusterIP && spec.clusterIPs?.[0]) spec.clusterIP = spec.clusterIPs[0];
     if (!spec.clusterIP) spec.clusterIP = await freeAddress(server);
     spec.clusterIPs = [spec.clusterIP];
@@ -115,8 +113,8 @@ async function allocateAddress(
 
 async function allocatePorts(
   server: Server,
-  service: KubeObject,
-  old: KubeObject | undefined,
+  service: Service,
+  old: Service | undefined,
   allocation: Allocation,
 ): Promise<void> {
   const spec = service.spec;
@@ -135,7 +133,7 @@ async function allocatePorts(
     if (port < low || port > high)
       throw serviceInvalid(
         service,
-        `spec.ports[${spec.ports.findIndex((p: Json) => p.nodePort === port)}].nodePort`,
+        `spec.ports[${(spec.ports ?? []).findIndex((p) => p.nodePort === port)}].nodePort`,
         port,
         `provided port is not in the valid range. The range of valid ports is ${low}-${high}`,
       );
@@ -145,27 +143,31 @@ async function allocatePorts(
     if (!now.includes(port)) allocation.operations.push({ type: 'delete', key: portPrefix + port });
 }
 
-async function fillPorts(server: Server, service: KubeObject, old: KubeObject | undefined): Promise<void> {
+async function fillPorts(server: Server, service: Service, old: Service | undefined): Promise<void> {
   const used = new Set(portsOf(service));
   const byNumber = new Map<number, { port: number; protocols: Set<string> }>();
   for (const port of service.spec.ports ?? []) {
-    if (!port.nodePort) {
-      const kept = (old?.spec?.ports ?? []).find(
-        (p: Json) => p.nodePort && p.port === port.port && p.protocol === port.protocol,
-      );
-      const shared = byNumber.get(port.port); // TCP and UDP of one port share a node port, as upstream does
-      if (kept !== undefined && !used.has(kept.nodePort)) port.nodePort = kept.nodePort;
-      else if (shared !== undefined && !shared.protocols.has(port.protocol)) port.nodePort = shared.port;
-      else port.nodePort = await freePort(server, used);
-      used.add(port.nodePort);
+    const { protocol = 'TCP' } = port;
+    const kept = old?.spec.ports?.find(
+      (p) => p.nodePort && p.port === port.port && (p.protocol ?? 'TCP') === protocol,
+    )?.nodePort;
+    // TCP and UDP of one port share a node port, as upstream does
+    const shared = byNumber.get(port.port);
+    let nodePort = port.nodePort ?? 0;
+    if (nodePort === 0) {
+      if (kept !== undefined && !used.has(kept)) nodePort = kept;
+      else if (shared !== undefined && !shared.protocols.has(protocol)) nodePort = shared.port;
+      else nodePort = await freePort(server, used);
+      port.nodePort = nodePort;
+      used.add(nodePort);
     }
-    const entry = byNumber.get(port.port) ?? { port: port.nodePort, protocols: new Set<string>() };
-    entry.protocols.add(port.protocol);
+    const entry = shared ?? { port: nodePort, protocols: new Set<string>() };
+    entry.protocols.add(protocol);
     byNumber.set(port.port, entry);
   }
 }
 
-function take(allocation: Allocation, key: string, service: KubeObject): void {
+function take(allocation: Allocation, key: string, service: Service): void {
   allocation.compares.push({ key, modRevision: 0 });
   allocation.operations.push({
     type: 'put',
@@ -203,19 +205,19 @@ async function freePort(server: Server, used: ReadonlySet<number>): Promise<numb
   throw new ApiError('InternalError', 'Internal error occurred: failed to allocate a nodePort: range is full');
 }
 
-function serviceInvalid(service: KubeObject, field: string, value: unknown, detail: string): ApiError {
+function serviceInvalid(service: Service, field: string, value: unknown, detail: string): ApiError {
   return invalidError('', 'Service', service.metadata.name ?? '', [
     { reason: 'FieldValueInvalid', field, message: `Invalid value: ${JSON.stringify(value)}: ${detail}` },
   ]);
 }
 
-function takenError(service: KubeObject, current: readonly StoredValue[]): ApiError {
+function takenError(service: Service, current: readonly StoredValue[]): ApiError {
   const key = current.find((c) => c.key.startsWith('/registry/ranges/'))?.key ?? '';
   if (key.startsWith(portPrefix)) {
     const port = Number(key.slice(portPrefix.length));
     return serviceInvalid(
       service,
-      `spec.ports[${(service.spec.ports ?? []).findIndex((p: Json) => p.nodePort === port)}].nodePort`,
+      `spec.ports[${(service.spec.ports ?? []).findIndex((p) => p.nodePort === port)}].nodePort`,
       port,
       'provided port is already allocated',
     );
@@ -230,8 +232,8 @@ function takenError(service: KubeObject, current: readonly StoredValue[]): ApiEr
 }
 
 /** What a deleted object gives back. */
-export function releaseOperations(kind: KindRecord, object: KubeObject): Operation[] {
-  if (!isService(kind)) return [];
+export function releaseOperations(object: KubeObject): Operation[] {
+  if (!isService(object)) return [];
   const address = addressOf(object);
   return [
     ...(address === undefined ? [] : [{ type: 'delete', key: addressPrefix + address } as const]),

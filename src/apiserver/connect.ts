@@ -6,10 +6,12 @@
 import { BlockList } from 'node:net';
 import { ApiError } from '#base/errors.ts';
 import type { ApiResponse } from '#base/api-request.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Node, Pod } from '#api/core.v1.ts';
 import { isIp } from '#schema/ip.ts';
 import type { RequestContext, Server } from './context.ts';
 import { checkLogOptions } from './log-options.ts';
+import { isPod, isService } from './kind-guards.ts';
+import { notFound } from './object-errors.ts';
 import { getStored } from './read.ts';
 
 /** Where the transport connects to. */
@@ -28,15 +30,22 @@ function answerConnect(connect: ConnectTarget): ConnectResponse {
   return { status: 200, headers: {}, connect };
 }
 
-async function nodeOf(server: Server, name: string): Promise<KubeObject | undefined> {
-  const stored = await server.store.get(`/registry/nodes/${name}`);
-  return stored === undefined ? undefined : server.objects.view(stored);
+async function nodeOf(server: Server, name: string): Promise<Node | undefined> {
+  return (await server.live.nodes.current()).get('', name);
+}
+
+/** The Pod that is asked for. */
+async function podOf(context: RequestContext, name = context.info.name): Promise<Pod> {
+  const stored = await getStored({ ...context, info: { ...context.info, name } });
+  const pod = context.server.objects.view(stored);
+  if (!isPod(pod)) throw notFound(context.kind, name);
+  return pod;
 }
 
 async function kubeletOf(server: Server, name: string): Promise<{ host: string; port: number }> {
   const node = await nodeOf(server, name);
   if (node === undefined) throw new ApiError('InternalError', `nodes ${JSON.stringify(name)} not found`);
-  const addresses: Json[] = node.status?.addresses ?? [];
+  const addresses = node.status?.addresses ?? [];
   const address = ['InternalIP', 'Hostname', 'ExternalIP']
     .map((type) => addresses.find((a) => a.type === type)?.address)
     .find((a) => a !== undefined);
@@ -44,12 +53,8 @@ async function kubeletOf(server: Server, name: string): Promise<{ host: string; 
   return { host: address, port: node.status?.daemonEndpoints?.kubeletEndpoint?.Port ?? 10_250 };
 }
 
-function containerOf(pod: KubeObject, asked: string | null): string {
-  const all: Json[] = [
-    ...(pod.spec?.containers ?? []),
-    ...(pod.spec?.initContainers ?? []),
-    ...(pod.spec?.ephemeralContainers ?? []),
-  ];
+function containerOf(pod: Pod, asked: string | null): string {
+  const all = [...pod.spec.containers, ...(pod.spec.initContainers ?? []), ...(pod.spec.ephemeralContainers ?? [])];
   if (asked !== null && asked !== '') {
     if (!all.some((c) => c.name === asked))
       throw new ApiError('BadRequest', `container ${asked} is not valid for pod ${pod.metadata.name}`);
@@ -57,9 +62,10 @@ function containerOf(pod: KubeObject, asked: string | null): string {
   }
   const preferred = pod.metadata.annotations?.['kubectl.kubernetes.io/default-container'];
   if (preferred !== undefined && all.some((c) => c.name === preferred)) return preferred;
-  const containers: Json[] = pod.spec?.containers ?? [];
-  if (containers.length === 1) return containers[0].name;
-  const inits: Json[] = pod.spec?.initContainers ?? [];
+  const { containers } = pod.spec;
+  const [only] = containers;
+  if (only !== undefined && containers.length === 1) return only.name;
+  const inits = pod.spec.initContainers ?? [];
   throw new ApiError(
     'BadRequest',
     `a container name must be specified for pod ${pod.metadata.name}, choose one of: [${containers.map((c) => c.name).join(' ')}]${inits.length > 0 ? ` or one of the init containers: [${inits.map((c) => c.name).join(' ')}]` : ''}`,
@@ -69,11 +75,11 @@ function containerOf(pod: KubeObject, asked: string | null): string {
 // walk exec-stream 1/5: the API server authorises and finds the node's kubelet.
 async function connectPod(context: RequestContext): Promise<ApiResponse> {
   const { server, info, request } = context;
-  const pod = server.objects.view(await getStored(context));
+  const pod = await podOf(context);
   const { subresource } = info;
   if (subresource === 'log') checkLogOptions(info.name, request.query);
   const container = subresource === 'portforward' ? '' : containerOf(pod, request.query.get('container'));
-  const node = pod.spec?.nodeName as string | undefined;
+  const node = pod.spec.nodeName;
   if (!node) {
     // Nothing can have been logged yet; whoever follows asks again.
     if (subresource === 'log')
@@ -82,7 +88,7 @@ async function connectPod(context: RequestContext): Promise<ApiResponse> {
   }
   if (
     (subresource === 'exec' || subresource === 'attach' || subresource === 'portforward') &&
-    ['Succeeded', 'Failed'].includes(pod.status?.phase)
+    ['Succeeded', 'Failed'].includes(pod.status?.phase ?? '')
   )
     throw new ApiError(
       'BadRequest',
@@ -170,9 +176,9 @@ for (const [network, prefix] of [
   unproxyable.addSubnet(network, prefix, 'ipv6');
 
 /** Addresses of the control plane and of the nodes, which no Pod has but one in its node's network. */
-async function checkOwnAddress(server: Server, pod: KubeObject, host: string): Promise<void> {
-  const addressesOf = (node: KubeObject): string[] => (node.status?.addresses ?? []).map((a: Json) => a.address);
-  if (pod.spec?.hostNetwork === true) {
+async function checkOwnAddress(server: Server, pod: Pod, host: string): Promise<void> {
+  const addressesOf = (node: Node): string[] => (node.status?.addresses ?? []).map(({ address }) => address);
+  if (pod.spec.hostNetwork === true) {
     const node = await nodeOf(server, pod.spec.nodeName ?? '');
     if (node === undefined || !addressesOf(node).includes(host))
       throw new ApiError('BadRequest', `address not allowed: ${host} is not an address of the Pod's node`);
@@ -187,7 +193,7 @@ async function checkOwnAddress(server: Server, pod: KubeObject, host: string): P
 async function connectAddress(
   context: RequestContext,
   host: string | undefined,
-  pod: KubeObject,
+  pod: Pod,
   asked: { scheme: string; port: string },
 ): Promise<ConnectResponse> {
   if (!host) throw new ApiError('BadRequest', `address not allowed: pod ${pod.metadata.name} has no IP`);
@@ -196,7 +202,7 @@ async function connectAddress(
   const port =
     asked.port !== ''
       ? portOf(asked.port)
-      : ((pod.spec?.containers ?? []).flatMap((c: Json) => c.ports ?? [])[0]?.containerPort ?? 80);
+      : (pod.spec.containers.flatMap((c) => c.ports ?? [])[0]?.containerPort ?? 80);
   return answerConnect({
     scheme: asked.scheme === 'https' ? 'https' : 'http',
     host,
@@ -221,20 +227,21 @@ async function endpointsOf(
   context: RequestContext,
   service: string,
   portName: string,
-): Promise<{ host: string; port: number; pod: KubeObject }[]> {
+): Promise<{ host: string; port: number; pod: Pod }[]> {
   const { server, info } = context;
   const slices = (await server.live.endpointSlices.current()).in(info.namespace);
-  const found: { host: string; port: number; pod: KubeObject }[] = [];
+  const found: { host: string; port: number; pod: Pod }[] = [];
   for (const slice of slices) {
     if (slice.metadata.labels?.['kubernetes.io/service-name'] !== service) continue;
-    const port = (slice.ports ?? []).find((p: Json) => (p.name ?? '') === portName)?.port;
+    const port = (slice.ports ?? []).find((p) => (p.name ?? '') === portName)?.port;
     if (port === undefined) continue;
     for (const endpoint of slice.endpoints ?? []) {
       if (endpoint.conditions?.ready === false || endpoint.targetRef?.kind !== 'Pod') continue;
       const target = await server.store.get(`/registry/pods/${info.namespace}/${endpoint.targetRef.name}`);
       if (target === undefined) continue;
       const pod = server.objects.view(target);
-      const own = new Set([pod.status?.podIP, ...(pod.status?.podIPs ?? []).map((p: Json) => p.ip)]);
+      if (!isPod(pod)) continue;
+      const own = new Set([pod.status?.podIP, ...(pod.status?.podIPs ?? []).map((p) => p.ip)]);
       for (const host of endpoint.addresses ?? []) if (own.has(host)) found.push({ host, port, pod });
     }
   }
@@ -245,7 +252,8 @@ async function connectService(context: RequestContext): Promise<ConnectResponse>
   const { server, info } = context;
   const asked = splitName('service', info.name);
   const service = server.objects.view(await getStored({ ...context, info: { ...info, name: asked.name } }));
-  const ports: Json[] = service.spec?.ports ?? [];
+  if (!isService(service)) throw notFound(context.kind, asked.name);
+  const ports = service.spec.ports ?? [];
   const port = asked.port === '' ? ports[0] : ports.find((p) => p.name === asked.port || String(p.port) === asked.port);
   if (port === undefined)
     throw new ApiError(
@@ -289,6 +297,6 @@ export async function handleConnect(context: RequestContext): Promise<ApiRespons
   if (kind.resource === 'nodes') return connectNode(context);
   if (info.subresource !== 'proxy') return connectPod(context);
   const asked = splitName('pod', info.name);
-  const pod = context.server.objects.view(await getStored({ ...context, info: { ...info, name: asked.name } }));
+  const pod = await podOf(context, asked.name);
   return connectAddress(context, pod.status?.podIP, pod, asked);
 }

@@ -133,7 +133,7 @@ async function deleteOnce(
   if (!holds) {
     const result = await server.store.txn(
       [{ key, modRevision: before.modRevision }],
-      [{ type: 'delete', key }, ...releaseOperations(kind, old)],
+      [{ type: 'delete', key }, ...releaseOperations(old)],
     );
     return result.succeeded ? { gone: true, object: old } : undefined;
   }

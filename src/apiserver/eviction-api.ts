@@ -26,12 +26,9 @@ export async function admitEviction(context: RequestContext, pod: KubeObject): P
       'This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.',
     );
   const budget = budgets[0]!;
-  if (
-    !isReady(pod) &&
-    (budget.spec.unhealthyPodEvictionPolicy === 'AlwaysAllow' ||
-      (budget.status?.currentHealthy >= budget.status?.desiredHealthy && budget.status?.desiredHealthy > 0))
-  )
-    return;
+  const { currentHealthy = 0, desiredHealthy = 0 } = budget.status ?? {};
+  const isMet = currentHealthy >= desiredHealthy && desiredHealthy > 0;
+  if (!isReady(pod) && (budget.spec?.unhealthyPodEvictionPolicy === 'AlwaysAllow' || isMet)) return;
   if (isDryRun(context)) return;
   const kind = server.kinds.find('policy', 'v1', 'poddisruptionbudgets')!;
   await updateObject(
@@ -42,11 +39,11 @@ export async function admitEviction(context: RequestContext, pod: KubeObject): P
         ...context.info,
         group: 'policy',
         resource: 'poddisruptionbudgets',
-        name: budget.metadata.name!,
+        name: budget.metadata.name,
         subresource: 'status',
       },
     },
-    budget.metadata.name!,
+    budget.metadata.name,
     (current) => {
       if ((current.status?.observedGeneration ?? 0) < (current.metadata.generation ?? 0))
         throw tooMany(

@@ -28,13 +28,13 @@ export interface LiveSource {
 }
 
 /** Told of each change as it is taken up; `object` is undefined where there is none any more. */
-export type LiveListener = (namespace: string, name: string, object: KubeObject | undefined) => void;
+export type LiveListener<K> = (namespace: string, name: string, object: K | undefined) => void;
 
 /** An object of a view, parsed when somebody looks inside. */
-export class LiveEntry {
+export class LiveEntry<K extends KubeObject = KubeObject> {
   readonly stored: StoredValue;
   readonly #objects: Objects;
-  #object: KubeObject | undefined;
+  #object: K | undefined;
 
   constructor(stored: StoredValue, objects: Objects) {
     this.stored = stored;
@@ -42,24 +42,26 @@ export class LiveEntry {
   }
 
   /** Frozen. */
-  get object(): KubeObject {
-    return (this.#object ??= this.#objects.view(this.stored));
+  get object(): K {
+    // Its directory holds no other kind.
+    return (this.#object ??= this.#objects.view(this.stored) as K);
   }
 }
 
-interface Bucket<T> {
-  entries: Map<string, LiveEntry>;
+interface Bucket<K extends KubeObject, T> {
+  entries: Map<string, LiveEntry<K>>;
   derived: { value: T } | undefined;
 }
 
-export class LiveKind<T = readonly LiveEntry[]> {
+/** `K`: the kind of the directory's objects; `T`: what is derived from those of a namespace. */
+export class LiveKind<K extends KubeObject = KubeObject, T = readonly LiveEntry<K>[]> {
   readonly #source: LiveSource;
   readonly #prefix: string;
-  readonly #derive: (entries: readonly LiveEntry[]) => T;
-  readonly #listeners: LiveListener[] = [];
+  readonly #derive: (entries: readonly LiveEntry<K>[]) => T;
+  readonly #listeners: LiveListener<K>[] = [];
   readonly #empty: T;
   /** By namespace; objects of the cluster's scope are in that of no name. */
-  #buckets = new Map<string, Bucket<T>>();
+  #buckets = new Map<string, Bucket<K, T>>();
   #watch: StoreWatch | undefined;
   #listing: Promise<this> | undefined;
   #revision = 0;
@@ -71,7 +73,7 @@ export class LiveKind<T = readonly LiveEntry[]> {
    * `prefix` is a directory of the store. `derive` makes what readers look things up in of the objects of one
    * namespace, when they ask for it after a change.
    */
-  constructor(source: LiveSource, prefix: string, derive: (entries: readonly LiveEntry[]) => T) {
+  constructor(source: LiveSource, prefix: string, derive: (entries: readonly LiveEntry<K>[]) => T) {
     this.#source = source;
     this.#prefix = prefix;
     this.#derive = derive;
@@ -79,7 +81,7 @@ export class LiveKind<T = readonly LiveEntry[]> {
   }
 
   /** Before the view is first read. */
-  subscribe(listener: LiveListener): this {
+  subscribe(listener: LiveListener<K>): this {
     this.#listeners.push(listener);
     return this;
   }
@@ -97,7 +99,7 @@ export class LiveKind<T = readonly LiveEntry[]> {
     return this.#takeUp() ? this : this.#list();
   }
 
-  get(namespace: string, name: string): KubeObject | undefined {
+  get(namespace: string, name: string): K | undefined {
     return this.#buckets.get(namespace)?.entries.get(name)?.object;
   }
 
@@ -216,7 +218,7 @@ export class LiveKind<T = readonly LiveEntry[]> {
     }
     let bucket = this.#buckets.get(namespace);
     if (bucket === undefined) this.#buckets.set(namespace, (bucket = { entries: new Map(), derived: undefined }));
-    const entry = new LiveEntry(stored, this.#source.objects);
+    const entry = new LiveEntry<K>(stored, this.#source.objects);
     bucket.entries.set(name, entry);
     bucket.derived = undefined;
     for (const changed of this.#listeners) changed(namespace, name, entry.object);
@@ -232,6 +234,6 @@ export class LiveKind<T = readonly LiveEntry[]> {
   }
 }
 
-function sorted(entries: ReadonlyMap<string, LiveEntry>): LiveEntry[] {
+function sorted<K extends KubeObject>(entries: ReadonlyMap<string, LiveEntry<K>>): LiveEntry<K>[] {
   return [...entries].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, entry]) => entry);
 }

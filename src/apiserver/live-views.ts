@@ -2,30 +2,45 @@
  * The live views of an API server: one field for each kind that requests are decided by. Each is listed when it is
  * first needed.
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { MutatingWebhookConfiguration, ValidatingWebhookConfiguration } from '#api/admissionregistration.v1.ts';
+import type { CustomResourceDefinition } from '#api/apiextensions.v1.ts';
+import type { LimitRange, Namespace, Node, Pod, ResourceQuota, ServiceAccount } from '#api/core.v1.ts';
+import type { EndpointSlice } from '#api/discovery.v1.ts';
+import type { Ingress } from '#api/networking.v1.ts';
+import type { RuntimeClass } from '#api/node.v1.ts';
+import type { PodDisruptionBudget } from '#api/policy.v1.ts';
+import type { ClusterRole, ClusterRoleBinding, Role, RoleBinding } from '#api/rbac.v1.ts';
+import type { PriorityClass } from '#api/scheduling.v1.ts';
+import type { StorageClass } from '#api/storage.v1.ts';
+import type { KubeObject } from '#base/objects.ts';
 import { NodeGraph } from './authz/node-graph.ts';
-import { bindingsBySubject, type SubjectIndex } from './authz/subjects.ts';
+import { bindingsBySubject } from './authz/subjects.ts';
 import { LiveKind, type LiveEntry, type LiveSource } from './live-kind.ts';
 
 const registry = '/registry/';
-const objectsOf = (entries: readonly LiveEntry[]): readonly KubeObject[] => entries.map((entry) => entry.object);
-const entriesOf = (entries: readonly LiveEntry[]): readonly LiveEntry[] => entries;
+
+type Entries<K extends KubeObject> = readonly LiveEntry<K>[];
+const entriesOf = <K extends KubeObject>(entries: Entries<K>): Entries<K> => entries;
+const objectsOf = <K extends KubeObject>(entries: Entries<K>): readonly K[] => entries.map((entry) => entry.object);
 
 /** Webhooks in the order of their configurations' names. */
-const hooksOf = (entries: readonly LiveEntry[]): readonly Json[] =>
-  entries.flatMap((entry) => (entry.object.webhooks ?? []) as Json[]);
+const hooksOf = <K extends MutatingWebhookConfiguration | ValidatingWebhookConfiguration>(
+  entries: Entries<K>,
+): readonly NonNullable<K['webhooks']>[number][] => entries.flatMap(({ object }) => object.webhooks ?? []);
+
+const limitsOf = (entries: Entries<LimitRange>) => entries.flatMap(({ object }) => object.spec?.limits ?? []);
 
 /** PriorityClasses for Pods that name none: of several the lowest, which is the first. */
-const globalDefaults = (entries: readonly LiveEntry[]): readonly KubeObject[] =>
+const globalDefaults = (entries: Entries<PriorityClass>): readonly PriorityClass[] =>
   objectsOf(entries)
     .filter((item) => item.globalDefault === true)
-    .sort((a, b) => a.value - b.value);
+    .sort((a, b) => (a.value ?? 0) - (b.value ?? 0));
 
 /** The StorageClass of claims that name none: of several the youngest. */
-const defaultClass = (entries: readonly LiveEntry[]): KubeObject | undefined =>
+const defaultClass = (entries: Entries<StorageClass>): StorageClass | undefined =>
   objectsOf(entries)
     .filter((item) => item.metadata.annotations?.['storageclass.kubernetes.io/is-default-class'] === 'true')
-    .sort((a, b) => (a.metadata.creationTimestamp! < b.metadata.creationTimestamp! ? 1 : -1))[0];
+    .sort((a, b) => ((a.metadata.creationTimestamp ?? '') < (b.metadata.creationTimestamp ?? '') ? 1 : -1))[0];
 
 export class LiveViews {
   readonly namespaces;
@@ -40,42 +55,46 @@ export class LiveViews {
   readonly validatingWebhooks;
   readonly roles;
   readonly clusterRoles;
-  readonly roleBindings: LiveKind<SubjectIndex>;
-  readonly clusterRoleBindings: LiveKind<SubjectIndex>;
+  readonly roleBindings;
+  readonly clusterRoleBindings;
   readonly disruptionBudgets;
   readonly endpointSlices;
   readonly definitions;
   readonly nodeGraph: NodeGraph;
-  readonly #all: LiveKind<unknown>[] = [];
+  readonly #all: { drain(): void; close(): void }[] = [];
 
   constructor(source: LiveSource) {
-    const view = <T>(directory: string, derive: (entries: readonly LiveEntry[]) => T): LiveKind<T> =>
-      this.#keep(new LiveKind(source, `${registry}${directory}/`, derive));
-    this.namespaces = view('namespaces', entriesOf);
-    this.serviceAccounts = view('serviceaccounts', entriesOf);
-    this.nodes = view('nodes', objectsOf);
-    this.limitRanges = view('limitranges', (entries) =>
-      entries.flatMap((entry) => (entry.object.spec?.limits ?? []) as Json[]),
-    );
-    this.resourceQuotas = view('resourcequotas', entriesOf);
+    const view = <K extends KubeObject, T>(directory: string, derive: (entries: Entries<K>) => T): LiveKind<K, T> => {
+      const made = new LiveKind(source, `${registry}${directory}/`, derive);
+      this.#all.push(made);
+      return made;
+    };
+    this.namespaces = view('namespaces', entriesOf<Namespace>);
+    this.serviceAccounts = view('serviceaccounts', entriesOf<ServiceAccount>);
+    this.nodes = view('nodes', objectsOf<Node>);
+    this.limitRanges = view('limitranges', limitsOf);
+    this.resourceQuotas = view('resourcequotas', entriesOf<ResourceQuota>);
     this.priorityClasses = view('scheduling.k8s.io/priorityclasses', globalDefaults);
-    this.runtimeClasses = view('node.k8s.io/runtimeclasses', entriesOf);
+    this.runtimeClasses = view('node.k8s.io/runtimeclasses', entriesOf<RuntimeClass>);
     this.storageClasses = view('storage.k8s.io/storageclasses', defaultClass);
-    this.mutatingWebhooks = view('admissionregistration.k8s.io/mutatingwebhookconfigurations', hooksOf);
-    this.validatingWebhooks = view('admissionregistration.k8s.io/validatingwebhookconfigurations', hooksOf);
-    this.roles = view('rbac.authorization.k8s.io/roles', entriesOf);
-    this.clusterRoles = view('rbac.authorization.k8s.io/clusterroles', entriesOf);
-    this.roleBindings = view('rbac.authorization.k8s.io/rolebindings', bindingsBySubject);
-    this.clusterRoleBindings = view('rbac.authorization.k8s.io/clusterrolebindings', bindingsBySubject);
-    this.disruptionBudgets = view('policy/poddisruptionbudgets', objectsOf);
-    this.endpointSlices = view('discovery.k8s.io/endpointslices', objectsOf);
-    this.definitions = view('apiextensions.k8s.io/customresourcedefinitions', entriesOf);
-    this.nodeGraph = new NodeGraph(view('pods', entriesOf), view('networking.k8s.io/ingresses', entriesOf));
-  }
-
-  #keep<T>(view: LiveKind<T>): LiveKind<T> {
-    this.#all.push(view);
-    return view;
+    const webhooks = 'admissionregistration.k8s.io';
+    this.mutatingWebhooks = view(`${webhooks}/mutatingwebhookconfigurations`, hooksOf<MutatingWebhookConfiguration>);
+    this.validatingWebhooks = view(
+      `${webhooks}/validatingwebhookconfigurations`,
+      hooksOf<ValidatingWebhookConfiguration>,
+    );
+    const rbac = 'rbac.authorization.k8s.io';
+    this.roles = view(`${rbac}/roles`, entriesOf<Role>);
+    this.clusterRoles = view(`${rbac}/clusterroles`, entriesOf<ClusterRole>);
+    this.roleBindings = view(`${rbac}/rolebindings`, bindingsBySubject<RoleBinding>);
+    this.clusterRoleBindings = view(`${rbac}/clusterrolebindings`, bindingsBySubject<ClusterRoleBinding>);
+    this.disruptionBudgets = view('policy/poddisruptionbudgets', objectsOf<PodDisruptionBudget>);
+    this.endpointSlices = view('discovery.k8s.io/endpointslices', objectsOf<EndpointSlice>);
+    this.definitions = view('apiextensions.k8s.io/customresourcedefinitions', entriesOf<CustomResourceDefinition>);
+    this.nodeGraph = new NodeGraph(
+      view('pods', entriesOf<Pod>),
+      view('networking.k8s.io/ingresses', entriesOf<Ingress>),
+    );
   }
 
   /** No view's queue holds old values longer than from one call to the next. */

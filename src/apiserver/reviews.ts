@@ -10,7 +10,8 @@ import type { KindRecord } from '#schema/kind.ts';
 import { issuerOf, identifyToken } from './authn/authenticate.ts';
 import { isAllowed } from './authz/authorize.ts';
 import { visitRules } from './authz/rbac.ts';
-import type { Attributes, Rule } from './authz/rbac.ts';
+import type { PolicyRule } from '#api/rbac.v1.ts';
+import type { Attributes } from './authz/rbac.ts';
 import type { RequestContext } from './context.ts';
 import { decodeObject } from './decode.ts';
 import { answerObject } from './respond.ts';
@@ -128,7 +129,7 @@ async function reviewAccess(context: RequestContext, attributes: Attributes): Pr
 async function reviewRules(context: RequestContext, namespace: string): Promise<Json> {
   const resourceRules: Json[] = [];
   const nonResourceRules: Json[] = [];
-  const add = (rule: Rule): boolean => {
+  const add = (rule: PolicyRule): boolean => {
     if ((rule.nonResourceURLs ?? []).length > 0)
       nonResourceRules.push({ verbs: rule.verbs, nonResourceURLs: rule.nonResourceURLs });
     else

@@ -421,10 +421,7 @@ async function finishDeletion(
   compare: Compare,
 ): Promise<Written | undefined> {
   const { server } = context;
-  const result = await server.store.txn(
-    [compare],
-    [{ type: 'delete', key }, ...releaseOperations(context.kind, object)],
-  );
+  const result = await server.store.txn([compare], [{ type: 'delete', key }, ...releaseOperations(object)]);
   if (!result.succeeded) return undefined;
   return {
     stored: {

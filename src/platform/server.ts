@@ -3,7 +3,6 @@
  * reach the API server through the same chain as everybody, without a socket between, and run where this process leads
  * (`control-plane.ts`).
  */
-import type { Node } from '#api/core.v1.ts';
 import { isReason } from '#base/errors.ts';
 import type { UserInfo } from '#base/api-request.ts';
 import type { KeyPair } from '#base/x509.ts';
@@ -93,7 +92,7 @@ async function startApi(
   );
   measureStore(store, metrics, realClock);
   const usage = createKubeletMetrics({
-    nodes: async () => (await api.server.live.nodes.current()).in() as readonly Node[],
+    nodes: async () => (await api.server.live.nodes.current()).in(),
     ca: ring.ca.certificatePem,
     client: kubeletClient,
     clock: realClock,

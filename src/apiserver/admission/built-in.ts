@@ -1,7 +1,9 @@
 /** The mutating plug-ins that are on by default in a cluster. */
 import { ApiError } from '#base/errors.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { PodSpec } from '#api/core.v1.ts';
+import type { PriorityClass } from '#api/scheduling.v1.ts';
 import type { RequestContext } from '../context.ts';
+import { isClaim, isPod, mainContainers } from '../kind-guards.ts';
 import { forbiddenBy } from '../object-errors.ts';
 import type { AdmissionAttributes } from './attributes.ts';
 
@@ -48,13 +50,13 @@ const randomLetters = 'bcdfghjklmnpqrstvwxz2456789';
 
 /** Sets the ServiceAccount and mounts its token. */
 export async function admitServiceAccount(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
-  if (!isKind(context, '', 'pods') || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
   const pod = attributes.object;
-  const spec = pod.spec;
+  if (!isPod(pod) || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
+  const { spec } = pod;
   if (pod.metadata.annotations?.['kubernetes.io/config.mirror'] !== undefined) return;
   spec.serviceAccountName ||= 'default';
   spec.serviceAccount = spec.serviceAccountName;
-  const namespace = pod.metadata.namespace!;
+  const { namespace } = pod.metadata;
   const account = (await context.server.live.serviceAccounts.current()).get(namespace, spec.serviceAccountName);
   if (account === undefined)
     throw forbiddenBy(
@@ -62,19 +64,19 @@ export async function admitServiceAccount(context: RequestContext, attributes: A
       pod.metadata.name ?? '',
       `error looking up service account ${namespace}/${spec.serviceAccountName}: serviceaccount ${JSON.stringify(spec.serviceAccountName)} not found`,
     );
-  if ((spec.imagePullSecrets ?? []).length === 0 && (account.imagePullSecrets ?? []).length > 0)
-    spec.imagePullSecrets = structuredClone(account.imagePullSecrets);
+  const { imagePullSecrets = [] } = account;
+  if ((spec.imagePullSecrets ?? []).length === 0 && imagePullSecrets.length > 0)
+    spec.imagePullSecrets = structuredClone(imagePullSecrets);
   if ((spec.automountServiceAccountToken ?? account.automountServiceAccountToken) === false) return;
   mountToken(context, spec);
 }
 
-function mountToken(context: RequestContext, spec: Json): void {
-  const containers = [...(spec.containers ?? []), ...(spec.initContainers ?? [])];
-  const needing = containers.filter((c: Json) => !(c.volumeMounts ?? []).some((m: Json) => m.mountPath === tokenPath));
+function mountToken(context: RequestContext, spec: PodSpec): void {
+  const needing = mainContainers(spec).filter(
+    ({ volumeMounts = [] }) => !volumeMounts.some(({ mountPath }) => mountPath === tokenPath),
+  );
   if (needing.length === 0) return;
-  let volume = (spec.volumes ?? []).find((v: Json) => String(v.name).startsWith('kube-api-access-'))?.name as
-    | string
-    | undefined;
+  let volume = spec.volumes?.find(({ name }) => String(name).startsWith('kube-api-access-'))?.name;
   if (volume === undefined) {
     volume = 'kube-api-access-';
     for (let i = 0; i < 5; i++)
@@ -102,11 +104,12 @@ function mountToken(context: RequestContext, spec: Json): void {
 const unreachable = ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable'];
 
 export function admitDefaultTolerations(context: RequestContext, attributes: AdmissionAttributes): void {
-  if (!isKind(context, '', 'pods') || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
-  const spec = attributes.object.spec;
+  const { object } = attributes;
+  if (!isPod(object) || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
+  const { spec } = object;
   for (const key of unreachable) {
     const tolerated = (spec.tolerations ?? []).some(
-      (t: Json) => (t.key === key || (!t.key && t.operator === 'Exists')) && (!t.effect || t.effect === 'NoExecute'),
+      (t) => (t.key === key || (!t.key && t.operator === 'Exists')) && (!t.effect || t.effect === 'NoExecute'),
     );
     if (!tolerated)
       (spec.tolerations ??= []).push({ key, operator: 'Exists', effect: 'NoExecute', tolerationSeconds: 300 });
@@ -114,11 +117,11 @@ export function admitDefaultTolerations(context: RequestContext, attributes: Adm
 }
 
 export async function admitPriority(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
-  if (!isKind(context, '', 'pods') || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
   const pod = attributes.object;
-  const spec = pod.spec;
+  if (!isPod(pod) || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
+  const { spec } = pod;
   const classes = await context.server.live.priorityClasses.current();
-  let found: KubeObject | undefined;
+  let found: PriorityClass | undefined;
   if (spec.priorityClassName) {
     found = classes.get('', spec.priorityClassName);
     if (found === undefined)
@@ -146,10 +149,10 @@ export async function admitDefaultStorageClass(
   context: RequestContext,
   attributes: AdmissionAttributes,
 ): Promise<void> {
-  if (!isKind(context, '', 'persistentvolumeclaims') || attributes.operation !== 'CREATE') return;
   const claim = attributes.object;
+  if (!isClaim(claim) || attributes.operation !== 'CREATE') return;
   if (
-    claim.spec?.storageClassName !== undefined ||
+    claim.spec.storageClassName !== undefined ||
     claim.metadata.annotations?.['volume.beta.kubernetes.io/storage-class'] !== undefined
   )
     return;

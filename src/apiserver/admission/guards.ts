@@ -9,13 +9,13 @@ import { ApiError } from '#base/errors.ts';
 import { isAllowed } from '../authz/authorize.ts';
 import { nodeNameOf } from '../authz/node.ts';
 import { rulesOf, visitRules } from '../authz/rbac.ts';
-import type { Rule } from '../authz/rbac.ts';
+import type { PolicyRule } from '#api/rbac.v1.ts';
 import type { RequestContext } from '../context.ts';
 import type { AdmissionAttributes } from './attributes.ts';
 import { forbiddenBy } from '../object-errors.ts';
 
 /** A rule as the single permissions that it grants. */
-function* breakDown(rule: Rule): Generator<Rule> {
+function* breakDown(rule: PolicyRule): Generator<PolicyRule> {
   for (const verb of rule.verbs ?? []) {
     for (const url of rule.nonResourceURLs ?? []) yield { verbs: [verb], nonResourceURLs: [url] };
     for (const group of rule.apiGroups ?? [])
@@ -32,7 +32,7 @@ const listCovers = (list: readonly string[] | undefined, value: string): boolean
   list !== undefined && (list.includes('*') || list.includes(value));
 
 /** Whether a rule that somebody has grants a single permission. */
-function covers(have: Rule, want: Rule): boolean {
+function covers(have: PolicyRule, want: PolicyRule): boolean {
   if (!listCovers(have.verbs, want.verbs[0]!)) return false;
   if (want.nonResourceURLs !== undefined) {
     const url = want.nonResourceURLs[0]!;
@@ -53,7 +53,7 @@ function covers(have: Rule, want: Rule): boolean {
   );
 }
 
-function ruleText(rule: Rule): string {
+function ruleText(rule: PolicyRule): string {
   const list = (values: readonly string[]): string => `[${values.map((v) => JSON.stringify(v)).join(' ')}]`;
   if (rule.nonResourceURLs !== undefined)
     return `{NonResourceURLs:${list(rule.nonResourceURLs)}, Verbs:${list(rule.verbs)}}`;
@@ -61,13 +61,17 @@ function ruleText(rule: Rule): string {
 }
 
 /** Rules that the user does not have, in the namespace. */
-async function missingRules(context: RequestContext, rules: readonly Rule[], namespace: string): Promise<Rule[]> {
-  const have: Rule[] = [];
+async function missingRules(
+  context: RequestContext,
+  rules: readonly PolicyRule[],
+  namespace: string,
+): Promise<PolicyRule[]> {
+  const have: PolicyRule[] = [];
   await visitRules(context.server, context.user, namespace, (rule) => {
     have.push(rule);
     return false;
   });
-  const missing: Rule[] = [];
+  const missing: PolicyRule[] = [];
   for (const rule of rules)
     for (const single of breakDown(rule)) if (!have.some((h) => covers(h, single))) missing.push(single);
   return missing;
@@ -97,7 +101,7 @@ export async function admitRbacEscalation(context: RequestContext, attributes: A
       name,
       path: '',
     });
-  let rules: readonly Rule[];
+  let rules: readonly PolicyRule[];
   if (kind.kind === 'Role' || kind.kind === 'ClusterRole') {
     if (await ask('escalate', kind.resource, object.metadata.name ?? '')) return;
     rules = object.rules ?? [];

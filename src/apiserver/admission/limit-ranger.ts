@@ -2,27 +2,25 @@
  * LimitRanger (Kubernetes, "Limit Ranges"): defaults for containers without requests or limits, bounds for containers,
  * Pods and claims.
  */
+import type { Container, LimitRangeItem } from '#api/core.v1.ts';
 import { addQuantities, compareQuantities, formatQuantity, parseQuantity, zeroQuantity } from '#base/quantity.ts';
 import type { Quantity } from '#base/quantity.ts';
-import type { Json } from '#base/objects.ts';
 import type { RequestContext } from '../context.ts';
 import type { AdmissionAttributes } from './attributes.ts';
+import { isClaim, isPod, mainContainers } from '../kind-guards.ts';
 import { forbiddenBy } from '../object-errors.ts';
 
-async function limitsOf(context: RequestContext, type: string): Promise<Json[]> {
+async function limitsOf(context: RequestContext, type: string): Promise<LimitRangeItem[]> {
   const limits = (await context.server.live.limitRanges.current()).in(context.info.namespace);
   return limits.filter((limit) => limit.type === type);
 }
 
-const isPods = (context: RequestContext): boolean =>
-  context.kind.storage.group === '' && context.kind.storage.resource === 'pods';
-
 export async function admitLimitDefaults(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
-  if (!isPods(context) || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
+  const { object } = attributes;
+  if (!isPod(object) || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
   const limits = await limitsOf(context, 'Container');
   if (limits.length === 0) return;
-  const spec = attributes.object.spec;
-  for (const container of [...(spec.containers ?? []), ...(spec.initContainers ?? [])]) {
+  for (const container of mainContainers(object.spec)) {
     const resources = (container.resources ??= {});
     for (const limit of limits) {
       // a limit that the Pod itself set is also its request; only then come the defaults
@@ -34,20 +32,28 @@ export async function admitLimitDefaults(context: RequestContext, attributes: Ad
   }
 }
 
-function checkBounds(problems: string[], limit: Json, what: string, requests: Json, limits: Json): void {
-  for (const [name, min] of Object.entries((limit.min ?? {}) as Record<string, string>)) {
+type Amounts = Record<string, string> | undefined;
+
+function checkBounds(
+  problems: string[],
+  limit: LimitRangeItem,
+  what: string,
+  requests: Amounts,
+  limits: Amounts,
+): void {
+  for (const [name, min] of Object.entries(limit.min ?? {})) {
     const request = requests?.[name];
     if (request === undefined) problems.push(`minimum ${name} usage per ${what} is ${min}.  No request is specified`);
     else if (compareQuantities(request, min) < 0)
       problems.push(`minimum ${name} usage per ${what} is ${min}, but request is ${request}`);
   }
-  for (const [name, max] of Object.entries((limit.max ?? {}) as Record<string, string>)) {
+  for (const [name, max] of Object.entries(limit.max ?? {})) {
     const asked = limits?.[name];
     if (asked === undefined) problems.push(`maximum ${name} usage per ${what} is ${max}.  No limit is specified`);
     else if (compareQuantities(asked, max) > 0)
       problems.push(`maximum ${name} usage per ${what} is ${max}, but limit is ${asked}`);
   }
-  for (const [name, ratio] of Object.entries((limit.maxLimitRequestRatio ?? {}) as Record<string, string>)) {
+  for (const [name, ratio] of Object.entries(limit.maxLimitRequestRatio ?? {})) {
     const request = requests?.[name];
     const asked = limits?.[name];
     if (request === undefined || asked === undefined) {
@@ -64,26 +70,27 @@ function checkBounds(problems: string[], limit: Json, what: string, requests: Js
   }
 }
 
-function sum(containers: readonly Json[], field: 'requests' | 'limits'): Record<string, string> {
+function sum(containers: readonly Container[], field: 'requests' | 'limits'): Record<string, string> {
   const total = new Map<string, Quantity>();
   for (const container of containers)
-    for (const [name, value] of Object.entries((container.resources?.[field] ?? {}) as Record<string, string>))
+    for (const [name, value] of Object.entries(container.resources?.[field] ?? {}))
       total.set(name, addQuantities(total.get(name) ?? zeroQuantity(), parseQuantity(value)));
   return Object.fromEntries([...total].map(([name, q]) => [name, formatQuantity(q)]));
 }
 
 export async function admitLimitBounds(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   const problems: string[] = [];
-  const claims = context.kind.storage.group === '' && context.kind.storage.resource === 'persistentvolumeclaims';
-  if (isPods(context) && attributes.operation === 'CREATE' && attributes.subresource === '') {
-    const spec = attributes.object.spec;
+  const { object, operation, subresource } = attributes;
+  if (subresource !== '') return;
+  if (isPod(object) && operation === 'CREATE') {
+    const { containers, initContainers = [] } = object.spec;
     for (const limit of await limitsOf(context, 'Container'))
-      for (const c of [...(spec.containers ?? []), ...(spec.initContainers ?? [])])
-        checkBounds(problems, limit, 'Container', c.resources?.requests, c.resources?.limits);
+      for (const { resources } of [...containers, ...initContainers])
+        checkBounds(problems, limit, 'Container', resources?.requests, resources?.limits);
     for (const limit of await limitsOf(context, 'Pod'))
-      checkBounds(problems, limit, 'Pod', sum(spec.containers ?? [], 'requests'), sum(spec.containers ?? [], 'limits'));
-  } else if (claims && attributes.operation !== 'DELETE' && attributes.subresource === '') {
-    const requests = attributes.object.spec?.resources?.requests;
+      checkBounds(problems, limit, 'Pod', sum(containers, 'requests'), sum(containers, 'limits'));
+  } else if (isClaim(object) && operation !== 'DELETE') {
+    const requests = object.spec.resources?.requests;
     for (const limit of await limitsOf(context, 'PersistentVolumeClaim'))
       checkBounds(problems, limit, 'PersistentVolumeClaim', requests, requests);
   }

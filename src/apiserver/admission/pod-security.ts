@@ -2,22 +2,25 @@
  * Pod security (Kubernetes, "Pod Security Standards" and "Pod Security Admission"): baseline and restricted, as the
  * namespace's labels demand.
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Container, EphemeralContainer, PodSpec } from '#api/core.v1.ts';
+import type { KubeObject } from '#base/objects.ts';
 import { isSafeSysctl } from '#base/sysctls.ts';
 import type { RequestContext } from '../context.ts';
 import type { AdmissionAttributes } from './attributes.ts';
+import { isPod } from '../kind-guards.ts';
 import { forbiddenBy } from '../object-errors.ts';
 
 interface Finding {
   reason: string;
   detail: string;
 }
-type Check = (pod: Json, containers: readonly Json[]) => Finding | undefined;
+type AnyContainer = Container | EphemeralContainer;
+type Check = (pod: PodSpec, containers: readonly AnyContainer[]) => Finding | undefined;
 
 const quoted = (names: readonly string[]): string => names.map((n) => JSON.stringify(n)).join(', ');
 const subject = (names: readonly string[]): string => `container${names.length === 1 ? '' : 's'} ${quoted(names)}`;
-const where = (containers: readonly Json[], test: (c: Json) => boolean): string[] =>
-  containers.filter(test).map((c) => c.name as string);
+const where = (containers: readonly AnyContainer[], test: (c: AnyContainer) => boolean): string[] =>
+  containers.filter(test).map((c) => c.name);
 
 const baselineCapabilities = new Set([
   'AUDIT_WRITE',
@@ -40,7 +43,7 @@ const found = (names: readonly string[], reason: string, detail: string): Findin
 
 const baseline: readonly Check[] = [
   (pod) => {
-    const set = ['hostNetwork', 'hostPID', 'hostIPC'].filter((f) => pod[f] === true);
+    const set = (['hostNetwork', 'hostPID', 'hostIPC'] as const).filter((f) => pod[f] === true);
     return found(set, 'host namespaces', set.map((f) => `${f}=true`).join(', '));
   },
   (_pod, cs) => {
@@ -48,14 +51,10 @@ const baseline: readonly Check[] = [
     return found(n, 'privileged', `${subject(n)} must not set securityContext.privileged=true`);
   },
   (_pod, cs) => {
-    const n = where(cs, (c) =>
-      (c.securityContext?.capabilities?.add ?? []).some((x: string) => !baselineCapabilities.has(x)),
-    );
+    const n = where(cs, (c) => (c.securityContext?.capabilities?.add ?? []).some((x) => !baselineCapabilities.has(x)));
     const extra = [
       ...new Set(
-        cs
-          .flatMap((c) => (c.securityContext?.capabilities?.add ?? []) as string[])
-          .filter((x) => !baselineCapabilities.has(x)),
+        cs.flatMap((c) => c.securityContext?.capabilities?.add ?? []).filter((x) => !baselineCapabilities.has(x)),
       ),
     ];
     return found(
@@ -65,15 +64,15 @@ const baseline: readonly Check[] = [
     );
   },
   (pod) => {
-    const n = (pod.volumes ?? []).filter((v: Json) => v.hostPath).map((v: Json) => v.name);
+    const n = (pod.volumes ?? []).filter((v) => v.hostPath).map((v) => v.name);
     return found(n, 'hostPath volumes', `volume${n.length === 1 ? '' : 's'} ${quoted(n)}`);
   },
   (_pod, cs) => {
-    const n = where(cs, (c) => (c.ports ?? []).some((p: Json) => p.hostPort));
+    const n = where(cs, (c) => (c.ports ?? []).some((p) => p.hostPort));
     return found(
       n,
       'hostPort',
-      `${subject(n)} use${n.length === 1 ? 's' : ''} hostPort${n.length === 1 ? '' : 's'} ${cs.flatMap((c) => (c.ports ?? []).map((p: Json) => p.hostPort).filter(Boolean)).join(', ')}`,
+      `${subject(n)} use${n.length === 1 ? 's' : ''} hostPort${n.length === 1 ? '' : 's'} ${cs.flatMap((c) => (c.ports ?? []).map((p) => p.hostPort).filter(Boolean)).join(', ')}`,
     );
   },
   (_pod, cs) => {
@@ -90,7 +89,7 @@ const baseline: readonly Check[] = [
     return found(n, 'seccompProfile', `${subject(n)} must not set securityContext.seccompProfile.type to "Unconfined"`);
   },
   (pod) => {
-    const bad = (pod.securityContext?.sysctls ?? []).map((s: Json) => s.name).filter((s: string) => !isSafeSysctl(s));
+    const bad = (pod.securityContext?.sysctls ?? []).map((s) => s.name).filter((s) => !isSafeSysctl(s));
     return found(bad, 'forbidden sysctls', bad.join(', '));
   },
 ];
@@ -121,14 +120,14 @@ const restricted: readonly Check[] = [
       cs,
       (c) =>
         !(c.securityContext?.capabilities?.drop ?? []).includes('ALL') ||
-        (c.securityContext?.capabilities?.add ?? []).some((x: string) => x !== 'NET_BIND_SERVICE'),
+        (c.securityContext?.capabilities?.add ?? []).some((x) => x !== 'NET_BIND_SERVICE'),
     );
     return found(n, 'unrestricted capabilities', `${subject(n)} must set securityContext.capabilities.drop=["ALL"]`);
   },
   (pod) => {
     const n = (pod.volumes ?? [])
-      .filter((v: Json) => !Object.keys(v).some((k) => restrictedVolumes.has(k)))
-      .map((v: Json) => v.name);
+      .filter((v) => !Object.keys(v).some((k) => restrictedVolumes.has(k)))
+      .map((v) => v.name);
     return found(
       n,
       'restricted volume types',
@@ -155,7 +154,7 @@ const restricted: readonly Check[] = [
       cs,
       (c) =>
         !['RuntimeDefault', 'Localhost'].includes(
-          c.securityContext?.seccompProfile?.type ?? pod.securityContext?.seccompProfile?.type,
+          c.securityContext?.seccompProfile?.type ?? pod.securityContext?.seccompProfile?.type ?? '',
         ),
     );
     return found(
@@ -166,9 +165,9 @@ const restricted: readonly Check[] = [
   },
 ];
 
-function evaluate(level: string, spec: Json): string[] {
+function evaluate(level: string, spec: PodSpec): string[] {
   if (level === 'privileged') return [];
-  const containers = [...(spec.initContainers ?? []), ...(spec.containers ?? []), ...(spec.ephemeralContainers ?? [])];
+  const containers = [...(spec.initContainers ?? []), ...spec.containers, ...(spec.ephemeralContainers ?? [])];
   const checks = level === 'restricted' ? [...baseline.filter((_c, i) => i !== 2 && i !== 6), ...restricted] : baseline;
   return checks.flatMap((check) => {
     const f = check(spec, containers);
@@ -179,7 +178,7 @@ function evaluate(level: string, spec: Json): string[] {
 const levels = new Set(['privileged', 'baseline', 'restricted']);
 const label = 'pod-security.kubernetes.io/';
 
-function templateOf(context: RequestContext, object: KubeObject): Json {
+function templateOf(context: RequestContext, object: KubeObject): PodSpec | undefined {
   const { group, resource } = context.kind.storage;
   if (group === 'apps' || (group === 'batch' && resource === 'jobs') || resource === 'replicationcontrollers')
     return object.spec?.template?.spec;
@@ -190,10 +189,11 @@ function templateOf(context: RequestContext, object: KubeObject): Json {
 export async function admitPodSecurity(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   const { kind, server, info } = context;
   if (!kind.namespaced || (attributes.operation !== 'CREATE' && attributes.operation !== 'UPDATE')) return;
-  const isPod = kind.storage.group === '' && kind.storage.resource === 'pods';
-  if (isPod && attributes.subresource !== '' && attributes.subresource !== 'ephemeralcontainers') return;
-  const spec = isPod
-    ? attributes.object.spec
+  const { object } = attributes;
+  const isItself = isPod(object);
+  if (isItself && attributes.subresource !== '' && attributes.subresource !== 'ephemeralcontainers') return;
+  const spec = isPod(object)
+    ? object.spec
     : attributes.subresource === ''
       ? templateOf(context, attributes.object)
       : undefined;
@@ -203,7 +203,7 @@ export async function admitPodSecurity(context: RequestContext, attributes: Admi
   const labels = namespace.metadata.labels ?? {};
   const version = (mode: string): string => labels[`${label}${mode}-version`] ?? 'latest';
   const enforce = labels[`${label}enforce`];
-  if (isPod && enforce !== undefined && levels.has(enforce)) {
+  if (isItself && enforce !== undefined && levels.has(enforce)) {
     const problems = evaluate(enforce, spec);
     if (problems.length > 0)
       throw forbiddenBy(

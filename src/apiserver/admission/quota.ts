@@ -13,12 +13,20 @@ import {
   zeroQuantity,
 } from '#base/quantity.ts';
 import type { Quantity } from '#base/quantity.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type {
+  PersistentVolumeClaim,
+  Pod,
+  ResourceQuota,
+  ScopedResourceSelectorRequirement,
+  Service,
+} from '#api/core.v1.ts';
+import type { KubeObject } from '#base/objects.ts';
 import { copyJson } from '#base/json.ts';
 import { resourceNameOf } from '#base/objects.ts';
 import { qosClassOf } from '#schema/qos.ts';
 import type { Compare, Operation } from '#store/store.ts';
 import type { RequestContext } from '../context.ts';
+import { isClaim, isPod, isService } from '../kind-guards.ts';
 import { forbiddenBy } from '../object-errors.ts';
 
 export interface QuotaCharge {
@@ -33,21 +41,17 @@ function add(usage: Usage, name: string, quantity: Quantity): void {
   usage.set(name, addQuantities(usage.get(name) ?? zeroQuantity(), quantity));
 }
 
-function podUsage(pod: KubeObject): Usage {
+function podUsage(pod: Pod): Usage {
   const usage: Usage = new Map();
   if (pod.status?.phase === 'Succeeded' || pod.status?.phase === 'Failed') return usage;
   add(usage, 'pods', one);
   const spec = pod.spec;
   for (const field of ['requests', 'limits'] as const) {
     const total: Usage = new Map();
-    for (const c of [
-      ...(spec.containers ?? []),
-      ...(spec.initContainers ?? []).filter((i: Json) => i.restartPolicy === 'Always'),
-    ])
-      for (const [name, value] of Object.entries((c.resources?.[field] ?? {}) as Record<string, string>))
-        add(total, name, parseQuantity(value));
+    for (const c of [...spec.containers, ...(spec.initContainers ?? []).filter((i) => i.restartPolicy === 'Always')])
+      for (const [name, value] of Object.entries(c.resources?.[field] ?? {})) add(total, name, parseQuantity(value));
     for (const c of spec.initContainers ?? [])
-      for (const [name, value] of Object.entries((c.resources?.[field] ?? {}) as Record<string, string>)) {
+      for (const [name, value] of Object.entries(c.resources?.[field] ?? {})) {
         const q = parseQuantity(value);
         if (compareQuantities(q, total.get(name) ?? zeroQuantity()) > 0) total.set(name, q);
       }
@@ -59,7 +63,7 @@ function podUsage(pod: KubeObject): Usage {
   return usage;
 }
 
-function serviceUsage(service: KubeObject): Usage {
+function serviceUsage(service: Service): Usage {
   const usage: Usage = new Map([['services', one]]);
   const type = service.spec?.type;
   if (type === 'LoadBalancer') add(usage, 'services.loadbalancers', one);
@@ -68,7 +72,7 @@ function serviceUsage(service: KubeObject): Usage {
   return usage;
 }
 
-function claimUsage(claim: KubeObject): Usage {
+function claimUsage(claim: PersistentVolumeClaim): Usage {
   const usage: Usage = new Map([['persistentvolumeclaims', one]]);
   const size = claim.spec?.resources?.requests?.storage;
   const className = claim.spec?.storageClassName;
@@ -86,36 +90,36 @@ const counted = new Set(['configmaps', 'secrets', 'replicationcontrollers', 'res
 function usageOf(context: RequestContext, object: KubeObject): Usage {
   const { group, resource } = context.kind.storage;
   let usage: Usage = new Map();
-  if (group === '' && resource === 'pods') usage = podUsage(object);
-  else if (group === '' && resource === 'services') usage = serviceUsage(object);
-  else if (group === '' && resource === 'persistentvolumeclaims') usage = claimUsage(object);
+  if (isPod(object)) usage = podUsage(object);
+  else if (isService(object)) usage = serviceUsage(object);
+  else if (isClaim(object)) usage = claimUsage(object);
   else if (group === '' && counted.has(resource)) add(usage, resource, one);
   add(usage, `count/${resourceNameOf({ group, resource })}`, one);
   return usage;
 }
 
-function inScope(quota: KubeObject, object: KubeObject, isPod: boolean): boolean {
-  const wanted: Json[] = [
-    ...(quota.spec?.scopes ?? []).map((scopeName: string) => ({ scopeName, operator: 'Exists' })),
+function inScope(quota: ResourceQuota, object: KubeObject): boolean {
+  const wanted: ScopedResourceSelectorRequirement[] = [
+    ...(quota.spec?.scopes ?? []).map((scopeName) => ({ scopeName, operator: 'Exists' })),
     ...(quota.spec?.scopeSelector?.matchExpressions ?? []),
   ];
   if (wanted.length === 0) return true;
-  return isPod && wanted.every((w) => podInScope(w, object));
+  return isPod(object) && wanted.every((scope) => podInScope(scope, object));
 }
 
-function podInScope(scope: Json, pod: KubeObject): boolean {
+function podInScope(scope: ScopedResourceSelectorRequirement, pod: Pod): boolean {
   const bestEffort = (): boolean => qosClassOf(pod.spec) === 'BestEffort';
   switch (scope.scopeName) {
     case 'Terminating':
-      return pod.spec?.activeDeadlineSeconds !== undefined;
+      return pod.spec.activeDeadlineSeconds !== undefined;
     case 'NotTerminating':
-      return pod.spec?.activeDeadlineSeconds === undefined;
+      return pod.spec.activeDeadlineSeconds === undefined;
     case 'BestEffort':
       return bestEffort();
     case 'NotBestEffort':
       return !bestEffort();
     case 'PriorityClass': {
-      const name = pod.spec?.priorityClassName as string | undefined;
+      const name = pod.spec.priorityClassName;
       if (scope.operator === 'Exists') return name !== undefined && name !== '';
       if (scope.operator === 'DoesNotExist') return name === undefined || name === '';
       return (scope.values ?? []).includes(name ?? '') === (scope.operator === 'In');
@@ -126,15 +130,15 @@ function podInScope(scope: Json, pod: KubeObject): boolean {
 }
 
 /** Container resources that a quota constrains must be stated by every container. */
-function requireStated(context: RequestContext, quota: KubeObject, pod: KubeObject): void {
+function requireStated(context: RequestContext, quota: ResourceQuota, pod: Pod): void {
   const missing = new Map<string, string[]>();
   for (const key of Object.keys(quota.spec?.hard ?? {})) {
     const match = /^(?:(requests|limits)\.)?(cpu|memory)$/.exec(key);
     if (match === null) continue;
-    const field = match[1] ?? 'requests';
-    const without = (pod.spec?.containers ?? [])
-      .filter((c: Json) => c.resources?.[field]?.[match[2]!] === undefined)
-      .map((c: Json) => c.name as string);
+    const field = match[1] === 'limits' ? 'limits' : 'requests';
+    const without = pod.spec.containers
+      .filter((c) => c.resources?.[field]?.[match[2] ?? ''] === undefined)
+      .map((c) => c.name);
     if (without.length > 0) missing.set(key, without);
   }
   if (missing.size === 0) return;
@@ -155,20 +159,19 @@ export async function chargeQuotas(
   if (!kind.namespaced || info.subresource !== '') return charge;
   const inNamespace = (await server.live.resourceQuotas.current()).in(object.metadata.namespace);
   if (inNamespace.length === 0) return charge;
-  const isPod = kind.storage.group === '' && kind.storage.resource === 'pods';
   const quotas = server.kinds.find('', 'v1', 'resourcequotas')!;
   const now = usageOf(context, object);
   const before = old === undefined ? new Map<string, Quantity>() : usageOf(context, old);
   for (const { stored, object: quota } of inNamespace) {
-    if (!inScope(quota, object, isPod)) continue;
-    if (isPod && old === undefined) requireStated(context, quota, object);
+    if (!inScope(quota, object)) continue;
+    if (isPod(object) && old === undefined) requireStated(context, quota, object);
     const added = additions(quota, now, before);
     if (added.size === 0) continue;
     const used = checkQuota(context, quota, added, object.metadata.name ?? '');
     const changed = copyJson(quota);
     changed.status = {
       ...changed.status,
-      hard: changed.status?.hard ?? changed.spec.hard,
+      hard: changed.status?.hard ?? changed.spec?.hard ?? {},
       used: { ...changed.status?.used, ...used },
     };
     charge.compares.push({ key: stored.key, modRevision: stored.modRevision });
@@ -181,7 +184,7 @@ export async function chargeQuotas(
   return charge;
 }
 
-function additions(quota: KubeObject, now: Usage, before: Usage): Usage {
+function additions(quota: ResourceQuota, now: Usage, before: Usage): Usage {
   const out: Usage = new Map();
   for (const [name, quantity] of now) {
     if (quota.spec?.hard?.[name] === undefined) continue;
@@ -191,11 +194,11 @@ function additions(quota: KubeObject, now: Usage, before: Usage): Usage {
   return out;
 }
 
-function checkQuota(context: RequestContext, quota: KubeObject, added: Usage, name: string): Record<string, string> {
+function checkQuota(context: RequestContext, quota: ResourceQuota, added: Usage, name: string): Record<string, string> {
   const exceeded: string[] = [];
   const used: Record<string, string> = {};
   for (const [key, delta] of added) {
-    const hard = parseQuantity(quota.spec.hard[key]);
+    const hard = parseQuantity(quota.spec?.hard?.[key] ?? '0');
     const current = parseQuantity(quota.status?.used?.[key] ?? '0');
     const total = addQuantities(current, delta);
     if (total.nano > hard.nano) exceeded.push(key);
@@ -207,7 +210,7 @@ function checkQuota(context: RequestContext, quota: KubeObject, added: Usage, na
   throw forbiddenBy(
     context,
     name,
-    `exceeded quota: ${quota.metadata.name}, requested: ${text((k) => formatQuantity(added.get(k)!))}, used: ${text((k) => quota.status?.used?.[k] ?? '0')}, limited: ${text((k) => String(quota.spec.hard[k]))}`,
+    `exceeded quota: ${quota.metadata.name}, requested: ${text((k) => formatQuantity(added.get(k)!))}, used: ${text((k) => quota.status?.used?.[k] ?? '0')}, limited: ${text((k) => String(quota.spec?.hard?.[k]))}`,
   );
 }
 

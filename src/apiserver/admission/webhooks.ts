@@ -4,14 +4,26 @@
  * business (`server.callWebhook`); without one every call fails, and the webhook's failure policy decides. Match
  * conditions (CEL) are not evaluated: a webhook that has them is called whenever its rules match.
  */
-import { ApiError } from '#base/errors.ts';
+import { ApiError, type ErrorDetails, type Reason } from '#base/errors.ts';
 import { scanJson } from '#base/json.ts';
 import { jsonPatch } from '#base/patch.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';
+import type { MutatingWebhook, RuleWithOperations, ValidatingWebhook } from '#api/admissionregistration.v1.ts';
 import type { Json, KubeObject } from '#base/objects.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { RequestContext } from '../context.ts';
 import type { AdmissionAttributes } from './attributes.ts';
+
+type Hook = MutatingWebhook | ValidatingWebhook;
+
+/** What a webhook answers (AdmissionResponse of `admission.k8s.io/v1`); it is a stranger's, so all of it may lack. */
+interface HookResponse {
+  uid?: string;
+  allowed?: boolean;
+  patch?: string;
+  status?: { message?: string; reason?: Reason; code?: number; details?: ErrorDetails };
+  warnings?: unknown[];
+}
 
 /** Kinds that webhooks never see, so that a broken one can always be removed. */
 const exempt = new Set(['MutatingWebhookConfiguration', 'ValidatingWebhookConfiguration']);
@@ -19,7 +31,7 @@ const exempt = new Set(['MutatingWebhookConfiguration', 'ValidatingWebhookConfig
 const has = (list: readonly string[] | undefined, value: string): boolean =>
   list !== undefined && (list.includes('*') || list.includes(value));
 
-function ruleMatches(rule: Json, context: RequestContext, attributes: AdmissionAttributes): boolean {
+function ruleMatches(rule: RuleWithOperations, context: RequestContext, attributes: AdmissionAttributes): boolean {
   const { kind } = context;
   if (
     !has(rule.operations, attributes.operation) ||
@@ -29,15 +41,15 @@ function ruleMatches(rule: Json, context: RequestContext, attributes: AdmissionA
     return false;
   if ((rule.scope === 'Namespaced' && !kind.namespaced) || (rule.scope === 'Cluster' && kind.namespaced)) return false;
   const { subresource } = attributes;
-  return (rule.resources ?? []).some((r: string) => {
+  return (rule.resources ?? []).some((r) => {
     const [resource = '', sub = ''] = r.split('/');
     const named = resource === '*' || resource === kind.resource;
     return named && (sub === subresource || (sub === '*' && r.includes('/')) || r === '*/*');
   });
 }
 
-async function matches(hook: Json, context: RequestContext, attributes: AdmissionAttributes): Promise<boolean> {
-  if (!(hook.rules ?? []).some((rule: Json) => ruleMatches(rule, context, attributes))) return false;
+async function matches(hook: Hook, context: RequestContext, attributes: AdmissionAttributes): Promise<boolean> {
+  if (!(hook.rules ?? []).some((rule) => ruleMatches(rule, context, attributes))) return false;
   const labelsOf = (o: KubeObject | undefined): Record<string, string> => o?.metadata.labels ?? {};
   if (
     !matchesSelectorObject(hook.objectSelector ?? {}, labelsOf(attributes.object)) &&
@@ -95,7 +107,7 @@ function reviewOf(context: RequestContext, attributes: AdmissionAttributes): Jso
   };
 }
 
-function failed(hook: Json, why: string): ApiError {
+function failed(hook: Hook, why: string): ApiError {
   return new ApiError(
     'InternalError',
     `Internal error occurred: failed calling webhook ${JSON.stringify(hook.name)}: failed to call webhook: ${why}`,
@@ -104,7 +116,11 @@ function failed(hook: Json, why: string): ApiError {
 }
 
 /** The webhook's answer; undefined where it failed and its policy is to go on. */
-async function call(context: RequestContext, hook: Json, attributes: AdmissionAttributes): Promise<Json> {
+async function call(
+  context: RequestContext,
+  hook: Hook,
+  attributes: AdmissionAttributes,
+): Promise<HookResponse | undefined> {
   const { server } = context;
   const review = reviewOf(context, attributes);
   let why: string;
@@ -124,7 +140,7 @@ async function call(context: RequestContext, hook: Json, attributes: AdmissionAt
   return undefined;
 }
 
-function checkAllowed(context: RequestContext, hook: Json, response: Json): void {
+function checkAllowed(context: RequestContext, hook: Hook, response: HookResponse): void {
   for (const warning of response.warnings ?? []) context.warnings.push(String(warning));
   if (response.allowed === true) return;
   const status = response.status ?? {};

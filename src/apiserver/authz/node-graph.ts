@@ -3,12 +3,12 @@
  * Kept along with the Pods, so that a kubelet's question costs a look into a map (Kubernetes, "Using Node
  * Authorization").
  */
-import type { Json, KubeObject } from '#base/objects.ts';
-import type { LiveEntry, LiveKind } from '../live-kind.ts';
+import type { Pod } from '#api/core.v1.ts';
+import type { Ingress } from '#api/networking.v1.ts';
+import type { LiveKind } from '../live-kind.ts';
 
 /** How often each `resource/namespace/name` is referred to. */
 type References = Map<string, number>;
-type View = LiveKind<readonly LiveEntry[]>;
 
 interface PodReferences {
   node: string;
@@ -18,14 +18,14 @@ interface PodReferences {
 const noReferences: References = new Map();
 
 export class NodeGraph {
-  readonly #pods: View;
-  readonly #ingresses: View;
+  readonly #pods: LiveKind<Pod>;
+  readonly #ingresses: LiveKind<Ingress>;
   readonly #ofPod = new Map<string, PodReferences>();
   readonly #ofNode = new Map<string, References>();
   readonly #ofIngress = new Map<string, readonly string[]>();
   readonly #ofIngresses: References = new Map();
 
-  constructor(pods: View, ingresses: View) {
+  constructor(pods: LiveKind<Pod>, ingresses: LiveKind<Ingress>) {
     this.#pods = pods.subscribe((namespace, name, pod) => this.#setPod(`${namespace}/${name}`, pod));
     this.#ingresses = ingresses.subscribe((namespace, name, ingress) => this.#setIngress(namespace, name, ingress));
   }
@@ -42,7 +42,7 @@ export class NodeGraph {
     return this.#ofIngresses.has(reference('secrets', namespace, secret));
   }
 
-  #setIngress(namespace: string, name: string, ingress: KubeObject | undefined): void {
+  #setIngress(namespace: string, name: string, ingress: Ingress | undefined): void {
     const key = `${namespace}/${name}`;
     count(this.#ofIngresses, this.#ofIngress.get(key) ?? [], -1);
     this.#ofIngress.delete(key);
@@ -52,9 +52,9 @@ export class NodeGraph {
     count(this.#ofIngresses, references, 1);
   }
 
-  #setPod(key: string, pod: KubeObject | undefined): void {
+  #setPod(key: string, pod: Pod | undefined): void {
     const before = this.#ofPod.get(key);
-    const node: string = pod?.spec?.nodeName ?? '';
+    const node = pod?.spec.nodeName ?? '';
     const references = pod === undefined || node === '' ? [] : referencesOf(pod);
     if (before !== undefined) {
       const ofNode = this.#ofNode.get(before.node) ?? noReferences;
@@ -80,16 +80,16 @@ function count(references: References, keys: readonly string[], by: 1 | -1): voi
   }
 }
 
-function secretsOfIngress(ingress: KubeObject | undefined): string[] {
-  return ((ingress?.spec?.tls ?? []) as Json[]).flatMap((tls) => (tls.secretName ? [String(tls.secretName)] : []));
+function secretsOfIngress(ingress: Ingress | undefined): string[] {
+  return (ingress?.spec?.tls ?? []).flatMap((tls) => (tls.secretName ? [tls.secretName] : []));
 }
 
-function referencesOf(pod: KubeObject): string[] {
-  const spec: Json = pod.spec;
-  const namespace = pod.metadata.namespace!;
+function referencesOf(pod: Pod): string[] {
+  const { spec } = pod;
+  const { namespace } = pod.metadata;
   const out = new Set<string>();
-  const add = (resource: string, name: unknown): void => {
-    if (typeof name === 'string' && name !== '') out.add(reference(resource, namespace, name));
+  const add = (resource: string, name: string | undefined): void => {
+    if (name !== undefined && name !== '') out.add(reference(resource, namespace, name));
   };
   add('serviceaccounts', spec.serviceAccountName);
   for (const pull of spec.imagePullSecrets ?? []) add('secrets', pull.name);
@@ -104,11 +104,7 @@ function referencesOf(pod: KubeObject): string[] {
       add('configmaps', source.configMap?.name);
     }
   }
-  const containers: Json[] = [
-    ...(spec.containers ?? []),
-    ...(spec.initContainers ?? []),
-    ...(spec.ephemeralContainers ?? []),
-  ];
+  const containers = [...spec.containers, ...(spec.initContainers ?? []), ...(spec.ephemeralContainers ?? [])];
   for (const container of containers) {
     for (const from of container.envFrom ?? []) {
       add('secrets', from.secretRef?.name);

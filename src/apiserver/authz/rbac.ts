@@ -3,18 +3,10 @@
  * roles that bindings give to the name or a group. Roles and bindings are read from the store and kept parsed until
  * they change.
  */
+import type { ClusterRole, PolicyRule, Role } from '#api/rbac.v1.ts';
 import type { UserInfo } from '#base/api-request.ts';
-import type { KubeObject } from '#base/objects.ts';
 import type { Server } from '../context.ts';
-import { bindingsOf } from './subjects.ts';
-
-export interface Rule {
-  verbs: string[];
-  apiGroups?: string[];
-  resources?: string[];
-  resourceNames?: string[];
-  nonResourceURLs?: string[];
-}
+import { type Binding, bindingsOf } from './subjects.ts';
 
 export interface Attributes {
   user: UserInfo;
@@ -29,15 +21,15 @@ export interface Attributes {
   path: string;
 }
 
-const rulesIn = (role: KubeObject | undefined): Rule[] | undefined =>
-  role === undefined ? undefined : ((role.rules ?? []) as Rule[]);
+const rulesIn = (role: ClusterRole | Role | undefined): PolicyRule[] | undefined =>
+  role === undefined ? undefined : (role.rules ?? []);
 
 /** Calls `visit` with each rule that reaches the user, cluster-wide or in the namespace, until it answers true. */
 export async function visitRules(
   server: Server,
   user: UserInfo,
   namespace: string,
-  visit: (rule: Rule, binding: KubeObject) => boolean,
+  visit: (rule: PolicyRule, binding: Binding) => boolean,
 ): Promise<boolean> {
   const { live } = server;
   const bindings = await live.clusterRoleBindings.current();
@@ -54,7 +46,7 @@ export async function visitRules(
 const has = (list: readonly string[] | undefined, value: string): boolean =>
   list !== undefined && (list.includes('*') || list.includes(value));
 
-function ruleAllows(rule: Rule, a: Attributes): boolean {
+function ruleAllows(rule: PolicyRule, a: Attributes): boolean {
   if (!has(rule.verbs, a.verb)) return false;
   if (!a.isResource)
     return (rule.nonResourceURLs ?? []).some(
@@ -78,7 +70,7 @@ export async function rulesOf(
   server: Server,
   roleRef: { kind: string; name: string },
   namespace: string,
-): Promise<Rule[] | undefined> {
+): Promise<PolicyRule[] | undefined> {
   const { live } = server;
   return roleRef.kind === 'ClusterRole'
     ? rulesIn((await live.clusterRoles.current()).get('', roleRef.name))

@@ -1,18 +1,20 @@
 /** Bindings of one scope by the users and groups that they name. */
+import type { ClusterRoleBinding, RoleBinding, Subject } from '#api/rbac.v1.ts';
 import type { UserInfo } from '#base/api-request.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
 import type { LiveEntry } from '../live-kind.ts';
 
-export interface SubjectIndex {
-  users: ReadonlyMap<string, readonly KubeObject[]>;
-  groups: ReadonlyMap<string, readonly KubeObject[]>;
+export type Binding = ClusterRoleBinding | RoleBinding;
+
+export interface SubjectIndex<B extends Binding> {
+  users: ReadonlyMap<string, readonly B[]>;
+  groups: ReadonlyMap<string, readonly B[]>;
 }
 
-export function bindingsBySubject(entries: readonly LiveEntry[]): SubjectIndex {
-  const users = new Map<string, KubeObject[]>();
-  const groups = new Map<string, KubeObject[]>();
+export function bindingsBySubject<B extends Binding>(entries: readonly LiveEntry<B>[]): SubjectIndex<B> {
+  const users = new Map<string, B[]>();
+  const groups = new Map<string, B[]>();
   for (const { object } of entries) {
-    for (const subject of (object.subjects ?? []) as Json[]) {
+    for (const subject of object.subjects ?? []) {
       const [map, name] = subject.kind === 'Group' ? [groups, subject.name] : [users, userOf(subject, object)];
       if (name === undefined) continue;
       const list = map.get(name);
@@ -24,14 +26,14 @@ export function bindingsBySubject(entries: readonly LiveEntry[]): SubjectIndex {
 }
 
 /** A ServiceAccount without a namespace is one of the binding's. */
-function userOf(subject: Json, binding: KubeObject): string | undefined {
+function userOf(subject: Subject, binding: Binding): string | undefined {
   if (subject.kind === 'User') return subject.name;
   if (subject.kind !== 'ServiceAccount') return undefined;
   return `system:serviceaccount:${subject.namespace || (binding.metadata.namespace ?? '')}:${subject.name}`;
 }
 
 /** Each binding that names the user or one of the groups, once. */
-export function bindingsOf(index: SubjectIndex, user: UserInfo): Iterable<KubeObject> {
+export function bindingsOf<B extends Binding>(index: SubjectIndex<B>, user: UserInfo): Iterable<B> {
   const found = new Set(index.users.get(user.name));
   for (const group of user.groups) for (const binding of index.groups.get(group) ?? []) found.add(binding);
   return found;

@@ -63,7 +63,7 @@ async function ask<T = unknown>(socket: string, method: string, path: string, bo
   );
   const text = answer.body.toString('utf8');
   if (answer.status >= 400) throw new Error(messageIn(text));
-  return text === '' ? undefined : JSON.parse(text);
+  return JSON.parse(text === '' ? 'null' : text);
 }
 
 /** Progress streams report failure in a line, with status 200. */
