@@ -1,19 +1,29 @@
 /** What a custom resource definition must be, beyond its own schema (Kubernetes, "CustomResourceDefinition v1"). */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type {
+  CustomResourceDefinition,
+  CustomResourceDefinitionNames,
+  CustomResourceDefinitionSpec,
+  CustomResourceDefinitionVersion,
+  CustomResourceSubresourceScale,
+} from '#api/apiextensions.v1.ts';
+import type { KubeObject } from '#base/objects.ts';
 import { equalJson } from '#base/json.ts';
+import { fieldOf } from '#base/unknown.ts';
 import { FieldErrors } from '#schema/field-errors.ts';
 import { label1035Problem, subdomainProblem } from '#schema/names.ts';
 import { checkStructuralSchema } from '#schema/structural-schema.ts';
 import type { RequestContext } from './context.ts';
+import { isDefinition } from './kind-guards.ts';
 
 const columnTypes = ['boolean', 'date', 'integer', 'number', 'string'];
 
-function checkDefinition(definition: KubeObject, errors: FieldErrors): void {
-  const spec = definition.spec;
+function checkDefinition(definition: CustomResourceDefinition, errors: FieldErrors): void {
+  // Whatever is required may lack: it is looked for here.
+  const spec: Partial<CustomResourceDefinitionSpec> = definition.spec;
   checkNames(definition, errors);
-  if (!['Cluster', 'Namespaced'].includes(spec.scope))
+  if (!['Cluster', 'Namespaced'].includes(spec.scope ?? ''))
     errors.unsupported('spec.scope', spec.scope ?? '', ['Cluster', 'Namespaced']);
-  const versions: Json[] = spec.versions ?? [];
+  const versions: Partial<CustomResourceDefinitionVersion>[] = spec.versions ?? [];
   if (versions.length === 0) errors.required('spec.versions', 'must have at least one version');
   const names = versions.map((v) => v.name);
   if (new Set(names).size !== names.length) errors.invalid('spec.versions', names, 'must contain unique version names');
@@ -21,7 +31,7 @@ function checkDefinition(definition: KubeObject, errors: FieldErrors): void {
     errors.invalid('spec.versions', names, 'must have exactly one version marked as storage version');
   // One schema for all versions is named once, as upstream does.
   const [first] = versions;
-  const isShared = versions.every((v) => equalJson(v.schema, first.schema));
+  const isShared = versions.every((v) => equalJson(v.schema, first?.schema));
   versions.forEach((version, i) => {
     const at = `spec.versions[${i}]`;
     const problem = label1035Problem(version.name ?? '');
@@ -39,8 +49,9 @@ function checkDefinition(definition: KubeObject, errors: FieldErrors): void {
   });
   if (spec.conversion?.strategy === 'Webhook' && spec.conversion.webhook === undefined)
     errors.required('spec.conversion.webhook', 'required when strategy is set to Webhook, but not specified');
-  if (!['None', 'Webhook'].includes(spec.conversion?.strategy ?? 'None'))
-    errors.unsupported('spec.conversion.strategy', spec.conversion.strategy, ['None', 'Webhook']);
+  const strategy = spec.conversion?.strategy ?? 'None';
+  if (!['None', 'Webhook'].includes(strategy))
+    errors.unsupported('spec.conversion.strategy', strategy, ['None', 'Webhook']);
   if (spec.preserveUnknownFields === true)
     errors.invalid(
       'spec.preserveUnknownFields',
@@ -49,15 +60,16 @@ function checkDefinition(definition: KubeObject, errors: FieldErrors): void {
     );
 }
 
-function checkNames(definition: KubeObject, errors: FieldErrors): void {
-  const { group, names = {} } = definition.spec;
+function checkNames(definition: CustomResourceDefinition, errors: FieldErrors): void {
+  const { group, names: given }: Partial<CustomResourceDefinitionSpec> = definition.spec;
+  const names: Partial<CustomResourceDefinitionNames> = given ?? {};
   if (!group) errors.required('spec.group');
   else if (subdomainProblem(group) !== '') errors.invalid('spec.group', group, subdomainProblem(group));
   else if (!group.includes('.')) errors.invalid('spec.group', group, 'should be a domain with at least one dot');
   if (definition.metadata.name !== `${names.plural}.${group}`)
     errors.invalid('metadata.name', definition.metadata.name, 'must be spec.names.plural+"."+spec.group');
   if (!names.kind) errors.required('spec.names.kind');
-  const labels: [string, Json][] = [
+  const labels: ['plural' | 'singular' | 'kind' | 'listKind', string | undefined][] = [
     ['plural', names.plural ?? ''],
     ['singular', names.singular],
     ['kind', names.kind?.toLowerCase()],
@@ -68,14 +80,14 @@ function checkNames(definition: KubeObject, errors: FieldErrors): void {
       errors.invalid(`spec.names.${field}`, names[field] ?? '', label1035Problem(value));
   if (names.kind !== undefined && names.kind === names.listKind)
     errors.invalid('spec.names.listKind', names.listKind, 'kind and listKind may not be the same');
-  for (const field of ['shortNames', 'categories'])
-    (names[field] ?? []).forEach((name: string, i: number) => {
+  for (const field of ['shortNames', 'categories'] as const)
+    (names[field] ?? []).forEach((name, i) => {
       if (label1035Problem(name) !== '') errors.invalid(`spec.names.${field}[${i}]`, name, label1035Problem(name));
     });
 }
 
-function checkColumns(version: Json, at: string, errors: FieldErrors): void {
-  (version.additionalPrinterColumns ?? []).forEach((column: Json, i: number) => {
+function checkColumns(version: Partial<CustomResourceDefinitionVersion>, at: string, errors: FieldErrors): void {
+  (version.additionalPrinterColumns ?? []).forEach((column, i) => {
     const path = `${at}.additionalPrinterColumns[${i}]`;
     if (!column.name) errors.required(`${path}.name`);
     if (!column.type) errors.required(`${path}.type`, `must be one of ${columnTypes.join(',')}`);
@@ -87,9 +99,9 @@ function checkColumns(version: Json, at: string, errors: FieldErrors): void {
   });
 }
 
-function checkScale(scale: Json, at: string, errors: FieldErrors): void {
-  if (scale === undefined || scale === null) return;
-  const paths: [string, string, boolean][] = [
+function checkScale(scale: CustomResourceSubresourceScale | undefined, at: string, errors: FieldErrors): void {
+  if (!scale) return;
+  const paths: [keyof CustomResourceSubresourceScale, string, boolean][] = [
     ['specReplicasPath', '.spec.', true],
     ['statusReplicasPath', '.status.', true],
     ['labelSelectorPath', '', false],
@@ -113,26 +125,21 @@ function checkScale(scale: Json, at: string, errors: FieldErrors): void {
 }
 
 /** What other objects and clients rely on once the definition is served. */
-function checkUpdate(definition: KubeObject, old: KubeObject, errors: FieldErrors): void {
-  if (!(old.status?.conditions ?? []).some((c: Json) => c.type === 'Established' && c.status === 'True')) return;
+function checkUpdate(definition: CustomResourceDefinition, old: CustomResourceDefinition, errors: FieldErrors): void {
+  if (!(old.status?.conditions ?? []).some((c) => c.type === 'Established' && c.status === 'True')) return;
   for (const path of ['group', 'scope', 'names.plural', 'names.kind']) {
-    const read = (o: KubeObject): Json => path.split('.').reduce((at: Json, name) => at?.[name], o.spec);
+    const read = (o: CustomResourceDefinition): unknown => fieldOf(o.spec, ...path.split('.'));
     if (read(definition) !== read(old)) errors.invalid(`spec.${path}`, read(definition) ?? '', 'field is immutable');
   }
 }
 
 export function admitDefinition(
-  context: RequestContext,
+  _context: RequestContext,
   attributes: { operation: string; object: KubeObject; old?: KubeObject | undefined; subresource: string },
 ): void {
-  if (
-    context.kind.kind !== 'CustomResourceDefinition' ||
-    context.kind.group !== 'apiextensions.k8s.io' ||
-    attributes.operation === 'DELETE' ||
-    attributes.subresource !== ''
-  )
-    return;
   const { object, old } = attributes;
+  if (!isDefinition(object) || (old !== undefined && !isDefinition(old))) return;
+  if (attributes.operation === 'DELETE' || attributes.subresource !== '') return;
   // What was let in once, by whatever rules, may be written again as it is: finalizers of a definition that goes must
   // not hang on them.
   if (old !== undefined && equalJson(object.spec, old.spec)) return;

@@ -1,4 +1,5 @@
 /** What kind an object is, in its stored version: whoever asks may use its fields. */
+import type { CustomResourceDefinition } from '#api/apiextensions.v1.ts';
 import type { Container, PersistentVolumeClaim, Pod, PodSpec, Service } from '#api/core.v1.ts';
 import type { KubeObject } from '#base/objects.ts';
 
@@ -18,4 +19,5 @@ export function mainContainers({ containers, initContainers = [] }: Partial<PodS
 
 export const isPod = isOf<Pod>('v1', 'Pod');
 export const isService = isOf<Service>('v1', 'Service');
+export const isDefinition = isOf<CustomResourceDefinition>('apiextensions.k8s.io/v1', 'CustomResourceDefinition');
 export const isClaim = isOf<PersistentVolumeClaim>('v1', 'PersistentVolumeClaim');

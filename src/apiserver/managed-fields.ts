@@ -156,7 +156,8 @@ export function trackManagedFields(
   }
   const name = options.manager ?? managerName(context);
   const apiVersion = apiVersionOf(context.kind);
-  const lost = unionOf(mine, removed);
+  // Of what nobody manages yet, nobody loses anything.
+  const lost = managers.length === 0 ? mine : unionOf(mine, removed);
   let own: Manager | undefined;
   for (const manager of managers) {
     if (
@@ -169,10 +170,12 @@ export function trackManagedFields(
       manager.set = removeBelow(manager.set, removed);
     } else manager.set = removeBelow(manager.set, lost);
   }
-  if (own === undefined)
-    managers.push((own = { name, operation: 'Update', apiVersion, subresource, time: '', set: emptySet() }));
-  own.set = unionOf(own.set, mine);
-  own.time = timestamp(context.server.clock.now());
+  const time = timestamp(context.server.clock.now());
+  if (own === undefined) managers.push({ name, operation: 'Update', apiVersion, subresource, time, set: mine });
+  else {
+    own.set = unionOf(own.set, mine);
+    own.time = time;
+  }
   writeManagers(object, capManagers(managers));
 }
 

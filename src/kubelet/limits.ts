@@ -33,10 +33,12 @@ export const syncErrorRetryMaxMs = 60_000;
  */
 export const criticalPriorityMin = 2_000_000_000;
 /**
- * A node stays under pressure for this long after the last sign of it, and is looked at this often (Node-pressure
- * Eviction).
+ * A node stays under pressure for this long after the last sign of it, where Pods were evicted for it, and is looked at
+ * this often (Node-pressure Eviction).
  */
 export const pressureTransitionMs = 300_000;
+/** Where none were, nothing flaps: minutes would only hold a mended machine back. */
+export const pressureReliefMs = 5_000;
 export const evictionIntervalMs = 10_000;
 export const pressureCheckMs = 10_000;
 /** Quantities whose value is remembered: the same few are written again and again. */

@@ -1,13 +1,14 @@
 /** Node pressure: what is short, what is said, and who goes when. */
+import type { Pod } from '#api/core.v1.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { KubeObject } from '#base/objects.ts';
 import { silentLogger } from '#observe/log.ts';
 import { SimClock } from '#os/clock.sim.ts';
 import type { NodeReading } from './doors.ts';
 import type { EvictionCandidate, Starved } from './eviction.ts';
 import { memoryOf, processesOf } from './linux-node.ts';
 import { NodePressure, shortagesOf } from './node-pressure.ts';
+import { stored } from './stored.testing.ts';
 
 const mib = 1024 * 1024;
 const plenty: NodeReading = {
@@ -39,7 +40,7 @@ interface Candidate extends EvictionCandidate {
   name: string;
 }
 function candidate(name: string, usage: number, request: number, priority = 0): Candidate {
-  const pod: KubeObject = { apiVersion: 'v1', kind: 'Pod', metadata: { name }, spec: { priority } };
+  const pod: Pod = { apiVersion: 'v1', kind: 'Pod', metadata: { ...stored, name }, spec: { containers: [], priority } };
   return { name, pod, usage, request, containers: [{ name: 'main', usage, request }] };
 }
 
@@ -104,6 +105,18 @@ test('disk: all else has its turn first, and the condition holds for five minute
   await clock.advance(30_000);
   assert.deepEqual([pressure.conditions.disk, done.at(-1)], [false, '310s !']);
   assert.equal(clock.pending, 0, 'nothing is looked at again');
+});
+
+test('a condition for which nobody was evicted ends soon after its last sign', async () => {
+  const { clock, done, it, pressure } = node([candidate('web', 0, 0)]);
+  it.reading = { ...plenty, nodefs: { ...plenty.nodefs, availableBytes: 0 } };
+  await pressure.look();
+  it.reading = plenty;
+  await clock.advance(4_000);
+  await pressure.look();
+  assert.equal(pressure.conditions.disk, true);
+  await clock.advance(10_000);
+  assert.deepEqual([pressure.conditions.disk, done], [false, ['0s disk!', '0s reclaims', '14s !']]);
 });
 
 test('until the API server knows of it nobody is refused', async () => {

@@ -1,14 +1,15 @@
 /**
  * What a node does when it runs short of memory, disk, inodes or processes: its conditions say so at once, and until
  * there is enough again one Pod is evicted every 10 s. For disk, dead containers and unused images go first, and a Pod
- * only if that was not enough by the next look. A condition holds for 5 minutes after the last sign of what it says.
+ * only if that was not enough by the next look. A condition for which Pods were evicted holds for 5 minutes after the last
+ * sign of it, so that they do not come back to be evicted again; another one for a moment.
  *
  * It looks when it is told to (`look`), and every 10 s while a condition holds. Memory is what the kernel calls
  * available, so that caches count as free; a file system is measured as it is, and one that images share with Pods is
  * measured once, by the bound of the node's.
  * Rules: Kubernetes documentation, "Node-pressure Eviction" (thresholds of the kubelet's defaults).
  */
-import type { Json } from '#base/objects.ts';
+import type { NodeCondition } from '#api/core.v1.ts';
 import type { Clock, Timer } from '#os/clock.ts';
 import type { Logger } from '#observe/log.ts';
 import type { FileSystemReading, NodeGauge, NodeReading } from './doors.ts';
@@ -21,6 +22,7 @@ import {
   nodefsAvailablePercentMin,
   nodefsInodesFreePercentMin,
   pidsAvailablePercentMin,
+  pressureReliefMs,
   pressureTransitionMs,
 } from './limits.ts';
 import type { Pressure } from './node-status.ts';
@@ -71,6 +73,8 @@ export class NodePressure<T extends EvictionCandidate> {
   #conditions: Pressure = Object.freeze({ disk: false, memory: false, pid: false });
   /** What the API server has been told of them. */
   #told: Pressure = this.#conditions;
+  /** Conditions for which Pods were evicted since they began to hold. */
+  readonly #evictedFor = new Set<keyof Pressure>();
   #nextEvictionMs = 0;
   #reclaimedMs = -Infinity;
   #timer: Timer | undefined;
@@ -81,8 +85,8 @@ export class NodePressure<T extends EvictionCandidate> {
     this.#host = host;
   }
 
-  /** The conditions as an earlier kubelet has left them: a restart ends none before its time. */
-  resume(conditions: readonly Json[] | undefined): void {
+  /** The conditions as an earlier kubelet has left them: a restart ends none that still is so. */
+  resume(conditions: readonly NodeCondition[] | undefined): void {
     const holds = (type: string): boolean =>
       conditions?.some((each) => each.type === type && each.status === 'True') === true;
     const left: Pressure = {
@@ -149,7 +153,10 @@ export class NodePressure<T extends EvictionCandidate> {
     for (const { condition } of shortages) this.#lastSignMs.set(condition, nowMs);
     const holds = (name: keyof Pressure): boolean => {
       const last = this.#lastSignMs.get(name);
-      return last !== undefined && nowMs - last < pressureTransitionMs;
+      const holdMs = this.#evictedFor.has(name) ? pressureTransitionMs : pressureReliefMs;
+      const isHeld = last !== undefined && nowMs - last < holdMs;
+      if (!isHeld) this.#evictedFor.delete(name);
+      return isHeld;
     };
     const { disk, memory, pid } = this.#conditions;
     const next = { disk: holds('disk'), memory: holds('memory'), pid: holds('pid') };
@@ -165,6 +172,7 @@ export class NodePressure<T extends EvictionCandidate> {
     const first = rankForEviction(await this.#host.candidates(worst.resource))[0];
     if (first === undefined || this.#isClosed) return;
     this.#nextEvictionMs = nowMs + evictionIntervalMs;
+    this.#evictedFor.add(worst.condition);
     this.#host.evict(first, evictionMessage(worst.resource, worst.threshold, worst.available, first));
   }
 
