@@ -49,7 +49,7 @@ export const deps: Readonly<Record<string, FolderRule>> = {
   net: {
     folders: ['base', 'os', 'observe'],
     packages: ['dns-packet'],
-    builtins: ['node:net', 'node:dgram', 'node:fs'],
+    builtins: ['node:net', 'node:dgram'],
   },
   engine: {
     folders: ['base', 'os', 'observe', 'content', 'net'],
@@ -73,22 +73,13 @@ export const deps: Readonly<Record<string, FolderRule>> = {
   },
   build: {
     folders: ['base', 'os', 'content', 'engine'],
-    packages: [],
-    builtins: ['node:crypto', 'node:fs', 'node:fs/promises', 'node:path', 'node:stream'],
+    packages: ['protobufjs'],
+    builtins: ['node:crypto', 'node:fs', 'node:fs/promises', 'node:http2', 'node:path', 'node:stream'],
   },
   docker: {
     folders: ['base', 'os', 'observe', 'content', 'engine', 'build', 'registry'],
     packages: [],
-    builtins: [
-      'node:http',
-      'node:net',
-      'node:stream',
-      'node:stream/promises',
-      'node:url',
-      'node:crypto',
-      'node:fs',
-      'node:os',
-    ],
+    builtins: ['node:http', 'node:net', 'node:stream', 'node:stream/promises', 'node:url', 'node:crypto', 'node:os'],
   },
   kubelet: {
     folders: ['api', 'base', 'os', 'observe', 'engine', 'client'],

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Json } from '#base/objects.ts';
+import { fieldOf, itemsOf } from '#base/unknown.ts';
 import { parseYaml } from '#base/yaml.ts';
 import { decodeMessage, unwrapMessage } from '#schema/protobuf.ts';
 import { typeOf } from '#schema/types.ts';
@@ -358,7 +359,10 @@ describe('list', () => {
       );
       const { kind, message } = unwrapMessage(await read('application/vnd.kubernetes.protobuf'));
       const decoded = decodeMessage(typeOf('core.v1/ConfigMapList'), message);
-      assert.deepEqual([kind, decoded.items.map((i: Json) => i.data)], ['ConfigMapList', items.map((i) => i.data)]);
+      assert.deepEqual(
+        [kind, itemsOf(decoded.items).map((i) => fieldOf(i, 'data'))],
+        ['ConfigMapList', items.map((i) => i.data)],
+      );
     }),
   );
 

@@ -4,6 +4,7 @@
  * Copying and freezing of parsed values live here too.
  */
 import { ApiError } from './errors.ts';
+import { isObject, type JsonObject } from './unknown.ts';
 import {
   integerDigitsMax,
   jsonDepthMax,
@@ -167,18 +168,15 @@ function pathOf(stack: Frame[], key: string): string {
   return out;
 }
 
-// oxlint-disable-next-line typescript/no-explicit-any -- JSON values
-type Json = any;
-
 /** A deep copy of a JSON value. `__proto__` keys are left out. */
 export function copyJson<T>(value: T): T {
   if (typeof value !== 'object' || value === null) return value;
   if (Array.isArray(value)) {
-    const out: Json[] = new Array(value.length);
+    const out: unknown[] = new Array(value.length);
     for (let i = 0; i < value.length; i++) out[i] = copyJson(value[i]);
     return out as T;
   }
-  const out: Record<string, Json> = {};
+  const out: JsonObject = {};
   for (const key in value) {
     if (key !== '__proto__') {
       const v = value[key];
@@ -199,29 +197,29 @@ export function freezeJson<T>(value: T): T {
  * Freezes, and answers no fewer bytes than the JSON text has, but for what was frozen before, which is not counted: a
  * character is at most six (an escape).
  */
-export function freezeFresh(value: Json): number {
+export function freezeFresh(value: unknown): number {
   if (typeof value === 'string') return 2 + 6 * value.length;
   if (typeof value !== 'object' || value === null) return 24;
   if (Object.isFrozen(value)) return 0;
   let sum = 2;
   if (Array.isArray(value)) for (const item of value) sum += 1 + freezeFresh(item);
-  else for (const key in value) sum += 4 + 6 * key.length + freezeFresh(value[key]);
+  else if (isObject(value)) for (const key in value) sum += 4 + 6 * key.length + freezeFresh(value[key]);
   Object.freeze(value);
   return sum;
 }
 
 /** Bytes of the JSON text of a value, about: escapes count as one. */
-export function jsonBytes(value: Json): number {
+export function jsonBytes(value: unknown): number {
   if (typeof value === 'string') return 2 + value.length;
-  if (typeof value !== 'object' || value === null) return 4;
   let sum = 2;
   if (Array.isArray(value)) for (const item of value) sum += 1 + jsonBytes(item);
-  else for (const key in value) sum += 4 + key.length + jsonBytes(value[key]);
+  else if (isObject(value)) for (const key in value) sum += 4 + key.length + jsonBytes(value[key]);
+  else return 4;
   return sum;
 }
 
 /** The beginning of a value's JSON text: no more is made than is shown. */
-export function jsonBeginning(value: Json, charsMax: number): string {
+export function jsonBeginning(value: unknown, charsMax: number): string {
   if (typeof value === 'string')
     return value.length > charsMax
       ? `${JSON.stringify(value.slice(0, charsMax)).slice(0, charsMax)}…`
@@ -229,31 +227,37 @@ export function jsonBeginning(value: Json, charsMax: number): string {
   if (typeof value !== 'object' || value === null) return JSON.stringify(value) ?? 'null';
   const isList = Array.isArray(value);
   let out = isList ? '[' : '{';
-  for (const key in value) {
+  for (const [key, part] of partsOf(value)) {
     if (out.length > charsMax) return `${out.slice(0, charsMax)}…`;
-    if (value[key] === undefined) continue;
-    out += `${out.length > 1 ? ',' : ''}${isList ? '' : `${jsonBeginning(key, charsMax - out.length)}:`}${jsonBeginning(value[key], Math.max(0, charsMax - out.length))}`;
+    if (part === undefined) continue;
+    out += `${out.length > 1 ? ',' : ''}${isList ? '' : `${jsonBeginning(key, charsMax - out.length)}:`}${jsonBeginning(part, Math.max(0, charsMax - out.length))}`;
   }
   return `${out}${isList ? ']' : '}'}`;
 }
 
+/** The fields or items of a value, one after the other: a large one is not listed as a whole. */
+function* partsOf(value: object): Generator<[string, unknown]> {
+  if (Array.isArray(value)) for (const item of value) yield ['', item];
+  else if (isObject(value)) for (const key in value) yield [key, value[key]];
+}
+
 /** Deep equality of JSON values; key order does not matter, an undefined property is an absent one. */
-export function equalJson(a: Json, b: Json): boolean {
+export function equalJson(a: unknown, b: unknown): boolean {
   if (a === b) return true;
-  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;
   if (Array.isArray(a)) {
     if (!Array.isArray(b) || a.length !== b.length) return false;
     for (let i = 0; i < a.length; i++) if (!equalJson(a[i], b[i])) return false;
     return true;
   }
-  if (Array.isArray(b)) return false;
+  if (!isObject(a) || !isObject(b)) return false;
   for (const key in a) if (!equalJson(a[key], b[key])) return false;
   for (const key in b) if (b[key] !== undefined && a[key] === undefined) return false;
   return true;
 }
 
 /** Deep equality of two objects, but for these properties of theirs. */
-export function equalButFor(a: Json, b: Json, except: readonly string[]): boolean {
+export function equalButFor(a: object, b: object, except: readonly string[]): boolean {
+  if (!isObject(a) || !isObject(b)) return equalJson(a, b);
   for (const key in a) if (!equalJson(a[key], b[key]) && !except.includes(key)) return false;
   for (const key in b) if (b[key] !== undefined && a[key] === undefined && !except.includes(key)) return false;
   return true;

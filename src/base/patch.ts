@@ -8,12 +8,9 @@ import { copyJson, equalJson, jsonBytes } from './json.ts';
 import { fieldOf, isObject, type JsonObject } from './unknown.ts';
 import { patchCopyBytesMax, patchMovedItemsMax, patchOperationsMax } from './limits.ts';
 
-// oxlint-disable-next-line typescript/no-explicit-any -- JSON values
-type Json = any;
-
 /** The target with the patch applied; neither argument is changed. */
-export function mergePatch(target: Json, patch: Json): Json {
-  if (typeof patch !== 'object' || patch === null || Array.isArray(patch)) return copyJson(patch);
+export function mergePatch(target: unknown, patch: unknown): unknown {
+  if (!isObject(patch)) return copyJson(patch);
   const out: JsonObject = isObject(target) ? { ...target } : {};
   for (const [key, value] of Object.entries(patch)) {
     if (key === '__proto__') continue;
@@ -28,7 +25,7 @@ export function mergePatch(target: Json, patch: Json): Json {
  * a small patch stays small work. Throws what an API server answers: BadRequest for a malformed patch, Invalid for one
  * that does not apply or copies too much.
  */
-export function jsonPatch(target: Json, patch: Json): Json {
+export function jsonPatch(target: unknown, patch: unknown): unknown {
   if (!Array.isArray(patch))
     throw new ApiError(
       'BadRequest',

@@ -95,7 +95,7 @@ async function makeBench(t: TestScope): Promise<Bench> {
           ),
           tarEnd,
         ),
-        'Dockerfile',
+        { dockerfile: 'Dockerfile' },
       );
       let text = '';
       const record = await builder.build({

@@ -19,19 +19,24 @@ import { parseDockerfile } from './dockerfile/parser.ts';
 import type { Dockerfile, Stage } from './dockerfile/parser.ts';
 import { splitWords } from './dockerfile/config.ts';
 import { StageBuilder } from './dockerfile/stage.ts';
-import type { BuildSettings, StageOutput, StageResult } from './dockerfile/stage.ts';
+import type { BuildSettings, StageResult } from './dockerfile/stage.ts';
 import { platformArgs, predefinedArgs } from './dockerfile/variables.ts';
 import { expandWord } from './dockerfile/words.ts';
+import { ClassicOutput } from './output.ts';
+import type { BuildOutput, StageOutput } from './output.ts';
 
 export interface BuildRequest extends BuildSettings {
   dockerfile: string;
   context: BuildContext | undefined;
   target?: string;
-  tags: string[];
+  /** Names of the image; undefined: it is not listed, and stays as long as the cache keeps it. */
+  tags: string[] | undefined;
   platform?: Platform;
-  /** By domain, for images that stages start from. */
-  credentials?: ReadonlyMap<string, RegistryCredential>;
+  /** For images that stages start from, by their registry. */
+  credential?: (domain: string) => Promise<RegistryCredential | undefined>;
   onEvent: (event: Record<string, unknown>) => void;
+  /** Takes the place of the classic text. */
+  output?: BuildOutput;
 }
 
 export interface BuilderParts extends GraphContext {
@@ -42,41 +47,11 @@ export interface BuilderParts extends GraphContext {
     options: {
       always: boolean;
       platform: Platform | undefined;
-      credentials: ReadonlyMap<string, RegistryCredential> | undefined;
+      credential: BuildRequest['credential'];
       onEvent: (event: Record<string, unknown>) => void;
       signal: AbortSignal;
     },
   ) => Promise<ImageRecord>;
-}
-
-/** One stage's text, held back until the stages before it are through. */
-class OrderedOutput {
-  readonly #emit: (event: Record<string, unknown>) => void;
-  readonly #held: Record<string, unknown>[][] = [];
-  readonly #done = new Set<number>();
-  #current = 0;
-  constructor(count: number, emit: (event: Record<string, unknown>) => void) {
-    this.#emit = emit;
-    for (let i = 0; i < count; i++) this.#held.push([]);
-  }
-
-  of(index: number): StageOutput {
-    const event = (value: Record<string, unknown>): void => {
-      if (index === this.#current) this.#emit(value);
-      else this.#held[index]!.push(value);
-    };
-    return { event, write: (text) => event({ stream: text }) };
-  }
-  finish(index: number): void {
-    this.#done.add(index);
-    while (this.#done.has(this.#current)) {
-      this.#current++;
-      this.#flush();
-    }
-  }
-  #flush(): void {
-    for (const event of this.#held[this.#current]?.splice(0) ?? []) this.#emit(event);
-  }
 }
 
 interface Plan {
@@ -85,7 +60,6 @@ interface Plan {
   globalArgs: Record<string, string>;
   bases: Map<Stage, string>;
   platforms: Map<Stage, Platform | undefined>;
-  firstStep: Map<Stage, number>;
   total: number;
 }
 
@@ -142,19 +116,13 @@ function planBuild(file: Dockerfile, request: BuildRequest, usedArgs: Set<string
   };
   need(target);
   const stages = file.stages.filter((stage) => needed.has(stage));
-  const firstStep = new Map<Stage, number>();
-  let total = 0;
-  for (const stage of stages) {
-    firstStep.set(stage, total + 1);
-    total += 1 + stage.instructions.length;
-  }
+  const total = stages.reduce((sum, stage) => sum + 1 + stage.instructions.length, 0);
   return {
     stages,
     target,
     globalArgs,
     bases,
     platforms,
-    firstStep,
     total: total + (Object.keys(request.labels).length > 0 ? 1 : 0),
   };
 }
@@ -164,7 +132,7 @@ class Build {
   readonly #request: BuildRequest;
   readonly #file: Dockerfile;
   readonly #plan: Plan;
-  readonly #output: OrderedOutput;
+  readonly #output: BuildOutput;
   #configBytes = 0;
   readonly #usedArgs = new Set<string>();
   readonly #builders: StageBuilder[] = [];
@@ -176,7 +144,7 @@ class Build {
     this.#request = request;
     this.#file = parseDockerfile(request.dockerfile);
     this.#plan = planBuild(this.#file, request, this.#usedArgs);
-    this.#output = new OrderedOutput(this.#plan.stages.length, request.onEvent);
+    this.#output = request.output ?? new ClassicOutput(this.#plan.total, request.onEvent);
   }
 
   async run(): Promise<StageResult> {
@@ -221,7 +189,7 @@ class Build {
         (pulled = this.#parts.pullImage(name, {
           always: this.#request.pull,
           platform,
-          credentials: this.#request.credentials,
+          credential: this.#request.credential,
           onEvent: (event) => output.event(event),
           signal,
         })),
@@ -257,52 +225,57 @@ class Build {
   }
 
   async #stage(stage: Stage, index: number, signal: AbortSignal): Promise<StageResult> {
-    const output = this.#output.of(index);
+    const output = this.#output.stage({
+      index,
+      name: stage.name,
+      base: this.#plan.bases.get(stage)!,
+      instructions: stage.instructions,
+    });
     try {
-      let step = this.#plan.firstStep.get(stage)!;
-      const show = (text: string): void => output.write(`Step ${step++}/${this.#plan.total} : ${text}\n`);
-      show(stage.from.original);
-      const base = await this.#base(stage, output, signal);
-      const settings: BuildSettings = { ...this.#request, signal };
-      const builder = new StageBuilder(
-        {
-          graph: this.#parts,
-          transport: this.#parts.transport,
-          context: this.#request.context,
-          settings,
-          escape: this.#file.escape,
-          globalArgs: this.#plan.globalArgs,
-          platformArgs: platformArgs(hostPlatform(), this.#plan.platforms.get(stage) ?? hostPlatform()),
-          usedArgs: this.#usedArgs,
-          output,
-          total: this.#plan.total,
-          resolveFrom: (name) => this.#from(name, stage, output, signal),
-          countConfig: (bytes) => this.#countConfig(bytes),
-        },
-        base,
-      );
-      this.#builders.push(builder);
-      output.write(` ---> ${builder.result.imageId === '' ? '' : builder.result.imageId.slice(7, 19)}\n`);
-      const triggers = builder.takeTriggers();
-      if (triggers.length > 0)
-        output.write(`# Executing ${triggers.length} build trigger${triggers.length === 1 ? '' : 's'}\n`);
-      for (const trigger of triggers) await builder.step(trigger);
-      for (const instruction of stage.instructions) {
-        show(instruction.original);
-        await builder.step(instruction);
-      }
-      if (stage === this.#plan.target && Object.keys(this.#request.labels).length > 0) {
-        show(
-          `LABEL ${Object.entries(this.#request.labels)
-            .map(([name, value]) => `${name}=${value}`)
-            .join(' ')}`,
-        );
-        await builder.label(this.#request.labels);
-      }
-      return builder.result;
+      return await this.#steps(stage, output, signal);
+    } catch (error) {
+      output.fail(error);
+      throw error;
     } finally {
-      this.#output.finish(index);
+      output.finish();
     }
+  }
+
+  async #steps(stage: Stage, output: StageOutput, signal: AbortSignal): Promise<StageResult> {
+    output.begin('FROM', stage.from.original);
+    const base = await this.#base(stage, output, signal);
+    const settings: BuildSettings = { ...this.#request, signal };
+    const builder = new StageBuilder(
+      {
+        graph: this.#parts,
+        transport: this.#parts.transport,
+        context: this.#request.context,
+        settings,
+        escape: this.#file.escape,
+        globalArgs: this.#plan.globalArgs,
+        platformArgs: platformArgs(hostPlatform(), this.#plan.platforms.get(stage) ?? hostPlatform()),
+        usedArgs: this.#usedArgs,
+        output,
+        resolveFrom: (name) => this.#from(name, stage, output, signal),
+        countConfig: (bytes) => this.#countConfig(bytes),
+      },
+      base,
+    );
+    this.#builders.push(builder);
+    output.end(builder.result.imageId);
+    const triggers = builder.takeTriggers();
+    if (triggers.length > 0) output.triggers(triggers.length);
+    for (const trigger of triggers) await builder.step(trigger);
+    for (const instruction of stage.instructions) {
+      output.begin(instruction.keyword, instruction.original);
+      await builder.step(instruction);
+    }
+    const labels = Object.entries(this.#request.labels);
+    if (stage === this.#plan.target && labels.length > 0) {
+      output.begin('LABEL', `LABEL ${labels.map(([name, value]) => `${name}=${value}`).join(' ')}`);
+      await builder.label(this.#request.labels);
+    }
+    return builder.result;
   }
 }
 
@@ -340,7 +313,7 @@ export function parseTags(tags: string[]): string[] {
 }
 
 export async function runBuild(parts: BuilderParts, request: BuildRequest): Promise<ImageRecord> {
-  const tags = parseTags(request.tags);
+  const tags = request.tags === undefined ? undefined : parseTags(request.tags);
   if (request.platform !== undefined && request.platform.os !== 'linux')
     throw new ApiError('BadRequest', `operating system is not supported: ${request.platform.os}`);
   const build = new Build(parts, request);
@@ -348,7 +321,7 @@ export async function runBuild(parts: BuilderParts, request: BuildRequest): Prom
   try {
     const result = await build.run();
     if (result.imageId === '') throw new ApiError('BadRequest', 'No image was generated. Is your Dockerfile empty?');
-    record = await publish(parts, result, tags);
+    record = tags === undefined ? parts.images.get(result.imageId)! : await publish(parts, result, tags);
   } finally {
     build.release();
   }
@@ -359,6 +332,7 @@ export async function runBuild(parts: BuilderParts, request: BuildRequest): Prom
     request.onEvent({ stream: `[Warning] One or more build-args [${unused.join(' ')}] were not consumed\n` });
   request.onEvent({ aux: { ID: record.id } });
   request.onEvent({ stream: `Successfully built ${record.id.slice(7, 19)}\n` });
-  for (const tag of tags) request.onEvent({ stream: `Successfully tagged ${familiarName(parseReference(tag))}\n` });
+  for (const tag of tags ?? [])
+    request.onEvent({ stream: `Successfully tagged ${familiarName(parseReference(tag))}\n` });
   return record;
 }

@@ -17,7 +17,7 @@ import type { BuilderParts, BuildRequest } from './build.ts';
 import { createBuildCache } from './cache.ts';
 import type { BuildCache } from './cache.ts';
 import { receiveContext } from './context.ts';
-import type { BuildContext } from './context.ts';
+import type { BuildContext, ContextOptions } from './context.ts';
 import { buildsInParallelMax } from './limits.ts';
 import type { BuildRunner } from './runner.ts';
 
@@ -42,7 +42,7 @@ export interface HostEnvironment {
 
 export interface Builder {
   readonly cache: BuildCache;
-  receiveContext(source: AsyncIterable<Uint8Array>, dockerfile: string, signal?: AbortSignal): Promise<BuildContext>;
+  receiveContext(source: AsyncIterable<Uint8Array>, options: ContextOptions): Promise<BuildContext>;
   build(request: Omit<BuildRequest, 'hiddenEnv' | 'hiddenMounts'>): Promise<ImageRecord>;
   /** Removes what an earlier process left half made. */
   recover(): Promise<void>;
@@ -76,25 +76,25 @@ class ClassicBuilder implements Builder {
       clock: options.clock,
       random: options.random,
       transport: options.images.options.transport,
-      pullImage: async (reference, { always, platform, credentials, onEvent, signal }) => {
+      pullImage: async (reference, { always, platform, credential, onEvent, signal }) => {
         // By name or by an id as docker prints it: one letter of an id is not what a Dockerfile means.
         const find = (): ImageRecord | undefined => options.records.find(reference, { idPrefixMin: 12 });
         const known = always ? undefined : find();
         if (known !== undefined && (platform === undefined || isForPlatform(known, platform))) return known;
-        const credential = credentials?.get(parseReference(reference).domain);
+        const login = await credential?.(parseReference(reference).domain);
         const pulled = await options.images.pull(reference, {
           onProgress: onEvent,
           signal,
           ...(platform === undefined ? {} : { platform }),
-          ...(credential === undefined ? {} : { credential }),
+          ...(login === undefined ? {} : { credential: login }),
         });
         return options.images.record(pulled.id);
       },
     };
   }
 
-  receiveContext(source: AsyncIterable<Uint8Array>, dockerfile: string, signal?: AbortSignal): Promise<BuildContext> {
-    return receiveContext(this.#options.content, source, dockerfile, signal);
+  receiveContext(source: AsyncIterable<Uint8Array>, options: ContextOptions): Promise<BuildContext> {
+    return receiveContext(this.#options.content, source, options);
   }
 
   async build(request: Omit<BuildRequest, 'hiddenEnv' | 'hiddenMounts'>): Promise<ImageRecord> {

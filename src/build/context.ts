@@ -50,6 +50,14 @@ export function cleanContextPath(path: string): string {
   return out.join('/');
 }
 
+export interface ContextOptions {
+  /** Its path in the context; its text is kept. */
+  dockerfile: string;
+  /** In place of the ignore file that the context holds. */
+  ignore?: string;
+  signal?: AbortSignal;
+}
+
 class TarContext implements BuildContext {
   readonly #content: Content;
   readonly #spool: string;
@@ -157,12 +165,11 @@ class TarContext implements BuildContext {
 }
 
 // walk image-build 2/6: the context is unpacked path by path, `.dockerignore` applied, every file digested.
-/** Reads the stream to its end. `dockerfile`: its path in the context, whose text is kept. */
+/** Reads the stream to its end. */
 export async function receiveContext(
   content: Content,
   source: AsyncIterable<Uint8Array>,
-  dockerfile: string,
-  signal?: AbortSignal,
+  { dockerfile, ignore, signal }: ContextOptions,
 ): Promise<BuildContext> {
   const spool = content.blobs.scratchPath();
   const entries = new Map<string, ContextEntry>();
@@ -225,6 +232,6 @@ export async function receiveContext(
     throw error;
   }
   await file.close();
-  const ignore = texts.get(`${cleanContextPath(dockerfile)}.dockerignore`) ?? texts.get('.dockerignore') ?? '';
-  return new TarContext(content, spool, entries, texts, parseIgnoreFile(ignore));
+  const rules = ignore ?? texts.get(`${cleanContextPath(dockerfile)}.dockerignore`) ?? texts.get('.dockerignore') ?? '';
+  return new TarContext(content, spool, entries, texts, parseIgnoreFile(rules));
 }

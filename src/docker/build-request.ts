@@ -231,7 +231,7 @@ export function parseBuildRequest(context: RouteContext): BuildParameters {
       run: stepLimits(query),
       ...(query.get('target') ? { target: query.get('target')! } : {}),
       ...(platform === undefined ? {} : { platform }),
-      ...(credentials.size === 0 ? {} : { credentials }),
+      ...(credentials.size === 0 ? {} : { credential: async (domain: string) => credentials.get(domain) }),
     },
   };
 }

@@ -1,8 +1,8 @@
 /** `POST /build` of the classic builder, and `/build/prune`. */
-import { statfsSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { looksLikeTar } from '#base/tar-header.ts';
 import { encodeTarFile, tarEnd } from '#base/tar-write.ts';
+import { fileSystemAt } from '#os/files.ts';
 import type { Builder } from '#build/builder.ts';
 import type { CacheItem } from '#build/cache.ts';
 import { cleanContextPath } from '#build/context.ts';
@@ -61,7 +61,7 @@ async function build(
         remote === '' || remote === 'client-session'
           ? (request as AsyncIterable<Uint8Array>)
           : await fetchContext(parts, remote, signal);
-      await using buildContext = await parts.builder.receiveContext(source, dockerfile, signal);
+      await using buildContext = await parts.builder.receiveContext(source, { dockerfile, signal });
       const text = buildContext.text(dockerfile);
       if (text === undefined)
         throw new ApiError(
@@ -98,9 +98,9 @@ function keepBytes(parts: BuildRouteParts, query: URLSearchParams): number | und
     queryNumber(query, 'min-free-space'),
   ];
   if (reserved === 0 && mostUsed === 0 && leastFree === 0) return undefined;
-  const { bavail, bsize } = statfsSync(parts.images.options.content.root);
+  const { availableBytes } = fileSystemAt(parts.images.options.content.root);
   const total = parts.builder.cache.list().reduce((sum, item) => sum + item.sizeBytes, 0);
-  const excess = leastFree - bavail * bsize;
+  const excess = leastFree - availableBytes;
   return Math.max(
     reserved,
     Math.min(

@@ -3,8 +3,8 @@
  * its place) become an image. The container may be running, paused, ended or never started; what runs stands still
  * meanwhile, unless the client does not want that.
  */
-import { existsSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
+import { statIfExists } from '#os/files.ts';
 import { applyChanges } from '#build/dockerfile/changes.ts';
 import type { RunConfig } from '#content/image-file.ts';
 import type { Container } from '#engine/container.ts';
@@ -44,7 +44,7 @@ async function commit(parts: DockerParts, images: ImageStore, context: RouteCont
       comment: query.get('comment') ?? '',
       author: query.get('author') ?? '',
       createdBy: (own.Cmd ?? []).join(' '),
-      ...(existsSync(upper) ? { upper } : {}),
+      ...(statIfExists(upper) !== undefined ? { upper } : {}),
       ...(parent === undefined ? {} : { parent }),
       ...(repo === '' ? {} : { name: `${repo}${tag === '' ? '' : `:${tag}`}` }),
     });

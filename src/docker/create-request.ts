@@ -2,9 +2,9 @@
  * The body of `POST /containers/create` as a container specification. Docker's own checks and words are here; what the
  * engine itself checks (limits, names, capabilities) is not repeated.
  */
-import { statSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { ApiError } from '#base/errors.ts';
+import { statIfExists } from '#os/files.ts';
 import type { ContainerSpec, Mount, NetworkAttachment, NetworkMode, PortBinding } from '#engine/engine.ts';
 import { mergeTmpfsOptions } from '#engine/tmpfs-options.ts';
 import type { Body, HostConfigBody } from './create-body.ts';
@@ -373,7 +373,7 @@ function planMount(mount: Body): Mount {
     if (!String(mount.Source).startsWith('/'))
       fail(`invalid mount path: '${String(mount.Source)}' mount path must be absolute`);
     const make = mount.BindOptions?.CreateMountpoint === true;
-    if (!make && statSync(mount.Source, { throwIfNoEntry: false }) === undefined)
+    if (!make && statIfExists(mount.Source) === undefined)
       fail(`bind source path does not exist: ${String(mount.Source)}`);
     const {
       Propagation: propagation,

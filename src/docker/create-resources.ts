@@ -2,8 +2,8 @@
  * Limits and rights of a request's `HostConfig`. What the host cannot hold is discarded with docker's warning; what
  * nobody can mean is refused.
  */
-import { statSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
+import { statIfExists } from '#os/files.ts';
 import { deviceParts } from '#os/special-files.ts';
 import type { Resources, Security } from '#engine/engine.ts';
 import type { HostConfigBody } from './create-body.ts';
@@ -222,7 +222,7 @@ function planBlockIo(host: HostConfigBody, facts: HostFacts): Resources['blockIo
 }
 
 function deviceOf(path: string): { major: number; minor: number } {
-  const stat = statSync(path, { throwIfNoEntry: false });
+  const stat = statIfExists(path);
   if (stat === undefined) throw new ApiError('BadRequest', `invalid device path ${path}: no such file or directory`);
   if (!stat.isBlockDevice() && !stat.isCharacterDevice())
     throw new ApiError('BadRequest', `invalid device path ${path}: not a device`);

@@ -2,12 +2,11 @@
  * `/_ping`, `/version`, `/info`, `/events`. (`/system/df` spans images too and is in images*.ts' hands where they offer
  * it.)
  */
-import { statSync, statfsSync } from 'node:fs';
 import { arch, cpus, hostname, release, totalmem } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { onceAborted, whenFinished } from '#base/streams.ts';
 import type { EngineEvent } from '#engine/engine.ts';
-import { readIfExists } from '#os/files.ts';
+import { fileSystemAt, readIfExists, statIfExists } from '#os/files.ts';
 import type { DockerParts } from './context.ts';
 import { matchesAny, matchesLabels, parseFilters, parseTimeNs } from './filters.ts';
 import { programsOf } from './programs.ts';
@@ -42,13 +41,8 @@ function architecture(): string {
 
 /** When this program was put here. */
 function buildTime(): string {
-  try {
-    return new Date(statSync(fileURLToPath(new URL('../../package.json', import.meta.url))).mtimeMs)
-      .toISOString()
-      .replace('Z', '000000+00:00');
-  } catch {
-    return '';
-  }
+  const found = statIfExists(fileURLToPath(new URL('../../package.json', import.meta.url)));
+  return found === undefined ? '' : new Date(found.mtimeMs).toISOString().replace('Z', '000000+00:00');
 }
 
 async function showVersion(parts: DockerParts): Promise<unknown> {
@@ -101,7 +95,7 @@ const fileSystems: Readonly<Record<number, string>> = {
 
 function fileSystemOf(path: string): string {
   try {
-    return fileSystems[statfsSync(path).type] ?? '<unknown>';
+    return fileSystems[fileSystemAt(path).type] ?? '<unknown>';
   } catch {
     return '<unknown>';
   }

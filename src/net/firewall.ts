@@ -12,9 +12,8 @@
  * Rules are found again by their comment, `tiphys_ID`. A firewall that is made anew meanwhile is covered when a node
  * process starts next (`tiphys up --replace`).
  */
-import { readdirSync } from 'node:fs';
 import type { Logger } from '#observe/log.ts';
-import { readIfExists } from '#os/files.ts';
+import { listDirectory, readIfExists } from '#os/files.ts';
 import type { Output, Processes } from '#os/processes.ts';
 import { linkPrefix } from './kernel-names.ts';
 
@@ -222,7 +221,7 @@ export async function uncoverForward(options: FirewallOptions): Promise<void> {
       await applyAll(options, execute, own);
       const isLast =
         options.onlyLinks !== true &&
-        !(options.listLinks ?? (() => readdirSync('/sys/class/net')))().some(
+        !(options.listLinks ?? (() => listDirectory('/sys/class/net')))().some(
           (name) => name.startsWith('tph') && !name.startsWith(linkPrefix(options.instanceId)),
         );
       const isOurs = (chains.get('FORWARD') ?? []).includes(jumpRule().join(' '));

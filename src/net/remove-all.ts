@@ -3,7 +3,7 @@
  * its directories, links, tables, firewall rules, cgroups. Works from names alone, in any state that a killed process
  * may have left; what is gone already is no error.
  */
-import { readFileSync, readdirSync } from 'node:fs';
+import { listDirectory, readIfExists } from '#os/files.ts';
 import type { Logger } from '#observe/log.ts';
 import { CgroupParents } from '#os/cgroup-parents.ts';
 import type { Cgroups } from '#os/cgroups.ts';
@@ -72,30 +72,19 @@ async function endProcesses(root: string, doors: RemovalDoors): Promise<void> {
 
 /** Processes of these programs that work in these directories, by their command lines. */
 export function processesIn(directories: string[], programs: string[]): number[] {
-  return readdirSync('/proc')
+  return listDirectory('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map(Number)
     .filter((pid) => {
-      try {
-        if (!programs.includes(readFileSync(`/proc/${pid}/comm`, 'utf8').trim())) return false;
-        const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-        return words.some((word) => directories.some((directory) => word.includes(`${directory}/`)));
-      } catch {
-        return false;
-      }
+      if (!programs.includes(readIfExists(`/proc/${pid}/comm`)?.trim() ?? '')) return false;
+      const words = (readIfExists(`/proc/${pid}/cmdline`) ?? '').split('\0');
+      return words.some((word) => directories.some((directory) => word.includes(`${directory}/`)));
     });
 }
 
 /** Monitors end by themselves once their container has; they are gone when also init has taken note of it. */
 async function endMonitors(monitors: number[], doors: RemovalDoors): Promise<void> {
-  const left = (): number[] =>
-    monitors.filter((pid) => {
-      try {
-        return readFileSync(`/proc/${pid}/comm`, 'utf8').trim() === 'conmon';
-      } catch {
-        return false;
-      }
-    });
+  const left = (): number[] => monitors.filter((pid) => readIfExists(`/proc/${pid}/comm`)?.trim() === 'conmon');
   // Their containers are dead: a monitor has only to write an exit code.
   if (await until(doors.clock, monitorEndMs, () => left().length === 0)) return;
   for (const pid of left()) doors.processes.kill(pid, 'SIGKILL');

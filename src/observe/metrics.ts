@@ -37,9 +37,11 @@ export class Histogram {
   }
 
   observe(value: number): void {
-    const bounds = this.#bounds;
     let at = 0;
-    while (at < bounds.length && value > (bounds[at] ?? Infinity)) at++;
+    for (const bound of this.#bounds) {
+      if (value <= bound) break;
+      at++;
+    }
     this.#counts[at] = (this.#counts[at] ?? 0) + 1;
     this.#sum += value;
     this.#count++;

@@ -11,9 +11,12 @@ import {
   readdirSync,
   renameSync,
   rmSync,
+  statfsSync,
+  statSync,
   watch,
   writeSync,
 } from 'node:fs';
+import type { Stats } from 'node:fs';
 import { call, tryCall } from './libc.linux.ts';
 
 export function writeFileAtomic(
@@ -60,6 +63,17 @@ export function listDirectory(path: string): string[] {
     if (['ENOENT', 'ENOTDIR'].includes((error as { code?: string }).code ?? '')) return [];
     throw error;
   }
+}
+
+/** What is at a path, symlinks followed; undefined where there is nothing. */
+export function statIfExists(path: string): Stats | undefined {
+  return statSync(path, { throwIfNoEntry: false });
+}
+
+/** The file system that holds a path: its magic number (statfs(2)), and the bytes that may still be written. */
+export function fileSystemAt(path: string): { type: number; availableBytes: number } {
+  const { type, bavail, bsize } = statfsSync(path);
+  return { type, availableBytes: bavail * bsize };
 }
 
 export function removeTree(path: string): void {

@@ -7,6 +7,7 @@ import type { ImageRecords } from '#content/image-records.ts';
 import type { BuildSnapshots } from '#content/snapshots.ts';
 import { authRoutes } from '#docker/auth.ts';
 import { buildRoutes } from '#docker/build.ts';
+import { buildkitRoutes } from '#docker/buildkit.ts';
 import { commitRoutes } from '#docker/commit.ts';
 import type { DockerParts } from '#docker/context.ts';
 import { distributionRoutes } from '#docker/distribution.ts';
@@ -66,6 +67,7 @@ export async function startDockerApi(parts: DockerApiParts): Promise<AsyncDispos
     clock: realClock,
     random: realRandom,
     platform: { version: tiphysVersion(), dataDir: parts.dataDir, registries: parts.registryDomains },
+    builderVersion: '2',
   };
   const server = await createDockerServer({
     socketPath: parts.socketPath,
@@ -78,6 +80,7 @@ export async function startDockerApi(parts: DockerApiParts): Promise<AsyncDispos
       ...authRoutes({ images, registry: { access, domains: parts.registryDomains } }),
       ...systemDfRoutes(docker, images, builder),
       ...buildRoutes({ builder, images }),
+      ...buildkitRoutes({ builder, clock: realClock, version: tiphysVersion() }),
       ...commitRoutes(docker, images),
       registryUserRoute(access),
     ],

@@ -3,8 +3,8 @@
  * in place on the parsed value. Null list items and null scalars follow Go's JSON: a null leaves the zero value, so the
  * field is dropped.
  */
-import type { Json } from '#base/objects.ts';
 import { isQuantity } from '#base/quantity.ts';
+import { isObject, type JsonObject } from '#base/unknown.ts';
 import { shownValueCharsMax, unknownFieldsMax } from './limits.ts';
 import type { Field, ObjectNode, TypeNode } from './types.ts';
 
@@ -22,9 +22,9 @@ interface Check extends CheckResult {
  * Prunes the object to its schema; `unknown` lists the paths dropped (the first `unknownFieldsMax`), `error` is the
  * first type error.
  */
-export function checkObject(object: Json, node: ObjectNode): CheckResult {
+export function checkObject(object: object, node: ObjectNode): CheckResult {
   const check: Check = { unknown: [], error: undefined, path: [] };
-  checkFields(object, node, check);
+  if (isObject(object)) checkFields(object, node, check);
   return { unknown: check.unknown, error: check.error };
 }
 
@@ -38,7 +38,7 @@ function pathOf({ path }: Check): string {
   return text;
 }
 
-function fail(check: Check, found: Json, wanted: string, typeName: string | undefined): void {
+function fail(check: Check, found: unknown, wanted: string, typeName: string | undefined): void {
   const type =
     typeof found === 'object'
       ? Array.isArray(found)
@@ -53,7 +53,7 @@ function fail(check: Check, found: Json, wanted: string, typeName: string | unde
 
 const alwaysKnown = new Set(['apiVersion', 'kind', 'metadata']);
 
-function checkFields(object: Json, node: ObjectNode, check: Check): void {
+function checkFields(object: JsonObject, node: ObjectNode, check: Check): void {
   const { path } = check;
   for (const key in object) {
     const field = node.fields.get(key);
@@ -69,8 +69,7 @@ function checkFields(object: Json, node: ObjectNode, check: Check): void {
     }
     const value = object[key];
     if (value === null) {
-      if (field.type.kind !== 'any' && field.type.kind !== 'time' && field.type.kind !== 'microtime')
-        delete object[key];
+      if (!keepsNull(field)) delete object[key];
       continue;
     }
     path.push(key);
@@ -81,11 +80,16 @@ function checkFields(object: Json, node: ObjectNode, check: Check): void {
   }
 }
 
+/** A time that is no pointer is written as null where it is not set. */
+function keepsNull({ type, pointer }: Field): boolean {
+  return type.kind === 'any' || ((type.kind === 'time' || type.kind === 'microtime') && !pointer);
+}
+
 /**
  * What a typed decoder does not keep apart from what is absent: empty lists, maps and scalars of optional fields that
  * are no pointers.
  */
-function isOmitted(value: Json, { type, pointer, required, keepsZero }: Field): boolean {
+function isOmitted(value: unknown, { type, pointer, required, keepsZero }: Field): boolean {
   if (pointer || required || keepsZero === true) return false;
   switch (type.kind) {
     case 'string':
@@ -100,20 +104,19 @@ function isOmitted(value: Json, { type, pointer, required, keepsZero }: Field): 
     case 'list':
       return Array.isArray(value) && value.length === 0;
     case 'map':
-      return typeof value === 'object' && value !== null && Object.keys(value).length === 0;
+      return isObject(value) && Object.keys(value).length === 0;
     default:
       return false;
   }
 }
 
-function checkValue(value: Json, type: TypeNode, check: Check, owner: string | undefined): Json {
+function checkValue(value: unknown, type: TypeNode, check: Check, owner: string | undefined): unknown {
   switch (type.kind) {
     case 'any':
       return value;
     case 'object':
-      if (typeof value !== 'object' || value === null || Array.isArray(value))
-        fail(check, value, type.name === undefined ? 'object' : type.name.replace('/', '.'), owner);
-      else checkFields(value, type, check);
+      if (isObject(value)) checkFields(value, type, check);
+      else fail(check, value, type.name === undefined ? 'object' : type.name.replace('/', '.'), owner);
       return value;
     case 'list':
       return checkList(value, type.item, check, owner);
@@ -124,7 +127,7 @@ function checkValue(value: Json, type: TypeNode, check: Check, owner: string | u
   }
 }
 
-function checkList(value: Json, item: TypeNode, check: Check, owner: string | undefined): Json {
+function checkList(value: unknown, item: TypeNode, check: Check, owner: string | undefined): unknown {
   if (!Array.isArray(value)) {
     fail(check, value, `[]${goName(item)}`, owner);
     return value;
@@ -142,8 +145,8 @@ function checkList(value: Json, item: TypeNode, check: Check, owner: string | un
   return value;
 }
 
-function checkMap(value: Json, item: TypeNode, check: Check, owner: string | undefined): Json {
-  if (typeof value !== 'object' || Array.isArray(value)) {
+function checkMap(value: unknown, item: TypeNode, check: Check, owner: string | undefined): unknown {
+  if (!isObject(value)) {
     fail(check, value, `map[string]${goName(item)}`, owner);
     return value;
   }
@@ -165,7 +168,7 @@ function goName(node: TypeNode): string {
   return node.kind === 'boolean' ? 'bool' : node.kind;
 }
 
-function zeroOf(node: TypeNode): Json {
+function zeroOf(node: TypeNode): unknown {
   switch (node.kind) {
     case 'object':
     case 'map':
@@ -186,27 +189,26 @@ function zeroOf(node: TypeNode): Json {
   }
 }
 
-function checkScalar(value: Json, kind: string, check: Check, owner: string | undefined): Json {
-  const type = typeof value;
+function checkScalar(value: unknown, kind: string, check: Check, owner: string | undefined): unknown {
   switch (kind) {
     case 'boolean':
-      if (type !== 'boolean') fail(check, value, 'bool', owner);
+      if (typeof value !== 'boolean') fail(check, value, 'bool', owner);
       return value;
     case 'int32':
     case 'int64':
-      if (type !== 'number') fail(check, value, kind, owner);
+      if (typeof value !== 'number') fail(check, value, kind, owner);
       else if (!Number.isInteger(value) || (kind === 'int32' && (value > 2_147_483_647 || value < -2_147_483_648)))
         check.error ??= `json: cannot unmarshal number ${value} into Go struct field ${owner === undefined ? '' : `${owner.slice(owner.indexOf('/') + 1)}.`}${pathOf(check)} of type ${kind}`;
       return value;
     case 'double':
-      if (type !== 'number') fail(check, value, 'float64', owner);
+      if (typeof value !== 'number') fail(check, value, 'float64', owner);
       return value;
     case 'intstr':
-      if (type !== 'number' && type !== 'string') fail(check, value, 'intstr.IntOrString', owner);
+      if (typeof value !== 'number' && typeof value !== 'string') fail(check, value, 'intstr.IntOrString', owner);
       return value;
     case 'quantity':
-      if (type === 'number') return String(value);
-      if (type !== 'string') fail(check, value, 'resource.Quantity', owner);
+      if (typeof value === 'number') return String(value);
+      if (typeof value !== 'string') fail(check, value, 'resource.Quantity', owner);
       else if (!isQuantity(value))
         check.error ??= "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
       return value;
@@ -214,12 +216,12 @@ function checkScalar(value: Json, kind: string, check: Check, owner: string | un
     case 'microtime':
       return checkTime(value, kind, check, owner);
     case 'bytes':
-      if (type !== 'string') fail(check, value, '[]uint8', owner);
+      if (typeof value !== 'string') fail(check, value, '[]uint8', owner);
       else if (!/^[A-Za-z0-9+/\r\n]*={0,2}$/.test(value) || value.replace(/[\r\n]/g, '').length % 4 !== 0)
         check.error ??= `illegal base64 data at input byte ${badBase64At(value)}`;
       return value;
     default:
-      if (type !== 'string') fail(check, value, kind === 'duration' ? 'v1.Duration' : 'string', owner);
+      if (typeof value !== 'string') fail(check, value, kind === 'duration' ? 'v1.Duration' : 'string', owner);
       return value;
   }
 }
@@ -232,16 +234,16 @@ function badBase64At(text: string): number {
 const rfc3339 = /^(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})(\.\d+)?(Z|[+-]\d{2}:\d{2})$/;
 
 /** The last times that were good as they are: one object says the same time many times over. */
-const goodTimes = new Set<Json>();
+const goodTimes = new Set<string>();
 const goodTimesMax = 256;
 
 /** Times are stored in UTC, to the second; micro times with six digits. */
-function checkTime(value: Json, kind: string, check: Check, owner: string | undefined): Json {
-  if (kind === 'time' && goodTimes.has(value)) return value;
+function checkTime(value: unknown, kind: string, check: Check, owner: string | undefined): unknown {
   if (typeof value !== 'string') {
     fail(check, value, kind === 'time' ? 'v1.Time' : 'v1.MicroTime', owner);
     return value;
   }
+  if (kind === 'time' && goodTimes.has(value)) return value;
   const match = rfc3339.exec(value);
   const ms = match === null ? NaN : Date.parse(value);
   if (match === null || Number.isNaN(ms)) {

@@ -5,7 +5,7 @@
  * the place itself as a member.
  */
 import { equalJson } from '#base/json.ts';
-import type { Json } from '#base/objects.ts';
+import { fieldOf, isObject, type JsonObject } from '#base/unknown.ts';
 import { setPathsMax, shownValueCharsMax } from './limits.ts';
 import type { ListNode, TypeNode } from './types.ts';
 
@@ -26,30 +26,34 @@ function childNode(node: TypeNode, name: string): TypeNode {
   return node.kind === 'map' ? node.item : anyNode;
 }
 
-function isAtomic(node: TypeNode, value: Json): boolean {
-  if (Array.isArray(value)) return node.kind !== 'list' || node.listType === undefined || node.listType === 'atomic';
-  if (typeof value !== 'object' || value === null) return true;
+function isAtomic(node: TypeNode, value: unknown): boolean {
+  if (Array.isArray(value)) return listNode(node) === undefined;
+  if (!isObject(value)) return true;
   return (node.kind === 'object' || node.kind === 'map') && node.atomic === true;
 }
 
+/** The node of a list whose items are told apart. */
+function listNode(node: TypeNode): ListNode | undefined {
+  return node.kind === 'list' && node.listType !== undefined && node.listType !== 'atomic' ? node : undefined;
+}
+
 /** The edge of a list's item. */
-function itemKey(node: ListNode, item: Json): string {
+function itemKey(node: ListNode, item: unknown): string {
   if (node.listType === 'set') return `v:${JSON.stringify(item)}`;
-  const key: Json = {};
+  const key: JsonObject = {};
   for (const name of [...(node.keys ?? [])].sort()) {
     const fallback = node.item.kind === 'object' ? node.item.fields.get(name)?.default : undefined;
-    const value = item?.[name] ?? fallback;
+    const value = fieldOf(item, name) ?? fallback;
     if (value !== undefined) key[name] = value;
   }
   return `k:${JSON.stringify(key)}`;
 }
 
 /** All fields that a value sets. */
-export function fieldsOf(value: Json, node: TypeNode, marks = false, created = false): FieldSet {
-  if (isAtomic(node, value)) return leaf();
+export function fieldsOf(value: unknown, node: TypeNode, marks = false, created = false): FieldSet {
+  const list = listNode(node);
   const set = emptySet();
-  if (Array.isArray(value)) {
-    const list = node as ListNode;
+  if (Array.isArray(value) && list !== undefined) {
     if (marks && created) set.self = true;
     for (const item of value) {
       const child = list.listType === 'set' ? leaf() : fieldsOf(item, list.item, marks, true);
@@ -59,6 +63,7 @@ export function fieldsOf(value: Json, node: TypeNode, marks = false, created = f
     if (value.length === 0) set.self = true;
     return set;
   }
+  if (!isObject(value) || isAtomic(node, value)) return leaf();
   const names = Object.keys(value).filter((k) => value[k] !== undefined);
   if (names.length === 0) return leaf();
   if (marks && created) set.self = true;
@@ -80,19 +85,28 @@ export interface Comparison {
 }
 
 /** Fields that were added or modified, and fields that went, from `old` to `value`. */
-export function compareFields(old: Json, value: Json, node: TypeNode): Comparison {
+export function compareFields(old: object, value: object, node: TypeNode): Comparison {
   const out: Comparison = { changed: emptySet(), removed: emptySet() };
   compareInto(old, value, node, out.changed, out.removed);
   return out;
 }
 
-function compareInto(old: Json, value: Json, node: TypeNode, changed: FieldSet, removed: FieldSet): void {
-  if (Array.isArray(old) || Array.isArray(value)) compareLists(old, value, node as ListNode, changed, removed);
-  else compareObjects(old, value, node, changed, removed);
+/** Both are lists whose items are told apart, or both objects. */
+function compareInto(old: unknown, value: unknown, node: TypeNode, changed: FieldSet, removed: FieldSet): void {
+  const list = listNode(node);
+  if (list !== undefined && Array.isArray(old) && Array.isArray(value))
+    compareLists(old, value, list, changed, removed);
+  else if (isObject(old) && isObject(value)) compareObjects(old, value, node, changed, removed);
 }
 
 /** What is the same in both costs nothing but a look. */
-function compareObjects(old: Json, value: Json, node: TypeNode, changed: FieldSet, removed: FieldSet): void {
+function compareObjects(
+  old: JsonObject,
+  value: JsonObject,
+  node: TypeNode,
+  changed: FieldSet,
+  removed: FieldSet,
+): void {
   for (const name of Object.keys(value)) {
     const [was, is] = [old[name], value[name]];
     if (is === undefined || is === was) continue;
@@ -106,11 +120,18 @@ function compareObjects(old: Json, value: Json, node: TypeNode, changed: FieldSe
   }
 }
 
-function compareLists(old: Json[], value: Json[], node: ListNode, changed: FieldSet, removed: FieldSet): void {
-  const [before, after] = [old, value].map((list) => new Map(list.map((item) => [itemKey(node, item), item])));
-  for (const [key, is] of after!) {
-    const was = before!.get(key);
-    if (before!.has(key)) {
+function compareLists(
+  old: readonly unknown[],
+  value: readonly unknown[],
+  node: ListNode,
+  changed: FieldSet,
+  removed: FieldSet,
+): void {
+  const byKey = (list: readonly unknown[]) => new Map(list.map((item) => [itemKey(node, item), item]));
+  const [before, after] = [byKey(old), byKey(value)];
+  for (const [key, is] of after) {
+    const was = before.get(key);
+    if (before.has(key)) {
       if (was !== is) compareEntry(key, was, is, node.item, changed, removed);
       continue;
     }
@@ -118,16 +139,23 @@ function compareLists(old: Json[], value: Json[], node: ListNode, changed: Field
     set.self = true;
     changed.children.set(key, set);
   }
-  for (const [key, was] of before!) if (!after!.has(key)) setRemoved(key, was, node.item, removed);
+  for (const [key, was] of before) if (!after.has(key)) setRemoved(key, was, node.item, removed);
 }
 
-function setRemoved(key: string, was: Json, node: TypeNode, removed: FieldSet): void {
+function setRemoved(key: string, was: unknown, node: TypeNode, removed: FieldSet): void {
   const set = fieldsOf(was, node, true, true);
   set.self = true;
   removed.children.set(key, set);
 }
 
-function compareEntry(key: string, was: Json, is: Json, node: TypeNode, changed: FieldSet, removed: FieldSet): void {
+function compareEntry(
+  key: string,
+  was: unknown,
+  is: unknown,
+  node: TypeNode,
+  changed: FieldSet,
+  removed: FieldSet,
+): void {
   const atomic = isAtomic(node, is) || isAtomic(node, was) || Array.isArray(was) !== Array.isArray(is);
   if (atomic) {
     if (!equalJson(was, is)) changed.children.set(key, leaf());
@@ -175,16 +203,18 @@ export function intersectionOf(a: FieldSet, b: FieldSet): FieldSet {
   return out;
 }
 
-export function toFieldsV1(set: FieldSet): Json {
-  const out: Json = {};
+const byEdge = ([a]: [string, FieldSet], [b]: [string, FieldSet]): number => (a < b ? -1 : 1);
+
+export function toFieldsV1(set: FieldSet): JsonObject {
+  const out: JsonObject = {};
   if (set.self && set.children.size > 0) out['.'] = {};
-  for (const key of [...set.children.keys()].sort()) out[key] = toFieldsV1(set.children.get(key)!);
+  for (const [key, child] of [...set.children].sort(byEdge)) out[key] = toFieldsV1(child);
   return out;
 }
 
-export function fromFieldsV1(fields: Json): FieldSet {
+export function fromFieldsV1(fields: unknown): FieldSet {
   const set = emptySet();
-  for (const [key, value] of Object.entries(fields ?? {})) {
+  for (const [key, value] of isObject(fields) ? Object.entries(fields) : []) {
     if (key === '.') {
       set.self = true;
       continue;
@@ -207,8 +237,8 @@ export function equalSets(a: FieldSet, b: FieldSet): boolean {
 }
 
 /** Whether a value is a set's JSON form: what a client sends may be anything. */
-export function isFieldsV1(fields: Json): boolean {
-  if (typeof fields !== 'object' || fields === null || Array.isArray(fields)) return false;
+export function isFieldsV1(fields: unknown): boolean {
+  if (!isObject(fields)) return false;
   for (const [key, value] of Object.entries(fields)) {
     if (key !== '.' && !isEdge(key)) return false;
     if (!isFieldsV1(value)) return false;
@@ -254,17 +284,12 @@ function edgeText(key: string): string {
 }
 
 /** The live value with an applied configuration merged in; neither is changed. */
-export function mergeApplied(live: Json, applied: Json, node: TypeNode): Json {
-  if (
-    live === undefined ||
-    live === null ||
-    isAtomic(node, applied) ||
-    isAtomic(node, live) ||
-    Array.isArray(live) !== Array.isArray(applied)
-  )
-    return applied;
-  if (Array.isArray(applied)) return mergeLists(live, applied, node as ListNode);
-  const out: Json = { ...live };
+export function mergeApplied(live: unknown, applied: unknown, node: TypeNode): unknown {
+  if (isAtomic(node, applied) || isAtomic(node, live)) return applied;
+  const list = listNode(node);
+  if (list !== undefined && Array.isArray(live) && Array.isArray(applied)) return mergeLists(live, applied, list);
+  if (!isObject(live) || !isObject(applied)) return applied;
+  const out: JsonObject = { ...live };
   for (const [name, value] of Object.entries(applied)) {
     if (value === null) delete out[name];
     else out[name] = mergeApplied(out[name], value, childNode(node, name));
@@ -277,13 +302,13 @@ export function mergeApplied(live: Json, applied: Json, node: TypeNode): Json {
  * what both have follows the applied order; what is new goes out behind the live items that were passed by then. So a
  * second manager's items come behind those that are there.
  */
-function mergeLists(live: Json[], applied: Json[], node: ListNode): Json[] {
+function mergeLists(live: unknown[], applied: unknown[], node: ListNode): unknown[] {
   const liveKeys = live.map((item) => itemKey(node, item));
   const appliedKeys = applied.map((item) => itemKey(node, item));
   const places = new Map(liveKeys.map((key, i) => [key, i]));
   const wanted = new Set(appliedKeys);
   const shared = appliedKeys.filter((key) => places.has(key));
-  const out: Json[] = [];
+  const out: unknown[] = [];
   let [l, a, s] = [0, 0, 0];
   const taken = new Set<string>();
   const takeApplied = (): void => {
@@ -311,10 +336,9 @@ function mergeLists(live: Json[], applied: Json[], node: ListNode): Json[] {
  * Takes out of `value` what `gone` names and `kept` does not; the value is changed in place. Answers undefined where
  * nothing is left of it.
  */
-export function pruneFields(value: Json, node: TypeNode, gone: FieldSet, kept: FieldSet | undefined): Json {
-  if (typeof value !== 'object' || value === null || isAtomic(node, value)) return value;
-  if (Array.isArray(value)) {
-    const list = node as ListNode;
+export function pruneFields(value: unknown, node: TypeNode, gone: FieldSet, kept: FieldSet | undefined): unknown {
+  const list = listNode(node);
+  if (Array.isArray(value) && list !== undefined) {
     const out = value
       .filter((item) => {
         const key = itemKey(list, item);
@@ -327,6 +351,7 @@ export function pruneFields(value: Json, node: TypeNode, gone: FieldSet, kept: F
       });
     return out.length === 0 && kept === undefined ? undefined : out;
   }
+  if (!isObject(value) || isAtomic(node, value)) return value;
   for (const [key, below] of gone.children) {
     const name = key.slice(2);
     if (value[name] === undefined) continue;

@@ -4,10 +4,11 @@
  * tables, decoding, pruning, defaulting, validation, patches, apply - is derived from a record, so that adding a kind
  * touches one file.
  */
+import type { JSONSchemaProps } from '#api/apiextensions.v1.ts';
 import type { Draft } from '#api/manifest.ts';
 import type { LabelSelector } from '#api/meta.v1.ts';
 import type { KubeObject } from '#base/objects.ts';
-import { fieldOf } from '#base/unknown.ts';
+import { fieldOf, isObject } from '#base/unknown.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { typeOf } from './types.ts';
 import type { ObjectNode } from './types.ts';
@@ -74,6 +75,8 @@ export interface KindRecord<T extends KubeObject = KubeObject> {
   nameForm: 'subdomain' | 'label' | 'label1035' | 'path';
   scale?: { specPath: string; statusPath: string; selectorPath: string };
   custom?: boolean;
+  /** Of a custom kind: the schema as its definition published it. */
+  publishedSchema?: JSONSchemaProps | undefined;
   /** What clients are warned of with each answer. */
   deprecation?: string;
 }
@@ -156,9 +159,19 @@ export function defineKind<T extends KubeObject>(
     storage: { group, resource, version, kind },
     ...rest,
     subresources,
+    defaults(object: Draft<T>): void {
+      fillSpec(object, typeOf(typeName));
+      options.defaults?.(object);
+    },
   };
   Object.defineProperty(record, 'type', { get: () => typeOf(typeName), enumerable: true });
   return record as unknown as KindRecord;
+}
+
+/** A `spec` that is no pointer is always there: Go writes `{}` where nothing is given. */
+function fillSpec(object: object, type: ObjectNode): void {
+  const spec = type.fields.get('spec');
+  if (spec?.type.kind === 'object' && !spec.pointer && isObject(object)) object.spec ??= {};
 }
 
 /** `networking.k8s.io` v1 → `networking.v1`. */

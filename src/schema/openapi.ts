@@ -2,7 +2,7 @@
  * OpenAPI documents from kind records: version 3 per group and version, version 2 (Swagger) for all. Structure only;
  * descriptions are added by the API server from a package that ships them, where there is one.
  */
-import type { Json } from '#base/objects.ts';
+import type { JsonObject } from '#base/unknown.ts';
 import type { KindRecord } from './kind.ts';
 import { typeOf } from './types.ts';
 import type { Field, ObjectNode, TypeNode } from './types.ts';
@@ -20,26 +20,32 @@ function definitionName(typeName: string): string {
   return `${longPackage[group] ?? `io.k8s.api.${group}`}.${version}.${type}`;
 }
 
-const scalarDefinitions: Record<string, [string, Json]> = {
+const scalarDefinitions: Record<string, [string, JsonObject]> = {
   time: ['io.k8s.apimachinery.pkg.apis.meta.v1.Time', { type: 'string', format: 'date-time' }],
   microtime: ['io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime', { type: 'string', format: 'date-time' }],
   quantity: ['io.k8s.apimachinery.pkg.api.resource.Quantity', { type: 'string' }],
   duration: ['io.k8s.apimachinery.pkg.apis.meta.v1.Duration', { type: 'string' }],
 };
 
+interface GroupVersionKind {
+  group: string;
+  kind: string;
+  version: string;
+}
+
 /** Collects the definitions that schemas refer to. */
 class Definitions {
   readonly #refPrefix: string;
   readonly #version3: boolean;
-  readonly schemas = new Map<string, Json>();
-  readonly gvks = new Map<string, Json[]>();
+  readonly schemas = new Map<string, JsonObject>();
+  readonly gvks = new Map<string, GroupVersionKind[]>();
 
   constructor(version3: boolean) {
     this.#version3 = version3;
     this.#refPrefix = version3 ? '#/components/schemas/' : '#/definitions/';
   }
 
-  ref(name: string): Json {
+  ref(name: string): JsonObject {
     return { $ref: this.#refPrefix + name };
   }
 
@@ -47,26 +53,25 @@ class Definitions {
     const name = kind.type.name === undefined ? customName(kind) : definitionName(kind.type.name);
     const gvk = { group: kind.group, kind: kind.kind, version: kind.version };
     const known = this.gvks.get(name) ?? [];
-    if (!known.some((g: Json) => g.group === gvk.group && g.version === gvk.version && g.kind === gvk.kind))
-      known.push(gvk);
+    if (!known.some((g) => g.group === gvk.group && g.version === gvk.version && g.kind === gvk.kind)) known.push(gvk);
     this.gvks.set(name, known);
     if (kind.type.name !== undefined) this.object(kind.type);
     return name;
   }
 
-  object(node: ObjectNode): Json {
+  object(node: ObjectNode): JsonObject {
     if (node.name === undefined) return this.#inline(node);
     const name = definitionName(node.name);
     if (!this.schemas.has(name)) {
-      const schema: Json = {};
+      const schema: JsonObject = {};
       this.schemas.set(name, schema);
       Object.assign(schema, this.#inline(node));
     }
     return this.ref(name);
   }
 
-  #inline(node: ObjectNode): Json {
-    const properties: Json = {};
+  #inline(node: ObjectNode): JsonObject {
+    const properties: JsonObject = {};
     const required: string[] = [];
     for (const field of node.fields.values()) {
       properties[field.name] = this.#field(field);
@@ -81,9 +86,9 @@ class Definitions {
     };
   }
 
-  #field(field: Field): Json {
+  #field(field: Field): JsonObject {
     const schema = this.#type(field.type);
-    const out: Json =
+    const out: JsonObject =
       this.#version3 && schema.$ref !== undefined && (field.default !== undefined || field.strategies !== undefined)
         ? { allOf: [schema] }
         : { ...schema };
@@ -98,7 +103,7 @@ class Definitions {
     return out;
   }
 
-  #type(type: TypeNode): Json {
+  #type(type: TypeNode): JsonObject {
     switch (type.kind) {
       case 'object':
         return this.object(type);
@@ -135,14 +140,14 @@ class Definitions {
     return scalar === undefined ? { type: 'string' } : this.#scalar(scalar[0], scalar[1]);
   }
 
-  #scalar(name: string, schema: Json): Json {
+  #scalar(name: string, schema: JsonObject): JsonObject {
     this.schemas.set(name, schema);
     return this.ref(name);
   }
 
   /** All definitions, with the kinds that they are. */
-  build(): Json {
-    const out: Json = {};
+  build(): JsonObject {
+    const out: JsonObject = {};
     for (const name of [...this.schemas.keys()].sort()) {
       const gvks = this.gvks.get(name);
       out[name] =
@@ -190,8 +195,45 @@ const parameterTypes: Record<string, string> = {
   orphanDependents: 'boolean',
 };
 
+/** A parameter of an operation, in the form of version 2 or of version 3. */
+export interface OperationParameter {
+  in: string;
+  name: string;
+  required?: boolean;
+  type?: string;
+  uniqueItems?: boolean;
+  schema?: JsonObject;
+}
+
+/** An operation, in the form of version 2 or of version 3. */
+export interface OperationObject {
+  operationId: string;
+  parameters: OperationParameter[];
+  responses: Record<string, { description: string; schema?: JsonObject; content?: JsonObject }>;
+  consumes?: string[];
+  produces?: string[];
+  schemes?: string[];
+  requestBody?: JsonObject;
+  [extension: `x-${string}`]: unknown;
+}
+
+type Method = 'get' | 'put' | 'post' | 'delete' | 'patch';
+
+/** The operations at a path, and the parameters of all of them. */
+export interface PathItem extends Partial<Record<Method, OperationObject>> {
+  parameters: OperationParameter[];
+}
+
+/** The version 2 document. */
+export interface SwaggerDocument {
+  swagger: string;
+  info: { title: string; version: string };
+  paths: Record<string, PathItem>;
+  definitions: JsonObject;
+}
+
 interface Operation {
-  method: string;
+  method: Method;
   action: string;
   body: boolean;
   id: string;
@@ -220,7 +262,7 @@ function operationsOf(kind: KindRecord, item: boolean): Operation[] {
   return all.filter(([yes]) => yes).map(([, o]) => o);
 }
 
-function parameter(name: string, where: string, version3: boolean): Json {
+function parameter(name: string, where: string, version3: boolean): OperationParameter {
   const type = parameterTypes[name] ?? 'string';
   return version3
     ? { in: where, name, ...(where === 'path' ? { required: true } : {}), schema: { type, uniqueItems: true } }
@@ -228,15 +270,15 @@ function parameter(name: string, where: string, version3: boolean): Json {
 }
 
 /** The paths of a kind. */
-function pathsOf(kind: KindRecord, definitions: Definitions, version3: boolean): Json {
+function pathsOf(kind: KindRecord, definitions: Definitions, version3: boolean): Record<string, PathItem> {
   const root = kind.group === '' ? `/api/${kind.version}` : `/apis/${kind.group}/${kind.version}`;
   const collection = kind.namespaced ? `${root}/namespaces/{namespace}/${kind.resource}` : `${root}/${kind.resource}`;
   const name = definitions.addKind(kind);
   const gvk = { group: kind.group, kind: kind.kind, version: kind.version };
-  const out: Json = {};
+  const out: Record<string, PathItem> = {};
   const place = (path: string, operations: Operation[], item: boolean): void => {
     if (operations.length === 0) return;
-    const entry: Json = {
+    const entry: PathItem = {
       parameters: [
         ...(item ? [parameter('name', 'path', version3)] : []),
         ...(kind.namespaced ? [parameter('namespace', 'path', version3)] : []),
@@ -271,7 +313,7 @@ const patchMedia = [
   'application/strategic-merge-patch+json',
 ];
 
-function operation(o: Operation, gvk: Json, ref: Json, version3: boolean): Json {
+function operation(o: Operation, gvk: JsonObject, ref: JsonObject, version3: boolean): OperationObject {
   const query = (parametersOf[o.action] ?? parametersOf.delete!).map((p) => parameter(p, 'query', version3));
   const base = { operationId: o.id, 'x-kubernetes-action': o.action, 'x-kubernetes-group-version-kind': gvk };
   const consumes = o.method === 'patch' ? patchMedia : ['*/*'];
@@ -319,9 +361,9 @@ function operation(o: Operation, gvk: Json, ref: Json, version3: boolean): Json 
 const metaKinds = ['DeleteOptions', 'Status', 'WatchEvent', 'APIResourceList', 'APIGroup', 'APIGroupList'];
 
 /** The version 3 document of a group and version. */
-export function openApiV3(kinds: readonly KindRecord[], gitVersion: string): Json {
+export function openApiV3(kinds: readonly KindRecord[], gitVersion: string): JsonObject {
   const definitions = new Definitions(true);
-  const paths: Json = {};
+  const paths: JsonObject = {};
   for (const kind of kinds) {
     Object.assign(paths, pathsOf(kind, definitions, true));
     addLists(kind, definitions);
@@ -359,8 +401,8 @@ function addLists(kind: KindRecord, definitions: Definitions): void {
 }
 
 /** The schema of a custom resource as its definition published it, with the fields that every object has. */
-function customSchema(kind: KindRecord, definitions: Definitions): Json {
-  const published = (kind as KindRecord & { publishedSchema?: Json }).publishedSchema ?? {
+function customSchema(kind: KindRecord, definitions: Definitions): JsonObject {
+  const published = kind.publishedSchema ?? {
     type: 'object',
     'x-kubernetes-preserve-unknown-fields': true,
   };
@@ -377,9 +419,9 @@ function customSchema(kind: KindRecord, definitions: Definitions): Json {
 }
 
 /** The version 2 document of everything. */
-export function openApiV2(kinds: readonly KindRecord[], gitVersion: string): Json {
+export function openApiV2(kinds: readonly KindRecord[], gitVersion: string): SwaggerDocument {
   const definitions = new Definitions(false);
-  const paths: Json = {};
+  const paths: Record<string, PathItem> = {};
   for (const kind of kinds) {
     Object.assign(paths, pathsOf(kind, definitions, false));
     addLists(kind, definitions);

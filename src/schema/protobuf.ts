@@ -7,7 +7,8 @@
  * are left out, as `omitempty` does.
  */
 import { scanJson } from '#base/json.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { KubeObject } from '#base/objects.ts';
+import { isObject, itemsOf, type JsonObject } from '#base/unknown.ts';
 import { protobufDepthMax, protobufItemsMax } from './limits.ts';
 import type { Field, ObjectNode, TypeNode } from './types.ts';
 
@@ -126,7 +127,7 @@ function durationText(nanos: bigint): string {
   return `${hours > 0 ? `${hours}h` : ''}${hours > 0 || minutes > 0 ? `${minutes}m` : ''}${seconds}s`;
 }
 
-function writeScalar(writer: ProtobufWriter, field: number, kind: string, value: Json): void {
+function writeScalar(writer: ProtobufWriter, field: number, kind: string, value: unknown): void {
   switch (kind) {
     case 'string':
       writer.string(field, String(value));
@@ -138,7 +139,9 @@ function writeScalar(writer: ProtobufWriter, field: number, kind: string, value:
     case 'int64':
       writer.int(
         field,
-        Number.isSafeInteger(value) && value >= 0 && value <= 0x7fffffff ? value : BigInt(Math.trunc(Number(value))),
+        typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 && value <= 0x7fffffff
+          ? value
+          : BigInt(Math.trunc(Number(value))),
       );
       return;
     case 'double':
@@ -173,10 +176,11 @@ function writeScalar(writer: ProtobufWriter, field: number, kind: string, value:
   }
 }
 
-function writeValue(writer: ProtobufWriter, field: number, type: TypeNode, value: Json): void {
+function writeValue(writer: ProtobufWriter, field: number, type: TypeNode, value: unknown): void {
   if (type.kind === 'object') writer.message(field, () => writeFields(writer, type, value));
-  else if (type.kind === 'list') for (const item of value as Json[]) writeValue(writer, field, type.item, item);
+  else if (type.kind === 'list') for (const item of itemsOf(value)) writeValue(writer, field, type.item, item);
   else if (type.kind === 'map') {
+    if (!isObject(value)) return;
     for (const key of Object.keys(value).sort()) {
       const item = type.item;
       writer.message(field, () => {
@@ -214,11 +218,11 @@ function treeOf(node: ObjectNode): Map<number, Node> {
   return tree;
 }
 
-function writeFields(writer: ProtobufWriter, node: ObjectNode, value: Json): void {
-  writeLevel(writer, treeOf(node), value);
+function writeFields(writer: ProtobufWriter, node: ObjectNode, value: unknown): void {
+  if (isObject(value)) writeLevel(writer, treeOf(node), value);
 }
 
-function writeLevel(writer: ProtobufWriter, level: ReadonlyMap<number, Node>, value: Json): void {
+function writeLevel(writer: ProtobufWriter, level: ReadonlyMap<number, Node>, value: JsonObject): void {
   for (const [number, entry] of level) {
     if (entry.field === undefined) {
       if (hasAny(entry.children!, value)) writer.message(number, () => writeLevel(writer, entry.children!, value));
@@ -229,14 +233,14 @@ function writeLevel(writer: ProtobufWriter, level: ReadonlyMap<number, Node>, va
   }
 }
 
-function hasAny(level: ReadonlyMap<number, Node>, value: Json): boolean {
+function hasAny(level: ReadonlyMap<number, Node>, value: JsonObject): boolean {
   for (const entry of level.values())
     if (entry.field === undefined ? hasAny(entry.children!, value) : value[entry.field.name] !== undefined) return true;
   return false;
 }
 
 /** The message of an object, without the envelope. */
-export function encodeMessage(node: ObjectNode, object: Json): Buffer {
+export function encodeMessage(node: ObjectNode, object: object): Buffer {
   const writer = new ProtobufWriter();
   writeFields(writer, node, object);
   return writer.finish();
@@ -388,7 +392,7 @@ function readTime(reader: Reader, micro: boolean): string | null {
   return micro ? `${text}.${String(Math.floor(nanos / 1000)).padStart(6, '0')}Z` : `${text}Z`;
 }
 
-function readScalar(reader: Reader, kind: string): Json {
+function readScalar(reader: Reader, kind: string): unknown {
   switch (kind) {
     case 'string':
       return reader.text();
@@ -413,16 +417,16 @@ function readScalar(reader: Reader, kind: string): Json {
   }
 }
 
-function parseRaw(text: string): Json {
+function parseRaw(text: string): unknown {
   scanJson(text);
   return JSON.parse(text);
 }
 
-function readWrapped(reader: Reader, kind: string): Json {
+function readWrapped(reader: Reader, kind: string): unknown {
   let type = 0;
   let number = 0;
   let text = '';
-  let raw: Json;
+  let raw: unknown;
   let nanos = 0n;
   eachField(reader, (field, wire) => {
     if (kind === 'duration' && field === 1) {
@@ -454,11 +458,11 @@ function readWrapped(reader: Reader, kind: string): Json {
   return kind === 'quantity' ? text : raw;
 }
 
-function readValue(reader: Reader, type: TypeNode): Json {
+function readValue(reader: Reader, type: TypeNode): unknown {
   if (type.kind === 'object') return readMessage(reader.slice(), type);
   if (type.kind === 'list') {
     const inner = reader.slice();
-    const out: Json[] = [];
+    const out: unknown[] = [];
     eachField(inner, (field) => {
       if (field !== 1) return false;
       out.push(readValue(inner, type.item));
@@ -469,9 +473,9 @@ function readValue(reader: Reader, type: TypeNode): Json {
   return readScalar(reader, type.kind);
 }
 
-function readEntry(reader: Reader, item: TypeNode, into: Json): void {
+function readEntry(reader: Reader, item: TypeNode, into: JsonObject): void {
   let key = '';
-  let value: Json;
+  let value: unknown;
   eachField(reader, (field) => {
     if (field === 1) key = reader.text();
     else if (field === 2) value = readValue(reader, item);
@@ -481,7 +485,7 @@ function readEntry(reader: Reader, item: TypeNode, into: Json): void {
   if (key !== '__proto__') into[key] = value ?? (item.kind === 'time' ? null : zeroOf(item));
 }
 
-function zeroOf(node: TypeNode): Json {
+function zeroOf(node: TypeNode): unknown {
   return node.kind === 'object' || node.kind === 'map'
     ? {}
     : node.kind === 'list'
@@ -493,16 +497,16 @@ function zeroOf(node: TypeNode): Json {
           : '';
 }
 
-function readMessage(reader: Reader, node: ObjectNode): Json {
+function readMessage(reader: Reader, node: ObjectNode): JsonObject {
   if (++reader.work.depth > protobufDepthMax)
     throw new Error(`proto: more than ${protobufDepthMax} messages within each other`);
-  const out: Json = {};
+  const out: JsonObject = {};
   readLevel(reader, treeOf(node), out);
   reader.work.depth--;
   return out;
 }
 
-function readLevel(reader: Reader, level: ReadonlyMap<number, Node>, out: Json): void {
+function readLevel(reader: Reader, level: ReadonlyMap<number, Node>, out: JsonObject): void {
   eachField(reader, (number, wire) => {
     const entry = level.get(number);
     if (entry === undefined) return false;
@@ -515,14 +519,19 @@ function readLevel(reader: Reader, level: ReadonlyMap<number, Node>, out: Json):
   });
 }
 
-function readField(reader: Reader, field: Field, wire: number, out: Json): void {
+function readField(reader: Reader, field: Field, wire: number, out: JsonObject): void {
   const { type, name } = field;
   if (type.kind === 'map') {
-    readEntry(reader.slice(), type.item, (out[name] ??= {}));
+    const known = out[name];
+    const map = isObject(known) ? known : {};
+    out[name] = map;
+    readEntry(reader.slice(), type.item, map);
     return;
   }
   if (type.kind === 'list') {
-    const list = (out[name] ??= []) as Json[];
+    const known = out[name];
+    const list: unknown[] = Array.isArray(known) ? known : [];
+    out[name] = list;
     if (wire === 2 && ['int32', 'int64', 'boolean'].includes(type.item.kind)) {
       const packed = reader.slice();
       while (packed.at < packed.end) {
@@ -541,7 +550,7 @@ function readField(reader: Reader, field: Field, wire: number, out: Json): void 
   out[name] = value;
 }
 
-function isZero(value: Json): boolean {
+function isZero(value: unknown): boolean {
   return (
     value === '' ||
     value === 0 ||
@@ -585,6 +594,6 @@ export function unwrapMessage(bytes: Uint8Array): Unwrapped {
   return out;
 }
 
-export function decodeMessage(node: ObjectNode, message: Buffer): Json {
+export function decodeMessage(node: ObjectNode, message: Buffer): JsonObject {
   return readMessage(new Reader(message), node);
 }

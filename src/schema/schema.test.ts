@@ -4,7 +4,6 @@ import fc from 'fast-check';
 import { testSeed } from '#os/test-seed.ts';
 import type { Json } from '#base/objects.ts';
 import { fieldOf, itemsOf } from '#base/unknown.ts';
-import { checkObject } from './check.ts';
 import { FieldErrors } from './field-errors.ts';
 import { compareFields, fieldsOf, fromFieldsV1, isEmptySet, mergeApplied, toFieldsV1 } from './field-sets.ts';
 import { compileJsonPath } from './json-path.ts';
@@ -134,43 +133,6 @@ describe('records', () => {
   });
 });
 
-describe('decoding', () => {
-  const check = (value: Json) => ({ value, ...checkObject(value, typeOf('core.v1/Pod')) });
-
-  it('prunes what is unknown and says where', () => {
-    const { unknown, value } = check({
-      metadata: { name: 'a', colour: 'red' },
-      spec: { containers: [{ name: 'c', zzz: 1 }], volumes: [{ name: 'v', emptyDir: null }] },
-    });
-    assert.deepEqual(
-      [unknown, value],
-      [
-        ['metadata.colour', 'spec.containers[0].zzz'],
-        { metadata: { name: 'a' }, spec: { containers: [{ name: 'c' }], volumes: [{ name: 'v' }] } },
-      ],
-    );
-  });
-
-  it('brings times and quantities into their form', () => {
-    const { value, error } = check({
-      metadata: { deletionTimestamp: '2030-01-01T01:00:00.5+01:00' },
-      spec: { containers: [{ resources: { limits: { cpu: 1 } } }] },
-    });
-    assert.deepEqual(
-      [error, value.metadata.deletionTimestamp, value.spec.containers[0].resources.limits.cpu],
-      [undefined, '2030-01-01T00:00:00Z', '1'],
-    );
-  });
-
-  it('names the field of a wrong type', () => {
-    assert.match(
-      check({ spec: { containers: 'x' } }).error!,
-      /cannot unmarshal string into Go struct field PodSpec\.spec\.containers of type \[\]core\.v1\.Container/,
-    );
-    assert.match(check({ spec: { activeDeadlineSeconds: 1.5 } }).error!, /cannot unmarshal number 1.5/);
-  });
-});
-
 describe('strategic merge patch', () => {
   const pod = typeOf('core.v1/Pod');
   const target = {
@@ -275,12 +237,13 @@ describe('field sets', () => {
   };
 
   it('write and read the form of managedFields', () => {
+    const container = ['f:spec', 'f:template', 'f:spec', 'f:containers', 'k:{"name":"c"}'];
     const set = fieldsOf(value, node);
     const json = toFieldsV1(set);
-    assert.deepEqual(json['f:spec']['f:template']['f:spec']['f:containers']['k:{"name":"c"}']['f:ports'], {
+    assert.deepEqual(fieldOf(json, ...container, 'f:ports'), {
       'k:{"containerPort":80,"protocol":"TCP"}': { '.': {}, 'f:containerPort': {} },
     });
-    assert.deepEqual(json['f:spec']['f:template']['f:spec']['f:containers']['k:{"name":"c"}']['f:args'], {});
+    assert.deepEqual(fieldOf(json, ...container, 'f:args'), {});
     assert.deepEqual(toFieldsV1(fromFieldsV1(json)), json);
   });
 
@@ -296,7 +259,7 @@ describe('field sets', () => {
       { spec: { template: { spec: { containers: [{ name: 'b', image: '2' }, { name: 'new' }] } } } },
       node,
     );
-    assert.deepEqual(merged.spec.template.spec.containers, [
+    assert.deepEqual(fieldOf(merged, 'spec', 'template', 'spec', 'containers'), [
       { name: 'a' },
       { name: 'live' },
       { name: 'b', image: '2' },
@@ -308,12 +271,18 @@ describe('field sets', () => {
 describe('the order of merged lists', () => {
   const node = typeOf('core.v1/Pod');
   const names = (live: string[], applied: string[]): string =>
-    mergeApplied(
-      { spec: { containers: live.map((name) => ({ name })) } },
-      { spec: { containers: applied.map((name) => ({ name })) } },
-      node,
+    itemsOf(
+      fieldOf(
+        mergeApplied(
+          { spec: { containers: live.map((name) => ({ name })) } },
+          { spec: { containers: applied.map((name) => ({ name })) } },
+          node,
+        ),
+        'spec',
+        'containers',
+      ),
     )
-      .spec.containers.map((c: Json) => c.name)
+      .map((container) => fieldOf(container, 'name'))
       .join('');
 
   it('puts what another manager applies behind what is there, and lets the applied list order what both have', () => {

@@ -345,7 +345,7 @@ export const rows: HostileRow[] = [
           await using context = await receiveContext(
             content,
             bytesOf(encodeTarFile({ path: `${longPath}/f` }, ''), tarEnd),
-            'Dockerfile',
+            { dockerfile: 'Dockerfile' },
           );
           return context.entry('d')?.type;
         }),

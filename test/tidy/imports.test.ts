@@ -1,8 +1,10 @@
 /** The structure of `src` against `src/deps.ts`: imports, cycles, and what only `os` may touch. */
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { deps } from '#deps.ts';
-import { fileOf, importsOf, sourcesOf } from './sources.ts';
+import { fileOf, importsOf, root, sourcesOf } from './sources.ts';
 import type { Source } from './sources.ts';
 
 /** What a module needs leave for: a folder, a package or a built-in; undefined for its own folder. */
@@ -109,4 +111,17 @@ test('only os reads the clock, draws chance and spawns processes', () => {
     });
   }
   assert.deepEqual(wrong, []);
+});
+
+test('ARCHITECTURE names the folders that touch files themselves', () => {
+  const text = readFileSync(join(root, 'ARCHITECTURE.md'), 'utf8');
+  const section = /## Who touches files\n(.*?)\n## /s.exec(text)?.[1] ?? '';
+  const named = [...section.matchAll(/^\| (`[^|]+) \|/gm)].flatMap((match) =>
+    [...match[1]!.matchAll(/`(\w+)`/g)].map((folder) => folder[1]!),
+  );
+  const touching = sources
+    .filter((source) => !source.isTest && source.folder !== 'os')
+    .filter((source) => importsOf(source).some(({ specifier }) => specifier.startsWith('node:fs')))
+    .map(({ folder }) => folder);
+  assert.deepEqual([...new Set(touching)].toSorted(), named.toSorted());
 });

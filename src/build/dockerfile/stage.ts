@@ -14,6 +14,7 @@ import { ExitError, solve } from '../graph.ts';
 import type { GraphContext } from '../graph.ts';
 import type { Operation } from '../operations.ts';
 import { quotedWordMax } from '../limits.ts';
+import type { StageOutput } from '../output.ts';
 import type { RunRequest } from '../runner.ts';
 import { applyConfig, splitWords, toCommand } from './config.ts';
 import { copyOperation } from './copy.ts';
@@ -22,12 +23,6 @@ import { parseTrigger } from './parser.ts';
 import type { Instruction } from './parser.ts';
 import { getEnv, predefinedArgs } from './variables.ts';
 import { expandWord } from './words.ts';
-
-/** The text stream of the classic builder, one stage's part of it. */
-export interface StageOutput {
-  write(text: string): void;
-  event(event: Record<string, unknown>): void;
-}
 
 export interface BuildSettings {
   buildArgs: Record<string, string | null>;
@@ -57,7 +52,6 @@ export interface StageParts {
   output: StageOutput;
   /** Layers of the stage or image with this name. */
   resolveFrom: (name: string) => Promise<ImageLayer[]>;
-  total: number;
   /** Counts the bytes of a step's configuration; throws when the build has made too many. */
   countConfig: (bytes: number) => void;
 }
@@ -69,12 +63,15 @@ export interface StageResult {
   parent: string | undefined;
 }
 
-class BuildStepError extends Error {
+export class BuildStepError extends Error {
   readonly exitCode: number;
-  constructor(message: string, exitCode: number) {
-    super(message);
+  /** As one line. */
+  readonly command: string;
+  constructor(command: string, exitCode: number) {
+    super(`The command '${command}' returned a non-zero code: ${exitCode}`);
     this.name = 'BuildStepError';
     this.exitCode = exitCode;
+    this.command = command;
   }
 }
 
@@ -159,7 +156,7 @@ export class StageBuilder {
       }
       throw error;
     }
-    if (this.#imageId !== '') this.#parts.output.write(` ---> ${this.#imageId.slice(7, 19)}\n`);
+    this.#parts.output.end(this.#imageId);
   }
 
   #step(instruction: Instruction): Promise<void> {
@@ -294,7 +291,7 @@ export class StageBuilder {
     } catch (error) {
       if (!(error instanceof ExitError)) throw error;
       const shown = command.join(' ');
-      throw new BuildStepError(`The command '${shown}' returned a non-zero code: ${error.exitCode}`, error.exitCode);
+      throw new BuildStepError(shown, error.exitCode);
     }
   }
 
@@ -384,7 +381,7 @@ export class StageBuilder {
       { ...this.#config, Labels: { ...this.#config.Labels, ...labels } },
       undefined,
     );
-    this.#parts.output.write(` ---> ${this.#imageId.slice(7, 19)}\n`);
+    this.#parts.output.end(this.#imageId);
   }
 
   /** Makes the step's image, or finds it in the cache. */
@@ -397,7 +394,7 @@ export class StageBuilder {
     const known = settings.noCache ? undefined : graph.cache.step(key);
     if (known !== undefined) {
       const record = graph.images.get(known)!;
-      output.write(' ---> Using cache\n');
+      output.cached();
       this.#take(record);
       return;
     }
@@ -412,15 +409,15 @@ export class StageBuilder {
         noCache: settings.noCache,
         signal: settings.signal,
         about: createdBy,
-        onOutput: (bytes) => output.write(Buffer.from(bytes).toString('utf8')),
-        onStart: (id) => output.write(` ---> Running in ${id.slice(0, 12)}\n`),
-        onEnd: (id) => output.write(` ---> Removed intermediate container ${id.slice(0, 12)}\n`),
+        onOutput: (bytes) => output.log(bytes),
+        onStart: (id) => output.started(id),
+        onEnd: (id) => output.ended(id),
       }).catch((error: unknown) => {
         if (op.kind === 'exec' && error instanceof Error) this.#carriedOut.add(error);
         throw error;
       });
       ({ layer } = solved);
-      if (solved.isCached) output.write(' ---> Using cache\n');
+      if (solved.isCached) output.cached();
       if (layer !== null) {
         hold.addBlob(layer.digest);
         hold.addLayer(layer.diffId);

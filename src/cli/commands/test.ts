@@ -13,6 +13,8 @@ import { packageRoot, pathsOf } from '#platform/paths.ts';
 import { print, UsageError } from '../output.ts';
 import { leftOutTests, readTestLines, slowestTests } from '../test-summary.ts';
 
+const environment = process.env as Record<string, string>;
+
 const needsRoot = /\.root\.test\.ts$/;
 /** Judged by the real docker and kubectl: Tiphys does not install other people's clients. */
 const needsClients = /\.clients\.(root\.)?test\.ts$/;
@@ -78,7 +80,7 @@ export async function runTests(given: string[], choice: { found?: boolean } = {}
         (
           await linuxProcesses.spawn(...entered(process.execPath, args), {
             directory: packageRoot,
-            env: process.env as Record<string, string>,
+            env: environment,
             stdin: 'ignore',
             stdout: 1,
             stderr: 2,
@@ -179,7 +181,7 @@ async function installDevelopment(): Promise<void> {
     ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'],
     {
       directory: packageRoot,
-      env: process.env as Record<string, string>,
+      env: environment,
       stdin: 'ignore',
       stdout: 'ignore',
       stderr: 2,

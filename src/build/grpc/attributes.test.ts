@@ -1,0 +1,74 @@
+/** Attributes of the Dockerfile front end: each is carried out, refused, or of no consequence. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { isBuiltInFrontend, parseAttributes } from './attributes.ts';
+
+test('what a client asks for becomes a request of the builder', () => {
+  const { build, ...files } = parseAttributes({
+    filename: 'sub/D',
+    'build-arg:A': '1',
+    'build-arg:BUILDKIT_INLINE_CACHE': '1',
+    'label:l': 'v',
+    target: 't',
+    'no-cache': '',
+    'image-resolve-mode': 'pull',
+    platform: 'linux/arm64',
+    'force-network-mode': 'none',
+    'add-hosts': 'a=1.2.3.4,b=::1',
+    'shm-size': '1048576',
+    ulimit: 'nofile=9:10,core=-1',
+    'cgroup-parent': '/p',
+    'local-sessionid:context': 's2',
+    'vcs:revision': 'x',
+    'attest:provenance': 'mode=min,inline-only=true',
+  });
+  assert.deepEqual(build, {
+    buildArgs: { A: '1' },
+    labels: { l: 'v' },
+    noCache: true,
+    pull: true,
+    target: 't',
+    platform: { os: 'linux', architecture: 'arm64' },
+    run: {
+      network: 'none',
+      extraHosts: ['a:1.2.3.4', 'b:::1'],
+      shmSizeBytes: 1_048_576,
+      resources: {
+        ulimits: [
+          { name: 'nofile', soft: 9, hard: 10 },
+          { name: 'core', soft: -1, hard: -1 },
+        ],
+      },
+      cgroupParent: '/p',
+    },
+  });
+  assert.deepEqual(files, {
+    filename: 'sub/D',
+    dockerfileDirectory: 'dockerfile',
+    hasOwnDockerfile: false,
+    contextDirectory: 'context',
+    contextUrl: undefined,
+    sessions: new Map([['context', 's2']]),
+  });
+});
+
+test('what is not carried out is refused by its name', () => {
+  for (const [key, value, expected] of [
+    ['platform', 'linux/amd64,linux/arm64', /several platforms/],
+    ['context:base', 'docker-image://x', /named contexts.*base=docker-image/],
+    ['attest:sbom', '', /attestations are not made yet: sbom/],
+    ['requestid', 'frontend.lint', /frontend\.lint/],
+    ['source', 'example/front:1', /front ends in images.*example\/front:1/],
+    ['force-network-mode', 'other', /unsupported network mode "other"/],
+    ['ulimit', 'nofile', /invalid ulimit: nofile/],
+    ['new-thing', 'x', /unsupported front end attribute new-thing=x/],
+  ] as const)
+    assert.throws(() => parseAttributes({ [key]: value }), expected, key);
+});
+
+test('the front end that is built in has several names', () => {
+  for (const image of ['docker/dockerfile', 'docker/dockerfile:1.7', 'docker.io/docker/dockerfile-upstream:master'])
+    assert.ok(isBuiltInFrontend(image), image);
+  for (const image of ['docker/dockerfiles', 'example/docker/dockerfile:1'])
+    assert.ok(!isBuiltInFrontend(image), image);
+});

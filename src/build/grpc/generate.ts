@@ -1,0 +1,71 @@
+/**
+ * Makes `protocol.json`, the messages and services of BuildKit's gRPC, from the definitions that its Go modules hold:
+ * names, numbers and types, no descriptions.
+ *
+ * Run: node src/build/grpc/generate.ts BUILDKIT FSUTIL   (directories of the modules moby/buildkit, tonistiigi/fsutil)
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import protobuf from 'protobufjs';
+
+const ofBuildkit = [
+  'api/services/control/control.proto',
+  'api/types/worker.proto',
+  'frontend/gateway/pb/gateway.proto',
+  'session/auth/auth.proto',
+  'session/filesync/filesync.proto',
+  'session/secrets/secrets.proto',
+  'session/sshforward/ssh.proto',
+  'session/upload/upload.proto',
+  'solver/errdefs/errdefs.proto',
+  'solver/pb/ops.proto',
+  'sourcepolicy/pb/policy.proto',
+  'util/apicaps/pb/caps.proto',
+  'util/stack/stack.proto',
+];
+const ofFsutil = ['types/stat.proto', 'types/wire.proto'];
+
+/** What the others import from elsewhere: google/rpc/status.proto and google/protobuf's timestamp and any. */
+const common = {
+  google: {
+    nested: {
+      rpc: {
+        nested: {
+          Status: {
+            fields: {
+              code: { type: 'int32', id: 1 },
+              message: { type: 'string', id: 2 },
+              details: { rule: 'repeated', type: 'google.protobuf.Any', id: 3 },
+            },
+          },
+        },
+      },
+      protobuf: {
+        nested: {
+          Any: { fields: { type_url: { type: 'string', id: 1 }, value: { type: 'bytes', id: 2 } } },
+          Timestamp: { fields: { seconds: { type: 'int64', id: 1 }, nanos: { type: 'int32', id: 2 } } },
+        },
+      },
+    },
+  },
+};
+
+const [buildkit, fsutil] = process.argv.slice(2);
+if (buildkit === undefined || fsutil === undefined) throw new Error('usage: generate.ts BUILDKIT FSUTIL');
+const root = new protobuf.Root();
+root.addJSON(common);
+for (const path of [...ofBuildkit.map((name) => join(buildkit, name)), ...ofFsutil.map((name) => join(fsutil, name))])
+  protobuf.parse(readFileSync(path, 'utf8'), root, { keepCase: true });
+
+/** Options steer code generators. */
+function withoutOptions(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null) return value;
+  if (Array.isArray(value)) return value.map(withoutOptions);
+  return Object.fromEntries(
+    Object.entries(value)
+      .filter(([key]) => !['options', 'parsedOptions', 'edition', 'comment'].includes(key))
+      .map(([key, item]) => [key, withoutOptions(item)]),
+  );
+}
+const { nested } = withoutOptions(root.toJSON({ keepComments: false })) as { nested: object };
+writeFileSync(join(import.meta.dirname, 'protocol.json'), `${JSON.stringify({ nested }, null, 1)}\n`);

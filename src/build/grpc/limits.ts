@@ -1,0 +1,23 @@
+/** Bounds of BuildKit's gRPC. */
+
+/** gRPC's own bound in BuildKit's clients and servers is 16 MiB. */
+export const messageBytesMax = 16 * 2 ** 20;
+/** What Node's HTTP/2 may hold of a connection, in MB: several of the largest messages. */
+export const sessionMemoryMbMax = 64;
+/** Calls at a time on one connection. */
+export const streamsMax = 256;
+export const windowBytes = 2 ** 20;
+/** A build waits so long for the session that its client names. */
+export const sessionWaitMs = 5_000;
+export const sessionsMax = 256;
+/** Files of a context that are asked for ahead. */
+export const filesAheadMax = 32;
+export const filesAheadBytesMax = 8 * 2 ** 20;
+/** What a build printed is kept for clients that come late. */
+export const logBytesMax = 4 * 2 ** 20;
+/** A client that asks for a build's bridge or status may come before the build. */
+export const jobWaitMs = 5_000;
+/** Results of one build that its client has not returned. */
+export const resultsMax = 1000;
+/** Builds that a client asked for and whose answer it has not yet. */
+export const jobsMax = 64;

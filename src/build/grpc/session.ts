@@ -1,0 +1,55 @@
+/**
+ * Sessions: connections on which a client serves what only it has (files, credentials, secrets, an SSH agent). A client
+ * opens its session by `POST /session` with an id of its own choice and names that id when it asks for a build, in
+ * either order.
+ */
+import type { Duplex } from 'node:stream';
+import { ApiError } from '#base/errors.ts';
+import type { Clock } from '#os/clock.ts';
+import { Arrivals } from './arrivals.ts';
+import { GrpcClient } from './grpc.ts';
+import { sessionWaitMs, sessionsMax } from './limits.ts';
+
+export interface Session {
+  id: string;
+  /** The same for builds of one directory: what was sent before may be kept by it. */
+  sharedKey: string;
+  client: GrpcClient;
+  /** Whether the client serves this method, `/moby.filesync.v1.FileSync/DiffCopy`. */
+  serves(path: string): boolean;
+}
+
+export interface SessionHeaders {
+  id: string;
+  sharedKey: string;
+  methods: readonly string[];
+}
+
+export class Sessions {
+  readonly #open: Arrivals<Session>;
+
+  constructor(clock: Clock) {
+    this.#open = new Arrivals(clock, sessionWaitMs, 'no active session for');
+  }
+
+  /** Throws before anything is taken over: BadRequest without an id, Conflict for one that is there. */
+  check(id: string): void {
+    if (id === '') throw new ApiError('BadRequest', 'no session id in request');
+    if (this.#open.has(id)) throw new ApiError('Conflict', `session ${id.slice(0, 100)} is open already`);
+    if (this.#open.size >= sessionsMax) throw new ApiError('TooManyRequests', `more than ${sessionsMax} sessions`);
+  }
+
+  /** The client serves on this connection until it closes. */
+  add(socket: Duplex, { id, sharedKey, methods }: SessionHeaders): void {
+    const served = new Set(methods.map((method) => method.toLowerCase()));
+    const client = new GrpcClient(socket);
+    const session: Session = { id, sharedKey, client, serves: (path) => served.has(path.toLowerCase()) };
+    this.#open.add(id, session);
+    void client.closed.then(() => this.#open.remove(id, session));
+  }
+
+  /** Waits a moment for a session that is about to open. Throws NotFound. */
+  get(id: string, signal: AbortSignal): Promise<Session> {
+    return this.#open.get(id, signal);
+  }
+}
